@@ -30,6 +30,26 @@ LOG = logging.getLogger("mom.fleet.test")
 MOM = str(Path(sys.executable).parent / "mom")
 NATS_SERVER = shutil.which("nats-server") or "/usr/sbin/nats-server"
 
+SHORTER: dict[str, float] = {
+    "host.agent.AGAIN_SECONDS": 1.0,
+    "host.agent.HEARTBEAT_SECONDS": 3.0,
+    "coordinator.coordinator.LEASE_SECONDS": 4.0,
+    "coordinator.coordinator.RENEW_SECONDS": 1.0,
+    "coordinator.coordinator.SURE_SECONDS": 2.5,
+    "coordinator.coordinator.LOOK_SECONDS": 0.5,
+}
+"""Waits of hosts and coordinators, which are longer where nobody waits for a test."""
+
+PROGRAM = """
+import sys
+from importlib import import_module
+from mom_daemon.cli import main
+for name, value in {}.items():
+    module, _, constant = name.rpartition(".")
+    setattr(import_module("mom_plugins_fleet." + module), constant, value)
+sys.exit(main())
+"""
+
 START_SECONDS = 120.0
 """How long a process may take until it is there: on a busy machine a mom takes seconds to import everything."""
 
@@ -75,6 +95,7 @@ class FleetWorld:
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.home = folder, folder / "fleet"
+        self.shorter = dict(SHORTER)
         self._place = free_port()
         self.port = port_of(self._place)
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
@@ -145,10 +166,10 @@ class FleetWorld:
         if sla is not None:
             settings["plugins"]["sla"] = {"classes_file": str(own / "state" / "fleet" / "classes.yaml"), **sla}
         (own / "mom.yaml").write_text(json.dumps(settings))
-        self.start_program(host, [MOM, "run", "-c", str(own / "mom.yaml")])
+        self.start_mom(host, "run", "-c", str(own / "mom.yaml"))
 
     def start_coordinator(self, name: str, *more: str) -> None:
-        self.start_program(name, [MOM, *self._access(), "coordinator", "--name", name, *more])
+        self.start_mom(name, *self._access(), "coordinator", "--name", name, *more)
 
     def guests(self) -> dict[str, list[str]]:
         """Where all guests are, by id: read from what the simulated hosts share, not from what anybody says."""
@@ -240,6 +261,9 @@ class FleetWorld:
         self.asked(lambda store: store.remove(bucket, key))
 
     # --- processes ---------------------------------------------------------------------------------------------------------------------
+
+    def start_mom(self, name: str, *arguments: str) -> None:
+        self.start_program(name, [sys.executable, "-c", PROGRAM.format(self.shorter), *arguments])
 
     def start_program(self, name: str, command: list[str]) -> None:
         log = (self.folder / f"{name}.log").open("ab")

@@ -15,7 +15,8 @@ from mom_plugins_fleet.subjects import GROUPS
 
 @pytest.fixture(scope="module")
 def two(fleet: FleetWorld) -> FleetWorld:
-    """Two hosts of the group g1, with three guests each."""
+    """Two hosts of the group g1, with three guests each. They soon notice a server that hangs."""
+    fleet.shorter["link.PING_SECONDS"] = 2
     for name in ("h1", "h2"):
         started(fleet, name)
     heard(fleet, "h1", "h2")
@@ -94,9 +95,8 @@ def test_guests_stay_where_nobody_has_room_and_it_is_said(two: FleetWorld) -> No
 
 
 def test_hosts_drain_one_with_its_coordinator_stopped_and_the_next_one_killed_in_the_middle(two: FleetWorld) -> None:
-    for name in ("h5", "h6", "h7"):
-        started(two, name, guests=5)
-    heard(two, "h5", "h6", "h7")
+    started(two, "h5", guests=5)
+    heard(two, "h5")
     before, leaving = set(two.guests()), two.where("h5")
     two.start_coordinator("c1")
     two.until(lambda: "coordinating" in two.log("c1"), "c1 works")

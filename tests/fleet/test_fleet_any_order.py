@@ -333,10 +333,10 @@ class FleetMachine(RuleBasedStateMachine):
         """And then a coordinator is killed, and the next one begins after its lease is over."""
         for step in (self.server.kill, self.server.start):
             step()
-            time.sleep(3.0)
+            time.sleep(2.5)
         for name in COORDINATORS:
             self.end_coordinator(name, kill=True)
-            time.sleep(3.0)
+            time.sleep(2.5)
             self.begin_coordinator(name)
 
     @precondition(lambda self: not self.up)
@@ -377,7 +377,7 @@ class FleetMachine(RuleBasedStateMachine):
             self.moms.pop(host).end()
             self.start_mom(host)
 
-    @rule(seconds=st.sampled_from((0.3, 1.0, 3.0)))
+    @rule(seconds=st.sampled_from((0.3, 1.0, 2.5)))
     def wait_a_while(self, seconds: float) -> None:
         time.sleep(seconds)
 
@@ -474,7 +474,7 @@ async def _all_ended() -> None:
 
 def test_whatever_is_killed_or_cut_in_whatever_order_nothing_is_lost_and_no_guest_moves_twice() -> None:
     need_a_server()
-    tried = settings(max_examples=5, stateful_step_count=14, deadline=None, suppress_health_check=list(HealthCheck))
+    tried = settings(max_examples=3, stateful_step_count=14, deadline=None, suppress_health_check=list(HealthCheck))
     FleetMachine.for_balance = 0
     run_state_machine_as_test(FleetMachine, settings=tried)
     assert FleetMachine.for_balance

@@ -6,10 +6,10 @@ import json
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import pytest
 from fleet_world import LOG, NATS_SERVER, START_SECONDS, free_port, need_a_server, patiently, port_of
@@ -79,18 +79,13 @@ async def made(store: Store) -> None:
         await patiently(partial(store.put, ROSTER, f"h{number}", Member(group="g").packed()))
 
 
-@pytest.mark.parametrize("how", ["it is killed", "it hangs"])
-def test_with_one_of_three_servers_away_everything_can_be_read(how: str, three: ThreeServers) -> None:
-
+def test_with_one_of_three_servers_hanging_everything_can_be_read(three: ThreeServers) -> None:
     async def work() -> None:
         async with linked(Access(three.urls[:1]), "operator", LOG, patient=True) as store:
             await made(store)
-            if how == "it is killed":
-                three.kill(2)
-            else:
-                three.processes[2].send_signal(signal.SIGSTOP)
+            three.processes[2].send_signal(signal.SIGSTOP)
             await patiently(lambda: store.put(ROSTER, "h5", Member(group="g").packed()))  # a bucket that was led there gets another leader
-            for _ in range(12):
+            for _ in range(4):
                 assert len(await store.load(ROSTER)) == 6
 
     asyncio.run(asyncio.wait_for(work(), 4 * START_SECONDS))
@@ -108,7 +103,7 @@ def test_what_a_server_has_that_was_away_is_not_taken_for_all_that_there_is(thre
     async def work() -> None:
         await put(range(2))
         three.kill(2)
-        await put(range(2, 60))
+        await put(range(2, 40))
         three.start(2)
         await asyncio.sleep(0.05)
         three.kill(0)
@@ -116,7 +111,7 @@ def test_what_a_server_has_that_was_away_is_not_taken_for_all_that_there_is(thre
         async with linked(Access([three.urls[2], three.urls[1]]), "operator", LOG, patient=True) as store:
             while len(found) < 4:
                 await patiently(lambda: _loaded(store, found))
-        assert found == [60] * 4
+        assert found == [40] * 4
 
     asyncio.run(asyncio.wait_for(work(), 4 * START_SECONDS))
 
@@ -168,56 +163,37 @@ class AccountServers(ThreeServers):
                 await asyncio.sleep(0.2)
 
 
-def with_accounts(folder: Path, work: Callable[[AccountServers], Coroutine[Any, Any, None]]) -> None:
-    """Do that with three servers that have the fleet's buckets."""
+def test_hosts_are_let_in_and_put_out_while_a_server_is_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     need_a_server()
-    servers = AccountServers(folder)
+    monkeypatch.setattr(accounts, "SYNC_SECONDS", 2)
+    servers = AccountServers(tmp_path)
 
-    async def made() -> None:
+    async def work() -> None:
         async with linked(servers.operator(0), "operator", LOG, patient=True) as store:
             await patiently(lambda: store.make(3))
-        await work(servers)
-
-    with servers:
-        asyncio.run(asyncio.wait_for(made(), 4 * START_SECONDS))
-
-
-def test_a_host_is_enrolled_while_one_of_three_servers_is_away_which_lets_it_in_when_it_is_back(tmp_path: Path) -> None:
-    async def work(servers: AccountServers) -> None:
-        first = await servers.enroll("h1", "g1", asked=0)
-        await servers.is_let_in(first, "h1", 0, 1, 2)
+        leaves, stays = [await servers.enroll(host, "g1", asked=0) for host in ("h0", "h1")]
+        await servers.is_let_in(leaves, "h0", 0, 1, 2)
+        await servers.is_let_in(stays, "h1", 2)
         servers.kill(2)
-        second = await servers.enroll("h2", "g1", asked=0)
-        await servers.is_let_in(second, "h2", 0, 1)
-        await servers.is_let_in(first, "h1", 0, 1)
-        servers.start(2)
-        await servers.is_let_in(first, "h1", 2)
-        await servers.is_let_in(second, "h2", 2)
-        servers.kill(0)  # and the one that was away is enough, with another
-        third = await servers.enroll("h3", "g1", asked=2)
-        await servers.is_let_in(third, "h3", 1, 2)
-        view = FleetView(frozenset({servers.signer.public}))
-        async with linked(servers.operator(1, 2), "operator", LOG, patient=True) as store:
-            await view.load(store)
-        assert set(view.members.records) == set(view.states.records) == {"h1", "h2", "h3"}, "nothing is lost"
-
-    with_accounts(tmp_path, work)
-
-
-def test_a_host_put_out_while_a_server_is_away_is_let_in_by_none_when_that_is_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(accounts, "SYNC_SECONDS", 2)
-
-    async def work(servers: AccountServers) -> None:
-        credentials = await servers.enroll("h1", "g1", asked=0)
-        await servers.is_let_in(credentials, "h1", 0, 1, 2)
-        servers.kill(2)
-        account = json.loads(base64.urlsafe_b64decode(credentials.jwt.split(".")[1] + "=="))["iss"]
+        later = await servers.enroll("h2", "g1", asked=0)
+        await servers.is_let_in(later, "h2", 0, 1)
+        account = json.loads(base64.urlsafe_b64decode(leaves.jwt.split(".")[1] + "=="))["iss"]
         async with linked(Access(servers.urls[:1], None, servers.root.system_user()), "root", LOG, patient=True) as store:
             await patiently(lambda: give(store, servers.root.ended(account)))
         servers.start(2)
-        await servers.is_let_in(credentials, "h1", 2, so=False)
+        for credentials, host in ((stays, "h1"), (later, "h2")):
+            await servers.is_let_in(credentials, host, 2)
+        await servers.is_let_in(leaves, "h0", 2, so=False)
         await asyncio.sleep(2 * accounts.SYNC_SECONDS)
-        back = [number for number in range(3) if await servers.lets_in(credentials, "h1", asked=number)]
-        assert not back, "and it gives the account back to none"
+        back = [number for number in range(3) if await servers.lets_in(leaves, "h0", asked=number)]
+        assert not back, "and the server that was away gives the account back to none"
+        servers.kill(0)  # and that server is enough, with another
+        last = await servers.enroll("h3", "g1", asked=2)
+        await servers.is_let_in(last, "h3", 1, 2)
+        view = FleetView(frozenset({servers.signer.public}))
+        async with linked(servers.operator(1, 2), "operator", LOG, patient=True) as store:
+            await view.load(store)
+        assert set(view.members.records) == set(view.states.records) == {"h0", "h1", "h2", "h3"}, "nothing is lost"
 
-    with_accounts(tmp_path, work)
+    with servers:
+        asyncio.run(asyncio.wait_for(work(), 4 * START_SECONDS))

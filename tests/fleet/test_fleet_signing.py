@@ -2,22 +2,16 @@
 
 import io
 import json
-import signal
-import time
 from pathlib import Path
 
 import pytest
-from fleet_world import MOM, FleetWorld
+from fleet_world import FleetWorld
 
 from mom_plugins_fleet.accounts import USER, new_seed
 from mom_plugins_fleet.records import Group
 from mom_plugins_fleet.signatures import Signer, next_revision, opened
-from mom_plugins_fleet.subjects import AUTHORIZED, COORDINATORS, GROUPS, ROSTER
+from mom_plugins_fleet.subjects import GROUPS, ROSTER
 from mom_plugins_fleet.verbs.server_setup import make_server
-
-
-def new_key() -> str:
-    return Signer(new_seed(USER)).public
 
 
 def honest(fleet: FleetWorld) -> str:
@@ -25,19 +19,6 @@ def honest(fleet: FleetWorld) -> str:
     file = fleet.folder / "honest.policy"
     file.write_text("(defvar honest 1)")
     return str(file)
-
-
-def test_a_coordinator_that_was_removed_does_not_come_back_by_a_record_that_is_repeated(fleet: FleetWorld) -> None:
-    removed, other = new_key(), new_key()
-    fleet.fleet("authorize", removed)
-    old = fleet.read(AUTHORIZED, COORDINATORS)
-    fleet.fleet("authorize", "--remove", removed)
-    new = fleet.read(AUTHORIZED, COORDINATORS)
-    fleet.put(AUTHORIZED, COORDINATORS, old)
-    said = fleet.refused("authorize", other)
-    assert "is older than" in said
-    assert fleet.read(AUTHORIZED, COORDINATORS) == old, "nothing is signed"
-    fleet.put(AUTHORIZED, COORDINATORS, new)
 
 
 def test_the_policies_of_a_group_that_is_hidden_are_not_lost(fleet: FleetWorld) -> None:
@@ -113,47 +94,6 @@ def test_a_person_is_asked_about_what_was_not_seen_before_and_a_no_signs_nothing
     monkeypatch.setattr("sys.stdin", Terminal("y\n"))
     assert fleet.tried("countersign", other.public)[0] == 0
     assert opened(Group, GROUPS, "g4", fleet.read(GROUPS, "g4"), {fleet.operator})
-
-
-def test_the_last_revision_that_there_is_ends_with_the_stolen_key_that_has_signed_it(fleet: FleetWorld) -> None:
-    fleet.fleet("policy", "set", "g2", "60_fleet_honest", honest(fleet))
-    thief = Signer(new_seed(USER))
-    stolen = ("--operator", thief.public)
-    for revision in (next_revision(0) + 3600, (1 << 62) - 1):
-        fleet.put(GROUPS, "g2", thief.signed(GROUPS, "g2", Group(policies={"60_fleet_evil": "evil"}), revision))
-        fleet.tried(*stolen, "policy", "show", "g2")
-    assert "ahead of the clock" in fleet.tried(*stolen, "policy", "show", "g2")[1]
-    said = fleet.tried("policy", "show", "g2")[1]
-    assert "no trusted one" in said, "it is revoked"
-    assert "mom fleet countersign KEY" in said
-    assert "1 records are signed" in fleet.fleet("countersign", thief.public)
-    fleet.fleet("policy", "remove", "g2", "60_fleet_evil")
-    found = opened(Group, GROUPS, "g2", fleet.read(GROUPS, "g2"), {fleet.operator})
-    assert abs(found.revision - next_revision(0)) < 7200
-    assert not found.record.policies
-
-
-def test_an_operator_whose_clock_is_a_day_ahead_of_the_servers_signs_nothing(fleet: FleetWorld, monkeypatch: pytest.MonkeyPatch) -> None:
-    fleet.fleet("enroll", "h7", "--group", "g7")
-    before = fleet.read(ROSTER, "h7")
-    with monkeypatch.context() as clock:
-        real = time.time
-        clock.setattr("time.time", lambda: real() + 92_000.0)
-        assert "the clock here is 1 d 1 h ahead of the servers': nothing is signed" in fleet.refused("cordon", "h7")
-    assert fleet.read(ROSTER, "h7") == before
-    fleet.fleet("cordon", "h7")
-
-
-def test_a_coordinator_that_nobody_has_authorized_keeps_no_other_from_working(fleet: FleetWorld) -> None:
-    key = fleet.folder / "cu.key"
-    fleet.new_key(key)
-    fleet.start_program("cu", [MOM, *fleet.words(key), "--operator", fleet.operator, "coordinator", "--name", "cu"])
-    fleet.until(lambda: "no operator has authorized this coordinator" in fleet.log("cu"), "it says so")
-    fleet.start_coordinator("c1")
-    fleet.until(lambda: "coordinating" in fleet.log("c1"), "another one works")
-    assert "coordinating" not in fleet.log("cu")
-    for name in ("cu", "c1"):
-        fleet.kill(name, signal.SIGTERM)
 
 
 def test_nothing_is_asked_of_servers_whose_certificate_another_authority_has_signed(fleet: FleetWorld, tmp_path: Path) -> None:

@@ -57,8 +57,10 @@ def anyio_backend() -> str:
 
 
 @pytest.fixture
-async def fleet(server: OneServer) -> AsyncIterator[Fleet]:
-    """While a view follows."""
+async def fleet(server: OneServer, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Fleet]:
+    """While a view follows, which soon notices that it hears nothing."""
+    monkeypatch.setattr("mom_plugins_fleet.bucket_watch.PULSE_SECONDS", 0.5)
+    monkeypatch.setattr("mom_plugins_fleet.bucket_watch.LOST_SECONDS", 2.0)
     view, said = FleetView(frozenset({OPERATOR.public})), list[str]()
     access = Access([server.url])
     async with linked(access, "writer", LOG, patient=True) as store, linked(access, "coordinator", LOG, patient=True) as own:
@@ -131,8 +133,8 @@ async def test_servers_that_are_set_up_anew_and_empty_are_believed_and_what_was_
 
 
 async def test_many_hosts_are_read_at_once_and_told_while_they_are_read(fleet):
-    await asyncio.gather(*(fleet.tell(f"h{number}", 1) for number in range(500)))
+    await asyncio.gather(*(fleet.tell(f"h{number}", 1) for number in range(200)))
     loading = asyncio.create_task(fleet.store.load(STATES))
-    await asyncio.gather(*(fleet.tell(f"h{number}", 2) for number in range(0, 500, 7)))
-    assert len(await loading) == 500
-    await fleet.until(lambda: all(fleet.knows(f"h{number}") == (1 if number % 7 else 2) for number in range(500)))
+    await asyncio.gather(*(fleet.tell(f"h{number}", 2) for number in range(0, 200, 7)))
+    assert len(await loading) == 200
+    await fleet.until(lambda: all(fleet.knows(f"h{number}") == (1 if number % 7 else 2) for number in range(200)))
