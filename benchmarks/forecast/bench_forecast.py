@@ -1,6 +1,6 @@
 """How wrong forecasts of guests' use are on days that were not seen before, and what learning costs a cycle.
 
-    python benchmarks/forecast/bench_forecast.py [--guests 12] [--weeks 6] [--cost-guests 1000] [--cycles 800] [--trace FOLDER] [--json]
+    python benchmarks/forecast/bench_forecast.py [--guests 12] [--weeks 6] [--cost-guests 1000] [--cycles 800]
 
 Guests of each kind are made up (`made_up_days.py`): desktops, web servers, backups, jobs, some without a pattern; with weekends, a holiday
 and noise. Each slot of the third week and after is forecast an hour before by what was learned until then, and beside it by "as it is now",
@@ -15,13 +15,12 @@ a guest, and memory.
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import math
 import sys
 import time
 import tracemalloc
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,7 +30,7 @@ from typing import Final
 from made_up_days import GIB, KINDS, SLOTS, WITH_PATTERN, MadeUpGuest, made_up_guest
 
 from mom_core import Guest, Host, PluginContext, Snapshot, StateFile
-from mom_plugins_record.forecast.curve import GuestDays, SlotSeen
+from mom_plugins_record.forecast.curve import LEAST_WEIGHT, GuestDays, SlotSeen
 from mom_plugins_record.forecast.files import DaysKeeper
 from mom_plugins_record.forecast.host_days import HostDays, KnownGuest
 from mom_plugins_record.forecast.past import LAST_DAY, MOST_DAYS, PARTS, GuestPast, past_from
@@ -89,35 +88,16 @@ def errors_of(guest: MadeUpGuest, learned_days: int = LEARNED_WEEKS * 7) -> Erro
         comes, others = guest.used[then], (used, guest.used[then - SLOTS], guest.used[then - 7 * SLOTS])
         if math.isnan(comes) or any(map(math.isnan, others)):
             continue
-        forecast = days.ahead(MONDAY + then, 1)[0].middle if days.counts else used
+        counts = days.has_pattern and days.weight >= LEAST_WEIGHT
+        forecast = days.ahead(MONDAY + then, 1)[0].middle if counts else used
         found.slots += 1
         for place, expected in enumerate((used if math.isnan(forecast) else forecast, *others)):
             found.sums[place] += abs(comes - expected)
-        if days.counts:
+        if counts:
             found.told += 1
             soon = days.ahead(MONDAY + slot + 1, 1)[0]
             found.over += guest.most[slot + 1] > soon.most + soon.margin
     return found
-
-
-def trace(folder: Path) -> Iterator[MadeUpGuest]:
-    """The guests of a folder of the Bitbrains trace; slots of which nothing was recorded are unknown."""
-    for path in sorted(folder.glob("*.csv")):
-        with path.open(encoding="utf-8", newline="") as file:
-            rows = csv.reader(file, delimiter=";")
-            names = [name.strip() for name in next(rows)]
-            at, memory = names.index("Timestamp [ms]"), names.index("Memory usage [KB]")
-            slots: dict[int, list[float]] = {}
-            for row in rows:
-                stamp = float(row[at])  # some parts of the trace have seconds there
-                slots.setdefault(int((stamp / 1000 if stamp > 1e11 else stamp) // 900), []).append(float(row[memory]))
-        if not slots:
-            continue
-        first = min(slots)
-        first -= (first - MONDAY) % (7 * SLOTS)
-        seen = [slots.get(slot) for slot in range(first, max(slots) + 1)]
-        used = [math.nan if one is None else sum(one) / len(one) for one in seen]
-        yield MadeUpGuest("trace", used, [math.nan if one is None else max(one) for one in seen])
 
 
 def learned(guests: int, weeks: int) -> tuple[dict[str, Errors], list[float]]:
@@ -252,18 +232,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--weeks", type=int, default=6)
     parser.add_argument("--cost-guests", type=int, default=1000)
     parser.add_argument("--cycles", type=int, default=800)
-    parser.add_argument("--trace", type=Path, help="a folder of the Bitbrains trace")
-    parser.add_argument("--json", action="store_true")
     chosen = parser.parse_args(arguments)
-    if chosen.trace is not None:
-        kinds, ratios = {"trace": Errors()}, []
-        for guest in trace(chosen.trace):
-            one = errors_of(guest)
-            kinds["trace"].add(one)
-            if one.told:
-                ratios.append(one.ratio)
-    else:
-        kinds, ratios = learned(chosen.guests, max(LEARNED_WEEKS + 1, chosen.weeks))
+    kinds, ratios = learned(chosen.guests, max(LEARNED_WEEKS + 1, chosen.weeks))
     whole = Errors()
     for one in kinds.values():
         whole.add(one)
@@ -279,11 +249,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         if wrong
     ]
-    if chosen.json:
-        rows = {kind: {"ratio": one.ratio, "told": one.told, "over": one.over, "slots": one.slots} for kind, one in kinds.items()}
-        costs = {"cycle_ms": spent.mean, "cycle_ms_p99": spent.of_hundred, "guest_kib": spent.kept_kib, "mib": spent.mib}
-        print(json.dumps({"ratio": whole.ratio, "kinds": rows, **costs, "missed": missed}, indent=2))
-        return bool(missed)
     print("error of the next hour, in MiB on average, on days not seen before")
     print(f"{'kind':9}{'forecast':>10}{'as now':>10}{'yesterday':>11}{'week ago':>10}{'ratio':>8}{'has pattern':>13}{'above most':>12}")
     for kind, one in (*kinds.items(), ("all", whole)):

@@ -28,7 +28,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 from bench_forecast import Errors, errors_of  # only found from here on
 from made_up_days import SLOTS, MadeUpGuest, made_up_guest
 
-from mom_plugins_record.advise.ratio import LearnedGuest, SoldAtRisk, needed_kib, sold_at_risk
+from mom_kvm import PastGuest
+from mom_plugins_record.advise.ratio import SoldAtRisk, needed_kib, sold_at_risk
 
 GIB = 1 << 20
 """KiB."""
@@ -67,9 +68,9 @@ class SoldGuest:
         """What it uses at most in each slot of a day; of more than it was sold, it needs no more."""
         return self.made.most[SLOTS * day : SLOTS * (day + 1)]
 
-    def learned(self, before: int) -> LearnedGuest:
+    def learned(self, before: int) -> PastGuest:
         """What is known of it on that day."""
-        return LearnedGuest(self.sold, {FIRST + day: self.most(day) for day in range(max(0, before - LEARNED_DAYS), before)})
+        return PastGuest("", "", self.sold, {FIRST + day: self.most(day) for day in range(max(0, before - LEARNED_DAYS), before)})
 
     def needs(self, day: int) -> list[float]:
         """What it needs of the host in each slot."""

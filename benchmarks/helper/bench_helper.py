@@ -1,6 +1,6 @@
 """What an order to mom-helper costs, and what it does with orders that no mom would give. As root.
 
-    python benchmarks/helper/bench_helper.py [--orders 2000] [--guests 1000] [--fuzz 20000] [--json]
+    python benchmarks/helper/bench_helper.py [--orders 2000] [--guests 1000] [--fuzz 20000]
 
 set       writing a knob (a file in memory), as a client of another user sees it: us, the median of batches of 100 orders
 groups    writing a file of a guest's control group (v2), of many that are given at once as limits are: us an order
@@ -196,7 +196,6 @@ def main() -> int:
     parser.add_argument("--orders", type=int, default=2000)
     parser.add_argument("--guests", type=int, default=1000)
     parser.add_argument("--fuzz", type=int, default=20_000)
-    parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     if os.geteuid() != 0:
         parser.error("run it as root")
@@ -205,11 +204,8 @@ def main() -> int:
         numbers = measure(Path(name), arguments.orders, arguments.guests, arguments.fuzz)
     missed = [name for name, target in TARGETS.items() if numbers[name] > target]
     with suppress(BrokenPipeError):
-        if arguments.json:
-            sys.stdout.write(json.dumps(numbers) + "\n")
-        else:
-            for name, number in sorted(numbers.items()):
-                sys.stdout.write(f"{name:9} {number:9.1f}\n")
+        for name, number in sorted(numbers.items()):
+            sys.stdout.write(f"{name:9} {number:9.1f}\n")
     for name in missed:
         sys.stderr.write(f"missed: {name}, {TARGETS[name]:g}\n")
     return 1 if missed else 0

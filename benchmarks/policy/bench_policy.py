@@ -1,6 +1,6 @@
 """How long policies take to evaluate and to compile, beside a plain interpreter; and how long the balloon law takes.
 
-    python benchmarks/policy/bench_policy.py [--guests 100,1000,10000] [--rounds 30] [--json]
+    python benchmarks/policy/bench_policy.py [--guests 100,1000,10000] [--rounds 30]
 
 The balloon law suggests sizes on hosts under pressure, so that nearly every guest is resized, without service classes (which say what it
 costs to take memory from a guest) and with them; the default policies for balloons and KSM take what it suggests; `dense` is a policy of 50
@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import gc
-import json
 import math
 import platform
 import random
@@ -22,7 +21,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib.resources import files
 from pathlib import Path
@@ -292,36 +291,30 @@ def main() -> int:
     arguments = argparse.ArgumentParser(description="How long policies take.")
     arguments.add_argument("--guests", default="100,1000,10000")
     arguments.add_argument("--rounds", type=int, default=30)
-    arguments.add_argument("--json", action="store_true")
     given = arguments.parse_args()
     hostiles = hostile()  # first, while this process is small
     evaluated = evaluations([int(count) for count in given.guests.split(",")], given.rounds)
     compiled, rising = compilations(given.rounds), with_forecasts(given.rounds)
-    if given.json:
-        compiles, answers = [*map(asdict, compiled)], [*map(asdict, hostiles)]
-        print(json.dumps({"evaluate": evaluated, "rising": rising, "compile": compiles, "hostile": answers}, indent=2))
-    else:
-        print(f"Python {platform.python_version()}, {platform.machine()}; medians of CPU time in ms")
+    print(f"Python {platform.python_version()}, {platform.machine()}; medians of CPU time in ms")
+    print(
+        f"\n{'guests':>7} {'classes':>8} {'resized':>8} {'law':>9} {'policy':>9} {'with decisions':>15} {'dense':>9} {'plain':>10}", end=""
+    )
+    print(f" {'law, us/guest':>14}")
+    for row in evaluated:
         print(
-            f"\n{'guests':>7} {'classes':>8} {'resized':>8} {'law':>9} {'policy':>9} {'with decisions':>15} {'dense':>9} {'plain':>10}",
-            end="",
+            f"{row['guests']:>7} {'yes' if row['classes'] else 'no':>8} {row['resized']:>8} {row['law']:>9.3f} {row['policy']:>9.3f}",
+            end=" ",
         )
-        print(f" {'law, us/guest':>14}")
-        for row in evaluated:
-            print(
-                f"{row['guests']:>7} {'yes' if row['classes'] else 'no':>8} {row['resized']:>8} {row['law']:>9.3f} {row['policy']:>9.3f}",
-                end=" ",
-            )
-            print(f"{row['policy_decisions']:>15.3f} {row['dense']:>9.3f} {row['plain']:>10.1f} {row['law'] / row['guests'] * 1e3:>14.2f}")
-        print(f"\n{f'law, {RISING_GUESTS} guests':<28} {'ms':>9}")
-        for state, took in rising.items():
-            print(f"{state:<28} {took:>9.3f}")
-        print(f"\n{'compile':<20} {'lines':>7} {'ms':>9}")
-        for one in compiled:
-            print(f"{one.name:<20} {one.lines:>7} {one.ms:>9.2f}")
-        print(f"\n{'hostile text':<26} {'ms':>9} {'MiB':>7}  answer")
-        for text in hostiles:
-            print(f"{text.name:<26} {text.ms:>9.2f} {text.mib:>7.1f}  {text.answer}")
+        print(f"{row['policy_decisions']:>15.3f} {row['dense']:>9.3f} {row['plain']:>10.1f} {row['law'] / row['guests'] * 1e3:>14.2f}")
+    print(f"\n{f'law, {RISING_GUESTS} guests':<28} {'ms':>9}")
+    for state, took in rising.items():
+        print(f"{state:<28} {took:>9.3f}")
+    print(f"\n{'compile':<20} {'lines':>7} {'ms':>9}")
+    for one in compiled:
+        print(f"{one.name:<20} {one.lines:>7} {one.ms:>9.2f}")
+    print(f"\n{'hostile text':<26} {'ms':>9} {'MiB':>7}  answer")
+    for text in hostiles:
+        print(f"{text.name:<26} {text.ms:>9.2f} {text.mib:>7.1f}  {text.answer}")
     return report(evaluated, compiled, hostiles)
 
 

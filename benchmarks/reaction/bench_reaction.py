@@ -1,6 +1,6 @@
 """How soon after memory pressure mom sends the first balloon command, on real guests; and what watching for it costs.
 
-    python benchmarks/reaction/bench_reaction.py [guest] [host] [cost] [--bursts 20] [--json]
+    python benchmarks/reaction/bench_reaction.py [guest] [host] [cost] [--bursts 20]
 
 guest   four guests from which memory was taken use it up in bursts. Pressure begins when less is available in the guest than the default
         policy wants it to have, by what the guest itself prints at that moment; the command is the first that makes it larger.
@@ -28,7 +28,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -361,7 +361,6 @@ def main() -> None:
     parser.add_argument("--variant", choices=list(VARIANTS), help="both, if not given")
     parser.add_argument("--guests", type=int, default=12, help="beside which the cost is measured")
     parser.add_argument("--seconds", type=float, default=60.0, help="for which each cost is measured")
-    parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     logging.disable(logging.ERROR)
     what = options.what or ["guest", "host", "cost"]
@@ -380,9 +379,6 @@ def main() -> None:
             cost = costs(lab, options.guests, options.seconds)
     finally:
         libvirtd.stop()
-    if options.json:
-        print(json.dumps({"reactions": [asdict(found) for found in reactions], "costs": [asdict(found) for found in cost]}))
-        return
     if reactions:
         print("seconds from pressure to the first balloon command")
         print("\n".join([HEADING, *(found.line() for found in reactions)]))

@@ -1,6 +1,6 @@
 """What recording costs: bytes for each guest and cycle, and CPU time for each cycle, on guests whose numbers move as real ones do.
 
-    python benchmarks/recording/bench_recording.py [--guests 1000] [--cycles 200] [--json]
+    python benchmarks/recording/bench_recording.py [--guests 1000] [--cycles 200]
 
 Each guest has the fields that libvirt, the host side and the balloon plugin collect. Sizes wander as measured ones do: free memory by
 some MiB from one second to the next, the page cache by less, counters at rates of their own; a tenth of the guests is resized in each
@@ -139,7 +139,6 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--guests", type=int, default=1000)
     parser.add_argument("--cycles", type=int, default=200)
-    parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     spent = []
     lines = []
@@ -166,26 +165,12 @@ def main() -> int:
         reading = time.process_time() - began
     if read != options.cycles:
         raise SystemExit(f"{read} cycles were read back, of {options.cycles}")
-    result = {
-        "guests": options.guests,
-        "cycles": options.cycles,
-        "bytes_per_guest_and_cycle": size / options.cycles / options.guests,
-        "cpu_ms_per_cycle": 1e3 * sum(spent) / len(spent),
-        "cpu_ms_worst": 1e3 * max(spent),
-        "cpu_ms_to_read_a_cycle": 1e3 * reading / read,
-        "json_bytes_per_guest_and_cycle": sum(lines) / len(lines) / options.guests,
-        "json_cpu_ms_per_cycle": 1e3 * sum(spent_lines) / len(spent_lines),
-    }
-    if options.json:
-        print(json.dumps(result))
-        return 0
     print(f"{options.guests} guests, {options.cycles} cycles, process {os.getpid()}")
     print(f"{'':<22}{'bytes/guest/cycle':>20}{'CPU ms/cycle':>16}{'worst':>8}{'to read':>10}")
-    print(
-        f"{'recording':<22}{result['bytes_per_guest_and_cycle']:>20.1f}{result['cpu_ms_per_cycle']:>16.1f}"
-        f"{result['cpu_ms_worst']:>8.1f}{result['cpu_ms_to_read_a_cycle']:>10.1f}"
-    )
-    print(f"{'JSON lines, zlib':<22}{result['json_bytes_per_guest_and_cycle']:>20.1f}{result['json_cpu_ms_per_cycle']:>16.1f}")
+    each, cycle = 1 / options.cycles / options.guests, 1e3 / len(spent)
+    print(f"{'recording':<22}{size * each:>20.1f}{cycle * sum(spent):>16.1f}{1e3 * max(spent):>8.1f}{1e3 * reading / read:>10.1f}")
+    each, cycle = 1 / len(lines) / options.guests, 1e3 / len(spent_lines)
+    print(f"{'JSON lines, zlib':<22}{sum(lines) * each:>20.1f}{cycle * sum(spent_lines):>16.1f}")
     print(f"{'wanted':<22}{BYTES_WANTED:>20.1f}{CPU_WANTED_MS:>16.1f}   (for 1,000 guests)")
     return 0
 

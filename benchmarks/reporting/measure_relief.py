@@ -1,6 +1,6 @@
 """What a host gets when it tells mom-guestd that it is short of memory, and what that costs the guest: measured in a real guest.
 
-    python benchmarks/reporting/measure_relief.py [--parts pieces cache work] [--rounds 8] [--seconds 10] [--json]
+    python benchmarks/reporting/measure_relief.py [--parts pieces cache work] [--rounds 8] [--seconds 10]
 
 A guest of 1,920 MiB with free page reporting works steadily on 600 MiB, which lie in pieces of 1 MiB between 600 that it has freed; of its
 disk it reads 100 MiB again and again, and has read 300 once. Its owner lets mom-guestd report pieces of 16 KiB, and drop page cache that
@@ -27,9 +27,9 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests" / "real"))
 
@@ -49,8 +49,6 @@ REST_SECONDS = 75
 """If nothing was dropped for so long, nothing more will be: mom-guestd rests for a minute when the guest is at work."""
 
 LOOKS = (6.0, 12.0, 20.0, 30.0)
-
-T = TypeVar("T", "Pieces", "Cache", "Work")
 
 _MET = re.compile(r"DEMAND .* met=(\d+) ")
 
@@ -293,30 +291,24 @@ def told_of_work(found: Work) -> str:
     return table(["the host has", "ms of CPU for a slot of work", "mom-guestd and the kernel, % of a CPU"], *told)
 
 
-def told(found: T, in_words: Callable[[T], str], as_json: bool) -> str:
-    """For people or programs."""
-    return json.dumps(asdict(found)) if as_json else in_words(found) + "\n"
-
-
 def main() -> None:
     """Measure, and print it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--parts", nargs="+", choices=("pieces", "cache", "work"), default=("pieces", "cache", "work"))
     parser.add_argument("--rounds", type=int, default=8)
     parser.add_argument("--seconds", type=float, default=10.0)
-    parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     libvirtd = PrivateLibvirtd(cache_folder())
     try:
         libvirtd.start()
         inside = begin(Lab(libvirtd, build_with_agents()), libvirtd.folder)
         measured: Mapping[str, Callable[[], str]] = {
-            "pieces": lambda: told(pieces(inside), told_of_pieces, options.json),
-            "cache": lambda: told(cache(inside), told_of_cache, options.json),
-            "work": lambda: told(work(inside, options.rounds, options.seconds), told_of_work, options.json),
+            "pieces": lambda: told_of_pieces(pieces(inside)),
+            "cache": lambda: told_of_cache(cache(inside)),
+            "work": lambda: told_of_work(work(inside, options.rounds, options.seconds)),
         }
         for part in options.parts:
-            print(measured[part](), flush=True)
+            print(measured[part](), "\n", flush=True)
     finally:
         libvirtd.stop()
 

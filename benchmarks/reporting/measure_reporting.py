@@ -1,6 +1,6 @@
 """What free page reporting and autodeflate bring a host, and cost a guest: measured on real guests.
 
-    python benchmarks/reporting/measure_reporting.py [--rounds 3] [--json]
+    python benchmarks/reporting/measure_reporting.py [--rounds 3]
 
 reporting    two guests of 768 MiB, one with freePageReporting='on'. In each, a program takes 450 MiB, holds them for 20 s and frees them
              for 40 s, again and again: what the guest's process holds on the host meanwhile, and 10 s and 30 s after; how long it took
@@ -14,17 +14,14 @@ It needs what tests/real needs: libvirtd, QEMU, 3 GiB of memory, and some minute
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import re
 import statistics
 import sys
 import time
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests" / "real"))
 
@@ -169,7 +166,6 @@ def main() -> None:
     """Measure, and print it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     libvirtd = PrivateLibvirtd(cache_folder())
     try:
@@ -177,11 +173,7 @@ def main() -> None:
         reporting, deflating = measure(Lab(libvirtd, build()), options.rounds)
     finally:
         libvirtd.stop()
-    found: Mapping[str, list[dict[str, Any]]] = {
-        "reporting": [asdict(one) for one in reporting],
-        "autodeflate": [asdict(one) for one in deflating],
-    }
-    print(json.dumps(found) if options.json else told_in_markdown(reporting, deflating))
+    print(told_in_markdown(reporting, deflating))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """The simulator beside real guests: the same course of events, under the same policy, and how far apart the two are.
 
-    python benchmarks/simulator/compare_real.py [--seconds 480] [--picture docs/simulator.png] [--keep FOLDER] [--again FOLDER] [--json]
+    python benchmarks/simulator/compare_real.py [--seconds 480] [--picture docs/simulator.png] [--keep FOLDER] [--again FOLDER]
 
 Five real QEMU guests are managed by `mom run`; the same guests are simulated. Programs in the guests hold a base of memory, want more in
 bursts, and read files; two guests have swap. Whatever else runs on this host, a program beside the guests keeps constant what there is for
@@ -12,14 +12,12 @@ It needs what tests/real needs: libvirtd, QEMU, 6 GiB of memory, and ten minutes
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import os
 import pickle
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -132,7 +130,6 @@ def main() -> None:
     parser.add_argument("--picture", type=Path)
     parser.add_argument("--keep", type=Path)
     parser.add_argument("--again", type=Path)
-    parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="mom-bench-") as name:
         folder = options.keep or options.again or Path(name)
@@ -152,11 +149,8 @@ def main() -> None:
         second = simulated(course, capacity, folder / "simulated")
     if options.picture:
         draw(first, second, course.seconds, options.picture)
-    if options.json:
-        print(json.dumps({"rows": rows(first, second, course.seconds), "real": asdict(first), "simulated": asdict(second)}))
-    else:
-        print(told(first, second, course.seconds))
-        print(f"load of this machine at the end: {os.getloadavg()[1]:.1f}")
+    print(told(first, second, course.seconds))
+    print(f"load of this machine at the end: {os.getloadavg()[1]:.1f}")
 
 
 if __name__ == "__main__":

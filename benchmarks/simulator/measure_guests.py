@@ -1,6 +1,6 @@
 """What the laws of the simulated guest are fitted to: measured on real guests.
 
-    python benchmarks/simulator/measure_guests.py [kernel] [balloon] [killer] [--json]
+    python benchmarks/simulator/measure_guests.py [kernel] [balloon] [killer]
 
 kernel   what the kernel of an idle guest of several sizes keeps for itself, what it calls usable, and what its QEMU process holds beside
 balloon  how fast a balloon takes and gives back memory that was never touched, that was touched and freed, and that is page cache
@@ -13,13 +13,12 @@ It needs what tests/real needs: libvirtd, QEMU, and some minutes in which nobody
 from __future__ import annotations
 
 import argparse
-import json
 import re
 import statistics
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -167,7 +166,6 @@ def main() -> None:
     """Measure what is asked for, and print it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", nargs="*", choices=["kernel", "balloon", "killer", []], help="all of it, if nothing is named")
-    parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     what = options.what or ["kernel", "balloon", "killer"]
     libvirtd = PrivateLibvirtd(cache_folder())
@@ -179,11 +177,6 @@ def main() -> None:
         killed = list(kills(lab)) if "killer" in what else []
     finally:
         libvirtd.stop()
-    if options.json:
-        print(
-            json.dumps({name: [asdict(one) for one in found] for name, found in (("kernel", idle), ("balloon", ways), ("killer", killed))})
-        )
-        return
     if idle:
         print(
             table(

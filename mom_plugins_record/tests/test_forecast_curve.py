@@ -12,7 +12,7 @@ from mom_plugins_record.forecast.curve import HalfCurve, unknown_curve
 
 
 @given(st.floats(min_value=0.0, max_value=1e12, allow_nan=False))
-def test_a_curve_in_half_of_the_memory_knows_each_number_to_half_a_percent(kib: float) -> None:
+def test_half_curve_is_exact_to_half_a_percent(kib: float) -> None:
     curve = HalfCurve.of(unknown_curve(3))
     curve[1] = kib
     assert math.isnan(curve[0]), "unknown stays unknown"
@@ -25,7 +25,7 @@ def test_a_curve_in_half_of_the_memory_knows_each_number_to_half_a_percent(kib: 
     assert again[1] == curve[1], "nor when it is set to what it is"
 
 
-def test_a_number_that_no_curve_can_hold_is_unknown_in_one_of_half_the_memory() -> None:
+def test_half_curve_holds_invalid_numbers_as_unknown() -> None:
     curve = HalfCurve.of(unknown_curve(1))
     for wrong in (math.inf, 1e300, math.nan):
         curve[0] = 1.0

@@ -70,7 +70,7 @@ def test_on_the_third_day_a_rise_is_expected_before_it_begins() -> None:
     assert see(days, 2, 31.5, 33)["mem_rises_in"] is None, "it has risen"
 
 
-def test_what_the_sum_was_wrong_by_is_no_rise_while_no_guest_is_expected_to_rise() -> None:
+def test_margin_alone_is_no_rise() -> None:
     days = after(2)
     see(days, 2, 9, 11)
     days.margin = 500.0 * MIB
@@ -83,7 +83,7 @@ def test_what_the_sum_was_wrong_by_is_no_rise_while_no_guest_is_expected_to_rise
     assert days.rise_expected(0.1) < 100 * MIB, "within this slot, nothing rises"
 
 
-def test_a_rise_is_expected_also_of_a_guest_that_does_not_tell_what_it_uses_for_a_moment() -> None:
+def test_rise_is_expected_of_a_silent_guest() -> None:
     days = after(2)
     see(days, 2, 29, 31.2)
     silent = one_snapshot(USES, FIRST + 2 * DAY + 31.5 * SLOT)
@@ -92,7 +92,7 @@ def test_a_rise_is_expected_also_of_a_guest_that_does_not_tell_what_it_uses_for_
     assert told(days, silent, "desktop")["mem_rises_in"] == pytest.approx(0.5 * SLOT, abs=0.1)
 
 
-def test_no_rise_is_expected_of_a_guest_whose_memory_the_host_has_set_aside() -> None:
+def test_pinned_guest_has_no_rise() -> None:
     days = after(3)
     for moment in range(int(FIRST + 3 * DAY + 24 * SLOT), int(FIRST + 3 * DAY + 32 * SLOT), 5):
         seen = one_snapshot({"desktop": at_eight, "other": at_eight}, moment)
@@ -114,7 +114,7 @@ def test_a_guest_without_a_pattern_has_no_forecast() -> None:
     assert not known.has_pattern
 
 
-def test_a_day_that_differs_is_found_out_and_hardly_changes_what_is_expected_on_the_next() -> None:
+def test_unusual_day_lowers_weight_and_hardly_changes_the_forecast() -> None:
     days = after(8)
 
     def holiday(day: int, slot: int) -> float:
@@ -132,7 +132,7 @@ def test_a_day_that_differs_is_found_out_and_hardly_changes_what_is_expected_on_
     assert number(found[SOON]) > 1300 * MIB
 
 
-def test_a_guest_that_uses_far_more_than_was_expected_has_no_forecast_at_once() -> None:
+def test_unexpected_use_ends_the_forecast() -> None:
     days = after(4)
     see(days, 4, 10, 12)
 
@@ -182,7 +182,7 @@ def test_a_slot_of_which_mom_saw_less_than_half_is_not_learned(back: int) -> Non
     assert by_day[95] == by_day[2] == 400 * MIB
 
 
-def test_days_are_learned_where_mom_seldom_looks_and_is_woken_now_and_then() -> None:
+def test_days_are_learned_with_rare_and_irregular_cycles() -> None:
     days, began = HostDays(Calendar(86_400.0, 7, lambda _: 0.0), 900.0), 400 * 86_400.0
     for passed in range(0, 86_400, 600):
         for moment in (passed, passed + 2) if passed % 3600 == 0 else (passed,):
@@ -191,7 +191,7 @@ def test_days_are_learned_where_mom_seldom_looks_and_is_woken_now_and_then() -> 
 
 
 @pytest.mark.parametrize("what", ["started anew", "the clock jumps"])
-def test_a_slot_in_which_a_guest_starts_or_the_clock_jumps_is_not_learned_and_its_days_stay(what: str) -> None:
+def test_restart_or_clock_jump_skips_the_slot(what: str) -> None:
     days = after(2)
     see(days, 2, 10, 12.5)
     known = days.known["desktop"].days
@@ -205,7 +205,7 @@ def test_a_slot_in_which_a_guest_starts_or_the_clock_jumps_is_not_learned_and_it
     assert known.has_pattern
 
 
-def test_days_of_23_and_25_hours_have_each_slot_at_its_wall_clock_time() -> None:
+def test_slots_follow_the_wall_clock_over_daylight_saving() -> None:
     berlin = ZoneInfo("Europe/Berlin")
 
     def offset(moment: float) -> float:
@@ -222,7 +222,7 @@ def test_days_of_23_and_25_hours_have_each_slot_at_its_wall_clock_time() -> None
     assert [calendar.of_week(calendar.index(autumn + 900 * n)) - 6 * 96 for n in range(9)] == [8, 9, 10, 11, 8, 9, 10, 11, 12]
 
 
-def test_guests_that_are_long_gone_are_forgotten_and_so_are_the_oldest_of_too_many() -> None:
+def test_absent_guests_are_forgotten_by_age_and_number() -> None:
     days = new_days()
     days.see(one_snapshot({"gone": at_eight, "there": at_eight}, FIRST))
     days.known["gone"].days.slots = 1
@@ -240,14 +240,14 @@ def test_guests_that_are_long_gone_are_forgotten_and_so_are_the_oldest_of_too_ma
     assert "g0" not in days.known
 
 
-def test_guests_of_which_nothing_was_learned_go_with_the_list_that_lacks_them() -> None:
+def test_guests_without_days_are_forgotten_at_once() -> None:
     days = new_days()
     for number_of in range(5):
         days.see(one_snapshot({"there": at_eight, f"short{number_of}": at_eight}, FIRST + 5.0 * number_of))
     assert set(days.known) == {"there", "short4"}
 
 
-def test_guests_that_were_there_for_an_hour_cost_none_its_days() -> None:
+def test_short_lived_guests_displace_no_others() -> None:
     days = after(2)
     for number_of in range(MOST_GUESTS + 5):
         short = KnownGuest(identity := f"short{number_of}", identity, GuestDays(days.calendar, slots=2), FIRST + 2 * DAY + number_of)
@@ -258,15 +258,7 @@ def test_guests_that_were_there_for_an_hour_cost_none_its_days() -> None:
     assert set(USES) < set(days.to_keep())
 
 
-def test_guests_that_come_and_go_do_not_have_all_known_ones_gone_through_in_each_cycle(monkeypatch: pytest.MonkeyPatch) -> None:
-    days, forgot = new_days(), list[float]()
-    monkeypatch.setattr(days, "forget", forgot.append)
-    for number_of in range(5):
-        days.see(one_snapshot({f"short{number_of}": at_eight}, FIRST + 5.0 * number_of))
-    assert not forgot
-
-
-def test_a_clock_that_is_ahead_for_less_than_a_day_has_no_guest_forgotten() -> None:
+def test_clock_ahead_for_a_day_forgets_no_guest() -> None:
     days = new_days()
     days.see(one_snapshot(USES, FIRST))
     for guest in days.known.values():
@@ -280,7 +272,7 @@ def test_a_clock_that_is_ahead_for_less_than_a_day_has_no_guest_forgotten() -> N
     assert set(USES) < set(learned.known), "nor has one that is ahead from the start"
 
 
-def test_a_clock_that_is_behind_costs_no_past_days_unless_it_runs_so_for_two_weeks() -> None:
+def test_clock_behind_drops_past_days_after_two_weeks() -> None:
     days = new_days()
     for day in range(20, 30):
         days.past.take_in("desktop", "desktop", day * 96, 1600 * MIB, 4096 * MIB)
@@ -290,7 +282,7 @@ def test_a_clock_that_is_behind_costs_no_past_days_unless_it_runs_so_for_two_wee
         assert len(days.past.guests["desktop"].days()) == left, f"after {passed} s"
 
 
-def test_each_guest_is_seen_where_some_guest_comes_or_goes_in_each_cycle() -> None:
+def test_all_guests_are_visited_although_the_list_changes() -> None:
     days = HostDays(Calendar(86_400.0, 7, lambda _: 0.0), 900.0)
     there = {f"g{n:03}": Guest(f"g{n:03}", "vm", {"mem_available": SIZE, "mem_usable": SIZE // 2}, incarnation="1") for n in range(400)}
     first = Guest("a", "a", incarnation="1")
@@ -300,7 +292,7 @@ def test_each_guest_is_seen_where_some_guest_comes_or_goes_in_each_cycle() -> No
     assert [identity for identity in there if not days.known[identity].days.slots] == []
 
 
-def test_what_a_guest_used_is_no_part_of_the_rise_once_it_is_unknown() -> None:
+def test_unknown_use_is_no_rise() -> None:
     days = after(2)
     see(days, 2, 29, 31.5)
     assert days.rise_expected(SLOT) > 1000 * MIB
@@ -319,7 +311,7 @@ def test_without_guests_no_rise_is_expected() -> None:
     assert days.host_fields() == {"guests_forecast": 0}
 
 
-def test_of_guests_that_ran_for_long_none_is_forgotten_when_one_is_started_before_the_others() -> None:
+def test_reboot_forgets_no_long_running_guest() -> None:
     """As after a reboot of the host."""
     days = new_days()
     end = KEPT_WEEKS * 7 + 2
@@ -330,7 +322,7 @@ def test_of_guests_that_ran_for_long_none_is_forgotten_when_one_is_started_befor
     assert set(again.known) == set(USES)
 
 
-def test_what_is_kept_of_a_guest_is_less_than_4_kib_and_is_read_as_it_was() -> None:
+def test_stored_guest_takes_less_than_4_kib_and_comes_back() -> None:
     content = json.loads(_kept_after(2))
     assert all(len(json.dumps(guest)) < 4096 for guest in content["guests"])
     read = days_from(content)
@@ -342,7 +334,7 @@ def test_what_is_kept_of_a_guest_is_less_than_4_kib_and_is_read_as_it_was() -> N
     assert learned.expected[5 * 96 + 40] == learned.expected[40], "of a day that was not seen, what others had"
 
 
-def test_a_guest_that_claims_to_use_what_no_guest_has_costs_nobody_their_days() -> None:
+def test_absurd_use_of_one_guest_harms_no_other() -> None:
     """By an agent, of a guest whose size is unknown."""
     days = after(2)
     for one in snapshots(USES, range(2, 3)):
@@ -366,7 +358,7 @@ def test_a_guest_that_claims_to_use_what_no_guest_has_costs_nobody_their_days() 
         lambda content: content["guests"][0][5].__setitem__(1, 1e300),
     ],
 )
-def test_what_was_not_kept_so_is_refused(damage: object) -> None:
+def test_invalid_days_are_refused(damage: object) -> None:
     content = json.loads(_kept_after(2))
     assert callable(damage)
     damage(content)
@@ -374,7 +366,7 @@ def test_what_was_not_kept_so_is_refused(damage: object) -> None:
         days_from(content)
 
 
-def test_what_guests_take_together_is_less_than_the_sum_of_what_each_takes_at_most() -> None:
+def test_joint_rise_is_less_than_the_sum_of_maxima() -> None:
     def at_nine(day: int, slot: int) -> float:
         return 1600.0 if 36 <= slot < 68 else 400.0
 
@@ -402,7 +394,7 @@ def test_days_are_learned_where_each_slot_is_seen_once() -> None:
     json.dumps(content_of(days), allow_nan=False)
 
 
-def test_a_part_of_the_day_that_was_not_seen_before_keeps_nothing_from_being_kept_and_known_of_the_others() -> None:
+def test_unseen_part_of_the_day_harms_no_other_part() -> None:
     days = new_days()
     for day in range(3):
         for snapshot in snapshots({"desktop": at_eight}, range(day, day + 1)):
@@ -423,7 +415,7 @@ A_CYCLE = st.tuples(
 
 
 @given(st.lists(A_CYCLE, max_size=80))
-def test_whatever_comes_what_is_told_is_a_size_and_can_be_kept(cycles: list[tuple[float, float, list[int | None], int, str]]) -> None:
+def test_forecasts_of_any_input_are_valid_and_can_be_stored(cycles: list[tuple[float, float, list[int | None], int, str]]) -> None:
     days, monotonic, wall = new_days(), 100.0, FIRST
     for passed, jump, sizes, count, incarnation in cycles:
         monotonic, wall = monotonic + passed, wall + passed + jump
@@ -439,7 +431,7 @@ def test_whatever_comes_what_is_told_is_a_size_and_can_be_kept(cycles: list[tupl
     assert json.loads(json.dumps(content_of(days_from(kept)))) == kept
 
 
-def test_what_was_learned_of_guests_that_have_gone_is_not_added_to_what_the_others_are_expected_to_take() -> None:
+def test_margin_of_departed_guests_is_dropped() -> None:
     days = after(4)
     days.margin = days.usual = 50_000.0 * MIB  # of a guest with odd days, which has left
     see(days, 4, 27, 31.5)

@@ -48,7 +48,7 @@ def test_a_day_is_by_half_hours_what_was_used_at_most_in_them() -> None:
     assert days[FIRST.toordinal() + 1][-1] == 4 * GIB, "no more than it was sold"
 
 
-def test_a_day_on_which_memory_was_plugged_in_keeps_what_was_used_before_and_all_that_was_used_then() -> None:
+def test_hotplugged_memory_keeps_the_use_of_that_day() -> None:
     past = seen((0, GIB), (2, 4 * GIB))
     past.take_in("u1", "web", INDEX + 4, 7 * GIB, 8 * GIB)
     past.take_in("u1", "web", INDEX + 6, 3 * GIB, 4 * GIB)
@@ -71,7 +71,7 @@ def test_what_is_older_than_the_last_eight_weeks_is_dropped() -> None:
     assert len(json.dumps(past.content())) / 8 < 4096, "bytes a guest and week"
 
 
-def test_days_are_learned_after_a_clock_was_weeks_ahead_or_years_behind_for_a_while() -> None:
+def test_days_are_learned_after_wrong_clocks() -> None:
     ahead, behind = 300 * SLOTS, -19_000 * SLOTS
     past = seen((0, GIB), (ahead, 2 * GIB), (SLOTS, 3 * GIB), (behind, 4 * GIB), (SLOTS + 2, GIB), (2 * SLOTS, GIB))
     (guest,) = again(past).guests.values()
@@ -85,13 +85,13 @@ def test_days_are_learned_after_a_clock_was_weeks_ahead_or_years_behind_for_a_wh
 
 
 @pytest.mark.parametrize(("few", "today", "left"), [(True, 1, [0, 1]), (False, 1, [0, 1]), (True, 0, [0, 1, 300]), (False, 0, [0])])
-def test_days_that_lie_ahead_are_dropped_as_long_as_they_are_the_fewer(few: bool, today: int, left: list[int]) -> None:
+def test_future_days_are_dropped_if_they_are_few(few: bool, today: int, left: list[int]) -> None:
     past = seen((0, GIB), (SLOTS, GIB), (300 * SLOTS, GIB))
     past.forget_after(SECONDS + today * 86_400.0, only_few=few)
     assert [day - FIRST.toordinal() for day in again(past).guests["u1"].days()] == left
 
 
-def test_of_a_guest_that_is_forgotten_nothing_is_kept_and_of_one_whose_size_is_unknown_nothing_is_learned() -> None:
+def test_forgotten_or_unsized_guests_have_no_past() -> None:
     past = seen((0, GIB))
     past.keep_only(set())
     assert past.content()["guests"] == []
@@ -124,13 +124,13 @@ def test_a_size_that_cannot_be_teaches_nothing(sold: float | None) -> None:
     assert again(seen((0, GIB), sold=sold)).guests == {}
 
 
-def test_days_that_are_so_short_that_no_calendar_has_them_teach_nothing() -> None:
+def test_days_beyond_the_calendar_are_ignored() -> None:
     past = HostPast()
     past.take_in("u1", "web", 30_000_000 * SLOTS, GIB, 4 * GIB)
     assert again(past).guests == {}
 
 
-def test_what_was_learned_elsewhere_is_taken_in_and_of_a_day_that_both_know_what_is_known_better() -> None:
+def test_merge_prefers_the_better_known_day() -> None:
     own, other = seen((2 * SLOTS, GIB), (3 * SLOTS, GIB)), seen((0, 2 * GIB), (2 * SLOTS, 2 * GIB), (2 * SLOTS + 4, 3 * GIB))
     other.take_in("u2", "db", INDEX, GIB, 8 * GIB)
     other.take_in("u1", "web", INDEX + 3 * SLOTS, 3 * GIB, 4 * GIB)
@@ -154,7 +154,7 @@ def test_what_is_learned_later_follows_days_that_were_taken_in() -> None:
     assert list(guest.days()) == [FIRST.toordinal() + day for day in (*range(2, MOST_DAYS), 60, 61)]
 
 
-def test_verbs_find_the_file_of_this_mom_and_that_of_another_host(tmp_path: Path) -> None:
+def test_source_finds_files_of_this_and_other_hosts(tmp_path: Path) -> None:
     with pytest.raises(MomError, match="there are no past days of guests"):
         ForecastPlugin.mom_source(PastDays, ForecastPlugin.Settings(), tmp_path, tmp_path, None)
     (tmp_path / "forecast").mkdir()

@@ -59,7 +59,7 @@ def lived(folder: Path, days: range) -> None:
     plugin.mom_teardown()
 
 
-def test_days_of_a_clock_that_was_ahead_are_dropped_once_it_has_been_right_for_a_day(tmp_path: Path) -> None:
+def test_days_of_a_wrong_clock_are_dropped_after_a_day(tmp_path: Path) -> None:
     plugin, _ = started(tmp_path)
 
     def see(first: float, last: float, ahead: float, size: int) -> None:
@@ -81,7 +81,7 @@ def test_days_of_a_clock_that_was_ahead_are_dropped_once_it_has_been_right_for_a
     assert kept.sold_kib == 16 << 20
 
 
-def test_what_was_learned_outlives_a_restart_and_is_written_while_mom_runs(tmp_path: Path) -> None:
+def test_learned_days_survive_a_restart(tmp_path: Path) -> None:
     plugin, _ = started(tmp_path)
     for one in snapshots(USES, range(1)):
         plugin.mom_report(report(one))
@@ -112,7 +112,7 @@ def test_a_damaged_file_is_set_aside_and_days_are_learned_anew(tmp_path: Path, d
     assert started(tmp_path)[0]._days.days("desktop") is not None
 
 
-def test_past_days_of_a_guest_that_is_off_are_kept_where_the_other_file_was_damaged(tmp_path: Path) -> None:
+def test_past_days_survive_damage_of_the_other_file(tmp_path: Path) -> None:
     lived(tmp_path, range(1))
     (tmp_path / "forecast" / FILE).write_bytes(b"{}")
     plugin, _ = started(tmp_path)
@@ -125,7 +125,7 @@ def test_past_days_of_a_guest_that_is_off_are_kept_where_the_other_file_was_dama
     assert (kept.id, len(kept.days)) == ("desktop", 1)
 
 
-def test_days_of_another_length_are_not_used_and_not_overwritten(tmp_path: Path) -> None:
+def test_days_of_another_length_are_set_aside(tmp_path: Path) -> None:
     lived(tmp_path, range(1))
     context = PluginContext("forecast", state_directory=tmp_path)
     plugin = ForecastPlugin(ForecastPlugin.Settings(), context)
@@ -169,7 +169,7 @@ def past_days(folder: Path) -> int:
 
 
 @pytest.mark.parametrize("runs", [False, True])
-def test_a_mom_takes_in_what_was_learned_for_it_of_guests_that_it_knows_less(tmp_path: Path, runs: bool) -> None:
+def test_result_of_learn_is_merged(tmp_path: Path, runs: bool) -> None:
     lived(tmp_path / "other", range(3))
     clock = Clock()
     plugin, _ = started(tmp_path, clock)
@@ -192,7 +192,7 @@ def test_a_mom_takes_in_what_was_learned_for_it_of_guests_that_it_knows_less(tmp
 
 
 @pytest.mark.parametrize("cycles", [True, False])
-def test_what_the_plugin_before_a_reload_has_learned_is_not_lost_with_it(tmp_path: Path, cycles: bool) -> None:
+def test_reload_keeps_learned_days(tmp_path: Path, cycles: bool) -> None:
     """It writes when it ends, once the one that takes its place has read the files."""
     before, _ = started(tmp_path)
     for one in snapshots(USES, range(2)):
@@ -208,7 +208,7 @@ def test_what_the_plugin_before_a_reload_has_learned_is_not_lost_with_it(tmp_pat
     assert past_days(tmp_path) == 2
 
 
-def test_what_is_learned_anew_before_the_last_was_kept_is_not_lost(tmp_path: Path) -> None:
+def test_second_result_of_learn_is_merged_after_the_first(tmp_path: Path) -> None:
     lived(tmp_path / "other", range(1))
     lived(tmp_path / "more", range(2))
     (tmp_path / "forecast").mkdir()
@@ -227,7 +227,7 @@ def test_what_is_learned_anew_before_the_last_was_kept_is_not_lost(tmp_path: Pat
     assert past_days(tmp_path) == 3
 
 
-def test_of_many_guests_a_part_is_made_ready_in_each_cycle_and_a_file_is_whole(tmp_path: Path) -> None:
+def test_many_guests_are_encoded_over_several_cycles(tmp_path: Path) -> None:
     uses = {f"guest-{number}": at_eight for number in range(70)}
     plugin, _ = started(tmp_path)
     file, hour = tmp_path / "forecast" / FILE, int(4 * SLOT / 5.0)
@@ -243,9 +243,7 @@ def test_of_many_guests_a_part_is_made_ready_in_each_cycle_and_a_file_is_whole(t
 
 
 @pytest.mark.parametrize("by_verb", [False, True])
-def test_of_more_guests_than_a_file_may_hold_those_seen_last_are_kept(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by_verb: bool
-) -> None:
+def test_full_file_keeps_the_guests_seen_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by_verb: bool) -> None:
     for module in ("host_days", "past", "state"):
         monkeypatch.setattr(f"mom_plugins_record.forecast.{module}.MOST_GUESTS", 3)
     plugin, _ = started(tmp_path / "lived")
@@ -263,7 +261,7 @@ def test_of_more_guests_than_a_file_may_hold_those_seen_last_are_kept(
     assert 0 not in found
 
 
-def test_a_disk_that_takes_nothing_is_said_and_what_was_learned_is_written_when_it_does(tmp_path: Path) -> None:
+def test_unwritable_disk_is_reported_and_retried(tmp_path: Path) -> None:
     (tmp_path / "forecast").write_text("no folder")
     plugin, context = started(tmp_path)
     for one in snapshots(USES, range(1)):
@@ -316,14 +314,14 @@ def test_the_verb_says_what_is_not_known(tmp_path: Path) -> None:
     assert mistyped.exit_code == 2
 
 
-def test_of_two_guests_that_had_one_name_the_verb_asks_which_is_meant() -> None:
+def test_ambiguous_name_is_an_error() -> None:
     found: Any = {identity: SimpleNamespace(name="web") for identity in ("old", "new")}
     assert _find_days(found, "new") is found["new"]
     with pytest.raises(MomError, match="2 guests are called web"):
         _find_days(found, "web")
 
 
-def test_days_that_another_users_mom_keeps_are_said_to_be_closed_to_this_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unreadable_days_are_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def denied(*_: object) -> NoReturn:
         raise PermissionError(13, "Permission denied")
 
@@ -364,7 +362,7 @@ def test_the_explanation_tells_what_is_usual_and_what_comes() -> None:
     assert "No pattern" not in told
 
 
-def test_a_day_is_by_the_local_clock_unless_it_is_told_otherwise() -> None:
+def test_default_calendar_has_weeks_of_local_days() -> None:
     calendar = Calendar()
     assert calendar.week_slots == 672
     assert 0 < calendar.left(FIRST) <= calendar.slot_seconds == 900

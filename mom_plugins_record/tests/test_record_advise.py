@@ -46,7 +46,7 @@ def test_it_ends_when_its_time_is_over_and_knows_that() -> None:
     assert len(runs) <= 14
 
 
-def test_a_guest_that_left_early_lost_a_share_of_the_time_that_it_was_there() -> None:
+def test_loss_is_relative_to_the_guests_lifetime() -> None:
     def trial(lost: float) -> TrialRun:
         run = TrialRun()
         for now in range(0, 86_400, 60):
@@ -133,7 +133,7 @@ def test_what_makes_no_sense_is_said(recording: Path, arguments: list[str], mess
 
 
 @pytest.mark.long
-def test_half_of_what_was_recorded_as_cold_counts_and_nothing_of_newcomers(cold_recording: Path) -> None:
+def test_half_of_recorded_cold_memory_counts(cold_recording: Path) -> None:
     scene = scene_of_recording(Recording(cold_recording), float("-inf"), float("inf"))
     assert (scene.host_swap, scene.host_zram) == (0.0, 6 << 20)
     cold = [guest.workload.cold for guest in scene.guests]

@@ -38,7 +38,7 @@ def guest_rows(reports: list[Report], field: str) -> list[tuple[str, Any]]:
 
 @pytest.mark.long
 @pytest.mark.parametrize("kind", ["parquet", "csv"])
-def test_duckdb_and_pandas_open_the_tables_and_find_what_was_recorded(recording, reports, tmp_path, kind):
+def test_duckdb_and_pandas_read_the_tables(recording, reports, tmp_path, kind):
     out = tmp_path / "out"
     done = export(recording, "--to", kind, "-o", out)
     assert done.exit_code == 0, done.exception
@@ -65,7 +65,7 @@ def test_duckdb_and_pandas_open_the_tables_and_find_what_was_recorded(recording,
 
 
 @pytest.mark.long
-def test_the_question_in_the_documents_is_answered_by_the_tables(recording, reports, tmp_path, monkeypatch):
+def test_documented_query_works(recording, reports, tmp_path, monkeypatch):
     export(recording, "--to", "parquet", "-o", tmp_path / "friday")
     (query,) = re.findall(r"```sql\n(.*?)```", (Path(__file__).parents[2] / "docs/recordings.md").read_text(), re.DOTALL)
     monkeypatch.chdir(tmp_path)
@@ -129,7 +129,7 @@ def test_a_damaged_cycle_is_left_out_and_told(recording, reports, tmp_path):
         assert [int(row["cycle"]) for row in csv.DictReader(table)] == [report.number for report in reports[:-1]]
 
 
-def test_csv_needs_no_pyarrow_and_parquet_says_how_it_is_installed(recording, tmp_path, monkeypatch):
+def test_csv_works_without_pyarrow(recording, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     assert export(recording, "--to", "csv", "-o", tmp_path / "text").exit_code == 0
     done = export(recording, "--to", "parquet", "-o", tmp_path / "out")
@@ -162,7 +162,7 @@ def test_what_a_spreadsheet_would_compute_is_text_in_csv(tmp_path, name):
         assert f"'{name}" in rows[1]
 
 
-def test_without_a_name_it_is_the_recording_of_the_mom_with_this_configuration(recording, tmp_path):
+def test_default_recording_follows_the_configuration(recording, tmp_path):
     config = tmp_path / "mom.yaml"
     config.write_text(f"state_directory: {tmp_path}/moved\nplugins: {{sim: {{}}, record: {{}}}}\n")
     (tmp_path / "moved").mkdir()

@@ -146,7 +146,7 @@ def read_with(path: Path) -> tuple[list[Report], Recording, float, int]:
         tracemalloc.stop()
 
 
-def test_damage_is_told_with_file_and_place_and_costs_the_rest_of_its_group(tmp_path: Path) -> None:
+def test_damage_is_located_and_costs_the_rest_of_its_group(tmp_path: Path) -> None:
     groups = [group(IN_FORCE, line(0), line(1)), group(IN_FORCE, line(2), line(3)), group(line(4), b"hello", line(5)), group(line(6))]
     groups[1] = groups[1][:-30] + bytes([groups[1][-30] ^ 1]) + groups[1][-29:]
     path = tmp_path / "r.momrec"
@@ -205,7 +205,7 @@ LINES = {
 
 @pytest.mark.long
 @pytest.mark.parametrize("what", LINES)
-def test_lines_that_no_recorder_writes_are_refused_soon_and_in_little_memory(tmp_path: Path, what: str) -> None:
+def test_hostile_lines_are_refused_quickly_in_little_memory(tmp_path: Path, what: str) -> None:
     path = tmp_path / "r.momrec"
     path.write_bytes(group(IN_FORCE, line(0)) + group(*LINES[what]))
     found, recording, seconds, held = read_with(path)
@@ -215,7 +215,7 @@ def test_lines_that_no_recorder_writes_are_refused_soon_and_in_little_memory(tmp
     assert held < 96 * MIB
 
 
-def test_a_cycle_with_more_values_than_are_read_again_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cycle_with_too_many_values_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mom_plugins_record.recording.groups.MOST_CELLS", 10_000)
     guests = {f"{n}": Guest(f"{n}", "", {"disks": [0] * 1000}) for n in range(20)}
     large = Report(1, 5.0, "enforce", Snapshot(Host("h"), guests, 5.0, 5.0, 1), (), (), (), (), (), 0.1)
@@ -262,7 +262,7 @@ def test_a_pipe_or_a_device_is_no_recording(tmp_path: Path) -> None:
             next(Recording(path).cycles())
 
 
-def test_a_recording_cannot_ask_for_more_history_than_fits_into_memory(tmp_path: Path) -> None:
+def test_excessive_history_is_refused(tmp_path: Path) -> None:
     guests = {f"{number}": Guest(f"{number}", "", {f"f{i}": 1.0 for i in range(20)}) for number in range(1000)}
     one = Report(1, 5.0, "enforce", Snapshot(Host("h"), guests, 5.0, 5.0, 1), (), (), (), (), (), 0.1)
     session = session_line(replace(SESSION, configuration={"history": 1000, "plugins": {"policy": {}}}))
@@ -290,7 +290,7 @@ def forged(text: bytes, chosen: random.Random) -> bytes:
     return json.dumps(value).encode()
 
 
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", range(8))
 def test_forged_recordings_are_read_or_refused(tmp_path: Path, seed: int) -> None:
     chosen = random.Random(seed)  # noqa: S311  # the same each time
     field = FieldSpec("rss", Unit.KIB, Scope.GUEST, "r")
@@ -349,7 +349,7 @@ def test_any_cycle_comes_back(one: Report) -> None:
     assert read_cycle(cycle_line(one, "", 0)).report == one
 
 
-def test_values_come_back_with_their_types_and_bits_and_what_is_absent_is_not_unknown() -> None:
+def test_values_keep_type_and_absence() -> None:
     values: list[Any] = [1, 1.0, True, 0.0, -0.0, 1e-300, math.inf, math.nan, 1 << 70, "x", [1], {"a": [None]}, None]
     guests = {f"{place}": Guest(f"{place}", "", {"x": value}) for place, value in enumerate(values)} | {"z": Guest("z", "", {})}
     one = Report(1, 5.0, "enforce", Snapshot(Host("h"), guests, 5.0, 5.0, 1), (), (), (), (), (), 0.1)
@@ -365,9 +365,7 @@ def test_what_is_cut_off_or_was_written_by_nobody_is_refused() -> None:
 
 
 HOSTILE_NAMES = [
-    r"$\bad{$",
-    "$x$", "</text><script>alert(1)</script>", "\u202e\u2066evil", "\x1b[2J\x07", "=cmd|'/c calc'!A1", "a\nb\r\tc", "\ufffe\uffff",
-    "%s{0}", "語",
+    r"$\bad{$ %s{0}", "$x$</text><script>alert(1)</script>", "\x1b[2J\x07a\nb\r\tc\u202e\u2066evil", "=cmd|'/c calc'!A1", "\ufffe\uffff語",
 ]  # fmt: skip
 BIDI = "\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 STEERS = {*map(chr, range(32)), *map(chr, range(127, 160)), *BIDI} - {"\n"}
@@ -376,7 +374,7 @@ STEERS = {*map(chr, range(32)), *map(chr, range(127, 160)), *BIDI} - {"\n"}
 @pytest.mark.long
 @pytest.mark.filterwarnings("ignore:Glyph")  # the tests' fonts have none for all of these
 @pytest.mark.parametrize("name", HOSTILE_NAMES)
-def test_whatever_a_guest_is_called_every_verb_takes_it_for_a_text(tmp_path: Path, name: str) -> None:
+def test_hostile_names_are_printed_as_text(tmp_path: Path, name: str) -> None:
     def cycle(number: int) -> Report:
         fields: dict[str, Any] = {"balloon_cur": 1000 * MIB - number, "balloon_max": 2000 * MIB, "mem_usable": 1, "rss": 900, "os": name}
         guest = Guest(name, name, fields, {"name": name}, {}, "1")

@@ -26,7 +26,7 @@ GIB = 1 << 20
         (64 * GIB, 60 * GIB, 0.0, "no ratio: there is no guest"),
     ],
 )
-def test_the_ratio_is_of_what_can_be_sold_to_what_the_host_does_not_keep(
+def test_placement_ratio_excludes_the_hosts_reserve(
     total: float | None, promisable: float | None, sold: float, found: PlacementAdvice | str
 ) -> None:
     assert placement_of("kvm-07", total, promisable, sold) == found
@@ -40,7 +40,7 @@ def test_the_ratio_lets_no_more_in_than_was_found() -> None:
 
 
 @pytest.mark.processes
-def test_the_script_asks_the_operators_own_client_for_one_change_of_one_host(tmp_path: Path) -> None:
+def test_script_calls_the_client_once_and_runs_no_injected_code(tmp_path: Path) -> None:
     client, asked = tmp_path / "openstack", tmp_path / "asked"
     client.write_text(f'#!/bin/sh\nprintf "%s\\n" "$*" >> {asked}\n[ "$3" != list ] || echo 815a5634-86fb-4e1e-8824-8a631fee3e06\n')
     client.chmod(0o755)
@@ -67,7 +67,7 @@ guests:
 
 
 @pytest.mark.long
-def test_the_verb_hands_it_out_as_a_file_or_on_the_screen_or_as_json(tmp_path: Path) -> None:
+def test_placement_is_written_to_a_file_or_as_json(tmp_path: Path) -> None:
     (tmp_path / "day.yaml").write_text(DAY)
     done = CliRunner().invoke(simulate, [str(tmp_path / "day.yaml"), "--record", str(tmp_path / "rec")])
     assert done.exit_code == 0, done.output
@@ -79,14 +79,11 @@ def test_the_verb_hands_it_out_as_a_file_or_on_the_screen_or_as_json(tmp_path: P
         return done.stdout
 
     # 12 GiB less 5 % are 11,673 MiB; three guests and one more are 8,192 MiB: what was tried is the least that fits.
-    expected = "MEMORY_MB:allocation_ratio=0.70"
-    assert expected in run("--placement", "-")
     file = tmp_path / "placement.sh"
     assert str(file) in run("--placement", str(file))
-    assert expected in file.read_text()
+    assert "MEMORY_MB:allocation_ratio=0.70" in file.read_text()
     assert "1 or more more guests of class gold fit" in file.read_text()
     assert os.access(file, os.X_OK)
     placement = json.loads(run("--placement", "-", "--json"))["placement"]
     assert placement.pop("host")
     assert placement == {"total_mib": 12_288, "reserved_mib": 615, "sold_mib": 8192, "ratio": 0.7}
-    assert "placement" not in json.loads(run("--json"))

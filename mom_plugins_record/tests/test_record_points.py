@@ -21,7 +21,7 @@ def reports(tmp_path_factory: pytest.TempPathFactory) -> list[Report]:
     return simulated(tmp_path_factory.mktemp("simulated"), 5 * GROUP + 5)
 
 
-def test_of_all_cycles_so_many_are_told_as_are_asked_for_evenly_and_all_of_a_short_time(tmp_path: Path, reports: list[Report]) -> None:
+def test_sparse_cycles_are_evenly_spread(tmp_path: Path, reports: list[Report]) -> None:
     folder = written(tmp_path / "r", reports)
     times = [one.time for one in reports]
 
@@ -34,7 +34,7 @@ def test_of_all_cycles_so_many_are_told_as_are_asked_for_evenly_and_all_of_a_sho
     assert told(times[40], times[70], 100) == times[40:71]
 
 
-def test_points_have_the_fields_that_are_asked_for_and_nothing_for_what_is_unknown(tmp_path: Path, reports: list[Report]) -> None:
+def test_points_have_the_requested_fields(tmp_path: Path, reports: list[Report]) -> None:
     folder = written(tmp_path / "r", reports)
     guest = next(iter(reports[0].snapshot.guests))
     found = points_of(folder, PointsAsked(*FOREVER, 6, guest, ["balloon_cur", "nothing"]))
@@ -44,7 +44,7 @@ def test_points_have_the_fields_that_are_asked_for_and_nothing_for_what_is_unkno
     assert all(one.guest is None for one in points_of(folder, PointsAsked(*FOREVER, 9, "another", ["balloon_cur"])))
 
 
-def test_what_is_damaged_is_left_out_and_what_is_not_there_is_said(tmp_path: Path, reports: list[Report]) -> None:
+def test_points_skip_damage(tmp_path: Path, reports: list[Report]) -> None:
     folder = written(tmp_path / "r", reports)
     (path,) = files_of(folder)
     sound = path.read_bytes()

@@ -4,6 +4,7 @@ import json
 import math
 import random
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import date
 from types import SimpleNamespace
 
@@ -11,7 +12,7 @@ import pytest
 
 from mom_core import MomError, format_kib
 from mom_kvm import PastGuest
-from mom_plugins_record.advise.ratio import LearnedGuest, SoldAtRisk, month_risk, needed_kib, sold_at_risk
+from mom_plugins_record.advise.ratio import SoldAtRisk, month_risk, needed_kib, sold_at_risk
 from mom_plugins_record.advise.sold import as_json, lines_of, rows, sold_on
 
 GIB = 1 << 20
@@ -24,16 +25,16 @@ SOLD = 4 * GIB
 HOST = 60 * GIB
 
 
-def learned(*uses: Callable[[int, int], float | None], days: int = 28, sold: float = SOLD) -> list[LearnedGuest]:
+def learned(*uses: Callable[[int, int], float | None], days: int = 28, sold: float = SOLD) -> list[PastGuest]:
     """Guests that use so much (GiB) on a day, in a part of it."""
 
     def day(use: Callable[[int, int], float | None], number: int) -> Sequence[float | None]:
         return [None if (gib := use(number, part)) is None else gib * GIB for part in range(PARTS)]
 
-    return [LearnedGuest(sold, {MONDAY + number: day(use, number) for number in range(days)}) for use in uses]
+    return [PastGuest("", "", sold, {MONDAY + number: day(use, number) for number in range(days)}) for use in uses]
 
 
-def sold(guests: Sequence[LearnedGuest], risk: float = 0.01) -> float:
+def sold(guests: Sequence[PastGuest], risk: float = 0.01) -> float:
     found = sold_at_risk(guests, HOST, risk=risk)
     assert isinstance(found, SoldAtRisk), found
     return found.sold / HOST
@@ -50,7 +51,7 @@ def test_a_day_that_is_not_over_changes_nothing(parts: int) -> None:
 
     whole = learned(*[busy_at_night(seed) for seed in range(10)])
     today = MONDAY + 28
-    begun = [one._replace(days={**one.days, today: [0.3 * GIB] * parts + [None] * (PARTS - parts)}) for one in whole]
+    begun = [replace(one, days={**one.days, today: [0.3 * GIB] * parts + [None] * (PARTS - parts)}) for one in whole]
     assert sold_at_risk(begun, HOST) == sold_at_risk(whole, HOST)
 
 
@@ -94,11 +95,11 @@ def test_working_days_count_though_most_days_are_idle() -> None:
     assert busy > sold(learned(*[lambda day, part: 3.6 if day % 7 == 6 else 0.5] * 20))
 
 
-def test_a_part_that_is_unknown_counts_as_the_worst_of_its_day_and_a_day_that_is_as_one_of_its_kind() -> None:
+def test_unknown_parts_and_days_are_filled_in() -> None:
     whole = learned(*[lambda day, part: 1.0 + part / PARTS] * 10)
     holes = learned(*[lambda day, part: None if part in {0, 1} and day > 3 else 1.0 + part / PARTS] * 10)
     assert sold(holes) == pytest.approx(sold(whole), abs=0.03)
-    gone = [one._replace(days={day: used for day, used in one.days.items() if place > 3 or day % 5}) for place, one in enumerate(whole)]
+    gone = [replace(one, days={day: used for day, used in one.days.items() if place > 3 or day % 5}) for place, one in enumerate(whole)]
     assert sold(gone) == pytest.approx(sold(whole), abs=0.03)
 
 
@@ -111,7 +112,7 @@ def test_a_part_that_is_unknown_counts_as_the_worst_of_its_day_and_a_day_that_is
         (learned(always(1)), 0, "the host has nothing for guests"),
     ],
 )
-def test_too_little_gives_no_number(guests: Sequence[LearnedGuest], capacity: float, why: str) -> None:
+def test_too_little_gives_no_number(guests: Sequence[PastGuest], capacity: float, why: str) -> None:
     found = sold_at_risk(guests, capacity)
     assert isinstance(found, str)
     assert why in found
@@ -136,8 +137,8 @@ class Learned(SimpleNamespace):
     host_kib: float | None = 64 * GIB
     promisable_kib: float | None = 60 * GIB
 
-    def __init__(self, guests: Sequence[LearnedGuest]) -> None:
-        super().__init__(guests=lambda: [PastGuest(f"u{n}", f"g{n}", one.sold, one.days) for n, one in enumerate(guests)])
+    def __init__(self, guests: Sequence[PastGuest]) -> None:
+        super().__init__(guests=lambda: [PastGuest(f"u{n}", f"g{n}", one.sold_kib, one.days) for n, one in enumerate(guests)])
 
 
 class TestWhatIsSaid:
@@ -159,30 +160,30 @@ class TestWhatIsSaid:
 
     def test_guests_that_are_gone_are_not_sold_today(self) -> None:
         guests = learned(*[always(2)] * 10)
-        gone = guests[0]._replace(days={day: used for day, used in guests[0].days.items() if day < MONDAY + 20})
+        gone = replace(guests[0], days={day: used for day, used in guests[0].days.items() if day < MONDAY + 20})
         assert sold_on(Learned([gone, *guests[1:]]), 0.01).today == 36 * GIB
 
-    def test_half_an_hour_of_a_clock_that_was_ahead_leaves_all_guests_there(self) -> None:
+    def test_stray_future_day_leaves_all_guests_present(self) -> None:
         guests = learned(*[always(2)] * 10)
         stray = {MONDAY + CENTURY: [float(GIB), *[None] * (PARTS - 1)]}
-        ahead = [one._replace(days={**one.days, **stray}) for one in guests[:3]]
+        ahead = [replace(one, days={**one.days, **stray}) for one in guests[:3]]
         host = sold_on(Learned([*ahead, *guests[3:]]), 0.01)
         assert (host.guests, host.today) == (10, 40 * GIB)
-        gone = ahead[0]._replace(days={day: used for day, used in ahead[0].days.items() if not MONDAY + 20 <= day < MONDAY + 28})
+        gone = replace(ahead[0], days={day: used for day, used in ahead[0].days.items() if not MONDAY + 20 <= day < MONDAY + 28})
         assert sold_on(Learned([gone, *guests[1:]]), 0.01).guests == 9, "but those that are gone"
 
-    def test_guests_that_went_while_mom_did_not_run_are_not_sold_today_once_others_are_seen_again(self) -> None:
+    def test_guests_gone_during_a_stop_are_absent(self) -> None:
         guests = learned(*[always(2)] * 10, days=20)
         begun = {MONDAY + 30: [float(GIB), *[None] * (PARTS - 1)]}
-        there = [one._replace(days={**one.days, **begun}) for one in guests[:5]]
+        there = [replace(one, days={**one.days, **begun}) for one in guests[:5]]
         host = sold_on(Learned([*there, *guests[5:]]), 0.01)
         assert (host.guests, host.today) == (5, 20 * GIB)
 
     def test_guests_of_a_host_whose_clock_is_ahead_are_there(self) -> None:
-        guests = [one._replace(days={day + CENTURY: used for day, used in one.days.items()}) for one in learned(*[always(2)] * 10)]
+        guests = [replace(one, days={day + CENTURY: used for day, used in one.days.items()}) for one in learned(*[always(2)] * 10)]
         assert sold_on(Learned(guests), 0.01).guests == 10
 
-    def test_guests_of_which_no_day_is_known_for_half_of_it_are_there(self) -> None:
+    def test_guests_with_half_days_are_present(self) -> None:
         guests = learned(*[lambda day, part: 1.0 if part == 0 else None] * 3, days=1)
         assert sold_on(Learned(guests), 0.01).guests == 3
 
@@ -191,7 +192,7 @@ class TestWhatIsSaid:
         known.promisable_kib = None
         assert sold_on(known, 0.01).capacity == pytest.approx(0.95 * 64 * GIB)
         known.host_kib = None
-        with pytest.raises(MomError, match="how much memory kvm-07 has was not known"):
+        with pytest.raises(MomError, match="the memory of kvm-07 was unknown"):
             sold_on(known, 0.01)
 
     def test_that_it_is_not_known_and_why(self) -> None:

@@ -57,7 +57,7 @@ def test_the_same_policies_decide_the_same_to_the_bit(recording: Path) -> None:
 
 @pytest.mark.long
 @pytest.mark.parametrize("text", [COUNTS, AVERAGES])
-def test_what_policies_remember_and_look_back_at_is_the_same_again(tmp_path: Path, text: str) -> None:
+def test_replay_restores_memory_and_history(tmp_path: Path, text: str) -> None:
     policy = tmp_path / "50_mine.policy"
     policy.write_text(text)
     folder = recorded(tmp_path, 45, policy={"file": str(policy)})
@@ -66,7 +66,7 @@ def test_what_policies_remember_and_look_back_at_is_the_same_again(tmp_path: Pat
 
 
 @pytest.mark.long
-def test_after_a_restart_and_from_the_middle_only_what_is_known_is_compared(tmp_path: Path) -> None:
+def test_only_cycles_with_known_memory_are_compared(tmp_path: Path) -> None:
     policy = tmp_path / "50_mine.policy"
     policy.write_text(COUNTS)
     recorded(tmp_path, 45, policy={"file": str(policy)})
@@ -90,7 +90,7 @@ def test_after_a_restart_and_from_the_middle_only_what_is_known_is_compared(tmp_
 
 
 @pytest.mark.long
-def test_what_was_recorded_long_before_the_time_that_is_asked_for_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_earlier_cycles_are_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     policy = tmp_path / "50_mine.policy"
     policy.write_text(COUNTS)
     folder = recorded(tmp_path, 6 * GROUP, policy={"file": str(policy)})
@@ -137,9 +137,7 @@ def test_what_cannot_be_evaluated_here_is_not_compared(tmp_path: Path) -> None:
     assert "not replayed: acme" in run(folder).output
 
 
-def test_a_failing_plugin_is_set_aside_by_the_recordings_clock_as_under_the_daemon(
-    recording: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_failing_plugin_is_suspended_by_the_recorded_clock(recording: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     called: list[int] = []
 
     @hookimpl
@@ -218,7 +216,7 @@ def test_where_nothing_could_be_compared_nothing_is_fine(recording: Path, tmp_pa
     arguments = (tmp_path / "cut", "--policy", policy, "--no-estimate")
     shown = run(*arguments, "--fail-on", "below-need,difference")
     assert shown.exit_code == 1
-    assert "nothing could be compared, so --fail-on cannot tell" in " ".join(shown.stderr.split())
+    assert "nothing could be compared, so --fail-on has no answer" in " ".join(shown.stderr.split())
     assert "unknown, as nothing could be compared" in shown.stdout
     assert "none" not in shown.stdout
     assert run(*arguments).exit_code == 0
@@ -271,7 +269,7 @@ def calm(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.long
-def test_a_recording_simulated_again_comes_out_near_what_was_recorded(calm: Path) -> None:
+def test_simulated_recording_resembles_the_recording(calm: Path) -> None:
     recording = Recording(calm)
     first = next(recording.cycles())
     estimated = estimate(recording, first.session.policies, float("-inf"), float("inf"))
@@ -311,7 +309,7 @@ def test_policies_that_fail_are_said_and_are_no_success(calm: Path, tmp_path: Pa
     assert "these policies fail in" in alone.stderr
 
 
-def test_an_estimate_begins_at_the_hour_that_the_recorded_host_had(recording: Path) -> None:
+def test_estimate_begins_at_the_hosts_local_time(recording: Path) -> None:
     hours = {"time_year": 2026, "time_month": 3, "time_day": 4, "time_hour": 21, "time_minute": 5, "time_second": 6}
 
     first = next(Recording(recording).cycles())

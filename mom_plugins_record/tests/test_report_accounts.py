@@ -35,6 +35,12 @@ def row_of(accounts: Accounts) -> GuestHour:
     return current_of(accounts)[1]["a"]
 
 
+def given_back(accounts: Accounts) -> GivenBack:
+    now = accounts.given_back()
+    assert now is not None
+    return now
+
+
 def after(*cycles: Report) -> Accounts:
     accounts = Accounts()
     for one in cycles:
@@ -42,7 +48,7 @@ def after(*cycles: Report) -> Accounts:
     return accounts
 
 
-def test_what_its_platform_says_of_a_guest_follows_it_into_the_next_hour() -> None:
+def test_properties_carry_over_to_the_next_hour() -> None:
     properties: Mapping[str, Value] = {"name": "a", "state": "running", "flavor": "m1.small", "tags": ("db",), "pid": 7}
     first = cycle(0, {"a": KNOWN})
     told = replace(first.snapshot.guests["a"], properties=properties)
@@ -62,18 +68,12 @@ def test_a_guest_that_is_renamed_is_called_so_from_then_on() -> None:
     assert row_of(accounts).name == "b"
 
 
-def test_a_class_that_was_taken_from_a_guest_is_not_that_of_later_hours() -> None:
+def test_removed_class_is_gone_in_later_hours() -> None:
     accounts = after(cycle(0, {"a": {**KNOWN, "sla_class": "gold"}}), cycle(5, {"a": KNOWN}))
     assert row_of(accounts).service_class == "gold", "it may only not have been told for a while"
     for now in (3600, 3605):
         accounts.add(cycle(now, {"a": KNOWN}))
     assert row_of(accounts).service_class == ""
-
-
-def test_the_class_of_a_guest_whose_sizes_are_unknown_is_known() -> None:
-    silent = {"a": {"sla_class": "gold"}}
-    row = row_of(after(cycle(0, silent), cycle(5, silent)))
-    assert (row.service_class, row.seconds, row.unknown_seconds) == ("gold", 0, 5)
 
 
 def test_a_size_counts_for_the_time_for_which_it_stood() -> None:
@@ -104,7 +104,7 @@ MOVED = {**SWAPPED, "offloaded": 3 * GIB}
         pytest.param(MOVED, {"offload_ratio": 0.0}, "1", 0, 0, 0, id="offloaded, with a ratio that is none"),
     ],
 )
-def test_what_a_guest_once_held_and_holds_no_more_was_given_back_by_one_means(
+def test_memory_is_given_back_by_one_means(
     fields: Mapping[str, Value], host: Mapping[str, Value], incarnation: str, balloon: float, sweeps: float, cold: float
 ) -> None:
     row = row_of(after(cycle(0, {"a": KNOWN}), cycle(10, {"a": {**KNOWN, **fields}}, host, incarnation=incarnation)))
@@ -113,7 +113,7 @@ def test_what_a_guest_once_held_and_holds_no_more_was_given_back_by_one_means(
 
 
 @pytest.mark.parametrize(("incarnation", "given"), [("1", 10 * GIB), ("0", 0)])
-def test_what_a_guest_has_touched_is_known_after_a_restart_of_mom_and_not_after_one_of_the_guest(incarnation: str, given: int) -> None:
+def test_touched_size_survives_a_restart_of_mom_only(incarnation: str, given: int) -> None:
     accounts = Accounts({"a": Touched(incarnation, 4.0 * GIB)})
     accounts.add(cycle(0, {"a": KNOWN}))
     accounts.add(cycle(10, {"a": KNOWN}))
@@ -121,7 +121,7 @@ def test_what_a_guest_has_touched_is_known_after_a_restart_of_mom_and_not_after_
 
 
 @pytest.mark.parametrize("missing", ["balloon_max", "balloon_cur", "rss"])
-def test_the_time_of_a_guest_whose_sizes_are_unknown_is_unknown_and_in_no_sum(missing: str) -> None:
+def test_time_with_unknown_sizes_is_in_no_sum(missing: str) -> None:
     fields = {name: value for name, value in KNOWN.items() if name != missing}
     row = row_of(after(cycle(0, {"a": fields}), cycle(10, {"a": fields})))
     assert (row.seconds, row.unknown_seconds, row.kib_seconds.sold) == (0, 10, 0)
@@ -142,7 +142,7 @@ def unlisted(now: float) -> Report:
     return replace(cycle(now, {}), verdict=UNKNOWN)
 
 
-def test_the_time_in_which_guests_could_not_be_listed_is_unknown_and_no_time_without_guests() -> None:
+def test_time_without_a_list_is_unknown() -> None:
     there, swept = {"a": KNOWN}, {"a": {**KNOWN, "rss": GIB}}
     accounts = after(cycle(0, there), cycle(10, swept), unlisted(20))
     assert accounts.given_back() == GivenBack(), "nothing is known now"
@@ -151,12 +151,10 @@ def test_the_time_in_which_guests_could_not_be_listed_is_unknown_and_no_time_wit
     assert (host.seconds, host.unknown_seconds, host.guests_most) == (20, 10, 1)
     assert (rows["a"].seconds, rows["a"].unknown_seconds) == (20, 0)
     assert rows["a"].kib_seconds.sold / host.seconds == 4 * GIB
-    now = accounts.given_back()
-    assert now is not None
-    assert now.sweeps == 2 * GIB
+    assert given_back(accounts).sweeps == 2 * GIB
 
 
-def test_guests_that_are_listed_again_are_known_though_that_condition_stands_a_little_longer() -> None:
+def test_listed_guests_are_known_despite_the_condition() -> None:
     there = {"a": KNOWN}
     accounts = after(cycle(0, there), unlisted(5), replace(cycle(10, there), verdict=UNKNOWN))
     assert accounts.given_back() == GivenBack(0, 0, 0)
@@ -164,20 +162,20 @@ def test_guests_that_are_listed_again_are_known_though_that_condition_stands_a_l
     assert (host.seconds, host.unknown_seconds, rows["a"].seconds) == (5, 5, 5)
 
 
-def test_a_host_that_has_no_guests_any_more_is_known_though_that_condition_is_told_as_past() -> None:
+def test_empty_list_is_known_after_the_condition() -> None:
     past = Verdict([Condition("guests", "the guests are unknown", severity=Severity.OK, over=15.0)])
     host, _ = current_of(after(cycle(0, {}), replace(cycle(10, {}), verdict=past)))
     assert (host.seconds, host.unknown_seconds) == (10, 0)
 
 
-def test_time_before_guests_could_not_be_listed_is_known_of_those_that_were_not_looked_at_then() -> None:
+def test_time_before_a_missing_list_stays_known() -> None:
     many = {f"g{n}": KNOWN for n in range(LOOKS_EACH_CYCLE + 1)}
     host, rows = current_of(after(*(unlisted(now) if now == 15 else cycle(now, many) for now in range(0, 35, 5))))
     assert (host.seconds, host.unknown_seconds) == (25, 5)
     assert {rows[name].seconds for name in ("g0", "g1")} == {20, 25}, "one was looked at in the last cycle, one in the one before"
 
 
-def test_an_hour_or_a_mom_that_begins_while_guests_cannot_be_listed_begins_then() -> None:
+def test_hour_begins_without_a_list() -> None:
     accounts = after(unlisted(3590), unlisted(3605), cycle(3610, {"a": KNOWN}), cycle(3615, {"a": KNOWN}))
     ((before, _),) = accounts.take()
     host, _ = current_of(accounts)
@@ -185,7 +183,7 @@ def test_an_hour_or_a_mom_that_begins_while_guests_cannot_be_listed_begins_then(
     assert (before.began, host.began) == (1_000_000 * 3600 + 3590, 1_000_000 * 3600 + 3605)
 
 
-def test_a_clock_that_steps_back_over_an_hour_counts_no_departed_guest_twice() -> None:
+def test_clock_step_counts_departed_guests_once() -> None:
     def at(hour: int, now: float, guests: Mapping[str, Mapping[str, Value]]) -> Report:
         return replace(cycle(now, guests), time=(1_000_000.0 + hour) * 3600 + now)
 
@@ -199,41 +197,26 @@ def test_a_clock_that_steps_back_over_an_hour_counts_no_departed_guest_twice() -
 
 @pytest.mark.parametrize(("incarnation", "sweeps"), [("1", 2 * GIB), ("2", 0)])
 @pytest.mark.parametrize("gone", [[3595], [3595, 3605, 7195]], ids=["for a cycle", "for an hour"])
-def test_what_a_guest_has_touched_is_known_when_it_was_away_at_the_full_hour(incarnation: str, sweeps: int, gone: list[int]) -> None:
+def test_touched_size_survives_absence_at_the_full_hour(incarnation: str, sweeps: int, gone: list[int]) -> None:
     less = {"a": {**KNOWN, "rss": GIB}}
     accounts = after(cycle(3590, {"a": KNOWN}), cycle(3592, less), *(cycle(now, {}) for now in gone))
     for seconds in (10, 15):
         accounts.add(cycle(gone[-1] + seconds, less, incarnation=incarnation))
-    now = accounts.given_back()
-    assert now is not None
-    assert now.sweeps == sweeps
+    assert given_back(accounts).sweeps == sweeps
 
 
-def test_what_guests_have_touched_before_a_restart_is_known_though_they_are_first_listed_after_the_full_hour() -> None:
-    accounts = Accounts({"a": Touched("1", 4.0 * GIB)})
-    for one in (unlisted(3590), unlisted(3605), cycle(3610, {"a": KNOWN})):
-        accounts.add(one)
-    now = accounts.given_back()
-    assert now is not None
-    assert now.sweeps == GIB
-
-
-def test_what_a_guest_has_touched_is_known_when_none_was_listed_for_two_hours() -> None:
+def test_touched_size_survives_hours_without_a_list() -> None:
     accounts = after(cycle(3500, {"a": KNOWN}), cycle(3590, {}), *(unlisted(now) for now in range(3600, 3 * 3600 + 60, 60)))
     accounts.add(cycle(3 * 3600 + 60, {"a": {**KNOWN, "rss": GIB}}))
-    now = accounts.given_back()
-    assert now is not None
-    assert now.sweeps == 2 * GIB
+    assert given_back(accounts).sweeps == 2 * GIB
 
 
-def test_the_touched_size_of_a_guest_that_left_hours_ago_is_forgotten() -> None:
+def test_touched_size_of_a_departed_guest_is_forgotten() -> None:
     accounts = after(cycle(0, {"a": KNOWN}), *(cycle(600 * n, {}) for n in range(1, 24)), cycle(4 * 3600, {"a": {**KNOWN, "rss": GIB}}))
-    now = accounts.given_back()
-    assert now is not None
-    assert now.sweeps == 0
+    assert given_back(accounts).sweeps == 0
 
 
-def test_waiting_counts_as_moms_only_while_mom_holds_something_back() -> None:
+def test_stalls_count_for_mom_only_while_it_holds_memory() -> None:
     waits = {**KNOWN, "guest_psi_memory_some_avg10": 20.0}
     shrunk = {**waits, "balloon_cur": 3 * GIB}
     row = row_of(after(cycle(0, {"a": waits}), cycle(10, {"a": waits}), cycle(20, {"a": shrunk}), cycle(30, {"a": shrunk})))
@@ -246,7 +229,7 @@ def test_waiting_that_no_guest_tells_of_is_unknown() -> None:
     assert row_of(after(cycle(0, {"a": KNOWN}), cycle(10, {"a": KNOWN}))).harm.waiting_known_seconds == 0
 
 
-def test_programs_that_were_killed_before_mom_came_are_not_counted() -> None:
+def test_earlier_kills_are_not_counted() -> None:
     row = row_of(after(*(cycle(n, {"a": {**KNOWN, "guest_oom_kills": kills}}) for n, kills in enumerate((7, 7, 9)))))
     assert row.harm.killed == 2
 
@@ -257,7 +240,7 @@ def test_a_promise_is_broken_for_as_long_as_the_guest_has_less() -> None:
     assert (row.harm.promise_kept_seconds, row.harm.promise_broken_seconds) == (10, 3)
 
 
-def test_empty_pages_that_ksm_has_replaced_are_not_counted_twice() -> None:
+def test_zero_pages_are_not_counted_as_ksm() -> None:
     host = {"ksm_saved": 1000, "ksm_zero_pages": 100, "page_size": 4}
     assert current_of(after(cycle(0, {}, host), cycle(10, {}, host)))[0].ksm.kib_seconds == 10 * (1000 - 400)
 
@@ -272,7 +255,7 @@ def test_guests_that_had_to_go_are_counted_once_they_went() -> None:
     assert current_of(after(cycle(0, {}), cycle(5, {}, outcomes=outcomes)))[0].evictions == 1
 
 
-def test_each_hour_has_its_own_rows_and_a_guest_that_has_left_keeps_its_own() -> None:
+def test_each_hour_has_its_own_rows() -> None:
     accounts = after(*(cycle(n, {"a": KNOWN, "b": KNOWN}) for n in range(3590, 3600, 5)))
     for now in (3600, 3605):
         accounts.add(cycle(now, {"a": KNOWN}))
@@ -282,7 +265,7 @@ def test_each_hour_has_its_own_rows_and_a_guest_that_has_left_keeps_its_own() ->
     assert accounts.take() == []
 
 
-def test_an_hour_of_a_guest_that_goes_and_comes_again_is_one_row() -> None:
+def test_returning_guest_has_one_row() -> None:
     there = {"a": {**KNOWN, "guest_oom_kills": 0}}
     accounts = after(cycle(0, there), cycle(10, there), cycle(20, {}), cycle(30, {"a": {**KNOWN, "guest_oom_kills": 2}}), cycle(35, there))
     current = accounts.current()
@@ -291,7 +274,7 @@ def test_an_hour_of_a_guest_that_goes_and_comes_again_is_one_row() -> None:
     assert (row.seconds, row.harm.killed) == (15, 2), "and what happened while it was not listed is known by what it counts"
 
 
-def test_of_many_guests_each_is_looked_at_in_turn_and_none_of_the_time_is_lost() -> None:
+def test_many_guests_are_visited_in_turn() -> None:
     many = {f"g{n}": KNOWN for n in range(2 * LOOKS_EACH_CYCLE)}
     looked = {name: row.seconds for name, row in current_of(after(*(cycle(n * 5, many) for n in range(9))))[1].items()}
     assert set(looked) == set(many)
@@ -308,7 +291,7 @@ amounts = st.one_of(st.none(), st.integers(0, 64 * GIB))
         max_size=8,
     )
 )
-def test_the_parts_of_what_was_sold_are_the_whole_and_no_gigabyte_is_given_back_twice(looks: list[dict[str, Value]]) -> None:
+def test_parts_of_sold_memory_add_up(looks: list[dict[str, Value]]) -> None:
     row = row_of(after(*(cycle(10 * n, {"a": fields}) for n, fields in enumerate(looks))))
     parts = row.kib_seconds.held + row.kib_seconds.swapped + row.kib_seconds.ballooned + row.kib_seconds.untaken - row.kib_seconds.beyond
     assert parts == pytest.approx(row.kib_seconds.sold, abs=1)
@@ -336,14 +319,12 @@ def test_a_percentile_is_where_so_much_of_the_time_has_passed() -> None:
 def test_what_is_given_back_now_is_that_of_the_last_cycle() -> None:
     host = {"ksm_saved": 1000}
     accounts = after(cycle(0, {"a": KNOWN}, host), cycle(5, {"a": {**KNOWN, "rss": GIB}}, host))
-    now = accounts.given_back()
-    assert now is not None
+    now = given_back(accounts)
     assert (now.balloon, now.sweeps, now.cold, now.ksm) == (0, 2 * GIB, 0, 1000)
     assert Accounts().given_back() is None
     silent = {name: value for name, value in KNOWN.items() if name != "rss"}
     accounts.add(cycle(10, {"a": silent, "b": KNOWN}, host))
-    now = accounts.given_back()
-    assert now is not None
+    now = given_back(accounts)
     assert (now.balloon, now.sweeps, now.cold, now.ksm) == (0, 0, 0, 1000), "of those that are known"
     accounts.add(cycle(15, {"a": silent}, host))
     assert accounts.given_back() == GivenBack(None, None, None, 1000)
@@ -352,7 +333,7 @@ def test_what_is_given_back_now_is_that_of_the_last_cycle() -> None:
 
 
 @pytest.mark.parametrize("missing", ["balloon_max", "rss"])
-def test_sums_of_guests_that_never_told_their_sizes_are_unknown(missing: str) -> None:
+def test_sums_without_sizes_are_unknown(missing: str) -> None:
     silent = {name: value for name, value in KNOWN.items() if name != missing}
     accounts = after(*(cycle(now, {"a": {**silent, "mem_promised": GIB}}) for now in (0, 10)))
     host, _ = current_of(accounts)
@@ -361,7 +342,7 @@ def test_sums_of_guests_that_never_told_their_sizes_are_unknown(missing: str) ->
     assert len(values) == len(FIELDS)
 
 
-def test_sums_of_a_host_without_guests_are_zero_and_not_unknown() -> None:
+def test_sums_without_guests_are_zero() -> None:
     accounts = after(cycle(0, {}), cycle(10, {}))
     values = values_of(accounts.given_back(), current_of(accounts)[0])
     assert (values["given_back_balloon"], values["given_back_today"], values["promise_broken_today"]) == (0, 0, 0)

@@ -23,7 +23,6 @@ from mom_plugins_record.report.accounts_file import (
     NAME,
     AccountsError,
     AccountsFile,
-    _check_pages,
     check,
     read_guests,
     read_hosts,
@@ -82,7 +81,7 @@ def with_properties(number: int, **said: str | list[str]) -> tuple[HostHour, lis
     return made, [one]
 
 
-def test_what_platforms_say_of_guests_is_kept_since_when_and_until_when_it_was_so(path: Path) -> None:
+def test_properties_are_stored_with_their_hours(path: Path) -> None:
     file = file_at(path)
     for number, flavor in enumerate(("small", "small", "large")):
         file.write([with_properties(number, flavor=flavor, tags=["a", "b"])])
@@ -104,25 +103,7 @@ def test_what_platforms_say_of_guests_is_kept_since_when_and_until_when_it_was_s
     assert next(iter(read_guests(path, 0, EPOCH))).properties == {}, "only who asks for them waits for them"
 
 
-def test_properties_of_guests_that_come_and_go_are_kept_on_disk_only(path: Path) -> None:
-    file = file_at(path)
-    for number in range(5):
-        host, (guest,) = with_properties(number, flavor="small")
-        file.write([(host, [replace(guest, id=f"g{number}")])])
-    assert list(file._written_properties) == ["g4"]
-    assert [values for _, _, values in properties(path)] == [{"flavor": "small"}] * 5
-
-
-@pytest.mark.parametrize("damaged", ["", "7", "{", '{"flavor": "large"}', "[" * 100_000])
-def test_properties_that_mom_has_not_written_are_an_error(path: Path, damaged: str) -> None:
-    file_at(path).write([with_properties(0, flavor="small")])
-    with closing(sqlite3.connect(path)) as connection, connection:
-        connection.execute("UPDATE guest_properties SET properties = ?", (damaged,))
-    with pytest.raises(AccountsError, match="a checksum in guest_properties is wrong"):
-        properties(path)
-
-
-def test_each_low_of_a_week_is_in_one_of_the_parts_that_draw_it(path: Path) -> None:
+def test_plot_of_a_week_keeps_every_minimum(path: Path) -> None:
     lows = range(400, 7 * 1440, 531)
     assert len(lows) == 19
     rows = [MinuteRow(n, "mem_really_available", 1.0 if n in lows else 50.0, 60.0, 80.0) for n in range(7 * 1440)]
@@ -134,7 +115,7 @@ def test_each_low_of_a_week_is_in_one_of_the_parts_that_draw_it(path: Path) -> N
     assert len(read_minutes(path, PointsAsked(3600, 7200 - 1, 700))) == 60
 
 
-def test_a_minute_in_which_mom_was_started_anew_has_the_least_and_most_of_both(path: Path) -> None:
+def test_minute_with_a_restart_has_extremes_of_both(path: Path) -> None:
     for now, free in ((0, 5), (5, 3), (65, 9)):
         keeper = kept(file_at(path))
         keeper.add(cycle(now, {"a": KNOWN}, {"mem_really_available": free}), None)
@@ -156,7 +137,7 @@ def test_any_tool_can_open_it(path: Path) -> None:
         assert connection.execute(query).fetchall() == [("guest 0", 1.5, 3.5), ("guest 1", 1.5, 3.5)]
 
 
-def test_an_hour_that_is_written_again_takes_its_own_place_and_no_other_moms(path: Path) -> None:
+def test_rewritten_hour_replaces_its_own_row_only(path: Path) -> None:
     file_at(path).write([hour()])
     file_at(path).write([hour()])
     file_at(path, run=2).write([hour()])
@@ -172,7 +153,7 @@ def test_what_is_older_than_is_kept_goes(path: Path) -> None:
     assert len(read_hosts(path, 0, float("inf"))) == 2, "growth is seen over months"
 
 
-def test_a_clock_that_is_ahead_for_a_while_costs_an_hour_at_each_time_and_not_all(path: Path) -> None:
+def test_clock_ahead_deletes_an_hour_per_write_only(path: Path) -> None:
     file = file_at(path)
     for number in range(4):
         file.write([with_properties(number, flavor=str(number))], [MinuteRow(60 * (1_000_000 + number), "guests.rss", 1, 1, 1)])
@@ -183,18 +164,7 @@ def test_a_clock_that_is_ahead_for_a_while_costs_an_hour_at_each_time_and_not_al
     assert len(read_minutes(path, PointsAsked(EPOCH, EPOCH + 4 * 3600, 1000))) == 3
 
 
-def test_a_clock_that_steps_back_puts_no_hour_in_the_place_of_another(path: Path) -> None:
-    keeper = kept(file_at(path))
-    for now, wall in ((0, 0), (60, 60), (3540, 3540), (3600, 3600), (3610, 3599), (3620, 3609), (3680, 3669)):
-        one = cycle(now, {"a": KNOWN})
-        keeper.add(replace(one, time=EPOCH + wall, snapshot=replace(one.snapshot, time=EPOCH + wall)), None)
-    keeper.write()
-    rows = read_hosts(path, 0, float("inf"))
-    assert sum(row.cycles for row in rows) == 7
-    assert [row.hour - 1_000_000 for row in rows] == [0, 0, 1, 1]
-
-
-def test_what_platforms_say_of_guests_is_known_after_the_clock_stepped_back(path: Path) -> None:
+def test_properties_survive_a_clock_step(path: Path) -> None:
     file = file_at(path)
     for number in (5, 1, 2):
         file.write([with_properties(number, flavor="small")])
@@ -202,7 +172,7 @@ def test_what_platforms_say_of_guests_is_known_after_the_clock_stepped_back(path
 
 
 @pytest.mark.long
-def test_a_file_as_large_as_it_may_become_loses_its_oldest_day_of_guests(path: Path) -> None:
+def test_full_file_loses_its_oldest_day(path: Path) -> None:
     file = file_at(path, largest=1 << 18)
     for number in range(0, 24 * 20, 6):
         file.write([hour(1_000_000 + number, 50)])
@@ -211,7 +181,7 @@ def test_a_file_as_large_as_it_may_become_loses_its_oldest_day_of_guests(path: P
     assert max(row.hour for row in read_guests(path, 0, float("inf"))) == 1_000_474
 
 
-def test_minutes_that_fill_a_small_file_go_before_guests_of_later_days(path: Path) -> None:
+def test_minutes_count_toward_the_size(path: Path) -> None:
     file = file_at(path, largest=1 << 18)
     for number in range(0, 24 * 40, 6):
         at = 1_000_000 + number
@@ -224,7 +194,7 @@ def test_minutes_that_fill_a_small_file_go_before_guests_of_later_days(path: Pat
     assert points[0].time // 3600 >= hours[0]
 
 
-def test_the_hour_that_is_written_stays_though_it_alone_is_too_much_for_the_file(path: Path) -> None:
+def test_current_hour_stays_in_a_full_file(path: Path) -> None:
     file = file_at(path, largest=1 << 16)
     for number in range(48):
         file.write([hour(1_000_000 + number, 200)])
@@ -242,7 +212,7 @@ def overwritten(path: Path) -> bytes:
 @pytest.mark.parametrize(
     "content", [b"", b"no accounts\n" * 500, b"SQLite format 3\0" + b"\xff" * 4000, None], ids=["empty", "text", "torn", "overwritten"]
 )
-def test_a_damaged_file_is_set_aside_and_said_and_the_accounts_begin_anew(path: Path, content: bytes | None) -> None:
+def test_damaged_file_is_set_aside(path: Path, content: bytes | None) -> None:
     damaged = overwritten(path) if content is None else content
     path.write_bytes(damaged)
     file = file_at(path)
@@ -252,7 +222,7 @@ def test_a_damaged_file_is_set_aside_and_said_and_the_accounts_begin_anew(path: 
     assert len(read_hosts(path, 0, float("inf"))) == 1
 
 
-def test_a_header_that_is_damaged_or_cut_off_keeps_no_accounts_in_memory_unless_it_is_said_what_to_do(path: Path) -> None:
+def test_damaged_header_is_set_aside_or_explained(path: Path) -> None:
     """Where the header says that it is another program's, or of another format, nobody can know whether that is damage."""
     file_at(path).write([hour()])
     sound = path.read_bytes()
@@ -272,7 +242,7 @@ def test_a_header_that_is_damaged_or_cut_off_keeps_no_accounts_in_memory_unless_
             assert read_hosts(path, EPOCH, EPOCH)
 
 
-def test_of_several_damaged_files_the_first_ones_and_the_last_are_kept(path: Path) -> None:
+def test_number_of_damaged_files_is_bounded(path: Path) -> None:
     for number in range(MOST_SET_ASIDE + 1):
         path.write_text(f"no accounts {number}")
         assert f"{path.name}.damaged-{min(number + 1, MOST_SET_ASIDE)}" in file_at(path).open()
@@ -280,7 +250,7 @@ def test_of_several_damaged_files_the_first_ones_and_the_last_are_kept(path: Pat
     assert [one.read_text()[-1] for one in aside] == ["0", "1", str(MOST_SET_ASIDE)]
 
 
-def test_accounts_that_are_moved_away_while_mom_runs_begin_anew(path: Path) -> None:
+def test_moved_file_is_created_again(path: Path) -> None:
     keeper = kept(file_at(path))
     there = {"a": KNOWN}
     keeper.add(cycle(0, there), None)
@@ -294,7 +264,7 @@ def test_accounts_that_are_moved_away_while_mom_runs_begin_anew(path: Path) -> N
     assert row.seconds == 120, "the hour is whole: it was in memory"
 
 
-def test_properties_are_told_again_to_accounts_that_begin_anew(path: Path) -> None:
+def test_new_file_gets_properties_again(path: Path) -> None:
     file = file_at(path)
     file.write([with_properties(0, flavor="small")])
     path.unlink()
@@ -305,7 +275,7 @@ def test_properties_are_told_again_to_accounts_that_begin_anew(path: Path) -> No
         assert connection.execute("SELECT hour - 1000000 FROM guest_properties").fetchall() == [(1,)], "not since before it was made"
 
 
-def test_accounts_that_are_damaged_while_mom_runs_are_set_aside_at_the_next_time(path: Path) -> None:
+def test_damage_at_runtime_is_set_aside(path: Path) -> None:
     keeper = kept(file_at(path))
     keeper.add(cycle(0, {"a": KNOWN}), None)
     path.write_bytes(b"no accounts\n" * 500)
@@ -324,35 +294,7 @@ def test_accounts_that_are_damaged_while_mom_runs_are_set_aside_at_the_next_time
     assert f"{path.name}.damaged-1" in keeper.damage, "it is said until mom is started anew"
 
 
-@pytest.mark.parametrize(("torn", "looks"), [(False, 1), (True, 3)])
-def test_a_write_that_fails_has_the_file_looked_through_only_if_it_may_be_damaged(
-    torn: bool, looks: int, path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    looked: list[Path] = []
-
-    def counted(path: Path, connection: sqlite3.Connection) -> None:
-        looked.append(path)
-        _check_pages(path, connection)
-
-    file_at(path).write([hour(guests=500)])
-    monkeypatch.setattr("mom_plugins_record.report.accounts_file._check_pages", counted)
-    monkeypatch.setattr("mom_plugins_record.report.accounts_file.WAITS_SECONDS", 0.0)
-    keeper = kept(file_at(path, run=2))
-    keeper.add(cycle(0, {"a": KNOWN}), None)
-    if torn:
-        path.write_bytes(path.read_bytes()[:4096] + b"\x55" * path.stat().st_size)
-        keeper.write()
-    else:
-        with closing(sqlite3.connect(path, isolation_level=None)) as reader:
-            reader.execute("BEGIN")
-            reader.execute("SELECT count(*) FROM guest_hours").fetchone()
-            keeper.write()
-    assert "cannot be written" in keeper.write_error
-    keeper.write()
-    assert (keeper.write_error, bool(keeper.damage), len(looked)) == ("", torn, looks)
-
-
-def test_accounts_of_another_mom_stay_where_they_are_until_they_are_moved(path: Path) -> None:
+def test_file_of_another_format_stays(path: Path) -> None:
     file_at(path).write([hour()])
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("PRAGMA user_version = 99")
@@ -368,7 +310,7 @@ def test_accounts_of_another_mom_stay_where_they_are_until_they_are_moved(path: 
     assert (len(read_hosts(path, 0, float("inf"))), keeper.write_error) == (1, "")
 
 
-def test_accounts_that_a_disk_does_not_give_for_a_while_are_not_taken_for_damaged(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unreadable_disk_is_no_damage(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What SQLite makes of it: for a page, these words; for the first ones, that the file is malformed."""
 
     def unreadable(_path: Path, _connection: sqlite3.Connection) -> None:
@@ -393,7 +335,7 @@ def test_accounts_that_a_disk_does_not_give_for_a_while_are_not_taken_for_damage
     assert read_hosts(path, 0.0, float("inf"))
 
 
-def test_sound_accounts_are_not_taken_for_damaged_on_a_full_disk(path: Path) -> None:
+def test_full_disk_is_no_damage(path: Path) -> None:
     file = file_at(path)
     file.write([hour()])
     with largest_file(10):
@@ -405,7 +347,7 @@ def test_sound_accounts_are_not_taken_for_damaged_on_a_full_disk(path: Path) -> 
     assert list(path.parent.glob("*.damaged-*")) == []
 
 
-def test_a_file_that_a_full_disk_lets_not_be_made_is_not_taken_for_a_damaged_one(tmp_path: Path) -> None:
+def test_full_disk_leaves_no_half_file(tmp_path: Path) -> None:
     file = file_at(tmp_path / "accounts.sqlite3")
     for size in (0, 0, 5000):
         with largest_file(size), pytest.raises(AccountsError, match="cannot be written"):
@@ -415,7 +357,7 @@ def test_a_file_that_a_full_disk_lets_not_be_made_is_not_taken_for_a_damaged_one
     assert list(tmp_path.iterdir()) == [file.path]
 
 
-def test_what_a_mom_that_was_killed_had_half_made_is_made_anew(tmp_path: Path) -> None:
+def test_half_made_file_is_replaced(tmp_path: Path) -> None:
     for name in ("accounts.sqlite3.new", "accounts.sqlite3.new-journal"):
         (tmp_path / name).write_bytes(b"half")
     file = file_at(tmp_path / "accounts.sqlite3")
@@ -424,7 +366,7 @@ def test_what_a_mom_that_was_killed_had_half_made_is_made_anew(tmp_path: Path) -
     assert list(tmp_path.iterdir()) == [file.path]
 
 
-def test_a_clock_that_was_wrong_at_the_start_costs_nothing_of_the_day_to_which_it_comes_back(path: Path) -> None:
+def test_wrong_clock_at_start_keeps_todays_sums(path: Path) -> None:
     def cycle_of(number: int, ahead: float) -> Report:
         return replace(one := cycle(number, {"a": {**KNOWN, "guest_oom_kills": number}}), time=one.time + ahead)
 
@@ -438,14 +380,14 @@ def test_a_clock_that_was_wrong_at_the_start_costs_nothing_of_the_day_to_which_i
     assert keeper.today().guests.harm.killed == 10 + 20, "of the mom before, and of this one"
 
 
-def test_what_cannot_be_opened_is_not_set_aside(tmp_path: Path) -> None:
+def test_folder_is_not_set_aside(tmp_path: Path) -> None:
     (path := tmp_path / "accounts.sqlite3").mkdir()
     with pytest.raises(AccountsError, match="cannot be used: Is a directory"):
         file_at(path).open()
     assert path.is_dir()
 
 
-def test_accounts_that_are_being_written_are_locked_and_not_damaged(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_locked_file_is_no_damage(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mom_plugins_record.report.accounts_file.WAITS_SECONDS", 0.01)
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("BEGIN EXCLUSIVE")
@@ -453,7 +395,7 @@ def test_accounts_that_are_being_written_are_locked_and_not_damaged(path: Path, 
             check(path)
 
 
-def test_accounts_that_another_program_reads_for_long_are_no_matter_of_the_disk(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lock_by_a_reader_is_reported_as_such(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mom_plugins_record.report.accounts_file.WAITS_SECONDS", 0.01)
     keeper = kept(file_at(path))
     keeper.add(cycle(0, {"a": KNOWN}), None)
@@ -466,7 +408,7 @@ def test_accounts_that_another_program_reads_for_long_are_no_matter_of_the_disk(
     assert (keeper.write_error, len(read_hosts(path, 0, float("inf")))) == ("", 1)
 
 
-def test_accounts_of_a_mom_that_was_killed_while_it_wrote_are_read_as_they_were_before(path: Path, tmp_path: Path) -> None:
+def test_killed_write_is_rolled_back(path: Path, tmp_path: Path) -> None:
     file_at(path).write([hour(guests=300)])
     (killed := tmp_path / "killed").mkdir()
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
@@ -479,15 +421,7 @@ def test_accounts_of_a_mom_that_was_killed_while_it_wrote_are_read_as_they_were_
     assert list(read_guests(killed / path.name, 0, float("inf"))) == list(read_guests(path, 0, float("inf")))
 
 
-def test_another_programs_database_is_not_taken_for_accounts(tmp_path: Path) -> None:
-    path = tmp_path / "other.sqlite3"
-    with closing(sqlite3.connect(path)) as connection, connection:
-        connection.execute("CREATE TABLE host_hours (hour INTEGER)")
-    with pytest.raises(AccountsError, match="no file of accounts"):
-        read_hosts(path, 0, 1)
-
-
-def test_on_a_full_disk_accounts_are_kept_in_memory_and_written_when_there_is_room(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_full_disk_keeps_hours_in_memory(path: Path, caplog: pytest.LogCaptureFixture) -> None:
     keeper = kept(file_at(path))
     with largest_file(path.stat().st_size):
         for now in range(0, 3 * 3600, 60):
@@ -499,7 +433,7 @@ def test_on_a_full_disk_accounts_are_kept_in_memory_and_written_when_there_is_ro
     assert sum(row.seconds for row in read_hosts(path, 0, float("inf"))) == 3 * 3600 - 60
 
 
-def test_a_disk_that_stays_full_costs_old_hours_and_no_memory_without_end(tmp_path: Path) -> None:
+def test_hours_in_memory_are_bounded(tmp_path: Path) -> None:
     (tmp_path / "recording").write_text("a file where a folder should be")
     keeper = kept(file_at(tmp_path / "recording" / "accounts.sqlite3"), EPOCH)
     for now in range(0, (MOST_UNWRITTEN + 10) * 3600, 1200):
@@ -509,7 +443,7 @@ def test_a_disk_that_stays_full_costs_old_hours_and_no_memory_without_end(tmp_pa
     assert len(read_hosts(tmp_path / "recording" / "accounts.sqlite3", 0, float("inf"))) == MOST_UNWRITTEN + 1, "and the present hour"
 
 
-def test_a_guest_that_counts_beyond_all_numbers_keeps_no_hour_from_being_written(path: Path) -> None:
+def test_huge_count_of_a_guest_is_clamped(path: Path) -> None:
     host, (liar, other) = hour()
     liar.harm.killed = host.guests.harm.killed = 3 << 62
     file_at(path).write([(host, [liar, other])])
@@ -517,7 +451,7 @@ def test_a_guest_that_counts_beyond_all_numbers_keeps_no_hour_from_being_written
     assert [row.guests.harm.killed for row in read_hosts(path, EPOCH, EPOCH)] == [(1 << 63) - 1]
 
 
-def test_the_next_mom_goes_on_with_what_guests_have_touched_and_with_the_day(path: Path) -> None:
+def test_restart_continues_touched_sizes_and_today(path: Path) -> None:
     first = kept(file_at(path, run=1), EPOCH)
     first.add(cycle(0, {"a": {**KNOWN, "mem_promised": 4 * GIB}}), None)
     assert not first.today().seconds
@@ -538,7 +472,7 @@ def test_the_next_mom_goes_on_with_what_guests_have_touched_and_with_the_day(pat
 
 
 @pytest.mark.long
-def test_no_copy_with_damage_anywhere_gives_other_figures_than_were_written(path: Path, tmp_path: Path) -> None:
+def test_damaged_copies_are_refused_or_correct(path: Path, tmp_path: Path) -> None:
     written = [hour(1_000_000 + number, guests=14) for number in range(12)]
     for _, rows in written:
         for number, row in enumerate(rows):
@@ -565,7 +499,7 @@ def test_no_copy_with_damage_anywhere_gives_other_figures_than_were_written(path
     assert refused > 75
 
 
-def test_a_row_that_is_damaged_has_the_next_mom_set_the_file_aside_and_say_so(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_damaged_row_sets_the_file_aside(path: Path, caplog: pytest.LogCaptureFixture) -> None:
     file_at(path).write([hour()])
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("UPDATE guest_hours SET touched_kib = 1e12")
@@ -578,7 +512,7 @@ def test_a_row_that_is_damaged_has_the_next_mom_set_the_file_aside_and_say_so(pa
     assert len(read_hosts(path, 0, float("inf"))) == 1
 
 
-def test_a_report_counts_what_was_recorded_since_the_accounts_were_written(tmp_path: Path, reports: list[Report]) -> None:
+def test_report_includes_cycles_after_the_last_write(tmp_path: Path, reports: list[Report]) -> None:
     summed = []
     for name, counted in (("all", reports), ("a part", reports[:40])):
         folder = written(tmp_path / name, reports)

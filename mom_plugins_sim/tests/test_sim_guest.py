@@ -53,7 +53,7 @@ def test_what_is_usable_is_what_could_be_had_without_swapping():
 @pytest.mark.parametrize(
     ("mib", "managed", "used", "not_usable"), [(192, 154, 25, 1), (512, 470, 26, 6), (1024, 973, 35, 71), (2048, 1980, 36, 75)]
 )
-def test_an_idle_guests_kernel_keeps_what_real_ones_were_measured_to_keep(mib, managed, used, not_usable):
+def test_idle_kernel_matches_measurements(mib, managed, used, not_usable):
     guest = a_guest(base=0, maximum=mib * MIB, files=8 * MIB)  # the measured guests' initramfs
     assert guest.managed / MIB == pytest.approx(managed, abs=2)
     assert (guest.managed - guest.free - guest.cache) / MIB == pytest.approx(used, abs=5)
@@ -86,7 +86,7 @@ def test_a_balloon_takes_the_page_cache_before_anything_else():
     assert guest.major_faults > 0, "what is read again and again now comes from disk"
 
 
-def test_below_the_working_set_a_guest_with_swap_swaps_and_its_programs_wait():
+def test_guest_with_swap_thrashes_below_its_working_set():
     guest = run(a_guest(base=600 * MIB, swap=GIB, target=400 * MIB), 5)
     assert guest.size == 400 * MIB
     assert guest.swapped > 200 * MIB
@@ -95,7 +95,7 @@ def test_below_the_working_set_a_guest_with_swap_swaps_and_its_programs_wait():
     assert guest.lost_seconds > 0
 
 
-def test_below_the_working_set_a_guest_without_swap_keeps_its_memory_and_the_balloon_waits():
+def test_guest_without_swap_stops_the_balloon():
     guest = run(a_guest(base=600 * MIB, target=400 * MIB), 5)
     assert guest.size > 600 * MIB
     assert guest.anon == 600 * MIB
@@ -132,7 +132,7 @@ def test_growth_that_does_not_fit_is_counted_as_squeezed():
     assert guest.killed == 0, "it swaps instead"
 
 
-def test_programs_that_find_nothing_left_are_killed_at_once_and_start_again():
+def test_starving_programs_are_killed_and_restart():
     guest = run(a_guest(base=100 * MIB, burst=800 * MIB, period=60, duty=0.5, target=400 * MIB), 3)
     assert guest.killed == 1
     assert guest.anon == 0
@@ -143,7 +143,7 @@ def test_programs_that_find_nothing_left_are_killed_at_once_and_start_again():
 
 
 @pytest.mark.parametrize(("small", "left"), [(0.07, 30), (1.0, 450)], ids=["as measured", "freed in small pieces"])
-def test_a_guest_with_free_page_reporting_hands_back_what_it_frees_in_large_pieces(small, left):
+def test_free_page_reporting_returns_large_pieces(small, left):
     traits = (USUAL_TRAITS, GuestTraits(reporting=True, small_pieces=small))
     plain, reporting = (a_guest(base=50 * MIB, burst=450 * MIB, period=100, duty=0.3, traits=guest_traits) for guest_traits in traits)
     for guest in (plain, reporting):
@@ -156,7 +156,7 @@ def test_a_guest_with_free_page_reporting_hands_back_what_it_frees_in_large_piec
     assert reporting.usable == plain.usable
 
 
-def test_a_balloon_with_autodeflate_gives_back_what_programs_need_and_nobody_is_killed():
+def test_autodeflate_prevents_oom_kills():
     traits = GuestTraits(autodeflate=True)
     guest = a_guest(base=100 * MIB, burst=600 * MIB, period=100, duty=0.5, phase=50, traits=traits)
     guest.size = guest.target = 400 * MIB
@@ -241,7 +241,7 @@ def test_nothing_is_known_before_the_first_time():
     assert fields(statistics, 2.0) == {}
 
 
-def test_rates_are_unknown_at_the_first_time_and_known_from_the_second_on():
+def test_rates_need_two_samples():
     statistics, guest = SentStatistics(5.0, due=3.0), a_telling_guest()
     statistics.send(guest, 3.0)
     first = fields(statistics, 4.0)

@@ -56,7 +56,7 @@ def test_when_swap_is_full_too_everybody_waits():
     assert host.stall == 1.0
 
 
-def test_a_program_takes_its_memory_gradually_and_gives_it_back():
+def test_host_load_grows_and_ends():
     load = HostLoad(peak=6 * GIB, begins=10, lasts=100, rate=GIB)
     assert [load.at(t) for t in (0, 10, 12, 50, 109, 110, 500)] == [0, 0, 2 * GIB, 6 * GIB, 6 * GIB, 0, 0]
     host = run(a_host(loads=[load]), 60, 20 * GIB)

@@ -25,7 +25,7 @@ def idle_of(memory):
     return IDLE_SHARE * (memory.kernel + memory.traits.qemu_overhead)
 
 
-def test_what_is_used_least_goes_first_and_a_little_of_what_is_worked_with_by_mistake():
+def test_coldest_memory_is_swapped_first():
     swapped = SwappedGuest()
     assert swap_out([(HELD, swapped)], 100 * MIB) == 100 * MIB
     assert of_levels(swapped) == [95, 0, 5]
@@ -35,7 +35,7 @@ def test_what_is_used_least_goes_first_and_a_little_of_what_is_worked_with_by_mi
     assert of_levels(swapped) == [100, 500, 200]
 
 
-def test_of_several_guests_the_coldest_memory_of_all_goes_first():
+def test_coldest_memory_of_all_guests_is_swapped_first():
     working, cold = SwappedGuest(), SwappedGuest()
     swap_out([(Held(0, 0, 800 * MIB), working), (HELD, cold)], 400 * MIB)
     assert cold.total > 0.9 * 400 * MIB
@@ -66,7 +66,7 @@ def lost(world):
     return sum(guest.memory.lost_seconds for guest in world.guests.values())
 
 
-def test_cold_memory_in_swap_costs_guests_next_to_nothing_and_comes_back_as_it_is_touched():
+def test_cold_memory_in_swap_is_cheap():
     world = a_world()
     offload(world, 400)
     assert world.host.swapped == 800 * MIB
@@ -85,7 +85,7 @@ def test_the_host_gains_what_compression_leaves_of_it():
     assert world.host.available - before == pytest.approx(0.8 * 400 * MIB)
 
 
-def test_what_is_worked_with_costs_much_more_on_a_disk_than_compressed():
+def test_hot_memory_on_disk_is_dearer_than_in_zram():
     spent = {}
     for name, zram, swap in (("zram", 2.0 * GIB, 0.0), ("disk", 0.0, 2.0 * GIB)):
         world = a_world(cold=0.0, zram=zram, swap=swap)
@@ -96,7 +96,7 @@ def test_what_is_worked_with_costs_much_more_on_a_disk_than_compressed():
     assert 0 < 5 * spent["zram"] < spent["disk"]
 
 
-def test_guests_that_begin_to_use_what_was_cold_have_it_back_within_seconds_where_there_is_room():
+def test_warmed_memory_swaps_in_quickly():
     world = a_world(warms=30.0)
     offload(world, 500)
     pass_time(world, 25)
@@ -108,7 +108,7 @@ def test_guests_that_begin_to_use_what_was_cold_have_it_back_within_seconds_wher
     assert sum(one.cold for one in swapped) <= sum(idle_of(guest.memory) for guest in world.guests.values()), "no program uses that"
 
 
-def test_what_a_guests_kernel_and_process_hold_and_hardly_touch_stays_in_swap_at_no_cost():
+def test_idle_kernel_memory_stays_in_swap():
     world = a_world(cold=0.0)
     idle = idle_of(world.guests["u0"].memory)
     world.offload("u0", idle, 10.0)
@@ -119,7 +119,7 @@ def test_what_a_guests_kernel_and_process_hold_and_hardly_touch_stays_in_swap_at
     assert lost(world) == pytest.approx(before, abs=0.001)
 
 
-def test_a_burst_that_fills_memory_which_went_to_swap_while_it_was_free_waits_for_it():
+def test_burst_waits_for_swapped_free_memory():
     world = a_world(95, burst=300 * MIB, cold=0.0)  # two bursts are over: their memory is backed, and free
     free = held_by(world.guests["u0"].memory, world.time).free
     assert free > 290 * MIB
@@ -131,7 +131,7 @@ def test_a_burst_that_fills_memory_which_went_to_swap_while_it_was_free_waits_fo
     assert world.guests["u0"].swapped.faults - faults > 0.6 * 200 * MIB / 4
 
 
-def test_what_a_balloon_takes_is_in_swap_no_more():
+def test_ballooned_memory_leaves_swap():
     world = a_world(95, cold=0.0, burst=300 * MIB)
     world.offload("u0", 200 * MIB, 10.0)
     guest = world.guests["u0"]
@@ -141,7 +141,7 @@ def test_what_a_balloon_takes_is_in_swap_no_more():
     assert guest.swapped.free < 0.5 * away
 
 
-def test_a_kernel_under_pressure_swaps_what_is_cold_by_itself():
+def test_kernel_swaps_cold_memory_under_pressure():
     world = a_world(120, load=2.2 * GIB)
     assert world.host.available == pytest.approx(world.host.swaps_below, abs=MIB)
     assert world.host.swaps_below > 0, "it begins before there is nothing left"
@@ -150,12 +150,12 @@ def test_a_kernel_under_pressure_swaps_what_is_cold_by_itself():
     assert lost(world) < 0.05 * 240
 
 
-def test_guests_without_cold_memory_lose_work_under_the_same_pressure():
+def test_guests_without_cold_memory_lose_more_work():
     cold, hot = (a_world(180, load=2.6 * GIB, cold=size) for size in (500 * MIB, 0.0))
     assert lost(hot) > 3 * lost(cold)
 
 
-def test_a_guest_that_leaves_or_is_saved_takes_nothing_of_the_swap_any_more():
+def test_departed_guests_leave_swap():
     world = a_world()
     offload(world, 300)
     world.leave("u0")
@@ -172,7 +172,7 @@ def hypervisor(clock):
     return SimHypervisor(a_world(0), clock)
 
 
-def test_it_moves_cold_memory_as_plugins_ask_for_it_and_says_so_in_its_fields(hypervisor, clock):
+def test_offload_and_recall_show_in_fields(hypervisor, clock):
     clock.now = 5.0
     guest = hypervisor.guests()[0]
     before = fields_of(hypervisor, [guest])[guest.id]
@@ -191,7 +191,7 @@ def test_it_moves_cold_memory_as_plugins_ask_for_it_and_says_so_in_its_fields(hy
     assert hypervisor.recall_memory(guest.entity, GIB, 10.0).kib == pytest.approx(fields["host_swap"], rel=0.1)
 
 
-def test_an_order_is_not_carried_out_beyond_its_time_the_swap_or_what_there_is(hypervisor):
+def test_offload_is_bounded_by_time_and_memory(hypervisor):
     guest = hypervisor.guests()[0]
     short = hypervisor.offload_memory(guest.entity, 300 * MIB, 0.1)
     assert short.kib == 85 * MIB
@@ -215,7 +215,7 @@ def test_memory_in_a_guests_own_swap_is_what_it_hardly_touches():
     assert held_by(guest, 0.0).cold == 300 * MIB + idle_of(guest)
 
 
-def test_a_sweep_and_what_goes_to_swap_in_the_same_cycle_come_to_the_same_in_either_order():
+def test_order_of_sweep_and_offload_does_not_matter():
     def after(*acts):
         world = a_world(70, burst=300 * MIB, zram=2.0 * GIB)
         for act in acts:
@@ -235,7 +235,7 @@ def test_a_sweep_and_what_goes_to_swap_in_the_same_cycle_come_to_the_same_in_eit
     assert after(sweep, move) != after(move)
 
 
-def test_what_a_sweep_takes_is_in_swap_no_more():
+def test_swept_memory_leaves_swap():
     world = a_world(70, cold=0.0, burst=300 * MIB)
     world.offload("u0", 200 * MIB, 10.0)
     guest = world.guests["u0"]
@@ -245,7 +245,7 @@ def test_what_a_sweep_takes_is_in_swap_no_more():
     assert guest.swapped.free < MIB
 
 
-def test_when_guests_have_no_more_to_give_programs_beside_them_go_to_swap_and_nothing_is_swapped_twice():
+def test_host_programs_swap_after_the_guests():
     world = a_world(300, cold=0.0, zram=0.0, swap=8.0 * GIB, load=4.0 * GIB)
     host = world.host
     assert host.short == pytest.approx(0.0, abs=1.0), "all that does not fit is in swap"

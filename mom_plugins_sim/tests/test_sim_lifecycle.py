@@ -15,7 +15,7 @@ def host(clock: HandClock) -> SimHypervisor:
     return SimHypervisor(usual_world(3, 8), clock)
 
 
-def test_a_paused_guest_keeps_its_memory_loses_time_and_is_left_alone(host: SimHypervisor, clock: HandClock) -> None:
+def test_paused_guest_keeps_memory_and_is_blocked(host: SimHypervisor, clock: HandClock) -> None:
     guest = host.guests()[0].entity
     host.pause(guest)
     memory = host.world.guests[guest.id].memory
@@ -28,7 +28,7 @@ def test_a_paused_guest_keeps_its_memory_loses_time_and_is_left_alone(host: SimH
     assert "*" not in host.guests()[0].blocked
 
 
-def test_a_saved_guest_gives_the_host_its_memory_and_goes_on_where_it_was(host: SimHypervisor, clock: HandClock) -> None:
+def test_saved_guest_frees_host_memory_and_resumes(host: SimHypervisor, clock: HandClock) -> None:
     guest = host.guests()[0].entity
     clock.now = 5
     host.guests()
@@ -47,7 +47,7 @@ def test_a_saved_guest_gives_the_host_its_memory_and_goes_on_where_it_was(host: 
     assert next(one for one in host.guests() if one.id == guest.id).incarnation != incarnation
 
 
-def test_what_was_killed_and_lost_in_a_saved_guest_counts_on(host: SimHypervisor) -> None:
+def test_counters_survive_a_save(host: SimHypervisor) -> None:
     guest = host.guests()[0].entity
     memory = host.world.guests[guest.id].memory
     memory.killed, memory.lost_seconds = 3, 7.0
@@ -81,7 +81,7 @@ def test_a_guest_that_was_shut_down_boots(host: SimHypervisor, clock: HandClock)
         host.start(guest, 1.0)
 
 
-def test_what_else_is_done_in_the_cycle_comes_to_the_same_before_a_guest_is_stopped_or_started_and_after_it(host: SimHypervisor) -> None:
+def test_state_changes_take_effect_after_the_cycle(host: SimHypervisor) -> None:
     guest = host.guests()[0].entity
     for do, is_there in ((host.shut_down, True), (lambda one: host.start(one, 1.0), False), (lambda one: host.save(one, 1.0), True)):
         before = host.ksm_read()["shareable_kib"]
@@ -91,7 +91,7 @@ def test_what_else_is_done_in_the_cycle_comes_to_the_same_before_a_guest_is_stop
         assert (guest.id in host.balloon_sizes([guest])) is not is_there
 
 
-def test_what_is_asked_for_last_in_a_cycle_is_done(host: SimHypervisor) -> None:
+def test_last_request_of_a_cycle_wins(host: SimHypervisor) -> None:
     guest = host.guests()[0].entity
     host.pause(guest)
     host.resume(guest)

@@ -26,7 +26,6 @@ SMALL = {
     "recording/bench_recording.py": "--guests 10 --cycles 5",
     "squeeze/draw_law.py": "{folder}/law.svg",
     "squeeze/squeeze.py": "report --results {folder}",
-    "startup/bench_startup.py": "--runs 1",
     "watching/bench_top.py": "--guests 10 --seconds 1",
 }
 """What runs anywhere, with the options that make it small."""

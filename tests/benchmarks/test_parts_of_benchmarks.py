@@ -13,10 +13,6 @@ import bench_collisions
 import bench_reaction
 import compare_laws
 import compare_real
-import measure_guests
-import measure_huge_pages
-import measure_relief
-import measure_reporting
 import pytest
 import squeeze
 import squeeze_report
@@ -37,13 +33,7 @@ def test_what_the_reaction_benchmark_configures_can_be_loaded(variant: str, tmp_
     assert list(load_config(str(path)).plugins) == ["host", "libvirt", "balloon", "policy"]
 
 
-def test_reactions_and_costs_are_told_in_lines() -> None:
-    assert "0.30" in bench_reaction.Reaction("watched", "guest", [0.2, 0.3, 0.9], 0, 0.5).line()
-    assert "no burst" in bench_reaction.Reaction("watched", "guest", [], 3, 0.5).line()
-    assert "0.250" in bench_reaction.Cost("both", 0.25, 0.1, 0.5).line()
-
-
-def test_figures_that_pages_take_from_the_squeeze_are_those_of_its_kept_results() -> None:
+def test_squeeze_figures_in_documents_are_current() -> None:
     figures = squeeze.headlines(squeeze.RESULTS)
     pages = [page for page in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")) if squeeze_report.PLACES.search(page.read_text("utf-8"))]
     assert len(pages) > 2
@@ -52,7 +42,7 @@ def test_figures_that_pages_take_from_the_squeeze_are_those_of_its_kept_results(
         assert text == squeeze_report.restated(text, figures), f"{page.name}: python benchmarks/squeeze/squeeze.py report --docs docs"
 
 
-def test_a_figure_is_put_into_its_places_and_into_a_pictures_description() -> None:
+def test_figures_are_filled_in() -> None:
     text = "| <!-- =a -->1<!-- = --> | ![old](a.svg) | ![old, 1](b.svg)<!-- of b --> | <!-- =a -->3 s<!-- = -->"
     told = "| <!-- =a -->2 s<!-- = --> | ![old](a.svg) | ![new](b.svg)<!-- of b --> | <!-- =a -->2 s<!-- = -->"
     assert squeeze_report.restated(text, {"a": "2 s", "b": "new"}) == told
@@ -60,7 +50,7 @@ def test_a_figure_is_put_into_its_places_and_into_a_pictures_description() -> No
         squeeze_report.restated(text, {"a": "2 s"})
 
 
-def test_what_the_comparison_of_ksm_laws_configures_can_be_loaded(tmp_path: Path) -> None:
+def test_configuration_of_ksm_comparison_is_valid(tmp_path: Path) -> None:
     path = tmp_path / "mom.yaml"
     for law in (compare_laws.SHORT, compare_laws.SOLD):
         text = compare_laws.CONFIG.format(folder=tmp_path, uri=LIBVIRTD.uri, pids=LIBVIRTD.pid_folder, law=law)
@@ -68,7 +58,7 @@ def test_what_the_comparison_of_ksm_laws_configures_can_be_loaded(tmp_path: Path
         assert check_plugins(load_config(str(path))).errors == []
 
 
-def test_kept_courses_of_ksm_laws_are_shown_put_into_a_page_and_drawn(tmp_path: Path) -> None:
+def test_ksm_comparison_reports_stored_results(tmp_path: Path) -> None:
     moments = [compare_laws.Moment(at, round(at), 1, 0, at / 10, 1, 100) for at in (0.0, 60.0, 300.0)]
     (tmp_path / "mom.json").write_text(json.dumps(asdict(compare_laws.Course("mom", moments, 12.0, 0.5, 0.1))), encoding="utf-8")
     page, picture = tmp_path / "page.md", tmp_path / "laws.svg"
@@ -92,52 +82,7 @@ def test_a_kept_course_is_compared_with_the_simulator_again(tmp_path: Path) -> N
     assert (tmp_path / "both.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_what_was_measured_of_guests_is_told_in_tables() -> None:
-    reporting = measure_reporting.Reporting(True, [500.0], [60.0], [50.0], [1.0, 0.5, 0.7], [0.1])
-    deflating = measure_reporting.Autodeflate(False, 1, 0.0, 400.0, 400.0)
-    told = measure_reporting.told_in_markdown([reporting], [deflating])
-    assert "| on | 500 | 60 | 50 | 1.00 | 0.60 | 0.10 |" in told
-    assert "| off | 400 | 400 | 1 | never |" in told
-    pieces = measure_relief.Pieces(1200.0, {6.0: 900.0, 12.0: 620.0}, 0.002, 0.004, 13.0, 12.5)
-    assert "| 1200 | 900 | 620 | 0.20 | 0.40 | 13.0 | 12.5 |" in measure_relief.told_of_pieces(pieces)
-    assert "| 400 | 110 | 290 | 42 | 1.00 |" in measure_relief.told_of_cache(measure_relief.Cache(400.0, 110.0, 290.0, 42.0, 0.01))
-    work = measure_relief.Work([2.0, 2.5, 3.0], [2.02, 2.6, 3.0], [0.01, 0.01, 0.1], [0.012, 0.012, 0.5])
-    assert "| plenty | 2.50 | 1.00 |\n| short | 2.60 | 1.20 |" in measure_relief.told_of_work(work)
-    assert "kernel" in measure_guests.table(("what", "MiB"), [("kernel", 42.0)])
-
-
-SMAPS = """\
-7f0000000000-7f0040000000 rw-p 00000000 00:00 0
-Size:            1048576 kB
-Rss:              800000 kB
-AnonHugePages:    600064 kB
-VmFlags: rd wr mr mw me dc ac sd mg hg
-7f0050000000-7f0090000000 rwxp 00000000 00:00 0
-Rss:              900000 kB
-AnonHugePages:    900000 kB
-VmFlags: rd wr ex mr mw me ac sd
-7f00a0000000-7f00a0100000 rw-p 00000000 00:00 0
-Rss:                1024 kB
-AnonHugePages:         0 kB
-VmFlags: rd wr mr mw me mg
-"""
-
-
-def test_a_guests_memory_is_told_from_what_qemu_holds_beside_it_and_its_huge_pages_in_a_table() -> None:
-    assert measure_huge_pages.memory_in(SMAPS) == (801024, 600064)
-    assert measure_huge_pages.memory_in("") == (0, 0)
-    found = [
-        measure_huge_pages.Held(guest, when, held, huge, walk_ms)
-        for guest, when, held, huge, walk_ms in (
-            ("a", "in use", 800, 760, 1.0), ("b", "in use", 800, 400, 8.0), ("a", "taken", 400, 390, 0.5), ("b", "taken", 0, 0, 0.1),
-        )
-    ]  # fmt: skip
-    lines = measure_huge_pages.told_in_markdown(found).splitlines()
-    assert "| in use | 800, 95 % | 800, 50 % |" in lines
-    assert "| taken | 400, 98 % | 0, 0 % |" in lines
-
-
-def test_sweeps_that_met_bursts_are_told_by_when_the_burst_began() -> None:
+def test_collisions_are_grouped_by_begin_of_the_burst() -> None:
     found: list[dict[str, Any]] = [
         {"before": None, "filled": 2.2, "killed": 0},
         {"before": 0.0, "filled": 2.2, "killed": 0, "end": "at-work", "gave": 0, "seconds": 0.0},

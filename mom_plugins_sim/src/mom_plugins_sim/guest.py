@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from mom_plugins_sim.workload import Workload
+from mom_plugins_sim.workload import COLD_RATE, Workload
 
 MIB = 1024
 
@@ -311,7 +311,7 @@ def _swap_touch_rate(guest: SimulatedGuestMemory, time: float) -> float:
     cold = min(workload.cold_at(time), held)
     rare = min(guest.swapped, cold)
     rate = workload.touch_rate * (guest.swapped - rare) / (held - cold) if held > cold else 0.0
-    return rate + (workload.cold_rate * rare / cold if cold else 0.0)
+    return rate + (COLD_RATE * rare / cold if cold else 0.0)
 
 
 def _kill(guest: SimulatedGuestMemory, time: float) -> None:

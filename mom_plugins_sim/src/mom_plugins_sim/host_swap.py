@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from mom_plugins_sim.guest import MIB, PAGE, SimulatedGuestMemory
+from mom_plugins_sim.workload import COLD_RATE
 
 MISTAKEN_SHARE: Final = 0.05
 """Ratio of swapped memory that is hot though colder memory is present: the kernel notices use only at its next visit. Assumed."""
@@ -113,7 +114,7 @@ class SwappedGuest:
         due = min(due, self.hot)
         idle = _idle(memory)
         if self.cold and now.cold > idle:
-            due += min(workload.cold_rate * dt * self.cold / now.cold, max(0.0, self.cold - idle))
+            due += min(COLD_RATE * dt * self.cold / now.cold, max(0.0, self.cold - idle))
         self.due = due
 
     def swap_in(self, kib: float) -> float:

@@ -92,7 +92,6 @@ class SimHypervisor:
             self.world.request_state(guest.id, GuestState.RUNNING)
 
     def _request_state(self, guest: Entity, state: GuestState) -> None:
-        """Request a state for a running or paused guest. Raise `GuestGone`."""
         with self._locked():
             if self.world.state_of(guest.id) in {None, *_STOPPED}:
                 raise GuestGone("the guest no longer exists")

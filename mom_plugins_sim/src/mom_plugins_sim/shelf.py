@@ -100,7 +100,6 @@ class Shelf:
         return StateFile(self._own / f"{identity}.json", "the file of a guest on the shelf", SimSettings.model_validate)
 
     def _read(self, identity: str) -> GuestScene:
-        """Draw a guest again from the settings in its file. Raise `StateError`."""
         file = self._file(identity)
         settings = file.look()
         if settings is None:

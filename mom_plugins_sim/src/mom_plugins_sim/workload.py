@@ -69,11 +69,10 @@ class Diurnal:
     base: float
     peak: float
     peak_time: float
-    period: float = DAY
 
     def at(self, time: float) -> float:
         """Return a cosine: half of the day is above the mean."""
-        share = 0.5 + 0.5 * math.cos(2 * math.pi * (time - self.peak_time) / self.period)
+        share = 0.5 + 0.5 * math.cos(2 * math.pi * (time - self.peak_time) / DAY)
         return self.base + (self.peak - self.base) * share
 
 
@@ -135,7 +134,7 @@ class Workload:
 
     `demand` is their anonymous memory. They read `files` KiB of files at `read_rate` into the page cache, `hot_cache` of them again and
     again. `duplicate` is the ratio of the guest's memory whose content other guests have, too. Programs touch their memory at
-    `touch_rate`, and `cold` KiB of it only at `cold_rate`. At `warms` (s) the cold memory becomes ordinary memory.
+    `touch_rate`, and `cold` KiB of it only at `COLD_RATE`. At `warms` (s) the cold memory becomes ordinary memory.
     """
 
     demand: Demand
@@ -144,7 +143,6 @@ class Workload:
     hot_cache: float = 0.0
     duplicate: float = 0.0
     cold: float = 0.0
-    cold_rate: float = COLD_RATE
     touch_rate: float = TOUCH_RATE
     warms: float | None = None
 
@@ -207,7 +205,7 @@ class HostLoad:
     begins: float = 0.0
     lasts: float = 0.0
     rate: float = 150.0 * MIB
-    """Growth in KiB/s, as of a program that reads its input from a disk."""
+    """Growth in KiB/s, like a program that reads its input from a disk."""
 
     def at(self, time: float) -> float:
         """Return its memory at that moment, in KiB."""

@@ -34,7 +34,7 @@ swap on a disk: it begins when nothing is available.
 """
 
 CLASS = "sla_class"
-"""Property of a guest with the service class in its metadata, as of real guests."""
+"""Property of a guest with the service class in its metadata, as for real guests."""
 
 VCPUS = 2
 """CPUs of each guest."""
@@ -168,7 +168,6 @@ class World:
             self._swap(traffic, due, dt)
 
     def _end_sweep(self, guest: SimulatedGuest) -> None:
-        """Return swept memory to the host, from memory and from swap."""
         memory, swept = guest.memory, guest.swept
         free = held_by(memory, self.time).free
         guest.swapped.free *= 1 - min(1.0, swept / free) if free > 0 else 0.0
@@ -196,7 +195,6 @@ class World:
         host.swapped = sum(guest.swapped.total for guest in self.guests.values()) + host.others_swapped
 
     def _held(self, *identities: str) -> list[tuple[Held, SwappedGuest]]:
-        """Return the backed and the swapped memory of these guests, or of all."""
         guests = [self.guests[identity] for identity in identities] if identities else self.guests.values()
         return [(held_by(guest.memory, self.time), guest.swapped) for guest in guests]
 

@@ -170,7 +170,6 @@ def _by_simulation(stage: RecordedStage, request: _Request, placement: str | Non
 
 
 def _share(risk: str | None) -> float:
-    """Return the risk as a ratio."""
     if risk is None:
         return RISK
     try:
@@ -183,7 +182,6 @@ def _share(risk: str | None) -> float:
 
 
 def _by_days(risk: float, files: Sequence[Path], config: Path | None, placement: str | None, *, as_json: bool) -> None:
-    """Print how much can be sold by learned days."""
     if placement is not None and len(files) > 1:
         raise click.UsageError("--placement is for one host: name one file of days")
     pasts = [past_days(None, file) for file in files] or [past_days(load_config(config or os.environ.get("MOM_CONFIG")), None)]

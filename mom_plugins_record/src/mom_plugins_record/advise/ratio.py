@@ -14,10 +14,12 @@ from __future__ import annotations
 import math
 import random
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import date
 from operator import add
 from typing import Final, NamedTuple
+
+from mom_kvm import PastGuest
 
 LEAST_DAYS: Final = 14
 """Days. In fewer, no working day and no weekend has repeated."""
@@ -54,17 +56,10 @@ EULER: Final = 0.5772156649015329
 
 RESERVE_KIB: Final = 32 << 10
 RESERVE_SHARE: Final = 0.05
-"""KiB, and ratio of its need: reserve of a guest, by the default of the plugin balloon. With less, it lacks memory."""
+"""KiB, and ratio of its need: reserve of a guest, the default of the plugin balloon. With less, it lacks memory."""
 
 BESIDE_KIB: Final = 64 << 10
 """KiB of QEMU beside a guest's memory, as the plugin balloon assumes before it has seen a sweep."""
-
-
-class LearnedGuest(NamedTuple):
-    """Sold size of a guest (KiB), and its maximum use in each slot of its days (KiB, None: unknown), by ordinal."""
-
-    sold: float
-    days: Mapping[int, Sequence[float | None]]
 
 
 class SoldAtRisk(NamedTuple):
@@ -81,7 +76,7 @@ class SoldAtRisk(NamedTuple):
     complete: bool = True
 
 
-def sold_at_risk(guests: Sequence[LearnedGuest], capacity: float, *, risk: float = RISK) -> SoldAtRisk | str:
+def sold_at_risk(guests: Sequence[PastGuest], capacity: float, *, risk: float = RISK) -> SoldAtRisk | str:
     """Return how much to sell on a host, or the reason why it is unknown.
 
     :param capacity: KiB for all guests together, QEMU included
@@ -92,7 +87,7 @@ def sold_at_risk(guests: Sequence[LearnedGuest], capacity: float, *, risk: float
     days = days_of(guests)
     if len(days) < LEAST_DAYS:
         return f"{len(days)} days were learned of at least half of the guests, and {LEAST_DAYS} are needed"
-    pool = [(guest.sold, needs) for guest in guests if (needs := needs_on(guest, days)) is not None and guest.sold > 0]
+    pool = [(guest.sold_kib, needs) for guest in guests if (needs := needs_on(guest, days)) is not None and guest.sold_kib > 0]
     drawn = random.Random(1)  # noqa: S311  # the same days give the same answer
     grid = [capacity * STEP * place for place in range(1, round(MOST_SOLD / STEP) + 1)]
     filled = max(LEAST_FILLED, min(MOST_FILLED, FILLED_GUESTS // len(pool)))
@@ -106,7 +101,7 @@ def sold_at_risk(guests: Sequence[LearnedGuest], capacity: float, *, risk: float
     return SoldAtRisk(sold[low], sold[middle], len(days), len(pool), middle < len(grid))
 
 
-def days_of(guests: Sequence[LearnedGuest]) -> list[int]:
+def days_of(guests: Sequence[PastGuest]) -> list[int]:
     """Return the days with at least half of the guests known, in order, without an unfinished last day.
 
     Its peak may be still to come, and a quiet day among others would widen the distribution.
@@ -122,7 +117,7 @@ def is_known(used: Sequence[float | None]) -> bool:
     return len(used) > 0 and 2 * sum(item is not None for item in used) >= len(used)
 
 
-def needs_on(guest: LearnedGuest, days: Sequence[int]) -> list[float] | None:
+def needs_on(guest: PastGuest, days: Sequence[int]) -> list[float] | None:
     """Return the need of a guest in each slot of these days, in KiB; None: too few of its days are known.
 
     An unknown slot counts as the worst one of its day, and an unknown day as the next one of its kind.
@@ -136,7 +131,7 @@ def needs_on(guest: LearnedGuest, days: Sequence[int]) -> list[float] | None:
         if not used:
             used = known_days[min(known_days, key=lambda one: (works_on(one) is not works_on(day), abs(one - day)))]
         worst = max(item for item in used if item is not None)
-        needs += [needed_kib(worst if item is None else item, guest.sold) for item in used]
+        needs += [needed_kib(worst if item is None else item, guest.sold_kib) for item in used]
     return needs
 
 
@@ -180,7 +175,7 @@ def _kinds(days: Sequence[int]) -> list[list[int]]:
 
 
 def _largest(peaks: Sequence[Sequence[float]], kinds: Sequence[Sequence[int]], risk: float) -> int:
-    """Return how many steps can be sold, by the drawn days of each kind. The risk never falls with the amount."""
+    """Return how many steps can be sold, for the drawn days of each kind. The risk never falls with the amount."""
     good, bad = 0, len(peaks) + 1
     while bad - good > 1:
         middle = (good + bad) // 2

@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 
 from mom_core import MomError, Value, format_kib, printable
 from mom_kvm import PastDays, PastGuest
-from mom_plugins_record.advise.ratio import CONFIDENCE, LearnedGuest, SoldAtRisk, sold_at_risk
+from mom_plugins_record.advise.ratio import CONFIDENCE, SoldAtRisk, sold_at_risk
 
 MIB = 1024.0
 """KiB."""
@@ -63,7 +63,7 @@ def script(advice: PlacementAdvice, summary: Sequence[str]) -> str:
 
 
 HOST_RESERVE_SHARE: Final = 0.05
-"""Ratio of a host's memory that it keeps for itself by the default of the plugin balloon, where its own value is unknown."""
+"""Ratio of a host's memory that it keeps for itself if the recorded value is unknown: the default of the plugin balloon."""
 
 PRESENT_DAYS: Final = 2
 """Days. A guest without any known day among the last ones is gone, and not part of today's sum."""
@@ -100,11 +100,11 @@ def sold_on(past: PastDays, risk: float) -> HostSold:
     guests, name = past.guests(), printable(past.host, 253)
     total = past.host_kib
     if total is None:
-        raise MomError(f"how much memory {name} has was not known when {past.where} was written", hint="enable the plugin host")
+        raise MomError(f"the memory of {name} was unknown when {past.where} was written", hint="enable the plugin host")
     capacity = past.promisable_kib if past.promisable_kib is not None else (1 - HOST_RESERVE_SHARE) * total
     present = _present_guests(guests, datetime.now(UTC).toordinal())
     today = sum(item.sold_kib for item in present)
-    result = sold_at_risk([LearnedGuest(item.sold_kib, item.days) for item in present], capacity, risk=risk)
+    result = sold_at_risk(present, capacity, risk=risk)
     host = HostSold(name, total, capacity, today, len(present))
     if isinstance(result, str):
         return host._replace(why=result)

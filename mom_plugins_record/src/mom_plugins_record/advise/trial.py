@@ -80,7 +80,6 @@ class CapacitySearch:
         return self.seeds if count else 1
 
     def _holds(self, count: int) -> bool:
-        """Return True if no run with so many guests had harm."""
         tried = self.counts.setdefault(count, TriedCount(count))
         while not tried.harm and tried.runs < self._runs(count) and not (tried.runs and self.out_of_time()):
             tried.harm = self.run(count, tried.runs + 1)
@@ -169,7 +168,7 @@ class TrialRun:
         if OFFLOADS not in host:  # otherwise swap holds cold memory, and losses show the harm
             self.swapped = max(self.swapped, swapped - self._settled[1])
         if before is not None and self.killed > before.killed:
-            return "a guest's kernel kills programs for want of memory"
+            return "a guest's kernel kills programs for lack of memory"
         if before is not None and self.swapped > before.swapped + SWAPPED_KIB:
             return f"the host swaps: {format_kib(swapped)}"
         for guest in snapshot.guests.values():

@@ -195,12 +195,10 @@ class Tables:
 
 
 def _when(report: Report) -> tuple[int, int]:
-    """Return the first columns of each row."""
     return round(report.time * 1e6), report.number
 
 
 def _as_json(value: Value) -> str | None:
-    """Return a value as JSON; None for a number."""
     number = value is None or (isinstance(value, int | float) and not isinstance(value, bool))
     return None if number else json.dumps(value, separators=(",", ":"))
 
@@ -285,7 +283,6 @@ def plain(values: Sequence[Value], kind: Kind) -> Sequence[int | float | str | N
 
 
 def _number(value: Value) -> int | float | None:
-    """Return a number of 64 bits; larger whole numbers become floats."""
     if not isinstance(value, int | float):
         return None
     if isinstance(value, float) or abs(value) < 1 << 63:

@@ -218,7 +218,7 @@ class GuestDays:
     def close(self, index: int, seen: SlotSeen | None) -> None:
         """End a slot.
 
-        :param index: its number, as of `Calendar.index`
+        :param index: its number, as from `Calendar.index`
         :param seen: None: its use is unknown
         """
         forecasts = self._forecasts
@@ -237,7 +237,6 @@ class GuestDays:
         self._forecasts.clear()
 
     def _judge(self, index: int, seen: SlotSeen) -> None:
-        """Judge the forecasts for this slot."""
         used, floor = seen.used, LEAST_SHARE * seen.used + 1.0
         for forecast in self._forecasts:
             later = index - forecast.slot
@@ -322,11 +321,6 @@ class GuestDays:
         """Recent error of expecting no change; NaN: unknown."""
         return self.wrong[1] / self.wrong[3] if self.wrong[3] else UNKNOWN
 
-    @property
-    def counts(self) -> bool:
-        """True if the forecast is usable: there is a pattern, and the day fits it."""
-        return self.has_pattern and self.weight >= LEAST_WEIGHT
-
     def expected(self, index: int) -> float:
         """Return the usual use in this slot; NaN: unknown."""
         return self._season(index, self._weights())
@@ -354,13 +348,11 @@ class GuestDays:
         return excess if not isnan(excess) else 0.0
 
     def _persistence(self, later: int) -> float:
-        """Return the share of an error that persists so many slots later."""
         product, square = self.lasting
         an_hour = max(0.0, min(1.0, product / square)) if square > 0 else 0.5
         return float(an_hour ** (later / HOUR_SLOTS))
 
     def _weights(self) -> Sequence[float]:
-        """Return the weights of the curves, 1 in all."""
         lasting = LASTING_SHARE / (1.0 - RECENT) / max(1.0, self.wrong[3])
         losses = [recent + lasting * week for recent, week in zip(self.losses, self.week_losses, strict=True)]
         least = min(losses)

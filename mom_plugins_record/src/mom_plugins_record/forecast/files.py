@@ -166,8 +166,6 @@ _Version = tuple[int, int]
 
 
 class _Kept(NamedTuple):
-    """Kind, and a file of it."""
-
     kind: DaysFile[Any]
     file: StateFile[Any]
 
@@ -249,7 +247,6 @@ class DaysKeeper:
         self._callers.close(0.0)
 
     def _encode(self, days: HostDays) -> Iterator[None]:
-        """Encode the files, guest by guest, and have them written."""
         self._writes = []
         days.past.keep_only(days.known)
         kept_ids = days.to_keep()

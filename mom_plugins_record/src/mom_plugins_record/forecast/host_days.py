@@ -325,7 +325,6 @@ class HostDays:
         self._update_figures(guest, place)
 
     def _update_forecast(self, guest: KnownGuest, index: int) -> None:
-        """Refresh a guest's forecast."""
         guest.first = index
         guest.expected = guest.days.ahead(index, self._reach + 1) if guest.days.has_pattern else ()
 
@@ -367,12 +366,10 @@ class HostDays:
         return None
 
     def _seconds_until(self, slot: int) -> float:
-        """Return the seconds until a slot begins; 0: it has begun."""
         later = slot - self._index
         return round(self.calendar.left(self._now[0]) + (later - 1) * self.calendar.slot_seconds, 1) if later > 0 else 0.0
 
     def _window(self, seconds: float) -> int:
-        """Return the number of slots in the next `seconds` seconds, the present slot included."""
         left = self.calendar.left(self._now[0])
         return 1 + max(0, math.ceil((seconds - left) / self.calendar.slot_seconds))
 
@@ -424,7 +421,7 @@ class HostDays:
         return fields
 
     def most_expected(self, uuid: str, seconds: float) -> int | None:
-        """Return the forecast as of `Forecasts`. Thread-safe."""
+        """Return the forecast, as in `Forecasts`. Thread-safe."""
         guest = self.known.get(uuid)
         if guest is None or guest.weight < LEAST_WEIGHT or guest.index < 0:
             return None
@@ -432,7 +429,7 @@ class HostDays:
         return None if isnan(most) else math.ceil(most)
 
     def rise_expected(self, seconds: float) -> int:
-        """Return the forecast as of `Forecasts`. Thread-safe."""
+        """Return the forecast, as in `Forecasts`. Thread-safe."""
         count, index = self._window(seconds), self._index
         counted = [guest for guest in list(self._present) if guest.middles]
         if count <= self._reach:
@@ -450,7 +447,7 @@ class HostDays:
         return max(0, math.ceil(max(more, default=0.0)))
 
     def days(self, uuid: str) -> Days | None:
-        """Return the days as of `Forecasts`. Thread-safe."""
+        """Return the days, as in `Forecasts`. Thread-safe."""
         guest = self.known.get(uuid)
         return None if guest is None or not guest.days.slots else days_of(guest)
 
@@ -485,6 +482,5 @@ def _used(total: float | None, usable: float | None, size: float | None) -> floa
 
 
 def _places(first: int, count: int, whole: int) -> Iterable[int]:
-    """Return so many places from the first on, modulo `whole`."""
     end = first + count
     return range(first, end) if end <= whole else (*range(first, whole), *range(end - whole))

@@ -91,7 +91,6 @@ class GuestPast:
         return days != before
 
     def _each(self) -> Iterator[tuple[int, float, bytearray]]:
-        """Yield each day: ordinal, sold size, and a byte for each part."""
         for place, (ordinal, sold) in enumerate(zip(self.ordinals, self.sold, strict=True)):
             yield ordinal, sold, self.used[PARTS * place : PARTS * (place + 1)]
 
@@ -120,7 +119,7 @@ class HostPast:
     def take_in(self, identity: str, name: str, index: int, most: float, sold: float | None) -> None:
         """Take in the maximum use of a guest in a past slot.
 
-        :param index: number of the slot, as of `Calendar.index`
+        :param index: number of the slot, as from `Calendar.index`
         :param sold: KiB; None: unknown, and nothing is learned
         """
         day, slot = divmod(index, SLOTS)

@@ -89,7 +89,7 @@ class ForecastPlugin:
 
     @hookimpl
     def mom_collect_guests(self, guests: Sequence[Guest]) -> Columns | Mapping[str, Mapping[str, Value]]:
-        """Return the expected use of each guest, by the last cycle."""
+        """Return the expected use of each guest after the last cycle."""
         return self._days.columns(guests) or {}
 
     @hookimpl

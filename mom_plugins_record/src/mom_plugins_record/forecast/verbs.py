@@ -101,7 +101,6 @@ def learn_command(recordings: Sequence[Path], config_path: str | None) -> None:
 
 
 def _learn(days: HostDays, path: Path, show: Callable[[str], None]) -> None:
-    """Learn from all cycles of a recording. Raise `MomError`."""
     for number, past in enumerate(recording(None, path).cycles(-math.inf, math.inf)):
         days.see(past.report.snapshot)
         if number % PROGRESS_EVERY == 0:
@@ -109,7 +108,6 @@ def _learn(days: HostDays, path: Path, show: Callable[[str], None]) -> None:
 
 
 def _folder_and_calendar(config: Config) -> tuple[Path, Calendar]:
-    """Return the folder and the calendar of the mom with this configuration. Raise `MomError`."""
     for name, plugin in config.plugins.items():
         if isinstance(plugin.settings, ForecastPlugin.Settings):
             return config.state_directory / name, plugin.settings.calendar
@@ -117,7 +115,6 @@ def _folder_and_calendar(config: Config) -> tuple[Path, Calendar]:
 
 
 def _find_days(all_days: Mapping[str, Days], name: str) -> Days:
-    """Return the guest of this id or name. Raise `MomError`."""
     try:
         return all_days[find_guest({identity: Guest(identity, days.name) for identity, days in all_days.items()}, name).id]
     except NoSuchGuest as error:
@@ -163,20 +160,19 @@ def _print_guest(days: Days) -> None:
     click.echo(f"{'':10}{_axis()}")
     if not days.has_pattern:
         print_prose(
-            f"It has no pattern after {learned:.1f} days: its forecast is no better than that it stays as it is, and is not told.", 2
+            f"It has no pattern after {learned:.1f} days: its forecast is no better than expecting no change, and mom does not use it.", 2
         )
         return
     error, now = days.error_kib, days.now_error_kib
     if error is not None and now is not None:
         wrong = f"The forecast of its next hour was wrong by {format_kib(error)} lately"
-        print_prose(f"{wrong}; that it stays as it is, by {format_kib(now)}.", 2)
+        print_prose(f"{wrong}; expecting no change, by {format_kib(now)}.", 2)
     if days.weight < 1:
         why = "this day differs from those before" if days.weight < LEAST_WEIGHT else "a day has differed lately"
         print_prose(f"Its forecast counts {days.weight:.0%} now: {why}.", 2)
 
 
 def _slot_now(days: Days) -> int:
-    """Return the present slot of the week."""
     calendar = Calendar(days.slot_seconds * days.slots, days.week_days)
     return calendar.of_week(calendar.index(time.time()))
 
@@ -187,13 +183,11 @@ def _of_today(week: Sequence[float | None], days: Days, slot: int) -> Sequence[f
 
 
 def _halves(values: Sequence[float | None]) -> list[float | None]:
-    """Return an average for each two slots."""
     pairs = [_without_unknown(values[place : place + 2]) for place in range(0, len(values), 2)]
     return [sum(pair) / len(pair) if pair else None for pair in pairs]
 
 
 def _halved(hours: Sequence[float | None]) -> list[float | None]:
-    """Return two bars for each hour."""
     return [value for value in hours for _ in range(BARS // HOURS)]
 
 

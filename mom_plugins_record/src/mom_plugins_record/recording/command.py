@@ -65,7 +65,6 @@ def export_command(
 
 
 def _configured(config_path: str | None) -> Path:
-    """Return the folder of this configuration's recording. Raise `MomError`."""
     from mom_core import load_config
     from mom_plugins_record.recording.plugin import configured_recorder
 

@@ -194,7 +194,6 @@ def _open(path: Path) -> BinaryIO:
 
 
 def _groups_in(source: BinaryIO) -> tuple[list[int], int]:
-    """Return the positions of marks, and the end of the file."""
     places, end, tail = [], 0, b""
     while chunk := source.read(CHUNK):
         text = tail + chunk

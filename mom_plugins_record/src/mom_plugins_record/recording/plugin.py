@@ -127,7 +127,7 @@ class RecordPlugin:
 
     @hookimpl
     def mom_collect_host(self) -> Mapping[str, Value]:
-        """Return the accounts' fields as of the last cycle."""
+        """Return the accounts' fields after the last cycle."""
         if self._accounts is None:
             return {}
         from mom_plugins_record.report.fields import values_of
@@ -196,7 +196,7 @@ class RecordPlugin:
             result = [Finding(Severity.ERROR, "recording", f"{full.message}; {text}", full.hint)]
         accounts = self.folder / NAME
         if aside := sorted(path.name for path in self.folder.glob(f"{NAME}.damaged-*")):
-            result.append(Finding(Severity.WARNING, "accounts", f"those of earlier were damaged: {', '.join(aside)} in {self.folder}",
+            result.append(Finding(Severity.WARNING, "accounts", f"earlier accounts were damaged: {', '.join(aside)} in {self.folder}",
                                  "look at the disk; delete what is not needed"))  # fmt: skip
         elif accounts.exists():
             text = f"{format_kib(accounts.stat().st_size / 1024)} in {accounts}: `mom report` reads them"

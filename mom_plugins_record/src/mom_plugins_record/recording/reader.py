@@ -184,7 +184,7 @@ def rarely_collected() -> Iterator[None]:
 
 
 def ending_after(paths: Sequence[Path], since: float) -> Sequence[Path]:
-    """Return the files without those that ended before that time, by the next file's name, unless the clock was set back in between."""
+    """Return the files without those that ended before that time (the next file's name tells), unless the clock was set back."""
     moment = datetime.fromtimestamp(max(since, 0.0), UTC) if since < FARTHEST else datetime.max.replace(tzinfo=UTC)
     for first, (own, following) in enumerate(pairwise(map(start_of, paths))):
         if own is None or following is None or not own <= following <= moment:
@@ -193,7 +193,6 @@ def ending_after(paths: Sequence[Path], since: float) -> Sequence[Path]:
 
 
 def _open_readable(path: Path) -> Iterator[RecordingFile]:
-    """Yield the open file; nothing if it is unreadable by now."""
     with suppress(OSError, NoRecording), closing(RecordingFile(path)) as file:
         yield file
 

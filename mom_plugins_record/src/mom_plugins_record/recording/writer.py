@@ -225,7 +225,6 @@ class RecordingWriter:
 
 
 def _close_quietly(file: int) -> None:
-    """Close a file. An error of the disk at this point frees the number, too."""
     with suppress(OSError):
         os.close(file)
 
@@ -248,7 +247,6 @@ def lack_of_room(folder: Path, reserve: int) -> RecordingFull | None:
 
 
 def _statuses(paths: Iterable[Path]) -> Iterator[tuple[Path, os.stat_result]]:
-    """Yield those that still exist."""
     for path in paths:
         with suppress(OSError):
             yield path, path.stat()

@@ -1,1 +1,1 @@
-"""Replay: recorded cycles evaluated again, by the same policies or by others."""
+"""Replay: recorded cycles evaluated again, with the same policies or with others."""

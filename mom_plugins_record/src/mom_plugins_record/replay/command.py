@@ -51,7 +51,7 @@ def replay(
     simulated: bool,
     as_json: bool,
 ) -> None:
-    """Evaluate a recording again, by its own policies or by others, to compare decisions.
+    """Evaluate a recording again, with its own policies or with others, to compare decisions.
 
     RECORDING is the folder of the plugin `record`, or one file of it. Nothing real is touched.
     """
@@ -77,7 +77,7 @@ def replay(
     if texts is not None and result.failures:
         lost.append(f"these policies fail in {result.failures} of {result.evaluated} recorded cycles: what they decide there is lost")
     if failures and not result.compared:
-        lost.append("nothing could be compared, so --fail-on cannot tell: name a recording that is longer, or begins with mom's start")
+        lost.append("nothing could be compared, so --fail-on has no answer: name a recording that is longer, or begins with mom's start")
     for line in lost:
         print_prose(line, 4, err=True)
     if failed or lost:
@@ -100,13 +100,13 @@ def _lines(result: Comparison, *, other: bool) -> Iterator[str]:
     span = f", {format_time(result.begins)} to {format_time(result.ends)}" if result.begins is not None and result.ends is not None else ""
     yield f"{result.compared} cycles compared{span}"
     if result.warming:
-        yield f"{result.warming} more were evaluated and not compared: what came before them, and counts, is not in the recording"
+        yield f"{result.warming} more were evaluated and not compared: they depend on earlier cycles that the recording lacks"
     if result.damage:
         yield result.damage
     for name, reason in result.left_out.items():
         yield f"not replayed: {name} ({reason})"
     if result.apart:
-        yield f"{result.apart} recorded decisions were taken by what is not replayed: they are not compared"
+        yield f"{result.apart} recorded decisions come from plugins that are not replayed, and are not compared"
     yield from (f"problem, {count} times: {printable(message, 200)}" for message, count in result.problems.items())
     yield ""
     yield "Exact, on the state that was recorded:"
@@ -127,7 +127,7 @@ def _lines(result: Comparison, *, other: bool) -> Iterator[str]:
     for title, verdict in (("then", result.then), ("now", result.now)) if other else (("", result.now),):
         yield from _verdict_lines(title, verdict)
     if other:
-        yield "  What other decisions would have changed in the cycles after them is not in this."
+        yield "  This leaves out the effect of other decisions on later cycles."
 
 
 LONGEST_LINE = 2000

@@ -50,8 +50,6 @@ class ComplaintCount:
 
 @dataclass(slots=True)
 class _Swing:
-    """Movement of a control."""
-
     value: float
     direction: int = 0
     turned: deque[float] = field(default_factory=lambda: deque(maxlen=REVERSALS))

@@ -1,1 +1,1 @@
-"""Gain and cost of mom: accounts by the hour, and reports of them."""
+"""Gain and cost of mom: hourly accounts, and reports."""

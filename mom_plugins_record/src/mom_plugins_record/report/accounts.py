@@ -1,4 +1,4 @@
-"""Accounts of mom's gain and cost: takes in the report of each cycle and sums it up by the hour.
+"""Accounts of mom's gain and cost: takes in the report of each cycle and sums it up for each hour.
 
 Each look at a guest counts for the seconds since the look before. docs/report.md defines every number. Sizes are in KiB.
 """
@@ -48,8 +48,6 @@ class Touched:
 
 @dataclass(slots=True)
 class _TrackedGuest:
-    """Guest from one look to the next."""
-
     row: GuestHour
     looked: float = 0.0
     touched: float = 0.0
@@ -69,7 +67,7 @@ class _TrackedGuest:
 
 @dataclass(frozen=True, slots=True)
 class GivenBack:
-    """Memory that the host has back as of the last cycle, in KiB by means. None: unknown."""
+    """Memory given back in the last cycle, in KiB for each means. None: unknown."""
 
     balloon: float | None = None
     sweeps: float | None = None
@@ -123,7 +121,7 @@ class Accounts:
             self._add_guests(host, snapshot.host, snapshot.guests, now)
 
     def given_back(self) -> GivenBack | None:
-        """Return the memory given back as of the last cycle; None before the first."""
+        """Return the memory given back in the last cycle; None before the first."""
         if self._host is None:
             return None
         sums = [guest.now for guest in self._guests.values() if guest.now is not None]
@@ -302,7 +300,6 @@ def _add_use(row: GuestHour, get: _Get, seconds: float) -> None:
 
 
 def _add_harm(guest: _TrackedGuest, total: GuestSums, get: _Get, seconds: float) -> None:
-    """Add stalls, OOM kills, and whether the guest has the memory that it is promised."""
     stalled, faults, kills, promised = map(get, ("guest_psi_memory_some_avg10", "major_fault", "guest_oom_kills", "mem_promised"))
     share = stalled / 100 if stalled is not None else None if faults is None else faults * FAULT_SECONDS
     waited = 0.0 if share is None else max(0.0, min(share, 1.0)) * seconds

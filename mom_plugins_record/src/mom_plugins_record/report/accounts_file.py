@@ -124,7 +124,6 @@ def _parts(kind: Any) -> list[tuple[str, Any]]:
 
 
 def _maker(kind: Any) -> Callable[[Iterator[Any]], Any]:
-    """Return a function that makes a record of its columns' values."""
     makers = [_maker(hint) if is_dataclass(hint) else _read_spread if "spread" in name else next for name, hint in _parts(kind)]
     return lambda values: kind(*[make(values) for make in makers])
 
@@ -148,7 +147,7 @@ class AccountsFile:
         self._written_properties: dict[str, tuple[int, str]] = {}
         """Each guest's properties in the file as this mom wrote them, and since which hour."""
         self._is_checked = False
-        """True if all pages are intact as of the last check."""
+        """True if all pages were intact at the last check."""
 
     def open(self) -> str:
         """Create the file, or check it. Return the damage of a file that was set aside; empty: none.

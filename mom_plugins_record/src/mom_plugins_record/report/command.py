@@ -114,7 +114,7 @@ def find_accounts(path: Path, last: float, *, properties: bool = False) -> Accou
         raise MomError(f"there is no {accounts}", hint=hint)
     remarks = []
     if aside := sorted(item.name for item in accounts.parent.glob(f"{glob.escape(accounts.name)}.damaged-*")):
-        remarks.append(f"accounts of earlier were damaged: they are in {', '.join(aside)}")
+        remarks.append(f"earlier accounts were damaged: they are in {', '.join(aside)}")
     check(accounts)
     hosts = read_hosts(accounts, 0.0, math.inf)
     if not hosts:

@@ -108,7 +108,7 @@ class AccountsKeeper:
         self.write_error = ""
 
     def given_back(self) -> GivenBack | None:
-        """Return the memory given back as of the last cycle; None before the first."""
+        """Return the memory given back in the last cycle; None before the first."""
         return self._accounts.given_back()
 
     def today(self) -> HostHour:

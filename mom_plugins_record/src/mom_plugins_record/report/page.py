@@ -165,7 +165,6 @@ def _table(summary: ReportSummary) -> str:
 
 
 def _in_a_line(text: str) -> str:
-    """Return a row of a terminal's columns as one text."""
     return ", ".join(part.strip() for part in text.strip().split("  ") if part.strip())
 
 

@@ -1,4 +1,4 @@
-"""Guests that are sold too much or too little memory, the size that would do, and its risk by the evidence."""
+"""Guests that are sold too much or too little memory, the size that would do, and its risk."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def growth_of(days: Sequence[tuple[float, float]], limit: float | None, last: fl
     """
     count = len(days)
     if count < LEAST_DAYS:
-        return Growth(count, why_unknown=f"it takes {LEAST_DAYS} days at least, and {count} were seen as a whole")
+        return Growth(count, why_unknown=f"it needs {LEAST_DAYS} complete days, and has {count}")
     slope, intercept = linear_regression(*zip(*days, strict=True))
     left = math.fsum((needed - intercept - slope * day) ** 2 for day, needed in days)
     across = count * pvariance(day for day, _ in days)
@@ -69,7 +69,7 @@ def _reached(room: float, each_day: float, last: float) -> float | None:
 
 MARGIN_SHARE: Final = 0.25
 MARGIN_KIB: Final = 80 * 1024.0
-"""Reserve of a guest above its use, by the balloon law. With less, guests of 1 GiB had OOM kills (docs/balloon-law.md)."""
+"""Reserve of a guest above its use, as in the balloon law. With less, guests of 1 GiB had OOM kills (docs/balloon-law.md)."""
 
 STEP_KIB: Final = 256 * 1024.0
 """Step of advised sizes, rounded up."""
@@ -132,7 +132,7 @@ def advise(
     if not (hours or most):
         return SizeAdvice(Fit.UNKNOWN, why="it does not tell what it uses")
     if hours < LEAST_HOURS:
-        return SizeAdvice(Fit.UNKNOWN, hours=hours, why=f"it takes {LEAST_HOURS} hours at least, and {hours} were seen")
+        return SizeAdvice(Fit.UNKNOWN, hours=hours, why=f"it needs {LEAST_HOURS} hours of evidence, and has {hours}")
     would_do = math.ceil((most * (1 + MARGIN_SHARE) + MARGIN_KIB) / STEP_KIB) * STEP_KIB
     risk = risk_of(hours)
 

@@ -228,7 +228,7 @@ def summary_of(account: AccountedHours, by: str = "class", tenant: str = "", pri
     """Sum up these hours.
 
     :param by: subject of each line: `class`, `guest`, `host`, or a property of the platform such as `project`
-    :param tenant: pattern of guests, as of `GuestPattern`: the report is about these only, and not about the host
+    :param tenant: pattern of guests, as in `GuestPattern`; the report then excludes the host and other guests
     """
     since, until = account.since, account.until
     hours = [total_of(rows) for _, rows in groupby(account.hosts, lambda row: row.hour)]  # a restarted mom leaves two rows for one hour
@@ -331,7 +331,6 @@ def spare_of(line: ReportLine) -> float:
 
 
 def _known(value: Number, seconds: float) -> Number | None:
-    """Return None for a value that was known for no second."""
     return value if seconds else None
 
 
@@ -431,7 +430,6 @@ def _needed_by_day(hours: Sequence[HostHour], needs: Mapping[int, float]) -> lis
 
 
 def _spans(hours: Iterable[HostHour], each: int) -> list[Span]:
-    """Return spans of so many hours."""
     parts = groupby(sorted(hours, key=lambda hour: hour.hour), lambda hour: hour.hour // each)
     return [_span(number * each * HOUR, total) for number, total in ((number, total_of(rows)) for number, rows in parts) if total.seconds]
 

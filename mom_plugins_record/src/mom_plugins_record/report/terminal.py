@@ -31,7 +31,7 @@ Row = tuple[str, str]
 
 
 MEANS: Final = {"balloon": "balloon", "sweeps": "sweeps, free page reporting", "ksm": "equal pages (KSM)", "cold_memory": "cold memory"}
-"""Means by the part of their figures' names, with labels."""
+"""Part of the figures' names for each means, with its label."""
 
 
 def print_report(summary: ReportSummary) -> None:

@@ -86,7 +86,6 @@ def _line(moment: Moment) -> str:
 
 
 def _conclude(console: Console, summary: Summary, recording: Path) -> None:
-    """Print the summary and the next commands."""
     rule = "─" if "utf" in console.encoding.lower() else "-"
     console.print(Text(f"{rule * 2} What happened ".ljust(WIDTH, rule), "bold"))
     for line in summary.lines():

@@ -87,7 +87,6 @@ def _title(moment: Moment, guests: Sequence[Guest]) -> Text:
 
 
 def _host(label: str, report: Report, program: float) -> tuple[Text, Text]:
-    """Draw a host's bar, and the details below it."""
     host = report.snapshot.host.fields
     total, available, swapped = (field_number(host, name) for name in ("mem_available", "mem_really_available", "swap_usage"))
     compressed = swapped / field_number(host, "offload_ratio", math.inf)
@@ -143,7 +142,6 @@ def _activity(guest: Guest, moment: Moment) -> tuple[str, str]:
 
 
 def _last_decision(moment: Moment) -> Text:
-    """Show the largest decision of this cycle, and its place in the policy."""
     applied = [outcome for outcome in moment.report.outcomes if outcome.status is Status.APPLIED]
     if not applied:
         return Text(" nothing to do in this cycle", "dim")
