@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from mom_core import Declarations, FieldSpec, Guest, PluginContext, Scope, Severity, Snapshot, Unit, load_config
+from mom_core import Declarations, FieldSpec, Guest, PluginContext, Scope, Severity, Unit, load_config
 from mom_plugins_balloon import BalloonPlugin
 
 GIB = 1024 * 1024
@@ -122,15 +122,3 @@ class TestDoctor:
         (host / AGENT).write_bytes(b"workers=5\r\n vm.memballoon.disable = TRUE \r\n\xff")
         _, found = said(host, {"i-2-7-VM": (4, 4)})
         assert (found.severity, "without a balloon" in found.message) == (Severity.WARNING, True)
-
-    def test_what_it_started_with_counts_when_mom_has_let_it_grow(self, host):
-        config = load_config({"plugins": {"sim": {}, "balloon": {}}})
-        context = PluginContext("balloon", host, host / "state", guest_settings=config.guest_settings("balloon"))
-        running = BalloonPlugin(BalloonPlugin.Settings(), context)
-        for cycle, size in enumerate((1, 1, 1, 4)):
-            hypervisor = Instances({"i-2-7-VM": (size, 4)})
-            fields = {**hypervisor.fields(hypervisor.guests())["i-2-7-VM"], "stats_age": 1.0}
-            guests = {"i-2-7-VM": Guest("i-2-7-VM", "i-2-7-VM", fields, incarnation="1")}
-            list(running.mom_act(Snapshot(guests=guests, monotonic=5.0 * cycle)))
-        _, found = said(host, hypervisor)
-        assert "i-2-7-VM with 1.00 GiB of 4.00 GiB" in found.message

@@ -27,15 +27,6 @@ def test_a_full_host_is_said_with_its_cause_and_the_cure() -> None:
     assert condition.severity is Severity.ERROR
 
 
-def test_a_host_below_its_hard_watermark_is_warned_of() -> None:
-    host = {"mem_available": 62 * GIB, "mem_really_available": GIB, "mem_watermark_hard": 2 * GIB}
-    (condition,) = conditions(snapshot(host=host), MemoryState.HARD, PromisesKept())
-    assert (condition.name, condition.severity) == ("memory", Severity.WARNING)
-    assert condition.message == "the host is short of memory: 1.00 GiB of 62.00 GiB available, below its hard watermark of 2.00 GiB"
-    _, growth = conditions(snapshot(host={**host, "mem_growth_peak": 3 * GIB}), MemoryState.HARD, PromisesKept())
-    assert growth.name == "growth", "that is known as well"
-
-
 def test_why_no_guest_gives_is_said_of_a_host_that_lacks_memory() -> None:
     (condition,) = conditions(FULL, MemoryState.HARD, PromisesKept(), lambda: "no policy in force reads Host.mem_reserved")
     assert "no policy in force reads Host.mem_reserved" in condition.why

@@ -116,18 +116,6 @@ def test_a_guest_that_gives_after_all_is_counted_on_again(loop, hypervisor):
     assert loop.problems == []
 
 
-def test_a_guest_that_gives_a_part_is_not_set_aside_for_longer(loop, hypervisor):
-    for _ in range(3):
-        hypervisor.speed = 20 * MIB
-        cycles(loop, 2, hypervisor.sizes["a"] - 200 * MIB)
-        hypervisor.speed = 0
-        cycles(loop, 5)
-        (problem,) = loop.problems
-        assert "set aside for 1m" in problem.message
-        cycles(loop, 12)
-        assert loop.problems == []
-
-
 def test_a_guest_that_cannot_answer_now_is_not_blamed(loop, hypervisor):
     hypervisor.speed = 0
     cycles(loop, 2, GIB)

@@ -166,3 +166,10 @@ class TestMoreThanTheHostHas:
             for identity, promise in promised.items():
                 if (promise.firm, promise.priority) < max(losers):
                     assert found[identity] == 0
+
+    def test_no_field_of_a_guest_tells_of_more_than_what_holds_but_the_promise(self):
+        book = guarantees("75%")
+        guests = {name: Guest(name, name, {"balloon_cur": 8 * GIB, "balloon_max": 8 * GIB}) for name in "ab"}
+        book.look(Snapshot(Host(fields={"mem_available": 8 * GIB}), guests))
+        told = book.columns(list(guests.values()))
+        assert told == {"balloon_min": [4 * GIB] * 2, "guest_guarantee": [4 * GIB] * 2, "mem_promised": [6 * GIB] * 2}

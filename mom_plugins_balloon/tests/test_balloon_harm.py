@@ -41,15 +41,6 @@ def test_a_guest_that_does_not_tell_for_a_while_or_is_booted_anew_is_asked_again
     assert after(seen(0, a=5), seen(1, "2", a=1), seen(2, "2", a=2)) == {"a": 1}
 
 
-def test_only_guests_that_tell_have_the_field() -> None:
-    killed, last = KilledPrograms(), seen(1, a=1, b=0, c=None)
-    assert killed.together() == {}
-    killed.see(seen(0, a=0, b=0, c=None))
-    killed.see(last)
-    assert list(killed.columns(last.listed)[KILLED]) == [1, 0, None]
-    assert killed.together() == {KILLED: 1}
-
-
 def with_kills(*snapshots: Snapshot, state: MemoryState = MemoryState.HIGH) -> Condition:
     killed = KilledPrograms()
     for snapshot in snapshots:

@@ -9,7 +9,8 @@ from reserving_host import GIB, KEEPS, LIMITS, MIB, KeptReservation, a_guest
 
 from mom_core import Host, Snapshot
 from mom_kvm import Launch, LaunchedGuest, LaunchState, ReservationState
-from mom_plugins_balloon.launches import COME_SECONDS, MOST_WAITING, HostLaunches
+from mom_plugins_balloon.ballooned_guests import LISTS_UNTIL_GONE
+from mom_plugins_balloon.launches import MOST_WAITING, HostLaunches
 from mom_plugins_balloon.parameters import LaunchSettings, LawParameters, WhenShort
 from mom_plugins_balloon.reservations import HostReservations
 
@@ -62,14 +63,6 @@ class TestReservedByName:
         assert sum(one.kept_kib for one in strict.kept.reservations() if one.state.lasts) == 3 * GIB - GIB // 2
         strict.see(8 * GIB, a_guest("id-web", 3 * GIB, rss=3 * GIB))
         assert strict.left == [], "the guest has taken all of it"
-
-    def test_the_rest_is_free_again_when_the_guest_does_not_come(self, strict: LaunchingHost) -> None:
-        kept = strict.reserved(GIB, name="web", available=8 * GIB)
-        strict.launch(launched(kib=3 * GIB))
-        strict.begin()
-        strict.see(8 * GIB, after=10 + COME_SECONDS + 1)
-        assert strict.left == [("web", GIB)]
-        assert strict.one(kept.id).expires_in_seconds == 600 - 71
 
     def test_the_operator_keeps_what_was_reserved_where_the_guest_is_refused(self, strict: LaunchingHost) -> None:
         strict.reserved(300 * MIB, a_guest("a"), name="web", available=2 * GIB)
@@ -141,6 +134,26 @@ class TestWithRoom:
         host.see(8 * GIB, a_guest("id-worker", 2 * GIB, rss=0), a_guest("id-web", 2 * GIB, rss=0))
         assert host.taker(host.one(kept.id)) == "id-web"
         assert host.taker(host.one(other.reservation)) == "id-worker"
+
+    def test_a_guest_on_huge_pages_needs_none(self, strict: LaunchingHost) -> None:
+        strict.see(KEEPS)
+        assert strict.launch(launched(why_none="huge pages")).state is STARTS
+        assert strict.left == []
+
+    def test_the_first_list_after_a_restart_without_the_guest_ends_nothing(self, host: LaunchingHost) -> None:
+        other, web = a_guest("other", incarnation="1"), a_guest("id-web", 2 * GIB, incarnation="1", rss=GIB)
+        host.see(8 * GIB, other)
+        made = host.launch()
+        host.see(8 * GIB, other, web)
+        host.begin()
+        host.see(8 * GIB, other)
+        assert host.one(made.reservation).state is ReservationState.TAKEN
+        host.see(8 * GIB, other, web)
+        assert host.taker(host.one(made.reservation)) == "id-web"
+        host.begin()
+        for _ in range(LISTS_UNTIL_GONE):
+            host.see(8 * GIB, other)
+        assert host.one(made.reservation).state is ReservationState.USED
 
 
 class TestWithoutRoom:
@@ -230,13 +243,12 @@ class TestWithoutRoom:
         strict.later(waiting[0], 10.1)
         assert strict.launch(launched("last", GIB)).state is WAITING
 
-    def test_launches_that_nobody_asks_for_any_more_keep_no_other_from_waiting(self, strict: LaunchingHost) -> None:
-        guests = [a_guest(f"g{number}", 16 * GIB) for number in range(4)]
-        strict.see(2 * GIB, *guests)
-        for number in range(MOST_WAITING):
-            strict.launch(launched(f"n{number}", GIB))
-        strict.see(2 * GIB, *guests, after=10.6)
-        assert strict.launch(launched("last", GIB)).state is WAITING
+    def test_where_nothing_can_be_had_it_starts_at_once(self, host: LaunchingHost, caplog: pytest.LogCaptureFixture) -> None:
+        host.see(KEEPS)
+        made = host.launch()
+        assert made.state is STARTS
+        assert f"guest web is started all the same: {made.note}" in caplog.text
+        assert "at most 0 KiB can" in made.note
 
 
 class TestWhatIsNotKnown:
@@ -264,3 +276,9 @@ class TestWhatIsNotKnown:
         strict.follow(Snapshot(monotonic=strict.clock.now))
         assert made.state is WAITING
         assert strict.later(made, 10.1).state is STARTS
+
+    def test_what_is_decided_stays_so(self, strict: LaunchingHost) -> None:
+        strict.see(2 * GIB, a_guest("a"))
+        refused = strict.launch(launched(kib=80 * GIB))
+        strict.see(200 * GIB)
+        assert strict.launches.look(refused) == refused

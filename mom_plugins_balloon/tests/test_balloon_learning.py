@@ -168,19 +168,6 @@ def test_what_the_balloon_has_is_not_learnt_as_used_where_the_kernel_counts_it()
     assert guest.has(whole, used=600 * MIB)["mem_used_peak"] == 600 * MIB
 
 
-def test_statistics_from_before_a_sweep_do_not_make_a_guest_one_that_counts_all(guest: Watched) -> None:
-    whole, swept = TOTAL + HIDDEN, HIDDEN + 300 * MIB
-    for _ in range(2):
-        guest.says(600 * MIB)
-    guest.says(100 * MIB)
-    guest.was_asked(swept, whole)
-    for _ in range(2):
-        known = guest.says(100 * MIB, after=0.8, balloon_cur=swept)  # the guest's kernel had all when it said that
-    assert known["mem_used_peak"] == 600 * MIB
-    known = guest.says(0, after=0.8, balloon_cur=swept, mem_available=300 * MIB, mem_usable=200 * MIB, mem_unused=200 * MIB)
-    assert known["mem_used_peak"] == 600 * MIB
-
-
 def test_a_burst_in_a_guest_that_counts_all_is_learnt_whatever_its_balloon_has() -> None:
     guest, trimmed = CountsAll(), HIDDEN + 700 * MIB
     guest.has(TOTAL + HIDDEN)
@@ -192,17 +179,6 @@ def test_a_burst_in_a_guest_that_counts_all_is_learnt_whatever_its_balloon_has()
     for _ in range(2):
         known = guest.has(TOTAL + HIDDEN)
     assert known["mem_used_peak"] < 130 * MIB
-
-
-def test_what_a_guest_takes_frees_and_takes_again_within_a_moment_counts_once(guest: Watched) -> None:
-    for number in range(40):
-        guest.says(100 * MIB, after=0.5, rss=(100 + 600 * (number % 2)) * MIB)
-    assert guest.learning.growth_kib == 600 * MIB, "it cannot take more at once than it can have"
-    guest.says(100 * MIB, after=10.0, rss=100 * MIB)
-    guest.says(100 * MIB, after=1.0, rss=500 * MIB)
-    guest.says(100 * MIB, after=1.0, rss=50 * MIB)
-    guest.says(100 * MIB, after=1.0, rss=850 * MIB)
-    assert guest.learning.growth_kib == 800 * MIB
 
 
 def test_what_was_learnt_outlives_a_hypervisor_that_is_away_for_a_while(guest: Watched) -> None:
@@ -346,3 +322,14 @@ def test_what_a_guest_got_when_it_ran_out_counts_for_a_minute(guest: Watched) ->
     assert learnt["mem_kept_headroom"] == 60 * MIB
     assert guest.says(990 * MIB, after=59)["mem_kept_headroom"] == 60 * MIB
     assert "mem_kept_headroom" not in guest.says(990 * MIB, after=1)
+
+
+def test_a_guest_that_runs_out_and_gets_nothing_keeps_nothing(guest: Watched) -> None:
+    guest.says(900 * MIB)
+    assert "mem_kept_headroom" not in guest.says(990 * MIB, balloon_reason="runs-out", balloon_suggested=None)
+
+
+def test_a_program_that_starts_does_not_make_a_guest_one_that_lacks_memory(guest: Watched) -> None:
+    guest.says(600 * MIB)
+    for faults in (90, 0, 90, 0):
+        assert "mem_stall_floor" not in guest.says(600 * MIB, major_fault=faults, mem_unused=10 * MIB)

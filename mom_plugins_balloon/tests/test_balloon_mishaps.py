@@ -122,14 +122,6 @@ class TestSweeps:
         host.swept()
         assert list(host.plugin.mom_act(snapshot)) == []
 
-    def test_what_became_of_a_sweep_does_not_hide_what_was_asked_since(self, host: Host) -> None:
-        host.sweeps()
-        host.swept()
-        host.hypervisor.sizes["a"] = 1500 * MIB
-        host.plugin._guests.asked(host.snapshot().guests["a"], SizeRequest(1500 * MIB, 2 * GIB, host.clock.now))
-        assert host.cycle(2 * GIB, mem_usable=10 * MIB) == ([], ""), "it is on its way to nothing"
-        assert host.hypervisor.commands == [("a", 2 * GIB)]
-
     def test_a_guest_that_could_not_get_its_headroom_back_is_asked_at_once(self, host: Host) -> None:
         host.sweeps()
         host.hypervisor.sizes["a"] = BOTTOM
@@ -152,6 +144,14 @@ class TestSweeps:
         host.cycle(balloon_target=BOTTOM, balloon_min=1300 * MIB)
         assert ended == ["a"]
         assert host.hypervisor.commands == []
+
+    def test_a_sweep_that_ends_while_a_list_lacks_its_guest_has_ended(self, host: Host) -> None:
+        host.sweeps()
+        other = Guest("b", "name-b", incarnation="1")
+        host.plugin.mom_collect_guests([other])
+        host.swept()
+        host.plugin.mom_collect_guests([other])
+        assert [*host.plugin.mom_collect_guests([host.snapshot().guests["a"]])["balloon_target"]] == [2 * GIB]
 
 
 class TestWhatIsMissing:
@@ -440,17 +440,6 @@ class TestMemoryThatIsPluggedIn:
         after.plugin.mom_write(looks, [less])
         assert host.hypervisor.commands[-1] == ("a", 1500 * MIB), "that is not all that it could have had"
 
-    def test_so_has_one_that_mom_shrank_as_soon_as_it_saw_it(self, tmp_path: Path, hypervisor) -> None:
-        ledger: list[LedgerEntry] = []
-        host = Host(tmp_path, hypervisor, changed=ledger)
-        entity = host.snapshot().guests["a"].entity
-        host.cycle(1300 * MIB)
-        ledger.append(LedgerEntry(entity, "balloon_target", 2 * GIB, 1300 * MIB, "balloon", 0.0, "1"))
-        hypervisor.sizes["a"] = 1812 * MIB
-        host.cycle(balloon_max=2560 * MIB)
-        host.plugin.mom_write(hypervisor, [Change(Target(entity, "balloon_target"), 2 * GIB, 1812 * MIB, back=True)])
-        assert hypervisor.commands[-1] == ("a", 2560 * MIB)
-
     @pytest.mark.parametrize(("size", "maximum", "moms"), [(1812, 2560, True), (788, 1536, True), (1700, 2560, False), (1812, 2048, False)])
     def test_a_size_that_moved_with_it_is_moms_after_a_crash_too(self, host: Host, size: int, maximum: int, moms: bool) -> None:
         for _ in range(2):
@@ -486,6 +475,22 @@ class TestMemoryThatIsPluggedIn:
         if back:
             after.plugin.mom_write(looks, [Change(target, 1500 * MIB, size * MIB, back=True)])
             assert hypervisor.commands[-1] == ("a", back * MIB), "its 1,500 MiB, and the 512 that came since"
+
+    def test_so_has_one_that_was_given_more_before_mom_shrank_it_and_again_since(self, tmp_path: Path, hypervisor) -> None:
+        ledger: list[LedgerEntry] = []
+        host = Host(tmp_path, hypervisor, changed=ledger)
+        entity = host.snapshot().guests["a"].entity
+        for _ in range(3):
+            host.cycle()
+        hypervisor.sizes["a"] = 2560 * MIB
+        host.cycle(2200 * MIB, balloon_max=2560 * MIB)
+        ledger.append(LedgerEntry(entity, "balloon_target", 2560 * MIB, 2200 * MIB, "balloon", 0.0, "1"))
+        hypervisor.sizes["a"] = 2712 * MIB
+        host.cycle(balloon_max=3072 * MIB)
+        hypervisor.sizes["a"] = 3072 * MIB  # another process has given it all
+        host.cycle(balloon_max=3072 * MIB)
+        host.plugin.mom_write(hypervisor, [Change(Target(entity, "balloon_target"), 2560 * MIB, 2712 * MIB, back=True)])
+        assert hypervisor.commands[-1] == ("a", 3072 * MIB)
 
 
 class LooksAt:

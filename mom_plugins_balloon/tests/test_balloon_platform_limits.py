@@ -73,15 +73,6 @@ def wants(value):
     return Decision(Entity(Scope.GUEST, "a", "name-a"), "balloon_target", value)
 
 
-def test_no_policy_has_a_guest_grow_beyond_that(plugin, hypervisor, seen_by):
-    hypervisor.sizes["a"] = GIB
-    fields = {"rss": 900 * MIB, "qemu_overhead": 60 * MIB, "host_limit_room": 300 * MIB}
-    plugin.mom_review(seen_by(hypervisor, a=fields), [])
-    (revision,) = plugin.mom_review(seen_by(hypervisor, now=5, a=fields), [wants(2 * GIB)])
-    assert revision.after.value == 1140 * MIB
-    assert "control group" in revision.reason
-
-
 def test_what_it_had_before_mom_it_gets_back_all_the_same(plugin, hypervisor, seen_by):
     hypervisor.sizes["a"] = GIB
     plugin.mom_review(seen_by(hypervisor, a={"rss": 900 * MIB, "host_limit_room": 0}), [])

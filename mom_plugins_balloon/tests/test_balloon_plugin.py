@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from mom_core import Decision, EngineState, Entity, Guest, HypervisorError, LedgerEntry, Scope, Severity, Source, Status
+from mom_core import Decision, Entity, Guest, HypervisorError, Scope, Severity, Source, Status
 from mom_devkit import apply_decisions
 from mom_plugins_balloon import BalloonPlugin
 from mom_plugins_balloon.sizes import ASKED_AGAIN_SECONDS
@@ -78,13 +78,6 @@ class TestWhatItHadBeforeMom:
         assert "known in 1.0 s" in self.drops(plugin, seen_by(hypervisor, now=4))[0]
         assert self.drops(plugin, seen_by(hypervisor, now=5)) == []
 
-    def test_of_one_that_a_mom_before_has_resized_too(self, context, hypervisor, seen_by):
-        entry = LedgerEntry(Entity(Scope.GUEST, "a", "name-a"), "balloon_target", 2 * GIB, GIB, "balloon", 0.0, "")
-        plugin = BalloonPlugin(BalloonPlugin.Settings(), replace(context, engine_state=lambda: EngineState(changes=[entry])))
-        plugin.mom_setup()
-        hypervisor.sizes["a"] = 1600 * MIB
-        assert self.drops(plugin, seen_by(hypervisor)) == []
-
     def test_while_mom_observes_nothing_has_to_be_put_back(self, context, hypervisor, seen_by):
         plugin = BalloonPlugin(BalloonPlugin.Settings(), replace(context, configuration=lambda: {"mode": "observe"}))
         hypervisor.sizes["a"] = 1600 * MIB
@@ -147,14 +140,6 @@ class TestControl:
             self.control(plugin, hypervisor, seen_by(hypervisor, now=now), wants("a", 2 * GIB - MIB))
         assert hypervisor.commands == [("a", 2 * GIB - MIB)] * 2
 
-    def test_a_guest_that_somebody_resized_after_it_arrived_is_asked_again(self, plugin, hypervisor, seen_by):
-        self.control(plugin, hypervisor, seen_by(hypervisor), wants("a", GIB))
-        plugin.mom_review(seen_by(hypervisor, now=5), [])
-        hypervisor.targets.clear()
-        hypervisor.sizes["a"] = 1536 * MIB
-        self.control(plugin, hypervisor, seen_by(hypervisor, now=10), wants("a", GIB))
-        assert hypervisor.commands == [("a", GIB)] * 2
-
 
 class TestFields:
     def test_the_guarantee_is_collected_in_kib_and_a_new_configuration_brings_new_ones(self, plugin, context):
@@ -209,6 +194,12 @@ class TestDoctor:
         (finding,) = plugin.mom_doctor(hypervisor)
         assert finding.severity is Severity.ERROR
         assert "no socket" in finding.message
+
+    def test_many_such_guests_are_counted(self, plugin, hypervisor):
+        hypervisor.guests = lambda: [Guest(str(i), str(i), blocked={"*": "it is paused"}) for i in range(50)]
+        findings = list(plugin.mom_doctor(hypervisor))
+        assert len(findings) == 12
+        assert findings[-2].message == "40 more guests cannot be resized"
 
 
 @pytest.mark.parametrize("there", ["dev/kvm", "run/libvirt/libvirt-sock", "run/libvirt/virtqemud-sock"])

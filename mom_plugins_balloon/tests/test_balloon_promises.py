@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from mom_core import Guest, PluginContext, Portion, Snapshot, Value
+from mom_core import Guest, PluginContext, Portion, Value
 from mom_kvm import Promises
 from mom_plugins_balloon.promises import Guaranteed, Guarantees, GuestPromise, PromisesKept
 
@@ -53,13 +53,3 @@ def test_what_stood_last_holds_where_the_plugin_was_late_with_its_fields(
     assert promises.guaranteed_kib(Guest("2", "other", {})) is None
     anew = Guest("1", "vm", incarnation="2")
     assert (promises.guaranteed_kib(anew), promises.promised_kib(anew)) == (None, None), "that was said of another one"
-
-
-def test_what_was_promised_to_a_guest_says_nothing_of_the_one_that_is_started_anew() -> None:
-    book = guarantees(Portion.parse("50%"))
-    before, anew = (Guest("1", "vm", {"balloon_max": size, "balloon_cur": size}, incarnation=str(size)) for size in (400, 1600))
-    book.look(Snapshot(guests={"1": before}))
-    assert book.columns([before]) == {"balloon_min": [200], "guest_guarantee": [200], "mem_promised": [200]}
-    assert {name: values for name, values in book.columns([anew]).items() if any(values)} == {}
-    book.look(Snapshot(guests={"1": anew}))
-    assert book.columns([anew]) == {"balloon_min": [800], "guest_guarantee": [800], "mem_promised": [800]}

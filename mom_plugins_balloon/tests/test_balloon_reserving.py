@@ -17,14 +17,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from reserving_host import GIB, KEEPS, LIMITS, MIB, TOTAL, KeptReservation, a_guest, seen
 
-from mom_core import Clock, Engine, Guest, Host, MomError, Report, Snapshot, UnitError, Value, as_number
-from mom_devkit import HandClock, config_of
+from mom_core import Clock, DefaultPolicy, Engine, Guest, Host, MomError, PluginContext, Report, Snapshot, UnitError, Value, as_number
+from mom_devkit import HandClock, config_of, declared
 from mom_kvm import Admission, Admissions, Forecasts, ReservationRefused, Reservations, ReservationState
 from mom_plugins_balloon.ballooned_guests import LISTS_UNTIL_GONE, BalloonedGuests
 from mom_plugins_balloon.parameters import LawParameters
+from mom_plugins_balloon.plugin import BalloonPlugin
+from mom_plugins_balloon.reservations import policies_reserve
 from mom_plugins_balloon.room import Spare, seconds_to_free, spare_of
-from mom_plugins_balloon.seen import suggestions
-from mom_plugins_balloon.states import HostWanted
 
 
 @pytest.fixture
@@ -260,32 +260,6 @@ class TestWhatGuestsCanSpare:
         )  # fmt: skip
         assert self.spare(slow) - self.spare(fast) == GIB / 2 - 80 * MIB - 25 * MIB
 
-    @pytest.mark.parametrize(
-        ("idle", "missed", "counts"), [(1.8, 0, False), (2.5, 0, True), (2.5, 2.5, False), (2.5, 1.0, False), (3.5, 1.0, True)]
-    )
-    def test_what_no_sweep_takes_does_not_count(self, idle: float, missed: float, counts: bool) -> None:
-        """Of a guest of 64 GiB none takes less than 1.92 GiB, nor what sweeps have missed lately."""
-        spare = self.spare(self.freed(idle, missed))
-        assert (0.7 * (idle - missed) * GIB - GIB < spare <= (idle - missed) * GIB) if counts else spare == 0
-
-    def test_what_a_guest_that_is_trimmed_keeps_as_less_is_not_worth_a_trim_is_not_promised(self) -> None:
-        """A guest of 64 GiB that fills 16 GiB with page cache, and has bursts of 8 GiB."""
-        size, guests, promised = 64 * GIB, BalloonedGuests(8 * MIB), 0.0
-        for cycle in range(40):
-            trimmed = a_guest(
-                "a", size, 48 * GIB, balloon_max=64 * GIB, mem_available=size, kernel_reserved=0,
-                mem_unused=0, mem_used_peak=56 * GIB, mem_used_before=48 * GIB, mem_cache_share=1.0, qemu_overhead=0,
-            )  # fmt: skip
-            taken = seen(10.0 * cycle, 8 * GIB + 64 * GIB - size, trimmed)
-            guests.see(taken)
-            promised = promised or spare_of(guests, LawParameters(), LIMITS).sure
-            host = Host(fields={**taken.host.fields, "mem_reserved": 8 * GIB + promised})
-            (found,) = suggestions(replace(taken, host=host), LawParameters(), HostWanted(), LIMITS, interval=5.0).sizes
-            if found.target is None:
-                break
-            size = int(found.target)
-        assert 0 < promised <= 64 * GIB - size
-
     @staticmethod
     def freed(idle: float, missed: float = 0.0) -> Guest:
         """A guest of 64 GiB that holds 3 GiB, and has used and freed so many GiB besides."""
@@ -293,6 +267,12 @@ class TestWhatGuestsCanSpare:
             "a", 64 * GIB, 3 * GIB, mem_available=64 * GIB, kernel_reserved=0, mem_unused=61 * GIB, mem_cache_share=0.0, qemu_overhead=0,
             rss=int((3 + idle) * GIB), sweep_missed=int(missed * GIB), mem_growth_rate=0,
         )  # fmt: skip
+
+    def test_policies_that_take_the_laws_suggestions_or_go_by_what_is_reserved_make_room_for_launches(self) -> None:
+        plugin = BalloonPlugin(BalloonPlugin.Settings(), PluginContext(name="balloon"))
+        assert policies_reserve(one.text for one in declared(plugin, DefaultPolicy))
+        assert policies_reserve(["(+ Host.mem_reserved 1)"])
+        assert not policies_reserve(['(with Guests g (g.Control "balloon_target" g.balloon_max))'])
 
 
 class TestHowSoon:
@@ -351,15 +331,6 @@ class TestHowItEnds:
         host.see(0, a_guest("new", 8 * GIB))
         assert host.one(made.id).state is ReservationState.USED
 
-    def test_what_a_guest_does_not_touch_is_kept_for_it_for_a_minute(self, host: KeptReservation) -> None:
-        made = host.reserved(4 * GIB, seconds=10)
-        new = a_guest("new", rss=GIB)
-        host.see(8 * GIB, new)
-        host.see(8 * GIB, new, after=55)
-        assert host.kept.reserved_kib() == 3 * GIB, "its deadline is over, but it was taken in time"
-        host.see(8 * GIB, new)
-        assert host.one(made.id).note == "guest new has not touched 3.00 GiB of it in time"
-
     def test_what_a_guest_that_is_moved_here_lacks_still_is_kept_for_as_long_as_its_memory_arrives(self, host: KeptReservation) -> None:
         made = host.reserved(4 * GIB, seconds=10)
         comes = {"*": "the guest is paused, being migrated"}
@@ -416,6 +387,14 @@ class TestHowItEnds:
         assert notes[0] == "", "perhaps it is only being shrunk"
         assert notes[-1] == "1.60 GiB of it cannot be freed any more: guests need memory that they could spare before"
 
+    @pytest.mark.parametrize("name", ["db-*", "db-01"])
+    def test_one_that_names_a_guest_waits_for_it(self, host: KeptReservation, name: str) -> None:
+        named = host.reserved(4 * GIB, available=20 * GIB, name=name)
+        host.see(20 * GIB, a_guest("web-01"))
+        assert host.one(named.id).guest is None
+        host.see(20 * GIB, a_guest("web-01"), a_guest("db-01", size=8 * GIB, rss=GIB))
+        assert host.one(named.id).kept_kib == 3 * GIB
+
 
 class TestAcrossRestarts:
     def test_a_guest_that_came_meanwhile_has_come_for_it(self, host: KeptReservation) -> None:
@@ -435,6 +414,24 @@ class TestAcrossRestarts:
         assert json.loads(host.file.read_text())["content"]["reservations"]["reservations"][0]["id"] == made.id
         host.kept.release(made.id)
         assert json.loads(host.file.read_text())["content"]["reservations"] is None
+
+    def test_a_guest_that_the_last_list_lacked_has_not_come_since(self, host: KeptReservation) -> None:
+        host.see(20 * GIB, a_guest("old"), a_guest("db-01", incarnation="1"))
+        made = host.reserved(4 * GIB, a_guest("old"), name="db-*")
+        host.begin()
+        host.see(8 * GIB, a_guest("old"), a_guest("db-01", incarnation="1"))
+        assert host.taker(made) == ""
+
+    def test_it_is_kept_until_its_deadline(self, host: KeptReservation) -> None:
+        made = host.reserved(4 * GIB, a_guest("old"), seconds=60, name="db-*")
+        host.clock.now += 30
+        host.begin()
+        assert host.kept.reserved_kib() == 4 * GIB
+        host.see(8 * GIB, a_guest("old"))
+        assert (host.one(made.id).name, host.one(made.id).expires_in_seconds) == ("db-*", 25)
+        host.clock.now += 30
+        host.begin()
+        assert host.kept.reserved_kib() == 0
 
 
 class Simulated:

@@ -4,8 +4,8 @@ import time
 
 import pytest
 
-from mom_core import Decision, Entity, HypervisorError, LedgerEntry, NotSupported, Scope, Status
-from mom_devkit import apply_decisions, put_back
+from mom_core import Entity, HypervisorError, LedgerEntry, NotSupported, Scope, Status
+from mom_devkit import put_back
 
 MIB = 1024
 GIB = 1024 * MIB
@@ -55,18 +55,6 @@ def test_a_guest_that_somebody_else_resized_is_left_alone_and_that_is_said(plugi
     assert (outcome.status, outcome.after) == (Status.LEFT_ALONE, 1536 * MIB)
     assert outcome.error == "another process has set it to 1.50 GiB, not to the 1.00 GiB that mom had asked for"
     assert hypervisor.commands == []
-
-
-@pytest.mark.parametrize(("arrived", "status"), [(False, Status.APPLIED), (True, Status.LEFT_ALONE)], ids=["stuck half way", "resized"])
-def test_a_guest_that_was_asked_and_has_another_size_is_put_back_unless_it_had_arrived(plugin, hypervisor, seen_by, arrived, status):
-    decision = Decision(Entity(Scope.GUEST, "a", "name-a"), "balloon_target", GIB)
-    plugin.mom_review(seen_by(hypervisor), [decision])
-    apply_decisions(plugin, [decision], hypervisor)
-    if arrived:
-        plugin.mom_review(seen_by(hypervisor, now=5), [])
-    hypervisor.targets.clear()
-    hypervisor.sizes["a"] = 1536 * MIB
-    assert restored(plugin, hypervisor, entry("a"))["a"].status is status
 
 
 def test_each_guest_fares_by_itself(plugin, hypervisor):

@@ -162,21 +162,17 @@ class TestWhatItStartedWith:
         guests.started("vm", 1, 4)
         assert guests.holds() == {"vm": 1}
 
-    def test_it_is_told_of_guests_that_could_have_more(self, guests):
-        guests.has("whole", 4)
-        guests.started("small", 1)
-        guests.has("small", 3)
-        told = guests.cycle()
-        assert told["small"].fields["balloon_start"] == GIB
-        assert told["small"].fields["balloon_min"] == GIB
-        assert "balloon_start" not in told["whole"].fields
-
     def test_the_metadata_may_promise_it_too(self, tmp_path):
         guests = Guests(tmp_path, guarantee=None)
         guests.started("vm", 1)
         assert guests.holds() == {}
         listed = [Guest("vm", "vm", properties={"mem_guarantee": "start"}, incarnation="1")]
         assert guests.plugin._guarantees.own(listed) == {"vm": GIB}
+
+    def test_it_stays_when_what_the_guest_can_have_is_told_only_later(self, guests):
+        guests.started("vm", 1, maximum=None)
+        guests.has("vm", 3)
+        assert [guests.holds() for _ in range(2)] == [{"vm": 1}] * 2
 
 
 class TestAfterARestart:

@@ -169,3 +169,21 @@ def test_sweep_waits_for_statistics_beside_another_and_for_its_turn_after_it(mon
     assert not bench.sweeper.inflating()
     assert order == sorted(order)
     assert {outcome.end for outcome in bench.sweeper.outcomes()} == {SweepEnd.ARRIVED}
+
+
+def test_guest_has_no_two_sweeps_at_a_time() -> None:
+    bench, guest, go = Bench(), SimulatedGuest(), threading.Event()
+    bench.sweeper.begin(sweep_of(guest, pause=held_up(guest, go)))
+    with pytest.raises(NoChangeNeeded, match="is swept now"):
+        bench.sweeper.begin(sweep_of(guest))
+    go.set()
+    assert bench.ended.wait(10)
+
+
+def test_sweep_that_cannot_be_noted_is_not_begun() -> None:
+    bench, guest = Bench(), SimulatedGuest()
+    bench.error = StateError("the disk is full")
+    with pytest.raises(Refused, match="the disk is full"):
+        bench.sweeper.begin(sweep_of(guest))
+    assert guest.commands == []
+    assert not bench.sweeper.take_over("a")

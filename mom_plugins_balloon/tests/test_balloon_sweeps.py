@@ -11,12 +11,12 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from swept_guest import BALLOON, BOTTOM, ENTITY, GROWTH, HELD, MIB, SIZE, SimulatedGuest, plan_of, sweep_of
+from swept_guest import BALLOON, BOTTOM, GROWTH, HELD, MIB, SIZE, SimulatedGuest, plan_of, sweep_of
 
-from mom_core import HypervisorError
-from mom_plugins_balloon.sweep.limits import FIRST_SLICE_KIB, SLICE_KIB
+from mom_core import GuestGone, HypervisorError
+from mom_plugins_balloon.sweep.limits import FIRST_SLICE_KIB, LEAST_SLICE_KIB, SLICE_KIB
 from mom_plugins_balloon.sweep.qemu_process import ProcessReading, QemuProcess
-from mom_plugins_balloon.sweep.records import SweepEnd, SweepOutcome, SweepPlan
+from mom_plugins_balloon.sweep.records import SweepEnd
 
 Statistics = Callable[[], tuple[float, float] | None]
 
@@ -122,24 +122,6 @@ class TestHollowMemory:
         assert SIZE - outcome.lowest <= hollow + 300 * MIB + SLICE_KIB
         assert guest.target == SIZE
 
-    @pytest.mark.parametrize(
-        ("end", "lowest", "gave", "missed"),
-        [
-            (SweepEnd.ARRIVED, 500, 60, 40),
-            (SweepEnd.NOTHING_MORE, 500, 0, 100),
-            (SweepEnd.ARRIVED, 500, 98, 0),
-            (SweepEnd.GREW, 500, 60, 0),
-            (SweepEnd.NOTHING_MORE, SIZE // MIB, 0, 0),
-        ],
-        ids=["less than planned", "nothing", "nearly all", "ended by the guest", "not begun"],
-    )
-    def test_only_a_sweep_that_went_as_far_as_it_could_missed_memory(self, end: SweepEnd, lowest: int, gave: int, missed: int) -> None:
-        plan = SweepPlan(size=SIZE, bottom=500 * MIB, gain=100 * MIB, wait=3.0)
-        outcome = SweepOutcome(
-            guest=ENTITY, incarnation="1", plan=plan, end=end, ended=5.0, lowest=lowest * MIB, gave=gave * MIB, seconds=1.0, reaction=0.1
-        )
-        assert outcome.missed == missed * MIB
-
 
 class TestSlowBalloons:
     @pytest.mark.parametrize(
@@ -190,6 +172,13 @@ class TestSlowBalloons:
         assert outcome.ended < within + 0.5
         assert (outcome.gave > 0) is inflates
         assert guest.commands[-1:] == ([SIZE] if inflates else [])
+
+    def test_next_sweep_begins_with_the_slice_of_the_last(self) -> None:
+        slow = sweep_of(SimulatedGuest(balloon=BALLOON / 8)).perform()
+        assert LEAST_SLICE_KIB <= slow.next_slice < FIRST_SLICE_KIB
+        guest = SimulatedGuest()
+        assert sweep_of(guest, plan_of(guest, first_slice=slow.next_slice)).perform().next_slice == SLICE_KIB
+        assert guest.commands[0] == int(SIZE - slow.next_slice)
 
 
 class TestFailures:
@@ -259,6 +248,17 @@ class TestFailures:
             goes_on.set()
             outcome = performed.result(20)
         assert (outcome.end, outcome.is_back, len(guest.commands)) == (SweepEnd.TAKEN_OVER, False, 1)
+
+    def test_guest_that_is_gone_gets_no_further_command(self) -> None:
+        guest = SimulatedGuest()
+        guest.errors = [GuestGone("gone")]
+        assert sweep_of(guest).perform().end is SweepEnd.GONE
+        assert len(guest.commands) == 1
+
+    def test_sweep_that_waits_for_its_turn_ends_when_another_change_takes_over(self) -> None:
+        sweep = sweep_of(SimulatedGuest())
+        sweep.take_over()
+        assert sweep.perform(threading.Semaphore(0)).end is SweepEnd.TAKEN_OVER
 
 
 class TestQemuProcess:
