@@ -30,7 +30,7 @@ from mom_core import (
     Unit,
     Value,
 )
-from mom_core.engine.judgement import Controller, came_of_it, came_of_putting_back, judged, without_writing
+from mom_core.engine.judgement import Controller, change_result, judged, restore_result, without_writing
 
 if TYPE_CHECKING:
     from mom_core.plugins.registry import Hooks
@@ -251,7 +251,7 @@ def a_change(spec: ControlSpec, found: Value, wanted: Value) -> Change:
 def test_the_result_of_a_change_follows_from_answer_and_value(
     spec: ControlSpec, found: Value, stands: Any, said: Any, expected: object
 ) -> None:
-    assert came_of_it(spec, a_change(spec, found, 399), stands, said) == expected
+    assert change_result(spec, a_change(spec, found, 399), stands, said) == expected
 
 
 @pytest.mark.parametrize(
@@ -273,7 +273,7 @@ def test_the_result_of_a_change_follows_from_answer_and_value(
 def test_what_was_not_put_back_has_failed_whatever_was_said(
     spec: ControlSpec, found: Value, stands: Value, said: Any, status: Status
 ) -> None:
-    assert came_of_putting_back(spec, a_change(spec, found, 5), stands, said)[0] is status
+    assert restore_result(spec, a_change(spec, found, 5), stands, said)[0] is status
 
 
 ROUNDED = entry(COUNT, 5, 399)._replace(found=392)
@@ -322,7 +322,7 @@ def test_decisions_that_need_no_write(spec: ControlSpec, found: Any, noted: Ledg
 def test_a_change_without_remarks_is_judged_by_the_value(
     spec: ControlSpec, found: Value, wanted: Value, stands: Value, status: Status
 ) -> None:
-    assert came_of_it(spec, a_change(spec, found, wanted), stands, None)[0] is status
+    assert change_result(spec, a_change(spec, found, wanted), stands, None)[0] is status
 
 
 def test_a_guest_without_a_value_is_gone_only_if_unlisted() -> None:

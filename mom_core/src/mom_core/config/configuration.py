@@ -40,7 +40,7 @@ class GuestRule:
     pattern: str
     settings: Mapping[str, object]
 
-    def said_to(self, model: type[BaseModel]) -> dict[str, object]:
+    def settings_for(self, model: type[BaseModel]) -> dict[str, object]:
         """Return the settings for a plugin with this model."""
         return {key: value for key, value in self.settings.items() if key in model.model_fields}
 
@@ -106,7 +106,7 @@ class Config:
         for rule in self.guests:
             for plugin in self.plugins.values():
                 model = plugin.loaded.guest_settings_class
-                if model is not None and (own := rule.said_to(model)):
+                if model is not None and (own := rule.settings_for(model)):
                     dumped = _shown(validated(model, own))
                     guests.setdefault(rule.pattern, {}).update({name: dumped[name] for name in own})
         settings["guests"] = guests
@@ -118,7 +118,7 @@ def _shown(settings: BaseModel) -> dict[str, Value]:
 
 
 def _lookup(model: type[GuestSettings], rules: tuple[GuestRule, ...]) -> Callable[[Guest], GuestSettings]:
-    matched_rules = [(rule, own) for rule in rules if (own := rule.said_to(model))]
+    matched_rules = [(rule, own) for rule in rules if (own := rule.settings_for(model))]
     patterns = GuestPatterns([rule.pattern for rule, _ in matched_rules])
     default = model()
 

@@ -226,6 +226,6 @@ def _guests(document: Document, section: object, plugins: Mapping[str, Configure
                 document.complain((*path, key), message, hint, at_key=True)
         rules.append(GuestRule(pattern, MappingProxyType(dict(settings))))
     for name, model in models.items():
-        if candidates := [(("guests", rule.pattern), own) for rule in rules if (own := rule.said_to(model))]:
+        if candidates := [(("guests", rule.pattern), own) for rule in rules if (own := rule.settings_for(model))]:
             _validated_by_plugin(document, model, candidates, _owner(plugins[name].loaded))
     return tuple(rules)

@@ -45,7 +45,7 @@ def wrong_part(item: object) -> str:
 
 def _wrong_part(item: object) -> str:
     if isinstance(item, ShadowDecisions):
-        return next(filter(None, map(_wrong_trial, item.decisions)), "")
+        return next(filter(None, map(_wrong_decision, item.decisions)), "")
     for name, types in _PARTS.get(type(item), {}).items():
         part = getattr(item, name)
         if not isinstance(part, types):
@@ -56,5 +56,5 @@ def _wrong_part(item: object) -> str:
     return ""
 
 
-def _wrong_trial(item: object) -> str:
+def _wrong_decision(item: object) -> str:
     return _wrong_part(item) if isinstance(item, Decision) else f"{shown(item)} on trial is no Decision"

@@ -34,7 +34,7 @@ _HALF = re.compile("[\ud800-\udfff]")
 
 Fields = dict[str, Value]
 _Units: TypeAlias = "Mapping[str, Unit]"
-_Told: TypeAlias = "tuple[Plugin, _Units, Columns]"
+_PluginColumns: TypeAlias = "tuple[Plugin, _Units, Columns]"
 """Plugin, units of its fields, and its values for guests."""
 
 
@@ -73,7 +73,7 @@ class Collector:
         self._on_progress()
         if listed is not self._listed:
             self._listed, self._places = listed, {guest.id: place for place, guest in enumerate(listed)}
-        columns = self._told_of_guests(listed, problems) if listed else []
+        columns = self._guest_columns(listed, problems) if listed else []
         self._on_progress()
         guests = GuestTable(listed, self._places, _joined(columns, problems))
         return Snapshot(host, guests, time, monotonic, number), problems
@@ -84,14 +84,14 @@ class Collector:
         if not self._plugins.having(hook):
             return snapshot
         fields: Fields = {}
-        columns, listed = list[_Told](), snapshot.listed
+        columns, listed = list[_PluginColumns](), snapshot.listed
         for plugin, value in self._ask(hook, problems, snapshot=snapshot, history=history):
             if not isinstance(value, Derived) or not isinstance(value.host, Mapping):
                 problems.append(_rubbish(plugin, hook, value, "a Derived"))
                 continue
             with contained(plugin.name, hook, problems):
                 _join(fields, _accepted(value.host, self._units_of(plugin, Scope.HOST), plugin, problems))
-                columns += self._told(plugin, hook, value.guests, listed, snapshot.guests.keys(), problems)
+                columns += self._columns_of(plugin, hook, value.guests, listed, snapshot.guests.keys(), problems)
         host = replace(snapshot.host, fields=KeptFields({**snapshot.host.fields, **fields}))
         places = self._places if listed is self._listed else {guest.id: place for place, guest in enumerate(listed)}
         guests = GuestTable(listed, places, snapshot.columns.with_columns(_joined(columns, problems)))
@@ -160,18 +160,18 @@ class Collector:
                 _join(joined, _accepted(value, self._units_of(plugin, Scope.HOST), plugin, problems))
         return joined
 
-    def _told_of_guests(self, guests: Sequence[Guest], problems: list[Problem]) -> list[_Told]:
-        columns: list[_Told] = []
+    def _guest_columns(self, guests: Sequence[Guest], problems: list[Problem]) -> list[_PluginColumns]:
+        columns: list[_PluginColumns] = []
         arguments = {"hypervisor": self._plugins.hypervisor, "guests": tuple(guests)}
         hook = "mom_collect_guests"
         for plugin, value in self._ask(hook, problems, **arguments):
             with contained(plugin.name, hook, problems):
-                columns += self._told(plugin, hook, value, guests, self._places.keys(), problems)
+                columns += self._columns_of(plugin, hook, value, guests, self._places.keys(), problems)
         return columns
 
-    def _told(
+    def _columns_of(
         self, plugin: Plugin, hook: str, value: object, guests: Sequence[Guest], known_ids: AbstractSet[str], problems: list[Problem]
-    ) -> Iterator[_Told]:
+    ) -> Iterator[_PluginColumns]:
         units = self._units_of(plugin, Scope.GUEST)
         if isinstance(value, Columns):
             if all(len(column) == len(guests) for column in value.values()):
@@ -235,7 +235,7 @@ _NO_VALUE = frozenset({type(None)})
 _NO_FIELDS: Final[Mapping[str, Value]] = {}
 
 
-def _joined(answers: Sequence[_Told], problems: list[Problem]) -> Columns:
+def _joined(answers: Sequence[_PluginColumns], problems: list[Problem]) -> Columns:
     """Join the fields of guests; the first plugin with a value wins."""
     joined: dict[str, Sequence[Value]] = {}
     unknown: dict[str, AbstractSet[int]] = {}

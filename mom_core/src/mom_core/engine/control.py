@@ -9,7 +9,7 @@ from functools import partial
 from typing import Final, NamedTuple
 
 from mom_core.engine.collect import ask, not_called
-from mom_core.engine.judgement import Controller, Found, items, joined, known, same, spoken_of, target_of, without_writing
+from mom_core.engine.judgement import Controller, Found, items, joined, known, named_items, same, target_of, without_writing
 from mom_core.errors import StateError
 from mom_core.ledger import LARGEST_VALUE, Ledger, can_be_kept
 from mom_core.model import ControlSpec, Decision, Entity, LedgerEntry, Outcome, Problem, Scope, Snapshot, Source, Status, Target
@@ -108,7 +108,7 @@ class _Owners:
                 continue
             if plugin in uncalled:
                 # Do not note an attempt: the ledger keeps only a few, and values that the plugin did set must be among them.
-                plan.outcomes.append(Outcome(decision, None, None, Status.FAILED, self._said_of(uncalled[plugin])))
+                plan.outcomes.append(Outcome(decision, None, None, Status.FAILED, self._message_of(uncalled[plugin])))
                 continue
             if noted is None or noted.applied != value:
                 if not can_be_kept(value) or (noted is None and not can_be_kept(current)):
@@ -153,7 +153,7 @@ class _Owners:
                 outcomes += [Outcome(decision, None, None, Status.FAILED, silent) for decision in share]
         return outcomes
 
-    def _said_of(self, problem: Problem) -> str:
+    def _message_of(self, problem: Problem) -> str:
         if problem not in self.problems:
             self.problems.append(problem)
         return problem.message
@@ -186,7 +186,7 @@ def _next(spec: ControlSpec, noted: LedgerEntry, value: Value, stands: Value) ->
         then, last = items(spec, noted.before), {**items(spec, noted.earlier), **items(spec, noted.applied)}
         back = {name for name, item in then.items() if name in last and same(spec, [item], [last[name]])}
         mine -= {name for name in back if not same(spec, [then[name]], stands)}
-    new = [item for name, item in items(spec, spoken_of(spec, value, stands)).items() if name not in mine]
+    new = [item for name, item in items(spec, named_items(spec, value, stands)).items() if name not in mine]
     before = joined(spec, noted.before, new) if new and can_be_kept(new) else noted.before
     # If mom was interrupted, it may not have set all items: their earlier values are in force.
     standing = [item for item in items(spec, noted.earlier).values() if same(spec, [item], stands)]
@@ -201,7 +201,7 @@ def _noted(spec: ControlSpec, outcome: Outcome, foreign: Collection[Target]) -> 
     """Return the outcome for the ledger, without a value that another process has set."""
     if foreign and target_of(outcome.decision) in foreign:
         return replace(outcome, after=None)
-    return replace(outcome, after=spoken_of(spec, outcome.decision.value, outcome.after)) if spec.key else outcome
+    return replace(outcome, after=named_items(spec, outcome.decision.value, outcome.after)) if spec.key else outcome
 
 
 def present(snapshot: Snapshot, about: Decision | LedgerEntry, plugins: PluginSet) -> Value:

@@ -329,7 +329,7 @@ class Engine:
         if self._on_report is not None:
             self._on_report(report)
         if self._not_back and self.config.mode == "observe" and self._clock.monotonic() - self._put_back_at >= PUT_BACK_AGAIN_SECONDS:
-            self._put_back_of(self._not_back)
+            self._restore_keys(self._not_back)
         return report
 
     def _build(self, config: Config, previous: PluginSet | None = None) -> Rebuilt:
@@ -383,7 +383,7 @@ class Engine:
                 raise MomError(f"{name} cannot change while mom runs", hint="restart mom for that")
         mode = config.mode if config.mode == self.config.mode else f"{config.mode} (it was {self.config.mode})"
         rebuilt = self._build(config, old.plugins)
-        self._put_back_what_leaves(old, rebuilt.plugins, observe=config.mode == "observe")
+        self._restore_leaving(old, rebuilt.plugins, observe=config.mode == "observe")
         self._use(config, rebuilt, old.ledger)
         for name in close_plugins(rebuilt.left_over, 1.0):
             LOG.warning("plugin %s did not end; it is left behind", name)
@@ -391,7 +391,7 @@ class Engine:
         self._left_behind += [plugin for plugin in rebuilt.left_over if plugin.worker.hung_in == "mom_write"]
         LOG.info("the new configuration is in force: mode %s, plugins %s", mode, ", ".join(config.plugins) or "none")
 
-    def _put_back_what_leaves(self, old: CycleSteps, new: PluginSet, *, observe: bool) -> None:
+    def _restore_leaving(self, old: CycleSteps, new: PluginSet, *, observe: bool) -> None:
         """Restore controls that no plugin owns any more, and those of guests that the new hypervisor does not list; in observe mode all."""
         staying = {} if observe else new.declarations.controls
         leaving: set[Key] = {key for key in old.ledger.entries if key[1] not in staying}
@@ -401,9 +401,9 @@ class Engine:
             leaving |= {key for key, entry in entries if entry.entity.scope is Scope.GUEST and (key[0], entry.incarnation) not in listed}
         self._not_back = set()
         if leaving:
-            self._put_back_of(leaving)
+            self._restore_keys(leaving)
 
-    def _put_back_of(self, leaving: Set[Key]) -> None:
+    def _restore_keys(self, leaving: Set[Key]) -> None:
         cycle = self._opened()
         self._left_behind = [plugin for plugin in self._left_behind if plugin.worker.hung]
         seconds, sleep = self.config.stop_timeout, self._clock.sleep

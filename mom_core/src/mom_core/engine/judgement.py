@@ -20,11 +20,11 @@ from mom_core.units import Unit, format_kib
 from mom_core.values import Value, are_within_bounds
 
 Found: TypeAlias = "Value | InTransition | HypervisorError"
-Said: TypeAlias = "HypervisorError | str | None"
+Answer: TypeAlias = "HypervisorError | str | None"
 Items: TypeAlias = "dict[str, Mapping[str, Value]]"
 
 GONE: Final = "the guest is not there any more"
-STARTED_ANEW: Final = "the guest was started anew since"
+RESTARTED: Final = "the guest was started anew since"
 
 STILL_STANDS: Final = "still stands"
 """End of the message about a write without effect."""
@@ -34,7 +34,7 @@ SOURCE: Final = Source("restore")
 WATCH_SECONDS: Final = 0.3
 """Time in s to watch an unexplained value of a gradual control: a virtio balloon moves 260 MiB."""
 
-ASKED_AGAIN: Final = 3
+READS_OF_UNKNOWN: Final = 3
 """Number of retries for unknown values: a second in all, within which a hypervisor under load answers."""
 
 POLL_SECONDS: Final = 0.1
@@ -108,7 +108,7 @@ class Controller:
         specs, outcomes = self.specs, []
         for decision, change, now in zip(decisions, changes, after, strict=True):
             remark = errors.get(change.target) if errors else None
-            status, value, error = came_of_it(specs[decision.control], change, now, remark)
+            status, value, error = change_result(specs[decision.control], change, now, remark)
             outcomes.append(Outcome(decision, change.found, value, status, error))
         return outcomes
 
@@ -116,9 +116,9 @@ class Controller:
         """Restore the original values that no other process has changed; return an outcome for each entry."""
         outcomes: list[Outcome] = []
         read_values = self.read(map(target_of, entries))
-        present, waited = self._still_there(entries, read_values, outcomes)
-        read_values |= self._asked_again(present, read_values, waited=waited)
-        read_values |= self._watched(present, read_values)
+        present, waited = self._present_entries(entries, read_values, outcomes)
+        read_values |= self._read_unknown_again(present, read_values, waited=waited)
+        read_values |= self._watch_unexplained(present, read_values)
         due: dict[Target, tuple[LedgerEntry, Judgement]] = {}
         for entry in present:
             target = target_of(entry)
@@ -131,16 +131,16 @@ class Controller:
         changes = [Change(target, judgement.value, known(read_values[target]), back=True) for target, (_, judgement) in due.items()]
         errors, each = self._write(changes)
         after = {change.target: now for change, now in zip(changes, each, strict=True)}
-        after |= self._arrived([change for change in changes if not isinstance(errors.get(change.target), HypervisorError)], after)
+        after |= self._wait_for_gradual([change for change in changes if not isinstance(errors.get(change.target), HypervisorError)], after)
         for change in changes:
             entry, judgement = due[change.target]
-            status, stands, error = came_of_putting_back(self.specs[entry.control], change, after[change.target], errors.get(change.target))
+            status, stands, error = restore_result(self.specs[entry.control], change, after[change.target], errors.get(change.target))
             if status is Status.APPLIED and judgement.reason:
                 status, error = Status.LEFT_ALONE, judgement.reason
             outcomes.append(Outcome(back(entry), change.found, stands, status, error))
         return outcomes
 
-    def _still_there(
+    def _present_entries(
         self, entries: Sequence[LedgerEntry], found: Mapping[Target, Found], outcomes: list[Outcome]
     ) -> tuple[list[LedgerEntry], bool]:
         """Return the entries of the host and of present guests, and whether this took a moment. Add outcomes for the others.
@@ -170,7 +170,7 @@ class Controller:
             elif lost:
                 outcomes.append(Outcome(back(entry), None, None, Status.FAILED, lost))
             else:
-                why = STARTED_ANEW if entry.entity.id in listed else GONE
+                why = RESTARTED if entry.entity.id in listed else GONE
                 outcomes.append(Outcome(back(entry), None, None, Status.GONE, why))
         return left, waited
 
@@ -181,11 +181,11 @@ class Controller:
             return {}, str(error)
         return incarnations, ""
 
-    def _asked_again(self, entries: Sequence[LedgerEntry], found: Mapping[Target, Found], *, waited: bool) -> dict[Target, Found]:
+    def _read_unknown_again(self, entries: Sequence[LedgerEntry], found: Mapping[Target, Found], *, waited: bool) -> dict[Target, Found]:
         """Read unknown values again after a moment, as there is no next cycle. `waited`: the first moment has passed already."""
         later: dict[Target, Found] = {}
         unknown = [target for target in map(target_of, entries) if _is_unknown(found[target])]
-        for look in range(ASKED_AGAIN):
+        for look in range(READS_OF_UNKNOWN):
             if not unknown:
                 break
             if look or not waited:
@@ -194,7 +194,7 @@ class Controller:
             unknown = [target for target in unknown if _is_unknown(later[target])]
         return later
 
-    def _watched(self, entries: Sequence[LedgerEntry], found: Mapping[Target, Found]) -> dict[Target, Found]:
+    def _watch_unexplained(self, entries: Sequence[LedgerEntry], found: Mapping[Target, Found]) -> dict[Target, Found]:
         """Read unexplained values of gradual controls again: one that moves towards mom's value is mom's doing."""
         doubtful: dict[Target, tuple[LedgerEntry, float]] = {}
         for entry in entries:
@@ -212,7 +212,7 @@ class Controller:
                 later[target] = InTransition(now)
         return later
 
-    def _arrived(self, changes: Sequence[Change], found: Mapping[Target, Found]) -> dict[Target, Found]:
+    def _wait_for_gradual(self, changes: Sequence[Change], found: Mapping[Target, Found]) -> dict[Target, Found]:
         after = dict(found)
 
         def on_the_way() -> list[Change]:
@@ -314,23 +314,23 @@ def _rounded_to(spec: ControlSpec, decision: Decision, found: Value, entry: Ledg
     return entry.applied == decision.value and same(spec, entry.found, found)
 
 
-def came_of_it(spec: ControlSpec, change: Change, after: Found, said: Said) -> tuple[Status, Value, str]:
+def change_result(spec: ControlSpec, change: Change, after: Found, answer: Answer) -> tuple[Status, Value, str]:
     """Return the result of a change: status, value afterwards (None: unknown), message."""
     stands = known(after)
-    if isinstance(said, NoChangeNeeded):
-        return Status.UNCHANGED, change.found, str(said)
-    if isinstance(said, GuestGone) or isinstance(after, GuestGone):
-        return Status.GONE, None, str(said or after)
-    if isinstance(said, HypervisorError):
-        if isinstance(said, Refused):
+    if isinstance(answer, NoChangeNeeded):
+        return Status.UNCHANGED, change.found, str(answer)
+    if isinstance(answer, GuestGone) or isinstance(after, GuestGone):
+        return Status.GONE, None, str(answer or after)
+    if isinstance(answer, HypervisorError):
+        if isinstance(answer, Refused):
             untouched = stands is None or change.found is None or bool(spec.gradual) or same(spec, change.found, stands)
-            return (Status.REFUSED, change.found, str(said)) if untouched else (Status.FAILED, stands, str(said))
+            return (Status.REFUSED, change.found, str(answer)) if untouched else (Status.FAILED, stands, str(answer))
         if spec.gradual:
-            return Status.FAILED, None, str(said)  # it may be on its way there all the same
+            return Status.FAILED, None, str(answer)  # it may be on its way there all the same
         if stands is not None and same(spec, change.value, stands):
             return Status.APPLIED, stands, ""  # only its answer was lost
-        return Status.FAILED, stands, str(said)
-    note = said or ""
+        return Status.FAILED, stands, str(answer)
+    note = answer or ""
     if stands is None:
         why = f": {after}" if isinstance(after, HypervisorError) else ""
         return Status.APPLIED, None, note or f"it was set, but what stands now is unknown{why}"
@@ -428,15 +428,15 @@ def _judged_by_item(spec: ControlSpec, entry: LedgerEntry, found: Value) -> Judg
     return Judgement(None, reason, list(restored.values()))
 
 
-def came_of_putting_back(spec: ControlSpec, change: Change, after: Found, said: Said) -> tuple[Status, Value, str]:
-    """Return the result of a restore, as `came_of_it`. What was not restored has failed, and stays in the ledger."""
+def restore_result(spec: ControlSpec, change: Change, after: Found, answer: Answer) -> tuple[Status, Value, str]:
+    """Return the result of a restore, as `change_result`. What was not restored has failed, and stays in the ledger."""
     stands = known(after)
-    if isinstance(said, NoChangeNeeded):
-        return Status.LEFT_ALONE, stands, str(said)
+    if isinstance(answer, NoChangeNeeded):
+        return Status.LEFT_ALONE, stands, str(answer)
     unchanged = not spec.gradual and change.found is not None and same(spec, change.value, change.found)
     if unchanged and stands is not None and same(spec, change.value, stands):
         return Status.UNCHANGED, stands, ""
-    status, stands, text = came_of_it(spec, change, after, said)
+    status, stands, text = change_result(spec, change, after, answer)
     if status is Status.REFUSED:
         return Status.FAILED, stands, text
     if status is Status.APPLIED and not spec.gradual and not _nearer(stands, change):
@@ -472,7 +472,7 @@ def items(spec: ControlSpec, value: Value) -> Items:
     return {str(item[spec.key]): item for item in listed if isinstance(item, Mapping) and spec.key in item}
 
 
-def spoken_of(spec: ControlSpec, value: Value, found: Value) -> Value:
+def named_items(spec: ControlSpec, value: Value, found: Value) -> Value:
     """Return the present value, without items that the wanted value does not name."""
     if not spec.key or spec.absent is not None or found is None:
         return found

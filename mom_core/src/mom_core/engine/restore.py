@@ -52,7 +52,7 @@ def restore(
             outcomes.extend(_failed([entry], f"the plugin {entry.plugin} is not enabled"))
         else:
             shares.setdefault(owner, []).append(entry)
-    for plugin, share, call in _begun(plugins, shares, until, sleep, left_behind):
+    for plugin, share, call in _start_restores(plugins, shares, until, sleep, left_behind):
         if call is None:
             outcomes.extend(_failed(share, f"the plugin {plugin.name} hangs"))
             continue
@@ -61,12 +61,12 @@ def restore(
             plugin.worker.log_failure("mom_write", answer.error)
             outcomes.extend(_failed(share, describe(answer.error)))
         else:
-            outcomes.extend(_matched(plugin, share, answer.value))
+            outcomes.extend(_outcomes_of(plugin, share, answer.value))
     forget(ledger, [(outcome.decision.entity.id, outcome.decision.control) for outcome in outcomes if outcome.status in ENDED])
     return outcomes
 
 
-def _begun(
+def _start_restores(
     plugins: PluginSet,
     shares: Mapping[Plugin, Sequence[LedgerEntry]],
     until: float,
@@ -132,17 +132,17 @@ def _failed(entries: Sequence[LedgerEntry], reason: str) -> list[Outcome]:
     return [Outcome(back(entry), None, None, Status.FAILED, reason) for entry in entries]
 
 
-def _matched(plugin: Plugin, entries: Sequence[LedgerEntry], answer: object) -> Iterable[Outcome]:
+def _outcomes_of(plugin: Plugin, entries: Sequence[LedgerEntry], answer: object) -> Iterable[Outcome]:
     outcomes = {target_of(outcome.decision): outcome for outcome in answer} if isinstance(answer, list) else {}
     for entry in entries:
         outcome = outcomes.get(target_of(entry))
         if outcome is None:
             yield from _failed([entry], f"the plugin {plugin.name} has no control {entry.control} any more")
         else:
-            yield _told(entry, outcome)
+            yield _with_advice(entry, outcome)
 
 
-def _told(entry: LedgerEntry, outcome: Outcome) -> Outcome:
+def _with_advice(entry: LedgerEntry, outcome: Outcome) -> Outcome:
     """Add advice if mom was interrupted: then "another process has changed it" is only a guess."""
     if outcome.status is not Status.LEFT_ALONE or not entry.in_doubt:
         return outcome

@@ -187,7 +187,7 @@ def check(snapshot: Snapshot, decision: Decision, declarations: Declarations) ->
     spec = declarations.controls.get(decision.control)
     if spec is None:
         return _dropped(decision, "no enabled plugin has this control")
-    reason = _not_now(snapshot, decision, spec)
+    reason = _why_not_now(snapshot, decision, spec)
     if reason:
         return _dropped(decision, reason)
     value, reason = bounded(decision.value, spec)
@@ -200,7 +200,7 @@ def check(snapshot: Snapshot, decision: Decision, declarations: Declarations) ->
     return Revision(decision, replace(decision, value=value), "cut to a whole number", REVIEWER)
 
 
-def _not_now(snapshot: Snapshot, decision: Decision, spec: ControlSpec) -> str:
+def _why_not_now(snapshot: Snapshot, decision: Decision, spec: ControlSpec) -> str:
     if decision.entity.scope is not spec.scope:
         return f"it is a control of the {spec.scope}"
     if spec.scope is Scope.HOST:
@@ -264,7 +264,7 @@ def apply_revisions(
     problems: list[Problem] = []
     for answer in items:
         item = answer
-        if _is_drop(item, original) and (now := standing.get(_about(item.before))):
+        if _is_drop(item, original) and (now := standing.get(_target_key(item.before))):
             item = replace(item, before=now)  # of two revisions of one decision, the drop wins
         why = wrong_part(item) or _why_senseless(item, standing)
         if why or not isinstance(item, Revision):
@@ -272,10 +272,10 @@ def apply_revisions(
             if (dropped := _in_doubt(item, standing, plugin, declarations)) is not None:
                 # A reviewer protects guests. Its objection to a decision on its own control is unclear, so drop the decision.
                 accepted.append(Revision(dropped, None, f"the review by {plugin} makes no sense: {why}", REVIEWER))
-                del standing[_about(dropped)]
+                del standing[_target_key(dropped)]
             continue
         revision = replace(item, reviewer=plugin)
-        key = _about(revision.before)
+        key = _target_key(revision.before)
         after = revision.after
         if after is not None:
             checked = check(snapshot, after, declarations)
@@ -288,7 +288,7 @@ def apply_revisions(
     return list(standing.values()), accepted, problems
 
 
-def _about(decision: Decision) -> tuple[str, str]:
+def _target_key(decision: Decision) -> tuple[str, str]:
     return decision.entity.id, decision.control
 
 
@@ -298,7 +298,7 @@ def _is_drop(item: object, original: Mapping[tuple[str, str], Decision]) -> Type
         and item.after is None
         and isinstance(item.before, Decision)
         and bool(item.reason)
-        and original.get(_about(item.before)) == item.before
+        and original.get(_target_key(item.before)) == item.before
     )
 
 
@@ -306,7 +306,7 @@ def _in_doubt(item: object, standing: Mapping[tuple[str, str], Decision], plugin
     """Return the decision of an invalid revision if the reviewer owns its control."""
     if not isinstance(item, Revision) or not isinstance(item.before, Decision):
         return None
-    return standing.get(_about(item.before)) if declarations.control_owners.get(item.before.control) == plugin else None
+    return standing.get(_target_key(item.before)) if declarations.control_owners.get(item.before.control) == plugin else None
 
 
 def _why_senseless(item: object, standing: Mapping[tuple[str, str], Decision]) -> str:

@@ -423,7 +423,7 @@ def _columns(plugins: Iterable[Plugin]) -> list[GuestColumn]:
             if column.name != GuestColumn.REMARKS and not _takes("column", column.name, names, plugin.name):
                 continue
             metric = column.metric if column.metric and _takes("metric", column.metric, metrics, plugin.name) else ""
-            made = None if column.made is None else _told_once(plugin.name, column.name, column.made)
+            made = None if column.made is None else _logged_once(plugin.name, column.name, column.made)
             columns.append(replace(column, made=made, metric=metric))
     return columns
 
@@ -436,7 +436,7 @@ def _takes(what: str, name: str, owners: dict[str, str], plugin: str) -> bool:
     return True
 
 
-def _told_once(plugin: str, column: str, made: Callable[[Mapping[str, Value]], Value]) -> Callable[[Mapping[str, Value]], Value]:
+def _logged_once(plugin: str, column: str, made: Callable[[Mapping[str, Value]], Value]) -> Callable[[Mapping[str, Value]], Value]:
     """Wrap a column's function: its first failure is logged, and the value is unknown."""
     logged: list[str] = []
 
