@@ -18,6 +18,8 @@ MOST_BYTES: Final = 64 << 10
 
 _TICKS_PER_SECOND: Final = os.sysconf("SC_CLK_TCK")
 PAGE_KIB: Final = os.sysconf("SC_PAGE_SIZE") >> 10
+"""Size of the host's pages in KiB."""
+
 
 _KERNEL_THREAD: Final = 0x00200000
 """PF_KTHREAD in the kernel's include/linux/sched.h. Any process may call itself ksmd; only the kernel sets this."""
