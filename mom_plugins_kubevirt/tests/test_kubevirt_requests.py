@@ -35,10 +35,6 @@ def test_a_request_of_as_much_as_the_guest_has_promises_all_whatever_was_added()
     assert promise_by_request(2 * GIB, 2 * GIB, 64) == 2 * GIB, "overcommitGuestOverhead"
 
 
-def test_a_request_below_the_overhead_promises_nothing() -> None:
-    assert promise_by_request(100 * MIB, 2 * GIB, 2) == 0
-
-
 @given(request=st.floats(0, 1e12), guest=st.one_of(st.none(), st.floats(0, 1e12)), vcpus=st.one_of(st.none(), st.floats(0, 1e4)))
 def test_nobody_is_promised_more_than_was_requested_or_than_the_guest_can_have(
     request: float, guest: float | None, vcpus: float | None
@@ -61,7 +57,6 @@ def asked(memory: float | None) -> PodRequest:
         (None, None, 200.0, PodPromise(GIB, None, "the setting memory_overcommit_percentage")),
         (asked(None), None, 80.0, PodPromise(2 * GIB, None, "the setting memory_overcommit_percentage")),
         (asked(None), None, None, None),
-        (None, None, None, None),
     ],
 )
 def test_the_kubelet_is_believed_before_the_control_group_and_that_before_the_operator(

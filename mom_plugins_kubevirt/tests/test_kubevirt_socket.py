@@ -94,15 +94,6 @@ def test_a_socket_that_is_itself_a_link_is_refused(node, listen, connects):
         connects(pod)
 
 
-def test_a_file_in_its_place_is_refused(node, connects):
-    pod = launcher(node)
-    path = root_of(node, pod) / pod.socket
-    path.parent.mkdir(parents=True)
-    path.write_text("")
-    with pytest.raises(HypervisorError, match="it is no socket"):
-        connects(pod)
-
-
 def test_a_socket_of_another_user_than_the_daemons_is_refused(node, listen, connects):
     pod = launcher(node, user=107)
     listen(root_of(node, pod) / pod.socket)
