@@ -352,15 +352,6 @@ def test_a_group_that_goes_away_within_a_cycle_is_no_error(bench: Bench) -> None
 # --- back ------------------------------------------------------------------------------------------------------------------------------
 
 
-def test_guests_and_groups_that_are_gone_have_nothing_to_be_put_back(bench: Bench) -> None:
-    guest, again, lost = bench.add("a"), bench.add("b"), bench.add("c")
-    del bench.hypervisor.known["a"]
-    shutil.rmtree(bench.kernel.folder(bench.path("c")))
-    outcomes = put_back(bench, entry(guest, LOW, 0, 4), entry(again, LOW, 0, 4, incarnation="0"), entry(lost, LOW, 0, 4))
-    assert [outcome.status for outcome in outcomes] == [Status.GONE] * 3
-    assert outcomes[1].error == "the guest was started anew since"
-
-
 # --- settings and findings --------------------------------------------------------------------------------------------------------------
 
 

@@ -14,7 +14,7 @@ from mom_devkit import put_back as put_entries_back
 from mom_kvm import NodeTune
 from mom_plugins_host.numa import NumaPlugin
 from mom_plugins_host.numa.control import OLDEST_SECONDS, reviewed
-from mom_plugins_host.numa.nodes import parse_pins, pins_text
+from mom_plugins_host.numa.nodes import parse_pins
 
 
 @pytest.fixture
@@ -49,15 +49,6 @@ def put_back(plugin: NumaPlugin, hypervisor: FakeHypervisor, control: str, befor
     entry = LedgerEntry(decision(hypervisor, control, before).entity, control, before, applied, "numa", 0.0, "1")
     (outcome,) = put_entries_back(plugin, [entry], hypervisor)
     return outcome
-
-
-def test_pins_are_one_list_for_all_vcpus_or_one_for_each() -> None:
-    assert parse_pins("0-3") == [frozenset({0, 1, 2, 3})]
-    assert parse_pins("0-1;3") == [frozenset({0, 1}), frozenset({3})]
-    assert parse_pins("0-1;") is None
-    assert parse_pins("x") is None
-    assert pins_text([{1, 0}, {0, 1}]) == "0-1"
-    assert pins_text([{0}, {1}]) == "0;1"
 
 
 @pytest.mark.parametrize(
@@ -103,13 +94,6 @@ def test_nonsense_is_refused(plugin: NumaPlugin, hypervisor: FakeHypervisor, con
     outcome = apply(plugin, hypervisor, control, value)
     assert outcome.status is Status.REFUSED
     assert reason in outcome.error
-
-
-def test_a_mode_that_cannot_change_while_the_guest_runs_is_refused_with_the_reason(plugin: NumaPlugin, hypervisor: FakeHypervisor) -> None:
-    hypervisor.known["vm"].nodes = NodeTune("preferred", frozenset({0}))
-    outcome = apply(plugin, hypervisor, "numa_nodeset", "1")
-    assert outcome.status is Status.REFUSED
-    assert "preferred" in outcome.error
 
 
 class RefusesOnePin(FakeHypervisor):
@@ -159,14 +143,6 @@ def test_pins_that_a_mom_has_set_only_in_part_as_it_was_killed_are_put_back(
     context = PluginContext(name="numa", root=root, engine_state=lambda: EngineState(changes=[entry]))
     (outcome,) = put_entries_back(NumaPlugin(NumaPlugin.Settings(), context), [entry], hypervisor)
     assert (outcome.status, outcome.after) == (status, after)
-
-
-def test_a_guest_that_has_gone_is_gone(plugin: NumaPlugin, hypervisor: FakeHypervisor) -> None:
-    wanted = [decision(hypervisor, control, value) for control, value in (("vcpu_pins", "0"), ("numa_nodeset", "0"))]
-    hypervisor.known.clear()
-    assert {outcome.status for outcome in apply_decisions(plugin, wanted, hypervisor)} == {Status.GONE}
-    entries = [LedgerEntry(one.entity, one.control, "0-7", "0", "numa", 0.0, "1") for one in wanted]
-    assert {outcome.status for outcome in put_entries_back(plugin, entries, hypervisor)} == {Status.GONE}
 
 
 # --- review --------------------------------------------------------------------------------------------------------------------

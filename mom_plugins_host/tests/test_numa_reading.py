@@ -9,14 +9,8 @@ from hypothesis import strategies as st
 from numa_trees import GIB, nodes_tree, process_tree, tree
 
 from mom_devkit import mirror_host
-from mom_kvm import parse_number_list
 from mom_plugins_host.numa.nodes import cpus_to_nodes, format_list, node_fields, read_nodes, remote_share
 from mom_plugins_host.numa.sampler import Process, parse_numa_maps, take_sample
-
-
-@given(st.sets(st.integers(0, 300)))
-def test_a_list_is_read_as_it_is_written(numbers: set[int]) -> None:
-    assert parse_number_list(format_list(numbers)) == frozenset(numbers)
 
 
 def test_lists_are_written_as_short_as_the_kernel_does() -> None:
@@ -91,13 +85,6 @@ def test_memory_is_counted_by_node_in_pages_of_every_size() -> None:
 @given(st.binary(max_size=400))
 def test_whatever_is_in_numa_maps_is_no_error(text: bytes) -> None:
     parse_numa_maps(text)
-
-
-def test_vcpus_are_found_by_their_threads_names(tmp_path: Path) -> None:
-    root = tree(tmp_path, process_tree(1000, {0: 9}, [(1, "0-3", 700), (5, "4-7", 50)]))
-    process = Process(root / "proc/1000")
-    vcpus = process.vcpus()
-    assert [(one.number, one.cpu, format_list(one.allowed), one.seconds) for one in vcpus] == [(0, 1, "0-3", 7.0), (1, 5, "4-7", 0.5)]
 
 
 def test_a_sample_tells_where_cpu_time_is_spent_since_the_one_before(tmp_path: Path) -> None:

@@ -108,14 +108,6 @@ def harmed_for(seconds: int, seen: ObservedGuest, state: ReclaimState, begin: in
     raise AssertionError("no harm lasts")
 
 
-@pytest.mark.parametrize("seen", [replace(HALF, refaults_kib=20_000.0), replace(HALF, stall=0.05)])
-def test_a_guest_that_works_on_what_was_taken_for_long_is_left_alone_for_longer(seen: ObservedGuest) -> None:
-    found, state = harmed_for(int(HARM_SECONDS), seen, ReclaimState())
-    assert state.wants_back
-    assert state.pause == 2 * FIRST_PAUSE_SECONDS
-    assert found >= FIRST_PAUSE_SECONDS
-
-
 @pytest.mark.parametrize(("returns", "stall"), [(30_000.0, 0.0), (0.0, 0.1)])
 def test_a_burst_that_reads_back_what_it_writes_over_is_no_harm_that_lasts(returns: float, stall: float) -> None:
     """For six seconds of every two minutes: taking goes on between bursts, however many there are, after the same short pause."""
@@ -157,12 +149,6 @@ def test_what_stays_away_for_two_minutes_is_cold_and_what_does_not_ends_the_taki
     lukewarm = next_offer(replace(cold, refaults_kib=away / (0.75 * COLD_SECONDS)), ReclaimState(), 0.0, LIMIT, 0.0)
     assert lukewarm.pace_kib == 0
     assert lukewarm.state.until == 0.0  # it is looked at again at once
-
-
-def test_the_dearer_guest_and_the_one_whose_memory_comes_back_are_taken_from_later() -> None:
-    cheap = next_offer(HALF, ReclaimState(), 0.0, LIMIT, 0.0).price
-    assert next_offer(replace(HALF, cost=4.0), ReclaimState(), 0.0, LIMIT, 0.0).price == 4 * cheap
-    assert next_offer(replace(HALF, refaults_kib=GIB / 2 / 300), ReclaimState(), 0.0, LIMIT, 0.0).price > cheap
 
 
 @given(

@@ -363,16 +363,6 @@ def test_an_order_lapses_when_it_is_not_renewed() -> None:
     assert bench.plugin.mom_read([target])[target] == 0
 
 
-def test_a_guest_that_was_started_anew_is_another_one() -> None:
-    bench = Bench(["vm1"])
-    for _ in range(3):
-        bench.cycle(SHORT, {"vm1": COLD})
-    assert "working_set" in next(iter(bench.fields.values()))
-    bench.hypervisor.known["vm1"].incarnation = "another"
-    bench.cycle(SHORT, {"vm1": COLD})
-    assert "working_set" not in next(iter(bench.fields.values()))
-
-
 def test_taking_goes_on_until_the_host_has_a_little_more_than_begins_it() -> None:
     host = snapshot(host={**SHORT, "mem_really_available": 2 * GIB + 1}).host
     assert need_of(host, working=False).lack_kib == 0
@@ -434,9 +424,3 @@ def test_a_host_that_is_hard_up_goes_by_no_forecast() -> None:
     guests = {"busy": {**SOON, "reclaim_cost": 1.0}, "idle": {**COLD, "reclaim_cost": 2.0}}
     assert takers(Bench([*guests], stores=stores), {**SHORT, "mem_really_available": 1.9 * GIB}, guests) == {"idle"}
     assert takers(Bench([*guests], stores=stores), SHORT, guests) == {"busy"}
-
-
-def test_ahead_of_need_nothing_goes_of_a_guest_that_will_use_more_before_long() -> None:
-    bench = Bench(["busy", "idle"], OffloadSettings(ahead=True))
-    assert takers(bench, PLENTY, {"busy": SOON, "idle": COLD}) == {"idle"}
-    assert "and the host lacks nothing" in str(bench.state("busy"))

@@ -41,16 +41,6 @@ def test_a_disk_with_moving_parts_is_told_by_its_queue_also_for_a_partition(tmp_
     assert [store.kind for store in stores_of(root)] == [StoreKind.ROTATING]
 
 
-def test_zswap_stands_before_the_disk_behind_it(tmp_path: Path) -> None:
-    files = {
-        "proc/swaps": f"{SWAPS}/dev/vda2 partition 1048576 0 -2\n",
-        "proc/meminfo": "MemTotal: 16777216 kB\nZswap: 100000 kB\nZswapped: 300000 kB\n",
-        "sys/module/zswap/parameters/enabled": "Y\n",
-    }
-    (store,) = stores_of(host_of(tmp_path, files))
-    assert (store.kind, store.held_kib, store.takes_kib) == (StoreKind.ZSWAP, 300000, 100000)
-
-
 def behind_zswap(root: Path, takes_kib: int, **parameters: int) -> list[SwapStore]:
     """Two disks of 8 GiB behind the zswap of a host of 16 GiB; what is in its pool compresses to a third."""
     files = {

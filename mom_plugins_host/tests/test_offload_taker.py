@@ -37,13 +37,6 @@ def ordered(taker: ReclaimWorker, pid: int, ways: Sequence[str] = WAYS) -> Seque
     return [one.why for one in requests]
 
 
-def test_a_guest_without_large_memory_is_left_alone(mom_power: MomPower, guest: StandInGuest) -> None:
-    with mom_power(StandInGuest.DECLARATION):
-        taker = ReclaimWorker()
-        assert ordered(taker, guest.pid, WAYS[2:]) == ["its process has no large memory"] * 2
-        taker.close()
-
-
 def test_a_mom_without_root_has_nothing_taken_of_processes_that_are_no_guests(guest: StandInGuest) -> None:
     power, memory = MomPower(by_helper=True), bytearray(64 << 20)  # an area that is large enough to be a guest's
     with power(StandInGuest.DECLARATION):

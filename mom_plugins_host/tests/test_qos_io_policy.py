@@ -40,12 +40,3 @@ def test_what_a_policy_wants_in_vain_of_one_disk_costs_the_others_none_of_their_
     text = '(with Guests guest (with guest.io_tune disk (if (== disk.name "vda") (disk.setTotalIopsSec -5) nil)))'
     life = Life(tmp_path, world, order, partial(limits, world), {"60_mine": text})
     assert life.goes_on(3, {"disk_limits": {"vdb": {"total_iops_sec": 7}}}) == [[0, 7]] * 3
-
-
-@pytest.mark.parametrize("order", [("policy", "qos"), ("qos", "policy")])
-def test_a_disk_in_whose_place_the_file_names_one_that_is_not_there_is_as_it_was(
-    tmp_path: Path, world: NotingHypervisor, order: Sequence[str]
-) -> None:
-    life = Life(tmp_path, world, order, partial(limits, world))
-    assert life.goes_on(2, {"disk_limits": {"vdb": {"total_iops_sec": 7}}})[-1] == [0, 7]
-    assert life.goes_on(2, {"disk_limits": {"vdz": {"total_iops_sec": 7}}})[-1] == [0, 0]

@@ -289,12 +289,6 @@ def test_what_the_hypervisor_refuses_is_told_apart_from_what_fails(plugin, hyper
     assert {(outcome.status, outcome.error) for outcome in outcomes} == {(status, str(error))}
 
 
-def test_guests_that_are_gone_are_said_to_be(plugin, hypervisor):
-    nobody = Entity(Scope.GUEST, "x", "x")
-    outcomes = apply_decisions(plugin, want(nobody, vcpu_quota=5000, io_tune=[], net_tune=[]), hypervisor)
-    assert {outcome.status for outcome in outcomes} == {Status.GONE}
-
-
 # --- what is put back ------------------------------------------------------------------------------------------------------------
 
 
