@@ -96,14 +96,6 @@ def test_what_is_no_question_is_said_to_be_none(guest: GuestFigures, request_: s
     assert guest.answer("  ") == ""
 
 
-def test_files_are_not_read_more_often_than_makes_sense(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(guestd, "FRESH_SECONDS", 3600.0)
-    guest = GuestFigures(str(host_of(tmp_path, FILES)), 4)
-    guest.answer("stats")
-    (tmp_path / "proc/meminfo").write_text("MemTotal: 1 kB\n")
-    assert guest.answer("stats") == STATS
-
-
 def test_a_guest_without_these_files_answers_nothing_wrong(tmp_path: Path) -> None:
     assert GuestFigures(str(tmp_path)).answer("stats") == ""
     assert GuestFigures(str(tmp_path)).answer("stats a") == "begin:a\nend:a\n"

@@ -1,4 +1,4 @@
-"""Addresses as operators write them. Names are not taken: looking one up may wait for a network that is away."""
+"""Addresses as operators write them. Host names are refused, because a lookup may wait for an absent network."""
 
 from __future__ import annotations
 

@@ -1,7 +1,6 @@
 """Collector that asks all guests in the background, so that no cycle waits for a guest.
 
-One thread runs an asyncio loop; the collector ends and joins it. A guest that does not answer takes a place until its timeout. After
-that it shares a few places with other silent guests, and is asked less often.
+One thread runs an asyncio loop. Silent guests share a few places, and are asked less often.
 """
 
 from __future__ import annotations
@@ -67,8 +66,6 @@ class AgentTarget:
 
 @dataclass(slots=True)
 class _Trial:
-    """Way to a guest, and its results so far."""
-
     place: AgentAddress
     way: AgentWay | GuestdWay
     failures: int = 0
@@ -116,8 +113,6 @@ class _Followed:
 
 @dataclass(slots=True)
 class _RoundResult:
-    """Result of one round so far."""
-
     sample: AgentSample | None = None
     by: AgentKind | None = None
     facts: Mapping[str, Value] = field(default_factory=dict)
@@ -174,7 +169,6 @@ class AgentCollector:
         self._callers.close(patience / 2)
 
     def _call(self, function: Callable[[], T]) -> asyncio.Future[T]:
-        """Make a blocking call in a thread of its own."""
         return asyncio.wrap_future(self._callers.start(function))
 
     # --- from other threads ------------------------------------------------------------------------------------------------------
@@ -189,7 +183,7 @@ class AgentCollector:
     def learn(self, maxima: Mapping[str, int], known: AbstractSet[str], short: AbstractSet[str] = frozenset()) -> None:
         """Take in facts of the hypervisor.
 
-        :param maxima: largest memory of guests in KiB, by id; a guest that claims more is not believed
+        :param maxima: largest memory of guests in KiB, by id
         :param known: guests with fresh statistics of their own; through the hypervisor they are asked at the long period only
         :param short: guests that are told that the host is short of memory
         """
@@ -244,7 +238,7 @@ class AgentCollector:
                 self._guests[identity].due.set()
 
     def _short_seconds(self, identity: str) -> int:
-        """Return how many seconds a guest is told that its host is short of memory; 0: it is not told."""
+        """Return how many seconds to announce that the host is short of memory; 0: nothing is announced."""
         period = min(self._asking.period, _LONGEST_SHORT_PERIOD_SECONDS)
         return math.ceil(min(MOST_SHORT_SECONDS, _SHORT_PERIODS * period + self._asking.timeout)) if identity in self._short else 0
 
@@ -290,7 +284,6 @@ class AgentCollector:
         followed.state = self._next(followed, result, facts_due)
 
     async def _try(self, followed: _Followed, trial: _Trial, result: _RoundResult, facts_due: bool) -> None:
-        """Ask on this way, if something is missing and its time has come."""
         if result.of_memory and (result.facts or not facts_due):
             return
         began = self._loop.time()

@@ -1,4 +1,4 @@
-"""The fields that agents give, under the names that libvirt's plugin uses where they are the same things."""
+"""Fields that agents report. Those that libvirt reports as well have the same names."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ REPORTING_ORDER, SHORT_LEFT, TRIMMED = "guest_reporting_order", "guest_short_lef
 
 REPORTING = "balloon_reporting"
 HOST_STATE, PLENTY = "host_memory_state", "high"
-"""Of other plugins: the hypervisor's, and the balloon law's, with what it says where the host has what it should have."""
+"""Fields of other plugins: of the hypervisor, and of the balloon law, with its value while the host has enough memory."""
 
 _MEMINFO, _VMSTAT, _PSI = "the guest's /proc/meminfo", "the guest's /proc/vmstat", "the guest's /proc/pressure/memory"
 
@@ -32,8 +32,8 @@ _LOAD = "the guest's tasks that run or wait to, average of {} min, not divided b
 STATISTICS = frozenset(
     {"mem_available", "mem_unused", "mem_usable", "mem_disk_caches", "swap_in", "swap_out", "major_fault", "minor_fault"}
 )
-"""The fields that a balloon driver gives as well. `stats_age` is the age of what the driver gives: what an agent said a minute ago must not
-stand beside it, and be taken for as fresh."""
+"""Fields that a balloon driver reports as well. An agent's older values must not appear beside the driver's `stats_age`: they
+would look fresh."""
 
 FIGURES = (
     _field("mem_available", Unit.KIB, "all memory that the guest's kernel manages", f"{_MEMINFO} MemTotal"),
@@ -61,8 +61,7 @@ FIGURES = (
     _field(SHORT_LEFT, Unit.SECONDS, _SHORT, "mom-guestd"),
     _field(TRIMMED, Unit.KIB, _TRIMMED, "mom-guestd"),
 )
-"""Those that are made of an agent's numbers, which have the same names there, without `guest_`: sizes and shares as they are,
-of counts since boot the growth per second."""
+"""Fields from an agent's numbers, which have the same names without `guest_`. A count since boot becomes its growth per second."""
 
 FIELDS = (
     *FIGURES,

@@ -88,7 +88,6 @@ def judge(said: Mapping[str, object], monotonic: float, previous: AgentSample | 
 
 
 def _number(value: object) -> float | None:
-    """Return a finite number of reasonable size; None for everything else."""
     if isinstance(value, str):
         if not value.isascii() or not _NUMBER.fullmatch(value):
             return None

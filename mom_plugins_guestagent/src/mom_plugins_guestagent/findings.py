@@ -24,7 +24,6 @@ _WRONG = {
     "{} whose agent says nothing of memory: {}": "run mom-guestd in those that are Linux; of others the balloon driver tells, if any",
     "{} whose agent does not answer: {}": "start qemu-guest-agent or mom-guestd in them, unless they are booting or paused",
 }
-"""Messages about guests without figures, each with its cure."""
 
 _WITHOUT, _DISABLED, _SPEECHLESS, _SILENT = _WRONG
 
@@ -64,7 +63,6 @@ def examined(
 
 
 def _helpers(guests: Sequence[Guest], states: Mapping[str, AgentState], *, tells: bool) -> Iterable[Finding]:
-    """Yield guests that could help a host that is short of memory."""
     fields = {guest.id: state.sample.fields for guest in guests if (state := states.get(guest.id)) is not None and state.sample is not None}
     able = [guest for guest in guests if SHORT_LEFT in fields.get(guest.id, {})]
     orders = {guest.id: as_number(fields.get(guest.id, {}).get(REPORTING_ORDER)) or 0 for guest in guests}

@@ -241,8 +241,8 @@ class ReportingOrder:
 def _wake_reporting() -> None:
     """Make the kernel look for free memory to report.
 
-    It looks when a piece of at least this order becomes free that is too large for the lists of CPUs, which may take minutes. To read a
-    setting into a large buffer, the kernel allocates such a piece and frees it.
+    It looks when a large piece of memory becomes free, which may take minutes. A read of a setting into a large buffer allocates and frees
+    such a piece.
     """
     with contextlib.suppress(OSError):
         setting = os.open("/proc/sys/kernel/ostype", os.O_RDONLY)
@@ -273,10 +273,9 @@ class CacheCounts:
 
 
 def unused_since(then: CacheCounts, now: CacheCounts) -> int:
-    """Return the page cache in KiB that has been idle since then.
+    """Return the page cache in KiB that has been idle since then: the smaller of two upper bounds.
 
-    The kernel adds new pages at the head of the idle list, moves used ones to another list, and drops from the tail. Each bound may be too
-    high, because not every read or move is counted.
+    The kernel adds new pages at the head of the idle list, moves used ones to another list, and drops from the tail.
     """
     return max(0, min(now.idle - (now.came - then.came), then.idle - (now.left - then.left)))
 
@@ -285,7 +284,6 @@ class CacheTrim:
     """Trimmer of page cache that was not used for long, in small steps, while no task stalls on memory.
 
     :param unused_seconds: cache that came or was used since then stays
-    :param clock: returns seconds
     """
 
     def __init__(self, root: str, unused_seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
@@ -388,7 +386,6 @@ class Relief:
 
     :param order: smallest order of free memory to report meanwhile; None: unchanged
     :param trim_seconds: drop page cache that was not used for so long; None: none
-    :param clock: returns seconds
     """
 
     def __init__(
@@ -593,10 +590,7 @@ class _Client(socketserver.StreamRequestHandler):
 
 
 def serve_channel(guest: GuestFigures, channel: str, root: str = "/") -> NoReturn:
-    """Serve the channel for ever, with or without a host. Changes are printed on stderr.
-
-    :param channel: its name, or the path of a device
-    """
+    """Serve the channel for ever, with or without a host. Changes are printed on stderr."""
     status = ""
     while True:
         path = find_port(channel, root)

@@ -106,7 +106,7 @@ class GuestAgentPlugin:
     def _is_alone(self, guest: Guest) -> bool:
         """Return whether only the agent reports the guest's memory.
 
-        The driver's first statistics may have come since the last report. Old figures of the agent must not stand beside their age.
+        The driver's first statistics may have come since the last report: the agent's old figures must not appear with their age.
         """
         if self._without is None:
             return True
@@ -146,7 +146,7 @@ class GuestAgentPlugin:
             self._collector.learn(maxima, fresh, self._to_be_told(report))
 
     def _to_be_told(self, report: Report) -> frozenset[str]:
-        """Return the ids of guests that are told that the host is short of memory; none while it is not, or while mom only observes."""
+        """Return the ids of guests to tell that the host is short of memory; none while mom only observes."""
         state = report.snapshot.host.text(HOST_STATE)
         if not self._settings.tell_short or report.mode != "enforce" or state in {None, "", PLENTY}:
             return frozenset()
@@ -179,7 +179,6 @@ class GuestAgentPlugin:
     # --- where to ask ------------------------------------------------------------------------------------------------------------
 
     def _targets(self, hypervisor: Hypervisor, guests: Sequence[Guest]) -> list[AgentTarget]:
-        """Return the guests that can be asked, with their addresses."""
         from mom_plugins_guestagent.collector import AgentTarget
 
         channels: Mapping[str, Mapping[str, str]] = {}

@@ -126,7 +126,6 @@ class AgentBehindHypervisor:
         return await self.call(ask_all)
 
     def _ask(self, command: Command) -> Json | RefusedByAgent:
-        """Send one command, in a thread that may wait."""
         if time.monotonic() >= self.end:
             raise NoAnswer("it takes too long")
         try:
@@ -214,7 +213,6 @@ class AgentWay:
         return VisitAnswer((await self._figures(agent) or None) if figures else None, facts_of_guest)
 
     async def _facts(self, agent: RawAgent | AgentBehindHypervisor) -> dict[str, Value]:
-        """Read versions and the agent's commands."""
         (info,) = await agent.ask(("guest-info", {}))
         if isinstance(info, RefusedByAgent):
             raise NoAnswer(f"the agent does not list its commands: {info.message}")

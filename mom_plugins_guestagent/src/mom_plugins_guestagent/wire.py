@@ -1,7 +1,4 @@
-"""Connection to a peer that may be malicious, with limits on bytes and lines. Callers limit the time.
-
-A visit fails in one of three ways; `collector` treats each differently.
-"""
+"""Connection to a peer that may be malicious, with limits on bytes and lines. Callers limit the time."""
 
 from __future__ import annotations
 
@@ -36,11 +33,9 @@ class Misbehaves(MomError):
 
 
 class Wire:
-    """Stream of lines to and from a guest, used as `async with`.
+    """Stream of lines to and from a guest, used as `async with`. `most_line` and `most_bytes` limit a line and all lines.
 
     :param address: the path of a unix socket, or a numeric (address, port) pair
-    :param most_line: bytes of the longest line
-    :param most_bytes: bytes of all lines
     :param process: process that must own the socket; 0: any
     """
 
