@@ -101,18 +101,3 @@ FOUND = [line for line in (Path(__file__).parent / "agreement.txt").read_text().
 @pytest.mark.parametrize("text", FOUND)
 def test_programs_that_were_once_wrong_and_those_with_words_of_their_own_agree(shape: str, text: str) -> None:
     check(text)
-
-
-@pytest.mark.long
-def test_the_plain_interpreter_fails_where_the_language_does() -> None:
-    """The comparison would be worth little if the interpreter only ever agreed by failing in the first form."""
-    choose = random.Random(7)  # noqa: S311  # programs are no secrets
-    through = 0
-    for _ in range(200):
-        text = program(choose.randrange)
-        try:
-            policy = Policy.compile({"p": text})
-        except PolicyError:
-            continue
-        through += not Plain(list(policy.program.forms), SNAPSHOT).run().stopped
-    assert through >= 10

@@ -171,19 +171,12 @@ def test_changes_outlive_a_restart_only_when_they_are_to_be_kept(tmp_path: Path)
     assert Running(tmp_path, keep_changes=True).names() == ["10_default"], "a reset forgets it, too"
 
 
-def test_kept_changes_that_no_longer_compile_do_not_keep_mom_from_starting(tmp_path: Path) -> None:
+def test_kept_changes_that_do_not_fit_are_set_aside_before_a_change_takes_their_place(tmp_path: Path) -> None:
     path = tmp_path / "state/policy/changes.json"
     StateFile(path, "changes", dict).write({"alone": False, "texts": {"20": {"text": "(", "origin": "set by x"}}})
     it = Running(tmp_path, keep_changes=True)
     assert it.names() == ["10_default"]
-    it.decided()
-    assert sorted(each.name for each in path.parent.iterdir()) == ["changes.json.unused-1"]
-
-
-def test_kept_changes_that_do_not_fit_are_set_aside_before_a_change_takes_their_place(tmp_path: Path) -> None:
-    path = tmp_path / "state/policy/changes.json"
-    StateFile(path, "changes", dict).write({"alone": False, "texts": {"20": {"text": "(", "origin": "set by x"}}})
-    Running(tmp_path, keep_changes=True).policies.change({"30": "1"}, who="me")
+    it.policies.change({"30": "1"}, who="me")
     assert sorted(each.name for each in path.parent.iterdir()) == ["changes.json", "changes.json.unused-1"]
 
 
@@ -215,21 +208,6 @@ def test_what_is_changed_in_policies_while_a_reload_replaces_them_is_taken_over_
     assert after.names() == Running(tmp_path, keep_changes=True).names() == told, "what clients were told is in force, and comes back"
 
 
-def test_a_text_that_no_file_holds_any_more_is_not_told_as_that_files(running: Running) -> None:
-    first, file = running.policies.state(), running.folder / "50_use.policy"
-    running.policies.change({"20": "(set level 2)"}, who="one")
-    both = running.policies.state()
-    file.write_text('(Host.Control "knob" 7)')
-    running.plugin.mom_reload()()
-    running.policies.roll_back(both.version, who="me")
-    origins = {name: text.origin for name, text in running.policies.state().texts.items()}
-    assert origins == {"10_default": "default", "20": "set by one", "50_use": f"rolled back to {both.version} by me"}
-    file.write_text(USE)
-    running.plugin.mom_reload()()
-    running.policies.roll_back(first.version, who="me")
-    assert running.policies.state().texts["50_use"].origin == str(file)
-
-
 def test_files_that_do_not_go_with_what_was_set_while_they_were_read_are_a_problem(running: Running) -> None:
     used = running.folder / "20_used.policy"
     used.write_text("(def double (x) (* 2 x))")
@@ -248,16 +226,7 @@ def test_files_that_do_not_go_with_what_was_set_while_they_were_read_are_a_probl
     assert not [item for item in running.plugin.mom_evaluate(snapshot(host={"free": 1}), ()) if isinstance(item, Problem)]
 
 
-def test_a_full_disk_loses_the_memory_and_not_the_change(tmp_path: Path) -> None:
-    (tmp_path / "state").write_text("a file where the folder belongs")
-    it = Running(tmp_path, keep_changes=True)
-    it.policies.change({"20": "(defvar x 1)"}, who="vdsm")
-    assert "20" in it.names()
-    assert any("cannot be written" in file.write_error for file in it.plugin._context.state_files)
-
-
-@pytest.mark.parametrize("ends", [False, True])
-def test_what_could_not_be_kept_is_told_and_kept_in_the_next_cycle_and_at_the_end(tmp_path: Path, ends: bool) -> None:
+def test_a_change_that_could_not_be_kept_is_reported_and_kept_in_the_next_cycle(tmp_path: Path) -> None:
     it = Running(tmp_path, keep_changes=True)
     (tmp_path / "state").write_text("a file where the folder belongs")
     it.policies.change({"20": "(defvar x 1)"}, who="vdsm")
@@ -266,25 +235,9 @@ def test_what_could_not_be_kept_is_told_and_kept_in_the_next_cycle_and_at_the_en
     assert (told.kind, told.severity) == ("not-kept", "warning")
     assert told.message.startswith("changes would not outlive a restart now: the file of policies that were set while mom ran ")
     (tmp_path / "state").unlink()
-    if ends:
-        it.plugin.mom_teardown()
-    else:
-        it.decided()
+    it.decided()
     assert it.policies.remarks({}) == ()
     assert "20" in Running(tmp_path, keep_changes=True).names()
-
-
-def test_a_reset_that_could_not_be_kept_is_kept_later(tmp_path: Path) -> None:
-    it = Running(tmp_path, keep_changes=True)
-    it.policies.change({"20": "(defvar x 1)"}, who="vdsm")
-    kept = tmp_path / "state/policy/changes.json"
-    kept.rename(tmp_path / "aside")
-    kept.mkdir()
-    it.policies.reset(who="vdsm")
-    kept.rmdir()
-    (tmp_path / "aside").rename(kept)
-    it.decided()
-    assert Running(tmp_path, keep_changes=True).names() == ["10_default"]
 
 
 def test_the_start_is_one_version_so_that_going_back_takes_away_no_kept_change(tmp_path: Path) -> None:
@@ -321,15 +274,6 @@ def test_many_threads_change_at_once_and_none_is_lost(running: Running) -> None:
     assert [texts[f"2{number}"].text for number in range(4)] == [f"(defvar v{number} 4)" for number in range(4)]
 
 
-def test_what_the_checks_find_is_said_once_and_not_with_every_change(running: Running, caplog: pytest.LogCaptureFixture) -> None:
-    running.policies.change({"20": "(Host.Control 'nowhere' 1)"}, who="vdsm")
-    assert caplog.text.count("nowhere") == 1
-    running.policies.change({"30": "(defvar other 1)"}, who="vdsm")
-    assert caplog.text.count("nowhere") == 1
-    running.policies.change({"30": "(Host.Control 'elsewhere' 1)"}, who="vdsm")
-    assert caplog.text.count("elsewhere") == 1
-
-
 def test_a_look_beside_a_running_mom_touches_nothing_that_is_kept(tmp_path: Path) -> None:
     path = tmp_path / "state/policy/changes.json"
     path.parent.mkdir(parents=True)
@@ -340,8 +284,7 @@ def test_a_look_beside_a_running_mom_touches_nothing_that_is_kept(tmp_path: Path
     assert [each.name for each in path.parent.iterdir()] == ["changes.json"]
 
 
-FAILING = ("(nosuch 1 2)", "(defvar x)", "(def f (a))", "(Host.x.y 1)", "(/ 1 0)", "(set unknown 1)", "(set level None)", "Host.typo",
-           "(with Guests guest (nosuch guest))", "(if (> Host.free 5) (nosuch) 1)")  # fmt: skip
+FAILING = ("(defvar x)", "(/ 1 0)", "Host.typo", "(with Guests guest (nosuch guest))", "(if (> Host.free 5) (nosuch) 1)")
 
 
 @pytest.mark.parametrize("text", FAILING)

@@ -51,14 +51,6 @@ def test_errors_come_before_warnings_and_have_exit_code_1(tmp_path: Path) -> Non
     assert (done.code, done.out.splitlines()[-1]) == (1, "2 policies: 2 errors"), "also of what keeps them from loading"
 
 
-def test_a_folder_is_read_as_mom_reads_it(tmp_path: Path) -> None:
-    policy(tmp_path, "(debug least)", "20_uses.policy")
-    policy(tmp_path, "(defvar least 5)", "10_defines.policy")
-    policy(tmp_path, REFUSED, ".hidden.policy")
-    policy(tmp_path, REFUSED, "notes.txt")
-    assert mom_policy("check", tmp_path).out == "2 policies: no errors, no warnings\n"
-
-
 def test_json_has_places_and_rules(tmp_path: Path) -> None:
     path = policy(tmp_path, ERROR + WARNING)
     done = mom_policy("check", "--json", path)

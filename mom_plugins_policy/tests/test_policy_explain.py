@@ -10,7 +10,6 @@ from policy_fixture import fixture
 from policy_verbs import mom_policy
 from random_programs import program
 
-from mom_core import ControlSpec, Declarations, FieldSpec, Scope, Unit
 from mom_core.testing import snapshot
 from mom_plugins_policy import Policy, PolicyError, PolicyLimits
 
@@ -53,18 +52,6 @@ def test_conditions_stand_from_the_outside_in_also_those_around_the_only_call_of
 def test_a_function_that_is_called_twice_gives_only_its_own_conditions() -> None:
     text = '(def ask (g) (if (> g.balloon_max 1) (g.Control "t" 1) 0)) (with Guests g (if (> g.balloon_max 150) (ask g) (ask g)))'
     assert why(text) == "(> g.balloon_max 1) is true (g.balloon_max is 200)"
-
-
-def test_a_suggestion_is_taken_for_the_reason_of_its_plugin() -> None:
-    fields = {
-        (Scope.GUEST, "suggested"): FieldSpec("suggested", Unit.KIB, Scope.GUEST, "", reason="suggested_because"),
-        (Scope.GUEST, "suggested_because"): FieldSpec("suggested_because", Unit.TEXT, Scope.GUEST, ""),
-    }
-    controls = {"t": ControlSpec("t", Unit.KIB, Scope.GUEST, "", "suggested")}
-    text = '(with Guests g (if (valid g.suggested) (g.Control "t" g.suggested) 0))'
-    taken = snapshot(guests={"vm": {"suggested": 5, "suggested_because": "the host is short"}})
-    (decision,) = Policy.compile({"p": text}, Declarations(fields=fields, controls=controls)).evaluate(taken).decisions
-    assert decision.reason == "the host is short"
 
 
 @pytest.mark.long
@@ -111,13 +98,6 @@ def test_an_explanation_shows_each_decision_with_its_reason(files: list[Path | s
 def test_that_nothing_is_decided_is_shown_with_the_unknown_fields(files: list[Path | str]) -> None:
     done = mom_policy("explain", *files, "--guest", "vm3")
     assert (done.code, done.out.splitlines()) == (0, ["vm3: nothing is decided", "unknown: balloon_cur"])
-
-
-def test_json_has_the_same(files: list[Path | str]) -> None:
-    (decision,) = json.loads(mom_policy("explain", *files, "--guest", "vm1", "--json").out)["decisions"]
-    assert (decision["value"], decision["line"], decision["file"]) == (900, 4, str(files[0]))
-    assert decision["reason"].startswith("(valid guest.balloon_cur) is true")
-    assert json.loads(mom_policy("explain", *files, "--guest", "vm3", "--json").out)["unknown"] == ["balloon_cur"]
 
 
 def test_errors_about_it_are_shown_and_exit_code_is_1(tmp_path: Path, files: list[Path | str]) -> None:

@@ -22,25 +22,13 @@ HOSTILE = {
     "repetition": ('(* 1000000000 "x")', "limit"),
     "repeated list": ("(defvar l (with Guests g 1)) (* 1000000000 l)", "limit"),
     "endless recursion": ("(def f (x) (f x)) (f 1)", "recursion"),
-    "mutual recursion": ("(def f () (+ 1 (g))) (def g () (f)) (f)", "recursion"),
     "branching recursion": ("(def f (n) (if (< n 0) 0 (+ (f (- n 1)) (f (- n 1))))) (f 150)", "limit"),
-    "definition": ("(defun f (x) (f x))", ""),
-    "parentheses": ("(" * 50_000_000, "limit"),
-    "pairs of parentheses": ("()" * 500_000, "limit"),
-    "integer": ("1" * 1_000_000, "range"),
     "nested let": ("(let ((x 1)) " * 400 + "x" + ")" * 400, ""),
-    "nested let, deeper": ("(let ((x 1)) " * 5000 + "x" + ")" * 5000, "recursion"),
     "nested with": ("(with Guests g " * 300 + "g" + ")" * 300, "limit"),
-    "nested if": ("(if Host.mem_free " * 400 + "1" + " 2)" * 400, ""),
-    "nested calls": ("(def f (x) x) " + "(f " * 400 + "1" + ")" * 400, ""),
     "lists": ("(defvar l (with Guests g 1)) " + "(set l (+ l l)) " * 100, "limit"),
     "lists of lists": ("(defvar l (with Guests g 1)) " + "(set l (with l x l)) " * 100, "limit"),
     "strings": ('(defvar s "ab") ' + "(set s (+ s s)) " * 100, "limit"),
-    "strings without set": ('(let ((a0 "ab") ' + " ".join(f"(a{n + 1} (+ a{n} a{n}))" for n in range(100)) + ") a99)", "limit"),
     "pairs of a let": ("(let (" + " ".join(f"(a{n} {n})" for n in range(12_000)) + ") 1)", ""),
-    "parameters": ("(def f (" + " ".join(f"a{n}" for n in range(20_000)) + ") 1)", ""),
-    "definitions": (" ".join(f"(def f{n} () {n})" for n in range(8000)), ""),
-    "integers": ("(defvar i 3) " + "(set i (* i i)) " * 100, "range"),
     "loops in loops": (
         "(defvar l (with Guests g 1)) " + "(set l (+ l l)) " * 10 + "(with l a (with l b (with l c (with l d 1))))",
         "limit",
@@ -48,7 +36,6 @@ HOSTILE = {
     "controls": (f'(defvar s "{"x" * 1000}") (defvar n 0) (with s a {{ (set n (+ n 1)) (Host.Control n 1) }})', "limit"),
     "notes": (f'(defvar s "{"x" * 1000}") (defvar n 0) (with s a {{ (set n (+ n 1)) (Host.SetVar n s) }})', "limit"),
     "lasting notes": (f'(defvar s "{"x" * 1000}") (defvar n "") (with s a {{ (set n (+ n a)) (Host.Remember n 1) }})', "limit"),
-    "long name": ("a" * 1_000_000, "limit"),
     "many parts of a name": ("a" + ".b" * 400_000, "limit"),
     "copies of functions": (
         " ".join(f"(def f{n} () {{ (f{n + 1}) (f{n + 1}) (f{n + 1}) }})" for n in range(30)) + "(def f30 () 1) (f0)",
@@ -225,15 +212,6 @@ def test_limits_can_be_set_and_hold_exactly(limits: PolicyLimits, text: str, kin
     result = policy.evaluate(fixture())
     assert [error.kind for error in result.errors] == [kind]
     assert len(result.values) == len(policy.program.forms) - 1
-
-
-def test_so_many_policies_are_allowed_and_no_more() -> None:
-    texts = {f"{number:02}_empty": "" for number in range(10, 14)}
-    Policy.compile(texts, limits=PolicyLimits(policies=4))
-    with pytest.raises(PolicyError) as caught:
-        Policy.compile(texts, limits=PolicyLimits(policies=3))
-    (fault,) = caught.value.faults
-    assert (fault.kind, fault.name, fault.message) == ("limit", "13_empty", "there are 4 policies, and 3 are allowed")
 
 
 ODD: st.SearchStrategy[object] = st.recursive(

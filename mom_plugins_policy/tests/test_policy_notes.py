@@ -187,7 +187,7 @@ def test_what_policies_remember_can_be_taken_to_another_run(tmp_path: Path) -> N
     assert counted(second, guests("a")) == {"a": 2}
 
 
-@pytest.mark.parametrize("rubbish", [5, [1], {"a": 1}, {"a": {"values": 3, "incarnation": ""}}, None])
+@pytest.mark.parametrize("rubbish", [5, {"a": {"values": 3, "incarnation": ""}}])
 def test_what_is_no_memory_is_refused_and_changes_nothing(tmp_path: Path, rubbish: object) -> None:
     it = plugin(tmp_path)
     counted(it, guests("a"))

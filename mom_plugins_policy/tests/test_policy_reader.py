@@ -85,26 +85,15 @@ def everything(forms: list[Form]) -> list[Form]:
     return found
 
 
-def test_forms_are_numbered_in_reading_order() -> None:
-    forms = everything(read("p", "(a (b c) {d}) e", first_index=10))
-    assert [form.index for form in forms] == list(range(10, 10 + len(forms)))
-
-
 @pytest.mark.parametrize(
     ("text", "line", "column"),
     [
         ("(a\n  (b", 2, 3),
-        ("(a))", 1, 4),
         ("(a]", 1, 3),
-        ("{a)", 1, 3),
-        ("\ufeff@", 1, 1),
         ("\ufeff\n @", 2, 2),
-        ("# (\r\n)", 2, 1),
         ('"a\nb" @', 2, 4),
-        ("\n\n  'x", 3, 3),
         ("'\\\n'", 1, 1),
         *((f"1 {text}", 1, 3) for text in ("@ )((", '"x', "007", "1e", "5.", "é", "?", ":a", ".")),
-        ("(+ 1 %)", 1, 6),
     ],
 )
 def test_errors_stand_where_they_are(text: str, line: int, column: int) -> None:
@@ -117,19 +106,7 @@ def test_line_ends_of_other_systems_are_white_space() -> None:
     assert [form.source[1:] for form in read("p", "1\r\n2\r\n  3 # x\r\n4")] == [(1, 1), (2, 1), (3, 3), (4, 1)]
 
 
-LONG = {
-    "open": "(" * 1_000_000,
-    "open, far too long": "(" * 50_000_000,
-    "pairs": "()" * 500_000,
-    "digits": "1" * 1_000_000,
-    "digits of a fraction": "1." + "1" * 1_000_000,
-    "backslashes": '"' + "\\\\" * 500_000,
-    "quotes": '"' * 999_999,
-    "comment": "#" * 1_000_000,
-    "operators": "-" * 1_000_000,
-    "name": "a.b" * 300_000,
-    "spaces": " " * 1_000_000,
-}
+LONG = {"pairs": "()" * 500_000, "digits": "1" * 1_000_000, "backslashes": '"' + "\\\\" * 500_000, "name": "a.b" * 300_000}
 
 
 @pytest.mark.parametrize("name", LONG)
@@ -156,13 +133,10 @@ def test_the_limits_of_a_text_can_be_set() -> None:
 @pytest.mark.parametrize(
     ("text", "cure"),
     [
-        ("; note", "a comment begins with #"), ("(max 1, 2)", "white space separates"), ("50%", "0.5"), ("(= 1 2)", "== compares"),
-        ("(! 1)", "(not …)"), ("(&& 1 1)", "(and … …)"), ("\u201cweb\u201d", 'stands in "'), ("5.", "write 5.0"),
-        ("010", "leave out the zeros"),
-        ("(+ 1", "a ) is missing"), ("[+ 1", "a ] is missing"),
+        ("; note", "a comment begins with #"), ("5.", "write 5.0"), ("010", "leave out the zeros"), ("[+ 1", "a ] is missing"),
     ],
 )  # fmt: skip
-def test_what_other_languages_write_is_refused_with_what_this_one_writes(text: str, cure: str) -> None:
+def test_syntax_of_other_languages_is_refused_with_a_hint(text: str, cure: str) -> None:
     with pytest.raises(PolicyError) as caught:
         read("p", text)
     assert cure in caught.value.message

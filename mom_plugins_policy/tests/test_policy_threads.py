@@ -41,15 +41,6 @@ def config(folder: Path, **classes: type) -> Config:
     return config_of(folder, {"policy": {}, **classes})
 
 
-def test_a_policy_is_not_refused_for_what_a_reload_that_is_under_way_takes_from_others(tmp_path: Path) -> None:
-    with Engine(config(tmp_path, fast=Fast)) as engine:
-        policies = engine.service(PolicyTexts)
-        assert policies is not None
-        sets = meanwhile(lambda: policies.change({"10_mine": "(defvar mine 1)"}, who="vdsm"))
-        engine.reload(config(tmp_path, sets=sets))
-        assert list(policies.state().texts) == ["10_mine"]
-
-
 def test_no_policy_is_put_in_force_that_goes_only_with_a_reload_that_is_then_refused(tmp_path: Path) -> None:
     said: list[MomError] = []
 

@@ -10,7 +10,7 @@ from test_policy_agreement import comparable
 
 from mom_core import Declarations, FieldSpec, Scope, Unit
 from mom_core.testing import snapshot
-from mom_plugins_policy import Policy, PolicyError
+from mom_plugins_policy import Policy
 from mom_plugins_policy.checks import check
 from mom_plugins_policy.checks.names import survey
 from mom_plugins_policy.language.formatter import formatted
@@ -18,8 +18,6 @@ from mom_plugins_policy.language.syntax import Form, abridged
 from mom_plugins_policy.language.words.forms import SPECIAL_FORMS, FormWord
 from mom_plugins_policy.language.words.functions import BUILTINS, FUNCTIONS, FunctionWord
 from mom_plugins_policy.language.words.types import FLOAT, INT, LIST, NIL, STRING
-from mom_plugins_policy.language.words.units import ANY, UNKNOWN, Measured, dimension_of_unit
-from mom_plugins_policy.language.words.word import covers
 
 WORDS = list(FUNCTIONS.values())
 COUNTS = (0, 1, 2, 3)
@@ -80,30 +78,6 @@ class TestFunctions:
                 if count == 3:
                     break
 
-    def test_a_value_grows_with_its_arguments_as_its_unit_says(self, word: FunctionWord) -> None:
-        memory = dimension_of_unit(Unit.KIB)
-        for count in (1, 2):
-            if not word.takes(count):
-                continue
-            found = word.unit([Measured(memory)] * count)
-            if found in (ANY, UNKNOWN):
-                continue
-            power = dict(found).get("KiB", 0)
-            values = [64.0, 16.0][:count]
-            assert computed(word, [4 * value for value in values]) == computed(word, values) * 4.0**power
-
-
-def test_a_part_that_does_not_know_a_word_or_knows_one_too_many_fails_at_import() -> None:
-    covers("a part", FUNCTIONS, FUNCTIONS)
-    with pytest.raises(TypeError, match="a part: no record, or no rule, for sqrt"):
-        covers("a part", FUNCTIONS, set(FUNCTIONS) - {"sqrt"})
-    with pytest.raises(TypeError, match="pow"):
-        covers("a part", FUNCTIONS, [*FUNCTIONS, "pow"])
-
-
-def test_no_word_is_both_a_form_and_a_function() -> None:
-    assert not SPECIAL_FORMS.keys() & FUNCTIONS.keys()
-
 
 @pytest.mark.parametrize("word", SPECIAL_FORMS.values(), ids=lambda word: word.name)
 class TestForms:
@@ -133,10 +107,6 @@ EXAMPLES = {
 }
 
 
-def test_an_example_stands_for_each_form() -> None:
-    assert set(EXAMPLES) == set(SPECIAL_FORMS)
-
-
 def test_what_stands_for_others_is_shown_as_it_stands_in_the_text() -> None:
     text = "(cond ((< 2 1) 3) ((< 1 2) (+ 1 1) (cond ((< 3 4) nil) (else 8))) (else 5))"
     policy = Policy.compile({"p": text})
@@ -149,23 +119,6 @@ def all_forms(several: Sequence[Form]) -> Iterator[Form]:
     for form in several:
         yield form
         yield from all_forms(form.items)
-
-
-@pytest.mark.long
-def test_a_hostile_cond_is_answered_or_refused() -> None:
-    for depth, clauses in ((1, 100), (150, 100), (200, 3)):
-        inner = "7"
-        for _ in range(depth):
-            inner = f"(cond {'(0 1)' * (clauses - 1)} (else {inner}))"
-        try:
-            policy = Policy.compile({"p": inner})
-        except PolicyError as error:
-            kinds = {fault.kind for fault in error.faults}
-        else:
-            result = policy.evaluate(fixture())
-            kinds = {fault.kind for fault in result.errors}
-            assert kinds or list(result.values) == [7]
-        assert kinds <= {"limit"}
 
 
 def test_extensions_alone_yield_to_functions_of_policies() -> None:

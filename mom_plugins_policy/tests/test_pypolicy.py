@@ -26,7 +26,7 @@ from mom_core import (
 )
 from mom_core.testing import snapshot
 from mom_plugins_policy.notes import NoteStore
-from mom_plugins_policy.python import GiB, KiB, MiB, PypolicyPlugin, TiB
+from mom_plugins_policy.python import GiB, PypolicyPlugin
 
 UNITS = {"used": Unit.KIB, "limit": Unit.KIB, "kind": Unit.TEXT, "disks": Unit.LIST, "rate": Unit.RATIO}
 FIELDS = {(scope, name): FieldSpec(name, unit, scope, name) for scope in Scope for name, unit in UNITS.items()}
@@ -108,10 +108,6 @@ HALVES = """
 # --- what is given and decided ---------------------------------------------------------------------------------------------------
 
 
-def test_sizes_are_counted_in_kib() -> None:
-    assert (KiB, MiB, GiB, TiB) == (1, 1 << 10, 1 << 20, 1 << 30)
-
-
 def test_a_decision_has_its_reason_and_the_line_where_it_was_made(folder: Folder) -> None:
     first, *_ = folder.decisions(p=HALVES)
     assert (first.entity.name, first.control, first.value, first.reason) == ("a", "size", GiB // 2, "a idles")
@@ -175,8 +171,7 @@ def test_the_mean_of_a_number_is_that_of_the_guest_since_it_was_started(folder: 
 
 
 @pytest.mark.parametrize(
-    ("bounds", "expected"),
-    [("", 10), ("least=12", 12), ("least=3", 10), ("most=8", 8), ("most=None, least=None", 10), ("least=12, most=8", 8)],
+    ("bounds", "expected"), [("least=12", 12), ("least=3, most=8.9", 8), ("most=None, least=None", 10), ("least=12, most=8", 8)]
 )
 def test_a_bound_that_is_none_bounds_nothing(folder: Folder, bounds: str, expected: float) -> None:
     assert folder.decide(f"def decide(host, guests):\n    return host.set('knob', 10, because='x', {bounds})\n") == (
@@ -185,7 +180,7 @@ def test_a_bound_that_is_none_bounds_nothing(folder: Folder, bounds: str, expect
     )
 
 
-@pytest.mark.parametrize("given", ["return None", "return []", "return ()", "yield from ()"])
+@pytest.mark.parametrize("given", ["return None", "yield from ()"])
 def test_a_policy_may_decide_nothing(folder: Folder, given: str) -> None:
     assert folder.decide(f"def decide(host, guests):\n    {given}\n") == ({}, [])
 
@@ -205,11 +200,8 @@ def test_a_later_policy_sees_what_earlier_ones_decided_and_noted(folder: Folder)
         "for guest in guests:\n        yield sized(guest)",
         "return [sized(guest) for guest in guests]",
         "return (sized(guest) for guest in guests)",
-        "return map(sized, guests)",
         "total = sum(guest.number('used') / (guest.name != 'b') for guest in guests)\n    yield from map(sized, guests)",
-        "for guest in guests:\n        for one in guests:\n            if one is guest:\n                break\n        yield sized(guest)",
         "for guest in guests:\n        if [1 / (one.name != 'b') for one in guests]:\n            yield sized(guest)",
-        "for guest in guests:\n        for one in guests:\n            1 / (one.name != 'b')\n        yield sized(guest)",
         "yield from (sized(guest) for guest, _ in zip(guests, range(9), strict=False))",
         "for guest in guests:\n        try:\n            yield sized(guest)\n        finally:\n            pass",
     ],
@@ -241,8 +233,6 @@ def test_a_guest_of_which_something_is_unknown_is_left_out_with_a_warning(folder
         "def decide(host, guests):\n    total = sum(1 for guest in guests)\n    yield host.set('knob', 1, because='x')\n    1 / 0\n",
         "def decide(host, guests):\n    for guest in guests:\n        if guest.name == 'b':\n            break\n    1 / 0\n",
         "def decide(host, guests):\n    raise SystemExit(1)\n",
-        "def decide(host, guests):\n    return decide(host, guests)\n",
-        "def decide(host, guests):\n    for guest in guests:\n        1 / 0\n    1 / 0\n",
     ],
 )
 def test_an_error_elsewhere_costs_the_policy_this_cycle_and_no_other_policy(folder: Folder, text: str) -> None:
@@ -266,25 +256,11 @@ def test_a_mistake_costs_itself_and_is_said_with_its_line(folder: Folder, line: 
     assert (problem.hint == "write `yield` before it") is said.startswith("sets size")
 
 
-@pytest.mark.parametrize("given", ["yield 3", "return 3", "return 'abc'", "return [None]", "return {'size': 3}"])
+@pytest.mark.parametrize("given", ["return 3", "return [None]"])
 def test_what_is_given_and_is_no_decision_is_said(folder: Folder, given: str) -> None:
     decided, (problem,) = folder.decide(f"def decide(host, guests):\n    {given}\n")
     assert decided == {}
     assert "where `guest.set(…)` belongs" in problem.message
-
-
-def test_files_that_a_reload_refuses_are_a_problem_until_one_takes_them(folder: Folder) -> None:
-    folder.decide(HALVES)
-    path = folder.write("p.py", "def decide(host, guests:")
-    with pytest.raises(ConfigError):
-        folder.plugin.mom_reload()
-    for _ in range(2):
-        decided, (problem,) = folder.again()
-        assert len(decided) == 3
-        assert problem.message.startswith(f"the files were refused when they were read again: {path}:1:1: SyntaxError: ")
-    folder.write("p.py", HALVES)
-    folder.plugin.mom_reload()()
-    assert folder.again()[1] == []
 
 
 ENDLESS = ("one = host.set('knob', 1, because='x')\n    while True:\n        yield one",
@@ -314,12 +290,6 @@ def test_a_policy_may_decide_anew_what_it_has_decided_of_each_guest(folder: Fold
     assert (len(decided), set(decided.values()), problems) == (500, {3}, [])
 
 
-def test_a_size_that_was_computed_is_cut_to_a_whole_number_and_a_share_is_not(folder: Folder) -> None:
-    text = "def decide(host, guests):\n    return guests[0].set('size', 10.9, because='x', most=10.5)\n"
-    (decision,) = folder.decisions(p=text)
-    assert (decision.value, type(decision.value)) == (10, int)
-
-
 # --- notes -------------------------------------------------------------------------------------------------------------------------
 
 COUNTS = """
@@ -341,12 +311,6 @@ def test_notes_last_from_cycle_to_cycle_and_across_restarts(folder: Folder) -> N
     assert folder.again(one)[0] == {("vm", "size"): 3, ("host", "knob"): 3}
 
 
-def test_notes_go_with_the_guest(folder: Folder) -> None:
-    folder.decide(COUNTS, guests(vm={}))
-    folder.again(guests())
-    assert folder.again(guests(vm={}))[0]["vm", "size"] == 1
-
-
 def test_a_policy_that_fails_notes_nothing(folder: Folder) -> None:
     assert folder.decide(COUNTS)[1] == []
     folder.decide("def decide(host, guests):\n    host.notes['cycles'] = 100\n    1 / 0\n")
@@ -359,7 +323,7 @@ def test_a_guest_that_is_left_out_is_counted_once_in_the_notes(folder: Folder) -
     assert folder.again()[0] == {("a", "size"): 2, ("c", "size"): 2, ("host", "knob"): 2}
 
 
-@pytest.mark.parametrize("value", ["float('nan')", "object()", "10 ** 30", "'x' * 10_000", "{'a': 1}", "[[1]]", "[0] * 2000"])
+@pytest.mark.parametrize("value", ["float('nan')", "10 ** 30", "'x' * 10_000", "[[1]]", "[0] * 2000"])
 def test_what_cannot_be_kept_is_said_and_what_was_noted_stays(folder: Folder, value: str) -> None:
     folder.decide("def decide(host, guests):\n    for guest in guests:\n        guest.notes['n'] = 1\n")
     text = f"def decide(host, guests):\n    for guest in guests:\n        guest.notes['n'] = 2 if guest.name == 'a' else {value}\n"
@@ -408,12 +372,11 @@ def test_no_bytecode_is_left_beside_a_policy_or_taken_from_there(folder: Folder)
 def test_a_policy_may_have_data_classes_and_parts_of_its_own(folder: Folder) -> None:
     text = """
         from __future__ import annotations
-        from dataclasses import dataclass, field
+        from dataclasses import dataclass
 
         @dataclass(frozen=True)
         class Step:
             size: int = 3
-            parts: list[int] = field(default_factory=list)
 
         def decide(host, guests):
             return [host.set("knob", Step().size, because="x")]
@@ -434,15 +397,10 @@ def test_a_folder_that_is_absent_or_empty_is_said_and_decides_nothing(folder: Fo
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("x = 1\ndef decide(host, guests:\n", "p.py:2:1: SyntaxError: '(' was never closed"),
-        ("import os\n\nimport nowhere_to_be_found\n", "p.py:3:1: ModuleNotFoundError: No module named 'nowhere_to_be_found'"),
         ("def f():\n    return 1 / 0\nf()\n", "p.py:2:1: ZeroDivisionError: division by zero"),
         ("import sys\nsys.exit(3)\n", "p.py:2:1: SystemExit: 3"),
         ("x = 1\n", "has no attribute 'decide' (a policy defines `def decide(host, guests):`"),
-        ("decide = 3\n", "p.py: TypeError: 3 is not a callable object"),
         ("def decide(host):\n    pass\n", "p.py: TypeError: too many positional arguments"),
-        ("def decide(host, guests, more):\n    pass\n", "p.py: TypeError: missing a required argument: 'more'"),
-        ("x = '\0'\n", "p.py"),
     ],
 )
 def test_a_policy_that_cannot_be_used_is_refused_with_file_and_line(folder: Folder, text: str, said: str) -> None:
@@ -458,14 +416,18 @@ def test_everything_that_is_wrong_is_said_at_once_and_what_was_in_force_stays(fo
     with pytest.raises(ConfigError) as caught:
         folder.plugin.mom_reload()
     assert [Path(problem.file).name for problem in caught.value.problems] == ["p.py", "q.py"]
-    assert folder.again()[0]["a", "size"] == GiB // 2
+    for _ in range(2):
+        decided, (problem,) = folder.again()
+        assert decided["a", "size"] == GiB // 2
+        assert problem.message.startswith("the files were refused when they were read again: ")
     folder.write("p.py", HALVES.replace("// 2", "// 4"))
     (folder.path / "q.py").unlink()
     (folder.path / "r.py").unlink()
     put_in_force = folder.plugin.mom_reload()
     assert folder.again()[0]["a", "size"] == GiB // 2, "not before the reload of all plugins has succeeded"
     put_in_force()
-    assert folder.again()[0]["a", "size"] == GiB // 4
+    decided, problems = folder.again()
+    assert (decided["a", "size"], problems) == (GiB // 4, [])
 
 
 @pytest.mark.parametrize("mode", [0o002, 0o020])

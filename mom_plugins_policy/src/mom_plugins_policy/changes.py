@@ -1,6 +1,6 @@
-"""Policies in force, and changes to them while mom runs: all or nothing, between two evaluations, with a way back.
+"""Policies in force, and run-time changes to them: all or nothing, between two evaluations, with a way back.
 
-Run-time changes lie over the texts of files and defaults, and stay when mom reads these again.
+Run-time changes override files and defaults, and stay when mom reads these again.
 """
 
 from __future__ import annotations
@@ -99,11 +99,8 @@ class Read(NamedTuple):
 class ChangingPolicies:
     """Policies in force, as the `PolicyTexts` of the evaluator.
 
-    :param context: of the plugin
-    :param read: reads the operator's files and the defaults
     :param kept: file in which run-time changes outlive a restart; None if they do not
-    :param changed: called after a run-time change, with the policy and the origins of its texts
-    :param notes: notes of the policies
+    :param changed: called after a run-time change
     :param refuse_failing: True to refuse texts that compile but certainly fail, while other policies are in force
     """
 
@@ -145,10 +142,7 @@ class ChangingPolicies:
     def _judged(
         self, texts: Mapping[str, str], declared: Declarations, *, to_work: bool = True
     ) -> tuple[Policy | None, Sequence[PolicyProblem]]:
-        """Compile texts and return all reasons against them: compile errors and certain failures.
-
-        :param to_work: False to accept certain failures
-        """
+        """Compile texts and return all reasons against them: compile errors, and with `to_work` certain failures."""
         try:
             policy = Policy.compile(texts, declared, self._limits)
         except PolicyError as error:
@@ -295,10 +289,7 @@ class ChangingPolicies:
         return self._announced(made)
 
     def keep_first(self) -> None:
-        """Write the changes in force to the file, before the first evaluation.
-
-        Until then mom may refuse the reload, and the file belongs to the previous policies.
-        """
+        """Write the changes in force, before the first evaluation. Until then mom may refuse the reload."""
         if self._kept is None:
             return
         with self._lock:
@@ -322,14 +313,13 @@ class ChangingPolicies:
             self._keep(self._overlay)
 
     def _not_kept(self) -> Sequence[PolicyProblem]:
-        """Return a problem if changes should outlive a restart, but would not."""
         if self._kept is None or not self._kept.write_error:
             return ()
         message = f"changes would not outlive a restart now: {self._kept.write_error}"
         return (PolicyProblem("", 0, 0, "not-kept", message, "warning", "free space, or repair the disk; mom tries again in each cycle"),)
 
     def _announced(self, made: tuple[PolicyState, Policy | None]) -> PolicyState:
-        """Announce a change, without the lock."""
+        """Announce a change. Call it without the lock."""
         state, policy = made
         if policy is not None:
             self._changed(policy, state)
@@ -338,7 +328,6 @@ class ChangingPolicies:
     # --- internal, under the lock ---------------------------------------------------------------------------------------------------
 
     def _take_up(self, read: Read, kept: Overlay, event: str) -> None:
-        """Put kept changes in force, if they fit the files."""
         try:
             policy = self._compiled(read, kept, to_work=bool(kept.texts or kept.alone))
         except ConfigError as error:
@@ -363,7 +352,7 @@ class ChangingPolicies:
             raise PolicyConflict(message, version=now, hint=_DECIDE_AGAIN)
 
     def _compiled(self, read: Read, overlay: Overlay, *, to_work: bool = True) -> Policy:
-        """Return the compiled policies, or raise `ConfigError` with all faults of files and texts."""
+        """Return the compiled policies. Raise `ConfigError` with all faults of files and texts."""
         effective = overlay.over(read.texts)
         policy, problems = self._judged(texts_of(effective), read.declared, to_work=to_work)
         if policy is None or problems or read.problems:

@@ -16,7 +16,7 @@ _GONE_SECONDS: Final = 3600.0
 
 
 def _checked(values: dict[str, Any]) -> dict[str, Any]:
-    """Check notes up to the first invalid value. A forged recording may hold very many, and pydantic would collect errors for each."""
+    """Check notes up to the first invalid value. pydantic would collect an error for each value of a forged file."""
     for name, value in values.items():
         if not all(item is None or isinstance(item, bool | int | float | str) for item in (value if isinstance(value, list) else [value])):
             raise ValueError(f"{printable(name)} holds no value that a policy can keep")
@@ -57,15 +57,12 @@ def _size(value: Any) -> int:
 
 
 class NoteStore:
-    """Notes in memory, and in a state file between cycles.
+    """Notes in memory, and in a state file between cycles. All notes together are bounded.
 
     A guest's notes end when the guest is gone, or starts anew with another `incarnation`. If the hypervisor reports incarnations, a guest
     may be away for an hour. All guests may be away as long as the hypervisor is unreachable.
 
-    All notes together are bounded, as each cycle may write the file, and mom must be able to read it.
-
     :param context: of the plugin whose folder holds the file; without it, notes last until mom ends
-    :param file: the file's name
     :param whose: owner of the notes in words, such as `policies in Python`
     """
 
@@ -132,7 +129,7 @@ class NoteStore:
     def keep(self, notes: Mapping[str, dict[str, Any]]) -> Sequence[str]:
         """Replace the notes on these entities, and write changes to the file.
 
-        Return the ids of entities that keep their old notes, as all notes together would exceed `LARGEST`.
+        Return the entities that keep their old notes, as all notes together would exceed `LARGEST`.
         """
         refused: list[str] = []
         for identity, values in notes.items():

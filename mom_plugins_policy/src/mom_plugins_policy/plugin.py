@@ -180,7 +180,6 @@ class PolicyPlugin:
         return [Condition("policies", "no policy decides", self._none(), _WRITE_SOME, Severity.WARNING)]
 
     def _keep(self) -> None:
-        """Write changes that must outlive a restart."""
         if self._is_in_force:
             self._policies.keep_again()
             return
@@ -207,7 +206,6 @@ class PolicyPlugin:
         return [*wrong, *(Finding(Severity.WARNING, "policies", item.message, item.hint) for item in self._not_read)]
 
     def _read(self) -> Read:
-        """Return the texts of the operator's files and the defaults."""
         settings = self._settings
         own = read_policies(settings.directory, settings.file, settings.limits)
         declared = self._context.declarations
@@ -217,7 +215,6 @@ class PolicyPlugin:
         return Read(texts, declared, own.problems)
 
     def _absent_folders(self) -> Iterator[Problem]:
-        """Yield a problem for each folder in the settings that does not exist."""
         settings = self._settings
         for folder, setting, lost in (
             (settings.directory, "directory", "no policy of yours is read"),
@@ -231,7 +228,7 @@ class PolicyPlugin:
     def _usable_defaults(self, own: Mapping[str, str], declared: Declarations) -> tuple[dict[str, PolicyText], list[Problem]]:
         """Return the default policies that the operator did not replace, and a problem for each one left out.
 
-        A default policy that reads undeclared fields would fail, and stop all policies, so it is left out.
+        A default policy that reads undeclared fields would fail, and stop all policies.
         """
         usable: dict[str, PolicyText] = {}
         left_out: list[Problem] = []
@@ -253,7 +250,6 @@ class PolicyPlugin:
         return usable, left_out
 
     def _say(self, policy: Policy, state: PolicyState) -> None:
-        """Log the policies in force, and the remarks of the checks."""
         if state.texts:
             self._context.log.info("policies: %s", ", ".join(f"{name} ({text.origin})" for name, text in state.texts.items()))
         else:
@@ -278,10 +274,7 @@ class PolicyPlugin:
         self._context.wake("the policies have changed")
 
     def _log_remarks(self, policy: Policy, state: PolicyState) -> None:
-        """Log each error of the checks, and the first warning with the number of further ones.
-
-        After a run-time change, log only new remarks.
-        """
+        """Log each new error of the checks, and the first new warning with the number of further ones."""
         remarks = self._policies.checked(policy)
         old, self._remarked = self._remarked, frozenset(remarks)
         new = [remark for remark in remarks if remark not in old]
@@ -296,10 +289,7 @@ class PolicyPlugin:
 
 
 def _problems(result: Result, snapshot: Snapshot) -> Iterator[Problem]:
-    """Yield the problems of an evaluation.
-
-    A guest with unknown fields (paused, without a balloon device, not sampled yet) gets one remark: policy and host are fine.
-    """
+    """Yield the problems of an evaluation; for a guest with unknown fields (paused, not sampled yet) a single one."""
     left_out: dict[str, list[Fault]] = {}
     for fault in result.errors:
         if fault.entity is not None and _unknown_fields(fault, snapshot):

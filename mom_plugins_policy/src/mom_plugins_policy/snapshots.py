@@ -1,7 +1,6 @@
 """Snapshots as JSON, to try a policy on another host or another time.
 
-The format is that of `mom_core.testing.snapshot`: an object with `host`, `guests`, `properties`, `history` and `interval`, all optional.
-Reading is strict, and reports all mistakes at once with their places.
+The format is that of `mom_core.testing.snapshot`. Reading is strict, and reports all mistakes at once with their places.
 """
 
 from __future__ import annotations
@@ -88,7 +87,6 @@ def did_you_mean(name: str, names: Iterable[str]) -> str:
 
 
 def _unique(file: str, pairs: Sequence[tuple[str, object]]) -> dict[str, object]:
-    """Return an object of JSON. Raise `ConfigError` for a repeated key."""
     made = dict(pairs)
     if len(made) < len(pairs):
         keys = [key for key, _ in pairs]
@@ -98,10 +96,7 @@ def _unique(file: str, pairs: Sequence[tuple[str, object]]) -> dict[str, object]
 
 
 def read_form(path: Path) -> SnapshotForm:
-    """Return the form of the snapshot in a JSON file; `-` is standard input.
-
-    :raises ConfigError: with all mistakes; a command then exits with 2
-    """
+    """Return the form of the snapshot in a JSON file; `-` is standard input. Raise `ConfigError` with all mistakes."""
     file = "standard input" if str(path) == "-" else str(path)
     text = text_of(path, LONGEST, "a snapshot is a JSON file; `mom policy snapshot --example` prints one")
     try:

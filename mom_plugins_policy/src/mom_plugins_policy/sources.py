@@ -1,4 +1,4 @@
-"""Policy texts from files: a single file, or a folder of `*.policy`. A bad file is reported with its path, and nothing else is used."""
+"""Policy texts from files: a single file, or a folder of `*.policy`. If one file is bad, none is used."""
 
 from __future__ import annotations
 
@@ -33,9 +33,8 @@ class Texts:
 def read_policies(directory: Path | None, file: Path | None, limits: PolicyLimits) -> Texts:
     """Return all policies of the operator.
 
-    :param directory: a folder whose `*.policy` files are read in name order, without hidden ones; it may be absent
+    :param directory: a folder, which may be absent
     :param file: a policy, which gets the name `50_main_`
-    :param limits: the largest size of a file
     """
     result = Texts()
     longest = 4 * limits.text  # bytes: UTF-8 has up to four for a character
@@ -63,8 +62,6 @@ def _ours(path: Path, problems: list[ConfigProblem]) -> bool:
 
 def read_paths(paths: Iterable[Path], longest: int) -> Texts:
     """Return the policies in files and folders of a command line. A policy's name is the file's without `.policy`.
-
-    Two folders with files of one name are a problem, as is a folder that is absent or holds no policy.
 
     :param longest: largest size of a file in bytes
     """
@@ -112,11 +109,10 @@ def _read(path: Path, name: str, result: Texts, longest: int) -> None:
 
 
 def text_of(path: Path, longest: int, hint: str) -> str:
-    """Return the text of a file, with its byte order mark. `-` is standard input.
+    """Return the text of a file; `-` is standard input. Raise `ConfigError` if it cannot be read.
 
     :param longest: largest size of the file in bytes
     :param hint: the expected contents
-    :raises ConfigError: the file cannot be read
     """
     named = path
     try:

@@ -17,16 +17,14 @@ from mom_plugins_policy.language.policy import Code, Policy
 __all__ = ["RULES", "check", "check_policy"]
 
 _last: WeakKeyDictionary[Code, tuple[Declarations | None, list[PolicyProblem]]] = WeakKeyDictionary()
-"""Last remarks on the same texts and their declarations, as mom checks a change before setting it, and files rarely change."""
+"""Last remarks on the same texts and declarations: mom checks a change before it sets it."""
 
 
 def check(texts: Mapping[str, str], declarations: Declarations | None = None, limits: PolicyLimits = DEFAULT_LIMITS) -> list[PolicyProblem]:
     """Return all remarks on policies, in the order of their names and texts.
 
-    Errors refuse the policies, or are certain failures; the others are warnings. The default policies of `declarations` are part of the
-    program, but get no remarks.
+    The default policies of `declarations` are part of the program, but get no remarks.
 
-    :param texts: policy texts by name
     :param declarations: declarations of the enabled plugins; without them, every field and control is valid
     """
     beside = {} if declarations is None else declarations.policies
@@ -52,7 +50,6 @@ def check_policy(policy: Policy) -> list[PolicyProblem]:
 
 
 def _remarks_on_nothing(policy: Policy) -> Iterator[PolicyProblem]:
-    """Yield remarks on policies without content, for example after a failed write."""
     defaults = {} if policy.declarations is None else policy.declarations.policies
     for name in policy.code.empty:
         lost = ", and the default policy of this name is not used" if name in defaults else ""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from difflib import get_close_matches
-from typing import Final, Protocol
+from typing import Final, TypeAlias
 
 from mom_core import Declarations, Scope, Unit, printable
 from mom_plugins_policy.checks.knowledge import EntityKey, FieldKey, Value
@@ -25,11 +25,8 @@ _LONGEST: Final = 40  # characters of compared names: the time grows faster than
 _WHOLE: Final = frozenset({Unit.KIB, Unit.PAGES, Unit.COUNT, Unit.FLAG, Unit.MILLISECONDS, Unit.BYTES})
 
 
-class Say(Protocol):
-    """Function that takes a remark on a form."""
-
-    def __call__(self, rule: str, form: Form, message: str, hint: str = "", *, about: object = None) -> None:
-        """Take a remark."""
+Say: TypeAlias = Callable[..., None]
+"""`Walk.say`."""
 
 
 class DeclaredNames:

@@ -37,9 +37,8 @@ class FieldKey(NamedTuple):
 class Value:
     """Value with everything that the checks know of it.
 
-    `constant` holds a constant. `doubt` is the field, or `nil`, that makes it possibly nil. `if_true`, `if_false` and `if_there` are the
-    other values that are not nil if this one is true, false, or not nil. `zero` are the values that it compares with 0. `held` names the
-    function or method that it is.
+    `doubt` is the field, or `nil`, that makes it possibly nil. `if_true`, `if_false` and `if_there` are the other values that are not nil
+    if this one is true, false, or not nil. `zero` are the values that it compares with 0. `held` names the function or method that it is.
     """
 
     types: int
@@ -87,7 +86,7 @@ def constant(value: object) -> Value:
 
 
 def either(then: Value, otherwise: Value, if_true: Keys = NO_KEYS, if_false: Keys = NO_KEYS) -> Value:
-    """Return one of two values, chosen by a condition. The keys are the values that are not nil if it is true, and if it is false."""
+    """Return one of two values, chosen by a condition. The keys are not nil if the condition is true, and if it is false."""
     if then is otherwise or (then.constant is not None and (then.types, then.constant) == (otherwise.types, otherwise.constant)):
         return then
 

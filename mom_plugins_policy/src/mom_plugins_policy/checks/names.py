@@ -84,7 +84,6 @@ def _looked_at(names: Names, form: Form, roles: Roles | None, top: bool) -> Iter
 
 
 def _bound(names: Names, roles: Roles, top: bool) -> None:
-    """Record the names that a form binds and defines."""
     if roles.defined is not None:
         names.functions.append((roles.defined, top))
     valued = [name for name, value in roles.bindings if value is not None]

@@ -1,7 +1,6 @@
-"""Walk over a program for the checks: along both branches of every `if`, into functions at their calls, and once through loops.
+"""Walk over a program for the checks: both branches of every `if`, functions at their calls, and loops once.
 
-It remarks on certain failures, and on values that may be nil. It knows only types, and which values are not nil. It assumes that every
-combination of amounts and conditions is possible.
+It knows only types, and which values are not nil. It assumes that every combination of amounts and conditions is possible.
 """
 
 from __future__ import annotations
@@ -33,12 +32,12 @@ from mom_plugins_policy.checks.remarks import remark
 from mom_plugins_policy.language.analysis import Definition, Program
 from mom_plugins_policy.language.errors import PYTHON_MESSAGES, kind_of
 from mom_plugins_policy.language.syntax import Form, FormKind, abridged
-from mom_plugins_policy.language.words.forms import COMPILED, DEFINING, WORDS, FormWord
+from mom_plugins_policy.language.words.forms import DEFINING, WORDS, FormWord
 from mom_plugins_policy.language.words.functions import BUILTINS, CALLABLES, FUNCTIONS, OPERATORS, PREDEFINED, FunctionWord
 from mom_plugins_policy.language.words.methods import DISK_METHODS, ENTITY_METHODS
 from mom_plugins_policy.language.words.types import ANY, ENTITY, FLOAT, FUNCTION, LIST, NIL, OTHER, STRING, UNBOUND
 from mom_plugins_policy.language.words.units import Measured
-from mom_plugins_policy.language.words.word import Word, covers
+from mom_plugins_policy.language.words.word import Word
 
 _STEPS: Final = 12_000  # visited lists: some tenths of a second
 _DEEPEST: Final = 120  # nested forms, with calls: far above real policies, and safely below Python's limit
@@ -127,7 +126,7 @@ class Walk:
     # --- remarks -------------------------------------------------------------------------------------------------------------------
 
     def say(self, rule: str, form: Form, message: str, hint: str = "", *, about: object = None) -> None:
-        """Remark on a form, once. Remarks with equal `about` are one remark, in whatever place."""
+        """Remark on a form, once. Remarks with equal `about` are one remark."""
         if self._switched_off and rule in _OF_VALUES:
             return
         key = (rule, form.index, None) if about is None else (rule, -1, (form.text.name, about))
@@ -140,7 +139,6 @@ class Walk:
             self.remarks[key] = made
 
     def _wrong(self, form: Form, kind: str, message: str, where: Form | None = None, hint: str = "") -> _Fails:
-        """Remark on a certain failure and return it."""
         self.say(kind, where or form, message, hint)
         return _Fails()
 
@@ -220,7 +218,6 @@ class Walk:
         return self._word(form, arguments)  # a value that cannot be called does not hide a word
 
     def _word(self, form: Form, arguments: Sequence[Form]) -> Value:
-        """Return a list whose head is no variable: special form, builtin or function."""
         name = form.items[0].name
         word = self.program.words.get(name)
         if isinstance(word, FormWord):
@@ -259,7 +256,7 @@ class Walk:
         return value
 
     def _branch(self, work: Callable[[], Value], keys: Keys) -> tuple[Value | None, dict[Key, Any]]:
-        """Return the value of a form or body where these values are not nil, None if it fails, and its changes. Everything is undone."""
+        """Return the value of `work` where these values are not nil, None if it fails, and its changes. Undo them."""
         self._now.store.begin()
         self._now.know(keys)
         value = None
@@ -283,7 +280,6 @@ class Walk:
         return self._bind(name, self._value(initial))
 
     def _bind(self, name: Form, value: Value) -> Value:
-        """Return the value of a variable that a `let` or `defvar` binds."""
         key = (self._now.chain[-1], name.name)
         before = self._now.store.get(("variable", *key))
         if before is not None and not before.types & UNBOUND and self._bound_in.get(key) == name.text.name:
@@ -339,7 +335,6 @@ class Walk:
         return Value(LIST)
 
     def _forget_assigned(self, form: Form) -> None:
-        """Forget the variables that a form may assign."""
         for name in self.program.assigned_in(form):
             for scope in self._now.chain:
                 before = self._now.store.get(("variable", scope, name))
@@ -375,7 +370,6 @@ class Walk:
         return replace(self._unknown)
 
     def _body(self, definition: Definition, values: Sequence[Value]) -> Value:
-        """Return the value of a function's body."""
         if self._active[definition.number] >= _CALLS:
             self._forget_assigned(definition.body)
             return replace(self._unknown)
@@ -412,7 +406,6 @@ class Walk:
         return self._function(form, word, values, arguments)
 
     def _function(self, form: Form, word: FunctionWord, args: Sequence[Value], places: Sequence[Form]) -> Value:
-        """Return the result of a function for evaluated arguments."""
         if word.strict is not None and len(args) >= word.strict:
             for arg, place in zip(args, places, strict=True):
                 self._look_for_nil(form, arg, place)
@@ -527,5 +520,3 @@ _FORMS: Final[Mapping[str, Callable[[Walk, Form, Sequence[Form]], Value]]] = {
     "eval": Walk._in_order, "if": Walk._if, "let": Walk._let, "def": Walk._def, "defun": Walk._def, "defvar": Walk._defvar,
     "set": Walk._set, "setq": Walk._set, "with": Walk._with,
 }  # fmt: skip
-
-covers("checks/walk.py", COMPILED, _FORMS)

@@ -75,7 +75,6 @@ def explain_command(
 
 
 def _unknown_fields(policy: Policy, entity: Host | Guest) -> list[str]:
-    """Return the unknown fields of an entity that the policies read."""
     scope = Scope.GUEST if isinstance(entity, Guest) else Scope.HOST
     return sorted(name for of, name in policy.fields if of is scope and entity.fields.get(name) is None)
 

@@ -61,7 +61,7 @@ class PolicyInputs:
     def compiled(self, sample: Snapshot) -> Policy:
         """Return the policies as one program. Show mistakes and exit with 2 if there are any.
 
-        :param sample: its fields count as declared, too
+        :param sample: its fields count as declared
         """
         try:
             return Policy.compile(self.texts, with_fields_of(sample, self.declarations), self.limits)
@@ -85,8 +85,7 @@ def policies_for(
     :param defaults: add the default policies to those in files
     :param needed: False to use no policies without files
     :param live: without files, use the policies in force in a running mom
-    :raises ConfigError: with all files that cannot be read
-    :raises MomError: there are no files, and the configuration uses no policies
+    :raises MomError: files cannot be read, or the configuration uses no policies
     """
     from mom_daemon import declarations_of
 
@@ -113,7 +112,7 @@ def policies_for(
 
 
 def _in_force(config: Config) -> Mapping[str, PolicyText] | None:
-    """Return the policies in force in the mom with this configuration. Report if it does not answer, and return None."""
+    """Return the policies in force in the mom with this configuration; None, with a message, if it does not answer."""
     from mom_daemon import ask
 
     answer = ask(config, lambda running: running.policies(), otherwise="the files and defaults")
@@ -158,10 +157,7 @@ def snapshot_for(path: Path | None, config_path: str | None, declarations: Decla
 
 
 def live_snapshot(config_path: str | None) -> Snapshot:
-    """Return a snapshot of this host from the plugins of a configuration, the second of two samples, as rates need two.
-
-    It evaluates no policy, changes nothing, and does not disturb a running mom.
-    """
+    """Return a snapshot of this host, the second of two samples, as rates need two. A running mom is not disturbed."""
     from mom_core import Engine, load_config
 
     config = load_config(config_path)

@@ -37,10 +37,7 @@ def amount(value: Value) -> str:
 
 
 def plain(value: Any, files: Mapping[str, str]) -> Any:
-    """Return a value or record as JSON: entities by name, a place as fields of its record, numbers that JSON lacks as text.
-
-    :param files: files of the policies by name
-    """
+    """Return a value or record as JSON: entities by name, a place as fields of its record, numbers that JSON lacks as text."""
     if isinstance(value, Host):
         return {"host": value.name}
     if isinstance(value, Guest):
@@ -101,11 +98,7 @@ def _as_wide(line: str) -> str:
 
 
 def with_excerpt(source: Source, message: str, texts: Mapping[str, str], files: Mapping[str, str]) -> str:
-    """Return a message with its place, and an excerpt if there is one.
-
-    :param texts: policy texts by name
-    :param files: files of the policies by name
-    """
+    """Return a message with its place, and an excerpt if there is one."""
     name, line, column = source
     place = located(name, line, column, files)
     head = printable(f"{place}: " * bool(place) + message, 2000)

@@ -1,8 +1,7 @@
 """Survey of a program before compilation: its names and functions, their calls, and mistakes that refuse it at load.
 
-Variables have dynamic scope, so a function sees its callers' names. A function that is compiled into its caller (inlined) sees them as
-plain local variables. A separate function (recursive, defined under a condition, or too large to repeat) reaches them through shared
-cells. `Program.shared` lists the names that need such cells.
+Scope is dynamic: a function sees its callers' names. A function compiled into its caller (inlined) sees them as local variables. A
+separate function (recursive, conditional, or too large to repeat) reaches them through shared cells, which `Program.shared` lists.
 """
 
 from __future__ import annotations
@@ -114,7 +113,6 @@ class Program:
         return (roles is not None and bool(roles.assigned)) or (method is not None and method.writes and method.store != "memory")
 
     def _find_changing(self) -> set[str]:
-        """Return the functions that do so, themselves or through calls."""
         callers: dict[str, list[str]] = {}
         result: set[str] = set()
         for definition in self.functions():
@@ -132,7 +130,6 @@ class Program:
 
 
 def _head(form: Form) -> str:
-    """Return the name that a list begins with; empty for anything else."""
     return form.items[0].name if form.items else ""
 
 
@@ -152,10 +149,7 @@ def analyse(forms: Sequence[Form]) -> Program:
 
 
 def _with_extensions(program: Program) -> tuple[Sequence[Form], Mapping[str, Word]]:
-    """Return the expanded forms of a program that names extensions, and its words without those that it defines itself.
-
-    A call may come before the definition of the function, so a definition anywhere counts.
-    """
+    """Return the expanded forms, and the words without extensions that the program defines itself, wherever it does."""
     own = {form.items[1].name for form in all_in(program.forms) if len(form.items) > 1 and form.items[0].name in DEFINING}
     if program.callables:
         # A variable of that name may hold a callable, but expansion of the list comes before that is known.
@@ -165,7 +159,6 @@ def _with_extensions(program: Program) -> tuple[Sequence[Form], Mapping[str, Wor
 
 
 def _may_be_callable(name: str) -> bool:
-    """Return True if the value of a variable or attribute may be callable."""
     first, *parts = name.split(".")
     return first in CALLABLES or not _METHODS.isdisjoint((first, *parts))
 
@@ -174,7 +167,7 @@ def _may_be_callable(name: str) -> bool:
 class _NamesAround:
     """Names bound around a form in its function: the first `before` of a list, and the names around these.
 
-    A `let` of thousands of pairs has as many such sets, as each value sees the names before it. All of them share one list.
+    The values of a `let` share one list, as there may be thousands.
     """
 
     places: Mapping[str, int]
@@ -269,7 +262,6 @@ class _Survey:
         self.todo.extend((form, owner, False, -1, bound) for form in reversed(forms))
 
     def _special(self, form: Form, roles: Roles, owner: Definition | None, dropped: bool, level: int, bound: _NamesAround) -> None:
-        """Survey a special form by the roles of its parts."""
         parts, kinds, bindings, scope, assigned, defined = roles
         names = [binding.name.name for binding in bindings]
         self.program.bound.update(names)
@@ -338,7 +330,7 @@ def _choose_inlining(program: Program) -> None:
 
 
 def _callees_first(program: Program) -> list[str]:
-    """Return function names, callees before callers. A function that closes a circle of calls becomes separate, so that inlining ends."""
+    """Return function names, callees before callers. A function that closes a circle of calls becomes separate."""
     definitions = program.definitions
     order: list[str] = []
     begun: set[str] = set()
@@ -361,7 +353,6 @@ def _callees_first(program: Program) -> list[str]:
 
 
 def _callees(program: Program, name: str) -> Iterator[str]:
-    """Return the functions that a function calls."""
     return iter(
         dict.fromkeys(callee for definition in program.definitions[name] for callee in definition.calls if callee in program.definitions)
     )
@@ -389,10 +380,7 @@ def _expanded(program: Program, order: Sequence[str], largest: int) -> int:
 
 
 def _free_with_callees(program: Program, order: Sequence[str], names: Sequence[str]) -> dict[str, int]:
-    """Return per function the names that it or its callees may use in the scopes of its callers.
-
-    The result is a bit per name, as thousands of functions may share thousands of names.
-    """
+    """Return per function the names that it or its callees may use in the scopes of its callers, as a bit per name."""
     definitions = program.definitions
     bits = {name: 1 << number for number, name in enumerate(names)}
 

@@ -1,16 +1,12 @@
 """Compiler from forms to Python code: one function per program, with the variables of the policy as local variables.
 
-The code is faithful and fast:
-
-- The compiler resolves scopes. It compiles a function into its caller where possible (see `analysis`), so that the caller's names are
-  plain local variables. Dynamic scoping needs that. Where a name may or may not be bound, the code tests it.
-- Numbers use Python's own operators. Every form that can fail begins a new line of the generated text. The line number of a traceback
-  then identifies the form (`Site`), at no cost until something fails.
+- The compiler resolves scopes. It compiles a function into its caller where possible (see `analysis`), as dynamic scoping needs the
+  caller's names. Where a name may or may not be bound, the code tests it.
+- Every form that can fail begins a new line of the generated text. The line number of a traceback then identifies the form (`Site`).
 - The code counts steps per loop and call, weighted by the number of forms in the body.
 - No text of a policy becomes code. Numbered names replace names; values are constants, except small numbers and identifiers.
-
-Generated expressions have no effects, but may fail; effects are statements. An expression can therefore be computed again to explain an
-error. It needs a temporary variable only if a statement with effects follows it (`Emitter.arguments`).
+- Expressions have no effects, but may fail; effects are statements. So an expression can be computed again to explain an error. It needs
+  a temporary variable only if a statement with effects follows it (`Emitter.arguments`).
 """
 
 from __future__ import annotations

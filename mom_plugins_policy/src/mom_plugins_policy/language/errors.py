@@ -20,8 +20,7 @@ KINDS = frozenset({
 class Fault:
     """Error with its position: policy name, and 1-based line and column (0 without a position).
 
-    `entity` is the guest whose step failed; None outside of all loops over `Guests`, and at load. `values` are the operands, such as
-    `g.balloon_cur is nil`.
+    `entity` is the guest whose step failed; None outside of loops over `Guests`. `values` are the operands, such as `g.balloon_cur is nil`.
     """
 
     kind: str
@@ -54,10 +53,7 @@ class Fault:
 
 
 class PolicyError(MomError):
-    """Policies that cannot be used. It lists every fault; `kind`, `name`, `line`, `column` and `message` are those of the first.
-
-    :param faults: at least one, in the order of the policies' names and texts
-    """
+    """Policies that cannot be used, with every fault. `kind`, `name`, `line`, `column` and `message` are those of the first."""
 
     def __init__(self, faults: Sequence[Fault]) -> None:
         self.faults = tuple(faults)
@@ -77,7 +73,6 @@ class PolicyError(MomError):
 class Trouble(Exception):
     """Error of generated code or its runtime without a suitable Python exception.
 
-    :param kind: a member of `KINDS`
     :param fatal: it ends the evaluation even inside a step of a loop over `Guests`
     :param of_call: it belongs to the call of the function in which it was raised
     """

@@ -23,12 +23,7 @@ _SKIPPED: Final = re.compile(r"(#[^\n]*)|[^#]+")
 
 
 def formatted(name: str, text: str) -> str:
-    """Return the formatted text of a policy.
-
-    :param name: the policy's name, for positions
-    :returns: a text with the same tokens and comments; formatting it again changes nothing
-    :raises PolicyError: the text is no policy
-    """
+    """Return the formatted text of a policy; formatting it again changes nothing. Raise `PolicyError` for an invalid text."""
     read(name, text)
     result = "".join(_pieces(text))
     # The result must be the same program; otherwise the file must stay untouched.

@@ -32,8 +32,8 @@ _CODES = 4  # kept, each up to some MiB: in force, checked before a change, on t
 class Result:
     """Result of one evaluation.
 
-    `values` has one Python value per evaluated top-level form, `errors` every error. An error outside of all loops over `Guests` ends the
-    evaluation: `stopped` is true. Earlier decisions for guests remain, as their steps were complete. Decisions for the host are dropped.
+    `values` has one Python value per evaluated top-level form. An error outside of all loops over `Guests` ends the evaluation: `stopped`
+    is true. Earlier decisions for guests remain, as their steps were complete. Decisions for the host are dropped.
     """
 
     def __init__(self, run: Evaluation, values: list[Any], compiled: Compiled, policy: Policy, stopped: bool) -> None:
@@ -122,7 +122,7 @@ class _Reason(NamedTuple):
 
 
 class Code:
-    """Program and its compiled variants. They depend only on texts and limits, so policies with the same texts share them.
+    """Program and its compiled variants, which policies with the same texts and limits share.
 
     :param empty: names of texts with nothing but comments
     """
@@ -197,7 +197,6 @@ class Policy:
 
         Recently compiled texts are cached, for a reload or a change after its check.
 
-        :param texts: policy texts by name
         :param declarations: declarations of the enabled plugins; without them, every field of a snapshot or its history counts as declared,
             and every control is allowed
         :raises PolicyError: with all faults in all texts
@@ -225,7 +224,6 @@ class Policy:
         """Evaluate against a snapshot. Mistakes of the policy never raise: they are in `Result.errors`.
 
         :param history: older snapshots, oldest first; the snapshot's own `history` if None
-        :param notes: notes of earlier evaluations; none if None
         :param room: bytes by which the notes may grow, as `NoteStore` counts them
         """
         older = snapshot.history if history is None else history
@@ -248,7 +246,7 @@ class Policy:
         return Result(run, values, compiled, self, stopped)
 
     def evaluate_with(self, store: NoteStore, snapshot: Snapshot, history: Sequence[Snapshot]) -> Result:
-        """Evaluate with the notes of a store, and keep the new ones. Notes that are nil, or that no policy names any more, are deleted."""
+        """Evaluate with the notes of a store, and keep the new ones. Delete notes that are nil or that no policy names."""
         before = store.begin(snapshot)
         named = self.code.notes
         if named is not None:  # unnamed notes would take the room of others for ever

@@ -40,10 +40,9 @@ _BITS_PER_DIGIT = 3.32  # a little less than log2(10)
 def read(name: str, text: str, limits: PolicyLimits = DEFAULT_LIMITS, *, first_index: int = 0) -> list[Form]:
     """Return the top-level forms of one policy text.
 
-    :param name: the policy's name, for positions
     :param first_index: the first form's `index`, if several texts make one program
-    :raises PolicyError: `syntax` (a character that begins no token, unmatched brackets), `bad-literal`, `range` (an integer
-        beyond `limits.integer_bits`), `recursion` (nested deeper than `limits.nesting`) or `limit` (too long, too many forms)
+    :raises PolicyError: `syntax`, `bad-literal`, `range` (an integer beyond `limits.integer_bits`), `recursion` (nested deeper than
+        `limits.nesting`) or `limit` (too long, too many forms)
     """
     source = _accepted(name, text, limits)
     top: list[Form] = []

@@ -1,7 +1,4 @@
-"""Run time of compiled policies: entities, requests, budgets, and the positions of errors.
-
-Generated code uses Python's own operators on numbers, strings and lists. This module bounds sizes and looks up values.
-"""
+"""Run time of compiled policies: entities, requests, bounds of sizes, and the positions of errors."""
 
 from __future__ import annotations
 
@@ -23,7 +20,6 @@ from mom_plugins_policy.language.limits import PolicyLimits
 from mom_plugins_policy.language.syntax import Form, abridged
 from mom_plugins_policy.language.values import UNBOUND, Any_, Disk, Function, Guests, requested, show
 from mom_plugins_policy.language.words.methods import DISK_METHODS, ENTITY_METHODS
-from mom_plugins_policy.language.words.word import covers
 from mom_plugins_policy.notes import NoteStore
 
 _log = logging.getLogger("mom.policy")
@@ -78,7 +74,7 @@ Declares: TypeAlias = Callable[[Scope, str], bool]
 
 
 class Evaluation(Budgets):
-    """One evaluation of one program against one snapshot. Its methods are called by generated code, by name.
+    """One evaluation of one program against one snapshot. Generated code calls its methods by name.
 
     :param takes_text: names of the controls that take text
     :param room: bytes by which the notes may grow, as `NoteStore` counts them
@@ -120,7 +116,6 @@ class Evaluation(Budgets):
     # --- budgets ---------------------------------------------------------------------------------------------------------------
 
     def _held(self) -> int:
-        """Return the bytes in notes, requests, variables of the generated code, and nested lists."""
         todo: list[Iterable[Any_]] = [notes.values() for notes in (*self.variables.values(), *self.noted.values())]
         todo += [[value for _, value, _ in requests.values()] for requests in self.controls.values()]
         todo.append([value for value, _ in self._weights.values()])
@@ -178,7 +173,6 @@ class Evaluation(Budgets):
         return sites[-1] if sites else -1
 
     def _frames(self, error: Exception) -> list[tuple[FrameType, int]]:
-        """Return the frames of generated code in the traceback, with their lines."""
         return [(frame, line) for frame, line in walk_tb(error.__traceback__) if frame.f_code.co_filename == self._code.filename]
 
     def _fault(self, error: Exception, place: int, entity: Entity | None) -> Fault:
@@ -401,7 +395,6 @@ class Evaluation(Budgets):
                 recalled[identity] = value
 
     def _make_room(self, name: str, before: Any_, value: Any_) -> None:
-        """Raise `Trouble` for a note that is too large, alone or with all others."""
         if len(name) > self.limits.name:
             raise Trouble("limit", f"a name of more than {self.limits.name} characters")
         if sum(len(item) for item in (value if isinstance(value, list) else [value]) if isinstance(item, str)) > self.limits.string:
@@ -426,9 +419,6 @@ class Evaluation(Budgets):
     def _note(self, identity: str, name: str) -> Any_:
         noted = self.noted.get(identity, {})
         return noted[name] if name in noted else self.notes.get(identity, {}).get(name)
-
-
-covers("language/runtime.py", ENTITY_METHODS, [name for name in ENTITY_METHODS if hasattr(Evaluation, f"do_{name.lower()}")])
 
 
 def _id(entity: Host | Guest) -> str:

@@ -31,10 +31,7 @@ class SourceText:
     _starts: list[int] | None = field(init=False, default=None)
 
     def source(self, offset: int) -> Source:
-        """Return the 1-based line and column of a character.
-
-        Columns count characters, lines end with a line feed. A byte order mark does not count, as editors show none.
-        """
+        """Return the 1-based line and column of a character. A byte order mark does not count, as editors show none."""
         if self._starts is None:
             first = 1 if self.text.startswith("\ufeff") else 0
             self._starts = [first, *(match.end() for match in re.finditer("\n", self.text))]

@@ -1,6 +1,6 @@
 """Values of the language, as Python values, and how messages show them.
 
-nil is None, lists are `list`, and entities are the snapshot's `Host` and `Guest`. This module defines the other values.
+nil is None, lists are `list`, and entities are the snapshot's `Host` and `Guest`. The other values are here.
 """
 
 from __future__ import annotations
@@ -125,7 +125,7 @@ def show(value: Any_) -> str:
 
 
 def requested(value: Any_, *, takes_text: bool = False) -> Any_:
-    """Return the value of a request: nil, a number that a controller can cut to an integer, or text for a control that takes text."""
+    """Return the value of a request: nil, a number that can be cut to an integer, or text for a control that takes text."""
     kind = value.__class__
     if kind is int or value is None or (takes_text and kind is str):
         return value

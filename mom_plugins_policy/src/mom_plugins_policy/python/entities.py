@@ -115,7 +115,7 @@ class _ReadableEntity:
 
     @property
     def notes(self) -> Notes:
-        """Notes of policies on it, by name, kept across cycles and restarts: numbers, texts, and lists of these.
+        """Notes on it, by name, kept across cycles and restarts: numbers, texts, and lists of these.
 
         All policies share them. A guest's notes end when the guest is gone or starts anew.
         """
@@ -127,9 +127,9 @@ class _ReadableEntity:
     def set(self, control: str, value: Value, *, because: str, least: float | None = None, most: float | None = None) -> Decision:
         """Return a decision on a control, in the unit of `mom plugin info`. It has no effect without `yield`.
 
-        :param because: reason for `mom explain`: words that an operator understands, without a full stop
-        :param least: lower bound of the value; None for none
-        :param most: upper bound of the value, which overrides `least`; None for none
+        :param because: reason for `mom explain`, without a full stop
+        :param least: lower bound of the value
+        :param most: upper bound of the value, which overrides `least`
         """
         if len(self._evaluation.made) >= self._evaluation.most:
             raise self._evaluation.too_many()
@@ -165,7 +165,6 @@ class _ReadableEntity:
         return value
 
     def _place(self) -> Source:
-        """Return the calling line in the policy's file."""
         frame = sys._getframe(2)
         while frame.f_code.co_filename != str(self._evaluation.policy.path) and frame.f_back is not None:
             frame = frame.f_back
@@ -181,7 +180,7 @@ class Guest(_ReadableEntity):
 
 
 class Guests(tuple[Guest, ...]):
-    """All guests in one cycle, in the order of their names. It records the positions of loops, to find the guest of an error."""
+    """All guests in one cycle, in name order. It records the positions of loops, to find the guest of an error."""
 
     def __iter__(self) -> Iterator[Guest]:
         if self:

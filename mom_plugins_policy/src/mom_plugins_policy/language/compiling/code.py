@@ -38,7 +38,7 @@ class Expression:
     """Value of a form, as an expression of the generated code.
 
     `stable`: later code does not change it. `safe`: computing it cannot fail. `size`: the number of inputs whose sizes (digits, string
-    lengths) it may add up to. `const`: the compiler knows the value, and `constant` holds it.
+    lengths) it may add up to. `const`: its value is `constant`.
     """
 
     text: str
@@ -128,7 +128,6 @@ class Emitter(ABC):
         return variables[name]
 
     def _helper(self, name: str, *arguments: str) -> str:
-        """Return a call of a helper of the run."""
         return f"{self._use(name)}({', '.join(arguments)})"
 
     def constant(self, value: object) -> str:

@@ -21,10 +21,9 @@ from mom_plugins_policy.language.compiling.operations import Operations
 from mom_plugins_policy.language.facts import Facts
 from mom_plugins_policy.language.limits import PolicyLimits
 from mom_plugins_policy.language.syntax import Form, FormKind
-from mom_plugins_policy.language.words.forms import COMPILED, DEFINING, FormWord
+from mom_plugins_policy.language.words.forms import DEFINING, FormWord
 from mom_plugins_policy.language.words.functions import CALLABLES, OPERATORS, PREDEFINED, FunctionWord
 from mom_plugins_policy.language.words.methods import ENTITY_METHODS
-from mom_plugins_policy.language.words.word import covers
 
 _DEEP = 36  # nested forms in one Python function; deeper forms become separate functions
 _BLOCKS = 5  # nested loops in one Python function; Python allows 20 blocks
@@ -118,7 +117,7 @@ class Generator(Operations):
     def _counted(self, form: Form, factor: str = "", many: Callable[[], str] | None = None) -> list[int]:
         """Emit a countdown of the steps of the following code, and return a list for their number.
 
-        :param many: returns a statement for when the steps exceed those left until the next look at the clock
+        :param many: returns a statement for when the countdown ends
         """
         weight: list[int] = []
         self._use("left")
@@ -159,7 +158,6 @@ class Generator(Operations):
         return self._word(form, arguments, dropped)
 
     def _word(self, form: Form, arguments: Sequence[Form], dropped: bool) -> Expression:
-        """Return a list whose head is no variable: special form, builtin, `eval` or function."""
         name = form.items[0].name
         word = self.program.words.get(name)
         if isinstance(word, FormWord):
@@ -175,7 +173,6 @@ class Generator(Operations):
         return self.fault(form, "unknown-function", f"there is no function {name}")
 
     def _branches(self, test: Expression, first: Callable[[], Expression], second: Callable[[], Expression], dropped: bool) -> Expression:
-        """Return one of two values, chosen by a test."""
         next_look = self.next_look
         self.facts.begin()
         with self._block() as block:
@@ -325,7 +322,6 @@ class Generator(Operations):
         return turns, weight
 
     def _iterated(self, form: Form, source: Expression, element: Expression) -> str:
-        """Return the variable of the collection of a `with`."""
         if source.type == "guests":
             self._read_of[element.text] = {}
             return self._use("members")
@@ -334,7 +330,6 @@ class Generator(Operations):
         return over
 
     def _collected(self, form: Form, result: str, type_: str, *, outermost: bool) -> Expression:
-        """Return the list of a `with`, and count its size."""
         if self.program.lists and type_ not in SCALARS:
             self.emit(self.marked(form, self._helper("collected", result)))
         elif not outermost:
@@ -358,7 +353,6 @@ class Generator(Operations):
         return type_
 
     def _step(self, form: Form, element: Expression, result: str) -> str:
-        """Emit a turn of a `with`, and return the type of its value."""
         name, body = form.items[2], form.items[3]
         with self._scoped([body], [name.name]) as scope:
             self._bind(scope, name.name, element)
@@ -455,7 +449,6 @@ class Generator(Operations):
         return result
 
     def _variable_call(self, form: Form, value: Expression, arguments: Sequence[Form], dropped: bool) -> Expression:
-        """Return a list whose head may be a variable."""
         name = form.items[0].name
         if value.safe and value.text in _HELD:
             return self._callable(form, _HELD[value.text], arguments)
@@ -476,7 +469,6 @@ class Generator(Operations):
         )
 
     def _called(self, form: Form, function: str, arguments: Sequence[Form]) -> Expression:
-        """Return a call of the value of a variable or attribute."""
         values = self.arguments(arguments)
         texts = [value.text for value in self.all_guarded(values, form)]
         listed = "".join(f"{text}, " for text in texts)
@@ -520,5 +512,3 @@ _METHODS: dict[str, Callable[[Generator, Form, Sequence[Form], bool], Expression
     "eval": Generator._sequence, "if": Generator._if, "let": Generator._let, "def": Generator._def, "defun": Generator._def,
     "defvar": Generator._defvar, "set": Generator._set, "setq": Generator._set, "with": Generator._with,
 }  # fmt: skip
-
-covers("language/compiling/forms.py", COMPILED, _METHODS)

@@ -8,8 +8,7 @@ from functools import reduce
 from mom_plugins_policy.language.compiling.code import ENTITIES, NUMBERS, SCALARS, Expression, constant_expression, joined
 from mom_plugins_policy.language.compiling.entities import EntityAccess
 from mom_plugins_policy.language.syntax import Form
-from mom_plugins_policy.language.words.functions import BUILTINS, FUNCTIONS, OPERATORS, FunctionWord
-from mom_plugins_policy.language.words.word import covers
+from mom_plugins_policy.language.words.functions import BUILTINS, OPERATORS, FunctionWord
 
 _GUARDED_SIZE = 64  # inputs whose sizes a number may add up to without a check
 _GUARDED_TEXT = 4  # the same for possible strings: joining and comparing them takes at most 0.3 ms
@@ -161,8 +160,6 @@ _OWN: dict[str, Callable[[Operations, Form, Sequence[Form], Sequence[Expression]
     "max": Operations._extreme, "null": Operations._null, "valid": Operations._valid, "debug": Operations._debug,
 }  # fmt: skip
 """Functions that compile to other code than a call."""
-
-covers("language/compiling/operations.py", (name for name, word in FUNCTIONS.items() if word.type == "any"), _OWN)
 
 
 def called(word: FunctionWord) -> str:

@@ -1,8 +1,7 @@
 """Variables of a policy in the generated code, and what the compiler knows about them at each point.
 
-A `Bindings` is a scope of the policy while its code is generated. Each variable has a `Slot`, mostly a local variable of Python. Separate
-functions share some names with their callers (`Program.shared`). All bindings of such a name use one cell. A scope that binds the name
-saves the cell's value and restores it at its end.
+Each variable of a scope (`Bindings`) has a `Slot`, mostly a local variable of Python. All bindings of a name that separate functions share
+(`Program.shared`) use one cell. A scope that binds the name saves the cell's value and restores it at its end.
 """
 
 from __future__ import annotations
@@ -23,11 +22,7 @@ from mom_plugins_policy.language.words.functions import CALLABLES
 
 @dataclass(slots=True, eq=False)
 class Slot:
-    """Variable of one scope.
-
-    `py` is the Python variable; `shared` if it is a cell with other bindings. A variable that is never assigned again needs no Python
-    variable: it is an `alias` of a value.
-    """
+    """Variable of one scope: the Python variable `py`, a `shared` cell, or if it is never assigned an `alias` of a value."""
 
     name: str
     py: str
@@ -98,7 +93,6 @@ class Scoping(Emitter):
         return self._initial("s", name)
 
     def _assign(self, py: str, owner: PyFunction) -> str:
-        """Return the variable for an assignment in the current function."""
         if owner is not self.func:
             self.func.nonlocals.add(py)
             owner.inits.setdefault(py, "U")

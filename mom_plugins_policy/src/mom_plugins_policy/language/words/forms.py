@@ -1,8 +1,7 @@
 """Special forms: words that do not simply evaluate their arguments.
 
-`Roles` states how a form treats each of its parts. The survey, the compiler, the checks and the reasons of decisions all use it. A form
-with an expansion is replaced before anything else reads the program. Any other form needs a method in `compiling/forms.py` and in
-`checks/walk.py`, which fail at import without it.
+`Roles` states how a form treats its parts, for the survey, the compiler, the checks and the reasons of decisions. A form with an expansion
+is replaced first. Any other form needs a method in `compiling/forms.py` and in `checks/walk.py`.
 """
 
 from __future__ import annotations
@@ -135,7 +134,6 @@ def in_order(forms: Sequence[Form]) -> Roles:
 
 
 def _invalid_names(form: Form, roles: Roles | None) -> Iterator[tuple[Form, str]]:
-    """Yield invalid names that a `let` or `defvar` binds."""
     for name, _ in roles.bindings if roles is not None else ():
         if name.name == "nil":
             yield name, "nil cannot be a variable"
@@ -144,7 +142,6 @@ def _invalid_names(form: Form, roles: Roles | None) -> Iterator[tuple[Form, str]
 
 
 def _invalid_parameters(form: Form, roles: Roles | None) -> Iterator[tuple[Form, str]]:
-    """Yield invalid parameters of a function."""
     _, name, listed, _ = form.items
     if name.kind is not FormKind.NAME:
         return
@@ -163,7 +160,6 @@ ELSE: Final = "else"
 
 
 def _cond(form: Form) -> Form | None:
-    """Return nested `if` forms."""
     head, *clauses = form.items
     if not clauses or any(clause.kind is not FormKind.LIST or len(clause.items) < 2 for clause in clauses):
         return None
@@ -185,7 +181,6 @@ def _cond(form: Form) -> Form | None:
 
 
 def _in_order(clause: Form, forms: Sequence[Form]) -> Form:
-    """Return the body of a clause as one form."""
     if len(forms) == 1:
         return forms[0]
     return Form(FormKind.BLOCK, None, clause.text, forms[0].start, forms[-1].end, items=list(forms))
@@ -222,9 +217,6 @@ DEFINING = frozenset({"def", "defun"})
 
 WORDS: Mapping[str, Word] = {**SPECIAL_FORMS, **BUILTINS}
 """Words that a list may begin with, if no variable has the name."""
-
-COMPILED = frozenset(name for name, word in SPECIAL_FORMS.items() if word.expansion is None)
-"""Special forms without an expansion."""
 
 
 def expanded(forms: Sequence[Form], words: Mapping[str, Word]) -> Sequence[Form]:

@@ -1,7 +1,6 @@
 """Functions of the language: builtins, and the values of the predefined variables `abs` and `debug`.
 
-To add a function, add its record here and its rows to the tests. A form that does not simply evaluate its arguments in order belongs in
-`forms.py`. The record decides:
+To add a function, add its record here and its rows to the tests. The record decides:
 
 - the code: a call of `compute` with values of the language. It must not take longer on large values. It raises `TypeError` for the error
   `type`, `ZeroDivisionError` for `zero-division`, `OverflowError` or `ValueError` for `range`, and `MemoryError` for `limit`.

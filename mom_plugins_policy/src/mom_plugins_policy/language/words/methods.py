@@ -12,7 +12,7 @@ from mom_plugins_policy.language.words.word import Word
 class MethodWord(Word):
     """Method of the host and of guests. Its first argument is a name.
 
-    `runtime.py` implements it as `do_` and its name in small letters, and fails at import without it.
+    `runtime.py` implements it as `do_` and its name in small letters.
     """
 
     store: str = ""

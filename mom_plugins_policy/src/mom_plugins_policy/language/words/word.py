@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 
@@ -10,7 +9,7 @@ from dataclasses import dataclass
 class Word:
     """Word of the language: its name, number of arguments (`most` is None for any number) and meaning.
 
-    A policy may define a function with the name of an `extension`. All policies that are evaluated together then call that function.
+    A policy may define a function with the name of an `extension`. All policies evaluated together then call that function.
     """
 
     name: str
@@ -38,10 +37,3 @@ class Word:
     def arguments(self) -> str:
         """The number of arguments in words, with the names of arguments that are easily left out."""
         return f"{self.counted} ({self.named})" if self.named else self.counted
-
-
-def covers(part: str, words: Iterable[str], rules: Iterable[str]) -> None:
-    """Raise `TypeError` at import if a part of the language lacks a rule for a word, or has one for no word."""
-    wrong = set(words) ^ set(rules)
-    if wrong:
-        raise TypeError(f"{part}: no record, or no rule, for {', '.join(sorted(wrong))}")
