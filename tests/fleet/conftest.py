@@ -7,6 +7,13 @@ import pytest
 from fleet_world import FleetWorld, need_a_server
 
 
+@pytest.fixture(autouse=True)
+def connects_soon_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a client that is refused tries again, and then gives up."""
+    monkeypatch.setattr("mom_plugins_fleet.link.AGAIN_SECONDS", 0.1)
+    monkeypatch.setattr("mom_plugins_fleet.link.ANSWER_SECONDS", 3.0)
+
+
 @pytest.fixture(scope="module")
 def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FleetWorld]:
     need_a_server()

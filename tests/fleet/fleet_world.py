@@ -31,8 +31,10 @@ MOM = str(Path(sys.executable).parent / "mom")
 NATS_SERVER = shutil.which("nats-server") or "/usr/sbin/nats-server"
 
 SHORTER: dict[str, float] = {
+    "link.AGAIN_SECONDS": 0.2,
     "host.agent.AGAIN_SECONDS": 1.0,
     "host.agent.HEARTBEAT_SECONDS": 3.0,
+    "host.agent.RESYNC_SECONDS": 3.0,
     "coordinator.coordinator.LEASE_SECONDS": 4.0,
     "coordinator.coordinator.RENEW_SECONDS": 1.0,
     "coordinator.coordinator.SURE_SECONDS": 2.5,
