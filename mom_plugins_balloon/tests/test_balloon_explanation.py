@@ -153,7 +153,7 @@ def test_the_policy_is_quoted_and_what_came_of_it_is_told() -> None:
 
 
 def test_need_of_guest_whose_kernel_counts_its_balloon_follows_from_its_size() -> None:
-    then: dict[str, Value] = {"mem_usable": 100 * MIB, "mem_available": 950 * MIB, "kernel_reserved": 50 * MIB}
+    then: dict[str, Any] = {"mem_usable": 100 * MIB, "mem_available": 950 * MIB, "kernel_reserved": 50 * MIB}
     assert explained([report(1, 500 * MIB, **then)])["memory"]["used_kib"] == 900 * MIB
     assert explained([report(1, 500 * MIB, **then, kernel_counts_balloon=1)])["memory"]["used_kib"] == 400 * MIB
 

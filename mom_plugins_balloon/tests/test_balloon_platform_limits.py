@@ -29,25 +29,6 @@ def test_all_watermarks_are_above_what_the_platform_stops_guests_below(plugin, h
     assert (before["host_memory_state"], above["host_memory_state"]) == ("high", "soft")
 
 
-def test_guests_give_before_the_platform_stops_one():
-    guest = {
-        "balloon_cur": 4 * GIB, "balloon_max": 4 * GIB, "mem_usable": 3 * GIB, "mem_unused": GIB, "stats_age": 0.5, "mem_cache_share": 0.6,
-        "mem_available": 4 * GIB - 100 * MIB, "kernel_reserved": 100 * MIB, "rss": 4 * GIB, "qemu_overhead": 60 * MIB,
-        "mem_used_peak": GIB - 100 * MIB, "mem_used_before": GIB - 100 * MIB,
-    }  # fmt: skip
-
-    def given(available, line):
-        host = {"mem_available": 48 * GIB, "mem_really_available": available, "mem_evicts_below": line}
-        seen = snapshot(host=host, guests={f"g{number}": guest for number in range(10)})
-        known = host_memory(seen, HostWanted(), 5.0)
-        assert known is not None
-        sizes = [one.target for one in decide(known, guest_memories(seen), LawParameters(), LIMITS)]
-        return sum(4 * GIB - size for size in sizes if size is not None)
-
-    assert given(3.5 * GIB, None) == 0
-    assert given(3.5 * GIB, 2 * GIB) > 1.5 * GIB, "3.5 GiB are 1.5 GiB above the line, and too little"
-
-
 def short_guest(**fields):
     """A guest of 2 GiB that has 1 GiB of it, and runs out."""
     known = {"balloon_cur": GIB, "balloon_max": 2 * GIB, "mem_usable": 4 * MIB, "stats_age": 1.0, "mem_available": 900 * MIB}

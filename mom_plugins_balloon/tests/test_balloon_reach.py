@@ -7,7 +7,7 @@ from datetime import UTC
 import pytest
 from guest_facts import memory_of, with_facts
 
-from mom_core import Change, Decision, Report, Source, Target, Value
+from mom_core import Change, Report, Target, Value
 from mom_core.testing import snapshot
 from mom_daemon import Explainers
 from mom_plugins_balloon.ballooned_guests import BalloonedGuests
@@ -94,21 +94,6 @@ def test_nothing_is_asked_of_a_balloon_that_it_cannot_reach(wanted: int, memory:
     assert verdict.size == (None if size is None else pytest.approx(size, abs=1))
     assert reason in verdict.reason
     assert bool(reason) == bool(verdict.reason)
-
-
-def test_a_guest_that_is_as_small_as_it_can_be_is_asked_once(plugin, hypervisor, seen_by) -> None:
-    hypervisor.sizes = {"a": 2 * GIB}
-    for now, target in ((10.0, 1200 * MIB), (20.0, None)):
-        seen = seen_by(hypervisor, now, a={"balloon_least": 1200 * MIB, "mem_usable": hypervisor.sizes["a"] - 300 * MIB})
-        entity = seen.guests["a"].entity
-        wanted = Decision(entity, "balloon_target", GIB, "", Source("50_balloon"))
-        (revision,) = plugin.mom_review(seen, [wanted])
-        assert (revision.after.value, revision.reason) == (1200 * MIB, WHY)
-        hypervisor.commands.clear()
-        said = plugin.mom_write(hypervisor, [Change(Target(entity, "balloon_target"), revision.after.value, hypervisor.sizes["a"])])
-        assert hypervisor.commands == ([] if target is None else [("a", target)])
-        assert not any("fail" in str(one) or "can bring" in str(one) for one in said.values())
-        hypervisor.sizes["a"] = 1200 * MIB
 
 
 def test_at_the_end_a_guest_is_asked_for_no_less_than_its_balloon_reaches(plugin, hypervisor, seen_by) -> None:

@@ -25,6 +25,8 @@ from mom_plugins_balloon.parameters import LawParameters
 from mom_plugins_balloon.plugin import BalloonPlugin
 from mom_plugins_balloon.reservations import policies_reserve
 from mom_plugins_balloon.room import Spare, seconds_to_free, spare_of
+from mom_plugins_balloon.seen import suggestions
+from mom_plugins_balloon.states import HostWanted
 
 
 @pytest.fixture
@@ -273,6 +275,32 @@ class TestWhatGuestsCanSpare:
         assert policies_reserve(one.text for one in declared(plugin, DefaultPolicy))
         assert policies_reserve(["(+ Host.mem_reserved 1)"])
         assert not policies_reserve(['(with Guests g (g.Control "balloon_target" g.balloon_max))'])
+
+    @pytest.mark.parametrize(
+        ("idle", "missed", "counts"), [(1.8, 0, False), (2.5, 0, True), (2.5, 2.5, False), (2.5, 1.0, False), (3.5, 1.0, True)]
+    )
+    def test_what_no_sweep_takes_does_not_count(self, idle: float, missed: float, counts: bool) -> None:
+        """Of a guest of 64 GiB none takes less than 1.92 GiB, nor what sweeps have missed lately."""
+        spare = self.spare(self.freed(idle, missed))
+        assert (0.7 * (idle - missed) * GIB - GIB < spare <= (idle - missed) * GIB) if counts else spare == 0
+
+    def test_what_a_guest_that_is_trimmed_keeps_as_less_is_not_worth_a_trim_is_not_promised(self) -> None:
+        """A guest of 64 GiB that fills 16 GiB with page cache, and has bursts of 8 GiB."""
+        size, guests, promised = 64 * GIB, BalloonedGuests(8 * MIB), 0.0
+        for cycle in range(40):
+            trimmed = a_guest(
+                "a", size, 48 * GIB, balloon_max=64 * GIB, mem_available=size, kernel_reserved=0,
+                mem_unused=0, mem_used_peak=56 * GIB, mem_used_before=48 * GIB, mem_cache_share=1.0, qemu_overhead=0,
+            )  # fmt: skip
+            taken = seen(10.0 * cycle, 8 * GIB + 64 * GIB - size, trimmed)
+            guests.see(taken)
+            promised = promised or spare_of(guests, LawParameters(), LIMITS).sure
+            host = Host(fields={**taken.host.fields, "mem_reserved": 8 * GIB + promised})
+            (found,) = suggestions(replace(taken, host=host), LawParameters(), HostWanted(), LIMITS, interval=5.0).sizes
+            if found.target is None:
+                break
+            size = int(found.target)
+        assert 0 < promised <= 64 * GIB - size
 
 
 class TestHowSoon:

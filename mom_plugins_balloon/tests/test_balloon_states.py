@@ -39,14 +39,6 @@ def test_states_follow_upon_each_other_on_every_host(total: float, growth: float
     assert 0 < reserve.low < reserve.hard == hard_kib(total) < reserve.high
 
 
-@given(total=st.floats(GIB, 1e10), growth=st.floats(0, 1e10), room=st.floats(0, 1e10))
-def test_safety_never_wants_less_than_density(total: float, growth: float, room: float) -> None:
-    density, balanced, safe = (
-        HostWanted(goal).reserve(total, growth, room).high for goal in (StateGoal.DENSITY, StateGoal.BALANCED, StateGoal.SAFE)
-    )
-    assert density <= balanced <= safe
-
-
 @given(total=st.floats(GIB, 1e10), growth=st.floats(0, 1e10), line=st.floats(1024, 1e10), goal=st.sampled_from(StateGoal))
 def test_where_something_stops_guests_below_a_line_all_watermarks_are_as_far_above_it_as_above_nothing(
     total: float, growth: float, line: float, goal: StateGoal
