@@ -206,7 +206,7 @@ class World:
         await asyncio.sleep(45)
         self.mark(HOSTS[0], draining=True)  # so that some guests leave for certain
         await asyncio.sleep(60)
-        for _ in range(25):
+        for _ in range(18):
             await self.step()
         self.mend()
         self.off = dict.fromkeys(self.off, 0.0)

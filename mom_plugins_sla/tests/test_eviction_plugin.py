@@ -76,7 +76,9 @@ class FleetDrain:
 
 
 class Bench:
-    """One plugin through its cycles, as the engine would call it, five seconds apart."""
+    """One plugin through its cycles, as the engine would call it, `step` seconds apart."""
+
+    step = 5
 
     def __init__(
         self,
@@ -113,7 +115,7 @@ class Bench:
 
     def cycle(self, *wanted: tuple[str, str, Value]) -> Report:
         """:param wanted: what a policy decides: guest, control, value"""
-        self.clock.now += 5
+        self.clock.now += self.step
         plugin, hypervisor = self.plugin, self.hypervisor
         listed: Sequence[Guest] = ()
         with suppress(HypervisorError):  # the guests are unknown then
@@ -151,7 +153,7 @@ class Bench:
             self.plugin.jobs.check_stopped(self.hypervisor)
 
     def cycles(self, seconds: float, *wanted: tuple[str, str, Value]) -> list[Report]:
-        return [self.cycle(*wanted) for _ in range(int(seconds / 5))]
+        return [self.cycle(*wanted) for _ in range(int(seconds / self.step))]
 
     def identity(self, name: str) -> str:
         return next(one.id for one in (*self.hypervisor.known.values(), *self.hypervisor.stopped.values()) if one.name == name)
@@ -379,6 +381,7 @@ def test_what_a_guest_was_promised_is_told_while_it_is_not_listed_and_after_a_cr
 @pytest.mark.long
 def test_a_guest_that_shuts_down_long_after_it_was_asked_does_so_for_a_reason_of_its_own(tmp_path: Path) -> None:
     bench = asked(tmp_path)
+    bench.step = 20
     bench.cycles(1900)
     assert bench.remembered == []
     bench.hypervisor.shut_down(bench.entity("vm1"))
@@ -471,6 +474,7 @@ def test_a_pause_that_never_took_effect_is_put_back_when_its_time_is_over(tmp_pa
 def test_a_guest_whose_call_never_took_effect_is_free_again_after_some_time(tmp_path: Path, control: str) -> None:
     bench = unanswered(tmp_path, control)
     assert len(bench.remembered) == 1
+    bench.step = 20
     bench.cycles(600 if control == "guest_pause" else 2400)
     assert bench.remembered == []
     assert bench.hypervisor.stands == {}
@@ -490,6 +494,7 @@ def test_a_guest_that_is_still_being_saved_after_its_time_is_not_forgotten(tmp_p
     bench.cycles(60, ("vm1", "guest_save", 1))
     if how == "crash":
         bench.start()
+    bench.step = 20
     bench.cycles(3000)
     assert bench.remembered == ["vm1: save"]
     assert bench.plugin.jobs.under_way == 0, "the others need not wait for it"
@@ -788,6 +793,7 @@ def test_no_more_guests_are_moved_within_an_hour_though_mom_is_started_anew_ever
     file = tmp_path / "eviction" / "recent.json"
     if not writable:
         file.mkdir(parents=True)  # a folder in its place cannot be replaced
+    bench.step = 20
     bench.cycles(1000)
     assert len(bench.hypervisor.migrated) == 2, "what could not be written counts, too"
     if not writable:
