@@ -86,7 +86,6 @@ class HttpPlugin:
                 yield Finding(Severity.WARNING if unknown else Severity.ERROR, "tcp", error.message, error.hint)
 
     def _groups(self) -> tuple[set[int], list[MomError]]:
-        """Return the numbers of the socket's groups, and an error for each unknown group."""
         from mom_plugins_http.server.access import group_id
 
         numbers, errors = set(), []
@@ -98,7 +97,6 @@ class HttpPlugin:
         return numbers, errors
 
     def _file_errors(self) -> list[MomError]:
-        """Return the errors that certificate, key and tokens would raise in `mom_setup`."""
         tcp, errors = self._settings.tcp, []
         if tcp is not None:
             from mom_plugins_http.service import tls_of, tokens_of
@@ -112,7 +110,6 @@ class HttpPlugin:
 
     @property
     def _is_moms_user(self) -> bool:
-        """Return whether this process has the file rights of mom."""
         try:
             return self._context.state_directory.stat().st_uid == os.geteuid()
         except OSError:
@@ -136,7 +133,6 @@ class HttpPlugin:
         yield from self._hooks()
 
     def _over_tcp(self) -> Iterable[Finding]:
-        """Check `tcp`, without the findings of `mom_check`."""
         if self._settings.tcp is None:
             return
         subject = f"tcp {self._settings.tcp.listen}"
@@ -157,7 +153,6 @@ class HttpPlugin:
                 yield Finding(Severity.OK, subject, "can be listened on, and certificate, key and tokens can be used")
 
     def _is_served(self) -> bool:
-        """Return whether a mom serves the control socket."""
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as knock:
             knock.settimeout(_KNOCK_SECONDS)
             try:
@@ -169,7 +164,6 @@ class HttpPlugin:
         return True
 
     def _hooks(self) -> Iterable[Finding]:
-        """Check whether hypervisors of this host ask mom before a guest starts."""
         from mom_plugins_http.launch_hook.installed import Hook, Platform, findings, longest_wait
 
         wait = longest_wait(self._context.configuration())

@@ -82,7 +82,6 @@ def _decided(outcome: OutcomeModel) -> tuple[str, str]:
 
 
 def _differing(before: Sequence[Item], now: Sequence[Item], key: Callable[[Item], Hashable]) -> tuple[list[Item], list[Any]]:
-    """Return new and changed items, and the keys of those that no longer exist."""
     old = {key(item): item for item in before}
     differing = [item for item in now if old.pop(key(item), None) != item]
     return differing, list(old)

@@ -179,7 +179,6 @@ _LAST: Final = "`mom status` says what was so last"
 
 
 def _peer(connection: UnixConnection) -> tuple[int, ProcessStat | None]:
-    """Return the process at the other end; None if it has ended, or is unknown."""
     try:
         pid = PeerCredentials.of(connection.sock).process
     except (OSError, AttributeError):  # http.client may have dropped its socket

@@ -31,12 +31,10 @@ def _version_option(function: Function) -> Function:
 
 
 def _tag(version: str | None) -> str:
-    """Return the entity tag of a version; None: any version."""
     return f'"{version}"' if version else "*"
 
 
 def _change(client: Client, method: str, path: str, body: dict[str, object] | None, version: str | None, as_json: bool) -> None:
-    """Change the policies and print the result."""
     policies = client.ask(method, path, body, seen=_tag(version))
     if as_json:
         click.echo(json.dumps(policies))

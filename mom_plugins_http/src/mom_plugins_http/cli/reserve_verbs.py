@@ -146,7 +146,6 @@ def _show(reservation: Any, *, as_json: bool) -> None:
 
 
 def _line(reservation: Any) -> str:
-    """Return a reservation in words."""
     whom = f" for {printable(reservation['name'])}" if reservation["name"] else ""
     start = f"{reservation['id']}  {format_kib(reservation['memory_kib'])}{whom}"
     left = f"kept for {format_duration(round(reservation['expires_in_seconds']))}"
@@ -185,7 +184,6 @@ def list_command(as_json: bool, config_path: str | None) -> None:
 
 
 def _memory_kib(room: Any) -> int:
-    """Return the largest reservation by memory alone."""
     return Room(**{member.name: room[member.name] for member in fields(Room)}).most_kib
 
 

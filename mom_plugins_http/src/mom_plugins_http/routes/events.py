@@ -83,7 +83,6 @@ class Events:
         return {subscriber.fields for subscriber in self._published.subscribers}
 
     def _changed(self, view: ReportView, fields: Fields, before: _SentReport | None) -> bytes | None:
-        """Return the event for clients with the report before; None if they have this one."""
         if before is not None and before.number == view.report.number:  # they connected after this cycle
             self._sent[fields] = before
             return None

@@ -200,7 +200,6 @@ def _columns(view: ReportView) -> list[GuestColumn]:
 
 
 def _guest(guest: Guest, columns: Sequence[GuestColumn], names: Sequence[str] | None = None) -> GuestModel:
-    """Return a guest with these fields; None: all."""
     fields = guest.fields
     return {
         "id": guest.id,

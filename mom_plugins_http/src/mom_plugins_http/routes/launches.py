@@ -181,7 +181,6 @@ class LaunchRoutes:
         return guest
 
     async def _run(self, job: Callable[[], Result], requested_kib: int = 0) -> Result:
-        """Run a job that makes room, with errors as problem documents."""
         return await self._refusing(self._worker.run(job), requested_kib)
 
     async def _read(self, job: Callable[[], Result], call: ApiCall) -> Result:
@@ -212,7 +211,6 @@ class LaunchRoutes:
         }
 
     def _room(self, service: Reservations) -> RoomModel | None:
-        """Return the memory that `reserve` would grant; None: unknown."""
         try:
             room = service.room()
         except MomError:
@@ -226,7 +224,6 @@ class LaunchRoutes:
         return told(RoomModel, room, most_kib=most, free_kib=min(most, room.free_kib))
 
     def _breaks_a_promise(self, memory_kib: int) -> bool:
-        """Return whether the start of a guest of this size would break a promise; False if unknown."""
         admissions = self._context.service(Admissions)
         if memory_kib < LEAST_KIB or admissions is None:
             return False
@@ -240,7 +237,6 @@ class LaunchRoutes:
         return as_object(self._of(call, await self._read(self._reservations().reservations, call)))
 
     def _of(self, call: ApiCall, listed: Sequence[Reservation]) -> Reservation:
-        """Return the reservation in the path. Raise `ProblemError`."""
         identity = call.path["id"]
         for reservation in listed:
             if reservation.id == identity:

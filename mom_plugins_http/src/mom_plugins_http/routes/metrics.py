@@ -173,7 +173,6 @@ def _sums(view: ReportView) -> Iterator[_Family]:
 
 
 def _differences(snapshot: Snapshot, more: str, less: str) -> list[float]:
-    """Return the differences of two fields, for each guest with both."""
     pairs = zip(snapshot.numbers(more), snapshot.numbers(less), strict=True)
     return [large - small for large, small in pairs if large is not None and small is not None]
 

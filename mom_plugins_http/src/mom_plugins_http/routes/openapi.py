@@ -5,16 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from functools import cache
-from typing import (
-    Any,
-    Final,
-    NotRequired,  # pydantic's, for Pythons before 3.12
-)
+from typing import Any, Final, NotRequired
 
 from pydantic import TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode
 from pydantic_core.core_schema import DataclassField, ModelField, TypedDictField
-from typing_extensions import TypedDict
+from typing_extensions import TypedDict  # pydantic's, for Pythons before 3.12
 
 from mom_core import __version__
 from mom_kvm import PolicyProblem
@@ -135,5 +131,4 @@ def _schemas(models: tuple[Any, ...]) -> tuple[Callable[[object], Schema], Schem
 
 
 def _name(name: str) -> str:
-    """Return a model's name for clients: `OutcomeList` for `Items_OutcomeModel_`."""
     return re.sub(r"Items_(\w+?)(?:Model)?_$", r"\1List", name).removesuffix("Model")

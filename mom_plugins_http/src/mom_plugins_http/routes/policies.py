@@ -261,7 +261,6 @@ def _no_policy(name: str, state: PolicyState) -> ProblemError:
 
 
 def _check_name(name: str) -> None:
-    """Raise `ProblemError` for an invalid name of a policy."""
     if not (1 <= len(name) <= LONGEST_NAME and name.isprintable() and "/" not in name and name == name.strip()):
         hint = f"1 to {LONGEST_NAME} printable characters, no slash, no blank around"
         raise ProblemError(400, f"{printable(name)!r} is no name of a policy", hint)

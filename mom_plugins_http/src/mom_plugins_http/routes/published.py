@@ -102,7 +102,6 @@ def past_guests(snapshot: Snapshot, before: PastGuests | None) -> PastGuests:
 
 
 def _figures(values: Sequence[Value]) -> array[float] | None:
-    """Return the values as floats; None if all are unknown."""
     if values.count(None) == len(values):
         return None
     with suppress(TypeError, OverflowError):
@@ -287,5 +286,4 @@ def _sum(column: array[float] | None) -> float | None:
 
 
 def _whole(value: float) -> float:
-    """Return a whole number as an integer, as it was collected."""
     return int(value) if value.is_integer() else value

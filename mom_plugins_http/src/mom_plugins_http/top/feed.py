@@ -86,7 +86,6 @@ class Feed:
             self._wake.wait_for(lambda: self._ended or self._guest not in {None, guest}, self._refresh)
 
     def _look(self, guest: str | None) -> None:
-        """Get the report if there is a new cycle, and the details of a guest that are new."""
         status = self._client.get("/v1/status")
         is_new = self.picture is None or self.picture.cycle != status["cycle"]
         if is_new:

@@ -115,7 +115,6 @@ def picture_of(report: ReportDocument, problems: Sequence[CommonProblem], acts: 
 
 
 def _harm(row: Sequence[Any], killed: int | None, suffers: int | None) -> float:
-    """Return the sort key of a guest's suffering; 0 if it does not suffer."""
     if suffers is None or not row[suffers]:
         return 0.0
     return float((killed is not None and row[killed]) or 0) + 0.5

@@ -126,14 +126,12 @@ def _cure(condition: ConditionModel, width: int) -> list[Line]:
 
 
 def _last_acts(picture: Picture, width: int, height: int) -> list[Line]:
-    """Return the last acts, a line each, if the screen is tall."""
     if height < TALL or not picture.acts:
         return []
     return [[("what mom did last", "bold"), (" (d: all)", "dim")], *(_act_line(act, width) for act in picture.acts[:_ACTS])]
 
 
 def _most_verdict(height: int) -> int:
-    """Return the most lines that the verdict may take, so that guests stay in view below it."""
     return max(1, (height - 8) // 3)
 
 
@@ -182,7 +180,6 @@ def _memory_line(picture: Picture, width: int) -> Line:
 
 
 def _room(available: float | None, watermark: float | None, width: int) -> str:
-    """Return the missing memory and the watermark; empty if unknown."""
     if available is None or watermark is None:
         return ""
     lacks = available < watermark
@@ -218,7 +215,6 @@ def _pressure_line(host: Json, width: int) -> Line:
 
 
 def _kib(host: Json, field: str) -> float | None:
-    """Return a field that counts pages, in KiB; None if the page size is unknown."""
     pages, size = host.get(field), host.get("page_size")
     return None if pages is None or size is None else pages * size
 
@@ -266,7 +262,6 @@ def _changes(acts: Sequence[Json], width: int) -> list[Line]:
 
 
 def _who(act: Json) -> str:
-    """Return whose act it is, shortened in the middle like all names."""
     name = shortened(printable(act["first"][0]["name"] if act["first"] else act["who"], 200), 24)
     return f"{name} and {act['about'] - 1} more" if act["about"] > 1 else name
 
@@ -282,7 +277,6 @@ def _act_line(act: Json, width: int) -> Line:
 
 
 def _act(act: Json, width: int, *, named: bool = True) -> list[Line]:
-    """Return a whole act, with the place of the decision."""
     source = f" ({Source(**act['source'])})" if act["source"] else ""
     who = f"{_who(act)} " if named else ""
     text = printable(f"{who}{act['text']}{source}", 600)
@@ -348,7 +342,6 @@ _PAST: Final = (("balloon_cur", "size"), ("mem_usable", "usable"), ("rss", "on h
 
 
 def _past(past: Sequence[Json], width: int) -> list[Line]:
-    """Return sparklines of some fields, each scaled to its own range."""
     room = max(10, width - 34)
     shown = past[-room:]
     if len(shown) < 2:
