@@ -102,17 +102,6 @@ def test_guest_without_swap_stops_the_balloon():
     assert guest.squeezed == 0
 
 
-def test_a_guest_that_gets_its_memory_back_recovers():
-    guest = run(a_guest(base=600 * MIB, swap=GIB, target=400 * MIB), 5)
-    guest.target = GIB
-    run(guest, 10)
-    assert guest.swapped > 50 * MIB, "what is swapped comes back as it is touched"
-    run(guest, 110)
-    assert guest.swapped == 0
-    assert guest.squeezed == 0
-    assert guest.anon == pytest.approx(600 * MIB)
-
-
 def test_programs_grow_at_a_finite_rate_and_give_back_at_once():
     guest = a_guest(base=100 * MIB, maximum=2 * GIB, burst=800 * MIB, period=60, duty=0.5, phase=0)
     run(guest, 1)
@@ -122,14 +111,6 @@ def test_programs_grow_at_a_finite_rate_and_give_back_at_once():
     run(guest, 1, start=30)
     assert guest.anon == 100 * MIB
     assert guest.touched > 900 * MIB, "the host does not get back what a guest has freed inside"
-
-
-def test_growth_that_does_not_fit_is_counted_as_squeezed():
-    guest = run(a_guest(base=100 * MIB, burst=800 * MIB, period=60, duty=0.9, swap=GIB, target=400 * MIB), 5)
-    assert guest.squeezed == pytest.approx(guest.demand - guest.anon)
-    assert guest.squeezed > 400 * MIB
-    assert 1 < guest.lost_seconds < 5
-    assert guest.killed == 0, "it swaps instead"
 
 
 def test_starving_programs_are_killed_and_restart():
@@ -178,13 +159,6 @@ def test_programs_grow_up_to_the_last_watermark_and_no_further():
     guest.workload = Workload(Constant(201 * MIB))
     run(guest, 5, start=5)
     assert guest.killed == 1
-
-
-def test_reading_fills_the_cache_with_the_files_and_no_further():
-    guest = a_guest(cached=0.0, files=100 * MIB, read_rate=20 * MIB)
-    run(guest, 100)
-    assert 99 * MIB < guest.cache <= 100 * MIB
-    assert guest.major_faults == 0
 
 
 @given(

@@ -5,8 +5,8 @@ from sim_guests import fields_of
 
 from mom_core import NotSupported
 from mom_kvm import StoreKind
-from mom_plugins_sim.guest import MIB, new_guest
-from mom_plugins_sim.host_swap import IDLE_SHARE, Held, SwappedGuest, held_by, swap_out
+from mom_plugins_sim.guest import MIB
+from mom_plugins_sim.host_swap import IDLE_SHARE, Held, SwappedGuest, swap_out
 from mom_plugins_sim.hypervisor import SimHypervisor
 from mom_plugins_sim.scene import GuestScene, Scene
 from mom_plugins_sim.workload import Bursty, Constant, HostLoad, Workload
@@ -33,12 +33,6 @@ def test_coldest_memory_is_swapped_first():
     assert of_levels(swapped) == [100, 185, 15]
     assert swap_out([(HELD, swapped)], 4 * GIB) == pytest.approx(500 * MIB), "there is no more"
     assert of_levels(swapped) == [100, 500, 200]
-
-
-def test_coldest_memory_of_all_guests_is_swapped_first():
-    working, cold = SwappedGuest(), SwappedGuest()
-    swap_out([(Held(0, 0, 800 * MIB), working), (HELD, cold)], 400 * MIB)
-    assert cold.total > 0.9 * 400 * MIB
 
 
 def a_world(seconds=5, *, cold=500 * MIB, memory=4 * GIB, zram=2.0 * GIB, guests=2, load=0.0, warms=None, burst=0.0, swap=0.0):
@@ -106,29 +100,6 @@ def test_warmed_memory_swaps_in_quickly():
     swapped = [guest.swapped for guest in world.guests.values()]
     assert sum(one.free + one.hot for one in swapped) < 0.15 * there
     assert sum(one.cold for one in swapped) <= sum(idle_of(guest.memory) for guest in world.guests.values()), "no program uses that"
-
-
-def test_idle_kernel_memory_stays_in_swap():
-    world = a_world(cold=0.0)
-    idle = idle_of(world.guests["u0"].memory)
-    world.offload("u0", idle, 10.0)
-    pass_time(world, 60)
-    assert world.guests["u0"].swapped.total == pytest.approx(0.95 * idle, rel=0.01), "but for what was taken by mistake"
-    before = lost(world)
-    pass_time(world, 60)
-    assert lost(world) == pytest.approx(before, abs=0.001)
-
-
-def test_burst_waits_for_swapped_free_memory():
-    world = a_world(95, burst=300 * MIB, cold=0.0)  # two bursts are over: their memory is backed, and free
-    free = held_by(world.guests["u0"].memory, world.time).free
-    assert free > 290 * MIB
-    world.offload("u0", 200 * MIB, 10.0)
-    faults = world.guests["u0"].swapped.faults
-    pass_time(world, 1)
-    assert world.guests["u0"].swapped.faults - faults < 0.06 * 200 * MIB / 4
-    pass_time(world, 30)
-    assert world.guests["u0"].swapped.faults - faults > 0.6 * 200 * MIB / 4
 
 
 def test_ballooned_memory_leaves_swap():
@@ -208,13 +179,6 @@ def test_a_host_without_swap_has_no_store_and_moves_nothing(clock):
         hypervisor.offload_memory(hypervisor.guests()[0].entity, 1024, 1.0)
 
 
-def test_memory_in_a_guests_own_swap_is_what_it_hardly_touches():
-    guest = new_guest(Workload(Constant(600 * MIB), cold=500 * MIB), GIB, 256.0 * MIB, 1.0)
-    guest.anon -= 200 * MIB
-    guest.swapped += 200 * MIB
-    assert held_by(guest, 0.0).cold == 300 * MIB + idle_of(guest)
-
-
 def test_order_of_sweep_and_offload_does_not_matter():
     def after(*acts):
         world = a_world(70, burst=300 * MIB, zram=2.0 * GIB)
@@ -233,16 +197,6 @@ def test_order_of_sweep_and_offload_does_not_matter():
 
     assert after(sweep, move) == after(move, sweep)
     assert after(sweep, move) != after(move)
-
-
-def test_swept_memory_leaves_swap():
-    world = a_world(70, cold=0.0, burst=300 * MIB)
-    world.offload("u0", 200 * MIB, 10.0)
-    guest = world.guests["u0"]
-    assert guest.swapped.free > 180 * MIB
-    world.sweep("u0", 0.0)
-    pass_time(world, 1)
-    assert guest.swapped.free < MIB
 
 
 def test_host_programs_swap_after_the_guests():

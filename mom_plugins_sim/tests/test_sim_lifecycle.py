@@ -6,7 +6,6 @@ from sim_guests import usual_world
 from mom_core import GuestGone
 from mom_devkit import HandClock
 from mom_kvm import GuestState
-from mom_plugins_sim.fields import HostSampler
 from mom_plugins_sim.hypervisor import SimHypervisor
 
 
@@ -47,24 +46,6 @@ def test_saved_guest_frees_host_memory_and_resumes(host: SimHypervisor, clock: H
     assert next(one for one in host.guests() if one.id == guest.id).incarnation != incarnation
 
 
-def test_counters_survive_a_save(host: SimHypervisor) -> None:
-    guest = host.guests()[0].entity
-    memory = host.world.guests[guest.id].memory
-    memory.killed, memory.lost_seconds = 3, 7.0
-
-    def counted() -> list[object]:
-        host.guests()
-        fields = HostSampler().fields(host.world)
-        return [fields["sim_killed"], fields["sim_lost"]]
-
-    before = counted()
-    assert before[0] == 3
-    host.save(guest, 1.0)
-    assert counted() == before
-    host.start(guest, 1.0)
-    assert counted() == before
-
-
 def test_a_guest_that_was_shut_down_boots(host: SimHypervisor, clock: HandClock) -> None:
     guest = host.guests()[0].entity
     before = host.world.guests[guest.id].memory
@@ -89,13 +70,3 @@ def test_state_changes_take_effect_after_the_cycle(host: SimHypervisor) -> None:
         assert (host.ksm_read()["shareable_kib"], guest.id in host.balloon_sizes([guest])) == (before, is_there)
         host.guests()
         assert (guest.id in host.balloon_sizes([guest])) is not is_there
-
-
-def test_last_request_of_a_cycle_wins(host: SimHypervisor) -> None:
-    guest = host.guests()[0].entity
-    host.pause(guest)
-    host.resume(guest)
-    assert "*" not in host.guests()[0].blocked
-    host.save(guest, 1.0)
-    host.start(guest, 1.0)
-    assert guest.id in {one.id for one in host.guests()}

@@ -109,18 +109,6 @@ def test_workloads_over_time() -> None:
     assert [trace.at(time) for time in (-5, 0, 9, 10, 20, 25, 31)] == [1, 1, 1, 2, 3, 1, 2]
 
 
-def test_there_are_jobs_after_the_end_of_the_scenario_too(tmp_path: Path) -> None:
-    text = SMALL.replace(
-        "{bursty: {base: 20%, burst: 20%, period: 2m, duty: 30%}}", "{batch: {base: 10%, job: 50%, every: 90s, lasts: 30s}}"
-    )
-    guests = scene_of(read_scenario(write(tmp_path, text)), tmp_path).guests
-    assert len(guests) == 6
-    for guest in guests:
-        wanted = [guest.workload.demand.at(time) for time in range(1800)]
-        assert wanted[:600] == wanted[600:1200] == wanted[1200:], "it lasts ten minutes"
-        assert max(wanted) == pytest.approx(0.6 * guest.memory)
-
-
 class _Recorded:
     """Ten hours of a guest that uses a GiB in the first one, and 256 MiB from then on, to the byte; it is paused as it is first seen."""
 
@@ -295,13 +283,6 @@ def test_the_command_compares_and_records(tmp_path: Path) -> None:
     assert json.loads(run(path, "--json", "--hours", 0.05).output)[0]["seconds"] > 100
 
 
-def test_own_policies_are_used(tmp_path: Path) -> None:
-    policy = tmp_path / "50_balloon.policy"
-    policy.write_text('(with Guests g (g.Control "balloon_target" (* 0.9 g.balloon_max)))')
-    shown = json.loads(run(write(tmp_path), "--policy", policy, "--json", "--hours", 0.05).output)[0]
-    assert shown["most_reclaimed_kib"] == pytest.approx(0.1 * 12 * GIB, rel=0.01)
-
-
 def test_the_command_says_what_is_wrong(tmp_path: Path) -> None:
     listed = run("--list").output
     assert "quiet-night" in listed
@@ -347,11 +328,6 @@ def test_summary_has_a_line_per_class(tmp_path: Path) -> None:
     assert gold["promise_broken_seconds"] == cheap["promise_broken_seconds"] == 0
     assert cheap["least_share"] < gold["least_share"]
     assert "class  guests" in run(path, "--hours", 0.05).stdout
-
-
-def test_guests_of_an_unknown_class_keep_their_memory(tmp_path: Path) -> None:
-    summaries = json.loads(run(write(tmp_path, SOLD.replace("class: cheap", "class: chaep")), "--json", "--hours", 0.05).stdout)
-    assert summaries[0]["classes"]["platinum"]["least_share"] > 0.9
 
 
 @pytest.mark.long
