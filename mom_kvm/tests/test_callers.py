@@ -2,12 +2,13 @@
 
 import threading
 import time
+import weakref
 from functools import partial
 
 import pytest
 
 from mom_devkit import wait_until
-from mom_kvm import Callers
+from mom_kvm import Callers, CallPatience
 
 LONG_SECONDS = 60.0
 
@@ -99,3 +100,36 @@ def test_a_thread_that_is_there_makes_the_call_for_which_none_can_be_started(mon
     assert Callers.came_back(waiting, LONG_SECONDS)
     assert waiting.result() == 7
     callers.close(1)
+
+
+def test_calls_that_were_given_up_cost_patience_until_they_return_or_for_a_while() -> None:
+    now, returned = [100.0], threading.Event()
+    patience = CallPatience(lambda: now[0])
+    assert patience.seconds(2.0) == 2.0
+    patience.given_up(returned.is_set)
+    patience.given_up()
+    assert patience.seconds(2.0) == 0.5
+    returned.set()
+    assert patience.seconds(2.0) == 1.0
+    for _ in range(2000):
+        patience.given_up()
+    assert patience.seconds(2.0) == 0.1
+    now[0] += 6
+    assert patience.seconds(2.0) == 2.0
+
+
+class Answer:
+    """Tells that a call is still open."""
+
+    def __call__(self) -> bool:
+        return False
+
+
+def test_calls_that_were_given_up_long_ago_are_forgotten_though_nobody_asks_for_the_patience() -> None:
+    now, answer = [100.0], Answer()
+    patience, held = CallPatience(lambda: now[0]), weakref.ref(answer)
+    patience.given_up(answer)
+    del answer
+    now[0] += 6
+    patience.given_up()
+    assert held() is None

@@ -34,27 +34,6 @@ NEW = """
 """
 """The metadata of an instance of a newer nova."""
 
-OLD = """
-    <nova:instance xmlns:nova="http://openstack.org/xmlns/libvirt/nova/1.0">
-      <nova:package version="16.0.2"/>
-      <nova:name>build</nova:name>
-      <nova:creationTime>2018-04-16 12:50:16</nova:creationTime>
-      <nova:flavor name="m1.small">
-        <nova:memory>2048</nova:memory>
-        <nova:disk>20</nova:disk>
-        <nova:swap>0</nova:swap>
-        <nova:ephemeral>0</nova:ephemeral>
-        <nova:vcpus>1</nova:vcpus>
-      </nova:flavor>
-      <nova:owner>
-        <nova:user uuid="1a2b3c4d5e6f708192a3b4c5d6e7f809">bob</nova:user>
-        <nova:project uuid="2b3c4d5e6f708192a3b4c5d6e7f8091a">ci</nova:project>
-      </nova:owner>
-      <nova:root type="image" uuid="c1d2e3f4-0516-4273-8495-06a7b8c9d0e1"/>
-    </nova:instance>
-"""
-"""Of one that was started years ago, and migrated since."""
-
 
 def domain(metadata: str) -> str:
     """A domain with this metadata."""

@@ -8,33 +8,9 @@ from collections.abc import Sequence
 import pytest
 from fake_libvirt import FakeDomain, FakeGuest, impatient
 
-from mom_core import (
-    BalloonControl,
-    CpuTuneControl,
-    Entity,
-    Guest,
-    GuestBusy,
-    GuestGone,
-    Hypervisor,
-    HypervisorError,
-    IoTuneControl,
-    NetTuneControl,
-    NotSupported,
-    PermissionDenied,
-    PluginContext,
-    Scope,
-)
+from mom_core import Entity, Guest, GuestBusy, GuestGone, HypervisorError, NotSupported, PermissionDenied, PluginContext, Scope
 from mom_devkit import wait_until
-from mom_kvm import (
-    AgentAccess,
-    CpuPinControl,
-    GuestDescription,
-    GuestPlatform,
-    LifecycleControl,
-    MigrationControl,
-    NodeTuneControl,
-    PlatformProperties,
-)
+from mom_kvm import GuestDescription, GuestPlatform, PlatformProperties
 from mom_plugins_libvirt.hypervisor import LibvirtHypervisor
 
 BALLOON, PERIOD = "balloon_target", "balloon_stats_period"
@@ -42,13 +18,6 @@ BALLOON, PERIOD = "balloon_target", "balloon_stats_period"
 
 def listed(hypervisor: LibvirtHypervisor, guest: FakeGuest) -> Guest:
     return next(found for found in hypervisor.guests() if found.id == guest.uuid)
-
-
-def test_it_is_what_controllers_test_for(hypervisor):
-    tuning = (CpuTuneControl, IoTuneControl, NetTuneControl, CpuPinControl, NodeTuneControl)
-    for capability in (Hypervisor, BalloonControl, AgentAccess, LifecycleControl, MigrationControl, *tuning):
-        assert isinstance(hypervisor, capability)
-    assert hypervisor.uri == "fake:///system"
 
 
 def test_a_quiet_cycle_is_one_call_however_many_guests_there_are(libvirtd, hypervisor, clock):

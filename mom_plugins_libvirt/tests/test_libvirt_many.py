@@ -79,20 +79,6 @@ def test_the_end_of_one_leaves_threads_and_loop_to_the_others(make: Make) -> Non
     callers.close(1.0)
 
 
-def test_patience_that_is_shared_grows_less_for_all() -> None:
-    now = [100.0]
-    patience = CallPatience(lambda: now[0])
-    assert patience.seconds(2.0) == 2.0
-    patience.given_up()
-    patience.given_up()
-    assert patience.seconds(2.0) == 0.5
-    for _ in range(10):
-        patience.given_up()
-    assert patience.seconds(2.0) == 0.1
-    now[0] += 6
-    assert patience.seconds(2.0) == 2.0
-
-
 def test_one_that_connects_and_never_answers_keeps_few_calls_and_costs_the_others_no_patience(libvirtd: FakeLibvirtd, make: Make) -> None:
     patience = CallPatience()
     connection = make(patience=patience, most_open_calls=2)

@@ -163,16 +163,6 @@ def test_a_guest_without_a_cpu_group_is_its_own_matter(libvirtd, hypervisor, gue
     assert hypervisor.cpu_tunes(entities)[guest.uuid].shares == 7
 
 
-def test_a_guest_without_a_cpu_group_that_comes_later_is_its_own_matter(libvirtd, hypervisor, guest):
-    hypervisor.cpu_tunes([guest.entity])
-    late = libvirtd.add("late")
-    late.scheduler = None
-    hypervisor.guests()
-    hypervisor.cpu_tunes([guest.entity, late.entity])
-    blocked = {one.id: "vcpu_quota" in one.blocked for one in hypervisor.guests()}
-    assert blocked == {guest.uuid: False, late.uuid: True}
-
-
 def busy_for(monkeypatch, call, *names):
     """Have libvirt tell of these guests that it is busy with them."""
     really = getattr(FakeDomain, call)

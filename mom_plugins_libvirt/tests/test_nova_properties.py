@@ -4,7 +4,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
-from nova_instances import NEW, OLD, domain
+from nova_instances import NEW, domain
 
 from mom_core import PluginContext, PluginSettings
 from mom_kvm import GuestDescription, GuestPlatform, PlatformProperties
@@ -29,12 +29,6 @@ def test_a_new_instance_has_flavor_project_user_and_its_owners_name() -> None:
         "user": "alice",
         "user_id": "0b7c1f2e3d4a5968877665544332211f",
     }
-
-
-def test_an_instance_that_was_started_by_an_old_nova_has_what_that_wrote() -> None:
-    found = properties(OLD)
-    assert (found["flavor"], found["project"], found["display_name"]) == ("m1.small", "ci", "build")
-    assert "flavor_id" not in found
 
 
 @pytest.mark.parametrize(

@@ -178,7 +178,6 @@ def test_a_number_larger_than_any_is_told_with_its_line() -> None:
         ("[main]\na: 1\n[main]\n", 3, "the section main is there twice"),
         ("[main]\na: 1\nA = 2\n", 3, "the option a of main is there twice"),
         ("[main]\na: 1\nnonsense\n", 3, "this is not an option: nonsense"),
-        ("[main\n", 1, "an option stands before the first section"),
     ],
 )
 def test_a_file_that_is_no_ini_file_is_refused_with_its_line(text: str, line: int, message: str) -> None:

@@ -137,7 +137,6 @@ def test_a_guest_has_a_balloon_device_none_once_it_was_sampled_or_one_that_is_sw
         ({"vcpuUserLimit": "30"}, (), (50000, 100000, 30)),
         ({}, ("vcpuQuota", "vcpuPeriod", "vcpuUserLimit"), (-1, 100000, 100)),
         ({"vcpuQuota": "much", "vcpuPeriod": None, "vcpuUserLimit": []}, (), (None, None, None)),
-        ({}, ("vcpuCount",), (50000, 100000, 50)),
         ({}, ("vcpuCount", "vcpuQuota", "vcpuPeriod", "vcpuUserLimit"), (None, None, None)),
     ],
 )
@@ -155,7 +154,6 @@ def test_cpu_limits(changed: dict[str, object], without: tuple[str, ...], expect
         ("RebootInProgress", "the guest reboots"),
         ("Paused", "the guest is paused (EIO)"),
         ("Migration Source", "the guest is being migrated"),
-        ("Saving State", "the guest is being saved"),
         ("Levitating", "the guest is 'Levitating', says vdsm"),
     ],
 )

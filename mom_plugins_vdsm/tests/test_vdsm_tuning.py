@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mom_core import DiskTune, NotSupported, PluginContext, StateFile
+from mom_core import DiskTune, PluginContext, StateFile
 from mom_devkit import HandClock
 from mom_kvm import Address
 from mom_plugins_vdsm.connection import VdsmConnection, VdsmConnectionSettings
@@ -102,14 +102,6 @@ def test_statistics_are_the_same_for_a_while_and_then_read_anew_and_at_once_of_a
     vdsm.limit = 9
     hypervisor.set_cpu_tune(entities[0], quota_us=9000)
     assert [quota(), quota(), vdsm.asked] == [9000, 9000, 3]
-
-
-@pytest.mark.parametrize("size", [True, 0, -1, 1.5, "5", None])
-def test_what_is_no_size_is_refused_before_vdsm_hears_of_it(tmp_path: Path, size: object) -> None:
-    hypervisor = hypervisor_on(Vdsm(), HandClock(100.0), tmp_path)
-    (guest,) = hypervisor.guests()
-    with pytest.raises(NotSupported, match="KiB is no size for"):
-        hypervisor.set_balloon(guest.entity, cast(int, size))
 
 
 def test_limits_that_the_engine_has_changed_are_read_as_soon_as_statistics_are(tmp_path: Path) -> None:

@@ -15,8 +15,8 @@ from mom_plugins_vdsm.jsonrpc import Event
 from mom_plugins_vdsm.statistics import Vm, read_vm
 from mom_plugins_vdsm.tunables import disk_tunes, tunable
 
-ALL_CONTROLS = "*"
-BALLOON_CONTROL = "balloon_target"
+_ALL_CONTROLS = "*"
+_BALLOON_CONTROL = "balloon_target"
 
 MOST_GUESTS = 10_000
 """Most guests of one host: ten times oVirt's limit."""
@@ -356,9 +356,9 @@ def _listed(vm: Vm, mark: str, *, silent: bool) -> Guest:
     properties: dict[str, Value] = {"name": vm.name, "uuid": vm.id, "state": vm.status}
     blocked: dict[str, str] = {}
     if vm.blocked or silent:
-        blocked[ALL_CONTROLS] = vm.blocked or _SILENT
+        blocked[_ALL_CONTROLS] = vm.blocked or _SILENT
     elif why_not := _why_no_balloon(vm):
-        blocked[BALLOON_CONTROL] = why_not
+        blocked[_BALLOON_CONTROL] = why_not
     return Guest(vm.id, vm.name, properties=properties, blocked=blocked, incarnation=mark)
 
 

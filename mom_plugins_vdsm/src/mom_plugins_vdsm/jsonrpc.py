@@ -15,17 +15,22 @@ from typing import NamedTuple
 from mom_core import GuestBusy, GuestGone, HypervisorError, NotSupported, printable
 
 # vdsm's error codes that mom distinguishes.
-NO_SUCH_VERB = -32601
-NO_SUCH_VM = 1
-MIGRATING = 51
+_NO_SUCH_VERB = -32601
+_NO_SUCH_VM = 1
+_MIGRATING = 51
 RECOVERING = 99
-QUEUE_FULL = 1100
+_QUEUE_FULL = 1100
 
-MOST_VALUES = 1_000_000
+_MOST_VALUES = 1_000_000
 """Values in one message: enough for thousands of guests. 60 MB of `[],` would make 20 million lists and 1.6 GB, and the parser blocks
 mom's other threads meanwhile."""
 
-_KINDS: dict[int, type[HypervisorError]] = {NO_SUCH_VERB: NotSupported, NO_SUCH_VM: GuestGone, MIGRATING: GuestBusy, QUEUE_FULL: GuestBusy}
+_KINDS: dict[int, type[HypervisorError]] = {
+    _NO_SUCH_VERB: NotSupported,
+    _NO_SUCH_VM: GuestGone,
+    _MIGRATING: GuestBusy,
+    _QUEUE_FULL: GuestBusy,
+}
 
 _RECOVERING_HINT = "wait: vdsm has just started and is looking for its guests"
 
@@ -69,11 +74,11 @@ def request(method: str, params: Mapping[str, object]) -> JsonRpcRequest:
 
 def parsed(body: bytes) -> JsonRpcAnswer | Event:
     """Return the answer or event in a message. Raises `AnswerError` for an invalid message, and before parsing one of more than
-    `MOST_VALUES` values."""
+    `_MOST_VALUES` values."""
     # Each value of a list or object, except its first, follows a comma. Commas in texts are few, and count too.
     values = body.count(b",") + body.count(b"[") + body.count(b"{")
-    if values > MOST_VALUES:
-        raise AnswerError(f"a message has some {values:,} values; at most {MOST_VALUES:,} are read")
+    if values > _MOST_VALUES:
+        raise AnswerError(f"a message has some {values:,} values; at most {_MOST_VALUES:,} are read")
     try:
         message = json.loads(body)
     except (ValueError, RecursionError) as error:  # ValueError: also bad UTF-8, and integers of thousands of digits

@@ -16,7 +16,7 @@ from mom_core import printable
 from mom_daemon import print_text
 from mom_kvm import Address
 
-DEFAULT_ADDRESS: Final = "/run/vdsm/mom-vdsm.sock"
+_DEFAULT_ADDRESS: Final = "/run/vdsm/mom-vdsm.sock"
 TIMEOUT_SECONDS: Final = 10.0
 """mom answers at once; an old MOM may first finish its cycle."""
 
@@ -57,7 +57,7 @@ def _address(context: click.Context, parameter: click.Parameter, value: str) -> 
 
 
 @click.command("mom-rpcclient", context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
-@click.option("-p", "--port", "address", metavar=_WHERE, default=DEFAULT_ADDRESS, show_default=True, callback=_address, help=_LISTENS)
+@click.option("-p", "--port", "address", metavar=_WHERE, default=_DEFAULT_ADDRESS, show_default=True, callback=_address, help=_LISTENS)
 @click.argument("verb")
 @click.argument("arguments", nargs=-1)
 def rpc_client(address: Address, verb: str, arguments: tuple[str, ...]) -> None:

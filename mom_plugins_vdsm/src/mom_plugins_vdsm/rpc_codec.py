@@ -13,7 +13,7 @@ from xmlrpc.client import Fault, ResponseError, Unmarshaller
 MAX_DEPTH: Final = 32
 """Nesting of elements. A call with one text has four levels, the most of any verb."""
 
-MAX_ELEMENTS: Final = 1000
+_MAX_ELEMENTS: Final = 1000
 """Elements of one request; a call with two texts has nine."""
 
 _LARGEST: Final = sys.float_info.max
@@ -46,8 +46,8 @@ def read_call(body: bytes) -> tuple[str, tuple[object, ...]]:
         nonlocal depth, elements
         depth += 1
         elements += 1
-        if depth > MAX_DEPTH or elements > MAX_ELEMENTS:
-            raise RefusedRequestError(f"more than {MAX_DEPTH} levels or {MAX_ELEMENTS} elements")
+        if depth > MAX_DEPTH or elements > _MAX_ELEMENTS:
+            raise RefusedRequestError(f"more than {MAX_DEPTH} levels or {_MAX_ELEMENTS} elements")
         target.start(tag, attributes)
 
     def end(tag: str) -> None:

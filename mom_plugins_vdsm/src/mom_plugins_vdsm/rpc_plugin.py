@@ -19,12 +19,12 @@ VDSM_SOCKET = "/run/vdsm/mom-vdsm.sock"
 """vdsm's path of mom's socket (its option `[mom] socket_path`)."""
 
 
-LOOPBACK = "127.0.0.1"
+_LOOPBACK = "127.0.0.1"
 """Host of a port without one."""
 
 
 def _an_address(text: str) -> str:
-    Address.parse(text, LOOPBACK)
+    Address.parse(text, _LOOPBACK)
     return text
 
 
@@ -58,7 +58,7 @@ class XmlRpcPlugin:
     def __init__(self, settings: Settings, context: PluginContext) -> None:
         self._settings = settings
         self._context = context
-        self._address = Address.parse(settings.listen, LOOPBACK)
+        self._address = Address.parse(settings.listen, _LOOPBACK)
         self._subject = f"XML-RPC on {self._address}"
         by_path = bool(self._address.path)
         self._verbs = Verbs(context, str(self._address), nil=by_path, read_only=not by_path and not settings.changes_over_tcp)

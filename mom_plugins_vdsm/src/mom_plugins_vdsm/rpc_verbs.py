@@ -13,10 +13,10 @@ from mom_core import DiskTune, MomError, PermissionDenied, PluginContext, Report
 from mom_kvm import PolicyProblem, PolicyRefused, PolicyTexts
 from mom_plugins_vdsm.rpc_codec import read_call, write_answer, write_fault
 
-MAIN_POLICY: Final = "50_main_"
+_MAIN_POLICY: Final = "50_main_"
 """MOM's name for a policy without one."""
 
-NEEDED_BY_VDSM: Final = ("ksm_run", "ksm_merge_across_nodes", "ksm_pages_to_scan", "ksm_pages_sharing", "ksmd_cpu_usage")
+_NEEDED_BY_VDSM: Final = ("ksm_run", "ksm_merge_across_nodes", "ksm_pages_to_scan", "ksm_pages_sharing", "ksmd_cpu_usage")
 """Host fields that vdsm's answers to its engine need; 0 while unknown."""
 
 GUEST_FIELDS: Final = (
@@ -28,13 +28,13 @@ GUEST_FIELDS: Final = (
 LEVELS: Final = ("critical", "error", "warn", "info", "debug")
 """Log levels; MOM's clients may also write their numbers, from 1."""
 
-ALL_POLICIES: Final = ""
+_ALL_POLICIES: Final = ""
 """Key for all policies together among refused ones."""
 
-MOST_REFUSED: Final = 20
+_MOST_REFUSED: Final = 20
 """Refused policies that mom remembers: a client can invent any number of names."""
 
-MOST_LEFT_OUT: Final = 10
+_MOST_LEFT_OUT: Final = 10
 """Attempts to leave out invalid parameters: one error can hide another."""
 
 _PARAMETER: Final = re.compile(r"\(set \S.*\)|#.*|\s*")
@@ -45,13 +45,13 @@ _POLICY_CALL: Final = re.compile(
 )
 """Beginning of a call that sets a policy: the verb, and a short first text."""
 
-ABSENT_IS_0: Final = ("swap_total", "swap_usage")
+_ABSENT_IS_0: Final = ("swap_total", "swap_usage")
 """Guest fields that are 0 in MOM if vdsm does not report them, which it never does today."""
 
 _ALL_CONTROLS: Final = "*"
 """Key of a block of all controls."""
 
-CHANGING: Final = frozenset({"setPolicy", "setNamedPolicy", "resetPolicies", "setVerbosity"})
+_CHANGING: Final = frozenset({"setPolicy", "setNamedPolicy", "resetPolicies", "setVerbosity"})
 """Verbs that change something."""
 
 _UNCHANGED: Final = "the policies before stay in force"
@@ -120,7 +120,7 @@ class Verbs:
             raise Exception(f'method "{method}" is not supported')  # noqa: TRY002  # clients are told its class, which MOM's server had
         if len(params) != count:
             raise TypeError(f"{method} takes {count} parameters, not {len(params)}")
-        if self.read_only and method in CHANGING:
+        if self.read_only and method in _CHANGING:
             hint = "listen on a unix socket with suitable permissions, or set changes_over_tcp: true for the plugin xmlrpc"
             raise PermissionDenied(f"{method} changes something, which TCP clients may not", hint=hint)
         return verb(peer, *params)
@@ -136,7 +136,7 @@ class Verbs:
                     written = write_answer(self._newest(), nil=self._nil)
                 except Exception:  # noqa: BLE001  # vdsm takes a fault here for a broken host
                     self._log.exception("%s: the statistics cannot be encoded", self._where)
-                    written = write_answer({"host": dict.fromkeys(NEEDED_BY_VDSM, 0), "guests": {}}, nil=self._nil)
+                    written = write_answer({"host": dict.fromkeys(_NEEDED_BY_VDSM, 0), "guests": {}}, nil=self._nil)
                 self._statistics = (report, written)
             return self._statistics[1]
 
@@ -144,7 +144,7 @@ class Verbs:
         report = self._report
         snapshot = report.snapshot if report is not None else None
         host: dict[str, object] = dict(snapshot.host.fields) if snapshot is not None else {}
-        for name in NEEDED_BY_VDSM:
+        for name in _NEEDED_BY_VDSM:
             host[name] = _whole(host.get(name))
         declared = [name for name in GUEST_FIELDS if (Scope.GUEST, name) in self._context.declarations.fields]
         unknown = dict.fromkeys(declared)
@@ -185,7 +185,7 @@ class Verbs:
         return "\n".join(self._named().values()) or "0"
 
     def _set_policy(self, peer: str, text: object) -> bool:
-        return self._changed(peer, "setPolicy", {MAIN_POLICY: _policy(text)}, replace_all=True)
+        return self._changed(peer, "setPolicy", {_MAIN_POLICY: _policy(text)}, replace_all=True)
 
     def _set_named(self, peer: str, name: object, text: object) -> bool:
         if not isinstance(name, str):
@@ -197,7 +197,7 @@ class Verbs:
 
     def _changed(self, peer: str, method: str, texts: Mapping[str, str | None] | None, *, replace_all: bool = False) -> bool:
         """Make a change, or return to the files' policies (None). False: refused; the log and `refused` have the reason."""
-        name = ALL_POLICIES if replace_all or texts is None else next(iter(texts))
+        name = _ALL_POLICIES if replace_all or texts is None else next(iter(texts))
         try:
             left_out = self._change(texts, f"{peer} through {self._where}", replace_all=replace_all)
         except PolicyRefused as refused:
@@ -216,7 +216,7 @@ class Verbs:
         """Note a refused change, and return the answer to its call."""
         self._tell(logging.ERROR, f"{method} by {peer} is refused, and nothing changes", problems)
         self._refused.pop(name, None)
-        while len(self._refused) >= MOST_REFUSED:
+        while len(self._refused) >= _MOST_REFUSED:
             self._refused.pop(next(iter(self._refused)))
         self._refused[name] = (f"{_last_set(name)} refused: {printable(problems[0], 400)}", _UNCHANGED)
         return False
@@ -234,8 +234,8 @@ class Verbs:
         if match is None or self.read_only:
             self._log.warning("%s: a call by %s is refused: %s", self._where, peer, problem)
             return write_fault(problem)
-        method, name = (part.decode("utf-8", "replace") if part is not None else ALL_POLICIES for part in match.groups())
-        return write_answer(self._refuse(peer, method, name if method == "setNamedPolicy" else ALL_POLICIES, [problem]), nil=self._nil)
+        method, name = (part.decode("utf-8", "replace") if part is not None else _ALL_POLICIES for part in match.groups())
+        return write_answer(self._refuse(peer, method, name if method == "setNamedPolicy" else _ALL_POLICIES, [problem]), nil=self._nil)
 
     def _change(self, texts: Mapping[str, str | None] | None, who: str, *, replace_all: bool) -> Sequence[PolicyProblem]:
         """Make a change; return the problems of parameters that were left out. Raises `PolicyRefused`.
@@ -250,7 +250,7 @@ class Verbs:
             try:
                 self._texts().change(texts, who=who, replace_all=replace_all)
             except PolicyRefused as refused:
-                fitting = None if replace_all or len(left_out) >= MOST_LEFT_OUT else _without_invalid(texts, refused.problems)
+                fitting = None if replace_all or len(left_out) >= _MOST_LEFT_OUT else _without_invalid(texts, refused.problems)
                 if fitting is None:
                     raise
                 texts = fitting
@@ -308,7 +308,7 @@ def _as_mom_shows(fields: Mapping[str, Value]) -> dict[str, object]:
     """Return a guest's fields in MOM's form."""
     shown: dict[str, object] = dict(fields)
     if fields.get("mem_available") is not None:
-        shown.update({name: 0 for name in ABSENT_IS_0 if fields.get(name) is None})
+        shown.update({name: 0 for name in _ABSENT_IS_0 if fields.get(name) is None})
     disks, now = (as_items(fields.get(name)) or () for name in ("io_tune", "io_tune_current"))
     agreed = [disk for disk in disks if _limits(disk.get("maximum")) or _limits(disk.get("guaranteed"))]
     places = {_place(disk) for disk in agreed}

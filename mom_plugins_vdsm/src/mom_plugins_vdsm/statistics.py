@@ -12,7 +12,7 @@ _LARGEST = 1 << 62
 
 UP = "Up"
 PAUSED = "Paused"
-NOT_HERE = frozenset({"Down", "WaitForLaunch", "Migration Destination", "Restoring state"})
+_NOT_HERE = frozenset({"Down", "WaitForLaunch", "Migration Destination", "Restoring state"})
 """Statuses of guests that do not run here: they have ended, or not begun yet."""
 
 _STATUS_WORDS = {
@@ -38,10 +38,10 @@ _LATEST_SAMPLE = 1.2
 """Sample intervals after which vdsm has sampled again: one late guest delays the sample of all."""
 
 NO_LIMIT = -1
-UNSET_PERIOD_US = 100_000
+_UNSET_PERIOD_US = 100_000
 """libvirt's period for guests where none was set; vdsm leaves it out."""
 
-_UNSET_CPU = {"vcpuQuota": NO_LIMIT, "vcpuPeriod": UNSET_PERIOD_US, "vcpuUserLimit": 100}
+_UNSET_CPU = {"vcpuQuota": NO_LIMIT, "vcpuPeriod": _UNSET_PERIOD_US, "vcpuUserLimit": 100}
 """Without an agreement, a guest may use 100 % of the host's CPUs."""
 
 
@@ -72,7 +72,7 @@ class Vm:
     @property
     def here(self) -> bool:
         """Whether it runs on this host, in any state."""
-        return self.status not in NOT_HERE
+        return self.status not in _NOT_HERE
 
     def age(self, now: float, sample_interval: float) -> float:
         """Return the largest possible age of vdsm's sample in seconds.
@@ -171,7 +171,7 @@ def _cpu(entry: Mapping[str, object], *, sampled: bool) -> CpuTune:
     quota = number(entry.get("vcpuQuota", unset.get("vcpuQuota")), negative=True)
     period, limit = (number(entry.get(key, unset.get(key))) for key in ("vcpuPeriod", "vcpuUserLimit"))
     return CpuTune(
-        NO_LIMIT if quota is not None and quota <= 0 else quota, UNSET_PERIOD_US if period == 0 else period, user_limit_percent=limit
+        NO_LIMIT if quota is not None and quota <= 0 else quota, _UNSET_PERIOD_US if period == 0 else period, user_limit_percent=limit
     )
 
 

@@ -16,7 +16,7 @@ headers and line ends."""
 MOST_HEADERS = 64
 """vdsm sends four."""
 
-SERVER_COMMANDS = frozenset({"CONNECTED", "MESSAGE", "RECEIPT", "ERROR"})
+_SERVER_COMMANDS = frozenset({"CONNECTED", "MESSAGE", "RECEIPT", "ERROR"})
 
 _END_OF_HEAD = re.compile(rb"\n\r?\n")
 _ESCAPE = re.compile(r"\\(.?)", re.DOTALL)
@@ -119,7 +119,7 @@ def _parsed_head(head: bytes, largest_body: int) -> StompFrame:
     except UnicodeDecodeError as error:
         raise FrameError("the head of a frame is not UTF-8") from error
     command, *header_lines = (line.removesuffix("\r") for line in lines)
-    if command not in SERVER_COMMANDS:
+    if command not in _SERVER_COMMANDS:
         raise FrameError(f"{command[:20]!r} is no frame that a server sends")
     if len(header_lines) > MOST_HEADERS:
         raise FrameError(f"a {command} frame has more than {MOST_HEADERS} headers")

@@ -10,7 +10,7 @@ _MAIN = "etc/vdsm/vdsm.conf"
 _DROP_INS = ("usr/lib/vdsm/vdsm.conf.d", "run/vdsm/vdsm.conf.d", "etc/vdsm/vdsm.conf.d")
 
 PORT = 54321
-SAMPLE_INTERVAL_SECONDS = 15.0
+_SAMPLE_INTERVAL_SECONDS = 15.0
 """vdsm's defaults."""
 
 
@@ -22,7 +22,7 @@ class VdsmConf:
     tls: bool = True
     host: str = "localhost"
     port: int = PORT
-    sample_interval: float = SAMPLE_INTERVAL_SECONDS
+    sample_interval: float = _SAMPLE_INTERVAL_SECONDS
     problems: tuple[str, ...] = ()
 
 
@@ -57,7 +57,7 @@ def read_vdsm_conf(root: Path) -> VdsmConf:
         problems.append("vdsm's option ssl in [vars] is neither true nor false")
         tls = True
     port = number("addresses", "management_port", PORT, 65535)
-    sample_interval = float(number("vars", "vm_sample_interval", round(SAMPLE_INTERVAL_SECONDS), 3600))
+    sample_interval = float(number("vars", "vm_sample_interval", round(_SAMPLE_INTERVAL_SECONDS), 3600))
     host = _address(parser.get("addresses", "management_ip", fallback="::"))
     return VdsmConf(tls, host, port, sample_interval, tuple(problems))
 

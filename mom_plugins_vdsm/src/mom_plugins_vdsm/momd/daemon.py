@@ -21,17 +21,17 @@ from mom_plugins_vdsm.momd.importer import VDSM, LogTarget, Momd, import_momd
 
 LOG = logging.getLogger("mom")
 
-DEFAULT_FILE: Final = Path("/etc/momd.conf")
-DEFAULT_PID_FILE: Final = Path("/run/momd.pid")
+_DEFAULT_FILE: Final = Path("/etc/momd.conf")
+_DEFAULT_PID_FILE: Final = Path("/run/momd.pid")
 
-VDSM_STATE: Final = Path("/var/lib/vdsm/mom")
-VDSM_RUN: Final = Path("/run/vdsm/mom")
+_VDSM_STATE: Final = Path("/var/lib/vdsm/mom")
+_VDSM_RUN: Final = Path("/run/vdsm/mom")
 """Folders for user vdsm, who runs the daemon beside vdsm."""
 
 
 @click.command("momd", context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.option(
-    "-c", "--config-file", type=click.Path(path_type=Path), help=f"The configuration.  [default: {DEFAULT_FILE}, where there is one]"
+    "-c", "--config-file", type=click.Path(path_type=Path), help=f"The configuration.  [default: {_DEFAULT_FILE}, where there is one]"
 )
 @click.option("-r", "--rules-file", metavar="FILE", help="The policy; instead of `policy` and `policy-dir` in the configuration.")
 @click.option("-P", "--policy-dir", metavar="DIR", help="The folder of *.policy; instead of `policy-dir` and `policy`.")
@@ -39,14 +39,14 @@ VDSM_RUN: Final = Path("/run/vdsm/mom")
 @click.option("-l", "--log", metavar="FILE", help="Where to log; stdio is standard error.")
 @click.option("-v", "--verbose", "verbosity", metavar="LEVEL", help="critical, error, warn, info, debug, or 1 to 5.")
 @click.option("-d", "--daemonize", is_flag=True, help="Run in the background.")
-@click.option("--pid-file", type=click.Path(path_type=Path), help=f"Where to write the process id.  [default with -d: {DEFAULT_PID_FILE}]")
+@click.option("--pid-file", type=click.Path(path_type=Path), help=f"Where to write the process id.  [default with -d: {_DEFAULT_PID_FILE}]")
 def momd(*, config_file: Path | None, daemonize: bool, pid_file: Path | None, **options: str | None) -> None:
     """Manage this host as MOM's old daemon did, with its configuration. `mom config import` turns that into one for `mom run`.
 
     SIGTERM ends it, and puts everything back; SIGHUP reads the configuration and the policies again.
     """
     overrides = _overrides(**options)
-    path = config_file or DEFAULT_FILE
+    path = config_file or _DEFAULT_FILE
 
     def read() -> Momd:
         text = "" if config_file is None and not path.exists() else read_foreign(path)
@@ -62,7 +62,7 @@ def momd(*, config_file: Path | None, daemonize: bool, pid_file: Path | None, **
         if daemonize and not first.log.file:
             print_prose("momd: nothing is logged: with -d, name a file with -l, or `log` in the configuration", 2, err=True)
         with _in_background() if daemonize else nullcontext(lambda: None) as ready:
-            _run(run, first, pid_file or (DEFAULT_PID_FILE if daemonize else None), ready)
+            _run(run, first, pid_file or (_DEFAULT_PID_FILE if daemonize else None), ready)
 
 
 def _overrides(log: str | None, verbosity: str | None, plot_dir: str | None, **policies: str | None) -> dict[tuple[str, str], str]:
@@ -87,8 +87,8 @@ def _config(momd: Momd, path: Path) -> Config:
     """
     settings = momd.imported.settings()
     for name, variable, beside_vdsm in (
-        ("state_directory", "STATE_DIRECTORY", VDSM_STATE),
-        ("run_directory", "RUNTIME_DIRECTORY", VDSM_RUN),
+        ("state_directory", "STATE_DIRECTORY", _VDSM_STATE),
+        ("run_directory", "RUNTIME_DIRECTORY", _VDSM_RUN),
     ):
         folder = os.environ.get(variable, "").partition(":")[0]  # systemd makes these folders for a unit, and says so
         if folder:

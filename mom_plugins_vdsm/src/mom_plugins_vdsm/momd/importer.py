@@ -12,7 +12,7 @@ from mom_daemon import Imported, Importer
 from mom_plugins_vdsm.momd.ini import Ini, IniOption, read_ini
 
 VDSM: Final = "vdsm"
-SYSTEM_URI: Final = "qemu:///system"
+_SYSTEM_URI: Final = "qemu:///system"
 
 HYPERVISORS: Final[Mapping[str, str]] = {
     "libvirt": "libvirt",
@@ -67,7 +67,7 @@ DEFAULTS: Final[Mapping[str, Mapping[str, str]]] = {
 }
 """The old daemon's defaults; it never read those of [vdsm]."""
 
-VDSM_SETTINGS: Final = {"host": "host", "pki-dir": "pki_directory", "key-file": "key", "cert-file": "certificate", "ca-cert-file": "ca"}
+_VDSM_SETTINGS: Final = {"host": "host", "pki-dir": "pki_directory", "key-file": "key", "cert-file": "certificate", "ca-cert-file": "ca"}
 """Settings of the plugin vdsm, by options of [vdsm], without numbers."""
 
 _ANSWER_SHARE: Final = 0.8
@@ -235,13 +235,13 @@ def _guests(reader: _Reader, hypervisor: str) -> None:
     section = reader.imported.plugin(hypervisor, f"hypervisor-interface: {reader.option('hypervisor-interface').text or hypervisor}")
     uri = reader.option("libvirt-hypervisor-uri").text
     if hypervisor == "libvirt":
-        section.set("uri", uri or SYSTEM_URI, f"libvirt-hypervisor-uri: {uri}" if uri else "libvirt-hypervisor-uri was not given")
+        section.set("uri", uri or _SYSTEM_URI, f"libvirt-hypervisor-uri: {uri}" if uri else "libvirt-hypervisor-uri was not given")
     elif uri:
         reader.note(f"libvirt-hypervisor-uri: {uri}: the guests do not come from libvirt")
     if hypervisor != VDSM:
         return
     why = "{} in [vdsm], which the old daemon never read"
-    for name, setting in VDSM_SETTINGS.items():
+    for name, setting in _VDSM_SETTINGS.items():
         if text := reader.option(name, VDSM).text:
             section.set(setting, text, why.format(name))
     if reader.option("port", VDSM).text and (port := reader.number("port", VDSM, whole=True, least=1, most=65535)):
