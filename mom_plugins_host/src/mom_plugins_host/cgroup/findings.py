@@ -39,7 +39,6 @@ def _about_mounts(hierarchies: Hierarchies) -> Finding:
 
 
 def _about_guests(guests: Sequence[Guest], folders: Mapping[str, str], *, observes: bool) -> Iterable[Finding]:
-    """Yield which guests have a group with memory, and the controls that mom cannot write, by the example of the first group."""
     grouped = {guest.id for guest in guests if guest.id in folders and Path(folders[guest.id], "memory.current").exists()}
     if grouped:
         yield Finding(Severity.OK, SUBJECT, f"{len(grouped)} of {len(guests)} guests have groups of their own")

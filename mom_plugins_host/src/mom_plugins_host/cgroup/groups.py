@@ -45,10 +45,10 @@ NO_LIMIT: Final = -1
 """`max` in the kernel's files."""
 
 KNOBS: Final = {
-    MEMORY_HIGH: ("memory.high", "above this, memory is taken from the guest and it is slowed down; -1: no limit"),
-    MEMORY_LOW: ("memory.low", "below this, memory is taken from the guest only as a last resort; -1: all of it"),
-    MEMORY_MIN: ("memory.min", "below this, memory is never taken from the guest; -1: all of it"),
-    SWAP_MAX: ("memory.swap.max", "the most of the guest that may be in the host's swap; -1: no limit"),
+    MEMORY_HIGH: ("memory.high", "above this, the kernel reclaims memory of the guest and slows it down; -1: no limit"),
+    MEMORY_LOW: ("memory.low", "below this, the kernel reclaims memory of the guest only as a last resort; -1: protect all of it"),
+    MEMORY_MIN: ("memory.min", "below this, the kernel never reclaims memory of the guest; -1: protect all of it"),
+    SWAP_MAX: ("memory.swap.max", "limit of the guest's memory in the host's swap; -1: no limit"),
 }
 """File and description of each control."""
 
@@ -59,11 +59,11 @@ def _field(name: str, description: str, source: str) -> FieldSpec:
 
 FIELDS: Final = (
     _field(CURRENT, "host memory that the guest's cgroup holds: guest, QEMU and caches", "memory.current"),
-    _field(ANON, "anonymous memory of cgroup_memory_current, as a guest's usually is", "memory.stat anon"),
-    _field(FILE, "page cache of cgroup_memory_current", "memory.stat file"),
-    _field(SHMEM, "shared memory of cgroup_memory_file, which needs swap to be taken", "memory.stat shmem"),
-    _field(LOCKED, "what of cgroup_memory_current cannot be taken, such as memory that devices access directly", "memory.stat unevictable"),
-    _field(SWAP, "memory of the guest's cgroup that is in the host's swap", "memory.swap.current"),
+    _field(ANON, "anonymous memory in cgroup_memory_current; a guest's memory usually is", "memory.stat anon"),
+    _field(FILE, "page cache in cgroup_memory_current", "memory.stat file"),
+    _field(SHMEM, "shared memory in cgroup_memory_file, which the kernel can reclaim only to swap", "memory.stat shmem"),
+    _field(LOCKED, "unreclaimable part of cgroup_memory_current, such as memory that devices access directly", "memory.stat unevictable"),
+    _field(SWAP, "memory of the guest's cgroup in the host's swap", "memory.swap.current"),
     *(_field(name, description, file) for name, (file, description) in KNOBS.items()),
 )
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
@@ -173,8 +172,7 @@ class CgroupPlugin:
         """Refuse impossible limits, and limits below a guest's need."""
         self._enforcement.hear(decisions)
         memory = read_meminfo(self._context.root)
-        page_kib = os.sysconf("SC_PAGE_SIZE") >> 10
-        host = HostBounds(memory.get("MemTotal"), memory.get("SwapFree"), page_kib, self._need_of, self._swap_limits_of)
+        host = HostBounds(memory.get("MemTotal"), memory.get("SwapFree"), self._need_of, self._swap_limits_of)
         return reviewed(snapshot, decisions, host)
 
     def _swap_limits_of(self, guest: Guest) -> Sequence[GroupLimit]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final, NamedTuple
 
 from mom_core import Decision, Guest, Revision, Snapshot, format_kib
-from mom_kvm import GroupLimit
+from mom_kvm import PAGE_KIB, GroupLimit
 from mom_plugins_host.cgroup.groups import (
     ANON,
     CURRENT,
@@ -71,7 +71,6 @@ class HostBounds:
 
     total_kib: int | None
     swap_free_kib: int | None
-    page_kib: int
     need_of: Callable[[Guest], GroupNeed]
     swap_limits_of: Callable[[Guest], Sequence[GroupLimit]]
     swap_taken: Mapping[str, int] = field(default_factory=dict)
@@ -95,8 +94,8 @@ def reviewed(snapshot: Snapshot, decisions: Sequence[Decision], host: HostBounds
             yield Revision(decision, None, "a limit is a number of KiB, or -1 for no limit")
             continue
         value, reason, refusal = limit, "", ""
-        if limit != NO_LIMIT and limit % host.page_kib:
-            value, reason = limit - limit % host.page_kib, "cut to whole pages"
+        if limit != NO_LIMIT and limit % PAGE_KIB:
+            value, reason = limit - limit % PAGE_KIB, "cut to whole pages"
         if decision.control == MEMORY_HIGH:
             raised = _raised(guest, value, replace(host, swap_free_kib=swap_free, swap_taken={}))
             value, refusal, slower = raised or _high(guest, value, host, swap_max.get(guest.id))
@@ -129,7 +128,7 @@ def _high(guest: Guest, limit: int, host: HostBounds, swap_max: int | None) -> t
     if limit < least:
         if standing == NO_LIMIT or standing >= least:
             return limit, f"the guest needs {format_kib(least)}: what it uses or was promised, and QEMU's own", ""
-        return _whole_pages(least, host), "", "raised to what the guest uses or was promised, and QEMU's own"
+        return _whole_pages(least), "", "raised to what the guest uses or was promised, and QEMU's own"
     if standing != NO_LIMIT and limit >= standing:
         return limit, "", ""
     if need.kib is None or current is None:
@@ -150,7 +149,7 @@ def _high(guest: Guest, limit: int, host: HostBounds, swap_max: int | None) -> t
     step = _step(current)
     if excess <= step:
         return limit, "", ""
-    value = int(current - step) // host.page_kib * host.page_kib
+    value = int(current - step) // PAGE_KIB * PAGE_KIB
     value = max(limit, value if standing == NO_LIMIT else min(value, int(standing)))
     return value, "", f"in steps of {format_kib(step)} a cycle"
 
@@ -170,7 +169,7 @@ def _raised(guest: Guest, limit: int, host: HostBounds) -> tuple[int, str, str] 
     need = host.need_of(guest)
     # One step above its current memory, as the kernel would delay the next page.
     least = max(need.promised, need.kib or 0, int(current) + _step(current))
-    return _whole_pages(least, host), "", "raised above what the guest holds: there is no swap or cache for what is over its limit"
+    return _whole_pages(least), "", "raised above what the guest holds: there is no swap or cache for what is over its limit"
 
 
 def _strands(guest: Guest, swap_max: int, high: float | None) -> str:
@@ -189,16 +188,14 @@ def _strands(guest: Guest, swap_max: int, high: float | None) -> str:
 
 
 def _step(current: float) -> int:
-    """Return the most by which a limit may fall in one cycle below this memory, in KiB."""
     return min(_MOST_STEP_KIB, max(_LEAST_STEP_KIB, int(current * _STEP_SHARE)))
 
 
-def _whole_pages(kib: int, host: HostBounds) -> int:
-    return -(-kib // host.page_kib) * host.page_kib
+def _whole_pages(kib: int) -> int:
+    return -(-kib // PAGE_KIB) * PAGE_KIB
 
 
 def _free_swap(guest: Guest, host: HostBounds) -> int:
-    """Return the swap that a guest may still use, in KiB."""
     rooms = [max(0, limit.room - host.swap_taken.get(limit.folder, 0)) for limit in host.swap_limits_of(guest)]
     return min([host.swap_free_kib or 0, *rooms])
 

@@ -17,8 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mom_core import HypervisorError, format_kib
-from mom_kvm import why_not_writable, write_file
-from mom_plugins_host.host.readings import PAGE_KIB
+from mom_kvm import PAGE_KIB, why_not_writable, write_file
 
 REFRESH = "proc/sys/vm/stat_refresh"
 """Kernel file that empties the lists."""

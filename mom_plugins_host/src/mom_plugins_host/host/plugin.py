@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from mom_core import Condition, FieldSpec, Finding, Hypervisor, PluginContext, Problem, Snapshot, Suggestion, Value, hookimpl
-from mom_kvm import ColdMemoryControl, Pressure, late_hook, parse_number_list, read_kernel_file, read_meminfo
+from mom_kvm import PAGE_KIB, ColdMemoryControl, Pressure, late_hook, parse_number_list, read_kernel_file, read_meminfo
 from mom_plugins_host.host import findings, processes, readings
 from mom_plugins_host.host.cpu_lists import read_text
 from mom_plugins_host.host.watch import HostSettings, HostWatch
@@ -59,7 +59,7 @@ class HostPlugin:
         meminfo, kept = read_meminfo(root), self._watch.lists.kept()
         self._collected_kib = meminfo.get("MemTotal")
         fields: dict[str, Value] = {
-            "page_size": readings.PAGE_KIB,
+            "page_size": PAGE_KIB,
             **readings.memory_fields(meminfo),
             **self._swap_activity.fields(read_text(root / "proc/vmstat"), self._context.monotonic()),
             **readings.load_fields(read_text(root / "proc/loadavg")),

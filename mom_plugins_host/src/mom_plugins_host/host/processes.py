@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from mom_core import FieldSpec, Metric, Scope, Snapshot, Unit, Value, format_kib, printable
-from mom_kvm import ProcessStat, pid_of, read_kernel_file
-from mom_plugins_host.host.readings import PAGE_KIB
+from mom_kvm import PAGE_KIB, ProcessStat, pid_of, read_kernel_file
 
 HARD: Final = "mem_watermark_hard"
 """Field with the available memory below which guests give up margins, from the plugin that manages the host's memory."""
@@ -61,7 +60,7 @@ class OtherProcesses:
 
 
 def other_processes(proc: Path, guests: Collection[int]) -> Mapping[str, Value]:
-    """Return the fields by the processes running now.
+    """Return memory and names of the processes that run now.
 
     :param guests: process ids of guests
     """

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import time
 from collections.abc import Iterator, Mapping
@@ -10,8 +9,6 @@ from typing import Final
 
 from mom_core import FieldSpec, Metric, Scope, Unit
 from mom_kvm import Pressure
-
-PAGE_KIB: Final = os.sysconf("SC_PAGE_SIZE") >> 10
 
 
 def _field(name: str, unit: Unit, description: str, source: str, metric: Metric = Metric.GAUGE) -> FieldSpec:
@@ -21,9 +18,9 @@ def _field(name: str, unit: Unit, description: str, source: str, metric: Metric 
 # --- memory ----------------------------------------------------------------------------------------------------------------------
 
 _MEMINFO: Final = (
-    ("mem_available", "MemTotal", Unit.KIB, "all memory that the host has (MOM's name; see mem_really_available for what is available)"),
+    ("mem_available", "MemTotal", Unit.KIB, "all memory of the host (MOM's name; mem_really_available is the available memory)"),
     ("mem_unused", "MemFree", Unit.KIB, "memory that holds nothing at all"),
-    ("mem_really_available", "MemAvailable", Unit.KIB, "memory that new processes can have without swapping, by the kernel's estimate"),
+    ("mem_really_available", "MemAvailable", Unit.KIB, "memory available to new processes without swapping, as the kernel estimates"),
     ("mem_cached", "Cached", Unit.KIB, "page cache, with shared memory and tmpfs"),
     ("mem_shmem", "Shmem", Unit.KIB, "shared memory and tmpfs: counted in mem_cached, and cannot be dropped, only swapped"),
     ("anon_pages", "AnonPages", Unit.KIB, "anonymous memory that is mapped into processes, such as that of guests"),
@@ -160,7 +157,7 @@ FIELDS: Final = (
     ),
     _field("cpu_count", Unit.COUNT, "CPUs that are online", "/sys/devices/system/cpu/online"),
     *(
-        _field(name, Unit.RATIO, f"tasks that run or wait to, average of {minutes} min, not divided by CPUs", "/proc/loadavg")
+        _field(name, Unit.RATIO, f"tasks that run or wait for a CPU, average of {minutes} min, not divided by CPUs", "/proc/loadavg")
         for name, minutes in zip(_LOADS, (1, 5, 15), strict=True)
     ),
     *(spec for resource in RESOURCES for kind in _KINDS for spec in _pressure_specs(resource, kind)),

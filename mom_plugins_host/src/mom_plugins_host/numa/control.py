@@ -69,7 +69,6 @@ def reviewed(snapshot: Snapshot, decisions: Sequence[Decision], promises: Promis
 
 
 def _pins(decision: Decision, nodes: _Nodes) -> tuple[str, str]:
-    """Return the reason to refuse these pins, and their text."""
     pins = parse_pins(str(decision.value))
     if pins is None:
         return f"{decision.value!r:.60} is no list of CPUs, such as 0-3 or 0-1;2-3", ""
@@ -98,7 +97,6 @@ def _nodeset(decision: Decision, guest: Guest, nodes: _Nodes, used_kib: dict[int
 
 
 def _too_small(nodeset: frozenset[int], guest: Guest, nodes: _Nodes, used_kib: dict[int, float], promises: Promises) -> str:
-    """Return the reason why these nodes cannot hold the guest's memory and promise; empty if they can."""
     unknown = nodeset - nodes.keys()
     if unknown:
         return f"there is no NUMA node {format_list(unknown)}" if nodes else "the host's NUMA nodes are not known"

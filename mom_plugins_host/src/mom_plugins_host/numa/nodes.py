@@ -157,18 +157,18 @@ _HOST = (
     ("numa_node_count", Unit.COUNT, "NUMA nodes with memory", "meminfo"),
     ("numa_nodes", Unit.LIST, _NODES_ABOUT, "meminfo, cpulist, distance"),
     ("numa_imbalance", Unit.PERCENT, "used share of the fullest NUMA node less that of the emptiest", "meminfo"),
-    ("numa_available_least", Unit.KIB, "memory that can be had on the NUMA node that has the least of it", _AVAILABLE),
+    ("numa_available_least", Unit.KIB, "memory available on the NUMA node with the least of it", _AVAILABLE),
 )
 
 _CPUS_ABOUT = "for each NUMA node `node`, and the `share` (ratio) of the guest's CPU time that it has there, over a few samples"
 _VCPUS_ABOUT = "for each vCPU `vcpu`, the `cpu` and `node` where it ran last, and the `cpus` and `nodes` where it may run"
-_REMOTE_ABOUT = "share of the guest's memory accesses that go to another NUMA node, if all memory is used alike"
+_REMOTE_ABOUT = "share of the guest's memory accesses that go to another NUMA node, if it uses all its memory alike"
 _PINNED_ABOUT = "the host's CPUs on which the guest's vCPUs may run, such as 0-3; where they differ, for each vCPU: 0-1;2-3"
 
 _GUEST = (
     ("numa_memory", Unit.LIST, "for each NUMA node `node`, and `size` (KiB) of the guest's memory there", _NUMA_MAPS),
-    ("numa_memory_age", Unit.SECONDS, "how long ago it was read where the guest's memory is", "mom's own clock"),
-    ("numa_node", Unit.COUNT, "the NUMA node that holds most of the guest's memory", _NUMA_MAPS),
+    ("numa_memory_age", Unit.SECONDS, "age of numa_memory", "mom's own clock"),
+    ("numa_node", Unit.COUNT, "NUMA node with most of the guest's memory", _NUMA_MAPS),
     ("numa_cpus", Unit.LIST, _CPUS_ABOUT, _THREADS),
     ("numa_vcpus", Unit.LIST, _VCPUS_ABOUT, _THREADS),
     ("numa_remote", Unit.RATIO, _REMOTE_ABOUT, "numa_memory and numa_cpus"),

@@ -87,7 +87,6 @@ def findings(hypervisor: Hypervisor | None, root: Path) -> Iterable[Finding]:
 
 
 def _placement(root: Path) -> Finding:
-    """Return the program that keeps guests together on a node; mom leaves that to the kernel and numad."""
     if ProcessStat.id_of("numad", root / "proc"):
         return Finding(Severity.OK, SUBJECT, "numad places guests: leave `vcpu_pins` and `numa_nodeset` to it")
     try:

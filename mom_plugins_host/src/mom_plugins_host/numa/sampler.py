@@ -236,7 +236,6 @@ class NodeSampler:
                     self._changed.wait_for(lambda: self._ended, took * self._rest_for_each_second)
 
     def _next(self) -> tuple[str, int, GuestSample | None] | None:
-        """Wait for the next turn, and return its guest; None at the end."""
         with self._changed:
             while not self._ended:
                 guest = next(iter(self._tried), None)

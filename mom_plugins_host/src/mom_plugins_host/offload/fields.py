@@ -64,17 +64,17 @@ def _host(name: str, unit: Unit, description: str, source: str = "mom") -> Field
 
 
 FIELDS: Final = (
-    _guest(WORKING_SET, Unit.KIB, "what the guest was last seen to get along with in the host's memory; it may need less"),
-    _guest(WORKING_SET_AGE, Unit.SECONDS, "how long ago working_set was seen"),
-    _guest(COLD, Unit.KIB, "what the guest has beyond its working_set: in the host's swap already, or to go there"),
-    _guest(REFAULTS, Unit.KIB_PER_SECOND, "what comes back from the host's swap because the guest touches it", "memory.stat pgmajfault"),
-    _guest(OFFLOAD, Unit.KIB_PER_SECOND, "how fast the guest's cold memory goes to the host's swap; negative: comes back; 0: neither"),
-    _guest(OFFLOADED, Unit.KIB, "cold memory of the guest that mom has let go to the host's swap since it knows the guest"),
-    _guest(STATE, Unit.TEXT, "why nothing of the guest goes to swap now; unknown if something does"),
-    _host(ROOM, Unit.KIB, "guests' memory that the host's swap still takes, less a twentieth that is kept", "/proc/swaps"),
-    _host(RATIO, Unit.RATIO, "how much guests' memory goes into one KiB of compressed memory; unknown while little is in it", "mm_stat"),
-    _host(NET, Unit.KIB, "what cold memory gave in the last cycle: what went, less what came back and what it takes compressed"),
-    _host(WRITTEN, Unit.KIB, "cold memory that was written to disks in the last day"),
+    _guest(WORKING_SET, Unit.KIB, "the guest's memory in use (working set) when mom last measured it; it may need less"),
+    _guest(WORKING_SET_AGE, Unit.SECONDS, "time since working_set was measured"),
+    _guest(COLD, Unit.KIB, "memory of the guest beyond its working_set, in the host's swap or about to go there"),
+    _guest(REFAULTS, Unit.KIB_PER_SECOND, "memory that the guest reads back from the host's swap", "memory.stat pgmajfault"),
+    _guest(OFFLOAD, Unit.KIB_PER_SECOND, "speed of the guest's cold memory on its way to the host's swap; negative: it comes back"),
+    _guest(OFFLOADED, Unit.KIB, "cold memory that mom has moved to the host's swap since it knows the guest"),
+    _guest(STATE, Unit.TEXT, "reason why no memory of the guest goes to swap now; unknown if some does"),
+    _host(ROOM, Unit.KIB, "guests' memory that still fits into the host's swap, less a twentieth that stays free", "/proc/swaps"),
+    _host(RATIO, Unit.RATIO, "compression ratio of guests' memory in swap; unknown while swap holds little", "mm_stat"),
+    _host(NET, Unit.KIB, "host memory gained in the last cycle: moved memory, less memory read back and the compressed copy"),
+    _host(WRITTEN, Unit.KIB, "cold memory written to disks in the last day"),
     FieldSpec.reads(RISES_IN, Unit.SECONDS, Scope.GUEST),
 )
 
@@ -83,7 +83,7 @@ CONTROLS: Final = (
         OFFLOAD,
         Unit.KIB_PER_SECOND,
         Scope.GUEST,
-        "let the guest's cold memory go to the host's swap, at most so fast, in this cycle; negative: have it come back; decided in each",
+        "highest speed of the guest's cold memory on its way to the host's swap in this cycle; negative: it comes back",
         OFFLOAD,
         -_MOST_PACE,
         _MOST_PACE,
@@ -94,11 +94,11 @@ CONTROLS: Final = (
 
 COLUMNS: Final = (
     GuestColumn(
-        "cold", (COLD,), Unit.KIB, "what it does not touch, in the host's memory or in its swap", 45, 3, metric="mom_guest_cold_bytes"
+        "cold", (COLD,), Unit.KIB, "untouched memory, in the host's memory or in its swap", 45, 3, metric="mom_guest_cold_bytes"
     ),
-    GuestColumn("learnt", (WORKING_SET_AGE,), Unit.SECONDS, "how long ago cold was learnt", 45, 5, "mom_guest_working_set_age_seconds"),
+    GuestColumn("learnt", (WORKING_SET_AGE,), Unit.SECONDS, "time since cold was measured", 45, 5, "mom_guest_working_set_age_seconds"),
     GuestColumn(
-        "working set", (WORKING_SET,), Unit.KIB, "what it was last seen to get along with in the host's memory", rank=None,
+        "working set", (WORKING_SET,), Unit.KIB, "its memory in use when mom last measured it", rank=None,
         metric="mom_guest_working_set_bytes",
     ),
 )  # fmt: skip

@@ -11,17 +11,9 @@ from pathlib import Path
 from typing import Final
 
 from mom_core import Guest, Value, format_kib, printable
-from mom_kvm import GroupLimit, HealthLimits, Hierarchies, ProcessStat, StoreKind, SwapStore, pid_of, read_kernel_file
+from mom_kvm import PAGE_KIB, GroupLimit, HealthLimits, Hierarchies, ProcessStat, StoreKind, SwapStore, pid_of, read_kernel_file
 from mom_plugins_host.offload.fields import COLD, MAY_OFFLOAD, OFFLOAD, OFFLOADED, REFAULTS, STATE, WORKING_SET, WORKING_SET_AGE
-from mom_plugins_host.offload.law import (
-    FIRST_PAUSE_SECONDS,
-    LEAST_KIB,
-    LONGEST_PAUSE_SECONDS,
-    PAGE_KIB,
-    ObservedGuest,
-    ReclaimState,
-    cold_kib,
-)
+from mom_plugins_host.offload.law import FIRST_PAUSE_SECONDS, LEAST_KIB, LONGEST_PAUSE_SECONDS, ObservedGuest, ReclaimState, cold_kib
 from mom_plugins_host.offload.requests import OUT_OF_TIME
 
 _LOCKED_KIB: Final = 64 << 10

@@ -16,7 +16,6 @@ program that starts something new reads pages back for some seconds, and is fine
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
@@ -70,9 +69,6 @@ CALM_STEPS: Final = 20
 
 _PRICE_SECONDS: Final = 3600.0
 """Memory away for an hour on average costs twice as much as memory that never returns."""
-
-PAGE_KIB: Final = os.sysconf("SC_PAGE_SIZE") >> 10
-"""A fault reads back one page."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,7 +213,6 @@ def _averaged(state: ReclaimState, stall: StallAverage, now: float) -> ReclaimSt
 
 
 def _harm(away_kib: float, size_kib: float, average: StallAverage, limit: float, warm_seconds: float) -> str:
-    """Return the harm of memory in swap to a guest; empty if there is none."""
     if not away_kib:
         return ""
     away = _time_away(away_kib, average.refaults_kib, size_kib)
@@ -233,7 +228,7 @@ _MOST_TARGET_KIB: Final = 32 << 20
 """Available memory that a host should have without `mem_watermark_high`: a tenth of its memory, at most 32 GiB."""
 
 AHEAD: Final = "mem_rise_ahead"
-"""Host field with memory that guests will allocate soon, by the balloon law."""
+"""Host field with memory that guests will allocate soon, according to the balloon law."""
 
 _ENOUGH: Final = 1.1
 """Multiple of the target where reclaim ends. It starts below the target itself, where sweeps start; dearer means start further down."""

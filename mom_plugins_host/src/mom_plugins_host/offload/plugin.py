@@ -30,7 +30,7 @@ from mom_core import (
     hookimpl,
     printable,
 )
-from mom_kvm import ColdMemoryControl, EvictionField, Hierarchies, StoreKind, SwapStore, late_hook
+from mom_kvm import PAGE_KIB, ColdMemoryControl, EvictionField, Hierarchies, StoreKind, SwapStore, late_hook
 from mom_plugins_host.offload import law
 from mom_plugins_host.offload.fields import (
     COLUMNS,
@@ -253,7 +253,6 @@ class OffloadPlugin:
         return replace(offer, pace_kib=pace) if pace > 0 and not entry.reason else None
 
     def _amount_to_move(self, need: HostNeed, room_kib: float, why_no_room: str) -> tuple[float, str]:
-        """Return the KiB of guests' memory to move in this cycle, and the reason if it is 0."""
         net = net_share(self._stores)
         if room_kib < law.LEAST_KIB or not net:
             return 0.0, why_no_room or "the host's swap takes no more"
@@ -264,7 +263,6 @@ class OffloadPlugin:
         return (min(need.lack_kib / net, room_kib), "") if need.lack_kib > 0 else (0.0, f"{need.words}: nothing has to be taken")
 
     def _recall_paces(self, snapshot: Snapshot, need: HostNeed, cycle: float) -> dict[str, int]:
-        """Return negative paces for harmed guests, within the host's spare memory."""
         paces: dict[str, int] = {}
         spare = need.beyond_kib
         for identity, guest in snapshot.guests.items():
@@ -280,7 +278,7 @@ class OffloadPlugin:
 
     def _observed(self, guest: Guest, entry: FollowedGuest, seconds: float, now: float, need: HostNeed) -> ObservedGuest:
         faults = guest.number("host_major_faults")
-        rates = [value for value in (entry.refaults, None if faults is None else faults * law.PAGE_KIB / seconds) if value is not None]
+        rates = [value for value in (entry.refaults, None if faults is None else faults * PAGE_KIB / seconds) if value is not None]
         refaults = max(rates) if rates else None
         away = guest.number("host_swap")
         sweep = self._waits_for_sweep(guest, entry, away or 0.0, seconds, need)
@@ -313,7 +311,6 @@ class OffloadPlugin:
         return "its class forbids it (offload: false)" if own is None and entry.may_offload == 0 else ""
 
     def _longest_sweep(self, need: HostNeed) -> float:
-        """Return the seconds of need to wait for a sweep."""
         if self._settings.ahead:
             return _LONGEST_SWEEP_SECONDS
         if need.urgency > 1:

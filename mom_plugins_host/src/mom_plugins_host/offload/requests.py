@@ -72,7 +72,7 @@ MOST_REQUESTS: Final = 10_000
 FIRST_PIECE_SECONDS: Final = 0.01
 LEAST_PIECE_SECONDS: Final = 0.002
 LONGEST_PIECE_SECONDS: Final = 0.1
-"""Duration of one piece where the kernel takes no amount: by the speed of the piece before."""
+"""Duration of one piece where the kernel takes no amount, from the speed of the last piece."""
 
 _END_SECONDS: Final = 0.15
 """Wait for the worker to end by itself, and again after a kill, while the kernel finishes its call."""
@@ -106,8 +106,6 @@ class ReclaimRequest:
 
 
 class _Turn:
-    """Request under way, piece by piece."""
-
     def __init__(self, request: ReclaimRequest) -> None:
         self.request = request
         self._no_more = "there was no more in swap" if request.way == "recall" else "the kernel found no more to take"

@@ -60,7 +60,6 @@ def stores_of(root: Path) -> list[SwapStore]:
 
 
 def _pool_kib(root: Path, meminfo: dict[str, int]) -> float:
-    """Return the KiB of the host's memory that zswap fills before it writes to the disk behind."""
     kib = float(meminfo.get("MemTotal", 0))
     for name, usual in _POOL_PERCENT.items():
         text = read_kernel_file(root / f"sys/module/zswap/parameters/{name}").strip()
@@ -120,7 +119,6 @@ def _zram(root: Path, name: str, size: int, free: int) -> SwapStore:
 
 
 def _is_rotating(root: Path, name: str, is_file: bool) -> bool:
-    """Return True for a disk with moving parts; False if the kernel does not say."""
     if is_file:
         try:
             device = (root / name.lstrip("/")).stat().st_dev

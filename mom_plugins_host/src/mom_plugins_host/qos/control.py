@@ -74,7 +74,6 @@ def _reviewed_pair(pair: Sequence[Decision]) -> Iterable[Revision]:
 
 
 def _reviewed_list(snapshot: Snapshot, decision: Decision) -> Revision | None:
-    """Complete a list, and refuse its invalid items only."""
     field, complete = _LISTS[decision.control]
     guest = snapshot.guests.get(decision.entity.id)
     present = None if guest is None else guest.fields.get(field)
@@ -174,7 +173,6 @@ def _set_cpu(hypervisor: Hypervisor, guest: Entity, changes: Mapping[str, Change
 
 
 def _set_list(hypervisor: Hypervisor, change: Change) -> None:
-    """Set the items that differ, and raise all failures together at the end."""
     present = [dict(item) for item in as_items(change.found) or ()]
     complete, set_one = (completed_disks, _set_disk) if change.control == DISKS else (completed_interfaces, _set_interface)
     errors: list[HypervisorError] = []

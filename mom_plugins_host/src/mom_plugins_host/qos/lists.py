@@ -88,16 +88,16 @@ HOST_CPUS, VCPUS = "cpu_count", "vcpu_count"
 _CPU_SOURCE, _DISK_SOURCE = "the hypervisor's CPU limits", "the hypervisor's I/O limits"
 _USER_SOURCE = "guests: cpu_limit in the YAML file; else the guest's metadata, vcpuLimit of oVirt"
 _AGREED_SOURCE = f"{_DISK_SOURCE}; io_limit and disk_limits in the YAML file; the guest's metadata, ioTune of oVirt"
-_DISKS_ABOUT = "for each disk `name`, `path`, and its limits: `current`, and what was agreed, `maximum` and `guaranteed`"
+_DISKS_ABOUT = "for each disk `name`, `path`, and its limits: `current`, and the agreed `maximum` and `guaranteed`"
 _NET_ABOUT = "for each network interface `name`, `inbound` and `outbound`: `average` and `peak` in KiB/s, `burst` in KiB; empty: no limit"
 
 _FIELDS = (
     (QUOTA, Unit.MICROSECONDS, "CPU time that each vCPU may use in every period; -1: no limit", _CPU_SOURCE),
     (PERIOD, Unit.MICROSECONDS, "the period that vcpu_quota is for", _CPU_SOURCE),
     (CPU_SHARES, Unit.COUNT, "the guest's weight when CPUs are short", _CPU_SOURCE),
-    (USER_LIMIT, Unit.PERCENT, "CPU time that was agreed for the guest, of all the host's CPUs; 100: nothing was agreed", _USER_SOURCE),
+    (USER_LIMIT, Unit.PERCENT, "CPU time agreed for the guest, as a share of all the host's CPUs; 100: no limit was agreed", _USER_SOURCE),
     (DISKS, Unit.LIST, _DISKS_ABOUT, _AGREED_SOURCE),
-    (DISKS_NOW, Unit.LIST, "for each disk `name`, `path` and the limits that stand now; 0: none", _DISK_SOURCE),
+    (DISKS_NOW, Unit.LIST, "for each disk `name`, `path` and its current limits; 0: no limit", _DISK_SOURCE),
     (INTERFACES, Unit.LIST, _NET_ABOUT, "the hypervisor's bandwidth limits"),
 )
 
