@@ -237,7 +237,7 @@ class World:
                 return found
 
 
-@pytest.mark.parametrize("seed", [0, 2, 6])
+@pytest.mark.parametrize("seed", [2, 6])
 def test_whatever_happens_to_a_fleet_no_host_gets_too_much_nothing_that_was_ended_happens_and_all_ends(
     seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

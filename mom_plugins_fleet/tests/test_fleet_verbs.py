@@ -4,20 +4,20 @@ import asyncio
 import base64
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from memory_store import Memory
 
 from mom_core import ConfigError, MomError, load_config
 from mom_kvm import Destination
 from mom_plugins_fleet.accounts import USER, FleetRoot, new_seed
-from mom_plugins_fleet.link import Store
 from mom_plugins_fleet.records import MOST_EARLIER, Group, HostedGuest, HostState, Lease, Member, Move, Orders, read
 from mom_plugins_fleet.signatures import Signer
-from mom_plugins_fleet.subjects import LEASES, ORDERS, ROSTER, STATES, StoredEntry
+from mom_plugins_fleet.subjects import COORDINATOR, LEASES, ORDERS, ROSTER, STATES, StoredEntry
 from mom_plugins_fleet.verbs.changes import change_group
 from mom_plugins_fleet.verbs.fleet import fleet
 from mom_plugins_fleet.verbs.status import host_rows, print_hosts, remarks_of
@@ -49,11 +49,12 @@ def test_an_address_that_is_none_is_refused_before_a_key_is_made(tmp_path, addre
     assert not key.exists()
 
 
-class Servers(Store):
-    """They keep what is put there; and have noted, in order, which host's record was set and which accounts were given and taken."""
+class Servers(Memory):
+    """They have noted, in order, which host's record was set and which accounts were given and taken."""
 
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.folder, self.entries, self.done = folder, dict[tuple[str, str], StoredEntry](), list[str]()
+        super().__init__()
+        self.folder, self.done = folder, list[str]()
         self.fail = ""
         self.now = 0.0
         monkeypatch.setattr("mom_plugins_fleet.verbs.fleet.Where.ask", lambda _self, what: asyncio.run(what(self)))
@@ -80,27 +81,18 @@ class Servers(Store):
 
     @property
     def account(self) -> str:
-        data = self.entries[ROSTER, "h1"].data
+        data = self.kept[ROSTER, "h1"].data
         assert data is not None
         return read(Member, data.partition(b"\n")[2]).account
 
     async def clock(self) -> float:
         return self.now or time.time()
 
-    async def load(self, bucket: str) -> Mapping[str, StoredEntry]:
-        return {key: kept for (name, key), kept in self.entries.items() if name == bucket and kept.data is not None}
-
-    async def read(self, bucket: str, key: str) -> StoredEntry:
-        return self.entries.get((bucket, key), StoredEntry(0, None))
-
-    async def remove(self, bucket: str, key: str, revision: int | None = None) -> None:
-        self.entries[bucket, key] = StoredEntry(len(self.entries) + 1, None)
-
     async def put(self, bucket: str, key: str, data: bytes, revision: int | None = None) -> int:
         self._do("put", *["put"] if bucket == ROSTER else [])
-        self.entries[bucket, key] = StoredEntry(len(self.done) + 1, data)
+        stored = await super().put(bucket, key, data, revision)
         self._do("answer", *["answer"] if bucket == ROSTER else [])
-        return len(self.done) + 1
+        return stored
 
 
 KEY = "UAB2CB576PHBBPQ5ODORRZ2LYCMWPZGWGCN2KDK7DXOIMZASKUY3RLKK"
@@ -109,10 +101,10 @@ KEY = "UAB2CB576PHBBPQ5ODORRZ2LYCMWPZGWGCN2KDK7DXOIMZASKUY3RLKK"
 @pytest.mark.parametrize("wrong", [KEY[:-1] + "H", KEY[:9] + KEY[10] + KEY[9] + KEY[11:]])
 @pytest.mark.parametrize("words", [["revoke"], ["authorize"], ["countersign"], ["--operator"]])
 def test_a_key_with_a_typing_error_changes_nothing(servers: Servers, words: list[str], wrong: str):
-    known = dict(servers.entries)
+    known = dict(servers.kept)
     more = ["status"] if words == ["--operator"] else []
     assert f"{wrong} is no public key of a user: it has a typing error" in str(servers.typed(*words, wrong, *more))
-    assert (servers.done, servers.entries) == ([], known)
+    assert (servers.done, servers.kept) == ([], known)
     with pytest.raises(ConfigError, match="typing error"):
         load_config({"plugins": {"fleet": {"operators": [wrong]}}})
 
@@ -120,17 +112,17 @@ def test_a_key_with_a_typing_error_changes_nothing(servers: Servers, words: list
 def test_a_host_whose_removal_was_ended_half_way_is_removed_by_the_next_one(servers: Servers):
     assert servers.enroll("h1.key") is None
     assert servers.typed("remove", "h1") is None
-    servers.entries[ORDERS, "h1"] = StoredEntry(9, b"left")
+    servers.kept[ORDERS, "h1"] = StoredEntry(9, b"left")
     assert servers.typed("--anew", "remove", "h1") is None
-    assert servers.entries[ORDERS, "h1"].data is None
+    assert servers.kept[ORDERS, "h1"].data is None
     assert "the fleet has no host h1" in str(servers.typed("--anew", "remove", "h1"))
 
 
 def test_an_operator_goes_on_with_servers_that_were_set_back_after_saying_so(servers: Servers, capsys):
-    before = servers.entries[ROSTER, "h1"]
+    before = servers.kept[ROSTER, "h1"]
     assert servers.typed("drain", "h1") is None
     assert servers.typed("balance", "h1") is None  # which notes that it is drained
-    servers.entries[ROSTER, "h1"] = before
+    servers.kept[ROSTER, "h1"] = before
     for words in (["drain", "h1"], ["enroll", "h1", "--group", "g1"], ["remove", "h1"]):
         said = str(servers.typed(*words))
         assert "which was in force here: it is not taken" in said
@@ -138,7 +130,7 @@ def test_an_operator_goes_on_with_servers_that_were_set_back_after_saying_so(ser
     at = ["--server", "tls://localhost:1", "--key", str(servers.folder / "operator.key")]
     shown = CliRunner().invoke(fleet, [*at, "--anew", "cordon", "h1"]).output
     assert "+ group: g1" in shown, "all of it is shown, as others may have set it"
-    assert read(Member, (servers.entries[ROSTER, "h1"].data or b"").partition(b"\n")[2]).cordoned
+    assert read(Member, (servers.kept[ROSTER, "h1"].data or b"").partition(b"\n")[2]).cordoned
     assert servers.typed("drain", "h1") is None, "and it is the newest now"
 
 
@@ -162,11 +154,11 @@ def test_at_a_terminal_it_is_asked_whether_an_operator_means_to_revoke_the_own_k
 
 
 def test_a_policy_that_no_host_can_read_is_not_signed(servers: Servers):
-    known = dict(servers.entries)
+    known = dict(servers.kept)
     (servers.folder / "bad.policy").write_text("(if (")
     said = str(servers.typed("policy", "set", "g1", "60_fleet_x", str(servers.folder / "bad.policy")))
     assert f"{servers.folder}/bad.policy:1:5: syntax: ( is never closed" in said
-    assert servers.entries == known
+    assert servers.kept == known
     (servers.folder / "good.policy").write_text('(host.Control "what_hosts_have" 1)')
     assert servers.typed("policy", "set", "g1", "60_fleet_x", str(servers.folder / "good.policy")) is None
 
@@ -293,7 +285,7 @@ def test_after_a_conflict_another_enrolment_gives_the_host_the_account_of_its_gr
 def test_the_accounts_that_a_host_had_before_are_forgotten_after_a_while(servers: Servers):
     for number in range(MOST_EARLIER + 2):
         assert servers.enroll(f"{number}.key") is None
-    data = servers.entries[ROSTER, "h1"].data or b""
+    data = servers.kept[ROSTER, "h1"].data or b""
     assert len(read(Member, data.partition(b"\n")[2]).earlier_accounts) == MOST_EARLIER
 
 
@@ -407,23 +399,12 @@ def test_which_problem_a_host_has_is_said(problems: int, problem: str, said: lis
     assert [lines[1].endswith(f"  {said[0]}"), lines[2:]] == [True, said[1:]] if said else "problem" not in "".join(lines)
 
 
-class Kept(Store):
-    """Servers on which a host and its coordinator spoke last so many seconds ago, by the clock here."""
-
-    def __init__(self, ago: float) -> None:
-        self.at = time.time() - ago
-
-    async def load(self, bucket: str) -> Mapping[str, StoredEntry]:
-        return {"h1": StoredEntry(1, HostState(mode="enforce").packed(), self.at)} if bucket == STATES else {}
-
-    async def read(self, bucket: str, key: str) -> StoredEntry:
-        return StoredEntry(2, Lease(holder="c1").packed(), self.at + 1) if bucket == LEASES else StoredEntry(0, None)
-
-
 @pytest.mark.parametrize(("ago", "holder"), [(3 * 86_400.0 + 3600.0, None), (10.0, "c1"), (-3600.0, "c1")])
 def test_a_fleet_of_which_nobody_has_spoken_for_days_is_not_shown_as_if_it_had_just_now(ago, holder, monkeypatch):
-    view = FleetView()
-    asyncio.run(view.load(Kept(ago)))
+    view, store, at = FleetView(), Memory(), time.time() - ago
+    store.kept[STATES, "h1"] = StoredEntry(1, HostState(mode="enforce").packed(), at)
+    store.kept[LEASES, COORDINATOR] = StoredEntry(2, Lease(holder="c1").packed(), at + 1)
+    asyncio.run(view.load(store))
     view.members.records["h1"] = (1, Member(group="g1"))
     monkeypatch.setattr("mom_plugins_fleet.verbs.fleet.Where.ask", lambda _self, _what: view)
     told = json.loads(CliRunner().invoke(fleet, [*NOBODY, "status", "--json"]).stdout)
