@@ -2,6 +2,7 @@
 
 import logging
 import select
+import socket
 import time
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,8 @@ def test_what_fails_for_want_of_open_files_is_told_and_tried_again(
             raise OSError(24, "Too many open files")
         return epoll()
 
+    with socket.socket(socket.AF_UNIX) as nobody:
+        nobody.bind(str(host.folder / "nobody.qmp"))
     host.add("web")
     told: list[str] = []
     monkeypatch.setattr(events, "_FAILURE_SECONDS", 0.05)

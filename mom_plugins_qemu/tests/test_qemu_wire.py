@@ -62,6 +62,7 @@ def test_what_comes_without_end_ends_the_conversation() -> None:
         (["-qmp", "unix:/run/qemu/web.qmp,server=on,wait=off"], Identity(monitored=True)),
         (["-chardev", "socket,id=qmp,path=/run/a.qmp,server=on", "-mon", "chardev=qmp,mode=control"], Identity(monitored=True)),
         (["-smbios", f"type=0,uuid={UUID}"], Identity()),
+        (["-uuid", "no"], Identity()),
     ],
 )  # fmt: skip
 def test_a_command_line_says_who_runs(words: list[str], identity: Identity) -> None:

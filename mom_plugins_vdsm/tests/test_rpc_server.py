@@ -99,6 +99,7 @@ def test_what_is_no_call_gets_an_http_error_and_the_connection_ends(serving: Ser
     "body",
     [
         b"",
+        b"<methodCall></methodCall>",
         b"<methodCall><methodName>ping</methodName><params><param><value><int>x</int></value></param></params></methodCall>",
         b"<methodCall><methodName>ping</methodName><params><param><value><int>" + b"9" * 100_000 + b"</int></value></param></params>",
         b"<methodResponse><fault><value><struct></struct></value></fault></methodResponse>",

@@ -21,9 +21,6 @@ _IN_POD = re.compile(r"pod[0-9a-f]{8}(?:[-_][0-9a-f]{4}){3}[-_][0-9a-f]{12}(?:\.
 _MOST_IN_CONTAINER = 64
 """Most processes in a container of one guest; KubeVirt has half a dozen. Longer lists are not read further."""
 
-UNIFIED = ""
-"""The name of the unified hierarchy (cgroup v2) among the controllers, as in /proc/PID/cgroup."""
-
 
 class CpuCounters(NamedTuple):
     """Seconds of CPU time, and throttled seconds. None: the kernel does not count them."""
@@ -70,7 +67,7 @@ class Cgroups:
         """Return the folder of a group; empty: not reachable."""
         if ".." in path.split("/"):
             return self._hierarchies.folder(controller, path) or ""
-        return (self._unified if controller == UNIFIED else f"{self._root}/{controller}") + path
+        return (self._unified if controller == Hierarchies.UNIFIED else f"{self._root}/{controller}") + path
 
     def own(self, pid: int, groups: Mapping[str, str], guests: Collection[int] = ()) -> dict[str, str]:
         """Return the groups that belong to this guest alone, so that their values are its own.
@@ -98,20 +95,20 @@ class Cgroups:
     def limit(self, groups: Mapping[str, str]) -> GroupLimit | None:
         """Return the tightest memory limit of these groups; None: none is visible. Groups that are not the guest's own count: the kernel
         kills in the full group, whoever filled it."""
-        path = groups.get(UNIFIED, "/")
-        folder = "" if path == "/" else self.folder(UNIFIED, path)
+        path = groups.get(Hierarchies.UNIFIED, "/")
+        folder = "" if path == "/" else self.folder(Hierarchies.UNIFIED, path)
         if not folder:
             return None
-        top = self._hierarchies.top(UNIFIED) if ".." in path.split("/") else self._unified
+        top = self._hierarchies.top(Hierarchies.UNIFIED) if ".." in path.split("/") else self._unified
         return GroupLimit.of_memory(folder, top or self._unified)
 
     def pressure(self, own: Mapping[str, str]) -> dict[str, float]:
         """Return the pressure of this group, as `pressure_in`."""
-        return pressure_in(self.folder(UNIFIED, own[UNIFIED])) if UNIFIED in own else {}
+        return pressure_in(self.folder(Hierarchies.UNIFIED, own[Hierarchies.UNIFIED])) if Hierarchies.UNIFIED in own else {}
 
     def cpu(self, own: Mapping[str, str]) -> CpuCounters:
         """Return the CPU time of this group."""
-        counts = self._counts(UNIFIED, own, "cpu.stat")
+        counts = self._counts(Hierarchies.UNIFIED, own, "cpu.stat")
         used, throttled = _whole(counts.get(b"usage_usec")), _whole(counts.get(b"throttled_usec"))
         if used is not None:
             return CpuCounters(used / 1e6, None if throttled is None else throttled / 1e6)
@@ -122,7 +119,7 @@ class Cgroups:
     def huge_kib(self, own: Mapping[str, str]) -> int | None:
         """Return the KiB of this group in transparent huge pages, anonymous and shared; None: the kernel does not count them, or the group
         has no memory controller."""
-        counts = self._counts(UNIFIED, own, "memory.stat")
+        counts = self._counts(Hierarchies.UNIFIED, own, "memory.stat")
         anonymous, shared = _whole(counts.get(b"anon_thp")), _whole(counts.get(b"shmem_thp"))
         if anonymous is None:
             anonymous = _whole(self._counts("memory", own, "memory.stat").get(b"total_rss_huge"))

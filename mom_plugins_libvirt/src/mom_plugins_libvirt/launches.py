@@ -12,7 +12,7 @@ from collections.abc import Set
 from typing import TYPE_CHECKING, Final
 
 from mom_kvm import LaunchedGuest
-from mom_plugins_libvirt import memory_of, parsed
+from mom_plugins_libvirt.domain_xml import memory_of, parsed
 
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element

@@ -11,8 +11,9 @@ from pydantic import AfterValidator, Field, model_validator
 
 from mom_core import Declaration, Duration, Finding, PluginContext, Suggestion, format_duration, hookimpl
 from mom_kvm import LaunchReader, PlatformProperties, PluginOfGuests
-from mom_plugins_libvirt import GUEST_FIELDS, HOST_FIELDS, checked_uri
+from mom_plugins_libvirt.fields import GUEST_FIELDS, HOST_FIELDS
 from mom_plugins_libvirt.launches import LibvirtLaunches
+from mom_plugins_libvirt.uri import checked_uri
 
 if TYPE_CHECKING:
     import logging
@@ -79,7 +80,8 @@ class LibvirtPlugin(PluginOfGuests["LibvirtHypervisor"]):
     def mom_setup(self) -> None:
         """Start libvirt's event loop. The first call that needs a connection opens it: libvirtd may be down when mom starts."""
         # Loaded here, as commands that only list plugins must not wait for libvirt.
-        from mom_plugins_libvirt import LibvirtHypervisor, SamplingSettings, pid_of
+        from mom_plugins_libvirt import LibvirtHypervisor, SamplingSettings
+        from mom_plugins_libvirt.qemu_process import pid_of
 
         root = self._context.root
         find = partial(pid_of, root / self._settings.pid_directory.lstrip("/"), root / "proc")
