@@ -71,13 +71,6 @@ def test_a_guarantee_is_no_cure_for_programs_that_were_killed_while_the_host_had
     assert with_kills(*killed).cure == "give what must not be killed a guarantee"
 
 
-def test_where_programs_were_killed_is_known_also_while_the_hypervisor_is_away_or_the_guest_is_gone() -> None:
-    for last in (Snapshot(monotonic=2), whole(2, a=0)):
-        gone = with_kills(seen(0, "", b=0), seen(1, "", b=1), last)
-        assert (gone.severity, gone.why) == (Severity.ERROR, "b had less than the maximum")
-        assert gone.message.endswith(": b ran out of memory")
-
-
 def test_what_a_guest_had_counts_when_its_program_was_killed_and_not_what_it_has_since() -> None:
     back = with_kills(seen(0, "", a=0), seen(1, "", a=1), whole(2, a=1))
     assert (back.severity, back.why) == (Severity.ERROR, "a had less than the maximum")

@@ -188,14 +188,6 @@ class TestWithoutRoom:
         assert reservations.release(made.reservation).state is ReservationState.RELEASED
         assert launches.look(made).state is STARTS
 
-    def test_it_is_refused_in_words_when_that_does_not_come_in_time_and_nothing_is_kept(self, strict: LaunchingHost) -> None:
-        strict.see(2 * GIB, a_guest("a"))
-        made = strict.later(strict.launch(), 10.1)
-        assert made.state is REFUSED
-        assert "410 MiB of its 2.00 GiB are there, the rest is expected in some" in made.note
-        assert made.hint
-        assert strict.left == []
-
     def test_a_guest_that_may_not_be_refused_is_started_with_what_is_there_by_then(self, host: LaunchingHost) -> None:
         host.see(2 * GIB, a_guest("a"))
         made = host.launch()

@@ -30,7 +30,6 @@ from mom_core import (
 )
 from mom_devkit import HandClock
 from mom_plugins_balloon import BalloonPlugin
-from mom_plugins_balloon.balloon_state import UnfinishedSweep
 from mom_plugins_balloon.ballooned_guests import LISTS_UNTIL_GONE
 from mom_plugins_balloon.sizes import SizeRequest
 from mom_plugins_balloon.sweep.records import SweepEnd, SweepOutcome, SweepPlan
@@ -121,13 +120,6 @@ class TestSweeps:
         snapshot = host.snapshot(swap_out=4000.0, balloon_target=BOTTOM)
         host.swept()
         assert list(host.plugin.mom_act(snapshot)) == []
-
-    def test_a_guest_that_could_not_get_its_headroom_back_is_asked_at_once(self, host: Host) -> None:
-        host.sweeps()
-        host.hypervisor.sizes["a"] = BOTTOM
-        host.swept(SweepEnd.FAILED, is_back=False)
-        assert host.cycle(2 * GIB, after=1.0, mem_usable=20 * MIB) == ([], "")
-        assert host.hypervisor.commands == [("a", 2 * GIB)]
 
     def test_a_guest_that_waits_for_its_turn_to_be_swept_is_not_blamed(self, host: Host) -> None:
         host.sweeps()
@@ -345,15 +337,6 @@ class TestTheEnd:
         ]
         host.plugin.mom_write(host.hypervisor, changes)
         assert host.hypervisor.commands == [("b", 2 * GIB)]
-
-    def test_a_crash_in_a_sweep_is_known_as_one(self, host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
-        sweeps = {"a": UnfinishedSweep("1", BOTTOM, 2 * GIB)}
-        monkeypatch.setattr(host.plugin._sweeps, "begin", lambda *args: host.plugin._file.write(sweeps=sweeps))
-        host.cycle(BOTTOM, balloon_suggested=BOTTOM, balloon_reason="sweep")
-        host.hypervisor.sizes["a"] = 1500 * MIB
-        after = host.again()
-        assert after.cycle() == ([], "")
-        assert host.hypervisor.commands == [("a", 2 * GIB)]
 
     def test_without_cycles_the_hypervisor_is_asked_what_its_guests_use(self, host: Host) -> None:
         fields = {"balloon_cur": 2 * GIB, "balloon_max": 2 * GIB, "mem_usable": 900 * MIB, "stats_age": 0.5}

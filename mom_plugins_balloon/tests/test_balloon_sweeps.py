@@ -74,7 +74,7 @@ class TestStatistics:
 
 
 class TestGuestAtWork:
-    @pytest.mark.parametrize("grows_at", [step / 20 for step in range(40)])
+    @pytest.mark.parametrize("grows_at", [step / 10 for step in range(20)])
     def test_growing_guest_has_its_headroom_before_it_lacks_memory(self, grows_at: float) -> None:
         cost = sweep_of(SimulatedGuest()).perform().cost
         guest = SimulatedGuest(grows_at)

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from reserving_host import GIB, KeptReservation
+from reserving_host import GIB
 
 from mom_core import Clock, Config, Engine, MomError, hookimpl
 from mom_devkit import HandClock, config_of
@@ -42,17 +42,3 @@ def test_what_is_reserved_while_a_reload_replaces_the_plugin_is_kept_and_afterwa
             before.reserve(GIB, 600)
         with pytest.raises(MomError, match="its configuration: nothing has changed"):
             before.release(made[0].id)
-
-
-def test_a_plugin_that_was_replaced_leaves_the_file_of_reservations_to_the_one_in_its_place(tmp_path: Path) -> None:
-    host = KeptReservation(tmp_path)
-    made = host.reserved(GIB, seconds=60)
-    before, file = host.kept, host.state
-    host.begin()
-    file.leave()
-    host.see(8 * GIB)
-    host.kept.release(made.id)
-    later = host.reserved(2 * GIB)
-    host.clock.now += 120  # what it keeps itself has ended by now
-    before.reservations()
-    assert [one.id for one in host.begin().reservations()] == [later.id]
