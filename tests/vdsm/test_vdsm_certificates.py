@@ -13,7 +13,6 @@ from vdsm_process import Vdsm
 from mom_core import HypervisorError, PermissionDenied
 from mom_devkit import wait_until
 from mom_plugins_vdsm.connection import VdsmConnection
-from mom_plugins_vdsm.tls import TlsFiles, own_certificate_problem
 
 Start = Callable[..., Vdsm]
 Connect = Callable[..., VdsmConnection]
@@ -23,10 +22,6 @@ def failure(connection: VdsmConnection) -> HypervisorError:
     with pytest.raises(HypervisorError) as caught:
         connection.call("Host.ping2", {}, 60.0, "pinging")
     return caught.value
-
-
-def files(pki: Path) -> TlsFiles:
-    return TlsFiles(pki / "keys/vdsmkey.pem", pki / "certs/vdsmcert.pem", pki / "certs/cacert.pem")
 
 
 @pytest.mark.parametrize(("ends", "own_ca", "said"), [(-2, True, "has expired"), (9, False, "is not signed by the CA in {}")])
@@ -61,8 +56,14 @@ def test_tls_at_one_end_only_says_what_to_set(start_vdsm, connect, pki, peer_has
     assert f"tls: {str(peer_has_it).lower()}" in error.hint
 
 
-@pytest.mark.parametrize("name", ["keys/vdsmkey.pem", "certs/vdsmcert.pem", "certs/cacert.pem"])
-@pytest.mark.parametrize("content", [None, "", "-----BEGIN CERTIFICATE-----\nnonsense\n-----END CERTIFICATE-----\n"])
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("keys/vdsmkey.pem", None),
+        ("certs/vdsmcert.pem", ""),
+        ("certs/cacert.pem", "-----BEGIN CERTIFICATE-----\nnonsense\n-----END CERTIFICATE-----\n"),
+    ],
+)
 def test_a_file_that_is_not_there_or_holds_something_else_is_named(start_vdsm, connect, pki, name, content):
     (pki / name).unlink()
     if content is not None:
@@ -124,7 +125,3 @@ def test_a_refusal_is_logged_once(start_vdsm, connect, pki, caplog):
         failure(connection)
         connection._retry_at = 0.0
     assert len(caplog.records) == 1
-
-
-def test_a_good_certificate_has_no_problem(pki):
-    assert own_certificate_problem(files(pki)) == ""

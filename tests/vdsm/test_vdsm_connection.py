@@ -86,17 +86,7 @@ def test_an_error_frame_is_logged_and_the_connection_stays(vdsm: Vdsm, one: Vdsm
 # --- what is wrong ---------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        "GARBAGE\n\n\0",
-        "MESSAGE\ncontent-length:5\n\nabc\0\0\0",
-        "MESSAGE\na:\\t\n\n\0",
-        "MESSAGE\n\nno json\0",
-        "MESSAGE\n\n[]\0",
-        "x" * 20000,
-    ],
-)
+@pytest.mark.parametrize("text", ["GARBAGE\n\n\0", "MESSAGE\ncontent-length:5\n\nabc\0\0\0", "MESSAGE\n\n[]\0"])
 def test_what_is_no_frame_or_json_ends_the_connection_at_once_and_the_next_one_is_good(vdsm: Vdsm, one: VdsmConnection, text: str) -> None:
     vdsm.fault("Host.ping2", how="wire", bytes=text)
     assert "cannot be understood" in refused(one).message
@@ -157,12 +147,15 @@ def test_a_lost_answer_costs_its_time_and_where_nothing_else_comes_the_connectio
     assert vdsm.wire()["connections"] == 2
 
 
-def test_after_a_lost_answer_the_connection_stays_when_vdsm_itself_answers(vdsm: Vdsm, one: VdsmConnection) -> None:
+def test_after_a_lost_answer_the_connection_stays_when_vdsm_itself_answers(
+    vdsm: Vdsm, one: VdsmConnection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection_module, "_PING_SECONDS", 0.5)
     ping(one)
     vdsm.fault("Host.getVMList", how="never")
     with pytest.raises(GuestBusy):
         one.call("Host.getVMList", {}, 0.2, "listing")
-    time.sleep(2.5)  # longer than vdsm has time to answer that
+    time.sleep(1)  # longer than vdsm has time to answer that
     assert ping(one) is True
     assert vdsm.wire()["connections"] == 1
 
@@ -226,11 +219,11 @@ def test_a_call_fails_at_once_where_vdsm_hangs_up_as_soon_as_it_has_let_mom_in(c
 
 
 def test_a_vdsm_without_a_sign_of_life_is_given_up(vdsm: Vdsm, connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connection_module, "_HEART_BEAT_MS", 1000)
-    monkeypatch.setattr(connection_module, "_HEART_BEAT_GRACE_SECONDS", 3.0)
+    monkeypatch.setattr(connection_module, "_HEART_BEAT_MS", 200)
+    monkeypatch.setattr(connection_module, "_HEART_BEAT_GRACE_SECONDS", 1.0)
     one = connect(vdsm)
     ping(one)
-    time.sleep(6)  # heart-beats, each of which is a sign of life
+    time.sleep(2)  # heart-beats, each of which is a sign of life
     assert vdsm.wire()["connections"] == 1
     vdsm.do("faults", heart_beats=False)
     vdsm.do("drop")

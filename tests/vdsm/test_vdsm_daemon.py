@@ -231,7 +231,7 @@ def test_whatever_goes_wrong_mom_goes_on_and_puts_everything_back(daemon: Daemon
     daemon.start()
     daemon.wait(daemon.socket.exists)
     daemon.parameters(balloonEnabled=True)
-    for _ in range(60):
+    for _ in range(40):
         vdsm.fault(chance.choice(VERBS), **chance.choice(FAULTS))
         vdsm.do("faults", piece=chance.choice((0, 0, 500)))
         vdsm.change(str(chance.choice(more)["id"]), status=chance.choice(("Up", "Up", "Paused", "Migration Source", "Levitating")))

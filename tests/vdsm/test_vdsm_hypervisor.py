@@ -5,20 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from mom_core import (
-    BalloonControl,
-    CpuTuneControl,
-    Entity,
-    GuestBusy,
-    GuestGone,
-    Hypervisor,
-    HypervisorError,
-    IoTuneControl,
-    KsmControl,
-    KsmWriter,
-    NotSupported,
-    Scope,
-)
+from mom_core import Entity, GuestBusy, GuestGone, HypervisorError, NotSupported, Scope
 from mom_devkit import wait_until
 from mom_plugins_vdsm import connection as connection_module
 
@@ -37,12 +24,6 @@ def test_more_guests_than_any_host_has_are_refused_as_a_whole(vdsm, hypervisor):
     with pytest.raises(HypervisorError, match="vdsm lists 20,000 guests, and mom manages 10,000 at most"):
         hypervisor.guests()
     assert hypervisor.guests() == ()
-
-
-def test_it_can_what_controllers_ask_for(hypervisor):
-    for capability in (Hypervisor, BalloonControl, CpuTuneControl, IoTuneControl, KsmWriter):
-        assert isinstance(hypervisor, capability)
-    assert not isinstance(hypervisor, KsmControl), "the knobs are read from the kernel"
 
 
 def test_guests_in_every_state(vdsm, hypervisor):
@@ -164,16 +145,6 @@ def test_disks_of_a_guest_that_has_come_since_are_read(vdsm, hypervisor):
     assert hypervisor.io_tunes(entities).keys() == {"a", "b"}
 
 
-def test_disks_of_many_guests_are_limited_without_reading_all_disks_for_each(vdsm, hypervisor):
-    vdsm.add(*({**A, "id": identity, "name": identity} for identity in "abcde"))
-    entities = [guest.entity for guest in hypervisor.guests()]
-    hypervisor.io_tunes(entities)
-    for entity in entities:
-        hypervisor.set_io_tune(entity, "vda", {"total_iops_sec": 9})
-    assert len(vdsm.calls("Host.getAllVmIoTunePolicies")) == 1
-    assert {disk.current["total_iops_sec"] for disks in hypervisor.io_tunes(entities).values() for disk in disks} == {9}
-
-
 def test_a_disk_that_has_moved_since_is_limited_where_it_is_now(vdsm, hypervisor, monkeypatch):
     vdsm.add(A)
     hypervisor.guests()
@@ -255,23 +226,6 @@ def test_a_guest_about_which_vdsm_does_not_answer_is_left_alone_until_it_does(vd
     vdsm.release()
     wait_until(lambda: not hypervisor.guests()[0].blocked)
     assert len(vdsm.calls("VM.setBalloonTarget")) == 2
-    assert vdsm.wire()["connections"] == 1
-
-
-def test_two_guests_that_hang_keep_mom_from_no_other_guest(vdsm, hypervisor, monkeypatch):
-    monkeypatch.setattr(connection_module, "_RETRY_SECONDS", (600.0,))
-    vdsm.add(*({**A, "id": identity, "name": identity} for identity in "abcd"))
-    first, second, *others = [guest.entity for guest in hypervisor.guests()]
-    patient = hypervisor.settings
-    monkeypatch.setattr(hypervisor, "settings", replace(patient, call_timeout=0.2))
-    vdsm.fault("VM.setBalloonTarget", 2, how="never")
-    for hangs in (first, second):
-        with pytest.raises(GuestBusy):
-            hypervisor.set_balloon(hangs, 3_000_000)
-    monkeypatch.setattr(hypervisor, "settings", patient)
-    for other in others:
-        hypervisor.set_balloon(other, 3_000_000)
-    assert [guest.id for guest in hypervisor.guests() if not guest.blocked] == ["c", "d"]
     assert vdsm.wire()["connections"] == 1
 
 
