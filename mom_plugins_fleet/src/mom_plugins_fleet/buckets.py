@@ -41,19 +41,16 @@ class Bucket(Generic[Kind]):
     """Signed entries, to be opened again when other keys are trusted."""
     _revisions: dict[str, int] = field(default_factory=dict)
     """The servers' revision of each key since the watch began: a later answer may be an older one."""
-    _told: set[str] = field(default_factory=set)
 
     def begins(self) -> None:
         """Prepare for all entries. Servers that were set up anew or set back count from a lower revision."""
-        self.current = False
-        self._told, self._revisions = set(), {}
+        self.current, self._revisions = False, {}
 
     def told(self, key: str, kept: StoredEntry, *, live: bool) -> None:
         """Take the entry at a key.
 
         :param live: it was set just now
         """
-        self._told.add(key)
         if not live and 0 < kept.at < self.set_at.get(key, 0.0):
             self.heard.pop(key, None)  # servers that were set back: it is older than what was heard
         self.take(key, kept)
@@ -62,7 +59,7 @@ class Bucket(Generic[Kind]):
 
     def complete(self) -> None:
         """Drop all keys that were not told."""
-        for gone in (self.records.keys() | self.damaged.keys() | self.set_at.keys()) - self._told - self._revisions.keys():
+        for gone in (self.records.keys() | self.damaged.keys() | self.set_at.keys()) - self._revisions.keys():
             self._put(gone, StoredEntry(0, None))
         self.current = True
         self.completed()

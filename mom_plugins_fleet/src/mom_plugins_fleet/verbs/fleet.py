@@ -71,12 +71,9 @@ def fleet(context: click.Context, /, **options: Any) -> None:
     context.obj = Where(**options)
 
 
-fleet.add_command(enroll_command)
-fleet.add_command(plan_command)
-fleet.add_command(status_command)
-fleet.add_command(policy_group)
-for key_verb in (key_command, revoke_command, authorize_command, countersign_command):
-    fleet.add_command(key_verb)
+_KEY_VERBS = (key_command, revoke_command, authorize_command, countersign_command)
+for other_verb in (enroll_command, plan_command, status_command, policy_group, *_KEY_VERBS):
+    fleet.add_command(other_verb)
 
 
 @fleet.command("top")
