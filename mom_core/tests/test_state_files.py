@@ -2,7 +2,6 @@
 
 import errno
 import json
-import logging
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
-from mom_core import PluginContext, StateError, StateFile, is_there
+from mom_core import StateError, StateFile, is_there
 from mom_core.state_files import MOST_SET_ASIDE, LaterVersionError, UnreadableError, set_aside_below
 
 
@@ -90,6 +89,8 @@ def test_whatever_a_check_raises_is_damage(tmp_path: Path, error: type[Exception
     checked.write({})
     assert checked.read() is None
     assert "is damaged" in checked.damage
+    checked.write_json(lambda: "1e999")
+    assert checked.read() is None
 
 
 def test_what_is_damaged_is_set_aside_and_said_and_replaced(kept: StateFile[Use], tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -251,18 +252,6 @@ def test_what_is_removed_is_gone_and_damage_is_kept(kept: StateFile[Use]) -> Non
     looking.read()
     looking.remove()
     assert [path.name for path in kept.path.parent.iterdir()] == ["use.json.damaged-1"]
-
-
-def test_a_plugin_has_its_own_folder_of_state_files(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    context = PluginContext(name="use", state_directory=tmp_path)
-    kept = context.state_file("highest.json", "the highest use", FORM)
-    kept.write(CONTENT)
-    assert json.loads((tmp_path / "use" / "highest.json").read_text())["content"] == CONTENT
-    assert context.state_files == [kept]
-    kept.path.write_text("")
-    with caplog.at_level(logging.ERROR, "mom.plugin.use"):
-        kept.read()
-    assert "is damaged: it is empty" in caplog.text
 
 
 def test_what_cannot_be_known_to_be_there_is_not_taken_for_nothing(tmp_path: Path) -> None:

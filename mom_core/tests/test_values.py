@@ -1,12 +1,21 @@
 """Fields read as numbers, texts and lists: what is none, or cannot be, is unknown, and never 0."""
 
 import math
+from enum import IntEnum
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from mom_core import Guest, Host, Value, as_items, as_number, as_whole, first_names
+
+
+class Level(IntEnum):
+    HIGH = 3
+
+
+def test_a_number_of_an_enum_is_a_number() -> None:
+    assert (as_number(Level.HIGH), as_whole(Level.HIGH)) == (3, 3)
 
 
 @pytest.mark.parametrize("value", [None, True, math.nan, -math.inf, 2**63, 10**400, "5", [1]])

@@ -56,6 +56,10 @@ class Knob:
         yield ControlSpec("knob", self.unit, Scope.HOST, "A knob", "knob", self.low, self.high)
 
     @hookimpl
+    def mom_check(self):
+        return [Finding(Severity.OK, "knob", "it is fine")]
+
+    @hookimpl
     def mom_collect_host(self):
         return {"knob": int(self.path.read_text())} if self.path.exists() else {}
 
@@ -132,6 +136,11 @@ def never_back(plugin: Knob, changes: Sequence[Change]) -> None:
     Knob.mom_write(plugin, [change for change in changes if change.value != 60])
 
 
+def free_in_bytes(plugin: Knob) -> list[object]:
+    """The plugin `host` declares it in KiB."""
+    return [FieldSpec("mem_free", Unit.BYTES, Scope.HOST, "Free memory.", "/proc/meminfo"), *Knob.mom_declare(plugin)]
+
+
 IN_TEXTS: Any = ("bad", "s", "m")
 """For what has other parts than texts, too."""
 
@@ -160,6 +169,7 @@ def refusing(plugin: Knob, changes: Sequence[Change]) -> None:
         ("declarations", {"low": float("nan")}, "finite numbers as bounds"),
         ("declarations", {"unit": "furlongs"}, "Unit and a Scope"),
         ("declarations", {"unit": Unit.TEXT}, "is text and has bounds"),
+        ("declarations", {"mom_declare": free_in_bytes}, "declares the field mem_free in B, and the plugin host in KiB"),
         ("results", {"mom_collect_host": lambda self: {"knob": "sixty"}}, "should be a number"),
         ("results", {"mom_report": lambda self: int("disk")}, "ValueError: invalid literal"),
         ("results", {"mom_setup": lambda self: signal.signal(signal.SIGTERM, signal.SIG_IGN)}, "signal only works in main thread"),
@@ -167,6 +177,7 @@ def refusing(plugin: Knob, changes: Sequence[Change]) -> None:
         ("results", {"mom_doctor": lambda self: [Finding(*IN_TEXTS)]}, "whose parts are not a Severity and texts"),
         ("results", {"mom_status": staticmethod(lambda report: int("disk"))}, "mom_status failed: ValueError: invalid literal"),
         ("results", {"mom_status": staticmethod(lambda report: [StatusPart(*IN_TEXTS)])}, "whose heading and text are no texts"),
+        ("results", {"mom_suggest": staticmethod(lambda root: 5)}, "mom_suggest gave a int that is no Suggestion"),
         ("results", {"mom_explainer": staticmethod(lambda: 5)}, "mom_explainer gave a int that is no Explainer"),
         ("results", {"mom_explainer": staticmethod(Mumbles)}, "has no attribute 'place'"),
         ("changing_guests", {"mom_collect_guests": asking_each}, "with a guest that ended within the cycle, "),

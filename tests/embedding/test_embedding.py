@@ -114,16 +114,6 @@ def test_it_starts_sets_policies_tells_statistics_and_restarts(tmp_path: Path, p
     assert any("policies changed by my program" in line for line in program.lines)
 
 
-def test_it_runs_in_a_thread_of_the_program(tmp_path: Path) -> None:
-    engine = Engine(load_config(config_in(tmp_path)))
-    thread = threading.Thread(target=engine.run, name="MOM")
-    thread.start()
-    wait_until(lambda: engine.report)
-    engine.stop()
-    thread.join(60)
-    assert not thread.is_alive()
-
-
 def test_a_failed_start_leaves_nothing_behind(tmp_path: Path) -> None:
     (tmp_path / "rpc.sock").write_text("in the way")
     before = {thread.name for thread in threading.enumerate()}, descriptors()
