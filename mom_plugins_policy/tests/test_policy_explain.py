@@ -55,7 +55,7 @@ def test_a_function_that_is_called_twice_gives_only_its_own_conditions() -> None
 
 
 @pytest.mark.long
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=40)
 @given(st.data())
 def test_every_decision_has_a_reason_of_at_most_600_characters(data: st.DataObject) -> None:
     text = program(lambda count: data.draw(st.integers(0, count - 1)))
@@ -98,6 +98,7 @@ def test_an_explanation_shows_each_decision_with_its_reason(files: list[Path | s
 def test_that_nothing_is_decided_is_shown_with_the_unknown_fields(files: list[Path | str]) -> None:
     done = mom_policy("explain", *files, "--guest", "vm3")
     assert (done.code, done.out.splitlines()) == (0, ["vm3: nothing is decided", "unknown: balloon_cur"])
+    assert json.loads(mom_policy("explain", *files, "--guest", "vm3", "--json").out)["unknown"] == ["balloon_cur"]
 
 
 def test_errors_about_it_are_shown_and_exit_code_is_1(tmp_path: Path, files: list[Path | str]) -> None:

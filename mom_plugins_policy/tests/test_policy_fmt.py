@@ -78,7 +78,7 @@ any_text = st.text(alphabet="()[]{}#\"'\\ \n\r01.e-+xa\u2028\ufeff")
 
 
 @pytest.mark.long
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=100)
 @given(st.one_of(texts, any_text))
 @example("(f (g a # c\n) # d\n)")
 @example("#a\n#b")

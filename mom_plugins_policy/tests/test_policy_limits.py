@@ -48,7 +48,6 @@ HOSTILE = {
 LARGE = {
     "arguments that are calls": "(def f (n) (if (< n 1) 0 (f (- n 1)))) (max " + " ".join(f"(f {n % 3})" for n in range(11_000)) + ")",
     "functions that call the one before": "(def f0 (a) a) " + " ".join(f"(def f{n} (a) (f{n - 1} (f{n - 1} a)))" for n in range(1, 4900)),
-    "loops in loops": "(with Guests g (with Guests h (+ 1 h.n))) " * 4100,
 }
 
 

@@ -180,9 +180,9 @@ def test_a_bound_that_is_none_bounds_nothing(folder: Folder, bounds: str, expect
     )
 
 
-@pytest.mark.parametrize("given", ["return None", "yield from ()"])
+@pytest.mark.parametrize("given", ["return None", "yield from guests"])
 def test_a_policy_may_decide_nothing(folder: Folder, given: str) -> None:
-    assert folder.decide(f"def decide(host, guests):\n    {given}\n") == ({}, [])
+    assert folder.decide(f"def decide(host, guests):\n    {given}\n", guests()) == ({}, [])
 
 
 def test_a_later_policy_sees_what_earlier_ones_decided_and_noted(folder: Folder) -> None:

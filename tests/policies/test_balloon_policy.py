@@ -94,52 +94,33 @@ ALONE: dict[str, tuple[float, Fields, float | None]] = {
     "but when the host lacks much": (TIGHT - GIB, a_guest(size=NEED + 2 * MARGIN), NEED + 1.5 * MARGIN),
     "nothing is given of the margin": (HARD, a_guest(size=NEED + MARGIN), None),
     "but when the host is hard up": (LOW, a_guest(size=NEED + MARGIN), NEED + MARGIN - 0.75 * MARGIN / 2),
-    "the hypervisor's guarantee limits what is given": (0, a_guest(balloon_min=1536 * MIB), 1536 * MIB),
     "the operator's guarantee limits what is given": (0, a_guest(guest_guarantee=1536 * MIB), 1536 * MIB),
     "one that swaps gives nothing": (HARD + GIB, a_guest(swap_in=5000), None),
-    "one that waits for its disk gives nothing": (HARD + GIB, a_guest(major_fault=900), None),
     "one that has used and freed memory gives that and no more": (TARGET - 300 * MIB, idle(), 2 * GIB - 400 * MIB),
     "one that never grows is left with little more than its need": (TARGET - 2 * GIB, idle(1600 * MIB, mem_growth_rate=0), NEED + 32 * MIB),
-    "its page cache is left alone": (TARGET - 2 * GIB, idle(1600 * MIB, cache=200 * MIB, mem_growth_rate=0), NEED + 232 * MIB),
     "one that was just started gives nothing": (TIGHT - GIB, a_guest(balloon_start_rest=12.0), None),
-    "nor what it has freed as it booted": (TARGET - 2 * GIB, idle(balloon_start_rest=12.0), None),
-    "but grows": (TARGET + GIB, poor(balloon_start_rest=12.0), NEED + 140 * MIB),
-    "and gives when the host is hard up": (LOW, a_guest(size=NEED + MARGIN, balloon_start_rest=12.0), NEED + MARGIN - 0.75 * MARGIN / 2),
     "one with old statistics is not swept": (TARGET - GIB, idle(stats_age=3.01), None),
-    "not even when the host is hard up": (HARD - GIB, idle(stats_age=3.01, mem_usable=0), None),
     "one that rests after a sweep is not swept": (TARGET - GIB, idle(sweep_rest=2.0), None),
     "for a sweep the host must lack something": (TARGET, idle(), None),
     "for a sweep the guest must have something": (TARGET - GIB, idle(40 * MIB), None),
     "one that grows is not swept": (TARGET - GIB, idle(mem_used_before=400 * MIB), None),
-    "one whose process grows is not swept": (TARGET - GIB, idle(rss_before=700 * MIB), None),
     "one that was just resized is not swept": (TARGET - GIB, idle(balloon_target_age=3.0), None),
-    "without what its process holds it is not swept": (TARGET - GIB, idle() | {"rss": None}, None),
     "without what QEMU holds it is not swept": (TARGET - GIB, idle() | {"qemu_overhead": None}, None),
     "its guarantee is the bottom": (TARGET - 2 * GIB, idle(1600 * MIB, balloon_min=1000 * MIB), 1000 * MIB),
     "the balloon goes through what the host has got back": (TARGET - 300 * MIB, idle(mem_hollow=300 * MIB), 2 * GIB - 700 * MIB),
     "but not if the guest reports that": (TARGET - 300 * MIB, idle(mem_hollow=300 * MIB, balloon_reporting=1), 2 * GIB - 400 * MIB),
     "what sweeps have missed is not swept for again": (TARGET - GIB, idle(430 * MIB, sweep_missed=400 * MIB), None),
-    "but what it has freed since": (TARGET - GIB, idle(700 * MIB, sweep_missed=100 * MIB), 2 * GIB - 700 * MIB),
     "below the low watermark a sweep goes deeper": (LOW - 1, idle(430 * MIB, sweep_missed=400 * MIB), 2 * GIB - 430 * MIB),
     "while it gives it is left to it": (TARGET - GIB, swept(800 * MIB), None),
     "one that grows meanwhile has its room at once": (TARGET - GIB, swept(800 * MIB, mem_used_before=NEED - HIDDEN - 100 * MIB), 2 * GIB),
-    "so has one that takes too long": (TARGET - GIB, swept(800 * MIB, balloon_target_age=5.0), 2 * GIB),
     "a sweep that has begun ends by itself": (TARGET - GIB, swept(800 * MIB, balloon_target_age=5.0, sweep_under_way=1), None),
-    "it knows better than old statistics what grows": (
-        TARGET - GIB,
-        swept(800 * MIB, mem_used_before=NEED - HIDDEN - 100 * MIB, sweep_under_way=1),
-        None,
-    ),
     "when the host is hard up there is no room to give": (HARD, swept(), None),
     "a host that lacks memory has no room for page cache": (TARGET - 100 * MIB, filler(800 * MIB), None),
     "for page cache there is as much room as the host has": (TARGET + 100 * MIB, filler(800 * MIB), 900 * MIB),
     "one that runs out grows by half of what was taken if that is more": (TARGET + GIB, poor(taken=1000 * MIB), NEED + 540 * MIB),
-    "it grows also while the host lacks much": (LOW + GIB, poor(), NEED + 140 * MIB),
     "it does not grow when the host has nearly nothing": (LOW, poor(usable=20 * MIB), None),
     "below its guarantee it grows to it": (TARGET + GIB, a_guest(size=GIB, need=100 * MIB, balloon_min=1800 * MIB), 1800 * MIB),
-    "also when the host has nearly nothing": (LOW - 1, a_guest(size=GIB, need=100 * MIB, balloon_min=1800 * MIB), 1800 * MIB),
     "and no further": (LOW - 1, a_guest(size=GIB, need=GIB - 20 * MIB, balloon_min=GIB + 40 * MIB), GIB + 40 * MIB),
-    "nor has anything": (0, a_guest(size=GIB, need=100 * MIB, balloon_min=1800 * MIB), 1800 * MIB),
     "a burst does not go on beyond its peak": (TARGET + GIB, filler(room(NEED, PEAK), 800 * MIB, mem_usable_soon=0), None),
     "a forecast of more than is usable takes nothing": (LOW, a_guest(size=2 * GIB, need=2000 * MIB, mem_usable_soon=GIB), None),
     "a tenth comes back in a cycle": (ROOM + 5 * GIB, a_guest(size=GIB, mem_cache_share=1.0), GIB + 0.1 * 2 * GIB),
@@ -189,10 +170,6 @@ class TestWhenTheHostLacksMemory:
         guest = a_known_guest(size=2 * GIB, need=512 * MIB, peak=600 * MIB, cache=GIB)
         assert targets(0.9 * TARGET, a=guest, cold=GIB) == targets(0.9 * TARGET, a=guest)
 
-    def test_no_guest_gives_the_least_that_it_keeps_or_what_it_is_guaranteed(self) -> None:
-        size = 512 * MIB + 0.25 * margin(512 * MIB) + 10 * MIB
-        assert targets(LOW, a=a_guest(size=size), b=a_guest(balloon_min=2 * GIB - 10 * MIB)) == {}
-
     def test_a_guest_gives_no_more_than_a_balloon_moves_in_a_cycle(self) -> None:
         large = a_guest(size=64 * GIB, balloon_max=64 * GIB)
         assert targets(0, host_free=20 * GIB, a=large) == {"a": 64 * GIB - 5 * 900_000}
@@ -239,7 +216,7 @@ class TestWhenTheHostLacksMemory:
         assert targets(TARGET - 20 * MIB, many, rich=a_guest(need=100 * MIB)) == {"rich": 2 * GIB - 16 * MIB}
         assert len(targets(TARGET - 100 * MIB, many)) == 7
 
-    @pytest.mark.parametrize("lacking", [16, 50, 300, 1000, 3000])
+    @pytest.mark.parametrize("lacking", [16, 300, 3000])
     def test_what_is_lacking_is_covered_in_two_cycles_and_not_exceeded_by_more_than_a_step(self, lacking: int) -> None:
         sizes = {f"g{n:02d}": 2.0 * GIB for n in range(20)}
         given = 0.0
@@ -270,15 +247,6 @@ class TestWhatItCosts:
         assert sum(gave.values()) == pytest.approx(500 * MIB, abs=2)
         assert gave["other"] / gave["ordinary"] == pytest.approx(ratio, rel=1e-3)
 
-    def test_what_hurts_more_is_shared_so_too(self) -> None:
-        size = int(512 * MIB + margin(512 * MIB))
-        guests = {
-            name: a_guest(size=size, reclaim_cost=cost) for name, cost in (("compute", COMPUTE), ("one", ORDINARY), ("other", ORDINARY))
-        }
-        gave = given(HARD - 90 * MIB, guests)
-        assert sum(gave.values()) == pytest.approx(90 * MIB, abs=3)
-        assert gave["compute"] / gave["one"] == pytest.approx(2, rel=1e-3)
-
     def test_a_guest_of_which_nobody_says_what_it_costs_is_ordinary(self) -> None:
         gave = given(
             TARGET - 500 * MIB, {"compute": self.full(COMPUTE), "silent": self.full(None), "wrong": self.full(0), "worse": self.full(-3)}
@@ -298,29 +266,9 @@ class TestWhatItCosts:
         gave = given(TARGET - 16 * GIB, {"compute": self.full(COMPUTE), "platinum": self.full(PLATINUM)})
         assert gave["platinum"] == gave["compute"]
 
-    @pytest.mark.parametrize("cost", [2.0, 7.5, PLATINUM])
-    @pytest.mark.parametrize("available", [TARGET - 300 * MIB, TIGHT - GIB, HARD - 100 * MIB, LOW, 0])
-    def test_where_all_guests_cost_the_same_nothing_changes(self, cost: float, available: float) -> None:
-        mixed = {
-            "idle": a_guest(need=400 * MIB),
-            "busy": a_guest(need=800 * MIB),
-            "full": a_guest(mem_unused=0),
-            "known": a_known_guest(idle=400 * MIB),
-        }
-        same = targets(available, {name: {**fields, "reclaim_cost": cost} for name, fields in mixed.items()})
-        before = targets(available, mixed)
-        assert same.keys() == before.keys()
-        assert all(abs(same[name] - before[name]) <= 1 for name in same)
-
     def test_memory_that_holds_nothing_is_given_by_size(self) -> None:
         gave = given(TARGET - 300 * MIB, {"cheap": a_guest(reclaim_cost=COMPUTE), "dear": a_guest(reclaim_cost=PLATINUM)})
         assert gave["cheap"] == gave["dear"]
-
-    def test_when_all_shares_are_small_those_give_a_step_that_can_spare_most_for_their_cost(self) -> None:
-        guests = {f"dear{n}": self.full(PLATINUM) for n in range(20)} | {"cheap": self.full(COMPUTE), "ordinary": self.full(ORDINARY)}
-        gave = given(TARGET - 90 * MIB, guests)
-        assert "cheap" in gave
-        assert not any(name.startswith("dear") for name in gave)
 
     @pytest.mark.parametrize("order", [("dear", "cheap", "middle"), ("cheap", "middle", "dear")])
     def test_of_guests_with_as_much_to_sweep_the_cheap_are_swept_first(self, order: tuple[str, ...]) -> None:
@@ -388,10 +336,6 @@ class TestSweeps:
         large = a_known_guest(256 * GIB, 64 * GIB, peak=64 * GIB, idle=128 * GIB, balloon_max=256 * GIB, mem_hollow=hollow)
         assert targets(TARGET - GIB, a=large) == {"a": 256 * GIB - hollow - 5 * 900_000}
 
-    def test_on_a_host_that_is_hard_up_newer_statistics_are_peace_enough(self) -> None:
-        assert targets(HARD - GIB, a=idle(balloon_target_age=3.0)) == targets(HARD - GIB, a=idle())
-        assert targets(HARD - GIB, a=idle(balloon_target_age=3.0, stats_age=3.5)) == {}
-
     def test_page_cache_is_taken_only_when_that_does_not_suffice(self) -> None:
         filler = a_known_guest(need=256 * MIB, peak=256 * MIB, cache=1750 * MIB)
         assert targets(TARGET - 300 * MIB, a=idle(), filler=filler).keys() == {"a"}
@@ -417,11 +361,6 @@ class TestRoomForBursts:
             assert len({sizes.get(name) for name in guests if name.startswith("taken")}) == 1, "those of one kind get the same"
             assert sum(size - int(str(guests[name]["balloon_cur"])) for name, size in sizes.items()) <= available - TARGET
 
-    def test_in_its_burst_it_has_the_same_room(self) -> None:
-        size = room(NEED, PEAK)
-        for need in (NEED, 700 * MIB, 900 * MIB):
-            assert targets(TARGET - 100 * MIB, a=filler(size, need)) == {}
-
     def test_with_safety_as_the_goal_a_guest_is_trimmed_to_what_it_was_seen_to_need(self) -> None:
         comfort = PEAK + margin(NEED) + 0.25 * (PEAK - NEED)
         assert targets(TARGET - 2 * GIB, goal="safe", a=a_known_guest(peak=PEAK))["a"] == pytest.approx(comfort, abs=2)
@@ -436,10 +375,6 @@ class TestWhenAGuestRunsOutOfMemory:
         decided = targets(TARGET, poor=poor(), rich=a_guest(need=100 * MIB))
         assert decided["poor"] == NEED + 140 * MIB
         assert 2 * GIB - decided["rich"] == pytest.approx(100 * MIB, abs=2)
-
-    def test_guests_share_what_the_host_can_afford(self) -> None:
-        decided = targets(LOW + 100 * MIB, a=poor(), b=poor())
-        assert decided["a"] == decided["b"] == pytest.approx(NEED + 90 * MIB, abs=2)
 
     def test_what_a_large_one_wants_leaves_a_small_one_what_it_wants(self) -> None:
         large = poor(taken=40 * GIB)
@@ -476,10 +411,6 @@ class TestWhenAGuestSuffers:
         assert targets(TARGET - MIB, a=suffering, large=large).get("a") is None
         assert targets(TARGET + GIB, a=suffering, large=large)["a"] == pytest.approx(NEED + 2 * margin(NEED), abs=2)
 
-    def test_what_a_large_one_wants_leaves_it_what_it_wants(self, sign: Fields) -> None:
-        large = a_guest(size=22 * GIB, need=20 * GIB, balloon_max=64 * GIB, **sign)
-        assert targets(TARGET + GIB, a=self.suffering(1.2, sign), large=large)["a"] == pytest.approx(NEED + 2 * margin(NEED), abs=2)
-
     def test_no_size_both_gives_and_grows(self, sign: Fields) -> None:
         for available in (TARGET - MIB, TIGHT + MIB):
             for margins in range(1, 40):
@@ -502,11 +433,6 @@ class TestWhenTheHostHasRoom:
 class TestWhenMemoryIsReserved:
     def test_guests_give_for_it(self) -> None:
         assert targets(TARGET, reserved=200 * MIB, a=a_guest()) == {"a": 2 * GIB - 200 * MIB}
-
-    def test_they_give_of_their_margins_too(self) -> None:
-        in_between = a_guest(size=512 * MIB + 1.8 * margin(512 * MIB))
-        assert targets(TARGET - 200 * MIB, a=in_between) == {}
-        assert targets(TARGET - 200 * MIB, reserved=MIB, a=in_between).keys() == {"a"}
 
     def test_not_what_a_guest_would_get_back_at_once_as_it_waits_without_it(self) -> None:
         waited = a_guest(size=NEED + 500 * MIB, need=NEED, mem_stall_floor=500 * MIB)
@@ -562,9 +488,8 @@ def taken(report: Report) -> float:
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("seed", [1, 3, 4])
-def test_pressure_is_relieved_and_memory_returned(tmp_path: Path, seed: int) -> None:
-    run = simulated(tmp_path, 600, load="9GiB", seed=seed)
+def test_pressure_is_relieved_and_memory_returned(tmp_path: Path) -> None:
+    run = simulated(tmp_path, 600, load="9GiB", seed=1)
     before, under, after = (run.reports[seconds // 5 - 1] for seconds in (60, 300, 600))
     assert taken(before) == 0, "nothing is taken while nothing is wrong"
     assert of_host(before, "mem_really_available") > of_host(before, "mem_watermark_high")
@@ -596,7 +521,7 @@ def test_a_large_guest_gives_what_it_has_freed_before_the_host_is_full(tmp_path:
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("seed", [1, 2, 3, 4, 5])
+@pytest.mark.parametrize("seed", [1, 4])
 def test_no_guest_is_shrunk_below_what_it_was_known_to_need_or_waits_long_in_a_burst(tmp_path: Path, seed: int) -> None:
     reports = simulated(tmp_path, 500, load="8GiB", seed=seed).reports
     shrinks = longest = 0
@@ -627,23 +552,21 @@ def test_nobody_gives_for_what_a_guest_holds_already_and_says_that_its_balloon_h
 
 
 CONSTANT = {"guests": 12, "load": "14GiB", "load_for": "1d"}
-"""Pressure that stays. Guests with bursts are among the guests of the seeds 1 and 3, not among those of 2 and 4."""
+"""Pressure that stays. Guests with bursts are among the guests of the seed 1, not among those of 4."""
 
 
-# What the beginning drove into the host's swap comes back only as guests touch it, which is no constant load: one of the hosts has none.
 @pytest.mark.long
-@pytest.mark.parametrize("sim", [{"seed": 2}, {"seed": 4, "host_swap": "0B"}], ids=str)
-def test_under_constant_load_there_is_not_one_command_in_ten_minutes(tmp_path: Path, sim: Mapping[str, object]) -> None:
+def test_under_constant_load_there_is_not_one_command_in_ten_minutes(tmp_path: Path) -> None:
     settled = 2400 // 5  # load from 60 s on, and page cache that finds its size
-    reports = simulated(tmp_path, 2400 + 600, **CONSTANT, **sim).reports
+    # What the beginning drove into the host's swap comes back only as guests touch it, which is no constant load.
+    reports = simulated(tmp_path, 2400 + 600, **CONSTANT, seed=4, host_swap="0B").reports
     assert taken(reports[settled - 1]) > GIB
     assert not [one for report in reports[settled:] for one in report.outcomes if one.status is Status.APPLIED]
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("seed", [1, 3])
-def test_the_bursts_of_some_are_no_waves_for_others(tmp_path: Path, seed: int) -> None:
-    reports = simulated(tmp_path, 240 + 600, **{**CONSTANT, "load": "10GiB", "seed": seed}).reports
+def test_the_bursts_of_some_are_no_waves_for_others(tmp_path: Path) -> None:
+    reports = simulated(tmp_path, 240 + 600, **{**CONSTANT, "load": "10GiB", "seed": 1}).reports
     guests = [guest.entity for guest in reports[-1].snapshot.guests.values()]
     assert any(guest.name.startswith("build") for guest in guests)
     for guest in guests:

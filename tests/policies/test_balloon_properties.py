@@ -98,7 +98,7 @@ def number(value: Value) -> float:
 
 @pytest.mark.long
 @given(host=hosts(), crowd=crowds)
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 def test_no_guest_is_sized_below_its_need_or_its_guarantee_or_above_its_maximum(host, crowd):
     for name, target in targets(host, crowd).items():
         guest = crowd[int(name[1:])]
@@ -111,7 +111,7 @@ def test_no_guest_is_sized_below_its_need_or_its_guarantee_or_above_its_maximum(
 
 @pytest.mark.long
 @given(host=hosts(), crowd=crowds, missing=st.sampled_from(["stats_age", "mem_usable", "balloon_cur", "balloon_max", None]))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_a_guest_whose_statistics_are_missing_or_old_keeps_its_size(host, crowd, missing):
     crowd[0] |= {"stats_age": 8.1} if missing is None else {missing: None}
     assert "g0" not in targets(host, crowd)
@@ -119,14 +119,14 @@ def test_a_guest_whose_statistics_are_missing_or_old_keeps_its_size(host, crowd,
 
 @pytest.mark.long
 @given(host=hosts(), crowd=st.lists(guests(shrunk=False, steady=True), min_size=1, max_size=6))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_with_enough_available_and_nothing_taken_nothing_is_done(host, crowd):
     assert targets(host | {"mem_really_available": number(host["mem_watermark_high"]) + number(host["mem_reserved"])}, crowd) == {}
 
 
 @pytest.mark.long
 @given(host=hosts(), crowd=crowds, more=kib(0, 4 * GIB), swept=st.booleans())
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_no_guest_gets_less_because_more_is_available(host, crowd, more, swept):
     # All are swept or all are trimmed: a guest of which both can be done may be trimmed by more than it is swept by when less is there.
     if swept:

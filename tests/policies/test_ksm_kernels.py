@@ -24,7 +24,7 @@ SINCE_6_12 = {
     **SINCE_6_6, "pages_skipped": "0", "smart_scan": "1", "advisor_mode": "[none] scan-time", "advisor_max_cpu": "70",
     "advisor_min_pages_to_scan": "500", "advisor_max_pages_to_scan": "30000", "advisor_target_scan_time": "200",
 }  # fmt: skip
-KERNELS = {"5.10": EVERY, "5.15": EVERY, "6.1": EVERY, "6.6": SINCE_6_6, "6.12": SINCE_6_12}
+KERNELS = {"5.10": EVERY, "6.6": SINCE_6_6, "6.12": SINCE_6_12}
 STAT = "37 (ksmd) S 2 0 0 0 -1 2097216 0 0 0 0 0 {} 0 0 25 5 1 0 26 0 0 0\n"
 PAGE_SECONDS = 3e-6
 

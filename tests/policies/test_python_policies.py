@@ -127,15 +127,6 @@ def test_config_check_and_doctor_say_which_evaluator_wins(tmp_path: Path, one: s
         assert said in " ".join(done.output.split()), done.output
 
 
-def test_a_policy_that_hangs_costs_its_plugin_the_deadline_and_the_others_nothing(tmp_path: Path) -> None:
-    hangs = "import time\n\ndef decide(host, guests):\n    time.sleep(2)\n"
-    run = simulated(tmp_path, 2, hangs, policies={"50_tenth": GIVES_ALL_A_TENTH}, deadline="200ms")
-    assert all(report.duration < 1.5 for report in run.reports)
-    assert all(report.outcomes for report in run.reports)
-    hung = [plugin for report in run.reports for plugin in report.plugins if plugin.name == "pypolicy"]
-    assert {plugin.state.value for plugin in hung} == {"hung"}
-
-
 # --- the page -------------------------------------------------------------------------------------------------------------------------
 
 
