@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Iterable, Iterator, Set
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -110,18 +110,6 @@ def test_what_a_balloon_does_by_itself_is_asked_once_for_each_start(host: FakeHo
     assert [guest.asked["qom-get free-page-reporting"] for guest in (on, off, old)] == [1, 1, 1]
     assert [guest.asked["qom-get deflate-on-oom"] for guest in (on, off, old)] == [1, 1, 1]
     assert (on.asked["qom-get guest-stats"], on.asked["query-name"]) == (3, 3)
-
-
-def test_one_round_is_enough_for_guests_that_are_known(host: FakeHost, hypervisor: QemuHypervisor) -> None:
-    guests = [host.add(f"guest-{number}") for number in range(20)]
-    assert len(hypervisor.guests()) == 20
-
-    def one_each() -> bool:
-        before = [guest.clients for guest in guests]
-        hypervisor.guests()
-        return [guest.clients for guest in guests] == [count + 1 for count in before]
-
-    wait_until(one_each, "no round in which each guest was visited once", 30.0)  # on a busy machine a visit may come to nothing
 
 
 def test_a_slow_guest_is_asked_bit_by_bit_so_that_others_get_in_between(host: FakeHost, hypervisor: QemuHypervisor) -> None:
@@ -367,16 +355,6 @@ time.sleep(600)
 
 
 @pytest.mark.processes
-def test_a_guest_without_a_uuid_is_known_by_its_monitor(host: FakeHost, hypervisor: QemuHypervisor) -> None:
-    host.add("web", uuid="")
-    with another_process(*ANOTHER_QEMU, str(host.folder)):
-        first = {name: guest.id for name, guest in listed(hypervisor).items()}
-        assert len(set(first.values())) == 2
-        for later in (hypervisor, host.hypervisor()):
-            assert {name: guest.id for name, guest in listed(later).items()} == first
-
-
-@pytest.mark.processes
 @pytest.mark.parametrize("said", ["", "4dea22b3-1d52-d8f3-2516-782e98ab3fa0"])
 def test_a_guest_without_a_uuid_is_listed_while_another_client_holds_its_monitor(
     host: FakeHost, hypervisor: QemuHypervisor, said: str
@@ -514,28 +492,6 @@ def test_who_listens_is_not_told_by_the_name_of_another_users_socket(tmp_path: P
         (tmp_path / f"proc/{os.getpid()}").symlink_to(f"/proc/{os.getpid()}")
         assert listens(tmp_path / "proc", os.getpid(), path) is True
         assert listeners_of(tmp_path / "proc", {path}, {os.geteuid() + 1}) == {}
-
-
-def test_for_all_monitors_at_which_no_more_clients_may_stand_in_line_the_host_is_searched_once(
-    host: FakeHost, hypervisor: QemuHypervisor, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A search takes some tenths of a second on a host with many guests."""
-    searches = []
-
-    def search(proc: Path, paths: Set[str], users: Set[int]) -> dict[str, int]:
-        searches.append(paths)
-        return listeners_of(proc, paths, users)
-
-    monkeypatch.setattr(sampler, "listeners_of", search)
-    with contextlib.ExitStack() as open_:
-        paths = {str(host.folder / f"{number}.qmp") for number in range(5)}
-        for path in paths:
-            listener = open_.enter_context(socket.socket(socket.AF_UNIX))
-            listener.bind(path)
-            listener.listen(0)
-            open_.enter_context(socket.socket(socket.AF_UNIX)).connect(path)
-        hypervisor.guests()
-    assert searches == [paths]
 
 
 def test_a_helper_that_hangs_does_not_make_a_round_longer_for_each_guest_that_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:

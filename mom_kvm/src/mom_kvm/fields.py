@@ -38,7 +38,7 @@ def _pressure(resource: str, kind: str, who: str, what: str) -> FieldSpec:
 
 MEMORY: Final = (
     ("mem_available", Unit.KIB, "all memory that the guest's kernel manages", "balloon.available"),
-    ("mem_unused", Unit.KIB, "memory that the guest uses for nothing", "balloon.unused"),
+    ("mem_unused", Unit.KIB, "memory that the guest does not use", "balloon.unused"),
     ("mem_usable", Unit.KIB, "memory that the guest can give without swapping", "balloon.usable"),
     ("mem_disk_caches", Unit.KIB, "memory that the guest uses as disk cache", "balloon.disk_caches"),
 )
@@ -53,53 +53,41 @@ COUNTERS: Final = (
 """Counters since the guest's boot (KiB, faults), whose growth per second is the field."""
 
 _SAID: Final = (
-    ("balloon_cur", Unit.KIB, "the guest's memory with its balloon as it is now", "balloon.current"),
+    ("balloon_cur", Unit.KIB, "the guest's present memory", "balloon.current"),
     ("balloon_max", Unit.KIB, "the guest's memory with an empty balloon", "balloon.maximum"),
     (
         GuestField.LEAST,
         Unit.KIB,
-        "what the guest's balloon can bring it to at least: memory that virtio-mem has plugged in is out of its reach; unknown: it has none"
-        " such",
+        "smallest size that the guest's balloon can reach, as it cannot take memory plugged by virtio-mem; unknown: no such limit",
         GuestField.LEAST,
     ),
     (
         GuestField.GIVE_BACK,
         Unit.TEXT,
-        "why mom is to give back what it took from the guest, and to leave it as it is until that is over, such as a migration that is"
-        " about to begin; unknown: nothing is known of such",
+        "why mom must give the guest's memory back, and then keep its size, such as a migration that is about to begin; unknown: no reason",
         GuestField.GIVE_BACK,
     ),
-    ("balloon_rate", Unit.KIB_PER_SECOND, "how fast the guest grows; negative: shrinks", "balloon.current"),
+    ("balloon_rate", Unit.KIB_PER_SECOND, "growth of the guest; negative: it shrinks", "balloon.current"),
     (
         GuestField.REPORTING,
         Unit.FLAG,
-        "1: free page reporting is on: the guest's kernel (Linux 5.7 or later) gives back what it has freed; 0: it is off",
+        "1: free page reporting is on: the guest's kernel (Linux 5.7 or later) returns freed memory; 0: off",
         GuestField.REPORTING,
     ),
-    (
-        GuestField.AUTODEFLATE,
-        Unit.FLAG,
-        "1: the balloon gives memory back by itself when the guest runs out; 0: it does not",
-        GuestField.AUTODEFLATE,
-    ),
+    (GuestField.AUTODEFLATE, Unit.FLAG, "1: the balloon deflates when the guest runs out of memory; 0: not", GuestField.AUTODEFLATE),
     ("rss", Unit.KIB, "host memory that the guest's QEMU process holds", "balloon.rss"),
     *MEMORY,
     (
         "mem_usable_soon",
         Unit.KIB,
-        "what will be usable when mom can act on the guest's next statistics, if it goes on as between its last two; known only of guests"
-        " that are watched, while they use up memory",
+        "memory usable when mom can act on the guest's next statistics, if the guest continues as between the last two; only known of"
+        " watched guests, while they use up memory",
         "balloon.usable, twice",
     ),
     *COUNTERS,
-    ("stats_age", Unit.SECONDS, "age of what the guest itself reported", "balloon.last-update"),
-    (
-        GuestField.REBOOT_AGE,
-        Unit.SECONDS,
-        "for how long the guest has reported since it was seen to reboot; unknown if it was not",
-        "balloon.minor_fault",
-    ),
-    ("stats_rejected", Unit.COUNT, "figures that the guest reported since mom knows it and that cannot be true", "balloon.*"),
+    ("stats_age", Unit.SECONDS, "age of the guest's own statistics", "balloon.last-update"),
+    (GuestField.REBOOT_AGE, Unit.SECONDS, "time since the guest's last reboot; unknown: mom has seen none", "balloon.minor_fault"),
+    ("stats_rejected", Unit.COUNT, "impossible figures that the guest has reported since mom knows it", "balloon.*"),
     (GuestField.PERIOD, Unit.SECONDS, "how often the guest is asked to report; 0: never", GuestField.PERIOD),
     ("vcpu_count", Unit.COUNT, "virtual CPUs of the guest", "vcpu.current"),
     ("cpu_usage", Unit.PERCENT, "CPU time of the guest, 100 being one host CPU", "cpu.time"),
@@ -112,13 +100,15 @@ _SEEN: Final = (
     _process("host_cpu_usage", Unit.PERCENT, "CPU time of the QEMU process with all its threads, 100 being one host CPU", "stat"),
     _process("host_swap", Unit.KIB, "memory of the guest that is in the host's swap", "status VmSwap"),
     _process("host_ksm_merged", Unit.KIB, "memory of the guest that KSM has merged", "ksm_stat ksm_merging_pages"),
-    _process("host_ksm_profit", Unit.KIB, "what KSM saves of the guest, less its costs; may be negative", "ksm_stat ksm_process_profit"),
+    _process(
+        "host_ksm_profit", Unit.KIB, "memory that KSM saves of the guest, net of its costs; may be negative", "ksm_stat ksm_process_profit"
+    ),
     FieldSpec(
         GuestField.LIMIT_ROOM,
         Unit.KIB,
         Scope.GUEST,
-        "what the guest's cgroup can still take until a limit of its memory, or of a cgroup above it, is reached: there the kernel kills;"
-        " unknown: there is no limit",
+        "memory that the guest's cgroup can still take before it, or a cgroup above it, reaches its limit, where the kernel kills; unknown:"
+        " no limit",
         "memory.max, memory.current and memory.stat inactive_file of the guest's cgroups",
     ),
     FieldSpec(
@@ -168,5 +158,5 @@ def host_fields(source: Callable[[str], str]) -> tuple[FieldSpec, ...]:
     silent, distrusted = source("balloon.last-update"), source("balloon.*")
     return (
         FieldSpec("guests_silent", Unit.COUNT, Scope.HOST, "guests whose balloon driver does not answer", silent),
-        FieldSpec("guests_distrusted", Unit.COUNT, Scope.HOST, "guests that report what cannot be true", distrusted),
+        FieldSpec("guests_distrusted", Unit.COUNT, Scope.HOST, "guests that report impossible figures", distrusted),
     )
