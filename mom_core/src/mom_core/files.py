@@ -11,11 +11,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 DEFAULT_CONFIG = Path("/etc/mom/mom.yaml")
-"""Default configuration file."""
 
 STATE_DIRECTORY = Path("/var/lib/mom")
 RUN_DIRECTORY = Path("/run/mom")
-"""Default folders."""
 
 
 def read_file(path: Path, most: int) -> bytes:

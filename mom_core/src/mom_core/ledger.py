@@ -19,7 +19,6 @@ from mom_core.values import is_usual_number
 LOG = logging.getLogger("mom.ledger")
 
 FILE: Final = "ledger.json"
-"""Name of the file in the state directory."""
 
 BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 

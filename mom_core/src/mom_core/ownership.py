@@ -12,13 +12,12 @@ from typing import Final
 from mom_core.errors import MomError
 
 Look = Callable[[str], os.stat_result]
-"""Function that returns a path's own status without following links, as `os.lstat`."""
+"""Function like `os.lstat`."""
 
 OWN_IT: Final = "who can write there decides what mom does: `chown root` and `chmod go-w`"
-"""Advice for an untrusted path."""
 
 MOST_LINKS: Final = 40
-"""Links that the kernel follows in one path (`MAXSYMLINKS`)."""
+"""As in the kernel (`MAXSYMLINKS`)."""
 
 
 def untrusted(path: Path, look: Look = os.lstat) -> str:
@@ -103,12 +102,11 @@ def fault(path: Path, status: os.stat_result, *, inside: bool = False) -> str:
 def read_secret(path: Path, what: str, cure: str, *, group: bool = False, largest: int = 65_536) -> bytes:
     """Read a token, key or password that other users cannot read.
 
-    The group of this process may read a file that belongs to root, so that root can keep mom's secrets.
+    This process's group may read a file of root's, so that root can keep mom's secrets.
 
     :param what: content, for errors, for example "the token"
     :param cure: how to create it, for errors
     :param group: whether the file's group may read it
-    :param largest: maximum number of bytes to read
     :raises MomError: the file is unreadable, or other users have access
     """
     try:

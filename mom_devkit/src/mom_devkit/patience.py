@@ -12,7 +12,7 @@ LONGEST_PAUSE_SECONDS: Final = 0.05
 """Longest pause between two looks: each may start a program."""
 
 LONGEST_STEP_SECONDS: Final = 10.0
-"""Longest step that counts: a virtual machine may stand still for minutes while its clock goes on."""
+"""Longest step that counts: a virtual machine may pause for minutes while its clock goes on."""
 
 
 def wait_until(look: Callable[[], Value | None], explain: object = "it did not happen", seconds: float = 120.0) -> Value:

@@ -17,7 +17,7 @@ from mom_core.plugins.discovery import AvailablePlugin, available_plugins, pip_i
 from mom_daemon import as_caller, brief, json_option, print_prose
 
 CHECK_SECONDS: Final = 180.0
-"""Longest time for all checks of one plugin. They take seconds; a plugin that hangs in every call takes many deadlines."""
+"""Time limit for all checks of one plugin. A plugin that hangs in every call takes many deadlines."""
 
 
 @click.command("check")

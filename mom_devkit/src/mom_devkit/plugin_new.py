@@ -36,7 +36,7 @@ LONGEST_NAME: Final = 30
 """Characters: names are columns of tables."""
 
 RESERVED: Final = frozenset({"core", "devkit", "guest", "guests", "mom", "momd", "plugin", "plugins", "test", "testing", "example"})
-"""Names of mom's own that no distribution is named for, and words that would be misread."""
+"""Names of mom's own, and words that would be misread."""
 
 
 @click.command("new")

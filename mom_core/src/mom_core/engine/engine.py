@@ -35,7 +35,7 @@ TEARDOWN_SECONDS = 0.4
 
 
 LOGGED = 20
-"""Maximum number of failed restores named in the log."""
+"""Maximum number of failed restores in the log."""
 
 EXIT_SECONDS = 0.3
 """Share of the time for a stop, in s, for the end of the process."""

@@ -25,7 +25,7 @@ MOST_OF_ONE = 100
 """Maximum number of problems of one source in a report."""
 
 LONGEST = 2000
-"""Maximum length of a problem's message and hint, in characters."""
+"""Maximum characters of a problem's message and hint."""
 
 FORGOTTEN_AFTER_CYCLES = 10
 """Cycles without a problem after which it is over, and logged again if it comes back."""

@@ -37,9 +37,8 @@ def restore(
 
     :param seconds: time limit; entries that are not restored by then stay in the ledger
     :param only: entries to restore, by entity id and control; None: all
-    :param sleep: waits for gradual controls
     :param left_behind: plugins from before a reload with unfinished calls
-    :return: an outcome for each entry; the decision's value is the original value
+    :return: an outcome for each entry
     """
     entries = [entry for key, entry in ledger.entries.items() if only is None or key in only]
     until = time.monotonic() + seconds

@@ -14,7 +14,6 @@ from mom_core.model import Condition, PluginReport, PluginState, Problem, Severi
 LOG = logging.getLogger("mom.engine")
 
 CORE: Final = "core"
-"""Source of the core's own conditions."""
 
 GAP_SECONDS: Final = 60.0
 """Time in s without a report after which a condition ends: measured values fluctuate around their bound."""
@@ -29,7 +28,7 @@ MOST_CONDITIONS: Final = 20
 """Maximum number of conditions per plugin."""
 
 LONGEST: Final = 400
-"""Maximum length of a message, cause or cure, in characters."""
+"""Maximum characters of a message, cause or cure."""
 
 
 class Said(NamedTuple):

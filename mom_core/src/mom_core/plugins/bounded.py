@@ -71,7 +71,7 @@ def may_pass(error: BaseException | None) -> bool:
 
 
 CALLERS: Final = frozenset({"mom_core", "pluggy"})
-"""Packages that call plugin code: the top of a traceback."""
+"""Packages at the top of a traceback, which call plugin code."""
 
 
 def own_traceback(error: BaseException) -> TracebackType | None:

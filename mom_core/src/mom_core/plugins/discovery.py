@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 log = logging.getLogger("mom.discovery")
 
 GROUP: Final = "mom.plugins"
-"""Entry-point group of plugins."""
 
 CLONE_CONSTRAINTS: Final = "packaging/clone.txt"
 """Constraints in a clone of mom that make pip install mom's distributions from it."""

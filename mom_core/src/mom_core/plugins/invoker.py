@@ -57,11 +57,10 @@ class _Health:
 class PluginWorker:
     """Thread of one plugin, and the record of its calls. Used from the engine's thread only, except where stated.
 
-    :param plugin: its name in YAML
     :param deadline: time limit of a call in s, unless the caller gives another
     :param stopping: set at a stop: nobody waits for this plugin any longer
     :param hide: function that masks the plugin's secrets in a text
-    :param monotonic: clock for back-off; a simulation brings its own. Deadlines are in real time
+    :param monotonic: clock for back-off; deadlines are in real time
     """
 
     def __init__(

@@ -175,10 +175,9 @@ def build_plugins(
 ) -> Rebuilt:
     """Construct, check, declare and set up the plugins of a configuration.
 
-    :param template: for their contexts: values that come neither from the configuration nor from other plugins
+    :param template: context with values that come neither from the configuration nor from other plugins
     :param previous: plugins in use. Those with the same class and settings are kept and prepare their reload
     :param declared: additional fields and controls, which win over those of plugins
-    :return: the new set, the removed plugins of `previous`, and functions that put prepared reloads in force
     :raises MomError: a `PluginError`; nothing has changed then
     """
     kept = {} if previous is None else {p.name: p for p in previous.plugins if _same(p, config)}

@@ -32,7 +32,6 @@ PLUGIN_NAME: Final = re.compile(r"[a-z][a-z0-9]*(?:[-_][a-z0-9]+)*")
 """Name that is easy to write in YAML and on a command line."""
 
 FIELD_NAME: Final = re.compile(r"[a-z][a-z0-9]*(?:_[a-z0-9]+)*")
-"""Word of the policy language."""
 
 POLICY_NAME: Final = re.compile(r"[1-9]0_[a-z0-9_]+")
 
