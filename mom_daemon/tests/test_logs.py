@@ -186,7 +186,7 @@ def test_a_configuration_that_is_only_learnt_has_its_secrets_hidden_and_is_not_i
         log.toggle_debug(in_force)
         log.use(in_force)  # as after each cycle
         LOG.debug("and what was changed at run time stays")
-        log.use(Config(log_level="info", log_format="json"))
+        log.use(Config(log_level="info"))
         LOG.debug("nor this")
     finally:
         log.close()

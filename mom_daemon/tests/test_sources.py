@@ -180,7 +180,7 @@ def test_a_mom_whose_socket_tells_of_an_old_cycle_does_not_hang_while_its_status
         assert frame.run(["status", "-c", str(tmp_path / "mom.yaml")]) == 0
     said = capsys.readouterr().out
     assert "HANGS" not in said
-    assert "cycle 9 ended 0.0 s ago" in said
+    assert "cycle 9 ended " in said
     assert f"says {tmp_path}/run/{STATUS_FILE}" in said
 
 
