@@ -67,7 +67,7 @@ START = {"i-*-VM": {"guarantee": "start"}}
 
 
 class TestFirstConfiguration:
-    def test_instances_keep_what_they_were_started_with_and_system_vms_all(self, host):
+    def test_instances_keep_their_start_size_and_system_vms_all_memory(self, host):
         suggestion = BalloonPlugin.mom_suggest(host)
         assert suggestion is not None
         assert suggestion.guests == {"i-*-VM": {"guarantee": "start"}, "[rsv]-*-VM": {"guarantee": "100%"}}
@@ -77,7 +77,7 @@ class TestFirstConfiguration:
         promised = [settings(Guest(name, name)).model_dump_json() for name in names]
         assert promised == [f'{{"guarantee":{one}}}' for one in ('"start"', '"100%"', '"100%"', '"100%"', "null")]
 
-    def test_elsewhere_nothing_is_said_of_guests(self, host):
+    def test_other_hosts_get_no_guest_settings(self, host):
         (host / AGENT).unlink()
         suggestion = BalloonPlugin.mom_suggest(host)
         assert suggestion is not None
@@ -86,7 +86,7 @@ class TestFirstConfiguration:
 
 
 class TestDoctor:
-    def test_the_host_is_told_by_its_agent_and_its_guests_by_their_names(self, host):
+    def test_agent_and_guest_names_identify_cloudstack(self, host):
         guests = {"i-2-7-VM": (4, 4), "r-4-VM": (0.25, 0.25), "s-1-VM": (1, 1), "v-2-VM": (1, 1), "i-2": (1, 4), "x-2-7-VM": (1, 4)}
         (found,) = said(host, guests)
         assert found.message == f"its agent is on this host (/{AGENT}); 1 instance and 3 system VMs active"
@@ -94,7 +94,7 @@ class TestDoctor:
         assert said(host, guests) == []
         assert said(host, None) == []
 
-    def test_instances_that_started_with_less_and_are_not_promised_it_are_named_with_the_line_that_does(self, host):
+    def test_instances_without_a_promised_start_size_are_named_with_the_cure(self, host):
         guests = {"i-2-7-VM": (1, 4), "i-2-8-VM": (2, 4), "i-2-9-VM": (4, 4), "i-2-10-VM": (None, 4)}
         _, found = said(host, guests, {"i-2-8-VM": {"guarantee": "25%"}})
         assert found.severity is Severity.WARNING
@@ -103,22 +103,22 @@ class TestDoctor:
         assert found.cure == 'under `guests:` in mom\'s file: "i-*-VM": {guarantee: start}'
 
     @pytest.mark.parametrize(("wanted", "by_class"), [(START, False), ({"*": {"guarantee": "1GiB"}}, False), ({}, True)])
-    def test_where_they_are_promised_something_all_is_well(self, host, wanted, by_class):
+    def test_promised_instances_need_no_cure(self, host, wanted, by_class):
         _, found = said(host, {"i-2-7-VM": (1, 4)}, wanted, by_class)
         assert found.severity is Severity.OK
         assert "mom lets such guests grow on demand" in found.message
 
-    def test_instances_that_are_promised_all_give_nothing_which_is_said(self, host):
+    def test_fully_promised_instances_are_named(self, host):
         _, found = said(host, {"i-2-7-VM": (4, 4), "i-2-8-VM": (4, 4)}, START)
         assert "2 instances started with all memory" in found.message
         assert '"i-*-VM": {guarantee: 50%}' in found.cure
 
-    def test_instances_whose_memory_ends_below_what_can_be_plugged_in_are_told_with_the_way_to_all(self, host):
+    def test_instances_with_memory_left_to_plug_are_named_with_the_cure(self, host):
         _, found = said(host, {"i-2-7-VM": (1, 1, 4), "i-2-8-VM": (4, 4, 4), "i-2-9-VM": (4, 4)})
         assert "1 instance with a part of the memory only: i-2-7-VM 1.00 GiB of 4.00 GiB" in found.message
         assert "vm.min.memory.equals.memory.divided.by.mem.overprovisioning.factor = false" in found.cure
 
-    def test_an_agent_that_gives_no_balloons_is_told(self, host):
+    def test_agent_without_balloons_is_reported(self, host):
         (host / AGENT).write_bytes(b"workers=5\r\n vm.memballoon.disable = TRUE \r\n\xff")
         _, found = said(host, {"i-2-7-VM": (4, 4)})
         assert (found.severity, "without a balloon" in found.message) == (Severity.WARNING, True)

@@ -32,21 +32,21 @@ def a_host(**fields: Value) -> Host:
     return Host(fields=MappingProxyType({**known, **fields}))
 
 
-def test_half_of_what_a_guest_was_lately_seen_to_get_along_without_counts() -> None:
+def test_half_of_the_cold_memory_counts() -> None:
     assert counted_kib(a_guest()) == 1.5 * GIB
 
 
 @pytest.mark.parametrize("unknown", [{"working_set_age": None}, {"working_set_age": 601.0}])
-def test_nothing_counts_of_a_guest_of_which_that_is_unknown_or_old(unknown: dict[str, Value]) -> None:
+def test_unknown_or_old_working_set_counts_nothing(unknown: dict[str, Value]) -> None:
     assert counted_kib(a_guest(**unknown)) == 0.0
 
 
-def test_the_host_gains_what_its_swap_takes_less_what_that_is_compressed() -> None:
+def test_gain_excludes_compressed_size() -> None:
     assert gained_kib(2 * GIB, a_host()) == 1.5 * GIB
     assert gained_kib(2 * GIB, a_host(offload_room=GIB)) == 0.75 * GIB
 
 
-def test_what_comes_back_within_a_cycle_and_goes_again_is_no_gain() -> None:
+def test_refaulting_memory_is_no_gain() -> None:
     host = {"offload_room": GIB, "offload_ratio": 4.0, "mem_available": 32 * GIB}
     cold = {"rss": 4 * GIB, "working_set": GIB, "working_set_age": 60.0}
     for refaults, gain in ((0, 0.75 * GIB), (GIB // 10, 0.375 * GIB), (GIB, 0.0)):
@@ -55,11 +55,11 @@ def test_what_comes_back_within_a_cycle_and_goes_again_is_no_gain() -> None:
 
 
 @pytest.mark.parametrize("unknown", [{"offload_room": None}, {"offload_ratio": 0.9}])
-def test_the_host_gains_nothing_where_it_is_unknown_what_its_swap_takes(unknown: dict[str, Value]) -> None:
+def test_unknown_swap_gains_nothing(unknown: dict[str, Value]) -> None:
     assert gained_kib(2 * GIB, a_host(**unknown)) == 0.0
 
 
-def test_what_a_balloon_would_take_of_the_same_memory_counts_once() -> None:
+def test_memory_of_balloon_and_swap_counts_once() -> None:
     host = {"offload_room": 8 * GIB, "offload_ratio": 4.0, "mem_available": 32 * GIB}
     told = {"balloon_cur": 4 * GIB, "balloon_max": 4 * GIB, "mem_usable": 3 * GIB, "stats_age": 1.0, "swap_in": 0, "swap_out": 0}
     cold = {"rss": 4 * GIB, "working_set": GIB, "working_set_age": 60.0}
@@ -70,7 +70,7 @@ def test_what_a_balloon_would_take_of_the_same_memory_counts_once() -> None:
     assert (alone.total, alone.cold) == (0.0, 0.75 * 1.5 * GIB)
 
 
-def test_the_guest_that_gives_most_and_all_that_are_cold_tell_how_soon_it_comes() -> None:
+def test_largest_guest_and_cold_guests_set_the_pace() -> None:
     host = {"offload_room": 8 * GIB, "offload_ratio": 4.0, "mem_available": 32 * GIB}
     told = {"balloon_max": 8 * GIB, "stats_age": 1.0, "swap_in": 0, "swap_out": 0}
     large, small = ({**told, "balloon_cur": size, "mem_usable": size - GIB, "rss": size} for size in (8 * GIB, 2 * GIB))
@@ -81,7 +81,7 @@ def test_the_guest_that_gives_most_and_all_that_are_cold_tell_how_soon_it_comes(
     assert both.cold_pace == pytest.approx(0.0025 * 4 * GIB)
 
 
-def test_cold_memory_comes_after_what_balloons_give_and_slower() -> None:
+def test_cold_memory_comes_later_than_balloon_memory() -> None:
     spare = Spare(1000.0, 1000.0, cold=600.0, cold_pace=10.0)
     assert seconds_to_free(900, spare, 5, NO_MARGIN) == seconds_to_free(900, Spare(1000.0, 1000.0), 5, NO_MARGIN)
     assert seconds_to_free(1600, spare, 5, NO_MARGIN) == 65.0

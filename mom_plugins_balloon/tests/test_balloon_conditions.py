@@ -18,7 +18,7 @@ FULL = snapshot(
 OVERSOLD = PromisesKept({"a": GuestPromise(Guest("a", "a"), 70 * GIB, 70 * GIB, 50.0, guarantee=60 * GIB)}, room=60 * GIB)
 
 
-def test_a_full_host_is_said_with_its_cause_and_the_cure() -> None:
+def test_full_host_is_reported_with_cause_and_cure() -> None:
     condition, promises = conditions(FULL, MemoryState.LOW, OVERSOLD)
     assert promises.name == "promises", "that goes on while the host is full"
     assert condition.message == "the host is full: 0 KiB of 62.00 GiB available"
@@ -27,16 +27,16 @@ def test_a_full_host_is_said_with_its_cause_and_the_cure() -> None:
     assert condition.severity is Severity.ERROR
 
 
-def test_why_no_guest_gives_is_said_of_a_host_that_lacks_memory() -> None:
+def test_short_host_reports_why_no_guest_gives() -> None:
     (condition,) = conditions(FULL, MemoryState.HARD, PromisesKept(), lambda: "no policy in force reads Host.mem_reserved")
     assert "no policy in force reads Host.mem_reserved" in condition.why
 
 
-def test_what_is_unknown_is_not_said_to_be_full() -> None:
+def test_unknown_available_memory_is_not_full() -> None:
     assert not list(conditions(snapshot(host={"mem_available": 62 * GIB, "mem_really_available": None}), MemoryState.LOW, OVERSOLD))
 
 
-def test_what_guests_may_take_at_once_and_the_host_has_not_is_said_before_they_do() -> None:
+def test_growth_beyond_available_memory_is_reported() -> None:
     host = {"mem_available": 62 * GIB, "mem_really_available": 4 * GIB, "mem_growth_peak": 5 * GIB}
     (condition,) = conditions(snapshot(host=host), MemoryState.SOFT, PromisesKept())
     assert (condition.name, condition.severity) == ("growth", Severity.WARNING)
@@ -51,7 +51,7 @@ def of_what_fills_it(guests: Mapping[str, Mapping[str, Value]] | None = None, **
     return first
 
 
-def test_a_program_beside_the_guests_that_fills_the_host_is_named_and_the_cure_is_to_stop_it() -> None:
+def test_large_process_is_named_with_its_cure() -> None:
     names: dict[str, Any] = {"mem_other_processes": 31 * GIB, "largest_processes": "java 30.00 GiB, tar 1.00 GiB"}
     condition = of_what_fills_it(anon_pages=61 * GIB, **names)
     assert condition.why == "other processes (java 30.00 GiB, tar 1.00 GiB) hold 31.00 GiB, guests hold 30.00 GiB"
@@ -78,11 +78,11 @@ def test_pages_that_ksm_has_merged_count_once() -> None:
     ],
     ids=["tmpfs", "page cache", "huge pages", "kernel", "swap"],
 )
-def test_what_else_fills_a_host_is_named(fields: dict[str, Any], why: str) -> None:
+def test_other_consumers_are_named(fields: dict[str, Any], why: str) -> None:
     assert why in of_what_fills_it(**fields).why
 
 
-def test_of_what_is_unknown_nothing_is_said() -> None:
+def test_unknown_consumers_are_left_out() -> None:
     condition = of_what_fills_it({"a": {"rss": None, "balloon_cur": None}}, anon_pages=61 * GIB)
     assert condition.why == ""
     assert of_what_fills_it(guests={}).why == ""

@@ -55,7 +55,7 @@ def cycles(loop, count, wanted=None):
         loop.cycle(wanted)
 
 
-def test_a_guest_that_gives_nothing_is_set_aside_after_twenty_seconds_and_said(loop, hypervisor):
+def test_guest_that_gives_nothing_is_set_aside_and_reported(loop, hypervisor):
     hypervisor.speed = 0
     loop.cycle(GIB)
     cycles(loop, 3, GIB)
@@ -85,13 +85,13 @@ def set_aside(loop, hypervisor, each_cycle: int) -> set[float]:
     return aside
 
 
-def test_a_guest_that_gives_a_little_now_and_then_is_not_counted_on_for_ever(loop, hypervisor):
+def test_guest_that_gives_too_little_is_set_aside(loop, hypervisor):
     aside = set_aside(loop, hypervisor, 2 * MIB)
     assert aside == {*range(30, 90, 5), *range(100, 155, 5)}, "and for a shorter time when it is tried again"
 
 
 @pytest.mark.long
-def test_it_is_tried_again_and_set_aside_for_longer_each_time(loop, hypervisor):
+def test_time_aside_doubles(loop, hypervisor):
     hypervisor.speed = 0
     tries = []
     for _ in range(400):
@@ -103,7 +103,7 @@ def test_it_is_tried_again_and_set_aside_for_longer_each_time(loop, hypervisor):
     assert gaps[:4] == [80.0, 130.0, 250.0, 490.0]
 
 
-def test_a_guest_that_gives_after_all_is_counted_on_again(loop, hypervisor):
+def test_guest_that_gives_later_counts_again(loop, hypervisor):
     hypervisor.speed = 0
     cycles(loop, 6, GIB)
     hypervisor.speed = GIB
@@ -116,7 +116,7 @@ def test_a_guest_that_gives_after_all_is_counted_on_again(loop, hypervisor):
     assert loop.problems == []
 
 
-def test_a_guest_that_cannot_answer_now_is_not_blamed(loop, hypervisor):
+def test_paused_guest_is_not_set_aside(loop, hypervisor):
     hypervisor.speed = 0
     cycles(loop, 2, GIB)
     loop.changes = {"blocked": {"*": "the guest is paused"}}
@@ -135,7 +135,7 @@ def stops(plugin, snapshot):
     return [(decision.value, decision.reason) for decision in plugin.mom_act(snapshot)]
 
 
-def test_a_shrink_under_way_is_stopped_when_statistics_cease_though_nobody_decides_anything(plugin, hypervisor, seen_by):
+def test_shrink_is_stopped_when_statistics_cease(plugin, hypervisor, seen_by):
     hypervisor.sizes["a"] = 2 * GIB - 50
     ((size, reason),) = stops(plugin, seen_by(hypervisor, now=10, a=STALE))
     assert size == 2 * GIB - 50
@@ -153,7 +153,7 @@ def falls_silent(loop, hypervisor):
     return size
 
 
-def test_a_guest_that_arrived_and_was_resized_by_somebody_else_is_not_stopped_until_it_is_asked_again(loop, hypervisor):
+def test_size_of_another_process_is_left_until_the_next_request(loop, hypervisor):
     cycles(loop, 3, GIB)
     assert hypervisor.sizes["a"] == GIB
     hypervisor.targets.clear()
@@ -168,7 +168,7 @@ def test_a_guest_that_arrived_and_was_resized_by_somebody_else_is_not_stopped_un
     assert hypervisor.commands[-1] == ("a", size)
 
 
-def test_a_guest_whose_memory_was_pinned_while_it_was_small_gets_it_back(loop, hypervisor):
+def test_pinned_guest_gets_its_memory_back(loop, hypervisor):
     loop.cycle(GIB)
     loop.cycle()
     loop.changes = {"properties": {"pinned": "a host device (pci) pins the guest's memory: the host cannot take it"}}
@@ -182,7 +182,7 @@ def test_a_guest_whose_memory_was_pinned_while_it_was_small_gets_it_back(loop, h
     assert "pins the guest's memory" in loop.reasons[0]
 
 
-def test_a_pinned_guest_that_mom_has_not_touched_stays_as_it_is(loop, hypervisor):
+def test_untouched_pinned_guest_keeps_its_size(loop, hypervisor):
     hypervisor.sizes["a"] = GIB
     loop.changes = {"properties": {"pinned": "locked"}}
     assert loop.cycle() == []
@@ -190,7 +190,7 @@ def test_a_pinned_guest_that_mom_has_not_touched_stays_as_it_is(loop, hypervisor
 
 @given(st.lists(st.tuples(st.floats(0, 60), st.integers(-64 * MIB, 2 * MIB)), max_size=60), st.integers(100 * MIB, 2 * GIB))
 @example([(0.0, 1), (0.0, -MIB), (20.0, -1)], 100 * MIB)
-def test_whatever_a_guest_does_it_is_set_aside_only_when_it_stands_still(moves, target):
+def test_only_a_guest_without_progress_is_set_aside(moves, target):
     records, size, now = BalloonedGuests(8 * MIB), 2 * GIB, 0.0
     records.see(Snapshot(guests={"a": Guest("a", "a", {"balloon_cur": size})}))
     records.asked(Guest("a", "a"), SizeRequest(target, size, now))

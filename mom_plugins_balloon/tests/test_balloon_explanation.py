@@ -50,7 +50,7 @@ def said(explanation: dict[str, Any], topic: str) -> str:
     return " ".join(one["text"] for one in explanation["sentences"] if one["topic"] == topic)
 
 
-def test_a_guest_that_nobody_has_touched_has_its_maximum() -> None:
+def test_untouched_guest_has_its_maximum() -> None:
     found = explained([report(1, 1000 * MIB), report(2, 1000 * MIB)])
     assert said(found, "now") == "It has 1,000 MiB, all of its maximum: nothing is taken from it."
     assert said(found, "needs").startswith("It needs 400 MiB, and can use 600 MiB more (500 MiB of it free, the rest cache).")
@@ -79,7 +79,7 @@ KILLS = [
     ("size", "state", "cure"),
     [(800, "low", "Make room on the host"), (800, "high", "give it a guarantee"), (1000, "low", "It has all of its maximum: raise that")],
 )
-def test_what_a_guest_suffers_from_comes_first_with_since_when_and_the_cure_that_fits(size: int, state: str, cure: str) -> None:
+def test_harm_comes_first_with_its_times_and_cure(size: int, state: str, cure: str) -> None:
     last = report(4, size * MIB, guest_oom_kills=10, killed_lately=8, unhealthy="short of memory")
     found = explained([*KILLS[:3], of_state(last, state)])
     assert [one["topic"] for one in found["sentences"]][:3] == ["harm", "harm", "cure"]
@@ -137,11 +137,11 @@ RESIZED = [report(1, 1000 * MIB), report(2, 1000 * MIB, asked(800 * MIB, 1000 * 
         ([report(1, 1000 * MIB, mode="observe")], "next", "mom only observes"),
     ],
 )
-def test_what_is_known_of_a_guest_has_its_words(reports: Sequence[Report], topic: str, text: str) -> None:
+def test_each_fact_has_a_sentence(reports: Sequence[Report], topic: str, text: str) -> None:
     assert text in said(explained(reports), topic)
 
 
-def test_the_policy_is_quoted_and_what_came_of_it_is_told() -> None:
+def test_policy_and_its_outcome_are_quoted() -> None:
     texts = {"50_balloon": '(with Guests guest\n    (guest.Control "balloon_target" 800))\n'}
     found = explained([report(1, 1000 * MIB), report(2, 1000 * MIB, asked(800 * MIB, 1000 * MIB, 900 * MIB))], texts)
     assert "The policy 50_balloon (line 2, column 5) wants a size of 800 MiB, 200 MiB less than it has." in said(found, "wanted")
@@ -158,7 +158,7 @@ def test_need_of_guest_whose_kernel_counts_its_balloon_follows_from_its_size() -
     assert explained([report(1, 500 * MIB, **then, kernel_counts_balloon=1)])["memory"]["used_kib"] == 400 * MIB
 
 
-def test_the_law_says_why_where_its_suggestion_was_taken() -> None:
+def test_law_gives_the_reason_of_a_followed_suggestion() -> None:
     derived: Any = {"balloon_suggested": 800 * MIB, "balloon_reason": "runs-out"}
     one = report(2, 1000 * MIB, asked(800 * MIB, 1000 * MIB), **derived)
     found = balloon().explain(one, one.snapshot.guests["web"])
@@ -176,13 +176,13 @@ def test_the_law_says_why_where_its_suggestion_was_taken() -> None:
         ("runs-out", None, "and below 256 MiB guests grow only to their guarantee"),
     ],
 )
-def test_below_the_low_watermark_a_guest_is_said_to_grow_to_its_promise(code: str, suggested: int | None, words: str) -> None:
+def test_growth_below_the_low_watermark_is_explained(code: str, suggested: int | None, words: str) -> None:
     guest = {"balloon_cur": 1000 * MIB, "guest_guarantee": 1500 * MIB, "balloon_suggested": suggested}
     taken = snapshot(host={"mem_really_available": 200 * MIB, "mem_watermark_low": 256 * MIB}, guests={"web": guest})
     assert words in sentence(code, taken.guests["web"], taken.host)
 
 
-def test_what_is_unknown_is_said_and_never_zero() -> None:
+def test_unknown_facts_are_named_and_never_zero() -> None:
     found = explained([report(1, None, mem_usable=None, stats_age=None, swap_in=None)])
     assert said(found, "now") == "Its present size is unknown, so mom does not touch it."
     assert "Its need is unknown" in said(found, "needs")
@@ -204,12 +204,12 @@ def without(number: int, *others: str) -> Report:
     ],
     ids=["hypervisor away", "missing from two lists", "gone"],
 )
-def test_the_past_of_a_guest_is_known_until_the_guest_is_gone(between: Sequence[Report], known: bool) -> None:
+def test_history_lasts_until_the_guest_is_gone(between: Sequence[Report], known: bool) -> None:
     found = explained([*RESIZED, *between, report(9, 800 * MIB)])
     assert ("mom gave it this size, by 50_balloon:2:5" in said(found, "since")) is known
 
 
-def test_what_is_reserved_for_launches_is_told() -> None:
+def test_reserved_memory_is_mentioned() -> None:
     one = report(1, 1000 * MIB)
     host = replace(one.snapshot.host, fields={**HOST, "mem_reserved": 512 * MIB})
     found = explained([replace(one, snapshot=replace(one.snapshot, host=host))])

@@ -220,9 +220,7 @@ def proven(
 @pytest.mark.long
 @pytest.mark.parametrize("obstacle", ["", "its memory is pinned"], ids=["free", "held"])
 @pytest.mark.parametrize("unknown", [["reach"], ["total", "kernel_reserved", "largest"]], ids=["all in reach", "not all"])
-def test_nothing_passes_that_takes_a_guest_below_its_need_or_its_guarantee_whatever_is_known_of_it(
-    obstacle: str, unknown: Sequence[str]
-) -> None:
+def test_gate_protects_need_and_guarantee_with_any_facts(obstacle: str, unknown: Sequence[str]) -> None:
     """What its balloon reaches has nothing to do with how its need is found: each is tried without the other."""
     assert proven(gate, obstacle, all_known=False, unknown=unknown) > 100
 
@@ -230,7 +228,7 @@ def test_nothing_passes_that_takes_a_guest_below_its_need_or_its_guarantee_whate
 @pytest.mark.long
 @pytest.mark.parametrize("share", [0.0, 0.05, 1.0])
 @pytest.mark.parametrize("counts_balloon", [False, True])
-def test_nothing_passes_of_a_guest_of_which_all_is_known(share: float, *, counts_balloon: bool) -> None:
+def test_gate_protects_need_and_guarantee_with_all_facts(share: float, *, counts_balloon: bool) -> None:
     assert proven(gate, "", share, counts_balloon=counts_balloon) > 20
 
 
@@ -251,6 +249,6 @@ def no_reach(wanted: Any, memory: GuestMemory, allowed: ShrinkLimits) -> GateRes
 
 
 @pytest.mark.parametrize("wrong", [no_guarantee, no_largest, no_age, no_reach])
-def test_a_gate_that_forgets_something_is_found_out(wrong: Callable[[Any, GuestMemory, ShrinkLimits], GateResult]) -> None:
+def test_proof_finds_a_gate_that_ignores_a_fact(wrong: Callable[[Any, GuestMemory, ShrinkLimits], GateResult]) -> None:
     with pytest.raises(AssertionError, match="current"):
         proven(wrong, counts_balloon=wrong is no_largest)

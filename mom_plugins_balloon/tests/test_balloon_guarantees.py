@@ -36,7 +36,7 @@ def standing(host=64 * GIB, written="", reserve="0B", **guests):
     return guarantees(written, reserve).look(Snapshot(Host(fields={"mem_available": host}), found))
 
 
-class TestWhatIsPromised:
+class TestPromises:
     @pytest.mark.parametrize(
         ("written", "known", "promised"),
         [
@@ -58,19 +58,19 @@ class TestWhatIsPromised:
         assert found.holds.get("vm") == promised
         assert not found.oversold_by()
 
-    def test_more_than_the_guest_can_have_is_all_that_it_can_have_and_is_said(self):
+    def test_promise_above_the_maximum_is_the_maximum(self):
         found = standing(written="9GiB", vm={})
         assert found.holds == {"vm": 8 * GIB}
         assert (found.guests["vm"].beyond, found.guests["vm"].promised) == (9 * GIB, 8 * GIB)
 
     @pytest.mark.parametrize("text", ["", "lots", "-6GiB", "175%"])
-    def test_metadata_that_cannot_be_understood_keeps_the_guest_as_it_is_and_is_said(self, text):
+    def test_invalid_metadata_promises_all_memory(self, text):
         found = standing(vm={"mem_guarantee": text})
         assert found.holds == {"vm": 8 * GIB}
         ((guest, error),) = found.unclear
         assert (guest.name, bool(error.hint)) == ("vm", True)
 
-    def test_a_share_of_a_maximum_that_is_not_known_now_is_one_of_that_which_was(self):
+    def test_share_uses_the_last_known_maximum(self):
         book = guarantees("50%")
         for maximum, size, holds in ((8 * GIB, 8 * GIB, 4 * GIB), (None, 6 * GIB, 4 * GIB), (None, 6 * GIB, 4 * GIB)):
             snapshot = Snapshot(guests={"vm": Guest("vm", "vm", {"balloon_cur": size, "balloon_max": maximum})})
@@ -79,15 +79,15 @@ class TestWhatIsPromised:
         assert book.look(snapshot).holds == {"vm": 4 * GIB}
 
     @pytest.mark.parametrize("written", ["", "0%"])
-    def test_nothing_is_promised_only_where_the_definition_was_read(self, written):
+    def test_unread_definition_has_no_promise_field(self, written):
         read, unread = Guest("read", "read", properties=PROMISED_NOTHING), Guest("unread", "unread")
         assert guarantees(written).columns([read, unread]) == {"balloon_min": [0, None]}
 
-    def test_a_promise_that_is_not_known_yet_is_not_one_of_nothing(self):
+    def test_unknown_promise_is_not_zero(self):
         book = Guarantees(PluginContext(), lambda guest: "start", Portion.parse("0%"))
         assert book.columns([Guest("vm", "vm", properties=PROMISED_NOTHING)]) == {}
 
-    def test_a_promise_of_more_than_a_guest_can_have_costs_the_others_nothing_while_its_maximum_is_not_known(self):
+    def test_excess_promise_with_unknown_maximum_costs_others_nothing(self):
         book = guarantees()
         other = Guest("b", "b", {"balloon_cur": 8 * GIB, "balloon_max": 8 * GIB}, {"mem_guarantee": "6GiB"})
         for maximum in (4 * GIB, None):
@@ -97,7 +97,7 @@ class TestWhatIsPromised:
             assert found.guests["a"].beyond == 100 * GIB
             assert book.columns([greedy])["balloon_min"] == [4 * GIB]
 
-    def test_guests_own_promises_follow_the_guests_and_the_configuration(self):
+    def test_own_promises_follow_guests_and_configuration(self):
         silent, promising, context = GuestSettings(), GuestSettings(), PluginContext()
 
         def own(guest):
@@ -114,12 +114,12 @@ class TestWhatIsPromised:
         assert book.own((plain,)) == {"vm": 2 * GIB}
 
 
-class TestMoreThanTheHostHas:
+class TestOversoldHost:
     def test_the_lowest_priority_pays_first_and_in_proportion(self):
         found = kept({"gold": Promise(6, 70), "a": Promise(6, 10), "b": Promise(3, 10)}, 12)
         assert found == {"gold": 6, "a": 4, "b": 2}
 
-    def test_what_a_guest_claims_beyond_what_is_vouched_for_costs_no_other(self):
+    def test_unvouched_claims_cost_others_nothing(self):
         honest, claims = {"mem_vouched": 6 * GIB}, {"balloon_max": 64 * GIB, "mem_vouched": 4 * GIB}
         found = standing(host=24 * GIB, written="75%", a=honest, b=honest, bad=claims)
         assert [promise.promised / GIB for promise in found.guests.values()] == [6, 6, 48]
@@ -127,7 +127,7 @@ class TestMoreThanTheHostHas:
         assert [one.guest.name for one in found.shrunk] == ["bad"]
         assert standing(host=15 * GIB, written="75%", a=honest, b=honest, bad=claims).holds["bad"] < 4 * GIB
 
-    def test_what_is_vouched_for_stays_while_it_is_not_told(self):
+    def test_vouched_size_is_remembered(self):
         book = guarantees("75%")
         fields = {"a": {"mem_vouched": 6 * GIB}, "bad": {"balloon_max": 64 * GIB, "mem_vouched": GIB}}
         for told in (fields, {"a": {}, "bad": {"balloon_max": 64 * GIB}}):
@@ -135,20 +135,20 @@ class TestMoreThanTheHostHas:
             found = book.look(Snapshot(Host(fields={"mem_available": 12 * GIB}), guests))
         assert found.holds["a"] == 6 * GIB
 
-    def test_it_is_said_with_who_pays(self):
+    def test_oversold_host_names_the_losers(self):
         found = standing(host=10 * GIB, reserve="20%", written="75%", cheap={"priority": 10}, dear={"priority": 90})
         assert found.holds == {"cheap": 2 * GIB, "dear": 6 * GIB}
         assert found.oversold_by() == "guests are promised 12.00 GiB, this host can promise 8.00 GiB"
         assert found.losers() == "guarantees shrink, the lowest priority first: cheap has 2.00 GiB of 6.00 GiB"
 
-    def test_an_oversold_host_gives_nothing_back_while_its_memory_is_not_known(self):
+    def test_oversold_host_uses_its_last_known_memory(self):
         book = guarantees("100%")
         guests = {name: Guest(name, name, {"balloon_cur": 4 * GIB, "balloon_max": 8 * GIB}) for name in "ab"}
         found = [book.look(Snapshot(Host(fields={"mem_available": kib}), guests)) for kib in (8 * GIB, None)]
         assert [one.holds for one in found] == [{"a": 4 * GIB, "b": 4 * GIB}] * 2
 
     @given(promises, rooms)
-    def test_all_that_holds_fits_and_nothing_grows(self, promised, room):
+    def test_guarantees_fit_and_never_exceed_promises(self, promised, room):
         found = kept(promised, room)
         assert found.keys() == promised.keys()
         for identity, promise in promised.items():
@@ -159,7 +159,7 @@ class TestMoreThanTheHostHas:
             assert all(found[identity] >= promise.kib for identity, promise in promised.items())
 
     @given(promises, rooms)
-    def test_nobody_loses_while_somebody_less_important_still_holds_something(self, promised, room):
+    def test_lower_priorities_lose_all_first(self, promised, room):
         found = kept(promised, room)
         losers = [(promise.firm, promise.priority) for identity, promise in promised.items() if found[identity] < promise.kib]
         if losers:
@@ -167,7 +167,7 @@ class TestMoreThanTheHostHas:
                 if (promise.firm, promise.priority) < max(losers):
                     assert found[identity] == 0
 
-    def test_no_field_of_a_guest_tells_of_more_than_what_holds_but_the_promise(self):
+    def test_fields_show_guarantee_and_promise(self):
         book = guarantees("75%")
         guests = {name: Guest(name, name, {"balloon_cur": 8 * GIB, "balloon_max": 8 * GIB}) for name in "ab"}
         book.look(Snapshot(Host(fields={"mem_available": 8 * GIB}), guests))

@@ -28,14 +28,14 @@ def after(*snapshots: Snapshot) -> Mapping[str, int]:
     return killed.lately()
 
 
-def test_what_stood_there_at_first_is_no_news_and_what_is_killed_then_is_told_for_ten_minutes() -> None:
+def test_new_kills_count_for_ten_minutes() -> None:
     assert after(seen(0, a=5, b=0)) == {}
     assert after(seen(0, a=5, b=0), seen(1, a=7, b=0)) == {"a": 2}
     assert after(seen(0, a=5), seen(1, a=7), seen(200, a=8), seen(1 + KILLED_SECONDS, a=8)) == {"a": 3}
     assert after(seen(0, a=5), seen(1, a=7), seen(200, a=8), seen(2 + KILLED_SECONDS, a=8)) == {"a": 1}
 
 
-def test_a_guest_that_does_not_tell_for_a_while_or_is_booted_anew_is_asked_again() -> None:
+def test_kills_count_across_gaps_but_not_across_boots() -> None:
     assert after(seen(0, a=5), seen(1, a=None), seen(2), seen(3, a=6)) == {"a": 1}
     assert after(seen(0, a=5), seen(1, "2", a=6)) == {}
     assert after(seen(0, a=5), seen(1, "2", a=1), seen(2, "2", a=2)) == {"a": 1}
@@ -55,7 +55,7 @@ def whole(now: float, **kills: Value) -> Snapshot:
     return Snapshot(guests={name: Guest(name, name, {**fields, "guest_oom_kills": count}) for name, count in kills.items()}, monotonic=now)
 
 
-def test_killed_programs_are_an_error_where_mom_held_memory_back() -> None:
+def test_kills_in_a_shrunk_guest_are_an_error() -> None:
     shrunk = with_kills(seen(0, a=0, b=0), seen(1, a=2, b=1))
     assert (shrunk.name, shrunk.severity) == ("killed", Severity.ERROR)
     assert "3 programs" in shrunk.message
@@ -63,7 +63,7 @@ def test_killed_programs_are_an_error_where_mom_held_memory_back() -> None:
     assert with_kills(whole(0, a=0), whole(1, a=1)).severity is Severity.WARNING
 
 
-def test_a_guarantee_is_no_cure_for_programs_that_were_killed_while_the_host_had_nothing_to_give() -> None:
+def test_guarantee_is_no_cure_on_a_full_host() -> None:
     killed = seen(0, "", a=0), seen(1, "", a=1)
     on_full = with_kills(*killed, state=MemoryState.LOW)
     assert on_full.why == "a had less than the maximum, and the host had no memory to give back"
@@ -71,7 +71,7 @@ def test_a_guarantee_is_no_cure_for_programs_that_were_killed_while_the_host_had
     assert with_kills(*killed).cure == "give what must not be killed a guarantee"
 
 
-def test_what_a_guest_had_counts_when_its_program_was_killed_and_not_what_it_has_since() -> None:
+def test_size_at_the_kill_counts() -> None:
     back = with_kills(seen(0, "", a=0), seen(1, "", a=1), whole(2, a=1))
     assert (back.severity, back.why) == (Severity.ERROR, "a had less than the maximum")
     assert with_kills(seen(0, "", a=0), whole(1, a=1)).severity is Severity.ERROR, "it may have got that back after the kill"
@@ -79,7 +79,7 @@ def test_what_a_guest_had_counts_when_its_program_was_killed_and_not_what_it_has
     assert with_kills(whole(0, a=0), whole(1, a=1), seen(2, "", a=1)).severity is Severity.WARNING, "it was made smaller later"
 
 
-def test_guests_that_suffer_are_counted_by_what_they_suffer_from_and_the_first_named() -> None:
+def test_suffering_guests_are_counted_by_harm() -> None:
     unhealthy = {**dict.fromkeys("abcde", "swapping"), "f": "short of memory", "g": "", "h": None, "i": "", "j": "swapping"}
     killed = KilledPrograms()
     for count in (0, 2):
@@ -96,7 +96,7 @@ def test_guests_that_suffer_are_counted_by_what_they_suffer_from_and_the_first_n
     assert not list(conditions(Snapshot(guests={"g": Guest("g", "g", {SUFFERS: ""})}), KilledPrograms()))
 
 
-def test_a_killed_program_is_told_in_the_same_cycle_by_fields_and_verdict(plugin: BalloonPlugin) -> None:
+def test_kill_is_reported_in_the_same_cycle(plugin: BalloonPlugin) -> None:
     plugin.mom_derive(seen(0, a=0))
     last = seen(1, a=1)
     host, columns = plugin.mom_derive(last)

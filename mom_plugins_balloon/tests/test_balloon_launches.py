@@ -52,7 +52,7 @@ def strict(tmp_path: Path) -> LaunchingHost:
 
 
 class TestReservedByName:
-    def test_a_guest_that_is_larger_than_what_is_reserved_for_it_has_the_rest_reserved(self, strict: LaunchingHost) -> None:
+    def test_reservation_is_enlarged_for_a_larger_guest(self, strict: LaunchingHost) -> None:
         strict.reserved(GIB, name="web", available=8 * GIB)
         made = strict.launch(launched(kib=3 * GIB))
         assert made.state is STARTS
@@ -64,7 +64,7 @@ class TestReservedByName:
         strict.see(8 * GIB, a_guest("id-web", 3 * GIB, rss=3 * GIB))
         assert strict.left == [], "the guest has taken all of it"
 
-    def test_the_operator_keeps_what_was_reserved_where_the_guest_is_refused(self, strict: LaunchingHost) -> None:
+    def test_refused_launch_leaves_the_operators_reservation(self, strict: LaunchingHost) -> None:
         strict.reserved(300 * MIB, a_guest("a"), name="web", available=2 * GIB)
         waiting = strict.launch()
         assert (waiting.state, strict.left) == (WAITING, [("web", 2 * GIB)])
@@ -75,7 +75,7 @@ class TestReservedByName:
 
 
 class TestWithRoom:
-    def test_a_guest_starts_at_once_and_its_memory_is_kept_until_it_comes(self, host: LaunchingHost) -> None:
+    def test_guest_starts_at_once_and_memory_is_kept_for_it(self, host: LaunchingHost) -> None:
         host.see(8 * GIB)
         made = host.launch()
         assert (made.state, made.note) == (STARTS, "")
@@ -84,7 +84,7 @@ class TestWithRoom:
         assert host.left == []
         assert host.one(made.reservation).state is ReservationState.USED
 
-    def test_what_is_kept_ends_with_the_guest_that_has_come_for_it(self, host: LaunchingHost) -> None:
+    def test_reservation_ends_with_its_guest(self, host: LaunchingHost) -> None:
         host.see(8 * GIB, a_guest("other"))
         made = host.launch()
         host.see(8 * GIB, a_guest("other"), a_guest("id-web", 2 * GIB, rss=0))
@@ -92,7 +92,7 @@ class TestWithRoom:
         host.see(8 * GIB, a_guest("other"))
         assert host.left == []
 
-    def test_only_the_guest_that_is_launched_takes_it(self, host: LaunchingHost) -> None:
+    def test_only_the_launched_guest_takes_its_reservation(self, host: LaunchingHost) -> None:
         host.see(8 * GIB)
         made = host.launch(launched("db[1]*"))
         host.see(8 * GIB, a_guest("db1", GIB), a_guest("db[1]x", GIB))
@@ -100,14 +100,14 @@ class TestWithRoom:
         host.see(8 * GIB, a_guest("db1", GIB), a_guest("id-db[1]*", 2 * GIB, rss=0))
         assert host.taker(host.one(made.reservation)) == "id-db[1]*"
 
-    def test_a_guest_that_is_listed_before_its_hook_asks_takes_what_is_kept_for_it(self, host: LaunchingHost) -> None:
+    def test_guest_listed_before_its_hook_takes_its_reservation(self, host: LaunchingHost) -> None:
         host.see(8 * GIB, a_guest("other"))
         host.see(8 * GIB, a_guest("other"), a_guest("id-web", 2 * GIB, rss=0))
         made = host.launch()
         host.see(8 * GIB, a_guest("other"), a_guest("id-web", 2 * GIB, rss=0), after=0.5)
         assert host.taker(host.one(made.reservation)) == "id-web"
 
-    def test_a_guest_that_still_ran_a_moment_before_is_not_the_one_that_is_launched(self, host: LaunchingHost) -> None:
+    def test_earlier_incarnation_does_not_take_the_reservation(self, host: LaunchingHost) -> None:
         earlier, anew = (a_guest("id-web", 2 * GIB, incarnation=number, rss=0) for number in "12")
         host.see(8 * GIB, a_guest("other"))
         for _ in range(12):
@@ -119,13 +119,13 @@ class TestWithRoom:
         assert host.taker(host.one(made.reservation)) == "id-web"
 
     @pytest.mark.parametrize("name", ["new\nline", "x" * 300, "\u202eevil"])
-    def test_a_name_may_be_anything(self, host: LaunchingHost, name: str) -> None:
+    def test_any_guest_name_is_accepted(self, host: LaunchingHost, name: str) -> None:
         host.see(8 * GIB)
         assert host.launch(launched(name)).state is STARTS
         assert [kib for _, kib in host.left] == [2 * GIB]
 
     @pytest.mark.parametrize("name", ["w*", ""])
-    def test_what_the_operator_has_reserved_is_for_one_launch(self, host: LaunchingHost, name: str) -> None:
+    def test_operators_reservation_serves_one_launch(self, host: LaunchingHost, name: str) -> None:
         kept = host.reserved(3 * GIB, name=name)
         assert host.launch().reservation == kept.id
         other = host.launch(launched("worker"))
@@ -135,12 +135,12 @@ class TestWithRoom:
         assert host.taker(host.one(kept.id)) == "id-web"
         assert host.taker(host.one(other.reservation)) == "id-worker"
 
-    def test_a_guest_on_huge_pages_needs_none(self, strict: LaunchingHost) -> None:
+    def test_guest_on_huge_pages_needs_no_reservation(self, strict: LaunchingHost) -> None:
         strict.see(KEEPS)
         assert strict.launch(launched(why_none="huge pages")).state is STARTS
         assert strict.left == []
 
-    def test_the_first_list_after_a_restart_without_the_guest_ends_nothing(self, host: LaunchingHost) -> None:
+    def test_first_list_after_restart_without_the_guest_ends_nothing(self, host: LaunchingHost) -> None:
         other, web = a_guest("other", incarnation="1"), a_guest("id-web", 2 * GIB, incarnation="1", rss=GIB)
         host.see(8 * GIB, other)
         made = host.launch()
@@ -157,7 +157,7 @@ class TestWithRoom:
 
 
 class TestWithoutRoom:
-    def test_it_waits_until_guests_have_given_and_has_the_host_looked_at_meanwhile(self, strict: LaunchingHost) -> None:
+    def test_launch_waits_until_guests_have_given(self, strict: LaunchingHost) -> None:
         strict.see(2 * GIB, a_guest("a"))
         made = strict.launch()
         assert made.state is WAITING
@@ -171,7 +171,7 @@ class TestWithoutRoom:
         assert (made.state, made.note) == (STARTS, "")
         assert strict.left == [("web", 2 * GIB)]
 
-    def test_a_launch_that_began_before_a_reload_goes_on_by_what_is_there_after_it(self, strict: LaunchingHost) -> None:
+    def test_launch_continues_across_a_reload(self, strict: LaunchingHost) -> None:
         strict.see(2 * GIB, a_guest("a"))
         made = strict.launch()
         reservations = HostReservations(
@@ -188,7 +188,7 @@ class TestWithoutRoom:
         assert reservations.release(made.reservation).state is ReservationState.RELEASED
         assert launches.look(made).state is STARTS
 
-    def test_a_guest_that_may_not_be_refused_is_started_with_what_is_there_by_then(self, host: LaunchingHost) -> None:
+    def test_late_memory_starts_the_guest_with_a_warning(self, host: LaunchingHost) -> None:
         host.see(2 * GIB, a_guest("a"))
         made = host.launch()
         assert made.state is WAITING
@@ -197,7 +197,7 @@ class TestWithoutRoom:
         assert "are there" in made.note
         assert host.left == [("web", 2 * GIB)], "guests give on"
 
-    def test_one_for_which_it_cannot_all_be_had_gets_what_can(self, host: LaunchingHost) -> None:
+    def test_too_large_guest_gets_the_largest_part(self, host: LaunchingHost) -> None:
         host.see(2 * GIB, a_guest("a"))
         most = host.kept.room().most_kib
         made = host.launch(launched(kib=8 * GIB))
@@ -208,7 +208,7 @@ class TestWithoutRoom:
         assert made.state is STARTS
         assert "cannot reserve" in made.note
 
-    def test_one_for_which_all_of_it_comes_too_late_gets_what_comes_in_time(self, host: LaunchingHost) -> None:
+    def test_guest_gets_the_part_that_comes_in_time(self, host: LaunchingHost) -> None:
         cold = {"working_set": 2 * GIB, "working_set_age": 10.0}
         host.see(2 * GIB, a_guest("a", 8 * GIB, 7 * GIB, "", **cold), a_guest("b", 8 * GIB, 3 * GIB, "", **cold))
         there = host.guests.snapshot
@@ -220,13 +220,13 @@ class TestWithoutRoom:
         assert "after the deadline" in made.note
         assert host.left == [("web", room.free_kib + room.can_free_kib)], "without what goes to swap"
 
-    def test_what_is_reserved_for_it_is_kept_for_it_where_nothing_more_can_be_had(self, host: LaunchingHost) -> None:
+    def test_earlier_reservation_is_kept_without_more_memory(self, host: LaunchingHost) -> None:
         kept = host.reserved(2 * GIB, a_guest("a"), name="web", available=KEEPS + 2 * GIB)
         host.see(KEEPS + 2 * GIB)
         made = host.launch(launched(kib=8 * GIB))
         assert (made.state, made.reservation, host.left) == (STARTS, kept.id, [("web", 2 * GIB)])
 
-    def test_no_more_wait_at_once_than_leave_libvirt_threads_for_mom(self, strict: LaunchingHost) -> None:
+    def test_number_of_waiting_launches_is_limited(self, strict: LaunchingHost) -> None:
         strict.see(2 * GIB, *(a_guest(f"g{number}", 16 * GIB) for number in range(4)))
         waiting = [strict.launch(launched(f"n{number}", GIB)) for number in range(MOST_WAITING + 1)]
         assert [one.state for one in waiting] == [WAITING] * MOST_WAITING + [REFUSED]
@@ -235,7 +235,7 @@ class TestWithoutRoom:
         strict.later(waiting[0], 10.1)
         assert strict.launch(launched("last", GIB)).state is WAITING
 
-    def test_where_nothing_can_be_had_it_starts_at_once(self, host: LaunchingHost, caplog: pytest.LogCaptureFixture) -> None:
+    def test_guest_starts_at_once_without_any_memory(self, host: LaunchingHost, caplog: pytest.LogCaptureFixture) -> None:
         host.see(KEEPS)
         made = host.launch()
         assert made.state is STARTS
@@ -243,8 +243,8 @@ class TestWithoutRoom:
         assert "at most 0 KiB can" in made.note
 
 
-class TestWhatIsNotKnown:
-    def test_a_mom_that_only_observes_refuses_nobody_and_keeps_nothing(self, strict: LaunchingHost) -> None:
+class TestUnknownHost:
+    def test_observing_mom_refuses_and_reserves_nothing(self, strict: LaunchingHost) -> None:
         in_force: Mapping[str, object] = {"mode": "observe"}
         strict.context.configuration = lambda: in_force  # type: ignore[assignment, return-value]  # as a part of it
         strict.see(KEEPS)
@@ -253,13 +253,13 @@ class TestWhatIsNotKnown:
         assert "mom only observes" in made.note
         assert strict.left == []
 
-    def test_before_mom_has_looked_at_the_host_guests_start(self, strict: LaunchingHost) -> None:
+    def test_guests_start_before_the_first_cycle(self, strict: LaunchingHost) -> None:
         made = strict.launch()
         assert made.state is STARTS
         assert "mom has not looked at the host yet" in made.note
 
     @pytest.mark.parametrize("reserved", [False, True])
-    def test_they_start_where_that_becomes_unknown_while_they_wait(self, strict: LaunchingHost, reserved: bool) -> None:
+    def test_waiting_guests_start_when_the_host_becomes_unknown(self, strict: LaunchingHost, reserved: bool) -> None:
         strict.see(2 * GIB, a_guest("a"))
         if reserved:
             strict.kept.reserve(2 * GIB, 600, name="web")
@@ -269,7 +269,7 @@ class TestWhatIsNotKnown:
         assert made.state is WAITING
         assert strict.later(made, 10.1).state is STARTS
 
-    def test_what_is_decided_stays_so(self, strict: LaunchingHost) -> None:
+    def test_decided_launch_does_not_change(self, strict: LaunchingHost) -> None:
         strict.see(2 * GIB, a_guest("a"))
         refused = strict.launch(launched(kib=80 * GIB))
         strict.see(200 * GIB)

@@ -57,7 +57,7 @@ def guest() -> Watched:
     return Watched()
 
 
-def test_a_burst_counts_in_full_for_a_while_and_fades_then(guest: Watched) -> None:
+def test_peak_counts_in_full_and_then_fades(guest: Watched) -> None:
     guest.says(100 * MIB)
     assert guest.says(600 * MIB)["mem_used_peak"] == 600 * MIB
     assert guest.says(100 * MIB, after=890)["mem_used_peak"] == 600 * MIB
@@ -65,18 +65,18 @@ def test_a_burst_counts_in_full_for_a_while_and_fades_then(guest: Watched) -> No
     assert guest.says(100 * MIB, after=900)["mem_used_peak"] < 300 * MIB
 
 
-def test_what_the_host_has_backed_at_first_sight_was_used_once(guest: Watched) -> None:
+def test_first_peak_includes_backed_memory(guest: Watched) -> None:
     assert guest.says(100 * MIB, rss=int(PROCESS_KIB + 700 * MIB))["mem_used_peak"] == 700 * MIB
 
 
-def test_what_the_kernel_hides_shows_when_the_balloon_is_at_rest(guest: Watched) -> None:
+def test_kernel_reserved_is_learned_at_rest(guest: Watched) -> None:
     assert "kernel_reserved" not in guest.says(100 * MIB)
     assert guest.says(100 * MIB)["kernel_reserved"] == HIDDEN
     assert guest.says(100 * MIB, balloon_cur=500 * MIB)["kernel_reserved"] == HIDDEN, "it moves: nothing is learnt"
 
 
 @pytest.mark.parametrize("unknown", ["stats_age", "mem_available", "mem_usable"])
-def test_statistics_that_lack_what_the_others_mean_teach_nothing(guest: Watched, unknown: str) -> None:
+def test_incomplete_statistics_teach_nothing(guest: Watched, unknown: str) -> None:
     for _ in range(2):
         guest.says(100 * MIB)
     lacking: dict[str, Any] = {unknown: None}
@@ -86,7 +86,7 @@ def test_statistics_that_lack_what_the_others_mean_teach_nothing(guest: Watched,
 
 
 @pytest.mark.parametrize("unknown", ["mem_unused", "balloon_cur", "rss", "host_swap", "mem_disk_caches"])
-def test_a_figure_that_is_missing_for_a_moment_keeps_nothing_else_from_being_learnt(guest: Watched, unknown: str) -> None:
+def test_missing_figure_stops_no_other_learning(guest: Watched, unknown: str) -> None:
     known: dict[str, Any] = {"rss": int(PROCESS_KIB + 300 * MIB)}
     for _ in range(2):
         guest.says(100 * MIB, **known)
@@ -95,7 +95,7 @@ def test_a_figure_that_is_missing_for_a_moment_keeps_nothing_else_from_being_lea
 
 
 @pytest.mark.parametrize("unknown", ["guest_oom_kills", "balloon_cur", "balloon_max", "mem_usable"])
-def test_what_was_killed_for_lack_of_memory_is_not_learnt_where_it_is_unknown_what_it_lacked(guest: Watched, unknown: str) -> None:
+def test_kill_with_an_unknown_figure_sets_no_floor(guest: Watched, unknown: str) -> None:
     known: dict[str, Any] = {"balloon_max": 2 * TOTAL, "guest_oom_kills": 0}
     guest.says(100 * MIB, **known)
     assert "mem_stall_floor" not in guest.says(100 * MIB, **(known | {"guest_oom_kills": 1, unknown: None}))
@@ -103,16 +103,14 @@ def test_what_was_killed_for_lack_of_memory_is_not_learnt_where_it_is_unknown_wh
 
 
 @pytest.mark.parametrize(("swap_usage", "overhead"), [(0, 40 * MIB), (900 * MIB, PROCESS_KIB), (None, PROCESS_KIB)])
-def test_a_process_does_not_seem_smaller_while_it_is_unknown_what_of_it_is_in_swap(
-    guest: Watched, swap_usage: int | None, overhead: float
-) -> None:
+def test_unknown_host_swap_leaves_qemu_overhead(guest: Watched, swap_usage: int | None, overhead: float) -> None:
     guest.host = {"swap_usage": swap_usage}
     for _ in range(3):
         known = guest.says(600 * MIB, rss=HIDDEN + 640 * MIB, host_swap=None)
     assert known["qemu_overhead"] == overhead, "what is small may be what is left of it, and no later sight would say so"
 
 
-def test_a_guest_that_waits_is_to_have_more_than_that(guest: Watched) -> None:
+def test_stalling_guest_gets_a_floor(guest: Watched) -> None:
     guest.says(600 * MIB)
     guest.says(600 * MIB, major_fault=90, mem_unused=10 * MIB)
     known = guest.says(600 * MIB, major_fault=90, mem_unused=10 * MIB)
@@ -121,7 +119,7 @@ def test_a_guest_that_waits_is_to_have_more_than_that(guest: Watched) -> None:
     assert "mem_stall_floor" not in Watched().says(600 * MIB, major_fault=90), "it reads into free memory"
 
 
-def test_a_guest_that_keeps_page_cache_is_known_by_it(guest: Watched) -> None:
+def test_cache_share_is_remembered(guest: Watched) -> None:
     for _ in range(2):
         known = guest.says(400 * MIB, mem_unused=150 * MIB, mem_disk_caches=450 * MIB)
     assert known["mem_cache_share"] == 0.75
@@ -129,7 +127,7 @@ def test_a_guest_that_keeps_page_cache_is_known_by_it(guest: Watched) -> None:
 
 
 @pytest.mark.parametrize("returning", [False, True], ids=["statistics from the sweep", "the same, when the room is on its way back"])
-def test_a_guest_with_little_page_cache_does_not_keep_more_of_it_for_being_swept(guest: Watched, returning: bool) -> None:
+def test_sweep_does_not_raise_the_cache_share(guest: Watched, returning: bool) -> None:
     for _ in range(2):
         guest.says(100 * MIB, mem_disk_caches=40 * MIB, mem_unused=860 * MIB)
     swept = HIDDEN + 100 * MIB + 72 * MIB
@@ -148,7 +146,7 @@ class CountsAll(Watched):
         return self.says(TOTAL - usable, after, balloon_cur=size, mem_unused=usable - caches, mem_disk_caches=caches, rss=rss)
 
 
-def test_what_the_balloon_has_is_not_learnt_as_used_where_the_kernel_counts_it() -> None:
+def test_counted_balloon_is_not_use() -> None:
     guest, whole, swept = CountsAll(), TOTAL + HIDDEN, HIDDEN + 200 * MIB
     for _ in range(2):
         before = guest.has(whole)
@@ -168,7 +166,7 @@ def test_what_the_balloon_has_is_not_learnt_as_used_where_the_kernel_counts_it()
     assert guest.has(whole, used=600 * MIB)["mem_used_peak"] == 600 * MIB
 
 
-def test_what_was_learnt_outlives_a_hypervisor_that_is_away_for_a_while(guest: Watched) -> None:
+def test_habits_outlive_an_absent_hypervisor(guest: Watched) -> None:
     guest.says(600 * MIB, rss=700 * MIB)
     for _ in range(2):
         before = guest.says(600 * MIB, rss=700 * MIB, mem_unused=10 * MIB, mem_disk_caches=390 * MIB, major_fault=90)
@@ -182,7 +180,7 @@ def test_what_was_learnt_outlives_a_hypervisor_that_is_away_for_a_while(guest: W
     assert guest.learning.growth_kib == 0, "nobody knows how fast it grew meanwhile"
 
 
-def test_what_guests_could_take_is_still_wanted_while_the_hypervisor_is_away(guest: Watched) -> None:
+def test_room_counts_while_the_hypervisor_is_away(guest: Watched) -> None:
     guest.says(100 * MIB, rss=int(PROCESS_KIB + 300 * MIB))
     guest.away(5)
     assert guest.learning.room_kib == TOTAL + HIDDEN - 300 * MIB
@@ -190,7 +188,7 @@ def test_what_guests_could_take_is_still_wanted_while_the_hypervisor_is_away(gue
     assert guest.learning.room_kib == 0, "there are no guests any more"
 
 
-def test_a_guest_whose_memory_is_pinned_takes_no_more(guest: Watched) -> None:
+def test_pinned_guest_has_no_room(guest: Watched) -> None:
     told = {"balloon_cur": TOTAL, "stats_age": 1.0, "mem_available": TOTAL, "mem_usable": TOTAL // 2, "rss": 80 * MIB}
     huge = Guest("a", "a", told, {"pinned": "the guest's memory is in huge pages"})
     guest.records.see(Snapshot(guests={"a": huge}))
@@ -205,7 +203,7 @@ def test_unknown_and_old_statistics_teach_nothing(guest: Watched) -> None:
 
 
 @given(uses=st.lists(st.tuples(st.floats(1, 5000), st.integers(0, TOTAL)), min_size=1, max_size=30))
-def test_what_is_remembered_is_between_what_is_used_and_the_most_that_ever_was(uses: list[tuple[float, int]]) -> None:
+def test_peak_is_between_use_and_largest_use(uses: list[tuple[float, int]]) -> None:
     guest, most = Watched(), 0
     for passed, used in uses:
         most = max(most, used)
@@ -214,7 +212,7 @@ def test_what_is_remembered_is_between_what_is_used_and_the_most_that_ever_was(u
         assert used - 1 <= peak <= most
 
 
-def test_only_what_bursts_again_is_a_burst_that_will_come(guest: Watched) -> None:
+def test_only_a_repeated_rise_is_a_burst(guest: Watched) -> None:
     for used in (100, 100, 400, 700, 700, 100, 100, 100, 100):
         known = guest.says(used * MIB, after=2)
         assert "mem_burst" not in known, "it came once"
@@ -226,7 +224,7 @@ def test_only_what_bursts_again_is_a_burst_that_will_come(guest: Watched) -> Non
     assert "mem_burst" not in known, "it has not come for long"
 
 
-def test_how_fast_a_guest_grows_is_taken_as_unknown_until_it_was_seen_for_long(guest: Watched) -> None:
+def test_growth_rate_has_a_minimum_for_new_guests(guest: Watched) -> None:
     assert guest.says(100 * MIB, after=2)["mem_growth_rate"] == 320 * MIB
     assert guest.says(1500 * MIB, after=2)["mem_growth_rate"] == 1400 * MIB, "twice the mean of two seconds"
     for _ in range(500):
@@ -235,7 +233,7 @@ def test_how_fast_a_guest_grows_is_taken_as_unknown_until_it_was_seen_for_long(g
 
 
 @pytest.mark.parametrize(("lowest", "learns"), [(300, True), (800, False)], ids=["all that seemed idle", "a part of it"])
-def test_a_sweep_that_gave_the_host_nothing_tells_what_the_process_holds_if_it_took_all(guest: Watched, lowest: int, learns: bool) -> None:
+def test_vain_sweep_of_all_idle_memory_teaches_qemu_overhead(guest: Watched, lowest: int, learns: bool) -> None:
     for _ in range(3):
         known = guest.says(100 * MIB, rss=1000 * MIB)
     held = HIDDEN + 100 * MIB
@@ -256,7 +254,7 @@ def test_a_sweep_that_gave_the_host_nothing_tells_what_the_process_holds_if_it_t
     assert known["qemu_overhead"] == PROCESS_KIB
 
 
-def test_when_a_guest_has_freed_memory_or_its_process_has_given_some_back_is_remembered_for_a_minute(guest: Watched) -> None:
+def test_time_of_freed_memory_is_remembered_for_a_minute(guest: Watched) -> None:
     assert guest.says(600 * MIB, rss=900 * MIB)["mem_freed_age"] == 0, "a new guest may just have done so"
     assert guest.says(600 * MIB, rss=905 * MIB)["mem_freed_age"] == 2
     assert guest.says(500 * MIB, rss=905 * MIB)["mem_freed_age"] == 0
@@ -266,7 +264,7 @@ def test_when_a_guest_has_freed_memory_or_its_process_has_given_some_back_is_rem
     assert "mem_freed_age" not in guest.says(600 * MIB, rss=790 * MIB, after=10)
 
 
-def test_what_the_host_has_got_back_of_a_guest_is_hollow_until_it_is_touched_and_what_is_in_swap_is_not(guest: Watched) -> None:
+def test_returned_memory_is_hollow_until_touched(guest: Watched) -> None:
     assert guest.says(600 * MIB, rss=900 * MIB)["mem_hollow"] == 0
     assert guest.says(100 * MIB, rss=500 * MIB)["mem_hollow"] == 400 * MIB
     assert guest.says(100 * MIB, rss=400 * MIB, host_swap=100 * MIB)["mem_hollow"] == 400 * MIB
@@ -283,7 +281,7 @@ class TestKilledPrograms:
         size = int(TOTAL + HIDDEN - taken)
         return guest.says(used, balloon_cur=size, balloon_max=TOTAL + HIDDEN, guest_oom_kills=kills, after=2.0, age=0.0, **kernel)
 
-    def test_a_guest_is_to_have_half_of_what_it_lacked_when_its_kernel_killed_programs(self, guest: Watched) -> None:
+    def test_kill_floor_adds_half_of_the_lacking_memory(self, guest: Watched) -> None:
         self.told(guest, 3)
         assert "mem_stall_floor" not in self.told(guest, 3), "what stood there at first is no news"
         assert self.told(guest, 4)["mem_stall_floor"] == 200 * MIB + self.LACKED / 2
@@ -293,16 +291,16 @@ class TestKilledPrograms:
         guest.now += 2000
         assert 0 < self.told(guest, 5)["mem_kill_floor"] < learnt["mem_kill_floor"], "it fades"
 
-    def test_one_that_has_got_it_back_by_the_next_look_lacked_it_all_the_same(self, guest: Watched) -> None:
+    def test_size_before_the_kill_counts(self, guest: Watched) -> None:
         self.told(guest, 0)
         assert self.told(guest, 1, taken=0)["mem_stall_floor"] == 800 * MIB + self.LACKED / 2
 
-    def test_one_that_has_all_of_its_memory_lacked_none_of_it(self, guest: Watched) -> None:
+    def test_kill_at_the_maximum_sets_no_floor(self, guest: Watched) -> None:
         self.told(guest, 0, taken=0)
         assert "mem_stall_floor" not in self.told(guest, 1, taken=0)
 
 
-def test_what_a_guest_got_when_it_ran_out_counts_for_a_minute(guest: Watched) -> None:
+def test_headroom_after_running_out_is_kept_for_a_minute(guest: Watched) -> None:
     size = TOTAL + HIDDEN
     guest.says(900 * MIB)
     learnt = guest.says(990 * MIB, balloon_reason="runs-out", balloon_suggested=size + 50 * MIB)
@@ -311,12 +309,12 @@ def test_what_a_guest_got_when_it_ran_out_counts_for_a_minute(guest: Watched) ->
     assert "mem_kept_headroom" not in guest.says(990 * MIB, after=1)
 
 
-def test_a_guest_that_runs_out_and_gets_nothing_keeps_nothing(guest: Watched) -> None:
+def test_no_headroom_is_kept_without_growth(guest: Watched) -> None:
     guest.says(900 * MIB)
     assert "mem_kept_headroom" not in guest.says(990 * MIB, balloon_reason="runs-out", balloon_suggested=None)
 
 
-def test_a_program_that_starts_does_not_make_a_guest_one_that_lacks_memory(guest: Watched) -> None:
+def test_single_stall_sets_no_floor(guest: Watched) -> None:
     guest.says(600 * MIB)
     for faults in (90, 0, 90, 0):
         assert "mem_stall_floor" not in guest.says(600 * MIB, major_fault=faults, mem_unused=10 * MIB)

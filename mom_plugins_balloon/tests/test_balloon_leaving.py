@@ -165,7 +165,7 @@ def bench(tmp_path: Path) -> Bench:
     return Bench(tmp_path)
 
 
-def test_a_guest_on_a_host_with_plenty_is_swept_and_keeps_its_size(bench: Bench) -> None:
+def test_leaving_guest_is_swept_and_keeps_its_size(bench: Bench) -> None:
     bench.cycle()
     assert bench.hypervisor.commands == [], "the host lacks nothing"
     said = bench.prepared()
@@ -192,20 +192,20 @@ def test_a_guest_on_a_host_with_plenty_is_swept_and_keeps_its_size(bench: Bench)
     ],
     ids=["old", "silent", "growing", "promised"],
 )
-def test_the_rules_of_sweeps_hold_and_why_not_is_said(bench: Bench, fields: Mapping[str, Value], why: str) -> None:
+def test_guest_that_must_not_be_swept_gets_a_reason(bench: Bench, fields: Mapping[str, Value], why: str) -> None:
     bench.fields = dict(fields)
     assert why in bench.prepared()
     assert bench.hypervisor.commands == []
 
 
-def test_it_is_swept_no_deeper_than_there_is_time_for(bench: Bench) -> None:
+def test_sweep_fits_the_time(bench: Bench) -> None:
     bench.fields = {"mem_hollow": 420 * MIB}
     assert NOTHING in bench.prepared(seconds=0.5)
     assert bench.hypervisor.commands == []
     assert "arrived" in bench.prepared(seconds=10.0)
 
 
-def test_it_is_not_swept_where_nothing_is_known_of_the_host(bench: Bench) -> None:
+def test_unknown_host_stops_the_sweep(bench: Bench) -> None:
     bench.taken_before(2 * GIB, 3 * GIB)
     bench.host = {}
     said = bench.prepared()
@@ -214,7 +214,7 @@ def test_it_is_not_swept_where_nothing_is_known_of_the_host(bench: Bench) -> Non
     assert bench.hypervisor.commands == []
 
 
-def test_it_is_prepared_once_at_a_time(bench: Bench) -> None:
+def test_second_preparation_is_refused(bench: Bench) -> None:
     with ThreadPoolExecutor(1) as pool:
         first = pool.submit(bench.leaving.prepare, Entity(Scope.GUEST, "a", "one"), 10.0)
         while not bench.plugin._leaving._requests:
@@ -227,14 +227,14 @@ def test_it_is_prepared_once_at_a_time(bench: Bench) -> None:
         assert first.result().endswith("arrived")
 
 
-def test_nothing_is_done_while_mom_only_observes(bench: Bench) -> None:
+def test_observing_mom_prepares_nothing(bench: Bench) -> None:
     bench.mode = "observe"
     with pytest.raises(MomError, match="only observes"):
         bench.prepared()
     assert bench.decided == []
 
 
-def test_a_guest_gets_back_what_mom_has_taken_after_the_sweep(bench: Bench) -> None:
+def test_leaving_guest_gets_its_memory_back(bench: Bench) -> None:
     bench.taken_before(2 * GIB, 3 * GIB)
     bench.cycle()
     said = bench.prepared()
@@ -253,7 +253,7 @@ def test_a_guest_gets_back_what_mom_has_taken_after_the_sweep(bench: Bench) -> N
     ],
     ids=["started anew", "resized by others", "as before", "unknown"],
 )
-def test_a_size_that_is_not_moms_is_left(bench: Bench, other: Callable[[LedgerEntry], LedgerEntry]) -> None:
+def test_size_of_another_process_is_left(bench: Bench, other: Callable[[LedgerEntry], LedgerEntry]) -> None:
     bench.taken_before(2 * GIB, 3 * GIB)
     bench.changes = [other(one) for one in bench.changes]
     bench.hypervisor.idle = 0
@@ -261,7 +261,7 @@ def test_a_size_that_is_not_moms_is_left(bench: Bench, other: Callable[[LedgerEn
     assert bench.hypervisor.commands == []
 
 
-def test_no_more_is_taken_from_a_guest_that_is_being_moved_and_it_may_grow(bench: Bench) -> None:
+def test_moving_guest_grows_but_does_not_shrink(bench: Bench) -> None:
     bench.cycle(GIB)
     assert bench.hypervisor.commands == [("set", GIB)]
     bench.hypervisor.size, bench.moves.moving = 2 * GIB, True
@@ -273,7 +273,7 @@ def test_no_more_is_taken_from_a_guest_that_is_being_moved_and_it_may_grow(bench
     assert bench.hypervisor.commands == [("set", 3 * GIB)]
 
 
-def test_cycles_go_on_while_a_real_balloon_takes_and_what_came_of_it_is_told(bench: Bench) -> None:
+def test_cycles_continue_during_the_sweep(bench: Bench) -> None:
     """Its process holds what it did: after three slices it is known that there is no more."""
     bench.hypervisor = Resizer()
     process = bench.context.root / "proc/4711"
@@ -294,14 +294,14 @@ def test_cycles_go_on_while_a_real_balloon_takes_and_what_came_of_it_is_told(ben
     assert len(bench.decided) == 1
 
 
-def test_without_a_cycle_it_ends_in_time(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_preparation_without_a_cycle_ends_in_time(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mom_plugins_balloon.moves.END_SECONDS", 0.1)
     assert bench.prepared(0.1, cycle=lambda: None) == "there was not enough time for it"
     bench.cycle()
     assert bench.hypervisor.commands == [], "nor later"
 
 
-def test_a_guest_that_its_platform_is_about_to_change_gets_back_what_was_taken_and_keeps_it_until_that_is_over(bench: Bench) -> None:
+def test_give_back_returns_memory_and_keeps_the_size(bench: Bench) -> None:
     bench.taken_before(GIB, 2 * GIB)
     bench.fields = {"give_back": "it is about to be migrated"}
     bench.cycle(700 * MIB)
@@ -317,19 +317,19 @@ def test_a_guest_that_its_platform_is_about_to_change_gets_back_what_was_taken_a
     assert bench.hypervisor.size == GIB
 
 
-def test_where_the_host_has_too_little_such_a_guest_keeps_what_it_has(bench: Bench) -> None:
+def test_give_back_needs_memory_on_the_host(bench: Bench) -> None:
     bench.taken_before(GIB, 2 * GIB)
     bench.host, bench.fields = SHORT, {"give_back": "it is about to be migrated"}
     bench.cycle()
     assert bench.hypervisor.commands == []
 
 
-def test_a_sweep_that_the_hypervisor_refuses_is_said(bench: Bench) -> None:
+def test_refused_sweep_is_reported(bench: Bench) -> None:
     bench.hypervisor.error = HypervisorError("the monitor is gone")
     assert bench.prepared() == "the monitor is gone"
 
 
-def test_so_does_one_that_memory_was_plugged_into_since(bench: Bench) -> None:
+def test_give_back_includes_plugged_memory(bench: Bench) -> None:
     bench.taken_before(GIB, 2 * GIB)
     bench.fields = {"balloon_max": 2 * GIB}
     bench.cycle()

@@ -39,7 +39,7 @@ PERMITTED = {
 
 
 @pytest.mark.parametrize(("wanted", "known", "target", "reason"), PERMITTED.values(), ids=PERMITTED)
-def test_what_is_permitted(wanted, known, target, reason):
+def test_gate_limits_sizes(wanted, known, target, reason):
     verdict = permitted(wanted, a_guest(**known), LIMITS)
     assert verdict.size == target
     assert reason in verdict.reason
@@ -55,7 +55,7 @@ def test_what_is_permitted(wanted, known, target, reason):
         ({"swap_in": 1000.0}, "it lacks memory"),
     ],
 )
-def test_a_guest_without_trustworthy_statistics_is_not_shrunk_and_may_grow(known, reason):
+def test_guest_without_good_statistics_only_grows(known, reason):
     verdict = permitted(GIB, a_guest(**known), LIMITS)
     assert verdict.size is None
     assert reason in verdict.reason
@@ -63,13 +63,13 @@ def test_a_guest_without_trustworthy_statistics_is_not_shrunk_and_may_grow(known
 
 
 @pytest.mark.parametrize("rubbish", [math.nan, -math.inf, -5, MINIMUM_KIB, None, "1048576", True, [1]])
-def test_rubbish_is_refused(rubbish):
+def test_invalid_sizes_are_refused(rubbish):
     verdict = permitted(rubbish, a_guest(), LIMITS)
     assert verdict.size is None
     assert "is no size" in verdict.reason
 
 
-def test_the_kernels_own_total_tells_the_size_at_the_time_of_the_statistics():
+def test_need_follows_the_kernels_total():
     # It had 1.5 GiB then, of which its kernel counts 1.45 GiB: 900 MiB usable leave a need of 636 MiB, although it had 2 GiB just before.
     guest = a_guest(size=GIB, usable=900 * MIB, total=1486 * MIB, kernel_reserved=50 * MIB, largest=2 * GIB)
     assert need_kib(guest) == 636 * MIB
@@ -96,7 +96,7 @@ wanted = st.integers(min_value=-(1 << 40), max_value=1 << 40) | st.floats() | st
 
 
 @given(wanted, known)
-def test_whatever_is_wanted_the_verdict_is_safe(target, guest):
+def test_gate_is_safe_for_any_wanted_size(target, guest):
     verdict = permitted(target, guest, LIMITS)
     if verdict.size is None:
         assert verdict.reason
@@ -117,7 +117,7 @@ def test_whatever_is_wanted_the_verdict_is_safe(target, guest):
 
 
 @given(known)
-def test_the_verdict_stands_when_it_is_reviewed_again(guest):
+def test_gate_is_idempotent(guest):
     once = permitted(guest.size // 2, guest, LIMITS)
     if once.size is not None and once.size > MINIMUM_KIB:
         assert permitted(once.size, guest, LIMITS).size == once.size
@@ -136,5 +136,5 @@ def test_the_verdict_stands_when_it_is_reviewed_again(guest):
         ((2 * GIB, GIB, 300 * MIB, None, 50 * MIB), 2 * GIB),
     ],
 )
-def test_the_limit_of_a_control_group_bounds_what_a_guest_can_have(known, most):
+def test_control_group_limits_the_maximum(known, most):
     assert most_kib(*known) == most

@@ -114,20 +114,20 @@ def host(tmp_path: Path, hypervisor) -> Host:
 
 
 class TestSweeps:
-    def test_a_size_from_the_middle_of_a_sweep_is_not_asked_for_when_it_has_ended(self, host: Host) -> None:
+    def test_size_during_a_sweep_is_not_requested_later(self, host: Host) -> None:
         host.sweeps()
         host.hypervisor.sizes["a"] = 1500 * MIB
         snapshot = host.snapshot(swap_out=4000.0, balloon_target=BOTTOM)
         host.swept()
         assert list(host.plugin.mom_act(snapshot)) == []
 
-    def test_a_guest_that_waits_for_its_turn_to_be_swept_is_not_blamed(self, host: Host) -> None:
+    def test_guest_waiting_for_its_sweep_is_not_set_aside(self, host: Host) -> None:
         host.sweeps()
         for _ in range(10):
             host.cycle(balloon_target=BOTTOM)
         assert host.plugin.mom_collect_host()["guests_set_aside"] == 0
 
-    def test_a_promise_that_grows_ends_the_sweep_of_its_guest(self, host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_larger_guarantee_ends_the_sweep(self, host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
         ended: list[str] = []
         monkeypatch.setattr(host.plugin._sweeps.sweeper, "stop", ended.append)
         host.sweeps()
@@ -137,7 +137,7 @@ class TestSweeps:
         assert ended == ["a"]
         assert host.hypervisor.commands == []
 
-    def test_a_sweep_that_ends_while_a_list_lacks_its_guest_has_ended(self, host: Host) -> None:
+    def test_sweep_end_counts_for_an_unlisted_guest(self, host: Host) -> None:
         host.sweeps()
         other = Guest("b", "name-b", incarnation="1")
         host.plugin.mom_collect_guests([other])
@@ -146,8 +146,8 @@ class TestSweeps:
         assert [*host.plugin.mom_collect_guests([host.snapshot().guests["a"]])["balloon_target"]] == [2 * GIB]
 
 
-class TestWhatIsMissing:
-    def test_a_guest_that_one_list_lacks_is_the_same_guest(self, host: Host) -> None:
+class TestMissingAnswers:
+    def test_guest_missing_from_one_list_is_the_same(self, host: Host) -> None:
         host.cycle(1500 * MIB)
         host.without_it(LISTS_UNTIL_GONE - 1)
         assert [*host.plugin.mom_collect_guests([host.snapshot().guests["a"]])["balloon_target"]] == [1500 * MIB]
@@ -160,7 +160,7 @@ class TestWhatIsMissing:
         host.context.declarations = Declarations({(Scope.GUEST, "mem_guarantee"): FieldSpec("mem_guarantee", Unit.KIB, Scope.GUEST, "")})
         return host
 
-    def test_what_a_plugin_promised_last_holds_while_it_says_nothing(self, by_class: Host) -> None:
+    def test_last_class_promise_holds_while_the_plugin_is_silent(self, by_class: Host) -> None:
         look = by_class.plugin._guarantees.look
         look(by_class.snapshot(mem_guarantee_share=0.75))
         assert look(by_class.snapshot()).holds == {"a": 1536 * MIB}
@@ -170,7 +170,7 @@ class TestWhatIsMissing:
         by_class.context.declarations = Declarations()
         assert look(by_class.snapshot()).holds == {}, "there is no such plugin any more"
 
-    def test_a_guest_of_whose_class_nothing_was_heard_yet_may_grow_and_is_not_made_smaller(self, by_class: Host) -> None:
+    def test_guest_with_unknown_class_promise_only_grows(self, by_class: Host) -> None:
         by_class.hypervisor.sizes["a"] = 1500 * MIB
         for _ in range(2):
             by_class.cycle()
@@ -181,7 +181,7 @@ class TestWhatIsMissing:
         by_class.hypervisor.sizes["a"] = 1800 * MIB
         assert by_class.cycle(GIB, mem_guarantee_share=None)[0] == [], "it is promised nothing, which was said"
 
-    def test_of_a_guest_that_comes_or_is_started_anew_while_a_plugin_is_silent_nothing_was_heard(self, by_class: Host) -> None:
+    def test_new_guest_of_a_silent_plugin_has_an_unknown_promise(self, by_class: Host) -> None:
         look = by_class.plugin._guarantees.look
         look(by_class.snapshot(mem_guarantee_share=0.75))
         known = by_class.snapshot().guests["a"]
@@ -191,7 +191,7 @@ class TestWhatIsMissing:
         assert (anew.unheard, anew.holds) == ({"a"}, {"a": 1536 * MIB}), "what was promised before holds until then"
         assert look(by_class.snapshot(mem_guarantee_share=None)).unheard == set()
 
-    def test_promises_that_cannot_be_looked_at_fail_in_review_too(self, host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_failing_promises_also_fail_the_review(self, host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
         def look(*args: object, **more: object) -> None:
             raise ArithmeticError("promises make no sense")
 
@@ -203,7 +203,7 @@ class TestWhatIsMissing:
             host.plugin.mom_review(snapshot, [])
 
 
-class TestACommandThatIsNotAnswered:
+class TestUnansweredCommand:
     @pytest.fixture
     def busy(self, host: Host) -> Host:
         """The guest was asked to go from 2 GiB to 1300 MiB, which was not answered; its balloon moves all the same."""
@@ -213,19 +213,19 @@ class TestACommandThatIsNotAnswered:
         host.hypervisor.sizes["a"] = 1700 * MIB
         return host
 
-    def test_the_guest_may_grow_while_it_takes_effect(self, busy: Host) -> None:
+    def test_guest_grows_during_a_shrink_in_doubt(self, busy: Host) -> None:
         assert busy.cycle(2 * GIB, after=1.0, mem_usable=20 * MIB) == ([], "")
         assert busy.hypervisor.commands[-1] == ("a", 2 * GIB)
 
-    def test_it_is_stopped_where_the_guest_must_not_be_made_smaller(self, busy: Host) -> None:
+    def test_shrink_in_doubt_is_stopped(self, busy: Host) -> None:
         busy.cycle(after=1.0, swap_in=5000.0, mem_usable=20 * MIB)
         assert busy.hypervisor.commands[-1] == ("a", 1700 * MIB)
 
-    def test_it_is_known_after_a_crash(self, busy: Host) -> None:
+    def test_shrink_in_doubt_is_known_after_a_crash(self, busy: Host) -> None:
         target = Target(busy.snapshot().guests["a"].entity, "balloon_target")
         assert busy.again().plugin.mom_read(busy.hypervisor, [target]) == {target: InTransition(1700 * MIB)}
 
-    def test_it_may_be_asked_again_at_once_and_nobody_is_blamed(self, busy: Host) -> None:
+    def test_request_in_doubt_is_repeated_at_once(self, busy: Host) -> None:
         busy.hypervisor.sizes["a"] = 2 * GIB  # it has not taken effect
         assert busy.cycle(1300 * MIB) == ([], "")
         assert busy.hypervisor.commands == [("a", 1300 * MIB)] * 2
@@ -235,7 +235,7 @@ class TestACommandThatIsNotAnswered:
         assert busy.plugin.mom_collect_host()["guests_set_aside"] == 0
 
     @pytest.mark.parametrize("asked", [1300 * MIB, 3 * GIB], ids=["to shrink", "to grow"])
-    def test_it_does_not_count_any_more_when_it_has_had_no_effect_for_a_while(self, host: Host, asked: int) -> None:
+    def test_request_without_effect_expires(self, host: Host, asked: int) -> None:
         host.hypervisor.errors["a"] = GuestBusy("no answer within 5 s")
         host.cycle(asked)
         host.hypervisor.errors.clear()
@@ -247,7 +247,7 @@ class TestACommandThatIsNotAnswered:
         assert host.plugin.mom_read(host.hypervisor, [target]) == {target: host.hypervisor.sizes["a"]}
         assert host.plugin.mom_collect_host()["guests_set_aside"] == 0
 
-    def test_a_shrink_under_way_goes_on_if_growth_was_not_answered(self, host: Host) -> None:
+    def test_unanswered_growth_leaves_the_shrink(self, host: Host) -> None:
         host.cycle(1300 * MIB)
         host.hypervisor.sizes["a"] = 1700 * MIB
         host.hypervisor.errors["a"] = GuestBusy("no answer within 5 s")
@@ -257,9 +257,9 @@ class TestACommandThatIsNotAnswered:
         assert host.hypervisor.commands[-1] == ("a", 1700 * MIB)
 
 
-class TestAPromiseThatGrows:
+class TestLargerGuarantee:
     @pytest.mark.parametrize(("size", "given"), [(1200 * MIB, [1500 * MIB]), (1800 * MIB, [])])
-    def test_gives_back_what_mom_took_and_takes_nothing_that_another_process_gave(self, host: Host, size: int, given: list[int]) -> None:
+    def test_larger_guarantee_returns_only_moms_part(self, host: Host, size: int, given: list[int]) -> None:
         host.cycle(1200 * MIB)
         host.hypervisor.sizes["a"] = 1200 * MIB
         host.cycle()
@@ -267,15 +267,15 @@ class TestAPromiseThatGrows:
         host.cycle(balloon_min=1500 * MIB)
         assert [target for _, target in host.hypervisor.commands[1:]] == given
 
-    def test_ends_a_shrink_under_way_at_what_is_promised_now(self, host: Host) -> None:
+    def test_larger_guarantee_ends_a_shrink(self, host: Host) -> None:
         host.cycle(1200 * MIB)
         host.hypervisor.sizes["a"] = 1800 * MIB
         host.cycle(balloon_min=1500 * MIB)
         assert host.hypervisor.commands[-1] == ("a", 1500 * MIB)
 
 
-class TestTheEnd:
-    def test_a_guest_that_is_on_its_way_to_less_is_known_after_a_crash(self, host: Host) -> None:
+class TestRestore:
+    def test_unfinished_shrink_is_known_after_a_crash(self, host: Host) -> None:
         host.hypervisor.sizes["a"] = 2 * GIB
         assert host.cycle(1300 * MIB) == ([], "")
         host.hypervisor.sizes["a"], host.hypervisor.targets = 1700 * MIB, {}  # it has given no more: its memory is in use
@@ -286,7 +286,7 @@ class TestTheEnd:
         after.cycle(mem_usable=30 * MIB, swap_in=5000.0)
         assert host.hypervisor.commands[-1] == ("a", 1700 * MIB), "the shrink is stopped"
 
-    def test_nor_is_one_forgotten_that_the_last_list_before_it_or_the_first_after_it_lacked(self, host: Host) -> None:
+    def test_unlisted_guest_is_known_after_a_crash(self, host: Host) -> None:
         host.cycle(1300 * MIB)
         host.hypervisor.sizes["a"], host.hypervisor.targets = 1700 * MIB, {}
         target = Target(host.snapshot().guests["a"].entity, "balloon_target")
@@ -297,7 +297,7 @@ class TestTheEnd:
         host.without_it(LISTS_UNTIL_GONE)
         assert host.again().plugin.mom_read(host.hypervisor, [target]) == {target: 1700 * MIB}, "it is gone"
 
-    def test_a_mom_that_only_looks_leaves_what_another_has_noted(self, host: Host) -> None:
+    def test_read_only_mom_leaves_the_file(self, host: Host) -> None:
         host.cycle(1300 * MIB)
         host.hypervisor.sizes["a"], host.hypervisor.targets = 1700 * MIB, {}
         looking = host.again()
@@ -315,7 +315,7 @@ class TestTheEnd:
             ({"swap_in": 50_000.0}, "it lacks memory", Refused),
         ],
     )
-    def test_a_guest_of_which_too_little_is_known_is_not_made_smaller_at_the_end(self, host: Host, fields, why: str, kind: type) -> None:
+    def test_unknown_guest_is_not_shrunk_by_restore(self, host: Host, fields, why: str, kind: type) -> None:
         """What may be known later is tried again; who tells nothing keeps what it has."""
         host.hypervisor.sizes["a"] = 2 * GIB
         host.plugin.mom_review(host.snapshot(**fields), [])
@@ -325,7 +325,7 @@ class TestTheEnd:
         assert why in str(said)
         assert host.hypervisor.commands == []
 
-    def test_what_the_hypervisor_cannot_tell_keeps_no_memory_from_a_guest(self, host: Host) -> None:
+    def test_failing_fields_do_not_stop_growth(self, host: Host) -> None:
         def fields(guests: Sequence[Guest]) -> dict[str, object]:
             raise KeyError("a mistake")
 
@@ -338,7 +338,7 @@ class TestTheEnd:
         host.plugin.mom_write(host.hypervisor, changes)
         assert host.hypervisor.commands == [("b", 2 * GIB)]
 
-    def test_without_cycles_the_hypervisor_is_asked_what_its_guests_use(self, host: Host) -> None:
+    def test_restore_without_cycles_asks_the_hypervisor(self, host: Host) -> None:
         fields = {"balloon_cur": 2 * GIB, "balloon_max": 2 * GIB, "mem_usable": 900 * MIB, "stats_age": 0.5}
         target = Target(host.snapshot().guests["a"].entity, "balloon_target")
         change = Change(target, GIB, 2 * GIB, back=True)
@@ -350,7 +350,7 @@ class TestTheEnd:
         need = (2 * GIB - 900 * MIB) * 1.05
         assert host.hypervisor.commands == [("a", pytest.approx(need, abs=1))]
 
-    def test_statistics_grow_old_after_the_last_cycle(self, host: Host) -> None:
+    def test_restore_counts_the_age_of_statistics(self, host: Host) -> None:
         host.plugin.mom_review(host.snapshot(), [])
         host.clock.now += 600
         target = Target(host.snapshot().guests["a"].entity, "balloon_target")
@@ -368,7 +368,7 @@ class TestReboots:
         hypervisor.balloon_sizes([])
         return host.again()  # a mom that was restarted has asked the guest for nothing itself
 
-    def test_it_has_what_it_had_before_mom_until_its_programs_have_begun(self, tmp_path: Path, hypervisor) -> None:
+    def test_rebooted_guest_has_its_size_before_mom(self, tmp_path: Path, hypervisor) -> None:
         host = self.taken(tmp_path, hypervisor)
         host.cycle(mem_usable=700 * MIB)
         assert hypervisor.commands == [("a", 1300 * MIB)]
@@ -380,7 +380,7 @@ class TestReboots:
         host.cycle(1300 * MIB, reboot_age=61.3, after=56.0)
         assert hypervisor.commands[2:] == [("a", 1300 * MIB)]
 
-    def test_it_keeps_what_it_has_where_the_host_needs_the_rest(self, tmp_path: Path, hypervisor, monkeypatch) -> None:
+    def test_rebooted_guest_gets_nothing_on_a_short_host(self, tmp_path: Path, hypervisor, monkeypatch) -> None:
         host = self.taken(tmp_path, hypervisor)
         short = mom_core.Host("host", {"mem_really_available": GIB, "mem_watermark_hard": 2 * GIB})
         plain = host.snapshot
@@ -389,10 +389,10 @@ class TestReboots:
         assert hypervisor.commands == [("a", 1300 * MIB)]
 
 
-class TestMemoryThatIsPluggedIn:
+class TestPluggedMemory:
     """The guest's size grows by it at once, and its kernel's total when that takes it into use, which some never do by themselves."""
 
-    def test_it_is_nothing_that_the_guest_could_spare_until_its_kernel_has_taken_it(self, host: Host) -> None:
+    def test_plugged_memory_is_not_spare_before_the_kernel_has_it(self, host: Host) -> None:
         sizes = host.hypervisor.sizes
         host.cycle(1300 * MIB, mem_usable=900 * MIB)
         sizes["a"] = 1300 * MIB
@@ -404,7 +404,7 @@ class TestMemoryThatIsPluggedIn:
         assert first == 1300 * MIB
         assert asked > (1812 - 100) * MIB
 
-    def test_a_guest_that_had_all_its_memory_has_all_at_the_end_whichever_mom_puts_it_back(self, host: Host) -> None:
+    def test_restore_includes_plugged_memory(self, host: Host) -> None:
         for _ in range(2):
             host.cycle()
         host.cycle(1300 * MIB)
@@ -424,7 +424,7 @@ class TestMemoryThatIsPluggedIn:
         assert host.hypervisor.commands[-1] == ("a", 1500 * MIB), "that is not all that it could have had"
 
     @pytest.mark.parametrize(("size", "maximum", "moms"), [(1812, 2560, True), (788, 1536, True), (1700, 2560, False), (1812, 2048, False)])
-    def test_a_size_that_moved_with_it_is_moms_after_a_crash_too(self, host: Host, size: int, maximum: int, moms: bool) -> None:
+    def test_size_moved_by_plugging_is_moms_after_a_crash(self, host: Host, size: int, maximum: int, moms: bool) -> None:
         for _ in range(2):
             host.cycle()
         host.cycle(1300 * MIB)
@@ -439,9 +439,7 @@ class TestMemoryThatIsPluggedIn:
         assert after.plugin.mom_read(looks, [target]) == {target: InTransition(size * MIB) if moms else size * MIB}
 
     @pytest.mark.parametrize(("size", "back"), [(1412, 2012), (2112, 2012), (1500, 0)], ids=["smaller", "larger", "another's"])
-    def test_one_that_was_started_with_less_than_all_has_that_and_what_was_plugged_in(
-        self, tmp_path: Path, hypervisor, size: int, back: int
-    ) -> None:
+    def test_restore_of_partly_started_guest_includes_plugged_memory(self, tmp_path: Path, hypervisor, size: int, back: int) -> None:
         ledger: list[LedgerEntry] = []
         host = Host(tmp_path, hypervisor, changed=ledger)
         entity, applied = host.snapshot().guests["a"].entity, 900 if size < 2000 else 1600
@@ -459,7 +457,7 @@ class TestMemoryThatIsPluggedIn:
             after.plugin.mom_write(looks, [Change(target, 1500 * MIB, size * MIB, back=True)])
             assert hypervisor.commands[-1] == ("a", back * MIB), "its 1,500 MiB, and the 512 that came since"
 
-    def test_so_has_one_that_was_given_more_before_mom_shrank_it_and_again_since(self, tmp_path: Path, hypervisor) -> None:
+    def test_restore_after_two_plugs_gives_all_memory(self, tmp_path: Path, hypervisor) -> None:
         ledger: list[LedgerEntry] = []
         host = Host(tmp_path, hypervisor, changed=ledger)
         entity = host.snapshot().guests["a"].entity

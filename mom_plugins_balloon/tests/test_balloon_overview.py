@@ -18,7 +18,7 @@ GIB = 1 << 20
         ({"mem_reserved": GIB}, ["reserved for launches 1.00 GiB"]),
     ],
 )
-def test_the_host_is_said_to_have_what_it_should_have_and_how_it_is_off(known: dict[str, Value], said: list[str]) -> None:
+def test_status_shows_watermark_and_state(known: dict[str, Value], said: list[str]) -> None:
     taken = snapshot(host=known)
     assert [part.text for part in host_parts(Report(1, taken.time, "enforce", taken, (), (), (), (), (), 0.01))] == said
 
@@ -31,5 +31,5 @@ def test_the_host_is_said_to_have_what_it_should_have_and_how_it_is_off(known: d
         ({"balloon_obstacle": "it is set aside"}, [None, None, "it is set aside"]),
     ],
 )
-def test_a_guests_figures_are_what_holds_what_is_promised_and_why_it_gives_nothing(fields: dict[str, Value], shown: list[Value]) -> None:
+def test_columns_show_guarantee_promise_and_obstacle(fields: dict[str, Value], shown: list[Value]) -> None:
     assert [column.value(fields) for column in COLUMNS] == shown

@@ -21,7 +21,7 @@ def state_with(plugin, seen_by, hypervisor, line):
     return plugin.mom_collect_host()
 
 
-def test_all_watermarks_are_above_what_the_platform_stops_guests_below(plugin, hypervisor, seen_by):
+def test_watermarks_are_above_the_platforms_threshold(plugin, hypervisor, seen_by):
     before = state_with(plugin, seen_by, hypervisor, None)
     above = state_with(plugin, seen_by, hypervisor, 2 * GIB)
     for name in ("high", "hard", "low"):
@@ -42,7 +42,7 @@ def grown_to(seen):
     return found.target
 
 
-def test_a_guest_grows_no_further_than_its_control_group_has_room_for():
+def test_control_group_limits_growth():
     free = grown_to(short_guest(rss=900 * MIB))
     assert free is not None
     assert free > 1200 * MIB
@@ -54,7 +54,7 @@ def wants(value):
     return Decision(Entity(Scope.GUEST, "a", "name-a"), "balloon_target", value)
 
 
-def test_what_it_had_before_mom_it_gets_back_all_the_same(plugin, hypervisor, seen_by):
+def test_restore_ignores_the_control_group(plugin, hypervisor, seen_by):
     hypervisor.sizes["a"] = GIB
     plugin.mom_review(seen_by(hypervisor, a={"rss": 900 * MIB, "host_limit_room": 0}), [])
     put_back(plugin, [LedgerEntry(Entity(Scope.GUEST, "a", "name-a"), "balloon_target", 2 * GIB, GIB, "balloon", 0.0, "")], hypervisor)

@@ -28,13 +28,13 @@ def outcomes_by_guest(outcomes):
 
 
 class TestReview:
-    def test_a_shrink_below_the_need_is_raised_to_it(self, plugin, hypervisor, seen_by):
+    def test_shrink_below_the_need_is_raised(self, plugin, hypervisor, seen_by):
         (revision,) = plugin.mom_review(seen_by(hypervisor), [wants("a", 100 * MIB)])
         assert revision.before == wants("a", 100 * MIB)
         assert revision.after == wants("a", 632 * MIB)
         assert "needs 632 MiB" in revision.reason
 
-    def test_a_guest_gives_once_by_the_same_statistics_however_soon_the_next_cycle_comes(self, plugin, hypervisor, seen_by):
+    def test_guest_gives_once_for_the_same_statistics(self, plugin, hypervisor, seen_by):
         list(plugin.mom_review(seen_by(hypervisor, 100.0), [wants("a", 1500 * MIB)]))
         apply_decisions(plugin, [wants("a", 1500 * MIB)], hypervisor)
         assert hypervisor.sizes["a"] == 1500 * MIB
@@ -51,13 +51,13 @@ class TestReview:
         assert (revision.after, revision.reason) == (None, "the guest's present size is unknown")
 
 
-class TestWhatItHadBeforeMom:
+class TestSizeBeforeMom:
     """It is what is put back at the end, so that no size counts that a balloon only passes through."""
 
     def drops(self, plugin, seen, size=1500 * MIB):
         return [one.reason for one in plugin.mom_review(seen, [wants("a", size)]) if one.after is None]
 
-    def test_a_size_that_still_moves_is_not(self, plugin, hypervisor, seen_by):
+    def test_moving_balloon_is_not_resized(self, plugin, hypervisor, seen_by):
         for now, size in enumerate((1600, 1700, 1800)):
             hypervisor.sizes["a"] = size * MIB
             assert "may still be moving" in self.drops(plugin, seen_by(hypervisor, now=now))[0]
@@ -65,7 +65,7 @@ class TestWhatItHadBeforeMom:
         assert "known in 1.0 s" in self.drops(plugin, seen_by(hypervisor, now=4))[0]
         assert self.drops(plugin, seen_by(hypervisor, now=5)) == []
 
-    def test_while_mom_observes_nothing_has_to_be_put_back(self, context, hypervisor, seen_by):
+    def test_observing_mom_does_not_wait_for_the_balloon(self, context, hypervisor, seen_by):
         plugin = BalloonPlugin(BalloonPlugin.Settings(), replace(context, configuration=lambda: {"mode": "observe"}))
         hypervisor.sizes["a"] = 1600 * MIB
         assert self.drops(plugin, seen_by(hypervisor)) == []
@@ -79,7 +79,7 @@ class TestControl:
     @pytest.mark.parametrize(
         ("size", "why"), [(600 * MIB, "the guest needs 632 MiB with its reserve"), (3 * GIB, "above the guest's maximum of 2.00 GiB")]
     )
-    def test_what_another_plugin_made_of_a_decision_after_the_review_passes_the_same_gate(self, plugin, hypervisor, seen_by, size, why):
+    def test_write_passes_the_same_gate(self, plugin, hypervisor, seen_by, size, why):
         seen = seen_by(hypervisor)
         assert list(plugin.mom_review(seen, [wants("a", GIB)])) == []
         (outcome,) = apply_decisions(plugin, [wants("a", size)], hypervisor, seen)
@@ -106,7 +106,7 @@ class TestControl:
         assert hypervisor.commands == []
         assert hypervisor.reads == 0
 
-    def test_the_very_maximum_is_sent_however_near_it_is(self, plugin, hypervisor, seen_by):
+    def test_maximum_is_sent_within_the_dead_band(self, plugin, hypervisor, seen_by):
         hypervisor.sizes["a"] = 2 * GIB - MIB
         plugin.mom_review(seen_by(hypervisor, now=-5), [])
         self.control(plugin, hypervisor, seen_by(hypervisor), wants("a", 2 * GIB))
@@ -120,7 +120,7 @@ class TestControl:
         assert outcome.error == "the guest is on its way there"
         assert hypervisor.commands == [("a", GIB)]
 
-    def test_a_guest_that_does_not_follow_is_asked_again_after_a_while(self, plugin, hypervisor, seen_by):
+    def test_guest_that_does_not_follow_is_asked_again(self, plugin, hypervisor, seen_by):
         hypervisor.speed, hypervisor.sizes["a"] = 0, GIB
         plugin.mom_review(seen_by(hypervisor, now=-5), [])
         for now in (0, ASKED_AGAIN_SECONDS, ASKED_AGAIN_SECONDS + 1):
@@ -129,13 +129,13 @@ class TestControl:
 
 
 class TestFields:
-    def test_the_guarantee_is_collected_in_kib_and_a_new_configuration_brings_new_ones(self, plugin, context):
+    def test_guarantee_field_follows_the_configuration(self, plugin, context):
         for text, kib in (("512MiB", 512 * MIB), ("1GiB", GIB)):
             promised = {"a": BalloonPlugin.GuestSettings(guarantee=text), "b": BalloonPlugin.GuestSettings()}  # type: ignore[arg-type]  # as in YAML
             context.guest_settings = lambda guest, promised=promised: promised[guest.id]
             assert collected(plugin, [Guest("a", "a"), Guest("b", "b")]) == {"a": {"balloon_min": kib}}
 
-    def test_what_was_asked_last_is_a_field_for_as_long_as_the_guest_is_there(self, plugin, hypervisor, seen_by):
+    def test_last_request_is_a_field_until_the_guest_is_gone(self, plugin, hypervisor, seen_by):
         assert collected(plugin, hypervisor.guests()) == {}
         plugin.mom_review(seen_by(hypervisor), [wants("a", GIB)])
         apply_decisions(plugin, [wants("a", GIB)], hypervisor)
@@ -166,7 +166,7 @@ class TestDoctor:
         (last,) = plugin.mom_doctor(hypervisor)
         assert last.message == "2 of 2 guests can be resized; all of its memory is promised to 1 of them"
 
-    def test_no_hypervisor_an_unreachable_one_and_one_without_balloons_are_said(self, plugin, hypervisor, no_balloons):
+    def test_unusable_hypervisors_are_reported(self, plugin, hypervisor, no_balloons):
         assert [finding.severity for finding in plugin.mom_doctor(None)] == [Severity.WARNING]
         (finding,) = plugin.mom_doctor(no_balloons)
         assert (finding.severity, bool(finding.cure)) == (Severity.ERROR, True)
@@ -183,7 +183,7 @@ class TestDoctor:
 
 
 @pytest.mark.parametrize("there", ["dev/kvm", "run/libvirt/libvirt-sock", "run/libvirt/virtqemud-sock"])
-def test_it_suggests_itself_where_guests_can_run(tmp_path, there):
+def test_plugin_is_suggested_where_guests_can_run(tmp_path, there):
     assert BalloonPlugin.mom_suggest(tmp_path) is None
     (tmp_path / there).parent.mkdir(parents=True)
     (tmp_path / there).touch()

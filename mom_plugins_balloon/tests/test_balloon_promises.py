@@ -28,7 +28,7 @@ def guarantees(written: Guaranteed | None = None) -> Guarantees:
         ({"mem_promised": 300, "guest_guarantee": 0}, 0, 300),
     ],
 )
-def test_what_holds_else_the_largest_promise_counts(fields: Mapping[str, Value], guaranteed: float | None, promised: float | None) -> None:
+def test_guarantee_or_largest_promise_counts(fields: Mapping[str, Value], guaranteed: float | None, promised: float | None) -> None:
     promises: Promises = guarantees()
     guest = Guest("1", "vm", fields)
     assert (promises.guaranteed_kib(guest), promises.promised_kib(guest)) == (guaranteed, promised)
@@ -43,9 +43,7 @@ def test_what_holds_else_the_largest_promise_counts(fields: Mapping[str, Value],
         ({"mem_promised": 50, "guest_guarantee": 40}, 40, 50),
     ],
 )
-def test_what_stood_last_holds_where_the_plugin_was_late_with_its_fields(
-    fields: Mapping[str, Value], guaranteed: float, promised: float
-) -> None:
+def test_last_guarantee_holds_without_fields(fields: Mapping[str, Value], guaranteed: float, promised: float) -> None:
     book = guarantees()
     book.standing = PromisesKept({"1": GuestPromise(Guest("1", "vm"), 300, 300, 50.0, guarantee=200)})
     promises: Promises = book

@@ -50,7 +50,7 @@ def suggested(available: int, guest: Mapping[str, Value]) -> tuple[float, Reason
 
 @pytest.mark.parametrize("kind", [{}, OF_CACHE], ids=["swept", "trimmed"])
 @pytest.mark.parametrize("available", [3 * GIB, GIB, 300 * MIB, 100 * MIB])
-def test_the_law_takes_no_more_than_the_balloon_reaches(available: int, kind: Mapping[str, Value]) -> None:
+def test_law_takes_only_reachable_memory(available: int, kind: Mapping[str, Value]) -> None:
     by, _, _ = suggested(available, a_guest(**kind))
     assert by < -220 * MIB
     by, code, _ = suggested(available, a_guest(**kind, balloon_least=2 * GIB - 220 * MIB))
@@ -61,7 +61,7 @@ def test_the_law_takes_no_more_than_the_balloon_reaches(available: int, kind: Ma
     assert "balloon cannot go below 2.00 GiB" in words
 
 
-def test_what_a_balloon_does_not_reach_is_promised_to_no_launch() -> None:
+def test_unreachable_memory_is_not_spare() -> None:
     def spare(**more: Value) -> float:
         guests = BalloonedGuests(8 * MIB)
         guests.see(snapshot(host=HOST, guests={"web": a_guest(**more)}))
@@ -89,14 +89,14 @@ WHY = "below the 1.17 GiB to which the guest's balloon can bring it: virtio-mem'
         (GIB, with_facts(SPARES, size=1100 * MIB), 1100 * MIB, WHY),  # what it has is told late, or what is plugged in
     ],
 )
-def test_nothing_is_asked_of_a_balloon_that_it_cannot_reach(wanted: int, memory: GuestMemory, size: float | None, reason: str) -> None:
+def test_gate_stops_at_the_reach(wanted: int, memory: GuestMemory, size: float | None, reason: str) -> None:
     verdict = permitted(wanted, memory, LIMITS)
     assert verdict.size == (None if size is None else pytest.approx(size, abs=1))
     assert reason in verdict.reason
     assert bool(reason) == bool(verdict.reason)
 
 
-def test_at_the_end_a_guest_is_asked_for_no_less_than_its_balloon_reaches(plugin, hypervisor, seen_by) -> None:
+def test_restore_stops_at_the_reach(plugin, hypervisor, seen_by) -> None:
     hypervisor.sizes = {"a": 2 * GIB}
     seen = seen_by(hypervisor, time.monotonic(), a={"balloon_least": 1800 * MIB, "mem_usable": 1900 * MIB})
     plugin.mom_review(seen, [])
@@ -106,7 +106,7 @@ def test_at_the_end_a_guest_is_asked_for_no_less_than_its_balloon_reaches(plugin
     assert said == "memory was plugged into the guest since, which its balloon cannot take: asked for 1.76 GiB"
 
 
-def test_what_a_balloon_does_not_reach_is_explained() -> None:
+def test_reach_is_explained() -> None:
     def said(**more: Value) -> tuple[list[str], Value]:
         taken = snapshot(host=HOST, guests={"web": a_guest(**more)})
         report = Report(1, 0.0, "enforce", taken, (), (), (), (), (), 0.1)

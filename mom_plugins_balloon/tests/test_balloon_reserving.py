@@ -34,8 +34,8 @@ def host(tmp_path: Path) -> KeptReservation:
     return KeptReservation(tmp_path)
 
 
-class TestWhatCanBeHad:
-    def test_what_is_available_beyond_what_the_host_keeps_is_there_at_once(self, host: KeptReservation) -> None:
+class TestRoom:
+    def test_available_memory_is_ready_at_once(self, host: KeptReservation) -> None:
         host.see(8 * GIB)
         made = host.kept.reserve(4 * GIB, 600, who="me")
         assert (made.state, made.there_kib, made.expected_in_seconds) == (ReservationState.READY, 4 * GIB, 0.0)
@@ -43,7 +43,7 @@ class TestWhatCanBeHad:
         assert host.kept.reserved_kib() == 4 * GIB
         assert host.woken == ["4.00 GiB were reserved"]
 
-    def test_the_rest_comes_from_what_guests_can_spare_beyond_need_and_margin(self, host: KeptReservation) -> None:
+    def test_spare_memory_of_guests_makes_up_the_rest(self, host: KeptReservation) -> None:
         host.see(2 * GIB, a_guest("a"))
         room = host.kept.room()
         assert room.can_free_kib == 4 * GIB - GIB - 80 * MIB - GIB // 4 - 48 * MIB
@@ -53,9 +53,7 @@ class TestWhatCanBeHad:
         assert made.expected_in_seconds is not None
         assert 5 < made.expected_in_seconds < 60
 
-    def test_of_a_guest_that_is_swept_no_page_cache_is_promised_and_nothing_of_one_whose_process_is_unknown(
-        self, host: KeptReservation
-    ) -> None:
+    def test_swept_guest_spares_only_known_freed_memory(self, host: KeptReservation) -> None:
         known: dict[str, Any] = {
             "mem_usable": 7 * GIB, "mem_unused": 5 * GIB, "mem_available": 8 * GIB - 100 * MIB, "kernel_reserved": 100 * MIB,
             "mem_cache_share": 0.24, "mem_growth_rate": 0, "qemu_overhead": 200 * MIB,
@@ -66,7 +64,7 @@ class TestWhatCanBeHad:
         host.see(2 * GIB, a_guest("a", 8 * GIB, **{**known, "rss": None}))
         assert host.kept.room().can_free_kib == 0
 
-    def test_it_is_refused_at_once_when_it_cannot_be_had_with_all_figures(self, host: KeptReservation) -> None:
+    def test_refusal_has_all_figures(self, host: KeptReservation) -> None:
         host.see(2 * GIB, a_guest("a", balloon_min=3 * GIB))
         with pytest.raises(ReservationRefused) as refused:
             host.kept.reserve(8 * GIB, 600)
@@ -78,26 +76,26 @@ class TestWhatCanBeHad:
         )
         assert host.kept.reservations() == []
 
-    def test_a_part_of_what_is_in_swap_is_kept_for_guests_that_want_it_back(self, host: KeptReservation) -> None:
+    def test_part_of_host_swap_is_kept_for_swap_in(self, host: KeptReservation) -> None:
         host.see(4 * GIB, a_guest("a", host_swap=10 * GIB, balloon_min=4 * GIB))
         assert host.kept.room().returning_kib == GIB
         assert host.kept.room().most_kib == 3 * GIB - math.ceil(KEEPS)
         with pytest.raises(ReservationRefused, match=r"1\.00 GiB are kept for guests' swap-in"):
             host.kept.reserve(3 * GIB, 600)
 
-    def test_it_is_refused_when_it_cannot_be_had_in_time(self, host: KeptReservation) -> None:
+    def test_memory_after_the_deadline_is_refused(self, host: KeptReservation) -> None:
         host.see(2 * GIB, a_guest("a"))
         with pytest.raises(ReservationRefused, match=r"in about \d+ s, after the deadline in 3s"):
             host.kept.reserve(2 * GIB, 3)
 
-    def test_where_no_guest_gives_memory_only_available_memory_is_promised(self, host: KeptReservation) -> None:
+    def test_without_giving_guests_only_available_memory_counts(self, host: KeptReservation) -> None:
         host.why = why = "mom only observes"
         host.see(2 * GIB, a_guest("a"))
         assert host.kept.reserve(300 * MIB, 600).state is ReservationState.READY
         with pytest.raises(ReservationRefused, match=re.escape(f"guests can give 0 KiB ({why})")):
             host.kept.reserve(GIB, 600)
 
-    def test_twenty_who_ask_at_once_are_never_promised_more_than_there_is(self, host: KeptReservation) -> None:
+    def test_concurrent_requests_never_exceed_the_room(self, host: KeptReservation) -> None:
         host.see(4 * GIB, *(a_guest(f"g{number}") for number in range(4)))
         most = host.kept.room().most_kib
         start = threading.Barrier(20)
@@ -120,7 +118,7 @@ class TestWhatCanBeHad:
         with pytest.raises(UnitError):
             host.kept.reserve(memory, seconds, name=name)
 
-    def test_nothing_is_promised_by_what_is_not_known(self, host: KeptReservation) -> None:
+    def test_unknown_host_promises_nothing(self, host: KeptReservation) -> None:
         with pytest.raises(MomError, match="mom has not looked at the host yet"):
             host.kept.reserve(GIB, 60)
         host.see(8 * GIB)
@@ -131,7 +129,7 @@ class TestWhatCanBeHad:
         with pytest.raises(MomError, match="available memory is unknown"):
             host.kept.room()
 
-    def test_a_host_keeps_what_guests_were_seen_to_take_at_once_and_all_while_it_is_not_known_how_large_it_is(self, tmp_path: Path) -> None:
+    def test_host_keeps_its_growth_peak_and_all_without_a_known_total(self, tmp_path: Path) -> None:
         host = KeptReservation(tmp_path, host_keeps=None)
         host.follow(Snapshot(Host(fields={"mem_really_available": 8 * GIB}), monotonic=host.clock.now))
         with pytest.raises(MomError, match="total memory is unknown"):
@@ -157,14 +155,14 @@ class Expecting:
         return None
 
 
-class TestWhatGuestsWillTakeBeforeLong:
+class TestExpectedRise:
     @staticmethod
     def see(host: KeptReservation, *guests: Guest, ahead: float = 2 * GIB, available: float = 8 * GIB) -> None:
         fields: dict[str, Value] = {"mem_available": TOTAL, "mem_really_available": int(available)}
         fields |= {"mem_rise_ahead": int(ahead), "host_rise_expected": int(ahead)}
         host.follow(Snapshot(Host(fields=fields), {guest.id: guest for guest in guests}, monotonic=host.clock.now))
 
-    def test_it_is_promised_to_nobody_else_and_refusals_say_how_much_it_is_and_by_when(self, host: KeptReservation) -> None:
+    def test_expected_rise_is_not_promised(self, host: KeptReservation) -> None:
         host.context.offers = {Forecasts: (Expecting(),)}
         self.see(host)
         room, by = host.kept.room(), time.strftime("%H:%M", time.localtime(time.time() + 600))
@@ -175,7 +173,7 @@ class TestWhatGuestsWillTakeBeforeLong:
             host.kept.reserve(6 * GIB, 600)
         assert host.kept.reserve(4 * GIB, 600).state is ReservationState.READY
 
-    def test_what_is_kept_for_a_guest_that_has_come_is_not_kept_once_more_as_it_usually_takes_it(self, host: KeptReservation) -> None:
+    def test_rise_of_an_arrived_guest_counts_once(self, host: KeptReservation) -> None:
         host.reserved(4 * GIB, name="a")
         booting = a_guest("a", rss=GIB // 2, need=GIB // 2)
         for expected, rising in ((None, 2 * GIB), (2 * GIB, GIB // 2), (int(1.5 * GIB), GIB), (GIB // 4, 2 * GIB), (8 * GIB, 0)):
@@ -185,7 +183,7 @@ class TestWhatGuestsWillTakeBeforeLong:
             room = host.kept.room()
             assert (room.reserved_kib, room.rising_kib) == (int(3.5 * GIB), rising)
 
-    def test_what_a_guest_is_about_to_use_again_it_cannot_spare(self, host: KeptReservation) -> None:
+    def test_memory_for_an_expected_rise_is_not_spare(self, host: KeptReservation) -> None:
         known: dict[str, Value] = {
             "mem_available": 4 * GIB, "kernel_reserved": 0, "qemu_overhead": 0, "mem_unused": 3 * GIB, "mem_cache_share": 0.0,
             "mem_used_expected": GIB, "mem_used_expected_soon": 2 * GIB, "mem_expected_weight": 1.0,
@@ -210,8 +208,8 @@ class Promises:
         return Admission(self.fits >= count, count, self.fits, memory_kib, sla_class, memory_kib, ("promises: all are made",))
 
 
-class TestWhereSomebodyKnowsPromises:
-    def test_what_would_break_one_is_refused_with_the_reason(self, host: KeptReservation) -> None:
+class TestAdmissions:
+    def test_reservation_that_breaks_a_promise_is_refused(self, host: KeptReservation) -> None:
         host.context.offers = {Admissions: (Promises(0),)}
         host.see(64 * GIB)
         with pytest.raises(ReservationRefused, match="break a promise to others") as refused:
@@ -220,13 +218,13 @@ class TestWhereSomebodyKnowsPromises:
         assert refused.value.room.most_kib > GIB
 
     @pytest.mark.parametrize("promises", [Promises(1), Promises(0, knows=False)])
-    def test_what_breaks_none_or_is_not_known_to_is_made(self, host: KeptReservation, promises: Promises) -> None:
+    def test_admitted_or_unknown_reservation_is_made(self, host: KeptReservation, promises: Promises) -> None:
         host.context.offers = {Admissions: (promises,)}
         host.see(64 * GIB)
         assert host.kept.reserve(GIB, 60).state is ReservationState.READY
 
 
-class TestWhatGuestsCanSpare:
+class TestSpareMemory:
     def spare(self, *course: Guest, margin: str = "80MiB") -> float:
         """What a guest can spare that was seen to be so, one after the other."""
         guests = BalloonedGuests(8 * MIB)
@@ -246,12 +244,12 @@ class TestWhatGuestsCanSpare:
             {"balloon_cur": None},
         ],
     )
-    def test_who_cannot_be_counted_on_counts_for_nothing(self, more: dict[str, Value]) -> None:
+    def test_unreliable_guest_spares_nothing(self, more: dict[str, Value]) -> None:
         guest = a_guest("a")
         assert self.spare(replace(guest, fields={**guest.fields, **more})) == 0
         assert self.spare(replace(guest, blocked={"balloon_target": "no balloon"})) == 0
 
-    def test_a_guest_that_is_swept_keeps_what_it_may_take_until_that_is_noticed(self) -> None:
+    def test_swept_guest_keeps_its_growth(self) -> None:
         total, reserved = 4 * GIB - 64 * MIB, 64 * MIB
         fast, slow = (
             a_guest(
@@ -270,7 +268,7 @@ class TestWhatGuestsCanSpare:
             rss=int((3 + idle) * GIB), sweep_missed=int(missed * GIB), mem_growth_rate=0,
         )  # fmt: skip
 
-    def test_policies_that_take_the_laws_suggestions_or_go_by_what_is_reserved_make_room_for_launches(self) -> None:
+    def test_policies_that_make_room_are_recognized(self) -> None:
         plugin = BalloonPlugin(BalloonPlugin.Settings(), PluginContext(name="balloon"))
         assert policies_reserve(one.text for one in declared(plugin, DefaultPolicy))
         assert policies_reserve(["(+ Host.mem_reserved 1)"])
@@ -279,12 +277,12 @@ class TestWhatGuestsCanSpare:
     @pytest.mark.parametrize(
         ("idle", "missed", "counts"), [(1.8, 0, False), (2.5, 0, True), (2.5, 2.5, False), (2.5, 1.0, False), (3.5, 1.0, True)]
     )
-    def test_what_no_sweep_takes_does_not_count(self, idle: float, missed: float, counts: bool) -> None:
+    def test_memory_that_no_sweep_takes_is_not_spare(self, idle: float, missed: float, counts: bool) -> None:
         """Of a guest of 64 GiB none takes less than 1.92 GiB, nor what sweeps have missed lately."""
         spare = self.spare(self.freed(idle, missed))
         assert (0.7 * (idle - missed) * GIB - GIB < spare <= (idle - missed) * GIB) if counts else spare == 0
 
-    def test_what_a_guest_that_is_trimmed_keeps_as_less_is_not_worth_a_trim_is_not_promised(self) -> None:
+    def test_rest_of_a_trimmed_guest_is_not_spare(self) -> None:
         """A guest of 64 GiB that fills 16 GiB with page cache, and has bursts of 8 GiB."""
         size, guests, promised = 64 * GIB, BalloonedGuests(8 * MIB), 0.0
         for cycle in range(40):
@@ -303,9 +301,9 @@ class TestWhatGuestsCanSpare:
         assert 0 < promised <= 64 * GIB - size
 
 
-class TestHowSoon:
+class TestTimeToFree:
     @given(wanted=st.floats(1, 1e9), total=st.floats(1, 1e9), cycle=st.floats(0.5, 60))
-    def test_more_takes_longer_and_what_is_not_there_never_comes(self, wanted: float, total: float, cycle: float) -> None:
+    def test_more_memory_takes_longer(self, wanted: float, total: float, cycle: float) -> None:
         spare = Spare(total, total)
         seconds = seconds_to_free(wanted, spare, cycle, LawParameters())
         if wanted > total:
@@ -317,8 +315,8 @@ class TestHowSoon:
             assert 2 * cycle <= less <= seconds
 
 
-class TestHowItEnds:
-    def test_at_its_deadline(self, host: KeptReservation) -> None:
+class TestEnd:
+    def test_reservation_expires_at_its_deadline(self, host: KeptReservation) -> None:
         made = host.reserved(GIB, seconds=60)
         host.clock.now += 59
         assert host.kept.reserved_kib() == GIB
@@ -327,7 +325,7 @@ class TestHowItEnds:
         ended = host.one(made.id)
         assert (ended.state, ended.note, ended.expires_in_seconds) == (ReservationState.EXPIRED, "no guest arrived for it in time", 0)
 
-    def test_when_it_is_released(self, host: KeptReservation) -> None:
+    def test_released_reservation_ends(self, host: KeptReservation) -> None:
         made = host.reserved(GIB, seconds=60)
         assert host.kept.release(made.id, who="user root").note == "released by user root"
         assert host.kept.reserved_kib() == 0
@@ -336,7 +334,7 @@ class TestHowItEnds:
         with pytest.raises(MomError, match="reservation nothing does not exist"):
             host.kept.release("nothing")
 
-    def test_a_guest_that_comes_takes_it_as_it_touches_memory(self, host: KeptReservation) -> None:
+    def test_arrived_guest_uses_up_its_reservation(self, host: KeptReservation) -> None:
         made = host.reserved(4 * GIB, a_guest("old"), seconds=60)
         new = a_guest("new", rss=300 * MIB)
         host.see(8 * GIB, a_guest("old"), new)
@@ -349,7 +347,7 @@ class TestHowItEnds:
         assert host.one(made.id).state is ReservationState.USED
         assert host.kept.reserved_kib() == 0
 
-    def test_what_a_guest_has_taken_since_the_last_look_at_the_host_is_not_promised_again(self, host: KeptReservation) -> None:
+    def test_memory_taken_since_the_snapshot_is_not_promised_again(self, host: KeptReservation) -> None:
         made = host.reserved(6 * GIB, name="new")
         host.see(8 * GIB, host.booting("new", 8 * GIB, size=8 * GIB))
         assert host.kept.reserved_kib() == 0
@@ -359,7 +357,7 @@ class TestHowItEnds:
         host.see(0, a_guest("new", 8 * GIB))
         assert host.one(made.id).state is ReservationState.USED
 
-    def test_what_a_guest_that_is_moved_here_lacks_still_is_kept_for_as_long_as_its_memory_arrives(self, host: KeptReservation) -> None:
+    def test_reservation_lasts_while_a_migration_arrives(self, host: KeptReservation) -> None:
         made = host.reserved(4 * GIB, seconds=10)
         comes = {"*": "the guest is paused, being migrated"}
         for number in range(1, 8):
@@ -370,12 +368,12 @@ class TestHowItEnds:
         assert host.one(made.id).state is ReservationState.USED
 
     @pytest.mark.parametrize(("incarnation", "taker"), [("1", ""), ("2", "old")])
-    def test_a_guest_that_was_there_takes_none_unless_it_is_started_anew(self, host: KeptReservation, incarnation: str, taker: str) -> None:
+    def test_earlier_guest_takes_no_reservation(self, host: KeptReservation, incarnation: str, taker: str) -> None:
         made = host.reserved(4 * GIB, a_guest("old", incarnation="1"))
         host.see(8 * GIB, a_guest("old", incarnation=incarnation))
         assert host.taker(made) == taker
 
-    def test_one_that_does_not_fit_leaves_it_alone_and_a_small_one_takes_the_small_one(self, host: KeptReservation) -> None:
+    def test_guest_takes_the_smallest_fitting_reservation(self, host: KeptReservation) -> None:
         host.see(20 * GIB)
         large, small = host.kept.reserve(8 * GIB, 600), host.kept.reserve(4 * GIB, 600)
         host.see(20 * GIB, a_guest("huge", size=16 * GIB))
@@ -384,7 +382,7 @@ class TestHowItEnds:
         assert (host.taker(large), host.taker(small)) == ("", "modest")
         assert host.one(small.id).kept_kib == 2 * GIB, "it can have no more"
 
-    def test_a_guest_that_one_list_lacks_has_its_reservation_still(self, host: KeptReservation) -> None:
+    def test_guest_missing_from_one_list_keeps_its_reservation(self, host: KeptReservation) -> None:
         old, new = a_guest("old"), a_guest("new", incarnation="1", rss=GIB)
         made = host.reserved(4 * GIB, old, seconds=8)
         host.see(8 * GIB, old, new)
@@ -397,7 +395,7 @@ class TestHowItEnds:
             host.see(8 * GIB, old)
         assert host.one(made.id).state is ReservationState.EXPIRED, "it is gone, and nobody else came in time"
 
-    def test_a_guest_that_ran_before_the_reservation_has_not_come_for_it(self, host: KeptReservation) -> None:
+    def test_older_process_takes_no_reservation(self, host: KeptReservation) -> None:
         ages = {"db-01": 10_000.0, "db-02": 1.0}
         host.begin(lambda guest: ages.get(guest.id))
         made = host.reserved(4 * GIB, name="db-*")  # the hypervisor is away, and lists no guest
@@ -406,7 +404,7 @@ class TestHowItEnds:
         host.see(8 * GIB, a_guest("db-01"), a_guest("db-02", rss=0))
         assert host.taker(made) == "db-02"
 
-    def test_guests_that_need_their_memory_themselves_come_first_and_that_is_said(self, host: KeptReservation) -> None:
+    def test_missing_memory_is_noted_after_a_while(self, host: KeptReservation) -> None:
         host.reserved(2 * GIB, a_guest("a"), available=2 * GIB)
         notes = []
         for _ in range(8):
@@ -416,7 +414,7 @@ class TestHowItEnds:
         assert notes[-1] == "1.60 GiB of it cannot be freed any more: guests need memory that they could spare before"
 
     @pytest.mark.parametrize("name", ["db-*", "db-01"])
-    def test_one_that_names_a_guest_waits_for_it(self, host: KeptReservation, name: str) -> None:
+    def test_named_reservation_waits_for_its_guest(self, host: KeptReservation, name: str) -> None:
         named = host.reserved(4 * GIB, available=20 * GIB, name=name)
         host.see(20 * GIB, a_guest("web-01"))
         assert host.one(named.id).guest is None
@@ -424,33 +422,33 @@ class TestHowItEnds:
         assert host.one(named.id).kept_kib == 3 * GIB
 
 
-class TestAcrossRestarts:
-    def test_a_guest_that_came_meanwhile_has_come_for_it(self, host: KeptReservation) -> None:
+class TestRestarts:
+    def test_guest_that_came_during_a_restart_takes_it(self, host: KeptReservation) -> None:
         made = host.reserved(4 * GIB, a_guest("old"))
         host.begin()
         host.see(8 * GIB, a_guest("old"), a_guest("new", rss=GIB))
         assert host.taker(made) == "new"
 
-    def test_a_reboot_ends_it(self, host: KeptReservation, caplog: pytest.LogCaptureFixture) -> None:
+    def test_reboot_ends_reservations(self, host: KeptReservation, caplog: pytest.LogCaptureFixture) -> None:
         host.reserved(4 * GIB)
         (host.context.root / "proc/sys/kernel/random/boot_id").write_text("boot-2\n")
         assert host.begin().reserved_kib() == 0
         assert "as the host was rebooted" in caplog.text
 
-    def test_the_file_keeps_no_reservation_that_has_ended(self, host: KeptReservation) -> None:
+    def test_file_has_no_ended_reservation(self, host: KeptReservation) -> None:
         made = host.reserved(GIB)
         assert json.loads(host.file.read_text())["content"]["reservations"]["reservations"][0]["id"] == made.id
         host.kept.release(made.id)
         assert json.loads(host.file.read_text())["content"]["reservations"] is None
 
-    def test_a_guest_that_the_last_list_lacked_has_not_come_since(self, host: KeptReservation) -> None:
+    def test_guest_missing_before_a_restart_has_not_arrived(self, host: KeptReservation) -> None:
         host.see(20 * GIB, a_guest("old"), a_guest("db-01", incarnation="1"))
         made = host.reserved(4 * GIB, a_guest("old"), name="db-*")
         host.begin()
         host.see(8 * GIB, a_guest("old"), a_guest("db-01", incarnation="1"))
         assert host.taker(made) == ""
 
-    def test_it_is_kept_until_its_deadline(self, host: KeptReservation) -> None:
+    def test_reservation_lasts_across_restarts(self, host: KeptReservation) -> None:
         made = host.reserved(4 * GIB, a_guest("old"), seconds=60, name="db-*")
         host.clock.now += 30
         host.begin()
@@ -498,7 +496,7 @@ def below_need(report: Report) -> list[str]:
     return found
 
 
-def test_guests_make_room_in_the_time_that_was_said(tmp_path: Path) -> None:
+def test_guests_make_room_in_time(tmp_path: Path) -> None:
     simulated = Simulated(tmp_path)
     with simulated.engine:
         list(simulated.cycles(60))
@@ -518,7 +516,7 @@ def test_guests_make_room_in_the_time_that_was_said(tmp_path: Path) -> None:
 @pytest.mark.long
 @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(seed=st.integers(1, 10_000), asked=st.lists(st.tuples(st.integers(1, 40), st.floats(0.1, 1.2)), min_size=1, max_size=6))
-def test_no_reservation_takes_a_guest_below_what_it_needs_or_is_promised(
+def test_reservations_take_no_guest_below_need_or_guarantee(
     tmp_path_factory: pytest.TempPathFactory, seed: int, asked: list[tuple[int, float]], caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.ERROR)

@@ -22,7 +22,7 @@ def restored(plugin, hypervisor, *entries):
     return {outcome.decision.entity.id: outcome for outcome in outcomes}
 
 
-def test_a_guest_gets_back_what_it_had(plugin, hypervisor):
+def test_guest_gets_its_size_back(plugin, hypervisor):
     hypervisor.sizes["a"] = GIB
     outcome = restored(plugin, hypervisor, entry("a"))["a"]
     assert (outcome.status, outcome.before, outcome.after) == (Status.APPLIED, GIB, 2 * GIB)
@@ -38,7 +38,7 @@ def test_a_guest_gets_back_what_it_had(plugin, hypervisor):
         (1536 * MIB, None, {"earlier": 1536 * MIB}, Status.APPLIED),  # the last request was cut off: it has what was asked before
     ],
 )
-def test_a_guest_is_asked_unless_it_stands_as_before_and_goes_nowhere(plugin, hypervisor, size, going, known, status):
+def test_guest_at_its_old_size_is_not_asked(plugin, hypervisor, size, going, known, status):
     hypervisor.sizes["a"] = size
     if going is not None:
         hypervisor.targets["a"], hypervisor.speed = going, 2 * MIB
@@ -46,7 +46,7 @@ def test_a_guest_is_asked_unless_it_stands_as_before_and_goes_nowhere(plugin, hy
     assert hypervisor.commands == ([] if status is Status.UNCHANGED else [("a", 2 * GIB)])
 
 
-def test_a_guest_that_somebody_else_resized_is_left_alone_and_that_is_said(plugin, hypervisor):
+def test_guest_resized_by_another_process_is_left(plugin, hypervisor):
     hypervisor.sizes["a"] = 1536 * MIB
     outcome = restored(plugin, hypervisor, entry("a"))["a"]
     assert (outcome.status, outcome.after) == (Status.LEFT_ALONE, 1536 * MIB)
@@ -54,7 +54,7 @@ def test_a_guest_that_somebody_else_resized_is_left_alone_and_that_is_said(plugi
     assert hypervisor.commands == []
 
 
-def test_each_guest_fares_by_itself(plugin, hypervisor):
+def test_failing_guest_stops_no_other(plugin, hypervisor):
     hypervisor.sizes |= {"a": GIB, "b": None, "c": GIB}
     hypervisor.errors["c"] = NotSupported("the balloon device was unplugged")
     hypervisor.sizes["d"] = GIB
@@ -72,19 +72,19 @@ def test_no_more_than_the_present_maximum_is_asked(plugin, hypervisor, seen_by):
     assert hypervisor.commands == [("a", 1536 * MIB)]
 
 
-def test_a_hypervisor_that_is_unreachable_or_has_no_balloons_keeps_all_entries(plugin, hypervisor, no_balloons):
+def test_unusable_hypervisor_fails_all_entries(plugin, hypervisor, no_balloons):
     assert restored(plugin, no_balloons, entry("a"))["a"].status is Status.FAILED
     hypervisor.unreachable = HypervisorError("no socket")
     outcome = restored(plugin, hypervisor, entry("a"))["a"]
     assert (outcome.status, outcome.error) == (Status.FAILED, "no socket")
 
 
-def test_a_ledger_with_rubbish_harms_nobody(plugin, hypervisor):
+def test_invalid_ledger_entries_fail_alone(plugin, hypervisor):
     outcomes = restored(plugin, hypervisor, entry("a")._replace(before="x"), entry("b")._replace(before=None), entry("c"))
     assert [o.status for o in outcomes.values()] == [Status.FAILED, Status.FAILED, Status.APPLIED]
 
 
-def test_a_guest_that_grew_into_what_mom_gave_it_is_not_shrunk_below_what_it_uses(plugin, hypervisor, seen_by):
+def test_restore_does_not_shrink_below_the_use(plugin, hypervisor, seen_by):
     hypervisor.sizes.update({"a": 2 * GIB, "b": 2 * GIB})
     used = {"a": {"mem_usable": 900 * MIB}, "b": {"mem_usable": 50 * MIB}}  # needs 1.1 GiB and 1.95 GiB
     plugin.mom_review(seen_by(hypervisor, time.monotonic(), **used), [])

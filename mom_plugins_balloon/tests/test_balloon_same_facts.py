@@ -82,7 +82,7 @@ def world(tmp_path: Path) -> World:
     return world
 
 
-def test_after_a_shrink_the_law_counts_on_no_more_than_the_review_lets_pass(world: World) -> None:
+def test_law_counts_only_on_permitted_memory_after_a_shrink(world: World) -> None:
     """The kernels' totals include the balloon, so nothing tells that their statistics are from after the shrink."""
     first, revisions = world.cycle(SHORT)
     assert first
@@ -92,13 +92,13 @@ def test_after_a_shrink_the_law_counts_on_no_more_than_the_review_lets_pass(worl
         assert revisions == []
 
 
-def test_others_give_for_a_guest_that_is_being_moved(world: World) -> None:
+def test_others_give_for_a_moving_guest(world: World) -> None:
     world.moving = {"a"}
     sizes, revisions = world.cycle(SHORT)
     assert (list(sizes), revisions) == (["b"], [])
 
 
-def test_the_law_asks_nothing_of_a_guest_whose_balloon_may_be_moving_still(tmp_path: Path) -> None:
+def test_law_waits_for_a_moving_balloon(tmp_path: Path) -> None:
     world = World(tmp_path, "a", "b")
     world.sizes["a"] = 3 * GIB
     assert [list(world.cycle(SHORT)[0]), list(world.cycle(SHORT)[0])] == [["b"], ["a", "b"]]

@@ -36,18 +36,18 @@ class Sizes:
         ([(0, None), (5, 80)], -1, 80),
     ],
 )
-def test_a_guest_had_its_old_size_until_just_before_the_new_one_was_seen(samples, since, largest):
+def test_old_size_lasts_until_the_new_one(samples, since, largest):
     assert Sizes(*samples).largest_since(since) == largest
 
 
-def test_sizes_are_known_still_when_the_hypervisor_has_been_away():
+def test_sizes_outlive_an_absent_hypervisor():
     sizes = Sizes((0, 100))
     sizes.sees(5)
     sizes.sees(10, g=80)
     assert sizes.largest_since(0) == 100
 
 
-def test_sizes_are_not_kept_for_ever():
+def test_old_sizes_are_forgotten():
     sizes = Sizes(*((float(i), 1000 - i) for i in range(1000)))
     assert sizes.largest_since(-1) < 1 + SIZES_SECONDS + 2
 
@@ -59,7 +59,7 @@ def of_sizes(*samples: tuple[float, float]) -> SizeHistory:
     return history
 
 
-def test_a_guest_may_have_grown_to_its_target_before_that_is_seen() -> None:
+def test_growing_guest_may_have_its_target_already() -> None:
     past = Remembered("1", request=SizeRequest(8, 4.0, 10.0), sizes=of_sizes((0.0, 4.0)))
     assert past.most_since(5.0, 12.0) == 8
     assert past.most_since(5.0, 12.0 + ASKED_AGAIN_SECONDS) == 4, "it does not give, or take"

@@ -101,15 +101,15 @@ def guests(tmp_path: Path) -> Guests:
     return Guests(tmp_path)
 
 
-class TestWhatItStartedWith:
-    def test_it_is_the_size_at_which_it_came_to_rest_whatever_becomes_of_it(self, guests):
+class TestStartSize:
+    def test_start_size_is_the_first_size_at_rest(self, guests):
         guests.started("vm", 1)
         assert guests.holds() == {"vm": 1}
         for size in (4, 2.5, 0.5):
             guests.has("vm", size)
             assert guests.holds() == {"vm": 1}
 
-    def test_a_guest_boots_with_all_and_fills_its_balloon_when_its_driver_has_come(self, guests):
+    def test_booting_guest_is_promised_its_present_size(self, guests):
         guests.has("vm", 4)
         assert [guests.holds(age) for age in (None, None, None, 1.0)] == [{"vm": 4}] * 4, "what it has now"
         for size in (3.75, 2.5, 1.25, 1):
@@ -121,7 +121,7 @@ class TestWhatItStartedWith:
         guests.has("vm", 4)
         assert guests.holds() == {"vm": 1}
 
-    def test_a_guest_whose_driver_never_comes_is_promised_what_it_has(self, guests):
+    def test_guest_without_a_driver_is_promised_its_present_size(self, guests):
         guests.has("vm", 4)
         for _ in range(20):
             guests.cycle(None)
@@ -129,13 +129,13 @@ class TestWhatItStartedWith:
         assert guests.holds(None) == {"vm": 4}
         assert "balloon_start" not in guests.cycle(None)["vm"].fields
 
-    def test_statistics_from_before_it_was_met_say_nothing(self, guests):
+    def test_statistics_from_before_the_first_cycle_do_not_count(self, guests):
         guests.has("vm", 4)
         for age in (2.0, 7.0, 12.0, 17.0, 22.0):  # it is booting anew, and has said that before
             guests.cycle(age)
         assert not guests.may_have("vm", 4)
 
-    def test_a_guest_that_is_started_anew_starts_with_what_it_has_then(self, guests):
+    def test_new_incarnation_has_a_new_start_size(self, guests):
         guests.started("vm", 1)
         guests.started("vm", 2, run="2")
         assert guests.holds() == {"vm": 2}
@@ -143,7 +143,7 @@ class TestWhatItStartedWith:
         guests.has("vm", 4, run="2")
         assert guests.holds() == {"vm": 2}
 
-    def test_where_memory_was_plugged_in_it_is_the_same_share(self, guests):
+    def test_plugged_memory_keeps_the_share(self, guests):
         guests.started("vm", 1, 4)
         guests.has("vm", 5, 8)
         assert guests.holds() == {"vm": 2}
@@ -156,27 +156,27 @@ class TestWhatItStartedWith:
         guests.cycle()
         assert guests.holds() == {"vm": 0.5}, "it cannot have more"
 
-    def test_a_guest_of_unknown_size_is_promised_nothing_that_is_known(self, guests):
+    def test_guest_of_unknown_size_has_an_unknown_promise(self, guests):
         guests.has("vm", None, 4)
         assert [guests.holds() for _ in range(3)] == [{}, {}, {}]
         guests.started("vm", 1, 4)
         assert guests.holds() == {"vm": 1}
 
-    def test_the_metadata_may_promise_it_too(self, tmp_path):
+    def test_metadata_may_promise_the_start_size(self, tmp_path):
         guests = Guests(tmp_path, guarantee=None)
         guests.started("vm", 1)
         assert guests.holds() == {}
         listed = [Guest("vm", "vm", properties={"mem_guarantee": "start"}, incarnation="1")]
         assert guests.plugin._guarantees.own(listed) == {"vm": GIB}
 
-    def test_it_stays_when_what_the_guest_can_have_is_told_only_later(self, guests):
+    def test_start_size_outlives_a_late_maximum(self, guests):
         guests.started("vm", 1, maximum=None)
         guests.has("vm", 3)
         assert [guests.holds() for _ in range(2)] == [{"vm": 1}] * 2
 
 
-class TestAfterARestart:
-    def test_the_next_mom_knows_it_from_its_first_cycle_on(self, guests):
+class TestRestart:
+    def test_next_mom_knows_the_start_size(self, guests):
         guests.started("vm", 1)
         guests.has("vm", 3)
         guests.changed("vm", 1)
@@ -184,14 +184,14 @@ class TestAfterARestart:
         assert guests.holds() == {"vm": 1}
         assert guests.may_have("vm", 4)
 
-    def test_where_there_is_no_note_the_ledger_knows_what_stood_there_before_mom(self, guests):
+    def test_ledger_knows_the_start_size_without_a_note(self, guests):
         guests.changed("vm", 1)
         guests.changed("other", 1, run="0")
         guests.has("other", 3)
         guests.started("vm", 3)
         assert guests.holds() == {"vm": 1, "other": 3}, "what mom has set is no size at the start; an earlier run of a guest is history"
 
-    def test_guests_are_remembered_while_their_hypervisor_does_not_list_them(self, guests):
+    def test_unlisted_guests_are_remembered(self, guests):
         guests.has("other", 2)
         guests.started("vm", 1)
         del guests.sizes["vm"]
@@ -205,13 +205,13 @@ class TestAfterARestart:
         guests.has("vm", 3)
         assert guests.holds() == {"vm": 1}
 
-    def test_a_command_that_only_looks_writes_nothing(self, guests):
+    def test_read_only_command_writes_nothing(self, guests):
         guests.start_mom(serves=False)
         guests.started("vm", 1)
         assert guests.holds() == {"vm": 1}
         assert not (guests.folder / "balloon").exists()
 
-    def test_what_cannot_be_written_is_written_when_it_can(self, guests):
+    def test_failed_write_is_repeated(self, guests):
         (guests.folder / "balloon").write_text("in the way")
         guests.started("vm", 1)
         assert guests.holds() == {"vm": 1}
@@ -223,6 +223,6 @@ class TestAfterARestart:
 
 
 @pytest.mark.parametrize("text", ["Start", "begin", "6", ["start"]])
-def test_what_is_no_guarantee_is_refused_in_words_that_name_all_there_are(text):
+def test_invalid_guarantee_is_refused(text):
     with pytest.raises(Exception, match="start"):
         load_config({"plugins": {"sim": {}, "balloon": {}}, "guests": {"*": {"guarantee": text}}})

@@ -42,7 +42,7 @@ class Host:
 
 
 @pytest.mark.parametrize("ages", [{}, {"new": -100.0}], ids=["its process is not known", "it is"])
-def test_one_that_comes_gives_nothing_for_a_while_after_it_has_first_told_of_its_memory(ages: dict[str, float]) -> None:
+def test_new_guest_rests_after_its_first_statistics(ages: dict[str, float]) -> None:
     host = Host(old=1000.0, **ages)
     assert host.rests(0.0, "old") == {"old": None}
     assert host.rests(100.0, "old", "new", silent=True) == {"old": None, "new": REST}
@@ -52,14 +52,14 @@ def test_one_that_comes_gives_nothing_for_a_while_after_it_has_first_told_of_its
     assert host.rests(210.0, "old", "new") == {"old": None, "new": None}
 
 
-def test_one_that_was_there_before_mom_is_new_while_its_process_is() -> None:
+def test_earlier_guest_rests_by_its_process_age() -> None:
     host = Host(young=20.0, old=70.0)
     assert host.rests(0.0, "young", "old", "unknown") == {"young": 40.0, "old": None, "unknown": None}
     assert host.rests(39.0, "young", "old", "unknown") == {"young": 1.0, "old": None, "unknown": None}
     assert host.rests(41.0, "young", "old", "unknown") == {"young": None, "old": None, "unknown": None}
 
 
-def test_one_that_boots_for_minutes_is_not_new_for_ever() -> None:
+def test_slow_boot_ends_the_rest() -> None:
     host = Host(old=1000.0, slow=-10.0)
     host.rests(0.0, "old")
     assert host.rests(100.0, "old", "slow", silent=True)["slow"] == REST
@@ -68,7 +68,7 @@ def test_one_that_boots_for_minutes_is_not_new_for_ever() -> None:
 
 
 @pytest.mark.parametrize(("available", "why"), [(None, NEW), (3 * GIB, NEW), (GIB, "")], ids=["unknown", "enough", "below hard"])
-def test_of_one_that_comes_no_policy_takes_anything_either(available: int | None, why: str) -> None:
+def test_no_policy_shrinks_a_new_guest(available: int | None, why: str) -> None:
     host = Host(old=1000.0)
     figures = {"mem_watermark_hard": 2 * GIB} | ({} if available is None else {"mem_really_available": available})
     for moment, expected in ((0.0, ""), (100.0, why), (159.0, why), (161.0, "")):
@@ -80,7 +80,7 @@ def test_of_one_that_comes_no_policy_takes_anything_either(available: int | None
         assert shrunk.size == (None if expected else GIB // 2 + 100 * 1024)
 
 
-def test_guests_that_come_with_their_hypervisor_are_left_to_policies() -> None:
+def test_policies_may_shrink_guests_that_came_with_the_hypervisor() -> None:
     host = Host()
     host.rests(0.0)
     assert host.rests(5.0, "there")["there"] == REST

@@ -13,13 +13,13 @@ def test_the_least_grows_with_the_host_but_not_as_fast(gib: float, least: float)
 
 
 @pytest.mark.parametrize(("goal", "times"), [(StateGoal.DENSITY, 1), (StateGoal.BALANCED, 1.5), (StateGoal.SAFE, 3)])
-def test_growth_that_was_not_seen_yet_counts_like_growth_that_was(goal: StateGoal, times: float) -> None:
+def test_unseen_growth_counts_like_seen_growth(goal: StateGoal, times: float) -> None:
     for seen in (0, 0.02 * 32 * GIB):
         assert HostWanted(goal).reserve(32 * GIB, seen).high == pytest.approx(least_kib(32 * GIB) + times * 0.03 * 32 * GIB)
     assert HostWanted(goal).reserve(4096 * GIB).high == least_kib(4096 * GIB) + times * 10 * GIB, "not for ever"
 
 
-def test_a_state_is_left_later_than_it_is_entered() -> None:
+def test_states_have_hysteresis() -> None:
     reserve = Reserve(1000.0, 400.0, 200.0)
     assert [reserve.state(kib, MemoryState.HIGH) for kib in (1001, 999, 399, 199)] == [
         MemoryState.HIGH,
@@ -34,23 +34,19 @@ def test_a_state_is_left_later_than_it_is_entered() -> None:
 
 
 @given(total=st.floats(GIB, 1e10), growth=st.floats(0, 1e10), room=st.floats(0, 1e10), goal=st.sampled_from(StateGoal))
-def test_states_follow_upon_each_other_on_every_host(total: float, growth: float, room: float, goal: StateGoal) -> None:
+def test_watermarks_are_ordered_on_every_host(total: float, growth: float, room: float, goal: StateGoal) -> None:
     reserve = HostWanted(goal).reserve(total, growth, room)
     assert 0 < reserve.low < reserve.hard == hard_kib(total) < reserve.high
 
 
 @given(total=st.floats(GIB, 1e10), growth=st.floats(0, 1e10), line=st.floats(1024, 1e10), goal=st.sampled_from(StateGoal))
-def test_where_something_stops_guests_below_a_line_all_watermarks_are_as_far_above_it_as_above_nothing(
-    total: float, growth: float, line: float, goal: StateGoal
-) -> None:
+def test_platform_threshold_shifts_all_watermarks(total: float, growth: float, line: float, goal: StateGoal) -> None:
     plain, above = HostWanted(goal).reserve(total, growth), HostWanted(goal).reserve(total, growth, stopped_below=line)
     assert [one - line for one in above] == pytest.approx(plain, rel=1e-3, abs=1.0)
 
 
 @given(wanted=st.one_of(st.none(), st.floats(0, 1e9)), hard=st.one_of(st.none(), st.floats(0, 1e9)), line=st.floats(1024, 1e10))
-def test_what_the_operator_wants_stands_where_it_is_above_the_line_and_is_raised_above_it_where_not(
-    wanted: float | None, hard: float | None, line: float
-) -> None:
+def test_operators_watermarks_are_above_the_threshold(wanted: float | None, hard: float | None, line: float) -> None:
     plain, above = (HostWanted(high=wanted, hard=hard).reserve(32 * GIB, stopped_below=one) for one in (0.0, line))
     assert line <= above.low <= above.hard <= above.high
     if wanted is not None and wanted > line + hard_kib(32 * GIB):

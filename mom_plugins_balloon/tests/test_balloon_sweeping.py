@@ -188,7 +188,7 @@ def test_guest_that_did_not_get_its_headroom_back_is_asked_to_take_it_in_the_nex
     assert bench.returned() == []
 
 
-def test_size_that_no_sweep_explains_is_another_process_s(bench: Bench) -> None:
+def test_size_without_a_sweep_is_another_processs(bench: Bench) -> None:
     after = bench.crash(BOTTOM - 100 * MIB)
     assert after.plugin.mom_read(after.hypervisor, [after.target]) == {after.target: BOTTOM - 100 * MIB}
     assert after.returned() == []

@@ -11,7 +11,7 @@ from mom_devkit import HandClock, config_of
 from mom_kvm import Reservation, Reservations
 
 
-def test_what_is_reserved_while_a_reload_replaces_the_plugin_is_kept_and_afterwards_refused(tmp_path: Path) -> None:
+def test_reservation_during_a_reload_is_kept(tmp_path: Path) -> None:
     """A request that is under way has found the plugin of before."""
     clock, held, made = HandClock(), list[Reservations](), list[Reservation]()
 

@@ -31,7 +31,7 @@ IDLE = memory_of(
     ids=["size", "maximum", "age", "usable", "too old"],
 )
 @pytest.mark.parametrize("host", [SHORT, AMPLE], ids=["short", "ample"])
-def test_a_guest_of_which_too_little_is_known_keeps_its_size(host: HostMemory, unknown: dict[str, Any], code: ReasonCode) -> None:
+def test_unknown_guest_keeps_its_size(host: HostMemory, unknown: dict[str, Any], code: ReasonCode) -> None:
     context = context_of(host, LawParameters(), no_reclaim=host is AMPLE)
     assert ask_of(with_facts(IDLE, **unknown), context) == Ask(code, keeps_size=True)
     assert not ask_of(IDLE, context).keeps_size, "by these figures it would have another one"
@@ -39,7 +39,7 @@ def test_a_guest_of_which_too_little_is_known_keeps_its_size(host: HostMemory, u
 
 @pytest.mark.parametrize("unused", [GIB, None], ids=["told", "by what is usable"])
 @pytest.mark.parametrize("unknown", ["size", "maximum", "usable", "total", "kernel_reserved", "rise"])
-def test_what_is_unknown_of_a_guest_is_not_ready_for_what_it_is_expected_to_use(unknown: str, unused: float | None) -> None:
+def test_unknown_facts_make_no_memory_ready(unknown: str, unused: float | None) -> None:
     guest, context = with_facts(IDLE, rise=300 * MIB, unused=unused), context_of(AMPLE, LawParameters())
     assert ready_memory(guest, context) > 0
     lacking: dict[str, Any] = {unknown: None}
