@@ -39,15 +39,9 @@ def asked(one: StandInKubelet, **settings: Any) -> KubeletWatch:
     return found
 
 
-def test_what_pods_request_is_asked_with_the_token_of_a_service_account(own: StandInKubelet) -> None:
-    told = asked(own).state
-    assert told.pods == {UID: PodRequest(2 * GIB)}
-    assert "with the token" in told.door
-    assert told.error == ""
-
-
 def test_the_token_is_read_anew_each_time(own: StandInKubelet) -> None:
     found = asked(own)
+    assert (found.state.pods, "with the token" in found.state.door) == ({UID: PodRequest(2 * GIB)}, True)
     own.write("var/run/secrets/kubernetes.io/serviceaccount/token", "an-old-one")
     found.ask()
     assert "403" in found.state.error
@@ -222,26 +216,6 @@ def _json(value: Mapping[str, Any]) -> bytes:
     import json
 
     return json.dumps(value).encode()
-
-
-def test_it_is_asked_in_a_thread_and_soon_when_a_pod_is_not_known(own: StandInKubelet, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mom_plugins_kubevirt.kubelet_watch._SOONEST_SECONDS", 0.05)
-    heard: list[str] = []
-    found = watch(own, heard.append, every="1h")
-    found.start()
-    wait_until(lambda: UID in found.state.pods, lambda: str(found.state), 60)
-    own.pods = [pod(UID, "2Gi"), pod("second", "1Gi")]
-    found.expect({UID, "second"})
-    wait_until(lambda: "second" in found.state.pods, lambda: str(found.state), 60)
-    own.pods = [pod(UID, "2Gi", leaves=True)]
-    found.expect({"third"})
-    wait_until(lambda: "a guest is about to be migrated" in heard, lambda: str(heard), 60)
-    own.behaviour = Behaviour.HANG
-    found.expect({"fourth"})
-    found.stop()
-    count = len(own.asked)
-    found.expect({"fifth"})
-    assert len(own.asked) <= count + 1
 
 
 def test_it_is_not_asked_where_the_operator_says_so(own: StandInKubelet) -> None:

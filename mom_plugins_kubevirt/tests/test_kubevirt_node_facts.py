@@ -213,31 +213,6 @@ def test_until_the_next_look_at_a_limit_what_the_guest_has_come_to_hold_is_taken
     assert node.guest(facts)["host_limit_room"] == GIB, "what it holds is not known"
 
 
-def test_of_many_pods_some_are_looked_at_in_each_cycle_and_none_is_left_out(node: Node) -> None:
-    groups = "sys/fs/cgroup/kubepods"
-    facts, pods = node.facts(), {}
-    for number in range(120):
-        pods[f"g{number}"] = replace(node.pod, pod_uid=f"pod{number}", pid=number + 1, cgroup=f"{node.root}/{groups}/pod{number}")
-        host_of(
-            node.root,
-            {f"proc/{number + 1}/cgroup": f"0::/kubepods/pod{number}/c\n", f"{groups}/pod{number}/c/memory.pressure": PRESSURE.format(1)},
-        )
-
-    def told() -> dict[str, Value]:
-        fields: dict[str, dict[str, Value]] = {name: {} for name in pods}
-        facts.add_to(fields, pods)
-        return {name: value for name, known in fields.items() if (value := known.get("host_psi_memory_some_avg10")) is not None}
-
-    assert [len(told()) for _ in range(3)] == [50, 100, 120]
-    for number in range(120):
-        host_of(node.root, {f"{groups}/pod{number}/c/memory.pressure": PRESSURE.format(2)})
-    for _ in range(3):
-        after = told()
-    assert set(after.values()) == {2.0}
-    del pods["g7"]
-    assert len(told()) == 119
-
-
 @pytest.mark.parametrize(
     ("fields", "state", "taken", "decided"),
     [

@@ -37,14 +37,3 @@ def test_it_collects_nothing_of_another_plugins_guests(tmp_path: Path) -> None:
     assert one.mom_collect_guests(FakeHypervisor(), ()) == {}
     assert list(one.mom_doctor()) == []
     one.mom_teardown()
-
-
-def test_all_fields_that_it_reads_are_declared(tmp_path: Path) -> None:
-    from mom_plugins_vdsm.statistics import read_vm
-
-    memory = dict.fromkeys(("mem_total", "mem_unused", "mem_free", "swap_in", "swap_out", "majflt", "minflt"), "5")  # fmt: skip
-    balloon = dict.fromkeys(("balloon_cur", "balloon_max", "balloon_min"), "5")
-    entry = {"vmId": "a", "status": "Up", "memUsage": "1", "vcpuCount": "1", "memoryStats": memory, "balloonInfo": balloon}
-    vm = read_vm(entry, None, 1.0, 15.0, count_page_cache=False)
-    assert vm is not None
-    assert {spec.name for spec in plugin(tmp_path).mom_declare()} == {*vm.fields, "stats_age"}

@@ -99,13 +99,6 @@ def test_what_is_no_frame_is_an_error(data: bytes) -> None:
         read(data)
 
 
-def test_frames_before_a_malformed_one_are_handed_out() -> None:
-    found = FrameReader(1000).feed(WELCOME + b"GARBAGE\n\n\0")
-    assert next(found).command == "CONNECTED"
-    with pytest.raises(FrameError):
-        next(found)
-
-
 @pytest.mark.parametrize("data", [b"MESSAGE\ncontent-length:1001\n\n", b"ERROR\n\n" + b"x" * 1001, b"MESSAGE\na:" + b"x" * LARGEST_HEAD])
 def test_what_is_too_large_is_refused_before_it_is_there(data: bytes) -> None:
     reader = FrameReader(1000)
