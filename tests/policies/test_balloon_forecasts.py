@@ -73,6 +73,8 @@ class TestRoomBeforeTheRise:
         host = {"mem_really_available": WANTED, "host_rise_expected": 600 * MIB}
         assert suggested(host, crowd).ahead == 0
         assert sizes(host, **crowd)["calm"].code is ReasonCode.ENOUGH
+        crowd["rising"] |= {"kernel_reserved": None}
+        assert suggested(host, crowd).ahead > 0, "how much it holds is unknown"
 
     def test_margins_and_headroom_for_bursts_are_never_taken_for_what_is_only_expected(self) -> None:
         lean = a_known_guest(NEED + 300 * MIB, NEED, peak=NEED, cache=200 * MIB)

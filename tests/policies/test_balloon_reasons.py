@@ -86,6 +86,7 @@ SAID: list[tuple[float, float, dict[str, Value], str, str]] = [
      "it has only 200 MiB usable, and stalled with so little before, so it grows"),
     (9 * GIB, 0, small(700 * MIB, mem_used_peak=GIB - 800 * MIB, **CACHE), "grows",
      "the host has 9.00 GiB available, clearly more than the 4.00 GiB that it should have, so this guest gets memory back in small steps"),
+    (5 * GIB, 0, small(700 * MIB, **CACHE), "grows", "it has less than its target headroom, and uses new memory as page cache"),
     (3 * GIB, 0, a_guest(stats_age=14.0), "stays", "its statistics are 14 s old, too old to act on, so it keeps its size"),
     (3 * GIB, 0, a_guest(mem_usable=None), "stays", "it reports no usable memory, so it keeps its size"),
     (3 * GIB, 0, a_guest(stats_age=None), "stays", "its size, its maximum or the age of its statistics is unknown, so it keeps its size"),
