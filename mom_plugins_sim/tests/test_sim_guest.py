@@ -151,16 +151,6 @@ def test_autodeflate_prevents_oom_kills():
     assert guest.size > 700 * MIB, "it is not taken again by itself"
 
 
-def test_programs_grow_up_to_the_last_watermark_and_no_further():
-    guest = a_guest(base=100 * MIB, burst=100 * MIB, period=60, duty=0.9)
-    guest.size = guest.target = guest.kernel + 200 * MIB + guest.low * MIN_SHARE
-    run(guest, 5)
-    assert guest.killed == guest.squeezed == 0
-    guest.workload = Workload(Constant(201 * MIB))
-    run(guest, 5, start=5)
-    assert guest.killed == 1
-
-
 @given(
     maximum=st.integers(min_value=128, max_value=64 * 1024).map(lambda mib: mib * MIB),
     base=st.floats(0.01, 0.9),

@@ -79,17 +79,6 @@ def test_the_host_gains_what_compression_leaves_of_it():
     assert world.host.available - before == pytest.approx(0.8 * 400 * MIB)
 
 
-def test_hot_memory_on_disk_is_dearer_than_in_zram():
-    spent = {}
-    for name, zram, swap in (("zram", 2.0 * GIB, 0.0), ("disk", 0.0, 2.0 * GIB)):
-        world = a_world(cold=0.0, zram=zram, swap=swap)
-        world.offload("u0", 400 * MIB, 10.0)
-        before = lost(world)
-        pass_time(world, 60)
-        spent[name] = lost(world) - before
-    assert 0 < 5 * spent["zram"] < spent["disk"]
-
-
 def test_warmed_memory_swaps_in_quickly():
     world = a_world(warms=30.0)
     offload(world, 500)
@@ -119,11 +108,6 @@ def test_kernel_swaps_cold_memory_under_pressure():
     for guest in world.guests.values():
         assert guest.swapped.cold > 5 * guest.swapped.hot
     assert lost(world) < 0.05 * 240
-
-
-def test_guests_without_cold_memory_lose_more_work():
-    cold, hot = (a_world(180, load=2.6 * GIB, cold=size) for size in (500 * MIB, 0.0))
-    assert lost(hot) > 3 * lost(cold)
 
 
 def test_departed_guests_leave_swap():

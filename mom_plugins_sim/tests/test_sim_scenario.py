@@ -264,7 +264,7 @@ def test_squeeze_kills_nothing_and_keeps_promises() -> None:
 @pytest.mark.long
 def test_everything_that_goes_wrong_is_survived() -> None:
     path = find_scenario("everything")
-    reports = list(run_scenario(read_scenario(path), path, SimulationSetup("x"), None, 4000.0))
+    reports = list(run_scenario(read_scenario(path), path, SimulationSetup("x"), None, 2000.0))
     away = [report for report in reports if any("does not answer" in problem.message for problem in report.problems)]
     assert away
     assert reports[-1].snapshot.guests
