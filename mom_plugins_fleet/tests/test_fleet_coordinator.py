@@ -40,6 +40,7 @@ from mom_plugins_fleet.records import (
     OrderProgress,
     Orders,
     Progress,
+    lease_holder,
     read,
 )
 from mom_plugins_fleet.revisions import FORM, SeenRevisions
@@ -309,6 +310,27 @@ async def test_a_coordinator_that_ends_takes_nobody_elses_lease_away(store, c1):
         with pytest.raises(asyncio.CancelledError):
             await working
     assert await store.read(LEASES, COORDINATOR) == taken
+
+
+async def test_a_coordinator_renews_its_lease_until_another_one_has_it(monkeypatch, caplog, store, c1):
+    monkeypatch.setattr("mom_plugins_fleet.coordinator.coordinator.RENEW_SECONDS", 0.01)
+    monkeypatch.setattr("mom_plugins_fleet.coordinator.coordinator.LOOK_SECONDS", 0.01)
+
+    async def unanswered(*_: object) -> int:
+        raise LinkError("no answer")
+
+    async with following(c1, store):
+        working = asyncio.create_task(c1.work(store))
+        while not c1.works:
+            await asyncio.sleep(0.01)
+        with monkeypatch.context() as servers:
+            servers.setattr(store, "put", unanswered)
+            while "the lease could not be renewed: no answer" not in caplog.text:
+                await asyncio.sleep(0.01)
+        store.set(LEASES, COORDINATOR, Lease(holder="c2").packed(), None)
+        await asyncio.wait_for(working, 60)
+    assert "the lease is lost" in caplog.text
+    assert lease_holder(store.kept[LEASES, COORDINATOR].data or b"") == "c2"
 
 
 async def until(so: Callable[[], object], work: Coroutine[Any, Any, None]) -> None:

@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from unheard_classes import OneGuestWorld
+from one_guest_world import OneGuestWorld
 
 from mom_core import DiskTune, Entity, HypervisorError, Value
 from mom_devkit import FakeGuest

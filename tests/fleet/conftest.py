@@ -9,7 +9,7 @@ from fleet_world import FleetWorld, need_a_server
 
 @pytest.fixture(autouse=True)
 def connects_soon_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As a client that is refused tries again, and then gives up."""
+    """Shorten the waits of clients that servers refuse or do not answer."""
     monkeypatch.setattr("mom_plugins_fleet.link.AGAIN_SECONDS", 0.1)
     monkeypatch.setattr("mom_plugins_fleet.link.ANSWER_SECONDS", 3.0)
 
