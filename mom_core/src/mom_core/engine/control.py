@@ -42,7 +42,7 @@ def apply(
     owners = _Owners(decisions, plugins)
     silent = owners.read(decisions)
     on_progress()
-    plan = owners.planned(snapshot, decisions, ledger, silent)
+    plan = owners.plan(snapshot, decisions, ledger, silent)
     try:
         ledger.record(plan.entries)
     except StateError as error:
@@ -51,7 +51,7 @@ def apply(
         return [*plan.outcomes, *refused], owners.problems
     if stopping.is_set():
         return plan.outcomes, owners.problems
-    written = owners.written(plan.due)
+    written = owners.write(plan.due)
     # A value set by another process does not become mom's when mom fails to change it.
     failed = plan.foreign and {target_of(outcome.decision) for outcome in written if outcome.status is Status.FAILED} & plan.foreign
     ledger.settle(_noted(owners.specs[outcome.decision.control], outcome, failed) for outcome in written)
@@ -77,44 +77,29 @@ class _Owners:
         self.found: dict[Target, Found] = {}
         self.problems: list[Problem] = []
 
-    def planned(self, snapshot: Snapshot, decisions: Sequence[Decision], ledger: Ledger, silent: Mapping[str, str]) -> _Plan:
+    def plan(self, snapshot: Snapshot, decisions: Sequence[Decision], ledger: Ledger, silent: Mapping[str, str]) -> _Plan:
         """Sort decisions by present values, and read those of gradual controls from the snapshot."""
-        plan, values = _Plan([], [], set(), []), self.found
-        ways = {name: (owner.name, self.specs[name]) for name, owner in self.by_control.items()}
+        plan = _Plan([], [], set(), [])
         owners = self.by_control.values()
         uncalled = {owner.name: not_called(owner, "mom_write") for owner in owners if owner.worker.why_not("mom_write")}
         for decision in decisions:
             control, entity, value = decision.control, decision.entity, decision.value
-            plugin, spec = ways[control]
-            if plugin in silent:
-                plan.outcomes.append(Outcome(decision, None, None, Status.FAILED, silent[plugin]))
-                continue
-            target = Target(entity, control)
+            plugin, spec, target = self.by_control[control].name, self.specs[control], Target(entity, control)
+            if spec.gradual:
+                self.found[target] = _stands(snapshot, entity, spec)
             guest = None if entity.scope is Scope.HOST else snapshot.guests.get(entity.id)
-            if spec.gradual:  # its present value comes from the snapshot
-                values[target] = _stands(snapshot, entity, spec)
-            before = values[target]
             incarnation = ledger.boot if guest is None else guest.incarnation
             noted = ledger.entries.get((entity.id, control))
             if noted is not None and noted.incarnation != incarnation:
                 noted = None
-            outcome = without_writing(spec, decision, before, noted)
-            current = known(before)
+            outcome = (
+                _failed(decision, silent[plugin]) if plugin in silent else self._unwritten(decision, target, noted, uncalled.get(plugin))
+            )
             if outcome is not None:
                 plan.outcomes.append(outcome)
                 continue
-            if noted is None and current == value:
-                plan.outcomes.append(Outcome(decision, value, value, Status.UNCHANGED))
-                continue
-            if plugin in uncalled:
-                # Do not note an attempt: the ledger keeps only a few, and values that the plugin did set must be among them.
-                plan.outcomes.append(Outcome(decision, None, None, Status.FAILED, self._message_of(uncalled[plugin])))
-                continue
+            current = known(self.found[target])
             if noted is None or noted.applied != value:
-                if not can_be_kept(value) or (noted is None and not can_be_kept(current)):
-                    which = "its present value" if can_be_kept(value) else "the new value"
-                    plan.outcomes.append(Outcome(decision, None, None, Status.REFUSED, f"{which} is {NOT_KEPT}"))
-                    continue
                 here = LedgerEntry(entity, control, current, value, plugin, snapshot.time, incarnation)
                 if noted is not None and _was_given_back(spec, noted, current):
                     here, noted = here._replace(in_doubt=True), None
@@ -123,6 +108,29 @@ class _Owners:
                 plan.foreign.add(target)
             plan.due.append(decision)
         return plan
+
+    def _unwritten(self, decision: Decision, target: Target, noted: LedgerEntry | None, uncalled: Problem | None) -> Outcome | None:
+        """Return the outcome of a decision that is not to be written; None if it is.
+
+        :param uncalled: why the plugin is not called now
+        """
+        found, value = self.found[target], decision.value
+        outcome = without_writing(self.specs[decision.control], decision, found, noted)
+        if outcome is not None:
+            return outcome
+        current = known(found)
+        if noted is None and current == value:
+            return Outcome(decision, value, value, Status.UNCHANGED)
+        if uncalled is not None:
+            # Record no attempt: the ledger keeps only a few, and values that the plugin did set must be among them.
+            return _failed(decision, self._message_of(uncalled))
+        if noted is not None and noted.applied == value:
+            return None
+        if not can_be_kept(value):
+            return Outcome(decision, None, None, Status.REFUSED, f"the new value is {NOT_KEPT}")
+        if noted is None and not can_be_kept(current):
+            return Outcome(decision, None, None, Status.REFUSED, f"its present value is {NOT_KEPT}")
+        return None
 
     def read(self, decisions: Sequence[Decision]) -> dict[str, str]:
         """Read the present values; return why a plugin did not answer, by plugin."""
@@ -136,7 +144,7 @@ class _Owners:
             self.found.update(answer)  # type: ignore[call-overload]  # what Controller.read gives
         return {owner.name: self._why_silent(owner.name) for owner in targets if owner not in answers}
 
-    def written(self, due: Sequence[Decision]) -> list[Outcome]:
+    def write(self, due: Sequence[Decision]) -> list[Outcome]:
         """Let all plugins apply their decisions in parallel; return an outcome for each."""
         shares: dict[Plugin, list[Decision]] = {}
         for decision in due:
@@ -150,7 +158,7 @@ class _Owners:
                 outcomes += answer
             else:
                 silent = self._why_silent(owner.name)
-                outcomes += [Outcome(decision, None, None, Status.FAILED, silent) for decision in share]
+                outcomes += [_failed(decision, silent) for decision in share]
         return outcomes
 
     def _message_of(self, problem: Problem) -> str:
@@ -161,6 +169,10 @@ class _Owners:
     def _why_silent(self, name: str) -> str:
         messages = (problem.message for problem in reversed(self.problems) if problem.source.name == name)
         return next(messages, f"the plugin {name} did not say what came of it")
+
+
+def _failed(decision: Decision, reason: str) -> Outcome:
+    return Outcome(decision, None, None, Status.FAILED, reason)
 
 
 def _was_given_back(spec: ControlSpec, noted: LedgerEntry, current: Value) -> bool:
