@@ -226,7 +226,7 @@ def test_gate_protects_need_and_guarantee_with_any_facts(obstacle: str, unknown:
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("share", [0.0, 0.05, 1.0])
+@pytest.mark.parametrize("share", [0.0, 0.05])
 @pytest.mark.parametrize("counts_balloon", [False, True])
 def test_gate_protects_need_and_guarantee_with_all_facts(share: float, *, counts_balloon: bool) -> None:
     assert proven(gate, "", share, counts_balloon=counts_balloon) > 20

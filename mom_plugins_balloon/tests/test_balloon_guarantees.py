@@ -1,12 +1,14 @@
 """What guests are promised, and what of it holds."""
 
+from collections.abc import Mapping
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mom_core import Guest, GuestSettings, Host, PluginContext, Portion, Snapshot
-from mom_kvm import PROMISED_NOTHING
-from mom_plugins_balloon.promises import Guarantees, Promise, kept
+from mom_core import Guest, GuestSettings, Host, PluginContext, Portion, Snapshot, Value
+from mom_kvm import PROMISED_NOTHING, Promises
+from mom_plugins_balloon.promises import Guaranteed, Guarantees, GuestPromise, Promise, PromisesKept, kept
 
 MIB = 1024
 GIB = 1024 * MIB
@@ -173,3 +175,47 @@ class TestOversoldHost:
         book.look(Snapshot(Host(fields={"mem_available": 8 * GIB}), guests))
         told = book.columns(list(guests.values()))
         assert told == {"balloon_min": [4 * GIB] * 2, "guest_guarantee": [4 * GIB] * 2, "mem_promised": [6 * GIB] * 2}
+
+
+def book_of(written: Guaranteed | None = None) -> Guarantees:
+    """Those of a host whose YAML file promises this to each guest."""
+    return Guarantees(PluginContext(), lambda guest: written, Portion.parse("0%"))
+
+
+@pytest.mark.parametrize(
+    ("fields", "guaranteed", "promised"),
+    [
+        ({}, None, None),
+        ({"balloon_min": None, "mem_guarantee": "much"}, None, None),
+        ({"balloon_min": 100}, 100, 100),
+        ({"balloon_min": 100, "mem_guarantee": 300}, 300, 300),
+        ({"balloon_min": 300, "balloon_max": 200}, 200, 200),
+        ({"mem_guarantee_share": 0.75, "balloon_max": 400}, 300, 300),
+        ({"mem_guarantee_share": 7.5, "balloon_max": 400}, 400, 400),
+        ({"balloon_min": 100, "mem_guarantee": 300, "mem_promised": 300, "guest_guarantee": 200}, 200, 300),
+        ({"mem_promised": 300, "guest_guarantee": 0}, 0, 300),
+    ],
+)
+def test_guarantee_or_largest_promise_counts(fields: Mapping[str, Value], guaranteed: float | None, promised: float | None) -> None:
+    promises: Promises = book_of()
+    guest = Guest("1", "vm", fields)
+    assert (promises.guaranteed_kib(guest), promises.promised_kib(guest)) == (guaranteed, promised)
+
+
+@pytest.mark.parametrize(
+    ("fields", "guaranteed", "promised"),
+    [
+        ({}, 200, 300),
+        ({"mem_guarantee": 100}, 200, 300),
+        ({"mem_guarantee": 400}, 400, 400),
+        ({"mem_promised": 50, "guest_guarantee": 40}, 40, 50),
+    ],
+)
+def test_last_guarantee_holds_without_fields(fields: Mapping[str, Value], guaranteed: float, promised: float) -> None:
+    book = book_of()
+    book.standing = PromisesKept({"1": GuestPromise(Guest("1", "vm"), 300, 300, 50.0, guarantee=200)})
+    promises: Promises = book
+    assert (promises.guaranteed_kib(Guest("1", "vm", fields)), promises.promised_kib(Guest("1", "vm", fields))) == (guaranteed, promised)
+    assert promises.guaranteed_kib(Guest("2", "other", {})) is None
+    anew = Guest("1", "vm", incarnation="2")
+    assert (promises.guaranteed_kib(anew), promises.promised_kib(anew)) == (None, None), "that was said of another one"

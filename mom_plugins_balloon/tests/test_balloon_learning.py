@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mom_core import Entity, Guest, Host, Scope, Snapshot, Value
@@ -202,6 +202,7 @@ def test_unknown_and_old_statistics_teach_nothing(guest: Watched) -> None:
     assert guest.says(900 * MIB, age=2.0)["mem_used_peak"] == 100 * MIB
 
 
+@settings(max_examples=30)
 @given(uses=st.lists(st.tuples(st.floats(1, 5000), st.integers(0, TOTAL)), min_size=1, max_size=30))
 def test_peak_is_between_use_and_largest_use(uses: list[tuple[float, int]]) -> None:
     guest, most = Watched(), 0

@@ -17,9 +17,24 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from reserving_host import GIB, KEEPS, LIMITS, MIB, TOTAL, KeptReservation, a_guest, seen
 
-from mom_core import Clock, DefaultPolicy, Engine, Guest, Host, MomError, PluginContext, Report, Snapshot, UnitError, Value, as_number
+from mom_core import (
+    Clock,
+    Config,
+    DefaultPolicy,
+    Engine,
+    Guest,
+    Host,
+    MomError,
+    PluginContext,
+    Report,
+    Snapshot,
+    UnitError,
+    Value,
+    as_number,
+    hookimpl,
+)
 from mom_devkit import HandClock, config_of, declared
-from mom_kvm import Admission, Admissions, Forecasts, ReservationRefused, Reservations, ReservationState
+from mom_kvm import Admission, Admissions, Forecasts, Reservation, ReservationRefused, Reservations, ReservationState
 from mom_plugins_balloon.ballooned_guests import LISTS_UNTIL_GONE, BalloonedGuests
 from mom_plugins_balloon.parameters import LawParameters
 from mom_plugins_balloon.plugin import BalloonPlugin
@@ -514,7 +529,7 @@ def test_guests_make_room_in_time(tmp_path: Path) -> None:
 
 
 @pytest.mark.long
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(seed=st.integers(1, 10_000), asked=st.lists(st.tuples(st.integers(1, 40), st.floats(0.1, 1.2)), min_size=1, max_size=6))
 def test_reservations_take_no_guest_below_need_or_guarantee(
     tmp_path_factory: pytest.TempPathFactory, seed: int, asked: list[tuple[int, float]], caplog: pytest.LogCaptureFixture
@@ -533,3 +548,36 @@ def test_reservations_take_no_guest_below_need_or_guarantee(
                     assert share > 1 or room.most_kib < 1024
                 else:
                     assert made.memory_kib <= max(1024, room.most_kib)
+
+
+def test_reservation_during_a_reload_is_kept(tmp_path: Path) -> None:
+    """A request that is under way has found the plugin of before."""
+    clock, held, made = HandClock(), list[Reservations](), list[Reservation]()
+
+    class Meanwhile:
+        def __init__(self, settings: object, context: object) -> None:
+            pass
+
+        @hookimpl
+        def mom_setup(self) -> None:
+            made.append(held[0].reserve(GIB, 600))
+
+    def config(dead_band: str, **more: Any) -> Config:
+        sim = {"guests": 3, "sold": 0.2}
+        return config_of(tmp_path, {"sim": sim, "balloon": {"dead_band": dead_band}, "policy": {}, **more})
+
+    with Engine(config("8MiB"), Clock(clock, clock.wall)) as engine:
+        engine.cycle()
+        before = engine.service(Reservations)
+        assert before is not None
+        held.append(before)
+        engine.reload(config("4MiB", meanwhile=Meanwhile))
+        engine.cycle()
+        now = engine.service(Reservations)
+        assert now is not None
+        assert now is not before
+        assert [one.id for one in now.reservations()] == [one.id for one in made]
+        with pytest.raises(MomError, match="its configuration: nothing has changed"):
+            before.reserve(GIB, 600)
+        with pytest.raises(MomError, match="its configuration: nothing has changed"):
+            before.release(made[0].id)
