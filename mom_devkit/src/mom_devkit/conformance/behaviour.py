@@ -17,7 +17,20 @@ from typing import Final
 
 from pydantic import SecretBytes, SecretStr
 
-from mom_core import ControlSpec, Decision, Entity, Finding, GuestGone, HypervisorError, MomError, Report, Scope, Severity
+from mom_core import (
+    ControlSpec,
+    Decision,
+    Entity,
+    Finding,
+    Guest,
+    GuestGone,
+    Hypervisor,
+    HypervisorError,
+    MomError,
+    Report,
+    Scope,
+    Severity,
+)
 from mom_core.plugins.bounded import describe, place_of
 from mom_core.plugins.registry import explainers_of
 from mom_core.plugins.secrets import secrets_in
@@ -234,36 +247,47 @@ def hypervisor(subject: ExaminedPlugin) -> Iterator[Finding]:
         except HypervisorError as error:
             yield subject.remark(f"its hypervisor cannot be reached here, so it was not checked: {error}", "give settings that reach one")
             return
-        if not guests:
-            yield subject.remark("its hypervisor has no guests here, so how it lists them was not checked", "give settings for some")
-        if len({guest.id for guest in guests}) < len(guests):
-            yield subject.fault("two guests have one id", "take the UUID")
-        for guest in guests:
-            if not (guest.properties.get("name") and guest.properties.get("uuid")):
-                yield subject.fault(f"the guest {guest.entity} has no property name or uuid", "`properties` hold at least these")
-            if not guest.incarnation:
-                yield subject.remark(f"the guest {guest.entity} has no incarnation", "mom takes one that was started anew for the old one")
-        for name in [name for name in READINGS if hasattr(tested, name)]:
-            try:
-                answer = getattr(tested, name)([GHOST])
-            except Exception as error:  # noqa: BLE001  # any error of the hypervisor is the finding
-                yield subject.fault(
-                    f"{name} of a guest that is gone raises {describe(error)}", "leave the guest out, and answer for the others"
-                )
-                continue
-            if answer:
-                yield subject.fault(f"{name} knows a guest that does not exist", "leave unknown guests out")
-        for name, arguments in [(name, arguments) for name, arguments in CHANGES if hasattr(tested, name)]:
-            try:
-                getattr(tested, name)(GHOST, *arguments)
-            except GuestGone:
-                continue
-            except HypervisorError as error:
-                yield subject.remark(f"{name} of a guest that is gone raises {type(error).__name__}", "raise GuestGone")
-            except Exception as error:  # noqa: BLE001  # any error of the hypervisor is the finding
-                yield subject.fault(f"{name} of a guest that is gone raises {describe(error)}", "raise GuestGone")
-            else:
-                yield subject.fault(f"{name} of a guest that is gone has no effect and raises nothing", "raise GuestGone")
+        yield from _listed_guests(subject, guests)
+        yield from _readings_of_ghost(subject, tested)
+        yield from _changes_of_ghost(subject, tested)
+
+
+def _listed_guests(subject: ExaminedPlugin, guests: Sequence[Guest]) -> Iterator[Finding]:
+    if not guests:
+        yield subject.remark("its hypervisor has no guests here, so how it lists them was not checked", "give settings for some")
+    if len({guest.id for guest in guests}) < len(guests):
+        yield subject.fault("two guests have one id", "take the UUID")
+    for guest in guests:
+        if not (guest.properties.get("name") and guest.properties.get("uuid")):
+            yield subject.fault(f"the guest {guest.entity} has no property name or uuid", "`properties` hold at least these")
+        if not guest.incarnation:
+            yield subject.remark(f"the guest {guest.entity} has no incarnation", "mom takes one that was started anew for the old one")
+
+
+def _readings_of_ghost(subject: ExaminedPlugin, tested: Hypervisor) -> Iterator[Finding]:
+    for name in [name for name in READINGS if hasattr(tested, name)]:
+        try:
+            answer = getattr(tested, name)([GHOST])
+        except Exception as error:  # noqa: BLE001  # any error of the hypervisor is the finding
+            message = f"{name} of a guest that is gone raises {describe(error)}"
+            yield subject.fault(message, "leave the guest out, and answer for the others")
+            continue
+        if answer:
+            yield subject.fault(f"{name} knows a guest that does not exist", "leave unknown guests out")
+
+
+def _changes_of_ghost(subject: ExaminedPlugin, tested: Hypervisor) -> Iterator[Finding]:
+    for name, arguments in [(name, arguments) for name, arguments in CHANGES if hasattr(tested, name)]:
+        try:
+            getattr(tested, name)(GHOST, *arguments)
+        except GuestGone:
+            continue
+        except HypervisorError as error:
+            yield subject.remark(f"{name} of a guest that is gone raises {type(error).__name__}", "raise GuestGone")
+        except Exception as error:  # noqa: BLE001  # any error of the hypervisor is the finding
+            yield subject.fault(f"{name} of a guest that is gone raises {describe(error)}", "raise GuestGone")
+        else:
+            yield subject.fault(f"{name} of a guest that is gone has no effect and raises nothing", "raise GuestGone")
 
 
 # --- what is left --------------------------------------------------------------------------------------------------------------
