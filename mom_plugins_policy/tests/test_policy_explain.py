@@ -126,14 +126,8 @@ def test_a_guest_of_this_host_is_not_looked_for_in_the_example_without_a_word() 
 
 
 def test_the_default_policies_explain_themselves() -> None:
-    done = mom_policy("explain", "--guest", "db")
-    assert done.code == 0
-    assert "db: balloon_target = " in done.out
-    quiet = mom_policy("explain", "--guest", "quiet").out
-    assert quiet.startswith("quiet: nothing is decided\nunknown: ")
-    assert "balloon_suggested" in quiet.splitlines()[1]
-    host = mom_policy("explain", "--host").out
-    assert "example: ksm_run = 1" in host
+    assert "db: balloon_target = " in mom_policy("explain", "--guest", "db").out
+    assert "example: ksm_run = 1" in mom_policy("explain", "--host").out
 
 
 def test_default_policies_are_not_told_of_where_the_configuration_uses_none(tmp_path: Path) -> None:

@@ -304,22 +304,15 @@ def test_a_guests_trouble_is_a_problem_of_that_guest(tmp_path: Path) -> None:
 
 
 def test_policies_with_which_mom_would_not_start_are_found_by_the_check_of_the_configuration(tmp_path: Path) -> None:
-    for folder in ("policy.d", "shadow"):
-        (tmp_path / folder).mkdir()
-        for name in ("70_b", "80_c"):
-            (tmp_path / folder / f"{name}.policy").write_text("(+ 1 2)")
-    (tmp_path / "policy.d/60_a.policy").write_text("(+ 1 2)\n(+ 1 (")
-    (tmp_path / "shadow/90_d.policy").write_text("(+ 1 2)")
-    it = plugin(tmp_path, directory=tmp_path / "policy.d", shadow=tmp_path / "shadow", limits={"policies": 2})
-    found = list(it.mom_check())
-    assert {one.severity for one in found} == {Severity.ERROR}
-    said = [one.message for one in found]
-    assert any("there are 3 policies, and 2 are allowed" in one for one in said)
-    (tmp_path / "policy.d/80_c.policy").unlink()
-    found = list(it.mom_check())
-    assert found[0].message.startswith(f"{tmp_path / 'policy.d/60_a.policy'}:2:6: ")
-    for wrong in ("policy.d/60_a.policy", "shadow/90_d.policy"):
-        (tmp_path / wrong).unlink()
+    bad, many = tmp_path / "policy.d/60_a.policy", tmp_path / "policy.d/80_c.policy"
+    directory = folder(tmp_path, {bad.name: "(+ 1 2)\n(+ 1 (", "70_b.policy": "(+ 1 2)", many.name: "(+ 1 2)"})
+    it = plugin(tmp_path, directory=directory, shadow=folder(tmp_path / "shadow", {}), limits={"policies": 2})
+    (finding,) = it.mom_check()
+    assert (finding.severity, "there are 3 policies, and 2 are allowed" in finding.message) == (Severity.ERROR, True)
+    many.unlink()
+    (finding,) = it.mom_check()
+    assert finding.message.startswith(f"{bad}:2:6: ")
+    bad.unlink()
     assert list(it.mom_check()) == []
 
 
