@@ -68,16 +68,6 @@ def without_guests(enforcement: Enforcement, monotonic: float, wanted: Mapping[s
     return list(enforcement.decide(Snapshot(monotonic=monotonic), {"1": values} if values else {}))
 
 
-@pytest.mark.parametrize("set_meanwhile", [True, False], ids=["set meanwhile", "no longer set when it comes back"])
-def test_what_stood_before_is_known_after_a_time_in_which_no_guest_was_listed(enforcement: Enforcement, set_meanwhile: bool) -> None:
-    assert decided(enforcement, {"weight": 50}, weight_now=100) == [("weight", 50)]
-    for seconds in (1.0, 600.0):
-        assert without_guests(enforcement, seconds, {"weight": 50}) == []
-    if set_meanwhile:
-        assert decided(enforcement, {"weight": 50}, weight_now=50) == [("weight", 50)]
-    assert decided(enforcement, weight_now=50) == [("weight", 100)]
-
-
 def test_what_stood_before_is_known_of_a_guest_that_the_ledger_has_forgotten(tmp_path: Path) -> None:
     """As three lists have lacked it."""
     ledger, asked = [noted("weight", 100)], []

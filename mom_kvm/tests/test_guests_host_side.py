@@ -123,15 +123,6 @@ def test_a_number_that_another_process_has_now_is_not_the_guests(host: HostFiles
     assert (host.fields(), host.properties) == ({}, {})
 
 
-def test_a_guest_that_was_started_anew_has_another_process(host: HostFiles) -> None:
-    host.process(4711)
-    host.follow("web")
-    host.process(4712)
-    host.follow("web", number=2)
-    assert host.properties["pid"] == 4712
-    assert "host_minor_faults" not in host.fields(), "nothing to compare with yet"
-
-
 def test_a_pid_file_that_comes_late_is_found_and_one_that_never_comes_is_not_looked_for_all_the_time(host: HostFiles) -> None:
     host.follow("web")
     assert host.properties == {}
@@ -391,22 +382,3 @@ def test_from_within_a_container_groups_are_seen_where_the_hosts_are_mounted_int
     fields = host.fields()
     assert fields["host_psi_memory_some_avg10"] == 12.34
     assert fields["host_limit_room"] == 256 << 10
-
-
-def test_files_that_take_long_to_be_opened_are_opened_in_several_samples(host: HostFiles) -> None:
-    names = [f"web{number}" for number in range(5)]
-    for pid, name in enumerate(names, 4711):
-        host.process(pid, name)
-
-    def slow() -> float:
-        host.now += 0.2
-        return host.now
-
-    side = HostSide(host.found, host.root, slow)
-    side.follow((f"uuid-of-{name}", name, 1) for name in names)
-    told = []
-    for _ in range(3):
-        fields = side.fields(f"uuid-of-{name}" for name in names)
-        assert all("host_swap" in one for one in fields.values())
-        told.append(["host_ksm_merged" in one for one in fields.values()])
-    assert told == [[True, True, False, False, False], [True, True, True, True, False], [True] * 5]

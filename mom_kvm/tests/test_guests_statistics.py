@@ -203,14 +203,6 @@ def test_no_guest_could_have_less_than_it_has() -> None:
     assert fields["balloon_max"] == 262_144
 
 
-def test_cpu_usage_is_not_taken_over_an_instant() -> None:
-    _, reading = convert({"cpu.time": 10_000_000}, None, wall=WALL, monotonic=50.0, stale_after=10.0)
-    fields, reading = convert({"cpu.time": 20_000_000}, reading, wall=WALL, monotonic=50.001, stale_after=10.0)
-    assert "cpu_usage" not in fields
-    fields, _ = convert({"cpu.time": 1_010_000_000}, reading, wall=WALL, monotonic=52.0, stale_after=10.0)
-    assert fields["cpu_usage"] == 50.0
-
-
 numbers = st.one_of(
     st.integers(-5, 5),
     st.integers(),

@@ -202,22 +202,6 @@ def test_statistics_that_are_not_new_and_not_known_wake_nobody(lab: Lab) -> None
     assert lab.woken == []
 
 
-def test_statistics_of_a_guest_that_was_busy_meanwhile_are_as_old_as_they_are(lab: Lab) -> None:
-    lab.cycle()
-    lab.looks()
-    full = lab.records["db"]
-    for _ in range(5):
-        lab.records["db"] = {"balloon.current": 600 * MIB}
-        lab.now += 10
-        lab.looks()
-    lab.records["db"] = full
-    lab.looks(30)
-    assert lab.woken == [], "they are of 49 seconds ago"
-    lab.records["db"]["balloon.last-update"] = 1049
-    lab.looks(30)
-    assert lab.woken == ["guest db is short of memory: 30 MiB usable of 600 MiB"]
-
-
 def test_a_guest_that_was_started_anew_is_not_compared_with_what_it_was(lab: Lab) -> None:
     lab.says(200, swap_in=0)
     lab.cycle()

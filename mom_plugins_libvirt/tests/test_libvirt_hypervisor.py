@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import pytest
 from fake_libvirt import FakeDomain, FakeGuest, impatient
 
-from mom_core import Entity, Guest, GuestBusy, GuestGone, HypervisorError, NotSupported, PermissionDenied, PluginContext, Scope
+from mom_core import Guest, GuestBusy, GuestGone, HypervisorError, NotSupported, PermissionDenied, PluginContext
 from mom_devkit import wait_until
 from mom_kvm import GuestDescription, GuestPlatform, PlatformProperties
 from mom_plugins_libvirt.hypervisor import LibvirtHypervisor
@@ -35,15 +35,6 @@ def test_a_quiet_cycle_is_one_call_however_many_guests_there_are(libvirtd, hyper
             assert len(hypervisor.fields(guests)) == target
         counts.append(dict(libvirtd.calls))
     assert counts == [{"getAllDomainStats": 5}] * 3
-
-
-def test_reading_back_balloons_is_one_call(libvirtd, hypervisor):
-    guests = [libvirtd.add(f"g{number}") for number in range(50)]
-    hypervisor.guests()
-    libvirtd.calls.clear()
-    sizes = hypervisor.balloon_sizes([guest.entity for guest in guests[:30]] + [Entity(Scope.GUEST, "unknown", "unknown")])
-    assert sizes == {guest.uuid: 1 << 20 for guest in guests[:30]}
-    assert libvirtd.calls == {"domainListGetStats": 1}
 
 
 class Racks:
@@ -371,23 +362,6 @@ def test_with_statistics_off_a_silent_driver_proves_nothing(guest, hypervisor, c
     assert BALLOON in listed(hypervisor, guest).blocked
 
 
-def test_staleness_goes_by_the_guests_own_period_or_a_setting(libvirtd, make_hypervisor, clock):
-    quick, slow = libvirtd.add("quick"), libvirtd.add("slow")
-    slow.period = 60
-
-    def believed(hypervisor: LibvirtHypervisor, after: float) -> list[bool]:
-        for guest in (quick, slow):
-            guest.statistics["balloon.last-update"] = int(clock.wall())
-        hypervisor.guests()
-        hypervisor.guests()
-        clock.now += after
-        fields = hypervisor.fields(hypervisor.guests())
-        return ["mem_usable" in fields[guest.uuid] for guest in (quick, slow)]
-
-    assert believed(make_hypervisor(), 30) == [False, True]
-    assert believed(make_hypervisor(stale_after=3.0), 4) == [False, False]
-
-
 def test_a_guest_that_vanishes_between_two_calls_harms_nothing(libvirtd, hypervisor):
     stays, goes = libvirtd.add("stays"), libvirtd.add("goes")
     guests = hypervisor.guests()
@@ -513,14 +487,6 @@ def test_a_description_that_cannot_be_understood_blocks_the_balloon_and_its_stat
         assert listed(hypervisor, guest).blocked == blocked
     hypervisor.set_cpu_tune(guest.entity, shares=512)
     assert guest.tuned
-
-
-def test_a_guest_that_was_never_described_comes_before_those_that_may_have_changed(libvirtd, hypervisor, slow_guests):
-    for _ in range(5):
-        hypervisor.guests()
-    libvirtd.connections[0].lose()  # events may have been missed: all are read again
-    new = libvirtd.add("new")
-    assert listed(hypervisor, new).blocked == {}
 
 
 def test_limits_that_are_asked_for_once_are_read_first_for_as_long_as_there_is_time(libvirtd, make_hypervisor, slow_guests):

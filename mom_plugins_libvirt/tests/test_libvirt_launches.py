@@ -161,16 +161,6 @@ def test_a_call_about_all_guests_that_a_hook_has_caught_is_left_behind(
     assert len(libvirtd.connections) == 2
 
 
-def test_several_starts_of_one_guest_are_counted(launches: LibvirtLaunches) -> None:
-    guest = LaunchedGuest("web", 1, UUID)
-    launches.launches(guest)
-    launches.launches(guest)
-    launches.launched(guest)
-    assert launches.blocked_in_start_hook() == {UUID}
-    launches.launched(guest)
-    assert not launches.blocked_in_start_hook()
-
-
 def test_the_plugin_reads_descriptions_for_who_asks() -> None:
     plugin = LibvirtPlugin(LibvirtPlugin.Settings(), PluginContext(name="libvirt"))
     assert isinstance(plugin.mom_services()[LaunchReader], LibvirtLaunches)

@@ -124,17 +124,6 @@ def test_a_guest_that_hangs_is_given_an_order_once_however_often_it_is_tried_and
     guest.hangs.set()
 
 
-def test_a_guest_that_owes_an_answer_to_another_call_is_not_looked_at_either(hypervisor, libvirtd, guest):
-    hypervisor.guests()
-    guest.hangs = threading.Event()
-    with impatient(hypervisor.connection), pytest.raises(GuestBusy, match="no answer within"):
-        hypervisor.set_balloon(guest.entity, 1 << 19)
-    with pytest.raises(GuestBusy, match="has not answered"):
-        hypervisor.standings([guest.entity])
-    assert not libvirtd.calls["isActive"]
-    guest.hangs.set()
-
-
 @pytest.mark.parametrize("persistent", [True, False])
 def test_a_guest_is_moved_and_a_defined_one_is_not_left_behind(hypervisor, libvirtd, guest, persistent):
     guest.persistent = persistent
@@ -198,18 +187,3 @@ def test_the_way_to_the_other_host_stays_open_for_as_long_as_a_move_uses_it(hype
     assert not other.closed, "libvirt's client would crash"
     guest.job_goes_on.set()
     wait_until(lambda: other.closed, "it is not needed any more")
-
-
-def test_after_a_job_that_did_not_come_back_the_next_one_has_its_whole_time(hypervisor, libvirtd, guest, monkeypatch):
-    monkeypatch.setattr("mom_plugins_libvirt.lifecycle._GIVE_UP_SECONDS", 0.05)
-    other = libvirtd.add("b")
-    guest.job_goes_on, guest.aborts_that_fail, other.job_goes_on = threading.Event(), 1_000_000, threading.Event()
-    try:
-        with pytest.raises(GuestBusy, match="no answer within"):
-            hypervisor.save(guest.entity, 0.05)
-        monkeypatch.setattr("mom_plugins_libvirt.lifecycle._GIVE_UP_SECONDS", 0.25)
-        with pytest.raises(GuestBusy, match="was given up"):
-            hypervisor.save(other.entity, 0.6)
-    finally:
-        guest.job_goes_on.set()
-        other.job_goes_on.set()

@@ -32,21 +32,6 @@ def make(libvirtd: FakeLibvirtd) -> Iterator[Make]:
         yield make
 
 
-def test_the_way_to_it_is_found_anew_for_each_attempt_and_held_while_it_is_opened(libvirtd: FakeLibvirtd, make: Make) -> None:
-    ways: list[str] = []
-
-    @contextmanager
-    def way() -> Iterator[str]:
-        ways.append("entered")
-        yield f"fake:///{len(ways)}"
-        assert libvirtd.calls["open"] == 1
-        ways.append("left")
-
-    connection = make(way=way)
-    connection.statistics(BALLOON)
-    assert ways == ["entered", "left"]
-
-
 def test_what_is_in_the_way_is_what_is_said(libvirtd: FakeLibvirtd, make: Make) -> None:
     @contextmanager
     def way() -> Iterator[str]:

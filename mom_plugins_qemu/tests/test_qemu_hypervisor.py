@@ -1,7 +1,6 @@
 """Guests behind monitors: listed, measured, resized, and contained."""
 
 import contextlib
-import errno
 import os
 import resource
 import socket
@@ -492,30 +491,6 @@ def test_who_listens_is_not_told_by_the_name_of_another_users_socket(tmp_path: P
         (tmp_path / f"proc/{os.getpid()}").symlink_to(f"/proc/{os.getpid()}")
         assert listens(tmp_path / "proc", os.getpid(), path) is True
         assert listeners_of(tmp_path / "proc", {path}, {os.geteuid() + 1}) == {}
-
-
-def test_a_helper_that_hangs_does_not_make_a_round_longer_for_each_guest_that_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    now, tried = 0.0, set()
-
-    def clock() -> float:
-        nonlocal now
-        now += 0.01
-        return now
-
-    def connect(path: str) -> socket.socket:
-        nonlocal now
-        if path not in tried:
-            tried.add(path)
-            raise BlockingIOError(errno.EAGAIN, "as many clients stand in line as may")
-        now += 2.0
-        raise TimeoutError(errno.ETIMEDOUT, "mom-helper did not answer within 2 s")
-
-    monkeypatch.setattr(visits, "connect_to_guest", connect)
-    asked = [Visit(f"/{number}.qmp", (b"", 0)) for number in range(10)]
-    visits.visit_all(asked, clock)
-    assert len(tried) == 10
-    assert now < 3
-    assert all(visit.failure for visit in asked)
 
 
 @pytest.mark.long
