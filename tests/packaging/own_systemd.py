@@ -5,9 +5,10 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 
@@ -109,10 +110,14 @@ class OwnSystemd:
             yield f"mount -t tmpfs -o mode=755 tmpfs {closed}"
             yield from (f"mkdir -p {path} && mount --bind /run/kept/{number} {path}" for number, path in enumerate(below))
 
-    def add_moms_units(self, config: Path, *more: str, libvirt_uri: str = "") -> None:
-        """Those that are shipped, with the programs that are tested and this configuration; what else differs stands in a drop-in: where
-        things are, and these lines. What the helper may write stands in `helper.d`. Of /var/lib, they see the folder `lib`. Without a
-        URI, there is no mom-libvirt-helper."""
+    def add_moms_units(self, config: Path, *more: str, libvirt_uri: str = "", spans: Mapping[str, str] = MappingProxyType({})) -> None:
+        """Add the shipped units, with the tested programs and this configuration. A drop-in has other places, and these lines.
+
+        The helper's declarations are in `helper.d`. The units see the folder `lib` as /var/lib.
+
+        :param libvirt_uri: empty: without mom-libvirt-helper
+        :param spans: shorter times in place of shipped ones, such as `WatchdogSec=20s`
+        """
         drop_in = "\n".join([_ELSEWHERE.format(folder=self.folder), *more, ""])
         helper = f"{sys.executable} -I -S {Path(mom_helper.__file__).parent}"
         libvirts = helper.replace(" -S", "")
@@ -122,6 +127,7 @@ class OwnSystemd:
             "/opt/mom/bin/python3 -I -m mom_helper": helper,
             "/opt/mom/bin/mom": str(Path(sys.executable).parent / "mom"),
             "/etc/mom/mom.yaml": str(config),
+            **spans,
         }
         for folder in (self.units, self.folder / "helper.d"):
             folder.mkdir()

@@ -42,8 +42,11 @@ class MergeAlways:
 SET = ("run", "pages_to_scan", "sleep_millisecs", "merge_across_nodes")
 """What mom may set of KSM."""
 
+SPANS = {"WatchdogSec=20s": "WatchdogSec=7s", "TimeoutStopSec=15s": "TimeoutStopSec=8s", "StartLimitBurst=10": "StartLimitBurst=5"}
+"""Shipped values in mom's unit, and shorter ones for these tests."""
+
 WITHIN_SECONDS = 30.0
-"""What was changed is taken over or put back within this time, whatever happens to mom."""
+"""Changes are taken over or put back within this time, whatever happens to mom."""
 
 CONFIG = """
 interval: 200ms
@@ -81,7 +84,7 @@ class Service:
         (metadata / "entry_points.txt").write_text("[mom.plugins]\nmerge = mom_unit_plugins:MergeAlways\n")
         (folder / "mom.yaml").write_text(CONFIG.format(root=self.root, folder=folder))
         self.environment = (f"PYTHONPATH={folder}/site", f"BROKEN={folder}/broken", f"STUCK={folder}/stuck")
-        systemd.add_moms_units(folder / "mom.yaml", f"Environment={' '.join(self.environment)}", f"ReadWritePaths={folder}")
+        systemd.add_moms_units(folder / "mom.yaml", f"Environment={' '.join(self.environment)}", f"ReadWritePaths={folder}", spans=SPANS)
         declared = "".join(f"[knob {self._knobs / name}]\nleast = 0\nmost = 1000000\n" for name in SET)
         (folder / "helper.d/ksm.conf").write_text(declared)
 
@@ -154,6 +157,15 @@ class Service:
             time.sleep(0.01)
         return True
 
+    def is_replaced(self, before: int) -> None:
+        """Wait until another mom than process `before` has completed a cycle; the knob stays set meanwhile."""
+        until = time.monotonic() + WITHIN_SECONDS
+        while self.main_pid() in {0, before} or self.state() != "active" or not self.completed_a_cycle():
+            assert self.knob() == 1
+            assert time.monotonic() < until, self.said()
+            time.sleep(0.05)
+        assert self.stays_applied(1)
+
     def is_put_back(self) -> None:
         """Wait until all is, for as long as that may take, and nothing is left to be."""
         wait_until(lambda: self.knob() == 0, self.said, WITHIN_SECONDS)
@@ -181,11 +193,11 @@ def test_it_is_started_watched_and_stopped(service: Service) -> None:
     service.start()
     wait_until(lambda: "0 guests" in service.systemd.show("mom", "StatusText")["StatusText"], "it says what it does")
     shown = service.systemd.show("mom", "WatchdogUSec", "Type")
-    assert shown == {"Type": "notify", "WatchdogUSec": "20s"}
+    assert shown == {"Type": "notify", "WatchdogUSec": "7s"}
     done = service.systemd.systemctl("reload", "mom")
     assert done.returncode == 0, done.stderr
     wait_until(lambda: service.state() == "active", "it is ready again")
-    wait_until(lambda: service.systemd.show("mom", "WatchdogUSec")["WatchdogUSec"] == "20s", "a reload may take longer")
+    wait_until(lambda: service.systemd.show("mom", "WatchdogUSec")["WatchdogUSec"] == "7s", "a reload may take longer")
     done = service.systemd.systemctl("stop", "mom")
     assert done.returncode == 0
     assert service.knob() == 0, "a stop has put everything back when it returns"
@@ -195,34 +207,35 @@ def test_it_is_started_watched_and_stopped(service: Service) -> None:
 
 def test_a_restart_keeps_what_was_applied(service: Service) -> None:
     service.start()
-    for _ in range(2):
-        before = service.main_pid()
-        ledger = service.ledger()
-        service.systemd.systemctl("restart", "--no-block", "mom")
-        assert service.stays_applied(3)
-        service.wait_for_another(before)
-        assert service.stays_applied(3)
-        assert service.ledger() == ledger, "the entry is the old one, with its time"
+    before, ledger = service.main_pid(), service.ledger()
+    service.systemd.systemctl("restart", "--no-block", "mom")
+    service.is_replaced(before)
+    assert service.ledger() == ledger, "the entry is the old one, with its time"
     assert service.systemd.systemctl("stop", "mom").returncode == 0
     assert service.knob() == 0
 
 
-@pytest.mark.parametrize("way", ["killed", "stopped", "hangs"])
-def test_a_mom_that_dies_or_hangs_is_replaced_within_30_s_and_its_changes_stay(service: Service, way: str) -> None:
+def test_shipped_spans_leave_time_to_act_within_30_s() -> None:
+    """A mom that hangs is killed and replaced, or it is stopped and its changes are put back."""
+    unit = (ROOT / "packaging/mom.service").read_text()
+    assert all(f"\n{shipped}\n" in unit for shipped in SPANS)
+    spans = {name: int(seconds) for name, seconds in re.findall(r"^(\w+Sec)=(\d+)s$", unit, re.MULTILINE)}
+    assert spans["WatchdogSec"] + spans["TimeoutAbortSec"] < WITHIN_SECONDS - 5
+    assert spans["TimeoutStopSec"] + 10 < WITHIN_SECONDS
+    assert "--if-unclean --timeout 10\n" in unit
+
+
+@pytest.mark.parametrize("way", ["killed", "stopped"])
+def test_a_mom_that_dies_or_hangs_is_replaced_and_its_changes_stay(service: Service, way: str) -> None:
     service.start()
     before = service.main_pid()
-    began = time.monotonic()
     service.harm(way)
-    while service.main_pid() in {0, before} or service.state() != "active" or not service.completed_a_cycle():
-        assert service.knob() == 1
-        assert time.monotonic() < began + WITHIN_SECONDS, (service.folder / "systemd.log").read_text()
-        time.sleep(0.05)
-    assert service.stays_applied(3)
+    service.is_replaced(before)
     assert service.systemd.show("mom", "NRestarts")["NRestarts"] == "1"
 
 
-@pytest.mark.parametrize("way", ["killed", "stopped", "hangs"])
-def test_a_mom_that_dies_or_hangs_and_cannot_be_replaced_is_put_back_within_30_s(service: Service, way: str) -> None:
+@pytest.mark.parametrize("way", ["killed", "hangs"])
+def test_a_mom_that_dies_or_hangs_and_cannot_be_replaced_is_put_back(service: Service, way: str) -> None:
     service.start()
     service.broken.write_text("")
     service.harm(way)
@@ -233,7 +246,7 @@ def test_a_mom_that_dies_or_hangs_and_cannot_be_replaced_is_put_back_within_30_s
 
 def test_a_crash_loop_of_moms_that_complete_cycles_ends_with_everything_put_back(service: Service) -> None:
     service.start()
-    for _ in range(9):
+    for _ in range(4):
         before = service.main_pid()
         service.kill(signal.SIGKILL)
         service.wait_for_another(before)
@@ -245,21 +258,18 @@ def test_a_crash_loop_of_moms_that_complete_cycles_ends_with_everything_put_back
     service.wait("it has done its work", "mom-restore", "inactive")
 
 
-@pytest.mark.parametrize("way", ["stopped", "hangs"])
-def test_a_mom_that_hangs_and_is_stopped_is_put_back_within_30_s(service: Service, way: str) -> None:
+def test_a_mom_that_hangs_and_is_stopped_is_put_back(service: Service) -> None:
     service.start()
-    service.harm(way)
-    began = time.monotonic()
+    service.harm("hangs")
     service.systemd.systemctl("stop", "mom")
-    wait_until(lambda: service.knob() == 0, "it is put back", began + WITHIN_SECONDS - time.monotonic())
-    assert service.ledger() == []
+    service.is_put_back()
     assert service.main_pid() == 0, "and no other is started"
 
 
-@pytest.mark.parametrize("moment", ["at once", "stop-post", "start", "running"])
+@pytest.mark.parametrize("moment", ["at once", "stop-post", "start"])
 def test_a_mom_that_dies_just_when_it_is_stopped_is_put_back(service: Service, moment: str) -> None:
-    """At once, while its unit cleans up, while the next mom starts, and when that one runs. Between the second and the third are
-    milliseconds in which `systemctl stop` would only call off the start."""
+    """At once, while its unit cleans up, and while the next mom starts. Between the second and the third are milliseconds in which
+    `systemctl stop` would only call off the start."""
     service.start()
     before = service.main_pid()
     service.kill(signal.SIGKILL)
@@ -280,9 +290,7 @@ def test_a_restart_of_a_mom_that_hangs_keeps_what_was_applied(service: Service) 
     before = service.main_pid()
     service.harm("hangs")
     service.systemd.systemctl("restart", "--no-block", "mom")
-    assert service.stays_applied(WITHIN_SECONDS), (service.folder / "systemd.log").read_text() + (service.folder / "log").read_text()
-    assert service.main_pid() not in {0, before}
-    assert service.completed_a_cycle()
+    service.is_replaced(before)
 
 
 def test_a_mom_that_is_killed_while_it_puts_back_is_put_back(service: Service) -> None:
@@ -349,9 +357,7 @@ def test_a_mom_that_was_root_hands_over_to_one_that_is_not(service: Service) -> 
     told = service.systemd.run("env", *service.environment, *hands_over)
     assert (told.returncode, told.stdout.split(": ")[-1]) == (0, "0 stood there before\n"), told.stdout + told.stderr
     service.systemd.systemctl("try-restart", "--no-block", "mom")
-    assert service.stays_applied(3)
-    service.wait_for_another(before)
-    assert service.stays_applied(3)
+    service.is_replaced(before)
     assert service.owner(service.main_pid()) == MOM
     assert service.ledger() == ledger, "the entry is the old one, with its time"
     assert {path.stat().st_uid for path in (service.folder / "lib/mom").rglob("*")} == {MOM}
@@ -363,12 +369,11 @@ def test_a_mom_that_was_root_hands_over_to_one_that_is_not(service: Service) -> 
 
 def test_what_mom_sets_outlives_the_helper_and_goes_back_through_another_one(service: Service) -> None:
     service.start()
-    for _ in range(2):
-        helper = service.main_pid("mom-helper")
-        assert service.owner(helper) == 0
-        service.systemd.run("kill", "-9", str(helper))
-        service.wait_for_another(helper, "mom-helper")
-        assert service.stays_applied(1)
+    helper = service.main_pid("mom-helper")
+    assert service.owner(helper) == 0
+    service.systemd.run("kill", "-9", str(helper))
+    service.wait_for_another(helper, "mom-helper")
+    assert service.stays_applied(1)
     (service.root / "sys/kernel/mm/ksm/run").write_text("2\n")
     wait_until(lambda: service.knob() == 1, "the next helper is asked")
     service.systemd.run("kill", "-9", str(service.main_pid("mom-helper")), str(service.main_pid()))
@@ -377,10 +382,6 @@ def test_what_mom_sets_outlives_the_helper_and_goes_back_through_another_one(ser
     assert service.knob() == 1
     assert service.systemd.systemctl("stop", "mom").returncode == 0
     assert service.knob() == 0
-
-
-def test_a_helper_whose_taker_is_killed_as_memory_runs_out_goes_on(service: Service) -> None:
-    assert service.systemd.show("mom-helper", "OOMPolicy") == {"OOMPolicy": "continue"}
 
 
 def test_a_helper_that_is_stopped_for_good_puts_back_what_mom_has_forgotten(service: Service) -> None:
@@ -413,7 +414,9 @@ def test_what_cannot_be_put_back_is_tried_again(service: Service) -> None:
     (service.folder / "site/sitecustomize.py").write_text(NO_ANSWER.format(away=str(away)))
     service.start()
     service.harm("hangs")
-    service.systemd.systemctl("stop", "mom")
+    service.systemd.systemctl("stop", "--no-block", "mom")
+    wait_until(lambda: service.state() == "deactivating", "systemd has told it to end")
+    service.kill(signal.SIGKILL)
     service.wait("it could not be put back", "mom", "failed")
     wait_until(lambda: service.systemd.show("mom-restore", "NRestarts")["NRestarts"] >= "2", "it is tried again")
     assert service.knob() == 1
@@ -546,6 +549,9 @@ def test_every_unit_keeps_files_and_the_kernels_settings_to_itself(unit: str) ->
     lines = (ROOT / f"packaging/{unit}.service").read_text().splitlines()
     modes = {"mom-helper": "RuntimeDirectoryMode=0700", "mom-libvirt-helper": "StateDirectoryMode=0700"}
     mode = modes.get(unit, "StateDirectoryMode=0750")
+    assert ("OOMPolicy=continue" in lines) is (unit in {"mom-helper", "mom-libvirt-helper"}), (
+        "a helper goes on if its worker is killed for memory"
+    )
     for line in ("UMask=0077", "ProtectKernelTunables=yes", "ProtectSystem=strict", "NoNewPrivileges=yes", mode):
         assert line in lines, f"{unit}.service lacks {line}"
 
@@ -563,7 +569,7 @@ def test_all_plugins_work_within_what_the_unit_allows(service: Service) -> None:
     log = service.folder / "log"
     assert done.returncode == 0, log.read_text()
     wait_until(lambda: service.systemd.run(str(BIN / "mom"), "status", "-c", str(config)).returncode == 0, service.said)
-    time.sleep(3)
+    time.sleep(1)
     status = json.loads(service.systemd.run(str(BIN / "mom"), "status", "--json", "-c", str(config)).stdout)
     troubles = {one["name"]: one["last_error"] for one in status["plugins"] if one["state"] != "ok"}
     assert troubles == {}, log.read_text()
