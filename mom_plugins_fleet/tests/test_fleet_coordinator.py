@@ -165,22 +165,6 @@ async def test_a_host_that_is_not_drained_is_left_no_orders_of_a_coordinator_tha
     await agent.orders.follow(store, Member(group="g"))
 
 
-async def test_a_coordinator_signs_orders_anew_that_one_signed_whose_clock_was_ahead(store, c1, monkeypatch):
-    await store.put(ROSTER, "h1", OPERATOR.signed(ROSTER, "h1", Member(group="g"), 1))
-    with monkeypatch.context() as clock:
-        ahead = time.time() + 92_000.0
-        clock.setattr("time.time", lambda: ahead)
-        assert await c1.acquire(store)
-        await c1.change(store, "h1", lambda _: Orders(epoch=c1.epoch))
-    await store.remove(LEASES, COORDINATOR)
-    later = Coordinator(Access(["nats://localhost:1"]), "c1", LOG, OPERATOR, [OPERATOR.public], c1.view.revisions)
-    assert await later.acquire(store)
-    await later.view.load(store)
-    await later.decide(store)
-    data = store.kept[ORDERS, "h1"].data or b""
-    assert abs(opened(Orders, ORDERS, "h1", data, [OPERATOR.public]).revision - time.time()) < 3600
-
-
 @pytest.mark.parametrize("lost", ["all", "the last"])
 async def test_orders_that_the_servers_have_lost_are_given_again_and_no_move_is_another_one(lost, store, c1):
     await store.put(ROSTER, "h1", OPERATOR.signed(ROSTER, "h1", Member(group="g", draining=True), 1))
@@ -388,10 +372,6 @@ def test_a_coordinator_that_waits_for_the_lease_follows_the_fleet(monkeypatch, s
 
     run_with(c1, store, monkeypatch, is_followed)
     assert not c1.works
-
-
-async def test_a_coordinator_that_cannot_reach_the_servers_says_so(caplog):
-    await until(lambda: "cannot be reached" in caplog.text, coordinator().run())
 
 
 async def test_servers_that_fail_are_not_taken_for_the_failure_of_one_host(monkeypatch, caplog, store, c1):
@@ -654,13 +634,6 @@ async def told(agent: FleetAgent, store: Memory, orders: bytes | None, member: M
     return {} if found is None else {step.guest: step.state for step in read(Progress, found.data or b"").moves}
 
 
-async def test_orders_that_are_older_than_what_a_host_has_seen_are_not_followed_and_that_is_said(agent, store):
-    assert await told(agent, store, with_move(5)) == {}
-    with pytest.raises(LinkError, match="its revision 3 is older than 5"):
-        await told(agent, store, with_move(3, MOVE))
-    assert agent.orders.moves() == {}
-
-
 async def test_orders_that_vanish_leave_accepted_moves(agent, store):
     await told(agent, store, with_move(5, MOVE))
     await store.remove(ORDERS, "h1")
@@ -872,11 +845,3 @@ async def test_a_host_without_operators_follows_nothing_and_says_so():
     agent = an_agent(operators=())
     await until(lambda: agent.trouble, agent.follow(Memory()))
     assert "no key of an operator" in agent.trouble
-
-
-async def test_a_coordinator_says_once_for_whose_lease_it_waits(store, c1, caplog):
-    caplog.set_level(logging.INFO)
-    for holder in ("c8", "c9"):
-        await store.put(LEASES, COORDINATOR, Lease(holder=holder).packed())
-        assert [await c1.acquire(store) for _ in range(2)] == [False, False]
-    assert [message.split()[0] for message in caplog.messages] == ["c8", "c9"]

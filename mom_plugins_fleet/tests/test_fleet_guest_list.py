@@ -12,7 +12,6 @@ from mom_core.testing import snapshot
 from mom_devkit import FakeHypervisor, FakePromises, HandClock, PluginRun
 from mom_kvm import UNDESCRIBED, Destination, GuestMoves, Promises, stale_seconds
 from mom_plugins_fleet import FleetPlugin
-from mom_plugins_fleet.coordinator.placement import SMALLEST
 from mom_plugins_fleet.coordinator.plan import next_orders, place_of, places
 from mom_plugins_fleet.host.agent import FleetAgent
 from mom_plugins_fleet.records import LARGEST_RECORD, MOST_TOLD, HostState, Member, Move
@@ -89,13 +88,6 @@ def test_names_as_long_as_they_can_be_fit_too() -> None:
     state = state_of(many(2000, name="\U0001f418" * 200), draining=True)
     assert len(state.guests) == MOST_TOLD
     assert len(state.packed()) < LARGEST_RECORD
-
-
-def test_a_host_that_is_drained_tells_of_the_largest_that_can_leave_and_of_the_smallest() -> None:
-    guests = many(1000)
-    told = state_of(guests, draining=True).guests
-    sizes = sorted(((one.fields["balloon_max"]) for one in guests.values()), reverse=True)  # type: ignore[type-var]  # numbers
-    assert [one.maximum for one in told] == sizes[: MOST_TOLD - SMALLEST] + sizes[-SMALLEST:]
 
 
 def test_the_small_ones_of_many_guests_leave_also_where_no_host_has_room_for_the_large_ones() -> None:

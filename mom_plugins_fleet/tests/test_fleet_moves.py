@@ -87,23 +87,6 @@ def host() -> Host:
     return Host()
 
 
-def test_a_move_is_over_when_the_guest_is_gone_and_is_ordered_once(host: Host) -> None:
-    assert len(host.cycle()) == 1
-    for _ in range(10):
-        assert host.cycle("being moved to qemu+tls://h2/system") == []
-        assert host.result is None
-    host.cycle(there=False)
-    assert host.result == (MoveState.DONE, "")
-
-
-@pytest.mark.parametrize(("drained", "why"), [(True, "the host is drained"), (False, "this balances the hosts")])
-def test_a_move_says_whether_it_is_for_a_drain_or_for_balance(drained: bool, why: str, host: Host) -> None:
-    host.orders.draining, host.orders.balance = drained, True
-    host.orders.accepted[host.uuid] = host.orders.accepted[host.uuid].model_copy(update={"balance": not drained})
-    (decision,) = host.cycle()
-    assert decision.reason == f"{why}; h2 has room"
-
-
 def test_a_move_that_an_earlier_run_of_mom_has_begun_is_not_begun_again(host: Host) -> None:
     assert host.cycle("being moved to qemu+tls://h2/system") == []
     assert host.cycle("perhaps being moved to qemu+tls://h2/system") == []

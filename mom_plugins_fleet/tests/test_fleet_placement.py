@@ -15,7 +15,6 @@ from mom_plugins_fleet.coordinator.balance import for_balance
 from mom_plugins_fleet.coordinator.plan import BOOKS_SECONDS, LOST_SECONDS, needs_of, next_orders, places
 from mom_plugins_fleet.records import Arrival, HostedGuest, HostState, Member, Move, MoverState, MoveState, Orders
 from mom_plugins_fleet.verbs.plan import planned, print_plan
-from mom_plugins_fleet.verbs.status import host_rows, print_hosts
 from mom_plugins_fleet.view import SETTLES_SECONDS, FleetView
 
 GIB = 1 << 20
@@ -92,13 +91,6 @@ def fleet() -> Fleet:
 
 
 # --- promises ------------------------------------------------------------------------------------------------------------------------
-
-
-def test_seventy_gigabytes_do_not_go_to_a_host_of_fifty_eight(fleet):
-    fleet.host("a", [guest("large", 70, held=70)], total=128, draining=True)
-    fleet.host("b", total=58, available=58)
-    assert "needs 70.00 GiB" in fleet.decide("a")["large"]
-    assert fleet.moves("a") == []
 
 
 def test_a_guest_is_moved_by_what_its_host_holds_of_it_and_not_by_what_it_was_sold(fleet):
@@ -507,19 +499,6 @@ def test_the_plan_shows_all_moves_of_a_drain_that_has_not_begun_and_changes_noth
     assert planned(three_hosts())["moves"] == []
     with pytest.raises(MomError, match="no host x"):
         planned(fleet, ["x"])
-
-
-def test_the_status_says_why_guests_of_a_drained_host_stay_whoever_knows_it(capsys):
-    fleet = three_hosts()
-    fleet.host("a", fleet.guests("a").values(), draining=True, mover=MoverState(name="qemu:///system", live=True))
-    for host in "bc":
-        fleet.host(host, available=0)
-    rows = host_rows(fleet)
-    assert [name for name, _ in rows["a"]["stay"]] == [*(f"g{n}" for n in range(5)), "stuck"]
-    print_hosts([*rows.values()])
-    said = " ".join(capsys.readouterr().out.split())
-    assert "a: g0, g1, g2, g3, g4 stay: " in said
-    assert "a: stuck stays: its class does not allow it" in said
 
 
 def shown(plan: Mapping[str, Any], capsys: pytest.CaptureFixture[str]) -> str:

@@ -2,8 +2,6 @@
 
 import time
 
-import pytest
-
 from mom_plugins_fleet.records import Group, HostState, Member
 from mom_plugins_fleet.verbs.top import body_lines, looking, picture_of, screen
 from mom_plugins_fleet.view import SILENT_SECONDS, FleetView
@@ -54,24 +52,6 @@ def test_hosts_that_suffer_come_first_each_with_how_it_is_in_words():
     assert shown[0].startswith("mom fleet: 6 hosts, 12 guests  no coordinator works")
     assert "2 not reachable, 1 short of memory, 7 guests unhealthy" in shown[2]
     assert all(len(line) <= 80 for line in shown)
-
-
-def test_a_host_whose_words_cannot_be_read_is_not_counted_as_unreachable():
-    view = fleet(h1=told(), h2=None)
-    view.states.damaged["h2"] = "mode: it is no text"
-    shown = lines(view)
-    assert shown[2].startswith("1 cannot be read")
-    assert "what it tells cannot be read" in shown[4]
-    assert "h2 tells what cannot be read: mode: it is no text" in "\n".join(lines(view, (80, 24), "", "enter"))
-
-
-@pytest.mark.parametrize(
-    ("size", "columns"), [((80, 24), "avail guests unhealthy policies heard"), ((160, 50), "group avail of back guests")]
-)
-def test_a_wide_terminal_has_more_columns(size: tuple[int, int], columns: str):
-    shown = lines(fleet(h1=told(given_back=GIB, killed=0, unhealthy=0)), size)
-    assert columns in " ".join(shown[3].split())
-    assert len(shown) == size[1]
 
 
 def test_what_is_known_of_one_host_is_told_when_it_is_opened():

@@ -382,23 +382,6 @@ def test_a_host_whose_words_cannot_be_read_is_not_called_unreachable(capsys):
     assert "h1 tells what cannot be read: a HostState cannot be read: mode: " in said
 
 
-@pytest.mark.parametrize(
-    ("problems", "problem", "said"),
-    [
-        (0, "", []),
-        (1, "the disk is full", ["1 problem", "h1 has a problem: the disk is full"]),
-        (2, "", ["2 problems", "h1 has 2 problems, such as: mom status there says which"]),
-    ],
-)
-def test_which_problem_a_host_has_is_said(problems: int, problem: str, said: list[str], capsys):
-    view = FleetView()
-    view.members.records["h1"] = (1, Member(group="g1"))
-    view.states.records["h1"] = (1, HostState(mode="enforce", problems=problems, problem=problem))
-    print_hosts([host_rows(view)["h1"]])
-    lines = capsys.readouterr().out.splitlines()
-    assert [lines[1].endswith(f"  {said[0]}"), lines[2:]] == [True, said[1:]] if said else "problem" not in "".join(lines)
-
-
 @pytest.mark.parametrize(("ago", "holder"), [(3 * 86_400.0 + 3600.0, None), (10.0, "c1"), (-3600.0, "c1")])
 def test_a_fleet_of_which_nobody_has_spoken_for_days_is_not_shown_as_if_it_had_just_now(ago, holder, monkeypatch):
     view, store, at = FleetView(), Memory(), time.time() - ago
@@ -428,22 +411,6 @@ def test_what_was_given_back_on_all_hosts_is_summed_up_and_what_it_cost_is_said(
     said = " ".join(capsys.readouterr().out.split())
     assert "on average: 3.00 GiB on 2 of 3 hosts" in said
     assert "2 killed, promises broken for 1 min 30 s" in said
-
-
-@pytest.mark.parametrize(
-    ("state", "guests", "said"),
-    [
-        ("high", (HostedGuest(id="1", name="a"),), "draining, plenty of memory"),
-        ("hard", (), "drained, empty, short of memory (hard)"),
-        ("", (), "drained, empty"),
-    ],
-)
-def test_how_a_host_is_off_is_said_in_words(state, guests, said, capsys):
-    view = FleetView()
-    view.members.records["h1"] = (1, Member(group="g1", draining=True, cordoned=True))
-    view.states.records["h1"] = (1, HostState(mode="enforce", memory_state=state, guests=guests))
-    print_hosts([host_rows(view)["h1"]])
-    assert capsys.readouterr().out.splitlines()[1].endswith(f"  {said}")
 
 
 def test_the_guests_of_a_drained_host_that_is_silent_are_said_to_wait():

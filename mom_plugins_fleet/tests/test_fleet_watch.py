@@ -304,15 +304,6 @@ def test_a_bucket_that_is_told_anew_forgets_what_is_not_there_any_more_and_nothi
     assert (set(shelf.records), shelf.damaged, set(shelf.set_at)) == ({"h3"}, {}, {"h3"})
 
 
-def test_servers_that_have_lost_their_last_minute_are_believed_when_they_tell_all_anew() -> None:
-    shelf = Bucket(HostState, STATES)
-    for revision, available in ((9, 9), (4, 4)):
-        shelf.begins()
-        shelf.told("h1", StoredEntry(revision, state("h1", available)), live=False)
-        shelf.complete()
-    assert shelf.get("h1") == HostState(mode="enforce", available=4)
-
-
 def test_an_answer_that_is_older_than_what_was_heard_changes_nothing() -> None:
     shelf = Bucket(HostState, STATES)
     shelf.begins()

@@ -223,13 +223,6 @@ def test_one_that_is_too_large_keeps_no_other_away() -> None:
         assert back == [(600, "a")]
 
 
-def test_there_has_been_room_for_long_only_where_there_was_for_that_very_guest() -> None:
-    ladder, more = Ladder(SETTINGS), replace(ROOM, available=900_000.0)
-    both = [Job("a", "a", Step.PAUSE, state=JobState.DONE), Job("large", "large", Step.SAVE, needs=700_000, state=JobState.DONE)]
-    back = [undo.name for now in range(0, 650, 10) if (undo := climb(ladder, now, more if now >= 590 else ROOM, [], both, 10))]
-    assert back == ["a"]
-
-
 def test_memory_that_is_kept_for_a_launch_is_no_room_for_a_guest_that_comes_back() -> None:
     saved = Job("a", "a", Step.SAVE, needs=100_000, state=JobState.DONE)
     host: dict[str, Value] = {"mem_available": TOTAL, "mem_really_available": 400_000, "psi_memory_full_avg10": 0.0}

@@ -250,14 +250,6 @@ def test_what_takes_minutes_is_waited_for_as_long_as_it_may_take(bench: MovingBe
     bench.until(lambda: bench.error("vm2") == "the disk is full")
 
 
-@pytest.mark.parametrize(("said", "told"), [("the disk is local", "the disk is local"), ("", "the mover cluster reports a failure")])
-def test_why_a_move_has_failed_is_told_in_its_movers_words_if_it_has_some(bench: MovingBench, said: str, told: str) -> None:
-    bench.mover.says = MoveReport(MoveStanding.FAILED, said)
-    bench.drain("vm1")
-    bench.until(lambda: bench.error("vm1"))
-    assert (bench.error("vm1"), bench.kept) == (told, [])
-
-
 def test_the_moves_of_the_last_guests_end_too_but_not_while_the_guests_are_unknown(
     bench: MovingBench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -361,16 +353,6 @@ def test_a_mover_that_may_let_guests_stand_still_moves_those_only_whose_class_al
         assert any("the mover cluster may stop it during the move" in reason for reason in refusals(reports))
     assert bench.mover.jobs == []
     assert bench.drain("vm2") == [Status.APPLIED]
-
-
-def test_the_ladder_has_a_mover_choose_the_host_where_the_settings_say_anywhere(tmp_path: Path) -> None:
-    bench = MovingBench(tmp_path, destination="anywhere", enabled=True)
-    bench.host = {"mem_available": 1_000_000, "mem_really_available": 5_000, "psi_memory_full_avg10": 60.0}
-    bench.mover.says = DONE
-    bench.cycles(200)
-    assert bench.mover.jobs
-    assert {job.destination for job in bench.mover.jobs} == {Destination.ANYWHERE}
-    bench.plugin.mom_teardown()
 
 
 # --- whatever happens in whatever order -----------------------------------------------------------------------------------------------

@@ -151,13 +151,6 @@ def test_a_guest_that_the_cluster_does_not_tell_of_as_it_should_is_not_moved(
     assert {path for _, path in server.asked} <= {f"/api2/json/nodes/pve1/qemu{end}" for end in ("", "/101/config")}
 
 
-def test_the_node_is_this_host_by_its_short_name(server: Server, secret: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("socket.gethostname", lambda: "PVE7.example.org")
-    settings = ProxmoxMoverPlugin.Settings(url=server.url, token=secret)
-    mover = ProxmoxMoverPlugin(settings, PluginContext(name="proxmox_mover")).mom_services()[Mover]
-    assert mover.why_not(Destination.parse("host://pve7")) == "the guest is on that node already"
-
-
 @pytest.mark.long
 def test_a_refusal_has_begun_nothing_and_no_clear_answer_may_have(server: Server, cluster: Cluster, mover: ProxmoxMover) -> None:
     for status in (400, 403, 500):

@@ -47,18 +47,6 @@ def test_a_guest_that_has_no_class_any_more_gets_back_what_it_had_and_is_left_al
     assert world.weights_seen(tmp_path, 6, change) == [VAPOR, GOLD, OWN, OWN, 777, 777]
 
 
-def test_what_another_process_has_set_meanwhile_is_what_it_gets_back(tmp_path: Path) -> None:
-    world = World()
-
-    def change(number: int) -> None:
-        if number == 3:
-            world.guest_there.cpu = replace(world.guest_there.cpu, shares=777)
-        if number == 4:
-            world.guest_there.properties = {}
-
-    assert world.weights_seen(tmp_path, 5, change) == [VAPOR, VAPOR, VAPOR, 777, 777]
-
-
 @pytest.mark.parametrize(("lost", "seen"), [(99, [VAPOR] * 6), (5, [VAPOR] * 4 + [705, 705])])
 def test_what_another_process_has_set_as_the_class_goes_is_left_alone(tmp_path: Path, lost: int, seen: Sequence[int]) -> None:
     world = World()

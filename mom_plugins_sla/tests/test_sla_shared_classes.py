@@ -96,14 +96,6 @@ def test_a_pattern_may_name_a_class_of_the_file_which_may_not_be_there_yet(tmp_p
     assert host.classes() == {"web": 0.5, "db": 0.5}
 
 
-def test_the_check_knows_the_classes_of_the_file(tmp_path: Path) -> None:
-    host = Host(tmp_path)
-    host.plugin._context.configuration = lambda: {"guests": {"d*": {"class": "silver"}}}
-    assert [one.severity for one in host.plugin.mom_check()] == [Severity.WARNING]
-    host.write("classes: {silver: {guarantee: 50%}}")
-    assert list(host.plugin.mom_check()) == []
-
-
 def test_the_check_refuses_a_file_that_makes_no_sense_with_its_place(tmp_path: Path) -> None:
     host = Host(tmp_path)
     assert list(host.plugin.mom_check()) == [], "the file need not be there"
