@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence, Set
 from typing import Final, NamedTuple
 
-from mom_core import Condition, Guest, GuestColumn, Severity, Snapshot, Unit, Value, first_names
+from mom_core import Condition, Entity, Guest, GuestColumn, Severity, Snapshot, Unit, Value, first_names
 from mom_plugins_balloon.names import KILLED, SUFFERS, UNHEALTHY
 from mom_plugins_balloon.states import MemoryState
 
@@ -35,7 +35,7 @@ class Kill(NamedTuple):
     """The guest was smaller than its maximum."""
     host_short: bool
     """The host had no memory to give back."""
-    guest: str
+    guest: Entity
 
 
 class KillCount(NamedTuple):
@@ -57,7 +57,8 @@ class KilledPrograms:
         self._counts: dict[str, KillCount] = {}
         self._reporting: Set[str] = frozenset()
         """Ids of guests that reported in the last snapshot."""
-        self._kills: dict[str, deque[Kill]] = {}
+        self.kills: Sequence[Kill] = ()
+        """Kills of the last `KILLED_SECONDS`. Their guests may be gone since."""
 
     def see(self, snapshot: Snapshot, state: MemoryState = MemoryState.HIGH) -> None:
         """Take in the counts of one snapshot. A guest without a count keeps its last one.
@@ -65,6 +66,7 @@ class KilledPrograms:
         :param state: state of the host's memory
         """
         now, short, reporting = snapshot.monotonic, state in {MemoryState.LOW, MemoryState.HARD}, set[str]()
+        kills = [kill for kill in self.kills if now - kill.time <= KILLED_SECONDS]
         numbers = map(snapshot.numbers, ("guest_oom_kills", "balloon_max", "balloon_cur"))
         for guest, programs, maximum, size in zip(snapshot.listed, *numbers, strict=True):
             if programs is None:
@@ -74,32 +76,29 @@ class KilledPrograms:
             self._counts[guest.id] = count = KillCount(guest.incarnation, programs, lacks)
             if before is not None and before.incarnation == count.incarnation and count.programs > before.programs:
                 # The guest may have got its memory back since the kill.
-                kill = Kill(now, int(count.programs - before.programs), max(count.lacks, before.lacks) > 0, short, guest.name)
-                self._kills.setdefault(guest.id, deque()).append(kill)
-        self._reporting = reporting
-        recent = {identity: deque(kill for kill in kills if now - kill.time <= KILLED_SECONDS) for identity, kills in self._kills.items()}
-        self._kills = {identity: kills for identity, kills in recent.items() if kills}
+                shrunk = max(count.lacks, before.lacks) > 0
+                kills.append(Kill(now, int(count.programs - before.programs), shrunk, short, guest.entity))
+        self._reporting, self.kills = reporting, kills
         if snapshot.listed and len(self._counts) > 2 * len(snapshot.listed) + 100:  # guests that are gone for good
             self._counts = {guest.id: self._counts[guest.id] for guest in snapshot.listed if guest.id in self._counts}
 
     def lately(self) -> Mapping[str, int]:
         """Return the programs killed in the last `KILLED_SECONDS`, by guest id."""
-        return {identity: sum(kill.programs for kill in kills) for identity, kills in self._kills.items()}
-
-    def kills(self) -> Sequence[Kill]:
-        """Return the kills of the last `KILLED_SECONDS`, by guest. The guest may be gone since."""
-        return [kill for kills in self._kills.values() for kill in kills]
+        lately = Counter[str]()
+        for kill in self.kills:
+            lately[kill.guest.id] += kill.programs
+        return lately
 
     def columns(self, guests: Sequence[Guest]) -> Mapping[str, Sequence[Value]]:
         """Return the column of killed programs; none where no guest reports any count."""
-        if not self._reporting and not self._kills:
+        if not self._reporting and not self.kills:
             return {}
         lately = self.lately()
         return {KILLED: [lately.get(guest.id, 0 if guest.id in self._reporting else None) for guest in guests]}
 
     def together(self) -> Mapping[str, Value]:
         """Return the host's field; none where no guest reports any count."""
-        return {KILLED: sum(self.lately().values())} if self._reporting or self._kills else {}
+        return {KILLED: sum(self.lately().values())} if self._reporting or self.kills else {}
 
 
 def guest_columns(snapshot: Snapshot, unhealthy: Sequence[str | None], killed: KilledPrograms) -> Mapping[str, Sequence[Value]]:
@@ -121,8 +120,8 @@ def _suffers(killed: Value, unhealthy: str | None) -> str | None:
 
 def conditions(snapshot: Snapshot, killed: KilledPrograms) -> Iterator[Condition]:
     """Yield that programs were killed in guests, and that guests suffer."""
-    if kills := killed.kills():
-        yield _killed(kills)
+    if killed.kills:
+        yield _killed(killed.kills)
     suffering: dict[str, list[str]] = {}
     for guest, suffers, unhealthy in zip(snapshot.listed, snapshot.column(SUFFERS), snapshot.column(UNHEALTHY), strict=True):
         if suffers:
@@ -160,4 +159,4 @@ def _killed(kills: Sequence[Kill]) -> Condition:
 
 
 def _named(kills: Sequence[Kill]) -> str:
-    return first_names(list(dict.fromkeys(kill.guest for kill in kills)), NAMED)
+    return first_names(list(dict.fromkeys(kill.guest.name for kill in kills)), NAMED)

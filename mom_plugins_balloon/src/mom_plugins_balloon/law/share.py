@@ -120,15 +120,13 @@ def _grown(crowd: Sequence[WeighedGuest], demands: Sequence[float], supply: floa
 def refill_cache(crowd: Sequence[WeighedGuest], changes: Changes, balance: Balance, context: LawContext) -> Changes:
     """Return headroom that guests fill with page cache, from the memory that the host has beyond its high watermark."""
     supply, total, step = _beyond(balance, context), sum([candidate.ask.cache_refill for candidate in crowd]), context.step
-    ratio, calm_ratio = _ratio(supply, total), _ratio(supply - balance.ahead, total)
-    changed = {}
+    left, changed = supply, {}
     for candidate in crowd:
-        demand, rises = candidate.ask.cache_refill, candidate.ask.rises
+        demand, kept = candidate.ask.cache_refill, 0.0 if candidate.ask.rises else balance.ahead
         if candidate.place in changes or demand < step:
             continue
-        amount = _in_turn((ratio if rises else calm_ratio) * demand, demand, step, supply if rises else supply - balance.ahead)
-        if amount:
-            supply -= amount
+        if amount := _in_turn(_ratio(supply - kept, total) * demand, demand, step, left - kept):
+            left -= amount
             changed[candidate.place] = SizeChange(amount)
     return changed
 
