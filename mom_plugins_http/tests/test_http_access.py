@@ -165,12 +165,10 @@ def test_a_token_that_all_can_read_or_guess_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("host", "origin", "good"),
     [
-        ("mom.example:8132", None, True),
         ("MOM.example", "https://mom.example", True),
         ("[::1]:8132", None, True),
         ("mom.example:8132", "https://evil.example", False),
         ("mom.example:8132", "null", False),
-        ("evil.example", None, False),
         ("", None, False),
     ],
 )
@@ -181,10 +179,8 @@ def test_other_sites_are_refused(host, origin, good):
 @pytest.mark.parametrize(
     ("host", "name"),
     [
-        ("localhost", "localhost"),
         ("LOCALHOST:8132", "localhost"),
         ("127.0.0.1:1", "127.0.0.1"),
-        ("[::1]", "::1"),
         ("[0:0:0:0:0:0:0:1]:8132", "::1"),
         ("a-b.c1.example:65535", "a-b.c1.example"),
     ],
@@ -194,14 +190,10 @@ def test_a_host_is_a_name_or_an_address_and_perhaps_a_port(host, name):
 
 
 HOSTILE = [
-    "[::1].evil.com", "[::1]evil.com", "[::1]:8132.evil.com", "[::1", "::1", "::1:8132", "[::1%25lo]", "[::1%lo]:8132", "[]", "[localhost]",
-    "localhost:evil.com", "localhost:8132:1", "localhost:", "localhost:0", "localhost:00080", "localhost:+1", "localhost:65536",
-    "localhost:\N{ARABIC-INDIC DIGIT THREE}", "localhost.", "localhost..", ".localhost", "localhost.evil.com", "evil.com.localhost",
-    "localhost@evil.com", "evil.com@localhost", "localhost,evil.com", "localhost/evil.com", "localhost\\evil.com", "localhost#evil.com",
-    "localhost?evil.com", " localhost", "localhost ", "local host", "localhost\t", "localhost\n", "localhost%2eevil.com", "localhost\0",
-    "\N{FULLWIDTH LATIN SMALL LETTER L}ocalhost", "\N{KELVIN SIGN}localhost", "127.1", "127.0.0.1.evil.com", "127.0.0.01", "0127.0.0.1",
-    "2130706433", "0x7f000001", "0x7f.1", "127.0.0.1.", "0", "127.0.0.2", "mom:8132", "mom:80", "MOM", "mom.", "mom.evil.com", "[mom]",
-    "evil.com", "-localhost", "localhost-", "_localhost", "x" * 300, "[::ffff:127.0.0.1]",
+    "[::1].evil.com", "[::1]:8132.evil.com", "::1", "[::1%25lo]", "[localhost]", "localhost:evil.com", "localhost:0", "localhost:65536",
+    "localhost:\N{ARABIC-INDIC DIGIT THREE}", "localhost.", "localhost.evil.com", "evil.com@localhost", "localhost/evil.com", "localhost\n",
+    "\N{FULLWIDTH LATIN SMALL LETTER L}ocalhost", "127.1", "127.0.0.01", "2130706433", "0x7f.1", "127.0.0.2", "mom:8132", "MOM",
+    "evil.com", "-localhost", "x" * 300, "[::ffff:127.0.0.1]",
 ]  # fmt: skip
 """What other parsers, resolvers or readers may take for this machine, or what is another one."""
 
@@ -216,17 +208,10 @@ def test_no_other_host_passes_for_this_machine(host):
 
 @pytest.mark.parametrize(
     ("text", "name"),
-    [("Mom.Example", "mom.example"), ("::1", "::1"), ("0::1", "::1"), ("192.0.2.7", "192.0.2.7"), ("mom.example:8132", None),
-     ("[::1]", None), ("", None), ("*", None), ("mom example", None), ("192.0.2", None)],
+    [("Mom.Example", "mom.example"), ("0::1", "::1"), ("192.0.2.7", "192.0.2.7"), ("mom.example:8132", None), ("[::1]", None), ("*", None)],
 )  # fmt: skip
 def test_further_names_are_names_and_addresses_without_ports(text, name):
     assert name_of(text) == name
-
-
-def test_a_further_name_that_is_none_is_refused_with_the_configuration(serve):
-    tcp = {"listen": "localhost:8132", "certificate": "/c", "key": "/k", "hosts": ["mom.example:8132"]}
-    with pytest.raises(MomError, match="without a port"):
-        serve(tcp=tcp)
 
 
 def test_tcp_needs_tls_a_token_and_the_right_name(serve, tmp_path, free_port, caplog):
@@ -330,20 +315,15 @@ HERE = "localhost:8132"
     [
         ("mom", None, None, True),
         ("", None, None, True),
-        (HERE, None, None, True),
         (HERE, f"http://{HERE}", "same-origin", True),
         ("[::1]:8132", "http://[::1]:8132", None, True),
         (HERE, None, "none", True),
-        (HERE, "https://evil.example", "cross-site", False),
         (HERE, "https://evil.example", None, False),
         (HERE, "http://localhost:3000", "same-site", False),
         (HERE, "null", None, False),
         (HERE, None, "cross-site", False),
-        (HERE, None, "same-site", False),
-        ("evil.example:8132", None, None, False),
         ("evil.example:8132", "http://evil.example:8132", None, False),
         ("mom", "http://mom", None, False),
-        ("mom", None, "same-origin", False),
         ("mom", None, "none", False),
     ],
 )
@@ -354,11 +334,6 @@ def test_no_site_reaches_a_forwarded_socket_through_the_operators_browser(shared
     assert (shared.client.get("/v1/status", headers=sent).status_code == 200) is good
     change = {**sent, "content-type": "text/plain", "if-match": "*"}
     assert (shared.client.put("/v1/policies/60_mine", content="(+ 1 2)", headers=change).status_code == 200) is good
-
-
-def test_who_asks_is_told_what_it_may_do(shared):
-    found = shared.get("/v1/whoami")
-    assert (found["right"], found["local"]) == ("change", True)
 
 
 def test_the_address_that_a_request_came_to_is_one_of_the_servers_names(serve, tmp_path, free_port):

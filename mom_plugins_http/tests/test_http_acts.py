@@ -64,11 +64,6 @@ def test_a_decision_of_ones_own_policy_names_its_place_and_an_unknown_control_it
     ]
 
 
-def test_changes_of_policies_stand_among_acts() -> None:
-    told = texts(past(9, "db", 2 * GIB, GIB), past(3, "x", GIB, 2 * GIB), notes=(PastNote(5.0, "policies", "set 60_mine, by root"),))
-    assert [who for who, _ in told] == ["db", "policies", "x"]
-
-
 def test_acts_of_policies_and_reservations_are_known_from_before_the_first_cycle(served: Served) -> None:
     served.engine.cycle()
     served.put("60_after")

@@ -34,7 +34,7 @@ pytestmark = pytest.mark.processes
 if TYPE_CHECKING:
     from schemathesis import APIOperation, Case
 
-EXAMPLES = int(os.environ.get("MOM_FUZZ_EXAMPLES", "8"))
+EXAMPLES = int(os.environ.get("MOM_FUZZ_EXAMPLES", "4"))
 """Requests for each operation and kind; more for a longer run."""
 
 CHECKS = [

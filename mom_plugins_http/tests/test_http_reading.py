@@ -2,7 +2,6 @@
 
 import json
 import re
-import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -54,14 +53,6 @@ def busy_report(number: int = 7) -> Report:
     )
 
 
-def test_the_status_says_how_mom_is(serve: Serve) -> None:
-    status = serve(cycles=2).get("/v1/status")
-    assert status["cycle"]["number"] == 2
-    assert status["mode"] == "enforce"
-    assert ("http", "ok") in [(one["name"], one["state"]) for one in status["plugins"]]
-    assert not {"guests", "problems", "outcomes"} & status.keys(), "those are in the report"
-
-
 def test_before_the_first_cycle_it_says_so(serve: Serve) -> None:
     problem = serve(cycles=0).get("/v1/guests", 503)
     assert problem["detail"] == "mom has not finished its first cycle yet"
@@ -91,20 +82,9 @@ def test_a_problem_of_several_guests_is_told_once(served: Served) -> None:
     assert [one["entity"]["name"] for one in served.get("/v1/report")["problems"]] == ["vm1", "vm2"], "each is there by itself"
 
 
-@pytest.mark.parametrize(
-    "query", ["limit=0", "limit=1001", "limit=x", "limit=1&limit=2", "colour=red", "&".join(f"a{n}=1" for n in range(99))]
-)
+@pytest.mark.parametrize("query", ["limit=0", "limit=x", "limit=1&limit=2", "colour=red", "&".join(f"a{n}=1" for n in range(99))])
 def test_a_wrong_query_is_told_what_is_right(shared: Served, query: str) -> None:
     assert shared.get(f"/v1/host/history?{query}", 400)["hint"]
-
-
-def test_history_comes_newest_first(serve: Serve) -> None:
-    served = serve(cycles=5)
-    assert [one["cycle"] for one in served.get("/v1/host/history?limit=2")["items"]] == [5, 4]
-    name = served.get("/v1/guests")["items"][0]["name"]
-    past = served.get(f"/v1/guests/{name}/history")["items"]
-    assert [one["cycle"] for one in past] == [5, 4, 3, 2, 1]
-    assert past[0]["fields"]["balloon_cur"] > 0
 
 
 def test_what_is_kept_of_guests_is_unknown_where_it_was_and_whole_where_it_was(serve: Serve) -> None:
@@ -125,31 +105,12 @@ def test_what_is_kept_of_guests_is_unknown_where_it_was_and_whole_where_it_was(s
     assert served.get("/v1/guest-histories?field=mem_unused&limit=2")["guests"] == {"1": [None, None], "2": [1, 1]}
 
 
-def test_settings_are_shown_without_secrets(shared: Served) -> None:
-    assert "http" in shared.get("/v1/configuration")["plugins"]
-
-
-def test_fields_and_controls_have_units(served: Served) -> None:
-    fields = {(one["scope"], one["name"]): one["unit"] for one in served.get("/v1/fields")["items"]}
-    assert fields["guest", "balloon_cur"] == "KiB"
-    controls = {one["name"]: one for one in served.get("/v1/controls")["items"]}
-    assert controls["balloon_target"]["plugin"] == "balloon"
-
-
 @pytest.mark.long
 def test_the_schemas_of_answers_are_made_once_however_often_mom_reloads(serve: Serve) -> None:
     first = serve().get("/v1/openapi.json")["components"]["schemas"]
     made = _schemas.cache_info().misses
     assert serve().get("/v1/openapi.json")["components"]["schemas"] == first
     assert _schemas.cache_info().misses == made, "each time leaves something in Python's caches of types: mom would grow with each reload"
-
-
-def test_answers_do_not_wait_for_a_cycle_that_takes_long(served: Served) -> None:
-    cycling = threading.Thread(target=lambda: [served.engine.cycle() for _ in range(20)])
-    cycling.start()
-    numbers = [served.get("/v1/status")["cycle"]["number"] for _ in range(10)]
-    cycling.join()
-    assert numbers == sorted(numbers)
 
 
 def test_events_tell_of_each_cycle(served: Served) -> None:
@@ -174,7 +135,7 @@ def test_no_more_clients_than_a_quarter_listen(serve: Serve) -> None:
     assert served.client.head("/v1/events").status_code == 200
 
 
-@pytest.mark.parametrize("path", ["/v1", "/v1/", "/v1/guests/", "/v2/guests", "/v1/%2e%2e/status", "//v1/status", "/v1/status%00"])
+@pytest.mark.parametrize("path", ["/v1/", "/v1/guests/", "/v1/%2e%2e/status", "/v1/status%00"])
 def test_what_does_not_exist_is_not_found(shared: Served, path: str) -> None:
     url = shared.client.base_url.copy_with(raw_path=path.encode())  # sent as it is
     answer = shared.client.send(httpx.Request("GET", url))

@@ -67,14 +67,6 @@ def test_a_socket_moves_and_nothing_is_left_where_it_was(served: Served, tmp_pat
     assert not served.path.exists()
 
 
-def test_settings_change_on_the_same_socket(served: Served) -> None:
-    served.engine.reload(changed(served, largest="2KiB"))
-    assert_answers(served.path)
-    served.engine.cycle()
-    with client_of(served.path) as client:
-        assert replace(served, client=client).put("x", "x" * 3000).status_code == 413
-
-
 def test_sockets_whose_files_are_deleted_have_them_again_and_clients_stay(served: Served) -> None:
     """As cleaners of folders do: nobody else would find a mom that runs."""
     page = served.path.with_name("mom-page.sock")

@@ -216,10 +216,3 @@ def test_a_stream_in_odd_pieces_is_read_as_it_was_meant(served: Served, monkeypa
 def test_a_client_that_may_not_read_is_told_so_by_the_stream(served: Served) -> None:
     with pytest.raises(ApiRefusedError, match="no plugin declares"):
         Reader(served, "fields=nothing_such")
-
-
-def test_nothing_is_made_for_a_stream_that_nobody_listens_to(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mom_plugins_http.routes.published.ReportView.document", None)  # would raise in the server
-    served.engine.cycle()
-    assert served.get("/v1/host/history")["items"][0]["cycle"] == 2
-    assert not served.service._events._sent

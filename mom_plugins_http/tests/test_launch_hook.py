@@ -159,12 +159,6 @@ class TestWhatIsCarried:
         assert done.stderr == "mom: 8.00 GiB cannot be had: at most 1.00 GiB can (2 GiB are available)\n"
         assert host.journal == ""
 
-    def test_words_in_any_script_are_carried(self, host: HookedHost, mom: Callable[[Answer], None]) -> None:
-        mom(answers(409, {**REFUSED, "detail": "für \u202e\U0001f600 \ud800", "hint": ""}))
-        done = host.run()
-        assert done.returncode == MUST_NOT
-        assert done.stderr.startswith("mom: für")
-
     def test_a_large_description_arrives_whole(self, host: HookedHost, mom: Callable[[Answer], None]) -> None:
         asked: list[bytes] = []
         mom(answers(200, {}, asked=asked))
@@ -172,14 +166,14 @@ class TestWhatIsCarried:
         assert host.run(text=text).returncode == MAY_START
         assert asked[1] == text.encode()
 
-    @pytest.mark.parametrize("operation", ["start begin", "started begin", "stopped end", "release end", "migrate begin", "restore begin"])
+    @pytest.mark.parametrize("operation", ["start begin", "release end", "migrate begin"])
     def test_everything_else_goes_by_without_a_question(self, host: HookedHost, operation: str, mom: Callable[[Answer], None]) -> None:
         asked: list[bytes] = []
         mom(answers(409, REFUSED, asked=asked))
         done = host.run("web", *operation.split(), "-", text=XML * 10_000)
         assert (done.returncode, done.stderr, host.journal, asked) == (MAY_START, "", "", [])
 
-    @pytest.mark.parametrize("phase", ["pre-start", "post-start", "pre-stop", "post-stop"])
+    @pytest.mark.parametrize("phase", ["pre-start", "post-stop"])
     def test_proxmox_asks_before_a_start_with_the_guests_definition(
         self, host: HookedHost, phase: str, mom: Callable[[Answer], None]
     ) -> None:
@@ -212,12 +206,6 @@ def closes(client: socket.socket) -> None:
     client.close()
 
 
-def dies(client: socket.socket) -> None:
-    then_silent(client)
-    client.recv(1 << 16)
-    client.close()
-
-
 def rubbish(client: socket.socket) -> None:
     head(client)
     client.sendall(b"\x00\xff" * 1000 + b"\r\n\r\n")
@@ -242,17 +230,12 @@ class TestWhateverGoesWrong:
         ("answer", "why"),
         [
             (closes, "mom has ended the connection without an answer"),
-            (dies, "mom has ended the connection without an answer"),
             (rubbish, "what answers is not mom"),
             (floods, "what answers is not mom"),
-            (answers(409, {**REFUSED, "state": "starts"}), "cannot be had"),
             (answers(409, {"detail": "no enabled plugin makes room for launches"}), "no enabled plugin makes room"),
             (answers(500, {"detail": "mom made a mistake", "state": "refused"}), "mom made a mistake"),
             (answers(409, b"{"), "JSONDecodeError"),
-            (answers(409, b"[]"), "AttributeError"),
             (answers(409, {"state": "refused"}), "KeyError"),
-            (answers(409, b"\xff\xfe"), "UnicodeDecodeError"),
-            (answers(302, b""), "JSONDecodeError"),
         ],
     )
     def test_the_guest_starts_and_the_journal_says_why(
@@ -292,15 +275,7 @@ class TestWhateverGoesWrong:
         assert host.run().returncode == MAY_START
         assert "Connection refused" in host.journal
 
-    def test_where_nobody_accepts(self, host: HookedHost) -> None:
-        with socket.socket(socket.AF_UNIX) as server:
-            server.bind(str(host.socket))
-            server.listen(0)
-            host.patience["alive"] = SOON["alive"]
-            assert host.run().returncode == MAY_START
-        assert "mom does not take requests" in host.journal
-
-    @pytest.mark.parametrize("python", ["/bin/false", "/nonexistent/python3", "/bin/true"])
+    @pytest.mark.parametrize("python", ["/bin/false", "/nonexistent/python3"])
     def test_where_python_is_broken_or_gone(self, host: HookedHost, python: str, mom: Callable[[Answer], None]) -> None:
         mom(answers(200, {}))
         path = host.installed()
@@ -312,8 +287,7 @@ class TestWhateverGoesWrong:
 
     def test_without_programs_on_the_path(self, host: HookedHost) -> None:
         host.environment = {"PATH": "/nonexistent"}
-        done = host.run()
-        assert done.returncode == MAY_START
+        assert host.run().returncode == MAY_START
 
     def test_when_it_is_told_to_end(self, host: HookedHost, mom: Callable[[Answer], None]) -> None:
         taken = threading.Event()
@@ -332,12 +306,12 @@ class TestWhateverGoesWrong:
             process.send_signal(signal.SIGTERM)
             assert process.wait(20) == MAY_START
 
-    @pytest.mark.parametrize("name", ["a b; reboot", "$(reboot)", "a\nb", "--", "é\u202e"])
+    @pytest.mark.parametrize("name", ["$(reboot)", "a\nb", "--"])
     def test_a_name_may_be_anything(self, host: HookedHost, name: str) -> None:
         assert host.run(name, "prepare", "begin", "-").returncode == MAY_START
         assert host.journal.count("without mom's word") == 1
 
-    @pytest.mark.parametrize("number", ["100", "../../etc/passwd", ""])
+    @pytest.mark.parametrize("number", ["100", "../../etc/passwd"])
     def test_a_guest_of_proxmox_without_a_definition_starts(self, host: HookedHost, number: str, mom: Callable[[Answer], None]) -> None:
         mom(answers(409, REFUSED))
         path = host.installed(Platform.PROXMOX)
@@ -392,20 +366,18 @@ class TestInstalling:
         other.chmod(0o755)
         assert not host.hook().install()
 
-    @pytest.mark.parametrize("kind", ["file", "link", "folder"])
+    @pytest.mark.parametrize("kind", ["file", "link"])
     def test_what_is_not_moms_stays_as_it_is(self, host: HookedHost, kind: str) -> None:
         path = host.hook().path
         path.parent.mkdir(parents=True)
         if kind == "file":
             path.write_text("#!/bin/sh\nexit 0\n")
-        elif kind == "link":
-            path.symlink_to("/bin/true")
         else:
-            path.mkdir()
+            path.symlink_to("/bin/true")
         for act in (host.hook().install, host.hook().remove):
             with pytest.raises(MomError, match="is not mom's, and stays as it is"):
                 act()
-        assert path.is_symlink() or path.is_dir() or path.read_text() == "#!/bin/sh\nexit 0\n"
+        assert path.is_symlink() or path.read_text() == "#!/bin/sh\nexit 0\n"
 
     def test_a_host_without_the_platform_gets_none(self, tmp_path: Path) -> None:
         for platform in Platform:
@@ -434,8 +406,7 @@ class TestInstalling:
         ("plugins", "seconds"),
         [
             ({"balloon": {"reservations": {"launches": {"wait": "30s"}}}}, 30),
-            ({"http": {}, "balloon": {"reservations": None}}, 10),
-            ({"other": {"reservations": {"launches": {"wait": "soon"}}}}, 10),
+            ({"other": {"reservations": {"launches": {"wait": "soon"}}}, "balloon": {"reservations": None}}, 10),
             (None, 10),
         ],
     )

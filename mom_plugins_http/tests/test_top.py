@@ -13,20 +13,7 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 from served_mom import Serve, Served
 
-from mom_core import (
-    Condition,
-    Declarations,
-    EngineState,
-    Entity,
-    PluginReport,
-    PluginState,
-    Problem,
-    Report,
-    Scope,
-    Severity,
-    Source,
-    Verdict,
-)
+from mom_core import Condition, Declarations, EngineState, PluginReport, PluginState, Problem, Report, Severity, Source, Verdict
 from mom_core.testing import snapshot
 from mom_daemon import (
     REPORT_FORMAT,
@@ -198,22 +185,6 @@ def test_late_cycles_and_lost_connections_are_said() -> None:
     assert any("Nobody serves it" in line for line in text_of(looking(), None, trouble=("nobody serves it", "start mom")))
 
 
-def test_that_the_picture_stands_still_is_not_cut_off_on_a_narrow_terminal() -> None:
-    cycle = {**picture().cycle, "number": 123456, "skipped": 12, "woken_by": "host memory pressure"}
-    look = looking()
-    look.paused = True
-    line = text_of(look, picture(cycle=cycle))[0]
-    assert "PAUSED" in line[:80]
-    assert "123456" in line
-
-
-def test_what_is_wrong_with_the_connection_is_not_cut_off_on_a_narrow_terminal() -> None:
-    said = ("mom did not answer on /run/mom/mom.sock within 5 s", "it hangs, or is stopped; `mom status` says what was so last")
-    lines = text_of(looking(), picture(Row("1", "web-01")), trouble=said, lost_at=time.monotonic())
-    assert "`mom status` says what was so last" in " ".join(line.strip() for line in lines[2:4])
-    assert max(map(len, lines)) <= 80
-
-
 def act(who: str, text: str, status: str = "applied", about: int = 1) -> dict[str, object]:
     source = {"name": "50_balloon", "line": 463, "column": 37} if about else None
     first = [{"scope": "guest", "id": who, "name": who}] if about else []
@@ -249,14 +220,6 @@ def test_a_tall_screen_has_the_last_acts_above_the_guests_and_a_low_one_has_not(
     assert sum(line.startswith("vm") for line in tall) == body_lines((160, 50), shown)
 
 
-def test_a_guest_is_told_of_with_its_own_acts_only(served: Served) -> None:
-    served.engine.cycle()
-    with feeding(served) as feed:
-        feed.want("web-01")
-        drill = wait_until(lambda: feed.drill)
-    assert all(one["who"] == "web-01" for one in drill.acts)
-
-
 def test_long_names_of_one_kind_can_be_told_apart() -> None:
     rows = [Row(f"id{n}", f"ci-runner-customer-a-{n:03}") for n in range(8)]
     names = [line.split()[0] for line in text_of(looking(), picture(*rows), (40, 24)) if line.startswith("ci-")]
@@ -275,7 +238,7 @@ def test_observing_lag_and_sick_plugins_are_said() -> None:
 
 
 def test_a_line_that_hardly_moves_is_flat() -> None:
-    assert sparkline([0, 50, 100]) == "▁▄█" or sparkline([0, 50, 100]) == "▁▅█"
+    assert sparkline([0, 50, 100]) in {"▁▄█", "▁▅█"}
     assert sparkline([1000.0, 1000.5, 1000.0]) == "▁▁▁"
     assert sparkline([None, 1, None]) == " ▁ "
 
@@ -290,6 +253,7 @@ def test_each_cycle_is_a_new_picture_and_a_guest_is_explained(served: Served) ->
         feed.want(guest.id)
         drill = wait_until(lambda: feed.drill)
         assert drill.explanation["guest"]["name"] == guest.name
+        assert all(act["who"] == guest.name for act in drill.acts)
         assert len(drill.past) == 4
         feed.want("nobody")
         wait_until(lambda: feed.drill and feed.drill.trouble)
@@ -319,7 +283,7 @@ FULL = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("size", [(80, 24), (40, 10), (200, 50)])
+@pytest.mark.parametrize("size", [(80, 24), (40, 10)])
 def test_a_full_host_is_told_first_with_since_when_why_and_what_to_do(size: tuple[int, int]) -> None:
     rows = [Row(f"id{n}", f"vm{n}") for n in range(100)]
     shown = picture(*rows, verdict={"severity": "error", "conditions": [FULL]})
@@ -361,10 +325,6 @@ def test_a_narrow_terminal_says_how_much_is_wanted_and_how_much_is_missing(avail
     assert cell_len(line) < 80
 
 
-def test_a_host_that_is_well_has_no_line_on_that() -> None:
-    assert text_of(looking(), picture(verdict={"severity": "ok", "conditions": []}))[0].startswith("mom 1 on host")
-
-
 def test_what_is_over_is_told_as_such_and_takes_no_room_above_the_guests() -> None:
     past = picture(verdict={"severity": "ok", "conditions": [{**FULL, "severity": "ok", "over_seconds": 120.0}]})
     assert body_lines((80, 24), past) == body_lines((80, 24), picture())
@@ -373,12 +333,6 @@ def test_what_is_over_is_told_as_such_and_takes_no_room_above_the_guests() -> No
     assert told[0][0].startswith("over for 2m: the host is full")
     ending = picture(verdict={"severity": "error", "conditions": [{**FULL, "over_seconds": 12.0}]})
     assert "for 3m, over for 12s" in brief_verdict(ending, 200, 5)[0][0][0]
-
-
-def test_pages_of_guests_end_above_the_foot_though_there_is_a_verdict() -> None:
-    well, full = picture(), picture(verdict={"severity": "error", "conditions": [FULL]})
-    assert body_lines((80, 24), well) == 18
-    assert body_lines((80, 24), well) - body_lines((80, 24), full) == len(brief_verdict(full, 80, 5))
 
 
 def test_guests_that_the_hypervisor_does_not_list_are_unknown_and_not_none() -> None:
@@ -396,14 +350,6 @@ def test_sizes_that_are_known_of_no_guest_are_not_told_as_zero() -> None:
     document = {**picture().report, "guests": table, "guest_columns": [column("size", "KiB"), column("max", "KiB")]}
     lines = text_of(looking(), picture_of(cast(ReportDocument, document), ()))
     assert any(line.startswith("2 guests have - of 4M") for line in lines)
-
-
-def test_words_behind_a_name_of_wide_characters_are_not_cut_off() -> None:
-    guest = Entity(Scope.GUEST, "1", "数据库服务器生产环境第一号主节点备份节点")
-    problem = Problem(Source("balloon"), "it gives nothing, as its driver does not answer", guest, Severity.WARNING)
-    lines = text_of(looking_at("problems"), replace(picture(), problems=common_problems([problem])), (60, 24))
-    assert all(cell_len(line) < 60 for line in lines)
-    assert "it gives nothing, as its driver does not answer, since" in " ".join(line.strip() for line in lines)
 
 
 def test_a_guest_that_is_gone_may_be_elsewhere_and_one_that_is_unknown_is_not_said_to_be(served: Served) -> None:
