@@ -118,3 +118,10 @@ def test_of_two_evaluators_lists_the_first_has_all() -> None:
     first, second = (Decision(GUEST.entity, "odd", [{"name": name}]) for name in "ab")
     kept, _, _ = review(SNAPSHOT, [Proposal("x", [first]), Proposal("y", [second])], Declarations(controls={"odd": DISKS}))
     assert [one.value for one in kept] == [first.value]
+
+
+def test_of_two_decisions_of_one_plugin_the_last_counts() -> None:
+    decisions = [Decision(GUEST.entity, "odd", value, source=Source("x", value, 1)) for value in (50, 60)]
+    kept, revisions, _ = review(SNAPSHOT, [Proposal("x", decisions)], Declarations(controls={"odd": SIZE}))
+    assert [decision.value for decision in kept] == [60]
+    assert [revision.reason for revision in revisions] == ["x decided again, at x:60:1"]
