@@ -53,7 +53,7 @@ class Arrivals:
         return changed, ended
 
     def kept_kib(self, reservation: KeptReservation, *, now: bool = False) -> int:
-        """Return the memory that is still kept: the part that its guest has not touched by the last snapshot.
+        """Return the memory that is still kept: the part that its guest had not touched in the last snapshot.
 
         :param now: ask the kernel, as a guest that boots touches gigabytes between two cycles
         """

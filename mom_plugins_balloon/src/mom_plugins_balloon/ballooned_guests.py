@@ -82,7 +82,7 @@ class BalloonedGuests:
     def of_all(self, guests: Sequence[Guest]) -> Sequence[Remembered]:
         """Return the records of these guests, in their order. They become the guests of the last list.
 
-        A guest that was started again has a new record. An empty list means that the hypervisor is away, and changes nothing.
+        A guest that was started again has a new record. An empty list changes nothing, because the hypervisor is away.
         """
         if not guests:
             return []

@@ -1,6 +1,6 @@
-"""Launches: memory is made available before a guest starts, by a hook of the hypervisor that asks mom and waits.
+"""Launches: a hook of the hypervisor asks mom for memory before a guest starts, and waits.
 
-Nothing here waits; the caller asks again until the launch is decided. A guest starts whenever mom does not know enough.
+Nothing here waits: the caller asks again until the launch is decided. If mom does not know enough, the guest starts.
 """
 
 from __future__ import annotations

@@ -127,7 +127,7 @@ class StallFloor(NamedTuple):
     def after(self, usable: float, made: float, passed: float, memory_seconds: float, *, stalls: bool) -> StallFloor:
         """Return the record after statistics of this time, so many seconds after the last ones.
 
-        Only two stalls in a row count: a program that starts waits for its pages as well, whatever memory the guest has.
+        Only two stalls in a row count, because a program that starts also waits for its pages.
         """
         floor, seen_at, killed = self.usable, self.seen_at, self.killed
         if stalls and self.stalling:
@@ -330,7 +330,7 @@ class LearnedHabits(NamedTuple):
         return self._replace(kept_headroom=KeptHeadroom(most, now))
 
     def after_sweep(self, outcome: SweepOutcome) -> LearnedHabits | None:
-        """Return the record after a sweep of all idle memory that gave the host next to nothing: QEMU itself holds it. Else None.
+        """Return the record after a sweep of all idle memory that gave next to nothing, as QEMU itself holds it. Else None.
 
         Less than all idle memory may be memory that the guest never used.
         """

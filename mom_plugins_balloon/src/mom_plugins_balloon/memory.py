@@ -218,8 +218,8 @@ FIELDS: Final[Mapping[str, str]] = {
 def size_then(guest: GuestMemory) -> float:
     """Return the size of a guest when its statistics were made, never less than the truth.
 
-    Its balloon moves between two statistics, and hypervisors report sizes up to a second late. The kernel's total follows the balloon.
-    Where it does not, or is unknown, the largest size since then counts.
+    Hypervisors report sizes up to a second late, so the kernel's total counts. If it includes the balloon, or is unknown, the largest size
+    since then counts.
     """
     total, reserved = guest.statistics.total, guest.habits.kernel_reserved
     if total is not None and reserved is not None and not guest.habits.counts_balloon:

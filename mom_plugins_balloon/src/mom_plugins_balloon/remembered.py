@@ -121,8 +121,7 @@ class Remembered(NamedTuple):
     def why_not_send(self, target: int, memory: GuestMemory, now: float, dead_band: float) -> str:
         """Return why a request for `target` KiB is not worth a command; empty: it is.
 
-        A guest that is on its way is compared by where it goes. Its maximum is always worth a command, and so is each KiB below its
-        guarantee.
+        For a guest on its way, its target counts as its size. Its maximum and each KiB below its guarantee are always worth a command.
         """
         request, size = self.request, memory.size
         if request is not None and not request.arrived:
@@ -136,7 +135,7 @@ class Remembered(NamedTuple):
     def why_unsettled(self, size: float | None, maximum: float | None, now: float) -> str:
         """Return why the size before mom is still unknown; empty: it is known.
 
-        A mom that was stopped restores sizes, and large balloons take seconds to deflate. A size on the way would be restored at the end.
+        An earlier mom may have restored sizes, and large balloons take seconds to deflate.
         """
         if self.resized or size is None or (maximum is not None and size > maximum - SAME_SIZE_KIB):
             return ""

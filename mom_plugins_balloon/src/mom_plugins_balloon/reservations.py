@@ -97,7 +97,7 @@ class HostReservations:
     def keep_for(self, guest: LaunchedGuest, seconds: float, *, part_kib: int, who: str = "") -> Reservation:
         """Keep memory for a guest that is about to start. Raises as `reserve` does.
 
-        A reservation that fits the guest becomes its own until it has arrived, and is enlarged where it is too small.
+        A reservation that fits the guest becomes its own until it has arrived, and is enlarged if it is too small.
 
         :param part_kib: memory to keep in addition to that of an earlier reservation
         """

@@ -120,10 +120,7 @@ class Resizer:
         return InTransition(size) if low - tolerance <= size <= high + tolerance else size
 
     def see_at_restore(self, hypervisor: Hypervisor) -> None:
-        """Take in the hypervisor's own fields of guests in `mom restore`, which has no cycle.
-
-        Without them, no guest is made smaller, and none gets back more than it had.
-        """
+        """Take in the hypervisor's own fields of guests in `mom restore`, which has no cycle. Without them, no guest is made smaller."""
         if self.guests.snapshot.guests or not isinstance(hypervisor, cloudstack.GuestFields):
             return
         try:

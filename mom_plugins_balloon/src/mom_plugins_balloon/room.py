@@ -1,7 +1,6 @@
 """Room for reservations: memory that the host has, and memory that guests can give without falling below their need or guarantee.
 
-The figures are careful, because a launch relies on them. Guests keep their margins, and the gate decides. Memory in swap is never promised,
-and cold memory only in part.
+Launches rely on these figures. Guests keep their margins, and the gate decides. Memory in swap never counts, cold memory only in part.
 """
 
 from __future__ import annotations
@@ -79,9 +78,9 @@ def spare_of(records: BalloonedGuests, law: LawParameters, limits: ShrinkLimits,
 
 
 def _spare_kib(guest: Guest, memory: GuestMemory, context: LawContext, limits: ShrinkLimits) -> tuple[float, float]:
-    """Return the host's gain from this guest, and the part of it that is left because it is not worth a trim. KiB.
+    """Return the host's gain from this guest in KiB, and the part that is left because it is not worth a trim.
 
-    Memory that the guest has never touched is no gain: at its floor, the process holds about the floor.
+    Memory that the guest has never touched is no gain.
     """
     size, usable, need, least = memory.size, memory.statistics.usable, need_kib(memory), least_kib(memory, limits)
     if size is None or usable is None or need is None or least is None or _gives_nothing(guest, memory):
@@ -144,8 +143,7 @@ def returning_kib(snapshot: Snapshot) -> float:
 def seconds_to_free(wanted_kib: float, spare: Spare, cycle_seconds: float, law: LawParameters) -> float | None:
     """Return the time that guests take to give so much; None where they do not have it.
 
-    In each cycle all give the same share of their spare memory, so nearly all of it takes longer than half. No guest gives faster than its
-    balloon moves.
+    In each cycle all guests give the same share of their spare memory, but no faster than their balloons move.
     """
     if wanted_kib <= 0:
         return 0.0

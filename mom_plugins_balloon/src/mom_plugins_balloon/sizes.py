@@ -104,15 +104,13 @@ PATIENCE_SECONDS = 20.0
 """s. A guest that has not come nearer to its target for so long does not cooperate. XenServer's squeezed waits as long."""
 
 PATIENCE_AGAIN_SECONDS = 8.0
-"""s. The same for a guest that was set aside before. A balloon that works moves GiB in that time. Meanwhile mom counts on its memory, and
-does not ask other guests."""
+"""s. The same for a guest that was set aside before. A balloon that works moves GiB in that time."""
 
 PROGRESS_KIB = 1024
 PROGRESS_SHARE = 0.02
 PROGRESS_MOST_KIB = 256 * 1024
-"""KiB, a ratio of the memory that it owes, and KiB. Less than this in that time is no progress: a balloon that works moves 20 GiB. mom
-would count forever on a guest that gives a MiB now and then. Of nine simulated guests, one such guest cost the others a minute of work each
-in a quarter of an hour."""
+"""KiB, a ratio of the memory that it owes, and KiB. Less than this in that time is no progress: a balloon that works moves 20 GiB.
+Otherwise mom would count forever on a guest that gives a MiB now and then."""
 
 FIRST_REST_SECONDS = 60.0
 LAST_REST_SECONDS = 1800.0

@@ -22,7 +22,7 @@ GONE_KEPT: Final = 1000
 class StartedSizes:
     """Sizes that the guests of this host started with.
 
-    A guest that mom has resized may have no note: the file was damaged, or it had not come to rest. Its size before is in the ledger.
+    If mom resized a guest without a note, because the file was damaged or the guest not at rest, the ledger has its size before.
     """
 
     def __init__(self, context: PluginContext, file: BalloonFile) -> None:

@@ -40,8 +40,7 @@ GROWTH_FACTOR = {StateGoal.DENSITY: 1.0, StateGoal.BALANCED: 1.5, StateGoal.SAFE
 UNSEEN_SHARE = 0.03
 UNSEEN_MOST_KIB = 10 * GIB
 """Ratio of the host, and KiB: memory that guests may take at once, though they were not seen to take so much yet. A program that reads its
-data at 150 MiB/s takes 750 MiB in a cycle of 5 s, which is 2.3 % of 32 GiB. 10 GiB are thirty guests that fill fresh memory at 320 MiB/s
-for a second."""
+data at 150 MiB/s takes 750 MiB in a cycle of 5 s, 2.3 % of 32 GiB. 10 GiB are thirty guests that fill memory at 320 MiB/s for a second."""
 
 ROOM_SHARE = {StateGoal.DENSITY: 0.0, StateGoal.BALANCED: 0.1, StateGoal.SAFE: 1.0}
 """Ratios. The host keeps so much of the memory that guests' sizes let them take at least."""

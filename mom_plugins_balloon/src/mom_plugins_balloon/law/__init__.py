@@ -65,10 +65,7 @@ def decide(host: HostMemory, guests: Sequence[GuestMemory], parameters: LawParam
 
 
 def _left_if_all_grow(host: HostMemory, guests: Sequence[GuestMemory], parameters: LawParameters) -> float:
-    """Return the host's memory beyond its high watermark when all guests have all of their memory; looks no further than 0.
-
-    While that is more than 0, no guest has to give, whatever guests want.
-    """
+    """Return the host's memory beyond its high watermark when all guests have all of their memory; at 0 or less, some may have to give."""
     left = host.free + parameters.step / BYTES - host.high
     for guest in guests:
         if left <= 0:
@@ -79,9 +76,7 @@ def _left_if_all_grow(host: HostMemory, guests: Sequence[GuestMemory], parameter
 
 
 def sweep_of(host: HostMemory, guest: GuestMemory, parameters: LawParameters, limits: ShrinkLimits) -> SizeSuggestion:
-    """Return the sweep of a guest that will be moved, whatever the host has: its freed memory would be sent with it.
-
-    The same rules hold as for any sweep; the target is None where there is none.
+    """Return the sweep of a guest that will be moved, so that its freed memory is not sent. Its target is None if there is no sweep.
 
     :param host: its `interval` is how long the balloon may take memory
     """

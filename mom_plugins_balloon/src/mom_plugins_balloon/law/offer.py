@@ -248,10 +248,7 @@ def _sweepable(guest: GuestMemory, need: Need, freed: float, context: LawContext
 
 
 def _trims_of(need: Need, unused: float, spare: Spare, context: LawContext) -> TrimDepths | None:
-    """Return the depths of a guest's trims; None if they are not worth a step.
-
-    In one cycle only a part of page cache, margin and headroom for bursts is taken.
-    """
+    """Return the depths of a guest's trims in one cycle; None if they are not worth a step."""
     part, floors, empty, cache = context.p.shrink_share, need.floors, 0.0, 0.0
     # Below the hard watermark a guest that waits for its disk gives empty memory. Otherwise it would give the page cache that it waits for.
     beyond = min(need.usable - floors.headroom, spare.most if context.below_hard else spare.calm)

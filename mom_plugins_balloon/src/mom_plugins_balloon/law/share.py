@@ -59,10 +59,7 @@ ChangeKind: TypeAlias = Callable[[Sequence[WeighedGuest], Changes, Balance, LawC
 
 
 def unbacked_memory(guest: GuestMemory) -> float:
-    """Return the memory that a guest could still take from the host: its maximum less the memory that the host backs already.
-
-    Other guests never give for more than that.
-    """
+    """Return the memory that a guest could still take from the host. Other guests never give more than that for it."""
     backed, maximum = guest.process.backed, guest.maximum
     return math.inf if backed is None or maximum is None else max(0.0, maximum - backed)
 
@@ -155,7 +152,7 @@ def _ratio(supply: float, demand: float) -> float:
 
 
 def _in_turn(share: float, demand: float, step: float, left: float) -> float:
-    """Return the memory that a guest gets: its share, but at least a step, because less is not worth a command.
+    """Return the memory that a guest gets: its share, but at least a step.
 
     :param left: KiB for this guest and all guests after it; if it is too little, later guests wait
     """

@@ -132,8 +132,8 @@ vain sweep lasts a second, and the guest has its headroom in 599 of 600 s."""
 
 IN_VAIN_SHARE: Final = 0.25
 IN_VAIN_SECONDS: Final = 120.0
-"""Ratio of the planned gain, and s. A guest whose sweeps give less for so long rests for as long. It may seem to have freed memory, and be
-at work at each sweep. While mom counts on its memory, it sweeps no other guest. Bursts are over sooner."""
+"""Ratio of the planned gain, and s. A guest whose sweeps give less for so long rests for as long. Otherwise mom would count on its
+memory, and sweep no other guest. Bursts are over sooner."""
 
 
 @dataclass(frozen=True, slots=True)

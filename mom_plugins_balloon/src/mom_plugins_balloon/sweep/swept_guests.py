@@ -28,8 +28,8 @@ GAVE, LASTED, ENDED, REST, MISSED = "sweep_gave", "sweep_seconds", "sweep_end", 
 REACTION = "balloon_reaction"
 
 LATELY_SECONDS: Final = 15.0
-"""s. The slowest reaction and the smallest slice of this time count. Bursts that keep the host's CPUs busy last seconds. After a slow
-reaction few guests are swept, and perhaps no sweep shows that the burst is over."""
+"""s. The slowest reaction and the smallest slice of this time count. Bursts that keep the host's CPUs busy last seconds, and after a
+slow reaction few sweeps show that they are over."""
 
 REACTION_SECONDS: Final = 0.35
 """s. Reaction of a hypervisor that sweeps by itself: the slowest of real guests (benchmarks/sweeps/bench_collisions.py)."""
