@@ -1,6 +1,5 @@
 """Hosts in a fleet: real servers, real processes, and what goes wrong between them."""
 
-import json
 import signal
 from pathlib import Path
 from typing import Any
@@ -73,25 +72,6 @@ def test_a_host_goes_on_without_its_servers_and_converges_when_they_are_back(two
     two.start_server()
     two.set_policy("(defvar night 2)\n", name="60_fleet_dusk")
     two.until(lambda: newest(two, "h1", "h2"), "both have the newest")
-
-
-def test_guests_stay_where_nobody_has_room_and_it_is_said(two: FleetWorld) -> None:
-    two.fleet("cordon", "h2")
-    plan = json.loads(two.fleet("plan", "--drain", "h1", "--json"))
-    assert {host for host, _, _ in plan["stay"]} == plan["closed"].keys() - {"h2"} == {"h1"}
-    assert not two.host("h1")["draining"], "a plan does nothing"
-    assert "No guest would be moved: no host is drained." in " ".join(two.fleet("plan").split())
-    for more, lets in (([], True), (["--off"], False)):
-        two.fleet("balance", "h1", *more)
-        assert two.host("h1")["balance"] is lets
-    two.start_coordinator("c0")
-    two.fleet("drain", "h1")
-    two.until(lambda: "cannot leave h1: no other host of the group g1 can take guests now" in two.log("c0"), "it says why")
-    assert len(two.where("h1")) == 3
-    two.fleet("uncordon", "h2")
-    two.until(lambda: is_empty(two, "h1"), "h1 is empty, and says so")
-    two.fleet("uncordon", "h1")
-    two.kill("c0", signal.SIGTERM)
 
 
 def test_hosts_drain_one_with_its_coordinator_stopped_and_the_next_one_killed_in_the_middle(two: FleetWorld) -> None:
