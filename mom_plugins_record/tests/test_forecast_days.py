@@ -182,14 +182,6 @@ def test_a_slot_of_which_mom_saw_less_than_half_is_not_learned(back: int) -> Non
     assert by_day[95] == by_day[2] == 400 * MIB
 
 
-def test_days_are_learned_with_rare_and_irregular_cycles() -> None:
-    days, began = HostDays(Calendar(86_400.0, 7, lambda _: 0.0), 900.0), 400 * 86_400.0
-    for passed in range(0, 86_400, 600):
-        for moment in (passed, passed + 2) if passed % 3600 == 0 else (passed,):
-            days.see(replace(one_snapshot(USES, FIRST), time=began + moment, monotonic=began + moment))
-    assert days.known["desktop"].days.slots > 80
-
-
 @pytest.mark.parametrize("what", ["started anew", "the clock jumps"])
 def test_restart_or_clock_jump_skips_the_slot(what: str) -> None:
     days = after(2)
@@ -240,13 +232,6 @@ def test_absent_guests_are_forgotten_by_age_and_number() -> None:
     assert "g0" not in days.known
 
 
-def test_guests_without_days_are_forgotten_at_once() -> None:
-    days = new_days()
-    for number_of in range(5):
-        days.see(one_snapshot({"there": at_eight, f"short{number_of}": at_eight}, FIRST + 5.0 * number_of))
-    assert set(days.known) == {"there", "short4"}
-
-
 def test_short_lived_guests_displace_no_others() -> None:
     days = after(2)
     for number_of in range(MOST_GUESTS + 5):
@@ -282,16 +267,6 @@ def test_clock_behind_drops_past_days_after_two_weeks() -> None:
         assert len(days.past.guests["desktop"].days()) == left, f"after {passed} s"
 
 
-def test_all_guests_are_visited_although_the_list_changes() -> None:
-    days = HostDays(Calendar(86_400.0, 7, lambda _: 0.0), 900.0)
-    there = {f"g{n:03}": Guest(f"g{n:03}", "vm", {"mem_available": SIZE, "mem_usable": SIZE // 2}, incarnation="1") for n in range(400)}
-    first = Guest("a", "a", incarnation="1")
-    for step in range(3 * 900 // 5):
-        guests = {first.id: first, **there} if step % 2 else there
-        days.see(Snapshot(Host(), guests, 86_400.0 + 5 * step, 100.0 + 5 * step))
-    assert [identity for identity in there if not days.known[identity].days.slots] == []
-
-
 def test_unknown_use_is_no_rise() -> None:
     days = after(2)
     see(days, 2, 29, 31.5)
@@ -301,25 +276,6 @@ def test_unknown_use_is_no_rise() -> None:
     days.see(Snapshot(Host(), silent, seen.time, seen.monotonic))
     assert days.rise_expected(SLOT) == 0
     assert days.host_fields()["host_rise_expected"] == 0
-
-
-def test_without_guests_no_rise_is_expected() -> None:
-    days = after(2)
-    see(days, 2, 29, 31.5)
-    assert number(days.host_fields()["host_rise_expected"]) > 1000 * MIB
-    days.see(one_snapshot({}, FIRST + 2 * DAY + 31.5 * SLOT))
-    assert days.host_fields() == {"guests_forecast": 0}
-
-
-def test_reboot_forgets_no_long_running_guest() -> None:
-    """As after a reboot of the host."""
-    days = new_days()
-    end = KEPT_WEEKS * 7 + 2
-    for snapshot in (*snapshots(USES, range(1), step=SLOT), *snapshots(USES, range(1, end), step=DAY / 4)):
-        days.see(snapshot)
-    again = days_from(json.loads(json.dumps(content_of(days))))
-    again.see(one_snapshot({"desktop": at_eight}, FIRST + end * DAY))
-    assert set(again.known) == set(USES)
 
 
 def test_stored_guest_takes_less_than_4_kib_and_comes_back() -> None:
@@ -384,16 +340,6 @@ def test_joint_rise_is_less_than_the_sum_of_maxima() -> None:
     assert 1000 * MIB < days.rise_expected(6 * SLOT) < rises
 
 
-def test_days_are_learned_where_each_slot_is_seen_once() -> None:
-    days = new_days()
-    for snapshot in snapshots({"desktop": at_eight}, range(3), step=SLOT):
-        days.see(snapshot)
-    days.see(snapshot := one_snapshot({"desktop": at_eight}, FIRST + 3 * DAY))
-    assert told(days, snapshot, "desktop")["mem_used_expected"] == pytest.approx(400 * MIB, rel=0.02)
-    assert days.rise_expected(40 * SLOT) == pytest.approx(1200 * MIB, rel=0.1)
-    json.dumps(content_of(days), allow_nan=False)
-
-
 def test_unseen_part_of_the_day_harms_no_other_part() -> None:
     days = new_days()
     for day in range(3):
@@ -429,10 +375,3 @@ def test_forecasts_of_any_input_are_valid_and_can_be_stored(cycles: list[tuple[f
         assert days.rise_expected(3 * SLOT) >= 0
     kept = json.loads(json.dumps(content_of(days), allow_nan=False))
     assert json.loads(json.dumps(content_of(days_from(kept)))) == kept
-
-
-def test_margin_of_departed_guests_is_dropped() -> None:
-    days = after(4)
-    days.margin = days.usual = 50_000.0 * MIB  # of a guest with odd days, which has left
-    see(days, 4, 27, 31.5)
-    assert number(days.host_fields()["host_rise_expected"]) < 2000 * MIB, "the desktop cannot take more than 4 GiB"

@@ -187,14 +187,11 @@ def test_bare_marks_are_passed_over_soon(tmp_path: Path) -> None:
 LONG: Any = "a" * 1_000_000
 LINES = {
     "cycles": [line(0, replace(REPORTS[0], snapshot=Snapshot(Host("h", {"x": LONG}), {}, 5.0, 5.0, 1), decisions=(), outcomes=()))] * 3000,
-    "sessions": [session_line(replace(SESSION, configuration={"x": LONG}))] * 3000,
     "a long line": [b"x" * (64 * MIB)],
     "many values": [b"[" + b"0," * MOST_CELLS + b"0]"],
     "deep": [b"[" * 50_000],
     "brackets": [b"[" + b"[]," * 300_000 + b"0]"],
-    "newlines": [b"\n" * (32 * MIB)],
     "names": [line(0).replace(b'"fields":{', b'"fields":{' + b"".join(b'"%d":[],' % n for n in range(1_000_000)))],
-    "decisions of nothing": [line(0).replace(b'"decisions":[', b'"decisions":[' + b"{}," * 500_000)],
     "no cycle": [b"[]"],
     "guests that are not named": [line(0).replace(b'"id":["a","b"]', b'"id":["a","b","c"]')],
     "guests of one id": [line(0).replace(b'"id":["a","b"]', b'"id":["a","a"]')],

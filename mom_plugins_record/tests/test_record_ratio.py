@@ -172,21 +172,6 @@ class TestWhatIsSaid:
         gone = replace(ahead[0], days={day: used for day, used in ahead[0].days.items() if not MONDAY + 20 <= day < MONDAY + 28})
         assert sold_on(Learned([gone, *guests[1:]]), 0.01).guests == 9, "but those that are gone"
 
-    def test_guests_gone_during_a_stop_are_absent(self) -> None:
-        guests = learned(*[always(2)] * 10, days=20)
-        begun = {MONDAY + 30: [float(GIB), *[None] * (PARTS - 1)]}
-        there = [replace(one, days={**one.days, **begun}) for one in guests[:5]]
-        host = sold_on(Learned([*there, *guests[5:]]), 0.01)
-        assert (host.guests, host.today) == (5, 20 * GIB)
-
-    def test_guests_of_a_host_whose_clock_is_ahead_are_there(self) -> None:
-        guests = [replace(one, days={day + CENTURY: used for day, used in one.days.items()}) for one in learned(*[always(2)] * 10)]
-        assert sold_on(Learned(guests), 0.01).guests == 10
-
-    def test_guests_with_half_days_are_present(self) -> None:
-        guests = learned(*[lambda day, part: 1.0 if part == 0 else None] * 3, days=1)
-        assert sold_on(Learned(guests), 0.01).guests == 3
-
     def test_what_a_host_keeps_where_its_mom_has_not_said_it(self) -> None:
         known = Learned(learned(*[always(2)] * 10))
         known.promisable_kib = None

@@ -9,7 +9,6 @@ from recordings import read, simulated
 
 from mom_daemon.explain.verb import explain_command
 from mom_kvm import PastCycle
-from mom_plugins_record.recording.command import record
 from mom_plugins_record.recording.reader import Recording
 from mom_plugins_record.recording.writer import GROUP, files_of
 
@@ -45,17 +44,6 @@ def test_a_recorded_decision_is_explained_by_the_reason_it_had(folder: Path) -> 
     shown = CliRunner().invoke(explain_command, [decision.entity.name, "--recording", str(folder)])
     assert shown.exit_code == 0, shown.output
     assert decision.reason in " ".join(shown.output.split())
-
-
-def test_tables_hold_the_reasons_of_decisions(folder: Path, tmp_path: Path) -> None:
-    done = CliRunner().invoke(record, ["export", str(folder), "--to", "parquet", "-o", str(tmp_path / "out")])
-    assert done.exit_code == 0, done.output
-    import pandas as pd  # a second, in each process that only collects tests
-
-    table = pd.read_parquet(tmp_path / "out" / "decisions.parquet")
-    mine = table[(table["control"] == CONTROL) & (table["stage"] == "evaluation") & (table["source_line"] > 0)]
-    assert len(mine) > 10
-    assert all(reason.startswith("(> g.balloon_max 1) is true") for reason in mine["reason"])
 
 
 @pytest.mark.parametrize("seed", [1, 3, 5])

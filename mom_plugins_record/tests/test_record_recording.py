@@ -33,13 +33,6 @@ from mom_plugins_record.recording.writer import GROUP, MOST_FORGOTTEN, Recording
 PAGE = Path(__file__).parents[2] / "docs" / "recordings.md"
 
 
-def test_what_was_recorded_comes_back_to_the_bit(tmp_path, reports):
-    back, recording = read(written(tmp_path / "r", reports))
-    assert back == reports
-    assert not recording.damage
-    assert not recording.damage.cut_off
-
-
 @pytest.mark.long
 def test_a_flipped_byte_costs_the_rest_of_its_group_at_most(tmp_path, reports):
     folder = written(tmp_path / "r", reports)
@@ -73,14 +66,6 @@ def test_a_recording_that_ends_anywhere_is_read_up_to_there(tmp_path, reports):
         assert back == reports[: len(back)]
 
 
-def test_it_is_read_while_it_is_written(tmp_path, reports):
-    writer = opened(tmp_path / "r")
-    for number, report in enumerate(reports[:5], 1):
-        writer.cycle(report)
-        assert len(read(tmp_path / "r")[0]) == number
-    writer.close()
-
-
 def test_old_files_go_when_there_is_too_much(tmp_path, reports):
     limits = RecordingLimits(keep=86_400.0, size=1 << 17)
     folder = tmp_path / "r"
@@ -91,14 +76,6 @@ def test_old_files_go_when_there_is_too_much(tmp_path, reports):
     assert back[-1] == reports[-1]
     assert len(back) < 8 * len(reports)
     assert not recording.damage
-
-
-def test_old_files_go_by_age(tmp_path, reports):
-    folder = written(tmp_path / "r", reports[:2])
-    (first,) = files_of(folder)
-    os.utime(first, (1.0, 1.0))
-    written(folder, reports[:2])
-    assert [path.name[:6] for path in files_of(folder)] == ["000002"]
 
 
 @pytest.mark.parametrize("by_age", [True, False])
@@ -188,28 +165,6 @@ def test_stale_nfs_file_is_begun_anew(tmp_path: Path, reports: list[Report], mon
     assert read(tmp_path / "r")[0] == reports[:2]
 
 
-def test_full_disk_at_close_harms_no_other_descriptor(tmp_path: Path, reports: list[Report], monkeypatch: pytest.MonkeyPatch) -> None:
-    close = os.close
-
-    def full(file: int) -> None:
-        close(file)
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    writer = opened(tmp_path / "r", RecordingLimits(keep=60.0, size=1 << 30))
-    writer.cycle(reports[0])
-    with monkeypatch.context() as patch:
-        patch.setattr(os, "close", full)
-        writer.close()
-    others = [os.open(os.devnull, os.O_RDONLY) for _ in range(2)]  # the numbers that it had
-    writer.close()
-    for other in others:
-        os.fstat(other)
-        close(other)
-    writer.cycle(reports[1])
-    writer.close()
-    assert read(tmp_path / "r")[0] == reports[:2]
-
-
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -262,16 +217,6 @@ def test_failing_recording_stops_no_cycle_and_is_logged_once(tmp_path, caplog):
     (plugin,) = [plugin for plugin in reports[-1].plugins if plugin.name == "record"]
     assert "nothing is recorded" in plugin.last_error
     assert len([line for line in caplog.messages if "nothing is recorded" in line]) == 1
-
-
-def test_what_policies_remember_is_recorded_now_and_then(tmp_path):
-    policy = tmp_path / "mine.policy"
-    policy.write_text('(Host.Remember "n" (+ 1 (Host.Recall "n" 0)))')
-    simulated(tmp_path, GROUP + 2, policy={"file": str(policy)}, record={"reserve": "0"})
-    found = list(Recording(tmp_path / "state" / "recording").cycles())
-    remembered = {recorded.report.number: recorded.cycle.memory for recorded in found if recorded.cycle.memory}
-    assert list(remembered) == [1, GROUP + 1]
-    assert remembered[GROUP + 1] == {"host": {"incarnation": "", "values": {"n": GROUP + 1}}}
 
 
 def test_a_disk_that_stays_full_gathers_no_empty_files(tmp_path, reports):

@@ -59,15 +59,6 @@ def test_properties_carry_over_to_the_next_hour() -> None:
     assert row.properties == {"flavor": "m1.small", "tags": ["db"]}
 
 
-def test_a_guest_that_is_renamed_is_called_so_from_then_on() -> None:
-    first = cycle(0, {"a": KNOWN})
-    renamed = replace(first.snapshot.guests["a"], name="b")
-    accounts = after(first, cycle(5, {}), replace(first, snapshot=replace(first.snapshot, guests={"a": renamed}, monotonic=10.0)))
-    again = cycle(15, {"a": KNOWN})
-    accounts.add(replace(again, snapshot=replace(again.snapshot, guests={"a": renamed})))
-    assert row_of(accounts).name == "b"
-
-
 def test_removed_class_is_gone_in_later_hours() -> None:
     accounts = after(cycle(0, {"a": {**KNOWN, "sla_class": "gold"}}), cycle(5, {"a": KNOWN}))
     assert row_of(accounts).service_class == "gold", "it may only not have been told for a while"
@@ -168,33 +159,6 @@ def test_empty_list_is_known_after_the_condition() -> None:
     assert (host.seconds, host.unknown_seconds) == (10, 0)
 
 
-def test_time_before_a_missing_list_stays_known() -> None:
-    many = {f"g{n}": KNOWN for n in range(LOOKS_EACH_CYCLE + 1)}
-    host, rows = current_of(after(*(unlisted(now) if now == 15 else cycle(now, many) for now in range(0, 35, 5))))
-    assert (host.seconds, host.unknown_seconds) == (25, 5)
-    assert {rows[name].seconds for name in ("g0", "g1")} == {20, 25}, "one was looked at in the last cycle, one in the one before"
-
-
-def test_hour_begins_without_a_list() -> None:
-    accounts = after(unlisted(3590), unlisted(3605), cycle(3610, {"a": KNOWN}), cycle(3615, {"a": KNOWN}))
-    ((before, _),) = accounts.take()
-    host, _ = current_of(accounts)
-    assert (before.unknown_seconds, host.unknown_seconds, host.seconds) == (0, 15, 10)
-    assert (before.began, host.began) == (1_000_000 * 3600 + 3590, 1_000_000 * 3600 + 3605)
-
-
-def test_clock_step_counts_departed_guests_once() -> None:
-    def at(hour: int, now: float, guests: Mapping[str, Mapping[str, Value]]) -> Report:
-        return replace(cycle(now, guests), time=(1_000_000.0 + hour) * 3600 + now)
-
-    there = {"a": KNOWN, "b": KNOWN}
-    accounts = after(at(1, 0, there), at(1, 10, there), at(1, 20, {"b": KNOWN}), at(0, 30, {"b": KNOWN}), at(1, 40, {"b": KNOWN}))
-    current = accounts.current()
-    assert current is not None
-    hours = [*accounts.take(), current]
-    assert sum(row.seconds for host, rows in hours for row in rows if row.id == "a" and host.hour == 1_000_001) == 10
-
-
 @pytest.mark.parametrize(("incarnation", "sweeps"), [("1", 2 * GIB), ("2", 0)])
 @pytest.mark.parametrize("gone", [[3595], [3595, 3605, 7195]], ids=["for a cycle", "for an hour"])
 def test_touched_size_survives_absence_at_the_full_hour(incarnation: str, sweeps: int, gone: list[int]) -> None:
@@ -203,12 +167,6 @@ def test_touched_size_survives_absence_at_the_full_hour(incarnation: str, sweeps
     for seconds in (10, 15):
         accounts.add(cycle(gone[-1] + seconds, less, incarnation=incarnation))
     assert given_back(accounts).sweeps == sweeps
-
-
-def test_touched_size_survives_hours_without_a_list() -> None:
-    accounts = after(cycle(3500, {"a": KNOWN}), cycle(3590, {}), *(unlisted(now) for now in range(3600, 3 * 3600 + 60, 60)))
-    accounts.add(cycle(3 * 3600 + 60, {"a": {**KNOWN, "rss": GIB}}))
-    assert given_back(accounts).sweeps == 2 * GIB
 
 
 def test_touched_size_of_a_departed_guest_is_forgotten() -> None:

@@ -164,17 +164,11 @@ def test_lines_by_property_follow_each_hour(of_projects: Path) -> None:
     assert [line["name"] for line in told(of_projects, "--by", "tags")["lines"]] == ["without a tags", "db, web"]
 
 
-def test_a_tenant_may_be_a_project(of_projects: Path, tmp_path: Path) -> None:
+def test_a_tenant_may_be_a_project(of_projects: Path) -> None:
     found = told(of_projects, "--tenant", "project=acme", "--by", "guest")
     assert {line["name"]: line["seen_guest_hours"] for line in found["lines"]} == {"a": 4.0, "b": 1.0}
     assert found["host"] is None
     assert [line["name"] for line in told(of_projects, "--tenant", "tags=web", "--by", "guest")["lines"]] == ["a", "b"]
-    page_at = tmp_path / "report.html"
-    assert run(of_projects, "--tenant", "project=acme", "--by", "project", "--html", page_at).exit_code == 0
-    assert "guests project=acme" in page_at.read_text()
-    (tmp_path / "link").symlink_to(page_at)
-    assert run(of_projects, "--html", tmp_path / "link").exit_code == 0
-    assert (tmp_path / "link").is_symlink(), "as /dev/stdout is one"
 
 
 @pytest.mark.parametrize(
@@ -310,14 +304,6 @@ def test_unknown_use_is_not_zero() -> None:
     assert (line.used_gib, line.sold_gib) == (4, 8)
 
 
-def test_advised_size_covers_incomplete_hours() -> None:
-    known = [guest(hour, "a", 8, 1) for hour in range(FIRST, FIRST + 24)]
-    short = guest(FIRST + 24, "a", 8, 6, used=size(6, 1200.0))
-    hosts = [host(hour) for hour in range(FIRST, FIRST + 25)]
-    (line,) = summed(hosts, [*known, short], by="guest").lines
-    assert (line.size.fit, line.size.would_do_gib, line.size.hours) == (Fit.FITS, 7.75, 24)
-
-
 @pytest.mark.parametrize(("killed", "for_mom", "why"), [(1, 0.0, "programs were killed"), (0, 900.0, "mom held back")])
 def test_guest_short_of_memory_gets_no_smaller_size(killed: int, for_mom: float, why: str) -> None:
     lacked = advise(8 * GIB, GIB, 24, 0.0, 86_400.0, killed, for_mom)
@@ -358,13 +344,6 @@ def test_growth_is_the_same_at_any_time_of_the_day(at: int) -> None:
     assert growth is not None
     assert growth.gib_each_week == pytest.approx(0, abs=1e-9)
     assert growth.full_on is None
-
-
-def test_guests_of_several_classes_are_of_none_together(accounts: Path) -> None:
-    assert told(accounts)["whole"]["class"] is None
-    guests = [guest(FIRST, "a", 4, 1), guest(FIRST, "ab", 4, 1)]
-    alike = summed([host(FIRST)], guests)
-    assert alike.whole.service_class == "gold"
 
 
 def test_of_a_few_minutes_the_page_draws_the_host_by_minutes() -> None:
