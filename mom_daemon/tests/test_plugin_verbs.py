@@ -3,6 +3,9 @@
 import json
 import sys
 
+from mom_core import Scope, load_config
+from mom_daemon import declarations_of
+
 BODY = '''
 class Settings(PluginSettings):
     step: Size = 64 << 20
@@ -78,3 +81,23 @@ def test_a_plugin_that_is_not_installed_or_broken_is_exit_code_2(mom, shelf):
     code, out, err = mom("plugin", "info", "broken")
     assert (code, out) == (2, "")
     assert "ValueError: odd" in err
+
+
+SIZES = """
+@hookimpl
+def mom_declare(self):
+    return [FieldSpec("size", Unit.KIB, Scope.GUEST, "how large")]
+@hookimpl
+def mom_setup(self):
+    raise AssertionError("nothing is set up")
+"""
+
+
+def test_declarations_are_known_without_a_setup_and_broken_plugins_are_left_out(mom, only_shelf):
+    only_shelf.add_plugin("sizes", SIZES, before="from mom_core import FieldSpec, Scope, Unit")
+    only_shelf.add_plugin("broken", before="raise ValueError('odd')")
+    code, out, err = mom("fields", "--all", "--json")
+    assert code == 0
+    assert [(field["plugin"], field["name"]) for field in json.loads(out)["fields"]] == [("sizes", "size")]
+    assert "without broken: " in err
+    assert (Scope.GUEST, "size") in declarations_of(load_config({"plugins": {"sizes": {}}})).fields

@@ -1,6 +1,5 @@
 """`mom run` as its users run it: a process, signals, and the other verbs beside it."""
 
-import json
 import signal
 import time
 from functools import partial
@@ -87,12 +86,3 @@ def test_a_ledger_that_cannot_be_written_stops_controls_and_is_said(mom: Mom) ->
     assert "ledger" in refused.stderr
     assert "Traceback" not in refused.stderr
     assert mom.knob() == 0
-
-
-def test_guests_and_fields_without_a_daemon(mom: Mom) -> None:
-    guests = mom("guests")
-    assert guests.returncode == 1, "no plugin of it provides a hypervisor"
-    assert "no guest is seen" in guests.stderr
-    fields = json.loads(mom("fields", "--json").stdout)
-    assert {"mem_available", "ksm_run"} <= {field["name"] for field in fields["fields"]}
-    assert "ksm_run" in {control["name"] for control in fields["controls"]}

@@ -62,13 +62,6 @@ def test_root_learns_that_the_state_is_another_users_and_of_all_else(place: Path
     assert any(finding["subject"].startswith("XML-RPC") for finding in findings)
 
 
-def test_who_may_not_look_into_the_state_is_told_so_once_and_not_for_each_file(place: Path) -> None:
-    (place / "state").chmod(0o700)
-    _, findings, _ = doctor(place, NOBODY)
-    assert not [finding for finding in findings if finding["subject"] == "state"]
-    assert any(finding["message"] == f"{place}/state is not writable" for finding in findings)
-
-
 def test_who_may_not_read_a_recording_is_told_who_may(place: Path) -> None:
     (place / "state/recording").mkdir(mode=0o700)
     with (place / "mom.yaml").open("a") as file:

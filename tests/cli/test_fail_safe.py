@@ -1,7 +1,6 @@
 """mom hangs, is killed, is followed by another: what a supervisor sees of it, and what becomes of the changes. Real processes."""
 
 import json
-import os
 import shutil
 import signal
 import socket
@@ -120,37 +119,6 @@ def test_a_mom_that_is_killed_while_it_puts_back_leaves_that_to_the_supervisor(k
     assert killed.knob() == 0
 
 
-def test_restore_leaves_alone_what_somebody_else_changed(killed: Mom) -> None:
-    (killed.root / "sys/kernel/mm/ksm/run").write_text("2\n")
-    done = killed("restore", "--json")
-    assert done.returncode == 0, done.stderr
-    (outcome,) = json.loads(done.stdout)
-    assert (outcome["status"], outcome["found"]) == ("left-alone", 2)
-    assert killed.knob() == 2
-
-
-def test_a_mom_that_was_stopped_and_goes_on_does(mom: Mom) -> None:
-    process = start(mom)
-    process.send_signal(signal.SIGSTOP)
-    os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WNOWAIT)
-    assert mom("restore").returncode == 1, "while it lives, no other process puts anything back"
-    (mom.root / "sys/kernel/mm/ksm/run").write_text("0\n")
-    process.send_signal(signal.SIGCONT)
-    mom.wait_for(lambda: mom.knob() == 1)
-    mom.stop()
-    assert mom.knob() == 0
-
-
-def test_a_damaged_ledger_is_not_nothing_to_put_back(mom: Mom) -> None:
-    ledger = mom.directory / "state/ledger.json"
-    ledger.parent.mkdir()
-    ledger.write_text('{"version":1,"crc32":1,"entries":[]}')
-    done = mom(*IF_UNCLEAN)
-    assert (done.returncode, done.stdout) == (1, "")
-    assert f"the ledger {ledger} is damaged" in done.stderr
-    assert ledger.exists(), "who does not hold mom's lock sets nothing aside"
-
-
 def test_what_was_put_back_is_not_said_to_stand_where_the_ledger_could_not_be_written(mom: Mom) -> None:
     start(mom)
     ledger = mom.directory / "state/ledger.json"
@@ -230,7 +198,7 @@ def test_a_plugin_that_hangs_stops_neither_the_others_nor_the_watchdogs_food_nor
     mom.configure("merge: {}", "hangs: {deadline: 2s}")
     with watched(mom, 20) as supervisor:
         start(mom)
-        assert longest_silence(supervisor, 7) < 6
+        assert longest_silence(supervisor, 5) < 4.5
         mom.wait_for(lambda: "hangs        hung" in mom("status").stdout)
         began = time.monotonic()
         mom.stop()
@@ -241,11 +209,11 @@ def test_a_plugin_that_hangs_stops_neither_the_others_nor_the_watchdogs_food_nor
 def test_the_watchdog_is_not_fed_when_the_engine_hangs_and_sigabrt_says_where_it_does(mom: Mom) -> None:
     mom.configure("merge: {}", "sticks: {}")
     mom.environment["STICKS"] = str(mom.directory / "stick")
-    with watched(mom, 20) as supervisor:
+    with watched(mom, 10) as supervisor:
         process = start(mom)
         (mom.directory / "stick").touch()
-        longest_silence(supervisor, 3)  # the cycle that is under way, and what has been said before
-        assert longest_silence(supervisor, 6) > 5.9
+        longest_silence(supervisor, 2)  # the cycle that is under way, and what has been said before
+        assert longest_silence(supervisor, 4) > 3.9, "a mom that works feeds it eight times in 10 s"
     process.send_signal(signal.SIGABRT)
     assert process.wait(60) == -signal.SIGABRT
     assert "mom_test_plugins.py" in mom.log.read_text(), "the traceback of the thread that hangs"

@@ -113,11 +113,6 @@ def assert_nothing_is_left(host: Host) -> None:
     assert host.value == 2
 
 
-def test_a_stop_puts_back_through_the_helper(host: Host) -> None:
-    assert host.end(signal.SIGTERM) == 0, host.explain()
-    assert_nothing_is_left(host)
-
-
 def test_a_mom_that_was_killed_is_put_back_by_its_own_user(host: Host) -> None:
     host.end(signal.SIGKILL)
     assert (host.value, len(host.ledger)) == (1, 1)
@@ -126,36 +121,13 @@ def test_a_mom_that_was_killed_is_put_back_by_its_own_user(host: Host) -> None:
     assert_nothing_is_left(host)
 
 
-def test_a_helper_that_was_killed_is_asked_again_when_it_is_back(host: Host) -> None:
+def test_without_the_helper_a_restore_says_so_and_the_next_one_puts_back(host: Host) -> None:
     host.helper.kill()
-    host.helper.start()
-    assert host.end(signal.SIGTERM) == 0, host.explain()
-    assert_nothing_is_left(host)
-
-
-@pytest.mark.parametrize("first", ["mom", "mom-helper"])
-def test_without_the_helper_a_restore_says_so_and_the_next_one_puts_back(host: Host, first: str) -> None:
-    if first == "mom":
-        host.end(signal.SIGKILL)
-        host.helper.kill()
-    else:
-        host.helper.kill()
-        host.end(signal.SIGKILL)
+    host.end(signal.SIGKILL)
     done = host.restore()
     assert done.returncode == 1
     assert "mom-helper" in done.stdout + done.stderr
     assert (host.value, len(host.ledger)) == (1, 1)
-    host.helper.start()
-    done = host.restore()
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert_nothing_is_left(host)
-
-
-def test_what_the_helper_has_put_back_mom_finds_so(host: Host) -> None:
-    host.end(signal.SIGKILL)
-    host.helper.kill()
-    assert host.helper.put_back().returncode == 0
-    assert (host.value, len(host.ledger)) == (0, 1)
     host.helper.start()
     done = host.restore()
     assert done.returncode == 0, done.stdout + done.stderr

@@ -31,10 +31,9 @@ def ends_well(mom: Mom, output: int | IO[bytes], **environment: str) -> None:
     assert mom.knob() == 0
 
 
-@pytest.mark.parametrize("unbuffered", ["", "1"])
-def test_a_full_disk_under_the_log_stops_nothing(mom: Mom, unbuffered: str) -> None:
+def test_a_full_disk_under_the_log_stops_nothing(mom: Mom) -> None:
     with Path("/dev/full").open("wb") as full:
-        ends_well(mom, full, PYTHONUNBUFFERED=unbuffered)
+        ends_well(mom, full, PYTHONUNBUFFERED="")
 
 
 @pytest.fixture
@@ -51,10 +50,9 @@ def full_pipe() -> Iterator[int]:
     os.close(hear)
 
 
-@pytest.mark.parametrize("unbuffered", ["", "1"])
-def test_a_pipe_that_nobody_reads_stops_nothing(mom: Mom, full_pipe: int, unbuffered: str) -> None:
+def test_a_pipe_that_nobody_reads_stops_nothing(mom: Mom, full_pipe: int) -> None:
     mom.configure("merge: {}", interval="10ms", log_level="debug")
-    ends_well(mom, full_pipe, PYTHONUNBUFFERED=unbuffered)
+    ends_well(mom, full_pipe, PYTHONUNBUFFERED="1")
 
 
 LOGS_FIRST = """
@@ -89,15 +87,3 @@ def test_json_lines_hold_the_fields_and_a_cycle_is_one_of_them(mom: Mom) -> None
     quiet = [line for line in lines if line["level"] == "info" and line.get("cycle") == cycles[-1]["cycle"]]
     assert len([line for line in quiet if line["logger"] != "mom.engine"]) <= 2, "the cycle, and that mom ended"
     assert any(line.get("plugin") == "host" for line in lines)
-
-
-def test_a_plugin_that_fails_in_every_cycle_is_some_lines(mom: Mom) -> None:
-    mom.configure("merge: {}", "secretive: {password: 'hunter22', uri: 'u'}")
-    mom.start()
-    works_on(mom)
-    mom.wait_for(lambda: "set-aside" in mom("status").stdout)
-    mom.stop()
-    text = mom.log.read_text()
-    said = [line for line in text.splitlines() if "refused" in line and not line.startswith(" ")]  # not the lines of its traceback
-    assert 1 <= len(said) <= 3
-    assert "hunter22" not in text

@@ -69,21 +69,6 @@ def test_a_file_that_cannot_be_used_any_more_blinds_nobody_while_mom_runs(mom: M
     mom.config.write_text(good)
 
 
-def test_verbs_that_ask_a_mom_that_runs_need_no_file_that_is_sound(mom: Mom) -> None:
-    mom.configure("merge: {}", "http: {}")
-    mom.begin()
-    good = mom.config.read_text()
-    mom.config.write_text(f"{good}  bad: [\n")
-    for verb in (["history", "host", "-n", "1"], ["events", "--outcomes"], ["page", "--json"]):
-        told = mom(*verb)
-        assert told.returncode == 0, told.stderr
-        assert f"mom: warning: {mom.config}:" in told.stderr, verb
-        assert f"the mom that serves {mom.directory / 'run/mom.sock'} is asked" in told.stderr
-    mom.stop()
-    assert mom("history", "host").returncode == 2, "none runs"
-    mom.config.write_text(good)
-
-
 def test_nobody_there_is_said_at_once(mom: Mom) -> None:
     mom.configure("http: {}")
     for verb in (["history", "host"], ["events", "--outcomes"], ["events"]):

@@ -45,16 +45,6 @@ def test_a_policy_is_set_takes_effect_and_outlives_a_restart(mom: Mom) -> None:
     assert "60_mine" not in mom("policy", "list").stdout
 
 
-def test_what_is_odd_about_a_policy_that_is_set_is_said_with_its_place(running: Mom) -> None:
-    text = running.directory / "odd.policy"
-    text.write_text('(defvar unused 3)\n(Host.Control "ksm_run" 0)\n')
-    done = running("policy", "set", "60_mine", str(text))
-    assert done.returncode == 0, done.stderr
-    assert "60_mine" in running("policy", "list").stdout
-    assert "60_mine:1:9: warning: nothing reads the variable unused" in done.stdout
-    assert running("policy", "remove", "60_mine").returncode == 0
-
-
 def test_a_policy_with_a_mistake_is_refused_with_its_place_and_rolled_back_is_what_was_before(running: Mom) -> None:
     text = running.directory / "mine.policy"
     text.write_text("(+ 1 2)\n")

@@ -106,15 +106,6 @@ def test_flags_come_before_the_file(place: Place) -> None:
     assert not (place.folder / "pid").exists()
 
 
-def test_another_folder_of_policies(place: Place) -> None:
-    other = place.folder / "other"
-    other.mkdir()
-    (other / "20-other.policy").write_text("1")
-    process = place.start("-c", place.config, "-P", other)
-    assert '"20-other": "1"' in place.ask("getNamedPolicies")
-    assert ended(process)[0] == 0
-
-
 def test_in_the_background_it_is_there_when_the_command_returns(place: Place) -> None:
     pid_file = place.folder / "momd.pid"
     pid_file.write_text("999999\n")  # of one that was killed
@@ -144,12 +135,6 @@ def test_the_log_is_rotated(place: Place) -> None:
     place.wait_for((place.folder / "momd.log.2").exists)
     ended(process)
     assert sorted(path.name for path in place.folder.glob("momd.log*")) == ["momd.log", "momd.log.1", "momd.log.2"]
-
-
-def test_a_log_on_a_full_disk_is_nobodys_trouble(place: Place) -> None:
-    process = place.start("-c", place.config, "-l", "/dev/full")
-    assert place.ask("ping") == "true\n"
-    assert ended(process) == (0, "")
 
 
 @pytest.mark.parametrize(
