@@ -10,7 +10,7 @@ import os
 import re
 import signal
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -182,25 +182,31 @@ class Host:
         printed = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env=self._environment).stdout
         return printed.replace(str(MOM), "mom")  # which is not on the PATH here
 
-    def shows(self, alert: str, guest: str = "", again: Callable[[], None] = lambda: None) -> None:
-        """Wait until mom prints what the alert's page shows.
+    def shows(self, *alerts: str, guest: str = "", again: Callable[[], None] = lambda: None) -> None:
+        """Wait until mom prints what the pages of these alerts show.
 
-        :param guest: which is meant by GUEST
-        :param again: is done before each look, where a trouble is over soon
+        :param guest: the guest called GUEST there
+        :param again: called before each look, for trouble that is soon over
         """
-        for shown in commands(alert):
-            self._prints(shown, [word.replace("GUEST", guest) for word in shown.words], again)
+        pages: dict[tuple[str, ...], list[Shown]] = {}
+        for shown in (shown for alert in alerts for shown in commands(alert)):
+            pages.setdefault(tuple(word.replace("GUEST", guest) for word in shown.words), []).append(shown)
+        for words, several in pages.items():
+            self._prints(words, several, again)
 
-    def _prints(self, shown: Shown, words: list[str], again: Callable[[], None]) -> None:
+    def _prints(self, words: Sequence[str], several: Sequence[Shown], again: Callable[[], None]) -> None:
         printed = ""
+
+        def missing() -> list[str]:
+            return [line for shown in several if (line := shown.missing(printed))]
 
         def is_printed() -> bool:
             nonlocal printed
             again()
             printed = self.prints(*words)
-            return not shown.missing(printed)
+            return not missing()
 
-        wait_until(is_printed, lambda: f"mom {' '.join(words)} lacks {shown.missing(printed)!r}:\n{printed}", 60)
+        wait_until(is_printed, lambda: f"mom {' '.join(words)} lacks {missing()}:\n{printed}", 60)
 
     def end(self, how: int = signal.SIGTERM) -> None:
         self.mom.send_signal(how)
@@ -293,26 +299,26 @@ def test_every_alert_comes_when_a_host_is_in_trouble_and_goes_when_that_is_over(
     full.guest("starving", 4 * GIB, used=GIB - 1024, size=GIB, stuck=True, killed=0)
     of_a_full_host = ("MomHostFull", "MomGrowthUncovered", "MomHostOversold", "MomCannotApply")
     alerts.come("full", *of_a_full_host, "MomGuestsSuffer", "MomKubeletEvicts")
-    for name in of_a_full_host:
-        full.shows(name)
-    full.shows("MomGuestsSuffer", "starving")
-    full.shows("MomGuestsDoNotGive", "stubborn")
+    full.shows(*of_a_full_host)
+    full.shows("MomGuestsSuffer", guest="starving")
+    full.shows("MomGuestsDoNotGive", guest="stubborn")
     full.memory(available=GIB // 8)
     alerts.come("full", "MomHostMemoryShort")
     full.shows("MomHostMemoryShort")
     full.memory(available=GIB * 2 // 3)
     killed = itertools.count(2)
-    full.shows(
-        "MomProgramsKilled", "starving", lambda: full.guest("starving", 4 * GIB, used=GIB - 1024, size=GIB, stuck=True, killed=next(killed))
-    )
+
+    def kill() -> None:
+        full.guest("starving", 4 * GIB, used=GIB - 1024, size=GIB, stuck=True, killed=next(killed))
+
+    full.shows("MomProgramsKilled", guest="starving", again=kill)
     alerts.come("full", "MomProgramsKilled")  # which is told of for so long only
-    full.shows("MomGuestsFarFromTargets", "starving")
+    full.shows("MomGuestsFarFromTargets", guest="starving")
 
     (broken.root / "hot").touch()
     broken.pressure(80)
     alerts.come("broken", "MomSaysWarning", "MomHostWaitsForMemory")
-    broken.shows("MomSaysWarning")
-    broken.shows("MomHostWaitsForMemory")
+    broken.shows("MomSaysWarning", "MomHostWaitsForMemory")
     (broken.root / "hot").unlink()
     broken.pressure(0)
     state, kept = broken.folder / "state", broken.folder / "kept"
@@ -321,8 +327,7 @@ def test_every_alert_comes_when_a_host_is_in_trouble_and_goes_when_that_is_over(
     broken.guest("late", 4 * GIB, size=GIB)
     (broken.root / "broken").touch()
     alerts.come("broken", "MomSaysError", "MomPluginSick")
-    broken.shows("MomSaysError")
-    broken.shows("MomPluginSick")
+    broken.shows("MomSaysError", "MomPluginSick")
     state.unlink()
     kept.rename(state)
     (broken.root / "broken").unlink()
@@ -332,8 +337,7 @@ def test_every_alert_comes_when_a_host_is_in_trouble_and_goes_when_that_is_over(
     (broken.root / "away").rename(broken.root / "guests")
     (broken.root / "slow").touch()
     alerts.come("broken", "MomCyclesStopped", "MomSkipsCycles")
-    broken.shows("MomCyclesStopped")
-    broken.shows("MomSkipsCycles")
+    broken.shows("MomCyclesStopped", "MomSkipsCycles")
     (broken.root / "slow").unlink()
     alerts.go("broken")
     broken.end(signal.SIGKILL)

@@ -92,11 +92,11 @@ def test_host_and_guests_fit_on_the_smallest_usual_terminal(mom: Daemon, screen:
     screen.is_as_before()
 
 
-def test_a_guest_is_found_among_a_thousand_and_explained(daemon: Start, screen: Screen) -> None:
-    mom = daemon(guests=1000, interval="1s")
+def test_a_guest_is_found_among_many_and_explained(daemon: Start, screen: Screen) -> None:
+    mom = daemon(guests=200, interval="1s")
     screen.start(200, 50)
     screen.top(mom)
-    screen.shows("1000 guests have", "usable")
+    screen.shows("200 guests have", "usable")
     screen.keys(">", ">", ">", ">")
     screen.shows("↓used")
     screen.keys("/")
@@ -166,7 +166,7 @@ def test_a_pause_holds_the_picture(shared: Start, screen: Screen) -> None:
     wait_until(lambda: screen.text().split("cycle ")[1].split()[0] != number, screen.text)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_whatever_ends_it_the_terminal_is_in_order(mom: Daemon, screen: Screen, number: int, tmp_path: Path) -> None:
     screen.start()
     screen.run(f"sh -c 'echo $$ > {tmp_path}/pid; exec {MOM} top -c {mom.config}'")
@@ -192,10 +192,11 @@ def test_it_can_be_suspended(mom: Daemon, screen: Screen) -> None:
     screen.is_as_before()
 
 
-def test_without_colours_none_are_sent(mom: Daemon, screen: Screen) -> None:
-    screen.start()
+def test_a_terminal_gets_only_colours_and_signs_that_it_has(mom: Daemon, screen: Screen) -> None:
+    screen.start(LC_ALL="C", PYTHONUTF8="0", PYTHONCOERCECLOCALE="0")
     screen.top(mom, "NO_COLOR=1 ")
-    screen.shows("5 guests have")
+    text = screen.shows("5 guests have", "###", "vnote")
+    assert text.isascii()
     shown = screen.tmux("capture-pane", "-p", "-e")
     assert not any(f"[{number}m" in shown or f";{number}m" in shown for number in range(30, 38))
     screen.keys("q")
@@ -205,18 +206,8 @@ def test_without_colours_none_are_sent(mom: Daemon, screen: Screen) -> None:
     assert any(f"[{number}m" in screen.tmux("capture-pane", "-p", "-e") for number in range(30, 38))
 
 
-def test_a_terminal_without_unicode_gets_signs_that_it_has(mom: Daemon, screen: Screen) -> None:
-    screen.start(LC_ALL="C", PYTHONUTF8="0", PYTHONCOERCECLOCALE="0")
-    screen.top(mom)
-    text = screen.shows("5 guests have", "###", "vnote")
-    assert text.isascii()
-
-
-@pytest.mark.parametrize("environment", [{"TERM": "dumb"}, {"TERM": "xterm"}])
-def test_without_a_terminal_it_says_which_verbs_print_the_same(shared: Start, environment: dict[str, str]) -> None:
-    told = subprocess.run(
-        [MOM, "top", "-c", shared().config], capture_output=True, text=True, timeout=180, check=False, env={**os.environ, **environment}
-    )
+def test_without_a_terminal_it_says_which_verbs_print_the_same(mom: Daemon) -> None:
+    told = subprocess.run([MOM, "top", "-c", mom.config], capture_output=True, text=True, timeout=180, check=False)
     assert (told.returncode, told.stdout) == (1, "")
     assert "mom guests -c " in told.stderr
 
