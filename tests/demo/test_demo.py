@@ -47,7 +47,7 @@ def test_what_it_says_to_type_next_works_where_it_was_called() -> None:
     assert program(Path(MOM), MOM) == "mom", "what a shell finds is called as one calls it"
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3, 7])
+@pytest.mark.parametrize("seed", [1, 7])
 def test_mom_relieves_a_host_that_would_swap_without_it(seed: int) -> None:
     summary = Summary()
     for moment in moments(seed):
@@ -77,14 +77,9 @@ def test_it_ends_with_what_happened_and_what_to_type_next(shown: tuple[str, Path
     assert "mom here " in text
 
 
-@pytest.mark.long
-def test_the_same_seed_tells_the_same_story_and_another_seed_another(shown: tuple[str, Path], tmp_path: Path) -> None:
-    def told(name: str, *options: str) -> str:
-        return demo(*options, "--output", str(tmp_path / name)).replace(str(tmp_path / name), "FOLDER")
-
-    first = shown[0].replace(str(shown[1]), "FOLDER")
-    assert told("b", "--seconds", "0.5", "--seed", "5") == first
-    assert told("c", "--seconds", "0", "--seed", "6") != first
+def test_the_same_seed_tells_the_same_story(shown: tuple[str, Path], tmp_path: Path) -> None:
+    again = demo("--seconds", "0.5", "--seed", "5", "--output", str(tmp_path / "again"))
+    assert again.replace(str(tmp_path / "again"), "FOLDER") == shown[0].replace(str(shown[1]), "FOLDER")
 
 
 def test_without_a_terminal_it_prints_lines_that_a_log_can_hold(shown: tuple[str, Path]) -> None:
