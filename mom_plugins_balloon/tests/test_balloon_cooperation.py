@@ -31,7 +31,7 @@ class Loop:
         self.now += 5
         snapshot = self.seen_by(self.hypervisor, now=self.now)
         listed = [replace(guest, **self.changes) if guest.id == "a" else guest for guest in snapshot.guests.values()]
-        collected = self.plugin.mom_collect_guests(listed).rows()
+        collected = self.plugin.mom_collect_guests(listed).rows() or [{}] * len(listed)
         guests = {g.id: replace(g, fields={**g.fields, **row}) for g, row in zip(listed, collected, strict=True)}
         snapshot = Snapshot(guests=guests, monotonic=self.now)
         decisions = list(self.plugin.mom_act(snapshot))

@@ -19,7 +19,7 @@ def wants(identity, value):
 
 def collected(plugin, guests):
     """What the plugin tells of guests of which it knows something, by id."""
-    rows = plugin.mom_collect_guests(guests).rows()
+    rows = plugin.mom_collect_guests(guests).rows() or [{}] * len(guests)
     return {guest.id: row for guest, row in zip(guests, rows, strict=True) if row}
 
 

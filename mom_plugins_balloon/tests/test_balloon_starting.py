@@ -35,10 +35,10 @@ class Host:
         told = {"balloon_cur": GIB, "mem_available": GIB, "mem_usable": GIB // 2, "stats_age": 0.0}
         guests = {name: Guest(name, name, {"balloon_cur": GIB} if silent else told) for name in names}
         snapshot = Snapshot(mom_core.Host("host", figures or {}), guests, monotonic=moment)
-        found = self.records.columns(snapshot.listed, moment).get(START_REST)
+        found = self.records.columns(snapshot.listed, moment)[START_REST]
         self.records.see(snapshot)
         self.learning.see(self.records)
-        return dict(zip(names, found or [None] * len(names), strict=True))
+        return dict(zip(names, found, strict=True))
 
 
 @pytest.mark.parametrize("ages", [{}, {"new": -100.0}], ids=["its process is not known", "it is"])

@@ -106,7 +106,7 @@ def test_missed_memory_adds_up_for_ten_minutes(bench: Bench) -> None:
     for missed in (100, 200):
         assert bench.sweep(sweep_gain=100 * MIB)["sweep_missed"][0] == missed * MIB
     bench.later = 610.0
-    assert bench.columns()["sweep_missed"][0] is None
+    assert "sweep_missed" not in bench.columns()
     assert bench.sweep(sweep_gain=100 * MIB)["sweep_missed"][0] == 100 * MIB
 
 

@@ -173,26 +173,21 @@ class BalloonedGuests:
                 self._pasts[identity] = past._replace(learned=past.learned.after_absence())
 
     def columns(self, guests: Sequence[Guest], now: float) -> dict[str, Sequence[Value]]:
-        """Return the fields of requests, and of what keeps guests from giving; none that is unknown for all."""
+        """Return the fields of requests, and of what keeps guests from giving."""
         # A guest that has just come may report statistics at once, and the law acts on them in this cycle.
-        pasts, columns = self._met(guests, now), dict[str, Sequence[Value]]()
-        requests = [past.request for past in pasts]
-        if any(requests):
-            columns[CONTROL] = [None if request is None else request.target for request in requests]
-            ages = [None if request is None else max(0.0, now - request.at) for request in requests]
-            columns["balloon_target_age"] = [None if age is None else round(age * 1000) / 1000 for age in ages]  # faster than round(…, 3)
-        rests = [round(past.start_rest(self._start_rest, now), 1) or None for past in pasts]
-        if any(rests):
-            columns[START_REST] = rests
-        obstacles = [
-            guest.why_blocked(CONTROL) or obstacle(guest, past, self.promise_unknown) or None
-            for guest, past in zip(guests, pasts, strict=True)
-        ]
-        if any(obstacles):
-            columns[OBSTACLE] = obstacles
-            states = [past.cooperation for past in pasts]
-            columns[RESTS] = [round(max(0.0, state.until - now), 1) if state.why_aside else None for state in states]
-        return columns
+        pasts = self._met(guests, now)
+        requests, states = [past.request for past in pasts], [past.cooperation for past in pasts]
+        ages = [None if request is None else max(0.0, now - request.at) for request in requests]
+        return {
+            CONTROL: [None if request is None else request.target for request in requests],
+            "balloon_target_age": [None if age is None else round(age * 1000) / 1000 for age in ages],  # faster than round(…, 3)
+            START_REST: [round(past.start_rest(self._start_rest, now), 1) or None for past in pasts],
+            OBSTACLE: [
+                guest.why_blocked(CONTROL) or obstacle(guest, past, self.promise_unknown) or None
+                for guest, past in zip(guests, pasts, strict=True)
+            ],
+            RESTS: [round(max(0.0, state.until - now), 1) if state.why_aside else None for state in states],
+        }
 
     @property
     def set_aside(self) -> int:

@@ -217,15 +217,14 @@ class BalloonPlugin:
         """Return guests' guarantees, habits, sweeps, and last requests."""
         self._sweeps.follow()
         records, now = self._guests.of_all(guests), self._context.monotonic()
-        return Columns(
-            {
-                **self._learning.columns(records),
-                **self._sweeps.columns(guests, records, now),
-                **self._guests.columns(guests, now),
-                **self._started.columns(guests),
-                **self._guarantees.columns(guests),
-            }
-        )
+        columns = {
+            **self._learning.columns(records),
+            **self._sweeps.columns(guests, records, now),
+            **self._guests.columns(guests, now),
+            **self._started.columns(guests),
+            **self._guarantees.columns(guests),
+        }
+        return Columns({name: column for name, column in columns.items() if column.count(None) < len(column)})
 
     def _age_of(self, guest: Guest) -> float | None:
         pid, proc = pid_of(guest), self._context.root / "proc"

@@ -306,7 +306,7 @@ class Guarantees:
         return promised
 
     def columns(self, guests: Sequence[Guest]) -> dict[str, Sequence[Value]]:
-        """Return the columns of promises to these guests by the last snapshot, without empty columns."""
+        """Return the columns of promises to these guests by the last snapshot."""
         own, last = self.own(guests), [self.standing.of(guest) for guest in guests]
         if self.standing.shrunk:
             holds = {promise.guest.id: promise.guarantee for promise in last if promise is not None}
@@ -316,8 +316,7 @@ class Guarantees:
             HOLDS: [None if promise is None else promise.guarantee for promise in last],
             PROMISED: [None if promise is None else promise.promised for promise in last],
         }
-        filled = {name: column for name, column in columns.items() if column.count(None) < len(column)}
-        return {name: [None if kib is None else math.ceil(kib) for kib in column] for name, column in filled.items()}
+        return {name: [None if kib is None else math.ceil(kib) for kib in column] for name, column in columns.items()}
 
     def written(self, guests: Sequence[Guest]) -> Mapping[str, Sequence[Guaranteed]]:
         """Return the promises of the YAML file and the metadata, as they are written."""

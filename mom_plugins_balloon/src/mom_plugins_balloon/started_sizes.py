@@ -62,8 +62,7 @@ class StartedSizes:
 
     def columns(self, guests: Sequence[Guest]) -> dict[str, Sequence[Value]]:
         """Return the column of sizes at the start, of guests that started with less than their maximum."""
-        below = [started.size if (started := self.of(guest)) is not None and started.is_below else None for guest in guests]
-        return {STARTED: below} if any(below) else {}
+        return {STARTED: [started.size if (started := self.of(guest)) is not None and started.is_below else None for guest in guests]}
 
     def of(self, guest: Guest) -> StartedSize | None:
         """Return the size that the guest started with; None: unknown."""

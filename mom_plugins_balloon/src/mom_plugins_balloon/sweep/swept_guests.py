@@ -153,20 +153,17 @@ class SweptGuests:
         return max((outcome.reaction for outcome in self._recent()), default=UNKNOWN_REACTION_SECONDS)
 
     def columns(self, guests: Sequence[Guest], records: Sequence[Remembered], now: float) -> dict[str, Sequence[Value]]:
-        """Return the fields of guests about their sweeps; none that is unknown for all."""
-        histories = [record.sweeps for record in records]
+        """Return the fields of guests about their sweeps."""
+        inflating, histories = self.sweeper.inflating(), [record.sweeps for record in records]
         last = [history.shown(now) for history in histories]
-        columns: dict[str, Sequence[Value]] = {}
-        if inflating := self.sweeper.inflating():
-            columns[SWEPT_NOW] = [1 if guest.id in inflating else None for guest in guests]
-        if any(last):
-            columns[GAVE] = [None if sweep is None else int(sweep.gave) for sweep in last]
-            columns[LASTED] = [None if sweep is None else round(sweep.seconds, 2) for sweep in last]
-            columns[ENDED] = [None if sweep is None else sweep.end.value for sweep in last]
-        if any(history.missed for history in histories):
-            columns[MISSED] = [int(history.missed_lately(now)) or None for history in histories]
-        rests = [round(history.rests_until - now, 1) if history.rests_until > now else None for history in histories]
-        return columns | {REST: rests} if any(rests) else columns
+        return {
+            SWEPT_NOW: [1 if guest.id in inflating else None for guest in guests],
+            GAVE: [None if sweep is None else int(sweep.gave) for sweep in last],
+            LASTED: [None if sweep is None else round(sweep.seconds, 2) for sweep in last],
+            ENDED: [None if sweep is None else sweep.end.value for sweep in last],
+            MISSED: [int(history.missed_lately(now)) or None for history in histories],
+            REST: [round(history.rests_until - now, 1) if history.rests_until > now else None for history in histories],
+        }
 
     def explain(self, identity: str, size: int) -> bool:
         """Return whether a guest has this size because its sweep was cut off."""
