@@ -212,7 +212,7 @@ class TestTheThread:
         plugin.mom_teardown()
         assert set(Path("/proc/self/fd").iterdir()) <= before
 
-    @pytest.mark.parametrize("text", [None, "MemTotal: 1 kB\nMemAvailable: x kB\n"])
+    @pytest.mark.parametrize("text", [None, "", "MemTotal: 1 kB\nMemAvailable: x kB\n"])
     def test_files_that_vanish_or_break_do_no_harm(self, root: Path, make: MakePlugin, woken: Woken, text: str | None) -> None:
         for path in (root / "proc/meminfo", root / "proc/pressure/memory"):
             path.unlink() if text is None else path.write_text(text)
