@@ -89,12 +89,10 @@ class KilledPrograms:
             lately[kill.guest.id] += kill.programs
         return lately
 
-    def columns(self, guests: Sequence[Guest]) -> Mapping[str, Sequence[Value]]:
-        """Return the column of killed programs; none where no guest reports any count."""
-        if not self._reporting and not self.kills:
-            return {}
+    def counts(self, guests: Sequence[Guest]) -> Sequence[Value]:
+        """Return the programs of these guests that were killed lately; None: the guest reports no count."""
         lately = self.lately()
-        return {KILLED: [lately.get(guest.id, 0 if guest.id in self._reporting else None) for guest in guests]}
+        return [lately.get(guest.id, 0 if guest.id in self._reporting else None) for guest in guests]
 
     def together(self) -> Mapping[str, Value]:
         """Return the host's field; none where no guest reports any count."""
@@ -106,9 +104,8 @@ def guest_columns(snapshot: Snapshot, unhealthy: Sequence[str | None], killed: K
 
     :param unhealthy: why guests are unhealthy, in their order
     """
-    columns = killed.columns(snapshot.listed)
-    counts = columns.get(KILLED, [None] * len(unhealthy))
-    return {UNHEALTHY: unhealthy, **columns, SUFFERS: list(map(_suffers, counts, unhealthy))}
+    counts = killed.counts(snapshot.listed)
+    return {UNHEALTHY: unhealthy, KILLED: counts, SUFFERS: list(map(_suffers, counts, unhealthy))}
 
 
 def _suffers(killed: Value, unhealthy: str | None) -> str | None:

@@ -70,16 +70,12 @@ def describe(snapshot: Snapshot, pasts: Sequence[Remembered], facts: CycleFacts,
             facts.moving.get(guest.id) or (GAVE if past.gave_by(at) else "") for guest, past, at in zip(guests, pasts, made, strict=True)
         ],
         "unsettled": _unsettled(snapshot, pasts, facts),
+        "target": [kib if request is None else request.target for request, kib in zip(requests, snapshot.numbers(CONTROL), strict=True)],
+        "kernel_reserved": [
+            kib if past.learned is None or past.learned.usage.kernel.reserved is None else int(past.learned.usage.kernel.reserved)
+            for past, kib in zip(pasts, snapshot.numbers("kernel_reserved"), strict=True)
+        ],
     }
-    if any(requests):
-        targets = snapshot.numbers(CONTROL)
-        columns["target"] = [kib if request is None else request.target for request, kib in zip(requests, targets, strict=True)]
-    kernels = [None if past.learned is None else past.learned.usage.kernel for past in pasts]
-    if any(kernel is not None for kernel in kernels):
-        columns["kernel_reserved"] = [
-            kib if kernel is None or kernel.reserved is None else int(kernel.reserved)
-            for kernel, kib in zip(kernels, snapshot.numbers("kernel_reserved"), strict=True)
-        ]
     if facts.holds is not None:
         columns["guarantee"] = [facts.holds.get(guest.id, 0.0) for guest in guests]
     places = {guest.id: place for place, guest in enumerate(guests)}
