@@ -279,6 +279,13 @@ def test_init_does_not_touch_a_file_that_is_there(mom, with_acme, file):
     assert file.read_text() == "mine"
 
 
+def test_init_does_not_touch_a_file_that_comes_while_it_looks(mom, with_acme, file, monkeypatch):
+    monkeypatch.setattr(os, "fsync", lambda descriptor: file.write_text("mine"))
+    assert mom("config", "init", "-o", file)[0] == 1
+    assert file.read_text() == "mine"
+    assert not [path for path in file.parent.iterdir() if path.name.startswith(".")]
+
+
 def test_init_replaces_a_file_when_it_is_told_to_and_a_links_target_behind_it(mom, with_acme, file, tmp_path):
     file.write_text("old")
     link = tmp_path / "link.yaml"
