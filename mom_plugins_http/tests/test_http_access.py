@@ -214,6 +214,12 @@ def test_further_names_are_names_and_addresses_without_ports(text, name):
     assert name_of(text) == name
 
 
+def test_a_further_name_that_is_none_is_refused_with_the_configuration(serve):
+    tcp = {"listen": "localhost:8132", "certificate": "/c", "key": "/k", "hosts": ["mom.example:8132"]}
+    with pytest.raises(MomError, match="without a port"):
+        serve(tcp=tcp)
+
+
 def test_tcp_needs_tls_a_token_and_the_right_name(serve, tmp_path, free_port, caplog):
     tcp = tcp_settings(tmp_path, free_port, read="read" * 8, change="change" * 8)
     served = serve(tcp=tcp)

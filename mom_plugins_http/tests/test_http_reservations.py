@@ -116,6 +116,11 @@ def test_what_makes_no_sense_is_refused_with_what_would(shared: Served, body: di
     assert shared.get("/v1/reservations")["items"] == []
 
 
+def test_what_is_not_there_is_said(shared: Served) -> None:
+    assert "there is no reservation x" in shared.get("/v1/reservations/x", 404)["detail"]
+    shared.ask("DELETE", "/v1/reservations/x", 404)
+
+
 def test_before_the_first_cycle_nothing_is_promised(serve: Serve) -> None:
     served = serve(cycles=0)
     assert "mom has not looked at the host yet" in ask(served, 503, memory="1GiB", deadline="1m")["detail"]

@@ -185,6 +185,13 @@ def test_late_cycles_and_lost_connections_are_said() -> None:
     assert any("Nobody serves it" in line for line in text_of(looking(), None, trouble=("nobody serves it", "start mom")))
 
 
+def test_what_is_wrong_with_the_connection_is_not_cut_off_on_a_narrow_terminal() -> None:
+    said = ("mom did not answer on /run/mom/mom.sock within 5 s", "it hangs, or is stopped; `mom status` says what was so last")
+    lines = text_of(looking(), picture(Row("1", "web-01")), trouble=said, lost_at=time.monotonic())
+    assert "`mom status` says what was so last" in " ".join(line.strip() for line in lines[2:4])
+    assert max(map(len, lines)) <= 80
+
+
 def act(who: str, text: str, status: str = "applied", about: int = 1) -> dict[str, object]:
     source = {"name": "50_balloon", "line": 463, "column": 37} if about else None
     first = [{"scope": "guest", "id": who, "name": who}] if about else []
