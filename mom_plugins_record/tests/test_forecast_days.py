@@ -375,3 +375,13 @@ def test_forecasts_of_any_input_are_valid_and_can_be_stored(cycles: list[tuple[f
         assert days.rise_expected(3 * SLOT) >= 0
     kept = json.loads(json.dumps(content_of(days), allow_nan=False))
     assert json.loads(json.dumps(content_of(days_from(kept)))) == kept
+
+
+def test_all_guests_are_visited_although_the_list_changes() -> None:
+    days = HostDays(Calendar(86_400.0, 7, lambda _: 0.0), 900.0)
+    there = {f"g{n:03}": Guest(f"g{n:03}", "vm", {"mem_available": SIZE, "mem_usable": SIZE // 2}, incarnation="1") for n in range(400)}
+    first = Guest("a", "a", incarnation="1")
+    for step in range(3 * 900 // 5):
+        guests = {first.id: first, **there} if step % 2 else there
+        days.see(Snapshot(Host(), guests, 86_400.0 + 5 * step, 100.0 + 5 * step))
+    assert [identity for identity in there if not days.known[identity].days.slots] == []

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NoReturn
+from types import SimpleNamespace
+from typing import Any, NoReturn
 
 import pytest
 from click.testing import CliRunner
@@ -22,7 +23,7 @@ from mom_plugins_record.forecast.past import LEARNED as LEARNED_PAST
 from mom_plugins_record.forecast.past import past_from
 from mom_plugins_record.forecast.state import FILE, LEARNED, days_from
 from mom_plugins_record.forecast.surface import ForecastExplainer
-from mom_plugins_record.forecast.verbs import forecast
+from mom_plugins_record.forecast.verbs import _find_days, forecast
 
 SETTINGS = ForecastPlugin.Settings.model_validate({"day": f"{DAY:.0f}s"})
 USES = {"desktop": at_eight}
@@ -293,3 +294,10 @@ def test_the_explanation_tells_what_is_usual_and_what_comes() -> None:
     assert "usually uses 1.00 GiB at this time" in told
     assert "up to 1.20 GiB more" in told
     assert "No pattern" not in told
+
+
+def test_ambiguous_name_is_an_error() -> None:
+    found: Any = {identity: SimpleNamespace(name="web") for identity in ("old", "new")}
+    assert _find_days(found, "new") is found["new"]
+    with pytest.raises(MomError, match="2 guests are called web"):
+        _find_days(found, "web")

@@ -187,6 +187,8 @@ def test_bare_marks_are_passed_over_soon(tmp_path: Path) -> None:
 LONG: Any = "a" * 1_000_000
 LINES = {
     "cycles": [line(0, replace(REPORTS[0], snapshot=Snapshot(Host("h", {"x": LONG}), {}, 5.0, 5.0, 1), decisions=(), outcomes=()))] * 3000,
+    "sessions": [session_line(replace(SESSION, configuration={"x": LONG}))] * 3000,
+    "newlines": [b"\n" * (32 * MIB)],
     "a long line": [b"x" * (64 * MIB)],
     "many values": [b"[" + b"0," * MOST_CELLS + b"0]"],
     "deep": [b"[" * 50_000],

@@ -72,6 +72,7 @@ def test_placement_is_written_to_a_file_or_as_json(tmp_path: Path) -> None:
         return done.stdout
 
     # 12 GiB less 5 % are 11,673 MiB; three guests and one more are 8,192 MiB: what was tried is the least that fits.
+    assert "MEMORY_MB:allocation_ratio=0.70" in run("--placement", "-")
     file = tmp_path / "placement.sh"
     assert str(file) in run("--placement", str(file))
     assert "MEMORY_MB:allocation_ratio=0.70" in file.read_text()

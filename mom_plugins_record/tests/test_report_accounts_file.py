@@ -484,3 +484,11 @@ def test_report_includes_cycles_after_the_last_write(tmp_path: Path, reports: li
     assert late.whole.waited_seconds == pytest.approx(whole.whole.waited_seconds)
     assert (late.whole.killed, late.whole.late_bursts) == (whole.whole.killed, whole.whole.late_bursts)
     assert [line.name for line in late.lines] == [line.name for line in whole.lines]
+
+
+def test_damaged_properties_are_an_error(path: Path) -> None:
+    file_at(path).write([with_properties(0, flavor="small")])
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("UPDATE guest_properties SET properties = '7'")
+    with pytest.raises(AccountsError, match="a checksum in guest_properties is wrong"):
+        properties(path)
