@@ -289,7 +289,7 @@ def forged(text: bytes, chosen: random.Random) -> bytes:
     return json.dumps(value).encode()
 
 
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("seed", range(12))
 def test_forged_recordings_are_read_or_refused(tmp_path: Path, seed: int) -> None:
     chosen = random.Random(seed)  # noqa: S311  # the same each time
     field = FieldSpec("rss", Unit.KIB, Scope.GUEST, "r")
