@@ -1,7 +1,7 @@
 """mom: a memory overcommitment manager for KVM hosts, as a plugin framework.
 
-The names here are the contract. Plugins import nothing else of `mom_core`; their tests also use `mom_core.testing`. Add new names to
-`__init__.pyi`. Names are imported on first use, so that small commands stay fast.
+These names are the contract with plugins, which import nothing else of `mom_core` (tests: also `mom_core.testing`). New names go into
+`__init__.pyi`. Each is imported on first use, so that small commands stay fast.
 """
 
 import lazy_loader

@@ -1,4 +1,4 @@
-"""Fields of many guests by field rather than by guest: much faster for thousands of guests."""
+"""Columns of fields for thousands of guests, much faster than a mapping per guest."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from mom_core.values import Value
 
 
 class Columns(Mapping[str, Sequence[Value]]):
-    """Fields of several guests by name: a value for each guest, in order; None: unknown. Immutable and thread-safe.
+    """Values of several guests by field name, in the order of the guests; None: unknown. Immutable and thread-safe.
 
-    :param unknown: by name, indices of guests whose field was collected as unknown. A guest with None elsewhere lacks the field
+    :param unknown: guests (indices) whose collector reported the field as unknown. Other guests with None lack the field
     """
 
     __slots__ = ("_columns", "_types", "_unknown")
@@ -26,7 +26,7 @@ class Columns(Mapping[str, Sequence[Value]]):
 
     @classmethod
     def of_rows(cls, rows: Sequence[Mapping[str, Value]]) -> Columns:
-        """Return columns of guests' mappings."""
+        """Build columns from a mapping per guest."""
         names = dict.fromkeys(chain.from_iterable(rows))
         columns = {name: tuple(fields.get(name) for fields in rows) for name in names}
         with_none = [name for name, column in columns.items() if None in column]
@@ -42,18 +42,18 @@ class Columns(Mapping[str, Sequence[Value]]):
         return len(self._columns)
 
     def unknown(self, name: str) -> Collection[int]:
-        """Return the indices of guests whose field was collected as unknown."""
+        """Return the indices of guests whose collector reported the field as unknown."""
         return self._unknown.get(name, ())
 
     def types(self, name: str) -> AbstractSet[type]:
-        """Return the types of a field's values, cached."""
+        """Return the types of a field's values."""
         types = self._types.get(name)
         if types is None:
             types = self._types[name] = frozenset(map(type, self[name]))
         return types
 
     def with_columns(self, more: Columns) -> Columns:
-        """Return these columns and more of the same guests, which replace those of the same name."""
+        """Add or replace columns of the same guests."""
         unknown = {name: places for name, places in self._unknown.items() if name not in more} | more._unknown
         return Columns({**self._columns, **more._columns}, unknown)
 
@@ -64,7 +64,7 @@ class Columns(Mapping[str, Sequence[Value]]):
 
 
 class GuestRow(Mapping[str, Value]):
-    """Fields of one guest, as a view of the columns."""
+    """View of one guest's fields."""
 
     __slots__ = ("_columns", "_place")
 

@@ -1,4 +1,4 @@
-"""Context of a plugin: its name, its folders, others' declarations and services, and a way to wake the engine."""
+"""Context that mom passes to each plugin: folders, declarations, services, and a way to request a cycle."""
 
 from __future__ import annotations
 
@@ -25,15 +25,13 @@ Service = TypeVar("Service")
 
 @dataclass(frozen=True, slots=True)
 class Declarations:
-    """Declarations of all enabled plugins.
+    """Declarations of all enabled plugins. The first plugin in file order wins.
 
-    :param fields: fields by scope and name
-    :param controls: controls by name, and `control_owners` their plugins
-    :param policies: default policies by name, in the order of names
-    :param field_owners: first plugin in the YAML order with each field
-    :param explainers: factories of explainers, by plugin
+    :param control_owners: plugin by control
+    :param policies: default policies by name, sorted
+    :param field_owners: plugin by field
+    :param explainers: factories of explainers by plugin
     :param derivations: the plugins' `mom_derive`
-    :param guest_columns: columns of guests, in the YAML order
     """
 
     fields: Mapping[tuple[Scope, str], FieldSpec] = field(default_factory=dict)
@@ -46,7 +44,7 @@ class Declarations:
     guest_columns: Sequence[GuestColumn] = ()
 
     def derived(self, snapshot: Snapshot) -> Snapshot:
-        """Add the plugins' derived fields to a hand-made snapshot; its own fields win."""
+        """Add derived fields to a hand-made snapshot, without replacing its own fields."""
         for derive in self.derivations:
             derived = derive(snapshot)
             rows: Sequence[Mapping[str, Value]]
@@ -55,7 +53,7 @@ class Declarations:
                 if isinstance(derived.guests, Columns)
                 else [derived.guests.get(identity, {}) for identity in snapshot.guests]
             )
-            guest_rows = zip(snapshot.guests.items(), rows, strict=False)  # there are no rows where there are no columns
+            guest_rows = zip(snapshot.guests.items(), rows, strict=False)  # no columns, no rows
             guests = {identity: replace(guest, fields={**row, **guest.fields}) for (identity, guest), row in guest_rows} or snapshot.guests
             snapshot = replace(snapshot, host=replace(snapshot.host, fields={**derived.host, **snapshot.host.fields}), guests=guests)
         return snapshot
@@ -72,56 +70,56 @@ class PluginContext:
     root: Path = Path("/")
     """Folder that contains /proc and /sys."""
     state_directory: Path = STATE_DIRECTORY
-    """Folder for persistent files. `state_file` creates them in a subfolder for the plugin."""
+    """Folder for persistent files. `state_file` creates a subfolder for the plugin."""
     run_directory: Path = RUN_DIRECTORY
     """Folder for sockets and files that need not survive a reboot."""
     declarations: Declarations = field(default_factory=Declarations)
     """Declarations of all enabled plugins, complete from `mom_setup` on. A reload replaces this and the next four."""
     offers: Mapping[Any, Sequence[Any]] = field(default_factory=dict)
-    """Services by protocol, in the YAML order; use `service` or `services`."""
+    """Services by protocol, in file order; use `service` or `services`."""
     interval: float = 5.0
-    """Seconds between two scheduled cycles."""
+    """Time between two cycles in s."""
     guest_settings: Callable[[Guest], GuestSettings] = lambda _: GuestSettings()
-    """Function from a guest to the plugin's `GuestSettings`, merged from all matching patterns in the order of the file."""
+    """Returns the plugin's settings for a guest, merged from all matching patterns in file order."""
     configuration: Callable[[], Mapping[str, Value]] = dict
-    """Function that returns all settings as in YAML, secrets masked."""
+    """Returns all settings as in YAML, secrets masked."""
     serves: bool = True
-    """False for commands that only look, for example `mom doctor`: do not listen on sockets then."""
+    """False for commands that only inspect, such as `mom doctor`: do not listen on sockets."""
     engine_state: Callable[[], EngineState] = EngineState
-    """Function that returns the engine's present state. Any thread may call it."""
+    """Returns the engine's present state, in any thread."""
     wake: Callable[[str], None] = lambda _: None
     monotonic: Callable[[], float] = time.monotonic
-    """Clock of the engine in s. A simulation runs faster than real time."""
+    """Clock of the engine in s; in a simulation faster than real time."""
     state_files: list[StateFile[Any]] = field(default_factory=list)
-    """State files that `state_file` created; mom reports their faults."""
+    """Files from `state_file`; mom reports their faults."""
 
     @property
     def observes(self) -> bool:
-        """True in observe mode (`mode: observe`)."""
+        """True in observe mode."""
         return self.configuration().get("mode") == "observe"
 
     @property
     def log(self) -> logging.Logger:
-        """Logger of the plugin, `mom.plugin.NAME`."""
+        """The plugin's logger, `mom.plugin.NAME`."""
         return logging.getLogger(f"mom.plugin.{self.name}")
 
     # `Callable` instead of `type[Service]`: type checkers refuse abstract classes for the latter.
     def service(self, kind: Callable[..., Service]) -> Service | None:
-        """Return the first service under this protocol (`mom_services`), for example `context.service(PolicyTexts)`; None: there is none.
+        """Return the first service of this protocol (`mom_services`), for example `context.service(PolicyTexts)`; None: none is offered.
 
-        Available from `mom_setup` on, in any thread. Do not keep the result: a reload may replace it. Calls before the offering plugin's
+        Any thread may call this, from `mom_setup` on. Do not store the result: a reload may replace it. Calls before the other plugin's
         `mom_setup` raise `MomError`.
         """
         return next(iter(self.services(kind)), None)
 
     def services(self, kind: Callable[..., Service]) -> Sequence[Service]:
-        """Return all services under this protocol, in the YAML order; see `service`."""
+        """Return all services of this protocol, in file order; see `service`."""
         return self.offers.get(kind, ())
 
     def state_file(self, name: str, what: str, form: TypeAdapter[Content] | Callable[[Any], Content], **how: Any) -> StateFile[Content]:
         """Create a state file of this plugin. mom reports its faults in each cycle and in `mom doctor`.
 
-        :param name: name of the file, for example `highest.json`; for the other parameters see `StateFile`
+        :param name: for example `highest.json`; for the other parameters see `StateFile`
         """
         path = self.state_directory / self.name / name
         file = StateFile(path, what, form, sets_aside=self.serves, log=self.log, **how)

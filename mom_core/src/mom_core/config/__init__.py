@@ -1,6 +1,6 @@
-"""Configuration: one YAML file, read whole; all its faults are reported at once.
+"""Configuration: one YAML file; all its mistakes are reported together.
 
-Names are imported on first use: listing a file's plugins needs no validation code.
+Each name is imported on first use: listing the plugins of a file needs no validation.
 """
 
 import lazy_loader

@@ -26,7 +26,7 @@ LOG = logging.getLogger("mom.config")
 
 @dataclass(frozen=True, slots=True)
 class ConfiguredPlugin:
-    """Enabled plugin with its settings: imported, not constructed."""
+    """Enabled plugin with its settings, imported but not constructed."""
 
     name: str
     loaded: LoadedPlugin
@@ -35,26 +35,26 @@ class ConfiguredPlugin:
 
 @dataclass(frozen=True, slots=True)
 class GuestRule:
-    """Entry of the section `guests`: a pattern (see `GuestPattern`) and its settings as in the file."""
+    """Pattern in the section `guests` (see `GuestPattern`), with its settings as written in the file."""
 
     pattern: str
     settings: Mapping[str, object]
 
     def settings_for(self, model: type[BaseModel]) -> dict[str, object]:
-        """Return the settings for a plugin with this model."""
+        """Return the settings that this model has."""
         return {key: value for key, value in self.settings.items() if key in model.model_fields}
 
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """Operator's decisions. Created by `load_config` or by a program.
+    """Valid configuration, from `load_config` or from a program.
 
-    :param file: configuration file; None: the configuration came from a program
-    :param interval: length of a cycle in s
-    :param history: number of older samples to keep
+    :param file: None: from a program
+    :param interval: s between two cycles
+    :param history: number of older samples
     :param stop_timeout: time limit of a stop in s
-    :param plugins: enabled plugins in the order of precedence
-    :param places: position of each key in the file, by its path
+    :param plugins: enabled plugins in file order: the first wins
+    :param places: position of each key in the file
     :param given: content of the file, including secrets
     """
 
@@ -75,17 +75,17 @@ class Config:
     given: Mapping[str, object] = field(default_factory=dict, repr=False, compare=False)
 
     def having(self, hook: str) -> KeysView[str]:
-        """Return the plugins whose classes have a hook, in the order of precedence."""
+        """Return the names of plugins with this hook, in file order."""
         return {name: plugin for name, plugin in self.plugins.items() if hasattr(plugin.loaded.plugin_class, hook)}.keys()
 
     def with_only(self, names: Collection[str]) -> Config:
-        """Return the configuration with only these plugins."""
+        """Return a copy with only these plugins."""
         return replace(self, plugins={name: plugin for name, plugin in self.plugins.items() if name in names})
 
     def guest_settings(self, plugin: str) -> Callable[[Guest], GuestSettings]:
-        """Return a function from a guest to this plugin's settings for it: all matching patterns in the order of the file.
+        """Return a function from a guest to this plugin's settings for the guest, merged from all matching patterns in file order.
 
-        The function caches results, is thread-safe, and never raises.
+        The function is thread-safe and never raises.
         """
         configured = self.plugins.get(plugin)
         model = configured.loaded.guest_settings_class if configured else None
@@ -95,9 +95,9 @@ class Config:
         return _lookup(model, self.guests)
 
     def in_force(self) -> dict[str, Value]:
-        """Return all settings as in YAML, defaults included, secrets masked.
+        """Return all settings as in YAML, with defaults, and with secrets masked.
 
-        `load_config` accepts the result unless it holds secrets; it always accepts `given`.
+        `load_config` accepts the result if it has no secrets; it always accepts `given`.
         """
         core = CoreSettings.model_construct(**{name: getattr(self, name) for name in CoreSettings.model_fields})
         settings: dict[str, Value] = dict(written(core))
@@ -124,14 +124,13 @@ def _lookup(model: type[GuestSettings], rules: tuple[GuestRule, ...]) -> Callabl
 
     @lru_cache(maxsize=4096)
     def merged(matching: tuple[int, ...]) -> GuestSettings:
-        """Merge the settings of these patterns, shared by all guests that match them."""
         settings: dict[str, object] = {}
         for number in matching:
             settings.update(matched_rules[number][1])
         try:
             return validated(model, settings)
         except Exception as error:  # noqa: BLE001  # validators of the plugin may raise anything, and one guest must not cost the others
-            # Each pattern is valid alone; together they break a rule of the plugin.
+            # Each pattern alone is valid; together they violate a rule of the plugin.
             last, alone = matched_rules[matching[-1]]
             together = ", ".join(printable(matched_rules[number][0].pattern) for number in matching)
             reason = error.errors(include_input=False)[0]["msg"] if isinstance(error, ValidationError) else describe(error)

@@ -1,7 +1,6 @@
-"""YAML texts as plain values with their positions, read within limits, so that no file can hurt and every fault has a line.
+"""YAML texts as plain values with positions. Limits protect mom from malicious files; each mistake is reported with its line.
 
-PyYAML composes. Scalars follow YAML 1.2's core schema: only `true` and `false` are flags, and `0123`, `1:30` and `2024-01-01` are neither
-octal, times, nor dates.
+Scalars follow the core schema of YAML 1.2: only `true` and `false` are booleans; `0123`, `1:30` and `2024-01-01` are text.
 """
 
 from __future__ import annotations
@@ -23,20 +22,19 @@ from mom_core.model import printable
 from mom_core.ownership import OWN_IT, untrusted
 
 MAX_BYTES: Final = 1 << 20
-"""Maximum size of a file. Thousands of guest patterns need a quarter of it."""
+"""Maximum file size. Thousands of guest patterns need a quarter of it."""
 
 MAX_DEPTH: Final = 50
-"""Maximum nesting."""
 
 MAX_NODES: Final = 20_000
-"""Maximum number of keys and values after aliases are expanded: a few aliases can expand to billions."""
+"""Maximum number of keys and values with aliases expanded: a few aliases can expand to billions."""
 
 KeyPath: TypeAlias = "tuple[str | int, ...]"
-"""Path to a value: keys and list indices, from the top."""
+"""Keys and list indices that lead from the top to a value."""
 
 
 class Place(NamedTuple):
-    """Line and column, from 1; both 0 without a file."""
+    """Line and column from 1; both 0 without a file."""
 
     line: int
     column: int
@@ -47,10 +45,7 @@ NOWHERE: Final = Place(0, 0)
 
 @dataclass(slots=True)
 class Document:
-    """Values of a file or mapping, with their positions and faults.
-
-    `keys` has the positions of mapping keys, `values` those of values, both by path.
-    """
+    """Values of a file or mapping, with the positions of keys (`keys`) and values (`values`), and all mistakes."""
 
     file: str
     value: object = None
@@ -58,25 +53,25 @@ class Document:
     values: dict[KeyPath, Place] = field(default_factory=dict)
     problems: list[ConfigProblem] = field(default_factory=list)
     unreadable: set[KeyPath] = field(default_factory=set)
-    """Unreadable values. Further faults of them are not reported."""
+    """Values that were already reported as unreadable; their other mistakes are not reported."""
 
     def complain(self, path: KeyPath, message: str, hint: str = "", *, at_key: bool = False) -> None:
-        """Note a problem with the value at `path` or its key; at the nearest position around it if it is not in the file."""
+        """Add a problem with the value at `path` or with its key. If it is not in the file, use the position of its parent."""
         if any(path[:length] in self.unreadable for length in range(len(path) + 1)) and not at_key:
             return
         self.note(self.place(path, at_key=at_key), f"{dotted(path)}: {message}" if path else message, hint)
 
     def note(self, place: Place, message: str, hint: str = "") -> None:
-        """Note a problem at a position."""
+        """Add a problem at a position."""
         self.problems.append(ConfigProblem(self.file, *place, message, hint))
 
     def give_up(self, path: KeyPath, message: str, hint: str = "") -> None:
-        """Note that the value at `path` is unreadable."""
+        """Report the value at `path` as unreadable."""
         self.complain(path, message, hint)
         self.unreadable.add(path)
 
     def place(self, path: KeyPath, *, at_key: bool = False) -> Place:
-        """Return the position of a value or its key; of a missing one, that of its nearest parent."""
+        """Return the position of a value or key; if it is missing, that of its nearest parent."""
         if not at_key and path in self.values:
             return self.values[path]
         while path:
@@ -88,7 +83,7 @@ class Document:
 
 
 def dotted(path: Sequence[str | int]) -> str:
-    """Format a path for people: `plugins.host.deadline`, `guests."db-*".class`, `list[2]`."""
+    """Format a path: `plugins.host.deadline`, `guests."db-*".class`, `list[2]`."""
     text = ""
     for step in path:
         if isinstance(step, int):
@@ -100,7 +95,7 @@ def dotted(path: Sequence[str | int]) -> str:
 
 
 def read_document(path: Path) -> Document:
-    """Read a file. Raise `ConfigError` if it is unreadable; smaller faults go to `problems`."""
+    """Read a file. Raise `ConfigError` if it is unreadable; other mistakes go to `problems`."""
     file = str(path)
     raw = _read(path)
     try:
@@ -112,7 +107,7 @@ def read_document(path: Path) -> Document:
 
 
 def parse_document(text: str, file: str) -> Document:
-    """Parse a text. Faults as for `read_document`; `file` is its name in problems."""
+    """Parse a text as `read_document` does; `file` is its name in problems."""
     root = _compose(text, file)
     document = Document(file)
     if root is None:
@@ -131,14 +126,13 @@ def _end_of(text: str) -> Place:
 
 
 def mapping_document(mapping: Mapping[str, object], name: str = "configuration") -> Document:
-    """Wrap a program's values. Problems name their path without a position; `name` is the whole's name."""
+    """Wrap a program's values; `name` stands for them in problems."""
     document = Document(name)
     document.value = _copy(mapping, (), document)
     return document
 
 
 def _copy(value: object, path: KeyPath, document: Document) -> object:
-    """Copy to plain values, so that a program's input is checked like a file."""
     if len(path) > MAX_DEPTH:
         document.complain(path[:3], f"nested deeper than {MAX_DEPTH} levels")
         return None
@@ -168,7 +162,7 @@ _CURES: Final = {
 
 
 def _read(path: Path) -> bytes:
-    """Return the file's bytes. Refuse files that other users may write, and large ones."""
+    """Return the content. Refuse large files, and files that other users may write."""
 
     refused = partial(_refused, printable(str(path), 500), NOWHERE)
     try:
@@ -193,8 +187,6 @@ def _read(path: Path) -> bytes:
 
 
 class _Loader(yaml.SafeLoader):
-    """PyYAML's composer with YAML 1.2 scalars."""
-
     yaml_implicit_resolvers = {}  # noqa: RUF012  # PyYAML's own; filled below, and never again
 
 
@@ -223,11 +215,11 @@ _ADVICE: Final = (
 
 
 _INI_SECTION: Final = re.compile(r"^\[[A-Za-z][\w: -]*\][ \t]*$", re.MULTILINE)
-"""Section header of MOM's old configuration."""
+"""Section header of oVirt MOM's configuration."""
 
 
 def _compose(text: str, file: str) -> yaml.Node | None:
-    """Return the tree of the text's only document; None if the text is empty."""
+    """Return the root node; None if the text is empty."""
     loader: _Loader | None = None
     try:
         loader = _Loader(text)
@@ -325,7 +317,7 @@ class _Builder:
         return built
 
     def _key(self, node: yaml.Node, path: KeyPath) -> str | None:
-        """Return the key as text. Report a key of another type, and use its text, to check its value too."""
+        """Return the key as text. Report a key of another type, but use its text, to check its value too."""
         if isinstance(node, yaml.ScalarNode) and node.tag == f"{_TAG}str" and not re.search("[\ud800-\udfff]", node.value):
             return str(node.value)
         message, hint, key = "a key must be text", "", None

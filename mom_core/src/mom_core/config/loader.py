@@ -1,4 +1,4 @@
-"""Loading of a configuration from a file or mapping, with all of its faults."""
+"""Reads a configuration from a file or mapping, and reports all its mistakes."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ from mom_core.plugins.discovery import LoadedPlugin, available_plugins, load_plu
 from mom_core.settings import PluginSettings
 
 CHECK_SECONDS: Final = 10.0
-"""Time limit for a plugin's validation of its settings, in s: the same as for its constructor."""
+"""Time limit in s for a plugin's validation of its settings, as for its constructor."""
 
 _NO_PLUGIN: Final = ("no plugin is enabled", "name at least one, such as `host: {}`; `mom plugin list` shows what is installed")
 
 
 def load_config(source: Path | str | Mapping[str, object] | None = None) -> Config:
-    """Read a configuration and import the plugins that it enables, without constructing them.
+    """Read a configuration and import the enabled plugins, without constructing them.
 
-    :param source: a file; or a mapping with the same content, for embedding; None: `/etc/mom/mom.yaml`
-    :raises ConfigError: all faults, each with its position and a hint
+    :param source: a file; a mapping with the same content; None: `/etc/mom/mom.yaml`
+    :raises ConfigError: all mistakes, each with its position and a hint
     """
     if isinstance(source, Mapping):
         file, document = None, mapping_document(source)
@@ -41,23 +41,23 @@ def load_config(source: Path | str | Mapping[str, object] | None = None) -> Conf
     causes: list[PluginError] = []
     config = _checked(document, file, causes)
     if config is None or document.problems:
-        # The first plugin's own exception stays attached, for the traceback.
+        # Keep a plugin's exception for the traceback.
         raise ConfigError(sorted(set(document.problems))) from (causes[0] if causes else None)
     return config
 
 
 def read_settings(source: Path, model: type[Model]) -> Model:
-    """Read another YAML file with a pydantic model, within the limits of the configuration.
+    """Read another YAML file with a pydantic model, with the same limits as a configuration.
 
-    :raises ConfigError: all faults, each with its position and a hint
+    :raises ConfigError: all mistakes, each with its position and a hint
     """
     return settings_in(read_document(source), model, str(source))
 
 
 def settings_in(document: Document, model: type[Model], owner: str) -> Model:
-    """Validate a document with a pydantic model; `owner` names the settings' owner in errors.
+    """Validate a document with a pydantic model; `owner` names the settings in errors.
 
-    :raises ConfigError: all faults, each with its position and a hint
+    :raises ConfigError: all mistakes, each with its position and a hint
     """
     value = document.value
     settings: Model | None = None
@@ -109,7 +109,7 @@ def _validated_by_plugin(
     owner: str,
     elsewhere: Mapping[str, str] = MappingProxyType({}),
 ) -> Sequence[Model | BaseException]:
-    """Validate settings with a plugin's model, whose validators may raise `SystemExit`, or hang."""
+    """Validate settings with a plugin's model. Its validators may raise `SystemExit`, or hang."""
     results: list[Model | BaseException] = []
 
     def check() -> None:
@@ -120,7 +120,7 @@ def _validated_by_plugin(
                 results.append(error)
 
     late = attempt(check, seconds=CHECK_SECONDS, what=f"the check of the settings of {owner}").error
-    made = results if late is None else [*results[: len(candidates) - 1], late]  # one that is left behind may go on
+    made = results if late is None else [*results[: len(candidates) - 1], late]  # a hung check may still add results
     for (path, settings), result in zip(candidates, made, strict=False):
         if isinstance(result, ValidationError):
             complain(document, path, settings, model, result.errors(include_url=False), elsewhere)
@@ -164,13 +164,13 @@ def _plugins(document: Document, top: Mapping[str, object], causes: list[PluginE
             complaint = f"{printable(error.plugin)} is a setting, and no plugin", hints[error.plugin]
         document.note(document.place(("plugins", error.plugin), at_key=True), *complaint)
     causes += errors
-    # Settings for guests are checked even if the plugin's own are wrong.
+    # Check settings for guests even if the plugin's own settings are wrong.
     settings = {name: _plugin_settings(document, section[name], plugin, hints) or PluginSettings() for name, plugin in loaded.items()}
     return {name: ConfiguredPlugin(name, plugin, settings[name]) for name, plugin in loaded.items()}
 
 
 def _hints_of_owners(loaded: Mapping[str, LoadedPlugin]) -> dict[str, str]:
-    """Return by setting a hint where it belongs."""
+    """Return a hint for each setting, with the place where it belongs."""
     owners: dict[str, list[str]] = {}
     for name, plugin in loaded.items():
         for setting in setting_names(plugin.settings_class):
@@ -197,9 +197,9 @@ def _owner(plugin: LoadedPlugin) -> str:
 
 
 def _guests(document: Document, section: object, plugins: Mapping[str, ConfiguredPlugin], *, complete: bool) -> tuple[GuestRule, ...]:
-    """Return the rules for guests.
+    """Return the guest patterns with their settings.
 
-    :param complete: False if a plugin is missing: unknown keys may be its
+    :param complete: False: a plugin failed to load, and unknown keys may belong to it
     """
     if section is None:
         return ()

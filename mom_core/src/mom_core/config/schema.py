@@ -26,13 +26,13 @@ AbsolutePath = Annotated[Path, AfterValidator(_absolute)]
 
 
 class CoreSettings(StrictModel):
-    """mom's own settings: the top-level keys of the file except `plugins` and `guests`."""
+    """mom's own settings: all top-level keys except `plugins` and `guests`."""
 
     interval: Annotated[Duration, Field(ge=0.01, le=3600)] = 5.0
-    """Interval of the cycles."""
+    """Time between two cycles."""
 
     mode: Literal["enforce", "observe"] = "observe"
-    """`observe`: decide and report, but touch nothing. `enforce`: act."""
+    """`observe`: decide and report, but change nothing. `enforce`: apply decisions."""
 
     history: Annotated[int, Field(ge=1, le=1000)] = 10
     """Number of older samples that policies can use."""
@@ -41,42 +41,41 @@ class CoreSettings(StrictModel):
     """Folder that contains /proc and /sys."""
 
     state_directory: AbsolutePath = STATE_DIRECTORY
-    """Folder for files that must survive a reboot: the ledger of mom's changes."""
+    """Folder for files that must survive a reboot, such as the ledger of mom's changes."""
 
     run_directory: AbsolutePath = RUN_DIRECTORY
-    """Folder for the lock, the status and sockets; it need not survive a reboot."""
+    """Folder for the lock, the status and sockets. It need not survive a reboot."""
 
     log_level: Literal["debug", "info", "warning", "error"] = "info"
-    """Least severity of logged messages."""
+    """Lowest severity that is logged."""
 
     log_format: Literal["text", "json"] = "text"
-    """Format of the log: lines of text, or a JSON object per line."""
+    """Lines of text, or a JSON object per line."""
 
     stop_timeout: Annotated[Duration, Field(ge=0.5, le=600)] = 2.0
-    """Time limit of a stop, including the restore. `mom restore` handles the rest."""
+    """Time limit of a stop, including the restore. `mom restore` restores the rest."""
 
     on_stop: Literal["restore", "keep"] = "restore"
-    """Effect of SIGTERM: restore all changes, or keep them for the next mom. SIGUSR2 always keeps."""
+    """On SIGTERM, `restore` all changes, or `keep` them for the next mom. SIGUSR2 always keeps."""
 
 
 SECTIONS = ("plugins", "guests")
-"""Top-level keys with mappings of their own."""
 
 
 Model = TypeVar("Model", bound=BaseModel)
 
 
 def setting_names(model: type[BaseModel]) -> list[str]:
-    """Return the names of the settings in YAML."""
+    """Return the names as in YAML."""
     return [field.alias or name for name, field in model.model_fields.items()]
 
 
 def validated(model: type[Model], settings: Mapping[str, object]) -> Model:
     """Validate settings with a model.
 
-    Uses JSON, as YAML has JSON's types: strict validation of Python objects refuses text for a path and a list for a tuple.
+    Goes through JSON, which has the types of YAML: strict validation of Python objects refuses text for a path and a list for a tuple.
 
-    :raises ValidationError: all faults; a plugin's validators may raise any other exception
+    :raises ValidationError: all mistakes; a plugin's validators may raise any other exception
     """
     return model.model_validate_json(json.dumps(settings, default=_plain_mapping))
 
@@ -88,7 +87,7 @@ def _plain_mapping(value: object) -> dict[object, object]:
 
 
 def written(settings: BaseModel) -> dict[str, JsonValue]:
-    """Return settings as in YAML. Their types mask secrets."""
+    """Return settings as in YAML. The types of secrets mask them."""
     try:
         return settings.model_dump(mode="json", warnings=False)
     except Exception:  # noqa: BLE001  # a plugin's own types may not know how to be shown; the other settings are to be seen

@@ -1,4 +1,4 @@
-"""pydantic's errors in an operator's words: expected value, actual value, advice."""
+"""Turns pydantic's errors into messages for operators: expected value, actual value, advice."""
 
 from __future__ import annotations
 
@@ -54,12 +54,10 @@ def complain(
     errors: Sequence[ErrorDetails],
     elsewhere: Mapping[str, str] = types.MappingProxyType({}),
 ) -> None:
-    """Note pydantic's errors as problems at the values' positions.
+    """Add pydantic's errors as problems at the positions of the values.
 
-    :param base: path of the validated value in the document
-    :param value: validated value
-    :param model: model used for validation
-    :param elsewhere: hints for settings that belong elsewhere in the document, by name
+    :param base: path of `value` in the document
+    :param elsewhere: by setting, a hint where it belongs
     """
     groups: dict[tuple[KeyPath, bool], list[tuple[str, str]]] = {}
     for error in errors:
@@ -76,7 +74,7 @@ def complain(
         else:
             groups.setdefault((path, False), []).append(_wording(error, model.model_fields.get(outermost)))
     for (path, at_key), wordings in groups.items():
-        # A union gives an error for each member; they are one mistake.
+        # pydantic reports an error for each member of a union, but it is one mistake.
         messages = dict.fromkeys(message for message, _ in wordings)
         hint = next((hint for _, hint in wordings if hint), "")
         document.complain(path, "; or it ".join(messages), hint, at_key=at_key)
@@ -107,7 +105,7 @@ def is_secret(annotation: object) -> bool:
 
 
 def _walk(value: object, loc: tuple[int | str, ...]) -> KeyPath:
-    """Return the part of `loc` that exists in the value; pydantic adds names of union members."""
+    """Return the part of `loc` that exists in the value: pydantic adds the names of union members."""
     path: KeyPath = ()
     for step in loc:
         inside = step in value if isinstance(value, Mapping) else isinstance(value, list) and isinstance(step, int) and step < len(value)

@@ -1,4 +1,4 @@
-"""Validation of plugins' answers: each fault becomes a problem of its plugin."""
+"""Validates the answers of plugins; each invalid answer becomes a problem of its plugin."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _PARTS: Final[Mapping[type, Mapping[str, tuple[type, ...]]]] = {
 
 @contextmanager
 def contained(plugin: str, what: str, problems: list[Problem]) -> Iterator[None]:
-    """Turn any exception while a hook's answer is read into a problem of its plugin."""
+    """Turn exceptions while an answer is read into problems of the plugin."""
     try:
         yield
     except Exception as error:  # noqa: BLE001  # containment is the purpose
@@ -31,12 +31,12 @@ def contained(plugin: str, what: str, problems: list[Problem]) -> Iterator[None]
 
 
 def invalid(plugin: str, what: str, why: str) -> Problem:
-    """Return the problem that a plugin's answer to a hook is invalid."""
+    """Return a problem: a plugin's answer is invalid."""
     return Problem(Source(plugin), f"{what}: its answer is invalid: {why}")
 
 
 def wrong_part(item: object) -> str:
-    """Describe the first attribute of an answer with a wrong type; empty if there is none."""
+    """Describe the first attribute with a wrong type; empty if all are right."""
     try:
         return _wrong_part(item)
     except Exception as error:  # noqa: BLE001  # a look at a part may run the plugin's code, which may raise anything

@@ -1,4 +1,4 @@
-"""Collect a snapshot: ask the hypervisor and all collectors, drop values of the wrong type, and join the rest."""
+"""Collects a snapshot: asks the hypervisor and all collectors, drops values of wrong types, and joins the rest."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from mom_core.units import Unit
 from mom_core.values import NUMBER_LIMIT, Value, are_within_bounds, number_wanted
 
 LISTING = "guests"
-"""Name of the list of guests in counts and timings."""
+"""Name of the list of guests in counts and durations."""
 
 GUESTS_UNKNOWN = "the guests are unknown"
-"""Start of the message that the hypervisor did not list its guests."""
+"""First words of the problem that the hypervisor did not list its guests."""
 
 SEE_DOCTOR: Final = "`mom doctor` says more"
-"""End of a cure that the doctor can detail. `mom doctor` itself omits it."""
+"""Last words of advice; `mom doctor` itself omits them."""
 
 _IN_ORDER = attrgetter("name", "id")
 
@@ -35,11 +35,10 @@ _HALF = re.compile("[\ud800-\udfff]")
 Fields = dict[str, Value]
 _Units: TypeAlias = "Mapping[str, Unit]"
 _PluginColumns: TypeAlias = "tuple[Plugin, _Units, Columns]"
-"""Plugin, units of its fields, and its values for guests."""
 
 
 class KeptFields(Fields):
-    """Read-only dict of fields, shared by all plugins. A dict can be written as JSON; its copy is mutable."""
+    """Read-only dict of fields, shared by all plugins. A dict can be written as JSON; a copy is mutable."""
 
     def _refuse(self, *_: object, **__: object) -> NoReturn:
         raise TypeError("a snapshot cannot be changed; mom_derive adds fields to it")
@@ -47,12 +46,11 @@ class KeptFields(Fields):
     __setitem__ = __delitem__ = __ior__ = clear = pop = popitem = setdefault = update = _refuse
 
     def __reduce__(self) -> tuple[type[Fields], tuple[Fields]]:
-        """Return a plain dict for copies."""
         return dict, (dict(self),)
 
 
 class Collector:
-    """Collector with one set of plugins. `interval` is in s."""
+    """Collects snapshots from one set of plugins."""
 
     def __init__(self, plugins: PluginSet, interval: float, on_progress: Callable[[], None] = lambda: None) -> None:
         self._plugins = plugins
@@ -79,7 +77,7 @@ class Collector:
         return Snapshot(host, guests, time, monotonic, number), problems
 
     def derived(self, snapshot: Snapshot, history: Sequence[Snapshot], problems: list[Problem]) -> Snapshot:
-        """Return the snapshot with the fields that plugins derive from it."""
+        """Add the fields that plugins derive from the snapshot."""
         hook = "mom_derive"
         if not self._plugins.having(hook):
             return snapshot
@@ -109,7 +107,7 @@ class Collector:
             return []
         source = Source(owner.name)
         worker = owner.worker
-        # Always try: nothing works without guests, and the hypervisor has its own back-off.
+        # Always try: nothing works without guests, and the hypervisor limits its own retries.
         call = worker.begin(LISTING, lambda: materialize(self._plugins.hypervisor.guests()), always=True)
         if call is None:
             problems.append(_unlisted(source, worker.why_not(LISTING)))
@@ -193,7 +191,7 @@ class Collector:
 
 
 def ask(works: Sequence[tuple[Plugin, Callable[[], object]]], hook: str, problems: list[Problem]) -> list[tuple[Plugin, object]]:
-    """Call one hook of several plugins in parallel; return the answers in their order. Failures become problems."""
+    """Call a hook of several plugins in parallel; return their answers in order. Failures become problems."""
     answers = []
     begun = [(plugin, plugin.worker.begin(hook, work)) for plugin, work in works]
     for plugin, call in begun:
@@ -215,18 +213,18 @@ def _unlisted(source: Source, why: str, cure: str = "") -> Problem:
 
 
 def not_called(plugin: Plugin, hook: str) -> Problem:
-    """Return the problem that a hook cannot be called now. A hung plugin gets one problem for all of its hooks."""
+    """Return a problem: a hook cannot be called now. A hung plugin has one problem for all its hooks."""
     message = "none of its hooks is called" if plugin.worker.hung else f"{hook} is not called"
     return Problem(Source(plugin.name), f"{message}: {_settled(plugin.worker.why_not(hook))}", severity=Severity.WARNING)
 
 
 def describe_error(error: BaseException) -> str:
-    """Describe an error for an operator: mom's own by message and advice, others with type and place."""
+    """Describe an error for operators: mom's own errors with advice, others with type and place."""
     return printable(str(error), 300) if isinstance(error, HypervisorError) else describe(error)
 
 
 def _settled(reason: str) -> str:
-    """Remove changing seconds, so that the problem stays the same."""
+    """Remove numbers of seconds, so that the same problem has the same text in each cycle."""
     return reason.partition(" and is tried again")[0] or "it is busy"
 
 
@@ -254,7 +252,7 @@ def _joined(answers: Sequence[_PluginColumns], problems: list[Problem]) -> Colum
 
 
 def _accepted_column(name: str, columns: Columns, unit: Unit | None, plugin: Plugin, problems: list[Problem]) -> Sequence[Value]:
-    """Return a field of all guests, None for values of a wrong type."""
+    """Return the values for all guests, with None for values of a wrong type."""
     values, unknown = columns[name], columns.unknown(name)
     if unit is not None and unit.is_number and _PLAIN_OR_NONE.issuperset(columns.types(name)):
         numbers = values if _NO_VALUE.isdisjoint(columns.types(name)) else [value for value in values if value is not None]
@@ -293,7 +291,7 @@ def _fits(value: object, name: str, unit: Unit | None, plugin: Plugin, scope: Sc
 
 
 def _is_whole(text: str) -> bool:
-    """Return whether a text has no lone surrogate: JSON may contain one, but no file or log can."""
+    """Return whether a text has no lone surrogate: JSON may contain one, but files and logs cannot."""
     return text.isascii() or _HALF.search(text) is None
 
 

@@ -1,4 +1,4 @@
-"""Apply decisions through controllers, after the original values are safe in the ledger."""
+"""Applies decisions, after the original values are saved in the ledger."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ NOT_KEPT: Final = f"none that the ledger can keep (JSON of up to {LARGEST_VALUE 
 
 
 def observe(snapshot: Snapshot, decisions: Sequence[Decision], plugins: PluginSet) -> list[Outcome]:
-    """Return outcomes of decisions in observe mode; nothing is changed."""
+    """Return the outcomes in observe mode; change nothing."""
     return [
         Outcome(decision, before, before, Status.OBSERVED) for decision in decisions for before in [present(snapshot, decision, plugins)]
     ]
@@ -34,7 +34,7 @@ def apply(
     stopping: threading.Event,
     on_progress: Callable[[], None],
 ) -> tuple[list[Outcome], list[Problem]]:
-    """Save present values to the ledger, then let all controllers apply their decisions in parallel.
+    """Save the present values in the ledger, then let all controllers write in parallel.
 
     :param on_progress: called between calls of plugins
     """
@@ -52,7 +52,7 @@ def apply(
     if stopping.is_set():
         return plan.outcomes, owners.problems
     written = owners.write(plan.due)
-    # A value set by another process does not become mom's when mom fails to change it.
+    # If mom's write failed, a value that another process set stays that process's value.
     failed = plan.foreign and {target_of(outcome.decision) for outcome in written if outcome.status is Status.FAILED} & plan.foreign
     ledger.settle(_noted(owners.specs[outcome.decision.control], outcome, failed) for outcome in written)
     return [*plan.outcomes, *written], owners.problems
@@ -66,8 +66,6 @@ class _Plan(NamedTuple):
 
 
 class _Owners:
-    """Plugins that apply decisions, the values that they read, and problems."""
-
     def __init__(self, decisions: Sequence[Decision], plugins: PluginSet) -> None:
         names = {decision.control for decision in decisions}
         self.by_control = {name: owner for name in names if (owner := plugins.owner(name)) is not None}
@@ -78,7 +76,7 @@ class _Owners:
         self.problems: list[Problem] = []
 
     def plan(self, snapshot: Snapshot, decisions: Sequence[Decision], ledger: Ledger, silent: Mapping[str, str]) -> _Plan:
-        """Sort decisions by present values, and read those of gradual controls from the snapshot."""
+        """Sort decisions by present values; those of gradual controls are in the snapshot."""
         plan = _Plan([], [], set(), [])
         owners = self.by_control.values()
         uncalled = {owner.name: not_called(owner, "mom_write") for owner in owners if owner.worker.why_not("mom_write")}
@@ -110,9 +108,9 @@ class _Owners:
         return plan
 
     def _unwritten(self, decision: Decision, target: Target, noted: LedgerEntry | None, uncalled: Problem | None) -> Outcome | None:
-        """Return the outcome of a decision that is not to be written; None if it is.
+        """Return the outcome of a decision that needs no write; None if it needs one.
 
-        :param uncalled: why the plugin is not called now
+        :param uncalled: why the plugin cannot be called now
         """
         found, value = self.found[target], decision.value
         outcome = without_writing(self.specs[decision.control], decision, found, noted)
@@ -122,7 +120,7 @@ class _Owners:
         if noted is None and current == value:
             return Outcome(decision, value, value, Status.UNCHANGED)
         if uncalled is not None:
-            # Record no attempt: the ledger keeps only a few, and values that the plugin did set must be among them.
+            # Do not note an attempt: the ledger keeps only a few, and must not lose values that the plugin did set.
             return _failed(decision, self._message_of(uncalled))
         if noted is not None and noted.applied == value:
             return None
@@ -133,7 +131,7 @@ class _Owners:
         return None
 
     def read(self, decisions: Sequence[Decision]) -> dict[str, str]:
-        """Read the present values; return why a plugin did not answer, by plugin."""
+        """Read the present values; return the plugins that did not answer, with the reasons."""
         targets: dict[Plugin, list[Target]] = {}
         for decision in decisions:
             if not self.specs[decision.control].gradual:
@@ -145,7 +143,7 @@ class _Owners:
         return {owner.name: self._why_silent(owner.name) for owner in targets if owner not in answers}
 
     def write(self, due: Sequence[Decision]) -> list[Outcome]:
-        """Let all plugins apply their decisions in parallel; return an outcome for each."""
+        """Let all plugins write in parallel; return an outcome for each decision."""
         shares: dict[Plugin, list[Decision]] = {}
         for decision in due:
             shares.setdefault(self.by_control[decision.control], []).append(decision)
@@ -176,20 +174,20 @@ def _failed(decision: Decision, reason: str) -> Outcome:
 
 
 def _was_given_back(spec: ControlSpec, noted: LedgerEntry, current: Value) -> bool:
-    """Return whether another process changed the control after mom had restored it. That value is the new original."""
+    """Return whether another process changed the control after mom restored it. Its value is the new original."""
     certain = not (spec.key or spec.gradual or noted.attempted or noted.in_doubt or noted.found is not None)
     return certain and noted.applied == noted.before and current is not None and not noted.explains(current, spec.tolerance)
 
 
 def _next(spec: ControlSpec, noted: LedgerEntry, value: Value, stands: Value) -> LedgerEntry:
-    """Return the entry before mom sets another value.
+    """Return the ledger entry to save before mom writes another value.
 
-    A list may name other items than the one before it; the earlier items stay mom's. The original value of an item is its present one if
-    mom has not set it yet, or has restored it.
+    A list may name other items than before; mom still owns the earlier items. The original value of an item is its present one if mom has
+    not set the item, or has restored it.
     """
     entry = noted.next(value)
     if spec.gradual and _is_near(spec, stands, noted.earlier) and not _is_near(spec, stands, noted.applied):
-        # It moved to `applied` and came back by itself, as a guest does after a sweep.
+        # The control reached `applied` and returned by itself, as a balloon does after a sweep.
         entry = entry._replace(earlier=noted.earlier)
     if not spec.key or spec.absent is not None:
         return entry
@@ -200,7 +198,7 @@ def _next(spec: ControlSpec, noted: LedgerEntry, value: Value, stands: Value) ->
         mine -= {name for name in back if not same(spec, [then[name]], stands)}
     new = [item for name, item in items(spec, named_items(spec, value, stands)).items() if name not in mine]
     before = joined(spec, noted.before, new) if new and can_be_kept(new) else noted.before
-    # If mom was interrupted, it may not have set all items: their earlier values are in force.
+    # If mom was interrupted, some items may still have their earlier values.
     standing = [item for item in items(spec, noted.earlier).values() if same(spec, [item], stands)]
     return entry._replace(before=before, earlier=joined(spec, joined(spec, noted.earlier, entry.earlier), standing))
 
@@ -210,14 +208,14 @@ def _is_near(spec: ControlSpec, first: Value, second: Value) -> bool:
 
 
 def _noted(spec: ControlSpec, outcome: Outcome, foreign: Collection[Target]) -> Outcome:
-    """Return the outcome for the ledger, without a value that another process has set."""
+    """Return the outcome for the ledger, without a value that another process set."""
     if foreign and target_of(outcome.decision) in foreign:
         return replace(outcome, after=None)
     return replace(outcome, after=named_items(spec, outcome.decision.value, outcome.after)) if spec.key else outcome
 
 
 def present(snapshot: Snapshot, about: Decision | LedgerEntry, plugins: PluginSet) -> Value:
-    """Return the present value of a control; None if it is unknown."""
+    """Return the present value of a control; None: unknown."""
     spec = plugins.declarations.controls.get(about.control)
     if spec is None:
         return None

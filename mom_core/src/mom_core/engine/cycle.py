@@ -1,4 +1,4 @@
-"""One cycle: collect, evaluate, review, control. Faults of plugins are contained and become part of the report."""
+"""One cycle: collect, evaluate, review, control. Faults of plugins become part of the report."""
 
 from __future__ import annotations
 
@@ -46,9 +46,9 @@ class _Plan(NamedTuple):
 class CycleSteps:
     """Steps of a cycle with one set of plugins, in one thread.
 
-    :param history: older snapshots, oldest first; each cycle appends its own
+    :param history: older snapshots, oldest first; each cycle adds its own
     :param conditions: conditions of all plugins, kept between cycles
-    :param on_report: called before the plugins get the report
+    :param on_report: called before `mom_report` of the plugins
     :param on_progress: called after each call of plugins
     """
 
@@ -69,9 +69,9 @@ class CycleSteps:
         self.claims = Claims([plugin.name for plugin in self.plugins.having("mom_evaluate")])
 
     def run(self, number: int, tick: Tick, skipped: int, recorded: Snapshot | None = None) -> Report:
-        """Run one cycle and return its report, after the plugins' `mom_report`.
+        """Run one cycle and return its report.
 
-        :param recorded: snapshot to use; None: collect
+        :param recorded: snapshot to use; None: collect one
         """
         began = self.clock.monotonic()
         collected = (recorded, []) if recorded is not None else self.collector.snapshot(number, self.clock.wall(), began)
@@ -102,12 +102,12 @@ class CycleSteps:
             verdict=verdict,
         )
         self.on_report(report)
-        # The next report shows failures of this hook as the plugin's state.
+        # Ignore failures: the plugin's state in the next report shows them.
         ask([(plugin, plugin.work("mom_report", report=report)) for plugin in self.plugins.having("mom_report")], "mom_report", [])
         return report
 
     def _decide(self, snapshot: Snapshot, problems: list[Problem]) -> _Plan:
-        """Ask for decisions and conditions, and review the decisions; do nothing after a stop."""
+        """Ask for decisions and conditions, and review the decisions; after a stop, do nothing."""
         conditions: dict[str, Sequence[Condition] | None] = {plugin.name: None for plugin in self.plugins.having("mom_problems")}
         if self.stopping.is_set():
             return _Plan((), [], [], [], conditions)
@@ -150,7 +150,7 @@ class CycleSteps:
         return next((p for p in problems if p.source.name == name and p.message.startswith(GUESTS_UNKNOWN)), None)
 
     def _proposals(self, snapshot: Snapshot, problems: list[Problem], considered: list[ShadowDecisions]) -> list[Proposal]:
-        """Ask for decisions; return the answers in the YAML order, and add those on trial to `considered`."""
+        """Return the proposals in file order; add decisions on trial to `considered`."""
         proposals: list[Proposal] = []
         for hook in ("mom_evaluate", "mom_act"):
             for plugin, items in self._lists(hook, problems, snapshot=snapshot, history=tuple(self.history)):
@@ -174,7 +174,7 @@ class CycleSteps:
         return conditions
 
     def _lists(self, hook: str, problems: list[Problem], **arguments: object) -> Iterator[tuple[str, list[object]]]:
-        """Call a hook of all plugins at once; yield each plugin's name and valid items."""
+        """Call a hook of all plugins in parallel; yield each plugin's valid items."""
         works = [(plugin, plugin.work(hook, **arguments)) for plugin in self.plugins.having(hook)]
         for plugin, answer in ask(works, hook, problems):
             if answer is None:

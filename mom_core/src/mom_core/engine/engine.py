@@ -1,4 +1,4 @@
-"""Engine: owns plugins, ledger and lock, runs cycles, reloads, and restores everything at the end."""
+"""Engine: owns the plugins, the ledger and the lock; runs cycles, reloads, and restores all changes at the end."""
 
 from __future__ import annotations
 
@@ -31,23 +31,23 @@ from mom_core.plugins.registry import NOTHING_DECLARED, Plugin, PluginSet, Rebui
 LOG = logging.getLogger("mom.engine")
 
 TEARDOWN_SECONDS = 0.4
-"""Share of the time for a stop, in s, for `mom_teardown` of all plugins."""
+"""Share of `stop_timeout` for `mom_teardown` of all plugins, in s."""
 
 
 LOGGED = 20
 """Maximum number of failed restores in the log."""
 
 EXIT_SECONDS = 0.3
-"""Share of the time for a stop, in s, for the end of the process."""
+"""Share of `stop_timeout` for the exit of the process, in s."""
 
 BROKEN_CYCLES = 3
-"""Consecutive cycles that fail by a bug in the core, before it restores everything and ends."""
+"""Consecutive cycles that a bug in the core fails, until mom restores all changes and exits."""
 
 LISTED_SECONDS = 2.0
-"""Time in s for which a reload waits for the guests of a new hypervisor."""
+"""Time limit in s of a reload for the list of guests from a new hypervisor."""
 
 PUT_BACK_AGAIN_SECONDS = 30.0
-"""Interval in s of retries of failed restores in observe mode."""
+"""Seconds between retries of failed restores in observe mode."""
 
 
 class Engine:
@@ -58,11 +58,11 @@ class Engine:
         with Engine(load_config({"plugins": {"sim": {}, "policy": {}, "balloon": {}}})) as engine:
             report = engine.cycle()
 
-    :param clock: source of time; a simulation brings its own
+    :param clock: a simulation passes its own
     :param on_report: called after every cycle, in the engine's thread
-    :param serve: whether plugins may listen on sockets; False beside a running mom
+    :param serve: False: plugins do not listen on sockets, for an engine beside a running mom
     :param on_progress: called in the engine's thread after each step and every few seconds, for a watchdog
-    :param declared: additional fields and controls, which win over those of plugins; a replay brings the recorded ones
+    :param declared: fields and controls that replace those of plugins; a replay passes the recorded ones
     """
 
     def __init__(
@@ -98,10 +98,9 @@ class Engine:
         self._not_back: set[Key] = set()
         self._put_back_at = 0.0
         self._left_behind: list[Plugin] = []
-        """Removed plugins with an unfinished call, which may still change things."""
+        """Removed plugins with an unfinished call, which may still change something."""
         self._thread: threading.Thread | None = None
         self._runs_in: threading.Thread | None = None
-        """Thread that executes `run`."""
         self._failure: BaseException | None = None
         self._pending: Callable[[], Config] | None = None
         self._reload_result: MomError | None = None
@@ -110,7 +109,7 @@ class Engine:
     # --- life -----------------------------------------------------------------------------------------------------------------
 
     def open(self) -> None:
-        """Take the lock, read the ledger, and set up all plugins. Raise `MomError` and hold nothing if that fails."""
+        """Take the lock, read the ledger, and set up all plugins. Raise `MomError` and release everything on failure."""
         if self._cycle is not None:
             return
         self._lock.take()
@@ -123,15 +122,15 @@ class Engine:
             raise
         self._use(self.config, rebuilt, ledger)
         self.started_at = self._clock.wall()
-        if self._serve and self.config.mode == "observe":  # as a reload does; with the first cycle, when the hypervisor was asked
+        if self._serve and self.config.mode == "observe":  # like a reload; the first cycle restores
             self._not_back, self._put_back_at = set(ledger.entries), -math.inf
         if ledger.entries:
             LOG.info("took over %d changes of an earlier run", len(ledger.entries))
 
     def close(self, *, put_back: bool = True) -> list[Outcome]:
-        """Restore all changes, tear the plugins down and release the lock, within `stop_timeout`.
+        """Restore all changes, tear down the plugins and release the lock, within `stop_timeout`.
 
-        :return: an outcome for each entry of the ledger; failed ones stay there for `mom restore`
+        :return: an outcome for each ledger entry; failed entries stay for `mom restore`
         """
         if self._cycle is None:
             return []
@@ -167,7 +166,7 @@ class Engine:
         self.close()
 
     def run(self) -> None:
-        """Run cycles until `stop` is called from another thread or a signal handler; then restore everything."""
+        """Run cycles until another thread or a signal handler calls `stop`; then restore all changes."""
         self.open()
         self._runs_in = threading.current_thread()
         try:
@@ -178,7 +177,7 @@ class Engine:
                     self._one(tick)
                     broken = 0
                 except Exception:
-                    # Plugins are contained elsewhere: this is a bug in the core. A late cycle is better than none.
+                    # A bug in the core, as faults of plugins do not arrive here. A late cycle is better than none.
                     LOG.exception("cycle %d failed", self.number)
                     broken += 1
                     if broken >= BROKEN_CYCLES:
@@ -188,20 +187,20 @@ class Engine:
             self._runs_in = None
 
     def start(self) -> None:
-        """Open, and run in the engine's own thread. Raise the errors of `open`."""
+        """Run cycles in the engine's own thread. Raise as `open` does."""
         if self._thread is not None:
             raise MomError("this engine is running already", hint="stop it first")
-        self._forget_stop()  # from before the start. `open` and `run` keep it: a signal may come before them
+        self._forget_stop()  # only here: a signal may call stop() before `open` or `run`
         self.open()
         self._thread = threading.Thread(target=self._run_in_thread, name="mom-engine", daemon=True)
         self._thread.start()
 
     def stop(self, *, put_back: bool = True) -> None:
-        """End `run` or `start`, and restore all changes. Return afterwards (`start`) or at once (`run`).
+        """End `run` or `start`, and restore all changes. With `start`, return afterwards; with `run`, at once. Safe in signal handlers.
 
-        Raise the error that ended the engine's thread, and `MomError` if it does not end in time. Safe in signal handlers.
+        Raise the error that ended the engine's thread, or `MomError` if it does not end in time.
 
-        :param put_back: False leaves all changes, which a successor finds in the ledger
+        :param put_back: False: keep all changes; the next mom finds them in the ledger
         """
         self._put_back = put_back
         self._stopping.set()
@@ -219,7 +218,7 @@ class Engine:
     def _run_in_thread(self) -> None:
         try:
             self.run()
-        except BaseException as error:  # kept for stop(), which raises it in the caller's thread
+        except BaseException as error:  # stop() raises it in the caller's thread
             LOG.exception("the engine ended")
             self._failure = error
 
@@ -229,7 +228,7 @@ class Engine:
         """Run one cycle now and return its report. Not while `run` or `start` is active.
 
         :param woken_by: reason of an unscheduled cycle
-        :param snapshot: snapshot to use, for example a recorded one; None: collect
+        :param snapshot: for example a recorded one; None: collect one
         """
         if self._cycle is None:
             self._forget_stop()
@@ -241,11 +240,11 @@ class Engine:
         self._schedule.wake(reason)
 
     def reload(self, config: Config, timeout: float | None = None) -> None:
-        """Change to another configuration between two cycles; plugins read their files again.
+        """Change the configuration between two cycles; plugins read their files again.
 
-        Raise `MomError` if the configuration or a plugin's file is wrong; then nothing changes.
+        On an error in the configuration or a plugin's file, raise `MomError` and change nothing.
 
-        :param timeout: seconds to wait for another thread's cycle, then `MomError`; None: return at once and log errors
+        :param timeout: s to wait for another thread's cycle, then `MomError`; None: return at once and log errors
         """
         thread = self._thread if self.is_running else self._runs_in
         if thread is None or thread is threading.current_thread():
@@ -260,7 +259,7 @@ class Engine:
                     raise self._reload_result
 
     def request_reload(self, load: Callable[[], Config]) -> None:
-        """Note a reload, in a signal handler. `load` is called before the next cycle; errors are logged."""
+        """Request a reload from a signal handler. `load` is called before the next cycle; errors are logged."""
         # A new object each time: a signal during this `load` requests another one.
         self._pending = functools.partial(load)
         self._schedule.wake("reload")
@@ -272,23 +271,23 @@ class Engine:
 
     @property
     def hypervisor(self) -> Hypervisor:
-        """Hypervisor in use. Only while the engine is open."""
+        """Hypervisor in use, while the engine is open."""
         return self._opened().plugins.hypervisor
 
     def service(self, kind: Callable[..., Service]) -> Service | None:
-        """Return the first service under this protocol, for example `engine.service(Reservations)`; None: no plugin offers it.
+        """Return the first service of this protocol, for example `engine.service(Reservations)`; None: no plugin offers it.
 
-        Any thread may call the service, while the engine is open.
+        Any thread may call the service while the engine is open.
         """
         return next(iter(self._opened().plugins.offers.get(kind, ())), None)
 
     @property
     def plugins(self) -> PluginSet:
-        """Plugins in use. Only while the engine is open."""
+        """Plugins in use, while the engine is open."""
         return self._opened().plugins
 
     def state(self) -> EngineState:
-        """Return the engine's present state besides its newest report. Any thread may call it."""
+        """Return the engine's present state, in any thread."""
         cycle = self._cycle
         ledger = () if self._ledger is None else self._ledger.entries.values()
         state = EngineState("", self.started_at, self.problems(), self.config.file, changes=ledger)
@@ -300,13 +299,13 @@ class Engine:
 
     @property
     def longest_step(self) -> float:
-        """Maximum time in s between two calls of `on_progress`, even if plugins hang."""
+        """Maximum s between two calls of `on_progress`, even if plugins hang."""
         longest = max((plugin.worker.deadline for plugin in self._opened().plugins.plugins), default=0.0)
         # In observe mode, a restore between two cycles may take as long as a stop.
         return max(longest, self.config.stop_timeout) if self.config.mode == "observe" else longest
 
     def problems(self) -> list[Problem]:
-        """Return the present problems with their count and start."""
+        """Return the present problems, counted since their start."""
         return self._problems.standing()
 
     @property
@@ -365,7 +364,7 @@ class Engine:
         except MomError as refused:
             error = refused
             LOG.error("the new configuration is refused, the old one stays in force: %s", refused)
-        except Exception as mistake:  # a file's loader or a plugin may raise anything: not taken, and not tried again in each cycle
+        except Exception as mistake:  # `load` or a plugin may raise anything; do not retry in each cycle
             error = MomError(f"the new configuration could not be taken: {describe(mistake)}")
             LOG.exception("%s", error)
         finally:
@@ -392,7 +391,7 @@ class Engine:
         LOG.info("the new configuration is in force: mode %s, plugins %s", mode, ", ".join(config.plugins) or "none")
 
     def _restore_leaving(self, old: CycleSteps, new: PluginSet, *, observe: bool) -> None:
-        """Restore controls that no plugin owns any more, and those of guests that the new hypervisor does not list; in observe mode all."""
+        """Restore controls without an owner, and those of guests that the new hypervisor does not list; in observe mode all."""
         staying = {} if observe else new.declarations.controls
         leaving: set[Key] = {key for key in old.ledger.entries if key[1] not in staying}
         if old.plugins.hypervisor.uri != new.hypervisor.uri:

@@ -1,4 +1,4 @@
-"""Results of changes and of restores, by one set of rules for all controls.
+"""Results of changes and restores, by the same rules for all controls.
 
 A controller reads and writes; this module judges the result, in the controller's thread and within its deadline.
 """
@@ -27,28 +27,28 @@ GONE: Final = "the guest is not there any more"
 RESTARTED: Final = "the guest was started anew since"
 
 STILL_STANDS: Final = "still stands"
-"""End of the message about a write without effect."""
+"""Last words of the message about a write without effect."""
 
 SOURCE: Final = Source("restore")
 
 WATCH_SECONDS: Final = 0.3
-"""Time in s to watch an unexplained value of a gradual control: a virtio balloon moves 260 MiB."""
+"""Seconds to watch an unexplained value of a gradual control: a virtio balloon moves 260 MiB in this time."""
 
 READS_OF_UNKNOWN: Final = 3
-"""Number of retries for unknown values: a second in all, within which a hypervisor under load answers."""
+"""Retries of a read, 1 s in all: a hypervisor under load answers within that time."""
 
 POLL_SECONDS: Final = 0.1
 POLLS: Final = 5
-"""Interval in s and number of looks at gradual controls after a restore, within the 2 s of a stop."""
+"""Interval in s and number of reads of gradual controls after a restore; a stop has 2 s."""
 
 
 class NotListed(GuestGone):
-    """The hypervisor does not list this guest; no plugin has said that it is gone."""
+    """The hypervisor does not list this guest; no plugin has reported it as gone."""
 
 
 @dataclass(frozen=True, slots=True)
 class Controller:
-    """Reads and writes one plugin's controls. Its methods call the plugin, and raise its errors."""
+    """Reads and writes one plugin's controls. Methods call the plugin, and raise its errors."""
 
     specs: Mapping[str, ControlSpec]
     hooks: Hooks
@@ -56,7 +56,7 @@ class Controller:
     sleep: Callable[[float], None] = time.sleep
 
     def read(self, targets: Iterable[Target]) -> dict[Target, Found]:
-        """Return the present values, or why one is unknown. Raise `TypeError` for an invalid answer."""
+        """Return the present values, or why they are unknown. Raise `TypeError` for an invalid answer."""
         requested = tuple(targets)
         return dict(zip(requested, self._each(requested), strict=True))
 
@@ -84,7 +84,7 @@ class Controller:
         return [NotListed(GONE) if value is None and gone(target) else value for target, value in zip(requested, values, strict=True)]
 
     def _of_their_units(self, requested: Sequence[Target], read_values: list[Found]) -> list[Found]:
-        """Replace impossible values by errors: mom must not restore them."""
+        """Replace impossible values with errors: mom must never restore them."""
         if all(spec.unit.is_number for spec in self.specs.values()):
             # Fast path for thousands of guests: check all numbers together.
             values = [value.value if type(value) is InTransition else value for value in read_values]
@@ -99,7 +99,7 @@ class Controller:
         return HypervisorError(f"mom_read: {control} {why}") if why else read_value
 
     def apply(self, decisions: Sequence[Decision], found: Mapping[Target, Found]) -> list[Outcome]:
-        """Write the decisions' values; judge them by the values read afterwards. `found` are the values before."""
+        """Write the decisions' values, and read them again for the outcomes. `found` has the values before."""
         changes = [
             Change(target := target_of(decision), decision.value, known(found.get(target)), source=decision.source)
             for decision in decisions
@@ -113,7 +113,7 @@ class Controller:
         return outcomes
 
     def put_back(self, entries: Sequence[LedgerEntry]) -> list[Outcome]:
-        """Restore the original values that no other process has changed; return an outcome for each entry."""
+        """Restore the original values, unless another process has changed them; return an outcome for each entry."""
         outcomes: list[Outcome] = []
         read_values = self.read(map(target_of, entries))
         present, waited = self._present_entries(entries, read_values, outcomes)
@@ -143,10 +143,10 @@ class Controller:
     def _present_entries(
         self, entries: Sequence[LedgerEntry], found: Mapping[Target, Found], outcomes: list[Outcome]
     ) -> tuple[list[LedgerEntry], bool]:
-        """Return the entries of the host and of present guests, and whether this took a moment. Add outcomes for the others.
+        """Return the entries of the host and of present guests, and whether mom had to wait. Add outcomes for the others.
 
-        A second list must confirm that a guest is gone: a restarted hypervisor may list only some. Guests whose control this hypervisor
-        does not support may belong to another one: its list does not count for them.
+        A second list must confirm that a guest is gone: a restarted hypervisor may list only some guests. If this hypervisor does not
+        support a guest's control, the guest may belong to another hypervisor, and its absence proves nothing.
         """
 
         def doubtful(among: Iterable[LedgerEntry]) -> list[LedgerEntry]:
@@ -182,7 +182,7 @@ class Controller:
         return incarnations, ""
 
     def _read_unknown_again(self, entries: Sequence[LedgerEntry], found: Mapping[Target, Found], *, waited: bool) -> dict[Target, Found]:
-        """Read unknown values again after a moment, as there is no next cycle. `waited`: the first moment has passed already."""
+        """Read unknown values again after a pause, as there is no next cycle. `waited`: the first pause is over."""
         later: dict[Target, Found] = {}
         unknown = [target for target in map(target_of, entries) if _is_unknown(found[target])]
         for look in range(READS_OF_UNKNOWN):
@@ -195,7 +195,7 @@ class Controller:
         return later
 
     def _watch_unexplained(self, entries: Sequence[LedgerEntry], found: Mapping[Target, Found]) -> dict[Target, Found]:
-        """Read unexplained values of gradual controls again: one that moves towards mom's value is mom's doing."""
+        """Read unexplained values of gradual controls again: if one moves towards mom's value, mom caused it."""
         doubtful: dict[Target, tuple[LedgerEntry, float]] = {}
         for entry in entries:
             spec, first = self.specs[entry.control], found[target_of(entry)]
@@ -259,17 +259,17 @@ _PLAIN: Final = frozenset({int, float, _NONE})
 
 
 def target_of(about: Decision | LedgerEntry) -> Target:
-    """Return the target of a decision or an entry."""
+    """Return the target of a decision or entry."""
     return Target(about.entity, about.control)
 
 
 def back(entry: LedgerEntry) -> Decision:
-    """Return the decision that restores an entry's original value."""
+    """Return the decision that restores the original value."""
     return Decision(entry.entity, entry.control, entry.before, "to stand as it did before mom", SOURCE)
 
 
 def known(found: Found) -> Value:
-    """Return the value read; None if it is unknown."""
+    """Return the value read; None: unknown."""
     if isinstance(found, InTransition):
         return found.value
     return None if isinstance(found, HypervisorError) else found
@@ -290,7 +290,7 @@ def _moved(spec: ControlSpec, before: Found, now: Found) -> bool:
 def without_writing(spec: ControlSpec, decision: Decision, found: Found, entry: LedgerEntry | None) -> Outcome | None:
     """Return the outcome of a decision that needs no write; None if it needs one.
 
-    :param entry: ledger entry for this control of the same guest
+    :param entry: ledger entry of the same control and guest
     """
     if isinstance(found, HypervisorError):
         status = Status.GONE if isinstance(found, GuestGone) else Status.REFUSED if isinstance(found, Refused) else Status.FAILED
@@ -315,7 +315,7 @@ def _rounded_to(spec: ControlSpec, decision: Decision, found: Value, entry: Ledg
 
 
 def change_result(spec: ControlSpec, change: Change, after: Found, answer: Answer) -> tuple[Status, Value, str]:
-    """Return the result of a change: status, value afterwards (None: unknown), message."""
+    """Return the status, the value afterwards (None: unknown), and a message."""
     stands = known(after)
     if isinstance(answer, NoChangeNeeded):
         return Status.UNCHANGED, change.found, str(answer)
@@ -326,9 +326,9 @@ def change_result(spec: ControlSpec, change: Change, after: Found, answer: Answe
             untouched = stands is None or change.found is None or bool(spec.gradual) or same(spec, change.found, stands)
             return (Status.REFUSED, change.found, str(answer)) if untouched else (Status.FAILED, stands, str(answer))
         if spec.gradual:
-            return Status.FAILED, None, str(answer)  # it may be on its way there all the same
+            return Status.FAILED, None, str(answer)  # the value may still change
         if stands is not None and same(spec, change.value, stands):
-            return Status.APPLIED, stands, ""  # only its answer was lost
+            return Status.APPLIED, stands, ""  # only the answer was lost
         return Status.FAILED, stands, str(answer)
     note = answer or ""
     if stands is None:
@@ -343,15 +343,15 @@ def change_result(spec: ControlSpec, change: Change, after: Found, answer: Answe
         return Status.FAILED, stands, f"it was set, and {shown} {STILL_STANDS}"
     if spec.choices or spec.key:
         return Status.FAILED, stands, f"it was set, and {shown} stands"
-    return Status.APPLIED, stands, note  # the kernel has rounded it, or writes it in another way
+    return Status.APPLIED, stands, note  # the kernel has rounded or reformatted it
 
 
-# --- putting back ----------------------------------------------------------------------------------------------------------------
+# --- restoring ----------------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """Fate of an entry: a status, or None and the value to write. `reason` also names items that stay."""
+    """Fate of a ledger entry: a final status, or None and the value to write. `reason` also names items that stay."""
 
     status: Status | None
     reason: str = ""
@@ -359,9 +359,9 @@ class Judgement:
 
 
 def judged(spec: ControlSpec, entry: LedgerEntry, found: Found) -> Judgement:
-    """Return the fate of an entry whose control has the value `found` now."""
+    """Return the fate of an entry whose control has the value `found`."""
     if isinstance(found, GuestGone) or (isinstance(found, NotSupported) and spec.scope is Scope.HOST):
-        return Judgement(Status.GONE, str(found))  # a host without the control has nothing to be put back
+        return Judgement(Status.GONE, str(found))  # a host without the control has nothing to restore
     if isinstance(found, Refused) and not isinstance(found, NotSupported):
         return Judgement(Status.LEFT_ALONE, str(found))
     if isinstance(found, HypervisorError):
@@ -387,16 +387,16 @@ def judged(spec: ControlSpec, entry: LedgerEntry, found: Found) -> Judgement:
 
 
 def _late_and_rounded(spec: ControlSpec, entry: LedgerEntry, found: Value) -> bool:
-    """Return whether the kernel may have made `found` of an unanswered command, by rounding to multiples of a grain.
+    """Return whether `found` may come from an unanswered command that the kernel rounded to multiples of a grain.
 
-    All values read are multiples, so the grain is at most their greatest common divisor, and rounding moves a value by less than that. 0
-    tells nothing. Switches do not round.
+    All values read are multiples of the grain, so it is at most their greatest common divisor. Rounding moves a value by less than that. A
+    value of 0 proves nothing. Switches do not round.
     """
     if spec.choices or spec.gradual or not isinstance(found, int):
         return False
     known_to_have_stood = (entry.before, entry.found, None if entry.applied in entry.attempted else entry.applied)
-    read = [value for value in known_to_have_stood if isinstance(value, int) and value > 0]  # below 0 is no amount: -1 for no limit
-    grain = math.gcd(found, *read) if read else found & -found  # without any: a power of two, as pages are
+    read = [value for value in known_to_have_stood if isinstance(value, int) and value > 0]  # -1 means no limit
+    grain = math.gcd(found, *read) if read else found & -found  # else the largest power of two, like a page size
     return any(isinstance(request, int | float) and abs(found - request) < grain for request in entry.attempted)
 
 
@@ -407,7 +407,6 @@ def _shown(spec: ControlSpec, value: Value) -> str:
 
 
 def _judged_by_item(spec: ControlSpec, entry: LedgerEntry, found: Value) -> Judgement:
-    """Judge each item separately."""
     before, now, ours = items(spec, entry.before), items(spec, found), [items(spec, value) for value in entry.ours]
     under_way = {name for value in entry.attempted for name in items(spec, value)}  # unanswered commands may still take effect
     due: list[str] = []
@@ -429,7 +428,7 @@ def _judged_by_item(spec: ControlSpec, entry: LedgerEntry, found: Value) -> Judg
 
 
 def restore_result(spec: ControlSpec, change: Change, after: Found, answer: Answer) -> tuple[Status, Value, str]:
-    """Return the result of a restore, as `change_result`. What was not restored has failed, and stays in the ledger."""
+    """Return the result of a restore, as `change_result` does. If it has failed, the entry stays in the ledger."""
     stands = known(after)
     if isinstance(answer, NoChangeNeeded):
         return Status.LEFT_ALONE, stands, str(answer)
@@ -445,7 +444,7 @@ def restore_result(spec: ControlSpec, change: Change, after: Found, answer: Answ
 
 
 def _nearer(stands: Value, change: Change) -> bool:
-    """Return whether a number moved towards its target; True for other values."""
+    """Return whether a number moved towards its target; True for other types."""
     goal, before = change.value, change.found
     if not (isinstance(stands, int | float) and isinstance(goal, int | float) and isinstance(before, int | float)):
         return True
@@ -456,7 +455,7 @@ def _nearer(stands: Value, change: Change) -> bool:
 
 
 def same(spec: ControlSpec, wanted: Value, found: Value) -> bool:
-    """Return whether a value is as wanted. A list compares its own items; with `absent`, all items."""
+    """Return whether `found` matches `wanted`. A list compares only the items it names; with `absent`, all items."""
     if spec.key:
         ours, now = items(spec, wanted), items(spec, found)
         pairs = [(ours.get(name, spec.absent), now.get(name, spec.absent)) for name in (ours if spec.absent is None else {**ours, **now})]
@@ -473,7 +472,7 @@ def items(spec: ControlSpec, value: Value) -> Items:
 
 
 def named_items(spec: ControlSpec, value: Value, found: Value) -> Value:
-    """Return the present value, without items that the wanted value does not name."""
+    """Return the present items that the wanted value names."""
     if not spec.key or spec.absent is not None or found is None:
         return found
     now = items(spec, found)
@@ -481,7 +480,7 @@ def named_items(spec: ControlSpec, value: Value, found: Value) -> Value:
 
 
 def joined(spec: ControlSpec, older: Value, newer: Value) -> Value:
-    """Join two lists; the newer one's items win."""
+    """Join two lists; items of the newer one win."""
     return list({**items(spec, older), **items(spec, newer)}.values())
 
 

@@ -1,4 +1,4 @@
-"""Log of problems: each is logged once when it starts, counted while it lasts, and reported once when it is over."""
+"""Log of problems: each is logged when it starts and when it ends, and counted in between."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from mom_core.model import Outcome, Problem, Scope, Severity, Source, Status
 LOG = logging.getLogger("mom.engine")
 
 REMEMBERED = 1000
-"""Maximum number of remembered problems, as a source may have new words in every cycle."""
+"""Maximum number of remembered problems: a source may use new words in every cycle."""
 
 ROOM_FOR_EACH = 20
-"""Problems of each source that are remembered beyond that, so that no source hides the others."""
+"""Additional remembered problems per source, so that no source crowds out the others."""
 
 LOGGED = 20
 """Maximum number of new problems logged per cycle, the worst first."""
 
 MOST_OF_ONE = 100
-"""Maximum number of problems of one source in a report."""
+"""Maximum number of problems per source in a report."""
 
 LONGEST = 2000
-"""Maximum characters of a problem's message and hint."""
+"""Maximum characters of a message and hint."""
 
 FORGOTTEN_AFTER_CYCLES = 10
-"""Cycles without a problem after which it is over, and logged again if it comes back."""
+"""Cycles without a problem after which it has ended."""
 
 
 _FREE_NUMBERS = re.compile(r"(?<!\w)(?<!\w-)\d+(?:\.\d+)?")
@@ -38,7 +38,7 @@ _NOT_SET = frozenset({Status.FAILED, Status.REFUSED})
 
 
 def few(problems: Sequence[Problem], source: str) -> list[Problem]:
-    """Return the first problems of a source, shortened, and a problem with the number of the others."""
+    """Return the first problems of a source, shortened, and a problem that counts the others."""
     kept = [
         problem
         if len(problem.message) <= LONGEST >= len(problem.hint)
@@ -66,9 +66,8 @@ class ProblemLog:
 
     def __init__(self) -> None:
         self._standing: dict[tuple[str, str, str], tuple[Problem, int]] = {}
-        """Problems with the last cycle that had them."""
+        """Present problems, with the last cycle that had them."""
         self._of_source: Counter[str] = Counter()
-        """Number of present problems by source."""
         self._begun: list[Problem] = []
         self.over: list[Problem] = []
         """Problems that ended with the last cycle."""
@@ -115,11 +114,11 @@ class ProblemLog:
             self._standing[key] = replace(standing, cycles=standing.cycles + 1), cycle
 
     def standing(self) -> list[Problem]:
-        """Return the present problems, oldest first. Any thread may call it."""
-        return [problem for problem, _ in list(self._standing.values())]  # any thread may ask
+        """Return the present problems, oldest first, in any thread."""
+        return [problem for problem, _ in list(self._standing.values())]  # list() copies at once, as the engine's thread may change it
 
 
 def described(problem: Problem) -> str:
-    """Return a problem on one line."""
+    """Return a problem as one line."""
     who = f" {problem.entity}:" if problem.entity is not None else ""
     return f"{problem.source}:{who} {problem.message}" + (f" ({problem.hint})" if problem.hint else "")

@@ -1,4 +1,4 @@
-"""Restore the original values in the ledger through the plugins that own the controls."""
+"""Restores the original values in the ledger through the plugins that own the controls."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from mom_core.plugins.registry import Plugin, PluginSet
 LOG = logging.getLogger("mom.restore")
 
 ENDED = frozenset({Status.APPLIED, Status.UNCHANGED, Status.GONE, Status.LEFT_ALONE})
-"""Results after which mom removes an entry from the ledger."""
+"""Results that end a ledger entry."""
 
 
 LOOK_AGAIN_SECONDS = 0.05
-"""Polling interval for hung plugins, in s."""
+"""Seconds between two looks at a hung plugin."""
 
 
 def restore(
@@ -33,10 +33,10 @@ def restore(
     sleep: Callable[[float], None] = time.sleep,
     left_behind: Sequence[Plugin] = (),
 ) -> list[Outcome]:
-    """Restore the ledger's original values, all plugins in parallel; remove finished entries from the ledger.
+    """Restore the ledger's original values, all plugins in parallel; remove finished entries.
 
-    :param seconds: time limit; entries that are not restored by then stay in the ledger
-    :param only: entries to restore, by entity id and control; None: all
+    :param seconds: time limit; other entries stay in the ledger
+    :param only: keys of the entries to restore; None: all
     :param left_behind: plugins from before a reload with unfinished calls
     :return: an outcome for each entry
     """
@@ -46,7 +46,7 @@ def restore(
     shares: dict[Plugin, list[LedgerEntry]] = {}
     named = {plugin.name: plugin for plugin in plugins.plugins if "mom_write" in plugin.hooks}
     for entry in entries:
-        owner = plugins.owner(entry.control) or named.get(entry.plugin)  # another plugin may have the control by now
+        owner = plugins.owner(entry.control) or named.get(entry.plugin)  # the control may have a new owner
         if owner is None:
             outcomes.extend(_failed([entry], f"the plugin {entry.plugin} is not enabled"))
         else:
@@ -74,7 +74,7 @@ def _start_restores(
 ) -> Iterable[tuple[Plugin, Sequence[LedgerEntry], Call | None]]:
     """Start the calls that restore these entries; None for a plugin that hangs until the end.
 
-    mom waits for abandoned calls, as they may still change things. No plugin waits for another.
+    Wait for abandoned calls first, as they may still change something. No plugin waits for another.
     """
     calls: dict[Plugin, Call | None] = {}
     writers = {plugin: [plugin, *(old for old in left_behind if old.controls.keys() & plugin.controls.keys())] for plugin in shares}
@@ -84,7 +84,7 @@ def _start_restores(
             if all(writer.worker.wait_until_free(0.0) for writer in writers[plugin]):
                 plugin.worker.reset_failures()
                 controller = Controller(plugin.controls, plugin.hooks, plugins.hypervisor, sleep)
-                # Entries for controls that the plugin has lost are left out, and so fail.
+                # Omit entries for controls that the plugin no longer has; they fail.
                 work = partial(controller.put_back, [entry for entry in shares[plugin] if entry.control in plugin.controls])
                 calls[plugin] = plugin.worker.begin("mom_write", work)
         hung = [plugin for plugin in hung if plugin not in calls]
@@ -105,7 +105,7 @@ def forget(ledger: Ledger, keys: Sequence[Key]) -> None:
 
 
 CYCLES_UNTIL_GONE = 3
-"""Consecutive lists without a guest after which it is gone: a restarted hypervisor may list only some."""
+"""Consecutive lists without a guest until it counts as gone: a restarted hypervisor may list only some guests."""
 
 
 def forget_gone(ledger: Ledger, snapshot: Snapshot, missing: Mapping[str, int]) -> Mapping[str, int]:
@@ -114,7 +114,7 @@ def forget_gone(ledger: Ledger, snapshot: Snapshot, missing: Mapping[str, int]) 
     :param missing: result of the last call
     :return: consecutive lists without each missing guest, by id
     """
-    of_guests = [entry for entry in ledger.entries.values() if entry.entity.scope is Scope.GUEST]  # one may have the host's id
+    of_guests = [entry for entry in ledger.entries.values() if entry.entity.scope is Scope.GUEST]  # a guest may have the host's id
     absent = {entry.entity.id for entry in of_guests if entry.entity.id not in snapshot.guests}
     lists = {identity: missing.get(identity, 0) + 1 for identity in absent}
 

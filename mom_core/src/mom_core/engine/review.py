@@ -1,6 +1,6 @@
-"""Core review between evaluators and controllers. It drops decisions that are impossible, conflicting or blocked.
+"""The core's review of proposals: drops decisions that are impossible, conflicting or blocked.
 
-It also keeps a control with one evaluator. Otherwise two evaluators would alternate whenever one of them is silent.
+One evaluator keeps each control. Otherwise two evaluators would alternate whenever one of them returns no decision.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from mom_core.values import NUMBER_LIMIT, as_items, number_wanted
 REVIEWER = "core"
 
 _ROOM: Final = 1000
-"""Claims beyond twice the number that the present guests can have, before those on vanished guests are dropped."""
+"""Claims beyond twice the possible number for the present guests, until those of vanished guests are dropped."""
 
 _LARGEST = sys.float_info.max
 """Largest float. `math.isfinite` raises for larger integers."""
 
 
 class Claims:
-    """Owners of controls: the first evaluator in the YAML order that has decided a control since the configuration was read.
+    """Evaluators by control: the first in file order that has decided it since the configuration was read.
 
-    Other evaluators' decisions on it are dropped, even while the owner is silent. Acts (`mom_act`) neither claim nor respect claims.
+    Decisions of other evaluators are dropped, even if the owner returns none. Acts (`mom_act`) neither claim nor respect claims.
 
-    :param order: the evaluators' names in the YAML order
+    :param order: names of the evaluators in file order
     """
 
     def __init__(self, order: Sequence[str] = ()) -> None:
@@ -40,23 +40,23 @@ class Claims:
         self._contested: set[tuple[str, str, str]] = set()
 
     def owner_before(self, plugin: str, decision: Decision) -> str:
-        """Return the control's owner if it comes before this evaluator; empty if this evaluator may decide."""
+        """Return the control's owner if it comes before this evaluator; empty: this evaluator may decide."""
         if not self._may_clash:
             return ""
         owner = self._owners.get((decision.entity.id, decision.control), "")
         return owner if owner and self._rank.get(owner, 0) < self._rank.get(plugin, 0) else ""
 
     def claim(self, plugin: str, decision: Decision) -> None:
-        """Make this evaluator the owner of the decision's control."""
+        """Make this evaluator the owner of the control."""
         if self._may_clash:
             self._owners[decision.entity.id, decision.control] = plugin
 
     def contest(self, winner: str, loser: str, decision: Decision) -> None:
-        """Note that the loser's decision was dropped in favour of the winner's."""
+        """Note that the winner's decision replaced the loser's."""
         self._contested.add((decision.control, winner, loser))
 
     def problems(self, snapshot: Snapshot) -> Iterable[Problem]:
-        """Yield this cycle's contested controls. Call once per cycle, at its end."""
+        """Yield this cycle's conflicts. Call once per cycle, at its end."""
         contested, self._contested = sorted(self._contested), set()
         self._forget_gone(snapshot)
         for control, winner, loser in contested:
@@ -72,7 +72,7 @@ class Claims:
 
 
 class Proposal(NamedTuple):
-    """Answer of a plugin to `mom_evaluate`, or to `mom_act` (`acts`)."""
+    """A plugin's answer to `mom_evaluate`, or to `mom_act` (`acts`)."""
 
     plugin: str
     items: Iterable[object]
@@ -87,9 +87,9 @@ class Proposal(NamedTuple):
 def review(
     snapshot: Snapshot, proposals: Iterable[Proposal], declarations: Declarations, claims: Claims | None = None
 ) -> tuple[list[Decision], list[Revision], list[Problem]]:
-    """Return the core's own review, before all others: decisions left, revisions, and problems.
+    """Return the remaining decisions, the core's revisions, and problems.
 
-    At most one decision is left for each control of an entity; the first in the YAML order wins. Equal decisions are no conflict.
+    At most one decision per control and entity remains; the first in file order wins. Equal decisions do not conflict.
     """
     core = _CoreReview(snapshot, declarations, claims or Claims())
     for proposal in proposals:
@@ -173,7 +173,7 @@ class _CoreReview:
 
 
 def _beside(spec: ControlSpec, first: Value, second: Value) -> tuple[list[Mapping[str, Value]], bool]:
-    """Return the second list's items that the first does not name, and whether the first has another item of a name in it."""
+    """Return the second list's items that the first does not name, and whether the two lists contradict each other."""
     if not spec.key or spec.absent is not None:
         return [], True
     named = {str(item.get(spec.key)): item for item in as_items(first) or ()}
@@ -183,7 +183,7 @@ def _beside(spec: ControlSpec, first: Value, second: Value) -> tuple[list[Mappin
 
 
 def check(snapshot: Snapshot, decision: Decision, declarations: Declarations) -> Decision | Revision:
-    """Return the decision itself if it is valid, or the necessary revision."""
+    """Return the decision if it is valid, else the necessary revision."""
     spec = declarations.controls.get(decision.control)
     if spec is None:
         return _dropped(decision, "no enabled plugin has this control")
@@ -212,14 +212,14 @@ def _why_not_now(snapshot: Snapshot, decision: Decision, spec: ControlSpec) -> s
 
 
 def bounded(value: Value, spec: ControlSpec) -> tuple[Value, str]:
-    """Return the value as the control takes it, and the reason for a change. None: the value is impossible."""
+    """Return a value within the bounds of the control, and the reason for a change. None: the value is impossible."""
     if spec.unit is Unit.TEXT:
-        if isinstance(value, int) and not isinstance(value, bool):  # policies write "0" and mean the text: there, it is the number
+        if isinstance(value, int) and not isinstance(value, bool):  # in a policy, "0" becomes a number
             return str(value), "a number, written as the text that the control takes"
         return (value, "") if isinstance(value, str) else (None, f"{shown(value)} is no text")
     if spec.unit is Unit.LIST:
         return (value, "") if _is_list(value) else (None, f"{shown(value)} is no list of mappings")
-    if not isinstance(value, (int, float)) or not -_LARGEST <= value <= _LARGEST:  # in half the time that `int | float` takes
+    if not isinstance(value, (int, float)) or not -_LARGEST <= value <= _LARGEST:  # a tuple: twice as fast as `int | float`
         description = f"an integer of {value.bit_length()} bits" if isinstance(value, int) else shown(value)
         return None, f"{description} is no finite number"
     number = int(value) if type(value) is not int and spec.unit.is_whole else value
@@ -265,12 +265,12 @@ def apply_revisions(
     for answer in items:
         item = answer
         if _is_drop(item, original) and (now := standing.get(_target_key(item.before))):
-            item = replace(item, before=now)  # of two revisions of one decision, the drop wins
+            item = replace(item, before=now)  # a drop wins over another revision
         why = wrong_part(item) or _why_senseless(item, standing)
         if why or not isinstance(item, Revision):
             problems.append(Problem(Source(plugin), f"mom_review: {why}"))
             if (dropped := _in_doubt(item, standing, plugin, declarations)) is not None:
-                # A reviewer protects guests. Its objection to a decision on its own control is unclear, so drop the decision.
+                # A reviewer protects guests: an invalid objection still drops decisions on its own controls.
                 accepted.append(Revision(dropped, None, f"the review by {plugin} makes no sense: {why}", REVIEWER))
                 del standing[_target_key(dropped)]
             continue

@@ -1,7 +1,4 @@
-"""Schedule of cycles: on a fixed grid of a monotonic clock, or at once when the engine is woken.
-
-A simulation brings its own `Clock`.
-"""
+"""Schedule of cycles: on a fixed grid of a monotonic clock, or at once on request."""
 
 from __future__ import annotations
 
@@ -11,29 +8,29 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 SHORTEST_GAP_SECONDS = 0.5
-"""Minimum distance of woken cycles, in s: half of the second within which mom helps a guest under pressure."""
+"""Minimum s between requested cycles: half of the second within which mom helps a guest under pressure."""
 
 
 BEAT_SECONDS = 5.0
-"""Interval of progress calls during a wait, in s: a fourth of the watchdog of mom's unit."""
+"""Seconds between progress calls during a wait: a fourth of the watchdog in mom's systemd unit."""
 
 
 @dataclass(frozen=True, slots=True)
 class Clock:
-    """Source of time: `monotonic` in seconds, for durations; `wall` in seconds since the epoch, for people."""
+    """Source of time: `monotonic` in s, for durations; `wall` in s since the epoch, for people. A simulation passes its own."""
 
     monotonic: Callable[[], float] = time.monotonic
     wall: Callable[[], float] = time.time
 
     def sleep(self, seconds: float) -> None:
-        """Sleep. A simulated clock does not move meanwhile, so this returns at once."""
+        """Sleep. Return at once if a simulated clock does not advance meanwhile."""
         if self.monotonic is time.monotonic:
             time.sleep(seconds)
 
 
 @dataclass(frozen=True, slots=True)
 class Tick:
-    """Due cycle: delay in s, scheduled cycles skipped before it, and the reason of an unscheduled one."""
+    """Due cycle: delay in s, number of skipped cycles before it, and the reason of an unscheduled one."""
 
     lag: float
     skipped: int
@@ -41,7 +38,7 @@ class Tick:
 
 
 class Schedule:
-    """Schedule of cycles at `start + n * interval` of the monotonic clock. Woken cycles do not move this grid.
+    """Schedule of cycles at `start + n * interval` of the monotonic clock. Requested cycles do not move this grid.
 
     A cycle longer than the interval delays or skips the next ones; cycles never pile up.
     """
@@ -55,7 +52,7 @@ class Schedule:
         self._stopped = threading.Event()
 
     def wake(self, reason: str) -> None:
-        """Make a cycle due now, from any thread. Several calls before the cycle starts count as one."""
+        """Request a cycle now, from any thread. Several requests before its start count as one."""
         with self._condition:
             self._reason = self._reason or reason
             self._condition.notify_all()
@@ -75,7 +72,7 @@ class Schedule:
                 self._condition.notify_all()
 
     def wait(self, on_progress: Callable[[], None] = lambda: None) -> Tick | None:
-        """Sleep until a cycle is due; return None when stopped.
+        """Sleep until a cycle is due; None: stopped.
 
         :param on_progress: called every few seconds
         """
@@ -86,7 +83,7 @@ class Schedule:
                 if now >= due:
                     return self._begin(now)
                 on_progress()
-                if not self._stopped.is_set():  # a signal handler in this thread may have stopped it, without a wake-up
+                if not self._stopped.is_set():  # a signal handler in this thread cannot wake the wait
                     self._condition.wait(min(due - now, BEAT_SECONDS))
             return None
 

@@ -1,4 +1,4 @@
-"""Verdict about the host as a whole, from the conditions that plugins and the core report."""
+"""Verdict about the whole host, from the conditions that plugins and the core report."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ LOG = logging.getLogger("mom.engine")
 CORE: Final = "core"
 
 GAP_SECONDS: Final = 60.0
-"""Time in s without a report after which a condition ends: measured values fluctuate around their bound."""
+"""Seconds without a report after which a condition ends: measured values fluctuate around their limit."""
 
 PAST_SECONDS: Final = 600.0
-"""Time in s for which an ended condition stays visible to an alerted operator."""
+"""Seconds for which an ended condition stays visible to an alerted operator."""
 
 PATIENCE_SECONDS: Final = 30.0
-"""Time in s within which a restarting hypervisor or a slow call comes back."""
+"""Seconds in which a restarting hypervisor or a slow call recovers."""
 
 MOST_CONDITIONS: Final = 20
 """Maximum number of conditions per plugin."""
@@ -32,7 +32,7 @@ LONGEST: Final = 400
 
 
 class Said(NamedTuple):
-    """Report of a condition: start and last report in monotonic seconds, and its place in that cycle."""
+    """Report of a condition: first and last report in monotonic s, and its position in that cycle."""
 
     plugin: str
     condition: Condition
@@ -42,12 +42,12 @@ class Said(NamedTuple):
 
 
 def judged(reports: Iterable[Said], now: float, time: float) -> Verdict:
-    """Return the verdict: conditions with the same name joined, the worst first.
+    """Return the verdict: conditions joined by name, the worst first.
 
-    Among equals, present conditions come before past ones, and imminent errors before warnings; then the plugins' order decides.
+    Among equals, present conditions precede past ones, and imminent errors precede warnings; then file order decides.
 
-    :param now: monotonic time of the verdict, in s
-    :param time: the same moment in seconds since the epoch
+    :param now: monotonic s
+    :param time: the same moment in s since the epoch
     """
     alike: dict[str, list[Said]] = {}
     for report in reports:
@@ -64,7 +64,7 @@ _WORST_FIRST: Final = (Severity.ERROR, Severity.WARNING, Severity.OK)
 
 
 def _joined(name: str, several: Sequence[Said], now: float, time: float) -> Condition:
-    """Join the present conditions of one name, or the past ones if none is present."""
+    """Join the present conditions of a name; if none is present, the past ones."""
     last = max(report.last for report in several)
     present = [report for report in several if last - report.last <= GAP_SECONDS]
     bad = any(report.condition.severity is Severity.ERROR and report.last - report.begun >= report.condition.after for report in present)
@@ -90,7 +90,7 @@ def _together(texts: Iterable[str]) -> str:
 
 
 class HeldConditions:
-    """Conditions from cycle to cycle, with their start and age."""
+    """Conditions kept from cycle to cycle."""
 
     def __init__(self) -> None:
         self._held: dict[tuple[str, str], Said] = {}
@@ -100,8 +100,8 @@ class HeldConditions:
     def take(self, reports: Mapping[str, Sequence[Condition] | None], now: float, time: float) -> Verdict:
         """Return the verdict after a cycle.
 
-        :param reports: conditions by plugin, in the order of the plugins; None: no answer, so its conditions persist
-        :param now: monotonic time in s; `time`: seconds since the epoch
+        :param reports: conditions by plugin, in file order; None: no answer, so the plugin's conditions persist
+        :param now: monotonic s; `time`: s since the epoch
         """
         for key, held in list(self._held.items()):
             if held.plugin not in reports or now - held.last > PAST_SECONDS:
@@ -130,7 +130,7 @@ class HeldConditions:
 
 
 def accepted(plugin: str, items: Iterable[Condition], problems: list[Problem]) -> list[Condition]:
-    """Return the valid conditions of a plugin's `mom_problems`; each invalid condition becomes a problem."""
+    """Return the valid conditions from a plugin's `mom_problems`; each invalid one becomes a problem."""
     conditions: list[Condition] = []
     for item in items:
         if why := _why_useless(item):
