@@ -1,4 +1,4 @@
-"""Many hosts for mom: policies by group, the state of all hosts, and hosts that are drained."""
+"""Fleet of mom hosts: group policies, host states, and draining."""
 
 import lazy_loader
 

@@ -1,4 +1,4 @@
-"""Access to the fleet's servers: addresses, certificates, and files with keys."""
+"""Access to the fleet's NATS servers: addresses, certificates and key files."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _JWT: Final = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
 
 @dataclass(frozen=True, slots=True)
 class NatsCredentials:
-    """NKEY seed with which a client connects, and the token of its account."""
+    """NKEY seed and user JWT of a NATS client."""
 
     seed: str
     jwt: str
@@ -29,7 +29,7 @@ class NatsCredentials:
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """Addresses of the servers, their authority or the SHA-256 of their certificate, and the client's key."""
+    """Server addresses, CA file or pinned certificate (SHA-256), and the client's key."""
 
     servers: Sequence[str]
     ca: Path | None = None
@@ -44,7 +44,7 @@ class Access:
             raise MomError(str(error)) from None
 
     def tls(self) -> ssl.SSLContext | None:
-        """Return the settings of TLS; None without a `tls://` address. Raises `MomError`."""
+        """Return the TLS context; None without a `tls://` address. Raise `MomError`."""
         if not any(urlsplit(server).scheme == "tls" for server in self.servers):
             return None
         try:
@@ -56,7 +56,7 @@ class Access:
         return context
 
     def options(self) -> dict[str, Any]:
-        """Return the credentials as options of the NATS library. It reads a file anew with each connection."""
+        """Return credentials as options for the NATS library. Each connection rereads the key file."""
         first = credentials_of(self.key)
         if first is None:
             return {}
@@ -69,7 +69,7 @@ class Access:
 
 
 def credentials_of(key: Path | NatsCredentials | None) -> NatsCredentials | None:
-    """Return the credentials in a key file; None: it has none, for servers without accounts. Raises `MomError`."""
+    """Return a file's credentials; None without a JWT (servers without accounts). Raise `MomError`."""
     if key is None or isinstance(key, NatsCredentials):
         return key
     seeds, jwt = _read_key(key)
@@ -77,13 +77,13 @@ def credentials_of(key: Path | NatsCredentials | None) -> NatsCredentials | None
 
 
 def signing_seed(key: Path) -> str | None:
-    """Return the seed that signs records; None in a host's file, whose key only connects. Raises `MomError`."""
+    """Return the seed that signs records; None for a host's file. Raise `MomError`."""
     seeds, jwt = _read_key(key)
     return None if jwt and len(seeds) == 1 else seeds[0]
 
 
 def _read_key(key: Path) -> tuple[list[str], str]:
-    """Return the seeds in a key file (the signing, then the connecting seed) and the token, each if present."""
+    """Return the seeds (signing, then connecting) and the JWT; each may be absent."""
     make = "`mom fleet key` and `mom fleet enroll` make one"
     seeds = read_secret(key, "the key", make).decode("ascii", "replace").split()
     jwt = seeds.pop() if seeds and _JWT.fullmatch(seeds[-1]) else ""

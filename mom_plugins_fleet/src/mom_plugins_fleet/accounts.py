@@ -1,7 +1,7 @@
-"""NATS accounts of the fleet, as JSON Web Tokens that its root key signs (github.com/nats-io/jwt, version 2).
+"""NATS accounts of the fleet: JSON Web Tokens signed with its root key (github.com/nats-io/jwt, version 2).
 
-Each host has its own account, with imports of its own keys only. Permissions in a shared account would not suffice: a server sends an
-answer to any subject that a client names, also to another host's key.
+Each host has its own account. Permissions in a shared account would not suffice: a server sends a reply to any subject that the client
+names, including another host's key.
 """
 
 from __future__ import annotations
@@ -26,11 +26,10 @@ from mom_plugins_fleet.link import Store
 from mom_plugins_fleet.subjects import INVITATIONS, INVITED_SECONDS, JOINING, heard, inbox, taken, used
 
 FLEET_ACCOUNT: Final = "MOM"
-"""Account of the buckets, operators and coordinators."""
 
 _UNLIMITED: Final = {"subs": -1, "data": -1, "payload": -1, "imports": -1, "exports": -1, "wildcards": True, "conn": -1, "leaf": -1}
 _OF_A_HOST: Final = {**_UNLIMITED, "conn": 8, "leaf": 0, "exports": 0}
-"""A host connects once; servers may take a while to notice lost connections."""
+"""A host connects once, but servers may notice lost connections late."""
 
 _STORAGE: Final = {"mem_storage": -1, "disk_storage": -1, "streams": -1, "consumer": -1}
 
@@ -41,18 +40,18 @@ _UPDATE: Final = "$SYS.REQ.CLAIMS.UPDATE"
 _ANSWER_SECONDS: Final = 5.0
 
 _LAST: Final = 253_402_300_799
-"""End of the year 9999: when an ended account is issued. Servers keep the newest account, so no server can bring the host back."""
+"""End of the year 9999. Servers keep the newest account, so an account issued then is final."""
 
 _STEP: Final = 50 * 365 * 86_400
-"""Seconds by which each revoked key makes the account of the buckets newer. A revocation revokes two keys: no clock is off by a century."""
+"""Seconds by which each revoked key makes the account newer: more than any clock error."""
 
 SYNC_SECONDS: Final = 10
-"""Time between two comparisons of accounts among servers. Until then, a server that was away may admit a removed host."""
+"""Until the next comparison, a server that was offline may admit a removed host."""
 
 
 @dataclass(frozen=True, slots=True)
 class RootFile:
-    """Content of the root key's file: seeds, and revoked keys with their time in seconds since the epoch."""
+    """Content of the root key's file. `revoked` holds revocation times in seconds since the epoch."""
 
     operator: str
     system: str
@@ -64,11 +63,10 @@ _FORM: Final = TypeAdapter(RootFile)
 
 
 class FleetRoot:
-    """Root key of a fleet, which signs accounts and their users."""
+    """Root key of a fleet. It signs accounts and their users."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        """Its file."""
         try:
             self._kept = _FORM.validate_json(read_secret(path, "the fleet's root key", "`mom fleet init` makes one"))
             self._operator, self._system, self._fleet = (pair(seed) for seed in (self._kept.operator, self._kept.system, self._kept.fleet))
@@ -77,12 +75,12 @@ class FleetRoot:
 
     @staticmethod
     def make(path: Path) -> None:
-        """Make a root key. Raises `MomError` if the file exists."""
+        """Create a root key file. Raise `MomError` if the file exists."""
         operator, system, fleet = map(new_seed, (nkeys.PREFIX_BYTE_OPERATOR, ACCOUNT, ACCOUNT))
         write_secret(path, _FORM.dump_json(RootFile(operator, system, fleet)))
 
     def server_config(self) -> str:
-        """Return the servers' part of the configuration. It changes only when an operator's key is revoked."""
+        """Return the accounts for the server configuration. They change only when an operator's key is revoked."""
         system = self._account(public(self._system), "SYS", {"limits": _UNLIMITED}, None)
         claims = {"type": "operator", "version": 2, "system_account": public(self._system)}
         preloaded = f"  {public(self._system)}: {system}\n  {public(self._fleet)}: {self.fleet_account()}\n"
@@ -90,18 +88,18 @@ class FleetRoot:
         return f"operator: {operator}\nsystem_account: {public(self._system)}\nresolver_preload: {{\n{preloaded}}}\n"
 
     def fleet_account(self) -> str:
-        """Return the account of the buckets, with the subjects that it exports to hosts, and the revoked keys."""
+        """Return the bucket account: subjects exported to hosts, and revoked keys."""
         exports = [_share("service", subject) for subject in used("*", "*")] + [_share("stream", subject) for subject in heard("*", "*")]
-        # Servers refuse tokens issued before this time. With the present time, a server whose clock is behind would still admit the key.
+        # Servers refuse tokens issued before this time. With the present time, a server whose clock is behind would admit the key.
         more = {"revocations": dict.fromkeys(self._kept.revoked, _LAST)} if self._kept.revoked else {}
         claims = {"limits": _UNLIMITED | _STORAGE, "exports": exports, **more}
-        at = min(_LAST, int(time.time()) + _STEP * len(self._kept.revoked))  # the account with more of them is the newer one by any clock
+        at = min(_LAST, int(time.time()) + _STEP * len(self._kept.revoked))  # more revocations make the account newer by any clock
         return self._account(public(self._fleet), FLEET_ACCOUNT, claims, at)
 
     def host_account(self, account: str, host: str, group: str, revision: int) -> str:
-        """Return a host's account, with its own keys and its group's.
+        """Return a host's account.
 
-        :param revision: at least that of the host's entry: servers keep the newest account
+        :param revision: issue time, at least the revision of the host's entry: servers keep the newest account
         """
         of_fleet = {"account": public(self._fleet)}
         imports = [_share("service", subject) | of_fleet for subject in used(host, group)]
@@ -109,11 +107,10 @@ class FleetRoot:
         return self._account(account, f"{FLEET_ACCOUNT}-{host}", {"limits": _OF_A_HOST, "imports": imports}, revision)
 
     def operator(self, key: str, name: str) -> NatsCredentials:
-        """Return credentials of an operator or coordinator with this public signing key.
+        """Return credentials of an operator or coordinator.
 
-        The connection uses a second key, because servers choose the texts that it signs. The second key follows from the root key and the
-        signing
-        key, so that the root can revoke both.
+        The connection uses a second key, because servers choose the texts that it signs. That key is derived from the root key, so the root
+        can revoke both.
         """
         seed = self._connects(key)
         return NatsCredentials(seed, _jwt(self._fleet, public(pair(seed)), name, _USER))
@@ -122,22 +119,22 @@ class FleetRoot:
         return seed_of(hmac.digest(self._kept.fleet.encode(), b"mom fleet connects\n" + key.encode(), "sha256"))
 
     def revoke(self, key: str) -> None:
-        """Revoke a key, in the file and in `fleet_account`. Raises `MomError`."""
-        # Both keys: its owner may have made credentials of the signing key.
+        """Revoke a key in the root key's file and in `fleet_account`. Raise `MomError`."""
+        # Also the signing key: its owner may have made credentials from it.
         revoked = dict.fromkeys((key, public(pair(self._connects(key)))), int(time.time()))
         kept = replace(self._kept, revoked={**self._kept.revoked, **revoked})
         replace_file(self.path, _FORM.dump_json(kept), durable=True, mode=0o600)
         self._kept = kept
 
     def system_user(self) -> NatsCredentials:
-        """Return a user that may give accounts to the servers."""
+        """Return a new user that may push accounts."""
         seed = new_seed(USER)
         return NatsCredentials(seed, _jwt(self._system, public(pair(seed)), "mom fleet", _USER))
 
     def ended(self, account: str) -> str:
-        """Return an account without connections that replaces a host's for good.
+        """Return an account without connections that permanently replaces a host's account.
 
-        Deletion would not suffice: a server that was away would bring the account back.
+        A deleted account would return from a server that was offline.
         """
         return self._account(account, f"{FLEET_ACCOUNT}-ended", {"limits": {**_OF_A_HOST, "conn": 0}, "revocations": {"*": _LAST}}, _LAST)
 
@@ -149,26 +146,20 @@ _USER: Final = {"type": "user", "version": 2, "subs": -1, "data": -1, "payload":
 
 
 def resolver(folder: Path) -> str:
-    """Return the line of a server's configuration that names the folder of its accounts."""
+    """Return the `resolver` line for nats-server."""
     return f'resolver: {{ type: full, dir: "{folder}", interval: "{SYNC_SECONDS}s" }}\n'
 
 
 def host_credentials(host: str, account_seed: str = "") -> tuple[str, NatsCredentials]:
-    """Return a host's new account and its credentials. The account's own key is forgotten.
-
-    :param account_seed: the account's key, if it signs something else besides
-    """
+    """Return a host's new account and its credentials. The account's private key is not kept."""
     account, seed = pair(account_seed or new_seed(ACCOUNT)), new_seed(USER)
-    # The account limits the host; with these permissions servers also report a refusal. The host's group may change.
+    # These permissions make servers report a refusal. `*`: the host's group may change.
     may = {"pub": {"allow": used(host, "*")}, "sub": {"allow": [*heard(host, "*"), f"{inbox(host)}.>"]}}
     return public(account), NatsCredentials(seed, _jwt(account, public(pair(seed)), host, _USER | may))
 
 
 def ticket(account: Any, user: str, host: str, ends: int) -> str:
-    """Return the token that lets a user take one host's invitation until `ends`, in seconds since the epoch.
-
-    :param account: the account's keys; with the same signature, the token is the same
-    """
+    """Return the JWT that can fetch one host's invitation until `ends` (seconds since the epoch)."""
     may = {"pub": {"allow": [taken(INVITATIONS, host)]}, "sub": {"allow": [f"{inbox(JOINING)}.>"]}}
     return _jwt(account, user, host, _USER | may, ends - INVITED_SECONDS, ends)
 
@@ -184,7 +175,7 @@ def new_seed(kind: int) -> str:
 
 
 def write_secret(path: Path, data: bytes) -> None:
-    """Write a new file that other users may not read. Raises `MomError` if it exists."""
+    """Write a new file, readable only by its owner. Raise `MomError` if it exists."""
     try:
         replace_file(path, data + b"\n", durable=True, mode=0o600, replace=False)
     except OSError as error:
@@ -192,7 +183,7 @@ def write_secret(path: Path, data: bytes) -> None:
 
 
 async def give(store: Store, account: str) -> None:
-    """Give an account to the servers, which take it at once. Raises `MomError`."""
+    """Push an account to the servers. Raise `MomError`."""
     answer = await store.request(_UPDATE, account.encode(), _ANSWER_SECONDS)
     try:
         result = json.loads(answer)
@@ -218,11 +209,6 @@ def public(keys: Any) -> str:
 
 
 def _jwt(issuer: Any, subject: str, name: str, claims: Mapping[str, Any], at: int | None = None, ends: int | None = None) -> str:
-    """Return a signed token.
-
-    :param at: time of issue, in seconds since the epoch; None: now
-    :param ends: end of validity; None: never
-    """
     body = {"iat": int(time.time()) if at is None else at, "iss": public(issuer), "name": name, "sub": subject, "nats": claims}
     if ends is not None:
         body["exp"] = ends

@@ -1,7 +1,7 @@
-"""Watch on a bucket: all its entries, and then each change, in order and without a gap.
+"""Watch of a bucket: all entries first, then each change, without a gap.
 
-The library's ordered consumer restarts silently where it was. This watch ends when a message or heartbeat is missing, and so notices
-servers that were set back, or lack a part of the bucket.
+The library's ordered consumer resumes silently. This watch ends when a message or heartbeat is missing, so mom notices servers that were
+restored from a backup or lack data.
 """
 
 from __future__ import annotations
@@ -22,16 +22,15 @@ from mom_plugins_fleet.subjects import StoredEntry, is_deleted, subject
 Result = TypeVar("Result")
 
 PULSE_SECONDS: Final = 2.0
-"""Time between heartbeats of a consumer."""
 
 LOST_SECONDS: Final = 3 * PULSE_SECONDS
-"""Silence after which a watch has ended."""
+"""Silence after which a watch ends."""
 
 MAKE_SECONDS: Final = 2.0
-"""Longest wait for a new consumer. Its server is chosen at random, and may hang."""
+"""Limit for a new consumer. NATS chooses its server at random; it may hang."""
 
 LEADER_SECONDS: Final = 0.2
-"""Pause between questions for the leader. An election takes some seconds."""
+"""Pause between requests for the leader. An election takes seconds."""
 
 _LAST_SENT: Final = "Nats-Last-Consumer"
 _LAST_LOOKED_AT: Final = "Nats-Last-Stream"
@@ -42,38 +41,34 @@ class BucketWatcher(Protocol):
     """Receiver of a bucket's entries."""
 
     def begins(self) -> None:
-        """Prepare for all entries."""
+        """Prepare to receive all entries."""
 
     def told(self, key: str, kept: StoredEntry, *, live: bool) -> None:
-        """Take the entry at a key.
-
-        :param live: it was set since the watch began
-        """
+        """Receive the entry of a key; `live` if set after the watch began."""
 
     def complete(self) -> None:
-        """Know that all entries were told: other keys have none."""
+        """Handle the end of the load: all other keys are absent."""
 
 
 class WatchBroken(MomError):
-    """End of a watch: later changes are unknown."""
+    """End of a watch. Later changes are unknown."""
 
 
 class BucketWatch:
-    """Single watch. `run` ends only by an error: `WatchBroken`, or an error of the library."""
+    """Single watch of a bucket."""
 
     def __init__(self, client: Client, jetstream: JetStreamContext, bucket: str, watcher: BucketWatcher) -> None:
         self._client, self._jetstream, self._bucket, self._watcher = client, jetstream, bucket, watcher
         self._begin = subject(bucket, "")
         self._received = 0
-        """Messages of the consumer so far."""
         self._first_end = self._needed = self._reached = 0
-        """Numbers in the stream: its last message at the start, the message waited for, the newest that came."""
+        """Stream sequence numbers."""
         self._news = asyncio.Event()
         self._at = time.monotonic()
         self._broken: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
     async def run(self) -> NoReturn:
-        """Watch until that breaks."""
+        """Watch until `WatchBroken` or an error of the library."""
         stream = f"KV_{self._bucket}"
         self._first_end = self._needed = await self._last(stream)
         inbox = self._client.new_inbox()
@@ -105,18 +100,18 @@ class BucketWatch:
             raise WatchBroken(self._broken.result())
         finally:
             if not self._client.is_closed:
-                await subscription.unsubscribe()  # the consumer goes away by itself
+                await subscription.unsubscribe()  # the server deletes the inactive consumer
 
     def _end(self, why: str) -> None:
         if not self._broken.done():
             self._broken.set_result(why)
 
     async def _last(self, stream: str) -> int:
-        """Return the number of the stream's last message; 0: none. Raises `WatchBroken`."""
+        """Return the stream's last sequence number; 0 if empty."""
         ends = time.monotonic() + LOST_SECONDS
         while True:
             info = await given_up_at_once(self._jetstream.stream_info(stream))
-            # During an election any server answers, also one that was away and lacks messages.
+            # During an election any server answers, even one that was offline and lacks messages.
             if info.cluster is None or info.cluster.leader:
                 return info.state.last_seq if info.state.messages else 0
             if time.monotonic() > ends:
@@ -124,9 +119,9 @@ class BucketWatch:
             await asyncio.sleep(LEADER_SECONDS)
 
     async def _complete(self, stream: str) -> None:
-        """Call the watcher's `complete` once it has all entries.
+        """Call the watcher's `complete` after the last entry.
 
-        A key that is set during the load moves to the end of the stream: so this asks for the end twice.
+        Keys set during the load move to the end of the stream, so this reads the end twice.
         """
         try:
             await self._wait_for(self._first_end)
@@ -168,12 +163,7 @@ class BucketWatch:
             self._end(f"an error in mom: {type(error).__name__}: {printable(str(error), 200)}")
 
     async def _pulse(self, reply: str, sent: str | None, looked_at: str) -> None:
-        """Answer flow control, and check a heartbeat.
-
-        :param reply: the subject for the answer; empty: none
-        :param sent: the number of the consumer's last message
-        :param looked_at: the stream's last message that the sending server has seen
-        """
+        """Answer flow control, and check a heartbeat."""
         if reply:
             await self._client.publish(reply)
         if sent is None:
@@ -182,12 +172,12 @@ class BucketWatch:
             self._end(f"message {self._received + 1} is lost")
         elif not reply and looked_at.isdecimal():  # the server has nothing to send
             self._reach(int(looked_at))
-            if self._reached < self._needed:  # it was away for a while; another server may have all
+            if self._reached < self._needed:  # this server was offline; another may have all messages
                 self._end("the sending server lacks a part of the bucket")
 
 
 async def given_up_at_once(request: Coroutine[Any, Any, Result]) -> Result:
-    """Return the answer, or end at a cancellation: before Python 3.12, the library forgets one that comes together with the answer."""
+    """Await a request. Before Python 3.12, the library loses a cancellation that arrives with the answer."""
     task = asyncio.create_task(request)
     try:
         await asyncio.wait([task])

@@ -1,4 +1,4 @@
-"""Bucket of the fleet for a reader: checked records by key, kept up to date by a watch."""
+"""A reader's copy of a bucket: checked records by key, updated by a watch."""
 
 from __future__ import annotations
 
@@ -15,10 +15,9 @@ from mom_plugins_fleet.subjects import StoredEntry
 
 @dataclass(slots=True)
 class Bucket(Generic[Kind]):
-    """Revision and record by key, and the errors of unusable records.
+    """Records by key, with revisions. A `trusted` of None means an unsigned bucket.
 
-    `trusted` are the public keys that sign the records; None: the bucket has no signatures. A signed bucket has the signed revisions, and
-    ignores records older than `revisions` knows.
+    In a signed bucket, revisions are the signed ones. Records older than those in `revisions` are ignored.
     """
 
     kind: type[Kind]
@@ -26,46 +25,41 @@ class Bucket(Generic[Kind]):
     trusted: frozenset[str] | None = None
     revisions: SeenRevisions = field(default_factory=SeenRevisions)
     removed: Mapping[str, int] = field(default_factory=dict)
-    """Last revision of each removed key: it and those before do not count."""
+    """Last revision of each removed key, which no longer counts."""
     records: dict[str, tuple[int, Kind]] = field(default_factory=dict)
     damaged: dict[str, str] = field(default_factory=dict)
     set_at: dict[str, float] = field(default_factory=dict)
-    """Time at which each entry was set, by the servers' clock."""
+    """By the servers' clock."""
     heard: dict[str, float] = field(default_factory=dict)
-    """Monotonic time of the last change of each key that the watch reported. Entries from before it may be old."""
+    """Monotonic time of each key's last live change."""
     current: bool = False
-    """Whether all entries are known, and each change is reported."""
     completed: Callable[[], None] = lambda: None
-    """Called when all entries have been told."""
     _stored: dict[str, StoredEntry] = field(default_factory=dict)
-    """Signed entries, to be opened again when other keys are trusted."""
+    """Kept to verify again when the trusted keys change."""
     _revisions: dict[str, int] = field(default_factory=dict)
-    """The servers' revision of each key since the watch began: a later answer may be an older one."""
+    """Server revisions since the watch began. A later answer may be older."""
 
     def begins(self) -> None:
-        """Prepare for all entries. Servers that were set up anew or set back count from a lower revision."""
+        """Forget the servers' revisions: restored servers count from a lower number."""
         self.current, self._revisions = False, {}
 
     def told(self, key: str, kept: StoredEntry, *, live: bool) -> None:
-        """Take the entry at a key.
-
-        :param live: it was set just now
-        """
+        """Receive the entry of a key; `live` if just set."""
         if not live and 0 < kept.at < self.set_at.get(key, 0.0):
-            self.heard.pop(key, None)  # servers that were set back: it is older than what was heard
+            self.heard.pop(key, None)  # the servers were restored from a backup; this entry is older
         self.take(key, kept)
         if live and key in self.records:
             self.heard[key] = time.monotonic()
 
     def complete(self) -> None:
-        """Drop all keys that were not told."""
+        """Drop all keys that the load did not contain."""
         for gone in (self.records.keys() | self.damaged.keys() | self.set_at.keys()) - self._revisions.keys():
             self._put(gone, StoredEntry(0, None))
         self.current = True
         self.completed()
 
     def take(self, key: str, kept: StoredEntry) -> None:
-        """Take the entry at a key, unless a newer one is known."""
+        """Store the entry of a key, unless a newer one is known."""
         if kept.revision >= self._revisions.get(key, 0):
             self._revisions[key] = kept.revision
             self._put(key, kept)
@@ -99,7 +93,7 @@ class Bucket(Generic[Kind]):
             self.damaged[key] = error.message
 
     def trust(self, keys: frozenset[str], removed: Mapping[str, int] | None = None) -> None:
-        """Trust these public keys, and try damaged records again: the clock may have been set."""
+        """Trust these public keys. Retry damaged records too: the clock may have been corrected."""
         changed = keys != self.trusted or (removed or {}) != self.removed
         again = [*self._stored] if changed else [key for key in self.damaged if key in self._stored]
         self.trusted, self.removed = keys, removed or {}
@@ -108,10 +102,10 @@ class Bucket(Generic[Kind]):
             self._open(key, kept.revision, kept.data or b"")
 
     def signed(self, key: str) -> str:
-        """Return the record at a key with its signature; empty if none counts."""
+        """Return the signed record of a key; empty if invalid."""
         kept = self._stored.get(key)
         return "" if kept is None or kept.data is None or key not in self.records else kept.data.decode()
 
     def get(self, key: str) -> Kind | None:
-        """Return the record at a key."""
+        """Return the record of a key."""
         return self.records[key][1] if key in self.records else None

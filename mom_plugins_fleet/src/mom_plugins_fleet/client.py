@@ -1,4 +1,4 @@
-"""NATS client that limits what a dishonest server can do."""
+"""NATS client that limits the harm a malicious server can do."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ from nats.protocol.parser import AWAITING_CONTROL_LINE, Parser
 from mom_core import printable
 
 LARGEST_MESSAGE: Final = 1 << 20
-"""Bytes. Records are smaller, and servers take no larger messages unless told otherwise."""
+"""Bytes. Records are smaller, and nats-server's default limit is the same."""
 
 LARGEST_LINE: Final = 64 << 10
-"""Bytes of a protocol line: the longest names all servers of a cluster."""
+"""Bytes of a protocol line. The longest line lists all servers of a cluster."""
 
 SPEAKS_SECONDS: Final = 1.0
-"""Silence after which a server behind `tls://` waits for TLS (`handshake_first`); others begin with an unencrypted line."""
+"""A `tls://` server silent for this long waits for TLS (`handshake_first`)."""
 
 GOODBYE_SECONDS: Final = 1.0
-"""Longest wait for the end of TLS. A hanging server sends none, and delays the next attempt."""
+"""Limit for the TLS close message. A hanging server sends none."""
 
 _NONCE: Final = re.compile(r"[A-Za-z0-9_-]{11,64}")
-"""Texts that servers have signed: random bytes in base 64. No record looks like that: it begins with a byte outside of text."""
+"""Only random base 64 texts are signed. No record matches, because records begin with a non-text byte."""
 
 _KNOWS_TLS: Final = b'"tls_'
-"""Part of a server's first line, such as `"tls_required":true`, where it takes TLS."""
+"""Part of a TLS server's first line, such as `"tls_required":true`."""
 
 _NOT_LET_IN: Final = (
     "they do not let this key in: it was revoked or replaced, or is of another fleet; "
@@ -42,10 +42,9 @@ _NOT_LET_IN: Final = (
 
 
 class FleetClient(Client):
-    """NATS client that connects only to the given servers, and by TLS where their addresses say so.
+    """NATS client that connects only to the given servers, and uses TLS for `tls://` addresses.
 
-    :param tls: for addresses that begin with `tls://`
-    :param certificate: the SHA-256 of the servers' certificate; empty: `tls` checks it
+    :param certificate: SHA-256 of the servers' certificate; empty: `tls` checks it
     """
 
     def __init__(self, tls: ssl.SSLContext | None, certificate: bytes = b"") -> None:
@@ -59,7 +58,7 @@ class FleetClient(Client):
         return self._own.certificate
 
     async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:
-        """Ignore the servers that this one names: it may name any."""
+        """Ignore announced servers: a malicious server may announce any."""
         await super()._process_info({key: value for key, value in info.items() if key != "connect_urls"}, initial_connection)
 
     def _connect_command(self) -> bytes:
@@ -69,20 +68,18 @@ class FleetClient(Client):
         return super()._connect_command()
 
     async def _process_connect_init(self) -> None:
-        """Raise errors that the library expects: any other would end its attempts to connect."""
+        """Raise errors that the library expects. Others would end its attempts to connect."""
         try:
             await super()._process_connect_init()
         except (nats.errors.Error, OSError, TimeoutError) as error:
             if "authorization violation" in str(error).lower():
                 raise nats.errors.Error(_NOT_LET_IN) from error
             raise
-        except Exception as error:  # whatever the library makes of what a server says
+        except Exception as error:  # the library may raise anything for an invalid server message
             raise nats.errors.Error(f"no connection can be begun: {printable(str(error) or type(error).__name__, 200)}") from error
 
 
 class _BoundedParser(Parser):
-    """Parser that buffers at most one message."""
-
     async def parse(self, data: bytes = b"") -> None:
         await super().parse(data)
         if len(self.buf) > LARGEST_LINE if self.state == AWAITING_CONTROL_LINE else self.needed > LARGEST_MESSAGE:
@@ -91,7 +88,7 @@ class _BoundedParser(Parser):
 
 
 class _Transport(TcpTransport):
-    """Transport that sends nothing before TLS where an address begins with `tls://`, whatever the server says."""
+    """Transport that sends nothing before TLS to `tls://` addresses, whatever the server says."""
 
     def __init__(self, tls: ssl.SSLContext | None, wanted: bytes) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # the library's transport has no types
@@ -118,8 +115,8 @@ class _Transport(TcpTransport):
 
     async def connect_tls(self, uri: str | ParseResult, ssl_context: ssl.SSLContext, buffer_size: int, connect_timeout: int) -> None:
         clear, loop = self._bare_io_writer, asyncio.get_running_loop()
-        if clear is not None and self._io_writer is clear:  # else the library asks for what is there
-            reader = asyncio.StreamReader()  # a new one: what came in the clear after the first line is no part of this
+        if clear is not None and self._io_writer is clear:  # otherwise the library asks to upgrade again
+            reader = asyncio.StreamReader()  # drop any plaintext received after the first line
             protocol, name = _TlsProtocol(reader), uri if isinstance(uri, str) else uri.hostname
             context = self._tls or ssl_context
             begun = loop.start_tls(clear.transport, protocol, context, server_hostname=name, ssl_shutdown_timeout=GOODBYE_SECONDS)
@@ -145,11 +142,11 @@ class _Transport(TcpTransport):
             await super().wait_closed()  # type: ignore[no-untyped-call]  # it has no types
 
     def __bool__(self) -> bool:
-        return True  # else the library takes one of its own
+        return True  # otherwise the library replaces this transport
 
 
 class _TlsProtocol(asyncio.StreamReaderProtocol):
-    """Protocol without half-open connections: TLS has none, and asyncio would warn."""
+    """Protocol without half-open connections, which TLS lacks. asyncio would warn."""
 
     def eof_received(self) -> bool:
         super().eof_received()

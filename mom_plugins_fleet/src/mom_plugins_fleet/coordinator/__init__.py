@@ -1,1 +1,1 @@
-"""The coordinator: which guests go where."""
+"""Coordinator of the fleet: chooses destinations for guests."""

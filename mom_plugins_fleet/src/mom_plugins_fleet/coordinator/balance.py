@@ -1,4 +1,4 @@
-"""Moves for balance: from the fullest host of a group to a less full one."""
+"""Balance moves: from the fullest host of a group to a less full one."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from mom_plugins_fleet.records import Move, MoveState, Orders
 from mom_plugins_fleet.view import FleetView
 
 BALANCE_BAND: Final = 0.15
-"""Difference of the filled shares below which no guest moves: a move would cost more than it brings, and the next load reverses it."""
+"""Below this difference of filled shares, a move costs more than it gains."""
 
 BALANCE_FULL: Final = 0.70
-"""Filled share of the fullest host below which no guest would be better off elsewhere."""
+"""Below this filled share of the fullest host, no guest runs better elsewhere."""
 
 
 def for_balance(view: FleetView, targets: Mapping[str, TargetHost], group: str) -> tuple[str, Move] | str:
-    """Return the host and the move that bring a group nearest to balance, by working sets; or why there is none.
+    """Return the host and the move that best balance a group's working sets, or why there is none.
 
-    Each guest is moved once a day at most, also if the move failed.
+    Each guest moves at most once a day.
     """
     others = {name: place for name, place in targets.items() if place.group == group and place.has > 0 and place.works is not None}
     loads = {name: (place.works or 0) / place.has for name, place in others.items()}
@@ -47,7 +47,7 @@ def for_balance(view: FleetView, targets: Mapping[str, TargetHost], group: str) 
         if needs is None or guest.working is None or guest.stays or guest.id in lately:
             continue
         target = choose(needs, guest.guarantee, ranked, group, within=mover.within)
-        if isinstance(target, str) or guest.id in view.guests(target.name):  # a guest of the same id is on that host
+        if isinstance(target, str) or guest.id in view.guests(target.name):  # the destination has a guest with the same id
             continue
         after = max(((full.works or 0) - guest.working) / full.has, ((target.works or 0) + guest.working) / target.has)
         if after < high and (best is None or after < best[0]):
@@ -59,7 +59,7 @@ def for_balance(view: FleetView, targets: Mapping[str, TargetHost], group: str) 
 
 
 def _busy(view: FleetView, group: str) -> str:
-    """Return why a group cannot be balanced now. Moves from and to lost hosts do not count: they may never end."""
+    """Return why a group cannot be balanced now. Moves of lost hosts may never end, so they do not count."""
     lost = lost_hosts(view)
     for name, (_, member) in sorted(view.members.records.items()):
         if member.group != group or name in lost:

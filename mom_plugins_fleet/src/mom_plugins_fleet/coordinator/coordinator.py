@@ -1,8 +1,8 @@
-"""Coordinator: it chooses where guests of drained hosts go and, where operators allow that, guests of full hosts.
+"""Coordinator: chooses destinations for guests of drained hosts and, where operators allow it, of full hosts.
 
-The working coordinator holds a lease: a key that it sets again and again. Another coordinator takes the lease, by compare and set, after
-the key has not changed for `LEASE_SECONDS`. (nats-server 2.9 may repeat expired keys after a restart, so the lease has no time to live.)
-The new holder first raises the epoch in all orders, which keeps out a coordinator that was stopped for a while.
+The working coordinator holds a lease, a key that it sets repeatedly. After `LEASE_SECONDS` without a change, another coordinator takes it
+by compare-and-set. It first raises the epoch in all orders, which locks out a suspended coordinator. (nats-server 2.9 may repeat expired
+keys after a restart, so the lease has no time to live.)
 """
 
 from __future__ import annotations
@@ -28,28 +28,24 @@ from mom_plugins_fleet.subjects import COORDINATOR, LEASES, ORDERS, PROGRESS, St
 from mom_plugins_fleet.view import FleetView
 
 LEASE_SECONDS: Final = 10.0
-"""Silence of the lease's holder after which another coordinator takes over: three renewals."""
+"""Three missed renewals; then another coordinator takes over."""
 
 RENEW_SECONDS: Final = LEASE_SECONDS / 3
 SURE_SECONDS: Final = 0.6 * LEASE_SECONDS
-"""Time for which a coordinator relies on its lease after a renewal: less than others do, who see the renewal later."""
+"""Time that a coordinator relies on its lease: others see a renewal later."""
 
 LOOK_SECONDS: Final = 2.0
-"""Time between two decisions: a move takes at least as long."""
+"""A move takes at least as long."""
 
 BALANCE_SECONDS: Final = 600.0
-"""Least time between two moves for balance in a group: a guest's working set elsewhere is known some minutes later."""
+"""Least time between two balance moves of a group. The destination needs minutes to measure a working set."""
 
 BLIND_SECONDS: Final = 2 * LEASE_SECONDS
-"""Longest time for which a working coordinator may lack a current view; then another may try."""
+"""Limit for work without a current view. Then another coordinator may try."""
 
 
 class Coordinator:
-    """Coordinator that works or waits.
-
-    :param holder: its name, for people
-    :param operators: the public keys of operators
-    """
+    """Working or waiting coordinator. Operators are named by their public keys."""
 
     def __init__(
         self,
@@ -64,26 +60,24 @@ class Coordinator:
         self.view = FleetView(frozenset(operators), revisions or SeenRevisions(at_once=False))
         self.epoch = 0
         self._stuck: dict[str, set[str]] = {}
-        """By host, names of guests of which the log says that they cannot leave."""
+        """Guests logged as unable to leave, by host."""
         self.unmoved: dict[str, str] = {}
-        """By group, why no guest was moved for balance at the last look."""
+        """Why the last run moved no guest, by group."""
         self._balanced: dict[str, float] = {}
-        """By group, when balance was looked at last, in monotonic seconds."""
+        """Monotonic time of the last run, by group."""
         self._given: dict[str, tuple[int, Orders]] = dict(self.view.revisions.orders)
-        """Newest orders of each member, with their revision: servers that are set back have others."""
+        """Newest orders by member, with revisions. Restored servers have older ones."""
         self._trouble = ""
         self._failing: set[str] = set()
-        """Names of the orders and groups that failed the last time."""
         self._unsaved = False
         self._revision = 0
         self._waits_for = ""
-        """Holder of the lease for which this coordinator waits."""
         self._other_lease = 0, float("-inf")
-        """Revision of another's lease, and since when it is unchanged, in monotonic seconds."""
+        """Revision of another holder's lease, and the monotonic time of its last change."""
         self._sure_until = float("-inf")
 
     async def run(self) -> None:
-        """Work whenever the lease is free, until cancelled. A waiting coordinator follows the fleet."""
+        """Work whenever the lease is free, until cancelled."""
         self._log.info("connecting to the fleet's servers: %s", printable(", ".join(self._access.servers), 400))
         async with linked(self._access, "coordinator", self._log, patient=True, cannot=self._log.warning) as store:
             self._log.info("connected; reading the fleet's records")
@@ -95,7 +89,7 @@ class Coordinator:
         self._trouble = trouble
 
     def save(self) -> None:
-        """Save the seen revisions and orders for the next run. A failure is logged once."""
+        """Save the seen revisions and orders. Log a failure once."""
         self._remember_orders()
         try:
             self.view.revisions.save()
@@ -105,7 +99,7 @@ class Coordinator:
             self._unsaved = True
 
     def _remember_orders(self) -> None:
-        """Keep orders that the servers have lost: their guests still need the room."""
+        """Keep orders that the servers have lost: their guests still need the memory."""
         orders, members = self.view.orders.records, self.view.members
         enrolled = members.records.keys() | members.damaged.keys()
         lost = {host: kept for host, kept in self._given.items() if host in enrolled - orders.keys() and kept[0] == self._newest(host)}
@@ -119,11 +113,11 @@ class Coordinator:
 
     @property
     def works(self) -> bool:
-        """Tell whether this coordinator certainly has the lease."""
+        """Return whether this coordinator surely holds the lease."""
         return time.monotonic() < self._sure_until
 
     async def work(self, store: Store) -> None:
-        """Take the lease if it is free, and work until it is lost. Raises `LinkError`."""
+        """Take the lease if it is free, and work until it is lost. Raise `LinkError`."""
         self.save()
         self._check()
         if not await self.acquire(store):
@@ -148,13 +142,13 @@ class Coordinator:
             self._log.warning("the lease is lost; another coordinator may work now")
         finally:
             renewing.cancel()
-            if self.works:  # the next coordinator need not wait
+            if self.works:  # lets the next coordinator start at once
                 self._sure_until = float("-inf")
                 with suppress(LinkError):
-                    await store.remove(LEASES, COORDINATOR, self._revision)  # only its own lease
+                    await store.remove(LEASES, COORDINATOR, self._revision)  # removes only this coordinator's lease
 
     def _check(self) -> None:
-        """Raise `LinkError` where hosts would not follow this coordinator: another may work."""
+        """Raise `LinkError` if hosts would not follow this coordinator."""
         view = self.view
         view.trust()
         if self._signer.public not in view.orderers:
@@ -172,7 +166,7 @@ class Coordinator:
             raise LinkError(f"no host's entry counts here, such as that of {host}: {printable(why, 400)}", hint=hint)
 
     async def acquire(self, store: Store) -> bool:
-        """Take the lease if its holder is silent. Return whether this coordinator has it."""
+        """Take the lease if its holder is silent. Return whether this succeeded."""
         kept = await store.read(LEASES, COORDINATOR)
         if kept.data is not None:
             now = time.monotonic()
@@ -208,14 +202,14 @@ class Coordinator:
                 self._log.warning("the lease could not be renewed: %s", shown(error))
 
     async def fence(self, store: Store) -> None:
-        """Raise the epoch of all orders, so that hosts accept nothing more from an earlier coordinator."""
+        """Raise the epoch of all orders: hosts then reject an earlier coordinator."""
         leaving = {host for host, (_, member) in self.view.members.records.items() if member.draining or member.balance}
         for host in leaving | self.view.orders.records.keys():
             with self._contained(f"the orders of {host}"):
                 await self.change(store, host, lambda orders: orders.model_copy(update={"epoch": self.epoch}))
 
     async def change(self, store: Store, host: str, edit: Callable[[Orders], Orders]) -> None:
-        """Edit a host's present orders. After a conflict, the next look tries again."""
+        """Edit a host's current orders. A conflict is retried at the next decision."""
         view = self.view
         view.progress.take(host, await store.read(PROGRESS, host))
         kept = await store.read(ORDERS, host)
@@ -244,7 +238,7 @@ class Coordinator:
             self._log_moves(host, before, target, revision)
 
     def _complete(self, orders: Orders, revision: int) -> Orders:
-        """Return the orders as they are signed: without progress, and with the signed entries of all destinations."""
+        """Return the orders to sign: without progress, with signed entries of all destinations."""
         plain = {"state": MoveState.ORDERED, "error": ""}
         moves = tuple(move.model_copy(update={**plain, "order": move.order or revision}) for move in orders.moves)
         entries = {to: signed for to in sorted({move.to for move in moves}) if (signed := self.view.members.signed(to))}
@@ -263,12 +257,12 @@ class Coordinator:
 
     @contextmanager
     def _contained(self, subject: str) -> Iterator[None]:
-        """Log a failure of one host or group once, and end nothing else."""
+        """Log a failure of one host or group once, and continue."""
         try:
             yield
-        except LinkError:  # the servers fail, and not this host
+        except LinkError:  # the servers failed, not this host
             raise
-        except Exception as error:  # noqa: BLE001  # also a mistake in mom: one host's report must not end all coordinators
+        except Exception as error:  # noqa: BLE001  # includes bugs in mom: one host's report must not stop all coordinators
             if subject not in self._failing:
                 self._log.error("%s: %s: nothing is changed there", subject, shown(error), exc_info=not isinstance(error, MomError))
             self._failing.add(subject)
@@ -276,20 +270,19 @@ class Coordinator:
             self._failing.discard(subject)
 
     async def decide(self, store: Store) -> None:
-        """Renew the orders of all hosts that are drained or have orders."""
+        """Update the orders of all hosts that are drained or have orders."""
         self._remember_orders()
         view = self.view
-        # Damaged orders may be of a coordinator without authorization: their hosts would report that for ever.
+        # Include damaged orders: an unauthorized coordinator may have signed them, and their hosts would report that forever.
         moving = {host for host, (_, orders) in view.orders.records.items() if orders.moves} | view.orders.damaged.keys()
         concerned = [host for host, (_, member) in view.members.records.items() if member.draining or host in moving]
-        targets = places(view) if concerned else {}  # a look at all hosts, which a calm fleet does not need
+        targets = places(view) if concerned else {}  # reads all hosts, so only when needed
         self._stuck = {host: self._stuck.get(host, set()) for host in concerned}
         for host in sorted(concerned):
             with self._contained(f"the orders of {host}"):
                 await self.change(store, host, partial(self._plan, host, targets))
 
     def _plan(self, host: str, targets: dict[str, TargetHost], _before: Orders) -> Orders:
-        """Return a host's next orders, and log each newly stuck guest once."""
         orders, stuck = next_orders(self.view, host, self.epoch, targets)
         for name in stuck.keys() - self._stuck[host]:
             self._log.warning("guest %s cannot leave %s: %s", printable(name), host, stuck[name])
@@ -298,7 +291,7 @@ class Coordinator:
         return orders
 
     async def balance(self, store: Store) -> None:
-        """Order at most one move for balance in each group that allows it, at intervals."""
+        """Order at most one balance move in each group that allows it, every `BALANCE_SECONDS`."""
         groups = {member.group for _, member in self.view.members.records.values() if member.balance}
         now = time.monotonic()
         self._balanced = {group: self._balanced.get(group, now) for group in groups}

@@ -1,4 +1,4 @@
-"""Sorting of guests that leave, and choice of their destinations: pure functions. Sizes in KiB."""
+"""Order of guests that leave, and choice of destinations. Sizes in KiB."""
 
 from __future__ import annotations
 
@@ -12,25 +12,23 @@ from mom_plugins_fleet.records import MOST_TOLD, HostedGuest
 
 RESERVE_SHARE: Final = 0.10
 RESERVE_MOST_KIB: Final = 16 << 20
-"""Memory that stays available on a host that takes guests. A guest takes its memory within a minute; the host's mom needs longer to
-reclaim more."""
+"""Memory that stays available on a destination. A guest may use its memory within a minute; mom reclaims more slowly."""
 
 SMALLEST: Final = 100
-"""Smallest guests among those that a host lists: they can go where no host has room for the largest."""
+"""Smallest guests to list. They fit where the largest do not."""
 
 
 @dataclass(frozen=True, slots=True)
 class TargetHost:
     """Host that can take guests.
 
-    :param coming: memory of the guests on their way to it
-    :param arriving: source of each guest that moves to it now
-    :param promised: memory promised to its guests
-    :param within: the hosts between which its mover moves guests; empty: any
-    :param limit: its memory according to the operator; None: its own figure counts
-    :param arrived: memory of the guests that came in the last day
-    :param works: the working sets of its guests; None: unknown
-    :param promisable: memory that it can promise to guests; None: all
+    :param coming: memory of the guests moving to it
+    :param arriving: source host of each such guest
+    :param within: set of hosts that its mover can reach; empty: any
+    :param limit: its memory as set by the operator; None: unset
+    :param arrived: memory of the guests that arrived in the last day
+    :param works: sum of its guests' working sets; None: unknown
+    :param promisable: memory that it can promise; None: all
     """
 
     name: str
@@ -49,7 +47,7 @@ class TargetHost:
 
     @property
     def has(self) -> int:
-        """Return its memory, within the operator's limit."""
+        """Return the host's memory, at most the operator's limit."""
         return self.total if self.limit is None else min(self.total, self.limit)
 
     @property
@@ -59,16 +57,13 @@ class TargetHost:
 
     @property
     def room(self) -> int:
-        """Return the room for more guests; may be negative. The operator's limit bounds all arrivals, whatever the host reports."""
+        """Return the room for more guests; may be negative. The operator's limit holds whatever the host reports."""
         believed = self.available if self.limit is None else min(self.available, self.limit - self.arrived)
         return believed - self.coming - min(RESERVE_MOST_KIB, int(RESERVE_SHARE * self.has))
 
 
 def rank(places: Iterable[TargetHost], group: str, within: str = "") -> list[TargetHost]:
-    """Return the reachable hosts of a group, the most room first.
-
-    :param within: the reach of the guests' mover; empty: all hosts
-    """
+    """Return the hosts of a group that a mover reaches, most room first."""
     reachable = (place for place in places if place.group == group and within in ("", place.within))
     return sorted(reachable, key=lambda place: (place.room, place.name), reverse=True)
 
@@ -76,12 +71,11 @@ def rank(places: Iterable[TargetHost], group: str, within: str = "") -> list[Tar
 def choose(
     needs: int, guarantee: int, ranked: Iterable[TargetHost], group: str, avoid: Collection[str] = (), within: str = ""
 ) -> TargetHost | str:
-    """Return the host with the most room that can keep the guest's promise; or why there is none.
+    """Return the host with the most room that can keep the guest's promise, or why there is none.
 
-    Fuller hosts that suffice are the next to squeeze guests.
+    A fuller host would soon have to reclaim.
 
     :param needs: memory that the guest needs on arrival
-    :param ranked: hosts as `rank` returns them
     :param avoid: hosts where an attempt failed
     """
     available = False
@@ -102,7 +96,7 @@ def choose(
 
 
 def listed(guests: Iterable[HostedGuest]) -> tuple[HostedGuest, ...]:
-    """Return the guests to list in a report: the first to leave, and the smallest."""
+    """Return the guests to report: the first to leave, and the smallest."""
     ordered = sorted(guests, key=leaving_order)
     if len(ordered) <= MOST_TOLD:
         return tuple(ordered)
@@ -111,5 +105,5 @@ def listed(guests: Iterable[HostedGuest]) -> tuple[HostedGuest, ...]:
 
 
 def leaving_order(guest: HostedGuest) -> tuple[bool, int, str]:
-    """Sort large guests first, which fit on the fewest hosts, and those that cannot leave last."""
+    """Sort large guests first (they fit on the fewest hosts), and guests that cannot leave last."""
     return bool(guest.stays), -(guest.maximum or 0), guest.id

@@ -1,4 +1,4 @@
-"""Next orders of the coordinator, from the view of the fleet."""
+"""Next orders of the coordinator."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from mom_plugins_fleet.records import MOST_TOLD, Arrival, HostedGuest, HostState
 from mom_plugins_fleet.view import SETTLES_SECONDS, FleetView
 
 AT_ONCE: Final = 2
-"""Guests that leave a host at once: a live migration fills a link of 10 Gbit/s, and a second one fills its pauses."""
+"""Guests that leave a host at once. One live migration fills a 10 Gbit/s link; a second uses its pauses."""
 
 ARRIVING_AT_ONCE: Final = 2
-"""Guests that come to a host at once, for the same reason; and its mom sees the first before the next comes."""
+"""Guests that arrive at a host at once: mom there sees the first before the next arrives."""
 
 ATTEMPTS: Final = 3
-"""Attempts to move a guest before the operator has to look at it."""
+"""Then the operator must act."""
 
 BOOKS_SECONDS: Final = 86_400.0
-"""Time for which a moved guest counts at its destination, unless another host reports it: the destination may lie to attract more."""
+"""How long a moved guest counts at its destination, unless another host reports it. A malicious host may hide guests."""
 
 LOST_SECONDS: Final = 900.0
-"""Silence, by the servers' clock, after which a host moves no guests: moves end after 600 s by default. Their memory stays reserved. It is
-also the time for a host to accept an order."""
+"""After this silence, by the servers' clock, a host moves no guests: moves end after 600 s by default. Also the limit for accepting an
+order."""
 
 OPEN: Final = (MoveState.ORDERED, MoveState.ACCEPTED)
 
 
 def places(view: FleetView) -> dict[str, TargetHost]:
-    """Return the hosts that can take guests now, with the guests on their way to them."""
+    """Return the hosts that can take guests, with incoming guests counted."""
     hosts = {name: place_of(view, name) for name in view.members.records}
     targets = {name: place for name, place in hosts.items() if isinstance(place, TargetHost)}
     view.forget_arrivals()
@@ -40,13 +40,13 @@ def places(view: FleetView) -> dict[str, TargetHost]:
     booked: list[tuple[str, str, int]] = []
     for host, orders in view.all_ordered():
         if host not in view.members.records and host not in view.members.damaged:
-            continue  # a removed host reserves no room
+            continue  # a removed host reserves no memory
         for move in orders.moves:
             if move.state in OPEN or view.is_coming(host, move):
                 arrived = view.guests(move.to).get(move.guest)
                 leaves = host if may_go(move) and host not in all_lost else ""
                 expect(targets, move, leaves, reported=0 if arrived is None else arrived.guarantee)
-            elif move.state is MoveState.DONE:  # it has just come, and is no arrival in the orders yet
+            elif move.state is MoveState.DONE:  # just arrived, not yet among the orders' arrivals
                 booked.append((move.guest, move.to, move.takes))
                 if view.is_settling(host, move):
                     _settle(targets, move)
@@ -70,7 +70,7 @@ def lost_hosts(view: FleetView) -> Collection[str]:
 
 
 def may_go(move: Move) -> bool:
-    """Tell whether a move is not over, and its host has accepted it within `LOST_SECONDS`."""
+    """Return whether a move is open, and was accepted or is younger than `LOST_SECONDS`."""
     return move.state in OPEN and not _is_unanswered(move)
 
 
@@ -79,7 +79,7 @@ def _is_unanswered(move: Move) -> bool:
 
 
 def place_of(view: FleetView, name: str) -> TargetHost | str:
-    """Return a host that can take guests, without those on their way; or why it takes none."""
+    """Return a host that can take guests, incoming guests not counted, or why it cannot."""
     member, state = view.members.get(name), view.states.get(name)
     if member is None:
         return "it is not in the fleet"
@@ -108,12 +108,11 @@ def place_of(view: FleetView, name: str) -> TargetHost | str:
 
 
 def mover_of(state: HostState | None) -> MoverState:
-    """Return the mover of a host's guests; without name and abilities if there is none."""
+    """Return the mover of a host's guests; nameless if there is none."""
     return MoverState(name="") if state is None or state.mover is None else state.mover
 
 
 def _works(state: HostState) -> int | None:
-    """Return the sum of the working sets of a host; None if a guest's is unknown."""
     sizes = [guest.working for guest in state.guests if guest.working is not None]
     return sum(sizes) if len(sizes) == len(state.guests) + state.others else None
 
@@ -128,9 +127,9 @@ def _where_guests_are(view: FleetView) -> dict[str, set[str]]:
 
 
 def needs_of(guest: HostedGuest) -> int | None:
-    """Return the memory that a guest needs on arrival: what its host holds of it (if unknown, its maximum), and at least its working set
-    and its
-    promise. None if its size is unknown.
+    """Return the memory that a guest needs on arrival; None if its size is unknown.
+
+    This is its host memory (or its maximum), and at least its working set and promise.
     """
     brings = guest.held if guest.held is not None else guest.maximum or guest.size
     return None if brings is None else max(brings, guest.working or 0, guest.guarantee)
@@ -140,7 +139,7 @@ def expect(targets: dict[str, TargetHost], move: Move, leaves: str, *, reported:
     """Count a guest at its destination.
 
     :param leaves: the host that moves it now; empty: none
-    :param reported: the promise that the destination already reports for it
+    :param reported: promise that the destination already reports for it
     """
     place = targets.get(move.to)
     if place is not None:
@@ -150,7 +149,7 @@ def expect(targets: dict[str, TargetHost], move: Move, leaves: str, *, reported:
 
 
 def _settle(targets: dict[str, TargetHost], came: Move | Arrival) -> None:
-    """Subtract a guest that has just arrived from its host's available memory."""
+    """Subtract a new guest from its host's available memory."""
     place = targets.get(came.to)
     if place is not None:
         targets[came.to] = replace(place, available=place.available - came.takes)
@@ -172,20 +171,19 @@ def next_orders(
     at_once: int = AT_ONCE,
     arriving_at_once: int = ARRIVING_AT_ONCE,
 ) -> tuple[Orders, dict[str, str]]:
-    """Return a host's orders, and by name why guests cannot leave.
+    """Return a host's orders, and why guests (by name) cannot leave.
 
-    A move stays until its guest is seen at its destination, or should have been. A failed move is tried elsewhere. Each move takes its room
-    from `targets`.
+    A move stays until its guest appears, or should have appeared. Each move reserves memory in `targets`.
     """
     member, before = view.members.get(host), view.ordered(host) or Orders()
     over = {move.guest: move for move in before.moves if view.is_over(host, move)}
     open_or_failed = [move for move in before.moves if move.guest not in over]
     if member is None or not member.draining:
-        # A host may be about to accept an order: it stays until it is refused, or unanswered for long.
+        # The host may be about to accept an order: keep it until refused or unanswered.
         going = tuple(move for move in open_or_failed if move.state is not MoveState.FAILED and not _is_unanswered(move))
         tried = (move for move in open_or_failed if move.balance and move not in going)
         return Orders(epoch=epoch, moves=going, arrivals=_arrivals(before, [*over.values(), *tried])), {}
-    if not view.is_fresh(host):  # ordered anew when the host is back
+    if not view.is_fresh(host):  # order these again when the host reports again
         open_or_failed = [move for move in open_or_failed if not _is_unanswered(move)]
     guests = view.guests(host)
     kept = {move.guest: move for move in open_or_failed if move.state is not MoveState.FAILED or move.guest in guests}
@@ -211,10 +209,9 @@ def next_orders(
 
 
 def _blocked(view: FleetView, host: str, kept: Mapping[str, Move]) -> Callable[[HostedGuest], str]:
-    """Return a function that says why a guest of this host cannot be ordered to leave."""
     state, lost = view.states.get(host), lost_hosts(view)
     sources = ((other, orders.moves) for other, orders in view.all_ordered() if other != host and other not in lost)
-    # A hypervisor lists a guest that still arrives, and cannot move it then: each attempt would fail.
+    # The hypervisor lists an arriving guest, but cannot move it yet.
     coming = {move.guest: other for other, moves in sources for move in moves if move.to == host and may_go(move)}
 
     def why(guest: HostedGuest) -> str:
@@ -231,10 +228,7 @@ def _blocked(view: FleetView, host: str, kept: Mapping[str, Move]) -> Callable[[
 
 
 class _WaysOut:
-    """Destinations for the guests of one host. Each move takes its room from `targets`.
-
-    :param most: the most guests on their way to a host at once
-    """
+    """Destinations for the guests of one host, `most` at once to each. Each move reserves memory in `targets`."""
 
     def __init__(self, view: FleetView, targets: dict[str, TargetHost], host: str, group: str, mover: MoverState, most: int) -> None:
         self._view = view
@@ -252,7 +246,7 @@ class _WaysOut:
         return choose(needs, guest.guarantee, self._free, self._group, avoid, self._mover.within)
 
     def move(self, guest: HostedGuest, earlier: Move | None) -> Move | str:
-        """Return the move of a guest, and reserve its room; or why there is none."""
+        """Return the move of a guest and reserve its memory, or return why there is none."""
         needs = needs_of(guest)
         if needs is None:
             return "its size is unknown"
@@ -273,7 +267,7 @@ class _WaysOut:
         return move
 
     def _waits_for(self, guest: HostedGuest, needs: int) -> str:
-        """Return the guests that must arrive first; empty: waiting does not help."""
+        """Name the sources of guests that must arrive first; empty if waiting does not help."""
         place = choose(needs, guest.guarantee, self._full, self._group, within=self._mover.within)
         if isinstance(place, str):
             return ""
@@ -281,7 +275,7 @@ class _WaysOut:
 
 
 def new_move(guest: HostedGuest, needs: int, place: TargetHost, mover: MoverState, number: int) -> Move:
-    """Return a new move. Also for a mover that chooses the destination, one host at least keeps all promises."""
+    """Return a new move. Even for a mover that chooses the destination, one host can keep all promises."""
     return Move(
         guest=guest.id,
         name=guest.name,

@@ -1,1 +1,1 @@
-"""Host's side of the fleet."""
+"""The host's side of the fleet."""
