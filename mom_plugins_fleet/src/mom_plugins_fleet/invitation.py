@@ -1,8 +1,7 @@
-"""Invitation of a host: its key, encrypted in the servers, and the token that opens it once.
+"""Invitation of a host: its key, stored encrypted on the servers, and the token that decrypts it.
 
-The token gives access to one message for an hour: servers check its signature and its end. JetStream delivers the message once, so a
-second bearer of the token gets nothing. Servers and their disks never know the host's key, nor can they add operators, because the token
-encrypts the message.
+The token can fetch one message within an hour; servers check its signature and expiry. JetStream delivers the message once. Only the token
+decrypts it, so servers never see the host's key and cannot add operators.
 """
 
 from __future__ import annotations
@@ -26,29 +25,33 @@ from mom_plugins_fleet.records import FleetRecord, HostName, PublicKey, a_server
 from mom_plugins_fleet.subjects import INVITED_SECONDS
 
 _FIXED: Final = struct.Struct(">I32s35s64s32s")
-"""Token after its checksum: end, secret, account, signature, the server's certificate. The host's name follows."""
+"""Token after its checksum: expiry, secret, account, signature, server certificate. The host's name follows."""
 
 _CHECKSUM_BYTES: Final = 4
 
 _BEGIN: Final = "mom-"
 _NONCE: Final = bytes(nkeys.nacl.bindings.crypto_secretbox_NONCEBYTES)
-"""Constant, because a token encrypts only one message."""
+"""Constant: a token encrypts only one message."""
 
 
 class Invitation(FleetRecord):
-    """Key, operators and servers that a host needs to join."""
+    """All that a host needs to join."""
 
     key: str
-    """Content of the key's file."""
+    """Content of the key file."""
     operators: Annotated[tuple[PublicKey, ...], Field(max_length=64), FailFast()]
     servers: Annotated[tuple[Annotated[str, AfterValidator(a_server)], ...], Field(max_length=16), FailFast()]
     ca: str
-    """Authority of the servers' certificates, as PEM; empty: the system's."""
+    """CA certificates in PEM; empty: the system's."""
 
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """Token of a host. `ends` is in seconds since the epoch, `certificate` the SHA-256 of the server's."""
+    """Token of a host.
+
+    :param ends: seconds since the epoch
+    :param certificate: SHA-256 of the server's certificate
+    """
 
     host: HostName
     ends: int
@@ -59,9 +62,9 @@ class Token:
 
     @staticmethod
     def made(host: str, account_seed: str, certificate: bytes) -> Token:
-        """Make a token.
+        """Create a token.
 
-        :param account_seed: of the host's account, which is forgotten after this
+        :param account_seed: key of the host's account; not kept
         """
         secret, ends, account = os.urandom(32), int(time.time()) + INVITED_SECONDS, pair(account_seed)
         jwt = ticket(account, public(pair(seed_of(secret))), host, ends)
@@ -69,7 +72,7 @@ class Token:
 
     @staticmethod
     def parse(text: str) -> Token:
-        """Return the token in a text. Raises `MomError`."""
+        """Parse a token. Raise `MomError`."""
         try:
             encoded = text.removeprefix(_BEGIN)
             data = base64.b64decode(encoded + "=" * (-len(encoded) % 4), altchars=b"-_", validate=True)
@@ -87,16 +90,16 @@ class Token:
 
     @property
     def credentials(self) -> NatsCredentials:
-        """Return the credentials that take the invitation."""
+        """Return the credentials that can fetch the invitation."""
         seed, signs = seed_of(self.secret), SimpleNamespace(public_key=self.account.encode(), sign=lambda _: self.signature)
         return NatsCredentials(seed, ticket(signs, public(pair(seed)), self.host, self.ends))
 
     def sealed(self, invitation: Invitation) -> bytes:
-        """Return the invitation, encrypted for this token."""
+        """Encrypt the invitation for this token."""
         return bytes(nkeys.nacl.bindings.crypto_secretbox(invitation.packed(), _NONCE, self._key))
 
     def opened(self, data: bytes) -> Invitation:
-        """Return the decrypted invitation. Raises `MomError`."""
+        """Decrypt the invitation. Raise `MomError`."""
         try:
             return read(Invitation, nkeys.nacl.bindings.crypto_secretbox_open(data, _NONCE, self._key))
         except (nkeys.nacl.exceptions.CryptoError, ValueError):

@@ -1,4 +1,4 @@
-"""Connection to the fleet's servers, and its operations: read, set and watch keys, load a bucket."""
+"""Connection to the fleet's servers: read, set and watch keys, load buckets."""
 
 from __future__ import annotations
 
@@ -22,36 +22,34 @@ from mom_plugins_fleet.client import FleetClient
 from mom_plugins_fleet.subjects import INVITED_SECONDS, STATES, StoredEntry, buckets, direct, inbox, is_deleted, subject, taken
 
 ANSWER_SECONDS: Final = 5.0
-"""Longest wait for an answer. Within a site that is milliseconds; the election of a bucket's leader takes 4 s."""
+"""Limit for an answer. The election of a bucket's leader takes 4 s."""
 
 FIRST_SECONDS: Final = 0.5
 FIRST_ATTEMPTS: Final = 6
-"""Short attempts to read a key before a long wait. With one of three servers hanging, all six fail once in 2,000 times."""
+"""Short attempts before a long wait. With one of three servers hanging, all six fail once in 2,000 times."""
 
 LOAD_ATTEMPTS: Final = 10
-"""Attempts to load a bucket. The sending server is chosen at random, and may hang."""
+"""Attempts to load a bucket. NATS chooses the sender at random; it may hang."""
 
 LOAD_SECONDS: Final = 50.0
-"""Longest load of a bucket: the states of 10,000 hosts are about 50 MiB."""
+"""Limit for a load. The states of 10,000 hosts are about 50 MiB."""
 
 CONNECT_SECONDS: Final = 3
-"""Longest wait for a server to accept a client."""
 
 AGAIN_SECONDS: Final = 1
-"""Pause before the next attempt to connect."""
 
 PING_SECONDS: Final = 5
 LOST_PINGS: Final = 2
-"""Late pings after which a connection is lost: a partition is noticed within 15 s."""
+"""Unanswered pings until a connection counts as lost: within 15 s."""
 
 WAITING_BYTES: Final = 8 << 20
-"""Largest queue of change messages. The library drops further messages; the next look reads the keys."""
+"""Queue limit for change messages. The library drops more; the next look reads the keys."""
 
 PATIENCE_SECONDS: Final = 60.0
-"""Longest command: the records of 10,000 hosts are about 100 MiB."""
+"""Limit for a command. The records of 10,000 hosts are about 100 MiB."""
 
 _WRONG_REVISION: Final = 10071
-"""JetStream's error code for a revision that another client has replaced."""
+"""JetStream's error code for a replaced revision."""
 
 _MISSING: Final = "`mom fleet init` makes them"
 _REFUSED: Final = "a host's key may use only the host's own records: is it the right key?"
@@ -61,20 +59,18 @@ Answer = TypeVar("Answer")
 
 
 class LinkError(MomError):
-    """Failure of the fleet's servers to answer, or their refusal."""
+    """No answer from the fleet's servers, or a refusal."""
 
 
 class UnansweredError(LinkError):
-    """Missing or interrupted answer: the next attempt may succeed."""
+    """Missing or interrupted answer. Another attempt may succeed."""
 
 
 class ConflictError(LinkError):
-    """Change by another client since the record was read. Nothing was changed."""
+    """Another client changed the record after it was read. Nothing was written."""
 
 
 class _Load(dict[str, StoredEntry]):
-    """`BucketWatcher` that collects all entries of a bucket."""
-
     def __init__(self) -> None:
         super().__init__()
         self.ended = asyncio.Event()
@@ -90,28 +86,28 @@ class _Load(dict[str, StoredEntry]):
 
 
 class Store:
-    """The fleet's buckets through a connection. All calls are bounded in time and raise `LinkError`."""
+    """The fleet's buckets. All calls have a time limit and raise `LinkError`."""
 
     def __init__(self, client: FleetClient) -> None:
         self.client = client
         self.complaint: tuple[float, str] = (float("-inf"), "")
-        """Time and text of the servers' last error message. They send no answer to a request that they refuse."""
+        """Monotonic time and text of the servers' last error message. Refused requests get no answer."""
         self.lost_at = 0.0
-        """Time of the last loss of the connection, in seconds since the epoch."""
+        """Last loss of the connection, in seconds since the epoch."""
         self._jetstream = client.jetstream(timeout=ANSWER_SECONDS)
 
     @property
     def connected(self) -> bool:
-        """Tell whether the connection stands."""
+        """Return whether there is a connection."""
         return self.client.is_connected
 
     @property
     def closed(self) -> bool:
-        """Tell whether the connection ended for good: the servers refused the key."""
+        """Return whether the connection ended because the servers refused the key."""
         return self.client.is_closed
 
     async def read(self, bucket: str, key: str) -> StoredEntry:
-        """Return the entry at a key, with revision 0 where none ever was."""
+        """Return the entry of a key; revision 0 if it never had one."""
         answer = await self._ask(f"read {bucket} {key}", self._answer(direct(bucket, key)))
         headers = answer.headers or {}
         if headers.get("Status") == "404":
@@ -132,14 +128,14 @@ class Store:
         return await given_up_at_once(self.client.request(question, b"", timeout=ANSWER_SECONDS))
 
     async def put(self, bucket: str, key: str, data: bytes, revision: int | None = None) -> int:
-        """Set a key if it still has a revision (0: no entry; None: any), and return the new revision.
+        """Set a key if it still has this revision (0: no entry; None: any). Return the new revision.
 
-        Raises `ConflictError`, or a `LinkError` after which the key may be set.
+        Raise `ConflictError`, or a `LinkError` after which the key may be set.
         """
         return await self._ask(f"set {bucket} {key}", self._publish(subject(bucket, key), data, {}, revision), _UNCERTAIN)
 
     async def remove(self, bucket: str, key: str, revision: int | None = None) -> None:
-        """Remove a key if it still has a revision (None: any). Raises as `put` does."""
+        """Remove a key if it still has this revision (None: any). Raise the errors of `put`."""
         removal = self._publish(subject(bucket, key), b"", {"KV-Operation": "DEL"}, revision)
         await self._ask(f"remove {bucket} {key}", removal, _UNCERTAIN)
 
@@ -153,13 +149,13 @@ class Store:
         return await _of_several_attempts(self._clock)
 
     async def _clock(self) -> float:
-        # Servers tell the time when they make a consumer; this one goes away by itself.
+        # A new consumer carries the servers' time. The servers delete it when unused.
         unused = ConsumerConfig(ack_policy=AckPolicy.NONE, inactive_threshold=1.0, mem_storage=True, num_replicas=1)
         making = self._jetstream.add_consumer(f"KV_{STATES}", unused, timeout=MAKE_SECONDS)
         return (await self._ask("ask for the time", given_up_at_once(making))).created.timestamp()
 
     async def hear(self, bucket: str, key: str, changed: Callable[[], None]) -> None:
-        """Call `changed` for each change of this key from now on."""
+        """Call `changed` at each later change of this key."""
 
         async def take(_message: Msg) -> None:
             changed()
@@ -168,7 +164,7 @@ class Store:
         await self._ask(f"listen to {bucket}", listening)
 
     async def watch(self, bucket: str, watcher: BucketWatcher) -> NoReturn:
-        """Report all entries of a bucket to the watcher, and then each change, until that ends with a `LinkError`."""
+        """Watch a bucket until a `LinkError`."""
         await self._ask(f"watch {bucket}", BucketWatch(self.client, self._jetstream, bucket, watcher).run())
 
     async def load(self, bucket: str) -> Mapping[str, StoredEntry]:
@@ -192,11 +188,11 @@ class Store:
             await asyncio.gather(watching, return_exceptions=True)
 
     async def request(self, name: str, data: bytes, seconds: float) -> bytes:
-        """Return the answer to a request on a subject. Raises `LinkError`."""
+        """Return the answer to a request. Raise `LinkError`."""
         return (await self._ask(f"ask {name}", self.client.request(name, data, timeout=seconds))).data
 
     async def lay_out(self, bucket: str, key: str, data: bytes) -> None:
-        """Set a key for the first client that takes it, and no other."""
+        """Store data that one client can take once."""
         await self._ask(f"set {bucket} {key}", self._lay_out(f"KV_{bucket}", subject(bucket, key), key, data), _UNCERTAIN)
 
     async def _lay_out(self, stream: str, name: str, key: str, data: bytes) -> None:
@@ -207,16 +203,16 @@ class Store:
         await self._jetstream.add_consumer(stream, once)
 
     async def take(self, bucket: str, key: str) -> bytes | None:
-        """Take the data laid out at a key, once; None: another client took it, or it has expired."""
+        """Take data stored with `lay_out`; None if it was taken or has expired."""
         try:
             request = self.client.request(taken(bucket, key), b'{"batch":1,"no_wait":true}', timeout=ANSWER_SECONDS, old_style=True)
             answer = await self._ask(f"take {bucket} {key}", request)
-        except UnansweredError:  # an expired consumer answers nothing
+        except UnansweredError:  # an expired consumer never answers
             return None
         return None if (answer.headers or {}).get("Status") else answer.data
 
     async def make(self, replicas: int) -> None:
-        """Make all missing buckets, and let no client with rights to one key empty a bucket."""
+        """Create missing buckets, and forbid rollup headers."""
         await self._ask("make the buckets", self._make(replicas))
 
     async def _make(self, replicas: int) -> None:
@@ -230,14 +226,14 @@ class Store:
             if info.config.num_replicas not in (None, replicas):
                 copies = info.config.num_replicas
                 raise LinkError(f"the bucket {config.bucket} is kept on {copies} servers already", hint=f"say --replicas {copies}")
-            # The library's default lets any client's message header (Nats-Rollup) replace the whole bucket.
+            # By default any client's Nats-Rollup header may replace the whole bucket.
             if info.config.allow_rollup_hdrs:
                 await self._jetstream.update_stream(info.config, allow_rollup_hdrs=False)
 
     async def _ask(self, action: str, answer: Coroutine[Any, Any, Answer], unanswered: str = "") -> Answer:
-        """Return the answer. Errors of the library become `LinkError`.
+        """Return the answer. Turn the library's errors into `LinkError`.
 
-        :param unanswered: the hint where no answer came
+        :param unanswered: hint without an answer
         """
         began = time.monotonic()
         try:
@@ -267,7 +263,7 @@ class Store:
 
 
 async def _of_several_attempts(ask: Callable[[], Awaitable[Answer]]) -> Answer:
-    """Return the first answer: each attempt may meet a hanging server. Raises `LinkError`."""
+    """Return the first answer: each attempt may meet a hanging server. Raise `LinkError`."""
     for _ in range(LOAD_ATTEMPTS - 1):
         with suppress(UnansweredError):
             return await ask()
@@ -278,11 +274,11 @@ async def _of_several_attempts(ask: Callable[[], Awaitable[Answer]]) -> Answer:
 async def linked(
     access: Access, name: str, log: logging.Logger, *, patient: bool, cannot: Callable[[str], None] = lambda why: None
 ) -> AsyncIterator[Store]:
-    """Connect, and yield a store. The NATS library connects again by itself.
+    """Connect, and yield a store. The NATS library reconnects by itself.
 
-    :param name: the client's name, as in its inbox
+    :param name: client name, also in its inbox
     :param patient: wait for unreachable servers, instead of raising `LinkError`
-    :param cannot: called with the first reason why there is no connection yet
+    :param cannot: called with the first reason for having no connection
     """
     client = FleetClient(access.tls(), access.certificate)
     store = Store(client)
@@ -294,7 +290,7 @@ async def linked(
         store.complaint = time.monotonic(), why
         log.debug("the fleet's servers: %s", why)
         if not client.is_connected:
-            _hang_up(client)  # the library leaves failed sockets open: a hanging server would take all file descriptors
+            _hang_up(client)  # the library leaves failed sockets open; a hanging server would exhaust the file descriptors
         if waits:
             waits = False
             cannot(f"the fleet's servers cannot be reached: {why}")
@@ -319,7 +315,7 @@ async def linked(
                 await asyncio.wait_for(client.close(), 1.0)
             await _end_tasks(client)
         finally:
-            _hang_up(client)  # a socket that the library has not closed in time, or opened just then
+            _hang_up(client)  # closes a socket that the library missed or just opened
 
 
 async def _connect(store: Store, servers: Sequence[str], name: str, options: Mapping[str, Any], *, patient: bool) -> None:
@@ -334,7 +330,7 @@ async def _connect(store: Store, servers: Sequence[str], name: str, options: Map
                 ping_interval=PING_SECONDS,
                 max_outstanding_pings=LOST_PINGS,
                 inbox_prefix=inbox(name),
-                pending_size=0,  # nothing is queued while there is no connection: it would be old by then
+                pending_size=0,  # queue nothing while disconnected: it would be outdated
                 **options,
             )
             await asyncio.wait_for(connecting, None if patient else 2 * ANSWER_SECONDS)
@@ -349,9 +345,9 @@ async def _connect(store: Store, servers: Sequence[str], name: str, options: Map
 
 
 def ask(access: Access, name: str, log: logging.Logger, work: Callable[[Store], Awaitable[Answer]], *, patient: bool = False) -> Answer:
-    """Connect, do the work, and leave. Raises `MomError`.
+    """Connect, do the work, and disconnect. Raise `MomError`.
 
-    :param patient: wait for servers that have just been started
+    :param patient: wait for servers that were just started
     """
 
     async def connect() -> Answer:
@@ -365,7 +361,7 @@ def ask(access: Access, name: str, log: logging.Logger, work: Callable[[Store], 
 
 
 async def _end_tasks(client: FleetClient) -> None:
-    """Cancel the library's tasks. A client closed while it connects again may start new ones."""
+    """Cancel the library's tasks. A client closed while it reconnects may start new ones."""
     for _ in range(3):
         tasks = (client._reconnection_task, client._reading_task, client._ping_interval_task, client._flusher_task)
         running = {task for task in tasks if task is not None and not task.done()}
@@ -377,7 +373,7 @@ async def _end_tasks(client: FleetClient) -> None:
 
 
 def _text(error: Exception) -> str:
-    """Describe an error: the library's timeouts have no text."""
+    """Describe an error. The library's timeouts have no text."""
     return str(error) or ("they did not answer in time" if isinstance(error, TimeoutError) else type(error).__name__)
 
 

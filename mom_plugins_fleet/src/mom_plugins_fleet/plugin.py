@@ -42,10 +42,10 @@ if TYPE_CHECKING:
     from mom_plugins_fleet.host.agent import FleetAgent
 
 EMPTY_CYCLES: Final = 3
-"""Cycles without any guest after which the last one counts as gone: a failing hypervisor lists none either."""
+"""Cycles without guests after which the last guest counts as gone. A failing hypervisor lists none either."""
 
 GUESTS_UNKNOWN: Final = "guests"
-"""The core's condition that the hypervisor has not listed its guests."""
+"""The core's condition for an unknown guest list."""
 
 STILL_HERE_CYCLES: Final = 5
 """Cycles without an error after which a guest that is still listed has not moved."""
@@ -55,7 +55,7 @@ LEAVES_NONE: Final = "the host's configuration says leave: false"
 
 
 class FleetPlugin:
-    """Follower of the group's policies, reporter of the host's state, and source of moves during a drain."""
+    """Plugin that applies the group's policies, reports the host's state, and moves guests during a drain."""
 
     class Settings(PluginSettings):
         """Addresses of the fleet's servers, and this host's name and key."""
@@ -63,26 +63,26 @@ class FleetPlugin:
         servers: Annotated[list[Annotated[str, AfterValidator(a_server)]], Field(min_length=1, max_length=16)] = Field(
             default_factory=lambda: ["nats://localhost:4222"]
         )
-        """NATS servers with JetStream, such as `tls://nats1.example.org:4222`; within this host `nats://localhost:4222` suffices."""
+        """NATS servers with JetStream, such as `tls://nats1.example.org:4222`."""
 
         host: Annotated[str, Field(pattern=NAME)] | None = None
-        """This host's name in the fleet, as it was enrolled. Unset: the system's, up to the first dot."""
+        """This host's name in the fleet, as enrolled. Unset: the system's host name, up to the first dot."""
 
         key: ExistingFile | None = None
-        """The file with this host's key, as `mom fleet enroll` made it; other users may not read it. Unset: the servers ask for none."""
+        """This host's key file, as made by `mom fleet enroll`; other users must not be able to read it. Unset: the servers need no key."""
 
         ca: ExistingFile | None = None
-        """The certificates that the servers' own are checked with, as PEM. Unset: those that the system trusts."""
+        """CA certificates for the servers, as PEM. Unset: the system's."""
 
         operators: Annotated[list[Annotated[PublicKey, AfterValidator(whole_key)]], Field(max_length=64)] = Field(default_factory=list)
-        """The public keys of the fleet's operators, as `mom fleet key` prints them. Only records signed with one of them direct this host.
-        Unset: the host reports its state, and follows nothing. Records of a key that you remove no longer count."""
+        """Public keys of the fleet's operators, as printed by `mom fleet key`. Only records signed with one of these keys direct this host.
+        Unset: the host only reports its state."""
 
         publish: Annotated[Duration, Field(ge=1, le=30)] = 5.0
-        """Shortest time between two reports of this host's state; unchanged, it is sent every 30 s."""
+        """Least time between two reports of this host's state. An unchanged state is sent every 30 s."""
 
         leave: bool = True
-        """Whether guests may be moved away when the fleet's operator drains this host."""
+        """Whether guests may be moved away when an operator drains this host."""
 
     def __init__(self, settings: Settings, context: PluginContext) -> None:
         self._settings = settings
@@ -90,14 +90,14 @@ class FleetPlugin:
         self._host = settings.host or socket.gethostname().partition(".")[0].lower()
         self.group = GroupPolicies(context, settings.operators)
         self.agent: FleetAgent | None = None
-        """The agent while mom runs."""
+        """None in commands that only read."""
         self._report: Report | None = None
         self._undecided = False
-        """Whether the agent has asked if a guest may leave, and that was unknown."""
+        """Whether the agent asked if a guest may leave, and the answer was not known yet."""
         self._empty = 0
-        """Successive cycles without any guest, from a hypervisor that answers."""
+        """Successive cycles in which the hypervisor listed no guests."""
         self._begun: dict[str, int] = {}
-        """Cycle in which each move was decided, by guest id, until the move is over."""
+        """Cycle in which each unfinished move was decided, by guest id."""
 
     # --- life ------------------------------------------------------------------------------------------------------------------
 
@@ -112,7 +112,7 @@ class FleetPlugin:
         return {HostDrain: self}
 
     def is_ordered(self, decision: Decision) -> bool:
-        """Tell whether this host has accepted just that move from a coordinator (`HostDrain`)."""
+        """Return whether this host accepted this move from a coordinator (`HostDrain`)."""
         moves = self._context.service(GuestMoves)
         if self.agent is None or moves is None or decision.control != moves.control or decision.source != Source(self._context.name):
             return False
@@ -121,7 +121,7 @@ class FleetPlugin:
 
     @hookimpl
     def mom_setup(self) -> None:
-        """Start the agent, unless a command only takes a look."""
+        """Start the agent, except in commands that only read."""
         if not self._context.serves:
             return
         from mom_plugins_fleet.host.agent import FleetAgent
@@ -147,7 +147,7 @@ class FleetPlugin:
 
     @hookimpl
     def mom_teardown(self) -> None:
-        """End the agent."""
+        """Stop the agent."""
         if self.agent is not None:
             self.agent.close()
 
@@ -165,13 +165,13 @@ class FleetPlugin:
 
     @hookimpl
     def mom_problems(self) -> Iterable[Problem]:
-        """Report the agent's trouble."""
+        """Report the agent's problem."""
         if self.agent is not None and self.agent.trouble:
             yield Problem(Source(self._context.name), self.agent.trouble, severity=Severity.WARNING)
 
     @hookimpl
     def mom_act(self, snapshot: Snapshot) -> Iterable[Decision]:
-        """Decide on each accepted move once."""
+        """Decide each accepted move once."""
         agent = self.agent
         if agent is None:
             return
@@ -182,11 +182,11 @@ class FleetPlugin:
             if guest is None:
                 if snapshot.guests or self._empty >= EMPTY_CYCLES:
                     self._end(agent, identity, MoveState.DONE)
-            elif mover is None:  # accepted by an earlier run, with another configuration
+            elif mover is None:  # an earlier run with another configuration accepted it
                 self._end(agent, identity, MoveState.FAILED, NO_MOVER)
             elif identity in self._begun:
                 self._look_at(guest, snapshot.number, agent, mover)
-            elif _is_moving(guest, mover):  # begun by an earlier run
+            elif _is_moving(guest, mover):  # started by an earlier run
                 self._begun[identity] = snapshot.number
             elif not (self._settings.leave and (agent.orders.draining or (agent.orders.balance and move.balance))):
                 self._end(agent, identity, MoveState.FAILED, "guests are not to leave the host any more")
@@ -197,8 +197,8 @@ class FleetPlugin:
                 yield Decision(guest.entity, mover.control, str(move.destination), reason, Source(self._context.name))
 
     def _look_at(self, guest: Guest, number: int, agent: FleetAgent, mover: GuestMoves) -> None:
-        """End the move of a guest that is still here if it has failed."""
-        passed = number - self._begun[guest.id]  # the snapshot of the move's own cycle is older than the move
+        """End the move of a guest that is still here if it failed."""
+        passed = number - self._begun[guest.id]  # the snapshot of the cycle that decided the move is older than the move
         progress = mover.progress(guest)
         if passed < 1 or progress is None or progress.moving or (not progress.error and passed < STILL_HERE_CYCLES):
             return
@@ -210,7 +210,7 @@ class FleetPlugin:
 
     @hookimpl
     def mom_report(self, report: Report) -> None:
-        """Note the results of moves, and the host's state."""
+        """Record the results of moves, and the host's state."""
         self._report = report
         self._empty = 0 if report.snapshot.guests or _is_unlisted(report) else self._empty + 1
         agent, mover = self.agent, self._context.service(GuestMoves)
@@ -228,13 +228,13 @@ class FleetPlugin:
             outcome = outcomes.get(identity)
             if outcome is None:
                 self._end(agent, identity, MoveState.FAILED, dropped.get(identity, "no plugin on the host moved it"))
-            elif outcome.status is not Status.APPLIED:  # an applied move is seen to end in later cycles
+            elif outcome.status is not Status.APPLIED:  # later cycles see an applied move end
                 self._end(agent, identity, *_result(outcome))
 
     # --- called in the agent's thread ------------------------------------------------------------------------------------------
 
     def accepts(self, move: Move) -> str | None:
-        """Return why that guest does not leave now; empty: it does; None: unknown before a later cycle."""
+        """Return why a guest does not leave now; empty: it does; None: known only after a later cycle."""
         if not self._settings.leave:
             return LEAVES_NONE
         mover = self._context.service(GuestMoves)
@@ -244,20 +244,20 @@ class FleetPlugin:
         if report is not None and report.mode != "enforce":
             return "the host only observes"
         guest = None if report is None else report.snapshot.guests.get(move.guest)
-        # A guest that moves now may follow orders that the servers have lost since.
+        # A guest that moves now may follow orders that the servers have lost.
         if report is None or self._is_blind(report) or (guest is not None and _is_moving(guest, mover)):
             self._undecided = True
             return None
         return "the guest is not here" if guest is None else mover.why_stays(guest)
 
     def _is_blind(self, report: Report) -> bool:
-        """Tell whether a report is old, or lacks guests because the hypervisor has listed none."""
+        """Return whether a report is old, or the hypervisor listed no guests."""
         if self._context.monotonic() - report.snapshot.monotonic - report.duration > stale_seconds(self._context.interval):
             return True
-        return not report.snapshot.guests and _is_unlisted(report)  # the condition may outlast the failure a little
+        return not report.snapshot.guests and _is_unlisted(report)  # the condition may outlast the failure
 
     def state(self) -> HostState | None:
-        """Return the host's state; None while its guests are unknown: silence does not count as empty."""
+        """Return the host's state; None while its guests are unknown, so that it does not count as empty."""
         report, agent = self._report, self.agent
         if report is None or agent is None or self._is_blind(report):
             return None
@@ -272,7 +272,7 @@ class FleetPlugin:
         return host_state(report, self._context.service(Promises) or NO_PROMISES, mover, stays, more)
 
     def _why_stays(self, guest: Guest, mover: GuestMoves | None) -> str:
-        """Return why no order moves that guest: a coordinator then orders nothing, and uses up no attempt."""
+        """Return why no order can move a guest. A coordinator then orders nothing."""
         if not self._settings.leave:
             return LEAVES_NONE
         return guest.blocked.get("*") or NO_MOVER if mover is None else mover.why_stays(guest)
@@ -281,7 +281,7 @@ class FleetPlugin:
 
     @hookimpl
     def mom_doctor(self) -> Iterable[Finding]:
-        """Check that the servers answer, and know this host."""
+        """Check that the servers answer and know this host."""
         from mom_plugins_fleet.link import Store, ask
         from mom_plugins_fleet.signatures import opened
         from mom_plugins_fleet.subjects import ROSTER

@@ -1,6 +1,6 @@
-"""Fleet for Prometheus: the addresses of all hosts' metrics, and a file with the coordinator's own metrics.
+"""Fleet metrics for Prometheus: addresses of all hosts' metrics, and a file with the coordinator's own.
 
-Operators sign names and addresses, and a host reports only its port: it must not redirect Prometheus and its token.
+Hosts report only a port. Names and addresses come from operators, so a host cannot redirect Prometheus and its token.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ if TYPE_CHECKING:
     from mom_plugins_fleet.coordinator.coordinator import Coordinator
 
 WRITE_SECONDS: Final = 15.0
-"""Time between two writes of the file: Prometheus scrapes once or twice a minute."""
+"""Time between two writes. Prometheus scrapes once or twice a minute."""
 
 LOOK_SECONDS: Final = 1.0
-"""Longest time until the file shows that this coordinator begins or ends to work."""
+"""Delay until the file shows that this coordinator starts or stops working."""
 
 UNTIL: Final = "mom_fleet_coordinates_until_timestamp_seconds"
-"""A time, because the file of a killed coordinator stays."""
+"""A time, because a killed coordinator leaves its file."""
 
 METRICS_PATH: Final = "/metrics"
 WHY: Final = "__meta_mom_why"
-"""Label with the reason why a host has no metrics. Prometheus drops labels with `__` after relabelling."""
+"""Why a host has no metrics. Prometheus drops `__` labels after relabelling."""
 
 
 def targets(view: FleetView) -> Sequence[Mapping[str, Any]]:
-    """Return all hosts by name. A host without an address, or with an invalid entry, has no targets, and a reason."""
+    """Return all hosts. A host with a missing address or invalid entry has a reason instead of targets."""
     groups = []
     for name in sorted(view.members.records.keys() | view.members.damaged.keys()):
         member = view.members.get(name)
@@ -50,7 +50,7 @@ def targets(view: FleetView) -> Sequence[Mapping[str, Any]]:
 
 
 def _address(view: FleetView, name: str) -> tuple[str, str]:
-    """Return why a host has no metrics, and its `HOST:PORT` if it has."""
+    """Return why a host has no metrics, and its `HOST:PORT`."""
     member, state = view.members.get(name), view.states.get(name)
     if member is None:
         return f"it is not believed to be in the fleet: {printable(view.members.damaged[name], 200)}", ""
@@ -67,9 +67,9 @@ def _address(view: FleetView, name: str) -> tuple[str, str]:
 
 
 def metrics(view: FleetView, works_until: float) -> str:
-    """Return a coordinator's metrics as text for Prometheus.
+    """Return a coordinator's metrics as Prometheus text.
 
-    :param works_until: end of the coordinator's work unless renewed, in seconds since the epoch; 0: it does not work
+    :param works_until: end of its work unless renewed, in seconds since the epoch; 0: not working
     """
     labels = [entry["labels"] for entry in targets(view)]
     hosts = [{"host": entry["host"], "group": entry["group"]} for entry in labels]
@@ -93,12 +93,12 @@ def _family(name: str, doc: str, samples: Iterable[tuple[Mapping[str, str], int]
 
 
 async def write_metrics(path: Path, coordinator: Coordinator, log: logging.Logger) -> NoReturn:
-    """Keep the metrics in a file for node_exporter, once the fleet is known. Remove the file at the end."""
+    """Write the metrics to a file for node_exporter. Remove it at the end."""
     failed, works, at, known = False, False, float("-inf"), False
     try:
         while True:
             known = known or coordinator.view.current
-            if known and (coordinator.works != works or time.monotonic() - at >= WRITE_SECONDS):  # also while changes are not heard of
+            if known and (coordinator.works != works or time.monotonic() - at >= WRITE_SECONDS):  # also while the view is outdated
                 works, at = coordinator.works, time.monotonic()
                 until = time.time() + 2 * WRITE_SECONDS if works else 0.0
                 try:

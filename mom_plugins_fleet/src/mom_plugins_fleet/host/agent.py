@@ -1,6 +1,6 @@
-"""Agent of a host in its fleet: it follows the group's policies and the orders, and reports the host's state.
+"""Agent of a host in its fleet: applies the group's policies and the orders, and reports the host's state.
 
-mom waits for nothing of it: without servers, the host goes on with its policies.
+mom never waits for the agent: without servers, the host keeps its policies.
 """
 
 from __future__ import annotations
@@ -27,29 +27,29 @@ from mom_plugins_fleet.signatures import Opened
 from mom_plugins_fleet.subjects import AUTHORIZED, COORDINATORS, GROUPS, ORDERS, ROSTER, STATES
 
 RESYNC_SECONDS: Final = 30.0
-"""Time between two reads of all records, in case a change message was lost: 1,000 reads a second from 10,000 hosts."""
+"""Time between two reads of all records, in case a message was lost. 10,000 hosts make 1,000 reads/s."""
 
 HEARTBEAT_SECONDS: Final = 30.0
 """Longest time between two reports of this host."""
 
 CLOSING_SECONDS: Final = 0.3
-"""Longest wait for the connection at the end: plugins have 0.4 s."""
+"""Limit for closing the connection: plugins have 0.4 s."""
 
 AGAIN_SECONDS: Final = 10.0
 """Pause after an error before the servers could be asked."""
 
 APPLY_SECONDS: Final = 30.0
-"""Longest wait for a group's record to be in force. The largest policies compile within seconds."""
+"""Limit for applying a group's record. The largest policies compile within seconds."""
 
 READY_ATTEMPTS: Final = 50
-"""Attempts to apply the last run's record at the start: plugins have 10 s to be ready."""
+"""Attempts to apply the previous run's record: plugins have 10 s to start."""
 
 _POLL_SECONDS: Final = 0.2
 
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """Newest record of the host's group, and why it is not in force (empty: it is)."""
+    """Newest record of the host's group. `refused` says why it is not applied."""
 
     group: str
     revision: int
@@ -58,14 +58,14 @@ class Taken:
 
 
 class FleetAgent:
-    """Host in its fleet, in a thread of its own. Public methods may be called from other threads.
+    """Member of a fleet, with its own thread. Public methods are thread-safe.
 
-    :param operators: the public keys that direct this host; without any, it only reports
-    :param apply: puts a group's record in force, and keeps its signed data; raises `MomError`
-    :param remembered: the group and record that were in force last
-    :param state: the host's state; None while unknown
-    :param accepts: why this host does not move that guest now; empty: it does; None: not known yet
-    :param wake: asks for a cycle
+    :param operators: public keys that may direct this host; empty: it only reports
+    :param apply: applies a group's record and stores its signed data; raises `MomError`
+    :param remembered: returns the previous run's group and record
+    :param state: returns the host's state; None: unknown
+    :param accepts: returns why this host does not move a guest now; empty: it does; None: not known yet
+    :param wake: requests a cycle
     """
 
     def __init__(
@@ -88,18 +88,17 @@ class FleetAgent:
         self._apply, self._remembered, self._state = apply, remembered, state
         self.orders = HostOrders(host, operators, revisions, log, accepts, wake)
         self.taken: Taken | None = None
-        """The group's record at the last look; None before the first."""
+        """None before the first look."""
         self.connected = False
-        """Whether the fleet's servers can be reached."""
         self.trouble = ""
-        """The present problem, for the operator; empty: none."""
+        """Current problem, for the operator."""
         self._was_connected = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._task: asyncio.Task[None] | None = None
         self._dirty = asyncio.Event()
         self._callers = Callers("mom fleet applies")
         self._application: Future[None] | None = None
-        """The last application of a record. While it hangs, no other begins."""
+        """Last application of a record. While it hangs, no other starts."""
         self._ready: Future[None] = Future()
         self._thread = threading.Thread(target=self._run, name="mom fleet", daemon=True)
 
@@ -111,7 +110,7 @@ class FleetAgent:
         self._ready.result(5.0)
 
     def close(self) -> None:
-        """End the thread soon."""
+        """Stop the thread soon."""
         if self._task is not None:
             self._call_soon(self._task.cancel)
         self._thread.join(CLOSING_SECONDS)
@@ -119,16 +118,16 @@ class FleetAgent:
 
     @property
     def runs(self) -> bool:
-        """Tell whether the thread runs."""
+        """Return whether the thread runs."""
         return self._thread.is_alive()
 
     def finished(self, guest: str, state: MoveState, error: str = "") -> None:
-        """Note that a move is over, and report that."""
+        """Record and report the end of a move."""
         self.orders.finish(guest, state, error)
         self.look()
 
     def look(self) -> None:
-        """Look at the orders again soon."""
+        """Read the orders again soon."""
         self._call_soon(self._dirty.set)
 
     def _call_soon(self, call: Callable[[], object]) -> None:
@@ -149,15 +148,15 @@ class FleetAgent:
         resumed = False
         while True:
             try:
-                if not resumed:  # tried again where a file cannot be read at first, as too many are open
+                if not resumed:  # retried: too many open files may make a file unreadable at first
                     self._revisions.load()
                     await self._resume()
                     resumed = True
                 await self._connect()
-            except MomError as error:  # such as an unreadable key: an operator may repair it while mom runs
+            except MomError as error:  # for example, an unreadable key, which an operator may repair
                 self.connected = False
                 self._say(shown(error))
-            except Exception as error:  # noqa: BLE001  # a mistake in mom or in the library: nothing above this handles it
+            except Exception as error:  # noqa: BLE001  # a bug in mom or in the library; nothing above handles it
                 self.connected = False
                 trouble = printable(f"an error in mom: {type(error).__name__}: {error}", 400)
                 if trouble != self.trouble:
@@ -179,7 +178,7 @@ class FleetAgent:
                     await reporting
 
     async def _resume(self) -> None:
-        """Apply the policies of the last run, until the servers have newer ones."""
+        """Apply the previous run's policies until the servers send newer ones."""
         last = self._remembered()
         if last is None:
             return
@@ -196,12 +195,12 @@ class FleetAgent:
             return
 
     async def _put_in_force(self, group: str, opened: Opened[Group], data: bytes | None) -> None:
-        """Apply a record in a separate thread, for `APPLY_SECONDS` at most. Raises `MomError`."""
+        """Apply a record in a separate thread, within `APPLY_SECONDS`. Raise `MomError`."""
         if self._application is not None and not self._application.done():
             raise MomError("the record before is still being applied", hint="mom's disk may hang: see its log")
         self._application = self._callers.start(lambda: self._apply(group, opened, data))
         result = asyncio.wrap_future(self._application)
-        result.add_done_callback(lambda future: future.cancelled() or future.exception())  # read even if nothing waits any more
+        result.add_done_callback(lambda future: future.cancelled() or future.exception())  # fetch the error even if nobody waits
         await asyncio.wait([result], timeout=APPLY_SECONDS)
         if not result.done():
             raise MomError(f"it is not in force after {APPLY_SECONDS:g} s", hint="mom's disk may hang: see its log")
@@ -209,12 +208,12 @@ class FleetAgent:
             result.result()
         except MomError:
             raise
-        except Exception as error:  # containment: other plugins' code failed, and the host stays in its fleet
+        except Exception as error:  # another plugin's code failed; the host stays in its fleet
             self._log.debug("the group's record cannot be applied", exc_info=True)
             raise MomError(f"a plugin here fails: {type(error).__name__}: {error}", hint="tell its authors") from error
 
     async def follow(self, store: Store) -> None:
-        """Follow entry, group and orders with each change and every `RESYNC_SECONDS`. Raises `MomError` when the servers refuse the key."""
+        """Follow entry, group and orders. Raise `MomError` when the servers refuse the key."""
         heard: set[str] = set()
         while True:
             self._dirty.clear()
@@ -222,12 +221,12 @@ class FleetAgent:
                 await self._look(store, heard)
             except MomError as error:
                 self.connected = store.connected
-                if store.closed:  # begin anew, with the present content of the key file
+                if store.closed:  # reconnect with the current key file
                     raise
                 self._say(shown(error))
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._dirty.wait(), RESYNC_SECONDS * random.uniform(0.8, 1.2) if self.connected else 2.0)  # noqa: S311  # spreads load
-            await asyncio.sleep(_POLL_SECONDS * random.random())  # noqa: S311  # spreads the reads after a change for all hosts
+            await asyncio.sleep(_POLL_SECONDS * random.random())  # noqa: S311  # spreads the reads of all hosts after a change
 
     async def _look(self, store: Store, heard: set[str]) -> None:
         async def listen(bucket: str, key: str) -> None:
@@ -256,16 +255,16 @@ class FleetAgent:
         self.trouble = trouble
 
     async def follow_group(self, store: Store, group: str) -> None:
-        """Put the group's record in force. Raises `LinkError`."""
+        """Apply the group's record. Raise `LinkError`."""
         kept = await store.read(GROUPS, group)
         if kept.data is None:
-            return  # no record: the present policies stay
+            return  # no record: keep the current policies
         record = Taken(group, 0, Group())
         try:
             opened = self._revisions.open(Group, GROUPS, group, kept.data, self._operators)
             record = Taken(group, opened.revision, opened.record)
-            await self._put_in_force(group, opened, kept.data)  # also an unchanged one: policies here may have been changed
-        except MomError as error:  # tried again with each look, as the host's own policies may be the cause
+            await self._put_in_force(group, opened, kept.data)  # even if unchanged: someone may have edited policies here
+        except MomError as error:  # retried with each look: the host's own policies may be the cause
             record = replace(record, refused=shown(error))
         if record == self.taken:
             return
@@ -276,7 +275,7 @@ class FleetAgent:
             self._log.info("the policies of the group %s are in force, revision %d", group, record.revision)
 
     async def report(self, store: Store) -> None:
-        """Write the host's state when it has changed, and at least every `HEARTBEAT_SECONDS`."""
+        """Write the host's state on changes, and at least every `HEARTBEAT_SECONDS`."""
         written: HostState | None = None
         at = float("-inf")
         while True:
@@ -287,6 +286,6 @@ class FleetAgent:
                     written, at = state, time.monotonic()
             except LinkError as error:
                 self._log.debug("%s", shown(error))
-            except Exception as error:  # noqa: BLE001  # too large a record, or a mistake, also of other plugins: the next may succeed
+            except Exception as error:  # noqa: BLE001  # too large a record, or a bug, also of other plugins; retry
                 self._log.error("cannot report this host's state to the fleet: %s", shown(error))
             await asyncio.sleep(self._publish_seconds)

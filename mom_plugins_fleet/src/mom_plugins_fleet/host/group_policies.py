@@ -1,4 +1,4 @@
-"""Policies and classes of this host's group: in force here, and kept for a start without servers."""
+"""Policies and classes of this host's group, applied here and stored for a start without servers."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ _LOSS = "the group's policies are not in force before the fleet's servers answer
 
 @dataclass(frozen=True, slots=True)
 class GroupInForce:
-    """Content of the file: the group, and its signed record."""
+    """Content of the file: a group and its signed record."""
 
     group: GroupName
     signed: str
 
 
 class GroupPolicies:
-    """Group's record on this host.
+    """The group's record on this host.
 
-    :param operators: the public keys whose records count
+    :param operators: public keys that may sign the record
     """
 
     def __init__(self, context: PluginContext, operators: Collection[str]) -> None:
@@ -40,7 +40,7 @@ class GroupPolicies:
         self._written: GroupInForce | None = None
 
     def apply(self, group: str, opened: Opened[Group], data: bytes | None) -> None:
-        """Put a record in force, and keep its signed data if given. Raises `MomError`."""
+        """Apply a record, and store its signed data if given. Raise `MomError`."""
         policies = self._context.service(PolicyTexts)
         if policies is None:
             raise MomError("no plugin here takes policies", hint="enable the plugin policy")
@@ -50,7 +50,7 @@ class GroupPolicies:
         new = path.with_suffix(".new")
         try:
             differ = record.classes.encode() != (path.read_bytes() if path.exists() else b"")
-            if record.classes and differ:  # written first: a full disk leaves the policies unchanged
+            if record.classes and differ:  # written first: a full disk then leaves the policies unchanged
                 path.parent.mkdir(parents=True, exist_ok=True, mode=0o750)
                 replace_file(new, record.classes, durable=False)
             if changes:
@@ -65,7 +65,7 @@ class GroupPolicies:
             self.remember(group, data)
 
     def why_classes_unused(self, record: Group) -> str:
-        """Return why no plugin uses the group's classes; empty if a plugin does, or there are none."""
+        """Return why no plugin uses the group's classes; empty if one does or there are none."""
         if not record.classes:
             return ""
         readers = self._context.services(ClassFiles)
@@ -74,7 +74,7 @@ class GroupPolicies:
         return "" if "" in reasons else reasons[0][:400]
 
     def remember(self, group: str, data: bytes) -> None:
-        """Keep a group's signed record for the next start."""
+        """Store a group's signed record for the next start."""
         content = GroupInForce(group, data.decode())
         if content != self._written:
             with suppress(StateError):  # mom reports the file
@@ -82,9 +82,9 @@ class GroupPolicies:
                 self._written = content
 
     def remembered(self) -> tuple[str, Opened[Group]] | None:
-        """Return the group and record in force when mom ended; None without a readable file.
+        """Return the previous run's group and record; None without a readable file.
 
-        If the record's key is no longer trusted, return an empty record, which ends its policies and classes.
+        If the record's key is no longer trusted, the record is empty, which removes its policies and classes.
         """
         from mom_plugins_fleet.signatures import Opened, opened
         from mom_plugins_fleet.subjects import GROUPS
@@ -100,7 +100,7 @@ class GroupPolicies:
 
 
 def policy_changes(record: Group, current: Mapping[str, str]) -> Mapping[str, str | None]:
-    """Return the changes that turn the current policies into those of a record, as `PolicyTexts.change` takes them."""
+    """Return the changes from the current policies to those of a record, for `PolicyTexts.change`."""
     target = {name: text for name, text in record.policies.items() if name != CLASSES}
     changed = {name: text for name, text in target.items() if current.get(name) != text}
     return {**changed, **dict.fromkeys(current.keys() - target.keys() - {CLASSES})}

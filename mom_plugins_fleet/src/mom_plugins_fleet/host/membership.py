@@ -1,4 +1,4 @@
-"""Joining a fleet: the section in this host's configuration, and the files that it names."""
+"""Joining a fleet: writes the section in this host's configuration and its files."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ IPAddressAllow=any
 
 
 _MORE_BYTES: Final = 16 << 10
-"""Largest size of all files except the configuration itself."""
+"""Upper limit for all files except the configuration."""
 
 
 def join(config: Path, address: str, token: Token) -> None:
-    """Join the fleet of that server. Writes nothing before all is known. Raises `MomError`."""
+    """Join the fleet of that server. Write nothing until everything is known. Raise `MomError`."""
     server = address if "://" in address else f"tls://{address}"
     if not server.startswith("tls://"):
         raise MomError(f"{printable(address)} is no address of a server", hint="name its host, such as nats1.example.org")
     named: dict[str, Any] = {"servers": [server], "host": token.host, "key": str(config.with_name("fleet.key"))}
-    # What cannot be written is seen before the token is used.
+    # Detect an unwritable folder before the token is used.
     largest = len(with_fleet(config, named)) + _MORE_BYTES
     try:
         with tempfile.TemporaryFile(dir=config.parent) as probe:
@@ -65,7 +65,7 @@ def join(config: Path, address: str, token: Token) -> None:
         files[config.with_name("fleet-ca.pem")] = (invitation.ca, 0o644)
         named["ca"] = str(config.with_name("fleet-ca.pem"))
     status = config.stat()
-    files[config] = (with_fleet(config, named), status.st_mode & 0o777)  # at last: it names the others
+    files[config] = (with_fleet(config, named), status.st_mode & 0o777)  # last, because it names the others
     if config == DEFAULT_CONFIG and UNITS.is_dir():
         files = {UNITS / "mom.service.d" / "fleet.conf": (_NETWORK, 0o644), **files}
     path = config
@@ -81,7 +81,7 @@ def join(config: Path, address: str, token: Token) -> None:
 
 
 def _let_read(key: Path, config: Config) -> None:
-    """Let a mom that is not root read the key by its group. Raises `OSError`."""
+    """Make the key readable for the group of a mom that is not root. Raise `OSError`."""
     reader = other_owner(config.state_directory, config.run_directory)
     if reader is not None:
         os.chown(key, -1, reader.groups[0])
@@ -100,8 +100,8 @@ def _another(token: Token) -> str:
 
 
 def with_fleet(config: Path, settings: Mapping[str, object]) -> str:
-    """Return a configuration's text with these settings of the plugin fleet. Raises `MomError`."""
-    load_config(config)  # what is wrong is said before anything is added
+    """Return a configuration's text with the section of the plugin fleet added. Raise `MomError`."""
+    load_config(config)  # reports existing errors first
     text = config.read_text("utf-8-sig")
     document, lines = parse_document(text, str(config)), text.splitlines()
     top = document.value if isinstance(document.value, Mapping) else {}
@@ -115,7 +115,7 @@ def with_fleet(config: Path, settings: Mapping[str, object]) -> str:
         at = document.keys["plugins",].line
         text = "\n".join([*lines[:at], *own, *lines[at:], ""])
         expected = {**top, "plugins": {**plugins, "fleet": dict(settings)}}
-        with suppress(ConfigError):  # where plugins stand in one line, what was added is no YAML
+        with suppress(ConfigError):  # with plugins on one line, the result is no YAML
             if parse_document(text, str(config)).value == expected:
                 return text
     raise MomError(

@@ -1,4 +1,4 @@
-"""Orders of this host: which moves it accepts, and their progress."""
+"""Orders of this host: accepts moves, and tracks their progress."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ BALANCE_SECONDS: Final = 300.0
 
 
 class HostOrders:
-    """Checked orders of one host. `moves` and `finish` are for other threads. The parameters are those of `FleetAgent`."""
+    """Verified orders of one host. `moves` and `finish` are thread-safe. Parameters as for `FleetAgent`."""
 
     def __init__(
         self,
@@ -39,22 +39,21 @@ class HostOrders:
         self._written: Progress | None = None
         self._balanced_at = float("-inf")
         self.draining = False
-        """Whether all guests are to leave this host."""
         self.balance = False
-        """Whether guests may leave it for balance."""
+        """Whether guests may leave for balance."""
 
     def moves(self) -> Mapping[str, Move]:
-        """Return the accepted moves that are not over, by guest id."""
+        """Return the accepted, unfinished moves by guest id."""
         with self._lock:
             return {guest: move for guest, move in self._moves.items() if guest not in self._results}
 
     def finish(self, guest: str, state: MoveState, error: str = "") -> None:
-        """Note that a move is over."""
+        """Record the end of a move."""
         with self._lock:
             self._results[guest] = (state, error)
 
     async def read_member(self, store: Store) -> Member | None:
-        """Return this host's entry; None if it has none. Raises `LinkError`."""
+        """Return this host's entry; None without one. Raise `LinkError`."""
         kept = await store.read(ROSTER, self._host)
         member = None
         if kept.data is not None:
@@ -66,7 +65,7 @@ class HostOrders:
         return member
 
     async def follow(self, store: Store, member: Member) -> None:
-        """Read the orders, accept or refuse new moves, and write the progress. Raises `LinkError`."""
+        """Read the orders, accept or refuse new moves, and write the progress. Raise `LinkError`."""
         kept = await store.read(ORDERS, self._host)
         if kept.data is None:
             return
@@ -76,17 +75,17 @@ class HostOrders:
             orders = self._revisions.open(Orders, ORDERS, self._host, kept.data, self._operators | {*authorized.keys}).record
             before = self._revisions.moves
             if not member.draining and any((move.guest, move.order) not in before for move in orders.moves):
-                member = await self.read_member(store) or member  # it may have been read before an operator drained the host
+                member = await self.read_member(store) or member  # an operator may have drained the host since the last read
             steps = [self._step(move, before, member, orders, authorized.removed) for move in orders.moves]
             progress = tuple(step for step in steps if step is not None)
             self._revisions.note(progress)
         except MomError as error:
-            self._balanced_at = balanced_at  # nothing begins without a note on disk
+            self._balanced_at = balanced_at  # no move starts without a record on disk
             raise LinkError(f"this host's orders: {shown(error)}: nothing more is moved") from None
         accepted = {step.guest for step in progress if step.state is MoveState.ACCEPTED}
         self._take({move.guest: move for move in orders.moves if move.guest in accepted})
         record = Progress(moves=progress)
-        if progress or record != self._written:  # written with each look: servers may have lost it
+        if progress or record != self._written:  # repeated, because servers may have lost it
             await store.put(PROGRESS, self._host, record.packed())
             self._written = record
 
@@ -107,7 +106,7 @@ class HostOrders:
     def _step(
         self, move: Move, before: Mapping[tuple[str, int], OrderProgress], member: Member, orders: Orders, removed: Mapping[str, int]
     ) -> OrderProgress | None:
-        """Return the progress of a move; None if it is unknown yet. A finished move never begins again."""
+        """Return the progress of a move; None if not known yet. A finished move never starts again."""
         earlier = before.get((move.guest, move.order))
         if earlier is None:
             why = self._why_not_there(move, member, orders, removed) or self._why_stays(move, member)
@@ -123,7 +122,7 @@ class HostOrders:
         return earlier
 
     def _why_not_there(self, move: Move, member: Member, orders: Orders, removed: Mapping[str, int]) -> str:
-        """Return why no operator allows this destination; empty: one does. A coordinator's key may be stolen."""
+        """Return why no operator allows this destination; empty if one does. A coordinator's key may be stolen."""
         try:
             entry = self._revisions.open(Member, ROSTER, move.to, orders.entries.get(move.to, "").encode(), self._operators)
         except MomError as error:

@@ -1,4 +1,4 @@
-"""This host's state, as it reports it to the fleet: from a cycle's report."""
+"""This host's state as reported to the fleet."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mom_plugins_fleet.coordinator.placement import listed
 from mom_plugins_fleet.records import LARGEST_KIB, HostedGuest, HostState, MoverState
 
 GRAIN_KIB: Final = 16 << 10
-"""Rounding of sizes: smaller changes are not reported."""
+"""Rounding of sizes. Smaller changes are not reported."""
 
 
 def host_state(
@@ -21,7 +21,7 @@ def host_state(
     """Return the state of a host from its last report.
 
     :param stays: why guests cannot leave, by id
-    :param more: fields that no report has
+    :param more: fields missing in the report
     """
     host, all_guests = report.snapshot.host.fields, report.snapshot.guests
     swapped = _kib(host.get("swap_usage"), 1)
@@ -71,9 +71,9 @@ def _guest(guest: Guest, promises: Promises, stays: str, host_swapped: int | Non
 
 
 def _held(fields: Mapping[str, Value], host_swapped: int | None) -> int | None:
-    """Return the memory that the host holds of a guest, in RAM and swap.
+    """Return a guest's memory on the host, RAM and swap.
 
-    If the guest's swap is unknown (shared memory), count all of the host's swap, up to the guest's maximum.
+    If its swap is unknown (shared memory), count all host swap, up to the guest's maximum.
     """
     held, swapped, most = (_kib(fields.get(name), 1) for name in ("rss", "host_swap", "balloon_max"))
     if held is not None and swapped is None and host_swapped is not None:
@@ -87,14 +87,14 @@ def _mover(moves: GuestMoves | None) -> MoverState | None:
 
 
 def _unhealthy(snapshot: Snapshot) -> int | None:
-    """Return the number of unhealthy guests; None if the health of all guests is unknown."""
+    """Return the number of unhealthy guests; None if no guest's health is known."""
     reasons = unhealthy_reasons(snapshot)
     judged = [reason for reason in reasons if reason is not None]
     return sum(map(bool, judged)) if judged or not reasons else None
 
 
 def _promised(guest: Guest, promises: Promises) -> int:
-    """Return the guest's promise. While its promise is unknown, that may be all of its memory."""
+    """Return the guest's promise. A promise not known yet may cover all of its memory."""
     promised = _kib(promises.promised_kib(guest), 1) or 0
     if guest.blocked.get("*") != UNDESCRIBED:
         return promised
