@@ -1,4 +1,4 @@
-"""Records in the buckets of the fleet: frozen, checked when read, and small. Sizes in KiB."""
+"""Records in the fleet's buckets: frozen, small, and checked when read. Sizes in KiB."""
 
 from __future__ import annotations
 
@@ -17,28 +17,28 @@ from mom_core import MomError, StrictModel, printable
 from mom_kvm import Destination
 
 NAME: Final = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
-"""Valid names of hosts and groups: labels of host names, which are also single words of NATS subjects."""
+"""Host name labels, which are also single tokens of NATS subjects."""
 
 FLEET_POLICY: Final = re.compile(r"^[0-9]{2}_fleet_[a-z0-9_]{1,48}\Z")
-"""Names of the fleet's policies: they never replace a host's own policies."""
+"""Policies of the fleet, which never replace a host's own policies."""
 
 CLASSES: Final = "classes.yaml"
-"""Name of a group's service classes among its policies, and of its hosts' file."""
+"""Service classes among a group's policies, and the file for them on each host."""
 
 LARGEST_RECORD: Final = 768 << 10
 """Bytes. NATS servers take messages of 1 MiB by default."""
 
 MOST_TOLD: Final = 400
-"""Guests that a host lists. With the longest names in the widest characters, and the longest reasons, these are 760 KiB."""
+"""Guests that a host lists: 760 KiB with the longest names and reasons."""
 
 MOST_MOVES: Final = 2 * MOST_TOLD
-"""Moves in a host's orders: those of its listed guests, and of guests on their way."""
+"""A host's orders hold its listed guests and guests that are on the way."""
 
 MOST_REMOVED: Final = 1000
-"""Newest removed hosts to remember: each host reads this record every half minute."""
+"""Each host reads this record every half minute."""
 
 MOST_EARLIER: Final = 8
-"""Earlier accounts of a host to remember, in case new keys could not end them."""
+"""Earlier accounts of a host, kept until they are ended."""
 
 
 def _policy_name(name: str) -> str:
@@ -48,26 +48,26 @@ def _policy_name(name: str) -> str:
 
 
 def _a_host(name: str) -> str:
-    return Destination("qemu", "/system", host=name).host  # which knows what a host can be called
+    return Destination("qemu", "/system", host=name).host  # knows the valid host names
 
 
 PublicKey = Annotated[str, StringConstraints(pattern=r"^U[A-Z2-7]{55}$")]
-"""A user's public NKEY."""
+"""Public NKEY of a user."""
 
 
 def whole_key(key: str) -> str:
-    """Return a user's public NKEY as a person types it. Raises `ValueError` for a typing error."""
+    """Return a public NKEY as typed by a user. Raise `ValueError` for a typing error."""
     if not re.fullmatch(r"U[A-Z2-7]{55}", key):
         raise ValueError("no public key of a user: it has 56 characters and begins with U")
     raw = base64.b32decode(key)
-    # An NKEY ends with the CRC-16 (XMODEM) of all before it; the library checks it nowhere.
+    # An NKEY ends with the CRC-16 (XMODEM) of its other bytes. The library does not check it.
     if binascii.crc_hqx(raw[:-2], 0) != int.from_bytes(raw[-2:], "little"):
         raise ValueError("no public key of a user: it has a typing error, as it does not fit its own checksum")
     return key
 
 
 def a_server(address: str) -> str:
-    """Return the address of a server. Raises `ValueError` for an invalid or unencrypted one; this host needs no encryption."""
+    """Return a server address. Raise `ValueError` if invalid, or if unencrypted and remote."""
     name = printable(address)
     try:
         parts = urlsplit(address)
@@ -89,16 +89,16 @@ PolicyName = Annotated[str, AfterValidator(_policy_name)]
 LARGEST_KIB: Final = 1 << 50
 Kib = Annotated[int, Field(ge=0, le=LARGEST_KIB)]
 Count = Annotated[int, Field(ge=0, le=LARGEST_KIB)]
-"""Bounded, because Python prints no sum of thousands of digits."""
+"""Bounded, because Python refuses to print integers of thousands of digits."""
 
 
 class FleetRecord(StrictModel):
-    """Frozen, strict record of a bucket. It ignores unknown keys of newer moms, and reads a sequence up to its first error."""
+    """Record of a bucket. Keys of newer versions are ignored; a sequence is read up to its first error."""
 
     model_config = ConfigDict(extra="ignore")
 
     def packed(self) -> bytes:
-        """Return the record as JSON. Raises `MomError` if it is too large for a message."""
+        """Return the record as JSON. Raise `MomError` if it is too large for a message."""
         data = self.model_dump_json(exclude_defaults=True).encode()
         if len(data) > LARGEST_RECORD:
             raise MomError(f"a record of {len(data)} bytes is more than the fleet's servers take", hint=f"at most {LARGEST_RECORD}")
@@ -109,7 +109,7 @@ Kind = TypeVar("Kind", bound=FleetRecord)
 
 
 def read(kind: type[Kind], data: bytes) -> Kind:
-    """Return the record in the data. Raises `MomError` with its first error."""
+    """Parse a record. Raise `MomError` with the first error."""
     if len(data) > LARGEST_RECORD:
         raise MomError(f"a {kind.__name__} of {len(data)} bytes is too large")
     try:
@@ -119,37 +119,37 @@ def read(kind: type[Kind], data: bytes) -> Kind:
 
 
 def first_wrong(error: ValidationError) -> str:
-    """Return the first error in a record, and its place."""
+    """Return the first error, with its location."""
     first = error.errors(include_url=False)[0]
     return f"{'.'.join(map(str, first['loc'])) or 'it'}: {first['msg']}"
 
 
 class Member(FleetRecord):
-    """Host as the operator enrolled it."""
+    """Host as enrolled by an operator."""
 
     group: GroupName
     address: Destination | None = None
-    """Where other hosts reach this one's hypervisor, to move guests here; None: nothing can be moved here."""
+    """Address of its hypervisor for incoming guests; None: it takes none."""
     account: str = ""
-    """The host's account in the servers; empty where they ask for no keys."""
+    """NATS account; empty if the servers need no keys."""
     earlier_accounts: Annotated[tuple[str, ...], Field(max_length=MOST_EARLIER), FailFast()] = ()
-    """Accounts before, which a failure has not ended yet."""
+    """Accounts that could not be ended yet."""
     metrics_host: Annotated[str, AfterValidator(_a_host)] | None = None
-    """The name or address by which Prometheus reaches this host; None: the one in `address`."""
+    """Name or address for Prometheus; None: as in `address`."""
     cordoned: bool = False
-    """Nothing is moved here."""
+    """Whether no guests may move here."""
     draining: bool = False
-    """All guests are to leave."""
+    """Whether all guests must leave."""
     balance: bool = False
-    """Guests may leave for hosts of the group that are less full."""
+    """Whether guests may leave for less full hosts of the group."""
     memory: Kib | None = None
-    """Its memory according to the operator: the limit for arriving guests. None: its own report counts."""
+    """Memory limit for incoming guests, set by the operator. None: use the reported memory."""
     by: str = ""
-    """Who changed this last."""
+    """Last editor."""
 
     @property
     def accounts(self) -> tuple[str, ...]:
-        """Return all accounts that may admit it."""
+        """Return all accounts that may let it connect."""
         return tuple(filter(None, (*self.earlier_accounts, self.account)))
 
 
@@ -157,34 +157,34 @@ class Group(FleetRecord):
     """Policies of all hosts of a group."""
 
     policies: Mapping[PolicyName, str] = Field(default_factory=dict)
-    """Texts of policies by name, and service classes as `classes.yaml`."""
+    """Texts by name; `classes.yaml` holds service classes."""
     by: str = ""
-    """Who changed this last."""
+    """Last editor."""
 
     @property
     def classes(self) -> str:
-        """Service classes, as YAML; empty: the host's own."""
+        """Service classes as YAML; empty: hosts use their own."""
         return self.policies.get(CLASSES, "")
 
 
 class HostedGuest(FleetRecord):
-    """Guest, as its host sees it."""
+    """Guest as reported by its host."""
 
     id: Annotated[str, StringConstraints(min_length=1, max_length=128)]
     name: Annotated[str, StringConstraints(max_length=256)]
     size: Kib | None = None
     maximum: Kib | None = None
     held: Kib | None = None
-    """Memory that the host holds of it, in RAM and swap."""
+    """Its memory on the host, RAM and swap."""
     working: Kib | None = None
-    """Its last known working set."""
+    """Last known working set."""
     guarantee: Kib = 0
     stays: str = ""
-    """Why it cannot be moved; empty: it can."""
+    """Why it cannot move; empty: it can."""
 
 
 class MoverState(FleetRecord):
-    """Mover of a host and its abilities, as `mom_kvm.MoverAbilities` has it."""
+    """A host's mover and its abilities, as in `mom_kvm.MoverAbilities`."""
 
     name: Annotated[str, StringConstraints(max_length=100)]
     live: bool | None = None
@@ -193,47 +193,47 @@ class MoverState(FleetRecord):
 
 
 class HostState(FleetRecord):
-    """State of a host according to its own report. Unknown values are absent."""
+    """Host state as reported by the host. Unknown values are absent."""
 
     mode: str
     total: Kib | None = None
     available: Kib | None = None
     promisable: Kib | None = None
-    """Memory that it can promise to guests; None: unknown, or no plugin balloon."""
+    """Memory that it can promise; None: unknown, or no plugin balloon."""
     reserved: Kib = 0
-    """Available memory that the plugin balloon reserves for launches."""
+    """Available memory reserved for launches."""
     holds_promises: bool = False
-    """Whether a plugin keeps promises: no guest comes while `promisable` is unknown then."""
+    """Whether a plugin keeps promises. Such a host takes no guest while `promisable` is unknown."""
     memory_state: str = ""
     problems: Count = 0
     problem: Annotated[str, StringConstraints(max_length=200)] = ""
-    """One problem, an error if there is one."""
+    """Message of one problem, preferably an error."""
     unhealthy: Count | None = None
-    """Guests that lack memory, swap, wait for memory, or have less than promised."""
+    """Guests that lack memory, swap, wait for memory, or get less than promised."""
     guests: Annotated[tuple[HostedGuest, ...], Field(max_length=MOST_TOLD), FailFast()] = ()
-    """Guests that the fleet has to know one by one."""
+    """Guests listed individually."""
     others: Count = 0
-    """Number of other guests."""
+    """Number of unlisted guests."""
     others_promised: Kib = 0
-    """Memory promised to the others."""
+    """Memory promised to unlisted guests."""
     group_revision: int = 0
-    """Revision of the group's record in force; 0: none."""
+    """Revision of the applied group record; 0: none."""
     refused: str = ""
-    """Why the group's newest record is not in force."""
+    """Why the newest group record is not applied."""
     classes_unused: str = ""
-    """Why the group's classes are not in force, though its record is."""
+    """Why the group's classes are not applied although its record is."""
     mover: MoverState | None = None
-    """The mover of its guests; None: nothing moves them."""
+    """None: nothing can move its guests."""
     metrics_port: Annotated[int, Field(ge=1, le=65535)] | None = None
-    """TCP port of its metrics for other machines, by HTTPS; None: no metrics."""
+    """HTTPS port of its metrics; None: no metrics."""
     given_back: Kib | None = None
-    """Average memory given back since midnight, UTC."""
+    """Average since midnight UTC."""
     waited: Annotated[float, Field(ge=0, le=1e12)] | None = None
-    """Largest number of seconds that guests have waited because of mom since then."""
+    """Longest wait of guests because of mom, in seconds since midnight UTC."""
     promise_broken: Annotated[float, Field(ge=0, le=1e12)] | None = None
-    """Seconds of broken promises to guests since then."""
+    """Seconds since midnight UTC."""
     killed: Count | None = None
-    """Programs that guests' kernels have killed since then."""
+    """Processes killed by guest kernels since midnight UTC."""
 
 
 class MoveState(StrEnum):
@@ -252,40 +252,40 @@ class Move(FleetRecord):
     name: Annotated[str, StringConstraints(max_length=256)]
     to: HostName
     destination: Destination
-    """Where the hypervisor moves it to."""
+    """Migration destination for the hypervisor."""
     takes: Kib
-    """Memory that it will take there."""
+    """Memory that it needs there."""
     guarantee: Kib = 0
-    """Memory that it is promised there."""
+    """Memory promised to it there."""
     number: int
-    """Which attempt this is, from 1."""
+    """Attempt, from 1."""
     balance: bool = False
-    """Whether it is for balance, which an operator must allow on the host."""
+    """Whether it is for balance. The host's entry must allow that."""
     order: int = 0
-    """Revision of the first orders with this move; 0: none yet. A guest may move again later."""
+    """Revision of the orders that first held this move; 0: none yet."""
     state: MoveState = MoveState.ORDERED
-    """Progress that its host reports; always ordered in the orders themselves."""
+    """Progress reported by the host; always `ORDERED` in signed orders."""
     error: str = ""
 
 
 class Arrival(FleetRecord):
-    """Guest that was moved, as the coordinator notes it: no host's report can change it."""
+    """Moved guest, as recorded by the coordinator. No host's report changes it."""
 
     guest: Annotated[str, StringConstraints(min_length=1, max_length=128)]
     to: HostName
     takes: Kib
-    """0: it was to be moved for balance, and was not."""
+    """0: a failed move for balance."""
     at: Annotated[float, Field(ge=0, lt=1 << 36)]
-    """When it arrived, or failed to move, in seconds since the epoch, by a coordinator's clock."""
+    """Arrival or failure, in seconds since the epoch, by the coordinator's clock."""
 
 
 class Orders(FleetRecord):
-    """Moves of a host. Only coordinators write and sign them, by compare and set. `epoch` keeps out a replaced coordinator."""
+    """Moves of a host, signed by a coordinator. `epoch` locks out a replaced coordinator."""
 
     epoch: int = 0
     moves: Annotated[tuple[Move, ...], Field(max_length=MOST_MOVES), FailFast()] = ()
     entries: Mapping[HostName, str] = Field(default_factory=dict)
-    """Signed entries of the destinations: a coordinator cannot name another address."""
+    """Signed entries of the destinations, so that a coordinator cannot name another address."""
     arrivals: Annotated[tuple[Arrival, ...], Field(max_length=MOST_TOLD), FailFast()] = ()
     """Guests that left in the last day, for the coordinator's own use."""
 
@@ -296,7 +296,7 @@ class Orders(FleetRecord):
 
 @dataclass(frozen=True, slots=True)
 class OrderProgress:
-    """Progress of a move: the guest, and the revision of the orders that it came with."""
+    """Progress of a move. `order` is the revision of the orders that first held it."""
 
     guest: Annotated[str, StringConstraints(min_length=1, max_length=128)]
     order: int
@@ -305,20 +305,20 @@ class OrderProgress:
 
 
 class Progress(FleetRecord):
-    """Progress of a host with its orders. It directs no other host."""
+    """A host's progress with its orders."""
 
     moves: Annotated[tuple[OrderProgress, ...], Field(max_length=MOST_MOVES), FailFast()] = ()
 
 
 class AuthorizedKeys(FleetRecord):
-    """Coordinators whose orders hosts follow, and removed hosts, to which they send no guests."""
+    """Authorized coordinators, and removed hosts."""
 
     keys: Annotated[tuple[PublicKey, ...], Field(max_length=64), FailFast()] = ()
-    """The public keys of coordinators that an operator has authorized."""
+    """Public keys of authorized coordinators."""
     removed: Annotated[Mapping[HostName, int], Field(max_length=MOST_REMOVED)] = Field(default_factory=dict)
-    """Removed hosts, with the last revision of their entry: otherwise the signed entry would count for ever."""
+    """Removed hosts, with the last revision of their signed entry, which would otherwise stay valid."""
     by: str = ""
-    """Who changed this last."""
+    """Last editor."""
 
 
 class Lease(FleetRecord):
@@ -328,7 +328,7 @@ class Lease(FleetRecord):
 
 
 def lease_holder(data: bytes) -> str:
-    """Return the holder of a packed lease, for people."""
+    """Return the holder of a lease as text."""
     try:
         return read(Lease, data).holder
     except MomError:
@@ -336,5 +336,5 @@ def lease_holder(data: bytes) -> str:
 
 
 def shown(error: Exception) -> str:
-    """Return an error in one line, for a record or a log."""
+    """Return an error as one line."""
     return printable(str(error) if isinstance(error, MomError) else f"{type(error).__name__}: {error}", 400)

@@ -1,4 +1,4 @@
-"""Newest revisions of records, on disk: no outdated record directs a host, or is signed anew."""
+"""Newest revisions of records, stored on disk. Older records are rejected."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ WHAT: Final = "the file of the revisions that this host has used of its fleet"
 LOSS: Final = "an older record of the fleet's, with its operator's signature, would be taken once more"
 
 AHEAD_SECONDS: Final = 86_400.0
-"""Most that a revision may be ahead of the clock here. A stolen key could otherwise sign the last possible revision."""
+"""Limit for a revision ahead of the local clock. Otherwise a stolen key could sign the last possible revision."""
 
 REMOVED: Final = "removed"
 """Digest of a removed record."""
@@ -26,7 +26,7 @@ REMOVED: Final = "removed"
 
 @dataclass(frozen=True, slots=True)
 class RevisionsContent:
-    """Content of the file: newest revision and digest of each record by signer, progress of moves, a coordinator's orders."""
+    """Content of the file: newest revision and digest of each record by signer, progress of moves, and a coordinator's orders."""
 
     newest: Mapping[str, Mapping[str, tuple[Annotated[int, Field(ge=0)], str]]] = field(default_factory=dict)
     moves: Annotated[tuple[OrderProgress, ...], Field(max_length=MOST_MOVES)] = ()
@@ -37,7 +37,7 @@ FORM: Final = TypeAdapter(RevisionsContent)
 
 
 def off_clock(servers: float) -> str:
-    """Return how far the clock here is off the servers'; empty if hosts would accept its signatures.
+    """Return how far the local clock is from the servers' clock; empty if hosts would accept its signatures.
 
     :param servers: in seconds since the epoch
     """
@@ -46,13 +46,13 @@ def off_clock(servers: float) -> str:
 
 
 class SeenRevisions:
-    """Revisions of records that were used here: no older record is opened. For one thread, after `load`.
+    """Newest revisions used here. Older records cannot be opened. Not thread-safe after `load`.
 
-    The signatures of a key count while it is trusted.
+    Signatures of a key count while the key is trusted.
 
-    :param file: None: nothing is kept
-    :param at_once: for a host: write each change before its use, and keep revisions noted by a clock that was far ahead, so that resetting
-    the clock revives no outdated record. Otherwise `save` writes, and such revisions do not count
+    :param file: None: store nothing
+    :param at_once: for hosts: save each change before its use, and trust revisions recorded with a clock that was far ahead. Otherwise
+        `save` writes, and such revisions do not count
     """
 
     def __init__(self, file: StateFile[RevisionsContent] | None = None, *, at_once: bool = True) -> None:
@@ -60,7 +60,7 @@ class SeenRevisions:
         self._newest: dict[str, Mapping[str, tuple[int, str]]] = {}
         self._moves: tuple[OrderProgress, ...] = ()
         self.orders: Mapping[str, tuple[int, Orders]] = {}
-        """What `keep_orders` was given last, also in an earlier run."""
+        """Last argument of `keep_orders`, also of an earlier run."""
         self._noted: set[str] = set()
 
     def load(self) -> None:
@@ -71,13 +71,14 @@ class SeenRevisions:
 
     @property
     def moves(self) -> Mapping[tuple[str, int], OrderProgress]:
-        """Return the progress of moves, by guest and the revision of its orders."""
+        """Return the progress of moves, by guest and `order`."""
         return {(step.guest, step.order): step for step in self._moves}
 
     def open(self, kind: type[Kind], bucket: str, key: str, data: bytes, trusted: Collection[str]) -> Opened[Kind]:
-        """Open a record, and note its revision before its use. Raises `MomError` if no trusted key has signed it, it is outdated, differs
-        from the
-        record of the same revision, is far ahead of the clock, or cannot be noted.
+        """Open a record, and record its revision before its use. Raise `MomError`.
+
+        Errors: no trusted key signed it, it is outdated, it differs from the record of the same revision, it is far ahead of the clock, or
+        its revision cannot be saved.
         """
         record = opened(kind, bucket, key, data, trusted)
         newest, digest = self._known(bucket, key, trusted)
@@ -101,23 +102,23 @@ class SeenRevisions:
         return record
 
     def newest(self, bucket: str, key: str, trusted: Collection[str]) -> int:
-        """Return the newest revision of a record that was used here; 0: none."""
+        """Return the newest revision used here; 0: none."""
         return self._known(bucket, key, trusted)[0]
 
     def stood(self, bucket: str, key: str, trusted: Collection[str]) -> bool:
-        """Tell whether a record existed the last time."""
+        """Return whether a record existed the last time."""
         return self._known(bucket, key, trusted)[1] not in ("", REMOVED)
 
     def is_new(self, bucket: str, key: str) -> bool:
-        """Tell whether the record was first seen in this run."""
+        """Return whether the record was first seen in this run."""
         return f"{bucket} {key}" in self._noted
 
     def made(self, bucket: str, key: str) -> None:
-        """Note that this run signed the record."""
+        """Record that this run signed the record."""
         self._noted.discard(f"{bucket} {key}")
 
     def removed(self, bucket: str, key: str, by: str, trusted: Collection[str]) -> None:
-        """Note that the record was removed, and must not come back."""
+        """Record that the record was removed for good."""
         self._note(f"{bucket} {key}", by, (self.newest(bucket, key, trusted), REMOVED))
 
     def _known(self, bucket: str, key: str, trusted: Collection[str]) -> tuple[int, str]:
@@ -136,7 +137,7 @@ class SeenRevisions:
             raise
 
     def note(self, moves: Collection[OrderProgress]) -> None:
-        """Note the progress of moves. Raises `StateError`: then none of them may begin."""
+        """Record the progress of moves. Raise `StateError`; then no move may start."""
         before = self._moves
         if set(moves) != set(before):
             self._moves = tuple(moves)
@@ -147,7 +148,7 @@ class SeenRevisions:
                 raise
 
     def keep_orders(self, orders: Mapping[str, tuple[int, Orders]]) -> None:
-        """Keep these orders by host, once they are saved."""
+        """Keep these orders by host at the next `save`."""
         if orders != self.orders:
             self.orders, self._is_saved = orders, False
 
@@ -157,11 +158,11 @@ class SeenRevisions:
             self.save()
 
     def save(self) -> None:
-        """Write the notes to disk. Raises `StateError`."""
+        """Write to disk. Raise `StateError`."""
         if self._file is not None and not self._is_saved:
             moves = [asdict(item) for item in self._moves]
             orders = {
                 host: (revision, item.model_dump(mode="json", exclude_defaults=True)) for host, (revision, item) in self.orders.items()
             }
-            self._file.write({"newest": self._newest, "moves": moves, "orders": orders})  # as `RevisionsContent` is
+            self._file.write({"newest": self._newest, "moves": moves, "orders": orders})  # the form of `RevisionsContent`
         self._is_saved = True

@@ -1,4 +1,4 @@
-"""Signed records. A signature holds for one key of a bucket and one revision. Neither servers nor hosts can make one."""
+"""Signed records. A signature covers one key of a bucket and one revision; servers and hosts cannot forge it."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from mom_core import MomError
 from mom_plugins_fleet.records import LARGEST_RECORD, FleetRecord, Kind, PublicKey, read
 
 LARGEST_HEADER: Final = 400
-"""Bytes of the signature's line."""
+"""Bytes of the signature line."""
 
 _KEY_BYTES: Final = 35
-"""Decoded public key: its kind, 32 bytes of Ed25519, and a checksum of two."""
+"""Decoded public key: type, 32 bytes of Ed25519, two bytes of checksum."""
 
 Revision = Annotated[int, Field(ge=1, lt=1 << 62)]
 
@@ -36,7 +36,7 @@ class Signature(FleetRecord):
 
 @dataclass(frozen=True, slots=True)
 class Opened(Generic[Kind]):
-    """Record with a valid signature, its revision, the key that signed it, and its digest."""
+    """Record with a valid signature. `by` is the signing key."""
 
     record: Kind
     revision: int
@@ -45,29 +45,26 @@ class Opened(Generic[Kind]):
 
 
 class Signer:
-    """Signer with a key.
-
-    :param seed: the key's seed
-    """
+    """Signer of records."""
 
     def __init__(self, seed: str) -> None:
         self._pair = nkeys.from_seed(bytearray(seed.encode()))
         self.public: str = self._pair.public_key.decode()
 
     def signed(self, bucket: str, key: str, record: FleetRecord, revision: int) -> bytes:
-        """Return the signed record for that key. Raises `MomError` if it is too large."""
+        """Sign a record. Raise `MomError` if it is too large."""
         data = record.packed()
         signature = base64.b64encode(self._pair.sign(_what(bucket, key, revision, data))).decode()
         return Signature(by=self.public, revision=revision, signature=signature).packed() + b"\n" + data
 
 
 def next_revision(before: int) -> int:
-    """Return a later revision, from the clock: so it also counts on servers that were set up anew."""
+    """Return a later revision. It follows the clock, so it is also valid on reinstalled servers."""
     return max(before + 1, int(time.time()))
 
 
 def opened(kind: type[Kind], bucket: str, key: str, data: bytes, trusted: Collection[str]) -> Opened[Kind]:
-    """Return the record at a key. Raises `MomError` unless a key in `trusted` has signed it for just that key."""
+    """Verify and return a record. Raise `MomError` unless a trusted key signed it for this key of the bucket."""
     header, line_end, record = data[: LARGEST_HEADER + LARGEST_RECORD + 2].partition(b"\n")
     if not line_end or len(header) > LARGEST_HEADER:
         raise MomError("it is not signed", hint="an operator signs it with `mom fleet`")
@@ -80,7 +77,7 @@ def opened(kind: type[Kind], bucket: str, key: str, data: bytes, trusted: Collec
 
 
 def _what(bucket: str, key: str, revision: int, record: bytes) -> bytes:
-    """Return the signed bytes. They begin with a byte that no text has: servers have clients sign texts."""
+    """Return the bytes to sign. They begin with a non-text byte, because servers have clients sign texts."""
     return b"\xff" + json.dumps(["mom fleet", bucket, key, revision]).encode() + b"\n" + record
 
 

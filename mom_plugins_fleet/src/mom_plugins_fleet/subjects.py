@@ -1,7 +1,7 @@
-"""Buckets of the fleet in JetStream, and each client's rights to them.
+"""JetStream buckets of the fleet, and each client's permissions.
 
-A bucket NAME is a stream `KV_NAME`, and a key in it a subject `$KV.NAME.KEY`. A host gets rights to exactly its own keys. It uses no
-consumers, because their permissions cannot be limited to a key: it reads keys directly, and subscribes to the subjects.
+A bucket NAME is a stream `KV_NAME`; a key in it is a subject `$KV.NAME.KEY`. A host may access exactly its own keys. It uses no consumers,
+because their permissions cannot be limited to a key.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ LEASES: Final = "mom-leases"
 INVITATIONS: Final = "mom-invitations"
 
 INVITED_SECONDS: Final = 3600
-"""Validity of a token: operators use it at once, and nobody can use one that is found later."""
+"""Validity of a token, in seconds."""
 
 JOINING: Final = "join"
 """Name of a client with a token."""
@@ -36,12 +36,17 @@ COORDINATORS: Final = "coordinators"
 """Key of the authorized coordinators."""
 
 GROUPS_KEPT: Final = 16
-"""Earlier versions of a group's record that the servers keep, for people."""
+"""Versions of a group's record that the servers keep, for operators."""
 
 
 @dataclass(frozen=True, slots=True)
 class StoredEntry:
-    """Entry of a bucket: the servers' revision, its data (None: removed), and when it was set, in epoch seconds (0: unknown)."""
+    """Entry of a bucket.
+
+    :param revision: the servers' revision
+    :param data: None: removed
+    :param at: when it was set, in seconds since the epoch; 0: unknown
+    """
 
     revision: int
     data: bytes | None
@@ -49,7 +54,7 @@ class StoredEntry:
 
 
 def is_deleted(headers: Mapping[str, str]) -> bool:
-    """Tell whether a message's headers mark a removed key."""
+    """Return whether headers mark a removed key."""
     return headers.get("KV-Operation") in ("DEL", "PURGE")
 
 
@@ -59,22 +64,22 @@ def subject(bucket: str, key: str) -> str:
 
 
 def direct(bucket: str, key: str) -> str:
-    """Return the subject that reads a key."""
+    """Return the request subject that reads a key."""
     return f"$JS.API.DIRECT.GET.KV_{bucket}.$KV.{bucket}.{key}"
 
 
 def taken(bucket: str, key: str) -> str:
-    """Return the subject that takes an entry laid out once."""
+    """Return the request subject that takes an invitation."""
     return f"$JS.API.CONSUMER.MSG.NEXT.KV_{bucket}.{key}"
 
 
 def inbox(name: str) -> str:
-    """Return the prefix of a client's answers, which no other client can hear."""
+    """Return the prefix of a client's inbox, which no other client can read."""
     return f"_INBOX_mom_{name}"
 
 
 def buckets(replicas: int) -> Iterable[KeyValueConfig]:
-    """Yield all buckets' configurations."""
+    """Yield the configurations of all buckets."""
     kept = {ROSTER: 8, GROUPS: GROUPS_KEPT, STATES: 1, ORDERS: 1, PROGRESS: 1, AUTHORIZED: 8, LEASES: 1, INVITATIONS: 1}
     for name, history in kept.items():
         ends = INVITED_SECONDS if name == INVITATIONS else None
@@ -83,11 +88,11 @@ def buckets(replicas: int) -> Iterable[KeyValueConfig]:
 
 
 def used(host: str, group: str) -> list[str]:
-    """Return the subjects that a host publishes to: its own keys, and requests."""
+    """Return the subjects that a host may publish to."""
     read = [direct(ROSTER, host), direct(GROUPS, group), direct(ORDERS, host), direct(AUTHORIZED, COORDINATORS), taken(INVITATIONS, host)]
     return [subject(STATES, host), subject(PROGRESS, host), *read]
 
 
 def heard(host: str, group: str) -> list[str]:
-    """Return the subjects that a host subscribes to."""
+    """Return the subjects that a host may subscribe to."""
     return [subject(ROSTER, host), subject(GROUPS, group), subject(ORDERS, host), subject(AUTHORIZED, COORDINATORS)]

@@ -1,4 +1,4 @@
-"""View of the whole fleet: members, groups, states and orders, kept up to date by watches."""
+"""View of the whole fleet: members, groups, states and orders, updated by watches."""
 
 from __future__ import annotations
 
@@ -16,26 +16,24 @@ from mom_plugins_fleet.revisions import SeenRevisions
 from mom_plugins_fleet.subjects import AUTHORIZED, COORDINATOR, COORDINATORS, GROUPS, LEASES, ORDERS, PROGRESS, ROSTER, STATES, StoredEntry
 
 SILENT_SECONDS: Final = 75.0
-"""Silence after which a host counts as lost: two heartbeats are missing. The reader's clock measures it; hosts' clocks do not count."""
+"""Two missed heartbeats by the reader's clock; then a host counts as lost."""
 
 ARRIVES_SECONDS: Final = 120.0
-"""Time for a guest to appear in the reports of the host it went to. By then, that host's mom has looked and reported twice."""
+"""Time for a moved guest to appear in the destination's reports. By then the destination has reported twice."""
 
 SETTLES_SECONDS: Final = 60.0
-"""Time after an arrival in which the host's available memory may not show the guest yet. Hosts report every 30 s at least."""
+"""Time after an arrival in which the host's reported available memory may not include the guest. Hosts report at least every 30 s."""
 
 AGAIN_SECONDS: Final = 1.0
-"""Pause before a broken watch begins again."""
 
 
 @dataclass(slots=True)
 class FleetView:
-    """The fleet at this moment. States of hosts that are no members do not count."""
+    """Current view of the fleet. States of non-members are ignored."""
 
     operators: frozenset[str] = frozenset()
-    """Public keys of the trusted operators."""
+    """Public keys."""
     revisions: SeenRevisions = field(default_factory=lambda: SeenRevisions(at_once=False))
-    """Revisions of records seen before."""
     members: Bucket[Member] = field(default_factory=lambda: Bucket(Member, ROSTER, frozenset()))
     groups: Bucket[Group] = field(default_factory=lambda: Bucket(Group, GROUPS, frozenset()))
     states: Bucket[HostState] = field(default_factory=lambda: Bucket(HostState, STATES))
@@ -43,11 +41,11 @@ class FleetView:
     progress: Bucket[Progress] = field(default_factory=lambda: Bucket(Progress, PROGRESS))
     authorized: Bucket[AuthorizedKeys] = field(default_factory=lambda: Bucket(AuthorizedKeys, AUTHORIZED, frozenset()))
     lease: StoredEntry = field(default_factory=lambda: StoredEntry(0, None))
-    """The coordinator's lease when it was loaded."""
+    """Lease at the last load."""
     left: dict[tuple[str, str], float] = field(default_factory=dict)
     """Monotonic time at which a guest was first known to have left a host, by host and guest."""
     _guests_of: dict[str, tuple[HostState, Mapping[str, HostedGuest]]] = field(default_factory=dict)
-    """Cache of each host's guests by id, with the state they come from."""
+    """Cache: guests by id, with the state that lists them."""
 
     def __post_init__(self) -> None:
         for bucket in self.buckets:
@@ -55,7 +53,7 @@ class FleetView:
         self.trust()
 
     def trust(self) -> None:
-        """Apply the list of authorized coordinators, and try damaged records again."""
+        """Apply the list of authorized coordinators, and retry damaged records."""
         self.authorized.trust(self.operators)
         authorized = self.authorized.get(COORDINATORS)
         self.members.trust(self.operators, None if authorized is None else authorized.removed)
@@ -69,25 +67,24 @@ class FleetView:
 
     @property
     def current(self) -> bool:
-        """Tell whether all records are known, and each change is reported."""
+        """Return whether all records are known and all watches run."""
         return all(bucket.current for bucket in self.buckets)
 
     @property
     def newest(self) -> float:
-        """Return when any host or coordinator last wrote, by the servers' clock; 0: never."""
+        """Return when a host or coordinator last wrote, by the servers' clock; 0: never."""
         return max((*self.states.set_at.values(), self.lease.at))
 
     @property
     def lag(self) -> float:
-        """Return the seconds since then by the local clock; 0 unless the whole fleet is silent by it."""
+        """Return the seconds since `newest`, if the local clock says that the whole fleet is silent; otherwise 0."""
         lag = time.time() - self.newest if self.newest else 0.0
         return lag if lag > SILENT_SECONDS else 0.0
 
     async def load(self, store: Store) -> None:
         """Read all buckets once.
 
-        A state's age counts from the newest state, by the servers' clock. The local clock counts only if it shows the whole fleet as
-        silent.
+        The age of a state is relative to the newest state, by the servers' clock, plus `lag`.
         """
         for bucket in self.buckets:
             entries = await store.load(bucket.name)
@@ -101,9 +98,9 @@ class FleetView:
         self.states.heard.update({host: offset + at for host, at in self.states.set_at.items()})
 
     async def follow(self, store: Store, trouble: Callable[[str], None]) -> None:
-        """Keep the view up to date until cancelled. Raises `LinkError` when the servers refuse the key.
+        """Keep the view current until cancelled. Raise `LinkError` when the servers refuse the key.
 
-        :param trouble: called with each reason why the view is not current, and with "" when it is again
+        :param trouble: called with each reason why the view is outdated, and with "" when it is current again
         """
         try:
             async with asyncio.TaskGroup() as group:
@@ -118,7 +115,7 @@ class FleetView:
     async def look_often(
         self, store: Store, look: Callable[[Store], Awaitable[None]], seconds: float, trouble: Callable[[str], None]
     ) -> None:
-        """Follow, and call `look` at this interval while the view is current. Raises as `follow` does."""
+        """Follow the fleet, and call `look` at this interval while the view is current. Raise the errors of `follow`."""
         following = asyncio.create_task(self.follow(store, trouble))
         try:
             while not following.done():
@@ -148,12 +145,12 @@ class FleetView:
 
     @property
     def orderers(self) -> frozenset[str]:
-        """Return the keys whose orders hosts follow: of operators and authorized coordinators."""
+        """Return the keys whose orders hosts follow: operators' and authorized coordinators'."""
         authorized = self.authorized.get(COORDINATORS)
         return self.operators | {*(() if authorized is None else authorized.keys)}
 
     def ordered(self, host: str) -> Orders | None:
-        """Return a host's orders, with the progress that it reports."""
+        """Return a host's orders, with reported progress."""
         orders, progress = self.orders.get(host), self.progress.get(host)
         if orders is None or progress is None:
             return orders
@@ -162,14 +159,14 @@ class FleetView:
         return orders.model_copy(update={"moves": moves})
 
     def all_ordered(self) -> Iterator[tuple[str, Orders]]:
-        """Yield each host that has orders, with these."""
+        """Yield each host with orders, and the orders."""
         for host in list(self.orders.records):
             orders = self.ordered(host)
             if orders is not None:
                 yield host, orders
 
     def is_fresh(self, host: str) -> bool:
-        """Tell whether a member has reported a valid state lately."""
+        """Return whether a member has recently reported a valid state."""
         age = self.age(host)
         return age is not None and age < SILENT_SECONDS and host in self.members.records and host in self.states.records
 
@@ -179,7 +176,7 @@ class FleetView:
         return None if at is None else time.monotonic() - at
 
     def guests(self, host: str) -> Mapping[str, HostedGuest]:
-        """Return the guests that a host reports, by id."""
+        """Return a host's reported guests by id."""
         state, cached = self.states.get(host), self._guests_of.get(host)
         if state is None:
             return {}
@@ -188,34 +185,34 @@ class FleetView:
         return cached[1]
 
     def is_coming(self, host: str, move: Move) -> bool:
-        """Tell whether a guest that left `host` has yet to appear where it went, and may still."""
+        """Return whether a guest that left `host` has not appeared at its destination yet."""
         if move.state is not MoveState.DONE or move.to not in self.members.records or move.guest in self.guests(move.to):
             return False
         elsewhere = (name for name in self.members.records if name != host)
         if move.destination == Destination.ANYWHERE and any(move.guest in self.guests(name) for name in elsewhere):
-            return False  # its mover has chosen another host
+            return False  # the mover chose another host
         return not self._reported_since(move.to, host, move)
 
     def is_settling(self, host: str, move: Move) -> bool:
-        """Tell whether a guest has arrived from `host`, but may be missing in its new host's available memory."""
+        """Return whether a guest from `host` has arrived but may be missing in the reported available memory."""
         if move.state is not MoveState.DONE or move.guest not in self.guests(move.to):
             return False
         since = self.left.setdefault((host, move.guest), time.monotonic())
         return self.states.heard.get(move.to, float("-inf")) - since < SETTLES_SECONDS
 
     def is_over(self, host: str, move: Move) -> bool:
-        """Tell whether a move is done, and `host` no longer reports the guest. A guest reported much later has come back."""
+        """Return whether a move is done and `host` no longer reports the guest. A guest reported much later has come back."""
         if move.state is not MoveState.DONE or self.is_coming(host, move):
             return False
         return move.guest not in self.guests(host) or self._reported_since(host, host, move)
 
     def _reported_since(self, reporter: str, host: str, move: Move) -> bool:
-        """Tell whether `reporter` has reported long enough after a guest left `host`."""
+        """Return whether `reporter` reported long enough after a guest left `host`."""
         since = self.left.setdefault((host, move.guest), time.monotonic())
         return self.is_fresh(reporter) and self.states.heard.get(reporter, float("-inf")) - since > ARRIVES_SECONDS
 
     def forget_arrivals(self) -> None:
-        """Forget finished moves, as guests may leave again, and guests of hosts that are gone."""
+        """Drop data of finished moves, because guests may leave again, and of removed hosts."""
         self._guests_of = {host: cached for host, cached in self._guests_of.items() if host in self.states.records}
         departures = {(host, move.guest) for host, orders in self.all_ordered() for move in orders.moves if move.state is MoveState.DONE}
         self.left = {key: since for key, since in self.left.items() if key in departures}

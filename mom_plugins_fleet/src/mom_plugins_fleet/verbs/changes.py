@@ -22,18 +22,18 @@ from mom_plugins_fleet.subjects import GROUPS
 from mom_plugins_fleet.verbs.where import Where
 
 _ATTEMPTS: Final = 20
-"""Attempts to change a record that other clients change, too."""
+"""Other clients may change the same record."""
 
 
 def named(key: str) -> str:
-    """Return the name of a host or group. Raises `MomError` for an invalid name."""
+    """Return the name of a host or group. Raise `MomError` if invalid."""
     if not re.fullmatch(NAME, key):
         raise MomError(f"{printable(key)} is no name of a host or group", hint="use small letters, digits and -, 63 of them at most")
     return key
 
 
 async def change_group(where: Where, store: Store, group: str, wanted: Callable[[Group], Mapping[str, object]]) -> int:
-    """Change parts of a group's record as it is now, and return the new revision. Raises `MomError`."""
+    """Change parts of a group's record; return the new revision. Raise `MomError`."""
 
     def changed(before: Group | None) -> Group:
         group = before or Group()
@@ -45,9 +45,9 @@ async def change_group(where: Where, store: Store, group: str, wanted: Callable[
 async def change(
     where: Where, store: Store, bucket: str, kind: type[Kind], key: str, wanted: Callable[[Kind | None], Kind], agreed: Kind | None = None
 ) -> int:
-    """Change the present record at a key, sign it, and return the new revision.
+    """Change a record, sign it, and return the new revision.
 
-    :param agreed: what `agree` was called with already
+    :param agreed: record already passed to `agree`
     """
     named(key)
     await check_clock(store)
@@ -56,7 +56,7 @@ async def change(
         kept = await store.read(bucket, key)
         before = opened_by(where, bucket, kind, key, kept.data)
         after = wanted(None if before is None else before.record)
-        revisions.save()  # before it is built on
+        revisions.save()  # before it is used
         if after != agreed:
             agree(where, bucket, key, before, after)
         revision = next_revision(revisions.newest(bucket, key, trusted))
@@ -72,22 +72,19 @@ async def change(
 
 
 async def check_clock(store: Store) -> None:
-    """Raise `MomError` if hosts would reject signatures by this clock."""
+    """Raise `MomError` if hosts would reject signatures made with this clock."""
     off = off_clock(await store.clock())
     if off:
         raise MomError(f"the clock here is {off} the servers': nothing is signed", hint="see to the clock, here and there")
 
 
 async def standing(where: Where, store: Store, bucket: str, kind: type[Kind], key: str) -> Opened[Kind] | None:
-    """Return the record at a key now. Raises as `opened_by` does."""
+    """Return the current record. Raise the errors of `opened_by`."""
     return opened_by(where, bucket, kind, key, (await store.read(bucket, key)).data)
 
 
 def opened_by(where: Where, bucket: str, kind: type[Kind], key: str, data: bytes | None) -> Opened[Kind] | None:
-    """Return the record at a key, if there is one. Raises `MomError` for a record without a trusted signature, and without --anew for an
-    outdated
-    or missing one.
-    """
+    """Open a record, if there is one. Raise `MomError` for an untrusted one and, without --anew, for an outdated or missing one."""
     trusted = where.operators()
     if data is None:
         if where.revisions.stood(bucket, key, trusted) and not where.anew:
@@ -109,7 +106,7 @@ def opened_by(where: Where, bucket: str, kind: type[Kind], key: str, data: bytes
 
 
 def checked(kind: type[Kind], values: Mapping[str, object]) -> Kind:
-    """Return a record of these values. Raises `MomError` with the first error."""
+    """Create a record. Raise `MomError` with the first error."""
     try:
         return kind.model_validate(values)
     except ValidationError as error:
@@ -117,12 +114,12 @@ def checked(kind: type[Kind], values: Mapping[str, object]) -> Kind:
 
 
 def who() -> str:
-    """Return who types, for people: it proves nothing."""
+    """Return the user at this terminal, for display only."""
     return f"{getpass.getuser()} on {socket.gethostname()}"
 
 
 def agree(where: Where, bucket: str, key: str, before: Opened[Kind] | None, after: Kind) -> None:
-    """Show a record before it is signed, and ask if it is new here. Raises `MomError` for a no."""
+    """Show a record before it is signed; confirm if it is new here. Raise `MomError` for a no."""
     is_new = where.anew or where.revisions.is_new(bucket, key)
     show(f"{bucket} {key}", None if before is None or is_new else before.record, after)
     if before is not None and is_new:
@@ -130,25 +127,25 @@ def agree(where: Where, bucket: str, key: str, before: Opened[Kind] | None, afte
 
 
 def show(what: str, before: FleetRecord | None, after: FleetRecord) -> None:
-    """Show a record before it is signed: its changes, or all of it if it was not seen before."""
+    """Show the changes of a record, or all of it without `before`."""
     lines = [line for line in [*unified_diff(_told(before), _told(after), n=0, lineterm="")][2:] if not line.startswith("@@")]
     click.echo("\n".join([f"{what}:", *(f"  {line[0]} {printable(line[1:], 2000)}" for line in lines)]), err=True)
 
 
 def ask_a_person(question: str) -> None:
-    """Ask at a terminal. Raises `MomError` for a no."""
+    """Confirm at a terminal. Raise `MomError` for a no."""
     if sys.stdin.isatty() and not click.confirm(question, err=True):
         raise MomError("nothing was signed")
 
 
 def _told(value: object, name: str = "") -> list[str]:
-    """Return a record line by line, as a person reads it."""
+    """Format a record as lines."""
     if isinstance(value, FleetRecord):
         value = {field: getattr(value, field) for field in type(value).model_fields if field in value.model_dump(exclude_defaults=True)}
     if isinstance(value, Mapping):
         return [line for key, inner in value.items() for line in _told(inner, f"{name}.{key}" if name else str(key))]
     if isinstance(value, list | tuple):
         return [line for inner in value for line in _told(inner, name)]
-    if isinstance(value, int) and name == "memory":  # no person can read so many KiB
+    if isinstance(value, int) and name == "memory":  # KiB are hard to read
         value = f"{value} KiB ({format_kib(value)})"
     return [f"{name}: {line}" for line in ("" if value is None else str(value)).splitlines()]

@@ -60,13 +60,13 @@ def enroll_command(
 
 
 class _ChangedMeanwhileError(MomError):
-    """Another operator has changed a host's key or group, or has removed it: nothing was changed."""
+    """Another operator changed a host's key or group, or removed it. Nothing was changed."""
 
 
 class _Enrolment:
     def __init__(self, where: Where, host: str, group: str, given: Mapping[str, object], key_file: Path | None, *, by_token: bool) -> None:
         self._where, self._host, self._group, self._given, self._key_file, self._by_token = where, host, group, given, key_file, by_token
-        where.signer()  # without a key, nothing is changed
+        where.signer()  # raises without a key, before any change
         self._entry = where.ask(self._look)
         self._before = None if self._entry is None else self._entry.record
         self._seed, self._account, self._key = new_seed(ACCOUNT), self._before.account if self._before else "", ""
@@ -75,18 +75,18 @@ class _Enrolment:
             self._key = f"{credentials.seed}\n{credentials.jwt}"
 
     async def _look(self, store: Store) -> Opened[Member] | None:
-        await check_clock(store)  # before the servers get an account, which has a revision, too
+        await check_clock(store)  # before the servers get an account, which has a revision too
         return await standing(self._where, store, ROSTER, Member, self._host)
 
     def run(self) -> Token | None:
-        """Change the host's entry and account. Return the token, if asked for. Raises `MomError`."""
+        """Change the host's entry and account. Return the token, if requested. Raise `MomError`."""
         where, host = self._where, self._host
         agreed = self._change(self._before)
         agree(where, ROSTER, host, self._entry, agreed)
         if self._key_file is not None:
             write_secret(self._key_file, self._key.encode())
         try:
-            self._give_account()  # before the host hears of its group: then it may read the group's record
+            self._give_account()  # first, so that the host may read its new group's record
         except BaseException:
             self._drop_key()
             raise
@@ -100,11 +100,11 @@ class _Enrolment:
         except MomError as error:
             if self._key_file is None:
                 raise
-            # The file stays: the host's entry may name the new key already.
+            # Keep the file: the host's entry may already hold the new key.
             message = f"{host} may have its new key, {self._key_file}, by now, and any old one lets it in as before: {error.message}"
             raise MomError(message, hint="enroll it with another new key: that ends all before") from None
         if self._before is not None and self._before.account != self._account and self._before.accounts:
-            try:  # only now: the host may use an old key until its new one is there
+            try:  # last: the host may use an old key until then
                 where.give(take=self._before.accounts)
             except MomError as error:
                 message = f"{host} has a new key, and its old one lets it in as before: {error.message}"
@@ -113,7 +113,7 @@ class _Enrolment:
 
     def _give_account(self) -> None:
         before = self._before
-        again = self._where.root_file is not None  # after a conflict, the account may be of another group
+        again = self._where.root_file is not None  # after a conflict, the account may have another group
         if self._account and (before is None or self._key or before.group != self._group or again):
             revision = next_revision(0 if self._entry is None else self._entry.revision)
             self._where.give(self._where.root().host_account(self._account, self._host, self._group, revision))
@@ -123,7 +123,7 @@ class _Enrolment:
             self._key_file.unlink(missing_ok=True)
 
     def _change(self, now: Member | None) -> Member:
-        """Return the new entry. Raises `MomError` if key or group have changed since the account was made."""
+        """Return the new entry. Raise `MomError` if another operator changed key or group."""
         if _identity(now) != _identity(self._before):
             raise self._changed_meanwhile()
         changes: dict[str, object] = {"group": self._group, "by": who(), "account": self._account}
@@ -143,7 +143,7 @@ class _Enrolment:
             if self._before is not None and (await store.read(ROSTER, host)).data is None:
                 raise self._changed_meanwhile() from None
             raise
-        if (await store.read(GROUPS, group)).data is None:  # with a record, a server that hides policies is noticed
+        if (await store.read(GROUPS, group)).data is None:  # an existing record lets hosts notice a server that hides policies
             print_prose(f"The group {group} is new: it has no policies yet.", 2)
             await change_group(where, store, group, lambda _: {})
         return await self._invite(store) if self._by_token else None

@@ -66,8 +66,8 @@ from mom_plugins_fleet.verbs.where import LOG, Where
 @click.pass_context
 @as_caller
 def fleet(context: click.Context, /, **options: Any) -> None:
-    """Manage many hosts: their groups, policies and guests. The records that operators have signed, in the fleet's servers, decide."""
-    logging.getLogger("nats").setLevel(logging.CRITICAL)  # what is wrong is said by the command itself
+    """Manage many hosts: groups, policies and guests. All changes are records that operators sign and NATS servers store."""
+    logging.getLogger("nats").setLevel(logging.CRITICAL)  # the command reports errors itself
     context.obj = Where(**options)
 
 
@@ -83,7 +83,7 @@ def top_command(where: Where) -> None:
 
     `mom fleet status` prints the same once.
     """
-    from mom_plugins_fleet.verbs.top import watch_fleet  # what draws is of use to no other verb
+    from mom_plugins_fleet.verbs.top import watch_fleet  # other verbs need no screen
 
     watch_fleet(where)
 
@@ -105,10 +105,10 @@ def top_command(where: Where) -> None:
 @click.option("--no-start", is_flag=True, help="Make the files, and have no server run.")
 @click.pass_obj
 def init_command(where: Where, names: tuple[str, ...], replicas: int, store: Path, no_start: bool) -> None:
-    """Begin a fleet: make its keys and certificates, and run a NATS server on this machine, which hosts reach as NAME or NAME:PORT.
+    """Start a fleet: make its keys and certificates, and run a NATS server on this machine. Hosts reach it as NAME or NAME:PORT.
 
-    Without NAME, or again: make the fleet's buckets in the servers, where they are missing, and with its root key give them the accounts of
-    all hosts, as to servers that are new, which have none.
+    Without NAME, or when repeated: create missing buckets in the servers. With the root key, also send the accounts of all hosts to the
+    servers, which new servers need.
     """
     unit = where.home / server_setup.UNIT
     if names:
@@ -141,10 +141,10 @@ def init_command(where: Where, names: tuple[str, ...], replicas: int, store: Pat
 @click.option("--no-restart", is_flag=True, help="Leave a mom that runs as it is.")
 @click.pass_obj
 def join_command(where: Where, address: str, token: str, no_restart: bool) -> None:
-    """Make this host a member of the fleet whose server is at ADDRESS, with a TOKEN that `mom fleet enroll --token` has printed.
+    """Make this host a member of the fleet whose server is at ADDRESS. `mom fleet enroll --token` prints the TOKEN.
 
-    It is good once. The server's certificate must be the one that it names. This host's key and the fleet's certificate come beside its
-    configuration, which gets a part `fleet:`. Where that is the unit's, mom.service is started again if it runs.
+    The token works once. The server's certificate must match it. The command writes this host's key and the fleet's CA certificate beside
+    the configuration, and adds a section `fleet:`. If mom.service uses this configuration and runs, it is restarted.
     """
     from mom_plugins_fleet.host.membership import DEFAULT_CONFIG, join
 
@@ -177,11 +177,11 @@ def remove_command(where: Where, host: str) -> None:
     async def removed(store: Store) -> None:
         left = [bucket for bucket in (STATES, ORDERS, PROGRESS) if (await store.read(bucket, host)).data is not None]
         if entry is not None:
-            last = entry.revision  # signed, as its entry stays signed: whoever kept that could have guests moved there for ever
+            last = entry.revision  # the signed entry stays valid; without this record, a copy of it could attract guests
             await change(where, store, AUTHORIZED, AuthorizedKeys, COORDINATORS, lambda before: without(before, last))
             await store.remove(ROSTER, host)
             where.revisions.removed(ROSTER, host, entry.by, where.operators())
-        elif not left:  # else an earlier removal was ended before it had taken all
+        elif not left:  # else an earlier removal was interrupted
             raise MomError(f"the fleet has no host {printable(host)}")
         for bucket in left:
             await store.remove(bucket, host)
@@ -200,7 +200,8 @@ def remove_command(where: Where, host: str) -> None:
 )
 @click.pass_obj
 def coordinator_command(where: Where, name: str, metrics: Path | None) -> None:
-    """Choose where guests of drained hosts go, until SIGTERM. Several may run: one works, the others wait to take over."""
+    """Choose destinations for guests of drained hosts, until SIGTERM. Several coordinators may run: one works, the others wait to take
+    over."""
     from mom_plugins_fleet.coordinator.coordinator import Coordinator
     from mom_plugins_fleet.prometheus import write_metrics
 
@@ -208,7 +209,7 @@ def coordinator_command(where: Where, name: str, metrics: Path | None) -> None:
     handler.setFormatter(_Lines("%(levelname)s %(message)s"))
     logging.basicConfig(handlers=[handler], level=logging.INFO)
     access, signer = where.access(), where.signer()
-    # Where operators are named, this key is one of them or was authorized by one: its own word for that counts on no host.
+    # An authorization by this key itself would not count on any host.
     operators = where.named_operators() or where.operators()
 
     async def work() -> None:
@@ -228,7 +229,7 @@ def coordinator_command(where: Where, name: str, metrics: Path | None) -> None:
 @fleet.command("targets")
 @click.pass_obj
 def targets_command(where: Where) -> None:
-    """Print the addresses of all hosts' metrics as a file for Prometheus. Hosts without metrics are named on standard error."""
+    """Print the addresses of all hosts' metrics as a file for Prometheus. Hosts without metrics are listed on standard error."""
     from mom_plugins_fleet.prometheus import WHY, targets
 
     groups = targets(where.ask(where.view))
@@ -277,12 +278,12 @@ _flag(
 @click.option("--off", is_flag=True, help="They stay again.")
 @click.pass_obj
 def balance_command(where: Where, host: str, off: bool) -> None:
-    """Let guests leave HOST for hosts of its group that are less full: one of a group in ten minutes. `mom fleet plan` shows which."""
+    """Let guests leave HOST for less full hosts of its group: at most one per group in ten minutes. `mom fleet plan` shows the next one."""
     _mark(where, host, "keeps its guests." if off else "loses guests to hosts of its group that are less full.", balance=not off)
 
 
 class _Lines(logging.Formatter):
-    """Formatter of log lines that hosts' names cannot forge, nor steer a terminal with."""
+    """Log formatter that escapes control characters in host names."""
 
     def format(self, record: logging.LogRecord) -> str:
         return printable_lines(super().format(record)).replace("\n", "\n    ")

@@ -56,9 +56,9 @@ def policy_show_command(where: Where, group: str, name: str | None, as_json: boo
 @click.argument("file", type=click.File("rb"))
 @click.pass_obj
 def policy_set_command(where: Where, group: str, name: str, file: Any) -> None:
-    """Set the policy NAME of GROUP to the text in FILE (-: standard input), on all its hosts, unless it has errors.
+    """Set the policy NAME on all hosts of GROUP to the text in FILE (-: standard input), unless it has errors.
 
-    With the NAME classes.yaml, set the service classes that hosts have before their own: a YAML file with `classes:`.
+    classes.yaml as NAME sets service classes that take precedence over the hosts' own: a YAML file with `classes:`.
     """
     try:
         text = file.read(1 << 20).decode("utf-8")
@@ -80,7 +80,7 @@ def policy_set_command(where: Where, group: str, name: str, file: Any) -> None:
 @click.argument("name")
 @click.pass_obj
 def policy_remove_command(where: Where, group: str, name: str) -> None:
-    """Remove the policy NAME from GROUP. Without classes.yaml, its hosts have their own service classes again."""
+    """Remove the policy NAME from GROUP. Without classes.yaml, hosts use their own service classes again."""
     _change(where, group, lambda before: {title: text for title, text in before.items() if title != _there(before, group, name)})
 
 
@@ -122,7 +122,7 @@ def _check_policy(name: str, text: str, file: str) -> None:
 
 
 def _check_classes(text: str, file: str) -> None:
-    """Raise `MomError` with all errors in a file of classes that can be found here."""
+    """Raise `ConfigError` with all errors found in a file of classes."""
     document = parse_document(text, file)
     if document.problems:
         raise ConfigError(document.problems)

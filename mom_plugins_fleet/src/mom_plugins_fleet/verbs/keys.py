@@ -23,9 +23,8 @@ from mom_plugins_fleet.verbs.where import Where, checked_key
 @click.argument("file", type=click.Path(path_type=Path))
 @click.pass_obj
 def key_command(where: Where, file: Path) -> None:
-    """Make a key of an operator or a coordinator in FILE, and print its public part. With the fleet's root key, also make the key that
-    connects.
-    """
+    """Make a key of an operator or a coordinator in FILE, and print its public key. With the fleet's root key, also make the key for
+    connecting."""
     click.echo(server_setup.make_operator(file, where.root() if where.root_file else None))
 
 
@@ -33,7 +32,7 @@ def key_command(where: Where, file: Path) -> None:
 @click.argument("key")
 @click.pass_obj
 def revoke_command(where: Where, key: str) -> None:
-    """Revoke an operator's or a coordinator's public KEY in the servers, at once."""
+    """Revoke the public KEY of an operator or coordinator on the servers, at once."""
     root = where.root()
     own = where.signer().public if where.key is not None and Path(where.key).exists() else None
     if checked_key(key) == own:
@@ -50,7 +49,7 @@ def revoke_command(where: Where, key: str) -> None:
 @click.option("--remove", is_flag=True, help="Its orders are not followed any more.")
 @click.pass_obj
 def authorize_command(where: Where, key: str, remove: bool) -> None:
-    """Let all hosts follow the orders of the coordinator with the public KEY. An operator's own key needs no authorization."""
+    """Let all hosts follow the orders of the coordinator with the public KEY. Operators' keys need no authorization."""
     if not remove:
         checked_key(key)
 
@@ -69,9 +68,8 @@ def authorize_command(where: Where, key: str, remove: bool) -> None:
 @click.argument("key")
 @click.pass_obj
 def countersign_command(where: Where, key: str) -> None:
-    """Sign with your key all records that the public KEY has signed, before that key is revoked on the hosts. It shows them all, and asks
-    at a terminal: a thief of that key may have made them.
-    """
+    """Sign again, with your key, all records signed with KEY, before KEY is revoked on the hosts. The command shows all records and asks at
+    a terminal, because a thief of KEY may have made them."""
     checked_key(key)
 
     async def signed(store: Store) -> int:
@@ -79,7 +77,7 @@ def countersign_command(where: Where, key: str) -> None:
         signer, trusted, records = where.signer(), where.operators() | {key}, []
         for bucket, kind in ((ROSTER, Member), (GROUPS, Group), (AUTHORIZED, AuthorizedKeys)):
             for name, kept in (await store.load(bucket)).items():
-                with suppress(MomError):  # it is another operator's
+                with suppress(MomError):  # another operator's record
                     records.append((bucket, kind, name, kept.revision, opened(kind, bucket, name, kept.data or b"", {key})))
         for bucket, _, name, _, record in records:
             show(f"{bucket} {name}", None, record.record)

@@ -1,4 +1,4 @@
-"""`mom fleet plan`: the coordinator's next moves, and why other guests stay. It does nothing."""
+"""`mom fleet plan`: the coordinator's next moves, and why other guests stay. Read-only."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     from mom_plugins_fleet.verbs.where import Where
 
 _ALL: Final = 1 << 30
-"""All guests of a host, not only those that leave next."""
+"""No limit: all guests of a host, not only the next ones."""
 
 
 _NAMED: Final = 5
-"""Guests that are named of those that stay for the same reason."""
+"""Guests named per reason for staying."""
 
 
 @click.command("plan")
@@ -32,10 +32,10 @@ _NAMED: Final = 5
 @json_option
 @click.pass_obj
 def plan_command(where: Where, drained: tuple[str, ...], as_json: bool) -> None:
-    """Show which guests the coordinator would move where, and why it would move no others. Nothing is done.
+    """Show which guests the coordinator would move where, and why other guests stay. Nothing is done.
 
-    The hosts that are drained are looked at, and those that --drain names, as if they were. Of each group it says, too, which guest would
-    leave for balance, or why none.
+    The plan covers drained hosts and hosts named with --drain. For each group it also shows the next move for balance, or why there is
+    none.
     """
     plan = planned(where.ask(where.view), drained)
     if as_json:
@@ -45,9 +45,9 @@ def plan_command(where: Where, drained: tuple[str, ...], as_json: bool) -> None:
 
 
 def planned(view: FleetView, drained: Collection[str] = ()) -> dict[str, Any]:
-    """Return moves, staying guests with reasons, hosts with their room, closed hosts with reasons, and each group's next move for balance.
+    """Return moves, staying guests, room of hosts, closed hosts, and each group's next move for balance; reasons included.
 
-    `view` is changed as if `drained` were drained. Raises `MomError` for a host that the fleet does not have.
+    Marks `drained` as drained in `view`. Raise `MomError` for an unknown host.
     """
     for name in drained:
         member = view.members.get(name)
@@ -73,9 +73,9 @@ def planned(view: FleetView, drained: Collection[str] = ()) -> dict[str, Any]:
 
 
 def leaving(view: FleetView, targets: dict[str, TargetHost]) -> tuple[list[dict[str, Any]], list[tuple[str, str, str]]]:
-    """Return the moves of hosts that are drained or have orders, and (host, name, reason) of guests that stay; an empty name stands for
-    all. Each
-    move takes its room from `targets`.
+    """Return the moves of hosts that are drained or have orders, and (host, guest, reason) of guests that stay.
+
+    An empty guest name means all guests. Each move reserves memory in `targets`.
     """
     full = {name: sorted({*place.arriving}) for name, place in targets.items() if len(place.arriving) >= ARRIVING_AT_ONCE}
     moves: list[dict[str, Any]] = []
@@ -102,7 +102,7 @@ def leaving(view: FleetView, targets: dict[str, TargetHost]) -> tuple[list[dict[
 def staying(guests: Iterable[Sequence[str]]) -> Iterator[str]:
     """Yield a line for each reason why guests of one host stay, to follow the host's name.
 
-    :param guests: name and reason of each
+    :param guests: (name, reason) pairs
     """
     by_reason: dict[str, list[str]] = {}
     for name, why in guests:
@@ -115,7 +115,7 @@ def staying(guests: Iterable[Sequence[str]]) -> Iterator[str]:
 
 
 def print_plan(plan: Mapping[str, Any]) -> None:
-    """Print the plan for people."""
+    """Print the plan as tables and text."""
     if plan["moves"]:
         rows = []
         for move in plan["moves"]:

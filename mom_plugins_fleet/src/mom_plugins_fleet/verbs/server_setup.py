@@ -1,4 +1,4 @@
-"""First server of a fleet: keys, certificates, configuration and unit. Existing files are left to the operator."""
+"""First server of a fleet: keys, certificates, configuration and unit. Existing files are kept."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _NATS: Final = "nats"
 """User of nats-server in Debian's package."""
 
 _IP: Final = re.compile(r"[0-9.]+|.*:.*")
-"""Address, and no name."""
+"""IP address, not a name."""
 
 _CONFIG: Final = """\
 # Written by `mom fleet init`, and not again: change it as you like. docs/fleet.md has what several servers need besides.
@@ -61,10 +61,10 @@ WantedBy=multi-user.target
 
 
 def make_server(home: Path, names: Sequence[str], store: Path) -> None:
-    """Make the missing files of a fleet's first server. Raises `MomError`.
+    """Make the missing files of a fleet's first server. Raise `MomError`.
 
-    :param names: its names for hosts, with a port other than 4222
-    :param store: the folder of its data
+    :param names: host names of the server; a port unless 4222
+    :param store: data folder
     """
     if unnamed := next((name for name in names if not _is_name(name)), None):
         raise MomError(f"{printable(unnamed)} is no name of a server", hint="name its host, such as nats1.example.org")
@@ -75,7 +75,7 @@ def make_server(home: Path, names: Sequence[str], store: Path) -> None:
     try:
         home.mkdir(mode=0o755, parents=True, exist_ok=True)
         made = home / SERVERS
-        if not is_there(made):  # the root key of a fleet may be kept elsewhere: no other one takes its place
+        if not is_there(made):  # the root key may be kept elsewhere; do not replace it
             _make_keys(home)
         elif (other_urls := made.read_text().split()) != urls:
             raise MomError(f"{home} has a fleet with other servers: {' '.join(other_urls)}", hint="--home names another folder")
@@ -84,7 +84,7 @@ def make_server(home: Path, names: Sequence[str], store: Path) -> None:
         for name, text in (("nats.conf", _CONFIG), (UNIT, _SERVICE)):
             if not is_there(home / name):
                 replace_file(home / name, text.format(port=urlsplit(urls[0]).port or 4222, **parts), durable=True, mode=0o644)
-        replace_file(made, "\n".join(urls), durable=True, mode=0o644)  # at last: from now on the folder is one of a fleet
+        replace_file(made, "\n".join(urls), durable=True, mode=0o644)  # last: marks the folder as complete
     except OSError as error:
         raise MomError(
             f"the fleet's folder {home} cannot be made: {error.strerror}", hint="run it as root, or name another one: --home"
@@ -99,16 +99,16 @@ def _is_name(name: str) -> bool:
 
 
 def write_accounts(root: FleetRoot) -> Path:
-    """Write the part of servers' configuration that knows the root key, beside that."""
+    """Write the servers' account configuration beside the root key."""
     path = root.path.with_name(ACCOUNTS)
     replace_file(path, root.server_config(), durable=True, mode=0o644)
     return path
 
 
 def make_operator(path: Path, root: FleetRoot | None) -> str:
-    """Make a key of an operator or a coordinator, and return its public part.
+    """Make a key of an operator or a coordinator; return the public key.
 
-    :param root: admits it; None: the servers ask for no keys
+    :param root: root key that admits it; None: servers without keys
     """
     seed = new_seed(USER)
     key = Signer(seed).public
@@ -151,7 +151,7 @@ def _make_certificate(path: Path, days: int, extensions: Sequence[str], by: Sequ
 
 
 def systemd_does(*commands: str) -> str:
-    """Run systemctl commands. Return why that fails; empty: it does not."""
+    """Run systemctl commands. Return the error, or an empty text."""
     try:
         for command in commands:
             _run(["systemctl", *command.split()])

@@ -1,4 +1,4 @@
-"""`mom fleet status`: all hosts, and the memory that mom has reclaimed there today."""
+"""`mom fleet status`: all hosts, and the memory that mom reclaimed today."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _DAY: Final = 86_400.0
 @json_option
 @click.pass_obj
 def status_command(where: Where, as_json: bool) -> None:
-    """Show all hosts: memory, guests, reclaimed memory today, policies in force, and moves."""
+    """Show all hosts: memory, guests, reclaimed memory today, policies and moves."""
 
     view = where.ask(where.view)
     holder = holder_of(view)
@@ -46,14 +46,14 @@ def status_command(where: Where, as_json: bool) -> None:
 
 
 def holder_of(view: FleetView) -> str:
-    """Return who coordinates; empty: nobody."""
+    """Return the working coordinator's name; empty: none works."""
     if view.lease.data is None or view.lag or view.newest - view.lease.at >= LEASE_SECONDS:
         return ""
     return lease_holder(view.lease.data)
 
 
 def host_rows(view: FleetView) -> dict[str, dict[str, Any]]:
-    """Return the state of each host by its name, in order. Unknown values are None."""
+    """Return each host's state by name, sorted. Unknown values are None."""
     draining = any(member.draining for _, member in view.members.records.values())
     stay = leaving(view, places(view))[1] if draining else []
     return {name: _host_row(view, name, [each[1:] for each in stay if each[0] == name]) for name in sorted(view.members.records)}
@@ -92,7 +92,7 @@ def _policies(state: HostState | None, newest: int) -> str:
 
 
 def print_hosts(hosts: list[dict[str, Any]]) -> None:
-    """Print the hosts for people."""
+    """Print the hosts as a table and text."""
     headings = (
         "host",
         TableColumn("group", 2),
@@ -123,7 +123,7 @@ def more_of(row: Mapping[str, Any]) -> Iterator[str]:
         yield f" does not use its group's classes: {brief(row['classes_unused'], 400)}"
     if row["problems"]:
         more = f"{row['problems']} problems, such as" if row["problems"] > 1 else "a problem"
-        # Without backticks, which would give the command the configuration of this host.
+        # No backticks: they would add this host's --config option to the command.
         yield f" has {more}: {brief(row['problem'] or 'mom status there says which', 200)}"
     for move in row["moves"]:
         error = f": {brief(move['error'], 200)}" if move["error"] else ""
@@ -132,7 +132,7 @@ def more_of(row: Mapping[str, Any]) -> Iterator[str]:
 
 
 def remarks_of(row: Mapping[str, Any]) -> str:
-    """Describe a host's condition in words."""
+    """Describe a host's condition."""
     lost = row["silent"] and row["age_s"]
     at = time.strftime("%H:%M" if lost < _DAY else "%Y-%m-%d %H:%M", time.localtime(time.time() - lost)) if lost else ""
     state = row["memory_state"]

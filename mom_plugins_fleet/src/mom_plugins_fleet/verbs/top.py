@@ -1,4 +1,4 @@
-"""`mom fleet top`: all hosts, live in a terminal."""
+"""`mom fleet top`: live view of all hosts in a terminal."""
 
 from __future__ import annotations
 
@@ -37,19 +37,18 @@ if TYPE_CHECKING:
     from mom_daemon import GuestColumnModel
 
 LOOK_SECONDS: Final = 2.0
-"""Time between two pictures: hosts report every five seconds at most."""
+"""Time between two pictures. Hosts report at most every second, by default every five."""
 
 AGAIN_SECONDS: Final = 1.0
-"""Pause before the servers are asked again."""
 
 CLOSING_SECONDS: Final = 2.0
-"""Longest wait for the connection at the end."""
+"""Limit for disconnecting."""
 
 NOTE_LEAST: Final = 25
-"""Columns of a note: the time since when a host is unreachable fits."""
+"""Columns of a note. The time of the last contact must fit."""
 
 _HEAD: Final = 4
-"""Lines above a view: three of the fleet, one of headings."""
+"""Lines above a view: three about the fleet, one of headings."""
 
 COLUMNS: Final[Sequence[GuestColumnModel]] = [
     {"name": name, "key": key, "unit": unit, "rank": rank, "mark_from": mark_from, "about": about}
@@ -69,17 +68,17 @@ COLUMNS: Final[Sequence[GuestColumnModel]] = [
 
 @dataclass(frozen=True, slots=True)
 class FleetPicture:
-    """All hosts at one moment: rows of the list, and details."""
+    """All hosts at one moment."""
 
     rows: Sequence[Row]
     hosts: Mapping[str, Mapping[str, Any]]
     holder: str
-    """Who coordinates; empty: nobody."""
+    """Working coordinator; empty: none."""
     columns: Sequence[GuestColumnModel] = ()
 
 
 def picture_of(view: FleetView) -> FleetPicture:
-    """Return the fleet for the screen, with hosts whose entry does not count."""
+    """Return the picture of the fleet, including hosts without a valid entry."""
     hosts = host_rows(view)
     values = {name: {column["name"]: row[column["key"]] for column in COLUMNS} for name, row in hosts.items()}
     rows = [Row(name, name, values[name], _note(row), _harm(row)) for name, row in hosts.items()]
@@ -91,7 +90,7 @@ def picture_of(view: FleetView) -> FleetPicture:
 
 
 def _note(row: Mapping[str, Any]) -> str:
-    """Return the remarks that no column has."""
+    """Return the remarks not shown in columns."""
     remarks = remarks_of({**row, "unhealthy": None, "killed_today": None})
     moves = f"{len(row['moves'])} guests leave" if row["moves"] else ""
     return brief(", ".join(filter(None, (remarks, moves))), 400)
@@ -102,13 +101,13 @@ def _is_short(row: Mapping[str, Any]) -> bool:
 
 
 def _harm(row: Mapping[str, Any]) -> float:
-    """Return a host's rank: lost hosts first, then unhealthy guests, then memory pressure."""
+    """Return the sort rank: lost hosts first, then hosts with unhealthy guests, then hosts under memory pressure."""
     now = 1e9 * row["silent"] + 100 * (row["unhealthy"] or 0) + 10 * _is_short(row)
     return float(now) + bool(row["refused"]) + bool(row["killed_today"])
 
 
 class FleetFeed:
-    """Feed of the fleet's pictures, made in a thread. `changed` is called from there."""
+    """Source of pictures, with its own thread. It calls `changed` in this thread."""
 
     def __init__(self, where: Where, changed: Callable[[], None]) -> None:
         self._changed = changed
@@ -117,7 +116,7 @@ class FleetFeed:
         self._thread = threading.Thread(target=self._run, daemon=True)
         self.picture: FleetPicture | None = None
         self.trouble = "the fleet's servers are being asked"
-        """Present problem; empty: none."""
+        """Current problem; empty: none."""
         self.failed: BaseException | None = None
 
     def start(self) -> None:
@@ -126,10 +125,10 @@ class FleetFeed:
 
     def close(self) -> None:
         """Disconnect."""
-        with suppress(RuntimeError):  # it has ended
+        with suppress(RuntimeError):  # the loop has ended
             self._loop.call_soon_threadsafe(lambda: [task.cancel() for task in asyncio.all_tasks(self._loop)])
         self._thread.join(CLOSING_SECONDS)
-        with suppress(StateError):  # who only looks may have no right to keep it
+        with suppress(StateError):  # a user who may only read cannot save
             self._revisions.save()
 
     def want(self, host: str | None) -> None:
@@ -139,7 +138,7 @@ class FleetFeed:
         try:
             with suppress(asyncio.CancelledError), asyncio.Runner(loop_factory=lambda: self._loop) as runner:
                 runner.run(self._ask())
-        except BaseException as error:  # noqa: BLE001  # it is raised where the terminal is put in order first
+        except BaseException as error:  # noqa: BLE001  # raised after the terminal is restored
             self.failed = error
             self._changed()
 
@@ -169,11 +168,11 @@ class FleetFeed:
 
 
 _SILENT: Final = logging.Logger("mom.fleet.top", logging.CRITICAL + 1)
-"""Logger without output: log lines would spoil the screen."""
+"""Logger without output, because log lines would spoil the screen."""
 
 
 def watch_fleet(where: Where) -> None:
-    """Draw until the person at the terminal quits. Raises `MomError` without a terminal."""
+    """Draw until the user quits. Raise `MomError` without a terminal."""
     look = looking()
     terminal = terminal_for("mom fleet top", "`mom fleet status` prints")
     feed = FleetFeed(where, terminal.wake)
@@ -181,19 +180,19 @@ def watch_fleet(where: Where) -> None:
 
 
 def looking() -> Looking:
-    """Return the first view."""
+    """Return the initial view."""
     return Looking("host", {"hosts": "g"}, NOTE_LEAST)
 
 
 def body_lines(size: tuple[int, int], picture: FleetPicture | None = None) -> int:
-    """Return how many lines of a list fit on a screen of that size."""
+    """Return how many list lines fit on a screen."""
     return max(1, size[1] - _HEAD - 1)
 
 
 def screen(look: Looking, picture: FleetPicture | None, size: tuple[int, int], trouble: str) -> list[Line]:
-    """Return all lines of a screen of that size.
+    """Return all lines of a screen.
 
-    :param trouble: why the picture is out of date; empty: it is not
+    :param trouble: why the picture is out of date; empty: it is current
     """
     width, lines = size[0], body_lines(size)
     if small := too_small(size):
@@ -248,6 +247,6 @@ def _one_host(look: Looking, picture: FleetPicture, width: int) -> list[Line]:
         if value is not None:
             text = _WRITTEN.get(column["unit"], lambda text: brief(str(text), 80))(value)
             out.append([(f"{column['name']:<10}", "bold cyan"), (f"{text:<14}", ""), (column["about"], "dim")])
-    for line in more_of(picture.hosts[row.id]) if row.id in picture.hosts else ():  # one that is not in the fleet has only its note
+    for line in more_of(picture.hosts[row.id]) if row.id in picture.hosts else ():  # other hosts have only a note
         out += wrapped(f"{row.name}{line}", width)
     return [*out, [], *wrapped("`mom top` on the host shows its guests.", width, "dim")]

@@ -1,4 +1,4 @@
-"""Servers, operator's key and trusted keys, from the options of `mom fleet` or this host's YAML."""
+"""Servers and keys for `mom fleet`, from its options or this host's configuration."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ WHAT: Final = "the file of what was seen of the fleet with this key"
 
 @dataclass
 class Where:
-    """Servers, keys and operators, from the options of `mom fleet` or this host's configuration."""
+    """Servers, keys and operators of a command."""
 
     servers: Sequence[str] = ()
     key: str | None = None
@@ -45,11 +45,11 @@ class Where:
     def __post_init__(self) -> None:
         for key in self.named:
             checked_key(key)
-        self.home = self.home.absolute()  # what is made there names other files there, for whoever reads it anywhere
+        self.home = self.home.absolute()  # files made there refer to each other by absolute path
         self.look_at_home()
 
     def look_at_home(self) -> None:
-        """Use the files of `mom fleet init` where no server is named."""
+        """Use the files of `mom fleet init` if no server is named."""
         if not self.servers and os.access(self.home / SERVERS, os.R_OK):
             self.servers = (self.home / SERVERS).read_text().split()
             self.ca, self.key = self.ca or str(self.home / CA), self.key or str(self.home / OPERATOR)
@@ -57,7 +57,7 @@ class Where:
             self.root_file = self.root_file or (kept if os.access(kept, os.R_OK) else None)
 
     def access(self) -> Access:
-        """Return the access to the servers. Raises `MomError` if none are named."""
+        """Return the access to the servers. Raise `MomError` if none are named."""
         servers, ca = list(self.servers), None if self.ca is None else Path(self.ca)
         if not servers:
             settings = self._settings()
@@ -77,7 +77,7 @@ class Where:
         return plugins[0]
 
     def signer(self) -> Signer:
-        """Return the signer with the operator's key. Raises `MomError` without a key."""
+        """Return a signer with the operator's key. Raise `MomError` without a key."""
         if self.key is None:
             raise MomError("what directs hosts is signed, and no key is given", hint="say --key FILE; `mom fleet key` makes one")
         seed = signing_seed(Path(self.key))
@@ -89,23 +89,23 @@ class Where:
         return Signer(seed)
 
     def operators(self) -> frozenset[str]:
-        """Return the trusted keys: this operator's, and the named ones."""
+        """Return the trusted keys: this operator's and the named ones."""
         seed = None if self.key is None else signing_seed(Path(self.key))
         return self.named_operators() | ({Signer(seed).public} if seed else set())
 
     def named_operators(self) -> frozenset[str]:
-        """Return the keys that --operator names, and without --server those of the configuration."""
+        """Return the keys from --operator and, without --server, from the configuration."""
         return frozenset({*self.named} | (set() if self.servers else {*self._settings().operators}))
 
     @property
     def revisions(self) -> SeenRevisions:
-        """Return the revisions of records seen with this key, from a file beside it."""
+        """Return the revisions seen with this key, stored beside it."""
         if self._revisions is None:
             self._revisions = self.revisions_as("fleet-revisions")
         return self._revisions
 
     def revisions_as(self, name: str) -> SeenRevisions:
-        """Return the revisions in a file of this name."""
+        """Return the revisions in a file with this name."""
         if self.key is None:
             return SeenRevisions(at_once=False)
         path = Path(self.key)
@@ -114,19 +114,19 @@ class Where:
         return revisions
 
     async def view(self, store: Store) -> FleetView:
-        """Return the present view of the fleet."""
+        """Load a view of the fleet."""
         view = FleetView(self.operators(), self.revisions)
         await view.load(store)
         return view
 
     def root(self) -> FleetRoot:
-        """Return the fleet's root key. Raises `MomError` without it."""
+        """Return the fleet's root key. Raise `MomError` without it."""
         if self.root_file is None:
             raise MomError("accounts are made with the fleet's root key, and it is not given", hint="say --root FILE, or MOM_FLEET_ROOT")
         return FleetRoot(self.root_file)
 
     def give(self, *accounts: str, take: Sequence[str] = ()) -> None:
-        """Give accounts to the servers, and take others away. Raises `MomError`."""
+        """Push accounts to the servers, and end others. Raise `MomError`."""
         root, access = self.root(), self.access()
 
         async def give_all(store: Store) -> None:
@@ -136,9 +136,9 @@ class Where:
         ask(replace(access, key=root.system_user()), "root", LOG, give_all)
 
     def ask(self, what: Callable[[Store], Awaitable[Answer]], *, patient: bool = False) -> Answer:
-        """Do the work with a store, and save the seen revisions if this user may.
+        """Connect, do the work, and save the seen revisions if permitted.
 
-        :param patient: wait for servers that have just been started
+        :param patient: wait for servers that were just started
         """
         try:
             return ask(self.access(), "operator", LOG, what, patient=patient)
@@ -149,7 +149,7 @@ class Where:
 
 
 def checked_key(key: str) -> str:
-    """Return a user's public key. Raises `MomError` for a typing error."""
+    """Return a public key. Raise `MomError` for a typing error."""
     try:
         return whole_key(key)
     except ValueError as error:
