@@ -24,7 +24,6 @@ Result = TypeVar("Result")
 PULSE_SECONDS: Final = 2.0
 
 LOST_SECONDS: Final = 3 * PULSE_SECONDS
-"""Silence after which a watch ends."""
 
 MAKE_SECONDS: Final = 2.0
 """Limit for a new consumer. NATS chooses its server at random; it may hang."""

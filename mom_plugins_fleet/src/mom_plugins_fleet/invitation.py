@@ -38,7 +38,6 @@ class Invitation(FleetRecord):
     """All that a host needs to join."""
 
     key: str
-    """Content of the key file."""
     operators: Annotated[tuple[PublicKey, ...], Field(max_length=64), FailFast()]
     servers: Annotated[tuple[Annotated[str, AfterValidator(a_server)], ...], Field(max_length=16), FailFast()]
     ca: str

@@ -95,7 +95,6 @@ class FleetPlugin:
         self._undecided = False
         """Whether the agent asked if a guest may leave, and the answer was not known yet."""
         self._empty = 0
-        """Successive cycles in which the hypervisor listed no guests."""
         self._begun: dict[str, int] = {}
         """Cycle in which each unfinished move was decided, by guest id."""
 

@@ -52,7 +52,6 @@ def _a_host(name: str) -> str:
 
 
 PublicKey = Annotated[str, StringConstraints(pattern=r"^U[A-Z2-7]{55}$")]
-"""Public NKEY of a user."""
 
 
 def whole_key(key: str) -> str:
@@ -137,15 +136,12 @@ class Member(FleetRecord):
     metrics_host: Annotated[str, AfterValidator(_a_host)] | None = None
     """Name or address for Prometheus; None: as in `address`."""
     cordoned: bool = False
-    """Whether no guests may move here."""
     draining: bool = False
-    """Whether all guests must leave."""
     balance: bool = False
     """Whether guests may leave for less full hosts of the group."""
     memory: Kib | None = None
     """Memory limit for incoming guests, set by the operator. None: use the reported memory."""
     by: str = ""
-    """Last editor."""
 
     @property
     def accounts(self) -> tuple[str, ...]:
@@ -159,7 +155,6 @@ class Group(FleetRecord):
     policies: Mapping[PolicyName, str] = Field(default_factory=dict)
     """Texts by name; `classes.yaml` holds service classes."""
     by: str = ""
-    """Last editor."""
 
     @property
     def classes(self) -> str:
@@ -207,21 +202,16 @@ class HostState(FleetRecord):
     memory_state: str = ""
     problems: Count = 0
     problem: Annotated[str, StringConstraints(max_length=200)] = ""
-    """Message of one problem, preferably an error."""
     unhealthy: Count | None = None
     """Guests that lack memory, swap, wait for memory, or get less than promised."""
     guests: Annotated[tuple[HostedGuest, ...], Field(max_length=MOST_TOLD), FailFast()] = ()
     """Guests listed individually."""
     others: Count = 0
-    """Number of unlisted guests."""
     others_promised: Kib = 0
-    """Memory promised to unlisted guests."""
     group_revision: int = 0
     """Revision of the applied group record; 0: none."""
     refused: str = ""
-    """Why the newest group record is not applied."""
     classes_unused: str = ""
-    """Why the group's classes are not applied although its record is."""
     mover: MoverState | None = None
     """None: nothing can move its guests."""
     metrics_port: Annotated[int, Field(ge=1, le=65535)] | None = None
@@ -252,11 +242,8 @@ class Move(FleetRecord):
     name: Annotated[str, StringConstraints(max_length=256)]
     to: HostName
     destination: Destination
-    """Migration destination for the hypervisor."""
     takes: Kib
-    """Memory that it needs there."""
     guarantee: Kib = 0
-    """Memory promised to it there."""
     number: int
     """Attempt, from 1."""
     balance: bool = False
@@ -314,11 +301,9 @@ class AuthorizedKeys(FleetRecord):
     """Authorized coordinators, and removed hosts."""
 
     keys: Annotated[tuple[PublicKey, ...], Field(max_length=64), FailFast()] = ()
-    """Public keys of authorized coordinators."""
     removed: Annotated[Mapping[HostName, int], Field(max_length=MOST_REMOVED)] = Field(default_factory=dict)
     """Removed hosts, with the last revision of their signed entry, which would otherwise stay valid."""
     by: str = ""
-    """Last editor."""
 
 
 class Lease(FleetRecord):

@@ -27,13 +27,10 @@ INVITED_SECONDS: Final = 3600
 """Validity of a token, in seconds."""
 
 JOINING: Final = "join"
-"""Name of a client with a token."""
 
 COORDINATOR: Final = "coordinator"
-"""Key of the lease."""
 
 COORDINATORS: Final = "coordinators"
-"""Key of the authorized coordinators."""
 
 GROUPS_KEPT: Final = 16
 """Versions of a group's record that the servers keep, for operators."""

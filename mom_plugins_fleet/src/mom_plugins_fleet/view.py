@@ -32,7 +32,6 @@ class FleetView:
     """Current view of the fleet. States of non-members are ignored."""
 
     operators: frozenset[str] = frozenset()
-    """Public keys."""
     revisions: SeenRevisions = field(default_factory=lambda: SeenRevisions(at_once=False))
     members: Bucket[Member] = field(default_factory=lambda: Bucket(Member, ROSTER, frozenset()))
     groups: Bucket[Group] = field(default_factory=lambda: Bucket(Group, GROUPS, frozenset()))
@@ -41,7 +40,6 @@ class FleetView:
     progress: Bucket[Progress] = field(default_factory=lambda: Bucket(Progress, PROGRESS))
     authorized: Bucket[AuthorizedKeys] = field(default_factory=lambda: Bucket(AuthorizedKeys, AUTHORIZED, frozenset()))
     lease: StoredEntry = field(default_factory=lambda: StoredEntry(0, None))
-    """Lease at the last load."""
     left: dict[tuple[str, str], float] = field(default_factory=dict)
     """Monotonic time at which a guest was first known to have left a host, by host and guest."""
     _guests_of: dict[str, tuple[HostState, Mapping[str, HostedGuest]]] = field(default_factory=dict)

@@ -60,11 +60,9 @@ class Coordinator:
         self.view = FleetView(frozenset(operators), revisions or SeenRevisions(at_once=False))
         self.epoch = 0
         self._stuck: dict[str, set[str]] = {}
-        """Guests logged as unable to leave, by host."""
         self.unmoved: dict[str, str] = {}
         """Why the last run moved no guest, by group."""
         self._balanced: dict[str, float] = {}
-        """Monotonic time of the last run, by group."""
         self._given: dict[str, tuple[int, Orders]] = dict(self.view.revisions.orders)
         """Newest orders by member, with revisions. Restored servers have older ones."""
         self._trouble = ""

@@ -149,7 +149,6 @@ def expect(targets: dict[str, TargetHost], move: Move, leaves: str, *, reported:
 
 
 def _settle(targets: dict[str, TargetHost], came: Move | Arrival) -> None:
-    """Subtract a new guest from its host's available memory."""
     place = targets.get(came.to)
     if place is not None:
         targets[came.to] = replace(place, available=place.available - came.takes)

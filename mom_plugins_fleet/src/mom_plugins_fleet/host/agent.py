@@ -30,7 +30,6 @@ RESYNC_SECONDS: Final = 30.0
 """Time between two reads of all records, in case a message was lost. 10,000 hosts make 1,000 reads/s."""
 
 HEARTBEAT_SECONDS: Final = 30.0
-"""Longest time between two reports of this host."""
 
 CLOSING_SECONDS: Final = 0.3
 """Limit for closing the connection: plugins have 0.4 s."""
@@ -91,7 +90,6 @@ class FleetAgent:
         """None before the first look."""
         self.connected = False
         self.trouble = ""
-        """Current problem, for the operator."""
         self._was_connected = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._task: asyncio.Task[None] | None = None
@@ -178,7 +176,6 @@ class FleetAgent:
                     await reporting
 
     async def _resume(self) -> None:
-        """Apply the previous run's policies until the servers send newer ones."""
         last = self._remembered()
         if last is None:
             return

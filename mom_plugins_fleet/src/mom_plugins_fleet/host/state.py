@@ -87,7 +87,6 @@ def _mover(moves: GuestMoves | None) -> MoverState | None:
 
 
 def _unhealthy(snapshot: Snapshot) -> int | None:
-    """Return the number of unhealthy guests; None if no guest's health is known."""
     reasons = unhealthy_reasons(snapshot)
     judged = [reason for reason in reasons if reason is not None]
     return sum(map(bool, judged)) if judged or not reasons else None

@@ -139,7 +139,6 @@ def ask_a_person(question: str) -> None:
 
 
 def _told(value: object, name: str = "") -> list[str]:
-    """Format a record as lines."""
     if isinstance(value, FleetRecord):
         value = {field: getattr(value, field) for field in type(value).model_fields if field in value.model_dump(exclude_defaults=True)}
     if isinstance(value, Mapping):

@@ -17,7 +17,6 @@ from mom_plugins_fleet.records import a_server
 from mom_plugins_fleet.signatures import Signer
 
 ROOT, OPERATOR, CA, SERVERS, ACCOUNTS, UNIT = "root.key", "operator.key", "ca.pem", "servers", "accounts.conf", "mom-nats.service"
-"""Files in the fleet's folder."""
 
 STORE: Final = Path("/var/lib/mom-nats")
 
@@ -25,7 +24,6 @@ _NATS: Final = "nats"
 """User of nats-server in Debian's package."""
 
 _IP: Final = re.compile(r"[0-9.]+|.*:.*")
-"""IP address, not a name."""
 
 _CONFIG: Final = """\
 # Written by `mom fleet init`, and not again: change it as you like. docs/fleet.md has what several servers need besides.

@@ -42,7 +42,6 @@ LOOK_SECONDS: Final = 2.0
 AGAIN_SECONDS: Final = 1.0
 
 CLOSING_SECONDS: Final = 2.0
-"""Limit for disconnecting."""
 
 NOTE_LEAST: Final = 25
 """Columns of a note. The time of the last contact must fit."""
@@ -73,7 +72,6 @@ class FleetPicture:
     rows: Sequence[Row]
     hosts: Mapping[str, Mapping[str, Any]]
     holder: str
-    """Working coordinator; empty: none."""
     columns: Sequence[GuestColumnModel] = ()
 
 
@@ -90,7 +88,6 @@ def picture_of(view: FleetView) -> FleetPicture:
 
 
 def _note(row: Mapping[str, Any]) -> str:
-    """Return the remarks not shown in columns."""
     remarks = remarks_of({**row, "unhealthy": None, "killed_today": None})
     moves = f"{len(row['moves'])} guests leave" if row["moves"] else ""
     return brief(", ".join(filter(None, (remarks, moves))), 400)
@@ -116,7 +113,6 @@ class FleetFeed:
         self._thread = threading.Thread(target=self._run, daemon=True)
         self.picture: FleetPicture | None = None
         self.trouble = "the fleet's servers are being asked"
-        """Current problem; empty: none."""
         self.failed: BaseException | None = None
 
     def start(self) -> None:
