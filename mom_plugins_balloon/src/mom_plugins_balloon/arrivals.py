@@ -17,11 +17,11 @@ from mom_plugins_balloon.seen import used_kib
 from mom_plugins_balloon.sweep.qemu_process import QemuProcess
 
 LISTED_BEFORE_SECONDS: Final = 10.0
-"""s. libvirt lists a guest before it runs the hook that asks mom, so mom may have met the guest already. Mostly that is within a second."""
+"""s. libvirt may list a guest this long before its hook asks mom. Usually the hook asks within a second."""
 
 
 class Arrivals:
-    """Guests that have arrived for reservations, as they were listed last."""
+    """Guests of the last list that have arrived for reservations."""
 
     def __init__(self, guests: BalloonedGuests, context: PluginContext) -> None:
         self._guests, self._context = guests, context
@@ -53,9 +53,9 @@ class Arrivals:
         return changed, ended
 
     def kept_kib(self, reservation: KeptReservation, *, now: bool = False) -> int:
-        """Return the memory that is still kept: the part that its guest had not touched in the last snapshot.
+        """Return the memory still reserved: the part that the guest has not touched.
 
-        :param now: ask the kernel, as a guest that boots touches gigabytes between two cycles
+        :param now: read the RSS now; a booting guest touches gigabytes between two cycles
         """
         guest = self._taker(reservation)
         if guest is None:
@@ -64,7 +64,7 @@ class Arrivals:
         return max(0, size - int(self._held_kib(guest) if now else guest.number("rss") or 0.0))
 
     def expected_kib(self, kept: Mapping[str, KeptReservation]) -> float:
-        """Return the memory that is kept for arrived guests and also expected of them by their usual use."""
+        """Return the memory that is reserved for arrived guests and also part of their expected use."""
         takers = [(reservation, self._taker(reservation)) for reservation in kept.values()]
         return sum(min(self.kept_kib(reservation), _usual_rise_kib(guest)) for reservation, guest in takers if guest is not None)
 
@@ -77,14 +77,14 @@ class Arrivals:
         return guest.number("rss") or 0.0 if process is None else process.resident
 
     def _is_left(self, reservation: KeptReservation, snapshot: Snapshot) -> bool:
-        """Return whether the guest of a reservation is gone. Its record outlasts a list or two without it."""
+        """Return whether the reservation's guest is gone. A guest may be missing from one or two lists."""
         if reservation.taken_at is None or not snapshot.guests:
             return False
         record = self._guests.of(reservation.guest)
         return record is None or record.incarnation != reservation.incarnation
 
     def _still_arrives(self, reservation: KeptReservation, snapshot: Snapshot) -> bool:
-        """Return whether the guest of a reservation is migrated to this host and its memory still arrives, which may take minutes."""
+        """Return whether the reservation's guest is still migrating to this host. That may take minutes."""
         guest, before = snapshot.guests.get(reservation.guest), self._taker(reservation)
         if guest is None or before is None or not guest.blocked.get("*") or guest.incarnation != reservation.incarnation:
             return False
@@ -92,7 +92,7 @@ class Arrivals:
         return rss is not None and rss_before is not None and rss > rss_before
 
     def _matched(self, reservations: Sequence[KeptReservation], snapshot: Snapshot, now: float) -> Iterator[tuple[KeptReservation, Guest]]:
-        """Yield reservations that wait, each with the guest that has arrived for it. A guest takes one reservation only."""
+        """Yield waiting reservations with the guest that arrived for each. A guest takes only one reservation."""
         vacant = sorted((entry for entry in reservations if entry.taken_at is None), key=lambda entry: entry.specificity)
         oldest = min((reservation.made for reservation in vacant), default=math.inf) - LISTED_BEFORE_SECONDS
         if not vacant:

@@ -1,6 +1,6 @@
-"""The plugin's only file, `balloon.json`: everything that must outlive this mom.
+"""The plugin's file `balloon.json`: all facts that the next mom needs.
 
-No guest outlives a boot of the host, so writes need not survive a power failure.
+Guests do not survive a reboot of the host, so writes need not survive a power failure.
 """
 
 from __future__ import annotations
@@ -23,27 +23,27 @@ Kib = Annotated[int, Field(gt=0, lt=1 << 53)]
 class StartedSize(NamedTuple):
     """Size and maximum of one guest at its start, in KiB.
 
-    Both follow memory that is plugged in or out while a guest has all its memory.
+    Both change when memory is plugged in or out while the guest has its maximum.
     """
 
     incarnation: str
     size: Kib
     maximum: Annotated[int, Field(ge=0, lt=1 << 53)]
-    """0: unknown so far."""
+    """0: unknown."""
 
     @property
     def is_below(self) -> bool:
-        """Whether it started with less than its maximum."""
+        """Whether the guest started with less than its maximum."""
         return self.size < self.maximum - SAME_SIZE_KIB
 
     def had(self, kib: float) -> bool:
-        """Return whether this is its size or its maximum at the start."""
+        """Return whether this is the guest's size or maximum at its start."""
         return abs(kib - self.size) < SAME_SIZE_KIB or abs(kib - self.maximum) < SAME_SIZE_KIB
 
     def must_follow(self, size: float | None, maximum: float | None, age: float | None) -> bool:
-        """Return whether the maximum has become known, or has changed while the guest has all its memory.
+        """Return whether the maximum became known, or changed while the guest had all its memory.
 
-        :param age: age of its statistics; None: it reports none
+        :param age: age of the statistics; None: the guest reports none
         """
         if not maximum or not self.maximum:
             return bool(maximum)
@@ -52,7 +52,7 @@ class StartedSize(NamedTuple):
 
 
 class UnfinishedShrink(NamedTuple):
-    """Shrink that a guest has not completed: its size is on the way to mom's target, and no other process has set it."""
+    """Shrink that the guest has not completed."""
 
     incarnation: str
     before: Kib
@@ -60,7 +60,7 @@ class UnfinishedShrink(NamedTuple):
 
 
 class UnfinishedSweep(NamedTuple):
-    """Sweep whose guest lacks headroom while its size is between these two, in KiB."""
+    """Sweep whose guest lacks headroom while its size is between `bottom` and `size`, in KiB."""
 
     incarnation: str
     bottom: Kib
@@ -69,7 +69,7 @@ class UnfinishedSweep(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class BalloonState:
-    """Facts that must outlive this mom, by guest id."""
+    """Facts for the next mom, by guest id."""
 
     starts: Mapping[str, StartedSize] = field(default_factory=dict)
     shrinks: Mapping[str, UnfinishedShrink] = field(default_factory=dict)
@@ -78,10 +78,7 @@ class BalloonState:
 
 
 class BalloonFile:
-    """State of the plugin, in memory and on disk. Any thread may use it.
-
-    A damaged file counts as none, and mom reports it.
-    """
+    """State of the plugin, in memory and on disk. Thread-safe. A damaged file counts as empty, and mom reports it."""
 
     def __init__(self, context: PluginContext) -> None:
         loss = (
@@ -96,7 +93,7 @@ class BalloonFile:
 
     @property
     def state(self) -> BalloonState:
-        """Present state; at first, the state that the previous mom left."""
+        """Present state; initially that of the previous mom."""
         state = self._state
         if state is None:
             with self._lock:
@@ -105,20 +102,20 @@ class BalloonFile:
 
     @property
     def left(self) -> bool:
-        """Whether the file belongs to the plugin that a reload has put in place of this one, or to the next mom."""
+        """Whether the file now belongs to the plugin after a reload, or to the next mom."""
         return self._file.left
 
     def leave(self) -> None:
-        """Write nothing more."""
+        """Stop writing."""
         self._file.left = True
 
     def change(self, **parts: Any) -> None:
-        """Replace these parts of the state, in memory; `save` writes them."""
+        """Replace these parts of the state in memory; `save` writes them."""
         with self._lock:
             self._state, self._is_written = replace(self.state, **parts), False
 
     def write(self, **parts: Any) -> None:
-        """Replace these parts of the state, and write it. Raise `StateError` if that fails; the next `save` tries again."""
+        """Replace and write these parts of the state. Raise `StateError` if that fails; the next `save` tries again."""
         with self._lock:
             self.change(**parts)
             state = self.state
@@ -128,13 +125,13 @@ class BalloonFile:
             self._is_written = True
 
     def save(self) -> None:
-        """Write changes that are not on disk yet. mom reports a file that cannot be written."""
+        """Write unsaved changes. Errors are reported by mom."""
         with self._lock, suppress(StateError):
             if self._serves and not self._is_written:
                 self.write()
 
     def read_again(self) -> None:
-        """Take over changes that the plugin of before a reload has written since this one read the file."""
+        """Take over changes that the plugin before the reload wrote after this one read the file."""
         with self._lock, suppress(StateError):
             if self._is_written:
                 self._state = self._file.look() or BalloonState()

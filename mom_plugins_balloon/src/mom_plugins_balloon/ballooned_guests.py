@@ -1,4 +1,4 @@
-"""Pasts of all guests by id: the guests of the last list, and guests that the last lists lacked."""
+"""Records of all guests by id, including guests missing from the last lists."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from mom_plugins_balloon.seen import CycleFacts, DescribedGuests, describe, obst
 from mom_plugins_balloon.sizes import SizeRequest
 
 LISTS_UNTIL_GONE: Final = 3
-"""A guest that fewer lists lack has not gone: one of several hypervisors may have been silent."""
+"""A guest is gone once it is missing from this many lists: one of several hypervisors may not have answered."""
 
 
 class BalloonedGuests:
-    """Holder of the records of all guests, and of the last snapshot.
+    """Records of all guests, and the last snapshot.
 
-    :param dead_band: KiB; a guest that is so near to its target has arrived
-    :param start_rest: seconds until a guest that was just started gives memory
+    :param dead_band: KiB; distance to the target at which a guest has arrived
+    :param start_rest: seconds in which a new guest gives no memory
     :param age_of: returns the age of a guest's process in seconds; None: unknown
     """
 
@@ -36,53 +36,53 @@ class BalloonedGuests:
     ) -> None:
         self.dead_band, self._start_rest, self._age_of = dead_band, start_rest, age_of
         self.tolerance = 2 * dead_band
-        """KiB. A size that differs from mom's target by less is mom's: changes within the dead band are decided but never sent."""
+        """KiB. A size this near to mom's target is mom's: changes within the dead band are decided but never sent."""
         self.snapshot = Snapshot()
         self.changed_before: Container[tuple[str, str]] = ()
-        """Ids and incarnations of guests whose sizes an earlier mom has changed, or this one before a reload."""
+        """Ids and incarnations of guests that an earlier mom resized, or this one before a reload."""
         self.asked_before: dict[str, UnfinishedShrink] = {}
-        """Shrinks that the previous mom had asked for, by guest id."""
+        """Shrinks that the previous mom asked for, by guest id."""
         self.earlier: Mapping[str, str] | None = None
-        """Incarnations of guests that were there before mom, by id; None: all guests of the first list were."""
+        """Incarnations of guests older than mom, by id; None: all guests of the first list."""
         self.promise_unknown: Set[str] = frozenset()
-        """Ids of guests whose promises are unknown so far."""
+        """Ids of guests whose promises are unknown."""
         self._had_guests = False
         self._below_hard = False
-        """The host has less than its hard watermark: new guests give as well."""
+        """The host is below its hard watermark, so new guests give memory too."""
         self._pasts: dict[str, Remembered] = {}
         """In the order of `_listed`."""
         self._listed: Sequence[Guest] = ()
         self._missing: dict[str, Remembered] = {}
-        """Guests that the last lists lacked; only guests with an incarnation, which tells that a guest is the same."""
+        """Guests missing from the last lists; only guests with an incarnation, which identifies them later."""
         self._described: DescribedGuests | None = None
         self._replays = replays
-        """mom only observes: the requests in a snapshot are those of a recording."""
+        """mom replays a recording, so requests come from its snapshots."""
         self._statistics_made: dict[str, float] = {}
-        """Times of the last statistics, by guest id, in a replay."""
+        """Times of the last statistics by guest id, in a replay."""
 
     def incarnations(self) -> dict[str, str]:
-        """Return the incarnations of all guests, by id; also of guests that the last list lacked."""
+        """Return the incarnations of all guests by id, including missing guests."""
         return {identity: past.incarnation for identity, past in (self._missing | self._pasts).items()}
 
     def of(self, identity: str) -> Remembered | None:
-        """Return the record of one guest, also where the last list lacked it."""
+        """Return the record of one guest, even if the last list lacked it."""
         return self._pasts.get(identity) or self._missing.get(identity)
 
     def put(self, identity: str, past: Remembered) -> None:
-        """Replace the record of a guest by the one after an event."""
+        """Replace the record of a guest."""
         for pasts in (self._pasts, self._missing):
             if identity in pasts:
                 pasts[identity] = past
 
     def expect(self, identity: str, incarnation: str) -> None:
-        """Expect a guest that was there before this mom: it has not gone because the first lists lack it."""
+        """Expect a guest that is older than this mom: it is not gone if the first lists lack it."""
         if incarnation:
             self._missing[identity] = Remembered(incarnation)
 
     def of_all(self, guests: Sequence[Guest]) -> Sequence[Remembered]:
-        """Return the records of these guests, in their order. They become the guests of the last list.
+        """Return the records of these guests, in order. They become the guests of the last list.
 
-        A guest that was started again has a new record. An empty list changes nothing, because the hypervisor is away.
+        A restarted guest has a new record. An empty list changes nothing, because the hypervisor did not answer.
         """
         if not guests:
             return []
@@ -102,7 +102,7 @@ class BalloonedGuests:
         return past._replace(missed_lists=0) if past.missed_lists else past
 
     def see(self, snapshot: Snapshot) -> None:
-        """Remember the guests of a snapshot. Seeing it again changes nothing."""
+        """Record the guests of a snapshot. A second call with it changes nothing."""
         if snapshot is self.snapshot:
             return
         self.snapshot, self._described, now = snapshot, None, snapshot.monotonic
@@ -123,7 +123,6 @@ class BalloonedGuests:
         self._had_guests = self._had_guests or bool(guests)
 
     def _with_recorded_requests(self, snapshot: Snapshot, pasts: Sequence[Remembered]) -> Sequence[Remembered]:
-        """Return the records with the requests that a recording shows: a mom that only observes sends none itself."""
         now, made_before = snapshot.monotonic, self._statistics_made
         numbers = map(snapshot.numbers, (CONTROL, "balloon_target_age", "stats_age"))
         rows = zip(snapshot.listed, pasts, *numbers, strict=True)
@@ -135,12 +134,12 @@ class BalloonedGuests:
         return results
 
     def lists(self, guests: Sequence[Guest]) -> bool:
-        """Return whether these are the guests that were listed last, and not those of a snapshot that was made by hand."""
-        listed = self._listed  # the engine hands out the same guests in several sequences
+        """Return whether these are the guests of the last list."""
+        listed = self._listed  # the engine passes the same guests in several sequences
         return bool(guests) and (guests is listed or (len(guests) == len(listed) and all(map(is_, guests, listed))))
 
     def _met(self, guests: Sequence[Guest], now: float) -> Sequence[Remembered]:
-        """Return the records as `of_all`, also of guests that are seen for the first time now."""
+        """Return the records as `of_all` does, with new records for new guests."""
         pasts = self.of_all(guests)
         new = [(guest, past) for guest, past in zip(guests, pasts, strict=True) if past.arrival is None]
         for guest, past in new:
@@ -156,7 +155,7 @@ class BalloonedGuests:
         return [*self._pasts.values()] if new else pasts
 
     def asked(self, guest: Guest, request: SizeRequest) -> None:
-        """Remember a request."""
+        """Record a request."""
         past = self._pasts.get(guest.id)
         if past is not None and past.incarnation == guest.incarnation:
             self._pasts[guest.id] = past.after_request(request)
@@ -167,14 +166,14 @@ class BalloonedGuests:
             self._pasts[identity] = past.without_request()
 
     def see_absence(self) -> None:
-        """Remember that the hypervisor listed no guest."""
+        """Record that the hypervisor listed no guest."""
         for identity, past in self._pasts.items():
             if past.learned is not None:
                 self._pasts[identity] = past._replace(learned=past.learned.after_absence())
 
     def columns(self, guests: Sequence[Guest], now: float) -> dict[str, Sequence[Value]]:
-        """Return the fields of requests, and of what keeps guests from giving."""
-        # A guest that has just come may report statistics at once, and the law acts on them in this cycle.
+        """Return the fields of requests, and of obstacles to shrinking."""
+        # A new guest may report statistics at once, and the law uses them in this cycle.
         pasts = self._met(guests, now)
         requests, states = [past.request for past in pasts], [past.cooperation for past in pasts]
         ages = [None if request is None else max(0.0, now - request.at) for request in requests]
@@ -191,32 +190,32 @@ class BalloonedGuests:
 
     @property
     def set_aside(self) -> int:
-        """Number of guests that gave nothing when they were asked last."""
+        """Number of guests that do not cooperate."""
         return sum(bool(past.cooperation.aside_for) for past in self._pasts.values())
 
     @property
     def described(self) -> DescribedGuests:
-        """The last snapshot with the record of each guest. Any thread may ask."""
+        """The last snapshot with the memory of each guest. Thread-safe."""
         return self._described or self.describe(CycleFacts(promise_unknown=self.promise_unknown))
 
     def memory_of(self, identity: str) -> GuestMemory | None:
-        """Return the record of one guest; None when not even its size is known."""
+        """Return the memory of one guest; None if its size is unknown."""
         described = self.described
         place = described.places.get(identity)
         memory = None if place is None else described.memories[place]
         return None if memory is None or memory.size is None else memory
 
     def describe(self, facts: CycleFacts) -> DescribedGuests:
-        """Build the records of all guests of the last snapshot, once in each cycle."""
+        """Build the memory of all guests of the last snapshot, once in each cycle."""
         pasts = self.of_all(self.snapshot.listed)
         self.promise_unknown = facts.promise_unknown
         self._described = described = describe(self.snapshot, pasts, facts, [self._rests(past) for past in pasts])
         return described
 
     def boots_again(self, past: Remembered) -> bool:
-        """Return whether a guest is new by a reboot, and the host does not need the memory that it would get back."""
+        """Return whether a guest has just rebooted, and the host can spare the memory taken from it."""
         return past.arrival is not None and past.arrival.rebooted_at is not None and self._rests(past)
 
     def _rests(self, past: Remembered) -> bool:
-        """Return whether a guest was just started, and must not be shrunk yet: its statistics say nothing of its programs."""
+        """Return whether a guest has just started: its statistics do not show the need of its programs yet."""
         return not self._below_hard and past.start_rest(self._start_rest, self.snapshot.monotonic) > 0

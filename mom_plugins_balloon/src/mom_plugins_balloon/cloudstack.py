@@ -1,7 +1,4 @@
-"""Hosts of Apache CloudStack: how mom recognizes them, promises for their instances in a new configuration, and findings of `mom doctor`.
-
-docs/cloudstack.md describes how CloudStack starts instances, with its sources.
-"""
+"""Apache CloudStack hosts: detection, promises in a new configuration, and findings for `mom doctor`. Sources: docs/cloudstack.md."""
 
 from __future__ import annotations
 
@@ -18,14 +15,14 @@ from mom_plugins_balloon.sizes import SAME_SIZE_KIB
 from mom_plugins_balloon.started_sizes import StartedSizes
 
 AGENT: Final = "etc/cloudstack/agent/agent.properties"
-"""Configuration of CloudStack's agent, which each of its hosts has."""
+"""Configuration of CloudStack's agent."""
 
 SUBJECT: Final = "CloudStack"
 
 INSTANCES: Final = "i-*-VM"
 SYSTEM_VMS: Final = "[rsv]-*-VM"
-"""Patterns of names as CloudStack gives them: `i-ACCOUNT-ID-VM`; and `r-ID-VM`, `s-ID-VM`, `v-ID-VM`, virtual routers, secondary storage
-and consoles. The last part is its setting `instance.name`."""
+"""Name patterns: instances are `i-ACCOUNT-ID-VM`; `r-ID-VM`, `s-ID-VM` and `v-ID-VM` are virtual routers, secondary storage and consoles.
+The setting `instance.name` changes the last part."""
 
 FOR_GUESTS: Final[Mapping[str, Mapping[str, Value]]] = {INSTANCES: {"guarantee": AT_START}, SYSTEM_VMS: {"guarantee": "100%"}}
 
@@ -39,7 +36,7 @@ _INSTANCE: Final = re.compile(r"i-\d+-\d+-.+")
 _SYSTEM_VM: Final = re.compile(r"[rsv]-\d+-.+")
 _WITHOUT_BALLOON: Final = re.compile(r"^[ \t]*vm\.memballoon\.disable[ \t]*[=:][ \t]*true[ \t\r]*$", re.MULTILINE | re.IGNORECASE)
 _LARGEST_BYTES: Final = 1 << 18
-"""Bytes of the agent's configuration that are read; it has 20 KB."""
+"""Bytes read of the agent's configuration; the default one has 20 KB."""
 
 _STARTS_WHOLE: Final = (
     "have CloudStack start them with all: vm.min.memory.equals.memory.divided.by.mem.overprovisioning.factor = false for the cluster,"
@@ -49,22 +46,22 @@ _STARTS_WHOLE: Final = (
 
 @runtime_checkable
 class GuestFields(Protocol):
-    """Hypervisor that returns fields of guests as it listed them last."""
+    """Hypervisor that returns fields of the last listed guests."""
 
     def fields(self, guests: Sequence[Guest]) -> Mapping[str, Mapping[str, Value]]:
         """Return the fields of these guests by guest id."""
 
 
 def is_here(root: Path) -> bool:
-    """Return whether CloudStack's agent is on the host with these files."""
+    """Return whether CloudStack's agent is configured on this host."""
     try:
         return is_there(root / AGENT)
-    except PermissionError:  # of its folder: the agent is there
+    except PermissionError:  # of its directory: the agent is installed
         return True
 
 
 def findings(root: Path, hypervisor: Hypervisor | None, guarantees: Guarantees, started: StartedSizes) -> Iterable[Finding]:
-    """Yield findings on a host of CloudStack, and none elsewhere."""
+    """Yield findings on a CloudStack host; none on other hosts."""
     if hypervisor is None or not isinstance(hypervisor, GuestFields) or not is_here(root):
         return
     try:
@@ -114,7 +111,7 @@ def _sizes(instances: Sequence[Guest], guarantees: Guarantees, started: StartedS
 
 
 def _to_be_plugged(instances: Sequence[Guest]) -> Iterator[Finding]:
-    """Yield instances whose memory is not all plugged in. No balloon can give them the other part."""
+    """Yield instances with unplugged memory, which no balloon can provide."""
     partial: list[str] = []
     for guest in instances:
         maximum, limit = guest.number("balloon_max"), guest.number("mem_plug_limit")

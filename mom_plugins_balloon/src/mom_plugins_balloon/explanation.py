@@ -1,4 +1,4 @@
-"""Part of `mom explain` about a guest's size: its size and need, its guarantee, since when, and what comes next. From reports alone."""
+"""Part of `mom explain` about a guest's size: size, need, guarantee, history and outlook. Uses only reports."""
 
 from __future__ import annotations
 
@@ -27,22 +27,22 @@ LONGEST_LINE: Final = 200
 """Characters of a reason that are shown."""
 
 _PROMISES: Final = ("balloon_min", "mem_guarantee", "mem_promised", "guest_guarantee")
-"""Fields of promises: the operator's or the management system's, that of the class, and all together."""
+"""Fields of promises: the operator's or the management system's, the class's, and the largest."""
 
 
 class Sizes(NamedTuple):
-    """Memory of one guest after the outcome of a cycle, and its sizes in KiB besides."""
+    """Memory of one guest after a cycle, and its sizes in KiB."""
 
     memory: GuestMemory
     used: float | None
-    """Need by the size that the guest had when its statistics were made."""
+    """Need at the time of the statistics."""
     started: float | None
     guarantee: float | None
     promised: float | None
 
     @classmethod
     def of(cls, about: About) -> Sizes:
-        """Return the sizes of a guest by a report."""
+        """Return the sizes of a guest in a report."""
         guest, decision = about.guest, about.wanted_of(CONTROL)
         (memory,) = guest_memories(replace(about.report.snapshot, guests={guest.id: guest}))
         used = None if memory.size is None else need_kib(memory)
@@ -61,7 +61,7 @@ class Sizes(NamedTuple):
         return size is not None and maximum is not None and size >= maximum - SAME_SIZE_KIB
 
     def as_json(self) -> Mapping[str, Value]:
-        """Return the sizes and statistics by their names in JSON."""
+        """Return the sizes and statistics by their JSON names."""
         memory, statistics = self.memory, self.memory.statistics
         return {
             "size_kib": memory.size,
@@ -82,7 +82,7 @@ class Sizes(NamedTuple):
 
 
 class BalloonExplainer(Explainer):
-    """Explains guests' sizes."""
+    """Explanation of guests' sizes."""
 
     controls = (TARGET,)
     nouns: Mapping[str, str] = MappingProxyType({CONTROL: "a size of"})
@@ -94,11 +94,11 @@ class BalloonExplainer(Explainer):
         self._histories: Mapping[str, GuestHistory] = {}
 
     def take(self, report: Report) -> None:
-        """Take in one more cycle."""
+        """Record one more cycle."""
         self._histories = histories(self._histories, report)
 
     def reason(self, report: Report, guest: Guest, control: str) -> str:
-        """Return the reason of the balloon law, where its suggestion was followed."""
+        """Return the law's reason, if its suggestion was followed."""
         code = guest.text(REASON)
         if control != CONTROL or code is None:
             return ""
@@ -107,7 +107,7 @@ class BalloonExplainer(Explainer):
         return sentence(code, guest, report.snapshot.host) if decided == guest.number(SUGGESTED) else ""
 
     def part(self, about: About) -> ExplanationPart:
-        """Return the sentences and figures about a guest's size."""
+        """Return sentences and figures about a guest's size."""
         guest = about.guest
         history = self._histories.get(guest.id) or GuestHistory(guest.incarnation)
         sizes = Sizes.of(about)
@@ -140,7 +140,7 @@ class BalloonExplainer(Explainer):
 
 
 def _who_promised(guest: Guest, promised: float | None, declared: Declarations) -> str:
-    """Return the source of the promise of this size; empty where no single promise is as large."""
+    """Return the source of the promise of this size; empty if no single promise is as large."""
     specs = (declared.fields.get((Scope.GUEST, name)) for name in _PROMISES if promised and guest.number(name) == promised)
     return next((spec.source for spec in specs if spec is not None), "")
 
@@ -167,7 +167,7 @@ def _since_figures(history: GuestHistory) -> Mapping[str, Value] | None:
 
 
 def host_parts(report: Report) -> Iterator[StatusPart]:
-    """Yield the high watermark, the state of the host's memory, and the memory reserved for launches."""
+    """Yield the high watermark, the state of the host's memory, and the reserved memory."""
     host = report.snapshot.host
     high, state, reserved = host.number("mem_watermark_high"), host.text("host_memory_state"), host.number("mem_reserved")
     if high is not None:

@@ -1,4 +1,4 @@
-"""The fields that the plugin declares, and the control that it sets."""
+"""Fields and the control that the plugin declares."""
 
 from typing import Final
 
@@ -13,7 +13,7 @@ _H, _G = Scope.HOST, Scope.GUEST
 _KIB, _S, _RATE, _TEXT, _RATIO = Unit.KIB, Unit.SECONDS, Unit.KIB_PER_SECOND, Unit.TEXT, Unit.RATIO
 _OWN, _ALL = "guests: guarantee in the YAML file, or the guest's metadata", "all promises to the guest"
 _MOM = "mom"
-"""Source of fields that only mom knows."""
+"""Source of fields that mom itself knows."""
 
 _FIELDS: Final = (
     (names.RESERVED, _KIB, _H, "memory reserved for launches and not touched yet", _MOM),
@@ -83,13 +83,13 @@ _READ: Final = (
     *((name, _S, _G) for name in ("reboot_age", names.RISES_IN)),
     (names.WEIGHT, _RATIO, _G),
 )
-"""Fields of others that the law reads, or learns from, where they are known."""
+"""Fields of other plugins that the law uses if they are known."""
 
 _REASONS: Final = {names.SUGGESTED: names.REASON}
 FIELDS: Final = (*(FieldSpec(*row, reason=_REASONS.get(row[0], "")) for row in _FIELDS), *(FieldSpec.reads(*row) for row in _READ))
 
 MOVED_KIB: Final = 512
-"""KiB. A guest that came so much nearer to its target while it was watched is moving."""
+"""KiB. A guest that approached its target by this much while being watched is moving."""
 
 TARGET: Final = ControlSpec(
     CONTROL,

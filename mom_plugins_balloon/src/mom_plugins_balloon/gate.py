@@ -1,4 +1,8 @@
-"""Gate for every decision on a guest's size, whichever plugin made it. Law, review and write ask it with the same facts."""
+"""Gate: checks every decision on a guest's size, whichever plugin made it.
+
+The law, the review and the write call it with the same record of the guest. A guest that shrinks keeps its guarantee, and its need with a
+reserve.
+"""
 
 from __future__ import annotations
 
@@ -12,23 +16,23 @@ from mom_kvm import HealthLimits
 from mom_plugins_balloon.memory import GuestMemory, size_then
 
 MINIMUM_KIB = 1024
-"""KiB. No guest lives in 1 MiB: a target this small is a mistake in a policy."""
+"""KiB. No guest runs in 1 MiB: a smaller target is an error in a policy."""
 
 
 @dataclass(frozen=True, slots=True)
 class ShrinkLimits:
-    """Limits that the operator sets for every shrink."""
+    """Operator's limits for every shrink."""
 
     reserve_kib: float
     """Memory that a guest keeps above its need."""
     reserve_share: float
-    """The same as a ratio of its need; the larger of the two counts."""
+    """The same as a ratio of the need; the larger counts."""
     stale_after: float
-    """Age in seconds from which on statistics are not believed."""
+    """Maximum age of statistics in seconds."""
 
 
 class Limit(Enum):
-    """Why a guest may not have the wanted size; the last five: why it must not shrink at all now."""
+    """Reason why a guest may not have the wanted size. From `PAUSED` on: the guest must not shrink at all now."""
 
     UNSETTLED = "{unsettled}"
     MAXIMUM = "above the guest's maximum of {maximum}"
@@ -61,21 +65,21 @@ class Limit(Enum):
 
 
 class GateResult(NamedTuple):
-    """Size in KiB that passes the gate (None: leave the guest alone), and the limit that the wanted size exceeds."""
+    """Size in KiB that passes the gate (None: no change), and the limit that the wanted size violates."""
 
     size: int | None
     limit: Limit | None = None
     stops: bool = False
-    """A shrink that is under way is stopped."""
+    """The result stops a running shrink."""
     reason: str = ""
-    """`limit` in words; empty where the wanted size passes."""
+    """`limit` in words; empty if the wanted size passes."""
 
 
 def gate(wanted: int, guest: GuestMemory, limits: ShrinkLimits) -> GateResult:
-    """Return the size that may be asked of a guest of known size when `wanted` KiB are.
+    """Return the permitted size if `wanted` KiB are requested for a guest of known size.
 
-    A guest grows up to its maximum. It shrinks down to its guarantee, the reach of its balloon, and its floor, and only with recent
-    statistics. If it must not shrink while an earlier shrink is under way, it gets its present size, which stops that shrink.
+    A guest grows at most to its maximum. It shrinks only with recent statistics, and not below its guarantee, its balloon's reach, or its
+    floor. If it must not shrink during a running shrink, the result is its present size, which stops that shrink.
     """
     guarantee, current, maximum = _guarantee(guest), guest.size or 0.0, guest.maximum
     size, limit = wanted, None
@@ -107,7 +111,7 @@ def gate(wanted: int, guest: GuestMemory, limits: ShrinkLimits) -> GateResult:
 
 
 def permitted(target: Value, guest: GuestMemory, limits: ShrinkLimits) -> GateResult:
-    """Return the result of `gate` for any value that a policy may want, with its reason in words."""
+    """Return the result of `gate` for any value of a policy, with the reason in words."""
     if type(target) is not int and (isinstance(target, bool) or not isinstance(target, int | float) or not math.isfinite(target)):
         return GateResult(None, reason=f"{target!r:.40} is no size")
     if target <= MINIMUM_KIB:
@@ -118,7 +122,7 @@ def permitted(target: Value, guest: GuestMemory, limits: ShrinkLimits) -> GateRe
 
 
 def never_shrunk(guest: GuestMemory, limits: ShrinkLimits) -> Limit | None:
-    """Return why this guest must not shrink at all now; None when it may."""
+    """Return why this guest must not shrink at all now; None: it may."""
     statistics = guest.statistics
     if guest.obstacle:
         return Limit.HELD
@@ -132,13 +136,13 @@ def never_shrunk(guest: GuestMemory, limits: ShrinkLimits) -> Limit | None:
 
 
 def floor_kib(guest: GuestMemory, limits: ShrinkLimits) -> int | None:
-    """Return the size in KiB below which this guest must not shrink: its need and the reserve. None when its need is unknown."""
+    """Return the smallest size in KiB: need and reserve. None: the need is unknown."""
     need = need_kib(guest)
     return None if need is None else math.ceil(need + max(limits.reserve_kib, limits.reserve_share * need))
 
 
 def need_kib(guest: GuestMemory) -> float | None:
-    """Return the memory that a guest holds and could not give up without swapping. None when it does not tell."""
+    """Return the KiB that a guest could give up only by swapping. None: the guest reports no usable memory."""
     usable, then = guest.statistics.usable, size_then(guest)
     if usable is None:
         return None
@@ -146,19 +150,18 @@ def need_kib(guest: GuestMemory) -> float | None:
 
 
 def least_kib(guest: GuestMemory, limits: ShrinkLimits) -> int | None:
-    """Return the smallest size in KiB that this guest may shrink to now; None where it must not."""
+    """Return the smallest size in KiB that this guest may shrink to now; None: it must not shrink."""
     passed = gate(MINIMUM_KIB + 1, guest, limits)
     return None if passed.stops or passed.size is None or passed.size >= (guest.size or 0.0) else passed.size
 
 
 def most_kib(maximum: float | None, size: float | None, room: float | None, rss: float | None, qemu_overhead: float | None) -> float | None:
-    """Return the largest size of a guest in KiB: its maximum, or less by the limit of its control group. None: unknown.
+    """Return a guest's largest size in KiB: its maximum, or less due to the limit of its control group. None: unknown.
 
-    It is never less than the guest has. If a group cannot hold a guest's size and QEMU's own memory, the kernel may kill the guest.
+    Never less than the present size. If guest memory and QEMU's own memory exceed the group's limit, the kernel may kill the guest.
 
-    :param room: KiB that its group can still take; None: there is no limit
-    :param rss: KiB that its process holds
-    :param qemu_overhead: KiB of these that are QEMU's own; unknown counts as none
+    :param room: KiB that the group can still take; None: no limit
+    :param qemu_overhead: QEMU's own part of `rss`; None counts as 0
     """
     if maximum is None or size is None or room is None or rss is None:
         return maximum

@@ -1,26 +1,27 @@
-"""The balloon law: from the memory of the host and its guests to the sizes that guests should have, each with its reason.
+"""Balloon law: computes the size that each guest should have, with the reason.
 
-Pure: no clock, no file, no plugin. Read in this order: `need.py` (the guest's need), `want.py` (its ask), `offer.py` (its offer, by each
-means), `share.py` (who gives and who gets), `reasons.py`.
+The law is pure: it reads no clock and no file. Read the files in this order: `memory.py` (its input), `need.py` (memory that a guest must
+keep), `want.py` (memory that a guest wants), `offer.py` (memory that a guest can give), `share.py` (the host's decision), `reasons.py`.
 
-Headroom costs the host nothing until the guest touches it. Memory that a guest has used and freed does cost: the host still backs it. The
-means are used up in this order:
+Headroom is memory that a guest may use and has not touched. It costs the host nothing. Memory that a guest has used and freed does cost,
+because the host still backs it. A sweep takes that memory and leaves the headroom.
+
+The law takes memory in this order:
 
 1. empty memory, by sweeps and trims;
 2. page cache beyond a guest's target headroom;
-3. below 70 % of the high watermark, margins;
-4. below the hard watermark, headroom for bursts;
-5. below the low watermark all of these at once, and no guest grows beyond its guarantee.
+3. below 70 % of the high watermark: margins;
+4. below the hard watermark: headroom for bursts;
+5. below the low watermark: all of these at once, and no guest grows beyond its guarantee.
 
-The law does not oscillate, for five reasons:
+The law does not oscillate, because
 
 - there are gaps between the watermarks;
-- trimming ends at the state that it began with;
-- a guest that stalls gets its memory back and keeps it, and a guest that ran out keeps its headroom for a minute;
-- a guest is swept only when it has freed memory since its last sweep;
+- a guest that stalled keeps the memory that it got back, and a guest that ran out keeps its headroom for a minute;
+- a guest is swept again only after it has freed more memory;
 - no guest gives and grows at the same amount of usable memory.
 
-Forecasts decide when memory is taken, and from which guest. If harmless memory is not enough, the law ignores forecasts.
+Forecasts decide when guests give harmless memory, and which guests. If harmless memory is not enough, the law ignores forecasts.
 """
 
 from __future__ import annotations
@@ -40,19 +41,19 @@ from mom_plugins_balloon.parameters import BALLOON_KIB_PER_SECOND, LawParameters
 __all__ = ["LawContext", "SizeSuggestion", "ahead_of", "context_of", "decide", "headroom_returns", "level_of", "sweep_of"]
 
 ALL_ASKED_SECONDS: Final = 60.0
-"""s. All guests are asked within this time for memory that is only expected, which is known a quarter of an hour before."""
+"""s. The law asks every guest within this time to give memory for expected growth. Forecasts look 15 minutes ahead."""
 
 LEAST_ASKED: Final = 64
-"""Guests asked in each cycle at least: asking all of thousands in each would cost more than all else that the law does."""
+"""Least number of guests asked in each cycle. To ask thousands of guests in every cycle would dominate the law's CPU time."""
 
 
 def decide(host: HostMemory, guests: Sequence[GuestMemory], parameters: LawParameters, limits: ShrinkLimits) -> list[SizeSuggestion]:
-    """Return the sizes that these guests should have, in their order."""
+    """Return the size that each of these guests should have, in their order."""
     left = _left_if_all_grow(host, guests, parameters)
     context = context_of(host, parameters, no_reclaim=left > 0)
     if left <= 0 or left > host.ahead:
         return share_out(guests, [ask_of(guest, context) for guest in guests], context, limits)
-    # Expected growth is minutes away: some guests are asked for it in this cycle, the others in the next ones.
+    # Expected growth is minutes away: ask some guests in this cycle and the others in later cycles.
     asking, resting = context._replace(no_reclaim=False), context
     count = max(LEAST_ASKED, math.ceil(len(guests) * host.interval / ALL_ASKED_SECONDS))
     asks = [
@@ -65,7 +66,7 @@ def decide(host: HostMemory, guests: Sequence[GuestMemory], parameters: LawParam
 
 
 def _left_if_all_grow(host: HostMemory, guests: Sequence[GuestMemory], parameters: LawParameters) -> float:
-    """Return the host's memory beyond its high watermark when all guests have all of their memory; at 0 or less, some may have to give."""
+    """Return the host's memory beyond its high watermark if all guests grew to their maximum. Above 0, no guest has to give."""
     left = host.free + parameters.step / BYTES - host.high
     for guest in guests:
         if left <= 0:
@@ -76,9 +77,9 @@ def _left_if_all_grow(host: HostMemory, guests: Sequence[GuestMemory], parameter
 
 
 def sweep_of(host: HostMemory, guest: GuestMemory, parameters: LawParameters, limits: ShrinkLimits) -> SizeSuggestion:
-    """Return the sweep of a guest that will be moved, so that its freed memory is not sent. Its target is None if there is no sweep.
+    """Return the sweep of a guest that is about to migrate, so that QEMU does not send freed memory. No target: no sweep.
 
-    :param host: its `interval` is how long the balloon may take memory
+    :param host: `interval` is the time in which the balloon may inflate
     """
     ask = ask_of(guest, context_of(host, parameters, depth=BALLOON_KIB_PER_SECOND * host.interval))
     if guest.size is not None and ask.offer.sweep and not ask.relief:
@@ -89,9 +90,9 @@ def sweep_of(host: HostMemory, guest: GuestMemory, parameters: LawParameters, li
 
 
 def ahead_of(host: HostMemory, guests: Sequence[GuestMemory], rise: float, parameters: LawParameters) -> float:
-    """Return the memory that the host should have available for the expected growth of guests, in KiB.
+    """Return the KiB that the host should keep available for the expected growth of guests.
 
-    :param rise: KiB that they are expected to use more, together
+    :param rise: expected growth of all guests together, in KiB
     """
     if rise <= 0:
         return 0.0

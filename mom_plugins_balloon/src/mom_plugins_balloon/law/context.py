@@ -1,4 +1,4 @@
-"""The host and the parameters in the law's units: the same for all guests in one cycle."""
+"""Host and parameters in the law's units (KiB), the same for all guests of one cycle."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from mom_plugins_balloon.memory import HostMemory
 from mom_plugins_balloon.parameters import BALLOON_KIB_PER_SECOND, LawParameters
 
 BYTES: Final = 1024
-"""Bytes in a KiB: settings are in bytes."""
+"""Bytes in a KiB; settings are in bytes."""
 
 
 class LawContext(NamedTuple):
-    """The host and the law's parameters; sizes in KiB."""
+    """Host and parameters of the law; sizes in KiB."""
 
     host: HostMemory
     p: LawParameters
-    """Parameters as they are written, for ratios and times."""
+    """Parameters as written in the configuration; used for ratios and times."""
     step: float
     """Smallest change that is worth a command."""
     margin: float
@@ -31,26 +31,26 @@ class LawContext(NamedTuple):
     growth_rate: float
     below_hard: bool
     takes_margins: bool
-    """The host has so little that guests give of their margins."""
+    """The host is so short that guests give part of their margins."""
     sweeps_can_end_late: bool
-    """A sweep leaves the guest memory until it ends; below the low watermark, none."""
+    """During a sweep, the guest keeps memory in case the sweep ends late. False below the low watermark."""
     no_reclaim: bool
-    """No guest has to give anything, whatever guests want."""
+    """No guest has to give memory, even if all guests grow."""
     depth: float = math.inf
-    """Largest sweep, with the hollow memory that it goes through."""
+    """Largest inflation for a sweep, hollow memory included."""
 
     def margin_above(self, need: float) -> float:
-        """Return the margin that a guest with this need keeps above it."""
+        """Return the margin of a guest with this need."""
         return self.margin + self.margin_share * need
 
     def worth(self, size: float) -> float:
-        """Return the least memory that is worth taking from a guest of this size."""
-        return max(self.sweep_worth, min(self.p.sweep_step_share * size, 0.5 * self.moves))  # a large balloon moves a smaller share
+        """Return the smallest amount that is worth taking from a guest of this size."""
+        return max(self.sweep_worth, min(self.p.sweep_step_share * size, 0.5 * self.moves))  # large balloons move a smaller share
 
 
 def context_of(host: HostMemory, parameters: LawParameters, *, no_reclaim: bool = False, depth: float = math.inf) -> LawContext:
     """Return the context of one cycle."""
-    # Plain attributes: reading those of a pydantic model takes ten times as long.
+    # A copy with plain attributes: reading attributes of a pydantic model takes ten times as long.
     p = cast(LawParameters, SimpleNamespace(**vars(parameters)))
     return LawContext(
         host,
@@ -72,13 +72,13 @@ def context_of(host: HostMemory, parameters: LawParameters, *, no_reclaim: bool 
 
 
 def margins_below(host: HostMemory, p: LawParameters) -> float:
-    """Return the available memory below which guests give of their margins.
+    """Return the available memory below which guests give part of their margins.
 
-    A reservation is made before anybody else wants the memory, so margins are taken for it at once.
+    With a reservation, this is the high watermark: the memory must be there before the launch.
     """
     return host.high if host.reserved > 0 else max(host.hard, p.tight_below * host.high)
 
 
 def headroom_returns(host: HostMemory, parameters: LawParameters) -> bool:
-    """Return whether the host has enough for guests to get their headroom back."""
+    """Return whether the host has enough memory to return headroom for bursts."""
     return host.available >= parameters.bursts_above * host.hard

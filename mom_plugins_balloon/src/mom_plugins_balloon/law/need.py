@@ -1,7 +1,7 @@
-"""Memory that a guest needs, and memory that it should keep.
+"""Memory that a guest needs, and headroom that it should keep.
 
-A guest needs the memory that it holds and could not give up without swapping. Above that it keeps a margin, for programs that want memory
-before mom looks again, and headroom for a burst like its largest lately.
+The need is memory in use that the guest could give up only by swapping. Above the need it keeps a margin, for programs that allocate memory
+before mom's next cycle, and headroom for a burst as large as its largest recent one.
 """
 
 from __future__ import annotations
@@ -13,48 +13,48 @@ from mom_plugins_balloon.memory import GuestMemory, size_then
 
 
 class Floors(NamedTuple):
-    """Usable memory that one guest keeps, in KiB. `_floors` is the only place that sets it."""
+    """Usable memory that a guest keeps, in KiB. Each means of trimming stops at its floor."""
 
     stall: float
-    """With less, it was seen to stall, or its kernel to kill programs; 0: neither."""
+    """With less, the guest has stalled, or its kernel has killed programs. 0: neither."""
     headroom: float
-    """Page cache is taken down to this: its target headroom."""
+    """Target headroom: floor for taking page cache."""
     tight: float
-    """It has this at least while the host is above its hard watermark: for its burst, and where it was seen to stall."""
+    """Floor while the host is above its hard watermark: one burst, and the stall floor."""
     margin: float
-    """Margins are taken down to this: `tight`, or less for a launch."""
+    """Floor for taking margins: `tight`, or less for a launch."""
     least: float
-    """Headroom for bursts is taken down to this: a part of its margin, the headroom that it got when it ran out lately, or more than the
-    memory with which its kernel killed programs."""
+    """Floor for taking headroom for bursts: a part of the margin, headroom that the guest got when it ran out, or the floor after kills by
+    its kernel."""
 
 
 class Need(NamedTuple):
-    """Need of one guest, and the memory that it should have."""
+    """Need of one guest and its headroom, in KiB."""
 
     need: float
-    """Memory that it holds and could not give up without swapping."""
+    """Memory in use that the guest could give up only by swapping."""
     usable: float
-    """Memory above that, now or before long."""
+    """Memory above the need, now or in the next cycles."""
     margin: float
     burst: float
-    """Memory that a burst like its largest would take of `usable` and beyond."""
+    """Usable memory that the next burst would take; may be more than `usable`."""
     floors: Floors
     used: float
-    """Memory that its kernel and programs use."""
+    """Memory that the guest's kernel and programs use."""
     size_then: float
-    """Its size when its statistics were made, or its present size."""
+    """Size when the statistics were made; the present size if that is unknown."""
     then_is_known: bool
     full: float
-    """Size that it gets without any cost to the host."""
+    """Size up to which the guest grows at no cost to the host."""
     leaves_empty: bool
-    """It leaves unneeded memory empty, so headroom is free; other guests fill it with page cache."""
+    """The guest leaves headroom empty, so headroom is free. Other guests fill headroom with page cache."""
     growing: bool
 
 
 def need_of(guest: GuestMemory, maximum: float, reported: float, context: LawContext) -> Need:
     """Return the need of a guest.
 
-    :param reported: usable memory by its statistics
+    :param reported: usable memory according to its statistics
     """
     total, peak, step = guest.statistics.total, guest.habits.peak, context.step
     used = to_peak = 0.0
@@ -87,22 +87,22 @@ def need_of(guest: GuestMemory, maximum: float, reported: float, context: LawCon
 
 
 def is_settled(guest: GuestMemory) -> bool:
-    """Return whether the guest's statistics are from after its last change."""
+    """Return whether the guest's statistics are newer than its last change of size."""
     age, changed = guest.statistics.age, guest.target_age
     return changed is None or age is None or age <= changed
 
 
 def _floors(guest: GuestMemory, margin: float, burst: float | None, context: LawContext) -> Floors:
-    """Return the memory that a guest keeps.
+    """Return the floors of a guest.
 
-    :param burst: None: its past is unknown
+    :param burst: None: the guest's past is unknown
     """
     p, habits = context.p, guest.habits
     stall, taken = habits.stall_floor or 0.0, burst or 0.0
-    in_burst = margin + context.margin_share * taken  # the margin of its need in a burst
+    in_burst = margin + context.margin_share * taken  # margin of the need in a burst
     tight = max(stall, margin if burst is None else burst + p.tight_margin * in_burst)
     least = max(p.least * margin, habits.kept_headroom or 0.0, habits.kill_floor or 0.0)
-    # A launch may have more of the margin, but no memory that the guest stalled without.
+    # A launch may take more of the margin, but never memory below the stall floor.
     for_launch = min(max(margin, stall), tight)
     return Floors(
         stall=stall,
@@ -114,7 +114,7 @@ def _floors(guest: GuestMemory, margin: float, burst: float | None, context: Law
 
 
 def _usable_soon(guest: GuestMemory, reported: float, to_peak: float, step: float) -> float:
-    """Return the memory that will be usable before long. A forecast does not go beyond the guest's peak."""
+    """Return the memory that will be usable soon. The forecast does not exceed the guest's peak use."""
     soon = guest.statistics.usable_soon
     if soon is None:
         return reported

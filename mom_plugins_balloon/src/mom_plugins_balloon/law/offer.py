@@ -1,11 +1,10 @@
-"""Memory that a guest can give, by each means, and its cost.
+"""Memory that a guest can give by each means, and its cost.
 
-There are two ways to reclaim memory. A sweep inflates the guest's balloon over unused memory, and deflates it at once. The host gets the
-memory that the guest had used and freed, and the guest has its headroom back a second later. A trim makes the guest smaller for good.
+A sweep inflates the balloon over unused memory and deflates it at once: the host gets memory that the guest had used and freed, and the
+guest has its headroom back a second later. A trim makes the guest smaller until the host has room again.
 
-The means of trimming are used in the order of `TRIMS`, each before the next is touched. Each has three answers: the memory that a guest
-could give (`could_give`), its cost for a guest (`cost`), and the share that the host takes (`taken`). To add a means of trimming, write one
-`TrimMeans` and add it to the list.
+The law uses up each means of `TRIMS` before it turns to the next. Each means defines the memory that a guest could give (`could_give`), its
+cost (`cost`), and the share that the host takes (`taken`). To add a means, write one `TrimMeans` and add it to the list.
 """
 
 from __future__ import annotations
@@ -21,35 +20,35 @@ from mom_plugins_balloon.memory import GuestMemory
 
 
 class Offer(NamedTuple):
-    """Memory that one guest can give by each means, in KiB; 0: nothing."""
+    """Memory that one guest can give by each means, in KiB."""
 
     sweep: float = 0.0
-    """Gain of the host by a sweep."""
+    """Gain of the host from a sweep."""
     depth: float = 0.0
-    """Inflation of the balloon for that sweep, through hollow memory."""
+    """Inflation of the balloon for that gain, hollow memory included."""
     backed: float = 0.0
-    """Memory that holds nothing and that the host backs."""
+    """Empty memory that the host backs."""
     unbacked: float = 0.0
-    """Memory that holds nothing and that the host does not back: it gains nothing by that."""
+    """Empty memory that the host does not back. The host gains nothing from it."""
     cache: float = 0.0
     """Page cache beyond the target headroom."""
     margin: float = 0.0
-    """Margin that the guest is not known to want soon."""
+    """Part of the margin. The guest is not expected to use it soon."""
     burst: float = 0.0
-    """Headroom for bursts, and page cache that the guest will miss."""
+    """Headroom for bursts, and page cache that the guest will read again."""
     cost: float = 1.0
-    """Cost of taking from this guest, relative to an ordinary one."""
+    """Cost of reclaim relative to an ordinary guest (`reclaim_cost`)."""
     trims: bool = False
-    """It can be trimmed."""
+    """The guest can be trimmed."""
 
     @property
     def empty(self) -> float:
-        """Gain by memory that holds nothing: a sweep and a trim take the same memory."""
+        """Gain from empty memory. A sweep and a trim would take the same memory."""
         return self.sweep if self.sweep > self.backed else self.backed
 
     @property
     def harmless(self) -> float:
-        """Gain by memory that the guest will not miss."""
+        """Gain from memory that the guest will not miss."""
         return self.empty + self.cache
 
 
@@ -57,12 +56,12 @@ NO_OFFER: Final = Offer()
 
 
 class Shortage(NamedTuple):
-    """Memory that the host lacks, and the gain by what guests can give, in KiB."""
+    """Memory that the host lacks, and memory that all guests can give, in KiB."""
 
     demand: float
-    """Shortage below the high watermark, with the memory that guests want and are expected to take."""
+    """Shortage below the high watermark, plus memory that guests want and are expected to take."""
     urgent: float
-    """Wanted by guests that cannot wait."""
+    """Wanted by guests that run out of memory."""
     relief: float
     """Wanted by guests that stall."""
     backed: float
@@ -77,20 +76,20 @@ class TrimMeans(NamedTuple):
     code: ReasonCode
     could_give: Callable[[Offer], float]
     lacks: Callable[[Shortage, LawContext], float]
-    """Memory that the host lacks when all means before this one are used up."""
+    """Memory that the host still lacks after all earlier means."""
     hurts: bool = True
-    """Guests will miss it: the dear ones give less."""
+    """Guests will miss the memory, so guests with a high cost give less."""
     behind_empty: bool = True
-    """A balloon gets it only after all memory that holds nothing."""
+    """A balloon gets this memory only after all empty memory."""
 
     def cost(self, offer: Offer) -> float:
-        """Return the cost of taking this from one guest."""
+        """Return the cost of this means for one guest."""
         return offer.cost if self.hurts else 1.0
 
     def taken(self, supply: float, shortage: Shortage, context: LawContext) -> float:
         """Return the share of this means that the host takes, from 0 to 1.
 
-        :param supply: KiB that all guests could give by it
+        :param supply: memory of all guests by this means, in KiB
         """
         lacks, host = self.lacks(shortage, context), context.host
         worth = max(context.step, context.p.slack * host.high) if self.hurts else 0.0
@@ -121,18 +120,18 @@ TRIMS: Final = (
     TrimMeans(ReasonCode.TRIM_MARGIN, attrgetter("margin"), _lacks_for_margins),
     TrimMeans(ReasonCode.TRIM_BURST, attrgetter("burst"), _lacks_for_bursts),
 )
-"""All means of trimming, in their order."""
+"""All means of trimming, in order."""
 
 
 class Spare(NamedTuple):
-    """Limits of what one guest gives, in KiB."""
+    """Limits for the memory that one guest gives, in KiB."""
 
     most: float
-    """Its size above its guarantee, and in reach of its balloon."""
+    """Size above the guarantee, within the balloon's reach."""
     calm: float
-    """The same above the hard watermark: a guest that waits for its disk gives nothing then."""
+    """`most`, or 0 for a guest that waits for its disk. Such a guest gives memory only below the hard watermark."""
     worth: float
-    """Less is not worth taking."""
+    """Smallest amount that is worth taking."""
 
 
 class MemoryUse(NamedTuple):
@@ -140,13 +139,13 @@ class MemoryUse(NamedTuple):
 
     unused: float
     held: float
-    """With page cache."""
+    """Memory in use, page cache included."""
     freed: float
-    """Freed by the guest, and still backed by the host."""
+    """Freed by the guest, still backed by the host."""
 
 
 class TrimDepths(NamedTuple):
-    """KiB that a guest loses in one cycle by each means, with the means before it."""
+    """KiB that a guest loses in one cycle by each means and all means before it."""
 
     empty: float
     cache: float
@@ -159,7 +158,7 @@ def offer_of(guest: GuestMemory, need: Need, size: float, spare: Spare, context:
     memory = held_memory(guest, need)
     gain, depth = _sweep_of(guest, need, memory, size, spare, context)
     cost = guest.cost if guest.cost is not None and guest.cost > 0 else 1.0
-    # A guest that leaves its memory empty has all of it, and is trimmed only below the hard watermark.
+    # A guest that leaves headroom empty keeps its full size, unless the host is below its hard watermark.
     trims = _trims_of(need, memory.unused, spare, context) if not need.leaves_empty or context.below_hard else None
     if trims is None:
         return Offer(sweep=gain, depth=depth, cost=cost) if gain else NO_OFFER
@@ -178,9 +177,9 @@ def offer_of(guest: GuestMemory, need: Need, size: float, spare: Spare, context:
 
 
 def _sweep_of(guest: GuestMemory, need: Need, memory: MemoryUse, size: float, spare: Spare, context: LawContext) -> tuple[float, float]:
-    """Return the host's gain by a sweep, and its depth; 0 if it is not worth it.
+    """Return the host's gain from a sweep, and the inflation for it. 0: not worth a sweep.
 
-    Memory that earlier sweeps missed is left out. Below the low watermark sweeps go deeper, and may get it.
+    Memory that earlier sweeps missed does not count. Below the low watermark it counts, because sweeps go deeper.
     """
     missed = guest.sweeps.missed or 0.0 if context.sweeps_can_end_late else 0.0
     least = spare.worth + missed
@@ -189,7 +188,7 @@ def _sweep_of(guest: GuestMemory, need: Need, memory: MemoryUse, size: float, sp
     idle = _sweepable(guest, need, memory.freed, context)
     if idle < least:
         return 0.0, 0.0
-    # Kernels allocate their smallest free pieces first and report the largest: a balloon gets memory that was not reported.
+    # Kernels allocate small free blocks first and report large ones: a balloon mostly gets memory that was not reported.
     hollow = 0.0 if guest.sweeps.reporting else guest.process.hollow or 0.0
     keeps = swept_keeps(guest, need, memory.held, context)
     idle = min(idle, min(context.moves + hollow, context.depth, spare.calm, size - keeps) - hollow)
@@ -206,18 +205,24 @@ def held_memory(guest: GuestMemory, need: Need) -> MemoryUse:
 
 
 def freed_memory(guest: GuestMemory, held: float) -> float:
-    """Return the memory that the host backs of a guest which holds so much, as the guest had used and freed it."""
+    """Return the memory that a guest has freed and the host still backs.
+
+    :param held: memory that the guest uses, in KiB
+    """
     backed = guest.process.backed
     if backed is None:
         return 0.0
-    # Memory in the host's swap went there as cold. It counts as in use: a sweep of it would read it back.
+    # Memory in the host's swap counts as used: a sweep would read it back.
     here = held - (guest.process.host_swap or 0.0)
     freed = backed - (here if here > 0 else 0.0)
     return freed if freed > 0 else 0.0
 
 
 def swept_keeps(guest: GuestMemory, need: Need, held: float, context: LawContext) -> float:
-    """Return the size that a sweep leaves a guest which holds so much."""
+    """Return the size that a sweep leaves to the guest.
+
+    :param held: memory that the guest uses, in KiB
+    """
     uses = held if held > need.need else need.need
     keeps = uses + context.sweep_keeps
     if not context.sweeps_can_end_late or guest.sweeps.autodeflate:
@@ -226,31 +231,31 @@ def swept_keeps(guest: GuestMemory, need: Need, held: float, context: LawContext
     keeps = max(keeps, uses + rate * context.host.reaction)
     if context.takes_margins or guest.maximum is None:
         return keeps
-    # Linux refuses a program that asks for more in one piece than there is and swap: a burst may come like that.
+    # A burst may be one large allocation. Linux refuses it if it exceeds free memory and swap.
     burst = (guest.habits.burst or 0.0) + (guest.habits.kernel_reserved or 0.0)
     return max(keeps, min(burst, context.p.sweep_least * guest.maximum))
 
 
 def _sweepable(guest: GuestMemory, need: Need, freed: float, context: LawContext) -> float:
-    """Return the freed memory that can be swept; 0 until the guest has rested."""
+    """Return the freed memory that can be swept; 0 while the guest rests."""
     p, age, changed = context.p, guest.statistics.age, guest.target_age
-    # A host below its hard watermark takes a little of all in each cycle, and none would ever be swept.
+    # Below its hard watermark, the host takes memory from all guests in each cycle. With a rest, no guest would ever be swept.
     rest_seconds = 0.0 if context.below_hard else p.sweep_rest
     if need.growing or guest.sweeps.rest or age is None or age > p.sweep_statistics_age or (changed is not None and changed < rest_seconds):
         return 0.0
     if not guest.sweeps.reporting:
         return freed
-    # Its kernel hands back most memory by itself. The remainder is known when it has settled.
+    # With free page reporting, the kernel returns most memory by itself. The remainder is known later.
     if guest.process.freed_age is not None and guest.process.freed_age < p.reporting_settles:
         return 0.0
-    # A burst like its last ones is left to it while the host has room: filling that memory anew costs time.
+    # While the host has room, leave memory for the next burst: to fault it in again takes time.
     return freed if context.below_hard else freed - (guest.habits.burst or 0.0)
 
 
 def _trims_of(need: Need, unused: float, spare: Spare, context: LawContext) -> TrimDepths | None:
-    """Return the depths of a guest's trims in one cycle; None if they are not worth a step."""
+    """Return the depths of a guest's trims in one cycle; None: not worth a command."""
     part, floors, empty, cache = context.p.shrink_share, need.floors, 0.0, 0.0
-    # Below the hard watermark a guest that waits for its disk gives empty memory. Otherwise it would give the page cache that it waits for.
+    # Below the hard watermark, a guest that waits for its disk gives empty memory, not the page cache that it waits for.
     beyond = min(need.usable - floors.headroom, spare.most if context.below_hard else spare.calm)
     if beyond >= spare.worth:
         empty = min(context.moves, beyond, unused - context.sweep_keeps)

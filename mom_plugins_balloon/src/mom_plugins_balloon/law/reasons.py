@@ -1,4 +1,4 @@
-"""The law's reasons, each with one sentence for operators, from the fields of a report alone."""
+"""Reasons of the law: a code, and one sentence for operators. The sentence needs only the fields of a report."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from mom_plugins_balloon.promises import guaranteed_kib
 
 
 class ReasonCode(StrEnum):
-    """Reason for a guest's size: its code, and its sentence.
+    """Reason for a guest's size: its code and its sentence.
 
-    In a sentence, `{0[FIELD]}` is a field of the guest in KiB, `{0.NAME}` a figure or a part of the sentence that `ReasonFigures` has.
+    In a sentence, `{0[FIELD]}` is a field of the guest in KiB, and `{0.NAME}` an attribute of `ReasonFigures`.
     """
 
     sentence: str
 
     def __new__(cls, code: str, sentence: str) -> Self:
-        """Return the member of this code."""
+        """Return a member with its sentence."""
         reason = str.__new__(cls, code)
         reason._value_, reason.sentence = code, sentence
         return reason
 
-    # It keeps its size.
+    # The guest keeps its size.
     HOST_UNKNOWN = "host-unknown", "the host's available memory or its watermarks are unknown, so no guest changes its size"
     UNKNOWN = "unknown", "its size, its maximum or the age of its statistics is unknown, so it keeps its size"
     SILENT = "silent", "it reports no usable memory, so it keeps its size"
@@ -42,7 +42,7 @@ class ReasonCode(StrEnum):
     STARTED = "started", "it has just started, so it gives nothing for {0.start_rest}"
     SPARED = "spared", "{0.short}, but this guest is expected to use {0.rise} more {0.soon}, so others give"
     OTHERS_GIVE = "others-give", "{0.short}, but others give first"
-    # It grows, or should.
+    # The guest grows, or should grow.
     HEADROOM_GROWING = "headroom-growing", "its use grows, so it gets its headroom back, which costs the host nothing until it is used"
     HEADROOM_BACK = (
         "headroom-back",
@@ -57,7 +57,7 @@ class ReasonCode(StrEnum):
     CACHE_REFILL = "fills", "it has less than its target headroom, and uses new memory as page cache{0.fills}"
     RISES = "rises", "it is expected to use {0.rise} more {0.soon}, so it gets memory that the host can spare"
     GIVEN_BACK = "given-back", "{0.has}, clearly more than the {0.high} that it should have, so this guest gets memory back in small steps"
-    # It gives.
+    # The guest gives memory.
     SWEEP = "sweep", "{0.short}, so a sweep takes {0.swept} that this guest had used and freed, and gives its headroom back"
     TRIM_EMPTY = "trim-empty", "{0.short}, so this guest gives {0.gives} of unused memory"
     TRIM_CACHE = "trim-cache", "{0.short}, so this guest gives {0.gives}, page cache included"
@@ -89,13 +89,13 @@ PHRASES: Final[Mapping[str, str]] = MappingProxyType(
 
 
 def sentence(code: str, guest: Guest, host: Host) -> str:
-    """Return the reason for the guest's suggested size; empty for a code of a newer mom's recording."""
+    """Return the reason for a guest's suggested size; empty for an unknown code, as in a newer mom's recording."""
     reason = next((reason for reason in ReasonCode if reason == code), None)
     return "" if reason is None else reason.sentence.format(ReasonFigures(guest, host))
 
 
 class ReasonFigures:
-    """Figures and parts of sentences, in words."""
+    """Figures for the sentences, in words."""
 
     def __init__(self, guest: Guest, host: Host) -> None:
         self._guest, self._host = guest, host
@@ -150,7 +150,7 @@ class ReasonFigures:
 
     @property
     def fills(self) -> str:
-        """Return the growth of a guest that fills new memory with page cache."""
+        """Return the growth of a guest that fills headroom with page cache."""
         return ", so it gets memory that the host can spare" if self._change > 0 else f", but {self.has} and should have {self.high}"
 
 

@@ -1,7 +1,7 @@
-"""Who gives and who gets: all asks of one cycle weighed against the host.
+"""Decision of the host: which guests give memory and which guests get it.
 
-Some guests keep their size, or get headroom that costs nothing. The law weighs all others, and folds over the kinds of changes (`KINDS`).
-Each kind changes guests that no kind before it has changed. To add a kind, write one function and add it to the list.
+The law skips guests that keep their size, and guests that get headroom at no cost. It then applies the kinds of changes (`KINDS`) in order.
+A guest changes by the first kind that applies to it. To add a kind, write one function and add it to the list.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ class WeighedGuest(NamedTuple):
     """Guest that may get or give memory."""
 
     place: int
-    """Its place among all guests."""
+    """Index among all guests."""
     guest: GuestMemory
     ask: Ask
     offer: Offer
-    """Its offer; none if the law spares it because it is expected to use more."""
+    """`NO_OFFER` if the law spares the guest, because it is expected to use more."""
 
 
 class SizeChange(NamedTuple):
-    """Change of one guest's size, in KiB; 0: none, because nothing is left for it."""
+    """Change of one guest's size, in KiB. 0: the host has no memory left for this kind of change."""
 
     amount: float
     code: ReasonCode | None = None
-    """None: the code of its ask."""
+    """None: the code of the guest's ask."""
     gain: float | None = None
 
 
@@ -44,30 +44,30 @@ class Balance(NamedTuple):
     urgent: float
     relief: float
     lacks: float
-    """Shortage below the high watermark, with the memory that guests want now."""
+    """Shortage below the high watermark, plus urgent and relief."""
     demand: float
-    """The same, with the memory that guests are expected to take."""
+    """`lacks`, plus memory that guests are expected to take."""
     ahead: float
-    """Memory that should be available for the expected growth of guests."""
+    """Memory to keep available for the expected growth of guests."""
 
 
 Changes: TypeAlias = Mapping[int, SizeChange]
-"""Changes by the guest's place."""
+"""Changes by the guest's index."""
 
 ChangeKind: TypeAlias = Callable[[Sequence[WeighedGuest], Changes, Balance, LawContext], Changes]
 """Function of the guests, the changes of earlier kinds, the balance and the context. Returns its own changes."""
 
 
 def unbacked_memory(guest: GuestMemory) -> float:
-    """Return the memory that a guest could still take from the host. Other guests never give more than that for it."""
+    """Return the memory that a guest could still take from the host. Other guests never give more than this for it."""
     backed, maximum = guest.process.backed, guest.maximum
     return math.inf if backed is None or maximum is None else max(0.0, maximum - backed)
 
 
 def level_of(parts: Sequence[tuple[float, float]], amount: float) -> float:
-    """Return the level that makes all parts give `amount` together.
+    """Return the level at which all parts together give `amount`.
 
-    Each part gives `part * min(1, level / cost)`, so cheap parts are used up before dear ones.
+    Each part gives `part * min(1, level / cost)`, so cheap parts are used up before expensive ones.
 
     :param parts: cost and KiB of each part
     """
@@ -83,7 +83,7 @@ def level_of(parts: Sequence[tuple[float, float]], amount: float) -> float:
 
 
 def grow_urgently(crowd: Sequence[WeighedGuest], changes: Changes, balance: Balance, context: LawContext) -> Changes:
-    """Grow guests that cannot wait, down to the host's low watermark. A guarantee holds below that, too."""
+    """Grow guests that cannot wait, while the host is above its low watermark. Grow up to the guarantee even below it."""
     urgent = [candidate for candidate in crowd if candidate.ask.urgent]
     grown = _grown(urgent, [candidate.ask.urgent for candidate in urgent], context.host.available - context.host.low, context.step)
     for place, guest, ask, _ in urgent:
@@ -94,7 +94,8 @@ def grow_urgently(crowd: Sequence[WeighedGuest], changes: Changes, balance: Bala
 
 
 def relieve(crowd: Sequence[WeighedGuest], changes: Changes, balance: Balance, context: LawContext) -> Changes:
-    """Grow guests that stall, down to the hard watermark and the memory that others have not touched, or beyond the high watermark."""
+    """Grow guests that stall, with memory beyond the hard watermark that other guests are not expected to touch, or beyond the high
+    watermark."""
     host = context.host
     stalling = [candidate for candidate in crowd if candidate.ask.relief]
     untouched = sum([candidate.ask.untouched for candidate in crowd])
@@ -115,7 +116,7 @@ def _grown(crowd: Sequence[WeighedGuest], demands: Sequence[float], supply: floa
 
 
 def refill_cache(crowd: Sequence[WeighedGuest], changes: Changes, balance: Balance, context: LawContext) -> Changes:
-    """Return headroom that guests fill with page cache, from the memory that the host has beyond its high watermark."""
+    """Return headroom to guests that fill it with page cache, if the host has more than its high watermark."""
     supply, total, step = _beyond(balance, context), sum([candidate.ask.cache_refill for candidate in crowd]), context.step
     left, changed = supply, {}
     for candidate in crowd:
@@ -129,7 +130,7 @@ def refill_cache(crowd: Sequence[WeighedGuest], changes: Changes, balance: Balan
 
 
 def give_back_memory(crowd: Sequence[WeighedGuest], changes: Changes, balance: Balance, context: LawContext) -> Changes:
-    """Give back memory that was taken from guests, while the host has plenty."""
+    """Return memory to trimmed guests, while the host has plenty."""
     host, refilled = context.host, min(_beyond(balance, context), sum([candidate.ask.cache_refill for candidate in crowd]))
     supply = host.free - (balance.urgent + balance.relief + refilled + balance.ahead + context.p.return_above * host.high)
     ratio = _ratio(supply, sum([candidate.ask.give_back for candidate in crowd]))
@@ -143,7 +144,7 @@ def give_back_memory(crowd: Sequence[WeighedGuest], changes: Changes, balance: B
 
 
 def _beyond(balance: Balance, context: LawContext) -> float:
-    """Return the host's memory beyond its high watermark and beyond the wants of guests that lack memory."""
+    """Return the host's memory beyond its high watermark and the wants of guests that lack memory."""
     return max(0.0, context.host.free - (balance.urgent + context.host.high) - balance.relief)
 
 
@@ -154,18 +155,18 @@ def _ratio(supply: float, demand: float) -> float:
 def _in_turn(share: float, demand: float, step: float, left: float) -> float:
     """Return the memory that a guest gets: its share, but at least a step.
 
-    :param left: KiB for this guest and all guests after it; if it is too little, later guests wait
+    :param left: KiB left for this guest and all later guests
     """
     amount = min(max(share, step), demand, left)
     return amount if amount >= min(demand, step) else 0.0
 
 
 def sweep(crowd: Sequence[WeighedGuest], changes: Changes, balance: Balance, context: LawContext) -> Changes:
-    """Sweep as few guests as the shortage needs, the cheap first.
+    """Sweep as few guests as the shortage needs, those with the lowest cost first.
 
-    Among equal costs, guests go first whose trim gets less than the sweep. Then come guests that are known not to use more soon, then the
-    others, and guests that will use more at the end. Among equal guests, the one that freed memory last goes first: it is the least likely
-    to want it at once. A guest with less than half of the largest offer is not swept.
+    Among guests of equal cost, the order is: guests whose sweep yields more than a trim; guests that are not expected to use more, then
+    guests without a forecast, then guests that are; and the guest that freed memory last, because it is the least likely to need it at
+    once. Offers below half of the largest offer are skipped.
     """
     demand = balance.demand - sum([candidate.offer.backed for candidate in crowd if candidate.offer.trims])
     able = [candidate for candidate in crowd if candidate.offer.sweep and candidate.place not in changes]
@@ -187,7 +188,7 @@ def _sweep_order(candidate: WeighedGuest) -> tuple[float, bool, int, float, int]
 
 
 class Taking(NamedTuple):
-    """Amounts that one means takes from each donor, in their order."""
+    """Memory that one means takes from each donor, in order."""
 
     means: TrimMeans
     share: float
@@ -196,9 +197,9 @@ class Taking(NamedTuple):
 
 
 def trim(crowd: Sequence[WeighedGuest], changes: Changes, balance: Balance, context: LawContext) -> Changes:
-    """Trim guests by each means of `TRIMS`, until the host lacks nothing.
+    """Trim guests by each means of `TRIMS`, until the host has enough.
 
-    If shares are smaller than a step, the guests that can spare most give a step each until that is enough.
+    If all shares are smaller than a step, the guests with the most spare memory give one step each.
     """
     donors, step = [candidate for candidate in crowd if candidate.offer.trims], context.step
     takings = _takings([donor.offer for donor in donors], _shortage(crowd, balance), context)
@@ -208,7 +209,7 @@ def trim(crowd: Sequence[WeighedGuest], changes: Changes, balance: Balance, cont
     amounts = [float(sum(parts)) for parts in zip(*[taking.amounts for taking in takings], strict=True)]
     could_give = [float(sum(parts)) for parts in zip(*[taking.could_give for taking in takings], strict=True)]
     by_cost = [kib / last.cost(donor.offer) for donor, kib in zip(donors, could_give, strict=True)]
-    average = 0.99 * sum(by_cost) / len(by_cost)  # less a hair's breadth for rounding
+    average = 0.99 * sum(by_cost) / len(by_cost)  # slightly less, for rounding
     left, changed = sum(amounts), {}
     for donor, amount, kib, weighed in zip(donors, amounts, could_give, by_cost, strict=True):
         if donor.place in changes or left <= 0:
@@ -233,7 +234,7 @@ def _shortage(crowd: Sequence[WeighedGuest], balance: Balance) -> Shortage:
 
 
 def _takings(donors: Sequence[Offer], shortage: Shortage, context: LawContext) -> Sequence[Taking]:
-    """Return the amounts of each means, up to the last means that is used; empty if none is used."""
+    """Return the amounts of each means up to the last one used; empty: no means is used."""
     takings: list[Taking] = []
     for means in TRIMS:
         could_give = [*map(means.could_give, donors)]
@@ -254,7 +255,7 @@ def _takings(donors: Sequence[Offer], shortage: Shortage, context: LawContext) -
 
 
 KINDS: Final[Sequence[ChangeKind]] = (grow_urgently, relieve, sweep, trim, refill_cache, give_back_memory)
-"""All kinds of changes, in their order."""
+"""All kinds of changes, in order."""
 
 
 class SizeSuggestion(NamedTuple):
@@ -263,11 +264,11 @@ class SizeSuggestion(NamedTuple):
     target: float | None
     code: ReasonCode
     gain: float | None = None
-    """Gain of the host by a sweep to that size, in KiB."""
+    """Gain of the host from a sweep to that size, in KiB."""
 
 
 def share_out(guests: Sequence[GuestMemory], asks: Sequence[Ask], context: LawContext, limits: ShrinkLimits) -> list[SizeSuggestion]:
-    """Return the size that each guest should have, after the gate."""
+    """Return the suggested size of each guest, after the gate."""
     crowd, balance = _weighed(guests, asks, context)
     generic = _generic_code(balance, context)
     suggestions = [SizeSuggestion(ask.full or None, ask.code or generic) for ask in asks]
@@ -298,16 +299,14 @@ def _weighed(guests: Sequence[GuestMemory], asks: Sequence[Ask], context: LawCon
     lacks, ahead = host.high + (urgent + relief) - host.free, 0.0
     if _goes_by_forecast(crowd, lacks, context):
         crowd, ahead = [candidate._replace(offer=NO_OFFER) if candidate.ask.rises else candidate for candidate in crowd], host.ahead
-    # Cold memory gives its part anyway: guests need not give it for later.
+    # Cold memory goes to swap anyway, so guests need not give that part.
     demand = lacks + max(0.0, ahead - host.cold) if ahead else lacks
     return crowd, Balance(urgent, relief, lacks, demand, ahead)
 
 
 def _goes_by_forecast(crowd: Sequence[WeighedGuest], lacks: float, context: LawContext) -> bool:
-    """Return whether guests that are expected to use more give nothing.
-
-    They give if the host lacks more than others can give without harm, or if it is below its hard watermark.
-    """
+    """Return whether guests that are expected to use more give nothing. They do give if the host is short and others cannot give enough
+    without harm."""
     host = context.host
     if context.below_hard or not (host.ahead or any(candidate.ask.rises for candidate in crowd)):
         return False

@@ -1,4 +1,4 @@
-"""Memory that a guest wants, and memory that it offers: one `Ask` for each guest."""
+"""Memory that a guest wants and can give: one `Ask` for each guest."""
 
 from __future__ import annotations
 
@@ -14,40 +14,40 @@ from mom_plugins_balloon.parameters import SLOW_BALLOON_KIB_PER_SECOND
 
 
 class Ask(NamedTuple):
-    """Memory that one guest asks for, in KiB (0: nothing), and its offer."""
+    """Memory that one guest wants, and its offer, in KiB."""
 
     code: ReasonCode | None = None
     keeps_size: bool = False
-    """It keeps its size, whatever the host has."""
+    """The guest keeps its size, whatever the host has."""
     full: float = 0.0
-    """Size that it gets at once, because it costs nothing; 0: none."""
+    """Size that the guest gets at once, because the growth costs nothing. 0: none."""
     urgent: float = 0.0
     """Wanted at once."""
     relief: float = 0.0
-    """Wanted if the host has it."""
+    """Wanted if the host has memory."""
     cache_refill: float = 0.0
     """Wanted if the host has more than its high watermark."""
     give_back: float = 0.0
-    """Taken from it earlier, and given back while the host has plenty."""
+    """Returned to the guest while the host has plenty."""
     untouched: float = 0.0
-    """Part of its unused memory that counts as used."""
+    """Part of the guest's untouched memory that counts as used."""
     offer: Offer = NO_OFFER
     rises: bool = False
-    """It is expected to use more before long."""
+    """The guest is expected to use more soon."""
 
 
 def no_change(code: ReasonCode | None = None) -> Ask:
-    """Return the ask of a guest that keeps its size, whatever the host has."""
+    """Return the ask of a guest that keeps its size."""
     return Ask(code, keeps_size=True)
 
 
 def ask_of(guest: GuestMemory, context: LawContext, *, spares_rising: bool = False) -> Ask:
     """Return the ask of a guest.
 
-    :param spares_rising: other guests give for the expected growth, and guests that are expected to use more are spared
+    :param spares_rising: guests that are expected to use more give nothing
     """
     size, maximum, usable, age = guest.size, guest.maximum, guest.statistics.usable, guest.statistics.age
-    if guest.sweeps.under_way:  # the sweep ends by itself, before any statistics show that the guest wants its headroom
+    if guest.sweeps.under_way:  # the sweep ends by itself, before statistics could show that the guest wants its headroom
         return no_change(ReasonCode.IN_TRANSITION)
     if usable is None:
         return no_change(ReasonCode.SILENT)
@@ -73,12 +73,12 @@ def ask_of(guest: GuestMemory, context: LawContext, *, spares_rising: bool = Fal
 
 
 def is_rising(guest: GuestMemory, context: LawContext) -> bool:
-    """Return whether a guest is expected to use so much more before long that it is worth taking."""
+    """Return whether the expected growth of a guest is worth a change of its size."""
     return guest.rise is not None and guest.rise > 0 and guest.size is not None and guest.rise >= context.worth(guest.size)
 
 
 def ready_memory(guest: GuestMemory, context: LawContext) -> float:
-    """Return the freed memory that the host still backs of a guest that is expected to use more: for that, it needs nothing of the host."""
+    """Return the KiB of expected growth that need nothing from the host: the guest freed this memory, and the host still backs it."""
     rise, total, unused, reserved = guest.rise, guest.statistics.total, guest.statistics.unused, guest.habits.kernel_reserved
     if not rise or total is None or reserved is None:
         return 0.0
@@ -90,7 +90,7 @@ def ready_memory(guest: GuestMemory, context: LawContext) -> float:
 
 
 def _headroom_back(guest: GuestMemory, need: Need, size: float, context: LawContext) -> Ask | None:
-    """Return the ask of a guest that gets its headroom back, or is waited for; None: it has its headroom."""
+    """Return the ask of a guest that lacks headroom; None: it has its headroom."""
     ahead = _size_ahead(guest, size)
     owes = size - ahead
     if need.full - ahead < context.step:
@@ -105,15 +105,15 @@ def _headroom_back(guest: GuestMemory, need: Need, size: float, context: LawCont
 
 
 def _urgent(guest: GuestMemory, need: Need, missing: float, unkept: float, context: LawContext) -> Ask:
-    """Return the ask of a guest that runs out of memory, or has less than its guarantee: it grows at once, beyond its present need.
+    """Return the ask of a guest that runs out of memory, or has less than its guarantee.
 
-    :param missing: KiB that it lacks of its maximum
-    :param unkept: KiB that it lacks of its guarantee
+    :param missing: KiB below its maximum
+    :param unkept: KiB below its guarantee
     """
     if missing <= 0:
         return no_change()
     p, margin, usable, peak = context.p, need.margin, need.usable, guest.habits.peak
-    # Its past does not show how much it wants.
+    # The guest's past does not show how much it wants.
     is_new = peak is None or guest.statistics.total is None or need.used > peak + context.step or usable < p.exhausted * margin
     growth = max(p.grows_to * margin - usable, need.burst + margin - usable, p.grows_share * missing if is_new else 0.0, unkept)
     runs_out = ReasonCode.FORECAST if usable < (guest.statistics.usable or 0.0) else ReasonCode.RUNS_OUT
@@ -163,13 +163,13 @@ def _stalls(guest: GuestMemory, need: Need) -> bool:
 
 
 def _relief(guest: GuestMemory, need: Need, missing: float, context: LawContext) -> tuple[ReasonCode | None, float]:
-    """Return why a guest that stalls wants memory, and how much.
+    """Return why a stalling guest wants memory, and the amount.
 
-    :param missing: KiB that it lacks of its maximum
+    :param missing: KiB below its maximum
     """
     swaps, waits, target = _swaps_in(guest), _waits_for_disk(guest), need.floors.stall
     if need.usable >= target:
-        # Where margins are taken, a guest that waits for its disk gets no memory that would be taken again.
+        # While the host takes margins, it would take more than this back from a guest that waits for its disk.
         target = need.floors.tight if waits and not swaps and context.takes_margins else need.floors.headroom
     growth = min(missing, target - need.usable)
     if growth < context.step:
@@ -178,5 +178,5 @@ def _relief(guest: GuestMemory, need: Need, missing: float, context: LawContext)
 
 
 def _size_ahead(guest: GuestMemory, size: float) -> float:
-    """Return the size that a guest has, or is asked to shrink to."""
+    """Return the guest's size, or its target if it is asked to shrink."""
     return size if guest.target is None or guest.target >= size else guest.target

@@ -1,4 +1,4 @@
-"""Reads a guest's QEMU process: its CPU time, RSS and page faults, which the kernel reports in microseconds."""
+"""Reads a guest's QEMU process: CPU time, RSS and page faults."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from mom_plugins_balloon.sweep.records import SweepEnd, SweepOver
 
 @dataclass(frozen=True, slots=True)
 class ProcessReading:
-    """One reading of a process. Sizes are KiB."""
+    """Reading of a process. Sizes are KiB."""
 
     cpu_seconds: float  #: of all threads, since its start
     resident: float
-    faulted: float  #: page faults since its start; a fault of a huge page counts as a small one, and `resident` shows those
+    faulted: float  #: page faults since the start; huge page faults count as small ones, but show in `resident`
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,19 +31,19 @@ class ProcessActivity:
 
 
 class QemuProcess:
-    """Process of a guest by its pid.
+    """QEMU process of a guest.
 
-    :param proc: folder of /proc
+    :param proc: the /proc directory
     """
 
     def __init__(self, pid: int, proc: Path) -> None:
         self._folder = proc / str(pid)
         self._started = None if (stat := ProcessStat.of(self._folder)) is None else stat.started
-        # The id of another process's CPU clock, as clock_getcpuclockid(3) makes it. It belongs to this system, wherever `proc` is.
+        # The id of a process's CPU clock, as clock_getcpuclockid(3) computes it. It refers to this system, wherever `proc` is.
         self._clock = (~pid << 3) | 2 if proc == Path("/proc") else None
 
     def read(self) -> ProcessReading | None:
-        """Return a reading, with CPU time to the nanosecond on this system. None: the process is gone, or its pid has another process."""
+        """Return a reading; None if the process is gone or the pid was reused."""
         stat = ProcessStat.of(self._folder)
         if stat is None or stat.started != self._started or stat.resident_kib is None:
             return None
@@ -55,10 +55,9 @@ class QemuProcess:
 
 
 class ProcessWatch:
-    """Watch on a guest's process for the time of a sweep.
+    """Watch on a guest's process during a sweep.
 
-    :param read: reads the process; None: it is gone
-    :param pause: waits for so many seconds
+    :param read: returns None if the process is gone
     """
 
     def __init__(self, read: Callable[[], ProcessReading | None], clock: Callable[[], float], pause: Callable[[float], object]) -> None:
@@ -68,11 +67,11 @@ class ProcessWatch:
 
     @property
     def gained(self) -> float:
-        """Memory that the host got since the first reading."""
+        """Memory that the host gained since the first reading."""
         return 0.0 if self.first is None else self.first - self.resident
 
     def read(self) -> ProcessReading:
-        """Read the process. Raises `SweepOver` when it is gone."""
+        """Read the process. Raises `SweepOver` if it is gone."""
         reading = self._read()
         if reading is None:
             raise SweepOver(SweepEnd.UNSEEN)
@@ -81,7 +80,7 @@ class ProcessWatch:
         return reading
 
     def watch(self, seconds: float) -> ProcessActivity:
-        """Return the activity of the process in the next seconds. Raises `SweepOver` when it is gone."""
+        """Return the activity during the next seconds. Raises `SweepOver` if the process is gone."""
         before, began = self.read(), self._clock()
         self._pause(seconds)
         after, passed = self.read(), self._clock() - began

@@ -1,4 +1,4 @@
-"""Records of sweeps: the plan, the CPU time that a balloon needs, the outcome, and a guest's history. Sizes are KiB."""
+"""Records of sweeps: plan, CPU cost, outcome and history. Sizes are KiB."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class SweepEnd(StrEnum):
     ARRIVED = "arrived"  #: the host got the planned memory, or the guest reached the smallest planned size
     NOTHING_MORE = "nothing-more"  #: the balloon inflated, and the host got nothing more
     GREW = "grew"  #: the guest began to use memory
-    AT_WORK = "at-work"  #: the guest was at work, and its balloon was not touched
+    AT_WORK = "at-work"  #: the guest was busy, and its balloon was not touched
     LATE = "late"  #: the time was over, or the balloon was stuck
     SLOW = "slow"  #: the balloon moved too slowly, for example because the host has no CPU for the guest
     TAKEN_OVER = "taken-over"  #: another size was set, or the sweep was stopped
@@ -28,7 +28,7 @@ class SweepEnd(StrEnum):
 
 
 class SweepOver(Exception):
-    """Inflation ends here."""
+    """Raised to end the inflation."""
 
     def __init__(self, end: SweepEnd) -> None:
         self.end = end
@@ -38,20 +38,20 @@ class SweepOver(Exception):
 class SweepCost:
     """CPU seconds per KiB that a guest's balloon needs, from its cheapest slices. Infinite: unknown."""
 
-    backed: float = math.inf  #: for memory that the host backs
-    hollow: float = math.inf  #: for hollow memory, which the guest's kernel may have to zero first
+    backed: float = math.inf  #: for backed memory
+    hollow: float = math.inf  #: for hollow memory; the guest's kernel may have to zero it first
 
     def limit(self, kib: float, *, hollow: bool) -> float:
-        """Return the CPU seconds of a slice, perhaps a hollow one, above which something besides the balloon is at work."""
+        """Return the CPU seconds of a slice above which another program is running in the guest."""
         return limits.FAR_MORE_WORK * kib * _at_most(max(self.backed, self.hollow) if hollow else self.backed) + limits.WORK_SECONDS
 
     def is_doubtful(self, kib: float, gained: float, cpu_seconds: float) -> bool:
-        """Return whether something besides the balloon may have been at work in a slice."""
+        """Return whether another program may have run during a slice."""
         usual = _at_most(self.backed if gained > limits.VAIN_SHARE * kib else self.hollow)
         return cpu_seconds > limits.MORE_WORK * kib * usual + limits.WORK_SECONDS
 
     def learn(self, kib: float, gained: float, cpu_seconds: float) -> SweepCost:
-        """Return the cost with one more slice. A slice that is partly hollow teaches nothing."""
+        """Return the cost after one more slice. Partly hollow slices do not count."""
         if gained > limits.USUAL_SHARE * kib:
             return replace(self, backed=min(self.backed, cpu_seconds / kib))
         return replace(self, hollow=min(self.hollow, cpu_seconds / kib)) if gained < limits.VAIN_SHARE * kib else self
@@ -65,13 +65,13 @@ def _at_most(cost: float) -> float:
 class SweepPlan:
     """Plan of a sweep."""
 
-    size: int  #: of the guest before the sweep, and after it
+    size: int  #: size before and after the sweep
     bottom: int  #: smallest size that the sweep may ask for
-    gain: float  #: memory that the host shall get
+    gain: float  #: planned gain of the host
     hollow: float = 0.0  #: guest memory that the host does not back; a balloon often gets it first
-    wait: float  #: seconds that the sweep may take beside those of a slow balloon
-    usable: float = 0.0  #: usable memory in the guest, by the statistics that the plan is based on
-    measured: float = math.inf  #: when those were made, in monotonic seconds; infinite: their age does not matter
+    wait: float  #: s that the sweep may take, in addition to those of a slow balloon
+    usable: float = 0.0  #: usable memory according to the statistics of the plan
+    measured: float = math.inf  #: time of these statistics, in monotonic seconds; infinite: their age does not matter
     within: float = math.inf  #: seconds after which the sweep asks for no smaller size
     cost: SweepCost = SweepCost()
     first_slice: float = limits.FIRST_SLICE_KIB
@@ -87,13 +87,13 @@ class SweepOutcome:
     end: SweepEnd
     ended: float  #: monotonic seconds
     lowest: float  #: smallest size that the guest was asked for
-    gave: float  #: memory that the host got
-    seconds: float  #: time without its headroom
+    gave: float  #: gain of the host
+    seconds: float  #: time without headroom
     reaction: float  #: longest time from growth in the guest until it has headroom again
     cost: SweepCost = SweepCost()
     resident: float | None = None  #: RSS of the guest's process at the end; None: unknown
-    next_slice: float = limits.FIRST_SLICE_KIB  #: inflation within `SLICE_SECONDS`, by its last slice
-    is_back: bool = True  #: the guest was asked to take its headroom back, or never lacked it
+    next_slice: float = limits.FIRST_SLICE_KIB  #: inflation within `SLICE_SECONDS`, from the last slice
+    is_back: bool = True  #: the deflate command was sent, or the balloon never inflated
     error: str = ""
 
     @property
@@ -103,7 +103,7 @@ class SweepOutcome:
 
     @property
     def missed(self) -> float:
-        """Planned memory that the host did not get from a sweep that the guest did not end."""
+        """Planned memory that the host did not get, unless the guest ended the sweep."""
         complete = self.began and self.end in {SweepEnd.ARRIVED, SweepEnd.NOTHING_MORE}
         return self.plan.gain - self.gave if complete and self.gave < limits.GOT_SHARE * self.plan.gain else 0.0
 
@@ -121,19 +121,18 @@ REST_SECONDS: Final = {
     SweepEnd.FAILED: 60.0,
     SweepEnd.NOTHING_MORE: 10.0,
 }
-"""s. Time until the next sweep of the guest. A burst or a lack of CPU lasts seconds, a stuck balloon much longer."""
+"""s. Time until the guest's next sweep. Bursts and CPU shortage last seconds, a stuck balloon much longer."""
 
 SHOWN_SECONDS: Final = 60.0
-"""s. A guest's fields show its last sweep for so long."""
+"""s. Fields of a guest show its last sweep for this time."""
 
 MISSED_SECONDS: Final = 600.0
-"""s. A guest is not swept for so long for memory that its sweeps missed. The balloon cannot reach that memory, or QEMU uses it. A
-vain sweep lasts a second, and the guest has its headroom in 599 of 600 s."""
+"""s. For this time, mom does not sweep for memory that earlier sweeps missed: the balloon cannot reach it, or QEMU uses it."""
 
 IN_VAIN_SHARE: Final = 0.25
 IN_VAIN_SECONDS: Final = 120.0
-"""Ratio of the planned gain, and s. A guest whose sweeps give less for so long rests for as long. Otherwise mom would count on its
-memory, and sweep no other guest. Bursts are over sooner."""
+"""Ratio of the planned gain, and s. If sweeps of a guest yield less for this time, the guest rests for as long. Otherwise mom would count
+on its memory and sweep no other guest. Bursts last less."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,22 +142,22 @@ class SweepHistory:
     last: SweepOutcome | None = None
     cost: SweepCost = field(default_factory=SweepCost)
     rests_until: float = -math.inf
-    in_vain_since: float = math.inf  #: no sweep has given enough since
-    missed: float = 0.0  #: KiB that sweeps since `missed_since` were planned for and did not get
+    in_vain_since: float = math.inf  #: time since which no sweep gained enough
+    missed: float = 0.0  #: KiB that sweeps since `missed_since` were planned to gain and did not
     missed_since: float = -math.inf
 
     def shown(self, now: float) -> SweepOutcome | None:
-        """Return the last sweep, if it ended lately."""
+        """Return the last sweep if it ended recently."""
         return self.last if self.last is not None and now - self.last.ended < SHOWN_SECONDS else None
 
     def missed_lately(self, now: float) -> float:
-        """Return the KiB that sweeps of the last ten minutes missed."""
+        """Return the KiB that sweeps missed within `MISSED_SECONDS`."""
         return self.missed if now - self.missed_since < MISSED_SECONDS else 0.0
 
     def after(self, outcome: SweepOutcome, now: float, *, explained: bool) -> SweepHistory:
-        """Return the history with one more outcome.
+        """Return the history after one more sweep.
 
-        :param explained: mom has learned why the sweep missed memory, and will not plan for it again
+        :param explained: mom knows why the sweep missed memory, and will not plan for it again
         """
         pause, since = REST_SECONDS.get(outcome.end, 0.0), self.in_vain_since
         if outcome.gave > IN_VAIN_SHARE * outcome.plan.gain:

@@ -1,11 +1,10 @@
-"""One sweep: inflates the balloon slice by slice, watches the guest, and deflates the balloon in any case.
+"""One sweep: inflate the balloon slice by slice, watch the guest, and deflate the balloon in any case.
 
 A sweep waits for statistics that are at most a second old, then for its turn, then until the guest is idle. After each slice it waits until
-the balloon stands still, and checks by the guest's process whether the guest does anything else. A moving balloon keeps a CPU of the guest
-busy.
+the balloon rests, and checks the guest's process for other activity.
 
-The guest's kernel often gives pages that the balloon had before. They are hollow: the host does not back them. A sweep goes through them
-until the host has the planned memory.
+The guest's kernel often allocates hollow pages first, which the host does not back. A sweep goes through them until the host has the
+planned memory.
 """
 
 from __future__ import annotations
@@ -25,28 +24,28 @@ from mom_plugins_balloon.sweep.records import SweepEnd, SweepOutcome, SweepOver,
 
 @dataclass(frozen=True, slots=True)
 class SweptBalloon:
-    """Commands for one guest's balloon, and questions to its hypervisor. All raise `HypervisorError`."""
+    """Commands and queries for one guest's balloon. All raise `HypervisorError`."""
 
     resize: Callable[[int], None]  #: asks the guest for a size in KiB
-    size: Callable[[], float | None] | None = None  #: returns the KiB that a moving balloon leaves; None: the hypervisor does not say
-    #: Returns when the last statistics were made (s since the epoch), and the usable KiB.
+    size: Callable[[], float | None] | None = None  #: returns the guest's size in KiB while its balloon moves; None: unknown
+    #: Returns the time of the last statistics (s since the epoch), and the usable KiB.
     statistics: Callable[[], tuple[float, float] | None] | None = None
 
 
 @dataclass(eq=False)
 class Sweep:
-    """One sweep, performed in its own thread."""
+    """One sweep in its own thread."""
 
     guest: Entity
     incarnation: str
     plan: SweepPlan
     balloon: SweptBalloon
     read_process: Callable[[], ProcessReading | None]
-    on_end: Callable[[SweepOutcome], object] | None = None  #: gets the outcome in the sweep's thread, once it is no longer under way
+    on_end: Callable[[SweepOutcome], object] | None = None  #: called with the outcome in the sweep's thread, after the sweep
     clock: Callable[[], float] = time.monotonic
-    pause: Callable[[float], object] | None = None  #: waits for so many seconds; None: or until the sweep is stopped
+    pause: Callable[[float], object] | None = None  #: waits this many seconds; None: a wait that `stop` ends
     taken_over: bool = field(default=False, init=False)  #: the guest gets another size
-    inflates: bool = field(default=False, init=False)  #: its turn has come: the guest is watched, or its balloon inflates
+    inflates: bool = field(default=False, init=False)  #: the sweep has its turn: it watches the guest or inflates the balloon
 
     def __post_init__(self) -> None:
         self._stopped = threading.Event()
@@ -65,11 +64,11 @@ class Sweep:
         return UnfinishedSweep(self.incarnation, self.plan.bottom, self.plan.size)
 
     def stop(self) -> None:
-        """End the sweep now; the guest gets its headroom back."""
+        """End the sweep and deflate the balloon."""
         self._stopped.set()
 
     def take_over(self) -> None:
-        """End the sweep without deflating, because the guest gets another size. No command is sent after this returns."""
+        """End the sweep without deflating, because the guest gets another size. The sweep sends no command after this returns."""
         self._stopped.set()
         locked = self._lock.acquire(timeout=limits.TAKEN_OVER_SECONDS)
         self.taken_over = True
@@ -77,7 +76,7 @@ class Sweep:
             self._lock.release()
 
     def perform(self, turns: threading.Semaphore | None = None) -> SweepOutcome:
-        """Inflate until the host has its memory or the guest works, then deflate.
+        """Inflate until the host has its memory or the guest is busy, then deflate.
 
         :param turns: acquired while the balloon inflates
         """
@@ -100,7 +99,7 @@ class Sweep:
         )  # fmt: skip
 
     def _inflate_safely(self, turns: threading.Semaphore) -> tuple[SweepEnd, str]:
-        """Wait, inflate, and return why that ended, with the error."""
+        """Return the reason for the end, and the error if there was one."""
         try:
             self._await_statistics()
             self._await_turn(turns)
@@ -118,7 +117,6 @@ class Sweep:
         return SweepEnd.ARRIVED, ""
 
     def _await_statistics(self) -> None:
-        """Wait for the guest's next statistics if the plan's are too old."""
         now = self.clock()
         if now <= self._fresh_until:
             return
@@ -138,7 +136,7 @@ class Sweep:
         raise SweepOver(SweepEnd.LATE)
 
     def _statistics(self) -> tuple[float | None, float | None]:
-        """Return when the guest's last statistics were made, and the usable memory."""
+        """Return the time of the last statistics, and the usable memory."""
         return (None if self.balloon.statistics is None else self.balloon.statistics()) or (None, None)
 
     def _await_turn(self, turns: threading.Semaphore) -> None:
@@ -186,22 +184,21 @@ class Sweep:
         self._hollow += kib - max(0.0, gained)
 
     def _resize(self, size: int) -> None:
-        """Ask the guest for a smaller size, unless the sweep was stopped."""
         with self._lock:
             if self.taken_over:
                 raise SweepOver(SweepEnd.TAKEN_OVER)
             self._raise_if_stopped()
-            self._lowest = size  # before the command: one in doubt may take effect, and must be undone
+            self._lowest = size  # noted before the command: a failed command may have taken effect, and must be undone
             self.balloon.resize(size)
 
     def _await_arrival(self, before: int, cpu_limit: float) -> None:
-        """Wait until the balloon stands still.
+        """Wait until the balloon rests.
 
-        A balloon that waits for CPU on a busy host looks idle. Therefore the hypervisor is asked for its size. Where it does not say, an
-        idle guest is watched twice.
+        On a busy host a balloon that waits for CPU looks idle, so the hypervisor's size counts. If it reports none, an idle guest is
+        watched twice.
 
         :param before: size before the slice
-        :param cpu_limit: CPU seconds of the guest above which something else is at work; an idle guest's own come on top in a slow slice
+        :param cpu_limit: CPU seconds above which another program is running
         """
         began = self.clock()
         while True:
@@ -228,7 +225,6 @@ class Sweep:
             raise SweepOver(SweepEnd.TAKEN_OVER)
 
     def _raise_if_busy(self, seconds: float, end: SweepEnd) -> None:
-        """Watch the guest for so many seconds. Raise `SweepOver` if it works or grows."""
         resident = self._watch.resident
         activity = self._watch.watch(seconds)
         self._raise_if_stopped()
@@ -236,13 +232,13 @@ class Sweep:
             raise SweepOver(end)
 
     def _raise_if_used(self, statistics: tuple[float | None, float | None]) -> None:
-        """Raise `SweepOver` if the guest uses memory that the plan counts as usable. Its statistics may be older than the last slices."""
+        """Raise `SweepOver` if the guest uses memory that the plan counts as usable. Statistics may be older than the last slices."""
         _, usable = statistics
         if usable is not None and usable + self.plan.size - self._lowest < self.plan.usable - limits.GROWN_KIB:
             raise SweepOver(SweepEnd.GREW)
 
     def _deflate(self) -> str:
-        """Give the guest its headroom back. Return why that failed, or an empty string. Raises `GuestGone`."""
+        """Return the error; empty: the balloon deflates. Raises `GuestGone`."""
         error = ""
         for seconds in (0.0, *limits.BACK_AGAIN_SECONDS):
             if seconds:

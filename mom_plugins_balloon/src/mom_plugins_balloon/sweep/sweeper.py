@@ -1,4 +1,4 @@
-"""Sweeps that are under way, each in its own thread, and notes of them on disk."""
+"""Running sweeps, each in its own thread, and their notes on disk."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from mom_plugins_balloon.sweep.sweep import Sweep
 
 
 class Sweeper:
-    """Sweeps that are under way. Any thread may call its methods.
+    """Running sweeps. Any thread may call its methods.
 
-    :param file: keeps notes of sweeps: from before the first command until the guest was asked to take its headroom back
-    :param wake: called after the last sweep under way if the host got memory, in that sweep's thread
+    :param file: keeps a note of each sweep from its first command until its deflate command
+    :param wake: called in the thread of the last running sweep, if the host gained memory
     """
 
     def __init__(self, log: logging.Logger, file: BalloonFile, wake: Callable[[str], None]) -> None:
@@ -29,12 +29,11 @@ class Sweeper:
         self._threads: list[threading.Thread] = []
         self._outcomes: list[SweepOutcome] = []
         self._most = max(1, (os.cpu_count() or 1) // 2)
-        """Balloons that may inflate at a time: each keeps a CPU busy. One sweep after the other reclaims 0.5 GiB/s, more than a burst
-        needs. As many sweeps may wait for statistics meanwhile."""
+        """Balloons that may inflate at a time: each keeps a CPU busy. One sweep at a time reclaims 0.5 GiB/s, more than a burst needs."""
         self._turns = threading.Semaphore(self._most)
 
     def begin(self, sweep: Sweep) -> None:
-        """Perform a sweep in its own thread. Raises `NoChangeNeeded` if it has to wait, and `Refused` if it cannot be started."""
+        """Start a sweep in its own thread. Raises `NoChangeNeeded` if it has to wait, and `Refused` if it cannot start."""
         identity = sweep.guest.id
         with self._lock:
             if identity in self._under_way:
@@ -46,14 +45,14 @@ class Sweeper:
             try:
                 self._file.write(sweeps={**before, identity: sweep.unfinished})
                 thread.start()
-            except (StateError, RuntimeError) as error:  # RuntimeError: the unit may have no more threads
+            except (StateError, RuntimeError) as error:  # RuntimeError: the systemd unit's thread limit is reached
                 del self._under_way[identity]
                 self._note(before)
                 raise Refused(f"no sweep can be begun, or noted for a mom that is started after a crash: {error}") from error
             self._threads = [*(earlier for earlier in self._threads if earlier.is_alive()), thread]
 
     def take_over(self, identity: str) -> bool:
-        """End the sweep of a guest that gets another size. Return whether it had a sweep, which sends no command after this."""
+        """End the sweep of a guest that gets another size. Return whether there was one; it sends no command after this."""
         with self._lock:
             sweep = self._under_way.get(identity)
         if sweep is not None:
@@ -61,7 +60,7 @@ class Sweeper:
         return sweep is not None
 
     def settle(self, identity: str) -> None:
-        """Drop the note of a guest that was asked for another size, or has one that no sweep explains."""
+        """Drop the note of a guest whose size is no longer due to a sweep."""
         with self._lock:
             sweep = self._under_way.get(identity)
             sweeps = self._file.state.sweeps
@@ -69,13 +68,13 @@ class Sweeper:
                 self._note({other: note for other, note in sweeps.items() if other != identity})
 
     def stop(self, identity: str) -> None:
-        """End the sweep of a guest, if it has one; the guest gets its headroom back."""
+        """End the sweep of a guest, if there is one, and deflate its balloon."""
         with self._lock:
             if (sweep := self._under_way.get(identity)) is not None:
                 sweep.stop()
 
     def stop_all(self, seconds: float = END_SECONDS) -> None:
-        """End all sweeps, and wait at most so long until the guests have their headroom back."""
+        """End all sweeps, and wait until the guests have their headroom back, within the time limit."""
         until = time.monotonic() + seconds
         with self._lock:
             for sweep in self._under_way.values():
@@ -85,7 +84,7 @@ class Sweeper:
             thread.join(max(0.0, until - time.monotonic()))
 
     def inflating(self) -> frozenset[str]:
-        """Return the ids of guests whose sweeps have their turn, and do not wait for statistics any more."""
+        """Return the ids of guests whose sweeps have their turn."""
         with self._lock:
             return frozenset(identity for identity, sweep in self._under_way.items() if sweep.inflates)
 
@@ -96,7 +95,7 @@ class Sweeper:
         return outcomes
 
     def unfinished(self) -> Mapping[str, UnfinishedSweep]:
-        """Return notes of sweeps that are not under way, and whose guests may lack headroom: a crash or an error has cut them off."""
+        """Return notes of sweeps that a crash or an error cut off. Their guests may lack headroom."""
         with self._lock:
             return {identity: note for identity, note in self._file.state.sweeps.items() if identity not in self._under_way}
 

@@ -1,4 +1,4 @@
-"""The plugin's sweeps: plans and begins them, and records their outcomes."""
+"""Plans and begins sweeps, and records their outcomes."""
 
 from __future__ import annotations
 
@@ -28,22 +28,21 @@ GAVE, LASTED, ENDED, REST, MISSED = "sweep_gave", "sweep_seconds", "sweep_end", 
 REACTION = "balloon_reaction"
 
 LATELY_SECONDS: Final = 15.0
-"""s. The slowest reaction and the smallest slice of this time count. Bursts that keep the host's CPUs busy last seconds, and after a
-slow reaction few sweeps show that they are over."""
+"""s. The slowest reaction and the smallest slice of this time count. Bursts that keep the host's CPUs busy last seconds."""
 
 REACTION_SECONDS: Final = 0.35
-"""s. Reaction of a hypervisor that sweeps by itself: the slowest of real guests (benchmarks/sweeps/bench_collisions.py)."""
+"""s. Reaction of a hypervisor that performs sweeps itself: the slowest real guest (benchmarks/sweeps/bench_collisions.py)."""
 
 RESIZE_SLACK_KIB: Final = 16 * 1024
-"""KiB. libvirt and QEMU report sizes in steps of their own."""
+"""KiB. libvirt and QEMU round sizes."""
 
 
 @runtime_checkable
 class SweepControl(Protocol):
-    """Hypervisor that sweeps guests by itself, as a simulated one does, whose time threads do not know."""
+    """Hypervisor that performs sweeps itself, such as the simulated one, which has its own clock."""
 
     def sweep_balloon(self, guest: Entity, bottom_kib: int) -> int:
-        """Sweep a guest down to that size. Return the KiB that the host got."""
+        """Sweep a guest down to this size. Return the KiB that the host gained."""
 
 
 @runtime_checkable
@@ -51,23 +50,23 @@ class GuestStatistics(Protocol):
     """Hypervisor that reports a guest's memory between two cycles. Its methods raise `HypervisorError`."""
 
     def usable_memory(self, guest: Entity) -> tuple[float, float] | None:
-        """Return when the last statistics were made (s since the epoch), and the usable KiB. None: the guest reports nothing."""
+        """Return the time of the last statistics (s since the epoch) and the usable KiB. None: the guest reports nothing."""
 
     def size_now(self, guest: Entity) -> float | None:
-        """Return the KiB that a moving balloon leaves the guest. None: it does not say."""
+        """Return the guest's size in KiB while its balloon moves. None: unknown."""
 
 
 @dataclass(frozen=True, slots=True)
 class LeavingSweep:
     """Sweep of a guest that is about to migrate."""
 
-    gain: float  #: KiB that the host shall get; 0: all
+    gain: float  #: planned gain in KiB; 0: all
     within: float  #: seconds after which the sweep takes no more memory
     on_end: Callable[[SweepOutcome], object]
 
 
 def is_sweep(guest: Guest, target: Value) -> bool:
-    """Return whether this size is the law's suggestion of a sweep, and not a size to keep."""
+    """Return whether this size is a sweep suggested by the law, not a size to keep."""
     return guest.fields.get(REASON) == ReasonCode.SWEEP.value and guest.fields.get(SUGGESTED) == target
 
 
@@ -84,7 +83,7 @@ class SweptGuests:
     ) -> SweepOutcome | None:
         """Sweep a guest of the last snapshot. Raises `HypervisorError`.
 
-        :return: the outcome of a hypervisor that sweeps by itself; None: the sweep is under way
+        :return: outcome if the hypervisor performs sweeps itself; None: the sweep is running
         """
         if isinstance(hypervisor, SweepControl):
             outcome = self._swept_by(hypervisor, guest, memory, target)
@@ -129,7 +128,7 @@ class SweptGuests:
         )  # fmt: skip
 
     def follow(self) -> None:
-        """Record the outcomes of sweeps that have ended."""
+        """Record the outcomes of ended sweeps."""
         for outcome in self.sweeper.outcomes():
             self._record(outcome)
 
@@ -149,11 +148,11 @@ class SweptGuests:
 
     @property
     def reaction(self) -> float:
-        """Seconds until a guest that grows during its sweep has its headroom back, by the slowest recent sweep."""
+        """Seconds until a guest that grows during its sweep has its headroom back: the slowest recent sweep."""
         return max((outcome.reaction for outcome in self._recent()), default=UNKNOWN_REACTION_SECONDS)
 
     def columns(self, guests: Sequence[Guest], records: Sequence[Remembered], now: float) -> dict[str, Sequence[Value]]:
-        """Return the fields of guests about their sweeps."""
+        """Return the fields of guests about sweeps."""
         inflating, histories = self.sweeper.inflating(), [record.sweeps for record in records]
         last = [history.shown(now) for history in histories]
         return {
@@ -171,19 +170,18 @@ class SweptGuests:
         return sweep is not None and sweep.bottom - RESIZE_SLACK_KIB <= size <= sweep.size + RESIZE_SLACK_KIB
 
     def ends_of_cut_off(self, source: Source) -> Iterable[Decision]:
-        """Yield decisions that give headroom back to guests whose sweeps were cut off by a crash or a failing command."""
+        """Yield decisions that return headroom to guests whose sweeps were cut off."""
         for identity, sweep in self.sweeper.unfinished().items():
             guest = self._records.snapshot.guests.get(identity)
             if guest is None:
-                continue  # a single list may lack it
+                continue  # a single list may lack the guest
             if not self._lacks_headroom(guest, sweep):
-                self.sweeper.settle(identity)  # a note that stays would explain later sizes of the guest, too
+                self.sweeper.settle(identity)  # an old note would explain later sizes of the guest, too
             elif guest.number("balloon_cur") is not None:
                 why = "mom was cut off while it swept the guest: it gets its headroom back"
                 yield Decision(guest.entity, CONTROL, sweep.size, why, source)
 
     def _lacks_headroom(self, guest: Guest, sweep: UnfinishedSweep) -> bool:
-        """Return whether a guest may lack headroom still, and was not asked for a size since."""
         past, size = self._records.of(guest.id), guest.number("balloon_cur")
         request = None if past is None else past.request
         if guest.incarnation != sweep.incarnation or (request is not None and not (request.in_doubt or request.sweeps)):
