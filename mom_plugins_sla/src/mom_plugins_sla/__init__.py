@@ -1,4 +1,4 @@
-"""Service classes of guests, and what happens to guests on a full host."""
+"""Service classes of guests, and steps on guests of a full host."""
 
 import lazy_loader
 

@@ -1,4 +1,4 @@
-"""Admission: whether new guests fit without breaking a guarantee. Figures in, an answer with its reasons out."""
+"""Admission: whether new guests fit without breaking a guarantee."""
 
 from __future__ import annotations
 
@@ -13,17 +13,15 @@ from mom_plugins_sla.classes import ServiceClass
 from mom_plugins_sla.fairness import used_kib
 
 START_SHARE: Final = 0.25
-"""Ratio of its memory that a guest uses soon after its start: kernel, programs and some cache.
-
-In the simulator's usual mixture, which follows the reports of clouds, an idle guest uses 13 to 25 %.
-"""
+"""Memory that a guest uses soon after its start, as a ratio. An idle guest uses 13 to 25 % in the simulator, which follows reports of
+clouds."""
 
 MOST_COUNTED: Final = 10_000
-"""Largest number of guests: no host has more. Without a limit, any number of guests without guarantee would fit."""
+"""Without a limit, any number of guests without guarantee would fit."""
 
 LEAST_KIB: Final = 1024
 MOST_KIB: Final = 1 << 40
-"""Range of a guest's memory in KiB, 1 MiB to 1 PiB: a value outside has a wrong unit."""
+"""1 MiB to 1 PiB. A value outside this range has a wrong unit."""
 
 DONORS_SHOWN: Final = 20
 
@@ -34,7 +32,7 @@ class NoSuchClass(MomError, ValueError):
 
 @dataclass(frozen=True, slots=True)
 class NewGuests:
-    """Guests to start: their number, memory (KiB) and class."""
+    """Guests to start, with their class."""
 
     count: int
     memory_kib: int
@@ -43,7 +41,7 @@ class NewGuests:
 
     @classmethod
     def of(cls, count: int, memory_kib: int, class_name: str, classes: Mapping[str, ServiceClass]) -> NewGuests:
-        """Return guests of that class; empty: of none. Raise `MomError` for values out of range, or an unknown class."""
+        """Return guests of a class (empty: none). Raise `MomError` for an unknown class or a value out of range."""
         if not LEAST_KIB <= memory_kib <= MOST_KIB:
             raise UnitError(f"memory of {memory_kib} KiB is out of range (1 MiB to 1 PiB)", hint="write it like 8GiB")
         if not 1 <= count <= MOST_COUNTED:
@@ -69,12 +67,13 @@ class NewGuests:
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """Figures of the host in KiB.
+    """Memory of the host, in KiB.
 
-    `promisable` is what the host can promise. It has promised `promised` to guests, `reserved` to launches, and `returning` to stopped
-    guests.
-    `room` is what the balloon plugin can make available at once; None: only available memory counts. `undescribed` guests have unknown
-    guarantees, and count with all of their memory.
+    :param promisable: what the host can promise
+    :param reserved: promised to launches
+    :param returning: promised to stopped guests
+    :param room: what the balloon plugin can make available at once; None: only available memory counts
+    :param undescribed: number of guests with unknown guarantees, which count with all of their memory
     """
 
     promisable: float
@@ -88,7 +87,7 @@ class Figures:
 
 
 def figures_of(snapshot: Snapshot, service: Reservations | None, promises: Promises) -> Figures:
-    """Return the figures of the last cycle. Raise `MomError` while the promisable memory is unknown."""
+    """Return the figures of the last cycle. Raise `MomError` if the promisable memory is unknown."""
     room = None if service is None else service.room()
     reservations = () if service is None else service.reservations()
     host = snapshot.host
@@ -100,7 +99,7 @@ def figures_of(snapshot: Snapshot, service: Reservations | None, promises: Promi
     undescribed = sum([guest.blocked.get("*") == UNDESCRIBED for guest in snapshot.listed])
     # A guest that has claimed its reservation counts with its own promise.
     reserved = sum(reservation.kept_kib for reservation in reservations if reservation.state.lasts and reservation.guest is None)
-    returning = host.number("mem_promised_stopped") or 0.0  # unknown without the plugin eviction: then mom stops no guests
+    returning = host.number("mem_promised_stopped") or 0.0  # unknown without the plugin eviction, which stops guests
     return Figures(promisable, promised, float(reserved), available, room, promises, undescribed, returning)
 
 
@@ -175,7 +174,7 @@ def _about_memory(new: NewGuests, figures: Figures, at_once: float) -> str:
 
 
 def about_moving(snapshot: Snapshot, moves: GuestMoves) -> str:
-    """Return the memory that moving guests away would free, for the operator: admission moves none."""
+    """Return how much memory moving guests away would free. Admission itself moves none."""
     mover = moves.mover()
     if mover is None:
         return "moving guests away: nothing on this host can"
@@ -191,7 +190,7 @@ def about_moving(snapshot: Snapshot, moves: GuestMoves) -> str:
 
 
 def _spare(snapshot: Snapshot, promises: Promises) -> Iterator[tuple[float, float, Entity]]:
-    """Yield each guest's cost and its memory in KiB that is neither used nor guaranteed."""
+    """Yield each guest's cost, and its memory (KiB) that is neither used nor guaranteed."""
     for guest in snapshot.guests.values():
         size = guest.number("balloon_cur")
         if size is not None and "balloon_target" not in guest.blocked and "*" not in guest.blocked:
@@ -200,7 +199,7 @@ def _spare(snapshot: Snapshot, promises: Promises) -> Iterator[tuple[float, floa
 
 
 def _lesser_promises(snapshot: Snapshot, promises: Promises, new: NewGuests) -> Iterator[tuple[float, float, Entity]]:
-    """Yield the priority and the promise in KiB of each guest with a lower priority."""
+    """Yield priority and promise (KiB) of each guest with a lower priority."""
     for guest in snapshot.guests.values():
         priority = guest.number("priority")
         priority = 50.0 if priority is None else priority
@@ -209,7 +208,7 @@ def _lesser_promises(snapshot: Snapshot, promises: Promises, new: NewGuests) -> 
 
 
 def _donors(offers: Iterable[tuple[float, float, Entity]], missing: float, *, promise: bool) -> list[Donor]:
-    """Return guests that would release the missing memory: the cheapest or least important first, then the largest."""
+    """Return guests that would release the missing memory: lowest cost or priority first, then the largest."""
     donors: list[Donor] = []
     for _, kib, entity in sorted((offer for offer in offers if offer[1] > 0), key=lambda offer: (offer[0], -offer[1]))[:DONORS_SHOWN]:
         if missing >= 1:

@@ -1,4 +1,4 @@
-"""Assignment of classes to guests, with the source of each assignment: names in, names out."""
+"""Assignment of service classes to guests, with the source of each assignment."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from mom_plugins_sla.classes import ServiceClass, safest
 from mom_plugins_sla.settings import class_in
 
 METADATA: Final = "sla_class"
-"""Property of a guest with the class from its metadata or from the management system."""
+"""Guest property with the class from its metadata or its management system."""
 
 
 class Assigned(NamedTuple):
-    """Guest's class by name, and its source. `unknown` is the configured name if no class has it."""
+    """A guest's class and its source. `unknown` is a configured name without a class."""
 
     name: str
     source: str
@@ -27,7 +27,7 @@ class Assigned(NamedTuple):
 
 
 class ClassAssignment:
-    """Rules in their order: the section `guests`, the guest's metadata, patterns, the default. The first match counts."""
+    """Rules in order: the section `guests`, the guest's metadata, patterns, the default. The first match counts."""
 
     def __init__(self, classes: Mapping[str, ServiceClass], patterns: Mapping[str, str], default: str | None) -> None:
         self._classes, self._safest = classes, safest(classes)
@@ -38,7 +38,7 @@ class ClassAssignment:
         self._default = None if default is None else self._existing(default, "default of the plugin sla")
 
     def of(self, guest: Guest, settings: GuestSettings) -> Assigned | None:
-        """Return the guest's class, if it has one."""
+        """Return the guest's class, if any."""
         configured, metadata = class_in(settings), guest.properties.get(METADATA)
         if configured is not None:
             return self._existing(configured, "guests: in the YAML file")
@@ -48,7 +48,7 @@ class ClassAssignment:
         return self._by_pattern[matching[-1]] if matching else self._default
 
     def of_all(self, guests: Sequence[Guest], settings_of: Callable[[Guest], GuestSettings]) -> dict[str, Assigned]:
-        """Return the classes of guests that have one, by guest id."""
+        """Return the classes by guest id."""
         return {guest.id: assigned for guest in guests if (assigned := self.of(guest, settings_of(guest))) is not None}
 
     def _existing(self, name: str, source: str) -> Assigned:

@@ -1,4 +1,4 @@
-"""Terms of service classes: guarantees, priorities, and the permitted steps on a full host."""
+"""Service classes: guarantees, priorities, and permitted steps on a full host."""
 
 from __future__ import annotations
 
@@ -23,32 +23,32 @@ ALLOWED: Final[Mapping[str, str]] = MappingProxyType(
         EvictionField.MAY_POWER_OFF: "shut down",
     }
 )
-"""Settings and fields that permit a guest to leave a full host or to stop, each with its step in words. All are off by default."""
+"""Settings and fields that permit a step, each with its description. All are off by default."""
 
 
 class ServiceClass(StrictModel):
-    """Service class. The defaults are those of an ordinary guest without a guarantee."""
+    """Service class. The defaults describe an ordinary guest without a guarantee."""
 
     guarantee: SizeOrShare = NOTHING
     """Memory below which mom never shrinks a guest: `6GiB`, or `75%` of its maximum."""
 
     cpu_share: Annotated[int, Field(ge=1, le=10_000)] = ORDINARY
-    """The guest's weight when CPUs are short; 100 is ordinary. The policy 62_sla_cpu sets it, where it is on."""
+    """CPU weight; 100 is ordinary. Applied by the policy 62_sla_cpu, if enabled."""
 
     io_share: Annotated[float, Field(ge=0.001, le=1)] = 1.0
-    """Ratio of its disks' agreed limits that a guest may use while disks are short. The policy 72_sla_io sets it, where it is on."""
+    """Ratio of its disk limits that a guest may use while disks are short. Applied by the policy 72_sla_io, if enabled."""
 
     priority: Annotated[int, Field(ge=0, le=100)] = 50
-    """Order of guarantees when the host has guaranteed more than it has: 100 is the last to lose."""
+    """Order of guarantees when the host has guaranteed more than it has. 100 loses last."""
 
     reclaim_cost: Annotated[float, Field(ge=0.001, le=1000)] = 1.0
-    """Cost of a KiB that mom reclaims: mom reclaims half as much from a guest of twice the cost."""
+    """Relative cost of reclaimed memory. mom reclaims half as much from a guest of twice the cost."""
 
     offload: bool = True
-    """Whether cold memory of the guest may go to the host's swap, where the plugin offload is enabled."""
+    """Whether cold memory may go to the host's swap, if the plugin offload is enabled."""
 
     may_pause: bool = False
-    """mom may pause the guest when the host lacks memory. The guest keeps its memory, and takes no more."""
+    """mom may pause the guest when the host lacks memory. The guest keeps its memory but takes no more."""
 
     may_save: bool = False
     """mom may save the guest to disk, and restore it later."""
@@ -60,14 +60,14 @@ class ServiceClass(StrictModel):
     """mom may move the guest to another host."""
 
     warning: Duration = 30.0
-    """How long before such a step mom announces it, so that the operator can act first."""
+    """Time between announcement and step, so that the operator can act first."""
 
     comes_back: bool = True
-    """Whether mom resumes, restores or starts the guest once there has been enough memory for long."""
+    """Whether mom resumes, restores or starts the guest after the host has had enough memory for long."""
 
     @property
     def may_leave(self) -> bool:
-        """Whether the class permits any step on a full host."""
+        """Whether the class permits any step."""
         return any(getattr(self, name) for name in ALLOWED)
 
     @model_validator(mode="after")
@@ -83,10 +83,10 @@ class ServiceClass(StrictModel):
 
 READY: Final[Mapping[str, ServiceClass]] = MappingProxyType(
     {
-        # All its memory, whatever happens. Its owner has not agreed to a migration either.
+        # Guarantees all memory. Its owner has not agreed to a migration.
         "platinum": ServiceClass(guarantee=Portion(share=1.0), cpu_share=400, priority=90, reclaim_cost=8.0),
         "gold": ServiceClass(guarantee=Portion(share=0.75), cpu_share=200, priority=70, reclaim_cost=4.0, may_migrate=True),
-        # All its CPU time, and little guaranteed memory: mom reclaims most from it.
+        # Full CPU time, little guaranteed memory: mom reclaims most from it.
         "compute": ServiceClass(guarantee=Portion(share=0.25), cpu_share=400, priority=40, reclaim_cost=0.5, may_migrate=True),
         # Cheap, and first to leave a full host.
         "vapor": ServiceClass(
@@ -101,7 +101,7 @@ READY: Final[Mapping[str, ServiceClass]] = MappingProxyType(
         ),
     }
 )
-"""Built-in classes. A class of the same name in the settings replaces one."""
+"""Built-in classes. Settings can replace them by name."""
 
 
 def _class_name(name: str) -> str:
@@ -111,11 +111,10 @@ def _class_name(name: str) -> str:
 
 
 ClassName = Annotated[str, AfterValidator(_class_name)]
-"""Name without special characters."""
 
 
 def safest(classes: Mapping[str, ServiceClass]) -> str:
-    """Return the name of the class that permits least: guests of an unknown class get it."""
+    """Return the class that permits least, for guests of an unknown class."""
 
     def safety(name: str) -> tuple[bool, bool, float, int, float, int, str]:
         terms = classes[name]

@@ -1,4 +1,4 @@
-"""Verbs for `mom --help`. mom imports a verb when it runs."""
+"""Verbs of `mom --help`, imported at first use."""
 
 from typing import Final
 

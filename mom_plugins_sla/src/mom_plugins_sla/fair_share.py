@@ -1,8 +1,8 @@
 """Fair shares of memory when guests demand more than the host has.
 
 Water-filling gives weighted max-min fairness (D. Bertsekas and R. Gallager, Data Networks, section 6.5.2). All shares rise together from
-their guarantees, in proportion to `cost`, until the host's memory is used up. Beyond the guest's used memory, a share rises more slowly, by
-the idle tax of VMware ESX (C. Waldspurger, OSDI 2002, section 5): an idle page costs 1 / (1 - tax) times as much as a page in use.
+their guarantees, in proportion to `cost`, until the host's memory is used up. Above the guest's used memory, a share rises more slowly: the
+idle tax of VMware ESX (C. Waldspurger, OSDI 2002, section 5). An idle page costs 1 / (1 - tax) times as much as a used page.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 
 class Claim(NamedTuple):
-    """Claim of one guest in KiB. `used` includes headroom; `cost` is per KiB, above 0. Guarantee and use above `most` do not count."""
+    """Claim of one guest in KiB. `used` includes headroom; `cost` is per KiB, above 0. Guarantee and use are capped at `most`."""
 
     guarantee: float
     used: float
@@ -24,13 +24,11 @@ class Claim(NamedTuple):
 def fair_shares(claims: Sequence[Claim], room: float, idle_tax: float = 0.75) -> list[float]:
     """Return each guest's fair share in KiB, in the order of the claims.
 
-    No share is below its guarantee; if the guarantees exceed `room`, all get the same part of theirs. No share exceeds the guest's maximum.
-    The
-    shares add up to `room`, or to all maxima if that is less. More room never makes a share smaller. Of two guests with the same cost and
-    guarantee, a guest that lacks used memory never has less. Doubling all sizes doubles all shares.
+    No share is below its guarantee; if the guarantees exceed `room`, all are reduced by the same ratio. No share exceeds the guest's
+    maximum. The shares add up to `room`, or to all maxima if that is less.
 
     :param room: KiB for all guests together
-    :param idle_tax: 0 (idle memory counts like used memory) to below 1
+    :param idle_tax: from 0 (idle memory counts like used memory) to below 1
     """
     guarantees = [min(claim.guarantee, claim.most) for claim in claims]
     left = room - sum(guarantees)
@@ -41,7 +39,7 @@ def fair_shares(claims: Sequence[Claim], room: float, idle_tax: float = 0.75) ->
     if left >= sum(claim.most for claim in claims) - sum(guarantees):
         return [claim.most for claim in claims]
     keeps = 1.0 - idle_tax
-    # Each guest's share is a function of the level: it rises with slope `cost` up to `turns`, then with `cost * keeps` up to `full`.
+    # Each share is a function of the level: it rises with slope `cost` up to `turns`, then with `cost * keeps` up to `full`.
     turns = [max(0.0, min(claim.used, claim.most) - low) / claim.cost for claim, low in zip(claims, guarantees, strict=True)]
     full = [
         turn + (claim.most - max(low, min(claim.used, claim.most))) / (claim.cost * keeps)
@@ -55,7 +53,7 @@ def fair_shares(claims: Sequence[Claim], room: float, idle_tax: float = 0.75) ->
 
 
 def _level(claims: Sequence[Claim], turns: Sequence[float], full: Sequence[float], left: float, keeps: float) -> float:
-    """Return the level at which all shares together have risen by `left`, going from bend to bend."""
+    """Return the level at which all shares together have risen by `left`."""
     bends = [(turn, -claim.cost * (1.0 - keeps)) for claim, turn in zip(claims, turns, strict=True)]
     bends += [(end, -claim.cost * keeps) for claim, end in zip(claims, full, strict=True)]
     slope = sum(claim.cost for claim in claims)

@@ -1,4 +1,4 @@
-"""Fair shares of a snapshot's guests: each guest's claim, and the memory for all of them."""
+"""Fair shares of a snapshot's guests."""
 
 from __future__ import annotations
 
@@ -10,33 +10,33 @@ from mom_kvm import Promises
 from mom_plugins_sla.fair_share import Claim, fair_shares
 
 HEADROOM_SHARE, HEADROOM_KIB = 0.25, 80 << 10
-"""Headroom of a guest above its used memory, as in the default balloon policy. Without it, every burst stalls."""
+"""Headroom above a guest's used memory, as in the default balloon policy. Without headroom, every burst stalls."""
 
 KEPT_SHARE, KEPT_KIB = 0.05, 32 << 10
-"""Reserve that mom leaves a guest above its used memory, the larger of the two: the reserve of the balloon plugin."""
+"""Reserve above a guest's used memory, the larger of the two, as in the balloon plugin."""
 
 _SIZE, _OBSTACLE = "balloon_target", "balloon_obstacle"
-"""Control of a guest's size, and the field with the reason why a guest cannot be shrunk."""
+"""Control of a guest's size, and the field that says why the guest cannot shrink."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fairness:
-    """Fair shares in KiB by guest id, and the host's lack of available memory; None: unknown."""
+    """Fair shares in KiB by guest id, and the host's lack of available memory (None: unknown)."""
 
     shares: Mapping[str, float] = field(default_factory=dict)
     lack: float | None = None
 
 
 KEEPS_SHARE = 0.05
-"""Default ratio of the host's memory to keep available: below that, a Linux host begins to swap out guests."""
+"""Default ratio of the host's memory to keep available. Below it, a Linux host begins to swap."""
 
 
 def fairness_of(snapshot: Snapshot, host_keeps: Portion | None, idle_tax: float, promises: Promises) -> Fairness:
     """Return the fair share of each guest.
 
-    Guests of unknown size or maximum, and guests that cannot shrink, have none; others cannot have their memory.
+    Guests of unknown size or maximum, and guests that cannot shrink, have no share and keep their memory.
 
-    :param host_keeps: memory that the host should keep available; None: the balloon plugin's hard watermark
+    :param host_keeps: memory to keep available on the host; None: the balloon plugin's hard watermark
     """
     host = snapshot.host
     total, available = host.number("mem_available"), host.number("mem_really_available")
@@ -51,7 +51,7 @@ def fairness_of(snapshot: Snapshot, host_keeps: Portion | None, idle_tax: float,
         if size is None or maximum is None or guest.why_blocked(_SIZE) or guest.text(_OBSTACLE):
             continue
         total_size += size
-        # Memory that mom would not reclaim is not shared out: the guest could not shrink to a smaller share.
+        # Memory that mom would not reclaim is not distributed: the guest could not shrink to a smaller share.
         least, cost = max(promises.guaranteed_kib(guest) or 0.0, _kept_kib(guest, size)), guest.number("reclaim_cost") or 1.0
         claims[identity] = Claim(least, used_kib(guest, size), maximum, cost)
     shares = fair_shares(list(claims.values()), max(0.0, total_size - lack), idle_tax)
@@ -59,13 +59,13 @@ def fairness_of(snapshot: Snapshot, host_keeps: Portion | None, idle_tax: float,
 
 
 def used_kib(guest: Guest, size: float) -> float:
-    """Return the guest's used memory and headroom in KiB; without statistics, its size."""
+    """Return the guest's used memory plus headroom in KiB; its size without statistics."""
     in_use = _in_use_kib(guest, size)
     return size if in_use is None else in_use * (1 + HEADROOM_SHARE) + HEADROOM_KIB
 
 
 def _kept_kib(guest: Guest, size: float) -> float:
-    """Return the memory that mom leaves the guest in KiB; without statistics, its size."""
+    """Return the memory (KiB) that mom never reclaims from the guest; its size without statistics."""
     in_use = _in_use_kib(guest, size)
     return size if in_use is None else min(size, in_use + max(KEPT_SHARE * in_use, KEPT_KIB))
 

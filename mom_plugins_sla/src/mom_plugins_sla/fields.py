@@ -44,7 +44,6 @@ def fields_of(name: str, source: str, terms: ServiceClass, maximum_kib: float | 
     """Return the fields of a guest of this class.
 
     :param source: source of the assignment
-    :param maximum_kib: the guest's maximum size, if known
     """
     result: dict[str, Value] = {
         "sla_class": name,

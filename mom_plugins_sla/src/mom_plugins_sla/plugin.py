@@ -1,4 +1,4 @@
-"""Plugin that gives each guest its class, with guarantees that other plugins hold."""
+"""Plugin that assigns classes to guests. Other plugins keep the guarantees."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from mom_plugins_sla.settings import SlaGuestSettings, SlaSettings
 from mom_plugins_sla.shared_classes import SharedClasses
 
 GUESTS_UNKNOWN: Final = "guests"
-"""Name of the core's condition that the hypervisor has not listed its guests."""
+"""The core's condition for an unknown guest list."""
 
 
 class SlaPlugin:
@@ -83,7 +83,7 @@ class SlaPlugin:
         return {Admissions: self, ClassFiles: self}
 
     def _policies(self) -> Mapping[str, str]:
-        """Return the enabled policies: those for CPUs and disks read fields that only the plugin qos has."""
+        """Return the enabled policies. The policies for CPUs and disks need fields of the plugin qos."""
         switches = {"60_fair_share": self._settings.fair_share, "62_sla_cpu": self._settings.cpu, "72_sla_io": self._settings.io}
         folder = files("mom_plugins_sla")
         texts = {name: folder.joinpath(f"{name[3:]}.policy").read_text("utf-8") for name, is_on in switches.items() if is_on}
@@ -102,12 +102,12 @@ class SlaPlugin:
         self._context.log.info("classes of %s: %s", self._settings.classes_file, ", ".join(self._shared.classes) or "none")
 
     def _wrong_file(self) -> str:
-        """Return why the file of classes is not in force; empty: it is, or there is none."""
+        """Return why the file of classes is not applied; empty if it is or there is none."""
         shared = self._shared
         return "" if shared is None or not shared.wrong else f"the last valid classes stay in force: {shared.wrong}"
 
     def why_unused(self, path: Path) -> str:
-        """Return why the classes of that file are not in force (`ClassFiles`)."""
+        """Return why the classes of that file are not applied (`ClassFiles`)."""
         shared = self._shared
         if shared is None or self._settings.classes_file != path:
             return f"no plugin reads them: the plugin {self._context.name} needs `classes_file: {path}`"
@@ -115,8 +115,8 @@ class SlaPlugin:
 
     @hookimpl
     def mom_collect_guests(self, guests: Sequence[Guest]) -> Mapping[str, Mapping[str, Value]]:
-        """Return each guest's class and guarantee. Guests without a class have fields, too: missing ones would mean a failure."""
-        # These make the policies for CPUs and disks release a guest that no longer has a class.
+        """Return each guest's class and guarantee. Guests without a class also have fields, because missing ones would mean a failure."""
+        # With these values, the policies for CPUs and disks release a guest that no longer has a class.
         unclassed: dict[str, Value] = {"mem_guarantee_share": None}
         unclassed |= {"cpu_share": ORDINARY} if self._settings.cpu else {}
         unclassed |= {"io_share": 1.0} if self._settings.io else {}
@@ -132,7 +132,7 @@ class SlaPlugin:
 
     @hookimpl
     def mom_collect_host(self) -> Mapping[str, Value]:
-        """Return the host's lack of memory in the last cycle, and why the file of classes is not in force."""
+        """Return the host's lack of memory in the last cycle, and why the file of classes is not applied."""
         self._read_shared_classes()
         lack, fields = self._fairness.lack, dict[str, Value]()
         if lack is not None:
@@ -143,7 +143,7 @@ class SlaPlugin:
 
     @hookimpl
     def mom_problems(self, snapshot: Snapshot) -> Iterable[Problem]:
-        """Report guests of unknown classes; note all maximum sizes and fair shares."""
+        """Report guests of unknown classes; record all maximum sizes and fair shares."""
         maxima = ((identity, guest.number("balloon_max")) for identity, guest in snapshot.guests.items())
         self._maxima = {identity: maximum for identity, maximum in maxima if maximum is not None}
         self._fairness = Fairness()  # unknown if the promises fail
@@ -157,13 +157,13 @@ class SlaPlugin:
 
     @hookimpl
     def mom_report(self, report: Report) -> None:
-        """Keep the snapshot for admission, unless its guests are unknown: their guarantees would be missing."""
+        """Keep the snapshot for admission, unless its guests are unknown."""
         conditions = () if report.verdict is None else report.verdict.conditions
         if report.snapshot.guests or not any(condition.name == GUESTS_UNKNOWN and not condition.over for condition in conditions):
             self._snapshot = report.snapshot
 
     def admission(self, memory_kib: int, sla_class: str = "", count: int = 1) -> Admission:
-        """Return whether these guests fit, with the present classes and the last cycle's figures (`Admissions`)."""
+        """Return whether these guests fit, with the current classes and the last cycle's figures (`Admissions`)."""
         new = NewGuests.of(count, memory_kib, sla_class or self._settings.default or "", self._classes)
         snapshot = seen_lately(self._snapshot, self._context, "admission is unknown")
         promises = self._context.service(Promises) or NO_PROMISES
@@ -188,7 +188,7 @@ class SlaPlugin:
 
     @hookimpl
     def mom_doctor(self, hypervisor: Hypervisor | None) -> Iterable[Finding]:
-        """Report guests of unknown classes; `mom_check` reports an invalid file of classes."""
+        """Report guests of unknown classes. `mom_check` reports an invalid file."""
         self._read_shared_classes()
         for guest, assigned in self._unknown([] if hypervisor is None else hypervisor.guests()):
             yield Finding(Severity.ERROR, f"guest {printable(guest.name)}", _complaint(assigned), self._cure())

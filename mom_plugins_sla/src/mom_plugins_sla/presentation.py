@@ -11,7 +11,7 @@ from mom_plugins_sla.classes import ALLOWED
 
 
 def class_parts(report: Report) -> Iterator[StatusPart]:
-    """Yield the number of guests per class, the most frequent first, if any guest has a class."""
+    """Yield the number of guests per class, the most frequent first."""
     counts = Counter(guest.fields.get("sla_class") for guest in report.snapshot.guests.values())
     without = counts.pop(None, 0)
     if counts:

@@ -1,4 +1,4 @@
-"""Settings of classes in YAML."""
+"""Settings of classes."""
 
 from __future__ import annotations
 
@@ -15,38 +15,38 @@ class SlaSettings(PluginSettings):
     """Classes, and their assignment to guests."""
 
     classes: dict[ClassName, ServiceClass] = Field(default_factory=dict)
-    """Classes by name, beside or in place of `platinum`, `gold`, `compute` and `vapor`."""
+    """Classes by name, in addition to `platinum`, `gold`, `compute` and `vapor`, or replacing them."""
 
     classes_file: Path | None = None
-    """A file with more classes below its key `classes`. They precede the classes of this section. The file may change at any time, and
-    may be missing. A fleet's file is `/var/lib/mom/fleet/classes.yaml`."""
+    """A file with more classes below its key `classes`. They take precedence over the classes of this section. The file may change at any
+    time, and may be missing. A fleet's file is `/var/lib/mom/fleet/classes.yaml`."""
 
     patterns: dict[str, str] = Field(default_factory=dict)
-    """Classes of guests by pattern, for guests without a class in the section `guests` or in their metadata. The patterns are those of
+    """Classes by pattern, for guests without a class in the section `guests` or in their metadata. The patterns have the same form as in
     that section. The last match counts."""
 
     default: str | None = None
-    """The class of all other guests. Unset: they have no class, and no guarantee."""
+    """The class of all other guests. Unset: no class and no guarantee."""
 
     host_keeps: SizeOrShare | None = None
-    """Available memory below which the host counts as short for `fair_share`. Unset: `mem_watermark_hard` of the plugin balloon, where its
-    policy begins to reclaim memory that guests may miss. Without that plugin: 5 % of the host's memory."""
+    """Available memory below which the host counts as short for `fair_share`. Unset: `mem_watermark_hard` of the plugin balloon, at which
+    its policy begins to reclaim memory that guests may miss. Without that plugin: 5 % of the host's memory."""
 
     idle_tax: float = Field(default=0.75, ge=0, lt=1)
-    """How much dearer idle memory is than memory in use, for `fair_share`. With 0.75, a guest gets a quarter as much of idle memory as of
-    memory in use. 0 makes no difference between them."""
+    """How much idle memory costs compared to used memory, for `fair_share`. With 0.75, a guest gets a quarter as much idle memory as used
+    memory. With 0, both cost the same."""
 
     fair_share: bool = False
-    """Hold guests to their fair shares while the host is short of memory, with the policy 60_fair_share."""
+    """Limit guests to their fair shares while the host is short of memory, with the policy 60_fair_share."""
 
     cpu: bool = False
-    """Give guests the CPU shares of their classes, with the policy 62_sla_cpu. It needs the plugin qos."""
+    """Set the CPU shares of guests from their classes, with the policy 62_sla_cpu. It needs the plugin qos."""
 
     cpu_ordinary: int = Field(default=100, ge=2, le=262_144)
-    """Weight of an ordinary guest (`cpu_share` 100) in the host's cgroups: 100 with cgroups v2, 1024 with v1."""
+    """CPU weight of an ordinary guest (`cpu_share` 100) in the host's cgroups: 100 with cgroups v2, 1024 with v1."""
 
     io: bool = False
-    """Hold disks to the I/O shares of their guests while disks are short, with the policy 72_sla_io. It needs the plugin qos."""
+    """Limit disks to the I/O shares of their guests while disks are short, with the policy 72_sla_io. It needs the plugin qos."""
 
     @property
     def all_classes(self) -> dict[str, ServiceClass]:
@@ -73,7 +73,7 @@ class SlaSettings(PluginSettings):
     def _names_exist(self) -> SlaSettings:
         classes = self.all_classes
         if self.classes_file is not None:
-            return self  # the file may define the names at any time; mom reports the guests of missing classes
+            return self  # the file may define the names later; mom reports guests of missing classes
         for pattern, name in self.patterns.items():
             if name not in classes:
                 raise ValueError(f"patterns: there is no class {name!r:.50} for {pattern!r:.50}; there are: {', '.join(classes)}")
@@ -82,13 +82,13 @@ class SlaSettings(PluginSettings):
         return self
 
 
-# `class` is a keyword, so it cannot be the name of an annotated attribute.
+# `class` is a keyword, so it cannot be an annotated attribute.
 _CLASS = Field(default=None, description="The guest's service class: `platinum`, `gold`, `compute`, `vapor`, or one of your own.")
 _MODEL: Any = {"__base__": GuestSettings, "__module__": __name__, "__doc__": "Service class of a guest.", "class": (str | None, _CLASS)}
 SlaGuestSettings: type[GuestSettings] = create_model("SlaGuestSettings", **_MODEL)
 
 
 def class_in(settings: GuestSettings) -> str | None:
-    """Return the name of the class in a guest's settings."""
+    """Return the class in a guest's settings."""
     name = getattr(settings, "class", None)
     return name if isinstance(name, str) else None

@@ -1,4 +1,4 @@
-"""Classes in a separate file that the operator of many hosts can change while mom runs."""
+"""Classes in a separate file that may change while mom runs, for example in a fleet."""
 
 from __future__ import annotations
 
@@ -16,23 +16,22 @@ class ClassesFile(StrictModel):
     """Content of the file."""
 
     classes: dict[ClassName, ServiceClass] = Field(default_factory=dict)
-    """Classes by name, as in the settings of the plugin."""
 
 
 class SharedClasses:
-    """Classes of the last valid version of a file. Not for several threads."""
+    """Classes of the last valid version of a file. Not thread-safe."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._version: tuple[int, ...] | None = None
         self.classes: Mapping[str, ServiceClass] = {}
         self.wrong = ""
-        """Why the present file is not in force, with the line; empty: it is."""
+        """Why the current file is not applied, with the line; empty if it is."""
         self.absent = True
-        """Whether the file is missing, which is valid: it has no classes then."""
+        """Whether the file is missing. It then has no classes, which is valid."""
 
     def look(self) -> bool:
-        """Read the file if it has changed, and return whether its classes have."""
+        """Read the file if it has changed. Return whether its classes have changed."""
         before, version, self._version = self.classes, self._version, None  # after an error, read the file again
         try:
             status = self._path.stat()

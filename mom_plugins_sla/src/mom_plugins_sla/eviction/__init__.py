@@ -1,1 +1,1 @@
-"""Guests that leave a full host: the permitted steps, their order, and their undoing."""
+"""Steps on guests of a full host: pause, save, shut down, move; and how mom undoes them."""

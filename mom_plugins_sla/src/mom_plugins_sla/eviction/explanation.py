@@ -1,4 +1,4 @@
-"""Part of `mom explain` on a guest that must leave the host or stop."""
+"""Part of `mom explain` for a guest that must leave the host or stop."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from mom_plugins_sla.eviction.fields import CONTROLS, EVICTED, EVICTION_ERROR
 
 
 class EvictionExplainer(Explainer):
-    """Sentences on the guest's present step, and on the error of the last one."""
+    """Sentences on the guest's current step and last error."""
 
     controls = CONTROLS
 

@@ -1,4 +1,4 @@
-"""Fields and controls of the plugin."""
+"""Fields and controls of the plugin eviction."""
 
 from typing import Final
 

@@ -1,6 +1,6 @@
-"""Jobs on guests: mom writes each to disk before it begins, and follows it to its end, also after a restart.
+"""Jobs: steps on guests, recorded on disk before they begin and followed to their end, also after a restart.
 
-For the plugin's thread only. Slow calls run in other threads, and a later cycle records their results.
+Not thread-safe. Slow calls run in other threads; a later cycle records their results.
 """
 
 from __future__ import annotations
@@ -22,32 +22,28 @@ from mom_plugins_sla.eviction.recent_steps import COUNTS_SECONDS, RecentSteps
 from mom_plugins_sla.eviction.steps import Step
 
 AT_ONCE: Final = 4
-"""Largest number of steps under way, and of abandoned calls of one mover: more would slow each other down."""
+"""Limit for steps under way, and for abandoned calls of one mover. More would slow each other down."""
 
 CALL_SECONDS: Final = 30.0
-"""Time limit for a call of a mover. mom abandons a longer call without a result."""
+"""Time limit for a call of a mover."""
 
 GIVE_UP_SECONDS: Final = 60.0
-"""Time for a mover to cancel a move after its limit, and for a guest to disappear after its mover reports success."""
+"""Time for a mover to cancel a move after its limit, and for a guest to disappear after a reported success."""
 
 LOST_LOOK_SECONDS: Final = 30.0
 """Time between two looks at a lost move."""
 
 LATE_SECONDS: Final = 1800.0
-"""Grace after the time limit: a guest that saves or shuts down late, such as after an update, still does so for mom.
-
-A guest that ends later has another reason.
-"""
+"""A guest that stops within this time after its limit still stopped because of mom, for example after an update."""
 
 GONE_CYCLES: Final = 3
-"""Consecutive cycles without the guest before it counts as gone: a hypervisor that has just started may not know all guests yet."""
+"""Cycles without the guest before it counts as gone. A hypervisor that just started may list guests late."""
 
 FILE: Final = "jobs.json"
 TITLE: Final = "the file of guests that mom has stopped, or moves"
 LOSS: Final = "saved guests, and guests that mom shut down, stay so: start them by hand; mom may move a guest twice"
 
 MOVED: Final = "being moved to"
-"""Words before the destination of a move."""
 
 _END_STATES: Final[Mapping[Step, GuestState]] = {Step.PAUSE: GuestState.PAUSED, Step.SAVE: GuestState.SAVED, Step.SHUT_DOWN: GuestState.OFF}
 _ACTIVITIES: Final = {Step.PAUSE: "being paused", Step.SAVE: "being saved", Step.SHUT_DOWN: "being shut down"}
@@ -57,7 +53,7 @@ _Text = Annotated[str, StringConstraints(max_length=400)]
 
 @runtime_checkable
 class StopsAtOnce(Protocol):
-    """Hypervisor that saves, shuts down and starts guests in no time, such as a simulated one."""
+    """Hypervisor whose saves, shutdowns and starts return at once, such as a simulated one."""
 
     stops_at_once: bool
 
@@ -75,8 +71,8 @@ class JobState(StrEnum):
 class Job:
     """Step on one guest.
 
-    :param time: beginning, in seconds since the epoch
-    :param needs: memory that the guest takes when it comes back, in KiB
+    :param time: start, in seconds since the epoch
+    :param needs: memory of the guest after its return, in KiB
     :param promised: memory promised to the guest, in KiB
     :param move: unique id of the move
     :param seconds: time limit
@@ -113,7 +109,7 @@ class Job:
 
     @property
     def activity(self) -> str:
-        """Step under way, for people."""
+        """Description of the step under way."""
         if not self.is_move:
             return _ACTIVITIES[self.step]
         return f"{'perhaps ' if self.lost else ''}{MOVED} {printable('' if self.destination is None else self.destination.uri, 100)}"
@@ -129,7 +125,6 @@ FORM: Final = TypeAdapter(Annotated[tuple[Job, ...], FailFast()])
 _JOB: Final = TypeAdapter(Job)
 
 UNDER_WAY: Final = frozenset({JobState.PREPARING, JobState.BEGUN})
-"""States of jobs with a step under way."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +139,7 @@ class _Call:
 
 @dataclass(slots=True)
 class _Progress:
-    """Progress of a job in this run. Times are monotonic seconds. `absent` counts cycles without the guest."""
+    """Progress of a job in this run. Times are monotonic; `absent` counts cycles without the guest."""
 
     since: float
     absent: int = 0
@@ -158,7 +153,7 @@ class _Progress:
 class Jobs:
     """Jobs of this host's guests, at most one per guest.
 
-    :param seconds: time limit for saving, moving, starting or shutting down one guest
+    :param seconds: time limit for saving, moving, starting or shutting down a guest
     """
 
     def __init__(self, context: PluginContext, seconds: float, recent: RecentSteps) -> None:
@@ -169,12 +164,11 @@ class Jobs:
         self._progress: dict[str, _Progress] = {}
         self._calls: dict[str, _Call] = {}
         self._abandoned: dict[str, list[Future[Any]]] = {}
-        """Abandoned calls, by mover."""
         self._errors: dict[str, str] = {}
         self._unwritten = False
 
     def load(self) -> None:
-        """Read the jobs of an earlier run. Without a usable file, the ledger still has the paused guests."""
+        """Read the jobs of an earlier run. Without a usable file, use the paused guests of the ledger."""
         jobs = self._file.read()
         if jobs is None:
             paused = [
@@ -191,7 +185,7 @@ class Jobs:
                 self._context.log.warning("guest %s was %s when mom ended: mom follows the move", printable(entry.name), entry.activity)
 
     def close(self) -> None:
-        """Begin nothing more. The next mom follows the steps under way."""
+        """Start no more calls. The next mom follows the steps under way."""
         self._callers.close(0)
 
     # --- state --------------------------------------------------------------------------------------------------------------
@@ -202,13 +196,13 @@ class Jobs:
 
     @property
     def stopped(self) -> Sequence[Job]:
-        """Jobs of guests that mom has stopped or is stopping, the oldest first; before them guests that fail to resume."""
+        """Jobs of guests that mom has stopped or is stopping: guests that fail to resume first, then the oldest."""
         jobs = [job for job in self._jobs.values() if not job.is_move]
         return sorted(jobs, key=lambda job: -self._progress[job.guest].returns_failed)
 
     @property
     def promised_kib(self) -> float:
-        """Memory promised to guests that mom saved or shut down, and that will come back."""
+        """Memory promised to saved or shut down guests that will return."""
         away = (item for item in self.stopped if item.step is not Step.PAUSE and item.state is JobState.DONE and item.comes_back)
         return sum(item.promised for item in away)
 
@@ -224,15 +218,13 @@ class Jobs:
 
     @property
     def leaving(self) -> int:
-        """Number of moving guests without drained ones. A lost move counts for an hour: it must not block all others until the operator
-        looks.
-        """
+        """Number of moves, without drained guests. A lost move counts for an hour only, so that it does not block others."""
         moves = [job for job in self._jobs.values() if job.is_move and not job.drained]
         return sum(not move.lost or self._age(move) < COUNTS_SECONDS for move in moves)
 
     @property
     def are_moving(self) -> bool:
-        """Whether the result of any move is still open."""
+        """Whether the result of any move is open."""
         return any(job.is_move for job in self._jobs.values())
 
     def activity(self, guest: str) -> str:
@@ -249,13 +241,13 @@ class Jobs:
         return self._errors.get(guest, "")
 
     def is_late(self, job: Job) -> bool:
-        """Return whether a guest has not stopped in time, or its hypervisor has not answered: it may still stop."""
+        """Return whether a guest missed its time limit, or its hypervisor did not answer. It may still stop."""
         if job.is_move or job.state is not JobState.BEGUN:
             return False
         return self._progress[job.guest].unanswered or self._age(job) >= self.seconds
 
     def may_pause(self, guest: str) -> bool:
-        """Return whether an unanswered pause may still take effect, by the wall clock, because another process restores."""
+        """Return whether an unanswered pause may still take effect. Uses the wall clock, because another process restores."""
         job = self._jobs.get(guest)
         if job is None or job.step is not Step.PAUSE or job.state is not JobState.BEGUN:
             return False
@@ -267,13 +259,13 @@ class Jobs:
     # --- beginning -------------------------------------------------------------------------------------------------------------
 
     def stop(self, hypervisor: Hypervisor, job: Job) -> None:
-        """Begin to stop a guest; a pause is complete when this returns. Raise `MomError`, or `StateError` if mom cannot record it."""
+        """Stop a guest; only a pause is complete on return. Raise `MomError`; `StateError` if mom cannot record it."""
         if not isinstance(hypervisor, LifecycleControl):
             raise MomError(f"{hypervisor.uri} cannot stop guests")
         control, guest = hypervisor, job.entity
         with self._recorded(job):
             if job.step is Step.PAUSE:
-                control.pause(guest)  # synchronously: restoring at mom's end must not precede the pause
+                control.pause(guest)  # synchronous, so that mom's restore at its end cannot precede the pause
                 self._done(job)
             elif job.step is Step.SAVE:
                 self._call(job, "save", lambda: control.save(guest, self.seconds))
@@ -282,9 +274,9 @@ class Jobs:
             self._wait_for_simulated(hypervisor, job)
 
     def move(self, mover: Mover, job: Job, preparations: Sequence[MovePreparation] = (), seconds: float = 0.0) -> None:
-        """Begin to move a guest. Raise like `stop`.
+        """Start to move a guest. Raise the errors of `stop`.
 
-        :param preparations: preparations of the guest, such as sweeps
+        :param preparations: such as a sweep of the guest
         :param seconds: time limit of the preparations
         """
         if why := self._why_not_by(mover):
@@ -298,7 +290,6 @@ class Jobs:
             self._call(preparing, "prepare", lambda: _prepare(preparations, job.entity, seconds), seconds + CALL_SECONDS)
 
     def _begin_prepared(self, job: Job, mover: Mover | None, why_not: str) -> None:
-        """Begin the move after its preparations, unless `why_not` forbids it."""
         why = why_not or (f"the mover {printable(job.mover)} no longer exists" if mover is None else self._why_not_by(mover))
         if mover is None or why:
             self._failed(job, why)
@@ -315,21 +306,21 @@ class Jobs:
         return f"the mover {mover.name} has not returned from {AT_ONCE} calls" if self._is_hanging(mover.name) else ""
 
     def resume(self, hypervisor: Hypervisor | None, job: Job, why: str) -> None:
-        """Begin to resume, restore or start a guest."""
+        """Start to resume, restore or start a guest."""
         if hypervisor is None or not isinstance(hypervisor, LifecycleControl) or job.guest in self._calls:
             return
         control, guest = hypervisor, job.entity
         self._context.log.warning("guest %s will resume: %s", guest, why)
-        with suppress(MomError):  # the ladder tries again
+        with suppress(MomError):  # the ladder retries
             is_paused = job.step is Step.PAUSE
             self._call(job, "resume", lambda: control.resume(guest) if is_paused else control.start(guest, self.seconds))
             self._wait_for_simulated(hypervisor, job)
 
     @contextmanager
     def _recorded(self, job: Job) -> Iterator[None]:
-        """Record a job before its step, so that the guest can come back; forget it if the step cannot begin.
+        """Record a job before its step, so that the guest can come back. Forget the job if the step cannot begin.
 
-        A call without an answer may still take effect: its job stays.
+        Keep the job of an unanswered call, which may still take effect.
         """
         if job.guest in self._jobs:
             raise MomError(f"the guest is {self.activity(job.guest) or 'stopped or moved'} already")
@@ -364,7 +355,7 @@ class Jobs:
     # --- each cycle ----------------------------------------------------------------------------------------------------------------
 
     def check_stopped(self, hypervisor: Hypervisor) -> None:
-        """Record the results of calls, and guests that others have resumed or stopped."""
+        """Record results of calls, and guests that were resumed or stopped by others."""
         if self._unwritten:
             self._store(self._jobs)
         for guest, call in list(self._calls.items()):
@@ -380,7 +371,7 @@ class Jobs:
                     self._abandoned.setdefault(job.mover, []).append(call.future)
         stopped = [item for item in self.stopped if item.guest not in self._calls]
         if stopped and isinstance(hypervisor, LifecycleControl):
-            with suppress(HypervisorError):  # the next cycle tries again
+            with suppress(HypervisorError):  # the next cycle retries
                 states = states_of(hypervisor, [job.entity for job in stopped])
                 for job in stopped:
                     state = states.get(job.guest)
@@ -388,7 +379,7 @@ class Jobs:
                         self._check_state(job, state)
 
     def check_moves(self, present: Collection[str], movers: Sequence[Mover], why_not: Callable[[str], str]) -> None:
-        """Follow the moves under way.
+        """Follow the moves.
 
         :param present: ids of the listed guests
         :param why_not: returns why a prepared guest must not move after all; empty: it may
@@ -405,19 +396,19 @@ class Jobs:
         message = "" if error is None else why_failed(error)
         if call.kind == "resume":
             self._resumed(job, message)
-        elif call.kind == "prepare":  # the move follows, whatever the result
+        elif call.kind == "prepare":  # the move follows anyway
             result = message if error else call.future.result()
             self._context.log.info("guest %s, preparations of its move: %s", job.entity, printable(str(result), 300))
         elif call.kind == "look":
             self._take_report(job, UNKNOWN if error else call.future.result())
         elif call.kind == "begin" and not isinstance(error, HypervisorError):
-            if error:  # a mover may have begun the move, or not
+            if error:  # the mover may have begun the move
                 self._context.log.error("the mover %s: %s", job.mover, message)
             elif call.future.result():
                 self._store({**self._jobs, job.guest: replace(job, reference=printable(str(call.future.result()), 400))})
         elif call.kind in {"ask", "save"} and isinstance(error, GuestBusy):
             self._unanswered(job, message)
-        elif call.kind == "save" and error:  # the save may continue: the next state tells
+        elif call.kind == "save" and error:  # the save may continue; the next state shows it
             self._fail(job, message)
             self._progress[job.guest].since = float("-inf")
         elif call.kind != "cancel" and error:
@@ -427,7 +418,7 @@ class Jobs:
 
     def _take_report(self, job: Job, report: MoveReport) -> None:
         progress = self._progress[job.guest]
-        if report.standing is MoveStanding.DONE and progress.done_since is None:  # a claim: the guest has moved when it is gone
+        if report.standing is MoveStanding.DONE and progress.done_since is None:  # only a claim: the guest has moved when it is gone
             progress.done_since = self._context.monotonic()
         elif report.standing is MoveStanding.FAILED:
             self._failed(job, report.error or f"the mover {job.mover} reports a failure")
@@ -475,7 +466,7 @@ class Jobs:
             if self._progress[job.guest].absent < GONE_CYCLES:
                 return
         elif job.state is JobState.BEGUN and (self._age(job) < self.seconds or (job.step is Step.SAVE and state is GuestState.PAUSED)):
-            return  # the hypervisor pauses a guest while it saves it
+            return  # hypervisors pause a guest while saving it
         elif self.is_late(job) and job.step is not Step.PAUSE and state is GuestState.RUNNING:
             if not self.error(job.guest):
                 result = "was not saved" if job.step is Step.SAVE else "did not shut down"
@@ -513,7 +504,7 @@ class Jobs:
         self._recent.spare(job.guest, [job.step])
 
     def _unanswered(self, job: Job, error: str) -> None:
-        """Keep a job whose call may still take effect: later states show the result."""
+        """Keep a job whose call may still take effect."""
         self._progress[job.guest].unanswered = True
         self._fail(job, error)
 
@@ -537,20 +528,20 @@ class Jobs:
             del self._progress[guest]
 
     def _store(self, jobs: Mapping[str, Job]) -> None:
-        """Store jobs; after a failed write mom remembers them until it ends, and reports the error."""
+        """Store jobs. After a failed write, keep them in memory."""
         try:
             self._write(jobs)
         except StateError:
             self._jobs, self._unwritten = dict(jobs), True
 
     def _write(self, jobs: Mapping[str, Job]) -> None:
-        """Write jobs to disk. Raise `StateError` without a change."""
+        """Write jobs to disk. On `StateError`, nothing changes."""
         self._file.write(FORM.dump_python(tuple(jobs.values()), mode="json"))
         self._jobs, self._unwritten = dict(jobs), False
 
 
 def states_of(control: LifecycleControl, guests: Sequence[Entity]) -> Mapping[str, GuestState | GuestBusy]:
-    """Return the states of guests by id, with `GuestBusy` for a guest that does not answer. Raise other errors."""
+    """Return the states by guest id; `GuestBusy` for a guest that does not answer. Raise other errors."""
     result: dict[str, GuestState | GuestBusy] = {}
     for guest in guests:
         try:
@@ -561,7 +552,7 @@ def states_of(control: LifecycleControl, guests: Sequence[Entity]) -> Mapping[st
 
 
 def _check(job: Job) -> None:
-    """Raise `MomError` for a job that mom could not read again: it would ruin the whole file."""
+    """Raise `MomError` for a job that could not be read again: it would make the whole file invalid."""
     try:
         _JOB.validate_python(_JOB.dump_python(job, mode="json"))
     except ValidationError as error:

@@ -1,4 +1,4 @@
-"""Ladder over time: pressure must last, mom announces each step, waits for its effect, and undoes all steps later."""
+"""Ladder over time: pressure must last; each step is announced, must show its effect, and is undone later."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mom_plugins_sla.eviction.steps import EvictionCandidate, HostPressure, Step
 
 @dataclass(frozen=True, slots=True)
 class Announced:
-    """Step that follows at `due` (monotonic seconds; `at`: since the epoch), unless its decision ends before."""
+    """Step due at `due` (monotonic seconds; `at`: since the epoch), if cycles still decide it."""
 
     identity: str
     name: str
@@ -22,7 +22,7 @@ class Announced:
 
 
 class Announcements:
-    """Announced steps of mom and of policies. A step waits for its warning, and ends if a cycle no longer decides it."""
+    """Announced steps, of mom and of policies. A step waits for its warning time, and is cancelled if a cycle no longer decides it."""
 
     def __init__(self) -> None:
         self._waiting: dict[tuple[str, Step], Announced] = {}
@@ -33,21 +33,21 @@ class Announcements:
         return tuple(self._waiting.values())
 
     def waits(self, identity: str, step: Step) -> bool:
-        """Return whether a step waits for its warning or its turn."""
+        """Return whether a step is announced."""
         return (identity, step) in self._waiting
 
     def announce(self, identity: str, name: str, step: Step, now: float, warning: float, time: float = 0.0) -> Announced:
-        """Announce a step, unless it is announced already; return the announcement."""
+        """Announce a step, unless already announced."""
         return self._waiting.setdefault((identity, step), Announced(identity, name, step, now + warning, time + warning))
 
     def keep(self, decided: Collection[tuple[str, Step]]) -> list[Announced]:
-        """Cancel all other steps, and return them."""
+        """Cancel and return all other steps."""
         cancelled = [announced for key, announced in self._waiting.items() if key not in decided]
         self._waiting = {key: announced for key, announced in self._waiting.items() if key in decided}
         return cancelled
 
     def begin(self, identity: str, step: Step) -> None:
-        """Remove the announcement of a step that begins."""
+        """Remove the announcement of a starting step."""
         self._waiting.pop((identity, step), None)
 
 
@@ -55,9 +55,9 @@ class Announcements:
 class Ladder:
     """State of the ladder. Times are monotonic seconds.
 
-    :param calm_since: since when there has been room for each returning guest, by id
+    :param calm_since: since when each guest, by id, could return
     :param chosen: the next step
-    :param returned: need (KiB) and time of guests that came back lately, by id
+    :param returned: need (KiB) and time of recently returned guests, by id
     """
 
     settings: EvictionSettings
@@ -68,11 +68,11 @@ class Ladder:
     returned: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
     def waits(self, now: float) -> bool:
-        """Return whether the last step still needs time to show its effect."""
+        """Return whether the last step may not show its effect yet."""
         return now - self.last_step < self.settings.apart
 
     def begin(self, now: float) -> None:
-        """Begin the chosen step."""
+        """Record that the chosen step begins."""
         self.last_step, self.chosen = now, None
 
 
@@ -89,14 +89,14 @@ def climb(
     busy: bool = False,
     held: Mapping[str, float] | None = None,
 ) -> Job | None:
-    """Set `ladder.chosen` to the step to announce, and return the job of a guest that can come back now.
+    """Set `ladder.chosen` to the step to announce. Return the job of a guest that can return now.
 
     :param stopped: jobs of stopped guests, the oldest first
     :param guests: number of all guests, with stopped and gone ones
-    :param gone: number of guests that mom stopped lately and that cannot come back
-    :param moved: number of guests that moved away lately
-    :param busy: whether a step is under way, so that its effect is not visible yet
-    :param held: resident memory of guests that came back lately, in KiB by id
+    :param gone: number of recently stopped guests that cannot return
+    :param moved: number of guests that moved away recently
+    :param busy: whether a step is under way
+    :param held: resident memory of recently returned guests, in KiB by id
     """
     if busy:
         ladder.last_step = now
@@ -133,7 +133,7 @@ def _up(ladder: Ladder, now: float, pressure: HostPressure, candidates: Sequence
 
 def _down(ladder: Ladder, now: float, pressure: HostPressure, stopped: Sequence[Job], held: Mapping[str, float]) -> Job | None:
     returning = [item for item in stopped if item.comes_back and item.state is JobState.DONE]
-    # A guest takes minutes to fill its memory after boot, so its remaining need is not available to the next guest.
+    # A guest takes minutes to fill its memory after boot; reserve its remaining need.
     stopped_ids, calm_for = {item.guest for item in stopped}, ladder.settings.calm_for
     recent = {
         guest: (needs, since) for guest, (needs, since) in ladder.returned.items() if guest not in stopped_ids and now - since < calm_for
@@ -145,11 +145,11 @@ def _down(ladder: Ladder, now: float, pressure: HostPressure, stopped: Sequence[
     due = [item for item in returning if now - ladder.calm_since.get(item.guest, now) >= calm_for]
     if not due or ladder.waits(now):
         return None
-    chosen = due[-1]  # the last stopped guest, from the dearest rung, returns first; a guest without room blocks no other
+    chosen = due[-1]  # the guest stopped last returns first; a guest without room does not block others
     ladder.last_step, ladder.returned = now, {**recent, chosen.guest: (_additional_need(chosen), now)}
     return chosen
 
 
 def _additional_need(job: Job) -> float:
-    """Return the memory that a guest takes when it comes back, in KiB: a paused guest still has its memory."""
+    """Return the memory (KiB) that a guest takes when it returns. A paused guest still has its memory."""
     return 0.0 if job.step is Step.PAUSE else job.needs

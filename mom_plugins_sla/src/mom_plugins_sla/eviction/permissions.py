@@ -1,4 +1,4 @@
-"""Rules on steps and moves: what a guest's class permits, and which mover can move it."""
+"""Permissions for steps and moves: what a guest's class permits, and which mover can move it."""
 
 from __future__ import annotations
 
@@ -14,10 +14,9 @@ from mom_plugins_sla.eviction.steps import Step
 
 
 class Permissions:
-    """Permissions of guests, and the movers of this host; also the service `GuestMoves`."""
+    """Permissions of guests, and movers of this host. Also the service `GuestMoves`."""
 
     control = Step.MIGRATE.control
-    """Control that moves a guest."""
 
     def __init__(self, settings: EvictionSettings, context: PluginContext) -> None:
         self._settings = settings
@@ -26,14 +25,14 @@ class Permissions:
         self._own: HypervisorMover | None = None
 
     def close(self) -> None:
-        """Begin no more moves."""
+        """Start no more moves."""
         if self._own is not None:
             self._own.close()
 
     # --- classes ---------------------------------------------------------------------------------------------------------------
 
     def why_forbidden(self, step: Step, guest: Guest, drains: bool) -> str:
-        """Return why the guest's class forbids a step; empty if it permits it."""
+        """Return why the guest's class forbids a step; empty if permitted."""
         field = step.allowed_by
         allowed = guest.fields.get(field)
         if allowed is None and not (drains and self._settings.move_unclassed):
@@ -48,7 +47,7 @@ class Permissions:
     # --- movers ----------------------------------------------------------------------------------------------------------------
 
     def movers(self) -> Sequence[Mover]:
-        """Return the movers of other plugins in the YAML order, and then mom's own."""
+        """Return the movers of plugins in YAML order, then mom's own."""
         hypervisor = self.hypervisor
         if hypervisor is not None and isinstance(hypervisor, MigrationControl):
             self._own = self._own or HypervisorMover(hypervisor, self._context.monotonic)
@@ -56,7 +55,7 @@ class Permissions:
         return [*self._context.services(Mover), *([] if self._own is None else [self._own])]
 
     def mover_to(self, destination: Destination) -> Mover | str:
-        """Return the first mover that can move guests there, or why there is none."""
+        """Return the first mover for a destination, or why there is none."""
         movers, reasons = self.movers(), []
         for mover in movers:
             reasons.append(mover.why_not(destination))
@@ -84,24 +83,24 @@ class Permissions:
         return next(iter(self.movers()), None)
 
     def why_must_stay(self, guest: Guest) -> str:
-        """Return why a drain must not move the guest now, whatever moves it; empty: it may."""
+        """Return why a drain must not move the guest now, with any mover; empty if it may."""
         return guest.why_blocked(Step.MIGRATE.control) or self.why_forbidden(Step.MIGRATE, guest, drains=True)
 
     def why_stays(self, guest: Guest) -> str:
-        """Return why a drain cannot move the guest, whatever the destination."""
+        """Return why a drain cannot move the guest, to any destination; empty if it can."""
         if why := self.why_must_stay(guest):
             return why
         mover = self.mover()
         return "nothing on the host moves guests" if mover is None else _why_not_by(mover, guest)
 
     def progress(self, guest: Guest) -> MoveProgress | None:
-        """Return the progress by the guest's fields; None: unknown."""
+        """Return the progress from the guest's fields; None: unknown."""
         activity = guest.text(EVICTED)
         return None if activity is None else MoveProgress(MOVED in activity, guest.text(EVICTION_ERROR) or "")
 
 
 def _why_not_by(mover: Mover, guest: Guest) -> str:
-    """Return why a mover must not move the guest: stopping it meanwhile needs the permission to save it."""
+    """Return why a mover must not move the guest. Stopping it during the move requires permission to save it."""
     if mover.abilities.live is True or guest.fields.get(EvictionField.MAY_SAVE) == 1:
         return ""
     return f"the mover {mover.name} may stop it during the move, which its class does not allow ({EvictionField.MAY_SAVE})"

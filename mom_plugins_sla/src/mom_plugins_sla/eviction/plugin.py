@@ -1,4 +1,4 @@
-"""Plugin that stops guests or moves them away on a full host, and lets stopped guests come back."""
+"""Plugin that stops or moves guests when the host stays full, and brings stopped guests back."""
 
 from __future__ import annotations
 
@@ -86,12 +86,12 @@ class EvictionPlugin:
 
     @hookimpl
     def mom_declare(self) -> Iterable[Declaration]:
-        """Declare the steps as controls, and their fields."""
+        """Declare controls and fields of the steps."""
         return (*FIELDS, *CONTROLS)
 
     @hookimpl
     def mom_services(self) -> Mapping[type, Any]:
-        """Offer moves of guests, for a plugin that drains the host."""
+        """Offer moves of guests, for draining."""
         return {GuestMoves: self._permissions}
 
     @hookimpl
@@ -102,7 +102,7 @@ class EvictionPlugin:
 
     @hookimpl
     def mom_teardown(self) -> None:
-        """Begin nothing more."""
+        """Start no more steps."""
         self.jobs.close()
         self._permissions.close()
 
@@ -132,7 +132,7 @@ class EvictionPlugin:
             job, activity = jobs.get(guest.id), jobs.activity(guest.id)
             is_paused: bool | None = guest.properties.get("state") == "paused"
             if not is_paused and job is not None and job.step is Step.PAUSE:
-                is_paused = True if job.state is JobState.DONE else None  # without an answer, it is unknown
+                is_paused = True if job.state is JobState.DONE else None  # unknown without an answer
             result[guest.id] = {
                 EVICTED: activity or (job.activity if job is not None and job.lost else announced.get(guest.id, "")),
                 EVICTION_ERROR: "" if activity else printable(jobs.error(guest.id), 300),
@@ -144,7 +144,7 @@ class EvictionPlugin:
         return result
 
     def _follow_mode(self, enforces: bool) -> None:
-        """Cancel all announcements when the mode changes: nobody has seen them as real ones."""
+        """Cancel all announcements when the mode changes: announcements made while observing were not real."""
         if enforces != self._enforces:
             for item in self._announcements.keep(()):
                 self._cancelled(item, "mom only observes now")
@@ -201,18 +201,18 @@ class EvictionPlugin:
                 self._context.log.info("guest %s would resume: there is room again", printable(undo.name))
 
     def _check_last_moves(self) -> None:
-        """Follow the moves of the last guests: without guests, mom does not call `mom_collect_guests`.
+        """Follow the moves of the last guests: mom calls `mom_collect_guests` only if there are guests.
 
-        The snapshot also lacks guests while they are unknown, so this lists them again.
+        A snapshot also lacks guests while they are unknown, so this lists them again.
         """
         hypervisor = self._permissions.hypervisor
         if self._context.serves and hypervisor is not None and self.jobs.are_moving:
-            with suppress(HypervisorError):  # the next cycle tries again
+            with suppress(HypervisorError):  # the next cycle retries
                 present = {guest.id for guest in hypervisor.guests()}
                 self.jobs.check_moves(present, self._permissions.movers(), self._why_no_longer)
 
     def _candidates(self, snapshot: Snapshot) -> list[EvictionCandidate]:
-        """Return the guests that mom may evict: no guests with a job, and no steps that have failed lately."""
+        """Return the guests that mom may evict, without guests that have a job and without steps that recently failed."""
         if not self._settings.enabled:
             return []
         destination = self._settings.destination
@@ -230,22 +230,21 @@ class EvictionPlugin:
 
     @property
     def _moved(self) -> int:
-        """Number of guests that moved away within the last hour, or are about to."""
         return self._recent.moved + self.jobs.leaving
 
     def _gone(self, snapshot: Snapshot) -> Sequence[str]:
-        """Return guests that mom stopped lately and that the hypervisor has lost, unless they run again."""
+        """Return guests that mom stopped and the hypervisor lost in the last hour, unless they run again."""
         return [guest for guest in self._recent.gone if guest not in snapshot.guests and self.jobs.get(guest) is None]
 
     def _warning(self, announcement: Announced, guest: Guest) -> Problem:
-        clock = time.strftime("%H:%M:%S", time.localtime(announcement.at))  # the same text in all cycles counts as one problem
+        clock = time.strftime("%H:%M:%S", time.localtime(announcement.at))  # a constant text counts as one problem
         verb = "announced" if self._enforces else "mom only observes; otherwise announced"
         text = f"{verb} for {clock}, unless the need ends before: {announcement.step}"
         return Problem(self._source, text, guest.entity, Severity.WARNING, "make room on the host, or move the guest away")
 
     @hookimpl
     def mom_review(self, snapshot: Snapshot, decisions: Sequence[Decision]) -> Iterable[Revision]:
-        """Check decisions on steps: the class must permit them, the warning must be over, and the bounds must hold."""
+        """Review steps: the class must permit them, the warning time must be over, and the limits must hold."""
         self._snapshot = snapshot
         now, guests = snapshot.monotonic, self._guests(snapshot)
         stopped, moved, begun = len(self.jobs.stopped) + len(self._gone(snapshot)), self._moved, self.jobs.under_way
@@ -265,7 +264,7 @@ class EvictionPlugin:
                     why = f"{moved} guests have moved away within the last hour; the limit is {most_moved} of {guests + moved}"
                 elif step is not Step.MIGRATE and stopped >= most:
                     why = f"{stopped} guests are stopped, or about to be; the limit is {most} of {guests}"
-                else:  # announced steps count, too: mom must not announce a step that the limit will forbid
+                else:  # announced steps count too, so that mom announces no step that the limit forbids
                     stopped, moved = stopped + (step is not Step.MIGRATE), moved + (step is Step.MIGRATE)
                     valid.append((guest.id, step))
                     why = self._not_yet(guest, step, decision, now, begun)
@@ -277,7 +276,7 @@ class EvictionPlugin:
         return revisions
 
     def _not_yet(self, guest: Guest, step: Step, decision: Decision, now: float, begun: int) -> str:
-        """Return why a step must wait; empty once its warning is over and it has its turn."""
+        """Return why a step must wait; empty if it may start."""
         announced = self._announcements.announce(guest.id, guest.name, step, now, warning_of(guest), self._snapshot.time)
         if now < announced.due:
             return f"announced; it begins in {format_duration(round(announced.due - now))} if it is still necessary then"
@@ -307,7 +306,7 @@ class EvictionPlugin:
         return "" if needs_of(guest, step) is not None else NEED_UNKNOWN
 
     def _why_no_longer(self, identity: str) -> str:
-        """Return why a prepared guest must not move after all, by the last snapshot; empty: it may."""
+        """Return why a prepared guest must not move after all; empty if it may."""
         guest = self._snapshot.guests.get(identity)
         if not self._enforces:
             return "mom only observes now"
@@ -338,9 +337,9 @@ class EvictionPlugin:
 
     @hookimpl
     def mom_write(self, hypervisor: Hypervisor, changes: Sequence[Change]) -> Mapping[Target, HypervisorError]:
-        """Begin steps; the field guest_eviction shows their progress.
+        """Start steps; the field guest_eviction shows their progress.
 
-        At its end, mom resumes paused guests. Saved and shut-down guests wait for the next run: the host may be full.
+        When mom ends, it resumes paused guests. Saved and shut-down guests wait for the next run, because the host may be full.
         """
         errors: dict[Target, HypervisorError] = {}
         for change in changes:
@@ -393,7 +392,7 @@ class EvictionPlugin:
 
     @hookimpl
     def mom_report(self, report: Report) -> None:
-        """Spare guests failed and refused steps for some time."""
+        """Spare guests their failed and refused steps for some time."""
         for outcome in report.outcomes:
             step = STEP_OF.get(outcome.decision.control)
             if step is not None and outcome.status in (Status.FAILED, Status.REFUSED):

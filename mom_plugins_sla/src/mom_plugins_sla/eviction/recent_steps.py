@@ -1,4 +1,4 @@
-"""Steps of the last hour, and guests to spare for half an hour: on disk, because they bind mom after a restart."""
+"""Steps of the last hour, and guests to spare for half an hour. Stored on disk, because they also count after a restart."""
 
 from __future__ import annotations
 
@@ -14,20 +14,17 @@ from mom_core import PluginContext, StateError
 from mom_plugins_sla.eviction.steps import Step
 
 AGAIN_SECONDS: Final = 1800.0
-"""How long mom does not repeat a failed step on a guest, and takes no step on a guest that a person has resumed.
-
-The cause of a failure seldom goes away sooner, and the person had a reason.
-"""
+"""How long mom spares a guest a failed step, and all steps after the operator resumed it. Causes of failures seldom disappear sooner."""
 
 COUNTS_SECONDS: Final = 3600.0
-"""How long a guest counts that moved away, or that mom stopped and that nothing can start again."""
+"""How long a moved guest, or a stopped guest that cannot return, counts for the limits."""
 
 _Time = Annotated[float, Field(ge=0, lt=1 << 36)]
 
 
 @dataclass(frozen=True, slots=True)
 class _Kept:
-    """Content of the file: moves, lost guests, and spared steps, with times in seconds since the epoch."""
+    """Content of the file, with times in seconds since the epoch."""
 
     moves: Annotated[tuple[_Time, ...], FailFast()]
     gone: Annotated[tuple[tuple[str, _Time], ...], FailFast()]
@@ -38,7 +35,7 @@ _FORM: Final = TypeAdapter(_Kept)
 
 
 class RecentSteps:
-    """Recent steps, and steps to spare guests for some time. For the plugin's thread only."""
+    """Recent steps, and steps to spare. Not thread-safe."""
 
     def __init__(self, context: PluginContext) -> None:
         self._context = context
@@ -49,7 +46,7 @@ class RecentSteps:
         self._spared: Mapping[tuple[str, Step], float] = {}
 
     def load(self) -> None:
-        """Read the file of an earlier run. A time in the future, after the clock was set back, counts as now."""
+        """Read the file of an earlier run. A future time, after the clock was set back, counts as now."""
         kept = self._file.read()
         if kept is None:
             return
@@ -60,12 +57,12 @@ class RecentSteps:
 
     @property
     def moved(self) -> int:
-        """Number of guests that moved away within the last hour."""
+        """Number of guests that moved away in the last hour."""
         return sum(self._within(since, COUNTS_SECONDS) for since in self._moves)
 
     @property
     def gone(self) -> Collection[str]:
-        """Ids of guests that mom stopped, and that the hypervisor lost within the last hour."""
+        """Ids of guests that mom stopped and the hypervisor lost in the last hour."""
         return [guest for guest, since in self._gone.items() if self._within(since, COUNTS_SECONDS)]
 
     def is_spared(self, guest: str, step: Step) -> bool:
@@ -79,7 +76,7 @@ class RecentSteps:
         self._write()
 
     def note_gone(self, guest: str) -> None:
-        """Count a stopped guest that the hypervisor has lost: nothing can start it again."""
+        """Count a stopped guest that the hypervisor lost and that cannot return."""
         self._gone = {**self._gone, guest: self._context.monotonic()}
         self._write()
 
@@ -89,12 +86,12 @@ class RecentSteps:
         self._write()
 
     def write_again(self) -> None:
-        """Write again after a failed write."""
+        """Retry a failed write."""
         if self._file.write_error:
             self._write()
 
     def _write(self) -> None:
-        """Drop expired entries, and write the others. After a failed write they count until mom ends."""
+        """Drop expired entries, and write the others."""
         self._moves = [since for since in self._moves if self._within(since, COUNTS_SECONDS)]
         self._gone = {guest: self._gone[guest] for guest in self.gone}
         self._spared = {key: since for key, since in self._spared.items() if self._within(since, AGAIN_SECONDS)}

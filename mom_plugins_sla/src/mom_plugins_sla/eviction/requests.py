@@ -1,6 +1,6 @@
-"""An operator's requests to a running mom: empty files, named by a guest's id, which mom removes.
+"""An operator's requests to a running mom: empty files, named by guest id, which mom removes.
 
-The permissions of mom's state directory decide who may ask.
+The permissions of mom's state directory decide who may make requests.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from mom_core import MomError, printable
 _ID: Final = re.compile(r"[0-9A-Za-z][0-9A-Za-z_.-]{0,127}")
 _LOOK_SECONDS: Final = 0.1
 MOST: Final = 1000
-"""Largest number of requests per cycle."""
+"""Limit per cycle."""
 
 
 def take_requests(folder: Path) -> Sequence[str]:
-    """Remove all requests, and return their guests' ids."""
+    """Remove all requests, and return their guest ids."""
     identities = []
     with suppress(OSError):
         for name in sorted(path.name for path in folder.iterdir() if _ID.fullmatch(path.name))[:MOST]:
@@ -31,7 +31,7 @@ def take_requests(folder: Path) -> Sequence[str]:
 
 
 def request(folder: Path, identity: str, is_done: Callable[[], bool], seconds: float) -> None:
-    """Write a request and wait until `is_done`. Raise `MomError` after `seconds`, and withdraw the request."""
+    """Write a request, and wait until `is_done`. After `seconds`, withdraw it and raise `MomError`."""
     if not _ID.fullmatch(identity):
         raise MomError(f"the guest's id {printable(identity, 60)} cannot be the name of a file")
     file = folder / identity

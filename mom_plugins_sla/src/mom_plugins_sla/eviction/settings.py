@@ -14,8 +14,8 @@ class EvictionSettings(PluginSettings):
     """Conditions and pace of eviction."""
 
     enabled: bool = False
-    """Whether mom stops or moves guests by itself when the host stays full and their class allows it. Otherwise guests move only by
-    decisions of others, such as the operator of a fleet."""
+    """Whether mom stops or moves guests by itself when the host stays full and their class allows it. Otherwise guests move only by other
+    decisions, such as an operator's drain in a fleet."""
 
     full: Annotated[float, Field(gt=0, le=100)] = 10.0
     """%: the host is full when all its tasks wait for memory for more than this share of ten seconds."""
@@ -24,36 +24,36 @@ class EvictionSettings(PluginSettings):
     """The host is also full when less than this share of its memory is available."""
 
     calm: Annotated[float, Field(gt=0, lt=1)] = 0.15
-    """There is room when this share of the host's memory is available, the returning guest included."""
+    """A guest may come back when this share of the host's memory is available with the guest included."""
 
     after: Annotated[Duration, Field(ge=5, le=3600)] = 60.0
-    """How long the host must be full before the first step: ballooning and KSM need time to help."""
+    """How long the host must be full before the first step. Ballooning and KSM need time to help."""
 
     apart: Annotated[Duration, Field(ge=10, le=3600)] = 60.0
-    """Time between two steps: a step needs this long to show its effect."""
+    """Time between two steps. A step needs this long to show its effect."""
 
     calm_for: Annotated[Duration, Field(ge=10, le=86_400)] = 600.0
     """How long there must be room before a guest comes back."""
 
     share: Annotated[float, Field(gt=0, le=0.9)] = 0.25
-    """Largest share of the guests that may be stopped at once, and, counted separately, that may move away within an hour. At least one
-    guest may, but never all of them. With a quarter, half of the guests may leave in total. This bounds all decisions."""
+    """Largest share of the guests that may be stopped at once and, counted separately, that may move away within an hour. At least one
+    guest may, but never all. With 0.25, half of the guests may leave in total. The limit holds for all decisions."""
 
     destination: Destination | None = None
-    """Destination of guests: a libvirt URI by TLS or ssh, such as `qemu+tls://spare/system`. If needed, the network path follows after a
-    space, such as `tcp://10.0.0.2`. With another mover: its name for the host, `host://NAME`, or `anywhere` if it chooses the host.
-    Unset: only the operator of a fleet moves guests."""
+    """Destination of guests: a libvirt URI with TLS or ssh, such as `qemu+tls://spare/system`. If needed, the network path follows after a
+    space, such as `tcp://10.0.0.2`. With another mover: its name for the host, `host://NAME`, or `anywhere` if it chooses the host. Unset:
+    only the operator of a fleet moves guests."""
 
     timeout: Annotated[Duration, Field(ge=5, le=7200)] = 600.0
-    """Time limit for saving, moving or shutting down one guest. Afterwards mom gives the step up, and the guest continues to run. A guest
-    that still shuts down within the next half hour comes back, too."""
+    """Time limit for saving, moving or shutting down one guest. After it, mom cancels the step, and the guest continues to run. A guest
+    that still shuts down within the next half hour also comes back."""
 
     sweep: Annotated[Duration, Field(ge=0, le=60)] = 10.0
-    """Time limit for the plugin balloon to sweep a guest before a move, which saves sending its freed memory. 0: move at once. A host with
+    """Time limit for the plugin balloon to sweep a guest before a move, so that its freed memory is not sent. 0: move at once. A host with
     less than `least` available, or in `host_memory_state` low, always moves guests at once."""
 
     move_unclassed: bool = False
-    """Whether guests without a class may move, too, when the operator of a fleet drains this host."""
+    """Whether guests without a class may also move when the operator of a fleet drains this host."""
 
     @model_validator(mode="after")
     def _room_is_more_than_full(self) -> EvictionSettings:

@@ -14,14 +14,14 @@ from mom_plugins_sla.eviction.settings import EvictionSettings
 
 
 class Step(StrEnum):
-    """Rung of the ladder, in the order that mom climbs it.
+    """Rungs of the ladder, in order.
 
-    Saving comes before pausing, because pausing frees no memory. Shutting down comes last, because programs lose their work.
+    Saving precedes pausing, because pausing frees no memory. Shutting down is last, because programs lose their work.
     """
 
-    MIGRATE = "migrate"  #: the guest continues elsewhere, a moment slower
+    MIGRATE = "migrate"  # the guest continues on another host, with a short slowdown
     SAVE = "save"  #: the guest stops and frees all its memory; its programs will continue
-    PAUSE = "pause"  #: the guest stops, and neither takes nor frees memory
+    PAUSE = "pause"  # the guest stops; its memory use stays constant
     SHUT_DOWN = "shut down"  #: the guest frees all its memory; its programs will restart
 
     @property
@@ -43,24 +43,23 @@ _ALLOWED_BY: Final[Mapping[Step, EvictionField]] = {
 }
 
 STEP_OF: Final[Mapping[str, Step]] = {step.control: step for step in Step}
-"""Step of each control."""
 
 
 STALL_RATIO: Final = 0.5
-"""Ratio of the setting `full` that suffices when the plugin balloon also reports a short host, or when the host already was full."""
+"""Ratio of the setting `full` that suffices if the plugin balloon reports a short host, or if the host already was full."""
 
 URGENT: Final = "low"
 """`host_memory_state` of a host that cannot wait."""
 
 HYSTERESIS: Final = 1.5
-"""Multiple of the setting `least` that must be available before a full host counts as relieved: single pages must not restart the wait."""
+"""Multiple of the setting `least` that must be available before a full host counts as relieved. It prevents flapping."""
 
 
 @dataclass(frozen=True, slots=True)
 class HostPressure:
     """Memory pressure of the host. None or an empty state: unknown.
 
-    :param full: share of the last ten seconds that all tasks waited for memory (%)
+    :param full: share of the last ten seconds in which all tasks waited for memory (%)
     :param state: the plugin balloon's: high, soft, hard or low
     :param reserved: memory kept for launches
     """
@@ -86,9 +85,9 @@ class HostPressure:
         return self.available / self.total
 
     def is_hard(self, limits: EvictionSettings, already: bool = False) -> bool | None:
-        """Return whether the host is full; None: unknown, which justifies no step.
+        """Return whether the host is full; None if unknown.
 
-        :param already: whether it was full before, so that hysteresis applies
+        :param already: whether it was full before (hysteresis)
         """
         share = self.share
         if share is None:
@@ -96,18 +95,18 @@ class HostPressure:
         if share < limits.least * (HYSTERESIS if already else 1.0):
             return True
         if share >= limits.calm:
-            return False  # stalls alone are not enough: a guest in a small cgroup can stall while the host has plenty
+            return False  # stalls alone do not count: a guest in a small cgroup can stall while the host has plenty
         if self.state == URGENT:
             return True
         confirmed = already or self.state == "hard"
         return self.full is not None and self.full > limits.full * (STALL_RATIO if confirmed else 1.0)
 
     def has_time(self, limits: EvictionSettings) -> bool:
-        """Return whether the host can wait some seconds before it moves a guest; unknown figures are not urgent."""
+        """Return whether a move can wait some seconds. Unknown figures are not urgent."""
         return self.state != URGENT and (self.share is None or self.share >= limits.least)
 
     def is_calm(self, limits: EvictionSettings, needs: float) -> bool:
-        """Return whether the host stays calm with a returning guest of `needs` KiB and with all reservations."""
+        """Return whether the host stays calm with a returning guest of `needs` KiB and all reservations."""
         if self.share is None or self.available is None or self.total is None or self.state in ("hard", "low"):
             return False
         if self.full is not None and self.full > 0.1 * limits.full:
@@ -116,7 +115,7 @@ class HostPressure:
 
 
 DEFAULT_WARNING: Final = 30.0
-"""Seconds, if a class has none: the default of classes."""
+"""Seconds, for guests without a class."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,17 +147,17 @@ def candidate_of(guest: Guest, can_migrate: bool) -> EvictionCandidate | None:
 
 
 def warning_of(guest: Guest) -> float:
-    """Return the seconds from the announcement of a step to the step."""
+    """Return the seconds between announcement and step."""
     warning = guest.number(EvictionField.WARNING)
     return DEFAULT_WARNING if warning is None else max(0.0, warning)
 
 
 def needs_of(guest: Guest, step: Step, host_swapped: float | None = None) -> float | None:
-    """Return the memory that a guest takes when it comes back, in KiB; None: unknown.
+    """Return the memory (KiB) that a guest takes when it returns; None: unknown.
 
-    A resumed or restored guest takes what the host held of it, in memory and swap. A guest that boots may take its maximum.
+    A resumed or restored guest takes its host memory and swap. A booting guest may take its maximum.
 
-    :param host_swapped: the host's swap in use: an upper bound for a guest whose part of it is unknown
+    :param host_swapped: the host's used swap, an upper bound for the guest's unknown swap
     """
     rss, current, swapped = (guest.number(name) for name in ("rss", "balloon_cur", "host_swap"))
     if swapped is None and rss is not None:
@@ -170,9 +169,10 @@ def needs_of(guest: Guest, step: Step, host_swapped: float | None = None) -> flo
 
 
 def choose(candidates: Sequence[EvictionCandidate], lacks: float) -> tuple[EvictionCandidate, Step] | None:
-    """Return the next guest and its step: the lowest permitted rung, there the cheapest class, and of equals the smallest guest that frees
-    what
-    the host `lacks`, or else the largest.
+    """Return the next guest and its step.
+
+    The lowest permitted rung comes first, then the cheapest class. Among equals, choose the smallest guest that frees what the host
+    `lacks`, or else the largest.
     """
     for step in Step:
         able = [candidate for candidate in candidates if step in candidate.allowed]
@@ -185,5 +185,5 @@ def choose(candidates: Sequence[EvictionCandidate], lacks: float) -> tuple[Evict
 
 
 def most_stopped(guests: int, share: float) -> int:
-    """Return how many guests may be stopped at once: at least one, but never all of them, whatever the share."""
+    """Return how many guests may be stopped at once: at least one, never all."""
     return 0 if guests < 2 else min(max(1, int(share * guests)), guests - 1)

@@ -1,4 +1,4 @@
-"""`mom eviction`: list guests that mom has stopped or moves, and resume a guest at once."""
+"""`mom eviction`: list guests that mom has stopped or moves, and resume a guest."""
 
 from __future__ import annotations
 
@@ -50,8 +50,8 @@ def eviction(context: click.Context, config_path: str | None, as_json: bool) -> 
 @click.option("--timeout", type=FiniteRange(1, 7200), default=60.0, show_default=True, help="Seconds to wait at most.")
 @click.pass_obj
 def undo(above: str | None, guest: str, config_path: str | None, timeout: float) -> None:
-    """Resume GUEST (name or id) now, even if there is no room for it. For a guest whose move is lost, confirm that the move is over: check
-    its mover first.
+    """Resume GUEST (name or id) now, even without room for it. For a guest with a lost move, confirm that the move is over; check its mover
+    first.
 
     Exit code 1 if the guest does not resume.
     """

@@ -1,1 +1,1 @@
-"""Movers of guests to other hosts: the hypervisor, a program, Proxmox VE, oVirt's engine."""
+"""Movers of guests to other hosts: hypervisor, program, Proxmox VE, oVirt's engine."""

@@ -1,7 +1,7 @@
-"""Mover that runs a program of the operator with a fixed list of arguments, without a shell.
+"""Mover that runs a program of the operator, without a shell.
 
-Only the host's own configuration names the program, which has the rights of mom's user. Placeholders for guest and destination replace
-whole arguments. Their values can be neither options nor several arguments.
+The host's own configuration names the program, which runs as mom's user. Placeholders replace whole arguments, so guest names cannot add
+options or arguments.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ KILL_SECONDS: Final = 20.0
 """Time for a command to end after SIGTERM, before SIGKILL."""
 
 KEPT_OUTPUT: Final = 2000
-"""Bytes to keep of the end of a command's output, for its error."""
+"""Bytes kept from the end of a command's output, for its error."""
 
 KEPT_ENDED: Final = 20
-"""Number of ended commands to keep, the newest ones: mom may still look at their results. It never looks after the guest has gone."""
+"""Ended commands kept for their results."""
 
 _NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+@:-]{0,127}")
-"""Names and ids that are safe as arguments: no options, no paths, nothing to split or expand."""
+"""Names and ids that are safe as arguments: no options, paths or characters that a shell expands."""
 
 _PLACEHOLDERS: Final[Mapping[str, Callable[[MoveJob], str]]] = {
     "{guest}": lambda job: job.guest.name,
@@ -46,7 +46,7 @@ _PLACEHOLDERS: Final[Mapping[str, Callable[[MoveJob], str]]] = {
 }
 
 _CHECKED: Final = ("{guest}", "{id}")
-"""Placeholders with free text. The types of the other ones restrict their values."""
+"""Placeholders with free text. Other placeholders have restricted types."""
 
 _DESTINATIONS: Final = frozenset({"{host}", "{uri}"})
 
@@ -72,7 +72,7 @@ Arguments = Annotated[list[Argument], Field(max_length=100), AfterValidator(_com
 
 
 def arguments_of(template: Sequence[str], job: MoveJob) -> list[str]:
-    """Return the arguments for a move. Raise `NotSupported` for a guest whose name or id is unsafe as an argument."""
+    """Return the arguments for a move. Raise `NotSupported` for a guest with an unsafe name or id."""
     result = []
     for part in template:
         value_of = _PLACEHOLDERS.get(part)
@@ -100,7 +100,7 @@ class CommandMover:
         self._runs: dict[str, _Run] = {}
 
     def why_not(self, destination: Destination) -> str:
-        """Return why it cannot move guests there: a command without a placeholder for the host chooses the host itself."""
+        """Return why guests cannot move there. A command without a host placeholder chooses the host itself."""
         if self.abilities.chooses is (destination == Destination.ANYWHERE):
             return ""
         reason = "chooses the host: use the destination `anywhere`" if self.abilities.chooses else "needs a host as destination"
@@ -130,7 +130,7 @@ class CommandMover:
         return f"{process.pid} {self._started(process.pid)}"
 
     def look(self, job: MoveJob) -> MoveReport:
-        """Return the result by its exit code. For a program of an earlier mom, return only whether it still runs."""
+        """Return the result from the exit code; for a program of an earlier mom, only whether it still runs."""
         with self._lock:
             run = self._runs.get(job.id)
         if run is not None:
@@ -144,21 +144,21 @@ class CommandMover:
         run.reader.join(1.0)
         if code == 0:
             return DONE
-        if code < 0 and code != -signal.SIGTERM:  # killed or crashed: the move may continue without it
+        if code < 0 and code != -signal.SIGTERM:  # killed or crashed; the move may continue
             return UNKNOWN
         message = (run.output.decode("utf-8", "replace").strip().splitlines() or [""])[-1][-300:]
         status = f"exit code {code}" if code > 0 else f"ended by signal {-code}"
         return failed(f"{message} ({status})" if message else status)
 
     def cancel(self, job: MoveJob) -> None:
-        """Terminate the program with its children; kill them if they do not end."""
+        """Terminate the program and its children; kill them after `KILL_SECONDS`."""
         with self._lock:
             run = self._runs.get(job.id)
         if run is None:
             if self._runs_still(job.reference):
                 _signal_group(int(job.reference.split()[0]), signal.SIGTERM)
             return
-        if run.process.poll() is not None:  # another process may have its number
+        if run.process.poll() is not None:  # its pid may be reused
             return
         _signal_group(run.process.pid, signal.SIGTERM)
         with suppress(subprocess.TimeoutExpired):
@@ -167,12 +167,12 @@ class CommandMover:
         _signal_group(run.process.pid, signal.SIGKILL)
 
     def ready(self) -> None:
-        """Raise `MomError` if there is no command."""
+        """Raise `MomError` without a command."""
         if not self._command:
             raise MomError("the setting `command` is missing", hint="set `command: [/PATH/TO/PROGRAM, ARGUMENT, ...]`")
 
     def check(self) -> str:
-        """Raise `MomError` if the program cannot run, or if users other than root can change it."""
+        """Raise `MomError` if the program cannot run, or users other than root can change it."""
         program = self._command[0]
         _refuse_foreign(program)
         if not os.access(program, os.X_OK):
@@ -180,12 +180,12 @@ class CommandMover:
         return f"guests are moved by {printable(program, 100)}, which runs as user {user_name(os.geteuid())}"
 
     def _started(self, pid: int) -> int:
-        """Return the start time of that process in ticks; 0: it does not exist."""
+        """Return the process's start time in ticks; 0: no such process."""
         status = ProcessStat.of(self._proc / str(pid))
         return 0 if status is None or status.state in "ZX" else status.started
 
     def _runs_still(self, reference: str) -> bool:
-        """Return whether the process of that reference still runs, and no other has its number."""
+        """Return whether the process of a reference still runs, and its pid was not reused."""
         match = re.fullmatch(r"([1-9][0-9]{0,9}) ([1-9][0-9]{0,18})", reference)
         return match is not None and self._started(int(match[1])) == int(match[2])
 
@@ -201,7 +201,7 @@ class _Run:
         self.reader.start()
 
     def _read(self) -> None:
-        """Read all output, so that the command never blocks, and keep its end."""
+        """Read all output, so that the command never blocks."""
         with suppress(OSError, ValueError):
             while self.process.stdout is not None and (part := self.process.stdout.read1(4096)):  # type: ignore[attr-defined]  # buffered
                 self.output = (self.output + part)[-KEPT_OUTPUT:]
@@ -215,7 +215,6 @@ def _signal_group(pid: int, number: signal.Signals) -> None:
 
 
 def _environment() -> Mapping[str, str]:
-    """Return a minimal environment, without mom's own variables."""
     with suppress(KeyError):
         return {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8", "HOME": pwd.getpwuid(os.geteuid()).pw_dir}
     return {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8", "HOME": "/"}
@@ -238,9 +237,9 @@ class CommandMoverPlugin(MoverPlugin):
         command: Arguments = Field(default_factory=list)
         """Absolute path of the program and its arguments, as a list. mom replaces the whole arguments `{guest}` (name), `{id}`, `{host}`
         (the destination's host), `{uri}` (the whole destination) and `{move}` (unique id of the move). Put a secret into a file that the
-        program reads, because every user of the host sees arguments. The program exits with 0 if the guest has moved, and with another code
-        if it has not. On SIGTERM it gives the move up. If a move ends while mom restarts, it counts as done once the guest is gone.
-        Otherwise the operator must check."""
+        program reads, because every user of the host sees arguments. Exit code 0 means that the guest has moved; any other code means that
+        it has not. On SIGTERM the program must cancel the move. If a move ends while mom restarts, it counts as done once the guest is
+        gone. Otherwise the operator must check."""
         live: bool | None = None
         """Whether the guest runs during the move. Unset: unknown, so only guests that may also be saved are moved."""
         within: Annotated[str, StringConstraints(max_length=64)] = ""

@@ -11,7 +11,7 @@ from mom_kvm import Callers, Destination, MigrationControl, MoveJob, MoverAbilit
 from mom_plugins_sla.eviction.movers.reports import DONE, RUNNING, UNKNOWN, failed, why_failed
 
 AFTER_SECONDS: Final = 60.0
-"""Grace after the time limit of an earlier mom's move, which ended with its connection: a guest that is still here then has not moved."""
+"""A move of an earlier mom ended with its connection. A guest that is still here after this time has not moved."""
 
 
 class HypervisorMover:
@@ -28,20 +28,18 @@ class HypervisorMover:
         self._began = monotonic()
 
     def why_not(self, destination: Destination) -> str:
-        """Return why it cannot move guests there: only to URIs of hypervisors."""
+        """Return why guests cannot move there: only to URIs of hypervisors."""
         return "" if destination.is_hypervisor else f"the {self.name} moves guests to URIs of hypervisors only, not to {destination}"
 
     def begin(self, job: MoveJob) -> str:
-        """Begin the move in a separate thread: the hypervisor's call returns at the end of the move."""
+        """Start the move in a separate thread. The hypervisor's call returns at the end of the move."""
         with self._lock:
             call = self._callers.start(lambda: self.hypervisor.migrate(job.guest, job.destination, job.seconds))
             self._calls[job.id] = call
         return ""
 
     def look(self, job: MoveJob) -> MoveReport:
-        """Return the state of the call. `TimeoutError` means that the hypervisor has not answered. A call of an earlier mom ended with that
-        mom.
-        """
+        """Return the state of the call; after `TimeoutError`, unknown. A call of an earlier mom ended with that mom."""
         with self._lock:
             call = self._calls.get(job.id)
         if call is None:
@@ -53,12 +51,12 @@ class HypervisorMover:
         if isinstance(error, TimeoutError):
             return UNKNOWN
         with self._lock:
-            self._calls.pop(job.id, None)  # the move is over, and nobody looks again
+            self._calls.pop(job.id, None)  # the move is over
         return DONE if error is None else failed(why_failed(error))
 
     def cancel(self, job: MoveJob) -> None:
-        """Do nothing: the hypervisor gives the move up when its time is over."""
+        """Do nothing: the hypervisor cancels the move at its time limit."""
 
     def close(self) -> None:
-        """Begin nothing more."""
+        """Start no more moves."""
         self._callers.close(0)

@@ -1,4 +1,4 @@
-"""Hooks that all plugins with a mover share."""
+"""Hooks shared by all plugins with a mover."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from mom_kvm import Mover
 
 
 class CheckedMover(Mover, Protocol):
-    """Mover that can check whether it works."""
+    """Mover that can check itself."""
 
     def check(self) -> str:
         """Return a sentence for `mom doctor`. Raise `MomError` if it cannot move guests."""
@@ -19,8 +19,8 @@ class CheckedMover(Mover, Protocol):
 class MoverPlugin:
     """Plugin that offers a mover.
 
-    :param subject: its name in `mom doctor`
-    :param ready: raises `MomError` for an unusable configuration, which keeps mom from starting
+    :param subject: name in `mom doctor`
+    :param ready: raises `MomError` for an unusable configuration, so that mom does not start
     """
 
     def __init__(self, mover: CheckedMover, subject: str, ready: Callable[[], None]) -> None:

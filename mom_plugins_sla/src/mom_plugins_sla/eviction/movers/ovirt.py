@@ -1,4 +1,4 @@
-"""Mover that uses the REST API of oVirt's engine."""
+"""Mover with the REST API of oVirt's engine."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ _MAKE: Final = "write USER@PROFILE:PASSWORD into the file, such as mom@internal:
 class OvirtMover:
     """`Mover` on the engine's API.
 
-    `POST /vms/ID/migrate` begins a move, and names a job with the move's state; without a job, the machine's status counts.
-    `POST /vms/ID/cancelmigration` cancels it. A machine's id is its UUID.
+    `POST /vms/ID/migrate` starts a move, and may return a job with its state. Without a job, the machine's status counts. ID is the
+    machine's UUID.
 
-    :param chooses: whether the engine chooses the host within the machine's cluster
+    :param chooses: whether the engine chooses the host
     """
 
     def __init__(self, name: str, api: ServerApi, *, chooses: bool, within: str) -> None:
@@ -36,7 +36,7 @@ class OvirtMover:
         self.abilities = MoverAbilities(live=True, chooses=chooses, within=within)
 
     def why_not(self, destination: Destination) -> str:
-        """Return why it cannot move guests there: the engine knows hosts by names or ids."""
+        """Return why guests cannot move there: the engine knows hosts by names or ids."""
         if self.abilities.chooses:
             return "" if destination == Destination.ANYWHERE else f"for {self.name} the engine chooses the host: use `anywhere`"
         if destination.driver == "host":
@@ -44,7 +44,7 @@ class OvirtMover:
         return f"{self.name} moves guests to hosts by their names or ids in the engine, `host://NAME`, not to {destination}"
 
     def begin(self, job: MoveJob) -> str:
-        """Begin the move, and return the id of the engine's job if the answer names one."""
+        """Start the move. Return the id of the engine's job, if any."""
         host = job.destination.host
         action = {"host": {"id" if _UUID.fullmatch(host) else "name": host}} if host else {}
         answer = self._api.ask("POST", f"{self._machine(job)}/migrate", json.dumps(action).encode(), "application/json")
@@ -54,7 +54,7 @@ class OvirtMover:
         return identity if isinstance(identity, str) and _UUID.fullmatch(identity) else ""
 
     def look(self, job: MoveJob) -> MoveReport:
-        """Return the state by the job, or else by the machine: only a machine on the destination host has moved."""
+        """Return the state of the job, or else of the machine, which must be on the destination host."""
         if _UUID.fullmatch(job.reference):
             return self._by_job(job)
         machine = self._api.ask("GET", self._machine(job))

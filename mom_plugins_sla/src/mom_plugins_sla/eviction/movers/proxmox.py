@@ -1,4 +1,4 @@
-"""Mover that uses the HTTP API of Proxmox VE to migrate a guest to another node of its cluster."""
+"""Mover with the API of Proxmox VE: migrates a guest to another node of the cluster."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from mom_plugins_sla.eviction.movers.server_api import ServerApi, UnclearAnswerE
 NODE: Final = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
 
 _UPID: Final = re.compile(r"UPID:[A-Za-z0-9.-]{1,63}(:[0-9A-Fa-f]{1,16}){3}:qmigrate:[0-9]{3,9}:[^\s/:]{1,128}:")
-"""Name of a task that migrates a guest: UPID:node:pid:pstart:starttime:type:id:user:."""
+"""Id of a migration task: UPID:node:pid:pstart:starttime:type:id:user:."""
 
 _UUID: Final = re.compile(r"(?:^|,)uuid=([0-9A-Fa-f-]{36})(?:,|$)")
 
 _FORM: Final = "application/x-www-form-urlencoded"
 
 _NO_ANSWER: Final = frozenset({408, 429, 502, 503, 504, 595, 596, 599})
-"""595 to 599 are pveproxy's own, for a node that it cannot reach, or that does not answer."""
+"""pveproxy's own codes 595 to 599 mean that it cannot reach a node."""
 
 _MAKE: Final = "pveum user token add mom@pve mover; write USER@REALM!TOKENID=SECRET into the file, chmod 600"
 
@@ -35,8 +35,8 @@ _MAKE: Final = "pveum user token add mom@pve mover; write USER@REALM!TOKENID=SEC
 class ProxmoxMover:
     """`Mover` on Proxmox VE's API.
 
-    `POST /nodes/NODE/qemu/VMID/migrate` creates a task, `GET /nodes/NODE/tasks/UPID/status` returns its state, and
-    `DELETE /nodes/NODE/tasks/UPID` ends it.
+    `POST /nodes/NODE/qemu/VMID/migrate` creates a task, `GET /nodes/NODE/tasks/UPID/status` returns its state, and `DELETE
+    /nodes/NODE/tasks/UPID` ends it.
 
     :param node: this node's name in its cluster
     """
@@ -47,17 +47,17 @@ class ProxmoxMover:
         self.abilities = MoverAbilities(live=True, within=within)
 
     def why_not(self, destination: Destination) -> str:
-        """Return why it cannot move guests there: the cluster knows nodes by name."""
+        """Return why guests cannot move there: the cluster knows nodes by name."""
         if destination.driver != "host" or re.fullmatch(NODE, destination.host) is None:
             return f"{self.name} moves guests to other nodes by their names, `host://NODE`, not to {destination}"
         return "the guest is on that node already" if destination.host == self._node else ""
 
     def begin(self, job: MoveJob) -> str:
-        """Create a task, and return its name if the answer has it. Raise `NotSupported` for a guest with local disks or devices."""
+        """Create a task, and return its id, if any. Raise `NotSupported` for a guest with local disks or devices."""
         try:
             vmid = self._vmid(job)
             self._refuse_local(vmid, job)
-        except UnclearAnswerError as error:  # nothing has begun yet
+        except UnclearAnswerError as error:  # nothing has started yet
             raise HypervisorError(error.message) from None
         parameters = {"target": job.destination.host, "online": "1", **({"with-local-disks": "1"} if self._local_disks else {})}
         answer = self._api.ask("POST", f"{self._guests}/{vmid}/migrate", urlencode(parameters).encode(), _FORM)
@@ -65,7 +65,7 @@ class ProxmoxMover:
         return upid if isinstance(upid, str) and _UPID.fullmatch(upid) else ""
 
     def look(self, job: MoveJob) -> MoveReport:
-        """Return the state of the task. If its name is unknown, find it among the node's tasks since the beginning."""
+        """Return the state of the task. Without a known id, search the node's tasks since the start."""
         upid = job.reference if _UPID.fullmatch(job.reference) else self._task_of(job)
         if not upid:
             return UNKNOWN
@@ -78,7 +78,7 @@ class ProxmoxMover:
         return DONE if result == "OK" or result.startswith("WARNINGS") else failed(f"Proxmox VE: {result}")
 
     def cancel(self, job: MoveJob) -> None:
-        """End the task: the guest then continues to run on this node."""
+        """End the task. The guest continues to run on this node."""
         upid = job.reference if _UPID.fullmatch(job.reference) else self._task_of(job)
         if upid:
             self._api.ask("DELETE", f"{self._tasks}/{quote(upid, safe='')}")
@@ -91,7 +91,7 @@ class ProxmoxMover:
     # --- identification of the guest ------------------------------------------------------------------------------------------------------
 
     def _vmid(self, job: MoveJob) -> int:
-        """Return the number of the guest of that name and UUID: several guests may have the name."""
+        """Return the number of the guest with this name and UUID. Several guests may share a name."""
         listed = self._api.ask("GET", self._guests).get("data")
         named = (
             [item for item in listed if isinstance(item, dict) and item.get("name") == job.guest.name] if isinstance(listed, list) else []
@@ -109,7 +109,7 @@ class ProxmoxMover:
         )
 
     def _refuse_local(self, vmid: int, job: MoveJob) -> None:
-        """Raise `NotSupported` for disks and devices on this node only: `GET .../migrate` lists them."""
+        """Raise `NotSupported` for disks and devices that exist only on this node."""
         local = part_of(self._api.ask("GET", f"{self._guests}/{vmid}/migrate?{urlencode({'target': job.destination.host})}"), "data")
         disks, devices = local.get("local_disks"), local.get("local_resources")
         if disks and not self._local_disks:
@@ -120,7 +120,7 @@ class ProxmoxMover:
             raise NotSupported(f"{self.name}: the guest has devices of {self._node}: {printable(str(devices), 200)}")
 
     def _task_of(self, job: MoveJob) -> str:
-        """Return the name of the task among this node's tasks since the beginning of the move; empty: unknown."""
+        """Return the id of the only migration task since the start; empty: unknown."""
         query = urlencode({"typefilter": "qmigrate", "vmid": self._vmid(job), "since": int(job.time), "source": "all"})
         listed = self._api.ask("GET", f"{self._tasks}?{query}").get("data")
         upids = [item.get("upid") for item in listed if isinstance(item, dict)] if isinstance(listed, list) else []

@@ -1,4 +1,4 @@
-"""Shorthands for movers' reports."""
+"""Helpers for movers' reports."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ UNKNOWN: Final = MoveReport(MoveStanding.UNKNOWN)
 
 
 def why_failed(error: BaseException) -> str:
-    """Return why a call failed: its message, with the type of a programming error."""
+    """Return a call's error message; for a bug, with the error's type."""
     return printable(str(error) if isinstance(error, MomError) else f"{type(error).__name__}: {error}", 400)
 
 
 def failed(error: str) -> MoveReport:
-    """Return the report that the move is over and the guest has stayed."""
+    """Return the report that the move failed and the guest stayed."""
     return MoveReport(MoveStanding.FAILED, printable(error, 400))

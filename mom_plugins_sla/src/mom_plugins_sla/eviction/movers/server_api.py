@@ -1,6 +1,6 @@
-"""Client for the HTTP API of a management system, with JSON answers and credentials from a file.
+"""HTTP client for a management system's JSON API.
 
-It distinguishes a refusal from an unclear answer, limits each request's time and each answer's size, and uses no redirects or proxies.
+It distinguishes a refusal from an unclear answer, limits time and size of answers, and follows no redirects or proxies.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from mom_core import HypervisorError, MomError, printable, read_secret
 Result = TypeVar("Result")
 
 ANSWER_SECONDS: Final = 15.0
-"""Time limit per request; a call of a mover makes two or three requests."""
+"""Time limit per request. A mover's call makes two or three requests."""
 
 LARGEST_ANSWER: Final = 4 << 20
-"""Bytes: enough for a node's list of guests, or a machine's description."""
+"""Bytes. Enough for a node's list of guests."""
 
 _LOCAL: Final = ("localhost", "127.0.0.1", "::1")
 
@@ -44,20 +44,19 @@ def _server_url(url: str) -> str:
 
 
 WebUrl = Annotated[str, AfterValidator(_server_url)]
-"""URL of a server, with https or on this host."""
 
 
 class UnclearAnswerError(MomError):
-    """Unclear whether the server has acted: mom looks at the state of the move later."""
+    """The server may have acted or not. mom checks the move's state later."""
 
 
 @dataclass(frozen=True, slots=True)
 class ServerApi:
     """Address and credentials of an API.
 
-    :param name: name of the mover, for errors
-    :param headers: returns the headers with the present credentials; raises `MomError`
-    :param no_answer: statuses that leave the result of a request unclear, such as a proxy's
+    :param name: mover's name, for errors
+    :param headers: returns headers with current credentials; raises `MomError`
+    :param no_answer: statuses that leave the result unclear, such as a proxy's
     """
 
     name: str
@@ -79,11 +78,11 @@ class ServerApi:
             raise MomError(f"cannot read the certificates {self.ca}: {error.strerror or error}") from None
 
     def ask(self, method: str, path: str, content: bytes = b"", kind: str = "") -> Mapping[str, Any]:
-        """Return the answer's JSON object; empty if the answer is not an object, or too large.
+        """Return the answer's JSON object; empty if it is no object or too large.
 
-        :param path: path below the URL, from checked parts
-        :param kind: type of the content
-        :raises HypervisorError: the server refused the request or never got it, so nothing has happened
+        :param path: path below the URL, from validated parts
+        :param kind: content type
+        :raises HypervisorError: nothing has happened: the server refused or never got the request
         :raises UnclearAnswerError: the server may have acted
         """
         import httpx
@@ -111,7 +110,7 @@ class ServerApi:
     async def _answer(self, method: str, url: str, headers: Mapping[str, str], content: bytes, verify: ssl.SSLContext) -> tuple[int, bytes]:
         import httpx
 
-        # httpx limits only each read, and a slow answer can have any number of reads.
+        # httpx limits each read, but a slow answer can have any number of reads.
         async with (
             asyncio.timeout(self.seconds),
             httpx.AsyncClient(timeout=self.seconds, follow_redirects=False, verify=verify, trust_env=False) as client,
@@ -126,7 +125,7 @@ class ServerApi:
 
 
 def _run(work: Coroutine[Any, Any, Result]) -> Result:
-    """Run a coroutine. After a timeout, asyncio.run would wait half a minute for silent name servers."""
+    """Run a coroutine. asyncio.run would wait half a minute for silent name servers after a timeout."""
     loop = asyncio.new_event_loop()
     try:
         return loop.run_until_complete(work)
@@ -144,7 +143,7 @@ def _object(content: bytes) -> Mapping[str, Any]:
 
 
 def part_of(answer: Mapping[str, Any], *names: str) -> Mapping[str, Any]:
-    """Return the nested object at these names; empty if there is none."""
+    """Return a nested object; empty if there is none."""
     for name in names:
         value = answer.get(name)
         answer = value if isinstance(value, dict) else {}
@@ -152,14 +151,14 @@ def part_of(answer: Mapping[str, Any], *names: str) -> Mapping[str, Any]:
 
 
 def _why(answer: Mapping[str, Any]) -> str:
-    """Return the reason of an error: `message` and `errors` of Proxmox VE, `detail` or `fault` of oVirt."""
+    """Return an error's reason: `message` and `errors` from Proxmox VE, `detail` or `fault` from oVirt."""
     parts = [answer.get(name) for name in ("message", "errors", "detail")]
     parts += part_of(answer, "fault").values()
     return printable("; ".join(str(part).strip() for part in parts if part) or "without a reason", 300)
 
 
 def credentials(key: Path, make: str) -> str:
-    """Return the credentials in a file that only root can read. Raise `MomError`, with `make` as its hint."""
+    """Return the content of a credentials file. Raise `MomError`, with `make` as hint."""
     text = read_secret(key, "the credentials", make).decode("utf-8", "replace").strip()
     if not text.isascii() or not text.isprintable() or not text:
         raise MomError(f"{key} has no valid credentials", hint=make)
