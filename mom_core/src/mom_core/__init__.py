@@ -1,7 +1,7 @@
 """mom: a memory overcommitment manager for KVM hosts, as a plugin framework.
 
-These names are the contract with plugins, which import nothing else of `mom_core` (tests: also `mom_core.testing`). New names go into
-`__init__.pyi`. Each is imported on first use, so that small commands stay fast.
+These names are the contract: plugins import nothing else of `mom_core`, except `mom_core.testing` in tests. Add names to `__init__.pyi`;
+each is imported on first use, so that small commands stay fast.
 """
 
 import lazy_loader

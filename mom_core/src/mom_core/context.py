@@ -1,4 +1,4 @@
-"""Context that mom passes to each plugin: folders, declarations, services, and a way to request a cycle."""
+"""Context of a plugin: folders, declarations, services, and a way to request a cycle."""
 
 from __future__ import annotations
 
@@ -28,9 +28,8 @@ class Declarations:
     """Declarations of all enabled plugins. The first plugin in file order wins.
 
     :param control_owners: plugin by control
-    :param policies: default policies by name, sorted
     :param field_owners: plugin by field
-    :param explainers: factories of explainers by plugin
+    :param explainers: factories by plugin
     :param derivations: the plugins' `mom_derive`
     """
 
@@ -107,8 +106,8 @@ class PluginContext:
     def service(self, kind: Callable[..., Service]) -> Service | None:
         """Return the first service of this protocol (`mom_services`), for example `context.service(PolicyTexts)`; None: none is offered.
 
-        Any thread may call this, from `mom_setup` on. Do not store the result: a reload may replace it. Calls before the other plugin's
-        `mom_setup` raise `MomError`.
+        Any thread may call this, from `mom_setup` on. Do not store the result: a reload may replace it. Before the other plugin's
+        `mom_setup`, calls of the service raise `MomError`.
         """
         return next(iter(self.services(kind)), None)
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 class MomError(Exception):
     """Base of all errors that mom raises on purpose.
 
-    :param message: what is wrong, in one sentence for an operator
+    :param message: one sentence for an operator
     :param hint: advice; may be empty
     """
 
@@ -24,7 +24,7 @@ class MomError(Exception):
 
 @dataclass(frozen=True, slots=True, order=True)
 class ConfigProblem:
-    """Fault in a configuration: position (1-based, 0 if unknown), message, and advice."""
+    """Mistake in a configuration: position (from 1; 0: unknown), message, and advice."""
 
     file: str
     line: int
@@ -38,7 +38,7 @@ class ConfigProblem:
 
 
 class ConfigError(MomError):
-    """Invalid configuration. `problems` holds all faults in the order of the file."""
+    """Invalid configuration; `problems` has all mistakes in file order."""
 
     def __init__(self, problems: Sequence[ConfigProblem]) -> None:
         self.problems = tuple(problems)
@@ -52,7 +52,7 @@ class UnitError(MomError, ValueError):
 class PluginError(MomError):
     """Unusable plugin, with its distribution (empty if there is none).
 
-    `errors` are those of several plugins, or only this one.
+    `errors` has the errors of several plugins, or only this one.
     """
 
     def __init__(self, message: str, *, plugin: str, distribution: str = "", hint: str = "", errors: Sequence[PluginError] = ()) -> None:
@@ -63,12 +63,12 @@ class PluginError(MomError):
 
     @classmethod
     def of(cls, errors: Sequence[PluginError]) -> PluginError:
-        """Join these errors, at least one, into one."""
+        """Join one or more errors."""
         return errors[0] if len(errors) == 1 else cls("\n".join(map(str, errors)), plugin=errors[0].plugin, errors=errors)
 
 
 class DeadlineExceeded(MomError):
-    """A plugin exceeded its deadline. Its call may still run; mom does not call it again before it ends."""
+    """A plugin exceeded its deadline. mom does not call it again until this call has returned."""
 
 
 class StateError(MomError):
@@ -76,7 +76,7 @@ class StateError(MomError):
 
 
 class HypervisorError(MomError):
-    """The hypervisor is unreachable, or the request failed for a reason without a kind of its own."""
+    """The hypervisor is unreachable, or a request failed for another reason than those below."""
 
 
 class GuestGone(HypervisorError):
@@ -84,7 +84,7 @@ class GuestGone(HypervisorError):
 
 
 class GuestBusy(HypervisorError):
-    """A job holds the guest; the same call may succeed later."""
+    """Another job runs on the guest; the same call may succeed later."""
 
 
 class Refused(HypervisorError):
@@ -92,7 +92,7 @@ class Refused(HypervisorError):
 
 
 class NoChangeNeeded(HypervisorError):
-    """Nothing had to be sent: the value is in force as far as it matters, or on its way."""
+    """Nothing was sent: the value is already in force, or will be."""
 
 
 class NotSupported(Refused):

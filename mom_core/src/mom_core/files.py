@@ -1,4 +1,4 @@
-"""Atomic replacement of files, also across crashes, and bounded reads of regular files."""
+"""Atomic replacement of files, and bounded reads of regular files."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ RUN_DIRECTORY = Path("/run/mom")
 
 
 def read_file(path: Path, most: int) -> bytes:
-    """Return the content of a regular file; a pipe or device may never end.
+    """Return the content of a regular file; a pipe or device might never end.
 
-    :param most: maximum number of bytes; one more of a larger file
-    :raises OSError: no file, no permission, no regular file, …
+    :param most: maximum size; of a larger file, one byte more is returned
+    :raises OSError: also if the path is no regular file
     """
-    # `os.fdopen` would leak the descriptor of a folder.
+    # For a folder, `os.fdopen` would leak the descriptor.
     with open(path, "rb", opener=lambda _, flags: os.open(path, flags | os.O_NONBLOCK)) as file:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             raise OSError(errno.EINVAL, "not a regular file")
@@ -32,7 +32,7 @@ def read_file(path: Path, most: int) -> bytes:
 def is_there(path: Path) -> bool:
     """Return whether the path exists. Raise `OSError` if that is unknown, for example without permission.
 
-    From Python 3.14 on, `Path.exists` returns False then.
+    `Path.exists` returns False in this case since Python 3.14.
     """
     try:
         path.stat()
@@ -54,10 +54,10 @@ def replace_file(
 ) -> None:
     """Replace a file's content atomically; text as UTF-8.
 
-    :param durable: survive a power failure: data and folder entry are on disk at return
-    :param replace: False raises `FileExistsError` if the file exists
-    :param owner: ids of user and group of the new file from its creation on; None: this process's
-    :raises OSError: disk full, no permission, …; the old file is untouched
+    :param durable: survive a power failure
+    :param replace: False: raise `FileExistsError` if the file exists
+    :param owner: user and group id from the creation on; None: this process's
+    :raises OSError: the old file is untouched
     """
     descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name[:100]}.", dir=path.parent)
     try:

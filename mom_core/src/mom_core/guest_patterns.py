@@ -14,22 +14,22 @@ from mom_core.errors import MomError
 from mom_core.model import Guest, Value, printable
 
 NAME: Final = "name"
-"""Property that a pattern without one matches."""
+"""Property of a pattern that names none."""
 
 _PROPERTY: Final = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,62}")
 
 REMEMBERED_GUESTS: Final = 32_768
-"""Size of the cache: three times the guests of the largest host, at most some 10 MiB."""
+"""Cache size: three times the guests of the largest host, at most 10 MiB."""
 
 _MAGIC: Final = re.compile(r"[*?\[]")
 
 
 @dataclass(frozen=True, slots=True)
 class GuestPattern:
-    """Pattern for a property's whole text, case-sensitive: `*`, `?`, `[abc]`. Of a list, one text must match."""
+    """Pattern for the whole text of a property, case-sensitive: `*`, `?`, `[abc]`. Of a list, one text must match."""
 
     FORM: ClassVar[str] = rf"^([^=]*|{_PROPERTY.pattern}=[\s\S]+)$"
-    """Regular expression of a pattern's text, for JSON Schema."""
+    """Regular expression of valid patterns, for JSON Schema."""
 
     property: str
     pattern: str
@@ -38,7 +38,7 @@ class GuestPattern:
     def of(cls, text: str) -> GuestPattern:
         """Parse `PATTERN` for names, or `PROPERTY=PATTERN`.
 
-        :raises MomError: the pattern matches no guest
+        :raises MomError: the pattern can match no guest
         """
         before, equals, pattern = text.partition("=")
         if not equals:
@@ -55,7 +55,7 @@ class GuestPattern:
 
     @staticmethod
     def is_property(name: str) -> bool:
-        """Return whether this is a valid name of a property."""
+        """Return whether a property may have this name."""
         return _PROPERTY.fullmatch(name) is not None
 
     @staticmethod
@@ -65,11 +65,11 @@ class GuestPattern:
         return f"{NAME}={escaped}" if "=" in name else escaped
 
     def texts(self, guest: Guest) -> tuple[str, ...]:
-        """Return the guest's texts for this pattern; none if it lacks the property or it is no text."""
+        """Return the texts of the guest's property; none if it has no text."""
         return _texts(guest.name if self.property == NAME else guest.properties.get(self.property))
 
     def matches(self, guest: Guest) -> bool:
-        """Return whether the pattern matches the guest. `GuestPatterns` is faster for many."""
+        """Return whether the pattern matches. `GuestPatterns` is faster for many guests."""
         return any(fnmatch.fnmatchcase(text, self.pattern) for text in self.texts(guest))
 
 
@@ -82,7 +82,7 @@ def _texts(value: Value) -> tuple[str, ...]:
 class GuestPatterns:
     """Several patterns for many guests, with a cache. Thread-safe.
 
-    :raises MomError: a pattern matches no guest
+    :raises MomError: a pattern can match no guest
     """
 
     def __init__(self, patterns: Sequence[str]) -> None:
@@ -102,7 +102,7 @@ class GuestPatterns:
 
     def matching(self, guest: Guest) -> tuple[int, ...]:
         """Return the indices of matching patterns, in order."""
-        if not self._exact and not self._tried:  # most plugins: do not fill the cache
+        if not self._exact and not self._tried:  # as for most plugins: do not fill the cache
             return ()
         if len(self._properties) == 1:
             return self._found(guest.name)

@@ -1,13 +1,13 @@
 """All hooks, by phase. Plugin authors read this page first.
 
 A plugin is a class that takes `(settings, context)`, named by an entry point of the group `mom.plugins`. Its methods marked `@hookimpl`
-implement hooks. All hooks are optional, and a method may leave out arguments that it does not need. The plugin's distribution requires the
-versions of mom-core that it was built for, for example `mom-core>=0.1,<1`.
+implement hooks. All hooks are optional, and a method may omit arguments that it does not need. The plugin's distribution requires the
+mom-core versions that it was built for, for example `mom-core>=0.1,<1`.
 
 - Each plugin has its own thread, which runs one call at a time. Plugins run in parallel.
-- A call that exceeds the plugin's `deadline` is abandoned: the cycle goes on without its result. mom does not call the plugin again before
+- A call that exceeds the plugin's `deadline` is abandoned: the cycle continues without its result. mom does not call the plugin again until
   that call has returned.
-- An exception is counted and reported. A plugin that keeps failing is set aside and retried at growing intervals.
+- An exception is counted and reported. mom pauses a plugin that keeps failing, and retries it at growing intervals.
 - mom checks every return value, drops and reports parts of the wrong type, and uses the rest.
 """
 
@@ -45,10 +45,10 @@ PROJECT = "mom"
 
 hookspec = pluggy.HookspecMarker(PROJECT)
 hookimpl = pluggy.HookimplMarker(PROJECT)
-"""Decorator for a plugin's method that implements the hook of the same name."""
+"""Decorator of a method that implements the hook of the same name."""
 
 OF_VERBS = frozenset({"mom_doctor", "mom_status", "mom_explainer", "mom_suggest", "mom_importers", "mom_source"})
-"""Hooks that `mom_daemon.hookspecs` specifies. Commands call them; the engine does not."""
+"""Hooks in `mom_daemon.hookspecs`. Commands call them; the engine does not."""
 
 
 # --- declare: once, after all plugins are constructed and before any is set up -------------------------------------------------
@@ -58,8 +58,8 @@ OF_VERBS = frozenset({"mom_doctor", "mom_status", "mom_explainer", "mom_suggest"
 def mom_declare() -> Iterable[Declaration]:  # type: ignore[empty-body]  # a specification has no body
     """Return the plugin's declarations, in any order: `FieldSpec`, `ControlSpec`, `DefaultPolicy`, `GuestColumn`.
 
-    - Fields that the plugin may collect, and with `FieldSpec.reads` optional fields of other plugins. Plugins may share a field if they
-      agree on its unit. The first plugin in the YAML order that has a value wins.
+    - Fields that the plugin may collect; `FieldSpec.reads` declares optional fields of other plugins. Plugins may share a field if they
+      agree on its unit. The first plugin in file order with a value wins.
     - Controls that the plugin reads and writes. Two plugins with the same control are a configuration error.
     - Default policies for its controls.
     - Columns for tables of guests.
@@ -68,16 +68,16 @@ def mom_declare() -> Iterable[Declaration]:  # type: ignore[empty-body]  # a spe
 
 @hookspec
 def mom_services() -> Mapping[type, Any]:  # type: ignore[empty-body]  # a specification has no body
-    """Return objects for other plugins, by the protocol that each implements: `{PolicyTexts: self._texts}`.
+    """Return objects for other plugins, each under the protocol that it implements: `{PolicyTexts: self._texts}`.
 
     Other plugins get them with `context.service(PolicyTexts)`. Called before any plugin is set up. Other threads may use a service at any
-    time; before this plugin's `mom_setup` it raises `MomError`. An object that lacks a member of its protocol is an error at start.
+    time; before this plugin's `mom_setup` it raises `MomError`. An object without a member of its protocol is an error at start.
     """
 
 
 @hookspec
 def mom_check() -> Iterable[Finding]:  # type: ignore[empty-body]  # a specification has no body
-    """Return mistakes in this plugin's configuration that single settings do not show, for example a missing declaration.
+    """Return mistakes in this plugin's configuration that a single setting does not show, for example a missing declaration.
 
     Called by `mom config check` and `mom doctor`, never by the daemon, without `mom_setup`, on any machine. `context.declarations` is
     complete. Read only configuration and change nothing. Any ERROR makes `mom config check` fail.
@@ -92,7 +92,7 @@ def mom_setup(context: PluginContext) -> None:
     """Open connections and files, start threads. Called once, after all plugins have declared and before the first cycle.
 
     `context.declarations` is complete. Any exception keeps the daemon from starting. Do not raise for a service that may come back later,
-    for example a restarting hypervisor. Time limit: 10 s, or `deadline` if that is longer.
+    for example a restarting hypervisor. Time limit: 10 s, or `deadline` if longer.
     """
 
 
@@ -101,13 +101,13 @@ def mom_reload() -> Callable[[], None] | None:
     """Read this plugin's own files again; return a function that puts the new content in force.
 
     Called when the configuration is reloaded and this plugin's settings did not change. mom calls the returned function only if all plugins
-    could reload, in the plugin's thread and within its deadline. An exception refuses the reload and leaves every plugin as it was.
+    could reload, in the plugin's thread and within its deadline. An exception refuses the reload for all plugins.
     """
 
 
 @hookspec
 def mom_teardown() -> None:
-    """Close what the plugin opened, within 0.4 s. Called once, after mom restored its changes, also if `mom_setup` failed.
+    """Close everything the plugin opened, within 0.4 s. Called once, after mom restored its changes, also if `mom_setup` failed.
 
     Plugins with a hypervisor come last. mom calls a hung plugin after its call has returned; a new instance of the plugin may run by then.
     """
@@ -115,7 +115,7 @@ def mom_teardown() -> None:
 
 @hookspec(firstresult=True)
 def mom_hypervisor() -> Hypervisor | None:
-    """Return the hypervisor to manage. Called once, after `mom_setup`; the first plugin in the YAML order that returns one wins."""
+    """Return the hypervisor to manage. Called once, after `mom_setup`; the first plugin in file order that returns one wins."""
 
 
 # --- collect: at the start of each cycle, all plugins at once ----------------------------------------------------------------------
@@ -123,15 +123,15 @@ def mom_hypervisor() -> Hypervisor | None:
 
 @hookspec
 def mom_collect_host(hypervisor: Hypervisor) -> Mapping[str, Value]:  # type: ignore[empty-body]  # a specification has no body
-    """Return the host's current fields by name. Leave unknown fields out, or set them to None."""
+    """Return the host's current fields by name. Omit unknown fields, or set them to None."""
 
 
 @hookspec
 def mom_collect_guests(hypervisor: Hypervisor, guests: Sequence[Guest]) -> Mapping[str, Mapping[str, Value]] | Columns:  # type: ignore[empty-body]  # a specification has no body
     """Return the current fields of all `guests`: by guest id, then by field name.
 
-    Leave out guests that have vanished and fields that are unknown. `Columns` are faster for thousands of guests: by field name, a value
-    for each guest in the order of `guests`, None where unknown.
+    Omit vanished guests and unknown fields. `Columns` are faster for thousands of guests: for each field, a value per guest in the order of
+    `guests`, None where unknown.
     """
 
 
@@ -139,10 +139,10 @@ def mom_collect_guests(hypervisor: Hypervisor, guests: Sequence[Guest]) -> Mappi
 def mom_derive(snapshot: Snapshot, history: Sequence[Snapshot]) -> Derived:  # type: ignore[empty-body]  # a specification has no body
     """Return fields computed from the collected ones, for example the suggestion of a control law.
 
-    Called after collection and before evaluation, and during replay, where the result replaces the recorded fields. All plugins get the
-    same snapshot, without derived fields. Declare derived fields like any others.
+    Called between collection and evaluation, and during replay, where the result replaces the recorded fields. All plugins get the same
+    snapshot, without derived fields. Declare derived fields like any others.
 
-    :param history: older snapshots, oldest first, without this one; the configuration limits their number
+    :param history: older snapshots, oldest first, up to the configured number
     """
 
 
@@ -153,11 +153,11 @@ def mom_derive(snapshot: Snapshot, history: Sequence[Snapshot]) -> Derived:  # t
 def mom_evaluate(snapshot: Snapshot, history: Sequence[Snapshot]) -> Iterable[Decision | ShadowDecisions | Problem]:  # type: ignore[empty-body]  # a specification has no body
     """Return decisions, decisions on trial, and problems that prevented a decision.
 
-    A control of an entity belongs to the first evaluator in the YAML order that has decided it since the configuration was read. mom drops
+    A control of an entity belongs to the first evaluator in file order that has decided it since the configuration was read. mom drops
     other evaluators' decisions on it, even in cycles without a decision by the owner. Use `mom_act` for occasional acts and `mom_problems`
     to report faults only.
 
-    :param history: older snapshots, oldest first, without this one; the configuration limits their number
+    :param history: older snapshots, oldest first, up to the configured number
     """
 
 
@@ -166,7 +166,7 @@ def mom_act(snapshot: Snapshot, history: Sequence[Snapshot]) -> Iterable[Decisio
     """Return acts: decisions that are independent of the evaluators.
 
     Examples: migrate a guest, end a migration, restore a guest's guarantee, set a base value for policies. An act neither claims a control
-    nor respects claims. It yields only to an earlier plugin in the YAML order that decides the same control in the same cycle.
+    nor respects claims. It yields only to an earlier plugin in file order that decides the same control in the same cycle.
 
     Called after all evaluators.
     """
@@ -174,10 +174,10 @@ def mom_act(snapshot: Snapshot, history: Sequence[Snapshot]) -> Iterable[Decisio
 
 @hookspec
 def mom_problems(snapshot: Snapshot) -> Iterable[Problem | Condition]:  # type: ignore[empty-body]  # a specification has no body
-    """Return faults that this plugin sees in this cycle.
+    """Return faults that this plugin detects in this cycle.
 
-    A `Problem` is about single guests or this plugin's part of the host. A `Condition` is about the host as a whole and enters the verdict.
-    Return each in every cycle while it lasts; the core keeps its start time. While a plugin does not answer, its conditions persist.
+    A `Problem` is about single guests or this plugin's part of the host. A `Condition` is about the whole host and enters the verdict.
+    Return each in every cycle while it lasts; the core remembers its start. While a plugin does not answer, its conditions persist.
 
     Called after `mom_act` and before any control is changed.
     """
@@ -185,11 +185,11 @@ def mom_problems(snapshot: Snapshot) -> Iterable[Problem | Condition]:  # type: 
 
 @hookspec
 def mom_review(snapshot: Snapshot, decisions: Sequence[Decision]) -> Iterable[Revision]:  # type: ignore[empty-body]  # a specification has no body
-    """Return changes to the decisions, each with a reason. Decisions that are not mentioned stand.
+    """Return changes to the decisions, each with a reason. Omit decisions that need no change.
 
-    Reviewers run one after the other in the YAML order; each gets the decisions that the previous one left. The core reviews first: it
-    drops decisions with unknown entities, unknown controls or impossible values, and resolves conflicts by the YAML order. Where a list
-    from `mom_act` meets an evaluator's, only items that both name conflict. At the end the core checks the bounds again.
+    Reviewers run one after the other in file order; each gets the decisions that the previous one left. The core reviews first: it drops
+    decisions with unknown entities, unknown controls or impossible values, and resolves conflicts by file order. If a list from `mom_act`
+    meets an evaluator's list, only items that both name conflict. At the end the core checks the bounds again.
     """
 
 
@@ -200,8 +200,8 @@ def mom_review(snapshot: Snapshot, decisions: Sequence[Decision]) -> Iterable[Re
 def mom_read(hypervisor: Hypervisor, targets: Sequence[Target]) -> Mapping[Target, Value | InTransition | HypervisorError]:  # type: ignore[empty-body]  # a specification has no body
     """Return the current values of these controls, all of them this plugin's own. Change nothing.
 
-    Called before and after a write, and on restore, possibly in a process that has not collected anything. Leave out unknown values, or set
-    them to None; the engine checks whether the guest is still listed. A value may also be an error:
+    Called before and after a write, and on restore, possibly in a process that has not collected anything. Omit unknown values, or set them
+    to None; the engine checks whether the guest is still listed. A value may also be an error:
 
     - `GuestGone`: the guest does not exist any more.
     - `NotSupported`: this control does not exist here.
@@ -214,15 +214,15 @@ def mom_read(hypervisor: Hypervisor, targets: Sequence[Target]) -> Mapping[Targe
 
 @hookspec
 def mom_write(hypervisor: Hypervisor, changes: Sequence[Change]) -> Mapping[Target, HypervisorError | str] | None:
-    """Set these controls, in any order. Return the changes that failed, with the reason; omit those that succeeded.
+    """Set these controls, in any order. Return the reason for each failed change; omit those that succeeded.
 
-    The ledger already holds the original values. Afterwards the engine calls `mom_read` and judges the result. Not called in observe mode.
+    The ledger already has the original values. Afterwards the engine calls `mom_read` and judges the result. Not called in observe mode.
     Return for a target:
 
     - `Refused` or `NotSupported`: nothing was sent.
     - `GuestGone`: the guest does not exist any more.
     - `NoChangeNeeded`: nothing had to be sent; on restore, why the present value stays.
-    - any other `HypervisorError`: the change failed or may have failed; a lost answer is no refusal.
+    - any other `HypervisorError`: the change may have failed, for example without an answer.
     - text: a remark on a successful change.
 
     If the hook raises one of these, it applies to all changes. With `change.back` set, mom restores the original value. Return
@@ -235,4 +235,4 @@ def mom_write(hypervisor: Hypervisor, changes: Sequence[Change]) -> Mapping[Targ
 
 @hookspec
 def mom_report(report: Report) -> None:
-    """Take one finished cycle, to record, count or show it. The report is frozen and safe to keep."""
+    """Record, count or show one finished cycle. The report is frozen and safe to keep."""

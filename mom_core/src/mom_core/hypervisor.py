@@ -1,7 +1,6 @@
-"""Hypervisors, and their optional capabilities, which controllers test for with `isinstance`. Those of single plugins are in `mom_kvm`.
+"""Hypervisors, and optional capabilities, which controllers test for with `isinstance`. `mom_kvm` has those for single plugins.
 
-Plugins call from their own threads, so implementations must be thread-safe, and they bound the time of every call. A vanished guest raises
-`GuestGone`.
+Implementations must be thread-safe and limit the time of every call. A vanished guest raises `GuestGone`.
 """
 
 from __future__ import annotations
@@ -23,14 +22,14 @@ class Hypervisor(Protocol):
         """Address for people, for example `qemu:///system`."""
 
     def guests(self) -> Sequence[Guest]:
-        """Return the active guests, without fields, with a number of calls that does not grow with them.
+        """Return the active guests, without fields, in a number of calls that does not grow with the guests.
 
-        Raise `HypervisorError` if the hypervisor is unreachable: mom then touches no guest.
+        Raise `HypervisorError` if the hypervisor is unreachable: then mom changes no guest.
         """
 
 
 class NoHypervisor:
-    """Substitute without guests. mom can still manage the host's own memory."""
+    """Substitute without guests: mom can still manage the host's own memory."""
 
     uri = "none"
 
@@ -41,13 +40,13 @@ class NoHypervisor:
 
 @runtime_checkable
 class BalloonControl(Protocol):
-    """Resizing of guests with a memory balloon, in KiB of guest memory."""
+    """Memory balloons, in KiB of guest memory."""
 
     def set_balloon(self, guest: Entity, target_kib: int) -> None:
-        """Request a size; return when the request is made, before the guest has followed."""
+        """Request a size. Return at once, before the guest has reached it."""
 
     def balloon_sizes(self, guests: Sequence[Entity]) -> Mapping[str, int]:
-        """Return the guests' actual sizes by id, in one bulk call, without guests that are gone or unknown."""
+        """Return the actual sizes by guest id, in one bulk call. Omit guests that are gone or unknown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +54,6 @@ class CpuTune:
     """Limits of a guest's CPU time. None: unknown.
 
     :param quota_us: CPU time in µs per `period_us` for each vCPU; -1: unlimited
-    :param period_us: period in µs
     :param shares: weight against other guests, usually 1024
     :param user_limit_percent: agreed limit, in percent of all host CPUs
     """
@@ -71,10 +69,10 @@ class CpuTuneControl(Protocol):
     """Limits of vCPUs' CPU time."""
 
     def cpu_tunes(self, guests: Sequence[Entity]) -> Mapping[str, CpuTune]:
-        """Return the present limits by guest id, in bulk, without guests that are gone or unknown."""
+        """Return the present limits by guest id, in bulk. Omit guests that are gone or unknown."""
 
     def set_cpu_tune(self, guest: Entity, quota_us: int | None = None, period_us: int | None = None, shares: int | None = None) -> None:
-        """Set the given limits together. Raise `NotSupported`, with the bounds, for values out of range."""
+        """Set the given limits together. For values out of range, raise `NotSupported` with the bounds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,18 +96,18 @@ class IoTuneControl(Protocol):
     """Limits of guests' disk I/O."""
 
     def io_tunes(self, guests: Sequence[Entity]) -> Mapping[str, Sequence[DiskTune]]:
-        """Return the present limits by guest id, in bulk, without guests that are gone or unknown."""
+        """Return the present limits by guest id, in bulk. Omit guests that are gone or unknown."""
 
     def set_io_tune(self, guest: Entity, disk: str, limits: Mapping[str, int]) -> None:
-        """Set the given limits of a disk; others stay. Raise `NotSupported` for impossible ones."""
+        """Set the given limits of a disk and keep the others. Raise `NotSupported` for impossible limits."""
 
 
 @dataclass(frozen=True, slots=True)
 class NetTune:
     """Bandwidth limits of a guest's network interface, seen from the guest.
 
-    `inbound` and `outbound` map `average` and `peak` to KiB/s and `burst` to KiB; empty: unlimited. `name` is the host's name of the
-    interface.
+    `inbound` and `outbound` map `average` and `peak` to KiB/s and `burst` to KiB; empty: unlimited. `name` is the interface's name on the
+    host.
     """
 
     name: str
@@ -122,7 +120,7 @@ class NetTuneControl(Protocol):
     """Limits of guests' network bandwidth."""
 
     def net_tunes(self, guests: Sequence[Entity]) -> Mapping[str, Sequence[NetTune]]:
-        """Return the present limits by guest id, in bulk, without guests that are gone or unknown."""
+        """Return the present limits by guest id, in bulk. Omit guests that are gone or unknown."""
 
     def set_net_tune(self, guest: Entity, interface: str, inbound: Mapping[str, int], outbound: Mapping[str, int]) -> None:
         """Set both directions of an interface; an empty mapping removes the limit."""
@@ -130,13 +128,13 @@ class NetTuneControl(Protocol):
 
 @runtime_checkable
 class KsmControl(Protocol):
-    """Kernel samepage merging of a simulated host or of a management system that owns the files."""
+    """Kernel samepage merging of a simulated host, or of a management system that owns the files."""
 
     def ksm_read(self) -> Mapping[str, Value]:
-        """Return settings and counters by their file names in /sys/kernel/mm/ksm (`run`, `pages_to_scan`, `pages_sharing` …).
+        """Return settings and counters by file name in /sys/kernel/mm/ksm (`run`, `pages_to_scan`, `pages_sharing` …).
 
-        Missing files are absent. `ksmd_cpu_seconds` is the scanner's CPU time, `shareable_kib` the memory in KiB that guests' processes may
-        offer for merging, if known.
+        Omit missing files. If known, add `ksmd_cpu_seconds`, the CPU time of ksmd, and `shareable_kib`, the guests' memory in KiB that KSM
+        may merge.
         """
 
     def ksm_write(self, knobs: Mapping[str, int]) -> None:
@@ -148,4 +146,4 @@ class KsmWriter(Protocol):
     """Writer of this host's KSM files for an unprivileged mom: a management system with a privileged helper."""
 
     def ksm_write(self, knobs: Mapping[str, int]) -> None:
-        """Write these settings by their file names in /sys/kernel/mm/ksm."""
+        """Write these settings by file name in /sys/kernel/mm/ksm."""

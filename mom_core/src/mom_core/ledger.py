@@ -1,4 +1,4 @@
-"""Ledger of mom's changes and the original values, written before each change, so that mom can restore them after a crash."""
+"""Ledger: mom writes the original value before each change, to restore it even after a crash."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ FILE: Final = "ledger.json"
 BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 
 LARGEST_VALUE: Final = 64 << 10
-"""Maximum size of a value as JSON, in characters: a list with all limits of some 200 disks."""
+"""Maximum characters of a value as JSON: a list with all limits of 200 disks."""
 
 Key = tuple[str, str]
 """Entity id and control."""
@@ -34,22 +34,21 @@ class Ledger:
 
     def __init__(self, path: Path, *, look: bool = False) -> None:
         self.boot = ""
-        """Boot id of this host: the incarnation of the host's entries; empty: unknown."""
+        """Boot id of this host, the incarnation of the host's entries; empty: unknown."""
         loss = "what it held is not put back by itself"
         self.file = StateFile(path, "the ledger", _from_json, loss=loss, log=LOG, sets_aside=not look)
-        """Its `damage` and `write_error` describe faults."""
+        """`damage` and `write_error` describe faults."""
         self._entries: dict[Key, LedgerEntry] = {}
         self._written: dict[Key, LedgerEntry] = {}
         self._texts: dict[Key, tuple[LedgerEntry, str]] = {}
         self._recorded: dict[Key, LedgerEntry | None] = {}
-        """Entries that the last `record` replaced."""
 
     @classmethod
     def open(cls, directory: Path, *, look: bool = False) -> Ledger:
-        """Open the ledger in this folder; empty if there is none, or if it is damaged (`file.damage`).
+        """Open the ledger in this folder. It is empty if the file is missing or damaged (`file.damage`).
 
-        :param look: set nothing aside, for callers without mom's lock
-        :raises StateError: it is unreadable, or a later mom wrote it; that one can restore its changes
+        :param look: rename no damaged file, for callers without mom's lock
+        :raises StateError: unreadable, or from a later mom, which can restore its changes
         """
         ledger = cls(directory / FILE, look=look)
         with suppress(OSError):
@@ -69,17 +68,14 @@ class Ledger:
         except UnreadableError:
             raise
         except StateError:
-            entries = ledger.file.read()  # which says what is wrong with it, and gives none
+            entries = ledger.file.read()  # sets `damage`
         if entries is not None:
             ledger._written = entries
             ledger._entries = ledger._of_this_boot(entries)
         return ledger
 
     def _of_this_boot(self, entries: Mapping[Key, LedgerEntry]) -> dict[Key, LedgerEntry]:
-        """Drop the host's entries from before its last boot, which undid mom's changes.
-
-        Entries without a boot id count as of this boot, as do all while the boot id is unknown.
-        """
+        """Drop the host's entries from before its last boot, which undid mom's changes. Keep them if the boot is unknown."""
         standing: dict[Key, LedgerEntry] = {}
         of_host = (entry.incarnation for entry in entries.values() if entry.entity.scope is Scope.HOST)
         self.boot = self.boot or next(filter(None, of_host), "")
@@ -98,9 +94,9 @@ class Ledger:
         return self._entries
 
     def resolve(self, present: Callable[[LedgerEntry], Value]) -> None:
-        """Resolve doubtful entries of an earlier run by present values, in memory; `record` writes them.
+        """Resolve entries in doubt from an earlier run, in memory; `record` writes them.
 
-        :param present: function that returns a control's present value; None: unknown, the doubt stays
+        :param present: returns a control's present value; None: unknown, the entry stays in doubt
         """
         doubtful = {key: entry for key, entry in self._entries.items() if entry.in_doubt}
         if not doubtful:
@@ -110,7 +106,7 @@ class Ledger:
         self._entries = {**self._entries, **ended}
 
     def record(self, entries: Iterable[LedgerEntry]) -> None:
-        """Write these entries durably, before their controls are changed. Raise `StateError`, and keep nothing, if that fails.
+        """Write these entries durably, before their controls are changed. Raise `StateError`, and keep nothing, on failure.
 
         An existing entry keeps its `before`, `time` and owner; its `applied` becomes `earlier`.
         """
@@ -123,7 +119,7 @@ class Ledger:
             if old is None or old.incarnation != entry.incarnation:
                 recorded[key] = old
                 new, written = entry._replace(in_doubt=True), self._written.get(key)
-                # Equal to the entry on disk except for the time: nothing to write.
+                # On disk already, except for the time.
                 changed[key] = written if written is not None and written._replace(time=entry.time) == new else new
             elif old.applied != entry.applied:
                 recorded[key] = old
@@ -133,10 +129,10 @@ class Ledger:
         self._recorded = recorded
 
     def settle(self, outcomes: Iterable[Outcome]) -> None:
-        """Note the results of the recorded changes, so that values that mom failed to set do not count as mom's.
+        """Note the results of recorded changes. If mom failed to set a value, it does not count as mom's.
 
-        Written at once: while the file marks a change as in doubt, another process's value could pass for the kernel's rounding.
-        If the write fails, the mark stays until the next `record`.
+        Write at once: while the file marks a change as in doubt, mom could mistake another process's value for the kernel's rounding. If
+        the write fails, the mark stays until the next `record`.
         """
         settled, recorded = dict(self._entries), self._recorded
         applied, failed, unchanged, refused = Status.APPLIED, Status.FAILED, Status.UNCHANGED, Status.REFUSED
@@ -175,7 +171,7 @@ class Ledger:
             LOG.error("%s", error)
 
     def forget(self, keys: Iterable[Key]) -> None:
-        """Remove entries that were restored or have ended. Raise `StateError` if the file cannot be written."""
+        """Remove entries that have ended. Raise `StateError` if the file cannot be written."""
         gone = set(keys)
         self._write({key: entry for key, entry in self._entries.items() if key not in gone})
 
@@ -190,7 +186,7 @@ class Ledger:
         self._entries = self._written = entries
 
     def _as_json(self, entries: Mapping[Key, LedgerEntry]) -> str:
-        """Return all entries as JSON. Reuses unchanged texts: 1,000 entries would take 5 ms twice per cycle."""
+        """Return all entries as JSON. Reuse unchanged texts: 1,000 entries would take 5 ms twice per cycle."""
         before, self._texts = self._texts, {}
         for key, entry in entries.items():
             cached = before.get(key)
@@ -199,7 +195,7 @@ class Ledger:
 
 
 def changes_left(directory: Path) -> int:
-    """Return the number of changes left by a mom that has ended. Raise `MomError` if the ledger is damaged or unreadable."""
+    """Return the number of changes of a mom that has ended. Raise `MomError` if the ledger is damaged or unreadable."""
     ledger = Ledger.open(directory, look=True)
     if ledger.file.damage:
         raise MomError(ledger.file.damage)
@@ -207,9 +203,9 @@ def changes_left(directory: Path) -> int:
 
 
 def can_be_kept(value: Value) -> bool:
-    """Return whether the ledger can hold a value: it is JSON, and not too large."""
+    """Return whether the ledger can store a value: it is JSON, and not too large."""
     if is_usual_number(value):
-        return True  # JSON takes ten times as long to say that it can have it
+        return True  # fast path: JSON takes ten times as long
     if isinstance(value, str) and len(value) > LARGEST_VALUE:
         return False
     try:

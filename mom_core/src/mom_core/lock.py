@@ -1,6 +1,6 @@
-"""Lock of the one mom that manages a host. The kernel releases it when the holder dies; the file names the holder.
+"""Lock that only one mom per host can hold. The kernel releases it when the holder dies; the file names the holder.
 
-Only mom's user may open the file: anybody who can read it could lock it and keep mom from starting.
+Only mom's user may open the file: everyone who can read it could lock it.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ from mom_core.ownership import refuse_untrusted
 LOCK_MODE: Final = 0o600
 
 LOOK_SECONDS: Final = 0.3
-"""Time in s to wait for a process that only looks at the lock (`holder`)."""
+"""Seconds to wait for a process that only inspects the lock (`holder`)."""
 
 RESTORE_SECONDS: Final = 30.0
-"""Time in s to wait for a running `mom restore`."""
+"""Seconds to wait for a running `mom restore`."""
 
 
 class RunLock:
-    """Lock held while mom manages the host. The file names the holder, but only the kernel's lock counts.
+    """Lock held while mom manages the host. Only the kernel's lock counts, not the content of the file.
 
-    :param patience: seconds to wait for a running `mom restore`
+    :param patience: s to wait for a running `mom restore`
     """
 
     def __init__(self, directory: Path, patience: float = LOOK_SECONDS) -> None:
@@ -54,7 +54,7 @@ class RunLock:
                 raise MomError(f"mom is running already: {who} holds {self.path}", hint="stop that one first")
             time.sleep(0.05)
         self._descriptor = descriptor
-        with suppress(OSError):  # on a full disk: what counts is the kernel's lock, which is held
+        with suppress(OSError):  # full disk: only the kernel's lock counts
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, json.dumps({"pid": os.getpid(), "command": " ".join(sys.argv)}).encode(), 0)
 
@@ -76,12 +76,12 @@ class RunLock:
             hint = "set run_directory to a folder of a file system that has locks, such as /run/mom"
             raise MomError(f"cannot lock {self.path}: {error.strerror}", hint=hint) from error
         if (on_disk.st_dev, on_disk.st_ino) != (ours.st_dev, ours.st_ino):
-            os.close(descriptor)  # the file was replaced between opening and locking: only the new one's lock counts
+            os.close(descriptor)  # another process replaced the file after it was opened
             return None
         return descriptor
 
     def release(self) -> None:
-        """Release the lock. The file stays: removing it would allow two holders."""
+        """Release the lock. Keep the file: without it, two processes could hold locks."""
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
@@ -95,7 +95,7 @@ class RunLock:
 
 
 def _make_run_directory(path: Path) -> None:
-    """Create the folder like systemd, whatever the umask: groups must reach its sockets."""
+    """Create the folder as systemd would, without the umask: groups must reach its sockets."""
     with suppress(FileExistsError):
         path.mkdir(parents=True)
         path.chmod(0o755)
@@ -117,15 +117,11 @@ def holder(directory: Path) -> int:
 
 
 def _without_waiting(path: str, flags: int) -> int:
-    """Open without blocking on a pipe."""
     return os.open(path, flags | os.O_NONBLOCK)
 
 
 def open_lock(path: Path) -> int:
-    """Open a lock file that only this process's user may open from now on.
-
-    Raise `OSError`, also if another user owns it and its mode cannot be changed.
-    """
+    """Open a lock file that only this process's user can open from now on. Raise `OSError`."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, LOCK_MODE)
     try:
         if stat.S_IMODE(os.fstat(descriptor).st_mode) != LOCK_MODE:
@@ -137,9 +133,9 @@ def open_lock(path: Path) -> int:
 
 
 def locked_by(path: Path, locks: Path = Path("/proc/locks")) -> int:
-    """Return the process with an exclusive lock, by /proc/locks; 0: none, or unknown.
+    """Return the process with an exclusive lock according to /proc/locks; 0: none, or unknown.
 
-    Unknown on file systems without a device number of their own (btrfs, overlayfs) and across containers.
+    Unknown across containers, and on file systems without their own device number (btrfs, overlayfs).
     """
     try:
         status = path.stat()
@@ -155,7 +151,7 @@ def locked_by(path: Path, locks: Path = Path("/proc/locks")) -> int:
 
 
 def command_of(pid: int) -> str:
-    """Return a process's command line for an error; empty if it is unreadable."""
+    """Return the command line of a process; empty if it is unreadable."""
     try:
         words = Path(f"/proc/{pid}/cmdline").read_bytes()[:4096].split(b"\0")
     except OSError:

@@ -1,6 +1,6 @@
-"""Records that flow through a cycle, from the snapshot to the report. All are frozen.
+"""Records of a cycle, from the snapshot to the report. All are frozen.
 
-Numbers are in the unit of their `FieldSpec` or `ControlSpec`. An absent field, or None, is unknown; never 0.
+Numbers are in the unit of their `FieldSpec` or `ControlSpec`. A missing field, or None, is unknown; never 0.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ def _nothing() -> Mapping[str, Value]:
 
 
 class Scope(StrEnum):
-    """Owner of a field or control: the host, or each guest."""
+    """Scope of a field or control: the host, or each guest."""
 
     HOST = "host"
     GUEST = "guest"
 
 
 class Entity(NamedTuple):
-    """Identity of the host or of one guest. Hashable; the only record that outlives a cycle.
+    """Identity of the host or a guest. Hashable, and valid beyond a cycle.
 
-    `id` is `host` for the host and the UUID for a guest. `name` is for people; another guest may get it later.
+    `id` is `host` or the guest's UUID. `name` is for people; another guest may get it later.
     """
 
     scope: Scope
@@ -49,14 +49,14 @@ class Entity(NamedTuple):
 
 
 HOST_ID = "host"
-"""Id of the host's entity. No guest has it."""
+"""Id of the host. No guest has it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Host(Readable):
-    """The host in one snapshot: measured `fields` by name, and `properties` that are not measured (`name`, `interval` in s).
+    """Host in one snapshot: measured `fields`, and `properties` (`name`, `interval` in s).
 
-    `number`, `whole`, `text` and `items` return a field in that type, or None if it is unknown: `host.number("mem_free")`.
+    `number`, `whole`, `text` and `items` return a field as that type; None: unknown. Example: `host.number("mem_free")`.
     """
 
     name: str = HOST_ID
@@ -73,9 +73,9 @@ class Host(Readable):
 class Guest(Readable):
     """Guest in one snapshot, or as the hypervisor lists it (without fields). Read its fields like a `Host`'s.
 
-    `properties` hold at least `name` and `uuid`, and `pid` if known. `blocked` maps a control (or `*` for all) to the reason why mom cannot
-    set it now, for example `{"balloon_target": "the guest has no balloon device"}`; mom drops such decisions with that reason.
-    `incarnation` is a text that changes when the guest restarts. mom does not restore changes to an earlier incarnation.
+    `properties` include `name`, `uuid`, and `pid` if known. `blocked` maps a control (or `*` for all) to the reason why mom cannot set it
+    now, for example `{"balloon_target": "the guest has no balloon device"}`; mom drops such decisions. `incarnation` changes when the guest
+    restarts: mom does not restore changes to an earlier incarnation.
     """
 
     id: str
@@ -98,8 +98,8 @@ class Guest(Readable):
 class GuestTable(Mapping[str, Guest]):
     """Guests of a snapshot by id, backed by columns. Creates a `Guest` on access, in any thread.
 
-    :param listed: guests without fields, in the order of the columns
-    :param places: index of each guest in `listed`, by id
+    :param listed: guests without fields, in column order
+    :param places: index in `listed` by guest id
     """
 
     __slots__ = ("_all_made", "_made", "_places", "columns", "listed")
@@ -157,8 +157,8 @@ class Derived(NamedTuple):
 class Snapshot:
     """State of host and guests at one moment.
 
-    `time` is in seconds since the epoch. `monotonic` is in seconds of a clock that never jumps, for durations. `guests` is ordered by name,
-    then id. `history` holds older snapshots, oldest first, only in tests and recordings; the engine passes history to plugins separately.
+    `time` is in s since the epoch; `monotonic` in s, for durations. `guests` are sorted by name, then id. `history` (older snapshots,
+    oldest first) is set only in tests and recordings; the engine passes history to plugins separately.
     """
 
     host: Host = _field(default_factory=Host)
@@ -170,24 +170,24 @@ class Snapshot:
 
     @property
     def listed(self) -> Sequence[Guest]:
-        """Guests in order, maybe without fields. Use it where fields do not matter: it creates no `Guest`."""
+        """Guests in order, possibly without fields. Fast, as it creates no `Guest`."""
         return self.guests.listed if isinstance(self.guests, GuestTable) else tuple(self.guests.values())
 
     @property
     def columns(self) -> Columns:
-        """Fields of all guests by name, in the order of the guests."""
+        """Fields of all guests, in the order of the guests."""
         guests = self.guests
         return guests.columns if isinstance(guests, GuestTable) else Columns.of_rows([guest.fields for guest in guests.values()])
 
     def column(self, name: str) -> Sequence[Value]:
-        """Return one field of all guests in order, None where it is unknown."""
+        """Return a field of all guests in order; None: unknown."""
         guests = self.guests
         if not isinstance(guests, GuestTable):
             return [guest.fields.get(name) for guest in guests.values()]
         return guests.columns[name] if name in guests.columns else (None,) * len(guests)
 
     def numbers(self, name: str) -> Sequence[float | None]:
-        """Return one field of all guests in order, converted by `as_number`: None where it is unknown or no number."""
+        """Return a field of all guests in order, as `as_number` does."""
         values, guests = self.column(name), self.guests
         # Fast path: check the types of the whole column at once.
         types = guests.columns.types(name) if isinstance(guests, GuestTable) and name in guests.columns else set(map(type, values))
@@ -197,7 +197,7 @@ class Snapshot:
 class Metric(StrEnum):
     """Type of a host field in monitoring.
 
-    A gauge goes up and down; a counter grows until it restarts. NONE is not exported: the value makes sense only with its time of reading,
+    A gauge goes up and down; a counter grows until it restarts. NONE is not exported: the value has a meaning only at the time of reading,
     for example the time of day.
     """
 
@@ -210,8 +210,8 @@ class Metric(StrEnum):
 class FieldSpec:
     """Declaration of a field.
 
-    `source` is the origin of the number, for example `/proc/meminfo MemFree`. `reason` names the field that explains a suggestion.
-    Declare another plugin's field with `reads`.
+    `source` is the origin of the number, for example `/proc/meminfo MemFree`. `reason` names the field that explains a suggestion. Declare
+    another plugin's field with `reads`.
     """
 
     name: str
@@ -225,7 +225,7 @@ class FieldSpec:
 
     @classmethod
     def reads(cls, name: str, unit: Unit, scope: Scope) -> FieldSpec:
-        """Declare a field that another plugin may collect, in this unit. It is unknown if no plugin does."""
+        """Declare a field of another plugin, in this unit. Without such a plugin it is unknown."""
         return cls(name, unit, scope, "what another plugin collects, if one is enabled that does", collected=False)
 
 
@@ -233,22 +233,20 @@ class FieldSpec:
 class ControlSpec:
     """Declaration of a control: a setting that mom can change.
 
-    :param field: field with the control's present value. mom saves it to the ledger before the first change. While it is unknown, mom does
-        not set the control, as it could not restore it
-    :param minimum: lower bound; mom raises smaller values to it. None: unbounded
-    :param maximum: upper bound; mom lowers larger values to it. None: unbounded
-    :param choices: allowed values if they are names rather than amounts (0 stop, 1 run, 2 unmerge). mom drops decisions with any other
-        value. The unit flag implies 0 and 1
+    :param field: field with the control's present value. While it is unknown, mom does not set the control, as it could not restore it
+    :param minimum: mom raises smaller values to it. None: unbounded
+    :param maximum: mom lowers larger values to it. None: unbounded
+    :param choices: allowed values if they are names rather than amounts (0 stop, 1 run, 2 unmerge); mom drops other decisions. The unit
+        flag implies 0 and 1
     :param tolerance: largest difference between numbers that count as equal
-    :param key: key that identifies the items of a list, for example `name`. mom judges and restores each item separately
-    :param absent: value of items that are not listed; the list then covers all items. Without it, a list covers only its own items, and mom
-        leaves items alone that appeared later
-    :param gradual: for a control that moves slowly to its value, the smallest step towards it that counts as movement. 0: the control
-        changes at once. 1: an act that takes time, for example a migration. mom takes the value before a decision from the snapshot; the
-        controller decides whether to send a command
-    :param renewed: each decision holds for one cycle; mom writes it in every cycle, even if the value is unchanged
+    :param key: key of the items of a list, for example `name`. mom judges and restores each item separately
+    :param absent: value of items that are not listed: the list covers all items. Without it, mom leaves items alone that appeared later
+    :param gradual: for a control that moves slowly, the smallest step that counts as movement. 0: changes at once. 1: an act that takes
+        time, for example a migration. mom takes the value before a decision from the snapshot; the controller decides whether to send a
+        command
+    :param renewed: a decision holds for one cycle; mom writes it in every cycle, even if unchanged
     :param file: for a control that is one kernel file: its path (host), or its name in the guest's control group. If mom is not root,
-        mom-helper writes the file, provided that a declaration installed by root lists it
+        mom-helper writes the file, if a declaration that root installed lists it
 
     Values are integers unless `unit` is text, ratio, percent, seconds or list (of mappings). The controller checks limits that depend on
     the guest.
@@ -270,7 +268,6 @@ class ControlSpec:
     file: str = ""
 
     def __post_init__(self) -> None:
-        """Derive choices and bounds from the unit."""
         if self.unit is Unit.FLAG and not self.choices:
             object.__setattr__(self, "choices", (0, 1))
         if self.choices and self.minimum is None and self.maximum is None:
@@ -280,7 +277,7 @@ class ControlSpec:
 
 @dataclass(frozen=True, slots=True)
 class DefaultPolicy:
-    """Policy in the MOM policy language for a plugin's controls. A policy of the operator with the same name replaces it.
+    """Policy in the MOM policy language. An operator's policy of the same name replaces it.
 
     `name` defines the order of policies: `10_…` to `90_…`.
     """
@@ -300,11 +297,11 @@ class GuestColumn:
     :param rank: columns with the highest rank disappear first on narrow screens; 0 always stays. None: metric only
     :param metric: name of the metric, in base units; empty: no metric
     :param mark_from: values from here on are highlighted
-    :param made: function from a guest's fields to the value; without it, the first known field
+    :param made: computes the value from a guest's fields; without it, the first known field
     """
 
     REMARKS: ClassVar[str] = "remarks"
-    """Name of the last column, for prose: remarks of several plugins are joined."""
+    """Name of the last column, in which remarks of several plugins are joined."""
 
     name: str
     fields: tuple[str, ...]
@@ -318,11 +315,11 @@ class GuestColumn:
 
     @property
     def key(self) -> str:
-        """Name of the values in the table of guests: the field's name, or a name that no field can have."""
+        """Name of the values: the field, or a name that no field can have."""
         return self.fields[0] if self.made is None and len(self.fields) == 1 else f"column.{self.name}"
 
     def value(self, fields: Mapping[str, Value]) -> Value:
-        """Return the value for a guest with these fields; None if it is unknown or the plugin's function fails."""
+        """Return the value for these fields; None if it is unknown or the plugin's function fails."""
         if self.made is None:
             return next((value for name in self.fields if (value := fields.get(name)) is not None), None)
         try:
@@ -343,7 +340,7 @@ Declaration: TypeAlias = FieldSpec | ControlSpec | DefaultPolicy | GuestColumn
 
 
 class Source(NamedTuple):
-    """Origin of a decision: a policy's name with 1-based line and column, or a plugin's name with 0 and 0."""
+    """Origin of a decision: a policy with line and column (from 1), or a plugin with 0 and 0."""
 
     name: str
     line: int = 0
@@ -355,7 +352,7 @@ class Source(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """Request of an evaluator or act of a plugin: set this control of this entity to this value, in the control's unit."""
+    """Request of an evaluator or act: set a control of an entity to a value, in the unit of the control."""
 
     entity: Entity
     control: str
@@ -364,24 +361,24 @@ class Decision:
     source: Source = Source("")
 
     def signed(self, plugin: str) -> Decision:
-        """Return the decision with the plugin as source if it has none."""
+        """Add the plugin as source if there is none."""
         return self if self.source.name else replace(self, source=Source(plugin))
 
 
 @dataclass(frozen=True, slots=True)
 class ShadowDecisions:
-    """Decisions on trial, for example by trial policies: reported, neither reviewed nor applied."""
+    """Decisions on trial, for example of trial policies: reported, but neither reviewed nor applied."""
 
     decisions: Sequence[Decision]
 
     def signed(self, plugin: str) -> ShadowDecisions:
-        """Return the decisions, each with a source."""
+        """Add the plugin as source to decisions without one."""
         return ShadowDecisions(tuple(decision.signed(plugin) for decision in self.decisions))
 
 
 @dataclass(frozen=True, slots=True)
 class Revision:
-    """Change of a decision by a reviewer, with its reason. `after` is None for a dropped decision."""
+    """Change of a decision by a reviewer. `after` is None for a dropped decision."""
 
     before: Decision
     after: Decision | None
@@ -401,7 +398,7 @@ class Severity(StrEnum):
 class Problem:
     """Fault that did not end the cycle.
 
-    `source` is a plugin or a position in a policy. The engine sets `since`, in seconds since the epoch, and `cycles`.
+    `source` is a plugin or a position in a policy. The engine sets `since`, in s since the epoch, and `cycles`.
     """
 
     source: Source
@@ -427,7 +424,7 @@ class Status(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """Result of a decision, with the values before and after it. None: unknown."""
+    """Result of a decision, with the values before and after. None: unknown."""
 
     decision: Decision
     before: Value
@@ -444,7 +441,7 @@ class Target(NamedTuple):
 
 
 class InTransition(NamedTuple):
-    """Value of a gradual control that still moves to mom's last setting. Its present value is mom's doing."""
+    """Value of a gradual control that still moves to mom's last setting."""
 
     value: Value
 
@@ -452,7 +449,7 @@ class InTransition(NamedTuple):
 class Change(NamedTuple):
     """Order to a controller: change a control from `found` (None: unknown) to `value`.
 
-    `back` marks a restore of the original value; a controller may try harder then. `source` is the decision's.
+    `back` marks a restore of the original value; a controller may try harder then.
     """
 
     target: Target
@@ -473,19 +470,19 @@ class Change(NamedTuple):
 
 
 ATTEMPTS_KEPT: Final = 8
-"""Failed values kept per ledger entry: the last requests to a silent guest may still take effect."""
+"""Failed values kept per ledger entry: requests to a guest that does not answer may still take effect."""
 
 
 class LedgerEntry(NamedTuple):
-    """Change by mom that it must be able to restore.
+    """Change that mom must be able to restore.
 
     :param before: value before mom first changed the control
     :param applied: last value set, or about to be set when mom was interrupted
-    :param time: time of the first change, in seconds since the epoch
+    :param time: first change, in s since the epoch
     :param incarnation: incarnation of the guest, or boot id of the host, at that time
-    :param earlier: value that mom set before `applied`; it is in force if mom was interrupted. None: none
-    :param attempted: last values that mom failed to set. A command whose answer was lost may still have set one
-    :param found: value read after the last change if it differs from `applied`, as the kernel rounds. None: equal or unknown
+    :param earlier: value that mom set before `applied`, which an interrupted mom may have left in force. None: none
+    :param attempted: last values that mom failed to set. If only the answer was lost, such a value may be in force
+    :param found: value after the last change, if the kernel rounded `applied`. None: equal or unknown
     :param in_doubt: mom was interrupted before it noted the result of the last change
     """
 
@@ -502,7 +499,7 @@ class LedgerEntry(NamedTuple):
     in_doubt: bool = False
 
     def next(self, applied: Value) -> LedgerEntry:
-        """Return the entry before mom sets another value. `applied` becomes `earlier`, unless it may never have been in force."""
+        """Return the entry before mom sets another value. `applied` becomes `earlier`, unless it was never in force."""
         earlier = self.earlier if self.applied in self.attempted else self.applied
         return self._replace(applied=applied, earlier=earlier, attempted=_others(self.attempted, applied, earlier), in_doubt=True)
 
@@ -539,7 +536,7 @@ class LedgerEntry(NamedTuple):
         return tuple(value for value in values if value is not None)
 
     def explains(self, found: Value, tolerance: float = 0.0) -> bool:
-        """Return whether mom may have caused the value `found`. If not, another process changed it.
+        """Return whether mom may have caused this value. If not, another process changed it.
 
         While the entry is in doubt, the kernel may have rounded `applied`: `found` must be nearer to it than the previous value.
 
@@ -576,17 +573,17 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """Fault of the host as a whole, in one line. A plugin returns it in every cycle while it lasts.
+    """Fault of the whole host, in one line. A plugin returns it in every cycle while it lasts.
 
-    :param name: constant name, for example `memory`; conditions of several plugins with one name are one condition
+    :param name: constant, for example `memory`; mom joins conditions of this name from several plugins
     :param message: present state
     :param why: cause
     :param cure: advice to the operator
     :param severity: WARNING or ERROR. An ERROR makes the verdict bad, and `mom status` exit with 1
-    :param after: seconds for which an ERROR counts as a WARNING, if mom may still fix it
+    :param after: s for which an ERROR counts as a WARNING, while mom may still fix it
 
-    The core sets the rest, in a verdict: the `plugins` that reported it, its age `lasted` in s, and its start `since` in seconds since
-    the epoch. A condition that has ended has severity OK, and ended `over` seconds ago. Texts in a verdict are safe to print.
+    In a verdict, the core sets the rest: the `plugins` that reported it, its age `lasted` in s, and its start `since` in s since the epoch.
+    A condition that ended `over` seconds ago has severity OK. Texts in a verdict are safe to print.
     """
 
     name: str
@@ -603,7 +600,7 @@ class Condition:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """State of the host as a whole: present conditions, the worst first, then past ones with the severity OK."""
+    """State of the whole host: present conditions, the worst first, then past ones with severity OK."""
 
     conditions: Sequence[Condition] = ()
 
@@ -622,9 +619,8 @@ class Verdict:
 class Suggestion:
     """Part of a first configuration (`mom config init`) for a plugin that fits this host.
 
-    :param order: position among the plugins: from 10 host readers, 20 hypervisors, 40 controllers, 60 evaluators, 80 interfaces. Plugins
-        without one come last, by name
-    :param guests: settings for guests, by pattern as in the section `guests`; `guests_reason` explains them
+    :param order: position: 10 host readers, 20 hypervisors, 40 controllers, 60 evaluators, 80 interfaces; else last, by name
+    :param guests: settings by guest pattern, as in the section `guests`; `guests_reason` explains them
     """
 
     reason: str
@@ -645,7 +641,7 @@ class PluginState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class PluginReport:
-    """Health of a plugin: seconds per hook in this cycle, calls and failures since the start, last error."""
+    """Health of a plugin: s per hook in this cycle, calls and failures since the start, last error."""
 
     name: str
     state: PluginState
@@ -658,13 +654,13 @@ class PluginReport:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """Record of one cycle. Recorder, metrics, `mom explain` and the API read nothing else.
+    """Record of one cycle: the only source of the recorder, metrics, `mom explain` and the API.
 
     :param decisions: the evaluators' decisions, before review
     :param outcomes: results of the decisions after review
     :param duration: length of the cycle in s
     :param lag: delay of its start in s
-    :param skipped: scheduled cycles since the start that were skipped because an earlier one took too long
+    :param skipped: cycles skipped since the start, as an earlier one took too long
     :param woken_by: reason of an unscheduled cycle; else empty
     :param considered: decisions on trial; None without a trial
     """
@@ -699,10 +695,10 @@ class Report:
 class EngineState:
     """State of an engine besides its reports.
 
-    :param started_at: seconds since the epoch
-    :param file: configuration file; None: the configuration came from a program
-    :param distributions: distribution and version, by plugin
-    :param changes: entries of the ledger
+    :param started_at: s since the epoch
+    :param file: configuration file; None: from a program
+    :param distributions: distribution and version by plugin
+    :param changes: ledger entries
     """
 
     hypervisor: str = ""
@@ -714,8 +710,8 @@ class EngineState:
 
 
 def printable(text: str, limit: int = 80) -> str:
-    """Escape control characters in an untrusted name or message, and cut it to `limit` characters."""
-    shown = _escaped(text[: limit + 1], "")  # what is cut off anyway costs nothing
+    """Escape control characters in an untrusted text, and cut it to `limit` characters."""
+    shown = _escaped(text[: limit + 1], "")  # escape only the part that remains
     return shown if len(shown) <= limit else shown[: limit - 1] + "…"
 
 
@@ -725,7 +721,7 @@ def shown(value: object, limit: int = 60) -> str:
 
 
 def first_names(names: Sequence[str], most: int = 5) -> str:
-    """Return the first of these untrusted names, safe to print, and the number of the others: `a, b and 3 more`."""
+    """Join the first of these untrusted names, safe to print, and count the others: `a, b and 3 more`."""
     shown = ", ".join(printable(name) for name in names[:most])
     return f"{shown} and {len(names) - most} more" if len(names) > most else shown
 

@@ -1,4 +1,4 @@
-"""Checks of who else could write or read a file: other users must not control mom's input or read its secrets."""
+"""Checks which other users could change mom's input or read its secrets."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from typing import Final
 from mom_core.errors import MomError
 
 Look = Callable[[str], os.stat_result]
-"""Function like `os.lstat`."""
 
 OWN_IT: Final = "who can write there decides what mom does: `chown root` and `chmod go-w`"
 
@@ -21,10 +20,10 @@ MOST_LINKS: Final = 40
 
 
 def untrusted(path: Path, look: Look = os.lstat) -> str:
-    """Return why another user could control the content at a path; empty if none can. A missing file is untrusted.
+    """Return why another user could control the content of a path; empty if none can. A missing file is untrusted.
 
-    The path, its parents and all links on the way must belong to root or this process's user, and no other user may write to them. A parent
-    with the sticky bit, as /tmp, is safe.
+    Only root or this process's user may own and write the path, its parents and all links to it. A parent with the sticky bit, such as
+    /tmp, is safe.
     """
     todo = list(path.absolute().parts[1:])
     at = Path("/")
@@ -52,7 +51,7 @@ def untrusted(path: Path, look: Look = os.lstat) -> str:
 
 
 def refuse_untrusted(directory: Path, setting: str) -> None:
-    """Raise `MomError` if another user could change this folder, which `setting` names."""
+    """Raise `MomError` if another user could change this folder; `setting` names it."""
     reason = untrusted(directory)
     if reason:
         hint = f"`chown` and `chmod go-w` it, run mom as the user that it belongs to, or set {setting}"
@@ -60,12 +59,12 @@ def refuse_untrusted(directory: Path, setting: str) -> None:
 
 
 def advice_when_denied(path: Path, folder: Path) -> str:
-    """Return the cure where this user may not access another user's mom files, with both names."""
+    """Return advice where this user may not access another user's mom files."""
     me = user_name(os.geteuid())
     for at in (path, *path.parents):
         try:
             owner = user_name(at.stat().st_uid)
-        except OSError:  # not there, or in a folder into which this user cannot look
+        except OSError:  # missing, or in a folder that this user cannot read
             continue
         if owner == me:
             return f"{me} owns {at}, and its permissions or the file system keep it from that: look at `ls -ld {at}` and `mount`"
@@ -74,7 +73,7 @@ def advice_when_denied(path: Path, folder: Path) -> str:
 
 
 def user_name(uid: int) -> str:
-    """Return a user's name, or the number if it has none."""
+    """Return the name of a user, or the number if there is none."""
     try:
         return pwd.getpwuid(uid).pw_name
     except KeyError:
@@ -82,14 +81,14 @@ def user_name(uid: int) -> str:
 
 
 def fault(path: Path, status: os.stat_result, *, inside: bool = False) -> str:
-    """Return why another user could change this file or folder, without its parents; empty if none can.
+    """Return why another user could change this file or folder, parents aside; empty if none can.
 
-    :param inside: it is the target or inside it; a sticky bit does not help there
+    :param inside: the path is the target or inside it, where a sticky bit does not protect
     """
     if status.st_uid not in {0, os.geteuid()}:
         return f"{path} belongs to the user {status.st_uid}, who is neither root nor the one that mom runs as"
     if stat.S_ISLNK(status.st_mode):
-        return ""  # its owner decides where it leads; its mode says nothing
+        return ""  # a symlink's mode means nothing; only its owner counts
     if stat.S_ISDIR(status.st_mode) and status.st_mode & stat.S_ISVTX and not inside:
         return ""
     if status.st_mode & stat.S_IWOTH:
@@ -100,14 +99,13 @@ def fault(path: Path, status: os.stat_result, *, inside: bool = False) -> str:
 
 
 def read_secret(path: Path, what: str, cure: str, *, group: bool = False, largest: int = 65_536) -> bytes:
-    """Read a token, key or password that other users cannot read.
+    """Read a token, key or password that other users cannot read. Raise `MomError`.
 
-    This process's group may read a file of root's, so that root can keep mom's secrets.
+    Root may own the file if the group of this process may read it.
 
-    :param what: content, for errors, for example "the token"
+    :param what: content, for errors: "the token"
     :param cure: how to create it, for errors
-    :param group: whether the file's group may read it
-    :raises MomError: the file is unreadable, or other users have access
+    :param group: allow the group of the file to read it
     """
     try:
         with path.open("rb") as file:

@@ -41,7 +41,7 @@ SizeOrShare = Annotated[
 
 @dataclass(frozen=True, slots=True)
 class FileMustExist:
-    """Mark of a setting that needs an existing file; `mom config check` refuses a missing one."""
+    """Mark of a path that must exist: `mom config check` refuses a missing file."""
 
 
 ExistingFile = Annotated[Path, FileMustExist()]
@@ -49,9 +49,9 @@ ExistingFile = Annotated[Path, FileMustExist()]
 
 
 def descriptions(model: type[BaseModel]) -> dict[str, str]:
-    """Return the description of each setting: its docstring in the class's source, or `Field(description=…)`; else empty.
+    """Return the description of each setting: the docstring below it, or `Field(description=…)`; else empty.
 
-    Read on demand: pydantic's `use_attribute_docstrings` would read all plugins' sources for each command.
+    pydantic's `use_attribute_docstrings` would read the sources of all plugins for each command.
     """
     texts: dict[str, str] = {}
     for kind in reversed(model.__mro__):
@@ -80,17 +80,17 @@ def _describe(schema: dict[str, Any], model: type[BaseModel]) -> None:
 
 
 class StrictModel(BaseModel):
-    """Base of settings, files and requests: frozen and strict. Unknown keys are errors; text and NaN are no numbers."""
+    """Base of settings, files and requests: frozen and strict. Unknown keys are errors; neither text nor NaN is a number."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False, json_schema_extra=_describe, defer_build=True)
 
 
 class PluginSettings(StrictModel):
-    """Settings common to all plugins; a plugin's inner class `Settings` derives from this."""
+    """Settings that all plugins have. A plugin derives its inner class `Settings` from this."""
 
     deadline: Annotated[Duration, Field(gt=0, le=300)] = 5.0
-    """Time limit for each call of this plugin; a cycle goes on without a late result."""
+    """Time limit for each call of this plugin; a cycle continues without a late result."""
 
 
 class GuestSettings(StrictModel):
-    """Settings of a plugin for single guests (YAML section `guests`); its inner class `GuestSettings` derives from this."""
+    """A plugin's settings for single guests (section `guests`). A plugin derives its inner class `GuestSettings` from this."""

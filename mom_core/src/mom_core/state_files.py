@@ -1,11 +1,11 @@
-"""State files: knowledge of mom or a plugin that survives a restart, and the handling of damaged files.
+"""State files survive a restart of mom; damaged files are renamed, not lost.
 
 A state file is one line of JSON:
 
     {"state":"ledger","version":1,"crc32":"0a1b2c3d","content":…}
 
-The checksum covers kind, version and the content's bytes. A later mom must keep this frame, and increase `version` when it changes the
-content: only then can an earlier one recognise it.
+The checksum covers kind, version and the bytes of the content. Later versions of mom must keep this frame, and increase `version` when they
+change the content, so that earlier ones recognise it.
 """
 
 from __future__ import annotations
@@ -30,21 +30,20 @@ if TYPE_CHECKING:
     from pydantic import TypeAdapter
 
 LARGEST_BYTES: Final = 64 << 20
-"""Default maximum size in bytes: the ledger of 10,000 guests with ten changes each is 30 MiB."""
+"""Default maximum size: the ledger of 10,000 guests with ten changes each is 30 MiB."""
 
 MOST_SET_ASIDE: Final = 10
-"""Maximum number of damaged files kept beside a state file; later ones replace the last."""
+"""Maximum number of renamed damaged files per state file; the next one replaces the last."""
 
 ADVICE: Final = "see what it held and put that right by hand, then delete it; free space, or look at the disk, if it comes again"
 
 _SHORTAGES: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
-"""Errors that affect any file and pass."""
+"""Temporary errors that are no fault of the file."""
 
 _FRAME: Final = re.compile(
     rb'\{"state":"([a-z0-9_-]{1,64})","version":([1-9][0-9]{0,8}),"crc32":"([0-9a-f]{8})","content":(.*)\}\n', re.DOTALL
 )
 _FRAME_BYTES: Final = 256
-"""Maximum size of the frame around the content."""
 
 _ASIDE: Final = re.compile(r"(.+)\.(?:damaged|later|unused)-[0-9]{1,2}")
 
@@ -57,15 +56,15 @@ class StateFile(Generic[Content]):
     """State file. Not thread-safe.
 
     A damaged file, or one by a later mom, is renamed in its folder (`NAME.damaged-1`, `NAME.later-1`, …), never overwritten. The log and
-    `damage` say so, and the owner goes on without it.
+    `damage` say why, and the owner continues without the content.
 
-    :param path: file; its folder is created on the first write. Its name up to the first dot is its kind
+    :param path: its name up to the first dot is the kind
     :param what: description for messages: "the file of reservations"
-    :param form: strict pydantic `TypeAdapter` of the content, or a function that converts the JSON value and raises for an invalid one
+    :param form: strict pydantic `TypeAdapter`, or a function that converts the JSON value and raises if it is invalid
     :param loss: consequence of lost content, for messages: "all reservations have ended"
     :param version: version of the content; others are not read
-    :param largest: maximum size in bytes, for reads and writes
-    :param sets_aside: whether a read renames damaged files; otherwise the next write does
+    :param largest: maximum size in bytes
+    :param sets_aside: a read renames damaged files; False: only a write does
     """
 
     def __init__(
@@ -83,34 +82,32 @@ class StateFile(Generic[Content]):
     ) -> None:
         self.path = path
         self.damage = ""
-        """Fault of the file as read, until the next start; empty if it was intact."""
+        """Why the file was unusable when read; empty if it was intact."""
         self.cure = ""
-        """Advice on `damage`."""
         self.write_error = ""
-        """Reason why the content is not on disk; empty if it is."""
+        """Why the content is not on disk; empty if it is."""
         self.left = False
-        """Refuse late writes: the file belongs to the owner's successor. Any thread may set it."""
+        """Refuse late writes: the file belongs to a successor. Any thread may set it."""
         self._what = what
         self._form = form
         self.loss = loss
-        """Consequence of lost content."""
         self._version = version
         self._largest = largest
         self._mode = mode
         self._sets_aside = sets_aside
         self._log = log or logging.getLogger("mom.state")
         self._in_the_way = ""
-        """Suffix that the file must get before it is replaced; empty: none."""
+        """Suffix for the unusable file before it is replaced; empty: none."""
 
     @property
     def kind(self) -> str:
-        """Kind in the file."""
+        """Kind in the frame."""
         return self.path.name.partition(".")[0]
 
     def read(self) -> Content | None:
-        """Return the content; None without a usable file, and then `damage` says why.
+        """Return the content; None without a usable file (`damage` says why).
 
-        Raise `StateError` for too many open files or short memory: the file can be read later.
+        Raise `StateError` if files or memory are short: the file can be read later.
         """
         self.damage = self._in_the_way = ""
         try:
@@ -160,21 +157,20 @@ class StateFile(Generic[Content]):
             if callable(form):
                 return form(json.loads(body, parse_constant=_finite, parse_float=_finite))
             return form.validate_json(body, strict=True)
-        except Exception as error:  # whatever the parser or the owner makes of what they did not expect, it is damage
+        except Exception as error:  # damaged content: the parser or the owner may raise anything
             reason = f"its content makes no sense ({type(error).__name__})"
             self._log.debug("%s: %s", self.path, reason, exc_info=True)
             raise self._damaged(reason) from error
 
     def write(self, content: object, *, durable: bool = True) -> None:
-        """Replace the content atomically.
+        """Replace the content atomically. On a `StateError`, the file is unchanged.
 
         :param durable: survive a power failure
-        :raises StateError: disk full, no permission, content too large or not JSON, …; the file is unchanged
         """
         self.write_json(lambda: self.as_json(content), durable=durable)
 
     def write_json(self, body: Callable[[], str], *, durable: bool = True) -> None:
-        """Replace the content by this function's one-line JSON; it may raise `OSError`."""
+        """Replace the content with the one-line JSON from `body`, which may raise `OSError`."""
         self._refuse_if_left()
         try:
             framed = self._framed(body())
@@ -213,7 +209,7 @@ class StateFile(Generic[Content]):
         self.write_error = ""
 
     def refuse(self, reason: str) -> None:
-        """Set aside an intact but unusable file, with the reason in `damage`."""
+        """Set aside an intact but unusable file; `reason` becomes `damage`."""
         self._put_out_of_the_way("unused", StateError(f"{self._what} {self.path} is not used: {reason}", hint=ADVICE))
 
     # --- inside ----------------------------------------------------------------------------------------------------------------
@@ -245,12 +241,12 @@ class StateFile(Generic[Content]):
             self._log.error("%s", self.damage)
 
     def _move_aside(self) -> Path | None:
-        """Rename a file that must not be overwritten; return its new name, or None. Raise `OSError`."""
+        """Rename a file that must not be overwritten. Return its new name, or None."""
         if not self._in_the_way:
             return None
         names = [self.path.with_name(f"{self.path.name}.{self._in_the_way}-{number}") for number in range(1, MOST_SET_ASIDE + 1)]
         aside = next((name for name in names if not os.path.lexists(name)), names[-1])
-        with suppress(FileNotFoundError):  # the operator has deleted it meanwhile, as was advised
+        with suppress(FileNotFoundError):  # the operator has deleted it, as advised
             self.path.rename(aside)
         self._in_the_way = ""
         return aside
@@ -265,7 +261,7 @@ class UnreadableError(StateError):
 
 
 def set_aside_below(directory: Path) -> Iterable[Path]:
-    """Return the state files below this folder that were set aside, sorted by name."""
+    """Return the files below this folder that were set aside, sorted."""
     try:
         return sorted(path for path in directory.rglob("*-*") if _ASIDE.fullmatch(path.name))
     except OSError:

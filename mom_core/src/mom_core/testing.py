@@ -13,7 +13,7 @@ Fields = Mapping[str, Value]
 
 
 class Sample(TypedDict, total=False):
-    """Older sample: the host's fields, and the guests' by name."""
+    """Older sample: the host's fields, and the guests' fields by guest name."""
 
     host: Fields
     guests: Mapping[str, Fields]
@@ -26,12 +26,12 @@ def snapshot(
     history: Sequence[Sample] = (),
     interval: float = 5.0,
 ) -> Snapshot:
-    """Return a snapshot of these fields, with older ones in its `history`.
+    """Build a snapshot, with older ones in its `history`.
 
-    :param host: the host's newest fields by name; None as a value: collected as unknown
-    :param guests: the guests' newest fields, by guest name
-    :param properties: properties of the host (under `host`) and of guests by name; missing `name` and `uuid` are added
-    :param history: older samples, oldest first, `interval` seconds apart
+    :param host: newest fields; None as a value: collected as unknown
+    :param guests: newest fields by guest name
+    :param properties: properties by guest name, and under `host`; missing `name` and `uuid` are added
+    :param history: older samples, oldest first, `interval` s apart
     """
     properties_by_name = properties or {}
     samples: list[Sample] = [*history, {"host": host or {}, "guests": guests or {}}]

@@ -1,4 +1,4 @@
-"""Units of fields and controls, and the notation of durations and sizes."""
+"""Units of fields and controls; parsing and formatting of durations and sizes."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Unit(StrEnum):
 
     @property
     def is_number(self) -> bool:
-        """True for all units but text and list."""
+        """True except for text and list."""
         return self not in _NO_NUMBERS
 
     @property
@@ -73,12 +73,12 @@ def _quantity(text: object, units: dict[str, float] | dict[str, int], example: s
 
 
 def parse_duration(text: object) -> float:
-    """Return the seconds of `5s`, `500ms`, `10m`, `2h` or `7d`. Raise `UnitError`, also for a bare number other than 0."""
+    """Return the seconds of `5s`, `500ms`, `10m`, `2h` or `7d`. Raise `UnitError`, also for a number without a unit, except 0."""
     return _quantity(text, _SECONDS, "5s")
 
 
 def parse_size(text: object) -> int:
-    """Return the bytes of `64MiB`, `1.5GiB` or `2GB`. Raise `UnitError`, also for a bare number other than 0."""
+    """Return the bytes of `64MiB`, `1.5GiB` or `2GB`. Raise `UnitError`, also for a number without a unit, except 0."""
     return round(_quantity(text, _BYTES, "64MiB"))
 
 
@@ -87,17 +87,14 @@ _PORTION_EXAMPLE = "6GiB, or 75% for a share"
 
 @dataclass(frozen=True, slots=True)
 class Portion:
-    """Size in bytes, or share (0 to 1) of a size that is not known yet; exactly one of the two is set."""
+    """Size in bytes, or share (0 to 1) of a size that is not known yet. One of them is set."""
 
     size: int | None = None
     share: float | None = None
 
     @classmethod
     def parse(cls, text: object) -> Portion:
-        """Parse `6GiB` or `75%`.
-
-        :raises UnitError: also for a bare number other than 0, and for more than 100%
-        """
+        """Parse `6GiB` or `75%`. Raise `UnitError`, also for a number without a unit, except 0, and for more than 100%."""
         if isinstance(text, cls):
             return text
         if not isinstance(text, str) or not text.strip().endswith("%"):
@@ -150,7 +147,7 @@ def format_kib(kib: float) -> str:
 
 
 def lasting(seconds: float) -> str:
-    """Format a time span for people: two units at most."""
+    """Format a time span for people, in at most two units."""
     if seconds < 1:
         return "less than 1 s"
     remaining = round(seconds)

@@ -1,4 +1,4 @@
-"""Values of fields, and their conversion to numbers, texts and lists. Invalid values are unknown."""
+"""Values of fields, and conversion to numbers, texts and lists. Invalid values are unknown."""
 
 from __future__ import annotations
 
@@ -9,29 +9,29 @@ Value: TypeAlias = "int | float | str | bool | None | Sequence[Value] | Mapping[
 """Value of a field. None: collected as unknown."""
 
 NUMBER_LIMIT: Final = 2.0**63
-"""Numbers from here on are invalid: no counter or size of a host reaches it, but uninitialised 64-bit fields do."""
+"""Numbers from here on are invalid: no counter or size of a host is so large, but uninitialised 64-bit fields are."""
 
 
 def are_within_bounds(numbers: Iterable[Any]) -> bool:
-    """Return whether all these numbers are within bounds; fast for many."""
+    """Return whether all numbers are within bounds; fast for many."""
     try:
-        return float(sum(map(abs, numbers))) < NUMBER_LIMIT  # false for what is not a number, too
+        return float(sum(map(abs, numbers))) < NUMBER_LIMIT  # also false for NaN
     except OverflowError:  # an integer beyond all floats
         return False
 
 
 def is_usual_number(value: object) -> bool:
-    """Return whether this is an integer or float that every format can hold."""
+    """Return whether every format can store this number."""
     return type(value) in (int, float) and -1e18 < value < 1e18  # type: ignore[operator]  # a number by then
 
 
 def number_wanted(value: object) -> str:
-    """Return the words for an error: the number that belongs here."""
+    """Return words for an error: the expected number."""
     return "a number below 2**63" if isinstance(value, int | float) else "a number"
 
 
 def as_number(value: Value) -> float | None:
-    """Return a number, or None if the value is unknown, no finite number below 2**63, or a flag."""
+    """Return a finite number below 2**63; None for booleans and other values."""
     kind = type(value)  # hot path: exact types first, and the limit as a literal
     if kind is int or kind is float:
         return value if -(2.0**63) < value < 2.0**63 else None  # type: ignore[operator,return-value]  # mypy does not narrow by `kind`
@@ -47,7 +47,7 @@ def as_whole(value: Value) -> int | None:
 
 
 def as_items(value: Value) -> Sequence[Mapping[str, Value]] | None:
-    """Return the mappings of a list, for example one per disk, without other items. None: unknown or no list."""
+    """Return the mappings of a list, for example one per disk. None: unknown or no list."""
     if not isinstance(value, Sequence) or isinstance(value, str):
         return None
     return [item for item in value if isinstance(item, Mapping)]

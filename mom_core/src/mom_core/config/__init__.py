@@ -1,6 +1,6 @@
 """Configuration: one YAML file; all its mistakes are reported together.
 
-Each name is imported on first use: listing the plugins of a file needs no validation.
+Names are imported on first use: most commands need no validation.
 """
 
 import lazy_loader

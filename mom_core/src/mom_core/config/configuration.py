@@ -35,7 +35,7 @@ class ConfiguredPlugin:
 
 @dataclass(frozen=True, slots=True)
 class GuestRule:
-    """Pattern in the section `guests` (see `GuestPattern`), with its settings as written in the file."""
+    """Guest pattern with its settings as in the file; see `GuestPattern`."""
 
     pattern: str
     settings: Mapping[str, object]
@@ -51,7 +51,6 @@ class Config:
 
     :param file: None: from a program
     :param interval: s between two cycles
-    :param history: number of older samples
     :param stop_timeout: time limit of a stop in s
     :param plugins: enabled plugins in file order: the first wins
     :param places: position of each key in the file
@@ -83,7 +82,7 @@ class Config:
         return replace(self, plugins={name: plugin for name, plugin in self.plugins.items() if name in names})
 
     def guest_settings(self, plugin: str) -> Callable[[Guest], GuestSettings]:
-        """Return a function from a guest to this plugin's settings for the guest, merged from all matching patterns in file order.
+        """Return a function from a guest to this plugin's settings for it, merged from matching patterns in file order.
 
         The function is thread-safe and never raises.
         """
@@ -95,9 +94,9 @@ class Config:
         return _lookup(model, self.guests)
 
     def in_force(self) -> dict[str, Value]:
-        """Return all settings as in YAML, with defaults, and with secrets masked.
+        """Return all settings as in YAML, with defaults, secrets masked.
 
-        `load_config` accepts the result if it has no secrets; it always accepts `given`.
+        Without secrets, `load_config` accepts the result; it always accepts `given`.
         """
         core = CoreSettings.model_construct(**{name: getattr(self, name) for name in CoreSettings.model_fields})
         settings: dict[str, Value] = dict(written(core))

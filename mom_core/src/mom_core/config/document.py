@@ -1,4 +1,4 @@
-"""YAML texts as plain values with positions. Limits protect mom from malicious files; each mistake is reported with its line.
+"""YAML texts as plain values with positions, within limits that protect mom from malicious files.
 
 Scalars follow the core schema of YAML 1.2: only `true` and `false` are booleans; `0123`, `1:30` and `2024-01-01` are text.
 """
@@ -45,7 +45,7 @@ NOWHERE: Final = Place(0, 0)
 
 @dataclass(slots=True)
 class Document:
-    """Values of a file or mapping, with the positions of keys (`keys`) and values (`values`), and all mistakes."""
+    """Values of a file or mapping, positions of `keys` and `values`, and all mistakes."""
 
     file: str
     value: object = None
@@ -56,7 +56,7 @@ class Document:
     """Values that were already reported as unreadable; their other mistakes are not reported."""
 
     def complain(self, path: KeyPath, message: str, hint: str = "", *, at_key: bool = False) -> None:
-        """Add a problem with the value at `path` or with its key. If it is not in the file, use the position of its parent."""
+        """Add a problem with the value at `path` or with its key; see `place`."""
         if any(path[:length] in self.unreadable for length in range(len(path) + 1)) and not at_key:
             return
         self.note(self.place(path, at_key=at_key), f"{dotted(path)}: {message}" if path else message, hint)
@@ -71,7 +71,7 @@ class Document:
         self.unreadable.add(path)
 
     def place(self, path: KeyPath, *, at_key: bool = False) -> Place:
-        """Return the position of a value or key; if it is missing, that of its nearest parent."""
+        """Return the position of a value or key, or of its nearest parent in the file."""
         if not at_key and path in self.values:
             return self.values[path]
         while path:
@@ -162,8 +162,6 @@ _CURES: Final = {
 
 
 def _read(path: Path) -> bytes:
-    """Return the content. Refuse large files, and files that other users may write."""
-
     refused = partial(_refused, printable(str(path), 500), NOWHERE)
     try:
         raw = read_file(path, MAX_BYTES)
@@ -219,7 +217,6 @@ _INI_SECTION: Final = re.compile(r"^\[[A-Za-z][\w: -]*\][ \t]*$", re.MULTILINE)
 
 
 def _compose(text: str, file: str) -> yaml.Node | None:
-    """Return the root node; None if the text is empty."""
     loader: _Loader | None = None
     try:
         loader = _Loader(text)
@@ -317,7 +314,7 @@ class _Builder:
         return built
 
     def _key(self, node: yaml.Node, path: KeyPath) -> str | None:
-        """Return the key as text. Report a key of another type, but use its text, to check its value too."""
+        """Return the key as text. Report a key of another type, but still check its value."""
         if isinstance(node, yaml.ScalarNode) and node.tag == f"{_TAG}str" and not re.search("[\ud800-\udfff]", node.value):
             return str(node.value)
         message, hint, key = "a key must be text", "", None

@@ -30,8 +30,8 @@ _NO_PLUGIN: Final = ("no plugin is enabled", "name at least one, such as `host: 
 def load_config(source: Path | str | Mapping[str, object] | None = None) -> Config:
     """Read a configuration and import the enabled plugins, without constructing them.
 
-    :param source: a file; a mapping with the same content; None: `/etc/mom/mom.yaml`
-    :raises ConfigError: all mistakes, each with its position and a hint
+    :param source: a file, or a mapping with the same content; None: `/etc/mom/mom.yaml`
+    :raises ConfigError: all mistakes, each with position and hint
     """
     if isinstance(source, Mapping):
         file, document = None, mapping_document(source)
@@ -47,18 +47,12 @@ def load_config(source: Path | str | Mapping[str, object] | None = None) -> Conf
 
 
 def read_settings(source: Path, model: type[Model]) -> Model:
-    """Read another YAML file with a pydantic model, with the same limits as a configuration.
-
-    :raises ConfigError: all mistakes, each with its position and a hint
-    """
+    """Read another YAML file with a pydantic model, within the same limits. Raise `ConfigError` with all mistakes."""
     return settings_in(read_document(source), model, str(source))
 
 
 def settings_in(document: Document, model: type[Model], owner: str) -> Model:
-    """Validate a document with a pydantic model; `owner` names the settings in errors.
-
-    :raises ConfigError: all mistakes, each with its position and a hint
-    """
+    """Validate a document with a pydantic model. Raise `ConfigError` with all mistakes; `owner` names the settings in them."""
     value = document.value
     settings: Model | None = None
     if isinstance(value, Mapping):
@@ -170,7 +164,6 @@ def _plugins(document: Document, top: Mapping[str, object], causes: list[PluginE
 
 
 def _hints_of_owners(loaded: Mapping[str, LoadedPlugin]) -> dict[str, str]:
-    """Return a hint for each setting, with the place where it belongs."""
     owners: dict[str, list[str]] = {}
     for name, plugin in loaded.items():
         for setting in setting_names(plugin.settings_class):
@@ -197,10 +190,7 @@ def _owner(plugin: LoadedPlugin) -> str:
 
 
 def _guests(document: Document, section: object, plugins: Mapping[str, ConfiguredPlugin], *, complete: bool) -> tuple[GuestRule, ...]:
-    """Return the guest patterns with their settings.
-
-    :param complete: False: a plugin failed to load, and unknown keys may belong to it
-    """
+    """Return the guest patterns. `complete` is False if a plugin failed to load: unknown keys may belong to it."""
     if section is None:
         return ()
     if not isinstance(section, Mapping):

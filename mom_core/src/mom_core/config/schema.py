@@ -71,11 +71,9 @@ def setting_names(model: type[BaseModel]) -> list[str]:
 
 
 def validated(model: type[Model], settings: Mapping[str, object]) -> Model:
-    """Validate settings with a model.
+    """Validate settings with a model. Raise `ValidationError`, or any exception of a plugin's validator.
 
     Goes through JSON, which has the types of YAML: strict validation of Python objects refuses text for a path and a list for a tuple.
-
-    :raises ValidationError: all mistakes; a plugin's validators may raise any other exception
     """
     return model.model_validate_json(json.dumps(settings, default=_plain_mapping))
 

@@ -56,7 +56,7 @@ def complain(
 ) -> None:
     """Add pydantic's errors as problems at the positions of the values.
 
-    :param base: path of `value` in the document
+    :param base: path of `value`
     :param elsewhere: by setting, a hint where it belongs
     """
     groups: dict[tuple[KeyPath, bool], list[tuple[str, str]]] = {}
@@ -105,7 +105,7 @@ def is_secret(annotation: object) -> bool:
 
 
 def _walk(value: object, loc: tuple[int | str, ...]) -> KeyPath:
-    """Return the part of `loc` that exists in the value: pydantic adds the names of union members."""
+    """Return the part of `loc` that exists in the value: pydantic adds names of union members."""
     path: KeyPath = ()
     for step in loc:
         inside = step in value if isinstance(value, Mapping) else isinstance(value, list) and isinstance(step, int) and step < len(value)

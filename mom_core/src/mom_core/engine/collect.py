@@ -1,4 +1,4 @@
-"""Collects a snapshot: asks the hypervisor and all collectors, drops values of wrong types, and joins the rest."""
+"""Collects a snapshot from the hypervisor and all collectors; drops values of wrong types."""
 
 from __future__ import annotations
 
@@ -213,7 +213,7 @@ def _unlisted(source: Source, why: str, cure: str = "") -> Problem:
 
 
 def not_called(plugin: Plugin, hook: str) -> Problem:
-    """Return a problem: a hook cannot be called now. A hung plugin has one problem for all its hooks."""
+    """Return a problem: a hook cannot be called now. A hung plugin has one problem for all hooks."""
     message = "none of its hooks is called" if plugin.worker.hung else f"{hook} is not called"
     return Problem(Source(plugin.name), f"{message}: {_settled(plugin.worker.why_not(hook))}", severity=Severity.WARNING)
 
@@ -252,7 +252,6 @@ def _joined(answers: Sequence[_PluginColumns], problems: list[Problem]) -> Colum
 
 
 def _accepted_column(name: str, columns: Columns, unit: Unit | None, plugin: Plugin, problems: list[Problem]) -> Sequence[Value]:
-    """Return the values for all guests, with None for values of a wrong type."""
     values, unknown = columns[name], columns.unknown(name)
     if unit is not None and unit.is_number and _PLAIN_OR_NONE.issuperset(columns.types(name)):
         numbers = values if _NO_VALUE.isdisjoint(columns.types(name)) else [value for value in values if value is not None]
@@ -291,7 +290,7 @@ def _fits(value: object, name: str, unit: Unit | None, plugin: Plugin, scope: Sc
 
 
 def _is_whole(text: str) -> bool:
-    """Return whether a text has no lone surrogate: JSON may contain one, but files and logs cannot."""
+    """Return whether a text has no lone surrogate, which JSON allows, but files and logs do not."""
     return text.isascii() or _HALF.search(text) is None
 
 

@@ -34,10 +34,7 @@ def apply(
     stopping: threading.Event,
     on_progress: Callable[[], None],
 ) -> tuple[list[Outcome], list[Problem]]:
-    """Save the present values in the ledger, then let all controllers write in parallel.
-
-    :param on_progress: called between calls of plugins
-    """
+    """Save the present values in the ledger, then let all controllers write in parallel."""
     ledger.resolve(lambda entry: present(snapshot, entry, plugins))
     owners = _Owners(decisions, plugins)
     silent = owners.read(decisions)
@@ -76,7 +73,6 @@ class _Owners:
         self.problems: list[Problem] = []
 
     def plan(self, snapshot: Snapshot, decisions: Sequence[Decision], ledger: Ledger, silent: Mapping[str, str]) -> _Plan:
-        """Sort decisions by present values; those of gradual controls are in the snapshot."""
         plan = _Plan([], [], set(), [])
         owners = self.by_control.values()
         uncalled = {owner.name: not_called(owner, "mom_write") for owner in owners if owner.worker.why_not("mom_write")}
@@ -108,10 +104,7 @@ class _Owners:
         return plan
 
     def _unwritten(self, decision: Decision, target: Target, noted: LedgerEntry | None, uncalled: Problem | None) -> Outcome | None:
-        """Return the outcome of a decision that needs no write; None if it needs one.
-
-        :param uncalled: why the plugin cannot be called now
-        """
+        """Return the outcome of a decision that needs no write; None if it needs one. `uncalled`: why the plugin cannot be called."""
         found, value = self.found[target], decision.value
         outcome = without_writing(self.specs[decision.control], decision, found, noted)
         if outcome is not None:
@@ -131,7 +124,7 @@ class _Owners:
         return None
 
     def read(self, decisions: Sequence[Decision]) -> dict[str, str]:
-        """Read the present values; return the plugins that did not answer, with the reasons."""
+        """Read the present values; return why plugins did not answer."""
         targets: dict[Plugin, list[Target]] = {}
         for decision in decisions:
             if not self.specs[decision.control].gradual:
@@ -143,7 +136,6 @@ class _Owners:
         return {owner.name: self._why_silent(owner.name) for owner in targets if owner not in answers}
 
     def write(self, due: Sequence[Decision]) -> list[Outcome]:
-        """Let all plugins write in parallel; return an outcome for each decision."""
         shares: dict[Plugin, list[Decision]] = {}
         for decision in due:
             shares.setdefault(self.by_control[decision.control], []).append(decision)
@@ -182,8 +174,8 @@ def _was_given_back(spec: ControlSpec, noted: LedgerEntry, current: Value) -> bo
 def _next(spec: ControlSpec, noted: LedgerEntry, value: Value, stands: Value) -> LedgerEntry:
     """Return the ledger entry to save before mom writes another value.
 
-    A list may name other items than before; mom still owns the earlier items. The original value of an item is its present one if mom has
-    not set the item, or has restored it.
+    If a list omits items, mom still owns those it has set. The original value of an item is its present one if mom has not set the item, or
+    has restored it.
     """
     entry = noted.next(value)
     if spec.gradual and _is_near(spec, stands, noted.earlier) and not _is_near(spec, stands, noted.applied):

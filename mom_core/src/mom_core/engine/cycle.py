@@ -47,9 +47,7 @@ class CycleSteps:
     """Steps of a cycle with one set of plugins, in one thread.
 
     :param history: older snapshots, oldest first; each cycle adds its own
-    :param conditions: conditions of all plugins, kept between cycles
     :param on_report: called before `mom_report` of the plugins
-    :param on_progress: called after each call of plugins
     """
 
     plugins: PluginSet
@@ -107,7 +105,6 @@ class CycleSteps:
         return report
 
     def _decide(self, snapshot: Snapshot, problems: list[Problem]) -> _Plan:
-        """Ask for decisions and conditions, and review the decisions; after a stop, do nothing."""
         conditions: dict[str, Sequence[Condition] | None] = {plugin.name: None for plugin in self.plugins.having("mom_problems")}
         if self.stopping.is_set():
             return _Plan((), [], [], [], conditions)
@@ -131,7 +128,6 @@ class CycleSteps:
     def _verdict(
         self, conditions: dict[str, Sequence[Condition] | None], problems: list[Problem]
     ) -> tuple[tuple[PluginReport, ...], Verdict]:
-        """Return the plugins' health and the verdict; add faults of state files to the problems."""
         of_ledger = self._ledger_conditions()
         problems.extend(Problem(Source(CORE), condition.message, hint=condition.cure) for condition in of_ledger)
         problems.extend(self._troubles_with_state())
@@ -150,7 +146,6 @@ class CycleSteps:
         return next((p for p in problems if p.source.name == name and p.message.startswith(GUESTS_UNKNOWN)), None)
 
     def _proposals(self, snapshot: Snapshot, problems: list[Problem], considered: list[ShadowDecisions]) -> list[Proposal]:
-        """Return the proposals in file order; add decisions on trial to `considered`."""
         proposals: list[Proposal] = []
         for hook in ("mom_evaluate", "mom_act"):
             for plugin, items in self._lists(hook, problems, snapshot=snapshot, history=tuple(self.history)):
@@ -174,7 +169,6 @@ class CycleSteps:
         return conditions
 
     def _lists(self, hook: str, problems: list[Problem], **arguments: object) -> Iterator[tuple[str, list[object]]]:
-        """Call a hook of all plugins in parallel; yield each plugin's valid items."""
         works = [(plugin, plugin.work(hook, **arguments)) for plugin in self.plugins.having(hook)]
         for plugin, answer in ask(works, hook, problems):
             if answer is None:

@@ -1,4 +1,4 @@
-"""Engine: owns the plugins, the ledger and the lock; runs cycles, reloads, and restores all changes at the end."""
+"""Engine: owns plugins, ledger and lock; runs cycles, reloads, and finally restores all changes."""
 
 from __future__ import annotations
 
@@ -58,9 +58,8 @@ class Engine:
         with Engine(load_config({"plugins": {"sim": {}, "policy": {}, "balloon": {}}})) as engine:
             report = engine.cycle()
 
-    :param clock: a simulation passes its own
     :param on_report: called after every cycle, in the engine's thread
-    :param serve: False: plugins do not listen on sockets, for an engine beside a running mom
+    :param serve: False: open no sockets, for an engine beside a running mom
     :param on_progress: called in the engine's thread after each step and every few seconds, for a watchdog
     :param declared: fields and controls that replace those of plugins; a replay passes the recorded ones
     """
@@ -98,7 +97,7 @@ class Engine:
         self._not_back: set[Key] = set()
         self._put_back_at = 0.0
         self._left_behind: list[Plugin] = []
-        """Removed plugins with an unfinished call, which may still change something."""
+        """Removed plugins whose unfinished call may still change something."""
         self._thread: threading.Thread | None = None
         self._runs_in: threading.Thread | None = None
         self._failure: BaseException | None = None
@@ -130,7 +129,7 @@ class Engine:
     def close(self, *, put_back: bool = True) -> list[Outcome]:
         """Restore all changes, tear down the plugins and release the lock, within `stop_timeout`.
 
-        :return: an outcome for each ledger entry; failed entries stay for `mom restore`
+        :return: an outcome for each ledger entry; failed entries stay
         """
         if self._cycle is None:
             return []
@@ -228,7 +227,7 @@ class Engine:
         """Run one cycle now and return its report. Not while `run` or `start` is active.
 
         :param woken_by: reason of an unscheduled cycle
-        :param snapshot: for example a recorded one; None: collect one
+        :param snapshot: None: collect one
         """
         if self._cycle is None:
             self._forget_stop()
@@ -242,7 +241,7 @@ class Engine:
     def reload(self, config: Config, timeout: float | None = None) -> None:
         """Change the configuration between two cycles; plugins read their files again.
 
-        On an error in the configuration or a plugin's file, raise `MomError` and change nothing.
+        On any error, raise `MomError` and change nothing.
 
         :param timeout: s to wait for another thread's cycle, then `MomError`; None: return at once and log errors
         """
@@ -275,7 +274,7 @@ class Engine:
         return self._opened().plugins.hypervisor
 
     def service(self, kind: Callable[..., Service]) -> Service | None:
-        """Return the first service of this protocol, for example `engine.service(Reservations)`; None: no plugin offers it.
+        """Return the first service of this protocol, for example `engine.service(Reservations)`; None: none is offered.
 
         Any thread may call the service while the engine is open.
         """
@@ -423,7 +422,6 @@ class Engine:
 
 
 def _listed(plugins: PluginSet, seconds: float) -> Set[tuple[str, str]]:
-    """Return ids and incarnations of the hypervisor's guests; empty without an answer in time."""
     owner, hypervisor = plugins.hypervisor_owner, plugins.hypervisor
     until = time.monotonic() + seconds
     while owner is not None:

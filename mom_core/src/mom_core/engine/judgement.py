@@ -1,6 +1,6 @@
 """Results of changes and restores, by the same rules for all controls.
 
-A controller reads and writes; this module judges the result, in the controller's thread and within its deadline.
+This runs in the thread and the deadline of the controller, which only reads and writes.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class Controller:
         return dict(zip(requested, self._each(requested), strict=True))
 
     def _each(self, requested: Sequence[Target]) -> Sequence[Found]:
-        """Return the values in the order of the targets, without look-ups: this runs for each resized guest."""
+        """Return the values in the order of the targets. Avoid look-ups: this runs for each resized guest."""
         try:
             answer = self.hooks["mom_read"]({"hypervisor": self.hypervisor, "targets": requested}) if requested else {}
         except HypervisorError as error:
@@ -146,7 +146,7 @@ class Controller:
         """Return the entries of the host and of present guests, and whether mom had to wait. Add outcomes for the others.
 
         A second list must confirm that a guest is gone: a restarted hypervisor may list only some guests. If this hypervisor does not
-        support a guest's control, the guest may belong to another hypervisor, and its absence proves nothing.
+        support a control, the guest may belong to another hypervisor, and its absence proves nothing.
         """
 
         def doubtful(among: Iterable[LedgerEntry]) -> list[LedgerEntry]:
@@ -389,8 +389,8 @@ def judged(spec: ControlSpec, entry: LedgerEntry, found: Found) -> Judgement:
 def _late_and_rounded(spec: ControlSpec, entry: LedgerEntry, found: Value) -> bool:
     """Return whether `found` may come from an unanswered command that the kernel rounded to multiples of a grain.
 
-    All values read are multiples of the grain, so it is at most their greatest common divisor. Rounding moves a value by less than that. A
-    value of 0 proves nothing. Switches do not round.
+    All values read are multiples of the grain, so it is at most their greatest common divisor. Rounding moves a value by less than that. 0
+    proves nothing. Switches do not round.
     """
     if spec.choices or spec.gradual or not isinstance(found, int):
         return False
@@ -428,7 +428,7 @@ def _judged_by_item(spec: ControlSpec, entry: LedgerEntry, found: Value) -> Judg
 
 
 def restore_result(spec: ControlSpec, change: Change, after: Found, answer: Answer) -> tuple[Status, Value, str]:
-    """Return the result of a restore, as `change_result` does. If it has failed, the entry stays in the ledger."""
+    """Return the result of a restore, as `change_result` does."""
     stands = known(after)
     if isinstance(answer, NoChangeNeeded):
         return Status.LEFT_ALONE, stands, str(answer)

@@ -1,4 +1,4 @@
-"""Log of problems: each is logged when it starts and when it ends, and counted in between."""
+"""Log of problems: each is logged when it starts and when it ends."""
 
 from __future__ import annotations
 
@@ -66,11 +66,10 @@ class ProblemLog:
 
     def __init__(self) -> None:
         self._standing: dict[tuple[str, str, str], tuple[Problem, int]] = {}
-        """Present problems, with the last cycle that had them."""
+        """Present problems, with the last cycle that had each."""
         self._of_source: Counter[str] = Counter()
         self._begun: list[Problem] = []
         self.over: list[Problem] = []
-        """Problems that ended with the last cycle."""
 
     def note(self, problems: Iterable[Problem], outcomes: Iterable[Outcome], cycle: int, time: float) -> None:
         """Add a cycle's problems and failed decisions."""

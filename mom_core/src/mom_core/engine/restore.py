@@ -38,7 +38,6 @@ def restore(
     :param seconds: time limit; other entries stay in the ledger
     :param only: keys of the entries to restore; None: all
     :param left_behind: plugins from before a reload with unfinished calls
-    :return: an outcome for each entry
     """
     entries = [entry for key, entry in ledger.entries.items() if only is None or key in only]
     until = time.monotonic() + seconds
@@ -74,7 +73,7 @@ def _start_restores(
 ) -> Iterable[tuple[Plugin, Sequence[LedgerEntry], Call | None]]:
     """Start the calls that restore these entries; None for a plugin that hangs until the end.
 
-    Wait for abandoned calls first, as they may still change something. No plugin waits for another.
+    Wait for abandoned calls first, as they may still change something.
     """
     calls: dict[Plugin, Call | None] = {}
     writers = {plugin: [plugin, *(old for old in left_behind if old.controls.keys() & plugin.controls.keys())] for plugin in shares}

@@ -1,6 +1,6 @@
-"""The core's review of proposals: drops decisions that are impossible, conflicting or blocked.
+"""The core's review: drops decisions that are impossible, conflicting or blocked.
 
-One evaluator keeps each control. Otherwise two evaluators would alternate whenever one of them returns no decision.
+Each control belongs to one evaluator. Otherwise two evaluators would alternate when one returns no decision.
 """
 
 from __future__ import annotations
@@ -29,8 +29,6 @@ class Claims:
     """Evaluators by control: the first in file order that has decided it since the configuration was read.
 
     Decisions of other evaluators are dropped, even if the owner returns none. Acts (`mom_act`) neither claim nor respect claims.
-
-    :param order: names of the evaluators in file order
     """
 
     def __init__(self, order: Sequence[str] = ()) -> None:
@@ -110,7 +108,6 @@ class _CoreReview:
     problems: list[Problem] = field(default_factory=list)
 
     def take(self, proposal: Proposal, item: object) -> None:
-        """Check an item of a proposal, and keep it unless an earlier decision wins."""
         plugin = proposal.plugin
         if isinstance(item, Problem) and not proposal.acts:
             self.problems.append(item)
@@ -212,7 +209,7 @@ def _why_not_now(snapshot: Snapshot, decision: Decision, spec: ControlSpec) -> s
 
 
 def bounded(value: Value, spec: ControlSpec) -> tuple[Value, str]:
-    """Return a value within the bounds of the control, and the reason for a change. None: the value is impossible."""
+    """Return a value within the bounds, and the reason for a change. None: the value is impossible."""
     if spec.unit is Unit.TEXT:
         if isinstance(value, int) and not isinstance(value, bool):  # in a policy, "0" becomes a number
             return str(value), "a number, written as the text that the control takes"

@@ -72,10 +72,7 @@ class Schedule:
                 self._condition.notify_all()
 
     def wait(self, on_progress: Callable[[], None] = lambda: None) -> Tick | None:
-        """Sleep until a cycle is due; None: stopped.
-
-        :param on_progress: called every few seconds
-        """
+        """Sleep until a cycle is due; None: stopped."""
         with self._condition:
             while not self._stopped.is_set():
                 now = time.monotonic()

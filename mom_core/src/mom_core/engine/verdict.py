@@ -47,7 +47,7 @@ def judged(reports: Iterable[Said], now: float, time: float) -> Verdict:
     Among equals, present conditions precede past ones, and imminent errors precede warnings; then file order decides.
 
     :param now: monotonic s
-    :param time: the same moment in s since the epoch
+    :param time: s since the epoch
     """
     alike: dict[str, list[Said]] = {}
     for report in reports:
@@ -100,7 +100,7 @@ class HeldConditions:
     def take(self, reports: Mapping[str, Sequence[Condition] | None], now: float, time: float) -> Verdict:
         """Return the verdict after a cycle.
 
-        :param reports: conditions by plugin, in file order; None: no answer, so the plugin's conditions persist
+        :param reports: conditions by plugin, in file order; None: no answer, so the old conditions persist
         :param now: monotonic s; `time`: s since the epoch
         """
         for key, held in list(self._held.items()):
@@ -130,7 +130,7 @@ class HeldConditions:
 
 
 def accepted(plugin: str, items: Iterable[Condition], problems: list[Problem]) -> list[Condition]:
-    """Return the valid conditions from a plugin's `mom_problems`; each invalid one becomes a problem."""
+    """Return a plugin's valid conditions; each invalid one becomes a problem."""
     conditions: list[Condition] = []
     for item in items:
         if why := _why_useless(item):

@@ -1,1 +1,1 @@
-"""Plugins: `discovery` finds and imports them, `registry` constructs and checks them, `invoker` calls them."""
+"""Plugins: `discovery` imports them, `registry` constructs and checks them, `invoker` calls them."""

@@ -1,4 +1,4 @@
-"""Calls of plugin code outside the engine, with a time limit; exceptions become values."""
+"""Calls of plugin code outside the engine, with a time limit."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ T = TypeVar("T")
 
 @dataclass(slots=True)
 class CallResult(Generic[T]):
-    """Result of a call: its value, or the exception that ended it."""
+    """Value of a call, or the exception that ended it."""
 
     value: T | None = None
     error: BaseException | None = None
 
 
 def attempt(work: Callable[[], T], *, seconds: float, what: str) -> CallResult[T]:
-    """Call `work` in a thread of its own and wait at most `seconds`; a late call gets `DeadlineExceeded`.
+    """Call `work` in its own thread and wait at most `seconds`; then return `DeadlineExceeded`.
 
-    A late call is abandoned; its thread does not keep the process alive. An operator's Ctrl-C arrives in the waiting thread and is raised.
+    The thread of a late call does not keep the process alive. Ctrl-C is raised in the waiting thread.
 
-    :param what: description of the call for errors, for example `importing mom_plugins_host`
+    :param what: the call, for errors: `importing mom_plugins_host`
     """
     result: CallResult[T] = CallResult()
 
@@ -58,11 +58,11 @@ def started(thread: threading.Thread) -> threading.Thread:
 
 
 _SHORTAGES: Final = frozenset({errno.EAGAIN, errno.EDQUOT, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOSPC, errno.ESTALE})
-"""Errors of temporary shortages, of failing disks and of NFS servers."""
+"""Temporary shortages, and errors of failing disks and NFS servers."""
 
 
 def may_pass(error: BaseException | None) -> bool:
-    """Return whether an error is temporary (a timeout or a shortage), so that systemd should start mom again."""
+    """Return whether an error is temporary, so that systemd should start mom again."""
     if isinstance(error, PluginError) and len(error.errors) > 1:
         return all(map(may_pass, error.errors))
     if isinstance(error, DeadlineExceeded | MemoryError) or (isinstance(error, OSError) and error.errno in _SHORTAGES):
@@ -71,11 +71,11 @@ def may_pass(error: BaseException | None) -> bool:
 
 
 CALLERS: Final = frozenset({"mom_core", "pluggy"})
-"""Packages at the top of a traceback, which call plugin code."""
+"""Packages that call plugin code, at the top of a traceback."""
 
 
 def own_traceback(error: BaseException) -> TracebackType | None:
-    """Return the traceback from the first line of plugin code on, or all of it without plugin code."""
+    """Return the traceback from the first line of plugin code on; without plugin code, all of it."""
     trace = error.__traceback__
     while trace is not None and _package(trace) in CALLERS:
         trace = trace.tb_next
@@ -83,7 +83,7 @@ def own_traceback(error: BaseException) -> TracebackType | None:
 
 
 def place_of(error: BaseException) -> str:
-    """Return file and line of the plugin code that caused an exception; empty if unknown."""
+    """Return file and line of the plugin code that raised an exception; empty if unknown."""
     first = trace = own_traceback(error)
     if first is None:
         return ""
@@ -96,7 +96,7 @@ def place_of(error: BaseException) -> str:
 
 
 def traceback_of(error: BaseException) -> str:
-    """Return an exception with its traceback through plugin code, as Python prints it."""
+    """Format an exception as Python does, with its traceback through plugin code."""
     return "".join(traceback.format_exception(type(error), error, own_traceback(error))).rstrip()
 
 
@@ -105,6 +105,6 @@ def _package(trace: TracebackType) -> str:
 
 
 def describe(error: BaseException) -> str:
-    """Return an exception on one line: its type and message."""
+    """Describe an exception on one line: type and message."""
     text = " ".join(str(error).split())
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -1,4 +1,4 @@
-"""Catalog of this project's plugins, also of those that are not installed."""
+"""Catalog of this project's plugins, installed or not."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 
 class CatalogEntry(NamedTuple):
-    """Distribution that has a plugin, and the plugin's summary."""
+    """Distribution and summary of a plugin."""
 
     distribution: str
     summary: str

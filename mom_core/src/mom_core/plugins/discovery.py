@@ -1,6 +1,6 @@
-"""Discovery of installed plugins, and the import of enabled ones.
+"""Finds installed plugins, and imports the enabled ones.
 
-Metadata is read afresh each time, as a running mom reloads. Only enabled plugins are imported.
+Metadata is read each time, as mom may reload after an installation.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ log = logging.getLogger("mom.discovery")
 GROUP: Final = "mom.plugins"
 
 CLONE_CONSTRAINTS: Final = "packaging/clone.txt"
-"""Constraints in a clone of mom that make pip install mom's distributions from it."""
+"""Constraints with which pip installs mom's distributions from a clone."""
 
 IMPORT_SECONDS: Final = 20.0
-"""Time limit for the import of a plugin, in s. A cold import from a slow disk takes seconds."""
+"""Time limit for the import of a plugin. A cold import from a slow disk takes seconds."""
 
 MOST_SUGGESTED: Final = 50
 """Maximum number of unknown names with a suggestion."""
@@ -49,7 +49,7 @@ _FOLDER: Final = re.compile(r"([A-Za-z0-9][A-Za-z0-9._]*)-([^-]+)\.dist-info")
 
 @dataclass(frozen=True, slots=True)
 class AvailablePlugin:
-    """Plugin as stated in its distribution's metadata, not imported. `target` is `module:Class`."""
+    """Plugin according to the metadata of its distribution, not imported. `target` is `module:Class`."""
 
     name: str
     distribution: str
@@ -59,7 +59,7 @@ class AvailablePlugin:
 
 @dataclass(frozen=True, slots=True)
 class LoadedPlugin:
-    """Plugin with an imported and valid class, not constructed. `guest_settings_class` is None without settings for guests."""
+    """Plugin with an imported, valid class, not constructed. `guest_settings_class` is None without settings for guests."""
 
     name: str
     distribution: str
@@ -71,7 +71,7 @@ class LoadedPlugin:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """Loadable plugin: its metadata, entry point, and the distribution's requirements, for example `mom-core>=0.1`."""
+    """Loadable plugin: metadata, entry point, and requirements such as `mom-core>=0.1`."""
 
     available: AvailablePlugin
     point: EntryPoint
@@ -79,9 +79,9 @@ class Entry:
 
 
 def available_plugins() -> Mapping[str, tuple[AvailablePlugin, ...]]:
-    """Return all installed plugins by name, sorted, from the present metadata; unreadable distributions are logged.
+    """Return all installed plugins by name, sorted; log unreadable distributions.
 
-    `load_plugins` refuses a name with several plugins.
+    `load_plugins` refuses a name that several plugins have.
     """
     present = installed(GROUP)
     for name, reason in present.unreadable.items():
@@ -106,9 +106,9 @@ def absent(extra: str = "all") -> list[str]:
 
 
 def how_to_install(*names: str) -> str:
-    """Return the command that installs distributions of mom, or a sentence where mom-core's origin is unknown.
+    """Return the command that installs distributions of mom; if mom-core's origin is unknown, a sentence.
 
-    The command uses the clone that mom-core came from, never an index, where anybody could register the names.
+    The command uses the clone of mom-core, never an index, where anyone could register the names.
     """
     clone = Path(_origin("mom-core")).parent
     if clone.is_absolute() and (clone / CLONE_CONSTRAINTS).is_file() and all((clone / name.replace("-", "_")).is_dir() for name in names):
@@ -117,7 +117,7 @@ def how_to_install(*names: str) -> str:
 
 
 def pip_install() -> str:
-    """Return the start of a `pip install` command for the interpreter that runs mom."""
+    """Return the start of a `pip install` command for this interpreter."""
     return f"{shlex.quote(sys.executable)} -m pip install"
 
 
@@ -133,8 +133,7 @@ def _origin(name: str) -> str:
 def load_plugins(names: Sequence[str]) -> tuple[dict[str, LoadedPlugin], list[PluginError]]:
     """Import the named plugins and check their classes. No exception of a plugin ends this call.
 
-    :param names: plugin names as in YAML; the result keeps their order
-    :return: valid plugins by name, and an error for each of the others
+    :return: valid plugins by name, in the order of `names`, and an error for each other
     """
     names = list(dict.fromkeys(names))
     present = installed(GROUP)
@@ -155,7 +154,7 @@ def load_plugins(names: Sequence[str]) -> tuple[dict[str, LoadedPlugin], list[Pl
 
 def suggestion(name: str, known: Iterable[str]) -> str:
     """Return the known name that was probably meant; empty if there is none."""
-    if len(name) > 60:  # that is no misspelling; comparing it would only take time
+    if len(name) > 60:  # no misspelling, and slow to compare
         return ""
     close = difflib.get_close_matches(name.lower(), list(known), n=1)
     return close[0] if close else ""
@@ -166,7 +165,7 @@ def suggestion(name: str, known: Iterable[str]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Installed:
-    """Entry points of a group by name, names of all distributions, and why distributions are unreadable."""
+    """Entry points by name, names of all distributions, and faults of unreadable ones."""
 
     entries: Mapping[str, list[Entry]]
     distributions: Collection[str]
@@ -174,21 +173,21 @@ class Installed:
 
 
 def installed(group: str) -> Installed:
-    """Return all distributions' entries in an entry-point group. Broken metadata of one does not affect others."""
-    importlib.invalidate_caches()  # a running daemon reloads: what was installed since it started counts
+    """Return the entries of all distributions in an entry-point group. Broken metadata affects only its own distribution."""
+    importlib.invalidate_caches()  # a running daemon reloads: find new distributions too
     entries: dict[str, list[Entry]] = {}
     unreadable: dict[str, str] = {}
     names: set[str] = set()
     for candidate in distributions():
         folder_name = _FOLDER.fullmatch(getattr(getattr(candidate, "_path", None), "name", ""))
         try:
-            # Prefer the folder's name: parsing METADATA takes ten times as long as everything else here.
+            # The folder's name is enough: parsing METADATA takes ten times as long as everything else here.
             name = folder_name[1].replace("_", "-") if folder_name else str(candidate.metadata["Name"])
             normalised = re.sub(r"[-_.]+", "-", name).lower()
             if normalised in names:
-                continue  # as with imports, the first on the path hides those behind it
+                continue  # as with imports, the first on the path counts
             names.add(normalised)
-            # Most distributions have no plugins; a broken list of entry points matters only if it names the group.
+            # Report a broken list of entry points only if it names the group.
             if group not in (candidate.read_text("entry_points.txt") or ""):
                 continue
             version = folder_name[2] if folder_name else candidate.version
@@ -208,7 +207,6 @@ def on_core(requirements: Iterable[str]) -> list[str]:
 
 
 def _requires(candidate: Distribution) -> list[str]:
-    """Return the requirements on mom-core. Reads only the header: parsing all takes milliseconds."""
     head = (candidate.read_text("METADATA") or "").partition("\n\n")[0]
     return on_core(re.findall(r"^Requires-Dist:(.*)$", head, re.IGNORECASE | re.MULTILINE))
 
@@ -217,21 +215,18 @@ def _requires(candidate: Distribution) -> list[str]:
 
 
 class _ContainedEntryPoint(EntryPoint):
-    """Entry point whose import has a time limit and returns errors.
-
-    stevedore lets `KeyboardInterrupt`, `AssertionError` and `SystemExit` pass; here they are failures of the plugin.
-    """
+    """Entry point whose import has a time limit. Unlike in stevedore, each exception is a failure of the plugin."""
 
     def load(self) -> CallResult[object]:
         return attempt(super().load, seconds=IMPORT_SECONDS, what=f"importing {self.value}")
 
 
 def load_entries(entries: Mapping[str, Entry]) -> dict[str, LoadedPlugin | PluginError]:
-    """Import plugins and check their classes; return each plugin or its error by name."""
+    """Import plugins and check their classes; return each plugin or its error."""
     from stevedore.named import NamedExtensionManager
 
     class EnabledPlugins(NamedExtensionManager):  # type: ignore[type-arg]  # older releases of stevedore are not generic
-        """stevedore's manager with fresh entry points: its caches miss plugins installed in the last two minutes."""
+        """stevedore's manager without its caches, which miss plugins installed in the last two minutes."""
 
         def list_entry_points(self) -> list[EntryPoint]:
             return [_ContainedEntryPoint(entry.point.name, entry.point.value, entry.point.group) for entry in fitting.values()]
@@ -251,11 +246,10 @@ def load_entries(entries: Mapping[str, Entry]) -> dict[str, LoadedPlugin | Plugi
 
 
 def _built_for_another_core(entry: Entry) -> PluginError | None:
-    """Return an error if the distribution requires another mom-core."""
     try:
         stated = [text for text in entry.requires() if text != f"mom-core=={__version__}"]
         if not stated:
-            return None  # as with mom's own plugins, for which nothing is imported to compare versions
+            return None  # mom's own plugins: do not import a parser of versions
         from packaging.requirements import Requirement
         from packaging.version import Version
 
@@ -277,7 +271,7 @@ def _built_for_another_core(entry: Entry) -> PluginError | None:
 
 
 def _examined(available: AvailablePlugin, target: object) -> LoadedPlugin | PluginError:
-    """Return the loaded plugin, or the fault of its class, within a time limit: inspection may run the class's code."""
+    """Return the loaded plugin or its fault, within a time limit: inspection may run code of the class."""
     result = attempt(lambda: _examine(available, target), seconds=IMPORT_SECONDS, what=f"looking at {available.target}")
     if result.value is not None:
         return result.value
@@ -300,7 +294,7 @@ def _examine(available: AvailablePlugin, target: object) -> LoadedPlugin:
         message = f"cannot be constructed: {target.__name__} does not take (settings, context)"
         raise wrong(message, "write `def __init__(self, settings, context)`") from None
     except ValueError:
-        pass  # a class whose signature Python does not know, as one written in C; constructing it will tell
+        pass  # signature unknown, for example of a class in C
     settings = getattr(target, "Settings", PluginSettings)
     guest_settings = getattr(target, "GuestSettings", None)
     for name, kind, base in (("Settings", settings, PluginSettings), ("GuestSettings", guest_settings, GuestSettings)):
@@ -310,7 +304,7 @@ def _examine(available: AvailablePlugin, target: object) -> LoadedPlugin:
             raise wrong(f"has an inner {name} that is no subclass of mom_core.{base.__name__}: {kind!r:.80}")
         try:
             kind.model_rebuild()
-        except Exception as error:  # pydantic evaluates the plugin's annotations, which may raise anything
+        except Exception as error:  # the plugin's annotations may raise anything
             raise wrong(f"has settings with a type that cannot be resolved: {describe(error)}") from error
     if settings.model_fields["deadline"].annotation is not float:
         raise wrong("has a setting of its own named deadline, which is mom's", "give it another name")
@@ -339,7 +333,7 @@ def _ask_author(available: AvailablePlugin) -> str:
 
 
 def _again(name: str) -> str:
-    """Return how to reinstall a distribution from its origin: an index may have another project of its name."""
+    """Return how to reinstall a distribution from its origin. On an index, another project may have its name."""
     place = _origin(name)
     return f"`{pip_install()} --force-reinstall {shlex.quote(place)}`" if place else f"install {name} again from where it came"
 

@@ -1,4 +1,4 @@
-"""Invocation of plugins: a thread for each plugin, a deadline for each call, and back-off after failures."""
+"""Calls plugins: a thread per plugin, a deadline per call, and pauses after failures."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ FAILURES_BEFORE_SET_ASIDE = 3
 """Consecutive failures of a hook before mom pauses it."""
 
 FIRST_RETRY_SECONDS = 5.0
-"""First pause of a hook, in s: about one cycle at the default interval."""
+"""First pause of a hook: about one cycle at the default interval."""
 
 LONGEST_RETRY_SECONDS = 60.0
-"""Longest pause, in s; pauses double up to it."""
+"""Pauses double up to this."""
 
 LONGEST_TRACEBACK = 10_000
 """Logged characters of a traceback, the last ones."""
 
 _SLICE_SECONDS = 0.05
-"""Interval in s at which a wait for a plugin checks for a stop."""
+"""Interval at which a wait checks for a stop."""
 
 
 @dataclass(slots=True, eq=False)
@@ -45,7 +45,7 @@ class Call:
     seconds: float = 0.0
     abandoned: bool = False
     asked: bool = False
-    """Whether the operator asked for it; then a failure does not count."""
+    """The operator requested the call; its failure does not count."""
 
 
 @dataclass(slots=True)
@@ -55,12 +55,12 @@ class _Health:
 
 
 class PluginWorker:
-    """Thread of one plugin, and the record of its calls. Used from the engine's thread only, except where stated.
+    """Thread of one plugin, and the record of its calls. Only the engine's thread uses it.
 
-    :param deadline: time limit of a call in s, unless the caller gives another
-    :param stopping: set at a stop: nobody waits for this plugin any longer
-    :param hide: function that masks the plugin's secrets in a text
-    :param monotonic: clock for back-off; deadlines are in real time
+    :param deadline: default time limit of a call in s
+    :param stopping: set at a stop: end all waits
+    :param hide: masks the plugin's secrets in a text
+    :param monotonic: clock for pauses; deadlines are in real time
     """
 
     def __init__(
@@ -85,11 +85,10 @@ class PluginWorker:
         self._failures = 0
         self._last_error = ""
         self._logged: dict[str, str] = {}
-        """Last logged failure, by hook."""
 
     @property
     def hung(self) -> bool:
-        """True if an abandoned call has not returned yet."""
+        """True while an abandoned call has not returned."""
         return bool(self.hung_in)
 
     @property
@@ -111,10 +110,10 @@ class PluginWorker:
     def begin(
         self, hook: str, work: Callable[[], object], deadline: float | None = None, *, always: bool = False, asked: bool = False
     ) -> Call | None:
-        """Start a call in the plugin's thread; return None if the plugin is hung or set aside.
+        """Start a call in the plugin's thread; return None if the plugin is hung or the hook is paused.
 
-        :param always: call it even if it is set aside
-        :param asked: the operator asked for it: call it even if it is set aside, and do not count its failure
+        :param always: call even a paused hook
+        :param asked: the operator requests it: as `always`, and do not count a failure
         :raises OSError: the system has no more threads
         """
         if self.hung or (not (always or asked) and self.why_not(hook)):
@@ -129,9 +128,9 @@ class PluginWorker:
         return call
 
     def finish(self, call: Call, *, until: float | None = None) -> CallResult[object]:
-        """Wait for a call; return its result, or its error: `DeadlineExceeded`, or the plugin's.
+        """Wait for a call; return its result, the plugin's error, or `DeadlineExceeded`.
 
-        :param until: monotonic time limit instead of the call's deadline; a stop does not shorten it
+        :param until: monotonic time limit instead of the deadline; a stop does not shorten it
         """
         limit = call.began + call.deadline if until is None else until
         while not call.done.wait(max(0.0, min(_SLICE_SECONDS, limit - time.monotonic()))):
@@ -155,7 +154,7 @@ class PluginWorker:
         return CallResult(call.result)
 
     def log_failure(self, hook: str, error: BaseException) -> None:
-        """Log an error from `finish` with its traceback, unless it equals the last one. A `MomError`'s traceback is at debug level."""
+        """Log an error with its traceback, unless it equals the last one. A `MomError`'s traceback has level debug."""
         text = describe(error)
         if error.__traceback__ is None or self._logged.get(hook) == text:
             return
@@ -166,10 +165,7 @@ class PluginWorker:
         LOG.log(level, "plugin %s: %s failed:\n%s", self.plugin, hook, trace if self._hide is None else self._hide(trace), extra=about)
 
     def call(self, hook: str, work: Callable[[], object], deadline: float | None = None, *, asked: bool = False) -> object:
-        """Begin and finish a call; raise its error, or `DeadlineExceeded` if the plugin is hung or set aside.
-
-        :param asked: as for `begin`
-        """
+        """Begin and finish a call; raise its error, or `DeadlineExceeded` if the plugin is hung or the hook is paused."""
         call = self.begin(hook, work, deadline, asked=asked)
         if call is None:
             raise DeadlineExceeded(f"{hook} was not called: {self.why_not(hook)}")
@@ -179,7 +175,7 @@ class PluginWorker:
         return answer.value
 
     def begin_when_free(self, hook: str, work: Callable[[], object]) -> None:
-        """Queue a call for when the hung one returns. Nobody waits for it; its errors are logged."""
+        """Queue a call until the hung call returns. Its errors are only logged."""
 
         def logged() -> None:
             try:
@@ -198,11 +194,11 @@ class PluginWorker:
         return True
 
     def reset_failures(self) -> None:
-        """Forget failures, so that the next call is made: a restore is always tried."""
+        """Forget failures, so that mom makes the next call: it always tries a restore."""
         self._health.clear()
 
     def close(self, until: float) -> bool:
-        """End the thread; return whether it ended by the monotonic time `until`. Does not wait for a hung one."""
+        """End the thread; return whether it ended by the monotonic time `until`. Do not wait for a hung thread."""
         if self._thread is None:
             return True
         self._queue.put(None)
@@ -258,11 +254,11 @@ class PluginWorker:
                 call.error = error
             call.seconds = time.monotonic() - began
             call.done.set()
-            del call  # what it was given, such as older samples, must not be kept until the next one
+            del call  # free its arguments, such as older samples, before the next call
 
 
 def describe(error: BaseException) -> str:
-    """Describe an exception on one printable line, with the file and line of the plugin's mistake."""
+    """Describe an exception on one printable line, with file and line of the plugin's code."""
     text = str(error)
     description = printable(f"{type(error).__name__}: {text}" if text else type(error).__name__, 300)
     place = "" if isinstance(error, MomError) else place_of(error)

@@ -1,4 +1,4 @@
-"""Construction of plugins: constructed, checked against the hook specifications and set up, or not at all."""
+"""Constructs plugins, checks them against the hook specifications, and sets them up."""
 
 from __future__ import annotations
 
@@ -33,19 +33,19 @@ LOG = logging.getLogger("mom.plugins")
 Spec = TypeVar("Spec", FieldSpec, ControlSpec, DefaultPolicy, GuestColumn)
 
 Hooks: TypeAlias = "Mapping[str, Callable[[Mapping[str, object]], object]]"
-"""Hooks of a plugin by name, each a function of a mapping of all arguments."""
+"""Hooks by name; each takes a mapping of all arguments."""
 
 NOTHING_DECLARED = Declarations()
 
 LOOKING: Final = PluginContext(serves=False)
-"""Context template for commands that only look: no listening sockets, no engine."""
+"""Context template for commands that only inspect: no listening sockets, no engine."""
 
 SETUP_SECONDS = 10.0
-"""Time limit for a constructor or `mom_setup`, in s: enough for a TLS connection to a slow peer."""
+"""Time limit for a constructor or `mom_setup`: enough for a TLS connection to a slow peer."""
 
 
 USERS_SHARE: Final = 0.75
-"""Share of the teardown time for plugins that may use another one's hypervisor."""
+"""Share of the teardown time for plugins without a hypervisor, which may use another plugin's."""
 
 
 @dataclass(slots=True, eq=False)
@@ -71,11 +71,11 @@ class Plugin:
         return [declaration for declaration in self.declared if isinstance(declaration, kind)]
 
     def units(self, scope: Scope) -> Mapping[str, Unit]:
-        """Return the units of the fields it collects, of the host or of guests."""
+        """Return the units of the fields that it collects."""
         return {spec.name: spec.unit for spec in self.declared_as(FieldSpec) if spec.scope is scope and spec.collected}
 
     def error(self, message: str, hint: str | None = None) -> PluginError:
-        """Return an error that names this plugin and its distribution. Without a hint, it advises to disable the plugin."""
+        """Return an error that names this plugin. The default hint advises to disable it."""
         loaded = self.configured.loaded
         if hint is None:
             hint = f"take {self.name} out of the configuration, or ask the makers of {loaded.distribution}"
@@ -83,7 +83,7 @@ class Plugin:
         return PluginError(text, plugin=self.name, distribution=loaded.distribution, hint=hint)
 
     def work(self, hook: str, **arguments: object) -> Callable[[], object]:
-        """Return the hook's call, for the plugin's thread. It exhausts a generator too."""
+        """Return the hook's call, for the plugin's thread. The call also exhausts a generator."""
         function = self.hooks[hook]
         return lambda: materialize(function(arguments))
 
@@ -97,7 +97,7 @@ def materialize(result: object) -> object:
 
 @dataclass(slots=True)
 class PluginSet:
-    """All enabled plugins, in the YAML order."""
+    """All enabled plugins, in file order."""
 
     plugins: tuple[Plugin, ...]
     manager: HookManager
@@ -107,9 +107,9 @@ class PluginSet:
     hypervisor_owner: Plugin | None
 
     def having(self, hook: str) -> list[Plugin]:
-        """Return the plugins that implement a hook, in pluggy's calling order: YAML's, except for `tryfirst`."""
+        """Return the plugins with a hook, in pluggy's order: file order, except for `tryfirst`."""
         named = {plugin.name: plugin for plugin in self.plugins}
-        caller = getattr(self.manager.hook, hook, None)  # None: a hook of verbs that no plugin implements
+        caller = getattr(self.manager.hook, hook, None)  # None: a hook of commands without implementations
         return [] if caller is None else [named[implementation.plugin_name] for implementation in reversed(caller.get_hookimpls())]
 
     def owner(self, control: str) -> Plugin | None:
@@ -118,15 +118,12 @@ class PluginSet:
         return next((plugin for plugin in self.plugins if plugin.name == name), None)
 
     def close(self, seconds: float) -> list[str]:
-        """Tear down all plugins in parallel; return the names of those that exceeded the time."""
+        """Tear down all plugins; see `close_plugins`."""
         return close_plugins(self.plugins, seconds)
 
 
 def close_plugins(plugins: Iterable[Plugin], seconds: float) -> list[str]:
-    """Tear down plugins in parallel, those with a hypervisor last, and end their threads.
-
-    :return: names of the plugins that exceeded the time
-    """
+    """Tear down plugins in parallel, those with a hypervisor last, and end their threads. Return late plugins' names."""
     begun, until, every = time.monotonic(), time.monotonic() + seconds, list(plugins)
     _tear_down([plugin for plugin in every if "mom_hypervisor" not in plugin.hooks], begun + USERS_SHARE * seconds)
     _tear_down([plugin for plugin in every if "mom_hypervisor" in plugin.hooks], until)
@@ -147,7 +144,7 @@ def _tear_down(plugins: Iterable[Plugin], until: float) -> None:
         if "mom_teardown" in plugin.hooks:
             work = plugin.work("mom_teardown")
             call = plugin.worker.begin("mom_teardown", work)
-            if call is None:  # it hangs; its sockets, locks and threads would block its successor
+            if call is None:  # it hangs, and may hold sockets and locks that its successor needs
                 plugin.worker.begin_when_free("mom_teardown", work)
             begun.append((plugin, call))
     for plugin, call in begun:
@@ -173,12 +170,11 @@ def build_plugins(
     previous: PluginSet | None = None,
     declared: Declarations = NOTHING_DECLARED,
 ) -> Rebuilt:
-    """Construct, check, declare and set up the plugins of a configuration.
+    """Construct, check, declare and set up the plugins of a configuration. After a `PluginError`, nothing has changed.
 
-    :param template: context with values that come neither from the configuration nor from other plugins
-    :param previous: plugins in use. Those with the same class and settings are kept and prepare their reload
-    :param declared: additional fields and controls, which win over those of plugins
-    :raises MomError: a `PluginError`; nothing has changed then
+    :param template: context with all other values
+    :param previous: plugins in use. Those with unchanged class and settings stay, and prepare their reload
+    :param declared: fields and controls that replace those of plugins
     """
     kept = {} if previous is None else {p.name: p for p in previous.plugins if _same(p, config)}
     before = [(plugin.context, copy(plugin.context)) for plugin in kept.values()]
@@ -191,7 +187,7 @@ def build_plugins(
         for plugin in fresh:
             guarded(errors, plugin, _construct)
         raise_all(errors)
-        for plugin in reversed(plugins):  # pluggy calls the plugin first that was registered last
+        for plugin in reversed(plugins):  # pluggy calls the last registered plugin first
             guarded(errors, plugin, partial(_register, manager))
         raise_all(errors[::-1])
         for plugin in fresh:
@@ -218,24 +214,21 @@ def build_plugins(
 
 
 def _put_in_force(plugins: Iterable[Plugin], config: Config, declarations: Declarations, offers: Mapping[object, tuple[Any, ...]]) -> None:
-    configuration = cache(config.in_force)  # plugins ask in each cycle, and with many guests' settings that takes long
+    configuration = cache(config.in_force)  # plugins call it in each cycle; with many guest patterns it is slow
     new = PluginContext(declarations=declarations, offers=offers, interval=config.interval, configuration=configuration)
     for plugin in plugins:
         _update_in_place(plugin.context, replace(new, guest_settings=config.guest_settings(plugin.name)))
 
 
 def _update_in_place(context: PluginContext, other: PluginContext) -> None:
-    """Copy reloadable attributes: plugins keep their own context object."""
+    """Copy the attributes that a reload changes: plugins keep their context object."""
     context.declarations, context.offers, context.interval = other.declarations, other.offers, other.interval
     context.guest_settings, context.configuration = other.guest_settings, other.configuration
 
 
 @contextmanager
 def constructed(config: Config, errors: list[PluginError]) -> Iterator[list[Plugin]]:
-    """Construct a configuration's plugins without setting them up; yield the valid ones.
-
-    :param errors: receives the faults of the others
-    """
+    """Construct plugins without setting them up; yield the valid ones, and append the faults of others to `errors`."""
     plugins = [_new(configured, config) for configured in config.plugins.values()]
     steps = (_construct, partial(_register, HookManager()), _declare)
     try:
@@ -254,22 +247,19 @@ class HookManager(pluggy.PluginManager):
         self._specs = specs.__name__
 
     def register(self, plugin: object, name: str | None = None) -> str | None:
-        """Register a plugin. Raises `MomError` where a hook differs from its specification."""
+        """Register a plugin. Raise `MomError` if a hook differs from its specification."""
         try:
             return super().register(plugin, name)
         except pluggy.PluginValidationError as error:
             raise MomError(" ".join(str(error).split()), hint=f"compare its hooks with {self._specs}") from error
 
     def parse_hookimpl_opts(self, plugin: object, name: str) -> pluggy.HookimplOpts | None:
-        """Parse only methods with a hook's name: access to other attributes may run plugin code."""
+        """Parse only methods with the name of a hook: access to other attributes may run plugin code."""
         return super().parse_hookimpl_opts(plugin, name) if name.startswith("mom_") else None
 
 
 def register(manager: HookManager, instance: object, name: str) -> Hooks:
-    """Register a plugin with pluggy and return its hooks.
-
-    :raises MomError: unknown hook or argument, missing `@hookimpl` mark, or a wrapper
-    """
+    """Register a plugin with pluggy and return its hooks. Raise `MomError` for an invalid hook."""
     manager.register(instance, name)
     hooks: dict[str, Callable[[Mapping[str, object]], object]] = {}
     for caller in manager.get_hookcallers(instance) or ():
@@ -318,7 +308,7 @@ def _new(
 
 
 def guarded(errors: list[PluginError], plugin: Plugin, step: Callable[[Plugin], None]) -> bool:
-    """Return whether a step with a plugin succeeds; append its error if not."""
+    """Return whether a step succeeds; append its error if not."""
     try:
         step(plugin)
     except PluginError as error:
@@ -339,7 +329,7 @@ def called(plugin: Plugin, hook: str, work: Callable[[], object], what: str, sec
         return plugin.worker.call(hook, work, seconds, asked=True)
     except MomError as error:
         raise plugin.error(f"{what}: {error.message}", error.hint) from error
-    except BaseException as error:  # containment: a plugin may raise anything, and the operator wants its name rather than a traceback
+    except BaseException as error:  # a plugin may raise anything; the operator needs its name, not a traceback
         LOG.debug("plugin %s: %s", plugin.name, what, exc_info=error)
         raise plugin.error(f"{what}: {describe(error)}") from error
 
@@ -374,10 +364,7 @@ def _declare(plugin: Plugin) -> None:
 
 
 def joined(plugins: Iterable[Plugin], errors: list[PluginError], declared: Declarations = NOTHING_DECLARED) -> Declarations:
-    """Join the declarations of plugins; append conflicts to `errors`.
-
-    :param declared: additional fields and controls, which win over those of plugins
-    """
+    """Join the declarations of plugins; those in `declared` win. Append conflicts to `errors`."""
     fields = dict(declared.fields)
     controls = dict(declared.controls)
     owners: dict[str, Plugin] = {}
@@ -413,7 +400,7 @@ def joined(plugins: Iterable[Plugin], errors: list[PluginError], declared: Decla
 
 
 def _columns(plugins: Iterable[Plugin]) -> list[GuestColumn]:
-    """Return the guest table's columns. Later duplicates of columns and metrics are left out, with a log line."""
+    """Return the columns of the guest table, without later columns and metrics of the same name."""
     columns: list[GuestColumn] = []
     names: dict[str, str] = {}
     metrics: dict[str, str] = {}
@@ -436,7 +423,6 @@ def _takes(what: str, name: str, owners: dict[str, str], plugin: str) -> bool:
 
 
 def _logged_once(plugin: str, column: str, made: Callable[[Mapping[str, Value]], Value]) -> Callable[[Mapping[str, Value]], Value]:
-    """Wrap a column's function: its first failure is logged, and the value is unknown."""
     logged: list[str] = []
 
     def value(fields: Mapping[str, Value]) -> Value:
@@ -461,7 +447,7 @@ def _derived(plugin: Plugin, snapshot: Snapshot) -> Derived:
 
 
 def explainers_of(plugins: Iterable[LoadedPlugin]) -> Mapping[str, Callable[[], object]]:
-    """Return these plugins' explainer factories by plugin."""
+    """Return factories of explainers by plugin."""
     return {plugin.name: make for plugin in plugins if (make := getattr(plugin.plugin_class, "mom_explainer", None)) is not None}
 
 

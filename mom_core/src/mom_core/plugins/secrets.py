@@ -1,4 +1,4 @@
-"""Masking of secrets from plugins' settings in messages and logs, including plugins' own errors."""
+"""Masks secrets from plugins' settings in messages and logs, including plugins' own errors."""
 
 from __future__ import annotations
 
@@ -16,33 +16,33 @@ from mom_core.model import Value
 Item = TypeVar("Item")
 
 MASK: Final = "**********"
-"""Replacement for a secret; pydantic uses the same."""
+"""pydantic's replacement for a secret."""
 
 SHORTEST: Final = 4
-"""Minimum length of a masked secret, in characters; shorter ones occur in ordinary words."""
+"""Shorter secrets are not masked: they occur in ordinary words."""
 
 
 SHORTEST_CALLED: Final = 8
-"""Minimum length of a value masked for its setting's name, in characters."""
+"""Minimum length of a value masked because of its setting's name."""
 
 _SHORTEST_PART: Final = 12
-"""Minimum length of a secret path or query, in characters; `/hook` is no secret."""
+"""Minimum length of a secret path or query; `/hook` is no secret."""
 
 _MASKED_NAMES: Final = r"(?:pass(?:word|wd|phrase)?|pwd|secret|token|api[_-]?key|private[_-]?key|authorization|credentials?|cookie)"
 
 _SECRET_NAME: Final = re.compile(rf"{_MASKED_NAMES}|key", re.I)
 
 _SIGNED: Final = r"(?:sig|sign|signature|auth|code|key)"
-"""Further names of secret URL parameters."""
+"""Names of secret URL parameters, besides those of secret settings."""
 
 _SHAPES: Final = (
-    # Keys and certificates' keys, also within JSON, where line ends are written \n.
+    # Private keys, also within JSON, where line ends are \n.
     (re.compile(r"(-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----).*?(-----END|\Z)", re.S), rf"\1 {MASK} \2"),
     # scheme://user:password@host, and scheme://token@host
     (re.compile(r"(?<=[a-z0-9+.-])(://[^\s/@:\"']*:)[^\s/@\"']+@", re.I), rf"\1{MASK}@"),
     (re.compile(r"(?<=[a-z0-9+.-])(://)[^\s/@:\"']{20,}@", re.I), rf"\1{MASK}@"),
     (re.compile(rf"([?&](?:[\w-]*{_MASKED_NAMES}[\w-]*|{_SIGNED})=)[^&\s\"'#]+", re.I), rf"\1{MASK}"),
-    # --password X of a command, also in lists of YAML and JSON. FILE, as in advice, is none.
+    # --password X of a command, also in lists of YAML and JSON; but not FILE, as in advice.
     (
         re.compile(
             rf"(?<![\w-])(--?[\w-]{{0,40}}{_MASKED_NAMES}[\w-]{{0,40}}(?:=|[\"']?(?:\s*,\s*|\s+(?:-\s+)?))[\"']?)"
@@ -58,7 +58,7 @@ _SHAPES: Final = (
 
 _OPTION: Final = re.compile(rf"--?[\w-]*(?:{_MASKED_NAMES}[\w-]*|\bkey)", re.I)
 _ASSIGNED: Final = re.compile(rf"-{{0,2}}[\w-]*(?:{_MASKED_NAMES}[\w-]*|\bkey)=(.+)", re.I | re.S)
-"""Arguments of commands: an option with its value in the next argument, and one with its value included, also of `env`."""
+"""Arguments of commands: an option followed by its value, and one that includes its value, also of `env`."""
 
 
 _FILES_OF_KEYS: Final = (".pem", ".key", ".crt")
@@ -72,14 +72,14 @@ def without_secrets(text: str) -> str:
 
 
 def _names_secret(name: str, value: object) -> bool:
-    """Return whether a setting's name suggests that its value, unless a path, is a secret."""
+    """Return whether the name of a setting implies a secret value, unless it is a path."""
     if not isinstance(value, str) or not value or value.startswith("/") or value.endswith(_FILES_OF_KEYS):
         return False
     return _SECRET_NAME.search(name) is not None
 
 
 def masked(value: Value, name: str = "") -> Value:
-    """Mask a setting's value if its name or shape suggests a secret."""
+    """Mask a setting's value if its name or shape implies a secret."""
     if isinstance(value, str):
         assigned = _ASSIGNED.fullmatch(value)
         if assigned and _names_secret("key", assigned[1]):
@@ -134,14 +134,14 @@ def _called_secrets(settings: object) -> Iterator[str]:
 
 
 class SecretMask:
-    """Function that masks known secrets in a text. Any thread may call it."""
+    """Masks known secrets in a text, in any thread."""
 
     def __init__(self, settings: Iterable[object] = ()) -> None:
         self._secrets: tuple[str, ...] = ()
         self.learn(settings)
 
     def learn(self, settings: Iterable[object]) -> None:
-        """Mask these settings' secrets too. Earlier secrets stay masked, as they may still be valid."""
+        """Mask these settings' secrets too. Earlier secrets may still be valid, and stay masked."""
         settings = list(settings)
         secrets = {secret for model in settings for secret in secrets_in(model) if len(secret) >= SHORTEST}
         secrets |= {text for model in settings for text in _called_secrets(model) if len(text) >= SHORTEST_CALLED}
@@ -150,7 +150,7 @@ class SecretMask:
         self._secrets = tuple(sorted({*self._secrets, *secrets, *spelled}, key=len, reverse=True))
 
     def __call__(self, text: str) -> str:
-        """Return the text without secrets."""
+        """Mask the secrets in a text."""
         for secret in self._secrets:
             if secret in text:
                 text = text.replace(secret, MASK)
