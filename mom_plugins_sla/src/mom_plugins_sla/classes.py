@@ -13,7 +13,6 @@ from mom_kvm import EvictionField
 
 NOTHING: Final = Portion(size=0)
 ORDINARY: Final = 100
-"""CPU share of an ordinary guest."""
 
 ALLOWED: Final[Mapping[str, str]] = MappingProxyType(
     {

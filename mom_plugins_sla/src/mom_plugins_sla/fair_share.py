@@ -53,7 +53,6 @@ def fair_shares(claims: Sequence[Claim], room: float, idle_tax: float = 0.75) ->
 
 
 def _level(claims: Sequence[Claim], turns: Sequence[float], full: Sequence[float], left: float, keeps: float) -> float:
-    """Return the level at which all shares together have risen by `left`."""
     bends = [(turn, -claim.cost * (1.0 - keeps)) for claim, turn in zip(claims, turns, strict=True)]
     bends += [(end, -claim.cost * keeps) for claim, end in zip(claims, full, strict=True)]
     slope = sum(claim.cost for claim in claims)

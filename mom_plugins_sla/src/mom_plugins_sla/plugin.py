@@ -53,7 +53,6 @@ class SlaPlugin:
         self._maxima: dict[str, float] = {}
         self._fairness = Fairness()
         self._snapshot: Snapshot | None = None
-        """Basis of admission."""
 
     @hookimpl
     def mom_check(self) -> Iterable[Finding]:

@@ -25,13 +25,11 @@ AT_ONCE: Final = 4
 """Limit for steps under way, and for abandoned calls of one mover. More would slow each other down."""
 
 CALL_SECONDS: Final = 30.0
-"""Time limit for a call of a mover."""
 
 GIVE_UP_SECONDS: Final = 60.0
 """Time for a mover to cancel a move after its limit, and for a guest to disappear after a reported success."""
 
 LOST_LOOK_SECONDS: Final = 30.0
-"""Time between two looks at a lost move."""
 
 LATE_SECONDS: Final = 1800.0
 """A guest that stops within this time after its limit still stopped because of mom, for example after an update."""
@@ -129,7 +127,7 @@ UNDER_WAY: Final = frozenset({JobState.PREPARING, JobState.BEGUN})
 
 @dataclass(frozen=True, slots=True)
 class _Call:
-    """Call under way. `kind` is save, ask, resume, prepare, begin, look or cancel; times are in seconds."""
+    """`kind`: save, ask, resume, prepare, begin, look or cancel. Times in seconds."""
 
     kind: str
     future: Future[Any]
@@ -139,7 +137,7 @@ class _Call:
 
 @dataclass(slots=True)
 class _Progress:
-    """Progress of a job in this run. Times are monotonic; `absent` counts cycles without the guest."""
+    """Progress of a job in this run. Times are monotonic."""
 
     since: float
     absent: int = 0
@@ -318,7 +316,7 @@ class Jobs:
 
     @contextmanager
     def _recorded(self, job: Job) -> Iterator[None]:
-        """Record a job before its step, so that the guest can come back. Forget the job if the step cannot begin.
+        """Record a job before its step; forget it if the step cannot begin.
 
         Keep the job of an unanswered call, which may still take effect.
         """
@@ -504,7 +502,6 @@ class Jobs:
         self._recent.spare(job.guest, [job.step])
 
     def _unanswered(self, job: Job, error: str) -> None:
-        """Keep a job whose call may still take effect."""
         self._progress[job.guest].unanswered = True
         self._fail(job, error)
 
@@ -528,7 +525,6 @@ class Jobs:
             del self._progress[guest]
 
     def _store(self, jobs: Mapping[str, Job]) -> None:
-        """Store jobs. After a failed write, keep them in memory."""
         try:
             self._write(jobs)
         except StateError:

@@ -114,7 +114,6 @@ def climb(
 
 
 def _open_steps(stopped: int, moved: int, guests: int, share: float) -> frozenset[Step]:
-    """Return the steps that the safety bounds still permit."""
     may_stop = stopped < most_stopped(guests, share)
     may_move = moved < most_stopped(guests + moved, share)
     return frozenset(step for step in Step if (may_move if step is Step.MIGRATE else may_stop))

@@ -144,7 +144,7 @@ class EvictionPlugin:
         return result
 
     def _follow_mode(self, enforces: bool) -> None:
-        """Cancel all announcements when the mode changes: announcements made while observing were not real."""
+        """Cancel all announcements when the mode changes."""
         if enforces != self._enforces:
             for item in self._announcements.keep(()):
                 self._cancelled(item, "mom only observes now")
@@ -201,9 +201,9 @@ class EvictionPlugin:
                 self._context.log.info("guest %s would resume: there is room again", printable(undo.name))
 
     def _check_last_moves(self) -> None:
-        """Follow the moves of the last guests: mom calls `mom_collect_guests` only if there are guests.
+        """Follow the moves of the last guests: without guests, mom does not call `mom_collect_guests`.
 
-        A snapshot also lacks guests while they are unknown, so this lists them again.
+        The snapshot also lacks guests while they are unknown, so list them again.
         """
         hypervisor = self._permissions.hypervisor
         if self._context.serves and hypervisor is not None and self.jobs.are_moving:
@@ -212,7 +212,7 @@ class EvictionPlugin:
                 self.jobs.check_moves(present, self._permissions.movers(), self._why_no_longer)
 
     def _candidates(self, snapshot: Snapshot) -> list[EvictionCandidate]:
-        """Return the guests that mom may evict, without guests that have a job and without steps that recently failed."""
+        """Return the guests that mom may evict: without a job, and without recently failed steps."""
         if not self._settings.enabled:
             return []
         destination = self._settings.destination
@@ -233,7 +233,7 @@ class EvictionPlugin:
         return self._recent.moved + self.jobs.leaving
 
     def _gone(self, snapshot: Snapshot) -> Sequence[str]:
-        """Return guests that mom stopped and the hypervisor lost in the last hour, unless they run again."""
+        """Return guests that mom stopped and the hypervisor lost, unless they run again."""
         return [guest for guest in self._recent.gone if guest not in snapshot.guests and self.jobs.get(guest) is None]
 
     def _warning(self, announcement: Announced, guest: Guest) -> Problem:
@@ -276,7 +276,6 @@ class EvictionPlugin:
         return revisions
 
     def _not_yet(self, guest: Guest, step: Step, decision: Decision, now: float, begun: int) -> str:
-        """Return why a step must wait; empty if it may start."""
         announced = self._announcements.announce(guest.id, guest.name, step, now, warning_of(guest), self._snapshot.time)
         if now < announced.due:
             return f"announced; it begins in {format_duration(round(announced.due - now))} if it is still necessary then"
@@ -306,7 +305,6 @@ class EvictionPlugin:
         return "" if needs_of(guest, step) is not None else NEED_UNKNOWN
 
     def _why_no_longer(self, identity: str) -> str:
-        """Return why a prepared guest must not move after all; empty if it may."""
         guest = self._snapshot.guests.get(identity)
         if not self._enforces:
             return "mom only observes now"

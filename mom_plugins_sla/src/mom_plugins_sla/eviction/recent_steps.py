@@ -91,7 +91,6 @@ class RecentSteps:
             self._write()
 
     def _write(self) -> None:
-        """Drop expired entries, and write the others."""
         self._moves = [since for since in self._moves if self._within(since, COUNTS_SECONDS)]
         self._gone = {guest: self._gone[guest] for guest in self.gone}
         self._spared = {key: since for key, since in self._spared.items() if self._within(since, AGAIN_SECONDS)}

@@ -17,7 +17,6 @@ from mom_core import MomError, printable
 _ID: Final = re.compile(r"[0-9A-Za-z][0-9A-Za-z_.-]{0,127}")
 _LOOK_SECONDS: Final = 0.1
 MOST: Final = 1000
-"""Limit per cycle."""
 
 
 def take_requests(folder: Path) -> Sequence[str]:

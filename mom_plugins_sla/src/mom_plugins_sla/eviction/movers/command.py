@@ -26,13 +26,11 @@ from mom_plugins_sla.eviction.movers.mover_plugin import MoverPlugin
 from mom_plugins_sla.eviction.movers.reports import DONE, RUNNING, UNKNOWN, failed
 
 KILL_SECONDS: Final = 20.0
-"""Time for a command to end after SIGTERM, before SIGKILL."""
 
 KEPT_OUTPUT: Final = 2000
 """Bytes kept from the end of a command's output, for its error."""
 
 KEPT_ENDED: Final = 20
-"""Ended commands kept for their results."""
 
 _NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+@:-]{0,127}")
 """Names and ids that are safe as arguments: no options, paths or characters that a shell expands."""
@@ -180,7 +178,6 @@ class CommandMover:
         return f"guests are moved by {printable(program, 100)}, which runs as user {user_name(os.geteuid())}"
 
     def _started(self, pid: int) -> int:
-        """Return the process's start time in ticks; 0: no such process."""
         status = ProcessStat.of(self._proc / str(pid))
         return 0 if status is None or status.state in "ZX" else status.started
 

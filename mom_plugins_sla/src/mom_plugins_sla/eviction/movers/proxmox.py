@@ -109,7 +109,6 @@ class ProxmoxMover:
         )
 
     def _refuse_local(self, vmid: int, job: MoveJob) -> None:
-        """Raise `NotSupported` for disks and devices that exist only on this node."""
         local = part_of(self._api.ask("GET", f"{self._guests}/{vmid}/migrate?{urlencode({'target': job.destination.host})}"), "data")
         disks, devices = local.get("local_disks"), local.get("local_resources")
         if disks and not self._local_disks:

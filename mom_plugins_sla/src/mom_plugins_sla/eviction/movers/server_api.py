@@ -24,7 +24,6 @@ ANSWER_SECONDS: Final = 15.0
 """Time limit per request. A mover's call makes two or three requests."""
 
 LARGEST_ANSWER: Final = 4 << 20
-"""Bytes. Enough for a node's list of guests."""
 
 _LOCAL: Final = ("localhost", "127.0.0.1", "::1")
 
