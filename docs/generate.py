@@ -173,9 +173,8 @@ def _fields(plugins: Mapping[str, LoadedPlugin]) -> str:
         parts.append(f"## {title}\n\n" + _table(("field", "unit", "plugin", "what it says"), rows))
     return _page(
         "Fields",
-        "What the plugins collect, and what a policy can read: `Host.mem_free`, `guest.balloon_cur`. A field that could not be read is "
-        "absent: unknown, never 0. Where several plugins have a value, the first in the order of the YAML file wins. `mom fields` prints "
-        "this list for the plugins that are enabled; with `--json` also where each value is read.",
+        "Policies read fields as `Host.mem_free` or `guest.balloon_cur`. An absent field is unknown, never 0. If several plugins have a "
+        "value, the first in the YAML file wins. `mom fields` prints this list for enabled plugins; `--json` adds the sources.",
         parts,
     )
 
@@ -195,8 +194,8 @@ def _api() -> str:
             answer = _shapes(next(iter(one["responses"].values()))["content"])
             operations.append((f"`{method.upper()} {path}`", one["summary"], query, body, answer))
     parts = [
-        "## What can be asked\n\n" + _table(("request", "what it does", "query", "body", "answer"), operations),
-        "## What it is made of\n\nA member in *italics* may be missing. `/v1/openapi.json` describes each.",
+        "## Requests\n\n" + _table(("request", "what it does", "query", "body", "answer"), operations),
+        "## Types\n\nA member in *italics* may be missing. `/v1/openapi.json` describes each.",
     ]
     for name, kind in described["components"]["schemas"].items():
         needed = kind.get("required", ())
@@ -207,9 +206,8 @@ def _api() -> str:
         parts.append(f"### {name}\n\n{_first_sentence(kind.get('description', ''))}\n\n{', '.join(members)}")
     return _page(
         "The API of the control socket",
-        "What the plugin `http` answers, through a unix socket (`curl --unix-socket /run/mom/mom.sock http://mom/v1/report`) or TLS. "
-        "Absent fields and null are unknown. A running mom describes the same at `/v1/openapi.json`. What is refused is a "
-        "[Problem](#problem), with what to do in `hint`.",
+        "The plugin `http` answers on a unix socket (`curl --unix-socket /run/mom/mom.sock http://mom/v1/report`), and with TLS. "
+        "Absent fields and null are unknown. A refusal is a [Problem](#problem), with the cure in `hint`.",
         parts,
     )
 
@@ -262,25 +260,22 @@ def _metrics(plugins: Mapping[str, LoadedPlugin]) -> str:
     ]
     of_fields = ("metric", "type", "field", "what it says")
     parts = (
-        "Prometheus needs the setting `tcp` of the plugin `http`; `curl --unix-socket /run/mom/mom.sock http://mom/metrics` shows the same "
-        "text. `packaging/prometheus` has scrape settings and alert rules with tests, `packaging/grafana` a dashboard. What is not known "
-        "has no sample: a metric that is missing is unknown, never 0.",
+        "Prometheus needs the setting `tcp` of the plugin `http`. `packaging/prometheus` has scrape settings and alert rules, "
+        "`packaging/grafana` a dashboard. An unknown value has no sample: a missing metric is never 0.",
         "## Of mom, and of all guests together\n\n" + _table(("metric", "type", "labels", "what it says"), _own_metrics()),
-        "`mom_guests_guaranteed_bytes` is the sum of `mom_guest_guaranteed_bytes` over all guests, those without metrics of their own too. "
-        "`mom_guests_promised_bytes` is more than that only where the host cannot keep all that guests are promised.",
+        "`mom_guests_guaranteed_bytes` sums `mom_guest_guaranteed_bytes` over all guests, also those without their own metrics. "
+        "`mom_guests_promised_bytes` is larger only if the host cannot keep all promises.",
         "## Of each guest\n\n"
-        "The label `domain` is the guest's name, as in the metrics of libvirt's exporters, so that both can be joined. A second guest of "
-        "the same name has its id behind it. `metrics_guests` and `metrics_leave_out` of the plugin `http` say which guests have "
-        "metrics of their own.\n\n" + _table(of_fields, guest),
+        "The label `domain` is the guest's name, as in libvirt's exporters. A second guest of the same name has its id after the name. "
+        "`metrics_guests` and `metrics_leave_out` of the plugin `http` select guests.\n\n" + _table(of_fields, guest),
         "## Of the host\n\n"
-        "`mom_host_*` has every number that an enabled plugin declares for the host, those of third parties included. "
-        "[fields.md](fields.md) describes each field. A plugin marks counters with `FieldSpec(…, metric=Metric.COUNTER)`, and fields that "
-        "mean nothing later with `Metric.NONE`.\n\n" + _table(("metric", "type", "field"), host),
+        "`mom_host_*` has every number that an enabled plugin declares for the host; [fields.md](fields.md) describes them. A plugin marks "
+        "counters with `FieldSpec(…, metric=Metric.COUNTER)`, and excludes fields with `Metric.NONE`.\n\n"
+        + _table(("metric", "type", "field"), host),
     )
     introduction = (
-        "What a running mom gives to Prometheus at `/metrics`, by Prometheus' [conventions](https://prometheus.io/docs/practices/naming/): "
-        "base units (bytes, seconds, ratios from 0 to 1) at the end of a name, `_total` after counters and nothing else. All names begin "
-        "with `mom_`, so that none is another exporter's: what two of them call the same, a sum counts twice."
+        "mom serves these metrics at `/metrics`, with Prometheus' [conventions](https://prometheus.io/docs/practices/naming/): base units "
+        "(bytes, seconds, ratios from 0 to 1) end a name, and `_total` marks counters."
     )
     return _page("Metrics", introduction, parts)
 
@@ -314,10 +309,9 @@ def _controls(plugins: Mapping[str, LoadedPlugin]) -> str:
             rows.append((f"`{spec.name}`", spec.scope.value, spec.unit.value, bounds, name, f"`{spec.field}`", spec.description))
     return _page(
         "Controls",
-        'What a policy can set: `(Host.Control "ksm_run" 1)`, `(guest.Control "balloon_target" 524288)`. The field holds what stands there '
-        "now; before a control is first changed, mom writes that to its ledger, and while it is unknown the control is not applied. "
-        'A control of unit text takes a text: `(guest.Control "vcpu_pins" "0-3")`. Those of unit list are set by other plugins and by '
-        "Python policies, and `io_tune` by the setters of a guest's disks, too.",
+        'Policies set controls: `(Host.Control "ksm_run" 1)`, `(guest.Control "vcpu_pins" "0-3")`. The field has the present value. While '
+        "it is unknown, mom does not set the control. Only plugins and Python policies set controls of unit list; `io_tune` also has "
+        "setters of a guest's disks.",
         [_table(("control", "scope", "unit", "bounds", "plugin", "field", "what it does"), sorted(rows))],
     )
 
@@ -370,14 +364,13 @@ def _settings(plugins: Mapping[str, LoadedPlugin]) -> str:
         for row in _setting_rows(loaded.guest_settings_class)
     ]
     parts.append(
-        "## `guests:`\n\nBelow a pattern of guest names, such as `db-*`, or of a property of guests, such as `flavor=m1.*`: "
-        "[which there are](guests.md#what-its-platform-says-of-it). Where several patterns match, later ones win.\n\n"
+        "## `guests:`\n\nBelow a pattern of guest names, such as `db-*`, or of a [guest property](guests.md#what-its-platform-says-of-it), "
+        "such as `flavor=m1.*`. If several patterns match, later ones win.\n\n"
         + _table(("setting", "type", "default", "plugin", "what it does"), guests)
     )
     return _page(
         "Settings",
-        "All settings of the YAML file. A duration is written as `5s`, a size as `64MiB`, a share as `5%`. `mom config schema` prints the "
-        "same as a JSON Schema.",
+        "Write a duration as `5s`, a size as `64MiB`, a share as `5%`. `mom config schema` prints a JSON Schema.",
         parts,
     )
 
@@ -450,7 +443,7 @@ def _words() -> str:
         ]),
         "## Predefined variables\n\n" + _table(head, [
             ("`Host`", "", "the host"),
-            ("`Guests`", "", "all guests of which there is data, in the order of their names"),
+            ("`Guests`", "", "all guests with data, by name"),
             *((f"`{name}`", _count(word.counted), word.meaning) for name, word in CALLABLES.items()),
         ]),
         "## Methods of `Host` and of guests\n\n" + _table(head, methods),
@@ -458,8 +451,7 @@ def _words() -> str:
     ]  # fmt: skip
     return _page(
         "Words of the policy language",
-        "All words that the language has; [policy-language.md](policy-language.md) describes how they are used, [fields.md](fields.md) and "
-        "[controls.md](controls.md) list what a policy can read and set.",
+        "[The language](policy-language.md) explains their use. Policies read [fields](fields.md) and set [controls](controls.md).",
         parts,
     )
 
@@ -517,9 +509,8 @@ def _protocols() -> str:
     values = [(f"`{name}`", _first_sentence(_said_below(name))) for name, thing in _names() if _is_value(thing)]
     return _page(
         "Protocols and types",
-        "Public names of `mom_core` besides [hooks](../hooks.md) and [errors](errors.md), and of `mom_kvm`, the library for plugins. "
-        "The docstring of each says more: `python -m pydoc mom_core.Snapshot`. A controller tests for a capability with "
-        "`isinstance(hypervisor, BalloonControl)`.",
+        "Public names of `mom_core` and `mom_kvm`, without [hooks](../hooks.md) and [errors](errors.md). Docstrings say more: "
+        "`python -m pydoc mom_core.Snapshot`. A controller tests for a capability with `isinstance(hypervisor, BalloonControl)`.",
         [
             "## Protocols",
             *protocols,
@@ -612,8 +603,7 @@ def _errors() -> str:
     ]
     return _page(
         "Errors",
-        "All of them derive from `MomError`, which has a `message` and a `hint`. A hypervisor raises `HypervisorError` and its kinds; a "
-        "controller turns them into outcomes.",
+        "A `MomError` has a `message` and a `hint`. Hypervisors raise `HypervisorError` and its subclasses; controllers return them.",
         [_table(("error", "is a", "what it means"), rows)],
     )
 
@@ -625,23 +615,21 @@ def _conformance() -> str:
     rows = [(f"`{name}`", (inspect.getdoc(check) or "").split("\n")[0]) for name, check in CHECKS.items()]
     return _page(
         "The conformance kit",
-        "What every plugin must be able to show, mom's own included. `mom plugin check NAME` runs it in a process of its own, for an "
-        "installed plugin; in a project's tests, each check is a test:",
+        "`mom plugin check NAME` runs the checks on an installed plugin. In a project's tests, each check is a test:",
         [
             '```python\nclass TestConformance(ConformanceTests):\n    plugin = AcmePlugin\n    host = {"proc/acme": "1\\n"}\n```',
-            "The plugin runs in the real engine, on a copy of the given host files (or of this host's usual ones in /proc and /sys), with "
-            "the guests of a `FakeHypervisor` unless it brings a hypervisor of its own. Nothing real is changed; a hypervisor of the "
-            "plugin's own is only watched, unless `may_touch` says that its guests are a test's.",
-            "## Checks\n\n" + _table(("check", "what must be so"), rows),
-            "Errors must be mended. Warnings need a look; some say why a check was not possible.",
+            "The plugin runs in the real engine, on a copy of the given host files or of this host's /proc and /sys, with the guests of "
+            "its own hypervisor or of a `FakeHypervisor`. The kit changes nothing real, except guests of the plugin's hypervisor with "
+            "`may_touch`.",
+            "## Checks\n\n" + _table(("check", "passes if"), rows),
+            "Fix errors. Warnings may be acceptable; some say why a check was not possible.",
             f"## `ConformanceTests`\n\n{_prose(inspect.getdoc(ConformanceTests) or '')}",
             f"## `check_plugin`\n\n{_prose(inspect.getdoc(check_plugin) or '')}",
             f"## `FakeHypervisor`\n\n{_prose(inspect.getdoc(FakeHypervisor) or '')}",
-            "## Fixtures\n\nWherever mom-devkit is installed, pytest has `mom_host` (an empty folder in the place of `/`), `mom_context` "
-            "(a plugin's context on it), `mom_run` (some cycles of a real engine with the plugins that you name), `mom_usual_host` (a copy "
-            "of this host's files in /proc and /sys, made once), `mom_power` (the test runs twice: as root, and with a mom-helper), "
-            "`mom_open_folder` (a folder that other users reach) and `mom_stand_in_guest` (a process that stands for a guest's). They cost "
-            "nothing where they are not used.",
+            "## Fixtures\n\nmom-devkit adds fixtures to pytest: `mom_host` (an empty folder for `/`), `mom_context` (a plugin's context on "
+            "it), `mom_run` (cycles of a real engine with your plugins), `mom_usual_host` (a copy of this host's /proc and /sys), "
+            "`mom_power` (runs the test as root and with mom-helper), `mom_open_folder` (a folder that other users reach) and "
+            "`mom_stand_in_guest` (a process in place of a guest's).",
         ],
     )
 
