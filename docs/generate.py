@@ -369,9 +369,7 @@ def _settings(plugins: Mapping[str, LoadedPlugin]) -> str:
         + _table(("setting", "type", "default", "plugin", "what it does"), guests)
     )
     return _page(
-        "Settings",
-        "Write a duration as `5s`, a size as `64MiB`, a share as `5%`. `mom config schema` prints a JSON Schema.",
-        parts,
+        "Settings", "Write a duration as `5s`, a size as `64MiB`, a share as `5%`. `mom config schema` prints a JSON Schema.", parts
     )
 
 
