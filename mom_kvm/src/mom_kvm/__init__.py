@@ -1,7 +1,4 @@
-"""Library for plugins on KVM hosts; not a plugin itself.
-
-Kernel files and control groups. Statistics of guests, and which of them mom believes. Controls that are one file. Services between plugins.
-"""
+"""Library for plugins on KVM hosts. It is not a plugin itself."""
 
 import lazy_loader
 

@@ -1,4 +1,4 @@
-"""Base of all plugins' servers: a thread with an event loop that accepts clients, and ends at once on request."""
+"""Base of all plugins' servers: one thread with an event loop, and a limited number of clients."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from mom_core import MomError
 from mom_kvm.sockets import Listener, OccupiedByOurselvesError
 
 _AGAIN_SECONDS: Final = 0.05
-"""Pause before listening again where a plugin that a reload replaces still listens, or before accepting again without free descriptors."""
+"""Pause before listening or accepting again."""
 
 
 @dataclass(frozen=True, slots=True)
 class ServerDoor:
-    """Place to listen at.
+    """Address of a server.
 
-    :param open_listener: returns the listener; raises `OccupiedByOurselvesError` while a plugin that a reload replaces listens there
+    :param open_listener: raises `OccupiedByOurselvesError` while a plugin that a reload replaces still listens there
     """
 
     open_listener: Callable[[], Listener]
@@ -34,15 +34,15 @@ Door = TypeVar("Door", bound=ServerDoor)
 
 
 class BoundedServer(ABC, Generic[Door]):
-    """Serves from `start` to `close`. The subclass talks to clients, and limits the time for that.
+    """Server that runs from `start` to `close`. The subclass serves each client, and limits the time for it.
 
-    :param most: most clients at once; one more replaces another
+    :param most: number of clients at once; a further client replaces another
     """
 
     def __init__(self, doors: Sequence[Door], most: int, log: logging.Logger) -> None:
         self.log = log
         self.waits = False
-        """Another plugin of this process listened at a door when this server started."""
+        """Another plugin of this process listened at a door at the start."""
         self._doors = doors
         self._most = most
         self._tasks: set[asyncio.Task[None]] = set()
@@ -51,7 +51,7 @@ class BoundedServer(ABC, Generic[Door]):
         self._thread: threading.Thread | None = None
 
     def start(self, name: str) -> None:
-        """Listen and serve. Raises `MomError`, and leaves nothing open, if one of the doors fails."""
+        """Listen and serve. Raises `MomError`, and closes everything, if a door fails."""
         listeners: list[Listener | None] = []
         self.waits = False
         try:
@@ -73,7 +73,7 @@ class BoundedServer(ABC, Generic[Door]):
         try:
             thread.start()
             ready.result()
-        except Exception as error:  # such as no more threads or files than there are
+        except Exception as error:  # such as the limit of threads or files
             raise MomError(f"the server could not be started: {error}") from error
         return thread
 
@@ -85,7 +85,7 @@ class BoundedServer(ABC, Generic[Door]):
             thread.join()
 
     def call_soon(self, function: Callable[[], object]) -> None:
-        """Call something in the server's thread, from any thread. Do nothing after the thread's end."""
+        """Call a function in the server's thread. Does nothing after the thread's end. For any thread."""
         if self._loop is not None:
             with contextlib.suppress(RuntimeError):  # the loop is closed already
                 self._loop.call_soon_threadsafe(function)
@@ -95,28 +95,28 @@ class BoundedServer(ABC, Generic[Door]):
     @property
     @abstractmethod
     def clients(self) -> int:
-        """Number of clients that are connected, or about to be."""
+        """Number of connected and connecting clients."""
 
     @abstractmethod
     def make_room(self, door: Door, sock: socket.socket | None) -> bool:
-        """End a connection for a new client at this door. Return False if none may be ended.
+        """Close a connection for a new client. Returns False if none may be closed.
 
-        :param sock: the client; None: it cannot even be accepted
+        :param sock: the new client; None: no descriptor is left to accept it
         """
 
     @abstractmethod
     async def connect(self, door: Door, sock: socket.socket) -> None:
-        """Serve a new client. The task owns its non-blocking socket."""
+        """Serve a new client. The task owns the non-blocking socket."""
 
     def takes(self, door: Door) -> bool:
-        """Tell whether this door accepts one more client."""
+        """Return whether this door accepts one more client."""
         return True
 
     def begin(self) -> None:
         """Serve until the loop ends."""
 
     def end(self) -> None:
-        """Close what the server holds; the loop and its tasks end next."""
+        """Close the server's resources."""
 
     def keep(self, task: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Run a task until it or the server ends."""
@@ -127,12 +127,12 @@ class BoundedServer(ABC, Generic[Door]):
 
     def _run(self, listeners: Sequence[Listener | None], ready: Future[None]) -> None:
         try:
-            with asyncio.Runner() as runner:  # which may fail: what serves is made after that
+            with asyncio.Runner() as runner:  # it may fail, so create tasks afterwards
                 runner.run(self._serve(listeners, ready))
         except BaseException as error:
             if ready.done():
                 raise
-            ready.set_exception(error)  # whoever starts this waits for it
+            ready.set_exception(error)  # `start` waits for this
 
     async def _serve(self, listeners: Sequence[Listener | None], ready: Future[None]) -> None:
         self._loop, self._ending = asyncio.get_running_loop(), asyncio.Event()
@@ -141,7 +141,7 @@ class BoundedServer(ABC, Generic[Door]):
             self.keep(self._listen(door, listener))
         ready.set_result(None)
         await self._ending.wait()
-        self.end()  # and the loop ends all tasks
+        self.end()  # then the loop cancels all tasks
 
     async def _listen(self, door: Door, listener: Listener | None) -> None:
         while listener is None:
@@ -168,7 +168,7 @@ class BoundedServer(ABC, Generic[Door]):
                 await asyncio.sleep(_AGAIN_SECONDS)
                 continue
             full = self.clients >= self._most
-            if not self.takes(door) or (full and not self.make_room(door, sock)):  # for whom the door does not take, nobody goes
+            if not self.takes(door) or (full and not self.make_room(door, sock)):  # no room for a client that is refused
                 sock.close()
                 continue
             sock.setblocking(False)
@@ -176,10 +176,10 @@ class BoundedServer(ABC, Generic[Door]):
 
 
 async def accepted(listener: socket.socket) -> socket.socket:
-    """Return the next connection, accepted in one step, so that a cancellation loses none."""
+    """Return the next connection. A cancellation loses no connection."""
     while True:
         await _readable(listener)
-        with contextlib.suppress(BlockingIOError):  # the client went before it was accepted
+        with contextlib.suppress(BlockingIOError):  # the client disconnected before the accept
             return listener.accept()[0]
 
 
@@ -194,7 +194,6 @@ async def _readable(sock: socket.socket) -> None:
 
 
 def _closing_if_cancelled(sock: socket.socket) -> Callable[[asyncio.Task[None]], None]:
-    """Close the connection of a task that is cancelled before it begins."""
 
     def close(task: asyncio.Task[None]) -> None:
         if task.cancelled():

@@ -1,4 +1,4 @@
-"""Threads for calls that may never return. Callers wait only as long as they choose."""
+"""Threads for calls that may never return. Callers choose how long they wait."""
 
 from __future__ import annotations
 
@@ -14,20 +14,16 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 _LEAST_PATIENCE_SECONDS = 0.1
-"""A healthy server answers in a few milliseconds, even with guests that work hard."""
+"""A healthy server answers within a few milliseconds, even with busy guests."""
 
 _IMPATIENT_SECONDS = 5.0
-"""How long a call that did not return halves the patience with later calls."""
+"""How long a timeout counts."""
 
 
 class Callers:
-    """Threads that make calls for others: started on demand, reused, and ended by `close`.
+    """Pool of daemon threads. A hanging call keeps its thread, but does not block the end of the process.
 
-    A hanging call keeps its thread. These are daemon threads, unlike those of `concurrent.futures`: a stuck one does not block the end of
-    the process.
-
-    :param name: of the threads
-    :param most: number of threads; further calls wait for a free one. None: no limit
+    :param most: number of threads; further calls wait. None: no limit
     """
 
     def __init__(self, name: str, most: int | None = None) -> None:
@@ -40,9 +36,9 @@ class Callers:
         self._closed = False
 
     def start(self, function: Callable[[], T]) -> Future[T]:
-        """Begin a call, and return at once. A call that has not begun can be cancelled; after `close`, none begins.
+        """Start a call and return at once. After `close`, no call begins.
 
-        :raises RuntimeError: no thread is free or can be started; the call is not made
+        :raises RuntimeError: no thread is free, and none can be started; the call is not made
         """
         future: Future[T] = Future()
         with self._wanted:
@@ -53,7 +49,7 @@ class Callers:
                 thread = threading.Thread(target=self._work, name=self._name, daemon=True)
                 try:
                     thread.start()
-                except RuntimeError:  # the system gives no more threads: those that there are make this call, too
+                except RuntimeError:  # the system's limit of threads; existing threads make this call
                     if not self._threads:
                         self._waiting.pop()
                         raise
@@ -63,7 +59,7 @@ class Callers:
         return future
 
     def close(self, patience: float) -> None:
-        """End the threads; a thread in a call ends after it. Waits for `patience` seconds at most."""
+        """End the threads. A thread in a call ends after it. Waits for `patience` seconds at most."""
         with self._wanted:
             self._closed = True
             self._waiting.clear()
@@ -87,7 +83,7 @@ class Callers:
 
     @staticmethod
     def came_back(future: Future[Any], seconds: float) -> bool:
-        """Tell whether a call ends within so many seconds, with a result or an error."""
+        """Return whether a call ends within `seconds`, with a result or an error."""
         with suppress(TimeoutError, CancelledError):
             future.exception(seconds)
         return future.done()
@@ -99,17 +95,17 @@ def make(future: Future[T], function: Callable[[], T]) -> None:
         return
     try:
         future.set_result(function())
-    except BaseException as error:  # noqa: BLE001  # handed to the caller, whatever it is
+    except BaseException as error:  # noqa: BLE001  # the caller gets any error
         future.set_exception(error)
 
 
 class CallPatience:
-    """Patience with calls about single guests: each call that was given up halves it. For several threads and connections.
+    """Timeout for calls about single guests. For several threads.
 
-    However many guests hang, all of them together cost a cycle about two call timeouts.
+    Each recent timeout halves it, so that hanging guests cost a cycle about two timeouts.
 
-    :param lasts: seconds for which a call that was given up counts
-    :param least: least seconds for a call
+    :param lasts: seconds for which a timed-out call counts
+    :param least: seconds
     """
 
     def __init__(
@@ -118,16 +114,16 @@ class CallPatience:
         self._monotonic, self._lasts, self._least = monotonic, lasts, least
         self._lock = threading.Lock()
         self._given_up: list[tuple[float, Callable[[], bool]]] = []
-        """Times of recent calls that were given up, and functions that tell whether they have returned."""
+        """Times of recent timeouts, with a function that returns whether the call has returned since."""
 
     def given_up(self, came_back: Callable[[], bool] = lambda: False) -> None:
-        """Count a call that did not come back in time: for `lasts` seconds, or until `came_back` is true."""
+        """Count a timed-out call, for `lasts` seconds or until `came_back` returns True."""
         with self._lock:
             self._forget_old()
             self._given_up.append((self._monotonic(), came_back))
 
     def seconds(self, call_timeout: float) -> float:
-        """Return the seconds to wait for the next call."""
+        """Return the timeout of the next call in seconds."""
         with self._lock:
             self._forget_old()
             patience = math.ldexp(call_timeout, -len(self._given_up))

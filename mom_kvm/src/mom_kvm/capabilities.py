@@ -1,6 +1,6 @@
-"""Capabilities of hypervisors for single plugins, besides those of `mom_core`; tested with `isinstance`.
+"""Optional capabilities of hypervisors, tested with `isinstance`.
 
-Calls come from several threads, and are bounded in time by the implementation. A guest that has ended raises `GuestGone`.
+Calls come from several threads, end within a limited time, and raise `GuestGone` for a guest that has ended.
 """
 
 from __future__ import annotations
@@ -17,35 +17,35 @@ from mom_kvm.destination import Destination
 
 @runtime_checkable
 class AgentAccess(Protocol):
-    """Can reach agents that run inside guests."""
+    """Access to agents inside guests."""
 
     def agent_channels(self, guests: Sequence[Entity]) -> Mapping[str, Mapping[str, str]]:
-        """Return the guests' agent channels, by guest id: the channel's name (`org.qemu.guest_agent.0`) to the path of its unix socket.
+        """Return the agent channels by guest id: the name (`org.qemu.guest_agent.0`) and the unix socket's path.
 
-        The path is empty where only the hypervisor can use the channel. A guest without channels is absent.
+        The path is empty if only the hypervisor can use the channel.
         """
 
     def agent_command(self, guest: Entity, command: str, timeout_seconds: float) -> str:
-        """Have the hypervisor pass this JSON text to the guest's qemu-guest-agent, and return the JSON text of the answer.
+        """Send this JSON text to the guest's qemu-guest-agent through the hypervisor, and return the JSON answer.
 
-        Raises `GuestBusy` without an answer in time, `NotSupported` without an agent, or another `HypervisorError`.
+        Raises `GuestBusy` after the timeout, `NotSupported` without an agent, or another `HypervisorError`.
         """
 
 
 @runtime_checkable
 class CpuPinControl(Protocol):
-    """Can pin guests' vCPUs to CPUs of the host."""
+    """Pinning of guests' vCPUs to host CPUs."""
 
     def cpu_pins(self, guests: Sequence[Entity]) -> Mapping[str, Sequence[AbstractSet[int]]]:
-        """Return the host CPUs that each vCPU may run on, by guest id, without unknown guests."""
+        """Return the host CPUs that each vCPU may run on, by guest id. Unknown guests are absent."""
 
     def set_cpu_pin(self, guest: Entity, vcpu: int, cpus: AbstractSet[int]) -> None:
-        """Let this vCPU (from 0) run on these CPUs only."""
+        """Restrict this vCPU (counted from 0) to these CPUs."""
 
 
 @dataclass(frozen=True, slots=True)
 class NodeTune:
-    """NUMA nodes of a guest's memory; no nodes: any. `mode` is `strict`, `preferred`, `interleave` or `restrictive`."""
+    """NUMA nodes of a guest's memory; none: any node. `mode` is libvirt's `strict`, `preferred`, `interleave` or `restrictive`."""
 
     mode: str
     nodes: AbstractSet[int]
@@ -53,74 +53,74 @@ class NodeTune:
 
 @runtime_checkable
 class NodeTuneControl(Protocol):
-    """Can choose the NUMA nodes of guests' memory."""
+    """Choice of the NUMA nodes of guests' memory."""
 
     def node_tunes(self, guests: Sequence[Entity]) -> Mapping[str, NodeTune]:
-        """Return the present nodes, by guest id, without unknown guests."""
+        """Return the present nodes by guest id. Unknown guests are absent."""
 
     def set_node_tune(self, guest: Entity, nodes: AbstractSet[int]) -> None:
-        """Allocate new memory on these nodes. Raises `NotSupported` in a mode that cannot be changed while the guest runs."""
+        """Allocate new memory on these nodes. Raises `NotSupported` if the mode forbids changes while the guest runs."""
 
 
 class GuestState(StrEnum):
-    """State of a guest: running, paused, saved or off."""
+    """State of a guest."""
 
     RUNNING = "running"
-    PAUSED = "paused"  #: its CPUs stand still; it keeps its memory
-    SAVED = "saved"  #: it does not run, and goes on where it was when it is started
-    OFF = "off"  #: it does not run, and boots when it is started
+    PAUSED = "paused"  #: vCPUs stopped, memory still allocated
+    SAVED = "saved"  #: not running, memory on disk; `start` continues it
+    OFF = "off"  #: not running; `start` boots it
 
 
 @runtime_checkable
 class LifecycleControl(Protocol):
-    """Can stop and continue guests. Calls that take long block for at most the given time."""
+    """Control of guests' states. Long calls block for `timeout_seconds` at most."""
 
     def standings(self, guests: Sequence[Entity]) -> Mapping[str, GuestState]:
-        """Return the states of these guests, by id, including guests that do not run, without unknown guests."""
+        """Return the guests' states by id, also of guests that do not run. Unknown guests are absent."""
 
     def pause(self, guest: Entity) -> None:
-        """Stop the guest's CPUs; its memory stays."""
+        """Stop the guest's vCPUs. Its memory stays allocated."""
 
     def resume(self, guest: Entity) -> None:
-        """Continue the CPUs of a paused guest."""
+        """Continue a paused guest."""
 
     def save(self, guest: Entity, timeout_seconds: float) -> None:
-        """Write the guest's memory to disk, and end the guest. Raises `GuestBusy` after the timeout; the guest then runs on."""
+        """Save the guest's memory to disk, and end the guest. Raises `GuestBusy` after the timeout; then the guest continues to run."""
 
     def shut_down(self, guest: Entity) -> None:
-        """Ask the guest's system to shut down, and return at once. Some guests do not follow."""
+        """Request a shutdown from the guest's system, and return at once. Some guests ignore the request."""
 
     def start(self, guest: Entity, timeout_seconds: float) -> None:
-        """Start a guest that is off, or continue a saved one."""
+        """Boot a guest that is off, or continue a saved guest."""
 
 
 @runtime_checkable
 class MigrationControl(Protocol):
-    """Hypervisor that can move running guests to another hypervisor."""
+    """Live migration of guests to another hypervisor."""
 
     def migrate(self, guest: Entity, destination: Destination, timeout_seconds: float) -> None:
-        """Move the running guest to that hypervisor, and return when it runs there.
+        """Migrate the running guest, and return once it runs on the destination.
 
-        On errors it runs here as before: `NotSupported` if it can never be moved there, `GuestBusy` after the timeout, or another
-        `HypervisorError`. `TimeoutError`: the outcome is unknown, and the guest may still be moving.
+        After an error it still runs here: `NotSupported` if this migration is impossible, `GuestBusy` after the timeout, or another
+        `HypervisorError`. After `TimeoutError` the outcome is unknown, and the migration may still be running.
         """
 
 
 class StoreKind(StrEnum):
-    """Kind of the host's swap."""
+    """Kind of a swap area."""
 
-    ZRAM = "zram"  #: a compressed disk in the host's memory
-    ZSWAP = "zswap"  #: a compressed cache, in the host's memory, of the swap behind it
-    DISK = "disk"  #: a disk without moving parts, or a file on one
-    ROTATING = "rotating"  #: a disk with moving parts, or a file on one
+    ZRAM = "zram"  #: compressed block device in host memory
+    ZSWAP = "zswap"  #: compressed cache in host memory, in front of another swap area
+    DISK = "disk"  #: SSD, or a file on an SSD
+    ROTATING = "rotating"  #: rotating disk, or a file on it
 
 
 @dataclass(frozen=True, slots=True)
 class SwapStore:
-    """Swap of the host. Amounts in KiB; None: unknown.
+    """Swap area of the host. Sizes in KiB; None: unknown.
 
-    `name` is the kernel's, such as `/dev/zram0`. `held_kib` of its content is compressed in `takes_kib` of the host's memory; content
-    elsewhere takes none. `free_kib` is what it can still take.
+    `name` is the kernel's, such as `/dev/zram0`. `held_kib` of swapped memory is compressed into `takes_kib` of host memory. `free_kib` is
+    the remaining capacity.
     """
 
     name: str
@@ -133,7 +133,7 @@ class SwapStore:
 
 @dataclass(frozen=True, slots=True)
 class Offloaded:
-    """Outcome of an order: KiB moved, in so many seconds, and why not all was moved (empty: all was)."""
+    """KiB moved, seconds taken, and why less than requested was moved."""
 
     kib: int
     seconds: float
@@ -142,17 +142,16 @@ class Offloaded:
 
 @runtime_checkable
 class ColdMemoryControl(Protocol):
-    """Moves guests' memory to swap by itself, as a simulated host does. On other hosts, plugins use the guests' properties `cgroups` and
-    `pid`."""
+    """Hypervisor with its own offload to swap, such as the simulator. Elsewhere, plugins use the guest's properties `cgroups` and `pid`."""
 
     def swap_stores(self) -> Sequence[SwapStore]:
-        """Return all present swap stores."""
+        """Return all active swap areas."""
 
     def offload_memory(self, guest: Entity, kib: int, seconds: float) -> Offloaded:
-        """Move `kib` KiB of the guest's memory to swap, least recently used first, within `seconds`.
+        """Move `kib` KiB of the guest's least recently used memory to swap, within `seconds`.
 
-        Counts KiB before compression. Raises `NotSupported`, with the reason, where no memory of the guest can be moved.
+        The result counts KiB before compression. Raises `NotSupported` with the reason.
         """
 
     def recall_memory(self, guest: Entity, kib: int, seconds: float) -> Offloaded:
-        """Bring `kib` KiB of the guest's swapped memory back into the host's memory, within `seconds`."""
+        """Read `kib` KiB of the guest's swapped memory back into host memory, within `seconds`."""

@@ -1,4 +1,4 @@
-"""Mounted hierarchies of control groups, from /proc/self/mountinfo."""
+"""Mounted cgroup hierarchies, from /proc/self/mountinfo."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from typing import Final, NamedTuple
 from mom_kvm.kernel_files import read_kernel_file
 
 BELIEVED_SECONDS = 60.0
-"""How long to trust the list of mounts: it is long on hosts with containers, and guests' hierarchies are mounted at boot."""
+"""The list of mounts is long on hosts with containers, and cgroups are mounted at boot."""
 
 _MOST_SEARCHED: Final = 20_000
-"""Most groups searched for the one of this process: ten times those of the largest node."""
+"""Ten times as many groups as on the largest node."""
 
 _PROCESSES_BYTES: Final = 256 << 10
 
@@ -24,7 +24,7 @@ _OCTAL = re.compile(r"\\([0-7]{3})")
 
 
 class Mount(NamedTuple):
-    """Mount of a hierarchy: its controllers (v2: only the unified one), root group, folder, and whether it is writable."""
+    """Mount of a cgroup hierarchy. The unified hierarchy (v2) has only the controller `UNIFIED`."""
 
     controllers: frozenset[str]
     root: str
@@ -33,12 +33,12 @@ class Mount(NamedTuple):
 
 
 def mounts_in(mountinfo: str) -> list[Mount]:
-    """Return the mounted hierarchies, in the order of the text.
+    """Parse /proc/self/mountinfo.
 
-    A line is `ID PARENT MAJOR:MINOR ROOT MOUNTPOINT OPTIONS [more …] - TYPE SOURCE SUPEROPTIONS` (proc_pid_mountinfo(5)).
+    `ID PARENT MAJOR:MINOR ROOT MOUNTPOINT OPTIONS [more …] - TYPE SOURCE SUPEROPTIONS` (proc_pid_mountinfo(5)).
     """
     mounts = []
-    for line in mountinfo.split("\n"):  # the kernel writes blanks and line feeds in names as octal numbers, and no others
+    for line in mountinfo.split("\n"):  # the kernel escapes only blanks and line feeds in names
         before, dash, after = line.partition(" - ")
         words, kinds = before.split(" "), after.split(" ")
         if not dash or len(words) < 6 or len(kinds) < 3 or kinds[0] not in {"cgroup", "cgroup2"}:
@@ -50,16 +50,15 @@ def mounts_in(mountinfo: str) -> list[Mount]:
 
 
 class Hierarchies:
-    """Mounted hierarchies of a host.
+    """Mounted cgroup hierarchies.
 
-    In a container, paths begin at the container's group, and lead out of it first (`/../../other`). If the host's hierarchy is mounted in
-    the container too, its mount tells how many groups up its root is; the names of these groups are searched for.
+    In a container, /proc shows paths relative to the container's group: `/../../other` is outside it.
 
-    :param root: where /proc and /sys are
+    :param root: folder that contains /proc and /sys
     """
 
     UNIFIED: Final = ""
-    """Controller name of the unified hierarchy (cgroup v2), as in /proc/PID/cgroup."""
+    """Controller name of cgroup v2 in /proc/PID/cgroup."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
@@ -68,12 +67,12 @@ class Hierarchies:
         self.mounts: Sequence[Mount] = ()
 
     def keep_fresh(self) -> None:
-        """Read the list again if it is older than `BELIEVED_SECONDS`."""
+        """Read the mounts again if the list is older than `BELIEVED_SECONDS`."""
         if time.monotonic() >= self._until:
             self.refresh()
 
     def refresh(self) -> None:
-        """Read the list now. An unreadable one leaves no mounts until the next `keep_fresh`."""
+        """Read the mounts now. An unreadable file means no mounts."""
         self._until = time.monotonic() + BELIEVED_SECONDS
         try:
             text = (self._root / "proc/self/mountinfo").read_bytes().decode(errors="surrogateescape")
@@ -81,7 +80,7 @@ class Hierarchies:
             text = ""
         if not text:
             self._until = 0.0
-        self.mounts = sorted(mounts_in(text), key=lambda mount: -_above(mount.root)[0])  # what shows more of the groups goes first
+        self.mounts = sorted(mounts_in(text), key=lambda mount: -_above(mount.root)[0])  # mounts that show more groups first
         self._own = {folder: own for folder, own in self._own.items() if own}
 
     def mount_of(self, controller: str) -> Mount | None:
@@ -89,14 +88,14 @@ class Hierarchies:
         return next((mount for mount in self.mounts if controller in mount.controllers), None)
 
     def top(self, controller: str) -> str | None:
-        """Return the folder of this controller's root group; None: not mounted."""
+        """Return the folder of the controller's root group. None: not mounted."""
         mount = self.mount_of(controller)
         return None if mount is None else f"{self._root / mount.folder.lstrip('/')}"
 
     def folder(self, controller: str, path: str) -> str | None:
-        """Return the folder of a group; None: not reachable from here.
+        """Return the folder of a group. None: not reachable from here.
 
-        :param path: as in /proc/PID/cgroup, from the root of the hierarchy
+        :param path: as in /proc/PID/cgroup
         """
         above, steps = _above(path)
         if not path.startswith("/") or ".." in steps:
@@ -110,10 +109,6 @@ class Hierarchies:
         return None
 
     def _inside(self, mount: Mount, above: int, steps: Sequence[str]) -> Sequence[str] | None:
-        """Return the steps from the mount's root to a group; None: the group is not below it.
-
-        :param above: number of groups that the path leads up first, before `steps`
-        """
         mount_above, mount_steps = _above(mount.root)
         if mount_above and not mount_steps:
             own = self._own_group(mount, mount_above) if above < mount_above else ()
@@ -123,20 +118,17 @@ class Hierarchies:
         return steps[len(mount_steps) :]
 
     def _own_group(self, mount: Mount, depth: int) -> Sequence[str]:
-        """Return the steps from the mount's root to this process's group, where paths begin; empty: not found."""
         if mount.folder not in self._own:
             self._own[mount.folder] = _way_to_own(f"{self._root / mount.folder.lstrip('/')}", depth)
         return self._own[mount.folder]
 
 
 def _way_to_own(top: str, depth: int) -> Sequence[str]:
-    """Return the steps from a folder to this process's group, `depth` levels below; empty: not found."""
     ways = islice(_ways(top, depth), _MOST_SEARCHED)
     return next((way for way in ways if _holds("/".join((top, *way)), b"%d" % os.getpid())), ())
 
 
 def _ways(folder: str, depth: int) -> Iterator[Sequence[str]]:
-    """Yield the steps to all groups `depth` levels below a folder, pods' groups first."""
     if not depth:
         yield ()
         return
@@ -145,7 +137,7 @@ def _ways(folder: str, depth: int) -> Iterator[Sequence[str]]:
             names = sorted(
                 (entry.name for entry in entries if entry.is_dir(follow_symlinks=False)), key=lambda name: ("kube" not in name, name)
             )
-    except OSError:  # it has gone
+    except OSError:  # the group has been removed
         return
     for name in names:
         for way in _ways(f"{folder}/{name}", depth - 1):
@@ -157,7 +149,6 @@ def _holds(folder: str, pid: bytes) -> bool:
 
 
 def _above(path: str) -> tuple[int, Sequence[str]]:
-    """Return how many groups a path leads up first, and its further steps."""
     steps = [step for step in path.split("/") if step]
     above = next((number for number, step in enumerate(steps) if step != ".."), len(steps))
     return above, steps[above:]

@@ -1,8 +1,7 @@
-"""Destinations of moved guests: the one type for the URI of another hypervisor, or the name of another host.
+"""Destinations of migrations: the URI of another hypervisor, or the name of another host.
 
-libvirt's client runs programs and reads files that a URI names (the transport `ext`; `command`, `netcat`, `pkipath`, `socket`). `no_verify`
-hides who answers. A destination may come from a policy or another host. So mom takes listed parts only, and opens a URI
-written anew from them.
+A URI can make libvirt's client run programs, read files, or skip checks of certificates, and may come from a policy or another host. So mom
+accepts only listed parts.
 """
 
 from __future__ import annotations
@@ -18,24 +17,24 @@ if TYPE_CHECKING:
     from pydantic_core.core_schema import CoreSchema
 
 _HYPERVISOR: Final = "qemu"
-"""The only driver. libvirt's other drivers move no guests of KVM, and some of them read the file that the path names."""
+"""Other drivers do not migrate KVM guests, and some read the file that the path names."""
 
 _NAMED: Final = "host"
-"""Driver of a host that a mover, such as a cluster's management, knows by name."""
+"""Driver of a host known to a `Mover`."""
 
 _ANYWHERE: Final = "anywhere"
-"""Driver and text of the destination that a mover chooses."""
+"""The mover chooses the destination."""
 
 _PATHS: Final = ("/system", "/session")
 _SSH: Final = ("ssh", "libssh", "libssh2")
 _TRANSPORTS: Final = ("", "tls", *_SSH, "tcp")
-"""libvirt takes TLS without any. `tcp` is neither encrypted nor authenticated, so it must stay on this host."""
+"""Empty: TLS. `tcp` is neither encrypted nor authenticated, and allowed only to this host."""
 
 _PARAMETERS: Final = {"mode": ("auto", "direct", "legacy"), "no_tty": ("1",)}
-"""Allowed parameters and values: which of libvirt's daemons to use, and that ssh asks nothing."""
+"""libvirt's daemon, and no prompts by ssh."""
 
 _LONGEST: Final = 600
-"""Characters: more than twice the longest name of a host."""
+"""Characters: more than twice the longest host name."""
 
 _HOST: Final = r"(\[(?P<address>[^\]/?#@]*:[^\]/?#@]*)\]|(?P<host>[^/?#@:\[\]]*))(:(?P<port>[1-9][0-9]{0,4}))?"
 _URI: Final = re.compile(
@@ -46,33 +45,32 @@ _USER: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,31}")
 _LABEL: Final = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 
 _PATTERN: Final = r"^anywhere$|^[a-z]+(\+[a-z0-9]+)?://[!-~]*( (tcp|rdma)://[!-~]+)?$"
-"""Rough pattern for editors of YAML."""
+"""Approximate pattern for YAML editors."""
 
 _EXAMPLE: Final = "write it like qemu+tls://HOST/system, or qemu+ssh://USER@HOST/system, with a way behind one space, like tcp://10.0.0.2"
 
 
 class DestinationError(MomError, ValueError):
-    """A destination that mom refuses: it would run programs or read files here, hides who answers, or makes no sense."""
+    """Unsafe or invalid destination."""
 
 
 @dataclass(frozen=True, slots=True)
 class Destination:
-    """Another hypervisor, `qemu+tls://h2/system`; another host by the name that a `Mover` has for it, `host://h2`; or `anywhere`.
+    """Destination of a migration: a hypervisor (`qemu+tls://h2/system`), a host known to a `Mover` (`host://h2`), or `anywhere`.
 
-    However it is made, it holds allowed parts only. `Destination.parse(text)` reads one, `str` writes it, and settings hold its text.
+    The constructor checks all parts.
 
-    :param driver: kind of hypervisor, `qemu`; `host` takes a host only, and `anywhere` nothing
-    :param path: hypervisor on its host, such as `/system`
-    :param transport: how to reach it; empty: by TLS
+    :param driver: `qemu`, `host` or `anywhere`
+    :param path: such as `/system`
+    :param transport: empty: TLS
     :param user: login for ssh
-    :param host: name, address of IPv4, or address of IPv6 without brackets, in lower case
+    :param host: in lower case; IPv6 without brackets
     :param parameters: names and values, sorted
-    :param way: URI for the guest's memory, such as `tcp://10.0.0.2`; empty: the hypervisors agree on one
-    :raises DestinationError: for a part that is not allowed, and for parts that do not fit together
+    :param way: URI for the migration stream, such as `tcp://10.0.0.2`
+    :raises DestinationError: a part is not allowed, or does not fit the others
     """
 
     ANYWHERE: ClassVar[Destination]
-    """Destination that the mover chooses."""
 
     driver: str
     path: str
@@ -90,7 +88,7 @@ class Destination:
 
     @classmethod
     def parse(cls, text: object) -> Destination:
-        """Read a destination: `qemu+tls://h2/system`, or with the way `qemu+tls://h2/system tcp://10.0.0.2`. Raises `DestinationError`."""
+        """Parse `qemu+tls://h2/system`, or `qemu+tls://h2/system tcp://10.0.0.2` with the URI of the migration stream."""
         if isinstance(text, Destination):
             return text
         if text == _ANYWHERE:
@@ -117,12 +115,12 @@ class Destination:
 
     @property
     def is_hypervisor(self) -> bool:
-        """Tell whether it is the URI of a hypervisor, to which mom itself can connect."""
+        """True for a hypervisor's URI, which mom itself can connect to."""
         return self.driver == _HYPERVISOR
 
     @property
     def uri(self) -> str:
-        """URI of the hypervisor, without the way."""
+        """URI of the hypervisor, without `way`."""
         if self.driver == _ANYWHERE:
             return _ANYWHERE
         transport = f"+{self.transport}" if self.transport else ""
@@ -131,12 +129,11 @@ class Destination:
         return f"{self.driver}{transport}://{user}{_authority(self.host, self.port)}{self.path}" + (f"?{query}" if query else "")
 
     def __str__(self) -> str:
-        """Write the text that `parse` reads."""
         return f"{self.uri} {self.way}" if self.way else self.uri
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: object, handler: object) -> CoreSchema:
-        """Let settings and records hold the text."""
+        """Let settings and records contain the text."""
         from pydantic_core import core_schema
 
         written = core_schema.plain_serializer_function_ser_schema(str, return_schema=core_schema.str_schema())
@@ -144,12 +141,12 @@ class Destination:
 
     @classmethod
     def __get_pydantic_json_schema__(cls, schema: object, handler: object) -> dict[str, Any]:
-        """Describe the text for editors of YAML."""
+        """Describe the text for YAML editors."""
         return {"type": "string", "pattern": _PATTERN, "examples": ["qemu+tls://HOST/system"]}
 
 
 def _problem_of_hypervisor(to: Destination) -> str:
-    """Return the first mistake; empty: none. The user may be a password, so the text does not repeat it."""
+    """Return the first mistake, without the user, which may contain a password."""
     transports = ", ".join(_TRANSPORTS[1:])
     wrong_parameters = [f"{name}={value}" for name, value in to.parameters if value not in _PARAMETERS.get(name, ())]
     checks = (
@@ -178,17 +175,15 @@ def _problem_of_name(to: Destination) -> str:
 
 
 def _short_host(host: str) -> str:
-    """Return a host's name or address in its short form; empty for an invalid one."""
     if ":" in host or host.rpartition(".")[2].isdigit():
         try:
-            return "" if "%" in host else ipaddress.ip_address(host).compressed  # behind % may stand anything
+            return "" if "%" in host else ipaddress.ip_address(host).compressed  # any text may follow the %
         except ValueError:
             return ""
     return host if len(host) <= 253 and all(_LABEL.fullmatch(label) for label in host.split(".")) else ""
 
 
 def _short_way(way: str) -> str:
-    """Return the way in its short form; empty for an invalid one, such as a program, a file or a socket."""
     parts = _WAY.fullmatch(way)
     host = "" if parts is None else _short_host((parts["address"] or parts["host"]).lower())
     if parts is None or not host or int(parts["port"] or 1) > 65_535:

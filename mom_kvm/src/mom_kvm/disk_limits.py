@@ -1,4 +1,4 @@
-"""Limits of disks and network interfaces by name."""
+"""Limits of disks and network interfaces, found by device name."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ Tune = TypeVar("Tune", DiskTune, NetTune)
 
 
 def tune_named(guest: Entity, kind: str, name: str, tunes: Iterable[Tune]) -> Tune:
-    """Return the limits of the guest's device with that name. Raises `NotSupported` without such a device.
+    """Return the limits of the device with this name. Raises `NotSupported` without it.
 
-    :param kind: of device, such as `disk`
+    :param kind: for the message, such as `disk`
     """
     by_name = {tune.name: tune for tune in tunes}
     if name not in by_name:
@@ -23,5 +23,5 @@ def tune_named(guest: Entity, kind: str, name: str, tunes: Iterable[Tune]) -> Tu
 
 
 def wanted_limits(guest: Entity, disk: str, disks: Sequence[DiskTune], limits: Mapping[str, int]) -> dict[str, int]:
-    """Return all limits of a disk after a change; others stay. Raises `NotSupported` for an unknown disk."""
+    """Return all limits of a disk after a change. Raises `NotSupported` for an unknown disk."""
     return {**tune_named(guest, "disk", disk, disks).current, **limits}

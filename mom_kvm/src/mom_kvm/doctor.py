@@ -1,4 +1,4 @@
-"""Findings of `mom doctor` about guests, the same under each hypervisor."""
+"""Findings of `mom doctor` about guests, common to all hypervisors."""
 
 from __future__ import annotations
 
@@ -12,25 +12,23 @@ from mom_kvm.reporting_hypervisor import ReportingHypervisor
 from mom_kvm.seen_guests import SeenGuest
 
 _WORTH_MENTION_KIB: Final = 64 << 10
-"""Least memory worth mentioning that a guest's process holds and the guest does not use."""
+"""Least memory to report that QEMU holds and the guest does not use."""
 
 _MOSTLY_HUGE: Final = 80.0
-"""Percent of guests' resident memory. It includes QEMU's own memory, which need not be in huge pages."""
+"""Percent of a QEMU process's RSS."""
 
 _REBUILT_BY: Final = (
     "for more: in /sys/kernel/mm/transparent_hugepage/khugepaged, 100 into scan_sleep_millisecs, which has the kernel make in minutes what"
     " takes it hours, and 64 into max_ptes_none, or it fills what balloons have taken; and free page reporting, as what a balloon has taken"
     " comes back in pages of 4 KiB"
 )
-"""docs/guests.md has the measurements."""
+"""Measured in docs/guests.md."""
 
 NamedFields: TypeAlias = tuple[str, Mapping[str, Value]]
-"""A guest's name and its fields."""
 
 
 class Cures(NamedTuple):
-    """A hypervisor's ways to give guests a balloon device, to switch on statistics, free page reporting and autodeflate, and to exclude
-    guests from KSM; empty: none. In `statistics`, `{}` stands for the seconds. `plugin` is the plugin's name."""
+    """Cures for missing features of guests; empty: none. `{}` in `statistics` stands for the seconds."""
 
     plugin: str
     balloon: str
@@ -43,12 +41,12 @@ class Cures(NamedTuple):
 def examined(
     hypervisor: ReportingHypervisor, listed: Sequence[Guest], guests: Sequence[SeenGuest], cures: Cures, *, acts: bool, stats_period: float
 ) -> Iterable[Finding]:
-    """Yield findings about guests' devices, and about unreadable descriptions.
+    """Yield findings about guests' devices and unreadable descriptions.
 
     :param listed: all guests
-    :param guests: those to examine
-    :param acts: mom may change something
-    :param stats_period: period at which mom switches statistics on
+    :param guests: the guests to examine
+    :param acts: mom may change settings
+    :param stats_period: in seconds
     """
     fields = hypervisor.fields(listed)
     for reason in dict.fromkeys(guest.garbled for guest in guests if guest.garbled):
@@ -80,7 +78,7 @@ def examined(
 
 
 def _could_have(guests: Sequence[NamedFields], reporting_by: str, autodeflate_by: str) -> Iterable[Finding]:
-    """Yield hints about useful switches that are off. docs/reporting.md has the measurements."""
+    """Yield hints about useful features that are off. Measured in docs/reporting.md."""
     silent = [guest for guest in guests if guest[1].get(GuestField.REPORTING) == 0]
     if silent and reporting_by:
         held_kib = sum(_held_for_nothing(fields) for _, fields in silent)
@@ -98,7 +96,6 @@ def _could_have(guests: Sequence[NamedFields], reporting_by: str, autodeflate_by
 
 
 def _in_huge_pages(guests: Sequence[NamedFields], mode: str, unmerged_by: str) -> Iterable[Finding]:
-    """Yield hints about the host's transparent huge pages."""
     if mode == NEVER and guests:
         text = "transparent_hugepage is never on this host: all memory of guests is in pages of 4 KiB, which makes its use slower"
         cure = "to have huge pages: echo madvise > /sys/kernel/mm/transparent_hugepage/enabled; for guests that start from then on"
@@ -119,7 +116,7 @@ def _in_huge_pages(guests: Sequence[NamedFields], mode: str, unmerged_by: str) -
 
 
 def _held_for_nothing(fields: Mapping[str, Value]) -> int:
-    """Return the KiB that a guest's process holds and the guest does not use."""
+    """Return the KiB that QEMU holds and the guest does not use."""
     rss, size, unused = fields.get("rss"), fields.get("balloon_cur"), fields.get("mem_unused")
     if not (isinstance(rss, int) and isinstance(size, int) and isinstance(unused, int)):
         return 0
@@ -127,10 +124,10 @@ def _held_for_nothing(fields: Mapping[str, Value]) -> int:
 
 
 def count_of(guests: Sequence[object]) -> str:
-    """Return the number of guests as text."""
+    """Return the number of guests in words."""
     return f"{len(guests)} guest" + ("" if len(guests) == 1 else "s")
 
 
 def told(names: Sequence[str], how: str = "") -> str:
-    """Return the number of guests, how they are, and the first of their names."""
+    """Return the number of guests, their state `how`, and some of their names."""
     return f"{count_of(names)}{how}: {first_names(names)}"

@@ -1,4 +1,4 @@
-"""Settings for single guests: decided in every cycle, and undone when an operator removes them."""
+"""Settings for single guests. When an operator removes a setting, mom restores the original value."""
 
 from __future__ import annotations
 
@@ -27,11 +27,10 @@ from mom_core import (
 )
 
 GONE_SECONDS: Final = 3600.0
-"""How long mom remembers the original values of a guest that is not listed. A hypervisor that hangs or restarts lists no guests, and lists
-them again with mom's values. Without memory mom would take these for the original ones, and never undo them."""
+"""A hanging hypervisor lists no guests, and later lists them again with mom's values: remember the original values."""
 
 _NAMED: Final = 5
-"""How many guests a problem names."""
+"""Number of guests' names in a problem."""
 
 _SET: Final = "set"
 _AGREED: Final = "agreed"
@@ -39,9 +38,9 @@ _WHY_UNDONE: Final = {_SET: "no longer set for this guest in the YAML file", _AG
 
 
 class _Key(NamedTuple):
-    """Control of a guest, set by settings (`by` is `_SET`) or by a policy as agreed (`_AGREED`).
+    """A guest's control, set by settings (`_SET`) or by a policy as agreed (`_AGREED`).
 
-    `item` names one item of a list that `_by_item` is true for; empty: the whole control.
+    `item` is the name of a list item (see `_by_item`); empty: the whole control.
     """
 
     guest: str
@@ -55,7 +54,7 @@ _FORM: Final = TypeAdapter(set[_Key])
 
 
 class SetValue(NamedTuple):
-    """Value that settings give a control, and why. None: the value is unknown in this cycle, and the control keeps its value."""
+    """Value from settings, and the reason. None: the value is unknown in this cycle, and the control stays unchanged."""
 
     value: Value
     reason: str = "set for this guest in the YAML file"
@@ -63,18 +62,16 @@ class SetValue(NamedTuple):
 
 @dataclass(slots=True)
 class _Cycle:
-    """What settings and agreements ask for in one cycle."""
-
     keys: set[_Key] = field(default_factory=set)
     unknown: set[_Key] = field(default_factory=set)
-    """Controls whose value is unknown now; without names of items."""
+    """Keys without an item."""
     decisions: dict[tuple[str, str], Decision] = field(default_factory=dict)
     """By guest id and control."""
     hindered: dict[tuple[str, str], list[Entity]] = field(default_factory=dict)
-    """Guests with a control that cannot be set, by control and reason."""
+    """Guests by control and reason why it cannot be set."""
 
     def lacks(self, key: _Key) -> bool:
-        """Tell whether neither settings nor agreements ask for it."""
+        """Return whether neither settings nor policies ask for this key."""
         return key not in self.keys and key._replace(item="") not in self.unknown
 
 
@@ -83,20 +80,17 @@ def _blocked(guest: Guest, control: str) -> str:
 
 
 class Enforcement:
-    """Decides the values that settings give to guests' controls, and restores the original values when settings are removed.
+    """Decisions for values from settings, and for restoring original values.
 
-    For `mom_act`; `problems` is for `mom_problems`. A value is decided in every cycle, even when the control has it: the order of plugins
-    then always resolves a conflict with another evaluator, and mom sets again what another process has reset. While a control's present
-    value is unknown, nothing is decided. Items of a list (`_by_item`) are treated like controls: settings can remove one item and keep
-    others, and an item that settings have never named is not theirs to undo.
+    It decides a value in every cycle: the order of plugins resolves conflicts, and mom corrects changes by other processes. It decides
+    nothing while a present value is unknown.
 
-    The original value is the ledger's; without an entry, mom has changed nothing. A value that another process has set since is left
-    alone, and so is one that another evaluator wants, for as long as it wants it. The ledger forgets a guest that several lists lack, so
-    entries of guests that are not listed are kept here. A state file holds what was set, as settings may change while mom does not run.
+    Original values come from the ledger. Values that another process has set since, or that another evaluator wants, are not restored. The
+    ledger forgets guests that are not listed, so this class keeps their entries. A state file holds the keys, because settings may change
+    while mom does not run.
 
-    :param context: the plugin's, which is the source of the decisions
-    :param controls: those that settings set
-    :param hindrance: returns why a control of a guest cannot be set, empty if it can; by default the guest's `blocked`
+    :param context: the plugin's
+    :param hindrance: returns why a guest's control cannot be set, or an empty text
     """
 
     def __init__(self, context: PluginContext, controls: Iterable[ControlSpec], hindrance: Callable[[Guest, str], str] = _blocked) -> None:
@@ -106,27 +100,26 @@ class Enforcement:
         loss = "what settings had set stays set where they are removed now"
         self._file = context.state_file("enforced.json", f"the file of what settings of {context.name} have set", _FORM, loss=loss)
         self._saved: Set[_Key] | None = None
-        """Content of the file; None: not read yet."""
+        """Content of the state file. None: not read yet."""
         self._set: set[_Key] = set()
-        """Set or agreed, and not undone."""
+        """Keys that are set and not yet restored."""
         self._absent: dict[_Key, float] = {}
-        """Keys of guests that are not listed: since when (monotonic time of the snapshot)."""
+        """Guests that are not listed, and since when."""
         self._last_entries: dict[_Key, LedgerEntry] = {}
-        """Last ledger entries of guests that are not listed."""
         self._undoing: dict[_Key, Value] = {}
-        """Values to be restored."""
+        """Values being restored."""
         self.problems: Sequence[Problem] = ()
-        """Controls that could not be set in the last cycle: one problem for all guests with the same reason."""
+        """One for each reason."""
         self._overruled: Set[_Key] = frozenset()
-        """Keys in `_undoing` that another evaluator gives another value."""
+        """Keys in `_undoing` for which another evaluator decides another value."""
 
     def decide(
         self, snapshot: Snapshot, wanted: Mapping[str, Mapping[str, SetValue]], agreed: Mapping[str, Mapping[str, Value]] | None = None
     ) -> Sequence[Decision]:
         """Return the decisions for all guests.
 
-        :param wanted: by guest id and control; may lack guests without settings
-        :param agreed: the same for values that policies set as agreed: only undone here, as no policy knows the original value
+        :param wanted: values of settings by guest id and control
+        :param agreed: values that policies set as agreed; only restored here, because a policy does not know the original value
         """
         if self._saved is None:
             self._load()
@@ -135,7 +128,7 @@ class Enforcement:
         self._note_agreed(snapshot, agreed or {}, cycle)
         self.problems = [self._problem(control, reason, guests) for (control, reason), guests in cycle.hindered.items()]
         if self._context.observes:
-            self._last_entries.clear()  # mom restores everything; later changes by hand are the new original values
+            self._last_entries.clear()  # mom restores everything, and later manual changes become the original values
         self._absent = {key: since for key, since in self._absent.items() if key.guest not in snapshot.guests}
         self._undo(snapshot, cycle)
         self._save()
@@ -148,7 +141,7 @@ class Enforcement:
 
     def _save(self) -> None:
         if self._context.serves and self._saved != self._set:
-            with suppress(StateError):  # mom reports an unwritable file, and its ledger cannot be written either
+            with suppress(StateError):  # mom reports an unwritable folder because of its ledger
                 self._file.write(sorted(self._set))
                 self._saved = set(self._set)
 
@@ -171,7 +164,6 @@ class Enforcement:
                 self._set |= self._keys(snapshot.guests[identity], control, value, _AGREED, cycle)
 
     def _keys(self, guest: Guest, control: str, value: Value, by: str, cycle: _Cycle) -> set[_Key]:
-        """Return the keys of a value, and note them in `cycle`: one, or one for each item of a list; none for an unknown value."""
         spec, whole = self._specs[control], _Key(guest.id, guest.incarnation, control, "", by)
         if value is None:
             cycle.unknown.add(whole)
@@ -182,16 +174,14 @@ class Enforcement:
         return keys
 
     def _problem(self, control: str, reason: str, guests: Sequence[Entity]) -> Problem:
-        # A long list of names would change with every guest that comes or goes: each change would be a new problem, and a new log line.
+        # Few names: a list that changes with each guest would make a new problem and log line each time.
         whom = first_names([guest.name for guest in guests], _NAMED) if len(guests) <= _NAMED else f"{len(guests)} guests"
         message = f"{control} is set in the YAML file, and cannot be applied to {whom}: {reason}"
         return Problem(self._source, message, guests[0] if len(guests) == 1 else None, Severity.WARNING, "see mom doctor")
 
     def hear(self, decisions: Iterable[Decision]) -> None:
-        """Note the decisions of a cycle, for `mom_review`.
-
-        While another evaluator wants another value, the original one is not decided: mom would report a conflict in every cycle.
-        """
+        """Note a cycle's decisions, in `mom_review`. Values that another evaluator wants are not restored: mom would report a conflict in
+        every cycle."""
         others = (decision for decision in decisions if decision.source.name != self._source.name)
         theirs = {(decision.entity.id, decision.control): decision.value for decision in others}
         self._overruled = {
@@ -201,13 +191,11 @@ class Enforcement:
         }
 
     def _original_entries(self) -> Mapping[tuple[str, str, str], LedgerEntry]:
-        """Return the ledger's entries with a known original value, by guest, incarnation and control."""
         changes = self._context.engine_state().changes
         return {(entry.entity.id, entry.incarnation, entry.control): entry for entry in changes if entry.before is not None}
 
     def _undo(self, snapshot: Snapshot, cycle: _Cycle) -> None:
-        """Decide the original values of what nobody asks for any more; a list's items go before those that are decided already."""
-        # A control that is set now, and was agreed before, is not undone.
+        # A control that settings now set, and a policy set before, keeps its value.
         self._set -= {key for key in self._set - cycle.keys if key._replace(by=_SET) in cycle.keys}
         removed = sorted(filter(cycle.lacks, self._set), reverse=True)
         self._undoing = {}
@@ -229,10 +217,6 @@ class Enforcement:
             cycle.decisions[target] = replace(decision, value=value)
 
     def _value_to_restore(self, snapshot: Snapshot, key: _Key, entry: LedgerEntry | None) -> Value:
-        """Return the value to restore, until the control has it or another process has set one. None: there is nothing to restore.
-
-        :param entry: None: mom has changed nothing
-        """
         guest, spec = snapshot.guests.get(key.guest), self._specs[key.control]
         if guest is None and snapshot.monotonic - self._absent.setdefault(key, snapshot.monotonic) < GONE_SECONDS:
             if entry is not None:
@@ -250,21 +234,21 @@ class Enforcement:
 
 
 def _by_item(spec: ControlSpec) -> bool:
-    """Tell whether each item of a list is set by itself: an item that the list does not name keeps its value."""
+    """Return whether items of this list are set separately."""
     return bool(spec.key) and spec.absent is None
 
 
 def _merged(last: LedgerEntry | None, entry: LedgerEntry | None) -> LedgerEntry | None:
-    """Return the present ledger entry with the original value of the last one, which is older."""
+    """Return the present ledger entry with the older entry's original value."""
     if last is None or entry is None:
         return entry or last
     return entry._replace(before=last.before, attempted=(*entry.attempted, entry.before))
 
 
 def _original_value(spec: ControlSpec, entry: LedgerEntry, now: Value, item: str) -> Value:
-    """Return the original value, to be decided; None: another process has set the present value, or the item is gone.
+    """Return the original value, for a list the item. None: another process has set the present value, or the item is gone.
 
-    For a list it is the named item; where an item's absence has a meaning, it is the whole list with the items that were added since.
+    Where an absent item has a meaning, return the whole list, with items added since.
     """
     listed = as_items(now)
     if _by_item(spec):
@@ -290,10 +274,7 @@ def _items_named(spec: ControlSpec, value: Value, name: str) -> list[Mapping[str
 
 
 def _is_in_place(spec: ControlSpec, value: Value, now: Value) -> bool:
-    """Tell whether a control has a value.
-
-    A list has it if each of its items agrees in all entries that both have: a field may show more of an item than can be set.
-    """
+    """Return whether a control has this value. In lists, entries that only one of both has do not count."""
     listed = as_items(now)
     if not spec.key or listed is None:
         return now == value

@@ -1,4 +1,4 @@
-"""Fields of a hypervisor of QEMU guests: one list, so that a field means the same under all of them."""
+"""Fields of QEMU guests, the same under all hypervisors."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from mom_core import FieldSpec, Scope, Unit
 
 
 class GuestField:
-    """Names of guests' fields that code refers to; `BALLOON` and `PERIOD` are controls, too."""
+    """Names of guests' fields used in code."""
 
     BALLOON: Final = "balloon_target"
     PERIOD: Final = "balloon_stats_period"
@@ -42,7 +42,7 @@ MEMORY: Final = (
     ("mem_usable", Unit.KIB, "memory that the guest can give without swapping", "balloon.usable"),
     ("mem_disk_caches", Unit.KIB, "memory that the guest uses as disk cache", "balloon.disk_caches"),
 )
-"""Figures of the guest's kernel. The first is all of its memory: no other can be larger."""
+"""Statistics of the guest's kernel. The first, its total memory, is the upper limit of the others."""
 
 COUNTERS: Final = (
     ("swap_in", Unit.KIB_PER_SECOND, "read back from the guest's swap", "balloon.swap_in"),
@@ -50,7 +50,7 @@ COUNTERS: Final = (
     ("major_fault", Unit.PER_SECOND, "page faults in the guest that needed I/O", "balloon.major_fault"),
     ("minor_fault", Unit.PER_SECOND, "page faults in the guest that needed none", "balloon.minor_fault"),
 )
-"""Counters since the guest's boot (KiB, faults), whose growth per second is the field."""
+"""Counters since the guest's boot. The field is the growth per second."""
 
 _SAID: Final = (
     ("balloon_cur", Unit.KIB, "the guest's present memory", "balloon.current"),
@@ -92,7 +92,7 @@ _SAID: Final = (
     ("vcpu_count", Unit.COUNT, "virtual CPUs of the guest", "vcpu.current"),
     ("cpu_usage", Unit.PERCENT, "CPU time of the guest, 100 being one host CPU", "cpu.time"),
 )
-"""Name, unit, description, and the field's part of a guest's record."""
+"""Name, unit, description, and source in the guest's record."""
 
 _SEEN: Final = (
     _process("host_minor_faults", Unit.COUNT, "the QEMU process's page faults without I/O since the last sample", "stat"),
@@ -140,21 +140,21 @@ _SEEN: Final = (
 def guest_fields(source: Callable[[str], str]) -> tuple[FieldSpec, ...]:
     """Return the fields of each guest.
 
-    :param source: where a hypervisor has a part of its guests' records from, such as `balloon.current`
+    :param source: returns the source of a record's entry, such as `balloon.current`
     """
     return tuple(FieldSpec(name, unit, Scope.GUEST, description, source(record)) for name, unit, description, record in _SAID) + _SEEN
 
 
 def named_fields(sources: Mapping[str, str]) -> tuple[FieldSpec, ...]:
-    """Return the fields of guests with these names, for a hypervisor that has only some.
+    """Return these fields, for a hypervisor without the others.
 
-    :param sources: by the fields' names
+    :param sources: by field name
     """
     return tuple(FieldSpec(name, unit, Scope.GUEST, text, sources[name]) for name, unit, text, _ in _SAID if name in sources)
 
 
 def host_fields(source: Callable[[str], str]) -> tuple[FieldSpec, ...]:
-    """Return the fields of all guests together; as `guest_fields`."""
+    """Return the host's fields about all guests. `source` as in `guest_fields`."""
     silent, distrusted = source("balloon.last-update"), source("balloon.*")
     return (
         FieldSpec("guests_silent", Unit.COUNT, Scope.HOST, "guests whose balloon driver does not answer", silent),

@@ -1,4 +1,4 @@
-"""Age from which repeated readings count as stale."""
+"""Age at which periodic readings are stale."""
 
 from __future__ import annotations
 
@@ -8,23 +8,21 @@ from mom_core import MomError, PluginContext, Snapshot
 
 STALE_PERIODS: Final = 3
 STALE_SECONDS: Final = 10.0
-"""Periodic readings are stale after two missed ones, and after some seconds: a guest short of CPU misses one, and libvirt tells the age of
-statistics in whole seconds."""
+"""Stale after two missed readings: a guest that is short of CPU misses one, and libvirt reports the age in whole seconds."""
 
 
 def stale_seconds(period: float, setting: float | None = None) -> float:
-    """Return the age in seconds at which periodic readings count as stale.
+    """Return the age in seconds at which periodic readings are stale.
 
-    :param period: seconds between readings, such as `context.interval`
+    :param period: in seconds
     :param setting: the operator's choice
     """
     return max(STALE_SECONDS, STALE_PERIODS * period) if setting is None else setting
 
 
 def seen_lately(snapshot: Snapshot | None, context: PluginContext, lost: str) -> Snapshot:
-    """Return the last snapshot if it is recent. Raises `MomError` otherwise.
+    """Return the last snapshot. Raises `MomError` if it is missing or too old.
 
-    :param snapshot: None: there is none yet
     :param lost: consequence for the message, such as `nothing can be said`
     """
     if snapshot is None:

@@ -1,4 +1,4 @@
-"""Headroom below the limits of control groups (v2): a group's own limit, and the limits of all groups above it."""
+"""Headroom below the limits of a cgroup and its parents (v2)."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Final, NamedTuple
 from mom_kvm.kernel_files import read_kernel_file
 
 _MOST_LEVELS: Final = 32
-"""Nested groups to look at. The group of a container in a pod is the fifth."""
+"""A container in a pod is at level 5."""
 
 _INACTIVE_FILE: Final = re.compile(rb"^inactive_file ([0-9]{1,19})$", re.MULTILINE)
 
 
 class GroupLimit(NamedTuple):
-    """Limit of a group: the group's folder, and in KiB the limit and the usage that counts against it."""
+    """Limit of a group and the usage that counts against it, in KiB."""
 
     folder: str
     limit: int
@@ -23,27 +23,27 @@ class GroupLimit(NamedTuple):
 
     @property
     def room(self) -> int:
-        """KiB left."""
+        """Headroom in KiB."""
         return max(0, self.limit - self.used)
 
     @property
     def name(self) -> str:
-        """The group's own name."""
+        """Last part of the folder."""
         return self.folder.rpartition("/")[2]
 
     @classmethod
     def of_memory(cls, folder: str, top: str) -> GroupLimit | None:
-        """Return the tightest memory limit (`memory.max`) of a group and the groups above it; None: no visible limit.
+        """Return the tightest `memory.max` of a group and its parents. None: no visible limit.
 
-        Inactive page cache does not count as usage: the kernel drops it before a group reaches its limit.
+        Inactive page cache is not usage: the kernel reclaims it first.
 
-        :param top: mount point of the hierarchy, which has no limit itself
+        :param top: mount point of the hierarchy, which has no limit
         """
         return cls._tightest(folder, top, "memory.max", "memory.current", spared=_INACTIVE_FILE)
 
     @classmethod
     def of_swap(cls, folder: str, top: str) -> GroupLimit | None:
-        """Return the tightest swap limit (`memory.swap.max`), likewise."""
+        """Return the tightest `memory.swap.max`, like `of_memory`."""
         return cls._tightest(folder, top, "memory.swap.max", "memory.swap.current")
 
     @classmethod
@@ -51,7 +51,7 @@ class GroupLimit(NamedTuple):
         tightest: GroupLimit | None = None
         for group in levels(folder, top):
             most, used = kib_in(f"{group}/{limit}"), kib_in(f"{group}/{current}")
-            if most is None or used is None:  # "max", or not there
+            if most is None or used is None:  # `max`, or no such file
                 continue
             match = None if spared is None else spared.search(read_kernel_file(f"{group}/memory.stat"))
             one = cls(group, most, max(0, used - (int(match[1]) >> 10 if match else 0)))
@@ -61,7 +61,7 @@ class GroupLimit(NamedTuple):
 
 
 def levels(folder: str, top: str) -> Iterator[str]:
-    """Yield a group's folder and those above it, without `top`."""
+    """Yield the folders of a group and its parents below `top`."""
     for _ in range(_MOST_LEVELS):
         if not folder.startswith(f"{top}/") or len(folder) <= len(top) + 1:
             return
@@ -70,6 +70,6 @@ def levels(folder: str, top: str) -> Iterator[str]:
 
 
 def kib_in(file: str) -> int | None:
-    """Return the size in a group's file, in KiB; None: `max`, or unreadable."""
+    """Return the size in a group's file in KiB. None: `max`, or unreadable."""
     text = read_kernel_file(file).strip()
     return int(text) >> 10 if text.isdigit() and len(text) < 20 else None

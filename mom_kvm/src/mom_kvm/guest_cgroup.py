@@ -1,4 +1,4 @@
-"""A guest's own control group: its path in each hierarchy, its pressure and CPU time."""
+"""A guest's own cgroup: paths, pressure, CPU time."""
 
 from __future__ import annotations
 
@@ -16,33 +16,31 @@ _CGROUP_BYTES = 16 << 10
 _FILE_BYTES = 4096
 
 _IN_POD = re.compile(r"pod[0-9a-f]{8}(?:[-_][0-9a-f]{4}){3}[-_][0-9a-f]{12}(?:\.slice)?/.")
-"""Path of a container's group, or of one below it. Both of kubelet's cgroup drivers name a pod's group by its uid."""
+"""Group of a container in a pod, or below it. Both cgroup drivers of kubelet use the pod's uid."""
 
 _MOST_IN_CONTAINER = 64
-"""Most processes in a container of one guest; KubeVirt has half a dozen. Longer lists are not read further."""
+"""A container of KubeVirt has about six processes."""
 
 
 class CpuCounters(NamedTuple):
-    """Seconds of CPU time, and throttled seconds. None: the kernel does not count them."""
+    """CPU time and throttled time in seconds. None: not counted by the kernel."""
 
     used: float | None
     throttled: float | None
 
 
 def cgroups_of(process: str) -> Mapping[str, str]:
-    """Return the path of the whole guest's group in each hierarchy, by controller; empty: the process has ended.
-
-    Where libvirt has groups for the emulator and each vCPU, it is the group above them.
+    """Return the path of the guest's group by controller, without libvirt's subgroups for emulator and vCPUs. Empty: ended.
 
     :param process: its folder in /proc
     """
     return _paths(read_kernel_file(f"{process}/cgroup", _CGROUP_BYTES))
 
 
-@lru_cache(maxsize=1024)  # the file is read again and again, in case that a guest was moved, and hardly ever says anything else
+@lru_cache(maxsize=1024)  # read again in each sample, and nearly always the same
 def _paths(content: bytes) -> Mapping[str, str]:
     paths: dict[str, str] = {}
-    for line in content.decode(errors="surrogateescape").split("\n"):  # a group's name may hold any other break
+    for line in content.decode(errors="surrogateescape").split("\n"):  # a group's name may contain other line breaks
         _, _, line_end = line.partition(":")
         controllers, colon, path = line_end.partition(":")
         if not colon or not path.startswith("/") or controllers.startswith("name="):
@@ -55,7 +53,7 @@ def _paths(content: bytes) -> Mapping[str, str]:
 class Cgroups:
     """Groups below a folder such as /sys/fs/cgroup.
 
-    :param hierarchies: finds groups whose paths lead out of a container first
+    :param hierarchies: resolves paths that lead out of mom's container
     """
 
     def __init__(self, root: Path, hierarchies: Hierarchies) -> None:
@@ -64,18 +62,17 @@ class Cgroups:
         self._hierarchies = hierarchies
 
     def folder(self, controller: str, path: str) -> str:
-        """Return the folder of a group; empty: not reachable."""
+        """Return the folder of a group. Empty: not reachable."""
         if ".." in path.split("/"):
             return self._hierarchies.folder(controller, path) or ""
         return (self._unified if controller == Hierarchies.UNIFIED else f"{self._root}/{controller}") + path
 
     def own(self, pid: int, groups: Mapping[str, str], guests: Collection[int] = ()) -> dict[str, str]:
-        """Return the groups that belong to this guest alone, so that their values are its own.
+        """Return the groups that belong to this guest alone.
 
-        libvirt may be told to make no groups; QEMU then shares one with other processes. A container of a Kubernetes pod counts as its
-        guest's own, with its daemons, unless it has another guest.
+        A container of a Kubernetes pod belongs to its guest, unless it contains another.
 
-        :param guests: processes of all guests
+        :param guests: process ids of all guests
         """
         return {controller: path for controller, path in groups.items() if self._is_own(controller, path, pid, guests)}
 
@@ -93,8 +90,7 @@ class Cgroups:
         ) == {pid}
 
     def limit(self, groups: Mapping[str, str]) -> GroupLimit | None:
-        """Return the tightest memory limit of these groups; None: none is visible. Groups that are not the guest's own count: the kernel
-        kills in the full group, whoever filled it."""
+        """Return the tightest memory limit of these groups, shared ones too. None: no visible limit."""
         path = groups.get(Hierarchies.UNIFIED, "/")
         folder = "" if path == "/" else self.folder(Hierarchies.UNIFIED, path)
         if not folder:
@@ -103,11 +99,11 @@ class Cgroups:
         return GroupLimit.of_memory(folder, top or self._unified)
 
     def pressure(self, own: Mapping[str, str]) -> dict[str, float]:
-        """Return the pressure of this group, as `pressure_in`."""
+        """Return the group's pressure, like `pressure_in`."""
         return pressure_in(self.folder(Hierarchies.UNIFIED, own[Hierarchies.UNIFIED])) if Hierarchies.UNIFIED in own else {}
 
     def cpu(self, own: Mapping[str, str]) -> CpuCounters:
-        """Return the CPU time of this group."""
+        """Return the group's CPU time."""
         counts = self._counts(Hierarchies.UNIFIED, own, "cpu.stat")
         used, throttled = _whole(counts.get(b"usage_usec")), _whole(counts.get(b"throttled_usec"))
         if used is not None:
@@ -117,8 +113,7 @@ class Cgroups:
         return CpuCounters(None if used is None else used / 1e9, None)
 
     def huge_kib(self, own: Mapping[str, str]) -> int | None:
-        """Return the KiB of this group in transparent huge pages, anonymous and shared; None: the kernel does not count them, or the group
-        has no memory controller."""
+        """Return the group's KiB in transparent huge pages, anonymous and shared. None: not counted, or no memory controller."""
         counts = self._counts(Hierarchies.UNIFIED, own, "memory.stat")
         anonymous, shared = _whole(counts.get(b"anon_thp")), _whole(counts.get(b"shmem_thp"))
         if anonymous is None:
@@ -126,7 +121,6 @@ class Cgroups:
         return None if anonymous is None else (anonymous + (shared or 0)) >> 10
 
     def _counts(self, controller: str, own: Mapping[str, str], file: str) -> dict[bytes, bytes]:
-        """Return the lines of a file of this group, by name; none for a missing group."""
         if controller not in own:
             return {}
         lines = read_kernel_file(f"{self.folder(controller, own[controller])}/{file}").splitlines()
@@ -134,7 +128,7 @@ class Cgroups:
 
 
 def pressure_in(folder: str) -> dict[str, float]:
-    """Return the percent of ten seconds that tasks of a group waited, by `RESOURCE_some` and `RESOURCE_full`."""
+    """Return a group's pressure (avg10) by `RESOURCE_some` and `RESOURCE_full`."""
     read = ((resource, Pressure.parse(read_kernel_file(f"{folder}/{resource}.pressure"))) for resource in ("memory", "cpu", "io"))
     return {f"{resource}_{kind}": pressure.avg10 for resource, kinds in read for kind, pressure in kinds.items()}
 

@@ -1,5 +1,4 @@
-"""When a guest fares badly, and what it needs: one definition for policies' trials, replay, simulations, charts, advice and the demo.
-docs/guests.md states it. Unknown is never zero."""
+"""When a guest is unhealthy, and how much memory it needs (docs/guests.md). Unknown is never zero."""
 
 from __future__ import annotations
 
@@ -10,36 +9,36 @@ from typing import Final
 from mom_core import Guest, Snapshot, Value, as_number
 
 GUARANTEE: Final = "guest_guarantee"
-"""Field with the guarantee that holds for a guest now."""
+"""Field with the guest's present guarantee."""
 
 # --- when a guest is unhealthy --------------------------------------------------------------------------------------------------------
 
 
 class HealthLimits:
-    """Beyond these, a guest is unhealthy."""
+    """Limits beyond which a guest is unhealthy."""
 
     SHORT_KIB: Final = 32 * 1024
-    """A guest with less usable memory is short of it: the balloon plugin leaves every guest at least this."""
+    """Less usable memory is too little. The balloon plugin leaves each guest at least this."""
 
     SHORT_SHARE: Final = 0.025
-    """The same as a share of its size; the larger one counts."""
+    """The same as a share of the guest's size. The larger limit counts."""
 
     SWAP_IN_KIB: Final = 256.0
-    """KiB/s read from its swap beyond which a guest lacks memory: 64 pages a second are more than strays, and about 1 % of the time of a
-    program that waits for an SSD. Such a guest is never shrunk, grows while the host has memory, and wakes mom when it begins."""
+    """KiB/s: 64 pages a second cost a waiting program about 1 % of its time on an SSD. mom never shrinks such a guest, and grows it while
+    the host has memory."""
 
     MAJOR_FAULTS: Final = 200.0
-    """Faults a second that wait for its disks, beyond which its page cache is too small: it grows, too."""
+    """Per second. Beyond it, the guest's page cache is too small, and the guest grows."""
 
     PRESSURE_PERCENT: Final = 10.0
-    """Percent of time that some tasks wait for memory. systemd-oomd acts at 60 % of all tasks; senpai keeps guests below 0.1 %."""
+    """Some tasks wait for memory. systemd-oomd acts at 60 % (all tasks); senpai stays below 0.1 %."""
 
     BROKEN_KIB: Final = 1024
-    """KiB of tolerance below a promise: balloons move in pages, in some guests of 2 MiB."""
+    """Tolerance below a promise: balloons move in pages, some in pages of 2 MiB."""
 
     @classmethod
     def breaks(cls, size_kib: float, promised_kib: float) -> bool:
-        """Tell whether a guest of this size has less than promised."""
+        """Return whether a guest of this size has less than promised."""
         return size_kib < promised_kib - cls.BROKEN_KIB
 
 
@@ -50,27 +49,25 @@ _PRESSURES: Final = ("guest_psi_memory_some_avg10", "host_psi_memory_some_avg10"
 
 
 def field_number(fields: Mapping[str, Value], name: str, unknown: float = 0.0) -> float:
-    """Return a field as a number, or `unknown` if it is not a number."""
+    """Return a field as a number, or `unknown`."""
     number = as_number(fields.get(name))
     return unknown if number is None else float(number)
 
 
 def pages_kib(fields: Mapping[str, Value], name: str, unknown: float = 0.0) -> float:
-    """Return a host field that counts pages, in KiB; `unknown` if it, or the page size, is unknown."""
+    """Convert a host field that counts pages to KiB."""
     product = field_number(fields, name, math.nan) * field_number(fields, "page_size", math.nan)
     return unknown if math.isnan(product) else product
 
 
 def taken_from(guest: Guest) -> float:
-    """Return how much smaller the guest is than it was sold, in KiB; 0: unknown."""
+    """Return by how many KiB the guest is below its full size. 0 if unknown."""
     return max(0.0, field_number(guest.fields, "balloon_max", math.nan) - field_number(guest.fields, "balloon_cur", math.nan))
 
 
 def need_of(guest: Guest) -> tuple[float | None, str]:
-    """Return the size in KiB below which a guest is harmed, and why: its guarantee, or its working set. None: unknown.
-
-    A guest already below its need is not harmed by staying there.
-    """
+    """Return the size in KiB below which a guest is harmed, and the reason: guarantee or working set. None: unknown. A smaller guest may
+    keep its size."""
     guaranteed = guest.number(GUARANTEE)
     size = field_number(guest.fields, "balloon_cur", math.nan)
     used = size - field_number(guest.fields, "mem_usable", math.nan)
@@ -81,7 +78,7 @@ def need_of(guest: Guest) -> tuple[float | None, str]:
 
 
 def unhealthy_reasons(snapshot: Snapshot) -> Sequence[str | None]:
-    """Return why each guest is unhealthy, in the order of `snapshot.guests`; empty: healthy; None: unknown."""
+    """Return the reason for each guest. Empty: healthy. None: unknown."""
     return [_unhealthy_reason(figures) for figures in zip(*map(snapshot.numbers, _TOLD), strict=True)]
 
 

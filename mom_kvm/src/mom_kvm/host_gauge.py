@@ -1,4 +1,4 @@
-"""Judge of available memory, for real and simulated hosts: tells when the last cycle is out of date."""
+"""Decides when a fall in the host's available memory needs a new cycle."""
 
 from __future__ import annotations
 
@@ -8,22 +8,20 @@ from mom_core import format_kib
 
 LOW_SHARE: Final = 0.2
 _LOW_MOST_KIB: Final = 32 << 20
-"""Default level below which the host is low: this share, at most 32 GiB. Operators begin to worry there."""
+"""Default level below which the host is low: a share of its memory, at most 32 GiB."""
 
 _REARM_SHARE: Final = 0.01
-"""How far above the level a cycle must see the host again before a new fall counts: available memory varies by tens of MiB all the time."""
+"""Available memory must recover so far above the level before a new fall counts: it always varies by tens of MiB."""
 
 
 class AvailableGauge:
-    """Compares available memory with the last cycle's. Numbers in KiB."""
+    """Compares available memory with its value in the last cycle. KiB."""
 
     FALL_SHARE: Final = 0.05
-    """The last cycle is out of date after a fall by this share, and by `FALL_KIB`. From the level to a quarter of it, where mom can do
-    little, that is 28 cycles."""
+    """A fall by this share and by `FALL_KIB` needs a new cycle: 28 cycles between the level and a quarter of it."""
     FALL_KIB: Final = 64 << 10
-    """Least fall that counts, in KiB."""
     FALL_BELOW: Final = 2.0
-    """Falls count only below this multiple of the level: a host with plenty of memory needs no further cycles."""
+    """Falls count only below this multiple of the level."""
 
     def __init__(self) -> None:
         self._seen: float | None = None
@@ -32,7 +30,7 @@ class AvailableGauge:
 
     @staticmethod
     def usual_low(total_kib: float) -> float:
-        """Return the available KiB below which a host of this size is low by default."""
+        """Return the default level for a host of this size, in KiB."""
         return min(LOW_SHARE * total_kib, _LOW_MOST_KIB)
 
     def saw(self, available: float, low: float) -> None:
@@ -42,7 +40,7 @@ class AvailableGauge:
         self._asked = False
 
     def why(self, available: float, low: float) -> str:
-        """Return why a cycle is needed now; empty: none is, or one was asked for already."""
+        """Return why a cycle is needed now, or an empty text."""
         seen = self._seen
         if seen is None or self._asked:
             return ""

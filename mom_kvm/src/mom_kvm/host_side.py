@@ -1,4 +1,4 @@
-"""The host's view of its guests: counters of their processes and control groups."""
+"""The host's view of its guests: counters of QEMU processes and cgroups."""
 
 from __future__ import annotations
 
@@ -16,22 +16,18 @@ from mom_kvm.qemu_process import MergedPages, swapped_kib, times_of
 from mom_kvm.statistics import UNKNOWN_RATE, GrowthRate
 
 _IN_TURN = 100
-"""Guests looked at closely in one sample: 60 µs each, and 30 more where the group counts huge pages. All of ten thousand would take a
-second."""
+"""Close looks in each sample: 60 to 90 µs each, a second for ten thousand guests."""
 
 _OPENING_SECONDS = 0.5
-"""Time for opening root's files in one sample: each is an order to mom-helper, and a thousand take seconds on a busy host. The next samples
-open the rest."""
+"""Time in each sample for opening files of root: a thousand requests to mom-helper take seconds."""
 
 _FIRST_SEARCH_SECONDS = 1.0
 _LAST_SEARCH_SECONDS = 60.0
-"""Pause after a failed search for a process, doubled from the first to the last. libvirt writes its pid file late."""
+"""Pauses after failed searches for a process double up to this. libvirt writes its pid file late."""
 
 
 @dataclass(slots=True)
 class _Process:
-    """A guest's process as last seen."""
-
     start: Hashable
     name: str
     pid: int = 0
@@ -44,24 +40,21 @@ class _Process:
     group_used: GrowthRate = UNKNOWN_RATE
     group_throttled: GrowthRate = UNKNOWN_RATE
     closely: dict[str, Value] = field(default_factory=dict)
-    """Fields from the last close look."""
+    """Fields of the last close look."""
     fits: int | None = None
-    """KiB that its process may hold within its groups' limits, from the last close look; None: no limit."""
+    """KiB that the process may hold within its groups' limits. None: no limit."""
     walk: TableWalk = field(default_factory=lambda: TableWalk(""))
     merged: MergedPages = field(default_factory=lambda: MergedPages(""))
 
 
 class HostSide:
-    """Processes of the guests on this host. Not thread-safe.
+    """QEMU processes of the guests on this host. Not thread-safe.
 
-    Each sample reads faults and CPU time. A close look (swap, merged pages, the control group) costs ten times as much: with more than 100
-    guests, they take turns, and keep the fields of their last look. Headroom below a limit is corrected by what the process holds now.
+    A close look (swap, merged pages, cgroup) costs ten times as much as faults and CPU time. With more than 100 guests, they take turns.
+    Huge pages come from the guest's cgroup, or from page tables.
 
-    The guest's control group counts its huge pages. Where it does not, the process's page tables are walked, in turn and for a short time
-    in each sample.
-
-    :param find: returns the process id for a guest's name and UUID; None: not found for certain
-    :param root: where /proc and /sys are
+    :param find: returns the process id for a guest's name and UUID; None: not certain
+    :param root: folder that contains /proc and /sys
     """
 
     def __init__(self, find: Callable[[str, str], int | None], root: Path, monotonic: Callable[[], float]) -> None:
@@ -71,12 +64,12 @@ class HostSide:
         self._hierarchies = Hierarchies(root)
         self._cgroups = Cgroups(root / "sys/fs/cgroup", self._hierarchies)
         self.huge_pages = ""
-        """Mode of transparent huge pages at the last sample, as from `mode_of`."""
+        """Mode of transparent huge pages at the last sample, like `mode_of`."""
         self._walks = HugePageWalks(monotonic)
         self._monotonic = monotonic
         self._processes: dict[str, _Process] = {}
         self._pids: set[int] = set()
-        """Guests' process ids; 0: unknown."""
+        """Process ids of guests. 0: unknown."""
         self._turn = 0
         self._opens_until = 0.0
 
@@ -107,14 +100,14 @@ class HostSide:
         process.cgroups = self._cgroups.own(pid, cgroups_of(f"{self._proc}/{pid}"), self._pids)
 
     def properties(self, uuid: str) -> dict[str, Value]:
-        """Return `pid`, and `cgroups`: the guest's own groups by controller (empty: the unified hierarchy). Unknown ones are absent."""
+        """Return `pid`, and `cgroups`: the guest's own groups by controller. Unknown properties are absent."""
         process = self._processes.get(uuid)
         if process is None or not process.pid:
             return {}
         return {"pid": process.pid, "cgroups": process.cgroups} if process.cgroups else {"pid": process.pid}
 
     def fields(self, uuids: Iterable[str]) -> dict[str, dict[str, Value]]:
-        """Return the fields of these guests, by UUID. A guest without its process has none."""
+        """Return the fields of these guests by UUID. Guests with an unknown process have none."""
         now = self._monotonic()
         rows = {}
         self._opens_until = now + _OPENING_SECONDS
@@ -134,7 +127,6 @@ class HostSide:
         return self.huge_pages not in {NEVER, ""}
 
     def _walk(self, rows: Mapping[str, dict[str, Value]]) -> None:
-        """Add memory in huge pages for guests whose control group does not count it."""
         untold = [(fields, self._processes[uuid]) for uuid, fields in rows.items() if fields and GuestField.HUGE_PAGES not in fields]
         self._walks.renew((process.walk, process.times.resident_kib if process.times else None) for _, process in untold)
         for fields, process in untold:
@@ -150,7 +142,7 @@ class HostSide:
     def _fields_of(self, uuid: str, process: _Process, close: bool, now: float) -> dict[str, Value]:
         folder = f"{self._proc}/{process.pid}"
         times, before = times_of(folder), process.times
-        if times is None or times.started != process.started:  # it has ended, and the number may be another process's by now
+        if times is None or times.started != process.started:  # it has ended, and another process may have its pid
             process.merged.close()
             self._processes[uuid] = _Process(process.start, process.name)
             return {}
@@ -172,7 +164,7 @@ class HostSide:
 
     def _looked_closely(self, process: _Process, folder: str, now: float) -> dict[str, Value]:
         groups = cgroups_of(folder)
-        process.cgroups = self._cgroups.own(process.pid, groups, self._pids)  # the operator may have moved it
+        process.cgroups = self._cgroups.own(process.pid, groups, self._pids)  # an operator may have moved the process
         limit = self._cgroups.limit(groups)
         may_read = process.merged.is_open or self._monotonic() < self._opens_until
         shared = process.merged.read() if may_read else None

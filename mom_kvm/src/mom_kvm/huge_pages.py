@@ -1,4 +1,4 @@
-"""Transparent huge pages: the host's mode, and the share of guests' memory in them."""
+"""Transparent huge pages: the host's mode, and guests' shares."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ NEVER: Final = "never"
 _MODE: Final = re.compile(rb"\[([a-z]{1,16})\]")
 
 _WALKS_SECONDS: Final = 0.02
-"""Time for walks in one sample. A GiB takes 3 ms in huge pages, and 15 ms in small ones (benchmarks/hugepages; up to 40 on a busy host)."""
+"""Time for page-table walks in each sample. A GiB takes 3 ms in huge pages, 15 to 40 ms in small pages (benchmarks/hugepages)."""
 
 _WALKS_SHARE: Final = 0.005
-"""Share of one CPU for all walks: a thousand guests of 1 GiB take 10 minutes, or an hour with all memory in pages of 4 KiB."""
+"""Share of one CPU. A thousand guests of 1 GiB take 10 minutes, or an hour in pages of 4 KiB."""
 
 _AGAIN_SECONDS: Final = 60.0
-"""Least age of a figure before its process is walked again."""
+"""Shortest time between two walks of one process."""
 
 _LARGEST_KIB: Final = 16 << 20
-"""Larger processes are not walked: the cycle waits for a walk, a quarter of a second at this size in pages of 4 KiB."""
+"""Larger processes are not walked: this size takes a quarter of a second in pages of 4 KiB, and the cycle waits."""
 
 
 def mode_of(root: Path) -> str:
-    """Return the mode of transparent huge pages: `always`, `madvise` (on request, as QEMU does) or `never`; empty: unknown.
+    """Return the mode of transparent huge pages: `always`, `madvise` or `never`. Empty: unknown.
 
-    :param root: where /sys is
+    :param root: folder that contains /sys
     """
     chosen = _MODE.search(read_kernel_file(f"{root}/sys/kernel/mm/transparent_hugepage/enabled", 64))
     return chosen[1].decode() if chosen else ""
@@ -40,9 +40,9 @@ def mode_of(root: Path) -> str:
 
 @dataclass(slots=True)
 class TableWalk:
-    """Walk through a process's page tables: KiB in huge pages (None: unknown), and the time.
+    """Last walk of a process's page tables: KiB in huge pages (None: unknown), and its time.
 
-    :param folder: the process's in /proc
+    :param folder: the process's folder in /proc
     """
 
     folder: str
@@ -51,16 +51,16 @@ class TableWalk:
 
 
 class HugePageWalks:
-    """Walks the page tables of processes, longest waiting first, within bounds of time."""
+    """Walks of page tables in limited time. The process that waits longest is first."""
 
     def __init__(self, monotonic: Callable[[], float]) -> None:
         self._monotonic = monotonic
         self._next = 0.0
 
     def renew(self, walks: Iterable[tuple[TableWalk, int | None]]) -> None:
-        """Walk again where due.
+        """Walk processes whose figures are old.
 
-        :param walks: each with the KiB that the process holds; None: unknown
+        :param walks: with the RSS in KiB
         """
         now = self._monotonic()
         if now < self._next:

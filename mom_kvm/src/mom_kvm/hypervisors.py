@@ -1,4 +1,4 @@
-"""Helpers of plugins for any hypervisor."""
+"""Helpers for plugins of any hypervisor."""
 
 from __future__ import annotations
 
@@ -11,17 +11,16 @@ from mom_core import Change, Entity, Finding, Guest, Hypervisor, HypervisorError
 Capability = TypeVar("Capability")
 
 UNDESCRIBED: Final = "the guest's description has not been read yet"
-"""Reason in `Guest.blocked`, under `*`, for a guest with a guarantee that mom does not know yet."""
+"""Reason in `Guest.blocked`, under `*`, while the guest's guarantee is unknown."""
 
 PROMISED_NOTHING: Final[Mapping[str, Value]] = MappingProxyType({"mem_guarantee": "0KiB"})
-"""Property of a guest whose whole definition was read, without a promise. A guest without this property may be promised anything."""
+"""Property of a guest whose definition contains no promise. Without this property, the promise is unknown."""
 
 
 def capable(hypervisor: Hypervisor, capability: Callable[..., Capability], what: str) -> Capability:
-    """Return the hypervisor as one with this capability.
+    """Return the hypervisor if it has this capability, else raise `NotSupported`.
 
-    :param what: the ability for the message, such as `resize guests`
-    :raises NotSupported: it lacks the capability
+    :param what: the capability for the message, such as `resize guests`
     """
     if not isinstance(hypervisor, cast("type", capability)):
         raise NotSupported(f"{hypervisor.uri} cannot {what}")
@@ -29,10 +28,7 @@ def capable(hypervisor: Hypervisor, capability: Callable[..., Capability], what:
 
 
 def check_size(target_kib: int, maximum_kib: int | None, guest: str) -> None:
-    """Raise `NotSupported` for a size that the guest cannot have.
-
-    :param maximum_kib: None: unknown
-    """
+    """Raise `NotSupported` for a size that the guest cannot have."""
     if isinstance(target_kib, bool) or not isinstance(target_kib, int) or target_kib < 1:
         raise NotSupported(f"{target_kib!r:.40} KiB is no size for {guest}")
     if maximum_kib is not None and target_kib > maximum_kib:
@@ -42,9 +38,9 @@ def check_size(target_kib: int, maximum_kib: int | None, guest: str) -> None:
 def read_together(
     targets: Sequence[Target], readers: Iterable[tuple[Collection[str], Callable[[Sequence[Entity]], Mapping[str, Mapping[str, Value]]]]]
 ) -> dict[Target, Value | HypervisorError]:
-    """Read controls of many entities at once, as `mom_read` returns them.
+    """Read controls of many entities at once, for `mom_read`.
 
-    :param readers: names of controls, and a function that returns their values, by entity id and control
+    :param readers: names of controls, with a function that returns their values by entity id and control
     """
     results: dict[Target, Value | HypervisorError] = {}
     for controls, read in readers:
@@ -58,9 +54,9 @@ def read_together(
 
 
 def set_each(changes: Iterable[Change], set_one: Callable[[Change], object]) -> dict[Target, HypervisorError]:
-    """Set the changes one by one, and return the errors, as `mom_write` does.
+    """Set the changes one after the other, for `mom_write`.
 
-    :param set_one: sets one; raises `HypervisorError`
+    :param set_one: raises `HypervisorError`
     """
     errors: dict[Target, HypervisorError] = {}
     for change in changes:
@@ -72,7 +68,7 @@ def set_each(changes: Iterable[Change], set_one: Callable[[Change], object]) -> 
 
 
 def listed_guests(hypervisor: Hypervisor | None, subject: str) -> Generator[Finding, None, Sequence[Guest] | None]:
-    """Return the guests for `mom doctor`; yield the reason and return None without them."""
+    """Return the guests for `mom doctor`. If they cannot be listed, yield the reason and return None."""
     if hypervisor is None:
         yield Finding(Severity.WARNING, subject, "guests were not looked at: no hypervisor was reached")
         return None

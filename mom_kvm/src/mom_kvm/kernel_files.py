@@ -1,4 +1,7 @@
-"""Small files of the kernel in /proc and /sys. For readers that only look, a missing, unreadable or malformed file means unknown."""
+"""Small files of the kernel in /proc and /sys.
+
+Functions that read return an empty or None value for a missing, unreadable or malformed file.
+"""
 
 from __future__ import annotations
 
@@ -14,25 +17,24 @@ from mom_helper.orders import NO_LIMIT
 from mom_kvm.root_helper import DECLARATIONS_FOLDER, GroupValue, Helper
 
 MOST_BYTES: Final = 64 << 10
-"""More than any file that is read whole here."""
 
 _TICKS_PER_SECOND: Final = os.sysconf("SC_CLK_TCK")
 PAGE_KIB: Final = os.sysconf("SC_PAGE_SIZE") >> 10
-"""Size of the host's pages in KiB."""
+"""Page size of the host."""
 
 
 _KERNEL_THREAD: Final = 0x00200000
-"""PF_KTHREAD in the kernel's include/linux/sched.h. Any process may call itself ksmd; only the kernel sets this."""
+"""PF_KTHREAD (include/linux/sched.h). Any process may be named ksmd; only the kernel sets this flag."""
 
 _REFUSED: Final = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
-"""Errors where only root may write, or where /sys is read-only for mom."""
+"""Only root may write, or /sys is read-only for mom."""
 
 _PROCESS: Final = re.compile(r"/{1,2}proc/([1-9][0-9]{0,9})")
 
 _NUMBER: Final = re.compile(rb"\s*(-?[0-9]{1,20})\s*")
 _RANGE: Final = re.compile(r"(\^?)([0-9]{1,5})(?:-([0-9]{1,5}))?")
 _HIGHEST_NUMBER: Final = 8191
-"""Kernels are built for 8192 CPUs and 1024 nodes at most."""
+"""Kernels support at most 8192 CPUs and 1024 nodes."""
 
 _MEMORY_LINE: Final = re.compile(rb"^([A-Za-z_()0-9]+): +([0-9]{1,18})(?: kB)?$", re.MULTILINE)
 _SWAP_AREA: Final = re.compile(rb"^\S+[ \t]+(?:partition|file)[ \t]+[0-9]+[ \t]+([0-9]{1,18})[ \t]+-?[0-9]+$", re.MULTILINE)
@@ -45,20 +47,17 @@ _PRESSURE_LINE: Final = re.compile(
 
 
 def read_kernel_file(path: Path | str, most: int = MOST_BYTES) -> bytes:
-    """Return a file's content in one read; empty: unreadable.
+    """Return a file's content, in one read. Empty: unreadable.
 
-    Only for files that the kernel makes as one record. Of a list, such as /proc/zoneinfo or /proc/PID/maps, one read returns a page.
-
-    :param most: bytes
+    Not for lists such as /proc/zoneinfo, of which one read returns a part.
     """
     try:
         return _read_at_once(path, most)
-    except (OSError, ValueError):  # ValueError: a name that no file system can hold
+    except (OSError, ValueError):  # ValueError: invalid path
         return b""
 
 
 def _read_at_once(path: Path | str, most: int = MOST_BYTES) -> bytes:
-    """Return a file's content, as `read_kernel_file` does. Raises `OSError`."""
     file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         return os.read(file, most)
@@ -67,7 +66,7 @@ def _read_at_once(path: Path | str, most: int = MOST_BYTES) -> bytes:
 
 
 def read_number(path: Path) -> int | None:
-    """Return the whole number in a kernel file; None: another content. Raises `HypervisorError`."""
+    """Return the whole number in a kernel file. None: other content. Raises `HypervisorError`."""
     try:
         match = _NUMBER.fullmatch(_read_at_once(path))
     except OSError as error:
@@ -76,10 +75,9 @@ def read_number(path: Path) -> int | None:
 
 
 def write_file(path: Path | str, value: Value, *, wait: bool = True) -> None:
-    """Write a number or text to an existing kernel file, in one write. Where this process may not, mom-helper does, if root has declared
-    the file.
+    """Write to an existing kernel file, directly or through mom-helper.
 
-    :param wait: wait for the kernel's work where there is a choice (memory.high of newer kernels)
+    :param wait: wait for the kernel's work, where possible (memory.high of newer kernels)
     :raises HypervisorError: `NotSupported` without such a file, `PermissionDenied`, or the kernel's reason; its `__cause__` is the
         `OSError`
     """
@@ -97,7 +95,7 @@ def write_file(path: Path | str, value: Value, *, wait: bool = True) -> None:
 
 
 class GroupWrite(NamedTuple):
-    """Write to a file of the group of a whole guest: its path, the text (bytes or `max`), and the pid of the guest's QEMU."""
+    """Write to a file of a guest's cgroup: path, text (bytes or `max`), and pid of the guest's QEMU."""
 
     path: str
     text: str
@@ -105,10 +103,8 @@ class GroupWrite(NamedTuple):
 
 
 def write_group_files(writes: Sequence[GroupWrite]) -> Sequence[HypervisorError | None]:
-    """Write files of guests' control groups at once, and return the errors in their order; None: written. Newer kernels reclaim later.
-
-    Where this process may not write, mom-helper does, if root has declared files of that name: it finds the group by the guest's process.
-    """
+    """Write files of guests' cgroups, directly or through mom-helper. Returns the errors in order; None: written. Newer kernels reclaim
+    later."""
     failures = [_failure_to(write) for write in writes]
     refused = [place for place, failure in enumerate(failures) if failure is not None and failure.errno in _REFUSED]
     helper = Helper.reached() if refused else None
@@ -132,22 +128,22 @@ def _value_of(write: GroupWrite) -> GroupValue:
     try:
         inode = os.stat(folder).st_ino  # noqa: PTH116  # a path for each of hundreds
     except OSError:
-        inode = 0  # the group is gone: no other has this number
+        inode = 0  # the group is gone, and no group has inode 0
     return GroupValue(write.pid, inode, name, NO_LIMIT if write.text == "max" else int(write.text))
 
 
 def _as_of_guest(failure: OSError | None, write: GroupWrite) -> OSError | None:
-    """Turn a refusal into the guest's end if its process id now belongs to a process in another group."""
+    """Return `GuestGone` if another group's process now has the guest's pid."""
     if failure is None or failure.errno != errno.EPERM:
         return failure
     groups = read_kernel_file(f"/proc/{write.pid}/cgroup").decode(errors="surrogateescape")
-    # Where /proc does not tell, as with hidepid, the refusal stands: of a process that has ended, the helper says so itself.
+    # With hidepid, /proc does not show the group: keep the refusal. mom-helper itself reports a process that has ended.
     its_own = not groups or Path(write.path).parent.name in re.split("[/\n]", groups)
     return failure if its_own else ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH))
 
 
 def _write(path: Path | str, text: str, *, wait: bool) -> None:
-    # Cut where the tree is a folder of plain files; the kernel's own have nothing to be cut.
+    # O_TRUNC is for tests with plain files; it has no effect on the kernel's files.
     flags = os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC | (0 if wait else os.O_NONBLOCK)
     file = os.open(path, flags)
     try:
@@ -157,7 +153,7 @@ def _write(path: Path | str, text: str, *, wait: bool) -> None:
 
 
 def why_not_writable(path: Path | str) -> HypervisorError | None:
-    """Return the error that `write_file` would raise, without writing; None: mom or mom-helper may write."""
+    """Return the error that `write_file` would raise. None: mom or mom-helper may write."""
     if os.access(path, os.W_OK):
         return None
     number = errno.EACCES if os.path.exists(path) else errno.ENOENT  # noqa: PTH110  # `path` may be a text
@@ -168,10 +164,10 @@ def why_not_writable(path: Path | str) -> HypervisorError | None:
 
 
 def unwritable_finding(path: Path | str, subject: str, effect: str, *, observes: bool) -> Finding | None:
-    """Return the finding of `mom doctor` about a file that mom must write and cannot; None: it can.
+    """Return a finding of `mom doctor` if mom cannot write a file that it needs.
 
     :param effect: the consequence, such as `KSM stays as it is`
-    :param observes: mom only observes, so nothing is wrong yet
+    :param observes: then this is no problem yet
     """
     hindrance = why_not_writable(path)
     if hindrance is None:
@@ -182,9 +178,7 @@ def unwritable_finding(path: Path | str, subject: str, effect: str, *, observes:
 
 
 def open_process_file(process: Path | str, name: str) -> int:
-    """Return a descriptor for a process's file that only its user and root may read, such as `smaps_rollup`.
-
-    Where this process may not, mom-helper opens it for a guest's process. Raises `OSError`.
+    """Open a process's file that only its user and root may read, such as `smaps_rollup`, directly or through mom-helper. Raises `OSError`.
 
     :param process: its folder in /proc
     """
@@ -198,7 +192,7 @@ def open_process_file(process: Path | str, name: str) -> int:
 
 
 def read_process_file(process: Path | str, name: str, most: int = MOST_BYTES) -> bytes:
-    """Return such a file's content in one read; empty: unreadable."""
+    """Return the content of such a file, in one read. Empty: unreadable."""
     try:
         with os.fdopen(open_process_file(process, name), "rb", buffering=0) as file:
             return file.read(most)
@@ -207,16 +201,16 @@ def read_process_file(process: Path | str, name: str, most: int = MOST_BYTES) ->
 
 
 def guest_of(process: Path | str) -> tuple[int, int] | None:
-    """Return a process's id and start for mom-helper, from its folder in this host's /proc; None: it has ended."""
+    """Return a process's pid and start time for mom-helper. None: it has ended."""
     match = _PROCESS.fullmatch(str(process))
     stat = ProcessStat.of(process) if match else None
     return None if match is None or stat is None else (int(match[1]), stat.started)
 
 
 def root_cure(path: Path | str = "", number: int | None = errno.EACCES) -> str:
-    """Return the cure for a refused access, for findings and errors.
+    """Return the cure for a refused access.
 
-    :param path: of the kernel file, for a refused write
+    :param path: of the kernel file, if a write was refused
     :param number: the kernel's error number
     """
     if os.geteuid() == 0:
@@ -234,13 +228,12 @@ def root_cure(path: Path | str = "", number: int | None = errno.EACCES) -> str:
 
 
 def cure_by_lines(declaration: str) -> str:
-    """Return the cure for an undeclared file: these lines, as from `helper_declaration`."""
+    """Return the cure for an undeclared file, with its lines from `helper_declaration`."""
     lines = ", ".join(f"`{line}`" for line in declaration.splitlines())
     return f"if root is to let it: the lines {lines} in a file {DECLARATIONS_FOLDER}/NAME.conf, and systemctl restart mom-helper"
 
 
 def _declared(helper: Helper, path: Path | str) -> bool:
-    """Tell whether root has declared a file, as a knob or as a file of guests' groups; False: mom-helper is unreachable."""
     try:
         return any(file.name in {str(path), Path(path).name} for file in helper.declared())
     except OSError:
@@ -248,7 +241,6 @@ def _declared(helper: Helper, path: Path | str) -> bool:
 
 
 def _failure_of(error: OSError, path: Path | str, verb: str) -> HypervisorError:
-    """Return the error for a failed read or write of a kernel file, with its `__cause__`."""
     failure = HypervisorError(f"cannot {verb} {path}: {error.strerror}")
     if error.errno in {errno.ENOENT, errno.ENOTDIR}:
         failure = NotSupported(f"there is no {path}", hint="this kernel has no such thing, or mom runs in a container without it")
@@ -259,23 +251,19 @@ def _failure_of(error: OSError, path: Path | str, verb: str) -> HypervisorError:
 
 
 def boot_id(proc: Path) -> str:
-    """Return the id of this boot of the host; empty: unreadable.
-
-    :param proc: where /proc is
-    """
+    """Return the id of the host's boot. Empty: unreadable."""
     return read_kernel_file(proc / "sys/kernel/random/boot_id").decode("ascii", "replace").strip()
 
 
 def parse_meminfo(content: bytes) -> dict[str, int]:
-    """Return the lines of /proc/meminfo by name: KiB, or counts for lines without a unit. Malformed lines are left out."""
+    """Return the lines of /proc/meminfo by name, in KiB or as counts. Malformed lines are absent."""
     return {name.decode(): int(number) for name, number in _MEMORY_LINE.findall(content)}
 
 
 def read_meminfo(root: Path) -> dict[str, int]:
-    """Return the lines of a host's /proc/meminfo, by name; empty: unreadable.
+    """Return the lines of the host's /proc/meminfo by name.
 
-    `SwapFree` is corrected for an area that is being switched off. The kernel counts its content as free for minutes (mm/swapfile.c,
-    `si_swapinfo`), but nothing can be swapped there any more.
+    Corrects `SwapFree` during a swapoff: the kernel counts the area's content as free (mm/swapfile.c, `si_swapinfo`).
     """
     lines = parse_meminfo(read_kernel_file(f"{root}/proc/meminfo"))
     total, free = lines.get("SwapTotal", 0), lines.get("SwapFree", 0)
@@ -287,7 +275,7 @@ def read_meminfo(root: Path) -> dict[str, int]:
 
 
 def parse_number_list(text: str) -> frozenset[int] | None:
-    """Return the numbers in a list of CPUs or nodes, such as `0-3,8`, or `0-3,^2` (libvirt's form); None: malformed."""
+    """Return the numbers of a list of CPUs or nodes, such as `0-3,8` or libvirt's `0-3,^2`. None: malformed."""
     numbers: set[int] = set()
     for part in text.strip().split(",") if text.strip() else ():
         match = _RANGE.fullmatch(part.strip())
@@ -301,7 +289,7 @@ def parse_number_list(text: str) -> frozenset[int] | None:
 
 
 class Pressure(NamedTuple):
-    """Time that tasks waited for a resource: percent of the last 10, 60 and 300 s, and microseconds in total."""
+    """Pressure stall information: percent of the last 10, 60 and 300 s, and microseconds in total."""
 
     avg10: float
     avg60: float
@@ -310,8 +298,7 @@ class Pressure(NamedTuple):
 
     @classmethod
     def parse(cls, content: bytes) -> dict[str, Pressure]:
-        """Read pressure stall information, by `some` (at least one task waited) and `full` (all waited), without malformed lines and lines
-        above 100 %."""
+        """Parse a pressure file into `some` (at least one task waited) and `full` (all waited). Malformed lines are absent."""
         found = {}
         for kind, *averages, total in _PRESSURE_LINE.findall(content):
             avg10, avg60, avg300 = map(float, averages)
@@ -321,17 +308,16 @@ class Pressure(NamedTuple):
 
 
 def pid_of(guest: Guest) -> int | None:
-    """Return a guest's process id, from its hypervisor; None: unknown."""
+    """Return the pid of a guest's QEMU process. None: unknown."""
     pid = as_whole(guest.properties.get("pid"))
     return pid if pid is not None and pid > 0 else None
 
 
 class ProcessStat(NamedTuple):
-    """A process from /proc/PID/stat.
+    """Process from /proc/PID/stat.
 
-    `state` is a letter, such as `D` (waits for a device), `T` (stopped) or `Z` (ended). `minor_faults` needed no I/O, `major_faults` did.
-    `cpu_seconds` include all threads. `started` is in clock ticks since boot: it differs between processes that had the same number.
-    `processor` is its last CPU, and `resident_kib` its RSS; None: unknown.
+    `state` is a letter, such as `D` (waits for I/O) or `Z` (zombie). `started` is in clock ticks since boot, and distinguishes processes
+    with the same pid. `processor` is the last CPU.
     """
 
     name: str
@@ -345,7 +331,7 @@ class ProcessStat(NamedTuple):
     resident_kib: int | None
 
     def age(self, proc: Path) -> float | None:
-        """Return the seconds that it has run; None where the kernel's own uptime is unknown."""
+        """Return the seconds since the process started. None: unknown uptime."""
         uptime, *_ = (*read_kernel_file(f"{proc}/uptime").split(), b"")
         try:
             return max(0.0, float(uptime) - self.started / _TICKS_PER_SECOND)
@@ -354,7 +340,7 @@ class ProcessStat(NamedTuple):
 
     @staticmethod
     def ids(proc: Path) -> list[int] | None:
-        """Return all process ids, rising; None: /proc is unreadable."""
+        """Return all pids in rising order. None: /proc is unreadable."""
         try:
             names = os.listdir(proc)  # noqa: PTH208  # a path for each of thousands would take most of the time
         except OSError:
@@ -363,18 +349,18 @@ class ProcessStat(NamedTuple):
 
     @classmethod
     def id_of(cls, name: str, proc: Path) -> int:
-        """Return the lowest id of a process with this name (at most 15 characters, as in the kernel); 0: none."""
+        """Return the lowest pid of a process with this name (at most 15 characters). 0: none."""
         named = (pid for pid in cls.ids(proc) or () if read_kernel_file(f"{proc}/{pid}/comm").rstrip(b"\n") == name.encode())
         return next(named, 0)
 
     @classmethod
     def of(cls, process: Path | str) -> ProcessStat | None:
-        """Return a process by its folder in /proc; None: there is none."""
+        """Return a process by its folder in /proc. None: no such process."""
         return cls.parse(read_kernel_file(f"{process}/stat"))
 
     @classmethod
     def parse(cls, content: bytes) -> ProcessStat | None:
-        """Return a process from its stat file; None: malformed.
+        """Parse a stat file. None: malformed.
 
         Fields of proc(5): 2 comm (in brackets, with any character), 3 state, 9 flags, 10 minflt, 12 majflt, 14 utime, 15 stime, 22
         starttime, 24 rss, 39 processor.

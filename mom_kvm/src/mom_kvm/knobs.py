@@ -1,4 +1,4 @@
-"""Controls of the host that are one file or one call. A few lines declare one; field, control, restore and doctor follow from that."""
+"""Host controls that are one file or one call, with field, control, restore and doctor."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from mom_kvm.kernel_files import read_number, write_file
 
 @dataclass(frozen=True, slots=True)
 class Knob:
-    """Control of the host, with functions to read and write it. Its field has the same name.
+    """Host control with functions to read and write it. Its field has the same name.
 
-    :param read: returns its value; None: unknown. Raises `HypervisorError`: `NotSupported` where it does not exist
-    :param write: sets it; raises `HypervisorError`
-    :param source: of the value, such as `/proc/sys/vm/swappiness`
+    :param read: None: unknown. Raises `HypervisorError`: `NotSupported` without the control
+    :param write: raises `HypervisorError`
+    :param source: such as `/proc/sys/vm/swappiness`
     """
 
     control: ControlSpec
@@ -38,7 +38,7 @@ class Knob:
     ) -> Knob:
         """Return a knob for a kernel file with one whole number.
 
-        :param path: below the context's `root`, so that a test can use a folder
+        :param path: below the context's `root`
         """
 
         def write(value: Value) -> None:
@@ -49,16 +49,16 @@ class Knob:
 
     @property
     def field(self) -> FieldSpec:
-        """The declaration of the field that holds the present value."""
+        """Field with the present value."""
         return FieldSpec(self.control.field, self.control.unit, Scope.HOST, self.control.description, self.source)
 
 
 def helper_declaration(control: ControlSpec) -> str:
-    """Return the lines with which root lets mom-helper write a control's file within the control's bounds.
+    """Return the lines of /etc/mom/helper.d that let mom-helper write a control's file within its bounds.
 
-    :raises ValueError: it is no file, or has no bounds
+    :raises ValueError: the control is no file, or has no bounds
     """
-    if control.scope is Scope.GUEST and control.file:  # the kernel's own bounds, which depend on the guest
+    if control.scope is Scope.GUEST and control.file:  # the kernel's bounds depend on the guest
         return f"[group {control.file}]\nleast = 0\nmax = yes"
     if not control.file or control.minimum is None or control.maximum is None:
         raise ValueError(f"{control.name} is no file, or has no bounds")
@@ -67,36 +67,36 @@ def helper_declaration(control: ControlSpec) -> str:
 
 
 class KnobPlugin:
-    """Base of a plugin whose controls are knobs. A plugin with more to collect or declare overrides the hook, and adds to its result."""
+    """Base of plugins with knobs. Override a hook to extend its result."""
 
     knobs: Sequence[Knob] = ()
-    """All knobs; the constructor sets them."""
+    """Set by the constructor."""
 
     @hookimpl
     def mom_declare(self) -> Iterable[Declaration]:
-        """Declare each knob, and its present value."""
+        """Declare each knob and its field."""
         return [spec for knob in self.knobs for spec in (knob.field, knob.control)]
 
     @hookimpl
     def mom_collect_host(self) -> Mapping[str, Value]:
-        """Return the present values, without unreadable ones: `mom doctor` has the reasons."""
+        """Return the present values. Unreadable ones are absent."""
         return {name: value for name, value in self._values().items() if not isinstance(value, HypervisorError)}
 
     @hookimpl
     def mom_read(self, targets: Sequence[Target]) -> Mapping[Target, Value | HypervisorError]:
-        """Return the present values of these knobs."""
+        """Return the knobs' values."""
         values = self._values()
         return {target: values.get(target.control) for target in targets}
 
     @hookimpl
     def mom_write(self, changes: Sequence[Change]) -> Mapping[Target, HypervisorError]:
-        """Set these knobs, one after the other."""
+        """Set the knobs one after the other."""
         writers = {knob.control.name: knob.write for knob in self.knobs}
         return set_each(changes, lambda change: writers[change.control](change.value))
 
     @hookimpl
     def mom_doctor(self) -> Iterable[Finding]:
-        """Return a finding for each knob: its value, or why it has none."""
+        """Report each knob's value, or why it has none."""
         for name, value in self._values().items():
             if isinstance(value, HypervisorError):
                 yield Finding(Severity.ERROR, name, value.message, value.hint)

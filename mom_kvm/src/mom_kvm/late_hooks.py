@@ -1,4 +1,4 @@
-"""Hooks that import their module when they are called, not with the plugin."""
+"""Hooks that import their module only when they are called."""
 
 from __future__ import annotations
 
@@ -9,17 +9,16 @@ from mom_core import hookimpl
 
 
 def late_hook(target: str, argument: Literal["", "report"] = "") -> Any:
-    """Return a hook of the plugin's class, such as `mom_explainer`, that calls a function or class of another module. That module may need
-    `mom_daemon`, while the plugin must load without it.
+    """Return a hook that calls a function or class of another module, which may import `mom_daemon`.
 
     :param target: such as `mom_acme.explanation:AcmeExplainer`
-    :param argument: argument of the hook: `report` for `mom_status`
+    :param argument: the hook's argument: `report` for `mom_status`
     """
 
     def hook() -> object:
         return resolve_name(target)()
 
-    def hook_of_report(report: object) -> object:  # pluggy reads the argument's name from the code
+    def hook_of_report(report: object) -> object:  # pluggy needs the argument's name
         return resolve_name(target)(report)
 
     return staticmethod(hookimpl(hook_of_report if argument else hook))

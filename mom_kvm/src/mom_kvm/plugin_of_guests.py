@@ -1,4 +1,4 @@
-"""Hooks that all plugins with a hypervisor of QEMU guests share."""
+"""Hooks common to all hypervisors of QEMU guests."""
 
 from __future__ import annotations
 
@@ -46,10 +46,10 @@ if TYPE_CHECKING:
 _LONGEST_PERIOD_SECONDS: Final = 3600
 
 _SWITCHED_PER_CYCLE: Final = 50
-"""Most guests whose statistics are switched on in one cycle: each takes two or three calls."""
+"""Two or three calls for each guest."""
 
 _SHORTEST_WATCH_SECONDS: Final = 0.05
-"""Guests have news once a second; looking more often only costs."""
+"""Guests send statistics once a second."""
 
 _SILENT_CURE: Final = "look whether it hangs, and load virtio_balloon in it: in Windows, the balloon driver and service of virtio-win"
 
@@ -70,23 +70,22 @@ H = TypeVar("H", bound="ReportingHypervisor")
 
 
 class PluginOfGuests(Generic[H]):
-    """Common part of hypervisors' plugins: collecting, the statistics period, the watch.
+    """Base of hypervisors' plugins: statistics, their period, and the watch between cycles.
 
-    `_hypervisor` and `_watch` are set in the plugin's `mom_setup`.
+    The subclass sets `_hypervisor` and `_watch` in `mom_setup`.
     """
 
     _garbled_cure = "look at it (virsh dumpxml GUEST): its balloon is left alone, and what it is promised there is not known"
-    """Cure for guests with an unreadable description."""
 
     class Settings(PluginSettings):
-        """How guests are watched."""
+        """Settings for guests' statistics."""
 
         stats_period: Annotated[Duration, Field(ge=0, le=_LONGEST_PERIOD_SECONDS), AfterValidator(_whole_seconds)] = 1.0
-        """How often guests are asked for statistics that none asks for yet; put back at the end. `0s` leaves such guests alone."""
+        """Balloon statistics period for guests without one; mom restores it at exit. `0s` changes no guest."""
         stale_after: Annotated[Duration, Field(gt=0)] | None = None
-        """From which age on a guest's own statistics count as unknown. Unset: three of the guest's periods, at least 10s."""
+        """Age at which a guest's statistics count as unknown. Default: three periods of the guest, at least 10s."""
         watch: Annotated[Duration, Field(ge=0, le=10), AfterValidator(_not_too_often)] = 0.25
-        """How often to look at guests from which memory was taken: one that runs low wakes mom for a cycle at once. `0s`: never."""
+        """How often to check shrunk guests between cycles. A guest that runs low on memory starts a cycle at once. `0s`: never."""
 
     def __init__(self, settings: Settings, context: PluginContext) -> None:
         self._reporting = settings
@@ -98,18 +97,17 @@ class PluginOfGuests(Generic[H]):
 
     @hookimpl
     def mom_declare(self) -> Iterable[Declaration]:
-        """Declare the statistics period; balloons are another plugin's."""
+        """Declare the statistics period."""
         description = f"how often the guest is asked to report its memory, up to {_LONGEST_PERIOD_SECONDS} s; 0: never"
-        # No bounds here: a period below 0 that is moved to 0 means never. Such values are refused.
+        # No bounds: mom would raise a negative period to 0, which means never. `mom_write` refuses it.
         return (ControlSpec(GuestField.PERIOD, Unit.SECONDS, Scope.GUEST, description, GuestField.PERIOD),)
 
     @hookimpl
     def mom_hypervisor(self) -> Hypervisor | None:
-        """Return the hypervisor that runs the guests."""
+        """Return the hypervisor."""
         return self._hypervisor
 
     def _watch_by(self, balloons: BalloonStatistics) -> None:
-        """Watch the guests through these statistics."""
         from mom_kvm.watch import GuestWatch
 
         self._watch = GuestWatch(balloons, self._reporting.watch, self._context.wake, self._context.log.getChild("watch"))
@@ -123,7 +121,7 @@ class PluginOfGuests(Generic[H]):
 
     @hookimpl
     def mom_collect_guests(self, hypervisor: Hypervisor, guests: Sequence[Guest]) -> Mapping[str, Mapping[str, Value]]:
-        """Return the statistics of the bulk call that listed the guests."""
+        """Return the statistics from the bulk call that listed the guests."""
         own = self._own(hypervisor)
         if own is None:
             return {}
@@ -131,7 +129,7 @@ class PluginOfGuests(Generic[H]):
         for uuid, soon in (self._watch.forecasts(guests) if self._watch is not None else {}).items():
             usable = fields.get(uuid, {}).get("mem_usable")
             if isinstance(usable, int):
-                fields[uuid]["mem_usable_soon"] = min(soon, usable)  # the cycle may know newer statistics
+                fields[uuid]["mem_usable_soon"] = min(soon, usable)  # the cycle's statistics may be newer
         return fields
 
     @hookimpl
@@ -142,12 +140,12 @@ class PluginOfGuests(Generic[H]):
 
     @hookimpl
     def mom_problems(self, snapshot: Snapshot) -> Iterable[Problem | Condition]:
-        """Report guests that are silent, send impossible statistics, or have a description that mom cannot read."""
+        """Report guests without statistics, with impossible statistics, or with an unreadable description."""
         return self._unreliable(snapshot)
 
     @hookimpl
     def mom_act(self, snapshot: Snapshot) -> Iterable[Decision]:
-        """Switch statistics on for guests that send none: without them a guest's need is unknown."""
+        """Switch on statistics of guests that send none."""
         period = int(self._reporting.stats_period)
         if not period:
             return
@@ -164,7 +162,7 @@ class PluginOfGuests(Generic[H]):
             return
         reports = [(uuid, message, _SILENT_CURE) for uuid, message in self._hypervisor.silent().items()]
         for uuid, names in self._hypervisor.impossible().items():
-            # The hint has the fields: a guest with a new lie each time must not make a new problem each time.
+            # The fields are in the hint: otherwise other impossible fields would be a new problem each time.
             hint = f"its balloon driver is broken, or lies: {', '.join(names)}"
             reports.append((uuid, "the guest reports what cannot be true: nothing of it is believed", hint))
         reports += [(uuid, message, self._garbled_cure) for uuid, message in self._hypervisor.garbled().items()]
@@ -201,7 +199,7 @@ class PluginOfGuests(Generic[H]):
 
     @hookimpl
     def mom_doctor(self) -> Iterable[Finding]:
-        """Report whether mom reaches the guests, and their missing features."""
+        """Report whether mom reaches the guests, and which features they lack."""
         if self._hypervisor is None:
             return []
         try:
@@ -210,12 +208,11 @@ class PluginOfGuests(Generic[H]):
             return [Finding(Severity.ERROR, self._context.name, error.message, error.hint)]
 
     def _examined(self, hypervisor: H) -> Iterable[Finding]:
-        """Yield findings about the hypervisor and its guests. Raises `HypervisorError`."""
         raise NotImplementedError
 
     @hookimpl
     def mom_report(self, report: Report) -> None:
-        """Tell the watch the guests' sizes and targets of this cycle."""
+        """Pass the guests' sizes and targets to the watch."""
         if self._watch is not None:
             self._watch.follow(report)
 

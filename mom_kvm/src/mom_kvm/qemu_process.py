@@ -1,4 +1,4 @@
-"""A guest's QEMU process as the kernel shows it in /proc."""
+"""A guest's QEMU process in /proc."""
 
 from __future__ import annotations
 
@@ -11,52 +11,40 @@ from mom_kvm.kernel_files import PAGE_KIB, ProcessStat, open_process_file, read_
 _STAT_BYTES = 4096
 
 _HIGHEST_KEPT_SHARE = 0.5
-"""Of the descriptors that this process may have."""
+"""Share of this process's limit of descriptors."""
 
 _SHARED_KIB = 64 << 10
-"""Most KiB of shared memory that QEMU holds for itself, as for a display. With more, the guest's memory is shared (virtiofs, vhost-user:
-memfd)."""
+"""QEMU's own shared memory, such as for a display. With more, the guest's memory is shared (virtiofs, vhost-user: memfd)."""
 
 
 class Merged(NamedTuple):
-    """KiB of a process that KSM has merged, and KiB saved after KSM's own costs (may be negative; None: unknown)."""
+    """KiB that KSM has merged, and KiB saved after KSM's own costs (may be negative)."""
 
     kib: int
     profit_kib: int | None
 
 
 def times_of(process: str) -> ProcessStat | None:
-    """Return the kernel's counters for this process; None: ended, or unreadable.
-
-    :param process: its folder in /proc
-    """
+    """Return the process's counters. None: ended, or unreadable."""
     stat = ProcessStat.of(process)
     return None if stat is None or stat.state in {"Z", "X"} else stat
 
 
 def swapped_kib(process: str) -> int | None:
-    """Return the KiB of this process in the host's swap; None: unreadable, or the guest's memory is shared, which VmSwap leaves out
-    (proc(5))."""
+    """Return the process's KiB in the host's swap. None: unreadable, or shared memory, which VmSwap does not count."""
     content = read_kernel_file(f"{process}/status", _STAT_BYTES)
     return None if (_kib(content, b"RssShmem") or 0) >= _SHARED_KIB else _kib(content, b"VmSwap")
 
 
 def huge_kib(process: str) -> int | None:
-    """Return the KiB of this process in transparent huge pages, its own and shared ones; None: unreadable.
-
-    The kernel walks all page tables of the process for it.
-    """
+    """Return the process's KiB in transparent huge pages. None: unreadable. The kernel walks all page tables."""
     content = read_process_file(process, "smaps_rollup", _STAT_BYTES)
     own = _kib(content, b"AnonHugePages")
     return None if own is None else own + (_kib(content, b"ShmemPmdMapped") or 0)
 
 
 def largest_kib(process: str, host_kib: int | None) -> int:
-    """Return the most KiB that this process's guest can have: what the process maps, and at most what the host has, as a process can map
-    anything. 0: ended, or unreadable.
-
-    :param host_kib: the host's memory; None: unknown
-    """
+    """Return the memory that the process maps, at most the host's: an upper limit of the guest's memory. 0: unreadable."""
     pages = read_kernel_file(f"{process}/statm", _STAT_BYTES).partition(b" ")[0]
     mapped = int(pages) * PAGE_KIB if pages.isdigit() else 0
     return mapped if host_kib is None else min(mapped, host_kib)
@@ -69,10 +57,7 @@ def _kib(content: bytes, name: bytes) -> int | None:
 
 
 class MergedPages:
-    """KSM's figures of a process.
-
-    The kernel's file stays open: without root, each opening is an order to mom-helper. The open file belongs to this process, whoever has
-    its number later.
+    """KSM's figures of a process. The file stays open, because without root mom-helper opens it.
 
     :param process: its folder in /proc
     """
@@ -83,16 +68,16 @@ class MergedPages:
 
     @property
     def is_open(self) -> bool:
-        """The next `read` needs no opening."""
+        """True if the next `read` opens no file."""
         return self._kept is not None
 
     def read(self) -> Merged | None:
-        """Return KSM's figures; None: before Linux 5.19, unreadable, or the process has ended."""
+        """Return KSM's figures. None: unreadable, ended, or Linux before 5.19."""
         counts = {}
         for line in self._content().splitlines():
             name, _, number = line.rpartition(b" ")
             counts[name] = number
-        pages = counts.get(b"ksm_merging_pages", counts.get(b"", b""))  # the older file is the number alone
+        pages = counts.get(b"ksm_merging_pages", counts.get(b"", b""))  # the older file contains only the number
         profit = counts.get(b"ksm_process_profit", b"")
         if not pages.isdigit():
             return None
@@ -110,12 +95,12 @@ class MergedPages:
         try:
             if self._kept is not None:
                 return os.pread(self._kept, _STAT_BYTES, 0)
-            for name in ("ksm_stat", "ksm_merging_pages"):  # the second before 6.4
+            for name in ("ksm_stat", "ksm_merging_pages"):  # ksm_merging_pages: before Linux 6.4
                 self._kept = open_process_file(self._process, name)
                 content = os.pread(self._kept, _STAT_BYTES, 0)
                 if name == "ksm_merging_pages" or b"ksm_merging_pages " in content:
                     if self._kept >= _HIGHEST_KEPT_SHARE * resource.getrlimit(resource.RLIMIT_NOFILE)[0]:
-                        self.close()  # others need some, too
+                        self.close()  # leave descriptors for others
                     return content
                 self.close()
         except OSError:

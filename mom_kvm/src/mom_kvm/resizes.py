@@ -1,4 +1,4 @@
-"""Tells mom's own resizes of guests from those of other processes: hypervisors send events for both."""
+"""Distinguishes mom's own resizes of guests from those by other processes. Hypervisors send events for both."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 _RESIZED_SECONDS: Final = 5.0
-"""At most one extra cycle in so many seconds for all guests that others resize: it begins at once, and scheduled cycles see the rest."""
+"""Shortest time between cycles because of resizes by other processes."""
 
 _SLACK_KIB: Final = 1024
-"""Tolerance for a reached size: balloons move in pages, some guests' in 2 MiB; less is not worth a cycle either."""
+"""Tolerance for a reached size: balloons move in pages, some in pages of 2 MiB."""
 
 _OVERLAP_SECONDS: Final = 5.0
-"""How long a guest may continue towards its last target after the next one: QEMU's events are up to a second late."""
+"""A guest may still move to the previous target: QEMU's events are up to a second late."""
 
 _SETTLED_SECONDS: Final = 2.0
-"""A guest that moves so long after it reached its target is moved by another process."""
+"""Later moves are another process's."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Resize:
-    """Mom's resize of a guest: the sizes in KiB that it passes, and its begin and arrival (monotonic time)."""
+    """Resize by mom. Sizes in KiB, monotonic times."""
 
     low: int
     high: int
@@ -32,7 +32,7 @@ class _Resize:
 
 
 class Resizes:
-    """Mom's own resizes, by guest id. For several threads."""
+    """mom's own resizes by guest id. For several threads."""
 
     def __init__(self, monotonic: Callable[[], float]) -> None:
         self._monotonic = monotonic
@@ -41,7 +41,7 @@ class Resizes:
         self._told_at = float("-inf")
 
     def resizing(self, guest: str, size_kib: int | None, target_kib: int) -> None:
-        """Expect the events of mom's resize of this guest, which has `size_kib` now."""
+        """Note that mom resizes this guest."""
         now = self._monotonic()
         size = target_kib if size_kib is None else size_kib
         low, high = min(size, target_kib), max(size, target_kib)
@@ -58,7 +58,7 @@ class Resizes:
                 del self._resizes[gone]
 
     def is_own(self, guest: str, size_kib: int) -> bool:
-        """Tell whether mom itself caused this size."""
+        """Return whether mom caused this size."""
         with self._lock:
             own = self._resizes.get(guest)
             if own is None or not own.low - _SLACK_KIB <= size_kib <= own.high + _SLACK_KIB:
@@ -70,7 +70,7 @@ class Resizes:
             return at_target or now - own.arrived < _SETTLED_SECONDS
 
     def may_tell(self) -> bool:
-        """Tell whether a resize by another process is worth a cycle now: such events come every second."""
+        """Return whether a resize by another process may start a cycle now."""
         with self._lock:
             now = self._monotonic()
             if now - self._told_at < _RESIZED_SECONDS:

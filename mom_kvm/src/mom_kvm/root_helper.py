@@ -17,20 +17,19 @@ from mom_helper import orders
 from mom_helper.orders import Answer, Order, OrderNumber
 
 ANSWER_SECONDS: Final = 2.0
-"""Timeout of an order."""
+"""Timeout of a request."""
 
 HELPER_SOCKET_VARIABLE: Final = "MOM_HELPER_SOCKET"
-"""Environment variable for another socket than the usual one."""
+"""Environment variable with the path of another socket."""
 
 DECLARATIONS_FOLDER: Final = "/etc/mom/helper.d"
-"""Folder of root's declarations beyond those of mom's packages."""
+"""Root's declarations, besides those of mom's packages."""
 
 _MOST_DECLARED: Final = 1000
 
 
 class DeclaredFile(NamedTuple):
-    """File that mom may write: a knob's path, or the name of a file of guests' control groups; with its bounds, or its only values.
-    `unlimited`: a group's file may be `max`."""
+    """File that mom-helper may write: a knob's path, or a name in guests' cgroups. `unlimited`: also `max`."""
 
     name: str
     least: int
@@ -40,10 +39,9 @@ class DeclaredFile(NamedTuple):
 
 
 class GroupValue(NamedTuple):
-    """Value for a file of a guest's control group.
+    """Value for a file in a guest's cgroup, in bytes; -1: `max`.
 
-    `pid` is the guest's QEMU. `group` is the inode of the group's folder, by which mom-helper notices a reused pid. `value` is in bytes;
-    -1: `max`.
+    `group` is the inode of the group's folder, to detect a reused pid.
     """
 
     pid: int
@@ -53,12 +51,10 @@ class GroupValue(NamedTuple):
 
 
 class Helper:
-    """Connection to mom-helper, for several threads; orders follow one another.
+    """Connection to mom-helper. For several threads.
 
-    Orders raise `OSError` with the kernel's number: `ETIMEDOUT` without an answer in time, `ENOTCONN` without a helper (the next order
-    connects again), `EAGAIN` for too many triggers, `ESRCH` for a guest that has ended or restarted, `EPERM` where root does not allow it.
-
-    :param path: of its socket
+    Requests raise `OSError`: `ETIMEDOUT` without an answer, `ENOTCONN` without a helper (the next request reconnects), `EAGAIN` for too
+    many triggers, `ESRCH` if the guest has ended, `EPERM` if root does not allow it.
     """
 
     _shared: Helper | None = None
@@ -71,11 +67,11 @@ class Helper:
         self._ended = select.poll()
         self._id = 0
         self._declared: dict[str, tuple[int, DeclaredFile]] | None = None
-        """Declared files by name, with their number in orders; None: mom has to ask."""
+        """Declared files by name, with their number in requests. None: not read yet."""
 
     @classmethod
     def reached(cls) -> Self | None:
-        """Return this process's helper; None: it is root and needs none, or there is none."""
+        """Return this process's helper. None: mom is root, or no helper runs."""
         path = os.environ.get(HELPER_SOCKET_VARIABLE, orders.SOCKET)
         if os.geteuid() == 0 or not os.access(path, os.W_OK):
             return None
@@ -85,43 +81,39 @@ class Helper:
             return Helper._shared
 
     def close(self) -> None:
-        """Close the connection; the next order opens another."""
+        """Close the connection. The next request reconnects."""
         with self._lock:
             self._close()
 
     # --- declared files ----------------------------------------------------------------------------------------------------------
 
     def declared(self) -> Sequence[DeclaredFile]:
-        """Return the files that root lets mom write: knobs by path, files of guests' groups by name."""
+        """Return the files that root lets mom write."""
         with self._turn():
             return [file for _, file in self._list().values()]
 
     # --- orders --------------------------------------------------------------------------------------------------------------------
 
     def set_knob(self, path: Path | str, text: str) -> None:
-        """Write a whole number to a knob. `PermissionError`: root has not declared it."""
+        """Write a whole number to a knob. Raises `PermissionError` if it is not declared."""
         with self._turn():
             self._ask(Order(OrderNumber.SET, a=self._number_of(str(path)), b=int(text)))
 
     def set_groups(self, values: Sequence[GroupValue]) -> Sequence[OSError | None]:
-        """Write files of guests' control groups, and return the errors in their order; None: written. `PermissionError`: not declared.
-
-        Many orders share one message: sending takes longer than the order itself.
-        """
+        """Write files of guests' cgroups. Returns the errors in order; None: written. `PermissionError`: not declared."""
         errors: list[OSError | None] = [None] * len(values)
         first = 0
         try:
             with self._turn():
                 for first in range(0, len(values), orders.MOST_AT_ONCE):
                     self._set_several(first, values[first : first + orders.MOST_AT_ONCE], errors)
-        except OSError as error:  # no answer: one more wait for each of the others would end in the same
+        except OSError as error:  # no answer: do not wait again for each of the others
             errors[first:] = [failure or error for failure in errors[first:]]
         return errors
 
     def _set_several(self, first: int, values: Sequence[GroupValue], errors: list[OSError | None]) -> None:
-        """Write the values of one message, and fill `errors` from `first` on. Raises `OSError` without an answer."""
         messages: dict[int, bytes] = {}
-        self._list()  # errors below are about one value
+        self._list()  # so that errors below concern one value
         for index, value in enumerate(values, first):
             try:
                 messages[index] = _packed(OrderNumber.SET, index, self._number_of(value.file), value.value, value.pid, value.group)
@@ -131,7 +123,7 @@ class Helper:
             errors[answer.id] = _refusal(answer) if answer.error else None
 
     def open_of_guest(self, pid: int, started: int, name: str) -> int:
-        """Return a descriptor of a file in a guest's folder in /proc, such as `smaps_rollup`. Raises `PermissionError`."""
+        """Open a file in a guest's folder in /proc, such as `smaps_rollup`. Raises `PermissionError`."""
         if name not in orders.PROCESS_FILES:
             raise PermissionError(errno.EPERM, f"mom-helper opens no {name} of guests")
         with self._turn():
@@ -139,12 +131,12 @@ class Helper:
             return self._with_descriptor(self._ask(order))
 
     def pressure(self, stall_us: int, window_us: int) -> int:
-        """Return a descriptor that becomes ready (POLLPRI) when tasks wait for memory for `stall_us` within `window_us`."""
+        """Return a descriptor of a pressure trigger: POLLPRI after `stall_us` of memory stall within `window_us`."""
         with self._turn():
             return self._with_descriptor(self._ask(Order(OrderNumber.PRESSURE, a=stall_us, b=window_us)))
 
     def connect(self, path: Path | str) -> socket.socket:
-        """Return a connection to a guest's socket, such as its monitor's. The caller must be able to reach the folder."""
+        """Connect to a guest's socket, such as its monitor's. The caller must have access to the folder."""
         file = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
             with self._turn():
@@ -153,12 +145,12 @@ class Helper:
             os.close(file)
 
     def taker(self) -> socket.socket:
-        """Return a new connection to a process that reclaims guests' memory; `mom_helper.orders` has its orders."""
+        """Connect to a new reclaim worker. `mom_helper.orders` defines its requests."""
         helper = Helper(self._path)
         try:
             helper._ask(Order(OrderNumber.STEP_BACK))
             connection = helper._connection
-            assert connection is not None  # noqa: S101  # the order was answered
+            assert connection is not None  # noqa: S101  # after an answer
             for limit in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
                 connection.setsockopt(socket.SOL_SOCKET, limit, struct.pack("ll", 0, 0))
             return connection
@@ -167,7 +159,7 @@ class Helper:
             raise
 
     def put_back(self) -> int:
-        """Restore all original values, and return the number of failures."""
+        """Restore all original values. Returns the number of failures."""
         with self._turn():
             return self._ask(Order(OrderNumber.PUT_BACK))[0].b
 
@@ -175,7 +167,7 @@ class Helper:
 
     @contextmanager
     def _turn(self) -> Iterator[None]:
-        """Hold the lock for one order. Connect again to a restarted helper: it may have read other declarations."""
+        """Hold the lock for one request. A restarted helper may have read other declarations."""
         if not self._lock.acquire(timeout=2 * ANSWER_SECONDS):
             raise TimeoutError(errno.ETIMEDOUT, f"mom-helper did not follow earlier orders within {2 * ANSWER_SECONDS:.0f} s")
         try:
@@ -192,12 +184,11 @@ class Helper:
         return declared[name][0]
 
     def _list(self) -> dict[str, tuple[int, DeclaredFile]]:
-        """Return the declared files. mom asks once for each connection, as the next helper may have read other declarations."""
         if self._connection is None:
             self._connect()
         if self._declared is None:
             files: dict[str, tuple[int, DeclaredFile]] = {}
-            with suppress(FileNotFoundError):  # after the last
+            with suppress(FileNotFoundError):  # after the last file
                 for number in range(_MOST_DECLARED):
                     answer, text, _ = self._ask(Order(OrderNumber.LIST, a=number))
                     name, _, values = text.decode(errors="surrogateescape").partition("\n")
@@ -207,7 +198,6 @@ class Helper:
         return self._declared
 
     def _ask(self, order: Order, *descriptors: int) -> tuple[Answer, bytes, list[int]]:
-        """Return the answer to one order, its text and descriptors. Raises `OSError` for a refusal."""
         self._id = (self._id + 1) & 0xFFFFFFFF
         (answer,), text, received = self._exchange({self._id: _packed(*order._replace(id=self._id))}, *descriptors)
         if not answer.error:
@@ -217,19 +207,18 @@ class Helper:
         raise _refusal(answer)
 
     def _exchange(self, messages: Mapping[int, bytes], *descriptors: int) -> tuple[Sequence[Answer], bytes, list[int]]:
-        """Send orders, by id, in one message, and return the answers, the text and the descriptors. Raises `OSError`."""
         if self._connection is None:
             self._connect()
         connection = self._connection
-        assert connection is not None  # noqa: S101  # it was made
+        assert connection is not None  # noqa: S101  # after `_connect`
         message = b"".join(messages.values())
         try:
             if descriptors:
                 socket.send_fds(connection, [message], list(descriptors))
-            else:  # half of the time that it takes
+            else:  # most requests have no descriptors, which would double their time
                 connection.send(message)
             reply, received, _, _ = socket.recv_fds(connection, len(message) + orders.MOST_TEXT, 1)
-            if not reply:  # no answer is empty
+            if not reply:  # answers are never empty
                 raise ConnectionResetError("it closed the connection")
             answers = [Answer(*words) for words in orders.ORDER.iter_unpack(reply[: len(message)])]
         except (OSError, struct.error) as error:
@@ -242,7 +231,7 @@ class Helper:
         raise OSError(errno.EPROTO, "mom-helper answered something else")
 
     def _failure(self, error: Exception) -> OSError:
-        """Return the connection's error, and close it: a late answer must not pass for another order's."""
+        """Return the connection's error, and close it: a late answer must not answer another request."""
         self._close()
         if isinstance(error, BlockingIOError):
             return TimeoutError(errno.ETIMEDOUT, f"mom-helper did not answer within {ANSWER_SECONDS:.0f} s")
@@ -257,7 +246,7 @@ class Helper:
 
     def _connect(self) -> None:
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
-        for limit in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):  # the kernel's: with Python's own, each call would be two
+        for limit in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):  # kernel timeouts, because Python's own double the system calls
             connection.setsockopt(socket.SOL_SOCKET, limit, struct.pack("ll", int(ANSWER_SECONDS), 0))
         try:
             connection.connect(self._path)
@@ -266,7 +255,7 @@ class Helper:
             raise OSError(errno.ENOTCONN, f"mom-helper cannot be reached at {self._path}: {error.strerror or error}") from error
         self._connection, self._declared = connection, None
         self._ended = select.poll()
-        self._ended.register(connection, select.POLLIN)  # between two orders, nothing comes but the end
+        self._ended.register(connection, select.POLLIN)  # between two requests, only the end of the connection is readable
 
     def _close(self) -> None:
         connection, self._connection, self._declared = self._connection, None, None
@@ -275,7 +264,6 @@ class Helper:
 
 
 def _packed(*order: int) -> bytes:
-    """Return an order as bytes. Raises `OSError` for a number of more than 64 bits."""
     try:
         return orders.ORDER.pack(*order)
     except struct.error as error:

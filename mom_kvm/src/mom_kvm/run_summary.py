@@ -1,4 +1,4 @@
-"""Sums over a run, from its reports alone, so that they work for recordings, too."""
+"""Sums over a run of cycles, also from a recording."""
 
 from __future__ import annotations
 
@@ -11,10 +11,9 @@ from mom_core import Guest, Problem, Report, Severity, Status, Value, as_number,
 from mom_kvm.health import HealthLimits, field_number, pages_kib, taken_from
 
 NOTICEABLE_KIB: Final = 16 * 1024
-"""KiB below its sold size at which a guest counts as shrunk: mom's least step."""
+"""A guest so far below its full size counts as shrunk: mom's smallest step."""
 
 _DECIDING: Final = ("mom_evaluate", "mom_act")
-"""Hooks that return decisions."""
 
 _SHOWN_FAILURES: Final = 10
 
@@ -22,14 +21,14 @@ _AS_THEY_ARE: Final = (
     "name", "seconds", "cycles", "woken", "work_done", "lost_seconds", "killed", "pressed_seconds", "decided", "applied", "failed",
     "problems",
 )  # fmt: skip
-"""Figures with the same name and unit in the JSON."""
+"""Attributes with the same name in the JSON."""
 
 
 @dataclass(slots=True)
 class ClassSummary:
-    """Sums over all guests of a service class: KiB times seconds, seconds, counts. Shares are of sold memory.
+    """Sums over the guests of a service class: KiB times seconds, seconds, counts.
 
-    `known` is memory sold while the size was known; `least` is infinite if it never was.
+    `known` is assigned memory while the size was known. `least` is infinite if it never was.
     """
 
     guests: set[str] = field(default_factory=set)
@@ -43,7 +42,7 @@ class ClassSummary:
     killed: dict[str, float] = field(default_factory=dict)
 
     def add(self, guest: Guest, elapsed: float) -> None:
-        """Add one guest in one cycle."""
+        """Add a guest's cycle."""
         fields = guest.fields
         size = as_number(fields.get("balloon_cur"))
         most, promised = (field_number(fields, name) for name in ("balloon_max", "mem_promised"))
@@ -63,11 +62,11 @@ class ClassSummary:
 
     @property
     def work_done(self) -> float:
-        """Ratio of done to wanted work."""
+        """Done work as a share of wanted work."""
         return 1.0 - min(1.0, sum(self.lost.values()) / self.guest_seconds) if self.guest_seconds else 1.0
 
     def as_json(self, seconds: float) -> dict[str, Value]:
-        """Return the figures for a program."""
+        """Return the JSON object."""
         return {
             "guests": len(self.guests),
             "sold_kib": self.sold / seconds,
@@ -81,7 +80,7 @@ class ClassSummary:
 
 @dataclass(slots=True)
 class Figure:
-    """Figure over the time with known values; `least`, `most` and `mean` are None without any."""
+    """Least, most and mean of a figure, None without known values."""
 
     least: float | None = None
     most: float | None = None
@@ -89,7 +88,7 @@ class Figure:
     _seconds: float = 0.0
 
     def add(self, value: float | None, elapsed: float) -> None:
-        """Add a value that lasted so many seconds; None: unknown."""
+        """Add a value that lasted `elapsed` seconds. None: unknown."""
         if value is not None:
             self.least = value if self.least is None else min(self.least, value)
             self.most = value if self.most is None else max(self.most, value)
@@ -98,13 +97,13 @@ class Figure:
 
     @property
     def mean(self) -> float | None:
-        """Mean over that time."""
+        """Mean over time."""
         return self._sum / self._seconds if self._seconds else self.most
 
 
 @dataclass(slots=True)
 class RunSummary:
-    """Sums over a simulation: sizes in KiB, times in simulated seconds, shares as ratios."""
+    """Sums over a run: sizes in KiB, times in simulated seconds, shares as ratios."""
 
     name: str
     seconds: float = 0.0
@@ -116,7 +115,7 @@ class RunSummary:
     reclaimed: Figure = field(default_factory=Figure)
     """Memory in balloons."""
     unbacked: Figure = field(default_factory=Figure)
-    """Memory of guests that the host need not back: in balloons, swept, or never touched. Without unknown guests."""
+    """Guest memory in balloons, swept, or never touched. Without unknown guests."""
     merged: Figure = field(default_factory=Figure)
     available: Figure = field(default_factory=Figure)
     swapped: Figure = field(default_factory=Figure)
@@ -127,13 +126,13 @@ class RunSummary:
     failed: int = 0
     problems: int = 0
     failures: dict[str, int] = field(default_factory=dict)
-    """First failures of policies, with the number of cycles. Other sums lack their decisions."""
+    """First failures of policies, with the number of cycles."""
     classes: dict[str, ClassSummary] = field(default_factory=dict)
     """By service class."""
     _last: float | None = None
 
     def add(self, report: Report) -> None:
-        """Add one cycle."""
+        """Add a cycle."""
         snapshot = report.snapshot
         elapsed = 0.0 if self._last is None else max(0.0, snapshot.monotonic - self._last)
         self._last = snapshot.monotonic
@@ -170,16 +169,16 @@ class RunSummary:
 
     @staticmethod
     def problems_of_decisions(report: Report) -> list[Problem]:
-        """Return problems of policies, and of plugins that could not decide; other problems are the host's."""
+        """Return the problems of policies and of plugins that could not decide."""
         return [problem for problem in report.problems if problem.source.line > 0 or problem.message.startswith(_DECIDING)]
 
     @property
     def work_done(self) -> float:
-        """Ratio of work that guests did to work that they wanted to do."""
+        """Guests' done work as a share of wanted work."""
         return 1.0 - min(1.0, self.lost_seconds / self.guest_seconds) if self.guest_seconds else 1.0
 
     def rows(self) -> list[tuple[str, str]]:
-        """Return the figures for a person: name and amount."""
+        """Return each figure's name and amount as text."""
         seconds = self.seconds or 1.0
         return [
             ("sold and not backed, on average", gib(self.unbacked.mean)),
@@ -200,7 +199,7 @@ class RunSummary:
 
     @staticmethod
     def side_by_side(summaries: Sequence[RunSummary]) -> list[str]:
-        """Return a line for each figure, with a column for each run, below the runs' names."""
+        """Return a table as lines, with a column for each run."""
         columns = [dict(summary.rows()) for summary in summaries]
         widths = [max(len(summary.name), *map(len, column.values())) for summary, column in zip(summaries, columns, strict=True)]
         first = max(map(len, columns[0]))
@@ -217,7 +216,7 @@ class RunSummary:
         ]
 
     def class_rows(self) -> list[tuple[str, ...]]:
-        """Return headings and a row for each service class; nothing without classes."""
+        """Return headings and a row for each service class, or nothing."""
         seconds = self.seconds or 1.0
         if not self.classes:
             return []
@@ -238,7 +237,7 @@ class RunSummary:
         return [heads, *rows]
 
     def as_json(self) -> dict[str, Value]:
-        """Return the sums for a program, in the attributes' units."""
+        """Return the JSON object, in the attributes' units."""
         seconds = self.seconds or 1.0
         return {
             **({"classes": {name: summary.as_json(seconds) for name, summary in self.classes.items()}} if self.classes else {}),
@@ -256,11 +255,10 @@ class RunSummary:
 
 
 def gib(kib: float | None) -> str:
-    """Return the KiB for a person; None is unknown."""
+    """Return KiB as text in GiB. None: unknown."""
     return "unknown" if kib is None else f"{kib / (1 << 20):.2f} GiB"
 
 
 def _unbacked(guest: Guest) -> float | None:
-    """Return the KiB of a guest's size that neither the host's memory nor its swap holds; None: unknown."""
     most, held = as_number(guest.fields.get("balloon_max")), as_number(guest.fields.get("rss"))
     return None if most is None or held is None else max(0.0, most - held - field_number(guest.fields, "host_swap"))

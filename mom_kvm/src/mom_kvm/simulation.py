@@ -1,7 +1,4 @@
-"""Runs a simulated host under a real engine, with a clock that the simulation sets.
-
-The plugin `_SIMULATOR` makes the host from its settings; it is found by name, as operators' plugins are.
-"""
+"""Runs a simulated host under a real engine and a simulated clock."""
 
 from __future__ import annotations
 
@@ -17,38 +14,32 @@ from typing import ClassVar, Final, Protocol, runtime_checkable
 from mom_core import Clock, Engine, MomError, PluginError, Report, Value, load_config
 
 LOOK_SECONDS: Final = 1.0
-"""Interval of the checks whether a guest needs an early cycle: as often as guests send statistics at best."""
+"""How often to check whether a guest needs an early cycle."""
 
 _SIMULATOR: Final = "sim"
-"""Plugin with a simulated host as its hypervisor."""
+"""Plugin with a simulated hypervisor."""
 
 _RECORDER: Final = "record"
-"""Plugin that records."""
 
 _EVALUATOR: Final = "policy"
-"""Plugin that evaluates policies."""
 
 
 @runtime_checkable
 class SimulatedHost(Protocol):
-    """Further ability of a simulated hypervisor."""
+    """Simulated hypervisor that can ask for early cycles."""
 
     def news(self) -> str:
-        """Return why a cycle is needed before the next one is due, such as a guest that runs low on memory; empty: none is."""
+        """Return why a cycle is needed now. Empty: no need."""
 
 
 @dataclass(frozen=True, slots=True)
 class SimulationSetup:
-    """Setup to try: a name, policy files and folders on top of the defaults, and whether mom acts.
-
-    `plugins` are those that control, with their settings. `texts` are all policies by name, instead of defaults and files; `guests` is the
-    section of that name.
-    """
+    """Setup to simulate. `policies` are besides the defaults; `texts` replaces all policies. `plugins` are the plugins that control."""
 
     BEGINS: ClassVar[float] = 1_767_225_600.0
-    """Begin of every simulation, in seconds since the epoch: midnight in UTC."""
+    """Start of each simulation, in seconds since the epoch: midnight in UTC."""
     CONTROLLERS: ClassVar[Sequence[str]] = ("balloon", "ksm")
-    """Plugins with default policies that are tried by default."""
+    """Default of `plugins`."""
 
     name: str
     policies: Sequence[Path] = ()
@@ -59,7 +50,7 @@ class SimulationSetup:
 
     @staticmethod
     def texts_in(paths: Sequence[Path]) -> dict[str, str]:
-        """Return the policies in these files, and in these folders' files *.policy, by name. Raises `MomError`."""
+        """Return the policies by name, from files and from *.policy in folders. Raises `MomError`."""
         texts: dict[str, str] = {}
         for path in paths:
             try:
@@ -77,13 +68,12 @@ class SimulationSetup:
 def run_simulation(
     sim: Mapping[str, Value], setup: SimulationSetup, interval: float, lasts: float, record: Path | None = None
 ) -> Generator[Report, None, None]:
-    """Yield the reports of all cycles; the same for the same settings and setup. Raises `MomError` for missing plugins and invalid
-    policies.
+    """Yield the reports of all cycles. The same arguments produce the same reports. Raises `MomError`.
 
-    :param sim: settings of the plugin that simulates
-    :param interval: simulated seconds between cycles
-    :param lasts: simulated seconds in all
-    :param record: folder for a recording, empty or missing
+    :param sim: settings of the plugin `sim`
+    :param interval: simulated seconds
+    :param lasts: simulated seconds
+    :param record: empty or missing folder for a recording
     """
     now = 0.0
     with tempfile.TemporaryDirectory(prefix="mom-simulate-", dir=_memory()) as folder, _named_as_given(Path(folder) / "policy.d"):
@@ -128,7 +118,7 @@ def _configuration(
 
 @contextmanager
 def _named_as_given(folder: Path) -> Iterator[None]:
-    """Report problems of policies under their own names, not their copies'."""
+    """Report problems of policies under their original paths instead of their copies'."""
     try:
         yield
     except PluginError as error:
@@ -138,7 +128,7 @@ def _named_as_given(folder: Path) -> Iterator[None]:
 
 
 def _must_be_empty(folder: Path) -> Path:
-    """Return the folder. Raises `MomError` for a folder with content: two simulations would look like one host."""
+    """Return the folder. Raises `MomError` if it has content: two simulations would look like one host."""
     try:
         if folder.exists() and any(folder.iterdir()):
             raise MomError(f"there is a recording in {folder} already, or something else", hint="name another folder, or delete it")
@@ -155,14 +145,13 @@ def _written(texts: Mapping[str, str], folder: Path) -> Path:
 
 
 def _memory() -> str | None:
-    """Return a folder in memory, if there is one: a simulation writes the ledger often."""
-    path = Path("/dev/shm")  # noqa: S108  # a folder of its own name is made in it
+    path = Path("/dev/shm")  # noqa: S108  # the caller creates a temporary folder in it
     return str(path) if path.is_dir() else None
 
 
 @contextmanager
 def quiet(level: int) -> Iterator[None]:
-    """Log nothing of mom below that level; also a decorator. A simulation's verb tells what matters."""
+    """Drop mom's log messages below this level. Also a decorator."""
     log = logging.getLogger("mom")
     before = log.level
     log.setLevel(level)

@@ -1,4 +1,4 @@
-"""Listening at a unix socket's path or a TCP port that no other program serves."""
+"""Listens at a unix socket or TCP port, unless another program serves it."""
 
 from __future__ import annotations
 
@@ -21,18 +21,17 @@ if TYPE_CHECKING:
     from asyncio.trsock import TransportSocket
 
 _KNOCK_SECONDS: Final = 1.0
-"""How long to wait for a sign that a program serves a socket. A served one answers at once, or its queue is full."""
+"""A served socket accepts at once, or its queue is full."""
 
 _BACKLOG: Final = 1024
-"""Connections that the kernel holds until they are accepted."""
 
 _LONGEST_PATH: Final = 107
-"""Bytes of a unix socket's path: `sun_path` has 108 with the closing zero."""
+"""`sun_path` has 108 bytes with the closing zero."""
 
 _ACL: Final = "system.posix_acl_access"
 _ACL_HEAD: Final = struct.Struct("<I")
 _ACL_ENTRY: Final = struct.Struct("<HHI")
-"""linux/posix_acl_xattr.h: a version, then a tag, permissions and an id for each entry, in the order of their tags."""
+"""linux/posix_acl_xattr.h: a version, then tag, permissions and id of each entry."""
 
 _ACL_VERSION: Final = 2
 _OWNER, _OWNING_GROUP, _GROUP, _MASK, _OTHERS = 0x01, 0x04, 0x08, 0x10, 0x20
@@ -52,9 +51,9 @@ class Address:
 
     @classmethod
     def parse(cls, text: str, host: str = "") -> Address:
-        """Read `/a/path`, `host:port` or `[::1]:port`. Raises `ValueError` with the wrong part.
+        """Parse `/a/path`, `host:port` or `[::1]:port`. Raises `ValueError` with the invalid part.
 
-        :param host: host for a port alone; empty: a host is required
+        :param host: host for a port alone; empty: the text must have a host
         """
         if text.startswith("/"):
             length = len(os.fsencode(text))
@@ -84,11 +83,11 @@ class Address:
 
 
 class OccupiedByOurselvesError(Exception):
-    """This process serves there: a reload is about to replace that plugin."""
+    """A plugin of this process serves this address; a reload will replace it."""
 
 
 class PeerCredentials(NamedTuple):
-    """Process, user and group at the other end of a unix socket, from the kernel."""
+    """Process, user and group of a unix socket's peer."""
 
     process: int
     user: int
@@ -96,16 +95,13 @@ class PeerCredentials(NamedTuple):
 
     @classmethod
     def of(cls, sock: socket.socket | TransportSocket) -> PeerCredentials:
-        """Return the credentials of a connected unix socket's peer. Raises `OSError`."""
+        """Return the peer's credentials. Raises `OSError`."""
         return cls(*_CREDENTIALS.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)))
 
 
 def connect_to_guest(path: str) -> socket.socket:
-    """Return a non-blocking connection to a guest's unix socket, such as its monitor's.
-
-    Where this process may not connect, mom-helper does, if a guest's process listens there. Raises `OSError`, and `ValueError` for an
-    invalid path.
-    """
+    """Connect to a guest's unix socket, directly or through mom-helper. Non-blocking. Raises `OSError`, and `ValueError` for an invalid
+    path."""
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
     try:
         sock.connect(path)
@@ -123,10 +119,7 @@ def connect_to_guest(path: str) -> socket.socket:
 
 
 class Listener:
-    """Listening socket. `close` removes its file, unless another program has replaced it.
-
-    :param path: of a bound unix socket
-    """
+    """Listening socket. `close` removes its file, unless another program has replaced the file."""
 
     def __init__(self, sock: socket.socket, path: Path | None = None) -> None:
         self.sock = sock
@@ -134,9 +127,9 @@ class Listener:
         self._identity = _identity(path)
 
     def close(self) -> None:
-        """Stop listening. The file goes first: afterwards, another server may create its own, perhaps with the same inode number."""
+        """Stop listening. Removes the file first: later, another server may have created one with the same inode."""
         if self._path is not None and self._identity is not None and _identity(self._path) == self._identity:
-            with contextlib.suppress(OSError):  # where it has to stay, whoever listens there next finds that no program serves it
+            with contextlib.suppress(OSError):  # if it stays, the next server finds that no program serves it
                 self._path.unlink(missing_ok=True)
         self.sock.close()
 
@@ -144,18 +137,17 @@ class Listener:
 def listen(
     address: Address, *, mode: int = 0o600, group: int | None = None, second_group: int | None = None, ours: bool = False
 ) -> Listener:
-    """Listen at a path or a port, without blocking.
+    """Listen without blocking.
 
     :param mode: permissions of a unix socket's file; clients need to write
-    :param group: group of the file; None: as for new files
-    :param second_group: group with the same rights, through an access control list; where the file system has none, every user gets them
-    :param ours: a plugin of this process may serve the port until a reload has ended it
-    :raises MomError: another program serves there, something is in the way, the folder is missing, this host lacks the address, …
+    :param second_group: group with the same rights, by an access control list; without ACLs, every user gets them
+    :param ours: a plugin of this process may serve the port until a reload ends it
+    :raises MomError: another program serves the address, or it cannot be used
     :raises OccupiedByOurselvesError: try again after the reload
     """
     try:
         return _listen_at_path(Path(address.path), mode, group, second_group) if address.path else _listen_at_port(address, ours=ours)
-    except OSError as error:  # there can be no socket at all: too many files are open
+    except OSError as error:  # no socket at all, such as too many open files
         raise MomError(f"cannot listen on {address}: {error.strerror}", hint="mom may open more: LimitNOFILE of its unit") from error
 
 
@@ -164,13 +156,13 @@ def _listen_at_path(path: Path, mode: int, group: int | None, second_group: int 
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         sock.bind(str(path))
-        # No client can connect before listen(), so there is no moment in which others may than these.
+        # No client can connect before listen(), so permissions are set in time.
         path.chmod(0)
         let_in = [] if second_group is None else [second_group]
         if group is not None:
             try:
                 os.chown(path, -1, group)
-            except PermissionError:  # only root may give a file to a group that it is not in itself
+            except PermissionError:  # only root may use a group that it is not a member of
                 let_in.append(group)
         path.chmod(mode)
         if let_in:
@@ -186,7 +178,6 @@ def _listen_at_path(path: Path, mode: int, group: int | None, second_group: int 
 
 
 def _let_in(path: Path, mode: int, groups: Sequence[int]) -> None:
-    """Give these groups the rights of the file's group; every user where the file system has no access control lists. Raises `OSError`."""
     owner, shared, world = mode >> 6 & 7, mode >> 3 & 7, mode & 7
     named = [(_GROUP, shared, group) for group in sorted(set(groups))]
     entries = [(_OWNER, owner, _NO_ID), (_OWNING_GROUP, shared, _NO_ID), *named, (_MASK, shared, _NO_ID)]
@@ -232,7 +223,7 @@ def _advice(path: Path, error: OSError) -> str:
 
 
 def _free(path: Path) -> None:
-    """Remove a socket that no program serves, so that the path can be bound."""
+    """Remove a socket that no program serves."""
     try:
         status = path.lstat()
     except FileNotFoundError:
@@ -251,7 +242,7 @@ def _free(path: Path) -> None:
         except FileNotFoundError:
             return
         except (TimeoutError, BlockingIOError):
-            holder = 0  # a full queue, and so a program whose queue it is
+            holder = 0  # a full queue, so a program serves the socket
         except OSError as error:
             if error.errno == errno.EPROTOTYPE:
                 message = f"{path} is there already and is a socket of another kind; it stays as it is"

@@ -1,7 +1,4 @@
-"""From a guest's records to fields: what is plausible, how old it is, and how fast counters grow.
-
-Pure: numbers in, numbers out. Nothing that a guest reports raises an error, or results in an impossible number.
-"""
+"""Converts a guest's statistics to fields. Guests cannot cause errors or impossible values."""
 
 from __future__ import annotations
 
@@ -13,22 +10,22 @@ from mom_core import Value
 from mom_kvm.fields import COUNTERS, MEMORY, GuestField
 
 Record: TypeAlias = Mapping[str, object]
-"""Record of a guest at one moment, by libvirt's names: sizes in KiB, `cpu.time` in ns, `balloon.last-update` in seconds since the epoch."""
+"""Statistics by libvirt's names: sizes in KiB, `cpu.time` in ns, `balloon.last-update` in seconds since the epoch."""
 
 _LARGEST = 1 << 62
-"""Larger numbers are no sizes or counts."""
+"""Larger numbers are invalid."""
 
 _ALL_ONES = (1 << 64) - 1
-"""The balloon driver's value for unknown, and no lie."""
+"""The balloon driver's value for unknown."""
 
 _FASTEST = 1 << 30
-"""Impossible growth per second: 1 TiB of swap, or a billion faults."""
+"""Larger growth per second is impossible: 1 TiB of swap, or a billion faults."""
 
 _CLOCK_SLACK_SECONDS = 2.0
-"""`last-update` counts whole seconds, and may be rounded up."""
+"""`last-update` is in whole seconds, and may be rounded up."""
 
 _SHORTEST_SECONDS = 0.5
-"""Growth over less time means nothing: CPU time may be counted in steps of 10 ms, and balloons move in bursts."""
+"""CPU time may have steps of 10 ms, and balloons move in bursts."""
 
 _NEVER_FRESH = 1e9
 """Age in seconds that is always stale: thirty years."""
@@ -37,7 +34,7 @@ _NONE: Mapping[str, int] = MappingProxyType({})
 
 
 class GrowthRate(NamedTuple):
-    """Value at a monotonic time, and its growth per second since an earlier look; None: unknown."""
+    """Value at a monotonic time, and its growth per second since an earlier time. None: unknown."""
 
     looked: float | None = None
     counted: float | None = None
@@ -46,7 +43,7 @@ class GrowthRate(NamedTuple):
     def until(self, counted: float | None, now: float, *, falls: bool = False) -> GrowthRate:
         """Return the growth until now.
 
-        :param falls: the value may fall; otherwise a fall means a restarted counter, and an unknown rate
+        :param falls: the value may fall; otherwise a fall means a restarted counter, and the rate is unknown
         """
         seconds = _SHORTEST_SECONDS if self.looked is None else now - self.looked
         if seconds < _SHORTEST_SECONDS:
@@ -57,22 +54,19 @@ class GrowthRate(NamedTuple):
 
     @property
     def percent(self) -> float | None:
-        """Percent of the time, for a counter of seconds."""
+        """Percent of time, for a counter of seconds."""
         return None if self.per_second is None else round(self.per_second * 100, 2)
 
 
 UNKNOWN_RATE = GrowthRate()
-"""Rate before the first look."""
+"""Rate before the first sample."""
 
 
 class Reading(NamedTuple):
-    """Memory of one look at a guest, for the next.
+    """State of `convert` between two samples of a guest.
 
-    `looked` is the monotonic time of the last record with a `last-update`, even 0 (no statistics yet); None: none. `updated` is
-    `last-update`, in seconds since the epoch; `seen` is when it was first seen (monotonic), and `age_then` its age at that moment.
-    `counters`, `rates` and `impossible` (names of impossible fields) are of that time. `rejected` counts those since the guest was first
-    seen. `cpu` is CPU time in ns, `size` and `maximum` are in KiB. `rebooted` is the monotonic time at which a reboot of the guest's kernel
-    was noticed.
+    `looked` is the monotonic time of the last record with a `last-update`, `seen` the time when that value was new, `age_then` its age at
+    that time. `rejected` counts impossible reports.
     """
 
     looked: float | None = None
@@ -89,26 +83,22 @@ class Reading(NamedTuple):
     rebooted: float | None = None
 
     def age(self, monotonic: float) -> float | None:
-        """Return the age of the statistics in seconds; None: there are none yet."""
+        """Return the age of the statistics in seconds. None: no statistics yet."""
         return max(0.0, monotonic - self.seen) + self.age_then if self.updated else None
 
 
 def convert(
     record: Record, previous: Reading | None, *, wall: float, monotonic: float, stale_after: float
 ) -> tuple[dict[str, Value], Reading]:
-    """Return the fields of one record, and the next `previous`.
+    """Return the fields of one record, and the next `previous`. One impossible figure makes all figures of its report unknown.
 
-    One impossible figure (more free memory than memory, a counter that leaps) makes all figures of the same report unknown.
-
-    :param record: by the names of libvirt's `getAllDomainStats`, whole or partial
-    :param previous: of the same guest since its start; None at the first look
-    :param wall: now, in seconds since the epoch; used only at the first look, and while the guest was busy since, so that jumps of the
-        clock do no harm
-    :param monotonic: now, on a clock that never jumps
-    :param stale_after: age in seconds at which the guest's own figures are left out
+    :param record: by the names of libvirt's `getAllDomainStats`; may be partial
+    :param previous: the guest's last reading since its start
+    :param wall: seconds since the epoch; used only for the first sample, and after a time without an answer
+    :param stale_after: seconds
     """
     fields: dict[str, Value] = {}
-    size = _number(record, "balloon.current") or None  # no guest has no memory at all
+    size = _number(record, "balloon.current") or None  # 0 is impossible
     if size is not None:
         fields["balloon_cur"] = size
     maximum = _number(record, "balloon.maximum") or None
@@ -121,7 +111,7 @@ def convert(
     before = previous or Reading()
     cpu, growth = before.cpu.until(_number(record, "cpu.time"), monotonic), before.size.until(size, monotonic, falls=True)
     if cpu.per_second is not None:
-        fields["cpu_usage"] = round(cpu.per_second / 1e7, 2)  # percent of one CPU's ns
+        fields["cpu_usage"] = round(cpu.per_second / 1e7, 2)  # ns to percent of one CPU
     if growth.per_second is not None:
         fields["balloon_rate"] = round(growth.per_second, 1)
     updated = _number(record, "balloon.last-update")
@@ -131,7 +121,7 @@ def convert(
     if age is not None:
         fields["stats_age"] = round(age, 3)
         fields["stats_rejected"] = reading.rejected
-        if updated and age <= stale_after and not (lies or reading.impossible):  # a guest may tell several times within a second
+        if updated and age <= stale_after and not (lies or reading.impossible):  # a guest may report several times a second
             fields.update(memory)
             fields.update(reading.rates)
         if reading.rebooted is not None:
@@ -140,23 +130,22 @@ def convert(
 
 
 def usable_memory(record: Record) -> tuple[int, int] | None:
-    """Return the time of the last statistics (seconds since the epoch) and the KiB usable then, if the record has both."""
+    """Return the time of the last statistics (seconds since the epoch) and the usable KiB, if the record has both."""
     updated, usable = (_number(record, f"balloon.{name}") for name in ("last-update", "usable"))
     return (updated, usable) if updated and usable is not None else None
 
 
 def possible_maximum(maximum: int, size: Value) -> int:
-    """Return the guest's size in KiB with an empty balloon, at least its present size."""
+    """Return the size in KiB with a deflated balloon, at least the present size."""
     return max(maximum, size if isinstance(size, int) else 1)
 
 
 def _next_reading(
     record: Record, previous: Reading | None, updated: int | None, lies: tuple[str, ...], wall: float, monotonic: float
 ) -> Reading:
-    """Return the next reading, without CPU time, size and maximum."""
-    looked_before = previous.looked if previous else None  # a busy guest's record does not tell: there may be new statistics since then
+    looked_before = previous.looked if previous else None  # a busy guest's record has no time, so statistics may be newer than it
     looked = looked_before if updated is None else monotonic
-    if previous is not None and previous.updated and updated in {None, 0, previous.updated}:  # nothing new
+    if previous is not None and previous.updated and updated in {None, 0, previous.updated}:  # no new statistics
         return previous._replace(looked=looked)
     if not updated:
         return Reading(looked)
@@ -173,13 +162,9 @@ def _next_reading(
 
 
 def _age_at_first_sight(age: float, looked_before: float | None, monotonic: float) -> float:
-    """Return the age of new statistics when they are first seen.
+    """Return the age of new statistics: they are newer than the last record, whatever the wall clock shows.
 
-    They are no older than the last record, whatever the wall clock says: it may jump, or be another machine's. Only the first statistics
-    depend on it; statistics from the future count as infinitely old.
-
-    :param age: by the wall clock
-    :param looked_before: monotonic time of the last record with a time; None: never
+    Only the first statistics depend on the wall clock. Statistics from the future are infinitely old.
     """
     if looked_before is not None:
         return min(max(age, 0.0), max(0.0, monotonic - looked_before))
@@ -187,13 +172,12 @@ def _age_at_first_sight(age: float, looked_before: float | None, monotonic: floa
 
 
 def _count_anew(before: Mapping[str, int], after: Mapping[str, int]) -> bool:
-    """Tell whether the guest's kernel restarted in between. A single falling counter may have overflowed."""
+    """Return whether the guest's kernel restarted. A single falling counter may be an overflow."""
     names = before.keys() & after.keys()
     return any(after[name] < before[name] for name in names) and not any(after[name] > before[name] for name in names)
 
 
 def _rates(before: Mapping[str, int], after: Mapping[str, int], seconds: int) -> tuple[dict[str, float], tuple[str, ...]]:
-    """Return growth per second, and counters that leapt; unknown where a counter or the clock went back, as at a reboot."""
     if seconds <= 0:
         return {}, ()
     rates = {name: (count - before[name]) / seconds for name, count in after.items() if name in before and count >= before[name]}
@@ -202,10 +186,7 @@ def _rates(before: Mapping[str, int], after: Mapping[str, int], seconds: int) ->
 
 
 def _memory(record: Record, maximum: int | None, previous: Reading | None) -> tuple[dict[str, Value], tuple[str, ...]]:
-    """Return the guest's memory figures, and the names of impossible ones: no number, or more than the guest has.
-
-    While memory is unplugged, figures from a moment ago are compared with the maximum of that time.
-    """
+    """Return the memory figures, and the names of impossible ones. During an unplug, older figures are compared with the former maximum."""
     limit = _LARGEST if maximum is None else max(maximum, previous.maximum or 0) if previous else maximum
     values: dict[str, Value] = {}
     lies: tuple[str, ...] = ()
@@ -224,4 +205,4 @@ def _memory(record: Record, maximum: int | None, previous: Reading | None) -> tu
 
 def _number(record: Record, key: str) -> int | None:
     value = record.get(key)
-    return value if type(value) is int and 0 <= value < _LARGEST else None  # the exact type: a bool is no number here
+    return value if type(value) is int and 0 <= value < _LARGEST else None  # exact type, because a bool is an int

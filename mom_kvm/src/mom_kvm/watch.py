@@ -1,7 +1,4 @@
-"""Notices between two cycles that a guest runs low on memory, and wakes the engine.
-
-Hypervisors send no event for that. The watch asks a few times a second, only about guests that mom has shrunk.
-"""
+"""Watches shrunk guests between two cycles, and starts a cycle when one runs low on memory. Hypervisors send no event for that."""
 
 from __future__ import annotations
 
@@ -19,64 +16,60 @@ from mom_kvm.statistics import Reading, Record, convert
 
 RUNS_OUT_SHARE = 0.125
 _RUNS_OUT_KIB = 40 << 10
-"""A guest runs out of memory with less than this share of its need, and 40 MiB, usable. That is before the default balloon policy grows it,
-at a fifth of its margin, so there is time for it."""
+"""A guest runs out with less usable memory than this share of its need and 40 MiB. The default balloon policy would grow it later, at a
+fifth of its margin."""
 
 _USED_UP_SHARE = 0.25
 _USED_UP_KIB = 16 << 10
-"""The last cycle is out of date when a guest has used up this share of its then usable memory, and at least 16 MiB. From comfort to running
-out, that is five cycles."""
+"""A guest that used this share of its usable memory, and at least 16 MiB, needs a new cycle: five from comfort to running out."""
 
 _FREED_KIB = 128 << 10
-"""Memory freed since the last cycle that is worth a cycle while the host has too little. A sweep takes half a second for 0.5 GiB; a smaller
-one can wait."""
+"""Freed guest memory worth a cycle while the host is short. A sweep takes half a second for 0.5 GiB."""
 
 STATE_FIELD, STATE_HIGH = "host_memory_state", "high"
-"""State of a host with enough memory, if a plugin tells; otherwise memory freed by guests matters."""
 
 TAKEN_KIB = 8 << 10
-"""A guest with less taken from it is not watched: too little could be given back."""
+"""A guest with less reclaimed memory is not watched: mom could return too little."""
 
 _ARRIVING_SECONDS = 0.1
-"""Interval while a guest shrinks: a swept guest gets its room back as soon as it has given its unused memory."""
+"""Interval while a guest shrinks: a swept guest then grows again."""
 
 _LARGEST_SHARE = 0.05
-"""Largest share of the time for which the hypervisor is kept busy; longer calls get longer pauses."""
+"""Largest share of time in calls to the hypervisor. Longer calls get longer pauses."""
 
 _ACTING_SECONDS = 0.5
-"""From a guest's statistics to the resulting command: one look, and one cycle. The guest fills its memory meanwhile."""
+"""Time from statistics to mom's command: one look and one cycle."""
 
 _SOON_SECONDS = 2.5
-"""Validity of a forecast: two statistics at the shortest period, and a bit."""
+"""How long a forecast is valid: two statistics at the shortest period."""
 
 _FAILURE_SECONDS = 5.0
-"""Pause after a failed call. The next cycle meets the same trouble, and reports it."""
+"""Pause after a failed call. The next cycle reports the failure."""
 
 _STALE_SECONDS = 10.0
-"""Older statistics are no news."""
 
 _JOIN_SECONDS = 0.1
-"""A plugin has 0.4 s to end; a thread that waits for the hypervisor does not end in that time."""
+"""A plugin has 0.4 s to end."""
 
 
 class WatchedMemory(NamedTuple):
-    """Memory of a guest: sizes in KiB, swapping in KiB/s, faults per second (None: unknown)."""
+    """Memory of a guest: sizes in KiB, swapping in KiB/s, faults per second. None: unknown."""
 
     size: float
     usable: float
     swap_in: float | None = None
     major_fault: float | None = None
     soon: float | None = None
-    """Usable soon, if known."""
+    """Usable memory soon."""
 
 
 def why_wake(before: WatchedMemory, now: WatchedMemory) -> str:
-    """Return why a guest needs a cycle now, compared with `before` in the last cycle; empty: it does not."""
+    """Return why a guest needs a cycle now, compared with the last cycle. Empty: no need."""
     if _runs_out(now.usable, now) and not _runs_out(before.usable, before):
         return f"{format_kib(now.usable)} usable of {format_kib(now.size)}"
     if now.soon is not None and _runs_out(now.soon, now) and not _runs_out(before.usable, before):
         return f"{format_kib(now.usable)} usable of {format_kib(now.size)}, and {format_kib(now.soon)} soon"
-    used_up = before.usable - now.usable - max(0.0, before.size - now.size)  # what a balloon took was not used up
+    used_up = before.usable - now.usable - max(0.0, before.size - now.size)  # memory in the balloon is not used
     if used_up >= max(_USED_UP_KIB, _USED_UP_SHARE * before.usable):
         return f"{format_kib(used_up)} used up since the last cycle, {format_kib(now.usable)} usable"
     if (now.swap_in or 0.0) > HealthLimits.SWAP_IN_KIB >= (before.swap_in or 0.0):
@@ -87,7 +80,7 @@ def why_wake(before: WatchedMemory, now: WatchedMemory) -> str:
 
 
 def freed_kib(before: WatchedMemory, now: WatchedMemory) -> float:
-    """Return the KiB that a guest has freed since the last cycle, without memory from its balloon."""
+    """Return the KiB that a guest has freed since the last cycle, without its balloon's."""
     return now.usable - before.usable - max(0.0, now.size - before.size)
 
 
@@ -96,9 +89,9 @@ def _runs_out(usable: float, memory: WatchedMemory) -> bool:
 
 
 class Statistics(NamedTuple):
-    """A guest's statistics of one time, and its size when they were first seen. KiB; `updated` in seconds; None: unknown.
+    """Statistics of a guest, and its size at that time. KiB; `updated` in seconds.
 
-    `steady`: the size had not changed for so long that the statistics were certainly made at this size.
+    `steady`: the guest certainly made them at this size.
     """
 
     updated: int
@@ -109,10 +102,10 @@ class Statistics(NamedTuple):
 
 
 def usable_soon(before: Statistics, now: Statistics) -> float:
-    """Return the KiB that will be usable when mom can act on the guest's next statistics, if it continues as between these two.
+    """Return the KiB that will be usable when mom can act on the guest's next statistics.
 
-    Memory that a moving balloon takes or gives must not count. The kernel's total follows the balloon at the same moment. Where it does not
-    (a balloon with autodeflate is not taken off the total), only a balloon at rest allows a forecast.
+    Memory that the balloon moves must not count. With autodeflate, the kernel's total does not show it, so only a balloon that does not
+    move allows a forecast.
     """
     seconds = now.updated - before.updated
     if seconds <= 0:
@@ -130,34 +123,34 @@ class BalloonStatistics(Protocol):
     """Source of balloon drivers' statistics."""
 
     def of(self, guests: Set[str]) -> Mapping[str, Record]:
-        """Return the present balloon records of these guests, by id, without guests that do not answer. Raises `HypervisorError`."""
+        """Return the present balloon records by guest id. Guests that do not answer are absent. Raises `HypervisorError`."""
 
 
 @dataclass(slots=True, eq=False)
 class _Watched:
-    """A watched guest. Only used with the watch's lock held, except `reading`, which belongs to its thread."""
+    """Watched guest, protected by the watch's lock, except `reading`, which only its thread uses."""
 
     name: str
     incarnation: str
     seen: WatchedMemory
     """In the last cycle."""
     expected: WatchedMemory
-    """Its memory once it has followed that cycle's decisions."""
+    """After the guest has followed that cycle's decisions."""
     asked: bool = False
-    """A cycle was asked for since the last one."""
+    """mom asked for a cycle since the last one."""
     owes: float | None = None
-    """Size in KiB that it was asked to shrink to, until it gets there."""
+    """Requested smaller size in KiB, until the guest reaches it."""
     reading: Reading | None = None
     news: WatchedMemory | None = None
-    """Reported since the last cycle, and not judged yet, as a cycle is due."""
+    """Reported since the last cycle, and not judged yet, because a cycle is due."""
     statistics: Statistics | None = None
     unsteady: int = 1
-    """New statistics still needed before the size counts as steady."""
+    """Number of new statistics until the size is steady."""
     soon: tuple[float, int] | None = None
-    """Time (monotonic) and KiB of a forecast, if less than the usable memory."""
+    """Monotonic time and KiB of a forecast below the usable memory."""
 
     def forecast(self, fields: Mapping[str, Value], updated: int, now: float) -> WatchedMemory | None:
-        """Note new statistics; return the guest's memory with what will be usable soon."""
+        """Note new statistics; return the guest's memory with a forecast."""
         memory, before = _memory(fields), self.statistics
         self.statistics = self.soon = None
         if memory is None:
@@ -173,17 +166,17 @@ class _Watched:
     def moved(self, size: float | None) -> None:
         """Note the guest's size."""
         if self.statistics is not None and size != self.statistics.size:
-            self.unsteady = 1  # what is seen at first may have been made before the balloon moved
+            self.unsteady = 1  # the first statistics may be older than the balloon's move
 
 
 @dataclass(slots=True, eq=False)
 class GuestWatch:
-    """Thread that asks about guests from `start` to `stop`, and calls `wake(why)` when one runs low on memory."""
+    """Thread that reads guests' statistics, and calls `wake(why)` when a guest runs low on memory."""
 
     balloons: BalloonStatistics
-    """Balloon statistics, bounded in time."""
+    """Its calls end within a limited time."""
     every: float
-    """Seconds between looks."""
+    """Seconds."""
     wake: Callable[[str], None]
     log: logging.Logger
     wall: Callable[[], float] = time.time
@@ -202,7 +195,7 @@ class GuestWatch:
         self._thread.start()
 
     def stop(self) -> None:
-        """End the thread; one that is stuck in a call is left behind."""
+        """End the thread, unless it hangs in a call."""
         thread, self._thread = self._thread, None
         if thread is None:
             return
@@ -211,7 +204,7 @@ class GuestWatch:
         thread.join(_JOIN_SECONDS)
 
     def follow(self, report: Report) -> None:
-        """Watch the guests below their maximum, or just asked to shrink, after a cycle."""
+        """Note a cycle: watch guests below their maximum size, or with a lower target."""
         applied = (outcome.decision for outcome in report.outcomes if outcome.status is Status.APPLIED)
         targets = {decision.entity.id: decision.value for decision in applied if decision.control == GuestField.BALLOON}
         state = report.snapshot.host.fields.get(STATE_FIELD)
@@ -227,7 +220,7 @@ class GuestWatch:
                     watched = _Watched(guest.name, guest.incarnation, seen, expected)
                 watched.seen, watched.expected, watched.asked = seen, expected, False
                 target = as_number(targets.get(guest.id, guest.fields.get(GuestField.BALLOON)))
-                if target is not None:  # a sweep may have ended since it was asked for: then the guest owes nothing any more
+                if target is not None:  # a new target ends an older request
                     watched.owes = target if target < seen.size - TAKEN_KIB else None
                 self._watched[guest.id] = watched
             if self._watched:
@@ -236,7 +229,7 @@ class GuestWatch:
                 self._some.clear()
 
     def forecasts(self, guests: Sequence[Guest]) -> dict[str, int]:
-        """Return the KiB usable soon in these guests, by id, where less than now. A guest restarted since the last cycle has none."""
+        """Return the KiB usable soon, by guest id, where less than now."""
         now = self.monotonic()
         with self._lock:
             made = {(uuid, watched.incarnation): watched.soon for uuid, watched in self._watched.items()}
@@ -244,7 +237,7 @@ class GuestWatch:
         return {uuid: soon[1] for uuid, soon in pairs if soon is not None and now - soon[0] <= _SOON_SECONDS}
 
     def look(self) -> float:
-        """Look once, wake the engine if needed, and return the seconds until the next look."""
+        """Look once, start a cycle if needed, and return the seconds until the next look."""
         with self._lock:
             watched = dict(self._watched)
         if not watched:
@@ -266,8 +259,8 @@ class GuestWatch:
             if isinstance(size, int) and self._arrived(guest, size):
                 reasons.append(f"guest {printable(guest.name)} has given what it was asked for")
             updated = record.get("balloon.last-update")
-            if before is not None and updated in {None, 0, before.updated}:  # nothing new, as most of the time
-                guest.reading = before if updated is None else before._replace(looked=now)  # a busy guest may have some that are new
+            if before is not None and updated in {None, 0, before.updated}:  # no new statistics, the usual case
+                guest.reading = before if updated is None else before._replace(looked=now)  # a busy guest may have new statistics
             else:
                 fields, guest.reading = convert(record, before, wall=wall, monotonic=now, stale_after=_STALE_SECONDS)
                 guest.news = guest.forecast(fields, guest.reading.updated, now)
@@ -282,7 +275,7 @@ class GuestWatch:
         return max(every, (now - began) / _LARGEST_SHARE)
 
     def _arrived(self, guest: _Watched, size: int) -> bool:
-        """Tell, once for each request, that the guest has reached its smaller size."""
+        """Return, once for each request, whether the guest has reached its smaller size."""
         with self._lock:
             if guest.owes is None or size > guest.owes + TAKEN_KIB:
                 return False
@@ -290,16 +283,14 @@ class GuestWatch:
             return True
 
     def _judged(self, guest: _Watched) -> str:
-        """Return why this guest needs a cycle now, if none was asked for yet.
-
-        A cycle under way may have looked at the guest before: then the guest is judged after it.
-        """
+        """Return why this guest needs a cycle now, if none was asked for yet. During a cycle, which may have older statistics, the guest is
+        judged after it."""
         with self._lock:
             now = guest.news
             if now is None or guest.asked:
                 return ""
             guest.news = None
-            if now.usable == guest.seen.usable:  # the very statistics that the cycle went by: where they lead to may be news to it
+            if now.usable == guest.seen.usable:  # the cycle had the same statistics, but perhaps no forecast
                 if now.soon is None:
                     return ""
                 now = guest.expected._replace(soon=now.soon + guest.expected.usable - guest.seen.usable)
@@ -319,19 +310,17 @@ class GuestWatch:
                 return
             try:
                 pause = self.look()
-            except Exception:  # containment: a guest's strange answer must not end the watch for all
+            except Exception:  # a guest's invalid answer must not end the watch
                 self.log.exception("looking at the guests failed")
                 pause = _FAILURE_SECONDS
 
 
 def _expected(seen: WatchedMemory, asked: Value) -> WatchedMemory:
-    """Return the guest's memory once it has followed; later it may run short again."""
     target = as_number(asked)
     return seen if target is None else seen._replace(size=target, usable=max(0.0, seen.usable + target - seen.size))
 
 
 def _can_be_helped(guest: Guest, seen: WatchedMemory, target: Value) -> bool:
-    """Tell whether the guest could get memory back."""
     maximum = guest.number("balloon_max")
     if maximum is None or {"*", GuestField.BALLOON} & guest.blocked.keys():
         return False

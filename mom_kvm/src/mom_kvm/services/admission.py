@@ -1,7 +1,4 @@
-"""Admission: a plugin that knows promises tells programs that start guests whether another guest fits.
-
-It knows classes, promises and guests; the asking side, such as a scheduler, knows none of them.
-"""
+"""Service that answers whether another guest fits, for programs that start guests."""
 
 from __future__ import annotations
 
@@ -15,7 +12,7 @@ from mom_core import Entity
 
 @dataclass(frozen=True, slots=True)
 class Donor:
-    """Guest that would have to give `kib` of its memory, or of its guarantee if `promise`."""
+    """Guest that would have to give up `kib` of its memory, or of its guarantee if `promise`."""
 
     guest: Entity
     kib: int
@@ -24,11 +21,10 @@ class Donor:
 
 @dataclass(frozen=True, slots=True)
 class Admission:
-    """Answer whether guests fit, and why. Sizes in KiB.
+    """Whether guests fit, and why. Sizes in KiB.
 
-    `fits` is the number of such guests that would fit now, up to 10,000; `guarantee_kib` is the promise to each. `reasons` are sentences
-    for an operator, objections first. `donors` would have to give: for a yes, memory beyond their needs and promises; for a no for want of
-    promises, guarantees of less important guests, which the operator would have to withdraw.
+    `fits` is the number of such guests that fit now, up to 10,000. `reasons` are sentences for an operator. `donors` would have to give up
+    memory that they do not need, or an operator would have to withdraw their guarantees.
     """
 
     admitted: bool
@@ -42,20 +38,19 @@ class Admission:
 
 
 class Admissions(Protocol):
-    """Judge of whether guests fit. For any thread."""
+    """Decides whether guests fit. For any thread."""
 
     def admission(self, memory_kib: int, sla_class: str = "", count: int = 1) -> Admission:
-        """Say whether `count` more guests of this memory and class fit without breaking a promise, as of the last cycle.
+        """Return whether `count` more guests fit without breaking a promise. Reserves nothing.
 
-        Asking keeps no memory for them, unlike `Reservations`; reserved memory counts as used. Raises `MomError` for an unknown class,
-        invalid numbers, and while the host is unknown.
+        Raises `MomError` for an unknown class, invalid numbers, and while the host is unknown.
 
-        :param sla_class: empty: the default class of guests
+        :param sla_class: empty: the default class
         """
 
 
 class ClassFiles(Protocol):
-    """Reader of service classes from a file that may change at any time. For any thread; does not wait."""
+    """Reader of a file of service classes. For any thread; does not wait."""
 
     def why_unused(self, path: Path) -> str:
-        """Return why that file's classes are not in force, at the last look; empty: they are."""
+        """Return why the file's classes are not in force. Empty: they are."""

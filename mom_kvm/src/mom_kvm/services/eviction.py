@@ -1,8 +1,7 @@
-"""Guests that leave their host: services between the plugin that moves guests, and plugins that empty the host.
+"""Services for moves of guests to other hosts.
 
-Each way to move guests is a mover, offered by a plugin: a host's hypervisor, a cluster's management, or an operator's command. Movers may
-hang, die or forget without harm. mom tells them to begin, asks for the state, and tells them to give up, each by a call that it may
-abandon. It notes every move on disk first, and asks for its state after a restart.
+A mover is one way to move guests: a hypervisor, a cluster's management, or an operator's command. It may hang or forget: mom stores each
+move on disk first, and asks for its state after a restart.
 """
 
 from __future__ import annotations
@@ -19,9 +18,9 @@ from mom_kvm.destination import Destination
 class MoverAbilities:
     """Abilities of a mover.
 
-    :param live: the guest works on while it is moved; None: unknown, and not counted on
-    :param chooses: it takes `Destination.ANYWHERE`, and chooses the host itself
-    :param within: it moves guests between hosts whose movers say the same, such as a cluster's name; empty: all hosts
+    :param live: guests run during the move; None: unknown
+    :param chooses: it accepts `Destination.ANYWHERE`
+    :param within: it moves guests only between hosts with the same text, such as a cluster's name; empty: all hosts
     """
 
     live: bool | None = None
@@ -33,14 +32,14 @@ class MoveStanding(StrEnum):
     """State of a move."""
 
     RUNNING = "running"
-    DONE = "done"  #: the guest is not here any more
-    FAILED = "failed"  #: it is over, and the guest is still here
-    UNKNOWN = "unknown"  #: it may be any of these
+    DONE = "done"  #: the guest has left this host
+    FAILED = "failed"  #: ended, and the guest is still on this host
+    UNKNOWN = "unknown"  #: any of these
 
 
 @dataclass(frozen=True, slots=True)
 class MoveReport:
-    """State of a move, from its mover, and why it failed."""
+    """State of a move, and why it failed."""
 
     standing: MoveStanding
     error: str = ""
@@ -50,9 +49,9 @@ class MoveReport:
 class MoveJob:
     """Move of a guest.
 
-    :param id: made by mom, and never reused: a mover begins each id once
+    :param id: made by mom, never reused
     :param seconds: timeout
-    :param time: of its begin, in seconds since the epoch
+    :param time: start, in seconds since the epoch
     :param reference: result of the mover's `begin`; empty: none yet, or lost
     """
 
@@ -65,90 +64,85 @@ class MoveJob:
 
 
 class Mover(Protocol):
-    """Moves guests. `name`, `abilities` and `why_not` return at once; other calls may take seconds, and are abandoned after 30.
+    """Way to move guests. For any thread.
 
-    Calls come from any thread, for several guests at once.
+    `name`, `abilities` and `why_not` return at once. mom abandons other calls after 30 s.
     """
 
     @property
     def name(self) -> str:
-        """Name for people and state files, such as the plugin's name."""
+        """Name in messages and state files, such as the plugin's."""
 
     @property
     def abilities(self) -> MoverAbilities:
         """Abilities now."""
 
     def why_not(self, destination: Destination) -> str:
-        """Return why it moves no guest there; empty: it does."""
+        """Return why it cannot move guests there. Empty: it can."""
 
     def begin(self, job: MoveJob) -> str:
-        """Begin to move a guest, and return a reference for `look`, valid after a restart of mom: at most 400 characters.
+        """Start a move once for each `job.id`, and return a reference for `look`, valid after a restart of mom: at most 400 characters.
 
-        Raises `HypervisorError` only if nothing was begun. If that is uncertain, returns an empty text or raises another error, which is
-        logged; `look` finds out.
+        Raises `HypervisorError` only if nothing was started. If that is uncertain, it returns an empty text or raises another error.
         """
 
     def look(self, job: MoveJob) -> MoveReport:
-        """Return the state of the move. `UNKNOWN` or an error is better than a guess: mom tries a failed move again."""
+        """Return the state of the move. mom repeats a failed move, so return `UNKNOWN` in doubt."""
 
     def cancel(self, job: MoveJob) -> None:
-        """Give the move up if possible; `look` tells the outcome. Raises `HypervisorError` if it cannot be asked for."""
+        """Cancel the move if possible; `look` returns the outcome. Raises `HypervisorError` if the request fails."""
 
 
 class MovePreparation(Protocol):
-    """Prepares a guest for a move, for example by returning unused memory, which is then not sent.
-
-    Calls come in threads of their own, and are abandoned after `seconds` and half a minute. The guest is moved in any case.
-    """
+    """Prepares a guest for a move, for example reclaims unused memory. mom abandons a call half a minute after `seconds`, and moves the
+    guest."""
 
     def prepare(self, guest: Entity, seconds: float) -> str:
-        """Prepare a guest within so many seconds, and return the result in words. Raises `MomError` if nothing can be done."""
+        """Prepare a guest within `seconds`, and return the result in words. Raises `MomError`."""
 
 
 class EvictionField(StrEnum):
-    """Fields for how a guest may leave; the plugin of guests' classes declares them."""
+    """Fields for how a guest may leave its host, declared by the plugin of guests' classes."""
 
-    MAY_MIGRATE = "may_migrate"  #: 1: it may be moved to another host
-    MAY_SAVE = "may_save"  #: 1: it may be saved to disk
-    MAY_PAUSE = "may_pause"  #: 1: it may be paused
-    MAY_POWER_OFF = "may_power_off"  #: 1: it may be shut down
-    WARNING = "leave_warning"  #: seconds of warning before that
-    COMES_BACK = "comes_back"  #: 0: it is not undone when there is room again
-    ANSWERS = "mem_guarantee_share"  #: named for each guest whenever that plugin answers, unknown where there is none
-    CLASS = "sla_class"  #: the name of its class
-    PRIORITY = "priority"  #: 0 to 100: the lowest goes first
-    COST = "reclaim_cost"  #: among those of one priority the cheapest goes first
+    MAY_MIGRATE = "may_migrate"  #: 1: may be moved to another host
+    MAY_SAVE = "may_save"  #: 1: may be saved to disk
+    MAY_PAUSE = "may_pause"  #: 1: may be paused
+    MAY_POWER_OFF = "may_power_off"  #: 1: may be shut down
+    WARNING = "leave_warning"  #: seconds of warning before a shutdown
+    COMES_BACK = "comes_back"  #: 0: stays away when the host has memory again
+    ANSWERS = "mem_guarantee_share"  #: present for each guest if the plugin works; may be unknown
+    CLASS = "sla_class"
+    PRIORITY = "priority"  #: 0 to 100; the lowest leaves first
+    COST = "reclaim_cost"  #: within a priority, the cheapest guest leaves first
 
 
 @dataclass(frozen=True, slots=True)
 class MoveProgress:
-    """Progress of the move of a guest that is still here: under way or not, and why the last one failed (empty: it did not, or there was
-    none)."""
+    """Progress of a move, and why the last one failed."""
 
     moving: bool
     error: str = ""
 
 
 class GuestMoves(Protocol):
-    """Mover of guests to other hosts. For any thread; does not wait."""
+    """Moves guests to other hosts. For any thread; does not wait."""
 
     @property
     def control(self) -> str:
         """Control that moves a guest; its value is a `Destination` as text."""
 
     def mover(self) -> Mover | None:
-        """Return the first mover here; None: there is none, or it is not known yet."""
+        """Return the first mover. None: none, or not known yet."""
 
     def why_stays(self, guest: Guest) -> str:
-        """Return why a drain of the host would not move this guest; empty: it would."""
+        """Return why a drain of the host would not move this guest. Empty: it would."""
 
     def progress(self, guest: Guest) -> MoveProgress | None:
-        """Return the progress of a guest's move, from its fields in a snapshot; None: unknown."""
+        """Return the progress according to the guest's fields. None: unknown."""
 
 
 class HostDrain(Protocol):
-    """Emptying of this host, or evening out of a fleet, ordered by the operator: such moves need no class that allows them everywhere, and
-    are not counted. For any thread; does not wait."""
+    """Drains ordered by an operator. Such moves need no class that allows them. For any thread; does not wait."""
 
     def is_ordered(self, decision: Decision) -> bool:
-        """Tell whether exactly this decision was ordered."""
+        """Return whether the operator ordered exactly this decision."""

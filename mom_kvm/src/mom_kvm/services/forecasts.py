@@ -1,4 +1,4 @@
-"""Forecasts: each guest's use by time of day and week, as a plugin has learned it, for plugins that make room, keep memory or advise."""
+"""Forecasts of guests' memory use by time of day and week, learned by a plugin."""
 
 from __future__ import annotations
 
@@ -11,18 +11,16 @@ from typing import Protocol
 class Days:
     """Learned days of a guest. Sizes in KiB; None: unknown.
 
-    A day has `slots` slots of `slot_seconds` each, in local time; a week has `week_days` days, and begins on Monday where a day has 24
-    hours. `expected` is the median use in each slot of the week, `most` the most.
+    A day has `slots` slots of `slot_seconds` in local time, a week `week_days` days. `expected` and `most` are for each slot of the week.
 
-    :param error_kib: recent median error of its forecast for the next hour (four slots)
-    :param surprise_kib: most KiB used beyond the forecast in 19 of 20 slots
-    :param errors_by_hour: `error_kib` for each of 24 parts of the day
-    :param now_error_kib: error of "it stays as it is now" meanwhile
-    :param growth: seen growth in each slot of a day, in KiB/s
+    :param error_kib: recent median error of the forecast for the next four slots
+    :param surprise_kib: use above the forecast, 95th percentile
+    :param errors_by_hour: `error_kib` for 24 parts of the day
+    :param now_error_kib: error of the forecast "stays as now"
+    :param growth: in each slot of a day, in KiB/s
     :param came: last use in each slot of a day
-    :param learned_slots: number of slots with known use
-    :param has_pattern: its forecast is better than "it stays as it is now"
-    :param weight: weight of its forecast now, 0 to 1
+    :param has_pattern: the forecast is better than "stays as now"
+    :param weight: weight of the forecast now, 0 to 1
     """
 
     id: str
@@ -44,27 +42,25 @@ class Days:
 
 
 class Forecasts(Protocol):
-    """Expected use of guests. For any thread; does not wait.
+    """Expected memory use of guests. For any thread; does not wait.
 
-    A guest without a pattern has no forecast, and adds nothing to sums.
+    Guests without a pattern have no forecast.
     """
 
     def most_expected(self, uuid: str, seconds: float) -> int | None:
-        """Return the most KiB that this guest is expected to use within so many seconds, including its forecasts' error. None: it has no
-        pattern, or its day differs from earlier ones."""
+        """Return the most KiB that this guest will use within `seconds`. None: no pattern, or an unusual day."""
 
     def rise_expected(self, seconds: float) -> int:
-        """Return how many KiB more all guests with a pattern will use within so many seconds, including the usual error. 0: no rise is
-        expected, or known."""
+        """Return by how many KiB all guests' use will grow within `seconds`. 0: no growth, or unknown."""
 
     def days(self, uuid: str) -> Days | None:
-        """Return this guest's learned days; None: none."""
+        """Return this guest's learned days."""
 
 
 @dataclass(frozen=True, slots=True)
 class PastGuest:
-    """A guest's past days. `sold_kib` is its recent maximum; `days` has by a day's ordinal (as in `datetime.date`) the most use in each
-    part of that day in KiB, in local time; None: unknown. All days have equally many parts."""
+    """Past days of a guest. `sold_kib` is its recent maximum size. `days` has the most use in KiB in each part of a day, by the day's
+    ordinal."""
 
     id: str
     name: str
@@ -73,7 +69,7 @@ class PastGuest:
 
 
 class PastDays(Protocol):
-    """Past days of a host's guests, for verbs. Raises `MomError` if unreadable."""
+    """Past days of a host's guests. Methods raise `MomError` for unreadable data."""
 
     @property
     def where(self) -> str:
@@ -81,15 +77,15 @@ class PastDays(Protocol):
 
     @property
     def host(self) -> str:
-        """The host's name."""
+        """Name of the host."""
 
     @property
     def host_kib(self) -> float | None:
-        """The host's memory; None: unknown."""
+        """Memory of the host. None: unknown."""
 
     @property
     def promisable_kib(self) -> float | None:
-        """Part of it that the host can promise to guests; None: unknown."""
+        """Memory that the host can guarantee to guests. None: unknown."""
 
     def guests(self) -> Sequence[PastGuest]:
         """Return the guests with at least one known day."""

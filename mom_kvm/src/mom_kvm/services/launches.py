@@ -1,7 +1,4 @@
-"""Launches of guests: services of a plugin that makes room, and of a plugin that reads guests' descriptions.
-
-The asking side, such as a control socket that a hypervisor's hook calls, knows neither guests' memory nor a platform's descriptions.
-"""
+"""Services for launches of guests: one makes memory available, another reads guests' descriptions."""
 
 from __future__ import annotations
 
@@ -12,11 +9,7 @@ from typing import Protocol
 
 @dataclass(frozen=True, slots=True)
 class LaunchedGuest:
-    """Guest that is about to start, with `memory_kib`.
-
-    `name` is its hypervisor's name for it; `id` is its future id, if its description tells. `why_none` says why it needs no available
-    memory of the host, such as huge pages; empty: it does.
-    """
+    """Guest that is about to start. `why_none` is why it needs no memory of the host, such as huge pages."""
 
     name: str
     memory_kib: int
@@ -27,17 +20,16 @@ class LaunchedGuest:
 class LaunchState(StrEnum):
     """State of a launch."""
 
-    WAITING = "waiting"  #: memory is being made for it
-    STARTS = "starts"  #: the guest may be started
-    REFUSED = "refused"  #: it must not be started
+    WAITING = "waiting"  #: guests still free memory for it
+    STARTS = "starts"  #: the guest may start
+    REFUSED = "refused"  #: the guest must not start
 
 
 @dataclass(frozen=True, slots=True)
 class Launch:
     """Guest that is about to start, and whether it may.
 
-    `reservation` is the id of its reservation; empty: none. `until` is the latest time of the decision, by mom's monotonic clock. `note`
-    says why it is refused, or starts without all of its memory; empty: all is there. `hint` has figures, and a cure.
+    `reservation` is an id, `until` the latest monotonic time of the decision, `note` why it is refused or starts without all of its memory.
     """
 
     guest: LaunchedGuest
@@ -49,36 +41,34 @@ class Launch:
 
 
 class Launches(Protocol):
-    """Makes memory before guests start. For any thread; does not wait."""
+    """Makes memory available before guests start. For any thread; does not wait."""
 
     def begin(self, guest: LaunchedGuest, *, patience: float, who: str = "") -> Launch:
-        """Reserve memory for this guest, and make missing memory.
+        """Reserve memory for this guest. If the guest's memory is unknown, it may start.
 
-        The operator decides what is refused; anything that mom does not know starts the guest.
-
-        :param patience: seconds that the asking side waits for the decision
+        :param patience: seconds that the caller waits for the decision
         :param who: for the log, such as `user root, process 812`
         """
 
     def look(self, launch: Launch) -> Launch:
-        """Return the launch as it is now; repeat while it waits."""
+        """Return the launch's present state; repeat while it waits."""
 
 
 class LaunchReader(Protocol):
-    """Hypervisor's plugin that reads how its platform describes a guest before it runs. For any thread; does not wait.
+    """Reads a guest's description before the guest runs. For any thread; does not wait.
 
-    libvirt answers no question about all guests during a guest's hook. So callers announce a waiting launch before and after.
+    libvirt answers no bulk query during a guest's hook, so callers report the start and end of the wait.
     """
 
     def read(self, description: str, identity: str) -> LaunchedGuest | None:
-        """Return the guest of this description; None: invalid, or another platform's.
+        """Return the guest of this description. None: invalid, or another platform's.
 
-        :param description: such as libvirt's domain XML, or a file of /etc/pve/qemu-server; a tenant's parts may hold anything
-        :param identity: the platform's id of the guest if the description lacks it, such as Proxmox VE's number
+        :param description: such as libvirt's domain XML; untrusted
+        :param identity: the guest's id if the description lacks it, such as Proxmox VE's number
         """
 
     def launches(self, guest: LaunchedGuest) -> None:
-        """Note that this guest's start waits from now on."""
+        """Note that this guest's start waits."""
 
     def launched(self, guest: LaunchedGuest) -> None:
-        """Note that this guest's start waits no longer."""
+        """Note that this guest's start no longer waits."""

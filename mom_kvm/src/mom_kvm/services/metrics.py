@@ -10,4 +10,4 @@ class HostMetrics(Protocol):
 
     @property
     def metrics_port(self) -> int | None:
-        """The TCP port that other machines can connect to; None: they cannot. From any thread."""
+        """TCP port for other machines. None: they cannot connect. For any thread."""

@@ -1,4 +1,4 @@
-"""Recordings of a host: cycles for verbs, and points of past days for charts."""
+"""Recordings of a host."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from mom_core import Report, Value
 
 @dataclass(frozen=True, slots=True)
 class PastCycle:
-    """Report of a recorded cycle, and the texts of its policies by name."""
+    """Recorded report, and the policies' texts by name."""
 
     report: Report
     policies: Mapping[str, str]
 
 
 class PastCycles(Protocol):
-    """Recording. Raises `MomError` if unreadable."""
+    """Recording. Methods raise `MomError` for unreadable data."""
 
     @property
     def where(self) -> str:
         """Name for people, such as its folder."""
 
     def cycles(self, since: float, until: float) -> Iterator[PastCycle]:
-        """Yield the cycles of that time (seconds since the epoch), in the order of recording."""
+        """Yield the cycles between two times (seconds since the epoch), in recorded order."""
 
 
 # --- points of past days, for those that draw them ------------------------------------------------------------------------------------
@@ -33,10 +33,9 @@ class PastCycles(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class RecordedPoint:
-    """A stretch of a host's time, or a recorded cycle of one guest; unknown values are left out.
+    """Part of a host's time, or a recorded cycle of one guest. Unknown values are absent.
 
-    `time` is its middle, and `seconds` its length. `least`, `mean` and `most` are of the host's fields, and of sums over all guests, named
-    `guests.` and the field. `guest` are a guest's fields; None: it was absent, or not asked for.
+    `time` is its middle. `least`, `mean` and `most` have the host's fields, and sums over all guests as `guests.FIELD`.
     """
 
     time: float
@@ -49,10 +48,7 @@ class RecordedPoint:
 
 @dataclass(frozen=True, slots=True)
 class PointsAsked:
-    """Which points: their time (seconds since the epoch), and the most of them.
-
-    `guest` is the id of the guest whose fields are wanted; empty: the host's.
-    """
+    """Times in seconds since the epoch. `guest` is a guest's id; empty: only the host."""
 
     since: float
     until: float
@@ -65,7 +61,7 @@ class RecordedPoints(Protocol):
     """Reads this host's recording."""
 
     def recorded_points(self, asked: PointsAsked) -> Sequence[RecordedPoint]:
-        """Return evenly spaced points in order of time: cycles of a guest, or the host's whole time. Raises `MomError`.
+        """Return evenly spaced points in order of time. Raises `MomError`.
 
-        Takes seconds: call it from a thread that nobody waits for.
+        Takes seconds: call it from a thread of its own.
         """

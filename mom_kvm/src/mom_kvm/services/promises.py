@@ -1,4 +1,4 @@
-"""What guests are promised: asked of the plugin that holds promises, so that the figures are the same wherever they are used."""
+"""Guests' guarantees and promises, from one plugin for all of mom."""
 
 from __future__ import annotations
 
@@ -8,22 +8,13 @@ from mom_core import Guest
 
 
 class Promises(Protocol):
-    """The promises to a guest, found from what one snapshot says of it: also of an older snapshot, and in the first cycle.
-
-    Called for each guest in each cycle, from any thread, also before `mom_setup`: wait for nothing.
-    """
+    """Promises to guests, according to any snapshot. Called for each guest in each cycle, from any thread: do not wait."""
 
     def guaranteed_kib(self, guest: Guest) -> float | None:
-        """Return the size in KiB below which the guest is not shrunk: what holds of all that it is promised.
-
-        This is what every surface calls guaranteed. None where it is promised nothing, as far as is known.
-        """
+        """Return the guarantee: mom shrinks the guest no further. In KiB; None: no promise, or unknown."""
 
     def promised_kib(self, guest: Guest) -> float | None:
-        """Return the largest promise to the guest in KiB, also what the host cannot keep of it; at most what the guest can have.
-
-        None where it is promised nothing, as far as is known.
-        """
+        """Return the largest promise in KiB, even if the host cannot keep it. None: no promise, or unknown."""
 
 
 class _Unknown:
@@ -35,4 +26,4 @@ class _Unknown:
 
 
 NO_PROMISES: Final[Promises] = _Unknown()
-"""Knows of no promise to any guest: for where no plugin offers `Promises`."""
+"""Used if no plugin offers `Promises`."""

@@ -1,4 +1,4 @@
-"""Memory of the host that is kept for launches: service of a plugin that makes room, for a control socket or an admission."""
+"""Service that reserves host memory for launches."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ from mom_core import Entity, MomError, format_kib
 
 
 class ReservationState(StrEnum):
-    """State of a reservation. The first three last; the others are ends."""
+    """State of a reservation. The last three are final."""
 
-    MAKING = "making"  #: guests still give for it
-    READY = "ready"  #: the memory is there, to be used
-    TAKEN = "taken"  #: a guest has come for it, and has not touched all of it yet
-    USED = "used"  #: a guest came for it, and has it
-    EXPIRED = "expired"  #: no guest came before the deadline
-    RELEASED = "released"  #: it was given up
+    MAKING = "making"  #: guests still free memory for it
+    READY = "ready"  #: the memory is available
+    TAKEN = "taken"  #: its guest has started, and has not touched all memory yet
+    USED = "used"  #: its guest has all memory
+    EXPIRED = "expired"  #: no guest started before the deadline
+    RELEASED = "released"  #: released by a client
 
     @property
     def lasts(self) -> bool:
-        """True if memory is kept in this state."""
+        """True while memory is reserved."""
         return self in {ReservationState.MAKING, ReservationState.READY, ReservationState.TAKEN}
 
 
 @dataclass(frozen=True, slots=True)
 class Reservation:
-    """Memory kept for a launch, as of the last cycle. Sizes in KiB.
+    """Memory reserved for a launch. Sizes in KiB.
 
     `name` is a pattern for the guest's name or id; empty: the first new guest that fits. `created_at` is in seconds since the epoch.
-    `kept_kib` is less than `memory_kib` once `guest` has come and touched a part. `there_kib` of it is free now; `expected_kib` must still
-    come from guests, within `expected_in_seconds` (None: unknown). `note` is for an operator; empty: nothing.
+    `kept_kib` falls while `guest` touches its memory. `there_kib` of it is free now; `expected_kib` must still come from guests, within
+    `expected_in_seconds`.
     """
 
     id: str
@@ -55,16 +55,15 @@ class Reservation:
 class Room:
     """Memory that could be reserved, and its parts. Sizes in KiB.
 
-    :param available_kib: available to programs on the host now without swapping
-    :param host_keeps_kib: part of that which the host keeps for itself
-    :param reserved_kib: kept for others already
-    :param can_free_kib: guests can give it within their guarantees and needs
-    :param guaranteed_kib: guarantees of all guests
-    :param why: why guests give little or nothing; empty: no remark
-    :param can_offload_kib: further reliable gain from moving guests' cold memory to swap
-    :param returning_kib: kept for guests' memory that may return from the host's swap
-    :param rising_kib: kept for the expected growth of guests
-    :param rising_until: time of that growth; seconds since the epoch, 0: unknown
+    :param available_kib: available without swapping
+    :param host_keeps_kib: part of it for the host itself
+    :param reserved_kib: part of it for reservations
+    :param can_free_kib: guests can free it within their guarantees and needs
+    :param why: why guests can free little or nothing
+    :param can_offload_kib: further gain from offloading cold memory
+    :param returning_kib: kept for guests' memory that may return from swap
+    :param rising_kib: kept for guests' expected growth
+    :param rising_until: seconds since the epoch; 0: unknown
     """
 
     available_kib: int
@@ -80,7 +79,7 @@ class Room:
 
     @property
     def rise(self) -> str:
-        """Expected growth of guests, for people; empty: none."""
+        """Expected growth of guests, as text."""
         by = f"by {time.strftime('%H:%M', time.localtime(self.rising_until))}" if self.rising_until else "before long"
         return f"{format_kib(self.rising_kib)} will be taken by guests {by}, as usual" if self.rising_kib else ""
 
@@ -91,18 +90,17 @@ class Room:
 
     @property
     def free_kib(self) -> int:
-        """Part of it that is available already."""
+        """Part of `most_kib` that is already available."""
         return max(0, min(self.most_kib, self.unreserved_kib))
 
     @property
     def unreserved_kib(self) -> int:
-        """Available memory beyond the parts for the host, other reservations, memory returning from swap, and expected growth; may be
-        negative."""
+        """Available memory without the host's part, reservations, `returning_kib` and `rising_kib`. May be negative."""
         return self.available_kib - self.host_keeps_kib - self.returning_kib - self.rising_kib - self.reserved_kib
 
 
 class ReservationRefused(MomError):
-    """Memory that cannot be had, or not in time. `room` says how much could be."""
+    """The memory is not available, or not in time. `room` has the possible sizes."""
 
     def __init__(self, message: str, *, room: Room, hint: str = "") -> None:
         super().__init__(message, hint=hint)
@@ -112,26 +110,22 @@ class ReservationRefused(MomError):
 class Reservations(Protocol):
     """Reservations of this host. For any thread.
 
-    The host field `mem_reserved` has the reserved KiB: policies add it to what the host should have available. No reservation makes a guest
-    smaller than its guarantee or need, and a guest that runs out of memory comes first.
-
-    All calls raise `MomError` before the first cycle, and while the host's memory is unknown.
+    The host field `mem_reserved` has the reserved KiB. A reservation shrinks no guest below its guarantee or need. Calls raise `MomError`
+    before the first cycle, and while the host's memory is unknown.
     """
 
     def room(self) -> Room:
-        """Return the memory that could be reserved now."""
+        """Return the memory that can be reserved now."""
 
     def reserve(self, memory_kib: int, seconds: float, *, name: str = "", who: str = "") -> Reservation:
-        """Keep so much memory for so long. Raises `ReservationRefused` at once if it cannot be had, and `UnitError` for invalid numbers.
-
-        Requests add up; mom never promises more than can be had.
+        """Reserve memory for `seconds`. Raises `ReservationRefused` if it is not available, and `UnitError` for invalid numbers.
 
         :param name: pattern for the guest's name or id, such as `db-*`
         :param who: for the log, such as `user root, process 812`
         """
 
     def reservations(self) -> Sequence[Reservation]:
-        """Return the lasting ones, oldest first, then the last ended ones."""
+        """Return the active reservations, oldest first, then the last ended ones."""
 
     def release(self, identity: str, *, who: str = "") -> Reservation:
-        """End the reservation with this id. Raises `MomError` when there is none."""
+        """End a reservation. Raises `MomError` for an unknown id."""
