@@ -1,6 +1,6 @@
-"""For authors of plugins: hosts of files, a fake hypervisor, engines for tests, the conformance kit, and two verbs.
+"""For authors of plugins: a fake hypervisor, engines for tests, the conformance kit, and two commands.
 
-Names are imported at first use: pytest loads this package everywhere, and must stay fast.
+Names are imported on first use: pytest always loads this package.
 """
 
 import lazy_loader

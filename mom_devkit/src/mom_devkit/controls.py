@@ -1,4 +1,4 @@
-"""Set and restore a plugin's controls as the engine does, for tests of one plugin."""
+"""Sets and restores a plugin's controls as the engine does, for tests of one plugin."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ Kind = TypeVar("Kind")
 def apply_decisions(
     plugin: object, decisions: Sequence[Decision], hypervisor: Hypervisor | None = None, snapshot: Snapshot | None = None
 ) -> list[Outcome]:
-    """Apply these decisions as the engine does: read, write through the plugin, and read again. Return their outcomes in order.
+    """Read, write through the plugin, and read again, as the engine does. Return the outcomes in order.
 
     Only bounds are reviewed; there is no ledger and no deadline. Errors of the plugin are raised.
 
-    :param snapshot: source of the present values of gradual controls, as in the engine; None: read them, too
+    :param snapshot: source of present values of gradual controls; None: read them, too
     """
     controller = _controller(plugin, hypervisor)
     gradual = [] if snapshot is None else [decision for decision in decisions if controller.specs[decision.control].gradual]
@@ -47,13 +47,13 @@ def apply_decisions(
 
 
 def put_back(plugin: object, entries: Sequence[LedgerEntry], hypervisor: Hypervisor | None = None) -> list[Outcome]:
-    """Restore these entries of the ledger as the engine does when mom ends. Return their outcomes in order."""
+    """Restore these ledger entries as the engine does when mom ends. Return the outcomes in order."""
     outcomes = {target_of(outcome.decision): outcome for outcome in _controller(plugin, hypervisor).put_back(entries)}
     return [outcomes[target_of(entry)] for entry in entries]
 
 
 def declared(plugin: object, kind: type[Kind]) -> list[Kind]:
-    """Return a plugin's declarations of one kind: `FieldSpec`, `ControlSpec`, `DefaultPolicy` or `GuestColumn`."""
+    """Return a plugin's declarations of one kind."""
     specs: Iterable[object] = plugin.mom_declare()  # type: ignore[attr-defined]  # a plugin is any object with hooks
     return [spec for spec in specs if isinstance(spec, kind)]
 

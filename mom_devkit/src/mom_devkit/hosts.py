@@ -1,4 +1,4 @@
-"""Hosts of files for tests: the tree below a plugin's `context.root`, in place of the real host."""
+"""Hosts made of files, in place of the real host: the tree below a plugin's `context.root`."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ USUAL: Final = (
     "sys/module/zswap/parameters/* sys/block/zram*/mm_stat sys/devices/system/node/* sys/devices/system/node/node*/* "
     "sys/devices/system/cpu/online sys/devices/system/cpu/possible sys/fs/cgroup/cgroup.controllers"
 )
-"""Files that memory plugins read. The copy lacks those that this host lacks."""
+"""Files that memory plugins read."""
 
 LONGEST_BYTES: Final = 1 << 20
-"""Larger files are left out. The usual ones are smaller."""
+"""Larger files are left out."""
 
 
 def mirror_host(folder: Path) -> Path:
-    """Copy the usual files of this host's /proc and /sys into a folder, writable, and return the folder."""
+    """Copy the usual files of this host's /proc and /sys into a folder, writable."""
     folder.mkdir(parents=True, exist_ok=True)
     for pattern in USUAL.split():
         for path in sorted(Path("/").glob(pattern)):
-            with suppress(OSError):  # folders, write-only files, and files of other hardware
+            with suppress(OSError):  # skip folders, write-only files, and files of other hardware
                 content = read_file(path, LONGEST_BYTES)
                 if len(content) <= LONGEST_BYTES:
                     target = folder / path.relative_to("/")
@@ -37,7 +37,7 @@ def mirror_host(folder: Path) -> Path:
 
 
 def host_of(folder: Path, files: Mapping[str, str]) -> Path:
-    """Write files by path (`proc/sys/vm/swappiness`) into a folder, and return the folder."""
+    """Write files by path (`proc/sys/vm/swappiness`) into a folder."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, content in files.items():
         path = folder / name.lstrip("/")

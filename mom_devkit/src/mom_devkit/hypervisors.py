@@ -1,4 +1,4 @@
-"""Fake hypervisor with the capabilities that change running guests. It reads back the values that were set."""
+"""Fake hypervisor with all capabilities that change running guests."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class FakeGuest:
         self.id = self.id or f"00000000-0000-4000-8000-{sum(map(ord, self.name)):012d}"
 
     def collected(self) -> dict[str, Value]:
-        """Return the usual fields, as a hypervisor's plugin would collect them now."""
+        """Return the usual fields, as a hypervisor's plugin collects them."""
         free = self.balloon_kib // 2
         sizes = (self.balloon_kib, self.maximum_kib, 0, self.balloon_kib, free, free, 0, 0, 0.0)
         return {**dict(zip(USUAL_UNITS, sizes, strict=True)), **self.fields}
@@ -48,9 +48,9 @@ class FakeGuest:
 
 class FakeHypervisor:
     """Implementation of `Hypervisor`, `BalloonControl`, `CpuTuneControl`, `IoTuneControl`, `NetTuneControl`, `CpuPinControl` and
-    `NodeTuneControl`. `KsmControl` is left to the test host.
+    `NodeTuneControl`. The test host implements `KsmControl`.
 
-    :param guests: default: three of 1 GiB each. `known` keeps them by name; a guest taken out of it is gone
+    :param guests: default: three of 1 GiB each. `known` has them by name; a guest removed from it is gone
     """
 
     uri = "fake:///test"
@@ -59,7 +59,7 @@ class FakeHypervisor:
         fakes = [FakeGuest(f"vm{number}") for number in (1, 2, 3)] if guests is None else guests
         self.known = {fake.name: fake for fake in fakes}
         self.ended: list[FakeGuest] = []
-        """Guests that are still listed, but end before any other call."""
+        """Guests that are still listed, but end before the next call."""
 
     def guests(self) -> Sequence[Guest]:
         """Return all guests."""
@@ -88,7 +88,7 @@ class FakeHypervisor:
     # BalloonControl
 
     def set_balloon(self, guest: Entity, target_kib: int) -> None:
-        """Set the guest's size at once."""
+        """Set the size at once."""
         fake = self.guest(guest)
         if not 0 < target_kib <= fake.maximum_kib:
             raise NotSupported(f"{target_kib} KiB is not within 1 and {fake.maximum_kib}")
@@ -167,10 +167,10 @@ class FakeHypervisor:
 
 
 class FakePromises:
-    """Implementation of `mom_kvm.Promises` by fields of guests: `PluginContext(offers={Promises: (FakePromises("x"),)})`.
+    """Implementation of `mom_kvm.Promises` with fields of guests: `PluginContext(offers={Promises: (FakePromises("x"),)})`.
 
-    :param guaranteed: name of the field with the guarantee in force, in KiB
-    :param promised: name of the field with the whole promise; empty: the same
+    :param guaranteed: field with the guarantee in force, in KiB
+    :param promised: field with the whole promise; empty: the same
     """
 
     def __init__(self, guaranteed: str, promised: str = "") -> None:

@@ -1,4 +1,4 @@
-"""Wait of a test for another thread or process: until it is ready, not for a fixed time that a busy machine exceeds."""
+"""Waits of a test for another thread or process: until it is ready, as a fixed time fails on a busy machine."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ LONGEST_PAUSE_SECONDS: Final = 0.05
 """Longest pause between two looks: each may start a program."""
 
 LONGEST_STEP_SECONDS: Final = 10.0
-"""Longest step that counts: a virtual machine may pause for minutes while its clock goes on."""
+"""Longest step that counts: a virtual machine may pause for minutes while its clock continues."""
 
 
 def wait_until(look: Callable[[], Value | None], explain: object = "it did not happen", seconds: float = 120.0) -> Value:
-    """Return the first true value of `look`. Looks become rarer with time.
+    """Return the first true value of `look`. Pauses grow with time.
 
     :param explain: text of the error, or a function that returns it
-    :raises AssertionError: there was none within so many seconds
+    :raises AssertionError: after so many seconds
     """
     waited, last = 0.0, time.monotonic()
     while not (value := look()):

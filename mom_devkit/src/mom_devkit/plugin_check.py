@@ -17,7 +17,7 @@ from mom_core.plugins.discovery import AvailablePlugin, available_plugins, pip_i
 from mom_daemon import as_caller, brief, json_option, print_prose
 
 CHECK_SECONDS: Final = 180.0
-"""Time limit for all checks of one plugin. A plugin that hangs in every call takes many deadlines."""
+"""Time limit for all checks of one plugin: a plugin that always hangs takes many deadlines."""
 
 
 @click.command("check")
@@ -32,7 +32,7 @@ CHECK_SECONDS: Final = 180.0
 def check_command(name: str | None, settings: str, host: str | None, may_touch: bool, as_json: bool) -> None:
     """Check whether an installed plugin, or each one, meets mom's contract.
 
-    Each check runs the plugin with the real engine on a copy of this host's usual files in /proc and /sys, with fake guests. Nothing real
+    Each check runs the plugin with the real engine, on a copy of this host's usual files in /proc and /sys, with fake guests. Nothing real
     changes. Exit code 1 for errors.
     """
     document = parse_document(settings, "--settings")
@@ -57,7 +57,7 @@ def check_command(name: str | None, settings: str, host: str | None, may_touch: 
 
 
 def _check(request: Mapping[str, object], plugin: AvailablePlugin) -> dict[str, Any]:
-    """Check a plugin in its own process. The end or a hang of this process is a finding."""
+    """Check a plugin in its own process. If the process ends or hangs, that is a finding."""
     findings: list[Mapping[str, str]] = []
     checks, current = 0, ""
     read, write = os.pipe()

@@ -1,4 +1,4 @@
-"""`mom plugin new`: a complete distribution to begin with. It does something real and passes all checks."""
+"""`mom plugin new`: a complete distribution to start from, which passes all checks."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ KINDS: Final[Mapping[str, tuple[str, ...]]] = {
     "hypervisor": ("plugin", "processes"),
     "reporter": ("plugin", "lines"),
 }
-"""Kinds of plugins, with the modules that each begins with."""
+"""Kinds of plugins, with their modules."""
 
 _NAME: Final = re.compile(r"[a-z][a-z0-9]*(?:[-_][a-z0-9]+)*")
 
@@ -36,7 +36,7 @@ LONGEST_NAME: Final = 30
 """Characters: names are columns of tables."""
 
 RESERVED: Final = frozenset({"core", "devkit", "guest", "guests", "mom", "momd", "plugin", "plugins", "test", "testing", "example"})
-"""Names of mom's own, and words that would be misread."""
+"""mom's own names, and misleading words."""
 
 
 @click.command("new")
@@ -48,7 +48,7 @@ def new_command(name: str, kind: str, directory: Path | None) -> None:
     """Begin a new plugin: a working distribution with code, settings, tests, README and checks.
 
     A collector reads /proc/vmstat, a controller sets and restores a kernel knob, an evaluator decides balloon sizes, a hypervisor finds
-    QEMU's processes, a reporter writes cycles to a file. Existing files stay as they are.
+    QEMU's processes, a reporter writes cycles to a file. Existing files stay unchanged.
     """
     _refuse_bad_name(name)
     _refuse_taken_name(name)
@@ -120,7 +120,7 @@ def files_of(name: str, kind: str) -> dict[str, str]:
 
     def fill(*path: str) -> str:
         text = templates.joinpath(*path).read_text(encoding="utf-8")
-        for word, value in words.items():  # long texts come first, as they contain placeholders
+        for word, value in words.items():  # long texts first, as they contain placeholders
             text = text.replace(f"@{word}@", value.strip("\n") + "\n" if "\n" in value else value)
         return text
 

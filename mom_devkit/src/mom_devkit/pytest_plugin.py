@@ -1,4 +1,4 @@
-"""Plugin for pytest: fixtures that cost no time until a test uses them."""
+"""Fixtures for pytest. They cost no time until a test uses them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def mom_host(tmp_path: Path) -> Path:
-    """Return an empty folder in place of `/`, for `context.root`. `host_of` writes files into it."""
+    """Return an empty folder as `/`, for `context.root`. `host_of` writes files into it."""
     root = tmp_path / "mom-host"
     root.mkdir()
     return root
@@ -25,7 +25,7 @@ def mom_host(tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def mom_usual_host(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a copy of this host's usual files of /proc and /sys, made once. Tests copy it before they change it."""
+    """Return a copy of this host's usual files in /proc and /sys, made once. Tests copy it before they change it."""
     from mom_devkit.hosts import mirror_host
 
     return mirror_host(tmp_path_factory.mktemp("mom-usual-host"))
@@ -33,7 +33,7 @@ def mom_usual_host(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def mom_context(mom_host: Path, tmp_path: Path) -> PluginContext:
-    """Return a plugin's context on the host of files, with this test's own folders for state."""
+    """Return a plugin's context on `mom_host`, with this test's own state folders."""
     from mom_core import PluginContext
 
     return PluginContext(root=mom_host, state_directory=tmp_path / "mom-state", run_directory=tmp_path / "mom-run")
@@ -41,7 +41,7 @@ def mom_context(mom_host: Path, tmp_path: Path) -> PluginContext:
 
 @pytest.fixture
 def mom_open_folder() -> Iterator[Path]:
-    """Yield an empty folder that other users can reach, unlike pytest's own."""
+    """Yield an empty folder that other users can reach, unlike pytest's."""
     import tempfile
 
     with tempfile.TemporaryDirectory(prefix="mom-open-") as path:
@@ -54,8 +54,8 @@ def mom_open_folder() -> Iterator[Path]:
 def mom_power(request: pytest.FixtureRequest) -> Iterator[MomPower]:
     """Run a test twice: with mom as root, and as another user with a real mom-helper.
 
-    Run mom's code inside `with mom_power(declarations):`. The declarations come from mom_kvm's `helper_declaration`. Skipped if this
-    process cannot become another user.
+    Run mom's code inside `with mom_power(declarations):`; mom_kvm's `helper_declaration` makes them. Skipped if this process cannot become
+    another user.
     """
     from mom_devkit.without_root import MomPower, why_not_another_user
 
@@ -69,7 +69,7 @@ def mom_power(request: pytest.FixtureRequest) -> Iterator[MomPower]:
 
 @pytest.fixture
 def mom_stand_in_guest() -> Iterator[StandInGuest]:
-    """Yield a process in place of a guest's QEMU: another user's, in its own control group. Skipped if impossible."""
+    """Yield a process in place of a guest's QEMU, of another user and in its own control group. Skipped if impossible."""
     from mom_devkit.without_root import StandInGuest, why_not_another_user
 
     if reason := why_not_another_user():
@@ -86,7 +86,7 @@ def mom_stand_in_guest() -> Iterator[StandInGuest]:
 def mom_run(mom_host: Path, tmp_path: Path) -> Callable[..., PluginRun]:
     """Return a function that runs cycles of a real engine: `mom_run(cycles=20, plugins={"sim": {"guests": 8}, "policy": {}})`.
 
-    Its arguments are those of `run_plugins`; `root` is `mom_host`. Each call begins anew.
+    Its arguments are those of `run_plugins`; `root` is `mom_host`.
     """
     from itertools import count
 

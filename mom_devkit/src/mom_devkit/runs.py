@@ -1,4 +1,4 @@
-"""Runs of a real engine in a test, with these plugins and a test's clock. Plugin classes need no distribution."""
+"""Runs a real engine in a test, with its own clock. Plugin classes need no distribution."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from mom_core.plugins.discovery import LoadedPlugin
 from mom_devkit.hosts import host_of
 
 NEW_YEAR = 1_767_225_600.0
-"""Start time of every run, in seconds since the epoch: midnight of 1 January 2026, UTC."""
+"""Start of every run in s since the epoch: midnight of 1 January 2026, UTC."""
 
 
 @dataclass
 class HandClock:
-    """Clock that stands still until a test moves `now`, in seconds.
+    """Clock that stands still until a test moves `now`, in s.
 
-    It serves as a plugin's `context.monotonic`, or as an engine's `Clock(clock, clock.wall)`.
+    Use it as a plugin's `context.monotonic`, or as an engine's `Clock(clock, clock.wall)`.
     """
 
     now: float = 0.0
@@ -32,15 +32,12 @@ class HandClock:
         return self.now
 
     def wall(self) -> float:
-        """Return seconds since the epoch: `NEW_YEAR` plus `now`."""
+        """Return `NEW_YEAR` plus `now`."""
         return NEW_YEAR + self.now
 
 
 def plugin_settings(section: Mapping[str, object], name: str, model: type[PluginSettings]) -> PluginSettings:
-    """Return a plugin's settings from its section of the configuration.
-
-    :raises ConfigError: all errors, each with its path and a hint
-    """
+    """Validate a plugin's section of the configuration. Raise `ConfigError`."""
     return settings_in(mapping_document(section, f"settings of {name}"), model, f"plugin {name!r}")
 
 
@@ -55,14 +52,13 @@ def config_of(
     stop_timeout: float = 2.0,
     root: Path = Path("/"),
 ) -> Config:
-    """Return a configuration of these plugins, in order, with ledger, lock and status below `directory`.
+    """Return a configuration of these plugins, in order, with ledger, lock and status below `directory`. Raise `ConfigError`.
 
-    :param plugins: name and section of an installed plugin, or any name and a plugin's class with its `Settings` and `GuestSettings`
-    :param settings: sections of the classes by plugin name, checked as YAML is
+    :param plugins: name and section of an installed plugin, or any name and a plugin's class
+    :param settings: sections of the classes by plugin name
     :param guests: the section `guests`, for installed plugins
-    :param interval: seconds
+    :param interval: s
     :param root: folder with /proc and /sys
-    :raises ConfigError: all errors in the settings
     """
     classes = {name: item for name, item in plugins.items() if isinstance(item, type)}
     installed = {name: item for name, item in plugins.items() if not isinstance(item, type)}
@@ -92,12 +88,12 @@ class PluginRun:
     reports: Sequence[Report]
 
     def values(self, guest: str, field: str) -> list[Value]:
-        """Return a guest's field in each cycle; None: the field is unknown, or the guest absent."""
+        """Return a guest's field in each cycle; None: unknown, or no such guest."""
         cycles = ({each.name: each.fields for each in report.snapshot.guests.values()} for report in self.reports)
         return [guests.get(guest, {}).get(field) for guests in cycles]
 
     def decided(self, control: str, guest: str | None = None) -> list[Value]:
-        """Return the values that evaluators decided for a control in the whole run, of one guest or of all."""
+        """Return all values that evaluators decided for a control, of one guest or of all."""
         return _values((decision for report in self.reports for decision in report.decisions), control, guest)
 
     def applied(self, control: str, guest: str | None = None) -> list[Value]:
@@ -107,11 +103,11 @@ class PluginRun:
 
     @property
     def problems(self) -> list[str]:
-        """Return all problems, once each, as `source: message`."""
+        """Return all problems once, as `source: message`."""
         return list(dict.fromkeys(f"{problem.source}: {problem.message}" for report in self.reports for problem in report.problems))
 
     def assert_never_below(self, field: str, least: float | str) -> None:
-        """Assert that a guest's field never fell below a number, or below another of its fields. Unknown values are skipped."""
+        """Assert that a guest's field never fell below a number, or below another field. Unknown values are skipped."""
         for number, report in enumerate(self.reports, 1):
             for guest in report.snapshot.guests.values():
                 value, bound = guest.fields.get(field), guest.fields.get(least) if isinstance(least, str) else least
@@ -137,12 +133,12 @@ def run_plugins(
 ) -> PluginRun:
     """Run some cycles, as fast as possible.
 
-    :param folder: folder for ledger, lock and plugins' files
-    :param plugins: by precedence: name and section of an installed plugin, or any name and a plugin's class
-    :param interval: seconds from one cycle to the next, on the run's own clock
+    :param folder: for ledger, lock and plugins' files
+    :param plugins: in order: name and section of an installed plugin, or any name and a plugin's class
+    :param interval: s between cycles, on the run's own clock
     :param guests: the section `guests`
-    :param policies: texts by name, for the installed plugin `policy`
-    :param between: called before each cycle with its number, from 1, to change the world
+    :param policies: texts by name, for the plugin `policy`
+    :param between: called before each cycle with its number, from 1
     """
     if policies is not None:
         directory = host_of(folder / "policy.d", {f"{name}.policy": text for name, text in policies.items()})

@@ -1,4 +1,4 @@
-"""Tests as another user than root, with a real mom-helper for root's work, as on a host."""
+"""Tests as an unprivileged user, with a real mom-helper."""
 
 from __future__ import annotations
 
@@ -21,19 +21,18 @@ from mom_devkit.patience import wait_until
 from mom_kvm import HELPER_SOCKET_VARIABLE, Helper, Hierarchies
 
 USER: Final = "nobody"
-"""mom's user in such a test. Every host has it, and it owns nothing."""
+"""mom's user in such a test, which every host has."""
 
 LIBVIRT_HELPER_SOCKET_VARIABLE: Final = "MOM_LIBVIRT_HELPER_SOCKET"
-"""Environment variable with the socket of mom-libvirt-helper."""
 
 _PROGRAM: Final = Path(mom_helper.__file__).parent
 
 
 class HelperProcess:
-    """Test's own mom-helper, with orders from user nobody, or from another user.
+    """mom-helper of a test, with orders from user nobody or another user.
 
     :param declarations: permitted files and users of guests, as in a file of /etc/mom/helper.d
-    :param groups: plain files in place of the kernel's control groups (v2), which may lack a memory controller; None: the kernel's
+    :param groups: plain files in place of control groups (v2), which may lack a memory controller; None: the kernel's
     """
 
     _variable = HELPER_SOCKET_VARIABLE
@@ -51,7 +50,7 @@ class HelperProcess:
 
     @property
     def environment(self) -> dict[str, str]:
-        """Return the environment that leads a process to this helper."""
+        """Return the environment with which a process finds this helper."""
         return {self._variable: str(self.socket)}
 
     @property
@@ -61,7 +60,7 @@ class HelperProcess:
 
     @property
     def pid(self) -> int:
-        """Return the helper's process; 0: not running."""
+        """Return the process id; 0: not running."""
         return self._process.pid if self._process is not None and self._process.poll() is None else 0
 
     def start(self) -> None:
@@ -77,7 +76,7 @@ class HelperProcess:
         return self.socket.is_socket() and bool(self.socket.stat().st_mode & stat.S_IWGRP)
 
     def kill(self) -> None:
-        """End the helper as `kill -9` does."""
+        """Kill the helper with SIGKILL."""
         if self._process is not None:
             self._process.kill()
             self._process.wait(60)
@@ -92,7 +91,7 @@ class HelperProcess:
         return pids
 
     def put_back(self) -> subprocess.CompletedProcess[str]:
-        """Restore the values from before the first order, as the unit does after a stop."""
+        """Restore the original values, as the unit does after a stop."""
         command = [*self._seeing_groups(), *self._command("put-back", "--state", str(self.folder / "state"))]
         return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, cwd="/")
 
@@ -120,7 +119,7 @@ class HelperProcess:
 
 
 class LibvirtHelperProcess(HelperProcess):
-    """Test's own mom-libvirt-helper, for guests of the libvirt at this URI."""
+    """mom-libvirt-helper of a test, for the guests of the libvirt at this URI."""
 
     _variable = LIBVIRT_HELPER_SOCKET_VARIABLE
 
@@ -142,7 +141,7 @@ def why_not_another_user() -> str:
 
 @contextmanager
 def another_user(name: str = USER) -> Iterator[None]:
-    """Make this process another user, in all threads. It can become root again; programs that it starts cannot."""
+    """Make this process another user, in all threads. It can become root again; its child processes cannot."""
     user, groups = pwd.getpwnam(name), os.getgroups()
     os.setgroups([])
     os.setresgid(user.pw_gid, user.pw_gid, 0)
@@ -195,11 +194,11 @@ class MomPower:
 
 
 class StandInGuest:
-    """Process in place of a guest's QEMU: another user's, in its own control group.
+    """Process in place of a guest's QEMU, of another user and in its own control group.
 
     `DECLARATION` makes mom-helper treat it as a guest.
 
-    :param command: program that ends with its standard input
+    :param command: program that ends when its standard input does
     :raises OSError: this process may make no control groups
     """
 

@@ -1,1 +1,1 @@
-"""Small program that runs as root, so that mom does not: `python3 -I -S …/mom_helper`. It uses the standard library only."""
+"""Small program that runs as root for an unprivileged mom: `python3 -I -S …/mom_helper`. Uses only the standard library."""

@@ -1,8 +1,8 @@
 """`python3 -I -S …/mom_helper serve --user mom`: the program that runs as root.
 
-serve --user NAME    follow the orders of user NAME. [--socket PATH] if systemd passes none, [--state FOLDER] for original values,
+serve --user NAME    execute orders of user NAME. [--socket PATH] if systemd passes none, [--state FOLDER] for original values,
                      [--declarations FOLDER:FOLDER…] for root's declarations
-serve-libvirt        follow the orders of user NAME about guests of the libvirt at [--uri URI]; this alone needs libvirt's Python module.
+serve-libvirt        execute orders of user NAME about guests of the libvirt at [--uri URI]; needs libvirt's Python module.
                      [--socket], [--declarations], [--state] likewise
 put-back             restore original values, without an engine. [--state FOLDER]
 taker                move memory of guests by orders from standard input, a socket; for a mom that is root itself. [--unified FOLDER]
@@ -15,7 +15,7 @@ import os
 import sys
 
 if __name__ == "__main__":
-    # The standard library first, before modules installed beside this.
+    # Import the standard library before modules installed beside this file.
     HERE = os.path.dirname(os.path.realpath(__file__))
     sys.path[:] = [*(path for path in sys.path if path != HERE), os.path.dirname(HERE)]
 
@@ -48,7 +48,7 @@ _MOST_OF_LIBVIRT: Final = 24
 _PR_SET_PDEATHSIG: Final = 1
 
 _FAILED_SECONDS: Final = 0.1
-"""After a failed accept: descriptors come free when other connections end."""
+"""Pause after a failed accept, until other connections free descriptors."""
 
 
 def main(verb: str, words: Sequence[str]) -> int:
@@ -59,7 +59,7 @@ def main(verb: str, words: Sequence[str]) -> int:
         sys.stderr.write(f"{__doc__}\n")
         return 2
     os.umask(0o022)
-    signal.signal(signal.SIGALRM, lambda *_: None)  # ends long calls of the kernel
+    signal.signal(signal.SIGALRM, lambda *_: None)  # a signal ends long system calls
     if verb == "taker":
         guests = Guests(None, {UNIFIED: options["--unified"], "memory": options["--memory"]}, Allowance(1 << 50, seconds=1))
         step_back()
@@ -93,7 +93,7 @@ def main(verb: str, words: Sequence[str]) -> int:
 class OrderLog:
     """Log on standard error: 20 lines a second and 500 at once. The next line counts skipped ones.
 
-    It also skips lines that nobody reads, as no order waits for the log.
+    It skips lines rather than wait for a reader: no order waits for the log.
     """
 
     def __init__(self) -> None:
@@ -107,13 +107,13 @@ class OrderLog:
             return
         more = f" ({self._left_out} lines more were left out)" if self._left_out else ""
         self._left_out = 0
-        with suppress(OSError):  # orders go on if the log's disk is full
+        with suppress(OSError):  # a full disk must not stop orders
             os.write(2, text.encode("ascii", "backslashreplace").replace(b"\n", b" ")[:500] + more.encode() + b"\n")
 
 
 def serve(listener: socket.socket, work: OrderServer, most: int = MOST_CONNECTIONS) -> None:
-    """Serve forever. In the child process of a connection, return when that ends."""
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel removes ended children
+    """Serve forever. In the child process of a connection, return when the connection ends."""
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel reaps ended children
     new = Allowance(5, seconds=4)
     children: list[int] = []
     gc.collect()
@@ -121,7 +121,7 @@ def serve(listener: socket.socket, work: OrderServer, most: int = MOST_CONNECTIO
     while True:
         try:
             connection, _ = listener.accept()
-        except OSError as error:  # no descriptor is free, or the client has gone
+        except OSError as error:  # out of descriptors, or the client disconnected
             work.log(f"a connection was not accepted: {error.strerror}")
             time.sleep(_FAILED_SECONDS)
             continue
@@ -132,7 +132,7 @@ def serve(listener: socket.socket, work: OrderServer, most: int = MOST_CONNECTIO
                 continue
             try:
                 pid = os.fork()
-            except OSError as error:  # no more processes now
+            except OSError as error:  # out of processes
                 work.log(f"a connection was not served: {error.strerror}")
                 continue
             if pid == 0:
@@ -143,7 +143,7 @@ def serve(listener: socket.socket, work: OrderServer, most: int = MOST_CONNECTIO
 
 
 def _runs(child: int) -> bool:
-    """Return True if this child runs. After its end, its id may belong to another process."""
+    """Return whether this child runs. After its end, another process may get its id."""
     try:
         os.waitpid(child, os.WNOHANG)
     except ChildProcessError:

@@ -1,7 +1,6 @@
-"""Original values of files that the engine has the helper write, for restoring them after any crash.
+"""Original values of files that the engine has written through the helper, to restore them after any crash.
 
-Each written file has a note. The helper notes the current value before it overwrites it. Notes outlive all processes but not the kernel,
-like the values themselves.
+Before the helper overwrites a file, it notes the current value. Notes, like the values, survive all processes but not a reboot.
 """
 
 from __future__ import annotations
@@ -18,20 +17,21 @@ from mom_helper.kernel import FOLDER, opened
 from mom_helper.orders import NO_LIMIT
 
 _LONGEST_WRITE_SECONDS: Final = 0.1
-"""Longest reclaim within the write of a new limit. A signal ends it, and the limit holds all the same (mm/memcontrol.c)."""
+"""Time limit of the reclaim within the write of a new limit. A signal ends it; the limit stays in force (mm/memcontrol.c)."""
 
 UNCERTAIN: Final = "?"
 
 _TIDY_WRITES: Final = 1000
-"""Between two removals of notes about groups that are gone."""
+"""Writes between two removals of notes about vanished groups."""
 
 
 class Before:
-    """Notes with original value, last written value and path of each file: a knob, or a control group's file, with a whole number or `max`.
+    """Notes with the original value, last written value and path of each file: a knob, or a control group's file, with a whole number or
+    `max`.
 
     If the last write is uncertain, any current value counts as written.
 
-    :param folder: folder that only root can access, and that does not outlive the boot
+    :param folder: only root can access it, and it is empty after a reboot
     """
 
     def __init__(self, folder: str) -> None:
@@ -39,10 +39,10 @@ class Before:
         self._folder, self._writes = folder, 0
 
     def write(self, path: str, folder: int | None, value: int, *, allowed: bool) -> int | None:
-        """Note the current value, write a new one, and return the previous one. Raises `OSError`, and writes nothing without a note.
+        """Note the current value, write a new one, and return the previous one. Raise `OSError`; write nothing without a note.
 
         :param folder: descriptor of the control group's folder; None for a knob
-        :param allowed: whether root permits this value; the original value is always permitted
+        :param allowed: root permits this value; the original value is always permitted
         """
         name, key = _place(path, folder)
         with opened(name, os.O_RDWR, folder) as file, self._noted(key) as note:
@@ -56,7 +56,7 @@ class Before:
                 if wrote == UNCERTAIN:
                     _write_note(note, int(original), str(previous), path)
                 return previous
-            # A value from somebody else becomes the original one.
+            # Somebody else set this value: it is the new original.
             before = int(original) if wrote in {UNCERTAIN, str(previous)} else previous
             _write_note(note, before, UNCERTAIN, path)
             try:
@@ -70,23 +70,23 @@ class Before:
         return previous
 
     def take_over(self, path: str, before: int) -> None:
-        """Note the original value of a knob that a mom with root has set, unless there is a note. Raises `OSError`."""
+        """Note the original value of a knob that a mom with root has set, unless there is a note. Raise `OSError`."""
         with opened(path) as file, self._noted(_place(path, None)[1]) as note:
             current = _read(file)
             if not os.fstat(note).st_size and before != current:
                 _write_note(note, before, str(current), path)
 
     def put_back(self, log: Callable[[str], None], *, only_tidy: bool = False) -> tuple[int, int]:
-        """Restore all values that nobody else has changed since; return the numbers of restored values and failures.
+        """Restore all values that nobody else has changed; return the numbers of restored values and failures.
 
-        :param only_tidy: only remove notes about groups that are gone
+        :param only_tidy: only remove notes about vanished groups
         """
         restored = failed = 0
         for key in os.listdir(self._folder):
             try:
                 with self._noted(key) as note:
                     again, why_not = _put_one_back(key, note, only_tidy=only_tidy)
-            except OSError as error:  # of this note; go on with the others
+            except OSError as error:  # a fault of this note; continue with the others
                 again, why_not = "", f"what is noted in {self._folder}/{key} cannot be read: {error}"
             restored, failed = restored + bool(again), failed + bool(why_not)
             if again or why_not:
@@ -95,12 +95,12 @@ class Before:
 
     @contextmanager
     def _noted(self, key: str) -> Iterator[int]:
-        """Open a note for one process at a time, and remove it at the end if it is empty."""
+        """Lock a note for this process, and remove it at the end if it is empty."""
         path = f"{self._folder}/{key}"
         while True:
             with opened(path, os.O_RDWR | os.O_CREAT) as note:
                 fcntl.flock(note, fcntl.LOCK_EX)
-                if os.fstat(note).st_nlink:  # otherwise it was removed meanwhile
+                if os.fstat(note).st_nlink:  # else another process has removed it
                     try:
                         yield note
                     finally:
@@ -110,14 +110,14 @@ class Before:
 
 
 def _place(path: str, folder: int | None) -> tuple[str, str]:
-    """Return the file's name, below the folder's descriptor if there is one, and the name of its note."""
+    """Return the file's name, below the folder's descriptor if any, and the name of its note."""
     name = path.rpartition("/")[2]
-    # A later guest's group may have the same name, but never the same inode.
+    # The group of a later guest may have the same name, but not the same inode.
     return (path, path.replace("/", "!")) if folder is None else (name, f"{os.fstat(folder).st_ino}!{name}")
 
 
 def _put_one_back(key: str, note: int, *, only_tidy: bool) -> tuple[str, str]:
-    """Restore a value unless somebody else has changed it, and empty its note; return the success or the reason of failure."""
+    """Restore a value unless somebody else has changed it, and empty its note; return the success or the failure."""
     before, wrote, path = _read_note(note)
     again = ""
     try:
@@ -133,7 +133,7 @@ def _put_one_back(key: str, note: int, *, only_tidy: bool) -> tuple[str, str]:
                     _write(file, int(before), of_group=folder is not None)
                     again = f"{path}: {before} again"
     except FileNotFoundError:
-        pass  # the guest has gone
+        pass  # the guest has ended
     except (OSError, ValueError) as error:
         return "", f"{path} cannot be {before} again: {error}"
     os.ftruncate(note, 0)
@@ -141,7 +141,7 @@ def _put_one_back(key: str, note: int, *, only_tidy: bool) -> tuple[str, str]:
 
 
 def _read(file: int) -> int | None:
-    """Return the current value; None for a file that only acts on writes. Raises `OSError`, EINVAL if it holds no whole number."""
+    """Return the current value; None for a write-only file. Raise `OSError`, EINVAL without a whole number."""
     text = os.pread(file, 100, 0).strip()
     try:
         return NO_LIMIT if text == b"max" else int(text) if text else None
@@ -150,14 +150,14 @@ def _read(file: int) -> int | None:
 
 
 def _write(file: int, value: int, *, of_group: bool) -> None:
-    """Write the value in one call, with a time limit for a group's file. Raises `OSError`."""
+    """Write the value in one call, with a time limit for a group's file."""
     limit = _LONGEST_WRITE_SECONDS if of_group else 0
     signal.setitimer(signal.ITIMER_REAL, limit, limit)
     try:
         written = os.pwrite(file, b"max" if of_group and value == NO_LIMIT else b"%d" % value, 0)
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
-    os.ftruncate(file, written)  # for a tree of plain files
+    os.ftruncate(file, written)  # for tests with plain files
 
 
 def _read_note(note: int) -> tuple[str, str, str]:
@@ -167,7 +167,7 @@ def _read_note(note: int) -> tuple[str, str, str]:
 
 
 def _write_note(note: int, before: int, wrote: str, path: str) -> None:
-    """Write a note of constant length, so that it never holds half a value."""
+    """Write a note of constant length, so that no crash leaves half a value."""
     content = f"{before:<20} {wrote:<20} {path}".encode(errors="surrogateescape")
     if os.pwrite(note, content, 0) != len(content):
         raise OSError(errno.ENOSPC, "there is no room to remember what stood there")

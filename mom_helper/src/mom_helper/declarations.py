@@ -1,4 +1,4 @@
-"""Root's declarations: writable files with their bounds, the processes that are guests, and the rates of orders."""
+"""Root's declarations: writable files with bounds, processes that are guests, and rates of orders."""
 
 from __future__ import annotations
 
@@ -11,28 +11,28 @@ from contextlib import suppress
 from typing import Final, NamedTuple
 
 FOLDERS: Final = "/usr/lib/mom/helper.d:/etc/mom/helper.d"
-"""Folders of mom's packages, and of others. A later file overrides an earlier one."""
+"""Of mom's packages, and of root. Later files override earlier ones."""
 
 _MOST: Final = (1 << 63) - 1
 
 
 class WritableFile(NamedTuple):
-    """Knob by its path, or file of guests' control groups by its name, with its bounds or only values."""
+    """Knob by path, or file of guests' control groups by name, with its bounds or only values."""
 
     name: str
     least: int
     most: int
     values: Sequence[int]
     unlimited: bool
-    """Whether a group's file accepts `max`, -1 here."""
+    """The file accepts `max`, -1 here."""
 
     def allows(self, value: int) -> bool:
-        """Return True if this value may be written."""
+        """Return whether this value may be written."""
         return (value == -1 and self.unlimited) or (value in self.values if self.values else self.least <= value <= self.most)
 
 
 class GuestUsers(NamedTuple):
-    """Rule for guests: processes of these user ids, in control groups below these (such as `/machine.slice/`)."""
+    """Rule for guests: processes of these user ids, below these control groups (such as `/machine.slice/`)."""
 
     users: frozenset[int]
     groups: tuple[str, ...]
@@ -42,7 +42,7 @@ class Declared:
     """All declarations. `orders` and `reclaim_bytes` are rates per second. `destinations` are URIs of hypervisors for moves, each
     optionally followed by a space and the migration URI.
 
-    Malformed entries, and files that others than root can write, do not count.
+    Malformed entries are ignored, and files that others than root can write.
 
     :param folders: folders of the files `*.conf`
     """
@@ -61,7 +61,7 @@ class Declared:
                     parser.read(path, encoding="utf-8")
                 except (OSError, ValueError, configparser.Error) as error:
                     log(f"{path} is left out: {error}")
-                    continue  # the part before the mistake may be half of root's intention
+                    continue  # a part of a malformed file may not be what root intended
                 for name in parser.sections():
                     try:
                         self._take(parser[name])
@@ -89,14 +89,13 @@ class Declared:
 
 
 def _is_roots(path: str) -> bool:
-    """Return True if only root can write or replace a file. The path must have no links."""
+    """Return whether only root can write or replace a file. The path must have no links."""
     status, above = os.stat(path), os.path.dirname(path)
     sticky = stat.S_ISDIR(status.st_mode) and status.st_mode & stat.S_ISVTX
     return status.st_uid == 0 and (not status.st_mode & 0o022 or bool(sticky)) and (path == above or _is_roots(above))
 
 
 def _user_ids(users: Iterable[str]) -> Iterator[int]:
-    """Yield the ids of users; an unknown name has none."""
     for user in users:
         with suppress(KeyError):
             yield int(user) if user.isdigit() else pwd.getpwnam(user).pw_uid

@@ -1,4 +1,4 @@
-"""Guests, as the kernel identifies them, and their control groups. The helper believes nothing that the engine says."""
+"""Guests according to the kernel, and their control groups. The helper trusts no statement of the engine."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from mom_helper.declarations import GuestUsers
 from mom_helper.kernel import FOLDER, MOST_BYTES, Allowance, read_at
 
 UNIFIED: Final = ""
-"""Name of the unified hierarchy (v2) in /proc/PID/cgroup; v1 has `memory`."""
+"""Unified hierarchy (v2) in /proc/PID/cgroup; v1 has `memory`."""
 
 _TOP: Final = "/sys/fs/cgroup"
 HIERARCHIES: Final = {UNIFIED: f"{_TOP}/unified" if os.path.isdir(f"{_TOP}/unified") else _TOP, "memory": f"{_TOP}/memory"}
-"""Mounts of systemd and OpenRC."""
+"""Mount points of systemd and OpenRC."""
 
 _MOST_KEPT: Final = min(resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 8, 2000)
-"""Open guests at most, each with up to five descriptors and 2 KiB."""
+"""Maximum number of open guests, each with up to five descriptors and 2 KiB."""
 
 
 class Guests:
     """Guests of a connection, kept open between orders.
 
-    :param rules: rules that identify guests; None accepts any process and its group, for a mom that is root itself
-    :param mounts: mount points of the hierarchies of control groups
-    :param allowance: bytes of their memory that may move
+    :param rules: rules that identify guests; None, for a mom that is root itself, accepts any process and its group
+    :param mounts: mount points of control groups by hierarchy
+    :param allowance: bytes of memory that may move
     """
 
     def __init__(self, rules: Sequence[GuestUsers] | None, mounts: Mapping[str, str], allowance: Allowance) -> None:
@@ -36,7 +36,7 @@ class Guests:
         self._kept: dict[tuple[int, int | None], Guest] = {}
 
     def find(self, pid: int, started: int | None) -> Guest:
-        """Return a running guest, as it was when it was opened: same process, user and groups.
+        """Return a running guest with unchanged process, user and groups.
 
         :param started: start time in clock ticks since boot; None: any process with this id
         :raises ProcessLookupError: the process has ended, or is another one
@@ -64,7 +64,7 @@ class Guest:
         self._ended = select.poll()
         if not 0 < pid <= 1 << 22:  # the kernel's own bound
             raise ProcessLookupError(errno.ESRCH, "no process has that number")
-        self.handle = self._keep(os.pidfd_open(pid))  # fails for a thread that is not its process's first
+        self.handle = self._keep(os.pidfd_open(pid))  # fails for a thread other than the process's first
         self._ended.register(self.handle, select.POLLIN)
         self.folder = self._keep(os.open(f"/proc/{pid}", FOLDER))
         self._owner = os.fstat(self.folder).st_uid
@@ -81,12 +81,12 @@ class Guest:
             os.close(file)
 
     def is_unchanged(self) -> bool:
-        """Return True if the process still runs, with the same user and groups."""
+        """Return whether the process still runs, with the same user and groups."""
         same = not self._ended.poll(0) and os.fstat(self.folder).st_uid == self._owner
         return same and os.pread(self._cgroup, MOST_BYTES, 0) == self._first_groups
 
     def group(self, hierarchy: str) -> tuple[int, str]:
-        """Return the descriptor and path of its own group's folder. Raises `OSError`."""
+        """Return descriptor and path of its own group's folder. Raise `OSError`."""
         if hierarchy not in self._opened:
             path = self._groups.get(hierarchy, "")
             if (".." in path.split("/") and not self._whatever) or not path.startswith(self._below):
@@ -107,7 +107,7 @@ class Guest:
         return file
 
     def _rule_among(self, rules: Iterable[GuestUsers]) -> GuestUsers:
-        """Return the rule that makes it a guest. All four user ids must be of the rule."""
+        """Return the rule that makes it a guest. All four user ids must match."""
         users = [int(user) for user in read_at(self.folder, "status").partition(b"\nUid:\t")[2].split(None, 4)[:4]]
         for rule in rules:
             if users and rule.users.issuperset(users) and any(path.startswith(rule.groups) for path in self._groups.values()):

@@ -1,4 +1,4 @@
-"""Kernel access for the helper's parts: files that close themselves, and rate limits that processes share."""
+"""Access to the kernel: files that close themselves, and rate limits that processes share."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ libc: Final = ctypes.CDLL(None, use_errno=True)
 FOLDER: Final = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 
 MOST_BYTES: Final = 16 << 10
-"""Bytes of one read, enough for every file here."""
+"""Maximum bytes of one read, enough for every file here."""
 
 
 class opened:  # noqa: N801  # called as a function; a generator would take a twentieth of an order's time
@@ -31,7 +31,7 @@ class opened:  # noqa: N801  # called as a function; a generator would take a tw
 
 
 def read_at(folder: int, name: str) -> bytes:
-    """Return the content of a file, in one read. Raises `OSError`."""
+    """Return the content of a file, in one read. Raise `OSError`."""
     with opened(name, os.O_RDONLY, folder) as file:
         return os.read(file, MOST_BYTES)
 
@@ -39,10 +39,10 @@ def read_at(folder: int, name: str) -> bytes:
 class Allowance:
     """Rate limit that saves up unused amounts of the last seconds.
 
-    It is in shared memory without a lock, so two processes at the same moment may take a little more.
+    In shared memory without a lock: two simultaneous processes may take a little more.
 
     :param rate: amount per second
-    :param seconds: seconds of the rate that may be saved up
+    :param seconds: maximum to save up, in s of the rate
     """
 
     def __init__(self, rate: float, seconds: float) -> None:
@@ -50,7 +50,7 @@ class Allowance:
         self._shared[0], self._shared[1] = self._most, time.monotonic()
 
     def take(self, amount: float = 1.0) -> bool:
-        """Take this amount, into debt if needed; return False and take nothing if nothing is left."""
+        """Take this amount, into debt if needed; False: nothing is left, and nothing was taken."""
         now = time.monotonic()
         left: float = min(self._most, self._shared[0] + (now - self._shared[1]) * self._rate)
         if left > 0:

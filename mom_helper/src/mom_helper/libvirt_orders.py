@@ -1,4 +1,4 @@
-"""Orders about libvirt's guests: a UUID, whole numbers, and the name of a device or a set of CPUs. They have no paths and no XML."""
+"""Orders about libvirt's guests: a UUID, whole numbers, and the name of a device or a set of CPUs. No paths, no XML."""
 
 from __future__ import annotations
 
@@ -36,27 +36,27 @@ _FORM: Final = struct.Struct("<II16sq128s8q")
 class GuestOrderNumber(IntEnum):
     """Orders, and the meaning of their `values`."""
 
-    LIST = 1  # the answer's text is this destination, of those that root declares. ENOENT: there is none
+    LIST = 1  # a number. The answer's text is the declared destination. ENOENT: no such number
     BALLOON = 2  # KiB
-    GIVE = 3  # KiB, by QEMU's monitor, which does not wait for the end of a move. The answer's text is QEMU's
-    PERIOD = 4  # how many seconds apart libvirt reads statistics
+    GIVE = 3  # KiB, through QEMU's monitor, also during a migration. The answer's text is QEMU's
+    PERIOD = 4  # s between libvirt's reads of balloon statistics
     CPU = 5  # CPU_LIMITS
     DISK = 6  # DISK_LIMITS of the disk `what`
     NET = 7  # NET_LIMITS of the network interface `what`
-    PIN = 8  # a virtual CPU, and how many CPUs the host has: it runs on the CPUs `what`
-    NODES = 9  # new memory comes from the NUMA nodes `what`
+    PIN = 8  # vCPU and number of host CPUs: pin the vCPU to the CPUs `what`
+    NODES = 9  # allocate new memory on the NUMA nodes `what`
     PAUSE = 10
     RESUME = 11
     SHUTDOWN = 12
-    SAVE = 13  # in the file that libvirt manages
-    START = 14  # a guest that was saved, or was shut down by an order
-    ABORT = 15  # of what libvirt does with the guest
-    MIGRATE = 16  # the number of a destination
-    AGENT = 17  # the number of one of AGENT_COMMANDS, its value, and the seconds to wait. The answer's text is the agent's
+    SAVE = 13  # to the file that libvirt manages
+    START = 14  # a saved guest, or one that an order has shut down
+    ABORT = 15  # libvirt's present job of the guest
+    MIGRATE = 16  # number of a destination
+    AGENT = 17  # number in AGENT_COMMANDS, its value, and the time limit in s. The answer's text is the agent's
 
 
 class GuestOrder(NamedTuple):
-    """Order about the guest `uuid`, with libvirt's number `start` of this run. `what` is the name of a device, or a bit set of numbers."""
+    """Order about the guest `uuid`; `start` is libvirt's id of this run. `what` is the name of a device, or a bit set of numbers."""
 
     number: int
     id: int = 0
@@ -66,17 +66,16 @@ class GuestOrder(NamedTuple):
     values: tuple[int, ...] = ()
 
     def packed(self) -> bytes:
-        """Return the message. Raises `struct.error` if a number has more than 64 bits."""
+        """Return the message. Raise `struct.error` if a number has more than 64 bits."""
         return _FORM.pack(*self[:5], *self.values, *[NOT_GIVEN] * (8 - len(self.values)))
 
     @classmethod
     def parsed(cls, message: bytes) -> list[Self]:
-        """Return the order in a message. Raises `struct.error` for other messages."""
+        """Return the order in a message. Raise `struct.error` for other messages."""
         number, identity, uuid, start, what, *values = _FORM.unpack(message)
         return [cls(number, identity, uuid, start, what.rstrip(b"\0"), tuple(values))]
 
     def __str__(self) -> str:
-        """Return a line of the journal."""
         names = {int(number): number.name.lower() for number in GuestOrderNumber}
         words = [name] if (name := ascii(self.what)[2:-1]) else []
         words += ("-" if value == NOT_GIVEN else str(value) for value in self.values)

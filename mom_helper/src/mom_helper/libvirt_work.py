@@ -1,4 +1,4 @@
-"""Execution of orders about libvirt's guests. Each connection has its own process, which ends if libvirt does not answer in time."""
+"""Executes orders about libvirt's guests. Each connection has its own process, which ends if libvirt does not answer in time."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from mom_helper.libvirt_orders import GuestOrderNumber as Number
 from mom_helper.work import PAUSE_SECONDS, Done, attend, numbered
 
 _LIVE: Final = libvirt.VIR_DOMAIN_AFFECT_LIVE
-_SECONDS: Final = {Number.SAVE: 86400, Number.MIGRATE: 86400, Number.START: 3600, Number.AGENT: 130}  # that an order may take
-_REACH_SECONDS: Final = 10  # that the libvirt of another host may take to let this one in
+_SECONDS: Final = {Number.SAVE: 86400, Number.MIGRATE: 86400, Number.START: 3600, Number.AGENT: 130}  # time limits of orders
+_REACH_SECONDS: Final = 10  # time limit of a connection to another host's libvirt
 _DEVICE: Final = re.compile(rb"[A-Za-z0-9_.-]{1,32}")
 _KIB: Final = range(1 << 10, 1 << 42)
 _CPUS: Final = range(1025)
@@ -33,13 +33,13 @@ _CPU: Final = {"vcpu_quota": range(-1, 1 << 44), "vcpu_period": range(1000, 1000
 
 
 class GuestWork:
-    """Executor of the orders from the engine, user `user`.
+    """Executor of orders from the engine's user.
 
     :param stopped: folder of root, with a file for each guest that an order has shut down
     """
 
     def __init__(self, declared: Declared, uri: str, stopped: str, log: Callable[[str], None], user: int) -> None:
-        libvirt.registerErrorHandler(lambda *_: None, None)  # it would print as much as it likes
+        libvirt.registerErrorHandler(lambda *_: None, None)  # keep libvirt from printing
         os.makedirs(stopped, 0o700, exist_ok=True)
         self._uri, self._stopped, self.log, self.user = uri, stopped, log, user
         self._destinations, self._orders = list(declared.destinations.values()), Allowance(declared.orders, seconds=3)
@@ -64,21 +64,21 @@ class GuestWork:
         }
 
     def attend(self, connection: socket.socket) -> None:
-        """Follow the orders of a connection until it ends."""
-        signal.signal(signal.SIGALRM, signal.SIG_DFL)  # ends this process, also within a call of libvirt
+        """Execute the orders of a connection until it ends."""
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)  # the default action ends this process, even within a call of libvirt
         fcntl.fcntl(connection, fcntl.F_SETOWN, os.getpid())
         self._peer = connection.fileno()
         attend(connection, self._follow, self.log, GuestOrder.parsed)
 
     def _follow(self, order: GuestOrder, descriptors: Sequence[int]) -> Done:
-        """Execute an order. Raises `OSError` to refuse it; the answer has errors of libvirt."""
+        """Execute an order. Raise `OSError` to refuse it; the answer has errors of libvirt."""
         while not self._orders.take():
             time.sleep(PAUSE_SECONDS)
         if order.number == Number.LIST:
             return Done(text=numbered(self._destinations, order.values[0]).encode())
         if order.number not in self._ways or descriptors:
             raise OSError(errno.EINVAL, "there is no such order")
-        say = (lambda _: None) if order.number == Number.AGENT else self.log  # which changes nothing
+        say = (lambda _: None) if order.number == Number.AGENT else self.log  # do not log: agent commands change nothing
         with self._limited(_SECONDS.get(Number(order.number), 30)):
             try:
                 if self._libvirt is None or not self._libvirt.isAlive():
@@ -95,10 +95,10 @@ class GuestWork:
 
     @contextmanager
     def _limited(self, seconds: int) -> Iterator[None]:
-        """End this process when the time is up or the engine goes, which makes libvirt cancel a migration."""
+        """End this process after a time or when the engine disconnects, so that libvirt cancels a migration."""
         flags = fcntl.fcntl(self._peer, fcntl.F_GETFL)
         signal.setitimer(signal.ITIMER_REAL, seconds)
-        fcntl.fcntl(self._peer, fcntl.F_SETFL, flags | os.O_ASYNC)  # any input, also the end, is a signal that ends this process
+        fcntl.fcntl(self._peer, fcntl.F_SETFL, flags | os.O_ASYNC)  # SIGIO, on input or disconnection, ends this process
         try:
             if select.select([self._peer], [], [], 0)[0]:
                 raise OSError(errno.EPROTO, "the next order came before the answer to this one")
@@ -130,7 +130,7 @@ class GuestWork:
         destination = libvirt.open(uri)
         signal.setitimer(signal.ITIMER_REAL, _SECONDS[Number.MIGRATE])
         flags = libvirt.VIR_MIGRATE_LIVE | libvirt.VIR_MIGRATE_ABORT_ON_ERROR
-        if domain.isPersistent():  # only the destination defines it afterwards, so that it cannot start twice
+        if domain.isPersistent():  # afterwards only the destination defines the guest, so that it cannot start twice
             flags |= libvirt.VIR_MIGRATE_PERSIST_DEST | libvirt.VIR_MIGRATE_UNDEFINE_SOURCE
         domain.migrate3(destination, {libvirt.VIR_MIGRATE_PARAM_URI: way} if way else {}, flags)
 
@@ -151,7 +151,7 @@ def _limits(order: GuestOrder, names: Sequence[str]) -> dict[str, int]:
 
 
 def _device(order: GuestOrder) -> str:
-    """Return the name of a device. libvirt searches it among the guest's devices."""
+    """Return the name of a device. libvirt only searches the guest's own devices."""
     if not _DEVICE.fullmatch(order.what):
         raise OSError(errno.EINVAL, "no device has such a name")
     return order.what.decode()

@@ -1,4 +1,4 @@
-"""Orders from the engine: a number, whole numbers, and at most one descriptor. They have no paths and no texts."""
+"""Orders from the engine: whole numbers, and at most one descriptor. No paths, no texts."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ ORDER: Final = struct.Struct("<IIqqqq")
 """Order or answer. Text of root's declarations may follow an answer."""
 
 MOST_AT_ONCE: Final = 16
-"""Orders in one message, all of them `SET`, and their answers. The kernel may reclaim for 0.1 s for each."""
+"""Maximum `SET` orders in one message: the kernel may reclaim for 0.1 s for each."""
 
 MOST_TEXT: Final = 4096 + 256
 """Bytes: a path, and its bounds."""
@@ -22,39 +22,39 @@ NO_LIMIT: Final = -1
 """`max` in a file of a control group."""
 
 PROCESS_FILES: Final = ("smaps_rollup", "maps", "numa_maps", "ksm_stat", "ksm_merging_pages")
-"""Files of a guest's folder in /proc that the engine may read: sizes, and addresses of areas, but no content of memory."""
+"""Files in /proc of a guest that the engine may read: sizes and addresses, but no content of memory."""
 
 MOST_PIECE_KIB: Final = 4 << 10
-"""Most memory of one order, if the kernel takes an amount. On compressed memory it needs 10 ms."""
+"""Maximum memory of one order with an amount. Compressed memory needs 10 ms."""
 
 
 class OrderNumber(IntEnum):
     """Orders, with the meaning of `a`, `b`, `c` and `d`, and their answers.
 
-    A process id and the start time identify a guest, in clock ticks since boot. A process id and the inode of the folder identify its
-    control group. These differ even if the kernel uses a process id again.
+    Process id and start time (in clock ticks since boot) identify a guest. Process id and the inode of the folder identify its control
+    group. They differ even if the kernel uses a process id again.
     """
 
     LIST = 1
-    """Describe writable file number `a`: least, most, and as text the path of a knob, or the name of a control group's file. A second line
-    has the only values, or `max` if it is valid. ENOENT: no such file."""
+    """Describe writable file number `a`: minimum, maximum, and as text the path of a knob, or the name of a control group's file. A second
+    line has the only values, or `max` if it is valid. ENOENT: no such file."""
     SET = 2
     """Write `b` to file number `a`, a knob or a file of control group `c`, `d`."""
     OPEN = 3
-    """Answer a descriptor for reading file number `a` of PROCESS_FILES of guest `c`, `d`."""
+    """Return a descriptor for reading file number `a` of PROCESS_FILES of guest `c`, `d`."""
     PRESSURE = 4
-    """Answer a descriptor that is ready when tasks waited for memory for `a` of `b` microseconds."""
+    """Return a descriptor that is ready when tasks waited for memory for `a` of `b` µs."""
     CONNECT = 5
-    """Answer a connection to a guest's socket. The descriptor of the order is the socket's file."""
+    """Return a connection to a guest's socket. The descriptor of the order is the socket's file."""
     PUT_BACK = 6
-    """Restore all original values. Answers the number of restored values, and of failures."""
+    """Restore all original values. Return the numbers of restored values and failures."""
     STEP_BACK = 7
-    """Lower the priority of this connection's process below the guests' threads, and make it the OOM killer's first choice."""
+    """Lower this connection's process below the guests' CPU priority, and make it the OOM killer's first choice."""
     TAKE_V2 = 8
-    """Reclaim `a` KiB from the control group of guest `c`, `d`, in at most `b` microseconds. Answers the reclaimed KiB, whether more is
-    left, and the CPU time in microseconds. ENODATA: the group holds too little."""
+    """Reclaim `a` KiB from the control group of guest `c`, `d`, in at most `b` µs. Return the reclaimed KiB, whether more is left, and the
+    CPU time in µs. ENODATA: the group has too little memory."""
     TAKE_V1 = 9
-    """The same for control groups v1, which take no amount: as much as possible in that time."""
+    """The same for control groups v1, without an amount: as much as possible in that time."""
     TAKE_PROCESS = 10
     """Reclaim `a` KiB of guest `c`, `d` from address `b`. The same answer."""
     RECALL = 11
@@ -62,7 +62,7 @@ class OrderNumber(IntEnum):
 
 
 class Order(NamedTuple):
-    """Order: its number, an id that the answer repeats, and the number's values."""
+    """Order: its number, an id that the answer repeats, and values."""
 
     number: int
     id: int = 0
@@ -72,12 +72,11 @@ class Order(NamedTuple):
     d: int = 0
 
     def __str__(self) -> str:
-        """Return a line of the log."""
         return f"order {' '.join(map(str, self))}"
 
 
 class Answer(NamedTuple):
-    """Answer: the order's id, an errno (0: success), and the values of the order's number."""
+    """Answer: the order's id, an errno (0: success), and values."""
 
     id: int
     error: int = 0

@@ -1,12 +1,12 @@
-"""Reclaim worker: has the kernel move memory of guests to swap and back, piece by piece, so that neither mom nor other orders wait.
+"""Reclaim worker: makes the kernel swap memory of guests out and in, piece by piece, so that neither mom nor other orders wait.
 
-mom-helper gives a mom without root a connection to this worker. A mom that is root starts `mom_helper taker` itself, with a socket on
-standard input. mom chooses the guests and their turns. The worker changes no setting of the kernel, so a crash leaves no limit behind.
+mom-helper connects an unprivileged mom with this worker. A mom that is root starts `mom_helper taker` itself, with a socket on standard
+input. mom chooses the guests. The worker changes no setting of the kernel, so a crash leaves no limit behind.
 
-`TAKE_V2`      Write to the group's `memory.reclaim`.
-`TAKE_V1`      Write to the group's `memory.force_empty`: the kernel reclaims least recently used memory until a signal ends the write.
-`TAKE_PROCESS` process_madvise(MADV_PAGEOUT) of a process's memory, for a guest without a group. It takes hot pages with cold ones.
-`RECALL`       process_madvise(MADV_WILLNEED) of memory in swap.
+- `TAKE_V2`: write to the group's `memory.reclaim`.
+- `TAKE_V1`: write to the group's `memory.force_empty`: the kernel reclaims least recently used memory until a signal ends the write.
+- `TAKE_PROCESS`: process_madvise(MADV_PAGEOUT), for a guest without a group. It takes hot pages with cold ones.
+- `RECALL`: process_madvise(MADV_WILLNEED) of memory in swap.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ LONGEST_SECONDS: Final = 0.1
 """Longest write. The kernel reclaims at most 1 GiB/s."""
 
 LEAST_HELD_KIB: Final = 64 << 10
-"""Smaller groups are exempt: an empty guest needs as much to run at all."""
+"""Smaller groups are exempt: even an empty guest needs this much to run."""
 
 NICE: Final = 10
 """Gives this process a tenth of the CPU time of a guest's thread on the same CPU."""
@@ -51,7 +51,7 @@ _PAGE: Final = os.sysconf("SC_PAGE_SIZE")
 
 
 def move_piece(order: Order, guests: Guests) -> tuple[int, int, int]:
-    """Move a piece of memory; return the KiB, whether more is left, and the CPU microseconds. Raises `OSError`."""
+    """Move a piece of memory; return the KiB, whether more is left, and the CPU time in µs. Raise `OSError`."""
     if order.number not in WAYS:
         raise OSError(errno.EINVAL, "there is no such order")
     while not guests.allowance.take(0):
@@ -64,7 +64,6 @@ def move_piece(order: Order, guests: Guests) -> tuple[int, int, int]:
 
 
 def _by_group(order: Order, guest: Guest) -> tuple[int, bool]:
-    """Reclaim from the guest's control group; return the KiB, and whether more is left."""
     name, held, written = _GROUP_FILES[OrderNumber(order.number)]
     content, more = (b"%d" % (min(order.a, MOST_PIECE_KIB) << 10), True) if order.number == OrderNumber.TAKE_V2 else (b"0", False)
     folder, _ = guest.group(name)
@@ -73,13 +72,13 @@ def _by_group(order: Order, guest: Guest) -> tuple[int, bool]:
         raise OSError(errno.ENODATA, "the group holds too little")
     with opened(written, os.O_WRONLY, folder) as file:
         try:
-            # The timer repeats, as a signal before the start of the write ends nothing.
+            # The timer repeats, as a signal before the write has no effect.
             signal.setitimer(signal.ITIMER_REAL, min(max(order.b / 1e6, 0.002), LONGEST_SECONDS), 0.002)
-            _call(libc.write, file, content, len(content))  # Python's own write would restart after a signal
-        except InterruptedError:  # the timer has ended it
+            _call(libc.write, file, content, len(content))  # Python's write would restart after a signal
+        except InterruptedError:  # by the timer
             more = True
         except OSError as error:
-            if error.errno not in {errno.EAGAIN, errno.EBUSY}:  # the kernel found no more, in v2 and v1
+            if error.errno not in {errno.EAGAIN, errno.EBUSY}:  # nothing more to reclaim, in v2 and v1
                 raise
             more = False
         finally:
@@ -88,7 +87,7 @@ def _by_group(order: Order, guest: Guest) -> tuple[int, bool]:
 
 
 def _by_advice(order: Order, guest: Guest) -> tuple[int, bool]:
-    """Move an area of the guest's process to swap, or recall it; return the KiB, and that more may be left."""
+    """Swap an area of the process out or in; return the KiB, and that more may be left."""
     first, length = order.b, min(max(order.a, 0), MOST_PIECE_KIB) << 10
     with opened("pagemap", folder=guest.folder) as pagemap:
         before = _swapped_kib(pagemap, first, length)
@@ -110,7 +109,7 @@ def _swapped_kib(pagemap: int, first: int, length: int) -> int:
 
 
 def step_back() -> int:
-    """Put this process behind the guests' threads for the CPU, and before them for the OOM killer; return its niceness."""
+    """Put this process behind the guests for the CPU, and before them for the OOM killer; return its niceness."""
     nice = os.nice(NICE)
     for name, value in (("autogroup", NICE), ("oom_score_adj", OOM_SCORE)):
         # With autogroups, only the group's niceness counts. mom and the helper have a low OOM score; this process can be restarted.

@@ -1,4 +1,4 @@
-"""Execution of orders. It trusts nothing in them, and checks root's declarations and the kernel's view of guests itself."""
+"""Executes orders. It trusts nothing in them: it checks root's declarations and the kernel's view of guests itself."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _LEAST_STALL_US: Final = 10_000
 _TRIGGERS_PER_SECOND: Final = 1 / 30
 
 PAUSE_SECONDS: Final = 0.005
-"""Between two tries of a client that orders too much, so that it does not keep a CPU busy."""
+"""Seconds between two tries of a client over its rate limit, to keep the CPU free."""
 
 File = TypeVar("File")
 
@@ -44,7 +44,7 @@ class Done(NamedTuple):
 
 
 class Numbered(Protocol):
-    """Part that all kinds of orders share."""
+    """Common part of all kinds of orders."""
 
     @property
     def number(self) -> int:
@@ -65,11 +65,11 @@ class OrderServer(Protocol):
     log: Callable[[str], None]
 
     def attend(self, connection: socket.socket) -> None:
-        """Follow the orders of a connection until it ends."""
+        """Execute the orders of a connection until it ends."""
 
 
 class Work:
-    """Executor of the orders from the engine, a process of the user `user`."""
+    """Executor of orders from the engine's user."""
 
     def __init__(self, declared: Declared, before: Before, log: Callable[[str], None], user: int) -> None:
         self._before, self.log, self.user = before, log, user
@@ -83,11 +83,11 @@ class Work:
         self._ways |= {OrderNumber.PUT_BACK: lambda _: Done(*before.put_back(log)), OrderNumber.STEP_BACK: lambda _: Done(step_back())}
 
     def attend(self, connection: socket.socket) -> None:
-        """Follow the orders of a connection until it ends."""
+        """Execute the orders of a connection until it ends."""
         attend(connection, self.follow, self.log, parsed)
 
     def follow(self, order: Order, descriptors: list[int]) -> Done:
-        """Execute an order, when the rate limit permits. Raises `OSError` if it fails or is refused."""
+        """Execute an order when the rate limit permits. Raise `OSError` if it fails or is refused."""
         while not (self._pieces if order.number in WAYS else self._orders).take():
             time.sleep(PAUSE_SECONDS)
         if order.number not in self._ways or len(descriptors) != (order.number == OrderNumber.CONNECT):
@@ -141,20 +141,20 @@ class Work:
 
 
 def numbered(files: Sequence[File], number: int) -> File:
-    """Return the item with this number. Raises `OSError` if there is none."""
+    """Return the item with this number. Raise `OSError` if there is none."""
     if not 0 <= number < len(files):
         raise OSError(errno.ENOENT, "there is no file of that number")
     return files[number]
 
 
 def peer_of(connection: socket.socket) -> tuple[int, int]:
-    """Return process and user at the other end, from the kernel's `struct ucred`."""
+    """Return process and user of the peer, from the kernel's `struct ucred`."""
     pid, user, _ = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i")))
     return pid, user
 
 
 def parsed(message: bytes) -> list[Order]:
-    """Return the orders in a message: one, or several of SET. Raises `struct.error` for other messages."""
+    """Return the orders in a message: one, or several of SET. Raise `struct.error` for other messages."""
     orders = [Order(*words) for words in ORDER.iter_unpack(message)]
     if not orders or (len(orders) > 1 and any(order.number != OrderNumber.SET for order in orders)):
         raise struct.error("these are no orders")
@@ -167,12 +167,12 @@ def attend(
     log: Callable[[str], None],
     orders_in: Callable[[bytes], Sequence[AnyOrder]],
 ) -> None:
-    """Follow the orders of a connection until it ends, or sends another message.
+    """Execute the orders of a connection until it ends, or sends an invalid message.
 
     :param follow: executes an order, or raises `OSError`
     :param orders_in: parses a message, or raises `struct.error`
     """
-    with suppress(ConnectionError, struct.error):  # the other end has gone, or its message is no order
+    with suppress(ConnectionError, struct.error):  # the peer has disconnected, or its message is no order
         while True:
             message, received, _, _ = socket.recv_fds(connection, MOST_AT_ONCE * ORDER.size + 1, 2, socket.MSG_CMSG_CLOEXEC)
             result, answers = Done(), b""
@@ -182,7 +182,7 @@ def attend(
                         result = follow(order, received)
                     except OSError as failure:
                         result = Done(error=failure.errno or errno.EIO)
-                        if order.number != OrderNumber.LIST:  # the end of every list
+                        if order.number != OrderNumber.LIST:  # ENOENT ends every list
                             log(f"refused: {order}: {failure.strerror}")
                     answers += ORDER.pack(order.id, result.error, result.a, result.b, result.c, 0)
                 socket.send_fds(connection, [answers, result.text], result.descriptors)

@@ -31,7 +31,7 @@ CHECKS: Final[Mapping[str, Check]] = MappingProxyType(
         "traces": behaviour.traces,
     }
 )
-"""All checks by name. Later ones build on earlier ones. The first line of a docstring states the requirement."""
+"""All checks by name. Later ones build on earlier ones. The first line of each docstring states the requirement."""
 
 
 def check_plugin(plugin_class: type, *, checks: Sequence[str] = (), **options: Any) -> list[Finding]:
@@ -53,7 +53,7 @@ def check_plugin(plugin_class: type, *, checks: Sequence[str] = (), **options: A
 def examined(
     plugin_class: type, *, name: str = "", host: Mapping[str, str] | Path | None = None, **options: Any
 ) -> Iterator[ExaminedPlugin]:
-    """Yield the plugin under test, with its test host in a temporary folder. The parameters are those of `check_plugin`."""
+    """Yield the plugin under test, with its test host in a temporary folder; see `check_plugin`."""
     with tempfile.TemporaryDirectory(prefix="mom-check-") as folder:
         root = Path(folder, "host")
         if isinstance(host, Path):
@@ -68,7 +68,7 @@ def examined(
 
 
 def run_check(subject: ExaminedPlugin, check: str) -> list[Finding]:
-    """Return the findings of one check, each with the check's name as its subject. A check that fails to run is an error."""
+    """Return the findings of one check. A check that fails to run is an error."""
     findings: list[Finding] = []
     state = behaviour.process_state()
     try:
@@ -77,6 +77,6 @@ def run_check(subject: ExaminedPlugin, check: str) -> list[Finding]:
         findings.append(subject.fault(error.message, error.hint))
     except Exception as error:  # noqa: BLE001  # the plugin's code may raise anything
         findings.append(subject.fault(f"it raises {behaviour.located(error)}"))
-    for name in behaviour.changes_since(state):  # after each check: a second change would look like none
+    for name in behaviour.changes_since(state):  # after each check, or a second change would stay unnoticed
         findings.append(subject.fault(f"it changes {name}", "these belong to the whole process: leave them alone"))
     return [replace(finding, subject=check) for finding in findings]

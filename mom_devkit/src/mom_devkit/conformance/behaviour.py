@@ -1,4 +1,4 @@
-"""Checks of a plugin at work: results of hooks, changing guests, observe mode, reload, hypervisor and leaks."""
+"""Checks of a running plugin: results of hooks, changing guests, observe mode, reload, hypervisor and leaks."""
 
 from __future__ import annotations
 
@@ -46,11 +46,10 @@ CYCLES: Final = 3
 """Enough to compute rates, and to show a failure of `mom_report`."""
 
 ENGINE_SAYS: Final = re.compile(r"mom_\w+|it collects|its (host|guest) field")
-"""Beginnings of the engine's problems with a plugin's answers. Others are the plugin's own."""
+"""First words of the engine's problems with a plugin. Others are the plugin's own."""
 
 
 def _troubles(subject: ExaminedPlugin, report: Report, when: str = "") -> Iterator[Finding]:
-    """Yield the engine's problems with the plugin's answers and calls."""
     own = next(plugin for plugin in report.plugins if plugin.name == subject.name)
     if hasattr(subject.plugin_class, "mom_hypervisor") and own.last_error.startswith(HypervisorError.__name__):
         yield subject.remark(f"its hypervisor cannot be reached here: {own.last_error}", "give settings that reach one")
@@ -82,13 +81,13 @@ def results(subject: ExaminedPlugin) -> Iterator[Finding]:
 
 
 def located(error: BaseException) -> str:
-    """Return an exception with its file and line in the plugin."""
+    """Describe an exception with its file and line in the plugin."""
     place = place_of(error)
     return describe(error) + (f" (at {place})" if place else "")
 
 
 def _findings(subject: ExaminedPlugin, life: Life) -> Iterator[Finding]:
-    """Check the hooks behind `mom config check` and `mom doctor`."""
+    """Check the hooks of `mom config check` and `mom doctor`."""
     plugin = life.subject
     calls = [("mom_check", {}), *(("mom_doctor", {"hypervisor": each}) for each in (life.engine.hypervisor, None))]
     for hook, arguments in [(hook, arguments) for hook, arguments in calls if hook in plugin.hooks]:
@@ -109,7 +108,7 @@ def _is_sound(finding: Finding) -> bool:
 
 
 def _shown_by_verbs(subject: ExaminedPlugin, life: Life, report: Report) -> Iterator[Finding]:
-    """Check the hooks behind `mom status`, `mom explain` and `mom config init`."""
+    """Check the hooks of `mom status`, `mom explain` and `mom config init`."""
     hooks, loaded = life.subject.hooks, life.subject.configured.loaded
     try:
         if "mom_status" in hooks:
@@ -212,10 +211,9 @@ def reload(subject: ExaminedPlugin) -> Iterator[Finding]:
 # --- a hypervisor --------------------------------------------------------------------------------------------------------------
 
 GHOST: Final = Entity(Scope.GUEST, "5e5e5e5e-0000-4000-8000-00000000dead", "conformance-ghost")
-"""Guest that no hypervisor has."""
 
 READINGS: Final = ("balloon_sizes", "cpu_tunes", "io_tunes", "net_tunes", "agent_channels", "cpu_pins", "node_tunes", "standings")
-"""Calls of capabilities that read all guests at once."""
+"""Methods that read all guests at once."""
 
 CHANGES: Final[Sequence[tuple[str, tuple[object, ...]]]] = (
     ("set_balloon", (1 << 20,)),
@@ -231,7 +229,7 @@ CHANGES: Final[Sequence[tuple[str, tuple[object, ...]]]] = (
     ("shut_down", ()),
     ("start", (1.0,)),
 )
-"""Calls of capabilities that change a guest, with the arguments after the guest."""
+"""Methods that change a guest, with the arguments after the guest."""
 
 
 def hypervisor(subject: ExaminedPlugin) -> Iterator[Finding]:
@@ -290,10 +288,10 @@ def _changes_of_ghost(subject: ExaminedPlugin, tested: Hypervisor) -> Iterator[F
             yield subject.fault(f"{name} of a guest that is gone has no effect and raises nothing", "raise GuestGone")
 
 
-# --- what is left --------------------------------------------------------------------------------------------------------------
+# --- leaks --------------------------------------------------------------------------------------------------------------
 
 END_SECONDS: Final = 2.0
-"""Longest end of a thread after mom_teardown."""
+"""Time in which a thread must end after mom_teardown."""
 
 SECRET: Final = "conformance-3b1f0c9e"  # noqa: S105  # planted to find leaks
 """Planted secret, for settings without one."""
@@ -303,7 +301,7 @@ def traces(subject: ExaminedPlugin) -> Iterator[Finding]:
     """Its threads and files end with it; it changes nothing of the process, and shows no secret of its settings."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        yield from _secrets(subject)  # first: files opened once per process are no leak
+        yield from _secrets(subject)  # files opened once per process are no leak
         threads, files = set(threading.enumerate()), _open_files()
         with alive(subject) as life:
             for _ in range(CYCLES):
@@ -311,9 +309,7 @@ def traces(subject: ExaminedPlugin) -> Iterator[Finding]:
             worker = life.subject.worker
     if worker.hung:
         yield subject.fault(f"it does not end in time: {worker.why_not('mom_teardown')}", "limit each wait in mom_teardown")
-        threads |= {
-            thread for thread in threading.enumerate() if thread.name == f"mom-{subject.name}"
-        }  # mom's own thread, which waits for it
+        threads |= {thread for thread in threading.enumerate() if thread.name == f"mom-{subject.name}"}  # mom's own thread for the plugin
     until = time.monotonic() + END_SECONDS
     while (left := set(threading.enumerate()) - threads) and time.monotonic() < until:
         next(iter(left)).join(0.05)
@@ -369,8 +365,8 @@ def _open_files() -> dict[str, str]:
 
 
 def process_state() -> dict[str, object]:
-    """Return the state of the process that no plugin may change, by name."""
-    status = Path("/proc/self/status").read_text(encoding="utf-8")  # os.umask would set it
+    """Return the state of the process that no plugin may change."""
+    status = Path("/proc/self/status").read_text(encoding="utf-8")  # os.umask() would change it
     signals = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGPIPE, signal.SIGCHLD, signal.SIGALRM, signal.SIGUSR1, signal.SIGUSR2)
     return {
         **{f"the handler of {each.name}": signal.getsignal(each) for each in signals},

@@ -1,7 +1,7 @@
-"""Check of one plugin in its own process: the plugin may end, block or change it.
+"""Checks one plugin in its own process, which the plugin may end or block.
 
-`python -m mom_devkit.conformance.child DESCRIPTOR` reads a request as JSON from standard input: the name of an installed plugin, and
-options of `check_plugin`. It writes a line of JSON when a check begins, and one with its findings.
+`python -m mom_devkit.conformance.child DESCRIPTOR` reads a JSON request from standard input: the name of an installed plugin, and options
+of `check_plugin`. It writes a line of JSON at the begin of each check, and one with its findings.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from mom_devkit.conformance.behaviour import changes_since, process_state
 from mom_devkit.runs import plugin_settings
 
 LOADING: Final = "loading"
-"""Name of the first step: import of the class, and its settings."""
+"""First step: import of the class, and its settings."""
 
 SLOW_IMPORT_SECONDS: Final = 10.0
 """A slower import does work that belongs in mom_setup."""
 
 
 def steps(name: str, settings: Mapping[str, object], host: str | None, may_touch: bool) -> Iterator[tuple[str, Sequence[Finding] | None]]:
-    """Yield the name of each check twice: before it with None, and after it with its findings."""
+    """Yield each check twice: before it with None, and after it with its findings."""
     yield LOADING, None
     plugin, findings = _loaded(name)
     if plugin is not None:
@@ -68,7 +68,7 @@ def main() -> None:
     """Answer the request on standard input."""
     request: dict[str, Any] = json.load(sys.stdin)
     with os.fdopen(int(sys.argv[1]), "w", encoding="utf-8") as answer:
-        os.dup2(2, 1)  # what a plugin prints is not the answer
+        os.dup2(2, 1)  # keep a plugin's prints out of the answer
         for check, findings in steps(**request):
             step = {} if findings is None else {"findings": [dataclasses.asdict(finding) for finding in findings]}
             answer.write(json.dumps({"check": check, **step}) + "\n")

@@ -1,4 +1,4 @@
-"""Check declarations and services of a plugin beyond its types. A running mom does not check them."""
+"""Checks of declarations and services that a running mom omits."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Final
 from mom_core import ControlSpec, DefaultPolicy, FieldSpec, GuestColumn, Scope, Unit
 
 METRIC: Final = re.compile(r"(?!mom_(?!guest_))[a-zA-Z_:][a-zA-Z0-9_:]*")
-"""Name for Prometheus that is none of mom's own metrics."""
+"""Prometheus name that none of mom's own metrics has."""
 
 
 def why_useless(spec: object) -> str:

@@ -37,7 +37,7 @@ Spec = TypeVar("Spec", FieldSpec, ControlSpec, DefaultPolicy)
 
 
 class Bench(NamedTuple):
-    """World of a plugin: a host of files, a hypervisor for plugins without one, and the folder of mom's ledger."""
+    """Environment of a plugin: a host of files, a hypervisor if the plugin has none, and the folder of mom's ledger."""
 
     root: Path
     hypervisor: Hypervisor
@@ -68,7 +68,7 @@ class ExaminedPlugin:
         return cast("type[PluginSettings]", getattr(self.plugin_class, "Settings", PluginSettings))
 
     def read_settings(self, settings: Mapping[str, object] | None = None) -> PluginSettings:
-        """Return these settings, or the subject's own, as from a configuration. Raise `ConfigError`."""
+        """Validate these settings, or the plugin's own. Raise `ConfigError`."""
         return plugin_settings(self.settings if settings is None else settings, self.name, self.settings_class)
 
     def new_folder(self, purpose: str) -> Path:
@@ -147,13 +147,13 @@ def alive(
 ) -> Iterator[Life]:
     """Set the plugin up, and tear it down at the end. Raise `MomError` if the setup fails.
 
-    :param bench: default: a new one
-    :param put_back: restore everything at the end; False: leave it as after a crash
-    :param settings: instead of the subject's own
+    :param bench: None: a new one
+    :param put_back: False: leave all changes, as after a crash
+    :param settings: None: the subject's own
     """
     decisions: list[Decision] = []
     if hasattr(subject.plugin_class, "mom_hypervisor") and not subject.may_touch:
-        mode = "observe"  # its guests may be real ones
+        mode = "observe"  # its guests may be real
     engine = Engine(configured(subject, bench or subject.new_bench(), decisions, mode, settings), serve=subject.may_touch)
     engine.open()
     try:
@@ -165,7 +165,7 @@ def alive(
 def configured(
     subject: ExaminedPlugin, bench: Bench, decisions: list[Decision], mode: str = "enforce", settings: Mapping[str, object] | None = None
 ) -> Config:
-    """Return a configuration of the plugin between its companions: the first decides for a check, the last has all missing fields."""
+    """Return a configuration of the plugin between its companions: the first decides, the last has all missing fields."""
     declared = {(spec.scope, spec.name) for spec in subject.declared_as(FieldSpec) if spec.collected}
     needed = [FieldSpec(name, unit, Scope.GUEST, "of the test host") for name, unit in USUAL_UNITS.items()]
     needed += [FieldSpec(spec.field, spec.unit, spec.scope, "of the test host") for spec in subject.declared_as(ControlSpec)]

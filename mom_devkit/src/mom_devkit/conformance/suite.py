@@ -14,7 +14,7 @@ from mom_devkit.hypervisors import FakeHypervisor
 
 
 class ConformanceTests:
-    """Base class that runs every check of the kit on a plugin, each as a test.
+    """Base class with a test for each check of the kit.
 
     ::
 
@@ -23,10 +23,10 @@ class ConformanceTests:
             host = {"proc/sys/vm/swappiness": "60\\n"}
 
     - `plugin_name`: its name in YAML; default: that of its entry point
-    - `settings`: its section of the configuration, checked as YAML is
+    - `settings`: its section of the configuration, validated as YAML
     - `host`: files by path, or a folder to copy; default: this host's usual files of /proc and /sys
     - `values`: values to try by control, if bounds and present value are not enough
-    - `may_touch`: the guests of its own hypervisor may be changed, and it may listen as its settings say
+    - `may_touch`: the plugin may change guests of its own hypervisor, and listen on sockets
     - `skipped`: reasons by check, for checks that make no sense for this plugin
     """
 

@@ -39,7 +39,7 @@ def undo(subject: ExaminedPlugin) -> Iterator[Finding]:
         with alive(subject, bench, put_back=False) as life:
             life.cycle()
             life.cycle(applied)
-        with alive(subject, bench) as life:  # a new process knows only the ledger
+        with alive(subject, bench) as life:  # as in a new process: only the ledger is left
             put_back = life.engine.close()
         yield from _is_back(subject, spec, put_back, applied, before, bench, "after a crash")
 
@@ -83,7 +83,7 @@ def _set(
 
 
 def _present(snapshot: Snapshot, spec: ControlSpec) -> tuple[Entity | None, Value]:
-    """Return an entity for the control, if possible with a known field, and the field's value."""
+    """Return an entity for the control, if possible with a known value, and the value."""
     if spec.scope is Scope.HOST:
         return snapshot.host.entity, snapshot.host.fields.get(spec.field)
     free = [guest for guest in snapshot.guests.values() if not guest.why_blocked(spec.name)]
@@ -101,7 +101,7 @@ def _candidates(subject: ExaminedPlugin, spec: ControlSpec, before: Value) -> li
     low, high = spec.minimum, spec.maximum
     numbers: list[float] = [before * 3 // 4, before // 2, before + 1, before - 1, before * 2]
     numbers += [bound for bound in (low, high) if bound is not None]
-    numbers += [1_000, 100_000, 50_000]  # -1 and 0 often mean no limit, with no useful values near them
+    numbers += [1_000, 100_000, 50_000]  # -1 and 0 often mean no limit; values near them are useless
     kept = [value for value in numbers if (low is None or value >= low) and (high is None or value <= high) and value != before]
     fractional = spec.unit in {Unit.RATIO, Unit.PERCENT, Unit.SECONDS}
     return list(dict.fromkeys(value if fractional else int(value) for value in kept))
