@@ -1,4 +1,4 @@
-"""The MOM policy language for mom: an evaluator that operators write in."""
+"""Evaluator for policies in the MOM policy language."""
 
 import lazy_loader
 

@@ -1,6 +1,6 @@
-"""Policies in force, and run-time changes to them: all or nothing, between two evaluations, with a way back.
+"""Policies in force and their run-time changes: atomic, between two evaluations, with rollback.
 
-Run-time changes override files and defaults, and stay when mom reads these again.
+Run-time changes override files and defaults, also after a reload.
 """
 
 from __future__ import annotations
@@ -26,25 +26,25 @@ from mom_plugins_policy.language.policy import Policy, Result
 from mom_plugins_policy.notes import NoteStore
 
 REMEMBERED_CHANGES: Final = 50
-"""Versions to roll back to. They share unchanged texts, so the largest policies take some 50 MiB."""
+"""Versions to roll back to. They share unchanged texts; the largest policies take 50 MiB."""
 
 _DECIDE_AGAIN: Final = "read the policies in force, and decide again"
 
 
 @dataclass(frozen=True, slots=True)
 class Overlay:
-    """Run-time changes: texts by name, None for a removed policy. `alone`: files and defaults do not count."""
+    """Run-time changes: texts by name, None for a removed policy. `alone`: ignore files and defaults."""
 
     texts: Mapping[str, PolicyText | None] = field(default_factory=dict)
     alone: bool = False
 
     def over(self, base: Mapping[str, PolicyText]) -> dict[str, PolicyText]:
-        """Return the texts in force over these files and defaults, in name order."""
+        """Return the texts in force, given files and defaults, in name order."""
         merged: dict[str, PolicyText | None] = dict(self.texts) if self.alone else {**base, **self.texts}
         return {name: text for name, text in sorted(merged.items()) if text is not None}
 
     def changed(self, changes: Mapping[str, str | None], who: str, base: Mapping[str, PolicyText], *, replace_all: bool) -> Overlay:
-        """Return the overlay with more changes. Only policies of files or defaults need to be recorded as removed."""
+        """Return the overlay with more changes. Only policies of files or defaults are recorded as removed."""
         alone = self.alone or replace_all
         texts: dict[str, PolicyText | None] = {} if replace_all else dict(self.texts)
         texts.update({name: None if text is None else PolicyText(text, f"set by {who}") for name, text in changes.items()})
@@ -57,7 +57,7 @@ OVERLAY: Final = TypeAdapter(Overlay)
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """Version of the policies, with all data to roll back to it."""
+    """Version of the policies, with all data for a rollback."""
 
     change: PolicyChange
     state: PolicyState
@@ -65,14 +65,13 @@ class Version:
 
 
 DIFFED_LINES: Final = 2000
-"""Most lines, old and new together, for which mom makes a diff. That takes some 50 ms and grows quadratically."""
+"""Most lines, old and new together, of a diff. It takes 50 ms and grows quadratically."""
 
 SHOWN_LINES: Final = 1000
-"""Lines of a diff; further lines are only counted."""
 
 
 def difference(before: Mapping[str, str], after: Mapping[str, str]) -> str:
-    """Return a unified diff of all texts that differ, in name order."""
+    """Return a unified diff of all changed texts, in name order."""
     lines: list[str] = []
     for name in sorted({*before, *after}):
         old, new = (None if text is None else text.splitlines() for text in (before.get(name), after.get(name)))
@@ -89,7 +88,7 @@ def difference(before: Mapping[str, str], after: Mapping[str, str]) -> str:
 
 
 class Read(NamedTuple):
-    """Texts of files and defaults, their declarations, and the problems of reading them."""
+    """Texts of files and defaults, their declarations, and problems found while reading."""
 
     texts: Mapping[str, PolicyText]
     declared: Declarations
@@ -97,11 +96,11 @@ class Read(NamedTuple):
 
 
 class ChangingPolicies:
-    """Policies in force, as the `PolicyTexts` of the evaluator.
+    """Policies in force; the evaluator's `PolicyTexts`.
 
-    :param kept: file in which run-time changes outlive a restart; None if they do not
+    :param kept: file that keeps run-time changes over a restart
     :param changed: called after a run-time change
-    :param refuse_failing: True to refuse texts that compile but certainly fail, while other policies are in force
+    :param refuse_failing: refuse texts that compile but certainly fail, unless no policies are in force
     """
 
     def __init__(
@@ -116,9 +115,8 @@ class ChangingPolicies:
         refuse_failing: bool,
     ) -> None:
         self.policy: Policy | None = None
-        """Policy of the next evaluation. Changes replace it as a whole, so that a running evaluation ends with its own policy."""
+        """Policy of the next evaluation. Changes replace the whole object, so a running evaluation keeps its policy."""
         self.newest: Result | None = None
-        """Result of the newest evaluation."""
         self.memory = notes.memory
         self.set_memory = notes.set_memory
         self._context = context
@@ -131,18 +129,17 @@ class ChangingPolicies:
         self._lock = threading.Lock()
         self._base: Mapping[str, PolicyText] = {}
         self._declared = context.declarations
-        """Declarations of the policies in force. During a reload, the context has newer ones, which mom may still refuse."""
+        """Declarations of the policies in force. During a reload the context has newer ones, which mom may still reject."""
         self._versions: deque[Version] = deque(maxlen=REMEMBERED_CHANGES)
         self._count = 0
         self._at_load = Overlay()
-        """Changes in the file at load."""
         self._unfit = ""
         self._closed = False
 
     def _judged(
         self, texts: Mapping[str, str], declared: Declarations, *, to_work: bool = True
     ) -> tuple[Policy | None, Sequence[PolicyProblem]]:
-        """Compile texts and return all reasons against them: compile errors, and with `to_work` certain failures."""
+        """Compile texts. Return compile errors and, with `to_work`, certain failures."""
         try:
             policy = Policy.compile(texts, declared, self._limits)
         except PolicyError as error:
@@ -152,7 +149,7 @@ class ChangingPolicies:
     # --- files ----------------------------------------------------------------------------------------------------------------------
 
     def load(self) -> None:
-        """Read and compile everything. Raise `ConfigError` for bad files; ignore kept changes that no longer fit."""
+        """Read and compile everything. Raise `ConfigError` for bad files. Ignore stored changes that no longer fit."""
         with self._lock:
             read = self._read()
             self._base, self._declared = read.texts, read.declared
@@ -164,11 +161,11 @@ class ChangingPolicies:
                 self._take_up(read, kept, at_start)
 
     def check_files(self) -> Policy:
-        """Compile the policies of a start, without putting them in force. Raise `ConfigError` for bad files."""
+        """Compile the files and defaults. Raise `ConfigError` for bad files."""
         return self._compiled(self._read(), Overlay(), to_work=False)
 
     def prepare(self) -> Callable[[], None]:
-        """Compile the files again, and return the function that puts them in force. Both raise `ConfigError`."""
+        """Compile the files again; return a function that puts them in force. Both raise `ConfigError`."""
         with self._lock:
             read = self._read()
             overlay = self._overlay
@@ -178,7 +175,7 @@ class ChangingPolicies:
             with self._lock:
                 self._declared = read.declared
                 fitting = policy
-                if self._overlay is not overlay:  # a client has set a policy meanwhile
+                if self._overlay is not overlay:  # a client changed a policy meanwhile
                     fitting = self._compiled(read, self._overlay)
                 self._base = read.texts
                 self._put(fitting, self._overlay, "mom", "files read again")
@@ -188,7 +185,7 @@ class ChangingPolicies:
     # --- PolicyTexts ----------------------------------------------------------------------------------------------------------------
 
     def failure(self) -> str:
-        """Return the error that ended the newest evaluation; empty if it ran to its end."""
+        """Return the error that ended the newest evaluation; empty if it completed."""
         return printable(str(self.newest.errors[-1]), 400) if self.newest is not None and self.newest.stopped else ""
 
     def state(self) -> PolicyState:
@@ -196,39 +193,39 @@ class ChangingPolicies:
         return self._current().state
 
     def check(self, changes: Mapping[str, str | None], *, replace_all: bool = False) -> Sequence[PolicyProblem]:
-        """Return all problems that would make `change` refuse the same changes."""
+        """Return all problems for which `change` would refuse these changes."""
         return self._judged(self._texts_after(changes, replace_all=replace_all), self._declared)[1]
 
     def remarks(self, changes: Mapping[str, str | None], *, replace_all: bool = False) -> Sequence[PolicyProblem]:
-        """Return the remarks of the checks on changed policies, and new remarks on other policies."""
+        """Return remarks on changed policies, and new remarks on other policies."""
         now = self.policy
         policy, problems = self._judged(self._texts_after(changes, replace_all=replace_all), self._declared, to_work=False)
         return problems if policy is None else (*self._news(self.checked(policy), now, changes), *self._not_kept())
 
     def _texts_after(self, changes: Mapping[str, str | None], *, replace_all: bool) -> dict[str, str]:
-        """Return all texts after the changes. Only this needs the lock: nobody waits for a check."""
+        """Return all texts after the changes. Checks run without the lock."""
         with self._lock:
             return texts_of(self._overlay.changed(changes, "", self._base, replace_all=replace_all).over(self._base))
 
     def checked(self, policy: Policy) -> Sequence[PolicyProblem]:
-        """Return all remarks of the checks on compiled policies."""
-        from mom_plugins_policy.checks import check_policy  # a mom whose policies never change need not import it
+        """Return all remarks on compiled policies."""
+        from mom_plugins_policy.checks import check_policy  # not needed by a mom whose policies never change
 
         try:
             return check_policy(policy)
-        except Exception:  # noqa: BLE001  # a defect of the checks must not reject valid policies
+        except Exception:  # noqa: BLE001  # a bug in the checks must not reject valid policies
             self._log.exception("the policies could not be checked")
             return []
 
     def _news(self, remarks: Sequence[PolicyProblem], now: Policy | None, changed: Container[str]) -> tuple[PolicyProblem, ...]:
-        """Return the remarks on changed texts, and those on other texts that the policy in force does not have."""
+        """Return remarks on changed texts, and remarks on other texts that are new."""
         if now is None or all(item.name in changed for item in remarks):
             return tuple(remarks)
         old = set(self.checked(now))
         return tuple(item for item in remarks if item.name in changed or item not in old)
 
     def _failing(self, policy: Policy, texts: Mapping[str, str]) -> tuple[PolicyProblem, ...]:
-        """Return certain failures of these policies that the policies in force do not have."""
+        """Return certain failures that the policies in force do not have."""
         if not self._refuse_failing:
             return ()
         errors = [item for item in self.checked(policy) if item.severity == "error"]
@@ -240,7 +237,7 @@ class ChangingPolicies:
     def change(
         self, changes: Mapping[str, str | None], *, who: str, replace_all: bool = False, expected_version: str | None = None
     ) -> PolicyState:
-        """Set and remove policies, all or none."""
+        """Set and remove policies atomically."""
         who = printable(who, 200)
         with self._lock:
             self._expect(expected_version)
@@ -249,7 +246,7 @@ class ChangingPolicies:
         return self._announced(made)
 
     def reset(self, *, who: str, expected_version: str | None = None) -> PolicyState:
-        """Return to the files, read again, and the defaults."""
+        """Reread the files, and return to files and defaults."""
         with self._lock:
             self._expect(expected_version)
             read = self._read()
@@ -268,7 +265,7 @@ class ChangingPolicies:
             return tuple(version.change for version in self._versions)
 
     def roll_back(self, version: str, *, who: str, expected_version: str | None = None) -> PolicyState:
-        """Restore the exact texts of a version, whatever the files hold now."""
+        """Restore the exact texts of a version."""
         with self._lock:
             self._expect(expected_version)
             target = next((each for each in self._versions if each.change.version == version), None)
@@ -280,7 +277,7 @@ class ChangingPolicies:
             else:
                 then = target.state.texts
                 texts: dict[str, PolicyText | None] = {name: None for name in self._base if name not in then}
-                # No file and no default holds that text any more, so it needs another origin.
+                # No file or default holds this text now, so it needs another origin.
                 origin = f"rolled back to {version} by {printable(who, 200)}"
                 again = {name: text if text.origin.startswith("set by ") else PolicyText(text.text, origin) for name, text in then.items()}
                 texts.update({name: text for name, text in again.items() if self._base.get(name) != then[name]})
@@ -289,25 +286,25 @@ class ChangingPolicies:
         return self._announced(made)
 
     def keep_first(self) -> None:
-        """Write the changes in force, before the first evaluation. Until then mom may refuse the reload."""
+        """Write the changes in force, before the first evaluation. Until then mom may reject the reload."""
         if self._kept is None:
             return
         with self._lock:
             on_disk = None
             with contextlib.suppress(StateError):
                 on_disk = self._kept.look() or Overlay()
-            # The plugin replaced by a reload was in force until after `load`, and may have changed the file.
+            # The plugin replaced by a reload ran until after `load`, and may have changed the file.
             if on_disk is not None and on_disk != self._at_load and len(self._versions) == 1:
                 self._take_up(Read(self._base, self._declared), on_disk, "changed before a reload was over")
             self._keep(self._overlay)
 
     def close(self) -> None:
-        """Refuse further changes, at the end of mom or after a reload. The file then belongs to others."""
+        """Refuse further changes at the end of mom or after a reload. The file then belongs to another plugin."""
         self._closed = True
 
     def keep_again(self) -> None:
-        """Write changes that could not be written earlier. mom calls this in each cycle, and at the end."""
-        if self._kept is None or not self._kept.write_error:  # the usual case: an evaluation must not wait for the lock
+        """Retry a failed write, in each cycle and at the end."""
+        if self._kept is None or not self._kept.write_error:  # common case: an evaluation must not wait for the lock
             return
         with self._lock:
             self._keep(self._overlay)
@@ -319,7 +316,7 @@ class ChangingPolicies:
         return (PolicyProblem("", 0, 0, "not-kept", message, "warning", "free space, or repair the disk; mom tries again in each cycle"),)
 
     def _announced(self, made: tuple[PolicyState, Policy | None]) -> PolicyState:
-        """Announce a change. Call it without the lock."""
+        """Announce a change. Do not call with the lock held."""
         state, policy = made
         if policy is not None:
             self._changed(policy, state)
@@ -333,7 +330,7 @@ class ChangingPolicies:
         except ConfigError as error:
             self._unfit = f"they no longer fit the files: {error.problems[0]}"
             return
-        self._versions.clear()  # rolling back from here would delete every kept change
+        self._versions.clear()  # a rollback to an earlier version would delete all stored changes
         self._put(policy, kept, "mom", f"{event}, with the changes that were kept")
 
     @property
@@ -352,7 +349,7 @@ class ChangingPolicies:
             raise PolicyConflict(message, version=now, hint=_DECIDE_AGAIN)
 
     def _compiled(self, read: Read, overlay: Overlay, *, to_work: bool = True) -> Policy:
-        """Return the compiled policies. Raise `ConfigError` with all faults of files and texts."""
+        """Compile, or raise `ConfigError` with all problems of files and texts."""
         effective = overlay.over(read.texts)
         policy, problems = self._judged(texts_of(effective), read.declared, to_work=to_work)
         if policy is None or problems or read.problems:
@@ -399,7 +396,7 @@ class ChangingPolicies:
     # --- on disk --------------------------------------------------------------------------------------------------------------------
 
     def _keep(self, overlay: Overlay) -> None:
-        """Write changes. They are in force even if that fails; `keep_again` tries again."""
+        """Write changes, which are in force even if that fails."""
         if self._kept is None:
             return
         if self._unfit:
@@ -420,28 +417,27 @@ class ChangingPolicies:
 
 
 def description_of(changes: Mapping[str, str | None], *, replace_all: bool = False) -> str:
-    """Return a change in words."""
+    """Describe a change."""
     parts = [("removed " if text is None else "set ") + printable(name, 128) for name, text in changes.items()]
     return ", ".join((["removed all others"] if replace_all else []) + parts) or "nothing"
 
 
 def texts_of(policies: Mapping[str, PolicyText]) -> dict[str, str]:
-    """Return only the texts."""
+    """Return the texts only."""
     return {name: policy.text for name, policy in policies.items()}
 
 
 def _same(first: Overlay, second: Overlay) -> bool:
-    """Return True if both overlays have the same effect, whoever made the changes."""
     texts, other_texts = ({name: text and text.text for name, text in overlay.texts.items()} for overlay in (first, second))
     return first.alone == second.alone and texts == other_texts
 
 
 DEFAULT: Final = "default"
-"""Origin of a policy that a plugin brings."""
+"""Origin of a plugin's policy."""
 
 
 def where_from(name: str, policy: PolicyText | None) -> str:
-    """Return the name of a policy in messages: its file if it has one."""
+    """Return a policy's name for messages: its file, if any."""
     if policy is None or policy.origin == DEFAULT:
         return f"default policy {name}"
     return printable(policy.origin if policy.origin.startswith("/") else f"policy {name} ({policy.origin})", 400)

@@ -1,4 +1,4 @@
-"""The verbs, for `mom --help`: each is imported when it is used."""
+"""Verbs of `mom --help`, imported at first use."""
 
 from typing import Final
 

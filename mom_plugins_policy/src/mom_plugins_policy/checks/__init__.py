@@ -1,4 +1,4 @@
-"""Checks of policies before they go live: certain failures, and legal but suspicious code."""
+"""Checks of policies before they go live: certain failures, and suspicious code."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from mom_plugins_policy.language.policy import Code, Policy
 __all__ = ["RULES", "check", "check_policy"]
 
 _last: WeakKeyDictionary[Code, tuple[Declarations | None, list[PolicyProblem]]] = WeakKeyDictionary()
-"""Last remarks on the same texts and declarations: mom checks a change before it sets it."""
+"""Cache: mom checks a change before it sets it."""
 
 
 def check(texts: Mapping[str, str], declarations: Declarations | None = None, limits: PolicyLimits = DEFAULT_LIMITS) -> list[PolicyProblem]:
-    """Return all remarks on policies, in the order of their names and texts.
+    """Return all remarks on policies, sorted by name and position.
 
-    The default policies of `declarations` are part of the program, but get no remarks.
+    The default policies of `declarations` are part of the program but get no remarks.
 
-    :param declarations: declarations of the enabled plugins; without them, every field and control is valid
+    :param declarations: of the enabled plugins; None: every field and control is valid
     """
     beside = {} if declarations is None else declarations.policies
     try:

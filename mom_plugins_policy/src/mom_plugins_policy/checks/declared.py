@@ -1,4 +1,4 @@
-"""Declarations of plugins for the checks: fields, properties and controls, with their units and bounds."""
+"""Declared fields, properties and controls, with units and bounds."""
 
 from __future__ import annotations
 
@@ -17,16 +17,15 @@ from mom_plugins_policy.language.words.units import ANY, UNKNOWN, Dimension, con
 
 _PROPERTIES: Final = {Scope.HOST: ("name", "interval"), Scope.GUEST: ("name", "uuid", "pid")}
 _OWNERS: Final = {Scope.HOST: "Host", Scope.GUEST: "guest"}
-# With these limits, lookups of similar names take half a second at most.
-_MOST: Final = 10  # unknown names that are looked up
-_COMPARED: Final = 400  # names that an unknown name is compared with
-_LONGEST: Final = 40  # characters of compared names: the time grows faster than their square
+# With these limits, lookups of similar names take at most half a second.
+_MOST: Final = 10  # lookups of unknown names
+_COMPARED: Final = 400  # names compared per lookup
+_LONGEST: Final = 40  # characters of a compared name; time grows faster than quadratically
 
 _WHOLE: Final = frozenset({Unit.KIB, Unit.PAGES, Unit.COUNT, Unit.FLAG, Unit.MILLISECONDS, Unit.BYTES})
 
 
 Say: TypeAlias = Callable[..., None]
-"""`Walk.say`."""
 
 
 class DeclaredNames:
@@ -41,17 +40,17 @@ class DeclaredNames:
         self.notes_read: list[tuple[Form, str]] = []
 
     def like(self, kind: str, name: str, names: Callable[[], Collection[str]]) -> str:
-        """Return the question for a similar name; empty if there is none, or the search would take too long."""
+        """Return a question with a similar name; empty if none is found in time."""
         key = (kind, name)
         if key not in self._suggested and len(self._suggested) < _MOST and len(name) <= _LONGEST:
-            # An equal name is bound elsewhere, but not here.
+            # An equal name is bound, but not here.
             similar = sorted(item for item in names() if item != name and len(item) <= _LONGEST)[:_COMPARED]
             close = [item for item in similar if item.lower() == name.lower()] or get_close_matches(name, similar, 1)
             self._suggested[key] = f"did you mean {close[0]}?" if close else ""
         return self._suggested.get(key, "")
 
     def meant(self, name: str) -> str:
-        """Return a hint for a field or control that is named without owner or quotes; empty for any other name."""
+        """Return a hint for a field or control named without owner or quotes; otherwise empty."""
         owned = [f"{_OWNERS[scope]}.{name}" for scope in Scope if (scope, name) in self._fields]
         hints = [f"the field is {' or '.join(owned)}"] if owned else []
         if owned or name in self._controls:
@@ -59,11 +58,11 @@ class DeclaredNames:
         return "; ".join(hints)
 
     def declares(self, scope: Scope, name: str) -> bool:
-        """Return True if a field can be read."""
+        """Return whether a field can be read."""
         return self._everything_goes or (scope, name) in self._fields
 
     def value_of(self, field: FieldKey) -> Value:
-        """Return the newest value of a field: its types and unit."""
+        """Return types and unit of a field."""
         spec = self._fields.get((field.entity.scope, field.name))
         unit: Dimension = UNKNOWN if spec is None else dimension_of_unit(spec.unit)
         if spec is None:
@@ -89,7 +88,7 @@ class DeclaredNames:
         self._say("unknown-field", form, f"no plugin declares the {scope} field {printable(name, 60)}", hint)
 
     def method(self, entity: EntityKey | None, method: str, name: str, values: Sequence[Value], places: Sequence[Form]) -> None:
-        """Check a method that is called with a name."""
+        """Check a method called with a name."""
         place = places[0]
         if method == "GetVar":
             self.notes_read.append((place, name))

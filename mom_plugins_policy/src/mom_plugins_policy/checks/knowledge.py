@@ -1,4 +1,4 @@
-"""Knowledge of the checks before anything is evaluated: values, variables, and conditions on values that are not nil."""
+"""What the checks know before evaluation: values, variables, and which values are not nil."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ NO_KEYS: Final[Keys] = frozenset()
 
 
 class EntityKey(NamedTuple):
-    """Host, or the guest of a loop, numbered by the loops around it."""
+    """Host, or the guest of a loop, numbered by nesting."""
 
     scope: Scope
     number: int = 0
@@ -35,10 +35,12 @@ class FieldKey(NamedTuple):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Value:
-    """Value with everything that the checks know of it.
+    """Value, as far as the checks know it.
 
-    `doubt` is the field, or `nil`, that makes it possibly nil. `if_true`, `if_false` and `if_there` are the other values that are not nil
-    if this one is true, false, or not nil. `zero` are the values that it compares with 0. `held` names the function or method that it is.
+    :param doubt: field, or `nil`, because of which the value may be nil
+    :param if_true: other values that are not nil if this one is true; `if_false`, `if_there` likewise if it is false, or not nil
+    :param zero: values that it compares with 0
+    :param held: function or method that it holds
     """
 
     types: int
@@ -55,17 +57,17 @@ class Value:
 
     @property
     def identity(self) -> Hashable:
-        """Key that all reads of one value share; the value itself if it has none."""
+        """Key shared by all reads of one value."""
         return self if self.key is None else self.key
 
     def can_be(self, truth: bool) -> bool:
-        """Return True if it can have this truth."""
+        """Return whether it can have this truth value."""
         if self.constant is not None:
             return bool(self.constant[0]) is truth
         return not truth if self.types == NIL else truth or bool(self.types & ~(ENTITY | FUNCTION))
 
     def keys(self, truth: bool) -> Keys:
-        """Return the values that are not nil if it has this truth."""
+        """Return the values that are not nil if it has this truth value."""
         return self.if_true | self.existing() if truth else self.if_false
 
     def existing(self) -> Keys:
@@ -86,12 +88,11 @@ def constant(value: object) -> Value:
 
 
 def either(then: Value, otherwise: Value, if_true: Keys = NO_KEYS, if_false: Keys = NO_KEYS) -> Value:
-    """Return one of two values, chosen by a condition. The keys are not nil if the condition is true, and if it is false."""
+    """Return one of two values, chosen by a condition. `if_true` and `if_false` are the keys that it proves not nil."""
     if then is otherwise or (then.constant is not None and (then.types, then.constant) == (otherwise.types, otherwise.constant)):
         return then
 
     def of(first: Keys | None, second: Keys | None) -> Keys:
-        """Return the keys of both values; None for a value that is impossible."""
         chosen, other = (None if keys is None else keys | own for keys, own in ((first, if_true), (second, if_false)))
         return chosen or other or NO_KEYS if chosen is None or other is None else chosen & other
 
@@ -110,16 +111,16 @@ def either(then: Value, otherwise: Value, if_true: Keys = NO_KEYS, if_false: Key
 
 
 def bound(value: Value) -> Value:
-    """Return a variable's value without the possibility that it is unbound."""
+    """Return a variable's value, assumed to be bound."""
     return replace(value, types=value.types & ~UNBOUND) if value.types & UNBOUND else value
 
 
 Key: TypeAlias = "tuple[str, Hashable] | tuple[str, Hashable, str]"
-"""Key of a fact: a `variable` of a scope, a `function`, a `note` of an entity, or a value that is `not nil`."""
+"""Key of a fact: `variable` of a scope, `function`, `note` of an entity, or value that is `not nil`."""
 
 
 class Knowledge:
-    """Knowledge at one point of a walk. It joins the changes of two branches."""
+    """Knowledge at one point of a walk."""
 
     def __init__(self) -> None:
         self.chain = [0]
@@ -128,17 +129,17 @@ class Knowledge:
         self._scopes = 0
 
     def know(self, keys: Keys) -> None:
-        """Record that these values are not nil from here on."""
+        """Record that these values are not nil."""
         for key in keys:
             if ("not nil", key) not in self.store:
                 self.store.learn(("not nil", key), True)
 
     def is_known(self, value: Value) -> bool:
-        """Return True if a value is not nil here."""
+        """Return whether a value is not nil here."""
         return ("not nil", value.identity) in self.store
 
     def join(self, first: Mapping[Key, Any], second: Mapping[Key, Any], if_true: Keys, if_false: Keys) -> None:
-        """Set the knowledge after either of two branches."""
+        """Merge the changes of two branches."""
         for key in {**first, **second}:
             now = self.store.get(key)
             then, otherwise = first.get(key, now), second.get(key, now)
@@ -174,7 +175,7 @@ class Knowledge:
         return before  # type: ignore[no-any-return]  # the fact of a variable is a value
 
     def lookup(self, name: str) -> Value | None:
-        """Return the value of a variable; None if it is unbound."""
+        """Return the value of a variable; None if unbound."""
         result: Value | None = None
         for scope in reversed(self.chain) if name != "nil" else ():
             value = self.store.get(("variable", scope, name))
@@ -185,7 +186,7 @@ class Knowledge:
         return result
 
     def narrowed(self, value: Value) -> Value:
-        """Return a value with the knowledge at this point."""
+        """Return a value, narrowed by the current knowledge."""
         if value.types & NIL and value.types != NIL and self.is_known(value):
             return replace(value, types=value.types & ~NIL, doubt=None, key=value.identity)
         return value
@@ -252,4 +253,4 @@ CONDITIONS: Final[Mapping[str, Callable[[Knowledge, Value, Sequence[Value]], Val
     "valid": _valid, "null": _null, "eq": _equal, "neq": lambda now, value, args: _not(now, value, [_equal(now, value, args)]),
     "not": _not, "and": _and, "or": _or, "lt": _ordered, "gt": _ordered, "lte": _ordered, "gte": _ordered,
 }  # fmt: skip
-"""Functions that add knowledge beside the types of their values: which values are not nil if the result is true, or false."""
+"""Functions whose result shows which values are not nil."""

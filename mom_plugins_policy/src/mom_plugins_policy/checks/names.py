@@ -1,4 +1,4 @@
-"""Remarks on names that do not depend on the flow of the program: unused, bound twice, or reserved by the language."""
+"""Remarks on names that do not depend on control flow: unused, bound twice, or reserved by the language."""
 
 from __future__ import annotations
 
@@ -17,24 +17,23 @@ _TAKEN = frozenset(name for name, word in WORDS.items() if not word.extension)
 
 @dataclass(slots=True)
 class Names:
-    """Names in policies: where they are bound and defined, read and called."""
+    """Names in policies."""
 
     read: set[str] = field(default_factory=set)
     called: set[str] = field(default_factory=set)
     variables: list[tuple[Form, bool]] = field(default_factory=list)
-    """Names that `defvar` and `let` bind, each with True at top level."""
+    """From `defvar` and `let`; True at top level."""
     others: list[Form] = field(default_factory=list)
-    """Names that `with` binds, and parameters."""
+    """From `with`, and parameters."""
     functions: list[tuple[Form, bool]] = field(default_factory=list)
-    """Names that `def` defines, each with True at top level."""
+    """From `def`; True at top level."""
     tested: dict[str, set[str]] = field(default_factory=dict)
     """Host fields that each policy tests for nil."""
     libraries: set[str] = field(default_factory=set)
-    """Policies that only bind and define names, for other policies."""
+    """Policies that only bind and define names."""
     noted: set[str] = field(default_factory=set)
-    """Notes that `SetVar` sets."""
     notes_known: bool = True
-    """True if `noted` is complete: no policy computes the name of a note."""
+    """False if a policy computes the name of a note."""
 
 
 def survey(program: Program) -> Names:
@@ -92,7 +91,7 @@ def _bound(names: Names, roles: Roles, top: bool) -> None:
 
 
 def remarks_on_names(names: Names) -> Iterator[PolicyProblem]:
-    """Yield all remarks on the names in policies."""
+    """Yield all remarks on names."""
     for form, top in names.variables:
         unread = form.name not in names.read and not form.name.startswith("_")
         if unread and not (top and form.text.name in names.libraries):

@@ -1,4 +1,4 @@
-"""Remarks of the checks, and their rules."""
+"""Rules of the checks."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from mom_kvm import PolicyProblem
 from mom_plugins_policy.language.syntax import Form
 
 _ERRORS = (
-    # Mistakes that refuse the policy.
+    # Reject the policy.
     "syntax", "bad-literal", "limit",
-    # Certain failures during evaluation; some of them refuse the policy as well.
+    # Certain failures during evaluation. Some also reject the policy.
     "malformed", "recursion", "range", "undefined-symbol", "unknown-function", "arity", "not-callable", "empty-form", "type",
     "zero-division", "unknown-variable", "unknown-field",
 )  # fmt: skip
@@ -24,7 +24,7 @@ _WARNINGS = (
 )  # fmt: skip
 
 RULES: Mapping[str, Severity] = {**dict.fromkeys(_ERRORS, Severity.ERROR), **dict.fromkeys(_WARNINGS, Severity.WARNING)}
-"""Severity of each rule; `docs/policy-checks.md` describes the rules. Errors are named after the kind of the error in an evaluation."""
+"""Rules, described in `docs/policy-checks.md`. Errors are named after the error in an evaluation."""
 
 
 def remark(rule: str, form: Form, message: str, hint: str = "", *, severity: Severity | None = None) -> PolicyProblem:

@@ -1,6 +1,6 @@
-"""Walk over a program for the checks: both branches of every `if`, functions at their calls, and loops once.
+"""Walk over a program for the checks: both branches of every `if`, functions at their calls, loops once.
 
-It knows only types, and which values are not nil. It assumes that every combination of amounts and conditions is possible.
+It knows only types and which values are not nil, and assumes that amounts and conditions are independent.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ from mom_plugins_policy.language.words.units import Measured
 from mom_plugins_policy.language.words.word import Word
 
 _STEPS: Final = 12_000  # visited lists: some tenths of a second
-_DEEPEST: Final = 120  # nested forms, with calls: far above real policies, and safely below Python's limit
+_DEEPEST: Final = 120  # nested forms including calls: far above real policies, safely below Python's limit
 _CALLS: Final = 2  # nested calls of one function
 _LARGEST_BITS: Final = 4096  # of a computed integer
 _LONGEST: Final = 4096  # characters of a computed string
 
 _OF_VALUES: Final = frozenset({"type", "possible-nil", "zero-division", "range", "control-bounds", "not-callable"})
-"""Rules that are silent on a branch that a constant switches off, as the branch may not fit this host."""
+"""Rules that are silent in a branch disabled by a constant, which may not fit this host."""
 
 _OF_NAMES: Final = frozenset({"unknown-field", "undefined-symbol", "unknown-variable", "unknown-function"})
 
@@ -56,20 +56,20 @@ _INSTEAD: Final = {
     "kib": "write the number alone: memory is in KiB", "mib": "memory is in KiB: 512 MiB is 524288",
     "gib": "memory is in KiB: 2 GiB is 2097152",
 }  # fmt: skip
-"""Hints for names of other languages, in small letters."""
+"""Hints for names from other languages, in lower case."""
 
 
 class _Fails(Exception):
-    """Certain failure of the form that the walk visits."""
+    """Certain failure of the visited form."""
 
 
 class _TooFar(Exception):
-    """Program that is too long, too deep or too dynamic to follow."""
+    """Program that is too long, deep or dynamic to follow."""
 
 
 @dataclass(slots=True)
 class _Together:
-    """Evaluated `and` or `or`: the values that its earlier arguments test for nil, or compare with 0."""
+    """`and` or `or` under evaluation: values that earlier arguments test for nil or compare with 0."""
 
     form: Form
     word: str
@@ -78,9 +78,9 @@ class _Together:
 
 
 class Walk:
-    """Walk over a program, with the resulting `remarks`.
+    """Walk over a program. Its result is `remarks`.
 
-    :param guarded: host fields that each policy tests for nil somewhere
+    :param guarded: host fields that each policy tests for nil
     """
 
     def __init__(self, program: Program, declarations: Declarations | None, guarded: Mapping[str, Collection[str]]) -> None:
@@ -92,9 +92,9 @@ class Walk:
         self._now = Knowledge()
         self._steps = _STEPS
         self._depth = self._loops = self._switched_off = 0
-        self._afterwards = False  # True after the program, on functions without calls
+        self._afterwards = False  # true while walking functions without calls
         self._active = Counter[int]()
-        """Nested calls of each called function, by its number."""
+        """Nested calls of each function."""
         self._together: list[_Together] = []
         self._bound_in: dict[tuple[int, str], str] = {}
         self._definition_of = {function.form.index: function for function in program.functions()}
@@ -104,7 +104,7 @@ class Walk:
             self._now.bind(name, Value(FUNCTION, held=name))
 
     def walk(self) -> None:
-        """Walk over the whole program, and then over functions without calls."""
+        """Walk over the program, then over functions without calls."""
         try:
             for form in self.program.forms:
                 self._survived(partial(self._value, form))
@@ -113,15 +113,15 @@ class Walk:
                 if definition.number not in self._active:
                     self._survived(partial(self._body, definition, [replace(self._unknown) for _ in definition.parameters]))
         except RecursionError:
-            pass  # too deep to go on: the remarks so far remain
+            pass  # too deep; keep the remarks so far
 
     def _survived(self, work: Callable[[], object]) -> None:
         try:
             work()
         except _Fails:
-            pass  # there is a remark already
+            pass  # already remarked
         except _TooFar:
-            self._steps = 0  # the skipped code may change anything after it
+            self._steps = 0  # the skipped code may change anything
 
     # --- remarks -------------------------------------------------------------------------------------------------------------------
 
@@ -130,8 +130,8 @@ class Walk:
         if self._switched_off and rule in _OF_VALUES:
             return
         key = (rule, form.index, None) if about is None else (rule, -1, (form.text.name, about))
-        # Code may be switched off, or never called, because the plugin with its fields is not enabled. A later policy may call a function
-        # and bind the names in it.
+        # Code may be disabled, or never called, because the plugin with its fields is not enabled. A later policy may call a function and
+        # bind its names.
         unused = (rule == "unknown-field" and self._switched_off) or (rule in _OF_NAMES and self._afterwards)
         made = remark(rule, form, message, hint, severity=Severity.WARNING if unused else None)
         before = self.remarks.get(key)
@@ -236,7 +236,7 @@ class Walk:
     def _if(self, form: Form, arguments: Sequence[Form]) -> Value:
         condition, then, otherwise = arguments
         test = self._value(condition)
-        if test.constant is not None:  # a constant is a parameter, so check the other branch as well
+        if test.constant is not None:  # a constant is a parameter, so also check the other branch
             chosen, left_out = (then, otherwise) if test.constant[0] else (otherwise, then)
             self._switched_off += 1
             self._branch(partial(self._value, left_out), NO_KEYS)
@@ -256,7 +256,7 @@ class Walk:
         return value
 
     def _branch(self, work: Callable[[], Value], keys: Keys) -> tuple[Value | None, dict[Key, Any]]:
-        """Return the value of `work` where these values are not nil, None if it fails, and its changes. Undo them."""
+        """Run `work` knowing that these values are not nil. Return its value (None: it fails) and its changes, and undo them."""
         self._now.store.begin()
         self._now.know(keys)
         value = None
@@ -328,7 +328,7 @@ class Walk:
         self._forget_assigned(body)
         self._loops += 1
         before = set(self._now.store)
-        _, learnt = self._branch(step, NO_KEYS)  # a failure ends only that guest's step
+        _, learnt = self._branch(step, NO_KEYS)  # a failure ends only one guest's step
         self._loops -= 1
         changed = {key: value for key, value in learnt.items() if key in before or key[0] in ("function", "note")}
         self._now.join(changed, {}, NO_KEYS, NO_KEYS)
@@ -344,10 +344,10 @@ class Walk:
     # --- functions -----------------------------------------------------------------------------------------------------------------
 
     def _call(self, form: Form, name: str, arguments: Sequence[Form]) -> Value:
-        # A definition under a condition, in a loop or in a function may have been evaluated earlier.
+        # A definition under a condition, in a loop or in a function may already have been evaluated.
         perhaps = [item for item in self.program.definitions.get(name, ()) if not item.unconditional]
         candidates: Sequence[Definition] = list(dict.fromkeys([*perhaps, *self._now.store.get(("function", name), ())]))
-        if self._afterwards:  # a call may belong to a definition that a later policy replaced
+        if self._afterwards:  # a later policy may have replaced the definition
             candidates = self.program.definitions.get(name, ())
         if not candidates:
             later = "it is defined only later" if name in self.program.definitions else ""
@@ -363,7 +363,7 @@ class Walk:
         values = [self._value(argument) for argument in arguments]
         if len(fitting) == 1:
             return self._body(fitting[0], values)
-        for entry in fitting:  # the definition is unknown here
+        for entry in fitting:  # which definition is unknown
             self._branch(partial(self._body, entry, values), NO_KEYS)
         for entry in fitting:
             self._forget_assigned(entry.body)
@@ -459,7 +459,7 @@ class Walk:
             if scope is Scope.HOST and name not in self._guarded.get(form.text.name, ()):
                 return
             if not self.declared.declares(scope, name):
-                return  # there is a remark already
+                return  # already remarked
             also = ", which this policy tests elsewhere," if scope is Scope.HOST else ""
             message = f"the {scope}'s {name}{also} may be unknown here: `{head}` fails on nil"
             tested = shown if place.kind is FormKind.NAME else f"{scope}.{name}"
@@ -509,7 +509,7 @@ class Walk:
         if method == "SetVar":
             self._now.store.learn(("note", entity, name), values[1])
         stored: Value | None = self._now.store.get(("note", entity, name)) if method == "GetVar" and entity is not None else None
-        if stored is not None:  # the type is unknown: a nested loop may set the note of the same guest under another name
+        if stored is not None:  # unknown type: a nested loop may set this note of the same guest under another name
             return replace(self._unknown, unit=stored.unit, if_there=stored.existing())
         return NIL_VALUE if ENTITY_METHODS[method].writes else replace(self._unknown)
 

@@ -1,4 +1,4 @@
-"""`mom policy`: check, evaluate, explain and format policies. Verbs are imported when they are used."""
+"""`mom policy`: check, evaluate, explain and format policies. Verbs are imported at first use."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ VERBS: Final[Mapping[str, Verb]] = {
     "defaults": Verb("mom_plugins_policy.cli.defaults:defaults_command", "Print the default policies that installed plugins bring."),
     "snapshot": Verb("mom_plugins_policy.cli.defaults:snapshot_command", "Print a snapshot of this host, or an example, as JSON."),
 }
-"""In the order in which `mom policy --help` shows them."""
+"""In `--help` order."""
 
 
 @click.group("policy", cls=VerbGroup, verbs=VERBS)
 def policy_command() -> None:
     """Check policies, evaluate them on snapshots, explain their decisions, and format them.
 
-    `Commands` change nothing and need no running mom. The plugins of the configuration say which fields and controls there are, and
-    which policies are used where none are given; without one, all installed plugins do, with their default policies.
+    `Commands` change nothing and need no running mom. Fields, controls and default policies come from the plugins of the configuration;
+    without a configuration, from all installed plugins.
     """

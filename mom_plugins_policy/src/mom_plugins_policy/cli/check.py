@@ -30,8 +30,8 @@ def check_command(
 ) -> None:  # fmt: skip
     """Find mistakes in policies before they go live. Without FILE: in the policies that a running mom would use.
 
-    Errors refuse the policies, or are certain failures during evaluation. Warnings are legal but suspicious code. Exit code 1 when
-    there are errors (with --strict: or warnings), 2 when the policies cannot be read.
+    Errors reject the policies, or are certain failures during evaluation. Warnings are legal but suspicious code. Exit code 1: errors (with
+    --strict: or warnings). Exit code 2: the policies cannot be read.
     """
     inputs = policies_for(paths, config_path, defaults=with_default_policies)
     remarks = check(inputs.texts, inputs.declarations, inputs.limits)

@@ -1,4 +1,4 @@
-"""`mom policy defaults` and `snapshot`: default policies and a snapshot, to read, copy and change."""
+"""`mom policy defaults` and `snapshot`: default policies and a snapshot to read, copy and change."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def defaults_command(name: str | None, as_json: bool, config_path: str | None) -
 
 
 def _first_sentence(text: str) -> str:
-    """Return a policy's description: the first sentence of its first whole-line comment."""
+    """Return the first sentence of a policy's first whole-line comment."""
     lines = [line.strip("# ") for line in text.splitlines() if line.startswith("#")]
     paragraph = " ".join(takewhile(str, dropwhile(lambda line: not line.strip("-"), lines)))
     return paragraph.partition(". ")[0].rstrip(".")
@@ -53,9 +53,9 @@ def _first_sentence(text: str) -> str:
 @click.option("--example", is_flag=True, help="Print the example that is used where no snapshot is given.")
 @config_option
 def snapshot_command(example: bool, config_path: str | None) -> None:
-    """Print what the configured plugins collect of this host now, as JSON, for --snapshot and for tests of policies.
+    """Print what the configured plugins collect from this host now, as JSON, for --snapshot and for tests of policies.
 
-    It takes a second, as rates need two samples. Nothing is changed on the host.
+    The command takes a second, because rates need two samples. It changes nothing on the host.
     """
     if example:
         print_text(EXAMPLE.read_text(encoding="utf-8"))

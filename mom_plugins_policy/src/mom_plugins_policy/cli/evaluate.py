@@ -1,4 +1,4 @@
-"""`mom policy eval`: the results of policies or expressions on a snapshot."""
+"""`mom policy eval`: results of policies or expressions on a snapshot."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from mom_plugins_policy.language.policy import Result
 from mom_plugins_policy.sources import text_of
 
 EXPRESSION = "~expression"
-"""Name of the policy from the command line. It sorts after the policies in files, so that it can use their definitions."""
+"""Policy from the command line. It sorts after the files, so that it can use their definitions."""
 
 
 @click.command("eval")
@@ -43,11 +43,10 @@ def eval_command(
 ) -> None:  # fmt: skip
     """Evaluate policies on a snapshot, and print values, decisions and errors. Nothing is changed on the host.
 
-    A FILE of `-` reads forms from the standard input; they are evaluated like those of -e.
+    A FILE of `-` reads forms from the standard input, which are evaluated like those of -e.
 
-    Without FILE and -e: the policies that a running mom would use; with --live those that it uses, if it runs and enables the plugin
-    http. Exit code 1 when the evaluation has errors, 2 when the
-    policies or the snapshot cannot be read.
+    Without FILE and -e: the policies that a running mom would use. With --live: the policies in force, if mom runs and enables the plugin
+    http. Exit code 1: the evaluation has errors. Exit code 2: the policies or the snapshot cannot be read.
     """
     if Path("-") in paths:
         if snapshot_path == Path("-"):

@@ -1,4 +1,4 @@
-"""`mom policy explain`: decisions on a guest or the host, with their reasons."""
+"""`mom policy explain`: decisions on a guest or the host, with reasons."""
 
 from __future__ import annotations
 
@@ -43,9 +43,9 @@ def explain_command(
 ) -> None:  # fmt: skip
     """Show the decisions about a guest or the host on a snapshot, with their reasons, or which fields are unknown.
 
-    Without FILE: the policies that a running mom would use; with --live those that it uses, if it runs and enables the plugin http.
+    Without FILE: the policies that a running mom would use. With --live: the policies in force, if mom runs and enables the plugin http.
 
-    Exit code 1 when the evaluation has errors about it, 2 when the policies or the snapshot cannot be read.
+    Exit code 1: the evaluation has errors about it. Exit code 2: the policies or the snapshot cannot be read.
     """
     if (guest_name is None) == (not about_host):
         raise click.UsageError("say whom it is about: --guest NAME, or --host")

@@ -22,10 +22,9 @@ from mom_plugins_policy.sources import SUFFIX, files_in, text_of
 @click.option("--check", is_flag=True, help="Write nothing; exit code 1 if a file would change.")
 @as_caller
 def fmt_command(paths: tuple[Path, ...], check: bool) -> None:
-    """Lay policies out, in place: indentation, spaces and blank lines. `-` is standard input.
+    """Format policies in place: indentation, spaces and blank lines. `-` is standard input.
 
-    Comments stay, and the program is the same: that is checked before a file is replaced. Line breaks stay where
-    you made them.
+    Comments and line breaks stay. A file is replaced only after a check that its program is the same.
     """
     problems: list[ConfigProblem] = []
     files = [file for path in paths for file in ([path] if str(path) == "-" else files_in(path, problems, SUFFIX))]
@@ -57,7 +56,7 @@ def _write(path: Path, before: str, after: str, problems: list[ConfigProblem]) -
         print_text(after)
     elif after != before:
         try:
-            # In one step, with the same permissions: after a full disk or a crash, half a policy could be a valid policy.
+            # Atomic, with the same permissions: after a crash or on a full disk, half a policy could be valid.
             status = path.stat()
             replace_file(path.resolve(), after, durable=True, mode=stat.S_IMODE(status.st_mode), owner=(status.st_uid, status.st_gid))
         except OSError as error:

@@ -1,4 +1,4 @@
-"""Inputs of most verbs: policies, declarations, and a snapshot."""
+"""Inputs of most verbs: policies, declarations and a snapshot."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class PolicyInputs:
     limits: PolicyLimits
 
     def compiled(self, sample: Snapshot) -> Policy:
-        """Return the policies as one program. Show mistakes and exit with 2 if there are any.
+        """Return the policies as one program. Print mistakes and exit with 2 if there are any.
 
         :param sample: its fields count as declared
         """
@@ -73,19 +73,19 @@ class PolicyInputs:
             sys.exit(EXIT_MISUSE)
 
     def excerpt(self, fault: Fault) -> str:
-        """Return a mistake with its place and line."""
+        """Return a mistake with its position and line."""
         return with_excerpt(fault.source, fault.text, self.texts, self.files)
 
 
 def policies_for(
     paths: Sequence[Path], config_path: str | None, *, defaults: bool = False, needed: bool = True, live: bool = False
 ) -> PolicyInputs:
-    """Return the policies in these files and folders; else those of the configuration; else the plugins' default policies.
+    """Return the policies of these files and folders, or of the configuration, or else the plugins' default policies.
 
-    :param defaults: add the default policies to those in files
-    :param needed: False to use no policies without files
+    :param defaults: add default policies to files
+    :param needed: False: no policies without files
     :param live: without files, use the policies in force in a running mom
-    :raises MomError: files cannot be read, or the configuration uses no policies
+    :raises MomError: unreadable files, or a configuration without policies
     """
     from mom_daemon import declarations_of
 
@@ -112,7 +112,7 @@ def policies_for(
 
 
 def _in_force(config: Config) -> Mapping[str, PolicyText] | None:
-    """Return the policies in force in the mom with this configuration; None, with a message, if it does not answer."""
+    """Return the policies in force in this configuration's mom; None, with a message, if it does not answer."""
     from mom_daemon import ask
 
     answer = ask(config, lambda running: running.policies(), otherwise="the files and defaults")
@@ -124,14 +124,14 @@ def _in_force(config: Config) -> Mapping[str, PolicyText] | None:
 
 
 def configured(path: str | None) -> Config | None:
-    """Return the named configuration, or else the usual one; None if there is none."""
+    """Return the named or else the usual configuration; None if there is none."""
     from mom_core import load_config
 
     return None if path is None and not USUAL_CONFIG.exists() else load_config(path)
 
 
 def with_fields_of(sample: Snapshot, declarations: Declarations) -> Declarations:
-    """Return the declarations, with all fields in a snapshot or its history."""
+    """Return the declarations plus all fields in a snapshot or its history."""
     occurring = [field for item in (sample, *sample.history) for field in fields_in(item)]
     fields = {(scope, name): FieldSpec(name, Unit.TEXT, scope, "in the snapshot") for scope, name in occurring}
     return dataclasses.replace(declarations, fields={**fields, **declarations.fields})
@@ -157,11 +157,11 @@ def snapshot_for(path: Path | None, config_path: str | None, declarations: Decla
 
 
 def live_snapshot(config_path: str | None) -> Snapshot:
-    """Return a snapshot of this host, the second of two samples, as rates need two. A running mom is not disturbed."""
+    """Return a snapshot of this host. It takes two samples for rates, and does not disturb a running mom."""
     from mom_core import Engine, load_config
 
     config = load_config(config_path)
-    logging.getLogger("mom.engine").addHandler(logging.NullHandler())  # problems are printed below, once
+    logging.getLogger("mom.engine").addHandler(logging.NullHandler())  # problems are printed below
     with tempfile.TemporaryDirectory(prefix="mom-policy-") as folder:
         plugins = {name: plugin for name, plugin in config.plugins.items() if name != "policy"}
         state, run = Path(folder) / "state", Path(folder) / "run"

@@ -1,4 +1,4 @@
-"""Values, decisions and errors for people and programs. Messages shorten values, results do not."""
+"""Output of values, decisions and errors as text and JSON. Messages shorten values; results do not."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mom_plugins_policy.language.values import Disk, Guests, show
 
 
 def written_value(value: Any) -> str:
-    """Return a value as a policy writes it."""
+    """Return a value in policy syntax."""
     if isinstance(value, list | tuple | Guests):
         return f"[{' '.join(map(written_value, value))}]"
     if isinstance(value, str):
@@ -25,7 +25,7 @@ def written_value(value: Any) -> str:
 
 
 def amount(value: Value) -> str:
-    """Return a decided value: numbers with grouped digits, limits of each disk with their names."""
+    """Return a decided value: numbers with grouped digits, disk limits with the disk's name."""
     if isinstance(value, list) and all(isinstance(item, Mapping) for item in value):
         limits = [(item.get("name"), {key: kib for key, kib in item.items() if key not in {"name", "path"}}) for item in value]
         return "; ".join(
@@ -37,7 +37,7 @@ def amount(value: Value) -> str:
 
 
 def plain(value: Any, files: Mapping[str, str]) -> Any:
-    """Return a value or record as JSON: entities by name, a place as fields of its record, numbers that JSON lacks as text."""
+    """Return a value or record for JSON. Numbers that JSON lacks become text."""
     if isinstance(value, Host):
         return {"host": value.name}
     if isinstance(value, Guest):
@@ -67,17 +67,17 @@ def plain(value: Any, files: Mapping[str, str]) -> Any:
     return value if value is None or isinstance(value, bool | int | float | str) else show(value)
 
 
-_BEFORE, _AFTER = 60, 40  # columns shown around a place in a long line
+_BEFORE, _AFTER = 60, 40  # columns shown around a position in a long line
 
 
 def located(name: str, line: int, column: int, files: Mapping[str, str]) -> str:
-    """Return a place as `file:line:column`, with the policy's name if it has no file."""
+    """Return a position as `file:line:column`; without a file, with the policy's name."""
     where = printable(files.get(name) or name, 400)
     return f"{where}:{line}:{column}" if line else where
 
 
 def excerpt(text: str, line: int, column: int) -> str:
-    """Return the line with a caret below the column (both 1-based), as two lines; empty without that line."""
+    """Return the line, and a caret below the column (1-based); empty for a missing line."""
     lines = text.split("\n")
     if not 0 < line <= len(lines):
         return ""
@@ -93,12 +93,12 @@ def excerpt(text: str, line: int, column: int) -> str:
 
 
 def _as_wide(line: str) -> str:
-    """Return the line without characters that would move the caret or the terminal's cursor."""
+    """Replace characters that would move the caret or the terminal's cursor."""
     return "".join(c if c.isprintable() or c == "\t" else "\u00b7" for c in line.removeprefix("\ufeff"))
 
 
 def with_excerpt(source: Source, message: str, texts: Mapping[str, str], files: Mapping[str, str]) -> str:
-    """Return a message with its place, and an excerpt if there is one."""
+    """Return a message with its position, and an excerpt if possible."""
     name, line, column = source
     place = located(name, line, column, files)
     head = printable(f"{place}: " * bool(place) + message, 2000)

@@ -1,7 +1,7 @@
-"""Survey of a program before compilation: its names and functions, their calls, and mistakes that refuse it at load.
+"""Survey of a program before compilation: names, functions, calls, and mistakes that reject it at load.
 
-Scope is dynamic: a function sees its callers' names. A function compiled into its caller (inlined) sees them as local variables. A
-separate function (recursive, conditional, or too large to repeat) reaches them through shared cells, which `Program.shared` lists.
+Scope is dynamic: a function sees its callers' names. A function inlined into its caller sees them as local variables. A separate function
+(recursive, conditional or large) reaches them through shared cells, listed in `Program.shared`.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from mom_plugins_policy.language.words.word import Word
 _METHODS = frozenset(ENTITY_METHODS) | frozenset(DISK_METHODS)
 _VALUE, _BODY, _BRANCH, _STEP = Role.VALUE, Role.BODY, Role.BRANCH, Role.STEP  # local names are faster than enumeration members
 _NOT_PLAIN = frozenset(name for name, word in SPECIAL_FORMS.items() if not word.plain)
-_STATIC_DEPTH = 8  # a definition deeper inside blocks than this counts as conditional
-_INLINE_SIZES = (4000, 400, 80, 15, 0)  # candidates for the largest inlined function; the first that keeps the program small wins
+_STATIC_DEPTH = 8  # a definition nested deeper in blocks counts as conditional
+_INLINE_SIZES = (4000, 400, 80, 15, 0)  # candidate size limits for inlined functions; the first that keeps the program small is used
 
 
 @dataclass(eq=False, slots=True)
 class Definition:
-    """`def` of a function: its parameters and body, and the effects of the body without the functions that it calls."""
+    """`def` of a function, with the effects of its body (without called functions)."""
 
     form: Form
     name: str
@@ -49,26 +49,26 @@ class Program:
 
     forms: Sequence[Form]
     bound: set[str] = field(default_factory=set)
-    """Names that `let`, `defvar`, `with` and parameters bind."""
+    """By `let`, `defvar`, `with` and parameters."""
     assigned: set[str] = field(default_factory=set)
-    """Names that `set` assigns."""
+    """By `set`."""
     definitions: dict[str, list[Definition]] = field(default_factory=dict)
     callables: bool = False
-    """True if a variable may hold something callable."""
+    """Whether a variable may hold a callable."""
     lists: bool = False
-    """True if the program may use a list that it has built."""
+    """Whether the program may use a list that it has built."""
     alone: set[str] = field(default_factory=set)
-    """Names of separate functions; all other functions are compiled into their callers."""
+    """Separate functions. All others are inlined."""
     shared: set[str] = field(default_factory=set)
-    """Names that separate functions read or assign without binding them."""
+    """Names that separate functions use without binding them."""
     faults: list[Fault] = field(default_factory=list)
     calls: Counter[str] = field(default_factory=Counter)
-    """Calls outside of all functions."""
+    """Calls outside of functions."""
     size: int = 0
     roles: dict[int, Roles] = field(default_factory=dict)
-    """Roles of each well-formed special form, by its index."""
+    """Roles of each well-formed special form, by index."""
     words: Mapping[str, Word] = field(default_factory=lambda: WORDS)
-    """Words that a list may begin with, without extensions that the program defines itself."""
+    """Words, without extensions that the program defines itself."""
     _changing: set[str] | None = None
 
     def functions(self) -> Iterator[Definition]:
@@ -77,7 +77,7 @@ class Program:
             yield from several
 
     def assigned_in(self, form: Form) -> set[str]:
-        """Return the names that evaluating a form may assign with `set`."""
+        """Return the names that a form may assign with `set`."""
         result: set[str] = set()
         called: list[str] = []
         for item in all_in([form] if self.assigned else []):
@@ -92,7 +92,7 @@ class Program:
         return result
 
     def reached(self, names: Iterable[str]) -> Iterator[str]:
-        """Yield these functions, and all functions that they call."""
+        """Yield these functions and all functions that they call."""
         todo, reached = [*names], set[str]()
         while todo:
             name = todo.pop()
@@ -102,13 +102,12 @@ class Program:
                 todo.extend(callee for definition in self.definitions[name] for callee in definition.calls)
 
     def changes(self, form: Form) -> bool:
-        """Return True if evaluating a form may assign, request a control or set a note."""
+        """Return whether a form may assign, request a control or set a note."""
         if self._changing is None:
             self._changing = self._find_changing()
         return any(self._does(item) or _head(item) in self._changing for item in all_in([form]))
 
     def _does(self, form: Form) -> bool:
-        """Return True if the form itself does so, without inner forms and called functions."""
         roles, method = self.roles.get(form.index), ENTITY_METHODS.get(_head(form).rpartition(".")[2])
         return (roles is not None and bool(roles.assigned)) or (method is not None and method.writes and method.store != "memory")
 
@@ -134,7 +133,7 @@ def _head(form: Form) -> str:
 
 
 def analyse(forms: Sequence[Form]) -> Program:
-    """Return the program of these forms, in time proportional to their number."""
+    """Return the program of these forms. Takes linear time."""
     words = WORDS
     survey = _Survey(forms, words, everything=False)
     if survey.extended:
@@ -142,17 +141,17 @@ def analyse(forms: Sequence[Form]) -> Program:
         survey = _Survey(forms, words, everything=False)
     program = survey.program
     if program.callables and not program.bound.isdisjoint(_NOT_PLAIN):
-        # A variable may turn a special form into a call, which evaluates the names and lists of the form as arguments.
+        # A variable may turn a special form into a call, which evaluates its names and lists as arguments.
         program = _Survey(forms, words, everything=True).program
     _choose_inlining(program)
     return program
 
 
 def _with_extensions(program: Program) -> tuple[Sequence[Form], Mapping[str, Word]]:
-    """Return the expanded forms, and the words without extensions that the program defines itself, wherever it does."""
+    """Return the expanded forms, and the words without extensions that the program defines itself."""
     own = {form.items[1].name for form in all_in(program.forms) if len(form.items) > 1 and form.items[0].name in DEFINING}
     if program.callables:
-        # A variable of that name may hold a callable, but expansion of the list comes before that is known.
+        # A variable of that name may hold a callable, but expansion comes before that is known.
         own |= program.bound.intersection(SPECIAL_FORMS)
     words = {name: word for name, word in WORDS.items() if not word.extension or name not in own}
     return expanded(program.forms, words), words
@@ -165,9 +164,9 @@ def _may_be_callable(name: str) -> bool:
 
 @dataclass(slots=True, eq=False)
 class _NamesAround:
-    """Names bound around a form in its function: the first `before` of a list, and the names around these.
+    """Names bound around a form in its function: the first `before` of a list, and outer names.
 
-    The values of a `let` share one list, as there may be thousands.
+    The values of a `let`, which may be thousands, share one list.
     """
 
     places: Mapping[str, int]
@@ -193,7 +192,7 @@ class _Survey:
         self.program = Program(forms, words=words)
         self.everything = everything
         self.extended = False
-        """True if the program uses an extension, or defines a function of its name."""
+        """Whether the program uses an extension, or defines a function of its name."""
         self.suspicions: list[tuple[str, Fault]] = []
         self.visited: set[tuple[int, int]] = set()
         self.numbers = count()
@@ -202,13 +201,13 @@ class _Survey:
         self.todo.extend((form, None, True, 0, _NOTHING_BOUND) for form in reversed(forms))
         while self.todo:
             self._visit(*self.todo.pop())
-        # A form whose head may be a variable may be no special form; its evaluation decides.
+        # If the head may be a variable, only the evaluation shows whether the form is special.
         self.program.faults = [fault for head, fault in self.suspicions if head not in self.program.bound]
 
     def _visit(self, form: Form, owner: Definition | None, dropped: bool, level: int, bound: _NamesAround) -> None:
         program = self.program
         if self.everything:
-            # Once per function: two ways to evaluate a form must not double the work at each level.
+            # Once per function: otherwise two ways to evaluate a form would double the work at each level.
             key = (form.index, -1 if owner is None else owner.number)
             if key in self.visited:
                 return
@@ -278,7 +277,7 @@ class _Survey:
             for place, name in enumerate(names):
                 places.setdefault(name, place)
         elif names and owner is not None:
-            owner.free.update(name for name in names if name not in bound)  # bound from here on at the earliest
+            owner.free.update(name for name in names if name not in bound)  # bound only from here on
         deeper = level + 1 if not scope and 0 <= level < _STATIC_DEPTH else -1
         last = len(parts) - 1
         todo = self.todo
@@ -310,7 +309,7 @@ class _Survey:
 
 
 def _choose_inlining(program: Program) -> None:
-    """Choose the functions that are compiled into their callers, and the names that the other functions share."""
+    """Choose the inlined functions, and the names that other functions share."""
     definitions = program.definitions
     program.alone.update(name for name, several in definitions.items() if not all(item.unconditional for item in several))
     order = _callees_first(program)
@@ -318,7 +317,7 @@ def _choose_inlining(program: Program) -> None:
         total = _expanded(program, order, size)
         if total <= 4 * program.size + 20_000:
             break
-    # A separate function looks up callees with several definitions when it calls them, so these are separate as well.
+    # A separate function looks up callees with several definitions at each call, so these are separate too.
     called = {callee for name in program.alone for callee in _callees(program, name)}
     program.alone.update(name for name in program.reached(called) if len(definitions[name]) > 1)
     if not program.alone:
@@ -330,7 +329,7 @@ def _choose_inlining(program: Program) -> None:
 
 
 def _callees_first(program: Program) -> list[str]:
-    """Return function names, callees before callers. A function that closes a circle of calls becomes separate."""
+    """Return function names, callees before callers. A function that closes a cycle of calls becomes separate."""
     definitions = program.definitions
     order: list[str] = []
     begun: set[str] = set()
@@ -359,7 +358,7 @@ def _callees(program: Program, name: str) -> Iterator[str]:
 
 
 def _expanded(program: Program, order: Sequence[str], largest: int) -> int:
-    """Make functions above a size separate, and return the size of the resulting program."""
+    """Make functions above a size separate; return the resulting program size."""
     definitions = program.definitions
     sites = Counter(program.calls)
     for definition in program.functions():
@@ -380,7 +379,7 @@ def _expanded(program: Program, order: Sequence[str], largest: int) -> int:
 
 
 def _free_with_callees(program: Program, order: Sequence[str], names: Sequence[str]) -> dict[str, int]:
-    """Return per function the names that it or its callees may use in the scopes of its callers, as a bit per name."""
+    """Return per function the names that it or its callees use from callers' scopes, as a bit mask."""
     definitions = program.definitions
     bits = {name: 1 << number for number, name in enumerate(names)}
 

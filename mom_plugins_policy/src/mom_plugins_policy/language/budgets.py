@@ -1,4 +1,4 @@
-"""Budgets of an evaluation: time, steps, and the sizes of values that a policy builds."""
+"""Budgets of an evaluation: time, steps, and sizes of built values."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from mom_plugins_policy.language.errors import Trouble
 from mom_plugins_policy.language.limits import PolicyLimits
 from mom_plugins_policy.language.values import Any_
 
-SLICE = 5000  # steps between two looks at the clock: some ms with numbers, some tenths of a second with long strings
+SLICE = 5000  # steps between two looks at the clock: milliseconds with numbers, tenths of a second with long strings
 
-MEMORY = 48 << 20  # bytes of strings, lists and integers in one evaluation; they may grow by a quarter between two counts
-ELEMENT = 36  # bytes of an element in a list that `with` builds: its place and a number
+MEMORY = 48 << 20  # bytes of strings, lists and integers in one evaluation; up to a quarter more between two counts
+ELEMENT = 36  # bytes of an element in a list that `with` builds: a pointer and a number
 
 
 class Budgets(ABC):
@@ -35,16 +35,16 @@ class Budgets(ABC):
 
     @abstractmethod
     def _held(self) -> int:
-        """Return the bytes that the evaluation holds in values."""
+        """Return the bytes held in values."""
 
     def look(self, error: Exception | None = None) -> None:
-        """Raise `Trouble` once the evaluation exceeds its time, at the place of `error` if there is one."""
+        """Raise `Trouble` if the time is over, with the traceback of `error`."""
         if time.monotonic() > self._deadline:
             late = Trouble("limit", f"the evaluation takes longer than {self.limits.seconds:g} s", fatal=True)
             raise late.with_traceback(None if error is None else error.__traceback__)
 
     def turns(self, values: Sequence[Any_], most: int) -> Iterable[Any_]:
-        """Return the values of a loop; look at the clock before each `most` of them."""
+        """Return the values of a loop; check the time before each `most` of them."""
         return values if len(values) <= most else chain.from_iterable(self._watched(values, most))
 
     def _watched(self, values: Sequence[Any_], most: int) -> Iterator[Sequence[Any_]]:
@@ -53,7 +53,7 @@ class Budgets(ABC):
             yield values[start : start + most]
 
     def refill(self, left: int) -> int:
-        """Return more steps after the last ones are used up; `left` is below 0."""
+        """Return more steps after the last are used up. `left` is negative."""
         self._used += self.slice - left
         self.slice = 0
         self.look()
@@ -63,7 +63,7 @@ class Budgets(ABC):
         return self.slice
 
     def enter_step(self, left: int) -> int:
-        """Begin a guest's step of an outermost loop over Guests, with its own budget."""
+        """Start a guest's step of an outermost loop over Guests, with its own budget."""
         if self._outer is None:
             self._outer = (self._used + self.slice - max(left, 0), self._allowed)
         else:
@@ -74,7 +74,7 @@ class Budgets(ABC):
         return self.slice
 
     def leave_steps(self, left: int) -> int:
-        """End an outermost loop over Guests and return the steps left before it."""
+        """End an outermost loop over Guests; return the steps left before it."""
         if self._outer is None:
             return left
         self._used, self._allowed = self._outer
@@ -83,7 +83,7 @@ class Budgets(ABC):
         return self.slice
 
     def charge(self, steps: int) -> None:
-        """Count work that grows with the size of a value."""
+        """Count work that depends on the size of a value."""
         self._used += steps
         if self._used > self._allowed:
             raise Trouble("limit", f"more than {self._allowed:,} steps")
@@ -93,7 +93,7 @@ class Budgets(ABC):
             self.look()
 
     def build(self, size: int) -> None:
-        """Count built bytes. A guest's step never gives them back, as the policy may keep the values."""
+        """Count built bytes, which the policy may keep."""
         self._until_count -= size
         if self._until_count < 0:
             self.look()
@@ -103,11 +103,11 @@ class Budgets(ABC):
             self._until_count = max(MEMORY - held, MEMORY >> 2)
 
     def too_deep(self) -> NoReturn:
-        """Raise `Trouble` for a call that is nested too deep."""
+        """Raise `Trouble` for too deeply nested calls."""
         raise Trouble("recursion", f"more than {self.limits.depth} calls inside each other", of_call=True)
 
     def grown(self, value: Any_) -> Any_:
-        """Return a value that a policy built and keeps; raise `Trouble` if it is too large."""
+        """Check and count a built value. Raise `Trouble` if it is too large."""
         kind = value.__class__
         if kind is int:
             if value.bit_length() > self.limits.integer_bits:
@@ -123,7 +123,7 @@ class Budgets(ABC):
             self._weigh(value)
             self.build(value.__sizeof__())
         elif value is not None and isinstance(value, Sequence):
-            raise TypeError  # a plugin's own kind of list has no size limit
+            raise TypeError  # a plugin's own sequence type has no size limit
         return value
 
     def _weigh(self, value: Sequence[Any_]) -> int:
@@ -153,7 +153,7 @@ class Budgets(ABC):
         return left + right
 
     def mul(self, left: Any_, right: Any_) -> Any_:
-        """Return a product or repetition, after checking its size."""
+        """Return a product or repetition, after a size check."""
         for value, times in ((left, right), (right, left)):
             if isinstance(value, str | list | tuple):
                 if not isinstance(times, int):
@@ -171,7 +171,7 @@ class Budgets(ABC):
         return left * right
 
     def shl(self, left: Any_, right: Any_) -> Any_:
-        """Return a left shift, after checking its size."""
+        """Return a left shift, after a size check."""
         if not isinstance(left, int) or not isinstance(right, int):
             raise TypeError
         if right < 0:
@@ -181,14 +181,14 @@ class Budgets(ABC):
         return left << right if left else 0
 
     def compared(self, *values: Any_) -> None:
-        """Count the comparisons of values that may be lists: each takes as long as the shorter list."""
+        """Count comparisons of lists. Each takes as long as the shorter list."""
         lists = [value for value in values if value.__class__ is list]
         if len(lists) > 1:
             weights = [self._weigh(item) for item in lists]
             self.charge((sum(weights) - max(weights)) >> 2)
 
     def collected(self, values: list[Any_]) -> list[Any_]:
-        """Return the list that a `with` has built, and count its size."""
+        """Return a list built by `with`, and count its size."""
         self._weigh(values)
         self.build(ELEMENT * len(values))
         return values

@@ -38,16 +38,16 @@ _numbers = count(1)
 
 
 class Compiled:
-    """Compiled program, with the forms that its lines belong to.
+    """Compiled program, with the forms of its lines.
 
-    :param undeclared: fields that no plugin declares: reading them is `undefined-symbol`
+    :param undeclared: fields that no plugin declares. Reading one is an `undefined-symbol` error
     """
 
     def __init__(self, program: Program, limits: PolicyLimits, undeclared: frozenset[tuple[Scope, str]]) -> None:
         generator = Generator(program, limits, undeclared)
         source, lines = generator.assemble()
         self.filename = f"<policy {next(_numbers)}>"
-        """A unique name, by which tracebacks identify this code."""
+        """Unique, so that tracebacks identify this code."""
         self.undeclared = generator.undeclared
         self.sites: Sequence[Site] = generator.sites
         self.fields = frozenset(generator.fields)
@@ -58,5 +58,5 @@ class Compiled:
             "LINES": lines, **_FUNCTIONS, **generator.constants,
         }  # fmt: skip
         code = compile(source, self.filename, "exec", dont_inherit=True)
-        exec(code, self.namespace)  # noqa: S102  # generated code; of the policy only identifiers as quoted literals, and small numbers
+        exec(code, self.namespace)  # noqa: S102  # generated code; from the policy only quoted identifiers and small numbers
         self.run: Callable[..., None] = self.namespace["run"]

@@ -1,4 +1,4 @@
-"""Conditions under which a program makes its requests, for the reasons of decisions."""
+"""Conditions under which a program makes requests, for the reasons of decisions."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from mom_plugins_policy.language.words.methods import ENTITY_METHODS
 
 CONTROL: Final = ".Control"
 
-_CONDITIONS: Final = 4  # nearest to the request: farther conditions rarely concern its guest
-_FIELDS: Final = 12  # of one condition
-_FARTHEST: Final = 400  # forms around a request that are searched for conditions
+_CONDITIONS: Final = 4  # nearest to the request; farther conditions rarely concern its guest
+_FIELDS: Final = 12  # per condition
+_FARTHEST: Final = 400  # forms around a request that are searched
 _LONGEST: Final = 600  # characters of a reason
 _SHOWN: Final = 70  # characters of a condition
 
@@ -33,32 +33,30 @@ class FieldRead:
 
 @dataclass(frozen=True, slots=True)
 class RequestCondition:
-    """Condition that led to a request, its truth at that time, and its fields."""
+    """Condition of a request, its truth value, and its fields."""
 
     text: str
     truth: bool
     fields: Sequence[FieldRead]
 
     def text_for(self, entity: Host | Guest, host: Host) -> str:
-        """Return the condition in words, with the values of its fields."""
+        """Describe the condition, with the values of its fields."""
         values = ", ".join(f"{read.text} is {show((host if read.of_host else entity).fields.get(read.name))}" for read in self.fields)
         return f"{self.text} is {'true' if self.truth else 'false'}" + (f" ({values})" if values else "")
 
 
 def reason_of(conditions: Sequence[RequestCondition], identity: str, snapshot: Snapshot) -> str:
-    """Return the reason of a request for an entity, outermost condition first; empty for an unconditional request."""
+    """Return the reason of a request, outermost condition first; empty for an unconditional request."""
     entity = snapshot.host if identity == HOST_ID else snapshot.guests[identity]
     return printable("; ".join(condition.text_for(entity, snapshot.host) for condition in conditions), _LONGEST)
 
 
 def conditions_in(program: Program) -> Mapping[int, Sequence[RequestCondition]]:
-    """Return the conditions of each request by its form's index, outermost first."""
+    """Return the conditions of each request by form index, outermost first."""
     return _Outline(program).conditions
 
 
 class _Outline:
-    """Requests of a program, and the choices around each."""
-
     def __init__(self, program: Program) -> None:
         self._program = program
         self._around: dict[int, Form] = {}
@@ -75,7 +73,7 @@ class _Outline:
         self.conditions = {form.index: list(self._conditions(form))[::-1] for form in requests}
 
     def _conditions(self, request: Form) -> Iterator[RequestCondition]:
-        """Yield the choices around a request, innermost first. The body of a function that is called once belongs to that call."""
+        """Yield the conditions of a request, innermost first. A function called once belongs to its call."""
         owner, form, count = request.items[0].name.removesuffix(CONTROL), request, 0
         for _ in range(_FARTHEST):
             outer = self._outer(form)
@@ -86,7 +84,7 @@ class _Outline:
                 count += 1
                 yield RequestCondition(abridged(roles.parts[0], _SHOWN), form is roles.parts[1], _fields(roles.parts[0], owner))
             if form.index in self._bodies:
-                owner = ""  # the caller may give the entity another name
+                owner = ""  # the caller may use another name for the entity
             form = outer
 
     def _outer(self, form: Form) -> Form | None:

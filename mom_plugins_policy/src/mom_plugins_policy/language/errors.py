@@ -1,4 +1,4 @@
-"""Errors of policies. Loading raises them with a position; an evaluation returns them with a position."""
+"""Errors of policies: raised at load, returned by an evaluation."""
 
 from __future__ import annotations
 
@@ -13,14 +13,15 @@ KINDS = frozenset({
     "syntax", "empty-policy", "undefined-symbol", "unknown-function", "not-callable", "arity", "malformed", "empty-form", "bad-literal",
     "recursion", "type", "zero-division", "range", "unknown-field", "missing-property", "no-data", "limit", "internal",
 })  # fmt: skip
-"""Kinds of errors. `limit` is a limit on steps, time or sizes; `internal` is a defect of this package."""
+"""Kinds of errors. `limit`: steps, time or sizes; `internal`: a bug in this package."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """Error with its position: policy name, and 1-based line and column (0 without a position).
+    """Error with its position: policy name, and 1-based line and column (0: unknown).
 
-    `entity` is the guest whose step failed; None outside of loops over `Guests`. `values` are the operands, such as `g.balloon_cur is nil`.
+    :param entity: guest whose step failed; None outside of loops over `Guests`
+    :param values: operands, such as `g.balloon_cur is nil`
     """
 
     kind: str
@@ -38,12 +39,12 @@ class Fault:
 
     @property
     def source(self) -> Source:
-        """The position, as decisions carry it."""
+        """Position, in the form that decisions use."""
         return Source(self.name, self.line, self.column)
 
     @property
     def text(self) -> str:
-        """The error in words, with the guest and the values involved."""
+        """Message with the guest and the values."""
         about = f" (guest {self.entity})" if self.entity else ""
         values = f": {', '.join(self.values)}" if self.values else ""
         return f"{self.kind}: {self.message}{values}{about}"
@@ -53,7 +54,7 @@ class Fault:
 
 
 class PolicyError(MomError):
-    """Policies that cannot be used, with every fault. `kind`, `name`, `line`, `column` and `message` are those of the first."""
+    """Policies that cannot be used, with all faults. `kind` to `message` describe the first."""
 
     def __init__(self, faults: Sequence[Fault]) -> None:
         self.faults = tuple(faults)
@@ -63,7 +64,7 @@ class PolicyError(MomError):
 
     @property
     def problems(self) -> tuple[PolicyProblem, ...]:
-        """The faults as clients of the policies read them."""
+        """Faults as `PolicyProblem`."""
         return tuple(PolicyProblem(fault.name, fault.line, fault.column, fault.kind, fault.message) for fault in self.faults)
 
     def __str__(self) -> str:
@@ -73,8 +74,8 @@ class PolicyError(MomError):
 class Trouble(Exception):
     """Error of generated code or its runtime without a suitable Python exception.
 
-    :param fatal: it ends the evaluation even inside a step of a loop over `Guests`
-    :param of_call: it belongs to the call of the function in which it was raised
+    :param fatal: ends the evaluation even inside a loop over `Guests`
+    :param of_call: belongs to the call of the function that raised it
     """
 
     def __init__(self, kind: str, message: str, *, fatal: bool = False, of_call: bool = False) -> None:
@@ -86,7 +87,7 @@ class Trouble(Exception):
 
 
 def kind_of(error: Exception) -> str:
-    """Return the kind of an error that an evaluation raised."""
+    """Return the kind of an error."""
     if isinstance(error, Trouble):
         return error.kind
     return next((kind for kind, types, _ in _PYTHON_ERRORS if isinstance(error, types)), "internal")

@@ -9,7 +9,7 @@ Fact = TypeVar("Fact")
 
 
 class Facts(dict[Key, Fact]):
-    """Facts by key. The end of a branch forgets the branch's facts; its caller joins those of two branches."""
+    """Facts by key. `begin` and `end` enclose a branch, whose facts the caller merges."""
 
     def __init__(self, *facts: dict[Key, Fact]) -> None:
         super().__init__(*facts)
@@ -22,11 +22,11 @@ class Facts(dict[Key, Fact]):
         self[key] = fact
 
     def begin(self) -> None:
-        """Begin a branch."""
+        """Start a branch."""
         self.frames.append({})
 
     def end(self) -> dict[Key, Fact]:
-        """End a branch: forget its facts and return them."""
+        """End a branch; remove and return its facts."""
         learnt = {}
         for key, before in self.frames.pop().items():
             learnt[key] = self.pop(key)

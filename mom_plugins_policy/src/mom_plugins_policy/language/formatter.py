@@ -1,9 +1,9 @@
-"""Layout of policies, always the same, so that reviews discuss the program and not its indentation.
+"""Layout of policies.
 
-Line breaks stay. A line is indented by four columns more than the line that opened the bracket around it, and by four for each further
-bracket opened around it in that line, except `{`. A line that begins with a closing bracket is indented like the line that opened it.
-Parts of a line have one space between them, without one after `(` and before `)`. A comment after other text has two or more spaces
-before it. One blank line stays. Comments and strings stay unchanged.
+Line breaks stay. A line is indented by four columns more than the line that opened its innermost bracket, and by four more for each further
+bracket opened in that line, except `{`. A line that begins with a closing bracket is indented like the line that opened it. Tokens in a
+line have one space between them, but none after `(` and before `)`. A comment after other text has at least two spaces before it. One blank
+line stays. Comments and strings stay.
 """
 
 from __future__ import annotations
@@ -17,23 +17,23 @@ from mom_plugins_policy.language.reader import TOKEN, read
 INDENT: Final = 4
 
 DEEPEST: Final = 60
-"""Largest indentation in columns, so that deeply nested lines keep room for text."""
+"""Maximum indentation in columns, so that deeply nested lines have room for text."""
 
 _SKIPPED: Final = re.compile(r"(#[^\n]*)|[^#]+")
 
 
 def formatted(name: str, text: str) -> str:
-    """Return the formatted text of a policy; formatting it again changes nothing. Raise `PolicyError` for an invalid text."""
+    """Return the formatted text. Formatting is idempotent. Raise `PolicyError` for an invalid text."""
     read(name, text)
     result = "".join(_pieces(text))
-    # The result must be the same program; otherwise the file must stay untouched.
+    # If the program would change, leave the file unchanged.
     if [token for _, token in tokens(result)] != [token for _, token in tokens(text)]:
         raise AssertionError("formatting would have changed the policy")
     return result
 
 
 def tokens(text: str) -> Iterator[tuple[str, str]]:
-    """Yield tokens and comments of a policy, each after the white space before it."""
+    """Yield tokens and comments, each with the white space before it."""
     text = text.removeprefix("\ufeff")
     space, position = "", 0
     while (match := TOKEN.match(text, position)) is not None:
@@ -48,11 +48,11 @@ def tokens(text: str) -> Iterator[tuple[str, str]]:
 
 
 def _pieces(text: str) -> Iterator[str]:
-    """Yield the tokens of a text, each after its new white space."""
-    opened: list[tuple[int, int]] = []  # for each open bracket: the indentation of its line, and of lines inside
+    """Yield the tokens, each after its new white space."""
+    opened: list[tuple[int, int]] = []  # for each open bracket: indentation of its line, and of lines inside
     around = 0  # brackets open at the start of this line
-    here = 0  # the indentation of this line
-    before = ""  # the token before this one
+    here = 0  # indentation of this line
+    before = ""  # previous token
     for space, piece in tokens(text):
         closing = piece in (")", "]", "}")
         breaks = space.count("\n")

@@ -10,10 +10,10 @@ from mom_core import StrictModel
 
 
 class PolicyLimits(StrictModel):
-    """Limits of one evaluation. Each is far above the needs of real policies, and is reached within a moment."""
+    """Limits of one evaluation. All are far above the needs of real policies."""
 
     policies: Annotated[int, Field(ge=1, le=10_000)] = 500
-    """Policies, those of plugins included. A host has some dozens."""
+    """Policies, including plugins'. A host has some dozens."""
     text: Annotated[int, Field(ge=1, le=1 << 24)] = 1 << 20
     """Characters in all policies together."""
     forms: Annotated[int, Field(ge=1, le=1_000_000)] = 50_000
@@ -21,21 +21,21 @@ class PolicyLimits(StrictModel):
     name: Annotated[int, Field(ge=1, le=1000)] = 200
     """Characters of a name."""
     nesting: Annotated[int, Field(ge=1, le=1000)] = 500
-    """Brackets inside each other. MOM gives up at about 330."""
+    """Nested brackets. MOM fails at about 330."""
     steps: Annotated[int, Field(ge=1)] = 1_000_000
     """Forms evaluated outside of loops over Guests."""
     guest_steps: Annotated[int, Field(ge=1)] = 100_000
     """Forms evaluated in one guest's step of a loop over Guests."""
     seconds: Annotated[float, Field(gt=0, le=300)] = 2.0
-    """Seconds that one evaluation may take. Keep it below the plugin's deadline, so that the evaluation ends with a reason."""
+    """Seconds per evaluation. Keep it below the plugin's deadline, so that the evaluation can report the reason."""
     depth: Annotated[int, Field(ge=1, le=400)] = 200
-    """Calls of functions inside each other. MOM gives up at about 100."""
+    """Nested function calls. MOM fails at about 100."""
     integer_bits: Annotated[int, Field(ge=64, le=8192)] = 4096
     """Bits of an integer."""
     string: Annotated[int, Field(ge=1, le=1 << 24)] = 1 << 16
     """Characters of a string that a policy builds."""
     list: Annotated[int, Field(ge=1, le=10_000_000)] = 100_000
-    """Elements of a list that a policy builds, with those of nested lists."""
+    """Elements of a list that a policy builds, including nested lists."""
     names: Annotated[int, Field(ge=2, le=10_000)] = 64
     """Different controls and different notes per entity."""
 

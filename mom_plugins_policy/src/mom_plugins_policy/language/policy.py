@@ -1,4 +1,4 @@
-"""Policies: named texts, compiled once, evaluated against any number of snapshots."""
+"""Policies: named texts, compiled once and evaluated on any number of snapshots."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ from mom_plugins_policy.language.values import Guests
 from mom_plugins_policy.notes import NoteStore
 
 TOO_COMPLICATED = (TooComplicatedError, RecursionError, MemoryError, SyntaxError)
-"""Errors of compiling a program that is nested too deep for Python. SyntaxError comes from the generated code."""
+"""Errors for programs that are nested too deep for Python. The generated code raises SyntaxError."""
 
 _FIELD = re.compile(r"\.(\w+)")
 _VARIANTS = 8  # compiled variants kept, one per set of undeclared fields
 _FIELDS = 1000  # cached answers of `declares` in an evaluation: policies may make up names
-_CODES = 4  # kept, each up to some MiB: in force, checked before a change, on trial, and replaced
+_CODES = 4  # kept, each some MiB: in force, checked before a change, on trial, replaced
 
 
 class Result:
     """Result of one evaluation.
 
-    `values` has one Python value per evaluated top-level form. An error outside of all loops over `Guests` ends the evaluation: `stopped`
-    is true. Earlier decisions for guests remain, as their steps were complete. Decisions for the host are dropped.
+    `values` has one Python value per evaluated top-level form. An error outside of loops over `Guests` stops the evaluation. Earlier
+    decisions for guests remain, because their steps were complete; decisions for the host are dropped.
     """
 
     def __init__(self, run: Evaluation, values: list[Any], compiled: Compiled, policy: Policy, stopped: bool) -> None:
@@ -44,16 +44,16 @@ class Result:
         self.compiled = compiled
         self.policy = policy
         self._lost = {*run.failed, HOST_ID} if stopped else run.failed
-        """Ids of entities whose decisions are dropped."""
+        """Entities whose decisions are dropped."""
 
     @property
     def notes(self) -> Mapping[str, Mapping[str, Any]]:
-        """Notes to keep, by entity id and name; nil deletes. Only for entities whose decisions remain."""
+        """Notes to keep, by entity id and name; nil deletes."""
         return {identity: notes for identity, notes in self.run.noted.items() if identity not in self._lost}
 
     @cached_property
     def decisions(self) -> Sequence[Decision]:
-        """The last request per control and entity, without those of guests with a failed step."""
+        """Last request per control and entity, without guests with a failed step."""
         run, policy = self.run, self.policy
         result: list[Decision] = []
         reasons: dict[int, _Reason] = {}
@@ -79,7 +79,7 @@ class Result:
         return _Reason(form.source, self._suggested_because(form), self.policy.code.conditions.get(form.index, ()), _written_in(form))
 
     def _suggested_because(self, form: Form) -> Mapping[str, Value]:
-        """Return the reasons of the suggestions in a form, by entity: the values of fields declared as reasons."""
+        """Return reasons of suggestions in a form, by entity: values of fields declared as reasons."""
         declared = {} if self.policy.declarations is None else self.policy.declarations.fields
         snapshot, because = self.run.snapshot, dict[str, Value]()
         for name in _FIELD.findall(abridged(form)):
@@ -107,7 +107,7 @@ def _written_in(form: Form) -> str:
 
 
 class _Reason(NamedTuple):
-    """Reasons of one form's decisions: those of suggestions, by entity; else the conditions around the form; else its text."""
+    """Reasons of one form's decisions: of suggestions by entity, else the conditions, else the form's text."""
 
     source: Source
     suggested: Mapping[str, Value]
@@ -115,16 +115,16 @@ class _Reason(NamedTuple):
     text: str
 
     def of(self, identity: str, snapshot: Snapshot) -> str:
-        """Return the reason for one entity."""
+        """Return the reason for an entity."""
         if suggested := self.suggested.get(identity):
             return str(suggested)
         return reason_of(self.conditions, identity, snapshot) or self.text
 
 
 class Code:
-    """Program and its compiled variants, which policies with the same texts and limits share.
+    """Program and its compiled variants, shared by policies with the same texts and limits.
 
-    :param empty: names of texts with nothing but comments
+    :param empty: names of texts without code
     """
 
     def __init__(self, program: Program, limits: PolicyLimits, empty: Sequence[str] = ()) -> None:
@@ -150,12 +150,12 @@ class Code:
 
     @cached_property
     def conditions(self) -> Mapping[int, Sequence[RequestCondition]]:
-        """The conditions of each request, by its form's index."""
+        """Conditions of each request, by form index."""
         return conditions_in(self.program)
 
     @cached_property
     def notes(self) -> frozenset[str] | None:
-        """The names of all notes that the texts remember or recall; None if the texts compute a name."""
+        """Names of all remembered or recalled notes; None if the texts compute a name."""
         names: set[str] = set()
         unclear = 0
         for form in all_in(self.program.forms):
@@ -173,19 +173,19 @@ def _of_notes(form: Form) -> bool:
 
 
 class Policy:
-    """Compiled named texts from `compile`. Immutable; several threads may evaluate it at once."""
+    """Compiled policies; create with `compile`. Immutable and thread-safe."""
 
     def __init__(self, code: Code, declarations: Declarations | None, limits: PolicyLimits) -> None:
         self.code = code
-        """Code that policies of the same texts and limits share."""
+        """Shared by policies with the same texts and limits."""
         self.program = code.program
         self.declarations = declarations
         self.limits = limits
         compiled = code.without(frozenset())
         self.fields = compiled.fields
-        """Fields that the texts name."""
+        """Fields named in the texts."""
         self.undeclared: frozenset[tuple[Scope, str]] = frozenset()
-        """Fields that the texts name and no plugin declares. Reading one is an error."""
+        """Fields named in the texts that no plugin declares. Reading one is an error."""
         if declarations is not None:
             self.undeclared = frozenset(field for field in compiled.fields if field not in declarations.fields)
             if self.undeclared:
@@ -193,12 +193,11 @@ class Policy:
 
     @classmethod
     def compile(cls, texts: Mapping[str, str], declarations: Declarations | None = None, limits: PolicyLimits = DEFAULT_LIMITS) -> Policy:
-        """Read, check and compile policies. Each must be complete by itself; in name order they are one program.
+        """Read, check and compile policies, in name order, as one program. Each text must be complete.
 
-        Recently compiled texts are cached, for a reload or a change after its check.
+        Recent results are cached, for a reload or for a change after its check.
 
-        :param declarations: declarations of the enabled plugins; without them, every field of a snapshot or its history counts as declared,
-            and every control is allowed
+        :param declarations: of the enabled plugins; None: all controls, and all fields in a snapshot or its history, are valid
         :raises PolicyError: with all faults in all texts
         """
         for name, text in texts.items():
@@ -209,22 +208,22 @@ class Policy:
 
     @cached_property
     def text_controls(self) -> frozenset[str]:
-        """The controls that take text."""
+        """Controls that take text."""
         controls = {} if self.declarations is None else self.declarations.controls
         return frozenset(name for name, spec in controls.items() if spec.unit is Unit.TEXT)
 
     def takes(self, control: str) -> tuple[Scope | None, bool]:
-        """Return the scope of a control (None: any), and True if its values are cut to integers."""
+        """Return a control's scope (None: any), and whether its values are truncated to integers."""
         spec = None if self.declarations is None else self.declarations.controls.get(control)
         return (None, False) if spec is None else (spec.scope, spec.unit.is_whole)
 
     def evaluate(
         self, snapshot: Snapshot, history: Sequence[Snapshot] | None = None, notes: Notes | None = None, room: int = NoteStore.LARGEST
     ) -> Result:
-        """Evaluate against a snapshot. Mistakes of the policy never raise: they are in `Result.errors`.
+        """Evaluate on a snapshot. Mistakes of the policy never raise; see `Result.errors`.
 
-        :param history: older snapshots, oldest first; the snapshot's own `history` if None
-        :param room: bytes by which the notes may grow, as `NoteStore` counts them
+        :param history: older snapshots, oldest first; None: the snapshot's own
+        :param room: bytes by which the notes may grow, as counted by `NoteStore`
         """
         older = snapshot.history if history is None else history
         declared = self.declarations.fields if self.declarations is not None else None
@@ -246,10 +245,10 @@ class Policy:
         return Result(run, values, compiled, self, stopped)
 
     def evaluate_with(self, store: NoteStore, snapshot: Snapshot, history: Sequence[Snapshot]) -> Result:
-        """Evaluate with the notes of a store, and keep the new ones. Delete notes that are nil or that no policy names."""
+        """Evaluate with the notes of a store, and keep the new ones. Delete notes that are nil or unnamed in the policies."""
         before = store.begin(snapshot)
         named = self.code.notes
-        if named is not None:  # unnamed notes would take the room of others for ever
+        if named is not None:  # unnamed notes would use memory forever
             unnamed = [identity for identity, values in before.items() if not values.keys() <= named]
             remaining = {identity: {name: value for name, value in before[identity].items() if name in named} for identity in unnamed}
             store.keep(remaining)
@@ -262,7 +261,6 @@ class Policy:
 
 @lru_cache(maxsize=_CODES)
 def _code(texts: Sequence[tuple[str, str]], limits: PolicyLimits) -> Code:
-    """Return the code of texts in name order, from the cache if possible."""
     if len(texts) > limits.policies:
         raise PolicyError([Fault("limit", texts[-1][0], 0, 0, f"there are {len(texts):,} policies, and {limits.policies:,} are allowed")])
     faults: list[Fault] = []
@@ -295,7 +293,7 @@ def _code(texts: Sequence[tuple[str, str]], limits: PolicyLimits) -> Code:
 
 
 def occurs(scope: Scope, name: str, snapshot: Snapshot, older: Sequence[Snapshot]) -> bool:
-    """Return True if a field is in the snapshot or its history; without declarations, it then counts as declared."""
+    """Return whether a field is in the snapshot or its history."""
     if scope is Scope.HOST:
         return any(name in item.host.fields for item in (snapshot, *older))
     return any(name in guest.fields for item in (snapshot, *older) for guest in item.guests.values())

@@ -1,4 +1,4 @@
-"""Reader from text to forms: in linear time, without recursion, with the position of every error."""
+"""Reader from text to forms: linear time, no recursion, with positions of errors."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ TOKEN = re.compile(
     """,
     re.VERBOSE,
 )
-"""One token, or the white space and comments between two tokens."""
+"""A token, or the white space and comments between tokens."""
 _SKIP, _OPEN, _CLOSE, _NAME, _STRING, _FLOAT, _HEX, _OCTAL, _INTEGER, _OPERATOR = range(1, 11)
 _CLOSING = {"(": ")", "[": "]", "{": "}"}
 _CURES = {
@@ -33,15 +33,15 @@ _CURES = {
     "&": "write (and … …)", "|": "write (or … …)", "\u201c": 'a text stands in "', "\u201d": 'a text stands in "',
     "\u2018": "a text stands in '", "\u2019": "a text stands in '",
 }  # fmt: skip
-"""Hints for characters of other languages and word processors."""
-_BITS_PER_DIGIT = 3.32  # a little less than log2(10)
+"""Hints for characters from other languages and word processors."""
+_BITS_PER_DIGIT = 3.32  # slightly less than log2(10)
 
 
 def read(name: str, text: str, limits: PolicyLimits = DEFAULT_LIMITS, *, first_index: int = 0) -> list[Form]:
-    """Return the top-level forms of one policy text.
+    """Return the top-level forms of a policy text.
 
-    :param first_index: the first form's `index`, if several texts make one program
-    :raises PolicyError: `syntax`, `bad-literal`, `range` (an integer beyond `limits.integer_bits`), `recursion` (nested deeper than
+    :param first_index: `index` of the first form, if several texts make one program
+    :raises PolicyError: `syntax`, `bad-literal`, `range` (integer beyond `limits.integer_bits`), `recursion` (nested deeper than
         `limits.nesting`) or `limit` (too long, too many forms)
     """
     source = _accepted(name, text, limits)

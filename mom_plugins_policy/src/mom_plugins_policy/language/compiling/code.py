@@ -1,4 +1,4 @@
-"""Text of the generated code: functions, lines, constants, and the places that can fail."""
+"""Text of the generated code: functions, lines, constants, and sites that can fail."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from mom_plugins_policy.language.runtime import Site
 from mom_plugins_policy.language.syntax import Form
 
 SMALL = 1 << 63
-"""Smaller integers need no check of their size."""
+"""Smaller integers need no size check."""
 
 _LONGEST = 28
-"""Characters of code per form. The default policies take 15. Python needs 170 bytes of memory to compile a character."""
+"""Characters of code per form. The default policies need 15. Compiling a character takes Python 170 bytes."""
 
 _PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,63}", re.ASCII)
 
 NUMBERS = frozenset({"num", "int", "float", "bool"})
 ENTITIES = frozenset({"host", "guest"})
 SCALARS = NUMBERS | ENTITIES | {"nil", "str", "guests", "fn"}
-"""Types of expressions, beside `list`, and `any` for unknown types."""
+"""Types of expressions, besides `list` and `any` (unknown)."""
 
-# A line of a function's body, or a function that returns lines at the end.
+# Line of a function body, or a callback for the final lines.
 Line: TypeAlias = "str | Callable[[], list[str]]"
 
 
@@ -37,8 +37,10 @@ Line: TypeAlias = "str | Callable[[], list[str]]"
 class Expression:
     """Value of a form, as an expression of the generated code.
 
-    `stable`: later code does not change it. `safe`: computing it cannot fail. `size`: the number of inputs whose sizes (digits, string
-    lengths) it may add up to. `const`: its value is `constant`.
+    :param stable: later code does not change it
+    :param safe: computing it cannot fail
+    :param size: number of inputs whose sizes (digits, string lengths) may add up in it
+    :param const: its value is `constant`
     """
 
     text: str
@@ -51,7 +53,7 @@ class Expression:
 
     @property
     def named(self) -> bool:
-        """True if repeating the text costs nothing."""
+        """Whether repeating the text costs nothing."""
         return self.text.isidentifier() or self.const
 
 
@@ -72,7 +74,7 @@ def joined(left: str, right: str) -> str:
 
 @dataclass(slots=True, eq=False)
 class PyFunction:
-    """Function of the generated code, with its inner functions."""
+    """Function of the generated code, with inner functions."""
 
     header: str
     lines: list[Line] = field(default_factory=list)
@@ -86,7 +88,7 @@ class TooComplicatedError(Exception):
 
 
 class Emitter(ABC):
-    """Writes the code of one program."""
+    """Writer of one program's code."""
 
     def __init__(self, limits: PolicyLimits) -> None:
         self.limits = limits
@@ -97,30 +99,30 @@ class Emitter(ABC):
         self.lines: list[Line] = self.run.lines
         self.indent = 1
         self.effects = 0
-        """Statements so far with effects or possible failures."""
+        """Statements so far that have effects or may fail."""
         self.loose = 0
-        """Added sizes of all sums that may be strings and that the code does not check."""
+        """Total size of unchecked sums that may be strings."""
         self._strings: dict[str, str] = {}
         self._numbers = count(1)
         self._outermost = defaultdict[str, dict[str, str]](dict)
-        """Initial variables of the outermost function, by kind and name. The kinds are `h` for fields of the host, `l` for columns of
-        guests' fields, `s` for names shared with separate functions, `n` for functions, or the helper that returns the value."""
+        """Initial variables of the outermost function, by kind and name. Kinds: `h` host fields, `l` columns of guest fields, `s` shared
+        names, `n` functions, or the helper that returns the value."""
 
     @abstractmethod
     def generate(self, form: Form, *, dropped: bool = False) -> Expression:
-        """Return the value of a form, after emitting the statements that it needs. `dropped`: nothing uses the value."""
+        """Return the value of a form, after emitting its statements. `dropped`: nothing uses the value."""
 
     def _new(self, prefix: str) -> str:
         return f"{prefix}{next(self._numbers)}"
 
     def _use(self, name: str) -> str:
-        """Return a helper or value of the run as a local variable of the outermost function."""
+        """Make a helper or value of the run a local variable of the outermost function."""
         texts = {"members": "rt.guests.members", "hostfields": "rt.host.fields", "left": "rt.slice"}
         self.run.inits.setdefault(name, texts.get(name, f"rt.{name}"))
         return name
 
     def _initial(self, kind: str, name: str, text: str = "U") -> str:
-        """Return the variable of the outermost function for a kind and name, which starts with the value of `text`."""
+        """Return the outermost function's variable for a kind and name, initially `text`."""
         variables = self._outermost[kind]
         if name not in variables:
             variables[name] = self._new(kind)
@@ -131,13 +133,13 @@ class Emitter(ABC):
         return f"{self._use(name)}({', '.join(arguments)})"
 
     def constant(self, value: object) -> str:
-        """Return the name of a constant in the code."""
+        """Return the name of a constant."""
         name = self._new("K")
         self.constants[name] = value
         return name
 
     def string(self, text: str) -> str:
-        """Return a string in the code: itself if it is an identifier, else a constant."""
+        """Return a string: quoted if it is an identifier, else as a constant."""
         if _PLAIN.fullmatch(text):
             return repr(text)
         if text not in self._strings:
@@ -145,7 +147,7 @@ class Emitter(ABC):
         return self._strings[text]
 
     def literal(self, value: object) -> Expression:
-        """Return a literal of the policy."""
+        """Return a literal."""
         if isinstance(value, str):
             return constant_expression(self.string(value), "str", value)
         if isinstance(value, float):
@@ -162,17 +164,17 @@ class Emitter(ABC):
         self.lines.append(" " * self.indent + text)
 
     def late(self, lines: Callable[[], list[str]]) -> None:
-        """Add statements that are made at the end."""
+        """Add statements that are generated at the end."""
         pad = " " * self.indent
         self.lines.append(lambda: [pad + line for line in lines()])
 
     def site(self, form: Form, operands: Sequence[tuple[Form, str]] = ()) -> int:
-        """Return a new place that can fail."""
+        """Add a site that can fail."""
         self.sites.append(Site(form, operands))
         return len(self.sites) - 1
 
     def marked(self, form: Form, text: str, operands: Sequence[Form] = (), values: Sequence[Expression] = ()) -> str:
-        """Return an expression that can fail, on its own line. An error message shows its operands."""
+        """Return an expression that can fail, on its own line. Error messages show its operands."""
         kept = [(operand, value.text) for operand, value in zip(operands, values, strict=True) if not value.const]
         return f"(#{self.site(form, kept)}\n{text})"
 
@@ -182,7 +184,7 @@ class Emitter(ABC):
 
     @contextmanager
     def _block(self) -> Iterator[list[Line]]:
-        """Generate into a separate block with more indentation. Facts learnt inside stay inside (see `_branch`)."""
+        """Generate into a separate, indented block. Its facts stay inside (see `_branch`)."""
         outer = self.lines
         inner: list[Line] = []
         self.lines = inner
@@ -213,7 +215,7 @@ class Emitter(ABC):
                 self.emit(value.text)
 
     def guarded(self, value: Expression, form: Form) -> Expression:
-        """Return the value, with a check of its size if it may have grown."""
+        """Return the value, with a size check if it may have grown."""
         if value.size <= 1:
             return value
         value = self.spilled(value)
@@ -229,7 +231,7 @@ class Emitter(ABC):
         return Expression(text, value.type, stable=True, safe=True)
 
     def all_guarded(self, values: Sequence[Expression], form: Form) -> list[Expression]:
-        """Return values in order, each with a check of its size if it may have grown."""
+        """Return the values in order, each with a size check if it may have grown."""
         if all(value.size <= 1 for value in values):
             return list(values)
         return [self.guarded(value, form) for value in [self.spilled(value) for value in values]]
@@ -237,7 +239,7 @@ class Emitter(ABC):
     def arguments(self, forms: Sequence[Form]) -> list[Expression]:
         """Return the values of forms, evaluated from left to right."""
         values: list[Expression] = []
-        stable = 0  # number of leading stable values; there may be thousands
+        stable = 0  # leading stable values; may be thousands
         for form in forms:
             place, effects = len(self.lines), self.effects
             value = self.generate(form)
@@ -253,7 +255,7 @@ class Emitter(ABC):
         return values
 
     def assemble(self) -> tuple[str, dict[int, int]]:
-        """Return the text of the code, and the sites by line."""
+        """Return the code, and its sites by line."""
         out: list[str] = []
         self._assemble(self.run, 0, out)
         source = "\n".join(out) + "\n"

@@ -18,14 +18,14 @@ _BY_ENTITY = {"Control": "control", "GetControl": "control", "SetVar": "variable
 
 
 class EntityAccess(Scoping):
-    """Compiles reads of entities: each field of the host once, and fields of guests by column in loops over `Guests`."""
+    """Compiler for reads of entities. It reads a host field once, and guest fields by column in loops over `Guests`."""
 
     def __init__(self, program: Program, limits: PolicyLimits, undeclared: frozenset[tuple[Scope, str]]) -> None:
         super().__init__(program, limits)
         self.undeclared = undeclared
         self.fields: set[tuple[Scope, str]] = set()
         self._read_of: dict[str, dict[str, tuple[str, str]]] = {}
-        """Per variable of a loop over `Guests`, and name of a field that its body reads: the variables of the field and of its column."""
+        """Variables of a field and of its column, per loop variable over `Guests` and field name."""
 
     def _arity(self, form: Form, name: str, takes: str, count: int) -> Expression:
         return self.fault(form, "arity", f"{name} takes {takes}, not {count}")
@@ -49,7 +49,7 @@ class EntityAccess(Scoping):
         return Expression(self.marked(form, self._helper("attribute", value.text, self.string(name))))
 
     def _field(self, entity: Expression, name: str) -> Expression | None:
-        """Return a field of an entity; None if no plugin declares it."""
+        """Return a field of an entity; None if undeclared."""
         scope = Scope(entity.type)
         self.fields.add((scope, name))
         if (scope, name) in self.undeclared:
@@ -60,14 +60,14 @@ class EntityAccess(Scoping):
         if name == "io_tune":
             return Expression(self._helper("disks", entity.text), safe=True)
         read = self._read_of.get(entity.text)
-        if read is None:  # a variable that may hold a different guest at the next read
+        if read is None:  # the variable may hold another guest at the next read
             return Expression(self._helper("field", entity.text, self.string(name)), safe=True)
         if name not in read:
             read[name] = self._new("t"), self._initial("l", name, f"rt.snapshot.column({self.string(name)})")
         return Expression(read[name][0], stable=True, safe=True)
 
     def _over_guests(self, guest: str, guests: str) -> str:
-        """Return the head of a loop over `Guests`, once the fields that its body reads are known."""
+        """Return the head of a loop over `Guests`. Call it after generating the body."""
         read = self._read_of[guest].values()
         if not read:
             return f"for {guest} in {guests}:"
@@ -120,11 +120,11 @@ class EntityAccess(Scoping):
         return repr(HOST_ID) if entity.type == "host" else f"{entity.text}.id"
 
     def _by_entity(self, kind: str, name: str) -> str | None:
-        """Return the variable of a dictionary by entity id, which is ten times as fast as a method call per guest.
+        """Return the variable of a dictionary by entity id, ten times as fast as a method call per guest.
 
-        None if the name is too long, or the program has too many such names.
+        None if the name is too long, or there are too many names.
 
-        :param kind: the helper of the run that returns it
+        :param kind: helper of the run that returns the dictionary
         """
         names = self._outermost[kind]
         if name not in names and (len(name) > self.limits.name or len(names) >= self.limits.names // 2):

@@ -1,4 +1,4 @@
-"""Special forms, functions, and the meaning of the head of a list."""
+"""Special forms, functions, and calls."""
 
 from __future__ import annotations
 
@@ -27,27 +27,27 @@ from mom_plugins_policy.language.words.methods import ENTITY_METHODS
 
 _DEEP = 36  # nested forms in one Python function; deeper forms become separate functions
 _BLOCKS = 5  # nested loops in one Python function; Python allows 20 blocks
-_COPIES = 8  # forms that may be generated per form of the program
+_COPIES = 8  # generated forms per form of the program
 
 
 class Generator(Operations):
-    """Generates the code of a program when it is created."""
+    """Generator of a program's code. The constructor generates it."""
 
     def __init__(self, program: Program, limits: PolicyLimits, undeclared: frozenset[tuple[Scope, str]]) -> None:
         super().__init__(program, limits, undeclared)
         self.level = 0
-        """Forms around the current one in the same Python function."""
+        """Nesting of the current form in its Python function."""
         self.weight = 0
         """Forms generated so far in this loop or function: the steps of one turn."""
         self.counting = False
-        """True if the steps of one turn are only known at run time."""
+        """Whether the steps of a turn are known only at run time."""
         self.generated = 0
         self.next_look = SLICE
-        """Number of generated forms at which code without counted steps looks at the clock."""
+        """Number of generated forms at which code without counted steps checks the time."""
         self.most = _COPIES * program.size + 50_000
         self.guest_loops = 0
         self.depth = "1"
-        """Nesting of a function that is called here, as an expression."""
+        """Nesting of a called function, as an expression."""
         self.table: dict[str, Definition] | None = {}
         """Functions that are certainly defined here; None if unknown."""
         self._definition_of = {definition.form.index: definition for definition in program.functions()}
@@ -69,7 +69,7 @@ class Generator(Operations):
             self._waiting.pop()()
 
     def generate(self, form: Form, *, dropped: bool = False) -> Expression:
-        """Return the value of a form, after emitting the statements that it needs. `dropped`: nothing uses the value."""
+        """Return the value of a form, after emitting its statements. `dropped`: nothing uses the value."""
         self.weight += 1
         self.generated += 1
         if self.generated > self.most:
@@ -89,7 +89,7 @@ class Generator(Operations):
         return value
 
     def _apart(self, form: Form) -> Expression:
-        """Return a form that is nested too deep for Python, as a separate function."""
+        """Compile a form that is nested too deep for Python as a separate function."""
         name = self._new("P")
         function = PyFunction(f"def {name}():")
         self.func.inner.append(function)
@@ -107,7 +107,7 @@ class Generator(Operations):
         return self.spilled(Expression(f"{name}()"))
 
     def _fill(self, function: PyFunction, form: Form, value: Callable[[], Expression], steps: int) -> None:
-        """Generate a function of the code that counts its steps and returns a value. `steps`: steps beside those of the value."""
+        """Generate a function that counts its steps and returns a value. `steps`: additional steps."""
         self.func, self.lines, self.indent, self.guest_loops = function, function.lines, 1, 1
         weight = self._counted(form)
         self.weight = steps
@@ -115,9 +115,9 @@ class Generator(Operations):
         weight.append(self.weight)
 
     def _counted(self, form: Form, factor: str = "", many: Callable[[], str] | None = None) -> list[int]:
-        """Emit a countdown of the steps of the following code, and return a list for their number.
+        """Emit a countdown of the following code's steps; return a list for their number.
 
-        :param many: returns a statement for when the countdown ends
+        :param many: returns a statement for the end of the countdown
         """
         weight: list[int] = []
         self._use("left")
@@ -127,7 +127,7 @@ class Generator(Operations):
         return weight
 
     def _watch(self, form: Form) -> None:
-        """Look at the clock from time to time in long code without counted steps."""
+        """Check the time regularly in long code without counted steps."""
         if self.generated > self.next_look:
             self.emit(self.marked(form, self._helper("look")))
             self.next_look = self.generated + SLICE
@@ -182,7 +182,7 @@ class Generator(Operations):
         with self._block() as other_block:
             otherwise = second()
         learnt_otherwise = self.facts.end()
-        self.next_look = next_look  # the other branch has other looks at the clock
+        self.next_look = next_look  # the other branch checks the time itself
         self._join(learnt, learnt_otherwise)
         type_, size = joined(value.type, otherwise.type), max(value.size, otherwise.size)
         safe = test.safe and value.safe and otherwise.safe
@@ -307,7 +307,7 @@ class Generator(Operations):
         return self._collected(form, result, type_, outermost=outermost) if result else NIL
 
     def _turns(self, form: Form, over: str, turn: list[int], counting: list[bool] | None) -> tuple[str, list[int]]:
-        """Emit the variable that a loop goes over and the countdown of its steps. `turn` and `counting` are filled later."""
+        """Emit a loop's variable and countdown. `turn` and `counting` are filled later."""
         turns, watch = self._new("i"), self._use("turns")
 
         def watched() -> str:
@@ -317,7 +317,7 @@ class Generator(Operations):
             self.emit(f"{turns} = {over}", pure=True)
             return turns, self._counted(form, f" * len({over})", watched)
         weight = self._counted(form, f" * len({over})")
-        # Turns with counted steps look at the clock themselves.
+        # Turns with counted steps check the time themselves.
         self.late(lambda: [f"{turns} = {over}" if counting[0] else watched()])
         return turns, weight
 
@@ -369,7 +369,7 @@ class Generator(Operations):
         value = constant_expression(self.string(name.name), "str", name.name)
         definition = self._definition_of.get(form.index)
         if definition is None:
-            return value  # a definition of a word does nothing
+            return value  # defining a word does nothing
         if self.table is not None and definition.unconditional:
             self.table[name.name] = definition
         function = self._standing(definition)
@@ -388,7 +388,7 @@ class Generator(Operations):
         return value
 
     def _standing(self, definition: Definition) -> str:
-        """Return the Python function of a function that is compiled separately; empty for one that is compiled into its callers."""
+        """Return the Python function of a separate function; empty for an inlined one."""
         if definition.name not in self.program.alone:
             return ""
         name, form = f"F{definition.number}", definition.form
@@ -456,7 +456,7 @@ class Generator(Operations):
         never = not self.program.callables and value.type != "fn"
         if (word and (never or value.const)) or value.type == "nil":
             return self._word(form, arguments, dropped)
-        # The arguments may assign the variable; the call uses its value before that.
+        # The arguments may assign the variable; the call uses its value from before.
         head = self.spilled(value, pure=True)
         if value.safe and (value.type == "fn" or (not word and value.type in SCALARS)):
             return self._called(form, head.text, arguments)
@@ -506,7 +506,7 @@ class Generator(Operations):
 
 
 _HELD: Mapping[str, FunctionWord] = {name.upper(): word for name, word in CALLABLES.items()}
-"""Functions in predefined variables, by their names in the code."""
+"""Predefined functions, by name in the code."""
 
 _METHODS: dict[str, Callable[[Generator, Form, Sequence[Form], bool], Expression]] = {
     "eval": Generator._sequence, "if": Generator._if, "let": Generator._let, "def": Generator._def, "defun": Generator._def,

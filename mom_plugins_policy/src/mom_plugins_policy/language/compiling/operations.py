@@ -1,4 +1,4 @@
-"""Builtins: Python's operators where they suffice, helpers where a result must be bounded first."""
+"""Builtins: Python operators where they suffice; helpers where a result must be limited first."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from mom_plugins_policy.language.compiling.entities import EntityAccess
 from mom_plugins_policy.language.syntax import Form
 from mom_plugins_policy.language.words.functions import BUILTINS, OPERATORS, FunctionWord
 
-_GUARDED_SIZE = 64  # inputs whose sizes a number may add up to without a check
+_GUARDED_SIZE = 64  # inputs whose sizes may add up in a number without a check
 _GUARDED_TEXT = 4  # the same for possible strings: joining and comparing them takes at most 0.3 ms
 _LOOSE_TEXTS = 64  # the same for all such sums of a program: variables may then hold up to 16 MiB
 _PYTHON = {"lt": "<", "gt": ">", "lte": "<=", "gte": ">=", "eq": "==", "neq": "!="}
 
 
 class Operations(EntityAccess):
-    """Compiles the builtins for given arguments."""
+    """Compiler of builtins for given arguments."""
 
     def _builtin(self, form: Form, name: str, arguments: Sequence[Form]) -> Expression:
         word = BUILTINS[name]
@@ -26,7 +26,7 @@ class Operations(EntityAccess):
         return self._function(form, word, arguments, self.arguments(arguments))
 
     def _function(self, form: Form, word: FunctionWord, arguments: Sequence[Form], values: Sequence[Expression]) -> Expression:
-        """Return the result of a function: special code, or a call of its `compute`."""
+        """Return a function's result: special code, or a call of its `compute`."""
         own = _OWN.get(word.name)
         if own is not None:
             return own(self, form, arguments, values)
@@ -44,7 +44,7 @@ class Operations(EntityAccess):
         value = Expression(text, type_, size=size)
         if type_ in ("any", "str"):
             self.loose += size
-            # Each call of a separate function holds them again.
+            # each call of a separate function holds them again
             checked = size > _GUARDED_TEXT or self.loose > _LOOSE_TEXTS or self.func is not self.run
         else:
             checked = size > _GUARDED_SIZE
@@ -94,12 +94,12 @@ class Operations(EntityAccess):
         return Expression(self.marked(form, text, arguments, values), "int", size=2)
 
     def _compared(self, form: Form, values: Sequence[Expression]) -> list[Expression]:
-        """Count comparisons of lists, if the values may be lists."""
+        """Count comparisons of values that may be lists."""
         if not self.program.lists or sum(value.type not in SCALARS and value.type != "str" for value in values) < 2:
             return list(values)
         named = [self.spilled(value) for value in values]
         texts = [value.text for value in named]
-        # If the first is no list, `min` and `max` fail before they compare two lists.
+        # If the first value is no list, `min` and `max` fail before they compare lists.
         self.emit(f"if ({texts[0]}).__class__ is list: {self.marked(form, self._helper('compared', *texts))}")
         return named
 
@@ -159,7 +159,7 @@ _OWN: dict[str, Callable[[Operations, Form, Sequence[Form], Sequence[Expression]
     "and": Operations._and_or, "or": Operations._and_or, "not": Operations._not, "min": Operations._extreme,
     "max": Operations._extreme, "null": Operations._null, "valid": Operations._valid, "debug": Operations._debug,
 }  # fmt: skip
-"""Functions that compile to other code than a call."""
+"""Functions with special code."""
 
 
 def called(word: FunctionWord) -> str:

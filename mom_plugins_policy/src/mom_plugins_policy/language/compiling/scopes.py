@@ -1,7 +1,7 @@
-"""Variables of a policy in the generated code, and what the compiler knows about them at each point.
+"""Policy variables in the generated code, and what the compiler knows about them.
 
-Each variable of a scope (`Bindings`) has a `Slot`, mostly a local variable of Python. All bindings of a name that separate functions share
-(`Program.shared`) use one cell. A scope that binds the name saves the cell's value and restores it at its end.
+Each variable of a scope (`Bindings`) has a `Slot`, usually a local variable in Python. All bindings of a shared name (`Program.shared`) use
+one cell, whose value a binding scope saves and restores.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from mom_plugins_policy.language.words.functions import CALLABLES
 
 @dataclass(slots=True, eq=False)
 class Slot:
-    """Variable of one scope: the Python variable `py`, a `shared` cell, or if it is never assigned an `alias` of a value."""
+    """Variable of one scope: a Python variable, a shared cell, or, if never assigned, an alias of a value."""
 
     name: str
     py: str
@@ -37,24 +37,24 @@ class Slot:
 
 @dataclass(slots=True, eq=False)
 class Bindings:
-    """Scope of the policy while its code is generated."""
+    """Scope of the policy during code generation."""
 
     owner: PyFunction
     slots: dict[str, Slot] = field(default_factory=dict)
 
 
-# Knowledge of a slot: True if it is certainly bound, and the type and size of its value. Without an entry it is certainly not bound.
+# Whether a slot is certainly bound, and type and size of its value. Without an entry it is unbound.
 Fact: TypeAlias = tuple[bool, str, int]
 
 
 class Scoping(Emitter):
-    """Resolves variables."""
+    """Resolver of variables."""
 
     def __init__(self, program: Program, limits: PolicyLimits) -> None:
         super().__init__(limits)
         self.program = program
         self.blocks = 0
-        """Python blocks around the current position."""
+        """Nesting of Python blocks."""
         self.facts: Facts[Slot, Fact] = Facts()
         self.predefined = Bindings(self.run)
         self.chain = [self.predefined]
@@ -75,7 +75,7 @@ class Scoping(Emitter):
             self.facts[slot] = (True, "any" if shared else type_, 1)
 
     def _join(self, first: Mapping[Slot, Fact], second: Mapping[Slot, Fact]) -> None:
-        """Set the facts that hold after either of two branches."""
+        """Merge the facts of two branches."""
         for key in {**first, **second}:
             either = [fact for learnt in (first, second) if (fact := learnt.get(key) or self.facts.get(key)) is not None]
             certain = len(either) == 2 and all(fact[0] for fact in either)
@@ -89,7 +89,6 @@ class Scoping(Emitter):
                     self.facts.learn(key, (self.facts[key][0], "any", 1))
 
     def _cell(self, name: str) -> str:
-        """Return the variable for all bindings of a shared name."""
         return self._initial("s", name)
 
     def _assign(self, py: str, owner: PyFunction) -> str:
@@ -103,7 +102,7 @@ class Scoping(Emitter):
 
     @contextmanager
     def _scoped(self, forms: Sequence[Form], names: Sequence[str]) -> Iterator[Bindings]:
-        """Yield a new scope for the code of these forms. Its end undoes bindings that separate functions may see."""
+        """Yield a new scope for these forms. Its end undoes bindings that separate functions may see."""
         scope = Bindings(self.func)
         shared = self.program.shared
         for name in sorted(shared.intersection((*names, *self._bound_by(forms if shared else ())))):
@@ -129,14 +128,14 @@ class Scoping(Emitter):
         self.chain = self.chain[:-1]
 
     def _bound_by(self, forms: Sequence[Form]) -> Iterator[str]:
-        """Yield the names that forms, and everything inside them, bind in the scopes around them."""
+        """Yield names that forms bind in their outer scopes."""
         for form in all_in(forms):
             roles = self.program.roles.get(form.index)
             if roles is not None and not roles.scope:
                 yield from (binding.name.name for binding in roles.bindings)
 
     def _candidates(self, name: str) -> tuple[list[Slot], bool]:
-        """Return the slots that may hold a name, innermost first, and True if the last one certainly does."""
+        """Return the slots that may hold a name, innermost first, and whether the last certainly does."""
         result: list[Slot] = []
         for scope in reversed(self.chain):
             slot = scope.slots.get(name)
@@ -149,7 +148,7 @@ class Scoping(Emitter):
         return result, False
 
     def _lookup(self, name: str) -> Expression | None:
-        """Return a variable's value; `U` if it may be unbound (then not `safe`); None if it certainly is."""
+        """Return a variable's value: `U` if it may be unbound (then not `safe`); None if it certainly is."""
         if name == "nil":
             return None
         slots, certain = self._candidates(name)
@@ -232,7 +231,7 @@ class Scoping(Emitter):
         return Expression(slot.py, type_, size=size, stable=slot.stable, safe=True)
 
     def _expect_bindings(self, form: Form) -> None:
-        """Record the bindings that a form's code, which comes later, may make in the current scope."""
+        """Record the bindings that a form's later code may make in the current scope."""
         for name in self._bound_by([form]):
             slot = self._slot(self.chain[-1], name)
             if slot not in self.facts:
