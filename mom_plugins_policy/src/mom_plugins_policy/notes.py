@@ -1,4 +1,4 @@
-"""Notes of policies on the host and on guests, kept across cycles and restarts, for example for hysteresis."""
+"""Notes of policies on the host and guests, kept across cycles and restarts, for example for hysteresis."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pydantic import AfterValidator, TypeAdapter
 from mom_core import HOST_ID, MomError, PluginContext, Snapshot, StateError, StateFile, Value, printable
 
 _GONE_SECONDS: Final = 3600.0
-"""Time for which notes outlive a guest that is not listed, as it may return from another host."""
+"""Notes of an unlisted guest are kept this long: it may return from another host."""
 
 
 def _checked(values: dict[str, Any]) -> dict[str, Any]:
@@ -25,7 +25,7 @@ def _checked(values: dict[str, Any]) -> dict[str, Any]:
 
 @dataclass(slots=True)
 class KeptNotes:
-    """Notes on one entity: its incarnation, the monotonic time since when it has been absent, and their bytes."""
+    """Notes on one entity. `absent`: monotonic time since when it is unlisted; `size` in bytes."""
 
     incarnation: str
     values: Annotated[dict[str, Any], AfterValidator(_checked)]
@@ -37,7 +37,7 @@ class KeptNotes:
 
 
 _SCALAR: Final = 24
-"""Bytes of a number in JSON, with the separators around it."""
+"""Bytes of a number in JSON, with separators."""
 
 _LARGE: Final = 1 << 63
 
@@ -57,17 +57,17 @@ def _size(value: Any) -> int:
 
 
 class NoteStore:
-    """Notes in memory, and in a state file between cycles. All notes together are bounded.
+    """Notes in memory, and in a state file between cycles. Their total size is limited.
 
-    A guest's notes end when the guest is gone, or starts anew with another `incarnation`. If the hypervisor reports incarnations, a guest
-    may be away for an hour. All guests may be away as long as the hypervisor is unreachable.
+    A guest's notes end when the guest is gone, or restarts with another `incarnation`. If the hypervisor reports incarnations, a guest may
+    be away for an hour. While the hypervisor is unreachable, all notes stay.
 
-    :param context: of the plugin whose folder holds the file; without it, notes last until mom ends
-    :param whose: owner of the notes in words, such as `policies in Python`
+    :param context: of the plugin whose folder holds the file; None: keep notes in memory
+    :param whose: owner of the notes for messages, such as `policies in Python`
     """
 
     LARGEST: ClassVar[int] = 8 << 20
-    """Bytes of all notes together in JSON: ten notes of 70 bytes on each of 10,000 guests."""
+    """Bytes of all notes in JSON: ten notes of 70 bytes on each of 10,000 guests."""
 
     def __init__(self, context: PluginContext | None = None, file: str = "notes.json", whose: str = "policies") -> None:
         self._file: StateFile[dict[str, KeptNotes]] | None = None
@@ -86,7 +86,7 @@ class NoteStore:
 
     @staticmethod
     def size_of(name: str, value: Any) -> int:
-        """Return the bytes of a note, as `room` counts them; 0 for None."""
+        """Return the bytes of a note; 0 for None."""
         return 0 if value is None else _size(name) + _size(value)
 
     @property
@@ -95,21 +95,21 @@ class NoteStore:
         return self.LARGEST - self._size
 
     def memory(self) -> dict[str, Value]:
-        """Return all notes as `set_memory` takes them."""
+        """Return all notes in the form of `set_memory`."""
         return {identity: {"incarnation": notes.incarnation, "values": notes.values} for identity, notes in list(self._kept.items())}
 
     def set_memory(self, memory: Value) -> None:
-        """Replace all notes. Raise `MomError`, and change nothing, if `memory` holds other data."""
+        """Replace all notes. Raise `MomError`, and change nothing, for invalid data."""
         try:
             entities = memory if isinstance(memory, Mapping) else {"": memory}
             self._kept = {str(identity): _ENTITY.validate_python(notes) for identity, notes in entities.items()}
-        except ValueError as error:  # pydantic's, too
+        except ValueError as error:  # includes pydantic's
             raise MomError(f"these are no notes: {printable(str(error), 200)}", hint="give what `memory` gave") from error
         self._size = sum(kept.size for kept in self._kept.values())
         self._unwritten = True
 
     def begin(self, snapshot: Snapshot) -> dict[str, dict[str, Any]]:
-        """Return the notes for an evaluation, by entity id and name. Drop those on guests that are gone or started anew."""
+        """Return the notes by entity id and name. Drop notes on guests that are gone or restarted."""
         self._incarnations = {HOST_ID: "", **{guest.id: guest.incarnation for guest in snapshot.listed}}
         current: dict[str, dict[str, Any]] = {}
         for identity, notes in list(self._kept.items()):
@@ -118,7 +118,7 @@ class NoteStore:
                 current[identity] = notes.values
                 continue
             if identity not in self._incarnations and notes.incarnation:
-                # An empty list proves nothing about guests: the hypervisor may be unreachable.
+                # An empty list proves nothing: the hypervisor may be unreachable.
                 notes.absent = None if not snapshot.listed else snapshot.monotonic if notes.absent is None else notes.absent
                 if notes.absent is None or snapshot.monotonic - notes.absent < _GONE_SECONDS:
                     continue
@@ -129,7 +129,7 @@ class NoteStore:
     def keep(self, notes: Mapping[str, dict[str, Any]]) -> Sequence[str]:
         """Replace the notes on these entities, and write changes to the file.
 
-        Return the entities that keep their old notes, as all notes together would exceed `LARGEST`.
+        Return the entities that keep their old notes because of `LARGEST`.
         """
         refused: list[str] = []
         for identity, values in notes.items():
@@ -148,7 +148,7 @@ class NoteStore:
                 self._kept[identity] = after
             self._unwritten = True
         if self._unwritten and self._file is not None:
-            with contextlib.suppress(StateError):  # the next cycle tries again; mom reports the error
+            with contextlib.suppress(StateError):  # the next cycle retries; mom reports the error
                 self._file.write(self.memory())
                 self._unwritten = False
         return refused

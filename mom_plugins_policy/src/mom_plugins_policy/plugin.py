@@ -1,4 +1,4 @@
-"""Plugin `policy`: reads the operator's policies and the defaults, and evaluates them each cycle."""
+"""Plugin `policy`: reads policies and defaults, and evaluates them in each cycle."""
 
 from __future__ import annotations
 
@@ -41,48 +41,48 @@ from mom_plugins_policy.shadow import Shadow
 from mom_plugins_policy.sources import read_policies
 
 _NIL_FIELD = re.compile(r"[A-Za-z_][\w-]*\.([A-Za-z_]\w*) is nil")
-"""Text of a fault about an attribute, such as a guest's field."""
+"""Operand text in a fault, for an attribute such as a guest's field."""
 
 USUAL_FOLDER: Final = Path("/etc/mom/policy.d")
-"""Folder that `mom config init` writes, even without policies in it."""
+"""Folder written by `mom config init`; it may be empty."""
 
-_ERRORS = 30  # errors of the checks that mom logs when it loads policies
+_ERRORS = 30  # logged errors of the checks at load
 _CHANGES: Final = "changes.json"
 
 
 class PolicyPlugin:
-    """Evaluates policies written in the MOM policy language."""
+    """Evaluator of policies in the MOM policy language."""
 
     class Settings(PluginSettings):
         """Location and limits of the policies."""
 
         directory: Path | None = None
-        """A folder whose *.policy files are used, in the order of their names. It may be empty."""
+        """A folder whose *.policy files are used, in name order. It may be empty."""
         file: ExistingFile | None = None
-        """A single policy in place of the defaults. It gets the name 50_main_."""
+        """A single policy instead of the defaults. Its name is 50_main_."""
         defaults: bool | None = None
-        """Use the plugins' default policies, except those that yours replace by name. The default is yes, unless `file` is set."""
+        """Use the plugins' default policies, except those replaced by name. Unset: yes, unless `file` is set."""
         keep_changes: bool = False
         """Keep policies that were set while mom ran, for example by vdsm, after a restart or a change of these settings."""
         refuse_failing: bool = True
-        """Refuse policies that certainly fail, while mom runs: the policies in force stay. They may call a function or set a variable
-        that does not exist. MOM accepts them, and then decides nothing."""
+        """While mom runs, reject new policies that certainly fail, and keep the current ones. Such policies call a function or set a
+        variable that does not exist. MOM accepts them, and then decides nothing."""
         ignore: list[str] = Field(default_factory=list)
-        """Controls that policies may set without effect. It switches off a part of policies that should not be edited."""
+        """Controls that policies may set without effect. This disables a part of policies that should not be edited."""
         shadow: Path | None = None
-        """A folder of policies on trial. They replace those in force of the same names in a second evaluation, which mom only reports."""
+        """A folder of policies on trial. They replace current policies of the same names in a second evaluation, which mom only reports."""
         limits: PolicyLimits = PolicyLimits()
         """Limits of the policies."""
 
         @property
         def wants_defaults(self) -> bool:
-            """True to use default policies beside those of the operator."""
+            """Whether to use default policies."""
             return self.file is None if self.defaults is None else self.defaults
 
     def __init__(self, settings: Settings, context: PluginContext) -> None:
         self._settings = settings
         self._context = context
-        # Commands beside a running mom neither use nor change its file.
+        # A command beside a running mom must not touch mom's file.
         keeps = settings.keep_changes and context.serves
         self._is_in_force = False
         self._not_read: tuple[Problem, ...] = ()
@@ -98,7 +98,7 @@ class PolicyPlugin:
             kept if keeps else None,
             self._changed,
             self._notes,
-            # Commands, for example on a recording, evaluate failing policies as well.
+            # Commands, for example on a recording, also evaluate failing policies.
             refuse_failing=settings.refuse_failing and context.serves,
         )
         self._shadow = None if settings.shadow is None else Shadow(settings.shadow, context, settings.limits)
@@ -106,7 +106,7 @@ class PolicyPlugin:
     @staticmethod
     @hookimpl
     def mom_suggest(root: Path) -> Suggestion | None:
-        """Fits every host: without an evaluator mom decides nothing."""
+        """Suggest the plugin for every host: without an evaluator mom decides nothing."""
         return Suggestion("it decides, by the plugins' default policies and your own", {"directory": str(USUAL_FOLDER)}, order=60)
 
     @hookimpl
@@ -121,19 +121,19 @@ class PolicyPlugin:
 
     @hookimpl
     def mom_teardown(self) -> None:
-        """Write changes that could not be written earlier."""
+        """Retry failed writes."""
         self._policies.close()
-        if self._is_in_force:  # after a refused reload, the file belongs to others
+        if self._is_in_force:  # after a rejected reload, the file belongs to another plugin
             self._policies.keep_again()
 
     @hookimpl
     def mom_services(self) -> Mapping[type, Any]:
-        """Return the policies in force, for other plugins to read, change and check."""
+        """Offer the policies in force, to read, change and check."""
         return {PolicyTexts: self._policies}
 
     @hookimpl
     def mom_reload(self) -> Callable[[], None]:
-        """Read and compile all policies again. They come into force together after the reload of all plugins."""
+        """Compile all policies again. They take effect after the reload of all plugins."""
         try:
             put_in_force = self._policies.prepare()
             use_shadow = None if self._shadow is None else self._shadow.read()
@@ -144,7 +144,7 @@ class PolicyPlugin:
         def commit() -> None:
             try:
                 put_in_force()
-            except ConfigError as error:  # a client has meanwhile set a policy that does not fit the files
+            except ConfigError as error:  # a client has set a policy that does not fit the files
                 self._refused = (files_refused(self._context.name, error),)
                 raise
             if use_shadow is not None:
@@ -186,12 +186,12 @@ class PolicyPlugin:
         self._is_in_force = True
         self._policies.keep_first()
         if not self._settings.keep_changes and self._context.serves:
-            with contextlib.suppress(OSError):  # changes kept before the setting was switched off must not return later
+            with contextlib.suppress(OSError):  # changes stored before the setting was disabled must not return later
                 (self._context.state_directory / self._context.name / _CHANGES).unlink()
 
     @hookimpl
     def mom_check(self) -> Iterable[Finding]:
-        """Report policies with which mom would not start, remarks of the checks, missing folders, and unused default policies."""
+        """Report policies that prevent a start, remarks, missing folders, and unused default policies."""
         try:
             policy = self._policies.check_files()
             if self._shadow is not None:
@@ -226,9 +226,9 @@ class PolicyPlugin:
                 yield Problem(Source(self._context.name), printable(message, 400), severity=Severity.WARNING, hint=hint)
 
     def _usable_defaults(self, own: Mapping[str, str], declared: Declarations) -> tuple[dict[str, PolicyText], list[Problem]]:
-        """Return the default policies that the operator did not replace, and a problem for each one left out.
+        """Return the usable default policies, and a problem for each omitted one.
 
-        A default policy that reads undeclared fields would fail, and stop all policies.
+        A default policy that reads undeclared fields would fail and stop all policies.
         """
         usable: dict[str, PolicyText] = {}
         left_out: list[Problem] = []
@@ -254,7 +254,7 @@ class PolicyPlugin:
             self._context.log.info("policies: %s", ", ".join(f"{name} ({text.origin})" for name, text in state.texts.items()))
         else:
             self._context.log.warning("no policy decides: %s", self._none())
-        if self._context.serves:  # commands such as mom doctor report it themselves
+        if self._context.serves:  # commands such as mom doctor report remarks themselves
             self._log_remarks(policy, state)
 
     def _none(self) -> str:
@@ -289,7 +289,7 @@ class PolicyPlugin:
 
 
 def _problems(result: Result, snapshot: Snapshot) -> Iterator[Problem]:
-    """Yield the problems of an evaluation; for a guest with unknown fields (paused, not sampled yet) a single one."""
+    """Yield the problems of an evaluation; only one for a guest with unknown fields (paused, not sampled yet)."""
     left_out: dict[str, list[Fault]] = {}
     for fault in result.errors:
         if fault.entity is not None and _unknown_fields(fault, snapshot):
@@ -306,7 +306,7 @@ def _problems(result: Result, snapshot: Snapshot) -> Iterator[Problem]:
 
 
 def _unknown_fields(fault: Fault, snapshot: Snapshot) -> list[str]:
-    """Return the guest's unknown fields if they made its step fail; else nothing."""
+    """Return the guest's unknown fields if these caused the fault."""
     guest = None if fault.entity is None else snapshot.guests.get(fault.entity.id)
     if guest is None or fault.kind != "type":
         return []
@@ -323,7 +323,7 @@ _COLLECTORS: Final = {
 
 
 def _problem(fault: Fault, result: Result) -> Problem:
-    # Values change from cycle to cycle. In the hint they do not make a new problem.
+    # Values change in each cycle. In the hint they do not make a new problem.
     hints = [", ".join(fault.values)] if fault.values else []
     if fault.entity is None:
         hints.append(f"the evaluation ends here; {len(result.decisions)} decisions for guests stand, those for the host are lost")

@@ -1,4 +1,4 @@
-"""Policies on trial: evaluated beside those in force, and only reported."""
+"""Policies on trial, evaluated beside those in force and only reported."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _SHOWN: Final = 5  # errors of one evaluation
 
 
 class Shadow:
-    """Policies of a folder, which replace policies in force of the same names.
+    """Policies of a folder, which replace policies in force by name.
 
     :param limits: limits of the policies in force
     """
@@ -27,15 +27,15 @@ class Shadow:
         self.notes = NoteStore(context, "shadow-notes.json", "policies on trial")
         self._folder = folder
         self._context = context
-        self._limits = limits.model_copy(update={"seconds": limits.seconds / 2})  # the decisions in force wait for it
+        self._limits = limits.model_copy(update={"seconds": limits.seconds / 2})  # the real decisions wait for it
         self._texts: Mapping[str, str] = {}
         self._policy: Policy | None = None
         self._beside = ""
-        """Version of the policies in force when the policy was compiled."""
+        """Version of the policies in force at compilation."""
         self._trouble: Sequence[Problem] = ()
 
     def read(self) -> Callable[[], None]:
-        """Read the folder; the returned function activates the policies. Raise `ConfigError` for a file that cannot be read."""
+        """Read the folder; return a function that activates the policies. Raise `ConfigError`."""
         policies = read_policies(self._folder, None, self._limits).usable()
 
         def commit() -> None:
@@ -44,7 +44,7 @@ class Shadow:
         return commit
 
     def evaluate(self, snapshot: Snapshot, history: Sequence[Snapshot], in_force: PolicyState) -> list[ShadowDecisions | Problem]:
-        """Return all decisions and errors of the policies on trial."""
+        """Return decisions and errors of the policies on trial."""
         if self._beside != in_force.version:
             self._compile(in_force)
         if self._policy is None:

@@ -1,6 +1,6 @@
-"""Snapshots as JSON, to try a policy on another host or another time.
+"""Snapshots as JSON, to try a policy on another host or at another time.
 
-The format is that of `mom_core.testing.snapshot`. Reading is strict, and reports all mistakes at once with their places.
+The format is that of `mom_core.testing.snapshot`. Reading is strict, and reports all mistakes with positions.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from mom_core.testing import snapshot
 from mom_plugins_policy.sources import text_of
 
 LONGEST: Final = 64 << 20
-"""Bytes of a file. Ten thousand guests with sixty fields each take a third of it."""
+"""Bytes of a file. 10,000 guests with 60 fields each take a third."""
 
 EXAMPLE: Final = Path(__file__).with_name("example.json")
-"""Example host of 16 GiB, short of memory. One guest can spare memory, one runs out, and one reports nothing."""
+"""16 GiB host, short of memory. One guest can spare memory, one runs out, and one reports nothing."""
 
 
 def _finite(value: Any) -> Any:
@@ -53,14 +53,14 @@ class SampleForm(StrictModel):
 
 
 class SnapshotForm(SampleForm):
-    """Snapshot. Properties are those of `host` and of guests by name. Older samples come oldest first, `interval` seconds apart."""
+    """Snapshot. Properties belong to `host` and to guests by name. Older samples are oldest first, `interval` seconds apart."""
 
     properties: dict[str, dict[str, FieldValue]] = Field(default_factory=dict)
     history: list[SampleForm] = Field(default_factory=list)
     interval: Annotated[float, Field(gt=0, lt=1e9)] = 5.0
 
     def misplaced(self) -> Iterator[tuple[tuple[str, ...], str]]:
-        """Yield invalid properties with their errors."""
+        """Yield invalid properties, with errors."""
         guests = dict.fromkeys(name for item in (self, *self.history) for name in item.guests)
         owners = {name: name for name in guests if "uuid" not in self.properties.get(name, {})}
         for name, properties in self.properties.items():
@@ -81,7 +81,7 @@ class SnapshotForm(SampleForm):
 
 
 def did_you_mean(name: str, names: Iterable[str]) -> str:
-    """Return a hint with a similar name, if there is one."""
+    """Return a hint with a similar name, if any."""
     close = get_close_matches(name, list(names), 1)
     return f"did you mean {close[0]}?" if close else ""
 
@@ -96,7 +96,7 @@ def _unique(file: str, pairs: Sequence[tuple[str, object]]) -> dict[str, object]
 
 
 def read_form(path: Path) -> SnapshotForm:
-    """Return the form of the snapshot in a JSON file; `-` is standard input. Raise `ConfigError` with all mistakes."""
+    """Return the form of a JSON file; `-` is standard input. Raise `ConfigError` with all mistakes."""
     file = "standard input" if str(path) == "-" else str(path)
     text = text_of(path, LONGEST, "a snapshot is a JSON file; `mom policy snapshot --example` prints one")
     try:
@@ -109,7 +109,7 @@ def read_form(path: Path) -> SnapshotForm:
 
 
 def checked_form(values: object, file: str) -> SnapshotForm:
-    """Return the form of plain values; messages name their source `file`. Raise `ConfigError` with all mistakes."""
+    """Return the form of plain values; messages name `file`. Raise `ConfigError` with all mistakes."""
     document = Document(file, values)
     form = settings_in(document, SnapshotForm, file)
     for way, wrong in form.misplaced():
@@ -120,12 +120,12 @@ def checked_form(values: object, file: str) -> SnapshotForm:
 
 
 def read_snapshot(path: Path) -> Snapshot:
-    """Return the snapshot in a JSON file, as `read_form` does."""
+    """Return the snapshot in a JSON file. Raise `ConfigError`."""
     return read_form(path).made()
 
 
 def as_json(source: Snapshot) -> dict[str, Any]:
-    """Return a snapshot with its history, as `read_snapshot` reads it."""
+    """Return a snapshot with its history in the form of `read_snapshot`."""
     made: dict[str, Any] = {"host": dict(source.host.fields), "guests": _fields_of(source.guests.values())}
     made["properties"] = {HOST_ID: dict(source.host.properties), **{guest.name: dict(guest.properties) for guest in source.guests.values()}}
     if source.history:

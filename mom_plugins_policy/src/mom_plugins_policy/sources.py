@@ -12,12 +12,12 @@ from mom_plugins_policy.language.limits import PolicyLimits
 
 SUFFIX = ".policy"
 SINGLE = "50_main_"
-"""Name of a policy that is configured as a single file."""
+"""Name of a single configured policy."""
 
 
 @dataclass(slots=True)
 class Texts:
-    """Texts and files by policy name, and the problems of reading them."""
+    """Texts and files by policy name, and problems found while reading."""
 
     texts: dict[str, str] = field(default_factory=dict)
     files: dict[str, str] = field(default_factory=dict)
@@ -31,13 +31,9 @@ class Texts:
 
 
 def read_policies(directory: Path | None, file: Path | None, limits: PolicyLimits) -> Texts:
-    """Return all policies of the operator.
-
-    :param directory: a folder, which may be absent
-    :param file: a policy, which gets the name `50_main_`
-    """
+    """Return all policies of the operator. The folder may be absent."""
     result = Texts()
-    longest = 4 * limits.text  # bytes: UTF-8 has up to four for a character
+    longest = 4 * limits.text  # bytes: UTF-8 has up to four per character
     if directory is not None and _ours(directory, result.problems):
         for path in _listed(directory, result.problems):
             if _ours(path, result.problems):
@@ -48,7 +44,7 @@ def read_policies(directory: Path | None, file: Path | None, limits: PolicyLimit
 
 
 def _ours(path: Path, problems: list[ConfigProblem]) -> bool:
-    """Return True if only root and mom's own user can change the file, or it does not exist."""
+    """Return whether only root and mom's user can change the file, or it does not exist."""
     try:
         reason = untrusted(path) if is_there(path) else ""
     except OSError as error:
@@ -61,9 +57,9 @@ def _ours(path: Path, problems: list[ConfigProblem]) -> bool:
 
 
 def read_paths(paths: Iterable[Path], longest: int) -> Texts:
-    """Return the policies in files and folders of a command line. A policy's name is the file's without `.policy`.
+    """Return the policies in files and folders of a command line, named after the files.
 
-    :param longest: largest size of a file in bytes
+    :param longest: size limit of a file in bytes
     """
     result = Texts()
     for path in paths:
@@ -74,7 +70,7 @@ def read_paths(paths: Iterable[Path], longest: int) -> Texts:
 
 
 def files_in(path: Path, problems: list[ConfigProblem], *suffixes: str) -> list[Path]:
-    """Return the files in a folder with one of these suffixes, in name order, or the file itself. An empty folder is a problem."""
+    """Return the files in a folder with these suffixes, in name order, or the file itself. An empty folder is a problem."""
     if not path.is_dir():
         return [path]
     before = len(problems)
@@ -109,10 +105,10 @@ def _read(path: Path, name: str, result: Texts, longest: int) -> None:
 
 
 def text_of(path: Path, longest: int, hint: str) -> str:
-    """Return the text of a file; `-` is standard input. Raise `ConfigError` if it cannot be read.
+    """Return the text of a file; `-` is standard input. Raise `ConfigError`.
 
-    :param longest: largest size of the file in bytes
-    :param hint: the expected contents
+    :param longest: size limit in bytes
+    :param hint: expected contents
     """
     named = path
     try:

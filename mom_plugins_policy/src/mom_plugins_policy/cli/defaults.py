@@ -18,14 +18,14 @@ from mom_plugins_policy.snapshots import EXAMPLE, as_json, did_you_mean
 @json_option
 @config_option
 def defaults_command(name: str | None, as_json: bool, config_path: str | None) -> None:
-    """List the default policies of the plugins, or print the one that is named NAME.
+    """List the default policies of the plugins, or print the policy NAME.
 
-    A policy of your own that has the name of a default one takes its place:
+    Your own policy replaces a default policy of the same name:
 
     \b
       mom policy defaults 50_balloon > /etc/mom/policy.d/50_balloon.policy
 
-    Often it is enough to change some of its values, in a policy whose name comes before its own.
+    Often it is enough to set some of its variables, in a policy whose name sorts before it.
     """
     policies = declarations_of(configured(config_path)).policies
     if name is not None and name not in policies:

@@ -1,12 +1,12 @@
-"""Compiler from forms to Python code: one function per program, with the variables of the policy as local variables.
+"""Compiler from forms to Python code: one function per program; policy variables become local variables.
 
-- The compiler resolves scopes. It compiles a function into its caller where possible (see `analysis`), as dynamic scoping needs the
-  caller's names. Where a name may or may not be bound, the code tests it.
-- Every form that can fail begins a new line of the generated text. The line number of a traceback then identifies the form (`Site`).
+- Functions are inlined where possible (see `analysis`), because dynamic scoping needs the caller's names. If a name may be unbound, the
+  code tests it.
+- Each form that can fail starts a new line of the code, so the line number of a traceback identifies the form (`Site`).
 - The code counts steps per loop and call, weighted by the number of forms in the body.
-- No text of a policy becomes code. Numbered names replace names; values are constants, except small numbers and identifiers.
-- Expressions have no effects, but may fail; effects are statements. So an expression can be computed again to explain an error. It needs
-  a temporary variable only if a statement with effects follows it (`Emitter.arguments`).
+- Policy text never becomes code: names are numbered, and values are constants, except small numbers and identifiers.
+- Expressions have no effects but may fail; effects are statements. So an expression can be computed again to explain an error. It needs
+  a temporary variable only if a statement with effects follows (`Emitter.arguments`).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Run time of compiled policies: entities, requests, bounds of sizes, and the positions of errors."""
+"""Runtime of compiled policies: entities, requests, size limits, and positions of errors."""
 
 from __future__ import annotations
 
@@ -27,34 +27,34 @@ _log = logging.getLogger("mom.policy")
 
 _FUNCTION = 400  # bytes of a method as a value
 _CHARACTER = 80  # bytes of a non-ASCII character as an element: Python shares only ASCII characters
-_MOST_FAULTS = 1000  # reported in one evaluation; each takes some 20 us and 1 KiB
+_MOST_FAULTS = 1000  # reported per evaluation; each takes 20 us and 1 KiB
 
 
 Notes: TypeAlias = Mapping[str, Mapping[str, Any]]
-"""Notes of earlier evaluations, by entity id and name."""
+"""By entity id and name."""
 
 
 _LONGEST_DEBUG = 2000
-"""Characters of a line that a policy writes to the log."""
+"""Characters of a log line from a policy."""
 
 
 def write_to_log(*values: Any_) -> Any_:
-    """Write values to the debug log and return the last."""
+    """Write values to the debug log; return the last."""
     if _log.isEnabledFor(logging.DEBUG):
         shown = [value[:_LONGEST_DEBUG] if isinstance(value, str) else show(value) for value in values[:_LONGEST_DEBUG]]
-        # One line, so that a policy cannot forge records of the log.
+        # One line, so that a policy cannot forge log records.
         _log.debug("%s", printable(" ".join(shown), _LONGEST_DEBUG))
     return values[-1]
 
 
 def fail(kind: str, message: str) -> NoReturn:
-    """Raise `Trouble` from within an expression."""
+    """Raise `Trouble` inside an expression."""
     raise Trouble(kind, message)
 
 
 @dataclass(slots=True, eq=False)
 class Site:
-    """Place in the generated code that can fail: its form, and how to compute the operands again for the message."""
+    """Place in the generated code that can fail. `operands` can be computed again for the message."""
 
     form: Form
     operands: Sequence[tuple[Form, str]] = ()
@@ -62,7 +62,7 @@ class Site:
 
 
 class Emitted(Protocol):
-    """Generated code: its sites, its unique file name in tracebacks, and its namespace."""
+    """Generated code. Its file name is unique, to identify it in tracebacks."""
 
     sites: Sequence[Site]
     filename: str
@@ -70,14 +70,13 @@ class Emitted(Protocol):
 
 
 Declares: TypeAlias = Callable[[Scope, str], bool]
-"""Returns True for a declared field."""
 
 
 class Evaluation(Budgets):
-    """One evaluation of one program against one snapshot. Generated code calls its methods by name.
+    """One evaluation of a program on a snapshot. Generated code calls the methods by name.
 
-    :param takes_text: names of the controls that take text
-    :param room: bytes by which the notes may grow, as `NoteStore` counts them
+    :param takes_text: names of controls that take text
+    :param room: bytes by which the notes may grow, as counted by `NoteStore`
     """
 
     def __init__(
@@ -143,7 +142,7 @@ class Evaluation(Budgets):
     # --- errors ----------------------------------------------------------------------------------------------------------------
 
     def contain(self, error: Exception, guest: Guest) -> None:
-        """Record an error of a guest's step; raise errors that end the whole evaluation."""
+        """Record an error of a guest's step. Raise errors that stop the whole evaluation."""
         self.failed.add(guest.id)
         if isinstance(error, Trouble) and error.fatal:
             raise error
@@ -161,11 +160,11 @@ class Evaluation(Budgets):
             self.faults.append(self._fault(error, site, guest.entity))
 
     def fault(self, error: Exception) -> Fault:
-        """Return the fault for an error outside of all loops over Guests."""
+        """Return the fault for an error outside of loops over Guests."""
         return self._fault(error, self._site(error), None)
 
     def _site(self, error: Exception) -> int:
-        """Return the innermost place of the program in the traceback; -1 if there is none."""
+        """Return the innermost site in the traceback; -1 without one."""
         lines: Mapping[int, int] = self._code.namespace["LINES"]
         sites = [lines.get(line, -1) for _, line in self._frames(error)]
         if isinstance(error, Trouble) and error.of_call and len(sites) > 1:
@@ -256,7 +255,7 @@ class Evaluation(Budgets):
         return UNBOUND
 
     def head(self, value: Any_, names: Sequence[str]) -> Any_:
-        """Return the value of `a.b…` at the head of a list; `UNBOUND` if it does not exist."""
+        """Return `a.b…` at the head of a list; `UNBOUND` if it does not exist."""
         for name in names:
             if value is UNBOUND:
                 break
@@ -293,7 +292,7 @@ class Evaluation(Budgets):
         return self.snapshot.guests[entity.id].fields if entity.__class__ is Guest else entity.fields
 
     def disks(self, guest: Guest) -> Any_:
-        """Return a guest's `io_tune`: nil, or one object per disk, the same objects throughout an evaluation."""
+        """Return a guest's `io_tune`: nil, or one object per disk, always the same ones."""
         if guest.id not in self.disks_of:
             value = self.field(guest, "io_tune")
             if isinstance(value, Sequence) and not isinstance(value, str):
@@ -302,7 +301,7 @@ class Evaluation(Budgets):
         return self.disks_of[guest.id]
 
     def do_prop(self, entity: Host | Guest, name: Any_, *default: Any_) -> Any_:
-        """Return the result of `Prop`."""
+        """Implement `Prop`."""
         try:
             return entity.properties[name]
         except KeyError:
@@ -311,14 +310,14 @@ class Evaluation(Budgets):
             raise Trouble("missing-property", f"{show(entity)} has no property {show(name)}") from None
 
     def do_stat(self, entity: Host | Guest, field: Any_, default: Any_ = None) -> Any_:
-        """Return the result of `Stat`."""
+        """Implement `Stat`."""
         self._declared(entity, field)
         if field == "io_tune" and entity.__class__ is Guest and field in self._fields(entity):
             return self.disks(entity)
         return self.field(entity, field, default)
 
     def do_statavg(self, entity: Host | Guest, field: Any_) -> float:
-        """Return the mean of a field over the kept samples, oldest first; of a guest, those since its start."""
+        """Implement `StatAvg`: the mean over the kept samples, for a guest since its start."""
         self._declared(entity, field)
         samples: Iterable[Host | Guest] = self._hosts
         if isinstance(entity, Guest):
@@ -326,7 +325,7 @@ class Evaluation(Budgets):
             samples = (guest for guest in older if guest is not None and guest.incarnation == entity.incarnation)
         newest = self.field(entity, field)
         values = [value for value in (*(sample.fields.get(field) for sample in samples), newest) if value is not None]
-        # Not `sum`, which rounds differently since Python 3.12.
+        # `sum` rounds differently since Python 3.12.
         return float(reduce(operator.add, values, 0) / len(values)) if values else 0.0
 
     def _declared(self, entity: Host | Guest, field: Any_) -> None:
@@ -335,7 +334,7 @@ class Evaluation(Budgets):
             raise Trouble("unknown-field", f"no plugin declares {'a guest' if scope is Scope.GUEST else 'a host'} field {show(field)}")
 
     def control(self, name: Hashable) -> dict[str, tuple[Host | Guest, Any_, int]]:
-        """Return the requests for one control, by entity id."""
+        """Return the requests for a control, by entity id."""
         return self._of_name(self.controls, name, "controls")
 
     def variable(self, name: Hashable) -> dict[str, Any_]:
@@ -356,24 +355,24 @@ class Evaluation(Budgets):
         return requested(value, takes_text=name in self.takes_text)
 
     def do_control(self, entity: Host | Guest, name: Any_, value: Any_, site: int) -> None:
-        """Record a request."""
+        """Implement `Control`."""
         self.control(name)[_id(entity)] = (entity, self.request(name, value), site)
 
     def do_getcontrol(self, entity: Host | Guest, name: Any_) -> Any_:
-        """Return the requested value, or nil."""
+        """Implement `GetControl`."""
         request = self.controls.get(name, {}).get(_id(entity))
         return None if request is None else request[1]
 
     def do_setvar(self, entity: Host | Guest, name: Any_, value: Any_) -> None:
-        """Set a note for this evaluation."""
+        """Implement `SetVar`."""
         self.variable(name)[_id(entity)] = value
 
     def do_getvar(self, entity: Host | Guest, name: Any_) -> Any_:
-        """Return a note of this evaluation, or nil."""
+        """Implement `GetVar`."""
         return self.variables.get(name, {}).get(_id(entity))
 
     def do_remember(self, entity: Host | Guest, name: Any_, value: Any_) -> None:
-        """Set a note that outlives the evaluation."""
+        """Implement `Remember`."""
         _check_note(name)
         small = value.__class__ in _NUMBERS and -_SMALL < value < _SMALL
         if not small and not _keepable(value):
@@ -384,7 +383,7 @@ class Evaluation(Budgets):
         if name not in notes and len(kept.keys() | notes.keys()) >= self.limits.names and name not in kept:
             raise Trouble("limit", f"more than {self.limits.names} notes on {show(entity)}; those set to nil are forgotten")
         before = self._note(identity, name)
-        if not small or before.__class__ not in _NUMBERS:  # all small numbers take the same room
+        if not small or before.__class__ not in _NUMBERS:  # all small numbers have the same size
             self._make_room(name, before, value)
         notes[name] = value
         recalled = self._recalled.get(name)
@@ -402,16 +401,16 @@ class Evaluation(Budgets):
         growth = NoteStore.size_of(name, value) - NoteStore.size_of(name, before)
         if growth > max(self._room, 0):
             raise Trouble("limit", f"notes on the host and all guests of more than {NoteStore.LARGEST >> 20} MiB together")
-        self._room -= max(growth, 0)  # shrinking makes no room: if the guest's step fails, its old notes stay
+        self._room -= max(growth, 0)  # shrinking frees nothing: if the guest's step fails, its old notes stay
 
     def recalled(self, name: str) -> dict[str, Any_]:
-        """Return the values of a note by entity id. `do_remember` keeps them current."""
+        """Return the values of a note by entity id. `do_remember` updates them."""
         result = {identity: value for identity, notes in self.notes.items() if (value := notes.get(name)) is not None}
         self._recalled[name] = result
         return result
 
     def do_recall(self, entity: Host | Guest, name: Any_, default: Any_ = None) -> Any_:
-        """Return a note of this or an earlier evaluation."""
+        """Implement `Recall`."""
         _check_note(name)
         value = self._note(_id(entity), name)
         return default if value is None else value

@@ -1,4 +1,4 @@
-"""Forms that the reader makes of a text, with their positions, and how to write them again."""
+"""Forms that the reader makes from a text, and their text form."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from mom_core import Source
 class FormKind(IntEnum):
     """Kinds of forms."""
 
-    LITERAL = 0  #: integer, float or string; `value` holds it
-    NAME = 1  #: identifier, `nil` included; `value` is its text
-    OPERATOR = 2  #: `+`, `<=` …; `value` is its text
-    LIST = 3  #: `( )` or `[ ]`; `items` are its parts, with the head
-    BLOCK = 4  #: `{ }`; `items` are its parts
+    LITERAL = 0  # integer, float or string in `value`
+    NAME = 1  # identifier, including `nil`; text in `value`
+    OPERATOR = 2  # `+`, `<=` …; text in `value`
+    LIST = 3  # `( )` or `[ ]`; `items` include the head
+    BLOCK = 4  # `{ }`
 
 
 @dataclass(slots=True, eq=False, repr=False)
 class SourceText:
-    """Named policy text, with its line starts for positions."""
+    """Named policy text."""
 
     name: str
     text: str
     _starts: list[int] | None = field(init=False, default=None)
 
     def source(self, offset: int) -> Source:
-        """Return the 1-based line and column of a character. A byte order mark does not count, as editors show none."""
+        """Return the 1-based position of a character. A byte order mark does not count."""
         if self._starts is None:
             first = 1 if self.text.startswith("\ufeff") else 0
             self._starts = [first, *(match.end() for match in re.finditer("\n", self.text))]
@@ -44,7 +44,8 @@ class SourceText:
 class Form:
     """Atom, list or block.
 
-    `start` and `end` are its offsets in `text`, `index` is its place in reading order.
+    :param start: offset in `text`, like `end`
+    :param index: number in reading order
     """
 
     kind: FormKind
@@ -57,12 +58,12 @@ class Form:
 
     @property
     def source(self) -> Source:
-        """The position of its first character."""
+        """Position of the first character."""
         return self.text.source(self.start)
 
     @property
     def name(self) -> str:
-        """The text of a name or operator, else empty."""
+        """Text of a name or operator, otherwise empty."""
         return self.value if self.kind in (FormKind.NAME, FormKind.OPERATOR) and isinstance(self.value, str) else ""
 
     def __repr__(self) -> str:
@@ -89,9 +90,9 @@ def all_in(forms: Sequence[Form]) -> Iterator[Form]:
 
 
 def written_string(value: str) -> str:
-    """Return a string as a policy writes it.
+    """Return a string in policy syntax.
 
-    Backslashes are part of the value. A string that ends in one has no spelling, and is shown in Python's.
+    Backslashes are part of the value. A string that ends in one cannot be written, and is shown in Python syntax.
     """
     for quote in "\"'":
         if re.fullmatch(rf"[^{quote}\\]*(?:\\.[^{quote}\\]*)*", value):
@@ -100,7 +101,7 @@ def written_string(value: str) -> str:
 
 
 def written_number(value: float) -> str:
-    """Return a number as a policy writes it."""
+    """Return a number in policy syntax."""
     if isinstance(value, float) and math.isinf(value):
         return "1e999" if value > 0 else "-1e999"
     return repr(value)
@@ -114,14 +115,14 @@ def _atom(form: Form) -> str:
 
 
 def written(forms: Sequence[Form], limit: int = 0) -> str:
-    """Return forms as text that reads back as the same forms, on one line except for line breaks in strings.
+    """Return forms as text that can be read back, on one line except for line breaks in strings.
 
-    :param limit: stop with an ellipsis once the text is longer than this; 0 for no limit
+    :param limit: longest text, before an ellipsis; 0: no limit
     """
     out: list[str] = []
     length = 0
     todo: list[Form | str] = list(reversed(forms[: limit + 1] if limit else forms))
-    glued = True  # the previous piece needs no space after it
+    glued = True  # no space needed before the next piece
     while todo:
         item = todo.pop()
         if isinstance(item, DerivedForm):
@@ -132,7 +133,7 @@ def written(forms: Sequence[Form], limit: int = 0) -> str:
         elif item.kind in (FormKind.LIST, FormKind.BLOCK):
             opening, closing = "()" if item.kind is FormKind.LIST else "{}"
             todo.append(closing)
-            todo.extend(reversed(item.items[: limit + 1] if limit else item.items))  # more would be longer than the limit
+            todo.extend(reversed(item.items[: limit + 1] if limit else item.items))  # more would exceed the limit
             piece, glued = space + opening, True
         else:
             piece = space + _atom(item)

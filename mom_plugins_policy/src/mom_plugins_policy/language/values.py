@@ -1,6 +1,6 @@
-"""Values of the language, as Python values, and how messages show them.
+"""Values of the language as Python values, and their text in messages.
 
-nil is None, lists are `list`, and entities are the snapshot's `Host` and `Guest`. The other values are here.
+nil is None, lists are `list`, and entities are the snapshot's `Host` and `Guest`.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ from mom_plugins_policy.language.errors import Trouble
 from mom_plugins_policy.language.syntax import written_number, written_string
 from mom_plugins_policy.language.words.word import Word
 
-Any_: TypeAlias = Any  # a value of the language: the policy decides its type
+Any_: TypeAlias = Any  # value of the language; the policy decides its type
 
 _DIGITS = re.compile(r"\s*[+-]?[0-9]{1,1000}\s*", re.ASCII)
 _SHOWN_ITEMS = 5
 
 
 UNBOUND: Final = object()
-"""Marks a variable that is not bound."""
+"""Value of an unbound variable."""
 
 
 @dataclass(slots=True, eq=False)
 class Function:
-    """Callable that a variable can hold: `abs`, `debug`, or a method of an entity or disk.
+    """Callable in a variable: `abs`, `debug`, or a method.
 
-    :param word: gives the number of arguments; None if `call` checks it
+    :param word: checks the number of arguments; None: `call` checks it
     """
 
     name: str
@@ -38,7 +38,7 @@ class Function:
     word: Word | None = None
 
     def __call__(self, *arguments: Any_, site: int = 0) -> Any_:
-        """Call it with values of the language. `site` is the calling place in the program."""
+        """Call it with values of the language. `site` is the calling place."""
         if self.word is not None and not self.word.takes(len(arguments)):
             raise Trouble("arity", f"{self.name} takes {self.word.arguments}, not {len(arguments)},")
         return self.call(arguments, site)
@@ -48,9 +48,9 @@ class Function:
 
 
 class Guests:
-    """Value of `Guests`: all guests of the snapshot, in the order of the hypervisor.
+    """Value of `Guests`: all guests, in the hypervisor's order.
 
-    The runtime reads their fields by column. Reading them through each guest would build all guests first.
+    The runtime reads their fields by column, because reading through each guest would build all guests first.
     """
 
     __slots__ = ("members",)
@@ -69,7 +69,7 @@ class Guests:
 
 
 class Record(dict[str, Any_]):
-    """Named values, such as the limits of a disk. True even if empty, like every object."""
+    """Named values, such as the limits of a disk. True even if empty."""
 
     __slots__ = ()
 
@@ -78,12 +78,12 @@ class Record(dict[str, Any_]):
 
 
 def record(value: Any_) -> Record:
-    """Return the limits that a hypervisor reports; empty if it reports none."""
+    """Return the limits that a hypervisor reports; empty if none."""
     return Record(value) if isinstance(value, Mapping) else Record()
 
 
 class Disk:
-    """Io tune object: a disk of a guest, with the limits that the policy may change in `current`."""
+    """Disk of a guest. The policy may change the limits in `current`."""
 
     __slots__ = ("attributes", "changed", "current", "guest")
 
@@ -99,7 +99,7 @@ class Disk:
 
 
 def show(value: Any_) -> str:
-    """Return a short value for a message on one line, as a policy writes it."""
+    """Return a short text of a value, on one line and in policy syntax."""
     if value is None:
         return "nil"
     if value is True or value is False:
@@ -125,7 +125,7 @@ def show(value: Any_) -> str:
 
 
 def requested(value: Any_, *, takes_text: bool = False) -> Any_:
-    """Return the value of a request: nil, a number that can be cut to an integer, or text for a control that takes text."""
+    """Return the value of a request: nil, a number, or text if the control takes text."""
     kind = value.__class__
     if kind is int or value is None or (takes_text and kind is str):
         return value
@@ -141,5 +141,5 @@ def requested(value: Any_, *, takes_text: bool = False) -> Any_:
 
 
 def empty(value: Any_) -> bool:
-    """Return True if `null` holds for a value."""
+    """Return whether `null` holds for a value."""
     return value is None or (isinstance(value, str | list | tuple | Guests) and not value)

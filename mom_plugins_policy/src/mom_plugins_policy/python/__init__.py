@@ -1,4 +1,4 @@
-"""Policies in Python for mom: names for a policy to import."""
+"""Policies in Python: names that a policy imports."""
 
 from mom_core import Decision
 from mom_plugins_policy.python.entities import GiB, Guest, Host, KiB, MiB, TiB

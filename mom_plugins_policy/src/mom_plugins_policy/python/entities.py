@@ -1,4 +1,4 @@
-"""Host and guests of one cycle for policies in Python: typed reads, notes and controls."""
+"""Host and guests of one cycle for policies in Python."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ from mom_plugins_policy.python.files import PythonPolicy
 
 T = TypeVar("T")
 
-# Sizes in KiB, as in fields and controls.
+# In KiB, as in fields and controls.
 KiB, MiB, GiB, TiB = 1, 1 << 10, 1 << 20, 1 << 30
 
 
 _Text = Annotated[str, Field(max_length=4096)]
 _Scalar = bool | Annotated[int, Field(gt=-(1 << 63), lt=1 << 63)] | Annotated[float, Field(gt=-(2.0**63), lt=2.0**63)] | _Text
 Notes = Annotated[dict[_Text, _Scalar | Annotated[list[_Scalar], Field(max_length=1000)]], Field(max_length=1000)]
-"""Notes of policies on the host or a guest."""
+"""Notes on the host or a guest."""
 
 CAN_BE_KEPT: Final = TypeAdapter(Notes)
 
 
 class PolicyMistake(Exception):
-    """Mistake in a policy, whichever guest it reads."""
+    """Mistake in a policy, independent of the guest."""
 
 
 class PolicyCycle(NamedTuple):
-    """Facts of one cycle: notes by entity id, and earlier policies' decisions by entity id and control."""
+    """Data of one cycle: `notes` by entity id, `decided` by entity id and control."""
 
     snapshot: Snapshot
     history: Sequence[Snapshot]
@@ -43,15 +43,16 @@ class PolicyCycle(NamedTuple):
     decided: dict[tuple[str, str], Value]
 
 
-_TIMES: Final = 4  # decisions of a policy per control and guest: later ones replace earlier ones
-_SPARE: Final = 1000  # for hosts of few guests
+_TIMES: Final = 4  # decisions per control and guest: later ones replace earlier ones
+_SPARE: Final = 1000  # for hosts with few guests
 
 
 class PythonEvaluation:
-    """Evaluation of a policy: its decisions, and the notes that it has read and may have changed.
+    """Evaluation of a policy.
 
     :ivar made: all decisions, each with its fault or an empty text
-    :ivar loops: unfinished loops over the guests, in the order of their beginning
+    :ivar notes: copies that the policy may have changed
+    :ivar loops: unfinished loops over the guests, oldest first
     """
 
     def __init__(self, policy: PythonPolicy, cycle: PolicyCycle) -> None:
@@ -60,7 +61,7 @@ class PythonEvaluation:
         self.notes: dict[str, Notes] = {}
         self.loops: list[Loop] = []
         self.most = _SPARE + _TIMES * len(cycle.declared.controls) * (1 + len(cycle.snapshot.guests))
-        """Decisions after which a policy counts as endless, yielded or not."""
+        """With more decisions, yielded or not, a policy counts as endless."""
 
     def too_many(self) -> PolicyMistake:
         """Return the error for too many decisions."""
@@ -69,21 +70,21 @@ class PythonEvaluation:
 
 @dataclass(slots=True, eq=False)
 class Loop:
-    """Loop over the guests: its current guest, and the frame and line of an early end."""
+    """Loop over the guests. `place` is frame and line of an early end."""
 
     guest: Guest
     place: tuple[int, int] | None = None
 
 
 class _ReadableEntity:
-    """Host or guest for a policy. `unknown` names the fields that it read in vain."""
+    """Host or guest for a policy. `unknown` names unknown fields that it read."""
 
     def __init__(self, entity: mom_core.Host | mom_core.Guest, evaluation: PythonEvaluation) -> None:
         self._entity, self._evaluation = entity, evaluation
         self.name, self.entity, self.unknown = entity.name, entity.entity, dict[str, None]()
 
     def number(self, field: str) -> float | None:
-        """Return a numeric field, in the unit of `mom fields`; None, never 0, while unknown."""
+        """Return a numeric field, in the unit of `mom fields`; None while unknown."""
         return self._read(field, self._entity.number)
 
     def text(self, field: str) -> str | None:
@@ -95,7 +96,7 @@ class _ReadableEntity:
         return deepcopy(self._read(field, self._entity.items))
 
     def average(self, field: str) -> float | None:
-        """Return the mean of a numeric field over this cycle and the kept ones (setting `history`); of a guest, those since its start."""
+        """Return the mean of a numeric field over the kept cycles (setting `history`), for a guest since its start."""
         self.number(field)
         snapshots = [*self._evaluation.cycle.history, self._evaluation.cycle.snapshot]
         samples: list[mom_core.Host | mom_core.Guest] = [snapshot.host for snapshot in snapshots]
@@ -115,9 +116,9 @@ class _ReadableEntity:
 
     @property
     def notes(self) -> Notes:
-        """Notes on it, by name, kept across cycles and restarts: numbers, texts, and lists of these.
+        """Notes by name, kept across cycles and restarts: numbers, texts, and lists of these.
 
-        All policies share them. A guest's notes end when the guest is gone or starts anew.
+        All policies share them. A guest's notes end when the guest is gone or restarts.
         """
         noted, identity = self._evaluation.notes, self.entity.id
         if identity not in noted:
@@ -144,7 +145,7 @@ class _ReadableEntity:
         return decision
 
     def _fault(self, control: str, value: Value, bounds: Sequence[Value]) -> str:
-        """Return the reason against a decision, or an empty text. mom reviews the range of controls for all evaluators."""
+        """Return the reason against a decision, or an empty text. mom reviews the range of controls later."""
         controls, scope = self._evaluation.cycle.declared.controls, self.entity.scope
         if control not in controls or controls[control].scope is not scope:
             meant = _meant(control, [name for name, spec in controls.items() if spec.scope is scope])
@@ -180,7 +181,7 @@ class Guest(_ReadableEntity):
 
 
 class Guests(tuple[Guest, ...]):
-    """All guests in one cycle, in name order. It records the positions of loops, to find the guest of an error."""
+    """All guests in one cycle, in name order. Records the positions of loops, to find the guest of an error."""
 
     def __iter__(self) -> Iterator[Guest]:
         if self:

@@ -1,4 +1,4 @@
-"""The operator's policies in Python, from a folder that only root and mom's own user can write: all of them, or none."""
+"""The operator's policies in Python, from a folder that only root and mom's user can write: all, or none."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ _HINT: Final = "a policy defines `def decide(host, guests):`, which yields decis
 
 
 class PythonPolicy(NamedTuple):
-    """Loaded policy. Decisions and problems name it by its file, such as `50_balloon.py`."""
+    """Loaded policy."""
 
     path: Path
     decide: Callable[[Any, Any], object]
 
 
 class _SourceOnly(SourceLoader):
-    """Loader of a module by its path. It has no `path_stats`, so Python neither reads nor writes bytecode in the operator's folder."""
+    """Loader of a module by path. Without `path_stats`, Python neither reads nor writes bytecode in the operator's folder."""
 
     def get_filename(self, fullname: str) -> str:
         return fullname
@@ -35,7 +35,7 @@ class _SourceOnly(SourceLoader):
 
 
 def read_policies(directory: Path) -> list[PythonPolicy]:
-    """Return every `*.py` of a folder in name order, except names that begin with `.` or `_`. An absent folder holds none.
+    """Return every `*.py` of a folder in name order, except names that begin with `.` or `_`. The folder may be absent.
 
     :raises ConfigError: with all errors by file and line
     """
@@ -62,7 +62,7 @@ def _refuse_untrusted(path: Path) -> None:
     if reason:
         try:
             status = path.stat()
-        except OSError as error:  # such as a link that leads nowhere
+        except OSError as error:  # such as a broken link
             raise _refused(path, f"cannot be read: {error.strerror}", "repair it, or take it out of the folder") from error
         whose = f"{path.name} belongs to the user {status.st_uid} and has the mode {status.st_mode & 0o7777:03o}"
         hint = "programs of those who can write there would run as mom's user: `chown root` and `chmod go-w`"
@@ -90,6 +90,6 @@ def _loaded(path: Path) -> PythonPolicy:
 
 
 def line_of(error: BaseException, path: Path) -> int:
-    """Return the line of a file that raised an exception; 0 for other code."""
+    """Return the line in a file that raised an exception; 0 for other code."""
     lines = [line for frame, line in walk_tb(error.__traceback__) if frame.f_code.co_filename == str(path)]
     return lines[-1] if lines else getattr(error, "lineno", None) or 0

@@ -1,4 +1,4 @@
-"""Plugin `pypolicy`: reads the operator's policies in Python, and evaluates them each cycle."""
+"""Plugin `pypolicy`: reads policies in Python, and evaluates them in each cycle."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from mom_plugins_policy.python.files import PythonPolicy, line_of, read_policies
 
 
 class PypolicyPlugin:
-    """Evaluates the operator's policies in Python."""
+    """Evaluator of the operator's policies in Python."""
 
     class Settings(PluginSettings):
         """Location of the policies."""
 
         directory: Path = Path("/etc/mom/pypolicy.d")
-        """A folder that only root and mom's user can write. Every *.py in it is a policy, in the order of the file names."""
+        """A folder that only root and mom's user can write. Every *.py in it is a policy, in name order."""
 
     def __init__(self, settings: Settings, context: PluginContext) -> None:
         self._settings, self._context, self._policies = settings, context, list[PythonPolicy]()
@@ -39,7 +39,7 @@ class PypolicyPlugin:
 
     @hookimpl
     def mom_reload(self) -> Callable[[], None]:
-        """Read all policies again. They come into force together after the reload of all plugins."""
+        """Read all policies again. They take effect after the reload of all plugins."""
         try:
             policies = read_policies(self._settings.directory)
         except ConfigError as error:
@@ -67,7 +67,7 @@ class PypolicyPlugin:
 
     @hookimpl
     def mom_check(self) -> Iterable[Finding]:
-        """Report policies with which mom would not start."""
+        """Report policies that prevent a start."""
         try:
             policies = read_policies(self._settings.directory)
         except ConfigError as error:
@@ -78,12 +78,12 @@ class PypolicyPlugin:
 
 
 def _evaluate(policy: PythonPolicy, cycle: PolicyCycle, until: float) -> list[Decision | Problem]:
-    """Return the decisions of a policy and its problems. Later policies see its decisions and notes.
+    """Return the decisions and problems of a policy. Later policies see its decisions and notes.
 
-    If it fails in a loop at a guest, it runs again without that guest. If it fails otherwise, or time runs out, it decides nothing in this
-    cycle, as half of its decisions may be worse than none.
+    An error in a loop over guests repeats the run without that guest. After other errors, or without time, the policy decides nothing in
+    this cycle, because half of its decisions may be worse than none.
 
-    :param until: monotonic time after which no more guests are left out
+    :param until: monotonic time after which a failing guest is no longer left out
     """
     left_out: dict[str, Problem] = {}
     while True:
@@ -122,14 +122,14 @@ def _blamed(error: BaseException, evaluation: PythonEvaluation) -> Guest | None:
 
 
 def _left_out(source: Source, guest: Guest, error: BaseException) -> Problem:
-    if guest.unknown and isinstance(error, TypeError):  # nothing is wrong with policy or host
+    if guest.unknown and isinstance(error, TypeError):  # neither policy nor host is wrong
         message = f"left out by {source.name}, as {', '.join(guest.unknown)} {'is' if len(guest.unknown) == 1 else 'are'} unknown"
         return Problem(source, message, guest.entity, Severity.WARNING, "test what may be None with `is None` before it is used")
     return Problem(source, printable(f"left out by {source.name}: {type(error).__name__}: {error}", 400), guest.entity)
 
 
 def _problems(yielded: list[Decision], evaluation: PythonEvaluation) -> Iterator[Problem]:
-    """Yield invalid decisions, decisions that the policy made but did not yield, and invalid notes, which are deleted."""
+    """Yield invalid decisions, decisions that were made but not yielded, and invalid notes (which are deleted)."""
     yielded_ids = set(map(id, yielded))
     for decision, fault in evaluation.made:
         if fault and id(decision) in yielded_ids:

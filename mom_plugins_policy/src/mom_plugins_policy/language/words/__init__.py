@@ -1,1 +1,1 @@
-"""Words of the language, one record each, for the compiler, checks, reasons and pages."""
+"""Words of the language, one record each, for compiler, checks, reasons and documentation."""

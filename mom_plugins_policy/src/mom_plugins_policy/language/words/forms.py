@@ -1,7 +1,7 @@
 """Special forms: words that do not simply evaluate their arguments.
 
-`Roles` states how a form treats its parts, for the survey, the compiler, the checks and the reasons of decisions. A form with an expansion
-is replaced first. Any other form needs a method in `compiling/forms.py` and in `checks/walk.py`.
+`Roles` says how a form treats its parts. A form with an expansion is replaced first. Any other form needs a method in `compiling/forms.py`
+and in `checks/walk.py`.
 """
 
 from __future__ import annotations
@@ -17,48 +17,46 @@ from mom_plugins_policy.language.words.word import Word
 
 
 class Role(Enum):
-    """Use of a part of a form: when the program evaluates it, and why."""
+    """When the program evaluates a part of a form, and why."""
 
     CONDITION = "condition"
     """Chooses the branch."""
     BRANCH = "branch"
-    """Evaluated if the condition chooses it; the form returns its value."""
+    """Evaluated if chosen; the form returns its value."""
     VALUE = "value"
     """Evaluated once."""
     BODY = "body"
-    """Evaluated in order; the form returns the value of the last one."""
+    """Evaluated in order; the form returns the last value."""
     STEP = "step"
-    """Evaluated once for each element of the value before it."""
+    """Evaluated for each element of the previous value."""
     FUNCTION = "function"
     """Evaluated when the function is called."""
 
 
 class Binding(NamedTuple):
-    """Name that a form binds, and the form of its value; None for elements of a loop and arguments of a function."""
+    """Name that a form binds, and the form of its value; None for loop elements and parameters."""
 
     name: Form
     value: Form | None
 
 
 class Roles(NamedTuple):
-    """Roles of one form's parts."""
+    """Roles of a form's parts."""
 
     parts: tuple[Form, ...]
-    """The evaluated parts, in order."""
+    """Evaluated parts, in order."""
     roles: tuple[Role, ...]
-    """The role of each part."""
     bindings: tuple[Binding, ...] = ()
-    """Bound names, each from the time its value is known."""
+    """Each is bound once its value is known."""
     scope: bool = False
-    """True if the form has a scope for its bindings; otherwise they belong to the innermost scope around it."""
+    """Whether the form has its own scope for the bindings, instead of the innermost scope around it."""
     assigned: str = ""
-    """Name of the assigned variable."""
     defined: Form | None = None
     """Name of the defined function. The bindings are its parameters."""
 
     @property
     def last(self) -> Role | None:
-        """The role of the last part, which distinguishes loops, choices and sequences; None without parts."""
+        """Role of the last part, which distinguishes loops, choices and sequences."""
         return self.roles[-1] if self.roles else None
 
 
@@ -67,15 +65,15 @@ class FormWord(Word):
     """Special form."""
 
     roles: Callable[[Form], Roles | None]
-    """Returns the roles of a form with a valid number of parts; None if a part is malformed."""
+    """Returns the roles if the number of parts is valid; None if a part is malformed."""
     shape: str = ""
-    """The error message for a malformed form."""
+    """Error message for a malformed form."""
     flaws: Callable[[Form, Roles | None], Iterable[tuple[Form, str]]] | None = None
-    """Yields the mistakes that refuse a policy, with their places. Other mistakes appear during evaluation."""
+    """Yields mistakes that reject a policy. Other mistakes appear during evaluation."""
     plain: bool = False
-    """True if all parts are evaluated in order."""
+    """Whether all parts are evaluated in order."""
     expansion: Callable[[Form], Form | None] | None = None
-    """Returns equivalent other forms; None for a malformed form."""
+    """Returns an equivalent form; None for a malformed form."""
 
 
 _CHOICE: Final = (Role.CONDITION, Role.BRANCH, Role.BRANCH)
@@ -129,7 +127,7 @@ def _with(form: Form) -> Roles | None:
 
 
 def in_order(forms: Sequence[Form]) -> Roles:
-    """Return the roles of forms that are evaluated one after the other, as in `{ }`."""
+    """Return the roles of forms that are evaluated in sequence, as in `{ }`."""
     return Roles(tuple(forms), _BODY * len(forms))
 
 
@@ -156,7 +154,7 @@ def _invalid_parameters(form: Form, roles: Roles | None) -> Iterator[tuple[Form,
 
 
 ELSE: Final = "else"
-"""First word of the last clause of a `cond`, where it replaces a condition."""
+"""Replaces the condition in the last clause of a `cond`."""
 
 
 def _cond(form: Form) -> Form | None:
@@ -213,16 +211,16 @@ _FORMS = (
 SPECIAL_FORMS: Mapping[str, FormWord] = {word.name: word for word in _FORMS}
 
 DEFINING = frozenset({"def", "defun"})
-"""Forms that do nothing, even if malformed, where they define a word of the language."""
+"""Forms that do nothing, even if malformed, if they define a word of the language."""
 
 WORDS: Mapping[str, Word] = {**SPECIAL_FORMS, **BUILTINS}
-"""Words that a list may begin with, if no variable has the name."""
+"""Words at the head of a list, unless a variable has the name."""
 
 
 def expanded(forms: Sequence[Form], words: Mapping[str, Word]) -> Sequence[Form]:
-    """Return a program without forms that have an expansion, its forms numbered anew.
+    """Expand all forms with an expansion, and number the forms again.
 
-    :param words: the words of this program
+    :param words: words of this program
     """
     top = [_expansion(form, words) for form in forms]
     for number, form in enumerate(all_in(top)):
@@ -232,7 +230,6 @@ def expanded(forms: Sequence[Form], words: Mapping[str, Word]) -> Sequence[Form]
 
 
 def _expansion(form: Form, words: Mapping[str, Word]) -> Form:
-    """Return the form that replaces a form, or the form itself."""
     while True:
         word = words.get(form.items[0].name) if form.kind is FormKind.LIST and form.items else None
         if not isinstance(word, FormWord) or word.expansion is None or not word.takes(len(form.items) - 1):

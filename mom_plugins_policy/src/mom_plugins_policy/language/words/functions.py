@@ -2,10 +2,10 @@
 
 To add a function, add its record here and its rows to the tests. The record decides:
 
-- the code: a call of `compute` with values of the language. It must not take longer on large values. It raises `TypeError` for the error
-  `type`, `ZeroDivisionError` for `zero-division`, `OverflowError` or `ValueError` for `range`, and `MemoryError` for `limit`.
-- types in the checks: `types` must include every type that the result can have. A `strict` function fails on nil.
-- units in the checks: `unit`.
+- the code: a call of `compute`, whose time must not grow with the values. It raises `TypeError` for the error `type`, `ZeroDivisionError`
+  for `zero-division`, `OverflowError` or `ValueError` for `range`, and `MemoryError` for `limit`.
+- `types` in the checks: every type that the result can have. A `strict` function fails on nil.
+- `unit` in the checks.
 - the tables of the reference and the editors' grammars, which `docs/generate.py` writes.
 """
 
@@ -25,24 +25,23 @@ from mom_plugins_policy.language.words.word import Word
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FunctionWord(Word):
-    """Function of the language. The module's docstring explains what depends on the record."""
+    """Function of the language. See the module's docstring."""
 
     compute: Callable[..., Any]
-    """Returns the result for Python's values. Generated code may compute the result for very large values differently."""
+    """Computes the result from Python values. For very large values, generated code may compute it differently."""
     unit: Callable[[Sequence[Measured]], Dimension]
-    """Returns the dimension of the result."""
     types: Callable[[Sequence[int]], int]
-    """Returns the types of the result, from those of the arguments; 0 if it always fails."""
+    """Returns the types of the result from those of the arguments; 0 if it always fails."""
     type: str = "any"
-    """Type of the result for the compiler (`compiling/code.py`); `number` is the type of a numeric argument."""
+    """Type of the result for the compiler (`compiling/code.py`). `number`: that of a numeric argument."""
     strict: int | None = 1
-    """Number of arguments from which it fails on nil; None for never."""
+    """Number of arguments from which nil is an error; None: never."""
     mixing: str = ""
-    """Verb for arguments that must have the same unit, such as `are added`; empty if units may differ."""
+    """Verb for arguments that must have the same unit, such as `are added`."""
     operator: str = ""
-    """Second spelling, usable as the head of a list."""
+    """Second spelling, at the head of a list."""
     variable: bool = False
-    """True for the value of a predefined variable of this name. A policy may bind the variable anew."""
+    """Whether it is the value of a predefined variable, which a policy may rebind."""
 
 
 _LARGE_SHIFT = 1 << 13  # bits: more than any limit allows
@@ -134,16 +133,15 @@ _FUNCTIONS = (
 )  # fmt: skip
 
 FUNCTIONS: Mapping[str, FunctionWord] = {word.name: word for word in _FUNCTIONS}
-"""All functions, by name."""
 
 BUILTINS: Mapping[str, FunctionWord] = {word.name: word for word in _FUNCTIONS if not word.variable}
-"""Functions that are words: no variable holds them."""
+"""Functions that are words."""
 
 CALLABLES: Mapping[str, FunctionWord] = {word.name: word for word in _FUNCTIONS if word.variable}
-"""Functions that predefined variables hold."""
+"""Functions in predefined variables."""
 
 OPERATORS: Mapping[str, str] = {word.operator: word.name for word in _FUNCTIONS if word.operator}
-"""Second spelling of some builtins, usable as the head of a list."""
+"""Second spelling of builtins."""
 
 PREDEFINED = ("Host", "Guests", *CALLABLES)
-"""Names that are bound when an evaluation starts."""
+"""Names bound at the start of an evaluation."""

@@ -12,13 +12,13 @@ from mom_plugins_policy.language.words.word import Word
 class MethodWord(Word):
     """Method of the host and of guests. Its first argument is a name.
 
-    `runtime.py` implements it as `do_` and its name in small letters.
+    `runtime.py` implements it as `do_` plus its name in lower case.
     """
 
     store: str = ""
-    """Where the name is stored: a `note` of this evaluation, the `memory` that outlives it, or a `control`; empty for none."""
+    """Where the name is stored: `note` (of this evaluation), `memory` (kept), `control`, or nowhere."""
     writes: bool = False
-    """True if it writes to the store and returns nil."""
+    """Whether it writes to the store and returns nil."""
 
 
 _METHODS = (
@@ -45,4 +45,4 @@ DISK_METHODS = {
     "setReadIopsSec": "read_iops_sec",
     "setWriteIopsSec": "write_iops_sec",
 }
-"""Methods of a disk, each with the key of `current` that it sets. The argument is a number or nil."""
+"""Methods of a disk, with the keys of `current` that they set to a number or nil."""

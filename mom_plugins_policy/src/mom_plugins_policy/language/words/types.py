@@ -1,4 +1,4 @@
-"""Types of values as bits of a mask, and the types that functions return. The checks use them before anything is evaluated."""
+"""Types of values as bit masks, and result types of functions, for the checks."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from functools import reduce
 from operator import or_
 
 NIL, INT, FLOAT, STRING, LIST, ENTITY, FUNCTION, OTHER, UNBOUND = (1 << bit for bit in range(9))
-"""INT includes booleans. OTHER is disks, records and `Guests`. UNBOUND is a variable without a value."""
+"""INT includes booleans. OTHER: disks, records and `Guests`. UNBOUND: an unbound variable."""
 
 NUMBER = INT | FLOAT
 DATA = NIL | NUMBER | STRING | LIST | OTHER
-"""Types that a plugin may put into a field or property."""
+"""Types of fields and properties."""
 ANY = DATA | ENTITY | FUNCTION
 
-# Each function returns the types of a result, from those of the arguments; 0 if it always fails.
+# Each function returns the result's types from those of the arguments; 0 if it always fails.
 
 
 def truth(args: Sequence[int]) -> int:
@@ -28,7 +28,7 @@ def joined(args: Sequence[int]) -> int:
 
 
 def number(args: Sequence[int]) -> int:
-    """Return the types of a sum, difference or absolute value: an integer if all arguments are."""
+    """Return the types of a sum, difference or absolute value: an integer if all arguments are integers."""
     if not all(arg & NUMBER for arg in args):
         return 0
     if any(arg & NUMBER == FLOAT for arg in args):
@@ -42,12 +42,12 @@ def fraction(args: Sequence[int]) -> int:
 
 
 def total(args: Sequence[int]) -> int:
-    """Return the types of `+` on numbers, strings or lists."""
+    """Return the types of `+`."""
     return number(args) | args[0] & args[1] & (STRING | LIST)
 
 
 def product(args: Sequence[int]) -> int:
-    """Return the types of `*` on numbers, or on an integer and a string or list."""
+    """Return the types of `*`."""
     left, right = args
     repeated = (left if right & INT else 0) | (right if left & INT else 0)
     return number(args) | repeated & (STRING | LIST)

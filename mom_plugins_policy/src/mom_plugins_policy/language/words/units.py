@@ -1,4 +1,4 @@
-"""Dimensions of numbers: units with their powers, and the dimensions that computations return."""
+"""Dimensions of numbers: units with powers, and the result dimensions of computations."""
 
 from __future__ import annotations
 
@@ -8,18 +8,17 @@ from typing import Final, NamedTuple, TypeAlias
 from mom_core import Unit
 
 Dimension: TypeAlias = "frozenset[tuple[str, int]]"
-"""Units and their powers; empty for a ratio or a count."""
+"""Units and powers; empty for a ratio or a count."""
 
 ANY: Final = frozenset({("any", 0)})
-"""A plain number, which may count anything."""
+"""Plain number, which may count anything."""
 
 UNKNOWN: Final = frozenset({("unknown", 0)})
-"""A value without a dimension, or with one that the checks cannot tell."""
+"""No dimension, or one that the checks cannot determine."""
 
 _NONE: Final[Dimension] = frozenset()
 
 _WITHOUT_DIMENSION: Final = ("", "1", Unit.COUNT, Unit.RATIO, Unit.FLAG)
-"""Parts of a unit that add no dimension."""
 
 _CONVERSIONS: Final = {
     frozenset({"KiB", "pages"}): "a page has 4 KiB on most machines: multiply the pages by 4",
@@ -33,12 +32,12 @@ _CONVERSIONS: Final = {
 }
 
 _SCALES: Final = (0, 1, 2, 3)  # integers that only scale; larger ones may convert, such as pages to KiB
-_CONVERTS: Final = (0.25, 0.01, 1 / 60)  # other numbers that may convert, beside the tiny ones
+_CONVERTS: Final = (0.25, 0.01, 1 / 60)  # other numbers that may convert, besides tiny ones
 _TINY: Final = 0.002
 
 
 def dimension_of_unit(unit: Unit) -> Dimension:
-    """Return the dimension of numbers in a unit."""
+    """Return the dimension of a unit."""
     if unit in (Unit.TEXT, Unit.LIST):
         return UNKNOWN
     above, _, below = unit.value.partition("/")
@@ -46,19 +45,19 @@ def dimension_of_unit(unit: Unit) -> Dimension:
 
 
 class Measured(NamedTuple):
-    """Argument of a function: its dimension, and its value if that is constant."""
+    """Dimension of an argument, and its value if constant."""
 
     dimension: Dimension
     value: object = None
 
 
 def unknown(args: Sequence[Measured]) -> Dimension:
-    """Return that nothing is known."""
+    """Return `UNKNOWN`."""
     return UNKNOWN
 
 
 def same(args: Sequence[Measured]) -> Dimension:
-    """Return the dimension that all arguments share."""
+    """Return the dimension shared by all arguments."""
     result = args[0].dimension
     for arg in args[1:]:
         result = joined(result, arg.dimension)
@@ -84,7 +83,7 @@ def root(args: Sequence[Measured]) -> Dimension:
 
 
 def _scaled(args: Sequence[Measured], sign: int) -> Dimension:
-    """Return the dimension of a product (sign 1) or quotient (sign -1). A plain number scales, or converts to another unit."""
+    """Return the dimension of a product (sign 1) or quotient (sign -1). A plain number scales, or converts the unit."""
     for number in (0, 1):
         (dimension, value), (other, _) = args[number], args[1 - number]
         if dimension == ANY:
@@ -118,12 +117,12 @@ def joined(left: Dimension, right: Dimension) -> Dimension:
 
 
 def differ(left: Dimension, right: Dimension) -> bool:
-    """Return True if both dimensions are known and differ."""
+    """Return whether both dimensions are known and differ."""
     return not {left, right} & {ANY, UNKNOWN} and left != right
 
 
 def written(dimension: Dimension) -> str:
-    """Return a dimension in words."""
+    """Return a dimension as text."""
     if dimension == _NONE:
         return "a ratio or count"
     above = [_power(unit, power) for unit, power in sorted(dimension) if power > 0]

@@ -1,4 +1,4 @@
-"""Record that all words of the language share."""
+"""Record shared by all words of the language."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Word:
-    """Word of the language: its name, number of arguments (`most` is None for any number) and meaning.
+    """Word of the language. `most` is None for any number of arguments.
 
-    A policy may define a function with the name of an `extension`. All policies evaluated together then call that function.
+    A policy may define a function named like an `extension`. All policies evaluated together then call that function.
     """
 
     name: str
@@ -18,15 +18,15 @@ class Word:
     meaning: str
     extension: bool = False
     named: str = ""
-    """Names of the arguments, where one is easily left out."""
+    """Argument names, if one is easily forgotten."""
 
     def takes(self, count: int) -> bool:
-        """Return True if the word accepts this many arguments."""
+        """Return whether the word accepts this many arguments."""
         return count >= self.least and (self.most is None or count <= self.most)
 
     @property
     def counted(self) -> str:
-        """The number of arguments in words."""
+        """Number of arguments as text."""
         if self.most is None:
             return f"{self.least} or more arguments"
         if self.most == self.least:
@@ -35,5 +35,5 @@ class Word:
 
     @property
     def arguments(self) -> str:
-        """The number of arguments in words, with the names of arguments that are easily left out."""
+        """Number of arguments as text, with names that are easily forgotten."""
         return f"{self.counted} ({self.named})" if self.named else self.counted
