@@ -1,7 +1,6 @@
-"""The program `mom`: the frame of its command line, `mom run` and `mom restore`, and the verbs that look.
+"""The program `mom`: its command line, `mom run` and `mom restore`, and commands that inspect the host.
 
-The names here are public: for verbs and importers of plugins, and for daemons with a command line of their own. Each is
-imported at its first use.
+These names are public, for plugins and other daemons. Each is imported at its first use.
 """
 
 import lazy_loader

@@ -1,4 +1,4 @@
-"""`python -m mom_daemon` is `mom`."""
+"""Make `python -m mom_daemon` the same as `mom`."""
 
 import sys
 

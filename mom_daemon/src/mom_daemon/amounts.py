@@ -1,4 +1,4 @@
-"""Values of controls in words."""
+"""Values of controls as text for people."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import Any
 from mom_core import Unit, format_kib, printable
 
 LIST_SHOWN = 100
-"""Characters of a list, such as the limits of all disks of a guest; the rest is in --json."""
+"""Characters shown of a list, such as the limits of a guest's disks. `--json` has the whole list."""
 
 _LABELS = frozenset({"name", "path"})
 
 
 def amount(value: object, unit: str = "") -> str:
-    """Return a control's value for a person, on one line."""
+    """Format a control's value on one line."""
     if value is None:
         return "unknown"
     if unit in {Unit.KIB, Unit.KIB_PER_SECOND} and isinstance(value, int | float):
@@ -26,6 +26,5 @@ def amount(value: object, unit: str = "") -> str:
 
 
 def _what_is_set(item: Mapping[str, Any]) -> str:
-    """Return the members of a list's item that are neither zero nor empty."""
     members = [(key, _what_is_set(value) if isinstance(value, Mapping) else value) for key, value in item.items() if key not in _LABELS]
     return ", ".join(f"{key} {value}" for key, value in members if value)

@@ -1,6 +1,6 @@
-"""Figures of guests for people: each is declared once, for `mom guests`, `mom top`, the web page and the metrics.
+"""Figures of guests for `mom guests`, `mom top`, the web page and the metrics.
 
-A plugin declares the figures of its own fields. This module declares those of fields that every hypervisor's plugin has.
+Plugins declare the figures of their own fields. This module declares those that all hypervisors have.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from mom_kvm import HealthLimits, stale_seconds
 
 
 def guest_columns(declarations: Declarations) -> Sequence[GuestColumn]:
-    """Return the usual columns and those of plugins with declared fields, in order; remarks last, as one column."""
+    """Return the usual columns and those of plugins; remarks are last, in one column."""
     declared = {name for scope, name in declarations.fields if scope is Scope.GUEST}
     columns = [column for column in (*declarations.guest_columns, *USUAL) if declared.intersection(column.fields)]
     found: dict[str, GuestColumn] = {}
@@ -39,7 +39,7 @@ def _used(fields: Mapping[str, Value]) -> float | None:
 
 def _in_huge_pages(fields: Mapping[str, Value]) -> float | None:
     huge, held = as_number(fields.get("host_huge_pages")), as_number(fields.get("rss"))
-    return None if huge is None or not held else min(100.0, 100 * huge / held)  # they are read one after the other
+    return None if huge is None or not held else min(100.0, 100 * huge / held)  # the two fields are read at different times
 
 
 def _swapping(fields: Mapping[str, Value]) -> float | None:
@@ -52,7 +52,7 @@ _SWAPS_FROM, _WAITS_FROM = HealthLimits.SWAP_IN_KIB, HealthLimits.PRESSURE_PERCE
 _HUGE: Final = ("host_huge_pages", "rss")
 _PRESSURE: Final = ("guest_psi_memory_some_avg10", "host_psi_memory_some_avg10")
 _OLD: Final = stale_seconds(5.0)
-"""Least age of marked statistics: usual ones come every 5 s, and older ones say nothing about the present."""
+"""Least age of statistics that are marked as old; usual ones come every 5 s."""
 
 USUAL: Final = (
     GuestColumn("size", ("balloon_cur",), Unit.KIB, "its memory with its balloon as it is", 20, metric="mom_guest_memory_bytes"),

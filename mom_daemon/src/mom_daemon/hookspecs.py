@@ -1,8 +1,9 @@
-"""Hooks of verbs: the part of `mom status`, `mom explain`, `mom doctor` and `mom config` that a plugin fills.
+"""Hooks of verbs: a plugin's part of `mom status`, `mom explain`, `mom doctor` and `mom config`.
 
-They are the second specification of plugins, beside `mom_core.hookspecs`. A running mom calls `mom_explainer` only, for its control socket.
-Except `mom_doctor`, each is a static method: `mom` calls it on the class, without settings. Import `mom_daemon` inside the method, as a
-plugin has to load where mom-daemon is not installed; `late_hook` of `mom_kvm` does so.
+These hooks extend `mom_core.hookspecs`. A running mom calls only `mom_explainer`, for its control socket.
+
+All hooks except `mom_doctor` are static methods: `mom` calls them on the class, without settings. Import `mom_daemon` inside the method,
+because a plugin must also load where mom-daemon is not installed. `late_hook` of `mom_kvm` does so.
 """
 
 from __future__ import annotations
@@ -29,36 +30,36 @@ if TYPE_CHECKING:
 def mom_doctor(hypervisor: Hypervisor | None) -> Iterable[Finding]:  # type: ignore[empty-body]  # a specification has no body
     """Report faults of this host in this plugin's field, and sound parts worth a line, for `mom doctor`.
 
-    :param hypervisor: None when none could be reached
+    :param hypervisor: None if no hypervisor is reachable
     """
 
 
 @hookspec
 def mom_status(report: Report) -> Iterable[StatusPart]:  # type: ignore[empty-body]  # a specification has no body
-    """Return the plugin's few words in `mom status`, by the last report of a running mom or of its status file."""
+    """Return short lines for `mom status`, from the last report of a running mom or of its status file."""
 
 
 @hookspec(firstresult=True)
 def mom_explainer() -> Explainer | None:
-    """Return a new explainer of this plugin's part of `mom explain`. A running mom calls it too.
+    """Return a new explainer of this plugin's part of `mom explain`. A running mom calls this hook too.
 
-    An explainer goes by reports alone: it is asked in any thread, without this plugin's settings or connections. An exception in it is
-    contained and logged, and its part is unknown.
+    An explainer uses reports alone. It runs in any thread, without this plugin's settings or connections. mom logs its exceptions and shows
+    its part as unknown.
     """
 
 
 @hookspec(firstresult=True)
 def mom_suggest(root: Path) -> Suggestion | None:
-    """Return the settings to start with on the host whose files are below `root`, for `mom config init`.
+    """Return initial settings for the host whose files are below `root`, for `mom config init`.
 
-    Look, and touch nothing. None: the plugin does not fit this host, or needs an answer of the operator first. Of several plugins with a
-    hypervisor that fit, the first one by `order` is enabled.
+    Change nothing. None: the plugin does not fit this host, or needs a decision of the operator first. If several plugins with a hypervisor
+    fit, the first one by `order` is enabled.
     """
 
 
 @hookspec
 def mom_importers() -> Iterable[Importer]:  # type: ignore[empty-body]  # a specification has no body
-    """Return importers for `mom config import`: each turns the configuration of another program into mom's."""
+    """Return importers for `mom config import`. Each converts the configuration of another program to mom's."""
 
 
 @hookspec(firstresult=True)
@@ -67,10 +68,10 @@ def mom_source(
 ) -> RunningMom | PastCycles | PastDays | None:
     """Return a source of reports for verbs, an object of that kind; None: this plugin has none.
 
-    Connect and open at the first question, not here.
+    Connect and open files at the first question, not here.
 
-    :param kind: `mom_daemon.RunningMom`: a way to ask a mom that runs with these settings of this plugin;
-        `mom_kvm.PastCycles`, `mom_kvm.PastDays`: the recording, or the learned days, of a mom with these settings
-    :param settings: None when there is no configuration, or it does not enable this plugin
+    :param kind: `mom_daemon.RunningMom`: a connection to a running mom with these settings of this plugin; `mom_kvm.PastCycles`,
+        `mom_kvm.PastDays`: the recording, or the learned days, of a mom with these settings
+    :param settings: None without a configuration, or if it does not enable this plugin
     :param path: the recording that the operator names
     """

@@ -1,4 +1,4 @@
-"""JSON for other programs: compact, in ASCII, with null in place of NaN and infinity."""
+"""Compact JSON for other programs."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from pydantic_core import PydanticSerializationError, to_json
 def json_text(value: object) -> bytes:
     """Return a value as JSON in ASCII; NaN and infinity become null.
 
-    ASCII holds names with half a character, and no name contains a line end for a reader of lines.
+    ASCII can represent names with half a surrogate pair, and has no line ends within names.
     """
     try:
         made = to_json(value, inf_nan_mode="null", fallback=_plain)
-    except PydanticSerializationError:  # a name with half a character
+    except PydanticSerializationError:  # a name with half a surrogate pair
         return _ENCODER.encode(_finite(value)).encode("ascii")
     return made if made.isascii() else _NOT_ASCII.sub(_escaped, made.decode("utf-8")).encode("ascii")
 

@@ -10,28 +10,28 @@ from contextlib import suppress
 from typing import Final
 
 SECONDS: Final = 0.5
-"""Longest wait of a message for a busy systemd. The message is lost then, and the next one says the same or more."""
+"""Longest wait for a busy systemd. A lost message does no harm, as the next one repeats its content."""
 
 FEEDS: Final = 8
-"""Most messages to the watchdog in its period, besides one at the end of each cycle."""
+"""Most watchdog messages in a watchdog period, besides one for each cycle."""
 
 
 class Notifier:
-    """Sender of messages, if systemd or another supervisor with this protocol asked for them.
+    """Sender of messages, if a supervisor such as systemd requested them.
 
     :param environment: has NOTIFY_SOCKET and, with a watchdog, WATCHDOG_USEC and WATCHDOG_PID
     """
 
     def __init__(self, environment: Mapping[str, str] = os.environ) -> None:
         address = environment.get("NOTIFY_SOCKET", "")
-        # A path, or a name in the abstract namespace, which begins with @. Others (vsock:) are for virtual machines.
+        # A path, or a name in the abstract namespace after @. Other forms (vsock:) are for virtual machines.
         self._address = f"\0{address[1:]}" if address.startswith("@") else address if address.startswith("/") else ""
         self._watchdog = 0.0
         with suppress(ValueError):
             if environment.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid()):
                 self._watchdog = int(environment.get("WATCHDOG_USEC", "0")) / 1e6
         self.watchdog_seconds = self._watchdog if self._address else 0.0
-        """Period in which systemd expects a message; 0: without a watchdog."""
+        """Period in which systemd expects a message; 0: no watchdog."""
         self._fed = float("-inf")
 
     def __bool__(self) -> bool:
@@ -42,15 +42,15 @@ class Notifier:
         self._send("READY=1", _status(status))
 
     def reloading(self) -> None:
-        """Report that a new configuration is being read; `ready` follows."""
+        """Report that mom reads a new configuration; `ready` follows."""
         self._send("RELOADING=1", f"MONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}")
 
     def stopping(self, seconds: float, status: str = "") -> None:
-        """Report that mom stops, within this many seconds."""
+        """Report that mom stops within this time."""
         self._send("STOPPING=1", f"EXTEND_TIMEOUT_USEC={round(seconds * 1e6)}", _status(status))
 
     def alive(self, status: str = "") -> None:
-        """Feed the watchdog, and report mom's present work."""
+        """Feed the watchdog, and report mom's current work."""
         self._fed = time.monotonic()
         self._send("WATCHDOG=1" if self.watchdog_seconds else "", _status(status))
 
@@ -60,7 +60,7 @@ class Notifier:
             self.alive()
 
     def needs(self, seconds: float) -> None:
-        """Extend the watchdog for a step that may take this many seconds; never shorten it."""
+        """Extend the watchdog period for a step that may take this long; never shorten it."""
         longest = max(seconds, self._watchdog)
         if self.watchdog_seconds and longest != self.watchdog_seconds:
             self.watchdog_seconds = longest
@@ -76,5 +76,5 @@ class Notifier:
 
 
 def _status(text: str) -> str:
-    """Return a text on one line: the protocol separates by lines."""
+    """Put a text on one line, as line ends separate messages."""
     return f"STATUS={' '.join(text.split())}" if text else ""

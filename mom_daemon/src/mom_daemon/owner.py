@@ -1,7 +1,7 @@
-"""Loss of root's rights before a verb reads files of another user's mom: the process becomes that user for good.
+"""Drop root's rights before a verb reads files of another user's mom.
 
-The ledger names files to write, a recording and a status file are parsed, and each file may be a link. An attacker who controls a mom
-without root must not make root act. The command line does this before each verb (`VerbContext`), so that no verb can forget it.
+The process becomes the owner of the files for good. An attacker who controls a mom without root could prepare links, a ledger or a
+recording, and must not make root act. The command line switches before each verb (`VerbContext`), so that no verb can forget it.
 """
 
 from __future__ import annotations
@@ -37,11 +37,7 @@ class Owner(NamedTuple):
 
 
 def become_owner_for(context: click.Context) -> None:
-    """Become the owner of the files that a verb is about to read, if this process is root: of its recordings or files, or else of the
-    folders of the configured mom.
-
-    :raises MomError: this process cannot become that user
-    """
+    """Switch root to the owner of the verb's files, or else of the configured mom's folders. Raise `MomError` if it cannot."""
     if os.geteuid() != 0 or runs_as_caller(context):
         return
     kept = [path for parameter in context.command.params if isinstance(parameter.type, KeptPath) for path in _paths(context, parameter)]
@@ -49,7 +45,7 @@ def become_owner_for(context: click.Context) -> None:
 
 
 def became(context: click.Context) -> Owner | None:
-    """Return the user whom this verb has become; None where it runs as its caller."""
+    """Return the user to whom this verb has switched; None if it runs as its caller."""
     owner: Owner | None = context.meta.get(_OWNER)
     return owner
 
@@ -60,15 +56,16 @@ def _paths(context: click.Context, parameter: click.Parameter) -> list[Path]:
 
 
 def become_configured_owner(config_path: str | None) -> Owner | None:
-    """Become the owner of the folders that a configuration names. Raises `MomError`."""
+    """Switch to the owner of the folders that a configuration names. Raise `MomError` if it cannot."""
     return become_owner(*(folders_of(config_path) or (STATE_DIRECTORY, RUN_DIRECTORY)))
 
 
 def folders_of(path: str | Path | None) -> tuple[Path, Path] | None:
-    """Return the state and run directories of a configuration, even of a faulty one; None if it is unreadable, or another user could have
-    written it.
+    """Return the state and run directories of a configuration, even an invalid one.
 
-    :param path: the configuration; None is the default file
+    None: it is unreadable, or another user could have written it.
+
+    :param path: None: the default file
     """
     file = DEFAULT_CONFIG if path is None else Path(path)
     try:
@@ -86,16 +83,15 @@ def folders_of(path: str | Path | None) -> tuple[Path, Path] | None:
 
 
 _DIRECTORIES: Final = re.compile(r"^((?:state|run)_directory):[ \t]+[\"']?([^\"'#\n]*[^\"'#\s])", re.MULTILINE)
-"""Directories in a file with broken YAML."""
 
 
 def load_as_owner(config_path: str | Path | None) -> Config:
-    """Load a configuration as the caller, whose own file it may be, and become the owner of the folders that it names.
+    """Load a configuration as the caller, who may own the file, and switch to the owner of its folders.
 
     :raises ConfigError: with all faults
-    :raises MomError: root cannot become the owner
+    :raises MomError: root cannot switch to the owner
     """
-    from mom_core import load_config  # most of a second on a slow host, which not all who become an owner need
+    from mom_core import load_config  # takes most of a second on a slow host, and not every verb needs it
 
     config = load_config(config_path)
     become_owner(config.state_directory, config.run_directory)
@@ -103,7 +99,7 @@ def load_as_owner(config_path: str | Path | None) -> Config:
 
 
 def load_to_look(config_path: str | Path | None = None) -> Config:
-    """Load the configuration; for a faulty file, return the configuration in force of the mom that was started with it.
+    """Load the configuration. For an invalid file, return the configuration of the mom that runs with it.
 
     :raises ConfigError: with all faults, if no such mom runs
     """
@@ -122,16 +118,16 @@ def load_to_look(config_path: str | Path | None = None) -> Config:
 
 
 def warn_of_file(error: ConfigError, instead: str) -> None:
-    """Warn on standard error that a configuration is unusable, with mom's substitute as a part of a sentence."""
+    """Warn that a configuration is unusable. `instead` says in a part of a sentence what mom uses."""
     print_prose(f"mom: warning: {printable_lines(str(error.problems[0]))}", 2, err=True)
     print_prose(f"mom: {instead} (`mom config check` says all that is wrong)", 2, err=True)
 
 
 def become_owner(*folders: Path, made: Path | None = None) -> Owner | None:
-    """Become the owner of these folders for good; return None if this process already is that user.
+    """Switch to the owner of these folders for good. Return None if this process already is that user.
 
-    :param made: folder to create for that user as root: the run directory, as /run is empty after a boot
-    :raises MomError: this process cannot become the owner
+    :param made: folder that root creates for that user, such as the run directory after a boot
+    :raises MomError: this process cannot switch
     """
     owner = other_owner(*folders)
     if owner is not None and made is not None:
@@ -152,13 +148,13 @@ def _become(owner: Owner | None, folders: Sequence[Path]) -> Owner | None:
             f"{whose} belongs to {owner.name}, whom this process cannot become: {error.strerror}", hint=f"run it as {owner.name}"
         ) from error
     with suppress(KeyError):
-        os.environ["HOME"] = pwd.getpwuid(owner.uid).pw_dir  # root's home is unreadable from now on
+        os.environ["HOME"] = pwd.getpwuid(owner.uid).pw_dir  # root's home is no longer readable
     return owner
 
 
 def _make(folder: Path, owner: Owner) -> None:
-    """Create a run directory for this user with systemd's mode, in a folder that nobody else can change."""
-    with suppress(OSError):  # it exists; or its user reports the fault
+    """Create a run directory for this user, in a folder that nobody else can change."""
+    with suppress(OSError):  # it exists, or the verb reports the error
         if not untrusted(folder.parent):
             folder.mkdir()
             folder.chmod(0o755)
@@ -166,7 +162,7 @@ def _make(folder: Path, owner: Owner) -> None:
 
 
 def other_owner(*folders: Path) -> Owner | None:
-    """Return the owner of the first of these folders that is not root's; None if there is none, or this process is not root."""
+    """Return the owner of the first folder that is not root's; None if there is none, or this process is not root."""
     if os.geteuid() != 0:
         return None
     for folder in folders:
@@ -178,7 +174,7 @@ def other_owner(*folders: Path) -> Owner | None:
 
 
 def _owner_on_the_way(paths: Sequence[Path]) -> Owner | None:
-    """Return the first owner, except root, of these paths, of a folder above, or of a link on the way."""
+    """Return the first owner, except root, of these paths, their parents, or links to them."""
     groups_by_user: dict[int, int] = {0: 0}
 
     def look(path: str) -> os.stat_result:
@@ -196,6 +192,6 @@ def _owner_on_the_way(paths: Sequence[Path]) -> Owner | None:
 def _user(uid: int, gid: int) -> Owner:
     try:
         user = pwd.getpwuid(uid)
-    except KeyError:  # as in a container
+    except KeyError:  # a user without a name, as in a container
         return Owner(uid, f"user {uid}", (gid,))
     return Owner(uid, printable(user.pw_name), tuple(dict.fromkeys((user.pw_gid, *os.getgrouplist(user.pw_name, user.pw_gid)))))

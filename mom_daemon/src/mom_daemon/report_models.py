@@ -1,7 +1,7 @@
-"""One cycle as one document: what `GET /v1/report` answers, the status file holds, and verbs, `mom top` and the page read.
+"""Report of one cycle as a document, for `GET /v1/report`, the status file, verbs, `mom top` and the web page.
 
-Models are typed dictionaries: they cost nothing when they are made, ten thousand times a cycle on a large host; mypy holds the code
-to them, and pydantic makes their schemas for the API's description.
+Models are typed dictionaries, because a large host makes ten thousand per cycle: they cost nothing at run time. mypy checks their use, and
+pydantic makes the schemas of the API's description.
 """
 
 from __future__ import annotations
@@ -41,22 +41,19 @@ from mom_kvm import platform_properties
 Model = TypeVar("Model")
 
 REPORT_FORMAT: Final = 3
-"""The document's version."""
+"""Version of the document's format."""
 
 described = with_config(ConfigDict(use_attribute_docstrings=True))
-"""The text below a member of a model describes it."""
+"""Use the text below a member as its description."""
 
 AnyValue = Annotated[Any, Field(description="In the unit of its field or control; null is unknown.")]
-"""The value of a field or control, as a member of a model."""
 
 Seconds = Annotated[float, Field(json_schema_extra={"x-unit": "s"})]
-"""A span of time."""
 
 Time = Annotated[float, Field(description="Seconds since the epoch.", json_schema_extra={"x-unit": "s"})]
-"""A moment, in seconds since the epoch."""
 
 Kib = Annotated[float | None, Field(description="null: unknown.", json_schema_extra={"x-unit": "KiB"})]
-"""A size; None is unknown."""
+"""Size; None is unknown."""
 
 Mode = Annotated[str, Field(json_schema_extra={"enum": ["enforce", "observe"]})]
 """`enforce`: mom acts; `observe`: it only reports its decisions."""
@@ -71,7 +68,7 @@ class EntityModel(TypedDict):
 
 
 class SourceModel(TypedDict):
-    """Policy's place, or a plugin with line 0."""
+    """Line of a policy, or a plugin with line 0."""
 
     name: str
     line: int
@@ -91,23 +88,23 @@ class CycleModel(TypedDict):
 
 @described
 class ConditionModel(TypedDict):
-    """One thing that is wrong with the host as a whole."""
+    """Fault of the host as a whole."""
 
     name: str
-    """Stays the same while the words change."""
+    """Stable name; the message may change."""
     severity: Severity
     message: str
-    """The present state, on one line."""
+    """Current state, on one line."""
     why: str
-    """May be empty, as `cure`."""
+    """Reason; may be empty, as `cure` may."""
     cure: str
-    """The fix."""
+    """How to fix it."""
     plugins: list[str]
     """Plugins that report it."""
     since: Time
     lasted_seconds: Seconds
     over_seconds: Seconds
-    """Time since the last report of it; 0: present. It stays for a minute, and then counts as past (severity ok)."""
+    """Time since its last report; 0: present. A cleared condition remains for a minute, with severity ok."""
 
 
 @described
@@ -115,9 +112,9 @@ class VerdictModel(TypedDict):
     """State of the host as a whole."""
 
     severity: Severity
-    """Severity of the worst condition; ok without one. error: the operator must look."""
+    """Severity of the worst condition; ok without conditions. error: the operator must act."""
     conditions: list[ConditionModel]
-    """Worst first, past ones last."""
+    """Worst first, cleared ones last."""
 
 
 class PluginModel(TypedDict):
@@ -145,7 +142,7 @@ class StandingProblemModel(TypedDict):
     hint: str
     since: Time
     cycles: int
-    """Number of cycles that had it."""
+    """Number of cycles with the problem."""
 
 
 class DecisionModel(TypedDict):
@@ -159,7 +156,7 @@ class DecisionModel(TypedDict):
 
 
 class OutcomeModel(DecisionModel):
-    """Decision, with its outcome."""
+    """Decision with its outcome."""
 
     before: AnyValue
     after: AnyValue
@@ -175,11 +172,11 @@ class RevisionModel(TypedDict):
     control: str
     wanted: AnyValue
     wanted_because: str
-    """The decision's own reason."""
+    """Reason of the decision."""
     became: AnyValue
     dropped: bool
     reason: str
-    """Why it was revised."""
+    """Reason of the change."""
     reviewer: str
     source: SourceModel
 
@@ -212,30 +209,30 @@ class ReportedHostModel(TypedDict):
 
 @described
 class GuestTableModel(TypedDict):
-    """All guests, a row for each."""
+    """All guests, one row each."""
 
     columns: list[str]
-    """`id`, `name`, `blocked` (by control, why it cannot be set), `properties` (what its platform says of it), and then the keys of
-    `guest_columns` and the names of fields."""
+    """`id`, `name`, `blocked` (reasons why controls cannot be set), `properties` (from its platform), then the keys of `guest_columns` and
+    the names of fields."""
     rows: list[list[Any]]
-    """A value for each column, in its unit; null is unknown."""
+    """One value for each column, in its unit; null is unknown."""
 
 
 @described
 class GuestColumnModel(TypedDict):
-    """Figure of guests that a person looks at."""
+    """Figure of guests, for people."""
 
     name: str
-    """Its heading."""
+    """Heading."""
     key: str
-    """The column of the table of guests that holds its values."""
+    """Column of the table of guests that holds its values."""
     unit: str
     about: str
-    """Its meaning, as a sentence without its full stop."""
+    """Meaning, as a sentence without a full stop."""
     rank: int
-    """In too little room, columns of the highest rank are left out first; rank 0 stays."""
+    """A narrow screen omits columns with the highest rank first, never those with rank 0."""
     mark_from: float | None
-    """Least marked value; null: none."""
+    """Least value that is marked; null: none."""
 
 
 @described
@@ -243,39 +240,37 @@ class StatusModel(TypedDict):
     """State of mom, and counts of its last cycle."""
 
     format: int
-    """Version of the document's form."""
+    """Version of the document's format."""
     version: str
-    """mom's."""
+    """Version of mom."""
     pid: int
     configuration_file: str | None
     mode: Mode
     interval_seconds: Seconds
-    """Between two cycles."""
+    """Time between two cycles."""
     started_at: Time
     hypervisor: str
-    """Its URI."""
+    """URI of the hypervisor."""
     monotonic_seconds: Seconds
-    """When the cycle ended, by the host's CLOCK_MONOTONIC."""
+    """End of the cycle by the host's CLOCK_MONOTONIC."""
     cycle: CycleModel
     verdict: VerdictModel | None
     """null: unknown."""
     to_put_back: int
-    """Changes that would be put back if mom stopped now."""
+    """Changes that mom would restore if it stopped now."""
     plugins: list[PluginModel]
     decisions: int
-    """Number of decisions."""
     outcome_counts: Mapping[str, int]
     """Number of outcomes by status."""
 
 
 @described
 class ReportDocument(StatusModel):
-    """One cycle as one document, with problems, units and columns."""
+    """Report of one cycle, with problems, units and columns."""
 
     problems: list[StandingProblemModel]
-    """Present problems."""
     fields: Mapping[str, str]
-    """Units of fields, by scope and name, such as `guest.balloon_cur`."""
+    """Units of fields by scope and name, such as `guest.balloon_cur`."""
     controls: Mapping[str, str]
     """Units of controls."""
     host: ReportedHostModel
@@ -289,14 +284,13 @@ class ReportDocument(StatusModel):
 
 
 _SHOWN_DIFFERENCES: Final = 100
-"""Most listed differences; all are counted."""
 
 
 def status_document(report: Report, state: EngineState, interval: float, *, monotonic: float | None = None) -> StatusModel:
     """Return the state of mom, with counts of the report's cycle.
 
     :param interval: seconds between two cycles
-    :param monotonic: when the cycle ended, in seconds; now without it
+    :param monotonic: end of the cycle in seconds; None: now
     """
     counts: dict[str, int] = dict.fromkeys(Status, 0)
     for outcome in report.outcomes:
@@ -329,11 +323,11 @@ def report_document(
     monotonic: float | None = None,
     fields: Sequence[str] | None = None,
 ) -> ReportDocument:
-    """Return the document of a report, with the engine's facts beside it.
+    """Return the document of a report, with the engine's state.
 
     :param interval: seconds between two cycles
-    :param monotonic: when the cycle ended, in seconds; now without it
-    :param fields: of guests, only these and what their columns need; all that are declared without it
+    :param monotonic: end of the cycle in seconds; None: now
+    :param fields: guest fields to include, besides those of columns; None: all
     """
     snapshot = report.snapshot
     columns = [column for column in guest_columns(declarations) if column.rank is not None]
@@ -386,19 +380,19 @@ def _trial(report: Report) -> TrialModel | None:
 
 
 _PLAIN: Final[Mapping[str, Any]] = {choice: choice.value for kind in (Scope, Severity, Status) for choice in kind}
-"""Choices as texts, which pydantic writes in a quarter of the time."""
+"""Enumeration members as text, which pydantic writes in a quarter of the time."""
 
 
-# --- its parts, as other answers of the API have them, too -----------------------------------------------------------------------------
+# --- its parts, which other answers of the API share -----------------------------------------------------------------------------------
 
 
 def told(model: type[Model], origin: object, /, **members: object) -> Model:
-    """Return a model: given members, and attributes of the object for the others."""
+    """Build a model from the given members, and from attributes of `origin` for the others."""
     return cast(Model, {name: members[name] if name in members else getattr(origin, name) for name in model.__annotations__})
 
 
 def cycle_model(report: Report) -> CycleModel:
-    """Return the model of a cycle."""
+    """Convert a report's cycle."""
     return told(CycleModel, report, duration_seconds=report.duration, lag_seconds=report.lag)
 
 
@@ -417,7 +411,7 @@ def _plugin(plugin: PluginReport, state: EngineState) -> PluginModel:
 
 
 def verdict_model(verdict: Verdict) -> VerdictModel:
-    """Return the model of a verdict."""
+    """Convert a verdict."""
     conditions = [
         told(ConditionModel, condition, plugins=list(condition.plugins), lasted_seconds=condition.lasted, over_seconds=condition.over)
         for condition in verdict.conditions
@@ -426,18 +420,18 @@ def verdict_model(verdict: Verdict) -> VerdictModel:
 
 
 def problem_model(problem: Problem) -> StandingProblemModel:
-    """Return the model of a standing problem."""
+    """Convert a standing problem."""
     entity = None if problem.entity is None else _entity(problem.entity)
     return told(StandingProblemModel, problem, severity=_PLAIN[problem.severity], source=_source(problem.source), entity=entity)
 
 
 def decision_model(decision: Decision) -> DecisionModel:
-    """Return the model of a decision."""
+    """Convert a decision."""
     return told(DecisionModel, decision, entity=_entity(decision.entity), source=_source(decision.source))
 
 
 def outcome_model(outcome: Outcome) -> OutcomeModel:
-    """Return the model of an outcome. Written out: each guest has one in each cycle."""
+    """Convert an outcome, without `told`: each guest has an outcome in each cycle."""
     decision = outcome.decision
     scope, identity, name = decision.entity
     policy, line, column = decision.source
@@ -455,7 +449,7 @@ def outcome_model(outcome: Outcome) -> OutcomeModel:
 
 
 def revision_model(revision: Revision) -> RevisionModel:
-    """Return the model of a revision."""
+    """Convert a revision."""
     before, after = revision.before, revision.after
     about = {"entity": _entity(before.entity), "control": before.control, "source": _source(before.source)}
     made = {"wanted": before.value, "wanted_because": before.reason, "became": None if after is None else after.value}

@@ -1,4 +1,4 @@
-"""`mom restore`: restore the controls that an earlier mom left changed."""
+"""`mom restore`: restore controls after a crash."""
 
 from __future__ import annotations
 
@@ -51,27 +51,27 @@ UNKNOWN: Final = "The changes of an earlier mom are unknown."
     help="With the configuration that was in force in this run directory, if a copy is left there.",
 )
 @json_option
-@as_caller  # until it knows the changes and their owner
+@as_caller  # until the owner of the changes is known
 def restore_command(config_path: str | None, dry_run: bool, timeout: float, if_unclean: bool, as_left: Path | None, as_json: bool) -> None:
     """Restore the values that an earlier run changed and left: after a crash, a kill -9 or a power failure.
 
-    With --if-unclean, a supervisor calls it whenever mom has ended. A mom that has completed a cycle and dies, or that was told to keep its
-    changes, leaves them to one successor; when that one ends without having completed a cycle, everything is put back.
+    With --if-unclean, for a supervisor to run whenever mom has ended. It does nothing for one successor if mom had completed a cycle before
+    it died, or had orders to keep its changes. If the successor ends without a completed cycle, all values are restored.
 
-    Exit code 1 when something could not be put back; it stays in the ledger for the next attempt.
+    Exit code 1 if a value could not be restored; it stays in the ledger for the next attempt.
     """
     if as_left is not None:
-        become_owner(as_left)  # that user wrote the files
+        become_owner(as_left)  # the owner of the run directory wrote the files
     left = as_left is not None and (as_left / IN_FORCE).exists()
     if if_unclean and as_left is not None and config_path is None and not left:
-        _tell_nothing(NOTHING, as_json=as_json)  # a mom that leaves changes also leaves the copy
+        _tell_nothing(NOTHING, as_json=as_json)  # if mom leaves changes, it also leaves the copy
         return
     try:
         config = _config(config_path, as_left if left else None)
     except MomError:
         if as_left is None or not _holds_nothing(Config().state_directory):
             raise
-        _tell_nothing(NOTHING, as_json=as_json)  # as where the configuration was removed before the package is
+        _tell_nothing(NOTHING, as_json=as_json)  # for example, the configuration was removed before the package
         return
     become_owner(config.state_directory, config.run_directory, made=None if dry_run else config.run_directory)
     reason = _why_not(config, look=dry_run) if if_unclean else ""
@@ -103,7 +103,7 @@ def restore_command(config_path: str | None, dry_run: bool, timeout: float, if_u
 
 
 def _config(config_path: str | None, as_left: Path | None) -> Config:
-    """Return the last configuration in force if mom left a usable copy, else the file's."""
+    """Return mom's last configuration in force if a usable copy is left, otherwise the file's."""
     if as_left is not None:
         try:
             return config_as_left(as_left)
@@ -113,7 +113,6 @@ def _config(config_path: str | None, as_left: Path | None) -> Config:
 
 
 def _holds_nothing(state: Path) -> bool:
-    """Return whether a ledger exists and is empty."""
     become_owner(state)
     if not is_there(state / FILE):
         return False
@@ -122,7 +121,7 @@ def _holds_nothing(state: Path) -> bool:
 
 
 def _why_not(config: Config, *, look: bool) -> str:
-    """Return the reason for nothing to do; empty if there is work. Raise `MomError` for a damaged ledger.
+    """Return why there is nothing to restore; empty if there is. Raise `MomError` for a damaged ledger.
 
     :param look: change nothing
     """
@@ -137,11 +136,12 @@ def _why_not(config: Config, *, look: bool) -> str:
 
 
 def set_up(config: Config, entries: Collection[LedgerEntry], template: PluginContext) -> PluginSet:
-    """Set up the plugins that own changed controls, hypervisors, and collectors with services for them.
+    """Set up the plugins that own changed controls, and the hypervisors and collectors that they need.
 
-    They include plugins that were removed from the configuration since. Of other plugins, only declared fields are used. A plugin whose
-    setup fails is left out: neither a broken policy nor another owner must keep memory from its guests. Raises `MomError` if nothing can be
-    restored, or if the setup of a hypervisor's plugin fails: without it, every guest would count as gone.
+    This includes plugins that have since left the configuration. Other plugins only declare fields. A plugin whose setup fails is omitted,
+    so that other guests still get their memory back.
+
+    :raises MomError: nothing can be restored, or a hypervisor's setup fails, as every guest would then count as gone
     """
     config = _with_those_left_out(config, entries)
     controls = {entry.control for entry in entries}
@@ -164,9 +164,9 @@ def set_up(config: Config, entries: Collection[LedgerEntry], template: PluginCon
 
 
 def _with_those_left_out(config: Config, entries: Collection[LedgerEntry]) -> Config:
-    """Add installed plugins that have changes in the ledger and are no longer configured, with default settings.
+    """Add installed plugins that have changes in the ledger but have left the configuration, with default settings.
 
-    A plugin is left out if another one has its control now.
+    Omit a plugin if another one now has its control.
     """
     lost = [entry for entry in entries if entry.plugin not in config.plugins]
     if not lost:
@@ -175,9 +175,9 @@ def _with_those_left_out(config: Config, entries: Collection[LedgerEntry]) -> Co
         present = {control for plugin in plugins for control in plugin.controls}
     added = dict(config.plugins)
     for name in sorted({entry.plugin for entry in lost if entry.control not in present}):
-        with suppress(MomError):  # it is not installed, or cannot do without settings
+        with suppress(MomError):  # not installed, or requires settings
             defaults = load_config({"plugins": {name: {}}})
-            if not defaults.having("mom_hypervisor"):  # there can be only one
+            if not defaults.having("mom_hypervisor"):  # a configuration has only one hypervisor
                 added |= defaults.plugins
     return dataclasses.replace(config, plugins=added)
 
@@ -187,7 +187,7 @@ def _print_json(rows: Iterable[tuple[Entity, dict[str, object]]]) -> None:
 
 
 def _tell_nothing(why: str, *, as_json: bool) -> None:
-    """Say why nothing is put back; to a program, that nothing is."""
+    """Print why there is nothing to restore, or an empty result as JSON."""
     print_prose(why, 2, err=as_json)
     if as_json:
         _print_json([])
@@ -206,7 +206,7 @@ def _show_entries(config: Config, entries: list[LedgerEntry], as_json: bool) -> 
         declared = joined((plugin for plugin in plugins if plugin.declared), [])
     for entry in entries:
         unit = _unit(declared, entry.control)
-        # The value right after a change is no present value: a balloon moves for a while.
+        # The value right after a change is not the current one: a balloon moves for a while.
         then = "" if entry.found is None or entry.found == entry.applied else f" (it was at {amount(entry.found, unit)} right after that)"
         doubt = " (mom was cut off before it noted what came of that)" if entry.in_doubt else ""
         applied, before = amount(entry.applied, unit), amount(entry.before, unit)
@@ -237,5 +237,4 @@ def _show_outcomes(outcomes: list[Outcome], declared: Declarations, as_json: boo
 
 
 def _unit(declared: Declarations, control: str) -> str:
-    """Return the unit of a control; empty if its plugin is gone."""
     return declared.controls[control].unit if control in declared.controls else ""

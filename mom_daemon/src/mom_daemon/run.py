@@ -35,7 +35,7 @@ M_ARENA_MAX: Final = -8
 """Parameter of mallopt(3), from malloc.h."""
 
 MOST_NAMED: Final = 3
-"""Most named problems that are over: the log has one line for a cycle."""
+"""Cleared problems named in the log line of a cycle."""
 
 
 @click.command("run")
@@ -44,11 +44,11 @@ MOST_NAMED: Final = 3
 @click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), help="Instead of the configuration's log_level.")
 @as_caller
 def run_command(config_path: str | None, observe: bool, log_level: str | None) -> None:
-    """Manage this host until SIGTERM or SIGINT, then put everything back.
+    """Manage this host until SIGTERM or SIGINT, then restore all values.
 
     \b
     SIGHUP   reads the configuration and the policies again
-    SIGUSR1  says more in the log (level debug), and at the next time as before
+    SIGUSR1  switches the log between level debug and the configured level
     SIGUSR2  ends mom and keeps its changes for the next mom
     """
 
@@ -63,14 +63,14 @@ def run_command(config_path: str | None, observe: bool, log_level: str | None) -
 
 
 def run_daemon(load: Callable[[], Config], log: Log, opened: Callable[[], None] | None = None) -> None:
-    """Run an engine in this process until SIGTERM or SIGINT, and end the process if need be; SIGHUP takes a new configuration over.
+    """Run an engine until SIGTERM or SIGINT. On SIGHUP, use a new configuration. End the process if threads keep it alive.
 
-    :param load: gives the configuration, now and for each SIGHUP
-    :param log: learns the secrets of each configuration, before anything else is done with it; logs as the one in force says
-    :param opened: called when everything is set up, before the first cycle
+    :param load: returns the configuration, at the start and for each SIGHUP
+    :param log: learns the secrets of each configuration before its use
+    :param opened: called after setup, before the first cycle
     """
 
-    os.umask(os.umask(0o077) | 0o027)  # files without a mode of their own stay closed to other users
+    os.umask(os.umask(0o077) | 0o027)  # deny other users access to files created without a mode
 
     share_one_heap()
     config = load()
@@ -90,7 +90,7 @@ def run_daemon(load: Callable[[], Config], log: Log, opened: Callable[[], None] 
     def reload() -> Config:
         supervision.reloading()
         config = load()
-        log.learn(config)  # it may be refused yet
+        log.learn(config)  # mom may still refuse it
         _tell_lacks(config)
         return config
 
@@ -114,7 +114,7 @@ def run_daemon(load: Callable[[], Config], log: Log, opened: Callable[[], None] 
             raise
         LOG.info("stopped before everything was set up")
     finally:
-        engine.close()  # `run` does that itself; this is for an `opened` that fails, which must leave no socket behind
+        engine.close()  # `run` closes it too; this is for a failing `opened`, which must leave no socket
         if engine.started_at:
             status.remove()
             supervision.ended(engine)
@@ -122,12 +122,12 @@ def run_daemon(load: Callable[[], Config], log: Log, opened: Callable[[], None] 
 
 
 def _stop_on_signals(engine: Engine, supervision: Supervision) -> Sequence[int]:
-    """Stop the engine on SIGTERM, SIGINT and SIGUSR2, and return a list that gets the signal."""
-    stopped_by: list[int] = []  # an event of `threading` would hang if a second signal interrupts the handler of the first
+    """Stop the engine on SIGTERM, SIGINT and SIGUSR2. Return a list to which the handler adds the signal."""
+    stopped_by: list[int] = []  # a threading.Event could deadlock if a second signal interrupts the first handler
 
     def on_stop(number: int, frame: FrameType | None) -> None:
         if stopped_by:
-            return  # the first signal decides: systemd sends SIGTERM after whatever ExecStop sent
+            return  # the first signal decides: systemd sends SIGTERM after that of ExecStop
         stopped_by.append(number)
         keep = number == signal.SIGUSR2 or engine.config.on_stop == "keep"
         supervision.stopping(engine.config, keep=keep)
@@ -139,7 +139,7 @@ def _stop_on_signals(engine: Engine, supervision: Supervision) -> Sequence[int]:
 
 
 def _log_end(left: int) -> None:
-    if left:  # restored ones are among them if the ledger could not be written
+    if left:  # this includes restored ones if the ledger could not be written
         restore = with_config("`mom restore`")
         LOG.info("ended; the ledger lists %d changes: the next mom takes over what stands of them, or %s puts it back", left, restore)
     else:
@@ -152,16 +152,16 @@ def _tell_lacks(config: Config) -> None:
 
 
 def tell_of_faults() -> None:
-    """Print the stacks of all threads on SIGABRT from a watchdog, and on faults, if standard error is an open file.
+    """Print the stacks of all threads on faults and on SIGABRT from a watchdog, if standard error is open.
 
-    Python gets the file's number. With the file, it would flush that first, and wait for the log's thread where nobody reads.
+    Pass the file descriptor, not the file: Python would flush the file first, and could wait for the log's thread.
     """
     with suppress(OSError, ValueError, AttributeError):
         faulthandler.enable(sys.stderr.fileno())
 
 
 def _become_whom_it_runs_as(config: Config) -> str:
-    """Change from root to the owner of mom's folders, and return a line on it; empty for other users."""
+    """Switch from root to the owner of mom's folders. Return a log line about it; empty for other users."""
     if os.geteuid() != 0:
         return ""
     owner = become_owner(config.state_directory, config.run_directory, made=config.run_directory)
@@ -171,11 +171,10 @@ def _become_whom_it_runs_as(config: Config) -> str:
 
 
 def spare_the_garbage_collector() -> None:
-    """Collect unreachable cycles less often, and not among objects of the start.
+    """Run the garbage collector less often, and skip objects of the start.
 
-    A snapshot of 10,000 guests has tens of thousands of objects without reference cycles, which need no collection. With Python's default
-    of 700 new objects between two collections, these took up to a third of a cycle; with 20,000, a twentieth. At most 20 MiB are
-    unreachable between two collections.
+    A snapshot of 10,000 guests has tens of thousands of objects without reference cycles. With Python's default of 700 new objects between
+    two collections, they took up to a third of a cycle; with 20,000, a twentieth. At most 20 MiB of garbage then accumulates.
     """
     gc.collect()
     gc.freeze()
@@ -185,16 +184,16 @@ def spare_the_garbage_collector() -> None:
 def share_one_heap() -> None:
     """Make all threads use one heap. Call it before any other thread starts.
 
-    glibc gives each thread its own heap, so that threads do not wait for each other. Python's threads wait anyway, and each plugin has a
-    thread. With 1,000 guests, some MiB would be free in one heap and missing in another.
+    glibc gives each thread a heap against contention, but Python threads take turns anyway. Each plugin has a thread. With 1,000 guests,
+    some MiB would be free in one heap and missing in another.
     """
-    with suppress(OSError, AttributeError):  # another C library has no mallopt
+    with suppress(OSError, AttributeError):  # other C libraries have no mallopt
         ctypes.CDLL(None).mallopt(M_ARENA_MAX, 1)
 
 
 def give_free_memory_back() -> None:
-    """Return free memory of the heap to the kernel, some MiB after the setup of plugins."""
-    with suppress(OSError, AttributeError):  # another C library has no malloc_trim
+    """Return free heap memory to the kernel, some MiB after the setup of plugins."""
+    with suppress(OSError, AttributeError):  # other C libraries have no malloc_trim
         ctypes.CDLL(None).malloc_trim(0)
 
 
@@ -214,7 +213,7 @@ def _after_cycle(engine: Engine, status: StatusFile, report: Report, supervision
 
 
 def _summary(report: Report) -> str:
-    """Return the line of a cycle."""
+    """Return the log line of a cycle."""
     counts = Counter(outcome.status for outcome in report.outcomes)
     outcomes = ", ".join(f"{counts[status]} {status}" for status in Status if counts[status])
     wrong = f"; {report.verdict.conditions[0].message}" if report.verdict is not None and report.verdict.is_bad else ""
@@ -223,16 +222,16 @@ def _summary(report: Report) -> str:
 
 @contextmanager
 def daemon_log(handler: logging.Handler | None = None, level: str | None = None) -> Iterator[Log]:
-    """Open the log of a daemon. The process ends with it, even if a plugin left a thread behind.
+    """Open the log of a daemon. End the process at exit even if a plugin left a thread running.
 
-    :param handler: where to log instead of standard error. A record is lost, and counted, where its `handleError` raises
-    :param level: instead of the configuration's
+    :param handler: in place of standard error. If its `handleError` raises, the record is lost and counted
+    :param level: in place of the configuration's
     """
     log = Log(handler, level)
     try:
         yield log
     except BaseException:
-        if not log.close():  # its sink takes no lines: it would not take the last ones either
+        if not log.close():  # the sink hangs, and would not write the last lines either
             os._exit(1)
         raise
     if not log.close():
@@ -241,7 +240,7 @@ def daemon_log(handler: logging.Handler | None = None, level: str | None = None)
 
 
 def _leave() -> None:
-    """End the process even when a plugin left a thread behind that would keep it alive."""
+    """End the process even if a plugin left a thread running."""
     lingering = [t.name for t in threading.enumerate() if t is not threading.main_thread() and not t.daemon]
     hung = [t.name for t in threading.enumerate() if t.daemon and t.name.startswith("mom-")]
     if lingering or hung:

@@ -1,4 +1,4 @@
-"""Status of a running mom, in a file that mom replaces after every cycle, for tools, and for people when mom hangs."""
+"""Status file of a running mom, replaced after every cycle, for tools, and for people when mom hangs."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ STATUS_FILE: Final = "status.json"
 """Name of the status file in the run directory."""
 
 LARGEST_STATUS: Final = 128 << 20
-"""Bytes that are read of a status file: 10,000 guests take some 30 MiB."""
+"""Bytes read of a status file: 10,000 guests take some 30 MiB."""
 
 LONGEST_WAIT_SECONDS: Final = 1.0
-"""Longest wait of a cycle for its status file. A thread writes a later one when it is made."""
+"""Longest wait of a cycle for its status file. A thread finishes a later file."""
 
 
 class StatusFile:
     """Writer of an engine's status after each cycle.
 
-    It logs a fault of the disk or of a plugin's value once. The old file then gets a new modification time, which says that mom works.
+    It logs an error of the disk, or of a plugin's value, once. The old file then gets a new modification time, which shows that mom works.
     """
 
     def __init__(self, directory: Path, hide: Callable[[str], str] = str) -> None:
@@ -43,21 +43,21 @@ class StatusFile:
         self._writing: threading.Thread | None = None
 
     def write(self, engine: Engine, report: Report) -> None:
-        """Replace the file, in a thread, as columns are plugins' code."""
+        """Replace the file, in a thread, because columns run code of plugins."""
         if self._writing is not None and self._writing.is_alive():
             self._fail("that of an earlier cycle is not made yet")
             return
         writing = threading.Thread(target=self._write, args=(engine, report), name="mom-status", daemon=True)
         try:
             writing.start()
-        except RuntimeError as error:  # the system gives no more threads
+        except RuntimeError as error:  # the system has no more threads
             self._fail(str(error))
             return
         self._writing = writing
         writing.join(LONGEST_WAIT_SECONDS)
 
     def remove(self) -> None:
-        """Remove the file at the end of mom."""
+        """Remove the file when mom ends."""
         self._removed = True
         try:
             self.path.unlink(missing_ok=True)
@@ -69,7 +69,7 @@ class StatusFile:
             text = self._hide(json_text(status_of(engine, report)).decode("ascii"))
             if not self._removed:
                 replace_file(self.path, text, durable=False)
-        except BaseException as error:  # noqa: BLE001  # a plugin's list may hold itself, or raise anything when it is printed
+        except BaseException as error:  # noqa: BLE001  # a plugin's list may contain itself, or raise anything when printed
             self._fail((error.strerror if isinstance(error, OSError) else None) or traceback.format_exception_only(error)[0].strip())
         else:
             self._failing = ""
@@ -81,9 +81,9 @@ class StatusFile:
             self._failing = why
             LOG.error("cannot write %s: %s", self.path, why)
         with suppress(OSError):
-            self.path.touch()  # needs no room on the disk; tells probes and verbs of a completed cycle
+            self.path.touch()  # needs no disk space; shows probes and verbs that a cycle completed
 
 
 def status_of(engine: Engine, report: Report) -> ReportDocument:
-    """Return a report of this engine as one document, as `GET /v1/report` gives it."""
+    """Return a report as a document, as `GET /v1/report` does."""
     return report_document(report, engine.plugins.declarations, engine.state(), engine.config.interval)

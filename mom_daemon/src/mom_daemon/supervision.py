@@ -1,4 +1,4 @@
-"""Messages to the supervisor that started mom, and files in the run directory for the next mom and for `mom restore`."""
+"""Messages to mom's supervisor, and files in the run directory for the next mom and for `mom restore`."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from mom_daemon.status import LARGEST_STATUS, STATUS_FILE
 LOG = logging.getLogger("mom")
 
 IN_FORCE: Final = "in-force.json"
-"""The configuration in force, in the run directory: the file may be changed, or broken, by the time of `mom restore`."""
+"""Copy of the configuration in force, in the run directory. The original may have changed before `mom restore` runs."""
 
 KEEP: Final = "keep"
-"""File in the run directory: when mom ends, its changes stay for the next mom. `mom restore --if-unclean` removes the file, so it holds
-for one successor. In a crash loop, without a completed cycle, everything is restored."""
+"""File in the run directory: when mom ends, its changes stay for the next mom. `mom restore --if-unclean` removes it, so it is valid for
+one successor. A crash loop without a completed cycle restores all values."""
 
 MARGIN_SECONDS: Final = 5.0
-"""Time beyond the longest call of a plugin for the watchdog, and beyond the longest stop for systemd."""
+"""Margin of the watchdog over a plugin's longest call, and of systemd over the longest stop."""
 
 RELOAD_SECONDS: Final = 60.0
-"""Watchdog's time for a reload, which sets up plugins one after the other, each within 10 s. The time to restore values is added."""
+"""Watchdog period for a reload, which sets up plugins in sequence, each within 10 s. Time for restoring values is added."""
 
 NAME_IT: Final = "name the configuration with -c"
 
@@ -45,19 +45,19 @@ class Supervision:
         self._puts_back = False
 
     def opened(self, engine: Engine) -> None:
-        """Report that everything is set up."""
+        """Report that mom is set up."""
         self._keep(engine.config, wanted=False)
         self._take_in(engine)
         self._notifier.ready("doing the first cycle")
 
     def progress(self) -> None:
-        """Feed the watchdog: the engine works."""
+        """Feed the watchdog."""
         self._notifier.progress()
 
     def reloading(self) -> None:
-        """Report that a new configuration is about to be read."""
+        """Report that mom will read a new configuration."""
         self._reloading = True
-        put_back = 0.0 if self._config is None else self._config.stop_timeout  # what no plugin of the new configuration has
+        put_back = 0.0 if self._config is None else self._config.stop_timeout  # for values whose plugin is not in the new configuration
         self._notifier.needs(RELOAD_SECONDS + put_back)
         self._notifier.reloading()
 
@@ -80,7 +80,7 @@ class Supervision:
 
     def ended(self, engine: Engine) -> None:
         """Report the end."""
-        if self._puts_back:  # a cycle may have noted the contrary just before the signal
+        if self._puts_back:  # a cycle may have created the file just before the signal
             self._keep(engine.config, wanted=False)
         copy = engine.config.run_directory / IN_FORCE
         try:
@@ -113,7 +113,7 @@ class Supervision:
 
 
 def take_keep(directory: Path) -> bool:
-    """Return whether the last mom left its changes to the next one, once."""
+    """Return whether the last mom left its changes to the next one; True only once."""
     try:
         (directory / KEEP).unlink()
     except FileNotFoundError:
@@ -124,9 +124,9 @@ def take_keep(directory: Path) -> bool:
 
 
 def config_as_left(directory: Path) -> Config:
-    """Return the last configuration in force of this run directory.
+    """Return the last configuration in force, from this run directory.
 
-    :raises MomError: there is none that can be used, or another user could have written it
+    :raises MomError: there is no usable copy, or another user could have written it
     """
     copy = in_force(directory)
     reason = untrusted(copy.path)
@@ -140,22 +140,23 @@ def config_as_left(directory: Path) -> Config:
 
 
 class RunningConfig(NamedTuple):
-    """Process id of a mom that runs, and the configuration that it has in force."""
+    """Process id of a running mom, and its configuration in force."""
 
     pid: int
     config: Config
 
     @property
     def words(self) -> str:
-        """Return the words for a file that is unusable at present."""
+        """Return a message for a file that is invalid now."""
         return f"mom runs on as process {self.pid} with its old configuration, and this verb uses that, too"
 
 
 def config_of_running(path: str | Path | None) -> RunningConfig | None:
-    """Return the configuration in force of the mom that was started with this file; None if none runs, this user may not read it, or root
-    asks and another user owns its folders.
+    """Return the configuration of the mom that runs with this file.
 
-    :param path: a configuration that cannot be used as it is now; None is the usual one
+    None: none runs, this user cannot read it, or root asks and another user owns its folders.
+
+    :param path: an invalid configuration; None: the default file
     """
     file = DEFAULT_CONFIG if path is None else Path(path)
     try:
@@ -175,5 +176,5 @@ def config_of_running(path: str | Path | None) -> RunningConfig | None:
 
 
 def in_force(directory: Path) -> StateFile[dict[str, Any]]:
-    """Return the file with the configuration in force."""
+    """Return the copy of the configuration in force."""
     return StateFile(directory / IN_FORCE, "the copy of the configuration in force", TypeAdapter(dict[str, Any]), mode=0o600, log=LOG)

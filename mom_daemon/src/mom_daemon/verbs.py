@@ -1,4 +1,4 @@
-"""The verbs for `mom --help`, each imported when it is used."""
+"""Verbs for `mom --help`, each imported when used."""
 
 from typing import Final
 

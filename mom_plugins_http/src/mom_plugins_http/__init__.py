@@ -1,4 +1,4 @@
-"""The control socket of mom: an HTTP/JSON API, policies at run time, events and metrics."""
+"""Control socket of mom: an HTTP/JSON API, policies at run time, events and metrics."""
 
 import lazy_loader
 

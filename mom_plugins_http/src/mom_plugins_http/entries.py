@@ -1,4 +1,4 @@
-"""Verbs for `mom --help`. Each is imported when it runs."""
+"""Verbs for `mom --help`, each imported when used."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The plugin: hooks between engine and server. The server is imported late."""
+"""Plugin `http`: hooks between engine and server. The server is imported late."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from mom_plugins_http.service import Service
 
 _KNOCK_SECONDS: Final = 1.0
-"""Patience for a knock. The kernel accepts even for a mom that hangs."""
+"""The kernel accepts a test connection even if mom hangs."""
 
 
 class HttpPlugin:
@@ -34,12 +34,12 @@ class HttpPlugin:
     @staticmethod
     @hookimpl
     def mom_suggest(root: Path) -> Suggestion | None:
-        """Suggest the plugin for every host: `mom policy set` and Prometheus need it."""
+        """Suggest the plugin for every host."""
         return Suggestion("it answers programs, takes policies in while mom runs, and gives metrics", order=80)
 
     @hookimpl
     def mom_setup(self) -> None:
-        """Listen, unless a command only takes a look. Raise `MomError`."""
+        """Listen, unless a verb only inspects the host. Raise `MomError`."""
         if not self._context.serves:
             return
         from mom_plugins_http.service import Service
@@ -65,7 +65,7 @@ class HttpPlugin:
 
     @hookimpl
     def mom_report(self, report: Report) -> None:
-        """Publish the report. No client waits for a cycle, and no cycle for a client."""
+        """Publish the report. Clients and cycles never wait for each other."""
         if self._service is not None:
             self._service.take(report)
 
@@ -140,7 +140,7 @@ class HttpPlugin:
         for error in errors:
             if isinstance(error.__cause__, FileNotFoundError):
                 yield Finding(Severity.ERROR, subject, error.message, error.hint)
-        if self._is_served():  # that mom listens there
+        if self._is_served():  # the running mom listens there
             if not errors:
                 yield Finding(Severity.OK, subject, "certificate, key and tokens can be used")
             return

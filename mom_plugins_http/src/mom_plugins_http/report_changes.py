@@ -1,4 +1,4 @@
-"""Changes in the report from one cycle to the next, for the event stream and its readers."""
+"""Changes in the report between two cycles."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class OutcomeChangesModel(TypedDict):
 
 @described
 class ReportChanges(TypedDict):
-    """Changed members of `GET /v1/report`, always with `cycle`. Members are whole, except `guests` and `outcomes`."""
+    """Changed members of `GET /v1/report`, always with `cycle`. Members are complete, except `guests` and `outcomes`."""
 
     guests: NotRequired[GuestChangesModel]
     outcomes: NotRequired[OutcomeChangesModel]
@@ -62,7 +62,7 @@ def changes_between(before: ReportDocument, now: ReportDocument) -> Mapping[str,
 
 
 def with_changes(before: ReportDocument, changes: Mapping[str, Any]) -> ReportDocument:
-    """Return the document after these changes."""
+    """Apply the changes to a document."""
     now = {**before, **{name: value for name, value in changes.items() if name not in _KEYED}}
     if "guests" in changes:
         rows = _joined(before["guests"]["rows"], changes["guests"]["rows"], changes["guests"]["gone"], _guest)
@@ -74,7 +74,6 @@ def with_changes(before: ReportDocument, changes: Mapping[str, Any]) -> ReportDo
 
 
 _guest = itemgetter(0)
-"""Returns the id in a row of the table of guests."""
 
 
 def _decided(outcome: OutcomeModel) -> tuple[str, str]:

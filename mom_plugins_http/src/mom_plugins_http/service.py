@@ -36,7 +36,7 @@ _CLOSE_SECONDS: Final = 0.3
 """Longest teardown: all plugins together have 0.4 s."""
 
 _NEWS_SECONDS: Final = 0.5
-"""Longest wait of a report for other plugins' news. The history of policies waits for a compilation."""
+"""Longest wait of a report for other plugins' news."""
 
 
 class Service:
@@ -90,14 +90,14 @@ class Service:
             doors.append(Door(lambda: self._listen(page, access), page, access, keyed=True))
         if settings.tcp is not None:
             address = Address.parse(settings.tcp.listen)
-            # During a reload, the replaced plugin of this process may still listen there.
+            # During a reload, the old plugin of this process may still listen there.
             doors.append(Door(lambda: listen(address, ours=self._server.waits), tls=lambda: self._tls))
         return doors
 
     def _listen(self, path: Path, access: LocalAccess) -> Listener:
         """Listen on a unix socket. Its file belongs to the group that may change; an access control list admits readers.
 
-        If mom may not give the file to a group, the list admits both groups.
+        If mom may not change the group of the file, the list admits both groups.
         """
         group = access.read if access.change is None else access.change
         second = None if access.read == group else access.read
@@ -107,7 +107,7 @@ class Service:
         return listener
 
     def _page_path(self) -> Path | None:
-        """Return the path of the page's socket, beside the control socket; None without a page, or if the path is too long."""
+        """Return the path of the page's socket; None without a page, or if the path is too long."""
         if not self._settings.page:
             return None
         path = self._path.with_name(f"{self._path.stem}-page{self._path.suffix}")
@@ -124,14 +124,14 @@ class Service:
         )
 
     def take(self, report: Report) -> None:
-        """Publish a cycle that has ended, with other plugins' news."""
-        news = self._gather()  # first: clients with this cycle get all later news
+        """Publish a finished cycle, with other plugins' news."""
+        news = self._gather()  # first, so that clients with this cycle get all later news
         self._published.notes = self._news.notes
         self._published.take(report, self._context.declarations, self._news.policies, self._context.engine_state())
         self._server.call_soon(lambda: self._events.tell(news))
 
     def _gather(self) -> Sequence[Item]:
-        """Return other plugins' news. A slow plugin delays its news, and no report."""
+        """Return other plugins' news. A slow plugin delays only its news."""
         patience = 0.0 if self._gathering is not None else _NEWS_SECONDS
         call = self._gathering or self._news_callers.start(self._news.gather)
         self._gathering = None if Callers.came_back(call, patience) else call
@@ -140,7 +140,7 @@ class Service:
         return () if self._gathering is not None else call.result()
 
     def prepare_tcp(self) -> Callable[[], None] | None:
-        """Read certificate and tokens again, and return the function that puts them in force. Raise `MomError`."""
+        """Read certificate and tokens again, and return a function that activates them. Raise `MomError`."""
         tcp = self._settings.tcp
         if tcp is None:
             return None

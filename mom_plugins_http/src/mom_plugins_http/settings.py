@@ -36,7 +36,7 @@ def _canonical_name(text: str) -> str:
 
 
 class TcpSettings(StrictModel):
-    """Service beyond this host, with TLS and tokens."""
+    """API over TCP, with TLS and tokens."""
 
     listen: Annotated[str, AfterValidator(_check_port)]
     """Listening address, as `host:port`."""
@@ -66,14 +66,14 @@ class HttpSettings(PluginSettings):
     change_group: Annotated[str, Field(min_length=1)] | None = None
     """Group that may read, change policies and reserve memory. Unset: only root and mom's user."""
     tcp: TcpSettings | None = None
-    """Service beyond this host. Unset: none."""
+    """API over TCP. Unset: none."""
     page: bool = True
     """Serve the web page, with its own socket for `mom page`."""
     clients: Annotated[int, Field(ge=8, le=1000)] = 256
-    """Limit of connections. A new one replaces one of the lowest right: one without a whole request, or one of the user who holds most.
-    A quarter may listen to events, by the same rule."""
+    """Limit of connections. A new one replaces one of the lowest right: one without a whole request, or one of the user who holds most. At
+    most a quarter may listen to events; the same rule applies."""
     patience: Annotated[Duration, Field(gt=0, le=60)] = 5.0
-    """How long a request may take to arrive, and an answer may wait for its client to read."""
+    """Longest time for a request to arrive, and for a client to read an answer."""
     largest: Annotated[Size, Field(ge=1024, le=64 << 20)] = 4 << 20
     """Largest body of a request."""
     metrics_guests: Annotated[int, Field(ge=0, le=100_000)] = 10_000

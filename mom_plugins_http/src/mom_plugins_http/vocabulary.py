@@ -1,4 +1,4 @@
-"""Constant for routes and verbs. Verbs must start fast, and import no server."""
+"""Constant for routes and verbs. Verbs must start fast, so they import no server."""
 
 from typing import Final
 

@@ -1,4 +1,4 @@
-"""Command line: `frame` runs verbs and prints errors; the other modules have tools for verbs."""
+"""Command line: `frame` runs verbs (subcommands of `mom`) and prints errors; the other modules help verbs."""
 
 from __future__ import annotations
 
@@ -6,12 +6,11 @@ import gc
 from typing import Final
 
 _OBJECTS_BETWEEN_COLLECTIONS: Final = 20_000
-"""New objects between two collections of garbage: a verb's imports stay until its end. With Python's default of 700 or 2,000, 130
-collections took a fifteenth of a verb's time."""
+"""New objects between two garbage collections. Python's default of 700 or 2,000 took a fifteenth of a verb's time."""
 
 
 def main() -> int:
-    """Run the command line of `mom` and return its exit code; never raise."""
+    """Run the command line of `mom`. Return its exit code; never raise."""
     gc.set_threshold(_OBJECTS_BETWEEN_COLLECTIONS, *gc.get_threshold()[1:])
     from mom_daemon.cli.frame import mom, run_program
 

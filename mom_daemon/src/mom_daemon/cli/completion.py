@@ -1,4 +1,4 @@
-"""`mom completion`: scripts for shells to complete mom's verbs, options and values on Tab."""
+"""`mom completion`: shell scripts that complete verbs, options and values on Tab."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ SHELLS = ("bash", "zsh", "fish")
 def completion_command(shell: str) -> None:
     """Print the script that makes a shell complete mom's verbs and options on Tab."""
     kind = get_completion_class(shell)
-    if kind is None:  # a click that knows no such shell
+    if kind is None:  # this version of click does not support the shell
         raise click.UsageError(f"this click cannot complete for {shell}")
     command = click.get_current_context().find_root().command
     completion = kind(command, {}, "mom", "_MOM_COMPLETE")
-    # Not `source()`, which for bash asks the bash of this host for its version: the script may be for another host.
+    # Not `source()`: it checks the bash version of this host, but the script may be for another host.
     click.echo(completion.source_template % completion.source_vars())

@@ -1,7 +1,4 @@
-"""Command `mom`: its group of verbs, and the output of errors.
-
-A verb's module is imported when the verb is used, so that a small verb starts fast. `verbs` finds verbs of other distributions.
-"""
+"""Command `mom`: its group of verbs, and the output of errors."""
 
 from __future__ import annotations
 
@@ -28,27 +25,23 @@ from mom_daemon.cli.verbs import VerbGroup, what_it_lacks
 EXIT_NO: Final = 1
 EXIT_MISUSE: Final = 2
 EXIT_BROKEN: Final = 70
-"""Exit code of a mistake in mom or a plugin (EX_SOFTWARE of sysexits.h)."""
+"""Exit code for a bug in mom or a plugin (EX_SOFTWARE of sysexits.h)."""
 EXIT_INTERRUPTED: Final = 130
 EXIT_NO_READER: Final = 141
-"""Exit code of a program that SIGPIPE ends: 128 + 13."""
+"""Exit code of a program that SIGPIPE ended: 128 + 13."""
 
 ENDING_SECONDS: Final = 1.0
-"""Longest wait at the end for threads of plugins."""
 
 SHOWN_PROBLEMS: Final = 100
-"""Most printed problems; further ones are counted."""
+"""Problems printed at most. mom prints the number of further ones."""
 
 
 class _Mom(VerbGroup):
-    """Group of all verbs."""
-
     def prefix(self) -> str:
-        """Return nothing: these verbs stand alone."""
         return ""
 
     def invoke(self, ctx: click.Context) -> object:
-        """Run a verb as click does, but leave a closed pipe to the frame: click would end with exit code 1."""
+        """Leave a closed pipe to `run`; click would exit with code 1."""
         try:
             return super().invoke(ctx)
         except BrokenPipeError as error:
@@ -78,7 +71,6 @@ def mom(ctx: click.Context) -> None:
 
 
 def _look_around(ctx: click.Context) -> None:
-    """Say what `mom here` says; the help, where that verb is not installed or does not load: `mom` alone never fails."""
     try:
         command = mom.get_command(ctx, "here")
     except PluginError as error:
@@ -91,13 +83,10 @@ def _look_around(ctx: click.Context) -> None:
 
 
 def run(arguments: Sequence[str] | None = None, command: click.Command | None = None) -> int:
-    """Run a command line, by default this process's own, print errors, and return the exit code.
-
-    :param command: command in place of `mom`
-    """
+    """Run a command line, by default this process's, print its errors, and return the exit code."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # a guest's name must not end a command where the terminal cannot show it
+            stream.reconfigure(errors="backslashreplace")  # a guest's name that the terminal cannot encode must not end a command
     try:
         with safe_streams():
             code = _run(arguments, command or mom)
@@ -115,10 +104,7 @@ def run(arguments: Sequence[str] | None = None, command: click.Command | None = 
 
 
 def run_program(command: click.Command) -> int:
-    """Run this process's command line as a program, with errors as those of `mom`; return the exit code.
-
-    The process ends soon after, even if a plugin left a thread behind.
-    """
+    """Run this process's command line as `run` does, and end the process soon afterwards."""
     code = run(None, command)
     if _left():
         threading.Thread(target=_end, args=(code,), daemon=True).start()
@@ -126,12 +112,11 @@ def run_program(command: click.Command) -> int:
 
 
 def _left() -> list[str]:
-    """Return the threads that Python waits for at its end."""
     return [thread.name for thread in threading.enumerate() if not thread.daemon and thread is not threading.main_thread()]
 
 
 def _end(code: int) -> None:
-    """End the process if threads keep it alive after `ENDING_SECONDS`; Python itself ends threads of a pool."""
+    """End the process if other threads still run after `ENDING_SECONDS`. Python itself ends the threads of a pool."""
     time.sleep(ENDING_SECONDS)
     _tell(f"mom: left behind: {', '.join(_left())}")
     os._exit(code)
@@ -166,7 +151,7 @@ def _run(arguments: Sequence[str] | None, command: click.Command) -> int:
         _tell_notes(error)
         _tell_traceback(error)
         return EXIT_NO
-    except Exception as error:  # noqa: BLE001  # the outermost place: an operator gets a line, not a traceback
+    except Exception as error:  # noqa: BLE001  # the outermost handler: operators get an error line, not a traceback
         if lacking := what_it_lacks(error):
             _tell(f"mom: this command {lacking[0]} ({lacking[1]})")
             _tell_traceback(error)
@@ -176,18 +161,16 @@ def _run(arguments: Sequence[str] | None, command: click.Command) -> int:
         _tell(f"mom: a mistake in mom or in a plugin, at {where}: {describe(error)} (MOM_DEBUG=1 shows more)")
         _tell_traceback(error)
         return EXIT_BROKEN
-    # click returns the exit code when a command ended its context, else the command's return value.
+    # click returns the exit code if a command exits through its context, otherwise the command's return value.
     return result if isinstance(result, int) and not isinstance(result, bool) else 0
 
 
 def _is_of_output(error: OSError) -> bool:
-    """Return whether an error comes from printing, and is about no file."""
     raised_in = traceback.extract_tb(error.__traceback__)[-1].filename
     return error.filename is None and raised_in in {click.utils.__file__, terminal.__file__}
 
 
 def _colours() -> bool | None:
-    """Return False if the operator wants no colours (https://no-color.org), else None: click looks for a terminal."""
     return False if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb" else None
 
 
@@ -205,7 +188,6 @@ def _tell_misuse(error: click.ClickException) -> None:
 
 
 def _where_it_stands(option: str, context: click.Context) -> str:
-    """Return the verbs that take an option which this verb lacks; empty if unknown."""
     above = context.parent
     while above is not None:
         if any(option in parameter.opts for parameter in above.command.params):
@@ -241,7 +223,7 @@ def _tell_traceback(error: BaseException) -> None:
 
 
 def _tell(text: str) -> None:
-    """Print on standard error, if it is still open; no text steers the terminal."""
+    """Print escaped text on standard error if it is still open."""
     from mom_core import printable_lines
 
     with suppress(OSError):
@@ -249,7 +231,7 @@ def _tell(text: str) -> None:
 
 
 def _discard_what_cannot_be_written() -> None:
-    """Drop buffered text that its stream does not take: Python would try again at its end, and exit with 120."""
+    """Drop output that cannot be written. Otherwise Python retries at exit and returns 120."""
     for stream in (sys.stdout, sys.stderr):
         if stream is None:
             continue

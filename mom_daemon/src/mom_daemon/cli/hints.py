@@ -1,8 +1,4 @@
-"""Completion of advised commands, so that operators can type them as printed.
-
-Texts have a command between backticks: `mom doctor`. It gets `-c FILE` if this command line names a configuration and the verb takes one,
-and the path of the program if `mom` is not on the PATH.
-"""
+"""Complete advised commands in backticks: add `-c FILE` if the operator named a configuration, and mom's path if it is not on the PATH."""
 
 from __future__ import annotations
 
@@ -21,29 +17,27 @@ _COMMAND: Final = re.compile(r"`mom ([a-z][^`]*)`")
 
 
 class _Given:
-    """Command of this process, and the configuration on its command line; None is the default file."""
-
     command: click.Command | None = None
     config: str | None = None
 
 
 def begin(command: click.Command) -> None:
-    """Note the command; no configuration is named yet."""
+    """Store the command of this process; forget any configuration."""
     _Given.command, _Given.config = command, None
 
 
 def note_config(path: str | None) -> None:
-    """Note the configuration that the command line names."""
+    """Store the configuration file from the command line."""
     _Given.config = None if path in {None, str(DEFAULT_CONFIG)} else path
 
 
 def with_config(text: str) -> str:
-    """Return the text with its commands completed."""
+    """Complete the commands in a text."""
     return _COMMAND.sub(_complete, text) if "`mom " in text else text
 
 
 def program() -> str:
-    """Return how to call this program: `mom`, or its path where the shell would not find it by that name."""
+    """Return `mom`, or mom's path if the shell does not find it by that name."""
     path = Path(sys.argv[0])
     if path.name != "mom" or shutil.which("mom"):
         return "mom"
@@ -59,7 +53,6 @@ def _complete(command: re.Match[str]) -> str:
 
 
 def _takes_config(words: list[str]) -> bool:
-    """Return whether the verb of these words is installed and takes `-c`."""
     command = _Given.command
     for word in words:
         if not isinstance(command, click.Group):

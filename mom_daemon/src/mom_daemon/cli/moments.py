@@ -1,7 +1,4 @@
-"""Moments in operators' notation: `2026-11-20T08:00`, `10:32`, `5m ago`.
-
-Without a zone they are in UTC, as operators look at recordings on other machines.
-"""
+"""Times in operators' notation: `2026-11-20T08:00`, `10:32`, `5m ago`. They are in UTC unless they have a zone."""
 
 from __future__ import annotations
 
@@ -17,7 +14,7 @@ EXAMPLES = "2026-11-20T08:00, 10:32 or 5m ago"
 
 
 def moment(text: str, option: str, now: float | None = None) -> float:
-    """Return seconds since the epoch; a time of day is its last occurrence. Raise `click.UsageError` for other texts."""
+    """Return seconds since the epoch; a time of day means its last occurrence. Raise `click.UsageError` for other texts."""
     present = clock.time() if now is None else now
     try:
         seconds = _seconds(text.strip(), present)
@@ -39,7 +36,6 @@ def _seconds(text: str, present: float) -> float:
 
 
 def _last(of_day: day_time, present: float) -> float:
-    """Return the last occurrence of a time of day."""
     zone = of_day.tzinfo or UTC
     last = datetime.combine(datetime.fromtimestamp(present, zone).date(), of_day.replace(tzinfo=zone))
     return (last if last.timestamp() <= present else last - timedelta(days=1)).timestamp()

@@ -24,7 +24,7 @@ class FiniteRange(click.FloatRange):
     """Range of numbers without `nan`, which click's range accepts."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Return the number, or end the verb as misused if it is out of range."""
+        """Return the number, or raise click's usage error."""
         number = float(super().convert(value, param, ctx))
         if math.isnan(number):
             self.fail(f"{value!r} is no number.", param, ctx)
@@ -32,38 +32,35 @@ class FiniteRange(click.FloatRange):
 
 
 class ExistingPath(click.Path):
-    """File or folder that must exist; a missing one is misuse. Its reader reports whether it is readable."""
+    """File or folder that must exist. It may be unreadable."""
 
     def __init__(self) -> None:
         super().__init__(path_type=Path)
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
-        """Return the path, or end the verb as misused if nothing exists there."""
+        """Return the path, or raise click's usage error."""
         path = Path(os.fsdecode(super().convert(value, param, ctx)))
         try:
             path.stat()
         except (FileNotFoundError, NotADirectoryError):
             self.fail(f"there is no file or folder {printable(str(path), 300)}", param, ctx)
         except OSError:
-            pass  # it may exist: the verb that opens it reports why it cannot
+            pass  # it may exist: the verb reports the error when it opens the file
         return path
 
 
 class KeptPath(ExistingPath):
-    """Recording or another file of a mom, in place of those of this host's mom. Before a verb reads it, root becomes its owner."""
+    """Recording or other file of a mom. Root switches to the file's owner before a verb reads it."""
 
 
 def as_caller(function: Function) -> Function:
-    """Let a verb, or a group of verbs, keep root's rights, as it reads and writes the operator's files, or asks a mom by its socket.
-
-    Such a verb must not read mom's folders.
-    """
+    """Mark a verb or group that keeps root's rights. It must not read mom's folders."""
     function.__dict__[_AS_CALLER] = True
     return function
 
 
 def runs_as_caller(context: click.Context) -> bool:
-    """Return whether a verb, or a group above it, is `as_caller`."""
+    """Return whether a verb, or a group above it, is marked with `as_caller`."""
     above: click.Context | None = context
     while above is not None:
         if hasattr(above.command.callback, _AS_CALLER):
@@ -73,7 +70,7 @@ def runs_as_caller(context: click.Context) -> bool:
 
 
 def named_config(context: click.Context) -> str | None:
-    """Return the configuration from the command line or the environment; None is the default file."""
+    """Return the configuration file from the command line or the environment; None: the default file."""
     above: click.Context | None = context
     while above is not None:
         named = above.params.get("config_file") or above.params.get("config_path")
@@ -84,14 +81,13 @@ def named_config(context: click.Context) -> str | None:
 
 
 def _noted(context: click.Context, _: click.Parameter, path: str | None) -> str | None:
-    """Add a configuration from the command line to advised commands; they read the environment themselves."""
     if context.get_parameter_source("config_path") is click.core.ParameterSource.COMMANDLINE:
         note_config(path)
     return path
 
 
 def config_option(function: Function) -> Function:
-    """Add `-c FILE`, the configuration; without it, the verb takes the usual file."""
+    """Add `-c FILE`, the configuration file."""
     return click.option(
         "-c",
         "--config",
@@ -105,7 +101,7 @@ def config_option(function: Function) -> Function:
 
 
 def config_argument(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Add `[FILE]` and `-c FILE`, the configuration, for verbs without other arguments; without both, the verb takes the usual file."""
+    """Add `[FILE]` and `-c FILE`, the configuration file, to a verb without other arguments."""
 
     @wraps(function)
     def with_file(*args: Any, config_file: str | None, config_path: str | None, **given: Any) -> Any:
@@ -120,5 +116,5 @@ def config_argument(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def json_option(function: Function) -> Function:
-    """Add `--json`, for programs."""
+    """Add `--json`."""
     return click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")(function)

@@ -1,4 +1,4 @@
-"""Output to the operator's file, in one step."""
+"""Atomic writing of output files."""
 
 from __future__ import annotations
 
@@ -9,12 +9,9 @@ from mom_daemon.cli.terminal import print_text
 
 
 def write_output(path: Path, text: str, mode: int = 0o644) -> None:
-    """Write a text to a file in one step: the file holds the old text or the new one. `-` is standard output.
+    """Write a text to a file atomically; `-` is standard output.
 
-    A device, pipe or link is not replaced: root could replace /dev/stdout and /dev/null.
-
-    :param mode: permissions of a replaced file
-    :raises MomError: the file cannot be written
+    Devices, pipes and links are not replaced: root could replace /dev/null. `mode` has the permissions of a replaced file.
     """
     if str(path) == "-":
         print_text(text)

@@ -1,4 +1,4 @@
-"""Text for people: wrapped between words on a terminal, whole lines elsewhere."""
+"""Text for people: wrapped on a terminal, unwrapped elsewhere."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mom_daemon.cli.hints import with_config
 
 
 def terminal_columns(*, err: bool = False) -> int | None:
-    """Return the columns of the terminal of standard output (or error); None if it leads elsewhere."""
+    """Return the terminal's width; None if the output is no terminal."""
     stream = sys.stderr if err else sys.stdout
     if stream is None or not stream.isatty():
         return None
@@ -20,15 +20,14 @@ def terminal_columns(*, err: bool = False) -> int | None:
 
 
 def brief(text: str, limit: int) -> str:
-    """Return a text from outside, safe on one line; a terminal gets at most `limit` characters."""
+    """Make untrusted text safe on one line. On a terminal, cut it to `limit` characters."""
     return printable(text, sys.maxsize if terminal_columns() is None else limit)
 
 
 def print_prose(text: str, hang: int = 0, *, err: bool = False) -> None:
-    """Print lines, wrapped on a terminal. Commands between backticks get the configuration of this command line.
+    """Print lines, wrapped on a terminal, with completed commands.
 
-    :param hang: spaces before the continuation of a line
-    :param err: on standard error
+    :param hang: indent of continuation lines
     """
     width = terminal_columns(err=err)
     for line in with_config(text).split("\n"):
@@ -37,7 +36,7 @@ def print_prose(text: str, hang: int = 0, *, err: bool = False) -> None:
 
 
 def wrapped(line: str, width: int, hang: int = 0) -> list[str]:
-    """Wrap a line between words to a width, not counting styles; a wider word gets a line of its own."""
+    """Wrap a line between words. A wider word gets its own line."""
     if cells(line) <= width:
         return [line]
     parts: list[str] = []
@@ -54,7 +53,7 @@ def wrapped(line: str, width: int, hang: int = 0) -> list[str]:
 
 
 def cells(text: str) -> int:
-    """Return how many columns a text takes on a terminal; styles do not count."""
+    """Return the width of a text in columns, without its styles."""
     plain = click.unstyle(text) if "\x1b" in text else text
     if plain.isascii():
         return len(plain)

@@ -1,4 +1,4 @@
-"""Tables: fitted to a terminal, and whole lines for grep and cut elsewhere."""
+"""Tables: fitted to a terminal, and full lines elsewhere, for grep and cut."""
 
 from __future__ import annotations
 
@@ -12,24 +12,19 @@ from mom_core import printable
 from mom_daemon.cli.prose import cells, terminal_columns, wrapped
 
 GAP: Final = 2
-"""Spaces between two columns of a table."""
+"""Spaces between two columns."""
 
 PROSE_LEAST: Final = 32
-"""Least characters of a column of prose, five or six words. A narrower column goes below its row."""
+"""Least width of a column of prose. A narrower column moves below its row."""
 
 CELL_LEAST: Final = 12
-"""Least characters of a cut cell, such as a guest's name."""
+"""Least width of a cut cell, such as a guest's name."""
 
 BELOW: Final = 4
-"""Spaces before prose below its row."""
 
 
 class TableColumn(NamedTuple):
-    """Column of a table.
-
-    A narrow terminal lacks columns of the highest `rank` first; rank 0 stays. A column of `prose` wraps between words, and goes below its
-    row if there is too little room beside it.
-    """
+    """Column of a table. A narrow terminal omits the highest `rank` first, never rank 0. A column of `prose` may move below its row."""
 
     heading: str
     rank: int = 0
@@ -37,7 +32,7 @@ class TableColumn(NamedTuple):
 
 
 class Layout(NamedTuple):
-    """Widths of shown columns by number, and numbers of columns below their rows and of columns without room."""
+    """Widths of shown columns by index; indices of columns below their rows, and of omitted columns."""
 
     widths: dict[int, int]
     below: Sequence[int]
@@ -45,7 +40,7 @@ class Layout(NamedTuple):
 
 
 def print_table(headings: Sequence[str | TableColumn], rows: Sequence[Sequence[str]], *, title: str = "") -> None:
-    """Print rows of texts below their headings: fitted to a terminal, and whole lines elsewhere."""
+    """Print rows below their headings, fitted to a terminal."""
     rows = [[printable(cell, sys.maxsize) for cell in row] for row in rows]
     columns = [TableColumn(heading) if isinstance(heading, str) else heading for heading in headings]
     if title:
@@ -85,7 +80,7 @@ def _line(row: Sequence[str], widths: Sequence[int], style: Callable[[str], str]
 
 
 def layout_of(columns: Sequence[TableColumn], rows: Sequence[Sequence[str]], width: int) -> Layout:
-    """Return the columns that fit the width, each with its own width; empty columns only if they are required."""
+    """Return the columns that fit, with their widths. Empty columns are omitted unless required."""
     natural = {n: max([cells(column.heading), *(cells(row[n]) for row in rows)]) for n, column in enumerate(columns)}
     filled = [n for n, column in enumerate(columns) if not (column.rank or column.prose) or any(row[n] for row in rows)]
     least = {n: min(natural[n], PROSE_LEAST) if columns[n].prose else natural[n] for n in filled}
@@ -97,7 +92,7 @@ def layout_of(columns: Sequence[TableColumn], rows: Sequence[Sequence[str]], wid
     widths = {n: least[n] for n in beside}
     spare = width - _together(least, beside)
     for n in beside:
-        if spare < 0:  # nothing but columns that have to be there: the widest are cut
+        if spare < 0:  # only required columns are left: cut the widest
             break
         more = min(spare, natural[n] - widths[n])
         widths[n] += more
@@ -110,7 +105,6 @@ def layout_of(columns: Sequence[TableColumn], rows: Sequence[Sequence[str]], wid
 
 
 def _without_the_least_important(columns: Sequence[TableColumn], among: Sequence[int], least: dict[int, int], width: int) -> list[int]:
-    """Drop columns of the highest rank until the others fit; return the rest."""
     kept = list(among)
     while _together(least, kept) > width:
         last = max((n for n in kept if columns[n].rank), key=lambda n: (columns[n].rank, n), default=None)
@@ -125,7 +119,6 @@ def _together(widths: dict[int, int], numbers: Sequence[int]) -> int:
 
 
 def _filled(text: str, width: int) -> list[str]:
-    """Wrap prose to a column; break a wider word, such as a path, after a punctuation mark."""
     lines = []
     for line in wrapped(text, width):
         left = line

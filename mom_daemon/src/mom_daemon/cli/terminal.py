@@ -1,7 +1,6 @@
-"""Output of verbs without control characters, on a terminal and in a pipe. Texts that are files stay unchanged in a pipe.
+"""Output without control characters, which could make a terminal hide or fake lines, or type commands.
 
-Names of guests, policies, reports of the engine and other hosts, and recordings may hold control characters. These can make a terminal hide
-lines, show others, or answer as if the operator typed. Verbs escape them (`printable`); this module is the last barrier.
+Names of guests, reports and recordings may contain them. Verbs escape them with `printable`; this module is the last barrier.
 """
 
 from __future__ import annotations
@@ -13,38 +12,34 @@ from contextlib import contextmanager
 from typing import Any, Final, TextIO
 
 _COLOURS: Final = re.compile(r"(\x1b\[[0-9;:]*m)")
-"""Colours and styles of text (SGR of ECMA-48), from click and rich."""
 
 
 class SafeStream:
-    """Stream with line ends, tabs and colours, and other control characters as text. A pipe may lead to a terminal.
-
-    A verb that draws on the screen writes to `sys.__stdout__` or `sys.__stderr__`.
-    """
+    """Stream that passes line ends, tabs and colours, and escapes other control characters, even in a pipe."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
 
     def write(self, text: str | bytes) -> int:
-        """Write a text with escaped control characters, and return its length. click writes completions as bytes."""
+        """Write escaped text and return its length. click writes completions as bytes."""
         if isinstance(text, bytes):
             text = text.decode("utf-8", "replace")
         self._stream.write("".join(part if number % 2 else _shown(part) for number, part in enumerate(_COLOURS.split(text))))
         return len(text)
 
     def write_file(self, text: str) -> None:
-        """Write a text that is a file: escaped on a terminal, elsewhere exactly its bytes in UTF-8."""
+        """Write the text of a file: escaped on a terminal, exact UTF-8 elsewhere."""
         if self._stream.isatty():
             self._stream.write(_shown(text if text.endswith("\n") else f"{text}\n"))
         elif hasattr(self._stream, "buffer"):
             self._stream.flush()
             self._stream.buffer.write(text.encode("utf-8", "backslashreplace"))
-        else:  # a program that embeds mom, and takes text
+        else:  # a program that embeds mom and expects text
             self._stream.write(text)
         self._stream.flush()
 
     def writelines(self, lines: Iterable[str]) -> None:
-        """Write all of them."""
+        """Write all lines."""
         for line in lines:
             self.write(line)
 
@@ -56,7 +51,7 @@ class SafeStream:
 
 @contextmanager
 def safe_streams() -> Iterator[None]:
-    """Return standard output and standard error, wrapped so that no text steers a terminal."""
+    """Wrap standard output and standard error in `SafeStream`."""
     before = sys.stdout, sys.stderr
     try:
         sys.stdout, sys.stderr = map(_safe, before)
@@ -67,7 +62,7 @@ def safe_streams() -> Iterator[None]:
 
 @contextmanager
 def progress(*, shown: bool) -> Iterator[Callable[[str], None]]:
-    """Show the progress of a long verb on a terminal (standard error): each text replaces the last."""
+    """Show the progress of a long verb on a terminal. Each text replaces the last."""
     from rich.console import Console
 
     console = Console(file=sys.__stderr__ or sys.stderr)  # it draws with control characters
@@ -81,13 +76,13 @@ def progress(*, shown: bool) -> Iterator[Callable[[str], None]]:
 def _shown(text: str) -> str:
     if text.rstrip("\n").isprintable():
         return text
-    from mom_core import printable_lines  # not for every small command
+    from mom_core import printable_lines  # slow to import
 
     return printable_lines(text)
 
 
 def print_text(text: str) -> None:
-    """Print a text that is a file, such as a policy, so that `mom policy show NAME > FILE` gives the same file."""
+    """Print the text of a file, unchanged in a pipe."""
     if (out := _safe(sys.stdout)) is not None:
         out.write_file(text)
 

@@ -1,10 +1,10 @@
-"""Verbs, imported when they are used: a group's own by a table, those of other distributions by the entry-point group `mom.commands`.
+"""Verbs (subcommands of `mom`), imported when used: mom's own from a table, others from the entry-point group `mom.commands`.
 
-An entry's name is the verb, with a dot after its group (`demo`, `policy.set`). Its value is a click command, or a `Verb`, which help shows
-without importing it. A distribution without plugins may have verbs.
+The name of an entry point is the verb, after its group and a dot (`demo`, `policy.set`). Its value is a click command, or a `Verb`, which
+help shows without an import.
 
-A verb prints sentences with `print_prose` and `brief`, and texts that are files with `print_text`. All output passes `SafeStream`. Root
-becomes the owner of the folders that a verb reads, unless it is `as_caller`.
+Verbs print sentences with `print_prose`, and files with `print_text`. Root switches to the owner of mom's folders first, unless the verb is
+marked with `as_caller`.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ COMES_WITH: Final[Mapping[str, str]] = {
     "plugin.check": "mom-devkit",
     "plugin.new": "mom-devkit",
 }
-"""Distributions of verbs without plugins, in the order of help, for messages about missing verbs."""
+"""Packages of mom's own verbs, in the order of help."""
 
 _OF_POLICIES: Final = ("history", "list", "remove", "reset", "rollback", "set", "show")
 
@@ -49,16 +49,16 @@ PLUGINS_VERBS: Final[Mapping[str, str]] = {
     **dict.fromkeys(("admit", "events", "history", "hook", "page", "reserve", "top"), "mom-plugins-http"),
     **{f"policy.{verb}": "mom-plugins-http" for verb in _OF_POLICIES},
 }
-"""Distributions of verbs of mom's own plugins, for messages about missing verbs. `mom demo` needs several distributions."""
+"""Packages of the verbs of mom's own plugins, for messages about missing verbs."""
 
 HEADINGS: Final = ("Commands", "Look", "Change", "Try", "Account", "Operate", "Write plugins")
-"""Headings of mom's own verbs in help, in this order; verbs of other distributions follow."""
+"""Headings in help. Verbs of other packages follow."""
 
 OTHERS: Final = "Commands of other distributions"
 
 
 class Verb(NamedTuple):
-    """Verb: `module:attribute` of its command, its summary in help, and its heading. Help hides a verb without a summary."""
+    """Verb: `module:attribute` of its command, its summary, and its heading. Help hides a verb without a summary."""
 
     target: str
     summary: str
@@ -66,10 +66,10 @@ class Verb(NamedTuple):
 
 
 class VerbContext(click.Context):
-    """Context of a verb: before the verb runs, root becomes the owner of the folders that it reads, unless it is `as_caller`."""
+    """Context that switches root to the owner of mom's folders before a verb runs."""
 
     def invoke(self, callback: Any, /, *args: Any, **kwargs: Any) -> Any:
-        """Call the verb, or a function that the verb invokes. Raises `MomError` if root cannot become the owner."""
+        """Call the verb. Raise `MomError` if root cannot switch to the owner."""
         is_verb = callback is self.command.callback and self.invoked_subcommand is None
         if not is_verb or os.geteuid() != 0:
             return super().invoke(callback, *args, **kwargs)
@@ -92,26 +92,23 @@ def _is_denial(error: BaseException | None) -> bool:
 
 
 class VerbGroup(click.Group):
-    """Group of verbs, to which other distributions may add some.
-
-    :param verbs: its own, in the order of help, besides those that decorators add
-    """
+    """Group of verbs that other packages may extend."""
 
     def __init__(self, name: str | None = None, *, verbs: Mapping[str, Verb] = MappingProxyType({}), **settings: Any) -> None:
         super().__init__(name, **settings)
         self.verbs = verbs
 
     def prefix(self) -> str:
-        """Return the beginning of the entry names of this group's verbs."""
+        """Return the prefix of the names of this group's entry points."""
         return f"{self.name}."
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """List the group's own verbs, then mom's other ones, then those of other distributions by name."""
+        """List the group's own verbs, then mom's other verbs, then those of other packages by name."""
         own = [*self.verbs, *sorted(self.commands)]
         return [*own, *(name for name in self._brought() if name not in own)]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Return the command of a verb, the group's own first. Raise `PluginError` if it is broken."""
+        """Return the command; own verbs take precedence. Raise `PluginError` if it does not load."""
         if cmd_name in self.verbs:
             command = _imported(self.verbs[cmd_name])
         elif cmd_name in self.commands:
@@ -124,7 +121,7 @@ class VerbGroup(click.Group):
         return command
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
-        """Resolve a verb as click does, and add advice to the error for an unknown one."""
+        """Resolve a verb; add advice to the error for an unknown verb."""
         name = str(args[0])
         command = None if name.startswith("-") else self.get_command(ctx, name)
         if command is not None:
@@ -134,20 +131,19 @@ class VerbGroup(click.Group):
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the lists of verbs without importing a `Verb`; warn of broken ones."""
+        """Write the lists of verbs without importing a `Verb`. Warn about broken verbs."""
         listed = self._summaries(tell=True)
         for heading in sorted(listed, key=lambda title: HEADINGS.index(title) if title in HEADINGS else len(HEADINGS) + (title == OTHERS)):
             with formatter.section(heading):
                 formatter.write_dl(listed[heading])
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
-        """Return completions for a shell as click does, but import no verb for its summary."""
+        """Return shell completions without importing a `Verb`."""
         verbs = [row for rows in self._summaries().values() for row in rows if row[0].startswith(incomplete)]
         options = click.Command.shell_complete(self, ctx, incomplete)
         return [*(CompletionItem(name, help=summary) for name, summary in verbs), *options]
 
     def _summaries(self, *, tell: bool = False) -> dict[str, list[tuple[str, str]]]:
-        """Return the verbs and their summaries, by heading."""
         summaries = [(name, _about(verb)) for name, verb in self.verbs.items()]
         summaries += [(name, _about(command)) for name, command in sorted(self.commands.items())]
         own = {name for name, _ in summaries}
@@ -186,7 +182,7 @@ class VerbGroup(click.Group):
         meant = suggestion(name, self.list_commands(ctx))
         if meant:
             advice = f"did you mean {meant!r}?"
-        elif missing := absent(name):  # a verb that one of mom's extras is named for
+        elif missing := absent(name):  # the verb has the name of one of mom's extras
             advice = f"it needs more of mom: {how_to_install(*missing)}"
         else:
             advice = f"{ctx.command_path} --help lists installed commands; docs/cli.md names distributions with more"
@@ -194,7 +190,7 @@ class VerbGroup(click.Group):
 
 
 def _prepare(command: click.Command) -> None:
-    """Run a command, and those below it, in a `VerbContext`; show the first sentence of its help as a whole, which click would cut."""
+    """Use `VerbContext`. Show the whole first sentence of help; click would cut it."""
     command.context_class = VerbContext
     if command.short_help is None and command.help is not None:
         paragraph = " ".join(command.help.partition("\n\n")[0].split())
@@ -211,13 +207,11 @@ _SENTENCE_END: Final = re.compile(r"(?<=[a-z)`]\.) (?=[A-Z`]|mom )")
 
 
 def brought_below(prefix: str, *, tell: bool = False) -> dict[str, list[Entry]]:
-    """Return the verbs that distributions add directly to a group, by name (no prefix: to `mom`); import none.
+    """Return the verbs that packages add directly to a group, by name, without importing any. An empty prefix means `mom`.
 
-    Several, where more than one distribution brings a verb; of those that `COMES_WITH` names, its distribution's is the first.
-
-    :param tell: whether to warn of distributions with unreadable metadata
+    If several packages add the same verb, the package in `COMES_WITH` is first.
     """
-    from mom_core.plugins.discovery import installed  # not for `mom --version`
+    from mom_core.plugins.discovery import installed  # slow to import
 
     everything = installed(GROUP)
     for name, reason in everything.unreadable.items() if tell else ():
@@ -239,7 +233,6 @@ def _imported(verb: Verb | click.Command) -> click.Command:
 
 
 def _about(verb: Verb | click.Command) -> tuple[str, str]:
-    """Return a verb's summary in help, and its heading."""
     if isinstance(verb, Verb):
         return verb.summary, verb.heading
     _prepare(verb)
@@ -247,7 +240,6 @@ def _about(verb: Verb | click.Command) -> tuple[str, str]:
 
 
 def _load(entries: Sequence[Entry], use: Callable[[Verb | click.Command], Used]) -> Used:
-    """Import the verb of an entry point and return what `use` makes of it. Raise `PluginError` if it fails, or several claim the name."""
     from mom_core.plugins.bounded import attempt, describe
     from mom_core.plugins.discovery import IMPORT_SECONDS
 
@@ -272,7 +264,7 @@ def _load(entries: Sequence[Entry], use: Callable[[Verb | click.Command], Used])
 
 
 def what_it_lacks(error: BaseException) -> tuple[str, str] | None:
-    """Return the fault and its cure if one of mom's own distributions is missing; None for other errors."""
+    """Return the error message and cure if a package of mom is missing; None for other errors."""
     from mom_core.plugins.discovery import how_to_install, own_distributions
 
     name = (error.name or "").partition(".")[0].replace("_", "-") if isinstance(error, ModuleNotFoundError) else ""

@@ -1,4 +1,4 @@
-"""First configuration for this host, with comments: suggestions of plugins, their other settings, and missing plugins."""
+"""Draft of a configuration for this host, with comments: suggested plugins, their settings, and missing packages."""
 
 from __future__ import annotations
 
@@ -26,19 +26,15 @@ from mom_daemon.plugins.class_hooks import mistake, offered
 from mom_daemon.plugins.declared import check_plugins
 
 HOW_TO_ACT: Final = "`mom status` shows what mom would do. To have it done, write enforce here, then: systemctl reload mom"
-"""Comment at `mode: observe`."""
 
 SCHEMA_FILE: Final = "mom.schema.json"
-"""The JSON Schema beside the configuration; editors complete and check with it."""
+"""JSON Schema beside the configuration, for editors."""
 
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """Text of a configuration file.
-
-    `enabled` has the plugins that fit this host; `left_out` other plugins with the reason; `unasked` plugins without a suggestion;
-    `missing` distributions of the usual set that are not installed.
-    """
+    """Text of a configuration. Plugins are `enabled`, `left_out` with the reason, or `unasked` if they suggest nothing. `missing` has
+    recommended packages."""
 
     text: str
     enabled: Mapping[str, Suggestion]
@@ -49,23 +45,17 @@ class Draft:
 
 @dataclass(slots=True)
 class _InstalledPlugins:
-    """Installed plugins, with those that fit and those that do not."""
-
     plugins: dict[str, LoadedPlugin] = field(default_factory=dict)
     suggestions: dict[str, Suggestion] = field(default_factory=dict)
     left_out: dict[str, str] = field(default_factory=dict)
     unasked: list[str] = field(default_factory=list)
 
     def in_order(self) -> list[str]:
-        """Return the plugins that fit, in the order of precedence."""
         return sorted(self.suggestions, key=lambda name: (self.suggestions[name].order, name))
 
 
 def draft_config(root: Path, *, observe: bool = True) -> Draft:
-    """Return a configuration with the suggestions of all installed plugins for the host whose /proc and /sys are below `root`.
-
-    :param observe: whether its mode is `observe`
-    """
+    """Return a configuration with the suggestions of all installed plugins. `root` holds /proc and /sys."""
     installed = _fitting(root)
     missing = absent("kvm")
     enabled = {name: installed.suggestions[name] for name in installed.in_order()}
@@ -87,19 +77,19 @@ def draft_config(root: Path, *, observe: bool = True) -> Draft:
 
 
 def fitting(config: Config) -> dict[str, str]:
-    """Return the plugins that fit the host and are not enabled, in order, each with the reason."""
+    """Return the plugins that fit the host but are not enabled, each with the reason."""
     installed = _fitting(config.root, config.plugins)
     return {name: installed.suggestions[name].reason for name in installed.in_order()}
 
 
 def _fitting(root: Path, enabled: Mapping[str, ConfiguredPlugin] = MappingProxyType({})) -> _InstalledPlugins:
-    """Return the plugins that fit this host, each other, and the enabled ones."""
+    """Return the plugins that fit this host, fit each other, and fit the enabled ones."""
     installed = _ask(root)
     for name in enabled:
         installed.suggestions.pop(name, None)
     classes = {name: plugin.loaded.plugin_class for name, plugin in enabled.items()}
     classes |= {name: installed.plugins[name].plugin_class for name in installed.in_order()}
-    # Of several hypervisors the first: libvirt under vdsm has the same guests, and belongs to vdsm.
+    # Of several hypervisors, the first: on a vdsm host, libvirt has the same guests but belongs to vdsm.
     hypervisors = [name for name, plugin_class in classes.items() if hasattr(plugin_class, "mom_hypervisor")]
     for name in hypervisors[1:]:
         installed.suggestions.pop(name, None)
@@ -126,7 +116,7 @@ def _ask(root: Path) -> _InstalledPlugins:
 
 
 def suggested_by(plugin: LoadedPlugin, root: Path) -> Suggestion | None:
-    """Return a plugin's suggestion for the host below `root`. Raise `MomError` for any fault of the plugin."""
+    """Return a plugin's suggestion for the host below `root`. Raise `MomError` for a fault of the plugin."""
     suggestions: list[Suggestion] = offered(plugin, "mom_suggest", each=Suggestion, root=root)
     if not suggestions:
         return None
@@ -141,7 +131,7 @@ def suggested_by(plugin: LoadedPlugin, root: Path) -> Suggestion | None:
 
 
 def _drop_what_does_not_go_together(installed: _InstalledPlugins, root: Path, enabled: Mapping[str, ConfiguredPlugin]) -> None:
-    """Drop plugins that lack another one (balloon needs a hypervisor): the draft must pass `mom config check`."""
+    """Drop plugins that need a missing plugin. The draft must pass `mom config check`."""
     while installed.suggestions:
         plugins = {
             name: ConfiguredPlugin(name, installed.plugins[name], validated(installed.plugins[name].settings_class, suggestion.settings))
@@ -152,7 +142,7 @@ def _drop_what_does_not_go_together(installed: _InstalledPlugins, root: Path, en
             return
         for error in errors:
             installed.suggestions.pop(error.plugin, None)
-            message = error.message.partition(": ")[2] or error.message  # without the plugin's name, which stands beside it
+            message = error.message.partition(": ")[2] or error.message  # without the plugin's name, which the draft shows already
             installed.left_out[error.plugin] = f"{message} ({error.hint})" if error.hint else message
 
 
@@ -168,7 +158,6 @@ def _first_sentence(text: str) -> str:
 
 
 def _settings(model: type[BaseModel], indent: str, values: Mapping[str, object], skip: Iterable[str] = ()) -> Iterator[str]:
-    """Return a line for each setting with its meaning: set ones as they are, others commented out with their defaults."""
     defaults, texts = default_texts(model), descriptions(model)
     for name, setting in model.model_fields.items():
         if name in values:
@@ -177,7 +166,7 @@ def _settings(model: type[BaseModel], indent: str, values: Mapping[str, object],
         elif name not in skip and not is_secret(setting.annotation):
             kind = type_name(setting.annotation, setting.metadata)
             default = defaults.get(name, "null")
-            # `null` would be no example of a size.
+            # `null` is no useful example of a size.
             example = next((text for word, text in _EXAMPLES.items() if default == "null" and kind.startswith(word)), default)
             without = "; not set by default" if example != default else ""
             if isinstance(setting.annotation, type) and issubclass(setting.annotation, BaseModel):
@@ -238,7 +227,6 @@ def _guest_lines(installed: _InstalledPlugins) -> Iterator[str]:
 
 
 def _suggested_for_guests(installed: _InstalledPlugins) -> Iterator[str]:
-    """Return the section `guests` with the plugins' suggestions and reasons."""
     patterns: dict[str, dict[str, object]] = {}
     for name in installed.in_order():
         suggestion = installed.suggestions[name]

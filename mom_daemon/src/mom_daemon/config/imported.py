@@ -1,4 +1,4 @@
-"""Importers of other programs' configurations, and their results as a mapping and as commented YAML."""
+"""Importers of other programs' configurations, and their results."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ Setting: TypeAlias = "str | int | float | bool | list[str] | Mapping[str, str | 
 
 @dataclass(slots=True)
 class ImportedSection:
-    """Section of a plugin, or of a pattern of guests: its settings, the reason for each, and `why` for the whole section."""
+    """Settings of a plugin or of a pattern of guests, each with its reason."""
 
     settings: dict[str, Setting] = field(default_factory=dict)
     why: list[str] = field(default_factory=list)
     reasons: dict[str, str] = field(default_factory=dict)
 
     def set(self, name: str, value: Setting, reason: str = "") -> None:
-        """Set a setting, with its source in the other configuration."""
+        """Set a setting. The reason names its source."""
         self.settings[name] = value
         if reason:
             self.reasons[name] = reason
@@ -34,8 +34,7 @@ class ImportedSection:
 
 @dataclass(slots=True)
 class Imported:
-    """Imported configuration. `notes` name settings without a counterpart, and open decisions. `top` has the mode according to the other
-    program's file. `files` are further texts by path."""
+    """Imported configuration. `notes` list settings that mom does not have, and open decisions. `files` are further texts by path."""
 
     heading: str
     top: ImportedSection = field(default_factory=ImportedSection)
@@ -45,14 +44,14 @@ class Imported:
     files: dict[str, str] = field(default_factory=dict)
 
     def plugin(self, name: str, why: str = "") -> ImportedSection:
-        """Return the section of a plugin; enable it."""
+        """Enable a plugin and return its section."""
         section = self.plugins.setdefault(name, ImportedSection())
         if why and why not in section.why:
             section.why.append(why)
         return section
 
     def settings(self) -> dict[str, object]:
-        """Return the content of the YAML as a mapping."""
+        """Return the configuration as a mapping."""
         plugins = {name: dict(section.settings) for name, section in self.plugins.items()}
         guests = {pattern: dict(section.settings) for pattern, section in self.guests.items()}
         return {**self.top.settings, "plugins": plugins, **({"guests": guests} if guests else {})}
@@ -76,13 +75,12 @@ class Imported:
 
 @dataclass(frozen=True, slots=True)
 class Importer:
-    """Converter from one kind of configuration to mom's, for `mom config import --from KIND`.
+    """Converter of one kind of configuration, for `mom config import --from KIND`.
 
-    :param kind: its name on the command line
-    :param what: the imported files and their usual place, in a few words
-    :param convert: converts texts by path. Raises `ConfigError` with all faults and their lines
-    :param several: pattern such as `*.conf`: the operator may name several files, or folders with matching files. Empty: one file
-    :param assumed: whether it is the default kind
+    :param what: short description of the files and their usual path
+    :param convert: converts texts by path; raises `ConfigError` with all faults
+    :param several: pattern such as `*.conf` for several files or folders; empty: one file
+    :param assumed: whether this is the default kind
     """
 
     kind: str
@@ -93,11 +91,11 @@ class Importer:
 
 
 LARGEST: Final = 1 << 20
-"""Most bytes of an imported file: a hundred times the usual size."""
+"""Bytes of an imported file, a hundred times the usual size."""
 
 
 def read_foreign(path: Path) -> str:
-    """Read a text file of another program, at most 1 MiB. Raise `ConfigError`."""
+    """Read a text file of another program. Raise `ConfigError` if it is unreadable or too large."""
 
     def refused(line: int, message: str, hint: str = "") -> ConfigError:
         return ConfigError([ConfigProblem(str(path), line, min(line, 1), message, hint)])
@@ -132,5 +130,4 @@ def _comment(text: str, first: str = "# ", others: str = "# ") -> Iterable[str]:
 
 
 def _clean(text: str) -> str:
-    """Return a text on one line, so that another program's file cannot end the comment."""
     return " ".join("".join(character if character.isprintable() else " " for character in text).split())

@@ -1,4 +1,4 @@
-"""Importers of installed plugins for `mom config import`, by kind."""
+"""Importers of installed plugins for `mom config import`."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from mom_daemon.config.imported import Importer, read_foreign
 from mom_daemon.plugins.class_hooks import offered
 
 BROUGHT_BY: Final[Mapping[str, str]] = {"ksmtuned": "mom-plugins-ksm", "momd": "mom-plugins-vdsm", "proxmox": "mom-plugins-qemu"}
-"""Distributions of this project with importers, by kind, installed or not."""
+"""Packages of this project with importers, by kind."""
 
 
 def installed_importers() -> Mapping[str, tuple[Importer, str]]:
-    """Return all importers with their distributions, by kind; warn of broken plugins."""
+    """Return all importers with their packages, by kind. Warn about broken plugins."""
     brought: dict[str, tuple[Importer, str]] = {}
     loaded, errors = load_plugins(list(available_plugins()))
     remarks: list[MomError] = list(errors)
@@ -35,7 +35,7 @@ def installed_importers() -> Mapping[str, tuple[Importer, str]]:
 
 
 def importer_of(kind: str | None) -> Importer:
-    """Return the importer of a kind; for None, the default one. Raise `click.UsageError` that lists the kinds."""
+    """Return the importer of a kind; None: the default kind. Raise `click.UsageError` with all kinds."""
     brought = installed_importers()
     meant = [importer for name, (importer, _) in brought.items() if (importer.assumed if kind is None else name == kind)]
     if len(meant) == 1:
@@ -53,7 +53,7 @@ def importer_of(kind: str | None) -> Importer:
 
 
 def texts_of(importer: Importer, named: Sequence[Path]) -> Mapping[str, str]:
-    """Return the texts of the files that the operator named, by path. Raise `MomError`."""
+    """Return the texts of files by path. Raise `MomError`."""
     paths = list(named)
     if importer.several:
         paths = [file for path in named for file in (sorted(path.glob(importer.several)) if path.is_dir() else [path])]

@@ -1,4 +1,4 @@
-"""The JSON Schema of the whole configuration file, with the settings of plugins."""
+"""JSON Schema of the configuration file, with the settings of plugins."""
 
 from __future__ import annotations
 
@@ -52,15 +52,12 @@ def json_schema(plugins: Iterable[LoadedPlugin]) -> JsonObject:
 
 
 class _WithoutTitles(GenerateJsonSchema):
-    """pydantic's titles repeat the name."""
-
     def field_title_should_be_set(self, schema: object) -> bool:
-        """Return False: settings have no titles."""
         return False
 
 
 def _schema_of(model: type[BaseModel], owner: str, definitions: JsonObject) -> JsonObject:
-    """Return a model's schema, with defaults as written. Inner models go to `definitions`, under names that begin with `owner`."""
+    """Return a model's schema. Inner models go to `definitions`."""
     template = f"#/$defs/{owner}.{{model}}"
     schema: JsonObject = model.model_json_schema(ref_template=template, schema_generator=_WithoutTitles, mode="serialization")
     inner = schema.pop("$defs", {})

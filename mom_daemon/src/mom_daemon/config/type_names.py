@@ -26,11 +26,10 @@ _KINDS: Final[Mapping[type, str]] = {
     list: "list",
     Destination: "destination",
 }
-"""Names of simple types; the first that fits counts."""
 
 
 def type_name(annotation: object, metadata: Sequence[object] = ()) -> str:
-    """Name a setting's type in words: `duration`, `size`, `size or share`, `whole number`, `enforce or observe`, `list of text`."""
+    """Describe a setting's type: `duration`, `size or share`, `whole number`, `list of text`."""
     parsers = [mark.func for mark in metadata if isinstance(mark, BeforeValidator | PlainValidator)]
     if Portion.parse in parsers:
         return "size or share"

@@ -1,4 +1,4 @@
-"""`mom config`: write a first configuration, check one, show settings in force and possible ones."""
+"""`mom config`: write, check and show a configuration."""
 
 from __future__ import annotations
 
@@ -42,12 +42,11 @@ def config_command() -> None:
 @config_command.command("check")
 @config_argument
 @json_option
-@as_caller  # until the configuration is read, which need not be in its place yet
+@as_caller  # until the configuration is read; it may be a file of the caller
 def check_command(config_path: str | None, as_json: bool) -> None:
-    """Say everything that is wrong with the configuration and its plugins, or that it is fine.
+    """Check the configuration and its plugins, and print all errors.
 
-    Nothing is started and nothing on the host is touched. Exit code 2 when something is wrong, 0 with a warning about what will not work
-    as it may be meant.
+    The check starts nothing and changes nothing on the host. Exit code 2 for errors, 0 for warnings only.
     """
     try:
         config, warnings = _checked(config_path)
@@ -74,13 +73,12 @@ def check_command(config_path: str | None, as_json: bool) -> None:
 
 
 def _checked(path: str | None) -> tuple[Config, list[tuple[str, Finding]]]:
-    """Return a sound configuration and the warnings of its plugins. Raise for a faulty one."""
     from mom_core.config.document import dotted
     from mom_daemon.doctor.needed_files import file_faults
     from mom_daemon.plugins.declared import check_plugins
     from mom_daemon.plugins.enabled import about_enabled
 
-    config = load_as_owner(path)  # whose files plugins believe, and with whose rights they read them, is as in the daemon
+    config = load_as_owner(path)  # plugins read and trust files as the daemon's user does
     checked = check_plugins(config)
     file = config.file or "configuration"
     wrong = [(error.plugin, error.message, error.hint) for error in checked.errors]
@@ -103,8 +101,10 @@ def _checked(path: str | None) -> tuple[Config, list[tuple[str, Finding]]]:
 @config_option
 @as_caller
 def grant_command(user: str, config_path: str | None) -> None:
-    """Let USER, whom mom runs as, read the configuration and the files that it names. They stay root's: their group becomes that of USER,
-    which may read them. What every user can read stays as it is. The packages do this when an earlier mom ran as root.
+    """Let USER, whom mom runs as, read the configuration and the files that it names.
+
+    Root stays the owner. The group of the files becomes USER's group and gets read access. Files that every user can read do not change.
+    The packages run this command if an earlier mom ran as root.
     """
     from mom_core import load_config
     from mom_daemon.doctor.granted_files import grant
@@ -121,7 +121,7 @@ def grant_command(user: str, config_path: str | None) -> None:
 def hand_over_command(folder: Path, config_path: str | None) -> None:
     """Hand the ledger of a mom that ran as root to the helper, which keeps original values in FOLDER.
 
-    For packages, when the first mom that is not root takes over: only then is its ledger root's word.
+    For packages, when mom first runs without root: only until then can the helper trust the ledger.
     """
     from mom_core import load_config
     from mom_daemon.look.handed_over import hand_over
@@ -139,9 +139,9 @@ def hand_over_command(folder: Path, config_path: str | None) -> None:
 @json_option
 @as_caller
 def show_command(config_path: str | None, of_running: bool, as_json: bool) -> None:
-    """Show every setting that is in force, with the place where it was set, or that it is the default. Secrets are not shown.
+    """Show every setting in force, and the file and line that set it, or `default`. Secrets are masked.
 
-    With --running, exit code 1 when none runs, or it cannot be asked.
+    With --running, exit code 1 if no mom runs or mom does not answer.
     """
     from mom_core import load_config
     from mom_core.config.document import dotted
@@ -159,7 +159,7 @@ def show_command(config_path: str | None, of_running: bool, as_json: bool) -> No
         settings = [{"setting": name, "value": value, "from": origin} for name, value, origin in rows]
         click.echo(json.dumps({"file": config.file, "settings": settings}, indent=2))
         return
-    if terminal_columns() is not None:  # where there is little room, the file is named once
+    if terminal_columns() is not None:  # on a terminal, save room: the heading names the file
         rows = [(name, value, origin.replace(f"{config.file}:", "line ")) for name, value, origin in rows]
     print_table(("setting", TableColumn("value", prose=True), "from"), [(name, _shown(value), origin) for name, value, origin in rows])
     if terminal_columns() is not None:
@@ -167,7 +167,6 @@ def show_command(config_path: str | None, of_running: bool, as_json: bool) -> No
 
 
 def _show_running(config: Config, *, as_json: bool) -> None:
-    """Print the settings of the running mom beside the file's."""
     from mom_core.config.document import dotted
     from mom_daemon.cli.tables import TableColumn, print_table
     from mom_daemon.look.sources import ask, running_mom
@@ -190,7 +189,6 @@ def _show_running(config: Config, *, as_json: bool) -> None:
 
 
 def _settings(in_force: Mapping[str, object]) -> Iterator[tuple[KeyPath, object]]:
-    """Return all settings in force by their key path, in the order of the file."""
     for name, value in in_force.items():
         if name not in {"plugins", "guests"}:
             yield (name,), value
@@ -214,7 +212,6 @@ def schema_command() -> None:
 
 
 def _schema() -> str:
-    """Return the JSON Schema with the settings of all installed plugins, and warn of those that it lacks."""
     from mom_core.plugins.discovery import available_plugins, load_plugins
     from mom_daemon.config.schema import json_schema
 
@@ -246,9 +243,9 @@ _mode_option = click.option(
 @click.option("--root", metavar="DIR", default="/", show_default=True, help="Where /proc and /sys of the host are found.")
 @as_caller
 def init_command(output: str, force: bool, observe: bool | None, root: str) -> None:
-    """Write a commented configuration for this host. An existing file is not touched without --force.
+    """Write a commented configuration for this host. An existing file stays unchanged without --force.
 
-    Beside it, mom.schema.json has editors complete and check it.
+    mom also writes mom.schema.json beside it, which lets editors complete and check the configuration.
     """
     from mom_core.plugins.discovery import how_to_install
     from mom_daemon.config.draft import SCHEMA_FILE, draft_config
@@ -269,7 +266,7 @@ def init_command(output: str, force: bool, observe: bool | None, root: str) -> N
     _write(path, draft.text, replace=force)
     try:
         _write(path.with_name(SCHEMA_FILE), _schema(), replace=True)
-    except Exception as error:  # noqa: BLE001  # plugins' own types may have no schema, and the configuration is what counts
+    except Exception as error:  # noqa: BLE001  # types of plugins may have no schema; the configuration is more important
         print_prose(
             f"mom: warning: {path.with_name(SCHEMA_FILE)}, which editors check {path.name} by, is not written: {error}", 2, err=True
         )
@@ -287,12 +284,12 @@ def init_command(output: str, force: bool, observe: bool | None, root: str) -> N
 @_mode_option
 @as_caller
 def import_command(old: tuple[Path, ...], kind: str | None, output: str, force: bool, observe: bool | None) -> None:
-    """Turn the configuration of another program into mom's. Comments say what became of each setting.
+    """Convert the configuration of another program to mom's. Comments explain the result for each setting.
 
     \b
       mom config import --from KIND OLD -o /etc/mom/mom.yaml
 
-    Files that belong to it, such as policies, are written where its comments say; with -o -, they are printed as comments.
+    mom writes further files, such as policies, to the paths in the comments. With -o -, it prints them as comments.
     """
     from mom_daemon.config.draft import HOW_TO_ACT
     from mom_daemon.config.importers import importer_of, texts_of
@@ -330,17 +327,15 @@ def import_command(old: tuple[Path, ...], kind: str | None, output: str, force: 
 
 
 def _observes(output: str, *, said: bool | None, otherwise: object = None) -> bool:
-    """Return whether the mode of the written file is `observe`.
+    """Return whether the written file has `mode: observe`.
 
-    :param said: the option, which overrides the mode of a replaced file
-    :param otherwise: the mode without an option or a replaced file
+    :param said: the operator's option, which overrides all other modes
     """
     replaced = None if output == "-" else _mode(Path(output))
     return said if said is not None else (replaced or otherwise) != "enforce"
 
 
 def _mode(path: Path) -> object:
-    """Return the mode of a file; None if it is missing or unreadable."""
     from mom_core.config.document import read_document
 
     with suppress(ConfigError):
@@ -357,13 +352,12 @@ def _exists(path: Path) -> MomError:
 
 
 def _write(path: Path, text: str, *, replace: bool) -> None:
-    """Write a whole file or nothing; replace an existing file only if asked to. Raise `MomError`."""
     mode, owner = 0o644, None
     if replace and path.exists():
-        path = path.resolve()  # the target of a link is replaced, not the link
+        path = path.resolve()  # replace the target of a link, not the link
         if not path.is_file():
             raise MomError(f"{path} is no regular file, and stays as it is", hint="-o names another file")
-        status = path.stat()  # its readers stay the same
+        status = path.stat()  # keep its readers
         mode = stat.S_IMODE(status.st_mode) & ~(stat.S_IWGRP | stat.S_IWOTH)
         owner = (0, status.st_gid) if os.geteuid() == 0 else None
     try:
@@ -402,5 +396,4 @@ def _tell_how_to_act(path: Path | str) -> None:
 
 
 def _naming(path: Path | str) -> str:
-    """Return the option for this file; empty for the default file."""
     return "" if Path(path) == DEFAULT_CONFIG else f" -c {shlex.quote(str(path))}"

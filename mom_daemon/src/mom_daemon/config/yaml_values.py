@@ -1,4 +1,4 @@
-"""Values as they are written on one line of YAML."""
+"""Values as YAML on one line."""
 
 from __future__ import annotations
 
@@ -12,16 +12,15 @@ from mom_core.config.schema import written
 
 
 def default_texts(model: type[BaseModel]) -> dict[str, str]:
-    """Return the defaults of settings, each on one line of YAML."""
+    """Return the defaults of settings as YAML, by name."""
     return {name: yaml_value(value) for name, value in written(model.model_construct()).items()}
 
 
 _WORDS: Final = frozenset({"null", "true", "false", "yes", "no", "on", "off", "y", "n"})
-"""Words that some YAML readers take for a flag or null."""
 
 
 def yaml_value(value: object) -> str:
-    """Return a value on one line of YAML: plain text without quotes, other values as JSON."""
+    """Return a value as YAML on one line: plain text without quotes, other values as JSON."""
     if isinstance(value, str) and value.lower() not in _WORDS and re.fullmatch(r"[\w/](?:[\w./:@+-]*[\w/])?", value, re.ASCII):
         return value if not re.fullmatch(r"[\d.eExXoO_+-]+|0[xX][\da-fA-F_]+", value) else json.dumps(value)
     return json.dumps(value, ensure_ascii=False)

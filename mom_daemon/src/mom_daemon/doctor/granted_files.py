@@ -1,4 +1,4 @@
-"""Access of mom's user to the files that the configuration names, which stay root's."""
+"""Read access for mom's user to root's files that the configuration names."""
 
 from __future__ import annotations
 
@@ -21,11 +21,9 @@ _POLICIES: Final = {".policy", ".py"}
 
 
 def grant(config: Config, user: str) -> Iterator[tuple[Path, str]]:
-    """Give files that the user could not read to the user's group, and yield each with the reason if it stays as it was.
+    """Give unreadable files to the user's group. Yield each file with the reason if it stays unchanged.
 
-    Folders on the way that stay closed follow, with the reason: other users keep files there.
-
-    :raises MomError: the user is unknown
+    Parent folders that stay closed follow, as other users keep files there. Raise `MomError` for an unknown user.
     """
     try:
         account = pwd.getpwnam(user)
@@ -37,7 +35,7 @@ def grant(config: Config, user: str) -> Iterator[tuple[Path, str]]:
     for path, needed in _needed(config):
         try:
             status = path.stat()
-        except OSError:  # not there: the configuration's check says so
+        except OSError:  # missing: the configuration check reports it
             continue
         may = status.st_mode & (needed >> 3) == needed >> 3 or (status.st_gid in groups and status.st_mode & needed == needed)
         if may or status.st_uid == account.pw_uid:
@@ -54,7 +52,6 @@ def grant(config: Config, user: str) -> Iterator[tuple[Path, str]]:
 
 
 def _needed(config: Config) -> Iterator[tuple[Path, int]]:
-    """Yield the configuration, the files that it names, policies and their folders, each with the permission that the group needs."""
     if config.file is not None:
         yield from ((Path(config.file).absolute().parent, stat.S_IXGRP), (Path(config.file), stat.S_IRGRP))
     for _, path in named_files(config):
@@ -67,12 +64,11 @@ def _needed(config: Config) -> Iterator[tuple[Path, int]]:
 
 
 def _closed_above(path: Path, user: int, groups: set[int]) -> Iterator[Path]:
-    """Return the first folder on the way to a path, links followed, that the user may not pass; None if all are open."""
     for way in dict.fromkeys((path, Path(os.path.realpath(path)))):
         for folder in reversed(way.parents):
             try:
                 status = folder.stat()
-            except OSError:  # not there: the configuration's check says so
+            except OSError:  # missing: the configuration check reports it
                 break
             own, shared = status.st_uid == user, status.st_gid in groups
             if not status.st_mode & (stat.S_IXUSR if own else stat.S_IXGRP if shared else stat.S_IXOTH):
@@ -81,13 +77,11 @@ def _closed_above(path: Path, user: int, groups: set[int]) -> Iterator[Path]:
 
 
 def _whose_home(path: Path, owner: int) -> str:
-    """Return the reason to keep a home folder closed."""
     homes = [user for user in pwd.getpwall() if user.pw_uid == owner and Path(user.pw_dir).resolve() == path.resolve()]
     return f"it is the home of {printable(homes[0].pw_name)}: move the configuration or its policies to /etc/mom" if homes else ""
 
 
 def _shared_with(group: int, user: str) -> str:
-    """Return the reason to leave a file to another group: its services read the file."""
     try:
         name = printable(grp.getgrgid(group).gr_name)
     except KeyError:
@@ -96,7 +90,6 @@ def _shared_with(group: int, user: str) -> str:
 
 
 def _give(path: Path, group: int, mode: int) -> str:
-    """Give a file to the group; return the reason if it stays as it is."""
     try:
         os.chown(path, -1, group)
         path.chmod(mode)

@@ -1,4 +1,4 @@
-"""Findings of `mom doctor` about mom-helper: files that root lets it write for mom, and controls of plugins without a declaration."""
+"""Findings of `mom doctor` on mom-helper."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ SUBJECT = "mom-helper"
 
 
 def helper_findings(plugins: PluginSet) -> Iterator[tuple[str, Finding]]:
-    """Return all findings, each with its plugin or `core`; none if mom runs as root."""
+    """Yield findings, each with its plugin or `core`; none if mom runs as root."""
     if os.geteuid() == 0:
         return
     helper = Helper.reached()
-    if helper is None:  # what that means for a plugin it says itself: under vdsm, it means nothing
+    if helper is None:  # each plugin reports the effect itself; under vdsm, there is none
         yield "core", Finding(Severity.OK, SUBJECT, "mom is not root, and there is no helper: what only root may is not done", root_cure())
         return
     try:
@@ -37,6 +37,6 @@ def helper_findings(plugins: PluginSet) -> Iterator[tuple[str, Finding]]:
 def _undeclared(control: ControlSpec) -> Finding:
     try:
         cure = cure_by_lines(helper_declaration(control))
-    except ValueError:  # it has no bounds of its own
+    except ValueError:  # the control has no bounds
         cure = root_cure(control.file)
     return Finding(Severity.WARNING, control.name, f"it cannot be set: root has not declared {control.file} for mom-helper", cure)

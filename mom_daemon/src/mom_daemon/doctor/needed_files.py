@@ -1,4 +1,4 @@
-"""Faults of required files and folders that settings name."""
+"""Missing or inaccessible files and folders that settings name."""
 
 from __future__ import annotations
 
@@ -19,10 +19,7 @@ if TYPE_CHECKING:
 
 
 def file_faults(config: Config) -> Iterator[tuple[KeyPath, str, str]]:
-    """Return settings of plugins with a missing file, and of mom's own folders if this user, or root, could not make or write to one.
-
-    Each has its fault and the cure.
-    """
+    """Yield settings with a missing file or an unusable folder, each with its fault and cure."""
     for place, path in named_files(config):
         if why := _why_not(path):
             yield place, why, "create it, or name another file"
@@ -32,7 +29,7 @@ def file_faults(config: Config) -> Iterator[tuple[KeyPath, str, str]]:
 
 
 def named_files(config: Config) -> Iterator[tuple[KeyPath, Path]]:
-    """Return settings of plugins that require a file, each with the file."""
+    """Yield settings of plugins that need a file, each with the file."""
     for name, plugin in config.plugins.items():
         yield from _named(plugin.settings, ("plugins", name))
 
@@ -52,7 +49,6 @@ def _named(settings: BaseModel, place: KeyPath) -> Iterator[tuple[KeyPath, Path]
 
 
 def _why_no_folder(folder: Path) -> str:
-    """Return why a folder cannot be made or written to; empty if it can be, or only another user may know."""
     for path in (folder, *folder.parents):
         try:
             status = path.stat()
@@ -68,7 +64,6 @@ def _why_no_folder(folder: Path) -> str:
 
 
 def _why_not(path: Path) -> str:
-    """Return the reason why a file is missing; empty if it exists, or this user may not know."""
     try:
         path.stat()
     except PermissionError:

@@ -1,4 +1,4 @@
-"""Findings of `mom doctor` about patterns in the section `guests` that match no guest."""
+"""Findings of `mom doctor` on patterns of guests that match no guest."""
 
 from __future__ import annotations
 
@@ -11,17 +11,13 @@ from mom_core.plugins.registry import Plugin
 
 DESCRIBED_IN_A_LOOK: Final = 100
 MOST_LOOKS: Final = 30
-"""Guests whose descriptions are read in each look, even on a slow host, and the most looks, of half a second each."""
+"""Most guests described in one reading, and most readings, of half a second each."""
 
 PATTERNS_SHOWN: Final = 10
-"""Most named patterns without a guest; further ones are counted."""
 
 
 def guests_of(owner: Plugin, hypervisor: Hypervisor, config: Config) -> Sequence[Guest]:
-    """Return the hypervisor's guests.
-
-    :raises BaseException: whatever the plugin raises
-    """
+    """Return the hypervisor's guests. Raise any error of the plugin."""
     by_property = {number for number, rule in enumerate(config.guests) if "=" in rule.pattern}
     looks = 0
     while True:
@@ -33,13 +29,12 @@ def guests_of(owner: Plugin, hypervisor: Hypervisor, config: Config) -> Sequence
 
 
 def _matched(config: Config, guests: Sequence[Guest]) -> set[int]:
-    """Return the places of patterns in the section `guests` that match a guest."""
     patterns = GuestPatterns([rule.pattern for rule in config.guests])
     return {number for guest in guests for number in patterns.matching(guest)}
 
 
 def pattern_findings(config: Config, guests: Sequence[Guest]) -> Iterable[Finding]:
-    """Report patterns of the section `guests` that match no guest; none if no guest runs."""
+    """Report patterns that match no guest; nothing if no guest runs."""
     matched = _matched(config, guests)
     unmatched = [rule.pattern for number, rule in enumerate(config.guests) if number not in matched] if guests else []
     for pattern in unmatched[:PATTERNS_SHOWN]:

@@ -1,4 +1,4 @@
-"""`mom doctor`: faults of this host for mom, with their cures."""
+"""`mom doctor`: examine this host."""
 
 from __future__ import annotations
 
@@ -40,9 +40,9 @@ Said: TypeAlias = "tuple[str, Finding]"
 @click.command("doctor")
 @config_argument
 @json_option
-@as_caller  # until the configuration is read, which need not be in its place yet
+@as_caller  # until the configuration is read; it may be a file of the caller
 def doctor_command(config_path: str | None, as_json: bool) -> None:
-    """Examine this host as mom would, and report faults with their cures. Exit code 1 if there are any. Changes nothing."""
+    """Examine this host and print its faults with their cures. Exit code 1 for any fault. Changes nothing."""
     findings = _examine(config_path)
     _show(findings, as_json)
     if any(finding.severity is Severity.ERROR for _, finding in findings):
@@ -50,7 +50,6 @@ def doctor_command(config_path: str | None, as_json: bool) -> None:
 
 
 def _examine(config_path: str | None) -> list[Said]:
-    """Return all findings, each with its plugin or `core`."""
     findings: list[Said] = []
     if config_path is None and not DEFAULT_CONFIG.exists():
         advice = "`mom config init` writes one; until then this looks with what it would write"
@@ -74,7 +73,7 @@ def _examine(config_path: str | None) -> list[Said]:
     if plugins is not None:
         try:
             findings.extend(helper_findings(plugins))
-            if os.access(config.state_directory, os.X_OK):  # else it was said already, and of no file more can be seen
+            if os.access(config.state_directory, os.X_OK):  # otherwise unreadable, and already reported
                 findings.extend(_files_of_state(plugins))
             findings.extend(_of_plugins(plugins, config))
         finally:
@@ -83,7 +82,7 @@ def _examine(config_path: str | None) -> list[Said]:
 
 
 def _configuration(path: str | None) -> tuple[Config, Finding]:
-    """Return the configuration and its findings; for a faulty file, that of the mom which runs with it."""
+    """Return the configuration, or that of the running mom if the file is invalid."""
     try:
         config = load_config(path)
     except ConfigError as error:
@@ -96,7 +95,6 @@ def _configuration(path: str | None) -> tuple[Config, Finding]:
 
 
 def _to_add(config: Config) -> Iterable[Finding]:
-    """Report tasks that no or several enabled plugins do, and plugins that fit this host and are not enabled."""
     fits = {} if config.file is None else fitting(config)
     if fits:
         named = ", ".join(f"{name} ({reason})" for name, reason in fits.items())
@@ -122,7 +120,6 @@ def _core(config: Config) -> Iterable[Finding]:
 
 
 def _owns(folder: Path) -> bool:
-    """Return whether a path belongs to this process's user."""
     try:
         return folder.stat().st_uid == os.geteuid()
     except OSError:
@@ -140,7 +137,7 @@ def _daemon(config: Config, pid: int) -> Iterable[Finding]:
         standing = () if status is None else [condition for condition in status.verdict.conditions if condition.severity is not Severity.OK]
         for condition in standing:
             why = f" ({condition.why})" if condition.why else ""
-            cure = condition.cure.removesuffix(SEE_DOCTOR).removesuffix("; ")  # it is read here
+            cure = condition.cure.removesuffix(SEE_DOCTOR).removesuffix("; ")  # this is `mom doctor`
             over = f", over for {lasting(condition.over)}" if condition.over else ""
             yield Finding(condition.severity, "verdict", f"{condition.message}, for {lasting(condition.lasted)}{over}{why}", cure)
     if not _is_watched(pid):
@@ -149,7 +146,6 @@ def _daemon(config: Config, pid: int) -> Iterable[Finding]:
 
 
 def _is_watched(pid: int) -> bool:
-    """Return whether a supervisor watches this process; True for a process of another user."""
     try:
         return b"WATCHDOG_USEC=" in Path(f"/proc/{pid}/environ").read_bytes()
     except OSError:
@@ -176,7 +172,6 @@ def _ledger(config: Config, *, running: bool) -> Iterable[Finding]:
 
 
 def _files_of_state(plugins: PluginSet) -> Iterable[Said]:
-    """Report faults in the plugins' files of state."""
     for plugin in plugins.plugins:
         for file in plugin.context.state_files:
             try:
@@ -187,7 +182,7 @@ def _files_of_state(plugins: PluginSet) -> Iterable[Said]:
 
 
 def _build(config: Config, findings: list[Said]) -> PluginSet | None:
-    """Set up the plugins, and return those that succeed; the others become findings."""
+    """Set up the plugins and return those that succeed."""
     while True:
         try:
             return build_plugins(config).plugins
@@ -202,13 +197,12 @@ def _build(config: Config, findings: list[Said]) -> PluginSet | None:
 
 
 def _of_plugins(plugins: PluginSet, config: Config) -> Iterable[Said]:
-    """Return the plugins' findings on configuration and host, and names of unknown guests in the configuration."""
     owner, hypervisor = plugins.hypervisor_owner, None
     if owner is not None:
         try:
             guests = guests_of(owner, plugins.hypervisor, config)
-        except BaseException as error:  # noqa: BLE001  # whatever the plugin raises is what doctor is there to show
-            if "mom_doctor" not in owner.hooks:  # otherwise it says so itself, and knows the cure
+        except BaseException as error:  # noqa: BLE001  # doctor reports any error of a plugin
+            if "mom_doctor" not in owner.hooks:  # otherwise the plugin reports it, with the cure
                 text = f"{plugins.hypervisor.uri} does not list its guests: {describe(error)}"
                 yield owner.name, Finding(Severity.ERROR, "hypervisor", text, getattr(error, "hint", ""))
         else:

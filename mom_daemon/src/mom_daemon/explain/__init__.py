@@ -1,1 +1,1 @@
-"""`mom explain`: the reasons of a guest's size."""
+"""`mom explain`: the reasons for a guest's size."""

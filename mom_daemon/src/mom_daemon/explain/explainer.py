@@ -1,4 +1,4 @@
-"""Part of a plugin in `mom explain`, from reports alone. Unknown facts are named, never guessed."""
+"""A plugin's part of `mom explain`, made from reports alone. Unknown facts are named, never guessed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mom_core import ControlSpec, Decision, Declarations, Guest, Outcome, Report
 
 
 class SentencePlace(IntEnum):
-    """Order of sentences; sentences of one place are in the order of the plugins."""
+    """Order of sentences. Within one place, they follow the order of the plugins."""
 
     HARM = 0  #: harm to the guest, and the cure
     PRESENT = 10  #: the guest's state and need
@@ -31,7 +31,7 @@ class SentencePlace(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Sentence:
-    """Sentence for a person, below the heading `topic` in lower case."""
+    """Sentence for a person, below the heading `topic`."""
 
     topic: str
     text: str
@@ -40,8 +40,7 @@ class Sentence:
 
 @dataclass(frozen=True, slots=True)
 class ExplanationPart:
-    """Part of one plugin about a guest: sentences, figures by their names in JSON, and needed facts that are unknown, each a noun such as
-    `its size`."""
+    """Part of one plugin: sentences, figures by their JSON names, and unknown facts as nouns such as `its size`."""
 
     sentences: Sequence[Sentence] = ()
     figures: Mapping[str, Value] = field(default_factory=dict)
@@ -50,8 +49,7 @@ class ExplanationPart:
 
 @dataclass(frozen=True, slots=True)
 class ExplainedDecision:
-    """Decision about the guest, with its revisions and outcome. `line` is the policy's text, `why` the law's reason; both empty if
-    unknown."""
+    """Decision on the guest with its revisions and outcome. `line` is the policy's text and `why` the law's reason; empty if unknown."""
 
     decision: Decision
     unit: str
@@ -63,7 +61,7 @@ class ExplainedDecision:
 
 @dataclass(frozen=True, slots=True)
 class About:
-    """Guest in the report of one cycle, with the decisions about it."""
+    """Guest in the report of one cycle, with the decisions on it."""
 
     report: Report
     guest: Guest
@@ -77,7 +75,7 @@ class About:
         return as_number(self.report.snapshot.host.properties.get("interval")) or None
 
     def number(self, name: str) -> float | None:
-        """Return a field of the guest, if it is a number."""
+        """Return a field of the guest if it is a number."""
         return self.guest.number(name)
 
     def wanted_of(self, control: str) -> ExplainedDecision | None:
@@ -85,41 +83,40 @@ class About:
         return next((explained for explained in self.wanted if explained.decision.control == control), None)
 
     def ago(self, time: float) -> str:
-        """Format a moment and the time from it to the cycle."""
+        """Format a time, and the duration from it to the cycle."""
         return f"{self.at(time)}, {lasting(self.report.time - time)} before this cycle" if time < self.report.time else self.at(time)
 
     def at(self, time: float) -> str:
-        """Format a moment, with its day if that is not the cycle's."""
+        """Format a time, with its day if the cycle has another one."""
         then, now = (datetime.fromtimestamp(moment, self.zone).astimezone(self.zone) for moment in (time, self.report.time))
         return then.strftime("%H:%M:%S %Z" if then.date() == now.date() else "%Y-%m-%d %H:%M:%S %Z").strip()
 
 
 class Explainer:
-    """Source of a plugin's part, from reports alone: those of a running mom, of its status file, or of a recording.
+    """Explanation of one plugin, from the reports of a running mom, its status file, or a recording.
 
-    `mom_explainer` returns a new one. `take` gets each report in turn, or none if only one is available. `part` is about a guest of the
-    last report. An explainer touches nothing and waits for nothing. Reports of a status file lack properties and decisions without an
-    outcome.
+    `mom_explainer` returns a new one. `take` gets reports in order, or none if there is only one. `part` explains a guest of the last
+    report. An explainer must not wait or touch the host. Reports of a status file lack properties, and decisions without an outcome.
     """
 
     controls: Sequence[ControlSpec] = ()
-    """Controls of the plugin, for their units without declarations."""
+    """Controls of the plugin, for their units."""
     nouns: Mapping[str, str] = MappingProxyType({})
-    """Nouns for its own controls in sentences, such as `a size of`; by default their names."""
+    """Nouns for its controls in sentences, such as `a size of`; default: their names."""
     verbs: Mapping[str, tuple[str, str]] = MappingProxyType({})
-    """Verbs for a rise and a fall of its own controls, such as `grown` and `shrunk`."""
+    """Verbs for a rise and a fall of its controls, such as `grown` and `shrunk`."""
     phrases: Mapping[str, str] = MappingProxyType({})
     """Short reasons for changes by its own law, by reason code."""
     main_controls: Sequence[str] = ()
-    """Controls that operators ask about even if no plugin decides them."""
+    """Controls that always appear, even if no plugin decides on them."""
 
     def take(self, report: Report) -> None:
-        """Keep facts of a finished cycle for later explanations."""
+        """Note a finished cycle for later explanations."""
 
     def part(self, about: About) -> ExplanationPart:
-        """Return this plugin's part about a guest."""
+        """Return this plugin's part for a guest."""
         return ExplanationPart()
 
     def reason(self, report: Report, guest: Guest, control: str) -> str:
-        """Return the reason that its law reported with a suggestion, or with none, for a control; empty if there is no reason."""
+        """Return the reason that its law reported for a control, with or without a suggestion; empty if there is none."""
         return ""

@@ -1,8 +1,7 @@
 """Explanation of a guest's state, in figures and sentences, from reports alone.
 
-Each plugin explains its own part through an `Explainer`: promises, obstacles, outcomes. This module has the part that is the same for all
-controls: decisions with their reasons, reviews and outcomes, problems, and policies on trial. No policy or law is evaluated: a report holds
-the reason of each decision. Unknown facts are named, never guessed.
+Plugins explain their own parts with an `Explainer`. This module explains decisions, reviews, outcomes, problems and policies on trial. It
+evaluates no policy or law: a report has the reason of each decision.
 """
 
 from __future__ import annotations
@@ -26,32 +25,29 @@ LOG = logging.getLogger("mom.explanation")
 Result = TypeVar("Result")
 
 LONGEST_LINE: Final = 200
-"""Characters of a policy's line that are shown."""
+"""Characters shown of a policy's line."""
 
 QUOTED_LINES: Final = 4
-"""Lines of a policy that are joined when a form goes on in the next one."""
+"""Lines of a policy joined if a form spans several."""
 
 LONGEST_REASON: Final = 600
 """Characters of a decision's reason."""
 
 
 class Explainers:
-    """Explainers of all plugins, in the order of the plugins, for any thread. An explanation lacks the part of a plugin that fails, and
-    says so.
-
-    :param made_by: function that makes a new explainer, by plugin
-    """
+    """Explainers of all plugins, in the order of the plugins, for any thread. If an explainer fails, the explanation says that its part is
+    missing."""
 
     def __init__(self, made_by: Mapping[str, Callable[[], object]] | None = None) -> None:
         self._made_by: Mapping[str, Callable[[], object]] = {}
         self._explainers: dict[str, Explainer] = {}
         self._broken: dict[tuple[str, str], str] = {}
-        """Last error of a plugin, by its name and task, until the task succeeds."""
+        """Last error by plugin and task, until the task succeeds."""
         self._lock = threading.Lock()
         self.use(made_by or {})
 
     def use(self, made_by: Mapping[str, Callable[[], object]]) -> None:
-        """Replace the plugins; the explainers of kept ones keep their memory."""
+        """Replace the plugins. Explainers of remaining plugins stay."""
         if made_by == self._made_by:
             return
         with self._lock:
@@ -61,11 +57,11 @@ class Explainers:
             self._explainers = {name: kept.get(name) or made.get(name) or Explainer() for name in made_by}
 
     def by_control(self) -> Mapping[str, Explainer]:
-        """Return the explainers of plugins by the names of their controls."""
+        """Return the explainers by the names of their controls."""
         return {spec.name: explainer for explainer in self._explainers.values() for spec in explainer.controls}
 
     def take(self, report: Report) -> None:
-        """Hand a finished cycle to all explainers."""
+        """Pass a finished cycle to all explainers."""
         with self._lock:
             self._answers("take", {name: partial(explainer.take, report) for name, explainer in self._explainers.items()})
 
@@ -78,11 +74,11 @@ class Explainers:
         declarations: Declarations | None = None,
         zone: tzinfo | None = None,
     ) -> dict[str, Any]:
-        """Explain the present state of a guest of the last report, as the API and `--json` give it.
+        """Explain a guest of the last report, as the API and `--json` show it.
 
-        :param texts: the policies of the report by name, for quoted lines
+        :param texts: policies by name, for quoted lines
         :param declarations: units, and sources of figures
-        :param zone: time zone of the texts; None: this host's own
+        :param zone: time zone; None: this host's
         """
         declared = declarations or Declarations()
         specs = {spec.name: spec for explainer in self._explainers.values() for spec in explainer.controls} | dict(declared.controls)
@@ -126,14 +122,13 @@ class Explainers:
         }
 
     def _suggested(self, report: Report, guest: Guest, controls: Sequence[str]) -> dict[str, str]:
-        """Return the laws' reasons for suggestions, by control; the first plugin's reason counts."""
         calls = {name: partial(_reasons, explainer, report, guest, controls) for name, explainer in self._explainers.items()}
         with self._lock:
             reasons = self._answers("reason", calls)
         return {control: text for texts in reversed(reasons.values()) for control, text in texts.items()}
 
     def _answers(self, task: str, calls: Mapping[str, Callable[[], Result]]) -> dict[str, Result]:
-        """Call explainers, and return their answers by plugin; note failures, and log the first one of a plugin."""
+        """Call explainers and return their answers by plugin. Log the first error of each plugin."""
         answers: dict[str, Result] = {}
         for name, call in calls.items():
             try:
@@ -148,7 +143,6 @@ class Explainers:
 
 
 def _facts(about: About) -> dict[str, Any]:
-    """Return the guest, the cycle and the decisions, for JSON."""
     report, guest = about.report, about.guest
     return {
         "guest": {"id": guest.id, "name": guest.name},
@@ -162,7 +156,6 @@ def _facts(about: About) -> dict[str, Any]:
 
 
 def _as_json(explained: ExplainedDecision) -> dict[str, Any]:
-    """Return a decision about the guest, with its outcome, for JSON."""
     decision, outcome = explained.decision, explained.outcome
     return {
         **{name: getattr(decision, name) for name in ("control", "value", "reason")},
@@ -189,12 +182,11 @@ def _made(make: Callable[[], object]) -> Explainer:
 
 
 def _part(explainer: Explainer, about: About) -> ExplanationPart:
-    """Return an explainer's part; fail here on a wrong type, where its plugin is known."""
+    """Return an explainer's part. Check its type here, where the plugin is known."""
     return _given("part", ExplanationPart, explainer.part(about))
 
 
 def _reasons(explainer: Explainer, report: Report, guest: Guest, controls: Sequence[str]) -> dict[str, str]:
-    """Return the reasons of an explainer by control."""
     return {control: text for control in controls if (text := _given("reason", str, explainer.reason(report, guest, control)))}
 
 
@@ -207,7 +199,6 @@ def _given(by: str, kind: type[Result], value: object) -> Result:
 def _wanted(
     report: Report, guest: Guest, texts: Mapping[str, str], specs: Mapping[str, ControlSpec], suggested: Mapping[str, str]
 ) -> list[ExplainedDecision]:
-    """Return the decisions about the guest with their outcomes."""
     decisions = []
     outcomes = {outcome.decision.control: outcome for outcome in report.outcomes if outcome.decision.entity.id == guest.id}
     revisions = [revision for revision in report.revisions if revision.before.entity.id == guest.id]
@@ -248,13 +239,12 @@ def _line(source: Source, texts: Mapping[str, str]) -> str:
 
 
 def _decided(about: About, specs: Mapping[str, ControlSpec], nouns: Mapping[str, str]) -> Iterator[Sentence]:
-    """Return sentences on decisions, their review and their outcomes."""
     here = SentencePlace.DECIDED
     if not about.wanted:
         yield Sentence("wanted", "No policy wants to change anything about it in this cycle.", here)
     for explained in about.wanted:
         decision = explained.decision
-        # A policy without conditions gives the form as its reason, which stands below.
+        # The reason of a policy without conditions is its form, which is shown below.
         own = decision.reason and not explained.why and not (decision.source.line and str(decision.source) in decision.reason)
         reason = f", because {printable(decision.reason, LONGEST_REASON)}" if own else ""
         noun = nouns.get(decision.control, decision.control)
@@ -277,7 +267,6 @@ def _because(why: str, place: SentencePlace) -> Iterator[Sentence]:
 
 
 def _change(explained: ExplainedDecision, guest: Guest, spec: ControlSpec | None) -> str:
-    """Return the change of the present value by a decision."""
     value = as_number(explained.decision.value)
     present = None if spec is None or spec.unit is not Unit.KIB else guest.number(spec.field)
     if present is None or value is None:

@@ -29,26 +29,25 @@ from mom_daemon.owner import load_to_look
 from mom_kvm import PastCycle, PastCycles
 
 LOOKED_BACK_SECONDS: Final = 1800.0
-"""Time before the moment that is read of a recording, for the start of a guest's size. It takes some seconds with 1,000 guests."""
+"""Part of a recording to read before that time, for the start of the guest's size. It takes some seconds with 1,000 guests."""
 
 GAP_CYCLES: Final = 3
 LEAST_GAP_SECONDS: Final = 10.0
-"""Missing cycles and least time of a gap in a recording, as a cycle may be late."""
+"""Shortest gap in a recording; a cycle may be late."""
 
 WRITTEN_SECONDS: Final = 1e-6
-"""Precision of a written moment: a clock is finer, and an operator who asks for the written time of a cycle means that cycle."""
+"""Precision of a written time. Operators who type it mean that cycle, though the clock is finer."""
 
 WIDEST: Final = 100
-"""Most columns of a line of text: longer lines are hard to read."""
+"""Columns of a line of text: longer lines are hard to read."""
 
 _LABELS: Final = {"trial": "On trial"}
-"""Headings that are not the topic itself."""
 
 
 @dataclass(frozen=True, slots=True)
 class _FoundExplanation:
-    """Explanation as JSON, its source, remarks on the source, and its age in seconds. `steps`: `mom policy explain --live` can follow the
-    decision. It reads the guests again, so a simulation would begin anew."""
+    """Explanation as JSON, its source, remarks on the source, and its age in seconds. `steps`: `mom policy explain --live` can trace the
+    decision. In a simulation it cannot, as it reads the guests again."""
 
     content: Mapping[str, Any]
     where: str
@@ -72,7 +71,7 @@ class _FoundExplanation:
 @config_option
 @json_option
 def explain_command(guest: str, at: str | None, path: Path | None, config_path: str | None, as_json: bool) -> None:
-    """Explain the size of GUEST (a name or UUID): its memory, need and guarantee, the decision of policies with its line, the review, the
+    """Explain the size of GUEST (a name or UUID): its memory, need and guarantee, the policy's decision with its line, the review, the
     outcome, and the next steps.
 
     From the running mom; with --at or --recording from a recording. Exit code 1 for an unknown guest, or if no mom runs.
@@ -117,7 +116,7 @@ def _now(guest: str, config_path: str | None) -> _FoundExplanation:
 
 
 def _late(config: Config, age: float, interval: float | None) -> list[str]:
-    """Return a remark if mom hangs. A long cycle, or a clock that was set, looks the same at first."""
+    """Return a remark if mom hangs. A long cycle, or a changed clock, looks the same at first."""
     status = told(config) if interval and age > LATE_CYCLES * interval + 1.0 else None
     trouble = None if status is None else status.trouble
     return [] if trouble is None else [f"{trouble.message}."]
@@ -147,7 +146,7 @@ def _plugins(config: Config | None) -> Iterable[LoadedPlugin]:
 
 
 def _cycle_at(recorded: PastCycles, then: float | None, explainers: Explainers) -> tuple[PastCycle, PastCycle | None]:
-    """Return the last cycle until a moment (None: of all) and the cycle after it; hand explainers the cycles before."""
+    """Return the last cycle before a time (None: of all) and the cycle after it. Pass earlier cycles to the explainers."""
     if then is None:
         last = newest(recorded, 1)
         if not last:
@@ -161,7 +160,7 @@ def _cycle_at(recorded: PastCycles, then: float | None, explainers: Explainers) 
             break
         explainers.take(cycle.report)
         last_cycle = cycle
-    if last_cycle is None:  # the moment is after a long gap, or before the recording
+    if last_cycle is None:  # the time is after a long gap, or before the recording
         for last_cycle in newest(recorded, 1, until=until):
             explainers.take(last_cycle.report)
     if last_cycle is None:
@@ -176,7 +175,6 @@ def _nothing(recorded: PastCycles) -> MomError:
 
 
 def _gap(cycle: PastCycle, then: float, following: PastCycle | None) -> list[str]:
-    """Return a remark if no cycle was recorded near the moment."""
     report = cycle.report
     interval = report.snapshot.host.properties.get("interval")
     usual = interval if isinstance(interval, int | float) else 0.0

@@ -14,12 +14,12 @@ from mom_core.plugins.secrets import without_secrets
 PLUGIN_LOGGER: Final = "mom.plugin."
 
 EXTRA: Final = "mom"
-"""`LOG.warning(…, extra={"mom": {"guest": name}})` adds fields for JSON lines."""
+"""`LOG.warning(…, extra={"mom": {"guest": name}})` adds fields to JSON lines."""
 
 Hide = Callable[[str], str]
 
 _PRIORITIES: Final = ((logging.CRITICAL, 2), (logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 6), (logging.NOTSET, 7))
-"""syslog(3)'s."""
+"""Levels of syslog(3)."""
 
 
 def fields_of(record: logging.LogRecord) -> dict[str, str]:
@@ -32,7 +32,7 @@ def fields_of(record: logging.LogRecord) -> dict[str, str]:
 
 
 def extra_of(record: logging.LogRecord) -> Mapping[object, object]:
-    """Return the extra fields of a record; empty without a mapping."""
+    """Return the extra fields of a record."""
     extra = getattr(record, EXTRA, None)
     return extra if isinstance(extra, Mapping) else {}
 
@@ -41,7 +41,7 @@ def text_of(record: logging.LogRecord) -> str:
     """Return the message and traceback without secrets."""
     try:
         text = record.getMessage()
-    except Exception:  # noqa: BLE001  # whatever a plugin's object raises when it is to be shown
+    except Exception:  # noqa: BLE001  # a plugin's object may raise anything when formatted
         text = f"{record.msg} (with arguments that do not fit)"
     if record.exc_info and not record.exc_text:
         record.exc_text = logging.Formatter().formatException(record.exc_info)
@@ -51,7 +51,7 @@ def text_of(record: logging.LogRecord) -> str:
 class TextFormatter(logging.Formatter):
     """Line of text.
 
-    :param for_journal: for systemd's journal, without the time and with the level before each line (sd-daemon(3))
+    :param for_journal: for systemd's journal, without the time, with the level before each line (sd-daemon(3))
     """
 
     def __init__(self, hide: Hide, *, for_journal: bool) -> None:
@@ -60,7 +60,7 @@ class TextFormatter(logging.Formatter):
         self._for_journal = for_journal
 
     def format(self, record: logging.LogRecord) -> str:
-        """Format a record; indent further lines, such as a traceback's, so that none looks like a record."""
+        """Format a record. Further lines are indented, so that none looks like a record."""
         level = f"<{next(priority for level, priority in _PRIORITIES if record.levelno >= level)}>" if self._for_journal else ""
         stamp = "" if self._for_journal else f"{self.formatTime(record)} "
         text = printable_lines(text_of(record)).replace("\n", f"\n{level}    ")
@@ -68,7 +68,7 @@ class TextFormatter(logging.Formatter):
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object on a line: `time` (ISO 8601, UTC), `level`, `logger`, `message`, and the record's fields."""
+    """JSON object on one line: `time` (ISO 8601, UTC), `level`, `logger`, `message`, and the record's fields."""
 
     def __init__(self, hide: Hide) -> None:
         super().__init__()
@@ -83,5 +83,5 @@ class JsonFormatter(logging.Formatter):
             "message": text_of(record),
         }
         line = json.dumps({**fields_of(record), **own}, ensure_ascii=False)
-        # JSON leaves some control characters that steer a terminal.
+        # JSON does not escape all control characters of terminals.
         return self._hide("".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in line))

@@ -1,4 +1,4 @@
-"""The log of a running mom: its destination, format and level."""
+"""Destination, format and level of a running mom's log."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from mom_daemon.logs.writer import Writer
 LOG: Final = logging.getLogger("mom")
 
 
-class StandardError(logging.StreamHandler):  # type: ignore[type-arg]  # of whatever standard error is
-    """Standard error; its faults reach the writer, which counts lost lines."""
+class StandardError(logging.StreamHandler):  # type: ignore[type-arg]  # generic in the type of standard error
+    """Standard error; errors reach the writer, which counts lost lines."""
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  # the name that logging calls
         """Raise the error for the writer."""
@@ -27,7 +27,7 @@ class StandardError(logging.StreamHandler):  # type: ignore[type-arg]  # of what
 class Log:
     """Handler of all Python logging of this process.
 
-    :param handler: handler in place of standard error, such as a file's
+    :param handler: handler in place of standard error
     :param level: level in place of the configuration's
     """
 
@@ -42,11 +42,11 @@ class Log:
         logging.getLogger().addHandler(self._writer)
 
     def learn(self, config: Config) -> None:
-        """Hide the secrets of this configuration, even if it never comes into force."""
+        """Hide the secrets of this configuration, even if mom refuses it later."""
         self.hide.learn(plugin.settings for plugin in config.plugins.values())
 
     def use(self, config: Config) -> None:
-        """Use the log's settings of this configuration; a new one ends a change of the level at run time."""
+        """Use the log settings of this configuration. This ends `toggle_debug`."""
         if config is self._used:
             return
         self._used = config
@@ -66,9 +66,9 @@ class Log:
         self._writer.cycle = cycle
 
     def close(self) -> bool:
-        """Write waiting records for at most half a second; return whether all are written.
+        """Write waiting records for at most half a second. Return whether all are written.
 
-        If not, Python cannot end: it would wait for standard error.
+        If not, Python cannot exit, as it would wait for standard error.
         """
         logging.getLogger().removeHandler(self._writer)
         LOG.setLevel(self._level_before)  # for a program that embeds mom
@@ -83,7 +83,7 @@ class Log:
 
 
 def leads_to_journal(descriptor: int = 2, stream: str | None = None) -> bool:
-    """Return whether a descriptor leads to the journal, as JOURNAL_STREAM says (systemd.exec(5)): a device and an inode."""
+    """Return whether a descriptor leads to the journal: JOURNAL_STREAM has its device and inode (systemd.exec(5))."""
     stream = os.environ.get("JOURNAL_STREAM", "") if stream is None else stream
     try:
         status = os.fstat(descriptor)

@@ -1,4 +1,4 @@
-"""Write log records in a thread of its own: a thread that logs never waits for a disk, a pipe or a journal."""
+"""Write log records in a separate thread, so that no other thread waits for a disk, a pipe or the journal."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from typing import Final
 from mom_daemon.logs.formats import EXTRA, extra_of, text_of
 
 WAITING: Final = 2000
-"""Most waiting records: ten minutes of a busy mom with a hanging disk. Further records are lost, and counted."""
+"""Most waiting records: ten minutes of a busy mom with a hanging disk. Further records are lost and counted."""
 
 CLOSE_SECONDS: Final = 0.5
-"""Longest wait for the last lines: a stop has two seconds for everything."""
+"""Longest wait for the last lines: a stop has two seconds in all."""
 
 
 class Writer(QueueHandler):
-    """Handler that hands records on to `sink`.
+    """Handler that passes records to `sink`.
 
-    :param cycle: returns the number of the cycle that runs
+    :param cycle: returns the number of the running cycle
     """
 
     def __init__(self, sink: logging.Handler, cycle: Callable[[], int] = lambda: 0) -> None:
-        # Not a bounded Queue: a signal handler that has interrupted its `put` may log.
+        # Not a bounded Queue: a signal handler may log while it interrupts `put`.
         self._records: SimpleQueue[logging.LogRecord | None] = SimpleQueue()
         super().__init__(self._records)
         self.sink = sink
@@ -38,11 +38,11 @@ class Writer(QueueHandler):
 
     @property
     def stuck(self) -> bool:
-        """Return whether the thread outlived `close`: its sink takes no line."""
+        """Return whether the thread outlived `close`, because its sink hangs."""
         return self._thread is not None and self._thread.is_alive()
 
     def prepare(self, record: logging.LogRecord) -> logging.LogRecord:
-        """Return a copy with its formatted text, as arguments may change before it is written."""
+        """Return a copy with formatted text, as arguments may change later."""
         prepared = copy.copy(record)
         prepared.msg, prepared.args, prepared.exc_info, prepared.exc_text = text_of(record), None, None, None
         if cycle := self.cycle():
@@ -50,7 +50,7 @@ class Writer(QueueHandler):
         return prepared
 
     def enqueue(self, record: logging.LogRecord) -> None:
-        """Queue a record; return at once."""
+        """Queue a record without waiting."""
         if self._pid != os.getpid() and not self._started():
             self._take(record)
         elif self._records.qsize() >= WAITING:
@@ -59,7 +59,7 @@ class Writer(QueueHandler):
             self._records.put(record)
 
     def close(self) -> None:
-        """Write the waiting records, for `CLOSE_SECONDS` at most, and end the thread."""
+        """Write the waiting records, for at most `CLOSE_SECONDS`, and end the thread."""
         if self._thread is not None and self._pid == os.getpid():
             self._records.put(None)
             self._thread.join(CLOSE_SECONDS)
@@ -67,7 +67,7 @@ class Writer(QueueHandler):
         super().close()
 
     def _started(self) -> bool:
-        """Start the thread: at the first record, and at the first after a fork, which copies no threads."""
+        """Start the thread for the first record, and again after a fork, which copies no threads."""
         self.queue = self._records = SimpleQueue()
         thread = threading.Thread(target=self._write, args=(self._records,), name="log", daemon=True)
         try:
@@ -88,9 +88,8 @@ class Writer(QueueHandler):
                     reported += lost
 
     def _take(self, record: logging.LogRecord) -> bool:
-        """Hand a record on; return whether the sink has taken it."""
         try:
             self.sink.handle(record)
-        except Exception:  # noqa: BLE001  # a full disk, a journal that is gone: mom goes on, and counts the lost lines
+        except Exception:  # noqa: BLE001  # a full disk or a missing journal must not stop mom
             return False
         return True

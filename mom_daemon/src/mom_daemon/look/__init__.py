@@ -1,1 +1,1 @@
-"""`mom here`, `mom status` and `mom guests`, and the ways to ask a mom: its socket, its status file, its recording."""
+"""`mom here`, `mom status` and `mom guests`, and the sources of their figures."""

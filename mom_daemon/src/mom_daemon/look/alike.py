@@ -1,4 +1,4 @@
-"""Problems for people: a problem of many guests appears once, with their number and the first names."""
+"""Problems for people. A problem of many guests appears once, with their number and the first names."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Final
 from mom_core import Entity, Problem, Scope, Severity, Source, lasting, printable
 
 NAMED: Final = 3
-"""Most named guests of a problem: enough to see what they share."""
+"""Guests named in a problem."""
 
 LONGEST_HINT: Final = 400
 """Characters."""
@@ -17,10 +17,10 @@ LONGEST_HINT: Final = 400
 
 @dataclass(frozen=True, slots=True)
 class CommonProblem:
-    """Problem with all guests that have it. Its texts are for people, and safe to print.
+    """Problem with all guests that have it. Its texts are safe to print.
 
-    `about` is empty for a problem without an entity. If the guests' hints differ, `hint` is that of the first guest, with its name. The
-    problem began at `since` (seconds since the epoch) and was seen in `cycles` cycles.
+    `about` is empty for a problem without an entity. If hints differ, `hint` is that of the first guest, with its name. The problem began
+    at `since` (seconds since the epoch) and occurred in `cycles` cycles.
     """
 
     severity: Severity
@@ -33,12 +33,12 @@ class CommonProblem:
 
     @property
     def who(self) -> str:
-        """Name the subject: a guest, or a count with the first names; empty without one."""
+        """Name the guest, or the number of guests with the first names; empty without one."""
         names = [printable(entity.name, 60) for entity in self.about[: NAMED + 1]]
         if len(self.about) < 2:
             return "".join(names)
         more = len(self.about) - NAMED
-        # A single further name needs no more room than `1 more`.
+        # One further name is as short as `1 more`.
         named = f"{', '.join(names[:NAMED])} and {more} more" if more > 1 else f"{', '.join(names[:-1])} and {names[-1]}"
         return f"{len(self.about)} guests ({named})"
 
@@ -49,12 +49,12 @@ class CommonProblem:
         return f"{printable(str(self.source), 300)}:{who} {self.message}{hint}"
 
     def lasted(self, now: float) -> str:
-        """Return how long the problem stands and how often it occurred."""
+        """Return how long the problem has lasted and how often it occurred."""
         return f"for {lasting(max(0.0, now - self.since))}, in {self.cycles} {'cycle' if self.cycles == 1 else 'cycles'}"
 
 
 def common_problems(problems: Iterable[Problem]) -> list[CommonProblem]:
-    """Join equal problems of several guests, in their order."""
+    """Join equal problems of several guests; keep the order."""
     alike: dict[tuple[Severity, Source, str, Scope | None], list[Problem]] = {}
     for problem in problems:
         scope = None if problem.entity is None else problem.entity.scope

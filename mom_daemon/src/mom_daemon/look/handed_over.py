@@ -1,6 +1,6 @@
-"""Original values for the helper, of controls that a mom changed as root.
+"""Original values of controls that a mom changed as root, for the helper.
 
-Without them, the helper would take that mom's values for the original ones.
+Otherwise the helper would treat that mom's values as the original ones.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from mom_helper.before import Before
 
 
 def hand_over(config: Config, folder: Path) -> Iterator[tuple[str, int]]:
-    """Write the original values of the host's files in the ledger to the helper's folder; yield each path and value.
+    """Write the original values of host files from the ledger to the helper's folder. Yield each path and value.
 
     :raises MomError: another user could have written the ledger, or the folder cannot be written
     """

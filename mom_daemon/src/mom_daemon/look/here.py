@@ -1,7 +1,6 @@
 """`mom` without arguments: this host at a glance, and the next commands to type.
 
-It reads files of the kernel and looks for sockets. It asks no daemon and imports no plugin. It does not fail on a faulty host: it leaves
-out what it cannot read.
+It reads kernel files and looks for sockets, without a daemon or plugin. It omits unreadable facts and never fails.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ SIGNS: Final[Mapping[str, tuple[str, ...]]] = {
     "Proxmox VE": ("etc/pve/qemu-server",),
     "libvirt": ("run/libvirt/libvirt-sock", "run/libvirt/virtqemud-sock"),
 }
-"""Paths that show the manager of the guests. mom would ask the first manager that is found for the guests."""
+"""Paths that identify the manager of the guests. mom would ask the first manager found."""
 
 WATCH: Final = (("status", "the host and mom's last cycle"), ("guests", "all guests with their memory"))
 
@@ -44,9 +43,9 @@ WATCH: Final = (("status", "the host and mom's last cycle"), ("guests", "all gue
 class HostSight:
     """Host at a glance; None is unknown.
 
-    `managed` has managers of guests, with the path that shows each; `guests` counts QEMU's processes. `configured`: the configuration
-    `file` exists. `observes` is the place for `mode: enforce` in a configuration that only observes. `unit`: systemd knows mom. `left`
-    counts changes that no mom has restored.
+    `managed` has managers of guests, with the path that identifies each. `guests` counts QEMU processes. `configured`: the configuration
+    `file` exists. `observes` is the place for `mode: enforce` if the configuration only observes. `unit`: systemd has a unit for mom.
+    `left` counts changes that nobody has restored.
     """
 
     kvm: bool = False
@@ -63,7 +62,7 @@ class HostSight:
 
 
 @click.command("here", hidden=True)
-@as_caller  # until it knows the owner of mom's folders
+@as_caller  # until the owner of mom's folders is known
 def here_command() -> None:
     """Show this host at a glance, and the next commands to type; `mom` alone does the same. Changes nothing."""
     root = os.geteuid() == 0  # before this process becomes the owner of mom's folders
@@ -82,14 +81,14 @@ def here_command() -> None:
 
 
 def how_to_start(config_path: str | None, root: Path = Path("/")) -> str:
-    """Return the command that starts mom with a configuration: systemctl if mom's unit runs that one."""
+    """Return the command that starts mom: systemctl if mom's unit uses this configuration."""
     if config_path in {None, str(DEFAULT_CONFIG)} and _has_unit(root) and _exists(root / "run/systemd/system"):
         return "systemctl start mom"
     return f"{program()} run" if config_path is None else f"{program()} run -c {shlex.quote(config_path)}"
 
 
 def where_to_act(file: str, places: Mapping[KeyPath, Place]) -> str:
-    """Return the place for `mode: enforce` in a configuration that has mom observe.
+    """Return the file and line for `mode: enforce`.
 
     :param places: places of the keys in the file
     """
@@ -98,7 +97,7 @@ def where_to_act(file: str, places: Mapping[KeyPath, Place]) -> str:
 
 
 def how_to_act(config: Config) -> str:
-    """Return what to do to have mom act by a configuration that has it observe."""
+    """Return instructions to make mom act instead of observe."""
     return f"to have mom act: write `mode: enforce` in {where_to_act(config.file or 'its file', config.places)}, then: systemctl reload mom"
 
 
@@ -107,7 +106,7 @@ def _has_unit(root: Path) -> bool:
 
 
 def look(root: Path, file: Path = DEFAULT_CONFIG) -> HostSight:
-    """Look at the host whose files are below `root`, and whose configuration is `file` there."""
+    """Examine the host whose files are below `root`, with the configuration `file` there."""
     signs = ((name, next((path for path in paths if _exists(root / path)), None)) for name, paths in SIGNS.items())
     managed = tuple((name, f"/{path}") for name, path in signs if path is not None)
     memory = read_meminfo(root)
@@ -128,17 +127,17 @@ def look(root: Path, file: Path = DEFAULT_CONFIG) -> HostSight:
         file=file,
         configured=may_exist(config),
         observes=where_to_act(str(file), document.keys) if top and top.get("mode") != "enforce" else "",
-        unit=file == DEFAULT_CONFIG and _has_unit(root),  # the unit runs mom with the default configuration
+        unit=file == DEFAULT_CONFIG and _has_unit(root),  # the unit uses the default configuration
         pid=_known(lambda: holder(run)) or 0,
         left=_known(lambda: changes_left(state)),
     )
 
 
 def next_steps(sight: HostSight, *, root: bool, demo: bool = True) -> Iterator[tuple[str, str]]:
-    """Return the commands to type on such a host, each with its effect, in order.
+    """Yield the next commands to type, each with its effect.
 
-    :param root: whether this is root, who alone may change a host
-    :param demo: whether there is a `mom demo`
+    :param root: whether this user is root
+    :param demo: whether `mom demo` is installed
     """
     sudo = "" if root else "sudo "
     mom = f"{sudo}{program()}"
@@ -185,26 +184,25 @@ _UNITS: Final = ("etc/systemd/system", "usr/lib/systemd/system", "lib/systemd/sy
 
 
 def _known(read: Callable[[], Found]) -> Found | None:
-    """Return the value that is read; None if it is missing or malformed."""
+    """Return the value; None if it is missing or malformed."""
     with suppress(MomError, OSError, ValueError):
         return read()
     return None
 
 
 def _qemu_processes(proc: Path) -> int | None:
-    """Count the processes that are named as QEMU's."""
     pids = ProcessStat.ids(proc)
     names = [read_kernel_file(proc / str(pid) / "comm").strip() for pid in pids or ()]
     return None if pids is None else sum(name == b"kvm" or name.startswith((b"qemu-system", b"qemu-kvm")) for name in names)
 
 
 def _exists(path: Path) -> bool:
-    """Return whether a path exists; False for one in a folder that this user may not read."""
+    """Return whether a path exists; False in a folder that this user cannot read."""
     return bool(_known(path.exists))
 
 
 def may_exist(path: Path) -> bool:
-    """Return whether a path may exist; True for one in a folder that this user may not read."""
+    """Return whether a path may exist; True in a folder that this user cannot read."""
     try:
         return is_there(path)
     except OSError:

@@ -1,4 +1,4 @@
-"""One look at a host without a running mom: plugins are set up, everything is read once, nothing is touched."""
+"""One reading of a host without a running mom. Nothing is changed."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from mom_core.plugins.registry import build_plugins
 from mom_daemon import ReportDocument, report_document
 
 LOOK_SECONDS: Final = 10.0
-"""Longest wait of a person for an answer. A hypervisor whose guests boot needs seconds, more than a cycle's deadline."""
+"""Longest wait of a person for an answer. A hypervisor with booting guests needs seconds, longer than a cycle's deadline."""
 
 
 def look(config: Config) -> tuple[ReportDocument, list[Problem]]:
-    """Return one snapshot as a running mom would report it, and problems of reading it.
+    """Return one snapshot in the form of a running mom's report, and problems of reading it.
 
     Plugins are set up without a lock or ledger, and with longer deadlines than in a cycle.
 
-    :raises MomError: the hypervisor does not list its guests. An empty table would say that there are none.
+    :raises MomError: the hypervisor does not list its guests, as an empty table would mean that none run
     """
     patient = {
         name: replace(plugin, settings=plugin.settings.model_copy(update={"deadline": max(plugin.settings.deadline, LOOK_SECONDS)}))

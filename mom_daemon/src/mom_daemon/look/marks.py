@@ -1,4 +1,4 @@
-"""Marks of severities before lines: of one width, and coloured on a terminal."""
+"""Marks of severities before lines, all of one width."""
 
 from __future__ import annotations
 
@@ -10,6 +10,6 @@ _MARKS = {Severity.OK: ("ok   ", "green"), Severity.WARNING: ("warn ", "yellow")
 
 
 def mark(severity: Severity) -> str:
-    """Return the coloured mark of a severity; `click.echo` drops the colour where none is wanted."""
+    """Return the coloured mark of a severity. `click.echo` removes unwanted colours."""
     text, colour = _MARKS[severity]
     return click.style(text, fg=colour, bold=True if severity is Severity.ERROR else None)

@@ -1,4 +1,4 @@
-"""Guests of a cycle by the operator's names, and whether the guests are known at all."""
+"""Find guests of a cycle by name, and report if the list of guests is unknown."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from mom_daemon.look.running import NoSuchGuest
 
 
 def guests_unknown(guests: Sized, verdict: Verdict | None) -> Condition | None:
-    """Return the condition that the hypervisor did not list its guests; None if it did. An empty list does not mean that none run.
+    """Return the condition that the hypervisor did not list its guests; None if it did.
 
-    :param guests: guests of the cycle. If there are any, they are known, though the condition lasts a little longer.
+    :param guests: guests of the cycle. If there are any, the list is known, even if the condition lasts a little longer
     """
     conditions = () if guests or verdict is None else verdict.conditions
     return next(
@@ -22,14 +22,14 @@ def guests_unknown(guests: Sized, verdict: Verdict | None) -> Condition | None:
 
 
 _COMPARED_NAMES: Final = 2000
-"""Most names that are compared with an unknown one, in some 20 ms."""
+"""Most names compared with an unknown one, in some 20 ms."""
 
 
 def find_guest(guests: Mapping[str, Guest], wanted: str, verdict: Verdict | None = None) -> Guest:
-    """Return the guest of this id or name. Raise `NoSuchGuest`, which names similar ones.
+    """Return the guest with this id or name.
 
-    :param verdict: verdict of the cycle
-    :raises MomError: according to the verdict, the hypervisor did not list its guests
+    :raises NoSuchGuest: with similar names
+    :raises MomError: the hypervisor did not list its guests, according to `verdict`
     """
     if unknown := guests_unknown(guests, verdict):
         raise MomError(unknown.message, hint=unknown.cure)

@@ -1,4 +1,4 @@
-"""Questions of verbs to the running mom. Plugins offer the way to it (`mom_source`)."""
+"""Protocol for questions to the running mom. Plugins implement it (`mom_source`)."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ class NoSuchGuest(MomError):
 
 
 class NotRunning(MomError):
-    """No mom runs that could answer."""
+    """No mom runs."""
 
 
 class RunningMom(Protocol):
-    """Way to ask the running mom. Each call raises `MomError` if mom does not answer, and `NotRunning` if none runs."""
+    """Connection to the running mom. Each call raises `MomError` if mom does not answer, and `NotRunning` if none runs."""
 
     @property
     def where(self) -> str:
@@ -31,7 +31,7 @@ class RunningMom(Protocol):
         """Return the newest cycle in the form of the status file."""
 
     def explanation(self, guest: str) -> Mapping[str, Any]:
-        """Return the explanation of a guest by id or name, as `Explainers.explain` gives it."""
+        """Return the explanation of a guest by id or name (`Explainers.explain`)."""
 
     def configuration(self) -> Mapping[str, Any]:
         """Return the settings in force, with secrets masked."""

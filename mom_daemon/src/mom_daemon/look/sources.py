@@ -1,4 +1,4 @@
-"""Sources of figures for verbs: the running mom, through a plugin's service or its status file; or a recording."""
+"""Sources of figures for verbs: the running mom, its status file, or a recording."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ Kind = TypeVar("Kind")
 
 
 def running_mom(config: Config) -> RunningMom | None:
-    """Return the first enabled plugin's way to ask a mom; whether one runs is unknown."""
+    """Return a connection of the first enabled plugin that offers one. mom need not run."""
     return _of_enabled(RunningMom, config)
 
 
 def ask(config: Config, question: Callable[[RunningMom], Found], *, otherwise: str = "") -> tuple[Found, str] | None:
-    """Ask the running mom, and return its answer and place; None if no plugin offers a way or no mom runs.
+    """Ask the running mom. Return its answer and its address; None if no plugin offers a connection or no mom runs.
 
-    :param otherwise: the verb's source if mom does not answer: a warning names it, and nothing is raised
+    :param otherwise: the verb's other source. If mom does not answer, warn and name it instead of raising an error
     """
     try:
         running = running_mom(config)
@@ -42,9 +42,9 @@ def ask(config: Config, question: Callable[[RunningMom], Found], *, otherwise: s
     except NoSuchGuest:
         raise
     except MomError as error:
-        from mom_core.engine.collect import GUESTS_UNKNOWN  # verbs that find nothing wrong start faster without
+        from mom_core.engine.collect import GUESTS_UNKNOWN  # import only on errors: verbs start faster
 
-        if not otherwise or error.message.startswith(GUESTS_UNKNOWN):  # it is an answer: mom's file has the same
+        if not otherwise or error.message.startswith(GUESTS_UNKNOWN):  # this is mom's answer; its status file has the same
             raise
         print_prose(f"mom: {error}; what follows is from {otherwise}", 2, err=True)
         return None
@@ -63,7 +63,7 @@ def told(config: Config) -> RunningStatus | None:
 
 
 def _of_file_in_time(config: Config) -> RunningStatus | None:
-    """Return the status file's content unless it is late, too: a plugin that is set aside gets no reports while mom works."""
+    """Return the status file unless it is late. A suspended plugin gets no reports, but mom still writes the file."""
     with suppress(MomError):
         status = read_status(config.run_directory)
         return None if status is None or status.late else status
@@ -79,7 +79,7 @@ def recording(config: Config | None, path: Path | None) -> PastCycles:
 
 
 def past_days(config: Config | None, path: Path | None) -> PastDays:
-    """Return learned days of guests, of this file or of a mom with this configuration. Raise `MomError`."""
+    """Return learned days of guests from this file, or of a mom with this configuration. Raise `MomError`."""
     nothing = "no days of guests are learned: the configuration enables no plugin that does"
     cure = "add `forecast: {}` to `plugins`, and let mom learn for two weeks; or name a recording to simulate"
     hint = "it is a file past.json below mom's folder of state"
@@ -90,8 +90,8 @@ def past_days(config: Config | None, path: Path | None) -> PastDays:
 def _stored(kind: Callable[..., Kind], config: Config | None, path: Path | None, nothing: MomError, unread: MomError) -> Kind:
     """Return the source of an enabled plugin, or of any installed plugin for this path.
 
-    :param nothing: is raised where no path is named, and no enabled plugin has any
-    :param unread: is raised if no plugin reads the path
+    :param nothing: error if no path is given and no enabled plugin has a source
+    :param unread: error if no plugin reads the path
     """
     if config is not None and (enabled := _of_enabled(kind, config, path)) is not None:
         return enabled
@@ -104,12 +104,11 @@ def _stored(kind: Callable[..., Kind], config: Config | None, path: Path | None,
 
 
 def _of_enabled(kind: Callable[..., Kind], config: Config, path: Path | None = None) -> Kind | None:
-    """Return the first offer of an enabled plugin."""
     offers = (_source(kind, plugin.loaded, config, plugin.settings, path) for plugin in config.plugins.values())
     return next((offer for offer in offers if offer is not None), None)
 
 
-# A protocol counts as a callable here: type checkers take no abstract class for `type[Kind]`.
+# Typed as a callable: type checkers reject an abstract class as `type[Kind]`.
 def _source(
     kind: Callable[..., Kind], plugin: LoadedPlugin, config: Config, settings: PluginSettings | None, path: Path | None = None
 ) -> Kind | None:
@@ -128,9 +127,9 @@ def _source(
 def newest(recorded: PastCycles, count: int, *, until: float = math.inf) -> Sequence[PastCycle]:
     """Return the last cycles of a recording, at most `count`, oldest first. Raise `MomError`.
 
-    The search starts near the end: reading all of a long recording takes minutes.
+    The search starts near the end, as reading a long recording takes minutes.
 
-    :param until: seconds since the epoch; no later ones
+    :param until: latest time in seconds since the epoch
     """
     end = min(time.time(), until)
     for seconds in (*_BACKWARDS, math.inf):
@@ -141,4 +140,4 @@ def newest(recorded: PastCycles, count: int, *, until: float = math.inf) -> Sequ
 
 
 _BACKWARDS: Final = (600.0, 86_400.0)
-"""Seconds before the end of a recording, where the search for its last cycles begins."""
+"""Seconds before the end of a recording where the search starts."""

@@ -1,4 +1,4 @@
-"""`mom status` and `mom guests`: the view and acts of a running mom, or the view that one would have."""
+"""`mom status` and `mom guests`: the state of the host and its guests, and mom's changes."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ if TYPE_CHECKING:
 def status_command(config_path: str | None, as_json: bool) -> None:
     """Show the state of the host, of mom and its plugins, and mom's last cycle.
 
-    The verdict comes first: faults of the host as a whole, with start, reason and cure. Exit code 1 when something is wrong
-    (WRONG; a warning is not), and when mom does not run, or hangs.
+    The verdict comes first: faults of the host as a whole, with start, reason and cure. Exit code 1 for the verdict WRONG, but not for a
+    warning. Also exit code 1 if mom does not run, or hangs.
     """
     config = load_to_look(config_path)
     status = told(config)
@@ -70,7 +70,7 @@ def status_command(config_path: str | None, as_json: bool) -> None:
 @config_argument
 @json_option
 def guests_command(config_path: str | None, as_json: bool) -> None:
-    """Show all guests with their memory: from the running mom, or read now when none runs."""
+    """Show all guests with their memory, from the running mom. If none runs, read the guests now."""
     config = load_to_look(config_path)
     status = told(config)
     if status is not None:
@@ -80,7 +80,7 @@ def guests_command(config_path: str | None, as_json: bool) -> None:
         late = ", and is late: mom hangs" if status.late else ", and could not be written since" if status.unwritten else ""
         origin = f"as of {status.age:.1f} s ago{late}, from {status.where}"
     else:
-        from mom_daemon.look.live import look  # a running mom that answers needs no engine here
+        from mom_daemon.look.live import look  # import the engine only if no mom runs
 
         content, problems = look(config)
         for unread in problems:
@@ -99,7 +99,6 @@ def guests_command(config_path: str | None, as_json: bool) -> None:
 
 
 def _rows(content: ReportDocument) -> list[dict[str, Any]]:
-    """Return guests by the columns of their table, each with its last change and its problems."""
     outcomes = content["outcomes"][::-1]
     last_outcomes = {outcome["entity"]["id"]: outcome for outcome in outcomes}
     last_outcomes |= {outcome["entity"]["id"]: outcome for outcome in outcomes if outcome["status"] not in NOTHING_DONE}
@@ -111,13 +110,12 @@ def _rows(content: ReportDocument) -> list[dict[str, Any]]:
     for row in rows:
         last = last_outcomes.get(row["id"])
         row["last"] = None if last is None else {**last, "unit": content["controls"].get(last["control"], "")}
-        done_last = "" if last is None else f"{last['control']} is not set: "  # the last outcome says so, too
+        done_last = "" if last is None else f"{last['control']} is not set: "  # the last outcome is the same
         row["remarks"] = [remark for remark in notes.get(row["id"], []) if not (done_last and remark.startswith(done_last))]
     return rows
 
 
 def _mode(mode: str, config: Config) -> str:
-    """Return the mode of a running mom, and how to have it act."""
     if mode != "observe":
         return mode
     how = how_to_act(config) if config.mode == mode else "its file says enforce: systemctl reload mom, or start it without --observe"
@@ -164,7 +162,7 @@ def _show(config: Config, status: RunningStatus) -> None:
 
 
 def _verdict(verdict: Verdict, problems: int) -> Iterator[str]:
-    """Return lines on the host as a whole; problems of guests and plugins follow elsewhere."""
+    """Yield lines on the host as a whole, without problems of guests and plugins."""
     if verdict.severity is Severity.OK:
         yield f"{mark(Severity.OK)}  nothing is wrong with the host" + (", but see the problems below" if problems else "")
     for condition in verdict.conditions:
@@ -180,12 +178,11 @@ def _verdict(verdict: Verdict, problems: int) -> Iterator[str]:
 
 
 def _parts(config: Config, report: Report) -> Mapping[str, str]:
-    """Return the parts of the enabled plugins by heading; the host comes first."""
     parts: list[StatusPart] = []
     for plugin in config.plugins.values():
         try:
             parts += status_parts(plugin.loaded, report)
-        except MomError as error:  # the others count
+        except MomError as error:  # show the other parts
             print_prose(f"mom: warning: {error}", 2, err=True)
     lines: dict[str, list[str]] = {"host": []}
     for part in sorted(dict.fromkeys(parts), key=lambda part: part.place):
@@ -194,18 +191,18 @@ def _parts(config: Config, report: Report) -> Mapping[str, str]:
 
 
 def status_parts(plugin: LoadedPlugin, report: Report) -> list[StatusPart]:
-    """Return a plugin's parts. Raise `MomError` for any fault of the plugin."""
+    """Return a plugin's parts. Raise `MomError` for a fault of the plugin."""
     return offered(plugin, "mom_status", each=StatusPart, seconds=_STATUS_SECONDS, report=report)
 
 
 _STATUS_SECONDS: Final = 5.0
-"""A plugin's parts need a report in memory only; the import of their code may take long on a full host."""
+"""Parts are made from a report in memory, but importing their code may take long on a full host."""
 
 NOTHING_DONE: Final = frozenset({Status.UNCHANGED, Status.OBSERVED})
-"""Outcomes that changed nothing, and that are not remarked upon."""
+"""Outcomes without a change, which need no remark."""
 
 SHOWN = 10
-"""Lines of changes and refusals; further ones are counted."""
+"""Lines of changes and refusals. mom prints the number of further ones."""
 
 
 def _who(entity: EntityModel) -> str:
@@ -236,7 +233,6 @@ def _recent(content: ReportDocument) -> list[str]:
 
 
 def _trial(content: ReportDocument) -> list[str]:
-    """Return a line on the differences between policies on trial and those in force."""
     trial = content["trial"]
     if trial is None:
         return []
@@ -256,7 +252,7 @@ def _trial(content: ReportDocument) -> list[str]:
 
 
 def show_guests(rows: Sequence[Mapping[str, Any]], columns: Sequence[GuestColumnModel]) -> None:
-    """Print the table of guests, without columns that are empty for all."""
+    """Print the table of guests, without empty columns."""
     from mom_daemon.cli.tables import TableColumn, print_table
 
     if not rows:

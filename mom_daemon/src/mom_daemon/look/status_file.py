@@ -1,4 +1,4 @@
-"""Status file of a running mom, for verbs: its report, its age, and whether mom hangs."""
+"""Status file of a running mom: its report, its age, and whether mom hangs."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ if TYPE_CHECKING:
     from mom_daemon import DecisionModel, EntityModel, ReportDocument, RevisionModel
 
 LATE_CYCLES: Final = 3
-"""Intervals, besides a second for a slow disk: mom hangs if its status is older."""
+"""mom hangs if its status is older than this many intervals and a second for a slow disk."""
 
 
 def reported(content: ReportDocument) -> Report:
-    """Return the report of a document. It lacks decisions without outcome or revision, and properties that are not the platform's."""
+    """Return the report in a document. It lacks decisions without outcome or revision, and all properties except the platform's."""
     guests = {}
     for row in content["guests"]["rows"]:
         fields = dict(zip(content["guests"]["columns"], row, strict=True))
@@ -63,7 +63,7 @@ def reported(content: ReportDocument) -> Report:
         key = (before.entity.id, before.control)
         revised_before = made.get(key)
         if revised_before is not None and (revised_before.value, revised_before.source) == (before.value, before.source):
-            before = revised_before  # a second reviewer revised the first one's value, which no policy wanted
+            before = revised_before  # the second reviewer changed the first reviewer's value, not a policy's
         else:
             first.append(before)
         made[key] = None if item["dropped"] else replace(before, value=item["became"])
@@ -80,7 +80,7 @@ def reported(content: ReportDocument) -> Report:
 
 
 def problems_of(content: ReportDocument) -> list[Problem]:
-    """Return the standing problems of a document."""
+    """Return the standing problems in a document."""
     problems = []
     for item in content["problems"]:
         entity, duration = item["entity"] and _entity(item["entity"]), (item["since"], item["cycles"])
@@ -97,7 +97,7 @@ def _entity(item: EntityModel) -> Entity:
 
 
 def verdict_of(content: ReportDocument) -> Verdict | None:
-    """Return the verdict of a document; None if it has none. Raise `KeyError`, `TypeError` or `ValueError` for other content."""
+    """Return the verdict in a document; None without one. Raise `KeyError`, `TypeError` or `ValueError` for malformed content."""
     verdict = content["verdict"]
     if verdict is None:
         return None
@@ -112,9 +112,9 @@ def verdict_of(content: ReportDocument) -> Verdict | None:
 
 @dataclass(frozen=True, slots=True)
 class RunningStatus:
-    """Content of a status file, or answer of a mom, with its process, age in seconds, and place.
+    """Content of a status file, or answer of a mom, with its process, age in seconds, and path or address.
 
-    `unwritten`: mom completed later cycles, and could not write their status.
+    `unwritten`: mom completed later cycles, but could not write their status.
     """
 
     content: ReportDocument
@@ -125,7 +125,7 @@ class RunningStatus:
 
     @property
     def late(self) -> bool:
-        """Return whether mom has not finished a cycle for too long, or is stopped."""
+        """Return whether mom is stopped, or its last cycle is too old."""
         return not self.unwritten and (self.age > _limit(self.content) or self._is_stopped)
 
     @property
@@ -135,7 +135,7 @@ class RunningStatus:
 
     @property
     def trouble(self) -> Condition | None:
-        """Return the reason why the content is old: mom hangs, or cannot write it."""
+        """Return the reason for old content: mom hangs, or cannot write it."""
         if self.late:
             stopped = self._is_stopped
             how = "is stopped" if stopped else "hangs"
@@ -154,15 +154,15 @@ class RunningStatus:
 
     @property
     def verdict(self) -> Verdict:
-        """Return the verdict on the whole, led by the trouble that makes the content old."""
+        """Return the verdict, with the reason for old content first."""
         reported_verdict = verdict_of(self.content) or Verdict()
         return reported_verdict if self.trouble is None else Verdict((self.trouble, *reported_verdict.conditions))
 
 
 def expect_format(content: ReportDocument, where: str) -> None:
-    """Raise `MomError` for the document of another version of mom, whose members differ.
+    """Raise `MomError` if the document has the format of another mom version.
 
-    :param where: who gave it
+    :param where: source of the document
     """
     if content["format"] != REPORT_FORMAT:
         hint = "restart the daemon after an upgrade"
@@ -170,17 +170,16 @@ def expect_format(content: ReportDocument, where: str) -> None:
 
 
 def _limit(content: ReportDocument) -> float:
-    """Return the age in seconds of a late status."""
     return LATE_CYCLES * float(content["interval_seconds"]) + 1.0
 
 
 def instead(directory: Path) -> str:
-    """Return the path of the status file in a run directory; empty if this user may not read it."""
+    """Return the path of the status file in a run directory; empty if this user cannot read it."""
     path = directory / STATUS_FILE
     try:
         read_file(path, 0)
     except FileNotFoundError:
-        pass  # mom has not finished a cycle
+        pass  # no cycle has finished
     except OSError:
         return ""
     return str(path)
@@ -189,13 +188,13 @@ def instead(directory: Path) -> str:
 def read_status(directory: Path) -> RunningStatus | None:
     """Return the status of the mom with this run directory; None if none runs. Raise `MomError` if it is unreadable.
 
-    The age is by the monotonic clock, which all processes share. A mom that works, and cannot write the file, gives it a new modification
+    The age is measured with CLOCK_MONOTONIC, which all processes share. If mom works but cannot write the file, it updates the modification
     time.
     """
     pid = holder(directory)
     path = directory / STATUS_FILE
     try:
-        touched = path.stat().st_mtime  # before the content, so that a replaced file does not count as touched
+        touched = path.stat().st_mtime  # read the time first, so that a file replaced meanwhile does not count as touched
         text = read_file(path, LARGEST_STATUS)
     except FileNotFoundError:
         if pid:

@@ -1,4 +1,4 @@
-"""What plugins add to `mom status`: parts of lines about the host."""
+"""Parts that plugins add to lines of `mom status`."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from mom_core import Report, Unit, format_kib
 
 @dataclass(frozen=True, slots=True)
 class StatusPart:
-    """Words below a heading of `mom status`, such as `available 3.00 GiB` below `host`. A heading has one line, and equal parts of several
-    plugins appear once.
+    """Words below a heading of `mom status`, such as `available 3.00 GiB` below `host`. Each heading has one line, and equal parts appear
+    once.
 
-    :param place: order on the line, and of the lines; the smallest comes first
+    :param place: order of parts and of lines; the smallest is first
     """
 
     heading: str
@@ -22,7 +22,7 @@ class StatusPart:
 
     @classmethod
     def of_fields(cls, report: Report, heading: str, *fields: tuple[str, str, Unit, int]) -> Iterator[StatusPart]:
-        """Return parts with numeric fields of the host; unknown ones have none.
+        """Yield parts with numeric host fields; unknown fields have none.
 
         :param fields: name, text around the value (`available {}`), unit, and place of each field
         """
@@ -33,7 +33,7 @@ class StatusPart:
 
     @classmethod
     def of_memory(cls, report: Report) -> Iterator[StatusPart]:
-        """Return parts on the host's memory, real or simulated."""
+        """Yield parts on the host's memory, real or simulated."""
         return cls.of_fields(
             report,
             "host",

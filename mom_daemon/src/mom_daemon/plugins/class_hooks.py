@@ -1,4 +1,4 @@
-"""Calls of verbs to hooks on a plugin's class, without settings, engine or host."""
+"""Call hooks on a plugin's class, without settings, engine or host."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from mom_daemon import hookspecs
 
 
 def offered(plugin: LoadedPlugin, hook: str, *, each: type = object, seconds: float = IMPORT_SECONDS, **arguments: object) -> list[Any]:
-    """Return the offers of a plugin's class by a hook of `mom_daemon.hookspecs`.
+    """Return the results of a hook of `mom_daemon.hookspecs` on a plugin's class.
 
-    :param each: the type of an offer
+    :param each: type of a result
     :param seconds: deadline of the call
-    :raises MomError: the hook differs from its specification, fails, hangs, or returns an object of another type
+    :raises MomError: the hook differs from its specification, fails, hangs, or returns another type
     """
 
     if not hasattr(plugin.plugin_class, hook):
@@ -46,19 +46,19 @@ def offered(plugin: LoadedPlugin, hook: str, *, each: type = object, seconds: fl
 
 
 def registered(plugin_class: type, name: str) -> HookManager:
-    """Return a manager with the hooks of a plugin's class. Raises `MomError` where a hook differs from its specification."""
+    """Return a manager with the hooks of a plugin's class. Raise `MomError` if a hook differs from its specification."""
     manager = HookManager(hookspecs)
     manager.register(plugin_class, name)
     return manager
 
 
 def having(hook: str) -> dict[str, LoadedPlugin]:
-    """Return the installed plugins whose class has a hook, by name, without broken ones."""
+    """Return the installed plugins with this hook by name, without broken ones."""
     loaded, _ = load_plugins(list(available_plugins()))
     return {name: plugin for name, plugin in loaded.items() if hasattr(plugin.plugin_class, hook)}
 
 
 def mistake(plugin: LoadedPlugin, fault: str) -> PluginError:
-    """Return an error that names the plugin and its distribution."""
+    """Return an error that names the plugin and its package."""
     text = f"plugin {plugin.name!r} of {plugin.distribution} {plugin.version}: {fault}"
     return PluginError(text, plugin=plugin.name, distribution=plugin.distribution, hint=f"tell the authors of {plugin.distribution}")

@@ -1,4 +1,4 @@
-"""Declarations of plugins, and faults of their part of a configuration, without setting up any plugin."""
+"""Declarations of plugins, and faults in their settings, without setting up any plugin."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from mom_core.plugins.registry import SETUP_SECONDS, Plugin, called, constructed
 def declared_by(config: Config, left_out: list[PluginError] | None = None) -> dict[str, tuple[Declaration, ...]]:
     """Return the declarations of each plugin of a configuration.
 
-    :param left_out: gets the errors of unusable plugins; without it, they are raised
+    :param left_out: collects the errors of unusable plugins; without it, they are raised
     :raises PluginError: a plugin is unusable
     """
     errors: list[PluginError] = [] if left_out is None else left_out
@@ -29,13 +29,11 @@ def declared_by(config: Config, left_out: list[PluginError] | None = None) -> di
 
 
 def declarations_of(config: Config | None = None) -> Declarations:
-    """Return all declarations of a configuration's plugins: fields, controls and default policies.
+    """Return the fields, controls and default policies of a configuration's plugins, without setting them up.
 
-    No plugin is set up, and no state of a mom is read.
-
-    :param config: None: all installed plugins with default settings. Unusable ones are left out; of equal declarations, the first plugin by
-        name counts.
-    :raises PluginError: a plugin of the configuration cannot be constructed, or its declarations are wrong
+    :param config: None: all installed plugins with default settings, without unusable ones. Of equal declarations, the first plugin by name
+        counts.
+    :raises PluginError: a plugin of the configuration cannot be constructed, or its declarations are invalid
     """
     errors: list[PluginError] = []
     with constructed(replace(config or everything_installed()[0], state_directory=_EMPTY), errors) as plugins:
@@ -50,9 +48,9 @@ _EMPTY: Final = Path("/nonexistent")
 
 
 def everything_installed() -> tuple[Config, Mapping[str, MomError]]:
-    """Return a configuration of all installed plugins with default settings, and the reasons against the others by name."""
+    """Return a configuration of all installed plugins with default settings, and the errors of unusable ones by name."""
     names = sorted(available_plugins())
-    with suppress(MomError):  # below, each plugin is loaded by itself, which takes longer
+    with suppress(MomError):  # otherwise load each plugin separately, which takes longer
         return Config(plugins=load_config({"plugins": {name: {} for name in names}}).plugins), {}
     plugins: dict[str, ConfiguredPlugin] = {}
     left_out: dict[str, MomError] = {}
@@ -65,14 +63,14 @@ def everything_installed() -> tuple[Config, Mapping[str, MomError]]:
 
 
 class Checked(NamedTuple):
-    """Errors that prevent the setup of plugins; without any, findings of plugins about their configuration."""
+    """Errors that prevent the setup of plugins; if there are none, findings on the configuration."""
 
     errors: list[PluginError]
     findings: list[tuple[str, Finding]]
 
 
 def check_plugins(config: Config) -> Checked:
-    """Check constructors, hooks, declarations and conflicts of these, and ask plugins about their configuration."""
+    """Check constructors, hooks, declarations and conflicts of plugins, and ask them about their configuration."""
     checked = Checked([], [])
     with constructed(config, checked.errors) as plugins:
         declarations = Declarations() if checked.errors else joined(plugins, checked.errors)
@@ -89,14 +87,14 @@ def _ask_for_findings(findings: list[tuple[str, Finding]], plugin: Plugin) -> No
 
 
 def findings_in(hook: str, answer: object) -> list[Finding]:
-    """Return the findings of a hook; an invalid answer becomes an error of its plugin."""
+    """Return the findings of a hook. An invalid result becomes an error of its plugin."""
     findings, wrong = sorted_out(hook, answer)
     cure = "tell the plugin's authors: it may have stood for something that is wrong here"
     return [*findings, Finding(Severity.ERROR, "plugin", wrong, cure)] if wrong else findings
 
 
 def sorted_out(hook: str, answer: object) -> tuple[list[Finding], str]:
-    """Return the findings of a hook, and the fault of its answer; empty if sound."""
+    """Return the findings of a hook, and the fault of its result; empty if it has none."""
     items = answer if isinstance(answer, list | tuple) else [] if answer is None else [answer]
     wrong = next((type(item).__name__ for item in items if not isinstance(item, Finding)), None)
     return [item for item in items if isinstance(item, Finding)], "" if wrong is None else f"{hook} gave a {wrong} that is no Finding"

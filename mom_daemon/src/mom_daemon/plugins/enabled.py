@@ -1,4 +1,4 @@
-"""Tasks that no enabled plugin does, or that several do. Every verb that looks at a configuration reports them."""
+"""Tasks that no enabled plugin does, or that several do. Verbs that use a configuration report them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _NEEDED = (
 
 
 def lacking(config: Config) -> Iterator[Lack]:
-    """Return the hooks that no plugin of this configuration has."""
+    """Yield the hooks that no plugin of this configuration has."""
     return (lack for lack in _NEEDED if not config.having(lack.hook))
 
 

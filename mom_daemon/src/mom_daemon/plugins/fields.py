@@ -1,4 +1,4 @@
-"""`mom fields`: fields that a policy can read, and controls that it can set."""
+"""`mom fields`: fields that policies can read, and controls that they can set."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from mom_daemon.plugins.declared import declared_by, everything_installed
 def fields_command(config_path: str | None, all_installed: bool, as_json: bool) -> None:
     """List the fields that policies can read and the controls that they can set, with units.
 
-    Those of the enabled plugins; of all installed ones when there is no configuration yet.
+    The list has the enabled plugins. Without a configuration, it has all installed plugins.
     """
     everything = all_installed or (config_path is None and not DEFAULT_CONFIG.exists())
     config, left_out = everything_installed() if everything else (load_config(config_path), {})

@@ -1,4 +1,4 @@
-"""`mom plugin`: which plugins are installed, and what one of them is."""
+"""`mom plugin`: the installed plugins."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @click.group("plugin", cls=VerbGroup)
 def plugin_command() -> None:
-    """List the installed plugins, and look at one."""
+    """List the installed plugins, or show one."""
 
 
 @plugin_command.command("list")
@@ -34,9 +34,9 @@ def plugin_command() -> None:
 @config_argument
 @json_option
 def list_command(config_path: str | None, with_others: bool, as_json: bool) -> None:
-    """List the installed plugins, and which of them the configuration enables.
+    """List the installed plugins, and whether the configuration enables them.
 
-    No plugin is imported. `mom status` shows how the enabled ones run.
+    No plugin is imported. `mom status` shows the state of the enabled ones.
     """
     enabled, trouble = _enabled(Path(config_path or DEFAULT_CONFIG))
     own = catalog()
@@ -108,7 +108,7 @@ def _show_list(rows: Sequence[Mapping[str, Any]], enabled: Sequence[str] | None)
 @click.argument("name")
 @json_option
 def info_command(name: str, as_json: bool) -> None:
-    """Show one installed plugin: where it comes from, its settings, and the hooks that it implements.
+    """Show one installed plugin: its package, settings and hooks.
 
     `mom fields --all` lists its declarations.
     """
@@ -133,7 +133,6 @@ def info_command(name: str, as_json: bool) -> None:
 
 
 def _about(plugin: LoadedPlugin) -> dict[str, Any]:
-    """Return a plugin that does not run, for programs."""
     import inspect
     import sys
 
@@ -161,10 +160,9 @@ def _about(plugin: LoadedPlugin) -> dict[str, Any]:
 
 
 def _distribution(name: str) -> tuple[str, str]:
-    """Return the summary and home page of a distribution."""
     try:
         stated = metadata.metadata(name)
-    except Exception:  # noqa: BLE001  # broken metadata is no reason to show nothing of the plugin
+    except Exception:  # noqa: BLE001  # show the plugin even if its metadata is broken
         return "", ""
     pages = [url.partition(",")[2].strip() for url in stated.get_all("Project-URL") or []]
     return (stated.get_all("Summary") or [""])[0], (stated.get_all("Home-page") or pages or [""])[0]

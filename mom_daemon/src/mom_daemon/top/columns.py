@@ -21,7 +21,7 @@ _NAME_LEAST: Final = 12
 _BARS: Final = "▁▂▃▄▅▆▇█"
 
 _FLAT: Final = 0.01
-"""Share of the largest value: a smaller difference is drawn flat."""
+"""Smaller differences are drawn flat; a share of the largest value."""
 
 
 def short(kib: float | None) -> str:
@@ -68,8 +68,8 @@ def fitting(
 ) -> tuple[int, list[tuple[GuestColumnModel, int]], int]:
     """Return the width of names, the columns that fit with their widths, and the width left for notes.
 
-    :param longest: letters of the longest name
-    :param note_least: columns of the screen that are left for notes at least
+    :param longest: length of the longest name
+    :param note_least: least width of notes
     """
     shown = [(column, max(len(column["name"]), _WIDTHS.get(column["unit"], _OTHER_WIDTH))) for column in columns]
     while shown and _left(shown, screen) < _NAME_LEAST + note_least and (rank := max(column["rank"] for column, _ in shown)):
@@ -86,7 +86,7 @@ def _left(shown: Sequence[tuple[GuestColumnModel, int]], screen: int) -> int:
 def sparkline(values: Sequence[float | None], *, others: Sequence[float | None] = ()) -> str:
     """Draw bars between the least and the most value; unknown is empty, little change is flat.
 
-    :param others: values of a line beside it, with the same scale
+    :param others: values of another line with the same scale
     """
     numbers = [value for value in (*values, *others) if value is not None]
     if not numbers:

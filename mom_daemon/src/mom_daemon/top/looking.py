@@ -37,7 +37,7 @@ class Looking:
     name: str
     views: Mapping[str, str]
     note_least: int = 16
-    """Least width of a note: a guest's harm fits."""
+    """Least width of a note on a guest."""
     view: str = ""
     sort: str = HARM
     falling: bool = True
@@ -47,10 +47,9 @@ class Looking:
     marked: str = ""
     """Id of the marked row; empty: the first row of the list."""
     first: int = 0
-    """First shown line of the list; `scroll` has that of other views."""
+    """First visible row of the list. `scroll` has the first line of other views."""
     scroll: dict[str, int] = field(default_factory=dict)
     columns: Sequence[str] = ()
-    """Columns to sort by."""
     ended: bool = False
     _pattern_before: str = ""
 
@@ -64,14 +63,14 @@ class Looking:
         return next(iter(self.views))
 
     def listed(self, listing: Listing | None) -> Sequence[Row]:
-        """Return the chosen rows in the chosen order."""
+        """Return the selected rows in the selected order."""
         if listing is None:
             return []
         self.columns = (self.name, *(column["name"] for column in listing.columns), HARM)
         return ordered(chosen(listing.rows, self.pattern), self.sort, falling=self.falling)
 
     def place(self, rows: Sequence[Row], lines: int) -> int:
-        """Return the place of the marked row, and keep it in sight."""
+        """Return the index of the marked row, and keep it visible."""
         index = next((n for n, row in enumerate(rows) if row.id == self.marked), None) if self.marked else 0
         if index is None:
             index = min(self.first, max(0, len(rows) - 1))
@@ -82,8 +81,8 @@ class Looking:
     def press(self, key: str, rows: Sequence[Row], lines: int) -> None:
         """Handle a key.
 
-        :param rows: as they are listed
-        :param lines: how many lines of a list are shown
+        :param rows: as `listed` returns them
+        :param lines: visible lines of a list
         """
         if self.typing:
             self._type(key)
@@ -99,12 +98,12 @@ class Looking:
             self._in_text(key, lines)
 
     def open(self, row: str) -> None:
-        """Look at all about the row with this id."""
+        """Show all details of the row with this id."""
         self.typing = False
         self.marked, self.view, self.scroll[self.name] = row, self.name, 0
 
     def sort_by(self, column: str) -> None:
-        """Sort by this column; turn the order if it is sorted so."""
+        """Sort by this column, or reverse the order if it is sorted so."""
         self.falling = not self.falling if column == self.sort else column != self.name
         self.sort = column
 
@@ -159,6 +158,6 @@ class Looking:
 
 
 def moved(key: str, index: int, lines: int, length: int) -> int:
-    """Return the place in a list after a key that moves."""
+    """Return the index in a list after a navigation key."""
     steps = {"up": -1, "k": -1, "down": 1, "j": 1, "page up": 1 - lines, "page down": lines - 1, "home": -length, "end": length}
     return max(0, min(length - 1, index + steps.get(key, 0)))

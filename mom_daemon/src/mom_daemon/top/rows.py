@@ -1,4 +1,4 @@
-"""The rows of a watched list: filter and order."""
+"""Rows of a watched list: filter and order."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Row(NamedTuple):
 
 
 def chosen(rows: Sequence[Row], pattern: str) -> list[Row]:
-    """Return the rows whose name holds this text, or matches a pattern with `*` or `?`; case does not matter."""
+    """Return the rows whose name contains this text, or matches a pattern with `*` or `?`; case is ignored."""
     text = pattern.strip().lower()
     if not text:
         return list(rows)
@@ -36,9 +36,9 @@ def chosen(rows: Sequence[Row], pattern: str) -> list[Row]:
 
 
 def ordered(rows: Sequence[Row], column: str, *, falling: bool) -> list[Row]:
-    """Sort rows by a column, or by name if it does not exist; unknown values come last.
+    """Sort rows by a column, or by name if it does not exist; unknown values are last.
 
-    :param rows: in the order of their names, as equals stay
+    :param rows: sorted by name
     """
     if column == HARM:
         return sorted(rows, key=lambda row: row.harm, reverse=falling)
@@ -51,18 +51,16 @@ def ordered(rows: Sequence[Row], column: str, *, falling: bool) -> list[Row]:
 
 
 def by_name(rows: Sequence[Row]) -> list[Row]:
-    """Sort rows by name; numbers in names count by size."""
+    """Sort rows by name; numbers in names sort by value."""
     return [rows[place] for place in _order(tuple(row.name for row in rows))]
 
 
-@lru_cache(maxsize=1)  # the same names come again in each cycle
+@lru_cache(maxsize=1)  # names rarely change between cycles
 def _order(names: Sequence[str]) -> Sequence[int]:
-    """Return the places of names, so that build-2 comes before build-10."""
     return sorted(range(len(names)), key=lambda place: _natural(names[place]))
 
 
 def _natural(name: str) -> list[Any]:
-    """Split a name into alternating texts and numbers, beginning with a text."""
     return [int(part) if place % 2 else part for place, part in enumerate(re.split("([0-9]{1,18})", name.lower()))]
 
 

@@ -31,7 +31,7 @@ KEYS: Final = (
 
 
 def too_small(size: tuple[int, int]) -> list[Line]:
-    """Return the text for a screen that is too small; nothing for a large enough one."""
+    """Return a message if the screen is too small, otherwise nothing."""
     if size[0] >= SMALLEST[0] and size[1] >= SMALLEST[1]:
         return []
     return [[(f"The terminal has {size[0]} x {size[1]};", "")], [(f"{SMALLEST[0]} x {SMALLEST[1]} is the least.", "")]]
@@ -42,8 +42,8 @@ def below_head(
 ) -> list[Line]:
     """Return the part below the head of a screen: list or text, and the keys.
 
-    :param text: made where it is looked at
-    :param nothing: the text without any rows
+    :param text: called only if the text is visible
+    :param nothing: text without any rows
     """
     if look.view == look.overview:
         rows = look.listed(listing)
@@ -56,8 +56,7 @@ def below_head(
 def list_lines(look: Looking, listing: Listing, rows: Sequence[Row], width: int, lines: int, nothing: str) -> list[Line]:
     """Return the headings and the visible rows.
 
-    :param rows: as they are listed
-    :param nothing: the text without any rows
+    :param nothing: text without any rows
     """
     marked = look.place(rows, lines)
     name, columns, note = fitting(listing.columns, width, _longest(listing), look.note_least)
@@ -91,7 +90,6 @@ def _longest(listing: Listing) -> int:
 def list_foot(look: Looking, rows: int, width: int, lines: int, more: str = "") -> Line:
     """Return the line below the list: visible part, order, and keys.
 
-    :param rows: how many are listed
     :param more: further keys
     """
     if look.typing:
@@ -113,7 +111,7 @@ def text_foot(look: Looking, width: int) -> Line:
 def help_lines(look: Looking, listing: Listing, width: int, why: str = "", more: Sequence[tuple[str, str]] = ()) -> list[Line]:
     """Return the keys and the meaning of columns.
 
-    :param why: what opening a row tells
+    :param why: what opening a row shows
     :param more: further keys
     """
     rows = [(keys, text.format(name=look.name, why=why)) for keys, text in KEYS]
@@ -151,9 +149,9 @@ _SECOND: Final = "\ue000"
 
 
 def in_lines(text: str, width: int, hang: str = "") -> list[str]:
-    """Wrap a text to the columns of a screen; a character of two columns may leave one empty.
+    """Wrap a text to the columns of a screen. A wide character may leave one column empty.
 
-    :param hang: what all lines but the first begin with
+    :param hang: prefix of all lines except the first
     """
     if not text.isascii():
         text = "".join(character + _SECOND if cell_len(character) == 2 else character for character in text)
@@ -161,7 +159,7 @@ def in_lines(text: str, width: int, hang: str = "") -> list[str]:
 
 
 def memory_line(total: float | None, available: float | None, style: str, width: int, more: str = "") -> Line:
-    """Return how much memory is available (KiB; None: unknown), as a bar of that color and in words.
+    """Return a bar and a text for the available memory (KiB; None: unknown).
 
     :param more: in place of the share
     """

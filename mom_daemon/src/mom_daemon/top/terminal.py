@@ -1,4 +1,4 @@
-"""Terminal: reads keys, draws lines, and restores itself at any end."""
+"""Terminal: reads keys, draws lines, and restores itself at the end."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ Line = Sequence[tuple[str, str]]
 """Texts with their styles: `bold`, `dim`, `reverse` and a color, such as `bold red`."""
 
 _ESCAPE_MILLISECONDS: Final = 100
-"""Longest wait for the rest of a key's sequence after its escape character: ssh may split it."""
+"""Longest wait for the rest of an escape sequence, which ssh may split."""
 
 _USUAL_TERMINAL: Final = "xterm-256color"
-"""Terminal type in place of one that this host does not know."""
+"""Terminal type in place of an unknown one."""
 
 _KEYS: Final[dict[int | str, str]] = {
     curses.KEY_UP: "up", curses.KEY_DOWN: "down", curses.KEY_LEFT: "left", curses.KEY_RIGHT: "right", curses.KEY_HOME: "home",
@@ -67,7 +67,7 @@ class Terminal:
         self._screen.keypad(True)
         self._screen.nodelay(True)
         self._styles = {"bold": curses.A_BOLD, "dim": curses.A_DIM, "reverse": curses.A_REVERSE}
-        with suppress(curses.error):  # a terminal that cannot hide its cursor, or has no colors of its own
+        with suppress(curses.error):  # the terminal cannot hide its cursor, or has no default colors
             curses.curs_set(0)
             if curses.has_colors() and not os.environ.get("NO_COLOR"):
                 curses.start_color()
@@ -78,10 +78,10 @@ class Terminal:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
-        with suppress(curses.error):  # the terminal has gone
+        with suppress(curses.error):  # the terminal is closed
             curses.endwin()
         for number, handler in self._handlers.items():
-            signal.signal(number, handler)  # type: ignore[arg-type]  # what signal() itself gave
+            signal.signal(number, handler)  # type: ignore[arg-type]  # a former result of signal()
         os.close(self._wake_in)
         os.close(self._wake_out)
 
@@ -91,7 +91,7 @@ class Terminal:
 
     def wake(self) -> None:
         """End `keys` at once; from any thread."""
-        with suppress(OSError):  # it is woken already, or has ended
+        with suppress(OSError):  # already woken, or ended
             os.write(self._wake_out, b".")
 
     @property
@@ -104,25 +104,25 @@ class Terminal:
         return (terminal.columns or 80, terminal.lines or 24)
 
     def keys(self, seconds: float) -> list[str]:
-        """Return the keys that are pressed; none after so many seconds, or after `wake`. Raises `EndedError`."""
+        """Return the pressed keys; none after the time is over, or after `wake`. Raise `EndedError`."""
         ready, _, _ = select.select([sys.stdin, self._wake_in], [], [], seconds)
         if self._wake_in in ready:
             os.read(self._wake_in, 4096)
         if self._ending:
             raise EndedError
         keys: list[str] = []
-        with suppress(curses.error):  # there are no more
+        with suppress(curses.error):  # no more keys
             while True:
                 key = self._screen.get_wch()
                 keys.append(_KEYS.get(key, "unknown" if isinstance(key, int) else key))
         return keys
 
     def redraw(self) -> None:
-        """Draw everything anew next time."""
+        """Redraw all lines next time."""
         self._screen.clearok(True)
 
     def draw(self, lines: Sequence[Line]) -> None:
-        """Show these lines, cut to the screen's width. The last column stays empty: some terminals wrap after it."""
+        """Show these lines, cut to the screen's width. The last column stays empty, as some terminals wrap after it."""
         width, height = self.size
         if self._screen.getmaxyx() != (height, width):
             curses.resizeterm(height, width)
@@ -131,7 +131,7 @@ class Terminal:
             x = 0
             for text, style in line:
                 shown = text if x + cell_len(text) < width else set_cell_size(text, max(0, width - 1 - x))
-                with suppress(curses.error):  # letters that are wider here than they should be
+                with suppress(curses.error):  # characters that this terminal draws wider
                     self._screen.addstr(y, x, self._writable(shown), sum(self._styles.get(word, 0) for word in style.split()))
                 x += cell_len(shown)
         self._screen.refresh()
@@ -142,7 +142,7 @@ class Terminal:
 
 
 def cell(text: str, width: int, *, right: bool = False) -> str:
-    """Fit a text to a width; an ellipsis ends one that is too long."""
+    """Fit a text to a width; an ellipsis ends a longer text."""
     length = len(text) if text.isascii() else cell_len(text)
     if length > width:
         return set_cell_size(set_cell_size(text, width - 1).rstrip() + "…", width)
@@ -150,7 +150,7 @@ def cell(text: str, width: int, *, right: bool = False) -> str:
 
 
 def shortened(name: str, width: int) -> str:
-    """Shorten a name in its middle to so many columns: names of one kind differ least there."""
+    """Shorten a name in its middle, where names of one kind differ least."""
     if (len(name) if name.isascii() else cell_len(name)) <= width:
         return name
     end, begin = (width - 1) // 2, width - 1 - (width - 1) // 2

@@ -15,11 +15,11 @@ Picture = TypeVar("Picture", bound=Listing)
 Shown_co = TypeVar("Shown_co", bound=Listing, covariant=True)
 
 TICK_SECONDS: Final = 1.0
-"""Longest time between two pictures, for ages."""
+"""Longest time between two drawings, as ages change."""
 
 
 class Watched(Protocol[Shown_co]):
-    """Watched source. Its own threads ask for news and wake the terminal."""
+    """Watched source. Its threads get news and wake the terminal."""
 
     failed: BaseException | None
     """Exception that ended a thread."""
@@ -29,7 +29,7 @@ class Watched(Protocol[Shown_co]):
         """Return the newest picture, replaced as a whole; None before the first."""
 
     def start(self) -> None:
-        """Begin to ask."""
+        """Start the threads."""
 
     def close(self) -> None:
         """End all threads."""
@@ -39,7 +39,7 @@ class Watched(Protocol[Shown_co]):
 
 
 def terminal_for(verb: str, instead: str) -> Terminal:
-    """Return the terminal of this process. Raise `MomError` if it cannot be drawn on.
+    """Return the terminal of this process. Raise `MomError` if it cannot draw.
 
     :param instead: verbs that print the same once
     """
@@ -57,10 +57,10 @@ def watch(
     screen: Callable[[Picture | None, tuple[int, int]], Sequence[Line]],
     body_lines: Callable[[tuple[int, int], Picture | None], int],
 ) -> None:
-    """Draw until a key ends it. Raise errors of the source after the terminal is restored.
+    """Draw until a key ends it. Raise errors of the source after restoring the terminal.
 
-    :param screen: returns lines for the terminal's columns and lines. The last line is the foot, below as many lines as
-        `body_lines` returns, below the headings of the list
+    :param screen: returns all lines; the last one is the foot
+    :param body_lines: returns the number of lines between the headings and the foot
     """
     picture = None
     try:

@@ -1,1 +1,1 @@
-"""What people type, and the client that it is asked through."""
+"""Verbs, and the client of the control socket."""

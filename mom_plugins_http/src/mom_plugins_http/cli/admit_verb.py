@@ -22,7 +22,7 @@ from mom_plugins_http.cli.policy_verbs import common_options
 @common_options
 @as_caller
 def admit_command(memory: str, sla_class: str, count: int, as_json: bool, config_path: str | None) -> None:
-    """Say whether more guests fit on this host without breaking a promise, and which guests would have to shrink.
+    """Check whether more guests fit on this host without breaking a promise, and which guests would have to shrink.
 
     The running mom needs the plugins sla and http. Reservations for launches count. To keep the memory, use `mom reserve`. Exit code 1 if
     the guests do not fit, or mom cannot say.

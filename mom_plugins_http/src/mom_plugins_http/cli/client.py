@@ -1,4 +1,4 @@
-"""Client of a running mom's control socket. It needs only the standard library: verbs must start fast."""
+"""Client of the control socket. It uses only the standard library, so that verbs start fast."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ _NO_SOCKET: Final = "start mom, with the plugin http enabled; if it runs without
 _AGAIN_SECONDS: Final = 0.02
 
 ANSWER_SECONDS: Final = 30.0
-"""Patience for changes: the largest policies take seconds to compile, and changes wait for each other."""
+"""Longest silence during changes: the largest policies take seconds to compile, and changes wait for each other."""
 
 READ_SECONDS: Final = 10.0
-"""Patience for reads. mom answers within milliseconds, on a full host within seconds."""
+"""Longest silence during reads. mom answers within milliseconds, on a full host within seconds."""
 
 _LARGEST_ANSWER: Final = 256 << 20
 """Bytes."""
 
 
 def coded(name: str) -> str:
-    """Return a name as part of a path, whatever its bytes. Raise `ApiMisusedError` for an empty name."""
+    """Return a name, encoded as part of a path. Raise `ApiMisusedError` for an empty name."""
     if not name:
         raise ApiMisusedError(400, "an empty text names nothing", "")
     return quote(name, safe="", errors="surrogateescape")
@@ -53,7 +53,7 @@ class UnixConnection(http.client.HTTPConnection):
         while True:
             try:
                 self.sock.connect(str(self.path))
-            except BlockingIOError:  # the kernel's queue is full
+            except BlockingIOError:  # the kernel's queue of connections is full
                 if time.monotonic() > until:
                     raise
                 time.sleep(_AGAIN_SECONDS)
@@ -62,7 +62,7 @@ class UnixConnection(http.client.HTTPConnection):
 
 
 class ApiRefusedError(MomError):
-    """Refusal by mom, with HTTP's status."""
+    """Refusal by mom, with the HTTP status."""
 
     def __init__(self, status: int, message: str, hint: str) -> None:
         super().__init__(message, hint=hint)
@@ -87,7 +87,7 @@ class Client:
 
     @classmethod
     def configured(cls, config_path: str | None, seconds: float = ANSWER_SECONDS, reading: float = READ_SECONDS) -> Client:
-        """Return a client of the mom with this configuration. For an invalid configuration, use its default socket if that exists.
+        """Return a client of the mom with this configuration. If it is invalid, use its default socket if that exists.
 
         Raise `MomError` without a control socket.
         """
@@ -119,7 +119,7 @@ class Client:
         :param seen: entity tag of the version to change
         :raises ApiRefusedError: mom refuses
         :raises PolicyRefused: mom refuses the policies
-        :raises NotRunning: no mom is there
+        :raises NotRunning: no mom runs
         :raises MomError: mom does not answer
         """
         headers = {"accept": "application/json", **({"if-match": seen} if seen else {})}
@@ -135,7 +135,7 @@ class Client:
             connection.request(method, path, data, headers)
             response = connection.getresponse()
             text = response.read(_LARGEST_ANSWER)
-            if response.length:  # bytes are missing, which is no error for `read(limit)`
+            if response.length:  # bytes are missing; `read(limit)` raises no error
                 raise http.client.HTTPException("the answer was cut off")
             content = json.loads(text) if text and response.status < 400 else {}
         except (FileNotFoundError, ConnectionRefusedError):
@@ -156,7 +156,7 @@ class Client:
 
 
 def no_answer(connection: UnixConnection, seconds: float) -> MomError:
-    """Return the error for a mom that was silent for so long on an open connection."""
+    """Return the error for a silent mom on an open connection."""
     if stopped := _stopped(connection):
         return stopped
     pid, process = _peer(connection)
@@ -167,7 +167,7 @@ def no_answer(connection: UnixConnection, seconds: float) -> MomError:
 
 
 def _stopped(connection: UnixConnection) -> MomError | None:
-    """Return the error for a stopped process at the other end, which will not answer; None if it runs."""
+    """Return an error if the process at the other end is stopped, otherwise None."""
     pid, process = _peer(connection)
     if process is None or process.state not in {"T", "t"}:
         return None
@@ -181,7 +181,7 @@ _LAST: Final = "`mom status` says what was so last"
 def _peer(connection: UnixConnection) -> tuple[int, ProcessStat | None]:
     try:
         pid = PeerCredentials.of(connection.sock).process
-    except (OSError, AttributeError):  # http.client may have dropped its socket
+    except (OSError, AttributeError):  # http.client may have closed its socket
         return 0, None
     return pid, ProcessStat.of(f"/proc/{pid}")
 

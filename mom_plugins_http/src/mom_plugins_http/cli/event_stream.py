@@ -1,4 +1,4 @@
-"""Reader of the event stream: server-sent events from the control socket."""
+"""Reader of the event stream (server-sent events)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class EventStream:
     """Events of a running mom, until `close`.
 
     :param query: query of the request, such as `fields=`
-    :param silence: longest time without any byte, in seconds, after the first answer
+    :param silence: longest time without any byte after the first answer, in seconds
     :raises MomError: mom does not answer, or refuses
     """
 
@@ -36,7 +36,7 @@ class EventStream:
             raise error from None
         except (OSError, http.client.HTTPException) as error:
             self._connection.close()
-            client.get("/v1/status")  # raises the reason in words
+            client.get("/v1/status")  # raises an error with the reason
             raise _ended(error) from None
         if self._response.status != 200:
             content = self._response.read()

@@ -33,13 +33,13 @@ def _root(function: Callable[..., Any]) -> Callable[..., Any]:
 @click.group("hook", short_help="Have the hypervisor ask mom before a guest starts.")
 @as_caller
 def hook_command() -> None:
-    """Have the hypervisor ask mom before it starts a guest, so that mom can make memory first.
+    """Make the hypervisor ask mom before it starts a guest, so that mom can make memory available first.
 
     \b
     mom hook install libvirt       for all guests of libvirt
     mom hook install proxmox       for the guests of Proxmox VE that name it
 
-    Without an answer, for example because mom was removed, guests start as usual.
+    If mom does not answer, for example because it was removed, guests start as usual.
     """
 
 
@@ -52,7 +52,7 @@ def _hook(platform: str, root: Path, config_path: str | None) -> Hook:
 @_platform
 @_root
 def install_command(platform: str, root: Path, config_path: str | None) -> None:
-    """Install the hook of PLATFORM, or write it anew, and print the next steps. A file that is not mom's stays as it is."""
+    """Install or update the hook of PLATFORM, and print the next steps. A file that is not mom's stays unchanged."""
     hook = _hook(platform, root, config_path)
     needs_reload = hook.install()
     print_prose(f"{hook.path} asks mom before a guest starts, at {hook.socket}.", 2)
@@ -70,7 +70,7 @@ def install_command(platform: str, root: Path, config_path: str | None) -> None:
 @_platform
 @_root
 def remove_command(platform: str, root: Path, config_path: str | None) -> None:
-    """Remove the hook of PLATFORM, unless guests of Proxmox VE still name it: they would not start without it."""
+    """Remove the hook of PLATFORM. mom refuses while guests of Proxmox VE name it, as they would not start without it."""
     hook = Hook(Platform(platform), root, Path(), 0.0)
     removed = hook.remove()
     print_prose(f"{hook.path} is removed." if removed else f"There is no {hook.path}.", 2)
@@ -80,7 +80,7 @@ def remove_command(platform: str, root: Path, config_path: str | None) -> None:
 @json_option
 @_root
 def show_command(as_json: bool, root: Path, config_path: str | None) -> None:
-    """Show the installed hooks, and whether they are current. `mom doctor` shows the same."""
+    """Show the installed hooks, and whether they are up to date. `mom doctor` shows the same."""
     shown = []
     for platform in Platform:
         hook = _hook(platform, root, config_path)

@@ -1,4 +1,4 @@
-"""`mom history` and `mom events`, from the control socket."""
+"""`mom history` and `mom events`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from mom_daemon import ReportDocument
 
 SILENCE_SECONDS: Final = 60.0
-"""Longest time between two events: mom sends a sign of life every 15 s."""
+"""Longest time between two events; mom sends a keep-alive every 15 s."""
 
 _OF_HOST: Final = {
     "mem_available": "memory",
@@ -32,13 +32,13 @@ _OF_HOST: Final = {
     "ksm_pages_sharing": "pages shared",
     "ksmd_cpu_usage": "ksmd",
 }
-"""Fields of the host, with their headings; --json has all."""
+"""Fields of the host and their headings. `--json` has all fields."""
 
 _OF_GUEST: Final = (
     "balloon_cur", "balloon_target", "mem_usable", "rss", "swap_in", "swap_out", "major_fault", "host_cpu_usage", "host_swap",
     "balloon_reason", "sweep_end", "stats_age",
 )  # fmt: skip
-"""First fields of a guest; others follow by name, while there is room."""
+"""First fields of a guest. Others follow by name if there is room."""
 
 _SHOWN_PAST: Final = 20
 
@@ -49,7 +49,7 @@ _SHOWN_PAST: Final = 20
 @common_options
 @as_caller
 def history_command(whose: str, cycles: int, as_json: bool, config_path: str | None) -> None:
-    """Show a guest, or the host, in the last cycles, newest first. mom keeps an hour or so; `mom record` keeps more."""
+    """Show a guest, or the host, in the last cycles, newest first. mom keeps about an hour; `mom record` keeps more."""
     client = Client.configured(config_path, READ_SECONDS)
     path = "/v1/host/history" if whose == HOST_ID else f"/v1/guests/{coded(whose)}/history"
     samples = client.get(f"{path}?limit={cycles}")["items"]
@@ -63,7 +63,7 @@ def history_command(whose: str, cycles: int, as_json: bool, config_path: str | N
     columns = [
         name for name in (_OF_HOST if whose == HOST_ID else dict.fromkeys((*_OF_GUEST, *sorted(known_fields)))) if name in known_fields
     ]
-    heads = _OF_HOST if whose == HOST_ID else {"mem_available": "memory"}  # MOM's name for the total
+    heads = _OF_HOST if whose == HOST_ID else {"mem_available": "memory"}  # in MOM, this field is the total
     rows = [[_time(past["time"]), *(_amount(past["fields"].get(name), units.get(name, "")) for name in columns)] for past in samples]
     print_table(("time", *(TableColumn(heads.get(name, name), rank) for rank, name in enumerate(columns))), rows)
     print_prose(f"from {client.path}")
@@ -79,7 +79,7 @@ def history_command(whose: str, cycles: int, as_json: bool, config_path: str | N
 @common_options
 @as_caller
 def events_command(outcomes: bool, guest: str | None, follow: bool, as_json: bool, config_path: str | None) -> None:
-    """Show the last cycle in one line, or the outcomes of its decisions; with --follow, also each further cycle and other events.
+    """Show the last cycle in one line, or the outcomes of its decisions. With --follow, also show each further cycle and other events.
 
     Exit code 1 if mom ends, or disconnects a slow reader.
     """
@@ -159,5 +159,4 @@ def _time(seconds: float) -> str:
 
 
 def _amount(value: Value, unit: str) -> str:
-    """Return a value in at most four digits, with its unit."""
     return brief(amount(float(f"{value:.4g}") if isinstance(value, float) else value, unit), 80)

@@ -1,4 +1,4 @@
-"""`mom page`: the address of the web page, for one browser only."""
+"""`mom page`: an address of the web page for one browser."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from mom_plugins_http.cli.policy_verbs import common_options
 @common_options
 @as_caller
 def page_command(port: int, once: bool, as_json: bool, config_path: str | None) -> None:
-    """Print an address that opens the web page in one browser, and wait, so that ssh keeps the port forwarded.
+    """Print an address that opens the web page in one browser, and wait, so that ssh keeps forwarding the port.
 
-    For the workstation: ssh -o ExitOnForwardFailure=yes -L 8132:/run/mom/mom-page.sock root@HOST mom page
+    On the workstation, run: ssh -o ExitOnForwardFailure=yes -L 8132:/run/mom/mom-page.sock root@HOST mom page
 
-    Other accounts of the workstation can connect to the port, but get nothing without a key. The key in the address works once, within two
-    minutes. The browser then has this user's rights until this command or mom ends, for at most 12 hours.
+    Other users of the workstation can connect to the port, but mom serves nothing without a key. The key in the address works once, within
+    two minutes. The browser then has your rights until this command or mom ends, for at most 12 hours.
     """
     answer = Client.configured(config_path).ask("POST", "/v1/page-keys" if once or as_json else "/v1/page-keys?tied=1")
     address = f"http://localhost:{port}/#key={quote(str(answer['key']))}"

@@ -17,11 +17,11 @@ from mom_plugins_http.cli.client import Client, coded
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 _LONGEST_TEXT: Final = 64 << 20
-"""Bytes read of a policy; the server takes less."""
+"""Bytes read of a policy; the server accepts less."""
 
 
 def common_options(function: Function) -> Function:
-    """Add the options of every verb for a running mom."""
+    """Add the options that all verbs for a running mom share."""
     return config_option(json_option(function))
 
 
@@ -79,10 +79,10 @@ def show_command(name: str, as_json: bool, config_path: str | None) -> None:
 @common_options
 @as_caller
 def set_command(name: str, file: Any, only_check: bool, version: str | None, as_json: bool, config_path: str | None) -> None:
-    """Set the policy NAME of the running mom to the text in FILE, or on the standard input (-), from the next cycle on.
+    """Set the policy NAME of the running mom to the text in FILE (-: standard input), from the next cycle on.
 
-    mom checks it first, together with all others, and changes nothing if there is an error. It replaces a file or default of the same name
-    until `mom policy reset` or `remove`, and across restarts with `keep_changes: true` of the plugin policy.
+    mom first checks it together with all other policies. If there is an error, nothing changes. The text replaces a file or default of the
+    same name until `mom policy reset` or `remove`. With `keep_changes: true` of the plugin policy, it also survives restarts.
     """
     try:
         text = file.read(_LONGEST_TEXT).decode("utf-8")
@@ -124,7 +124,7 @@ def _print_remarks(result: Any) -> None:
 @common_options
 @as_caller
 def remove_command(name: str, version: str | None, as_json: bool, config_path: str | None) -> None:
-    """Remove the policy NAME from the running mom until `mom policy reset`, even a file or a default."""
+    """Remove the policy NAME, even a file or a default, from the running mom until `mom policy reset`."""
     _change(Client.configured(config_path), "DELETE", f"/v1/policies/{coded(name)}", None, version, as_json)
 
 
@@ -133,7 +133,7 @@ def remove_command(name: str, version: str | None, as_json: bool, config_path: s
 @common_options
 @as_caller
 def reset_command(version: str | None, as_json: bool, config_path: str | None) -> None:
-    """Drop all changes made in the running mom, and read the files again."""
+    """Drop all changes made in the running mom, and read the policy files again."""
     _change(Client.configured(config_path), "POST", "/v1/policy-reset", None, version, as_json)
 
 
@@ -149,7 +149,7 @@ def rollback_command(to: str | None, version: str | None, as_json: bool, config_
         history = client.get("/v1/policy-history")["items"]
         if len(history) < 2:
             raise MomError("there is no earlier version to go back to", hint="`mom policy reset` goes back to the files")
-        # A reload makes a version with the same texts: go back to the last that differs.
+        # A reload makes a version with the same texts: restore the last one that differs.
         changes = next((index for index, change in enumerate(history[:-1]) if change["diff"]), 0)
         version, to = version or history[0]["version"], history[changes + 1]["version"]
     _change(client, "POST", "/v1/policy-rollback", {"version": to}, version, as_json)
@@ -160,7 +160,7 @@ def rollback_command(to: str | None, version: str | None, as_json: bool, config_
 @common_options
 @as_caller
 def history_command(with_diff: bool, as_json: bool, config_path: str | None) -> None:
-    """List the last changes of the policies of the running mom, newest first."""
+    """List the last changes of policies in the running mom, newest first."""
     items = Client.configured(config_path).get("/v1/policy-history")["items"]
     if as_json:
         click.echo(json.dumps(items))

@@ -20,26 +20,24 @@ from mom_plugins_http.cli.client import ANSWER_SECONDS, ApiRefusedError, Client,
 from mom_plugins_http.cli.policy_verbs import common_options
 
 _POLL_SECONDS: Final = 1.0
-"""Interval of looks at a reservation. It changes with each cycle."""
+"""Time between two readings of a reservation, which changes with each cycle."""
 
 _MAKE: Final = "memory"
-"""The verb that may be left out."""
+"""Verb that users may omit."""
 
 _NO_ANSWER_SECONDS: Final = 20.0
-"""Longest silence of mom while a user waits: it may be restarting."""
+"""Longest silence of mom while a user waits; it may be restarting."""
 
 
 class _ReserveGroup(click.Group):
-    """Group where `mom reserve 8GiB` means `mom reserve memory 8GiB`."""
+    """Group in which `mom reserve 8GiB` means `mom reserve memory 8GiB`."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Add the verb if it was left out."""
         if args and args[0] not in self.commands and args[0] not in ctx.help_option_names:
             args = [_MAKE, *args]
         return super().parse_args(ctx, args)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Return a verb, also for an amount in its place."""
         return super().get_command(ctx, _MAKE if cmd_name[:1].isdigit() or cmd_name.startswith("-") else cmd_name)
 
 
@@ -51,7 +49,7 @@ def reserve_command() -> None:
     \b
     mom reserve 8GiB --for 10m --wait        all options: mom reserve memory --help
 
-    mom shrinks other guests for it by the policy in force, never below their need or guarantee. The next guest that fits takes it over.
+    mom shrinks other guests by the policy in force, never below their need or guarantee. The next guest that fits uses the reservation.
     """
 
 
@@ -67,8 +65,8 @@ def reserve_command() -> None:
 def memory_command(memory: str, lasts: str, name: str, wait: bool, keep: bool, as_json: bool, config_path: str | None) -> None:
     """Reserve MEMORY, such as 8GiB.
 
-    Prints its id, how much of it is free, and when the rest is expected. If there is too little memory, mom refuses at once with the
-    figures (exit code 1).
+    Prints the reservation's id, how much of the memory is free, and when the rest is expected. If there is too little memory, mom refuses
+    at once and prints the figures (exit code 1).
     """
     try:
         parse_size(memory)
@@ -94,7 +92,7 @@ def memory_command(memory: str, lasts: str, name: str, wait: bool, keep: bool, a
 
 
 def _wait(client: Client, reservation: Any, *, quiet: bool) -> Any:
-    """Return the reservation when all of it is free, or it has ended."""
+    """Return the reservation when all of it is free, or when it has ended."""
     silent_since: float | None = None
     printed = ""
     while reservation["state"] == "making":
@@ -129,7 +127,7 @@ def _release(client: Client, identity: str) -> Any:
 
 @contextmanager
 def _interruptible() -> Iterator[None]:
-    """Treat SIGTERM as Ctrl-C, so that a stopped script leaves no reservation behind."""
+    """Treat SIGTERM like Ctrl-C, so that a stopped script leaves no reservation."""
 
     def interrupt(number: int, frame: object) -> None:
         raise KeyboardInterrupt

@@ -1,4 +1,4 @@
-"""Running mom for mom's own verbs, through the API."""
+"""Connection of mom's own verbs to the running mom, through the API."""
 
 from __future__ import annotations
 

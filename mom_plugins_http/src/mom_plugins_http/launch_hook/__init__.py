@@ -1,1 +1,1 @@
-"""The program that a hypervisor runs before it starts a guest: it has mom make memory, and knows nothing else. Installed by `mom hook`."""
+"""Program that a hypervisor runs before it starts a guest: it asks mom to make memory available."""

@@ -17,19 +17,18 @@ from typing import Final
 from mom_core import Finding, MomError, Severity, UnitError, Value, parse_duration, read_file, replace_file
 
 _FIRST: Final = "#!/bin/sh\n"
-"""First line of the program. The packaged file lacks it: packages must not hold programs without the executable bit."""
+"""First line. The packaged file lacks it, as packages must not contain programs without the executable bit."""
 
 _MARK: Final = "# mom-launch: "
-"""Beginning of the second line: a file without it is not mom's."""
+"""A file without this start of the second line is not mom's."""
 
 _LARGEST: Final = 1 << 20
-"""Bytes. The program has some 5,000."""
 
 _USUAL_WAIT: Final = 10.0
 """Longest wait of a start, if no enabled plugin sets it."""
 
 _BEYOND_SECONDS: Final = 5
-"""Additional patience of the program: mom answers before."""
+"""Additional wait of the program; mom answers before."""
 
 _DEFINITIONS: Final = "etc/pve/qemu-server"
 _PYTHONS: Final = ("usr/bin/python3", "usr/libexec/platform-python")
@@ -66,7 +65,6 @@ class Hook:
     """Program for one platform of a host.
 
     :param root: root of the host's files
-    :param socket: control socket that it asks
     :param wait: longest wait of a start, in seconds
     """
 
@@ -77,7 +75,7 @@ class Hook:
 
     @property
     def path(self) -> Path:
-        """Return the program's path. Libvirt 6.5 and later run all programs in this folder."""
+        """Return the program's path. libvirt 6.5 and later run all programs in this folder."""
         return self.root / ("etc/libvirt/hooks/qemu.d/mom" if self.platform is Platform.LIBVIRT else "var/lib/vz/snippets/mom-launch")
 
     def text(self) -> str:
@@ -94,7 +92,7 @@ class Hook:
         return f"{_FIRST}{text}"
 
     def state(self) -> HookState:
-        """Return the state of the installed program. Raise `MomError` if it is unreadable."""
+        """Return the state of the installed program."""
         try:
             status = self.path.lstat()
         except (FileNotFoundError, NotADirectoryError):
@@ -116,7 +114,7 @@ class Hook:
     def install(self) -> bool:
         """Install or update the program. Return whether libvirt needs a reload.
 
-        Raise `MomError` for a host without the platform, and for a file that is not mom's.
+        :raises MomError: the host lacks the platform, or the file is not mom's
         """
         if not self.platform.is_here(self.root):
             raise MomError(f"this is no host of {self.platform}: there is no /{self.platform.sign}")
@@ -127,7 +125,7 @@ class Hook:
             for folder in (path.parent.parent, path.parent):
                 if not folder.is_dir():
                     folder.mkdir(mode=0o755, parents=True)
-            if self.platform is Platform.LIBVIRT:  # libvirt runs every program in the folder: write it elsewhere first
+            if self.platform is Platform.LIBVIRT:  # libvirt runs every file in the folder: write the draft elsewhere
                 draft = path.parent.parent / ".mom-launch.new"
                 replace_file(draft, self.text(), durable=True, mode=0o755)
                 draft.replace(path)
@@ -138,7 +136,10 @@ class Hook:
         return needs_reload
 
     def remove(self) -> bool:
-        """Remove the program; False if it was absent. Raise `MomError` for a file that is not mom's, and while guests need it."""
+        """Remove the program; False if it was absent.
+
+        :raises MomError: the file is not mom's, or guests need it
+        """
         state = self.state()
         if state is HookState.ABSENT:
             return False
@@ -155,7 +156,7 @@ class Hook:
         return True
 
     def users(self) -> list[str]:
-        """Return the numbers of Proxmox VE's guests whose definitions name the program."""
+        """Return the numbers of Proxmox VE guests whose configurations name the program."""
         if self.platform is not Platform.PROXMOX:
             return []
         entry = f"snippets/{self.path.name}"
@@ -170,7 +171,7 @@ class Hook:
         return numbers
 
     def _libvirt_has_hooks(self) -> bool:
-        """Return whether libvirt already runs hooks for guests. It looks for hooks only at its start and reload."""
+        """Return whether libvirt runs hooks for guests. It looks for hooks only at its start and reload."""
         folder = self.path.parent
         try:
             return any(os.access(path, os.X_OK) for path in (folder.parent / "qemu", *folder.iterdir()))
@@ -179,7 +180,7 @@ class Hook:
 
 
 def longest_wait(in_force: Mapping[str, Value]) -> float:
-    """Return the longest wait of a start, in seconds, from the settings in force."""
+    """Return the longest wait of a start, in seconds."""
     plugins = in_force.get("plugins")
     for settings in plugins.values() if isinstance(plugins, Mapping) else ():
         value: object = settings
@@ -194,13 +195,13 @@ def longest_wait(in_force: Mapping[str, Value]) -> float:
 
 
 def reload_line(root: Path) -> str:
-    """Return the command that makes libvirt look for hooks again."""
+    """Return the command that reloads libvirt's hooks."""
     modular = (root / "run/libvirt/virtqemud-sock").exists() and not (root / "run/libvirt/libvirt-sock").exists()
     return f"systemctl reload {'virtqemud' if modular else 'libvirtd'}"
 
 
 def findings(hooks: Iterable[Hook]) -> Iterable[Finding]:
-    """Return the findings for `mom doctor`: whether each platform of this host asks mom before a guest starts."""
+    """Yield whether each platform of this host asks mom before a guest starts."""
     for hook in hooks:
         if not hook.platform.is_here(hook.root):
             continue
@@ -216,7 +217,7 @@ def findings(hooks: Iterable[Hook]) -> Iterable[Finding]:
                 f"{hook.platform} does not ask mom for memory before a guest starts",
                 f"to have room made: {again}",
             ),
-            HookState.CURRENT: (Severity.OK, _in_use(hook) if state is HookState.CURRENT else "", ""),  # reads all guests' definitions
+            HookState.CURRENT: (Severity.OK, _in_use(hook) if state is HookState.CURRENT else "", ""),  # reads all guests' configurations
             HookState.FOREIGN: (Severity.OK, f"{hook.path} is not mom's: {hook.platform} does not ask mom before a guest starts", ""),
             HookState.IDLE: (Severity.WARNING, f"{hook.path} may not be executed: {hook.platform} does not ask mom", again),
             HookState.OTHER: (
@@ -236,6 +237,5 @@ def _in_use(hook: Hook) -> str:
 
 
 def _python() -> Path:
-    """Return an interpreter that outlives mom: the system's, if it exists."""
     system = next((path for name in _PYTHONS if (path := Path("/") / name).exists()), None)
     return system or Path(getattr(sys, "_base_executable", sys.executable)).resolve()

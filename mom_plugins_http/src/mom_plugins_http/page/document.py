@@ -1,4 +1,4 @@
-"""Web page and its parts, with a policy that lets a browser run nothing else."""
+"""Web page and its parts, with a content security policy that blocks everything else."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ BEGINS: Final = "page.js"
 _MEDIA_TYPES: Final = {".js": "text/javascript", ".css": "text/css"}
 
 _MODULES_MARK: Final = "<!--modules-->"
-"""Place in the document for links to all modules, so that a browser loads them at once."""
+"""Place for links to all modules, so that a browser loads them at once."""
 
 
 _COMMENTS: Final = re.compile(r"^ *(?://[^\n]*|/\*\*(?:(?!\*/).)*\*/)\n", re.MULTILINE | re.DOTALL)
-"""Comments in modules: a fifth of their bytes, and not sent."""
+"""Comments in modules, a fifth of their bytes. mom removes them."""
 
 
 class Part(NamedTuple):
@@ -41,7 +41,7 @@ class Part(NamedTuple):
 
 
 class WebPage:
-    """Operations for the page. It holds no secrets, and asks for a token itself."""
+    """Operations for the page, which contains no secrets."""
 
     @cached_property
     def document(self) -> Part:
@@ -101,7 +101,7 @@ HEADERS: Final = {
     "permissions-policy": "camera=(), geolocation=(), microphone=()",
     "cache-control": "no-cache",
 }
-"""They keep a browser from running, loading or framing anything else, and from contacting other servers."""
+"""Headers that stop a browser from loading or framing anything else, and from contacting other servers."""
 
 
 def _answer(call: ApiCall, part: Part) -> Response:

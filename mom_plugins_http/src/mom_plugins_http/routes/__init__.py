@@ -1,1 +1,1 @@
-"""What is answered: each resource in a file with its models."""
+"""Answers of the API: each resource has a file with its models."""

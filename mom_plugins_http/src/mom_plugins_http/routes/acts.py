@@ -1,4 +1,4 @@
-"""Recent changes in words, for the page and `mom top`. The steps of one act are one item."""
+"""Recent changes in words, for the web page and `mom top`."""
 
 from __future__ import annotations
 
@@ -35,15 +35,15 @@ class ActModel(TypedDict):
     about: int
     """Number of guests, or 1 for the host; 0: policies or reservations."""
     first: list[EntityModel]
-    """The first of them."""
+    """First guests of the act, or the host."""
     who: str
-    """The same in words; else `policies` or `reserved`."""
+    """Guests in words; otherwise `policies` or `reserved`."""
     text: str
     status: str
-    """Empty for a change of policies or reservations, as `control`."""
+    """Empty for a change of policies or reservations, as is `control`."""
     control: str
     source: SourceModel | None
-    """Place of the decision; null: a change of policies or reservations."""
+    """Source of the decision; null: a change of policies or reservations."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,15 +91,14 @@ class Act:
 
     @property
     def rises(self) -> bool | None:
-        """Return whether the value rose; None: neither rose nor fell."""
+        """Return whether the value rose; None: unchanged, or no number."""
         return _rises(self.before, self.last.decision.value)
 
 
 def acts(outcomes: Sequence[PastOutcome], notes: Sequence[PastNote], words: Words, gap: float, *, together: bool) -> list[ActModel]:
-    """Return all acts, the newest first.
+    """Return all acts, newest first.
 
-    :param outcomes: the newest first
-    :param gap: seconds between two steps of one act at most
+    :param gap: longest time between two steps of one act, in seconds
     :param together: join the same change of several guests for the same reason
     """
     single = folded(outcomes, gap)
@@ -115,7 +114,7 @@ def acts(outcomes: Sequence[PastOutcome], notes: Sequence[PastNote], words: Word
 
 
 def folded(outcomes: Sequence[PastOutcome], gap: float) -> list[Act]:
-    """Group changes of one value in the same direction and with the same outcome, shortly after each other."""
+    """Group changes of one value in the same direction and with the same outcome, within the time gap."""
     groups: list[list[PastOutcome]] = []
     newest: dict[tuple[Scope, str, str], list[PastOutcome]] = {}
     for past in outcomes:
@@ -131,11 +130,10 @@ def folded(outcomes: Sequence[PastOutcome], gap: float) -> list[Act]:
 
 
 def joined(single: Sequence[Act], words: Words, gap: float) -> list[list[Act]]:
-    """Group acts of several guests that differ only in sizes and follow each other shortly. A guest occurs once in a group."""
+    """Group acts of several guests that differ only in sizes, within the time gap."""
     groups: list[dict[Entity, Act]] = []
     newest: dict[tuple[object, ...], dict[Entity, Act]] = {}
     begins: dict[tuple[object, ...], float] = {}
-    """Time of the first step of the newest group."""
     for act in single:
         entity = act.last.decision.entity
         key = act.last.decision.control, act.last.status, act.last.error, act.rises, _FIGURE.sub("", words.why(act.last))
@@ -190,7 +188,6 @@ def _sentence(group: Sequence[Act], words: Words) -> str:
 
 
 def _change(group: Sequence[Act], words: Words) -> str:
-    """Return `, 4.00 → 1.86 GiB`, with a shared unit once, and with sums for several guests."""
     control, before, after = group[0].last.decision.control, group[0].before, group[0].last.decision.value
     if len(group) > 1:
         if words.units.get(control) != Unit.KIB:

@@ -27,10 +27,7 @@ from mom_plugins_http.settings import HttpSettings
 
 
 class Api:
-    """Application of the API.
-
-    :param routes: operations, without the API's description and the page's keys
-    """
+    """Application of the API."""
 
     def __init__(self, context: PluginContext, routes: Sequence[Route], page_keys: PageKeys, settings: HttpSettings) -> None:
         self.tokens: Tokens | None = None
@@ -39,11 +36,10 @@ class Api:
         self._settings = settings
         tcp = settings.tcp
         self._hosts = [] if tcp is None else [*own_names(tcp.listen), *tcp.hosts]
-        """Names of this server for TCP clients."""
         self._page_keys = page_keys
         self._unread = HeldBytes()
         self._arriving = {right: HeldBytes(MOST_ARRIVING // 2) for right in (Right.READ, Right.CHANGE)}
-        """By right: bodies of readers and strangers take no place from changes."""
+        """By right, so that bodies from readers and strangers leave room for changes."""
         described = Route("GET", "/v1/openapi.json", self.describe, Mapping[str, Any])
         self.routes = [described, *routes, *page_keys.routes()]
         by_path: dict[str, dict[str, Route]] = {}
@@ -75,14 +71,13 @@ class Api:
             return error.response()
         except MomError as error:
             return ProblemError(400 if isinstance(error, ValueError) else 409, error.message, error.hint).response()
-        except Exception:  # a bug in mom or another plugin: log it, without details for the client
+        except Exception:  # a bug in mom or a plugin: log it, and hide the details from the client
             self._context.log.exception("%s %s failed", route.method, route.path)
             return ProblemError(
                 500, "mom or one of its plugins made a mistake while it answered", "mom's log says more; please report it"
             ).response()
 
     def _in_pieces(self, response: Response, request: Request) -> Response:
-        """Return a large answer as one that goes out as fast as the client reads, and counts as unread."""
         if isinstance(response, StreamingResponse) or len(response.body) <= PIECE:
             return response
         return Sending(response, self._unread, request.scope["state"]["end_connection"])
@@ -111,7 +106,7 @@ class Api:
             good = same_site_locally(host, origin, headers.get("sec-fetch-site"), opens_page=route.path == "/")
             hint = f"call it by one of these names: {', '.join(LOCAL_NAMES)}; without a browser, also by {TOOL_NAME}"
         else:
-            # The address that the request came to is also its name: pods have addresses that no configuration knows.
+            # The address of the connection is also a valid name: no configuration knows the addresses of pods.
             good = same_site(host, origin, (*self._hosts, reached_at(request.scope)))
             hint = f"call it by one of its names: {', '.join(self._hosts)}; `hosts` of the plugin http adds others"
         if not good:
@@ -120,7 +115,7 @@ class Api:
             raise ProblemError(403, what, hint)
 
     def _right(self, request: Request, peer: Peer) -> tuple[Right, str]:
-        """Return the peer's current right, and its name. During a stream of events, sessions end and tokens change."""
+        """Return the peer's current right and name. Sessions and tokens may change during an event stream."""
         authorization = request.headers.get("authorization", "")
         if peer.keyed:
             right, who = self._page_keys.session(authorization) or (Right.NOTHING, "")
@@ -131,7 +126,7 @@ class Api:
         return peer.right, peer.name
 
     def _unknown(self, request: Request, peer: Peer) -> ProblemError:
-        """Return the error for a missing or invalid token or session. The page first asks without one, to learn whether it needs one."""
+        """Return the error for a missing or invalid token. The page first tries without one."""
         noun, hint = "token", "send `Authorization: Bearer TOKEN` with one of the tokens that the plugin http is configured with"
         if peer.keyed:
             noun, hint = "session of the page", "open the address that `mom page` prints on the host"
@@ -140,7 +135,7 @@ class Api:
         return ProblemError(401, f"the request has no valid {noun}", hint, headers={"www-authenticate": "Bearer"})
 
     def _note_refusal(self, peer: Peer, why: str, level: int = logging.WARNING) -> None:
-        """Log a refusal, never with the token. The log limits repeated lines, so no client can fill it."""
+        """Log a refusal without the token. The log limits repeated lines."""
         self._context.log.log(level, "refused to %s: %s", peer.name, why)
 
     def _needed(self, right: Right, *, local: bool) -> str:

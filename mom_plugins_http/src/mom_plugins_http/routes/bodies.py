@@ -1,4 +1,4 @@
-"""Bodies of requests: JSON objects, read into models or refused with a hint."""
+"""Bodies of requests: JSON objects, validated by models."""
 
 from __future__ import annotations
 
@@ -18,17 +18,14 @@ from mom_plugins_http.server.problems import ProblemError
 JSON: Final = "application/json"
 
 _MOST_MEMBERS: Final = 1000
-"""Members of an object, such as the policies of one change."""
+"""Members of an object."""
 
 
 Body = TypeVar("Body", bound=StrictModel)
 
 
 async def read_body(call: ApiCall, model: type[Body], media_types: str = JSON) -> Body:
-    """Return the body as this model. Raise `ProblemError`.
-
-    :param media_types: those of the operation, for the message
-    """
+    """Return the body as this model, or raise `ProblemError`."""
     if call.media_type != JSON:
         raise ProblemError(415, f"a body of type {printable(call.media_type) or 'unknown'} is not understood", f"send {media_types}")
     try:
@@ -44,7 +41,7 @@ async def read_body(call: ApiCall, model: type[Body], media_types: str = JSON) -
 
 
 def _check_members(members: Sequence[tuple[str, object]]) -> None:
-    """Raise `ProblemError` for too many members, whose errors would take a gigabyte, and for ambiguous duplicates."""
+    """Reject ambiguous duplicates, and too many members: their errors would take a gigabyte."""
     if len(members) > _MOST_MEMBERS:
         raise ProblemError(400, f"an object has {len(members)} members", f"send at most {_MOST_MEMBERS}")
     counts = Counter(name for name, _ in members)
@@ -54,7 +51,7 @@ def _check_members(members: Sequence[tuple[str, object]]) -> None:
 
 
 def text_of(body: bytes) -> str:
-    """Return the body as text. Raise `ProblemError`."""
+    """Return the body as text, or raise `ProblemError`."""
     try:
         return body.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -65,7 +62,7 @@ def text_of(body: bytes) -> str:
 
 
 _MOST_SECONDS: Final = 1_000_000_000
-"""30 years. Python cannot make floats of integers with hundreds of digits."""
+"""30 years. Python cannot convert integers with hundreds of digits to floats."""
 
 MOST_KIB: Final = 1 << 40
 """1 PiB, for the same reason."""
@@ -87,12 +84,12 @@ Size = Annotated[
 
 
 def span_schema(description: str, **bounds: float) -> WithJsonSchema:
-    """Return the schema of a span. The bounds are in seconds."""
+    """Return the schema of a span, with bounds in seconds."""
     text = {"type": "string", "description": description, "examples": ["10m"]}
     return WithJsonSchema({"anyOf": [text, {"type": "number", "x-unit": "s", **bounds}]})
 
 
 def size_schema(**bounds: int) -> WithJsonSchema:
-    """Return the schema of a size. The bounds are in KiB."""
+    """Return the schema of a size, with bounds in KiB."""
     text = {"type": "string", "description": "With a unit, as `8GiB`.", "examples": ["8GiB"]}
     return WithJsonSchema({"anyOf": [text, {"type": "integer", "x-unit": "KiB", **bounds}]})

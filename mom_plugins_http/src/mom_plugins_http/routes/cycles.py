@@ -46,7 +46,7 @@ from mom_plugins_http.server.access import Right
 from mom_plugins_http.server.server import Worker
 
 NAMED: Final = 10
-"""Affected guests named in a problem; `/v1/report` has them all."""
+"""Guests named in a problem; `/v1/report` has all."""
 
 
 SECONDS: Final = Parameter("seconds", "Length of the span, in seconds.", "integer", 60, 366 * 86_400, 86_400)
@@ -58,7 +58,7 @@ OF: Final = Parameter("guest", "A current guest, by id or name: its fields in pl
 TOGETHER: Final = Parameter("together", "1: join the same change of several guests for the same reason.", "integer", 0, 1, 0)
 
 MOST_ASKED: Final = 8
-"""Waiting requests. Each reads for some seconds, in a process of its own."""
+"""Waiting requests. Each reads for some seconds, in a separate process."""
 
 
 class ClientModel(TypedDict):
@@ -133,9 +133,9 @@ class CommonProblemModel(TypedDict):
     about: int
     """Number of affected guests, or 1 for the host; 0: neither."""
     first: list[EntityModel]
-    """The first of them."""
+    """First affected guests, or the host."""
     who: str
-    """The same in words."""
+    """Affected guests in words."""
     message: str
     hint: str
     """If hints differ, that of the first guest, with its name."""
@@ -227,7 +227,7 @@ class CycleRoutes:
         return {"items": [{"cycle": past.number, "time": past.time, **outcome_model(past.outcome)} for past in newest]}
 
     async def acts(self, call: ApiCall) -> bytes:
-        """List recent changes in words, newest first, also of policies and reservations: at most 100 of each cycle, 1,000 in all."""
+        """List recent changes in words, newest first, including policies and reservations: at most 100 of each cycle, 1,000 in all."""
         limit, together, guest = call.number(LIMIT), call.number(TOGETHER), call.query.get("guest")
         outcomes = self._outcomes(call)
 

@@ -1,4 +1,4 @@
-"""`/v1/events`: server-sent events with the whole report, then the changes of each cycle, and changes of policies and reservations."""
+"""`/v1/events`: server-sent events. The first event has the whole report; later ones have changes."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ from mom_plugins_http.server.shares import Shares
 MEDIA_TYPE: Final = "text/event-stream"
 
 BEAT_SECONDS: Final = 15.0
-"""Interval of comments without cycles: proxies keep the connection, and mom notices clients that are gone."""
+"""Time between keep-alive comments, which keep proxies connected and detect lost clients."""
 
 Fields = tuple[str, ...] | None
-"""Fields of guests that a client listens to; None: all."""
+"""Guest fields that a client receives; None: all."""
 
 
 MOST_LISTS: Final = 8
-"""Different lists of fields at a time: mom keeps a report for each."""
+"""Different lists of fields; mom keeps a report for each."""
 
 
 @dataclass(slots=True)
 class _SentReport:
-    """Report as clients with the same fields have it, and as an event, made for the first new client."""
+    """Report as sent to clients with the same fields."""
 
     report: ReportDocument
     event: bytes = b""
@@ -45,16 +45,12 @@ class _SentReport:
         return self.report["cycle"]["number"]
 
     def whole(self) -> bytes:
-        """Return the whole report, for a new client."""
         self.event = self.event or _event("report", self.number, self.report)
         return self.event
 
 
 class Events:
-    """Event stream for all its clients, in the server's thread.
-
-    :param most: limit of clients
-    """
+    """Event stream for all its clients, in the server's thread."""
 
     def __init__(self, context: PluginContext, published: Published, most: int) -> None:
         self._context = context
@@ -70,7 +66,7 @@ class Events:
     def tell(self, news: Sequence[Item]) -> None:
         """Send the end of a cycle, and other news, to all clients."""
         view, subscribers = self._published.view, self._published.subscribers
-        before, self._sent = self._sent, {}  # drops lists of fields without a client
+        before, self._sent = self._sent, {}  # forget lists of fields without a client
         if view is None or not subscribers:
             return
         first = [_event(item.name, None, item.content) for item in news]
@@ -83,7 +79,7 @@ class Events:
         return {subscriber.fields for subscriber in self._published.subscribers}
 
     def _changed(self, view: ReportView, fields: Fields, before: _SentReport | None) -> bytes | None:
-        if before is not None and before.number == view.report.number:  # they connected after this cycle
+        if before is not None and before.number == view.report.number:  # these clients connected after this cycle
             self._sent[fields] = before
             return None
         now = self._sent[fields] = _SentReport(view.document(self._context.interval, fields))
@@ -91,7 +87,7 @@ class Events:
         return now.whole() if changes is None else _event("cycle", now.number, changes)
 
     def _make_room(self, newcomer: Subscriber) -> None:
-        """End streams of the user who has most, if all places are taken. Raise `ProblemError` if none may end for the newcomer."""
+        """If all places are taken, end streams of the user who has most, or raise `ProblemError`."""
         later = {"retry-after": "10"}
         listening = self._published.subscribers
         if len(listening) >= self._most and not self._end_some([[each] for each in listening], newcomer):
@@ -103,8 +99,10 @@ class Events:
                 raise ProblemError(503, f"clients listen to {MOST_LISTS} different lists of fields already", hint, headers=later)
 
     def _end_some(self, groups: Sequence[Sequence[Subscriber]], newcomer: Subscriber) -> bool:
-        """End all streams of one group for a newcomer. A group belongs to the user in it who holds fewest streams. Return False if the
-        newcomer has no better claim than any of them."""
+        """End all streams of one group for a newcomer. A group counts for the user in it with the fewest streams.
+
+        Return False if the newcomer has no better claim than any group.
+        """
         streams = Shares(each.peer for group in groups for each in group)
         owners = [max((each.peer for each in group), key=streams.order) for group in groups]
         shares = Shares(owners)
@@ -129,22 +127,18 @@ class Events:
             if fields not in self._sent:
                 self._sent[fields] = _SentReport(view.document(self._context.interval, fields))
             subscriber.offer(self._sent[fields].whole())
-        self._published.subscribers.add(subscriber)  # before any `await`: simultaneous clients count each other
+        self._published.subscribers.add(subscriber)  # before any `await`, so that simultaneous clients count
         return _Stream(_stream_of(subscriber, call), headers, lambda: self._published.subscribers.discard(subscriber))
 
 
 class _Stream(StreamingResponse):
-    """Response with events as they come.
-
-    :param ended: called when the client has gone, even before the first event
-    """
+    """Response with events. `ended` is called when the client is gone, even before the first event."""
 
     def __init__(self, events: AsyncIterator[bytes], headers: Mapping[str, str], ended: Callable[[], object]) -> None:
         super().__init__(events, headers=headers, media_type=MEDIA_TYPE)
         self._ended = ended
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send the events."""
         try:
             await super().__call__(scope, receive, send)
         finally:

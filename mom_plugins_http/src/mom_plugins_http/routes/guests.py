@@ -43,7 +43,7 @@ class GuestModel(TypedDict):
     id: str
     name: str
     blocked: Mapping[str, str]
-    """By control, why mom cannot set it."""
+    """Reasons why mom cannot set a control, by control."""
     columns: Mapping[str, AnyValue]
     """Figures by the names and in the units of the report's `guest_columns`; null is unknown."""
     fields: Mapping[str, Any]
@@ -73,7 +73,7 @@ class GuestHistoriesModel(TypedDict):
     field: str
     times: list[Time]
     guests: Mapping[str, list[Any]]
-    """By guest id, a value for each of `times`, in the field's unit; null is unknown."""
+    """Values for each of `times`, in the field's unit, by guest id; null is unknown."""
 
 
 class IdentityModel(TypedDict):
@@ -84,7 +84,7 @@ class IdentityModel(TypedDict):
 
 
 class SentenceModel(TypedDict):
-    """Sentence, for print below a heading for its topic."""
+    """Sentence, for display below a heading for its topic."""
 
     topic: str
     text: str
@@ -104,7 +104,7 @@ class ExplanationModel(TypedDict):
     decisions: list[Mapping[str, Any]]
     """Decisions, each with its reason, the policy's line, revisions and outcome."""
     why_unchanged: str
-    """Why no policy wants another size; empty: one does, or the reason is unknown."""
+    """Why no policy requests another size; empty: a policy does, or the reason is unknown."""
     problems: list[Mapping[str, Any]]
     trial: list[Mapping[str, Any]] | None
     """Decisions that policies on trial would change; null without a trial."""

@@ -1,6 +1,6 @@
-"""Metric names for fields of the host, by Prometheus' conventions.
+"""Metric names for host fields, following Prometheus' conventions.
 
-Names end with a base unit (bytes, seconds, ratios from 0 to 1), once. Counters, and only they, end with `_total`.
+Names end with a base unit (bytes, seconds, ratios). Only counters end with `_total`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _PREFIX: Final = "mom_host_"
 
 
 class Scale(NamedTuple):
-    """Conversion to a base unit: the name's ending, a factor, and a divisor, since 0.01 is not exact."""
+    """Conversion to a base unit: the name's ending, a factor, and a divisor, as 0.01 is not exact."""
 
     suffix: str
     factor: float = 1
@@ -41,7 +41,7 @@ SCALES: Final[Mapping[Unit, Scale]] = {
     Unit.PER_SECOND: Scale("_per_second"),
     Unit.BYTES_PER_SECOND: Scale("_bytes_per_second"),
 }
-"""Texts and lists have no metrics. Pages stay pages, as in the kernel's and node_exporter's KSM counters."""
+"""Texts and lists have no metrics. KSM counters stay in pages, as in the kernel and node_exporter."""
 
 NAMES: Final[Mapping[str, str]] = {
     "anon_pages": "mom_host_memory_anonymous_bytes",
@@ -59,14 +59,12 @@ NAMES: Final[Mapping[str, str]] = {
     "numa_node_count": "mom_host_numa_nodes",
     "swap_usage": "mom_host_swap_used_bytes",
 }
-"""Fields whose names would mislead, and fields that share a metric with labels. MOM's `mem_available` is the total, its `mem_free`
-includes cache."""
+"""Fields with misleading names, or with a shared metric. In MOM, `mem_available` is the total, and `mem_free` includes cache."""
 
 _UNIT_WORDS: Final = re.compile(r"_(?:kib|kb|mib|mb|bytes|percent|rate|ratio|seconds|secs|millisecs|milliseconds|msecs|ms|usecs|us)$")
-"""Unit at the end of a field's name, which the metric's unit replaces."""
+"""Unit at the end of a field's name; the metric's unit replaces it."""
 
 _RESERVED: Final = re.compile(r"_(?:total|count|sum|bucket|created|info)$")
-"""Endings reserved by Prometheus and OpenMetrics."""
 
 
 class HostMetric(NamedTuple):
@@ -79,12 +77,12 @@ class HostMetric(NamedTuple):
     scale: Scale
 
     def value_of(self, value: float) -> float:
-        """Return the field's value in base units."""
+        """Convert the field's value to base units."""
         return value * self.scale.factor / self.scale.divisor if self.scale.divisor != 1 else value * self.scale.factor
 
 
 def host_metrics(specs: Iterable[FieldSpec]) -> list[HostMetric]:
-    """Return the metrics of these fields. The first field with a name has it: Prometheus rejects duplicates."""
+    """Return the metrics of these fields. Of equal names, the first counts."""
     metrics: dict[str, HostMetric] = {}
     for spec in specs:
         scale = SCALES.get(spec.unit)

@@ -35,24 +35,23 @@ from mom_plugins_http.server.server import Worker
 Result = TypeVar("Result")
 
 MOST_REQUESTS: Final = 64
-"""Waiting requests. Each looks at all guests, some milliseconds for a thousand."""
+"""Waiting requests. Each examines all guests: some milliseconds for a thousand."""
 
 
 MEMORY: Final = Parameter("memory", "Maximum memory of each guest, such as 8GiB.")
 CLASS: Final = Parameter("class", "Their service class; default: the class of guests without one.")
 COUNT: Final = Parameter("count", "How many guests.", "integer", 1, 10_000, 1)
 PATIENCE: Final = Parameter("patience", "Longest wait for the decision, in seconds.", "integer", 0, 600, 300)
-"""A hook waits a little longer than the longest wait in the configuration, 300 s. mom decides within that."""
+"""A hook waits a little longer than the longest configurable wait, 300 s."""
 IDENTITY: Final = Parameter("id", "The platform's id of the guest, if its description has none: Proxmox VE's number.")
 
 _LOOK_SECONDS: Final = 0.1
-"""Interval of looks at a waiting launch."""
 
 LEAST_KIB: Final = 1024
-"""Of guests and reservations."""
+"""For guests and reservations."""
 
 _PARTS: Final = 1024
-"""Precision of the largest reservation, as a part of the memory available."""
+"""Precision of the largest reservation."""
 
 _DESCRIPTIONS: Final = "application/xml, text/plain or application/json"
 
@@ -87,7 +86,7 @@ class RoomModel(TypedDict):
     can_offload_kib: int
     returning_kib: int
     rising_kib: int
-    """Memory that guests will soon take, by their daily pattern."""
+    """Memory that guests will soon need, according to their daily pattern."""
     rising_until: float
     """Time of that rise, in seconds since the epoch; 0: unknown."""
     rise: str
@@ -98,7 +97,7 @@ class RoomModel(TypedDict):
     free_kib: int
     """Part of it that is free now."""
     why: str
-    """Why guests give up nothing; empty if they do."""
+    """Why guests release no memory; empty if they do."""
 
 
 @described
@@ -113,11 +112,7 @@ class ReservationsModel(TypedDict):
 
 
 class LaunchRoutes:
-    """Operations on launches. They have their own threads, so none waits for a policy to compile.
-
-    :param worker: makes room
-    :param reading: answers read-only requests, so that no launch waits for them
-    """
+    """Operations on launches, in separate threads, so that none waits for a policy to compile."""
 
     def __init__(self, context: PluginContext, worker: Worker, reading: Worker) -> None:
         self._context = context
@@ -141,14 +136,14 @@ class LaunchRoutes:
         return offered(self._context, Reservations, "makes room for launches", "balloon")
 
     async def admission(self, call: ApiCall) -> object:
-        """Say whether more guests fit without breaking a promise, and which guests would have to shrink."""
+        """Check whether more guests fit without breaking a promise, and which guests would have to shrink."""
         admissions = offered(self._context, Admissions, "knows promises", "sla")
         memory, sla_class = math.ceil(parse_size(str(call.query.get("memory", ""))) / 1024), str(call.query.get("class", ""))
         question = partial(admissions.admission, memory, sla_class, call.number(COUNT))
         return as_object(await self._reading.run(question, call.peer.user))
 
     async def launch(self, call: ApiCall) -> object:
-        """Make memory for a guest that is about to start; answer when it may start. 409 with `state` `refused`: it must not."""
+        """Make memory available for a guest, and answer when it may start. 409 with `state` `refused`: it must not start."""
         launches = offered(self._context, Launches, "makes room for launches", "balloon")
         readers = self._context.services(LaunchReader)
         guest = await self._launched(call, readers)
@@ -158,8 +153,8 @@ class LaunchRoutes:
             launch = await self._run(partial(launches.begin, guest, patience=call.number(PATIENCE), who=call.peer.name))
             while launch.state is LaunchState.WAITING:
                 await asyncio.sleep(_LOOK_SECONDS)
-                if not self._worker.full:  # else wait on: the hook would start the guest after a refusal
-                    launches = self._context.service(Launches) or launches  # a reload makes a new one
+                if not self._worker.full:  # if full, wait: after a refusal, the hook would start the guest
+                    launches = self._context.service(Launches) or launches  # a reload replaces the service
                     launch = await self._run(partial(launches.look, launch))
         finally:
             for reader in readers:
@@ -169,7 +164,7 @@ class LaunchRoutes:
         return as_object(launch)
 
     async def _launched(self, call: ApiCall, readers: Sequence[LaunchReader]) -> LaunchedGuest:
-        """Return the guest in the body: libvirt's domain XML, a definition of Proxmox VE, or JSON. Raise `ProblemError`."""
+        """Return the guest in the body: libvirt's domain XML, a Proxmox VE configuration, or JSON."""
         if call.media_type not in {"application/xml", "text/plain"}:
             body = await read_body(call, StartingGuestModel, _DESCRIPTIONS)
             return LaunchedGuest(body.name, body.memory, body.id)
@@ -233,7 +228,7 @@ class LaunchRoutes:
             return False
 
     async def reservation(self, call: ApiCall) -> object:
-        """Return one reservation, also one that has ended lately."""
+        """Return one reservation, even a recently ended one."""
         return as_object(self._of(call, await self._read(self._reservations().reservations, call)))
 
     def _of(self, call: ApiCall, listed: Sequence[Reservation]) -> Reservation:

@@ -1,4 +1,4 @@
-"""Changes of reservations and policies since the last cycle, for clients that listen."""
+"""Changes of reservations and policies since the last cycle."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class NewReservationsModel(TypedDict):
 
 
 class NewPoliciesModel(TypedDict):
-    """Changes of the policies, the newest last."""
+    """Changes of the policies, newest last."""
 
     version: str
     items: list[PolicyChange]
@@ -37,18 +37,17 @@ class Item(NamedTuple):
 
 
 class News:
-    """Compares reservations and policies with those of the last call. The state at mom's start is no news."""
+    """Comparison of reservations and policies with the last call."""
 
     def __init__(self, context: PluginContext) -> None:
         self._context = context
         self._states: dict[str, ReservationState] | None = None
         self._version: str | None = None
         self.notes: Sequence[PastNote] = ()
-        """Changes in words, newest first, with those before the first call; replaced as a whole."""
+        """Changes in words, newest first; replaced as a whole."""
         self.policies: PolicyState | None = None
         """Policies in force at the last call."""
         self._failure = ""
-        """Error that was logged last; empty: the last call had none."""
 
     def gather(self) -> Sequence[Item]:
         """Return the changes since the last call."""
@@ -57,9 +56,9 @@ class News:
         for changes in (self._reservations, self._policies):
             try:
                 items += changes()
-            except MomError:  # the plugin does not know yet: next time
+            except MomError:  # the plugin is not ready: try next time
                 continue
-            except BaseException as error:  # another plugin's code may even raise SystemExit: clients still get the cycle
+            except BaseException as error:  # another plugin may even raise SystemExit; clients still get the cycle
                 failure = repr(error)
                 if failure != self._failure:
                     self._context.log.error("another plugin fails to report its changes", exc_info=error)
@@ -86,7 +85,7 @@ class News:
         version, before = state.version, self._version
         if version == before:
             return ()
-        history = service.history()  # only after a change: the call may wait for another change to compile
+        history = service.history()  # only after a change: this call may wait for a compilation
         self._version, versions = version, [change.version for change in history]
         since = versions.index(before) + 1 if before in versions else 0
         until = versions.index(version) + 1 if version in versions else None  # later changes are for the next call

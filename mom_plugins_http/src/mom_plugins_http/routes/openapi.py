@@ -23,7 +23,6 @@ Schema = dict[str, Any]
 _REFERENCE: Final = "#/components/schemas/"
 
 _UNITS: Final = {"_kib": "KiB", "_seconds": "s", "_at": "s"}
-"""Units by the ending of a member's name."""
 
 
 class ProblemModel(TypedDict):
@@ -97,13 +96,13 @@ def _operation(route: Route, schema: Callable[[object], Schema]) -> Schema:
 
 class _Generator(GenerateJsonSchema):
     def field_is_required(self, field: ModelField | DataclassField | TypedDictField, total: bool) -> bool:
-        """Return True for data classes: they are answers, with all members."""
+        """Return True for data classes, as answers have all members."""
         return field["type"] == "dataclass-field" or super().field_is_required(field, total)
 
 
 @cache
 def _schemas(models: tuple[Any, ...]) -> tuple[Callable[[object], Schema], Schema]:
-    """Return a function from a model to its schema, and the shared components. Cached: each call grows caches of Python's `typing`."""
+    """Return a function from a model to its schema, and shared components. Cached, as each call grows caches of `typing`."""
     adapters: list[tuple[int, JsonSchemaMode, TypeAdapter[Any]]] = [(n, "validation", TypeAdapter(model)) for n, model in enumerate(models)]
     schemas, shared = TypeAdapter.json_schemas(adapters, ref_template=_REFERENCE + "{model}", schema_generator=_Generator)
     kinds = shared.get("$defs", {})

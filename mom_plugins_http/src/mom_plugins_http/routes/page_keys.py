@@ -1,7 +1,7 @@
 """Keys for the web page. A user of the control socket gets a key that works once; the browser exchanges it for a session.
 
-`ssh -L` lets every account of the workstation reach the socket at the other end, where the kernel sees only the ssh connection. So the page
-has its own socket, where every client needs a session. mom keeps only digests, in memory.
+Through `ssh -L`, every user of the workstation can reach a forwarded socket. So the page has its own socket, where every client needs a
+session. mom stores only digests, in memory.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ from mom_plugins_http.server.problems import ProblemError
 from mom_plugins_http.server.shares import Shares
 
 KEY_SECONDS: Final = 120.0
-"""Lifetime of a key: the browser opens right away."""
+"""Lifetime of a key, which the browser uses at once."""
 
 SESSION_SECONDS: Final = 12 * 3600.0
-"""Lifetime of a session: a working day. No session outlives this mom."""
+"""Lifetime of a session: a working day. A session never outlives mom."""
 
 MOST: Final = 64
-"""Limit of keys, and of sessions. A new one replaces one of no higher right."""
+"""Limit of keys, and of sessions."""
 
 PREFIX: Final = "key-"
-"""Lets the page tell keys from tokens."""
+"""Distinguishes keys from tokens, for the page."""
 
 _TIED: Final = Parameter("tied", "1: the session ends with the asking process.", "integer", 0, 1, 0)
 
@@ -53,7 +53,7 @@ class PageKeyModel(TypedDict):
     seconds: Seconds
     """Lifetime."""
     socket: str
-    """The unix socket to forward."""
+    """Unix socket to forward."""
 
 
 @described
@@ -68,10 +68,7 @@ class PageSessionModel(TypedDict):
 
 @dataclass(frozen=True, slots=True)
 class _Granted:
-    """Right, owner and end (monotonic seconds) of a key or session.
-
-    :param process: number and start time of the process that it ends with; None: no process
-    """
+    """Right, owner and end (monotonic seconds) of a key or session. It also ends with `process` (id and start time)."""
 
     right: Right
     who: str
@@ -85,16 +82,13 @@ class _Granted:
 
 
 class PageKeys:
-    """Keys and sessions of the page. Used by the server's thread only.
-
-    :param socket: path of the page's socket; empty: mom has none
-    """
+    """Keys and sessions of the page. Used only by the server's thread."""
 
     def __init__(self, socket: str, clock: Callable[[], float] = time.monotonic, proc: str = "/proc") -> None:
         self._proc = proc
         self._socket = socket
         self._clock = clock
-        # By digest: the time of a lookup reveals nothing about secrets of 192 bits.
+        # By digest, so that lookup times reveal nothing about the secrets of 192 bits.
         self._keys: dict[bytes, _Granted] = {}
         self._sessions: dict[bytes, _Granted] = {}
 
@@ -124,10 +118,7 @@ class PageKeys:
         return {"token": token, "seconds": SESSION_SECONDS}
 
     def key_for(self, peer: Peer, *, tied: bool = False) -> str:
-        """Return a key with the right of this peer. Raise `ProblemError`.
-
-        :param tied: key and session end with the peer's process
-        """
+        """Return a key with the right of this peer. If `tied`, key and session end with the peer's process."""
         started = self._started(peer.process) if tied else None
         if tied and started is None:
             raise ProblemError(409, "mom does not see the process that asks, and with which the session is to end", "mom page --once")
@@ -137,7 +128,7 @@ class PageKeys:
         return key
 
     def session_for(self, key: str) -> str | None:
-        """Use up a key, and return the token of its session; None for an invalid key. Raise `ProblemError`."""
+        """Use up a key, and return the token of its session; None for an invalid key."""
         granted = self._keys.pop(token_digest(key), None)
         if granted is None or not self._lasts(granted):
             return None
@@ -146,7 +137,7 @@ class PageKeys:
         return token
 
     def session(self, authorization: str) -> tuple[Right, str] | None:
-        """Return right and owner of the session in the header `Authorization`; None without a valid session."""
+        """Return right and owner of the session in `Authorization`; None without a valid session."""
         granted = self._sessions.get(bearer_digest(authorization))
         return None if granted is None or not self._lasts(granted) else (granted.right, granted.who)
 
@@ -156,15 +147,12 @@ class PageKeys:
         return granted.process is None or self._started(granted.process[0]) == granted.process[1]
 
     def _started(self, process: int) -> int | None:
-        """Return the start time of a process, which tells it from a later process with its number; None if it has ended."""
+        """Return the start time of a process, which identifies it, as ids are reused; None if it has ended."""
         stat = ProcessStat.of(f"{self._proc}/{process}") if process > 0 else None
         return None if stat is None or stat.state in {"Z", "X"} else stat.started
 
     def _keep(self, kept: dict[bytes, _Granted], secret: str, granted: _Granted) -> None:
-        """Keep a key or session. At the limit, drop the oldest of the lowest right, of the user who holds most.
-
-        Raise `ProblemError` if all have a higher right.
-        """
+        """Store a key or session. At the limit, drop the oldest of the lowest right, of the user who holds most."""
         if len(kept) >= MOST:
             for digest in [digest for digest, each in kept.items() if not self._lasts(each)]:
                 del kept[digest]

@@ -1,4 +1,4 @@
-"""Operations on policies. A change names the version that its client has seen."""
+"""Operations on policies. Each change names the version that the client has seen."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from mom_plugins_http.server.server import Worker
 Result = TypeVar("Result")
 
 LONGEST_NAME: Final = 128
-"""Characters of a policy's name."""
+"""Characters."""
 
 MOST_JOBS: Final = 64
-"""Waiting changes, and waiting checks. A compilation takes some hundredths of a second, the largest take seconds."""
+"""Waiting changes, and waiting checks. A compilation takes some hundredths of a second, at most seconds."""
 
 _AGAIN: Final = "look at what they are now, and decide again"
 
@@ -39,7 +39,7 @@ def _named(changes: dict[str, str | None]) -> dict[str, str | None]:
 ChangedTexts = Annotated[
     dict[str, Annotated[str | None, Field(description="The text to set; null removes the policy.")]], AfterValidator(_named)
 ]
-"""Texts to set, and policies to remove, by name."""
+"""Policies to set or remove, by name."""
 
 
 class ChangesModel(StrictModel):
@@ -47,7 +47,7 @@ class ChangesModel(StrictModel):
 
     changes: ChangedTexts
     replace_all: bool = False
-    """Remove all other policies, those from files too."""
+    """Remove all other policies, including those from files."""
 
 
 class PolicyTextModel(StrictModel):
@@ -57,7 +57,7 @@ class PolicyTextModel(StrictModel):
 
 
 class VersionModel(StrictModel):
-    """Version to go back to."""
+    """Version to restore."""
 
     version: str
     """A version from `GET /v1/policy-history`."""
@@ -93,7 +93,7 @@ class ChangedModel(TypedDict):
 
 @described
 class CheckedModel(TypedDict):
-    """Mistakes in changes."""
+    """Errors in changes."""
 
     good: bool
     """Whether the changes could be made, perhaps with warnings."""
@@ -102,11 +102,7 @@ class CheckedModel(TypedDict):
 
 
 class PolicyRoutes:
-    """Operations on policies. Compilation has its own threads. The evaluator makes each change as a whole.
-
-    :param worker: makes the changes
-    :param reading: answers read-only requests, so that no change waits for them
-    """
+    """Operations on policies, with separate threads for compilation and for reading. Each change is atomic."""
 
     def __init__(self, context: PluginContext, worker: Worker, reading: Worker) -> None:
         self._context = context
@@ -131,11 +127,11 @@ class PolicyRoutes:
         ]
 
     def texts(self) -> PolicyTexts:
-        """Return the evaluator's policies. Raise `ProblemError` without an evaluator."""
+        """Return the evaluator's policies, or raise `ProblemError`."""
         return offered(self._context, PolicyTexts, "has policies", "policy")
 
     async def run(self, job: Callable[[PolicyTexts], Result]) -> Result:
-        """Run a change of the policies in its turn. Raise `ProblemError`."""
+        """Run a change of the policies in its turn."""
 
         def change() -> Result:
             texts = self.texts()
@@ -229,7 +225,7 @@ class PolicyRoutes:
             raise ProblemError(428, "a change must say which version of the policies it changes", hint)
         if header == "*":
             return None
-        # A weak tag never matches. Of several, take the one in force, or any for the message.
+        # A weak tag never matches. Of several tags, use the one in force, or any for the message.
         tags = [tag.strip() for tag in header.split(",")]
         versions = [tag[1:-1] for tag in tags if len(tag) > 2 and tag[0] == tag[-1] == '"']
         current = self.texts().state().version

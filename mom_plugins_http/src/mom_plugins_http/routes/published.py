@@ -1,4 +1,4 @@
-"""Data behind the API's answers: the newest report, past cycles, and the clients that wait for the next one."""
+"""Data behind the API's answers: the newest report, past cycles, and waiting clients."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ KEPT_CYCLES: Final = 720
 """Past values of the host: an hour of cycles of 5 s, some 10 MiB with 100 fields."""
 
 KEPT_GUEST_SAMPLES: Final = 60_000
-"""Past samples of all guests together, some 6 MiB: 60 cycles with 1,000 guests, all `KEPT_CYCLES` with 80."""
+"""Past samples of all guests together, some 6 MiB: 60 cycles with 1,000 guests."""
 
 GUEST_HISTORY: Final = (
     "balloon_cur",
@@ -47,30 +47,29 @@ SUMMED: Final = (*GUEST_HISTORY[:6], "cold")
 """Fields with a history of the sum over all guests."""
 
 KEPT_OUTCOMES: Final = 1000
-"""Newest outcomes of past cycles."""
 
 MOST_COUNTED: Final = 1000
-"""Counters by control, with or without a status. mom has some thirty controls."""
+"""Counters by control; mom has some thirty controls."""
 
 OUTCOMES_OF_A_CYCLE: Final = 100
-"""Outcomes kept of one cycle: with a thousand guests, one cycle would push out all others."""
+"""Outcomes kept of one cycle, so that a cycle with a thousand guests does not push out all others."""
 
 _WAITING_EVENTS: Final = 16
-"""Events that a client may be behind. A slower one is disconnected, and may connect again."""
+"""Waiting events of a client. A slower client is disconnected, and may reconnect."""
 
 _WAITING_BYTES: Final = 16 << 20
-"""The same in bytes, except for a single larger event: four cycles with 10,000 guests."""
+"""Waiting bytes, except for a single larger event: four cycles with 10,000 guests."""
 
 _KEPT_ANSWERS: Final = 32
-"""Encoded answers of one cycle that clients share: pages of a list, metrics."""
+"""Encoded answers of one cycle that clients share."""
 
 
 @dataclass(frozen=True, slots=True)
 class PastGuests:
-    """Fields of `GUEST_HISTORY` of all guests in a past cycle, as floats: NaN is unknown. A field without any value has no column."""
+    """Fields of `GUEST_HISTORY` of all guests in a past cycle; NaN is unknown. A field without any value has no column."""
 
     places: Mapping[str, int]
-    """Index in the columns by guest id. Cycles with the same guests share the mapping."""
+    """Index in the columns by guest id. Cycles with the same guests share it."""
     columns: Mapping[str, array[float]]
 
     def fields(self, guest: str) -> Mapping[str, float | None] | None:
@@ -91,10 +90,7 @@ class PastGuests:
 
 
 def past_guests(snapshot: Snapshot, before: PastGuests | None) -> PastGuests:
-    """Return the fields of the guests in a snapshot.
-
-    :param before: those of the cycle before
-    """
+    """Return the fields of the guests in a snapshot. `before` has those of the cycle before."""
     ids = tuple(snapshot.guests)
     places = before.places if before is not None and tuple(before.places) == ids else {guest: place for place, guest in enumerate(ids)}
     columns = {name: _figures(snapshot.column(name)) for name in GUEST_HISTORY}
@@ -105,14 +101,14 @@ def _figures(values: Sequence[Value]) -> array[float] | None:
     if values.count(None) == len(values):
         return None
     with suppress(TypeError, OverflowError):
-        return array("d", cast(Sequence[float], values))  # ten times as fast, if every value is a number
+        return array("d", cast(Sequence[float], values))  # ten times faster if every value is a number
     numbers = [value if isinstance(value, int | float) and abs(value) < sys.float_info.max else math.nan for value in values]
     return None if all(map(math.isnan, numbers)) else array("d", numbers)
 
 
 @dataclass(frozen=True, slots=True)
 class CycleSample:
-    """One past cycle: fields of the host, of guests (None: dropped), and sums over all guests with the field (None: no guest)."""
+    """Past cycle: fields of the host, of guests (None: dropped), and sums over all guests with the field."""
 
     number: int
     time: float
@@ -162,13 +158,13 @@ class Totals:
 
 
 def _count(counts: Counter[T], names: Sequence[T]) -> None:
-    """Count these names, without new ones beyond the limit: a policy may invent controls in each cycle."""
+    """Count these names, but no new ones beyond the limit: a policy may invent controls in each cycle."""
     counts.update(names if len(counts) < MOST_COUNTED else [name for name in names if name in counts])
 
 
 @dataclass(frozen=True, slots=True)
 class ReportView:
-    """One report with its context. Only `answers` changes, in the server's thread."""
+    """Report with its context. Only `answers` changes, in the server's thread."""
 
     report: Report
     declarations: Declarations
@@ -176,19 +172,16 @@ class ReportView:
     policies: PolicyState | None = None
     """Policies of this cycle."""
     state: EngineState = field(default_factory=EngineState)
-    """The engine's state when the cycle ended, and the time by CLOCK_MONOTONIC."""
+    """The engine's state, and CLOCK_MONOTONIC, at the end of the cycle."""
     monotonic: float = field(default_factory=time.monotonic)
     answers: dict[object, bytes] = field(default_factory=dict)
 
     def document(self, interval: float, fields: Sequence[str] | None = None) -> ReportDocument:
-        """Return the cycle as one document, with these fields of guests; None: all.
-
-        :param interval: seconds between two cycles
-        """
+        """Return the cycle as one document, with these guest fields; None: all."""
         return report_document(self.report, self.declarations, self.state, interval, monotonic=self.monotonic, fields=fields)
 
     def answer(self, key: object, make: Callable[[], bytes]) -> bytes:
-        """Return the encoded answer with this key; make it for the first request of the cycle."""
+        """Return the encoded answer for this key; build it at the first request."""
         answer = self.answers.get(key)
         if answer is None:
             answer = make()
@@ -198,7 +191,7 @@ class ReportView:
 
 
 class Subscriber:
-    """Client of the event stream, with these fields of guests; None: all."""
+    """Client of the event stream, with these guest fields; None: all."""
 
     def __init__(self, fields: tuple[str, ...] | None, peer: Peer) -> None:
         self.fields = fields
@@ -206,7 +199,7 @@ class Subscriber:
         self._events: asyncio.Queue[bytes] = asyncio.Queue(_WAITING_EVENTS)
         self._waiting = 0
         self.ended = False
-        """Whether the client was too slow, or has yielded to another one."""
+        """Whether the client was too slow, or lost its place to another."""
 
     def offer(self, event: bytes) -> None:
         """Add an event, or end the stream if too many wait."""
@@ -219,11 +212,11 @@ class Subscriber:
     def end(self) -> None:
         """End the stream."""
         self.ended = True
-        with suppress(asyncio.QueueFull):  # a full queue wakes the stream by itself
+        with suppress(asyncio.QueueFull):  # a full queue wakes the stream anyway
             self._events.put_nowait(b"")
 
     async def next(self, seconds: float) -> bytes | None:
-        """Return the next event; None after so many seconds without one."""
+        """Return the next event; None after this time without one."""
         try:
             event = await asyncio.wait_for(self._events.get(), seconds)
         except TimeoutError:
@@ -240,7 +233,6 @@ class Published:
         """Replaced as a whole."""
         self.subscribers: set[Subscriber] = set()
         self.explainers = Explainers()
-        """They keep the parts of earlier cycles that explanations need."""
         self._totals = Totals()
         self._samples: deque[CycleSample] = deque(maxlen=KEPT_CYCLES)
         self._outcomes: deque[PastOutcome] = deque(maxlen=KEPT_OUTCOMES)
@@ -248,7 +240,7 @@ class Published:
         """Newest first; replaced as a whole."""
 
     def take(self, report: Report, declarations: Declarations, policies: PolicyState | None, state: EngineState) -> None:
-        """Publish a cycle that has ended."""
+        """Publish a finished cycle."""
         self._totals.add(report)
         self._remember(report)
         changes = [outcome for outcome in report.outcomes if outcome.status is not Status.UNCHANGED]

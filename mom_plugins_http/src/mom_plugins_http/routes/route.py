@@ -1,4 +1,4 @@
-"""Routes, their parameters, and requests as routes get them."""
+"""Routes, their parameters, and requests."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from mom_plugins_http.settings import HttpSettings
 from mom_plugins_http.vocabulary import MOST_ITEMS
 
 MOST_ARRIVING: Final = 32 << 20
-"""Bytes of all bodies in memory, half of them for clients with the right to change: a few of the largest."""
+"""Bytes of all bodies in memory, half of them reserved for clients that may change."""
 
 _DRAINED: Final = 16 << 20
 """Bytes of a refused body that mom reads and drops, so that the client reads the error."""
@@ -32,7 +32,7 @@ _MOST_PARAMETERS: Final = 16
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """Parameter of a query. `kind` is `integer` or `string`; an integer has bounds."""
+    """Parameter of a query. `kind` is `integer` (with bounds) or `string`."""
 
     name: str
     description: str
@@ -42,7 +42,7 @@ class Parameter:
     default: int | None = None
 
     def read(self, text: str) -> int | str:
-        """Return the value. Raise `ProblemError`."""
+        """Return the value, or raise `ProblemError`."""
         if self.kind == "string":
             return text
         if re.fullmatch(r"-?[0-9]{1,18}", text) and self.minimum <= int(text) <= self.maximum:
@@ -59,14 +59,14 @@ class Parameter:
 
 
 SLASH: Final = "\0"
-"""Placeholder in a path for a slash within a name, as in KubeVirt's `NAMESPACE/NAME`."""
+"""Placeholder for a slash within a name, as in KubeVirt's `NAMESPACE/NAME`."""
 
 LIMIT: Final = Parameter("limit", "How many of the newest items to list.", "integer", 1, MOST_ITEMS, 100)
 GUEST: Final = Parameter("guest", "Only items about this guest, by id or name; `host` for the host.")
 
 
 class WholeNames:
-    """Middleware that tells a slash in a name (%2F) from those in the path: servers decode both alike."""
+    """Middleware that keeps a slash in a name (%2F) apart from those in the path, as servers decode both alike."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -81,7 +81,7 @@ class WholeNames:
 
 
 class Arriving:
-    """Part of a request's body that has arrived."""
+    """Received part of a request's body."""
 
     def __init__(self) -> None:
         self.body = bytearray()
@@ -89,10 +89,10 @@ class Arriving:
 
 @dataclass(frozen=True, slots=True)
 class ApiCall:
-    """Request with its sender and its query, both checked.
+    """Request with its sender and its validated query.
 
-    :param held: counts the body, from the first byte until the answer, together with those of the same right
-    :param still_allowed: returns whether the request's token or session is still valid, for long answers
+    :param held: counts the body from the first byte until the answer
+    :param still_allowed: returns whether the token or session is still valid
     """
 
     request: Request
@@ -110,7 +110,7 @@ class ApiCall:
         return {name: part.replace(SLASH, "/") for name, part in parts.items()}
 
     def number(self, parameter: Parameter) -> int:
-        """Return the value of an integer, or its default."""
+        """Return the value of an integer parameter, or its default."""
         return int(self.query.get(parameter.name, parameter.default or 0))
 
     @property
@@ -119,7 +119,7 @@ class ApiCall:
         return self.request.headers.get("content-type", "").partition(";")[0].strip().lower()
 
     async def body(self) -> bytes:
-        """Return the whole body. Raise `ProblemError` if it is too large, or does not arrive."""
+        """Return the whole body. Raise `ProblemError` if it is too large or incomplete."""
         declared = self.request.headers.get("content-length", "")
         too_large = ProblemError(
             413,
@@ -170,17 +170,17 @@ def _too_many() -> ProblemError:
 
 
 Answering = Callable[[ApiCall], Awaitable[object]]
-"""Returns a response, its body as JSON, or an object for its body."""
+"""Return a response, its body as JSON, or an object for its body."""
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """One operation.
+    """Operation.
 
-    :param run: answers; its name is the `operationId`, its docstring the summary
+    :param run: handler; its name is the `operationId`, its docstring the summary
     :param answer: model of a successful answer
     :param body: models of the request's body by media type; empty: no body
-    :param versioned: changes the policies, and needs the version that the client has seen (`If-Match`)
+    :param versioned: needs `If-Match` with the version of policies that the client has seen
     :param status: status of a successful answer
     :param events: models of a stream's events by name
     """
@@ -198,7 +198,7 @@ class Route:
     events: Mapping[str, object] = field(default_factory=dict)
 
     def query(self, text: str) -> dict[str, int | str]:
-        """Return the query's parameters, checked. Raise `ProblemError`."""
+        """Return the query's parameters, validated. Raise `ProblemError`."""
         try:
             pairs = parse_qsl(text, keep_blank_values=True, max_num_fields=_MOST_PARAMETERS)
         except ValueError:

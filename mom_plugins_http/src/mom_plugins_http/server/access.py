@@ -1,4 +1,4 @@
-"""Rights of clients: the kernel identifies the peer of a unix socket, a token a client through TCP."""
+"""Rights of clients. The kernel identifies peers of a unix socket, a token identifies TCP clients."""
 
 from __future__ import annotations
 
@@ -21,16 +21,15 @@ from mom_core import MomError, printable, read_secret, user_name
 from mom_kvm import PeerCredentials
 
 _SO_PEERGROUPS: Final = 59
-"""asm-generic/socket.h, since Linux 4.13: the peer's supplementary groups when it connected."""
+"""asm-generic/socket.h, since Linux 4.13: supplementary groups of the peer."""
 
 _GROUP_BYTES: Final = 1024
-"""The most that Python reads of a socket option: 256 groups. For a user in more, mom asks the user database."""
+"""Longest socket option that Python reads: 256 groups. For more, mom asks the user database."""
 
 SHORTEST_TOKEN: Final = 16
-"""Characters. A shorter token can be guessed."""
+"""Characters; a shorter token can be guessed."""
 
 _LONGEST_TOKEN_FILE: Final = 4096
-"""Bytes."""
 
 
 class Right(IntEnum):
@@ -42,7 +41,7 @@ class Right(IntEnum):
 
 
 class Credentials(NamedTuple):
-    """Process, user and groups of the peer of a unix socket, from the kernel."""
+    """Process, user and groups of the peer of a unix socket."""
 
     process: int
     user: int
@@ -53,9 +52,9 @@ class Credentials(NamedTuple):
 class Peer:
     """Sender of a request: its name in the log, and its right.
 
-    :param local: came through a unix socket
-    :param keyed: came through the page's socket, where the kernel knows only the ssh connection
-    :param process: peer of a unix socket; 0: none
+    :param local: connected through a unix socket
+    :param keyed: connected through the page's socket, where the kernel knows only the ssh connection
+    :param process: process id; 0: unknown
     """
 
     name: str
@@ -66,7 +65,7 @@ class Peer:
 
     @property
     def user(self) -> str:
-        """Return the user or, through TCP, the address; without the process."""
+        """Return the user or, for TCP, the address, without the process."""
         return self.name.partition(",")[0]
 
 
@@ -83,7 +82,7 @@ def credentials(sock: socket.socket | TransportSocket) -> Credentials:
 
 @dataclass(frozen=True, slots=True)
 class LocalAccess:
-    """Numbers of the groups that may read and change through the unix socket. Root and mom's own user may do everything."""
+    """Ids of the groups that may read and change through the unix socket. Root and mom's user may do both."""
 
     read: int | None = None
     change: int | None = None
@@ -98,7 +97,7 @@ class LocalAccess:
 
 
 def group_id(name: str) -> int:
-    """Return the number of a group of this host. Raise `MomError` if it does not exist."""
+    """Return the id of a group. Raise `MomError` if it does not exist."""
     try:
         return grp.getgrnam(name).gr_gid
     except KeyError:
@@ -106,7 +105,7 @@ def group_id(name: str) -> int:
 
 
 def has_access_lists(folder: Path) -> bool:
-    """Return whether files in this folder may have access control lists; True for a folder that does not exist yet."""
+    """Return whether files in this folder may have access control lists; True for a missing folder."""
     try:
         os.getxattr(folder, "system.posix_acl_access")
     except OSError as error:
@@ -115,7 +114,7 @@ def has_access_lists(folder: Path) -> bool:
 
 
 def may_give_to(groups: Set[int]) -> bool:
-    """Return whether mom may give its files to these groups: as root to any, else to its own."""
+    """Return whether mom may change its files to these groups: root to any, others to their own."""
     return os.geteuid() == 0 or groups <= {os.getegid(), *os.getgroups()}
 
 
@@ -127,7 +126,7 @@ def _listed_groups(user: int, group: int) -> frozenset[int]:
 
 
 class Tokens:
-    """Digests of the tokens for TCP, with the right that each gives."""
+    """Digests of the tokens for TCP, each with its right."""
 
     def __init__(self, tokens: Mapping[Right, str]) -> None:
         self._digests = [(right, token_digest(token)) for right, token in sorted(tokens.items(), reverse=True)]
@@ -139,18 +138,18 @@ class Tokens:
 
 
 def bearer_digest(authorization: str) -> bytes:
-    """Return the digest of the token in the header `Authorization`; empty without a token."""
+    """Return the digest of the token in `Authorization`; empty without a token."""
     kind, _, token = authorization.partition(" ")
     return token_digest(token.strip()) if kind.lower() == "bearer" else b""
 
 
 def token_digest(token: str) -> bytes:
-    """Return the digest of a token, which mom keeps in place of the token."""
+    """Return the digest of a token, which mom stores instead of the token."""
     return hashlib.sha256(token.encode("utf-8", "surrogateescape")).digest()
 
 
 def read_token(path: Path) -> str:
-    """Return the token in a file that only its owner and group can read. Raise `MomError`."""
+    """Return the token in a file that only owner and group can read. Raise `MomError`."""
     make = f"make one: openssl rand -hex 32 > {path}"
     token = read_secret(path, "the token", make, group=True, largest=_LONGEST_TOKEN_FILE + 1).decode("ascii", "replace").strip()
     if not SHORTEST_TOKEN <= len(token) <= _LONGEST_TOKEN_FILE or not token.isascii() or not token.isprintable() or " " in token:

@@ -1,4 +1,4 @@
-"""Limit for the bytes that a server holds for its clients: bodies that arrive or wait, and answers that are not read yet."""
+"""Limit for the bytes that the server holds for its clients: received bodies, and unread answers."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 MOST_BYTES: Final = 64 << 20
-"""Of all bodies together. A hundred clients that read their answers need a few of the largest at a time."""
+"""Bytes of all bodies together, a few of the largest."""
 
 PIECE: Final = 64 << 10
-"""Bytes given to a connection at once. It takes no more while its client does not read."""
+"""Bytes sent to a connection at once."""
 
 
 class Holder(Protocol):
@@ -24,9 +24,9 @@ class Holder(Protocol):
 
 
 class HeldBytes:
-    """Bodies held for clients. One that several clients wait for is in memory once, and counts once.
+    """Bodies held for clients. A body with several waiting clients counts once.
 
-    When a body does not fit, the connections end that have held theirs longest: a client that sends and reads is done sooner.
+    When a body does not fit, the connections that held theirs longest end, as normal clients finish sooner.
     """
 
     def __init__(self, most: int = MOST_BYTES) -> None:
@@ -35,11 +35,11 @@ class HeldBytes:
         self._kept: set[Holder] = set()
 
     def begin(self, holder: Holder, end_connection: Callable[[], object]) -> None:
-        """Count this body from now on."""
+        """Start to count this body."""
         self._held[holder] = end_connection
 
     def fits(self, holder: Holder) -> bool:
-        """Make room for a body that is new or has grown. Return False if protected bodies leave none."""
+        """Make room for a new or larger body. Return False if protected bodies leave none."""
         while self.size > self._most and self._held.keys() - {holder}:
             longest = next((each for each in self._held if each is not holder and each not in self._kept), None)
             if longest is None:
@@ -48,26 +48,25 @@ class HeldBytes:
         return True
 
     def keep(self, holder: Holder) -> None:
-        """Protect a request that has arrived: its work may be under way."""
+        """Protect a complete request, as its work may have begun."""
         if holder in self._held:
             self._kept.add(holder)
 
     def end(self, holder: Holder) -> None:
-        """Count this body no longer."""
+        """Stop counting this body."""
         self._held.pop(holder, None)
         self._kept.discard(holder)
 
     @property
     def size(self) -> int:
-        """Return the bytes of all bodies together."""
+        """Return the bytes of all bodies."""
         return sum({id(each.body): len(each.body) for each in self._held}.values())
 
 
 class Sending(Response):
-    """Response whose body goes to the connection in pieces, as fast as the client reads.
+    """Response whose body is sent in pieces, as fast as the client reads.
 
-    :param response: status, headers and body
-    :param unread: counts the body until the connection has taken the last piece
+    :param unread: counts the body until the connection has the last piece
     """
 
     def __init__(self, response: Response, unread: HeldBytes, end_connection: Callable[[], None]) -> None:
@@ -79,7 +78,7 @@ class Sending(Response):
         self._end_connection = end_connection
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send the response. Return when the connection has the last piece, or the client has gone."""
+        """Send the response. Return when the connection has the last piece, or the client is gone."""
         self._unread.begin(self, self._end_connection)
         self._unread.fits(self)
         try:

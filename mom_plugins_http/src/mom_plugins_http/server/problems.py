@@ -16,8 +16,6 @@ MEDIA_TYPE: Final = "application/problem+json"
 class ProblemError(Exception):
     """Error that ends a request with a problem document.
 
-    :param detail: the error in one sentence
-    :param hint: the cure
     :param more: further members of the document
     """
 

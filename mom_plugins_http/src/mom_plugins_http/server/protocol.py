@@ -1,4 +1,4 @@
-"""One connection: uvicorn's HTTP/1.1, with the peer's identity and with time limits."""
+"""Connection: uvicorn's HTTP/1.1, with the peer's identity and time limits."""
 
 from __future__ import annotations
 
@@ -22,22 +22,21 @@ LONGEST_HEAD: Final = 16 << 10
 """Bytes of request line and headers; clients send some hundreds."""
 
 IDLE_SECONDS: Final = 60
-"""How long a connection may wait for its next request."""
+"""Longest wait of a connection for its next request."""
 
 _QUIET: Final = logging.Logger("connection")
-"""Silent logger for uvicorn. Clients get errors as answers; in the log, they could fill the disk."""
+"""Silent logger for uvicorn. Errors of clients could fill the disk."""
 _QUIET.disabled = True
 
 UNKNOWN_PEER: Final = Peer("unknown", Right.NOTHING, local=False)
 
 
 class _Parser(h11.Connection):
-    """Parser that refuses chunked bodies: chunks of one byte would block the loop, and all other clients, for seconds."""
+    """Parser that refuses chunked bodies, as chunks of one byte would block all clients for seconds."""
 
     chunked = False
 
     def next_event(self) -> Any:
-        """Return h11's next event. Raise `h11.RemoteProtocolError`."""
         event = super().next_event()
         if isinstance(event, h11.Request) and any(name == b"transfer-encoding" for name, _ in event.headers):
             self.chunked = True
@@ -48,7 +47,7 @@ class _Parser(h11.Connection):
 class HttpConnection(H11Protocol):
     """Connection to one client.
 
-    :param access: rights through a unix socket; None for TCP, where a token identifies the peer
+    :param access: rights through a unix socket; None for TCP
     :param keyed: only a session of the page identifies the peer
     """
 
@@ -58,17 +57,17 @@ class HttpConnection(H11Protocol):
         self.access_log = False
         self.conn = _Parser(h11.SERVER, LONGEST_HEAD)
         self.peer = UNKNOWN_PEER
-        """The peer with its highest right so far, from the kernel, a token or a session."""
+        """The peer with its highest right so far."""
         self._access = access
         self._keyed = keyed
         self.since = self.loop.time()
-        """When the last answer ended; at first, when the client connected."""
+        """End of the last answer, or start of the connection."""
         self._head_began: float | None = None
         self._unsent = 0
         self._stuck_since: float | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Identify the peer. Routes get the peer, and the means to end the connection."""
+        """Identify the peer."""
         assert isinstance(transport, asyncio.Transport)  # noqa: S101  # streams have no other kind
         super().connection_made(transport)
         peer = self.peer = peer_of(transport.get_extra_info("socket"), self._access)
@@ -77,21 +76,21 @@ class HttpConnection(H11Protocol):
         self.app_state = {"peer": peer, "end_connection": transport.abort, "entitle": self.entitle}
 
     def entitle(self, right: Right) -> None:
-        """Note the right that a request has proved. A head alone proves none: any stranger can send one."""
+        """Note the right that a request has proved. A head alone proves none."""
         self.peer = replace(self.peer, right=max(self.peer.right, right))
 
     @property
     def busy(self) -> bool:
-        """Return whether a request's head has arrived and its answer is incomplete."""
+        """Return whether mom has a request's head but has not finished its answer."""
         return self.cycle is not None and not self.cycle.response_complete
 
     @property
     def answering(self) -> bool:
-        """Return whether mom is answering a whole request of a peer with any right."""
+        """Return whether mom answers a whole request of a peer with any right."""
         return self.busy and not self.cycle.more_body and self.peer.right is not Right.NOTHING
 
     def data_received(self, data: bytes) -> None:
-        """Do as uvicorn does, and remember when a request began to arrive."""
+        """Note when a request starts to arrive."""
         if not self.busy and self._head_began is None:
             self._head_began = self.loop.time()
         super().data_received(data)
@@ -99,12 +98,12 @@ class HttpConnection(H11Protocol):
             self._head_began = None
 
     def on_response_complete(self) -> None:
-        """Do as uvicorn does, and remember when the client became silent."""
+        """Note when the client becomes silent."""
         self.since = self.loop.time()
         super().on_response_complete()
 
     def send_400_response(self, msg: str) -> None:
-        """Refuse a request that is no HTTP, unless an answer is under way, and end the connection."""
+        """Refuse malformed HTTP, unless an answer is in progress, and end the connection."""
         if self.conn.our_state not in {h11.IDLE, h11.SEND_RESPONSE}:
             self.transport.close()
             return
@@ -118,7 +117,7 @@ class HttpConnection(H11Protocol):
         self.transport.close()
 
     def look_after(self, now: float, patience: float) -> None:
-        """End the connection if the client makes mom wait for too long. Called every second or so."""
+        """End the connection if the client is too slow. Called about every second."""
         unsent = self.transport.get_write_buffer_size()
         if not unsent or unsent < self._unsent:
             self._stuck_since = None
@@ -133,10 +132,7 @@ class HttpConnection(H11Protocol):
 
 
 def peer_of(sock: socket.socket | TransportSocket | None, access: LocalAccess | None) -> Peer:
-    """Return the peer of a connected socket; `UNKNOWN_PEER` if it has gone.
-
-    :param access: rights through a unix socket; None for TCP
-    """
+    """Return the peer of a connected socket; `UNKNOWN_PEER` if it is gone. `access` is None for TCP."""
     try:
         if sock is None:
             return UNKNOWN_PEER

@@ -1,4 +1,4 @@
-"""Server of the API, with limits for its connections, and a thread for slow jobs."""
+"""Server of the API, with limits for connections, and a thread for slow jobs."""
 
 from __future__ import annotations
 
@@ -29,23 +29,23 @@ from mom_plugins_http.settings import HttpSettings
 Result = TypeVar("Result")
 
 _LOOK_SECONDS: Final = 1.0
-"""Interval of checks on connections: a fifth of the usual patience."""
+"""Time between checks of connections, a fifth of the default patience."""
 
 _REST_SECONDS: Final = 5.0
-"""The same while nobody is connected."""
+"""Time between checks without connections."""
 
 _HANDSHAKES: Final = 32
-"""TLS handshakes at a time, and at most half of all connections. Further clients are closed at once."""
+"""TLS handshakes at a time, and at most half of all connections. Further clients are disconnected."""
 
 
 @dataclass(frozen=True, slots=True)
 class Door(ServerDoor):
-    """One listening socket, and its rules.
+    """Listening socket, and its rules.
 
-    :param path: the file of a unix socket; None for TCP
+    :param path: file of a unix socket; None for TCP
     :param access: rights through a unix socket; None for TCP
     :param tls: returns the TLS context for a new connection; None for a unix socket
-    :param keyed: the page's unix socket, where every client needs a session
+    :param keyed: every client needs a session of the page
     """
 
     path: Path | None = None
@@ -55,7 +55,7 @@ class Door(ServerDoor):
 
 
 class Server(BoundedServer[Door]):
-    """Server of an ASGI application in its own thread, from `start` to `close`."""
+    """Server of an ASGI application in its own thread."""
 
     def __init__(self, app: Callable[..., Any], doors: Sequence[Door], settings: HttpSettings, log: logging.Logger) -> None:
         super().__init__(doors, settings.clients, log)
@@ -64,13 +64,12 @@ class Server(BoundedServer[Door]):
         self._state = ServerState()
         self._handshakes = 0
         self._came = asyncio.Event()
-        """Set when a client connects."""
         self._listening: dict[Door, asyncio.Task[None]] = {}
 
     # --- in the server's thread ----------------------------------------------------------------------------------------------------
 
     def begin(self) -> None:
-        """Begin to check connections."""
+        """Start to check connections."""
         self._tick()
         self.keep(self._look_after())
 
@@ -85,11 +84,11 @@ class Server(BoundedServer[Door]):
         return len(self._state.connections) + self._handshakes
 
     def takes(self, door: Door) -> bool:
-        """Return whether this door takes another client: TLS handshakes are limited."""
+        """Return whether this door accepts another client."""
         return door.tls is None or self._handshakes < min(_HANDSHAKES, self._settings.clients // 2)
 
     async def connect(self, door: Door, sock: socket.socket) -> None:
-        """Hand the client over to its connection, after a TLS handshake if needed."""
+        """Start the client's connection, after a TLS handshake if needed."""
         loop = asyncio.get_running_loop()
         patience = self._settings.patience if door.tls is not None else None
         self._came.set()
@@ -102,7 +101,7 @@ class Server(BoundedServer[Door]):
                 ssl=None if door.tls is None else door.tls(),
                 ssl_handshake_timeout=patience,
             )
-        except OSError:  # the client has gone, or speaks no TLS (SSLError is an OSError)
+        except OSError:  # the client is gone, or does not use TLS (SSLError is an OSError)
             sock.close()
         except BaseException:
             sock.close()
@@ -116,7 +115,7 @@ class Server(BoundedServer[Door]):
         await super()._listen(door, listener)
 
     def _listen_again(self) -> None:
-        """Bind sockets again whose files were deleted, for example by a cleaner of /run. Connected clients stay."""
+        """Rebind sockets whose files were deleted, for example by a cleaner of /run."""
         for door, task in list(self._listening.items()):
             if door.path is not None and not os.path.lexists(door.path) and os.access(door.path.parent, os.W_OK):
                 if not task.done():
@@ -130,7 +129,7 @@ class Server(BoundedServer[Door]):
     def make_room(self, door: Door, sock: socket.socket | None) -> bool:
         """End a connection of the lowest right: one without a whole request, or one of the user who holds most.
 
-        A request without any right never counts as whole, so strangers cannot hold places.
+        Requests without a right never count as whole, so that strangers cannot block places.
         """
         open_ones = [each for each in self._connections() if not each.transport.is_closing()]
         shares = Shares(each.peer for each in open_ones)
@@ -144,7 +143,7 @@ class Server(BoundedServer[Door]):
             return False
         if weakest.answering:
             newcomer = peer_of(sock, door.access)
-            reader = replace(newcomer, right=max(newcomer.right, Right.READ))  # it may be about to send a token
+            reader = replace(newcomer, right=max(newcomer.right, Right.READ))  # it may soon send a token
             if not shares.yields(weakest.peer, reader):
                 return False
         self._state.connections.discard(weakest)
@@ -169,7 +168,7 @@ class Server(BoundedServer[Door]):
 
 
 class Worker:
-    """Thread for slow jobs such as compiling policies. Jobs wait for each other, and the server for none of them.
+    """Thread for slow jobs such as compiling policies, one at a time.
 
     :param what: plural noun for the jobs, for error messages
     :param most: limit of waiting jobs
@@ -188,11 +187,11 @@ class Worker:
         return self._waiting >= self._most
 
     async def run(self, job: Callable[[], Result], user: str = "") -> Result:
-        """Return the job's result, or raise its error. Raise `ProblemError` if too many jobs wait, or the system has no thread.
+        """Return the job's result, or raise its error. Raise `ProblemError` if too many jobs wait.
 
         Called in the server's thread.
 
-        :param user: owner of a job that anyone may ask for. Users take turns, and none has more places than are free
+        :param user: owner of a job that anyone may request. Users take turns, and none has more places than are free
         """
         if self.full or (user and self._own[user] >= self._most - self._waiting):
             raise ProblemError(503, f"too many {self._what} wait", "ask again in a moment", headers={"retry-after": "1"})
@@ -215,5 +214,5 @@ class Worker:
             raise ProblemError(503, "the system gives mom no more threads", "ask again later", headers={"retry-after": "1"}) from error
 
     def close(self, seconds: float) -> None:
-        """End after the job under way; wait at most `seconds` for it."""
+        """End after the current job; wait at most `seconds`."""
         self._callers.close(seconds)

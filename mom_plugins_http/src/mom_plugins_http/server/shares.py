@@ -1,4 +1,4 @@
-"""Fair shares of limited places: the user who holds most yields, so that no user can keep others out."""
+"""Fair shares of limited places: the user who holds most yields."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class PlaceHolder(Protocol):
 
 
 class Shares:
-    """Number of places that each user holds, once all places are taken."""
+    """Number of places of each user, once all places are taken."""
 
     def __init__(self, holders: Iterable[PlaceHolder]) -> None:
         self._held = Counter((holder.right, holder.user) for holder in holders)
@@ -32,6 +32,6 @@ class Shares:
         return holder.right, -self._held[holder.right, holder.user]
 
     def yields(self, holder: PlaceHolder, newcomer: PlaceHolder) -> bool:
-        """Return whether a busy place goes to a newcomer: it has a higher right, or the same right and, even then, fewer places."""
+        """Return whether a newcomer gets a busy place: its right is higher, or equal with fewer places even then."""
         held, own = (self._held[each.right, each.user] for each in (holder, newcomer))
         return holder.right < newcomer.right or (holder.right == newcomer.right and held > own + 1)

@@ -1,4 +1,7 @@
-"""Defence against pages of other sites in a browser, by headers that no page can forge. Everything but the listed forms is refused."""
+"""Defence against pages of other sites in a browser, using headers that no page can forge.
+
+mom refuses everything but the listed forms.
+"""
 
 from __future__ import annotations
 
@@ -11,21 +14,20 @@ from typing import Any, Final
 from mom_kvm import Address
 
 LOCAL_NAMES: Final = ("localhost", "127.0.0.1", "::1")
-"""Names of a browser for the unix socket behind `ssh -L`. DNS leads to no site by these."""
+"""Names of the unix socket behind `ssh -L`. DNS cannot map them to another site."""
 
 TOOL_NAME: Final = "mom"
-"""Name that tools write which need one: `curl --unix-socket … http://mom/`. Refused with a port, as a browser would send it: another
-machine may have this name."""
+"""Host name for tools: `curl --unix-socket … http://mom/`. Refused with a port, as a browser would add one: another machine may have this
+name."""
 
 _HOST: Final = re.compile(r"(?:\[([0-9a-f:.]{2,45})\]|([a-z0-9](?:[a-z0-9.-]{0,252}[a-z0-9])?))(?::([1-9][0-9]{0,4}))?", re.ASCII)
 _LABEL: Final = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?", re.ASCII)
 
 
 def parse_host(text: str) -> str | None:
-    """Return the name or address in the header `Host` in canonical form, without the port; None if it is malformed.
+    """Return the name or address in `Host` in canonical form, without the port; None if it is malformed.
 
-    Everything that another parser may read otherwise is malformed: blanks, a user, an empty port, a zone, text after the bracket, a dot at
-    the end.
+    Malformed are all forms that parsers read differently: blanks, a user, an empty port, a zone, text after the bracket, a dot at the end.
     """
     match = _HOST.fullmatch(text.lower()) if text.isascii() else None
     if match is None or int(match[3] or 0) > 65535:
@@ -34,7 +36,7 @@ def parse_host(text: str) -> str | None:
 
 
 def name_of(text: str) -> str | None:
-    """Return a name or address from settings in canonical form: no port, IPv6 without brackets. None if it is malformed."""
+    """Return a name or address from settings in canonical form, IPv6 without brackets; None if it is malformed."""
     text = text.lower()
     return _address(text) if ":" in text else _name(text)
 
@@ -50,7 +52,7 @@ def _name(text: str) -> str | None:
     labels = text.split(".")
     if len(text) > 253 or not all(map(_LABEL.fullmatch, labels)):
         return None
-    if labels[-1].isdigit() or labels[-1].startswith("0x"):  # browsers read these as IPv4 addresses
+    if labels[-1].isdigit() or labels[-1].startswith("0x"):  # browsers treat these as IPv4 addresses
         try:
             return str(ipaddress.IPv4Address(text))
         except ValueError:
@@ -59,23 +61,22 @@ def _name(text: str) -> str | None:
 
 
 def same_site(host: str, origin: str | None, names: Collection[str]) -> bool:
-    """Return whether a request through TCP addresses this server, and comes from no other site's page.
+    """Return whether a TCP request addresses this server, and does not come from another site's page.
 
-    :param host: the header `Host`
-    :param origin: the header `Origin`, which browsers add; None without it
+    :param origin: the header `Origin`; None without it
     :param names: names of this server
     """
     return parse_host(host) in names and origin in {None, f"https://{host.lower()}"}
 
 
 def same_site_locally(host: str, origin: str | None, fetch_site: str | None, *, opens_page: bool) -> bool:
-    """Return the same for a unix socket, which `ssh -L` brings within reach of every page in the operator's browser.
+    """Return the same for a unix socket. With `ssh -L`, every page in the operator's browser can reach it.
 
-    DNS cannot take over the local names. The origin reveals a page of another site or port.
+    DNS cannot change the local names. `Origin` reveals pages of another site or port.
 
-    :param host: the header `Host`; empty without it, which no browser sends
-    :param fetch_site: the header `Sec-Fetch-Site`, in which browsers name the kind of sender; None without it
-    :param opens_page: the request only opens the web page, which other sites may link to
+    :param host: empty without the header, which every browser sends
+    :param fetch_site: the header `Sec-Fetch-Site`; None without it
+    :param opens_page: the request only opens the web page, as links on other sites may
     """
     if host in {"", TOOL_NAME}:
         return origin is None and fetch_site is None
@@ -100,7 +101,7 @@ def own_names(listen: str) -> list[str]:
 
 
 def reached_at(scope: Mapping[str, Any]) -> str:
-    """Return this host's address that a request came to, in canonical form; empty if unknown.
+    """Return the address of this host that the client used, in canonical form; empty if unknown.
 
     :param scope: the request's ASGI scope
     """

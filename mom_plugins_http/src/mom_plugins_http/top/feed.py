@@ -1,4 +1,4 @@
-"""Thread that asks a running mom for what `mom top` shows."""
+"""Thread that asks a running mom for the data of `mom top`."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from mom_plugins_http.cli.client import ApiRefusedError, Client, coded
 from mom_plugins_http.top.picture import HARMS, Drill, Picture, picture_of
 
 ANSWER_SECONDS: Final = 5.0
-"""mom answers within hundredths of a second; one that takes longer hangs."""
+"""mom answers within hundredths of a second; if it takes longer, it hangs."""
 
 MOST_ACTS: Final = 100
 
 PAST_CYCLES: Final = 240
-"""Cycles of a guest's history: more than a terminal has columns."""
+"""Cycles of a guest's history, more than a terminal has columns."""
 
-_REPORT: Final = "/v1/report?fields=" + ",".join(f"{name}?" for name in HARMS)  # the `?` lets a mom without these fields answer
+_REPORT: Final = "/v1/report?fields=" + ",".join(f"{name}?" for name in HARMS)  # `?` makes the fields optional
 
 
 class Feed:
     """Newest picture of a running mom. `changed` is called from the feed's thread after each answer.
 
-    :param refresh: seconds between two looks
+    :param refresh: seconds between two readings
     """
 
     def __init__(self, client: Client, changed: Callable[[], None], refresh: float = 1.0) -> None:
@@ -42,13 +42,13 @@ class Feed:
         self.trouble: tuple[str, str] | None = ("mom is being asked", "")
         """Error and cure; None while mom answers."""
         self.lost_at: float | None = None
-        """Monotonic time of the first failure in a row; None while mom answers."""
+        """Monotonic time of the first of consecutive failures; None while mom answers."""
         self.failed: BaseException | None = None
         """Unexpected error that ended the thread."""
         self._thread = threading.Thread(target=self._run, daemon=True)
 
     def start(self) -> None:
-        """Begin to ask."""
+        """Start the thread."""
         self._thread.start()
 
     def close(self) -> None:
@@ -77,7 +77,7 @@ class Feed:
                     self.trouble = (error.message, error.hint)
                 self._changed()
                 self._wait(guest)
-        except BaseException as error:  # noqa: BLE001  # raised again by the main thread, once the terminal is in order
+        except BaseException as error:  # noqa: BLE001  # raised again by the main thread, after it has restored the terminal
             self.failed = error
             self._changed()
 

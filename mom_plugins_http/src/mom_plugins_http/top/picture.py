@@ -1,4 +1,4 @@
-"""What `mom top` shows, as plain values from the API's answers. An absent figure is unknown, and never 0."""
+"""Content of `mom top`, as plain values from the API's answers. Missing figures are unknown, not 0."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ NAME: Final = "guest"
 """Noun for a row."""
 
 HARMS: Final = ("killed_lately", "suffers")
-"""Fields that report harm: programs killed in a guest lately, and everything that it suffers from."""
+"""Fields that report harm: programs killed in a guest recently, and its shortages."""
 
 LONGEST_NOTE: Final = 400
 """Characters."""
@@ -27,7 +27,7 @@ LONGEST_NOTE: Final = 400
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """One cycle's report, with guests and problems in the form that the screen shows."""
+    """Report of one cycle, with guests and problems as the screen shows them."""
 
     report: ReportDocument
     columns: Sequence[GuestColumnModel]
@@ -35,7 +35,7 @@ class Picture:
     rows: Sequence[Row]
     """Guests by name."""
     together: Mapping[str, float | None] = field(default_factory=dict)
-    """Sums over all guests of the columns `size` and `max`, in KiB; None: unknown for every guest."""
+    """Sums over all guests of `size` and `max`, in KiB; None: unknown for every guest."""
     problems: Sequence[CommonProblem] = ()
     acts: Sequence[Json] = ()
     """Recent acts, newest first."""
@@ -53,7 +53,7 @@ class Picture:
 
     @property
     def conditions(self) -> Sequence[ConditionModel]:
-        """Return the conditions of the host as a whole, the worst first."""
+        """Return the conditions of the host as a whole, worst first."""
         verdict = self.report["verdict"]
         return () if verdict is None else verdict["conditions"]
 
@@ -65,12 +65,12 @@ class Picture:
 
     @property
     def memory_severity(self) -> str:
-        """Return the severity of the host's lack of memory, by the verdict."""
+        """Return the severity of the host's lack of memory."""
         return next((condition["severity"] for condition in self.conditions if condition["name"] == "memory"), "ok")
 
     @property
     def changes(self) -> int:
-        """Return the number of decisions that asked for another value."""
+        """Return the number of decisions for another value."""
         return sum(count for name, count in self.report["outcome_counts"].items() if name != Status.UNCHANGED)
 
     @property
@@ -79,14 +79,14 @@ class Picture:
         return self.report["interval_seconds"]
 
     def late_by(self, now: float) -> float:
-        """Return the seconds since the last cycle came, if that is longer than three intervals; else 0."""
+        """Return the seconds since the last cycle if that exceeds three intervals, otherwise 0."""
         age = now - self.received
         return age if age > 3 * self.interval + 1 else 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Drill:
-    """Everything about one guest: its explanation, fields and past; or the reason why mom cannot say."""
+    """Explanation, fields and past of one guest, or the reason why they are unknown."""
 
     id: str
     explanation: Json = field(default_factory=dict)
@@ -131,6 +131,6 @@ def _row(row: Sequence[Any], places: Mapping[str, int], last: OutcomeModel | Non
     if last is not None and last["status"] != Status.OBSERVED:
         notes.append(f"{last['status']}: {last['error'] or last['control']}")
     elif last is not None and last["control"] == "balloon_target" and "target" in values:
-        values["target"] = last["value"]  # the target that mom would have set
+        values["target"] = last["value"]  # the target that mom would have set (mode observe)
     note = printable("; ".join(dict.fromkeys(map(str, notes))), LONGEST_NOTE) if notes else ""
     return Row(row[0], printable(row[1], 200), values, note, harm)

@@ -33,17 +33,17 @@ if TYPE_CHECKING:
     from mom_daemon import ConditionModel
 
 WIDE: Final = 110
-"""From this width on, words replace signs."""
+"""Least width with words instead of signs."""
 
 _HEAD: Final = 5
-"""Lines above a view: four about the host, one of headings."""
+"""Lines above a view: four on the host, one of headings."""
 
 _SEVERE: Final = {"error": "bold red", "warning": "yellow"}
 _MARKS: Final = {"error": "WRONG: ", "warning": "warning: "}
 _STATUSES: Final = {"failed": "bold red", "refused": "yellow", "gone": "yellow", "observed": "cyan"}
 
 TALL: Final = 40
-"""From this height on, the last acts are shown above the guests."""
+"""Least height that shows the last acts above the guests."""
 
 _ACTS: Final = 5
 
@@ -56,11 +56,7 @@ def body_lines(size: tuple[int, int], picture: Picture | None = None) -> int:
 
 
 def screen(look: Looking, feed: Feed, picture: Picture | None, size: tuple[int, int], now: float) -> list[Line]:
-    """Return all lines of a screen.
-
-    :param size: columns and lines
-    :param now: monotonic seconds
-    """
+    """Return all lines of a screen. `size` is columns and lines, `now` monotonic seconds."""
     width, height = size
     if small := too_small(size):
         return small
@@ -79,7 +75,7 @@ def screen(look: Looking, feed: Feed, picture: Picture | None, size: tuple[int, 
 
 
 def verdict_lines(picture: Picture, width: int) -> list[Line]:
-    """Return all conditions of the host, the worst first, each with its duration, reason and cure. Cleared ones are included."""
+    """Return all conditions of the host, worst first, including cleared ones."""
     lines: list[Line] = []
     for condition in picture.conditions:
         if condition["severity"] == "ok":
@@ -92,7 +88,7 @@ def verdict_lines(picture: Picture, width: int) -> list[Line]:
 
 
 def brief_verdict(picture: Picture, width: int, most: int) -> list[Line]:
-    """Return the verdict in at most `most` lines: one for each condition, then the reason and cure of the worst."""
+    """Return the verdict in at most `most` lines: each condition, then the reason and cure of the worst."""
     standing = [condition for condition in picture.conditions if condition["severity"] != "ok"]
     if not standing:
         return []
@@ -110,7 +106,7 @@ def brief_verdict(picture: Picture, width: int, most: int) -> list[Line]:
 
 
 def _headline(condition: ConditionModel) -> str:
-    """Return a condition's message with its duration in front of the details: a narrow screen cuts off the end."""
+    """Put the duration before the details of a message, as a narrow screen cuts off the end."""
     headline, _, details = condition["message"].partition(": ")
     ended = f", over for {age(condition['over_seconds'])}" if condition["over_seconds"] else ""
     since = f"{_MARKS.get(condition['severity'], '')}{headline}, for {age(condition['lasted_seconds'])}{ended}"
@@ -139,14 +135,14 @@ def _most_verdict(height: int) -> int:
 
 
 def host_lines(picture: Picture | None, look: Looking, feed: Feed, width: int, now: float) -> list[Line]:
-    """Return four lines about mom and the host."""
+    """Return four lines on mom and the host."""
     if picture is None:
         return [[("mom top", "bold")], [], [], []]
     third = _pressure_line(picture.host, width)
     if (trouble := feed.trouble) is not None:
         lost = f" {now - feed.lost_at:.0f} s" if feed.lost_at is not None else ""
         words = in_lines(f"NOT REACHED{lost}: {'; '.join(filter(None, trouble))}", max(20, width - 1))
-        if len(words) > 1:  # the cure matters more than old pressure figures
+        if len(words) > 1:  # the cure is more important than old pressure figures
             third = [(words.pop(0), "bold red")]
         fourth: Line = [(" ".join(words), "bold red")]
     elif late := picture.late_by(now):

@@ -18,9 +18,9 @@ if TYPE_CHECKING:  # verbs import late: they must start fast
 @config_option
 @as_caller
 def top_command(config_path: str | None) -> None:
-    """Watch a running mom in the terminal: the host, all guests, each decision and its reason. `?` shows the keys.
+    """Watch a running mom in the terminal: the host, all guests, each decision and its reason. Press `?` for the keys.
 
-    Needs the right to read the control socket, and a terminal that can be drawn on. `mom status` and `mom guests` print the same once.
+    You need the right to read the control socket. `mom status` and `mom guests` print the same once.
     """
     from mom_daemon import terminal_for, watch
     from mom_plugins_http.top.feed import ANSWER_SECONDS, Feed
@@ -33,7 +33,7 @@ def top_command(config_path: str | None) -> None:
 
 
 def looking() -> Looking:
-    """Return the view that `mom top` starts with."""
+    """Return the initial view of `mom top`."""
     from mom_daemon import Looking
     from mom_plugins_http.top.picture import NAME
 
