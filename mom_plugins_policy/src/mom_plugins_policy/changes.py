@@ -203,7 +203,6 @@ class ChangingPolicies:
         return problems if policy is None else (*self._news(self.checked(policy), now, changes), *self._not_kept())
 
     def _texts_after(self, changes: Mapping[str, str | None], *, replace_all: bool) -> dict[str, str]:
-        """Return all texts after the changes. Checks run without the lock."""
         with self._lock:
             return texts_of(self._overlay.changed(changes, "", self._base, replace_all=replace_all).over(self._base))
 
@@ -225,7 +224,6 @@ class ChangingPolicies:
         return tuple(item for item in remarks if item.name in changed or item not in old)
 
     def _failing(self, policy: Policy, texts: Mapping[str, str]) -> tuple[PolicyProblem, ...]:
-        """Return certain failures that the policies in force do not have."""
         if not self._refuse_failing:
             return ()
         errors = [item for item in self.checked(policy) if item.severity == "error"]
@@ -349,7 +347,6 @@ class ChangingPolicies:
             raise PolicyConflict(message, version=now, hint=_DECIDE_AGAIN)
 
     def _compiled(self, read: Read, overlay: Overlay, *, to_work: bool = True) -> Policy:
-        """Compile, or raise `ConfigError` with all problems of files and texts."""
         effective = overlay.over(read.texts)
         policy, problems = self._judged(texts_of(effective), read.declared, to_work=to_work)
         if policy is None or problems or read.problems:
@@ -433,7 +430,6 @@ def _same(first: Overlay, second: Overlay) -> bool:
 
 
 DEFAULT: Final = "default"
-"""Origin of a plugin's policy."""
 
 
 def where_from(name: str, policy: PolicyText | None) -> str:

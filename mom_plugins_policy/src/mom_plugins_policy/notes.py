@@ -37,7 +37,6 @@ class KeptNotes:
 
 
 _SCALAR: Final = 24
-"""Bytes of a number in JSON, with separators."""
 
 _LARGE: Final = 1 << 63
 
@@ -46,7 +45,6 @@ _ENTITY: Final = TypeAdapter(KeptNotes)
 
 
 def _size(value: Any) -> int:
-    """Return the largest size of a value in JSON, in bytes."""
     if isinstance(value, str):
         if value.isascii() and value.isprintable():
             return _SCALAR + len(value) + value.count('"') + value.count("\\")

@@ -306,7 +306,6 @@ def _problems(result: Result, snapshot: Snapshot) -> Iterator[Problem]:
 
 
 def _unknown_fields(fault: Fault, snapshot: Snapshot) -> list[str]:
-    """Return the guest's unknown fields if these caused the fault."""
     guest = None if fault.entity is None else snapshot.guests.get(fault.entity.id)
     if guest is None or fault.kind != "type":
         return []

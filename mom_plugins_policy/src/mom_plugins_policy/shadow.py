@@ -31,7 +31,6 @@ class Shadow:
         self._texts: Mapping[str, str] = {}
         self._policy: Policy | None = None
         self._beside = ""
-        """Version of the policies in force at compilation."""
         self._trouble: Sequence[Problem] = ()
 
     def read(self) -> Callable[[], None]:

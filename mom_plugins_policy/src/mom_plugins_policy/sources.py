@@ -12,7 +12,6 @@ from mom_plugins_policy.language.limits import PolicyLimits
 
 SUFFIX = ".policy"
 SINGLE = "50_main_"
-"""Name of a single configured policy."""
 
 
 @dataclass(slots=True)
@@ -44,7 +43,6 @@ def read_policies(directory: Path | None, file: Path | None, limits: PolicyLimit
 
 
 def _ours(path: Path, problems: list[ConfigProblem]) -> bool:
-    """Return whether only root and mom's user can change the file, or it does not exist."""
     try:
         reason = untrusted(path) if is_there(path) else ""
     except OSError as error:

@@ -124,7 +124,6 @@ class Knowledge:
 
     def __init__(self) -> None:
         self.chain = [0]
-        """Numbers of the scopes, outermost first."""
         self.store: Facts[Key, Any] = Facts()
         self._scopes = 0
 

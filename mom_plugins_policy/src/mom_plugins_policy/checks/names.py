@@ -28,7 +28,6 @@ class Names:
     functions: list[tuple[Form, bool]] = field(default_factory=list)
     """From `def`; True at top level."""
     tested: dict[str, set[str]] = field(default_factory=dict)
-    """Host fields that each policy tests for nil."""
     libraries: set[str] = field(default_factory=set)
     """Policies that only bind and define names."""
     noted: set[str] = field(default_factory=set)

@@ -94,7 +94,6 @@ class Walk:
         self._depth = self._loops = self._switched_off = 0
         self._afterwards = False  # true while walking functions without calls
         self._active = Counter[int]()
-        """Nested calls of each function."""
         self._together: list[_Together] = []
         self._bound_in: dict[tuple[int, str], str] = {}
         self._definition_of = {function.form.index: function for function in program.functions()}

@@ -17,7 +17,6 @@ VERBS: Final[Mapping[str, Verb]] = {
     "defaults": Verb("mom_plugins_policy.cli.defaults:defaults_command", "Print the default policies that installed plugins bring."),
     "snapshot": Verb("mom_plugins_policy.cli.defaults:snapshot_command", "Print a snapshot of this host, or an example, as JSON."),
 }
-"""In `--help` order."""
 
 
 @click.group("policy", cls=VerbGroup, verbs=VERBS)

@@ -43,7 +43,6 @@ def defaults_command(name: str | None, as_json: bool, config_path: str | None) -
 
 
 def _first_sentence(text: str) -> str:
-    """Return the first sentence of a policy's first whole-line comment."""
     lines = [line.strip("# ") for line in text.splitlines() if line.startswith("#")]
     paragraph = " ".join(takewhile(str, dropwhile(lambda line: not line.strip("-"), lines)))
     return paragraph.partition(". ")[0].rstrip(".")

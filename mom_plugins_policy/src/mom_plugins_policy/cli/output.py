@@ -93,7 +93,6 @@ def excerpt(text: str, line: int, column: int) -> str:
 
 
 def _as_wide(line: str) -> str:
-    """Replace characters that would move the caret or the terminal's cursor."""
     return "".join(c if c.isprintable() or c == "\t" else "\u00b7" for c in line.removeprefix("\ufeff"))
 
 

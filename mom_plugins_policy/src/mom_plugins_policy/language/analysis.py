@@ -49,9 +49,7 @@ class Program:
 
     forms: Sequence[Form]
     bound: set[str] = field(default_factory=set)
-    """By `let`, `defvar`, `with` and parameters."""
     assigned: set[str] = field(default_factory=set)
-    """By `set`."""
     definitions: dict[str, list[Definition]] = field(default_factory=dict)
     callables: bool = False
     """Whether a variable may hold a callable."""
@@ -63,7 +61,6 @@ class Program:
     """Names that separate functions use without binding them."""
     faults: list[Fault] = field(default_factory=list)
     calls: Counter[str] = field(default_factory=Counter)
-    """Calls outside of functions."""
     size: int = 0
     roles: dict[int, Roles] = field(default_factory=dict)
     """Roles of each well-formed special form, by index."""
@@ -309,7 +306,6 @@ class _Survey:
 
 
 def _choose_inlining(program: Program) -> None:
-    """Choose the inlined functions, and the names that other functions share."""
     definitions = program.definitions
     program.alone.update(name for name, several in definitions.items() if not all(item.unconditional for item in several))
     order = _callees_first(program)

@@ -48,7 +48,6 @@ def tokens(text: str) -> Iterator[tuple[str, str]]:
 
 
 def _pieces(text: str) -> Iterator[str]:
-    """Yield the tokens, each after its new white space."""
     opened: list[tuple[int, int]] = []  # for each open bracket: indentation of its line, and of lines inside
     around = 0  # brackets open at the start of this line
     here = 0  # indentation of this line

@@ -44,7 +44,6 @@ class Result:
         self.compiled = compiled
         self.policy = policy
         self._lost = {*run.failed, HOST_ID} if stopped else run.failed
-        """Entities whose decisions are dropped."""
 
     @property
     def notes(self) -> Mapping[str, Mapping[str, Any]]:
@@ -115,7 +114,6 @@ class _Reason(NamedTuple):
     text: str
 
     def of(self, identity: str, snapshot: Snapshot) -> str:
-        """Return the reason for an entity."""
         if suggested := self.suggested.get(identity):
             return str(suggested)
         return reason_of(self.conditions, identity, snapshot) or self.text
@@ -177,13 +175,11 @@ class Policy:
 
     def __init__(self, code: Code, declarations: Declarations | None, limits: PolicyLimits) -> None:
         self.code = code
-        """Shared by policies with the same texts and limits."""
         self.program = code.program
         self.declarations = declarations
         self.limits = limits
         compiled = code.without(frozenset())
         self.fields = compiled.fields
-        """Fields named in the texts."""
         self.undeclared: frozenset[tuple[Scope, str]] = frozenset()
         """Fields named in the texts that no plugin declares. Reading one is an error."""
         if declarations is not None:

@@ -24,7 +24,6 @@ TOKEN = re.compile(
     """,
     re.VERBOSE,
 )
-"""A token, or the white space and comments between tokens."""
 _SKIP, _OPEN, _CLOSE, _NAME, _STRING, _FLOAT, _HEX, _OCTAL, _INTEGER, _OPERATOR = range(1, 11)
 _CLOSING = {"(": ")", "[": "]", "{": "}"}
 _CURES = {

@@ -35,7 +35,6 @@ Notes: TypeAlias = Mapping[str, Mapping[str, Any]]
 
 
 _LONGEST_DEBUG = 2000
-"""Characters of a log line from a policy."""
 
 
 def write_to_log(*values: Any_) -> Any_:
@@ -164,7 +163,6 @@ class Evaluation(Budgets):
         return self._fault(error, self._site(error), None)
 
     def _site(self, error: Exception) -> int:
-        """Return the innermost site in the traceback; -1 without one."""
         lines: Mapping[int, int] = self._code.namespace["LINES"]
         sites = [lines.get(line, -1) for _, line in self._frames(error)]
         if isinstance(error, Trouble) and error.of_call and len(sites) > 1:

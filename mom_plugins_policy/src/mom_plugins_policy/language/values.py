@@ -23,7 +23,6 @@ _SHOWN_ITEMS = 5
 
 
 UNBOUND: Final = object()
-"""Value of an unbound variable."""
 
 
 @dataclass(slots=True, eq=False)

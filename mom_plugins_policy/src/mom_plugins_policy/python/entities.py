@@ -24,7 +24,6 @@ KiB, MiB, GiB, TiB = 1, 1 << 10, 1 << 20, 1 << 30
 _Text = Annotated[str, Field(max_length=4096)]
 _Scalar = bool | Annotated[int, Field(gt=-(1 << 63), lt=1 << 63)] | Annotated[float, Field(gt=-(2.0**63), lt=2.0**63)] | _Text
 Notes = Annotated[dict[_Text, _Scalar | Annotated[list[_Scalar], Field(max_length=1000)]], Field(max_length=1000)]
-"""Notes on the host or a guest."""
 
 CAN_BE_KEPT: Final = TypeAdapter(Notes)
 

@@ -129,7 +129,6 @@ def _left_out(source: Source, guest: Guest, error: BaseException) -> Problem:
 
 
 def _problems(yielded: list[Decision], evaluation: PythonEvaluation) -> Iterator[Problem]:
-    """Yield invalid decisions, decisions that were made but not yielded, and invalid notes (which are deleted)."""
     yielded_ids = set(map(id, yielded))
     for decision, fault in evaluation.made:
         if fault and id(decision) in yielded_ids:

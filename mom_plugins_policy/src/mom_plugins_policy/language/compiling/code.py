@@ -99,7 +99,6 @@ class Emitter(ABC):
         self.lines: list[Line] = self.run.lines
         self.indent = 1
         self.effects = 0
-        """Statements so far that have effects or may fail."""
         self.loose = 0
         """Total size of unchecked sums that may be strings."""
         self._strings: dict[str, str] = {}
@@ -116,7 +115,6 @@ class Emitter(ABC):
         return f"{prefix}{next(self._numbers)}"
 
     def _use(self, name: str) -> str:
-        """Make a helper or value of the run a local variable of the outermost function."""
         texts = {"members": "rt.guests.members", "hostfields": "rt.host.fields", "left": "rt.slice"}
         self.run.inits.setdefault(name, texts.get(name, f"rt.{name}"))
         return name

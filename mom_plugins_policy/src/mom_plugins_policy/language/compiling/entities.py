@@ -49,7 +49,6 @@ class EntityAccess(Scoping):
         return Expression(self.marked(form, self._helper("attribute", value.text, self.string(name))))
 
     def _field(self, entity: Expression, name: str) -> Expression | None:
-        """Return a field of an entity; None if undeclared."""
         scope = Scope(entity.type)
         self.fields.add((scope, name))
         if (scope, name) in self.undeclared:

@@ -36,7 +36,6 @@ class Generator(Operations):
     def __init__(self, program: Program, limits: PolicyLimits, undeclared: frozenset[tuple[Scope, str]]) -> None:
         super().__init__(program, limits, undeclared)
         self.level = 0
-        """Nesting of the current form in its Python function."""
         self.weight = 0
         """Forms generated so far in this loop or function: the steps of one turn."""
         self.counting = False
@@ -107,7 +106,6 @@ class Generator(Operations):
         return self.spilled(Expression(f"{name}()"))
 
     def _fill(self, function: PyFunction, form: Form, value: Callable[[], Expression], steps: int) -> None:
-        """Generate a function that counts its steps and returns a value. `steps`: additional steps."""
         self.func, self.lines, self.indent, self.guest_loops = function, function.lines, 1, 1
         weight = self._counted(form)
         self.weight = steps
@@ -506,7 +504,6 @@ class Generator(Operations):
 
 
 _HELD: Mapping[str, FunctionWord] = {name.upper(): word for name, word in CALLABLES.items()}
-"""Predefined functions, by name in the code."""
 
 _METHODS: dict[str, Callable[[Generator, Form, Sequence[Form], bool], Expression]] = {
     "eval": Generator._sequence, "if": Generator._if, "let": Generator._let, "def": Generator._def, "defun": Generator._def,

@@ -26,7 +26,6 @@ class Operations(EntityAccess):
         return self._function(form, word, arguments, self.arguments(arguments))
 
     def _function(self, form: Form, word: FunctionWord, arguments: Sequence[Form], values: Sequence[Expression]) -> Expression:
-        """Return a function's result: special code, or a call of its `compute`."""
         own = _OWN.get(word.name)
         if own is not None:
             return own(self, form, arguments, values)
@@ -94,7 +93,6 @@ class Operations(EntityAccess):
         return Expression(self.marked(form, text, arguments, values), "int", size=2)
 
     def _compared(self, form: Form, values: Sequence[Expression]) -> list[Expression]:
-        """Count comparisons of values that may be lists."""
         if not self.program.lists or sum(value.type not in SCALARS and value.type != "str" for value in values) < 2:
             return list(values)
         named = [self.spilled(value) for value in values]
@@ -159,7 +157,6 @@ _OWN: dict[str, Callable[[Operations, Form, Sequence[Form], Sequence[Expression]
     "and": Operations._and_or, "or": Operations._and_or, "not": Operations._not, "min": Operations._extreme,
     "max": Operations._extreme, "null": Operations._null, "valid": Operations._valid, "debug": Operations._debug,
 }  # fmt: skip
-"""Functions with special code."""
 
 
 def called(word: FunctionWord) -> str:

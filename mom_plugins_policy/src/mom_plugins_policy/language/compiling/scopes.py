@@ -54,7 +54,6 @@ class Scoping(Emitter):
         super().__init__(limits)
         self.program = program
         self.blocks = 0
-        """Nesting of Python blocks."""
         self.facts: Facts[Slot, Fact] = Facts()
         self.predefined = Bindings(self.run)
         self.chain = [self.predefined]
@@ -75,7 +74,6 @@ class Scoping(Emitter):
             self.facts[slot] = (True, "any" if shared else type_, 1)
 
     def _join(self, first: Mapping[Slot, Fact], second: Mapping[Slot, Fact]) -> None:
-        """Merge the facts of two branches."""
         for key in {**first, **second}:
             either = [fact for learnt in (first, second) if (fact := learnt.get(key) or self.facts.get(key)) is not None]
             certain = len(either) == 2 and all(fact[0] for fact in either)
@@ -128,7 +126,6 @@ class Scoping(Emitter):
         self.chain = self.chain[:-1]
 
     def _bound_by(self, forms: Sequence[Form]) -> Iterator[str]:
-        """Yield names that forms bind in their outer scopes."""
         for form in all_in(forms):
             roles = self.program.roles.get(form.index)
             if roles is not None and not roles.scope:
@@ -231,7 +228,6 @@ class Scoping(Emitter):
         return Expression(slot.py, type_, size=size, stable=slot.stable, safe=True)
 
     def _expect_bindings(self, form: Form) -> None:
-        """Record the bindings that a form's later code may make in the current scope."""
         for name in self._bound_by([form]):
             slot = self._slot(self.chain[-1], name)
             if slot not in self.facts:

@@ -44,7 +44,6 @@ class Roles(NamedTuple):
     """Roles of a form's parts."""
 
     parts: tuple[Form, ...]
-    """Evaluated parts, in order."""
     roles: tuple[Role, ...]
     bindings: tuple[Binding, ...] = ()
     """Each is bound once its value is known."""
@@ -67,7 +66,6 @@ class FormWord(Word):
     roles: Callable[[Form], Roles | None]
     """Returns the roles if the number of parts is valid; None if a part is malformed."""
     shape: str = ""
-    """Error message for a malformed form."""
     flaws: Callable[[Form, Roles | None], Iterable[tuple[Form, str]]] | None = None
     """Yields mistakes that reject a policy. Other mistakes appear during evaluation."""
     plain: bool = False

@@ -135,13 +135,9 @@ _FUNCTIONS = (
 FUNCTIONS: Mapping[str, FunctionWord] = {word.name: word for word in _FUNCTIONS}
 
 BUILTINS: Mapping[str, FunctionWord] = {word.name: word for word in _FUNCTIONS if not word.variable}
-"""Functions that are words."""
 
 CALLABLES: Mapping[str, FunctionWord] = {word.name: word for word in _FUNCTIONS if word.variable}
-"""Functions in predefined variables."""
 
 OPERATORS: Mapping[str, str] = {word.operator: word.name for word in _FUNCTIONS if word.operator}
-"""Second spelling of builtins."""
 
 PREDEFINED = ("Host", "Guests", *CALLABLES)
-"""Names bound at the start of an evaluation."""
