@@ -1,4 +1,4 @@
-"""Guests on libvirt for mom: the plugins `libvirt` and `nova`, and a library for plugins with many libvirts."""
+"""The plugins `libvirt` and `nova`, and a library for plugins with many libvirt daemons."""
 
 import lazy_loader
 

@@ -1,4 +1,4 @@
-"""Agent channels of guests, and commands for qemu-guest-agent, which libvirt passes on."""
+"""Agent channels of guests, and commands to qemu-guest-agent through libvirt."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from mom_plugins_libvirt.changes import OrderedDomain
 from mom_plugins_libvirt.spare_connections import SpareConnections
 
 _LIBVIRTS_OWN = "org.qemu.guest_agent.0"
-"""Channel to whose socket libvirt itself is connected: QEMU serves one client at a time."""
+"""libvirt itself is connected to this channel, and QEMU serves one client at a time."""
 
 _LONGEST_SECONDS = 60
-"""More patience is not asked of libvirtd."""
+"""Longest timeout requested from libvirtd."""
 
 _SLACK_SECONDS = 1.0
-"""How long after libvirtd's own timeout an answer may arrive before the connection is given up."""
+"""Time for the answer after libvirtd's own timeout."""
 
 _MOST_CHANNELS = 32
 _LONGEST_TEXT = 256
-"""A guest has a handful of channels. Further ones, and longer paths, lead to no agents."""
+"""mom ignores further channels, and paths with more characters."""
 
 
 def channels_of(devices: ElementTree.Element | None) -> Mapping[str, str]:
-    """Return the agent channels in a running guest's `<devices>`: name to the path of QEMU's listening unix socket.
+    """Return the agent channels of a running guest's `<devices>`: the name and the path of QEMU's unix socket.
 
-    The path is empty where no other program can connect: the channel is libvirt's own, or QEMU is the client.
+    The path is empty where no other program can connect: libvirt uses the channel, or QEMU is the client.
     """
     channels: dict[str, str] = {}
     for channel in [] if devices is None else devices.findall("channel"):
@@ -43,17 +43,14 @@ def channels_of(devices: ElementTree.Element | None) -> Mapping[str, str]:
 
 
 class AgentCommands(SpareConnections):
-    """Passes commands to agents. A busy or dead agent delays its call."""
+    """Commands to agents, on connections of their own."""
 
     most = 8
-    """Each holds one of libvirtd's threads while it waits; by default libvirtd has 20."""
+    """Each waiting call uses one of libvirtd's threads (20 by default)."""
 
     def command(self, guest: Entity, command: str, timeout_seconds: float) -> str:
-        """Return the agent's answer to this JSON text, as JSON text. See `AgentAccess.agent_command`.
-
-        libvirt counts whole seconds, and waits as long again while it synchronises with the agent: this takes at most twice the time, and a
-        second.
-        """
+        """Return the agent's JSON answer. Takes at most twice the timeout and a second: libvirt counts whole seconds, and first
+        synchronises with the agent."""
         doing = f"asking the agent of {guest}"
         seconds = min(_LONGEST_SECONDS, max(1, math.ceil(timeout_seconds)))
         qemu = qemu_binding(doing)

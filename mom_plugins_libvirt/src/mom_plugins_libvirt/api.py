@@ -1,6 +1,6 @@
-"""The part of libvirt's Python binding that mom uses, as types: the binding itself has none, and tests stand in for it with these."""
+"""Types for the part of libvirt's Python binding that mom uses. The binding has none, and tests replace it."""
 
-# ruff: noqa: D102, N802, N803  # the names are libvirt's, which describes them: https://libvirt.org/html/libvirt-libvirt-domain.html
+# ruff: noqa: D102, N802, N803  # libvirt's names: https://libvirt.org/html/libvirt-libvirt-domain.html
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _WITHOUT_BINDING: Final = "install python3-libvirt for the Python of the system;
 
 
 class Domain(Protocol):
-    """A guest, as libvirt hands it out. `name`, `UUIDString` and `ID` are answered without asking libvirtd."""
+    """Guest. `name`, `UUIDString` and `ID` do not call libvirtd."""
 
     def name(self) -> str: ...
     def UUIDString(self) -> str: ...
@@ -45,13 +45,13 @@ class Domain(Protocol):
 
 
 Record = Mapping[str, object]
-"""One guest's statistics, as `getAllDomainStats` names them."""
+"""Statistics of one guest, by the names of `getAllDomainStats`."""
 
 EventCallback = Callable[..., None]
 
 
 class LibvirtConnection(Protocol):
-    """An open connection to libvirtd."""
+    """Connection to libvirtd."""
 
     def getAllDomainStats(self, stats: int = 0, flags: int = 0) -> Sequence[tuple[Domain, Record]]: ...
     def domainListGetStats(self, doms: Sequence[Domain], stats: int = 0, flags: int = 0) -> Sequence[tuple[Domain, Record]]: ...
@@ -65,12 +65,12 @@ class LibvirtConnection(Protocol):
 
 
 def binding() -> Any:
-    """Return the libvirt module, with its habit of printing every error to stderr switched off.
+    """Return the libvirt module, without its habit of printing errors to stderr. Raises `HypervisorError` if it is missing.
 
-    Loaded when it is first needed: the commands that only list plugins must not pay for it. Raises `HypervisorError` where it is missing.
+    It is loaded late, because commands that only list plugins do not need it.
     """
     try:
-        import libvirt  # type: ignore[import-untyped]  # the binding has no types; the protocols above have the names that mom uses
+        import libvirt  # type: ignore[import-untyped]  # the binding has no types; see the protocols above
     except ImportError as error:
         raise HypervisorError(f"libvirt's Python binding cannot be loaded: {error}", hint=_WITHOUT_BINDING) from error
     libvirt.registerErrorHandler(_silent, None)
@@ -78,9 +78,9 @@ def binding() -> Any:
 
 
 def qemu_binding(doing: str) -> Any:
-    """Return the module libvirt_qemu. Raises `NotSupported` where it is missing.
+    """Return the module libvirt_qemu. Raises `NotSupported` if it is missing.
 
-    :param doing: the purpose, for error messages
+    :param doing: the failed action, for the message
     """
     try:
         return importlib.import_module("libvirt_qemu")
@@ -89,4 +89,4 @@ def qemu_binding(doing: str) -> Any:
 
 
 def _silent(context: object, error: object) -> None:
-    """Ignore an error: it arrives as an exception, too."""
+    """Ignore an error, which is also raised as an exception."""

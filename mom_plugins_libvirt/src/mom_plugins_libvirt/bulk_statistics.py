@@ -1,4 +1,4 @@
-"""The bulk call: statistics of all guests, or of some, in one answer of libvirtd."""
+"""The bulk call: statistics of many guests in one answer of libvirtd."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ from mom_plugins_libvirt.open_connection import GuestRecord, OpenConnection
 
 
 class BulkStatistics:
-    """Statistics by bulk calls, without guests whose start waits for a hook: libvirtd would not answer a call that reaches one.
+    """Statistics from bulk calls, without guests whose start waits for a hook: libvirtd does not answer calls for them.
 
     :param module: libvirt's Python binding
-    :param blocked_in_start_hook: returns the ids of guests whose start waits for a hook
+    :param blocked_in_start_hook: returns the ids of such guests
     """
 
     def __init__(self, module: Any, blocked_in_start_hook: Callable[[], Set[str]]) -> None:
         self.module = module
         self.blocked_in_start_hook = blocked_in_start_hook
         self.events = 0
-        """Events since the last call about all guests."""
+        """Since the last call for all guests."""
         self._listed: set[str] | None = None
-        """Guests of the last call about all of them, and guests started since; None before the first call."""
+        """Guests of the last call for all guests, and guests started since."""
 
     def started(self, uuid: str) -> None:
-        """Add a guest that has started since the last call."""
+        """Add a guest that has started."""
         if self._listed is not None:
             self._listed.add(uuid)
 
     def read(self, live: OpenConnection, groups: int, uuids: Collection[str] | None) -> Sequence[GuestRecord]:
-        """Return the statistics of all active guests, or of these, by one call. Raises libvirt's error."""
+        """Return the statistics of all active guests, or of these. Raises libvirt's error."""
         module = self.module
         nowait = 0 if live.nowait is False else module.VIR_CONNECT_GET_ALL_DOMAINS_STATS_NOWAIT
         try:
@@ -40,11 +40,11 @@ class BulkStatistics:
         except module.libvirtError as error:
             if live.nowait is not None or error_numbers(error)[0] != INVALID_ARGUMENT:
                 raise
-            nowait = 0  # a driver that does not know the flag, as none of its calls wait for guests
+            nowait = 0  # a driver without this flag, whose calls do not wait for guests
             answer = self._ask(live, groups, uuids, nowait)
         live.nowait = nowait != 0
         records = [GuestRecord(domain.UUIDString(), domain.name(), domain.ID(), record) for domain, record in answer]
-        # The daemon in a pod is its tenant's, and may answer about other tenants' guests, too.
+        # A pod's tenant controls its daemon, which may answer with other tenants' guests.
         return records if uuids is None else [record for record in records if record.uuid in uuids]
 
     def _ask(self, live: OpenConnection, groups: int, uuids: Collection[str] | None, flags: int) -> Sequence[tuple[Domain, Record]]:
@@ -56,7 +56,7 @@ class BulkStatistics:
         if blocked and known_ids is not None:
             handles = self._handles(live, known_ids - blocked)
             return live.connection.domainListGetStats(handles, groups, flags | active) if handles else ()
-        # Handles of single guests come from calls about all guests.
+        # Handles of single guests come from calls for all guests.
         answer = live.connection.getAllDomainStats(groups, flags | active)
         live.domains = {domain.UUIDString(): domain for domain, _ in answer}
         self._listed, self.events = set(live.domains), 0

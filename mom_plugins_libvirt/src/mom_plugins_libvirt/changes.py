@@ -1,6 +1,6 @@
-"""How mom changes guests: through mom-libvirt-helper, or itself where it may. Chosen at each connection."""
+"""Changes of guests: by mom-libvirt-helper, or by mom itself if libvirt permits it."""
 
-# ruff: noqa: D102, N802  # the names are libvirt's, which describes them
+# ruff: noqa: D102, N802  # libvirt's names
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from mom_plugins_libvirt.failures import (
 from mom_plugins_libvirt.uri import is_local
 
 HELPER_SOCKET_VARIABLE: Final = "MOM_LIBVIRT_HELPER_SOCKET"
-"""Environment variable for another socket of mom-libvirt-helper."""
+"""Environment variable with the path of another socket."""
 
 HELPER_CURE: Final = "look why it does not run: systemctl status mom-libvirt-helper.socket mom-libvirt-helper"
 
@@ -51,11 +51,11 @@ _CODES: Final = {
     errno.ETIMEDOUT: OPERATION_TIMEOUT,
     **dict.fromkeys((errno.EINVAL, errno.ERANGE, errno.EOPNOTSUPP, errno.ENOENT), ARGUMENT_UNSUPPORTED),
 }
-"""libvirt's errors for those of the helper."""
+"""From `errno` to libvirt's errors."""
 
 
 class OpenedLibvirt(NamedTuple):
-    """Connection to libvirt, the helper that changes guests (None: mom does), and why neither can (empty: one can), with a cure."""
+    """Connection, the helper that changes guests (None: mom does), and why neither can, with a cure."""
 
     connection: LibvirtConnection
     helper: GuestOrders | None = None
@@ -66,8 +66,7 @@ class OpenedLibvirt(NamedTuple):
 def opened(module: Any, uri: str, *, readonly: bool, found: bool) -> OpenedLibvirt:
     """Connect to libvirt. Raises libvirt's error.
 
-    :param readonly: the operator wants no changes
-    :param found: mom has found the URI itself, so the helper does not serve it
+    :param found: mom has found the URI itself, and the helper does not serve it
     """
     if readonly:
         return OpenedLibvirt(module.openReadOnly(uri), None, _READ_ONLY, "set readonly to false for the plugin libvirt")
@@ -82,26 +81,23 @@ def opened(module: Any, uri: str, *, readonly: bool, found: bool) -> OpenedLibvi
 
 
 class OrderRefused(Exception):
-    """Refused order, with libvirt's error or a similar one, and the methods of libvirt's exception."""
+    """Refused request, with the methods of libvirt's exception."""
 
     def __init__(self, message: str, code: int, number: int = 0) -> None:
         super().__init__(message)
         self._code, self._number = code, number
 
     def get_error_code(self) -> int:
-        """Return libvirt's number of the error."""
+        """Return libvirt's error number."""
         return self._code
 
     def get_int1(self) -> int:
-        """Return the `errno` behind it, or 0."""
+        """Return the `errno`, or 0."""
         return self._number
 
 
 class GuestOrders:
-    """Connection to mom-libvirt-helper, opened with the first order; one order at a time. Orders raise `OrderRefused`.
-
-    :param path: of its socket
-    """
+    """Connection to mom-libvirt-helper, for one request at a time. Requests raise `OrderRefused`."""
 
     def __init__(self, path: str) -> None:
         self._path = path
@@ -110,7 +106,7 @@ class GuestOrders:
 
     @classmethod
     def reached(cls, uri: str) -> GuestOrders | None:
-        """Return one if this process may order changes: it is not root, the guests are the system's, and the socket exists."""
+        """Return the helper if mom needs it for this URI: mom is not root, and the socket exists."""
         path = os.environ.get(HELPER_SOCKET_VARIABLE, orders.SOCKET)
         is_systems = is_local(uri) and urlsplit(uri).path == "/system"
         return cls(path) if is_systems and os.geteuid() != 0 and os.access(path, os.W_OK) else None
@@ -122,12 +118,12 @@ class GuestOrders:
             connection.close()
 
     def give(self, order: GuestOrder) -> str:
-        """Send an order, and return the text of the answer."""
+        """Send a request, and return the answer's text."""
         try:
             message = order.packed()
         except struct.error as error:
             raise OrderRefused("a number is out of range", ARGUMENT_UNSUPPORTED) from error
-        if self._connection is not None and self._ended.poll(0):  # between two orders, nothing comes but the end
+        if self._connection is not None and self._ended.poll(0):  # between two requests, only the end of the connection is readable
             self.close()
         try:
             if self._connection is None:
@@ -151,7 +147,7 @@ class GuestOrders:
         return text
 
     def destinations(self) -> Sequence[str]:
-        """Return the destinations that root declares for moves."""
+        """Return the destinations that root declares for migrations."""
         declared: list[str] = []
         while True:
             try:
@@ -159,11 +155,11 @@ class GuestOrders:
             except OrderRefused as error:
                 if error.get_int1() != errno.ENOENT:
                     raise
-                return declared  # that was after the last
+                return declared  # after the last destination
 
 
 class OrderedDomain:
-    """Guest that the helper changes. libvirt answers all other attributes.
+    """Guest that the helper changes. Other methods call libvirt.
 
     :param start: libvirt's number of the guest's start; None: any start
     """
@@ -176,7 +172,7 @@ class OrderedDomain:
         return getattr(self._domain, name)
 
     def as_domain(self) -> Domain:
-        """Return it as a domain."""
+        """Return this object as `Domain`."""
         return cast("Domain", self)
 
     def _order(self, number: Number, *values: int, what: bytes = b"") -> str:
@@ -233,14 +229,14 @@ class OrderedDomain:
     def abortJob(self) -> int:
         return self._change(Number.ABORT)
 
-    # --- calls that are none of libvirt's domains ----------------------------------------------------------------------------------
+    # --- further calls -----------------------------------------------------------------------------------------------------------
 
     def give(self, kib: int) -> str:
         """Set the balloon through QEMU's monitor, and return QEMU's answer."""
         return self._order(Number.GIVE, kib)
 
     def migrate(self, destination: Destination) -> int:
-        """Move the guest. Raises `PermissionDenied` for an undeclared destination."""
+        """Migrate the guest. Raises `PermissionDenied` for an undeclared destination."""
         for number, declared in enumerate(self._helper.destinations()):
             if _destination(declared) == destination:
                 return self._change(Number.MIGRATE, number)
@@ -249,7 +245,7 @@ class OrderedDomain:
         raise PermissionDenied(f"root has not declared the destination {destination}", hint=hint)
 
     def ask_agent(self, command: str, seconds: int) -> str:
-        """Return the agent's answer. Raises `PermissionDenied` for a command that the helper does not pass on."""
+        """Return the agent's answer. Raises `PermissionDenied` for a command that the helper does not allow."""
         handle = re.search(r'"handle": (\d+)', command)
         form = command if handle is None else command.replace(handle[1], "%d", 1)
         if form not in orders.AGENT_COMMANDS:
@@ -258,7 +254,6 @@ class OrderedDomain:
 
 
 def _destination(declared: str) -> Destination | None:
-    """Return the declared destination; None: mom moves no guests there."""
     with suppress(ValueError):
         return Destination.parse(declared)
     return None

@@ -1,10 +1,7 @@
-"""Lasting connection to one libvirtd: opened on demand, abandoned when a call on it hangs, opened again with back-off.
+"""Connection to one libvirtd: opened on demand, abandoned when a call hangs, and opened again with back-off.
 
-Once started, it returns by itself after a loss: events arrive only over an open connection.
-
-It serves one call at a time, and none after a call that did not return in time. libvirt's client before 10.3 corrupts its memory when a
-second thread, or its own keepalive, interrupts a waiting call (CVE-2024-4418). So threads take turns, a hanging call keeps its connection
-until it returns, and keepalive is off: mom gives hanging calls up anyway.
+It serves one call at a time. libvirt's client before 10.3 corrupts its memory if a second thread, or its keepalive, interrupts a waiting
+call (CVE-2024-4418). So a hanging call keeps its connection, and keepalive is off.
 """
 
 from __future__ import annotations
@@ -33,30 +30,29 @@ from mom_plugins_libvirt.uri import without_questions
 T = TypeVar("T")
 
 _FIRST_RETRY_SECONDS = 0.25
-"""Back-off between attempts to connect, doubled up to the longest. A restart of libvirtd takes one to some tens of seconds."""
+"""First pause between attempts to connect; it doubles."""
 
 _OPEN_SECONDS = 30.0
-"""How long a hanging attempt to connect may still succeed; a vanished host would not be noticed otherwise."""
+"""Timeout of an attempt to connect."""
 
 _FIRST_ATTEMPT, _SECOND_ATTEMPT, _LAST_ATTEMPT = 1.0, 1.6, 2.0
-"""By when each attempt of a bulk call must be back, in call timeouts from its begin: it has two in all, which are less than a deadline."""
+"""Ends of a bulk call's attempts, in call timeouts since its start. Two call timeouts are less than a deadline."""
 
 _HOOK_POLL_SECONDS = 0.1
-"""Interval of the checks whether a call about all guests waits for a hook by now."""
 
 _NO_ANSWER_CURE = "look why it hangs (journalctl -u libvirtd), or restart it: guests go on without it"
 
 _CLOSE_SECONDS = 0.15
-"""Time for closing a connection, and then the event loop: a plugin has 0.4 s to end."""
+"""Time for closing a connection, and the same for the event loop: a plugin has 0.4 s to end."""
 
 
 class Connection:
-    """Connection to one libvirtd, for several threads.
+    """Connection to one libvirtd. For several threads.
 
-    :param module: libvirt's Python binding, or a stand-in
-    :param blocked_in_start_hook: returns guests whose start waits for a hook: libvirtd answers no call that reaches one
-    :param callers: shared threads for calls; `close` does not end them
-    :param patience: shared patience with calls about single guests
+    :param module: libvirt's Python binding
+    :param blocked_in_start_hook: returns guests whose start waits for a hook: libvirtd answers no call for them
+    :param callers: shared; `close` does not end them
+    :param patience: shared
     """
 
     def __init__(
@@ -71,17 +67,17 @@ class Connection:
     ) -> None:
         self.settings = settings
         self.why_no_changes = self.cure_of_no_changes = ""
-        """Why neither mom nor its helper can change guests, as of the last connection, and what to do about it; empty: one can."""
+        """Why neither mom nor its helper can change guests; empty: one of them can."""
         self.by_helper = False
-        """The helper changes guests; as of the last connection, too."""
+        """The helper changes guests."""
         self.opened = 0
-        """How often the connection was opened: a larger number means that events may have been missed."""
+        """Number of connections so far. After a new one, events may be missing."""
         self.on_event: Callable[[GuestEvent], None] | None = None
-        """Told of guests' events, in libvirt's thread, so it must not call libvirt. To be set before the connection is first used."""
+        """Called in libvirt's thread: it must not call libvirt. Set it before the connection is used."""
         self.on_return: Callable[[], None] | None = None
-        """Called when libvirtd can be reached after it could not; as `on_event`."""
+        """Called when libvirtd is reachable again, like `on_event`."""
         self.on_open: Callable[[], None] | None = None
-        """Called each time that it was reached, after `on_return`."""
+        """Called after each connect, after `on_return`."""
         self._too_many = f"libvirtd has not come back from {settings.most_open_calls} earlier calls"
         self.log = log
         self.module = module
@@ -99,31 +95,31 @@ class Connection:
         self._opening = 0
         self._coming_back = False
         self._open_calls: list[Future[Any]] = []
-        """Calls that were given up and have perhaps not come back."""
+        """Timed-out calls that may still run."""
         self._open_fallback: Future[Any] | None = None
-        """The last of those that asked no guest."""
+        """The last of them that asked no guest."""
         self._refusal: HypervisorError | None = None
         self._retry_at = 0.0
         self._retry_after = _FIRST_RETRY_SECONDS
         self._closed = False
 
     def start(self) -> None:
-        """Start the event loop. The connection opens on demand, and returns by itself from now on."""
+        """Start the event loop. From now on, the connection reconnects by itself."""
         self._loop = self._own_loop = EventLoop(self.module)
         self._loop.start()
 
     def join(self, loop: EventLoop) -> None:
-        """Receive events through a running loop that others use too. The connection returns on `reach`, or with a call."""
+        """Receive events through another's event loop. The connection reconnects on `reach`, or with a call."""
         self._loop = loop
 
     def reach(self) -> None:
-        """Begin to connect if it is time to try; do not wait."""
+        """Connect if the pause is over, without waiting."""
         with self._changed, suppress(HypervisorError):
             if self._live is None and not self._closed:
                 self._begin_to_open()
 
     def close(self) -> None:
-        """Close the connection and end all threads, in less than half a second. Threads in a hanging call are left behind."""
+        """Close the connection and end all threads within half a second, except hanging threads."""
         with self._changed:
             self._closed = True
             live, self._live = self._live, None
@@ -139,16 +135,15 @@ class Connection:
             self._own_callers.close(_CLOSE_SECONDS / 3)
 
     def of(self, guests: Set[str]) -> Mapping[str, Record]:
-        """Return the balloon records of these guests, by id, from one bulk call, without ended and silent guests."""
+        """Return the balloon records by guest id, from one bulk call. Guests that do not answer are absent."""
         records = self.statistics(self.module.VIR_DOMAIN_STATS_BALLOON, guests) if guests else ()
         return {record.uuid: record.record for record in records}
 
     def statistics(self, groups: int, uuids: Collection[str] | None = None, fallback: int = 0) -> Sequence[GuestRecord]:
-        """Return the statistics of all active guests, or of these, from one call that does not wait for busy guests.
+        """Return the statistics of all active guests, or of these, within two call timeouts.
 
-        A hanging QEMU blocks the first call that reaches it. libvirt then counts that guest as busy, so the second attempt returns the
-        others' statistics. If it hangs too, because several guests do, the last asks for `fallback`: groups that libvirtd knows without
-        asking guests. Takes at most two call timeouts, and less for single guests after others hung.
+        A hanging QEMU blocks the first call. libvirt then treats the guest as busy, so the second attempt returns the others. The last
+        attempt reads only `fallback`: groups that need no answer of guests.
         """
         doing = f"reading the guests from {self.settings.uri}"
         timeout, began = self.settings.call_timeout if uuids is None else self._wait(), self._monotonic()
@@ -176,13 +171,12 @@ class Connection:
         late: Callable[[Future[Any]], None] | None = None,
         number: Hashable = None,
     ) -> T:
-        """Return the result of `function`, which makes one call on the guest's domain. Takes at most one call timeout.
+        """Return the result of `function`, which makes one call on the guest's domain, within one call timeout.
 
-        Raises `GuestBusy` if it does not return in time. It may still take effect; `late` receives the open call. Raises another
-        `HypervisorError` for each error of libvirt.
+        Raises `GuestBusy` after the timeout; the call may still take effect, and `late` receives it. Raises another `HypervisorError` for
+        each error of libvirt.
 
-        :param number: libvirt's number of the guest's start. For another start, `GuestGone` is raised, and `function` not called: handles
-            find a guest by its UUID, so the call would change the next one
+        :param number: libvirt's number of the guest's start; `GuestGone` after another start
         """
 
         def ask(live: OpenConnection) -> T:
@@ -215,11 +209,6 @@ class Connection:
         single: bool = True,
         about_all: bool = False,
     ) -> T:
-        """Return the result of `ask`, made in a thread and on a connection of its own.
-
-        :param single: about single guests
-        :param about_all: a hook of any guest's start blocks it
-        """
         live = self._borrowed(doing, end)
         patience = max(0.0, end - self._monotonic())
         call = self.callers.start(lambda: self._used(live, ask, doing))
@@ -235,13 +224,13 @@ class Connection:
         while about_all and patience > _HOOK_POLL_SECONDS:
             if Callers.came_back(call, _HOOK_POLL_SECONDS):
                 return True
-            if self._bulk.blocked_in_start_hook():  # since it began: it would come back when that guest starts
+            if self._bulk.blocked_in_start_hook():  # the call will return when that guest starts
                 return False
             patience -= _HOOK_POLL_SECONDS
         return Callers.came_back(call, patience)
 
     def _left_behind(self, call: Future[Any], *, single: bool) -> None:
-        if single or not self._shares_patience:  # that this libvirtd hangs must not cost the guests of others their time
+        if single or not self._shares_patience:  # this libvirtd must not shorten the timeouts of others
             self._patience.given_up()
         with self._changed:
             self._open_calls.append(call)
@@ -264,7 +253,7 @@ class Connection:
             raise HypervisorError(f"{doing}: the connection to libvirt is lost: {error}") from error
         except HypervisorError:
             raise
-        except Exception as error:  # the binding takes texts for UTF-8, and fails at a name with other bytes
+        except Exception as error:  # the binding fails at names that are not UTF-8
             self._give_up(live, "its answer cannot be read")
             raise translated(error, f"{doing}: libvirtd's answer cannot be read") from error
         finally:
@@ -278,7 +267,6 @@ class Connection:
     # --- the connection ----------------------------------------------------------------------------------------------------------
 
     def _borrowed(self, doing: str, end: float) -> OpenConnection:
-        """Return a connection marked as busy, opened if it is time to try."""
         with self._changed:
             while True:
                 if self._closed:
@@ -297,7 +285,6 @@ class Connection:
                     raise HypervisorError(f"{doing}: {why}")
 
     def _begin_to_open(self) -> None:
-        """Start an attempt to connect. Raises the last refusal until it is time to try again. The lock is held."""
         now = self._monotonic()
         if self._opening_since is not None and (now - self._opening_since < _OPEN_SECONDS or self._opening >= self.settings.most_opening):
             if now - self._opening_since > self.settings.call_timeout:
@@ -316,11 +303,9 @@ class Connection:
         self._opening += 1
 
     def _pause(self) -> float:
-        """Return the seconds until the next attempt to connect, with the lock held."""
         return 0.0 if self._refusal is None else self._retry_at - self._monotonic()
 
     def _return(self) -> None:
-        """Connect again in the background, as often as needed. The lock is held."""
         if self._own_loop is None or self._closed or self._coming_back:
             return
         self._coming_back = True
@@ -329,13 +314,12 @@ class Connection:
     def _come_back(self) -> None:
         with self._changed:
             while self._live is None and not self._closed:
-                with suppress(HypervisorError):  # it is not yet time, or an attempt hangs
+                with suppress(HypervisorError):  # during the pause, or while an attempt hangs
                     self._begin_to_open()
                 self._changed.wait(max(_FIRST_RETRY_SECONDS, self._pause()) if self._opening_since is None else _FIRST_RETRY_SECONDS)
             self._coming_back = False
 
     def _open(self, since: float) -> None:
-        """Connect; each call in it may hang. `since` identifies this attempt."""
         uri = self.settings.uri
         live: OpenConnection | None = None
         returned = False
@@ -382,7 +366,7 @@ class Connection:
         self.by_helper = helper is not None
         callbacks = () if self.on_event is None else register_events(module, connection, self._told)
         if self._loop is not None:
-            with suppress(module.libvirtError):  # a driver within the library has no server to lose
+            with suppress(module.libvirtError):  # a driver inside the library has no server
                 connection.registerCloseCallback(self._lost, None)
         return OpenConnection(connection, callbacks, helper)
 
@@ -391,7 +375,6 @@ class Connection:
             self._forget(live, why)
 
     def _forget(self, live: OpenConnection, why: str) -> None:
-        """Abandon this connection; close it now, or at the end of its call. The lock is held."""
         if live.given_up:
             return
         live.given_up = True
@@ -404,7 +387,7 @@ class Connection:
         self._changed.notify_all()
 
     def _lost(self, connection: object, reason: int, opaque: object) -> None:
-        """Abandon an ended connection: libvirt's callback, which must not call libvirt."""
+        """Abandon an ended connection. libvirt calls this, so it must not call libvirt."""
         with self._changed:
             live = self._live
             if live is not None and live.connection is connection:
@@ -420,7 +403,6 @@ class Connection:
         return True
 
     def _told(self, connection: object, domain: Domain, *details_and_kind: Any) -> None:
-        """Pass an event on: libvirt's callback, with the details of the event's kind, then the kind."""
         *details, kind = details_and_kind
         if self.on_event is None or self._are_too_many():
             return
@@ -429,5 +411,5 @@ class Connection:
             self._bulk.started(domain.UUIDString())
         try:
             self.on_event(GuestEvent(kind, domain.UUIDString(), domain.name(), code, detail))
-        except Exception:  # containment: no caller is above this in libvirt's thread
+        except Exception:  # no caller in libvirt's thread handles it
             self.log.exception("an event of a guest could not be used")

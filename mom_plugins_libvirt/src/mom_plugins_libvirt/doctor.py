@@ -1,4 +1,4 @@
-"""Findings of `mom doctor` about libvirt: it can be reached or not, and guests that mom can do nothing for."""
+"""Findings of `mom doctor` about libvirt and its guests."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ from mom_kvm import examined as examined_guests
 from mom_plugins_libvirt import LibvirtHypervisor
 
 _REPORTING_FROM = 6_009_000
-"""The libvirt that knows freePageReporting; it needs QEMU 5.1 and, in the guest, Linux 5.7 besides. autodeflate is older than anything that
-mom runs on."""
+"""First libvirt with freePageReporting, which also needs QEMU 5.1 and Linux 5.7 in the guest."""
 
 SUBJECT: Final = "libvirt"
 
@@ -21,7 +20,7 @@ _BALLOON_CURE: Final = "add <memballoon model='virtio'/> to their devices (virsh
 
 
 def examined(hypervisor: LibvirtHypervisor, *, stats_period: float) -> Iterable[Finding]:
-    """Yield findings about the connection and its guests. Raises `HypervisorError` when mom cannot list them."""
+    """Yield findings about the connection and its guests. Raises `HypervisorError` if mom cannot list them."""
     guests = hypervisor.guests()
     yield Finding(Severity.OK, SUBJECT, f"{hypervisor.uri} answers; {count_of(guests)} active")
     changes = hypervisor.examined_changes()

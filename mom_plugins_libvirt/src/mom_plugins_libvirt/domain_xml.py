@@ -1,4 +1,4 @@
-"""A guest from its domain XML alone: balloon device, statistics period, pinned memory, agents, limits and guarantees."""
+"""A guest's devices, limits and guarantees from its domain XML."""
 
 from __future__ import annotations
 
@@ -11,37 +11,31 @@ from mom_plugins_libvirt.agents import channels_of
 from mom_plugins_libvirt.tuning_xml import UNTUNED, Tuning, natural_number, tuning_of
 
 LONGEST_XML = 8 << 20
-"""Characters. libvirt itself passes on at most 4 MiB."""
+"""Characters. libvirt's own limit is 4 MiB."""
 
 _KIB = {"b": 1 / 1024, "bytes": 1 / 1024, "KB": 1000 / 1024, "k": 1, "KiB": 1, "MiB": 1 << 10, "M": 1 << 10, "GiB": 1 << 20, "G": 1 << 20}
-"""Units in KiB. libvirt describes running guests in KiB."""
 
 _LARGEST_KIB = 1 << 50
 """An exbibyte; larger sizes are invalid."""
 
 
 _MOM_GUEST = "urn:mom:guest:1.0"
-"""Namespace of mom's own element: `<mom:guest xmlns:mom="urn:mom:guest:1.0" class="gold" guarantee="6GiB"/>`."""
+"""Namespace of mom's element: `<mom:guest xmlns:mom="urn:mom:guest:1.0" class="gold" guarantee="6GiB"/>`."""
 
 _PROPERTIES: Mapping[str, str] = {"class": "sla_class", "guarantee": "mem_guarantee"}
-"""Attributes of the element, and the names of the guest's properties."""
+"""From the element's attributes to the guest's properties."""
 
 _LONGEST_PROMISE = 100
-"""Characters. Names of classes, and sizes, are shorter; longer values are cut, and then invalid."""
+"""Characters; longer values are cut, and then invalid."""
 
 
 @dataclass(frozen=True, slots=True)
 class DomainDescription:
-    """One guest by its XML.
+    """Guest's devices and metadata.
 
-    `balloon` is the balloon device's model; empty: none. `stats_period` is in seconds; 0: statistics are off. `pinned` says why the host
-    cannot use ballooned memory; empty: it can.
-
-    `resizable_kib` is the size of all virtio-mem devices, and `plugged_kib` the plugged part. `no_ram_kib` are memory devices that are no
-    RAM, such as an NVDIMM.
-
-    `channels` are agent channels by name, with socket paths. `properties` are guarantees in the metadata, and the platform's properties.
-    `autodeflate`: the balloon deflates before the guest's kernel kills. `reports_free_pages`: the guest reports free memory to the host.
+    `balloon` is the balloon device's model; empty: none. `stats_period` is in seconds; 0: off. `pinned` is why the host cannot use
+    ballooned memory. `resizable_kib` is the size of all virtio-mem devices. `no_ram_kib` are memory devices such as an NVDIMM. `channels`
+    are agent channels with socket paths. `properties` come from mom's metadata and the platform.
     """
 
     balloon: str
@@ -55,24 +49,21 @@ class DomainDescription:
     autodeflate: bool = False
     reports_free_pages: bool = False
     plugging_kib: int = 0
-    """KiB that virtio-mem has been asked to plug or unplug, and has not yet."""
+    """KiB that virtio-mem still has to plug or unplug."""
     plug_limit_kib: int = 0
-    """KiB of the guest with all memory plugged that may be plugged while it runs; 0: none may."""
+    """KiB of the guest with all pluggable memory; 0: nothing is pluggable."""
     no_ram_kib: int = 0
     vcpus: int = 0
     """Online vCPUs; 0: unknown."""
 
     @property
     def not_had_kib(self) -> int:
-        """KiB that libvirt counts into the guest's maximum, but the guest lacks even with an empty balloon."""
+        """KiB in libvirt's maximum that the guest lacks even with a deflated balloon."""
         return self.resizable_kib - self.plugged_kib + self.no_ram_kib
 
 
 def described(xml: str, of_platform: Callable[[ElementTree.Element], Mapping[str, str]] | None = None) -> DomainDescription | None:
-    """Return the guest in a domain XML; None: unintelligible.
-
-    :param of_platform: returns the platform's properties
-    """
+    """Return the guest of a domain XML. None: invalid."""
     domain = parsed(xml)
     if domain is None:
         return None
@@ -98,29 +89,26 @@ def described(xml: str, of_platform: Callable[[ElementTree.Element], Mapping[str
 
 
 class _Builder(ElementTree.TreeBuilder):
-    """Refuses document types, which libvirt never writes: without them, no entity can expand without bounds."""
+    """Refuses document types, and so entities that expand without limit. libvirt writes none."""
 
     def doctype(self, name: str, pubid: str | None, system: str | None) -> None:
-        """Refuse a document type, for the parser."""
+        """Refuse a document type."""
         raise ElementTree.ParseError(f"a document type ({name[:20]}) in a domain")
 
 
 def parsed(xml: str) -> ElementTree.Element | None:
-    """Return the domain element; None: not a domain XML. A guest's owner writes parts of it: it may hold anything, and be large."""
+    """Return the domain element. None: no domain XML. The text is untrusted."""
     if len(xml) > LONGEST_XML:
         return None
     try:
-        root = ElementTree.fromstring(xml, ElementTree.XMLParser(target=_Builder()))  # noqa: S314  # the builder refuses entities
-    except (ElementTree.ParseError, ValueError):  # ValueError: a lone surrogate, which is no text
+        root = ElementTree.fromstring(xml, ElementTree.XMLParser(target=_Builder()))  # noqa: S314  # `_Builder` refuses entities
+    except (ElementTree.ParseError, ValueError):  # ValueError: lone surrogate
         return None
     return root if root.tag == "domain" else None
 
 
 def _why_pinned(domain: ElementTree.Element) -> str:
-    """Return why the host gains nothing from this guest's balloon; empty: it does.
-
-    A balloon gives memory back by discarding it. QEMU or the kernel refuses that while anything needs all of the guest's memory in place.
-    """
+    """Return why the host gains nothing from this guest's balloon: all of the guest's memory must stay in place."""
     security = domain.find("launchSecurity")
     if security is not None:
         return f"the guest is confidential ({security.get('type', '?'):.12}): the host cannot take its memory"
@@ -134,11 +122,11 @@ def _why_pinned(domain: ElementTree.Element) -> str:
 
 
 def _pinning_devices(devices: ElementTree.Element | None) -> Iterator[str]:
-    """Return devices with direct access to guest memory, through VFIO or vDPA. QEMU discards nothing while one exists."""
+    """Yield devices with direct access to guest memory (VFIO, vDPA). QEMU discards no memory while one exists."""
     for device in () if devices is None else devices:
         kind = device.get("type")
         if device.tag == "hostdev":
-            # Mediated devices of s390 (vfio-ccw, vfio-ap) pin only memory in use, and QEMU lets the balloon work with them.
+            # Mediated devices of s390 (vfio-ccw, vfio-ap) pin only memory in use, so the balloon works.
             if kind == "pci" or (kind == "mdev" and device.get("model", "vfio-pci") == "vfio-pci"):
                 yield f"a host device ({kind})"
         elif device.tag == "interface" and kind in {"hostdev", "vdpa"}:
@@ -148,10 +136,9 @@ def _pinning_devices(devices: ElementTree.Element | None) -> Iterator[str]:
 
 
 def memory_of(domain: ElementTree.Element) -> int:
-    """Return the guest's KiB at its start; 0: unknown.
+    """Return the guest's KiB at its start. 0: unknown.
 
-    The guest never touches memory that its balloon takes from the start, unless something allocates all of its memory at once. It does take
-    virtio-mem's requested memory during its boot.
+    Includes virtio-mem's requested memory, and normally excludes the balloon's initial part, which the guest never touches.
     """
     memory, devices = _kib(domain.find("memory")), _virtio_mem(domain)
     plugged = sum(min(max(device.current, device.requested or 0), device.size) for device in devices)
@@ -165,10 +152,6 @@ def memory_of(domain: ElementTree.Element) -> int:
 
 
 def _promises_of(domain: ElementTree.Element) -> Mapping[str, str]:
-    """Return properties from mom's element in the metadata, as written there.
-
-    Only the host's libvirt connection writes metadata; a guest cannot.
-    """
     element = domain.find(f"metadata/{{{_MOM_GUEST}}}guest")
     if element is None:
         return {}
@@ -176,7 +159,7 @@ def _promises_of(domain: ElementTree.Element) -> Mapping[str, str]:
 
 
 class _VirtioMem(NamedTuple):
-    """KiB of a virtio-mem device: its size, the plugged part, and the requested part (None: unknown)."""
+    """KiB of a device."""
 
     size: int
     current: int
@@ -193,7 +176,7 @@ def _virtio_mem(domain: ElementTree.Element) -> Sequence[_VirtioMem]:
 
 
 _NO_RAM: Final = ("nvdimm", "virtio-pmem", "sgx-epc")
-"""Models of memory devices which libvirt counts as the guest's memory, and QEMU's balloon does not."""
+"""Memory devices that libvirt counts as guest memory, and QEMU's balloon does not."""
 
 
 def _no_ram_kib(domain: ElementTree.Element) -> int:

@@ -1,4 +1,4 @@
-"""Guests of one libvirtd, from bulk calls and their descriptions."""
+"""Guests of one libvirtd, from bulk calls and descriptions."""
 
 from __future__ import annotations
 
@@ -28,34 +28,33 @@ T = TypeVar("T")
 
 _DUE_SECONDS = 1.0
 _DUE_PERIODS = 1.5
-"""Statistics are late after so many of the guest's periods, and a second, as libvirt tells whole seconds. Then mom looks whether the
-operator has switched them off, long before they are stale."""
+"""Statistics are late after so many periods and `_DUE_SECONDS`. Then mom checks whether the operator has switched them off."""
 
 _DESCRIBE_SECONDS = 0.5
-"""Time in a cycle for reading descriptions; the next cycles read the rest. One takes about a millisecond."""
+"""Time in a cycle for reading descriptions, about a millisecond each."""
 
 SIZES_SECONDS = 0.3
-"""Time in a cycle for asking the sizes of guests that were moved here; the others' are unknown in it."""
+"""Time in a cycle for reading doubtful sizes from QEMU."""
 
 _DESCRIBE_AGAIN_SECONDS = 150.0
-"""A description is read again after this to twice this, spread over the guests: events may be lost, and some changes have none."""
+"""Descriptions are read again after this to twice this: some changes have no event."""
 
 _RESIZABLE_AGAIN_SECONDS = 10.0
-"""The same with virtio-mem while the balloon holds memory: unplugging may wait for the balloon, and libvirt has no event for that."""
+"""The same with virtio-mem and an inflated balloon: an unplug may wait for the balloon."""
 
 SILENT = "the guest has not answered libvirt's last call"
 
 
 @dataclass(frozen=True, slots=True)
 class SamplingSettings:
-    """Settings of looks at guests.
+    """Settings for reading guests.
 
     :param stale_after: seconds; None: depends on each guest's period
     :param find: returns the process id for a guest's name and UUID; None: no fields of processes
-    :param most_guests: longer answers are refused
-    :param longest_xml: longer descriptions are refused (characters)
-    :param on_demand_seconds: time of all calls together for descriptions that no look has read yet; 0 if mom looks in each cycle
-    :param counts_vcpus: read statistics of each vCPU, some 2 KiB; otherwise the description has their number
+    :param most_guests: refuse longer answers
+    :param longest_xml: characters; refuse longer descriptions
+    :param on_demand_seconds: time for reading missing descriptions
+    :param counts_vcpus: read statistics of each vCPU, about 2 KiB
     """
 
     stale_after: float | None = None
@@ -69,37 +68,34 @@ class SamplingSettings:
 
 
 class ImpossibleAnswer(HypervisorError):
-    """Answer that libvirtd never gives: another program answers, or a broken one."""
+    """Answer that a working libvirtd never sends."""
 
 
 class Domains(SeenGuests[DomainEntry]):
-    """Guests of one libvirtd, and single calls on them.
+    """Guests of one libvirtd.
 
-    A call takes at most two call timeouts; all calls of a cycle together take hardly more, however many guests hang. A guest with an
-    unanswered call is not asked again.
+    All calls of a cycle take little more than two call timeouts. mom makes no further call for a guest with an unanswered call.
     """
 
     def __init__(self, connection: Connection, settings: SamplingSettings, context: PluginContext) -> None:
         self.uri = connection.settings.uri
-        """libvirt's."""
         self.connection, self._settings, self._log = connection, settings, context.log
         self.cpu_untunable = ""
-        """Why CPU time cannot be limited on this host; empty: it can, or nobody asked."""
+        """Why CPU time cannot be limited on this host. Empty: it can, or unknown."""
         self._local = is_local(self.uri)
         find = settings.find if self._local else None
         host_side = None if find is None else HostSide(find, context.root, context.monotonic)
         super().__init__(settings.stale_after, context.monotonic, host_side, context.root / "proc" if self._local else None)
         self._opened = 0
         self._late: dict[str, Future[Any]] = {}
-        """The last call on a guest that did not come back in time, by guest id, also of guests that do not run."""
+        """Last timed-out call by guest id."""
         self._on_demand_seconds = settings.on_demand_seconds
-        self._events = EventBook(self._resizes, lambda what: self.wake(what))  # noqa: PLW0108  # it is set later
+        self._events = EventBook(self._resizes, lambda what: self.wake(what))  # noqa: PLW0108  # `wake` is set later
         connection.on_event = self._events.heard
-        # What happened meanwhile is read by the cycle that this asks for.
+        # The new cycle reads all changes since the last one.
         connection.on_return = lambda: self.wake(f"{printable(self.uri)} can be reached again")
 
     def _look(self) -> None:
-        """Read all guests by one bulk call, and new or changed guests by one more call each."""
         module = self.connection.module
         end = self._monotonic() + self.connection.settings.call_timeout
         asks_nobody = module.VIR_DOMAIN_STATS_STATE
@@ -116,7 +112,7 @@ class Domains(SeenGuests[DomainEntry]):
         self._ask_sizes(min(end, self._monotonic() + SIZES_SECONDS))
 
     def unanswered(self) -> None:
-        """Let the guests' statistics age after a look without an answer."""
+        """Let the statistics age after a look without an answer."""
         wall, monotonic = self._settings.wall(), self._monotonic()
         with self._lock:
             for entry in self._seen.values():
@@ -142,7 +138,6 @@ class Domains(SeenGuests[DomainEntry]):
                 self._host_side.follow((entry.id, entry.name, entry.start) for entry in self._seen.values())
 
     def _ask_sizes(self, end: float) -> None:
-        """Ask QEMU for doubtful sizes until `end`; further ones are unknown."""
         for entry in self.seen():
             if entry.is_doubtful:
                 size = self._true_size(entry, end)
@@ -150,7 +145,6 @@ class Domains(SeenGuests[DomainEntry]):
                     entry.see_size(size)
 
     def _true_size(self, entry: DomainEntry, end: float) -> int | None:
-        """Return QEMU's size, asked until `end` (monotonic); None: unknown."""
         if self._monotonic() < end and not self.has_open_call(entry.id):
             with suppress(HypervisorError):
                 return self._size_by_qemu(entry)
@@ -173,8 +167,8 @@ class Domains(SeenGuests[DomainEntry]):
             entry.doubted = True
         age = entry.reading.age(monotonic) if entry.reading else None
         prompt = age is not None and age <= _DUE_SECONDS + _DUE_PERIODS * entry.period
-        # Statistics that begin or cease to come or are late, and a new maximum, are signs that the guest was changed; so is,
-        # where memory can be plugged in by the block, a new size. Jobs end.
+        # Read the description again if statistics started, stopped or are late, a job may have ended, the maximum is new, or, with
+        # pluggable memory, the size.
         entry.describe |= (
             fresh != entry.fresh
             or (entry.prompt and not prompt)
@@ -185,7 +179,6 @@ class Domains(SeenGuests[DomainEntry]):
         entry.prompt = prompt
 
     def _describe(self, due: Sequence[DomainEntry], end: float) -> None:
-        """Read these descriptions one after the other, until `end`."""
         for entry in due:
             if self._monotonic() >= end:
                 return
@@ -196,7 +189,7 @@ class Domains(SeenGuests[DomainEntry]):
             except GuestGone:
                 with self._lock:
                     self._seen.pop(entry.id, None)
-            except HypervisorError as error:  # this guest's matter only: what concerns all is raised by the bulk call
+            except HypervisorError as error:  # only this guest fails: the bulk call raises other errors
                 self._log.debug("%s", error)
 
     def read_description(self, entry: DomainEntry) -> None:
@@ -207,7 +200,7 @@ class Domains(SeenGuests[DomainEntry]):
             return domain.XMLDesc(0)
 
         with self._lock:
-            entry.describe = False  # before reading: a change during it is read again
+            entry.describe = False  # before reading, so that a change meanwhile is read again
         try:
             xml = self.ask(entry, f"reading the description of {printable(entry.name)}", read)
         except HypervisorError:
@@ -224,14 +217,12 @@ class Domains(SeenGuests[DomainEntry]):
         return {} if self._settings.platforms is None else self._settings.platforms.of(GuestDescription(domain=domain))
 
     def _job(self, domain: Domain) -> str:
-        """Return libvirt's job with the guest that allows no change now; empty: none."""
         try:
             return job_name(domain.jobStats())
-        except self.connection.module.libvirtError:  # a driver without jobs; or the guest is gone, which the next call says
+        except self.connection.module.libvirtError:  # a driver without jobs; or the guest is gone, and the next call fails
             return ""
 
     def _learn(self, entry: DomainEntry, description: DomainDescription | None, garbled: str) -> None:
-        """Note a new description. The lock is held."""
         had, entry.description, entry.garbled = entry.period, description, garbled
         entry.period = 0 if description is None else description.stats_period
         if entry.period and not had:
@@ -243,7 +234,6 @@ class Domains(SeenGuests[DomainEntry]):
         entry.describe_at = self._monotonic() + again * (1 + zlib.crc32(entry.id.encode()) % 100 / 100)
 
     def _describe_asked(self, guests: Sequence[DomainEntry]) -> None:
-        """Read missing descriptions while there is time; the next looks begin with the others."""
         due = [entry for entry in guests if entry.description is None and entry.describe]
         for entry in due:
             entry.limits_needed = True
@@ -274,7 +264,7 @@ class Domains(SeenGuests[DomainEntry]):
             described["vcpu_count"] = seen.description.vcpus or None
         if seen.description is not None and seen.description.plug_limit_kib:
             described[PLUG_LIMIT] = seen.description.plug_limit_kib
-        return {**process, **seen.fields, **described}  # libvirt does not tell `rss` of a guest that is moved here, or hangs
+        return {**process, **seen.fields, **described}  # libvirt has no `rss` of a guest that arrives or hangs
 
     def _obstacle(self, seen: DomainEntry) -> str:
         if self.connection.why_no_changes:
@@ -291,13 +281,13 @@ class Domains(SeenGuests[DomainEntry]):
     # --- one call on one guest ---------------------------------------------------------------------------------------------------
 
     def described(self, guests: Sequence[Entity]) -> list[DomainEntry]:
-        """Return those of these guests with a description; read missing ones while there is time."""
+        """Return these guests with descriptions, as far as there is time to read them."""
         self._look_first()
         self._describe_asked(self.seen(guests))
         return [entry for entry in self.seen(guests) if entry.description is not None]
 
     def check_writable(self) -> None:
-        """Raise `PermissionDenied` where neither mom nor its helper can change guests."""
+        """Raise `PermissionDenied` if neither mom nor its helper can change guests."""
         if self.connection.why_no_changes:
             raise PermissionDenied(self.connection.why_no_changes, hint=self.connection.cure_of_no_changes)
 
@@ -318,13 +308,13 @@ class Domains(SeenGuests[DomainEntry]):
         return entry
 
     def start_of(self, guest: Entity) -> Hashable:
-        """Return libvirt's number of the guest's start at the last look. Raises `GuestGone` or `PermissionDenied`."""
+        """Return libvirt's number of the guest's start. Raises `GuestGone` or `PermissionDenied`."""
         self._look_first()
         self.check_writable()
         return self._seen_guest(guest).start
 
     def ask(self, entry: DomainEntry, doing: str, function: Callable[[Domain], T], number: Hashable = None) -> T:
-        """Return the result of one call on the guest. See `Connection.call`."""
+        """Return the result of a call on the guest, like `Connection.call`."""
         return self.connection.call(doing, entry.id, function, partial(self.note_open_call, entry.id), number)
 
     def note_open_call(self, identity: str, call: Future[Any]) -> None:
@@ -333,14 +323,14 @@ class Domains(SeenGuests[DomainEntry]):
             self._late[identity] = call
 
     def has_open_call(self, identity: str) -> bool:
-        """Tell whether a call on this guest is unanswered: another would hold one more of libvirtd's threads."""
+        """Return whether a call on this guest is unanswered."""
         call = self._late.get(identity)
         return call is not None and not call.done()
 
     def change(self, entry: DomainEntry, doing: str, function: Callable[[Domain, int], T]) -> T:
         """Change the guest by one call. Raises `GuestBusy` during a migration or another long job, and `GuestGone` after a restart.
 
-        :param function: also takes libvirt's flag for changes of the running guest
+        :param function: its second argument is libvirt's flag for the running guest
         """
 
         def unless_busy(domain: Domain) -> T:
@@ -352,13 +342,13 @@ class Domains(SeenGuests[DomainEntry]):
         return self.ask(entry, doing, unless_busy, entry.start)
 
     def change_described(self, entry: DomainEntry, doing: str, function: Callable[[Domain, int], T]) -> None:
-        """Change a setting of the guest's description, and read the description again."""
+        """Change a setting in the guest's description, and read the description again."""
         entry.describe = True
         self.change(entry, doing, function)
-        with suppress(HypervisorError):  # the change stands; the next cycle reads it otherwise
+        with suppress(HypervisorError):  # the change succeeded; the next cycle reads it
             self.read_description(entry)
 
 
 def whole(value: object) -> int | None:
-    """Return libvirt's number; None for another type."""
+    """Return a whole number; None for another type."""
     return value if isinstance(value, int) and not isinstance(value, bool) else None

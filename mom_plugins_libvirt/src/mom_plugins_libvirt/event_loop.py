@@ -1,4 +1,4 @@
-"""libvirt's event loop in a thread of its own; guests' events need one."""
+"""libvirt's event loop in a thread, needed for events."""
 
 from __future__ import annotations
 
@@ -7,10 +7,9 @@ import threading
 from typing import Any
 
 _turn = threading.Lock()
-"""libvirt has one event loop for the process; of several plugins, one runs it for all."""
+"""libvirt has one event loop for each process."""
 
 _POLL_SECONDS = 0.2
-"""How long a plugin that waits for its turn takes to notice its end."""
 
 
 @functools.cache
@@ -19,7 +18,7 @@ def _register(libvirt: Any) -> None:
 
 
 class EventLoop:
-    """Runs libvirt's event loop from `start` to `stop`. Start it before opening a connection."""
+    """libvirt's event loop. Start it before connecting."""
 
     def __init__(self, libvirt: Any) -> None:
         self._libvirt = libvirt
@@ -35,7 +34,7 @@ class EventLoop:
         self._thread.start()
 
     def stop(self, patience: float = 1.0) -> None:
-        """End the thread and wait for it, for `patience` seconds at most."""
+        """End the thread. Waits for `patience` seconds at most."""
         if self._thread is None:
             return
         self._stopping.set()
@@ -56,7 +55,7 @@ class EventLoop:
     def _run_once(self) -> None:
         try:
             self._libvirt.virEventRunDefaultImpl()
-        except self._libvirt.libvirtError:  # the loop must go on turning, but not spin
+        except self._libvirt.libvirtError:  # continue, but do not spin
             self._stopping.wait(_POLL_SECONDS)
 
     def _woken(self, timer: int, opaque: object) -> None:

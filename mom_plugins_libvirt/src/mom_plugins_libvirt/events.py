@@ -1,7 +1,4 @@
-"""Guests' events: which kinds mom receives, rereads guests for, and starts a cycle for.
-
-An event only marks a guest for the next bulk call. So missing, repeated or disordered events change nothing in the end.
-"""
+"""Guests' events: which ones mom receives, and which ones start a cycle. Each only marks a guest for the next bulk call."""
 
 from __future__ import annotations
 
@@ -16,7 +13,7 @@ LIFECYCLE = "lifecycle"
 BALLOON = "balloon-change"
 
 STARTED = 2
-"""virDomainEventType of a started guest."""
+"""virDomainEventType."""
 
 EVENT_KINDS: Mapping[str, str] = {
     LIFECYCLE: "LIFECYCLE",
@@ -30,10 +27,10 @@ EVENT_KINDS: Mapping[str, str] = {
     "tunable": "TUNABLE",
     "metadata-change": "METADATA_CHANGE",
 }
-"""Kinds of events, with libvirt's constants without `VIR_DOMAIN_EVENT_ID_`. Polling replaces missing kinds."""
+"""Kinds of events, with libvirt's constants without `VIR_DOMAIN_EVENT_ID_`. mom polls if a kind is missing."""
 
 _ACTIVE = {2: "started", 3: "suspended", 4: "resumed", 5: "stopped", 6: "shut down", 7: "suspended", 8: "crashed"}
-"""virDomainEventType, without `defined` and `undefined`, which change no running guest."""
+"""virDomainEventType, without kinds that change no running guest."""
 
 _DETAILS = {
     (2, 1): "migrated here",
@@ -48,17 +45,17 @@ _DETAILS = {
     (5, 4): "saved",
     (5, 5): "failed",
 }
-"""virDomainEvent…DetailType of virDomainEventType, where it says more than the event itself."""
+"""virDomainEvent…DetailType of virDomainEventType."""
 
 _WORTH_A_CYCLE = {"device-added": "has a new device", "device-removed": "lost a device", "job-completed": "finished a job"}
-"""Other kinds are reread by the next cycle."""
+"""Other kinds wait for the next cycle."""
 
 _RESIZED = {BALLOON: "was resized by another process", "memory-size-change": "gained or lost memory"}
-"""Every second for each guest that is resized, so these are rate limited."""
+"""Rate limited, because they come each second for a resized guest."""
 
 
 class GuestEvent(NamedTuple):
-    """Event of a guest: `kind` is one of `EVENT_KINDS`, the numbers are libvirt's (0: none)."""
+    """Event of a guest. `kind` is one of `EVENT_KINDS`; the numbers are libvirt's (0: none)."""
 
     kind: str
     uuid: str
@@ -68,7 +65,7 @@ class GuestEvent(NamedTuple):
 
 
 class EventBook:
-    """Events since the last question. Wakes mom. For several threads."""
+    """Events since the last call of `changed`. Starts cycles. For several threads."""
 
     def __init__(self, resizes: Resizes, tell: Callable[[str], None]) -> None:
         self._lock = threading.Lock()
@@ -77,23 +74,23 @@ class EventBook:
         self._tell = tell
 
     def heard(self, event: GuestEvent) -> None:
-        """Note an event, in libvirt's thread, and wake mom if it is worth a cycle."""
+        """Note an event, in libvirt's thread, and start a cycle if needed."""
         with self._lock:
-            if event.kind != BALLOON:  # a new size comes with every bulk call
+            if event.kind != BALLOON:  # each bulk call has the size
                 self._changed.add(event.uuid)
             news = self._worth_a_cycle(event)
         if news:
             self._tell(f"guest {printable(event.name)} {news}")
 
     def changed(self, active: Collection[str]) -> set[str]:
-        """Return the ids of guests to read again, once; `active` are all guests now."""
+        """Return, once, the ids of guests to read again."""
         with self._lock:
             changed, self._changed = self._changed, set()
         self._resizes.keep(active)
         return changed
 
     def _worth_a_cycle(self, event: GuestEvent) -> str:
-        """Return what happened, in words; empty: it can wait for the next cycle. The lock is held."""
+        """Return the event in words; empty: it can wait for the next cycle. Called with the lock held."""
         if event.kind == LIFECYCLE:
             news, detail = _ACTIVE.get(event.code, ""), _DETAILS.get((event.code, event.detail), "")
             return f"{news}, {detail}" if news and detail else news

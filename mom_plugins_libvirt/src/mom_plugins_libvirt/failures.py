@@ -1,4 +1,4 @@
-"""From libvirt's errors to mom's."""
+"""Converts libvirt's errors to mom's."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Final
 from mom_core import GuestBusy, GuestGone, HypervisorError, NotSupported, PermissionDenied, printable
 from mom_plugins_libvirt.uri import cure_for_transport
 
-# Numbers of virErrorNumber in libvirt/virterror.h, which are part of libvirt's stable interface. They stand here so that neither this
+# virErrorNumber of libvirt/virterror.h, part of libvirt's stable interface. Copied here so that neither this
 # module nor its tests need the binding.
 NO_SUPPORT, NO_CONNECT, INVALID_ARGUMENT, SYSTEM_ERROR, NO_DOMAIN, OPERATION_INVALID = 3, 5, 8, 38, 42, 55
 CONFIG_UNSUPPORTED, ARGUMENT_UNSUPPORTED, OPERATION_UNSUPPORTED, DEVICE_MISSING = 67, 74, 84, 99
@@ -27,12 +27,9 @@ _DENIED = (errno.EACCES, errno.EPERM)
 
 
 def kind_of(code: int, system_error: int = 0, *, running: bool | None = None) -> type[HypervisorError]:
-    """Return the kind of mom's error for a libvirt error.
+    """Return the kind of mom's error.
 
-    :param code: libvirt's error number
-    :param system_error: the `errno` behind it
-    :param running: the guest of the call runs; None: unknown, or no guest. libvirt says `operation invalid` both for a stopped guest and
-        for a missing device
+    :param running: the guest runs; None: unknown. libvirt's `operation invalid` means a stopped guest or a missing device
     """
     if code == OPERATION_INVALID and running is not None:
         return NotSupported if running else GuestGone
@@ -42,14 +39,14 @@ def kind_of(code: int, system_error: int = 0, *, running: bool | None = None) ->
 
 
 def translated(error: Exception, doing: str, *, running: bool | None = None, hint: str = "") -> HypervisorError:
-    """Return the mom error for an exception of libvirt's binding, with the action that failed."""
+    """Return mom's error for an exception of libvirt's binding, with the failed action."""
     code, number = error_numbers(error)
     kind = kind_of(code, number, running=running)
     return kind(f"{doing}: {printable(str(error), 300)}", hint=hint)
 
 
 def error_numbers(error: Exception) -> tuple[int, int]:
-    """Return libvirt's error number and `errno` (or 0) of an exception of its binding."""
+    """Return libvirt's error number and `errno` (or 0) of an exception."""
     code = getattr(error, "get_error_code", lambda: 0)()
     number = getattr(error, "get_int1", lambda: 0)()
     return code if isinstance(code, int) else 0, number if isinstance(number, int) else 0
@@ -59,7 +56,7 @@ _START_LIBVIRT: Final = "start libvirt: systemctl start libvirtd, or virtqemud.s
 
 
 def cure_for(code: int, system_error: int = 0, uri: str = "") -> str:
-    """Return a cure for an error while connecting to libvirt; empty: the error says enough."""
+    """Return a cure for a failed connection; empty: none."""
     elsewhere = cure_for_transport(uri)
     if elsewhere:
         return elsewhere

@@ -1,4 +1,4 @@
-"""The fields that the plugin collects."""
+"""Fields of the plugin."""
 
 from __future__ import annotations
 

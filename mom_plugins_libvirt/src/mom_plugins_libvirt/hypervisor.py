@@ -1,4 +1,4 @@
-"""libvirt's hypervisor: guests with their statistics from one bulk call, balloons, and the statistics period."""
+"""libvirt's hypervisor: guests, balloons, and the statistics period."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from mom_plugins_libvirt.tunes import GuestTuning
 
 
 class LibvirtHypervisor(Domains):
-    """Guests of one libvirtd: `Hypervisor`, `BalloonControl` and `AgentAccess`, with limits by `GuestTuning` and moves by `GuestLifecycle`.
+    """Guests of one libvirtd, for several threads: `Hypervisor`, `BalloonControl`, `AgentAccess`, `GuestTuning` and `GuestLifecycle`.
 
-    For several threads. Setters raise `GuestGone`; `GuestBusy` without an answer in time (the change may still take effect); `NotSupported`
-    for an impossible value; or another `HypervisorError`. Events come from libvirt's thread.
+    Setters raise `GuestGone`; `GuestBusy` after the timeout (the change may still take effect); `NotSupported` for an impossible value; or
+    another `HypervisorError`.
     """
 
     def __init__(self, connection: Connection, settings: SamplingSettings, context: PluginContext) -> None:
@@ -41,12 +41,12 @@ class LibvirtHypervisor(Domains):
 
     @property
     def library_version(self) -> int:
-        """Version of libvirt on this host: 1,000,000 times the major number, and 1,000 times the minor one."""
+        """Version of the libvirt library: 1,000,000 * major + 1,000 * minor."""
         version: int = self.connection.module.getVersion()
         return version
 
     def examined_changes(self) -> Finding:
-        """Return the finding of `mom doctor` about who changes guests."""
+        """Return the finding about who changes guests."""
         connection, subject = self.connection, "libvirt"
         if connection.why_no_changes:
             message = f"{connection.why_no_changes}: mom can watch and change nothing"
@@ -63,7 +63,7 @@ class LibvirtHypervisor(Domains):
         return Finding(Severity.OK, subject, f"mom-libvirt-helper changes guests; destinations of moves that root declares: {destinations}")
 
     def close(self) -> None:
-        """Close all connections, in less than half a second."""
+        """Close all connections within half a second."""
         closing = [*self._agents.close(), *self._lifecycle.close()]
         self.connection.close()
         for thread in closing:
@@ -72,16 +72,13 @@ class LibvirtHypervisor(Domains):
     # --- balloons ----------------------------------------------------------------------------------------------------------------
 
     def set_balloon(self, guest: Entity, target_kib: int) -> None:
-        """Ask the guest to go to that size; returns when QEMU has taken the request.
-
-        A guest that is moved away still gets memory back, such as its headroom after a sweep: a move may last for hours.
-        """
+        """Set the guest's balloon target; returns when QEMU has accepted it. Also grows a guest during a migration."""
         entry = self.ready(guest)
-        if entry.resizable:  # what virtio-mem has given or taken since the last look is not to be asked of the balloon
+        if entry.resizable:  # virtio-mem may have changed the size since the last look
             self.read_description(entry)
         maximum = entry.fields.get("balloon_max")
         balloon_kib = entry.balloon_request(target_kib, maximum if isinstance(maximum, int) else None)
-        # The events that this causes tell of the balloon's part alone.
+        # The resulting events contain only the balloon's part.
         self._resizes.resizing(entry.id, None if entry.size is None else entry.size - entry.plugged_kib, balloon_kib)
         doing = f"setting the balloon of {guest}"
         try:
@@ -92,7 +89,7 @@ class LibvirtHypervisor(Domains):
             self._give_by_qemu(entry, doing, balloon_kib)
 
     def _give_by_qemu(self, entry: DomainEntry, doing: str, kib: int) -> None:
-        """Resize by QEMU's monitor: libvirt's own call would wait for the end of the move."""
+        """Resize by QEMU's monitor. libvirt's call would wait for the end of the migration."""
         qemu = qemu_binding(doing)
         command = json.dumps({"execute": "balloon", "arguments": {"value": kib << 10}})
 
@@ -104,23 +101,23 @@ class LibvirtHypervisor(Domains):
             raise HypervisorError(f"{doing}: QEMU says: {printable(answer, 300)}")
 
     def balloon_sizes(self, guests: Sequence[Entity]) -> Mapping[str, int]:
-        """Return the present sizes of these guests in KiB, by id, from one bulk call, without ended, unknown and silent guests."""
+        """Return the present sizes in KiB by guest id, from one bulk call. Guests that do not answer are absent."""
         self._look_first()
         records = self.of({entry.id for entry in self.seen(guests)})
         return {uuid: size for uuid, record in records.items() if (size := whole(record.get("balloon.current")))}
 
     def size_now(self, guest: Entity) -> float | None:
-        """See `SeenGuests`. QEMU is asked, as libvirt learns of a moving balloon only once a second."""
+        """Return QEMU's size: libvirt learns of a moving balloon only once a second."""
         return self._size_by_qemu(self.ready(guest))
 
     def of(self, guests: Set[str]) -> Mapping[str, Record]:
-        """Return the present balloon records of these guests, by id, from one bulk call, without ended and silent guests."""
+        """Return the present balloon records by guest id, from one bulk call. Guests that do not answer are absent."""
         records, end = self.connection.of(guests), self._monotonic() + SIZES_SECONDS
         doubted = [entry for entry in self.seen() if entry.id in records and entry.is_doubtful]
         return {**records, **{entry.id: {**records[entry.id], "balloon.current": self._true_size(entry, end)} for entry in doubted}}
 
     def stats_period(self, guest: Entity) -> int:
-        """Return libvirt's present statistics period for the guest, in seconds; 0: off."""
+        """Return the statistics period in seconds. 0: off."""
         entry = self.ready(guest)
         self.read_description(entry)
         if not entry.balloon:
@@ -128,7 +125,7 @@ class LibvirtHypervisor(Domains):
         return entry.period
 
     def set_stats_period(self, guest: Entity, seconds: int) -> None:
-        """Set the guest's statistics period in seconds; 0: off."""
+        """Set the statistics period in seconds. 0: off."""
         entry = self.ready(guest)
         entry.describe = True
         doing = f"setting the statistics period of {guest}"
@@ -137,13 +134,10 @@ class LibvirtHypervisor(Domains):
     # --- agents inside guests ----------------------------------------------------------------------------------------------------
 
     def agent_channels(self, guests: Sequence[Entity]) -> Mapping[str, Mapping[str, str]]:
-        """Return the agent channels of these guests at the last look; sockets on another host have no path here."""
+        """Return the agent channels at the last look. Sockets on another host have no path."""
         by_guest = {entry.id: entry.description.channels for entry in self.seen(guests) if entry.description is not None}
         return {uuid: channels if self._local else dict.fromkeys(channels, "") for uuid, channels in by_guest.items() if channels}
 
     def agent_command(self, guest: Entity, command: str, timeout_seconds: float) -> str:
-        """Have libvirtd pass this JSON text to the guest's agent. Takes at most twice `timeout_seconds`, rounded up, and a second.
-
-        Raises `GuestBusy` without an answer in time, `NotSupported` without an agent, `GuestGone`, and other `HypervisorError`s.
-        """
+        """Send this JSON text to the guest's agent. Takes at most twice `timeout_seconds`, rounded up, and a second."""
         return self._agents.command(guest, command, timeout_seconds)

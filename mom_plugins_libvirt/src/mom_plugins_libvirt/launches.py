@@ -1,6 +1,6 @@
-"""Guests that are about to start: their memory from libvirt's description, and whose start a hook blocks now.
+"""Guests that are about to start.
 
-During a guest's hook, libvirtd holds the guest's lock, and a call about all guests waits for it. mom then asks about known guests only.
+During a guest's hook, libvirtd holds the guest's lock, and bulk calls for it wait.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from xml.etree.ElementTree import Element
 
 _LONGEST_NAME: Final = 1000
-"""Characters of a guest's name; libvirt makes a shorter file name of it."""
 
 
 class LibvirtLaunches:
@@ -29,7 +28,7 @@ class LibvirtLaunches:
         self._blocked_in_start_hook: Counter[str] = Counter()
 
     def blocked_in_start_hook(self) -> Set[str]:
-        """Return the ids of guests whose start waits now: libvirt answers no question that reaches one."""
+        """Return the ids of guests whose start waits for a hook."""
         with self._lock:
             return self._blocked_in_start_hook.keys() | set()
 
@@ -44,15 +43,15 @@ class LibvirtLaunches:
         return LaunchedGuest(name, memory, _uuid(domain), _why_none(domain))
 
     def launches(self, guest: LaunchedGuest) -> None:
-        """Note that its start waits from now on."""
+        """Note that the guest's start waits."""
         with self._lock:
             self._blocked_in_start_hook[guest.id] += 1
 
     def launched(self, guest: LaunchedGuest) -> None:
-        """Note that its start waits no longer."""
+        """Note that the guest's start no longer waits."""
         with self._lock:
             self._blocked_in_start_hook[guest.id] -= 1
-            self._blocked_in_start_hook += Counter()  # without those that are zero
+            self._blocked_in_start_hook += Counter()  # drop zero counts
 
 
 def _uuid(domain: Element) -> str:
@@ -63,7 +62,7 @@ def _uuid(domain: Element) -> str:
 
 
 def _why_none(domain: Element) -> str:
-    """Return why the guest needs no available memory of the host. Huge pages for only some of its NUMA nodes do not count."""
+    """Return why the guest needs no memory of the host."""
     pages = domain.findall("memoryBacking/hugepages/page")
     if domain.find("memoryBacking/hugepages") is None or (pages and all(page.get("nodeset") for page in pages)):
         return ""

@@ -1,7 +1,4 @@
-"""Stopping, continuing and moving guests: calls that may take minutes.
-
-A connection serves one call at a time, so long calls have connections of their own.
-"""
+"""Long calls: save, start, migrate. They have connections of their own, because a connection serves one call at a time."""
 
 from __future__ import annotations
 
@@ -23,39 +20,37 @@ from mom_plugins_libvirt.states import PAUSED
 from mom_plugins_libvirt.uri import without_questions
 
 _GIVE_UP_SECONDS = 5.0
-"""Time for libvirt to give up a job that took too long; the guest then runs on."""
+"""Time for libvirt to abort a job; the guest continues to run."""
 
 _AGAIN_SECONDS = 0.5
-"""Pause between attempts to have a job given up."""
+"""Pause between attempts to abort a job."""
 
 _REACH_SECONDS = 10.0
-"""Timeout for another host's libvirt."""
+"""Timeout of the connection to another host's libvirt."""
 
 
 class _Unanswered(GuestBusy):
-    """The call has not returned in time: it may still take effect."""
-
     def __init__(self, message: str, call: Future[Any]) -> None:
         super().__init__(message)
         self.call = call
 
 
 class LongJobs(SpareConnections):
-    """Long calls on guests. At mom's end, libvirt gives up a running migration: the guest stays."""
+    """Long calls on guests. At mom's end, libvirt aborts a running migration, and the guest stays."""
 
     most = 4
-    """Disk and network limit saving and moving: more at once make each slower."""
+    """Disk and network limit these jobs."""
 
     def do(self, doing: str, guest: Entity, timeout_seconds: float, function: Callable[[Domain], object], number: Hashable = None) -> None:
         """Make the call. Raises `GuestBusy` after the timeout, and the call's own errors.
 
-        :param number: as for `Connection.call`; None: the guest does not run, and the job cannot be given up
+        :param number: as for `Connection.call`; None: the guest does not run
         """
         given_up, over = threading.Event(), threading.Event()
         left: list[Future[Any]] = []
         timer = threading.Timer(timeout_seconds, self._give_up, (doing, guest, number, given_up, over))
         timer.daemon = True
-        # The call itself is ended by giving the job up; its connection waits a little longer for the end.
+        # Aborting the job ends the call, so its connection waits a little longer.
         patience = timeout_seconds + 2 * _GIVE_UP_SECONDS
         try:
             with self.borrowed(doing, min(1.0, timeout_seconds), patience) as connection:
@@ -73,22 +68,21 @@ class LongJobs(SpareConnections):
             timer.cancel()
 
     def _give_up(self, doing: str, guest: Entity, number: Hashable, given_up: threading.Event, over: threading.Event) -> None:
-        """Give the job up, in the timer's thread; repeat while the connection is busy."""
-        given_up.set()  # before it is: the job may be over before libvirt has answered here
+        given_up.set()  # set first: the job may end before libvirt answers
         late: list[Future[Any]] = []
         while not over.is_set():
             try:
                 self._main.call(f"giving up {doing}", guest.id, lambda domain: domain.abortJob(), late.append, number)
-            except HypervisorError as error:  # perhaps because it has just ended
+            except HypervisorError as error:  # the job may have just ended
                 self._main.log.info("%s", error)
             else:
                 return
-            if late:  # it is under way, and does not come back; more of them would only hold up libvirtd
+            if late:  # the abort hangs; more calls would only block libvirtd
                 return
             over.wait(_AGAIN_SECONDS)
 
     def reach(self, destination: Destination, doing: str) -> Any:
-        """Return a connection to the other libvirt. Raises `HypervisorError`."""
+        """Connect to another libvirt. Raises `HypervisorError`."""
         module, uri = self._main.module, without_questions(destination.uri)
         call = self._main.callers.start(lambda: module.open(uri))
         if not Callers.came_back(call, _REACH_SECONDS):
@@ -99,9 +93,9 @@ class LongJobs(SpareConnections):
             raise translated(error, doing) from error
 
     def part_from(self, reached: Any, after: Future[Any] | None) -> None:
-        """Close a connection to another libvirt, in a thread, as that may hang.
+        """Close a connection to another libvirt in a thread, because that may hang.
 
-        :param after: call that still uses it: without it, libvirt's client would crash, and the guest be lost there
+        :param after: call that still uses it: closing it earlier would crash libvirt's client and lose the guest
         """
         if after is None:
             self._main.callers.start(lambda: _closed(reached))
@@ -110,21 +104,18 @@ class LongJobs(SpareConnections):
 
 
 class GuestLifecycle:
-    """`LifecycleControl` and `MigrationControl`: pausing, saving, starting and moving guests.
-
-    Raises the hypervisor's errors; `GuestGone` for a guest restarted since the last look.
-    """
+    """`LifecycleControl` and `MigrationControl`. Raises `GuestGone` for a guest restarted since the last look."""
 
     def __init__(self, domains: Domains) -> None:
         self._domains = domains
         self._jobs = LongJobs(domains.connection)
 
     def close(self) -> Sequence[threading.Thread]:
-        """Begin to close the connections of long jobs, and return the threads that do."""
+        """Close the connections of long jobs in threads, and return the threads."""
         return self._jobs.close()
 
     def standings(self, guests: Sequence[Entity]) -> Mapping[str, GuestState]:
-        """Return the states of these guests, by one call each. A guest with an open call raises `GuestBusy`."""
+        """Return the guests' states, by one call each."""
         standings: dict[str, GuestState] = {}
         for guest in guests:
             if self._domains.has_open_call(guest.id):
@@ -136,41 +127,40 @@ class GuestLifecycle:
         return standings
 
     def pause(self, guest: Entity) -> None:
-        """Stop the guest's CPUs."""
+        """Stop the guest's vCPUs."""
         self._order(guest, f"pausing {guest}", lambda domain: domain.suspend())
 
     def resume(self, guest: Entity) -> None:
-        """Continue the guest, even if libvirt paused it for another reason, such as a full disk."""
+        """Continue the guest, even if libvirt paused it."""
         self._order(guest, f"resuming {guest}", lambda domain: domain.resume())
 
     def shut_down(self, guest: Entity) -> None:
-        """Ask its system, by agent or power button. Raises `NotSupported` for a guest that libvirt would forget."""
+        """Shut the guest down by agent or power button. Raises `NotSupported` for a transient guest."""
         doing = f"shutting {guest} down"
         self._order(guest, doing, lambda domain: _only_persistent(domain, doing).shutdown())
 
     def save(self, guest: Entity, timeout_seconds: float) -> None:
-        """Have libvirt save its memory to a file, from which a start continues. Raises like `shut_down`."""
+        """Save the guest's memory to a file. Raises like `shut_down`."""
         doing, number = f"saving {guest}", self._domains.start_of(guest)
         self._jobs.do(doing, guest, timeout_seconds, lambda domain: _only_persistent(domain, doing).managedSave(0), number)
 
     def start(self, guest: Entity, timeout_seconds: float) -> None:
-        """Start it, or continue a saved guest."""
+        """Start the guest, or continue a saved one."""
         self._domains.check_writable()
         self._jobs.do(f"starting {guest}", guest, timeout_seconds, lambda domain: domain.create())
 
     def _order(self, guest: Entity, doing: str, function: Callable[[Domain], object]) -> None:
-        """Make a short call, unless the guest owes an answer."""
         entry = self._domains.ready(guest)
         self._domains.ask(entry, doing, function, entry.start)
 
     def migrate(self, guest: Entity, destination: Destination, timeout_seconds: float) -> None:
-        """Move the guest. mom itself connects to the other libvirt, as its user and with its keys (no peer-to-peer). mom-libvirt-helper
-        connects as root, to destinations that root declares.
+        """Migrate the guest. mom connects to the destination as its own user; mom-libvirt-helper connects as root, to declared
+        destinations.
 
-        Raises `TimeoutError` if libvirt has not said how it ended after giving up: the guest may still be moving.
+        Raises `TimeoutError` if the outcome is unknown.
         """
         doing, number = f"moving {guest} to {destination.uri}", self._domains.start_of(guest)
-        self._domains.connection.call(doing, guest.id, lambda domain: None, number=number)  # for one that is gone, no other is asked
+        self._domains.connection.call(doing, guest.id, lambda domain: None, number=number)  # raises `GuestGone` before connecting
         module = self._domains.connection.module
         reached = None if self._domains.connection.by_helper else self._jobs.reach(destination, doing)
         flags = module.VIR_MIGRATE_LIVE | module.VIR_MIGRATE_ABORT_ON_ERROR
@@ -179,14 +169,14 @@ class GuestLifecycle:
         def move(domain: Domain) -> object:
             if isinstance(domain, OrderedDomain):
                 return domain.migrate(destination)
-            # A guest that is defined here is defined there then, and not here any more: it must not be started twice.
+            # Define a persistent guest on the destination, and no longer here: it must not be started twice.
             persistent = module.VIR_MIGRATE_PERSIST_DEST | module.VIR_MIGRATE_UNDEFINE_SOURCE if domain.isPersistent() else 0
             return domain.migrate3(reached, parameters, flags | persistent)
 
         left: Future[Any] | None = None
         try:
             self._jobs.do(doing, guest, timeout_seconds, move, number)
-        except _Unanswered as error:  # no HypervisorError, as those say that the guest is still here
+        except _Unanswered as error:  # not a HypervisorError: those mean that the guest is still here
             left = error.call
             raise TimeoutError(error.message) from error
         finally:
@@ -207,5 +197,5 @@ def _only_persistent(domain: Domain, doing: str) -> Domain:
 
 
 def _closed(connection: Any) -> None:
-    with suppress(Exception):  # it is not needed any more, whatever it says
+    with suppress(Exception):  # no longer needed
         connection.close()

@@ -1,8 +1,4 @@
-"""The plugin: what nova writes into the domain XML of its instances, as properties of guests.
-
-By nova's own source, `LibvirtConfigGuestMetaNovaInstance` in nova/virt/libvirt/config.py, and the specification
-libvirt-driver-domain-metadata.
-"""
+"""The plugin `nova`: properties from nova's metadata in the domain XML (libvirt-driver-domain-metadata)."""
 
 from __future__ import annotations
 
@@ -26,10 +22,10 @@ _TEXTS: Final = {
     "user": ("owner/user", ""),
     "user_id": ("owner/user", "uuid"),
 }
-"""By property, the element below `<nova:instance>`, and its attribute; empty: its text."""
+"""Property: element below `<nova:instance>`, and attribute."""
 
 _SIGNS: Final = ("var/lib/nova/instances", "etc/nova/nova-compute.conf", "etc/kolla/nova-compute", "etc/nova/nova.conf")
-"""Files and folders of a host on which nova-compute runs: of any, of Debian's and Ubuntu's packages, of Kolla."""
+"""Files on hosts with nova-compute: general, Debian and Ubuntu, Kolla."""
 
 
 class NovaPlugin:
@@ -41,17 +37,17 @@ class NovaPlugin:
     @staticmethod
     @hookimpl
     def mom_suggest(root: Path) -> Suggestion | None:
-        """Suggest the plugin on a host of nova."""
+        """Suggest the plugin on a host with nova."""
         sign = next((sign for sign in _SIGNS if (root / sign).exists()), None)
         return None if sign is None else Suggestion(f"there is /{sign}: this is a host of OpenStack nova", order=23)
 
     @hookimpl
     def mom_services(self) -> Mapping[type, Any]:
-        """Offer a reader of nova's metadata to hypervisors."""
+        """Offer a reader of nova's metadata."""
         return {GuestPlatform: self}
 
     def properties(self, description: GuestDescription) -> Mapping[str, str]:
-        """Return the properties of an instance of nova; none of another guest."""
+        """Return the properties of a nova instance. Empty for other guests."""
         domain = description.domain
         if domain is None:
             return {}

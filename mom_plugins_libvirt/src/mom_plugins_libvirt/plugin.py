@@ -1,4 +1,4 @@
-"""The plugin: settings, declarations, and the hooks that hand work to the hypervisor."""
+"""The plugin `libvirt`: settings, declarations and hooks."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from mom_plugins_libvirt import Connection, LibvirtHypervisor
 
 _PATIENT_SHARE = 0.45
-"""Of the deadline that a verb gives which only takes a look: two attempts of a call are less than it. A person waits longer."""
+"""Share of the deadline for each of two attempts of a verb."""
 
 _SOCKETS = ("run/libvirt/libvirt-sock", "run/libvirt/virtqemud-sock")
 
@@ -30,17 +30,17 @@ class LibvirtPlugin(PluginOfGuests["LibvirtHypervisor"]):
     """QEMU guests under libvirt: list, statistics, balloons."""
 
     class Settings(PluginOfGuests.Settings):
-        """Where libvirt is, and how patient to be with it."""
+        """Connection to libvirt, and timeouts."""
 
         uri: Annotated[str, AfterValidator(checked_uri)] = "qemu:///system"
-        """libvirt's URI; of another host: `qemu+ssh://root@HOST/system` or `qemu+tls://HOST/system`."""
+        """libvirt's URI. For another host: `qemu+ssh://root@HOST/system` or `qemu+tls://HOST/system`."""
         readonly: bool = False
-        """Connect read-only: mom can watch, and change nothing."""
+        """Connect read-only: mom can observe, but change nothing."""
         call_timeout: Annotated[Duration, Field(gt=0, le=60)] = 2.0
-        """How long to wait for one answer of libvirtd, less than half of `deadline`. Guests whose QEMU hangs cost one cycle two to three of
-        these."""
+        """Timeout of one call to libvirtd, less than half of `deadline`. Guests whose QEMU hangs delay one cycle by two to three timeouts.
+        """
         pid_directory: str = "/run/libvirt/qemu"
-        """Where libvirt keeps the process ids of its guests."""
+        """Folder with libvirt's pid files."""
 
         @model_validator(mode="after")
         def _calls_fit_into_the_deadline(self) -> LibvirtPlugin.Settings:
@@ -53,12 +53,12 @@ class LibvirtPlugin(PluginOfGuests["LibvirtHypervisor"]):
         self._settings = settings
         self._launches = LibvirtLaunches()
         self._watching: Connection | None = None
-        """Connection of the watch: a connection serves one call at a time, and no call after a hanging one."""
+        """Connection of the watch."""
 
     @staticmethod
     @hookimpl
     def mom_suggest(root: Path) -> Suggestion | None:
-        """Suggest the plugin where a libvirt socket exists."""
+        """Suggest the plugin if a libvirt socket exists."""
         socket = next((socket for socket in _SOCKETS if (root / socket).exists()), None)
         return None if socket is None else Suggestion(f"libvirt listens on /{socket}", {"uri": "qemu:///system"}, order=21)
 
@@ -66,26 +66,26 @@ class LibvirtPlugin(PluginOfGuests["LibvirtHypervisor"]):
 
     @hookimpl
     def mom_declare(self) -> Iterable[Declaration]:
-        """Declare the fields of each guest and of all together, and the statistics period."""
+        """Declare the fields, and the statistics period."""
         return (*super().mom_declare(), *GUEST_FIELDS, *HOST_FIELDS)
 
     @hookimpl
     def mom_services(self) -> Mapping[type, Any]:
-        """Offer a reader of guests that libvirt is about to start."""
+        """Offer a reader of guests that are about to start."""
         return {LaunchReader: self._launches}
 
     # --- life --------------------------------------------------------------------------------------------------------------------
 
     @hookimpl
     def mom_setup(self) -> None:
-        """Start libvirt's event loop. The first call that needs a connection opens it: libvirtd may be down when mom starts."""
-        # Loaded here, as commands that only list plugins must not wait for libvirt.
+        """Start libvirt's event loop. The first call connects."""
+        # Late import: commands that only list plugins do not need libvirt.
         from mom_plugins_libvirt import LibvirtHypervisor, SamplingSettings
         from mom_plugins_libvirt.qemu_process import pid_of
 
         root = self._context.root
         find = partial(pid_of, root / self._settings.pid_directory.lstrip("/"), root / "proc")
-        seconds = 0.0 if self._context.serves else _PATIENT_SHARE * self._settings.deadline  # there is no next cycle
+        seconds = 0.0 if self._context.serves else _PATIENT_SHARE * self._settings.deadline  # a verb has no next cycle
         sampling = SamplingSettings(self._settings.stale_after, find, PlatformProperties(self._context), on_demand_seconds=seconds)
         connection = self._connection(self._settings.readonly, self._context.log)
         hypervisor = LibvirtHypervisor(connection, sampling, self._context)
@@ -98,7 +98,7 @@ class LibvirtPlugin(PluginOfGuests["LibvirtHypervisor"]):
 
     @hookimpl
     def mom_teardown(self) -> None:
-        """Watch no longer, and let the connections go."""
+        """Stop the watch, and close the connections."""
         self._stop_watching()
         for connection in (self._watching, self._hypervisor):
             if connection is not None:

@@ -1,4 +1,4 @@
-"""A guest's QEMU process, found through libvirt's pid file, and never taken for another one."""
+"""Finds a guest's QEMU process by libvirt's pid file."""
 
 from __future__ import annotations
 
@@ -11,14 +11,13 @@ _PID_FILE_BYTES = 32
 _COMMAND_BYTES = 256 << 10
 
 _AS_IN_XML: Final = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "'": "&apos;"})
-"""The standard library's escape would do, but its module is slow to load."""
+"""The standard library's `escape` is slow to import."""
 
 
 def pid_of(folder: Path, proc: Path, name: str, uuid: str) -> int | None:
-    """Return the id of the QEMU process that certainly runs this guest; else None.
+    """Return the pid of the QEMU process that certainly runs this guest, else None.
 
-    The guest's owner chooses the name, so it only serves as a plain file name. Some versions of libvirt escape it as in XML, so one guest's
-    file may have another guest's name; only a QEMU process started with this UUID counts.
+    The guest's owner chooses the name, so a file may have another guest's name. Only a QEMU process with this UUID counts.
     """
     for file_name in dict.fromkeys((name, name.translate(_AS_IN_XML))):
         pid = _pid_in(folder, file_name)

@@ -1,4 +1,4 @@
-"""Connections for long calls: a connection serves one call at a time, and the main one serves everything else."""
+"""Connections for long calls, which would block the main connection."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from mom_plugins_libvirt.connection import Connection
 
 
 class SpareConnections:
-    """Connections like the main one, opened on demand, and kept."""
+    """Connections like the main one, opened on demand and kept."""
 
     most: int
-    """Most calls at once."""
+    """Number of calls at once."""
 
     def __init__(self, main: Connection) -> None:
         self._main = main
@@ -28,7 +28,7 @@ class SpareConnections:
 
     @contextmanager
     def borrowed(self, doing: str, patience: float, call_timeout: float) -> Iterator[Connection]:
-        """Lend a connection that no other call uses. Raises `GuestBusy` after `patience` seconds, or `HypervisorError`."""
+        """Lend a connection for one call. Raises `GuestBusy` after `patience` seconds, or `HypervisorError`."""
         connection = self._free(doing, patience)
         connection.settings = replace(self._main.settings, call_timeout=call_timeout)
         try:
@@ -39,7 +39,7 @@ class SpareConnections:
                 self._changed.notify()
 
     def close(self) -> Sequence[threading.Thread]:
-        """Begin to close the connections, in threads that end within a fifth of a second."""
+        """Close the connections in threads that end within a fifth of a second."""
         with self._changed:
             self._closed = True
             connections = tuple(self._all)
@@ -58,7 +58,7 @@ class SpareConnections:
                 if self._idle:
                     return self._idle.pop()
                 if len(self._all) < self.most:
-                    whole = CallPatience(lasts=0.0)  # each call has the time that it was given, however the one before it ended
+                    whole = CallPatience(lasts=0.0)  # earlier timeouts do not shorten a call's timeout
                     self._all.append(Connection(self._main.settings, self._main.log, self._main.module, patience=whole))
                     return self._all[-1]
                 if not self._changed.wait(max(0.0, end - time.monotonic())):

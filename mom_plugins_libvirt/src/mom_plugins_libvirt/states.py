@@ -1,10 +1,10 @@
-"""libvirt's numbers for a guest's state, and the states where mom leaves a guest alone."""
+"""libvirt's numbers for guests' states, and states in which mom leaves a guest alone."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-# Numbers of virDomainState, virDomainPausedReason, virDomainRunningReason and virDomainJobType, which are part of libvirt's stable
+# virDomainState, virDomainPausedReason, virDomainRunningReason and virDomainJobType: part of libvirt's stable
 # interface.
 NO_STATE, RUNNING, IDLE, PAUSED, SHUTTING_DOWN, SHUT_OFF, CRASHED, SUSPENDED = range(8)
 
@@ -20,28 +20,28 @@ _PAUSED = {
 }  # fmt: skip
 
 _RUNNING = {10: "being migrated in (post-copy)", 11: "being migrated in (post-copy), which has failed"}
-"""Reasons of running guests with memory on another host, where ballooned pages would be lost."""
+"""Memory is still on another host, so ballooned pages would be lost."""
 
 _MOVED, _STARTING_UP = 2, 11
-"""Reasons: of a guest that runs here since it was moved, and of one that is paused for that, on either side; of one whose QEMU begins."""
+"""2 is virDomainRunningReason `migrated` and virDomainPausedReason `migration`. 11 is the paused reason `starting up`."""
 
 MOVES_AWAY = "being migrated out"
-"""libvirt's job with a guest that is moved and still runs here."""
+"""Job of a guest that migrates and still runs here."""
 
 _JOBS = {
     1: "being started", 2: "being saved", 3: "being restored", 4: "being migrated in", 5: MOVES_AWAY, 6: "being snapshotted",
     7: "being reverted to a snapshot", 8: "being dumped",
 }  # fmt: skip
-"""virDomainJobOperation, without backups, during which libvirt allows changes."""
+"""virDomainJobOperation, without backups, which allow changes."""
 
 
 def state_name(state: int) -> str:
-    """Return this state's name for people."""
+    """Return the state's name."""
     return _STATES.get(state, "unknown")
 
 
 def why_left_alone(state: int, reason: int) -> str:
-    """Return why nothing may be changed in this state; empty: it may."""
+    """Return why this state forbids changes; empty: it allows them."""
     if state in {NO_STATE, RUNNING, IDLE}:
         why = _RUNNING.get(reason, "") if state == RUNNING else ""
         return f"the guest is {why}" if why else ""
@@ -50,16 +50,16 @@ def why_left_alone(state: int, reason: int) -> str:
 
 
 def may_come(state: int, reason: int) -> bool:
-    """Tell whether a guest may still be arriving: libvirt delays questions about it."""
+    """Return whether a guest may be migrating to this host: libvirt delays calls for it."""
     return (state == PAUSED and reason in {_MOVED, _STARTING_UP}) or (state == RUNNING and reason in _RUNNING)
 
 
 def has_come(state: int, reason: int) -> bool:
-    """Tell whether a guest was moved here and not paused since."""
+    """Return whether a guest migrated here, and was not paused since."""
     return state == RUNNING and reason == _MOVED
 
 
 def job_name(statistics: Mapping[str, object]) -> str:
-    """Return libvirt's job with a guest from its `jobStats`; empty: none, or one that allows changes."""
+    """Return libvirt's job in `jobStats` that forbids changes; empty: none."""
     operation = statistics.get("operation")
     return _JOBS.get(operation, "") if statistics.get("type") and isinstance(operation, int) else ""

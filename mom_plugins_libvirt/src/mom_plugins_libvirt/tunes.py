@@ -1,7 +1,4 @@
-"""Limits of guests: CPU time, disks, network, and their CPUs and NUMA nodes.
-
-Descriptions have the present limits; only CPU limits and pinning cost a call of their own, once for each description.
-"""
+"""Limits of guests: CPU time, disks, network, CPUs and NUMA nodes."""
 
 from __future__ import annotations
 
@@ -16,41 +13,39 @@ from mom_plugins_libvirt.domains import Domains, whole
 
 NO_QUOTA = -1
 _MOST_QUOTA_US = (1 << 44) - 1
-"""libvirt's own bound (src/util/vircgroup.h): this and more is no limit."""
+"""libvirt's bound (src/util/vircgroup.h). Larger quotas are no limit."""
 
 _READ_SECONDS = 0.5
-"""Time in a cycle for reading CPU limits; the next cycles read the rest. One takes less than a millisecond."""
+"""Time in a cycle for reading CPU limits, less than a millisecond each."""
 
 _ASK_AGAIN_SECONDS = 300.0
-"""How long a guest without a CPU control group, and a host without a CPU controller, are not asked again: the operator may mount one and
-restart libvirtd."""
+"""Pause after a guest without CPU cgroup, or a host without CPU controller."""
 
 
 class GuestTuning:
     """`CpuTuneControl`, `IoTuneControl`, `NetTuneControl`, `CpuPinControl` and `NodeTuneControl`.
 
-    After a setter, the next look reads the new value. Setters raise `NotSupported` for a value that the guest cannot take, and the
-    hypervisor's errors.
+    Setters raise `NotSupported` for an impossible value, and the hypervisor's errors.
     """
 
     def __init__(self, domains: Domains, monotonic: Callable[[], float]) -> None:
         self._domains = domains
         self._monotonic = monotonic
         self._untunable_since = 0.0
-        """Monotonic time of the last failure to limit any guest of this host."""
+        """Monotonic time of the last failure on this host."""
         self._tunable = False
-        """mom has read one guest's limits: another guest without them says nothing about the host."""
+        """A guest's limits were read."""
 
     # --- CPU time ----------------------------------------------------------------------------------------------------------------
 
     def cpu_tunes(self, guests: Sequence[Entity]) -> Mapping[str, CpuTune]:
-        """Return the limits of these guests' CPU time, by id, each read once for a description, for half a second at most."""
+        """Return the CPU limits by guest id. Reads each once for a description."""
         now = self._monotonic()
         end = now + _READ_SECONDS
         none_has = bool(self._domains.cpu_untunable) and now - self._untunable_since < _ASK_AGAIN_SECONDS
         tunes, read = {}, []
         for entry in self._domains.described(guests):
-            tune = entry.cpu_tune  # another thread may forget it meanwhile, as the description was read again
+            tune = entry.cpu_tune  # another thread may clear it
             has_none = none_has or (entry.untunable and now - entry.untunable_since < _ASK_AGAIN_SECONDS)
             if tune is None and not has_none and not self._domains.has_open_call(entry.id) and self._monotonic() < end:
                 entry.cpu_tune = tune = self._read_cpu_tune(entry)
@@ -61,7 +56,6 @@ class GuestTuning:
         return tunes
 
     def _read_cpu_tune(self, entry: DomainEntry) -> CpuTune | None:
-        """Return the limits; None: not now."""
         live = self._domains.connection.module.VIR_DOMAIN_AFFECT_LIVE
         doing = f"reading the CPU limits of {printable(entry.name)}"
         try:
@@ -69,17 +63,17 @@ class GuestTuning:
         except NotSupported as error:
             entry.untunable, entry.untunable_since = f"CPU time cannot be limited: {_reason(error)}", self._monotonic()
             return None
-        except HypervisorError:  # this guest's matter only: what concerns all is raised by the bulk call
+        except HypervisorError:  # only this guest fails: the bulk call raises other errors
             return None
         entry.untunable = self._domains.cpu_untunable = ""
         self._tunable = True
         quota = whole(answer.get("vcpu_quota"))
-        if quota is not None and not 0 < quota < _MOST_QUOTA_US:  # how "no limit" is said depends on the version of cgroups
+        if quota is not None and not 0 < quota < _MOST_QUOTA_US:  # the value for "no limit" depends on the cgroup version
             quota = NO_QUOTA
         return CpuTune(quota, whole(answer.get("vcpu_period")), whole(answer.get("cpu_shares")), entry.tuning.user_limit_percent)
 
     def set_cpu_tune(self, guest: Entity, quota_us: int | None = None, period_us: int | None = None, shares: int | None = None) -> None:
-        """Set the given limits in one call. A quota of -1 is no limit."""
+        """Set these limits in one call. A quota of -1 is no limit."""
         values = zip(CPU_CONTROLS, (None if quota_us is None else max(NO_QUOTA, quota_us), period_us, shares), strict=True)
         limits = {name: value for name, value in values if value is not None}
         entry = self._domains.ready(guest)
@@ -88,18 +82,18 @@ class GuestTuning:
                 entry, f"setting the CPU limits of {guest}", lambda domain, live: domain.setSchedulerParametersFlags(limits, live)
             )
         finally:
-            entry.cpu_tune = None  # to be read again, whatever came of it
+            entry.cpu_tune = None  # read it again, even after an error
 
     # --- disks -------------------------------------------------------------------------------------------------------------------
 
     def io_tunes(self, guests: Sequence[Entity]) -> Mapping[str, Sequence[DiskTune]]:
-        """Return the limits of these guests' disks, by guest id. Costs no call."""
+        """Return the disks' limits by guest id. Makes no call."""
         return {entry.id: entry.tuning.disks for entry in self._domains.described(guests)}
 
     def set_io_tune(self, guest: Entity, disk: str, limits: Mapping[str, int]) -> None:
-        """Set these limits of that disk; others stay."""
+        """Set these limits of a disk; others stay."""
         entry = self._domains.ready_described(guest)
-        # libvirt takes a limit that is not given for 0 if another one of its kind is given.
+        # libvirt sets missing limits to 0 if another limit of the same kind is present.
         all_limits = wanted_limits(guest, disk, entry.tuning.disks, limits)
         doing = f"setting the limits of disk {printable(disk)} of {guest}"
         self._domains.change_described(entry, doing, lambda domain, live: domain.setBlockIoTune(disk, all_limits, live))
@@ -107,11 +101,11 @@ class GuestTuning:
     # --- network -----------------------------------------------------------------------------------------------------------------
 
     def net_tunes(self, guests: Sequence[Entity]) -> Mapping[str, Sequence[NetTune]]:
-        """Return the limits of these guests' network interfaces, by guest id. Costs no call."""
+        """Return the network interfaces' limits by guest id. Makes no call."""
         return {entry.id: entry.tuning.interfaces for entry in self._domains.described(guests)}
 
     def set_net_tune(self, guest: Entity, interface: str, inbound: Mapping[str, int], outbound: Mapping[str, int]) -> None:
-        """Set both directions of that interface; an empty one means no limit."""
+        """Set both directions of an interface; an empty one means no limit."""
         entry = self._domains.ready_described(guest)
         tune = tune_named(guest, "network interface", interface, entry.tuning.interfaces)
         after, before = _parameters(inbound, outbound), _parameters(tune.inbound, tune.outbound)
@@ -121,7 +115,7 @@ class GuestTuning:
         except (GuestGone, GuestBusy):
             raise
         except HypervisorError:
-            # libvirt sets a limit in several steps and leaves a part behind when a step fails, while it reports no limit.
+            # If a step fails, libvirt leaves a part of the limit, but reports no limit.
             with suppress(HypervisorError):
                 self._domains.change(entry, doing, lambda domain, live: domain.setInterfaceParameters(interface, before, live))
             raise
@@ -129,13 +123,13 @@ class GuestTuning:
     # --- CPUs and NUMA nodes -----------------------------------------------------------------------------------------------------
 
     def cpu_pins(self, guests: Sequence[Entity]) -> Mapping[str, Sequence[AbstractSet[int]]]:
-        """Return the host CPUs that each vCPU of these guests may run on, by guest id, read once for each description."""
+        """Return the host CPUs of each vCPU by guest id. Reads them once for each description."""
         end = self._monotonic() + _READ_SECONDS
         pins_by_guest = {}
         for entry in self._domains.described(guests):
             pins = entry.pins
             if pins is None and not self._domains.has_open_call(entry.id) and self._monotonic() < end:
-                with suppress(HypervisorError):  # this guest's matter only, as above
+                with suppress(HypervisorError):  # only this guest fails, as above
                     pins = self._read_pins(entry)
             if pins is not None:
                 pins_by_guest[entry.id] = [frozenset(cpu for cpu, allowed in enumerate(row) if allowed) for row in pins]
@@ -148,7 +142,7 @@ class GuestTuning:
         return pins
 
     def set_cpu_pin(self, guest: Entity, vcpu: int, cpus: AbstractSet[int]) -> None:
-        """Let this vCPU (from 0) run on these CPUs only."""
+        """Restrict this vCPU (counted from 0) to these CPUs."""
         entry = self._domains.ready(guest)
         rows = entry.pins or self._read_pins(entry)
         if not 0 <= vcpu < len(rows):
@@ -161,11 +155,11 @@ class GuestTuning:
         self._domains.change(entry, f"pinning vCPU {vcpu} of {guest}", lambda domain, live: domain.pinVcpuFlags(vcpu, chosen, live))
 
     def node_tunes(self, guests: Sequence[Entity]) -> Mapping[str, NodeTune]:
-        """Return the NUMA nodes of these guests' memory, by guest id. Costs no call."""
+        """Return the NUMA nodes by guest id. Makes no call."""
         return {entry.id: entry.tuning.nodes for entry in self._domains.described(guests)}
 
     def set_node_tune(self, guest: Entity, nodes: AbstractSet[int]) -> None:
-        """Allocate new memory on these nodes. libvirt can do so for guests in the modes strict and restrictive only."""
+        """Allocate new memory on these nodes. libvirt can do so only in the modes strict and restrictive."""
         if not nodes:
             raise NotSupported("name all nodes instead of none: libvirt cannot take the choice back")
         entry = self._domains.ready(guest)
@@ -175,7 +169,7 @@ class GuestTuning:
 
 
 def _parameters(inbound: Mapping[str, int], outbound: Mapping[str, int]) -> dict[str, int]:
-    """Return the limits by libvirt's names; an empty direction means no limit."""
+    """Return the limits by libvirt's names."""
     directions = (("inbound", inbound), ("outbound", outbound))
     return {
         name: limit

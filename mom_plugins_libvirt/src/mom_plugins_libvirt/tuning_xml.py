@@ -1,7 +1,4 @@
-"""A guest's limits from its description: disks, network interfaces, NUMA nodes, and agreements in its metadata.
-
-Pure: XML in, frozen values out, without unintelligible parts.
-"""
+"""A guest's limits from its domain XML."""
 
 from __future__ import annotations
 
@@ -14,25 +11,25 @@ from mom_core import DiskTune, NetTune
 from mom_kvm import NodeTune, parse_number_list
 
 _OVIRT_TUNE = "http://ovirt.org/vm/tune/1.0"
-"""Namespace of oVirt's agreements for a guest."""
+"""Namespace of oVirt's limits."""
 
 BANDWIDTH = ("average", "peak", "burst", "floor")
 
 _NO_LIMIT_PERCENT = 100.0
-"""MOM's policies read it as no agreement."""
+"""MOM's policies treat it as no limit."""
 
 _REMOVABLE = frozenset({"cdrom", "floppy"})
 
 _LONGEST_NUMBER = 18
-"""Digits; a field can hold any number of this length."""
+"""Digits."""
 
 _ANY_NODE = NodeTune("strict", frozenset())
-"""libvirt's choice of nodes by default."""
+"""libvirt's default."""
 
 
 @dataclass(frozen=True, slots=True)
 class Tuning:
-    """`user_limit_percent` is of all host CPUs; None: the metadata has no number there. `nodes` are those of its memory."""
+    """Limits of a guest. `user_limit_percent` is of all host CPUs; None: not a number."""
 
     user_limit_percent: float | None = _NO_LIMIT_PERCENT
     disks: tuple[DiskTune, ...] = ()
@@ -41,11 +38,10 @@ class Tuning:
 
 
 UNTUNED = Tuning()
-"""Tuning of a silent description."""
 
 
 def tuning_of(domain: Element) -> Tuning:
-    """Return the tuning in this domain's element."""
+    """Return the limits in a domain element."""
     agreed = domain.find(f"metadata/{{{_OVIRT_TUNE}}}qos")
     agreements = () if agreed is None else tuple(agreed.findall(f"{{{_OVIRT_TUNE}}}ioTune/{{{_OVIRT_TUNE}}}device"))
     return Tuning(
@@ -71,7 +67,7 @@ def _disks(disks: Iterable[Element], agreements: Iterable[Element]) -> Iterable[
     for disk in disks:
         target, source = disk.find("target"), disk.find("source")
         name = "" if target is None else target.get("dev", "")
-        if not name or (source is None and disk.get("device") in _REMOVABLE):  # libvirt cannot read the limits of an empty drive
+        if not name or (source is None and disk.get("device") in _REMOVABLE):  # libvirt cannot read limits of an empty drive
             continue
         path = "" if source is None else _path(source)
         agreed = next((device for device in agreements if _is_about(device, name, path)), None)
@@ -86,7 +82,7 @@ def _path(source: Element) -> str:
 
 
 def _is_about(device: Element, name: str, path: str) -> bool:
-    """Tell whether an agreement is about this disk: by path, or by name without one, as oVirt pairs them."""
+    """Return whether a limit is for this disk, found by path, or by name like oVirt."""
     theirs = device.get("path", "")
     return theirs == path if theirs and path else device.get("name", "") == name
 
@@ -102,7 +98,7 @@ def _interfaces(interfaces: Iterable[Element]) -> Iterable[NetTune]:
     for interface in interfaces:
         target = interface.find("target")
         name = "" if target is None else target.get("dev", "")
-        if name:  # one without has nothing on the host that could be limited
+        if name:  # without a name, the host has no device to limit
             yield NetTune(name, _bandwidth(interface.find("bandwidth/inbound")), _bandwidth(interface.find("bandwidth/outbound")))
 
 
@@ -119,6 +115,6 @@ def _nodes(memory: Element | None) -> NodeTune:
 
 
 def natural_number(text: str | None) -> int | None:
-    """Return the number in this text; None where there is none."""
+    """Return the number in this text, or None."""
     text = (text or "").strip()
     return int(text) if 0 < len(text) <= _LONGEST_NUMBER and text.isascii() and text.isdigit() else None

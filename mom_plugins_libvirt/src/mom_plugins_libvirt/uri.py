@@ -1,8 +1,5 @@
-"""libvirt's URIs: which are valid, whose guests run on this host, and how a daemon opens them.
-
-The operator writes them in the plugin's settings, so all transports and parameters of libvirt are allowed. Destinations of moves come from
-others: `mom_kvm.Destination` allows much less.
-"""
+"""libvirt's URIs in the plugin's settings. Operators write them, so mom allows all transports and parameters, unlike in
+`mom_kvm.Destination`."""
 
 from __future__ import annotations
 
@@ -12,7 +9,7 @@ _EXAMPLES = "qemu:///system, or qemu+ssh://root@HOST/system and qemu+tls://HOST/
 
 
 def checked_uri(uri: str) -> str:
-    """Return the URI if it is valid for libvirt. Raises `ValueError` with the mistake and a cure."""
+    """Return a valid URI. Raises `ValueError` with the mistake and a cure."""
     if not uri.isprintable() or " " in uri or "://" not in uri:
         raise ValueError(f"{uri!r:.80} is no libvirt URI; write {_EXAMPLES}")
     try:
@@ -27,13 +24,13 @@ def checked_uri(uri: str) -> str:
 
 
 def is_local(uri: str) -> bool:
-    """Tell whether the guests behind this URI run on this host, with their processes in its /proc."""
+    """Return whether the guests of this URI run on this host."""
     parts = urlsplit(uri)
     return not parts.netloc and _transport(parts) != "ext"
 
 
 def without_questions(uri: str) -> str:
-    """Return the URI to open: ssh must not ask for passwords or about unknown hosts."""
+    """Return the URI with options that prevent prompts by ssh."""
     parts = urlsplit(uri)
     if _transport(parts) != "ssh" or "no_tty=" in parts.query:
         return uri
@@ -41,7 +38,7 @@ def without_questions(uri: str) -> str:
 
 
 def cure_for_transport(uri: str) -> str:
-    """Return an operator's cure when libvirt on another host cannot be reached; empty for this host."""
+    """Return a cure if libvirt on another host is unreachable; empty for this host."""
     parts = urlsplit(uri)
     transport = _transport(parts)
     if not parts.netloc:
