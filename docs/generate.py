@@ -613,9 +613,8 @@ def _conformance() -> str:
     rows = [(f"`{name}`", (inspect.getdoc(check) or "").split("\n")[0]) for name, check in CHECKS.items()]
     return _page(
         "The conformance kit",
-        "`mom plugin check NAME` runs the checks on an installed plugin. In a project's tests, each check is a test:",
+        "`mom plugin check NAME` runs the checks on an installed plugin. In a project's tests, [a class](#conformancetests) runs them.",
         [
-            '```python\nclass TestConformance(ConformanceTests):\n    plugin = AcmePlugin\n    host = {"proc/acme": "1\\n"}\n```',
             "The plugin runs in the real engine, on a copy of the given host files or of this host's /proc and /sys, with the guests of "
             "its own hypervisor or of a `FakeHypervisor`. The kit changes nothing real, except guests of the plugin's hypervisor with "
             "`may_touch`.",
