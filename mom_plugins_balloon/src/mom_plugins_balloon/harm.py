@@ -1,4 +1,4 @@
-"""Harm to guests: guests that lack memory, and programs that guests' kernels killed lately."""
+"""Guests that lack memory, and programs that guests' kernels killed."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from mom_plugins_balloon.names import KILLED, SUFFERS, UNHEALTHY
 from mom_plugins_balloon.states import MemoryState
 
 KILLED_SECONDS: Final = 600.0
-"""s. A kill is reported for so long: an operator who is woken by an alert is at work by then."""
+"""s. A kill is reported for this time, so that an operator who is woken by an alert still sees it."""
 
 NAMED: Final = 3
-"""Guests that a message names; it counts the others."""
+"""Guests named in a message; the others are counted."""
 
 COLUMNS: Final = (
     GuestColumn(
@@ -34,37 +34,31 @@ class Kill(NamedTuple):
     shrunk: bool
     """The guest was smaller than its maximum."""
     host_short: bool
-    """The host had no memory to give back."""
+    """The host had no memory to return."""
     guest: Entity
 
 
 class KillCount(NamedTuple):
-    """Programs that the kernel of one incarnation of a guest has killed so far."""
+    """Number of programs killed so far in one incarnation of a guest."""
 
     incarnation: str
     programs: float
     lacks: float
-    """KiB that the guest lacked of its maximum at that time."""
+    """KiB that the guest was below its maximum."""
 
 
 class KilledPrograms:
-    """Programs that guests' kernels have killed lately, where guests report it (`guest_oom_kills`).
-
-    Kills from before the first report do not count.
-    """
+    """Recent kills by guests' kernels (`guest_oom_kills`). Kills before the first report do not count."""
 
     def __init__(self) -> None:
         self._counts: dict[str, KillCount] = {}
         self._reporting: Set[str] = frozenset()
         """Ids of guests that reported in the last snapshot."""
         self.kills: Sequence[Kill] = ()
-        """Kills of the last `KILLED_SECONDS`. Their guests may be gone since."""
+        """Kills of the last `KILLED_SECONDS`; their guests may be gone."""
 
     def see(self, snapshot: Snapshot, state: MemoryState = MemoryState.HIGH) -> None:
-        """Take in the counts of one snapshot. A guest without a count keeps its last one.
-
-        :param state: state of the host's memory
-        """
+        """Record the counts of a snapshot. A guest without a count keeps its last one."""
         now, short, reporting = snapshot.monotonic, state in {MemoryState.LOW, MemoryState.HARD}, set[str]()
         kills = [kill for kill in self.kills if now - kill.time <= KILLED_SECONDS]
         numbers = map(snapshot.numbers, ("guest_oom_kills", "balloon_max", "balloon_cur"))
@@ -75,7 +69,7 @@ class KilledPrograms:
             before, lacks = self._counts.get(guest.id), 0.0 if maximum is None or size is None else max(0.0, maximum - size)
             self._counts[guest.id] = count = KillCount(guest.incarnation, programs, lacks)
             if before is not None and before.incarnation == count.incarnation and count.programs > before.programs:
-                # The guest may have got its memory back since the kill.
+                # The guest may have got memory back since the kill.
                 shrunk = max(count.lacks, before.lacks) > 0
                 kills.append(Kill(now, int(count.programs - before.programs), shrunk, short, guest.entity))
         self._reporting, self.kills = reporting, kills
@@ -83,26 +77,26 @@ class KilledPrograms:
             self._counts = {guest.id: self._counts[guest.id] for guest in snapshot.listed if guest.id in self._counts}
 
     def lately(self) -> Mapping[str, int]:
-        """Return the programs killed in the last `KILLED_SECONDS`, by guest id."""
+        """Return recent kills by guest id."""
         lately = Counter[str]()
         for kill in self.kills:
             lately[kill.guest.id] += kill.programs
         return lately
 
     def counts(self, guests: Sequence[Guest]) -> Sequence[Value]:
-        """Return the programs of these guests that were killed lately; None: the guest reports no count."""
+        """Return the recent kills of these guests; None: the guest reports no count."""
         lately = self.lately()
         return [lately.get(guest.id, 0 if guest.id in self._reporting else None) for guest in guests]
 
     def together(self) -> Mapping[str, Value]:
-        """Return the host's field; none where no guest reports any count."""
+        """Return the host's field; empty if no guest reports a count."""
         return {KILLED: sum(self.lately().values())} if self._reporting or self.kills else {}
 
 
 def guest_columns(snapshot: Snapshot, unhealthy: Sequence[str | None], killed: KilledPrograms) -> Mapping[str, Sequence[Value]]:
-    """Return the columns of harm.
+    """Return the columns about harm.
 
-    :param unhealthy: why guests are unhealthy, in their order
+    :param unhealthy: why each guest is unhealthy, in order
     """
     counts = killed.counts(snapshot.listed)
     return {UNHEALTHY: unhealthy, KILLED: counts, SUFFERS: list(map(_suffers, counts, unhealthy))}
@@ -116,7 +110,7 @@ def _suffers(killed: Value, unhealthy: str | None) -> str | None:
 
 
 def conditions(snapshot: Snapshot, killed: KilledPrograms) -> Iterator[Condition]:
-    """Yield that programs were killed in guests, and that guests suffer."""
+    """Yield conditions about killed programs and unhealthy guests."""
     if killed.kills:
         yield _killed(killed.kills)
     suffering: dict[str, list[str]] = {}
@@ -139,7 +133,7 @@ def _fare(names: str, count: int, unhealthy: str) -> str:
 
 
 def _killed(kills: Sequence[Kill]) -> Condition:
-    """Return the condition: an error where one of these guests was smaller than its maximum."""
+    """Return an error if one of these guests was smaller than its maximum."""
     count, names = sum(kill.programs for kill in kills), _named(kills)
     message = f"{count} program{'' if count == 1 else 's'} killed in 10 min: {names} ran out of memory"
     shrunk = [kill for kill in kills if kill.shrunk]

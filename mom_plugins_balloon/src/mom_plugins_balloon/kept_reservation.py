@@ -1,4 +1,4 @@
-"""Record of a reservation, and the limits of reservations."""
+"""Record of a reservation, and limits of reservations."""
 
 from __future__ import annotations
 
@@ -14,52 +14,52 @@ from mom_kvm import LaunchedGuest
 
 LEAST_KIB: Final = 1024
 MOST_KIB: Final = 1 << 40
-"""KiB. 1 MiB to 1 PiB: a size outside is a mistake in the unit."""
+"""KiB, 1 MiB to 1 PiB. Other sizes are mistakes in the unit."""
 
 LEAST_SECONDS: Final = 1.0
 LONGEST_SECONDS: Final = 86400.0
-"""s. A reservation is for a launch. Memory that the host needs for longer belongs in `host_free` of the plugin balloon."""
+"""s. Reservations are for launches. If the host needs memory for longer, use `host_free` of the plugin balloon."""
 
 MOST_RESERVATIONS: Final = 256
-"""Reservations at once. A management system that asks for more has lost count."""
+"""Reservations at a time. A management system that requests more has an error."""
 
 _LONGEST_NAME: Final = 200
 
 _Moment = Annotated[float, Field(ge=0, lt=1 << 36)]
-"""Seconds since the epoch, or since the host was started."""
+"""Seconds since the epoch, or since the host's boot."""
 
 
 @dataclass(frozen=True, slots=True)
 class KeptReservation:
-    """One reservation as mom keeps it, also on disk. All moments but `created` are of the monotonic clock."""
+    """Reservation as mom stores it. All times except `created` are monotonic."""
 
     id: str
     memory_kib: Annotated[int, Field(ge=LEAST_KIB, le=MOST_KIB)]
     name: str
-    """Pattern for a guest's name or id; empty: any guest that fits."""
+    """Pattern of a guest's name or id; empty: any guest that fits."""
     who: str
     created: _Moment
     made: _Moment
     deadline: _Moment
     guest: str = ""
-    """Id of the guest that has arrived for it."""
+    """Id of the guest that arrived for it."""
     guest_name: str = ""
     incarnation: str = ""
     taken_at: _Moment | None = None
     launch: str = ""
-    """Id or name of the only guest that may take it until `launch_until`."""
+    """Id or name of the only guest that may take it before `launch_until`."""
     launch_until: _Moment = 0.0
     before: KeptReservation | None = None
-    """Reservation that the launch has taken over, as it was before; None: there was none."""
+    """Earlier reservation that the launch took over; None: there was none."""
 
     @property
     def is_of_launch(self) -> bool:
-        """Whether it was made for a launch. It ends with that guest."""
+        """Whether it was made for a launch, and ends with that guest."""
         return bool(self.launch) and self.before is None
 
     @property
     def specificity(self) -> tuple[bool, int]:
-        """Sort key for matching: named reservations first, then the smallest, which leaves large ones to large guests."""
+        """Sort key for matching: named reservations first, then the smallest."""
         return not self.name, self.memory_kib
 
     def fits(self, guest: Guest | LaunchedGuest, size: float | None, now: float) -> bool:
@@ -73,18 +73,18 @@ class KeptReservation:
 
 @dataclass(frozen=True, slots=True)
 class KeptReservations:
-    """All reservations of one boot of the host, and the guests at that time."""
+    """Reservations and guests of one boot of the host."""
 
     boot: str
-    """Id of the host's boot."""
+    """Boot id of the host."""
     monotonic: _Moment
     guests: dict[str, str]
-    """Incarnations of guests by id."""
+    """Incarnations by guest id."""
     reservations: Annotated[tuple[KeptReservation, ...], Field(max_length=MOST_RESERVATIONS)]
 
 
 def check_request(memory_kib: int, seconds: float, name: str) -> None:
-    """Raise `UnitError` if a reservation like this makes no sense."""
+    """Raise `UnitError` if the size, the time or the name is out of range."""
     if not LEAST_KIB <= memory_kib <= MOST_KIB:
         hint = f"from {format_kib(LEAST_KIB)} to {format_kib(MOST_KIB)}"
         raise UnitError(f"reservation of {format_kib(memory_kib)} is out of range", hint=hint)
@@ -97,11 +97,11 @@ def check_request(memory_kib: int, seconds: float, name: str) -> None:
 
 
 def pattern_of(guest: LaunchedGuest) -> str:
-    """Return a pattern that matches only this guest, by its name or id. A guest without a usable name gets a printable label."""
+    """Return a pattern that matches only this guest. A guest without a usable name gets a printable label."""
     patterns = (glob.escape(name) for name in (guest.name, guest.id, printable(guest.name, _LONGEST_NAME // 4)) if name)
     return next(pattern for pattern in patterns if pattern.isprintable() and len(pattern) <= _LONGEST_NAME)
 
 
 def _matches(name: str, pattern: str) -> bool:
-    """Return whether a name or id matches. A plain name spares the cache of `fnmatch`, which keeps 32,768 patterns in some 40 MiB."""
+    """Return whether a name or id matches. Plain names avoid the cache of `fnmatch`, which holds 32,768 patterns (40 MiB)."""
     return fnmatch.fnmatchcase(name, pattern) if glob.has_magic(pattern) else name == pattern

@@ -1,6 +1,6 @@
-"""Launches: a hook of the hypervisor asks mom for memory before a guest starts, and waits.
+"""Launches: a hook of the hypervisor asks mom for memory before a guest starts.
 
-Nothing here waits: the caller asks again until the launch is decided. If mom does not know enough, the guest starts.
+Nothing here blocks: the caller polls until the launch is decided. If mom lacks information, the guest starts.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from mom_plugins_balloon.parameters import LaunchSettings, WhenShort
 from mom_plugins_balloon.reservations import HostReservations
 
 COME_SECONDS: Final = 60.0
-"""s. How long memory is kept after the wait for a guest that does not arrive: its disk may be missing, or its process slow to begin."""
+"""s. After the wait, mom keeps the memory for a guest that has not arrived: its process may start slowly."""
 
 MOST_WAITING: Final = 8
-"""Launches that wait at once. Each holds one of libvirtd's 20 threads, and mom needs some itself."""
+"""Launches that wait at a time. Each occupies one of libvirtd's 20 threads, and mom needs some itself."""
 
 _LOOK_SECONDS: Final = 0.5
-"""s. A launch whose caller has not looked for longer after its wait waits no more."""
+"""s. A launch ends if its caller has not polled for this long after the wait."""
 
 _ENDED: Final = {ReservationState.RELEASED, ReservationState.EXPIRED}
 
@@ -36,7 +36,7 @@ class HostLaunches:
     context: PluginContext
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _waiting: dict[str, float] = field(default_factory=dict)
-    """Reservations that launches wait for, and until when."""
+    """End of the wait by reservation id."""
 
     def begin(self, guest: LaunchedGuest, *, patience: float, who: str = "") -> Launch:
         """Reserve memory for the guest, and return whether it may start."""
@@ -56,7 +56,7 @@ class HostLaunches:
         return self._judged(replace(launch, reservation=kept.id), kept)
 
     def look(self, launch: Launch) -> Launch:
-        """Return the launch as it is now."""
+        """Return the present state of the launch."""
         if launch.state is not LaunchState.WAITING:
             return launch
         kept = next((kept for kept in self.reservations.reservations() if kept.id == launch.reservation), None)
@@ -73,11 +73,11 @@ class HostLaunches:
         return Launch(guest, LaunchState.STARTS, note="mom only observes: nothing was reserved for it")
 
     def _short(self, launch: Launch, room: Room, who: str) -> Launch:
-        """Decide a launch whose memory cannot all be reserved. A guest that starts anyway gets the largest possible part."""
+        """Decide a launch if only a part of its memory can be reserved. A guest that starts anyway gets the largest possible part."""
         if self.settings.when_short is WhenShort.REFUSE:
             return self._refuse(launch)
         left, free, gives = max(0.0, launch.until - self.context.monotonic()), room.unreserved_kib, room.can_free_kib
-        # All memory; without cold memory; with half of the guests' spare memory; without that; only an earlier reservation.
+        # Try in this order: all memory; without cold memory; half of the guests' spare memory; none of it; only an earlier reservation.
         parts = [min(part, launch.guest.memory_kib) for part in (room.most_kib, free + gives, free + gives // 2, free, 0)]
         for part in dict.fromkeys(parts):
             with contextlib.suppress(MomError):

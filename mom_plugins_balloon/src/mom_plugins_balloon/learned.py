@@ -1,7 +1,7 @@
-"""Habits that mom learns from one guest's past. Each record is frozen, and `after` returns the next one.
+"""Habits that mom learns from one guest's past. Records are frozen; `after` returns the next one.
 
-Sizes are KiB, times are monotonic seconds. None: unknown, or it did not happen. A peak counts in full for `memory_seconds`. After as long
-again, a third of it is left.
+Sizes are KiB, times are monotonic seconds, None is unknown. A peak counts in full for `memory_seconds`. After the same time again, a third
+of it is left.
 """
 
 from __future__ import annotations
@@ -14,40 +14,40 @@ from mom_plugins_balloon.sizes import CLOCK_SLACK_SECONDS, SizeRequest
 from mom_plugins_balloon.sweep.records import SweepEnd, SweepOutcome
 
 SAME_STATISTICS_SECONDS: Final = 0.5
-"""s. Statistics with times nearer than this are the same. They are made once a second at most, and their age is not known exactly."""
+"""s. Statistics whose times differ by less are the same. They are made at most once a second, and their age is not exact."""
 
 LATE_SECONDS: Final = 3.0
-"""s. Statistics may be older than they say by so much: they come every 2 s, and hypervisors report them up to a second late."""
+"""s. Statistics may be this much older than reported: guests send them every 2 s, and hypervisors report them up to 1 s late."""
 
 PROCESS_KIB: Final = 64 * 1024.0
-"""KiB. Memory of QEMU itself until it is learned: 48 MiB with KVM, more without. Too little costs one vain sweep."""
+"""KiB. QEMU's own memory until mom has learned it: 48 MiB with KVM, more without. Too small a value costs one useless sweep."""
 
 VAIN_SHARE: Final = 0.5
 VAIN_KIB: Final = 40 * 1024.0
-"""Ratio, and KiB. A sweep that gives less than half of the idle memory has shown that QEMU itself holds it. No guest is swept for less than
-48 MiB."""
+"""Ratio, and KiB. If a sweep yields less than half of the idle memory, QEMU itself holds that memory. No sweep is planned for less than 48
+MiB."""
 
 STRAY_KIB: Final = 16 * 1024.0
-"""KiB. A process grows and shrinks by so much from one cycle to the next."""
+"""KiB. An RSS varies by this much from one cycle to the next."""
 
 STALL_STEP_KIB: Final = 32 * 1024.0
 STALL_STEP_SHARE: Final = 0.25
-"""KiB, and ratio of usable memory, whichever is more. A guest that stalled keeps so much more: two steps of the policy, or a quarter, as a
-cache of many GiB is not found in small steps."""
+"""KiB, and ratio of usable memory; the larger counts. The stall floor rises by this: two steps of the policy, or a quarter, because small
+steps take too long for a cache of many GiB."""
 
 KILLED_SHARE: Final = 0.5
-"""Ratio of the memory that a guest lacked of its maximum when its kernel killed programs. It keeps so much more."""
+"""Ratio of the memory below the guest's maximum when its kernel killed programs. The guest keeps this much more."""
 
 BASELINE_SHARE: Final = 0.6
 BURST_SHARE: Final = 0.8
-"""Ratios of a guest's peak. A burst comes again when the use was below the first and is above the second."""
+"""Ratios of a guest's peak. A burst has come again when the use was below the first and rises above the second."""
 
 BETWEEN_BURSTS_SECONDS: Final = 5.0
-"""s. A peak that is so old belongs to another burst."""
+"""s. An older peak belongs to another burst."""
 
 REACTION_SECONDS: Final = 3.0
-"""s. Time from a guest's growth until mom has reclaimed memory elsewhere: a second until statistics tell, half a second for a cycle, half a
-second to sweep 0.5 GiB, and as much again."""
+"""s. Time from a guest's growth until mom has reclaimed memory elsewhere: 1 s for statistics, 0.5 s for a cycle, 0.5 s for a sweep of 0.5
+GiB; with a factor of 1.5."""
 
 
 class LastStatistics(NamedTuple):
@@ -55,33 +55,33 @@ class LastStatistics(NamedTuple):
 
     made: float
     used: float
-    """As the kernel counts, which may include its balloon."""
+    """May include the balloon."""
     total: float
     size: float | None
-    """Size that the snapshot showed with them."""
+    """Size in the same snapshot."""
 
 
 class KernelMemory(NamedTuple):
     """Difference between a guest's size and the total that its kernel reports."""
 
     reserved: float | None = None
-    """Memory that the kernel does not count as its own."""
+    """Memory that the total does not include."""
     counts_balloon: bool = False
     """The total includes the memory in the balloon (Windows, autodeflate)."""
     ballooned: float = 0.0
-    """Memory in the balloon that the total included last."""
+    """Memory in the balloon that the last total included."""
     total: float | None = None
-    """Total without the balloon by the last statistics; None: the balloon was moving."""
+    """Last total without the balloon; None: the balloon was moving."""
 
     def after(
         self, last: LastStatistics, total: float, size: float | None, size_before: float | None, made: float, request: SizeRequest | None
     ) -> KernelMemory:
         """Return the record after new statistics.
 
-        They were made between the last two snapshots, so the size then was between the sizes of both. `total` stays None where the balloon
-        has moved and the kernel's total has not, or where the total does not fit.
+        The size at that time was between the sizes of the last two snapshots. `total` is None if the balloon has moved and the kernel's
+        total has not, or if the total does not fit.
 
-        :param size_before: size in the snapshot before
+        :param size_before: size in the previous snapshot
         :param made: time of the new statistics
         """
         stays, reserved, counts = last.total == total, self.reserved, self.counts_balloon
@@ -106,7 +106,10 @@ class Peak(NamedTuple):
     seen_at: float
 
     def after(self, used: float, made: float, passed: float, memory_seconds: float) -> Peak:
-        """Return the record after statistics of this time, so many seconds after the last ones."""
+        """Return the record after new statistics.
+
+        :param passed: seconds since the previous statistics
+        """
         if used >= self.use:
             return Peak(used, made)
         if made - self.seen_at > memory_seconds:
@@ -115,19 +118,19 @@ class Peak(NamedTuple):
 
 
 class StallFloor(NamedTuple):
-    """Usable memory below which a guest was seen to stall, or its kernel to kill programs."""
+    """Usable memory below which a guest stalled, or its kernel killed programs."""
 
     usable: float | None = None
     seen_at: float = 0.0
     stalling: bool = False
-    """It stalled by its last statistics."""
+    """The guest stalled in its last statistics."""
     killed: float | None = None
     """Part of `usable` below which its kernel killed programs."""
 
     def after(self, usable: float, made: float, passed: float, memory_seconds: float, *, stalls: bool) -> StallFloor:
-        """Return the record after statistics of this time, so many seconds after the last ones.
+        """Return the record after new statistics. Two stalls in a row count: a program that starts also waits for its pages.
 
-        Only two stalls in a row count, because a program that starts also waits for its pages.
+        :param passed: seconds since the previous statistics
         """
         floor, seen_at, killed = self.usable, self.seen_at, self.killed
         if stalls and self.stalling:
@@ -140,22 +143,22 @@ class StallFloor(NamedTuple):
         return StallFloor(floor, seen_at, stalls, killed)
 
     def after_kills(self, usable: float, lacked: float, now: float) -> StallFloor:
-        """Return the record after the guest's kernel has killed programs. Their need is unknown, so it is a part of the lacking memory."""
+        """Return the record after kills. The programs' need is unknown, so a part of the missing memory counts."""
         needed = usable + max(STALL_STEP_KIB, KILLED_SHARE * lacked)
         return StallFloor(max(self.usable or 0.0, needed), now, self.stalling, max(self.killed or 0.0, needed))
 
 
 class Burst(NamedTuple):
-    """Rise of a guest's use from its baseline to near its peak, if it came more than once lately."""
+    """Rise of a guest's use from its baseline to near its peak, if it came more than once recently."""
 
     rise: float | None = None
     seen_at: float = -math.inf
     baseline: float | None = None
-    """Least use between bursts."""
+    """Smallest use between bursts."""
     rising: bool = False
 
     def after(self, used: float, made: float, peak: Peak, memory_seconds: float) -> Burst:
-        """Return the record after statistics of this time, which the peak does not count yet."""
+        """Return the record after new statistics, which the peak does not include yet."""
         if self.rise is not None and made - self.seen_at > memory_seconds:
             return self._replace(rise=None).after(used, made, peak, memory_seconds)
         baseline = self.baseline
@@ -168,14 +171,14 @@ class Burst(NamedTuple):
 
 
 class Usage(NamedTuple):
-    """Use of memory by a guest's kernel and programs. It changes with new statistics only."""
+    """Use of memory by a guest's kernel and programs. Changes only with new statistics."""
 
     statistics: LastStatistics
     kernel: KernelMemory
     growth_rate: float
-    """KiB/s. Largest recent growth, as a mean between two statistics."""
+    """KiB/s. Largest recent mean growth between two statistics."""
     cache_share: float
-    """Ratio of usable memory that is page cache, the most lately."""
+    """Ratio of usable memory that is page cache; the recent maximum."""
     peak: Peak
     burst: Burst = Burst()
     stall_floor: StallFloor = StallFloor()
@@ -183,9 +186,9 @@ class Usage(NamedTuple):
     def after(
         self, guest: GuestMemory, made: float, total: float, usable: float, past: tuple[float | None, SizeRequest | None], seconds: float
     ) -> Usage:
-        """Return the record after new statistics of this time.
+        """Return the record after new statistics.
 
-        :param past: size in the snapshot before, and the last request
+        :param past: size in the previous snapshot, and the last request
         :param seconds: `memory_seconds`
         """
         last, kernel, peak, floor = self.statistics, self.kernel, self.peak, self.stall_floor
@@ -195,7 +198,7 @@ class Usage(NamedTuple):
         if rate < self.growth_rate:
             rate += (self.growth_rate - rate) * math.exp(-passed / seconds)
         rests = total == kernel.total == last.total and size == size_before == last.size
-        if not rests or size is None or size - total != kernel.reserved:  # it rests in nearly all guests
+        if not rests or size is None or size - total != kernel.reserved:  # nearly all balloons rest
             kernel = kernel.after(last, total, size, size_before, made, request)
         statistics, own_total = LastStatistics(made, used, total, size), kernel.total
         if own_total is None:
@@ -207,21 +210,21 @@ class Usage(NamedTuple):
         burst = self.burst.after(used, made, peak, seconds)
         if used >= peak.use or made - peak.seen_at > seconds:
             peak = peak.after(used, made, passed, seconds)
-        if floor.stalling or floor.usable or said.swap_in or said.major_faults or said.stalled:  # of few guests
+        if floor.stalling or floor.usable or said.swap_in or said.major_faults or said.stalled:  # true for few guests
             floor = floor.after(usable, made, passed, seconds, stalls=said.stalls(usable))
         return Usage(statistics, kernel, rate, share, peak, burst, floor)
 
 
 class ProcessGrowth(NamedTuple):
-    """Growth of a guest's process within `REACTION_SECONDS`. Memory that it takes, frees and takes again counts once."""
+    """Growth of a guest's process within `REACTION_SECONDS`. Memory that is taken, freed and taken again counts once."""
 
     since: float = -math.inf
     lowest: float = 0.0
-    """Least that it held since then."""
+    """Smallest RSS in this time."""
     counted: float = 0.0
 
     def after(self, now: float, before: float, rss: float) -> tuple[ProcessGrowth, float]:
-        """Return the record after the process has grown, and the part of the growth that counts."""
+        """Return the record after growth, and the part of the growth that counts."""
         growth = self if now - self.since <= REACTION_SECONDS else ProcessGrowth(now, before)
         lowest = min(growth.lowest, before)
         counted = max(0.0, rss - lowest - growth.counted)
@@ -232,20 +235,20 @@ class ProcessPast(NamedTuple):
     """Memory of the guest's QEMU process."""
 
     rss: float | None = None
-    """In the snapshot before."""
+    """RSS in the previous snapshot."""
     qemu_overhead: float = PROCESS_KIB
-    """Part of `rss` that is QEMU's own."""
+    """QEMU's own part of `rss`."""
     held: float | None = None
-    """Memory that the guest held by its last statistics."""
+    """Memory that the guest used in its last statistics."""
     stored: float = 0.0
     """Memory and swap of the host that the process held."""
     stored_most: float = 0.0
     growth: ProcessGrowth = ProcessGrowth()
     growth_counted: float = 0.0
-    """Growth between the last two snapshots that counts."""
+    """Part of the growth between the last two snapshots that counts."""
 
     def after(self, guest: GuestMemory, now: float, usage: Usage, request: SizeRequest | None) -> ProcessPast:
-        """Return the record after one more snapshot, whose statistics `usage` has taken in."""
+        """Return the record after one more snapshot, whose statistics `usage` includes."""
         rss, host_swap, said, kernel = guest.process.rss, guest.process.host_swap, guest.statistics, usage.kernel
         if rss is None:
             return self._replace(rss=None, growth_counted=0.0)
@@ -256,8 +259,8 @@ class ProcessPast(NamedTuple):
         known = None not in {guest.size, said.usable, said.age}
         if known and kernel.reserved is not None and said.unused is not None and said.total is not None:
             held = kernel.reserved + (said.total if kernel.total is None else kernel.total) - said.unused
-            # Memory in the host's swap is backed, too. While that is unknown, the process may only seem small. Statistics from before a
-            # change may count memory as held that went with the balloon.
+            # Memory in the host's swap is backed too. If its size is unknown, the process may only seem small. Statistics from before a
+            # change may count memory as used that is now in the balloon.
             is_newer = request is None or usage.statistics.made > request.at + CLOCK_SLACK_SECONDS
             if host_swap is not None and kernel.total is not None and is_newer and stored - held < overhead:
                 overhead = max(0.0, stored - held)
@@ -275,15 +278,15 @@ class LearnedHabits(NamedTuple):
     """Habits of one guest."""
 
     first_report: float
-    """Time of its first statistics."""
+    """Time of the first statistics."""
     usage: Usage
     process: ProcessPast
     size: float | None
-    """Size in the snapshot before."""
+    """Size in the previous snapshot."""
     freed_at: float
-    """Time when its use or its process was last seen to shrink. A new guest may just have freed memory."""
+    """Time of the last decrease of its use or RSS. A new guest counts as having just freed memory."""
     kills: float | None = None
-    """Programs that its kernel had killed by its last report."""
+    """Programs killed so far by its kernel, in the last report."""
     kept_headroom: KeptHeadroom | None = None
 
     def after(self, guest: GuestMemory, now: float, request: SizeRequest | None, memory_seconds: float) -> LearnedHabits:
@@ -305,34 +308,34 @@ class LearnedHabits(NamedTuple):
         return LearnedHabits(self.first_report, usage, process, guest.size, freed_at, kills, self.kept_headroom)
 
     def _after_kills(self, usage: Usage, guest: GuestMemory, now: float) -> Usage:
-        """Return the use with a higher stall floor if the guest's kernel has killed programs while the guest lacked memory."""
+        """Return the use, with a higher stall floor after kills in a guest that lacked memory."""
         size, maximum, usable, before = guest.size, guest.maximum, guest.statistics.usable, self.kills
         if before is None or (guest.statistics.kills or 0.0) <= before or size is None or maximum is None or usable is None:
             return usage
-        lacked = maximum - min(size, size if self.size is None else self.size)  # it may have got some back since
+        lacked = maximum - min(size, size if self.size is None else self.size)  # the guest may have got memory back since
         return usage._replace(stall_floor=usage.stall_floor.after_kills(usable, lacked, now)) if lacked > 0 else usage
 
     def after_absence(self) -> LearnedHabits:
-        """Return the record after a cycle without any guest: the growth of the process meanwhile was not taken at once."""
+        """Return the record after a cycle without guests: growth in that time did not happen at once."""
         return self._replace(process=self.process._replace(rss=None, growth_counted=0.0))
 
     def after_plug(self, kib: float) -> LearnedHabits:
-        """Return the record after memory was plugged in. The kernel counts it later, and some kernels never do by themselves."""
+        """Return the record after memory was plugged in. The guest's kernel counts it later or never."""
         kernel = self.usage.kernel
         if kernel.reserved is None:
             return self
         return self._replace(usage=self.usage._replace(kernel=kernel._replace(reserved=kernel.reserved + kib)))
 
     def after_running_out(self, usable: float, now: float, seconds: float) -> LearnedHabits:
-        """Return the record with the usable memory that the guest gets as it runs out; the most of the last seconds counts."""
+        """Return the record with the usable memory that the guest gets as it runs out; the maximum of the last seconds counts."""
         kept = self.kept_headroom
         most = max(usable, kept.usable) if kept is not None and now - kept.at < seconds else usable
         return self._replace(kept_headroom=KeptHeadroom(most, now))
 
     def after_sweep(self, outcome: SweepOutcome) -> LearnedHabits | None:
-        """Return the record after a sweep of all idle memory that gave next to nothing, as QEMU itself holds it. Else None.
+        """Return the record after a sweep of all idle memory with almost no gain, which QEMU itself must hold. None in other cases.
 
-        Less than all idle memory may be memory that the guest never used.
+        A sweep of less may have missed because the guest never used that memory.
         """
         held, overhead = self.process.held, self.process.qemu_overhead
         if outcome.resident is None or held is None:
@@ -347,7 +350,7 @@ class LearnedHabits(NamedTuple):
 
 
 def first_learned(guest: GuestMemory, now: float) -> LearnedHabits | None:
-    """Return the record of a guest that reports for the first time; None if its statistics lack a figure."""
+    """Return the record of a guest that reports for the first time; None if its statistics are incomplete."""
     rss, size, said = guest.process.rss, guest.size, guest.statistics
     age, total, usable, caches = said.age, said.total, said.usable, said.caches
     if age is None or total is None or usable is None:
@@ -355,14 +358,14 @@ def first_learned(guest: GuestMemory, now: float) -> LearnedHabits | None:
     made, used = now - age, max(0.0, total - usable)
     touched = 0.0 if rss is None or caches is None else min(rss - PROCESS_KIB - caches, total)
     ballooned = 0.0 if size is None else max(0.0, total - size)
-    # These may be statistics of a sweep by the previous mom. The next ones tell how much of the balloon the kernel counts.
+    # These statistics may date from a sweep by the previous mom. The next ones show how much of the balloon the kernel counts.
     share = said.cache_share(usable, max(0.0, (size or 0.0) - total))
     usage = Usage(
         LastStatistics(made, used, total, size),
         KernelMemory(ballooned=ballooned),
         growth_rate=0.0,
         cache_share=share,
-        peak=Peak(max(0.0, used - ballooned, touched), made),  # memory that the host has backed was used once
+        peak=Peak(max(0.0, used - ballooned, touched), made),  # the guest has used all memory that the host backs
     )
     stored = (rss or 0.0) + (guest.process.host_swap or 0.0)
     process = ProcessPast() if rss is None else ProcessPast(rss, stored=stored, stored_most=stored)
@@ -370,6 +373,6 @@ def first_learned(guest: GuestMemory, now: float) -> LearnedHabits | None:
 
 
 def _away(request: SizeRequest, size: float) -> float:
-    """Return the memory that a sweep has, or had when the guest made its statistics. It is usable as well."""
+    """Return the memory that a sweep holds, or held at the time of the statistics. It counts as usable."""
     most = request.began_at if request.began_at > request.target else request.target
     return most - size if most > size else 0.0

@@ -1,4 +1,4 @@
-"""Learning from all guests of a host: each guest's habits, and the growth that the host must be ready for."""
+"""Learning from all guests: each guest's habits, and the growth that the host must be ready for."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from mom_plugins_balloon.names import KEPT, PINNED, REASON, SUGGESTED
 from mom_plugins_balloon.remembered import Remembered
 
 FREED_SECONDS: Final = 60.0
-"""s. Memory that a guest freed longer ago is of no interest: free pages have been reported by then."""
+"""s. Memory freed longer ago does not matter: free pages have been reported by then."""
 
 KEPT_SECONDS: Final = 60.0
-"""s. A guest that got memory because it ran out keeps it for so long. If it needs it, it runs out again before: most killed programs are
-started again within half a minute."""
+"""s. A guest that ran out keeps the memory that it got. If it needs it, it runs out again within this time: most killed programs restart
+within 30 s."""
 
 GROWTH_FACTOR: Final = 2.0
-"""Ratio. A guest grows so much faster for a moment than between two statistics, 2 s apart: a burst of 700 MiB takes them."""
+"""Ratio. For a moment, a guest grows this much faster than the mean between two statistics, which are 2 s apart (a burst of 700 MiB)."""
 
 _RAN_OUT: Final = frozenset({ReasonCode.RUNS_OUT, ReasonCode.FORECAST})
 
 
 class Learning:
-    """Habits of all guests, and their growth together.
+    """Habits of all guests, and their total growth.
 
-    :param memory_seconds: a peak counts in full for so long; after as long again, a third of it is left
-    :param growth_rate: KiB/s that a guest may grow by until it was seen for that time
+    :param memory_seconds: a peak counts in full for this time; after the same time again, a third of it is left
+    :param growth_rate: KiB/s for guests observed for less than `memory_seconds`
     """
 
     def __init__(self, memory_seconds: float, growth_rate: float) -> None:
@@ -40,14 +40,14 @@ class Learning:
         self._growth: deque[tuple[float, float]] = deque()
         self._growth_at = self._seen = self._listed_at = -math.inf
         self.growth_kib = 0.0
-        """Most that guests took from the host together within `REACTION_SECONDS` lately."""
+        """Largest recent growth of all guests together within `REACTION_SECONDS`."""
         self.room_kib = 0.0
-        """Memory that guests could take from the host: their sizes, less the memory that the host backs already."""
+        """Memory that guests could still take from the host: their sizes less backed memory."""
 
     def see(self, records: BalloonedGuests) -> None:
-        """Take in the last snapshot.
+        """Record the last snapshot.
 
-        Without any guest the hypervisor is away, as when libvirtd is restarted. Its guests count for `memory_seconds` more.
+        If it lists no guest, the hypervisor did not answer, and its guests count for `memory_seconds` more.
         """
         snapshot, now = records.snapshot, records.snapshot.monotonic
         grown = 0.0
@@ -57,7 +57,7 @@ class Learning:
             decided = snapshot.column(REASON), snapshot.numbers(SUGGESTED)
             for guest, record, memory, reason, suggested in zip(snapshot.listed, *described, *decided, strict=True):
                 learned, size, usable = record.learned, memory.size, memory.statistics.usable
-                if size is not None and not guest.properties.get(PINNED):  # pinned memory is backed already, or a pool's
+                if size is not None and not guest.properties.get(PINNED):  # pinned memory is backed already, or belongs to a pool
                     self.room_kib += _room(size, memory, PROCESS_KIB if learned is None else learned.process.qemu_overhead)
                 if learned is None:
                     learned = first_learned(memory, now)
@@ -73,7 +73,7 @@ class Learning:
         self._note_growth(now, grown)
 
     def _note_growth(self, now: float, grown: float) -> None:
-        """Note the growth of all guests since the cycle before, and keep the most of `REACTION_SECONDS` lately."""
+        """Record the growth of all guests since the previous cycle."""
         passed, self._seen = now - self._seen, now
         if grown > 0 and passed < self._seconds:
             self._growth.append((now, grown))
@@ -86,7 +86,7 @@ class Learning:
             self.growth_kib = growth + (self.growth_kib - growth) * math.exp(-passed / self._seconds)
 
     def columns(self, records: Sequence[Remembered]) -> dict[str, Sequence[Value]]:
-        """Return the fields of these guests; None where nothing is learned yet."""
+        """Return the fields of these guests; None: not learned yet."""
         rows = [
             _NOTHING
             if (learned := record.learned) is None
@@ -106,13 +106,13 @@ _NOTHING: Final[Sequence[Value]] = (None,) * len(_FIELDS)
 def _row(learned: LearnedHabits, unseen_rate: float, now: float) -> Sequence[Value]:
     """Return a guest's values in the order of `_FIELDS`.
 
-    :param unseen_rate: KiB/s that it may grow by, as it was not seen for long
+    :param unseen_rate: KiB/s for a guest that mom has not observed for long
     """
     usage, process, kept, freed_age = learned.usage, learned.process, learned.kept_headroom, now - learned.freed_at
     kernel, floor, rise = usage.kernel, usage.stall_floor, usage.burst.rise
     has_process = process.rss is not None
     return (
-        int(usage.peak.use + kernel.ballooned),  # as the guest counts: it is compared with its use
+        int(usage.peak.use + kernel.ballooned),  # as the guest's kernel counts, because it is compared with its use
         int(usage.statistics.used),
         _thousandths(usage.cache_share),
         None if kernel.reserved is None else int(kernel.reserved),
@@ -134,5 +134,5 @@ def _thousandths(ratio: float) -> float:
 
 
 def _room(size: float, guest: GuestMemory, qemu_overhead: float) -> float:
-    """Return the memory that a guest could still take from the host: all of its size where its process is unknown."""
+    """Return the memory that a guest could still take from the host: all of its size if its process is unknown."""
     return max(0.0, size - max(0.0, (guest.process.rss or 0.0) - qemu_overhead))

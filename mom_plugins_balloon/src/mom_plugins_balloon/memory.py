@@ -1,6 +1,6 @@
-"""The host's and one guest's memory, as everything that sizes guests takes it. Built in `seen.py`, once in each cycle.
+"""Records of the host's and of one guest's memory: the input of the law, the gate and the sweeps. `seen.py` builds them in each cycle.
 
-Sizes are KiB, times are seconds. None: unknown.
+Sizes are KiB, times are seconds, None is unknown.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from mom_plugins_balloon.names import CONTROL, KEPT, LEAST, START_REST, SWEPT_NO
 from mom_plugins_balloon.parameters import UNKNOWN_REACTION_SECONDS
 
 STALL_FAULTS: Final = 50.0
-"""Major faults a second. At 100 us each, a guest loses half a percent of its time. All programs cause a few."""
+"""Major faults per second. At 100 us each, a guest loses 0.5 % of its time. All programs cause a few."""
 
 STALL_PERCENT: Final = 2.0
-"""Percent of time that some program waited for memory (PSI, 10 s average). A moving balloon alone costs one percent."""
+"""Percent of time that some program waited for memory (PSI, 10 s average). A moving balloon alone causes 1 %."""
 
 FREE_SHARE: Final = 0.5
-"""Ratio of usable memory. With more of it free, faults read files for the first time, and the guest does not lack memory."""
+"""Ratio of usable memory. If more of it is free, faults only read files for the first time: the guest does not lack memory."""
 
 
 class HostMemory(NamedTuple):
@@ -27,15 +27,15 @@ class HostMemory(NamedTuple):
 
     available: float
     high: float
-    """Watermark: with less available, guests give memory."""
+    """Watermark: below it, guests give memory."""
     hard: float
-    """Watermark: with less available, guests give margins and headroom. At most `high`."""
+    """Watermark, at most `high`: below it, guests give headroom for bursts too."""
     low: float
-    """Watermark: with less available, no guest grows beyond its guarantee. At most `hard`."""
+    """Watermark, at most `hard`: below it, no guest grows beyond its guarantee."""
     reserved: float = 0.0
-    """Kept for launches."""
+    """Reserved for launches."""
     cold: float = 0.0
-    """Gained from cold memory in the last cycle."""
+    """Gain from cold memory in the last cycle."""
     interval: float = 5.0
     """Seconds between two cycles."""
     backs_bursts: bool = False
@@ -43,13 +43,12 @@ class HostMemory(NamedTuple):
     reaction: float = UNKNOWN_REACTION_SECONDS
     """Seconds until a guest that grows during its sweep has its headroom back."""
     ahead: float = 0.0
-    """To be available besides, for memory that guests are expected to take."""
+    """Memory to keep available for the expected growth of guests."""
     cycle: int = 0
-    """Number of the cycle."""
 
     @property
     def free(self) -> float:
-        """Available memory that is not reserved."""
+        """Available memory without reservations."""
         return self.available - self.reserved
 
 
@@ -59,9 +58,9 @@ class KernelStatistics(NamedTuple):
     usable: float | None = None
     age: float | None = None
     total: float | None = None
-    """Memory that the kernel counts as its own."""
+    """Total memory as the kernel counts it."""
     unused: float | None = None
-    """Free memory that holds nothing, not even page cache."""
+    """Free memory without page cache."""
     usable_soon: float | None = None
     """Forecast of `usable`."""
     swap_in: float | None = None
@@ -69,16 +68,15 @@ class KernelStatistics(NamedTuple):
     swap_out: float | None = None
     """KiB/s."""
     major_faults: float | None = None
-    """Page faults a second that wait for a disk."""
+    """Per second."""
     caches: float | None = None
-    """Page cache."""
     stalled: float | None = None
     """Percent of time that programs waited for memory (PSI, 10 s average)."""
     kills: float | None = None
-    """Programs that the kernel has killed since its start."""
+    """Programs killed since the guest's boot."""
 
     def stalls(self, usable: float) -> bool:
-        """Return whether the guest waits and lacks memory. A guest that reads files into free memory does not lack any."""
+        """Return whether the guest waits because it lacks memory. Reading files into free memory does not count."""
         if self.unused is not None and self.unused > FREE_SHARE * usable:
             return False
         swap_in, faults, stalled = self.swap_in or 0.0, self.major_faults or 0.0, self.stalled or 0.0
@@ -87,7 +85,7 @@ class KernelStatistics(NamedTuple):
     def cache_share(self, usable: float, away: float) -> float:
         """Return the ratio of usable memory that is page cache.
 
-        :param away: KiB that would be usable as well, if the balloon had not taken them for a moment
+        :param away: KiB in the balloon during a sweep
         """
         caches, unused = self.caches, self.unused
         if caches is None:
@@ -97,22 +95,22 @@ class KernelStatistics(NamedTuple):
 
     @property
     def swapping(self) -> float:
-        """Swap traffic in the direction that has more, in KiB/s; unknown counts as none."""
+        """Swap traffic of the busier direction in KiB/s; unknown counts as 0."""
         swap_in, swap_out = self.swap_in or 0.0, self.swap_out or 0.0
         return swap_in if swap_in > swap_out else swap_out
 
 
 class ProcessMemory(NamedTuple):
-    """Memory of the guest's QEMU process, as the host's kernel tells it."""
+    """Memory of the guest's QEMU process, as the host's kernel reports it."""
 
     rss: float | None = None
     qemu_overhead: float | None = None
-    """Part of `rss` that is QEMU's own."""
+    """QEMU's own part of `rss`."""
     host_swap: float | None = None
     hollow: float | None = None
     """Memory that the host got back and the guest has not touched since. A balloon mostly gets it first."""
     freed_age: float | None = None
-    """Time since the guest was last seen to free memory; None: not lately."""
+    """Time since the guest last freed memory; None: not recently."""
 
     @property
     def backed(self) -> float | None:
@@ -124,79 +122,79 @@ class Habits(NamedTuple):
     """Memory use that mom has learned from the guest's past."""
 
     kernel_reserved: float | None = None
-    """Memory that the guest's kernel does not count in `KernelStatistics.total`."""
+    """Memory that `KernelStatistics.total` does not include."""
     counts_balloon: float | None = None
-    """1: `KernelStatistics.total` includes the memory in its balloon (Windows, autodeflate)."""
+    """1: `KernelStatistics.total` includes the memory in the balloon (Windows, autodeflate)."""
     peak: float | None = None
     """Largest recent use."""
     recent_growth: float = 0.0
-    """Growth of its use, or of its process, since the statistics before."""
+    """Growth of its use or RSS since the previous statistics."""
     stall_floor: float | None = None
-    """Usable memory below which the guest was seen to stall, or its kernel to kill programs."""
+    """Usable memory below which the guest stalled, or its kernel killed programs."""
     kill_floor: float | None = None
-    """Part of that below which its kernel killed programs."""
+    """Usable memory below which its kernel killed programs; at most `stall_floor`."""
     cache_share: float | None = None
     """Ratio of usable memory that is page cache."""
     growth_rate: float | None = None
-    """KiB/s that the guest may take."""
+    """KiB/s that the guest may grow by."""
     burst: float | None = None
-    """Rise of its use that came more than once lately."""
+    """Rise of its use that came more than once recently."""
     kept_headroom: float | None = None
-    """Usable memory that it got when it ran out, less than a minute ago."""
+    """Usable memory that the guest got when it ran out, less than a minute ago."""
 
 
 class SweepState(NamedTuple):
-    """Facts that decide whether the guest may be swept (inflate its balloon, then deflate it at once), and how deep."""
+    """Facts that decide whether the guest may be swept, and how deep."""
 
     rest: float | None = None
-    """Time until it may be swept again."""
+    """Time until the next sweep."""
     missed: float | None = None
-    """Memory that recent sweeps were for and did not get."""
+    """Memory that recent sweeps were planned for and did not get."""
     under_way: float | None = None
-    """1 while its balloon inflates for a sweep."""
+    """1: the balloon inflates for a sweep."""
     reporting: float | None = None
-    """1: its kernel reports free pages to the host by itself (free page reporting)."""
+    """1: free page reporting."""
     autodeflate: float | None = None
-    """1: its balloon deflates by itself when its kernel runs out of memory."""
+    """1: the balloon deflates by itself when the guest's kernel runs out of memory."""
 
 
 class GuestMemory(NamedTuple):
     """Memory of one guest in one cycle."""
 
     size: float | None = None
-    """Size that its balloon leaves it."""
+    """Memory that the balloon leaves to the guest."""
     maximum: float | None = None
-    """Largest size it can have: its own maximum, or less by the memory limit of its control group."""
+    """Largest possible size: the guest's maximum, or less due to the limit of its control group."""
     limited_by_group: bool = False
-    """`maximum` is that of its control group."""
+    """`maximum` is due to the control group."""
     guarantee: float = 0.0
-    """Largest promise that holds."""
+    """Part of the largest promise that the host can keep."""
     reach: float | None = None
-    """Smallest size to which its balloon can bring it; None: any."""
+    """Smallest size that the balloon can reach; None: any."""
     statistics: KernelStatistics = KernelStatistics()
     process: ProcessMemory = ProcessMemory()
     habits: Habits = Habits()
     sweeps: SweepState = SweepState()
     target: float | None = None
-    """Size that mom asked for last."""
+    """Size that mom requested last."""
     target_age: float | None = None
-    """Time since then."""
+    """Time since that request."""
     on_its_way: bool = False
-    """It has not arrived at `target` yet."""
+    """The guest has not reached `target` yet."""
     largest: float | None = None
-    """Largest size that it may have had since its statistics were made."""
+    """Largest possible size since the statistics were made."""
     start_rest: float | None = None
-    """Time until a guest that was just started gives memory."""
+    """Time until a new guest gives memory."""
     cost: float | None = None
-    """Cost of taking memory from it, relative to an ordinary guest; None: 1."""
+    """Cost of reclaim relative to an ordinary guest; None: 1."""
     rise: float | None = None
-    """Further use that is expected before long; 0: none; None: no forecast."""
+    """Expected growth of its use; 0: none; None: no forecast."""
     obstacle: str = ""
-    """Why it must not shrink whatever it reports; empty: it may."""
+    """Why the guest must not shrink, whatever it reports; empty: it may."""
     pause: str = ""
-    """Why it must not be asked to shrink now, though a shrink under way goes on; empty: it may."""
+    """Why no new shrink may begin now, although a running one continues; empty: one may."""
     unsettled: str = ""
-    """Why its size must not be changed at all yet; empty: it may."""
+    """Why the size must not change at all yet; empty: it may."""
 
 
 FIELDS: Final[Mapping[str, str]] = {
@@ -212,14 +210,14 @@ FIELDS: Final[Mapping[str, str]] = {
     "size": "balloon_cur", "reach": LEAST, "target": CONTROL, "target_age": "balloon_target_age", "start_rest": START_REST,
     "cost": "reclaim_cost",
 }  # fmt: skip
-"""Fields of a snapshot, by their names in the records above. To add a fact, add it to a record and to this table."""
+"""Fields of a snapshot by attribute of these records. To add a fact, add it to a record and to this table."""
 
 
 def size_then(guest: GuestMemory) -> float:
-    """Return the size of a guest when its statistics were made, never less than the truth.
+    """Return the guest's size when its statistics were made, or more.
 
-    Hypervisors report sizes up to a second late, so the kernel's total counts. If it includes the balloon, or is unknown, the largest size
-    since then counts.
+    Hypervisors report sizes up to a second late, so the kernel's total counts. If the total includes the balloon or is unknown, the largest
+    size since then counts.
     """
     total, reserved = guest.statistics.total, guest.habits.kernel_reserved
     if total is not None and reserved is not None and not guest.habits.counts_balloon:

@@ -1,12 +1,12 @@
-"""Guests that are about to be moved: swept, so that freed memory is not sent, and given back the memory that mom took.
+"""Guests that are about to be moved: mom sweeps them, so that QEMU does not send freed memory, and returns memory that it took.
 
-QEMU sends a swept page as nine bytes, even after the guest has its headroom back. A guest keeps its size when it moves, and its new host
-may not know the size before mom, so the guest gets that back here.
+QEMU sends a swept page as nine bytes, even after the guest has its headroom back. A guest keeps its size when it moves, and the new host
+may not know its original size, so mom restores it before the move.
 
-A plugin that knows of a coming move or change sets the field `give_back`. Such a guest gets its memory back, and keeps its size until the
-field is empty again.
+A plugin that knows of a coming move sets the field `give_back`. mom then returns the guest's memory, and keeps its size until the field is
+empty.
 
-The call that prepares a guest waits in its own thread. The next cycles decide, so that changes are reviewed, noted and reported as usual.
+`prepare` waits in its caller's thread while the next cycles decide. So these changes are reviewed and reported like all others.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ from mom_plugins_balloon.states import HostWanted
 from mom_plugins_balloon.sweep.swept_guests import LeavingSweep
 
 END_SECONDS: Final = 6.0
-"""s. From the end of a sweep's time until the guest has its headroom back: its last slice, and commands that are tried again."""
+"""s. From the end of a sweep's time until the guest has its headroom back: the last slice, and repeated commands."""
 
 BACK_SECONDS: Final = 3.0
-"""s. Least time to wait for a guest to get its memory back."""
+"""s. Shortest wait for a guest to get its memory back."""
 
 AGAIN_SECONDS: Final = 0.5
-"""s. Time between two requests for a sweep that has to wait for other sweeps."""
+"""s. Pause before a sweep is requested again, while other sweeps run."""
 
 SWEPT: Final = "it is to be moved: memory that it has freed is taken, and it gets its headroom back in a moment"
 GIVEN_BACK: Final = "it is to be moved: it gets back the memory that was taken from it"
@@ -49,28 +49,28 @@ DROPPED: Final = "the decision was dropped: `mom explain` says why"
 
 @dataclass(eq=False)
 class _Request:
-    """Request to sweep a guest, or to give its memory back, until a moment of `time.monotonic`."""
+    """Request to sweep a guest or to return its memory, with a deadline (`time.monotonic`)."""
 
     until: float
     sweep: bool
     size: int | None = None
-    """Size that was decided; None: not yet."""
+    """Decided size; None: not decided yet."""
     gain: float = 0.0
-    """Memory in KiB that the host gets by the sweep."""
+    """Expected gain of the host in KiB."""
     begun: bool = False
     answer: str = ""
     later: bool = False
-    """It has to wait for other sweeps, and may be asked for again."""
+    """The sweep has to wait for others and may be requested again."""
     _over: threading.Event = field(default_factory=threading.Event)
 
     def end(self, answer: str, *, later: bool = False) -> None:
-        """Note the outcome. The first one counts."""
+        """Set the outcome. The first one counts."""
         if not self._over.is_set():
             self.answer, self.later = answer, later
             self._over.set()
 
     def wait(self) -> bool:
-        """Return whether it ends in time."""
+        """Return whether the request ends in time."""
         return self._over.wait(max(0.0, self.until + (END_SECONDS if self.sweep else 0.0) - time.monotonic()))
 
 
@@ -83,17 +83,16 @@ class LeavingGuests:
     host_wanted: HostWanted
     records: BalloonedGuests
     limits: Callable[[], ShrinkLimits]
-    """Returns the operator's limits for shrinks."""
     started: StartedSizes
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _requests: dict[str, _Request] = field(default_factory=dict)
     _decided: dict[str, _Request] = field(default_factory=dict)
-    """Requests that were decided in this cycle, by guest id."""
+    """Requests decided in this cycle, by guest id."""
 
     # --- MovePreparation -----------------------------------------------------------------------------------------------------------------
 
     def prepare(self, guest: Entity, seconds: float) -> str:
-        """Sweep a guest, give back the memory that was taken from it, and return the outcome in words."""
+        """Sweep a guest, return the memory taken from it, and return the outcome in words."""
         if self.context.observes:
             raise MomError("mom only observes")
         until, is_smaller = time.monotonic() + seconds, self._size_before(guest.id) is not None
@@ -107,7 +106,7 @@ class LeavingGuests:
         return f"{sweep.answer}; {back.answer}"
 
     def _ask(self, guest: Entity, request: _Request) -> _Request:
-        """Have the next cycle decide on a request, and wait for its outcome."""
+        """Pass a request to the next cycle, and wait for the outcome."""
         with self._lock:
             if guest.id in self._requests:
                 raise MomError("it is being prepared already")
@@ -147,7 +146,7 @@ class LeavingGuests:
                     yield Decision(guest.entity, CONTROL, request.size, SWEPT if request.sweep else GIVEN_BACK, source)
 
     def _given_back(self, snapshot: Snapshot, requests: Mapping[str, _Request], source: Source) -> Iterator[Decision]:
-        """Yield the sizes before mom of guests with a reason in the field `give_back`."""
+        """Yield the original sizes of guests with the field `give_back`."""
         reasons = zip(snapshot.listed, snapshot.column(GIVE_BACK), strict=True)
         changed = [(guest, why) for guest, why in reasons if isinstance(why, str) and why]
         entries = self.started.changes() if changed and self._has_room(snapshot) else {}
@@ -158,7 +157,7 @@ class LeavingGuests:
                 yield Decision(guest.entity, CONTROL, before, reason, source)
 
     def _swept_size(self, snapshot: Snapshot, guest: Guest, request: _Request) -> int | None:
-        """Return the size down to which a guest is swept; None ends the request."""
+        """Return the size for the sweep; None ends the request."""
         host = host_memory(snapshot, self.host_wanted, max(0.0, request.until - time.monotonic()))
         if host is None:
             request.end(sentence(ReasonCode.HOST_UNKNOWN, guest, snapshot.host))
@@ -173,7 +172,7 @@ class LeavingGuests:
         return int(suggestion.target)
 
     def _returned_size(self, snapshot: Snapshot, guest: Guest, request: _Request) -> int | None:
-        """Return the size that a guest had before mom, if the host has room for it; None ends the request."""
+        """Return the guest's original size, if the host has room for it; None ends the request."""
         before = self._size_before(guest.id)
         if before is None:
             request.end("nothing is taken from it")
@@ -187,9 +186,9 @@ class LeavingGuests:
         return host is not None and headroom_returns(host, self.law)
 
     def _size_before(self, identity: str, entries: Mapping[str, LedgerEntry] | None = None) -> int | None:
-        """Return the size that a guest had before mom made it smaller; None where mom did not, or the size is another's.
+        """Return the guest's size before mom shrank it; None: mom did not, or another program has resized it.
 
-        :param entries: ledger entries of guests' sizes by guest id
+        :param entries: ledger entries by guest id
         """
         entry = (self.started.changes() if entries is None else entries).get(identity)
         guest, record = self.records.snapshot.guests.get(identity), self.records.of(identity)
@@ -197,7 +196,7 @@ class LeavingGuests:
         before = None if entry is None else as_number(entry.before)
         if guest is None or size is None or entry is None or before is None or entry.incarnation != guest.incarnation:
             return None
-        pending = None if record is None else record.pending  # on its way to mom's target, it may have any size
+        pending = None if record is None else record.pending  # on its way to mom's target, the guest may have any size
         tolerance, sizes = self.records.tolerance, {guest.id: int(size)}
         if pending is None and not entry.explains(int(size), tolerance) and not self.started.plugged({guest.id: guest}, sizes, tolerance):
             return None
@@ -207,7 +206,7 @@ class LeavingGuests:
     # --- around each write ---------------------------------------------------------------------------------------------------------------
 
     def moving(self, snapshot: Snapshot) -> Mapping[str, str]:
-        """Return why guests must not shrink that are moved, or are about to be, by guest id."""
+        """Return why guests must not shrink during or before a move, by guest id."""
         reasons = dict[str, str]()
         if (moves := self.context.service(GuestMoves)) is not None:
             for guest in snapshot.guests.values():
@@ -220,16 +219,16 @@ class LeavingGuests:
         return reasons
 
     def _sweep_to(self, identity: str, target: int) -> _Request | None:
-        """Return the request for a sweep to this size. A reviewer may have raised the size."""
+        """Return the request for this sweep. A reviewer may have raised the size."""
         request = self._decided.get(identity)
         return request if request is not None and request.sweep and target >= (request.size or 0) else None
 
     def sweeps(self, identity: str, target: int) -> bool:
-        """Return whether a guest shrinks to this size because it is swept before a move."""
+        """Return whether the guest shrinks to this size for a sweep before a move."""
         return self._sweep_to(identity, target) is not None
 
     def sweep(self, identity: str, target: int) -> LeavingSweep | None:
-        """Return the sweep of a guest before its move; None where there is none."""
+        """Return the sweep of a guest before its move; None: there is none."""
         request = self._sweep_to(identity, target)
         if request is None:
             return None
@@ -238,13 +237,16 @@ class LeavingGuests:
         return LeavingSweep(gain, within, lambda outcome: request.end(str(outcome)))
 
     def asked(self, identity: str, target: int) -> None:
-        """Note that a guest was asked for a size."""
+        """Record that the size was requested."""
         request = self._decided.get(identity)
         if request is not None and not request.sweep and target >= (request.size or 0):
             request.end(f"it has {format_kib(target)} again")
 
     def failed(self, identity: str, why: str, *, later: bool) -> None:
-        """Note that a guest could not be asked for a size, or has to wait for other sweeps."""
+        """Record that the size could not be requested.
+
+        :param later: the sweep has to wait for other sweeps
+        """
         request = self._decided.get(identity)
         if request is not None:
             request.end(why, later=request.sweep and later)

@@ -1,4 +1,4 @@
-"""Hooks of the plugin: it suggests sizes, reviews every balloon decision, resizes guests, and restores their sizes."""
+"""Hooks of the plugin: it suggests sizes, reviews every decision on a size, resizes guests, and restores their sizes."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ NEEDED = (
     (Scope.HOST, "mem_really_available"),
     *((Scope.GUEST, name) for name in ("balloon_cur", "balloon_max", "mem_usable", "stats_age")),
 )
-"""The fields without which the law suggests nothing."""
+"""Fields that the law requires."""
 
 _DECLARE = "enable plugins that collect them: host, and the hypervisor's for the fields of guests"
 
@@ -79,7 +79,7 @@ SOCKETS = ("run/libvirt/libvirt-sock", "run/libvirt/virtqemud-sock", "var/run/li
 
 
 class BalloonPlugin:
-    """Controller of guests' memory balloons. It never shrinks a guest below its need."""
+    """Controller of guests' balloons. It never shrinks a guest below its need."""
 
     Settings = BalloonSettings
     GuestSettings = BalloonGuestSettings
@@ -88,7 +88,7 @@ class BalloonPlugin:
         self._settings = settings
         self._context = context
         self._looked: Snapshot | None = None
-        self._runs = False  # not for a sample of `mom policy eval`, which belongs to no run
+        self._runs = False  # False for a sample of `mom policy eval`
         self._guests = BalloonedGuests(settings.dead_band / 1024, settings.law.start_rest, self._age_of, replays=context.observes)
         self._file = BalloonFile(context)
         self._shrinks = ShrinksUnderWay(context, self._guests, self._file)
@@ -110,7 +110,7 @@ class BalloonPlugin:
     @staticmethod
     @hookimpl
     def mom_suggest(root: Path) -> Suggestion | None:
-        """Suggest the plugin where guests can run (KVM, or a libvirt daemon), with guarantees on a host of CloudStack."""
+        """Suggest the plugin on hosts with KVM or libvirt, with guarantees on a CloudStack host."""
         if (root / "dev/kvm").exists():
             reason = "this host runs KVM guests (/dev/kvm)"
         elif any((root / socket).exists() for socket in SOCKETS):
@@ -125,7 +125,7 @@ class BalloonPlugin:
 
     @hookimpl
     def mom_declare(self) -> Iterable[Declaration]:
-        """Declare the plugin's fields, the control `balloon_target`, the default policy, and columns for lists of guests."""
+        """Declare the fields, the control `balloon_target`, the default policy, and columns for lists of guests."""
         policy = files("mom_plugins_balloon").joinpath("balloon.policy").read_text(encoding="utf-8")
         size = replace(TARGET, tolerance=self._guests.tolerance)
         return (*FIELDS, size, DefaultPolicy("50_balloon", policy), *COLUMNS, *harm.COLUMNS)
@@ -137,7 +137,7 @@ class BalloonPlugin:
 
     @hookimpl
     def mom_setup(self) -> None:
-        """Take up reservations and shrinks of the previous mom."""
+        """Load reservations and shrinks of the previous mom."""
         self._runs = True
         changed = self._guests.changed_before = self._started.before_mom().keys()
         shrinks = self._file.state.shrinks
@@ -147,19 +147,19 @@ class BalloonPlugin:
 
     @hookimpl
     def mom_teardown(self) -> None:
-        """End all sweeps: their guests get their headroom back now, and not from the next mom."""
+        """End all sweeps, so that guests get their headroom back now."""
         self._sweeps.sweeper.stop_all()
         self._shrinks.note()
         self._file.leave()
 
     def _why_none_gives(self) -> str:
-        """Return why no guest makes room for a launch; empty where guests do."""
+        """Return why no guest gives memory for a launch; empty: guests do."""
         if self._context.observes:
             return "mom only observes"
         return "no enabled plugin has policies" if self._context.service(PolicyTexts) is None else self._why_policies_take_none()
 
     def _why_policies_take_none(self) -> str:
-        """Return why no policy lets guests give memory; empty where one does, or where no plugin has policies."""
+        """Return why no policy lets guests give memory; empty: one does, or no plugin has policies."""
         policies = self._context.service(PolicyTexts)
         if policies is None or policies_reserve(policy.text for policy in policies.state().texts.values()):
             return ""
@@ -167,12 +167,12 @@ class BalloonPlugin:
 
     @hookimpl
     def mom_check(self) -> Iterable[Finding]:
-        """Report fields that the law needs and no plugin declares."""
+        """Report required fields that no plugin declares."""
         lacks = self._lacks()
         return [Finding(Severity.WARNING, "balloon law", lacks, _DECLARE)] if lacks else []
 
     def _lacks(self) -> str:
-        """Return why the law cannot suggest any size; empty where it can."""
+        """Return why the law cannot suggest sizes; empty: it can."""
         missing = [f"{scope}.{name}" for scope, name in NEEDED if (scope, name) not in self._context.declarations.fields]
         return f"the law suggests no sizes: no plugin declares {', '.join(missing)}" if missing else ""
 
@@ -201,7 +201,7 @@ class BalloonPlugin:
 
     @hookimpl
     def mom_collect_host(self) -> Mapping[str, Value]:
-        """Return reserved memory now; and promises, watermarks and the host's state by the last cycle."""
+        """Return the reserved memory now; and promises, watermarks and the host's state from the last cycle."""
         self._reservations.catch_up()
         return {
             **self._guarantees.standing.fields(),
@@ -238,25 +238,25 @@ class BalloonPlugin:
     # --- act and review ----------------------------------------------------------------------------------------------------------
 
     def _see(self, snapshot: Snapshot) -> None:
-        """Take in a snapshot, in whichever hook it comes first. The one of `mom_derive` lacks derived fields."""
+        """Record a snapshot, in the first hook that gets it. In `mom_derive` it lacks derived fields."""
         looked = self._looked
         if snapshot is looked:
             return
         if looked is not None and snapshot.listed is looked.listed and snapshot.monotonic == looked.monotonic:
-            self._guests.snapshot = snapshot  # nothing has changed but derived fields
+            self._guests.snapshot = snapshot  # only derived fields have changed
         else:
             self._guests.see(snapshot)
             self._started.see(self._guests)
             standing = self._guarantees.look(snapshot)
             moving, restores = self._leaving.moving(snapshot), not self._context.observes
             self._guests.describe(CycleFacts(standing.holds, standing.unsettled, standing.unheard, moving, restores))
-        self._looked = snapshot  # not after an error: then the review fails, too, and drops all decisions
+        self._looked = snapshot  # only without an error: otherwise the review must fail too, and drop all decisions
 
     @hookimpl
     def mom_act(self, snapshot: Snapshot) -> Iterable[Decision]:
-        """Stop shrinks that must not go on, undo shrinks that help nobody or break a guarantee, and serve guests that will be moved.
+        """Stop unsafe shrinks, undo useless ones, and serve guests that will be moved.
 
-        A guest shrinks towards its last target until it gets another one.
+        A guest continues to shrink until it gets another target.
         """
         self._see(snapshot)
         source, standing = Source(self._context.name), self._guarantees.standing
@@ -289,7 +289,7 @@ class BalloonPlugin:
 
     @hookimpl
     def mom_review(self, snapshot: Snapshot, decisions: Sequence[Decision]) -> Iterable[Revision]:
-        """Pass every decision on a size through the gate, whichever plugin made it."""
+        """Check every decision on a size by the gate."""
         self._see(snapshot)
         limits = self._limits()
         sizes = [decision for decision in decisions if decision.control == CONTROL and decision.entity.id in snapshot.guests]
@@ -314,12 +314,12 @@ class BalloonPlugin:
 
     @hookimpl
     def mom_read(self, hypervisor: Hypervisor, targets: Sequence[Target]) -> Mapping[Target, Value | InTransition | HypervisorError]:
-        """Return the sizes that guests have."""
+        """Return the sizes of guests."""
         return self._resizer.read(hypervisor, targets)
 
     @hookimpl
     def mom_write(self, hypervisor: Hypervisor, changes: Sequence[Change]) -> Mapping[Target, HypervisorError | str]:
-        """Ask each guest for its size."""
+        """Request sizes from guests."""
         return self._resizer.write(hypervisor, changes)
 
     # --- surface ---------------------------------------------------------------------------------------------------------------
@@ -330,7 +330,7 @@ class BalloonPlugin:
 
     @hookimpl
     def mom_doctor(self, hypervisor: Hypervisor | None) -> Iterable[Finding]:
-        """Report guests that can and cannot be resized; on a host of CloudStack, the sizes of its instances at the start."""
+        """Report guests that can and cannot be resized; on a CloudStack host, the sizes at their start."""
         yield from findings(hypervisor, self._guarantees)
         yield from cloudstack.findings(self._context.root, hypervisor, self._guarantees, self._started)
 

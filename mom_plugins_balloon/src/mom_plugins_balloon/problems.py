@@ -1,4 +1,4 @@
-"""Conditions, problems and findings for operators: the host's memory, promises, and guests that cannot be resized."""
+"""Conditions, problems and findings about the host's memory, promises, and guests that cannot be resized."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ PROMISES: Final = "promises"
 GROWTH: Final = "growth"
 
 RECLAIM_SECONDS: Final = 30.0
-"""s. Guests give back within some cycles the memory that a burst took. A host that is still short after that is full."""
+"""s. Guests give back memory of a burst within some cycles. A host that is short for longer is full."""
 
 FINDINGS_SHOWN: Final = 10
-"""Guests that `mom doctor` names because they cannot be resized; it counts the others."""
+"""Guests named by `mom doctor`; the others are counted."""
 
 _OVERSOLD: Final = "move guests away, lower their guarantees, or give the host more memory"
 _START_NO_MORE: Final = "start no more guests"
@@ -28,9 +28,9 @@ _START_NO_MORE: Final = "start no more guests"
 def conditions(
     snapshot: Snapshot, state: MemoryState, standing: PromisesKept, why_none_gives: Callable[[], str] = str
 ) -> Iterable[Condition]:
-    """Yield conditions of a host of known size: full or short of memory, less memory than a burst takes, oversold.
+    """Yield conditions of a host of known size: full, short of memory, too little for a burst, oversold.
 
-    :param why_none_gives: returns the reason why no guest gives memory; empty where guests give
+    :param why_none_gives: returns why no guest gives memory; empty: guests do
     """
     total, available = (snapshot.host.number(name) for name in ("mem_available", "mem_really_available"))
     if total is None or available is None:
@@ -56,7 +56,7 @@ def conditions(
 
 
 def _cause(snapshot: Snapshot, oversold: str) -> tuple[str, str]:
-    """Return the cause of a shortage and its cure. Promises count as a cause where guests are the largest consumer."""
+    """Return the cause of a shortage and its cure. Promises count as a cause if guests are the largest consumer."""
     consumers = cause(snapshot)
     if oversold and consumers.guests_first:
         cures = [cure for cure in consumers.cures if cure is not MOVE_GUESTS]
@@ -65,7 +65,7 @@ def _cause(snapshot: Snapshot, oversold: str) -> tuple[str, str]:
 
 
 def promise_problems(standing: PromisesKept, source: Source) -> Iterable[Problem]:
-    """Yield promises of more than a guest's maximum, and invalid promises."""
+    """Yield promises above a guest's maximum, and invalid promises."""
     for promise in standing.guests.values():
         if promise.beyond is not None:
             message = f"the guest is promised {format_kib(promise.beyond)}, more than its maximum of {format_kib(promise.promised)}"
@@ -77,7 +77,7 @@ def promise_problems(standing: PromisesKept, source: Source) -> Iterable[Problem
 
 
 def findings(hypervisor: Hypervisor | None, guarantees: Guarantees) -> Iterable[Finding]:
-    """Yield the number of guests that can be resized, the guests that cannot, and the number with a guarantee of all their memory."""
+    """Yield the number of guests that can be resized, the guests that cannot, and the number whose guarantee is all their memory."""
     subject = "memory balloons"
     if hypervisor is not None and not isinstance(hypervisor, BalloonControl):
         cure = "enable a hypervisor plugin that can, such as libvirt, before this one, or remove balloon from the configuration"
@@ -106,13 +106,13 @@ def _cure(reason: str) -> str:
 # --- consumers of the host's memory ---------------------------------------------------------------------------------------------------
 
 NAMED_SHARE: Final = 0.1
-"""Ratio of the host's memory. A smaller consumer does not fill the host."""
+"""Ratio of the host's memory below which a consumer is not named."""
 
 NAMED: Final = 3
-"""Consumers that are named: a verdict is read at a glance."""
+"""Consumers named."""
 
 CURED: Final = 2
-"""Consumers whose cure is named."""
+"""Consumers with a cure."""
 
 _FULL_SWAP: Final = 0.95
 """Ratio. The kernel leaves a few slots of a swap area unused."""
@@ -121,7 +121,7 @@ MOVE_GUESTS: Final = "move guests away or shut some down"
 
 
 class Consumer(NamedTuple):
-    """Consumer of the host's memory: its name, its size in KiB, and the cure."""
+    """Consumer of the host's memory: name, size in KiB, and cure."""
 
     name: str
     kib: float
@@ -129,10 +129,10 @@ class Consumer(NamedTuple):
 
 
 def consumers(snapshot: Snapshot) -> Sequence[Consumer]:
-    """Return the consumers of the host's memory, the largest first. A consumer whose size is unknown is left out."""
+    """Return the consumers of known size, the largest first."""
     host = snapshot.host
     resident, sizes = ([kib for kib in snapshot.numbers(name) if kib is not None] for name in ("rss", "balloon_cur"))
-    # The RSS of each guest counts a page that KSM has merged with another guest's.
+    # A page that KSM has merged counts in the RSS of each guest.
     guests = max(0.0, sum(resident) - pages_kib(host.fields, "ksm_pages_sharing")) if resident else sum(sizes)
     free, page = (host.number(name) or 0.0 for name in ("hugepages_free", "hugepage_size"))
     pool = (host.number("hugepages_total") or 0.0) * page

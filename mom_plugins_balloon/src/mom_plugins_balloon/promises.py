@@ -1,7 +1,7 @@
-"""Promises of memory to guests, and the guarantees that hold of them.
+"""Promises of memory to guests, and guarantees: the parts that the host can keep.
 
-The YAML file, the guest's metadata, its class and its management system may promise memory to one guest. The largest promise counts. If all
-promises exceed the host, a guarantee is the part of a promise that the host can keep.
+The YAML file, the guest's metadata, its class and its management system may promise memory. The largest promise counts. If all promises
+together exceed the host, guarantees are smaller than promises.
 """
 
 from __future__ import annotations
@@ -21,29 +21,29 @@ GUARANTEE_SHARE = "mem_guarantee_share"
 """Fields of a plugin that promises memory by class: KiB, and a ratio of the guest's maximum. The larger counts."""
 
 PLATFORMS_GUARANTEE = "balloon_min"
-"""Field with the promise of the management system in KiB; without one, that of the YAML file and the metadata."""
+"""Field: promise of the management system in KiB, or that of the YAML file and the metadata."""
 
 HOLDS = "guest_guarantee"
-"""Field with the guarantee: the part of the largest promise that the host can keep."""
+"""Field: guarantee."""
 
 PROMISED = "mem_promised"
-"""Field with the largest promise."""
+"""Field: largest promise."""
 
 _PROMISES = (PROMISED, GUARANTEE, PLATFORMS_GUARANTEE)
 SOURCES = (HOLDS, *_PROMISES, GUARANTEE_SHARE)
 
 VOUCHED = "mem_vouched"
-"""Field for guests that report their own size: KiB that somebody else confirms. A share of more than that is the first to shrink."""
+"""Field of guests that report their own size: KiB confirmed by another source. Promises that depend on more shrink first."""
 
 PRIORITY = "priority"
 ORDINARY_PRIORITY = 50.0
-"""Priority of a guest without one: the middle of 0 to 100."""
+"""Priority of a guest without one, on a scale of 0 to 100."""
 
 METADATA = "mem_guarantee"
-"""Property of a guest with the promise in its definition, as text."""
+"""Guest property: promise in the guest's definition, as text."""
 
 AT_START: Final = "start"
-"""Promise of the size that the guest was started with."""
+"""Promise of the size at the guest's start."""
 
 Guaranteed: TypeAlias = Portion | Literal["start"]
 """A promise as an operator writes it: a size, a share of the maximum, or `start`."""
@@ -57,16 +57,16 @@ class Promise(NamedTuple):
 
     kib: float
     priority: float
-    """A higher priority is more important."""
     firm: bool = True
-    """It needs no trust in figures which the guest reports itself."""
+    """Does not depend on figures that the guest reports itself."""
 
 
 def kept(promises: Mapping[Key, Promise], room_kib: float | None) -> dict[Key, int]:
-    """Return the guarantee for each promise in KiB on a host that can promise `room_kib`. `None` means unknown: every promise holds.
+    """Return the guarantee for each promise in KiB.
 
-    Promises beyond the room shrink, down to nothing: first those that are not firm, then the lowest priority. Equal ones shrink in
-    proportion.
+    If promises exceed the room, those that are not firm shrink first, then those of the lowest priority; equal ones in proportion.
+
+    :param room_kib: KiB that the host can promise; None: unknown, every promise holds
     """
     whole = {identity: math.ceil(promise.kib) for identity, promise in promises.items()}
     excess = 0 if room_kib is None else sum(whole.values()) - max(0, math.floor(room_kib))
@@ -89,12 +89,12 @@ class GuestPromise(NamedTuple):
     promised: float
     """Largest promise, at most the guest's maximum."""
     firm: int
-    """Part of it that needs no trust in figures which the guest reports itself."""
+    """Part that does not depend on figures that the guest reports itself."""
     priority: float
     beyond: float | None = None
-    """Largest promise where it exceeds the guest's maximum."""
+    """Largest promise, if it exceeds the guest's maximum."""
     guarantee: int = 0
-    """Part of the promise that the host can keep."""
+    """Part that the host can keep."""
 
 
 @dataclass(frozen=True)
@@ -104,11 +104,11 @@ class PromisesKept:
     guests: Mapping[str, GuestPromise] = field(default_factory=dict)
     """Guests with a promise, by id."""
     room: float | None = None
-    """Memory in KiB that the host can promise; None: its size was never known."""
+    """KiB that the host can promise; None: unknown."""
     unclear: Sequence[tuple[Guest, UnitError]] = ()
-    """Guests whose metadata contains an invalid promise."""
+    """Guests with an invalid promise in their metadata."""
     unsettled: Set[str] = frozenset()
-    """Guests whose promise is their size at the start, before that is known. They are promised their present size and not resized."""
+    """Guests with the promise `start` whose size at the start is unknown. They keep their present size."""
     unheard: Set[str] = frozenset()
     """Guests without an answer of the plugin that promises by class. They are not shrunk."""
 
@@ -119,12 +119,12 @@ class PromisesKept:
 
     @cached_property
     def shrunk(self) -> Sequence[GuestPromise]:
-        """Guests whose guarantee is less than their promise, the lowest priority first."""
+        """Promises above their guarantee, the lowest priority first."""
         losers = [promise for promise in self.guests.values() if promise.guarantee < promise.promised]
         return sorted(losers, key=lambda promise: (promise.priority, promise.guest.name))
 
     def of(self, guest: Guest) -> GuestPromise | None:
-        """Return the promise to a guest; None for a guest that was started anew since."""
+        """Return the promise to a guest; None: none, or the guest was restarted since."""
         promise = self.guests.get(guest.id)
         return promise if promise is not None and promise.guest.incarnation == guest.incarnation else None
 
@@ -138,7 +138,7 @@ class PromisesKept:
         return {} if self.room is None else {PROMISED: math.ceil(self.total), "mem_promisable": int(self.room)}
 
     def oversold_by(self) -> str:
-        """Return a message that promises exceed the host; empty where they do not."""
+        """Return the message that promises exceed the host; empty: they do not."""
         if not self.shrunk or self.room is None:
             return ""
         return f"guests are promised {format_kib(self.total)}, this host can promise {format_kib(self.room)}"
@@ -152,13 +152,13 @@ class PromisesKept:
 
 
 def guaranteed_kib(fields: Mapping[str, Value]) -> float | None:
-    """Return the guarantee by a guest's fields. In the first cycle, before guarantees are known, it is the largest promise."""
+    """Return the guarantee from a guest's fields; the largest promise while guarantees are unknown."""
     holds = as_number(fields.get(HOLDS))
     return promised_kib(fields) if holds is None else holds
 
 
 def promised_kib(fields: Mapping[str, Value]) -> float | None:
-    """Return the largest promise by a guest's fields. A field of 0 is no promise."""
+    """Return the largest promise from a guest's fields. 0 is no promise."""
     promises = [as_number(fields.get(name)) for name in _PROMISES]
     maximum, share = as_number(fields.get("balloon_max")), as_number(fields.get(GUARANTEE_SHARE))
     if maximum is not None and share is not None:
@@ -176,20 +176,19 @@ _NOTHING: Final = (Portion(size=0), Portion(share=0.0))
 
 
 class _LastKnown:
-    """Last known figure of each guest. A figure that is missing from one snapshot must not cost other guests their guarantees."""
+    """Last known figure of each guest, so that a missing figure does not cost other guests their guarantees."""
 
     def __init__(self) -> None:
         self._kib: dict[tuple[str, str], float] = {}
 
     def see(self, guests: Sequence[Guest], figures: Sequence[float | None]) -> None:
-        """Note the figures of this snapshot and forget guests that are gone. A list without guests means an absent hypervisor."""
+        """Record the figures and forget guests that are gone. An empty list means that the hypervisor did not answer."""
         self._kib.update(((guest.id, guest.incarnation), kib) for guest, kib in zip(guests, figures, strict=True) if kib is not None)
         if len(self._kib) > len(guests) > 0:
             for gone in self._kib.keys() - {(guest.id, guest.incarnation) for guest in guests}:
                 del self._kib[gone]
 
     def of(self, guest: Guest) -> float | None:
-        """Return the figure of a guest."""
         return self._kib.get((guest.id, guest.incarnation))
 
 
@@ -200,7 +199,7 @@ class _ClassPromise(NamedTuple):
 
 
 class _OwnPromises(NamedTuple):
-    """Promises that the YAML file and the metadata make to one guest, and the error in the metadata."""
+    """Promises of the YAML file and the metadata to one guest, and the error in the metadata."""
 
     guest: Guest
     promises: Sequence[Guaranteed]
@@ -209,20 +208,17 @@ class _OwnPromises(NamedTuple):
 
 @dataclass(eq=False)
 class Guarantees:
-    """All promises to guests, kept from cycle to cycle: the YAML file's, those of metadata, and those that other plugins collect.
-
-    Implements `Promises`. Where a snapshot lacks the fields of a guest because this plugin was late, the last guarantees hold.
-    """
+    """All promises to guests, from cycle to cycle. Implements `Promises`. If fields are missing, the last guarantees hold."""
 
     context: PluginContext
     of_file: Callable[[Guest], Guaranteed | None]
     """Returns the promise of the YAML file."""
     host_reserve: Portion
-    """Memory that the host keeps for itself."""
+    """Memory that is not promised to guests."""
     started: Callable[[Guest, float | None], float | None] = lambda guest, maximum: None
     """Returns the promise `start` in KiB for a guest with this maximum; None: unknown."""
     standing: PromisesKept = field(default_factory=PromisesKept)
-    """Guarantees by the last snapshot."""
+    """Guarantees of the last snapshot."""
     _own_cache: tuple[Sequence[Guest], object, Mapping[str, _OwnPromises]] = ((), None, MappingProxyType({}))
     _maxima: _LastKnown = field(default_factory=_LastKnown)
     _vouched: _LastKnown = field(default_factory=_LastKnown)
@@ -246,7 +242,7 @@ class Guarantees:
         promises = [
             self._promise(guest, own[guest.id].promises if guest.id in own else (), of_class, by_platform, size)
             for guest, of_class, by_platform, size in columns
-            if guest.id in own or by_platform or of_class.kib or of_class.share  # as of few guests
+            if guest.id in own or by_platform or of_class.kib or of_class.share  # true for few guests
         ]
         room = self._room(snapshot.host.number("mem_available"))
         self.standing = PromisesKept(
@@ -275,10 +271,9 @@ class Guarantees:
         return GuestPromise(guest, kib, firm, priority, largest if kib < largest else None)
 
     def _class_promises(self, snapshot: Snapshot) -> tuple[Sequence[_ClassPromise], Set[str]]:
-        """Return the promises by class in the order of guests, and the ids of guests without any answer so far.
+        """Return the promises by class in the order of guests, and the ids of guests without an answer.
 
-        A plugin that promises nothing returns a column of None. Without a column, because it failed or was late, its last answer holds,
-        also for a guest that was started anew.
+        If the column is missing because the plugin failed or was late, its last answer holds, even for restarted guests.
         """
         guests = snapshot.listed
         promises = [*map(_ClassPromise, *map(snapshot.numbers, (GUARANTEE, GUARANTEE_SHARE, PRIORITY)))]
@@ -292,9 +287,9 @@ class Guarantees:
         return promises, frozenset()
 
     def own(self, guests: Sequence[Guest]) -> Mapping[str, float]:
-        """Return the promise of the YAML file and the metadata in KiB by guest id, by the maximum that was known last.
+        """Return the promises of the YAML file and the metadata in KiB by guest id, from the last known maximum.
 
-        0 means no promise. A guest whose promise is unknown is left out.
+        0 is no promise. Guests with unknown promises are left out.
         """
         promised: dict[str, float] = {}
         for identity, entry in self._own(guests).items():
@@ -306,7 +301,7 @@ class Guarantees:
         return promised
 
     def columns(self, guests: Sequence[Guest]) -> dict[str, Sequence[Value]]:
-        """Return the columns of promises to these guests by the last snapshot."""
+        """Return the columns of promises from the last snapshot."""
         own, last = self.own(guests), [self.standing.of(guest) for guest in guests]
         if self.standing.shrunk:
             holds = {promise.guest.id: promise.guarantee for promise in last if promise is not None}
@@ -319,7 +314,7 @@ class Guarantees:
         return {name: [None if kib is None else math.ceil(kib) for kib in column] for name, column in columns.items()}
 
     def written(self, guests: Sequence[Guest]) -> Mapping[str, Sequence[Guaranteed]]:
-        """Return the promises of the YAML file and the metadata, as they are written."""
+        """Return the promises of the YAML file and the metadata as written."""
         return {identity: entry.promises for identity, entry in self._own(guests).items() if entry.promises}
 
     def guaranteed_kib(self, guest: Guest) -> float | None:
@@ -333,17 +328,15 @@ class Guarantees:
         return kib if PROMISED in guest.fields or last is None else largest_kib((kib, last.promised))
 
     def _kib(self, promise: Guaranteed, guest: Guest, whole: float | None, size: float | None) -> float | None:
-        """Return a promise in KiB. A guest whose size at the start is unknown is promised its present size."""
+        """Return a promise in KiB. While the size at the start is unknown, the present size counts."""
         if isinstance(promise, Portion):
             return promise.kib_of(whole)
         started = self.started(guest, self._maxima.of(guest))
         return size if started is None else started
 
     def _own(self, guests: Sequence[Guest]) -> Mapping[str, _OwnPromises]:
-        """Return the promises of the YAML file and the metadata by guest id. An entry without promises has metadata that promises nothing.
-
-        They are read again when the guests or the configuration have changed.
-        """
+        """Return the promises of the YAML file and the metadata by guest id. They are read again when guests or the configuration
+        change."""
         settings_of = self.context.guest_settings
         before, settings_before, entries = self._own_cache
         if settings_before is not settings_of or len(before) != len(guests) or not all(map(is_, guests, before)):
@@ -358,14 +351,14 @@ class Guarantees:
         return _OwnPromises(guest, promises, error) if promises or metadata is not None else None
 
     def _room(self, host_kib: float | None) -> float | None:
-        """Return the memory that the host can promise, by its last known size: an oversold host must not give memory back meanwhile."""
+        """Return the memory that the host can promise, from its last known size."""
         self._host_kib = host_kib = self._host_kib if host_kib is None else host_kib
         return None if host_kib is None else max(0.0, host_kib - (self.host_reserve.kib_of(host_kib) or 0.0))
 
 
 @lru_cache(maxsize=1024)
 def _read(text: str) -> tuple[Guaranteed, UnitError | None]:
-    """Return the promise in a guest's metadata. An invalid promise is one of all memory, which is safe for the guest, and an error."""
+    """Return the promise in a guest's metadata. An invalid promise counts as all memory, which is safe for the guest."""
     if text.strip() == AT_START:
         return AT_START, None
     try:

@@ -1,6 +1,6 @@
-"""Memory of one guest's past, from cycle to cycle. `remember` makes the next record; events make one in between.
+"""Past of one guest. `remember` returns the next record after each cycle; events return one in between.
 
-Sizes are KiB, times are monotonic seconds. None: unknown, or it did not happen.
+Sizes are KiB, times are monotonic seconds, None is unknown.
 """
 
 from __future__ import annotations
@@ -25,32 +25,32 @@ from mom_plugins_balloon.sizes import (
 from mom_plugins_balloon.sweep.records import SweepEnd, SweepHistory, SweepOutcome
 
 BOOT_FACTOR: Final = 3.0
-"""Ratio. A guest that has come is new for so much longer than one that was there. It may boot for minutes before it reports anything."""
+"""Ratio. A guest that mom has seen come stays new this much longer: it may boot for minutes before its first statistics."""
 
 
 class GuestArrival(NamedTuple):
-    """Start of a guest, where mom knows it."""
+    """Start of a guest, if mom knows it."""
 
     came: bool = False
-    """mom has seen it come, or reboot."""
+    """mom has seen the guest come or reboot."""
     started: float | None = None
-    """Time of its start, if mom has seen it come, and it has taken no reservation."""
+    """Time of the start, if mom has seen it and the guest has taken no reservation."""
     old_at: float = -math.inf
-    """Time from which it is no longer new, whatever it has reported."""
+    """Time from which the guest is no longer new, even without statistics."""
     rebooted_at: float | None = None
 
     def after_reboot(self, at: float, now: float, start_rest: float) -> GuestArrival:
-        """Return the arrival of a guest that has rebooted at this time: it is new again."""
+        """Return the arrival after a reboot: the guest is new again."""
         is_known = self.rebooted_at is not None and self.rebooted_at + CLOCK_SLACK_SECONDS >= at
         return self if is_known or at + start_rest <= now else GuestArrival(True, self.started, at + start_rest, at)
 
 
 def arrival_of(now: float, age: float | None, start_rest: float, *, came: bool, had_guests: bool) -> GuestArrival:
-    """Return the arrival of a guest that is seen for the first time.
+    """Return the arrival of a guest that mom sees for the first time.
 
     :param age: age of its process in seconds; None: unknown
-    :param came: it was not there before mom
-    :param had_guests: mom had seen other guests before: not only the hypervisor was started
+    :param came: the guest was not there before mom
+    :param had_guests: mom has seen other guests before, so the guest did not appear together with its hypervisor
     """
     started = now - (age or 0.0) if came else None
     if age is None:
@@ -59,13 +59,13 @@ def arrival_of(now: float, age: float | None, start_rest: float, *, came: bool, 
 
 
 class Sight(NamedTuple):
-    """Facts of one guest in one snapshot that `remember` takes in."""
+    """Facts of one guest in one snapshot."""
 
     size: float | None
     maximum: float | None
     reboot_age: float | None
     blocked: bool
-    """Its size cannot be set now."""
+    """The size cannot be set now."""
 
 
 class Remembered(NamedTuple):
@@ -73,10 +73,10 @@ class Remembered(NamedTuple):
 
     incarnation: str
     arrival: GuestArrival | None = None
-    """None: it was not listed to this mom yet."""
+    """None: this mom has not listed the guest yet."""
     request: SizeRequest | None = None
     resized: bool = False
-    """Its size is mom's."""
+    """mom has set the present size."""
     sizes: SizeHistory = SizeHistory()
     maximum: float | None = None
     settling: BalloonSettling | None = None
@@ -84,26 +84,26 @@ class Remembered(NamedTuple):
     sweeps: SweepHistory = SweepHistory()
     learned: LearnedHabits | None = None
     missed_lists: int = 0
-    """Last lists that lacked it."""
+    """Consecutive lists without the guest."""
 
     @property
     def pending(self) -> int | None:
-        """Size that the guest is on its way to; None: it has arrived."""
+        """Target that the guest has not reached; None: it has arrived."""
         return None if self.request is None or self.request.arrived else self.request.target
 
     @property
     def has_come(self) -> bool:
-        """Whether mom has seen it come, or reboot."""
+        """Whether mom has seen the guest come or reboot."""
         return self.arrival is not None and self.arrival.came
 
     def started_after(self, moment: float) -> bool:
-        """Return whether mom has seen the guest start after that moment, and it has taken no reservation."""
+        """Return whether mom has seen the guest start after that time, and it has taken no reservation."""
         return self.arrival is not None and self.arrival.started is not None and self.arrival.started > moment
 
     def start_rest(self, seconds: float, now: float) -> float:
-        """Return the time until a guest that was just started gives memory; 0: it may give.
+        """Return the time until a new guest gives memory; 0: it may give.
 
-        :param seconds: this time after its first statistics
+        :param seconds: length of this rest after the first statistics
         """
         arrival = self.arrival
         if arrival is None or arrival.old_at <= now:
@@ -112,7 +112,7 @@ class Remembered(NamedTuple):
         return max(0.0, min(arrival.old_at, reported + seconds) - now)
 
     def gave_by(self, made: float) -> bool:
-        """Return whether the guest was shrunk by the statistics of this time: they promise too much by now."""
+        """Return whether the guest was shrunk due to statistics of this time, so that they overstate its spare memory."""
         request = self.request
         if request is None or request.statistics_made is None or request.target >= request.began_at:
             return False
@@ -121,7 +121,8 @@ class Remembered(NamedTuple):
     def why_not_send(self, target: int, memory: GuestMemory, now: float, dead_band: float) -> str:
         """Return why a request for `target` KiB is not worth a command; empty: it is.
 
-        For a guest on its way, its target counts as its size. Its maximum and each KiB below its guarantee are always worth a command.
+        While a guest is on its way, its target counts as its size. Growth to its maximum, or towards its guarantee, is always worth a
+        command.
         """
         request, size = self.request, memory.size
         if request is not None and not request.arrived:
@@ -133,7 +134,7 @@ class Remembered(NamedTuple):
         return "" if worth or heading < memory.guarantee <= target else why
 
     def why_unsettled(self, size: float | None, maximum: float | None, now: float) -> str:
-        """Return why the size before mom is still unknown; empty: it is known.
+        """Return why the original size is still unknown; empty: it is known.
 
         An earlier mom may have restored sizes, and large balloons take seconds to deflate.
         """
@@ -143,7 +144,7 @@ class Remembered(NamedTuple):
         return f"its balloon may still be moving: its size before mom is known in {rests:.1f} s" if rests > 0 else ""
 
     def most_since(self, moment: float, now: float) -> float | None:
-        """Return the most that the guest may have had since that moment. A guest that grows may arrive before that is seen."""
+        """Return the largest possible size since that time. A growing guest may arrive before mom sees it."""
         request, largest = self.request, self.sizes.largest_since(moment)
         if request is None or request.arrived or largest is None or now - request.at > ASKED_AGAIN_SECONDS:
             return largest
@@ -152,16 +153,17 @@ class Remembered(NamedTuple):
     # --- events ------------------------------------------------------------------------------------------------------------------
 
     def after_request(self, request: SizeRequest) -> Remembered:
-        """Return the record after a request. One in doubt replaces no request for less, which goes on if the command took no effect."""
+        """Return the record after a request. An unconfirmed request does not replace a request for less, which continues if the command had
+        no effect."""
         keeps = request.in_doubt and self.pending is not None and request.target >= self.pending
         return self._replace(resized=True, request=self.request if keeps else request)
 
     def with_recorded_request(self, target: float | None, at: float, statistics_made: float | None) -> Remembered:
-        """Return the record with the request that a recording shows.
+        """Return the record with the request of a recording.
 
-        :param target: size that mom had asked for in KiB; None: it had asked for none
+        :param target: requested KiB; None: none
         :param at: time of the command
-        :param statistics_made: time of the statistics that the decision was based on
+        :param statistics_made: time of the statistics for that decision
         """
         request = self.request
         if target is None:
@@ -176,18 +178,19 @@ class Remembered(NamedTuple):
         return self._replace(request=None, resized=False)
 
     def with_learned(self, learned: LearnedHabits | None) -> Remembered:
-        """Return the record with these habits: of all guests in each cycle, so without `_replace`, which takes three times as long."""
+        """Return the record with these habits. Avoids `_replace`, which takes three times as long and would run for all guests in each
+        cycle."""
         return Remembered(
             self.incarnation, self.arrival, self.request, self.resized, self.sizes, self.maximum, self.settling, self.cooperation,
             self.sweeps, learned,
         )  # fmt: skip
 
     def without_start(self) -> Remembered:
-        """Return the record of a guest that has taken a reservation, and takes no other."""
+        """Return the record of a guest that has taken a reservation, and can take no other."""
         return self if self.arrival is None else self._replace(arrival=self.arrival._replace(started=None))
 
     def after_sweep(self, outcome: SweepOutcome, now: float) -> Remembered:
-        """Return the record after a sweep has ended."""
+        """Return the record after a sweep."""
         request = self.request
         if request is not None and request.sweeps and request.target == outcome.plan.bottom:
             has_headroom = outcome.is_back and outcome.end is not SweepEnd.GONE
@@ -198,10 +201,10 @@ class Remembered(NamedTuple):
 
 
 def remember(before: Remembered, seen: Sight, now: float, dead_band: float, start_rest: float) -> Remembered:
-    """Return a guest's record after one more cycle. `Learning` adds its habits.
+    """Return a guest's record after one more cycle, without new habits.
 
-    :param dead_band: KiB; a guest that is so near to its target has arrived
-    :param start_rest: seconds until a guest that was just started gives memory
+    :param dead_band: KiB; distance to the target at which a guest has arrived
+    :param start_rest: seconds in which a new guest gives no memory
     """
     size, maximum, arrival, learned = seen.size, seen.maximum, before.arrival, before.learned
     if maximum is not None and before.maximum is not None and maximum > before.maximum and learned is not None:

@@ -1,6 +1,6 @@
-"""Memory reserved for launches: who asked for how much, how much of it is there, and when it is free again.
+"""Memory reserved for launches: who requested how much, how much is available, and when it is released.
 
-Guests give memory for reservations by the policy in force, which reads the host field `mem_reserved`.
+Policies read the host field `mem_reserved`, so that guests give memory for reservations.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ from mom_plugins_balloon.parameters import LawParameters, ReservationSettings
 from mom_plugins_balloon.room import Spare, rise_of, room_of, seconds_to_free, spare_of, too_large, too_late
 
 _ENDED: Final = 100
-"""Ended reservations that can still be asked for, so that the asker learns how they ended."""
+"""Ended reservations that mom remembers, so that callers learn how they ended."""
 
 TOUCHED_KIB: Final = 16384
-"""KiB. A guest that has touched all but this has its reservation."""
+"""KiB. A guest that has touched all but this has used its reservation."""
 
 SHORT_SECONDS: Final = 30.0
 """s. Missing memory is reported after this time: while guests shrink, their spare memory is not known exactly."""
 
 AWAY_SECONDS: Final = 600.0
-"""s. A host without guests for longer has none. Before that its hypervisor may be away, and guests may want their memory back."""
+"""s. After this time without guests, a host has none. Before that, its hypervisor may not answer, and guests may still need memory."""
 
 
 @dataclass(eq=False)
@@ -48,18 +48,17 @@ class HostReservations:
     guests: BalloonedGuests
     file: BalloonFile
     limits: Callable[[], ShrinkLimits]
-    """Returns the operator's limits for shrinks."""
     why_none_gives: Callable[[], str]
-    """Returns why no guest is shrunk at all, such as that mom only observes; empty where guests are shrunk."""
+    """Returns why no guest is shrunk, for example because mom only observes; empty: guests are shrunk."""
     loaded: bool = False
-    """`load` was called: before that, reservations of an earlier run are unknown."""
+    """`load` was called. Until then, reservations of the previous run are unknown."""
     _followed: bool = False
     """A cycle has ended since then."""
     _lock: threading.RLock = field(default_factory=threading.RLock)
     _kept: dict[str, KeptReservation] = field(default_factory=dict)
     _ended: deque[Reservation] = field(default_factory=lambda: deque(maxlen=_ENDED))
     _short_since: dict[str, float] = field(default_factory=dict)
-    """Since when memory is missing for reservations, by id."""
+    """Time since which memory is missing, by reservation id."""
     _snapshot: Snapshot | None = None
     _with_guests: Snapshot | None = None
     """Last snapshot with guests."""
@@ -70,13 +69,13 @@ class HostReservations:
     # --- Reservations -----------------------------------------------------------------------------------------------------------------
 
     def room(self) -> Room:
-        """Return the room for reservations now."""
+        """Return the present room for reservations."""
         with self._lock:
             self._end_finished()
             return self._room(self._current())[0]
 
     def reserve(self, memory_kib: int, seconds: float, *, name: str = "", who: str = "") -> Reservation:
-        """Keep memory for some time, or raise `ReservationRefused`."""
+        """Reserve memory for some time, or raise `ReservationRefused`."""
         check_request(memory_kib, seconds, name)
         with self._in_force():
             room = self._room_for(memory_kib, seconds)
@@ -95,16 +94,16 @@ class HostReservations:
         return made
 
     def keep_for(self, guest: LaunchedGuest, seconds: float, *, part_kib: int, who: str = "") -> Reservation:
-        """Keep memory for a guest that is about to start. Raises as `reserve` does.
+        """Reserve memory for a guest that is about to start. Raises as `reserve` does.
 
-        A reservation that fits the guest becomes its own until it has arrived, and is enlarged if it is too small.
+        A matching reservation is used for this guest until it has arrived, and is enlarged if it is too small.
 
-        :param part_kib: memory to keep in addition to that of an earlier reservation
+        :param part_kib: memory in addition to an earlier reservation
         """
         with self._in_force():
             now = self.context.monotonic()
             fitting = [kept for kept in self._kept.values() if kept.taken_at is None and kept.fits(guest, guest.memory_kib, now)]
-            # The reservation of an earlier attempt to start this guest comes before the operator's.
+            # A reservation of an earlier attempt to start this guest takes precedence over the operator's.
             kept = min(fitting, key=lambda kept: (not kept.is_of_launch, *kept.specificity), default=None)
             if kept is None:
                 made = self.reserve(part_kib, seconds, name=pattern_of(guest), who=who)
@@ -124,7 +123,7 @@ class HostReservations:
             return self._described()[kept.id]
 
     def _room_for(self, memory_kib: int, seconds: float) -> Room:
-        """Return the room, or raise `ReservationRefused` where it lacks this memory or guests take too long to give it."""
+        """Return the room, or raise `ReservationRefused` if memory is missing or guests give it too late."""
         room, spare = self._room(self._current())
         if memory_kib > room.most_kib:
             raise too_large(memory_kib, room)
@@ -135,16 +134,16 @@ class HostReservations:
         return room
 
     def _ask_for_admission(self, memory_kib: int, room: Room) -> None:
-        """Raise `ReservationRefused` where a plugin knows that a guest of this size would break a promise to others."""
+        """Raise `ReservationRefused` if a guest of this size would break promises to others."""
         admissions, answer = self.context.service(Admissions), None
-        with contextlib.suppress(MomError):  # an unknown answer refuses nothing
+        with contextlib.suppress(MomError):  # without an answer, nothing is refused
             answer = None if admissions is None else admissions.admission(memory_kib)
         if answer is not None and not answer.admitted:
             message = f"cannot reserve {format_kib(memory_kib)}: a guest of that size would break a promise to others"
             raise ReservationRefused(message, room=room, hint=answer.reasons[0] if answer.reasons else "see `mom admit`")
 
     def reservations(self) -> Sequence[Reservation]:
-        """Return the reservations in force, and the last ones that have ended."""
+        """Return active reservations and the last ended ones."""
         with self._lock:
             self._end_finished()
             return [*self._described().values(), *self._ended]
@@ -163,8 +162,8 @@ class HostReservations:
         return released
 
     def give_up(self, identity: str, *, who: str) -> None:
-        """End the reservation of a launch that was refused. A reservation that was made before the launch stays as it was."""
-        with self._lock, contextlib.suppress(MomError):  # it may end by itself at this moment
+        """End the reservation of a refused launch. An earlier reservation for the guest remains."""
+        with self._lock, contextlib.suppress(MomError):  # the reservation may end by itself at this moment
             kept = self._kept.get(identity)
             if kept is not None and kept.before is not None:
                 self._kept[identity] = kept.before
@@ -175,13 +174,13 @@ class HostReservations:
     # --- once in each cycle -------------------------------------------------------------------------------------------------------------
 
     def reserved_kib(self) -> int:
-        """Return the memory that is kept and not touched by a guest at this moment."""
+        """Return reserved memory that no guest has touched."""
         with self._lock:
             self._end_finished()
             return sum(self._arrivals.kept_kib(kept, now=True) for kept in self._kept.values())
 
     def follow(self) -> Sequence[Reservation]:
-        """Take in the last snapshot, and return reservations that lack memory, with the reason in their notes."""
+        """Evaluate the last snapshot, and return reservations that lack memory, with the reason in their notes."""
         with self._lock:
             snapshot = self._snapshot = self.guests.snapshot
             self._with_guests = snapshot if snapshot.guests else self._with_guests
@@ -198,7 +197,7 @@ class HostReservations:
     # --- on disk ------------------------------------------------------------------------------------------------------------------------
 
     def load(self) -> None:
-        """Take over the reservations of an earlier run, unless the host was rebooted since."""
+        """Load the reservations of the previous run, unless the host has rebooted."""
         with self._lock:
             self.loaded = True
             content = self.file.state.reservations
@@ -217,7 +216,7 @@ class HostReservations:
                 self.context.log.info("took over %d reservations of an earlier run", len(self._kept))
 
     def catch_up(self) -> None:
-        """In the first cycle, take over reservations that the plugin which a reload has replaced made after `load`."""
+        """In the first cycle, load reservations that the plugin before a reload made after `load`."""
         with self._lock:
             if not self.loaded or self._followed:
                 return
@@ -238,7 +237,7 @@ class HostReservations:
 
     @contextlib.contextmanager
     def _in_force(self) -> Iterator[None]:
-        """Hold the lock. Raises `MomError` where a reload has replaced this plugin."""
+        """Hold the lock. Raises `MomError` after a reload has replaced this plugin."""
         with self._lock:
             if self.file.left:
                 raise MomError("mom ends or reloads its configuration: nothing has changed", hint="ask again in a moment")
@@ -267,7 +266,7 @@ class HostReservations:
         return room_of(snapshot, last, spare, host_keeps, reserved_kib=reserved, why=why, rising_kib=rising, rising_until=until), spare
 
     def _end_finished(self) -> None:
-        """End reservations that are over, also on disk: they must not begin again with the next run of mom."""
+        """End finished reservations, also on disk, so that the next run does not resume them."""
         now, before = self.context.monotonic(), len(self._kept)
         launches_over = [kept for kept in self._kept.values() if kept.taken_at is None and now >= kept.launch_until]
         self._kept |= {kept.id: kept.before for kept in launches_over if kept.before is not None}
@@ -291,7 +290,7 @@ class HostReservations:
         return ended
 
     def _described(self) -> dict[str, Reservation]:
-        """Return the reservations in force as they are now. Available memory counts for the oldest first."""
+        """Return active reservations. Available memory counts for the oldest first."""
         if not self._kept:
             return {}
         try:
@@ -327,5 +326,5 @@ class HostReservations:
 
 
 def policies_reserve(texts: Iterable[str]) -> bool:
-    """Return whether any of these policies reads the reserved memory, or takes the law's suggestions, which include it."""
+    """Return whether any of these policies reads the reserved memory, or uses the law's suggestions, which include it."""
     return any(RESERVED in text or SUGGESTED in text for text in texts)

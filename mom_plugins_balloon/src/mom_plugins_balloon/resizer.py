@@ -1,4 +1,4 @@
-"""Reads, changes and restores of guests' sizes through the hypervisor."""
+"""Reads, sets and restores guests' sizes through the hypervisor."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ from mom_plugins_balloon.sweep.swept_guests import SweptGuests, is_sweep
 
 
 class RestoredSize(NamedTuple):
-    """Size in KiB to ask a guest for, and a note for the operator."""
+    """Size in KiB to request from a guest, and a note for the operator."""
 
     size: int
     note: str = ""
@@ -49,17 +49,17 @@ class RestoredSize(NamedTuple):
 def restored_size(had: int, size: float | None, maximum: float | None, memory: GuestMemory | None, limits: ShrinkLimits) -> RestoredSize:
     """Return the size that a guest had before mom, or more if it uses more, up to its maximum.
 
-    Raises `Refused` or `NoChangeNeeded` where the guest would shrink and its use is unknown.
+    Raises `Refused` or `NoChangeNeeded` if the guest would shrink and its use is unknown.
 
-    :param size: its present size; None: unknown, or it is swept
-    :param maximum: its own maximum, whatever its control group has room for
+    :param size: present size; None: unknown, or the guest is being swept
+    :param maximum: the guest's own maximum, without the limit of its control group
     """
     floor = 0 if memory is None else math.ceil(max(floor_kib(memory, limits) or 0.0, memory.guarantee))
     floor = floor if maximum is None else min(floor, math.floor(maximum))
     if size is not None and had < size and (why := _why_unknown(memory, limits)):
         kept = f"it keeps the {format_kib(size)} that it has, more than before mom: {why}"
         reports = memory is not None and memory.statistics.usable is not None and memory.statistics.age is not None
-        raise Refused(kept) if reports else NoChangeNeeded(kept)  # a guest that reports nothing will not report later
+        raise Refused(kept) if reports else NoChangeNeeded(kept)  # a guest without statistics will not report later
     restored = RestoredSize(had)
     if had < floor:
         uses = f"the guest uses more now than the {format_kib(had)} that it had before mom"
@@ -74,7 +74,7 @@ def restored_size(had: int, size: float | None, maximum: float | None, memory: G
 
 
 def _why_unknown(memory: GuestMemory | None, limits: ShrinkLimits) -> str:
-    """Return why it is unknown how much a guest could spare now; empty: it is known."""
+    """Return why the guest's spare memory is unknown; empty: it is known."""
     if memory is None:
         return "its use is unknown"
     never = never_shrunk(memory, limits)
@@ -92,14 +92,13 @@ class Resizer:
     leaving: LeavingGuests
     started: StartedSizes
     limits: Callable[[], ShrinkLimits]
-    """Gives the limits that the operator sets."""
     see: Callable[[Snapshot], None]
-    """Takes in a snapshot, where there is no cycle."""
+    """Records a snapshot, when there is no cycle."""
 
     # --- read ---------------------------------------------------------------------------------------------------------------------
 
     def read(self, hypervisor: Hypervisor, targets: Sequence[Target]) -> Mapping[Target, Value | InTransition]:
-        """Return the sizes of guests. Any size on the way to the size that mom asked for is mom's, until the guest arrives."""
+        """Return the sizes of guests. On the way to mom's target, any size counts as mom's."""
         sizes = capable(hypervisor, BalloonControl, "resize guests").balloon_sizes([target.entity for target in targets])
         self.see_at_restore(hypervisor)
         plugged = self.started.plugged(self.guests.snapshot.guests, sizes, self.guests.tolerance)
@@ -120,7 +119,7 @@ class Resizer:
         return InTransition(size) if low - tolerance <= size <= high + tolerance else size
 
     def see_at_restore(self, hypervisor: Hypervisor) -> None:
-        """Take in the hypervisor's own fields of guests in `mom restore`, which has no cycle. Without them, no guest is made smaller."""
+        """Record the hypervisor's own fields for `mom restore`, which has no cycle. Without them, no guest is shrunk."""
         if self.guests.snapshot.guests or not isinstance(hypervisor, cloudstack.GuestFields):
             return
         try:
@@ -133,7 +132,7 @@ class Resizer:
     # --- write --------------------------------------------------------------------------------------------------------------------
 
     def write(self, hypervisor: Hypervisor, changes: Sequence[Change]) -> Mapping[Target, HypervisorError | str]:
-        """Ask each guest for its size. Return errors and notes."""
+        """Request each guest's size. Return errors and notes."""
         balloons = capable(hypervisor, BalloonControl, "resize guests")
         shrinks = {change.entity.id: (size, change.value) for change in changes if (size := self._shrunk_from(change)) is not None}
         restores = all(change.back for change in changes)
@@ -142,12 +141,12 @@ class Resizer:
         if not shrinks or not restores:
             self.shrinks.note(shrinks)
         results = {change.target: result for change in changes if (result := self._result_of(balloons, change))}
-        if results:  # some were not asked
+        if results:  # some requests failed
             self.shrinks.note()
         return results
 
     def _result_of(self, hypervisor: BalloonControl, change: Change) -> HypervisorError | str:
-        """Return the error or the note of one change; empty: it was asked for."""
+        """Return the error or the note of one change; empty: the size was requested."""
         identity = change.entity.id
         try:
             return self._restore(hypervisor, change) if change.back else self._ask(hypervisor, change)
@@ -161,7 +160,7 @@ class Resizer:
         return error
 
     def _shrunk_from(self, change: Change) -> float | None:
-        """Return the size from which a change shrinks a guest for good; None: it does not, or is a sweep."""
+        """Return the size from which a trim shrinks a guest; None: the change is no trim."""
         size, target = as_number(change.found), as_number(change.value)
         if size is None or target is None or target >= size:
             return None
@@ -172,13 +171,13 @@ class Resizer:
         return is_sweep(guest, target) or self.leaving.sweeps(guest.id, target)
 
     def permitting(self, identity: str, target: Value) -> GuestMemory | None:
-        """Return the record that a size is judged by: a guest is swept before it is moved, whatever keeps its size."""
+        """Return the guest's record for the gate. A sweep before a move is permitted although a moving guest keeps its size."""
         memory = self.guests.memory_of(identity)
         swept = memory is not None and memory.pause and isinstance(target, int) and self.leaving.sweeps(identity, target)
         return memory._replace(pause="") if memory is not None and swept else memory
 
     def _ask(self, hypervisor: BalloonControl, change: Change) -> str:
-        """Ask for a size that passes the gate, as another plugin may have revised it after this one. Raises `HypervisorError`."""
+        """Request a size that passes the gate; another plugin may have revised it since. Raises `HypervisorError`."""
         guest, target, now = self.guests.snapshot.guests.get(change.entity.id), change.value, self.guests.snapshot.monotonic
         memory, past = self.permitting(change.entity.id, target), self.guests.of(change.entity.id)
         if guest is None or memory is None or past is None:
@@ -201,7 +200,7 @@ class Resizer:
         return ""
 
     def _resize(self, hypervisor: BalloonControl, guest: Guest, request: SizeRequest) -> None:
-        """Send a size and remember the request, also where its answer leaves in doubt whether it took effect. Raises `HypervisorError`."""
+        """Send a size and record the request, even if its outcome is unknown. Raises `HypervisorError`."""
         self.sweeps.sweeper.take_over(guest.id)
         try:
             hypervisor.set_balloon(guest.entity, request.target)
@@ -215,16 +214,16 @@ class Resizer:
         self.guests.asked(guest, request)
 
     def _restore(self, hypervisor: BalloonControl, change: Change) -> str:
-        """Ask for the size before mom, or more if the guest uses more. Return a note. Raises `HypervisorError`."""
+        """Request the size before mom, or more if the guest uses more. Return a note. Raises `HypervisorError`."""
         identity, before = change.entity.id, as_number(change.value)
         if before is None or before <= 0:
             raise Refused(f"{change.value!r:.40} is no size that a guest could have had")
         guest, memory = self.guests.snapshot.guests.get(identity), self.guests.memory_of(identity)
         had = int(before if guest is None else self.started.without_mom(guest, before))
-        maximum = None if guest is None else guest.number("balloon_max")  # its control group held its memory before mom, too
+        maximum = None if guest is None else guest.number("balloon_max")  # not limited by its group, which held this memory before mom
         was_swept = self.sweeps.sweeper.take_over(identity)
         size = None if was_swept else as_number(change.found)
-        if memory is not None:  # its statistics are older by now, and nothing else keeps its size
+        if memory is not None:  # fresh statistics are not required here, and no other reason keeps the size
             age, passed = memory.statistics.age, self.context.monotonic() - self.guests.snapshot.monotonic
             statistics = memory.statistics._replace(age=None if age is None else age + passed)
             memory = memory._replace(statistics=statistics, obstacle="")

@@ -1,6 +1,6 @@
-"""Room for reservations: memory that the host has, and memory that guests can give without falling below their need or guarantee.
+"""Room for reservations: memory that the host has, and that guests can give above their need and guarantee.
 
-Launches rely on these figures. Guests keep their margins, and the gate decides. Memory in swap never counts, cold memory only in part.
+Launches rely on these figures. Guests keep their margins. Memory in swap does not count, and cold memory counts in part.
 """
 
 from __future__ import annotations
@@ -28,18 +28,19 @@ COUNTED_SHARE: Final = 0.5
 """Ratio of a guest's cold memory that counts. The guest may use some of it again."""
 
 OLDEST_SECONDS: Final = 600.0
-"""s. An older working set says nothing about the present one."""
+"""s. Maximum age of a working set."""
 
 RETURNING_SHARE: Final = 0.1
-"""Ratio of guests' memory in the host's swap that is kept free. About that much swaps in within a minute of all that stays away for ten."""
+"""Ratio of guests' memory in the host's swap that is kept free: about this much swaps in within a minute, of memory that stays out
+for ten."""
 
 PACE_SHARE: Final = 0.0025
-"""1/s. Ratio of guests' memory that goes to swap: a quarter of the largest pace for guests without stalls."""
+"""1/s. Ratio of guests' memory that goes to swap: a quarter of the largest pace without stalls."""
 
 
 RISE_SECONDS: Final = (300.0, 600.0, 900.0, 1800.0, 3600.0, 7200.0)
 NEARLY_ALL: Final = 0.9
-"""s, ratio. The first of these times within which guests take this share of an expected rise is shown."""
+"""s, ratio. Reports show the first of these times within which guests take this share of an expected rise."""
 
 
 class Spare(NamedTuple):
@@ -47,17 +48,17 @@ class Spare(NamedTuple):
 
     total: float
     sure: float
-    """Part of `total` that will certainly come."""
+    """Certain part of `total`."""
     cold: float = 0.0
-    """Gain from cold memory that goes to swap, besides."""
+    """Additional gain from cold memory that goes to swap."""
     cold_pace: float = 0.0
-    """KiB/s of that."""
+    """KiB/s of `cold`."""
     largest: float = 0.0
-    """Most that one guest gives of `total`."""
+    """Largest part of `total` from one guest."""
 
 
 def spare_of(records: BalloonedGuests, law: LawParameters, limits: ShrinkLimits, interval: float = 5.0) -> Spare:
-    """Return the host's gain when all guests give their spare memory."""
+    """Return the host's gain if all guests give their spare memory."""
     described = records.described
     snapshot = described.snapshot
     host = host_memory(snapshot, HostWanted(), interval) or HostMemory(0.0, 0.0, 0.0, 0.0)
@@ -69,7 +70,7 @@ def spare_of(records: BalloonedGuests, law: LawParameters, limits: ShrinkLimits,
         total += gives
         sure += max(0.0, gives - max(not_asked, left))
         largest = max(largest, gives)
-        beyond = counted_kib(guest) - gives  # memory that the balloon takes as well counts once
+        beyond = counted_kib(guest) - gives  # memory that the balloon takes counts only once
         if beyond > 0:
             cold += beyond
             holders += guest.number("rss") or 0.0
@@ -78,17 +79,14 @@ def spare_of(records: BalloonedGuests, law: LawParameters, limits: ShrinkLimits,
 
 
 def _spare_kib(guest: Guest, memory: GuestMemory, context: LawContext, limits: ShrinkLimits) -> tuple[float, float]:
-    """Return the host's gain from this guest in KiB, and the part that is left because it is not worth a trim.
-
-    Memory that the guest has never touched is no gain.
-    """
+    """Return the host's gain from this guest in KiB, and the remainder that is not worth a trim. Untouched memory is no gain."""
     size, usable, need, least = memory.size, memory.statistics.usable, need_kib(memory), least_kib(memory, limits)
     if size is None or usable is None or need is None or least is None or _gives_nothing(guest, memory):
         return 0.0, 0.0
     by_law = need_of(memory, memory.maximum or size, usable, context)
     keeps = max(least, need + max(context.margin_above(need), by_law.floors.stall))
     process = memory.process
-    if by_law.leaves_empty:  # it is swept, and keeps its page cache and the memory that it may take meanwhile
+    if by_law.leaves_empty:  # swept: the guest keeps its page cache and the memory that it may take meanwhile
         if process.backed is None:
             return 0.0, 0.0
         _, held, freed = held_memory(memory, by_law)
@@ -99,25 +97,29 @@ def _spare_kib(guest: Guest, memory: GuestMemory, context: LawContext, limits: S
 
 
 def _gives_nothing(guest: Guest, memory: GuestMemory) -> bool:
-    """Return whether nothing is promised of a guest. From one that waits for its disk, the law takes memory only to save the host."""
+    """Return whether no memory of this guest counts. From a guest that waits for its disk, the law takes memory only below the hard
+    watermark."""
     waits = (memory.statistics.major_faults or 0.0) > HealthLimits.MAJOR_FAULTS
     return waits or bool(guest.why_blocked(CONTROL) or guest.text(OBSTACLE) or guest.number(START_REST))
 
 
 def _not_swept(guest: GuestMemory, freed: float, size: float, context: LawContext) -> float:
-    """Return the freed memory that no sweep gets: the part that sweeps missed, and a remainder too small for one."""
+    """Return the freed memory that no sweep gets: memory that sweeps missed, and a remainder too small for a sweep."""
     missed = guest.sweeps.missed or 0.0
     remainder = max(0.0, freed - missed) % context.moves
     return missed + (remainder if remainder < context.worth(size) else 0.0)
 
 
 def _not_trimmed(size: float, context: LawContext) -> float:
-    """Return the remainder that is too small for a trim of a guest which could go down to this size."""
+    """Return the remainder that is too small for a trim.
+
+    :param size: smallest size that the guest could have
+    """
     return context.worth(size + context.worth(size))
 
 
 def counted_kib(guest: Guest) -> float:
-    """Return the memory of a guest in KiB that will go to swap for certain; 0 where its working set is unknown or old."""
+    """Return the KiB of a guest that will certainly go to swap; 0 if its working set is unknown or old."""
     held, working_set, age = (guest.number(name) for name in ("rss", "working_set", "working_set_age"))
     if held is None or working_set is None or age is None or age > OLDEST_SECONDS:
         return 0.0
@@ -125,9 +127,9 @@ def counted_kib(guest: Guest) -> float:
 
 
 def gained_kib(kib: float, host: Host, back: float = 0.0) -> float:
-    """Return the host's gain when so much goes to swap, less its compressed size there; 0 where room or compression is unknown.
+    """Return the host's gain when this much memory goes to swap, less its compressed size; 0: unknown.
 
-    :param back: KiB that swap in within a cycle; that they go out again is no gain
+    :param back: KiB that swap in within a cycle; they do not count
     """
     room, ratio = host.number("offload_room"), host.number("offload_ratio")
     if room is None or ratio is None or ratio <= 1:
@@ -136,14 +138,14 @@ def gained_kib(kib: float, host: Host, back: float = 0.0) -> float:
 
 
 def returning_kib(snapshot: Snapshot) -> float:
-    """Return the memory that is kept for swap-in."""
+    """Return the memory that is kept free for swap-in."""
     return RETURNING_SHARE * sum(kib for kib in snapshot.numbers("host_swap") if kib is not None)
 
 
 def seconds_to_free(wanted_kib: float, spare: Spare, cycle_seconds: float, law: LawParameters) -> float | None:
-    """Return the time that guests take to give so much; None where they do not have it.
+    """Return the time that guests need to give this much; None: they do not have it.
 
-    In each cycle all guests give the same share of their spare memory, but no faster than their balloons move.
+    In each cycle all guests give the same share of their spare memory, limited by the speed of their balloons.
     """
     if wanted_kib <= 0:
         return 0.0
@@ -155,7 +157,7 @@ def seconds_to_free(wanted_kib: float, spare: Spare, cycle_seconds: float, law: 
     if by_balloons > 0:
         left = max(1.0, spare.total - by_balloons) / max(1.0, spare.total)
         steps = math.ceil(math.log(left, 1 - law.shrink_share)) if law.shrink_share < 1 else 1
-        # One more cycle: the host's figures show the last step after its balloon has moved.
+        # One more cycle, because the host's figures show the last step a cycle later.
         moving = by_balloons / spare.total * spare.largest / BALLOON_KIB_PER_SECOND
         seconds = max(seconds, (max(1, steps) + 1) * cycle_seconds, moving + cycle_seconds)
     return seconds
@@ -164,9 +166,9 @@ def seconds_to_free(wanted_kib: float, spare: Spare, cycle_seconds: float, law: 
 def room_of(snapshot: Snapshot, last_with_guests: Snapshot, spare: Spare, host_keeps_kib: float | None, **more: Any) -> Room:
     """Return the room for reservations on this host.
 
-    :param last_with_guests: last snapshot with guests: they run on while the hypervisor is away
-    :param host_keeps_kib: memory that the host keeps by its settings; None: computed from its size, or the largest growth of its guests
-    :param more: other figures of `Room`
+    :param last_with_guests: last snapshot with guests; they continue to run while the hypervisor does not answer
+    :param host_keeps_kib: memory that the host keeps; None: computed from its size, or the largest growth of its guests
+    :param more: other fields of `Room`
     """
     host = snapshot.host
     if host_keeps_kib is None:
@@ -184,9 +186,9 @@ def room_of(snapshot: Snapshot, last_with_guests: Snapshot, spare: Spare, host_k
 
 
 def rise_of(snapshot: Snapshot, twice: float, forecasts: Forecasts | None) -> tuple[int, float]:
-    """Return the memory that guests are expected to take before long, and by when in seconds since the epoch (0: unknown).
+    """Return the expected growth of guests, and its time in seconds since the epoch (0: unknown).
 
-    :param twice: expected memory of guests that have arrived, which is reserved for them already
+    :param twice: expected memory of arrived guests that is already reserved
     """
     ahead, rise = (snapshot.host.number(name) or 0.0 for name in (AHEAD, RISE))
     times = (
@@ -197,7 +199,7 @@ def rise_of(snapshot: Snapshot, twice: float, forecasts: Forecasts | None) -> tu
 
 
 def too_large(memory_kib: int, room: Room) -> ReservationRefused:
-    """Return the refusal of a reservation that lacks memory, with all figures."""
+    """Return the refusal of a reservation that lacks memory."""
     why = f" ({room.why})" if room.why else ""
     parts = [f"{format_kib(room.available_kib)} are available", f"guests can give {format_kib(room.can_free_kib)}{why}"]
     if room.can_offload_kib:

@@ -1,4 +1,4 @@
-"""Memory of all guests and of the host in one cycle, from its snapshot and their pasts. Columns of fields stay in here."""
+"""Builds the records of the host and all guests in one cycle, from the snapshot and the guests' pasts."""
 
 from __future__ import annotations
 
@@ -27,34 +27,34 @@ START_UNKNOWN: Final = "it is promised its size at the start, which is not known
 
 
 class CycleFacts(NamedTuple):
-    """Facts of one cycle that other parts of the plugin know of guests, by guest id."""
+    """Facts of one cycle from other parts of the plugin, by guest id."""
 
     holds: Mapping[str, float] | None = None
-    """KiB of the promises that hold; None: the fields of the snapshot count."""
+    """Guarantees in KiB; None: fields of the snapshot count."""
     start_unknown: Set[str] = frozenset()
-    """Guests that are promised their size at the start, which is unknown so far."""
+    """Guests with the promise `start` whose size at the start is unknown."""
     promise_unknown: Set[str] = frozenset()
-    """Guests whose promises are unknown so far. They may grow, and are not shrunk."""
+    """Guests whose promises are unknown. They may grow, and are not shrunk."""
     moving: Mapping[str, str] = MappingProxyType({})
-    """Why guests keep their size that move, or are about to."""
+    """Why guests keep their size during or before a move."""
     restores: bool = False
-    """mom restores sizes later, so it must know the sizes before."""
+    """mom will restore sizes later, so it must know the original sizes."""
 
 
 class DescribedGuests(NamedTuple):
-    """One snapshot with the record of each guest."""
+    """Snapshot with the memory of each guest."""
 
     snapshot: Snapshot
     memories: Sequence[GuestMemory]
     places: Mapping[str, int]
-    """Place of each guest in `memories`, by id."""
+    """Index in `memories` by guest id."""
 
 
 def describe(snapshot: Snapshot, pasts: Sequence[Remembered], facts: CycleFacts, new: Sequence[bool]) -> DescribedGuests:
-    """Build the records of all guests of a snapshot.
+    """Build the memory of all guests of a snapshot.
 
     :param pasts: in the order of the snapshot's guests
-    :param new: guests that were just started, and do not give yet
+    :param new: whether each guest has just started, and gives nothing yet
     """
     guests, now = snapshot.listed, snapshot.monotonic
     requests = [past.request for past in pasts]
@@ -95,7 +95,7 @@ def _unsettled(snapshot: Snapshot, pasts: Sequence[Remembered], facts: CycleFact
 
 
 def obstacle(guest: Guest, past: Remembered, promise_unknown: Set[str]) -> str:
-    """Return why a guest must not be shrunk, though it may be resized; empty: it may."""
+    """Return why a guest must not be shrunk although it can be resized; empty: it may."""
     pinned = guest.properties.get(PINNED)
     if isinstance(pinned, str) and pinned:
         return pinned
@@ -108,11 +108,11 @@ _PARTS: Final = {"statistics": KernelStatistics, "process": ProcessMemory, "habi
 
 
 class Suggested(NamedTuple):
-    """The law's suggestions for all guests, in their order."""
+    """The law's suggestions for all guests, in order."""
 
     sizes: Sequence[SizeSuggestion]
     ahead: float = 0.0
-    """KiB that should be available besides, for the expected growth of guests."""
+    """KiB to keep available for the expected growth of guests."""
 
 
 def suggestions(
@@ -127,9 +127,8 @@ def suggestions(
     """Return the law's suggestions.
 
     :param wanted: the operator's watermarks
-    :param limits: the operator's limits for shrinks
     :param interval: seconds between cycles
-    :param guests: records of all guests; None: they are made from the snapshot alone
+    :param guests: memory of all guests; None: built from the snapshot alone
     """
     host, guests = host_memory(snapshot, wanted, interval), guest_memories(snapshot) if guests is None else guests
     if law.rise_share <= 0:
@@ -141,11 +140,11 @@ def suggestions(
 
 
 def host_memory(snapshot: Snapshot, wanted: HostWanted, interval: float) -> HostMemory | None:
-    """Return the host's memory; None where the least that the law needs is unknown."""
+    """Return the host's memory; None: a required figure is unknown."""
     host = snapshot.host
     total, available = host.number("mem_available"), host.number("mem_really_available")
     high, hard, low = (host.number(name) for name in ("mem_watermark_high", "mem_watermark_hard", "mem_watermark_low"))
-    if total is not None and (high is None or hard is None or low is None):  # in the first cycle, before guests were seen
+    if total is not None and (high is None or hard is None or low is None):  # in the first cycle
         high, hard, low = wanted.reserve(total, stopped_below=host.number(names.STOPPED_BELOW) or 0.0)
     if available is None or high is None or hard is None or low is None:
         return None
@@ -165,17 +164,17 @@ def host_memory(snapshot: Snapshot, wanted: HostWanted, interval: float) -> Host
 
 
 def guest_memories(snapshot: Snapshot, remembered: Mapping[str, Iterable[object]] = MappingProxyType({})) -> Sequence[GuestMemory]:
-    """Return the memory of all guests, in their order.
+    """Return the memory of all guests, in order.
 
-    :param remembered: columns of facts that the plugin remembers itself, by their names in `GuestMemory` and `Habits`; without them the
-        fields of the snapshot count
+    :param remembered: columns that the plugin knows itself, by attribute of `GuestMemory` and `Habits`; otherwise fields of the snapshot
+        count
     """
     numbers = {name: snapshot.numbers(field) for name, field in FIELDS.items()}
     size, own_maximum, rss = numbers["size"], snapshot.numbers("balloon_max"), numbers["rss"]
     maximum, room = own_maximum, snapshot.numbers(names.GROUP_ROOM)
-    if any(kib is not None for kib in room):  # as of few guests
+    if any(kib is not None for kib in room):  # true for few guests
         maximum = [*map(most_kib, own_maximum, size, room, rss, numbers["qemu_overhead"])]
-    if snapshot.host.number("swap_usage") == 0:  # else the swap of a guest that does not report it is unknown
+    if snapshot.host.number("swap_usage") == 0:  # otherwise an unreported swap is unknown
         numbers["host_swap"] = [kib or 0.0 for kib in numbers["host_swap"]]
     used, before = (numbers[name] for name in ("total", "usable", "peak")), map(snapshot.numbers, ("mem_used_before", "rss_before"))
     promises = [[kib or 0.0 for kib in snapshot.numbers(name)] for name in ("balloon_min", "guest_guarantee")]
@@ -193,7 +192,7 @@ def guest_memories(snapshot: Snapshot, remembered: Mapping[str, Iterable[object]
 
 
 def _records(record: Any, columns: Mapping[str, Iterable[object]]) -> Iterator[_Record]:
-    """Make a record of each guest from columns by the names of its fields; a field without a column has its default."""
+    """Build a record of each guest from columns by attribute; without a column, the default counts."""
     defaults = record._field_defaults
     return map(record, *[columns[name] if name in columns else repeat(defaults[name]) for name in record._fields])
 
@@ -201,7 +200,7 @@ def _records(record: Any, columns: Mapping[str, Iterable[object]]) -> Iterator[_
 def _recent_growth(
     total: float | None, usable: float | None, peak: float | None, rss: float | None, used_before: float | None, rss_before: float | None
 ) -> float:
-    """Return by how much a guest's use, or its process, has grown since the statistics before, in KiB."""
+    """Return the growth in KiB of a guest's use or RSS since the previous statistics."""
     grown = 0.0
     if used_before is not None and peak is not None and total is not None and usable is not None:
         grown = total - usable - used_before
@@ -220,10 +219,10 @@ def _rises(snapshot: Snapshot) -> _Column:
 
 
 def used_kib(total: float | None, size: float | None, usable: float | None) -> float | None:
-    """Return the memory that a guest uses, in KiB. A kernel with autodeflate counts the balloon's memory in its total, too."""
+    """Return the memory that a guest uses, in KiB. With autodeflate, the kernel's total includes the balloon."""
     if total is None or size is None or usable is None:
         return None
-    return (total if total < size else size) - usable  # without `min`, in half of the time
+    return (total if total < size else size) - usable  # twice as fast as with `min`
 
 
 def _expected_rise(
@@ -231,10 +230,10 @@ def _expected_rise(
 ) -> float | None:
     """Return the expected growth of a guest's use in KiB, times the weight of its forecast. None: unknown.
 
-    :param soon: the most that it is expected to use before long
-    :param expected: its usual use at this time; None: there is no forecast
-    :param rises_in: seconds until it begins to use more; None: it does not
-    :param weight: how much its forecast counts, from 0 to 1
+    :param soon: largest expected use
+    :param expected: usual use at this time; None: no forecast
+    :param rises_in: seconds until the use grows; None: it does not
+    :param weight: weight of the forecast, from 0 to 1
     """
     if expected is None or soon is None or used is None:
         return None

@@ -1,4 +1,4 @@
-"""Shrinks that guests have not completed: kept on disk for the next mom, and stopped or undone where they must not go on."""
+"""Unfinished shrinks: stored for the next mom, and stopped or undone if they must not continue."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from mom_plugins_balloon.started_sizes import StartedSizes
 
 
 class ShrinksUnderWay:
-    """Shrinks that guests have not completed, as stored in the file. At first they are those of the previous mom."""
+    """Unfinished shrinks in the file; initially those of the previous mom."""
 
     def __init__(self, context: PluginContext, records: BalloonedGuests, file: BalloonFile) -> None:
         self._context, self._records, self._file = context, records, file
 
     def of_before(self, identity: str) -> SizeRequest | None:
-        """Return the last request of the previous mom to a guest that was not seen yet; None: there was none."""
+        """Return the previous mom's last request to a guest that this mom has not seen yet; None: there was none."""
         shrink = self._file.state.shrinks.get(identity)
         return None if shrink is None else SizeRequest(shrink.target, shrink.before, 0.0)
 
     def note(self, asked: Mapping[str, tuple[float, Value]] | None = None) -> None:
-        """Write the shrinks that are under way, if they have changed.
+        """Write the running shrinks if they have changed.
 
-        :param asked: sizes of guests that are about to be asked, and their targets
+        :param asked: sizes and targets of guests that are about to be asked
         """
         guests, before = self._records.snapshot.listed, self._file.state.shrinks
         if not self._context.serves or not guests:
@@ -45,11 +45,11 @@ class ShrinksUnderWay:
             if shrinking is not None and isinstance(target, int) and 0 < target < size:
                 shrinks[identity] = UnfinishedShrink(shrinking.incarnation, int(size), target)
         if shrinks != before:
-            with suppress(StateError):  # mom reports a file that cannot be written, and its ledger could not be written either
+            with suppress(StateError):  # mom reports the error; the ledger's disk has failed too
                 self._file.write(shrinks=shrinks)
 
     def _is_missing(self, identity: str, incarnation: str) -> bool:
-        """Return whether the last list lacks a guest that is expected back: it was there lately, or the previous mom had asked it."""
+        """Return whether the last list lacks a guest that is expected back."""
         past = self._records.of(identity)
         expected = identity in self._records.asked_before if past is None else past.incarnation == incarnation
         return expected and identity not in self._records.snapshot.guests
@@ -61,12 +61,12 @@ _REBOOTED = "it has rebooted: until its programs have begun, it has what it had 
 def stopped_shrinks(
     records: BalloonedGuests, holds: Mapping[str, int], limits: ShrinkLimits, end_sweep: Callable[[str], None], started: StartedSizes
 ) -> Iterator[tuple[Guest, GateResult]]:
-    """Yield guests that get another size than mom asked for, with the size and its reason.
+    """Yield guests that get another size than mom's target, with the size and its reason.
 
     :param holds: guarantees in KiB by guest id
     :param end_sweep: ends the sweep of a guest by its id
     """
-    snapshot, before_mom = records.snapshot, functools.cache(started.before_mom)  # of all guests at once, and in few cycles
+    snapshot, before_mom = records.snapshot, functools.cache(started.before_mom)  # lazy: few cycles need it
     guests, numbers = snapshot.listed, map(snapshot.numbers, (CONTROL, "balloon_cur", "balloon_max"))
     for guest, past, target, size, maximum in zip(guests, records.of_all(guests), *numbers, strict=True):
         if size is None or guest.why_blocked(CONTROL):
@@ -80,17 +80,17 @@ def stopped_shrinks(
         if target is None:
             continue
         if request is not None and request.sweeps:
-            if target < guarantee:  # its guarantee has grown since
+            if target < guarantee:  # the guarantee has grown since
                 end_sweep(guest.id)
             continue
         pinned = guest.properties.get(PINNED)
         if pinned and maximum is not None and target < maximum:
             yield guest, GateResult(int(maximum), reason=f"{pinned}; it gets back what was taken")
         elif target < guarantee and (size < guarantee or past.pending is not None):
-            # Its guarantee has grown since: by a new promise, a larger maximum, or because other guests have left. A guest that has
-            # arrived and has more than its guarantee got that by another process.
+            # The guarantee has grown since: by a new promise, a larger maximum, or because other guests have left. If a guest has
+            # arrived and has more than its guarantee, another process has resized it.
             yield guest, GateResult(guarantee, reason=f"its guarantee is {format_kib(guarantee)} now; it gets back what was taken of that")
-        elif size - target >= records.dead_band and (request is None or not request.arrived):  # else another process has resized it
+        elif size - target >= records.dead_band and (request is None or not request.arrived):  # otherwise another process has resized it
             memory = records.memory_of(guest.id)
             limit = None if memory is None else never_shrunk(memory, limits)
             if memory is not None and limit is not None:

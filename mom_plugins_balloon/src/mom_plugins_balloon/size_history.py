@@ -1,4 +1,4 @@
-"""History of guests' sizes, from reports alone: since when a guest has its size and by whom, and the harm that it suffered."""
+"""History of guests' sizes from reports: since when a guest has its size, who set it, and harm to the guest."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from mom_plugins_balloon.sizes import SAME_SIZE_KIB
 SIZE = "balloon_cur"
 
 ARRIVED_KIB = 8192
-"""KiB. A guest this near to its target has arrived: guests stop a few pages short of it."""
+"""KiB. Distance to the target at which a guest has arrived: guests stop a few pages short of it."""
 
 
 class Since(NamedTuple):
-    """Time (seconds since the epoch) since which a guest has its size, and its author.
+    """Time (seconds since the epoch) since which a guest has its size, and who set it.
 
-    `by` is `mom`; `maximum` where the guest has all its memory since mom first saw it; `unknown` where it had another size then;
-    `somebody-else` where the size is not mom's target.
+    `by` is `mom`; `maximum`: the guest has had all its memory since mom first saw it; `unknown`: it had another size then; `somebody-else`:
+    the size is not mom's target.
     """
 
     time: float
@@ -31,7 +31,7 @@ class Since(NamedTuple):
 
     @property
     def at_least(self) -> bool:
-        """Whether the guest had this size already when mom first saw it."""
+        """Whether the guest had this size when mom first saw it."""
         return self.by in {"maximum", "unknown"}
 
 
@@ -43,23 +43,23 @@ class GuestHistory:
     size: float | None = None
     since: Since | None = None
     applied: Outcome | None = None
-    """Last decision on its size that was applied."""
+    """Last applied decision on its size."""
     tried: Outcome | None = None
-    """Last decision on its size that changed something or failed."""
+    """Last decision on its size that was applied or failed."""
     tried_at: float = 0.0
     obstacle: Value = None
     obstacle_since: float = 0.0
     kills: float | None = None
     killed_first: float | None = None
-    """Times of the first and the last kill in its kernel, of those that still count."""
+    """Times of the first and the last kill that still count."""
     killed_last: float | None = None
     unhealthy: str = ""
     unhealthy_since: float = 0.0
     missing: int = 0
-    """Lists in a row without it."""
+    """Consecutive lists without the guest."""
 
     def see(self, guest: Guest, now: float) -> None:
-        """Take in one more cycle."""
+        """Record one more cycle."""
         self.missing = 0
         self._see_harm(guest, now)
         obstacle = guest.fields.get(OBSTACLE)
@@ -78,7 +78,7 @@ class GuestHistory:
     def _resized(self, guest: Guest, before: float, size: float, now: float) -> Since:
         if (applied := self.applied) is not None and _is_on_the_way(as_number(applied.decision.value), before, size):
             return Since(now, "mom", as_number(applied.before), applied.decision)
-        # A sweep ends without a decision.
+        # No decision ends a sweep.
         return Since(now, "mom" if _is_on_the_way(guest.number(CONTROL), before, size) else "somebody-else", before)
 
     def _see_harm(self, guest: Guest, now: float) -> None:
@@ -92,7 +92,7 @@ class GuestHistory:
             self.unhealthy, self.unhealthy_since = unhealthy, now
 
     def see_outcome(self, outcome: Outcome, now: float) -> None:
-        """Take in the outcome of a decision on its size."""
+        """Record the outcome of a decision on its size."""
         if outcome.status is not Status.UNCHANGED:
             self.tried, self.tried_at = outcome, now
             if outcome.status is Status.APPLIED:
@@ -100,10 +100,8 @@ class GuestHistory:
 
 
 def histories(before: Mapping[str, GuestHistory], report: Report) -> dict[str, GuestHistory]:
-    """Return the histories of all guests after one more cycle, by guest id.
-
-    A guest is forgotten when it is gone; a report without guests means an absent hypervisor.
-    """
+    """Return the histories of all guests after one more cycle, by guest id. An empty report forgets no guest: the hypervisor did not
+    answer."""
     guests = report.snapshot.guests
     outcomes = {outcome.decision.entity.id: outcome for outcome in report.outcomes if outcome.decision.control == CONTROL}
     kept = {identity: history for identity, history in before.items() if history.missing < LISTS_UNTIL_GONE}
@@ -120,7 +118,7 @@ def histories(before: Mapping[str, GuestHistory], report: Report) -> dict[str, G
 
 
 def _is_on_the_way(target: float | None, before: float, size: float) -> bool:
-    """Return whether a guest that changed its size went towards mom's target, or got there."""
+    """Return whether the guest's size moved to or towards mom's target."""
     if target is None:
         return False
     low, high = min(before, target) - ARRIVED_KIB, max(before, target) + ARRIVED_KIB

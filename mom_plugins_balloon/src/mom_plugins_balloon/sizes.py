@@ -1,4 +1,4 @@
-"""Size that mom asked a guest for, whether the guest cooperates, and the sizes that it had lately."""
+"""Requested size of a guest, its recent sizes, and whether it cooperates."""
 
 from __future__ import annotations
 
@@ -8,56 +8,59 @@ from typing import Final, NamedTuple
 from mom_core import format_duration, format_kib
 
 SAME_SIZE_KIB = 1024
-"""KiB. Sizes that differ by less are the same: hypervisors round to whole MiB."""
+"""KiB. Sizes that differ by less are equal: hypervisors round to MiB."""
 
 CLOCK_SLACK_SECONDS = 1.0
-"""s. The time of a guest's statistics is known to the second."""
+"""s. Times of statistics are in whole seconds."""
 
 SETTLES_SECONDS = 3.0
-"""s. A balloon is at rest when the size has not changed for so long: QEMU reports it once a second."""
+"""s. A balloon rests when its size has not changed for this time. QEMU reports the size once a second."""
 
 ASKED_AGAIN_SECONDS = 30.0
-"""s. mom asks a guest that has not arrived again after so long. A virtio balloon moves 0.86 GiB/s: 26 GiB in this time."""
+"""s. mom repeats a request after this time. A virtio balloon moves 26 GiB in it (0.86 GiB/s)."""
 
 SIZES_SECONDS = 120.0
-"""s. mom remembers sizes for so long. It does not believe older statistics anyway."""
+"""s. mom remembers sizes for this time. It ignores older statistics anyway."""
 
 
 @dataclass(frozen=True, slots=True)
 class SizeRequest:
-    """Size that mom asked of a guest last. Sizes are KiB, times monotonic seconds."""
+    """Size that mom requested last. Sizes are KiB, times monotonic seconds."""
 
     target: int
     began_at: float
-    """Size that the guest had then."""
+    """Size at that time."""
     at: float
     """Time of the command."""
     arrived: bool = False
     statistics_made: float | None = None
-    """Time of the statistics that the decision is based on."""
+    """Time of the statistics for the decision."""
     sweeps: bool = False
-    """It is a sweep whose end was not reported yet."""
+    """A sweep whose end was not reported yet."""
     in_doubt: bool = False
-    """The command was not answered, and may have taken effect all the same."""
+    """The command was not answered, and may have taken effect."""
 
 
 class BalloonSettling(NamedTuple):
-    """Balloon of a guest that may still be moving after its start. Times are monotonic seconds."""
+    """Balloon that may still be moving after the guest's start. Times are monotonic seconds."""
 
     first_seen: float
     """Time when mom first saw the guest."""
     reported: float | None = None
-    """Time of the first statistics that were made since; a guest boots before them."""
+    """Time of the first statistics since; before them, the guest boots."""
     maximum: float | None = None
-    """Maximum of the guest in KiB when it was seen last; None: unknown."""
+    """Last known maximum of the guest in KiB."""
 
     def after(self, now: float, maximum: float | None, age: float | None) -> BalloonSettling:
-        """Return the record after one more look, with statistics of this age."""
+        """Return the record after one more cycle.
+
+        :param age: age of the statistics
+        """
         reports = age is not None and now - age > self.first_seen + CLOCK_SLACK_SECONDS
         return BalloonSettling(self.first_seen, now if self.reported is None and reports else self.reported, maximum)
 
     def is_over(self, now: float, rested: float) -> bool:
-        """Return whether the balloon is at rest.
+        """Return whether the balloon rests.
 
         :param rested: seconds since its size last changed
         """
@@ -65,14 +68,14 @@ class BalloonSettling(NamedTuple):
 
 
 class SeenSize(NamedTuple):
-    """Size that a guest had from a moment on."""
+    """Size of a guest since a point in time."""
 
     since: float
     size: float
 
 
 class SizeHistory(NamedTuple):
-    """Sizes that a guest had lately. A size that stays the same is kept once."""
+    """Recent sizes of a guest. Only changes are stored."""
 
     sizes: tuple[SeenSize, ...] = ()
 
@@ -87,11 +90,11 @@ class SizeHistory(NamedTuple):
         return SizeHistory(sizes)
 
     def rested_for(self, now: float) -> float:
-        """Return the seconds since the size last changed; 0 where no size is known."""
+        """Return the seconds since the size last changed; 0: no size is known."""
         return now - self.sizes[-1].since if self.sizes else 0.0
 
     def largest_since(self, moment: float) -> float | None:
-        """Return the largest size since that moment. The guest had each size until just before the next was seen."""
+        """Return the largest size since that time. Each size lasted until just before mom saw the next."""
         largest: float | None = None
         for past in reversed(self.sizes):
             largest = past.size if largest is None else max(largest, past.size)
@@ -101,52 +104,51 @@ class SizeHistory(NamedTuple):
 
 
 PATIENCE_SECONDS = 20.0
-"""s. A guest that has not come nearer to its target for so long does not cooperate. XenServer's squeezed waits as long."""
+"""s. A guest without progress towards its target for this time does not cooperate. XenServer's squeezed waits as long."""
 
 PATIENCE_AGAIN_SECONDS = 8.0
-"""s. The same for a guest that was set aside before. A balloon that works moves GiB in that time."""
+"""s. The same for a guest that was set aside before. A working balloon moves GiB in this time."""
 
 PROGRESS_KIB = 1024
 PROGRESS_SHARE = 0.02
 PROGRESS_MOST_KIB = 256 * 1024
-"""KiB, a ratio of the memory that it owes, and KiB. Less than this in that time is no progress: a balloon that works moves 20 GiB.
-Otherwise mom would count forever on a guest that gives a MiB now and then."""
+"""KiB, ratio of the missing memory, and KiB. Less than this is no progress, so that mom does not wait forever for a guest that gives a MiB
+at a time. A working balloon moves 20 GiB."""
 
 FIRST_REST_SECONDS = 60.0
 LAST_REST_SECONDS = 1800.0
-"""s. Time aside: doubled from the first to the last each time that a guest gives nothing at all. A guest that gave a part was asked for too
-much, and will have more to give soon."""
+"""s. First and longest time for which mom sets a guest aside. Doubled each time that the guest gives nothing. A guest that gave a part was
+asked for too much, and starts again at the first time."""
 
 
 class Cooperation(NamedTuple):
     """Cooperation of a guest with mom's requests. Sizes are KiB, times monotonic seconds."""
 
     owing: float | None = None
-    """Size when it last gave memory; None: it owes none."""
+    """Size when it last gave memory; None: it has reached its target."""
     since: float = 0.0
-    """Time when it had that size first."""
+    """Time when it first had that size."""
     gave: bool = False
-    """It gave a part of the memory that it owes."""
+    """It gave a part of the requested memory."""
     aside_for: float = 0.0
-    """Seconds of the last time aside; 0: it has cooperated since."""
+    """Seconds for which it was set aside last; 0: it has cooperated since."""
     until: float = 0.0
-    """Time when that ends."""
+    """End of that time."""
     why_aside: str = ""
-    """Why it is set aside; empty: it is counted on."""
+    """Why it is set aside; empty: it is not."""
 
     def after(
         self, request: SizeRequest | None, size: float | None, now: float, dead_band: float, *, excused: bool
     ) -> tuple[Cooperation, SizeRequest | None]:
-        """Return the record after one more cycle, and the request if it still stands.
+        """Return the record after one more cycle, and the request if it remains valid.
 
-        :param size: its present size
-        :param dead_band: KiB; a guest that is so near to its target has arrived
-        :param excused: it cannot be resized now, and is not blamed
+        :param dead_band: KiB; distance to the target at which a guest has arrived
+        :param excused: the guest cannot be resized now
         """
         state = self._replace(why_aside="") if self.why_aside and now >= self.until else self
         if request is None or size is None:
             return state._settled(), request
-        if excused or request.sweeps:  # a sweep waits for its turn
+        if excused or request.sweeps:  # a sweep may wait for its turn
             return state._replace(owing=size, since=now, gave=False), request
         if not request.arrived and size - request.target >= dead_band:
             return state._after_owing(request, size, now)
@@ -158,7 +160,7 @@ class Cooperation(NamedTuple):
         return self._replace(owing=None, gave=False) if self.aside_for else COOPERATIVE
 
     def _after_owing(self, request: SizeRequest, size: float, now: float) -> tuple[Cooperation, SizeRequest | None]:
-        """Return the record of a guest above its target, and the request if it still stands."""
+        """Return the record of a guest above its target, and the request if it remains valid."""
         state, owing = self, self.owing
         if owing is None:
             owing = max(size, request.began_at)
@@ -168,7 +170,7 @@ class Cooperation(NamedTuple):
         patience = PATIENCE_AGAIN_SECONDS if state.aside_for else PATIENCE_SECONDS
         if now - state.since < patience:
             return state, request
-        if request.in_doubt:  # it was not asked, as it seems
+        if request.in_doubt:  # the command had no effect
             return state._settled(), None
         seconds = min(2 * state.aside_for, LAST_REST_SECONDS) if state.aside_for and not state.gave else FIRST_REST_SECONDS
         why = (

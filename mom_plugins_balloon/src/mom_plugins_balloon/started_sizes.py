@@ -1,7 +1,7 @@
-"""Sizes that guests started with, kept as long as they run and across restarts of mom, for `guarantee: start`.
+"""Sizes of guests at their start, for `guarantee: start`. Kept while they run, across restarts of mom.
 
-No interface reports this size. A guest that starts with less than its maximum boots with all of it, until its driver has filled the balloon
-at half a GiB per second. So mom waits for the driver's first statistics and for a size at rest, before it asks for another size.
+No interface reports this size. A guest that starts with less than its maximum boots with all of it, until its driver has inflated the
+balloon (0.5 GiB/s). So mom waits for the driver's first statistics and a resting balloon before it requests another size.
 """
 
 from __future__ import annotations
@@ -16,20 +16,21 @@ from mom_plugins_balloon.names import CONTROL, STARTED
 from mom_plugins_balloon.sizes import BalloonSettling
 
 GONE_KEPT: Final = 1000
-"""Guests that are kept though they are not listed, the last so many: a hypervisor that does not answer may come back."""
+"""Number of unlisted guests that are kept: a hypervisor that does not answer may come back."""
 
 
 class StartedSizes:
-    """Sizes that the guests of this host started with.
+    """Sizes of this host's guests at their start.
 
-    If mom resized a guest without a note, because the file was damaged or the guest not at rest, the ledger has its size before.
+    If a size was not recorded, because the file was damaged or mom resized the guest before its balloon rested, the ledger's original size
+    counts.
     """
 
     def __init__(self, context: PluginContext, file: BalloonFile) -> None:
         self._context, self._file = context, file
 
     def see(self, records: BalloonedGuests) -> None:
-        """Take in the last snapshot, before anything is asked of its guests."""
+        """Record the last snapshot, before any request to its guests."""
         snapshot, guests, now = records.snapshot, records.snapshot.listed, records.snapshot.monotonic
         columns = map(snapshot.numbers, ("balloon_cur", "balloon_max", "stats_age"))
         unsettled = [
@@ -49,10 +50,10 @@ class StartedSizes:
                 if size is not None and size >= 1 and settling.is_over(now, record.sizes.rested_for(now)):
                     starts[guest.id] = StartedSize(guest.incarnation, int(size), int(maximum or 0))
             elif started is None:
-                # mom has resized it before it came to rest: memory may have been plugged in since.
+                # mom has resized the guest before its balloon rested: memory may have been plugged in since.
                 first_maximum = maximum if record.settling is None else record.settling.maximum or maximum
                 starts[guest.id] = StartedSize(guest.incarnation, int(of_ledger or 0), int(first_maximum or 0))
-            elif not started.maximum or of_ledger is None:  # else the size before mom belongs to the maximum at that time
+            elif not started.maximum or of_ledger is None:  # otherwise the original size belongs to the maximum at that time
                 size_then = maximum if started.maximum else started.size
                 starts[guest.id] = StartedSize(guest.incarnation, int(size_then or 0), int(maximum or 0))
         if starts != self._file.state.starts:
@@ -61,19 +62,16 @@ class StartedSizes:
             self._file.change(starts=starts)
 
     def columns(self, guests: Sequence[Guest]) -> dict[str, Sequence[Value]]:
-        """Return the column of sizes at the start, of guests that started with less than their maximum."""
+        """Return the sizes at the start of guests that started with less than their maximum."""
         return {STARTED: [started.size if (started := self.of(guest)) is not None and started.is_below else None for guest in guests]}
 
     def of(self, guest: Guest) -> StartedSize | None:
-        """Return the size that the guest started with; None: unknown."""
+        """Return the guest's size at its start; None: unknown."""
         started = self._file.state.starts.get(guest.id)
         return started if started is not None and started.incarnation == guest.incarnation else None
 
     def kib_of(self, guest: Guest, maximum: float | None) -> float | None:
-        """Return the promise `start` in KiB; None: unknown. Where memory was plugged in since, it is the same share of the new maximum.
-
-        :param maximum: the guest's maximum now; None: unknown
-        """
+        """Return the promise `start` in KiB; None: unknown. If memory was plugged in since, it is the same share of the new maximum."""
         started = self.of(guest)
         if started is None:
             return None
@@ -82,7 +80,7 @@ class StartedSizes:
         return min(maximum, max(float(started.size), started.size * (maximum / started.maximum)))
 
     def without_mom(self, guest: Guest, before: float) -> float:
-        """Return the size that a guest would have now without mom: the size before, and memory that was plugged in since."""
+        """Return the size that a guest would have without mom: its original size, and memory plugged in since."""
         started, maximum = self.of(guest), guest.number("balloon_max")
         if maximum is None:
             return before
@@ -92,10 +90,10 @@ class StartedSizes:
         return min(before + plugged, maximum)
 
     def plugged(self, guests: Mapping[str, Guest], sizes: Mapping[str, int], tolerance: float) -> Set[str]:
-        """Return the ids of guests whose size has only moved with their maximum since mom set it: memory was plugged in or out.
+        """Return the ids of guests whose size changed only because memory was plugged in or out.
 
-            :param sizes: present sizes in KiB by guest id
-        :param tolerance: KiB; sizes that differ by less are the same
+        :param sizes: present sizes in KiB by guest id
+        :param tolerance: KiB; sizes that differ by less are equal
         """
         moved: set[str] = set()
         for identity, entry in self.changes().items():
@@ -115,10 +113,10 @@ class StartedSizes:
         return moved
 
     def before_mom(self) -> dict[tuple[str, str], float]:
-        """Return the sizes before mom by the ledger: KiB by guest id and incarnation."""
+        """Return the original sizes in the ledger: KiB by guest id and incarnation."""
         sizes = {(identity, entry.incarnation): as_number(entry.before) for identity, entry in self.changes().items()}
         return {key: size for key, size in sizes.items() if size is not None and size > 0}
 
     def changes(self) -> dict[str, LedgerEntry]:
-        """Return the ledger's entries of guests' sizes by guest id."""
+        """Return the ledger's entries by guest id."""
         return {entry.entity.id: entry for entry in self._context.engine_state().changes if entry.control == CONTROL}

@@ -1,4 +1,4 @@
-"""Watermarks of the host's available memory, and its state: from its size, its goal, and how fast its guests grow."""
+"""Watermarks of the host's available memory, and its state: from its size, the goal, and the growth of its guests."""
 
 from __future__ import annotations
 
@@ -13,45 +13,43 @@ GIB = 1 << 20
 """KiB."""
 
 SCALE = ((4 * GIB, 0.06), (8 * GIB, 0.04), (16 * GIB, 0.02), (float("inf"), 0.01))
-"""Least memory that a host keeps: 6 % of its first 4 GiB, 4 % of the next 8, 2 % of the next 16, 1 % of the remainder, as VMware's ESX does
-(`Mem.MinFreePct`). That is 0.4 GiB of 8, 0.8 GiB of 24, and 42 GiB of 4 TiB. The short-term demand of a kernel and its programs grows with
-the host, but not as fast."""
+"""Least memory that a host keeps: 6 % of its first 4 GiB, 4 % of the next 8, 2 % of the next 16, 1 % of the rest, like VMware ESX
+(`Mem.MinFreePct`). That is 0.4 GiB of 8, 0.8 GiB of 24, and 42 GiB of 4 TiB. Short-term demand grows with the host, but more slowly."""
 
 HARD_SHARE = 0.5
 LOW_SHARE = 0.25
-"""Ratios of that least: the hard and the low watermark. Below the first, guests give margins and get back no headroom for bursts. Below the
-second, no guest grows beyond its guarantee."""
+"""Ratios of the least memory: hard and low watermark."""
 
 GAP = 1.05
-"""Ratio. A state ends when the host has so much more than the watermark where it begins: available memory varies by tens of MiB."""
+"""Ratio. A state ends when available memory exceeds its watermark by this: it varies by tens of MiB."""
 
 
 class StateGoal(StrEnum):
     """Goal of the operator."""
 
-    DENSITY = "density"  #: more guests; the host keeps what guests were seen to take at once
-    BALANCED = "balanced"  #: both
-    SAFE = "safe"  #: what guests may take is always there
+    DENSITY = "density"  #: more guests; the host keeps the largest growth seen so far
+    BALANCED = "balanced"  #: between `density` and `safe`
+    SAFE = "safe"  #: the host keeps all memory that guests could take
 
 
 GROWTH_FACTOR = {StateGoal.DENSITY: 1.0, StateGoal.BALANCED: 1.5, StateGoal.SAFE: 3.0}
-"""Ratios. The host keeps so many times the memory that all guests may take until mom has reclaimed it."""
+"""Ratios of the memory that all guests may take until mom has reclaimed it. The host keeps this much."""
 
 UNSEEN_SHARE = 0.03
 UNSEEN_MOST_KIB = 10 * GIB
-"""Ratio of the host, and KiB: memory that guests may take at once, though they were not seen to take so much yet. A program that reads its
-data at 150 MiB/s takes 750 MiB in a cycle of 5 s, 2.3 % of 32 GiB. 10 GiB are thirty guests that fill memory at 320 MiB/s for a second."""
+"""Ratio of the host, and KiB: growth of guests to expect before it was observed. A program that reads data at 150 MiB/s takes 750 MiB in a
+cycle of 5 s, 2.3 % of 32 GiB. 10 GiB are thirty guests that fill memory at 320 MiB/s for a second."""
 
 ROOM_SHARE = {StateGoal.DENSITY: 0.0, StateGoal.BALANCED: 0.1, StateGoal.SAFE: 1.0}
-"""Ratios. The host keeps so much of the memory that guests' sizes let them take at least."""
+"""Ratios of the memory that guests could still take. The host keeps at least this much."""
 
 
 class MemoryState(StrEnum):
-    """State of the host by its available memory."""
+    """State of the host from its available memory."""
 
-    HIGH = "high"  #: it has enough: nothing is taken
-    SOFT = "soft"  #: guests give memory that they do not use
-    HARD = "hard"  #: guests give margins, too
+    HIGH = "high"  #: enough; guests keep their memory
+    SOFT = "soft"  #: guests give unused memory
+    HARD = "hard"  #: guests also give headroom for bursts
     LOW = "low"  #: no guest grows beyond its guarantee
 
 
@@ -63,7 +61,7 @@ class Reserve(NamedTuple):
     low: float
 
     def state(self, available: float, before: MemoryState) -> MemoryState:
-        """Return the state with so much available memory, after the state before."""
+        """Return the state, after the state before."""
         for state, ends in ((MemoryState.LOW, self.low), (MemoryState.HARD, self.hard), (MemoryState.SOFT, self.high)):
             if available < (GAP * ends if list(MemoryState).index(before) >= list(MemoryState).index(state) else ends):
                 return state
@@ -92,11 +90,11 @@ class HostWanted(NamedTuple):
     hard: float | None = None
 
     def reserve(self, total: float, growth: float = 0.0, room: float = 0.0, stopped_below: float = 0.0) -> Reserve:
-        """Return the watermarks of a host of this size. KiB.
+        """Return the watermarks of a host of this size, in KiB.
 
-        :param growth: memory that all guests took within the time of a reaction lately
-        :param room: memory that guests' sizes let them take
-        :param stopped_below: with less available, a platform stops guests. Computed watermarks begin there; the operator's are raised above
+        :param growth: largest recent growth of all guests within the reaction time
+        :param room: memory that guests could still take
+        :param stopped_below: available memory below which a platform evicts guests; the watermarks are above
         """
         least = least_kib(total)
         may_grow = max(growth, min(UNSEEN_SHARE * total, UNSEEN_MOST_KIB))
@@ -116,14 +114,14 @@ class HostWatermarks:
         self.state = MemoryState.HIGH
 
     def see(self, host: Host, growth: float, room: float) -> None:
-        """Take in the host of one cycle; for the figures see `HostWanted.reserve`."""
+        """Record the host in one cycle; for the figures see `HostWanted.reserve`."""
         total, available = host.number("mem_available"), host.number("mem_really_available")
         if total is not None and available is not None:
             self.reserve = self.wanted.reserve(total, growth, room, host.number(STOPPED_BELOW) or 0.0)
             self.state = self.reserve.state(available, self.state)
 
     def fields(self, growth: float) -> Mapping[str, Value]:
-        """Return the host's fields by the last cycle, with the present growth of its guests."""
+        """Return the host's fields from the last cycle, with the present growth of its guests."""
         if self.reserve is None:
             return {}
         watermarks = {f"mem_watermark_{name}": int(kib) for name, kib in self.reserve._asdict().items()}
