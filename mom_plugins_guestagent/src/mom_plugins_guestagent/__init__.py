@@ -1,6 +1,6 @@
-"""Statistics from inside the guests for mom: qemu-guest-agent, and mom-guestd.
+"""Statistics from inside the guests: qemu-guest-agent, and mom-guestd.
 
-Imports nothing by itself: `mom_plugins_guestagent.guestd` runs in guests that have only Python.
+This package imports nothing: `guestd` runs in guests that have only Python.
 """
 
 import lazy_loader

@@ -1,4 +1,4 @@
-"""Addresses as operators write them. Host names are refused, because a lookup may wait for an absent network."""
+"""Numeric addresses. Host names are refused: a lookup may wait for an absent network."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Final
 from mom_plugins_guestagent.guestd import PORT
 
 _WITH_PORT: Final = re.compile(r"(?:\[([^\[\]]+)\]|([^:]+))(?::([0-9]{0,5}))?")
-"""An address of IPv6 has brackets around it where a port follows."""
+"""An IPv6 address with a port needs brackets."""
 
 
 def parse_address(text: str) -> tuple[str, int]:
-    """Return the address and port in `10.0.0.7`, `10.0.0.7:2187`, `fe80::7` or `[fe80::7]:2187`. Raises `ValueError`."""
+    """Return address and port of `10.0.0.7`, `10.0.0.7:2187`, `fe80::7` or `[fe80::7]:2187`. Raise `ValueError`."""
     match = _WITH_PORT.fullmatch(text)
     host, port = (match[1] or match[2], int(match[3] or PORT)) if match else (text, PORT)
     try:

@@ -1,6 +1,6 @@
-"""Collector that asks all guests in the background, so that no cycle waits for a guest.
+"""Asks all guests in the background, so that no cycle waits for a guest.
 
-One thread runs an asyncio loop. Silent guests share a few places, and are asked less often.
+One thread runs an asyncio loop. Guests that do not answer are asked less often, with few connections at once.
 """
 
 from __future__ import annotations
@@ -33,31 +33,30 @@ T = TypeVar("T")
 
 _SOCKETS_AT_ONCE = 256
 _DOUBTFUL_SOCKETS_AT_ONCE = 64
-"""Guests that are asked over sockets at once: guests that answered last time, and apart from them silent ones. A process has 1,024
-descriptors by default."""
+"""Concurrent sockets to guests that answered last time, and to the others. A process has 1,024 descriptors by default."""
 
 _CALLS_AT_ONCE = 4
 _DOUBTFUL_CALLS_AT_ONCE = 2
-"""The same through the hypervisor: each holds a thread here and one of libvirtd's twenty."""
+"""The same through the hypervisor: each call holds a thread here and one of libvirtd's twenty."""
 
 _LONGEST_WAIT_SECONDS = 120.0
-"""s. A way without an answer is tried again after twice the time, up to this: an agent may be installed meanwhile."""
+"""Retries of a silent agent double their pause up to this: somebody may install one."""
 
 _SPREAD = 0.1
-"""Ratio. A guest's period is longer or shorter by up to this, so that not all are asked at the same moment."""
+"""Random part of the period, so that guests are not all asked at once."""
 
 _SHORT_PERIODS = 3
 _LONGEST_SHORT_PERIOD_SECONDS = MOST_SHORT_SECONDS / _SHORT_PERIODS
-"""Periods for which a guest is told that its host is short of memory, again in each visit. Its help ends by itself without new visits.
-It accepts `MOST_SHORT_SECONDS` at most."""
+"""A message that the host is short of memory holds for this many periods, and is renewed in each visit. Guests accept at most
+`MOST_SHORT_SECONDS`."""
 
 _FACTS_PERIODS = 3
-"""Periods after which facts that were not read again are unknown."""
+"""Periods after which old facts are unknown."""
 
 
 @dataclass(frozen=True, slots=True)
 class AgentTarget:
-    """Guest with its addresses in the order of preference. A new `incarnation` starts from nothing."""
+    """Guest with its addresses in order of preference. A new `incarnation` discards its state."""
 
     guest: Entity
     incarnation: str
@@ -71,20 +70,19 @@ class _Trial:
     failures: int = 0
     not_before: float = 0.0
     answered_at: float | None = None
-    """Time of its last answer by the loop's clock; None while it fails."""
+    """Last answer by the loop's clock; None while it fails."""
     why: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class AgentState:
-    """Knowledge of one guest. It is replaced, never changed, so any thread may read it."""
+    """Immutable state of one guest, which any thread may read."""
 
     sample: AgentSample | None = None
     by: AgentKind | None = None
-    """Way of the last sample."""
     facts: Mapping[str, Value] = field(default_factory=dict)
     facts_at: float | None = None
-    """Time of the facts by the loop's clock."""
+    """Time by the loop's clock."""
     rounds: int = 0
     failures: int = 0
     untrusted: int = 0
@@ -92,14 +90,13 @@ class AgentState:
     complaint: str = ""
     """Fault of the last such visit."""
     disabled: tuple[str, ...] = ()
-    """Commands that the agent lacks."""
     silence: str = ""
-    """Reason for a missing answer."""
+    """Why there is no answer."""
 
 
 @dataclass(slots=True, eq=False)
 class _Followed:
-    """Guest that is asked. It belongs to the loop's thread; any thread may read `state`."""
+    """Guest that is asked. Belongs to the loop's thread; any thread may read `state`."""
 
     target: AgentTarget
     trials: list[_Trial]
@@ -119,22 +116,22 @@ class _RoundResult:
     complaints: list[str] = field(default_factory=list)
     answered: bool = False
     resting: bool = False
-    """A way that answers was left out, as its long period is not over."""
+    """A working way was skipped, as its long period is not over."""
 
     @property
     def of_memory(self) -> bool:
-        """Whether there are figures of memory. An agent that must not read files has only the load."""
+        """Whether there are figures of memory. Without access to files, an agent has only the load."""
         return self.sample is not None and self.sample.of_memory
 
 
 class AgentCollector:
-    """Collector of figures from `start` to `stop`."""
+    """Collects figures from `start` to `stop`."""
 
     def __init__(self, asking: AgentSettings, log: logging.Logger, pass_on: PassOn | None = None) -> None:
         self._asking = asking
         self._log = log
         self.pass_on = pass_on
-        """Passes commands to agents behind the hypervisor. A reload may replace it."""
+        """Passes commands to agents through the hypervisor. A reload may replace it."""
         self._loop, self._stopping = asyncio.new_event_loop(), asyncio.Event()
         self._thread = threading.Thread(target=self._run, name="guestagent", daemon=True)
         self._callers = Callers("guestagent-call", _CALLS_AT_ONCE + _DOUBTFUL_CALLS_AT_ONCE)
@@ -149,7 +146,7 @@ class AgentCollector:
             (True, True): asyncio.Semaphore(_CALLS_AT_ONCE),
             (True, False): asyncio.Semaphore(_DOUBTFUL_CALLS_AT_ONCE),
         }
-        """By two facts: the hypervisor is asked; the guest answered last time."""
+        """By (through the hypervisor, answered last time)."""
         self._stopped = False
 
     def start(self) -> None:
@@ -157,7 +154,7 @@ class AgentCollector:
         self._thread.start()
 
     def stop(self, patience: float) -> None:
-        """Close all connections and end the thread within `patience` seconds."""
+        """Close all connections and end the thread within `patience` s."""
         if self._stopped:
             return
         self._stopped = True
@@ -181,11 +178,11 @@ class AgentCollector:
             self._loop.call_soon_threadsafe(self._follow, followed)
 
     def learn(self, maxima: Mapping[str, int], known: AbstractSet[str], short: AbstractSet[str] = frozenset()) -> None:
-        """Take in facts of the hypervisor.
+        """Note the hypervisor's view of guests.
 
-        :param maxima: largest memory of guests in KiB, by id
-        :param known: guests with fresh statistics of their own; through the hypervisor they are asked at the long period only
-        :param short: guests that are told that the host is short of memory
+        :param maxima: largest memory in KiB by id
+        :param known: guests with fresh balloon statistics; through the hypervisor they are asked only at the long period
+        :param short: guests to tell that the host is short of memory
         """
         new = short - self._short
         self._maxima, self._known, self._short = maxima, known, short
@@ -193,11 +190,11 @@ class AgentCollector:
             self._loop.call_soon_threadsafe(self._hurry, new)
 
     def states(self) -> Mapping[str, AgentState]:
-        """Return the states of all guests that are asked, by id."""
+        """Return the states of all guests by id."""
         return {identity: followed.state for identity, followed in self._guests.items()}
 
     def fields(self, identities: Sequence[str], of_driver: AbstractSet[str] = frozenset()) -> dict[str, dict[str, Value]]:
-        """Return fresh fields by guest id, without statistics of the guests `of_driver`: their balloon driver reports them."""
+        """Return fresh fields by guest id. For guests in `of_driver`, omit statistics that their balloon driver reports."""
         now, guests, by_hypervisor = time.monotonic(), self._guests, self._known
         followed = [identity for identity in identities if identity in guests]
         return {
@@ -211,7 +208,7 @@ class AgentCollector:
 
     def _run(self) -> None:
         with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
-            runner.run(self._stopping.wait())  # its end cancels all tasks
+            runner.run(self._stopping.wait())  # the end of run() cancels all tasks
 
     def _follow(self, wanted: Mapping[str, AgentTarget]) -> None:
         guests = {}
@@ -232,13 +229,13 @@ class AgentCollector:
         self._guests = guests
 
     def _hurry(self, identities: AbstractSet[str]) -> None:
-        """Visit the guests at once that accept help requests."""
+        """Visit guests at once, if they accept messages about the host."""
         for identity in identities & self._guests.keys():
             if _may_be_told(self._guests[identity].state):
                 self._guests[identity].due.set()
 
     def _short_seconds(self, identity: str) -> int:
-        """Return how many seconds to announce that the host is short of memory; 0: nothing is announced."""
+        """Return for how many s to announce a shortage of memory; 0: no announcement."""
         period = min(self._asking.period, _LONGEST_SHORT_PERIOD_SECONDS)
         return math.ceil(min(MOST_SHORT_SECONDS, _SHORT_PERIODS * period + self._asking.timeout)) if identity in self._short else 0
 
@@ -250,7 +247,6 @@ class AgentCollector:
         return [earlier.get(trial.place, trial) for trial in new]
 
     def _passed_on(self, guest: Entity, command: str, seconds: float) -> str:
-        """Pass a command to the present hypervisor, which a reload may have replaced."""
         if self.pass_on is None:
             raise NotSupported("the hypervisor passes nothing on to agents")
         return self.pass_on(guest, command, seconds)
@@ -264,7 +260,7 @@ class AgentCollector:
             except Exception:  # noqa: BLE001  # containment: an error with one guest must not end the visits to it
                 self._log.log(logging.DEBUG if followed.surprised else logging.ERROR, "asking %s", followed.target.guest, exc_info=True)
                 followed.surprised = True
-            # The next period, or when the first way may be tried again.
+            # Until the next period, or the retry of the preferred way.
             tries = [trial.not_before for trial in followed.trials]
             wait = max(began + period, min(tries, default=0.0)) - self._loop.time()
             if followed.target.guest.id in self._short and _may_be_told(followed.state):
@@ -275,7 +271,7 @@ class AgentCollector:
             followed.due.clear()
 
     async def _round(self, followed: _Followed) -> None:
-        """Ask on one way after the other until figures of memory, and facts that are due, have come."""
+        """Try the ways in order until figures of memory, and due facts, have arrived."""
         state = followed.state
         facts_due = state.facts_at is None or self._loop.time() - state.facts_at >= self._asking.facts_period
         result = _RoundResult()
@@ -293,7 +289,7 @@ class AgentCollector:
             result.resting = True
             return
         try:
-            # Silent guests wait for places of their own.
+            # Guests that do not answer must not delay the others.
             async with self._lanes[trial.place.kind is AgentKind.AGENT_HYPERVISOR, not trial.failures]:
                 answer = await trial.way.visit(figures=not result.of_memory, facts=facts_due)
         except (TimeoutError, NoAnswer, Misbehaves) as error:
@@ -316,10 +312,10 @@ class AgentCollector:
                 result.sample, result.by = sample, trial.place.kind
 
     def _rests(self, followed: _Followed, trial: _Trial, now: float) -> bool:
-        """Return whether it is too early to ask on this way again. Its dozen commands are expensive where the hypervisor knows most."""
+        """Return whether it is too early to use this way again. Its dozen commands are expensive, and the hypervisor has statistics."""
         if trial.place.kind is not AgentKind.AGENT_HYPERVISOR or trial.answered_at is None or followed.target.guest.id not in self._known:
             return False
-        # Rounds begin a period apart: the nearest to the end of the long period counts.
+        # Use the round that is nearest to the end of the long period.
         return now - trial.answered_at < self._asking.hypervisor_period * _spread(followed) - self._asking.period / 2
 
     def _next(self, followed: _Followed, result: _RoundResult, facts_due: bool) -> AgentState:
@@ -329,7 +325,7 @@ class AgentCollector:
         if disabled and not state.disabled and not result.of_memory:
             self._log.info("the agent of %s may not run %s: how its memory is stays unknown", followed.target.guest, ", ".join(disabled))
         silence = "; ".join(f"{trial.place.kind}: {trial.why}" for trial in followed.trials if trial.why)
-        # A sample without memory does not replace a fresh one with it.
+        # Do not replace a fresh sample with figures of memory by one without.
         age = time.monotonic() - state.sample.monotonic if state.sample else 0.0
         by_hypervisor = followed.target.guest.id in self._known
         has_memory = (
@@ -351,13 +347,12 @@ class AgentCollector:
 
 
 def _spread(followed: _Followed) -> float:
-    """Return a guest's factor for its periods, which spreads the visits."""
     share = crc32(followed.target.guest.id.encode()) / (1 << 32)
     return 1 + _SPREAD * (2 * share - 1)
 
 
 def _may_be_told(state: AgentState) -> bool:
-    """Return whether the guest's owner lets it help a host that is short of memory."""
+    """Return whether the guest's owner allows help for the host."""
     return state.sample is not None and SHORT_LEFT in state.sample.fields
 
 

@@ -1,4 +1,4 @@
-"""The verbs, for `mom --help`: each is imported when it is used."""
+"""The commands, for `mom --help`. Each is imported on use."""
 
 from typing import Final
 

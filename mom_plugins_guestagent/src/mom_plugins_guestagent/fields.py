@@ -1,4 +1,4 @@
-"""Fields that agents report. Those that libvirt reports as well have the same names."""
+"""Fields that agents report. Those that libvirt reports too have the same names."""
 
 from __future__ import annotations
 
@@ -32,8 +32,7 @@ _LOAD = "the guest's tasks that run or wait to, average of {} min, not divided b
 STATISTICS = frozenset(
     {"mem_available", "mem_unused", "mem_usable", "mem_disk_caches", "swap_in", "swap_out", "major_fault", "minor_fault"}
 )
-"""Fields that a balloon driver reports as well. An agent's older values must not appear beside the driver's `stats_age`: they
-would look fresh."""
+"""Fields that a balloon driver reports too. An agent's older values must not appear with the driver's `stats_age`."""
 
 FIGURES = (
     _field("mem_available", Unit.KIB, "all memory that the guest's kernel manages", f"{_MEMINFO} MemTotal"),
@@ -61,7 +60,7 @@ FIGURES = (
     _field(SHORT_LEFT, Unit.SECONDS, _SHORT, "mom-guestd"),
     _field(TRIMMED, Unit.KIB, _TRIMMED, "mom-guestd"),
 )
-"""Fields from an agent's numbers, which have the same names without `guest_`. A count since boot becomes its growth per second."""
+"""Fields from an agent's numbers, which have the same names without `guest_`. Counts since boot become rates per second."""
 
 FIELDS = (
     *FIGURES,

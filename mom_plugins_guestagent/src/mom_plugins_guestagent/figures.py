@@ -1,6 +1,6 @@
-"""Judgement of a guest's answers: implausible figures are dropped, and counts become rates.
+"""Validates a guest's answers: drops implausible figures, and turns counts into rates.
 
-Pure: numbers in, numbers out. No answer makes it raise, and all results are finite and not negative.
+Pure functions. No answer makes them raise; all results are finite and not negative.
 """
 
 from __future__ import annotations
@@ -15,23 +15,23 @@ from mom_core import Unit, Value
 from mom_plugins_guestagent.fields import FIGURES
 
 _LARGEST: Final = 1 << 50
-"""KiB, which is an exbibyte: no guest has so much memory or swap."""
+"""KiB (1 EiB): no guest has so much memory or swap."""
 
 _LARGEST_COUNT: Final = 1 << 62
 _MOST: Final = {Unit.PERCENT: 100.0, Unit.RATIO: 1e6}
-"""Largest number of a unit, if less than the largest count. No guest has a million running tasks."""
+"""Maximum by unit. No guest has a million running tasks."""
 
 _MOST_GROWTH: Final = {Unit.KIB_PER_SECOND: 1 << 30, Unit.PER_SECOND: 1e10}
-"""Units of counts since boot, with the largest growth per second. No machine swaps a tebibyte per second."""
+"""Maximum growth of counts since boot, by unit. No machine swaps 1 TiB/s."""
 
 _GROWTH_OF: Final = {spec.name: _MOST_GROWTH[spec.unit] for spec in FIGURES if spec.unit in _MOST_GROWTH}
 
 _KILLS: Final = "guest_oom_kills"
 _MOST_KILLS: Final = 1000.0
-"""1/s. A kernel searches all tasks before each kill. Kills are added up for weeks, so an impossible jump must not count."""
+"""1/s: a kernel searches all tasks before each kill. Kills are added up for weeks, so one impossible jump would do lasting harm."""
 
 _LEAST_SECONDS: Final = 0.5
-"""s. The growth of a count over less time means nothing."""
+"""s. A rate over a shorter time is unreliable."""
 
 _NUMBER: Final = re.compile(r"-?[0-9]{1,18}(?:\.[0-9]{1,6})?")
 
@@ -43,21 +43,21 @@ class AgentSample:
     monotonic: float
     fields: Mapping[str, Value] = field(default_factory=dict)
     counts: Mapping[str, float] = field(default_factory=dict)
-    """Counts since boot; their growth is in the fields of the next sample."""
+    """Counts since boot; their growth becomes fields of the next sample."""
     of_memory: bool = True
-    """The answer had figures of memory, plausible or not, and not only the load."""
+    """The answer had figures of memory, not only the load."""
     lies: tuple[str, ...] = ()
-    """Faults of the answer, without any number or text of the guest."""
+    """Faults of the answer, without any number or text from the guest."""
     kills: float | None = None
-    """Last plausible number of OOM kills; None: it never reported any."""
+    """Last plausible number of OOM kills; None: never reported."""
 
 
 def judge(said: Mapping[str, object], monotonic: float, previous: AgentSample | None = None, maximum_kib: int | None = None) -> AgentSample:
     """Return the plausible part of an answer.
 
-    :param said: numbers, or texts that are numbers, by name; unknown names are ignored
-    :param previous: last sample of the same start of the guest
-    :param maximum_kib: largest memory of the guest by its hypervisor; None: unknown
+    :param said: numbers, also as texts, by name; unknown names are ignored
+    :param previous: last sample of the same incarnation
+    :param maximum_kib: largest memory according to the hypervisor; None: unknown
     """
     lies: list[str] = []
     numbers: dict[str, float] = {}
@@ -70,7 +70,7 @@ def judge(said: Mapping[str, object], monotonic: float, previous: AgentSample | 
             else:
                 numbers[spec.name] = number if spec.unit in _MOST else int(number)
     counts = {name: numbers.pop(name) for name in _GROWTH_OF if name in numbers}
-    # One impossible size makes all of its kind worthless: any of them may be wrong.
+    # If sizes contradict each other, any of them may be wrong: drop all.
     for kind, lie in (("mem_", _lie_of_memory(numbers, maximum_kib)), ("swap_", _lie_of_swap(numbers))):
         if lie:
             lies.append(lie)
@@ -100,7 +100,7 @@ def _number(value: object) -> float | None:
 
 
 def _lie_of_memory(numbers: Mapping[str, float], maximum_kib: int | None) -> str:
-    """Return why these sizes of memory are impossible; empty: they are not."""
+    """Return why these sizes are impossible; empty if they are possible."""
     sizes = {name: size for name, size in numbers.items() if name.startswith("mem_")}
     total = sizes.get("mem_available", 0)
     if not sizes:
@@ -120,7 +120,7 @@ def _lie_of_swap(numbers: Mapping[str, float]) -> str:
 
 
 def _growth(previous: AgentSample, counts: Mapping[str, float], monotonic: float) -> dict[str, float]:
-    """Return the growth per second. It is unknown where a count went back, as after a reboot."""
+    """Return the growth per s. It is unknown if a count went back, as after a reboot."""
     seconds, before = monotonic - previous.monotonic, previous.counts
     if seconds < _LEAST_SECONDS or any(count < before.get(name, 0) for name, count in counts.items()):
         return {}

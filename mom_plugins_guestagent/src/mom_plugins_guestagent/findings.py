@@ -36,7 +36,7 @@ _MAY_BE_TOLD = "{} would help while the host is short of memory, and {} not told
 def examined(
     guests: Sequence[Guest], targets: Sequence[AgentTarget], states: Mapping[str, AgentState], *, tells: bool = False
 ) -> Iterable[Finding]:
-    """Yield findings after each target was asked once. `tells`: guests are told when the host is short of memory."""
+    """Yield findings after each target was asked once. `tells`: mom tells guests when the host is short of memory."""
     reachable = {target.guest.id for target in targets}
     wrong: dict[str, list[Guest]] = {text: [] for text in _WRONG}
     by: list[str] = []

@@ -1,19 +1,19 @@
 #!/usr/bin/env python3
 """mom-guestd: reports a guest's memory to its host, from inside the guest.
 
-This file needs only Python 3.7 or later, so it can be copied into any guest. It reads a few files of /proc and /sys on request, and answers
-over a virtio-serial channel, TCP, or both. It changes nothing, unless the guest's owner lets it help a host that is short of memory
-(--reporting-order, --trim), and restores its changes.
+This file needs only Python 3.7 or later, so you can copy it into any guest. It reads files of /proc and /sys on request, and answers over a
+virtio-serial channel, TCP, or both. It changes nothing, unless the guest's owner allows help for a host that is short of memory
+(--reporting-order, --trim). It restores its changes.
 
 Requests and answers are lines:
 
     stats           mem_available:N, mem_unused:N, swap_in:N, swap_out:N, major_fault:N, minor_fault:N
     props           kernel, system and CPUs, one name:value a line
-    short N         the host is short of memory for the next N seconds, 0: it is not; the answer has the state of the help
+    short N         the host is short of memory for the next N seconds; 0: it is not. The answer has the state of the help
     stats TOKEN     begin:TOKEN, all figures, end:TOKEN; the same for the other requests
 
 Sizes are in KiB, mem_available is all memory that the kernel manages, and counts are since boot. A token marks the begin and end of an
-answer, because a channel may still hold earlier answers.
+answer, because a channel may still contain earlier answers.
 """
 
 from __future__ import annotations
@@ -49,60 +49,60 @@ PORT = 2187
 CHANNEL = "org.mom.guestd.0"
 
 PLAIN_STATS = ("mem_available", "mem_unused", "swap_in", "swap_out", "major_fault", "minor_fault")
-"""The answer to `stats` without a token, in this order: the protocol of MOM's guest daemon."""
+"""Answer to `stats` without a token, in this order: the protocol of oVirt MOM's guest daemon."""
 
 MOST_LINE_BYTES = 256
-"""Bytes. A request is shorter than 50; a longer line is skipped."""
+"""Longer lines are skipped; a request is shorter than 50."""
 
 MOST_CLIENTS = 8
 IDLE_SECONDS = 60.0
 STALL_SECONDS = 10.0
-"""Clients over TCP at once. They are closed when they ask nothing, or do not read their answer, for so long."""
+"""Limits of TCP clients: number, and s without a request, or without a read of the answer."""
 
 FRESH_SECONDS = 0.1
-"""s. Figures are read at most this often, which bounds the CPU time that clients can cost."""
+"""Shortest time between two reads of figures: it limits the CPU time that clients can cause."""
 
 HANGUP_SECONDS = 0.5
-"""s. Time between two looks for the host on the channel: without it, the device reads as at its end."""
+"""s between two checks for the host on the channel. Without the host, the device reads as at its end."""
 
 REOPEN_SECONDS = 5.0
-"""s. Time between two looks for the channel, which can be plugged in while the guest runs."""
+"""s between two checks for the channel, which can be plugged in later."""
 
 FILES = ("meminfo", "vmstat", "pressure/memory", "loadavg")
 """Files below /proc."""
 
 MOST_SHORT_SECONDS = 300
-"""s. Longest time for which a message of the host counts: a host that is gone must not change the guest for good."""
+"""Longest effect of the host's message, in s: if the host vanishes, the guest must not stay changed."""
 
 REPORTING = "sys/module/page_reporting/parameters/page_reporting_order"
-"""Smallest order of free memory that is reported to the host: pieces of 2^order pages. Linux 5.14; -1 without a driver that reports."""
+"""Smallest order of free memory that is reported to the host: pieces of 2^order pages. Linux 5.14; -1 without a driver."""
 
 WAKING_BYTES = (64 << 10) - 1
-"""With a zero byte, a piece of 16 pages. The lists of CPUs hold pieces of up to 8 pages, and huge pages."""
+"""With a zero byte, a piece of 16 pages. The per-CPU lists hold pieces of up to 8 pages, and huge pages."""
 
 KEPT = "run/mom-guestd/reporting-order"
-"""File with the earlier order and the order that was set. /run and the parameter are both reset by a boot."""
+"""File with the original order and the order that was set. A boot resets /run and the order."""
 
 RETRY_SECONDS = 10.0
-"""s. Time between two attempts to restore the order."""
+"""s between two attempts to restore the order."""
 
 LEAST_ORDER, USUAL_ORDER, MOST_ORDER = 1, 2, 10
 LEAST_TRIM_SECONDS, USUAL_TRIM_SECONDS = 60, 600
 
 RECLAIM = "sys/fs/cgroup/memory.reclaim"
-"""Takes the number of bytes to reclaim from the root group. Linux 5.19; from 6.11 on, followed by `swappiness=0`."""
+"""Number of bytes to reclaim from the root group. Linux 5.19; since 6.11, followed by `swappiness=0`."""
 
 TRIM_KIB = 16 << 10
 TRIM_EACH_SECONDS = 1.0
 TRIM_CPU_SHARE = 0.01
-"""Page cache is dropped in steps of this size, one per second at most, and less often if steps take more than this share of a CPU."""
+"""Size of a step, shortest time between steps, and the share of a CPU above which steps become rarer."""
 
 TRIM_WATCH_SECONDS = 4.0
 TRIM_STALL_SHARE = 0.005
 TRIM_REFAULT_KIB = 1024
 TRIM_REST_SECONDS = 60.0
-"""If tasks stall on memory for more than this share of so many seconds, or more dropped cache than this is read again, it rests for a
-minute."""
+"""The trim pauses for a minute if, while it is watched, tasks stall on memory for more than this share of the time, or more than this
+amount of dropped cache is read again."""
 
 _NUMBER = re.compile(r"^(\w+):? +([0-9]{1,18})(?: kB)?$", re.MULTILINE | re.ASCII)
 _PRESSURE = re.compile(
@@ -130,7 +130,7 @@ _DIFFERENCES = (("swap_usage", "SwapTotal", "SwapFree"), ("minor_fault", "pgfaul
 def figures(text: str, page_kib: int | None = None) -> dict[str, int | float]:
     """Return the figures in the content of `FILES`: sizes in KiB, counts since boot, shares in percent.
 
-    :param page_kib: the guest's page size; None: it follows from the two counts of free memory
+    :param page_kib: page size; None: computed from the two counts of free memory
     """
     counts = {name: int(number) for name, number in _NUMBER.findall(text)}
     values: dict[str, int | float] = {
@@ -152,7 +152,7 @@ def figures(text: str, page_kib: int | None = None) -> dict[str, int | float]:
 
 
 def _page_kib(free_kib: int | None, free_pages: int | None) -> int | None:
-    """Return the page size, 4 to 64 KiB. The two counts are read one after the other, so they differ a little."""
+    """Return the page size, 4 to 64 KiB. The counts differ a little, as they are read one after the other."""
     if not free_kib or not free_pages:
         return None
     return min((4, 8, 16, 32, 64), key=lambda size: abs(size - free_kib / free_pages))
@@ -178,7 +178,7 @@ def _read(path: Path) -> str:
 
 
 def _write(path: Path, text: str) -> None:
-    """Write in one call, as the kernel's files require. Raises `OSError`."""
+    """Write in one call, as files of the kernel require."""
     with path.open("wb", buffering=0) as file:
         file.write(text.encode())
 
@@ -189,8 +189,7 @@ def _tell(text: str) -> None:
 
 
 class ReportingOrder:
-    """Order of free page reporting, which is lowered for a while and restored. The earlier order is in a file, so that the next process can
-    restore it after a crash."""
+    """Order of free page reporting, lowered for a while. A file has the original order, to restore it after a crash."""
 
     def __init__(self, root: str = "/") -> None:
         self._file = Path(root, REPORTING)
@@ -202,8 +201,8 @@ class ReportingOrder:
         return int(text) if re.fullmatch("[0-9]{1,4}", text, re.ASCII) else None
 
     def lower(self, order: int) -> None:
-        """Report pieces from this order on, if only larger ones are reported now. A refusal is printed on stderr."""
-        if not self.put_back():  # the earlier order would be lost
+        """Report pieces from this order on, if the present order is larger. Print a refusal on stderr."""
+        if not self.put_back():  # else the original order would be lost
             return
         before = self.now()
         if before is None or before <= order:
@@ -221,7 +220,7 @@ class ReportingOrder:
         _wake_reporting()
 
     def put_back(self) -> bool:
-        """Restore the earlier order, unless the owner has changed it meanwhile. False: that failed, and is tried again."""
+        """Restore the original order, unless the owner has changed it. False: failed; try again."""
         if not self._kept.exists():
             return True
         before, _, ours = _read(self._kept).strip().partition(" ")
@@ -239,10 +238,10 @@ class ReportingOrder:
 
 
 def _wake_reporting() -> None:
-    """Make the kernel look for free memory to report.
+    """Make the kernel report free memory now.
 
-    It looks when a large piece of memory becomes free, which may take minutes. A read of a setting into a large buffer allocates and frees
-    such a piece.
+    The kernel starts when a large piece of memory becomes free, which may take minutes. A read of a setting into a large buffer allocates
+    and frees such a piece.
     """
     with contextlib.suppress(OSError):
         setting = os.open("/proc/sys/kernel/ostype", os.O_RDONLY)
@@ -255,8 +254,8 @@ def _wake_reporting() -> None:
 class CacheCounts:
     """Page cache at one moment, in KiB.
 
-    The kernel drops `idle` cache first; `busy` is the other part. `came` is an upper bound of cache that became idle since boot, `left` a
-    lower bound of cache that stopped being idle. `refaulted` was read again after it was dropped. `complete`: this kernel counts them all.
+    The kernel drops `idle` cache first; `busy` is the rest. `came` is an upper bound of cache that became idle since boot, `left` a lower
+    bound of cache that stopped being idle. `refaulted` was read again after it was dropped. `complete`: this kernel has all counts.
     """
 
     PAGES = ("nr_inactive_file", "nr_active_file", "nr_dirtied", "pgdeactivate", "pgsteal_file", "pgactivate", "workingset_refault_file")
@@ -273,17 +272,17 @@ class CacheCounts:
 
 
 def unused_since(then: CacheCounts, now: CacheCounts) -> int:
-    """Return the page cache in KiB that has been idle since then: the smaller of two upper bounds.
+    """Return the page cache in KiB that has been idle since `then`: the smaller of two upper bounds.
 
-    The kernel adds new pages at the head of the idle list, moves used ones to another list, and drops from the tail.
+    The kernel adds new pages at the head of the idle list, moves used ones to another list, and drops pages from the tail.
     """
     return max(0, min(now.idle - (now.came - then.came), then.idle - (now.left - then.left)))
 
 
 class CacheTrim:
-    """Trimmer of page cache that was not used for long, in small steps, while no task stalls on memory.
+    """Drops long unused page cache in small steps, while no task stalls on memory.
 
-    :param unused_seconds: cache that came or was used since then stays
+    :param unused_seconds: keep cache that was read or used in this time
     """
 
     def __init__(self, root: str, unused_seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
@@ -297,7 +296,7 @@ class CacheTrim:
         self._own_us = self._own_us_before = 0
         self._not_before = 0.0
         self.why_not = self._lacks()
-        """Reason why this guest's page cache is never trimmed; empty if it may be."""
+        """Why this guest's page cache is never trimmed; empty if it may be."""
         self.trimmed_kib = 0
 
     def _lacks(self) -> str:
@@ -315,7 +314,7 @@ class CacheTrim:
         return totals[0] if totals else None
 
     def turn(self, *, short: bool) -> float | None:
-        """Do one step if it is due, and return the seconds until the next; None: never.
+        """Do one step if it is due, and return the s until the next; None: never.
 
         :param short: the host is short of memory
         """
@@ -335,7 +334,6 @@ class CacheTrim:
         return min(each, self._not_before - now)
 
     def _step(self, now: float) -> float:
-        """Drop a little if that does no harm, and return the seconds until the next step."""
         spent = time.thread_time()
         counts, stalled_us = self._counts(), self._stalled_us()
         if stalled_us is None:
@@ -344,7 +342,7 @@ class CacheTrim:
             self._watched, self._own_us, self._own_us_before = (now, stalled_us, counts), 0, 0
             return TRIM_WATCH_SECONDS
         began, stalled_then_us, then = self._watched
-        # Stalls of this program while it trims count as well, and the kernel updates its totals every two seconds: a part may be older.
+        # Subtract this program's own stalls. The kernel updates its totals every two seconds, so some may be from the previous watch.
         others_us = stalled_us - stalled_then_us - self._own_us - self._own_us_before
         watched = now - began >= TRIM_WATCH_SECONDS
         stalled = watched and others_us > TRIM_STALL_SHARE * (now - began) * 1e6
@@ -358,18 +356,18 @@ class CacheTrim:
         more = self._drop(size)
         self._own_us += int((time.monotonic() - started) * 1e6)
         left = self._counts()
-        self.trimmed_kib += max(0, counts.idle + counts.busy - left.idle - left.busy)  # the kernel may drop more than it was asked for
+        self.trimmed_kib += max(0, counts.idle + counts.busy - left.idle - left.busy)  # the kernel may drop more than requested
         return max(TRIM_EACH_SECONDS, (time.thread_time() - spent) / TRIM_CPU_SHARE) if more else TRIM_REST_SECONDS
 
     def _unused(self, now: float, counts: CacheCounts) -> int:
-        """Return the page cache in KiB that was not used for long; 0 while that is unknown."""
+        """Return the long unused page cache in KiB; 0: unknown."""
         at, then = self._history[0]
         return unused_since(then, counts) if now - at >= self._unused_seconds else 0
 
     def _drop(self, size_kib: int) -> bool:
-        """Drop page cache of this size, and no other memory. False: there is no more of it."""
+        """Drop page cache, and no other memory. False: there is no more of it."""
         meminfo = dict(_NUMBER.findall(_read(self._proc / "meminfo")))
-        # Without swap, only page cache can be dropped. With swap, kernels that do not know `swappiness` refuse the request.
+        # Without swap, the kernel can drop only page cache. With swap, kernels without `swappiness` refuse the request.
         only = "" if meminfo.get("SwapTotal") == "0" else " swappiness=0"
         try:
             _write(self._reclaim, f"{size_kib << 10}{only}")
@@ -382,10 +380,10 @@ class CacheTrim:
 
 
 class Relief:
-    """Help of this guest for a host that is short of memory, within the limits of its owner.
+    """Help of this guest for a host that is short of memory, as far as the owner allows.
 
     :param order: smallest order of free memory to report meanwhile; None: unchanged
-    :param trim_seconds: drop page cache that was not used for so long; None: none
+    :param trim_seconds: drop page cache that was unused for so long; None: none
     """
 
     def __init__(
@@ -409,13 +407,13 @@ class Relief:
         return self._wanted is not None or self._trim is not None
 
     def begin(self) -> None:
-        """Restore the order that an earlier process left, and start the thread that ends help in time."""
+        """Restore the order from an earlier process, and start the thread that ends help in time."""
         self._order.put_back()
         if self.allowed:
             threading.Thread(target=self._run, name="relief", daemon=True).start()
 
     def told(self, seconds: float) -> None:
-        """Note that the host is short of memory for so many seconds from now on."""
+        """Note that the host is short of memory for so many s from now on."""
         with self._changing:
             if self.allowed and not self._ended:
                 self._until = self._clock() + min(seconds, MOST_SHORT_SECONDS)
@@ -423,7 +421,7 @@ class Relief:
         self._told.set()
 
     def left(self) -> float:
-        """Return how many seconds longer the host is short of memory."""
+        """Return for how many s the host is still short of memory."""
         return max(0.0, self._until - self._clock())
 
     def figures(self) -> dict[str, int]:
@@ -437,7 +435,7 @@ class Relief:
         return values
 
     def turn(self) -> float | None:
-        """Do the work that is due, and return the seconds until the next; None: not before the host sends a message."""
+        """Do due work, and return the s until the next; None: after the next message of the host."""
         with self._changing:
             if not self._ended:
                 self._settle()
@@ -446,7 +444,7 @@ class Relief:
         return min((wait for wait in (left or late, trim_wait) if wait is not None), default=None)
 
     def _settle(self) -> None:
-        """Lower or restore the order. It changes once per shortage of the host: the owner's later changes stay."""
+        """Lower or restore the order, once per shortage of the host: mom-guestd keeps later changes by the owner."""
         short = self.left() > 0
         if short and not self._lowered and self._wanted is not None:
             self._order.lower(self._wanted)
@@ -460,7 +458,7 @@ class Relief:
             self._told.wait(self.turn())
 
     def end(self) -> None:
-        """Restore everything, for good."""
+        """Restore everything, and accept no more messages."""
         with self._changing:
             self._ended = True
             self._order.put_back()
@@ -468,7 +466,7 @@ class Relief:
 
 
 class GuestFigures:
-    """Answers to requests about this guest. `root` is the folder of /proc, `page_kib` the page size."""
+    """Answers to requests. `root` contains /proc."""
 
     def __init__(self, root: str = "/", page_kib: int | None = None, relief: Relief | None = None) -> None:
         self._root = root
@@ -479,7 +477,7 @@ class GuestFigures:
         self._lock = threading.Lock()
 
     def answer(self, request: str) -> str:
-        """Return the answer to one request in whole lines; empty for an empty request."""
+        """Return the answer to a request in whole lines; empty for an empty request."""
         request = request.strip()
         if not request:
             return ""
@@ -512,7 +510,7 @@ class GuestFigures:
 
 
 def converse(guest: GuestFigures, lines: io.BufferedIOBase, send: Callable[[bytes], object]) -> None:
-    """Answer the requests of a stream until it ends. Long lines are skipped."""
+    """Answer the requests of a stream until it ends. Skip long lines."""
     skipping = False
     while True:
         line = lines.readline(MOST_LINE_BYTES + 1)
@@ -528,10 +526,10 @@ def converse(guest: GuestFigures, lines: io.BufferedIOBase, send: Callable[[byte
 
 
 class Clients(socketserver.ThreadingTCPServer):
-    """Server of TCP clients at one address, each in a thread.
+    """Server of TCP clients at one address, with a thread per client.
 
     :param allowed: networks of clients; empty: any
-    :param places: semaphore that limits clients at all addresses together
+    :param places: limits clients at all addresses together
     """
 
     allow_reuse_address = True
@@ -547,7 +545,7 @@ class Clients(socketserver.ThreadingTCPServer):
         super().__init__((address, port), _Client)
 
     def server_bind(self) -> None:
-        """Bind IPv6 alone: another server may have the same port for IPv4."""
+        """Bind IPv6 alone: another server may use the same port for IPv4."""
         if self.address_family == socket.AF_INET6:
             self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         super().server_bind()
@@ -558,7 +556,7 @@ class Clients(socketserver.ThreadingTCPServer):
         return (not self._allowed or any(address in network for network in self._allowed)) and self._places.acquire(blocking=False)
 
     def process_request(self, request: socket.socket | tuple[bytes, socket.socket], client_address: tuple[str, int]) -> None:
-        """Serve a client in a thread. Without one, its place is free again."""
+        """Serve a client in a thread. If no thread starts, free its place."""
         try:
             super().process_request(request, client_address)
         except BaseException:
@@ -573,7 +571,7 @@ class Clients(socketserver.ThreadingTCPServer):
             self._places.release()
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """Ignore clients that are gone or too slow."""
+        """Ignore clients that have disconnected or are too slow."""
 
 
 class _Client(socketserver.StreamRequestHandler):
@@ -590,7 +588,7 @@ class _Client(socketserver.StreamRequestHandler):
 
 
 def serve_channel(guest: GuestFigures, channel: str, root: str = "/") -> NoReturn:
-    """Serve the channel for ever, with or without a host. Changes are printed on stderr."""
+    """Serve the channel forever, with or without a host. Print changes on stderr."""
     status = ""
     while True:
         path = find_port(channel, root)
@@ -613,7 +611,7 @@ def _say(text: str, before: str) -> str:
 
 
 def find_port(channel: str, root: str = "/") -> str:
-    """Return the device of a channel by udev's name, or without udev by the kernel's. A path is returned as it is."""
+    """Return the device of a channel by udev's name, or the kernel's. Return a path unchanged."""
     if channel.startswith("/"):
         return channel
     named = Path(root, "dev/virtio-ports", channel)

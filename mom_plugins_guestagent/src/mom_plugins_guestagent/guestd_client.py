@@ -1,4 +1,4 @@
-"""Client of mom-guestd, and of daemons with MOM's older protocol."""
+"""Client of mom-guestd, and of daemons with oVirt MOM's older protocol."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from mom_plugins_guestagent.wire import Misbehaves, NoAnswer, Wire
 
 _MOST_LINE_BYTES = 512
 _MOST_BYTES = 64 << 10
-"""Bytes of one visit. An answer has some thirty lines of thirty bytes; answers to another program may come before it."""
+"""Maximum bytes of a visit. An answer has thirty lines of thirty bytes; answers to another program may precede it."""
 
 _MOST_LINES = 256
 
 _TOKEN_PATIENCE = 0.4
-"""Ratio of the time limit. After it, a daemon that does not answer a question with a token is asked without one."""
+"""Part of the time limit for an answer with a token; then the daemon is asked without one."""
 
 _QUIET_SECONDS = 0.3
-"""s. Silence that ends an answer without an end mark."""
+"""s of silence that end an answer without an end mark."""
 
 _SHORT_LEFT = SHORT_LEFT.removeprefix("guest_")
-"""Figure of a guest whose owner lets it help its host."""
+"""Figure that is present if the guest's owner allows help."""
 
 _LINE = re.compile(rb"([a-z][a-z0-9_]{0,39}) ?: ?([\x20-\x7e]{0,200})\r?")
 
@@ -34,7 +34,7 @@ _LINE = re.compile(rb"([a-z][a-z0-9_]{0,39}) ?: ?([\x20-\x7e]{0,200})\r?")
 async def ask(wire: Wire, *questions: str) -> list[dict[str, str]]:
     """Return the answers to these questions (`stats`, `props`, `short SECONDS`), by name.
 
-    Lines of other answers are skipped. Raises `NoAnswer` and `Misbehaves`.
+    Skip lines of other answers. Raise `NoAnswer` and `Misbehaves`.
     """
     tokens = [secrets.token_hex(8) for _ in questions]
     # The empty line ends a request that another program may have begun on the channel.
@@ -57,7 +57,7 @@ async def ask(wire: Wire, *questions: str) -> list[dict[str, str]]:
 
 
 async def ask_plainly(wire: Wire, question: str) -> dict[str, str]:
-    """Return the answer of a daemon that knows no tokens. It ends with the connection, or with silence."""
+    """Return the answer of a daemon without tokens. It ends with the connection, or with silence."""
     await wire.send(f"{question}\n".encode())
     values: dict[str, str] = {}
     with suppress(TimeoutError, NoAnswer):
@@ -78,24 +78,24 @@ def _take(line: bytes, values: dict[str, str]) -> None:
 
 
 class GuestdWay:
-    """Way to mom-guestd, or over TCP to MOM's daemon."""
+    """Way to mom-guestd, or over TCP to oVirt MOM's daemon."""
 
     def __init__(self, place: AgentAddress, seconds: float, short: Callable[[], int] = lambda: 0) -> None:
         self._address, self._process = place.address, place.process
         self._seconds = seconds
         self._short = short
-        """Returns the seconds for which the guest is told that its host is short of memory; 0: it is not told."""
+        """Returns for how many s to announce that the host is short of memory; 0: no announcement."""
         self._plain = False
 
     async def visit(self, *, figures: bool, facts: bool) -> VisitAnswer:
-        """Visit the guest, always for figures. Raises `NoAnswer`, `Misbehaves`, or `TimeoutError`."""
+        """Visit the guest, always for figures. Raise `NoAnswer`, `Misbehaves`, or `TimeoutError`."""
         async with asyncio.timeout(self._seconds):
             may_be_plain = not isinstance(self._address, str)
             if facts or not self._plain:
                 try:
                     async with asyncio.timeout(self._seconds * _TOKEN_PATIENCE if may_be_plain else None), self._wire() as wire:
                         statistics, *properties = await ask(wire, *(("stats", "props") if facts else ("stats",)))
-                        # Only daemons whose owner allows help know this request.
+                        # Only daemons that may help understand this request.
                         if _SHORT_LEFT in statistics and (seconds := self._short()):
                             statistics.update(*await ask(wire, f"short {seconds}"))
                     return VisitAnswer(statistics, _facts(properties[0]) if properties else None)
@@ -106,7 +106,7 @@ class GuestdWay:
             async with self._wire() as wire:
                 statistics = await ask_plainly(wire, "stats")
             self._plain = True
-        # The start of such a daemon's counts is unknown: only sizes count.
+        # The start of such a daemon's counts is unknown: use only sizes.
         return VisitAnswer({name: value for name, value in statistics.items() if name.startswith("mem_")}, {} if facts else None)
 
     def _wire(self) -> Wire:

@@ -1,4 +1,4 @@
-"""Plugin guestagent: hooks that return the collector's figures."""
+"""Plugin guestagent: hooks that return figures from agents."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ BALLOON, PERIOD = "balloon_target", "balloon_stats_period"
 """Controls of other plugins: the guest's size, and the period of its balloon statistics in seconds."""
 
 _STOP_SECONDS = 0.3
-"""s. Time to close connections: a plugin has 0.4 s to end."""
+"""s to close connections: a plugin has 0.4 s to end."""
 
 _MOST_PROBLEMS = 20
-"""Guests with implausible answers that are reported in one cycle."""
+"""Maximum number of guests with implausible answers reported per cycle."""
 
 _DOCTOR_STEP_SECONDS = 0.05
 
@@ -57,8 +57,8 @@ class GuestAgentPlugin:
         self._context = context
         self._collector: AgentCollector | None = None
         self._without: Mapping[str, tuple[str, bool]] | None = None
-        """Guests without statistics of their driver in the last report, by id: their incarnation, and whether statistics are expected.
-        None before the first report: no answer of an agent is old then."""
+        """Guests without balloon statistics in the last report, by id: incarnation, and whether statistics are expected. None before the
+        first report: no agent's answer is old then."""
 
     # --- declare -----------------------------------------------------------------------------------------------------------------
 
@@ -97,7 +97,7 @@ class GuestAgentPlugin:
 
     @hookimpl
     def mom_collect_guests(self, hypervisor: Hypervisor, guests: Sequence[Guest]) -> Mapping[str, Mapping[str, Value]]:
-        """Return the fresh figures of these guests without waiting for any."""
+        """Return fresh figures, without waiting for any guest."""
         if self._collector is None:
             return {}
         self._collector.follow(self._targets(hypervisor, guests))
@@ -106,7 +106,7 @@ class GuestAgentPlugin:
     def _is_alone(self, guest: Guest) -> bool:
         """Return whether only the agent reports the guest's memory.
 
-        The driver's first statistics may have come since the last report: the agent's old figures must not appear with their age.
+        The driver's first statistics may have arrived since the last report: the agent's old figures must not appear with their age.
         """
         if self._without is None:
             return True
@@ -115,20 +115,20 @@ class GuestAgentPlugin:
 
     @hookimpl
     def mom_problems(self, snapshot: Snapshot) -> Iterable[Problem]:
-        """Report guests whose figures are not believed."""
+        """Report guests with implausible figures."""
         if self._collector is None:
             return
         states = self._collector.states()
         unbelieved = (guest for guest in snapshot.guests.values() if guest.id in states and states[guest.id].complaint)
         for _, guest in zip(range(_MOST_PROBLEMS), unbelieved, strict=False):
-            # The fault is in the hint: a guest with a new fault each time must not make a new problem each time.
+            # Put the fault into the hint: a new fault in each cycle must not make a new problem in each cycle.
             hint = f"{states[guest.id].complaint}: look at the agent, or at who answers for it"
             message = "the guest's agent reports impossible figures, which mom ignores"
             yield Problem(Source(self._context.name), message, guest.entity, Severity.WARNING, hint)
 
     @hookimpl
     def mom_report(self, report: Report) -> None:
-        """Note each guest's maximum, which guests have fresh statistics from the hypervisor and which do not, and the host's state."""
+        """Note each guest's maximum, whether the hypervisor has fresh statistics, and the host's state."""
         guests = report.snapshot.guests.values()
         ages = {guest.id: guest.number("stats_age") for guest in guests}
         applied = (
@@ -140,19 +140,19 @@ class GuestAgentPlugin:
             for guest in guests
             if ages[guest.id] is None
         }
-        if self._collector is not None and guests:  # a list without guests may mean an absent hypervisor
+        if self._collector is not None and guests:  # an empty list may mean that the hypervisor is unreachable
             maxima = {guest.id: size for guest in guests if isinstance(size := guest.fields.get("balloon_max"), int)}
             fresh = {identity for identity, age in ages.items() if age is not None and age <= self._settings.period}
             self._collector.learn(maxima, fresh, self._to_be_told(report))
 
     def _to_be_told(self, report: Report) -> frozenset[str]:
-        """Return the ids of guests to tell that the host is short of memory; none while mom only observes."""
+        """Return the guests to tell that the host is short of memory; none in observe mode."""
         state = report.snapshot.host.text(HOST_STATE)
         if not self._settings.tell_short or report.mode != "enforce" or state in {None, "", PLENTY}:
             return frozenset()
         return frozenset(guest.id for guest in report.snapshot.guests.values() if guest.fields.get(REPORTING) != 0)
 
-    # --- surface -----------------------------------------------------------------------------------------------------------------
+    # --- doctor ------------------------------------------------------------------------------------------------------------------
 
     @hookimpl
     def mom_doctor(self, hypervisor: Hypervisor | None) -> Iterable[Finding]:
@@ -163,7 +163,7 @@ class GuestAgentPlugin:
             return []
         try:
             guests = hypervisor.guests()
-        except HypervisorError:  # the hypervisor's plugin reports it
+        except HypervisorError:  # the plugin of the hypervisor reports it
             return []
         targets = self._targets(hypervisor, guests)
         if guests and not targets and not isinstance(hypervisor, AgentAccess):
@@ -176,7 +176,7 @@ class GuestAgentPlugin:
         asked_for = [guest for guest in guests if self._guest_settings(guest).ask_agent]
         return list(examined(asked_for, targets, self._collector.states(), tells=self._settings.tell_short))
 
-    # --- where to ask ------------------------------------------------------------------------------------------------------------
+    # --- addresses -------------------------------------------------------------------------------------------------------------
 
     def _targets(self, hypervisor: Hypervisor, guests: Sequence[Guest]) -> list[AgentTarget]:
         from mom_plugins_guestagent.collector import AgentTarget
@@ -194,7 +194,7 @@ class GuestAgentPlugin:
         return settings if isinstance(settings, AgentGuestSettings) else AgentGuestSettings()
 
     def _places(self, guest: Guest, channels: Mapping[str, str]) -> tuple[AgentAddress, ...]:
-        """Return the addresses of a guest in the order of preference: the cheapest first, the hypervisor last."""
+        """Return the addresses of a guest in order of preference: the cheapest first, the hypervisor last."""
         from mom_plugins_guestagent.ways import AgentAddress, AgentKind
 
         settings, mine, process = self._settings, self._guest_settings(guest), pid_of(guest) or 0

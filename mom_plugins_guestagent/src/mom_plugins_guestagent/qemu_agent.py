@@ -1,6 +1,7 @@
 """Client of qemu-guest-agent, which reads /proc inside the guest.
 
-Two ways lead to an agent: a socket (`RawAgent`), and the hypervisor (`AgentBehindHypervisor`). The protocol: https://www.qemu.org/docs/master/interop/qemu-ga-ref.html
+It reaches an agent through a socket (`RawAgent`) or the hypervisor (`AgentBehindHypervisor`). The protocol:
+https://www.qemu.org/docs/master/interop/qemu-ga-ref.html
 """
 
 from __future__ import annotations
@@ -30,26 +31,26 @@ PassOn: TypeAlias = "Callable[[Entity, str, float], str]"
 Answers: TypeAlias = "list[Json | RefusedByAgent]"
 
 Call: TypeAlias = "Callable[[Callable[[], Answers]], asyncio.Future[Answers]]"
-"""Makes a call that blocks in a thread of its own."""
+"""Runs a blocking call in its own thread."""
 
 MOST_ANSWER_BYTES = 256 << 10
-"""Bytes of one answer. The largest real one, the list of commands, has a few KiB."""
+"""Maximum bytes of one answer. The longest real one, the list of commands, has a few KiB."""
 
 _MOST_BYTES = 1 << 20
-"""Bytes of all answers in one visit."""
+"""Maximum bytes of all answers in one visit."""
 
 _SENTINEL = b"\xff"
-"""Byte that starts the stream anew; no text contains it."""
+"""Byte that restarts the stream; no text contains it."""
 
 _MOST_STALE_LINES = 1000
-"""Lines that a channel may still hold from an earlier visit."""
+"""Maximum lines from an earlier visit that a channel may still contain."""
 
 _MOST_LEFT_OPEN = 16
-"""Files of earlier visits that are closed. A guest may claim any number."""
+"""Maximum files of earlier visits that are closed: a guest may claim any number."""
 _LARGEST_HANDLE = (1 << 63) - 1
 
 _READ_BYTES = 16 << 10
-"""/proc/vmstat, the longest of the files, has some 6 KiB."""
+"""/proc/vmstat, the longest file, has 6 KiB."""
 
 _LONGEST_TEXT = 120
 _MOST_COMMANDS = 1000
@@ -61,12 +62,12 @@ LOAD_COMMAND, LOADS_FILE = "guest-get-load", "loadavg"
 
 
 class RawAgent:
-    """Agent on a socket that this visit has alone. Methods raise `NoAnswer` and `Misbehaves`."""
+    """Agent on a socket that only this visit uses. Methods raise `NoAnswer` and `Misbehaves`."""
 
     def __init__(self, wire: Wire) -> None:
         self._wire = wire
         self.left: list[int] = []
-        """Numbers among late answers: handles of files that an earlier visit opened. The agent refuses other numbers."""
+        """Numbers in late answers: handles of files that an earlier visit opened. The agent refuses other numbers."""
 
     @staticmethod
     def wire(place: AgentAddress) -> Wire:
@@ -76,11 +77,11 @@ class RawAgent:
     async def synchronise(self) -> None:
         """Skip old content of the channel: half a command, or answers to another program."""
         number = secrets.randbits(40)
-        # The sentinel makes the agent forget half a command that came before.
+        # The sentinel makes the agent discard half a command.
         await self._wire.send(_SENTINEL + _text(("guest-sync-delimited", {"id": number})).encode())
         for _ in range(_MOST_STALE_LINES):
             _, sentinel, answer = (await self._wire.line()).rpartition(_SENTINEL)
-            with suppress(RefusedByAgent, Misbehaves):  # not for us
+            with suppress(RefusedByAgent, Misbehaves):  # an answer to another program
                 value = _returned(answer)
                 if sentinel and value == number:
                     return
@@ -91,28 +92,28 @@ class RawAgent:
     async def ask(self, *commands: Command, answers: Answers | None = None) -> Answers:
         """Send all commands at once, and return the answers.
 
-        :param answers: filled as answers come, for a visit that is cut off
+        :param answers: filled as answers arrive, in case the visit is interrupted
         """
         if self._wire.pending:
             raise Misbehaves("it answers what it was not asked")
         await self._wire.send("".join(map(_text, commands)).encode())
         received = [] if answers is None else answers
         for _ in commands:
-            received.append(_answer(await self._wire.line()))  # at once, for a visit that is cut off
+            received.append(_answer(await self._wire.line()))  # at once, in case the visit is interrupted
         return received
 
 
 @dataclass(frozen=True, slots=True)
 class AgentBehindHypervisor:
-    """Agent behind the hypervisor, which passes commands to it."""
+    """Agent that gets commands through the hypervisor."""
 
     call: Call
     pass_on: PassOn
     guest: Entity
     seconds: float
-    """Longest wait for one answer."""
+    """Time limit of one answer."""
     end: float
-    """Time of the monotonic clock after which no command is sent."""
+    """Monotonic time after which no command is sent."""
 
     async def ask(self, *commands: Command, answers: Answers | None = None) -> Answers:
         """Send one command after the other; see `RawAgent.ask`."""
@@ -120,7 +121,7 @@ class AgentBehindHypervisor:
 
         def ask_all() -> Answers:
             for command in commands:
-                received.append(self._ask(command))  # as above
+                received.append(self._ask(command))  # as in `RawAgent.ask`
             return received
 
         return await self.call(ask_all)
@@ -132,7 +133,7 @@ class AgentBehindHypervisor:
             answer = self.pass_on(self.guest, _text(command).rstrip("\n"), self.seconds)
         except (GuestBusy, GuestGone, NotSupported, PermissionDenied) as error:
             raise NoAnswer(str(error)) from error
-        except HypervisorError as error:  # the agent refused, or the hypervisor is away: then nothing else succeeds either
+        except HypervisorError as error:  # the agent refused, or the hypervisor is unreachable
             return RefusedByAgent(str(error))
         if len(answer) > MOST_ANSWER_BYTES:
             raise Misbehaves("it sends more than any answer can be")
@@ -152,7 +153,7 @@ def _answer(line: bytes) -> Json | RefusedByAgent:
 
 
 def _returned(line: bytes) -> Json:
-    """Return the result in an answer. Raises `RefusedByAgent` for an error, and `Misbehaves` for an invalid answer."""
+    """Return the result in an answer. Raise `RefusedByAgent` for an error, and `Misbehaves` for an invalid answer."""
     try:
         answer = json.loads(line, parse_constant=_no_number)
     except (ValueError, RecursionError) as error:
@@ -173,9 +174,9 @@ def _no_number(text: str) -> NoReturn:
 
 
 class AgentWay:
-    """Way to one guest's agent, by a socket or the hypervisor. It remembers the agent's commands and missing files.
+    """Way to one guest's agent, by a socket or the hypervisor. Remembers the agent's commands and missing files.
 
-    :param seconds: longest visit
+    :param seconds: time limit of a visit
     """
 
     def __init__(self, place: AgentAddress, seconds: float, guest: Entity, call: Call, pass_on: PassOn | None = None) -> None:
@@ -195,7 +196,7 @@ class AgentWay:
         """Commands for reading files that the agent lacks."""
 
     async def visit(self, *, figures: bool, facts: bool) -> VisitAnswer:
-        """Visit the guest. Raises `NoAnswer`, `Misbehaves`, or `TimeoutError`."""
+        """Visit the guest. Raise `NoAnswer`, `Misbehaves`, or `TimeoutError`."""
         if self._place.kind is AgentKind.AGENT_SOCKET:
             async with asyncio.timeout(self._seconds), RawAgent.wire(self._place) as wire:
                 raw = RawAgent(wire)
@@ -203,12 +204,12 @@ class AgentWay:
                 self._open = [*self._open, *raw.left][:_MOST_LEFT_OPEN]
                 return await self.ask(raw, figures=figures, facts=facts)
         assert self._pass_on is not None  # noqa: S101  # this way has a hypervisor
-        # Without a time limit: a call cannot be interrupted, and has a limit of its own.
+        # No time limit here: a call cannot be interrupted, and limits its own time.
         behind = AgentBehindHypervisor(self._call, self._pass_on, self._guest, self._seconds / 3, time.monotonic() + self._seconds)
         return await self.ask(behind, figures=figures, facts=facts)
 
     async def ask(self, agent: RawAgent | AgentBehindHypervisor, *, figures: bool, facts: bool) -> VisitAnswer:
-        """Ask for figures and facts. Raises `NoAnswer` and `Misbehaves`."""
+        """Ask for figures and facts. Raise `NoAnswer` and `Misbehaves`."""
         facts_of_guest = await self._facts(agent) if facts else None
         return VisitAnswer((await self._figures(agent) or None) if figures else None, facts_of_guest)
 
@@ -224,7 +225,7 @@ class AgentWay:
         return {name: value for name, value in values.items() if value is not None}
 
     async def _figures(self, agent: RawAgent | AgentBehindHypervisor) -> Mapping[str, object]:
-        """Read figures; empty if the agent must not read files."""
+        """Read figures; empty if the agent may not read files."""
         values: dict[str, object] = dict(figures_in(await self._files(agent) if self._can(*FILE_COMMANDS) else ""))
         if "load_1" not in values and self._can(LOAD_COMMAND):
             (load,) = await agent.ask((LOAD_COMMAND, {}))
@@ -246,7 +247,7 @@ class AgentWay:
         self.disabled = tuple(name for name in FILE_COMMANDS if name not in self._able)
 
     async def _files(self, agent: RawAgent | AgentBehindHypervisor) -> str:
-        """Return the content of all files. A file that fails twice in a row is left out until the next facts."""
+        """Return the content of all files. Skip a file that fails twice in a row until the next facts."""
         if self._open:
             await agent.ask(*(("guest-file-close", {"handle": handle}) for handle in self._open))
             self._open = []
@@ -258,7 +259,7 @@ class AgentWay:
         finally:
             self._open = [handle for handle in handles if type(handle) is int]
         if self._open:
-            # One failure means little: libvirt reports the same for an agent under load.
+            # Ignore one failure: libvirt reports the same for an agent under load.
             refused = {name for name, handle in zip(names, handles, strict=True) if type(handle) is not int}
             self._missing |= refused & self._refused
             self._refused = refused

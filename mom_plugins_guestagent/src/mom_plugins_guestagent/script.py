@@ -1,4 +1,4 @@
-"""`mom guestd-script`: mom-guestd as a file to copy into guests, and a systemd unit for it."""
+"""`mom guestd-script`: prints mom-guestd to copy into guests, and a systemd unit for it."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from mom_plugins_guestagent.ways import AgentKind
 
 _STALE_PERIODS: Final = 3
 _STALE_LONG_PERIODS: Final = 2
-"""Periods, and long periods through the hypervisor, after which figures are stale. One visit may fail without harm."""
+"""Periods, and long periods through the hypervisor, after which figures are stale: one visit may fail."""
 
 
 def _addresses(text: str) -> str:
@@ -30,33 +30,33 @@ _Path = Annotated[str, AfterValidator(_absolute)]
 
 
 class AgentSettings(PluginSettings):
-    """Whom to ask, how often, and how patiently."""
+    """Which agents to ask, how often, and the time limits."""
 
     period: Annotated[Duration, Field(ge=1, le=3600)] = 10.0
-    """How often each guest is asked, in the background. A guest that does not answer is asked less often, every 2m at least."""
+    """Time between two visits of each guest, in the background. After failures it grows to 2m."""
     hypervisor_period: Annotated[Duration, Field(ge=1, le=3600)] = 60.0
-    """The same for guests that are asked through the hypervisor and report by their balloon too: each visit is a dozen commands."""
+    """The same for guests that are asked through the hypervisor and also have balloon statistics: each visit is a dozen commands."""
     stale_after: Annotated[Duration, Field(gt=0)] | None = None
-    """From which age on figures count as unknown. Unset: three periods, or two of `hypervisor_period`, and one timeout."""
+    """Age at which figures become unknown. Unset: three periods, or two of `hypervisor_period`, and one timeout."""
     timeout: Annotated[Duration, Field(ge=0.1, le=60)] = 3.0
-    """How long one guest may take to answer everything."""
+    """Time limit of one visit."""
     facts_period: Annotated[Duration, Field(ge=10, le=86400)] = 300.0
-    """How often to read what changes rarely: versions, and what the agent can."""
+    """Time between two reads of facts that rarely change: versions, and the agent's commands."""
     guestd: bool = True
-    """Ask mom-guestd, where a guest has its channel or a `guestd_address`."""
+    """Ask mom-guestd if a guest has its channel or a `guestd_address`."""
     qemu_agent: bool = True
-    """Ask qemu-guest-agent, where a guest has a channel for it."""
+    """Ask qemu-guest-agent if a guest has a channel for it."""
     guestd_channel: str = "org.mom.guestd.0"
-    """The name of mom-guestd's channel in the guest's description."""
+    """Name of mom-guestd's channel in the guest's description."""
     agent_channels: list[str] = Field(default_factory=lambda: ["org.qemu.guest_agent.1"])
-    """Names of channels on which a qemu-guest-agent listens that is mom's alone: its socket is used, not libvirt."""
+    """Names of channels with a qemu-guest-agent for mom alone: mom uses its socket, not libvirt."""
 
     tell_short: bool = False
-    """While the host is short of memory, say so to mom-guestd. Where the guest's owner lets it, it reports smaller pieces of free memory
-    then, and drops page cache that was not used for long."""
+    """Tell mom-guestd when the host is short of memory. If the guest's owner allows it, the guest then reports smaller pieces of free
+    memory, and drops page cache that was unused for long."""
 
     def stale(self, by: AgentKind | None, *, by_hypervisor: bool) -> float:
-        """Return the age in seconds from which on figures of this way are stale.
+        """Return the age in s at which figures of this way become stale.
 
         :param by_hypervisor: the hypervisor has fresh statistics of the guest
         """
@@ -68,13 +68,13 @@ class AgentSettings(PluginSettings):
 
 
 class AgentGuestSettings(GuestSettings):
-    """Where to ask single guests, and whether."""
+    """Whether and where to ask single guests."""
 
     ask_agent: bool = True
-    """Ask this guest at all."""
+    """Ask this guest."""
     guestd_address: Annotated[str, AfterValidator(_addresses)] | None = None
-    """The numeric address, with or without a port, at which the guest's mom-guestd listens: `10.0.0.7`, `[fd00::7]:2187`."""
+    """Numeric address of the guest's mom-guestd, with or without a port: `10.0.0.7`, `[fd00::7]:2187`."""
     guestd_socket: _Path | None = None
-    """The unix socket of the guest's mom-guestd channel, where the hypervisor cannot tell."""
+    """Unix socket of the guest's mom-guestd channel, if the hypervisor does not report it."""
     agent_socket: _Path | None = None
-    """The unix socket of a qemu-guest-agent that no other program uses, where the hypervisor cannot tell."""
+    """Unix socket of a qemu-guest-agent that no other program uses, if the hypervisor does not report it."""

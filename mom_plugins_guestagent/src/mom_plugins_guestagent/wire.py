@@ -1,4 +1,4 @@
-"""Connection to a peer that may be malicious, with limits on bytes and lines. Callers limit the time."""
+"""Connection to a possibly malicious peer, with limits on bytes and lines. Callers limit the time."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _SPARE_READS = 256
 
 
 class NoAnswer(MomError):
-    """Missing agent or answer. The way is tried again later, at growing intervals."""
+    """No agent or no answer. mom tries again later, at growing intervals."""
 
 
 class RefusedByAgent(MomError):
@@ -29,13 +29,13 @@ class RefusedByAgent(MomError):
 
 
 class Misbehaves(MomError):
-    """Invalid answer. Nothing of it counts, and it is reported."""
+    """Invalid answer. mom drops all of it, and reports it."""
 
 
 class Wire:
     """Stream of lines to and from a guest, used as `async with`. `most_line` and `most_bytes` limit a line and all lines.
 
-    :param address: the path of a unix socket, or a numeric (address, port) pair
+    :param address: path of a unix socket, or a numeric (address, port) pair
     :param process: process that must own the socket; 0: any
     """
 
@@ -49,7 +49,6 @@ class Wire:
         self._looked = 0
 
     async def __aenter__(self) -> Self:
-        """Connect. Raises `NoAnswer`."""
         try:
             self._socket = await self._connected()
         except (OSError, ValueError) as error:
@@ -72,9 +71,9 @@ class Wire:
         return sock
 
     async def _connect_to_process(self, sock: socket.socket, path: str) -> None:
-        """Connect to a socket of the guest's process, or of its user, as libvirt creates sockets for that user. Raises `OSError`.
+        """Connect to a socket of the guest's process, or of its user, as libvirt creates sockets for that user.
 
-        A guest that has broken out can write any path into its command line, and replace its socket by a link.
+        A guest that has broken out of QEMU can write any path into its command line, and replace its socket by a link.
         """
         file = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
@@ -87,18 +86,17 @@ class Wire:
             raise PermissionError(errno.EPERM, f"process {server} serves it, which is not the guest's")
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
-        """Close the connection."""
         self._socket.close()
 
     async def send(self, data: bytes) -> None:
-        """Send all data. Raises `NoAnswer`."""
+        """Send all data. Raise `NoAnswer`."""
         try:
             await asyncio.get_running_loop().sock_sendall(self._socket, data)
         except OSError as error:
             raise NoAnswer(f"{self._address}: {error}") from error
 
     async def line(self) -> bytes:
-        """Return the next line without its end. Raises `NoAnswer` at the end of the stream, and `Misbehaves` beyond the limits."""
+        """Return the next line without its end. Raise `NoAnswer` at the end of the stream, and `Misbehaves` beyond the limits."""
         while True:
             line = self._taken()
             if line is not None:
@@ -108,7 +106,7 @@ class Wire:
 
     @property
     def pending(self) -> bool:
-        """Whether bytes have come that nobody has read."""
+        """Whether there are unread bytes."""
         return bool(self._came)
 
     def _taken(self) -> bytes | None:
@@ -128,7 +126,7 @@ class Wire:
         self._reads_left -= 1
         if self._left <= 0 or self._reads_left <= 0:
             raise Misbehaves("it sends more than any answer can be")
-        await asyncio.sleep(0)  # else a peer that always has more would block the loop and its time limits
+        await asyncio.sleep(0)  # a peer that never pauses must not block the loop and its time limits
         try:
             data = await asyncio.get_running_loop().sock_recv(self._socket, min(_CHUNK_BYTES, self._left))
         except OSError as error:

@@ -1,3 +1,3 @@
-"""KSM, the kernel's merging of equal pages: its fields, its controls, and a default policy for them."""
+"""Fields, controls and a default policy for KSM, the merging of equal pages by the kernel."""
 
 from mom_plugins_ksm.plugin import KsmPlugin as KsmPlugin

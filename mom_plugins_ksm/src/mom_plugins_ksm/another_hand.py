@@ -1,4 +1,4 @@
-"""Detects another program that sets KSM's knobs. mom then leaves them to it.
+"""Detects another program that sets KSM's knobs; mom then stops setting them.
 
 KubeVirt's virt-handler does so on nodes that its `ksmConfiguration` selects: it writes `run`, `pages_to_scan` and `sleep_millisecs` every
 three minutes (kubevirt/kubevirt, pkg/virt-handler/ksm).
@@ -18,15 +18,15 @@ from mom_plugins_ksm.fields import is_count
 VIRT_HANDLER: Final = "virt-handler"
 
 _WITHIN_SECONDS: Final = 900.0
-"""s. Two replacements of mom's values within this are no accident: virt-handler writes every three minutes, ksmtuned every minute. A single
-change may be a person's."""
+"""Two replacements of mom's values in this time come from a program: virt-handler writes every three minutes, ksmtuned every minute. A
+single change may come from a person."""
 
 _ALONE_SECONDS: Final = 86_400.0
-"""s. mom leaves the knobs alone for so long. The other program may be gone some day, and is detected again within minutes."""
+"""s for which mom does not set the knobs. Then it tries again: the other program may have ended, or is detected within minutes."""
 
 
 class AnotherHand:
-    """Values that mom has set, and their replacements by another program. Times are monotonic seconds."""
+    """Values that mom has set, and their replacements by another program. Times are in monotonic s."""
 
     def __init__(self, proc: Path) -> None:
         self._proc = proc
@@ -36,18 +36,18 @@ class AnotherHand:
         self._who = self._what = ""
 
     def set_by_mom(self, knob: str, value: int | None) -> None:
-        """Note that mom has set a knob. None: mom restored it, or does not know its value; later changes then undo nothing of mom's."""
+        """Note that mom has set a knob. None: mom restored it, or does not know its value."""
         if value is None:
             self._set.pop(knob, None)
         elif knob in {RUN, PAGES_TO_SCAN, SLEEP}:
             self._set[knob] = value
 
     def see(self, files: Mapping[str, Value], now: float) -> None:
-        """Compare the present values, by the kernel's file names, with mom's."""
+        """Compare the present values, by file name, with mom's."""
         if self._until is not None and now >= self._until:
             self._until, self._replaced = None, []
         changed = [knob for knob, value in self._set.items() if is_count(files.get(knob)) and files.get(knob) != value]
-        if files.get("advisor_mode", "none") != "none":  # it sets this knob itself
+        if files.get("advisor_mode", "none") != "none":  # the advisor sets pages_to_scan itself
             changed = [knob for knob in changed if knob != PAGES_TO_SCAN]
         if not changed:
             return
@@ -60,12 +60,12 @@ class AnotherHand:
 
     @property
     def why_left(self) -> str:
-        """Reason for leaving the knobs alone; empty: mom sets them."""
+        """Why mom does not set the knobs; empty: it sets them."""
         if self._until is None:
             return ""
         return f"{self._who} sets KSM's knobs, too ({self._what}): mom leaves KSM to it, for {format_duration(_ALONE_SECONDS)}"
 
 
 def virt_handler_in(proc: Path) -> int:
-    """Return the pid of KubeVirt's virt-handler, or 0. Reading all processes is too much for each cycle."""
+    """Return the pid of KubeVirt's virt-handler, or 0. Too slow for each cycle, as it reads all processes."""
     return ProcessStat.id_of(VIRT_HANDLER, proc)

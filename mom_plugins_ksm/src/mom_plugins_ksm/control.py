@@ -1,4 +1,4 @@
-"""KSM's knobs, and how they are read and set, by the kernel's files or a hypervisor."""
+"""KSM's controls: reads and writes its knobs, in the kernel's files or through a hypervisor."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _MOST_PAGES = 1_000_000
 """Pages. 4 GiB take some seconds of one CPU."""
 
 _MOST_SLEEP_MS = 60_000
-"""ms. A longer sleep is a hidden stop. With 0 ksmd never sleeps and keeps a CPU busy."""
+"""A longer sleep would be a hidden stop. With 0, ksmd never sleeps and keeps a CPU busy."""
 
 
 def _control(knob: str, unit: Unit, about: str, most: float | None = None, choices: tuple[int, ...] = ()) -> ControlSpec:
@@ -53,11 +53,11 @@ CONTROLS = (
 
 _BUSY_TRIES = 10
 _BUSY_PAUSE = 0.05
-"""Attempts, and s between them. The kernel may hold a few shared pages for a moment after it has unmerged everything."""
+"""Number of tries, and s between them: after unmerging, the kernel may hold a few shared pages for a moment."""
 
 
 UNMERGING: Final = TypeAdapter(Annotated[int, Field(ge=STOPPED, le=UNMERGED)])
-"""Content of the file that notes the former value of `run`."""
+"""Content of the file with the former value of `run`."""
 
 
 def knob_of(control: str) -> str:
@@ -70,9 +70,9 @@ class KsmKnobs:
     """KSM's knobs during one call.
 
     :param page_size: bytes
-    :param spare_kib: returns the memory that unmerging may take, None if unknown; None itself: the hypervisor knows
+    :param spare_kib: returns the KiB that unmerging may take (None: unknown); None: the hypervisor checks
     :param folder: the kernel's folder of knobs; None: the hypervisor has its own
-    :param unmerging: file that notes the former `run` while everything is unmerged for a moment
+    :param unmerging: file with the former `run` while mom unmerges everything
     """
 
     ksm_read: Callable[[], Mapping[str, Value]]
@@ -83,7 +83,7 @@ class KsmKnobs:
     unmerging: StateFile[int] | None = None
 
     def read(self, targets: Sequence[Target]) -> Mapping[Target, Value | HypervisorError]:
-        """Return the present values. Raises `HypervisorError`."""
+        """Return the present values. Raise `HypervisorError`."""
         files = self.ksm_read()
         values: dict[Target, Value | HypervisorError] = {}
         mode = files.get("advisor_mode", "none")
@@ -93,14 +93,14 @@ class KsmKnobs:
                 values[target] = NotSupported(f"this kernel has no KSM knob {knob}")
             elif knob == PAGES_TO_SCAN and mode != "none":
                 values[target] = Refused(f"the kernel's advisor ({mode}) sets pages_to_scan by itself; to set it, first {ADVISOR_CURE}")
-            else:  # None: unreadable this time, and restored later
+            else:  # unreadable now; mom restores it later
                 values[target] = files.get(knob)
         return values
 
     def write(self, changes: Sequence[Change]) -> Mapping[Target, HypervisorError]:
-        """Set knobs in a single call, as a management system takes them together. Raises `HypervisorError`.
+        """Set knobs in one call, as a management system expects. Raise `HypervisorError`.
 
-        After a refused call each knob is set by itself. A call without an answer may still take effect, and is not repeated.
+        After a refusal, set each knob alone. Do not repeat a call without an answer: it may still take effect.
         """
         files = self.ksm_read()
         due: dict[Target, int] = {}
@@ -132,7 +132,7 @@ class KsmKnobs:
         return errors
 
     def _unmerge_hindrance(self, files: Mapping[str, Value]) -> str:
-        # Unmerging copies every shared page, and since Linux 6.6 also the kernel's empty page. If memory runs out, the kernel kills mom.
+        # Unmerging copies every shared page, and since Linux 6.6 also the zero page. Without enough memory, the OOM killer kills mom.
         sharing, empty = files.get("pages_sharing"), files.get("ksm_zero_pages")
         if self.spare_kib is None:
             return ""
@@ -146,7 +146,7 @@ class KsmKnobs:
         return f"unmerging {sharing} pages takes {needed // 1024} MiB, and {memory}; stop guests first"
 
     def _put_merge_across_nodes_back(self, knob: Mapping[str, int]) -> None:
-        """Restore the knob. If the kernel refuses because of shared pages, unmerge all if memory allows, then restore `run`."""
+        """Restore the knob. If shared pages prevent that, unmerge everything if memory allows, then restore `run`."""
         try:
             self.ksm_write(knob)
         except HypervisorError as error:
@@ -163,7 +163,7 @@ class KsmKnobs:
                 raise HypervisorError(f"{error}; {unnoted.message}") from error
         else:
             return
-        try:  # after a failure the kernel may have stopped KSM, or unmerge all the same
+        try:  # even if a write fails, the kernel may have stopped KSM or unmerged pages
             self.ksm_write({RUN: UNMERGED})
             for _ in range(_BUSY_TRIES):
                 with suppress(HypervisorError):
@@ -174,11 +174,11 @@ class KsmKnobs:
         finally:
             self.ksm_write({RUN: run})
             if self.unmerging is not None:
-                with suppress(StateError):  # the note is harmless: `run` is not 2
+                with suppress(StateError):  # a remaining file is harmless: `run` is not 2
                     self.unmerging.remove()
 
     def end_unmerging(self) -> int | None:
-        """Restore `run` after a crash while everything was unmerged. Return its value if that was needed. Raises `MomError`."""
+        """Restore `run` if mom crashed while everything was unmerged, and return its value. Raise `MomError`."""
         former = None if self.unmerging is None else self.unmerging.read()
         if self.unmerging is None or former is None:
             return None
@@ -192,7 +192,7 @@ class KsmKnobs:
 
 
 def _turn(change: Change) -> int:
-    """Return the place of a change: KSM stops first, so that it merges nothing meanwhile, and starts last, at the right speed."""
+    """Return the position of a change: stop KSM first, so that it merges nothing meanwhile; start it last, at the right speed."""
     knob = knob_of(change.control)
     if knob == RUN:
         return 4 if change.value == MERGING else 0

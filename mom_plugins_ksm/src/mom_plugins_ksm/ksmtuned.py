@@ -1,4 +1,4 @@
-"""Imports ksmtuned.conf: its variables as parameters of mom's KSM law, which begins by the same rule."""
+"""Imports ksmtuned.conf as parameters of mom's KSM law, which starts KSM by the same rule."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ _VARIABLES: Final = {
     "KSM_THRES_COEF": (20, 0, 100),
     "KSM_THRES_CONST": (2048, 0, 1 << 30),
 }
-"""ksmtuned's defaults, and the bounds of each: seconds, ms, pages, percent of all memory, MiB."""
+"""ksmtuned's defaults, with bounds: s, ms, pages, percent of all memory, MiB."""
 
 _ASSIGNMENT: Final = re.compile(r"\s*(?:export\s+)?([A-Za-z_]\w*)=[\"']?([^\s#;\"']*)[\"']?\s*(?:[#;].*)?")
 
 
 def import_ksmtuned(texts: Mapping[str, str]) -> Imported:
-    """Convert ksmtuned's configuration, a text by its file name, to mom's. Raises `ConfigError` with all errors."""
+    """Convert ksmtuned's configuration, texts by file name, to mom's. Raise `ConfigError` with all mistakes."""
     ((file, text),) = texts.items()
     imported = Imported(f"Made by `mom config import --from ksmtuned` from {file}. Stop ksmtuned first: both set the same knobs.")
     values = _values(text, file, imported)

@@ -1,17 +1,17 @@
 """The KSM law: from the state of the host and its guests to values for KSM's knobs, with the reason.
 
-Pure: its memory is an argument and a result. Sizes are KiB, times are seconds.
+Pure: its memory is an argument and a result. Sizes are in KiB, times in s.
 
-  when  available < start                     short: up to the CPU limit, for a small gain already
-        more sold than the host can hold      gently: memory may get short, and merging takes minutes
+  when  available < start                     short: up to the CPU limit, even for a small gain
+        guests may outgrow the host           gently: memory may get short, and merging takes minutes
         neither                               off; merged pages stay merged
 
   how   look  several full scans at the limit: ksmd merges a page at its second visit
-        work  as fast, relative to the limit, as the last scan was worth in KiB per CPU second
-        rest  hardly at all; KSM is stopped, which frees its data, if that exceeds the savings by far
-        New guests, growth of guests, loss of merged memory, and time lead from rest to look.
+        work  speed by the worth of the last scan, in KiB per CPU second
+        rest  nearly no scans; KSM is stopped, which frees its data, if that exceeds the savings by far
+        New guests, growth of guests, loss of merged memory, and time end a rest.
 
-It cannot flap: memory is short until well above start, and savings do not count as available. Unknown values decide nothing.
+It cannot flap: memory stays short until well above start, and savings do not count as available. Unknown values decide nothing.
 `merge_across_nodes` and `use_zero_pages` are the operator's.
 """
 
@@ -24,28 +24,28 @@ from typing import Final, NamedTuple
 from mom_plugins_ksm.parameters import BYTES, KsmParameters
 
 CPUS_GUESS: Final = 2.0
-"""CPUs, if their number is unknown."""
+"""CPUs if their number is unknown."""
 
 PAGE_US: Final = 3.0
-"""us of CPU time for a page, until ksmd's usage was measured. benchmarks/ksm measured 2.6 us."""
+"""µs of CPU time per page until it is measured. benchmarks/ksm measured 2.6 µs."""
 
 STEP_MOST: Final = 2.0
 STEP_LEAST: Final = 0.2
-"""Ratios. Largest and smallest correction of the batch in a cycle, by the CPU time that ksmd really used."""
+"""Largest and smallest correction of the batch per cycle, as a ratio, by ksmd's real CPU time."""
 
 SLEEP_REST_MS: Final = 200
-"""ms between batches of the smallest size during a rest: 0.1 % of a CPU. ksmd thus notices ended guests, and frees their data."""
+"""ms between batches of the smallest size during a rest: 0.1 % of a CPU. ksmd thus still frees its data of ended guests."""
 
 AWAY_SECONDS: Final = 60.0
-"""s. Longest wait for guests that are all gone at once. The hypervisor may be away, for example while libvirtd restarts."""
+"""Longest wait for guests that all vanish at once: libvirtd may restart."""
 
 
 class KsmReason(StrEnum):
     """Reason of a suggestion."""
 
     UNKNOWN = "unknown"  #: a value that the law needs is unknown
-    AWAY = "away"  #: all guests are gone at once
-    AMPLE = "ample"  #: the host has enough
+    AWAY = "away"  #: all guests have vanished at once
+    AMPLE = "ample"  #: memory is not short
     LOOK = "look"  #: there may be equal pages
     WORK = "work"  #: the last scan was worth its CPU time
     REST = "rest"  #: the last scan was not worth it
@@ -65,7 +65,7 @@ class KsmState(NamedTuple):
     scans: int | None = None
     yielded: float | None = None  #: KiB saved for each CPU second of ksmd
     advised: bool = False  #: the kernel's advisor sets the batch
-    cpu_usage: float | None = None  #: of ksmd, in percent of one CPU
+    cpu_usage: float | None = None  #: CPU time of ksmd, in percent of one CPU
     cpu_pages: float | None = None  #: batch at which `cpu_usage` was measured
     cpu_count: float | None = None
     sold: float = 0.0  #: memory that guests may use
@@ -78,18 +78,18 @@ class KsmMemory:
     """Memory of the law between two cycles. None, and a time of 0: not yet."""
 
     short: bool | None = None
-    looks: bool | None = None  #: looks or works; else rests
+    looks: bool | None = None  #: True: look or work; False: rest
     begun: int = 0  #: count of full scans when the look began
     until: int = 0  #: count of full scans when it ends
-    since: float = 0.0  #: begin of the look or rest
-    took: float | None = None  #: length of the look without the work after it; None: it goes on
+    since: float = 0.0  #: start of the look or rest
+    took: float | None = None  #: length of the look, without the work after it; None: unfinished
     base: float = 0.0  #: savings at `since`
     held: float = 0.0  #: memory that guests used at `since`
     rest: float = 0.0  #: length of the last rest
     wait: float = 0.0  #: length of the present rest
     paid: bool = True  #: the last look saved enough
-    alone: float | None = None  #: no guests since then
-    seen: frozenset[str] = frozenset()  #: guests that a look has begun for, or that came while KSM was off
+    alone: float | None = None  #: start of a time without guests
+    seen: frozenset[str] = frozenset()  #: guests for which a look has begun, or that started while KSM was off
 
 
 class KsmSuggestion(NamedTuple):
@@ -102,7 +102,7 @@ class KsmSuggestion(NamedTuple):
 
 
 def decide(now: KsmState, memory: KsmMemory, parameters: KsmParameters) -> tuple[KsmSuggestion, KsmMemory]:
-    """Return the suggested values of the knobs, and the law's state for the next cycle."""
+    """Return the suggested values, and the memory for the next cycle."""
     p, before = parameters, memory
     short = _is_short(now, memory, p)
     away, memory = _awaited(now, replace(memory, short=short))
@@ -113,19 +113,19 @@ def decide(now: KsmState, memory: KsmMemory, parameters: KsmParameters) -> tuple
         if now.scans is None:
             return KsmSuggestion(KsmReason.UNKNOWN), memory
         return _merge(now, now.scans, memory, p, begins=short and not before.short, short=short)
-    if now.run == 1:  # the next time that memory is short begins with a look
+    if now.run == 1:  # start with a look when memory is short again
         return KsmSuggestion(KsmReason.AMPLE, run=0), replace(memory, seen=now.guests, looks=None)
     return KsmSuggestion(KsmReason.AMPLE), replace(memory, seen=now.guests)
 
 
 def start_kib(total: float, p: KsmParameters) -> float:
-    """Return the threshold of available memory below which memory is short."""
+    """Return the available memory below which memory is short."""
     least = min(p.start_least / BYTES, p.start_least_share * total)
     return max(least, min(p.start_share * total, p.start_large / BYTES + p.start_large_share * total))
 
 
 def _is_short(now: KsmState, memory: KsmMemory, p: KsmParameters) -> bool:
-    """Return whether memory is short, or was and would not be ample without KSM. Without memory of that, a running KSM means yes."""
+    """Return whether memory is short, or was short and is not yet ample without KSM. After a restart, a running KSM means that it was."""
     start = start_kib(now.total, p)
     if now.available < start:
         return True
@@ -135,7 +135,7 @@ def _is_short(now: KsmState, memory: KsmMemory, p: KsmParameters) -> bool:
 
 
 def _awaited(now: KsmState, memory: KsmMemory) -> tuple[bool, KsmMemory]:
-    """Return whether all guests are gone since a moment ago, with the new memory."""
+    """Return whether the law waits for guests that have all just vanished, with the new memory."""
     if now.guests or memory.held <= 0:
         return False, replace(memory, alone=None)
     if memory.alone is None or now.clock < memory.alone:
@@ -144,20 +144,17 @@ def _awaited(now: KsmState, memory: KsmMemory) -> tuple[bool, KsmMemory]:
 
 
 def _merge(now: KsmState, scans: int, memory: KsmMemory, p: KsmParameters, *, begins: bool, short: bool) -> tuple[KsmSuggestion, KsmMemory]:
-    """Look, work or rest.
-
-    :param begins: memory has just got short
-    """
+    """Look, work or rest. `begins`: memory has just become short."""
     looks_anew = begins or memory.looks is None or (not memory.looks and _is_rested(now, memory, p))
     # The kernel resets its count of scans when it unmerges everything.
     if looks_anew or (memory.looks and memory.until - scans > p.look_scans):
         memory = _look_begun(now, scans, memory, p)
     if memory.looks and (_is_new(now, memory) or _has_grown(now, memory, p)):
         until = min(scans + p.look_scans, memory.begun + p.look_most)
-        # A guest that comes too late for this look is new after it.
+        # A guest that starts too late for this look counts as new after it.
         looked_at = memory.seen if until < scans + p.look_scans else now.guests
         memory = replace(memory, until=until, held=now.held, seen=looked_at)
-    if now.held + p.grown_least / BYTES < memory.held:  # memory that guests gave back is new when they use it again
+    if now.held + p.grown_least / BYTES < memory.held:  # count released memory as growth when guests use it again
         memory = replace(memory, held=now.held)
     limit = min(p.cpu_ceiling, 100 * p.cpu_share * (CPUS_GUESS if now.cpu_count is None else now.cpu_count) if short else p.cpu_gentle)
     worth = (p.worth_short if short else p.worth) / BYTES
@@ -187,7 +184,7 @@ def _begun(now: KsmState, memory: KsmMemory) -> KsmMemory:
 
 
 def _rested(now: KsmState, memory: KsmMemory, p: KsmParameters) -> KsmMemory:
-    """Return the memory at the begin of a rest. Each look that has not paid doubles it."""
+    """Return the memory at the start of a rest. Each look that did not pay doubles the rest."""
     paid = (now.saved or 0.0) - memory.base >= p.gain_least / BYTES
     rest = p.rest_least if paid else min(p.rest_most, max(p.rest_least, 2 * memory.rest))
     return _begun(now, replace(memory, looks=False, rest=rest, paid=paid, wait=max(rest, p.rest_ratio * (memory.took or 0.0))))
@@ -199,14 +196,13 @@ def _is_rested(now: KsmState, memory: KsmMemory, p: KsmParameters) -> bool:
     if rested < 0 or rested >= memory.wait or now.run == 0:
         return True
     if not memory.paid and rested < p.rest_pause * memory.wait:
-        # After two looks in vain, guests that come each minute must not keep ksmd scanning.
+        # After two looks that did not pay, a new guest each minute must not keep ksmd scanning.
         return _is_new(now, memory) and memory.rest <= p.rest_least
     lost = 0.0 if now.saved is None else memory.base - now.saved
     return _is_new(now, memory) or _has_grown(now, memory, p) or lost > max(p.gain_least / BYTES, p.lost_share * memory.base)
 
 
 def _is_new(now: KsmState, memory: KsmMemory) -> bool:
-    """Return whether no look has begun yet for a guest."""
     return bool(now.guests - memory.seen)
 
 
@@ -221,18 +217,18 @@ def _resting(now: KsmState, p: KsmParameters) -> KsmSuggestion:
         return KsmSuggestion(KsmReason.BOOKS)
     pages, sleep_ms = _changed(now.pages, p.pages_least), _changed(now.sleep_ms, SLEEP_REST_MS)
     if now.saved is not None and now.saved < -p.books_most / BYTES:
-        # Slowly, too: mom refuses to unmerge if memory is too short for that, and ksmd would go on at full speed.
+        # Slow down as well: mom refuses to unmerge if memory is too short, and ksmd must not continue at full speed.
         return KsmSuggestion(KsmReason.BOOKS, 2, pages, sleep_ms)
     return KsmSuggestion(KsmReason.REST, None, pages, sleep_ms)
 
 
 def _scanning(now: KsmState, percent: float, reason: KsmReason, p: KsmParameters) -> KsmSuggestion:
-    """Scan with so much of a CPU. The kernel's advisor sets the batch, and relies on the sleep."""
+    """Scan with this percentage of a CPU. If the kernel's advisor sets the batch, set only the sleep, on which it relies."""
     if now.advised:
         return KsmSuggestion(reason, _changed(now.run, 1))
     pages = _expected(percent, p)
     if now.pages is not None and now.cpu_usage is not None and now.run == 1 and now.sleep_ms == p.sleep_ms:
-        # Cycles may be faster than the measurement. A second correction for the same usage would make the batch swing.
+        # Correct once per measurement, as cycles may be faster: otherwise the batch would oscillate.
         measured = now.cpu_pages is None or now.cpu_pages == now.pages
         pages = _corrected(percent, now.pages, now.cpu_usage, p) if measured else now.pages
     within = max(p.pages_least, min(p.pages_most, pages))
@@ -245,18 +241,18 @@ def _changed(value: float | None, suggested: float) -> int | None:
 
 
 def _odds(percent: float) -> float:
-    """Return ksmd's ratio of work to sleep for a share of one CPU."""
+    """Return ksmd's ratio of work to sleep for a percentage of one CPU."""
     share = max(0.1, min(95.0, percent))
     return share / (100 - share)
 
 
 def _expected(percent: float, p: KsmParameters) -> float:
-    """Return the batch for so much CPU time, by the usual cost of a page."""
+    """Return the batch for this CPU time, by the usual cost of a page."""
     return _odds(percent) * 1000 * p.sleep_ms / PAGE_US
 
 
 def _corrected(percent: float, now: float, usage: float, p: KsmParameters) -> float:
-    """Return the batch for so much CPU time, by ksmd's usage with the present batch."""
+    """Return the batch for this CPU time, by ksmd's usage with the present batch."""
     factor = _odds(percent) / _odds(usage)
     if abs(factor - 1) < STEP_LEAST:
         return now

@@ -1,4 +1,4 @@
-"""Words for KSM in verbs and on the page."""
+"""Explanations of KSM in commands and on the web page."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ REASONS: Final[Mapping[str, str]] = {
 
 
 class KsmExplainer(Explainer):
-    """Words for changes of KSM's knobs."""
+    """Explains changes of KSM's knobs."""
 
     controls = CONTROLS
     verbs: Mapping[str, tuple[str, str]] = MappingProxyType(
@@ -36,7 +36,7 @@ class KsmExplainer(Explainer):
 
 
 def ksm_parts(report: Report) -> Iterator[StatusPart]:
-    """Show whether KSM is on, its shared pages, and the reason."""
+    """Show whether KSM runs, its shared pages, and the reason."""
     fields = report.snapshot.host.fields
     run, shared = fields.get("ksm_run"), fields.get("ksm_pages_sharing")
     if run is not None:

@@ -1,4 +1,4 @@
-"""The plugin: reads KSM each cycle, sets and restores its knobs, and reports what is wrong with KSM on this host."""
+"""The plugin: reads KSM in each cycle, sets and restores its knobs, and reports problems."""
 
 from __future__ import annotations
 
@@ -51,10 +51,10 @@ class KsmPlugin:
     """Collects and controls the kernel's KSM, or that of a hypervisor with its own (`KsmControl`)."""
 
     class Settings(PluginSettings):
-        """When KSM runs, and what its CPU time is worth."""
+        """When KSM runs, and the value of its CPU time."""
 
         law: KsmParameters = KsmParameters()
-        """The KSM law's parameters: when memory is short, what ksmd's CPU time is worth, how fast it scans, when it rests."""
+        """Parameters of the KSM law: when memory is short, the value of ksmd's CPU time, its speed, its rests."""
 
     def __init__(self, settings: Settings, context: PluginContext) -> None:
         self._context = context
@@ -68,21 +68,21 @@ class KsmPlugin:
         stopped = "KSM may stand still since mom was cut off: see /sys/kernel/mm/ksm/run"
         self._unmerging = context.state_file("unmerging.json", "the file of what KSM did before all was unmerged", UNMERGING, loss=stopped)
         self._may_be_cut_off = True
-        """A mom before, or this one, may have failed between unmerging and restoring `run`."""
+        """mom may have failed between unmerging and restoring `run`."""
         self._is_foreign = self._is_written_by_another = False
         self._other = AnotherHand(context.root / "proc")
 
     @staticmethod
     @hookimpl
     def mom_suggest(root: Path) -> Suggestion | None:
-        """Suggest the plugin where the kernel has KSM."""
+        """Suggest the plugin if the kernel has KSM."""
         if not (root / FOLDER / "run").exists():
             return None
         return Suggestion("this kernel can merge equal pages of guests (KSM)", order=41)
 
     @hookimpl
     def mom_declare(self) -> Iterable[Declaration]:
-        """Declare all of KSM; the kernel decides which fields have a value."""
+        """Declare all of KSM. The kernel decides which fields have a value."""
         policy = files("mom_plugins_ksm").joinpath("ksm.policy").read_text("utf-8")
         return (*FIELDS, *LAW_FIELDS, *CONTROLS, DefaultPolicy("40_ksm", policy))
 
@@ -96,7 +96,7 @@ class KsmPlugin:
         self._other.see(values, now)
         if values and not self._is_foreign:
             shareable = self._qemu.address_space_kib(now)
-            # In a container or with hidepid, neither ksmd nor QEMU is visible, and no QEMU means nothing.
+            # In a container or with hidepid, ksmd is invisible, and then no visible QEMU proves nothing.
             if shareable or "ksmd_cpu_seconds" in values:
                 values = {**values, "shareable_kib": shareable}
         collected = ksm_fields(values, self._page_size)
@@ -137,16 +137,16 @@ class KsmPlugin:
 
     @hookimpl
     def mom_write(self, hypervisor: Hypervisor | None, changes: Sequence[Change]) -> Mapping[Target, HypervisorError]:
-        """Set the knobs. Merged pages stay merged when mom restores them, until a guest writes to them."""
+        """Set the knobs. After a restore, merged pages stay merged until a guest writes to them."""
         errors = self._knobs(hypervisor).write(changes)
         for change in changes:
             knob, value = knob_of(change.control), as_whole(change.value)
             error = errors.get(change.target)
             if isinstance(error, Refused) or self._is_foreign:
                 continue
-            # A change without an answer may still take effect: a later value need not be another program's.
+            # A change without an answer may still take effect: do not blame another program for a later value.
             self._other.set_by_mom(knob, None if change.back or error is not None else value)
-            if error is not None and knob == MERGE_ACROSS_NODES and change.back:  # `run` was set for it
+            if error is not None and knob == MERGE_ACROSS_NODES and change.back:  # this restore also sets `run`
                 self._other.set_by_mom(RUN, None)
                 self._may_be_cut_off = True
         return errors
@@ -154,7 +154,7 @@ class KsmPlugin:
     def _end_unmerging(self, hypervisor: object) -> None:
         if not self._may_be_cut_off:
             return
-        with suppress(MomError):  # tried again in the next cycle; mom reports errors of the file itself
+        with suppress(MomError):  # retried in the next cycle; mom reports faults of the file
             run = self._knobs(hypervisor).end_unmerging()
             self._may_be_cut_off = False
             if run is not None:
@@ -167,7 +167,7 @@ class KsmPlugin:
 
     @hookimpl
     def mom_doctor(self, hypervisor: Hypervisor | None) -> Iterable[Finding]:
-        """Report whether KSM exists, can be set, and is mom's alone."""
+        """Report whether KSM exists, can be set, and has no other manager."""
         self._knobs(hypervisor)
         if self._is_foreign:
             return [Finding(Severity.OK, "KSM", "the hypervisor has a KSM of its own")]
@@ -182,9 +182,9 @@ class KsmPlugin:
         return knobs_finding(self._sysfs.folder, present=present, writes=writes, observes=observes)
 
     def _knobs(self, hypervisor: object) -> KsmKnobs:
-        """Return the kernel's knobs, which the hypervisor may write, or those of a hypervisor with its own KSM."""
+        """Return the kernel's knobs, which the hypervisor may write, or a hypervisor's own."""
         self._is_foreign, self._is_written_by_another = isinstance(hypervisor, KsmControl), isinstance(hypervisor, KsmWriter)
-        if isinstance(hypervisor, KsmControl):  # it knows itself whether memory allows unmerging
+        if isinstance(hypervisor, KsmControl):  # the hypervisor itself checks whether memory allows unmerging
             return KsmKnobs(hypervisor.ksm_read, hypervisor.ksm_write, self._page_size, None, unmerging=self._unmerging)
         writer = hypervisor if isinstance(hypervisor, KsmWriter) else self._sysfs
         spare, folder = self._sysfs.spare_kib, self._sysfs.folder

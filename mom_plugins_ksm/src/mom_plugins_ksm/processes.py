@@ -1,4 +1,4 @@
-"""Processes of KSM by their names in /proc: QEMU, whose memory is merged, and ksmd, which merges it."""
+"""Processes of KSM in /proc: QEMU, whose memory is merged, and ksmd, which merges it."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from pathlib import Path
 from mom_kvm import ProcessStat, read_kernel_file
 
 _LOOK_AGAIN_AFTER = 60.0
-"""s between two searches for a ksmd that is not visible, as in a container. A large host has thousands of processes."""
+"""s between two searches for an invisible ksmd, as in a container. A large host has thousands of processes."""
 
 
 class Ksmd:
-    """The kernel thread ksmd. It is searched for once, and again when its pid has another process.
+    """The kernel thread ksmd. Searched for once, and again when its pid has another process.
 
-    :param root: folder that holds /proc
+    :param root: folder that contains /proc
     """
 
     def __init__(self, root: Path) -> None:
@@ -23,7 +23,7 @@ class Ksmd:
         self._look_again_at = 0.0
 
     def cpu_seconds(self) -> float | None:
-        """Return ksmd's CPU seconds since its start; None if it is not visible."""
+        """Return ksmd's CPU seconds; None if it is not visible."""
         seconds, now = self._seconds_of(self._pid) if self._pid else None, time.monotonic()
         if seconds is None and (self._pid or now >= self._look_again_at):
             self._look_again_at = now + _LOOK_AGAIN_AFTER
@@ -37,13 +37,13 @@ class Ksmd:
 
 
 _SEARCH_SECONDS = 30.0
-"""s. The sum is kept for so long: reading the names of thousands of processes takes tens of milliseconds."""
+"""s for which the sum is cached: reading the names of thousands of processes takes tens of milliseconds."""
 
 
 class QemuProcesses:
     """QEMU processes of this host.
 
-    :param root: folder that holds /proc
+    :param root: folder that contains /proc
     :param page_size: bytes
     """
 
@@ -54,10 +54,7 @@ class QemuProcesses:
         self._kib: int | None = None
 
     def address_space_kib(self, now: float) -> int | None:
-        """Return the address space of all in KiB, ps' VSZ; 0 without any, None if /proc cannot be read.
-
-        :param now: seconds of a clock that never jumps
-        """
+        """Return the address space of all (VSZ of ps) in KiB; 0 without any, None if /proc is unreadable. `now`: monotonic s."""
         if now >= self._search_at:
             self._search_at = now + _SEARCH_SECONDS
             pids = ProcessStat.ids(self._proc)
@@ -65,7 +62,7 @@ class QemuProcesses:
         return self._kib
 
     def _pages_of(self, pid: int) -> int:
-        """Return the pages of a process with qemu in its name, as MOM counts, or named kvm, as on Proxmox; 0 of any other."""
+        """Return the pages of a process with qemu in its name, as in oVirt MOM, or named kvm, as on Proxmox; else 0."""
         name = read_kernel_file(f"{self._proc}/{pid}/comm")
         if b"qemu" not in name and name != b"kvm\n":
             return 0

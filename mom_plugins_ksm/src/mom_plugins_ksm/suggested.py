@@ -30,19 +30,19 @@ class KsmSuggestions:
         self._after = self._written = KsmMemory()
         self._at: float | None = None
         self._sizes: Mapping[str, Sequence[float | None]] = {}
-        """As from `sizes_in`."""
+        """From `sizes_in`."""
         self._unlisted: Mapping[str, float] = {}
-        """When guests were first missing from the list, in monotonic seconds."""
+        """When guests were first missing from the list, in monotonic s."""
 
     def of(self, snapshot: Snapshot) -> Mapping[str, Value]:
-        """Return the suggested values, only of knobs that should change."""
+        """Return the suggested values of knobs that should change."""
         if self._before is None:
             self._before = self._after = self._written = _taken_up(self._file.read() or KsmMemory())
         if snapshot.monotonic != self._at:
             self._at, self._before = snapshot.monotonic, self._after
-        if snapshot.guests:  # without any the hypervisor may be away
+        if snapshot.guests:  # an empty list may mean an unreachable hypervisor
             sizes, now = sizes_in(snapshot, self._sizes), snapshot.monotonic
-            # One of several hypervisors may be silent. A guest that returns is not new, and has not grown.
+            # One of several hypervisors may not answer. Its guests are not new when they return, and have not grown.
             self._unlisted = {guest: self._unlisted.get(guest, now) for guest in self._sizes.keys() - sizes.keys()}
             expected = [guest for guest, since in self._unlisted.items() if now - since < AWAY_SECONDS]
             self._sizes = {**{guest: self._sizes[guest] for guest in expected}, **sizes}
@@ -54,21 +54,21 @@ class KsmSuggestions:
         return {"ksm_reason": suggestion.reason.value, **{name: value for name, value in knobs.items() if value is not None}}
 
     def keep(self) -> None:
-        """Write the memory, if it has changed."""
+        """Write the memory if it has changed."""
         if self._after != self._written:
-            with suppress(StateError):  # tried again in the next cycle; mom reports the error itself
+            with suppress(StateError):  # retried in the next cycle; mom reports the error
                 self._file.write(FORM.dump_python(self._after, mode="json"), durable=False)
                 self._written = self._after
 
 
 def _taken_up(memory: KsmMemory) -> KsmMemory:
-    """Return the state of the previous mom. An unfinished look begins anew, as its length is unknown."""
+    """Return the memory of the previous mom. An unfinished look starts again, as its length is unknown."""
     return replace(memory, looks=None) if memory.looks else memory
 
 
 def sizes_in(snapshot: Snapshot, before: Mapping[str, Sequence[float | None]]) -> Mapping[str, Sequence[float | None]]:
-    """Return `balloon_max`, `rss` and `balloon_cur` of each guest. An unknown value keeps the value before: as 0 it would stop KSM,
-    and count as growth when it is known again."""
+    """Return `balloon_max`, `rss` and `balloon_cur` of each guest. Unknown values keep the last one: 0 would stop KSM, and later count as
+    growth."""
     columns = [snapshot.numbers(name) for name in ("balloon_max", "rss", "balloon_cur")]
     sizes = dict(zip(snapshot.guests, zip(*columns, strict=True), strict=True))
     if not any(None in column for column in columns):
@@ -77,10 +77,10 @@ def sizes_in(snapshot: Snapshot, before: Mapping[str, Sequence[float | None]]) -
 
 
 def state_in(snapshot: Snapshot, sizes: Mapping[str, Sequence[float | None]]) -> KsmState | None:
-    """Return the state of a snapshot with these sizes of guests; None if a value that the law cannot do without is unknown."""
+    """Return the state for the law; None if a required value is unknown."""
     number = snapshot.host.number
     run, total, clock = number("ksm_run"), number("mem_available"), number("ksm_clock")
-    # Free memory with caches stands in for an unknown MemAvailable, which knows caches that cannot be dropped.
+    # Without MemAvailable, use free memory with caches, although the kernel cannot drop all caches.
     available = number("mem_really_available")
     available = number("mem_free") if available is None else available
     if run is None or total is None or available is None or clock is None:

@@ -1,4 +1,4 @@
-"""The kernel's KSM in /sys/kernel/mm/ksm, with the methods of `KsmControl`."""
+"""The kernel's KSM in /sys/kernel/mm/ksm, as a `KsmControl`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ FOLDER = "sys/kernel/mm/ksm"
 ADVISOR_CURE = f"echo none > /{FOLDER}/advisor_mode"
 
 _KEPT_SHARE = 0.05
-"""Ratio of the host's memory that stays available after unmerging. Guests grow meanwhile, and near 0 the kernel kills."""
+"""Share of the host's memory that stays available after unmerging: guests may grow meanwhile, and near 0 the OOM killer acts."""
 
 _COUNT = re.compile(rb"[0-9]{1,20}\n?")
 _SIGNED = re.compile(rb"-?[0-9]{1,20}\n?")
@@ -28,7 +28,7 @@ _CHOSEN = re.compile(rb"\[([A-Za-z0-9_-]{1,40})\]")
 class SysfsKsm:
     """Knobs of this kernel.
 
-    :param root: folder that holds /sys and /proc
+    :param root: folder that contains /sys and /proc
     """
 
     def __init__(self, root: Path) -> None:
@@ -37,7 +37,7 @@ class SysfsKsm:
         self._root = root
 
     def ksm_read(self) -> Mapping[str, Value]:
-        """Return knobs and counters by file name, without unreadable and malformed ones, and `ksmd_cpu_seconds` if ksmd is visible."""
+        """Return knobs and counters by file name, without unreadable or malformed ones, and `ksmd_cpu_seconds` if ksmd is visible."""
         files: dict[str, Value] = {}
         for name, pattern in _NUMBERS.items():
             text = read_kernel_file(f"{self.folder}/{name}")
@@ -52,9 +52,9 @@ class SysfsKsm:
         return files
 
     def ksm_write(self, knobs: Mapping[str, int]) -> None:
-        """Write these knobs, in the given order.
+        """Write these knobs in order.
 
-        Raises `NotSupported` for a knob that this kernel lacks, `PermissionDenied`, or `HypervisorError` with the kernel's reason.
+        Raise `NotSupported` for a knob that this kernel lacks, `PermissionDenied`, or `HypervisorError` with the kernel's reason.
         """
         for name, value in knobs.items():
             try:
@@ -63,14 +63,14 @@ class SysfsKsm:
                 raise _explained(error, name) from error.__cause__
 
     def spare_kib(self) -> int | None:
-        """Return the KiB that unmerging may take: available memory less a twentieth of all. None: unknown."""
+        """Return the KiB that unmerging may take: available memory minus a twentieth of all. None: unknown."""
         meminfo = read_meminfo(self._root)
         available, total = meminfo.get("MemAvailable"), meminfo.get("MemTotal")
         return None if available is None or total is None else max(0, available - int(_KEPT_SHARE * total))
 
 
 def _explained(error: HypervisorError, name: str) -> HypervisorError:
-    """Return the error with the meaning that the kernel's mm/ksm.c gives it."""
+    """Return the error with its meaning in the kernel's mm/ksm.c."""
     number = error.__cause__.errno if isinstance(error.__cause__, OSError) else None
     if isinstance(error, NotSupported):
         return NotSupported(f"this kernel has no KSM knob {name}")

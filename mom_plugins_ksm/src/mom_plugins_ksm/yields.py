@@ -1,4 +1,4 @@
-"""ksmd's CPU time, and the memory that a scan saves for each second of it."""
+"""ksmd's CPU time, and the memory that a scan saves per second of it."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from mom_core import Value
 from mom_plugins_ksm.fields import is_count, saved_kib, tracked_kib
 
 _LEAST_BETWEEN = 1.0
-"""s. Shortest measurement, as the kernel counts CPU time in hundredths of a second. A cycle that is woken may follow another at once."""
+"""Shortest measurement in s: the kernel counts CPU time in hundredths of a second, and a requested cycle may follow at once."""
 
 
 class CpuUsage:
-    """Share of one CPU that ksmd used over at least a second, without a change of its speed."""
+    """Share of one CPU that ksmd used over at least a second at constant speed."""
 
     def __init__(self) -> None:
         self._base: tuple[float, float] | None = None
@@ -21,13 +21,13 @@ class CpuUsage:
         self._speed: Value = None
         self._percent: float | None = None
         self.pages: Value = None
-        """Batch at the last measurement; not the present batch until a new speed was measured."""
+        """Batch at the last measurement."""
 
     def percent(self, cpu_seconds: float | None, now: float, pages: Value = None) -> float | None:
         """Return percent of one CPU; None at the first sample, after a gap, and after a restart of the count.
 
         :param cpu_seconds: present count; None: unknown
-        :param now: seconds of a clock that never jumps
+        :param now: monotonic s
         :param pages: present batch
         """
         base = self._base
@@ -36,7 +36,7 @@ class CpuUsage:
             self._speed, self._percent, self.pages = pages, None, None
             return None
         if pages != self._speed and self._last is not None:
-            # mom sets the speed right after a sample. The time before it says nothing about the new speed.
+            # mom sets the speed right after a sample: measure a new speed only from there on.
             self._base = base = self._last
         if now - base[1] >= _LEAST_BETWEEN:
             self._base, self._percent, self.pages = (cpu_seconds, now), 100 * (cpu_seconds - base[0]) / (now - base[1]), pages
@@ -45,17 +45,17 @@ class CpuUsage:
 
 
 _PAGE_SECONDS = 3e-6
-"""s of CPU time for a page, if ksmd's is unknown: a checksum and two tree lookups. benchmarks/ksm measured 2 to 3 us."""
+"""CPU seconds per page if ksmd's are unknown: a checksum and two tree lookups. benchmarks/ksm measured 2 to 3 µs."""
 
 _LEAST_SECONDS = 0.05
-"""s of CPU time. A shorter scan is not judged: /proc counts in hundredths of a second."""
+"""CPU seconds of the shortest scan that is judged: /proc counts in hundredths of a second."""
 
 _LONG_SECONDS = 60.0
-"""s of CPU time. A longer scan is judged before it ends: a scan of some TiB takes an hour."""
+"""CPU seconds after which a scan is judged before its end: a scan of some TiB takes an hour."""
 
 
 class _Mark(NamedTuple):
-    """Begin of a scan. CPU seconds from different sources cannot be compared."""
+    """Start of a scan. CPU seconds from different sources cannot be compared."""
 
     saved_kib: int
     full_scans: int
@@ -74,7 +74,7 @@ class Yield:
     def kib_per_second(self, files: Mapping[str, Value], page_size: int) -> float | None:
         """Return the KiB saved per CPU second by the last judged scan; None before the first, and after a restart of KSM.
 
-        :param files: values by the names of the files in /sys/kernel/mm/ksm, and `ksmd_cpu_seconds`
+        :param files: values by file name in /sys/kernel/mm/ksm, and `ksmd_cpu_seconds`
         :param page_size: bytes
         """
         saved, scans, looked_at = saved_kib(files, page_size), files.get("full_scans"), tracked_kib(files, page_size)
