@@ -56,7 +56,7 @@ class Access:
         return context
 
     def options(self) -> dict[str, Any]:
-        """Return credentials as options for the NATS library. Each connection rereads the key file."""
+        """Return credentials as options for the NATS library. Connections reread the key file."""
         first = credentials_of(self.key)
         if first is None:
             return {}
@@ -83,7 +83,7 @@ def signing_seed(key: Path) -> str | None:
 
 
 def _read_key(key: Path) -> tuple[list[str], str]:
-    """Return the seeds (signing, then connecting) and the JWT; each may be absent."""
+    """Return the seeds (signing, connecting) and the JWT, if present."""
     make = "`mom fleet key` and `mom fleet enroll` make one"
     seeds = read_secret(key, "the key", make).decode("ascii", "replace").split()
     jwt = seeds.pop() if seeds and _JWT.fullmatch(seeds[-1]) else ""

@@ -1,7 +1,6 @@
 """NATS accounts of the fleet: JSON Web Tokens signed with its root key (github.com/nats-io/jwt, version 2).
 
-Each host has its own account. Permissions in a shared account would not suffice: a server sends a reply to any subject that the client
-names, including another host's key.
+Each host has its own account, because a server sends a reply to any subject that the client names, including another host's key.
 """
 
 from __future__ import annotations
@@ -40,10 +39,10 @@ _UPDATE: Final = "$SYS.REQ.CLAIMS.UPDATE"
 _ANSWER_SECONDS: Final = 5.0
 
 _LAST: Final = 253_402_300_799
-"""End of the year 9999. Servers keep the newest account, so an account issued then is final."""
+"""End of the year 9999. Servers keep the newest account, so this one is final."""
 
 _STEP: Final = 50 * 365 * 86_400
-"""Seconds by which each revoked key makes the account newer: more than any clock error."""
+"""Longer than any clock error."""
 
 SYNC_SECONDS: Final = 10
 """Until the next comparison, a server that was offline may admit a removed host."""
@@ -80,7 +79,7 @@ class FleetRoot:
         write_secret(path, _FORM.dump_json(RootFile(operator, system, fleet)))
 
     def server_config(self) -> str:
-        """Return the accounts for the server configuration. They change only when an operator's key is revoked."""
+        """Return the accounts for the server configuration."""
         system = self._account(public(self._system), "SYS", {"limits": _UNLIMITED}, None)
         claims = {"type": "operator", "version": 2, "system_account": public(self._system)}
         preloaded = f"  {public(self._system)}: {system}\n  {public(self._fleet)}: {self.fleet_account()}\n"
@@ -109,8 +108,8 @@ class FleetRoot:
     def operator(self, key: str, name: str) -> NatsCredentials:
         """Return credentials of an operator or coordinator.
 
-        The connection uses a second key, because servers choose the texts that it signs. That key is derived from the root key, so the root
-        can revoke both.
+        The connection uses a second key, because servers choose the texts that it signs. It is derived from the root key, so the root can
+        revoke both.
         """
         seed = self._connects(key)
         return NatsCredentials(seed, _jwt(self._fleet, public(pair(seed)), name, _USER))
@@ -132,10 +131,7 @@ class FleetRoot:
         return NatsCredentials(seed, _jwt(self._system, public(pair(seed)), "mom fleet", _USER))
 
     def ended(self, account: str) -> str:
-        """Return an account without connections that permanently replaces a host's account.
-
-        A deleted account would return from a server that was offline.
-        """
+        """Return an account without connections that permanently replaces a host's account."""
         return self._account(account, f"{FLEET_ACCOUNT}-ended", {"limits": {**_OF_A_HOST, "conn": 0}, "revocations": {"*": _LAST}}, _LAST)
 
     def _account(self, account: str, name: str, claims: Mapping[str, Any], at: int | None) -> str:
@@ -151,7 +147,7 @@ def resolver(folder: Path) -> str:
 
 
 def host_credentials(host: str, account_seed: str = "") -> tuple[str, NatsCredentials]:
-    """Return a host's new account and its credentials. The account's private key is not kept."""
+    """Return a host's new account and its credentials."""
     account, seed = pair(account_seed or new_seed(ACCOUNT)), new_seed(USER)
     # These permissions make servers report a refusal. `*`: the host's group may change.
     may = {"pub": {"allow": used(host, "*")}, "sub": {"allow": [*heard(host, "*"), f"{inbox(host)}.>"]}}
@@ -159,7 +155,7 @@ def host_credentials(host: str, account_seed: str = "") -> tuple[str, NatsCreden
 
 
 def ticket(account: Any, user: str, host: str, ends: int) -> str:
-    """Return the JWT that can fetch one host's invitation until `ends` (seconds since the epoch)."""
+    """Return the JWT that fetches a host's invitation until `ends` (seconds since the epoch)."""
     may = {"pub": {"allow": [taken(INVITATIONS, host)]}, "sub": {"allow": [f"{inbox(JOINING)}.>"]}}
     return _jwt(account, user, host, _USER | may, ends - INVITED_SECONDS, ends)
 

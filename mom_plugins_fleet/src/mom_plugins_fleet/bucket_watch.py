@@ -1,7 +1,6 @@
-"""Watch of a bucket: all entries first, then each change, without a gap.
+"""Watch of a bucket: all entries, then each change, without a gap.
 
-The library's ordered consumer resumes silently. This watch ends when a message or heartbeat is missing, so mom notices servers that were
-restored from a backup or lack data.
+The library's ordered consumer resumes silently. This watch ends instead when a message is missing or servers lack data.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ PULSE_SECONDS: Final = 2.0
 LOST_SECONDS: Final = 3 * PULSE_SECONDS
 
 MAKE_SECONDS: Final = 2.0
-"""Limit for a new consumer. NATS chooses its server at random; it may hang."""
+"""NATS chooses the consumer's server at random; it may hang."""
 
 LEADER_SECONDS: Final = 0.2
 """Pause between requests for the leader. An election takes seconds."""
@@ -118,10 +117,7 @@ class BucketWatch:
             await asyncio.sleep(LEADER_SECONDS)
 
     async def _complete(self, stream: str) -> None:
-        """Call the watcher's `complete` after the last entry.
-
-        Keys set during the load move to the end of the stream, so this reads the end twice.
-        """
+        """Call `complete` after the last entry. Keys set during the load move to the end of the stream, so read the end twice."""
         try:
             await self._wait_for(self._first_end)
             await self._wait_for(await self._last(stream))

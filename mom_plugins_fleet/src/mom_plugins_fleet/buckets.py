@@ -15,9 +15,9 @@ from mom_plugins_fleet.subjects import StoredEntry
 
 @dataclass(slots=True)
 class Bucket(Generic[Kind]):
-    """Records by key, with revisions. A `trusted` of None means an unsigned bucket.
+    """Records by key, with revisions. `trusted` is None for an unsigned bucket.
 
-    In a signed bucket, revisions are the signed ones. Records older than those in `revisions` are ignored.
+    In a signed bucket, revisions are the signed ones, and outdated records are ignored.
     """
 
     kind: type[Kind]
@@ -37,7 +37,7 @@ class Bucket(Generic[Kind]):
     _stored: dict[str, StoredEntry] = field(default_factory=dict)
     """Kept to verify again when the trusted keys change."""
     _revisions: dict[str, int] = field(default_factory=dict)
-    """Server revisions since the watch began. A later answer may be older."""
+    """By key since the watch began. A later answer may be older."""
 
     def begins(self) -> None:
         """Forget the servers' revisions: restored servers count from a lower number."""
@@ -93,7 +93,7 @@ class Bucket(Generic[Kind]):
             self.damaged[key] = error.message
 
     def trust(self, keys: frozenset[str], removed: Mapping[str, int] | None = None) -> None:
-        """Trust these public keys. Retry damaged records too: the clock may have been corrected."""
+        """Trust these public keys. Retry damaged records, because the clock may have been corrected."""
         changed = keys != self.trusted or (removed or {}) != self.removed
         again = [*self._stored] if changed else [key for key in self.damaged if key in self._stored]
         self.trusted, self.removed = keys, removed or {}

@@ -21,7 +21,7 @@ LARGEST_MESSAGE: Final = 1 << 20
 """Bytes. Records are smaller, and nats-server's default limit is the same."""
 
 LARGEST_LINE: Final = 64 << 10
-"""Bytes of a protocol line. The longest line lists all servers of a cluster."""
+"""Bytes. The longest protocol line lists all servers of a cluster."""
 
 SPEAKS_SECONDS: Final = 1.0
 """A `tls://` server silent for this long waits for TLS (`handshake_first`)."""
@@ -30,7 +30,7 @@ GOODBYE_SECONDS: Final = 1.0
 """Limit for the TLS close message. A hanging server sends none."""
 
 _NONCE: Final = re.compile(r"[A-Za-z0-9_-]{11,64}")
-"""Only random base 64 texts are signed. No record matches, because records begin with a non-text byte."""
+"""Only random base 64 texts are signed, which no record is."""
 
 _KNOWS_TLS: Final = b'"tls_'
 """Part of a TLS server's first line, such as `"tls_required":true`."""
@@ -68,7 +68,7 @@ class FleetClient(Client):
         return super()._connect_command()
 
     async def _process_connect_init(self) -> None:
-        """Raise errors that the library expects. Others would end its attempts to connect."""
+        """Raise errors that the library expects; others would end its attempts."""
         try:
             await super()._process_connect_init()
         except (nats.errors.Error, OSError, TimeoutError) as error:
@@ -88,7 +88,7 @@ class _BoundedParser(Parser):
 
 
 class _Transport(TcpTransport):
-    """Transport that sends nothing before TLS to `tls://` addresses, whatever the server says."""
+    """Transport that sends nothing before TLS to `tls://` addresses."""
 
     def __init__(self, tls: ssl.SSLContext | None, wanted: bytes) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # the library's transport has no types

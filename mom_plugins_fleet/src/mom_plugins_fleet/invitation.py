@@ -1,7 +1,6 @@
 """Invitation of a host: its key, stored encrypted on the servers, and the token that decrypts it.
 
-The token can fetch one message within an hour; servers check its signature and expiry. JetStream delivers the message once. Only the token
-decrypts it, so servers never see the host's key and cannot add operators.
+The token fetches one message, once and within an hour. Only the token decrypts it, so servers never see the key and cannot add operators.
 """
 
 from __future__ import annotations

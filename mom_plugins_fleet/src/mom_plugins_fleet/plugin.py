@@ -93,7 +93,7 @@ class FleetPlugin:
         """None in commands that only read."""
         self._report: Report | None = None
         self._undecided = False
-        """Whether the agent asked if a guest may leave, and the answer was not known yet."""
+        """Whether the agent waits for an answer on a guest."""
         self._empty = 0
         self._begun: dict[str, int] = {}
         """Cycle in which each unfinished move was decided, by guest id."""
@@ -196,7 +196,7 @@ class FleetPlugin:
                 yield Decision(guest.entity, mover.control, str(move.destination), reason, Source(self._context.name))
 
     def _look_at(self, guest: Guest, number: int, agent: FleetAgent, mover: GuestMoves) -> None:
-        """End the move of a guest that is still here if it failed."""
+        """End a failed move of a guest that is still here."""
         passed = number - self._begun[guest.id]  # the snapshot of the cycle that decided the move is older than the move
         progress = mover.progress(guest)
         if passed < 1 or progress is None or progress.moving or (not progress.error and passed < STILL_HERE_CYCLES):
@@ -233,7 +233,7 @@ class FleetPlugin:
     # --- called in the agent's thread ------------------------------------------------------------------------------------------
 
     def accepts(self, move: Move) -> str | None:
-        """Return why a guest does not leave now; empty: it does; None: known only after a later cycle."""
+        """Return why a guest does not leave now; empty: it does; None: not known yet."""
         if not self._settings.leave:
             return LEAVES_NONE
         mover = self._context.service(GuestMoves)
@@ -256,7 +256,7 @@ class FleetPlugin:
         return not report.snapshot.guests and _is_unlisted(report)  # the condition may outlast the failure
 
     def state(self) -> HostState | None:
-        """Return the host's state; None while its guests are unknown, so that it does not count as empty."""
+        """Return the host's state; None while its guests are unknown."""
         report, agent = self._report, self.agent
         if report is None or agent is None or self._is_blind(report):
             return None
@@ -271,7 +271,6 @@ class FleetPlugin:
         return host_state(report, self._context.service(Promises) or NO_PROMISES, mover, stays, more)
 
     def _why_stays(self, guest: Guest, mover: GuestMoves | None) -> str:
-        """Return why no order can move a guest. A coordinator then orders nothing."""
         if not self._settings.leave:
             return LEAVES_NONE
         return guest.blocked.get("*") or NO_MOVER if mover is None else mover.why_stays(guest)

@@ -1,6 +1,6 @@
 """Fleet metrics for Prometheus: addresses of all hosts' metrics, and a file with the coordinator's own.
 
-Hosts report only a port. Names and addresses come from operators, so a host cannot redirect Prometheus and its token.
+Hosts report only a port, so that they cannot redirect Prometheus and its token.
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ WRITE_SECONDS: Final = 15.0
 """Time between two writes. Prometheus scrapes once or twice a minute."""
 
 LOOK_SECONDS: Final = 1.0
-"""Delay until the file shows that this coordinator starts or stops working."""
 
 UNTIL: Final = "mom_fleet_coordinates_until_timestamp_seconds"
 """A time, because a killed coordinator leaves its file."""
@@ -34,7 +33,7 @@ WHY: Final = "__meta_mom_why"
 
 
 def targets(view: FleetView) -> Sequence[Mapping[str, Any]]:
-    """Return all hosts. A host with a missing address or invalid entry has a reason instead of targets."""
+    """Return all hosts; a host without metrics has a reason instead of targets."""
     groups = []
     for name in sorted(view.members.records.keys() | view.members.damaged.keys()):
         member = view.members.get(name)

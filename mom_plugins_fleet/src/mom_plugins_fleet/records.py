@@ -23,16 +23,16 @@ FLEET_POLICY: Final = re.compile(r"^[0-9]{2}_fleet_[a-z0-9_]{1,48}\Z")
 """Policies of the fleet, which never replace a host's own policies."""
 
 CLASSES: Final = "classes.yaml"
-"""Service classes among a group's policies, and the file for them on each host."""
+"""Service classes among a group's policies."""
 
 LARGEST_RECORD: Final = 768 << 10
 """Bytes. NATS servers take messages of 1 MiB by default."""
 
 MOST_TOLD: Final = 400
-"""Guests that a host lists: 760 KiB with the longest names and reasons."""
+"""760 KiB with the longest names and reasons."""
 
 MOST_MOVES: Final = 2 * MOST_TOLD
-"""A host's orders hold its listed guests and guests that are on the way."""
+"""Listed guests, and guests on the way."""
 
 MOST_REMOVED: Final = 1000
 """Each host reads this record every half minute."""
@@ -55,7 +55,7 @@ PublicKey = Annotated[str, StringConstraints(pattern=r"^U[A-Z2-7]{55}$")]
 
 
 def whole_key(key: str) -> str:
-    """Return a public NKEY as typed by a user. Raise `ValueError` for a typing error."""
+    """Check a public NKEY typed by a user. Raise `ValueError`."""
     if not re.fullmatch(r"U[A-Z2-7]{55}", key):
         raise ValueError("no public key of a user: it has 56 characters and begins with U")
     raw = base64.b32decode(key)
@@ -66,7 +66,7 @@ def whole_key(key: str) -> str:
 
 
 def a_server(address: str) -> str:
-    """Return a server address. Raise `ValueError` if invalid, or if unencrypted and remote."""
+    """Check a server address. Raise `ValueError` if invalid, or if unencrypted and remote."""
     name = printable(address)
     try:
         parts = urlsplit(address)
@@ -92,12 +92,12 @@ Count = Annotated[int, Field(ge=0, le=LARGEST_KIB)]
 
 
 class FleetRecord(StrictModel):
-    """Record of a bucket. Keys of newer versions are ignored; a sequence is read up to its first error."""
+    """Record of a bucket. Keys of newer versions are ignored."""
 
     model_config = ConfigDict(extra="ignore")
 
     def packed(self) -> bytes:
-        """Return the record as JSON. Raise `MomError` if it is too large for a message."""
+        """Return the record as JSON. Raise `MomError` if it is too large."""
         data = self.model_dump_json(exclude_defaults=True).encode()
         if len(data) > LARGEST_RECORD:
             raise MomError(f"a record of {len(data)} bytes is more than the fleet's servers take", hint=f"at most {LARGEST_RECORD}")
@@ -198,7 +198,7 @@ class HostState(FleetRecord):
     reserved: Kib = 0
     """Available memory reserved for launches."""
     holds_promises: bool = False
-    """Whether a plugin keeps promises. Such a host takes no guest while `promisable` is unknown."""
+    """Whether a plugin keeps promises. Then `promisable` must be known."""
     memory_state: str = ""
     problems: Count = 0
     problem: Annotated[str, StringConstraints(max_length=200)] = ""
@@ -219,7 +219,7 @@ class HostState(FleetRecord):
     given_back: Kib | None = None
     """Average since midnight UTC."""
     waited: Annotated[float, Field(ge=0, le=1e12)] | None = None
-    """Longest wait of guests because of mom, in seconds since midnight UTC."""
+    """Longest wait because of mom, in seconds since midnight UTC."""
     promise_broken: Annotated[float, Field(ge=0, le=1e12)] | None = None
     """Seconds since midnight UTC."""
     killed: Count | None = None
@@ -249,21 +249,21 @@ class Move(FleetRecord):
     balance: bool = False
     """Whether it is for balance. The host's entry must allow that."""
     order: int = 0
-    """Revision of the orders that first held this move; 0: none yet."""
+    """Revision of the first orders with this move; 0: none yet."""
     state: MoveState = MoveState.ORDERED
     """Progress reported by the host; always `ORDERED` in signed orders."""
     error: str = ""
 
 
 class Arrival(FleetRecord):
-    """Moved guest, as recorded by the coordinator. No host's report changes it."""
+    """Moved guest, as recorded by the coordinator."""
 
     guest: Annotated[str, StringConstraints(min_length=1, max_length=128)]
     to: HostName
     takes: Kib
     """0: a failed move for balance."""
     at: Annotated[float, Field(ge=0, lt=1 << 36)]
-    """Arrival or failure, in seconds since the epoch, by the coordinator's clock."""
+    """In seconds since the epoch, by the coordinator's clock."""
 
 
 class Orders(FleetRecord):
@@ -272,9 +272,9 @@ class Orders(FleetRecord):
     epoch: int = 0
     moves: Annotated[tuple[Move, ...], Field(max_length=MOST_MOVES), FailFast()] = ()
     entries: Mapping[HostName, str] = Field(default_factory=dict)
-    """Signed entries of the destinations, so that a coordinator cannot name another address."""
+    """Signed entries of the destinations, because a coordinator must not name another address."""
     arrivals: Annotated[tuple[Arrival, ...], Field(max_length=MOST_TOLD), FailFast()] = ()
-    """Guests that left in the last day, for the coordinator's own use."""
+    """Of the last day, for the coordinator's own use."""
 
     def of(self, guest: str) -> Move | None:
         """Return the move of this guest."""
@@ -283,7 +283,7 @@ class Orders(FleetRecord):
 
 @dataclass(frozen=True, slots=True)
 class OrderProgress:
-    """Progress of a move. `order` is the revision of the orders that first held it."""
+    """Progress of a move. `order` as in `Move`."""
 
     guest: Annotated[str, StringConstraints(min_length=1, max_length=128)]
     order: int
@@ -302,7 +302,7 @@ class AuthorizedKeys(FleetRecord):
 
     keys: Annotated[tuple[PublicKey, ...], Field(max_length=64), FailFast()] = ()
     removed: Annotated[Mapping[HostName, int], Field(max_length=MOST_REMOVED)] = Field(default_factory=dict)
-    """Removed hosts, with the last revision of their signed entry, which would otherwise stay valid."""
+    """Removed hosts, with the last revision of their entry, which stays signed."""
     by: str = ""
 
 

@@ -18,7 +18,7 @@ WHAT: Final = "the file of the revisions that this host has used of its fleet"
 LOSS: Final = "an older record of the fleet's, with its operator's signature, would be taken once more"
 
 AHEAD_SECONDS: Final = 86_400.0
-"""Limit for a revision ahead of the local clock. Otherwise a stolen key could sign the last possible revision."""
+"""Otherwise a stolen key could sign the last possible revision."""
 
 REMOVED: Final = "removed"
 """Digest of a removed record."""
@@ -26,7 +26,7 @@ REMOVED: Final = "removed"
 
 @dataclass(frozen=True, slots=True)
 class RevisionsContent:
-    """Content of the file: newest revision and digest of each record by signer, progress of moves, and a coordinator's orders."""
+    """Content of the file. `newest` holds revision and digest of each record by signer."""
 
     newest: Mapping[str, Mapping[str, tuple[Annotated[int, Field(ge=0)], str]]] = field(default_factory=dict)
     moves: Annotated[tuple[OrderProgress, ...], Field(max_length=MOST_MOVES)] = ()
@@ -37,7 +37,7 @@ FORM: Final = TypeAdapter(RevisionsContent)
 
 
 def off_clock(servers: float) -> str:
-    """Return how far the local clock is from the servers' clock; empty if hosts would accept its signatures.
+    """Return how far the local clock is off; empty if hosts would accept its signatures.
 
     :param servers: in seconds since the epoch
     """
@@ -46,9 +46,7 @@ def off_clock(servers: float) -> str:
 
 
 class SeenRevisions:
-    """Newest revisions used here. Older records cannot be opened. Not thread-safe after `load`.
-
-    Signatures of a key count while the key is trusted.
+    """Newest revisions used here; older records cannot be opened. Single-threaded after `load`.
 
     :param file: None: store nothing
     :param at_once: for hosts: save each change before its use, and trust revisions recorded with a clock that was far ahead. Otherwise
@@ -75,10 +73,10 @@ class SeenRevisions:
         return {(step.guest, step.order): step for step in self._moves}
 
     def open(self, kind: type[Kind], bucket: str, key: str, data: bytes, trusted: Collection[str]) -> Opened[Kind]:
-        """Open a record, and record its revision before its use. Raise `MomError`.
+        """Open a record, and store its revision before its use.
 
-        Errors: no trusted key signed it, it is outdated, it differs from the record of the same revision, it is far ahead of the clock, or
-        its revision cannot be saved.
+        Raise `MomError` if it is unsigned, outdated, far ahead of the clock or different from the known record of its revision, or if its
+        revision cannot be stored.
         """
         record = opened(kind, bucket, key, data, trusted)
         newest, digest = self._known(bucket, key, trusted)

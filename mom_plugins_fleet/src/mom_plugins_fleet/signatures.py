@@ -1,4 +1,4 @@
-"""Signed records. A signature covers one key of a bucket and one revision; servers and hosts cannot forge it."""
+"""Signed records. A signature covers one key of a bucket and one revision."""
 
 from __future__ import annotations
 
@@ -59,12 +59,12 @@ class Signer:
 
 
 def next_revision(before: int) -> int:
-    """Return a later revision. It follows the clock, so it is also valid on reinstalled servers."""
+    """Return a later revision. It follows the clock, so it is valid on reinstalled servers too."""
     return max(before + 1, int(time.time()))
 
 
 def opened(kind: type[Kind], bucket: str, key: str, data: bytes, trusted: Collection[str]) -> Opened[Kind]:
-    """Verify and return a record. Raise `MomError` unless a trusted key signed it for this key of the bucket."""
+    """Verify a record. Raise `MomError` unless a trusted key signed it for this key of the bucket."""
     header, line_end, record = data[: LARGEST_HEADER + LARGEST_RECORD + 2].partition(b"\n")
     if not line_end or len(header) > LARGEST_HEADER:
         raise MomError("it is not signed", hint="an operator signs it with `mom fleet`")
@@ -77,7 +77,7 @@ def opened(kind: type[Kind], bucket: str, key: str, data: bytes, trusted: Collec
 
 
 def _what(bucket: str, key: str, revision: int, record: bytes) -> bytes:
-    """Return the bytes to sign. They begin with a non-text byte, because servers have clients sign texts."""
+    """Return the bytes to sign. Their first byte is never in a text, because servers have clients sign texts."""
     return b"\xff" + json.dumps(["mom fleet", bucket, key, revision]).encode() + b"\n" + record
 
 

@@ -1,6 +1,6 @@
 """JetStream buckets of the fleet, and each client's permissions.
 
-A bucket NAME is a stream `KV_NAME`; a key in it is a subject `$KV.NAME.KEY`. A host may access exactly its own keys. It uses no consumers,
+A bucket NAME is a stream `KV_NAME`; a key in it is a subject `$KV.NAME.KEY`. A host may access only its own keys. It uses no consumers,
 because their permissions cannot be limited to a key.
 """
 
@@ -40,7 +40,6 @@ GROUPS_KEPT: Final = 16
 class StoredEntry:
     """Entry of a bucket.
 
-    :param revision: the servers' revision
     :param data: None: removed
     :param at: when it was set, in seconds since the epoch; 0: unknown
     """
@@ -71,7 +70,7 @@ def taken(bucket: str, key: str) -> str:
 
 
 def inbox(name: str) -> str:
-    """Return the prefix of a client's inbox, which no other client can read."""
+    """Return the prefix of a client's inbox."""
     return f"_INBOX_mom_{name}"
 
 

@@ -19,10 +19,10 @@ SILENT_SECONDS: Final = 75.0
 """Two missed heartbeats by the reader's clock; then a host counts as lost."""
 
 ARRIVES_SECONDS: Final = 120.0
-"""Time for a moved guest to appear in the destination's reports. By then the destination has reported twice."""
+"""Time for a moved guest to appear in the destination's reports: two reports."""
 
 SETTLES_SECONDS: Final = 60.0
-"""Time after an arrival in which the host's reported available memory may not include the guest. Hosts report at least every 30 s."""
+"""Until then, reported available memory may not include an arrived guest. Hosts report at least every 30 s."""
 
 AGAIN_SECONDS: Final = 1.0
 
@@ -41,7 +41,7 @@ class FleetView:
     authorized: Bucket[AuthorizedKeys] = field(default_factory=lambda: Bucket(AuthorizedKeys, AUTHORIZED, frozenset()))
     lease: StoredEntry = field(default_factory=lambda: StoredEntry(0, None))
     left: dict[tuple[str, str], float] = field(default_factory=dict)
-    """Monotonic time at which a guest was first known to have left a host, by host and guest."""
+    """Monotonic time at which a guest was known to have left, by host and guest."""
     _guests_of: dict[str, tuple[HostState, Mapping[str, HostedGuest]]] = field(default_factory=dict)
     """Cache: guests by id, with the state that lists them."""
 
@@ -70,12 +70,12 @@ class FleetView:
 
     @property
     def newest(self) -> float:
-        """Return when a host or coordinator last wrote, by the servers' clock; 0: never."""
+        """Return the last write of any host or coordinator, by the servers' clock; 0: never."""
         return max((*self.states.set_at.values(), self.lease.at))
 
     @property
     def lag(self) -> float:
-        """Return the seconds since `newest`, if the local clock says that the whole fleet is silent; otherwise 0."""
+        """Return the seconds since `newest` if the whole fleet seems silent; otherwise 0."""
         lag = time.time() - self.newest if self.newest else 0.0
         return lag if lag > SILENT_SECONDS else 0.0
 
@@ -96,9 +96,9 @@ class FleetView:
         self.states.heard.update({host: offset + at for host, at in self.states.set_at.items()})
 
     async def follow(self, store: Store, trouble: Callable[[str], None]) -> None:
-        """Keep the view current until cancelled. Raise `LinkError` when the servers refuse the key.
+        """Keep the view current until cancelled. Raise `LinkError` if the servers refuse the key.
 
-        :param trouble: called with each reason why the view is outdated, and with "" when it is current again
+        :param trouble: called with the reason for an outdated view, and with "" when it is current
         """
         try:
             async with asyncio.TaskGroup() as group:
@@ -113,7 +113,7 @@ class FleetView:
     async def look_often(
         self, store: Store, look: Callable[[Store], Awaitable[None]], seconds: float, trouble: Callable[[str], None]
     ) -> None:
-        """Follow the fleet, and call `look` at this interval while the view is current. Raise the errors of `follow`."""
+        """Follow the fleet, and call `look` at this interval while the view is current."""
         following = asyncio.create_task(self.follow(store, trouble))
         try:
             while not following.done():
@@ -183,7 +183,7 @@ class FleetView:
         return cached[1]
 
     def is_coming(self, host: str, move: Move) -> bool:
-        """Return whether a guest that left `host` has not appeared at its destination yet."""
+        """Return whether a guest that left `host` has not appeared yet."""
         if move.state is not MoveState.DONE or move.to not in self.members.records or move.guest in self.guests(move.to):
             return False
         elsewhere = (name for name in self.members.records if name != host)
@@ -192,14 +192,14 @@ class FleetView:
         return not self._reported_since(move.to, host, move)
 
     def is_settling(self, host: str, move: Move) -> bool:
-        """Return whether a guest from `host` has arrived but may be missing in the reported available memory."""
+        """Return whether available memory may not include a newly arrived guest yet."""
         if move.state is not MoveState.DONE or move.guest not in self.guests(move.to):
             return False
         since = self.left.setdefault((host, move.guest), time.monotonic())
         return self.states.heard.get(move.to, float("-inf")) - since < SETTLES_SECONDS
 
     def is_over(self, host: str, move: Move) -> bool:
-        """Return whether a move is done and `host` no longer reports the guest. A guest reported much later has come back."""
+        """Return whether a move is done and `host` no longer reports the guest, or reports it much later."""
         if move.state is not MoveState.DONE or self.is_coming(host, move):
             return False
         return move.guest not in self.guests(host) or self._reported_since(host, host, move)
@@ -210,7 +210,7 @@ class FleetView:
         return self.is_fresh(reporter) and self.states.heard.get(reporter, float("-inf")) - since > ARRIVES_SECONDS
 
     def forget_arrivals(self) -> None:
-        """Drop data of finished moves, because guests may leave again, and of removed hosts."""
+        """Drop data of finished moves and removed hosts. A guest may leave again."""
         self._guests_of = {host: cached for host, cached in self._guests_of.items() if host in self.states.records}
         departures = {(host, move.guest) for host, orders in self.all_ordered() for move in orders.moves if move.state is MoveState.DONE}
         self.left = {key: since for key, since in self.left.items() if key in departures}

@@ -1,8 +1,8 @@
 """Coordinator: chooses destinations for guests of drained hosts and, where operators allow it, of full hosts.
 
 The working coordinator holds a lease, a key that it sets repeatedly. After `LEASE_SECONDS` without a change, another coordinator takes it
-by compare-and-set. It first raises the epoch in all orders, which locks out a suspended coordinator. (nats-server 2.9 may repeat expired
-keys after a restart, so the lease has no time to live.)
+by compare-and-set and raises the epoch in all orders, which locks out a suspended coordinator. (nats-server 2.9 may repeat expired keys
+after a restart, so the lease has no time to live.)
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ LEASE_SECONDS: Final = 10.0
 
 RENEW_SECONDS: Final = LEASE_SECONDS / 3
 SURE_SECONDS: Final = 0.6 * LEASE_SECONDS
-"""Time that a coordinator relies on its lease: others see a renewal later."""
+"""Others see a renewal later than its holder."""
 
 LOOK_SECONDS: Final = 2.0
 """A move takes at least as long."""
 
 BALANCE_SECONDS: Final = 600.0
-"""Least time between two balance moves of a group. The destination needs minutes to measure a working set."""
+"""The destination needs minutes to measure a working set."""
 
 BLIND_SECONDS: Final = 2 * LEASE_SECONDS
-"""Limit for work without a current view. Then another coordinator may try."""
+"""Limit for work without a current view."""
 
 
 class Coordinator:
@@ -71,7 +71,7 @@ class Coordinator:
         self._revision = 0
         self._waits_for = ""
         self._other_lease = 0, float("-inf")
-        """Revision of another holder's lease, and the monotonic time of its last change."""
+        """Revision of another holder's lease, and monotonic time of its last change."""
         self._sure_until = float("-inf")
 
     async def run(self) -> None:
@@ -115,7 +115,7 @@ class Coordinator:
         return time.monotonic() < self._sure_until
 
     async def work(self, store: Store) -> None:
-        """Take the lease if it is free, and work until it is lost. Raise `LinkError`."""
+        """Take the lease if free, and work until it is lost. Raise `LinkError`."""
         self.save()
         self._check()
         if not await self.acquire(store):
@@ -164,7 +164,7 @@ class Coordinator:
             raise LinkError(f"no host's entry counts here, such as that of {host}: {printable(why, 400)}", hint=hint)
 
     async def acquire(self, store: Store) -> bool:
-        """Take the lease if its holder is silent. Return whether this succeeded."""
+        """Take the lease if its holder is silent. Return success."""
         kept = await store.read(LEASES, COORDINATOR)
         if kept.data is not None:
             now = time.monotonic()
@@ -200,14 +200,14 @@ class Coordinator:
                 self._log.warning("the lease could not be renewed: %s", shown(error))
 
     async def fence(self, store: Store) -> None:
-        """Raise the epoch of all orders: hosts then reject an earlier coordinator."""
+        """Raise the epoch of all orders, to lock out an earlier coordinator."""
         leaving = {host for host, (_, member) in self.view.members.records.items() if member.draining or member.balance}
         for host in leaving | self.view.orders.records.keys():
             with self._contained(f"the orders of {host}"):
                 await self.change(store, host, lambda orders: orders.model_copy(update={"epoch": self.epoch}))
 
     async def change(self, store: Store, host: str, edit: Callable[[Orders], Orders]) -> None:
-        """Edit a host's current orders. A conflict is retried at the next decision."""
+        """Edit a host's orders. A conflict is retried at the next decision."""
         view = self.view
         view.progress.take(host, await store.read(PROGRESS, host))
         kept = await store.read(ORDERS, host)
@@ -236,7 +236,7 @@ class Coordinator:
             self._log_moves(host, before, target, revision)
 
     def _complete(self, orders: Orders, revision: int) -> Orders:
-        """Return the orders to sign: without progress, with signed entries of all destinations."""
+        """Return the orders to sign: without progress, with the destinations' signed entries."""
         plain = {"state": MoveState.ORDERED, "error": ""}
         moves = tuple(move.model_copy(update={**plain, "order": move.order or revision}) for move in orders.moves)
         entries = {to: signed for to in sorted({move.to for move in moves}) if (signed := self.view.members.signed(to))}

@@ -12,7 +12,7 @@ from mom_plugins_fleet.records import MOST_TOLD, HostedGuest
 
 RESERVE_SHARE: Final = 0.10
 RESERVE_MOST_KIB: Final = 16 << 20
-"""Memory that stays available on a destination. A guest may use its memory within a minute; mom reclaims more slowly."""
+"""Reserve of a destination. A guest may use its memory within a minute; mom reclaims more slowly."""
 
 SMALLEST: Final = 100
 """Smallest guests to list. They fit where the largest do not."""
@@ -57,7 +57,7 @@ class TargetHost:
 
     @property
     def room(self) -> int:
-        """Return the room for more guests; may be negative. The operator's limit holds whatever the host reports."""
+        """Return the room for more guests; may be negative."""
         believed = self.available if self.limit is None else min(self.available, self.limit - self.arrived)
         return believed - self.coming - min(RESERVE_MOST_KIB, int(RESERVE_SHARE * self.has))
 
@@ -72,8 +72,6 @@ def choose(
     needs: int, guarantee: int, ranked: Iterable[TargetHost], group: str, avoid: Collection[str] = (), within: str = ""
 ) -> TargetHost | str:
     """Return the host with the most room that can keep the guest's promise, or why there is none.
-
-    A fuller host would soon have to reclaim.
 
     :param needs: memory that the guest needs on arrival
     :param avoid: hosts where an attempt failed
@@ -96,7 +94,7 @@ def choose(
 
 
 def listed(guests: Iterable[HostedGuest]) -> tuple[HostedGuest, ...]:
-    """Return the guests to report: the first to leave, and the smallest."""
+    """Return the first guests to leave, and the smallest."""
     ordered = sorted(guests, key=leaving_order)
     if len(ordered) <= MOST_TOLD:
         return tuple(ordered)
@@ -105,5 +103,5 @@ def listed(guests: Iterable[HostedGuest]) -> tuple[HostedGuest, ...]:
 
 
 def leaving_order(guest: HostedGuest) -> tuple[bool, int, str]:
-    """Sort large guests first (they fit on the fewest hosts), and guests that cannot leave last."""
+    """Sort large guests first, because they fit on the fewest hosts; guests that cannot leave last."""
     return bool(guest.stays), -(guest.maximum or 0), guest.id

@@ -13,10 +13,10 @@ from mom_plugins_fleet.records import MOST_TOLD, Arrival, HostedGuest, HostState
 from mom_plugins_fleet.view import SETTLES_SECONDS, FleetView
 
 AT_ONCE: Final = 2
-"""Guests that leave a host at once. One live migration fills a 10 Gbit/s link; a second uses its pauses."""
+"""One live migration fills a 10 Gbit/s link; a second uses its pauses."""
 
 ARRIVING_AT_ONCE: Final = 2
-"""Guests that arrive at a host at once: mom there sees the first before the next arrives."""
+"""mom on the host sees the first guest before the next arrives."""
 
 ATTEMPTS: Final = 3
 """Then the operator must act."""
@@ -25,8 +25,7 @@ BOOKS_SECONDS: Final = 86_400.0
 """How long a moved guest counts at its destination, unless another host reports it. A malicious host may hide guests."""
 
 LOST_SECONDS: Final = 900.0
-"""After this silence, by the servers' clock, a host moves no guests: moves end after 600 s by default. Also the limit for accepting an
-order."""
+"""After this silence a host moves no guests: moves end after 600 s by default. Also the limit for accepting an order."""
 
 OPEN: Final = (MoveState.ORDERED, MoveState.ACCEPTED)
 
@@ -79,7 +78,7 @@ def _is_unanswered(move: Move) -> bool:
 
 
 def place_of(view: FleetView, name: str) -> TargetHost | str:
-    """Return a host that can take guests, incoming guests not counted, or why it cannot."""
+    """Return a host (incoming guests not counted), or why it takes no guests."""
     member, state = view.members.get(name), view.states.get(name)
     if member is None:
         return "it is not in the fleet"
@@ -127,7 +126,7 @@ def _where_guests_are(view: FleetView) -> dict[str, set[str]]:
 
 
 def needs_of(guest: HostedGuest) -> int | None:
-    """Return the memory that a guest needs on arrival; None if its size is unknown.
+    """Return the memory that a guest needs on arrival; None: unknown.
 
     This is its host memory (or its maximum), and at least its working set and promise.
     """
@@ -170,10 +169,7 @@ def next_orders(
     at_once: int = AT_ONCE,
     arriving_at_once: int = ARRIVING_AT_ONCE,
 ) -> tuple[Orders, dict[str, str]]:
-    """Return a host's orders, and why guests (by name) cannot leave.
-
-    A move stays until its guest appears, or should have appeared. Each move reserves memory in `targets`.
-    """
+    """Return a host's orders, and why guests (by name) cannot leave. Moves reserve memory in `targets`."""
     member, before = view.members.get(host), view.ordered(host) or Orders()
     over = {move.guest: move for move in before.moves if view.is_over(host, move)}
     open_or_failed = [move for move in before.moves if move.guest not in over]
@@ -227,7 +223,7 @@ def _blocked(view: FleetView, host: str, kept: Mapping[str, Move]) -> Callable[[
 
 
 class _WaysOut:
-    """Destinations for the guests of one host, `most` at once to each. Each move reserves memory in `targets`."""
+    """Destinations for the guests of one host, `most` at once to each. Moves reserve memory in `targets`."""
 
     def __init__(self, view: FleetView, targets: dict[str, TargetHost], host: str, group: str, mover: MoverState, most: int) -> None:
         self._view = view
@@ -245,7 +241,7 @@ class _WaysOut:
         return choose(needs, guest.guarantee, self._free, self._group, avoid, self._mover.within)
 
     def move(self, guest: HostedGuest, earlier: Move | None) -> Move | str:
-        """Return the move of a guest and reserve its memory, or return why there is none."""
+        """Return the move of a guest, or why there is none."""
         needs = needs_of(guest)
         if needs is None:
             return "its size is unknown"

@@ -1,6 +1,6 @@
-"""Agent of a host in its fleet: applies the group's policies and the orders, and reports the host's state.
+"""Agent of a host in its fleet: applies group policies and orders, and reports the host's state.
 
-mom never waits for the agent: without servers, the host keeps its policies.
+mom never waits for it: without servers, the host keeps its policies.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from mom_plugins_fleet.signatures import Opened
 from mom_plugins_fleet.subjects import AUTHORIZED, COORDINATORS, GROUPS, ORDERS, ROSTER, STATES
 
 RESYNC_SECONDS: Final = 30.0
-"""Time between two reads of all records, in case a message was lost. 10,000 hosts make 1,000 reads/s."""
+"""Reads all records again, in case a message was lost. 10,000 hosts make 1,000 reads/s."""
 
 HEARTBEAT_SECONDS: Final = 30.0
 
@@ -38,10 +38,10 @@ AGAIN_SECONDS: Final = 10.0
 """Pause after an error before the servers could be asked."""
 
 APPLY_SECONDS: Final = 30.0
-"""Limit for applying a group's record. The largest policies compile within seconds."""
+"""The largest policies compile within seconds."""
 
 READY_ATTEMPTS: Final = 50
-"""Attempts to apply the previous run's record: plugins have 10 s to start."""
+"""Plugins have 10 s to start."""
 
 _POLL_SECONDS: Final = 0.2
 
@@ -210,7 +210,7 @@ class FleetAgent:
             raise MomError(f"a plugin here fails: {type(error).__name__}: {error}", hint="tell its authors") from error
 
     async def follow(self, store: Store) -> None:
-        """Follow entry, group and orders. Raise `MomError` when the servers refuse the key."""
+        """Follow entry, group and orders. Raise `MomError` if the servers refuse the key."""
         heard: set[str] = set()
         while True:
             self._dirty.clear()

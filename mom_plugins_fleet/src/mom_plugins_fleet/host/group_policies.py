@@ -84,7 +84,7 @@ class GroupPolicies:
     def remembered(self) -> tuple[str, Opened[Group]] | None:
         """Return the previous run's group and record; None without a readable file.
 
-        If the record's key is no longer trusted, the record is empty, which removes its policies and classes.
+        If the record's key is no longer trusted, the record is empty, so its policies end.
         """
         from mom_plugins_fleet.signatures import Opened, opened
         from mom_plugins_fleet.subjects import GROUPS

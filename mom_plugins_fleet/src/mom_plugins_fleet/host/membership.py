@@ -81,7 +81,7 @@ def join(config: Path, address: str, token: Token) -> None:
 
 
 def _let_read(key: Path, config: Config) -> None:
-    """Make the key readable for the group of a mom that is not root. Raise `OSError`."""
+    """Make the key readable for a mom that is not root. Raise `OSError`."""
     reader = other_owner(config.state_directory, config.run_directory)
     if reader is not None:
         os.chown(key, -1, reader.groups[0])
@@ -100,7 +100,7 @@ def _another(token: Token) -> str:
 
 
 def with_fleet(config: Path, settings: Mapping[str, object]) -> str:
-    """Return a configuration's text with the section of the plugin fleet added. Raise `MomError`."""
+    """Return a configuration with the section of the plugin fleet added. Raise `MomError`."""
     load_config(config)  # reports existing errors first
     text = config.read_text("utf-8-sig")
     document, lines = parse_document(text, str(config)), text.splitlines()

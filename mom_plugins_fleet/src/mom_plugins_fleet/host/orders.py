@@ -16,7 +16,7 @@ from mom_plugins_fleet.revisions import SeenRevisions
 from mom_plugins_fleet.subjects import AUTHORIZED, COORDINATORS, ORDERS, PROGRESS, ROSTER
 
 BALANCE_SECONDS: Final = 300.0
-"""Least time between two guests that leave for balance, whatever a coordinator orders."""
+"""Holds whatever a coordinator orders."""
 
 
 class HostOrders:
@@ -106,7 +106,7 @@ class HostOrders:
     def _step(
         self, move: Move, before: Mapping[tuple[str, int], OrderProgress], member: Member, orders: Orders, removed: Mapping[str, int]
     ) -> OrderProgress | None:
-        """Return the progress of a move; None if not known yet. A finished move never starts again."""
+        """Return the progress of a move; None: not known yet. A finished move never restarts."""
         earlier = before.get((move.guest, move.order))
         if earlier is None:
             why = self._why_not_there(move, member, orders, removed) or self._why_stays(move, member)
@@ -122,7 +122,7 @@ class HostOrders:
         return earlier
 
     def _why_not_there(self, move: Move, member: Member, orders: Orders, removed: Mapping[str, int]) -> str:
-        """Return why no operator allows this destination; empty if one does. A coordinator's key may be stolen."""
+        """Return why no operator allows this destination; empty if one does."""
         try:
             entry = self._revisions.open(Member, ROSTER, move.to, orders.entries.get(move.to, "").encode(), self._operators)
         except MomError as error:

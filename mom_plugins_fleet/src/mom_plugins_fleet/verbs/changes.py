@@ -26,14 +26,14 @@ _ATTEMPTS: Final = 20
 
 
 def named(key: str) -> str:
-    """Return the name of a host or group. Raise `MomError` if invalid."""
+    """Check the name of a host or group. Raise `MomError`."""
     if not re.fullmatch(NAME, key):
         raise MomError(f"{printable(key)} is no name of a host or group", hint="use small letters, digits and -, 63 of them at most")
     return key
 
 
 async def change_group(where: Where, store: Store, group: str, wanted: Callable[[Group], Mapping[str, object]]) -> int:
-    """Change parts of a group's record; return the new revision. Raise `MomError`."""
+    """Change parts of a group's record. Return the new revision. Raise `MomError`."""
 
     def changed(before: Group | None) -> Group:
         group = before or Group()
@@ -45,7 +45,7 @@ async def change_group(where: Where, store: Store, group: str, wanted: Callable[
 async def change(
     where: Where, store: Store, bucket: str, kind: type[Kind], key: str, wanted: Callable[[Kind | None], Kind], agreed: Kind | None = None
 ) -> int:
-    """Change a record, sign it, and return the new revision.
+    """Change and sign a record. Return the new revision.
 
     :param agreed: record already passed to `agree`
     """
@@ -119,7 +119,7 @@ def who() -> str:
 
 
 def agree(where: Where, bucket: str, key: str, before: Opened[Kind] | None, after: Kind) -> None:
-    """Show a record before it is signed; confirm if it is new here. Raise `MomError` for a no."""
+    """Show a record to sign; confirm if it is new here. Raise `MomError` for a no."""
     is_new = where.anew or where.revisions.is_new(bucket, key)
     show(f"{bucket} {key}", None if before is None or is_new else before.record, after)
     if before is not None and is_new:

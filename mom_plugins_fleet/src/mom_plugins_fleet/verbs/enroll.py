@@ -79,7 +79,7 @@ class _Enrolment:
         return await standing(self._where, store, ROSTER, Member, self._host)
 
     def run(self) -> Token | None:
-        """Change the host's entry and account. Return the token, if requested. Raise `MomError`."""
+        """Change the host's entry and account. Return the token, if requested."""
         where, host = self._where, self._host
         agreed = self._change(self._before)
         agree(where, ROSTER, host, self._entry, agreed)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from mom_plugins_fleet.verbs.where import Where
 
 _ALL: Final = 1 << 30
-"""No limit: all guests of a host, not only the next ones."""
+"""All guests of a host, not only the next ones."""
 
 
 _NAMED: Final = 5
@@ -45,10 +45,7 @@ def plan_command(where: Where, drained: tuple[str, ...], as_json: bool) -> None:
 
 
 def planned(view: FleetView, drained: Collection[str] = ()) -> dict[str, Any]:
-    """Return moves, staying guests, room of hosts, closed hosts, and each group's next move for balance; reasons included.
-
-    Marks `drained` as drained in `view`. Raise `MomError` for an unknown host.
-    """
+    """Return the plan as data for JSON. Mark `drained` in `view`. Raise `MomError` for an unknown host."""
     for name in drained:
         member = view.members.get(name)
         if member is None:
@@ -73,9 +70,9 @@ def planned(view: FleetView, drained: Collection[str] = ()) -> dict[str, Any]:
 
 
 def leaving(view: FleetView, targets: dict[str, TargetHost]) -> tuple[list[dict[str, Any]], list[tuple[str, str, str]]]:
-    """Return the moves of hosts that are drained or have orders, and (host, guest, reason) of guests that stay.
+    """Return moves, and (host, guest, reason) of guests that stay.
 
-    An empty guest name means all guests. Each move reserves memory in `targets`.
+    An empty guest name means all guests. Moves reserve memory in `targets`.
     """
     full = {name: sorted({*place.arriving}) for name, place in targets.items() if len(place.arriving) >= ARRIVING_AT_ONCE}
     moves: list[dict[str, Any]] = []

@@ -104,9 +104,9 @@ def write_accounts(root: FleetRoot) -> Path:
 
 
 def make_operator(path: Path, root: FleetRoot | None) -> str:
-    """Make a key of an operator or a coordinator; return the public key.
+    """Make a key of an operator or a coordinator. Return the public key.
 
-    :param root: root key that admits it; None: servers without keys
+    :param root: None: servers without keys
     """
     seed = new_seed(USER)
     key = Signer(seed).public

@@ -37,14 +37,14 @@ if TYPE_CHECKING:
     from mom_daemon import GuestColumnModel
 
 LOOK_SECONDS: Final = 2.0
-"""Time between two pictures. Hosts report at most every second, by default every five."""
+"""Hosts report every 5 s by default."""
 
 AGAIN_SECONDS: Final = 1.0
 
 CLOSING_SECONDS: Final = 2.0
 
 NOTE_LEAST: Final = 25
-"""Columns of a note. The time of the last contact must fit."""
+"""The time of the last contact must fit."""
 
 _HEAD: Final = 4
 """Lines above a view: three about the fleet, one of headings."""
@@ -98,13 +98,13 @@ def _is_short(row: Mapping[str, Any]) -> bool:
 
 
 def _harm(row: Mapping[str, Any]) -> float:
-    """Return the sort rank: lost hosts first, then hosts with unhealthy guests, then hosts under memory pressure."""
+    """Rank lost hosts first, then hosts with unhealthy guests, then hosts under memory pressure."""
     now = 1e9 * row["silent"] + 100 * (row["unhealthy"] or 0) + 10 * _is_short(row)
     return float(now) + bool(row["refused"]) + bool(row["killed_today"])
 
 
 class FleetFeed:
-    """Source of pictures, with its own thread. It calls `changed` in this thread."""
+    """Source of pictures, with its own thread, in which it calls `changed`."""
 
     def __init__(self, where: Where, changed: Callable[[], None]) -> None:
         self._changed = changed
