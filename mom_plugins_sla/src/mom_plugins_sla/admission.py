@@ -13,15 +13,14 @@ from mom_plugins_sla.classes import ServiceClass
 from mom_plugins_sla.fairness import used_kib
 
 START_SHARE: Final = 0.25
-"""Memory that a guest uses soon after its start, as a ratio. An idle guest uses 13 to 25 % in the simulator, which follows reports of
-clouds."""
+"""Ratio of its memory that a guest uses soon after its start. Idle guests use 13 to 25 % in the simulator, which follows reports of clouds."""
 
 MOST_COUNTED: Final = 10_000
 """Without a limit, any number of guests without guarantee would fit."""
 
 LEAST_KIB: Final = 1024
 MOST_KIB: Final = 1 << 40
-"""1 MiB to 1 PiB. A value outside this range has a wrong unit."""
+"""1 MiB to 1 PiB. Other values have a wrong unit."""
 
 DONORS_SHOWN: Final = 20
 
@@ -41,7 +40,7 @@ class NewGuests:
 
     @classmethod
     def of(cls, count: int, memory_kib: int, class_name: str, classes: Mapping[str, ServiceClass]) -> NewGuests:
-        """Return guests of a class (empty: none). Raise `MomError` for an unknown class or a value out of range."""
+        """Return guests of a class (empty: none). Raise `MomError`."""
         if not LEAST_KIB <= memory_kib <= MOST_KIB:
             raise UnitError(f"memory of {memory_kib} KiB is out of range (1 MiB to 1 PiB)", hint="write it like 8GiB")
         if not 1 <= count <= MOST_COUNTED:
@@ -69,11 +68,10 @@ class NewGuests:
 class Figures:
     """Memory of the host, in KiB.
 
-    :param promisable: what the host can promise
     :param reserved: promised to launches
     :param returning: promised to stopped guests
-    :param room: what the balloon plugin can make available at once; None: only available memory counts
-    :param undescribed: number of guests with unknown guarantees, which count with all of their memory
+    :param room: memory that the balloon plugin can free at once; None: unknown
+    :param undescribed: guests with unknown guarantees, which count with all of their memory
     """
 
     promisable: float
@@ -87,7 +85,7 @@ class Figures:
 
 
 def figures_of(snapshot: Snapshot, service: Reservations | None, promises: Promises) -> Figures:
-    """Return the figures of the last cycle. Raise `MomError` if the promisable memory is unknown."""
+    """Return the last cycle's figures. Raise `MomError` if the promisable memory is unknown."""
     room = None if service is None else service.room()
     reservations = () if service is None else service.reservations()
     host = snapshot.host
@@ -174,7 +172,7 @@ def _about_memory(new: NewGuests, figures: Figures, at_once: float) -> str:
 
 
 def about_moving(snapshot: Snapshot, moves: GuestMoves) -> str:
-    """Return how much memory moving guests away would free. Admission itself moves none."""
+    """Return how much memory moving guests would free."""
     mover = moves.mover()
     if mover is None:
         return "moving guests away: nothing on this host can"
@@ -190,7 +188,7 @@ def about_moving(snapshot: Snapshot, moves: GuestMoves) -> str:
 
 
 def _spare(snapshot: Snapshot, promises: Promises) -> Iterator[tuple[float, float, Entity]]:
-    """Yield each guest's cost, and its memory (KiB) that is neither used nor guaranteed."""
+    """Yield each guest's cost, and its memory (KiB) neither used nor guaranteed."""
     for guest in snapshot.guests.values():
         size = guest.number("balloon_cur")
         if size is not None and "balloon_target" not in guest.blocked and "*" not in guest.blocked:
@@ -199,7 +197,7 @@ def _spare(snapshot: Snapshot, promises: Promises) -> Iterator[tuple[float, floa
 
 
 def _lesser_promises(snapshot: Snapshot, promises: Promises, new: NewGuests) -> Iterator[tuple[float, float, Entity]]:
-    """Yield priority and promise (KiB) of each guest with a lower priority."""
+    """Yield priority and promise (KiB) of guests with a lower priority."""
     for guest in snapshot.guests.values():
         priority = guest.number("priority")
         priority = 50.0 if priority is None else priority
@@ -208,7 +206,7 @@ def _lesser_promises(snapshot: Snapshot, promises: Promises, new: NewGuests) -> 
 
 
 def _donors(offers: Iterable[tuple[float, float, Entity]], missing: float, *, promise: bool) -> list[Donor]:
-    """Return guests that would release the missing memory: lowest cost or priority first, then the largest."""
+    """Return guests that would release the memory: lowest cost or priority first, then the largest."""
     donors: list[Donor] = []
     for _, kib, entity in sorted((offer for offer in offers if offer[1] > 0), key=lambda offer: (offer[0], -offer[1]))[:DONORS_SHOWN]:
         if missing >= 1:

@@ -1,4 +1,4 @@
-"""Assignment of service classes to guests, with the source of each assignment."""
+"""Assignment of service classes to guests."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from mom_plugins_sla.classes import ServiceClass, safest
 from mom_plugins_sla.settings import class_in
 
 METADATA: Final = "sla_class"
-"""Guest property with the class from its metadata or its management system."""
+"""Guest property from its metadata or its management system."""
 
 
 class Assigned(NamedTuple):
@@ -27,7 +27,7 @@ class Assigned(NamedTuple):
 
 
 class ClassAssignment:
-    """Rules in order: the section `guests`, the guest's metadata, patterns, the default. The first match counts."""
+    """Rules in order: the section `guests`, metadata, patterns, the default. The first match counts."""
 
     def __init__(self, classes: Mapping[str, ServiceClass], patterns: Mapping[str, str], default: str | None) -> None:
         self._classes, self._safest = classes, safest(classes)

@@ -24,10 +24,10 @@ class Claim(NamedTuple):
 def fair_shares(claims: Sequence[Claim], room: float, idle_tax: float = 0.75) -> list[float]:
     """Return each guest's fair share in KiB, in the order of the claims.
 
-    No share is below its guarantee; if the guarantees exceed `room`, all are reduced by the same ratio. No share exceeds the guest's
-    maximum. The shares add up to `room`, or to all maxima if that is less.
+    Shares lie between guarantee and maximum, and add up to `room` or all maxima. If the guarantees exceed `room`, all are reduced by the
+    same ratio.
 
-    :param room: KiB for all guests together
+    :param room: KiB for all guests
     :param idle_tax: from 0 (idle memory counts like used memory) to below 1
     """
     guarantees = [min(claim.guarantee, claim.most) for claim in claims]

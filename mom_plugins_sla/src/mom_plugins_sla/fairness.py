@@ -10,33 +10,33 @@ from mom_kvm import Promises
 from mom_plugins_sla.fair_share import Claim, fair_shares
 
 HEADROOM_SHARE, HEADROOM_KIB = 0.25, 80 << 10
-"""Headroom above a guest's used memory, as in the default balloon policy. Without headroom, every burst stalls."""
+"""Headroom above used memory, as in the default balloon policy. Without it, every burst stalls."""
 
 KEPT_SHARE, KEPT_KIB = 0.05, 32 << 10
-"""Reserve above a guest's used memory, the larger of the two, as in the balloon plugin."""
+"""Reserve above used memory, the larger of the two, as in the balloon plugin."""
 
 _SIZE, _OBSTACLE = "balloon_target", "balloon_obstacle"
-"""Control of a guest's size, and the field that says why the guest cannot shrink."""
+"""Control of a guest's size, and field that says why it cannot shrink."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fairness:
-    """Fair shares in KiB by guest id, and the host's lack of available memory (None: unknown)."""
+    """Fair shares in KiB by guest id, and the host's lack of memory (None: unknown)."""
 
     shares: Mapping[str, float] = field(default_factory=dict)
     lack: float | None = None
 
 
 KEEPS_SHARE = 0.05
-"""Default ratio of the host's memory to keep available. Below it, a Linux host begins to swap."""
+"""Of the host's memory. Below it, a Linux host begins to swap."""
 
 
 def fairness_of(snapshot: Snapshot, host_keeps: Portion | None, idle_tax: float, promises: Promises) -> Fairness:
     """Return the fair share of each guest.
 
-    Guests of unknown size or maximum, and guests that cannot shrink, have no share and keep their memory.
+    Guests of unknown size, and guests that cannot shrink, have no share and keep their memory.
 
-    :param host_keeps: memory to keep available on the host; None: the balloon plugin's hard watermark
+    :param host_keeps: memory to keep available; None: the balloon plugin's hard watermark
     """
     host = snapshot.host
     total, available = host.number("mem_available"), host.number("mem_really_available")
@@ -59,13 +59,13 @@ def fairness_of(snapshot: Snapshot, host_keeps: Portion | None, idle_tax: float,
 
 
 def used_kib(guest: Guest, size: float) -> float:
-    """Return the guest's used memory plus headroom in KiB; its size without statistics."""
+    """Return used memory plus headroom in KiB; the guest's size without statistics."""
     in_use = _in_use_kib(guest, size)
     return size if in_use is None else in_use * (1 + HEADROOM_SHARE) + HEADROOM_KIB
 
 
 def _kept_kib(guest: Guest, size: float) -> float:
-    """Return the memory (KiB) that mom never reclaims from the guest; its size without statistics."""
+    """Return the memory (KiB) that mom never reclaims; the guest's size without statistics."""
     in_use = _in_use_kib(guest, size)
     return size if in_use is None else min(size, in_use + max(KEPT_SHARE * in_use, KEPT_KIB))
 

@@ -82,7 +82,7 @@ class SlaPlugin:
         return {Admissions: self, ClassFiles: self}
 
     def _policies(self) -> Mapping[str, str]:
-        """Return the enabled policies. The policies for CPUs and disks need fields of the plugin qos."""
+        """Return the enabled policies. Those for CPUs and disks need the plugin qos."""
         switches = {"60_fair_share": self._settings.fair_share, "62_sla_cpu": self._settings.cpu, "72_sla_io": self._settings.io}
         folder = files("mom_plugins_sla")
         texts = {name: folder.joinpath(f"{name[3:]}.policy").read_text("utf-8") for name, is_on in switches.items() if is_on}
@@ -101,7 +101,6 @@ class SlaPlugin:
         self._context.log.info("classes of %s: %s", self._settings.classes_file, ", ".join(self._shared.classes) or "none")
 
     def _wrong_file(self) -> str:
-        """Return why the file of classes is not applied; empty if it is or there is none."""
         shared = self._shared
         return "" if shared is None or not shared.wrong else f"the last valid classes stay in force: {shared.wrong}"
 
@@ -114,7 +113,7 @@ class SlaPlugin:
 
     @hookimpl
     def mom_collect_guests(self, guests: Sequence[Guest]) -> Mapping[str, Mapping[str, Value]]:
-        """Return each guest's class and guarantee. Guests without a class also have fields, because missing ones would mean a failure."""
+        """Return each guest's class and guarantee. All guests have fields: missing ones would mean a failure."""
         # With these values, the policies for CPUs and disks release a guest that no longer has a class.
         unclassed: dict[str, Value] = {"mem_guarantee_share": None}
         unclassed |= {"cpu_share": ORDINARY} if self._settings.cpu else {}
@@ -131,7 +130,7 @@ class SlaPlugin:
 
     @hookimpl
     def mom_collect_host(self) -> Mapping[str, Value]:
-        """Return the host's lack of memory in the last cycle, and why the file of classes is not applied."""
+        """Return the host's lack of memory, and why the file of classes is not applied."""
         self._read_shared_classes()
         lack, fields = self._fairness.lack, dict[str, Value]()
         if lack is not None:
@@ -162,7 +161,7 @@ class SlaPlugin:
             self._snapshot = report.snapshot
 
     def admission(self, memory_kib: int, sla_class: str = "", count: int = 1) -> Admission:
-        """Return whether these guests fit, with the current classes and the last cycle's figures (`Admissions`)."""
+        """Return whether these guests fit, given the last cycle's figures (`Admissions`)."""
         new = NewGuests.of(count, memory_kib, sla_class or self._settings.default or "", self._classes)
         snapshot = seen_lately(self._snapshot, self._context, "admission is unknown")
         promises = self._context.service(Promises) or NO_PROMISES

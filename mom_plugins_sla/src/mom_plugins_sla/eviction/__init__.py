@@ -1,1 +1,1 @@
-"""Steps on guests of a full host: pause, save, shut down, move; and how mom undoes them."""
+"""Steps on guests of a full host: pause, save, shut down, move."""

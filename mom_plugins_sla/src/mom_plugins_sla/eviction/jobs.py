@@ -1,4 +1,4 @@
-"""Jobs: steps on guests, recorded on disk before they begin and followed to their end, also after a restart.
+"""Jobs: steps on guests, recorded on disk before they begin and followed across restarts.
 
 Not thread-safe. Slow calls run in other threads; a later cycle records their results.
 """
@@ -22,20 +22,20 @@ from mom_plugins_sla.eviction.recent_steps import COUNTS_SECONDS, RecentSteps
 from mom_plugins_sla.eviction.steps import Step
 
 AT_ONCE: Final = 4
-"""Limit for steps under way, and for abandoned calls of one mover. More would slow each other down."""
+"""Steps under way, and abandoned calls of a mover. More would slow each other down."""
 
 CALL_SECONDS: Final = 30.0
 
 GIVE_UP_SECONDS: Final = 60.0
-"""Time for a mover to cancel a move after its limit, and for a guest to disappear after a reported success."""
+"""Time for a mover to cancel a late move, and for a guest to disappear after a reported success."""
 
 LOST_LOOK_SECONDS: Final = 30.0
 
 LATE_SECONDS: Final = 1800.0
-"""A guest that stops within this time after its limit still stopped because of mom, for example after an update."""
+"""A guest that stops this long after its limit still stopped because of mom, for example after an update."""
 
 GONE_CYCLES: Final = 3
-"""Cycles without the guest before it counts as gone. A hypervisor that just started may list guests late."""
+"""A hypervisor that just started may list guests late."""
 
 FILE: Final = "jobs.json"
 TITLE: Final = "the file of guests that mom has stopped, or moves"
@@ -51,7 +51,7 @@ _Text = Annotated[str, StringConstraints(max_length=400)]
 
 @runtime_checkable
 class StopsAtOnce(Protocol):
-    """Hypervisor whose saves, shutdowns and starts return at once, such as a simulated one."""
+    """Hypervisor that stops and starts guests at once, such as a simulated one."""
 
     stops_at_once: bool
 
@@ -71,7 +71,7 @@ class Job:
 
     :param time: start, in seconds since the epoch
     :param needs: memory of the guest after its return, in KiB
-    :param promised: memory promised to the guest, in KiB
+    :param promised: in KiB
     :param move: unique id of the move
     :param seconds: time limit
     :param drained: whether an operator's drain ordered the move
@@ -127,7 +127,7 @@ UNDER_WAY: Final = frozenset({JobState.PREPARING, JobState.BEGUN})
 
 @dataclass(frozen=True, slots=True)
 class _Call:
-    """`kind`: save, ask, resume, prepare, begin, look or cancel. Times in seconds."""
+    """`kind`: save, ask, resume, prepare, begin, look or cancel."""
 
     kind: str
     future: Future[Any]
@@ -166,7 +166,7 @@ class Jobs:
         self._unwritten = False
 
     def load(self) -> None:
-        """Read the jobs of an earlier run. Without a usable file, use the paused guests of the ledger."""
+        """Read the jobs of an earlier run. Without a usable file, use the ledger's paused guests."""
         jobs = self._file.read()
         if jobs is None:
             paused = [
@@ -183,7 +183,7 @@ class Jobs:
                 self._context.log.warning("guest %s was %s when mom ended: mom follows the move", printable(entry.name), entry.activity)
 
     def close(self) -> None:
-        """Start no more calls. The next mom follows the steps under way."""
+        """Start no more calls."""
         self._callers.close(0)
 
     # --- state --------------------------------------------------------------------------------------------------------------
@@ -194,7 +194,7 @@ class Jobs:
 
     @property
     def stopped(self) -> Sequence[Job]:
-        """Jobs of guests that mom has stopped or is stopping: guests that fail to resume first, then the oldest."""
+        """Jobs of guests that mom stops: failed resumes first, then the oldest."""
         jobs = [job for job in self._jobs.values() if not job.is_move]
         return sorted(jobs, key=lambda job: -self._progress[job.guest].returns_failed)
 
@@ -216,7 +216,7 @@ class Jobs:
 
     @property
     def leaving(self) -> int:
-        """Number of moves, without drained guests. A lost move counts for an hour only, so that it does not block others."""
+        """Number of moves, without drained guests. Lost moves count for an hour."""
         moves = [job for job in self._jobs.values() if job.is_move and not job.drained]
         return sum(not move.lost or self._age(move) < COUNTS_SECONDS for move in moves)
 
@@ -239,13 +239,13 @@ class Jobs:
         return self._errors.get(guest, "")
 
     def is_late(self, job: Job) -> bool:
-        """Return whether a guest missed its time limit, or its hypervisor did not answer. It may still stop."""
+        """Return whether a guest missed its time limit, or its hypervisor did not answer."""
         if job.is_move or job.state is not JobState.BEGUN:
             return False
         return self._progress[job.guest].unanswered or self._age(job) >= self.seconds
 
     def may_pause(self, guest: str) -> bool:
-        """Return whether an unanswered pause may still take effect. Uses the wall clock, because another process restores."""
+        """Return whether an unanswered pause may still take effect. Uses the wall clock, as another process restores."""
         job = self._jobs.get(guest)
         if job is None or job.step is not Step.PAUSE or job.state is not JobState.BEGUN:
             return False
@@ -257,7 +257,7 @@ class Jobs:
     # --- beginning -------------------------------------------------------------------------------------------------------------
 
     def stop(self, hypervisor: Hypervisor, job: Job) -> None:
-        """Stop a guest; only a pause is complete on return. Raise `MomError`; `StateError` if mom cannot record it."""
+        """Stop a guest; only a pause is complete on return. Raise `MomError`."""
         if not isinstance(hypervisor, LifecycleControl):
             raise MomError(f"{hypervisor.uri} cannot stop guests")
         control, guest = hypervisor, job.entity
@@ -272,9 +272,9 @@ class Jobs:
             self._wait_for_simulated(hypervisor, job)
 
     def move(self, mover: Mover, job: Job, preparations: Sequence[MovePreparation] = (), seconds: float = 0.0) -> None:
-        """Start to move a guest. Raise the errors of `stop`.
+        """Start to move a guest. Raise `MomError`.
 
-        :param preparations: such as a sweep of the guest
+        :param preparations: such as a sweep
         :param seconds: time limit of the preparations
         """
         if why := self._why_not_by(mover):
@@ -316,10 +316,7 @@ class Jobs:
 
     @contextmanager
     def _recorded(self, job: Job) -> Iterator[None]:
-        """Record a job before its step; forget it if the step cannot begin.
-
-        Keep the job of an unanswered call, which may still take effect.
-        """
+        """Record a job before its step; forget it if the step cannot begin."""
         if job.guest in self._jobs:
             raise MomError(f"the guest is {self.activity(job.guest) or 'stopped or moved'} already")
         if self.under_way >= AT_ONCE:
@@ -346,14 +343,14 @@ class Jobs:
             future.add_done_callback(lambda _: self._context.wake(f"guest {job.entity}: {kind}"))
 
     def _wait_for_simulated(self, hypervisor: Hypervisor, job: Job) -> None:
-        """Wait for a simulated hypervisor: simulations must not depend on the speed of threads."""
+        """Wait for a simulated hypervisor, because simulations must be deterministic."""
         if isinstance(hypervisor, StopsAtOnce) and job.guest in self._calls:
             Callers.came_back(self._calls[job.guest].future, CALL_SECONDS)
 
     # --- each cycle ----------------------------------------------------------------------------------------------------------------
 
     def check_stopped(self, hypervisor: Hypervisor) -> None:
-        """Record results of calls, and guests that were resumed or stopped by others."""
+        """Record results of calls, and guests resumed or stopped by others."""
         if self._unwritten:
             self._store(self._jobs)
         for guest, call in list(self._calls.items()):
@@ -380,7 +377,7 @@ class Jobs:
         """Follow the moves.
 
         :param present: ids of the listed guests
-        :param why_not: returns why a prepared guest must not move after all; empty: it may
+        :param why_not: why a prepared guest must not move after all; empty: it may
         """
         self._errors = {guest: error for guest, error in self._errors.items() if guest in present}
         by_name = {mover.name: mover for mover in reversed(movers)}
@@ -537,7 +534,7 @@ class Jobs:
 
 
 def states_of(control: LifecycleControl, guests: Sequence[Entity]) -> Mapping[str, GuestState | GuestBusy]:
-    """Return the states by guest id; `GuestBusy` for a guest that does not answer. Raise other errors."""
+    """Return the states by guest id; `GuestBusy` without an answer. Raise other errors."""
     result: dict[str, GuestState | GuestBusy] = {}
     for guest in guests:
         try:
@@ -548,7 +545,7 @@ def states_of(control: LifecycleControl, guests: Sequence[Entity]) -> Mapping[st
 
 
 def _check(job: Job) -> None:
-    """Raise `MomError` for a job that could not be read again: it would make the whole file invalid."""
+    """Raise `MomError` for a job that would make the file unreadable."""
     try:
         _JOB.validate_python(_JOB.dump_python(job, mode="json"))
     except ValidationError as error:

@@ -1,4 +1,4 @@
-"""Ladder over time: pressure must last; each step is announced, must show its effect, and is undone later."""
+"""Ladder over time: pressure must last; steps are announced, must show an effect, and are undone later."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mom_plugins_sla.eviction.steps import EvictionCandidate, HostPressure, Step
 
 @dataclass(frozen=True, slots=True)
 class Announced:
-    """Step due at `due` (monotonic seconds; `at`: since the epoch), if cycles still decide it."""
+    """Step due at `due` (monotonic; `at`: since the epoch), if cycles still decide it."""
 
     identity: str
     name: str
@@ -22,7 +22,7 @@ class Announced:
 
 
 class Announcements:
-    """Announced steps, of mom and of policies. A step waits for its warning time, and is cancelled if a cycle no longer decides it."""
+    """Announced steps. Each waits for its warning time, and is cancelled if a cycle no longer decides it."""
 
     def __init__(self) -> None:
         self._waiting: dict[tuple[str, Step], Announced] = {}
@@ -55,9 +55,9 @@ class Announcements:
 class Ladder:
     """State of the ladder. Times are monotonic seconds.
 
-    :param calm_since: since when each guest, by id, could return
+    :param calm_since: since when each guest could return
     :param chosen: the next step
-    :param returned: need (KiB) and time of recently returned guests, by id
+    :param returned: need (KiB) and time of recently returned guests
     """
 
     settings: EvictionSettings
@@ -150,5 +150,5 @@ def _down(ladder: Ladder, now: float, pressure: HostPressure, stopped: Sequence[
 
 
 def _additional_need(job: Job) -> float:
-    """Return the memory (KiB) that a guest takes when it returns. A paused guest still has its memory."""
+    """Return the memory (KiB) needed on return. A paused guest still has its memory."""
     return 0.0 if job.step is Step.PAUSE else job.needs

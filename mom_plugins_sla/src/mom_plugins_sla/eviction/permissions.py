@@ -1,4 +1,4 @@
-"""Permissions for steps and moves: what a guest's class permits, and which mover can move it."""
+"""Permissions for steps and moves."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ class Permissions:
 
 
 def _why_not_by(mover: Mover, guest: Guest) -> str:
-    """Return why a mover must not move the guest. Stopping it during the move requires permission to save it."""
+    """Return why a mover must not move the guest. Stopping it requires permission to save it."""
     if mover.abilities.live is True or guest.fields.get(EvictionField.MAY_SAVE) == 1:
         return ""
     return f"the mover {mover.name} may stop it during the move, which its class does not allow ({EvictionField.MAY_SAVE})"

@@ -201,10 +201,7 @@ class EvictionPlugin:
                 self._context.log.info("guest %s would resume: there is room again", printable(undo.name))
 
     def _check_last_moves(self) -> None:
-        """Follow the moves of the last guests: without guests, mom does not call `mom_collect_guests`.
-
-        The snapshot also lacks guests while they are unknown, so list them again.
-        """
+        """Follow the moves of the last guests: without guests, mom does not call `mom_collect_guests`."""
         hypervisor = self._permissions.hypervisor
         if self._context.serves and hypervisor is not None and self.jobs.are_moving:
             with suppress(HypervisorError):  # the next cycle retries
@@ -212,7 +209,6 @@ class EvictionPlugin:
                 self.jobs.check_moves(present, self._permissions.movers(), self._why_no_longer)
 
     def _candidates(self, snapshot: Snapshot) -> list[EvictionCandidate]:
-        """Return the guests that mom may evict: without a job, and without recently failed steps."""
         if not self._settings.enabled:
             return []
         destination = self._settings.destination
@@ -233,7 +229,7 @@ class EvictionPlugin:
         return self._recent.moved + self.jobs.leaving
 
     def _gone(self, snapshot: Snapshot) -> Sequence[str]:
-        """Return guests that mom stopped and the hypervisor lost, unless they run again."""
+        """Return stopped guests that the hypervisor lost, unless they run again."""
         return [guest for guest in self._recent.gone if guest not in snapshot.guests and self.jobs.get(guest) is None]
 
     def _warning(self, announcement: Announced, guest: Guest) -> Problem:
@@ -244,7 +240,7 @@ class EvictionPlugin:
 
     @hookimpl
     def mom_review(self, snapshot: Snapshot, decisions: Sequence[Decision]) -> Iterable[Revision]:
-        """Review steps: the class must permit them, the warning time must be over, and the limits must hold."""
+        """Review steps: class, warning time and limits."""
         self._snapshot = snapshot
         now, guests = snapshot.monotonic, self._guests(snapshot)
         stopped, moved, begun = len(self.jobs.stopped) + len(self._gone(snapshot)), self._moved, self.jobs.under_way
@@ -337,7 +333,7 @@ class EvictionPlugin:
     def mom_write(self, hypervisor: Hypervisor, changes: Sequence[Change]) -> Mapping[Target, HypervisorError]:
         """Start steps; the field guest_eviction shows their progress.
 
-        When mom ends, it resumes paused guests. Saved and shut-down guests wait for the next run, because the host may be full.
+        When mom ends, it resumes only paused guests, because the host may be full.
         """
         errors: dict[Target, HypervisorError] = {}
         for change in changes:

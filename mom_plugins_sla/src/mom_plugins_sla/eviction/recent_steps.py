@@ -1,4 +1,4 @@
-"""Steps of the last hour, and guests to spare for half an hour. Stored on disk, because they also count after a restart."""
+"""Steps of the last hour, and guests to spare for half an hour, kept across restarts."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from mom_core import PluginContext, StateError
 from mom_plugins_sla.eviction.steps import Step
 
 AGAIN_SECONDS: Final = 1800.0
-"""How long mom spares a guest a failed step, and all steps after the operator resumed it. Causes of failures seldom disappear sooner."""
+"""How long a guest is spared a failed step, and all steps after the operator resumed it."""
 
 COUNTS_SECONDS: Final = 3600.0
-"""How long a moved guest, or a stopped guest that cannot return, counts for the limits."""
+"""How long a moved or lost guest counts for the limits."""
 
 _Time = Annotated[float, Field(ge=0, lt=1 << 36)]
 
@@ -46,7 +46,7 @@ class RecentSteps:
         self._spared: Mapping[tuple[str, Step], float] = {}
 
     def load(self) -> None:
-        """Read the file of an earlier run. A future time, after the clock was set back, counts as now."""
+        """Read the file. A future time, after the clock was set back, counts as now."""
         kept = self._file.read()
         if kept is None:
             return
@@ -62,7 +62,7 @@ class RecentSteps:
 
     @property
     def gone(self) -> Collection[str]:
-        """Ids of guests that mom stopped and the hypervisor lost in the last hour."""
+        """Ids of stopped guests that the hypervisor lost in the last hour."""
         return [guest for guest, since in self._gone.items() if self._within(since, COUNTS_SECONDS)]
 
     def is_spared(self, guest: str, step: Step) -> bool:
@@ -76,7 +76,7 @@ class RecentSteps:
         self._write()
 
     def note_gone(self, guest: str) -> None:
-        """Count a stopped guest that the hypervisor lost and that cannot return."""
+        """Count a stopped guest that the hypervisor lost."""
         self._gone = {**self._gone, guest: self._context.monotonic()}
         self._write()
 

@@ -1,7 +1,4 @@
-"""An operator's requests to a running mom: empty files, named by guest id, which mom removes.
-
-The permissions of mom's state directory decide who may make requests.
-"""
+"""An operator's requests to a running mom: empty files, named by guest id, which mom removes."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from mom_plugins_sla.eviction.settings import EvictionSettings
 class Step(StrEnum):
     """Rungs of the ladder, in order.
 
-    Saving precedes pausing, because pausing frees no memory. Shutting down is last, because programs lose their work.
+    Pausing frees no memory. Shutting down is last, because programs lose their work.
     """
 
     MIGRATE = "migrate"  # the guest continues on another host, with a short slowdown
@@ -46,13 +46,13 @@ STEP_OF: Final[Mapping[str, Step]] = {step.control: step for step in Step}
 
 
 STALL_RATIO: Final = 0.5
-"""Ratio of the setting `full` that suffices if the plugin balloon reports a short host, or if the host already was full."""
+"""Ratio of the setting `full` that suffices for a host already full, or short according to the plugin balloon."""
 
 URGENT: Final = "low"
 """`host_memory_state` of a host that cannot wait."""
 
 HYSTERESIS: Final = 1.5
-"""Multiple of the setting `least` that must be available before a full host counts as relieved. It prevents flapping."""
+"""Multiple of the setting `least` at which a full host counts as relieved."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ class HostPressure:
 
     :param full: share of the last ten seconds in which all tasks waited for memory (%)
     :param state: the plugin balloon's: high, soft, hard or low
-    :param reserved: memory kept for launches
+    :param reserved: kept for launches
     """
 
     full: float | None = None
@@ -79,7 +79,7 @@ class HostPressure:
 
     @property
     def share(self) -> float | None:
-        """Share of the host's memory that is available; None if unknown or invalid."""
+        """Ratio of available memory; None if unknown or invalid."""
         if self.available is None or self.total is None or not 0 < self.total < math.inf or not 0 <= self.available < math.inf:
             return None
         return self.available / self.total
@@ -106,7 +106,7 @@ class HostPressure:
         return self.state != URGENT and (self.share is None or self.share >= limits.least)
 
     def is_calm(self, limits: EvictionSettings, needs: float) -> bool:
-        """Return whether the host stays calm with a returning guest of `needs` KiB and all reservations."""
+        """Return whether the host stays calm with a guest of `needs` KiB and all reservations."""
         if self.share is None or self.available is None or self.total is None or self.state in ("hard", "low"):
             return False
         if self.full is not None and self.full > 0.1 * limits.full:
@@ -130,7 +130,7 @@ class EvictionCandidate:
 
 
 def candidate_of(guest: Guest, can_migrate: bool) -> EvictionCandidate | None:
-    """Return a guest as a candidate, if its class explicitly permits any step."""
+    """Return a guest as a candidate, if its class permits any step."""
     if guest.blocked.get("*") or guest.properties.get("state") == "paused":
         return None
     fields = guest.fields
@@ -153,11 +153,11 @@ def warning_of(guest: Guest) -> float:
 
 
 def needs_of(guest: Guest, step: Step, host_swapped: float | None = None) -> float | None:
-    """Return the memory (KiB) that a guest takes when it returns; None: unknown.
+    """Return the memory (KiB) that a guest needs on return; None: unknown.
 
-    A resumed or restored guest takes its host memory and swap. A booting guest may take its maximum.
+    A restored guest needs its host memory and swap, a booting guest up to its maximum.
 
-    :param host_swapped: the host's used swap, an upper bound for the guest's unknown swap
+    :param host_swapped: the host's used swap, an upper bound for unknown swap of the guest
     """
     rss, current, swapped = (guest.number(name) for name in ("rss", "balloon_cur", "host_swap"))
     if swapped is None and rss is not None:
@@ -171,8 +171,8 @@ def needs_of(guest: Guest, step: Step, host_swapped: float | None = None) -> flo
 def choose(candidates: Sequence[EvictionCandidate], lacks: float) -> tuple[EvictionCandidate, Step] | None:
     """Return the next guest and its step.
 
-    The lowest permitted rung comes first, then the cheapest class. Among equals, choose the smallest guest that frees what the host
-    `lacks`, or else the largest.
+    The lowest permitted rung comes first, then the cheapest class; then the smallest guest that frees what the host `lacks`, or else the
+    largest.
     """
     for step in Step:
         able = [candidate for candidate in candidates if step in candidate.allowed]

@@ -1,7 +1,6 @@
 """Mover that runs a program of the operator, without a shell.
 
-The host's own configuration names the program, which runs as mom's user. Placeholders replace whole arguments, so guest names cannot add
-options or arguments.
+The program runs as mom's user. Placeholders replace whole arguments, so guest names cannot add options or arguments.
 """
 
 from __future__ import annotations
@@ -28,12 +27,12 @@ from mom_plugins_sla.eviction.movers.reports import DONE, RUNNING, UNKNOWN, fail
 KILL_SECONDS: Final = 20.0
 
 KEPT_OUTPUT: Final = 2000
-"""Bytes kept from the end of a command's output, for its error."""
+"""Bytes at the end of a command's output, for its error."""
 
 KEPT_ENDED: Final = 20
 
 _NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+@:-]{0,127}")
-"""Names and ids that are safe as arguments: no options, paths or characters that a shell expands."""
+"""Safe as arguments: no options, no paths, nothing for a shell to expand."""
 
 _PLACEHOLDERS: Final[Mapping[str, Callable[[MoveJob], str]]] = {
     "{guest}": lambda job: job.guest.name,
@@ -70,7 +69,7 @@ Arguments = Annotated[list[Argument], Field(max_length=100), AfterValidator(_com
 
 
 def arguments_of(template: Sequence[str], job: MoveJob) -> list[str]:
-    """Return the arguments for a move. Raise `NotSupported` for a guest with an unsafe name or id."""
+    """Return the arguments for a move. Raise `NotSupported` for an unsafe name or id."""
     result = []
     for part in template:
         value_of = _PLACEHOLDERS.get(part)
@@ -98,7 +97,7 @@ class CommandMover:
         self._runs: dict[str, _Run] = {}
 
     def why_not(self, destination: Destination) -> str:
-        """Return why guests cannot move there. A command without a host placeholder chooses the host itself."""
+        """Return why guests cannot move there. Without a host placeholder, the command chooses the host."""
         if self.abilities.chooses is (destination == Destination.ANYWHERE):
             return ""
         reason = "chooses the host: use the destination `anywhere`" if self.abilities.chooses else "needs a host as destination"
@@ -128,7 +127,7 @@ class CommandMover:
         return f"{process.pid} {self._started(process.pid)}"
 
     def look(self, job: MoveJob) -> MoveReport:
-        """Return the result from the exit code; for a program of an earlier mom, only whether it still runs."""
+        """Return the result from the exit code; of an earlier mom's program, only whether it runs."""
         with self._lock:
             run = self._runs.get(job.id)
         if run is not None:
@@ -182,7 +181,7 @@ class CommandMover:
         return 0 if status is None or status.state in "ZX" else status.started
 
     def _runs_still(self, reference: str) -> bool:
-        """Return whether the process of a reference still runs, and its pid was not reused."""
+        """Return whether the process of a reference still runs."""
         match = re.fullmatch(r"([1-9][0-9]{0,9}) ([1-9][0-9]{0,18})", reference)
         return match is not None and self._started(int(match[1])) == int(match[2])
 

@@ -1,4 +1,4 @@
-"""mom's own mover: the hypervisor migrates a guest to another hypervisor, such as libvirt to libvirt."""
+"""Built-in mover: the hypervisor migrates the guest, such as libvirt to libvirt."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mom_kvm import Callers, Destination, MigrationControl, MoveJob, MoverAbilit
 from mom_plugins_sla.eviction.movers.reports import DONE, RUNNING, UNKNOWN, failed, why_failed
 
 AFTER_SECONDS: Final = 60.0
-"""A move of an earlier mom ended with its connection. A guest that is still here after this time has not moved."""
+"""A guest of an earlier mom's move that is still here after this time has not moved."""
 
 
 class HypervisorMover:
@@ -32,14 +32,14 @@ class HypervisorMover:
         return "" if destination.is_hypervisor else f"the {self.name} moves guests to URIs of hypervisors only, not to {destination}"
 
     def begin(self, job: MoveJob) -> str:
-        """Start the move in a separate thread. The hypervisor's call returns at the end of the move."""
+        """Start the move in a separate thread; the call returns at its end."""
         with self._lock:
             call = self._callers.start(lambda: self.hypervisor.migrate(job.guest, job.destination, job.seconds))
             self._calls[job.id] = call
         return ""
 
     def look(self, job: MoveJob) -> MoveReport:
-        """Return the state of the call; after `TimeoutError`, unknown. A call of an earlier mom ended with that mom."""
+        """Return the state of the call; after `TimeoutError` it is unknown."""
         with self._lock:
             call = self._calls.get(job.id)
         if call is None:

@@ -20,7 +20,7 @@ class MoverPlugin:
     """Plugin that offers a mover.
 
     :param subject: name in `mom doctor`
-    :param ready: raises `MomError` for an unusable configuration, so that mom does not start
+    :param ready: raises `MomError` for an unusable configuration
     """
 
     def __init__(self, mover: CheckedMover, subject: str, ready: Callable[[], None]) -> None:

@@ -25,8 +25,7 @@ _MAKE: Final = "write USER@PROFILE:PASSWORD into the file, such as mom@internal:
 class OvirtMover:
     """`Mover` on the engine's API.
 
-    `POST /vms/ID/migrate` starts a move, and may return a job with its state. Without a job, the machine's status counts. ID is the
-    machine's UUID.
+    `POST /vms/ID/migrate` starts a move, and may return a job with its state. Otherwise the machine's status counts.
 
     :param chooses: whether the engine chooses the host
     """
@@ -54,7 +53,7 @@ class OvirtMover:
         return identity if isinstance(identity, str) and _UUID.fullmatch(identity) else ""
 
     def look(self, job: MoveJob) -> MoveReport:
-        """Return the state of the job, or else of the machine, which must be on the destination host."""
+        """Return the state of the job, or else of the machine."""
         if _UUID.fullmatch(job.reference):
             return self._by_job(job)
         machine = self._api.ask("GET", self._machine(job))
@@ -79,7 +78,7 @@ class OvirtMover:
         self._api.ask("POST", f"{self._machine(job)}/cancelmigration", b"{}", "application/json")
 
     def check(self) -> str:
-        """Return a sentence with the engine's version. Raise `MomError` if the engine refuses mom's login."""
+        """Return the engine's version for `mom doctor`. Raise `MomError`."""
         full = part_of(self._api.ask("GET", "/api"), "product_info", "version").get("full_version")
         return f"the engine accepts mom's login (version {printable(str(full or 'unknown'), 60)})"
 

@@ -27,7 +27,7 @@ _UUID: Final = re.compile(r"(?:^|,)uuid=([0-9A-Fa-f-]{36})(?:,|$)")
 _FORM: Final = "application/x-www-form-urlencoded"
 
 _NO_ANSWER: Final = frozenset({408, 429, 502, 503, 504, 595, 596, 599})
-"""pveproxy's own codes 595 to 599 mean that it cannot reach a node."""
+"""Codes 595 to 599 are pveproxy's: it cannot reach a node."""
 
 _MAKE: Final = "pveum user token add mom@pve mover; write USER@REALM!TOKENID=SECRET into the file, chmod 600"
 
@@ -53,7 +53,7 @@ class ProxmoxMover:
         return "the guest is on that node already" if destination.host == self._node else ""
 
     def begin(self, job: MoveJob) -> str:
-        """Create a task, and return its id, if any. Raise `NotSupported` for a guest with local disks or devices."""
+        """Create a task, and return its id, if any. Raise `NotSupported` for local disks or devices."""
         try:
             vmid = self._vmid(job)
             self._refuse_local(vmid, job)
@@ -65,7 +65,7 @@ class ProxmoxMover:
         return upid if isinstance(upid, str) and _UPID.fullmatch(upid) else ""
 
     def look(self, job: MoveJob) -> MoveReport:
-        """Return the state of the task. Without a known id, search the node's tasks since the start."""
+        """Return the state of the task; without its id, search the node's tasks."""
         upid = job.reference if _UPID.fullmatch(job.reference) else self._task_of(job)
         if not upid:
             return UNKNOWN
@@ -84,14 +84,14 @@ class ProxmoxMover:
             self._api.ask("DELETE", f"{self._tasks}/{quote(upid, safe='')}")
 
     def check(self) -> str:
-        """Return a sentence with the API's version. Raise `MomError` if the API refuses mom's token."""
+        """Return the API's version for `mom doctor`. Raise `MomError`."""
         version = part_of(self._api.ask("GET", "/api2/json/version"), "data").get("version", "unknown")
         return f"its API accepts mom's token (version {printable(str(version), 40)})"
 
     # --- identification of the guest ------------------------------------------------------------------------------------------------------
 
     def _vmid(self, job: MoveJob) -> int:
-        """Return the number of the guest with this name and UUID. Several guests may share a name."""
+        """Return the number of the guest with this name and UUID."""
         listed = self._api.ask("GET", self._guests).get("data")
         named = (
             [item for item in listed if isinstance(item, dict) and item.get("name") == job.guest.name] if isinstance(listed, list) else []
@@ -119,7 +119,7 @@ class ProxmoxMover:
             raise NotSupported(f"{self.name}: the guest has devices of {self._node}: {printable(str(devices), 200)}")
 
     def _task_of(self, job: MoveJob) -> str:
-        """Return the id of the only migration task since the start; empty: unknown."""
+        """Return the only migration task since the start; empty: unknown."""
         query = urlencode({"typefilter": "qmigrate", "vmid": self._vmid(job), "since": int(job.time), "source": "all"})
         listed = self._api.ask("GET", f"{self._tasks}?{query}").get("data")
         upids = [item.get("upid") for item in listed if isinstance(item, dict)] if isinstance(listed, list) else []

@@ -1,6 +1,6 @@
-"""HTTP client for a management system's JSON API.
+"""HTTP client for a management system's JSON API, without redirects and proxies.
 
-It distinguishes a refusal from an unclear answer, limits time and size of answers, and follows no redirects or proxies.
+It distinguishes a refusal from an unclear answer.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from mom_core import HypervisorError, MomError, printable, read_secret
 Result = TypeVar("Result")
 
 ANSWER_SECONDS: Final = 15.0
-"""Time limit per request. A mover's call makes two or three requests."""
+"""Per request. A mover's call makes two or three."""
 
 LARGEST_ANSWER: Final = 4 << 20
 
@@ -46,14 +46,13 @@ WebUrl = Annotated[str, AfterValidator(_server_url)]
 
 
 class UnclearAnswerError(MomError):
-    """The server may have acted or not. mom checks the move's state later."""
+    """The server may have acted or not."""
 
 
 @dataclass(frozen=True, slots=True)
 class ServerApi:
     """Address and credentials of an API.
 
-    :param name: mover's name, for errors
     :param headers: returns headers with current credentials; raises `MomError`
     :param no_answer: statuses that leave the result unclear, such as a proxy's
     """
@@ -79,9 +78,9 @@ class ServerApi:
     def ask(self, method: str, path: str, content: bytes = b"", kind: str = "") -> Mapping[str, Any]:
         """Return the answer's JSON object; empty if it is no object or too large.
 
-        :param path: path below the URL, from validated parts
+        :param path: below the URL, from validated parts
         :param kind: content type
-        :raises HypervisorError: nothing has happened: the server refused or never got the request
+        :raises HypervisorError: nothing has happened
         :raises UnclearAnswerError: the server may have acted
         """
         import httpx
@@ -124,7 +123,7 @@ class ServerApi:
 
 
 def _run(work: Coroutine[Any, Any, Result]) -> Result:
-    """Run a coroutine. asyncio.run would wait half a minute for silent name servers after a timeout."""
+    """Run a coroutine. After a timeout, asyncio.run would wait half a minute for name servers."""
     loop = asyncio.new_event_loop()
     try:
         return loop.run_until_complete(work)
@@ -150,7 +149,7 @@ def part_of(answer: Mapping[str, Any], *names: str) -> Mapping[str, Any]:
 
 
 def _why(answer: Mapping[str, Any]) -> str:
-    """Return an error's reason: `message` and `errors` from Proxmox VE, `detail` or `fault` from oVirt."""
+    """Return the reason: `message` and `errors` from Proxmox VE, `detail` or `fault` from oVirt."""
     parts = [answer.get(name) for name in ("message", "errors", "detail")]
     parts += part_of(answer, "fault").values()
     return printable("; ".join(str(part).strip() for part in parts if part) or "without a reason", 300)
