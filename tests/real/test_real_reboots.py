@@ -70,7 +70,7 @@ def test_a_guest_with_virtio_mem_is_asked_for_what_its_balloon_reaches_and_never
     wait_until(lambda: guest.domain.info()[2] >> 10 < 266, lambda: f"it has {guest.domain.info()[2] >> 10} MiB: {mom.log}", 120)
     for _ in range(3):
         mom.next_cycle()
-        assert [one["status"] for one in mom.status()["outcomes"]] == ["unchanged"]
+        assert {one["status"] for one in mom.status()["outcomes"]} <= {"unchanged"}
     assert "Its balloon cannot shrink it below 257 MiB" in mom.says("explain", guest.name)
     mom.stop()
     wait_until(lambda: guest.domain.info()[2] >> 10 == 448, "it has what it had", 60)
