@@ -1,4 +1,4 @@
-"""Guests of QEMU without libvirt for mom: plain QEMU, Proxmox VE."""
+"""The plugin `qemu`: guests of QEMU without libvirt, also under Proxmox VE."""
 
 import lazy_loader
 

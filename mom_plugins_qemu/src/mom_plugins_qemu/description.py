@@ -1,4 +1,4 @@
-"""A guest's description and statistics, from its monitor's answers. Pure: any answer gives a result, or a `WireError`."""
+"""A guest's devices and statistics from its monitor's answers. Any answer results in a value or a `WireError`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from mom_plugins_qemu.qemu_process import HeldMemory, canonical
 from mom_plugins_qemu.wire import Answer, Question, Refusal, WireError
 
 _LARGEST: Final = 1 << 62
-"""Larger numbers are invalid sizes."""
 
 _LONGEST_NAME: Final = 1024
 
@@ -35,10 +34,10 @@ _GUESTSTATISTICS: Final = "guest-stats"
 POLLING_INTERVAL: Final = "guest-stats-polling-interval"
 
 _SWITCHES: Final = {GuestField.REPORTING: "free-page-reporting", GuestField.AUTODEFLATE: "deflate-on-oom"}
-"""Balloon device features: field, and QEMU's property, which is fixed at the guest's start."""
+"""Features of the balloon device: field, and QEMU's property, fixed at the guest's start."""
 
 _PINNING: Final = ("vfio-pci", "vhost-vdpa")
-"""Devices with direct access to guest memory: QEMU discards nothing while one exists."""
+"""Devices with direct access to guest memory: QEMU discards no memory while one exists."""
 
 STATISTICS: Final = {
     "stat-total-memory": ("balloon.available", 10),
@@ -50,17 +49,14 @@ STATISTICS: Final = {
     "stat-major-faults": ("balloon.major_fault", 0),
     "stat-minor-faults": ("balloon.minor_fault", 0),
 }
-"""The balloon device's statistics: name in records, and shift from bytes to the record's unit."""
+"""Balloon statistics: name in records, and shift from bytes to the record's unit."""
 
 _UNKNOWN: Final = (-1, (1 << 64) - 1)
-"""The driver's values for an unknown statistic."""
+"""The driver's values for unknown."""
 
 
 class VirtioMem(NamedTuple):
-    """virtio-mem device: path in QEMU's object tree, plugged, requested and largest size, and block size; KiB.
-
-    The path is empty for a device without an id.
-    """
+    """virtio-mem device. `path` in QEMU's object tree is empty without an id."""
 
     path: str
     size_kib: int
@@ -71,11 +67,10 @@ class VirtioMem(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Description:
-    """A guest's devices and memory since its start. Sizes in KiB.
+    """Guest's devices and memory since its start. Sizes in KiB.
 
-    `balloon` is the balloon device's path in QEMU's object tree; empty: none. `pinned` says why the host cannot use ballooned memory;
-    empty: it can. With `immovable`, the host cannot use unplugged memory either. `fixed_kib` is all memory without virtio-mem's;
-    `dimms_kib` of it are DIMMs.
+    `balloon` is the device's path in QEMU's object tree. `pinned` is why the host cannot use ballooned memory; with `immovable`, it cannot
+    use unplugged memory either. `fixed_kib` is all memory without virtio-mem.
     """
 
     name: str
@@ -90,7 +85,7 @@ class Description:
 
     @property
     def balloon_works(self) -> bool:
-        """Whether the host gets ballooned memory."""
+        """True if the host can use ballooned memory."""
         return bool(self.balloon) and not self.pinned
 
     def cycle_questions(self, *, switches: bool = False) -> tuple[Question, ...]:
@@ -103,7 +98,7 @@ class Description:
         return (Question("query-status"), Question("query-migrate"), *self.size_questions(), *features)
 
     def size_questions(self) -> tuple[Question, ...]:
-        """Return the questions about size and balloon statistics."""
+        """Return the questions about size and statistics."""
         return (Question("query-memory-devices"), *self.balloon_questions())
 
     def balloon_questions(self) -> tuple[Question, ...]:
@@ -118,10 +113,7 @@ class Description:
 
 
 class Look(NamedTuple):
-    """A guest in one cycle: QEMU's status and migration status, its record, and its statistics period in seconds (None: unknown).
-
-    `again`: its devices differ from its description. `switches` are the balloon device's features that this QEMU knows; None: not read.
-    """
+    """Guest in one cycle. `period` in seconds. `again`: devices have changed, so read the description again."""
 
     status: str
     migration: str
@@ -133,7 +125,7 @@ class Look(NamedTuple):
 
 
 def described(answers: Sequence[Answer]) -> Description:
-    """Return the description in the answers to `DESCRIBING`. Raises `WireError`."""
+    """Return the description from the answers to `DESCRIBING`. Raises `WireError`."""
     name, uuid, memory, devices, cpus, named, unnamed, confidential = answers
     sizes = _mapping(memory)
     dimms, virtio_mem = memory_devices(devices)
@@ -161,10 +153,7 @@ def _why_pinned(kinds: Sequence[str], confidential: Answer) -> str:
 
 
 def with_held_memory(description: Description, memory: HeldMemory) -> Description:
-    """Return the description with the kernel's reasons why the host cannot use a guest's memory.
-
-    Memory that VFIO pins counts as locked, though virtio-mem can take it.
-    """
+    """Add the kernel's reasons why the host cannot use a guest's memory. Memory that VFIO pins counts as locked."""
     if memory.pool_kib:
         return replace(description, pinned="the guest's memory is in huge pages: nothing else can use them", immovable=True)
     if not description.pinned and 0 < description.fixed_kib <= memory.locked_kib:
@@ -173,7 +162,6 @@ def with_held_memory(description: Description, memory: HeldMemory) -> Descriptio
 
 
 def _devices(folder: str, listed: Answer) -> Iterator[tuple[str, str]]:
-    """Yield path and type of each device in a list of QEMU's objects."""
     for item in listed if isinstance(listed, list) else ():
         kind, name = _mapping(item).get("type"), _mapping(item).get("name")
         if isinstance(kind, str) and isinstance(name, str) and kind.startswith("child<") and name.isprintable():
@@ -196,7 +184,7 @@ def memory_devices(listed: Answer) -> tuple[int, tuple[VirtioMem, ...]]:
 
 
 def guest_look(description: Description, answers: Sequence[Answer]) -> Look:
-    """Return a guest's state from the answers to its `cycle_questions`. Raises `WireError`."""
+    """Return a guest's state from the answers to `cycle_questions`. Raises `WireError`."""
     status, migration, devices, *balloon = answers
     status_word = _mapping(status).get("status")
     if not isinstance(status_word, str):
@@ -212,17 +200,14 @@ def guest_look(description: Description, answers: Sequence[Answer]) -> Look:
 
 
 def size_record(description: Description, answers: Sequence[Answer]) -> Record:
-    """Return a guest's record from the answers to its `size_questions`. Raises `WireError`."""
+    """Return a guest's record from the answers to `size_questions`. Raises `WireError`."""
     now, virtio_mem = _with_devices(description, answers[0])
     return _balloon_record(now, answers[1:], virtio_mem)[0]
 
 
 def _with_devices(description: Description, listed: Answer) -> tuple[Description, tuple[VirtioMem, ...]]:
-    """Return the description with the DIMMs of now, and the virtio-mem devices.
-
-    QEMU sends no event for a new DIMM, and the guest's size grows at once. With the old maximum, mom would shrink a ballooned guest by the
-    DIMM's size before the guest's kernel has it.
-    """
+    """Return the description with the present DIMMs. QEMU sends no event for a new DIMM, and with the old maximum, mom would shrink the
+    guest."""
     dimms, virtio_mem = memory_devices(listed)
     more_kib = (dimms >> 10) - description.dimms_kib
     return replace(description, fixed_kib=description.fixed_kib + more_kib, dimms_kib=dimms >> 10), virtio_mem
@@ -231,7 +216,6 @@ def _with_devices(description: Description, listed: Answer) -> tuple[Description
 def _balloon_record(
     description: Description, answers: Sequence[Answer], virtio_mem: Sequence[VirtioMem]
 ) -> tuple[Record, int | None, bool]:
-    """Return a guest's record from the answers to its `balloon_questions`, its statistics period, and whether the device is gone."""
     plugged = sum(device.size_kib for device in virtio_mem)
     record: dict[str, object] = {"balloon.maximum": description.fixed_kib + plugged, "vcpu.current": description.vcpus}
     if not description.vcpus:
@@ -251,7 +235,7 @@ def _balloon_record(
 
 
 def _statistics(answer: Mapping[str, object]) -> dict[str, object]:
-    """Return the balloon driver's statistics by record names. The guest made them: `convert` refuses impossible values."""
+    """Return the balloon statistics by record names. `convert` refuses impossible values."""
     statistics = answer.get("stats")
     record: dict[str, object] = {}
     for name, value in statistics.items() if isinstance(statistics, dict) else ():
@@ -273,10 +257,8 @@ def _mapping(value: Answer) -> Mapping[str, object]:
 
 
 def _size(value: object) -> int:
-    """Return bytes; 0 for an invalid size."""
     return value if type(value) is int and 0 < value < _LARGEST else 0
 
 
 def _text(text: str) -> str:
-    """Return a name that any file can hold."""
     return text[:_LONGEST_NAME].encode(errors="replace").decode()

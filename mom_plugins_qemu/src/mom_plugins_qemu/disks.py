@@ -1,4 +1,4 @@
-"""Guests' disks in QEMU: their limits, and the command that sets them. Pure."""
+"""Limits of guests' disks, and the QEMU command that sets them."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from mom_core import DiskTune
 from mom_plugins_qemu.wire import Answer, Question, WireError
 
 _NAMES: Final = dict(zip(DiskTune.LIMITS, ("bps", "bps_rd", "bps_wr", "iops", "iops_rd", "iops_wr"), strict=True))
-"""mom's names of limits, and QEMU's."""
+"""From mom's names of limits to QEMU's."""
 
 _BURSTS: Final = (
     *(f"{name}_max" for name in _NAMES.values()), *(f"{name}_max_length" for name in _NAMES.values()), "iops_size", "group",
 )  # fmt: skip
-"""Bursts and throttle groups: QEMU resets them unless they are set again."""
+"""QEMU resets these settings unless they are set again."""
 
 _LARGEST: Final = 1 << 62
 
 
 class ThrottledDisk(NamedTuple):
-    """A disk: its limits, its address in QEMU's commands, and the settings to repeat with new limits."""
+    """Disk with its limits, its address in QEMU's commands, and settings to repeat."""
 
     tune: DiskTune
     address: Mapping[str, str]
@@ -28,7 +28,7 @@ class ThrottledDisk(NamedTuple):
 
 
 def disks_of(answer: Answer) -> dict[str, ThrottledDisk]:
-    """Return a guest's disks from the answer to `query-block`, without removable ones. Raises `WireError`."""
+    """Return the disks from the answer to `query-block`, without removable ones. Raises `WireError`."""
     if not isinstance(answer, list):
         raise WireError("QEMU does not report the disks of the guest")
     disks: dict[str, ThrottledDisk] = {}
@@ -51,7 +51,7 @@ def disks_of(answer: Answer) -> dict[str, ThrottledDisk]:
 
 
 def throttling(disk: ThrottledDisk, limits: Mapping[str, int]) -> Question:
-    """Return the command that sets all limits of a disk, and keeps its bursts where a limit remains."""
+    """Return the command that sets all limits of a disk and keeps its bursts."""
     named = {theirs: limits.get(ours, 0) for ours, theirs in _NAMES.items()}
     kept = {key: value for key, value in disk.bursts.items() if key in {"iops_size", "group"} or named.get(key.partition("_max")[0])}
     return Question("block_set_io_throttle", {**disk.address, **named, **kept})

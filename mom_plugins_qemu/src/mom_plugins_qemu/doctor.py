@@ -1,4 +1,4 @@
-"""Findings of `mom doctor` about QEMU's monitors: silent ones, and guests that mom cannot manage."""
+"""Findings of `mom doctor` about QEMU's monitors and guests."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mom_plugins_qemu.sampler import LIES
 SUBJECT: Final = "qemu"
 
 _SHOWN: Final = 10
-"""Guests with a finding of their own."""
+"""Number of guests with a finding of their own."""
 
 _CURES: Final = Cures(
     SUBJECT,
@@ -31,7 +31,7 @@ _LET_READ: Final = "let mom's user read the definitions: usermod -aG www-data mo
 
 
 def examined(hypervisor: QemuHypervisor, *, readonly: bool, stats_period: float) -> Iterable[Finding]:
-    """Yield findings about the monitors and their guests. Raises `HypervisorError` if they cannot be listed."""
+    """Yield findings about the monitors and guests. Raises `HypervisorError` if they cannot be listed."""
     guests = hypervisor.guests()
     monitored = hypervisor.seen()
     for path, whose in hypervisor.foreign.items():
@@ -70,7 +70,6 @@ def examined(hypervisor: QemuHypervisor, *, readonly: bool, stats_period: float)
 
 
 def _keeping_all(guests: Sequence[MonitoredGuest], fields: Mapping[str, Mapping[str, Value]]) -> Iterable[Finding]:
-    """Yield guests that keep all their memory without a minimum, and the gain from one."""
     keeping = [
         (guest, guest.proxmox.vmid, definition)
         for guest in guests

@@ -1,4 +1,4 @@
-"""Events from monitors that are mom's alone, and stay connected: they wake mom between two cycles."""
+"""Events from monitors for mom alone. mom stays connected, and events start cycles."""
 
 from __future__ import annotations
 
@@ -18,34 +18,33 @@ from mom_plugins_qemu.monitors import find_monitors, trusted_users
 from mom_plugins_qemu.wire import WireError, message, request
 
 _SEARCH_SECONDS: Final = 1.0
-"""Pause between two searches for new monitors."""
+"""Pause between searches for new monitors."""
 
 _RETRY_SECONDS: Final = 10.0
 """Pause after a monitor failed."""
 
 _FAILURE_SECONDS: Final = 10.0
-"""Pause after an unexpected error, for example too many open files."""
+"""Pause after an unexpected error."""
 
 _READ_BYTES: Final = 4 << 10
-"""Bytes of one read: a thousand messages at most."""
+"""A thousand messages at most."""
 
 _LONGEST_BYTES: Final = 64 << 10
-"""Longest line of an event."""
+"""Longest event."""
 
 _MOST_COST: Final = 250
 _READ_COST: Final = 5
-"""Reading budget of a monitor for one second: each message costs 1, each read `_READ_COST`. That takes less than 1 % of a CPU. The
-remaining messages stay unread until the next second. QEMU sends most events once a second at most."""
+"""Reading budget of a monitor for one second: each message costs 1, each read `_READ_COST`. This is less than 1 % of a CPU."""
 
 _JOIN_SECONDS: Final = 0.15
-"""A plugin has 0.4 s to stop."""
+"""A plugin has 0.4 s to end."""
 
 _WORTH_A_CYCLE: Final = {
     "SHUTDOWN": "is shutting down", "RESET": "was reset", "STOP": "was paused", "RESUME": "goes on", "SUSPEND": "was suspended",
     "WAKEUP": "wakes up", "GUEST_PANICKED": "has crashed", "DEVICE_DELETED": "lost a device",
     "MEMORY_DEVICE_SIZE_CHANGE": "gained or lost memory",
 }  # fmt: skip
-"""QEMU's events that are worth a cycle, in words."""
+"""QEMU's events that start a cycle, in words."""
 
 _RESIZED: Final = "BALLOON_CHANGE"
 
@@ -64,10 +63,8 @@ class _Line:
 
 @dataclass(slots=True)
 class EventMonitors:
-    """Thread that keeps the matching monitors connected, from `start` to `stop`.
-
-    It calls `heard(process, text)` for events worth a cycle, and `resized(process, bytes)` for a new balloon size.
-    """
+    """Thread that stays connected to the matching monitors. It calls `heard(process, text)` for events, and `resized(process, bytes)` for
+    balloon sizes."""
 
     root: Path
     patterns: Sequence[str]
@@ -75,7 +72,7 @@ class EventMonitors:
     resized: Callable[[int, int], None]
     log: logging.Logger
     users: Set[int] = field(default_factory=lambda: trusted_users(()))
-    """Ids of the users whose monitors are trusted."""
+    """Ids of trusted users."""
     monotonic: Callable[[], float] = time.monotonic
     _stopping: threading.Event = field(default_factory=threading.Event)
     _thread: threading.Thread | None = None
@@ -98,7 +95,7 @@ class EventMonitors:
         self._thread.join(_JOIN_SECONDS)
 
     def _run(self) -> None:
-        assert self._bell is not None  # noqa: S101  # `start` made it
+        assert self._bell is not None  # noqa: S101  # set by `start`
         try:
             while not self._stopping.is_set():
                 try:
@@ -106,7 +103,7 @@ class EventMonitors:
                     end = self.monotonic() + _SEARCH_SECONDS
                     while not self._stopping.is_set() and (left := end - self.monotonic()) > 0:
                         self._listen(self._bell[1], left)
-                except Exception:  # containment: one monitor, or too many open files, must not end it for all
+                except Exception:  # one monitor must not end the thread
                     self.log.exception("listening at monitors failed")
                     self._stopping.wait(_FAILURE_SECONDS)
         finally:

@@ -1,4 +1,4 @@
-"""`mom explain` on what sizes a guest, and `mom status` on guests that keep all their memory."""
+"""Parts of `mom explain` and `mom status`: what resizes a guest, and guests that keep all their memory."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from mom_plugins_qemu.fields import KEEPS_ALL, PLUGGED, PLUGGED_MAXIMUM, SIZED_B
 
 
 class WayExplainer(Explainer):
-    """Says what sizes a guest with virtio-mem: the balloon, or virtio-mem."""
+    """Explains whether the balloon or virtio-mem resizes a guest."""
 
     def part(self, about: About) -> ExplanationPart:
         """Return nothing for guests without virtio-mem."""
@@ -27,7 +27,7 @@ def _sentences(about: About) -> Iterator[str]:
 
 
 def status_parts(report: Report) -> Iterator[StatusPart]:
-    """Yield the guests of Proxmox VE that keep all their memory, because they have no Minimum memory."""
+    """Yield guests of Proxmox VE that keep all their memory, because they have no Minimum memory."""
     names = [guest.name for guest in report.snapshot.guests.values() if guest.text(KEEPS_ALL)]
     if names:
         yield StatusPart(

@@ -1,4 +1,4 @@
-"""The fields that the plugin collects, with their sources in QEMU."""
+"""Fields of the plugin, with their sources in QEMU."""
 
 from __future__ import annotations
 

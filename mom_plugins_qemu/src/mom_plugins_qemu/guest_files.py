@@ -13,7 +13,7 @@ from mom_core import ConfigError, GuestSettings, HypervisorError, Size, SizeOrSh
 
 _SUFFIX: Final = ".yaml"
 _HIDDEN: Final = "."
-"""Editors and atomic writers create such temporary files, for example Emacs' dangling link `.#web.yaml`."""
+"""Editors create such temporary files."""
 
 _MOST_FILES: Final = 10_000
 _HOLDS: Final = "it holds the guests' definitions"
@@ -34,16 +34,16 @@ class GuestFile(GuestSettings):
     monitor: Annotated[str, AfterValidator(_absolute)]
     """Socket of the guest's monitor (`-qmp unix:PATH,server=on,wait=off`)."""
     name: Annotated[str, Field(max_length=200)] = ""
-    """Name of the guest in mom. Unset: QEMU's name."""
+    """Name of the guest in mom. Default: QEMU's name."""
     memory: Annotated[Size, Field(gt=0)] | None = None
-    """Memory that the guest was sold. virtio-mem sizes a guest up to this if its balloon cannot work."""
+    """Assigned memory: the largest size with virtio-mem, used if the balloon cannot work."""
     guarantee: SizeOrShare | None = None
     """Guaranteed part of the guest's memory."""
     sla_class: Annotated[str | None, Field(alias="class", max_length=200)] = None
     """Service class of the guest."""
 
     def properties(self) -> dict[str, Value]:
-        """Return the guest's guarantee and class, as properties."""
+        """Return the guarantee and class as properties."""
         properties: dict[str, Value] = {}
         if self.guarantee is not None:
             properties["mem_guarantee"] = str(self.guarantee)
@@ -53,19 +53,18 @@ class GuestFile(GuestSettings):
 
 
 class FileDefinition(NamedTuple):
-    """A guest's last valid definition, and the error in its file now (empty: valid)."""
+    """A guest's last valid definition, and the error in its file now."""
 
     guest: GuestFile
     wrong: str = ""
 
 
 class GuestFiles:
-    """Definitions in a folder; a changed file is read again. For one thread at a time.
+    """Definitions in a folder; changed files are read again. Not thread-safe.
 
-    A guest whose file becomes invalid keeps its last valid definition, with the error. Once all files were valid, a new invalid file may
-    define any guest that no other file defines.
+    An invalid file leaves its guest the last valid definition. A new invalid file may define any guest without a file.
 
-    :param root: of the host's files
+    :param root: folder of the host's files
     """
 
     def __init__(self, root: Path, folder: Path) -> None:
@@ -74,14 +73,11 @@ class GuestFiles:
         self._entries: dict[str, tuple[Stamp, FileDefinition]] = {}
         self._were_valid = False
         self.undefined: FileDefinition | None = None
-        """Definition for guests without a file, while an invalid file may define them; None: none does."""
+        """Definition for guests without a file, while an invalid file may define them."""
 
     def read(self) -> Mapping[str, FileDefinition]:
-        """Return the current definitions, by monitor path.
-
-        Raises `HypervisorError` for a missing or unreadable folder, for two files with one monitor, and for an invalid file before all
-        files were valid: its guest is unknown, and must not count as ended.
-        """
+        """Return the current definitions, by monitor path. Raises `HypervisorError` for an unreadable folder, for two files with one
+        monitor, and for an invalid file at first."""
         try:
             with os.scandir(self._folder) as entries:
                 named = (entry for entry in entries if entry.name.endswith(_SUFFIX) and not entry.name.startswith(_HIDDEN))

@@ -1,4 +1,4 @@
-"""Which guest each monitor belongs to: guests with several monitors, without a UUID, or with the UUID of another guest."""
+"""Assigns monitors to guests: several monitors of one guest, guests without a UUID, and duplicate UUIDs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mom_plugins_qemu.visits import Failure
 
 
 class GuestIndex(NamedTuple):
-    """Guests by id, and monitors that claim the id of another process's guest: their paths, with the reason."""
+    """Guests by id. `duplicates` are paths of monitors that claim another guest's id, with the reason."""
 
     guests: dict[str, MonitoredGuest]
     duplicates: Mapping[str, str]
@@ -24,9 +24,8 @@ class GuestIndex(NamedTuple):
 def index_guests(guests: Collection[MonitoredGuest]) -> GuestIndex:
     """Choose one monitor for each guest, and name the guests.
 
-    Two processes may claim one id. The one that QEMU was started with wins, else the older one. A guest that was migrated away, or that
-    waits for its migration, loses to the other. Of two monitors of one process, one that answers is chosen.
-    All monitors of a process share its definition of Proxmox VE.
+    If two processes claim an id, the one that QEMU was started with wins, else the older one. A guest that migrated away, or waits for its
+    migration, loses.
     """
     by_id: dict[str, MonitoredGuest] = {}
     duplicates: dict[str, str] = {}
@@ -57,10 +56,8 @@ def id_by_process(guest: MonitoredGuest, guests: Iterable[MonitoredGuest]) -> st
 
 
 def guess_ids(guests: Collection[MonitoredGuest]) -> None:
-    """Give an id to guests without a UUID whose monitors were occupied since mom's start.
-
-    An earlier mom may have shrunk them. They must stay listed until their sizes are restored.
-    """
+    """Give an id to guests without a UUID whose monitors were occupied since mom's start: they must stay listed until their sizes are
+    restored."""
     for guest in guests:
         silent = guest.failure in {Failure.OCCUPIED, Failure.LATE}
         if guest.guessed or (not guest.id and silent and guest.identity.monitored):
@@ -69,10 +66,9 @@ def guess_ids(guests: Collection[MonitoredGuest]) -> None:
 
 
 def assign_definitions(guests: Collection[MonitoredGuest], files: Mapping[str, FileDefinition], undefined: FileDefinition | None) -> None:
-    """Give each guest the operator's definition of it, whichever of its monitors the file names.
+    """Give each guest its operator's definition, from any of its monitors.
 
-    :param files: definitions by the monitors' paths
-    :param undefined: for a guest without a definition
+    :param undefined: for guests without a definition
     """
     by_guest: dict[tuple[int, str], FileDefinition] = {}
     for guest in guests:

@@ -1,4 +1,4 @@
-"""Hypervisor on QEMU's monitors: guests and statistics by one round of visits, balloons, disk limits, and pausing."""
+"""Hypervisor on QEMU's monitors: guests, balloons, disk limits, and pausing."""
 
 from __future__ import annotations
 
@@ -23,11 +23,10 @@ _DISKS: Final = prepared((Question("query-block"),))
 
 
 class QemuHypervisor(Sampler):
-    """Guests of QEMU processes whose monitors are found by patterns.
+    """Guests of QEMU processes with monitors. For several threads.
 
-    Implements `Hypervisor`, `BalloonControl`, `IoTuneControl`, `LifecycleControl` (of running guests), `AgentAccess` (sockets) and the
-    watch's `BalloonStatistics`. Several threads may use it. Setters raise `NotSupported` for a value that the guest cannot have,
-    `GuestGone`, `GuestBusy` when its monitor did not answer (the command may still take effect), and other kinds of `HypervisorError`.
+    Also implements `BalloonControl`, `IoTuneControl`, `LifecycleControl` (pausing), `AgentAccess` (sockets) and `BalloonStatistics`.
+    Setters raise `HypervisorError`. After `GuestBusy`, the command may still take effect.
     """
 
     # --- the guests --------------------------------------------------------------------------------------------------------------
@@ -51,18 +50,17 @@ class QemuHypervisor(Sampler):
 
     def _moved_by(self, seen: MonitoredGuest) -> str:
         vmid = self._resized_vmid(seen)
-        if not vmid or self._context.observes:  # mom can still say what it would do
+        if not vmid or self._context.observes:  # mom only reports decisions
             return ""
         return f"pvestatd of Proxmox VE resizes the guest; to end that: {cure(vmid)}"
 
     def _resized_vmid(self, seen: MonitoredGuest) -> str:
-        """Return the VMID of a guest that pvestatd resizes; empty: it does not."""
         definition = seen.definition
         resized = self.proxmox_resizes and definition is not None and definition.is_resized_by_proxmox
         return seen.proxmox.vmid if resized and seen.proxmox is not None else ""
 
     def resized_by_proxmox(self) -> Mapping[str, str]:
-        """Return the names of the guests that pvestatd resizes, by VMID, as of the last call of `guests`."""
+        """Return the names of the guests that pvestatd resizes, by VMID."""
         return {vmid: guest.name for guest in self.seen() if (vmid := self._resized_vmid(guest))}
 
     def _fields_of(self, seen: MonitoredGuest, process: Mapping[str, Value]) -> dict[str, Value]:
@@ -76,19 +74,16 @@ class QemuHypervisor(Sampler):
     # --- balloons ----------------------------------------------------------------------------------------------------------------
 
     def set_balloon(self, guest: Entity, target_kib: int) -> None:
-        """Ask the guest to go to that size; returns when QEMU has taken the request, not when the guest has followed.
-
-        A guest that is being migrated away may still grow, for example get back its headroom after a sweep: a migration may take hours.
-        """
+        """Set the guest's balloon target; returns when QEMU has accepted it. Also grows a guest during a migration."""
         monitored, description = self._ready(guest, target_kib)
         sizing = monitored.sizing
         if sizing is None:
-            if monitored.virtio_mem:  # the balloon's part of the target depends on the memory that is plugged now
+            if monitored.virtio_mem:  # the balloon's part depends on the memory that is plugged now
                 _, monitored.virtio_mem = self._read(monitored, guest, "looking at the memory", "query-memory-devices", memory_devices)
             balloon_kib = monitored.balloon_request(target_kib, description.fixed_kib + monitored.plugged_kib)
             question = Question("balloon", {"value": balloon_kib << 10})
         else:
-            # Restoring may need more than the guest's file says it was sold.
+            # Restoring may need a larger size than the guest's file has.
             monitored.balloon_request(target_kib, sizing.fixed_kib + sizing.device.maximum_kib)
             size = {"path": sizing.device.path, "property": "requested-size", "value": sizing.plugged_for(target_kib) << 10}
             question = Question("qom-set", size)
@@ -96,11 +91,11 @@ class QemuHypervisor(Sampler):
         self._command(monitored, f"setting the size of {guest}", question)
 
     def balloon_sizes(self, guests: Sequence[Entity]) -> Mapping[str, int]:
-        """Return the sizes of these guests now in KiB, by guest id, in one round. A guest that is gone, unknown or silent is absent."""
+        """Return the present sizes in KiB by guest id. Guests that do not answer are absent."""
         self._look_first()
         ids = {guest.id for guest in self.seen(guests)}
         sizes = self._sizes(ids)
-        if ids - sizes.keys():  # another client was just served, and restoring at the end has no next cycle
+        if ids - sizes.keys():  # another client was served, and a restore at mom's end has no next cycle
             self._ask_again()
             sizes |= self._sizes(ids - sizes.keys())
         return sizes
@@ -110,7 +105,7 @@ class QemuHypervisor(Sampler):
         return {identity: size for identity, record in records if isinstance(size := record.get("balloon.current"), int)}
 
     def of(self, guests: Set[str]) -> Mapping[str, Record]:
-        """Return the balloon part of these guests' records, by guest id, in one round; without silent guests."""
+        """Return the balloon records by guest id. Guests that do not answer are absent."""
         sizable = [guest for guest in self.seen() if guest.id in guests and (guest.balloon or guest.sizing is not None)]
         descriptions = {guest.id: guest.description for guest in sizable if guest.description is not None}
         questions = [(guest, prepared(descriptions[guest.id].size_questions())) for guest in sizable if guest.id in descriptions]
@@ -119,7 +114,6 @@ class QemuHypervisor(Sampler):
     def _answers(
         self, questions: Iterable[tuple[MonitoredGuest, tuple[bytes, int]]], read: Callable[[MonitoredGuest, Sequence[Answer]], T]
     ) -> dict[str, T]:
-        """Ask guests in one round; return what `read` makes of their answers, by guest id, without unreadable ones."""
         visits = [(guest, guest.visit(prepared_questions)) for guest, prepared_questions in questions if not guest.failure]
         self._visit([visit for _, visit in visits])
         results = {}
@@ -132,7 +126,7 @@ class QemuHypervisor(Sampler):
         return results
 
     def stats_period(self, guest: Entity) -> int:
-        """Return QEMU's statistics period for the guest now, in seconds; 0: never."""
+        """Return the statistics period in seconds. 0: never."""
         monitored, address = self._polling_of(guest)
         period = self._command(monitored, f"reading the statistics period of {guest}", Question("qom-get", address))
         if type(period) is not int or period < 0:
@@ -140,12 +134,11 @@ class QemuHypervisor(Sampler):
         return period
 
     def set_stats_period(self, guest: Entity, seconds: int) -> None:
-        """Have QEMU ask the guest every `seconds`; 0: never."""
+        """Set the statistics period in seconds. 0: never."""
         monitored, address = self._polling_of(guest)
         self._command(monitored, f"setting the statistics period of {guest}", Question("qom-set", {**address, "value": seconds}))
 
     def _polling_of(self, guest: Entity) -> tuple[MonitoredGuest, dict[str, object]]:
-        """Return the guest, and the address of its statistics period. Raises `NotSupported` without a balloon device."""
         monitored, description = self._ready(guest)
         if not description.balloon:
             raise NotSupported(f"{guest} has no balloon device")
@@ -154,20 +147,19 @@ class QemuHypervisor(Sampler):
     # --- disks -------------------------------------------------------------------------------------------------------------------
 
     def io_tunes(self, guests: Sequence[Entity]) -> Mapping[str, Sequence[DiskTune]]:
-        """Return the limits of these guests' disks, by guest id, in one round. A guest that is gone, unknown or silent is absent."""
+        """Return the disks' limits by guest id. Guests that do not answer are absent."""
         self._look_first()
         questions = [(guest, _DISKS) for guest in self.seen(guests)]
         return self._answers(questions, lambda _, answers: [disk.tune for disk in disks_of(answers[0]).values()])
 
     def set_io_tune(self, guest: Entity, disk: str, limits: Mapping[str, int]) -> None:
-        """Set these limits of that disk, and keep the others."""
+        """Set these limits of a disk; others stay."""
         monitored, _ = self._ready(guest)
         disks = self._read(monitored, guest, "reading the limits of the disks", "query-block", disks_of)
         all_limits = wanted_limits(guest, disk, [throttled.tune for throttled in disks.values()], limits)
         self._command(monitored, f"setting the limits of disk {printable(disk)} of {guest}", throttling(disks[disk], all_limits))
 
     def _read(self, monitored: MonitoredGuest, guest: Entity, doing: str, command: str, read: Callable[[Answer], T]) -> T:
-        """Return what `read` makes of QEMU's answer to a command without arguments."""
         try:
             return read(self._command(monitored, f"{doing} of {guest}", Question(command)))
         except WireError as error:
@@ -176,10 +168,7 @@ class QemuHypervisor(Sampler):
     # --- agents ------------------------------------------------------------------------------------------------------------------
 
     def agent_channels(self, guests: Sequence[Entity]) -> Mapping[str, Mapping[str, str]]:
-        """Return the agent sockets of these guests by channel name, by guest id, from QEMU's command line.
-
-        The management system's own channel is left out: it serves one client at a time.
-        """
+        """Return the agent sockets by guest id and channel, without the management system's channel."""
         self._look_first()
         by_guest = ((guest.id, dict(guest.identity.channels)) for guest in self.seen(guests))
         sockets = {
@@ -188,19 +177,16 @@ class QemuHypervisor(Sampler):
         return {identity: channels for identity, channels in sockets.items() if channels}
 
     def agent_command(self, guest: Entity, command: str, timeout_seconds: float) -> str:
-        """Raise `NotSupported`: QEMU passes no commands to agents, which have sockets."""
+        """Raise `NotSupported`: QEMU sends no commands to agents."""
         hint = "give the guest a channel org.qemu.guest_agent.1, or mom-guestd"
         raise NotSupported(f"QEMU passes no commands on to the agent of {guest}", hint=hint)
 
     # --- pausing -----------------------------------------------------------------------------------------------------------------
 
     def standings(self, guests: Sequence[Entity]) -> Mapping[str, GuestState]:
-        """Return the states of these guests as last seen, by guest id. QEMU knows running and paused guests only.
-
-        Raises `GuestBusy` for a guest that does not answer: its last state may be the pause that mom itself ordered.
-        """
+        """Return the guests' states by id. Raises `GuestBusy` without an answer, because the last known state may be mom's own pause."""
         self._look_first()
-        if any(guest.failure for guest in self.seen(guests)):  # another client was just served, and there may be no next cycle
+        if any(guest.failure for guest in self.seen(guests)):  # another client was served, and there may be no next cycle
             self._ask_again()
         monitored = self.seen(guests)
         for guest in monitored:
@@ -209,11 +195,11 @@ class QemuHypervisor(Sampler):
         return {guest.id: GuestState.PAUSED if guest.status == PAUSED else GuestState.RUNNING for guest in monitored}
 
     def pause(self, guest: Entity) -> None:
-        """Stop the guest's CPUs."""
+        """Stop the guest's vCPUs."""
         self._switch(guest, f"pausing {guest}", "stop", PAUSED)
 
     def resume(self, guest: Entity) -> None:
-        """Let the guest's CPUs run again."""
+        """Continue the guest's vCPUs."""
         self._switch(guest, f"letting {guest} go on", "cont", "running")
 
     def _switch(self, guest: Entity, doing: str, command: str, status: str) -> None:
@@ -223,36 +209,32 @@ class QemuHypervisor(Sampler):
             monitored.status = status
 
     def save(self, guest: Entity, timeout_seconds: float) -> None:
-        """Raise `NotSupported`: QEMU alone would not find a saved guest again."""
+        """Raise `NotSupported`: QEMU alone cannot find a saved guest again."""
         raise NotSupported(f"saving {guest}: QEMU without a management does not start saved guests again")
 
     def shut_down(self, guest: Entity) -> None:
-        """Raise `NotSupported`: a guest that mom shuts down must come back."""
+        """Raise `NotSupported`: mom could not start the guest again."""
         hint = "run it under libvirt, or shut it down by hand"
         raise NotSupported(f"shutting down {guest}: without libvirt nothing could start it again", hint=hint)
 
     def start(self, guest: Entity, timeout_seconds: float) -> None:
-        """Raise `NotSupported`: mom does not know who starts QEMU here."""
+        """Raise `NotSupported`: mom does not know how to start QEMU here."""
         raise NotSupported(f"starting {guest}: mom knows no command for that without libvirt")
 
     # --- events ------------------------------------------------------------------------------------------------------------------
 
     def heard(self, process: int, event: str) -> None:
-        """Wake mom for an event of this process's guest."""
+        """Start a cycle for an event of this process's guest."""
         name = next((guest.name for guest in self.seen() if guest.process == process), "")
         self.wake(f"guest {printable(name) or f'of process {process}'} {event}")
 
     def resized(self, process: int, actual: int) -> None:
-        """Wake mom for a new balloon size in bytes, unless mom itself caused it."""
+        """Start a cycle for a new balloon size in bytes, unless mom caused it."""
         guest = next((guest for guest in self.seen() if guest.process == process), None)
         if guest is not None and not self._resizes.is_own(guest.id, (actual >> 10) + guest.plugged_kib) and self._resizes.may_tell():
             self.heard(process, "was resized by another process")
 
     def _ready(self, guest: Entity, size_kib: int | None = None) -> tuple[MonitoredGuest, Description]:
-        """Return a guest that can be changed now. Raises `HypervisorError`.
-
-        :param size_kib: new size; None: another change
-        """
         if self._settings.readonly:
             raise PermissionDenied("mom was told to change nothing here", hint="set readonly to false for the plugin qemu")
         self._look_first()
@@ -271,5 +253,5 @@ class QemuHypervisor(Sampler):
 
 
 def cure(vmid: str) -> str:
-    """Return the command that makes pvestatd leave a guest's balloon alone."""
+    """Return the command that stops pvestatd from resizing a guest."""
     return f"qm set {vmid} --shares 0"

@@ -1,4 +1,4 @@
-"""One guest of QEMU, as its monitor last described it."""
+"""A guest of QEMU at its monitor's last answer."""
 
 from __future__ import annotations
 
@@ -18,36 +18,36 @@ from mom_plugins_qemu.visits import Visit
 
 FIRST_RETRY_SECONDS: Final = 0.5
 LAST_RETRY_SECONDS: Final = 10.0
-"""Pause after a monitor did not answer: doubled from the first to the last. A backup occupies a monitor for minutes."""
+"""Pauses after a monitor did not answer double up to this. A backup occupies a monitor for minutes."""
 
 PAUSED: Final = "paused"
-"""QEMU's status of a guest with stopped CPUs."""
+"""QEMU's status of a guest with stopped vCPUs."""
 
 
 @dataclass(frozen=True, slots=True)
 class VirtioMemSizing:
-    """Sizing of a guest by virtio-mem. The guest's size is `fixed_kib` plus the plugged memory."""
+    """Resizing by virtio-mem: the guest's size is `fixed_kib` plus the plugged memory."""
 
     device: VirtioMem
     fixed_kib: int
     sold_kib: int
 
     def plugged_for(self, target_kib: int) -> int:
-        """Return the KiB to plug for a target size, in whole blocks of the device."""
+        """Return the KiB to plug for a target size, in whole blocks."""
         step = max(1, self.device.block_kib)
         return min(-(-max(target_kib - self.fixed_kib, 0) // step) * step, self.device.maximum_kib)
 
     def guaranteed_kib(self, guest: GuestFile) -> int:
-        """Return the guest's guarantee in KiB; memory that cannot be unplugged is always part of it."""
+        """Return the guest's guarantee in KiB, at least the memory that cannot be unplugged."""
         guarantee = None if guest.guarantee is None else guest.guarantee.kib_of(self.sold_kib)
         return max(self.fixed_kib, int(guarantee or 0))
 
 
 def virtio_mem_sizing(description: Description | None, devices: Sequence[VirtioMem], guest: GuestFile | None) -> VirtioMemSizing | None:
-    """Return how virtio-mem sizes a guest; None: its balloon does, or nothing can.
+    """Return how virtio-mem resizes a guest. None: it does not.
 
-    A working balloon is better: it moves single pages, while virtio-mem needs whole blocks of movable pages. The guest's memory must be
-    known from its file, because an earlier mom may have unplugged some.
+    A working balloon is better: virtio-mem needs whole blocks of movable pages. The guest's file must have its memory, because an earlier
+    mom may have unplugged some.
     """
     if description is None or description.balloon_works or description.immovable or len(devices) != 1:
         return None
@@ -60,17 +60,17 @@ def virtio_mem_sizing(description: Description | None, devices: Sequence[VirtioM
 
 @dataclass(slots=True, eq=False, kw_only=True)
 class MonitoredGuest(SeenGuest):
-    """Guest behind one monitor, since its QEMU started. Belongs to the sampler's lock."""
+    """Guest behind one monitor, since its QEMU started. Protected by the sampler's lock."""
 
     path: str
     process: int
     started: int
-    """Start of the process, in the kernel's ticks; 0: unknown."""
+    """Start of the process in clock ticks; 0: unknown."""
     identity: Identity
     guessed: bool = False
-    """The id comes from the process: the guest has no UUID, and has not answered yet."""
+    """The id comes from the process."""
     own_name: str = ""
-    """QEMU's name; `name` may be the operator's."""
+    """QEMU's name."""
     description: Description | None = None
     described_at: float = 0.0
     cycle_questions: tuple[bytes, int] = (b"", 0)
@@ -81,22 +81,22 @@ class MonitoredGuest(SeenGuest):
     """Statistics period in seconds; None: unknown."""
     virtio_mem: tuple[VirtioMem, ...] = ()
     switches: Mapping[str, Value] | None = None
-    """Fields for the balloon device's own features; None: not read yet."""
+    """The balloon device's features. None: not read yet."""
     proxmox: ProxmoxGuest | None = None
     defined: FileDefinition | None = None
     """The operator's definition."""
     failure: str = ""
     """Why the last visit brought no answer; empty: it brought one."""
     possible_kib: int = 0
-    """Largest size that the process could have at the last check."""
+    """Largest possible size at the last check."""
     turn_at: float = 0.0
-    """Monotonic seconds of the last visit."""
+    """Monotonic time of the last visit."""
     retry_at: float = 0.0
     retry_after: float = FIRST_RETRY_SECONDS
 
     @property
     def without_balloon(self) -> bool:
-        """See `SeenGuest`: virtio-mem sizes the guest."""
+        """True if virtio-mem resizes the guest."""
         return self.sizing is not None
 
     @property
@@ -105,41 +105,41 @@ class MonitoredGuest(SeenGuest):
         return sum(device.size_kib for device in self.virtio_mem)
 
     def visit(self, questions: tuple[bytes, int]) -> Visit:
-        """Return a visit that asks this guest's own process only."""
+        """Return a visit to this guest's process only."""
         return Visit(self.path, questions, self.process, self.started)
 
     def left_alone(self) -> str:
-        """See `SeenGuest`: the monitor's failure, or QEMU's status."""
+        """Return the monitor's failure, or why QEMU's status forbids changes."""
         return self.failure or why_left_alone(self.status, self.migration)
 
     @property
     def sizing(self) -> VirtioMemSizing | None:
-        """How virtio-mem sizes the guest; None: it does not."""
+        """How virtio-mem resizes the guest. None: it does not."""
         return virtio_mem_sizing(self.description, self.virtio_mem, None if self.defined is None else self.defined.guest)
 
     def with_maximum(self, record: Record) -> Record:
-        """Return the record with the largest size that virtio-mem may give the guest."""
+        """Return the record with the largest size that virtio-mem allows."""
         sizing, size = self.sizing, record.get("balloon.current")
         if sizing is None or not isinstance(size, int):
             return record
         return {**record, "balloon.maximum": max(sizing.sold_kib, size)}
 
     def contradicts(self, record: Record) -> bool:
-        """Tell whether a taken record exceeds the described size: QEMU lies, or memory was plugged since."""
+        """Return whether a record exceeds the described size: the answer is false, or memory was plugged since."""
         size, maximum = record.get("balloon.current"), record.get("balloon.maximum")
         larger = isinstance(size, int) and isinstance(maximum, int) and size > maximum
         return larger or (self.reading is not None and bool(self.reading.impossible))
 
     @property
     def definition(self) -> GuestDefinition | None:
-        """Definition of Proxmox VE; None: there is none, or it could not be read."""
+        """Proxmox VE's definition. None: none, or unreadable."""
         return None if self.proxmox is None else self.proxmox.definition
 
     def obstacle(self, *, while_paused: bool = False, while_migrating: bool = False) -> str:
-        """Return why mom may change nothing of the guest now; empty: it may.
+        """Return why mom may not change the guest now; empty: it may.
 
-        :param while_paused: a pause is no obstacle
-        :param while_migrating: nor is a migration, while the guest still runs here
+        :param while_paused: allow a paused guest
+        :param while_migrating: allow a guest that migrates away
         """
         if self.defined is not None and self.defined.wrong:
             return f"the guest's definition is invalid, so its guarantee is unknown: {self.defined.wrong}"

@@ -1,4 +1,4 @@
-"""Monitors' sockets: found by the operator's patterns, and trusted by their owners."""
+"""Monitors' sockets, found by patterns and trusted by their owners."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mom_core import HypervisorError, MomError, PermissionDenied, printable, unt
 from mom_kvm import ProcessStat
 
 _MOST_MONITORS: Final = 10_000
-"""Upper bound for monitors: a pattern may match a folder with millions of files."""
+"""A pattern may match a folder with millions of files."""
 
 
 def check_patterns(patterns: Sequence[str]) -> Sequence[str]:
@@ -29,7 +29,7 @@ def check_patterns(patterns: Sequence[str]) -> Sequence[str]:
 
 
 def trusted_users(names: Sequence[str]) -> Set[int]:
-    """Return the ids of trusted users: root, mom's own, and these. Raises `MomError` for an unknown one."""
+    """Return the ids of trusted users: root, mom's own, and these. Raises `MomError` for an unknown name."""
     users = {0, os.geteuid()}
     for name in names:
         try:
@@ -40,7 +40,6 @@ def trusted_users(names: Sequence[str]) -> Set[int]:
 
 
 def _why_untrusted_folder(folder: str, users: Set[int]) -> str:
-    """Return why an untrusted user could put monitors into a folder; empty: none could."""
 
     def look(path: str) -> os.stat_result:
         status = os.lstat(path)
@@ -50,10 +49,10 @@ def _why_untrusted_folder(folder: str, users: Set[int]) -> str:
 
 
 def find_monitors(root: Path, patterns: Sequence[str], users: Set[int] = frozenset({0}), named: Iterable[str] = ()) -> list[str]:
-    """Return the monitors that match these patterns, then the existing ones of `named`, without repetitions.
+    """Return the monitors that match these patterns, and the existing ones of `named`.
 
-    Raises `PermissionDenied` for an unreadable folder, and for one where untrusted users could put monitors. Raises `HypervisorError` for a
-    folder that cannot be listed now: its guests must not count as ended.
+    Raises `PermissionDenied` for an unreadable folder, or one where untrusted users can create monitors. Raises `HypervisorError` for a
+    folder that cannot be listed now.
     """
     paths = {path: None for path in named if _is_there(path)}
     for pattern in patterns:
@@ -71,7 +70,7 @@ def find_monitors(root: Path, patterns: Sequence[str], users: Set[int] = frozens
 
 
 def _list(folder: str) -> None:
-    """Raise `HypervisorError` if a folder cannot be listed: `glob` takes it for an empty one."""
+    """Raise `HypervisorError` if a folder cannot be listed: `glob` treats it as empty."""
     try:
         os.scandir(folder).close()
     except (FileNotFoundError, NotADirectoryError):
@@ -97,14 +96,12 @@ _OWN_IT: Final = "a fake guest could be put there: `chown root` and `chmod go-w`
 
 
 def listeners_of(proc: Path, paths: Set[str], users: Set[int]) -> dict[str, int]:
-    """Return the processes of these users that listen at unix sockets, by path, without connecting to them.
-
-    It reads the open files of all processes: too much for each cycle.
-    """
+    """Return these users' processes that listen at unix sockets, by path. This reads the open files of all processes: too slow for each
+    cycle."""
     sockets = {f"socket:[{number}]": path for number, path in _listening_sockets(proc, paths).items()}
     processes: dict[str, int] = {}
     for process in ProcessStat.ids(proc) or () if sockets else ():
-        with suppress(OSError):  # it has ended, or is another user's
+        with suppress(OSError):  # it has ended, or belongs to another user
             if os.stat(f"{proc}/{process}").st_uid in users:  # noqa: PTH116  # pathlib takes four times as long
                 processes |= {sockets.pop(file): process for file in _open_files(f"{proc}/{process}/fd") if file in sockets}
         if not sockets:
@@ -113,7 +110,7 @@ def listeners_of(proc: Path, paths: Set[str], users: Set[int]) -> dict[str, int]
 
 
 def listens(proc: Path, process: int, path: str) -> bool | None:
-    """Tell whether a process has the socket open that listens at a path; None: unknown."""
+    """Return whether a process has the socket open that listens at a path. None: unknown."""
     listening = {f"socket:[{number}]" for number in _listening_sockets(proc, {path})}
     try:
         return not listening.isdisjoint(_open_files(f"{proc}/{process}/fd")) if listening else None
@@ -122,21 +119,17 @@ def listens(proc: Path, process: int, path: str) -> bool | None:
 
 
 def _open_files(folder: str) -> Iterator[str]:
-    """Yield the targets of a process's open files. Raises `OSError` if they are unreadable."""
     for file in os.listdir(folder):  # noqa: PTH208  # names are enough
-        with suppress(OSError):  # it was closed meanwhile
+        with suppress(OSError):  # closed meanwhile
             yield os.readlink(f"{folder}/{file}")  # noqa: PTH115  # pathlib takes four times as long
 
 
 def _listening_sockets(proc: Path, paths: Set[str]) -> dict[str, str]:
-    """Return the paths of listening sockets, by the sockets' numbers. A line of /proc/net/unix is `NUMBER: REFERENCES PROTOCOL FLAGS
-    TYPE STATE INODE PATH`.
-
-    A path may hold line feeds, so any user can add lines to that list. They hide no other line, and prove nothing.
-    """
+    """Return the paths of listening sockets by inode, from /proc/net/unix (`NUMBER: REFERENCES PROTOCOL FLAGS TYPE STATE INODE PATH`). Any
+    user can add false lines, because a path may contain line feeds."""
     try:
         with (proc / "net/unix").open("rb") as file:
-            listed = file.read(_SOCKETS_BYTES)  # in as many reads as it takes: one gives a page of a list
+            listed = file.read(_SOCKETS_BYTES)  # needs several reads
     except OSError:
         return {}
     listening: dict[str, str] = {}
@@ -148,14 +141,13 @@ def _listening_sockets(proc: Path, paths: Set[str]) -> dict[str, str]:
 
 
 _LISTENS: Final = "00010000"
-"""Flags of a listening socket (__SO_ACCEPTCON); accepted connections have the same path."""
+"""__SO_ACCEPTCON; accepted connections have the same path."""
 
 _SOCKETS_BYTES: Final = 16 << 20
-"""The list has 100 bytes for each unix socket of the host."""
+"""100 bytes for each unix socket of the host."""
 
 
 def _folder(pattern: str) -> str:
-    """Return the folder above the first wildcard."""
     fixed = pattern
     while glob.has_magic(fixed):
         fixed = os.path.dirname(fixed)  # noqa: PTH120  # as above

@@ -1,4 +1,4 @@
-"""The plugin qemu: settings, declarations, and the hooks that hand work to the hypervisor."""
+"""The plugin `qemu`: settings, declarations and hooks."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ if TYPE_CHECKING:
     from mom_plugins_qemu.hypervisor import QemuHypervisor
 
 _SOCKETS = ("/run/qemu-server/*.qmp", "/run/qemu/*.qmp")
-"""Monitors of Proxmox VE, and the usual folder on hosts that start QEMU themselves."""
+"""Monitors of Proxmox VE, and the usual folder on other hosts."""
 
 
 class QemuPlugin(PluginOfGuests["QemuHypervisor"]):
     """Guests of QEMU without libvirt: list, statistics, balloons."""
 
     class Settings(PluginOfGuests.Settings):
-        """Where the guests' monitors are."""
+        """Guests' monitors and definitions."""
 
         sockets: Annotated[list[str], Field(min_length=1), AfterValidator(check_patterns)] = Field(default_factory=lambda: list(_SOCKETS))
         """Patterns of the guests' monitor sockets (`-qmp unix:PATH,server=on,wait=off`), as in a shell: `*`, `?`, `[…]`."""
         event_sockets: Annotated[list[str], AfterValidator(check_patterns)] = Field(default_factory=list)
-        """Patterns of further monitor sockets for mom alone. mom stays connected to them, so that events wake it at once."""
+        """Patterns of further monitor sockets for mom alone. mom stays connected, so that events start a cycle at once."""
         users: list[str] = Field(default_factory=list)
         """Users who run QEMU here, besides root and mom's own user. mom ignores monitors of other users' processes."""
         definitions: Path | None = Path("/etc/pve/qemu-server")
@@ -39,7 +39,7 @@ class QemuPlugin(PluginOfGuests["QemuHypervisor"]):
         guest_files: Path | None = None
         """Folder with a file NAME.yaml for each guest that the operator defines: `monitor`, and if needed `name`, `guarantee`, `class`."""
         readonly: bool = False
-        """Read guests, and change nothing."""
+        """Only observe guests."""
 
         @model_validator(mode="after")
         def _events_have_monitors_of_their_own(self) -> QemuPlugin.Settings:
@@ -58,7 +58,7 @@ class QemuPlugin(PluginOfGuests["QemuHypervisor"]):
     @staticmethod
     @hookimpl
     def mom_suggest(root: Path) -> Suggestion | None:
-        """Suggest the plugin on a node of Proxmox VE, and where QEMU's monitors exist."""
+        """Suggest the plugin on a Proxmox VE node, or if monitors exist."""
         if (root / "etc/pve/qemu-server").is_dir():
             return Suggestion("this is a node of Proxmox VE", {"sockets": [_SOCKETS[0]]}, order=20)
         for pattern in _SOCKETS:
@@ -82,8 +82,8 @@ class QemuPlugin(PluginOfGuests["QemuHypervisor"]):
 
     @hookimpl
     def mom_setup(self) -> None:
-        """Create the hypervisor. The first visit comes later: guests may still be starting."""
-        # Loaded here: commands that only list plugins must be fast.
+        """Create the hypervisor, without a visit."""
+        # Late import: commands that only list plugins must be fast.
         from mom_plugins_qemu.events import EventMonitors
         from mom_plugins_qemu.hypervisor import QemuHypervisor
         from mom_plugins_qemu.sampler import QemuHypervisorSettings
@@ -111,7 +111,7 @@ class QemuPlugin(PluginOfGuests["QemuHypervisor"]):
 
     @hookimpl
     def mom_collect_host(self, hypervisor: Hypervisor) -> Mapping[str, Value]:
-        """Return the number of unreliable guests, and the longest time that mom kept a monitor from other clients."""
+        """Return the number of unreliable guests, and the longest time that mom blocked a monitor for other clients."""
         own = self._own(hypervisor)
         return {} if own is None else {**super().mom_collect_host(hypervisor), LONGEST_STAY: own.longest_stay()}
 
@@ -132,5 +132,5 @@ class QemuPlugin(PluginOfGuests["QemuHypervisor"]):
 def _exist(root: Path, patterns: Sequence[str]) -> bool:
     try:
         return bool(find_monitors(root, patterns))
-    except HypervisorError:  # this user may not see the folder
+    except HypervisorError:  # this user has no access to the folder
         return False

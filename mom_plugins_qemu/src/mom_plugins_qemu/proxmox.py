@@ -1,8 +1,4 @@
-"""Guests of Proxmox VE: their definitions, and whether pvestatd resizes them.
-
-Sources: qm.conf(5) for the files; "Memory" in the chapter on virtual machines for pvestatd's use of `balloon` and `shares`. mom never
-writes these files; `qm set` does.
-"""
+"""Definitions of Proxmox VE guests, and whether pvestatd resizes them. Source: qm.conf(5). mom never writes these files."""
 
 from __future__ import annotations
 
@@ -20,7 +16,7 @@ SOCKETS: Final = "/run/qemu-server"
 """Folder of the guests' monitors, `VMID.qmp` each."""
 
 _LARGEST_FILE: Final = 512 << 10
-"""Largest file of pmxcfs, the file system of /etc/pve."""
+"""Limit of pmxcfs, the file system of /etc/pve."""
 
 _LINE: Final = re.compile(r"([A-Za-z][\w-]{0,63}):[ \t]*(.*?)[ \t\r]*")
 
@@ -28,10 +24,10 @@ _CLASS_TAG: Final = "class-"
 """The tag `class-gold` assigns the service class gold."""
 
 ORDINARY_SHARES: Final = 1000
-"""Default shares of a guest."""
+"""Default."""
 
 DEFAULT_MEMORY_MIB: Final = 512
-"""Default memory of a guest (qm.conf(5))."""
+"""qm.conf(5)."""
 
 MOST_SHARES: Final = 50_000
 MOST_MIB: Final = 1 << 34
@@ -41,11 +37,7 @@ _DAEMON_FILE: Final = "run/pvestatd.pid"
 
 
 class GuestDefinition(NamedTuple):
-    """A guest's definition; None where it has no value. Without `balloon_mib`, all memory is guaranteed.
-
-    `balloon_mib` is 0 for a guest without a balloon device; `shares` is 0 for one that pvestatd ignores. `of_platform` are properties from
-    platform plugins.
-    """
+    """Guest's definition; None: no value. `balloon_mib` is 0 without a balloon device. `shares` is 0 if pvestatd ignores the guest."""
 
     name: str = ""
     memory_mib: int | None = None
@@ -57,29 +49,26 @@ class GuestDefinition(NamedTuple):
 
     @property
     def is_resized_by_proxmox(self) -> bool:
-        """Whether pvestatd moves the balloon, every ten seconds, towards the node's target usage."""
+        """True if pvestatd moves the balloon every ten seconds towards the node's target usage."""
         return bool(self.balloon_mib) and self.shares != 0 and (self.memory_mib is None or (self.balloon_mib or 0) < self.memory_mib)
 
     @property
     def keeps_all(self) -> bool:
-        """Whether the guest has a balloon and no minimum memory: Proxmox VE's default, which guarantees all memory."""
+        """True with a balloon and no Minimum memory, Proxmox VE's default: all memory is guaranteed."""
         return self.balloon_mib is None
 
     @property
     def suggested_mib(self) -> int:
-        """Suggested minimum: a quarter of the memory."""
+        """Suggested Minimum memory: a quarter."""
         return max(1, (DEFAULT_MEMORY_MIB if self.memory_mib is None else self.memory_mib) // 4)
 
     def how_to_give(self, vmid: str) -> str:
-        """Return the commands that let mom, and mom alone, shrink the guest.
-
-        While shares are 0, a new minimum would inflate the running guest's balloon down to it at once.
-        """
+        """Return the commands that let only mom shrink the guest. With shares of 0, a new Minimum memory would shrink it at once."""
         first = "" if self.shares else f"qm set {vmid} --delete shares, then "
         return f"{first}qm set {vmid} --balloon {self.suggested_mib}, then qm set {vmid} --shares 0"
 
     def properties(self) -> dict[str, Value]:
-        """Return the guest's guarantee, class and platform properties. Without a minimum, all memory is guaranteed."""
+        """Return the guarantee, class and platform properties."""
         properties: dict[str, Value] = dict(self.of_platform)
         properties["mem_guarantee"] = f"{self.balloon_mib}MiB" if self.balloon_mib else "100%"
         if self.tags:
@@ -95,14 +84,14 @@ class GuestDefinition(NamedTuple):
 
 
 class ProxmoxGuest(NamedTuple):
-    """Guest of Proxmox VE: its VMID, and its definition; None if the file is unreadable, invalid, or another user's."""
+    """Guest of Proxmox VE. `definition` is None if the file is unreadable, invalid, or another user's."""
 
     vmid: str
     definition: GuestDefinition | None
 
 
 class Option(NamedTuple):
-    """Text of an option, and its line."""
+    """Option's text and line."""
 
     line: int
     text: str
@@ -116,8 +105,7 @@ class Options(NamedTuple):
 
 
 def options_in(text: str) -> Options:
-    """Return the options in force of a definition such as /etc/pve/qemu-server/100.conf: those before its first section. Sections are
-    pending changes and snapshots."""
+    """Return the options of a definition before its first section. Sections are pending changes and snapshots."""
     options: dict[str, Option] = {}
     odd = []
     for number, line in enumerate(text.removeprefix("\ufeff").split("\n"), 1):
@@ -132,13 +120,13 @@ def options_in(text: str) -> Options:
 
 
 def parsed(text: str, platforms: PlatformProperties | None = None) -> GuestDefinition | None:
-    """Return the definition in a file; None: invalid."""
+    """Return the definition in a file. None: invalid."""
     options = {name: option.text for name, option in options_in(text).by_name.items()}
     memory = current_mib(options["memory"]) if "memory" in options else None
     balloon = whole(options["balloon"], MOST_MIB) if "balloon" in options else None
     shares = whole(options["shares"], MOST_SHARES) if "shares" in options else ORDINARY_SHARES
     if ("memory" in options and memory is None) or ("balloon" in options and balloon is None) or shares is None:
-        return None  # a guarantee must not shrink because mom cannot read it
+        return None  # an unreadable guarantee must not become smaller
     of_platform = {} if platforms is None else platforms.of(GuestDescription(options=options))
     return GuestDefinition(
         options.get("name", ""), memory, balloon, shares, options.get("lock", ""), tags_in(options.get("tags", "")), of_platform
@@ -161,7 +149,7 @@ def current_mib(text: str) -> int | None:
 
 
 def whole(text: str, most: int) -> int | None:
-    """Return a number of a definition; None: invalid, or more than `most`."""
+    """Return a number up to `most`. None: invalid."""
     return int(text) if text.isascii() and text.isdigit() and len(text) < 20 and int(text) <= most else None
 
 
@@ -169,10 +157,10 @@ _UUID: Final = re.compile(r"uuid=([0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-
 
 
 class ProxmoxLaunches:
-    """`LaunchReader` for guests that Proxmox VE is about to start."""
+    """`LaunchReader` for guests of Proxmox VE."""
 
     def read(self, description: str, identity: str) -> LaunchedGuest | None:
-        """Return the guest of a definition such as /etc/pve/qemu-server/100.conf, with its VMID. It starts with all its memory."""
+        """Return the guest of a definition. It starts with all its memory."""
         if not (identity.isascii() and identity.isdigit()) or description.lstrip().startswith("<"):
             return None
         definition, options = parsed(description), options_in(description).by_name
@@ -184,22 +172,21 @@ class ProxmoxLaunches:
         return LaunchedGuest(definition.name or f"vm{identity}", memory << 10, uuid[1].lower() if uuid else "", huge)
 
     def launches(self, guest: LaunchedGuest) -> None:
-        """Do nothing: a starting guest delays no monitor of another."""
+        """Do nothing: a starting guest delays no other monitor."""
 
     def launched(self, guest: LaunchedGuest) -> None:
-        """Do nothing, as above."""
+        """Do nothing."""
 
 
 _Stamped: TypeAlias = dict[str, tuple[tuple[int, int, int], GuestDefinition | None]]
-"""Definitions by VMID, with a stamp of the file that was read."""
+"""By VMID, with a stamp of the file."""
 
 
 class Definitions:
-    """Definitions of a node's guests; a changed file is read again. For one thread at a time.
+    """Definitions of a node's guests; changed files are read again. Not thread-safe.
 
-    :param root: of the host's files
+    :param root: folder of the host's files
     :param folder: such as /etc/pve/qemu-server
-    :param platforms: adds properties from platform plugins
     """
 
     def __init__(self, root: Path, folder: Path, platforms: PlatformProperties) -> None:
@@ -211,15 +198,14 @@ class Definitions:
         self._stamped: _Stamped = {}
 
     def read(self, monitors: Iterable[str]) -> dict[str, ProxmoxGuest]:
-        """Return the guests of Proxmox VE behind these monitors, by monitor, with their current definitions."""
-        # Other platform plugins may read other properties.
+        """Return the Proxmox VE guests behind these monitors, by monitor."""
+        # Other platform plugins may return other properties.
         before: _Stamped = {} if self._platforms.have_changed() else self._stamped
         self._stamped = {}
         vmids = ((monitor, self._vmid(monitor)) for monitor in monitors)
         return {monitor: ProxmoxGuest(vmid, self._definition(vmid, before)) for monitor, vmid in vmids if vmid}
 
     def _vmid(self, monitor: str) -> str:
-        """Return the VMID of a monitor's guest; empty: not a guest of Proxmox VE."""
         name = monitor.removeprefix(self._sockets)
         vmid = name.removesuffix(".qmp")
         return vmid if name != monitor and vmid.isascii() and vmid.isdigit() else ""
@@ -227,7 +213,7 @@ class Definitions:
     def _definition(self, vmid: str, before: _Stamped) -> GuestDefinition | None:
         path = self._folder / f"{vmid}.conf"
         try:
-            status = os.stat(path)  # noqa: PTH116  # half the time of Path's, for each guest in each cycle
+            status = os.stat(path)  # noqa: PTH116  # twice as fast as Path, for each guest in each cycle
         except OSError:
             return None
         stamp = status.st_mtime_ns, status.st_size, status.st_ino
@@ -242,6 +228,6 @@ class Definitions:
         return stamped[1]
 
     def daemon_runs(self) -> bool:
-        """Tell whether pvestatd runs, which resizes guests."""
+        """Return whether pvestatd runs."""
         number = read_kernel_file(self._daemon, 32).strip()
         return number.isdigit() and len(number) < 10 and _DAEMON.encode() in read_kernel_file(f"{self._proc}/{int(number)}/cmdline", 4096)

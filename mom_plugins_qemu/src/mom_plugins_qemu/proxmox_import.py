@@ -1,4 +1,4 @@
-"""Importer of Proxmox VE's guest files (/etc/pve/qemu-server/*.conf): memory, balloon and tags become guarantees and classes."""
+"""Importer of Proxmox VE's guest files: memory, balloon and tags become guarantees and classes."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from mom_plugins_qemu.proxmox import (
 
 
 def import_proxmox(texts: Mapping[str, str]) -> Imported:
-    """Turn guest files into mom's section `guests`.
+    """Convert guest files to mom's section `guests`.
 
-    :param texts: the files' texts by path; a guest without a name gets Proxmox VE's default name
+    :param texts: by path
     :raises ConfigError: with all errors of all files
     """
     imported = Imported(
@@ -62,7 +62,6 @@ def import_proxmox(texts: Mapping[str, str]) -> Imported:
 def _guest(
     imported: Imported, file: str, text: str, shares: dict[str, int], promises: dict[str, int], problems: list[ConfigProblem]
 ) -> None:
-    """Add a guest to the section; `promises` are the guarantees so far, in MiB, by pattern."""
     options, odd = options_in(text)
     for line, written in odd:
         problems.append(ConfigProblem(file, line, 1, f"{printable(written, 60)} is no line of a guest's file", "write `name: value`"))
@@ -75,7 +74,7 @@ def _guest(
         return default if value is None else value
 
     vmid = re.sub(r"\.conf$", "", file.rpartition("/")[2])
-    unnamed = f"vm{vmid}" if vmid.isdigit() else vmid  # as Proxmox VE calls its QEMU
+    unnamed = f"vm{vmid}" if vmid.isdigit() else vmid  # Proxmox VE's default name
     name = options.get("name", Option(0, "")).text or unnamed
     memory = number("memory", current_mib, MOST_MIB, DEFAULT_MEMORY_MIB)
     balloon = number("balloon", lambda written: whole(written, MOST_MIB), MOST_MIB, memory)
@@ -95,7 +94,7 @@ def _guest(
     if promised > promises.get(pattern, -1):
         promises[pattern] = promised
         section.set("guarantee", f"{promised}MiB", reason)
-    if "shares" in options and share != 0:  # 0 only keeps pvestatd from the guest, as it must be where mom resizes it
+    if "shares" in options and share != 0:  # 0 only disables pvestatd, as mom requires
         shares[name] = share
     tags = options.get("tags", Option(0, "")).text
     if named := class_of(tags_in(tags)):

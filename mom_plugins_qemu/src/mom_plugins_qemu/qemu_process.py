@@ -1,4 +1,4 @@
-"""A guest's QEMU process by the kernel's word: who it runs, and memory that it cannot lose. Known while its monitor hangs, too."""
+"""A guest's QEMU process in /proc: identity and unreclaimable memory."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _STATUS_LINE: Final = re.compile(rb"^(HugetlbPages|VmLck):\s*(\d+) kB", re.MULTI
 
 
 class Identity(NamedTuple):
-    """A guest's name and UUID (empty: unknown), its agent channels as (name, socket), and whether QEMU was started with a monitor."""
+    """Guest's name and UUID (empty: unknown), agent channels as (name, socket), and whether QEMU has a monitor."""
 
     name: str = ""
     uuid: str = ""
@@ -29,12 +29,12 @@ class Identity(NamedTuple):
 
 
 def identity_of(proc: Path, pid: int) -> Identity:
-    """Return the guest that a process runs; an empty identity for a process that is unreadable or no QEMU."""
+    """Return the guest that a process runs. Empty: unreadable, or no QEMU."""
     return identity_in(read_kernel_file(f"{proc}/{pid}/cmdline", _COMMAND_BYTES)) if pid > 0 else Identity()
 
 
 def identity_in(command: bytes) -> Identity:
-    """Return the guest of a command line, as in /proc/PID/cmdline."""
+    """Return the guest of a command line."""
     words = command.decode(errors="replace").split("\0")
     name = uuid = ""
     monitored = False
@@ -54,7 +54,7 @@ def identity_in(command: bytes) -> Identity:
                 uuid = uuid or canonical(options.get("uuid", ""))
         elif option in {"-chardev", "--chardev"}:
             options = _options_of(value, "backend")
-            # Where QEMU is the client, the socket is another program's.
+            # If QEMU is the client, the socket belongs to another program.
             if options.get("backend") == "socket" and options.get("path", "").startswith("/") and not _SERVES.isdisjoint(_parts(value)):
                 sockets[options.get("id", "")] = options["path"]
         elif option in {"-device", "--device"}:
@@ -65,10 +65,7 @@ def identity_in(command: bytes) -> Identity:
 
 
 def _options_of(text: str, first: str) -> dict[str, str]:
-    """Split QEMU's option list, such as `web,debug-threads=on`; `,,` is a comma in a value.
-
-    :param first: key of a first value without one
-    """
+    """Split QEMU's option list, such as `web,debug-threads=on`; `,,` is a comma in a value."""
     options = {}
     for number, part in enumerate(_parts(text)):
         key, equals, value = part.partition("=")
@@ -84,7 +81,7 @@ def _parts(text: str) -> list[str]:
 
 
 def canonical(text: str) -> str:
-    """Return a UUID in its usual form; empty for other text, and for all zeros, which QEMU reports for a guest without one."""
+    """Return a UUID in its usual form; empty for other text and for zeros."""
     try:
         uuid = UUID(text)
     except ValueError:
@@ -93,14 +90,14 @@ def canonical(text: str) -> str:
 
 
 class HeldMemory(NamedTuple):
-    """KiB of a process in huge pages of the host's pool, and locked KiB: no other process can use these when the balloon takes them."""
+    """KiB in the host's pool of huge pages, and locked KiB: ballooning does not free them."""
 
     pool_kib: int = 0
     locked_kib: int = 0
 
 
 def held_memory(process: str) -> HeldMemory:
-    """Return the memory that the kernel cannot reclaim; none for an unreadable process. Memory that VFIO pins counts as locked.
+    """Return a process's unreclaimable memory. Memory that VFIO pins counts as locked.
 
     :param process: its folder in /proc
     """

@@ -1,4 +1,4 @@
-"""Rounds of visits to all QEMU monitors at once, single commands, and the guests that they show."""
+"""Visits all QEMU monitors in rounds, and keeps the resulting guests."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from mom_plugins_qemu.visits import Failure, Visit, prepared, visit_all
 from mom_plugins_qemu.wire import Answer, FalseAnswer, Question, Refusal, WireError
 
 _DESCRIBE_AGAIN_SECONDS: Final = 150.0
-"""A description is renewed after one to two of these, spread over the guests: devices are plugged and unplugged."""
+"""Descriptions are read again after this to twice this, because devices are plugged and unplugged."""
 
 _DOUBT_SECONDS: Final = 10.0
-"""Figures that contradict an older description have it renewed first. It also bounds the cost of a guest that always lies."""
+"""Figures that contradict an older description start a new reading."""
 
 _MOST_ROUNDS: Final = 3
-"""Rounds of visits in one cycle: description, statistics, and one more where another client was served."""
+"""Rounds in one cycle: description, statistics, and one more if another client was served."""
 
 _SEE_PROCESSES: Final = "run mom as root, and where it sees the host's processes; or restart the guest"
 
@@ -45,24 +45,21 @@ _Visits: TypeAlias = "list[tuple[Visit, MonitoredGuest | None]]"
 
 @dataclass(frozen=True, slots=True)
 class QemuHypervisorSettings:
-    """Patterns of monitors' sockets; `stale_after` in seconds (None: by each guest's own period)."""
+    """Settings of `QemuHypervisor`. `stale_after` in seconds; None: depends on each guest's period."""
 
     sockets: Sequence[str] = ()
     stale_after: float | None = None
     readonly: bool = False
     users: Set[int] = field(default_factory=lambda: trusted_users(()))
-    """Ids of the users whose monitors are trusted."""
+    """Ids of trusted users."""
     definitions: Path | None = None
-    """Proxmox VE's folder with this node's guest definitions."""
+    """Proxmox VE's folder with guest definitions."""
     guest_files: Path | None = None
     """Folder with the operator's guest definitions."""
 
 
 class Sampler(SeenGuests[MonitoredGuest]):
-    """Monitors found by patterns, and the guests behind them.
-
-    Several threads may use it; one at a time visits monitors. The visits of a sample take one second at most.
-    """
+    """Monitors and the guests behind them. For several threads; one at a time visits monitors, for a second at most."""
 
     def __init__(self, settings: QemuHypervisorSettings, context: PluginContext, wall: Callable[[], float] = time.time) -> None:
         self._proc = context.root / "proc"
@@ -72,11 +69,11 @@ class Sampler(SeenGuests[MonitoredGuest]):
         self._settings, self._context, self._log, self._wall = settings, context, context.log, wall
         self._visiting = threading.Lock()
         self._guests: dict[str, MonitoredGuest] = {}
-        """By the monitor's path."""
+        """By monitor path."""
         self._ask_again_at = 0.0
         self._longest_stay = 0.0
         self._search_at: dict[str, float] = {}
-        """Monotonic seconds of the next search for the listener of a full monitor, by path."""
+        """Monotonic time of the next search for a full monitor's listener, by path."""
         self._incomplete: HypervisorError | None = None
         """Why the current sample cannot list all guests."""
         self._visited: set[str] = set()
@@ -86,20 +83,19 @@ class Sampler(SeenGuests[MonitoredGuest]):
             self._definitions = Definitions(context.root, settings.definitions, PlatformProperties(context))
         self._files = None if settings.guest_files is None else GuestFiles(context.root, settings.guest_files)
         self._defined: Mapping[str, FileDefinition] = {}
-        """The operator's definitions, by monitor path."""
+        """The operator's definitions by monitor path."""
         self._undefined: FileDefinition | None = None
-        """See `GuestFiles.undefined`."""
         self.duplicates: Mapping[str, str] = {}
         """See `GuestIndex`."""
         self.foreign: dict[str, str] = {}
-        """Monitors of other users' processes in the last sample, by path: which user."""
+        """Other users' monitors in the last sample: user by path."""
         self.proxmox_resizes = False
-        """Whether Proxmox VE's pvestatd runs."""
+        """pvestatd runs."""
 
     # --- one sample --------------------------------------------------------------------------------------------------------------
 
     def _look(self) -> None:
-        """Visit all monitors. Raises `HypervisorError` if the guest behind a monitor is unknown, as it must not count as ended."""
+        """Visit all monitors. Raises `HypervisorError` if a monitor's guest is unknown, because it must not count as ended."""
         now = self._monotonic()
         self._incomplete = None
         self.foreign = {}
@@ -116,11 +112,10 @@ class Sampler(SeenGuests[MonitoredGuest]):
             self._index()
 
     def garbled(self) -> Mapping[str, str]:
-        """See `SeenGuests`: guests whose monitors answer garbage, or the impossible."""
+        """Return why monitors' answers are invalid or impossible, by guest id."""
         return {guest.id: guest.failure for guest in self.seen() if guest.failure.startswith((Failure.GARBLED, LIES))}
 
     def _run_rounds(self, due: _Visits, first: int) -> None:
-        """Make these visits and their follow-ups. `_looking` is held."""
         for attempt in range(first, _MOST_ROUNDS):
             if due:
                 self._visit([visit for visit, _ in due])
@@ -128,7 +123,7 @@ class Sampler(SeenGuests[MonitoredGuest]):
                     due = self._take_round(due, attempt)
 
     def _ask_again(self) -> None:
-        """Visit all failed monitors once more now: restoring at mom's end has no next cycle to wait for."""
+        """Visit all failed monitors once more: a restore at mom's end has no next cycle."""
         with self._looking:
             now = self._monotonic()
             if now < self._ask_again_at:
@@ -141,7 +136,6 @@ class Sampler(SeenGuests[MonitoredGuest]):
             self._ask_again_at = self._monotonic() + FIRST_RETRY_SECONDS
 
     def _begin(self, paths: Sequence[str], now: float) -> _Visits:
-        """Return this cycle's visits in their order. The lock is held."""
         existing = set(paths)
         self._visited &= existing
         assign_definitions(self._guests.values(), self._defined, self._undefined)
@@ -164,9 +158,9 @@ class Sampler(SeenGuests[MonitoredGuest]):
         return guest.visit(_DESCRIBING if outdated else guest.cycle_questions)
 
     def _take_round(self, visits: _Visits, attempt: int) -> _Visits:
-        """Take the results of a round, and return the visits that must follow. The lock is held."""
+        """Return the visits that must follow. Called with the lock held."""
         self._find_listeners(visit for visit, guest in visits if guest is None)
-        # All are recognized before the first is described: a guest without a UUID gets its id from all of its process's monitors.
+        # Recognize all first: a guest without a UUID gets its id from all monitors of its process.
         recognized = [(visit, self._recognize(visit, guest)) for visit, guest in visits]
         now = self._monotonic()
         last = attempt == _MOST_ROUNDS - 1
@@ -180,7 +174,7 @@ class Sampler(SeenGuests[MonitoredGuest]):
         return following
 
     def _take_visit(self, guest: MonitoredGuest, visit: Visit, *, first: bool, last: bool) -> bool:
-        """Take one visit's result, and tell whether another visit must follow. The lock is held."""
+        """Return whether another visit must follow. Called with the lock held."""
         if visit.failure is not Failure.LEFT:
             guest.turn_at = self._monotonic()
         try:
@@ -202,7 +196,6 @@ class Sampler(SeenGuests[MonitoredGuest]):
     # --- who is behind a monitor -------------------------------------------------------------------------------------------------
 
     def _recognize(self, visit: Visit, before: MonitoredGuest | None) -> MonitoredGuest | None:
-        """Return the guest of a visited monitor: the known one, or one started since; None: unknown."""
         process = visit.process
         if before is not None and process in {0, before.process} and (visit.answers is not None or not process or self._is_alive(before)):
             return before
@@ -227,7 +220,6 @@ class Sampler(SeenGuests[MonitoredGuest]):
         return guest
 
     def _note_unknown(self, visit: Visit) -> None:
-        """Note why nothing is known of a monitor's process."""
         if visit.failure in {Failure.DENIED, Failure.UNKNOWN}:
             hint = root_cure() if visit.failure is Failure.DENIED else _SEE_PROCESSES
             self._incomplete = PermissionDenied(f"{printable(visit.path)}: {visit.failure}", hint=hint)
@@ -239,10 +231,7 @@ class Sampler(SeenGuests[MonitoredGuest]):
             self._log.debug("%s: %s: %s", visit.path, visit.failure, visit.why)
 
     def _find_listeners(self, visits: Iterable[Visit]) -> None:
-        """Find the processes behind monitors with a full backlog: their guests must not count as ended.
-
-        One search serves all, because each reads the open files of all processes.
-        """
+        """Find the processes behind full monitors: their guests must not count as ended."""
         now = self._monotonic()
         self._search_at = {path: at for path, at in self._search_at.items() if now < at}
         full = [visit for visit in visits if visit.failure is Failure.OCCUPIED and not visit.process and visit.path not in self._search_at]
@@ -253,7 +242,6 @@ class Sampler(SeenGuests[MonitoredGuest]):
                 visit.process = processes.get(visit.path, 0)
 
     def _fail(self, guest: MonitoredGuest, visit: Visit) -> None:
-        """Note a visit without a usable answer. The lock is held."""
         failure = visit.failure or Failure.GARBLED
         self._log.debug("%s: %s: %s", visit.path, failure, visit.why)
         if failure is Failure.ABSENT:
@@ -266,7 +254,6 @@ class Sampler(SeenGuests[MonitoredGuest]):
         self._update(guest, {})
 
     def _lose(self, guest: MonitoredGuest, failure: Failure) -> None:
-        """Forget a guest whose socket is gone, unless its process still runs. The lock is held."""
         if guest.started and self._is_alive(guest):
             guest.failure = failure
             guest.retry_at = 0.0
@@ -277,7 +264,6 @@ class Sampler(SeenGuests[MonitoredGuest]):
     # --- what a monitor says -----------------------------------------------------------------------------------------------------
 
     def _describe(self, guest: MonitoredGuest, description: Description) -> None:
-        """Take a new description. Raises `FalseAnswer` for another guest's identity, or an impossible size. The lock is held."""
         claimed = printable(description.uuid) or "without a UUID"
         if guest.identity.uuid and description.uuid != guest.identity.uuid:
             raise FalseAnswer(f"{LIES} it is {claimed}, and it was started as {guest.identity.uuid}")
@@ -299,7 +285,6 @@ class Sampler(SeenGuests[MonitoredGuest]):
         guest.described_at = self._monotonic()
 
     def _take_look(self, guest: MonitoredGuest, answers: Sequence[Answer]) -> None:
-        """Take the answers of a cycle. Raises `FalseAnswer` for an impossible size. The lock is held."""
         description = guest.description
         if description is None:
             return
@@ -314,7 +299,7 @@ class Sampler(SeenGuests[MonitoredGuest]):
         too_large = self._why_too_large(guest, guest.fields.get("balloon_max"), guest.size)
         if (too_large or guest.contradicts(look.record)) and now - guest.described_at > _DOUBT_SECONDS:
             self._update(guest, {})
-            guest.reading, guest.description = before, None  # the figures count as lies only against a fresh description
+            guest.reading, guest.description = before, None  # figures are impossible only compared with a fresh description
             return
         if too_large:
             raise FalseAnswer(too_large)
@@ -325,7 +310,7 @@ class Sampler(SeenGuests[MonitoredGuest]):
             guest.description = None
 
     def _why_too_large(self, guest: MonitoredGuest, *sizes: Value) -> str:
-        """Return why the guest cannot have so many KiB: QEMU maps all of a guest's memory. Empty: it can, or its process is ending."""
+        """Return why the guest cannot have so many KiB: QEMU maps all of a guest's memory."""
         largest = max((size for size in sizes if isinstance(size, int)), default=0)
         if largest <= guest.possible_kib:
             return ""
@@ -336,7 +321,6 @@ class Sampler(SeenGuests[MonitoredGuest]):
         return f"{LIES} the guest has up to {largest} KiB, and its process and the host have room for {possible} KiB"
 
     def _index(self) -> None:
-        """Renew the guests by id. The lock is held."""
         guests = self._guests.values()
         guess_ids(guests)
         assign_definitions(guests, self._defined, self._undefined)
@@ -345,7 +329,6 @@ class Sampler(SeenGuests[MonitoredGuest]):
         self._processes.follow((guest.id, guest.name, guest.start) for guest in self._seen.values())
 
     def _read_proxmox(self) -> None:
-        """Read Proxmox VE's definitions. The lock is held."""
         if self._definitions is not None:
             by_monitor = self._definitions.read(self._guests)
             for path, guest in self._guests.items():
@@ -355,10 +338,6 @@ class Sampler(SeenGuests[MonitoredGuest]):
     # --- visits and processes ----------------------------------------------------------------------------------------------------
 
     def _command(self, guest: MonitoredGuest, doing: str, question: Question) -> Answer:
-        """Return QEMU's answer to one command. Raises the `HypervisorError` for the failure.
-
-        :param doing: the action, for error messages
-        """
         visit = guest.visit(prepared([question]))
         self._visit([visit])
         if visit.answers is None:
@@ -374,7 +353,7 @@ class Sampler(SeenGuests[MonitoredGuest]):
         return answer
 
     def _visit(self, visits: Sequence[Visit]) -> None:
-        """Make visits, one thread at a time: two connections of mom's would wait for each other."""
+        """Visit monitors, one thread at a time: two connections of mom would wait for each other."""
         if visits:
             with self._visiting:
                 visit_all(visits, self._monotonic, self._settings.users)
@@ -382,7 +361,7 @@ class Sampler(SeenGuests[MonitoredGuest]):
                 self._longest_stay = max(self._longest_stay, longest)
 
     def longest_stay(self) -> float:
-        """Return the longest time in seconds that mom kept a monitor from other clients since the last call."""
+        """Return the longest time in seconds that mom blocked a monitor for other clients since the last call."""
         with self._visiting:
             longest, self._longest_stay = self._longest_stay, 0.0
         return longest
@@ -392,7 +371,6 @@ class Sampler(SeenGuests[MonitoredGuest]):
         return times.started if times is not None else 0
 
     def _is_alive(self, guest: MonitoredGuest) -> bool:
-        """Tell whether the guest's process still runs; an unreadable one counts as running."""
         return not guest.started or self._started(guest.process) == guest.started
 
     def _update(self, guest: MonitoredGuest, record: Record) -> None:
@@ -404,13 +382,13 @@ class Sampler(SeenGuests[MonitoredGuest]):
 
 
 def _is_worth_repeating(guest: MonitoredGuest, visit: Visit, *, first: bool) -> bool:
-    """Tell whether to repeat a failed visit at once: another process listens now, or another client was just served."""
+    """Return whether to repeat a failed visit at once: another process listens now, or another client was served."""
     just_served = first and visit.failure is Failure.OCCUPIED and not guest.failure and guest.description is not None
     return visit.failure is Failure.STRANGER or just_served
 
 
 def _turn_of(guest: MonitoredGuest | None) -> tuple[int, float]:
-    """Order visits: unknown monitors, then those left out of the last round (longest ago first), then those likely to answer."""
+    """Order visits: unknown monitors, then those that waited longest, then those likely to answer."""
     if guest is None:
         return 0, 0.0
     if guest.failure is Failure.LEFT:

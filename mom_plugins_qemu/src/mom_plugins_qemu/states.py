@@ -1,14 +1,14 @@
-"""QEMU's status words for a guest, and the states where mom leaves a guest alone."""
+"""QEMU's states of a guest, and states in which mom leaves a guest alone."""
 
 from __future__ import annotations
 
 from typing import Final
 
 MOVED_AWAY: Final = "postmigrate"
-"""Status of a guest that now runs in another QEMU, perhaps on this host."""
+"""The guest now runs in another QEMU, perhaps on this host."""
 
 COMING: Final = "inmigrate"
-"""Status of a guest that waits for another QEMU's memory."""
+"""The guest waits for another QEMU's memory."""
 
 _STATES: Final = {
     "running": ("running", ""),
@@ -28,7 +28,7 @@ _STATES: Final = {
     "debug": ("paused", "the guest is paused, by a debugger"),
     "colo": ("paused", "the guest is being mirrored"),
 }
-"""By QEMU's RunState: name for people, and why mom may change nothing (empty: it may)."""
+"""By QEMU's RunState: name for people, and why it forbids changes (empty: it allows them)."""
 
 _MIGRATING: Final = frozenset(
     {"setup", "active", "pre-switchover", "device", "wait-unplug", "cancelling", "postcopy-active", "postcopy-paused", "postcopy-recover"}
@@ -37,14 +37,14 @@ _MIGRATING: Final = frozenset(
 
 
 def state_name(status: str) -> str:
-    """Return a state's name for people."""
+    """Return the state's name."""
     return _STATES.get(status, ("unknown", ""))[0]
 
 
 def why_left_alone(status: str, migration: str) -> str:
-    """Return why mom may change nothing of a guest in this state; empty: it may.
+    """Return why this state forbids changes; empty: it allows them.
 
-    :param migration: status of its last migration; empty: none
+    :param migration: status of the last migration; empty: none
     """
     state = _STATES.get(status)
     if state is None:

@@ -1,9 +1,7 @@
-"""Visits to many monitors at once, from one thread: connect, ask all questions, leave.
+"""Visits many monitors at once from one thread: connect, ask all questions, disconnect.
 
-A monitor serves one client at a time, and the others wait in its backlog. So mom sends nothing before QEMU's greeting. While another client
-is served, mom soon leaves the backlog, and no command of it is left to run later. Once greeted, mom leaves with its answers after a few
-milliseconds. A QEMU that is short of CPU time takes longer: mom then keeps the answers that have come, lets other clients in, and returns
-for the remaining ones.
+A monitor serves one client at a time, and others wait. So mom sends nothing before QEMU's greeting, and disconnects after a few
+milliseconds. If QEMU is slow, mom keeps the first answers, lets other clients in, and returns for the rest.
 """
 
 from __future__ import annotations
@@ -26,23 +24,22 @@ from mom_plugins_qemu.monitors import listens
 from mom_plugins_qemu.wire import Answer, Conversation, Question, WireError, request
 
 _GREETING_SECONDS: Final = 0.25
-"""Longest wait in the backlog of a monitor that another client holds, or whose QEMU hangs."""
+"""Longest wait in the backlog."""
 
 _STAY_SECONDS: Final = 0.05
-"""Longest stay at a monitor. Other clients should wait 100 ms at most, and the end may be noticed late on a busy host."""
+"""Longest stay at a monitor: other clients should wait 100 ms at most."""
 
 HOLD_SECONDS: Final = 0.4
 """Longest time for all answers of one monitor, from the first connection."""
 
 _ROUND_SECONDS: Final = 0.9
-"""Longest time of a round. Monitors whose turn did not come are first in the next cycle."""
+"""Longest time of a round. The remaining monitors are first in the next cycle."""
 
 _MOST_OPEN: Final = 64
-"""Connections at a time. On a busy host, fewer connections are each served sooner: of 1,000 stand-ins, 744 answered in a round with 64
-connections, and 343 with 256 (benchmarks/qemu)."""
+"""Connections at a time: 744 of 1,000 busy test monitors answered in a round, and 343 with 256 connections (benchmarks/qemu)."""
 
 _SWEEP_SECONDS: Final = 0.01
-"""Pause between two checks for visits that are over time."""
+"""Pause between checks for timeouts."""
 
 _READ_BYTES: Final = 64 << 10
 
@@ -64,10 +61,9 @@ class Failure(StrEnum):
 
 @dataclass(slots=True, eq=False)
 class Visit:
-    """One visit to a monitor: `prepared` questions before, and `answers` or a `failure` after it.
+    """Visit to a monitor: questions before it, and `answers` or a `failure` after it.
 
-    With `expected`, no other process is asked; `started` is that process's start in the kernel's ticks (0: unknown). `process` is the
-    listening process by the kernel's word; 0: unknown.
+    `expected` is the only process to ask, `started` its start in clock ticks, and `process` the listening process; 0: unknown.
     """
 
     path: str
@@ -78,29 +74,29 @@ class Visit:
     answers: Sequence[Answer] | None = None
     failure: Failure | None = None
     why: str = ""
-    """Details of the failure, for the log."""
+    """Details for the log."""
     stays: list[tuple[float, float]] = field(default_factory=list)
-    """Periods in which other clients had to wait, in monotonic seconds."""
+    """Monotonic times between which other clients had to wait."""
     _kept: list[Answer] = field(default_factory=list)
 
     def conversation(self) -> Conversation:
-        """Return a fresh conversation for the unanswered questions."""
+        """Return a conversation for the unanswered questions."""
         return Conversation(self.questions[1] - len(self._kept), len(self._kept))
 
     def to_send(self) -> bytes:
-        """Return the bytes of that conversation's questions."""
+        """Return the bytes of these questions."""
         if not self._kept:
             return self.questions[0]
         begin, *questions = self.questions[0].splitlines(keepends=True)
         return b"".join((begin, *questions[len(self._kept) :]))
 
     def keep(self, answers: Sequence[Answer]) -> None:
-        """Keep these answers; only the same process may give the remaining ones."""
+        """Keep these answers. The others must come from the same process."""
         self._kept += answers
         self.expected = self.process
 
     def finish(self, answers: Sequence[Answer]) -> None:
-        """Take the last answers."""
+        """Add the last answers."""
         self.answers = [*self._kept, *answers]
 
     def fail(self, failure: Failure, why: str = "") -> None:
@@ -115,7 +111,7 @@ def prepared(questions: Sequence[Question]) -> tuple[bytes, int]:
 
 @dataclass(slots=True, eq=False)
 class _Open:
-    """A connected visit: connected at `since`, for the first time at `began`. Other clients wait from `greeted` on."""
+    """Connected visit. Other clients wait from `greeted` on."""
 
     visit: Visit
     sock: socket.socket
@@ -132,9 +128,9 @@ class _Open:
 
 
 def visit_all(visits: Iterable[Visit], monotonic: Callable[[], float] = time.monotonic, users: Set[int] | None = None) -> None:
-    """Make these visits, in this order, many at a time.
+    """Make these visits in this order, many at a time.
 
-    :param users: ids of the users whose processes are asked; None: any
+    :param users: ids of users whose processes may be asked; None: any
     """
     waiting = deque(visits)
     away: list[tuple[Visit, float]] = []
@@ -173,7 +169,7 @@ def visit_all(visits: Iterable[Visit], monotonic: Callable[[], float] = time.mon
                                 again.append((connected.visit, connected.began))
                     for visit, first in again:
                         patience = _GREETING_SECONDS if visit.failure is Failure.OCCUPIED else HOLD_SECONDS - _STAY_SECONDS
-                        now = monotonic()  # connecting through mom-helper may take long
+                        now = monotonic()  # mom-helper may be slow
                         if now - first <= patience:
                             connect(visit, now, first)
         finally:
@@ -182,10 +178,10 @@ def visit_all(visits: Iterable[Visit], monotonic: Callable[[], float] = time.mon
 
 
 def _connected(visit: Visit, users: Set[int] | None) -> socket.socket | None:
-    """Return a connection to the expected process; None: the visit has failed. `OCCUPIED`: the backlog is full."""
+    """Return a connection to the expected process. None: the visit has failed; `OCCUPIED`: the backlog is full."""
     try:
         sock = connect_to_guest(visit.path)
-    except (OSError, ValueError) as error:  # ValueError: a path with a zero byte
+    except (OSError, ValueError) as error:  # ValueError: a zero byte in the path
         number = error.errno if isinstance(error, OSError) else None
         visit.fail(_CONNECTING.get(number or 0, Failure.ABSENT), str(error))
         return None
@@ -207,17 +203,16 @@ def _connected(visit: Visit, users: Set[int] | None) -> socket.socket | None:
 
 
 _SO_PEERPIDFD: Final = 77
-"""Linux 6.5: a pidfd of the peer, which Python's socket module does not name yet."""
+"""Linux 6.5: pidfd of the peer. Python's socket module has no name for it yet."""
 
 
 def _who_listens(sock: socket.socket, peer: PeerCredentials, visit: Visit) -> Failure | None:
-    """Return why the peer's process is not the one that called listen(); None: it is. Its number may have been reused.
+    """Return why the peer is not the process that called listen(), or None. Its pid may be reused.
 
-    Before Linux 6.5 there are no handles of peers. Then the process must have the same user, or one that root has become. It must also be
-    older than the socket's file, or have the socket open. The file's time is the wall clock's: after that clock was set forward, the file
-    seems too old. So the age of a process that was seen listening before is not checked.
+    Before Linux 6.5, there are no pidfds of peers. Then the process must have the same user, or one that root has become, and be older than
+    the socket's file or have the socket open. The file's age depends on the wall clock, so it is not checked for a known listener.
     """
-    if not peer.process:  # it runs outside mom's container
+    if not peer.process:  # outside mom's container
         return Failure.UNKNOWN
     try:
         handle = sock.getsockopt(socket.SOL_SOCKET, _SO_PEERPIDFD)
@@ -227,7 +222,7 @@ def _who_listens(sock: socket.socket, peer: PeerCredentials, visit: Visit) -> Fa
             os.close(handle)
     except OSError as error:
         if error.errno not in {errno.ENOPROTOOPT, errno.EINVAL}:
-            return _CONNECTING.get(error.errno or 0, Failure.STRANGER)  # usually the process has ended
+            return _CONNECTING.get(error.errno or 0, Failure.STRANGER)  # usually it has ended
     else:
         return None if f"\nPid:\t{peer.process}\n".encode() in info else Failure.STRANGER
     try:
@@ -250,7 +245,7 @@ def _who_listens(sock: socket.socket, peer: PeerCredentials, visit: Visit) -> Fa
 _PROC: Final = Path("/proc")
 
 _SLACK_SECONDS: Final = 2.0
-"""Tolerance for the clocks: process starts count in hundredths of a second, and small clock adjustments are common."""
+"""Tolerance: process starts count in hundredths of a second, and small clock adjustments are common."""
 
 _CONNECTING: Final = {
     **dict.fromkeys((errno.EACCES, errno.EPERM), Failure.DENIED),
@@ -261,7 +256,6 @@ _CONNECTING: Final = {
 
 
 def _over(connected: _Open, monotonic: Callable[[], float]) -> bool:
-    """Read from the monitor, and tell whether the visit is over."""
     visit, conversation = connected.visit, connected.conversation
     try:
         data = connected.sock.recv(_READ_BYTES)
@@ -284,14 +278,13 @@ def _over(connected: _Open, monotonic: Callable[[], float]) -> bool:
         return True
     except BlockingIOError:
         return False
-    except OSError as error:  # QEMU has ended, or the client that was served before took the monitor down
+    except OSError as error:  # QEMU has ended, or the previous client closed the monitor
         visit.fail(Failure.LATE if conversation.greeted else Failure.OCCUPIED, str(error))
         return True
     return False
 
 
 def _late(connected: _Open, now: float) -> bool:
-    """Tell whether the visit is over time; keep the answers so far."""
     if connected.greeted:
         if now - connected.greeted > _STAY_SECONDS:
             connected.visit.keep(connected.conversation.result())
