@@ -1,1 +1,1 @@
-"""Plugins on the host's kernel: `host`, `cgroup`, `numa`, `qos` and `offload`, a folder each."""
+"""Plugins for the host's kernel: `host`, `cgroup`, `numa`, `qos` and `offload`, a folder each."""

@@ -1,3 +1,3 @@
-"""Control groups of guests for mom: limits and protection of memory."""
+"""Plugin `cgroup`: memory limits and protection of guests' control groups."""
 
 from mom_plugins_host.cgroup.plugin import CgroupPlugin as CgroupPlugin

@@ -1,4 +1,4 @@
-"""Sentences of `mom explain` on guests' control groups; loaded late, as the daemon's types are."""
+"""Sentences of `mom explain` on guests' control groups; imported late, as it needs mom-daemon."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class GroupExplainer(Explainer):
     controls = groups.CONTROLS
 
     def part(self, about: About) -> ExplanationPart:
-        """Return nothing for a guest whose group is unknown."""
+        """Return nothing for a guest without a known group."""
         return ExplanationPart([Sentence("group", text, SentencePlace.PRESENT + 1) for text in _group_sentences(about)])
 
 

@@ -1,4 +1,4 @@
-"""Findings of `mom doctor` about control groups."""
+"""Findings of `mom doctor` on control groups."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _NO_GROUP_CURE = "run the guests under qemu:///system, with the controller memor
 
 
 def findings(hierarchies: Hierarchies, hypervisor: Hypervisor | None, *, observes: bool) -> Iterable[Finding]:
-    """Yield where control groups are mounted, which guests have groups of their own, and which controls are unwritable."""
+    """Yield the mounts of control groups, guests with their own groups, and unwritable controls."""
     hierarchies.refresh()
     yield _about_mounts(hierarchies)
     guests = yield from listed_guests(hypervisor, SUBJECT)
@@ -55,7 +55,7 @@ def _about_guests(guests: Sequence[Guest], folders: Mapping[str, str], *, observ
 
 
 def _about_protection(hierarchies: Hierarchies, guests: Sequence[Guest]) -> Iterable[Finding]:
-    """Yield groups above those of guests that have no protection themselves, and so void that of the guests."""
+    """Yield parent groups without protection, which cancel the protection of guests below them."""
     paths = [groups.get(Hierarchies.UNIFIED) for guest in guests if isinstance(groups := guest.properties.get("cgroups"), Mapping)]
     parents = dict.fromkeys(path.rpartition("/")[0] for path in paths if isinstance(path, str) and path.count("/") > 1)
     for parent in parents:

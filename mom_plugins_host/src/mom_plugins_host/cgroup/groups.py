@@ -1,7 +1,7 @@
 """Control group of a guest: its fields and controls, its folder, the kernel's counters, and its files of limits.
 
-mom reads and sets the group of the whole guest, above the groups that libvirt makes in it for the emulator and the vCPUs. Protection works
-only among siblings, and those are the groups of all guests. A limit there holds for all processes of the guest.
+mom uses the group of the whole guest, above the groups that libvirt creates for the emulator and the vCPUs. Protection works only among
+siblings, which are the guests' groups. A limit there applies to all processes of the guest.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ SHMEM: Final = "cgroup_memory_shmem"
 LOCKED: Final = "cgroup_memory_locked"
 SWAP: Final = "cgroup_swap_current"
 STALL: Final = "host_psi_memory_some_avg10"
-"""Percentage of the last ten seconds in which a task of the guest waited for memory; the hypervisor's plugin collects it."""
+"""Percentage of the last ten seconds in which a task of the guest waited for memory, from the hypervisor's plugin."""
 
 MEMORY_HIGH: Final = "cgroup_memory_high"
 MEMORY_LOW: Final = "cgroup_memory_low"
@@ -67,7 +67,7 @@ FIELDS: Final = (
     *(_field(name, description, file) for name, (file, description) in KNOBS.items()),
 )
 
-# No bounds here: mom refuses an impossible limit, as one moved to a bound would not be the intended limit.
+# No bounds: mom refuses an impossible limit, because a limit moved to a bound would not be the intended one.
 CONTROLS: Final = tuple(
     ControlSpec(name, Unit.KIB, Scope.GUEST, description, name, file=file) for name, (file, description) in KNOBS.items()
 )
@@ -77,14 +77,14 @@ _STAT: Final = {ANON: "anon", FILE: "file", SHMEM: "shmem", LOCKED: "unevictable
 
 
 class GuestGroup(NamedTuple):
-    """Folder of a guest's group, and the process id of its QEMU (0: unknown)."""
+    """Folder of a guest's group, and process id of its QEMU (0: unknown)."""
 
     folder: str
     pid: int
 
 
 def group_of(guest: Guest, hierarchies: Hierarchies) -> GuestGroup | None:
-    """Return the group (cgroups v2) in the guest's property `cgroups`; None if it has none."""
+    """Return the group (cgroups v2) in the guest's property `cgroups`; None without one."""
     paths = guest.properties.get("cgroups")
     path = paths.get(Hierarchies.UNIFIED) if isinstance(paths, Mapping) else None
     folder = hierarchies.folder(Hierarchies.UNIFIED, path) if isinstance(path, str) else None
@@ -92,7 +92,7 @@ def group_of(guest: Guest, hierarchies: Hierarchies) -> GuestGroup | None:
 
 
 def group_fields(folder: str) -> dict[str, Value]:
-    """Return the memory that a group holds and the values of its controls; unknown ones are absent."""
+    """Return the memory of a group and the values of its controls; unknown ones are missing."""
     stat = dict(line.split(" ", 1) for line in _text(folder, "memory.stat").splitlines() if " " in line)
     sizes = {name: _kib(stat.get(word, "")) for name, word in _STAT.items()}
     sizes |= {name: _kib(_text(folder, file)) for name, file in ((CURRENT, "memory.current"), (SWAP, "memory.swap.current"))}
@@ -112,7 +112,7 @@ def limit_write(control: str, kib: int, group: GuestGroup) -> GroupWrite:
 
 
 def explained(error: HypervisorError, write: GroupWrite) -> HypervisorError:
-    """Return the kernel's refusal in terms of a control group."""
+    """Rephrase the kernel's refusal in terms of a control group."""
     file, text = Path(write.path), write.text
     number = error.__cause__.errno if isinstance(error.__cause__, OSError) else None
     if not file.parent.is_dir():

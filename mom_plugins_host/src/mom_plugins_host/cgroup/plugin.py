@@ -1,4 +1,4 @@
-"""Plugin `cgroup`: reads the control groups of guests, sets limits and protection, and reviews all decisions about them."""
+"""Plugin `cgroup`: reads guests' control groups, sets limits and protection, and reviews decisions on them."""
 
 from __future__ import annotations
 
@@ -70,27 +70,27 @@ _Limit = Annotated[Size, Field(ge=0, le=1 << 60)] | Literal["max"]
 
 
 class GroupLimits(StrictModel):
-    """Values of a guest's control group; absent ones stay unchanged."""
+    """Values of a guest's control group. Unset ones stay unchanged."""
 
     memory_high: _Limit | None = None
-    """Above this, the kernel takes memory from the guest and slows it down. Never below what the guest needs."""
+    """Above this, the kernel reclaims memory of the guest and slows it down. Never below the guest's need."""
     memory_low: _Limit | None = None
-    """Below this, the kernel takes memory from the guest only when no other has any to give."""
+    """Below this, the kernel reclaims memory of the guest only if no other group has any to reclaim."""
     memory_min: _Limit | None = None
-    """Below this, the kernel never takes memory from the guest."""
+    """Below this, the kernel never reclaims memory of the guest."""
     swap_max: _Limit | None = None
-    """How much of the guest may be in the host's swap."""
+    """Most memory of the guest in the host's swap."""
 
 
 class CgroupSettings(PluginSettings):
-    """Settings for all guests; everything is off by default."""
+    """Settings for all guests. By default, everything is off."""
 
     protect: bool = False
-    """Have the kernel spare what guests are guaranteed: sets memory.low to it."""
+    """Protect guaranteed memory from reclaim: sets memory.low to the guarantee."""
     overhead: Size = 64 << 20
-    """The memory that QEMU itself takes, on top of what a guest needs or is guaranteed."""
+    """Memory of QEMU itself, in addition to the guest's need or guarantee."""
     stale_after: Duration | None = None
-    """A guest whose statistics are older is not limited further. Three cycles, and at least 10 s, if it is not given."""
+    """mom does not lower the limit of a guest with older statistics. Unset: three cycles, at least 10 s."""
 
 
 class CgroupGuestSettings(mom_core.GuestSettings):
@@ -101,10 +101,10 @@ class CgroupGuestSettings(mom_core.GuestSettings):
 
 
 _AT_ONCE: Final = 32
-"""Files in one batch at most. Batches double from one file while a batch takes less than `_SOON`."""
+"""Files in one batch at most. Batches grow from one file while a batch takes less than `_SOON`."""
 
 _SOON: Final = 0.02
-"""Seconds. Newer kernels take 32 limits in 5 ms. Older ones reclaim within the write, up to 0.1 s for each."""
+"""Seconds. Newer kernels take 32 limits in 5 ms. Older ones reclaim during the write, up to 0.1 s for each."""
 
 _NO_GROUP: Final = "the guest has no control group (v2) of its own with the controller memory"
 
@@ -115,7 +115,7 @@ class CgroupPlugin:
     Settings = CgroupSettings
     GuestSettings = CgroupGuestSettings
     write: Callable[[Sequence[GroupWrite]], Sequence[HypervisorError | None]] = staticmethod(write_group_files)
-    """Writes files of groups; tests may replace the kernel."""
+    """Writes files of groups; tests may replace it."""
 
     def __init__(self, settings: CgroupSettings, context: PluginContext) -> None:
         self._settings = settings
@@ -144,12 +144,12 @@ class CgroupPlugin:
 
     @hookimpl
     def mom_problems(self) -> Iterable[Problem]:
-        """Report controls of the YAML file that mom could not set."""
+        """Report configured controls that mom could not set."""
         return self._enforcement.problems
 
     @hookimpl
     def mom_act(self, snapshot: Snapshot) -> Iterable[Decision]:
-        """Decide the values of the YAML file in every cycle, as systemd resets them when it reloads its units."""
+        """Decide the configured values in every cycle, as systemd resets them when it reloads its units."""
         return self._enforcement.decide(snapshot, {guest.id: self._values_for(guest) for guest in snapshot.guests.values()})
 
     def _values_for(self, guest: Guest) -> dict[str, SetValue]:
@@ -176,9 +176,9 @@ class CgroupPlugin:
         return reviewed(snapshot, decisions, host)
 
     def _swap_limits_of(self, guest: Guest) -> Sequence[GroupLimit]:
-        """Return the limits of swap that may bind the guest: the tightest of its groups, the tightest above that, and so on.
+        """Return the swap limits that may bind the guest: the tightest of its groups, the tightest above that, and so on.
 
-        The limits between them leave no less, as fewer guests share them.
+        The limits between them are shared by fewer guests, and leave no less room.
         """
         group, top = self._groups.get(guest.id), self._hierarchies.top(Hierarchies.UNIFIED)
         limits: list[GroupLimit] = []
@@ -206,7 +206,7 @@ class CgroupPlugin:
 
     @hookimpl
     def mom_write(self, hypervisor: Hypervisor, changes: Sequence[Change]) -> Mapping[Target, HypervisorError]:
-        """Write the values, with at most half of the plugin's deadline for new `memory.high`."""
+        """Write the values. New `memory.high` values take at most half of the plugin's deadline."""
         began, count = time.monotonic(), 1
         until = began + self._settings.deadline / 2
         groups = self._groups_of(hypervisor, {change.entity.id for change in changes})
@@ -236,9 +236,9 @@ class CgroupPlugin:
         return errors
 
     def _groups_of(self, hypervisor: Hypervisor, identities: AbstractSet[str]) -> Mapping[str, GuestGroup | None]:
-        """Return the groups by guest id; None for a guest without one. Raises `HypervisorError`.
+        """Return the groups by guest id; None for a guest without one. Raise `HypervisorError`.
 
-        After a crash mom restores guests before it has collected any.
+        After a crash, mom restores guests before it has collected them.
         """
         if identities <= self._groups.keys():
             return self._groups
@@ -251,7 +251,7 @@ class CgroupPlugin:
 
     @hookimpl
     def mom_doctor(self, hypervisor: Hypervisor | None) -> Iterable[Finding]:
-        """Report where control groups are, and which of them are unwritable."""
+        """Report where control groups are, and which are unwritable."""
         return findings(self._hierarchies, hypervisor, observes=self._context.observes)
 
 

@@ -1,4 +1,4 @@
-"""Review of all decisions on control groups: refuses impossible ones, and limits below a guest's need or promise. Pure."""
+"""Review of decisions on control groups: refuses impossible ones, and limits below a guest's need or promise. Pure."""
 
 from __future__ import annotations
 
@@ -26,18 +26,19 @@ from mom_plugins_host.cgroup.groups import (
 _STEP_SHARE: Final = 0.05
 _LEAST_STEP_KIB: Final = 16 << 10
 _MOST_STEP_KIB: Final = 256 << 10
-"""Below the memory that a guest holds, a limit falls by 5 % a cycle, from 16 MiB to 256 MiB. A wrong limit shows as pressure before the
-next step. A usual disk swaps one step in a quarter of a second."""
+"""Below the memory of a guest, its limit falls by 5 % per cycle, from 16 MiB to 256 MiB. Pressure reveals a wrong limit before the next
+step. A usual disk swaps one step in a quarter of a second."""
 
 _STALL_PERCENT: Final = 0.1
-"""Percent of the time. A guest that waits for memory as long gets no lower limit; Meta's senpai keeps containers below it."""
+"""A guest that waits for memory for longer gets no lower limit. Meta's senpai keeps containers below this value."""
 
 _PROTECTED_SHARE: Final = 0.8
-"""Share of the host's memory that memory.min may protect. The kernel cannot reclaim it, and needs the rest to avoid OOM kills."""
+"""Share of the host's memory that memory.min may protect. The kernel cannot reclaim that part, and needs the rest to avoid OOM kills."""
 
 
 class GroupNeed(NamedTuple):
-    """KiB that the guest's group must be able to hold. `kib` is None if the need is unknown, with the reason; `promised` counts anyway."""
+    """Memory in KiB that the guest's group must be able to hold. `kib` is None if the need is unknown, with the reason; `promised` is valid
+    anyway."""
 
     kib: int | None
     promised: int
@@ -47,9 +48,9 @@ class GroupNeed(NamedTuple):
 def need_of(guest: Guest, guaranteed_kib: float | None, overhead_kib: int, stale_after: float) -> GroupNeed:
     """Return the guest's need: its balloon size less its usable memory, plus QEMU's overhead.
 
-    :param guaranteed_kib: promised size; None if there is no known promise
-    :param overhead_kib: QEMU's own memory, added to the need and to the promise
-    :param stale_after: age in seconds beyond which statistics do not count
+    :param guaranteed_kib: promised size; None if unknown or not promised
+    :param overhead_kib: QEMU's own memory, added to need and promise
+    :param stale_after: age in seconds from which statistics do not count
     """
     promised = max(0, int(guaranteed_kib or 0))
     if promised:
@@ -64,9 +65,9 @@ def need_of(guest: Guest, guaranteed_kib: float | None, overhead_kib: int, stale
 
 @dataclass(frozen=True, slots=True)
 class HostBounds:
-    """Host figures for limits of all guests, in KiB (None: unknown), and functions that return a guest's need and limits of swap.
+    """Host figures for limits of all guests, in KiB (None: unknown), and functions for a guest's need and swap limits.
 
-    `swap_taken` is the swap, by group, that decisions reviewed earlier in this cycle use up.
+    `swap_taken` is the swap per group that decisions reviewed earlier in this cycle use.
     """
 
     total_kib: int | None
@@ -85,8 +86,8 @@ def reviewed(snapshot: Snapshot, decisions: Sequence[Decision], host: HostBounds
         if decision.control == SWAP_MAX and isinstance(decision.value, int) and decision.value >= 0
     }
     highs: dict[str, int] = {}
-    swap_free = host.swap_free_kib  # `host` later lacks the swap of guests whose limits fall
-    for decision in sorted(decisions, key=lambda decision: decision.control == SWAP_MAX):  # it depends on memory.high
+    swap_free = host.swap_free_kib  # `host` is reduced below by the swap of guests whose limits fall
+    for decision in sorted(decisions, key=lambda decision: decision.control == SWAP_MAX):  # swap.max depends on memory.high
         guest, limit = snapshot.guests.get(decision.entity.id), decision.value
         if guest is None or decision.control not in KNOBS:
             continue
@@ -116,7 +117,7 @@ def reviewed(snapshot: Snapshot, decisions: Sequence[Decision], host: HostBounds
 def _high(guest: Guest, limit: int, host: HostBounds, swap_max: int | None) -> tuple[int, str, str]:
     """Return the limit that mom may set now, the reason to refuse any, and the reason to change the limit.
 
-    :param swap_max: the guest's limit of swap that another decision of this cycle sets, in KiB
+    :param swap_max: the guest's swap limit from another decision of this cycle, in KiB
     """
     standing, current = guest.number(MEMORY_HIGH), guest.number(CURRENT)
     if limit == NO_LIMIT:
@@ -155,9 +156,9 @@ def _high(guest: Guest, limit: int, host: HostBounds, swap_max: int | None) -> t
 
 
 def _raised(guest: Guest, limit: int, host: HostBounds) -> tuple[int, str, str] | None:
-    """Return as `_high` a raised limit for a guest above its limit that certainly cannot shrink to it; None for other guests.
+    """Return, as `_high` does, a raised limit for a guest that certainly cannot shrink to its limit; None for other guests.
 
-    The kernel would delay each page that such a guest allocates.
+    The kernel would delay every page that such a guest allocates.
     """
     current, standing = guest.number(CURRENT), guest.number(MEMORY_HIGH)
     is_known = host.swap_free_kib is not None and all(guest.number(name) is not None for name in (ANON, FILE, SHMEM, LOCKED))
@@ -167,13 +168,13 @@ def _raised(guest: Guest, limit: int, host: HostBounds) -> tuple[int, str, str] 
     if over <= 0 or over <= _reclaimable(guest, _free_swap(guest, host)):
         return None
     need = host.need_of(guest)
-    # One step above its current memory, as the kernel would delay the next page.
+    # One step above its current memory; otherwise the kernel delays the next page.
     least = max(need.promised, need.kib or 0, int(current) + _step(current))
     return _whole_pages(least), "", "raised above what the guest holds: there is no swap or cache for what is over its limit"
 
 
 def _strands(guest: Guest, swap_max: int, high: float | None) -> str:
-    """Return the reason why the guest's limit of swap may not fall to this; empty if it may.
+    """Return why the guest's swap limit must not fall to this value; empty if it may.
 
     :param high: its memory.high after this cycle
     """
@@ -208,9 +209,9 @@ def _less_swap(host: HostBounds, guest: Guest, kib: int) -> HostBounds:
 
 
 def _to_swap(guest: Guest, limit: int, value: int) -> int:
-    """Return the memory that must go to swap until the guest fits the decided limit, in KiB.
+    """Return the memory in KiB that must be swapped until the guest fits the decided limit.
 
-    :param value: limit that mom sets in this cycle, on the way to `limit`
+    :param value: limit of this cycle, on the way to `limit`
     """
     current = guest.number(CURRENT)
     if limit == NO_LIMIT or current is None or value >= current:
@@ -219,13 +220,13 @@ def _to_swap(guest: Guest, limit: int, value: int) -> int:
 
 
 def _reclaimable(guest: Guest, swap_kib: int) -> int:
-    """Return the reclaimable memory of a guest, in KiB: page cache, and unlocked memory that fits into free swap."""
+    """Return the reclaimable memory of a guest in KiB: page cache, and unlocked memory that fits into free swap."""
     file, shmem, anon, locked = (guest.number(name) or 0 for name in (FILE, SHMEM, ANON, LOCKED))
     return int(max(0, file - shmem) + min(swap_kib, max(0, anon + shmem - locked)))
 
 
 class _Protected:
-    """Memory that memory.min protects, by guest and in total. `max` counts as the most that the guest can hold."""
+    """Memory that memory.min protects, by guest and in total. `max` counts as the guest's whole memory."""
 
     def __init__(self, snapshot: Snapshot) -> None:
         protected = [(guest, least) for guest in snapshot.guests.values() if (least := guest.number(MEMORY_MIN))]
@@ -240,7 +241,7 @@ class _Protected:
         return int(max(sizes)) if sizes else None
 
     def too_much(self, guest: Guest, limit: int, host: HostBounds) -> str:
-        """Return the reason why memory.min may not be so high; empty if it may, and then it counts for later guests."""
+        """Return why memory.min must not be so high; empty if it may, and then later guests have less."""
         now, protects = self._kib.get(guest.id, 0), self._of(guest, limit)
         if protects is None:
             return "how much the guest can hold is unknown"

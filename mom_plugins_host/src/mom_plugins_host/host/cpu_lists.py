@@ -1,9 +1,8 @@
-"""Free memory in the per-CPU lists of the kernel: how much it is, and how the host gets it back.
+"""Free memory in the kernel's per-CPU page lists, and how to get it back.
 
-A CPU that frees many pages at once, as for a balloon, puts them into a list of its own. Since Linux 6.7 all lists together
-grow to an eighth of a zone's memory. They shrink again by some MiB a second (mm/page_alloc.c, `decay_pcp_high`). /proc/meminfo counts their
-pages neither as free nor as available. Other CPUs get them only when the kernel finds nothing else. Without this, mom would ask guests for
-memory that they have already released.
+A CPU that frees many pages, as for a balloon, keeps them in its own list. Since Linux 6.7, all lists together grow to an eighth of a zone,
+and shrink by some MiB a second (mm/page_alloc.c, `decay_pcp_high`). /proc/meminfo does not count these pages as free or available. Other
+CPUs get them only if the kernel finds nothing else. Otherwise mom would request memory that guests have already released.
 """
 
 from __future__ import annotations
@@ -23,21 +22,21 @@ REFRESH = "proc/sys/vm/stat_refresh"
 """Kernel file that empties the lists."""
 
 LEAST_GAP_SECONDS = 1.0
-"""Between two rounds of emptying: the kernel's own interval (vm.stat_interval)."""
+"""Between two rounds of emptying; the kernel's own interval (vm.stat_interval)."""
 
 LONGEST_SECONDS = 0.1
-"""One round takes at most this long, enough for 800 MiB on two CPUs."""
+"""Longest round, enough for 800 MiB on two CPUs."""
 
 VAIN_WRITES = 20
-"""Writes without a change until mom stops. Each lowers a list's limit by an eighth and releases only pages above the limit, which may be
-ten times the content."""
+"""Writes without a change until mom stops. Each write lowers a list's limit by an eighth, and releases only pages above the limit. The
+limit may be ten times the content."""
 
 _LIST = re.compile(r"^ +count: +([0-9]{1,18})\n +high: +[0-9]+\n +batch: +[0-9]+\n(?: +high_min: +([0-9]{1,18})\n)?", re.MULTILINE)
 """One list in /proc/zoneinfo, in base pages; `high_min` is its limit in quiet times. Kernels without `high_min` keep no more."""
 
 
 def read_text(path: Path) -> str:
-    """Return the whole text of a file in /proc or /sys, however many reads it takes; empty if it is unreadable.
+    """Return the whole text of a file in /proc or /sys, in several reads if needed; empty if it is unreadable.
 
     Bytes beyond ASCII become U+FFFD, which no parser here accepts in a number.
     """
@@ -48,7 +47,7 @@ def read_text(path: Path) -> str:
 
 
 class KeptByCpus(NamedTuple):
-    """KiB that CPUs keep: `excess` is above the limits of quiet times."""
+    """Memory in KiB that CPUs keep. `excess` is above the limits of quiet times."""
 
     total: int
     excess: int
@@ -66,8 +65,8 @@ def kept_by_cpus(zoneinfo: str) -> KeptByCpus | None:
 class CpuLists:
     """Per-CPU lists of this host.
 
-    A write to /proc/sys/vm/stat_refresh makes every CPU update its statistics and release a part of its list, 8 MiB of each zone. CPUs do
-    the same within a second by themselves (mm/vmstat.c, `vmstat_refresh` and `refresh_cpu_vm_stats`).
+    After a write to /proc/sys/vm/stat_refresh, every CPU releases a part of its list, 8 MiB of each zone (mm/vmstat.c, `vmstat_refresh` and
+    `refresh_cpu_vm_stats`). Without a write, CPUs do so every second.
 
     :param root: folder that holds /proc and /sys
     """
@@ -86,7 +85,7 @@ class CpuLists:
         return kept_by_cpus(read_text(self._zoneinfo))
 
     def why_not(self) -> str:
-        """Return the reason why mom does not empty lists here; empty if it does."""
+        """Return why mom cannot empty the lists; empty if it can."""
         for name in ("isolated", "nohz_full"):
             try:
                 cpus = (self._cpus / name).read_bytes().decode("ascii", "replace").strip()
@@ -99,7 +98,7 @@ class CpuLists:
         return "" if (denied := why_not_writable(self._refresh)) is None else denied.message
 
     def take_back(self, least_kib: float) -> None:
-        """Start a thread that empties the lists, if the excess is at least this much: a busy CPU may delay the kernel's answer."""
+        """Start a thread that empties the lists if the excess is at least this much. A busy CPU may delay the kernel's answer."""
         now = self._monotonic()
         if now < self._next or (self._thread is not None and self._thread.is_alive()):
             return
@@ -109,7 +108,7 @@ class CpuLists:
             return
         thread = threading.Thread(target=self.empty, args=(kept,), name="host-cpu-lists", daemon=True)
         thread.start()
-        self._thread = thread  # only now, as `wait` could not join a thread that failed to start
+        self._thread = thread  # after the start, as `wait` cannot join a thread that did not start
 
     def wait(self, seconds: float = 10.0) -> None:
         """Wait until the thread ends."""
@@ -117,13 +116,13 @@ class CpuLists:
             self._thread.join(seconds)
 
     def empty(self, kept: KeptByCpus) -> None:
-        """Empty the lists until no more memory comes, for `LONGEST_SECONDS` at most."""
+        """Empty the lists until no more memory is released, for at most `LONGEST_SECONDS`."""
         first, vain, end = kept.total, 0, self._monotonic() + LONGEST_SECONDS
         while kept.excess and vain < VAIN_WRITES and self._monotonic() < end:
             before = kept.total
             try:
                 write_file(self._refresh, 1)
-            except HypervisorError as error:  # mom-helper limits the rate of orders
+            except HypervisorError as error:  # mom-helper limits the rate of requests
                 self._log.debug("%s", error)
                 return
             if (now := self.kept()) is None:

@@ -1,4 +1,4 @@
-"""Findings, problems and conditions of the host itself, judged by its fields, each with its cure."""
+"""Findings, problems and conditions of the host, each with its cure."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from mom_plugins_host.host.cpu_lists import KeptByCpus
 from mom_plugins_host.host.readings import RESOURCES
 
 STALLED_PERCENT: Final = 60.0
-"""systemd-oomd kills above it (its DefaultMemoryPressureLimit). mom compares the average of a minute, so a burst does not count."""
+"""systemd-oomd kills above this value (DefaultMemoryPressureLimit). mom uses the average of a minute, so a burst does not count."""
 
 PLENTY_SHARE: Final = 0.1
-"""Share of the host's memory. With more available, processes do not wait for the host: a control group is at its limit."""
+"""Share of the host's memory. If more is available, stalls do not come from the host: a control group is at its limit."""
 
 _KEPT_KIB: Final = 64 << 10
-"""Operators do not look for less than this."""
+"""Smaller amounts are not worth a finding."""
 
 _PSI_CURE: Final = "boot the kernel with the parameter psi=1 (it needs Linux 4.20 or newer, built with CONFIG_PSI)"
 _THREADS_CURE: Final = "see TasksMax of mom's unit, and pids.max; then restart mom"
@@ -35,7 +35,7 @@ def problems(fields: Mapping[str, Value], plugin: str, why_unwatched: str) -> It
 
 
 def conditions(fields: Mapping[str, Value]) -> Iterable[Condition]:
-    """Yield a condition when processes spend most of their time waiting for memory; none without PSI."""
+    """Yield a condition if processes wait for memory most of the time; none without PSI."""
     stalled, total, available = (fields.get(name) for name in ("psi_memory_some_avg60", "mem_available", "mem_really_available"))
     if not isinstance(stalled, int | float) or stalled < STALLED_PERCENT:
         return
@@ -88,7 +88,7 @@ def cpu_lists_findings(kept: KeptByCpus | None, why_not: str, *, enabled: bool) 
 
 
 def swap_finding(fields: Mapping[str, Value]) -> Finding:
-    """Return a warning if the host has no swap to fall back on."""
+    """Return a warning if the host has no swap."""
     total = fields.get("swap_total")
     if isinstance(total, int) and total > 0:
         return Finding(Severity.OK, "host swap", f"{total // 1024:,} MiB of swap as a safety net")

@@ -1,4 +1,4 @@
-"""Plugin `host`: reads files of the kernel each cycle, and watches memory pressure between cycles."""
+"""Plugin `host`: reads kernel files in each cycle, and watches memory pressure between cycles."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from mom_plugins_host.host.cpu_lists import read_text
 from mom_plugins_host.host.watch import HostSettings, HostWatch
 
 AVAILABLE_TARGET = "mem_watermark_high"
-"""Field with the memory that should be available, from the plugin that manages the host's memory."""
+"""Field with the desired available memory, from the plugin that manages the host's memory."""
 
 
 class HostPlugin:
-    """Collector of the host's own figures: memory, swap, huge pages, CPUs, load, pressure and time."""
+    """Host figures: memory, swap, huge pages, CPUs, load, pressure and time."""
 
     Settings = HostSettings
 
@@ -38,7 +38,7 @@ class HostPlugin:
 
     @hookimpl
     def mom_declare(self) -> Iterable[FieldSpec]:
-        """Declare all fields; the kernel decides which of them have a value."""
+        """Declare all fields; the kernel version decides which have a value."""
         return (*readings.FIELDS, *processes.FIELDS)
 
     @hookimpl
@@ -54,7 +54,7 @@ class HostPlugin:
 
     @hookimpl
     def mom_collect_host(self) -> Mapping[str, Value]:
-        """Return everything readable now; a missing or malformed file costs its own fields only."""
+        """Return all readable fields. A missing or malformed file loses only its own fields."""
         root = self._context.root
         meminfo, kept = read_meminfo(root), self._watch.lists.kept()
         self._collected_kib = meminfo.get("MemTotal")
@@ -75,7 +75,7 @@ class HostPlugin:
 
     @hookimpl
     def mom_problems(self, snapshot: Snapshot) -> Iterable[Problem | Condition]:
-        """Report missing fields and processes that wait for memory; pass the cycle's figures to the watch."""
+        """Report missing fields and memory stalls; pass the cycle's figures to the watch."""
         total, available, target = (snapshot.host.whole(name) for name in ("mem_available", "mem_really_available", AVAILABLE_TARGET))
         self._watch.update(available, total, target, self._collected_kib)
         self._processes.update(snapshot, self._context.root / "proc")
@@ -86,12 +86,12 @@ class HostPlugin:
 
     @hookimpl
     def mom_doctor(self, hypervisor: Hypervisor | None) -> Iterable[Finding]:
-        """Check that memory, pressure and swap can be read, and how pressure is watched."""
+        """Check that memory, pressure and swap are readable, and how pressure is watched."""
         fields = self.mom_collect_host()
         lists, settings = self._watch.lists, self._watch.settings
         yield findings.memory_finding(fields)
         yield from findings.cpu_lists_findings(lists.kept(), lists.why_not(), enabled=settings.take_back and settings.watch > 0)
         yield findings.pressure_finding(fields)
         yield findings.watch_finding(self._watch.how, self._watch.why_not)
-        if not isinstance(hypervisor, ColdMemoryControl):  # its guests use another host's swap
+        if not isinstance(hypervisor, ColdMemoryControl):  # simulated guests use another host's swap
             yield findings.swap_finding(fields)

@@ -1,4 +1,4 @@
-"""The host's memory, swap, load, pressure and local time: from text of /proc to fields. Pure but for the time zone."""
+"""Parsers from text of /proc to fields of memory, swap, load, pressure and local time. Pure except for the time zone."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ _KEPT: Final = "free memory that CPUs keep in lists of their own: counted in non
 
 
 def memory_fields(meminfo: Mapping[str, int]) -> dict[str, int]:
-    """Return the fields of memory, huge pages and swap space; a missing or impossible value leaves its fields out."""
+    """Return the fields of memory, huge pages and swap space. A missing or impossible value loses its fields."""
     fields = {name: meminfo[key] for name, key, _, _ in _MEMINFO if key in meminfo}
     if fields.get("mem_available") == 0:
-        del fields["mem_available"]  # a broken file, and policies divide by the total
+        del fields["mem_available"]  # the file is broken, and policies divide by the total
     if {"MemFree", "Buffers", "Cached"} <= meminfo.keys():
         fields["mem_free"] = meminfo["MemFree"] + meminfo["Buffers"] + meminfo["Cached"]
     total, free = meminfo.get("SwapTotal"), meminfo.get("SwapFree")
@@ -55,9 +55,9 @@ _COUNTER: Final = re.compile(r"^(pswpin|pswpout) ([0-9]{1,20})$", re.MULTILINE)
 
 
 class SwapActivity:
-    """Swap counters of /proc/vmstat, over the time between two samples.
+    """Swap counters of /proc/vmstat, as rates between two samples.
 
-    A counter missing from one sample is compared with its last value, over the time that really passed.
+    A counter missing from a sample is compared with its last value, over the whole time since then.
     """
 
     def __init__(self) -> None:
@@ -66,16 +66,14 @@ class SwapActivity:
     def fields(self, vmstat: str, now: float) -> dict[str, int | float]:
         """Return `swap_in`, `swap_out` in pages and their `_rate` in pages/s since the last sample.
 
-        The first sample has no fields, a counter that went backwards has none, and rates need time to pass.
-
-        :param now: monotonic seconds
+        The first sample has no fields, nor has a counter that fell. `now` is monotonic seconds.
         """
         counts = {name: int(number) for name, number in _COUNTER.findall(vmstat)}
         fields: dict[str, int | float] = {}
         for name, counter, _ in _COUNTERS:
             if (count := counts.get(counter)) is None:
                 continue
-            before, since = self._last.get(counter, (count + 1, now))  # as if it went backwards: unknown
+            before, since = self._last.get(counter, (count + 1, now))  # unknown, as if it had fallen
             self._last[counter] = (count, now)
             if count >= before:
                 fields[name] = count - before
@@ -91,7 +89,7 @@ _LOADS: Final = ("load_1", "load_5", "load_15")
 
 
 def load_fields(loadavg: str) -> dict[str, float]:
-    """Return the load averages; empty when the text is malformed."""
+    """Return the load averages; empty for malformed text."""
     match = _LOAD.match(loadavg)
     return {} if match is None else dict(zip(_LOADS, map(float, match.groups()), strict=True))
 
@@ -104,7 +102,7 @@ _AVERAGES: Final = (10, 60, 300)  # seconds, as the kernel keeps them
 
 
 def _pressure_specs(resource: str, kind: str) -> Iterator[FieldSpec]:
-    # The kernel has no "full" for the CPU of a whole host; since 5.13 it writes zeros there, for the file's shape.
+    # The kernel has no "full" for the CPU of a whole host; since 5.13 it writes zeros there.
     remark = " (always 0 for a whole host)" if (resource, kind) == ("cpu", "full") else ""
     source, name = f"/proc/pressure/{resource} {kind}", f"psi_{resource}_{kind}"
     waited = f"time that {_KINDS[kind]} waited for {RESOURCES[resource]}"
@@ -129,7 +127,7 @@ _TIMES: Final = {
 
 
 def time_fields(nanoseconds: int) -> dict[str, int]:
-    """Return the parts of local time for policies that act by the hour.
+    """Return the parts of local time, for policies that depend on the hour.
 
     :param nanoseconds: since the epoch
     """

@@ -13,8 +13,8 @@ from mom_kvm import Helper
 _MICROSECONDS = 1_000_000
 
 WINDOW_SECONDS = 1.0
-"""Window for counting stalls, 0.5 to 10 s. The kernel checks ten times in a window and reports at most once. A guest should get help within
-this time."""
+"""Window of stalls, 0.5 to 10 s. The kernel checks ten times per window and reports at most once. A guest should get help within this time.
+"""
 
 _CURES = {
     errno.ENOENT: "this kernel has no pressure stall information",
@@ -25,21 +25,21 @@ _CURES = {
 
 
 _MEMORY = Path("/proc/pressure/memory")
-"""File of this host, the only one with triggers from mom-helper."""
+"""File of this host, the only one for which mom-helper makes triggers."""
 
 _UNPRIVILEGED = {errno.EPERM, errno.EACCES, errno.EINVAL}
-"""Errors for a process without CAP_SYS_RESOURCE: older kernels deny it, newer ones reject its window."""
+"""Errors without CAP_SYS_RESOURCE: older kernels deny the trigger, newer ones reject its window."""
 
 
 class NoTrigger(Exception):
-    """The kernel gives no trigger."""
+    """The kernel provides no trigger."""
 
 
 class StallTrigger:
-    """Trigger on one file of /proc/pressure; `poll` its `fileno()` for `select.POLLPRI`.
+    """Trigger on a file of /proc/pressure; `poll` its `fileno()` for `select.POLLPRI`.
 
-    Source: Documentation/accounting/psi.rst. Without CAP_SYS_RESOURCE the kernel accepts only windows of whole multiples of 2 s and checks
-    once in 2 s, too late for mom. Then mom-helper makes the trigger and hands it over.
+    Without CAP_SYS_RESOURCE, the kernel accepts only windows of multiples of 2 s and checks every 2 s (Documentation/accounting/psi.rst).
+    That is too late for mom, so mom-helper makes the trigger.
     """
 
     events = select.POLLPRI
@@ -51,7 +51,7 @@ class StallTrigger:
             try:
                 self._fd = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
                 if os.fstat(self._fd).st_size:
-                    raise OSError(errno.ENOTTY, "it is no file of the kernel")  # those have no size; mom writes to no other
+                    raise OSError(errno.ENOTTY, "it is no file of the kernel")  # kernel files have no size; mom writes to no other file
                 os.write(self._fd, b"some %d %d\0" % (stall, window))
             except OSError as error:
                 helper = Helper.reached() if path == _MEMORY and error.errno in _UNPRIVILEGED else None

@@ -1,7 +1,7 @@
-"""Thread that notices between two cycles that the host runs low on memory, and wakes the engine.
+"""Thread that wakes the engine between two cycles if the host runs low on memory.
 
-Available memory falls before tasks stall, so mom watches both. The kernel's PSI trigger reports stalls. mom reads available memory from one
-small file a few times a second, or once a second while the host has plenty.
+Available memory falls before tasks stall, so mom watches both. A PSI trigger reports stalls. mom reads available memory from a small file a
+few times a second, or once a second if the host has plenty.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from mom_plugins_host.host.trigger import WINDOW_SECONDS, NoTrigger, StallTrigge
 
 FIRST_GAP_SECONDS = 1.0
 LONGEST_GAP_SECONDS = 30.0
-"""While tasks keep stalling, gaps between wake-ups double from the first to the longest. If the first cycles did not help, more will
-not, and scheduled cycles go on."""
+"""While tasks keep stalling, gaps between wake-ups double from the first to the longest. If the first cycles did not help, more cycles will
+not; scheduled cycles continue."""
 
 _MEMINFO_BYTES = 256
 """MemTotal, MemFree and MemAvailable are the first three lines, of 28 characters each."""
@@ -35,10 +35,10 @@ _TOTAL = re.compile(rb"^MemTotal: +([0-9]{1,18}) kB$", re.MULTILINE)
 _AVAILABLE = re.compile(rb"^MemAvailable: +([0-9]{1,18}) kB$", re.MULTILINE)
 
 _LONGEST_REST_SECONDS = 1.0
-"""Between two readings of a host with plenty of memory. Without a trigger, stalls are counted over this time anyway."""
+"""Between two readings if memory is plentiful. Without a trigger, stalls are measured over this time."""
 
 _TAKEN_KIB = 2 << 20
-"""KiB that each CPU can allocate in a second: the kernel clears pages first, at a measured 1.8 GiB/s."""
+"""Memory that each CPU can allocate in a second: the kernel clears pages first, at a measured 1.8 GiB/s."""
 
 _JOIN_SECONDS = 0.3
 """A plugin has 0.4 s to end; the thread needs the time of one reading."""
@@ -57,29 +57,29 @@ class HostSettings(PluginSettings):
     """Settings of the watch between two cycles."""
 
     watch: Annotated[Duration, Field(ge=0, le=10), AfterValidator(_not_too_often)] = 0.2
-    """How often to look whether the host runs low on memory, which wakes mom for a cycle at once. `0s`: never. With
-    plenty available, less often, down to once a second: before all CPUs together could take it."""
+    """How often to check whether the host runs low on memory, which starts a cycle at once. `0s`: never. With plenty of memory, mom checks
+    less often, down to once a second, but before all CPUs together could allocate that memory."""
     watch_available: Size | None = None
-    """Wake when less memory than this is available. Unset: what the plugin balloon wants to be available (`mem_watermark_high`), or
-    without it a fifth of the host's memory, at most 32 GiB."""
+    """Start a cycle if less memory than this is available. Unset: `mem_watermark_high` of the plugin balloon. Without it, a fifth of the
+    host's memory, at most 32 GiB."""
     watch_stall: Annotated[Duration, Field(gt=0, le=WINDOW_SECONDS)] = 0.05
-    """Wake when tasks have waited so long for memory within one second (PSI). A host with enough memory stays near 0; at 50 ms,
+    """Start a cycle if tasks have waited this long for memory within one second (PSI). A host with enough memory stays near 0; at 50 ms,
     programs lose a twentieth of their time."""
     take_back: bool = True
-    """Ask CPUs for the free memory that they keep for themselves, while less than twice what should be available is.
-    Linux 6.7 and newer do not count it as available; CPUs return it within minutes by themselves."""
+    """Ask CPUs for free memory in their per-CPU lists while less than twice the desired memory is available. Linux 6.7 and newer do not
+    count these lists as available; CPUs release them within minutes."""
 
 
 class StallGauge:
-    """Stall time of the last window, from a counter sampled several times in it."""
+    """Stall time of the last window, from several samples of a counter."""
 
     def __init__(self) -> None:
         self._samples: deque[tuple[float, int]] = deque()
 
     def stalled(self, total: int, now: float) -> float:
-        """Return the seconds of stalling in the window that ends now; 0.0 for the first sample.
+        """Return the stall time in seconds of the window that ends now; 0.0 for the first sample.
 
-        :param total: microseconds of stalling since boot
+        :param total: microseconds of stalls since boot
         :param now: monotonic seconds
         """
         samples = self._samples
@@ -102,7 +102,7 @@ class Patience:
         self._last = float("-inf")
 
     def allows(self, now: float) -> bool:
-        """Return True if mom should act on trouble at `now` (monotonic seconds)."""
+        """Return whether to wake mom at `now` (monotonic seconds)."""
         quiet, self._last = now - self._last, now
         if quiet > 2 * self._gap:
             self._gap = FIRST_GAP_SECONDS
@@ -116,7 +116,7 @@ class Patience:
 
 @dataclass(eq=False)
 class HostWatch:
-    """Thread that watches the host from `start` to `stop`, and wakes the engine when memory runs low."""
+    """Thread that watches the host from `start` to `stop`, and wakes the engine if memory runs low."""
 
     settings: HostSettings
     context: PluginContext
@@ -124,7 +124,7 @@ class HostWatch:
     how: str = "not at all"
     """Description for `mom doctor`."""
     why_not: str = ""
-    """Reason why an enabled watch does not run; empty if it does."""
+    """Why an enabled watch does not run; empty if it does."""
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _available: AvailableGauge = field(default_factory=AvailableGauge)
     _stalls: StallGauge = field(default_factory=StallGauge)
@@ -140,7 +140,6 @@ class HostWatch:
         self._meminfo = self.context.root / "proc/meminfo"
         self._most_kib = _TAKEN_KIB * (os.cpu_count() or 1)
         self.lists = CpuLists(self.context.root, self.context.log, self.monotonic)
-        """Per-CPU lists of free memory."""
 
     def start(self) -> None:
         """Start the thread, or set `why_not`."""
@@ -154,7 +153,7 @@ class HostWatch:
         thread = threading.Thread(target=self._run, name="host-watch", daemon=True)
         try:
             thread.start()
-        except RuntimeError as error:  # the unit has no thread left; scheduled cycles notice pressure later
+        except RuntimeError as error:  # the systemd unit has no thread left; scheduled cycles notice pressure later
             self._close()
             self._trigger = None
             self.why_not = f"memory pressure is not watched between cycles: {error}"
@@ -170,7 +169,7 @@ class HostWatch:
             return
         os.eventfd_write(self._end, 1)
         thread.join(_JOIN_SECONDS)
-        if not thread.is_alive():  # otherwise it still uses the descriptors; they go with the process
+        if not thread.is_alive():  # otherwise it still uses the descriptors, which close with the process
             self._close()
 
     def _close(self) -> None:
@@ -179,18 +178,18 @@ class HostWatch:
             self._trigger.close()
 
     def update(self, available: int | None, total: int | None, target: int | None = None, collected: int | None = None) -> None:
-        """Note the host's memory figures that a cycle uses, in KiB.
+        """Note the host's memory figures in a cycle, in KiB.
 
-        If the host is itself a VM, its memory may grow or shrink within a cycle, so `total` may be out of date.
+        If the host is itself a VM, its memory may change within a cycle, so `total` may be outdated.
 
-        :param target: memory that should be available
+        :param target: desired available memory
         :param collected: total that this plugin collected for the cycle
         """
         with self._lock:
             own = _number(_TOTAL, read_kernel_file(self._meminfo, _MEMINFO_BYTES))
             self._target_kib = target
             if total is not None and own is not None:
-                self._other_host = total not in {own, collected}  # a simulated host: the pressure of this one does not matter
+                self._other_host = total not in {own, collected}  # a simulated host: ignore the pressure of this one
             if available is not None and own is not None:
                 self._available.saw(available, self._low(own))
 
@@ -216,7 +215,7 @@ class HostWatch:
         return self._rest(headroom)
 
     def _rest(self, headroom: float) -> float:
-        """Return the seconds until the next reading: as long as all CPUs need for this memory (KiB), from `watch` to 1 s."""
+        """Return the seconds until the next reading: the time in which all CPUs could allocate this memory (KiB), from `watch` to 1 s."""
         return max(self.settings.watch, min(_LONGEST_REST_SECONDS, headroom / self._most_kib))
 
     def _judge(self, seconds: float) -> None:
@@ -241,7 +240,7 @@ class HostWatch:
                 self._on_trigger(poller, fd, events)
             try:
                 seconds = self.look()
-            except Exception as error:  # noqa: BLE001  # anything may fail without memory, and then the watch matters most
+            except Exception as error:  # noqa: BLE001  # anything may fail without memory, when the watch is most important
                 self.context.log.warning("a look at the host failed: %r", error)
                 seconds = _LONGEST_REST_SECONDS
 

@@ -1,3 +1,3 @@
-"""NUMA for mom: memory and CPUs of nodes and guests."""
+"""Plugin `numa`: memory and CPUs of nodes and guests."""
 
 from mom_plugins_host.numa.plugin import NumaPlugin as NumaPlugin

@@ -1,4 +1,4 @@
-"""Pins of vCPUs, NUMA nodes of guests and the kernel's balancing: review, reading and writing."""
+"""vCPU pins, NUMA nodes of guests and the kernel's balancing: review, reading and writing."""
 
 from __future__ import annotations
 
@@ -47,14 +47,13 @@ RESERVE_KIB = 512 << 10
 """Memory that stays available on a node after mom binds guests to it, far above the kernel's watermarks."""
 
 OLDEST_SECONDS = 180.0
-"""Age of the oldest sample that counts for a guest's memory on a node: three turns of the sampler. With many guests a sample may be most of
-an hour old, and the memory elsewhere."""
+"""Oldest valid sample of a guest's memory on a node: three turns of the sampler. With many guests, a sample may be most of an hour old."""
 
 _Nodes = Mapping[int, Mapping[str, Value]]
 
 
 def reviewed(snapshot: Snapshot, decisions: Sequence[Decision], promises: Promises) -> Iterable[Revision]:
-    """Yield the revisions of decisions on pins and nodes: no binding to nodes without memory for the guest."""
+    """Yield the revisions of decisions on pins and nodes. mom does not bind a guest to nodes without enough memory."""
     nodes = {node: item for item in (snapshot.host.items("numa_nodes") or ()) if (node := as_whole(item.get("node"))) is not None}
     used_kib = dict.fromkeys(nodes, 0.0)
     for decision in decisions:
@@ -92,7 +91,7 @@ def _nodeset(decision: Decision, guest: Guest, nodes: _Nodes, used_kib: dict[int
     if not nodeset:
         return f"{decision.value!r:.60} is no list of nodes, such as 0 or 0-1", ""
     before = parse_number_list(str(guest.fields.get(NODESET) or ""))
-    widens = bool(before) and before is not None and before <= nodeset  # a wider choice cannot leave the guest short
+    widens = bool(before) and before is not None and before <= nodeset  # more nodes cannot leave the guest short
     return "" if widens else _too_small(nodeset, guest, nodes, used_kib, promises), format_list(nodeset)
 
 
@@ -111,7 +110,7 @@ def _too_small(nodeset: frozenset[int], guest: Guest, nodes: _Nodes, used_kib: d
     need = max([*sizes, sum(placed.values())])
     missing = need - held - sum(headrooms)
     if missing <= 0:
-        for node in nodeset:  # any node may provide all of it; a later cycle binds guests refused needlessly
+        for node in nodeset:  # any node may provide all of it; a later cycle binds guests that were refused unnecessarily
             used_kib[node] += max(0.0, need - held)
         return ""
     return f"the guest needs {format_kib(need)}: {format_kib(missing)} more than node {format_list(nodeset)} can give it"
@@ -143,7 +142,7 @@ def _values_of(root: Path, hypervisor: Hypervisor, control: str, entities: Seque
 
 
 def write(root: Path, hypervisor: Hypervisor, changes: Sequence[Change]) -> Mapping[Target, HypervisorError]:
-    """Write pins first, so that vCPUs touch new memory on the right node; then nodes and balancing."""
+    """Write pins first, so that vCPUs allocate new memory on the right node; then nodes and balancing."""
 
     def apply(change: Change) -> None:
         if change.control == PINS:
@@ -163,7 +162,7 @@ def _pin(hypervisor: Hypervisor, change: Change) -> None:
     now = hypervisor.cpu_pins([guest]).get(guest.id)
     if now is None:
         raise GuestGone("the guest is not there any more")
-    if change.back and len(pins) > 1:  # only vCPUs that the guest had then and has now can be restored
+    if change.back and len(pins) > 1:  # restore only vCPUs that the guest had then and has now
         pins = [*pins, *now[len(pins) :]][: len(now)]
         if pins == list(now):
             raise NoChangeNeeded("the vCPUs that it has now are pinned as they were")
@@ -177,7 +176,7 @@ def _pin(hypervisor: Hypervisor, change: Change) -> None:
                 changed.append((vcpu, before))
                 hypervisor.set_cpu_pin(guest, vcpu, cpus)
     except HypervisorError:
-        # A mixture of old and new pins looks like another process's change, which mom would never restore.
+        # A mix of old and new pins looks like another process's change, which mom never restores.
         with suppress(HypervisorError):
             for vcpu, before in changed:
                 hypervisor.set_cpu_pin(guest, vcpu, before)
@@ -185,7 +184,7 @@ def _pin(hypervisor: Hypervisor, change: Change) -> None:
 
 
 def is_between(pinned: str, entry: LedgerEntry) -> bool:
-    """Return True if these pins mix the original value and mom's: a mom that was killed has pinned only some vCPUs."""
+    """Return whether these pins mix the original value and mom's, because a killed mom has pinned only some vCPUs."""
     now, ours = parse_pins(pinned), [pins for value in entry.ours if (pins := parse_pins(str(value)))]
     if entry.explains(pinned) or not now or not ours:
         return False

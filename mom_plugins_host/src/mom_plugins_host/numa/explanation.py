@@ -1,4 +1,4 @@
-"""Sentences of `mom explain` on guests' NUMA nodes; loaded late, as the daemon's types are."""
+"""Sentences of `mom explain` on guests' NUMA nodes; imported late, as it needs mom-daemon."""
 
 from __future__ import annotations
 

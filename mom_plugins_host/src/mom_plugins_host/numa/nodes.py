@@ -42,7 +42,7 @@ def shares(amounts: Mapping[int, float]) -> dict[int, float]:
 
 
 def remote_share(memory: Mapping[int, float], cpus: Mapping[int, float]) -> float | None:
-    """Return the ratio of accesses to memory of another node, assuming even use; None without memory or CPU time.
+    """Return the ratio of memory accesses to other nodes, assuming even use; None without memory or CPU time.
 
     :param memory: size on each node, in any unit
     :param cpus: CPU time on each node, in any unit
@@ -63,10 +63,10 @@ _NODE = re.compile(r"node([0-9]{1,4})")
 
 @dataclass(frozen=True, slots=True)
 class NumaNode:
-    """One node. Sizes in KiB; `distances` by node, 10 is local.
+    """NUMA node. Sizes in KiB; `distances` by node, 10 is local.
 
-    `available` is free memory and half of the page cache. The kernel has its own estimate (MemAvailable) for the whole host only; there it
-    keeps half of the cache at most.
+    `available` is free memory and half of the page cache. The kernel's estimate (MemAvailable) exists only for the whole host, and keeps at
+    most half of the cache.
     """
 
     number: int
@@ -106,7 +106,7 @@ def cpus_to_nodes(nodes: Sequence[NumaNode]) -> dict[int, int]:
 
 
 def with_memory(nodes: Sequence[NumaNode]) -> list[NumaNode]:
-    """Return the nodes with memory: expanders and accelerators add nodes without memory, or without CPUs."""
+    """Return the nodes with memory. Expanders and accelerators add nodes without memory, or without CPUs."""
     return [node for node in nodes if node.total > 0]
 
 
@@ -143,7 +143,7 @@ _THREADS = "/proc/PID/task/TID/stat and status of the vCPUs' threads"
 
 
 def balancing_knob(root: Path) -> Knob:
-    """Return the control of the kernel's own NUMA balancing."""
+    """Return the control of the kernel's NUMA balancing."""
     about = "the kernel's own NUMA balancing: 0 off, 1 on, 2 between tiers of memory, 3 both"
     return Knob.of_file("numa_balancing", Unit.COUNT, about, root / BALANCING, choices=(0, 1, 2, 3))
 
@@ -182,7 +182,7 @@ FIELDS = (
     *(FieldSpec(name, unit, Scope.GUEST, about, source) for name, unit, about, source in _GUEST),
 )
 
-# No bounds here: mom refuses nodes that the host does not have, as a bound would choose another node.
+# No bounds: mom refuses nodes that the host does not have, because a bound would choose another node.
 _PINS_ABOUT = "let the vCPUs run on these CPUs of the host only: one list for all, such as 0-3, or one for each: 0-1;2-3"
 _NODESET_ABOUT = (
     "take memory from these NUMA nodes only; libvirt does that in the modes strict and restrictive, and moves all memory at once"
@@ -195,12 +195,12 @@ CONTROLS = (
 
 
 def pins_text(pins: Sequence[AbstractSet[int]]) -> str:
-    """Return the CPUs of all vCPUs as text: one list if all have the same."""
+    """Return the CPUs of all vCPUs as text: one list if all are equal."""
     each = [_cpus_text(frozenset(cpus)) for cpus in pins]
     return each[0] if len(set(each)) == 1 else ";".join(each)
 
 
-@lru_cache(maxsize=1024)  # a thousand guests have a handful of different sets, in each cycle
+@lru_cache(maxsize=1024)  # a thousand guests have few different sets
 def _cpus_text(cpus: frozenset[int]) -> str:
     return format_list(cpus)
 
@@ -213,5 +213,5 @@ def parse_pins(text: str) -> list[frozenset[int]] | None:
 
 
 def nodeset_text(tune: NodeTune, every: AbstractSet[int]) -> str | None:
-    """Return the nodes of a tune as text; without a choice, `every` node with memory, and None if those are unknown."""
+    """Return the nodes of a tune as text. Without a choice, it is `every` node with memory; None if those are unknown."""
     return format_list(tune.nodes or every) or None

@@ -1,4 +1,4 @@
-"""Plugin `numa`: collects on which nodes guests are, and pins vCPUs and binds memory as decided."""
+"""Plugin `numa`: finds the nodes of guests, pins vCPUs and binds memory."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ SUBJECT = "NUMA"
 
 
 def findings(hypervisor: Hypervisor | None, root: Path) -> Iterable[Finding]:
-    """Yield the nodes, the program that places guests on them, and missing capabilities and rights."""
+    """Yield the nodes, the program that places guests, and missing capabilities and rights."""
     nodes = with_memory(read_nodes(root))
     if not nodes:
         yield Finding(Severity.WARNING, SUBJECT, "the kernel shows no NUMA nodes (/sys/devices/system/node)")
@@ -133,10 +133,10 @@ class NumaPlugin:
         """Settings of the sampler."""
 
         look_every: Annotated[Duration, Field(ge=1, le=86_400)] = 60.0
-        """How often it is read where a guest's memory and vCPUs are, at most: less often where that would take more than `look_share`."""
+        """Shortest time between two readings of a guest's memory and vCPUs. It is longer if readings would exceed `look_share`."""
 
         look_share: Annotated[float, Field(gt=0, le=1)] = 0.02
-        """Share of one CPU that this may use. The kernel walks all page tables of a guest to tell where its memory is."""
+        """Share of one CPU for these readings. The kernel walks all page tables of a guest to locate its memory."""
 
     def __init__(self, settings: Settings, context: PluginContext) -> None:
         self._context = context
@@ -168,7 +168,7 @@ class NumaPlugin:
         self._nodes = read_nodes(self._context.root)
         fields = node_fields(self._nodes)
         balancing = balancing_knob(self._context.root)
-        with suppress(HypervisorError):  # a kernel without it: unknown
+        with suppress(HypervisorError):  # a kernel without NUMA balancing: unknown
             fields[balancing.control.field] = balancing.read()
         return fields
 
@@ -199,12 +199,12 @@ class NumaPlugin:
 
     @hookimpl
     def mom_review(self, snapshot: Snapshot, decisions: Sequence[Decision]) -> Iterable[Revision]:
-        """Refuse to bind a guest to nodes without enough memory for it."""
+        """Refuse to bind a guest to nodes without enough memory."""
         return control.reviewed(snapshot, decisions, self._context.service(Promises) or NO_PROMISES)
 
     @hookimpl
     def mom_read(self, hypervisor: Hypervisor, targets: Sequence[Target]) -> Mapping[Target, Value | InTransition | HypervisorError]:
-        """Return the values of the controls. Pins set only in part by a killed mom are in transition."""
+        """Return the values of the controls. Pins that a killed mom set only in part are in transition."""
         values: dict[Target, Value | InTransition | HypervisorError] = {**control.read(self._context.root, hypervisor, targets)}
         for entry in self._context.engine_state().changes:
             target = Target(entry.entity, entry.control)

@@ -1,7 +1,7 @@
-"""Thread that reads on which nodes guests are, from the QEMU processes in /proc.
+"""Thread that reads the nodes of guests from the QEMU processes in /proc.
 
-To report a guest's memory, the kernel walks all its page tables, so a sample costs CPU time in proportion to memory. After each sample the
-thread rests long enough to stay within its share of one CPU. A sample is valid until the guest's next turn, and has an age.
+The kernel walks all page tables of a guest for each sample, so the CPU time grows with memory. The thread rests after each sample to stay
+within its share of one CPU. A sample has an age, and is valid until the guest's next turn.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Process:
     folder: Path
 
     def memory(self) -> dict[int, int]:
-        """Return the KiB on each node; empty if they are unreadable. The kernel walks all page tables for it."""
+        """Return the KiB on each node; empty if unreadable. The kernel walks all page tables."""
         try:
             with os.fdopen(open_process_file(self.folder, "numa_maps"), "rb") as file:
                 return parse_numa_maps(file.read(MOST_MAPS))
@@ -64,12 +64,12 @@ class Process:
             return {}
 
     def vcpus(self) -> list[Vcpu]:
-        """Return the threads of vCPUs, by number; none if QEMU does not name its threads, as libvirt makes it do."""
+        """Return the threads of vCPUs, by number; none if QEMU does not name its threads. libvirt enables thread names."""
         return sorted(self._vcpus(), key=lambda vcpu: vcpu.number)
 
     def _vcpus(self) -> Iterator[Vcpu]:
         try:
-            threads = os.listdir(self.folder / "task")  # noqa: PTH208  # names only: a guest may have hundreds of threads
+            threads = os.listdir(self.folder / "task")  # noqa: PTH208  # names only, as a guest may have hundreds of threads
         except OSError:
             return
         for thread in threads:
@@ -84,7 +84,7 @@ class Process:
 
 
 _SMOOTHING = 0.5
-"""Weight of a new sample of CPU time. One sample sees a vCPU on one CPU; a few make an average."""
+"""Weight of a new sample of CPU time. One sample sees a vCPU on only one CPU."""
 
 _NEVER = float("-inf")
 
@@ -92,7 +92,7 @@ _JOIN_SECONDS = 0.3
 """Wait for a running sample at the end. A longer one ends with its daemon thread."""
 
 _LEAST_CPU_SECONDS = 0.02
-"""Two ticks of the kernel: less CPU time does not show where a guest works."""
+"""Two ticks of the kernel: less CPU time does not show where a guest runs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +152,7 @@ def _sample_fields(
 
 
 def _cpu_shares(vcpus: Sequence[Vcpu], nodes_of: Mapping[int, int], before: GuestSample | None) -> dict[int, float]:
-    """Return the share of CPU time on each node since the last sample; vCPUs count equally if there was hardly any."""
+    """Return the share of CPU time on each node since the last sample. Nearly idle vCPUs count equally."""
     earlier = {vcpu.number: vcpu.seconds for vcpu in before.vcpus} if before is not None else {}
     spent = {vcpu.number: max(0.0, vcpu.seconds - earlier[vcpu.number]) for vcpu in vcpus if vcpu.number in earlier}
     is_busy = sum(spent.values()) > _LEAST_CPU_SECONDS
@@ -173,7 +173,7 @@ class NodeSampler:
 
     :param root: folder that holds /proc
     :param every: least seconds between two samples of a guest
-    :param share: CPU time that the sampler may use, as a share of one CPU
+    :param share: CPU time of the sampler, as a share of one CPU
     :param nodes_of: returns the node of each CPU
     """
 
@@ -186,7 +186,7 @@ class NodeSampler:
         self._pids: Mapping[str, int] = {}
         self._samples: dict[str, GuestSample] = {}
         self._tried: dict[str, float] = {}
-        """Time of the last try by guest, oldest first, so that finding the next of 10,000 guests is cheap."""
+        """Time of the last try by guest, oldest first, which makes the next guest cheap to find."""
         self._thread: threading.Thread | None = None
         self._ended = False
         self.spent = 0.0
@@ -206,7 +206,7 @@ class NodeSampler:
             if self._thread is None and pids and not self._ended:
                 thread = threading.Thread(target=self._run, name="mom-numa", daemon=True)
                 thread.start()
-                self._thread = thread  # only now: if the start fails, the next cycle tries again
+                self._thread = thread  # after the start: if it fails, the next cycle tries again
             return dict(self._samples)
 
     def end(self) -> None:

@@ -1,4 +1,4 @@
-"""Sentences of `mom explain` on guests' cold memory; loaded late, as the daemon's types are."""
+"""Sentences of `mom explain` on guests' cold memory; imported late, as it needs mom-daemon."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mom_plugins_host.offload import fields
 
 
 class ColdExplainer(Explainer):
-    """Guest's working set, its memory in swap, and the reason why no more of it goes there."""
+    """Guest's working set, its memory in swap, and why no more of it is swapped."""
 
     controls = fields.CONTROLS
     nouns: Mapping[str, str] = MappingProxyType({fields.OFFLOAD: "cold memory to swap at"})

@@ -14,22 +14,23 @@ class OffloadSettings(PluginSettings):
     """Limits for moving guests' cold memory to swap."""
 
     ahead: bool = False
-    """Take cold memory also while the host has as much available as it is to have."""
+    """Move cold memory even if the host has the desired available memory."""
     stall: Annotated[Duration, Field(gt=0, le=0.5)] = 0.02
-    """How long in each second a guest may wait for memory before nothing more is taken from it. 20 ms are 2 % of its work at most; up to
-    four times that while the host has less than 70 % of what it is to have: balloons take what hurts more then."""
+    """Longest time in each second that a guest may wait for memory before mom takes no more of it. 20 ms cost a guest at most 2 % of its
+    work. The limit rises up to four times while the host has less than 70 % of the desired available memory, because balloons would then
+    hurt more."""
     cpu_share: Annotated[float, Field(gt=0, le=1)] = 0.25
-    """How much of one CPU the kernel may use for taking and compressing; twice that while the host has less than 70 % of what it is
-    to have. A CPU takes 100 to 300 MiB in a second."""
+    """Share of one CPU for reclaim and compression. It doubles while the host has less than 70 % of the desired available memory. A CPU
+    moves 100 to 300 MiB in a second."""
     disk_writes: Size = 32 << 30
-    """What may be written to disks in a day, as their cells wear: 32 GiB are a tenth of what one of 1 TB is made for. 0: nothing."""
+    """Limit of disk writes per day, because they wear out SSDs: 32 GiB are a tenth of the rating of a usual 1 TB disk. 0: no writes."""
 
 
 class OffloadGuestSettings(mom_core.GuestSettings):
     """Settings of a guest's cold memory."""
 
     offload: bool | None = None
-    """Whether memory that the guest does not touch may go to the host's swap, instead of what its class says."""
+    """Whether cold memory may go to the host's swap. Overrides the service class."""
 
 
 OFFLOAD: Final = "offload"
@@ -46,13 +47,13 @@ NET: Final = "offload_net"
 WRITTEN: Final = "offload_written"
 
 RISES_IN: Final = "mem_rises_in"
-"""Guest field with the time until a guest will use more memory, from a plugin that learns guests' days; unknown: not soon."""
+"""Guest field with the time until its memory use rises, from a plugin that learns guests' days; unknown: not soon."""
 
 MAY_OFFLOAD: Final = "may_offload"
-"""Guest field with the permission of a guest's service class; unknown without a class."""
+"""Guest field with the permission of its service class; unknown without a class."""
 
 _MOST_PACE: Final = 1 << 30
-"""KiB/s: 1 TiB a second is more than any host moves."""
+"""KiB/s; no host moves more."""
 
 
 def _guest(name: str, unit: Unit, description: str, source: str = "mom") -> FieldSpec:

@@ -1,4 +1,4 @@
-"""Findings of `mom doctor` about cold memory: its stores, and guests out of reach."""
+"""Findings of `mom doctor` on cold memory: its stores, and guests whose memory cannot be moved."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _LARGER_POOL: Final = (
 
 
 def findings(root: Path, hierarchies: Hierarchies, hypervisor: Hypervisor | None) -> Iterator[Finding]:
-    """Yield the state of stores, and guests whose cold memory cannot go there.
+    """Yield the state of stores, and guests whose cold memory cannot be moved there.
 
     :param root: folder that holds /proc and /sys
     """
@@ -45,7 +45,7 @@ def findings(root: Path, hierarchies: Hierarchies, hypervisor: Hypervisor | None
     except HypervisorError as error:
         yield Finding(Severity.ERROR, SUBJECT, f"what swap there is is unknown: {error}", "see what the hypervisor plugin says above")
         return
-    if moves_itself:  # such as a simulated host, which no command here mends
+    if moves_itself:  # for example a simulated host, which no command here can fix
         yield from (replace(finding, cure="") for finding in _about_stores(stores))
         return
     yield from _about_stores(stores)

@@ -1,4 +1,4 @@
-"""Guests from cycle to cycle: the way to reclaim their memory, their refaults and pressure, and the state of the law."""
+"""Guests from cycle to cycle: how to reclaim their memory, their refaults and pressure, and the state of the law."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ from mom_plugins_host.offload.law import FIRST_PAUSE_SECONDS, LEAST_KIB, LONGEST
 from mom_plugins_host.offload.requests import OUT_OF_TIME
 
 _LOCKED_KIB: Final = 64 << 10
-"""QEMU locks only queues and stacks of its own; above this, all memory of the guest is locked or pinned.
+"""QEMU itself locks only queues and stacks. Above this, all memory of the guest is locked or pinned.
 
-The kernel counts memory of VFIO as locked, and of iommufd as pinned (mm/util.c, drivers/iommu/iommufd/pages.c)."""
+The kernel counts memory of VFIO as locked, and of iommufd as pinned (mm/util.c, drivers/iommu/iommufd/pages.c).
+"""
 
 _STATUS: Final = re.compile(rb"^(VmLck|VmPin|HugetlbPages):\s+([0-9]{1,18}) kB$", re.MULTILINE)
 _UNIFIED: Final = re.compile(rb"^0::(/.*)$", re.MULTILINE)
@@ -28,10 +29,10 @@ _FAULTS: Final = re.compile(rb"^(?:total_)?pgmajfault ([0-9]{1,20})$", re.MULTIL
 
 @dataclass(frozen=True, slots=True)
 class MemoryWay:
-    """Way to reclaim a guest's memory: `v2`, `v1`, `process`, or empty if there is none, for the reason `why_not`.
+    """How to reclaim a guest's memory: `v2`, `v1`, `process`, or empty if impossible, for the reason `why_not`.
 
-    `swaps_in` is the folder of the control group (v2) that limits the swap of its process, and `top` the folder of all groups. They are
-    empty if unknown.
+    `swaps_in` is the folder of the control group (v2) that limits the swap of its process, and `top` the folder of all groups; empty if
+    unknown.
     """
 
     name: str
@@ -44,12 +45,12 @@ class MemoryWay:
 
     @property
     def swap_limit(self) -> GroupLimit | None:
-        """Return the limit with the least room for swap, of its control group and those above; None without one."""
+        """Return the limit with the least room for swap, of its control group and the groups above; None without one."""
         return GroupLimit.of_swap(self.swaps_in, self.top) if self.swaps_in else None
 
 
 def way_to(guest: Guest, root: Path, hierarchies: Hierarchies) -> MemoryWay:
-    """Return the way to a listed guest.
+    """Return how to reclaim a listed guest's memory.
 
     :param root: folder that holds /proc and /sys
     """
@@ -71,7 +72,7 @@ def way_to(guest: Guest, root: Path, hierarchies: Hierarchies) -> MemoryWay:
 
 
 def _swap_group(process: str, hierarchies: Hierarchies) -> tuple[str, str]:
-    """Return the folder of the process's group (v2), which may be a shared one, and that of all groups; empty if unknown."""
+    """Return the folder of the process's group (v2), which may be shared, and that of all groups; empty if unknown."""
     match = _UNIFIED.search(read_kernel_file(f"{process}/cgroup"))
     folder = None if match is None else hierarchies.folder(Hierarchies.UNIFIED, match[1].decode(errors="surrogateescape"))
     top = hierarchies.top(Hierarchies.UNIFIED)
@@ -103,11 +104,11 @@ def _held_in_place(process: str) -> str:
 def faults_of(way: MemoryWay, root: Path) -> int | None:
     """Return the pages read back for a guest since its start; None if the kernel does not count them.
 
-    A group counts all of them. A process lacks pages that kernel threads read for a vCPU.
+    Counts of a group are complete. Those of a process lack pages that kernel threads read for a vCPU.
     """
     if way.folder:
         counts = _FAULTS.findall(read_kernel_file(f"{way.folder}/memory.stat"))
-        if counts:  # v1 counts without and then with the groups below it (total_); libvirt may put all processes below
+        if counts:  # v1 counts first without and then with child groups (total_); libvirt may put all processes into child groups
             return int(counts[-1])
     if not way.pid:
         return None
@@ -116,12 +117,11 @@ def faults_of(way: MemoryWay, root: Path) -> int | None:
 
 
 _PAGE_IN_SECONDS: Final = {StoreKind.ZRAM: 25e-6, StoreKind.ZSWAP: 25e-6, StoreKind.DISK: 200e-6, StoreKind.ROTATING: 10e-3}
-"""Time that a vCPU waits for a page: 5 us for the fault, and 5 to 20 us for decompression or the read of an SSD. lzo-rle takes 17 us in
-all."""
+"""Wait of a vCPU for a page: 5 us for the fault, and 5 to 20 us for decompression or the read of an SSD. lzo-rle takes 17 us in all."""
 
 _SWEPT_KIB: Final = 48 << 10
 _SWEPT_SHARE: Final = 0.03
-"""A sweep takes memory that the guest has freed if it is more than this, and more than this share of its size, as in the balloon policy."""
+"""A sweep takes memory that the guest has freed if it is more than this share of its size, as in the balloon policy."""
 
 
 def stall_of(guest: Guest, refaults_kib: float, stores: Sequence[SwapStore]) -> float:
@@ -135,7 +135,7 @@ def stall_of(guest: Guest, refaults_kib: float, stores: Sequence[SwapStore]) -> 
 
 
 def own_pressure(guest: Guest) -> str:
-    """Return the lack of memory inside the guest; empty if there is none, or if it is unknown."""
+    """Describe the lack of memory inside the guest; empty if there is none, or if it is unknown."""
     swap_in = guest.number("swap_in") or 0.0
     if swap_in > HealthLimits.SWAP_IN_KIB:
         return f"it lacks memory itself: it reads {swap_in:.0f} KiB/s back from its own swap"
@@ -146,7 +146,7 @@ def own_pressure(guest: Guest) -> str:
 
 
 def swept_first(guest: Guest, away_kib: float) -> str:
-    """Return the reason if the guest holds memory that it has freed, which a sweep should take before swap; empty if not."""
+    """Return the reason if the guest has freed memory, which a sweep should take before swap; empty if not."""
     names = ("rss", "qemu_overhead", "kernel_reserved", "mem_available", "mem_unused", "balloon_cur")
     numbers = [guest.number(name) for name in names]
     if guest.fields.get("balloon_obstacle") is not None or any(number is None for number in numbers):
@@ -160,23 +160,23 @@ def swept_first(guest: Guest, away_kib: float) -> str:
 
 _IN_TURN: Final = 100
 _LOOK_SECONDS: Final = 30.0
-"""Processes examined in one cycle at most, and the age at which an examination is due. Each takes 200 us, so a thousand would take a fifth
-of a second. A device added to a guest pins its memory from then on."""
+"""Interval at which a process is examined, in case a new device pins the guest's memory; also the most processes in one cycle. Each takes
+200 us."""
 
 _FAULTS_SECONDS: Final = 1.0
-"""Least time between two readings of a group's counters, as each makes the kernel add them up; short cycles do not read them again."""
+"""Least time between two readings of a group's counters, because each makes the kernel sum them."""
 
 LISTS_UNTIL_GONE: Final = 3
-"""Lists without a guest until it counts as gone, as one of several hypervisors may be silent."""
+"""Lists without a guest until it counts as gone, because one of several hypervisors may be silent."""
 
 
 @dataclass(slots=True)
 class FollowedGuest:
     """Guest known to the plugin. Times are monotonic seconds.
 
-    `moved_kib` went since the last decision, `offloaded_kib` since mom knows the guest. `may_offload` is the last word of its class, valid
-    once `class_heard`: 0 forbids offload, None means no class. If the last request moved nothing, `vain` has the reason, mom tries again at
-    `vain_until`, and the next such pause is `vain_pause` seconds. `lists_without` counts lists that lack the guest.
+    `moved_kib` were moved since the last decision, `offloaded_kib` since mom knows the guest. `may_offload` is the last permission of its
+    class, valid once `class_heard`: 0 forbids offload, None means no class. After a request that moved nothing, `vain` is the reason, mom
+    retries at `vain_until`, and the next such pause lasts `vain_pause` seconds. `lists_without` counts lists without the guest.
     """
 
     incarnation: str
@@ -201,7 +201,7 @@ class FollowedGuest:
     lists_without: int = 0
 
     def look(self, guest: Guest, root: Path, hierarchies: Hierarchies, now: float) -> None:
-        """Examine its process for the way to reclaim its memory."""
+        """Examine its process to find how to reclaim its memory."""
         way = way_to(guest, root, hierarchies)
         if (way.pid, way.started, way.folder) != (self.way.pid, self.way.started, self.way.folder):
             self.faults = self.refaults = None
@@ -210,7 +210,7 @@ class FollowedGuest:
     def hear_class(self, guest: Guest, *, silent: bool) -> None:
         """Note the permission of its class.
 
-        :param silent: the plugin of classes failed or was late, so its last word holds
+        :param silent: the plugin of classes failed or was late, so the last permission stays valid
         """
         permission = guest.number(MAY_OFFLOAD)
         if permission is not None or not silent:
@@ -219,7 +219,7 @@ class FollowedGuest:
     def note_moved(self, kib: int, why: str, now: float) -> None:
         """Note the result of a request.
 
-        A guest that released nothing pauses. It would stay the cheapest, as none of its memory is away, and mom would ask no other guest.
+        A guest that released nothing pauses. Otherwise it would stay the cheapest, and mom would ask no other guest.
         """
         self.moved_kib += kib
         self.offloaded_kib += kib
@@ -232,11 +232,11 @@ class FollowedGuest:
                 self.vain_pause = min(2 * self.vain_pause, LONGEST_PAUSE_SECONDS)
 
     def why_left_out(self, now: float) -> str:
-        """Return the reason while the guest pauses after a request in vain; empty otherwise."""
+        """Return the reason while the guest pauses after a request that moved nothing; empty otherwise."""
         return f"{self.vain}; tried again in {self.vain_until - now:.0f} s" if now < self.vain_until else ""
 
     def collect(self, root: Path | None, now: float) -> dict[str, Value]:
-        """Start a new cycle and return the guest's fields. A pace lapses unless the last cycle renewed it.
+        """Start a new cycle and return the guest's fields. A pace expires unless the last cycle renewed it.
 
         :param root: folder that holds /proc, for refaults; None if the hypervisor counts them
         """
@@ -245,7 +245,7 @@ class FollowedGuest:
         self.left -= 1
         if self.left < 0:
             self.pace = 0
-        # If only the hypervisor counts faults, its count at the last decision.
+        # If only the hypervisor counts faults, use its count at the last decision.
         refaults = self.observed.refaults_kib if self.refaults is None and self.observed is not None else self.refaults
         fields: dict[str, Value] = {
             OFFLOAD: self.pace,
@@ -272,7 +272,7 @@ class FollowedGuest:
 
 
 def keep_listed(before: Mapping[str, FollowedGuest], guests: Sequence[Guest]) -> dict[str, FollowedGuest]:
-    """Return the listed guests by id, with their state from before. A restarted guest keeps only the word of its class."""
+    """Return the listed guests by id, with their previous state. A restarted guest keeps only the permission of its class."""
     listed: dict[str, FollowedGuest] = {}
     for guest in guests:
         entry = before.get(guest.id) or FollowedGuest(guest.incarnation)
@@ -284,7 +284,7 @@ def keep_listed(before: Mapping[str, FollowedGuest], guests: Sequence[Guest]) ->
 
 
 def keep_unlisted(before: Mapping[str, FollowedGuest], listed: Mapping[str, FollowedGuest]) -> dict[str, FollowedGuest]:
-    """Return the missing guests that may come back, by id. Only an incarnation shows that a guest is the same."""
+    """Return missing guests that may return, by id. Only an incarnation identifies a returning guest."""
     missing = {identity: before[identity] for identity in before.keys() - listed.keys()}
     for entry in missing.values():
         entry.lists_without += 1

@@ -1,16 +1,13 @@
-"""Control law of cold memory, by feedback alone: how much goes from each guest, and how much the host needs.
+"""Control law of cold memory, by feedback alone: how much memory to take from each guest, and how much the host needs.
 
-Memory that is away and never touched is cold; memory that returns at once was not. By Little's law, a page stays away on average for
-
-    time away = memory away / memory returning in a second
-
-Google calls memory cold that is untouched for 120 s, a third of it (Lagar-Cavilla et al., Software-Defined Far Memory in Warehouse-Scale
-Computers, ASPLOS 2019). mom takes more while pages stay away for that long. The guest's stall time has a limit, too, as in Meta's senpai
-(Weiner et al., TMO, ASPLOS 2022). The pace doubles with each step while nothing returns. It halves when half of the reclaimed memory
-returns: the kernel then reclaims memory in use. The guest's resident memory at that moment is its working set.
+By Little's law, a page stays in swap on average for memory in swap / memory returning per second. Memory untouched for 120 s is cold, a
+third of all memory at Google (Lagar-Cavilla et al., Software-Defined Far Memory in Warehouse-Scale Computers, ASPLOS 2019). mom takes more
+while pages stay away for that long. The guest's stall time has a limit, too, as in Meta's senpai (Weiner et al., TMO, ASPLOS 2022). The
+pace doubles with each step while nothing returns. It halves when half of the reclaimed memory returns, because the kernel then reclaims
+memory in use. The guest's resident memory at that time is its working set.
 
 A guest harmed now gets a short pause, and its memory may come back. A guest harmed over a minute gets a pause that doubles each time. A
-program that starts something new reads pages back for some seconds, and is fine a minute later.
+program that starts a new task reads pages back for some seconds only.
 """
 
 from __future__ import annotations
@@ -26,40 +23,40 @@ COLD_SECONDS: Final = 120.0
 """Pages away for longer on average were cold."""
 
 WARM_SECONDS: Final = 60.0
-"""Pages back sooner on average were warm: mom pauses. Between the two limits it takes nothing either."""
+"""Pages that return sooner on average were warm: mom pauses. Between the two limits it takes nothing either."""
 
 MOST_SHARE: Final = 0.01
-"""Fastest pace, as a share of the guest in a second. A wrong 1 % is back within a second, and a third of a guest goes in a minute."""
+"""Fastest pace, as a share of the guest per second. A wrong 1 % returns within a second, and a third of a guest goes in a minute."""
 
 MADVISE_SHARE: Final = 0.0025
-"""Fastest pace where the kernel takes hot pages with cold ones, so that more of them are wrong."""
+"""Fastest pace where the kernel reclaims hot pages along with cold ones, so that more of them return."""
 
 FIRST_SHARE: Final = 0.00125
-"""First pace. The fourth step has the fastest."""
+"""First pace. The fourth step is the fastest."""
 
 KEPT_SHARE: Final = 0.10
-"""Share of a guest that stays: its kernel, and the memory that it needs first after a week of idleness."""
+"""Share of a guest that stays: its kernel, and memory that it needs first after a week of idleness."""
 
 LEAST_KIB: Final = 256
 """Least amount of one call: the kernel reclaims in batches of 32 pages."""
 
 LEAST_REFAULTS_KIB: Final = 128.0
 LEAST_REFAULTS_SHARE: Final = 0.0005
-"""Less in a second is noise. 32 pages are one or two readaheads, and 0.5 MiB of 1 GiB return in 0.6 % of the time."""
+"""Fewer refaults per second are noise. 32 pages are one or two readaheads, and 0.5 MiB of 1 GiB return in 0.6 % of the time."""
 
 REFAULTED_SHARE: Final = 0.5
-"""When this share of the reclaimed memory returns, more reclaim is futile."""
+"""If this share of the reclaimed memory returns, more reclaim is futile."""
 
 RECENT_SECONDS: Final = 10.0
 """Time constant of the short average of stalls, as of the kernel's avg10. Some memory of a step returns within the next second, which alone
 is a tenth of the guest's time."""
 
 HARM_SECONDS: Final = WARM_SECONDS
-"""Time constant of lasting harm, equal to `WARM_SECONDS`. When every burst counted, pauses grew to their longest, and mom took little from
-twelve half cold guests (benchmarks/squeeze, mix `cold`)."""
+"""Time constant of lasting harm. If every burst counts, pauses grow to their longest, and mom takes little from twelve half cold guests
+(benchmarks/squeeze, mix `cold`)."""
 
 FIRST_PAUSE_SECONDS: Final = 10.0
-"""Enough for wrong pages to return: 1 % of a guest a second, for some seconds."""
+"""Enough for wrong pages to return: 1 % of a guest per second, for some seconds."""
 
 LONGEST_PAUSE_SECONDS: Final = 640.0
 """mom notices a changed working set within ten minutes."""
@@ -75,9 +72,9 @@ _PRICE_SECONDS: Final = 3600.0
 class ObservedGuest:
     """Guest at this moment; None: unknown.
 
-    `resident_kib` is in the host's memory, `merged_kib` of it shared with other guests by KSM, and `away_kib` in swap. `refaults_kib`
-    returned in each second since the last step. `stall` is the share of time (0 to 1) spent waiting for memory. `hold` is a reason to take
-    nothing, and `suffers` the guest's own lack of memory.
+    `resident_kib` is in the host's memory, `merged_kib` of it shared by KSM, and `away_kib` in swap. `refaults_kib` returned per second
+    since the last step. `stall` is the share of time (0 to 1) spent waiting for memory. `hold` is a reason to take nothing. `suffers`
+    describes the guest's own lack of memory.
     """
 
     resident_kib: float | None
@@ -111,8 +108,8 @@ class ReclaimState:
     """State of the law for one guest between steps. Times are monotonic seconds.
 
     mom takes nothing before `until`, for `reason`. `pause` is the next pause after lasting harm, and `calm` counts steps without harm.
-    `share` is the pace, as a share of the guest in a second. `working_set` was learned at `learnt`, in KiB. `recent` and `lasting` average
-    stalls until `seen`. With `wants_back` the last step found harm, so memory may come back at once.
+    `share` is the pace, as a share of the guest per second. `working_set` (KiB) was learned at `learnt`. `recent` and `lasting` average
+    stalls until `seen`. `wants_back`: the last step found harm, so memory may come back at once.
     """
 
     until: float = 0.0
@@ -130,7 +127,7 @@ class ReclaimState:
 
 @dataclass(frozen=True, slots=True)
 class ColdOffer:
-    """Cold memory that a guest can release now, in KiB/s (0: none, for `reason`), and its price: the cheapest goes first."""
+    """Cold memory that a guest can release now, in KiB/s (0: none, for `reason`), and its price. The cheapest guest is first."""
 
     pace_kib: int
     price: float
@@ -144,7 +141,7 @@ def next_offer(seen: ObservedGuest, state: ReclaimState, reclaimed_kib: float, l
     :param reclaimed_kib: memory reclaimed since the last step, in KiB/s
     :param limit: share of time (0 to 1) that the guest may wait for memory
     :param now: monotonic seconds
-    :param urgency: factor on that limit while the host is in need; 1 if it is not
+    :param urgency: factor on that limit while the host is short of memory, otherwise 1
     """
     limit, cold_seconds, warm_seconds = limit * urgency, COLD_SECONDS / urgency, WARM_SECONDS / urgency
     state = replace(state, wants_back=False)
@@ -204,7 +201,7 @@ def _time_away(away_kib: float, refaults_kib: float, size_kib: float) -> float:
 
 
 def _averaged(state: ReclaimState, stall: StallAverage, now: float) -> ReclaimState:
-    """Update both averages. The first step sets only the short one, as its stalls have not lasted."""
+    """Update both averages. The first step sets only the short one, because its stalls have not lasted."""
     if state.seen is None:
         return replace(state, recent=stall, seen=now)
     seconds = now - state.seen
@@ -225,30 +222,30 @@ def _harm(away_kib: float, size_kib: float, average: StallAverage, limit: float,
 
 _TARGET_SHARE: Final = 0.10
 _MOST_TARGET_KIB: Final = 32 << 20
-"""Available memory that a host should have without `mem_watermark_high`: a tenth of its memory, at most 32 GiB."""
+"""Desired available memory without `mem_watermark_high`: a tenth of the host's memory, at most this."""
 
 AHEAD: Final = "mem_rise_ahead"
-"""Host field with memory that guests will allocate soon, according to the balloon law."""
+"""Host field with memory that guests will soon allocate, according to the balloon law."""
 
 _ENOUGH: Final = 1.1
-"""Multiple of the target where reclaim ends. It starts below the target itself, where sweeps start; dearer means start further down."""
+"""Multiple of the target where reclaim ends. It starts below the target itself, where sweeps start; more costly reclaim starts lower."""
 
 _PATIENT: Final = 0.85
-"""Multiple of the target. Above it the host is less than half the way down to taking margins."""
+"""Multiple of the target. Above it, the host is less than halfway to `_TIGHT`."""
 
 _TIGHT: Final = 0.7
 """Multiple of the target below which the balloon policy takes margins."""
 
 _MOST_URGENT: Final = 4.0
-"""At a sixth of the target the balloon takes memory that guests may die without. A guest that waits 8 % of its time works on."""
+"""At a sixth of the target, the balloon takes memory without which guests may die. A guest that waits 8 % of its time still works."""
 
 
 @dataclass(frozen=True, slots=True)
 class HostNeed:
     """Memory in KiB that the host lacks, and memory beyond its target.
 
-    `urgency` (1 to 4) multiplies the stalls that a guest may have, as other means would hurt it more. `patient` says that those are far
-    off. `words` describe the host; empty if its memory is unknown.
+    `urgency` (1 to 4) multiplies the stalls that a guest may have, as balloons would hurt it more. `patient`: balloons are far from hurting
+    guests. `words` describe the host; empty if its memory is unknown.
     """
 
     lack_kib: float
@@ -280,11 +277,11 @@ def need_of(host: Host, *, working: bool) -> HostNeed:
 
 
 def chosen(offers: Mapping[str, ColdOffer], most_kib: float, seconds: float, spared: Collection[str] = ()) -> dict[str, int]:
-    """Return the pace of each chosen guest in KiB/s, by id: the cheapest first, until there is enough.
+    """Return the pace of each chosen guest in KiB/s, by id: the cheapest first, until the total suffices.
 
     :param most_kib: memory to move in this cycle
     :param seconds: length of a cycle
-    :param spared: guests that come last, by id
+    :param spared: ids of guests that are last
     """
     paces: dict[str, int] = {}
     left = most_kib

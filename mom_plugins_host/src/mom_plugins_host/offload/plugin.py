@@ -1,4 +1,4 @@
-"""Plugin `offload`: decides whose cold memory goes to swap, has the worker move it, and reports working sets."""
+"""Plugin `offload`: decides whose cold memory goes to swap, gives orders to the reclaim worker, and reports working sets."""
 
 from __future__ import annotations
 
@@ -62,19 +62,19 @@ from mom_plugins_host.offload.requests import ReclaimRequest, ReclaimWorker
 from mom_plugins_host.offload.stores import WriteBudget, net_share, ratio_of, room_of, stores_of
 
 _CYCLES_IN_FORCE: Final = 1
-"""A pace lapses unless the next cycle renews it."""
+"""A pace expires unless the next cycle renews it."""
 
 _LONGEST_SWEEP_SECONDS: Final = 30.0
-"""Wait for a sweep of a guest, in seconds of need: the balloon may have reasons not to sweep. A wait of two minutes saved bursts from
-reading back pages that they overwrite, but by then balloons had hurt other guests (benchmarks/squeeze, mix `cold`)."""
+"""Longest wait for a sweep of a guest, as the balloon may have reasons not to sweep. With two minutes, guests read back fewer pages in
+bursts, but balloons hurt other guests first (benchmarks/squeeze, mix `cold`)."""
 
 _PATIENT_SWEEP_SECONDS: Final = 300.0
-"""The same while the host is far from hurting guests. Sweeps of twelve guests with bursts covered the need for 100 s; pages of guests that
-waited for their sweep came back with their next bursts (mix `hot`)."""
+"""The same while balloons are far from hurting guests. Sweeps of twelve guests met the need for 100 s; swapped pages of guests that waited
+for a sweep returned with the next bursts (mix `hot`)."""
 
 _URGENT_SWEEP_SECONDS: Final = 10.0
-"""The same when the balloon already takes margins: a sweep takes 3 s. Waiting for sweeps of 50 MiB in ten of twelve guests used up the
-host's memory (mix `hot`)."""
+"""The same when the balloon already takes margins: a sweep takes 3 s. Longer waits for sweeps of 50 MiB used up the host's memory (mix
+`hot`)."""
 
 _MOST_OF_CYCLE: Final = 0.8
 """Share of a cycle for the worker, so that it answers before the next decision."""
@@ -89,7 +89,7 @@ _WILL_GROW: Final = "by its days it will use more before long, maybe what is col
 class _Plan:
     """Plan of this cycle: the pace of each guest in KiB/s (negative: memory comes back), the offers, and the state of the host.
 
-    `spare_kib` is the host's memory for guests that get theirs back.
+    `spare_kib` is host memory for guests whose memory comes back.
     """
 
     paces: Mapping[str, int] = field(default_factory=dict)
@@ -116,7 +116,7 @@ class OffloadPlugin:
         self._worker = ReclaimWorker()
         self._followed: dict[str, FollowedGuest] = {}
         self._unlisted: dict[str, FollowedGuest] = {}
-        """Guests missing from the last lists, which may come back."""
+        """Guests missing from the last lists, which may return."""
         self._stores: Sequence[SwapStore] = ()
         self._budget = WriteBudget(settings.disk_writes >> 10, context.monotonic())
         self._plan = _Plan()
@@ -138,7 +138,7 @@ class OffloadPlugin:
 
     @hookimpl
     def mom_teardown(self) -> None:
-        """Stop the worker. Memory in swap stays there until guests touch it."""
+        """Stop the worker. Memory stays in swap until guests touch it."""
         self._worker.close()
 
     # --- collect -----------------------------------------------------------------------------------------------------------------
@@ -216,7 +216,7 @@ class OffloadPlugin:
         now = snapshot.monotonic
         seconds = self._context.interval if self._decided_at is None else max(_SHORTEST_SECONDS, now - self._decided_at)
         self._decided_at = now
-        self._seconds = cycle = min(seconds, self._context.interval)  # a wake-up makes a short cycle
+        self._seconds = cycle = min(seconds, self._context.interval)  # a wake-up shortens a cycle
         need = need_of(snapshot.host, working=self._working)
         self._urgent = need.urgency > 1
         offers: dict[str, ColdOffer] = {}
@@ -320,13 +320,13 @@ class OffloadPlugin:
     def _waits_for_sweep(self, guest: Guest, entry: FollowedGuest, away: float, seconds: float, need: HostNeed) -> str:
         """Return the reason to wait for the guest's balloon, which takes freed memory at no cost.
 
-        The waited time decays as slowly as it grows. Otherwise mom might wait forever for a guest around the threshold of sweeps.
+        The waited time decays as slowly as it grows. Otherwise mom could wait forever for a guest near the threshold of sweeps.
 
         :param seconds: since the last cycle
         """
         sweeps = (Scope.GUEST, "balloon_target") in self._context.declarations.fields and not guest.why_blocked("balloon_target")
         words = swept_first(guest, away) if sweeps else ""
-        waited = seconds if need.lack_kib > 0 or self._settings.ahead else 0.0  # no sweeps without need
+        waited = seconds if need.lack_kib > 0 or self._settings.ahead else 0.0  # no sweeps unless the host needs memory
         entry.unswept_seconds = min(_PATIENT_SWEEP_SECONDS, max(0.0, entry.unswept_seconds + (waited if words else -seconds)))
         return words if entry.unswept_seconds < self._longest_sweep(need) else ""
 
@@ -367,12 +367,12 @@ class OffloadPlugin:
 
     @hookimpl
     def mom_read(self, targets: Sequence[Target]) -> Mapping[Target, Value | HypervisorError]:
-        """Return the paces in force."""
+        """Return the current paces."""
         return {target: 0 if (entry := self._followed.get(target.entity.id)) is None else entry.pace for target in targets}
 
     @hookimpl
     def mom_write(self, hypervisor: Hypervisor, changes: Sequence[Change]) -> Mapping[Target, HypervisorError]:
-        """Send the worker this cycle's requests, or the hypervisor if that moves memory itself."""
+        """Send this cycle's requests to the worker, or to the hypervisor if it moves memory itself."""
         errors: dict[Target, HypervisorError] = {}
         requests: list[ReclaimRequest] = []
         targets: dict[str, Target] = {}
@@ -429,6 +429,6 @@ class OffloadPlugin:
 
     @hookimpl
     def mom_doctor(self, hypervisor: Hypervisor | None) -> Iterable[Finding]:
-        """Report the host's swap, and guests whose memory cannot go there."""
+        """Report the host's swap, and guests whose memory cannot be moved there."""
         self._hierarchies.refresh()
         return findings(self._context.root, self._hierarchies, hypervisor)

@@ -1,4 +1,4 @@
-"""Requests to the reclaim worker, a process of its own. mom starts it when needed, and it ends with mom."""
+"""Requests to the reclaim worker, a separate process. mom starts it when needed, and it ends with mom."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _STEP: Final = MOST_PIECE_KIB << 10
 
 
 def areas_of(process: str) -> Sequence[tuple[int, int]]:
-    """Return first and last address of a process's large writable areas. Raises `OSError`.
+    """Return first and last address of a process's large writable areas. Raise `OSError`.
 
     :param process: its folder in /proc
     """
@@ -50,7 +50,7 @@ def areas_of(process: str) -> Sequence[tuple[int, int]]:
 def steps_of(areas: Sequence[tuple[int, int]], at: int) -> Iterator[tuple[int, int]]:
     """Yield each step (address, length in bytes) of the areas once, starting after the last walk.
 
-    The steps come from ranges, as a process may reserve terabytes of addresses.
+    Steps are computed, not listed, as a process may reserve terabytes of addresses.
 
     :param at: steps of all walks so far
     """
@@ -72,13 +72,13 @@ MOST_REQUESTS: Final = 10_000
 FIRST_PIECE_SECONDS: Final = 0.01
 LEAST_PIECE_SECONDS: Final = 0.002
 LONGEST_PIECE_SECONDS: Final = 0.1
-"""Duration of one piece where the kernel takes no amount, from the speed of the last piece."""
+"""Duration of a piece if the kernel accepts no amount; its size follows from the last piece's speed."""
 
 _END_SECONDS: Final = 0.15
 """Wait for the worker to end by itself, and again after a kill, while the kernel finishes its call."""
 
 OUT_OF_TIME: Final = "the time was over"
-"""Reason of a request that had too little time to show how much the guest can release."""
+"""Reason of a request with too little time to show how much the guest can release."""
 
 _STUCK_SECONDS: Final = 60.0
 """Beyond the requests' time. A piece takes a tenth of a second, or some seconds with a busy disk."""
@@ -90,9 +90,9 @@ _ERRORS: Final = {errno.ESRCH: _ENDED, errno.ENODATA: "its group holds too littl
 
 @dataclass(slots=True)
 class ReclaimRequest:
-    """Request to move `left` KiB of a guest, and its result: `went` KiB, and the reason if some did not go.
+    """Request to move `left` KiB of a guest, and its result: `went` KiB, and the reason if some did not.
 
-    `at` is the step with which a walk through the process continues.
+    `at` is the step where a walk through the process continues.
     """
 
     guest: str
@@ -113,7 +113,7 @@ class _Turn:
         self._seconds = self._rate = 0.0
 
     def move_piece(self, ask: Callable[[Order], Answer], until: float) -> int:
-        """Move one piece, and return its CPU time in microseconds. Raises `OSError` if the worker has ended."""
+        """Move one piece, and return its CPU time in microseconds. Raise `OSError` if the worker has ended."""
         request, began = self.request, time.monotonic()
         order = (
             next(self._walk, None)
@@ -141,7 +141,7 @@ class _Turn:
 
 
 def _walk(request: ReclaimRequest, no_more: str) -> Iterator[tuple[int, int]]:
-    """Yield KiB and address of each step; at the end, give the request its reason."""
+    """Yield KiB and address of each step; at the end, set the reason of the request."""
     try:
         areas = areas_of(f"/proc/{request.pid}")
     except FileNotFoundError:
@@ -156,7 +156,7 @@ def _walk(request: ReclaimRequest, no_more: str) -> Iterator[tuple[int, int]]:
 
 
 def follow(requests: Sequence[ReclaimRequest], ask: Callable[[Order], Answer], seconds: float, cpu_seconds: float) -> None:
-    """Carry out these requests. Guests take turns piece by piece, so a slow store delays all of them a little.
+    """Process these requests. Guests take turns piece by piece, so a slow store delays all of them a little.
 
     :param ask: returns the worker's answer to an order; raises `OSError` if it has ended
     :param seconds: time for all requests
@@ -201,7 +201,7 @@ class ReclaimWorker:
         return self._thread is not None
 
     def send(self, requests: Sequence[ReclaimRequest], seconds: float, cpu_seconds: float) -> None:
-        """Start these requests, within this time and CPU time for all of them. Raises `HypervisorError` if the worker cannot start."""
+        """Start these requests, with limits of time and CPU time for all. Raise `HypervisorError` if the worker cannot start."""
         if self._connection is None:
             self._start()
         self._sent, self._until, self._has_ended = requests[:MOST_REQUESTS], time.monotonic() + seconds, False
@@ -210,7 +210,7 @@ class ReclaimWorker:
         self._thread.start()
 
     def answers(self) -> Sequence[ReclaimRequest]:
-        """Return the results of the last requests; none before all have ended. The next request restarts a worker that has died."""
+        """Return the results of the last requests; none before all have ended. The next request restarts a dead worker."""
         if self._thread is None or self._thread.is_alive():
             return ()
         sent, self._thread, self._sent = self._sent, None, ()
@@ -219,12 +219,12 @@ class ReclaimWorker:
         return sent
 
     def close(self) -> None:
-        """End the worker. Memory in swap stays there."""
+        """End the worker. Memory stays in swap."""
         connection, thread, process = self._connection, self._thread, self._process
         self._connection, self._thread, self._process, self._sent = None, None, None, ()
         if connection is not None:
             with suppress(OSError):  # the worker has ended
-                connection.shutdown(socket.SHUT_RDWR)  # the thread stops waiting for an answer
+                connection.shutdown(socket.SHUT_RDWR)  # ends the thread's wait for an answer
             if thread is not None:
                 thread.join(_END_SECONDS)
             connection.close()
@@ -234,7 +234,7 @@ class ReclaimWorker:
             process.wait(_END_SECONDS)
             return
         process.kill()
-        with suppress(subprocess.TimeoutExpired):  # it waits for a disk, and ends when that answers
+        with suppress(subprocess.TimeoutExpired):  # the worker waits for a disk, and ends after that
             process.wait(_END_SECONDS)
 
     def _follow(self, connection: socket.socket, requests: Sequence[ReclaimRequest], seconds: float, cpu_seconds: float) -> None:
@@ -248,7 +248,7 @@ class ReclaimWorker:
             self._has_ended = True
 
     def _start(self) -> None:
-        """Start the worker, by mom-helper if this process is not root. Raises `HypervisorError`."""
+        """Start the worker, with mom-helper if this process is not root. Raise `HypervisorError`."""
         helper = Helper.reached()
         try:
             if helper is not None:
@@ -265,7 +265,7 @@ class ReclaimWorker:
 
 
 def _mount_options() -> Iterator[str]:
-    """Yield options with the folders of control groups as this process sees them; a container sees its own group only."""
+    """Yield options with the folders of control groups as this process sees them. A container sees only its own group."""
     hierarchies = Hierarchies(Path("/"))
     hierarchies.refresh()
     for option, controller in (("--unified", Hierarchies.UNIFIED), ("--memory", "memory")):

@@ -14,21 +14,21 @@ from mom_kvm import StoreKind, SwapStore, read_kernel_file, read_meminfo
 from mom_plugins_host.offload.law import LEAST_KIB
 
 KEPT_SHARE: Final = 0.05
-"""Share of each store that stays free for the kernel, which kills a process if it cannot swap. Between cycles it swaps by itself when
-guests allocate more than is available. Of 6 GiB the share is 300 MiB, one burst of a guest."""
+"""Share of each store that stays free for the kernel, which swaps between cycles when guests allocate, and kills a process if it cannot. Of
+6 GiB the share is 300 MiB, one burst of a guest."""
 
 LEAST_RATIO: Final = 1.25
 """Least compression. Below it, the host gains less than a fifth of the memory that it compresses and reads back."""
 
 _JUDGED_KIB: Final = 32 << 10
-"""Least content of a store for judging compression: the first pages may come from one guest."""
+"""Least content of a store for measuring compression: the first pages may come from one guest."""
 
 _USUAL_RATIO: Final = 2.5
 """Compression assumed at first: lzo and lz4 reach 2 to 3, zstd 3 to 4."""
 
 _POOL_PERCENT: Final = {"max_pool_percent": 20, "accept_threshold_percent": 90}
 """Defaults of the kernel (mm/zswap.c): zswap's share of the host's memory, and the share of that below which a full pool accepts pages
-again. Other pages go to the disk behind."""
+again. Other pages go to the disk."""
 
 _OCTAL: Final = re.compile(r"\\([0-7]{3})")
 _MOST_BYTES: Final = 1 << 20
@@ -47,12 +47,12 @@ class StoreRoom:
 
 
 def stores_of(root: Path) -> list[SwapStore]:
-    """Return the stores of this host, in the order of the kernel's use.
+    """Return the stores of this host, in the order in which the kernel uses them.
 
     :param root: folder that holds /proc and /sys
     """
     meminfo = read_meminfo(root)
-    # Before 5.19 the kernel does not show the content of the pool, so zswap counts as the disk behind.
+    # Before 5.19, the kernel does not show the content of the pool, so zswap counts as a disk.
     cached = read_kernel_file(root / "sys/module/zswap/parameters/enabled").strip() == b"Y" and "Zswap" in meminfo
     areas = sorted(_areas(root), key=lambda area: -area[4])
     stores = [_store(root, name, is_file, size, used, meminfo if cached else None) for name, is_file, size, used, _ in areas]
@@ -68,7 +68,7 @@ def _pool_kib(root: Path, meminfo: dict[str, int]) -> float:
 
 
 def _within_pool(stores: Sequence[SwapStore], pool_kib: float) -> list[SwapStore]:
-    """Return the stores, with those behind zswap limited to the free part of its pool, which they share."""
+    """Limit the stores behind zswap to the free part of its pool, which they share."""
     limited: list[SwapStore] = []
     left: float | None = None
     for store in stores:
@@ -83,7 +83,7 @@ def _within_pool(stores: Sequence[SwapStore], pool_kib: float) -> list[SwapStore
 
 
 def _areas(root: Path) -> Iterator[tuple[str, bool, int, int, int]]:
-    """Yield name, whether it is a file, total KiB, used KiB and priority of each line in /proc/swaps, without malformed lines."""
+    """Yield name, whether it is a file, total KiB, used KiB and priority of each valid line in /proc/swaps."""
     try:
         text = (root / "proc/swaps").read_bytes()[:_MOST_BYTES].decode(errors="surrogateescape")
     except OSError:
@@ -136,14 +136,14 @@ def _is_rotating(root: Path, name: str, is_file: bool) -> bool:
 
 
 def ratio_of(stores: Sequence[SwapStore]) -> float | None:
-    """Return the compression ratio of all stores; None without compression, or with too little content to judge."""
+    """Return the compression ratio of all stores; None without compression, or with too little content."""
     sizes = {(store.held_kib, store.takes_kib) for store in stores if store.held_kib and store.takes_kib}  # stores share the pool of zswap
     held, memory = sum(held or 0 for held, _ in sizes), sum(memory or 0 for _, memory in sizes)
     return held / memory if held >= _JUDGED_KIB and memory else None
 
 
 def net_share(stores: Sequence[SwapStore]) -> float:
-    """Return the host's gain for each KiB that goes next: all of it on a disk, less the compressed size in memory."""
+    """Return the host's gain for each KiB that goes next: 1 for a disk, less the compressed size in memory."""
     first = next((store for store in stores if _free(store)), None)
     if first is None or first.kind in {StoreKind.DISK, StoreKind.ROTATING}:
         return 1.0

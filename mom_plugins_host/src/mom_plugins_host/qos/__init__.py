@@ -1,3 +1,3 @@
-"""CPU, disk and network limits of guests for mom."""
+"""Plugin `qos`: CPU, disk and network limits of guests."""
 
 from mom_plugins_host.qos.plugin import QosPlugin as QosPlugin

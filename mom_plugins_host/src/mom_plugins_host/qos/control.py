@@ -64,7 +64,7 @@ def reviewed(snapshot: Snapshot, decisions: Sequence[Decision]) -> Iterable[Revi
 
 
 def _reviewed_pair(pair: Sequence[Decision]) -> Iterable[Revision]:
-    """Refuse a quota and its period together, as neither has a meaning alone."""
+    """Refuse a quota and its period together."""
     complaint = next((text for decision in pair if (text := cpu_complaint(decision.control, decision.value))), "")
     for decision in pair:
         if complaint:
@@ -78,7 +78,7 @@ def _reviewed_list(snapshot: Snapshot, decision: Decision) -> Revision | None:
     guest = snapshot.guests.get(decision.entity.id)
     present = None if guest is None else guest.fields.get(field)
     if not isinstance(present, list):
-        return None  # the core refuses changes that it cannot undo
+        return None  # the core refuses changes that mom cannot undo
     if decision.value == present:  # as in most cycles
         return None
     items: list[Item] = [dict(item) for item in present if isinstance(item, dict)]
@@ -103,7 +103,7 @@ CPU_CONTROLS = (QUOTA, PERIOD, CPU_SHARES)
 
 _DIRECTIONS = "`inbound` and `outbound` with `average`, `peak` (KiB/s) and `burst` (KiB)"
 
-# No bounds here: mom refuses an impossible quota or period, as a bound would be another limit.
+# No bounds: mom refuses an impossible quota or period, because a bound would be another limit.
 _CONTROLS = (
     (QUOTA, Unit.MICROSECONDS, f"CPU time that each vCPU may use in every period: {QUOTA_US[0]} to {QUOTA_US[1]}, or -1 for no limit"),
     (PERIOD, Unit.MICROSECONDS, f"the period that vcpu_quota is for: {PERIOD_US[0]} to {PERIOD_US[1]}"),
@@ -129,7 +129,7 @@ def write(hypervisor: Hypervisor, changes: Sequence[Change]) -> Mapping[Target, 
     for change in changes:
         if change.control in CPU_CONTROLS:
             cpu.setdefault(change.entity, {})[change.control] = change
-    # Quota and period are one limit: if only one changes, mom sends the current value of the other too.
+    # Quota and period are one limit: if only one changes, mom also sends the current value of the other.
     halves = [guest for guest, controls in cpu.items() if len(controls.keys() & {QUOTA, PERIOD}) == 1]
     current = _cpu(hypervisor, halves) if halves else {}
     for guest, controls in cpu.items():
@@ -159,7 +159,7 @@ _READ_TOGETHER = ((CPU_CONTROLS, _cpu), ((DISKS,), _disks), ((INTERFACES,), _int
 
 
 def _without_paths(disks: Sequence[Item]) -> list[Item]:
-    """Drop the paths: a new disc in a drive changes no limit."""
+    """Drop the paths, as a new disc in a drive changes no limit."""
     return [{key: value for key, value in disk.items() if key != "path"} for disk in disks]
 
 

@@ -1,4 +1,4 @@
-"""Sentences of `mom explain` on guests' CPU and I/O limits; loaded late, as the daemon's types are."""
+"""Sentences of `mom explain` on guests' CPU and I/O limits; imported late, as it needs mom-daemon."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _ALL_CPUS_PERCENT: Final = 100
 
 
 class LimitsExplainer(Explainer):
-    """Guest's limits, and those agreed for it."""
+    """Current and agreed limits of a guest."""
 
     controls = CONTROLS
 

@@ -1,7 +1,7 @@
 """Limits as lists with one item per disk or network interface: their fields, and the completion of decisions. Pure.
 
-An item has all limits of its disk or interface, so mom can compare and restore it. A decision names only the items that it changes:
-mom would own and undo the other items too, even limits from another process.
+An item has all limits of its disk or interface, so mom can compare and restore it. A decision names only the items that it changes.
+Otherwise mom would own and undo the others too, even if another process set them.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ def present_interfaces(tunes: Sequence[NetTune]) -> list[Item]:
 
 
 def completed_disks(value: Value, present: Sequence[Item]) -> list[Item]:
-    """Return the disks that a decision names, with all limits; absent and nil limits keep their current value.
+    """Return the disks in a decision with all limits. Absent and nil limits keep their current value.
 
-    :param value: a list of `{name, path, limits…}`; the path counts for a disk without a name
+    :param value: a list of `{name, path, limits…}`; the path identifies a disk without a name
     :raises Refused: for unknown disks and invalid limits
     """
     disks, named = [dict(item) for item in present], set()
@@ -45,7 +45,7 @@ def completed_disks(value: Value, present: Sequence[Item]) -> list[Item]:
 
 
 def completed_interfaces(value: Value, present: Sequence[Item]) -> list[Item]:
-    """Return the interfaces that a decision names, as `completed_disks`. An empty direction has no limit."""
+    """Return the interfaces in a decision, as `completed_disks` does. An empty direction has no limit."""
     interfaces, named = [dict(item) for item in present], set()
     for item in as_items(value) or ():
         interface = _match(item, interfaces, ("name",), "network interface")

@@ -1,4 +1,4 @@
-"""Plugin `qos`: reads limits of guests, decides those that the operator sets, reviews all decisions on limits, and writes them."""
+"""Plugin `qos`: reads limits of guests, decides configured limits, reviews all decisions on limits, and writes them."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from mom_plugins_host.qos.settings import CPU_SHARES, DIRECTIONS, PERIOD, QUOTA,
 
 
 def limits_of(guest: Guest, settings: QosGuestSettings, host_cpus: float | None) -> dict[str, Value]:
-    """Return the settings' limits of this guest by control; None if a value is unknown now."""
+    """Return the configured limits of this guest by control; None if a value is unknown now."""
     limits: dict[str, Value] = {}
     vcpus = guest.number(VCPUS)
     if settings.cpu_limit is not None:
@@ -76,7 +76,7 @@ def _limited(interface: Mapping[str, Value], limit: NetLimits) -> Mapping[str, V
 
 
 def limits_of_all(snapshot: Snapshot, settings: Mapping[str, QosGuestSettings]) -> dict[str, dict[str, SetValue]]:
-    """Return the settings' limits of all guests, by id and control.
+    """Return the configured limits of all guests, by id and control.
 
     :param settings: by guest id; guests without settings may be absent
     """
@@ -89,7 +89,7 @@ def limits_of_all(snapshot: Snapshot, settings: Mapping[str, QosGuestSettings]) 
 
 
 def mistakes_in(snapshot: Snapshot, settings: Mapping[str, QosGuestSettings], source: Source) -> Iterable[Problem]:
-    """Yield settings without effect: CPU shares of an unknown number of CPUs, and names of disks that no guest has.
+    """Yield settings without effect: CPU shares if the number of CPUs is unknown, and disks that no guest has.
 
     A guest may lack some of the disks that the settings of its pattern name.
     """
@@ -143,7 +143,7 @@ def _about_cpu(hypervisor: CpuTuneControl, guests: Sequence[Guest]) -> Iterable[
     if limitable := len(guests) - len(unknown):
         yield Finding(Severity.OK, SUBJECT, f"the CPU time of {limitable} guests can be limited")
     if unknown:
-        # The list of guests has the reasons only after an attempt to read the limits.
+        # The list of guests has the reasons only after mom has tried to read the limits.
         again = hypervisor.guests() if isinstance(hypervisor, Hypervisor) else ()
         reasons = {reason for guest in again if (reason := guest.blocked.get(QUOTA, ""))}
         why = "; ".join(sorted(reasons)) or "the CPU limits cannot be read"
@@ -169,7 +169,7 @@ class QosPlugin:
 
     @hookimpl
     def mom_declare(self) -> Iterable[Declaration]:
-        """Declare current and agreed limits, and default policies that enforce agreed limits if the settings say so."""
+        """Declare current and agreed limits, and default policies for agreed limits if the settings enable them."""
         texts = files("mom_plugins_host.qos")
         yield from FIELDS
         yield from control.CONTROLS
@@ -205,7 +205,7 @@ class QosPlugin:
 
     @hookimpl
     def mom_act(self, snapshot: Snapshot) -> Iterable[Decision]:
-        """Decide the limits of the YAML file for single guests, and undo removed ones."""
+        """Decide the configured limits of single guests, and undo removed ones."""
         listed = snapshot.guests.values() if self._settings.io_limits else ()
         agreed = {guest.id: {DISKS: agreed_of(guest)} for guest in listed}
         return self._enforcement.decide(snapshot, limits_of_all(snapshot, self._own_settings(snapshot)), agreed)
@@ -215,7 +215,7 @@ class QosPlugin:
 
     @hookimpl
     def mom_problems(self, snapshot: Snapshot) -> Iterable[Problem]:
-        """Report limits of the YAML file that have no effect."""
+        """Report configured limits without effect."""
         yield from self._enforcement.problems
         yield from mistakes_in(snapshot, self._own_settings(snapshot), Source(self._context.name))
 

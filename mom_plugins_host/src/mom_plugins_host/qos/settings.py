@@ -21,7 +21,7 @@ MOST_BANDWIDTH_KIB = (1 << 32) - 1
 NO_QUOTA = -1
 
 USUAL_PERIOD_US = 100_000
-"""Default of the kernel and of oVirt: a guest that has used up its quota waits for a blink."""
+"""Default of the kernel and of oVirt, so that a guest without quota waits only briefly."""
 
 DIRECTIONS = ("inbound", "outbound")
 BANDWIDTH = ("average", "peak", "burst", "floor")
@@ -70,8 +70,8 @@ def check_bandwidth(interface: str, direction: str, limits: dict[str, int]) -> N
 def quota_and_period(percent: float, host_cpus: float, vcpus: float) -> tuple[int, int]:
     """Return the quota and period, in µs, that limit all vCPUs together to `percent` of all the host's CPUs.
 
-    A small share needs a longer period, so that the quota is valid. At the longest period, the quota is the least valid one. A guest with
-    too few vCPUs to reach its limit gets no quota.
+    A small share needs a longer period, so that the quota is valid. At the longest period, mom uses the least valid quota. A guest with too
+    few vCPUs to reach its limit gets no quota.
     """
     share = percent / 100 * host_cpus / vcpus  # of one host CPU, for each vCPU
     if percent >= 100 or share >= 1:
@@ -91,7 +91,7 @@ def parse_percent(text: object) -> float:
 
 
 def format_percent(percent: float) -> str:
-    """Return the text for a number: `50%`."""
+    """Return a text like `50%`."""
     return f"{percent:g}%"
 
 
@@ -111,17 +111,17 @@ class DiskLimits(StrictModel):
     """Limits of a disk; 0 is no limit. Bytes and operations each have either a total, or limits for reads and for writes."""
 
     total_bytes_sec: _PerSecond | None = None
-    """What is read and written in a second, together."""
+    """Bytes read and written per second, together."""
     read_bytes_sec: _PerSecond | None = None
-    """What is read in a second."""
+    """Bytes read per second."""
     write_bytes_sec: _PerSecond | None = None
-    """What is written in a second."""
+    """Bytes written per second."""
     total_iops_sec: _Operations | None = None
-    """Reads and writes in a second, together."""
+    """Reads and writes per second, together."""
     read_iops_sec: _Operations | None = None
-    """Reads in a second."""
+    """Reads per second."""
     write_iops_sec: _Operations | None = None
-    """Writes in a second."""
+    """Writes per second."""
 
     @model_validator(mode="after")
     def _either_or(self) -> DiskLimits:
@@ -130,7 +130,7 @@ class DiskLimits(StrictModel):
         return self
 
     def limits(self) -> dict[str, int]:
-        """Return the limits by name. A limit of bytes sets the other limits of bytes to 0, and so for operations."""
+        """Return the limits by name. A limit of bytes sets the other limits of bytes to 0; limits of operations do the same."""
         limits = {key: value for key, value in self if value is not None}
         for kind in ("bytes", "iops"):
             names = [f"{part}_{kind}_sec" for part in ("total", "read", "write")]
@@ -143,11 +143,11 @@ class Bandwidth(StrictModel):
     """Limits of one direction of a network interface."""
 
     average: _Bandwidth
-    """What may pass in a second, in the long run."""
+    """Long-term rate."""
     peak: _Bandwidth | None = None
-    """What may pass in a second while a burst lasts."""
+    """Highest rate during a burst."""
     burst: _Bandwidth | None = None
-    """What may pass at the peak's speed."""
+    """Most data at the peak rate."""
 
     @model_validator(mode="after")
     def _in_kib(self) -> Bandwidth:
@@ -162,15 +162,15 @@ class Bandwidth(StrictModel):
 
 
 class NetLimits(StrictModel):
-    """Limits of a network interface, as the guest sees it. A direction that is left out is not limited."""
+    """Limits of a network interface, as the guest sees it. An unset direction has no limit."""
 
     inbound: Bandwidth | None = None
-    """What the guest receives."""
+    """Traffic that the guest receives."""
     outbound: Bandwidth | None = None
-    """What the guest sends."""
+    """Traffic that the guest sends."""
 
     def direction(self, name: str) -> dict[str, int]:
-        """Return the limits of `inbound` or `outbound`; empty if it has none."""
+        """Return the limits of `inbound` or `outbound`; empty without limits."""
         bandwidth = self.inbound if name == "inbound" else self.outbound
         return {} if bandwidth is None else bandwidth.limits()
 
@@ -179,26 +179,26 @@ class QosSettings(PluginSettings):
     """Switches of the default policies."""
 
     cpu_limits: bool = False
-    """Hold guests to the CPU limits that were agreed for them (`vcpu_user_limit`), by the policy 60_cpu_limits."""
+    """Enforce the agreed CPU limits of guests (`vcpu_user_limit`), with the policy 60_cpu_limits."""
     io_limits: bool = False
-    """Hold disks to the limits that were agreed for them (`maximum` in `io_tune`), by the policy 70_io_limits."""
+    """Enforce the agreed limits of disks (`maximum` in `io_tune`), with the policy 70_io_limits."""
 
 
 class QosGuestSettings(mom_core.GuestSettings):
-    """Limits of a guest. They override limits agreed in the guest's metadata, and need no policy."""
+    """Limits of a guest. They override agreed limits in the guest's metadata, and need no policy."""
 
     cpu_limit: Annotated[Percent, Field(gt=0, le=100)] | None = None
-    """CPU time that the guest may use of all the host's CPUs together, written like `25%`; `100%` is no limit."""
+    """CPU time of the guest as a share of all the host's CPUs, such as `25%`; `100%` is no limit."""
     cpu_shares: Annotated[int, Field(ge=SHARES[0], le=SHARES[1])] | None = None
-    """The guest's weight when CPUs are short. 1024 is usual with cgroups v1, 100 with v2; there 10000 is the most."""
+    """Weight of the guest when CPUs are short. The usual value is 1024 with cgroups v1, and 100 with v2, where 10000 is the maximum."""
     io_limit: DiskLimits | None = None
     """Limits of each of the guest's disks."""
     disk_limits: dict[str, DiskLimits] | None = None
-    """Limits of single disks by name, such as `vda`: instead of those in `io_limit`."""
+    """Limits of single disks by name, such as `vda`. They replace those in `io_limit`."""
     net_limit: NetLimits | None = None
     """Limits of each of the guest's network interfaces."""
 
     def disk(self, name: str) -> dict[str, int]:
-        """Return the limits of one disk; empty if it has none here."""
+        """Return the configured limits of a disk; empty without any."""
         limits = (self.disk_limits or {}).get(name, self.io_limit)
         return {} if limits is None else limits.limits()
