@@ -14,7 +14,7 @@ _NO_GROUP_CURE = "run the guests under qemu:///system, with the controller memor
 
 
 def findings(hierarchies: Hierarchies, hypervisor: Hypervisor | None, *, observes: bool) -> Iterable[Finding]:
-    """Yield the mounts of control groups, guests with their own groups, and unwritable controls."""
+    """Yield mounts, guests with their own groups, and unwritable controls."""
     hierarchies.refresh()
     yield _about_mounts(hierarchies)
     guests = yield from listed_guests(hypervisor, SUBJECT)
@@ -55,7 +55,7 @@ def _about_guests(guests: Sequence[Guest], folders: Mapping[str, str], *, observ
 
 
 def _about_protection(hierarchies: Hierarchies, guests: Sequence[Guest]) -> Iterable[Finding]:
-    """Yield parent groups without protection, which cancel the protection of guests below them."""
+    """Yield parent groups without protection, which cancel that of their guests."""
     paths = [groups.get(Hierarchies.UNIFIED) for guest in guests if isinstance(groups := guest.properties.get("cgroups"), Mapping)]
     parents = dict.fromkeys(path.rpartition("/")[0] for path in paths if isinstance(path, str) and path.count("/") > 1)
     for parent in parents:

@@ -1,7 +1,7 @@
-"""Control group of a guest: its fields and controls, its folder, the kernel's counters, and its files of limits.
+"""Control group of a guest: its fields, controls and files.
 
 mom uses the group of the whole guest, above the groups that libvirt creates for the emulator and the vCPUs. Protection works only among
-siblings, which are the guests' groups. A limit there applies to all processes of the guest.
+siblings.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ SHMEM: Final = "cgroup_memory_shmem"
 LOCKED: Final = "cgroup_memory_locked"
 SWAP: Final = "cgroup_swap_current"
 STALL: Final = "host_psi_memory_some_avg10"
-"""Percentage of the last ten seconds in which a task of the guest waited for memory, from the hypervisor's plugin."""
+"""Share of the last ten seconds in which a task of the guest waited for memory (%)."""
 
 MEMORY_HIGH: Final = "cgroup_memory_high"
 MEMORY_LOW: Final = "cgroup_memory_low"

@@ -101,7 +101,7 @@ class CgroupGuestSettings(mom_core.GuestSettings):
 
 
 _AT_ONCE: Final = 32
-"""Files in one batch at most. Batches grow from one file while a batch takes less than `_SOON`."""
+"""Most files in one batch. Batches grow while one takes less than `_SOON`."""
 
 _SOON: Final = 0.02
 """Seconds. Newer kernels take 32 limits in 5 ms. Older ones reclaim during the write, up to 0.1 s for each."""
@@ -110,7 +110,7 @@ _NO_GROUP: Final = "the guest has no control group (v2) of its own with the cont
 
 
 class CgroupPlugin:
-    """Control groups of guests: their memory, limits and protection."""
+    """Memory, limits and protection of guests' control groups."""
 
     Settings = CgroupSettings
     GuestSettings = CgroupGuestSettings
@@ -123,7 +123,6 @@ class CgroupPlugin:
         self._hierarchies = Hierarchies(context.root)
         self._enforcement = Enforcement(context, CONTROLS, _hindrance)
         self._groups: dict[str, GuestGroup] = {}
-        """By guest id."""
 
     # --- declare and collect -----------------------------------------------------------------------------------------------------
 
@@ -176,9 +175,9 @@ class CgroupPlugin:
         return reviewed(snapshot, decisions, host)
 
     def _swap_limits_of(self, guest: Guest) -> Sequence[GroupLimit]:
-        """Return the swap limits that may bind the guest: the tightest of its groups, the tightest above that, and so on.
+        """Return the tightest swap limit of the guest's groups, the tightest above that, and so on.
 
-        The limits between them are shared by fewer guests, and leave no less room.
+        Limits between them leave more room, as fewer guests share them.
         """
         group, top = self._groups.get(guest.id), self._hierarchies.top(Hierarchies.UNIFIED)
         limits: list[GroupLimit] = []
@@ -236,10 +235,7 @@ class CgroupPlugin:
         return errors
 
     def _groups_of(self, hypervisor: Hypervisor, identities: AbstractSet[str]) -> Mapping[str, GuestGroup | None]:
-        """Return the groups by guest id; None for a guest without one. Raise `HypervisorError`.
-
-        After a crash, mom restores guests before it has collected them.
-        """
+        """Return the groups by guest id. After a crash, mom restores guests before it has collected them."""
         if identities <= self._groups.keys():
             return self._groups
         self._hierarchies.refresh()

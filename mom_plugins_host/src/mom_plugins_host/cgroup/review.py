@@ -1,4 +1,4 @@
-"""Review of decisions on control groups: refuses impossible ones, and limits below a guest's need or promise. Pure."""
+"""Review of decisions on control groups. Pure."""
 
 from __future__ import annotations
 
@@ -26,19 +26,18 @@ from mom_plugins_host.cgroup.groups import (
 _STEP_SHARE: Final = 0.05
 _LEAST_STEP_KIB: Final = 16 << 10
 _MOST_STEP_KIB: Final = 256 << 10
-"""Below the memory of a guest, its limit falls by 5 % per cycle, from 16 MiB to 256 MiB. Pressure reveals a wrong limit before the next
-step. A usual disk swaps one step in a quarter of a second."""
+"""A limit below a guest's memory falls by 5 % per cycle, 16 to 256 MiB, so that pressure reveals a wrong limit before the next step. A
+usual disk swaps one step in a quarter of a second."""
 
 _STALL_PERCENT: Final = 0.1
-"""A guest that waits for memory for longer gets no lower limit. Meta's senpai keeps containers below this value."""
+"""Percent of the time. A guest that waits longer for memory gets no lower limit; Meta's senpai keeps containers below it."""
 
 _PROTECTED_SHARE: Final = 0.8
-"""Share of the host's memory that memory.min may protect. The kernel cannot reclaim that part, and needs the rest to avoid OOM kills."""
+"""Share of the host's memory that memory.min may protect. The kernel needs the rest to avoid OOM kills."""
 
 
 class GroupNeed(NamedTuple):
-    """Memory in KiB that the guest's group must be able to hold. `kib` is None if the need is unknown, with the reason; `promised` is valid
-    anyway."""
+    """Memory in KiB that the guest's group must be able to hold. `kib` is None if the need is unknown, with the reason."""
 
     kib: int | None
     promised: int
@@ -48,8 +47,7 @@ class GroupNeed(NamedTuple):
 def need_of(guest: Guest, guaranteed_kib: float | None, overhead_kib: int, stale_after: float) -> GroupNeed:
     """Return the guest's need: its balloon size less its usable memory, plus QEMU's overhead.
 
-    :param guaranteed_kib: promised size; None if unknown or not promised
-    :param overhead_kib: QEMU's own memory, added to need and promise
+    :param guaranteed_kib: None: unknown or not promised
     :param stale_after: age in seconds from which statistics do not count
     """
     promised = max(0, int(guaranteed_kib or 0))
@@ -65,10 +63,8 @@ def need_of(guest: Guest, guaranteed_kib: float | None, overhead_kib: int, stale
 
 @dataclass(frozen=True, slots=True)
 class HostBounds:
-    """Host figures for limits of all guests, in KiB (None: unknown), and functions for a guest's need and swap limits.
-
-    `swap_taken` is the swap per group that decisions reviewed earlier in this cycle use.
-    """
+    """Host figures for limits of all guests, in KiB (None: unknown). `swap_taken` is the swap per group that earlier decisions of this
+    cycle use."""
 
     total_kib: int | None
     swap_free_kib: int | None
@@ -117,7 +113,7 @@ def reviewed(snapshot: Snapshot, decisions: Sequence[Decision], host: HostBounds
 def _high(guest: Guest, limit: int, host: HostBounds, swap_max: int | None) -> tuple[int, str, str]:
     """Return the limit that mom may set now, the reason to refuse any, and the reason to change the limit.
 
-    :param swap_max: the guest's swap limit from another decision of this cycle, in KiB
+    :param swap_max: swap limit in KiB from another decision of this cycle
     """
     standing, current = guest.number(MEMORY_HIGH), guest.number(CURRENT)
     if limit == NO_LIMIT:
@@ -156,10 +152,8 @@ def _high(guest: Guest, limit: int, host: HostBounds, swap_max: int | None) -> t
 
 
 def _raised(guest: Guest, limit: int, host: HostBounds) -> tuple[int, str, str] | None:
-    """Return, as `_high` does, a raised limit for a guest that certainly cannot shrink to its limit; None for other guests.
-
-    The kernel would delay every page that such a guest allocates.
-    """
+    """Return a raised limit for a guest that cannot shrink to its limit; None for others. The kernel would delay every page that it
+    allocates."""
     current, standing = guest.number(CURRENT), guest.number(MEMORY_HIGH)
     is_known = host.swap_free_kib is not None and all(guest.number(name) is not None for name in (ANON, FILE, SHMEM, LOCKED))
     if not is_known or current is None or standing is None or NO_LIMIT in (limit, standing):
@@ -174,10 +168,7 @@ def _raised(guest: Guest, limit: int, host: HostBounds) -> tuple[int, str, str] 
 
 
 def _strands(guest: Guest, swap_max: int, high: float | None) -> str:
-    """Return why the guest's swap limit must not fall to this value; empty if it may.
-
-    :param high: its memory.high after this cycle
-    """
+    """Return why the guest's swap limit must not fall to this value; empty if it may. `high` is its memory.high after this cycle."""
     current, standing = guest.number(CURRENT), guest.number(SWAP_MAX)
     lowers = swap_max != NO_LIMIT and standing is not None and not 0 <= standing <= swap_max
     if not lowers or current is None or high is None or high == NO_LIMIT:
@@ -209,10 +200,7 @@ def _less_swap(host: HostBounds, guest: Guest, kib: int) -> HostBounds:
 
 
 def _to_swap(guest: Guest, limit: int, value: int) -> int:
-    """Return the memory in KiB that must be swapped until the guest fits the decided limit.
-
-    :param value: limit of this cycle, on the way to `limit`
-    """
+    """Return the KiB to swap until the guest fits the decided limit. `value` is this cycle's limit on the way to it."""
     current = guest.number(CURRENT)
     if limit == NO_LIMIT or current is None or value >= current:
         return 0
@@ -220,13 +208,13 @@ def _to_swap(guest: Guest, limit: int, value: int) -> int:
 
 
 def _reclaimable(guest: Guest, swap_kib: int) -> int:
-    """Return the reclaimable memory of a guest in KiB: page cache, and unlocked memory that fits into free swap."""
+    """Return a guest's reclaimable KiB: page cache, and unlocked memory that fits into free swap."""
     file, shmem, anon, locked = (guest.number(name) or 0 for name in (FILE, SHMEM, ANON, LOCKED))
     return int(max(0, file - shmem) + min(swap_kib, max(0, anon + shmem - locked)))
 
 
 class _Protected:
-    """Memory that memory.min protects, by guest and in total. `max` counts as the guest's whole memory."""
+    """Memory that memory.min protects, by guest and in total."""
 
     def __init__(self, snapshot: Snapshot) -> None:
         protected = [(guest, least) for guest in snapshot.guests.values() if (least := guest.number(MEMORY_MIN))]
@@ -241,7 +229,7 @@ class _Protected:
         return int(max(sizes)) if sizes else None
 
     def too_much(self, guest: Guest, limit: int, host: HostBounds) -> str:
-        """Return why memory.min must not be so high; empty if it may, and then later guests have less."""
+        """Return why memory.min must not be so high; empty if it may."""
         now, protects = self._kib.get(guest.id, 0), self._of(guest, limit)
         if protects is None:
             return "how much the guest can hold is unknown"

@@ -1,8 +1,8 @@
 """Free memory in the kernel's per-CPU page lists, and how to get it back.
 
-A CPU that frees many pages, as for a balloon, keeps them in its own list. Since Linux 6.7, all lists together grow to an eighth of a zone,
-and shrink by some MiB a second (mm/page_alloc.c, `decay_pcp_high`). /proc/meminfo does not count these pages as free or available. Other
-CPUs get them only if the kernel finds nothing else. Otherwise mom would request memory that guests have already released.
+A CPU that frees many pages, as for a balloon, keeps them in its list. Since Linux 6.7, all lists together grow to an eighth of a zone
+(mm/page_alloc.c, `decay_pcp_high`). /proc/meminfo does not count these pages as available, so mom would request memory that guests have
+already released.
 """
 
 from __future__ import annotations
@@ -22,24 +22,20 @@ REFRESH = "proc/sys/vm/stat_refresh"
 """Kernel file that empties the lists."""
 
 LEAST_GAP_SECONDS = 1.0
-"""Between two rounds of emptying; the kernel's own interval (vm.stat_interval)."""
+"""Between two rounds; the kernel's own interval (vm.stat_interval)."""
 
 LONGEST_SECONDS = 0.1
 """Longest round, enough for 800 MiB on two CPUs."""
 
 VAIN_WRITES = 20
-"""Writes without a change until mom stops. Each write lowers a list's limit by an eighth, and releases only pages above the limit. The
-limit may be ten times the content."""
+"""Writes without a change until mom stops. Each lowers a list's limit by an eighth, and the limit may be ten times the content."""
 
 _LIST = re.compile(r"^ +count: +([0-9]{1,18})\n +high: +[0-9]+\n +batch: +[0-9]+\n(?: +high_min: +([0-9]{1,18})\n)?", re.MULTILINE)
-"""One list in /proc/zoneinfo, in base pages; `high_min` is its limit in quiet times. Kernels without `high_min` keep no more."""
+"""One list in /proc/zoneinfo, in base pages. `high_min` is its limit in quiet times."""
 
 
 def read_text(path: Path) -> str:
-    """Return the whole text of a file in /proc or /sys, in several reads if needed; empty if it is unreadable.
-
-    Bytes beyond ASCII become U+FFFD, which no parser here accepts in a number.
-    """
+    """Return the whole text of a kernel file; empty if it is unreadable. Bytes beyond ASCII become U+FFFD."""
     try:
         return path.read_bytes().decode("ascii", "replace")
     except OSError:
@@ -54,7 +50,7 @@ class KeptByCpus(NamedTuple):
 
 
 def kept_by_cpus(zoneinfo: str) -> KeptByCpus | None:
-    """Return the sums over all lists in /proc/zoneinfo; None if it shows no list."""
+    """Return the sums over all lists; None if zoneinfo shows no list."""
     lists = _LIST.findall(zoneinfo)
     if not lists:
         return None
@@ -63,12 +59,9 @@ def kept_by_cpus(zoneinfo: str) -> KeptByCpus | None:
 
 
 class CpuLists:
-    """Per-CPU lists of this host.
+    """Per-CPU lists of this host. `root` holds /proc and /sys.
 
-    After a write to /proc/sys/vm/stat_refresh, every CPU releases a part of its list, 8 MiB of each zone (mm/vmstat.c, `vmstat_refresh` and
-    `refresh_cpu_vm_stats`). Without a write, CPUs do so every second.
-
-    :param root: folder that holds /proc and /sys
+    A write to vm.stat_refresh makes every CPU release a part of its list, 8 MiB of each zone (mm/vmstat.c, `refresh_cpu_vm_stats`).
     """
 
     def __init__(self, root: Path, log: logging.Logger, monotonic: Callable[[], float] = time.monotonic) -> None:
@@ -98,7 +91,7 @@ class CpuLists:
         return "" if (denied := why_not_writable(self._refresh)) is None else denied.message
 
     def take_back(self, least_kib: float) -> None:
-        """Start a thread that empties the lists if the excess is at least this much. A busy CPU may delay the kernel's answer."""
+        """Start a thread that empties the lists if the excess is at least this much. A busy CPU may delay the kernel."""
         now = self._monotonic()
         if now < self._next or (self._thread is not None and self._thread.is_alive()):
             return
@@ -116,7 +109,7 @@ class CpuLists:
             self._thread.join(seconds)
 
     def empty(self, kept: KeptByCpus) -> None:
-        """Empty the lists until no more memory is released, for at most `LONGEST_SECONDS`."""
+        """Empty the lists until nothing more is released, for at most `LONGEST_SECONDS`."""
         first, vain, end = kept.total, 0, self._monotonic() + LONGEST_SECONDS
         while kept.excess and vain < VAIN_WRITES and self._monotonic() < end:
             before = kept.total

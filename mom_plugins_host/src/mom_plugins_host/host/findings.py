@@ -10,13 +10,12 @@ from mom_plugins_host.host.cpu_lists import KeptByCpus
 from mom_plugins_host.host.readings import RESOURCES
 
 STALLED_PERCENT: Final = 60.0
-"""systemd-oomd kills above this value (DefaultMemoryPressureLimit). mom uses the average of a minute, so a burst does not count."""
+"""systemd-oomd kills above this value (DefaultMemoryPressureLimit). mom compares the average of a minute."""
 
 PLENTY_SHARE: Final = 0.1
-"""Share of the host's memory. If more is available, stalls do not come from the host: a control group is at its limit."""
+"""If more of the host's memory is available, stalls come from the limit of a control group."""
 
 _KEPT_KIB: Final = 64 << 10
-"""Smaller amounts are not worth a finding."""
 
 _PSI_CURE: Final = "boot the kernel with the parameter psi=1 (it needs Linux 4.20 or newer, built with CONFIG_PSI)"
 _THREADS_CURE: Final = "see TasksMax of mom's unit, and pids.max; then restart mom"
@@ -28,14 +27,14 @@ _ADD_SWAP: Final = (
 
 
 def problems(fields: Mapping[str, Value], plugin: str, why_unwatched: str) -> Iterator[Problem]:
-    """Yield a problem for each missing figure of the host, and for a watch that does not run."""
+    """Yield a problem for each missing figure, and for a watch that does not run."""
     for finding in (memory_finding(fields), pressure_finding(fields), watch_finding("", why_unwatched)):
         if finding.severity is not Severity.OK:
             yield Problem(Source(plugin), finding.message, severity=Severity.WARNING, hint=finding.cure)
 
 
 def conditions(fields: Mapping[str, Value]) -> Iterable[Condition]:
-    """Yield a condition if processes wait for memory most of the time; none without PSI."""
+    """Yield a condition if processes wait for memory most of the time."""
     stalled, total, available = (fields.get(name) for name in ("psi_memory_some_avg60", "mem_available", "mem_really_available"))
     if not isinstance(stalled, int | float) or stalled < STALLED_PERCENT:
         return
@@ -66,14 +65,14 @@ def pressure_finding(fields: Mapping[str, Value]) -> Finding:
 
 
 def watch_finding(how: str, why_not: str) -> Finding:
-    """Return how memory pressure wakes mom between cycles, or a warning why it does not."""
+    """Return how memory pressure wakes mom, or a warning why it does not."""
     if why_not:
         return Finding(Severity.WARNING, "host pressure watch", why_not, _THREADS_CURE)
     return Finding(Severity.OK, "host pressure watch", f"the host is watched {how}")
 
 
 def cpu_lists_findings(kept: KeptByCpus | None, why_not: str, *, enabled: bool) -> Iterator[Finding]:
-    """Yield how the host gets back free memory that CPUs keep; nothing if they keep little."""
+    """Yield how the host gets back free memory that CPUs keep; nothing for small amounts."""
     if kept is None or kept.excess < _KEPT_KIB:
         return
     subject = "free memory kept by CPUs"

@@ -13,7 +13,7 @@ from mom_plugins_host.host.cpu_lists import read_text
 from mom_plugins_host.host.watch import HostSettings, HostWatch
 
 AVAILABLE_TARGET = "mem_watermark_high"
-"""Field with the desired available memory, from the plugin that manages the host's memory."""
+"""Field with the desired available memory, from the plugin that manages it."""
 
 
 class HostPlugin:
@@ -54,7 +54,7 @@ class HostPlugin:
 
     @hookimpl
     def mom_collect_host(self) -> Mapping[str, Value]:
-        """Return all readable fields. A missing or malformed file loses only its own fields."""
+        """Return all readable fields. A malformed file loses only its own fields."""
         root = self._context.root
         meminfo, kept = read_meminfo(root), self._watch.lists.kept()
         self._collected_kib = meminfo.get("MemTotal")

@@ -1,4 +1,4 @@
-"""Parsers from text of /proc to fields of memory, swap, load, pressure and local time. Pure except for the time zone."""
+"""Parsers from text of /proc to fields. Pure except for the time zone."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _KEPT: Final = "free memory that CPUs keep in lists of their own: counted in non
 
 
 def memory_fields(meminfo: Mapping[str, int]) -> dict[str, int]:
-    """Return the fields of memory, huge pages and swap space. A missing or impossible value loses its fields."""
+    """Return the fields of memory, huge pages and swap space, without missing or impossible values."""
     fields = {name: meminfo[key] for name, key, _, _ in _MEMINFO if key in meminfo}
     if fields.get("mem_available") == 0:
         del fields["mem_available"]  # the file is broken, and policies divide by the total
@@ -55,19 +55,13 @@ _COUNTER: Final = re.compile(r"^(pswpin|pswpout) ([0-9]{1,20})$", re.MULTILINE)
 
 
 class SwapActivity:
-    """Swap counters of /proc/vmstat, as rates between two samples.
-
-    A counter missing from a sample is compared with its last value, over the whole time since then.
-    """
+    """Swap counters of /proc/vmstat, as rates between two samples."""
 
     def __init__(self) -> None:
         self._last: dict[str, tuple[int, float]] = {}
 
     def fields(self, vmstat: str, now: float) -> dict[str, int | float]:
-        """Return `swap_in`, `swap_out` in pages and their `_rate` in pages/s since the last sample.
-
-        The first sample has no fields, nor has a counter that fell. `now` is monotonic seconds.
-        """
+        """Return `swap_in` and `swap_out` (pages) and their `_rate` (pages/s) since the last sample; nothing for a counter that fell."""
         counts = {name: int(number) for name, number in _COUNTER.findall(vmstat)}
         fields: dict[str, int | float] = {}
         for name, counter, _ in _COUNTERS:
@@ -112,7 +106,7 @@ def _pressure_specs(resource: str, kind: str) -> Iterator[FieldSpec]:
 
 
 def pressure_fields(resource: str, kinds: Mapping[str, Pressure]) -> dict[str, int | float]:
-    """Return the fields of one resource: averages in percent of the time, totals in microseconds."""
+    """Return the averages (%) and totals (µs) of one resource."""
     names = [*(f"avg{seconds}" for seconds in _AVERAGES), "total"]
     return {f"psi_{resource}_{kind}_{name}": value for kind, values in kinds.items() for name, value in zip(names, values, strict=True)}
 
@@ -127,10 +121,7 @@ _TIMES: Final = {
 
 
 def time_fields(nanoseconds: int) -> dict[str, int]:
-    """Return the parts of local time, for policies that depend on the hour.
-
-    :param nanoseconds: since the epoch
-    """
+    """Return the parts of local time. `nanoseconds` count from the epoch."""
     seconds, fraction = divmod(nanoseconds, 1_000_000_000)
     local = time.localtime(seconds)
     # tm_sec reaches 61 for leap seconds, which Linux does not show; policies compare with 59.

@@ -13,8 +13,7 @@ from mom_kvm import Helper
 _MICROSECONDS = 1_000_000
 
 WINDOW_SECONDS = 1.0
-"""Window of stalls, 0.5 to 10 s. The kernel checks ten times per window and reports at most once. A guest should get help within this time.
-"""
+"""Window of stalls, 0.5 to 10 s. The kernel reports at most once per window, and a guest should get help within it."""
 
 _CURES = {
     errno.ENOENT: "this kernel has no pressure stall information",
@@ -25,7 +24,7 @@ _CURES = {
 
 
 _MEMORY = Path("/proc/pressure/memory")
-"""File of this host, the only one for which mom-helper makes triggers."""
+"""The only file for which mom-helper makes triggers."""
 
 _UNPRIVILEGED = {errno.EPERM, errno.EACCES, errno.EINVAL}
 """Errors without CAP_SYS_RESOURCE: older kernels deny the trigger, newer ones reject its window."""
@@ -38,8 +37,8 @@ class NoTrigger(Exception):
 class StallTrigger:
     """Trigger on a file of /proc/pressure; `poll` its `fileno()` for `select.POLLPRI`.
 
-    Without CAP_SYS_RESOURCE, the kernel accepts only windows of multiples of 2 s and checks every 2 s (Documentation/accounting/psi.rst).
-    That is too late for mom, so mom-helper makes the trigger.
+    Without CAP_SYS_RESOURCE, the kernel checks only every 2 s (Documentation/accounting/psi.rst). That is too late, so mom-helper makes the
+    trigger.
     """
 
     events = select.POLLPRI

@@ -1,7 +1,6 @@
 """Thread that wakes the engine between two cycles if the host runs low on memory.
 
-Available memory falls before tasks stall, so mom watches both. A PSI trigger reports stalls. mom reads available memory from a small file a
-few times a second, or once a second if the host has plenty.
+Available memory falls before tasks stall, so mom watches both: available memory a few times a second, and stalls with a PSI trigger.
 """
 
 from __future__ import annotations
@@ -25,23 +24,22 @@ from mom_plugins_host.host.trigger import WINDOW_SECONDS, NoTrigger, StallTrigge
 
 FIRST_GAP_SECONDS = 1.0
 LONGEST_GAP_SECONDS = 30.0
-"""While tasks keep stalling, gaps between wake-ups double from the first to the longest. If the first cycles did not help, more cycles will
-not; scheduled cycles continue."""
+"""While tasks keep stalling, gaps between wake-ups double up to this. If the first cycles did not help, more will not."""
 
 _MEMINFO_BYTES = 256
-"""MemTotal, MemFree and MemAvailable are the first three lines, of 28 characters each."""
+"""MemTotal, MemFree and MemAvailable are the first three lines of 28 characters."""
 
 _TOTAL = re.compile(rb"^MemTotal: +([0-9]{1,18}) kB$", re.MULTILINE)
 _AVAILABLE = re.compile(rb"^MemAvailable: +([0-9]{1,18}) kB$", re.MULTILINE)
 
 _LONGEST_REST_SECONDS = 1.0
-"""Between two readings if memory is plentiful. Without a trigger, stalls are measured over this time."""
+"""Between two readings if memory is plentiful. Without a trigger, also the window of stalls."""
 
 _TAKEN_KIB = 2 << 20
-"""Memory that each CPU can allocate in a second: the kernel clears pages first, at a measured 1.8 GiB/s."""
+"""KiB that each CPU can allocate in a second: the kernel clears pages at a measured 1.8 GiB/s."""
 
 _JOIN_SECONDS = 0.3
-"""A plugin has 0.4 s to end; the thread needs the time of one reading."""
+"""A plugin has 0.4 s to end."""
 
 _SHORTEST_WATCH_SECONDS = 0.01
 """A reading takes 10 µs, so this is 0.1 % of a CPU."""
@@ -71,17 +69,13 @@ class HostSettings(PluginSettings):
 
 
 class StallGauge:
-    """Stall time of the last window, from several samples of a counter."""
+    """Stall time of the last window, from samples of a counter."""
 
     def __init__(self) -> None:
         self._samples: deque[tuple[float, int]] = deque()
 
     def stalled(self, total: int, now: float) -> float:
-        """Return the stall time in seconds of the window that ends now; 0.0 for the first sample.
-
-        :param total: microseconds of stalls since boot
-        :param now: monotonic seconds
-        """
+        """Return the seconds of stalls in the window that ends now. `total` is in µs since boot, `now` in monotonic seconds."""
         samples = self._samples
         if samples and total < samples[-1][1]:
             samples.clear()
@@ -116,7 +110,7 @@ class Patience:
 
 @dataclass(eq=False)
 class HostWatch:
-    """Thread that watches the host from `start` to `stop`, and wakes the engine if memory runs low."""
+    """Thread that wakes the engine if memory runs low."""
 
     settings: HostSettings
     context: PluginContext
@@ -180,7 +174,7 @@ class HostWatch:
     def update(self, available: int | None, total: int | None, target: int | None = None, collected: int | None = None) -> None:
         """Note the host's memory figures in a cycle, in KiB.
 
-        If the host is itself a VM, its memory may change within a cycle, so `total` may be outdated.
+        If the host is itself a VM, `total` may be outdated.
 
         :param target: desired available memory
         :param collected: total that this plugin collected for the cycle
@@ -194,7 +188,7 @@ class HostWatch:
                 self._available.saw(available, self._low(own))
 
     def look(self) -> float:
-        """Read memory and pressure once, wake the engine if needed, and return the seconds until the next reading."""
+        """Read memory and pressure once, and wake the engine if needed. Return the seconds until the next reading."""
         with self._lock:
             if self._other_host:
                 return self._rest(float("inf"))
@@ -215,7 +209,7 @@ class HostWatch:
         return self._rest(headroom)
 
     def _rest(self, headroom: float) -> float:
-        """Return the seconds until the next reading: the time in which all CPUs could allocate this memory (KiB), from `watch` to 1 s."""
+        """Return the seconds in which all CPUs could allocate this memory (KiB), from `watch` to 1 s."""
         return max(self.settings.watch, min(_LONGEST_REST_SECONDS, headroom / self._most_kib))
 
     def _judge(self, seconds: float) -> None:

@@ -44,16 +44,16 @@ from mom_plugins_host.numa.nodes import (
 
 RESERVE_SHARE = 0.05
 RESERVE_KIB = 512 << 10
-"""Memory that stays available on a node after mom binds guests to it, far above the kernel's watermarks."""
+"""Memory that stays available on a node after mom binds guests to it."""
 
 OLDEST_SECONDS = 180.0
-"""Oldest valid sample of a guest's memory on a node: three turns of the sampler. With many guests, a sample may be most of an hour old."""
+"""Oldest valid sample of a guest's memory on a node: three turns of the sampler."""
 
 _Nodes = Mapping[int, Mapping[str, Value]]
 
 
 def reviewed(snapshot: Snapshot, decisions: Sequence[Decision], promises: Promises) -> Iterable[Revision]:
-    """Yield the revisions of decisions on pins and nodes. mom does not bind a guest to nodes without enough memory."""
+    """Yield the revisions of decisions on pins and nodes. Nodes need enough memory for the guest."""
     nodes = {node: item for item in (snapshot.host.items("numa_nodes") or ()) if (node := as_whole(item.get("node"))) is not None}
     used_kib = dict.fromkeys(nodes, 0.0)
     for decision in decisions:
@@ -83,10 +83,7 @@ def _cpus_of(item: Mapping[str, Value]) -> frozenset[int]:
 
 
 def _nodeset(decision: Decision, guest: Guest, nodes: _Nodes, used_kib: dict[int, float], promises: Promises) -> tuple[str, str]:
-    """Return the reason to refuse these nodes, and their text.
-
-    :param used_kib: KiB on each node for guests that this cycle binds; updated
-    """
+    """Return the reason to refuse these nodes, and their text. Update `used_kib`, the KiB per node for guests bound in this cycle."""
     nodeset = parse_number_list(str(decision.value))
     if not nodeset:
         return f"{decision.value!r:.60} is no list of nodes, such as 0 or 0-1", ""
@@ -122,10 +119,7 @@ def _headroom(item: Mapping[str, Value]) -> float | None:
 
 
 def read(root: Path, hypervisor: Hypervisor, targets: Sequence[Target]) -> Mapping[Target, Value | HypervisorError]:
-    """Return the values of the controls, with one call per control for all guests.
-
-    :param root: folder that holds /proc and /sys
-    """
+    """Return the values of the controls, with one call per control. `root` holds /proc and /sys."""
     controls = {target.control for target in targets}
     return read_together(targets, [((control,), partial(_values_of, root, hypervisor, control)) for control in controls])
 
@@ -142,7 +136,7 @@ def _values_of(root: Path, hypervisor: Hypervisor, control: str, entities: Seque
 
 
 def write(root: Path, hypervisor: Hypervisor, changes: Sequence[Change]) -> Mapping[Target, HypervisorError]:
-    """Write pins first, so that vCPUs allocate new memory on the right node; then nodes and balancing."""
+    """Write pins first, so that vCPUs allocate new memory on the right node."""
 
     def apply(change: Change) -> None:
         if change.control == PINS:
@@ -184,7 +178,7 @@ def _pin(hypervisor: Hypervisor, change: Change) -> None:
 
 
 def is_between(pinned: str, entry: LedgerEntry) -> bool:
-    """Return whether these pins mix the original value and mom's, because a killed mom has pinned only some vCPUs."""
+    """Return whether these pins mix the original value and mom's, as after a kill of mom."""
     now, ours = parse_pins(pinned), [pins for value in entry.ours if (pins := parse_pins(str(value)))]
     if entry.explains(pinned) or not now or not ours:
         return False

@@ -1,4 +1,4 @@
-"""NUMA nodes of the host, from /sys/devices/system/node, and the fields and controls about nodes."""
+"""NUMA nodes of the host, from /sys/devices/system/node, with their fields and controls."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mom_kvm import Knob, NodeTune, parse_number_list, read_kernel_file
 
 
 def format_list(numbers: AbstractSet[int]) -> str:
-    """Return the shortest text for these numbers, as the kernel writes it: `0-3,8`."""
+    """Format numbers as the kernel does: `0-3,8`."""
     runs: list[list[int]] = []
     for number in sorted(numbers):
         if runs and runs[-1][-1] == number - 1:
@@ -25,7 +25,7 @@ def format_list(numbers: AbstractSet[int]) -> str:
 
 
 def memory_by_node(guest: Guest) -> dict[int, float]:
-    """Return the guest's memory on each node, in KiB; empty if it is unknown."""
+    """Return the guest's KiB on each node; empty if unknown."""
     sizes: dict[int, float] = {}
     for item in guest.items("numa_memory") or ():
         node, amount = as_whole(item.get("node")), as_number(item.get("size"))
@@ -42,11 +42,7 @@ def shares(amounts: Mapping[int, float]) -> dict[int, float]:
 
 
 def remote_share(memory: Mapping[int, float], cpus: Mapping[int, float]) -> float | None:
-    """Return the ratio of memory accesses to other nodes, assuming even use; None without memory or CPU time.
-
-    :param memory: size on each node, in any unit
-    :param cpus: CPU time on each node, in any unit
-    """
+    """Return the ratio of memory accesses to other nodes, assuming even use; None without memory or CPU time."""
     held, spent = shares(memory), shares(cpus)
     if not held or not spent:
         return None
@@ -65,8 +61,7 @@ _NODE = re.compile(r"node([0-9]{1,4})")
 class NumaNode:
     """NUMA node. Sizes in KiB; `distances` by node, 10 is local.
 
-    `available` is free memory and half of the page cache. The kernel's estimate (MemAvailable) exists only for the whole host, and keeps at
-    most half of the cache.
+    `available` is free memory and half of the page cache, as the kernel estimates it only for the whole host.
     """
 
     number: int
@@ -78,7 +73,7 @@ class NumaNode:
 
 
 def read_nodes(root: Path) -> list[NumaNode]:
-    """Return the online nodes with readable files, by number; none on a kernel without NUMA."""
+    """Return the online nodes with readable files; none without NUMA."""
     folder = root / _FOLDER
     try:
         numbers = sorted(int(match[1]) for path in folder.iterdir() if (match := _NODE.fullmatch(path.name)))
@@ -106,7 +101,7 @@ def cpus_to_nodes(nodes: Sequence[NumaNode]) -> dict[int, int]:
 
 
 def with_memory(nodes: Sequence[NumaNode]) -> list[NumaNode]:
-    """Return the nodes with memory. Expanders and accelerators add nodes without memory, or without CPUs."""
+    """Return the nodes with memory; accelerators may have none."""
     return [node for node in nodes if node.total > 0]
 
 
@@ -195,7 +190,7 @@ CONTROLS = (
 
 
 def pins_text(pins: Sequence[AbstractSet[int]]) -> str:
-    """Return the CPUs of all vCPUs as text: one list if all are equal."""
+    """Format the CPUs of all vCPUs: one list if all are equal."""
     each = [_cpus_text(frozenset(cpus)) for cpus in pins]
     return each[0] if len(set(each)) == 1 else ";".join(each)
 
@@ -213,5 +208,5 @@ def parse_pins(text: str) -> list[frozenset[int]] | None:
 
 
 def nodeset_text(tune: NodeTune, every: AbstractSet[int]) -> str | None:
-    """Return the nodes of a tune as text. Without a choice, it is `every` node with memory; None if those are unknown."""
+    """Format the nodes of a tune. Without a choice, it is `every` node with memory; None if those are unknown."""
     return format_list(tune.nodes or every) or None

@@ -1,7 +1,6 @@
 """Thread that reads the nodes of guests from the QEMU processes in /proc.
 
-The kernel walks all page tables of a guest for each sample, so the CPU time grows with memory. The thread rests after each sample to stay
-within its share of one CPU. A sample has an age, and is valid until the guest's next turn.
+For each sample, the kernel walks all page tables of a guest, so the thread rests between samples to keep its share of one CPU.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from mom_kvm import ProcessStat, open_process_file, parse_number_list, read_kern
 from mom_plugins_host.numa.nodes import format_list, remote_share, shares
 
 MOST_MAPS = 64 << 20
-"""Bytes of numa_maps read at most: ten times 100 bytes for each of 65,530 areas (vm.max_map_count)."""
+"""Bytes of numa_maps: ten times 100 bytes for each of 65,530 areas (vm.max_map_count)."""
 
 _AREA = re.compile(rb"^[0-9a-f]{1,16} .*?( N[0-9]+=[0-9].*)$", re.MULTILINE)
 _ON_NODE = re.compile(rb" N([0-9]{1,4})=([0-9]{1,15})")
@@ -29,7 +28,7 @@ _ALLOWED = re.compile(rb"^Cpus_allowed_list:\s*([0-9,-]+)$", re.MULTILINE)
 
 
 def parse_numa_maps(text: bytes) -> dict[int, int]:
-    """Return the KiB of a process on each node, from /proc/PID/numa_maps (numa(7)). Unknown lines do not count."""
+    """Return the KiB of a process on each node, from /proc/PID/numa_maps (numa(7))."""
     sizes: dict[int, int] = {}
     for area in _AREA.findall(text):
         page = _PAGE_SIZE.search(area)
@@ -41,7 +40,7 @@ def parse_numa_maps(text: bytes) -> dict[int, int]:
 
 @dataclass(frozen=True, slots=True)
 class Vcpu:
-    """Thread of a vCPU: its number, last CPU, allowed CPUs, and used CPU time."""
+    """vCPU thread: its number, last CPU, allowed CPUs, and CPU time."""
 
     number: int
     cpu: int
@@ -64,7 +63,7 @@ class Process:
             return {}
 
     def vcpus(self) -> list[Vcpu]:
-        """Return the threads of vCPUs, by number; none if QEMU does not name its threads. libvirt enables thread names."""
+        """Return the vCPU threads by number; none if QEMU does not name its threads."""
         return sorted(self._vcpus(), key=lambda vcpu: vcpu.number)
 
     def _vcpus(self) -> Iterator[Vcpu]:
@@ -84,23 +83,19 @@ class Process:
 
 
 _SMOOTHING = 0.5
-"""Weight of a new sample of CPU time. One sample sees a vCPU on only one CPU."""
+"""Weight of a new sample, as one sample sees a vCPU on only one CPU."""
 
 _NEVER = float("-inf")
 
 _JOIN_SECONDS = 0.3
-"""Wait for a running sample at the end. A longer one ends with its daemon thread."""
 
 _LEAST_CPU_SECONDS = 0.02
-"""Two ticks of the kernel: less CPU time does not show where a guest runs."""
+"""Two ticks of the kernel; less CPU time shows nothing."""
 
 
 @dataclass(frozen=True, slots=True)
 class GuestSample:
-    """Nodes of a guest at the time `at` (monotonic seconds): its `fields` without their age, and the state for the next sample.
-
-    `cpus` is the share of the vCPUs' time by node.
-    """
+    """Nodes of a guest at the time `at` (monotonic seconds), and the state for the next sample. `cpus` is the share of vCPU time by node."""
 
     at: float
     started: int
@@ -152,7 +147,7 @@ def _sample_fields(
 
 
 def _cpu_shares(vcpus: Sequence[Vcpu], nodes_of: Mapping[int, int], before: GuestSample | None) -> dict[int, float]:
-    """Return the share of CPU time on each node since the last sample. Nearly idle vCPUs count equally."""
+    """Return the share of CPU time on each node since the last sample. Idle vCPUs count equally."""
     earlier = {vcpu.number: vcpu.seconds for vcpu in before.vcpus} if before is not None else {}
     spent = {vcpu.number: max(0.0, vcpu.seconds - earlier[vcpu.number]) for vcpu in vcpus if vcpu.number in earlier}
     is_busy = sum(spent.values()) > _LEAST_CPU_SECONDS
@@ -173,8 +168,7 @@ class NodeSampler:
 
     :param root: folder that holds /proc
     :param every: least seconds between two samples of a guest
-    :param share: CPU time of the sampler, as a share of one CPU
-    :param nodes_of: returns the node of each CPU
+    :param share: CPU time as a share of one CPU
     """
 
     def __init__(self, root: Path, every: float, share: float, nodes_of: Callable[[], Mapping[int, int]]) -> None:
@@ -186,14 +180,13 @@ class NodeSampler:
         self._pids: Mapping[str, int] = {}
         self._samples: dict[str, GuestSample] = {}
         self._tried: dict[str, float] = {}
-        """Time of the last try by guest, oldest first, which makes the next guest cheap to find."""
+        """Time of the last try by guest, oldest first."""
         self._thread: threading.Thread | None = None
         self._ended = False
         self.spent = 0.0
-        """CPU seconds of all samples."""
 
     def follow(self, pids: Mapping[str, int]) -> Mapping[str, GuestSample]:
-        """Set the guests and their process ids, and return the last sample of each. The first guests start the thread."""
+        """Set the guests and their process ids, and return the last sample of each. Start the thread if needed."""
         with self._changed:
             if pids != self._pids:
                 for stale in [guest for guest, pid in self._pids.items() if pids.get(guest) != pid]:

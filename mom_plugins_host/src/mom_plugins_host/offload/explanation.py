@@ -1,4 +1,4 @@
-"""Sentences of `mom explain` on guests' cold memory; imported late, as it needs mom-daemon."""
+"""Sentences of `mom explain` on cold memory; imported late, as they need mom-daemon."""
 
 from __future__ import annotations
 

@@ -47,13 +47,12 @@ NET: Final = "offload_net"
 WRITTEN: Final = "offload_written"
 
 RISES_IN: Final = "mem_rises_in"
-"""Guest field with the time until its memory use rises, from a plugin that learns guests' days; unknown: not soon."""
+"""Guest field with the time until its memory use rises; unknown: not soon."""
 
 MAY_OFFLOAD: Final = "may_offload"
-"""Guest field with the permission of its service class; unknown without a class."""
+"""Guest field with the permission of its service class."""
 
 _MOST_PACE: Final = 1 << 30
-"""KiB/s; no host moves more."""
 
 
 def _guest(name: str, unit: Unit, description: str, source: str = "mom") -> FieldSpec:

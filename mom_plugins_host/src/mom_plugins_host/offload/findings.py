@@ -35,10 +35,7 @@ _LARGER_POOL: Final = (
 
 
 def findings(root: Path, hierarchies: Hierarchies, hypervisor: Hypervisor | None) -> Iterator[Finding]:
-    """Yield the state of stores, and guests whose cold memory cannot be moved there.
-
-    :param root: folder that holds /proc and /sys
-    """
+    """Yield the state of stores, and guests whose cold memory cannot be moved. `root` holds /proc and /sys."""
     moves_itself = isinstance(hypervisor, ColdMemoryControl)
     try:
         stores = hypervisor.swap_stores() if isinstance(hypervisor, ColdMemoryControl) else stores_of(root)

@@ -17,10 +17,8 @@ from mom_plugins_host.offload.law import FIRST_PAUSE_SECONDS, LEAST_KIB, LONGEST
 from mom_plugins_host.offload.requests import OUT_OF_TIME
 
 _LOCKED_KIB: Final = 64 << 10
-"""QEMU itself locks only queues and stacks. Above this, all memory of the guest is locked or pinned.
-
-The kernel counts memory of VFIO as locked, and of iommufd as pinned (mm/util.c, drivers/iommu/iommufd/pages.c).
-"""
+"""QEMU itself locks only queues and stacks. Above this, all memory of the guest is locked (VFIO) or pinned (iommufd;
+drivers/iommu/iommufd/pages.c)."""
 
 _STATUS: Final = re.compile(rb"^(VmLck|VmPin|HugetlbPages):\s+([0-9]{1,18}) kB$", re.MULTILINE)
 _UNIFIED: Final = re.compile(rb"^0::(/.*)$", re.MULTILINE)
@@ -31,8 +29,7 @@ _FAULTS: Final = re.compile(rb"^(?:total_)?pgmajfault ([0-9]{1,20})$", re.MULTIL
 class MemoryWay:
     """How to reclaim a guest's memory: `v2`, `v1`, `process`, or empty if impossible, for the reason `why_not`.
 
-    `swaps_in` is the folder of the control group (v2) that limits the swap of its process, and `top` the folder of all groups; empty if
-    unknown.
+    `swaps_in` is the control group (v2) that limits the swap of its process, and `top` the folder of all groups.
     """
 
     name: str
@@ -45,15 +42,12 @@ class MemoryWay:
 
     @property
     def swap_limit(self) -> GroupLimit | None:
-        """Return the limit with the least room for swap, of its control group and the groups above; None without one."""
+        """Return the tightest swap limit of its control group and the groups above; None without one."""
         return GroupLimit.of_swap(self.swaps_in, self.top) if self.swaps_in else None
 
 
 def way_to(guest: Guest, root: Path, hierarchies: Hierarchies) -> MemoryWay:
-    """Return how to reclaim a listed guest's memory.
-
-    :param root: folder that holds /proc and /sys
-    """
+    """Return how to reclaim a listed guest's memory. `root` holds /proc and /sys."""
     pid = pid_of(guest)
     stat = ProcessStat.of(root / f"proc/{pid}") if pid else None
     if not pid or stat is None:
@@ -72,7 +66,7 @@ def way_to(guest: Guest, root: Path, hierarchies: Hierarchies) -> MemoryWay:
 
 
 def _swap_group(process: str, hierarchies: Hierarchies) -> tuple[str, str]:
-    """Return the folder of the process's group (v2), which may be shared, and that of all groups; empty if unknown."""
+    """Return the folder of the process's group (v2), and that of all groups; empty if unknown."""
     match = _UNIFIED.search(read_kernel_file(f"{process}/cgroup"))
     folder = None if match is None else hierarchies.folder(Hierarchies.UNIFIED, match[1].decode(errors="surrogateescape"))
     top = hierarchies.top(Hierarchies.UNIFIED)
@@ -80,7 +74,7 @@ def _swap_group(process: str, hierarchies: Hierarchies) -> tuple[str, str]:
 
 
 def why_no_swap(limit: GroupLimit | None) -> str:
-    """Return the reason if a control group's limit allows no swap; empty if it does."""
+    """Return why a control group allows no swap; empty if it does."""
     if limit is None or limit.room >= LEAST_KIB:
         return ""
     group = printable(limit.name, 60)
@@ -90,7 +84,7 @@ def why_no_swap(limit: GroupLimit | None) -> str:
 
 
 def _held_in_place(process: str) -> str:
-    """Return the reason if the memory of a process cannot be swapped; empty if it can."""
+    """Return why a process cannot be swapped; empty if it can."""
     sizes = {name: int(number) for name, number in _STATUS.findall(read_kernel_file(f"{process}/status"))}
     if sizes.get(b"HugetlbPages"):
         return "its memory is of huge pages, which the kernel does not swap"
@@ -104,7 +98,7 @@ def _held_in_place(process: str) -> str:
 def faults_of(way: MemoryWay, root: Path) -> int | None:
     """Return the pages read back for a guest since its start; None if the kernel does not count them.
 
-    Counts of a group are complete. Those of a process lack pages that kernel threads read for a vCPU.
+    Counts of a process lack pages that kernel threads read for a vCPU.
     """
     if way.folder:
         counts = _FAULTS.findall(read_kernel_file(f"{way.folder}/memory.stat"))
@@ -117,18 +111,15 @@ def faults_of(way: MemoryWay, root: Path) -> int | None:
 
 
 _PAGE_IN_SECONDS: Final = {StoreKind.ZRAM: 25e-6, StoreKind.ZSWAP: 25e-6, StoreKind.DISK: 200e-6, StoreKind.ROTATING: 10e-3}
-"""Wait of a vCPU for a page: 5 us for the fault, and 5 to 20 us for decompression or the read of an SSD. lzo-rle takes 17 us in all."""
+"""Wait of a vCPU for a page: 5 us for the fault, and 5 to 20 us for decompression or an SSD."""
 
 _SWEPT_KIB: Final = 48 << 10
 _SWEPT_SHARE: Final = 0.03
-"""A sweep takes memory that the guest has freed if it is more than this share of its size, as in the balloon policy."""
+"""A sweep takes freed memory above `_SWEPT_KIB` and this share of the guest's size, as in the balloon policy."""
 
 
 def stall_of(guest: Guest, refaults_kib: float, stores: Sequence[SwapStore]) -> float:
-    """Return the share of time (0 to 1) in which a guest waits for swapped memory: its refaults, or its PSI if higher.
-
-    :param refaults_kib: refaults in KiB/s
-    """
+    """Return the share of time (0 to 1) in which a guest waits for swapped memory (`refaults_kib` in KiB/s), or its PSI if higher."""
     slowest = max((_PAGE_IN_SECONDS[store.kind] for store in stores if store.free_kib < store.size_kib), default=25e-6)
     counted = guest.number("host_psi_memory_some_avg10") or 0.0
     return max(refaults_kib / PAGE_KIB * slowest, counted / 100)
@@ -146,7 +137,7 @@ def own_pressure(guest: Guest) -> str:
 
 
 def swept_first(guest: Guest, away_kib: float) -> str:
-    """Return the reason if the guest has freed memory, which a sweep should take before swap; empty if not."""
+    """Return the reason if the guest has freed memory, which a sweep takes before swap; empty if not."""
     names = ("rss", "qemu_overhead", "kernel_reserved", "mem_available", "mem_unused", "balloon_cur")
     numbers = [guest.number(name) for name in names]
     if guest.fields.get("balloon_obstacle") is not None or any(number is None for number in numbers):
@@ -160,23 +151,23 @@ def swept_first(guest: Guest, away_kib: float) -> str:
 
 _IN_TURN: Final = 100
 _LOOK_SECONDS: Final = 30.0
-"""Interval at which a process is examined, in case a new device pins the guest's memory; also the most processes in one cycle. Each takes
-200 us."""
+"""Age at which a process is examined again, as a new device may pin its memory. Each takes 200 us, so a cycle examines at most `_IN_TURN`.
+"""
 
 _FAULTS_SECONDS: Final = 1.0
-"""Least time between two readings of a group's counters, because each makes the kernel sum them."""
+"""Least time between two readings of a group's counters, which the kernel must sum."""
 
 LISTS_UNTIL_GONE: Final = 3
-"""Lists without a guest until it counts as gone, because one of several hypervisors may be silent."""
+"""Lists without a guest until it counts as gone, as one of several hypervisors may be silent."""
 
 
 @dataclass(slots=True)
 class FollowedGuest:
     """Guest known to the plugin. Times are monotonic seconds.
 
-    `moved_kib` were moved since the last decision, `offloaded_kib` since mom knows the guest. `may_offload` is the last permission of its
-    class, valid once `class_heard`: 0 forbids offload, None means no class. After a request that moved nothing, `vain` is the reason, mom
-    retries at `vain_until`, and the next such pause lasts `vain_pause` seconds. `lists_without` counts lists without the guest.
+    `moved_kib` were moved since the last decision, `offloaded_kib` since mom knows the guest. `may_offload` is the permission of its class,
+    valid once `class_heard`: 0 forbids offload, None means no class. After a request that moved nothing, `vain` is the reason, and mom
+    retries at `vain_until`.
     """
 
     incarnation: str
@@ -208,19 +199,13 @@ class FollowedGuest:
         self.way, self.looked = way, now
 
     def hear_class(self, guest: Guest, *, silent: bool) -> None:
-        """Note the permission of its class.
-
-        :param silent: the plugin of classes failed or was late, so the last permission stays valid
-        """
+        """Note the permission of its class. If its plugin was `silent`, the last permission stays valid."""
         permission = guest.number(MAY_OFFLOAD)
         if permission is not None or not silent:
             self.may_offload, self.class_heard = permission, True
 
     def note_moved(self, kib: int, why: str, now: float) -> None:
-        """Note the result of a request.
-
-        A guest that released nothing pauses. Otherwise it would stay the cheapest, and mom would ask no other guest.
-        """
+        """Note the result of a request. A guest that released nothing pauses, so that mom asks other guests."""
         self.moved_kib += kib
         self.offloaded_kib += kib
         if kib:
@@ -232,13 +217,13 @@ class FollowedGuest:
                 self.vain_pause = min(2 * self.vain_pause, LONGEST_PAUSE_SECONDS)
 
     def why_left_out(self, now: float) -> str:
-        """Return the reason while the guest pauses after a request that moved nothing; empty otherwise."""
+        """Return why the guest pauses; empty otherwise."""
         return f"{self.vain}; tried again in {self.vain_until - now:.0f} s" if now < self.vain_until else ""
 
     def collect(self, root: Path | None, now: float) -> dict[str, Value]:
         """Start a new cycle and return the guest's fields. A pace expires unless the last cycle renewed it.
 
-        :param root: folder that holds /proc, for refaults; None if the hypervisor counts them
+        :param root: folder that holds /proc; None if the hypervisor counts refaults
         """
         if root is not None:
             self._compare_faults(root, now)
@@ -272,7 +257,7 @@ class FollowedGuest:
 
 
 def keep_listed(before: Mapping[str, FollowedGuest], guests: Sequence[Guest]) -> dict[str, FollowedGuest]:
-    """Return the listed guests by id, with their previous state. A restarted guest keeps only the permission of its class."""
+    """Return the listed guests by id, with their previous state. A restarted guest keeps only its class."""
     listed: dict[str, FollowedGuest] = {}
     for guest in guests:
         entry = before.get(guest.id) or FollowedGuest(guest.incarnation)
@@ -284,7 +269,7 @@ def keep_listed(before: Mapping[str, FollowedGuest], guests: Sequence[Guest]) ->
 
 
 def keep_unlisted(before: Mapping[str, FollowedGuest], listed: Mapping[str, FollowedGuest]) -> dict[str, FollowedGuest]:
-    """Return missing guests that may return, by id. Only an incarnation identifies a returning guest."""
+    """Return missing guests that may return, by id. Only an incarnation identifies them."""
     missing = {identity: before[identity] for identity in before.keys() - listed.keys()}
     for entry in missing.values():
         entry.lists_without += 1

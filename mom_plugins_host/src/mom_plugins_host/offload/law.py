@@ -1,13 +1,12 @@
 """Control law of cold memory, by feedback alone: how much memory to take from each guest, and how much the host needs.
 
-By Little's law, a page stays in swap on average for memory in swap / memory returning per second. Memory untouched for 120 s is cold, a
-third of all memory at Google (Lagar-Cavilla et al., Software-Defined Far Memory in Warehouse-Scale Computers, ASPLOS 2019). mom takes more
-while pages stay away for that long. The guest's stall time has a limit, too, as in Meta's senpai (Weiner et al., TMO, ASPLOS 2022). The
-pace doubles with each step while nothing returns. It halves when half of the reclaimed memory returns, because the kernel then reclaims
-memory in use. The guest's resident memory at that time is its working set.
+By Little's law, a page stays in swap on average for memory in swap / memory returning per second. Memory untouched for 120 s is cold
+(Lagar-Cavilla et al., Software-Defined Far Memory in Warehouse-Scale Computers, ASPLOS 2019). mom takes more while pages stay in swap for
+that long, and limits the guest's stall time, as Meta's senpai does (Weiner et al., TMO, ASPLOS 2022). The pace doubles with each step while
+nothing returns. It halves when half of the reclaimed memory returns, because the kernel then reclaims memory in use. The guest's resident
+memory at that time is its working set.
 
-A guest harmed now gets a short pause, and its memory may come back. A guest harmed over a minute gets a pause that doubles each time. A
-program that starts a new task reads pages back for some seconds only.
+A guest harmed now gets a short pause, and its memory may come back. A guest harmed over a minute gets a pause that doubles each time.
 """
 
 from __future__ import annotations
@@ -20,16 +19,16 @@ from typing import Final
 from mom_core import Host, format_kib
 
 COLD_SECONDS: Final = 120.0
-"""Pages away for longer on average were cold."""
+"""Pages in swap for longer on average were cold."""
 
 WARM_SECONDS: Final = 60.0
-"""Pages that return sooner on average were warm: mom pauses. Between the two limits it takes nothing either."""
+"""Pages that return sooner on average were warm, and mom pauses. Between the two limits it takes nothing."""
 
 MOST_SHARE: Final = 0.01
-"""Fastest pace, as a share of the guest per second. A wrong 1 % returns within a second, and a third of a guest goes in a minute."""
+"""Fastest pace, as a share of the guest per second. A wrong 1 % returns within a second."""
 
 MADVISE_SHARE: Final = 0.0025
-"""Fastest pace where the kernel reclaims hot pages along with cold ones, so that more of them return."""
+"""Fastest pace where the kernel reclaims hot pages along with cold ones."""
 
 FIRST_SHARE: Final = 0.00125
 """First pace. The fourth step is the fastest."""
@@ -42,21 +41,19 @@ LEAST_KIB: Final = 256
 
 LEAST_REFAULTS_KIB: Final = 128.0
 LEAST_REFAULTS_SHARE: Final = 0.0005
-"""Fewer refaults per second are noise. 32 pages are one or two readaheads, and 0.5 MiB of 1 GiB return in 0.6 % of the time."""
+"""Fewer refaults per second are noise: 32 pages are one or two readaheads."""
 
 REFAULTED_SHARE: Final = 0.5
 """If this share of the reclaimed memory returns, more reclaim is futile."""
 
 RECENT_SECONDS: Final = 10.0
-"""Time constant of the short average of stalls, as of the kernel's avg10. Some memory of a step returns within the next second, which alone
-is a tenth of the guest's time."""
+"""Time constant of the short average of stalls, as of the kernel's avg10. Refaults right after a step alone are a tenth of the time."""
 
 HARM_SECONDS: Final = WARM_SECONDS
-"""Time constant of lasting harm. If every burst counts, pauses grow to their longest, and mom takes little from twelve half cold guests
-(benchmarks/squeeze, mix `cold`)."""
+"""Time constant of lasting harm. If every burst counts, mom takes little from twelve half cold guests (benchmarks/squeeze, mix `cold`)."""
 
 FIRST_PAUSE_SECONDS: Final = 10.0
-"""Enough for wrong pages to return: 1 % of a guest per second, for some seconds."""
+"""Enough for wrong pages to return."""
 
 LONGEST_PAUSE_SECONDS: Final = 640.0
 """mom notices a changed working set within ten minutes."""
@@ -65,16 +62,16 @@ CALM_STEPS: Final = 20
 """Steps without harm until the next pause is short again."""
 
 _PRICE_SECONDS: Final = 3600.0
-"""Memory away for an hour on average costs twice as much as memory that never returns."""
+"""Memory in swap for an hour on average costs twice as much as memory that never returns."""
 
 
 @dataclass(frozen=True, slots=True)
 class ObservedGuest:
     """Guest at this moment; None: unknown.
 
-    `resident_kib` is in the host's memory, `merged_kib` of it shared by KSM, and `away_kib` in swap. `refaults_kib` returned per second
-    since the last step. `stall` is the share of time (0 to 1) spent waiting for memory. `hold` is a reason to take nothing. `suffers`
-    describes the guest's own lack of memory.
+    `resident_kib` is in the host's memory, `merged_kib` of it shared by KSM, and `away_kib` in swap. `refaults_kib` is in KiB/s since the
+    last step. `stall` is the share of time (0 to 1) spent waiting for memory. `hold` is a reason to take nothing. `suffers` describes the
+    guest's own lack of memory.
     """
 
     resident_kib: float | None
@@ -96,7 +93,7 @@ class StallAverage:
     stall: float = 0.0
 
     def after(self, now: StallAverage, seconds: float, constant: float) -> StallAverage:
-        """Return the exponential average after these seconds of `now`, with this time constant (s)."""
+        """Return the exponential average after these seconds of `now`. `constant` is the time constant in seconds."""
         weight = 1 - math.exp(-max(0.0, seconds) / constant)
         return StallAverage(
             self.refaults_kib + weight * (now.refaults_kib - self.refaults_kib), self.stall + weight * (now.stall - self.stall)
@@ -109,7 +106,7 @@ class ReclaimState:
 
     mom takes nothing before `until`, for `reason`. `pause` is the next pause after lasting harm, and `calm` counts steps without harm.
     `share` is the pace, as a share of the guest per second. `working_set` (KiB) was learned at `learnt`. `recent` and `lasting` average
-    stalls until `seen`. `wants_back`: the last step found harm, so memory may come back at once.
+    stalls until `seen`. `wants_back`: memory may come back, as the last step found harm.
     """
 
     until: float = 0.0
@@ -127,7 +124,7 @@ class ReclaimState:
 
 @dataclass(frozen=True, slots=True)
 class ColdOffer:
-    """Cold memory that a guest can release now, in KiB/s (0: none, for `reason`), and its price. The cheapest guest is first."""
+    """Cold memory that a guest can release now, in KiB/s (0: none, for `reason`), and its price."""
 
     pace_kib: int
     price: float
@@ -138,7 +135,7 @@ class ColdOffer:
 def next_offer(seen: ObservedGuest, state: ReclaimState, reclaimed_kib: float, limit: float, now: float, urgency: float = 1.0) -> ColdOffer:
     """Return the offer of the next step.
 
-    :param reclaimed_kib: memory reclaimed since the last step, in KiB/s
+    :param reclaimed_kib: KiB/s reclaimed since the last step
     :param limit: share of time (0 to 1) that the guest may wait for memory
     :param now: monotonic seconds
     :param urgency: factor on that limit while the host is short of memory, otherwise 1
@@ -185,7 +182,7 @@ def next_offer(seen: ObservedGuest, state: ReclaimState, reclaimed_kib: float, l
 
 
 def cold_kib(seen: ObservedGuest, state: ReclaimState) -> float | None:
-    """Return the guest's memory beyond its working set, resident or in swap, in KiB; None if unknown."""
+    """Return the guest's memory beyond its working set in KiB, also in swap; None if unknown."""
     if state.working_set is None or seen.resident_kib is None or seen.away_kib is None:
         return None
     return max(0.0, seen.resident_kib + seen.away_kib - state.working_set)
@@ -201,7 +198,7 @@ def _time_away(away_kib: float, refaults_kib: float, size_kib: float) -> float:
 
 
 def _averaged(state: ReclaimState, stall: StallAverage, now: float) -> ReclaimState:
-    """Update both averages. The first step sets only the short one, because its stalls have not lasted."""
+    """Update both averages. The first step sets only the short one."""
     if state.seen is None:
         return replace(state, recent=stall, seen=now)
     seconds = now - state.seen
@@ -228,10 +225,10 @@ AHEAD: Final = "mem_rise_ahead"
 """Host field with memory that guests will soon allocate, according to the balloon law."""
 
 _ENOUGH: Final = 1.1
-"""Multiple of the target where reclaim ends. It starts below the target itself, where sweeps start; more costly reclaim starts lower."""
+"""Multiple of the target where reclaim ends. It starts below the target; more costly reclaim starts lower."""
 
 _PATIENT: Final = 0.85
-"""Multiple of the target. Above it, the host is less than halfway to `_TIGHT`."""
+"""Multiple of the target, halfway to `_TIGHT`."""
 
 _TIGHT: Final = 0.7
 """Multiple of the target below which the balloon policy takes margins."""
@@ -245,7 +242,7 @@ class HostNeed:
     """Memory in KiB that the host lacks, and memory beyond its target.
 
     `urgency` (1 to 4) multiplies the stalls that a guest may have, as balloons would hurt it more. `patient`: balloons are far from hurting
-    guests. `words` describe the host; empty if its memory is unknown.
+    guests. `words` are empty if the host's memory is unknown.
     """
 
     lack_kib: float
@@ -256,10 +253,7 @@ class HostNeed:
 
 
 def need_of(host: Host, *, working: bool) -> HostNeed:
-    """Return the host's need.
-
-    :param working: whether the last cycle reclaimed memory; reclaim ends a little above its start
-    """
+    """Return the host's need. `working`: the last cycle reclaimed memory; reclaim ends a little above its start."""
     available, total = host.number("mem_really_available"), host.number("mem_available")
     target = host.number("mem_watermark_high")
     if target is None and total is not None:
@@ -277,7 +271,7 @@ def need_of(host: Host, *, working: bool) -> HostNeed:
 
 
 def chosen(offers: Mapping[str, ColdOffer], most_kib: float, seconds: float, spared: Collection[str] = ()) -> dict[str, int]:
-    """Return the pace of each chosen guest in KiB/s, by id: the cheapest first, until the total suffices.
+    """Return the pace of chosen guests in KiB/s, by id: the cheapest first, until the total suffices.
 
     :param most_kib: memory to move in this cycle
     :param seconds: length of a cycle

@@ -1,4 +1,4 @@
-"""Plugin `offload`: decides whose cold memory goes to swap, gives orders to the reclaim worker, and reports working sets."""
+"""Plugin `offload`: decides whose cold memory goes to swap, and reports working sets."""
 
 from __future__ import annotations
 
@@ -65,16 +65,14 @@ _CYCLES_IN_FORCE: Final = 1
 """A pace expires unless the next cycle renews it."""
 
 _LONGEST_SWEEP_SECONDS: Final = 30.0
-"""Longest wait for a sweep of a guest, as the balloon may have reasons not to sweep. With two minutes, guests read back fewer pages in
-bursts, but balloons hurt other guests first (benchmarks/squeeze, mix `cold`)."""
+"""Longest wait for a sweep of a guest, as the balloon may not sweep. With two minutes, balloons hurt other guests first
+(benchmarks/squeeze, mix `cold`)."""
 
 _PATIENT_SWEEP_SECONDS: Final = 300.0
-"""The same while balloons are far from hurting guests. Sweeps of twelve guests met the need for 100 s; swapped pages of guests that waited
-for a sweep returned with the next bursts (mix `hot`)."""
+"""The same while balloons are far from hurting guests. Sweeps of twelve guests met the need for 100 s (mix `hot`)."""
 
 _URGENT_SWEEP_SECONDS: Final = 10.0
-"""The same when the balloon already takes margins: a sweep takes 3 s. Longer waits for sweeps of 50 MiB used up the host's memory (mix
-`hot`)."""
+"""The same when the balloon already takes margins: a sweep takes 3 s. Longer waits used up the host's memory (mix `hot`)."""
 
 _MOST_OF_CYCLE: Final = 0.8
 """Share of a cycle for the worker, so that it answers before the next decision."""
@@ -87,10 +85,7 @@ _WILL_GROW: Final = "by its days it will use more before long, maybe what is col
 
 @dataclass(frozen=True, slots=True)
 class _Plan:
-    """Plan of this cycle: the pace of each guest in KiB/s (negative: memory comes back), the offers, and the state of the host.
-
-    `spare_kib` is host memory for guests whose memory comes back.
-    """
+    """Plan of this cycle: the pace of each guest in KiB/s (negative: memory comes back), the offers, and the state of the host."""
 
     paces: Mapping[str, int] = field(default_factory=dict)
     offers: Mapping[str, ColdOffer] = field(default_factory=dict)
@@ -244,7 +239,7 @@ class OffloadPlugin:
         return _Plan(paces, offers, need.words or "the host's cold memory goes ahead of need", need.beyond_kib)
 
     def _within_swap_limit(self, entry: FollowedGuest, offer: ColdOffer, cycle: float) -> ColdOffer | None:
-        """Return the part of an offer that the guest's control group may swap in this cycle; None if nothing."""
+        """Return the part of an offer that the guest's control group may swap; None if nothing."""
         limit = None if self._moves_itself else entry.way.swap_limit
         if limit is None:
             return offer
@@ -321,8 +316,6 @@ class OffloadPlugin:
         """Return the reason to wait for the guest's balloon, which takes freed memory at no cost.
 
         The waited time decays as slowly as it grows. Otherwise mom could wait forever for a guest near the threshold of sweeps.
-
-        :param seconds: since the last cycle
         """
         sweeps = (Scope.GUEST, "balloon_target") in self._context.declarations.fields and not guest.why_blocked("balloon_target")
         words = swept_first(guest, away) if sweeps else ""
@@ -332,7 +325,7 @@ class OffloadPlugin:
 
     @hookimpl
     def mom_review(self, snapshot: Snapshot, decisions: Sequence[Decision]) -> Iterable[Revision]:
-        """Limit each decision to the law's offer, and all decisions together to the room of swap and the host's spare memory."""
+        """Limit decisions to the law's offers, to the room of swap, and to the host's spare memory."""
         room = room_of(self._stores, self._budget.left(snapshot.monotonic))
         cycle = max(_SHORTEST_SECONDS, self._seconds)
         left, spare = int(room.kib / cycle), int(self._plan.spare_kib / cycle)

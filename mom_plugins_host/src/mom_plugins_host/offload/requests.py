@@ -1,4 +1,4 @@
-"""Requests to the reclaim worker, a separate process. mom starts it when needed, and it ends with mom."""
+"""Requests to the reclaim worker, a separate process, which mom starts when needed."""
 
 from __future__ import annotations
 
@@ -33,10 +33,7 @@ _STEP: Final = MOST_PIECE_KIB << 10
 
 
 def areas_of(process: str) -> Sequence[tuple[int, int]]:
-    """Return first and last address of a process's large writable areas. Raise `OSError`.
-
-    :param process: its folder in /proc
-    """
+    """Return first and last address of a process's large writable areas. Raise `OSError`. `process` is its folder in /proc."""
     areas: list[tuple[int, int]] = []
     with os.fdopen(open_process_file(process, "maps"), "rb") as file:
         for line in file:
@@ -48,11 +45,9 @@ def areas_of(process: str) -> Sequence[tuple[int, int]]:
 
 
 def steps_of(areas: Sequence[tuple[int, int]], at: int) -> Iterator[tuple[int, int]]:
-    """Yield each step (address, length in bytes) of the areas once, starting after the last walk.
+    """Yield each step (address, length in bytes) once, starting after the last walk. `at` counts steps of all walks.
 
     Steps are computed, not listed, as a process may reserve terabytes of addresses.
-
-    :param at: steps of all walks so far
     """
     steps = [range(first, last, _STEP) for first, last in areas]
     ends = list(accumulate(map(len, steps)))
@@ -72,16 +67,16 @@ MOST_REQUESTS: Final = 10_000
 FIRST_PIECE_SECONDS: Final = 0.01
 LEAST_PIECE_SECONDS: Final = 0.002
 LONGEST_PIECE_SECONDS: Final = 0.1
-"""Duration of a piece if the kernel accepts no amount; its size follows from the last piece's speed."""
+"""Duration of a piece if the kernel accepts no amount."""
 
 _END_SECONDS: Final = 0.15
-"""Wait for the worker to end by itself, and again after a kill, while the kernel finishes its call."""
+"""Wait for the worker to end, and again after a kill."""
 
 OUT_OF_TIME: Final = "the time was over"
 """Reason of a request with too little time to show how much the guest can release."""
 
 _STUCK_SECONDS: Final = 60.0
-"""Beyond the requests' time. A piece takes a tenth of a second, or some seconds with a busy disk."""
+"""Beyond the requests' time. A piece takes some seconds with a busy disk."""
 
 _WAYS: Final = {"v2": OrderNumber.TAKE_V2, "v1": OrderNumber.TAKE_V1, "process": OrderNumber.TAKE_PROCESS, "recall": OrderNumber.RECALL}
 _ENDED: Final = "its process has ended"
@@ -90,10 +85,7 @@ _ERRORS: Final = {errno.ESRCH: _ENDED, errno.ENODATA: "its group holds too littl
 
 @dataclass(slots=True)
 class ReclaimRequest:
-    """Request to move `left` KiB of a guest, and its result: `went` KiB, and the reason if some did not.
-
-    `at` is the step where a walk through the process continues.
-    """
+    """Request to move `left` KiB of a guest, and its result: `went` KiB, and the reason for the rest. `at` is the next step of the walk."""
 
     guest: str
     way: str
@@ -141,7 +133,7 @@ class _Turn:
 
 
 def _walk(request: ReclaimRequest, no_more: str) -> Iterator[tuple[int, int]]:
-    """Yield KiB and address of each step; at the end, set the reason of the request."""
+    """Yield KiB and address of each step; at the end, set the request's reason."""
     try:
         areas = areas_of(f"/proc/{request.pid}")
     except FileNotFoundError:
@@ -160,7 +152,7 @@ def follow(requests: Sequence[ReclaimRequest], ask: Callable[[Order], Answer], s
 
     :param ask: returns the worker's answer to an order; raises `OSError` if it has ended
     :param seconds: time for all requests
-    :param cpu_seconds: CPU time of the worker for all requests
+    :param cpu_seconds: CPU time for all requests
     """
     until, cpu_us = time.monotonic() + seconds, cpu_seconds * 1e6
     turns = deque(_Turn(request) for request in requests if request.left > 0)
@@ -175,10 +167,7 @@ def follow(requests: Sequence[ReclaimRequest], ask: Callable[[Order], Answer], s
 
 
 class ReclaimWorker:
-    """Reclaim worker: a process that moves memory, and a thread that sends it orders.
-
-    For one caller at a time. No call waits for the kernel.
-    """
+    """Process that moves memory, and a thread that sends it orders. For one caller at a time. No call waits for the kernel."""
 
     def __init__(self) -> None:
         self._connection: socket.socket | None = None
@@ -201,7 +190,7 @@ class ReclaimWorker:
         return self._thread is not None
 
     def send(self, requests: Sequence[ReclaimRequest], seconds: float, cpu_seconds: float) -> None:
-        """Start these requests, with limits of time and CPU time for all. Raise `HypervisorError` if the worker cannot start."""
+        """Start these requests, with limits for all. Raise `HypervisorError` if the worker cannot start."""
         if self._connection is None:
             self._start()
         self._sent, self._until, self._has_ended = requests[:MOST_REQUESTS], time.monotonic() + seconds, False
@@ -210,7 +199,7 @@ class ReclaimWorker:
         self._thread.start()
 
     def answers(self) -> Sequence[ReclaimRequest]:
-        """Return the results of the last requests; none before all have ended. The next request restarts a dead worker."""
+        """Return the results of the last requests; none before all have ended."""
         if self._thread is None or self._thread.is_alive():
             return ()
         sent, self._thread, self._sent = self._sent, None, ()
@@ -248,7 +237,7 @@ class ReclaimWorker:
             self._has_ended = True
 
     def _start(self) -> None:
-        """Start the worker, with mom-helper if this process is not root. Raise `HypervisorError`."""
+        """Start the worker, with mom-helper if this process is not root."""
         helper = Helper.reached()
         try:
             if helper is not None:
@@ -265,7 +254,7 @@ class ReclaimWorker:
 
 
 def _mount_options() -> Iterator[str]:
-    """Yield options with the folders of control groups as this process sees them. A container sees only its own group."""
+    """Yield options with the folders of control groups; a container sees only its own group."""
     hierarchies = Hierarchies(Path("/"))
     hierarchies.refresh()
     for option, controller in (("--unified", Hierarchies.UNIFIED), ("--memory", "memory")):

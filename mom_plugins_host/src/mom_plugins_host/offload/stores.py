@@ -1,4 +1,4 @@
-"""Swap of the host as a store for cold memory: free size, compression, and a daily budget of disk writes. Pure except for readers."""
+"""Swap of the host as a store for cold memory: free size, compression, and a daily budget of disk writes."""
 
 from __future__ import annotations
 
@@ -14,21 +14,20 @@ from mom_kvm import StoreKind, SwapStore, read_kernel_file, read_meminfo
 from mom_plugins_host.offload.law import LEAST_KIB
 
 KEPT_SHARE: Final = 0.05
-"""Share of each store that stays free for the kernel, which swaps between cycles when guests allocate, and kills a process if it cannot. Of
-6 GiB the share is 300 MiB, one burst of a guest."""
+"""Share of each store that stays free for the kernel, which swaps between cycles and kills a process if it cannot. Of 6 GiB it is 300 MiB,
+one burst of a guest."""
 
 LEAST_RATIO: Final = 1.25
-"""Least compression. Below it, the host gains less than a fifth of the memory that it compresses and reads back."""
+"""Least compression. Below it, the host gains less than a fifth of the memory that it compresses."""
 
 _JUDGED_KIB: Final = 32 << 10
-"""Least content of a store for measuring compression: the first pages may come from one guest."""
+"""Least content for measuring compression: the first pages may come from one guest."""
 
 _USUAL_RATIO: Final = 2.5
 """Compression assumed at first: lzo and lz4 reach 2 to 3, zstd 3 to 4."""
 
 _POOL_PERCENT: Final = {"max_pool_percent": 20, "accept_threshold_percent": 90}
-"""Defaults of the kernel (mm/zswap.c): zswap's share of the host's memory, and the share of that below which a full pool accepts pages
-again. Other pages go to the disk."""
+"""Defaults of the kernel (mm/zswap.c): zswap's share of memory, and the share of that below which a full pool accepts pages again."""
 
 _OCTAL: Final = re.compile(r"\\([0-7]{3})")
 _MOST_BYTES: Final = 1 << 20
@@ -36,10 +35,7 @@ _MOST_BYTES: Final = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class StoreRoom:
-    """Room of all stores, in KiB of guests' memory, and the reason if a store limits it.
-
-    `disk` says whether the next pages go to a disk.
-    """
+    """Room of all stores, in KiB of guests' memory, and the reason for its limit. `disk`: the next pages go to a disk."""
 
     kib: int
     why: str
@@ -47,10 +43,7 @@ class StoreRoom:
 
 
 def stores_of(root: Path) -> list[SwapStore]:
-    """Return the stores of this host, in the order in which the kernel uses them.
-
-    :param root: folder that holds /proc and /sys
-    """
+    """Return the stores of this host in the kernel's order. `root` holds /proc and /sys."""
     meminfo = read_meminfo(root)
     # Before 5.19, the kernel does not show the content of the pool, so zswap counts as a disk.
     cached = read_kernel_file(root / "sys/module/zswap/parameters/enabled").strip() == b"Y" and "Zswap" in meminfo
@@ -83,7 +76,7 @@ def _within_pool(stores: Sequence[SwapStore], pool_kib: float) -> list[SwapStore
 
 
 def _areas(root: Path) -> Iterator[tuple[str, bool, int, int, int]]:
-    """Yield name, whether it is a file, total KiB, used KiB and priority of each valid line in /proc/swaps."""
+    """Yield name, whether it is a file, total KiB, used KiB and priority of each line in /proc/swaps."""
     try:
         text = (root / "proc/swaps").read_bytes()[:_MOST_BYTES].decode(errors="surrogateescape")
     except OSError:
@@ -107,7 +100,7 @@ def _store(root: Path, name: str, is_file: bool, size: int, used: int, cached: d
 
 
 def _zram(root: Path, name: str, size: int, free: int) -> SwapStore:
-    """Return a compressed disk. `mm_stat` has bytes: content, compressed content, memory of the device, and its limit."""
+    """Return a compressed disk. `mm_stat` has bytes: content, compressed content, memory, and limit."""
     words = read_kernel_file(root / f"sys/block/{name.removeprefix('/dev/')}/mm_stat").split()
     if len(words) < 4 or not all(word.isdigit() for word in words[:4]):
         return SwapStore(name, StoreKind.ZRAM, size, free)
@@ -155,10 +148,7 @@ def _free(store: SwapStore) -> int:
 
 
 def room_of(stores: Sequence[SwapStore], writable_kib: float) -> StoreRoom:
-    """Return the room of stores. The kernel fills them in order, so an unfit store ends the room.
-
-    :param writable_kib: rest of the budget of disk writes
-    """
+    """Return the room of stores. The kernel fills them in order, so an unfit store ends the room."""
     if not stores:
         return StoreRoom(0, "the host has no swap")
     kib, disk = 0, None
@@ -194,9 +184,9 @@ _HOUR_SECONDS: Final = _DAY_SECONDS / _HOURS
 
 
 class WriteBudget:
-    """Writes of the last day, by hours.
+    """Disk writes of the last day, by hours.
 
-    mom does not know the writes of an earlier run. It gets its first day's budget hour by hour, so restarts do not add writes.
+    Writes of an earlier run are unknown, so the first day's budget is granted hour by hour.
 
     :param day_kib: budget of a day
     :param now: monotonic seconds

@@ -46,7 +46,7 @@ _LISTS = {DISKS: (DISKS_NOW, completed_disks), INTERFACES: (INTERFACES, complete
 
 
 def reviewed(snapshot: Snapshot, decisions: Sequence[Decision]) -> Iterable[Revision]:
-    """Yield the revisions of decisions on limits: refusals with the bounds, and completed lists."""
+    """Yield the revisions of decisions on limits: refusals, and completed lists."""
     pairs: dict[str, list[Decision]] = {}
     for decision in decisions:
         if decision.control in {QUOTA, PERIOD}:
@@ -64,7 +64,6 @@ def reviewed(snapshot: Snapshot, decisions: Sequence[Decision]) -> Iterable[Revi
 
 
 def _reviewed_pair(pair: Sequence[Decision]) -> Iterable[Revision]:
-    """Refuse a quota and its period together."""
     complaint = next((text for decision in pair if (text := cpu_complaint(decision.control, decision.value))), "")
     for decision in pair:
         if complaint:

@@ -1,7 +1,7 @@
-"""Limits as lists with one item per disk or network interface: their fields, and the completion of decisions. Pure.
+"""Limits as lists with one item per disk or network interface. Pure.
 
-An item has all limits of its disk or interface, so mom can compare and restore it. A decision names only the items that it changes.
-Otherwise mom would own and undo the others too, even if another process set them.
+An item has all limits of its disk or interface, so mom can restore it. A decision names only the items that it changes. Otherwise mom would
+own and undo the others too.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def present_interfaces(tunes: Sequence[NetTune]) -> list[Item]:
 
 
 def completed_disks(value: Value, present: Sequence[Item]) -> list[Item]:
-    """Return the disks in a decision with all limits. Absent and nil limits keep their current value.
+    """Return the disks in a decision with all limits. Absent limits keep their current value.
 
     :param value: a list of `{name, path, limits…}`; the path identifies a disk without a name
     :raises Refused: for unknown disks and invalid limits
@@ -131,5 +131,4 @@ def _disk(tune: DiskTune, set_here: Mapping[str, int]) -> dict[str, Value]:
 
 
 def _all_six(limits: Mapping[str, int]) -> dict[str, Value]:
-    """Return all six limits, as policies name them all; an unknown one is None."""
     return {key: limits.get(key) for key in DiskTune.LIMITS}

@@ -1,4 +1,4 @@
-"""Plugin `qos`: reads limits of guests, decides configured limits, reviews all decisions on limits, and writes them."""
+"""Plugin `qos`: reads, decides, reviews and writes limits of guests."""
 
 from __future__ import annotations
 
@@ -76,10 +76,7 @@ def _limited(interface: Mapping[str, Value], limit: NetLimits) -> Mapping[str, V
 
 
 def limits_of_all(snapshot: Snapshot, settings: Mapping[str, QosGuestSettings]) -> dict[str, dict[str, SetValue]]:
-    """Return the configured limits of all guests, by id and control.
-
-    :param settings: by guest id; guests without settings may be absent
-    """
+    """Return the configured limits of all guests, by id and control."""
     host_cpus = snapshot.host.number(HOST_CPUS)
     return {
         guest.id: {control: SetValue(value) for control, value in limits_of(guest, settings[guest.id], host_cpus).items()}
@@ -89,10 +86,7 @@ def limits_of_all(snapshot: Snapshot, settings: Mapping[str, QosGuestSettings]) 
 
 
 def mistakes_in(snapshot: Snapshot, settings: Mapping[str, QosGuestSettings], source: Source) -> Iterable[Problem]:
-    """Yield settings without effect: CPU shares if the number of CPUs is unknown, and disks that no guest has.
-
-    A guest may lack some of the disks that the settings of its pattern name.
-    """
+    """Yield settings without effect: CPU shares if the number of CPUs is unknown, and disks that no guest has."""
     if not snapshot.host.number(HOST_CPUS) and any(own.cpu_limit is not None for own in settings.values()):
         message = "cpu_limit needs the number of the host's CPUs (cpu_count), which is unknown"
         yield Problem(source, message, severity=Severity.WARNING, hint="enable the plugin host")
@@ -169,7 +163,7 @@ class QosPlugin:
 
     @hookimpl
     def mom_declare(self) -> Iterable[Declaration]:
-        """Declare current and agreed limits, and default policies for agreed limits if the settings enable them."""
+        """Declare limits, and default policies for agreed limits if the settings enable them."""
         texts = files("mom_plugins_host.qos")
         yield from FIELDS
         yield from control.CONTROLS

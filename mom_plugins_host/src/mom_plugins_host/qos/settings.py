@@ -70,8 +70,7 @@ def check_bandwidth(interface: str, direction: str, limits: dict[str, int]) -> N
 def quota_and_period(percent: float, host_cpus: float, vcpus: float) -> tuple[int, int]:
     """Return the quota and period, in µs, that limit all vCPUs together to `percent` of all the host's CPUs.
 
-    A small share needs a longer period, so that the quota is valid. At the longest period, mom uses the least valid quota. A guest with too
-    few vCPUs to reach its limit gets no quota.
+    A small share needs a longer period, so that the quota is valid. A guest with too few vCPUs to reach its limit gets no quota.
     """
     share = percent / 100 * host_cpus / vcpus  # of one host CPU, for each vCPU
     if percent >= 100 or share >= 1:
