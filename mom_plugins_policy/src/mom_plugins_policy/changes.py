@@ -26,25 +26,25 @@ from mom_plugins_policy.language.policy import Policy, Result
 from mom_plugins_policy.notes import NoteStore
 
 REMEMBERED_CHANGES: Final = 50
-"""Versions to roll back to. They share unchanged texts; the largest policies take 50 MiB."""
+"""Versions share unchanged texts; the largest policies take 50 MiB."""
 
 _DECIDE_AGAIN: Final = "read the policies in force, and decide again"
 
 
 @dataclass(frozen=True, slots=True)
 class Overlay:
-    """Run-time changes: texts by name, None for a removed policy. `alone`: ignore files and defaults."""
+    """Run-time changes; None for a removed policy. `alone`: ignore files and defaults."""
 
     texts: Mapping[str, PolicyText | None] = field(default_factory=dict)
     alone: bool = False
 
     def over(self, base: Mapping[str, PolicyText]) -> dict[str, PolicyText]:
-        """Return the texts in force, given files and defaults, in name order."""
+        """Return the texts in force over `base`, in name order."""
         merged: dict[str, PolicyText | None] = dict(self.texts) if self.alone else {**base, **self.texts}
         return {name: text for name, text in sorted(merged.items()) if text is not None}
 
     def changed(self, changes: Mapping[str, str | None], who: str, base: Mapping[str, PolicyText], *, replace_all: bool) -> Overlay:
-        """Return the overlay with more changes. Only policies of files or defaults are recorded as removed."""
+        """Return the overlay with more changes."""
         alone = self.alone or replace_all
         texts: dict[str, PolicyText | None] = {} if replace_all else dict(self.texts)
         texts.update({name: None if text is None else PolicyText(text, f"set by {who}") for name, text in changes.items()})
@@ -65,7 +65,7 @@ class Version:
 
 
 DIFFED_LINES: Final = 2000
-"""Most lines, old and new together, of a diff. It takes 50 ms and grows quadratically."""
+"""Most lines, old and new together, of a diff, which takes 50 ms."""
 
 SHOWN_LINES: Final = 1000
 
@@ -100,7 +100,7 @@ class ChangingPolicies:
 
     :param kept: file that keeps run-time changes over a restart
     :param changed: called after a run-time change
-    :param refuse_failing: refuse texts that compile but certainly fail, unless no policies are in force
+    :param refuse_failing: while policies are in force, refuse texts that certainly fail
     """
 
     def __init__(
@@ -129,7 +129,7 @@ class ChangingPolicies:
         self._lock = threading.Lock()
         self._base: Mapping[str, PolicyText] = {}
         self._declared = context.declarations
-        """Declarations of the policies in force. During a reload the context has newer ones, which mom may still reject."""
+        """During a reload the context has newer ones, which mom may still reject."""
         self._versions: deque[Version] = deque(maxlen=REMEMBERED_CHANGES)
         self._count = 0
         self._at_load = Overlay()
@@ -149,7 +149,7 @@ class ChangingPolicies:
     # --- files ----------------------------------------------------------------------------------------------------------------------
 
     def load(self) -> None:
-        """Read and compile everything. Raise `ConfigError` for bad files. Ignore stored changes that no longer fit."""
+        """Read and compile everything. Ignore stored changes that no longer fit. Raise `ConfigError`."""
         with self._lock:
             read = self._read()
             self._base, self._declared = read.texts, read.declared
@@ -165,7 +165,7 @@ class ChangingPolicies:
         return self._compiled(self._read(), Overlay(), to_work=False)
 
     def prepare(self) -> Callable[[], None]:
-        """Compile the files again; return a function that puts them in force. Both raise `ConfigError`."""
+        """Compile the files again; return a function that activates them. Both raise `ConfigError`."""
         with self._lock:
             read = self._read()
             overlay = self._overlay
@@ -185,7 +185,7 @@ class ChangingPolicies:
     # --- PolicyTexts ----------------------------------------------------------------------------------------------------------------
 
     def failure(self) -> str:
-        """Return the error that ended the newest evaluation; empty if it completed."""
+        """Return the error that ended the newest evaluation, or an empty text."""
         return printable(str(self.newest.errors[-1]), 400) if self.newest is not None and self.newest.stopped else ""
 
     def state(self) -> PolicyState:
@@ -217,7 +217,7 @@ class ChangingPolicies:
             return []
 
     def _news(self, remarks: Sequence[PolicyProblem], now: Policy | None, changed: Container[str]) -> tuple[PolicyProblem, ...]:
-        """Return remarks on changed texts, and remarks on other texts that are new."""
+        """Return remarks on changed texts, and new remarks on other texts."""
         if now is None or all(item.name in changed for item in remarks):
             return tuple(remarks)
         old = set(self.checked(now))
@@ -284,7 +284,7 @@ class ChangingPolicies:
         return self._announced(made)
 
     def keep_first(self) -> None:
-        """Write the changes in force, before the first evaluation. Until then mom may reject the reload."""
+        """Write the changes before the first evaluation. Until then mom may reject the reload."""
         if self._kept is None:
             return
         with self._lock:
@@ -297,7 +297,7 @@ class ChangingPolicies:
             self._keep(self._overlay)
 
     def close(self) -> None:
-        """Refuse further changes at the end of mom or after a reload. The file then belongs to another plugin."""
+        """Refuse further changes. The file then belongs to another plugin."""
         self._closed = True
 
     def keep_again(self) -> None:

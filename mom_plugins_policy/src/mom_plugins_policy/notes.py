@@ -1,4 +1,4 @@
-"""Notes of policies on the host and guests, kept across cycles and restarts, for example for hysteresis."""
+"""Notes of policies on the host and guests, kept across cycles and restarts."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from pydantic import AfterValidator, TypeAdapter
 from mom_core import HOST_ID, MomError, PluginContext, Snapshot, StateError, StateFile, Value, printable
 
 _GONE_SECONDS: Final = 3600.0
-"""Notes of an unlisted guest are kept this long: it may return from another host."""
+"""An unlisted guest may return from another host."""
 
 
 def _checked(values: dict[str, Any]) -> dict[str, Any]:
-    """Check notes up to the first invalid value. pydantic would collect an error for each value of a forged file."""
+    """Check notes up to the first invalid value; pydantic would collect all errors of a forged file."""
     for name, value in values.items():
         if not all(item is None or isinstance(item, bool | int | float | str) for item in (value if isinstance(value, list) else [value])):
             raise ValueError(f"{printable(name)} holds no value that a policy can keep")
@@ -55,17 +55,17 @@ def _size(value: Any) -> int:
 
 
 class NoteStore:
-    """Notes in memory, and in a state file between cycles. Their total size is limited.
+    """Notes in memory and in a state file, with a limit on their total size.
 
-    A guest's notes end when the guest is gone, or restarts with another `incarnation`. If the hypervisor reports incarnations, a guest may
-    be away for an hour. While the hypervisor is unreachable, all notes stay.
+    A guest's notes end when the guest restarts with another `incarnation`, or is gone for an hour (at once if the hypervisor reports no
+    incarnations).
 
     :param context: of the plugin whose folder holds the file; None: keep notes in memory
     :param whose: owner of the notes for messages, such as `policies in Python`
     """
 
     LARGEST: ClassVar[int] = 8 << 20
-    """Bytes of all notes in JSON: ten notes of 70 bytes on each of 10,000 guests."""
+    """Bytes in JSON: ten notes of 70 bytes on each of 10,000 guests."""
 
     def __init__(self, context: PluginContext | None = None, file: str = "notes.json", whose: str = "policies") -> None:
         self._file: StateFile[dict[str, KeptNotes]] | None = None
@@ -78,7 +78,7 @@ class NoteStore:
         self._unwritten = False
 
     def load(self) -> None:
-        """Read the file. mom sets a damaged file aside and reports it."""
+        """Read the file."""
         self._kept = (self._file.read() if self._file is not None else None) or {}
         self._size = sum(notes.size for notes in self._kept.values())
 
@@ -125,7 +125,7 @@ class NoteStore:
         return current
 
     def keep(self, notes: Mapping[str, dict[str, Any]]) -> Sequence[str]:
-        """Replace the notes on these entities, and write changes to the file.
+        """Replace the notes on these entities, and write the file.
 
         Return the entities that keep their old notes because of `LARGEST`.
         """

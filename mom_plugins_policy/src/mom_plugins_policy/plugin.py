@@ -41,7 +41,7 @@ from mom_plugins_policy.shadow import Shadow
 from mom_plugins_policy.sources import read_policies
 
 _NIL_FIELD = re.compile(r"[A-Za-z_][\w-]*\.([A-Za-z_]\w*) is nil")
-"""Operand text in a fault, for an attribute such as a guest's field."""
+"""Operand in a fault, such as a guest's field."""
 
 USUAL_FOLDER: Final = Path("/etc/mom/policy.d")
 """Folder written by `mom config init`; it may be empty."""
@@ -226,9 +226,9 @@ class PolicyPlugin:
                 yield Problem(Source(self._context.name), printable(message, 400), severity=Severity.WARNING, hint=hint)
 
     def _usable_defaults(self, own: Mapping[str, str], declared: Declarations) -> tuple[dict[str, PolicyText], list[Problem]]:
-        """Return the usable default policies, and a problem for each omitted one.
+        """Return the usable default policies, and a problem for each other one.
 
-        A default policy that reads undeclared fields would fail and stop all policies.
+        A default policy that reads undeclared fields would stop all policies.
         """
         usable: dict[str, PolicyText] = {}
         left_out: list[Problem] = []
@@ -274,7 +274,7 @@ class PolicyPlugin:
         self._context.wake("the policies have changed")
 
     def _log_remarks(self, policy: Policy, state: PolicyState) -> None:
-        """Log each new error of the checks, and the first new warning with the number of further ones."""
+        """Log new errors of the checks, and the first new warning with the number of others."""
         remarks = self._policies.checked(policy)
         old, self._remarked = self._remarked, frozenset(remarks)
         new = [remark for remark in remarks if remark not in old]
@@ -289,7 +289,7 @@ class PolicyPlugin:
 
 
 def _problems(result: Result, snapshot: Snapshot) -> Iterator[Problem]:
-    """Yield the problems of an evaluation; only one for a guest with unknown fields (paused, not sampled yet)."""
+    """Yield the problems of an evaluation; only one for a guest with unknown fields."""
     left_out: dict[str, list[Fault]] = {}
     for fault in result.errors:
         if fault.entity is not None and _unknown_fields(fault, snapshot):

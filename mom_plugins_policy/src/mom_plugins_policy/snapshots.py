@@ -1,7 +1,4 @@
-"""Snapshots as JSON, to try a policy on another host or at another time.
-
-The format is that of `mom_core.testing.snapshot`. Reading is strict, and reports all mistakes with positions.
-"""
+"""Snapshots as JSON, to try a policy on another host or at another time. The format is that of `mom_core.testing.snapshot`."""
 
 from __future__ import annotations
 
@@ -23,7 +20,7 @@ LONGEST: Final = 64 << 20
 """Bytes of a file. 10,000 guests with 60 fields each take a third."""
 
 EXAMPLE: Final = Path(__file__).with_name("example.json")
-"""16 GiB host, short of memory. One guest can spare memory, one runs out, and one reports nothing."""
+"""Host short of memory: one guest can spare memory, one runs out, one reports nothing."""
 
 
 def _finite(value: Any) -> Any:
@@ -53,7 +50,7 @@ class SampleForm(StrictModel):
 
 
 class SnapshotForm(SampleForm):
-    """Snapshot. Properties belong to `host` and to guests by name. Older samples are oldest first, `interval` seconds apart."""
+    """Snapshot. Properties belong to `host` and to guests by name; history is oldest first."""
 
     properties: dict[str, dict[str, FieldValue]] = Field(default_factory=dict)
     history: list[SampleForm] = Field(default_factory=list)
@@ -96,7 +93,7 @@ def _unique(file: str, pairs: Sequence[tuple[str, object]]) -> dict[str, object]
 
 
 def read_form(path: Path) -> SnapshotForm:
-    """Return the form of a JSON file; `-` is standard input. Raise `ConfigError` with all mistakes."""
+    """Return the form of a JSON file (`-`: standard input). Raise `ConfigError`."""
     file = "standard input" if str(path) == "-" else str(path)
     text = text_of(path, LONGEST, "a snapshot is a JSON file; `mom policy snapshot --example` prints one")
     try:
@@ -109,7 +106,7 @@ def read_form(path: Path) -> SnapshotForm:
 
 
 def checked_form(values: object, file: str) -> SnapshotForm:
-    """Return the form of plain values; messages name `file`. Raise `ConfigError` with all mistakes."""
+    """Check plain values; messages name `file`. Raise `ConfigError` with all mistakes."""
     document = Document(file, values)
     form = settings_in(document, SnapshotForm, file)
     for way, wrong in form.misplaced():

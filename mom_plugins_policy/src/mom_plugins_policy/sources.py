@@ -55,7 +55,7 @@ def _ours(path: Path, problems: list[ConfigProblem]) -> bool:
 
 
 def read_paths(paths: Iterable[Path], longest: int) -> Texts:
-    """Return the policies in files and folders of a command line, named after the files.
+    """Return the policies in files and folders, named after the files.
 
     :param longest: size limit of a file in bytes
     """
@@ -68,7 +68,7 @@ def read_paths(paths: Iterable[Path], longest: int) -> Texts:
 
 
 def files_in(path: Path, problems: list[ConfigProblem], *suffixes: str) -> list[Path]:
-    """Return the files in a folder with these suffixes, in name order, or the file itself. An empty folder is a problem."""
+    """Return the file itself, or a folder's files with these suffixes, in name order."""
     if not path.is_dir():
         return [path]
     before = len(problems)
@@ -103,7 +103,7 @@ def _read(path: Path, name: str, result: Texts, longest: int) -> None:
 
 
 def text_of(path: Path, longest: int, hint: str) -> str:
-    """Return the text of a file; `-` is standard input. Raise `ConfigError`.
+    """Return the text of a file (`-`: standard input). Raise `ConfigError`.
 
     :param longest: size limit in bytes
     :param hint: expected contents

@@ -23,9 +23,7 @@ _last: WeakKeyDictionary[Code, tuple[Declarations | None, list[PolicyProblem]]] 
 def check(texts: Mapping[str, str], declarations: Declarations | None = None, limits: PolicyLimits = DEFAULT_LIMITS) -> list[PolicyProblem]:
     """Return all remarks on policies, sorted by name and position.
 
-    The default policies of `declarations` are part of the program but get no remarks.
-
-    :param declarations: of the enabled plugins; None: every field and control is valid
+    :param declarations: of the enabled plugins, whose default policies are part of the program; None: every field and control is valid
     """
     beside = {} if declarations is None else declarations.policies
     try:

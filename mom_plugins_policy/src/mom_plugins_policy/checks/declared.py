@@ -29,7 +29,7 @@ Say: TypeAlias = Callable[..., None]
 
 
 class DeclaredNames:
-    """Declared fields and controls, and remarks on undeclared ones. Without declarations, every name is valid."""
+    """Declared fields and controls, and remarks on others. Without declarations, every name is valid."""
 
     def __init__(self, declarations: Declarations | None, say: Say) -> None:
         self._everything_goes = declarations is None
@@ -40,7 +40,7 @@ class DeclaredNames:
         self.notes_read: list[tuple[Form, str]] = []
 
     def like(self, kind: str, name: str, names: Callable[[], Collection[str]]) -> str:
-        """Return a question with a similar name; empty if none is found in time."""
+        """Return a question with a similar name, or an empty text."""
         key = (kind, name)
         if key not in self._suggested and len(self._suggested) < _MOST and len(name) <= _LONGEST:
             # An equal name is bound, but not here.
@@ -50,7 +50,7 @@ class DeclaredNames:
         return self._suggested.get(key, "")
 
     def meant(self, name: str) -> str:
-        """Return a hint for a field or control named without owner or quotes; otherwise empty."""
+        """Return a hint for a field or control without owner or quotes, or an empty text."""
         owned = [f"{_OWNERS[scope]}.{name}" for scope in Scope if (scope, name) in self._fields]
         hints = [f"the field is {' or '.join(owned)}"] if owned else []
         if owned or name in self._controls:

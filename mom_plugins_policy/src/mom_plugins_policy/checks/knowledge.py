@@ -37,8 +37,8 @@ class FieldKey(NamedTuple):
 class Value:
     """Value, as far as the checks know it.
 
-    :param doubt: field, or `nil`, because of which the value may be nil
-    :param if_true: other values that are not nil if this one is true; `if_false`, `if_there` likewise if it is false, or not nil
+    :param doubt: field, or `nil`, because of which it may be nil
+    :param if_true: other values that are not nil if this one is true; `if_false`, `if_there` likewise
     :param zero: values that it compares with 0
     :param held: function or method that it holds
     """
@@ -88,7 +88,7 @@ def constant(value: object) -> Value:
 
 
 def either(then: Value, otherwise: Value, if_true: Keys = NO_KEYS, if_false: Keys = NO_KEYS) -> Value:
-    """Return one of two values, chosen by a condition. `if_true` and `if_false` are the keys that it proves not nil."""
+    """Return one of two values, chosen by a condition, which proves `if_true` or `if_false` not nil."""
     if then is otherwise or (then.constant is not None and (then.types, then.constant) == (otherwise.types, otherwise.constant)):
         return then
 

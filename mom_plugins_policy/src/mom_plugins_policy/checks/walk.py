@@ -1,6 +1,6 @@
 """Walk over a program for the checks: both branches of every `if`, functions at their calls, loops once.
 
-It knows only types and which values are not nil, and assumes that amounts and conditions are independent.
+It knows only types and which values are not nil.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ _LARGEST_BITS: Final = 4096  # of a computed integer
 _LONGEST: Final = 4096  # characters of a computed string
 
 _OF_VALUES: Final = frozenset({"type", "possible-nil", "zero-division", "range", "control-bounds", "not-callable"})
-"""Rules that are silent in a branch disabled by a constant, which may not fit this host."""
+"""Silent in a branch disabled by a constant, which may not fit this host."""
 
 _OF_NAMES: Final = frozenset({"unknown-field", "undefined-symbol", "unknown-variable", "unknown-function"})
 
@@ -69,7 +69,7 @@ class _TooFar(Exception):
 
 @dataclass(slots=True)
 class _Together:
-    """`and` or `or` under evaluation: values that earlier arguments test for nil or compare with 0."""
+    """`and` or `or` under evaluation, with values tested by earlier arguments."""
 
     form: Form
     word: str
@@ -255,7 +255,7 @@ class Walk:
         return value
 
     def _branch(self, work: Callable[[], Value], keys: Keys) -> tuple[Value | None, dict[Key, Any]]:
-        """Run `work` knowing that these values are not nil. Return its value (None: it fails) and its changes, and undo them."""
+        """Run `work` knowing these values are not nil. Return its value (None: it fails) and changes, and undo them."""
         self._now.store.begin()
         self._now.know(keys)
         value = None

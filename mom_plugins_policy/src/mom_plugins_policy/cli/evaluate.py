@@ -24,7 +24,7 @@ from mom_plugins_policy.language.policy import Result
 from mom_plugins_policy.sources import text_of
 
 EXPRESSION = "~expression"
-"""Policy from the command line. It sorts after the files, so that it can use their definitions."""
+"""Sorts after the files, so that it can use their definitions."""
 
 
 @click.command("eval")

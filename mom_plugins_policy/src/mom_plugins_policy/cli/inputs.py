@@ -59,7 +59,7 @@ class PolicyInputs:
     limits: PolicyLimits
 
     def compiled(self, sample: Snapshot) -> Policy:
-        """Return the policies as one program. Print mistakes and exit with 2 if there are any.
+        """Return the policies as one program. Print mistakes and exit with 2 if any.
 
         :param sample: its fields count as declared
         """
@@ -80,7 +80,7 @@ class PolicyInputs:
 def policies_for(
     paths: Sequence[Path], config_path: str | None, *, defaults: bool = False, needed: bool = True, live: bool = False
 ) -> PolicyInputs:
-    """Return the policies of these files and folders, or of the configuration, or else the plugins' default policies.
+    """Return the policies of files and folders, or of the configuration, or else the plugins' default policies.
 
     :param defaults: add default policies to files
     :param needed: False: no policies without files
@@ -112,7 +112,7 @@ def policies_for(
 
 
 def _in_force(config: Config) -> Mapping[str, PolicyText] | None:
-    """Return the policies in force in this configuration's mom; None, with a message, if it does not answer."""
+    """Return the policies in force in a running mom; None, with a message, without an answer."""
     from mom_daemon import ask
 
     answer = ask(config, lambda running: running.policies(), otherwise="the files and defaults")
@@ -157,7 +157,7 @@ def snapshot_for(path: Path | None, config_path: str | None, declarations: Decla
 
 
 def live_snapshot(config_path: str | None) -> Snapshot:
-    """Return a snapshot of this host. It takes two samples for rates, and does not disturb a running mom."""
+    """Return a snapshot of this host, from two samples. A running mom is not disturbed."""
     from mom_core import Engine, load_config
 
     config = load_config(config_path)

@@ -1,4 +1,4 @@
-"""Output of values, decisions and errors as text and JSON. Messages shorten values; results do not."""
+"""Output of values, decisions and errors as text and JSON."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def written_value(value: Any) -> str:
 
 
 def amount(value: Value) -> str:
-    """Return a decided value: numbers with grouped digits, disk limits with the disk's name."""
+    """Return a decided value, with grouped digits."""
     if isinstance(value, list) and all(isinstance(item, Mapping) for item in value):
         limits = [(item.get("name"), {key: kib for key, kib in item.items() if key not in {"name", "path"}}) for item in value]
         return "; ".join(
@@ -37,7 +37,7 @@ def amount(value: Value) -> str:
 
 
 def plain(value: Any, files: Mapping[str, str]) -> Any:
-    """Return a value or record for JSON. Numbers that JSON lacks become text."""
+    """Return a value or record for JSON."""
     if isinstance(value, Host):
         return {"host": value.name}
     if isinstance(value, Guest):
@@ -71,13 +71,13 @@ _BEFORE, _AFTER = 60, 40  # columns shown around a position in a long line
 
 
 def located(name: str, line: int, column: int, files: Mapping[str, str]) -> str:
-    """Return a position as `file:line:column`; without a file, with the policy's name."""
+    """Return a position as `file:line:column`."""
     where = printable(files.get(name) or name, 400)
     return f"{where}:{line}:{column}" if line else where
 
 
 def excerpt(text: str, line: int, column: int) -> str:
-    """Return the line, and a caret below the column (1-based); empty for a missing line."""
+    """Return the line, and a caret below the column (1-based)."""
     lines = text.split("\n")
     if not 0 < line <= len(lines):
         return ""

@@ -1,1 +1,1 @@
-"""The policy language: the reader makes forms, the compiler makes code, the runtime evaluates it. `words` describes each word."""
+"""The policy language: reader, compiler and runtime. `words` describes each word."""

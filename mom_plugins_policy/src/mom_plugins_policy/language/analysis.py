@@ -1,7 +1,7 @@
-"""Survey of a program before compilation: names, functions, calls, and mistakes that reject it at load.
+"""Survey of a program before compilation: names, functions, calls, and mistakes that reject it.
 
-Scope is dynamic: a function sees its callers' names. A function inlined into its caller sees them as local variables. A separate function
-(recursive, conditional or large) reaches them through shared cells, listed in `Program.shared`.
+Scope is dynamic: a function sees its callers' names. An inlined function sees them as local variables. A separate function (recursive,
+conditional or large) uses shared cells, listed in `Program.shared`.
 """
 
 from __future__ import annotations
@@ -145,7 +145,7 @@ def analyse(forms: Sequence[Form]) -> Program:
 
 
 def _with_extensions(program: Program) -> tuple[Sequence[Form], Mapping[str, Word]]:
-    """Return the expanded forms, and the words without extensions that the program defines itself."""
+    """Return the expanded forms, and the words without extensions that the program defines."""
     own = {form.items[1].name for form in all_in(program.forms) if len(form.items) > 1 and form.items[0].name in DEFINING}
     if program.callables:
         # A variable of that name may hold a callable, but expansion comes before that is known.
@@ -161,7 +161,7 @@ def _may_be_callable(name: str) -> bool:
 
 @dataclass(slots=True, eq=False)
 class _NamesAround:
-    """Names bound around a form in its function: the first `before` of a list, and outer names.
+    """Names bound around a form: the first `before` of a list, and outer names.
 
     The values of a `let`, which may be thousands, share one list.
     """
@@ -189,7 +189,7 @@ class _Survey:
         self.program = Program(forms, words=words)
         self.everything = everything
         self.extended = False
-        """Whether the program uses an extension, or defines a function of its name."""
+        """Whether the program uses or defines a word that is an extension."""
         self.suspicions: list[tuple[str, Fault]] = []
         self.visited: set[tuple[int, int]] = set()
         self.numbers = count()
@@ -325,7 +325,7 @@ def _choose_inlining(program: Program) -> None:
 
 
 def _callees_first(program: Program) -> list[str]:
-    """Return function names, callees before callers. A function that closes a cycle of calls becomes separate."""
+    """Return functions, callees before callers. A function that closes a cycle becomes separate."""
     definitions = program.definitions
     order: list[str] = []
     begun: set[str] = set()

@@ -19,7 +19,7 @@ ELEMENT = 36  # bytes of an element in a list that `with` builds: a pointer and 
 
 
 class Budgets(ABC):
-    """Remaining time, steps and memory of an evaluation. Generated code calls the methods by name."""
+    """Remaining time, steps and memory. Generated code calls the methods by name."""
 
     def __init__(self, limits: PolicyLimits) -> None:
         self.limits = limits
@@ -44,7 +44,7 @@ class Budgets(ABC):
             raise late.with_traceback(None if error is None else error.__traceback__)
 
     def turns(self, values: Sequence[Any_], most: int) -> Iterable[Any_]:
-        """Return the values of a loop; check the time before each `most` of them."""
+        """Return the values of a loop; check the time regularly."""
         return values if len(values) <= most else chain.from_iterable(self._watched(values, most))
 
     def _watched(self, values: Sequence[Any_], most: int) -> Iterator[Sequence[Any_]]:
@@ -53,7 +53,7 @@ class Budgets(ABC):
             yield values[start : start + most]
 
     def refill(self, left: int) -> int:
-        """Return more steps after the last are used up. `left` is negative."""
+        """Return more steps. `left` is negative."""
         self._used += self.slice - left
         self.slice = 0
         self.look()
@@ -74,7 +74,7 @@ class Budgets(ABC):
         return self.slice
 
     def leave_steps(self, left: int) -> int:
-        """End an outermost loop over Guests; return the steps left before it."""
+        """End an outermost loop over Guests; return the steps left."""
         if self._outer is None:
             return left
         self._used, self._allowed = self._outer
@@ -181,7 +181,7 @@ class Budgets(ABC):
         return left << right if left else 0
 
     def compared(self, *values: Any_) -> None:
-        """Count comparisons of lists. Each takes as long as the shorter list."""
+        """Count comparisons of lists: each takes as long as the shorter list."""
         lists = [value for value in values if value.__class__ is list]
         if len(lists) > 1:
             weights = [self._weigh(item) for item in lists]

@@ -46,7 +46,7 @@ class RequestCondition:
 
 
 def reason_of(conditions: Sequence[RequestCondition], identity: str, snapshot: Snapshot) -> str:
-    """Return the reason of a request, outermost condition first; empty for an unconditional request."""
+    """Return the reason of a request, outermost condition first; empty if unconditional."""
     entity = snapshot.host if identity == HOST_ID else snapshot.guests[identity]
     return printable("; ".join(condition.text_for(entity, snapshot.host) for condition in conditions), _LONGEST)
 
@@ -73,7 +73,7 @@ class _Outline:
         self.conditions = {form.index: list(self._conditions(form))[::-1] for form in requests}
 
     def _conditions(self, request: Form) -> Iterator[RequestCondition]:
-        """Yield the conditions of a request, innermost first. A function called once belongs to its call."""
+        """Yield the conditions of a request, innermost first."""
         owner, form, count = request.items[0].name.removesuffix(CONTROL), request, 0
         for _ in range(_FARTHEST):
             outer = self._outer(form)

@@ -18,7 +18,7 @@ KINDS = frozenset({
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """Error with its position: policy name, and 1-based line and column (0: unknown).
+    """Error with its position (1-based; 0: unknown).
 
     :param entity: guest whose step failed; None outside of loops over `Guests`
     :param values: operands, such as `g.balloon_cur is nil`
@@ -54,7 +54,7 @@ class Fault:
 
 
 class PolicyError(MomError):
-    """Policies that cannot be used, with all faults. `kind` to `message` describe the first."""
+    """Unusable policies, with all faults. `kind` to `message` describe the first."""
 
     def __init__(self, faults: Sequence[Fault]) -> None:
         self.faults = tuple(faults)
@@ -72,7 +72,7 @@ class PolicyError(MomError):
 
 
 class Trouble(Exception):
-    """Error of generated code or its runtime without a suitable Python exception.
+    """Error of generated code or its runtime.
 
     :param fatal: ends the evaluation even inside a loop over `Guests`
     :param of_call: belongs to the call of the function that raised it

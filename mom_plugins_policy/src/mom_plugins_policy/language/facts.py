@@ -9,7 +9,7 @@ Fact = TypeVar("Fact")
 
 
 class Facts(dict[Key, Fact]):
-    """Facts by key. `begin` and `end` enclose a branch, whose facts the caller merges."""
+    """Facts by key. `begin` and `end` enclose a branch."""
 
     def __init__(self, *facts: dict[Key, Fact]) -> None:
         super().__init__(*facts)

@@ -1,9 +1,8 @@
 """Layout of policies.
 
 Line breaks stay. A line is indented by four columns more than the line that opened its innermost bracket, and by four more for each further
-bracket opened in that line, except `{`. A line that begins with a closing bracket is indented like the line that opened it. Tokens in a
-line have one space between them, but none after `(` and before `)`. A comment after other text has at least two spaces before it. One blank
-line stays. Comments and strings stay.
+bracket opened in that line, except `{`. A closing bracket is indented like the line that opened it. Tokens have one space between them,
+except after `(` and before `)`; a comment has at least two before it. One blank line stays.
 """
 
 from __future__ import annotations
@@ -17,13 +16,13 @@ from mom_plugins_policy.language.reader import TOKEN, read
 INDENT: Final = 4
 
 DEEPEST: Final = 60
-"""Maximum indentation in columns, so that deeply nested lines have room for text."""
+"""Maximum indentation in columns."""
 
 _SKIPPED: Final = re.compile(r"(#[^\n]*)|[^#]+")
 
 
 def formatted(name: str, text: str) -> str:
-    """Return the formatted text. Formatting is idempotent. Raise `PolicyError` for an invalid text."""
+    """Return the formatted text. Raise `PolicyError` for an invalid text."""
     read(name, text)
     result = "".join(_pieces(text))
     # If the program would change, leave the file unchanged.

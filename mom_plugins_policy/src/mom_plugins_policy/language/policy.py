@@ -21,7 +21,7 @@ from mom_plugins_policy.language.values import Guests
 from mom_plugins_policy.notes import NoteStore
 
 TOO_COMPLICATED = (TooComplicatedError, RecursionError, MemoryError, SyntaxError)
-"""Errors for programs that are nested too deep for Python. The generated code raises SyntaxError."""
+"""Errors for programs nested too deep for Python. The generated code raises SyntaxError."""
 
 _FIELD = re.compile(r"\.(\w+)")
 _VARIANTS = 8  # compiled variants kept, one per set of undeclared fields
@@ -32,8 +32,8 @@ _CODES = 4  # kept, each some MiB: in force, checked before a change, on trial, 
 class Result:
     """Result of one evaluation.
 
-    `values` has one Python value per evaluated top-level form. An error outside of loops over `Guests` stops the evaluation. Earlier
-    decisions for guests remain, because their steps were complete; decisions for the host are dropped.
+    `values` has one Python value per top-level form. An error outside of loops over `Guests` stops the evaluation: decisions for guests
+    remain, because their steps were complete; decisions for the host are dropped.
     """
 
     def __init__(self, run: Evaluation, values: list[Any], compiled: Compiled, policy: Policy, stopped: bool) -> None:
@@ -78,7 +78,7 @@ class Result:
         return _Reason(form.source, self._suggested_because(form), self.policy.code.conditions.get(form.index, ()), _written_in(form))
 
     def _suggested_because(self, form: Form) -> Mapping[str, Value]:
-        """Return reasons of suggestions in a form, by entity: values of fields declared as reasons."""
+        """Return reasons of suggestions in a form, by entity."""
         declared = {} if self.policy.declarations is None else self.policy.declarations.fields
         snapshot, because = self.run.snapshot, dict[str, Value]()
         for name in _FIELD.findall(abridged(form)):
@@ -106,7 +106,7 @@ def _written_in(form: Form) -> str:
 
 
 class _Reason(NamedTuple):
-    """Reasons of one form's decisions: of suggestions by entity, else the conditions, else the form's text."""
+    """Reasons of one form's decisions: suggested reasons, else conditions, else the form's text."""
 
     source: Source
     suggested: Mapping[str, Value]
@@ -153,7 +153,7 @@ class Code:
 
     @cached_property
     def notes(self) -> frozenset[str] | None:
-        """Names of all remembered or recalled notes; None if the texts compute a name."""
+        """Names of all notes; None if the texts compute a name."""
         names: set[str] = set()
         unclear = 0
         for form in all_in(self.program.forms):
@@ -189,12 +189,10 @@ class Policy:
 
     @classmethod
     def compile(cls, texts: Mapping[str, str], declarations: Declarations | None = None, limits: PolicyLimits = DEFAULT_LIMITS) -> Policy:
-        """Read, check and compile policies, in name order, as one program. Each text must be complete.
-
-        Recent results are cached, for a reload or for a change after its check.
+        """Compile policies in name order as one program. Recent results are cached.
 
         :param declarations: of the enabled plugins; None: all controls, and all fields in a snapshot or its history, are valid
-        :raises PolicyError: with all faults in all texts
+        :raises PolicyError: with all faults
         """
         for name, text in texts.items():
             for item, role in ((name, "a policy's name"), (text, "a policy")):
@@ -219,7 +217,7 @@ class Policy:
         """Evaluate on a snapshot. Mistakes of the policy never raise; see `Result.errors`.
 
         :param history: older snapshots, oldest first; None: the snapshot's own
-        :param room: bytes by which the notes may grow, as counted by `NoteStore`
+        :param room: bytes for more notes
         """
         older = snapshot.history if history is None else history
         declared = self.declarations.fields if self.declarations is not None else None
@@ -241,7 +239,7 @@ class Policy:
         return Result(run, values, compiled, self, stopped)
 
     def evaluate_with(self, store: NoteStore, snapshot: Snapshot, history: Sequence[Snapshot]) -> Result:
-        """Evaluate with the notes of a store, and keep the new ones. Delete notes that are nil or unnamed in the policies."""
+        """Evaluate with the notes of a store, and keep the new ones. Delete notes that no policy names."""
         before = store.begin(snapshot)
         named = self.code.notes
         if named is not None:  # unnamed notes would use memory forever

@@ -39,9 +39,8 @@ _BITS_PER_DIGIT = 3.32  # slightly less than log2(10)
 def read(name: str, text: str, limits: PolicyLimits = DEFAULT_LIMITS, *, first_index: int = 0) -> list[Form]:
     """Return the top-level forms of a policy text.
 
-    :param first_index: `index` of the first form, if several texts make one program
-    :raises PolicyError: `syntax`, `bad-literal`, `range` (integer beyond `limits.integer_bits`), `recursion` (nested deeper than
-        `limits.nesting`) or `limit` (too long, too many forms)
+    :param first_index: `index` of the first form
+    :raises PolicyError: `syntax`, `bad-literal`, `range`, `recursion` or `limit`
     """
     source = _accepted(name, text, limits)
     top: list[Form] = []

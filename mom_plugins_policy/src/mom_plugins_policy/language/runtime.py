@@ -1,4 +1,4 @@
-"""Runtime of compiled policies: entities, requests, size limits, and positions of errors."""
+"""Runtime of compiled policies."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def fail(kind: str, message: str) -> NoReturn:
 
 @dataclass(slots=True, eq=False)
 class Site:
-    """Place in the generated code that can fail. `operands` can be computed again for the message."""
+    """Place in the generated code that can fail, with operands for messages."""
 
     form: Form
     operands: Sequence[tuple[Form, str]] = ()
@@ -61,7 +61,7 @@ class Site:
 
 
 class Emitted(Protocol):
-    """Generated code. Its file name is unique, to identify it in tracebacks."""
+    """Generated code. Its file name is unique, for tracebacks."""
 
     sites: Sequence[Site]
     filename: str
@@ -72,10 +72,10 @@ Declares: TypeAlias = Callable[[Scope, str], bool]
 
 
 class Evaluation(Budgets):
-    """One evaluation of a program on a snapshot. Generated code calls the methods by name.
+    """One evaluation of a program. Generated code calls the methods by name.
 
     :param takes_text: names of controls that take text
-    :param room: bytes by which the notes may grow, as counted by `NoteStore`
+    :param room: bytes for more notes
     """
 
     def __init__(
@@ -141,7 +141,7 @@ class Evaluation(Budgets):
     # --- errors ----------------------------------------------------------------------------------------------------------------
 
     def contain(self, error: Exception, guest: Guest) -> None:
-        """Record an error of a guest's step. Raise errors that stop the whole evaluation."""
+        """Record an error of a guest's step; raise fatal errors."""
         self.failed.add(guest.id)
         if isinstance(error, Trouble) and error.fatal:
             raise error
@@ -290,7 +290,7 @@ class Evaluation(Budgets):
         return self.snapshot.guests[entity.id].fields if entity.__class__ is Guest else entity.fields
 
     def disks(self, guest: Guest) -> Any_:
-        """Return a guest's `io_tune`: nil, or one object per disk, always the same ones."""
+        """Return a guest's `io_tune`: nil, or always the same object per disk."""
         if guest.id not in self.disks_of:
             value = self.field(guest, "io_tune")
             if isinstance(value, Sequence) and not isinstance(value, str):
@@ -315,7 +315,7 @@ class Evaluation(Budgets):
         return self.field(entity, field, default)
 
     def do_statavg(self, entity: Host | Guest, field: Any_) -> float:
-        """Implement `StatAvg`: the mean over the kept samples, for a guest since its start."""
+        """Implement `StatAvg`, for a guest since its start."""
         self._declared(entity, field)
         samples: Iterable[Host | Guest] = self._hosts
         if isinstance(entity, Guest):
@@ -402,7 +402,7 @@ class Evaluation(Budgets):
         self._room -= max(growth, 0)  # shrinking frees nothing: if the guest's step fails, its old notes stay
 
     def recalled(self, name: str) -> dict[str, Any_]:
-        """Return the values of a note by entity id. `do_remember` updates them."""
+        """Return the values of a note by entity id, kept current by `do_remember`."""
         result = {identity: value for identity, notes in self.notes.items() if (value := notes.get(name)) is not None}
         self._recalled[name] = result
         return result

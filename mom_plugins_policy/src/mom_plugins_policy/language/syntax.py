@@ -42,11 +42,7 @@ class SourceText:
 
 @dataclass(slots=True, eq=False, repr=False)
 class Form:
-    """Atom, list or block.
-
-    :param start: offset in `text`, like `end`
-    :param index: number in reading order
-    """
+    """Atom, list or block, with its offsets in `text` and its number in reading order."""
 
     kind: FormKind
     value: int | float | str | None
@@ -71,7 +67,7 @@ class Form:
 
 
 class DerivedForm(Form):
-    """Form that replaces an `original` form of the text. Messages show the original."""
+    """Form that replaces an `original` form, which messages show."""
 
     __slots__ = ("original",)
 
@@ -90,10 +86,7 @@ def all_in(forms: Sequence[Form]) -> Iterator[Form]:
 
 
 def written_string(value: str) -> str:
-    """Return a string in policy syntax.
-
-    Backslashes are part of the value. A string that ends in one cannot be written, and is shown in Python syntax.
-    """
+    """Return a string in policy syntax, or in Python syntax if it ends in a backslash."""
     for quote in "\"'":
         if re.fullmatch(rf"[^{quote}\\]*(?:\\.[^{quote}\\]*)*", value):
             return f"{quote}{value}{quote}"
@@ -115,7 +108,7 @@ def _atom(form: Form) -> str:
 
 
 def written(forms: Sequence[Form], limit: int = 0) -> str:
-    """Return forms as text that can be read back, on one line except for line breaks in strings.
+    """Return forms as text that can be read back.
 
     :param limit: longest text, before an ellipsis; 0: no limit
     """
@@ -145,5 +138,5 @@ def written(forms: Sequence[Form], limit: int = 0) -> str:
 
 
 def abridged(form: Form, limit: int = 60) -> str:
-    """Return a form for a message, on one line and at most `limit` characters long."""
+    """Return a form on one line, at most `limit` characters long."""
     return written((form,), limit).replace("\n", "⏎")

@@ -29,7 +29,7 @@ UNBOUND: Final = object()
 class Function:
     """Callable in a variable: `abs`, `debug`, or a method.
 
-    :param word: checks the number of arguments; None: `call` checks it
+    :param word: checks the number of arguments; None: `call` does
     """
 
     name: str
@@ -47,10 +47,7 @@ class Function:
 
 
 class Guests:
-    """Value of `Guests`: all guests, in the hypervisor's order.
-
-    The runtime reads their fields by column, because reading through each guest would build all guests first.
-    """
+    """Value of `Guests`. Reading fields through its guests would build all guests first."""
 
     __slots__ = ("members",)
 
@@ -98,7 +95,7 @@ class Disk:
 
 
 def show(value: Any_) -> str:
-    """Return a short text of a value, on one line and in policy syntax."""
+    """Return a short text of a value in policy syntax."""
     if value is None:
         return "nil"
     if value is True or value is False:

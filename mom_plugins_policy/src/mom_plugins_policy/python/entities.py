@@ -50,7 +50,6 @@ class PythonEvaluation:
     """Evaluation of a policy.
 
     :ivar made: all decisions, each with its fault or an empty text
-    :ivar notes: copies that the policy may have changed
     :ivar loops: unfinished loops over the guests, oldest first
     """
 
@@ -144,7 +143,7 @@ class _ReadableEntity:
         return decision
 
     def _fault(self, control: str, value: Value, bounds: Sequence[Value]) -> str:
-        """Return the reason against a decision, or an empty text. mom reviews the range of controls later."""
+        """Return the reason against a decision, or an empty text."""
         controls, scope = self._evaluation.cycle.declared.controls, self.entity.scope
         if control not in controls or controls[control].scope is not scope:
             meant = _meant(control, [name for name, spec in controls.items() if spec.scope is scope])
@@ -180,7 +179,7 @@ class Guest(_ReadableEntity):
 
 
 class Guests(tuple[Guest, ...]):
-    """All guests in one cycle, in name order. Records the positions of loops, to find the guest of an error."""
+    """All guests in one cycle, in name order. Records loops, to find the guest of an error."""
 
     def __iter__(self) -> Iterator[Guest]:
         if self:

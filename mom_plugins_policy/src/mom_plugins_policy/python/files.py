@@ -25,7 +25,7 @@ class PythonPolicy(NamedTuple):
 
 
 class _SourceOnly(SourceLoader):
-    """Loader of a module by path. Without `path_stats`, Python neither reads nor writes bytecode in the operator's folder."""
+    """Loader of a module by path, without bytecode files."""
 
     def get_filename(self, fullname: str) -> str:
         return fullname
@@ -35,7 +35,7 @@ class _SourceOnly(SourceLoader):
 
 
 def read_policies(directory: Path) -> list[PythonPolicy]:
-    """Return every `*.py` of a folder in name order, except names that begin with `.` or `_`. The folder may be absent.
+    """Return every `*.py` of a folder in name order, except names that begin with `.` or `_`.
 
     :raises ConfigError: with all errors by file and line
     """

@@ -80,8 +80,8 @@ class PypolicyPlugin:
 def _evaluate(policy: PythonPolicy, cycle: PolicyCycle, until: float) -> list[Decision | Problem]:
     """Return the decisions and problems of a policy. Later policies see its decisions and notes.
 
-    An error in a loop over guests repeats the run without that guest. After other errors, or without time, the policy decides nothing in
-    this cycle, because half of its decisions may be worse than none.
+    An error in a loop over guests repeats the run without that guest. After other errors, the policy decides nothing, because half of its
+    decisions may be worse than none.
 
     :param until: monotonic time after which a failing guest is no longer left out
     """

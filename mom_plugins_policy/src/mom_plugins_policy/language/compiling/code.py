@@ -20,7 +20,7 @@ SMALL = 1 << 63
 """Smaller integers need no size check."""
 
 _LONGEST = 28
-"""Characters of code per form. The default policies need 15. Compiling a character takes Python 170 bytes."""
+"""Characters of code per form. The default policies need 15. Python needs 170 bytes per character."""
 
 _PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,63}", re.ASCII)
 
@@ -40,7 +40,6 @@ class Expression:
     :param stable: later code does not change it
     :param safe: computing it cannot fail
     :param size: number of inputs whose sizes (digits, string lengths) may add up in it
-    :param const: its value is `constant`
     """
 
     text: str
@@ -105,7 +104,7 @@ class Emitter(ABC):
         self._numbers = count(1)
         self._outermost = defaultdict[str, dict[str, str]](dict)
         """Initial variables of the outermost function, by kind and name. Kinds: `h` host fields, `l` columns of guest fields, `s` shared
-        names, `n` functions, or the helper that returns the value."""
+        names, `n` functions, or a helper's name."""
 
     @abstractmethod
     def generate(self, form: Form, *, dropped: bool = False) -> Expression:
@@ -120,7 +119,7 @@ class Emitter(ABC):
         return name
 
     def _initial(self, kind: str, name: str, text: str = "U") -> str:
-        """Return the outermost function's variable for a kind and name, initially `text`."""
+        """Return the outermost function's variable for a kind and name."""
         variables = self._outermost[kind]
         if name not in variables:
             variables[name] = self._new(kind)
@@ -172,7 +171,7 @@ class Emitter(ABC):
         return len(self.sites) - 1
 
     def marked(self, form: Form, text: str, operands: Sequence[Form] = (), values: Sequence[Expression] = ()) -> str:
-        """Return an expression that can fail, on its own line. Error messages show its operands."""
+        """Return an expression that can fail, on its own line."""
         kept = [(operand, value.text) for operand, value in zip(operands, values, strict=True) if not value.const]
         return f"(#{self.site(form, kept)}\n{text})"
 
@@ -213,7 +212,7 @@ class Emitter(ABC):
                 self.emit(value.text)
 
     def guarded(self, value: Expression, form: Form) -> Expression:
-        """Return the value, with a size check if it may have grown."""
+        """Return the value, with a size check if necessary."""
         if value.size <= 1:
             return value
         value = self.spilled(value)
@@ -229,7 +228,7 @@ class Emitter(ABC):
         return Expression(text, value.type, stable=True, safe=True)
 
     def all_guarded(self, values: Sequence[Expression], form: Form) -> list[Expression]:
-        """Return the values in order, each with a size check if it may have grown."""
+        """Return the values in order, with size checks if necessary."""
         if all(value.size <= 1 for value in values):
             return list(values)
         return [self.guarded(value, form) for value in [self.spilled(value) for value in values]]

@@ -18,14 +18,14 @@ _BY_ENTITY = {"Control": "control", "GetControl": "control", "SetVar": "variable
 
 
 class EntityAccess(Scoping):
-    """Compiler for reads of entities. It reads a host field once, and guest fields by column in loops over `Guests`."""
+    """Compiler for reads of entities. Guest fields are read by column in loops over `Guests`."""
 
     def __init__(self, program: Program, limits: PolicyLimits, undeclared: frozenset[tuple[Scope, str]]) -> None:
         super().__init__(program, limits)
         self.undeclared = undeclared
         self.fields: set[tuple[Scope, str]] = set()
         self._read_of: dict[str, dict[str, tuple[str, str]]] = {}
-        """Variables of a field and of its column, per loop variable over `Guests` and field name."""
+        """Variables of field and column, per loop variable and field name."""
 
     def _arity(self, form: Form, name: str, takes: str, count: int) -> Expression:
         return self.fault(form, "arity", f"{name} takes {takes}, not {count}")
@@ -119,12 +119,7 @@ class EntityAccess(Scoping):
         return repr(HOST_ID) if entity.type == "host" else f"{entity.text}.id"
 
     def _by_entity(self, kind: str, name: str) -> str | None:
-        """Return the variable of a dictionary by entity id, ten times as fast as a method call per guest.
-
-        None if the name is too long, or there are too many names.
-
-        :param kind: helper of the run that returns the dictionary
-        """
+        """Return the variable of a dictionary by entity id, ten times as fast as a method call per guest; None for too many names."""
         names = self._outermost[kind]
         if name not in names and (len(name) > self.limits.name or len(names) >= self.limits.names // 2):
             return None

@@ -37,12 +37,12 @@ class Generator(Operations):
         super().__init__(program, limits, undeclared)
         self.level = 0
         self.weight = 0
-        """Forms generated so far in this loop or function: the steps of one turn."""
+        """Forms generated so far in this loop or function."""
         self.counting = False
         """Whether the steps of a turn are known only at run time."""
         self.generated = 0
         self.next_look = SLICE
-        """Number of generated forms at which code without counted steps checks the time."""
+        """Number of generated forms at which to check the time."""
         self.most = _COPIES * program.size + 50_000
         self.guest_loops = 0
         self.depth = "1"
@@ -88,7 +88,7 @@ class Generator(Operations):
         return value
 
     def _apart(self, form: Form) -> Expression:
-        """Compile a form that is nested too deep for Python as a separate function."""
+        """Compile a form nested too deep for Python as a separate function."""
         name = self._new("P")
         function = PyFunction(f"def {name}():")
         self.func.inner.append(function)
@@ -113,9 +113,9 @@ class Generator(Operations):
         weight.append(self.weight)
 
     def _counted(self, form: Form, factor: str = "", many: Callable[[], str] | None = None) -> list[int]:
-        """Emit a countdown of the following code's steps; return a list for their number.
+        """Emit a countdown of steps; return a list to receive their number.
 
-        :param many: returns a statement for the end of the countdown
+        :param many: returns a statement for its end
         """
         weight: list[int] = []
         self._use("left")
@@ -335,7 +335,7 @@ class Generator(Operations):
         return Expression(result, "list", stable=True, safe=True)
 
     def _contained_step(self, form: Form, over: str, element: Expression, result: str, first: Callable[[], list[str]]) -> str:
-        """Emit a turn of a `with` over possible guests, where an error fails only that guest. Return the type of its value."""
+        """Emit a turn of a `with` in which an error fails only that guest. Return the value's type."""
         self.emit("try:")
         with self._block() as step:
             self.late(first)
@@ -386,7 +386,7 @@ class Generator(Operations):
         return value
 
     def _standing(self, definition: Definition) -> str:
-        """Return the Python function of a separate function; empty for an inlined one."""
+        """Return the Python function of a separate function; empty if inlined."""
         if definition.name not in self.program.alone:
             return ""
         name, form = f"F{definition.number}", definition.form

@@ -1,7 +1,7 @@
-"""Policy variables in the generated code, and what the compiler knows about them.
+"""Policy variables in the generated code.
 
-Each variable of a scope (`Bindings`) has a `Slot`, usually a local variable in Python. All bindings of a shared name (`Program.shared`) use
-one cell, whose value a binding scope saves and restores.
+Each variable has a `Slot`, usually a local variable in Python. All bindings of a shared name (`Program.shared`) use one cell, which a
+binding scope saves and restores.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ class Scoping(Emitter):
 
     @contextmanager
     def _scoped(self, forms: Sequence[Form], names: Sequence[str]) -> Iterator[Bindings]:
-        """Yield a new scope for these forms. Its end undoes bindings that separate functions may see."""
+        """Yield a new scope, whose end undoes bindings that separate functions may see."""
         scope = Bindings(self.func)
         shared = self.program.shared
         for name in sorted(shared.intersection((*names, *self._bound_by(forms if shared else ())))):
@@ -132,7 +132,7 @@ class Scoping(Emitter):
                 yield from (binding.name.name for binding in roles.bindings)
 
     def _candidates(self, name: str) -> tuple[list[Slot], bool]:
-        """Return the slots that may hold a name, innermost first, and whether the last certainly does."""
+        """Return the slots that may hold a name, innermost first, and whether the last does."""
         result: list[Slot] = []
         for scope in reversed(self.chain):
             slot = scope.slots.get(name)
@@ -145,7 +145,7 @@ class Scoping(Emitter):
         return result, False
 
     def _lookup(self, name: str) -> Expression | None:
-        """Return a variable's value: `U` if it may be unbound (then not `safe`); None if it certainly is."""
+        """Return a variable's value: `U` if perhaps unbound (not `safe`), None if certainly."""
         if name == "nil":
             return None
         slots, certain = self._candidates(name)

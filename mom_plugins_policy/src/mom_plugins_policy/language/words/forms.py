@@ -34,7 +34,7 @@ class Role(Enum):
 
 
 class Binding(NamedTuple):
-    """Name that a form binds, and the form of its value; None for loop elements and parameters."""
+    """Name that a form binds, and the form of its value, if any."""
 
     name: Form
     value: Form | None
@@ -48,7 +48,7 @@ class Roles(NamedTuple):
     bindings: tuple[Binding, ...] = ()
     """Each is bound once its value is known."""
     scope: bool = False
-    """Whether the form has its own scope for the bindings, instead of the innermost scope around it."""
+    """Whether the form has its own scope for the bindings."""
     assigned: str = ""
     defined: Form | None = None
     """Name of the defined function. The bindings are its parameters."""
@@ -216,10 +216,7 @@ WORDS: Mapping[str, Word] = {**SPECIAL_FORMS, **BUILTINS}
 
 
 def expanded(forms: Sequence[Form], words: Mapping[str, Word]) -> Sequence[Form]:
-    """Expand all forms with an expansion, and number the forms again.
-
-    :param words: words of this program
-    """
+    """Expand all forms with an expansion, and number the forms again."""
     top = [_expansion(form, words) for form in forms]
     for number, form in enumerate(all_in(top)):
         form.index = number

@@ -28,12 +28,12 @@ class FunctionWord(Word):
     """Function of the language. See the module's docstring."""
 
     compute: Callable[..., Any]
-    """Computes the result from Python values. For very large values, generated code may compute it differently."""
+    """Computes the result. For very large values, generated code may do it differently."""
     unit: Callable[[Sequence[Measured]], Dimension]
     types: Callable[[Sequence[int]], int]
-    """Returns the types of the result from those of the arguments; 0 if it always fails."""
+    """Returns the types of the result; 0 if it always fails."""
     type: str = "any"
-    """Type of the result for the compiler (`compiling/code.py`). `number`: that of a numeric argument."""
+    """Type for the compiler. `number`: that of a numeric argument."""
     strict: int | None = 1
     """Number of arguments from which nil is an error; None: never."""
     mixing: str = ""
@@ -41,7 +41,7 @@ class FunctionWord(Word):
     operator: str = ""
     """Second spelling, at the head of a list."""
     variable: bool = False
-    """Whether it is the value of a predefined variable, which a policy may rebind."""
+    """Whether it is a predefined variable, which a policy may rebind."""
 
 
 _LARGE_SHIFT = 1 << 13  # bits: more than any limit allows

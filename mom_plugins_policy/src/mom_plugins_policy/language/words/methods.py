@@ -10,10 +10,7 @@ from mom_plugins_policy.language.words.word import Word
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MethodWord(Word):
-    """Method of the host and of guests. Its first argument is a name.
-
-    `runtime.py` implements it as `do_` plus its name in lower case.
-    """
+    """Method of the host and of guests, implemented in `runtime.py` as `do_` plus its name in lower case."""
 
     store: str = ""
     """Where the name is stored: `note` (of this evaluation), `memory` (kept), `control`, or nowhere."""
@@ -45,4 +42,4 @@ DISK_METHODS = {
     "setReadIopsSec": "read_iops_sec",
     "setWriteIopsSec": "write_iops_sec",
 }
-"""Methods of a disk, with the keys of `current` that they set to a number or nil."""
+"""Methods of a disk, with the keys of `current` that they set."""

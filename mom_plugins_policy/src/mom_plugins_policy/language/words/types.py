@@ -28,7 +28,7 @@ def joined(args: Sequence[int]) -> int:
 
 
 def number(args: Sequence[int]) -> int:
-    """Return the types of a sum, difference or absolute value: an integer if all arguments are integers."""
+    """Return the types of a sum, difference or absolute value."""
     if not all(arg & NUMBER for arg in args):
         return 0
     if any(arg & NUMBER == FLOAT for arg in args):

@@ -83,7 +83,7 @@ def root(args: Sequence[Measured]) -> Dimension:
 
 
 def _scaled(args: Sequence[Measured], sign: int) -> Dimension:
-    """Return the dimension of a product (sign 1) or quotient (sign -1). A plain number scales, or converts the unit."""
+    """Return the dimension of a product (sign 1) or quotient (sign -1). A plain number scales or converts."""
     for number in (0, 1):
         (dimension, value), (other, _) = args[number], args[1 - number]
         if dimension == ANY:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 class Word:
     """Word of the language. `most` is None for any number of arguments.
 
-    A policy may define a function named like an `extension`. All policies evaluated together then call that function.
+    A policy may define a function named like an `extension`, which replaces it in all policies.
     """
 
     name: str
