@@ -229,10 +229,10 @@ class HostState(FleetRecord):
 class MoveState(StrEnum):
     """Progress of a move."""
 
-    ORDERED = "ordered"  #: the coordinator wants it
-    ACCEPTED = "accepted"  #: the host is about to do it, and it cannot be changed any more
-    DONE = "done"  #: the guest is not here any more
-    FAILED = "failed"  #: it is still here
+    ORDERED = "ordered"  #: the coordinator has ordered it
+    ACCEPTED = "accepted"  #: the host starts it; it can no longer be changed
+    DONE = "done"  #: the guest has left the host
+    FAILED = "failed"  #: the guest is still on the host
 
 
 class Move(FleetRecord):
