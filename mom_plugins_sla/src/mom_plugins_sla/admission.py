@@ -70,7 +70,7 @@ class Figures:
 
     :param reserved: promised to launches
     :param returning: promised to stopped guests
-    :param room: memory that the balloon plugin can free at once; None: unknown
+    :param room: memory that the balloon plugin can free at once; None: use `available`
     :param undescribed: guests with unknown guarantees, which count with all of their memory
     """
 

@@ -59,10 +59,10 @@ class StopsAtOnce(Protocol):
 class JobState(StrEnum):
     """State of a job."""
 
-    PREPARING = "preparing"  #: a move: mom sweeps the guest first, and has not called the mover yet
-    BEGUN = "begun"  #: under way, or was so when mom ended
-    DONE = "done"  #: the guest has stopped, and can come back
-    LOST = "lost"  #: a move: its time is over, and its result is unknown
+    PREPARING = "preparing"  #: a move whose mover was not called yet: mom sweeps the guest first
+    BEGUN = "begun"  #: under way, also across a restart of mom
+    DONE = "done"  #: the guest has stopped and can come back
+    LOST = "lost"  #: a move past its time limit, with an unknown result
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,9 +19,9 @@ class Step(StrEnum):
     Pausing frees no memory. Shutting down is last, because programs lose their work.
     """
 
-    MIGRATE = "migrate"  # the guest continues on another host, with a short slowdown
+    MIGRATE = "migrate"  #: the guest continues on another host, with a short slowdown
     SAVE = "save"  #: the guest stops and frees all its memory; its programs will continue
-    PAUSE = "pause"  # the guest stops; its memory use stays constant
+    PAUSE = "pause"  #: the guest stops; its memory use stays constant
     SHUT_DOWN = "shut down"  #: the guest frees all its memory; its programs will restart
 
     @property
