@@ -15,11 +15,11 @@ from mom_core import Source
 class FormKind(IntEnum):
     """Kinds of forms."""
 
-    LITERAL = 0  # integer, float or string in `value`
-    NAME = 1  # identifier, including `nil`; text in `value`
-    OPERATOR = 2  # `+`, `<=` …; text in `value`
-    LIST = 3  # `( )` or `[ ]`; `items` include the head
-    BLOCK = 4  # `{ }`
+    LITERAL = 0  #: integer, float or string in `value`
+    NAME = 1  #: identifier, including `nil`; text in `value`
+    OPERATOR = 2  #: `+`, `<=` …; text in `value`
+    LIST = 3  #: `( )` or `[ ]`; `items` include the head
+    BLOCK = 4  #: `{ }`
 
 
 @dataclass(slots=True, eq=False, repr=False)
