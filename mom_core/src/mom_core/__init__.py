@@ -1,7 +1,7 @@
 """mom: a memory overcommitment manager for KVM hosts, as a plugin framework.
 
 These names are the contract: plugins import nothing else of `mom_core`, except `mom_core.testing` in tests. Add names to `__init__.pyi`;
-each is imported on first use, so that small commands stay fast.
+each is imported on first use.
 """
 
 import lazy_loader

@@ -1,4 +1,4 @@
-"""Columns of fields for thousands of guests, much faster than a mapping per guest."""
+"""Columns of fields, for speed with thousands of guests."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mom_core.values import Value
 class Columns(Mapping[str, Sequence[Value]]):
     """Values of several guests by field name, in the order of the guests; None: unknown. Immutable and thread-safe.
 
-    :param unknown: guests (indices) whose collector reported the field as unknown. Other guests with None lack the field
+    :param unknown: indices of guests whose collector reported the field as unknown. Other guests with None lack it
     """
 
     __slots__ = ("_columns", "_types", "_unknown")
@@ -64,7 +64,7 @@ class Columns(Mapping[str, Sequence[Value]]):
 
 
 class GuestRow(Mapping[str, Value]):
-    """View of one guest's fields."""
+    """One guest's fields."""
 
     __slots__ = ("_columns", "_place")
 

@@ -69,28 +69,28 @@ class PluginContext:
     root: Path = Path("/")
     """Folder that contains /proc and /sys."""
     state_directory: Path = STATE_DIRECTORY
-    """Folder for persistent files. `state_file` creates a subfolder for the plugin."""
+    """Folder for persistent files; see `state_file`."""
     run_directory: Path = RUN_DIRECTORY
     """Folder for sockets and files that need not survive a reboot."""
     declarations: Declarations = field(default_factory=Declarations)
-    """Declarations of all enabled plugins, complete from `mom_setup` on. A reload replaces this and the next four."""
+    """Complete from `mom_setup` on. A reload replaces this and the next four."""
     offers: Mapping[Any, Sequence[Any]] = field(default_factory=dict)
-    """Services by protocol, in file order; use `service` or `services`."""
+    """Services by protocol; use `service` or `services`."""
     interval: float = 5.0
-    """Time between two cycles in s."""
+    """s between two cycles."""
     guest_settings: Callable[[Guest], GuestSettings] = lambda _: GuestSettings()
-    """Returns the plugin's settings for a guest, merged from all matching patterns in file order."""
+    """Returns the plugin's settings for a guest, merged from matching patterns in file order."""
     configuration: Callable[[], Mapping[str, Value]] = dict
     """Returns all settings as in YAML, secrets masked."""
     serves: bool = True
     """False for commands that only inspect, such as `mom doctor`: do not listen on sockets."""
     engine_state: Callable[[], EngineState] = EngineState
-    """Returns the engine's present state, in any thread."""
+    """Returns the engine's state, in any thread."""
     wake: Callable[[str], None] = lambda _: None
     monotonic: Callable[[], float] = time.monotonic
-    """Clock of the engine in s; in a simulation faster than real time."""
+    """Clock of the engine in s, fast in a simulation."""
     state_files: list[StateFile[Any]] = field(default_factory=list)
-    """Files from `state_file`; mom reports their faults."""
+    """From `state_file`."""
 
     @property
     def observes(self) -> bool:
@@ -106,19 +106,19 @@ class PluginContext:
     def service(self, kind: Callable[..., Service]) -> Service | None:
         """Return the first service of this protocol (`mom_services`), for example `context.service(PolicyTexts)`; None: none is offered.
 
-        Any thread may call this, from `mom_setup` on. Do not store the result: a reload may replace it. Before the other plugin's
-        `mom_setup`, calls of the service raise `MomError`.
+        Call it in any thread, from `mom_setup` on. Do not store the result: a reload may replace it. Before the other plugin's `mom_setup`,
+        its service raises `MomError`.
         """
         return next(iter(self.services(kind)), None)
 
     def services(self, kind: Callable[..., Service]) -> Sequence[Service]:
-        """Return all services of this protocol, in file order; see `service`."""
+        """Return all services of this protocol, in file order."""
         return self.offers.get(kind, ())
 
     def state_file(self, name: str, what: str, form: TypeAdapter[Content] | Callable[[Any], Content], **how: Any) -> StateFile[Content]:
-        """Create a state file of this plugin. mom reports its faults in each cycle and in `mom doctor`.
+        """Create a state file, with the parameters of `StateFile`. mom reports its faults.
 
-        :param name: for example `highest.json`; for the other parameters see `StateFile`
+        :param name: for example `highest.json`
         """
         path = self.state_directory / self.name / name
         file = StateFile(path, what, form, sets_aside=self.serves, log=self.log, **how)

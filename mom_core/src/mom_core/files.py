@@ -32,7 +32,7 @@ def read_file(path: Path, most: int) -> bytes:
 def is_there(path: Path) -> bool:
     """Return whether the path exists. Raise `OSError` if that is unknown, for example without permission.
 
-    `Path.exists` returns False in this case since Python 3.14.
+    Since Python 3.14, `Path.exists` returns False in this case.
     """
     try:
         path.stat()

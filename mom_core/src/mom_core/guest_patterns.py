@@ -65,7 +65,7 @@ class GuestPattern:
         return f"{NAME}={escaped}" if "=" in name else escaped
 
     def texts(self, guest: Guest) -> tuple[str, ...]:
-        """Return the texts of the guest's property; none if it has no text."""
+        """Return the texts of the guest's property."""
         return _texts(guest.name if self.property == NAME else guest.properties.get(self.property))
 
     def matches(self, guest: Guest) -> bool:
@@ -80,10 +80,7 @@ def _texts(value: Value) -> tuple[str, ...]:
 
 
 class GuestPatterns:
-    """Several patterns for many guests, with a cache. Thread-safe.
-
-    :raises MomError: a pattern can match no guest
-    """
+    """Several patterns, cached for many guests. Thread-safe. Raises `MomError` as `GuestPattern.of`."""
 
     def __init__(self, patterns: Sequence[str]) -> None:
         # Generated files may name thousands of guests: look up plain texts, and try only patterns in turn.

@@ -23,7 +23,7 @@ FILE: Final = "ledger.json"
 BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 
 LARGEST_VALUE: Final = 64 << 10
-"""Maximum characters of a value as JSON: a list with all limits of 200 disks."""
+"""Characters as JSON: a list with all limits of 200 disks."""
 
 Key = tuple[str, str]
 """Entity id and control."""
@@ -34,7 +34,7 @@ class Ledger:
 
     def __init__(self, path: Path, *, look: bool = False) -> None:
         self.boot = ""
-        """Boot id of this host, the incarnation of the host's entries; empty: unknown."""
+        """Boot id, the incarnation of the host's entries; empty: unknown."""
         loss = "what it held is not put back by itself"
         self.file = StateFile(path, "the ledger", _from_json, loss=loss, log=LOG, sets_aside=not look)
         """`damage` and `write_error` describe faults."""
@@ -45,7 +45,7 @@ class Ledger:
 
     @classmethod
     def open(cls, directory: Path, *, look: bool = False) -> Ledger:
-        """Open the ledger in this folder. It is empty if the file is missing or damaged (`file.damage`).
+        """Open the ledger in this folder, empty if the file is missing or damaged (`file.damage`).
 
         :param look: rename no damaged file, for callers without mom's lock
         :raises StateError: unreadable, or from a later mom, which can restore its changes
@@ -75,7 +75,7 @@ class Ledger:
         return ledger
 
     def _of_this_boot(self, entries: Mapping[Key, LedgerEntry]) -> dict[Key, LedgerEntry]:
-        """Drop the host's entries from before its last boot, which undid mom's changes. Keep them if the boot is unknown."""
+        """Drop the host's entries from before its last boot, which undid them."""
         standing: dict[Key, LedgerEntry] = {}
         of_host = (entry.incarnation for entry in entries.values() if entry.entity.scope is Scope.HOST)
         self.boot = self.boot or next(filter(None, of_host), "")
@@ -94,7 +94,7 @@ class Ledger:
         return self._entries
 
     def resolve(self, present: Callable[[LedgerEntry], Value]) -> None:
-        """Resolve entries in doubt from an earlier run, in memory; `record` writes them.
+        """Resolve entries in doubt from an earlier run, in memory.
 
         :param present: returns a control's present value; None: unknown, the entry stays in doubt
         """
@@ -106,7 +106,7 @@ class Ledger:
         self._entries = {**self._entries, **ended}
 
     def record(self, entries: Iterable[LedgerEntry]) -> None:
-        """Write these entries durably, before their controls are changed. Raise `StateError`, and keep nothing, on failure.
+        """Write these entries durably, before the changes. On a `StateError`, keep nothing.
 
         An existing entry keeps its `before`, `time` and owner; its `applied` becomes `earlier`.
         """
@@ -129,10 +129,10 @@ class Ledger:
         self._recorded = recorded
 
     def settle(self, outcomes: Iterable[Outcome]) -> None:
-        """Note the results of recorded changes. If mom failed to set a value, it does not count as mom's.
+        """Note the results of recorded changes.
 
-        Write at once: while the file marks a change as in doubt, mom could mistake another process's value for the kernel's rounding. If
-        the write fails, the mark stays until the next `record`.
+        Write at once: while a change is in doubt, mom could mistake another process's value for the kernel's rounding. If the write fails,
+        the doubt stays until the next `record`.
         """
         settled, recorded = dict(self._entries), self._recorded
         applied, failed, unchanged, refused = Status.APPLIED, Status.FAILED, Status.UNCHANGED, Status.REFUSED
@@ -195,7 +195,7 @@ class Ledger:
 
 
 def changes_left(directory: Path) -> int:
-    """Return the number of changes of a mom that has ended. Raise `MomError` if the ledger is damaged or unreadable."""
+    """Return the number of changes of a mom that has ended. Raise `MomError` if that is unknown."""
     ledger = Ledger.open(directory, look=True)
     if ledger.file.damage:
         raise MomError(ledger.file.damage)
@@ -203,7 +203,7 @@ def changes_left(directory: Path) -> int:
 
 
 def can_be_kept(value: Value) -> bool:
-    """Return whether the ledger can store a value: it is JSON, and not too large."""
+    """Return whether the ledger can store a value: JSON, and not too large."""
     if is_usual_number(value):
         return True  # fast path: JSON takes ten times as long
     if isinstance(value, str) and len(value) > LARGEST_VALUE:

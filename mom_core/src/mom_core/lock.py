@@ -24,14 +24,14 @@ from mom_core.ownership import refuse_untrusted
 LOCK_MODE: Final = 0o600
 
 LOOK_SECONDS: Final = 0.3
-"""Seconds to wait for a process that only inspects the lock (`holder`)."""
+"""Wait for a process that only inspects the lock (`holder`)."""
 
 RESTORE_SECONDS: Final = 30.0
-"""Seconds to wait for a running `mom restore`."""
+"""Wait for a running `mom restore`."""
 
 
 class RunLock:
-    """Lock held while mom manages the host. Only the kernel's lock counts, not the content of the file.
+    """Lock held while mom manages the host.
 
     :param patience: s to wait for a running `mom restore`
     """
@@ -95,14 +95,14 @@ class RunLock:
 
 
 def _make_run_directory(path: Path) -> None:
-    """Create the folder as systemd would, without the umask: groups must reach its sockets."""
+    """Create the folder regardless of the umask: groups must reach its sockets."""
     with suppress(FileExistsError):
         path.mkdir(parents=True)
         path.chmod(0o755)
 
 
 def holder(directory: Path) -> int:
-    """Return the process id of the mom with this run directory; 0 if none runs."""
+    """Return the pid of the mom with this run directory; 0: none runs."""
     path = directory / "mom.lock"
     try:
         with open(path, "rb", opener=_without_waiting) as lock:
@@ -135,7 +135,7 @@ def open_lock(path: Path) -> int:
 def locked_by(path: Path, locks: Path = Path("/proc/locks")) -> int:
     """Return the process with an exclusive lock according to /proc/locks; 0: none, or unknown.
 
-    Unknown across containers, and on file systems without their own device number (btrfs, overlayfs).
+    Unknown across containers, and on btrfs and overlayfs.
     """
     try:
         status = path.stat()

@@ -20,7 +20,7 @@ MOST_LINKS: Final = 40
 
 
 def untrusted(path: Path, look: Look = os.lstat) -> str:
-    """Return why another user could control the content of a path; empty if none can. A missing file is untrusted.
+    """Return why another user could control the content of a path; empty: none can. A missing file is untrusted.
 
     Only root or this process's user may own and write the path, its parents and all links to it. A parent with the sticky bit, such as
     /tmp, is safe.
@@ -81,7 +81,7 @@ def user_name(uid: int) -> str:
 
 
 def fault(path: Path, status: os.stat_result, *, inside: bool = False) -> str:
-    """Return why another user could change this file or folder, parents aside; empty if none can.
+    """Return why another user could change this file or folder, parents aside; empty: none can.
 
     :param inside: the path is the target or inside it, where a sticky bit does not protect
     """

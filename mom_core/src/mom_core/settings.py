@@ -49,7 +49,7 @@ ExistingFile = Annotated[Path, FileMustExist()]
 
 
 def descriptions(model: type[BaseModel]) -> dict[str, str]:
-    """Return the description of each setting: the docstring below it, or `Field(description=…)`; else empty.
+    """Return the description of each setting: the docstring below it, or `Field(description=…)`.
 
     pydantic's `use_attribute_docstrings` would read the sources of all plugins for each command.
     """

@@ -33,7 +33,7 @@ LARGEST_BYTES: Final = 64 << 20
 """Default maximum size: the ledger of 10,000 guests with ten changes each is 30 MiB."""
 
 MOST_SET_ASIDE: Final = 10
-"""Maximum number of renamed damaged files per state file; the next one replaces the last."""
+"""Maximum of renamed damaged files; the next one replaces the last."""
 
 ADVICE: Final = "see what it held and put that right by hand, then delete it; free space, or look at the disk, if it comes again"
 
@@ -55,15 +55,15 @@ Content = TypeVar("Content")
 class StateFile(Generic[Content]):
     """State file. Not thread-safe.
 
-    A damaged file, or one by a later mom, is renamed in its folder (`NAME.damaged-1`, `NAME.later-1`, …), never overwritten. The log and
-    `damage` say why, and the owner continues without the content.
+    A damaged file, or one by a later mom, is renamed (`NAME.damaged-1`, `NAME.later-1`, …), never overwritten. The log and `damage` say
+    why, and the owner continues without the content.
 
     :param path: its name up to the first dot is the kind
-    :param what: description for messages: "the file of reservations"
+    :param what: for messages: "the file of reservations"
     :param form: strict pydantic `TypeAdapter`, or a function that converts the JSON value and raises if it is invalid
-    :param loss: consequence of lost content, for messages: "all reservations have ended"
+    :param loss: for messages: "all reservations have ended"
     :param version: version of the content; others are not read
-    :param largest: maximum size in bytes
+    :param largest: bytes
     :param sets_aside: a read renames damaged files; False: only a write does
     """
 
@@ -82,10 +82,10 @@ class StateFile(Generic[Content]):
     ) -> None:
         self.path = path
         self.damage = ""
-        """Why the file was unusable when read; empty if it was intact."""
+        """Why the file was unusable; empty: it was intact."""
         self.cure = ""
         self.write_error = ""
-        """Why the content is not on disk; empty if it is."""
+        """Why the content is not on disk; empty: it is."""
         self.left = False
         """Refuse late writes: the file belongs to a successor. Any thread may set it."""
         self._what = what
@@ -97,7 +97,7 @@ class StateFile(Generic[Content]):
         self._sets_aside = sets_aside
         self._log = log or logging.getLogger("mom.state")
         self._in_the_way = ""
-        """Suffix for the unusable file before it is replaced; empty: none."""
+        """Suffix for the unusable file when it is replaced."""
 
     @property
     def kind(self) -> str:
@@ -107,7 +107,7 @@ class StateFile(Generic[Content]):
     def read(self) -> Content | None:
         """Return the content; None without a usable file (`damage` says why).
 
-        Raise `StateError` if files or memory are short: the file can be read later.
+        Raise `StateError` if files or memory are short: try later.
         """
         self.damage = self._in_the_way = ""
         try:
@@ -119,10 +119,7 @@ class StateFile(Generic[Content]):
             return None
 
     def look(self) -> Content | None:
-        """Return the content, or None without a file; change nothing.
-
-        Raise `StateError`: `LaterVersionError` for a later mom's file, `UnreadableError` without permission.
-        """
+        """Return the content, or None without a file; change nothing. Raise `LaterVersionError` or `UnreadableError`."""
         try:
             return self.decoded(read_file(self.path, self._largest))
         except (FileNotFoundError, NotADirectoryError):
@@ -134,7 +131,7 @@ class StateFile(Generic[Content]):
             raise UnreadableError(f"{self._what} {self.path} cannot be read: {error.strerror}", hint=hint) from error
 
     def decoded(self, data: bytes) -> Content:
-        """Return the content of these bytes. Raise `StateError`: `LaterVersionError` for a later mom's file."""
+        """Return the content of these bytes. Raise `StateError`."""
         if len(data) > self._largest:
             raise self._damaged(f"it is larger than {self._largest} bytes")
         frame = _FRAME.fullmatch(data)
@@ -184,7 +181,7 @@ class StateFile(Generic[Content]):
 
     @staticmethod
     def as_json(content: object) -> str:
-        """Return the content as one line of JSON. Raise `OSError` if that is impossible."""
+        """Return the content as one line of JSON. Raise `OSError`."""
         try:
             text = _encode(content)
         except (ValueError, TypeError, RecursionError) as error:
@@ -261,7 +258,7 @@ class UnreadableError(StateError):
 
 
 def set_aside_below(directory: Path) -> Iterable[Path]:
-    """Return the files below this folder that were set aside, sorted."""
+    """Return the renamed files below this folder, sorted."""
     try:
         return sorted(path for path in directory.rglob("*-*") if _ASIDE.fullmatch(path.name))
     except OSError:

@@ -1,4 +1,4 @@
-"""Values of fields, and conversion to numbers, texts and lists. Invalid values are unknown."""
+"""Values of fields, and their conversion. Invalid values are unknown."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ Value: TypeAlias = "int | float | str | bool | None | Sequence[Value] | Mapping[
 """Value of a field. None: collected as unknown."""
 
 NUMBER_LIMIT: Final = 2.0**63
-"""Numbers from here on are invalid: no counter or size of a host is so large, but uninitialised 64-bit fields are."""
+"""Only uninitialised 64-bit fields reach this, no real counter or size."""
 
 
 def are_within_bounds(numbers: Iterable[Any]) -> bool:

@@ -1,6 +1,6 @@
 """Configuration: one YAML file; all its mistakes are reported together.
 
-Names are imported on first use: most commands need no validation.
+Names are imported on first use.
 """
 
 import lazy_loader

@@ -26,7 +26,7 @@ LOG = logging.getLogger("mom.config")
 
 @dataclass(frozen=True, slots=True)
 class ConfiguredPlugin:
-    """Enabled plugin with its settings, imported but not constructed."""
+    """Enabled plugin, imported but not constructed."""
 
     name: str
     loaded: LoadedPlugin
@@ -35,7 +35,7 @@ class ConfiguredPlugin:
 
 @dataclass(frozen=True, slots=True)
 class GuestRule:
-    """Guest pattern with its settings as in the file; see `GuestPattern`."""
+    """Guest pattern (see `GuestPattern`) with its settings."""
 
     pattern: str
     settings: Mapping[str, object]
@@ -47,13 +47,13 @@ class GuestRule:
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """Valid configuration, from `load_config` or from a program.
+    """Valid configuration.
 
     :param file: None: from a program
     :param interval: s between two cycles
     :param stop_timeout: time limit of a stop in s
-    :param plugins: enabled plugins in file order: the first wins
-    :param places: position of each key in the file
+    :param plugins: in file order: the first wins
+    :param places: position of each key
     :param given: content of the file, including secrets
     """
 
@@ -82,9 +82,9 @@ class Config:
         return replace(self, plugins={name: plugin for name, plugin in self.plugins.items() if name in names})
 
     def guest_settings(self, plugin: str) -> Callable[[Guest], GuestSettings]:
-        """Return a function from a guest to this plugin's settings for it, merged from matching patterns in file order.
+        """Return a function from a guest to this plugin's settings for it.
 
-        The function is thread-safe and never raises.
+        The settings are merged from all matching patterns in file order. The function is thread-safe and never raises.
         """
         configured = self.plugins.get(plugin)
         model = configured.loaded.guest_settings_class if configured else None
@@ -96,7 +96,7 @@ class Config:
     def in_force(self) -> dict[str, Value]:
         """Return all settings as in YAML, with defaults, secrets masked.
 
-        Without secrets, `load_config` accepts the result; it always accepts `given`.
+        Without secrets, `load_config` accepts the result.
         """
         core = CoreSettings.model_construct(**{name: getattr(self, name) for name in CoreSettings.model_fields})
         settings: dict[str, Value] = dict(written(core))

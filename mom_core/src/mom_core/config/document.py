@@ -27,10 +27,10 @@ MAX_BYTES: Final = 1 << 20
 MAX_DEPTH: Final = 50
 
 MAX_NODES: Final = 20_000
-"""Maximum number of keys and values with aliases expanded: a few aliases can expand to billions."""
+"""Maximum of keys and values with aliases expanded: a few aliases can expand to billions."""
 
 KeyPath: TypeAlias = "tuple[str | int, ...]"
-"""Keys and list indices that lead from the top to a value."""
+"""Keys and list indices from the top to a value."""
 
 
 class Place(NamedTuple):
@@ -45,7 +45,7 @@ NOWHERE: Final = Place(0, 0)
 
 @dataclass(slots=True)
 class Document:
-    """Values of a file or mapping, positions of `keys` and `values`, and all mistakes."""
+    """Values, positions of `keys` and `values`, and all mistakes."""
 
     file: str
     value: object = None
@@ -53,10 +53,10 @@ class Document:
     values: dict[KeyPath, Place] = field(default_factory=dict)
     problems: list[ConfigProblem] = field(default_factory=list)
     unreadable: set[KeyPath] = field(default_factory=set)
-    """Values that were already reported as unreadable; their other mistakes are not reported."""
+    """Values whose other mistakes are not reported."""
 
     def complain(self, path: KeyPath, message: str, hint: str = "", *, at_key: bool = False) -> None:
-        """Add a problem with the value at `path` or with its key; see `place`."""
+        """Add a problem with a value or its key."""
         if any(path[:length] in self.unreadable for length in range(len(path) + 1)) and not at_key:
             return
         self.note(self.place(path, at_key=at_key), f"{dotted(path)}: {message}" if path else message, hint)
@@ -95,7 +95,7 @@ def dotted(path: Sequence[str | int]) -> str:
 
 
 def read_document(path: Path) -> Document:
-    """Read a file. Raise `ConfigError` if it is unreadable; other mistakes go to `problems`."""
+    """Read a file. Raise `ConfigError` if it is unreadable; `problems` has other mistakes."""
     file = str(path)
     raw = _read(path)
     try:
@@ -213,7 +213,7 @@ _ADVICE: Final = (
 
 
 _INI_SECTION: Final = re.compile(r"^\[[A-Za-z][\w: -]*\][ \t]*$", re.MULTILINE)
-"""Section header of oVirt MOM's configuration."""
+"""Section of oVirt MOM's configuration."""
 
 
 def _compose(text: str, file: str) -> yaml.Node | None:
@@ -314,7 +314,7 @@ class _Builder:
         return built
 
     def _key(self, node: yaml.Node, path: KeyPath) -> str | None:
-        """Return the key as text. Report a key of another type, but still check its value."""
+        """Return the key as text. Report other types, but still check the value."""
         if isinstance(node, yaml.ScalarNode) and node.tag == f"{_TAG}str" and not re.search("[\ud800-\udfff]", node.value):
             return str(node.value)
         message, hint, key = "a key must be text", "", None

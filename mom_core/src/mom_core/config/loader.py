@@ -22,7 +22,7 @@ from mom_core.plugins.discovery import LoadedPlugin, available_plugins, load_plu
 from mom_core.settings import PluginSettings
 
 CHECK_SECONDS: Final = 10.0
-"""Time limit in s for a plugin's validation of its settings, as for its constructor."""
+"""Time limit for a plugin's validation of its settings."""
 
 _NO_PLUGIN: Final = ("no plugin is enabled", "name at least one, such as `host: {}`; `mom plugin list` shows what is installed")
 
@@ -31,7 +31,7 @@ def load_config(source: Path | str | Mapping[str, object] | None = None) -> Conf
     """Read a configuration and import the enabled plugins, without constructing them.
 
     :param source: a file, or a mapping with the same content; None: `/etc/mom/mom.yaml`
-    :raises ConfigError: all mistakes, each with position and hint
+    :raises ConfigError: all mistakes
     """
     if isinstance(source, Mapping):
         file, document = None, mapping_document(source)
@@ -47,12 +47,12 @@ def load_config(source: Path | str | Mapping[str, object] | None = None) -> Conf
 
 
 def read_settings(source: Path, model: type[Model]) -> Model:
-    """Read another YAML file with a pydantic model, within the same limits. Raise `ConfigError` with all mistakes."""
+    """Read another YAML file with a pydantic model, within the same limits. Raise `ConfigError`."""
     return settings_in(read_document(source), model, str(source))
 
 
 def settings_in(document: Document, model: type[Model], owner: str) -> Model:
-    """Validate a document with a pydantic model. Raise `ConfigError` with all mistakes; `owner` names the settings in them."""
+    """Validate a document with a pydantic model. Raise `ConfigError` with all mistakes of this `owner`."""
     value = document.value
     settings: Model | None = None
     if isinstance(value, Mapping):
@@ -103,7 +103,7 @@ def _validated_by_plugin(
     owner: str,
     elsewhere: Mapping[str, str] = MappingProxyType({}),
 ) -> Sequence[Model | BaseException]:
-    """Validate settings with a plugin's model. Its validators may raise `SystemExit`, or hang."""
+    """Validate settings with a plugin's model, whose validators may raise `SystemExit`, or hang."""
     results: list[Model | BaseException] = []
 
     def check() -> None:
@@ -190,7 +190,7 @@ def _owner(plugin: LoadedPlugin) -> str:
 
 
 def _guests(document: Document, section: object, plugins: Mapping[str, ConfiguredPlugin], *, complete: bool) -> tuple[GuestRule, ...]:
-    """Return the guest patterns. `complete` is False if a plugin failed to load: unknown keys may belong to it."""
+    """Return the guest patterns. Unless `complete`, unknown keys may belong to a plugin that failed to load."""
     if section is None:
         return ()
     if not isinstance(section, Mapping):

@@ -41,7 +41,7 @@ class CoreSettings(StrictModel):
     """Folder that contains /proc and /sys."""
 
     state_directory: AbsolutePath = STATE_DIRECTORY
-    """Folder for files that must survive a reboot, such as the ledger of mom's changes."""
+    """Folder for files that must survive a reboot, such as the ledger."""
 
     run_directory: AbsolutePath = RUN_DIRECTORY
     """Folder for the lock, the status and sockets. It need not survive a reboot."""
@@ -71,9 +71,9 @@ def setting_names(model: type[BaseModel]) -> list[str]:
 
 
 def validated(model: type[Model], settings: Mapping[str, object]) -> Model:
-    """Validate settings with a model. Raise `ValidationError`, or any exception of a plugin's validator.
+    """Validate settings with a model. Raise `ValidationError`, or anything from a plugin's validator.
 
-    Goes through JSON, which has the types of YAML: strict validation of Python objects refuses text for a path and a list for a tuple.
+    Goes through JSON, which has the types of YAML: strict validation of Python objects refuses text for a path.
     """
     return model.model_validate_json(json.dumps(settings, default=_plain_mapping))
 

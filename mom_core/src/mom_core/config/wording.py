@@ -1,4 +1,4 @@
-"""Turns pydantic's errors into messages for operators: expected value, actual value, advice."""
+"""pydantic's errors as messages for operators."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def complain(
     errors: Sequence[ErrorDetails],
     elsewhere: Mapping[str, str] = types.MappingProxyType({}),
 ) -> None:
-    """Add pydantic's errors as problems at the positions of the values.
+    """Add pydantic's errors as problems at the values.
 
     :param base: path of `value`
     :param elsewhere: by setting, a hint where it belongs
@@ -105,7 +105,7 @@ def is_secret(annotation: object) -> bool:
 
 
 def _walk(value: object, loc: tuple[int | str, ...]) -> KeyPath:
-    """Return the part of `loc` that exists in the value: pydantic adds names of union members."""
+    """Return the part of `loc` that exists: pydantic adds names of union members."""
     path: KeyPath = ()
     for step in loc:
         inside = step in value if isinstance(value, Mapping) else isinstance(value, list) and isinstance(step, int) and step < len(value)

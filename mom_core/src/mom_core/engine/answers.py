@@ -1,4 +1,4 @@
-"""Validates the answers of plugins; each invalid answer becomes a problem of its plugin."""
+"""Validation of plugins' answers."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def invalid(plugin: str, what: str, why: str) -> Problem:
 
 
 def wrong_part(item: object) -> str:
-    """Describe the first attribute with a wrong type; empty if all are right."""
+    """Describe the first attribute with a wrong type; empty: none."""
     try:
         return _wrong_part(item)
     except Exception as error:  # noqa: BLE001  # a look at a part may run the plugin's code, which may raise anything

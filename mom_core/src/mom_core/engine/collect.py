@@ -1,4 +1,4 @@
-"""Collects a snapshot from the hypervisor and all collectors; drops values of wrong types."""
+"""Collects a snapshot, and drops values of wrong types."""
 
 from __future__ import annotations
 
@@ -20,13 +20,12 @@ from mom_core.units import Unit
 from mom_core.values import NUMBER_LIMIT, Value, are_within_bounds, number_wanted
 
 LISTING = "guests"
-"""Name of the list of guests in counts and durations."""
 
 GUESTS_UNKNOWN = "the guests are unknown"
-"""First words of the problem that the hypervisor did not list its guests."""
+"""First words of the problem that guests were not listed."""
 
 SEE_DOCTOR: Final = "`mom doctor` says more"
-"""Last words of advice; `mom doctor` itself omits them."""
+"""Last words of advice, except in `mom doctor`."""
 
 _IN_ORDER = attrgetter("name", "id")
 
@@ -38,7 +37,7 @@ _PluginColumns: TypeAlias = "tuple[Plugin, _Units, Columns]"
 
 
 class KeptFields(Fields):
-    """Read-only dict of fields, shared by all plugins. A dict can be written as JSON; a copy is mutable."""
+    """Read-only dict of fields, shared by all plugins. A copy is mutable."""
 
     def _refuse(self, *_: object, **__: object) -> NoReturn:
         raise TypeError("a snapshot cannot be changed; mom_derive adds fields to it")
@@ -77,7 +76,7 @@ class Collector:
         return Snapshot(host, guests, time, monotonic, number), problems
 
     def derived(self, snapshot: Snapshot, history: Sequence[Snapshot], problems: list[Problem]) -> Snapshot:
-        """Add the fields that plugins derive from the snapshot."""
+        """Add derived fields."""
         hook = "mom_derive"
         if not self._plugins.having(hook):
             return snapshot
@@ -191,7 +190,7 @@ class Collector:
 
 
 def ask(works: Sequence[tuple[Plugin, Callable[[], object]]], hook: str, problems: list[Problem]) -> list[tuple[Plugin, object]]:
-    """Call a hook of several plugins in parallel; return their answers in order. Failures become problems."""
+    """Call a hook of several plugins in parallel; return the answers in order. Failures become problems."""
     answers = []
     begun = [(plugin, plugin.worker.begin(hook, work)) for plugin, work in works]
     for plugin, call in begun:
@@ -213,18 +212,18 @@ def _unlisted(source: Source, why: str, cure: str = "") -> Problem:
 
 
 def not_called(plugin: Plugin, hook: str) -> Problem:
-    """Return a problem: a hook cannot be called now. A hung plugin has one problem for all hooks."""
+    """Return the problem that a hook cannot be called now. A hung plugin has one for all hooks."""
     message = "none of its hooks is called" if plugin.worker.hung else f"{hook} is not called"
     return Problem(Source(plugin.name), f"{message}: {_settled(plugin.worker.why_not(hook))}", severity=Severity.WARNING)
 
 
 def describe_error(error: BaseException) -> str:
-    """Describe an error for operators: mom's own errors with advice, others with type and place."""
+    """Describe mom's own errors with advice, others with type and place."""
     return printable(str(error), 300) if isinstance(error, HypervisorError) else describe(error)
 
 
 def _settled(reason: str) -> str:
-    """Remove numbers of seconds, so that the same problem has the same text in each cycle."""
+    """Remove seconds, so that the problem has the same text in each cycle."""
     return reason.partition(" and is tried again")[0] or "it is busy"
 
 
@@ -234,7 +233,7 @@ _NO_FIELDS: Final[Mapping[str, Value]] = {}
 
 
 def _joined(answers: Sequence[_PluginColumns], problems: list[Problem]) -> Columns:
-    """Join the fields of guests; the first plugin with a value wins."""
+    """Join fields of guests; the first plugin with a value wins."""
     joined: dict[str, Sequence[Value]] = {}
     unknown: dict[str, AbstractSet[int]] = {}
     for plugin, units, columns in answers:
@@ -290,7 +289,7 @@ def _fits(value: object, name: str, unit: Unit | None, plugin: Plugin, scope: Sc
 
 
 def _is_whole(text: str) -> bool:
-    """Return whether a text has no lone surrogate, which JSON allows, but files and logs do not."""
+    """Return whether a text has no lone surrogate, which JSON allows, but files do not."""
     return text.isascii() or _HALF.search(text) is None
 
 

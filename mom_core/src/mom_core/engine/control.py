@@ -20,7 +20,7 @@ NOT_KEPT: Final = f"none that the ledger can keep (JSON of up to {LARGEST_VALUE 
 
 
 def observe(snapshot: Snapshot, decisions: Sequence[Decision], plugins: PluginSet) -> list[Outcome]:
-    """Return the outcomes in observe mode; change nothing."""
+    """Return outcomes without any change."""
     return [
         Outcome(decision, before, before, Status.OBSERVED) for decision in decisions for before in [present(snapshot, decision, plugins)]
     ]
@@ -34,7 +34,7 @@ def apply(
     stopping: threading.Event,
     on_progress: Callable[[], None],
 ) -> tuple[list[Outcome], list[Problem]]:
-    """Save the present values in the ledger, then let all controllers write in parallel."""
+    """Save present values in the ledger, then let all controllers write in parallel."""
     ledger.resolve(lambda entry: present(snapshot, entry, plugins))
     owners = _Owners(decisions, plugins)
     silent = owners.read(decisions)
@@ -104,7 +104,7 @@ class _Owners:
         return plan
 
     def _unwritten(self, decision: Decision, target: Target, noted: LedgerEntry | None, uncalled: Problem | None) -> Outcome | None:
-        """Return the outcome of a decision that needs no write; None if it needs one. `uncalled`: why the plugin cannot be called."""
+        """Return the outcome of a decision that needs no write; None if it needs one."""
         found, value = self.found[target], decision.value
         outcome = without_writing(self.specs[decision.control], decision, found, noted)
         if outcome is not None:
@@ -166,13 +166,13 @@ def _failed(decision: Decision, reason: str) -> Outcome:
 
 
 def _was_given_back(spec: ControlSpec, noted: LedgerEntry, current: Value) -> bool:
-    """Return whether another process changed the control after mom restored it. Its value is the new original."""
+    """Return whether another process set a new original value after mom restored the control."""
     certain = not (spec.key or spec.gradual or noted.attempted or noted.in_doubt or noted.found is not None)
     return certain and noted.applied == noted.before and current is not None and not noted.explains(current, spec.tolerance)
 
 
 def _next(spec: ControlSpec, noted: LedgerEntry, value: Value, stands: Value) -> LedgerEntry:
-    """Return the ledger entry to save before mom writes another value.
+    """Return the ledger entry to save before a write.
 
     If a list omits items, mom still owns those it has set. The original value of an item is its present one if mom has not set the item, or
     has restored it.
@@ -200,7 +200,7 @@ def _is_near(spec: ControlSpec, first: Value, second: Value) -> bool:
 
 
 def _noted(spec: ControlSpec, outcome: Outcome, foreign: Collection[Target]) -> Outcome:
-    """Return the outcome for the ledger, without a value that another process set."""
+    """Return the outcome for the ledger, without another process's value."""
     if foreign and target_of(outcome.decision) in foreign:
         return replace(outcome, after=None)
     return replace(outcome, after=named_items(spec, outcome.decision.value, outcome.after)) if spec.key else outcome

@@ -1,4 +1,4 @@
-"""One cycle: collect, evaluate, review, control. Faults of plugins become part of the report."""
+"""One cycle: collect, evaluate, review, control."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class CycleSteps:
     """Steps of a cycle with one set of plugins, in one thread.
 
     :param history: older snapshots, oldest first; each cycle adds its own
-    :param on_report: called before `mom_report` of the plugins
+    :param on_report: called before `mom_report`
     """
 
     plugins: PluginSet
@@ -67,10 +67,7 @@ class CycleSteps:
         self.claims = Claims([plugin.name for plugin in self.plugins.having("mom_evaluate")])
 
     def run(self, number: int, tick: Tick, skipped: int, recorded: Snapshot | None = None) -> Report:
-        """Run one cycle and return its report.
-
-        :param recorded: snapshot to use; None: collect one
-        """
+        """Run one cycle and return its report. `recorded`: snapshot to use; None: collect one."""
         began = self.clock.monotonic()
         collected = (recorded, []) if recorded is not None else self.collector.snapshot(number, self.clock.wall(), began)
         snapshot, problems = collected

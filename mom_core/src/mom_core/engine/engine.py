@@ -31,23 +31,23 @@ from mom_core.plugins.registry import NOTHING_DECLARED, Plugin, PluginSet, Rebui
 LOG = logging.getLogger("mom.engine")
 
 TEARDOWN_SECONDS = 0.4
-"""Share of `stop_timeout` for `mom_teardown` of all plugins, in s."""
+"""Part of `stop_timeout` for `mom_teardown`."""
 
 
 LOGGED = 20
-"""Maximum number of failed restores in the log."""
+"""Maximum of failed restores in the log."""
 
 EXIT_SECONDS = 0.3
-"""Share of `stop_timeout` for the exit of the process, in s."""
+"""Part of `stop_timeout` for the exit of the process."""
 
 BROKEN_CYCLES = 3
-"""Consecutive cycles that a bug in the core fails, until mom restores all changes and exits."""
+"""Consecutive failures of the core itself, until it restores all changes and exits."""
 
 LISTED_SECONDS = 2.0
-"""Time limit in s of a reload for the list of guests from a new hypervisor."""
+"""Time limit of a reload for the guests of a new hypervisor."""
 
 PUT_BACK_AGAIN_SECONDS = 30.0
-"""Seconds between retries of failed restores in observe mode."""
+"""Time between retries of failed restores in observe mode."""
 
 
 class Engine:
@@ -78,7 +78,7 @@ class Engine:
         self.report: Report | None = None
         self.started_at = 0.0
         self.number = 0
-        """Number of the present or last cycle; 0 before the first."""
+        """Present or last cycle; 0 before the first."""
         self._clock = clock or Clock()
         self._on_report = on_report
         self._serve = serve
@@ -108,7 +108,7 @@ class Engine:
     # --- life -----------------------------------------------------------------------------------------------------------------
 
     def open(self) -> None:
-        """Take the lock, read the ledger, and set up all plugins. Raise `MomError` and release everything on failure."""
+        """Take the lock, read the ledger, and set up all plugins. On a `MomError`, hold nothing."""
         if self._cycle is not None:
             return
         self._lock.take()
@@ -127,10 +127,7 @@ class Engine:
             LOG.info("took over %d changes of an earlier run", len(ledger.entries))
 
     def close(self, *, put_back: bool = True) -> list[Outcome]:
-        """Restore all changes, tear down the plugins and release the lock, within `stop_timeout`.
-
-        :return: an outcome for each ledger entry; failed entries stay
-        """
+        """Restore all changes, tear down the plugins and release the lock, within `stop_timeout`. Failed ledger entries stay."""
         if self._cycle is None:
             return []
         until = time.monotonic() + self.config.stop_timeout - EXIT_SECONDS
@@ -165,7 +162,7 @@ class Engine:
         self.close()
 
     def run(self) -> None:
-        """Run cycles until another thread or a signal handler calls `stop`; then restore all changes."""
+        """Run cycles until `stop` is called in another thread or a signal handler; then restore all changes."""
         self.open()
         self._runs_in = threading.current_thread()
         try:
@@ -195,11 +192,11 @@ class Engine:
         self._thread.start()
 
     def stop(self, *, put_back: bool = True) -> None:
-        """End `run` or `start`, and restore all changes. With `start`, return afterwards; with `run`, at once. Safe in signal handlers.
+        """End `run` or `start`, and restore all changes. Only after `start`, wait for that. Safe in signal handlers.
 
         Raise the error that ended the engine's thread, or `MomError` if it does not end in time.
 
-        :param put_back: False: keep all changes; the next mom finds them in the ledger
+        :param put_back: False: keep all changes for the next mom
         """
         self._put_back = put_back
         self._stopping.set()
@@ -224,7 +221,7 @@ class Engine:
     # --- work -----------------------------------------------------------------------------------------------------------------
 
     def cycle(self, woken_by: str = "", snapshot: Snapshot | None = None) -> Report:
-        """Run one cycle now and return its report. Not while `run` or `start` is active.
+        """Run one cycle now and return its report. Not during `run` or `start`.
 
         :param woken_by: reason of an unscheduled cycle
         :param snapshot: None: collect one
@@ -239,11 +236,9 @@ class Engine:
         self._schedule.wake(reason)
 
     def reload(self, config: Config, timeout: float | None = None) -> None:
-        """Change the configuration between two cycles; plugins read their files again.
+        """Change the configuration between two cycles; plugins read their files again. On any error, change nothing.
 
-        On any error, raise `MomError` and change nothing.
-
-        :param timeout: s to wait for another thread's cycle, then `MomError`; None: return at once and log errors
+        :param timeout: s to wait for another thread's cycle, then raise `MomError`; None: return at once and log errors
         """
         thread = self._thread if self.is_running else self._runs_in
         if thread is None or thread is threading.current_thread():
@@ -258,7 +253,7 @@ class Engine:
                     raise self._reload_result
 
     def request_reload(self, load: Callable[[], Config]) -> None:
-        """Request a reload from a signal handler. `load` is called before the next cycle; errors are logged."""
+        """Call `load` and reload before the next cycle; log errors. Safe in signal handlers."""
         # A new object each time: a signal during this `load` requests another one.
         self._pending = functools.partial(load)
         self._schedule.wake("reload")
@@ -276,7 +271,7 @@ class Engine:
     def service(self, kind: Callable[..., Service]) -> Service | None:
         """Return the first service of this protocol, for example `engine.service(Reservations)`; None: none is offered.
 
-        Any thread may call the service while the engine is open.
+        Any thread may call it while the engine is open.
         """
         return next(iter(self._opened().plugins.offers.get(kind, ())), None)
 
@@ -390,7 +385,7 @@ class Engine:
         LOG.info("the new configuration is in force: mode %s, plugins %s", mode, ", ".join(config.plugins) or "none")
 
     def _restore_leaving(self, old: CycleSteps, new: PluginSet, *, observe: bool) -> None:
-        """Restore controls without an owner, and those of guests that the new hypervisor does not list; in observe mode all."""
+        """Restore controls without an owner, and of guests that a new hypervisor does not list; in observe mode all."""
         staying = {} if observe else new.declarations.controls
         leaving: set[Key] = {key for key in old.ledger.entries if key[1] not in staying}
         if old.plugins.hypervisor.uri != new.hypervisor.uri:

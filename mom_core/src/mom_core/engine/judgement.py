@@ -1,6 +1,6 @@
 """Results of changes and restores, by the same rules for all controls.
 
-This runs in the thread and the deadline of the controller, which only reads and writes.
+Runs in the thread of the controller, within its deadline.
 """
 
 from __future__ import annotations
@@ -32,23 +32,23 @@ STILL_STANDS: Final = "still stands"
 SOURCE: Final = Source("restore")
 
 WATCH_SECONDS: Final = 0.3
-"""Seconds to watch an unexplained value of a gradual control: a virtio balloon moves 260 MiB in this time."""
+"""Time to watch an unexplained value of a gradual control: a virtio balloon moves 260 MiB."""
 
 READS_OF_UNKNOWN: Final = 3
-"""Retries of a read, 1 s in all: a hypervisor under load answers within that time."""
+"""Retries, 1 s in all: a hypervisor under load answers by then."""
 
 POLL_SECONDS: Final = 0.1
 POLLS: Final = 5
-"""Interval in s and number of reads of gradual controls after a restore; a stop has 2 s."""
+"""Interval in s and number of reads of gradual controls after a restore, within the 2 s of a stop."""
 
 
 class NotListed(GuestGone):
-    """The hypervisor does not list this guest; no plugin has reported it as gone."""
+    """Guest that is not listed; no plugin has reported it as gone."""
 
 
 @dataclass(frozen=True, slots=True)
 class Controller:
-    """Reads and writes one plugin's controls. Methods call the plugin, and raise its errors."""
+    """Reads and writes one plugin's controls. Raises the plugin's errors."""
 
     specs: Mapping[str, ControlSpec]
     hooks: Hooks
@@ -56,12 +56,12 @@ class Controller:
     sleep: Callable[[float], None] = time.sleep
 
     def read(self, targets: Iterable[Target]) -> dict[Target, Found]:
-        """Return the present values, or why they are unknown. Raise `TypeError` for an invalid answer."""
+        """Return present values, or why they are unknown. Raise `TypeError` for an invalid answer."""
         requested = tuple(targets)
         return dict(zip(requested, self._each(requested), strict=True))
 
     def _each(self, requested: Sequence[Target]) -> Sequence[Found]:
-        """Return the values in the order of the targets. Avoid look-ups: this runs for each resized guest."""
+        """Return values in the order of targets, without look-ups: this runs for each resized guest."""
         try:
             answer = self.hooks["mom_read"]({"hypervisor": self.hypervisor, "targets": requested}) if requested else {}
         except HypervisorError as error:
@@ -99,7 +99,7 @@ class Controller:
         return HypervisorError(f"mom_read: {control} {why}") if why else read_value
 
     def apply(self, decisions: Sequence[Decision], found: Mapping[Target, Found]) -> list[Outcome]:
-        """Write the decisions' values, and read them again for the outcomes. `found` has the values before."""
+        """Write, and read again for the outcomes. `found` has the values before."""
         changes = [
             Change(target := target_of(decision), decision.value, known(found.get(target)), source=decision.source)
             for decision in decisions
@@ -113,7 +113,7 @@ class Controller:
         return outcomes
 
     def put_back(self, entries: Sequence[LedgerEntry]) -> list[Outcome]:
-        """Restore the original values, unless another process has changed them; return an outcome for each entry."""
+        """Restore original values, unless another process has changed them."""
         outcomes: list[Outcome] = []
         read_values = self.read(map(target_of, entries))
         present, waited = self._present_entries(entries, read_values, outcomes)
@@ -143,10 +143,10 @@ class Controller:
     def _present_entries(
         self, entries: Sequence[LedgerEntry], found: Mapping[Target, Found], outcomes: list[Outcome]
     ) -> tuple[list[LedgerEntry], bool]:
-        """Return the entries of the host and of present guests, and whether mom had to wait. Add outcomes for the others.
+        """Return the entries of the host and of present guests, and whether mom had to wait. Add outcomes for others.
 
-        A second list must confirm that a guest is gone: a restarted hypervisor may list only some guests. If this hypervisor does not
-        support a control, the guest may belong to another hypervisor, and its absence proves nothing.
+        A second list must confirm that a guest is gone: a restarted hypervisor may list only some. If this hypervisor does not support a
+        control, the guest may belong to another one.
         """
 
         def doubtful(among: Iterable[LedgerEntry]) -> list[LedgerEntry]:
@@ -182,7 +182,7 @@ class Controller:
         return incarnations, ""
 
     def _read_unknown_again(self, entries: Sequence[LedgerEntry], found: Mapping[Target, Found], *, waited: bool) -> dict[Target, Found]:
-        """Read unknown values again after a pause, as there is no next cycle. `waited`: the first pause is over."""
+        """Read unknown values again after a pause, as there is no next cycle."""
         later: dict[Target, Found] = {}
         unknown = [target for target in map(target_of, entries) if _is_unknown(found[target])]
         for look in range(READS_OF_UNKNOWN):
@@ -195,7 +195,7 @@ class Controller:
         return later
 
     def _watch_unexplained(self, entries: Sequence[LedgerEntry], found: Mapping[Target, Found]) -> dict[Target, Found]:
-        """Read unexplained values of gradual controls again: if one moves towards mom's value, mom caused it."""
+        """Read again: a gradual control that moves towards mom's value was changed by mom."""
         doubtful: dict[Target, tuple[LedgerEntry, float]] = {}
         for entry in entries:
             spec, first = self.specs[entry.control], found[target_of(entry)]
@@ -236,7 +236,7 @@ class Controller:
         return after
 
     def _write(self, changes: Sequence[Change]) -> tuple[Mapping[Target, HypervisorError | str], Sequence[Found]]:
-        """Write; return errors and remarks by target, and the values afterwards in the changes' order."""
+        """Write; return errors and remarks, and the values afterwards in order."""
         if not changes:
             return {}, ()
         remarks: dict[Target, HypervisorError | str] = {}
@@ -264,7 +264,7 @@ def target_of(about: Decision | LedgerEntry) -> Target:
 
 
 def back(entry: LedgerEntry) -> Decision:
-    """Return the decision that restores the original value."""
+    """Return the decision to restore the original value."""
     return Decision(entry.entity, entry.control, entry.before, "to stand as it did before mom", SOURCE)
 
 
@@ -288,10 +288,7 @@ def _moved(spec: ControlSpec, before: Found, now: Found) -> bool:
 
 
 def without_writing(spec: ControlSpec, decision: Decision, found: Found, entry: LedgerEntry | None) -> Outcome | None:
-    """Return the outcome of a decision that needs no write; None if it needs one.
-
-    :param entry: ledger entry of the same control and guest
-    """
+    """Return the outcome of a decision that needs no write; None if it needs one."""
     if isinstance(found, HypervisorError):
         status = Status.GONE if isinstance(found, GuestGone) else Status.REFUSED if isinstance(found, Refused) else Status.FAILED
         return Outcome(decision, None, None, status, str(found))
@@ -308,14 +305,14 @@ def without_writing(spec: ControlSpec, decision: Decision, found: Found, entry: 
 
 
 def _rounded_to(spec: ControlSpec, decision: Decision, found: Value, entry: LedgerEntry | None) -> bool:
-    """Return whether the kernel rounds this value to `found`: another write would change nothing."""
+    """Return whether the kernel rounds this value to `found`."""
     if entry is None or entry.found is None or entry.in_doubt or spec.gradual or entry.applied in entry.attempted:
         return False
     return entry.applied == decision.value and same(spec, entry.found, found)
 
 
 def change_result(spec: ControlSpec, change: Change, after: Found, answer: Answer) -> tuple[Status, Value, str]:
-    """Return the status, the value afterwards (None: unknown), and a message."""
+    """Return status, value afterwards (None: unknown), and message."""
     stands = known(after)
     if isinstance(answer, NoChangeNeeded):
         return Status.UNCHANGED, change.found, str(answer)
@@ -351,7 +348,7 @@ def change_result(spec: ControlSpec, change: Change, after: Found, answer: Answe
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """Fate of a ledger entry: a final status, or None and the value to write. `reason` also names items that stay."""
+    """Fate of a ledger entry: a final status, or None and the value to write."""
 
     status: Status | None
     reason: str = ""
@@ -359,7 +356,7 @@ class Judgement:
 
 
 def judged(spec: ControlSpec, entry: LedgerEntry, found: Found) -> Judgement:
-    """Return the fate of an entry whose control has the value `found`."""
+    """Return the fate of an entry, given the present value."""
     if isinstance(found, GuestGone) or (isinstance(found, NotSupported) and spec.scope is Scope.HOST):
         return Judgement(Status.GONE, str(found))  # a host without the control has nothing to restore
     if isinstance(found, Refused) and not isinstance(found, NotSupported):
@@ -387,7 +384,7 @@ def judged(spec: ControlSpec, entry: LedgerEntry, found: Found) -> Judgement:
 
 
 def _late_and_rounded(spec: ControlSpec, entry: LedgerEntry, found: Value) -> bool:
-    """Return whether `found` may come from an unanswered command that the kernel rounded to multiples of a grain.
+    """Return whether `found` may come from an unanswered command, rounded by the kernel to multiples of a grain.
 
     All values read are multiples of the grain, so it is at most their greatest common divisor. Rounding moves a value by less than that. 0
     proves nothing. Switches do not round.
@@ -428,7 +425,7 @@ def _judged_by_item(spec: ControlSpec, entry: LedgerEntry, found: Value) -> Judg
 
 
 def restore_result(spec: ControlSpec, change: Change, after: Found, answer: Answer) -> tuple[Status, Value, str]:
-    """Return the result of a restore, as `change_result` does."""
+    """Return the result of a restore, as `change_result`."""
     stands = known(after)
     if isinstance(answer, NoChangeNeeded):
         return Status.LEFT_ALONE, stands, str(answer)
@@ -444,7 +441,7 @@ def restore_result(spec: ControlSpec, change: Change, after: Found, answer: Answ
 
 
 def _nearer(stands: Value, change: Change) -> bool:
-    """Return whether a number moved towards its target; True for other types."""
+    """Return whether a number moved towards its target; else True."""
     goal, before = change.value, change.found
     if not (isinstance(stands, int | float) and isinstance(goal, int | float) and isinstance(before, int | float)):
         return True
@@ -455,7 +452,7 @@ def _nearer(stands: Value, change: Change) -> bool:
 
 
 def same(spec: ControlSpec, wanted: Value, found: Value) -> bool:
-    """Return whether `found` matches `wanted`. A list compares only the items it names; with `absent`, all items."""
+    """Return whether `found` matches. A list compares only its own items; with `absent`, all."""
     if spec.key:
         ours, now = items(spec, wanted), items(spec, found)
         pairs = [(ours.get(name, spec.absent), now.get(name, spec.absent)) for name in (ours if spec.absent is None else {**ours, **now})]
@@ -472,7 +469,7 @@ def items(spec: ControlSpec, value: Value) -> Items:
 
 
 def named_items(spec: ControlSpec, value: Value, found: Value) -> Value:
-    """Return the present items that the wanted value names."""
+    """Return the present items that are named."""
     if not spec.key or spec.absent is not None or found is None:
         return found
     now = items(spec, found)
@@ -480,7 +477,7 @@ def named_items(spec: ControlSpec, value: Value, found: Value) -> Value:
 
 
 def joined(spec: ControlSpec, older: Value, newer: Value) -> Value:
-    """Join two lists; items of the newer one win."""
+    """Join two lists; the newer items win."""
     return list({**items(spec, older), **items(spec, newer)}.values())
 
 

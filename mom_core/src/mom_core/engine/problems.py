@@ -13,22 +13,22 @@ from mom_core.model import Outcome, Problem, Scope, Severity, Source, Status
 LOG = logging.getLogger("mom.engine")
 
 REMEMBERED = 1000
-"""Maximum number of remembered problems: a source may use new words in every cycle."""
+"""Maximum, as a source may use new words in every cycle."""
 
 ROOM_FOR_EACH = 20
-"""Additional remembered problems per source, so that no source crowds out the others."""
+"""Additional problems per source, so that no source crowds out the others."""
 
 LOGGED = 20
-"""Maximum number of new problems logged per cycle, the worst first."""
+"""Maximum of new problems logged per cycle, the worst first."""
 
 MOST_OF_ONE = 100
-"""Maximum number of problems per source in a report."""
+"""Maximum of problems per source in a report."""
 
 LONGEST = 2000
 """Maximum characters of a message and hint."""
 
 FORGOTTEN_AFTER_CYCLES = 10
-"""Cycles without a problem after which it has ended."""
+"""Cycles without a problem until it has ended."""
 
 
 _FREE_NUMBERS = re.compile(r"(?<!\w)(?<!\w-)\d+(?:\.\d+)?")
@@ -38,7 +38,7 @@ _NOT_SET = frozenset({Status.FAILED, Status.REFUSED})
 
 
 def few(problems: Sequence[Problem], source: str) -> list[Problem]:
-    """Return the first problems of a source, shortened, and a problem that counts the others."""
+    """Return the first problems of a source, shortened, and one that counts the others."""
     kept = [
         problem
         if len(problem.message) <= LONGEST >= len(problem.hint)

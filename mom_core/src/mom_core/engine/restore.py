@@ -1,4 +1,4 @@
-"""Restores the original values in the ledger through the plugins that own the controls."""
+"""Restores the original values in the ledger through their plugins."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ENDED = frozenset({Status.APPLIED, Status.UNCHANGED, Status.GONE, Status.LEFT_AL
 
 
 LOOK_AGAIN_SECONDS = 0.05
-"""Seconds between two looks at a hung plugin."""
+"""Time between looks at a hung plugin."""
 
 
 def restore(
@@ -35,8 +35,8 @@ def restore(
 ) -> list[Outcome]:
     """Restore the ledger's original values, all plugins in parallel; remove finished entries.
 
-    :param seconds: time limit; other entries stay in the ledger
-    :param only: keys of the entries to restore; None: all
+    :param seconds: time limit; other entries stay
+    :param only: keys of entries to restore; None: all
     :param left_behind: plugins from before a reload with unfinished calls
     """
     entries = [entry for key, entry in ledger.entries.items() if only is None or key in only]
@@ -71,7 +71,7 @@ def _start_restores(
     sleep: Callable[[float], None],
     left_behind: Sequence[Plugin],
 ) -> Iterable[tuple[Plugin, Sequence[LedgerEntry], Call | None]]:
-    """Start the calls that restore these entries; None for a plugin that hangs until the end.
+    """Start the restores; yield None for a plugin that hangs until the end.
 
     Wait for abandoned calls first, as they may still change something.
     """
@@ -96,7 +96,7 @@ def _start_restores(
 
 
 def forget(ledger: Ledger, keys: Sequence[Key]) -> None:
-    """Remove entries. Only log a disk error: the next attempt removes them too."""
+    """Remove entries. Only log a disk error: the next attempt removes them."""
     try:
         ledger.forget(keys)
     except StateError as error:
@@ -104,14 +104,14 @@ def forget(ledger: Ledger, keys: Sequence[Key]) -> None:
 
 
 CYCLES_UNTIL_GONE = 3
-"""Consecutive lists without a guest until it counts as gone: a restarted hypervisor may list only some guests."""
+"""Lists without a guest until it is gone: a restarted hypervisor may list only some."""
 
 
 def forget_gone(ledger: Ledger, snapshot: Snapshot, missing: Mapping[str, int]) -> Mapping[str, int]:
-    """Remove the entries of guests that are gone or have restarted. Call only with a known list of guests.
+    """Remove the entries of guests that are gone or have restarted, given a known list of guests.
 
     :param missing: result of the last call
-    :return: consecutive lists without each missing guest, by id
+    :return: number of lists without each missing guest
     """
     of_guests = [entry for entry in ledger.entries.values() if entry.entity.scope is Scope.GUEST]  # a guest may have the host's id
     absent = {entry.entity.id for entry in of_guests if entry.entity.id not in snapshot.guests}
@@ -141,7 +141,7 @@ def _outcomes_of(plugin: Plugin, entries: Sequence[LedgerEntry], answer: object)
 
 
 def _with_advice(entry: LedgerEntry, outcome: Outcome) -> Outcome:
-    """Add advice if mom was interrupted: then "another process has changed it" is only a guess."""
+    """Add advice if mom was interrupted: then "another process" is only a guess."""
     if outcome.status is not Status.LEFT_ALONE or not entry.in_doubt:
         return outcome
     applied, before = (printable(str(value)) for value in (entry.applied, entry.before))

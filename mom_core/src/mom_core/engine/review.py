@@ -1,6 +1,6 @@
 """The core's review: drops decisions that are impossible, conflicting or blocked.
 
-Each control belongs to one evaluator. Otherwise two evaluators would alternate when one returns no decision.
+Each control has one evaluator: two would alternate if one returns no decision for a cycle.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from mom_core.values import NUMBER_LIMIT, as_items, number_wanted
 REVIEWER = "core"
 
 _ROOM: Final = 1000
-"""Claims beyond twice the possible number for the present guests, until those of vanished guests are dropped."""
+"""Claims beyond twice the possible ones, until vanished guests are dropped."""
 
 _LARGEST = sys.float_info.max
-"""Largest float. `math.isfinite` raises for larger integers."""
+"""`math.isfinite` raises for larger integers."""
 
 
 class Claims:
     """Evaluators by control: the first in file order that has decided it since the configuration was read.
 
-    Decisions of other evaluators are dropped, even if the owner returns none. Acts (`mom_act`) neither claim nor respect claims.
+    Decisions of others are dropped, even if the owner returns none. Acts (`mom_act`) neither claim nor respect claims.
     """
 
     def __init__(self, order: Sequence[str] = ()) -> None:
@@ -38,7 +38,7 @@ class Claims:
         self._contested: set[tuple[str, str, str]] = set()
 
     def owner_before(self, plugin: str, decision: Decision) -> str:
-        """Return the control's owner if it comes before this evaluator; empty: this evaluator may decide."""
+        """Return the owner if it precedes this evaluator; empty: this one may decide."""
         if not self._may_clash:
             return ""
         owner = self._owners.get((decision.entity.id, decision.control), "")
@@ -50,7 +50,7 @@ class Claims:
             self._owners[decision.entity.id, decision.control] = plugin
 
     def contest(self, winner: str, loser: str, decision: Decision) -> None:
-        """Note that the winner's decision replaced the loser's."""
+        """Note that the winner replaced the loser's decision."""
         self._contested.add((decision.control, winner, loser))
 
     def problems(self, snapshot: Snapshot) -> Iterable[Problem]:
@@ -85,9 +85,9 @@ class Proposal(NamedTuple):
 def review(
     snapshot: Snapshot, proposals: Iterable[Proposal], declarations: Declarations, claims: Claims | None = None
 ) -> tuple[list[Decision], list[Revision], list[Problem]]:
-    """Return the remaining decisions, the core's revisions, and problems.
+    """Return remaining decisions, the core's revisions, and problems.
 
-    At most one decision per control and entity remains; the first in file order wins. Equal decisions do not conflict.
+    At most one decision per control and entity remains, the first in file order. Equal decisions do not conflict.
     """
     core = _CoreReview(snapshot, declarations, claims or Claims())
     for proposal in proposals:
@@ -170,7 +170,7 @@ class _CoreReview:
 
 
 def _beside(spec: ControlSpec, first: Value, second: Value) -> tuple[list[Mapping[str, Value]], bool]:
-    """Return the second list's items that the first does not name, and whether the two lists contradict each other."""
+    """Return items of the second list that the first does not name, and whether the lists contradict each other."""
     if not spec.key or spec.absent is not None:
         return [], True
     named = {str(item.get(spec.key)): item for item in as_items(first) or ()}
@@ -209,7 +209,7 @@ def _why_not_now(snapshot: Snapshot, decision: Decision, spec: ControlSpec) -> s
 
 
 def bounded(value: Value, spec: ControlSpec) -> tuple[Value, str]:
-    """Return a value within the bounds, and the reason for a change. None: the value is impossible."""
+    """Return a value within bounds, and the reason for a change. None: impossible."""
     if spec.unit is Unit.TEXT:
         if isinstance(value, int) and not isinstance(value, bool):  # in a policy, "0" becomes a number
             return str(value), "a number, written as the text that the control takes"
@@ -300,7 +300,7 @@ def _is_drop(item: object, original: Mapping[tuple[str, str], Decision]) -> Type
 
 
 def _in_doubt(item: object, standing: Mapping[tuple[str, str], Decision], plugin: str, declarations: Declarations) -> Decision | None:
-    """Return the decision of an invalid revision if the reviewer owns its control."""
+    """Return the decision of an invalid revision if the reviewer owns the control."""
     if not isinstance(item, Revision) or not isinstance(item.before, Decision):
         return None
     return standing.get(_target_key(item.before)) if declarations.control_owners.get(item.before.control) == plugin else None

@@ -1,4 +1,4 @@
-"""Schedule of cycles: on a fixed grid of a monotonic clock, or at once on request."""
+"""Schedule of cycles: on a fixed grid, or at once on request."""
 
 from __future__ import annotations
 
@@ -8,29 +8,29 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 SHORTEST_GAP_SECONDS = 0.5
-"""Minimum s between requested cycles: half of the second within which mom helps a guest under pressure."""
+"""Minimum time between requested cycles: half of the second within which mom helps a guest under pressure."""
 
 
 BEAT_SECONDS = 5.0
-"""Seconds between progress calls during a wait: a fourth of the watchdog in mom's systemd unit."""
+"""Time between progress calls during a wait: a fourth of the watchdog in mom's systemd unit."""
 
 
 @dataclass(frozen=True, slots=True)
 class Clock:
-    """Source of time: `monotonic` in s, for durations; `wall` in s since the epoch, for people. A simulation passes its own."""
+    """`monotonic` in s, for durations; `wall` in s since the epoch. A simulation passes its own."""
 
     monotonic: Callable[[], float] = time.monotonic
     wall: Callable[[], float] = time.time
 
     def sleep(self, seconds: float) -> None:
-        """Sleep. Return at once if a simulated clock does not advance meanwhile."""
+        """Sleep, unless a simulated clock stands still."""
         if self.monotonic is time.monotonic:
             time.sleep(seconds)
 
 
 @dataclass(frozen=True, slots=True)
 class Tick:
-    """Due cycle: delay in s, number of skipped cycles before it, and the reason of an unscheduled one."""
+    """Due cycle: delay in s, skipped cycles before it, and the reason of an unscheduled one."""
 
     lag: float
     skipped: int
@@ -38,9 +38,9 @@ class Tick:
 
 
 class Schedule:
-    """Schedule of cycles at `start + n * interval` of the monotonic clock. Requested cycles do not move this grid.
+    """Cycles at `start + n * interval`. Requested cycles do not move this grid.
 
-    A cycle longer than the interval delays or skips the next ones; cycles never pile up.
+    A long cycle delays or skips the next ones; cycles never pile up.
     """
 
     def __init__(self, interval: float) -> None:
@@ -52,7 +52,7 @@ class Schedule:
         self._stopped = threading.Event()
 
     def wake(self, reason: str) -> None:
-        """Request a cycle now, from any thread. Several requests before its start count as one."""
+        """Request a cycle now, from any thread. Several requests count as one."""
         with self._condition:
             self._reason = self._reason or reason
             self._condition.notify_all()

@@ -1,4 +1,4 @@
-"""Verdict about the whole host, from the conditions that plugins and the core report."""
+"""Verdict about the whole host, from reported conditions."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ LOG = logging.getLogger("mom.engine")
 CORE: Final = "core"
 
 GAP_SECONDS: Final = 60.0
-"""Seconds without a report after which a condition ends: measured values fluctuate around their limit."""
+"""Time without a report until a condition ends: measured values fluctuate around their limit."""
 
 PAST_SECONDS: Final = 600.0
-"""Seconds for which an ended condition stays visible to an alerted operator."""
+"""Time for which an ended condition stays visible."""
 
 PATIENCE_SECONDS: Final = 30.0
-"""Seconds in which a restarting hypervisor or a slow call recovers."""
+"""Time for a restarting hypervisor or a slow call to recover."""
 
 MOST_CONDITIONS: Final = 20
-"""Maximum number of conditions per plugin."""
+"""Maximum per plugin."""
 
 LONGEST: Final = 400
 """Maximum characters of a message, cause or cure."""
 
 
 class Said(NamedTuple):
-    """Report of a condition: first and last report in monotonic s, and its position in that cycle."""
+    """Reported condition: first and last report in monotonic s, and its position."""
 
     plugin: str
     condition: Condition
@@ -64,7 +64,7 @@ _WORST_FIRST: Final = (Severity.ERROR, Severity.WARNING, Severity.OK)
 
 
 def _joined(name: str, several: Sequence[Said], now: float, time: float) -> Condition:
-    """Join the present conditions of a name; if none is present, the past ones."""
+    """Join present conditions of a name; without any, past ones."""
     last = max(report.last for report in several)
     present = [report for report in several if last - report.last <= GAP_SECONDS]
     bad = any(report.condition.severity is Severity.ERROR and report.last - report.begun >= report.condition.after for report in present)
@@ -100,7 +100,7 @@ class HeldConditions:
     def take(self, reports: Mapping[str, Sequence[Condition] | None], now: float, time: float) -> Verdict:
         """Return the verdict after a cycle.
 
-        :param reports: conditions by plugin, in file order; None: no answer, so the old conditions persist
+        :param reports: by plugin, in file order; None: no answer, old conditions persist
         :param now: monotonic s; `time`: s since the epoch
         """
         for key, held in list(self._held.items()):
@@ -157,7 +157,7 @@ def _why_useless(item: Condition) -> str:
 
 
 def own_conditions(plugins: Iterable[PluginReport], guests_unknown: Problem | None, ledger: Sequence[Condition]) -> list[Condition]:
-    """Return the core's own conditions: failing plugins, an unknown list of guests, faults of the ledger."""
+    """Return the core's own conditions."""
     conditions = [*ledger]
     if guests_unknown is not None:
         conditions.append(Condition("guests", guests_unknown.message, cure=guests_unknown.hint, after=PATIENCE_SECONDS))

@@ -62,7 +62,7 @@ _SHORTAGES: Final = frozenset({errno.EAGAIN, errno.EDQUOT, errno.EIO, errno.EMFI
 
 
 def may_pass(error: BaseException | None) -> bool:
-    """Return whether an error is temporary, so that systemd should start mom again."""
+    """Return whether an error is temporary, so that systemd should restart mom."""
     if isinstance(error, PluginError) and len(error.errors) > 1:
         return all(map(may_pass, error.errors))
     if isinstance(error, DeadlineExceeded | MemoryError) or (isinstance(error, OSError) and error.errno in _SHORTAGES):
@@ -75,7 +75,7 @@ CALLERS: Final = frozenset({"mom_core", "pluggy"})
 
 
 def own_traceback(error: BaseException) -> TracebackType | None:
-    """Return the traceback from the first line of plugin code on; without plugin code, all of it."""
+    """Return the traceback from the first line of plugin code on, if any."""
     trace = error.__traceback__
     while trace is not None and _package(trace) in CALLERS:
         trace = trace.tb_next
@@ -83,7 +83,7 @@ def own_traceback(error: BaseException) -> TracebackType | None:
 
 
 def place_of(error: BaseException) -> str:
-    """Return file and line of the plugin code that raised an exception; empty if unknown."""
+    """Return file and line of plugin code that raised an exception; empty: unknown."""
     first = trace = own_traceback(error)
     if first is None:
         return ""
@@ -96,7 +96,7 @@ def place_of(error: BaseException) -> str:
 
 
 def traceback_of(error: BaseException) -> str:
-    """Format an exception as Python does, with its traceback through plugin code."""
+    """Format an exception with its traceback through plugin code."""
     return "".join(traceback.format_exception(type(error), error, own_traceback(error))).rstrip()
 
 

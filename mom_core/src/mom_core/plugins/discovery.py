@@ -1,6 +1,6 @@
 """Finds installed plugins, and imports the enabled ones.
 
-Metadata is read each time, as mom may reload after an installation.
+Reads metadata each time, as mom may reload after an installation.
 """
 
 from __future__ import annotations
@@ -35,21 +35,21 @@ log = logging.getLogger("mom.discovery")
 GROUP: Final = "mom.plugins"
 
 CLONE_CONSTRAINTS: Final = "packaging/clone.txt"
-"""Constraints with which pip installs mom's distributions from a clone."""
+"""With these, pip installs mom's distributions from a clone."""
 
 IMPORT_SECONDS: Final = 20.0
-"""Time limit for the import of a plugin. A cold import from a slow disk takes seconds."""
+"""Time limit: a cold import from a slow disk takes seconds."""
 
 MOST_SUGGESTED: Final = 50
-"""Maximum number of unknown names with a suggestion."""
+"""Maximum of unknown names with a suggestion."""
 
 _FOLDER: Final = re.compile(r"([A-Za-z0-9][A-Za-z0-9._]*)-([^-]+)\.dist-info")
-"""Folder of an installed distribution: name, with `_` for `-`, and version."""
+"""Installed distribution: name, with `_` for `-`, and version."""
 
 
 @dataclass(frozen=True, slots=True)
 class AvailablePlugin:
-    """Plugin according to the metadata of its distribution, not imported. `target` is `module:Class`."""
+    """Plugin in the metadata of a distribution. `target` is `module:Class`."""
 
     name: str
     distribution: str
@@ -59,7 +59,7 @@ class AvailablePlugin:
 
 @dataclass(frozen=True, slots=True)
 class LoadedPlugin:
-    """Plugin with an imported, valid class, not constructed. `guest_settings_class` is None without settings for guests."""
+    """Plugin with a valid class, not constructed."""
 
     name: str
     distribution: str
@@ -79,10 +79,7 @@ class Entry:
 
 
 def available_plugins() -> Mapping[str, tuple[AvailablePlugin, ...]]:
-    """Return all installed plugins by name, sorted; log unreadable distributions.
-
-    `load_plugins` refuses a name that several plugins have.
-    """
+    """Return all installed plugins by name, sorted; log unreadable distributions."""
     present = installed(GROUP)
     for name, reason in present.unreadable.items():
         log.warning("the plugins of %s are not known: its entry_points.txt cannot be read: %s", name, reason)
@@ -108,7 +105,7 @@ def absent(extra: str = "all") -> list[str]:
 def how_to_install(*names: str) -> str:
     """Return the command that installs distributions of mom; if mom-core's origin is unknown, a sentence.
 
-    The command uses the clone of mom-core, never an index, where anyone could register the names.
+    It uses a clone, never an index, where anyone could register the names.
     """
     clone = Path(_origin("mom-core")).parent
     if clone.is_absolute() and (clone / CLONE_CONSTRAINTS).is_file() and all((clone / name.replace("-", "_")).is_dir() for name in names):
@@ -122,7 +119,7 @@ def pip_install() -> str:
 
 
 def _origin(name: str) -> str:
-    """Return the folder or URL from which pip installed a distribution (PEP 610); empty: an index, or unknown."""
+    """Return the folder or URL from which pip installed a distribution (PEP 610); empty: unknown."""
     try:
         url = str(json.loads(distribution(name).read_text("direct_url.json") or "{}").get("url", ""))
     except (PackageNotFoundError, ValueError, AttributeError):
@@ -131,10 +128,7 @@ def _origin(name: str) -> str:
 
 
 def load_plugins(names: Sequence[str]) -> tuple[dict[str, LoadedPlugin], list[PluginError]]:
-    """Import the named plugins and check their classes. No exception of a plugin ends this call.
-
-    :return: valid plugins by name, in the order of `names`, and an error for each other
-    """
+    """Import the named plugins and check their classes; return an error for each failure."""
     names = list(dict.fromkeys(names))
     present = installed(GROUP)
     results: dict[str, LoadedPlugin | PluginError] = {}
@@ -153,7 +147,7 @@ def load_plugins(names: Sequence[str]) -> tuple[dict[str, LoadedPlugin], list[Pl
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:
-    """Return the known name that was probably meant; empty if there is none."""
+    """Return the known name that was probably meant; empty: none."""
     if len(name) > 60:  # no misspelling, and slow to compare
         return ""
     close = difflib.get_close_matches(name.lower(), list(known), n=1)
@@ -165,7 +159,7 @@ def suggestion(name: str, known: Iterable[str]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Installed:
-    """Entry points by name, names of all distributions, and faults of unreadable ones."""
+    """Entry points and distributions by name, and faults of unreadable distributions."""
 
     entries: Mapping[str, list[Entry]]
     distributions: Collection[str]
@@ -173,7 +167,7 @@ class Installed:
 
 
 def installed(group: str) -> Installed:
-    """Return the entries of all distributions in an entry-point group. Broken metadata affects only its own distribution."""
+    """Return all entries in an entry-point group. Broken metadata affects only its own distribution."""
     importlib.invalidate_caches()  # a running daemon reloads: find new distributions too
     entries: dict[str, list[Entry]] = {}
     unreadable: dict[str, str] = {}
@@ -226,7 +220,7 @@ def load_entries(entries: Mapping[str, Entry]) -> dict[str, LoadedPlugin | Plugi
     from stevedore.named import NamedExtensionManager
 
     class EnabledPlugins(NamedExtensionManager):  # type: ignore[type-arg]  # older releases of stevedore are not generic
-        """stevedore's manager without its caches, which miss plugins installed in the last two minutes."""
+        """stevedore's manager without its caches, which miss recent installations."""
 
         def list_entry_points(self) -> list[EntryPoint]:
             return [_ContainedEntryPoint(entry.point.name, entry.point.value, entry.point.group) for entry in fitting.values()]
@@ -271,7 +265,7 @@ def _built_for_another_core(entry: Entry) -> PluginError | None:
 
 
 def _examined(available: AvailablePlugin, target: object) -> LoadedPlugin | PluginError:
-    """Return the loaded plugin or its fault, within a time limit: inspection may run code of the class."""
+    """Return the loaded plugin or its fault, within a time limit: inspection may run its code."""
     result = attempt(lambda: _examine(available, target), seconds=IMPORT_SECONDS, what=f"looking at {available.target}")
     if result.value is not None:
         return result.value
@@ -333,7 +327,7 @@ def _ask_author(available: AvailablePlugin) -> str:
 
 
 def _again(name: str) -> str:
-    """Return how to reinstall a distribution from its origin. On an index, another project may have its name."""
+    """Return how to reinstall a distribution from its origin, not from an index."""
     place = _origin(name)
     return f"`{pip_install()} --force-reinstall {shlex.quote(place)}`" if place else f"install {name} again from where it came"
 

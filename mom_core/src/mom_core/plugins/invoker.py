@@ -16,16 +16,16 @@ from mom_core.plugins.bounded import CallResult, place_of, started, traceback_of
 LOG = logging.getLogger("mom.plugins")
 
 FAILURES_BEFORE_SET_ASIDE = 3
-"""Consecutive failures of a hook before mom pauses it."""
+"""Consecutive failures of a hook before a pause."""
 
 FIRST_RETRY_SECONDS = 5.0
-"""First pause of a hook: about one cycle at the default interval."""
+"""First pause: about one cycle at the default interval."""
 
 LONGEST_RETRY_SECONDS = 60.0
 """Pauses double up to this."""
 
 LONGEST_TRACEBACK = 10_000
-"""Logged characters of a traceback, the last ones."""
+"""Logged characters, the last ones."""
 
 _SLICE_SECONDS = 0.05
 """Interval at which a wait checks for a stop."""
@@ -33,7 +33,7 @@ _SLICE_SECONDS = 0.05
 
 @dataclass(slots=True, eq=False)
 class Call:
-    """Call in progress or finished; `result` and `error` are valid once `done` is set."""
+    """Call; `result` and `error` are valid once `done` is set."""
 
     hook: str
     work: Callable[[], object]
@@ -45,7 +45,7 @@ class Call:
     seconds: float = 0.0
     abandoned: bool = False
     asked: bool = False
-    """The operator requested the call; its failure does not count."""
+    """The operator requested it; a failure does not count."""
 
 
 @dataclass(slots=True)
@@ -55,11 +55,11 @@ class _Health:
 
 
 class PluginWorker:
-    """Thread of one plugin, and the record of its calls. Only the engine's thread uses it.
+    """Thread of one plugin, and the record of its calls. Only for the engine's thread.
 
-    :param deadline: default time limit of a call in s
+    :param deadline: default time limit in s
     :param stopping: set at a stop: end all waits
-    :param hide: masks the plugin's secrets in a text
+    :param hide: masks the plugin's secrets
     :param monotonic: clock for pauses; deadlines are in real time
     """
 
@@ -98,7 +98,7 @@ class PluginWorker:
         return call.hook if call is not None and call.abandoned and not call.done.is_set() else ""
 
     def why_not(self, hook: str) -> str:
-        """Return why this hook cannot be called now; empty if it can."""
+        """Return why this hook cannot be called now; empty: it can."""
         if self.hung and self._current is not None:
             return f"its call of {self._current.hook} has not come back"
         health = self._health.get(hook)
@@ -110,10 +110,10 @@ class PluginWorker:
     def begin(
         self, hook: str, work: Callable[[], object], deadline: float | None = None, *, always: bool = False, asked: bool = False
     ) -> Call | None:
-        """Start a call in the plugin's thread; return None if the plugin is hung or the hook is paused.
+        """Start a call in the plugin's thread; None: the plugin is hung or the hook is paused.
 
-        :param always: call even a paused hook
-        :param asked: the operator requests it: as `always`, and do not count a failure
+        :param always: ignore the pause
+        :param asked: the operator requests it: ignore the pause, and do not count a failure
         :raises OSError: the system has no more threads
         """
         if self.hung or (not (always or asked) and self.why_not(hook)):
@@ -154,7 +154,7 @@ class PluginWorker:
         return CallResult(call.result)
 
     def log_failure(self, hook: str, error: BaseException) -> None:
-        """Log an error with its traceback, unless it equals the last one. A `MomError`'s traceback has level debug."""
+        """Log an error with its traceback, unless it equals the last one."""
         text = describe(error)
         if error.__traceback__ is None or self._logged.get(hook) == text:
             return
@@ -165,7 +165,7 @@ class PluginWorker:
         LOG.log(level, "plugin %s: %s failed:\n%s", self.plugin, hook, trace if self._hide is None else self._hide(trace), extra=about)
 
     def call(self, hook: str, work: Callable[[], object], deadline: float | None = None, *, asked: bool = False) -> object:
-        """Begin and finish a call; raise its error, or `DeadlineExceeded` if the plugin is hung or the hook is paused."""
+        """Begin and finish a call. Raise its error, or `DeadlineExceeded` if it cannot begin."""
         call = self.begin(hook, work, deadline, asked=asked)
         if call is None:
             raise DeadlineExceeded(f"{hook} was not called: {self.why_not(hook)}")
@@ -175,7 +175,7 @@ class PluginWorker:
         return answer.value
 
     def begin_when_free(self, hook: str, work: Callable[[], object]) -> None:
-        """Queue a call until the hung call returns. Its errors are only logged."""
+        """Queue a call until the hung call returns. Only log its errors."""
 
         def logged() -> None:
             try:
@@ -194,11 +194,11 @@ class PluginWorker:
         return True
 
     def reset_failures(self) -> None:
-        """Forget failures, so that mom makes the next call: it always tries a restore."""
+        """End pauses: mom always tries a restore."""
         self._health.clear()
 
     def close(self, until: float) -> bool:
-        """End the thread; return whether it ended by the monotonic time `until`. Do not wait for a hung thread."""
+        """End the thread; return whether it ended by the monotonic time `until`. Leave a hung thread."""
         if self._thread is None:
             return True
         self._queue.put(None)
@@ -258,7 +258,7 @@ class PluginWorker:
 
 
 def describe(error: BaseException) -> str:
-    """Describe an exception on one printable line, with file and line of the plugin's code."""
+    """Describe an exception on one printable line, with its place in plugin code."""
     text = str(error)
     description = printable(f"{type(error).__name__}: {text}" if text else type(error).__name__, 300)
     place = "" if isinstance(error, MomError) else place_of(error)

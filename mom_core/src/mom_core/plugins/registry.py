@@ -45,7 +45,7 @@ SETUP_SECONDS = 10.0
 
 
 USERS_SHARE: Final = 0.75
-"""Share of the teardown time for plugins without a hypervisor, which may use another plugin's."""
+"""Part of the teardown time for plugins that may use another plugin's hypervisor."""
 
 
 @dataclass(slots=True, eq=False)
@@ -75,7 +75,7 @@ class Plugin:
         return {spec.name: spec.unit for spec in self.declared_as(FieldSpec) if spec.scope is scope and spec.collected}
 
     def error(self, message: str, hint: str | None = None) -> PluginError:
-        """Return an error that names this plugin. The default hint advises to disable it."""
+        """Return an error that names this plugin. The default hint is to disable it."""
         loaded = self.configured.loaded
         if hint is None:
             hint = f"take {self.name} out of the configuration, or ask the makers of {loaded.distribution}"
@@ -83,13 +83,13 @@ class Plugin:
         return PluginError(text, plugin=self.name, distribution=loaded.distribution, hint=hint)
 
     def work(self, hook: str, **arguments: object) -> Callable[[], object]:
-        """Return the hook's call, for the plugin's thread. The call also exhausts a generator."""
+        """Return the hook's call, for the plugin's thread."""
         function = self.hooks[hook]
         return lambda: materialize(function(arguments))
 
 
 def materialize(result: object) -> object:
-    """Exhaust a generator, or another iterable that runs plugin code, within the plugin's deadline."""
+    """Exhaust a generator, as it runs plugin code, within the plugin's deadline."""
     if isinstance(result, Iterable) and not isinstance(result, (str, bytes, list, tuple, Mapping, Hypervisor)):
         return list(result)
     return result
@@ -107,7 +107,7 @@ class PluginSet:
     hypervisor_owner: Plugin | None
 
     def having(self, hook: str) -> list[Plugin]:
-        """Return the plugins with a hook, in pluggy's order: file order, except for `tryfirst`."""
+        """Return the plugins with a hook: `tryfirst` first, then in file order."""
         named = {plugin.name: plugin for plugin in self.plugins}
         caller = getattr(self.manager.hook, hook, None)  # None: a hook of commands without implementations
         return [] if caller is None else [named[implementation.plugin_name] for implementation in reversed(caller.get_hookimpls())]
@@ -123,7 +123,7 @@ class PluginSet:
 
 
 def close_plugins(plugins: Iterable[Plugin], seconds: float) -> list[str]:
-    """Tear down plugins in parallel, those with a hypervisor last, and end their threads. Return late plugins' names."""
+    """Tear down plugins in parallel, those with a hypervisor last, and end their threads. Return the names of late ones."""
     begun, until, every = time.monotonic(), time.monotonic() + seconds, list(plugins)
     _tear_down([plugin for plugin in every if "mom_hypervisor" not in plugin.hooks], begun + USERS_SHARE * seconds)
     _tear_down([plugin for plugin in every if "mom_hypervisor" in plugin.hooks], until)
@@ -131,7 +131,7 @@ def close_plugins(plugins: Iterable[Plugin], seconds: float) -> list[str]:
 
 
 def stop_writing_state(plugins: Iterable[Plugin]) -> None:
-    """Refuse further writes of these plugins' state files: a late one would overwrite a successor's."""
+    """Refuse writes of state files: a late one would overwrite a successor's."""
     for plugin in plugins:
         for file in plugin.context.state_files:
             file.left = True
@@ -170,7 +170,7 @@ def build_plugins(
     previous: PluginSet | None = None,
     declared: Declarations = NOTHING_DECLARED,
 ) -> Rebuilt:
-    """Construct, check, declare and set up the plugins of a configuration. After a `PluginError`, nothing has changed.
+    """Construct, check, declare and set up the plugins of a configuration. A `PluginError` changes nothing.
 
     :param template: context with all other values
     :param previous: plugins in use. Those with unchanged class and settings stay, and prepare their reload
@@ -221,14 +221,14 @@ def _put_in_force(plugins: Iterable[Plugin], config: Config, declarations: Decla
 
 
 def _update_in_place(context: PluginContext, other: PluginContext) -> None:
-    """Copy the attributes that a reload changes: plugins keep their context object."""
+    """Copy what a reload changes: plugins keep their context object."""
     context.declarations, context.offers, context.interval = other.declarations, other.offers, other.interval
     context.guest_settings, context.configuration = other.guest_settings, other.configuration
 
 
 @contextmanager
 def constructed(config: Config, errors: list[PluginError]) -> Iterator[list[Plugin]]:
-    """Construct plugins without setting them up; yield the valid ones, and append the faults of others to `errors`."""
+    """Yield plugins without setting them up; append faults to `errors`."""
     plugins = [_new(configured, config) for configured in config.plugins.values()]
     steps = (_construct, partial(_register, HookManager()), _declare)
     try:
@@ -239,7 +239,7 @@ def constructed(config: Config, errors: list[PluginError]) -> Iterator[list[Plug
 
 
 class HookManager(pluggy.PluginManager):
-    """pluggy's manager with mom's hooks. It checks and orders implementations; mom calls them."""
+    """pluggy's manager: checks and orders implementations, which mom calls."""
 
     def __init__(self, specs: ModuleType = hookspecs) -> None:
         super().__init__(hookspecs.PROJECT)
@@ -247,14 +247,14 @@ class HookManager(pluggy.PluginManager):
         self._specs = specs.__name__
 
     def register(self, plugin: object, name: str | None = None) -> str | None:
-        """Register a plugin. Raise `MomError` if a hook differs from its specification."""
+        """Register a plugin. Raise `MomError` for an invalid hook."""
         try:
             return super().register(plugin, name)
         except pluggy.PluginValidationError as error:
             raise MomError(" ".join(str(error).split()), hint=f"compare its hooks with {self._specs}") from error
 
     def parse_hookimpl_opts(self, plugin: object, name: str) -> pluggy.HookimplOpts | None:
-        """Parse only methods with the name of a hook: access to other attributes may run plugin code."""
+        """Parse only names of hooks: access to other attributes may run plugin code."""
         return super().parse_hookimpl_opts(plugin, name) if name.startswith("mom_") else None
 
 
@@ -400,7 +400,7 @@ def joined(plugins: Iterable[Plugin], errors: list[PluginError], declared: Decla
 
 
 def _columns(plugins: Iterable[Plugin]) -> list[GuestColumn]:
-    """Return the columns of the guest table, without later columns and metrics of the same name."""
+    """Return the guest columns, without later ones of the same name or metric."""
     columns: list[GuestColumn] = []
     names: dict[str, str] = {}
     metrics: dict[str, str] = {}
@@ -467,7 +467,7 @@ def _prepare(commits: list[Callable[[], None]], plugin: Plugin) -> None:
 
 
 def _committed(plugin: Plugin, commit: Callable[[], object]) -> None:
-    """Put a plugin's reload in force. It is too late to refuse: log failures."""
+    """Put a reload in force. It is too late to refuse: log failures."""
     call = plugin.worker.begin("mom_reload", commit, asked=True)
     error = None if call is None else plugin.worker.finish(call).error
     if call is None:

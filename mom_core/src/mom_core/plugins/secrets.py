@@ -1,4 +1,4 @@
-"""Masks secrets from plugins' settings in messages and logs, including plugins' own errors."""
+"""Masks secrets of plugins' settings in messages and logs."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ MASK: Final = "**********"
 """pydantic's replacement for a secret."""
 
 SHORTEST: Final = 4
-"""Shorter secrets are not masked: they occur in ordinary words."""
+"""Minimum length of a masked secret: shorter ones occur in ordinary words."""
 
 
 SHORTEST_CALLED: Final = 8
-"""Minimum length of a value masked because of its setting's name."""
+"""Minimum length of a value that is masked because of its setting's name."""
 
 _SHORTEST_PART: Final = 12
 """Minimum length of a secret path or query; `/hook` is no secret."""
@@ -33,7 +33,7 @@ _MASKED_NAMES: Final = r"(?:pass(?:word|wd|phrase)?|pwd|secret|token|api[_-]?key
 _SECRET_NAME: Final = re.compile(rf"{_MASKED_NAMES}|key", re.I)
 
 _SIGNED: Final = r"(?:sig|sign|signature|auth|code|key)"
-"""Names of secret URL parameters, besides those of secret settings."""
+"""Secret URL parameters, besides names of secret settings."""
 
 _SHAPES: Final = (
     # Private keys, also within JSON, where line ends are \n.
@@ -53,19 +53,19 @@ _SHAPES: Final = (
     ),
     (re.compile(r"\b(Bearer|Basic)\s+[A-Za-z0-9+/._~=-]{4,}", re.I), rf"\1 {MASK}"),
 )
-"""Patterns of secrets. None begins with a repetition, which would take quadratic time."""
+"""No pattern begins with a repetition, which would take quadratic time."""
 
 
 _OPTION: Final = re.compile(rf"--?[\w-]*(?:{_MASKED_NAMES}[\w-]*|\bkey)", re.I)
 _ASSIGNED: Final = re.compile(rf"-{{0,2}}[\w-]*(?:{_MASKED_NAMES}[\w-]*|\bkey)=(.+)", re.I | re.S)
-"""Arguments of commands: an option followed by its value, and one that includes its value, also of `env`."""
+"""Option followed by its value, and option or variable that includes its value."""
 
 
 _FILES_OF_KEYS: Final = (".pem", ".key", ".crt")
 
 
 def without_secrets(text: str) -> str:
-    """Mask texts that look like secrets: keys, passwords and signatures in URLs, seeds."""
+    """Mask texts that look like secrets."""
     for pattern, instead in _SHAPES:
         text = pattern.sub(instead, text)
     return text
@@ -113,7 +113,7 @@ def _leaves(value: object, name: str = "") -> Iterator[tuple[str, object]]:
 
 
 def secrets_in(settings: object) -> Iterator[str]:
-    """Yield all declared secrets in settings, with path and query of secret URLs."""
+    """Yield all declared secrets, with path and query of secret URLs."""
     for _, value in _leaves(settings):
         if isinstance(value, Secret | SecretStr | SecretBytes):
             held = value.get_secret_value()
@@ -141,7 +141,7 @@ class SecretMask:
         self.learn(settings)
 
     def learn(self, settings: Iterable[object]) -> None:
-        """Mask these settings' secrets too. Earlier secrets may still be valid, and stay masked."""
+        """Mask these settings' secrets too. Earlier ones may still be valid, and stay masked."""
         settings = list(settings)
         secrets = {secret for model in settings for secret in secrets_in(model) if len(secret) >= SHORTEST}
         secrets |= {text for model in settings for text in _called_secrets(model) if len(text) >= SHORTEST_CALLED}
