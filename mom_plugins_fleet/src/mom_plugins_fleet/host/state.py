@@ -71,7 +71,7 @@ def _guest(guest: Guest, promises: Promises, stays: str, host_swapped: int | Non
 
 
 def _held(fields: Mapping[str, Value], host_swapped: int | None) -> int | None:
-    """Return a guest's memory on the host, RAM and swap. Unknown swap (shared memory) counts as all host swap."""
+    """Return a guest's memory on the host, RAM and swap. Unknown swap (shared memory) counts as the host's swap, up to its maximum."""
     held, swapped, most = (_kib(fields.get(name), 1) for name in ("rss", "host_swap", "balloon_max"))
     if held is not None and swapped is None and host_swapped is not None:
         swapped = host_swapped if most is None else min(host_swapped, max(0, most - held))
