@@ -1,4 +1,4 @@
-"""Flight recorder of mom, with replay, reports and advice, and forecasts of guests' use."""
+"""Flight recorder of mom, with replay, reports, advice, and forecasts."""
 
 import lazy_loader
 

@@ -1,4 +1,4 @@
-"""Verbs for `mom --help`. mom imports each when it runs."""
+"""Verbs for `mom --help`, imported when they run."""
 
 from typing import Final
 

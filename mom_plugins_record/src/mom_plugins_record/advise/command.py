@@ -1,4 +1,4 @@
-"""Verb `mom advise`: sellable memory by learned days, or how many more guests fit by simulating a recording."""
+"""Verb `mom advise`: sellable memory from learned days, or more guests in a simulated recording."""
 
 from __future__ import annotations
 
@@ -77,22 +77,22 @@ def advise(
     """Advise how much memory to sell on this host at a stated risk, or how many more guests fit on a recorded one.
 
     \b
-    mom advise --risk 1%                       by the days that the plugin forecast has learned of this host's guests
+    mom advise --risk 1%                       from days of this host's guests, learned by the plugin forecast
     mom advise --days a/past.json --days b/past.json    of several hosts, whose files were copied here
     mom advise RECORDING --class gold          by simulation
 
-    By learned days: mom fills the host with its guests and with copies of them, day after day. Peaks of days follow Gumbel's distribution
+    With learned days: mom fills the host with its guests and with copies of them, day after day. Peaks of days follow Gumbel's distribution
     of extreme values, and a bootstrap over days gives the confidence. The risk is that some guest lacks memory within a month. The answer
-    includes settings of OpenStack, KubeVirt, CloudStack and Proxmox VE. It takes two weeks of learned days, and ignores swap and merged
+    includes settings of OpenStack, KubeVirt, CloudStack and Proxmox VE. It needs two weeks of learned days, and ignores swap and merged
     pages.
 
     With RECORDING: mom simulates the recorded host with more and more guests, each number several times. The new guests repeat recorded
-    ones at another time. Harm is: more promised than the host has, a broken promise, an OOM kill, or a swapping host. It is also harm if a
+    ones at another time. Harm is: more promised than the host has, a broken promise, an OOM kill, or a swapping host. Harm is also: a
     recorded guest loses 1 % of its work more than without new guests, or a new guest loses 5 %. With the plugin offload in the recording,
-    half of a guest's recorded cold memory goes to swap, which is no harm. Nothing real is touched. Exit code 1 when not even one fits.
+    half of a guest's recorded cold memory goes to swap, which is no harm. Nothing real is touched. Exit code 1 when not even one guest
+    fits.
 
-    --placement writes a script for the operator of an OpenStack cloud, with the ratio for selling the host's memory. mom does not
-    run it.
+    --placement writes a script for the operator of an OpenStack cloud, with the ratio for selling the host's memory. mom does not run it.
     """
     if recording is None:
         if sla_class is not None or memory is not None or hours is not None:
@@ -114,7 +114,7 @@ def advise(
 
 
 class _Request(NamedTuple):
-    """The new guests, and limits of the search."""
+    """New guests, and limits of the search."""
 
     sla_class: str
     memory: str | None
@@ -122,11 +122,11 @@ class _Request(NamedTuple):
     most: int
     seeds: int
     ends: float
-    """By the monotonic clock."""
+    """Monotonic seconds."""
 
 
 def _search(stage: RecordedStage, request: _Request, *, shown: bool) -> tuple[Trials, CapacitySearch, int | None]:
-    """Simulate more and more new guests until one comes to harm, or the time is over. Return how many fit, too."""
+    """Simulate more and more new guests until one is harmed or the time is over."""
     with progress(shown=shown) as show:
 
         def beat(count: int, seed: int, share: float) -> None:
@@ -140,7 +140,6 @@ def _search(stage: RecordedStage, request: _Request, *, shown: bool) -> tuple[Tr
 
 
 def _by_simulation(stage: RecordedStage, request: _Request, placement: str | None, *, as_json: bool) -> None:
-    """Print how many guests fit, and write the script for OpenStack's placement."""
     trials, search, fits = _search(stage, request, shown=not as_json)
     summary, table = _result_lines(search, fits, request.sla_class, stage.seconds)
     advice = None if placement is None else _placement(trials, stage.host, fits)
@@ -216,7 +215,6 @@ def _hand_out(text: str, file: str, *, printed: bool) -> None:
 
 
 def _result_lines(search: CapacitySearch, fits: int | None, sla_class: str, seconds: float) -> tuple[list[str], list[str]]:
-    """Return a summary, and a table of the tried numbers."""
     if fits is None:
         baseline = search.counts.get(0)
         why = baseline.harm if baseline is not None and baseline.harm else "the time was too short to tell"

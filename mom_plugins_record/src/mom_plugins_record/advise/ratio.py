@@ -1,12 +1,11 @@
-"""Sellable memory of a host at a stated risk, from learned days of its guests. Pure: numbers in, numbers out.
+"""Sellable memory of a host at a stated risk, from learned days of its guests. Pure functions.
 
-Days are drawn for all guests together, so that their common movements, such as Monday morning, stay in them. The host is filled with its
-guests and with copies of some, until more than enough is sold. The most that they need together on a day is the day's peak, and the largest
-peak of a month counts.
+Days are drawn for all guests together, to keep common movements such as Monday morning. The host is filled with its guests and with copies
+of some. The largest need of all guests together on a day is its peak, and the largest peak of a month counts.
 
-Days may be worse than any learned one. Peaks follow Gumbel's distribution of extreme values (Coles, An Introduction to Statistical Modeling
-of Extreme Values, 2001, chapter 3), by mean and deviation, for working days and other days apart. Its tail has no end, unlike guests'
-memory: it errs on the safe side. The confidence comes from a bootstrap (Efron, Bootstrap Methods, 1979) over copies and over days.
+Peaks beyond learned ones follow Gumbel's distribution of extreme values (Coles, An Introduction to Statistical Modeling of Extreme Values,
+2001, chapter 3), from mean and deviation, separately for working days and other days. Its tail is infinite, unlike guests' memory, which is
+on the safe side. The confidence comes from a bootstrap (Efron, Bootstrap Methods, 1979) over copies and days.
 """
 
 from __future__ import annotations
@@ -30,12 +29,12 @@ RISK: Final = 0.01
 CONFIDENCE: Final = 0.95
 
 BOOTSTRAPS: Final = 200
-"""Draws of days. The twentieth part from below is then the tenth smallest."""
+"""Draws of days. The 5 % quantile is the tenth smallest."""
 
 MOST_FILLED: Final = 40
 LEAST_FILLED: Final = 8
 FILLED_GUESTS: Final = 1600
-"""Bounds of how often the host is filled, and guests to draw in all. The more guests a host has, the less the choice of copies matters."""
+"""Bounds of the number of fillings, and guests to draw in total. With more guests, the choice of copies matters less."""
 
 STEP: Final = 0.02
 """Ratio of the host's memory between two amounts."""
@@ -44,10 +43,10 @@ MOST_SOLD: Final = 10.0
 """Multiple of the host's memory: the largest amount."""
 
 HOPELESS: Final = 1.5
-"""Multiple of the guests' capacity. Filling stops when days average such peaks."""
+"""Multiple of the guests' capacity: mean peak at which filling stops."""
 
 FEWEST_OF_A_KIND: Final = 4
-"""Days. With fewer working days or fewer other days, all count as one kind."""
+"""Days. With fewer working days or other days, all count as one kind."""
 
 DAYS_OF_A_WEEK: Final = 7
 WORKING_DAYS: Final = 5
@@ -56,17 +55,16 @@ EULER: Final = 0.5772156649015329
 
 RESERVE_KIB: Final = 32 << 10
 RESERVE_SHARE: Final = 0.05
-"""KiB, and ratio of its need: reserve of a guest, the default of the plugin balloon. With less, it lacks memory."""
+"""KiB, and ratio of the need: a guest's reserve, as the plugin balloon's default. With less, a guest lacks memory."""
 
 BESIDE_KIB: Final = 64 << 10
-"""KiB of QEMU beside a guest's memory, as the plugin balloon assumes before it has seen a sweep."""
+"""KiB of QEMU's own memory, as the plugin balloon assumes before the first sweep."""
 
 
 class SoldAtRisk(NamedTuple):
-    """Sellable KiB, so that some guest lacks memory within a month with at most the stated risk.
+    """Sellable KiB at which some guest lacks memory within a month with at most the stated risk.
 
-    `sold` holds with `CONFIDENCE`; `middle` is as likely too much as too little. `days` and `guests` are the evidence. `complete` is
-    false for the largest amount that was tried.
+    `sold` holds with `CONFIDENCE`; `middle` is the median estimate. `complete` is false for the largest amount tried.
     """
 
     sold: float
@@ -77,10 +75,10 @@ class SoldAtRisk(NamedTuple):
 
 
 def sold_at_risk(guests: Sequence[PastGuest], capacity: float, *, risk: float = RISK) -> SoldAtRisk | str:
-    """Return how much to sell on a host, or the reason why it is unknown.
+    """Return the sellable memory of a host, or the reason why it is unknown.
 
     :param capacity: KiB for all guests together, QEMU included
-    :param risk: for a month, above 0 and below 1
+    :param risk: for a month, between 0 and 1
     """
     if capacity <= 0:
         return "the host has nothing for guests"
@@ -102,9 +100,9 @@ def sold_at_risk(guests: Sequence[PastGuest], capacity: float, *, risk: float = 
 
 
 def days_of(guests: Sequence[PastGuest]) -> list[int]:
-    """Return the days with at least half of the guests known, in order, without an unfinished last day.
+    """Return the days on which at least half of the guests are known, in order.
 
-    Its peak may be still to come, and a quiet day among others would widen the distribution.
+    An unfinished last day is left out: its peak may still come.
     """
     counted = Counter(ordinal for guest in guests for ordinal, used in guest.days.items() if is_known(used))
     days = sorted(ordinal for ordinal, count in counted.items() if 2 * count >= len(guests))
@@ -141,14 +139,14 @@ def works_on(ordinal: int) -> bool:
 
 
 def needed_kib(used: float, sold: float) -> float:
-    """Return the host memory that a guest with this use needs at least, in KiB."""
+    """Return the least host memory that a guest with this use needs, in KiB."""
     return min(sold, used + max(RESERVE_KIB, RESERVE_SHARE * used)) + BESIDE_KIB
 
 
 def _filled(
     pool: Sequence[tuple[float, Sequence[float]]], days: int, grid: Sequence[float], capacity: float, drawn: random.Random
 ) -> list[list[float]]:
-    """Return for each amount sold the peaks of all days, relative to the capacity, up to hopeless amounts.
+    """Return the peaks of all days for each amount, relative to the capacity, up to hopeless amounts.
 
     :param pool: sold size of each guest, and its needs in each slot of all days
     """
@@ -161,7 +159,7 @@ def _filled(
         number += 1
         load = list(map(add, load, needs))
         after = [max(load[at : at + slots]) / capacity for at in range(0, len(load), slots)]
-        while len(peaks) < len(grid) and grid[len(peaks)] <= sold + memory:  # the last guest counts in part
+        while len(peaks) < len(grid) and grid[len(peaks)] <= sold + memory:  # a part of the last guest counts
             part = (grid[len(peaks)] - sold) / memory
             peaks.append([low + part * (high - low) for low, high in zip(before, after, strict=True)])
         sold, before = sold + memory, after
@@ -175,7 +173,7 @@ def _kinds(days: Sequence[int]) -> list[list[int]]:
 
 
 def _largest(peaks: Sequence[Sequence[float]], kinds: Sequence[Sequence[int]], risk: float) -> int:
-    """Return how many steps can be sold, for the drawn days of each kind. The risk never falls with the amount."""
+    """Return how many steps can be sold. The risk never falls with the amount."""
     good, bad = 0, len(peaks) + 1
     while bad - good > 1:
         middle = (good + bad) // 2
@@ -187,9 +185,9 @@ def _largest(peaks: Sequence[Sequence[float]], kinds: Sequence[Sequence[int]], r
 
 
 def month_risk(kinds: Sequence[Sequence[float]]) -> float:
-    """Return the chance that a peak exceeds the capacity at least once in a month.
+    """Return the probability that a peak exceeds the capacity within a month.
 
-    :param kinds: peaks relative to the capacity, of working days and of other days apart, or of all together
+    :param kinds: peaks relative to the capacity, of each kind of day
     """
     works = WORKING_DAYS / DAYS_OF_A_WEEK
     expected = 0.0

@@ -1,4 +1,4 @@
-"""Sellable memory of hosts by learned days, beside the memory sold today, as settings of each platform."""
+"""Sellable memory of hosts from learned days, compared with today, as settings of each platform."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MIB = 1024.0
 
 
 class PlacementAdvice(NamedTuple):
-    """Inventory of a host for placement: name, total, reserved and sellable MiB, and the ratio of the last to the rest, rounded down."""
+    """Inventory of a host for OpenStack placement, in MiB; the ratio is rounded down."""
 
     host: str
     total_mib: int
@@ -63,17 +63,15 @@ def script(advice: PlacementAdvice, summary: Sequence[str]) -> str:
 
 
 HOST_RESERVE_SHARE: Final = 0.05
-"""Ratio of a host's memory that it keeps for itself if the recorded value is unknown: the default of the plugin balloon."""
+"""Ratio of a host's memory that it keeps, if the recorded value is unknown: default of the plugin balloon."""
 
 PRESENT_DAYS: Final = 2
-"""Days. A guest without any known day among the last ones is gone, and not part of today's sum."""
+"""Days. A guest without a known day among the last ones is gone."""
 
 
 class HostSold(NamedTuple):
-    """Host: its memory, the part for guests, and today's sold memory and guests; then what to sell, or the reason why that is unknown.
-
-    Sizes are in KiB. `advice` is for OpenStack's placement.
-    """
+    """Host: its memory, the part for guests, today's sold memory and guests, and the advice or the reason why there is none. Sizes
+    in KiB."""
 
     host: str
     total: float
@@ -113,9 +111,9 @@ def sold_on(past: PastDays, risk: float) -> HostSold:
 
 
 def _present_guests(guests: Sequence[PastGuest], today: int) -> Sequence[PastGuest]:
-    """Return the guests that were present lately. A clock that was ahead for a while has left future days, which do not count.
+    """Return the guests of the last days. Future days, left by a clock that was ahead, do not count.
 
-    Tomorrow counts, as it has begun elsewhere on earth. If all days are in the future, the host has a clock of its own.
+    Tomorrow counts, because of time zones. If all days are in the future, the host has a clock of its own.
     """
     days = {day for guest in guests for day in guest.days}
     last = max((day for day in days if day <= today + 1), default=max(days, default=0))
@@ -123,7 +121,7 @@ def _present_guests(guests: Sequence[PastGuest], today: int) -> Sequence[PastGue
 
 
 def lines_of(host: HostSold, risk: float) -> Iterator[str]:
-    """Yield the result for one host, for people."""
+    """Yield the result for one host as text."""
     where = f"{host.host}: " if host.host else ""
     today = f"{format_kib(host.today)} are sold to {host.guests} guests today, {host.ratio_today:.2f} times that"
     if host.result is None:
@@ -139,12 +137,12 @@ def lines_of(host: HostSold, risk: float) -> Iterator[str]:
 
 
 def percent(share: float) -> str:
-    """Return a ratio for people."""
+    """Return a ratio as text."""
     return f"{100 * share:.3g} %"
 
 
 def rows(host: HostSold) -> Sequence[Sequence[str]]:
-    """Return the settings of each platform: where, which, the new value and today's."""
+    """Return the settings of each platform: place, name, new value and today's value."""
     if host.advice is None or host.result is None:
         return ()
     ratio, reserved, today = host.advice.ratio, host.advice.reserved_mib, host.ratio_today
@@ -157,7 +155,7 @@ def rows(host: HostSold) -> Sequence[Sequence[str]]:
 
 
 def settings(host: HostSold) -> Mapping[str, Value]:
-    """Return the settings by platform, for programs."""
+    """Return the settings by platform for JSON."""
     if host.advice is None:
         return {}
     ratio, reserved = host.advice.ratio, host.advice.reserved_mib
@@ -170,7 +168,7 @@ def settings(host: HostSold) -> Mapping[str, Value]:
 
 
 def as_json(hosts: Sequence[HostSold], risk: float) -> Mapping[str, object]:
-    """Return all hosts, for programs."""
+    """Return all hosts as JSON content."""
     return {
         "risk": risk,
         "confidence": CONFIDENCE,

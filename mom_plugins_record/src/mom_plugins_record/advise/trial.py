@@ -1,4 +1,4 @@
-"""Trials: a recorded host simulated with additional guests, under the recorded plugins and policies, and their harm."""
+"""Trials: a recorded host simulated with additional guests, under the recorded plugins and policies."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from mom_plugins_record.replay.stage import RecordedStage
 
 
 class TimeIsOver(Exception):
-    """Raised by a run that is still going when the time is over."""
+    """Raised by a run at the time limit."""
 
 
 @dataclass(slots=True)
 class TriedCount:
-    """Number of guests, its runs so far, and the harm in the last one; empty: none."""
+    """Number of guests, its runs, and the harm in the last run; empty: none."""
 
     count: int
     runs: int = 0
@@ -30,10 +30,10 @@ class TriedCount:
 
 @dataclass(slots=True)
 class CapacitySearch:
-    """Search for the largest number of guests without harm, by doubling and then halving. The risk never falls with the number.
+    """Search for the largest number of guests without harm, by doubling and bisection.
 
-    :param run: simulates so many guests with a seed, and returns the harm; empty: none
-    :param out_of_time: true to end with the present knowledge
+    :param run: simulates a number of guests with a seed, and returns the harm; empty: none
+    :param out_of_time: true ends the search
     """
 
     run: Callable[[int, int], str]
@@ -44,7 +44,7 @@ class CapacitySearch:
     complete: bool = False
 
     def largest(self) -> int | None:
-        """Return the number; None: harm without any new guest, or the time was too short."""
+        """Return the number; None: harm without any new guest, or too little time."""
         try:
             return self._largest()
         except TimeIsOver:
@@ -76,7 +76,7 @@ class CapacitySearch:
         return good
 
     def _runs(self, count: int) -> int:
-        """Return the runs of a number. Without new guests there is nothing to draw, so one run is enough."""
+        """Return the number of runs. Without new guests one is enough, because nothing is random."""
         return self.seeds if count else 1
 
     def _holds(self, count: int) -> bool:
@@ -88,7 +88,7 @@ class CapacitySearch:
 
 
 SWAPPED_KIB: Final = 64 << 10
-"""Swapped KiB beyond the beginning that count as harm: every host swaps some in time."""
+"""Swapped KiB beyond the start that count as harm: every host swaps some."""
 
 WORK, NEWCOMERS_WORK = 0.01, 0.05
 """Share of its work that a recorded guest may lose more than without new guests, and a new guest in all.
@@ -97,24 +97,24 @@ A moving balloon costs less than that. More would slow down a guest that bought 
 """
 
 SETTLED_SECONDS: Final = 120.0
-"""Seconds without counting guests' losses: all guests start at once, unlike real ones."""
+"""s without counting guests' losses: all guests start at once, unlike real ones."""
 
 
 NAME: Final = "advised"
-"""Prefix of new guests' names in the simulator. A pattern of the section `guests` gives them their class."""
+"""Prefix of new guests' names. A pattern of the section `guests` sets their class."""
 
 OFFLOADS: Final = "offload_room"
-"""Field of hosts with offloading of cold memory."""
+"""Field of hosts that offload cold memory."""
 
 CLASSES: Final = "sla"
-"""Plugin that knows classes, and reports unknown ones."""
+"""Plugin that knows service classes."""
 
 
 @dataclass(slots=True)
 class TrialRun:
-    """Course of one run: OOM kills, and KiB swapped by need, after it has settled.
+    """Course of one run: OOM kills and KiB swapped by need, after it has settled.
 
-    `sold`, `total` and `promisable` are the most that guests were sold, the host's memory, and its promisable part, in KiB.
+    `sold`, `total` and `promisable` are the largest memory sold, the host's memory, and its promisable part, in KiB.
     """
 
     killed: float = 0.0
@@ -123,11 +123,11 @@ class TrialRun:
     total: float | None = None
     promisable: float | None = None
     _settled: tuple[float, float] | None = None
-    """OOM kills and swapped KiB when it settled."""
+    """OOM kills and swapped KiB when the run settled."""
     _since: dict[str, tuple[str, float, float]] = field(default_factory=dict)
-    """Name of each guest, the time from which its losses count, and its lost seconds of work by then."""
+    """By guest: name, time from which losses count, and lost seconds until then."""
     _lost: dict[str, tuple[float, float]] = field(default_factory=dict)
-    """Last time of each guest, and its lost seconds by then. It may leave before the run ends."""
+    """By guest: last time, and lost seconds until then. The guest may leave before the end."""
 
     @property
     def remark(self) -> str:
@@ -149,9 +149,9 @@ class TrialRun:
         }
 
     def add(self, report: Report, before: TrialRun | None) -> str:
-        """Take in a cycle. Return harm that is final; empty: none.
+        """Evaluate a cycle. Return final harm; empty: none.
 
-        :param before: the run without new guests, whose harm does not count; None: this is that run
+        :param before: run without new guests, whose harm does not count; None: this is that run
         """
         snapshot = report.snapshot
         host, now = snapshot.host.fields, snapshot.monotonic
@@ -193,9 +193,9 @@ class TrialRun:
 
 @dataclass(slots=True)
 class Trials:
-    """Runs of a stage with new guests of a class, of so much memory (KiB; None: as recorded guests have).
+    """Runs of a stage with new guests of a class and size (KiB; None: as recorded guests).
 
-    :param beat: called with the number of new guests, the seed, and the done share of the run; its exception ends the run
+    :param beat: called with the number of new guests, the seed, and the finished share of the run; its exception ends the run
     """
 
     stage: RecordedStage
@@ -203,12 +203,12 @@ class Trials:
     memory_kib: float | None
     beat: Callable[[int, int, float], None]
     before: TrialRun = field(default_factory=TrialRun)
-    """Run without new guests, the first one."""
+    """Run without new guests."""
     sold: dict[int, float] = field(default_factory=dict)
     """Least memory sold in a run, in KiB, by number of new guests."""
 
     def harm(self, count: int, seed: int) -> str:
-        """Run with so many new guests. Return the first harm; empty: none."""
+        """Simulate this number of guests. Return the first harm; empty: none."""
         sim: dict[str, Value] = {"more": count, "seed": seed} if count else {}
         if count and self.memory_kib is not None:
             sim["more_memory"] = f"{round(self.memory_kib)}KiB"
@@ -230,8 +230,8 @@ class Trials:
 def stage_of(path: Path, config: Path | None, seconds: float | None) -> RecordedStage:
     """Return the stage of a recording. Raise `MomError`.
 
-    :param config: configuration that replaces the recorded one
-    :param seconds: length from its beginning; None: all
+    :param config: replaces the recorded configuration
+    :param seconds: length from the beginning; None: all
     """
     recording = Recording(path)
     first = None if seconds is None else next(recording.cycles(), None)

@@ -1,4 +1,4 @@
-"""Tables: columns, named with units, and each cycle's rows."""
+"""Tables: columns with units in their names, and rows of each cycle."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 WITHOUT_UNIT: Final = frozenset({Unit.COUNT, Unit.FLAG, Unit.TEXT, Unit.LIST})
-"""Units without a suffix in columns' names. Others end in the unit's name, such as `_kib_per_second`."""
+"""Units without a suffix in columns' names. Other names end in the unit, such as `_kib_per_second`."""
 
 
 class Kind(Enum):
-    """Kind of a column. `TIME` is in whole microseconds since the epoch; `WHOLE` numbers are always known."""
+    """Kind of a column. `TIME` is in microseconds since the epoch; `WHOLE` is never unknown."""
 
     TIME = "time"
     WHOLE = "whole"
@@ -46,7 +46,7 @@ Schema: TypeAlias = Mapping[str, Kind]
 """Columns of a table in order."""
 
 Row: TypeAlias = tuple[Value, ...]
-"""Row in the order of its columns; None: unknown."""
+"""Row in the order of columns; None: unknown."""
 
 CYCLE: Final[Schema] = {"time": Kind.TIME, "cycle": Kind.WHOLE}
 GUEST: Final[Schema] = {"guest_id": Kind.TEXT, "guest_name": Kind.TEXT}
@@ -63,7 +63,7 @@ DECISIONS: Final[Schema] = {
     **dict.fromkeys(("source_line", "source_column"), Kind.WHOLE),
     **dict.fromkeys(("stage", "dropped_because"), Kind.TEXT),
 }
-"""`stage`: evaluation, review or trial. `value` is in `unit`, and `value_json` has all values except numbers. No name needs SQL quotes."""
+"""`stage`: evaluation, review or trial. `value` is in `unit`; `value_json` has all values except numbers. No name needs SQL quotes."""
 OUTCOMES: Final[Schema] = {
     **ABOUT,
     **{"before": Kind.NUMBER, "before_json": Kind.TEXT, "after": Kind.NUMBER},
@@ -72,7 +72,7 @@ OUTCOMES: Final[Schema] = {
 
 
 def column_name(spec: FieldSpec) -> str:
-    """Return a field's name with its unit, unless it ends in that already."""
+    """Return a field's name with its unit, unless it ends in the unit already."""
     suffix = "" if spec.unit in WITHOUT_UNIT else f"_{spec.unit.name.lower()}"
     return spec.name if spec.name.endswith(suffix) else spec.name + suffix
 
@@ -84,7 +84,7 @@ def kind_of(unit: Unit) -> Kind:
 
 @dataclass(slots=True)
 class Tables:
-    """Columns of fields of all sessions, and each cycle's rows.
+    """Columns of all sessions, and rows of each cycle.
 
     :param patterns: names of guests; none: all
     """
@@ -149,7 +149,7 @@ class Tables:
         return not self.patterns or any(fnmatch.fnmatchcase(name, pattern) for pattern in self.patterns)
 
     def _about(self, recorded: RecordedCycle, decision: Decision, place: int) -> Row | None:
-        """Return the first columns of a decision's row; None: the export leaves its guest out."""
+        """Return the first columns of a decision's row; None: the guest is not exported."""
         entity = decision.entity
         unit = next((str(spec.unit) for spec in recorded.session.controls if spec.name == decision.control), None)
         if entity.scope is Scope.HOST:
@@ -204,7 +204,7 @@ def _as_json(value: Value) -> str | None:
 
 
 class ParquetFile:
-    """Table in Parquet. Needs pyarrow."""
+    """Parquet table. Needs pyarrow."""
 
     def __init__(self, path: Path, schema: Schema) -> None:
         import pyarrow as pa
@@ -238,14 +238,14 @@ def _array(values: Sequence[Value], data_type: pa.DataType, kind: Kind) -> pa.Ar
     import pyarrow as pa
 
     try:
-        return pa.array(values, data_type)  # the fast way, for values of the declared kind
+        return pa.array(values, data_type)  # fast, for values of the declared kind
     except (pa.ArrowException, OverflowError):
         converted = plain(values, kind)
         return pa.array([None if item is None else float(item) for item in converted] if kind is Kind.NUMBER else converted, data_type)
 
 
 class CsvFile:
-    """Table in CSV. Unknown values are empty. A text that a spreadsheet would compute begins with an apostrophe."""
+    """CSV table. Unknown values are empty. Text that a spreadsheet would run as a formula begins with an apostrophe."""
 
     def __init__(self, path: Path, schema: Schema) -> None:
         self._kinds = [*schema.values()]
@@ -270,7 +270,7 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def plain(values: Sequence[Value], kind: Kind) -> Sequence[int | float | str | None]:
-    """Return a column's values as the standard library writes them. Values of another kind are unknown."""
+    """Return a column's values as types of the standard library. Values of another kind are unknown."""
     if kind is Kind.NUMBER:
         return [_number(value) for value in values]
     if kind is Kind.FLAG:
@@ -294,24 +294,24 @@ def _number(value: Value) -> int | float | None:
 
 
 def cell(value: object) -> object:
-    """Return a cell of CSV. Owners of guests choose names, and a spreadsheet computes such texts as formulas."""
+    """Return a CSV cell. Owners of guests choose names, so a name may be a formula."""
     return f"'{value}" if isinstance(value, str) and value[:1] in {"=", "+", "-", "@", "\t", "\r"} else value
 
 
 FILES: Final[Mapping[str, type[ParquetFile | CsvFile]]] = {"parquet": ParquetFile, "csv": CsvFile}
 
 ROWS: Final = 50_000
-"""Rows of each table in memory: some 25 MiB with 60 fields."""
+"""Rows of each table in memory: 25 MiB with 60 fields."""
 
 
 def export(
     path: Path, output: Path, kind: str, guests: Sequence[str] = (), since: float = float("-inf"), until: float = float("inf")
 ) -> None:
-    """Write the tables, and print their numbers of rows. Raise `MomError`, and then leave nothing behind.
+    """Write the tables, and print their numbers of rows. Raise `MomError`; then no files remain.
 
     :param kind: one of `FILES`
     :param guests: patterns of names; none: all
-    :param since: seconds since the epoch, as `until`
+    :param since: seconds since the epoch, like `until`
     """
     if kind == "parquet" and find_spec("pyarrow") is None:
         raise MomError(
@@ -371,21 +371,19 @@ def _write(recording: Recording, folder: Path, kind: str, guests: Sequence[str],
 
 @dataclass(slots=True)
 class _Table:
-    """Table that keeps its unwritten rows in memory, column by column."""
+    """Table with its unwritten rows, column by column."""
 
     file: ParquetFile | CsvFile
     waiting: list[list[Value]]
     rows: int = 0
 
     def add(self, columns: Sequence[Sequence[Value]]) -> None:
-        """Append rows; no columns: none."""
         for into, values in zip(self.waiting, columns, strict=False):
             into.extend(values)
         if len(self.waiting[0]) >= ROWS:
             self.flush()
 
     def flush(self) -> None:
-        """Write the rows in memory."""
         if self.waiting[0]:
             self.file.write(self.waiting)
             self.rows += len(self.waiting[0])

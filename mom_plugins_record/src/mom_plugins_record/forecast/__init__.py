@@ -1,1 +1,1 @@
-"""Memory that each guest uses by time of day and week, learned from its statistics."""
+"""Forecasts: each guest's memory use by time of day and week, learned from its statistics."""

@@ -1,14 +1,14 @@
-"""Days of one guest, learned slot by slot, and the forecast from them. Pure: without a clock or a file.
+"""Learned days of one guest, slot by slot, and the forecast. Pure: no clock, no file.
 
-Three curves forecast a guest's use: averages of this slot of the day and of this slot of the week, and yesterday. This is
-exponential smoothing with two seasons and an error correction, as in J. W. Taylor, "Short-term electricity demand forecasting using double
-seasonal exponential smoothing", Journal of the Operational Research Society 54 (2003), 799-805. The forecast for k slots later is the
-season's value then, plus the last error times a persistence to the power of k.
+Three curves forecast the use: averages of this slot of the day and of the week, and yesterday. This is exponential smoothing with two
+seasons and an error correction (J. W. Taylor, "Short-term electricity demand forecasting using double seasonal exponential smoothing",
+Journal of the Operational Research Society 54 (2003), 799-805). The forecast for k slots later is the season's value then, plus the last
+error times persistence ** k.
 
-Errors are limited before an average takes them in, so a single odd day hardly moves it: S. Gelper, R. Fried, C. Croux, "Robust forecasting
-with exponential and Holt-Winters smoothing", Journal of Forecasting 29 (2010), 285-300. Each curve's weight follows from its recent errors:
-M. Herbster, M. K. Warmuth, "Tracking the best expert", Machine Learning 32 (1998), 151-178. The margin is a tracked quantile, exceeded in
-one slot of twenty: I. Gibbs, E. Candès, "Adaptive conformal inference under distribution shift", NeurIPS 2021.
+Errors are limited before an average includes them, so that a single odd day has little effect (S. Gelper, R. Fried, C. Croux, "Robust
+forecasting with exponential and Holt-Winters smoothing", Journal of Forecasting 29 (2010), 285-300). Each curve's weight follows from its
+recent errors (M. Herbster, M. K. Warmuth, "Tracking the best expert", Machine Learning 32 (1998), 151-178). The margin is a tracked
+quantile, exceeded in one slot of twenty (I. Gibbs, E. Candès, "Adaptive conformal inference under distribution shift", NeurIPS 2021).
 """
 
 from __future__ import annotations
@@ -27,48 +27,48 @@ UNKNOWN: Final = math.nan
 
 DAY_RATE: Final = 0.2
 WEEK_RATE: Final = 0.4
-"""Ratios: share of a new value's difference in an average over days or weeks. Some five days, and two or three weeks, count."""
+"""Ratios: share of a new value's difference in an average over days or weeks. About five days, and two or three weeks, count."""
 
 LIMIT: Final = 3.0
-"""Ratio. A larger error counts as so many usual errors."""
+"""Multiple of the usual error; larger errors count as this."""
 
 USUAL_RATE: Final = 1 / 96
-"""Ratio. The usual error is an average over a day or so."""
+"""Ratio. The usual error is an average over about a day."""
 
 RECENT: Final = 1 - 1 / 16
-"""Ratio, by slot. Recent errors of a curve count for four hours, so the first hours of an unusual day show it."""
+"""Ratio per slot. Errors of a curve count for four hours, so that the first hours of an unusual day show it."""
 
 LASTING_SHARE: Final = 0.5
-"""Ratio. Weight of a week's errors beside the recent ones: at night all curves are right, but the morning differs."""
+"""Ratio. Weight of a week's errors: at night all curves are right, but the morning differs."""
 
 LONG: Final = 1 - 1 / (96 * 7)
-"""Ratio, by slot. The forecast's quality, and the persistence of its errors, are averages over a week or so."""
+"""Ratio per slot. The forecast's quality, and the persistence of its errors, are averages over about a week."""
 
 SHARPNESS: Final = 4.0
 """Power. A curve with half the error counts 16 times as much."""
 
 LEAST_SHARE: Final = 0.005
-"""Ratio of a guest's use. Smaller errors do not tell curves or days apart."""
+"""Ratio of a guest's use. Smaller errors do not distinguish curves or days."""
 
 PEAK_RISE: Final = 0.5
 PEAK_FALL: Final = 0.1
-"""Ratios: how fast the maximum within a slot rises, and falls again."""
+"""Ratios: how fast the maximum within a slot rises and falls."""
 
 COVERAGE: Final = 0.95
 QUANTILE_STEP: Final = 0.3
 """Ratios: share of slots within the forecast's maximum, and growth of the margin after an exceeded one, in usual errors."""
 
 BETTER: Final = 0.9
-"""Ratio. A guest has a pattern while its forecast is so much better than expecting no change, or the average."""
+"""Ratio. A guest has a pattern if its forecast is this much better than expecting no change, or the average."""
 
 EVIDENCE: Final = 32.0
 """Slots with known errors before a guest can have a pattern: eight hours."""
 
 FITS: Final = 3.0
-"""Ratio. A slot with an error of more than so many usual ones is not part of a usual day."""
+"""Multiple of the usual error. A slot with a larger error is not part of a usual day."""
 
 RECOVERY: Final = 1 / 24
-"""Ratio, by slot. Six hours without large errors restore two thirds of a forecast's weight."""
+"""Ratio per slot. Six hours without large errors restore two thirds of a forecast's weight."""
 
 LEAST_WEIGHT: Final = 0.5
 """Ratio. mom ignores a forecast of less weight."""
@@ -91,9 +91,9 @@ class SlotSeen(NamedTuple):
 
 
 class SlotExpected(NamedTuple):
-    """Expected use of a guest in a slot, in KiB: usual, and of today the middle and the maximum.
+    """Expected use of a guest in a slot, in KiB: usual; and for today, the middle and the maximum.
 
-    With `margin` added, the maximum is exceeded in one slot of twenty. For later slots the margin grows with the root of their distance.
+    The maximum plus `margin` is exceeded in one slot of twenty. For later slots the margin grows with the square root of the distance.
     """
 
     usual: float
@@ -103,14 +103,12 @@ class SlotExpected(NamedTuple):
 
 
 class _SlotForecast(NamedTuple):
-    """Forecast at the end of a slot, kept to judge it an hour later.
+    """Forecast at the end of a slot, judged an hour later.
 
-    :param used: use in the slot
     :param next_most: expected maximum in the next slot, without the margin
     :param hour: expected use an hour later
     :param residuals: use beyond each curve
-    :param weights: weight of each curve
-    :param hour_of_each: expected use an hour later by each curve alone
+    :param hour_of_each: expected use an hour later from each curve alone
     """
 
     slot: int
@@ -128,9 +126,9 @@ def unknown_curve(length: int) -> array[float]:
 
 
 class HalfCurve:
-    """Curve in half of the memory, as in its file: the upper two bytes of each float, which are exact to 0.4 %.
+    """Curve as in its file: the upper two bytes of each float, exact to 0.4 %.
 
-    A slow average would lose its small steps to that.
+    A slow average must stay in whole floats: it would lose its small steps.
     """
 
     __slots__ = ("_halves",)
@@ -146,7 +144,7 @@ class HalfCurve:
 
     @classmethod
     def from_bytes(cls, halves: bytes) -> HalfCurve:
-        """Return the curve that `to_bytes` gave."""
+        """Return the curve from the result of `to_bytes`."""
         result = array("H", halves)
         if sys.byteorder == "big":
             result.byteswap()
@@ -175,7 +173,7 @@ class HalfCurve:
 
 @dataclass(slots=True)
 class GuestDays:
-    """Days of a guest. Sizes in KiB; NaN: unknown. `close` takes in a slot; forecasts follow from that.
+    """Days of a guest. Sizes in KiB; NaN: unknown. `close` adds a slot; forecasts follow from that.
 
     :param by_day: use in each slot of a day, averaged over days
     :param by_week: use in each slot of a week, averaged over weeks
@@ -185,8 +183,8 @@ class GuestDays:
     :param hour_errors: error of forecasts of the next hour, by hour of the day
     :param usual: usual difference between a slot and `by_day`
     :param losses: errors of each curve in the last hours
-    :param week_losses: errors of each curve in the last week or so
-    :param wrong: decaying sums: errors of the forecast, of "as it is now", of "as on average", and the number of slots
+    :param week_losses: errors of each curve in the last week
+    :param wrong: decaying sums: errors of the forecast, of no change, of the average, and the number of slots
     :param lasting: decaying sums for the persistence of errors
     :param margin: addition to the expected maximum
     :param weight: weight of the forecast, 0 to 1
@@ -218,8 +216,8 @@ class GuestDays:
     def close(self, index: int, seen: SlotSeen | None) -> None:
         """End a slot.
 
-        :param index: its number, as from `Calendar.index`
-        :param seen: None: its use is unknown
+        :param index: from `Calendar.index`
+        :param seen: None: unknown use
         """
         forecasts = self._forecasts
         if forecasts and not 0 < index - forecasts[-1].slot <= HOUR_SLOTS:
@@ -228,12 +226,12 @@ class GuestDays:
             return
         if forecasts:
             self._judge(index, seen)
-        residuals = [0.0 if isnan(had) else seen.used - had for had in self._curve_values(index)]  # before the curves take the slot in
+        residuals = [0.0 if isnan(had) else seen.used - had for had in self._curve_values(index)]  # before the curves include the slot
         self._take_in(index, seen)
         self._note_forecast(index, seen.used, residuals)
 
     def interrupt(self) -> None:
-        """Note that the next slot does not follow the last one: the guest was restarted, or the clock has jumped."""
+        """Note that the next slot does not follow the last one: the guest was restarted, or the clock jumped."""
         self._forecasts.clear()
 
     def _judge(self, index: int, seen: SlotSeen) -> None:
@@ -297,10 +295,6 @@ class GuestDays:
         self.average = used if isnan(self.average) else self.average + (used - self.average) / min(self.slots, 3 * SLOTS)
 
     def _note_forecast(self, index: int, used: float, residuals: Sequence[float]) -> None:
-        """Keep the present forecast, to judge it later.
-
-        :param residuals: use beyond each curve
-        """
         weights, persistence = self._weights(), self._persistence(HOUR_SLOTS)
         residual = _weighed(weights, residuals)
         next_most = self._season(index + 1, weights) + self._persistence(1) * residual + self.excess_of(index + 1)
@@ -364,7 +358,7 @@ class GuestDays:
         return [share / whole for share in shares]
 
     def _curve_values(self, index: int) -> Sequence[float]:
-        """Return each curve's value in this slot. The day's value replaces an unknown one."""
+        """Return each curve's value in this slot. The day's value replaces unknown ones."""
         place = index % SLOTS
         day, week, last = self.by_day[place], self.by_week[self.calendar.of_week(index)], self.last[place]
         return day, week if not isnan(week) else day, last if not isnan(last) else day

@@ -1,4 +1,4 @@
-"""Fields and guests' columns of the plugin, and the fields of others that it reads."""
+"""Fields and columns of the plugin, and fields of others that it reads."""
 
 from typing import Final
 

@@ -1,4 +1,4 @@
-"""Files of learned days: two kinds, each with a file beside it that `mom forecast learn` leaves for the mom that runs."""
+"""Files of learned days: two kinds, each with a second file in which `mom forecast learn` leaves days for the running mom."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from mom_plugins_record.forecast.past import HostPast
 from mom_plugins_record.forecast.slots import Calendar
 
 LOOKS_EVERY: Final = 60.0
-"""Seconds between two looks for files of `mom forecast learn`."""
+"""s between two checks for files of `mom forecast learn`."""
 
 PATIENCE: Final = 5.0
-"""Seconds that a stop waits for the disk. A stopping mom waits less than that."""
+"""s that a stop waits for the disk. A stopping mom waits less."""
 
 
 class Content(Protocol):
@@ -30,7 +30,7 @@ class Content(Protocol):
     calendar: Calendar
 
     def merge(self, other: Self, /) -> int:
-        """Take in days learned elsewhere. Return the number of guests that this changed."""
+        """Add days learned elsewhere. Return the number of changed guests."""
 
 
 AnyContent = TypeVar("AnyContent", bound=Content)
@@ -40,8 +40,8 @@ AnyContent = TypeVar("AnyContent", bound=Content)
 class DaysFile(Generic[AnyContent]):
     """Kind of file.
 
-    :param learned: name of the file beside it for `mom forecast learn`
-    :param form: makes the content of JSON, as for `StateFile`
+    :param learned: name of the file of `mom forecast learn`
+    :param form: builds the content from JSON, as for `StateFile`
     :param part: the content's part of a host's days
     :param head: everything except the guests
     :param guest: one guest by id; None: nothing to keep
@@ -71,7 +71,7 @@ class DaysFile(Generic[AnyContent]):
         return StateFile(path, self.description, self.form, loss=self.loss, sets_aside=False)
 
     def leave(self, folder: Path, days: HostDays) -> None:
-        """Leave learned days for the mom with this state folder, together with those left before. Raise `MomError`."""
+        """Leave learned days for the mom with this state folder, merged with those left before. Raise `MomError`."""
         file, content = self._at(folder / self.learned), self.part(days)
         before = file.look()
         if before is not None and before.calendar.same_as(content.calendar):
@@ -82,7 +82,7 @@ class DaysFile(Generic[AnyContent]):
     def at_rest(self, path: Path, calendar: Calendar | None = None) -> AnyContent:
         """Return the content of this file, or of a folder's files together.
 
-        :param calendar: ignore days of another calendar; None: of another one than in the first file
+        :param calendar: ignore days of other calendars; None: of others than the first file's
         :raises MomError: there are no days, or a file is damaged or unreadable
         """
         result: AnyContent | None = None
@@ -101,7 +101,7 @@ class DaysFile(Generic[AnyContent]):
 
 
 def is_folder(path: Path) -> bool:
-    """Return True for a folder. Without permission to look, the later read reports it."""
+    """Return True for a folder. If permission is missing, the later read reports it."""
     with suppress(OSError):
         return path.is_dir()
     return False
@@ -162,7 +162,7 @@ class StoredPast:
 
 
 _Version = tuple[int, int]
-"""Inode of a file, and its time of modification."""
+"""Inode and modification time of a file."""
 
 
 class _Kept(NamedTuple):
@@ -171,7 +171,7 @@ class _Kept(NamedTuple):
 
 
 class _LeftFile(NamedTuple):
-    """File that another process or plugin has left, and its content; None: nothing usable."""
+    """File of another process or plugin, and its content; None: not usable."""
 
     kept: _Kept
     version: _Version
@@ -181,7 +181,7 @@ class _LeftFile(NamedTuple):
 class DaysKeeper:
     """Files of a running mom's days. Not thread-safe.
 
-    Each cycle encodes a few guests, so that no cycle takes long. A thread of its own reads and writes, as a disk may be slow.
+    Each cycle encodes a few guests, so that no cycle takes long. A separate thread reads and writes, because a disk may be slow.
     """
 
     def __init__(self, context: PluginContext, days: HostDays) -> None:
@@ -211,7 +211,7 @@ class DaysKeeper:
         """Do one cycle's part of the work.
 
         :param time: seconds since the epoch
-        :param due: begin to write everything, unless a write is in progress
+        :param due: begin to write everything, unless a write is running
         """
         is_written = self._round is None and all(write.done() for write in self._writes)
         if self._reads is not None and self._reads.done():
@@ -238,7 +238,7 @@ class DaysKeeper:
         """Write all learned days, unless they are None, and end the thread."""
         self._round = None
         if days is not None:
-            with suppress(StateError):  # for example too many open files: mom's own days are written all the same
+            with suppress(StateError):  # for example too many open files; mom's own days are written anyway
                 self._take_in(days, self._read(self._left(self._files)))
             for _ in self._encode(days):
                 pass
@@ -259,13 +259,13 @@ class DaysKeeper:
         self._writes.append(self._callers.start(self._remove_merged))
 
     def _write(self, kept: _Kept, content: Any, texts: Sequence[str]) -> None:
-        with suppress(StateError):  # the file reports it in each cycle
+        with suppress(StateError):  # the file reports the error in each cycle
             kept.file.write_json(lambda: kept.kind.text(content, texts))
             if (version := _version(kept.file.path)) is not None:
                 self._merged[kept.file.path] = version
 
     def _left(self, files: Sequence[_Kept]) -> Sequence[_LeftFile]:
-        """Return the files that other processes have written and that are not merged yet."""
+        """Return files of other processes that are not merged yet."""
         versions = ((kept, _version(kept.file.path)) for kept in files)
         return [_LeftFile(kept, version) for kept, version in versions if version not in (None, self._merged.get(kept.file.path))]
 
@@ -273,7 +273,7 @@ class DaysKeeper:
         return [file._replace(content=self._usable(file.kept)) for file in left]
 
     def _usable(self, kept: _Kept) -> Any:
-        """Return the content of a file. Set aside a file that is not usable, and return None."""
+        """Return the content of a file. Set an unusable file aside, and return None."""
         content = kept.file.read()
         if content is None or content.calendar.same_as(self._calendar):
             return content
@@ -290,13 +290,13 @@ class DaysKeeper:
                 self._merged[kept.file.path] = version
 
     def _remove_merged(self) -> None:
-        """Remove merged files of `mom forecast learn` once the other files are on disk. A newer version of one stays."""
+        """Remove merged files of `mom forecast learn` once the other files are on disk. Newer versions stay."""
         if any(kept.file.write_error for kept in self._files):
             return
         for kept in self._learned:
             version = self._merged.get(kept.file.path)
             if version is not None and version == _version(kept.file.path):
-                with suppress(StateError):  # the file reports it
+                with suppress(StateError):  # the file reports the error
                     kept.file.remove()
 
 

@@ -1,4 +1,4 @@
-"""Days of all guests of a host: learns from each cycle, and forecasts. For one thread, except where a method says otherwise."""
+"""Days of all guests of a host: learns from each cycle, and forecasts. Single-threaded, except where a method says otherwise."""
 
 from __future__ import annotations
 
@@ -27,44 +27,44 @@ from mom_plugins_record.forecast.past import FIRST_DAY, LARGEST_KIB, MOST_GUESTS
 from mom_plugins_record.forecast.slots import HOUR_SLOTS, SLOTS, Calendar
 
 SAMPLES: Final = 30
-"""Samples of each guest in a slot. More add no knowledge, and cost time."""
+"""Samples of each guest in a slot. More add cost, but no knowledge."""
 
 LEAST_VISITS: Final = 50
-"""Guests visited in each cycle at least."""
+"""Least number of guests visited in each cycle."""
 
 LEAST_REFRESHED: Final = 12
-"""Guests whose figures each cycle refreshes, though their slot has not ended."""
+"""Guests whose figures each cycle refreshes before their slot ends."""
 
 SUMMED_EVERY: Final = 100
-"""Guests per cycle between two sums: the sum of twice as many comes in every second cycle."""
+"""Guests per cycle between two sums: with 200 guests, mom computes the sum in every second cycle."""
 
 CLOSE_WITHIN: Final = 0.3
-"""Share of a slot. The slots of thousands of guests end at once, and mom closes them one after the other within this time."""
+"""Share of a slot. Slots of thousands of guests end together, and mom closes them one by one within this time."""
 
 KEPT_WEEKS: Final = 5
-"""Weeks that mom keeps the days of an absent guest."""
+"""Weeks for which mom keeps the days of an absent guest."""
 
 ROOM_GUESTS: Final = 1000
-"""Guests beyond the limit before mom looks for some to drop. On a host where guests come and go in each cycle, a look would take 5 ms."""
+"""Guests beyond the limit before mom drops some. If guests come and go in each cycle, a search in each would take 5 ms."""
 
 SURE_DAYS: Final = 14
-"""Days without a jump after which the wall clock is right. Somebody notices a clock that is years behind before that."""
+"""Days without a jump after which the wall clock counts as right: somebody would have noticed a clock that is years behind."""
 
 JUMP_SECONDS: Final = 5.0
-"""Seconds of drift in a cycle that are no jump of the wall clock."""
+"""s of drift in a cycle that are no jump of the wall clock."""
 
 STEP_KEPT: Final = 0.9
-"""Ratio, by cycle. The usual time between two cycles is the longest recent one, as other plugins may wake mom early."""
+"""Ratio per cycle. The usual time between two cycles is the longest recent one, because other plugins may wake mom early."""
 
 RISE_KIB: Final = 16 * 1024.0
 RISE_SHARE: Final = 0.05
-"""KiB, and ratio of a guest's use. A smaller rise does not count."""
+"""KiB, and ratio of a guest's use. Smaller rises do not count."""
 
 USED_FIELDS: Final = ("mem_available", "mem_usable", "balloon_cur")
-"""Fields that give the use of a guest: the kernel's total, at most the size, less the usable part."""
+"""Fields for the use of a guest: the kernel's total, at most the size, less the usable part."""
 
 PINNED: Final = "pinned"
-"""Property of a guest whose memory the host holds anyway, or holds in a pool such as huge pages."""
+"""Guest property: the host holds the guest's memory anyway, or in a pool such as huge pages."""
 
 
 @dataclass(slots=True)
@@ -73,11 +73,11 @@ class KnownGuest:
 
     :param present_at: last time that it was present, in seconds since the epoch, to a slot
     :param index: present slot; -1: none
-    :param whole: the slot may be learned: the guest ran from its beginning
+    :param whole: the guest ran from the beginning of the slot, so the slot may be learned
     :param pinned: its use does not change the host's memory, so no rise is expected
     :param used: use at the last visit; NaN: unknown
     :param first: slot of the first item of `expected`
-    :param weight: weight of its forecast now; below `LEAST_WEIGHT` it has no forecast
+    :param weight: weight of its forecast; below `LEAST_WEIGHT` there is no forecast
     :param middles: expected use from this slot on; empty: no forecast
     :param rises: slot of an expected rise; None: no rise
     """
@@ -126,7 +126,7 @@ class KnownGuest:
 
 
 class _ExpectedSum(NamedTuple):
-    """Expected use of several guests in a slot, and their largest use together so far, in KiB."""
+    """Expected use of several guests in a slot, and their largest total use so far, in KiB."""
 
     slot: int
     guests: Sequence[KnownGuest]
@@ -151,7 +151,7 @@ class HostDays:
         """Usual error of that growth in KiB."""
         self._ids: list[str] = []
         self._columns: list[list[int | float | None]] = [[] for _ in GUEST_FIELDS]
-        """Values of guests by field; for a rise, the slot of its beginning."""
+        """Values of guests by field; for a rise, its first slot."""
         self._present: list[KnownGuest] = []
         self._visit = self._refresh = self._cycles = 0
         self._clock: float | None = None
@@ -166,7 +166,7 @@ class HostDays:
         self._sum: _ExpectedSum | None = None
 
     def see(self, snapshot: Snapshot) -> None:
-        """Learn from a cycle: visit a part of the guests, and refresh the figures of another part."""
+        """Learn from a cycle: sample some guests, and refresh the figures of others."""
         self._advance(snapshot)
         self._update_list(snapshot.listed, snapshot.time)
         self.past.see(snapshot.host)
@@ -187,7 +187,7 @@ class HostDays:
         self._cycles += 1
 
     def _advance(self, snapshot: Snapshot) -> None:
-        """Note the time since the last cycle. A jump of the clock, or an absence, interrupts the slots of all guests."""
+        """Record the time since the last cycle. A jump of the clock, or an absence, interrupts all slots."""
         now, monotonic = snapshot.time, snapshot.monotonic
         clock = now - monotonic
         self._clock, clock_before, before, self._now = clock, self._clock, self._now, (now, monotonic)
@@ -236,16 +236,16 @@ class HostDays:
         self._columns = [[None] * len(ids) for _ in GUEST_FIELDS]
         for place, guest in enumerate(self._present):
             self._update_figures(guest, place)
-        count = max(1, len(ids))  # continue the turns, so that the last guests get theirs however often the list changes
+        count = max(1, len(ids))  # continue in turn, so that the last guests are sampled however often the list changes
         self._visit, self._refresh = self._visit % count, self._refresh % count
         if len(self.known) > MOST_GUESTS + ROOM_GUESTS:
             self.forget(now)
 
     def forget(self, now: float) -> None:
-        """Drop the days of long absent guests, of too many guests the least valuable ones, and past days in the future.
+        """Drop days of long absent guests, the least valuable of too many guests, and past days in the future.
 
-        None go by age before the wall clock has run for a day without a jump. A clock that is ahead at the start would drop all guests.
-        A clock that is behind would drop all past days: most of them go only after `SURE_DAYS`.
+        Days are dropped by age only after the wall clock has run for a day without a jump: a clock that is ahead at the start would drop
+        all guests. A clock that is behind would drop all past days: most of them are dropped only after `SURE_DAYS`.
         """
         day = self.calendar.day_seconds
         steady = (self._now[1] - self._steady) / day
@@ -264,12 +264,12 @@ class HostDays:
         return [item.id for item in sorted(self.known.values(), key=self._worth, reverse=True)[:MOST_GUESTS]]
 
     def _worth(self, guest: KnownGuest) -> tuple[bool, float]:
-        """Return the value of a guest's days. Thousands of short-lived guests must not displace those that are off over a weekend."""
+        """Return the value of a guest's days. Thousands of short-lived guests must not displace guests that are off over a weekend."""
         past = self.past.guests.get(guest.id)
         return guest.days.slots >= SLOTS or (past is not None and len(past.ordinals) > 1), guest.present_at
 
     def merge(self, learned: HostDays) -> int:
-        """Take in better known days learned elsewhere. Return the number of changed guests."""
+        """Add better known days learned elsewhere. Return the number of changed guests."""
         count = 0
         for identity, guest in learned.known.items():
             own = self.known.get(identity)
@@ -284,18 +284,17 @@ class HostDays:
         return count
 
     def know_of_past(self) -> None:
-        """Add the guests that have only past days, as the other file was lost: they would be dropped otherwise."""
+        """Add guests that have only past days, because the other file was lost; otherwise they would be dropped."""
         for identity, past in self.past.guests.items():
             if identity not in self.known and past.ordinals:
                 last_day = (past.ordinals[-1] - FIRST_DAY) * self.calendar.day_seconds
                 self.known[identity] = KnownGuest(identity, past.name, GuestDays(self.calendar), last_day)
 
     def within_a_slot(self, count: int) -> int:
-        """Return how many of so many items a cycle must do, so that all are done within a slot."""
+        """Return how many of `count` items a cycle must process, so that all are processed within a slot."""
         return math.ceil(count / self._per_slot)
 
     def _interrupt(self, guests: Iterable[KnownGuest]) -> None:
-        """Note that the next samples do not follow the last ones."""
         for guest in guests:
             guest.index, guest.count, guest.expected, guest.middles, guest.weight = -1, 0, (), (), 0.0
             guest.days.interrupt()
@@ -303,8 +302,8 @@ class HostDays:
     def _next_slot(self, guest: KnownGuest, place: int, listed: Guest, index: int, covered: float) -> None:
         """Learn a guest's past slot, and begin the next one.
 
-        :param place: its place among all guests
-        :param covered: seconds of the slot that must be covered by samples
+        :param place: index among all guests
+        :param covered: seconds of the slot that samples must cover
         """
         started = guest.incarnation not in ("", listed.incarnation)
         if guest.index >= 0 and guest.whole and not started:
@@ -329,7 +328,6 @@ class HostDays:
         guest.expected = guest.days.ahead(index, self._reach + 1) if guest.days.has_pattern else ()
 
     def _update_figures(self, guest: KnownGuest, place: int) -> None:
-        """Refresh a guest's figures from its forecast and its present use."""
         days, columns = guest.days, self._columns
         columns[4][place] = int(days.error) if days.wrong[3] else None
         expected = guest.expected[max(0, self._index - guest.first) :]
@@ -346,19 +344,15 @@ class HostDays:
         columns[2][place] = guest.rises = None if guest.pinned else self._rises_in(guest, window)
 
     def _weight(self, guest: KnownGuest, now: SlotExpected) -> float:
-        """Return the weight of a guest's forecast. Use far above the expected maximum lowers it at once; use below it only when the slot
-        ends, as it may come late.
-        """
+        """Return the weight of a guest's forecast. Use far above the expected maximum lowers it at once; use below it only at the end of
+        the slot, because the rise may come late."""
         days, used = guest.days, guest.used
         over = used - now.most - now.margin
         usual = FITS * max(LEAST_SHARE * used, days.error)
         return min(days.weight, usual / over) if over > usual else days.weight  # False for unknown use
 
     def _rises_in(self, guest: KnownGuest, window: Sequence[SlotExpected]) -> int | None:
-        """Return the slot of an expected rise; None: no rise.
-
-        A guest of unknown use counts with its usual use: otherwise it would count as one without a rise.
-        """
+        """Return the slot of an expected rise; None: no rise. A guest of unknown use counts with its usual use."""
         used = window[0].usual if isnan(guest.used) else guest.used
         for place, item in enumerate(window):
             if item.most > used + max(RISE_KIB, RISE_SHARE * used, item.margin):
@@ -385,14 +379,14 @@ class HostDays:
             step = QUANTILE_STEP * max(self.usual, RISE_KIB)
             self.margin = max(0.0, self.margin + step * (COVERAGE if error > self.margin else COVERAGE - 1))
         forecasts = [(guest, forecast) for guest in self._present if (forecast := guest.forecast(index)) is not None]
-        # A slot that was never seen has no forecast, whatever the pattern.
+        # A slot without learned use has no forecast, whatever the pattern.
         usable = [(guest, forecast) for guest, forecast in forecasts if not isnan(guest.used + forecast.middle)]
         self._sum = _ExpectedSum(index, [guest for guest, _ in usable], sum(forecast.middle for _, forecast in usable)) if usable else None
         if usable:  # the joint error is at most the sum of single errors: errors of departed guests are over
             self.margin = min(self.margin, sum(forecast.most + forecast.margin - forecast.middle for _, forecast in usable))
 
     def columns(self, guests: Sequence[Guest]) -> Columns | None:
-        """Return the figures of these guests by field, in their order; None: there are none."""
+        """Return the figures of these guests by field, in order; None: there are none."""
         if not self._ids:
             return None
         slots = self._columns[2]
@@ -438,7 +432,7 @@ class HostDays:
             ahead = [guest.days.ahead(index, count) for guest in counted]
             windows = [(guest.used, tuple([item.middle for item in window])) for guest, window in zip(counted, ahead, strict=True)]
             rises = [self._rises_in(guest, window) for guest, window in zip(counted, ahead, strict=True)]
-        first = min((slot - index for slot in rises if slot is not None), default=count)  # before a rise, there is no error of it
+        first = min((slot - index for slot in rises if slot is not None), default=count)  # before the first rise, its error is unknown
         usable = [(used, middles) for used, middles in windows if not isnan(used + sum(middles))]
         used = sum([used for used, _ in usable])
         sums = [sum(column) for column in zip(*[middles for _, middles in usable], strict=False)]
@@ -474,7 +468,7 @@ def _known(values: Sequence[float] | array[float]) -> tuple[float | None, ...]:
 
 
 def _used(total: float | None, usable: float | None, size: float | None) -> float:
-    """Return the use of a guest in KiB. Unknown or impossible use is NaN, as it would spoil the file of all guests' days."""
+    """Return the use of a guest in KiB; NaN: unknown or impossible, which would corrupt the file of all days."""
     if total is None or usable is None:
         return math.nan
     used = max(0.0, (total if size is None or total < size else size) - usable)

@@ -22,19 +22,19 @@ LEARNED: Final = "learned-past.json"
 """Result of `mom forecast learn`."""
 
 PARTS: Final = 48
-"""Half hours of a day. A maximum in one of them lasts for at most half an hour."""
+"""Half hours of a day."""
 
 MOST_DAYS: Final = 56
 """Eight weeks. Older days say little about the future."""
 
 LEVELS: Final = 249
-"""Steps of a sold size, rounded up to 0.4 %. The byte 0 is unknown, and 1 is no use."""
+"""Steps of a sold size, rounded up to 0.4 %. Byte 0 is unknown; 1 is no use."""
 
 MOST_GUESTS: Final = 10_000
 """Guests with stored days. Beyond that, mom forgets those absent for longest."""
 
 LARGEST_KIB: Final = 1e12
-"""A PiB."""
+"""1 PiB."""
 
 LONGEST_NAME: Final = 256
 LAST_DAY: Final = date.max.toordinal()
@@ -51,10 +51,7 @@ class GuestPast:
     used: bytearray = field(default_factory=bytearray)
 
     def take_in(self, ordinal: int, part: int, most: float, sold: float) -> None:
-        """Take in the maximum use in a part of a day; both sizes in KiB.
-
-        A wrong clock may leave days in any order. Of too many days, the oldest go.
-        """
+        """Add the maximum use in a part of a day, in KiB. Days may come in any order, after a wrong clock."""
         day = bisect_left(self.ordinals, ordinal)
         if self.ordinals[day : day + 1] != array("i", [ordinal]):
             oldest = max(0, len(self.ordinals) - MOST_DAYS + 1)
@@ -79,7 +76,7 @@ class GuestPast:
         del self.ordinals[count:], self.sold[count:], self.used[PARTS * count :]
 
     def merge(self, other: GuestPast) -> bool:
-        """Take in its days learned elsewhere; the better known version of a day wins. Return True if that changed anything."""
+        """Add days learned elsewhere; the better known version of a day counts. Return True if that changed anything."""
         days = {ordinal: (sold, used) for ordinal, sold, used in self._each()}
         before = dict(days)
         for ordinal, sold, used in other._each():
@@ -110,16 +107,16 @@ class HostPast:
     calendar: Calendar = field(default_factory=Calendar)
 
     def see(self, host: Host) -> None:
-        """Take in the host's name and memory from a cycle. Unknown values stay as they were."""
+        """Record the host's name and memory. Unknown values change nothing."""
         self.host = host.name[:LONGEST_NAME] or self.host
         total, promisable = host.number("mem_available"), host.number("mem_promisable")
         self.host_kib = total if is_size(total) else self.host_kib
         self.promisable_kib = promisable if is_size(promisable) else self.promisable_kib
 
     def take_in(self, identity: str, name: str, index: int, most: float, sold: float | None) -> None:
-        """Take in the maximum use of a guest in a past slot.
+        """Add the maximum use of a guest in a past slot.
 
-        :param index: number of the slot, as from `Calendar.index`
+        :param index: from `Calendar.index`
         :param sold: KiB; None: unknown, and nothing is learned
         """
         day, slot = divmod(index, SLOTS)
@@ -132,7 +129,7 @@ class HostPast:
         guest.take_in(FIRST_DAY + day, slot * PARTS // SLOTS, most, sold)
 
     def merge(self, other: HostPast) -> int:
-        """Take in days learned elsewhere. Return the number of changed guests."""
+        """Add days learned elsewhere. Return the number of changed guests."""
         count = 0
         for identity, guest in other.guests.items():
             count += self.guests.setdefault(identity, GuestPast(guest.name)).merge(guest)
@@ -142,9 +139,9 @@ class HostPast:
         return count
 
     def forget_after(self, moment: float, *, only_few: bool) -> None:
-        """Drop days after this time (seconds since the epoch): the clock was ahead when mom learned them.
+        """Drop days after this time (seconds since the epoch), learned while the clock was ahead.
 
-        :param only_few: only if they are at most half of all days: otherwise the clock may be behind now
+        :param only_few: only if they are at most half of all days; otherwise the clock may be behind now
         """
         today = FIRST_DAY + self.calendar.index(moment) // SLOTS
         guests = self.guests.values()
@@ -163,7 +160,7 @@ class HostPast:
         return {**self.head(), "guests": [self.kept(identity) for identity in self.guests]}
 
     def head(self) -> Mapping[str, Any]:
-        """Return the same without the guests."""
+        """Return the content without the guests."""
         return {
             "day": self.calendar.day_seconds,
             "week": self.calendar.week_days,
@@ -182,7 +179,7 @@ class HostPast:
 
 
 def past_from(content: Any) -> HostPast:
-    """Return stored days. Raise any error for content that `HostPast.content` did not return."""
+    """Return stored days. Raise any error for content that is not from `HostPast.content`."""
     total, promisable = (None if (kib := content[name]) is None else _kib(kib) for name in ("host_kib", "promisable_kib"))
     if not isinstance(content["host"], str) or len(content["guests"]) > MOST_GUESTS:
         raise ValueError("the host has no name, or too many guests")

@@ -1,4 +1,4 @@
-"""Plugin that learns the days of guests from each cycle and forecasts their use."""
+"""Plugin `forecast`: learns guests' days from each cycle and forecasts their use."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from mom_plugins_record.forecast.slots import HOUR_SLOTS, LONGEST_DAY, LONGEST_W
 
 
 class ForecastPlugin:
-    """Guests' days, learned: usual use by time of day and week, and expected use soon."""
+    """Learned days of guests: usual use by time of day and week, and expected use soon."""
 
     class Settings(PluginSettings):
         """Length of a day, and range of the forecast."""
@@ -41,10 +41,10 @@ class ForecastPlugin:
         """Length of a day, for tests with artificial days; it has 96 slots. A change discards the learned days."""
 
         week: Annotated[int, Field(ge=1, le=LONGEST_WEEK)] = 7
-        """Days until the same kind of day returns. A change discards the learned days."""
+        """Days after which the same kind of day returns. A change discards the learned days."""
 
         ahead: Annotated[Duration, Field(gt=0, le=LONGEST_DAY)] | None = None
-        """How far "soon" looks ahead, at most a day. Unset: one slot of the day, which is 15 minutes."""
+        """Range of the forecast, at most a day. Unset: one slot of the day, which is 15 minutes."""
 
         @property
         def calendar(self) -> Calendar:
@@ -61,19 +61,19 @@ class ForecastPlugin:
     @staticmethod
     @hookimpl
     def mom_suggest(root: Path) -> Suggestion | None:
-        """Suggest the plugin where guests can run."""
+        """Suggest the plugin on hosts that can run guests."""
         if not (root / "dev/kvm").exists():
             return None
         return Suggestion("it learns guests' days, so that there is room before it is needed", order=45)
 
     @hookimpl
     def mom_declare(self) -> Iterable[Declaration]:
-        """Return fields and guests' columns."""
+        """Declare fields and guests' columns."""
         return (*FIELDS, *COLUMNS)
 
     @hookimpl
     def mom_services(self) -> Mapping[type, Any]:
-        """Offer forecasts to plugins that make room."""
+        """Offer forecasts to other plugins."""
         return {Forecasts: self._days}
 
     @hookimpl
@@ -108,7 +108,7 @@ class ForecastPlugin:
 
     @hookimpl
     def mom_check(self) -> Iterable[Finding]:
-        """Report an interval longer than a slot: mom would learn nothing."""
+        """Report an interval longer than a slot, with which mom cannot learn."""
         slot, interval = self._days.calendar.slot_seconds, self._context.interval
         if interval > slot:
             text = f"nothing is learned: a slot of the day is {format_duration(slot)}, and mom looks each {format_duration(interval)}"
@@ -120,7 +120,7 @@ class ForecastPlugin:
 
     @hookimpl
     def mom_doctor(self, hypervisor: Hypervisor | None) -> Iterable[Finding]:
-        """Return the number of guests with learned days."""
+        """Report the number of guests with learned days."""
         days = [item.days for item in self._days.known.values() if item.days.slots]
         patterns = sum(item.has_pattern for item in days)
         text = f"days of {len(days)} guests are known; {patterns} of them have a pattern" if days else "no days are known yet: it takes two"
@@ -131,7 +131,7 @@ class ForecastPlugin:
     def mom_source(
         kind: type, settings: PluginSettings | None, run_directory: Path, state_directory: Path, path: Path | None
     ) -> StoredPast | None:
-        """Return guests' past days of a mom with these settings, or of the file at the path."""
+        """Return past days of a mom with these settings, or of the file at the path."""
         if kind is not PastDays or (path is not None and path.name not in {PAST.name, PAST.learned}):
             return None
         if path is not None:

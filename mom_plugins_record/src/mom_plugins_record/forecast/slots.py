@@ -1,4 +1,4 @@
-"""Slots of the day and of the week, by local time."""
+"""Slots of the day and of the week, in local time."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ HOURS: Final = 24
 """Parts of the day for errors."""
 
 HOUR_SLOTS: Final = SLOTS // HOURS
-"""Slots of the next hour, which judges forecasts."""
+"""Slots of an hour."""
 
 SHORTEST_DAY: Final = 60.0
 LONGEST_DAY: Final = 7 * 86_400.0
@@ -22,7 +22,7 @@ LONGEST_WEEK: Final = 31
 """Bounds of settings, in seconds and days."""
 
 _MONDAY: Final = 3
-"""Days from 1970-01-01, a Thursday, back to Monday."""
+"""Days from Monday to 1970-01-01, a Thursday."""
 
 
 def local_offset(moment: float) -> int:
@@ -64,7 +64,7 @@ class Calendar:
         return self.slot_seconds - (moment + self.offset(moment)) % self.slot_seconds
 
     def of_week(self, index: int) -> int:
-        """Return the slot of the week. In a week of seven days, the first slot is Monday's first."""
+        """Return the slot of the week. A week of seven days begins on Monday."""
         shift = _MONDAY if self.week_days == 7 else 0  # real days of a week
         return (index + shift * SLOTS) % self.week_slots
 

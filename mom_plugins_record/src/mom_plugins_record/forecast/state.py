@@ -15,13 +15,13 @@ from mom_plugins_record.forecast.slots import HOURS, SLOTS, Calendar, calendar_o
 
 FILE: Final = "days.json"
 LEARNED: Final = "learned.json"
-"""Result of `mom forecast learn`: the mom that runs takes it in and removes it."""
+"""Result of `mom forecast learn`. The running mom merges and removes it."""
 
 LARGEST_NUMBER: Final = 1e30
 """Bound of sums of squares of sizes."""
 
 _NUMBERS: Final = 15
-"""Numbers of a guest beside `usual`."""
+"""Numbers of a guest in addition to `usual`."""
 
 
 def content_of(days: HostDays) -> Mapping[str, Any]:
@@ -30,12 +30,12 @@ def content_of(days: HostDays) -> Mapping[str, Any]:
 
 
 def head_of(days: HostDays) -> Mapping[str, Any]:
-    """Return the same without the guests."""
+    """Return the content without the guests."""
     return {"day": days.calendar.day_seconds, "week": days.calendar.week_days, "sum": [days.margin, days.usual]}
 
 
 def days_from(content: Any) -> HostDays:
-    """Return stored days, with their own calendar. Raise any error for content that `content_of` did not return."""
+    """Return stored days, with their own calendar. Raise any error for content that is not from `content_of`."""
     calendar = calendar_of(content)
     result = HostDays(calendar, calendar.slot_seconds)
     result.margin, result.usual = (_size(number) for number in content["sum"])
@@ -49,7 +49,7 @@ def days_from(content: Any) -> HostDays:
 
 
 def kept_guest(days_of_host: HostDays, identity: str) -> Sequence[Any] | None:
-    """Return a guest as lists and numbers; None: nothing is learned of it."""
+    """Return a guest as lists and numbers; None: nothing is learned."""
     guest = days_of_host.known.get(identity)
     if guest is None or not guest.days.slots:
         return None
@@ -100,7 +100,7 @@ def _unpacked(text: str, length: int) -> HalfCurve:
 
 def _number(value: Any) -> float:
     number = float(value)
-    if not abs(number) <= LARGEST_NUMBER:  # NaN fails, too
+    if not abs(number) <= LARGEST_NUMBER:  # NaN fails too
         raise ValueError("a number is out of all bounds")
     return number
 

@@ -79,10 +79,10 @@ def show_command(guest: str | None, file: Path | None, config_path: str | None, 
 @click.argument("recordings", nargs=-1, required=True, type=ExistingPath())
 @config_option
 def learn_command(recordings: Sequence[Path], config_path: str | None) -> None:
-    """Learn guests' days from RECORDINGS, in the order of their time, so that mom need not observe them first. Forecasts use them, and
-    `mom advise --risk`, which needs two weeks.
+    """Learn guests' days from RECORDINGS, in the order of their time, so that mom need not observe them first. Forecasts use them, and `mom
+    advise --risk`, which needs two weeks.
 
-    A running mom takes in, within a minute, the days of guests that it knows less well; a stopped mom does so when it starts.
+    A running mom merges days of guests that it knows less well within a minute; a stopped mom does so when it starts.
     """
     folder, calendar = _folder_and_calendar(load_config(config_path))
     days = HostDays(calendar, calendar.slot_seconds)
@@ -201,5 +201,5 @@ def _range(values: Sequence[float | None]) -> str:
 
 
 def _axis() -> str:
-    """Return the hours of a day, each below its beginning; of an artificial day, 24ths of it."""
+    """Return the hours of a day, each below its beginning; 24ths of an artificial day."""
     return "".join(f"{hour:<6}" for hour in range(0, HOURS, 3)).rstrip()

@@ -1,1 +1,1 @@
-"""Flight recorder: each cycle of mom, in files that survive a crash and are readable while they grow."""
+"""Flight recorder: mom's cycles in files that survive a crash and can be read while they grow."""

@@ -1,6 +1,6 @@
-"""One cycle as a line of JSON, and back into the same `Report`. docs/recordings.md describes the format.
+"""One cycle as a line of JSON, and back to a `Report`. Format: docs/recordings.md.
 
-Fields of guests are columns: a list with a value for each guest, in their order.
+Fields of guests are columns: lists with a value for each guest.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ from mom_core import (
 from mom_plugins_record.recording.groups import Corrupt
 
 FARTHEST: Final = 6e10
-"""Seconds from the epoch to the year 3871. Times farther away cannot be shown as dates."""
+"""Seconds since the epoch to the year 3871. Later times cannot be shown as dates."""
 
 _AS_THEY_ARE: Final = ("time", "mode", "duration", "lag", "skipped", "woken_by", "problems", "plugins", "verdict")
 """Parts of a report that JSON holds unchanged."""
 
 
 def json_text(value: object) -> bytes:
-    """Return compact JSON. It may hold NaN and Infinity. Half of a surrogate pair becomes `?`."""
+    """Return compact JSON, perhaps with NaN and Infinity. Lone surrogates become `?`."""
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False, default=_plain).encode("utf-8", "replace")
 
 
@@ -53,7 +53,7 @@ def _plain(value: object) -> object:
         return list(value)
     if is_dataclass(value):
         return _fields_of(value)
-    return f"<{type(value).__name__}>"  # a plugin's value of any type must not stop the recording
+    return f"<{type(value).__name__}>"  # a plugin's value of an unexpected type must not stop the recording
 
 
 def _fields_of(value: Any) -> dict[str, Any]:
@@ -64,8 +64,8 @@ def cycle_line(report: Report, session: str, place: int, memory: Value = None) -
     """Return a cycle as JSON.
 
     :param session: checksum of the session's line
-    :param place: number of cycles before it in the file
-    :param memory: memory of policies after it
+    :param place: number of earlier cycles in the file
+    :param memory: memory of policies after the cycle
     """
     snapshot = report.snapshot
     guests, columns = snapshot.listed, snapshot.columns
@@ -108,7 +108,7 @@ Place: TypeAlias = NonNegativeInt
 
 
 def checked(kind: type | tuple[type, ...], items: type | tuple[type, ...] = object) -> AfterValidator:
-    """Return a validator for the values of a mapping, and for the items of lists in it. It stops at the first error.
+    """Return a validator for values of a mapping, and for items of lists in it. It stops at the first error.
 
     Pydantic would collect all errors, which takes a gigabyte for a million values.
     """
@@ -130,11 +130,11 @@ class _FailFast(FailFast):
 
 Item = TypeVar("Item")
 Items: TypeAlias = Annotated[list[Item], _FailFast()]
-"""List that is read up to its first invalid item, for the same reason."""
+"""List that is read up to its first invalid item."""
 
 
 class _Strict(BaseModel):
-    """Model without conversions between types: a malicious program may have written the recording."""
+    """Model without type conversions: recordings may be malicious."""
 
     model_config = ConfigDict(strict=True)
 
@@ -237,9 +237,9 @@ class _Cycle(_Strict):
 
 @dataclass(frozen=True, slots=True)
 class CycleRead:
-    """Cycle as it was written.
+    """Cycle as recorded.
 
-    `decisions` are the report's, followed by those of reviews and trials. `columns` are guests' fields by name, with None for absent ones.
+    `decisions` are the report's, followed by those of reviews and trials. `columns` are guests' fields by name; None: absent.
     """
 
     report: Report

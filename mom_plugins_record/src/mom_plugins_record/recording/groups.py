@@ -1,6 +1,6 @@
-"""File of a recording: groups of lines. Each line is JSON after its checksum, and each group is a zstd stream of its own.
+"""File of a recording: groups of lines. Each line is JSON after its checksum; each group is a zstd stream.
 
-Damage costs the rest of a group; a mark begins the next one. A line is complete in the file as soon as it is written.
+Damage costs the rest of a group, because a mark begins the next one. A line is in the file as soon as it is written.
 """
 
 from __future__ import annotations
@@ -22,28 +22,26 @@ SUFFIX: Final = ".momrec"
 VERSION: Final = 3
 _FRAME: Final = b"\x51\x2a\x4d\x18\x10\x00\x00\x00mom recording "
 MARK: Final = _FRAME + b"%d\n" % VERSION
-"""First bytes of each group: a frame that zstd skips (RFC 8878, 3.1.2). JSON shares only the text with it."""
+"""First bytes of each group: a skippable zstd frame (RFC 8878, 3.1.2)."""
 
 LARGEST_LINE: Final = 16 << 20
-"""Bytes of the longest line, enough for 20,000 guests. The writer refuses longer lines, and the reader does not hold them."""
+"""Bytes of the longest line, enough for 20,000 guests. Limits the reader's memory; the writer refuses longer lines."""
 
 MOST_CELLS: Final = 4 << 20
-"""Values of a line at most: 10,000 guests with 400 each, as a field may be a list for each disk or CPU.
-
-A value may take two bytes in the file, but 64 in memory.
-"""
+"""Values of a line: 10,000 guests with 400 each (a field may be a list for each disk or CPU). A value may take two bytes in the file, but
+64 in memory."""
 
 MOST_NAMES: Final = 1 << 19
-"""Names of a line at most, counted by colons: 20,000 guests with 26 each. A million short names would take 300 MiB."""
+"""Names of a line, counted by colons: 20,000 guests with 26 each. A million short names would take 300 MiB."""
 
 LARGEST_GROUP: Final = 64 << 20
-"""Bytes of a group in the file at most. 20,000 guests come to 12 MiB."""
+"""Bytes of a group in the file. 20,000 guests need 12 MiB."""
 
 UNPACKED: Final = 64 << 20
 UNPACKED_RATIO: Final = 512
-"""Bytes, and multiple of the file's size, that a file may unpack to, twice, as the reader reads the beginnings of groups first.
+"""Bytes, and multiple of the file's size: limit for unpacking a file, twice, because the reader reads the starts of groups first.
 
-A recording unpacks to 20 times its size, or to 300 times where only the ages of statistics change. zstd can do 30,000: a bomb.
+A recording unpacks to 20 times its size, or to 300 times if only ages of statistics change. A zstd bomb reaches 30,000.
 """
 
 SLICE: Final = 1024
@@ -53,9 +51,7 @@ CHUNK: Final = 1 << 20
 """Bytes to search for marks at a time."""
 
 PARAMETERS: Final = zstandard.ZstdCompressionParameters.from_level(1, window_log=22, hash_log=18)
-"""A window of 4 MiB covers several cycles of 1,000 guests, which repeat each other. A hash of 18 bits saves a tenth. Level 3 is slower
-and larger.
-"""
+"""A window of 4 MiB covers several similar cycles of 1,000 guests. A hash of 18 bits saves a tenth. Level 3 is slower and larger."""
 
 WINDOW: Final = 1 << 23
 """Bytes of zstd's window when reading."""
@@ -66,7 +62,7 @@ class Corrupt(MomError):
 
 
 class NoRecording(MomError, ValueError):
-    """Path without any recording."""
+    """Path without a recording."""
 
 
 class GroupPacker:
@@ -86,14 +82,14 @@ class GroupPacker:
 
 
 def checksum(text: bytes) -> str:
-    """Return the CRC-32, which finds damage, not forgery."""
+    """Return the CRC-32. It detects damage, not forgery."""
     return f"{zlib.crc32(text):08x}"
 
 
 class RecordingFile:
     """Open file of a recording, up to its present end. Raises `OSError`, `NoRecording`, and `MomError` for another version.
 
-    `cut_off` is true after reading a last group without an end: its writer still writes, or was killed.
+    `cut_off`: the last group has no end, because its writer still runs or was killed.
     """
 
     def __init__(self, path: Path) -> None:
@@ -115,7 +111,7 @@ class RecordingFile:
         return len(self._places) - 1
 
     def at(self, group: int) -> int:
-        """Return the first byte of a group."""
+        """Return the offset of a group."""
         return self._places[group]
 
     def close(self) -> None:
@@ -152,7 +148,7 @@ class RecordingFile:
             self.cut_off = True
 
     def _only_begun(self, size: int) -> bool:
-        """Return True for a file of a writer that could not write a whole mark. Raise `MomError` for another version."""
+        """Return True if the writer could not write a whole mark. Raise `MomError` for another version."""
         self._source.seek(0)
         start = self._source.read(len(MARK) + 8)
         other = re.match(re.escape(_FRAME) + rb"(\d+)\n", start)
@@ -173,10 +169,10 @@ def _checked_line(line: bytes) -> bytes:
 
 
 def why_too_large(text: bytes) -> str:
-    """Return the reason why a line is too large to write or read; empty: it is not. Long lines are counted by brackets and commas."""
+    """Return why a line is too large to write or read; empty: it is not."""
     if len(text) > LARGEST_LINE:
         return f"takes more than {format_kib(LARGEST_LINE / 1024)}"
-    # Each value takes a byte, so a shorter line cannot have so many.
+    # Each value takes a byte, so a shorter line cannot have too many.
     if len(text) > MOST_CELLS and sum(map(text.count, (b",", b"[", b"{"))) > MOST_CELLS:
         return f"has more than {MOST_CELLS} values"
     if len(text) > MOST_NAMES and text.count(b":") > MOST_NAMES:
@@ -185,7 +181,7 @@ def why_too_large(text: bytes) -> str:
 
 
 def _open(path: Path) -> BinaryIO:
-    """Open the file. Raise `OSError`, and `NoRecording` for anything else than a file, such as a pipe without an end."""
+    """Open a regular file. Raise `OSError`, and `NoRecording` for other files, such as pipes."""
     number = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # without waiting for the writer of a pipe
     if stat.S_ISREG(os.fstat(number).st_mode):
         return os.fdopen(number, "rb")

@@ -1,4 +1,4 @@
-"""Plugin that records."""
+"""Plugin `record`: writes every cycle to disk, and keeps the accounts."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from mom_plugins_record.report.keeper import AccountsKeeper
 
 FOLDER = "recording"
-"""Folder of the recording in mom's state directory, unless the settings name another."""
+"""Default folder in mom's state directory."""
 
 
 class RecordPlugin:
@@ -51,19 +51,19 @@ class RecordPlugin:
         """Folder of the recording. Unset: `recording` in the state directory."""
 
         keep: Annotated[Duration, Field(ge=60)] = 30 * 86_400.0
-        """Maximal age of the recording."""
+        """Maximum age of the recording."""
 
         size: Annotated[Size, Field(ge=1 << 20)] = 1 << 30
-        """Maximal size of the recording; the oldest cycles go first."""
+        """Maximum size of the recording; mom deletes the oldest cycles first."""
 
         reserve: Size = 256 << 20
-        """Free space on its disk. With less, recording pauses."""
+        """Free space on the disk. With less, recording pauses."""
 
         accounts_keep: Annotated[Duration, Field(ge=86_400)] = 40 * 86_400.0
-        """Maximal age of the accounts for `mom report`. The host's accounts are kept for 400 days."""
+        """Maximum age of the accounts for `mom report`. The host's accounts are kept for 400 days."""
 
         accounts_size: Annotated[Size, Field(ge=1 << 20)] = 512 << 20
-        """Maximal size of the accounts; the oldest day goes first."""
+        """Maximum size of the accounts; mom deletes the oldest day first."""
 
         price: Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)] | None = None
         """Price of a GiB of memory for a month, for `mom report`. Unset: reports show worth in memory and hosts."""
@@ -90,13 +90,13 @@ class RecordPlugin:
 
     @hookimpl
     def mom_setup(self) -> None:
-        """Make the folder, and raise an error at the start if that fails. Later errors only pause the recording.
+        """Create the folder. Fails at the start; later errors only pause the recording.
 
-        A program that only looks records nothing: it would delete old files of the mom that records there.
+        Only the running mom records: a second writer would delete its old files.
         """
         if not self._context.serves:
             return
-        # Imported here, as verbs that only ask a running mom must start fast.
+        # Imported here, because verbs that only ask a running mom must start fast.
         from mom_plugins_record.report.accounts_file import NAME, AccountsFile
         from mom_plugins_record.report.keeper import AccountsKeeper
 
@@ -108,7 +108,7 @@ class RecordPlugin:
 
     @hookimpl
     def mom_declare(self) -> Iterable[FieldSpec]:
-        """Return the accounts' fields."""
+        """Declare the accounts' fields."""
         from mom_plugins_record.report.fields import FIELDS
 
         return FIELDS
@@ -119,7 +119,7 @@ class RecordPlugin:
         return {RecordedPoints: self}
 
     def recorded_points(self, asked: PointsAsked) -> Sequence[RecordedPoint]:
-        """Return points of this recording or of its accounts, as `RecordedPoints` describes."""
+        """Return points of this recording or its accounts, as `RecordedPoints` describes."""
         from mom_plugins_record.recording.points import points_of
         from mom_plugins_record.report.accounts_file import NAME, read_minutes
 
@@ -143,7 +143,7 @@ class RecordPlugin:
 
     @hookimpl
     def mom_report(self, report: Report) -> None:
-        """Record a cycle. Raise an error when there is no room: the core shows it in `mom status` and tries again."""
+        """Record a cycle. Raises an error on a full disk; `mom status` shows it, and the next cycle tries again."""
         writer, accounts, context = self._writer, self._accounts, self._context
         if writer is None or accounts is None:  # without a recorder
             return
@@ -151,7 +151,7 @@ class RecordPlugin:
         texts_in_force = context.service(PolicyTexts)
         policies = None if texts_in_force is None else texts_in_force.state()
         in_force = (context.declarations, context.configuration, policies.version if policies else "")
-        # A reload replaces the first two objects. Identity is faster to compare than content.
+        # A reload replaces the first two objects. Comparing identity is faster than comparing content.
         if self._in_force is None or any(now is not then and now != then for now, then in zip(in_force, self._in_force, strict=True)):
             texts = {name: policy.text for name, policy in policies.texts.items()} if policies else context.declarations.policies
             declared = context.declarations
@@ -163,7 +163,7 @@ class RecordPlugin:
             writer.cycle(report, None if texts_in_force is None else texts_in_force.memory)
         except RecordingFull as error:
             if not self._stopped:
-                context.log.warning("%s", error)  # once, though each cycle tries again
+                context.log.warning("%s", error)  # logged once, although each cycle tries again
             self._stopped = True
             raise
         if self._stopped:
@@ -208,7 +208,7 @@ class RecordPlugin:
     def mom_source(
         kind: type, settings: PluginSettings | None, run_directory: Path, state_directory: Path, path: Path | None
     ) -> PastCycles | None:
-        """Return the recording at the path, or the recording of a mom with these settings."""
+        """Return the recording at the path, or that of a mom with these settings."""
         if kind is not PastCycles:
             return None
         from mom_plugins_record.recording.reader import Recording
@@ -219,7 +219,7 @@ class RecordPlugin:
 
 
 def configured_recorder(config: Config) -> RecordPlugin.Settings:
-    """Return the settings of this plugin in mom's configuration. Raise `MomError` if it is not enabled."""
+    """Return this plugin's settings in mom's configuration. Raise `MomError` if it is not enabled."""
     for plugin in config.plugins.values():
         if isinstance(plugin.settings, RecordPlugin.Settings):
             return plugin.settings

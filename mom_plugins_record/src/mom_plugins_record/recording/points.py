@@ -1,4 +1,4 @@
-"""Points of a guest's past days, read by a separate process: unpacking a recording takes seconds."""
+"""Points of a guest's past days, read in a separate process because unpacking a recording takes seconds."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from mom_plugins_record.recording.cycles import CycleRead
 from mom_plugins_record.recording.reader import Recording
 
 SECONDS: Final = 12.0
-"""Time limit in seconds: a client waits longer for an answer."""
+"""s. Time limit; clients wait longer for an answer."""
 
 _NICE: Final = 10
 

@@ -25,12 +25,12 @@ MOST_PLACES: Final = 20
 """Damaged places that a message lists."""
 
 MOST_REMEMBERED: Final = 16 << 20
-"""Fields of guests in all cycles in memory: ten cycles of 10,000 guests with 160 each take some 2 GiB."""
+"""Fields of guests in all cycles in memory: ten cycles of 10,000 guests with 160 fields take 2 GiB."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecordedCycle(PastCycle):
-    """Recorded cycle with its session. `gap` counts the lost cycles before it."""
+    """Recorded cycle with its session. `gap` counts lost cycles before it."""
 
     cycle: CycleRead
     session: RecordedSession
@@ -46,7 +46,7 @@ def follows(before: RecordedCycle, recorded: RecordedCycle) -> bool:
 
 
 def must_fit(recorded: RecordedCycle, cycles: int) -> None:
-    """Raise `MomError` if so many cycles like this one do not fit into memory. A recording may ask for any number."""
+    """Raise `MomError` if this many such cycles do not fit into memory. A malicious recording may request any number."""
     columns = recorded.cycle.columns
     if sum(map(len, columns.values())) * cycles > MOST_REMEMBERED:
         guests = len(recorded.report.snapshot.guests)
@@ -55,7 +55,7 @@ def must_fit(recorded: RecordedCycle, cycles: int) -> None:
 
 @dataclass(slots=True)
 class Damage:
-    """Damage of a recording: number of lost cycles, files without an end, and the first damaged places."""
+    """Damage of a recording: lost cycles, files without an end, and the first damaged places."""
 
     cycles: int = 0
     cut_off: list[str] = field(default_factory=list)
@@ -65,7 +65,7 @@ class Damage:
         return bool(self.cycles or self.places)
 
     def note(self, path: Path, at: int, what: str) -> None:
-        """Note damage at a byte of a file."""
+        """Record damage at a byte of a file."""
         if len(self.places) < MOST_PLACES:
             self.places.append(f"{path}, byte {at}: {what}")
 
@@ -80,7 +80,7 @@ class Damage:
 class Recording:
     """Recording: a folder, or one file of it, as `PastCycles`.
 
-    `damage` is complete after `cycles` has come to its end.
+    `damage` is complete after `cycles` has ended.
     """
 
     def __init__(self, path: Path) -> None:
@@ -97,16 +97,16 @@ class Recording:
     def cycles(self, since: float = -math.inf, until: float = math.inf) -> Iterator[RecordedCycle]:
         """Yield all cycles of that time (seconds since the epoch), in the order of recording.
 
-        Raise `MomError` for a missing file, for anything else than a recording, and for another version.
+        Raise `MomError` for a missing file, a file that is no recording, and another version.
         """
         self.damage = Damage()
         for path in ending_after(self.files, since):
             yield from self._cycles_of_file(path, since, until)
 
     def sparse(self, since: float, until: float, most: int) -> Iterator[CycleRead]:
-        """Yield about so many cycles of that time, evenly spread, without damaged ones.
+        """Yield about `most` intact cycles of that time, evenly spread.
 
-        With more groups than that, only their first cycles are read, as these need no others.
+        With more groups than that, only first cycles of groups are read, because they need no others.
         """
         selected = [(path, _groups_of(file, since, until)) for path in ending_after(self.files, since) for file in _open_readable(path)]
         step = -(-sum(len(groups) for _, groups in selected) * GROUP // max(1, most)) or 1
@@ -172,9 +172,7 @@ class Recording:
 
 @contextmanager
 def rarely_collected() -> Iterator[None]:
-    """Collect garbage rarely while reading thousands of cycles. They hold no reference cycles, and looking for those takes a fifth of the
-    time.
-    """
+    """Collect garbage rarely while reading thousands of cycles. They hold no reference cycles, and collection takes a fifth of the time."""
     usual = gc.get_threshold()
     gc.set_threshold(100_000, *usual[1:])
     try:
@@ -184,7 +182,7 @@ def rarely_collected() -> Iterator[None]:
 
 
 def ending_after(paths: Sequence[Path], since: float) -> Sequence[Path]:
-    """Return the files without those that ended before that time (the next file's name tells), unless the clock was set back."""
+    """Return the files without those that ended before that time (from the next file's name), unless the clock was set back."""
     moment = datetime.fromtimestamp(max(since, 0.0), UTC) if since < FARTHEST else datetime.max.replace(tzinfo=UTC)
     for first, (own, following) in enumerate(pairwise(map(start_of, paths))):
         if own is None or following is None or not own <= following <= moment:
@@ -208,7 +206,7 @@ def _heads(file: RecordingFile) -> tuple[Mapping[str, RecordedSession], Sequence
 
 
 def _head(file: RecordingFile, group: int, sessions: dict[str, RecordedSession]) -> CycleRead | None:
-    """Return the first cycle of a group, or None if it is damaged. Add the group's session to `sessions`."""
+    """Return the first cycle of a group; None: damaged. Add the group's session to `sessions`."""
     with suppress(Corrupt, OSError):
         for text in file.lines(group):
             if not text.startswith(SESSION):
@@ -218,10 +216,10 @@ def _head(file: RecordingFile, group: int, sessions: dict[str, RecordedSession])
 
 
 def _groups_of(file: RecordingFile, since: float, until: float) -> range:
-    """Return the groups with cycles of that time, if no clock has jumped."""
+    """Return the groups with cycles of that time, assuming that no clock has jumped."""
 
     def begins(group: int) -> float:
-        """Return the time of a group's first cycle; for a damaged group, that of the next one."""
+        """Return the time of a group's first cycle, or of the next intact group's."""
         heads = (_head(file, item, {}) for item in range(group, file.groups))
         return next((head.report.time for head in heads if head is not None), math.inf)
 
@@ -230,7 +228,7 @@ def _groups_of(file: RecordingFile, since: float, until: float) -> range:
 
 
 def _some_of(file: RecordingFile, group: int, step: int) -> Iterator[CycleRead]:
-    """Yield each step-th cycle of a group, up to a damaged one."""
+    """Yield every step-th cycle of a group, up to damage."""
     with suppress(Corrupt, OSError):
         cycles = (text for text in file.lines(group) if not text.startswith(SESSION))
         for text in islice(cycles, 0, GROUP if step < GROUP else 1, step):
@@ -238,7 +236,7 @@ def _some_of(file: RecordingFile, group: int, step: int) -> Iterator[CycleRead]:
 
 
 def nothing_in(recording: Recording) -> MomError:
-    """Return the error for a recording without any readable cycle."""
+    """Return the error for a recording without a readable cycle."""
     if recording.damage:
         return MomError(f"nothing of {recording.path} can be read: {recording.damage.summary()}")
     return MomError(

@@ -1,4 +1,4 @@
-"""Session, written once for many cycles: configuration, policies, declared fields and controls."""
+"""Session: configuration, policies, declared fields and controls, written once for many cycles."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from mom_plugins_record.recording.cycles import Items, checked, json_text, why_n
 from mom_plugins_record.recording.groups import Corrupt
 
 USUAL_INTERVAL: Final = 5.0
-"""Seconds."""
+"""s."""
 
 USUAL_HISTORY: Final = 10
 LONGEST_HISTORY: Final = 1000
 """Cycles."""
 
 MOST_DECLARED: Final = 4096
-"""Fields or controls of a session at most. mom's own plugins declare some two hundred."""
+"""Fields or controls of a session. mom's own plugins declare about 200."""
 
 SESSION: Final = b'{"session":'
 """First bytes of a session's line."""
@@ -30,8 +30,8 @@ SESSION: Final = b'{"session":'
 class RecordedSession:
     """Settings and declarations of several cycles.
 
-    `configuration` is for `load_config`, with secrets masked. `policies` are texts by name. `version` and `host` are those of the
-    recording mom.
+    `configuration` is for `load_config`, with secrets masked. `policies` are texts by name. `version` and `host` are those of the recording
+    mom.
     """
 
     version: str
@@ -43,7 +43,7 @@ class RecordedSession:
 
     @property
     def interval(self) -> float:
-        """Seconds between two cycles; mom's default if the recording has none."""
+        """Seconds between two cycles."""
         interval = self.configuration.get("interval")
         try:
             return parse_duration(interval) if isinstance(interval, str) else USUAL_INTERVAL
@@ -52,7 +52,7 @@ class RecordedSession:
 
     @property
     def history(self) -> int:
-        """Cycles that policies can look back at; mom's default if the recording has none."""
+        """Cycles that policies can look back at."""
         history = self.configuration.get("history")
         return history if isinstance(history, int) and 0 < history <= LONGEST_HISTORY else USUAL_HISTORY
 

@@ -1,4 +1,4 @@
-"""Times on the command line and in output: in UTC, as recordings are read on other machines."""
+"""Times on the command line and in output: UTC, because recordings are read on other machines."""
 
 from __future__ import annotations
 
@@ -13,5 +13,5 @@ def moment_of(text: str | None, option: str, default: float) -> float:
 
 
 def format_time(time: float) -> str:
-    """Return a time for a person."""
+    """Return a time as text."""
     return datetime.fromtimestamp(time, UTC).strftime("%Y-%m-%d %H:%M:%S")

@@ -1,4 +1,4 @@
-"""Writer of a recording: files in a folder, within an age and a size. Each file begins with the session."""
+"""Writer of a recording: files in a folder, limited by age and size. Each file begins with the session."""
 
 from __future__ import annotations
 
@@ -18,25 +18,23 @@ from mom_plugins_record.recording.groups import MARK, SUFFIX, GroupPacker, check
 from mom_plugins_record.recording.session import RecordedSession, session_line
 
 GROUP = 30
-"""Cycles of a group: two and a half minutes at five seconds. The first cycle takes ten times the space. Damage costs the group's rest."""
+"""Cycles of a group: 2.5 minutes at 5 s. The first cycle takes ten times the space. Damage costs the rest of the group."""
 
 SESSION_EVERY = 20
-"""Groups between two copies of the session: 50 minutes at five seconds, a hundredth of the data of 100 guests.
-
-The second group has a copy, too, so that no single damaged place makes a file worthless.
-"""
+"""Groups between two copies of the session: 50 minutes at 5 s, 1 % of the data of 100 guests. The second group has a copy too, so that one
+damaged place does not make a file useless."""
 
 FILES = 8
-"""Files that share the allowed size. mom frees space a file at a time."""
+"""Files that share the allowed size. mom frees space one file at a time."""
 
 LARGEST_FILE = 128 << 20
-"""Bytes of a file at most, so that a person can copy and send it."""
+"""Bytes of a file, so that a person can copy and send it."""
 
 LONGEST_FILE_SECONDS = 86_400.0
-"""A day, so that `keep` is exact to the day."""
+"""s. A day, so that `keep` is exact to the day."""
 
 MOST_FORGOTTEN = 3
-"""Files that one new file may delete by age, so that a clock that is ahead for a while does not delete all."""
+"""Files that one new file may delete by age. A clock that is ahead for a while must not delete all."""
 
 _NAME = re.compile(r"([0-9]{6,})-([0-9]{8}T[0-9]{6}Z)\.momrec")
 _LOCK = ".lock"
@@ -45,7 +43,7 @@ _STAMP = "%Y%m%dT%H%M%SZ"
 
 @dataclass(frozen=True, slots=True)
 class RecordingLimits:
-    """Limits of a recording: seconds, bytes of all files, and bytes that must stay free on the disk."""
+    """Limits of a recording: seconds, bytes of all files, and free bytes on the disk."""
 
     keep: float
     size: int
@@ -53,11 +51,11 @@ class RecordingLimits:
 
 
 class RecordingFull(MomError):
-    """Error for a full disk or a folder that refuses writes."""
+    """Full disk, or a folder that refuses writes."""
 
 
 def files_of(folder: Path) -> list[Path]:
-    """Return a recording's files, oldest first: by number, as clocks jump."""
+    """Return a recording's files, oldest first: by number, because clocks jump."""
     numbered = [(int(match[1]), path) for path in folder.iterdir() if (match := _NAME.fullmatch(path.name))]
     return [path for _, path in sorted(numbered)]
 
@@ -72,7 +70,7 @@ def start_of(path: Path) -> datetime | None:
 
 
 class RecordingWriter:
-    """Writer that appends cycles to a folder. The kernel has each cycle before `cycle` returns, so a killed process loses none.
+    """Writer that appends cycles to a folder. Each cycle is in the kernel before `cycle` returns, so a killed process loses none.
 
     :param wall: seconds since the epoch, for names and ages
     :param monotonic: seconds that never jump, for the length of a file
@@ -97,7 +95,7 @@ class RecordingWriter:
         self._cycles = 0
 
     def open(self) -> None:
-        """Make the folder. Raise `RecordingFull` if that fails."""
+        """Create the folder. Raise `RecordingFull` if that fails."""
         try:
             self.folder.mkdir(mode=0o750, parents=True, exist_ok=True)
         except OSError as error:
@@ -111,11 +109,11 @@ class RecordingWriter:
             self._in_group, self._groups = GROUP, 0
 
     def cycle(self, report: Report, memory: Callable[[], Value] | None = None) -> None:
-        """Append a cycle. A group's first cycle holds the memory of policies. Raise `RecordingFull`, and keep the file unchanged."""
+        """Append a cycle. Raise `RecordingFull`; then the file is unchanged. A group's first cycle includes the memory of policies."""
         self._check_space()
         if self._file is None or self._is_long() or self._is_away():
             self._next_file()
-        # Everything that may fail comes before the end of the present group.
+        # Everything that may fail comes before the present group ends.
         begins = self._packer is None or self._in_group >= GROUP
         lines = [self._session] if begins and self._groups % SESSION_EVERY in {0, 1} else []
         remembered = memory() if memory is not None and begins else None
@@ -124,7 +122,7 @@ class RecordingWriter:
             raise RecordingFull(f"nothing is recorded: a cycle {why}", hint="enable fewer plugins that collect fields of guests")
         packer, head = self._packer, b""
         if packer is None or begins:
-            self._packer = None  # end it only once, even if the write fails
+            self._packer = None  # end the group only once, even if the write fails
             head = (b"" if packer is None else packer.end()) + MARK
             packer = GroupPacker()
         self._append(head + b"".join(map(packer.line, lines)))
@@ -161,7 +159,7 @@ class RecordingWriter:
             while remaining:
                 remaining = remaining[os.write(file, remaining) :]
         except OSError as error:
-            # A part may be written: cut it off.
+            # A partial write: truncate the file.
             with suppress(OSError):
                 os.ftruncate(file, self._size)
             self._close_file()
@@ -173,7 +171,7 @@ class RecordingWriter:
         return self._size >= largest or self._monotonic() - self._began >= longest
 
     def _is_away(self) -> bool:
-        """Return True if the file was deleted, or a server of NFS has lost it."""
+        """Return True if the file was deleted, or the NFS server has lost it."""
         try:
             return self._file is not None and os.fstat(self._file).st_nlink == 0
         except OSError:
@@ -196,7 +194,7 @@ class RecordingWriter:
 
     def _lock_folder(self) -> None:
         """Lock the folder until the process ends. Two writers would delete each other's files."""
-        # Others cannot open this file: whoever can open it can lock it.
+        # Other users cannot open this file: if they could open it, they could lock it.
         self._lock = os.open(self.folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -204,7 +202,7 @@ class RecordingWriter:
             raise RecordingFull(f"nothing is recorded: another mom records in {self.folder}", hint="give each its own path") from error
 
     def _forget(self, older: list[Path]) -> None:
-        """Delete files that are too old or too much, oldest first. Skip files that cannot be deleted."""
+        """Delete files beyond the limits, oldest first. Skip files that cannot be deleted."""
         files = list(_statuses(older))
         room = self._limits.size - self._limits.size // FILES
         total = sum(status.st_size for _, status in files)
@@ -230,13 +228,13 @@ def _close_quietly(file: int) -> None:
 
 
 def lack_of_room(folder: Path, reserve: int) -> RecordingFull | None:
-    """Return an error if less than `reserve` bytes are free there; None: enough, or unknown."""
+    """Return an error if fewer than `reserve` bytes are free; None: enough, or unknown."""
     if not reserve:
         return None
     try:
         disk = os.statvfs(folder)
     except OSError:
-        return None  # the file may still be open; otherwise opening one reports the error
+        return None  # the file may still be open; otherwise opening a new one reports the error
     free = disk.f_bavail * disk.f_frsize
     if free >= reserve:
         return None

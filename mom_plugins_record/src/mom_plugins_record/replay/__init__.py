@@ -1,1 +1,1 @@
-"""Replay: recorded cycles evaluated again, with the same policies or with others."""
+"""Replay: evaluate recorded cycles again, with the same or other policies."""

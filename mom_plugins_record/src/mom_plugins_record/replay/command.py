@@ -1,4 +1,4 @@
-"""Verb `mom replay`: its options, output and exit code."""
+"""Verb `mom replay`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from mom_plugins_record.replay.complaints import Complaint, Complaints
 from mom_plugins_record.replay.stage import Estimate, estimate
 
 SHOWN: Final = 10
-"""Lines of each list on a screen. `--json` has all."""
+"""Lines of each list on a screen; `--json` has all."""
 
 FAILURES: Final = ("below-need", "oscillation", "bounds", "difference")
 
@@ -91,7 +91,7 @@ def _occurs(failure: str, result: Comparison) -> bool:
 
 
 def _texts(recording: Recording, policies: Sequence[Path], since: float | None) -> dict[str, str]:
-    """Return the policies of that time (None: none of them), with these added or in their place."""
+    """Return the policies of that time (None: none), with the given ones added or replaced."""
     first = None if since is None else next(recording.cycles(since), None)
     return {**(first.policies if first is not None else {}), **SimulationSetup.texts_in(policies)}
 

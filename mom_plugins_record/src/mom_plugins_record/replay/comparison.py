@@ -1,4 +1,4 @@
-"""Comparison of recorded decisions with new ones on the same state: exact, and in one pass."""
+"""Comparison of recorded decisions with new ones on the same snapshots, in one pass."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SHOWN_PROBLEMS: Final = 10
 
 @dataclass(frozen=True, slots=True)
 class DecisionDifference:
-    """Decision that differs now. A side without a decision is None."""
+    """Decision that differs now. None: no decision."""
 
     time: float
     number: int
@@ -34,7 +34,7 @@ class DecisionDifference:
 
 @dataclass(slots=True)
 class Sum:
-    """Differences of one control of one entity over the whole recording: number of cycles, and the first case."""
+    """Differences of one control of one entity: number of cycles, and the first case."""
 
     entity: str
     control: str
@@ -77,8 +77,8 @@ def compare(
 ) -> Comparison:
     """Evaluate every recorded cycle of that time again, and compare the decisions.
 
-    :param policies: texts by name instead of the recorded ones; None: the recorded ones, which must decide the same
-    :raises MomError: there is nothing to evaluate, or no evaluator for it
+    :param policies: texts by name; None: the recorded ones, which must decide the same
+    :raises MomError: there is nothing to evaluate, or no evaluator
     """
     result = Comparison()
     run: _Run | None = None
@@ -96,28 +96,28 @@ def compare(
 
 
 def _warms_from(recording: Recording, since: float) -> float:
-    """Return the time to begin reading, so that all is known at the first cycle of interest. Reading earlier days would take hours."""
+    """Return the time to begin reading, so that the first compared cycle has all its history. Reading earlier days would take hours."""
     first = next(recording.cycles(since), None) if since > -math.inf else None
     return since if first is None else since - (GROUP + first.session.history + 2) * first.session.interval
 
 
 class _Run:
-    """Piece of a recording without gaps. A start of the daemon, or a loss, begins a new one."""
+    """Part of a recording without gaps. A start of the daemon, or a loss, begins a new one."""
 
     def __init__(self, first: RecordedCycle, policies: Mapping[str, str] | None, since: float, result: Comparison) -> None:
         self.last = first
         self.engine = engine = RecordedEngine(first.session, policies)
         self._policies, self._since, self._result = policies, since, result
-        self._begins = since - (GROUP + engine.history + 2) * first.session.interval  # so that all is known at the first cycle of interest
+        self._begins = since - (GROUP + engine.history + 2) * first.session.interval  # so that the first compared cycle has all its history
         self._knows = self._whole = first.report.number == 1
-        """True if the policies' memory is known, and if all cycles are there that they look back at."""
+        """The policies' memory is known; all cycles that they look back at are there."""
         self._looked_back = 0
         result.left_out.update(engine.left_out)
         for verdict in (result.then, result.now):
             verdict.controls.update({spec.name: spec for spec in first.session.controls})
 
     def take(self, recorded: RecordedCycle) -> None:
-        """Evaluate the next cycle, and compare it if everything is known."""
+        """Evaluate the next cycle, and compare it if its history is complete."""
         report, engine, result = recorded.report, self.engine, self._result
         if recorded.session is not self.last.session:
             engine.use(recorded.session)
@@ -131,7 +131,7 @@ class _Run:
         exact = self._knows and (self._whole or self._looked_back >= engine.history)
         if recorded.cycle.memory is not None and (not self._knows or report.number == 1):
             if self._policies is None and self._knows and engine.memory != recorded.cycle.memory:
-                exact = False  # the daemon began with the memory of an earlier run
+                exact = False  # the daemon started with the memory of an earlier run
             engine.remember(recorded.cycle.memory)
             self._knows = True
         self._looked_back += 1

@@ -1,6 +1,6 @@
-"""Complaints about decisions, cycle by cycle: the effects of a policy on guests.
+"""Complaints about decisions: effects of a policy on guests.
 
-They are about the recorded state. Other decisions would have led to another state.
+They refer to the recorded state. Other decisions would have led to another state.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ REVERSALS: Final = 4
 """Changes of direction of an oscillation: up, down, up, down. A burst has two."""
 
 WINDOW_SECONDS: Final = 600.0
-"""Window for them: ten minutes, within which a working law settles under constant load."""
+"""s. Window of an oscillation. A working law settles in it under constant load."""
 
 SMALLEST_SWING: Final = 0.02
-"""Ratio of a value. A smaller change does not count: it is below the dead band of any law for memory."""
+"""Ratio of a value. Smaller changes are below the dead band of any memory law."""
 
 
 class Complaint(StrEnum):
@@ -37,7 +37,7 @@ class Complaint(StrEnum):
 
 @dataclass(slots=True)
 class ComplaintCount:
-    """Complaint about one control of a guest or the host: how often, since when, and the worst case."""
+    """Complaints about one control of a guest or the host: number, first time, and worst case."""
 
     complaint: Complaint
     entity: str

@@ -1,4 +1,4 @@
-"""Engine for a recording: mom's own, with the recorded settings and policies or others, on recorded snapshots."""
+"""mom's engine on recorded snapshots, with recorded settings, and recorded or other policies."""
 
 from __future__ import annotations
 
@@ -21,14 +21,13 @@ _COLLECTING: Final = ("mom_collect_host", "mom_collect_guests")
 
 
 class RecordedEngine:
-    """mom's engine as at the start of this session. It decides on recorded snapshots and touches nothing.
+    """mom's engine as at the start of this session. It only decides.
 
-    Its plugins are those of the session that decide. All fields and controls of the session are declared.
+    Its plugins are the session's deciding plugins. All fields and controls of the session are declared. `left_out` names missing plugins,
+    with reasons; their decisions are not compared.
 
     :param policies: texts by name instead of the recorded ones
-    :raises MomError: no deciding plugin of the session is installed here, or its evaluators refuse the policies
-
-    `left_out` names the session's other deciding plugins, with reasons. Their decisions are not compared.
+    :raises MomError: no deciding plugin is installed, or its evaluators refuse the policies
     """
 
     def __init__(self, session: RecordedSession, policies: Mapping[str, str] | None = None) -> None:
@@ -39,29 +38,29 @@ class RecordedEngine:
         with ExitStack() as stack:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="mom-replay-")))
             self._engine = stack.enter_context(self._open(folder))
-            self.history = max(1, self._engine.config.history - 1)  # as the engine keeps: older snapshots, beside the present one
+            self.history = max(1, self._engine.config.history - 1)  # like the engine: older snapshots, and the present one
             self._texts = self._engine.service(PolicyTexts)
             self._install(session.policies if policies is None else policies)
             self._stack = stack.pop_all()
 
     def close(self) -> None:
-        """Close it, and delete its files. A second call does nothing."""
+        """Close the engine, and delete its files. A second call does nothing."""
         self._stack.close()
 
     def use(self, session: RecordedSession) -> None:
-        """Use the policies of this session from here on."""
+        """Use the policies of this session from now on."""
         if self._own_policies is None and session.policies != self._session.policies:
             self._install(session.policies)
         self._session = session
 
     def cycle(self, snapshot: Snapshot) -> Report:
-        """Return the report of mom for this snapshot."""
+        """Return mom's report for this snapshot."""
         self._snapshot = snapshot
         return self._engine.cycle(snapshot=snapshot)
 
     @property
     def memory(self) -> Value:
-        """Memory of the policies; None without an evaluator that has any."""
+        """Memory of the policies; None: no evaluator has any."""
         return None if self._texts is None else self._texts.memory()
 
     def remember(self, memory: Value) -> None:
@@ -76,7 +75,6 @@ class RecordedEngine:
         return decision.source.name not in self.left_out
 
     def _open(self, folder: Path) -> Engine:
-        """Return an engine with all plugins that can be set up here."""
         session = self._session
         plugins = self._deciding_plugins()
         declared = Declarations({(spec.scope, spec.name): spec for spec in session.fields}, {spec.name: spec for spec in session.controls})
@@ -106,7 +104,7 @@ class RecordedEngine:
         raise MomError(f"nothing that was recorded can be evaluated here: {reasons or 'no plugin decided anything'}")
 
     def _deciding_plugins(self) -> dict[str, InstalledThen]:
-        """Return the recorded plugins that decide and are installed, except hypervisors and the recorder."""
+        """Return the recorded plugins that decide and are installed, without hypervisors and the recorder."""
         installed, left_out = installed_plugins(self._session.configuration)
         self.left_out.update(left_out)
         result: dict[str, InstalledThen] = {}
@@ -114,7 +112,7 @@ class RecordedEngine:
             if not any(hasattr(plugin.plugin_class, hook) for hook in ("mom_evaluate", "mom_act", "mom_problems")):
                 continue
             if plugin.plugin_class is RecordPlugin:
-                continue  # it would record the replay into the recording
+                continue  # the recorder would record the replay
             if hasattr(plugin.plugin_class, "mom_hypervisor"):
                 self.left_out[name] = "it is a hypervisor, and none is used in a replay"
             elif _needs_results(plugin.plugin_class):
@@ -135,7 +133,7 @@ class RecordedEngine:
 
 
 def _needs_results(plugin_class: type) -> bool:
-    """Return True if it asks the hypervisor for results of its own actions. A snapshot does not hold them."""
+    """Return True if the plugin asks the hypervisor for results of its actions, which a snapshot lacks."""
     asks = [getattr(plugin_class, hook) for hook in _COLLECTING if hasattr(plugin_class, hook)]
     everything = len(asks) == len(_COLLECTING) and all("hypervisor" in inspect.signature(hook).parameters for hook in asks)
     return everything and hasattr(plugin_class, "mom_act")

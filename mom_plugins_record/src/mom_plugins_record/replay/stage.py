@@ -1,4 +1,4 @@
-"""Simulated host made of a recording, to try other policies or more guests."""
+"""Simulated host built from a recording, to try other policies or more guests."""
 
 from __future__ import annotations
 
@@ -14,10 +14,8 @@ from mom_plugins_record.recording.reader import RecordedCycle, Recording, nothin
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """Both simulations, and a summary of the recording. Its distance from `then` shows the error of the simulator.
-
-    `left_out` are the recorded plugins that are not simulated.
-    """
+    """Both simulations, and a summary of the recording. Its distance from `then` is the simulator's error. `left_out`: plugins that are not
+    simulated."""
 
     recorded: RunSummary
     then: RunSummary
@@ -26,7 +24,7 @@ class Estimate:
 
 
 def estimate(recording: Recording, policies: Mapping[str, str], since: float, until: float) -> Estimate:
-    """Simulate that time (seconds since the epoch) twice. Raise `MomError` without any cycle."""
+    """Simulate that time (seconds since the epoch) twice. Raise `MomError` if it has no cycle."""
     was = RunSummary("recorded")
 
     def summed() -> Iterator[RecordedCycle]:
@@ -46,19 +44,19 @@ def estimate(recording: Recording, policies: Mapping[str, str], since: float, un
 
 
 SOURCES: Final = frozenset({"directory", "file", "shadow"})
-"""Settings with sources of policies. A recording has the texts, while the file at such a place may have changed."""
+"""Settings with sources of policies. The recording has the texts; files at these places may have changed."""
 
 
 @dataclass(frozen=True, slots=True)
 class InstalledThen:
-    """Recorded plugin: its class here, and its recorded settings without `SOURCES`."""
+    """Recorded plugin: its installed class, and its recorded settings without `SOURCES`."""
 
     plugin_class: type
     settings: Mapping[str, Value]
 
 
 def installed_plugins(configuration: Mapping[str, Value]) -> tuple[dict[str, InstalledThen], dict[str, str]]:
-    """Return the recorded plugins that are installed, in their order, and the reasons against the others."""
+    """Return the recorded plugins that are installed, in order, and the reasons against the others."""
     recorded = configuration.get("plugins")
     result: dict[str, InstalledThen] = {}
     left_out: dict[str, str] = {}
@@ -72,7 +70,7 @@ def installed_plugins(configuration: Mapping[str, Value]) -> tuple[dict[str, Ins
 
 
 def guest_rules(configuration: Mapping[str, Value], plugins: Mapping[str, Mapping[str, Value]]) -> dict[str, Value]:
-    """Return the recorded section `guests` with settings of these plugins only."""
+    """Return the recorded section `guests`, restricted to these plugins."""
     if not plugins:
         return {}
     models = [plugin.loaded.guest_settings_class for plugin in load_config({"plugins": dict(plugins)}).plugins.values()]
@@ -87,15 +85,13 @@ def guest_rules(configuration: Mapping[str, Value], plugins: Mapping[str, Mappin
 
 
 SIMULATED: Final = ("balloon", "ksm", "offload", "sla")
-"""Plugins that need nothing of the host that a simulated one lacks."""
+"""Plugins that work on a simulated host."""
 
 
 @dataclass(frozen=True, slots=True)
 class RecordedStage:
-    """Time of a recording (seconds since the epoch), with plugins, guests' settings and policies as at its beginning.
-
-    `left_out` are the recorded plugins that are not simulated; `host` is the recorded host's name.
-    """
+    """Part of a recording (seconds since the epoch), with plugins, guests' settings and policies as at its beginning. `host`: name of the
+    recorded host; `left_out`: plugins that are not simulated."""
 
     path: Path
     begins: float

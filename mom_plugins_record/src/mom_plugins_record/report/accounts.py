@@ -1,6 +1,6 @@
-"""Accounts of mom's gain and cost: takes in the report of each cycle and sums it up for each hour.
+"""Accounts of mom's gain and cost: sums up the report of each cycle for each hour. docs/report.md defines every number.
 
-Each look at a guest counts for the seconds since the look before. docs/report.md defines every number. Sizes are in KiB.
+A sample of a guest counts for the seconds since its previous sample. Sizes are in KiB.
 """
 
 from __future__ import annotations
@@ -15,32 +15,32 @@ from mom_kvm import HealthLimits, pages_kib, platform_properties
 from mom_plugins_record.report.hours import HOUR, GivenBackSums, GuestHour, GuestSums, HostHour, bin_of
 
 LOOKS_EACH_CYCLE: Final = 250
-"""With more guests, each cycle looks at a part of them in turn. 1,000 guests then cost 2 ms of a cycle instead of 3 to 7."""
+"""Guests sampled in each cycle, in turn. 1,000 guests then cost 2 ms of a cycle instead of 3 to 7."""
 
 LONGEST_GAP: Final = 90.0
-"""Seconds. A longer time between two cycles is unknown. A restarted mom is back within it."""
+"""s. A longer time between two cycles counts as unknown. A restarted mom needs less."""
 
 NOTICEABLE_KIB: Final = 16 * 1024.0
-"""Least memory that mom holds back from a guest for a stall to count as mom's: the least step of the balloon law."""
+"""KiB. Least memory held back from a guest for its stalls to count as mom's: the smallest step of the balloon law."""
 
 FAULT_SECONDS: Final = 130e-6
-"""Stall of a major fault, for guests that report faults but no stalls. Measured with swap on an SSD (docs/simulator.md)."""
+"""s. Stall of a major fault, for guests that report faults but no stalls. Measured with swap on an SSD (docs/simulator.md)."""
 
 LATE_SHARE: Final = 0.05
-"""Stall as a ratio of time that marks a late burst. senpai and oomd call a tenth of it comfortable."""
+"""Stalls as a ratio of time that mark a late burst. senpai and oomd call a tenth of it comfortable."""
 
 EVICTIONS: Final = frozenset({"guest_migrate", "guest_pause", "guest_save", "guest_shutdown"})
 """Controls that make a guest leave."""
 
 _HOURS_REMEMBERED: Final = 2
-"""Hours that mom remembers the touched size of a departed guest."""
+"""Hours for which mom remembers the touched size of a departed guest."""
 
 Hour = tuple[HostHour, list[GuestHour]]
 
 
 @dataclass(frozen=True, slots=True)
 class Touched:
-    """Largest size of a guest's process since the guest's start. Without mom, the process would still hold it."""
+    """Largest size of a guest's process since its start. Without mom, the process would still hold it."""
 
     incarnation: str
     kib: float
@@ -54,20 +54,20 @@ class _TrackedGuest:
     killed: float | None = None
     late: bool = False
     limited: bool = False
-    """True while mom holds memory back from it."""
+    """mom holds memory back from the guest."""
     now: GivenBackSums | None = None
-    """KiB given back at the last look; None: unknown."""
+    """KiB given back at the last sample; None: unknown."""
     hours_gone: int = 0
 
     def begin(self, hour: int) -> None:
-        """Begin the row of another hour. The class starts empty, so that a class taken from the guest does not stay."""
+        """Begin the row of the next hour. The class starts empty, so that an old class does not stay."""
         row = self.row
         self.row = GuestHour(hour, row.id, row.name, incarnation=row.incarnation, properties=row.properties)
 
 
 @dataclass(frozen=True, slots=True)
 class GivenBack:
-    """Memory given back in the last cycle, in KiB for each means. None: unknown."""
+    """Memory given back in the last cycle by each means, in KiB. None: unknown."""
 
     balloon: float | None = None
     sweeps: float | None = None
@@ -78,7 +78,7 @@ class GivenBack:
 class Accounts:
     """Accounts of the present hour, and of past hours until `take` returns them.
 
-    :param touched: sizes that guests had touched before this start of mom, by id
+    :param touched: sizes that guests had touched before mom started, by id
     """
 
     def __init__(self, touched: Mapping[str, Touched] | None = None) -> None:
@@ -90,7 +90,7 @@ class Accounts:
         self._over: list[Hour] = []
         self._host: HostHour | None = None
         self._listed = True
-        """True if the last cycle had a list of guests."""
+        """The last cycle had a list of guests."""
         self._listed_in_hour = False
         self._looked: float | None = None
         self._time = 0.0
@@ -99,7 +99,7 @@ class Accounts:
         self._ksm: float | None = None
 
     def add(self, report: Report, cpu_seconds: float | None = None) -> None:
-        """Take in one cycle.
+        """Add one cycle.
 
         :param cpu_seconds: CPU time of mom's process since its start; None: unknown
         """
@@ -147,7 +147,7 @@ class Accounts:
         if (current := self.current()) is not None:
             self._over.append(current)
         self._host = HostHour(hour)
-        if self._listed_in_hour:  # in an hour without lists, no guest could return
+        if self._listed_in_hour:  # in an hour without lists, no guest could come back
             self._gone = {identity: item for identity, item in self._gone.items() if item.hours_gone < _HOURS_REMEMBERED}
             for guest in self._gone.values():
                 guest.hours_gone += 1
@@ -212,7 +212,7 @@ class Accounts:
         _add_memory(row, host, elapsed)
         self._ksm = host.number("ksm_saved")
         if self._ksm is not None:
-            # Empty pages that KSM has replaced are in no process any more: they count as memory that guests do not hold.
+            # Zero pages that KSM has replaced belong to no process any more: guests do not hold them.
             self._ksm -= pages_kib(host.fields, "ksm_zero_pages")
             row.ksm.add(self._ksm, elapsed)
         row.stalled.add(host.number("psi_memory_some_avg10"), elapsed)
@@ -223,7 +223,7 @@ class Accounts:
 
 
 def _guests_unknown(report: Report) -> bool:
-    """Return True if the hypervisor did not list its guests. The condition may outlast the first list after it."""
+    """Return True if the hypervisor did not list its guests. The condition may outlast the next list."""
     if report.snapshot.guests or report.verdict is None:
         return False
     return any(condition.name == "guests" and not condition.over for condition in report.verdict.conditions)
@@ -249,10 +249,10 @@ _Get = Callable[[str], Any]
 
 
 def _add_sizes(guest: _TrackedGuest, total: GuestSums, get: _Get, seconds: float, swap_share: float, gain: float) -> bool:
-    """Add the whereabouts of a guest's memory, and the part given back. Return False if its sizes are unknown.
+    """Add a guest's memory by location, and the part given back. Return False if its sizes are unknown.
 
     :param swap_share: swapped memory as a ratio of held memory, for a guest that does not report it
-    :param gain: ratio of cold memory that the host gains: less than 1 where it stays in memory, compressed
+    :param gain: ratio of cold memory that the host gains; less than 1 if it stays in memory compressed
     """
     row = guest.row
     sold, size, held = get("balloon_max"), get("balloon_cur"), get("rss")
@@ -328,7 +328,7 @@ def _add_harm(guest: _TrackedGuest, total: GuestSums, get: _Get, seconds: float)
 def _swap_share(swapped: float, guests: Iterable[Guest]) -> float:
     """Return swapped memory as a ratio of held memory, for guests that do not report it.
 
-    All of the host's swap counts as theirs, so that swapping by the kernel never counts as memory given back.
+    All of the host's swap counts as theirs, so that the kernel's swapping never counts as memory given back.
     """
     held = reported = 0.0
     for guest in guests:

@@ -1,6 +1,6 @@
-"""SQLite file of the accounts: a row for each hour of the host and of each guest, and the host by minutes. Any tool opens it.
+"""SQLite file of the accounts: a row for each hour of the host and of each guest, and the host by minutes.
 
-mom writes it every few minutes, each time in one transaction. mom sets a damaged file aside and starts without it.
+mom writes it every few minutes in one transaction. mom sets a damaged file aside and starts a new one.
 """
 
 from __future__ import annotations
@@ -30,33 +30,32 @@ from mom_plugins_record.report.hours import HOUR, GuestHour, HostHour
 from mom_plugins_record.report.minutes import MINUTE, MinuteRow
 
 NAME: Final = "accounts.sqlite3"
-"""Name of the file, in the folder of the recording."""
+"""File name, in the folder of the recording."""
 
 FORMAT: Final = 3
-"""Version of the tables, as SQLite's `user_version`."""
+"""Version of the tables: SQLite's `user_version`."""
 
 APPLICATION: Final = 0x4D4F4D52
-"""SQLite's `application_id`: MOMR. It tells mom's file from those of other programs."""
+"""SQLite's `application_id`: MOMR."""
 
 WAITS_SECONDS: Final = 2.0
-"""Patience with a reader's lock. The next write tries again."""
+"""s. Wait for a reader's lock. The next write tries again."""
 
 CHECKED_WHOLE: Final = 128 << 20
-"""Largest file, in bytes, that mom checks page by page at the start: it takes 10 ms for each MiB. Errors in a larger file show up when
-mom reads or writes that part."""
+"""Bytes of the largest file whose pages mom checks at the start: 10 ms per MiB. In a larger file, reads and writes reveal errors."""
 
 HOST_KEPT: Final = 400 * 86_400.0
-"""Seconds that the host's rows stay: growth shows over months, and a year of them is 3 MiB."""
+"""s for which the host's rows are kept: growth shows over months, and a year is 3 MiB."""
 
 MOST_SET_ASIDE: Final = 3
-"""Damaged files that stay, as each may be large. The next one replaces the last."""
+"""Damaged files that are kept. The next one replaces the last."""
 
 START_ANEW: Final = "move it away, and mom begins the accounts anew"
 
 _FREE_SPACE: Final = "free space, or repair the disk"
 
 _LONGEST_VALUE: Final = 4 << 20
-"""Bytes of the longest text or row that a reader accepts. Properties of the largest platform take a hundredth."""
+"""Bytes of the longest text or row that a reader accepts. Properties of the largest platform need 1 % of it."""
 
 _LARGEST: Final = (1 << 63) - 1
 """Largest integer of SQLite."""
@@ -83,10 +82,10 @@ _ADD_MINUTE: Final = """INSERT INTO minutes VALUES (?, ?, ?, ?, ?) ON CONFLICT D
 _PROPERTIES: Final = TypeAdapter(Annotated[dict[str, Any], checked((str, list), str)])
 
 _SQL_ERRORS: Final = (sqlite3.Error, UnicodeDecodeError)
-"""Errors of a damaged file. SQLite's own messages may hold bytes of it that are no text."""
+"""Errors of a damaged file. SQLite's messages may contain bytes of it that are no text."""
 
 _NOT_DAMAGE: Final = (sqlite3.OperationalError, OSError, OverflowError)
-"""Errors that say nothing about the file's content, such as a lock or a full disk."""
+"""Errors that are not due to the file's content, such as a lock or a full disk."""
 
 _JOURNAL: Final = bytes.fromhex("d9d505f920a163d7")
 """First bytes of a journal, and last bytes of a journal that names another file."""
@@ -107,7 +106,7 @@ class AccountsDamaged(AccountsError):
 
 
 def _columns(kind: Any) -> Mapping[str, tuple[str, str]]:
-    """Return the columns of a record: for each its path from the record, and its SQL type."""
+    """Return a record's columns: path from the record, and SQL type."""
     columns: dict[str, tuple[str, str]] = {}
     for name, hint in _parts(kind):
         if is_dataclass(hint):
@@ -135,7 +134,7 @@ def _read_spread(values: Iterator[Any]) -> dict[int, float]:
 class AccountsFile:
     """File as mom writes it. Not thread-safe.
 
-    :param run: tells this mom's rows from those of the previous mom in the same hour
+    :param run: distinguishes rows of this mom from those of the previous mom in the same hour
     """
 
     def __init__(self, path: Path, *, keep: float, largest: int, run: int | None = None) -> None:
@@ -145,14 +144,14 @@ class AccountsFile:
         self._last = 0
         """Hour of the last write."""
         self._written_properties: dict[str, tuple[int, str]] = {}
-        """Each guest's properties in the file as this mom wrote them, and since which hour."""
+        """Properties that this mom has written, by guest, with their first hour."""
         self._is_checked = False
-        """True if all pages were intact at the last check."""
+        """All pages were intact at the last check."""
 
     def open(self) -> str:
         """Create the file, or check it. Return the damage of a file that was set aside; empty: none.
 
-        Raise `AccountsError` if no file can exist there, or for an intact file that mom cannot use.
+        Raise `AccountsError` if the file cannot be created, or for an intact file that mom cannot use.
         """
         try:
             if not self.is_away():
@@ -170,7 +169,7 @@ class AccountsFile:
             except sqlite3.OperationalError:
                 raise
             except _SQL_ERRORS:
-                _read_all(self.path)  # SQLite takes an error of the disk for damage, too
+                _read_all(self.path)  # SQLite reports disk errors as damage too
                 self._check()
             return ""
         except (OSError, sqlite3.OperationalError) as error:
@@ -190,7 +189,7 @@ class AccountsFile:
 
     def is_away(self) -> bool:
         """Return True if the file was moved away or deleted."""
-        with suppress(OSError):  # the write reports it
+        with suppress(OSError):  # the write reports the error
             return not is_there(self.path)
         return False
 
@@ -217,7 +216,8 @@ class AccountsFile:
     def write(self, hours: Iterable[Hour], minutes: Iterable[MinuteRow] = ()) -> None:
         """Replace these hours, add new minutes, and delete rows that are too old. Raise `AccountsError`.
 
-        Each write deletes at most one hour by age, so a clock that is ahead for a while does not cost everything."""
+        Each write deletes at most one hour by age: a clock that is ahead for a while must not delete everything.
+        """
         properties, run, last, ids = dict(self._written_properties), self._run, self._last, set[str]()
         try:
             with closing(_connect(self.path, write=True)) as connection, connection:
@@ -246,9 +246,10 @@ class AccountsFile:
         self._run, self._last = run, last
 
     def _bound(self, connection: sqlite3.Connection, newest: int) -> None:
-        """Delete the oldest day, but not this hour, when the file is at its largest size. SQLite reuses the room.
+        """Delete the oldest day, but not this hour, if the file has its maximum size. SQLite reuses the space.
 
-        Minutes go with guests, as minutes alone can fill a small file. The host's hours go last."""
+        Minutes are deleted with guests, because minutes alone can fill a small file. The host's hours are deleted last.
+        """
         page_size, pages, free = (
             connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_size", "page_count", "freelist_count")
         )
@@ -267,7 +268,7 @@ class AccountsFile:
     def _create(self) -> None:
         self._written_properties = {}
         new = self.path.with_name(f"{self.path.name}.new")  # on a full disk, half a file would look damaged
-        for old in (f"{self.path.name}-journal", new.name, f"{new.name}-journal"):  # of an earlier file
+        for old in (f"{self.path.name}-journal", new.name, f"{new.name}-journal"):  # left by an earlier file
             self.path.with_name(old).unlink(missing_ok=True)
         new.touch(mode=0o640)
         try:
@@ -291,7 +292,7 @@ def read_hosts(path: Path, since: float, until: float) -> list[HostHour]:
 
 
 def read_guests(path: Path, since: float, until: float, *, properties: bool = False) -> Iterator[GuestHour]:
-    """Yield the guests' hours, oldest first. There may be a million. Raise `AccountsError`.
+    """Yield the guests' hours, oldest first; perhaps a million. Raise `AccountsError`.
 
     :param properties: fill the properties of the platform at that time
     """
@@ -299,7 +300,7 @@ def read_guests(path: Path, since: float, until: float, *, properties: bool = Fa
 
 
 def read_minutes(path: Path, asked: PointsAsked) -> Sequence[RecordedPoint]:
-    """Return the host in that time, in at most so many parts of whole minutes. Raise `AccountsError`."""
+    """Return the host in that time, in a limited number of parts of whole minutes. Raise `AccountsError`."""
     first, last = int(asked.since // MINUTE), int(asked.until // MINUTE)
     width = max(1, -(-(last - first + 1) // asked.most))
     query = """SELECT (minute - :first) / :width AS part, json_group_object(series, least), json_group_object(series, mean),
@@ -331,9 +332,10 @@ def check(path: Path) -> None:
 
 
 def _check_header(path: Path) -> None:
-    """Raise `sqlite3.DatabaseError` for a header with damage that SQLite takes for a read-only file or a later format.
+    """Raise `sqlite3.DatabaseError` for header damage that SQLite takes for a read-only file or a later format.
 
-    These are bytes 18, 19 and 44 to 47 in https://www.sqlite.org/fileformat.html."""
+    These are bytes 18, 19 and 44 to 47 in https://www.sqlite.org/fileformat.html.
+    """
     with path.open("rb") as file:
         header = file.read(48)
     if not header:
@@ -343,7 +345,7 @@ def _check_header(path: Path) -> None:
 
 
 def _read_all(path: Path) -> None:
-    """Raise `OSError` if the disk cannot deliver all of a file."""
+    """Raise `OSError` if the disk cannot deliver the whole file."""
     with path.open("rb") as file:
         while file.read(1 << 20):
             pass
@@ -395,14 +397,14 @@ def _read_properties(path: Path, connection: sqlite3.Connection, first: int) -> 
 
 
 def _changed_properties(guests: Sequence[GuestHour], written: dict[str, tuple[int, str]]) -> Iterator[Sequence[object]]:
-    """Yield rows of properties that changed, or have a later last hour. Update `written` with them."""
+    """Yield rows of properties that changed, or have a later last hour. Update `written`."""
     for row in guests:
         since, before = written.get(row.id, (row.hour, "{}"))
         text = json.dumps(row.properties, separators=(",", ":"), sort_keys=True)
         if text != before:
             since = row.hour
         elif row.id not in written:
-            continue  # it has no properties
+            continue  # the guest has no properties
         written[row.id] = since, text
         stored = [_sql_value(row.id, "TEXT"), since, row.hour, text]
         yield _checksum("guest_properties", stored), *stored
@@ -439,7 +441,7 @@ def _sql_value(value: object, sql_type: str) -> object:
 
 
 def _connect(path: Path, *, write: bool = False, checked: bool = True) -> sqlite3.Connection:
-    """Open the file without running any SQL stored in it. Raise `AccountsError` and `sqlite3.Error`."""
+    """Open the file without running SQL stored in it. Raise `AccountsError` and `sqlite3.Error`."""
     # Readers open it for writing, too: only a writer can roll back the transaction of a killed mom. SQLite falls back to reading.
     _check_files(path)
     connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True, timeout=WAITS_SECONDS)
@@ -464,12 +466,13 @@ def _connect(path: Path, *, write: bool = False, checked: bool = True) -> sqlite
 
 
 def _check_files(path: Path) -> None:
-    """Raise `AccountsError` for a pipe, as SQLite would wait for it, and for a journal that names another file.
+    """Raise `AccountsError` for a pipe, which would block SQLite, and for a journal that names another file.
 
-    mom's journal never does. SQLite deletes the named file (section 4.1 of https://www.sqlite.org/fileformat.html)."""
+    mom's journal never does. SQLite would delete the named file (section 4.1 of https://www.sqlite.org/fileformat.html).
+    """
     journal = path.with_name(f"{path.name}-journal")
     for item in (path, journal):
-        with suppress(OSError):  # it does not exist, or SQLite reports the error
+        with suppress(OSError):  # the file does not exist, or SQLite reports the error
             if not stat.S_ISREG(item.stat().st_mode):
                 raise AccountsError(f"{item} is no file", hint=f"name the folder of a recording, or its {NAME}")
     with suppress(OSError), journal.open("rb") as file:

@@ -53,8 +53,8 @@ def report(
 ) -> None:
     """Report the gain and cost of mom: memory given back by each means and its worth, advised sizes, stalls, and promises.
 
-    FILE is the folder of a recording, or its file of accounts. Without it, mom's own accounts by this host's configuration. The report
-    marks unknown values. docs/report.md defines every number.
+    FILE is the folder of a recording, or its file of accounts. Without it, mom's own accounts on this host. The report marks unknown
+    values. docs/report.md defines every number.
     """
     try:
         seconds = parse_duration(last)
@@ -95,12 +95,13 @@ _MOST_MINUTES: Final = 120
 """Points of a plot by minutes."""
 
 _ROUNDED: Final = 0.001
-"""Precision of times in the file of accounts, in seconds."""
+"""s. Precision of times in the file of accounts."""
 
 
 def find_accounts(path: Path, last: float, *, properties: bool = False) -> AccountedHours:
-    """Return the last so many seconds of the accounts at this path: the folder of a recording, or its file of accounts.
+    """Return the accounts of the last seconds: from the folder of a recording, or its file of accounts.
 
+    :param last: seconds
     :param properties: fill the guests' properties of the platform
     :raises MomError: there are no accounts
     """
@@ -122,7 +123,7 @@ def find_accounts(path: Path, last: float, *, properties: bool = False) -> Accou
     newer = _since_written(accounts.parent, max(row.ended for row in hosts))
     hosts += [host for host, _ in newer]
     past = [row for row in hosts if row.hour <= time.time() // HOUR]
-    if past and len(past) < len(hosts):  # if all are in the future, another machine's clock wrote them
+    if past and len(past) < len(hosts):  # if all hours are in the future, they are from another machine's clock
         remarks.append(f"{len(hosts) - len(past)} hours lie in the future, and are left out: a clock was ahead")
         hosts = past
     until = max(row.ended for row in hosts)
@@ -140,11 +141,11 @@ def find_accounts(path: Path, last: float, *, properties: bool = False) -> Accou
 
 
 def _since_written(folder: Path, written: float) -> Sequence[Hour]:
-    """Return accounts of cycles that were recorded after the last write of the accounts."""
+    """Return accounts of cycles recorded after the last write of the accounts."""
     accounts = Accounts()
     with suppress(MomError):  # accounts may lack a recording
         for recorded in Recording(folder).cycles(written - _ROUNDED, written + 2 * WRITES_EVERY):
-            counted = recorded.report.time <= written + _ROUNDED  # the last counted cycle, as start of the next one's time
+            counted = recorded.report.time <= written + _ROUNDED  # the last counted cycle, where the next one's time begins
             accounts.add(replace(recorded.report, outcomes=()) if counted else recorded.report)
     current = accounts.current()
     hours = [*accounts.take(), *([current] if current else [])]

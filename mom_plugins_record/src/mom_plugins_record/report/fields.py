@@ -1,4 +1,4 @@
-"""Fields of the host with the accounts' sums of now and of today, for metrics and the web page. `mom report` defines them alike."""
+"""Host fields with the accounts' present sums and those of today, for metrics and the web page."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ FIELDS: Final = tuple(
 
 
 def values_of(now: GivenBack | None, today: HostHour) -> Mapping[str, Value]:
-    """Return the fields. Unknown ones are None or absent."""
+    """Return the fields; unknown ones are None or absent."""
     values: dict[str, Value] = {
         f"given_back_{name}": None if kib is None else int(kib) for name, kib in (asdict(now) if now else {}).items()
     }

@@ -1,6 +1,6 @@
-"""Records of one hour in the accounts: sums for the host and for each guest.
+"""Records of one hour in the accounts: sums for the host and for each guest. docs/report.md defines every number.
 
-A sum is a size or a state times the seconds that it lasted. Sizes are in KiB. docs/report.md defines every number.
+A sum is a size or a state times the seconds that it lasted. Sizes are in KiB.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ def bin_of(kib: float) -> int:
 
 
 def upper_edge(number: int) -> float:
-    """Return the largest size that belongs in a bin, in KiB."""
+    """Return the largest size of a bin, in KiB."""
     return float(2 ** ((number + 1) / BINS_EACH_DOUBLING))
 
 
 def percentile(spread: Mapping[int, float], share: float) -> float | None:
-    """Return the size that was not exceeded for this ratio of the time; None without any time.
+    """Return the size that was not exceeded for this ratio of the time; None: no time.
 
     :param spread: seconds by bin
     """
@@ -65,7 +65,7 @@ class SizeSum:
 
     @property
     def average(self) -> float:
-        """The average size; 0 if it is unknown."""
+        """Average size; 0: unknown."""
         return self.kib_seconds / self.known_seconds if self.known_seconds else 0.0
 
     def add(self, kib: float, seconds: float) -> None:
@@ -104,7 +104,7 @@ class TimeSum:
 
 @dataclass(slots=True)
 class SoldSums:
-    """Memory that guests were sold, and its whereabouts, in KiB times seconds."""
+    """Memory sold to guests, by location, in KiB times seconds."""
 
     sold: float = 0.0
     had: float = 0.0
@@ -168,12 +168,12 @@ class GuestHour:
     merged: SizeSum = field(default_factory=SizeSum)
     held_spread: dict[int, float] = field(default_factory=_spread)
     properties: Mapping[str, str | list[str]] = field(default_factory=dict)
-    """Properties of the platform. They seldom change, so the file has a table of them instead of a column."""
+    """Properties of the platform, stored in a separate table because they seldom change."""
 
 
 @dataclass(slots=True)
 class LimitSums:
-    """Seconds with less available memory than the host's watermarks."""
+    """Seconds with available memory below the host's watermarks."""
 
     wanted_seconds: float = 0.0
     hard_seconds: float = 0.0
@@ -218,7 +218,7 @@ def added(total: Record, more: Record) -> Record:
 
 @lru_cache
 def _merges(kind: Any) -> tuple[tuple[str, Callable[[Any, Any], Any]], ...]:
-    """Return for each field how to merge it. Sums add up, a maximum stays a maximum, and of the others the latest counts."""
+    """Return how to merge each field: sums add up, maxima stay maxima, and of others the latest counts."""
     hints = get_type_hints(kind)
 
     def merge(name: str) -> Callable[[Any, Any], Any]:

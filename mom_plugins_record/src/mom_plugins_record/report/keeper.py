@@ -1,4 +1,4 @@
-"""Keeper of the accounts while mom runs: takes in each cycle, and writes every few minutes. A full disk stops nothing else."""
+"""Keeper of a running mom's accounts: adds each cycle, and writes every few minutes. A full disk stops nothing else."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from mom_plugins_record.report.minutes import MinuteRow, Minutes
 from mom_plugins_record.report.summary import total_of
 
 WRITES_EVERY: Final = 300.0
-"""Seconds. A crash loses as much. 1,000 guests take 40 ms each time."""
+"""s. A crash loses this much. 1,000 guests take 40 ms each time."""
 
 FIRST_AFTER: Final = 60.0
-"""Seconds from the start to the first write: new users ask for a report soon."""
+"""s from the start to the first write: new users soon ask for a report."""
 
 MOST_UNWRITTEN: Final = 48
-"""Hours in memory while the disk is full. Beyond that mom drops the oldest, which become unknown."""
+"""Hours in memory while the disk is full. Beyond that mom drops the oldest."""
 
 MOST_UNWRITTEN_MINUTES: Final = 10_000
 """The same for figures of minutes: about a day."""
@@ -48,11 +48,11 @@ class AccountsKeeper:
         self.damage = ""
         """Last damage of the file; empty: none."""
         self.write_error = ""
-        """Reason why the accounts are not on disk; empty: they are."""
+        """Why the accounts are not on disk; empty: they are."""
         self.write_hint = ""
 
     def open(self, now: float) -> None:
-        """Continue the accounts of the previous mom. The first cycle calls this if nobody did before.
+        """Continue the accounts of the previous mom. The first cycle calls this if necessary.
 
         :param now: seconds since the epoch
         """
@@ -72,7 +72,7 @@ class AccountsKeeper:
             self._note_write_error(error)
 
     def add(self, report: Report, cpu_seconds: float | None) -> None:
-        """Take in a cycle, and write if a write is due. Errors of the file are in `write_error`."""
+        """Add a cycle, and write if a write is due. Errors of the file are in `write_error`."""
         if not self._opened:
             self.open(report.time)
         self._accounts.add(report, cpu_seconds)
@@ -129,4 +129,4 @@ class AccountsKeeper:
         if not self.write_error:
             self._log.warning("%s; %s; until then they are kept in memory, for up to %d hours", error.message, error.hint, MOST_UNWRITTEN)
         self.write_error, self.write_hint = error.message, error.hint
-        self._file_opened = False  # it may be damaged or replaced: the next write opens it again
+        self._file_opened = False  # the file may be damaged or replaced: the next write opens it again

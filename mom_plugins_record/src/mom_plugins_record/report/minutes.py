@@ -1,4 +1,4 @@
-"""Host's history by minutes: minimum, average and maximum of each, so that plots of a week show every low."""
+"""Host's history by minutes: minimum, average and maximum, so that plots of a week show every low."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mom_core import Report
 MINUTE: Final = 60.0
 
 FORECAST_ERRORS: Final = ("forecast_error", "forecast_error_unlearned")
-"""Fields of the host with learned days: errors of the forecast, and of expecting no change."""
+"""Host fields: errors of the forecast, and of expecting no change."""
 
 HOST: Final = (
     "mem_available", "mem_really_available", "ksm_saved", "swap_usage", "psi_memory_some_avg10", "killed_today", *FORECAST_ERRORS,
@@ -23,7 +23,7 @@ TOGETHER: Final = ("rss", "cold")
 
 
 class MinuteRow(NamedTuple):
-    """Figure in one minute since the epoch, as in the file of accounts. A sum over guests is called `guests.` and its field."""
+    """Figure in one minute since the epoch. A sum over guests is called `guests.` and its field."""
 
     minute: int
     series: str
@@ -41,7 +41,7 @@ class Minutes:
         self._over: list[MinuteRow] = []
 
     def add(self, report: Report) -> None:
-        """Take in one cycle."""
+        """Add one cycle."""
         if (minute := int(report.time // MINUTE)) != self._minute:
             self._over += self._current()
             self._minute, self._values = minute, {}

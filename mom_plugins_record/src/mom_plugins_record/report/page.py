@@ -1,4 +1,4 @@
-"""Report as one page for a mailbox. It loads nothing, runs nothing, and follows the reader's light or dark mode."""
+"""Report as one HTML page for a mailbox: it loads nothing and runs nothing."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _SECONDS_A_DAY: Final = 86_400
 
 
 class Curve(NamedTuple):
-    """Line above the areas. None is unknown, and interrupts it."""
+    """Line above the areas. None: unknown, a gap."""
 
     label: str
     values: Sequence[float | None]
@@ -39,20 +39,20 @@ def plot(title: str, times: Sequence[float], areas: Mapping[str, Sequence[float]
 
     :param times: seconds since the epoch
     """
-    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # user mom has no home for its cache, and matplotlib warns of that
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # the user mom has no home for matplotlib's cache, which causes a warning
     try:
         from matplotlib import rc_context
         from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
         from matplotlib.figure import Figure
     except ImportError as error:
         raise MomError("pictures need matplotlib", hint="install matplotlib for the Python of mom (Debian: python3-matplotlib)") from error
-    out, days = io.StringIO(), [time / _SECONDS_A_DAY for time in times]  # as matplotlib counts time
+    out, days = io.StringIO(), [time / _SECONDS_A_DAY for time in times]  # matplotlib's time format
     with rc_context(
         {
             "font.size": 9,
             "svg.fonttype": "none",
             "svg.hashsalt": "mom",
-            # Names of guests are text, and no formula.
+            # Names of guests are plain text, not formulas.
             **dict.fromkeys(("text.parse_math", "text.usetex", "axes.spines.top", "axes.spines.right"), False),
             **dict.fromkeys(("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), _INK),
         }
@@ -78,7 +78,7 @@ def plot(title: str, times: Sequence[float], areas: Mapping[str, Sequence[float]
 
 
 MOST_ROWS: Final = 2000
-"""Guests in the table. A larger page does not fit a mailbox; --csv has all."""
+"""Guests in the table. A larger page is too large for mail; --csv has all."""
 
 
 _BAD: Final = ' class="bad"'
@@ -87,9 +87,9 @@ _MOODS: Final = {"too small": _BAD, "too large": ' class="good"'}
 
 
 def page(summary: ReportSummary, minutes: Sequence[RecordedPoint] = ()) -> str:
-    """Return the page, with names of guests and hosts as text. Raise `MomError` without matplotlib.
+    """Return the page, with escaped names of guests and hosts. Raise `MomError` without matplotlib.
 
-    :param minutes: points of the host, for a time without two hours
+    :param minutes: points of the host, for a time of less than two hours
     """
     first = "".join(
         f"<div><b{_BAD if item.is_bad else ''}>{_text(item.text)}</b><span>{_text(item.meaning)}</span></div>" for item in headline(summary)

@@ -1,4 +1,4 @@
-"""Guests that are sold too much or too little memory, the size that would do, and its risk."""
+"""Guests with too much or too little sold memory, a sufficient size, and its risk."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ LEAST_DAYS: Final = 7
 """Days. In fewer, the rhythm of a week looks like growth."""
 
 FARTHEST_DAYS: Final = 730.0
-"""Two years. Some weeks of data do not allow farther dates."""
+"""Two years. Some weeks of data do not allow later dates."""
 
 # Student's t at 97.5 % by minimal degrees of freedom.
 _STUDENT: Final = (
@@ -24,9 +24,9 @@ _STUDENT: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Growth:
-    """Growth with its 95 % bounds, from so many days, and the date of a full host (seconds since the epoch).
+    """Growth with its 95 % bounds, and the date of a full host (seconds since the epoch).
 
-    None: not within two years, or unknown for the reason `why_unknown`.
+    None: not within two years, or unknown (`why_unknown`).
     """
 
     days: int = 0
@@ -69,10 +69,10 @@ def _reached(room: float, each_day: float, last: float) -> float | None:
 
 MARGIN_SHARE: Final = 0.25
 MARGIN_KIB: Final = 80 * 1024.0
-"""Reserve of a guest above its use, as in the balloon law. With less, guests of 1 GiB had OOM kills (docs/balloon-law.md)."""
+"""KiB. Reserve of a guest above its use, as in the balloon law. With less, guests of 1 GiB had OOM kills (docs/balloon-law.md)."""
 
 STEP_KIB: Final = 256 * 1024.0
-"""Step of advised sizes, rounded up."""
+"""KiB. Advised sizes are rounded up to this."""
 
 LEAST_HOURS: Final = 24
 """Hours of evidence before any advice: work repeats after a day at the earliest."""
@@ -99,9 +99,9 @@ class Fit(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class SizeAdvice:
-    """Size that would do for a guest; None: unknown.
+    """Sufficient size for a guest; None: unknown.
 
-    `risk` is the share of hours that may need more than any of `hours` did, at most, with 95 % confidence.
+    `risk`: largest share of hours that may need more than any of `hours` did, with 95 % confidence.
     """
 
     fit: Fit = Fit.UNKNOWN
@@ -115,7 +115,7 @@ NO_ADVICE: Final = SizeAdvice()
 
 
 def risk_of(hours: int) -> float:
-    """Return the largest share of hours above all of so many known ones, with 95 % confidence."""
+    """Return the largest share of hours that may exceed all known ones, with 95 % confidence."""
     return float(1 - (1 - CONFIDENCE) ** (1 / hours))
 
 
@@ -125,9 +125,9 @@ def advise(
     """Judge a guest.
 
     :param sold: KiB
-    :param most: maximum of its use in KiB, even in an hour with too little evidence for `hours`
-    :param waited_besides: stall seconds while mom held nothing back from it, of all `seconds`
-    :param waited_for_mom: stall seconds while mom held something back
+    :param most: maximum of its use in KiB, including hours with too little evidence
+    :param waited_besides: stall seconds while mom held nothing back, of all `seconds`
+    :param waited_for_mom: stall seconds while mom held memory back
     """
     if not (hours or most):
         return SizeAdvice(Fit.UNKNOWN, why="it does not tell what it uses")

@@ -1,6 +1,6 @@
 """Figures of a report, summed up from the accounts. docs/report.md defines every number.
 
-The fields' names are those of the JSON document and of the columns of CSV. None: unknown.
+Field names are those of the JSON document and of CSV columns. None: unknown.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ HOURS_A_MONTH: Final = 730.0
 DAY_HOURS: Final = 24
 
 SHORT: Final = 3 * 86_400.0
-"""Seconds. A report of less time has plots by hours, as it has too few days."""
+"""s. A report of less time has plots by hours instead of days."""
 
 WHOLE_DAY_HOURS: Final = 20
-"""Hours that make a day. A report begins and ends within days, and a morning alone would look as if the host needed less."""
+"""Hours that make a day. A report begins and ends within days, and a morning alone would look like less need."""
 
 SEEN_SHARE: Final = 0.5
 """Share of an hour that must be known to count as evidence for the guest's need."""
@@ -56,7 +56,7 @@ class Percentiles:
 
 @dataclass(frozen=True, slots=True)
 class SoldParts:
-    """Whereabouts of sold memory. `sold` is the sum of the others, less `beyond`: memory of QEMU itself."""
+    """Sold memory by location. `sold` is the sum of the others, less `beyond`: QEMU's own memory."""
 
     sold_gib_hours: float | None = None
     held_gib_hours: float | None = None
@@ -68,9 +68,9 @@ class SoldParts:
 
 @dataclass(frozen=True, slots=True)
 class GivenBack:
-    """Memory that the host had back, by each means.
+    """Memory that the host got back, by each means.
 
-    `at_least` is their sum: without mom, guests would hold all that they ever touched. `at_most`: all that they were sold.
+    `at_least` is their sum: without mom, guests would hold all that they ever touched. `at_most`: all sold memory.
     """
 
     by_balloon_gib_hours: float | None = None
@@ -153,9 +153,7 @@ class HostLine:
 
 @dataclass(frozen=True, slots=True)
 class ForecastLine:
-    """Average error of forecasts of the next hour, of all guests with a pattern together.
-
-    `as_now` is the error of expecting no change."""
+    """Average error of forecasts of the next hour, of all guests with a pattern together. `as_now`: error of expecting no change."""
 
     wrong_by_gib: float
     as_now_wrong_by_gib: float
@@ -163,7 +161,7 @@ class ForecastLine:
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """Averages of a day (UTC) or an hour, and the most used on the host. `begins` is in seconds since the epoch."""
+    """Averages of a day (UTC) or an hour, and the maximum use on the host. `begins`: seconds since the epoch."""
 
     begins: float
     sold_gib: float
@@ -178,7 +176,7 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class Worth:
-    """Worth of the memory given back at least: in money with a price, and in hosts of this size."""
+    """Worth of `at_least`: in money with a price, and in hosts of this size."""
 
     gib_months: float
     price_per_gib_month: float | None
@@ -189,7 +187,7 @@ class Worth:
 
 @dataclass(frozen=True, slots=True)
 class ReportSummary:
-    """Content of a report. A tenant's report has no `host` and no `growth`, as they would reveal others."""
+    """Content of a report. A tenant's report has no `host` and no `growth`, which would reveal other guests."""
 
     host_name: str
     since: float
@@ -228,7 +226,7 @@ def summary_of(account: AccountedHours, by: str = "class", tenant: str = "", pri
     """Sum up these hours.
 
     :param by: subject of each line: `class`, `guest`, `host`, or a property of the platform such as `project`
-    :param tenant: pattern of guests, as in `GuestPattern`; the report then excludes the host and other guests
+    :param tenant: pattern of guests, as in `GuestPattern`; excludes the host and other guests
     """
     since, until = account.since, account.until
     hours = [total_of(rows) for _, rows in groupby(account.hosts, lambda row: row.hour)]  # a restarted mom leaves two rows for one hour
@@ -268,7 +266,7 @@ def summary_of(account: AccountedHours, by: str = "class", tenant: str = "", pri
 
 @dataclass(slots=True)
 class _GuestTotals:
-    """Sums over time by guest and by group, with what each hour says of the need of all guests."""
+    """Sums over time by guest and by group, and the need of all guests by hour."""
 
     guests: dict[str, GuestHour] = field(default_factory=dict)
     groups: dict[str, GuestHour] = field(default_factory=dict)
@@ -324,7 +322,7 @@ def _guest_line(total: GuestHour, hours: int) -> ReportLine:
 
 
 def spare_of(line: ReportLine) -> float:
-    """Return the size that a guest was sold beyond its advised size, in GiB. Guests of unknown size sort last."""
+    """Return the memory sold beyond the advised size, in GiB. Unknown sizes sort last."""
     if line.size.would_do_gib is None or line.sold_gib is None:
         return -1e18
     return line.sold_gib - line.size.would_do_gib
@@ -420,7 +418,7 @@ def _host_line(host: HostHour) -> HostLine:
 
 
 def _needed_by_day(hours: Sequence[HostHour], needs: Mapping[int, float]) -> list[tuple[float, float]]:
-    """Return for each complete day the most that the host needed in an hour, in KiB: use in guests, and the host's own memory."""
+    """Return the host's largest hourly need of each complete day, in KiB: use in guests, and the host's own memory."""
     days: defaultdict[int, list[float]] = defaultdict(list)
     for hour in hours:
         if hour.hour in needs and hour.seconds >= SEEN_SHARE * HOUR and hour.used.known_seconds:

@@ -1,4 +1,4 @@
-"""Report at a terminal, at most 80 columns wide: results first, then cost, then guests and classes."""
+"""Report for a terminal of 80 columns: results first, then cost, then guests and classes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ GROUP_WIDTH: Final = 24
 
 LEAST_GIB_MONTHS: Final = 0.01
 LEAST_HOSTS: Final = 0.1
-"""Smaller worth says nothing."""
+"""Smaller worth is not shown."""
 
 Row = tuple[str, str]
 
@@ -76,7 +76,7 @@ def span(summary: ReportSummary) -> str:
 
 
 class HeadlineFigure(NamedTuple):
-    """Figure at the top, with its meaning. A bad one shows harm to guests."""
+    """Figure at the top, with its meaning. Bad figures show harm to guests."""
 
     text: str
     meaning: str
@@ -238,7 +238,7 @@ def _cost_rows(whole: ReportLine, host: HostLine | None) -> Iterator[Row]:
 
 
 def _known_share(hours: float, line: ReportLine) -> str:
-    """Return, as text, for which share of its guests' time a line's figure is known; empty: for all of it."""
+    """Return the share of its guests' time with a known figure, as text; empty: all of it."""
     share = hours / line.seen_guest_hours if line.seen_guest_hours else 1.0
     return "" if share > 0.995 else f"; known of {100 * share:.2g} % of their time"
 
@@ -348,7 +348,7 @@ def columns_of(summary: ReportSummary) -> Sequence[ReportColumn]:
 
 
 def size(gib: float) -> str:
-    """Return a size for people."""
+    """Return a size as text."""
     return f"{gib:,.2f} GiB"
 
 
@@ -365,10 +365,10 @@ def _seconds(seconds: float | None) -> str:
 
 
 def _amount(number: float) -> str:
-    """Return a number with three significant digits, and without fraction from 100 on."""
+    """Return a number with three significant digits; no fraction from 100 on."""
     return f"{number:,.0f}" if abs(number) >= 100 else f"{number:,.3g}"
 
 
 def seconds_text(seconds: float) -> str:
-    """Return a duration for people."""
+    """Return a duration as text."""
     return f"{seconds:,.1f} s" if seconds < 600 else f"{seconds / 3600:,.2f} h"
