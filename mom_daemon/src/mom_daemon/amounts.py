@@ -8,7 +8,7 @@ from typing import Any
 from mom_core import Unit, format_kib, printable
 
 LIST_SHOWN = 100
-"""Characters shown of a list, such as the limits of a guest's disks. `--json` has the whole list."""
+"""Characters shown of a list; `--json` has all of it."""
 
 _LABELS = frozenset({"name", "path"})
 

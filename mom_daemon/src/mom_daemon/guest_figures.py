@@ -1,6 +1,6 @@
 """Figures of guests for `mom guests`, `mom top`, the web page and the metrics.
 
-Plugins declare the figures of their own fields. This module declares those that all hypervisors have.
+Plugins declare the figures of their own fields, and this module those of every hypervisor.
 """
 
 from __future__ import annotations
@@ -52,7 +52,6 @@ _SWAPS_FROM, _WAITS_FROM = HealthLimits.SWAP_IN_KIB, HealthLimits.PRESSURE_PERCE
 _HUGE: Final = ("host_huge_pages", "rss")
 _PRESSURE: Final = ("guest_psi_memory_some_avg10", "host_psi_memory_some_avg10")
 _OLD: Final = stale_seconds(5.0)
-"""Least age of statistics that are marked as old; usual ones come every 5 s."""
 
 USUAL: Final = (
     GuestColumn("size", ("balloon_cur",), Unit.KIB, "its memory with its balloon as it is", 20, metric="mom_guest_memory_bytes"),

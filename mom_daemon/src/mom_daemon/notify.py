@@ -10,17 +10,14 @@ from contextlib import suppress
 from typing import Final
 
 SECONDS: Final = 0.5
-"""Longest wait for a busy systemd. A lost message does no harm, as the next one repeats its content."""
+"""Longest wait for a busy systemd. The next message repeats the content of a lost one."""
 
 FEEDS: Final = 8
 """Most watchdog messages in a watchdog period, besides one for each cycle."""
 
 
 class Notifier:
-    """Sender of messages, if a supervisor such as systemd requested them.
-
-    :param environment: has NOTIFY_SOCKET and, with a watchdog, WATCHDOG_USEC and WATCHDOG_PID
-    """
+    """Sender of messages, if a supervisor such as systemd requested them."""
 
     def __init__(self, environment: Mapping[str, str] = os.environ) -> None:
         address = environment.get("NOTIFY_SOCKET", "")
@@ -76,5 +73,4 @@ class Notifier:
 
 
 def _status(text: str) -> str:
-    """Put a text on one line, as line ends separate messages."""
     return f"STATUS={' '.join(text.split())}" if text else ""

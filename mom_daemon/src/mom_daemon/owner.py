@@ -1,7 +1,7 @@
 """Drop root's rights before a verb reads files of another user's mom.
 
-The process becomes the owner of the files for good. An attacker who controls a mom without root could prepare links, a ledger or a
-recording, and must not make root act. The command line switches before each verb (`VerbContext`), so that no verb can forget it.
+The process becomes the owner of the files for good: an attacker who controls a mom without root could prepare links or a ledger, and must
+not make root act. `VerbContext` does this before each verb.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _OWNER: Final = "mom_daemon.owner"
 
 
 class Owner(NamedTuple):
-    """User of this host: uid, name to show, and group ids with the primary group first."""
+    """User: uid, name to show, and group ids with the primary group first."""
 
     uid: int
     name: str
@@ -37,7 +37,7 @@ class Owner(NamedTuple):
 
 
 def become_owner_for(context: click.Context) -> None:
-    """Switch root to the owner of the verb's files, or else of the configured mom's folders. Raise `MomError` if it cannot."""
+    """Switch root to the owner of the verb's files, or of the configured mom's folders. Raise `MomError`."""
     if os.geteuid() != 0 or runs_as_caller(context):
         return
     kept = [path for parameter in context.command.params if isinstance(parameter.type, KeptPath) for path in _paths(context, parameter)]
@@ -56,7 +56,7 @@ def _paths(context: click.Context, parameter: click.Parameter) -> list[Path]:
 
 
 def become_configured_owner(config_path: str | None) -> Owner | None:
-    """Switch to the owner of the folders that a configuration names. Raise `MomError` if it cannot."""
+    """Switch root to the owner of the folders that a configuration names. Raise `MomError`."""
     return become_owner(*(folders_of(config_path) or (STATE_DIRECTORY, RUN_DIRECTORY)))
 
 
@@ -64,8 +64,6 @@ def folders_of(path: str | Path | None) -> tuple[Path, Path] | None:
     """Return the state and run directories of a configuration, even an invalid one.
 
     None: it is unreadable, or another user could have written it.
-
-    :param path: None: the default file
     """
     file = DEFAULT_CONFIG if path is None else Path(path)
     try:
@@ -88,8 +86,7 @@ _DIRECTORIES: Final = re.compile(r"^((?:state|run)_directory):[ \t]+[\"']?([^\"'
 def load_as_owner(config_path: str | Path | None) -> Config:
     """Load a configuration as the caller, who may own the file, and switch to the owner of its folders.
 
-    :raises ConfigError: with all faults
-    :raises MomError: root cannot switch to the owner
+    :raises MomError: the configuration is invalid, or root cannot switch
     """
     from mom_core import load_config  # takes most of a second on a slow host, and not every verb needs it
 
@@ -99,10 +96,7 @@ def load_as_owner(config_path: str | Path | None) -> Config:
 
 
 def load_to_look(config_path: str | Path | None = None) -> Config:
-    """Load the configuration. For an invalid file, return the configuration of the mom that runs with it.
-
-    :raises ConfigError: with all faults, if no such mom runs
-    """
+    """Load the configuration. For an invalid file, return that of the mom that runs with it, or raise `ConfigError`."""
     from mom_core import load_config
 
     try:
@@ -118,7 +112,7 @@ def load_to_look(config_path: str | Path | None = None) -> Config:
 
 
 def warn_of_file(error: ConfigError, instead: str) -> None:
-    """Warn that a configuration is unusable. `instead` says in a part of a sentence what mom uses."""
+    """Warn that a configuration is unusable. `instead` is a clause about mom's substitute."""
     print_prose(f"mom: warning: {printable_lines(str(error.problems[0]))}", 2, err=True)
     print_prose(f"mom: {instead} (`mom config check` says all that is wrong)", 2, err=True)
 
@@ -126,7 +120,7 @@ def warn_of_file(error: ConfigError, instead: str) -> None:
 def become_owner(*folders: Path, made: Path | None = None) -> Owner | None:
     """Switch to the owner of these folders for good. Return None if this process already is that user.
 
-    :param made: folder that root creates for that user, such as the run directory after a boot
+    :param made: folder that root creates for that user, as /run is empty after a boot
     :raises MomError: this process cannot switch
     """
     owner = other_owner(*folders)
@@ -153,7 +147,6 @@ def _become(owner: Owner | None, folders: Sequence[Path]) -> Owner | None:
 
 
 def _make(folder: Path, owner: Owner) -> None:
-    """Create a run directory for this user, in a folder that nobody else can change."""
     with suppress(OSError):  # it exists, or the verb reports the error
         if not untrusted(folder.parent):
             folder.mkdir()
@@ -162,7 +155,7 @@ def _make(folder: Path, owner: Owner) -> None:
 
 
 def other_owner(*folders: Path) -> Owner | None:
-    """Return the owner of the first folder that is not root's; None if there is none, or this process is not root."""
+    """Return the owner of the first folder that is not root's; None without one, or if this process is not root."""
     if os.geteuid() != 0:
         return None
     for folder in folders:
@@ -174,7 +167,7 @@ def other_owner(*folders: Path) -> Owner | None:
 
 
 def _owner_on_the_way(paths: Sequence[Path]) -> Owner | None:
-    """Return the first owner, except root, of these paths, their parents, or links to them."""
+    """Return the first owner except root of these paths, their parents, or links to them."""
     groups_by_user: dict[int, int] = {0: 0}
 
     def look(path: str) -> os.stat_result:

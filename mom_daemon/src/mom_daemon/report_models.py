@@ -1,7 +1,6 @@
 """Report of one cycle as a document, for `GET /v1/report`, the status file, verbs, `mom top` and the web page.
 
-Models are typed dictionaries, because a large host makes ten thousand per cycle: they cost nothing at run time. mypy checks their use, and
-pydantic makes the schemas of the API's description.
+Models are typed dictionaries, which cost nothing at run time: a large host makes ten thousand per cycle.
 """
 
 from __future__ import annotations
@@ -287,11 +286,7 @@ _SHOWN_DIFFERENCES: Final = 100
 
 
 def status_document(report: Report, state: EngineState, interval: float, *, monotonic: float | None = None) -> StatusModel:
-    """Return the state of mom, with counts of the report's cycle.
-
-    :param interval: seconds between two cycles
-    :param monotonic: end of the cycle in seconds; None: now
-    """
+    """Return the state of mom, with counts of the report's cycle. `interval` and `monotonic` are in seconds."""
     counts: dict[str, int] = dict.fromkeys(Status, 0)
     for outcome in report.outcomes:
         counts[outcome.status] += 1
@@ -325,7 +320,6 @@ def report_document(
 ) -> ReportDocument:
     """Return the document of a report, with the engine's state.
 
-    :param interval: seconds between two cycles
     :param monotonic: end of the cycle in seconds; None: now
     :param fields: guest fields to include, besides those of columns; None: all
     """
@@ -360,7 +354,7 @@ def _guest_table(snapshot: Snapshot, columns: Mapping[str, GuestColumn], fields:
 
 
 def standing_problems(report: Report, state: EngineState) -> Sequence[Problem]:
-    """Return the standing problems, and those of the report that the engine did not note."""
+    """Return the standing problems, and further ones of the report."""
     if not report.problems:
         return state.problems
     noted = {(problem.source, problem.entity, problem.message) for problem in state.problems}
@@ -380,14 +374,13 @@ def _trial(report: Report) -> TrialModel | None:
 
 
 _PLAIN: Final[Mapping[str, Any]] = {choice: choice.value for kind in (Scope, Severity, Status) for choice in kind}
-"""Enumeration members as text, which pydantic writes in a quarter of the time."""
 
 
 # --- its parts, which other answers of the API share -----------------------------------------------------------------------------------
 
 
 def told(model: type[Model], origin: object, /, **members: object) -> Model:
-    """Build a model from the given members, and from attributes of `origin` for the others."""
+    """Build a model from members, and from attributes of `origin`."""
     return cast(Model, {name: members[name] if name in members else getattr(origin, name) for name in model.__annotations__})
 
 

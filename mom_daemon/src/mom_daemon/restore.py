@@ -55,8 +55,8 @@ UNKNOWN: Final = "The changes of an earlier mom are unknown."
 def restore_command(config_path: str | None, dry_run: bool, timeout: float, if_unclean: bool, as_left: Path | None, as_json: bool) -> None:
     """Restore the values that an earlier run changed and left: after a crash, a kill -9 or a power failure.
 
-    With --if-unclean, for a supervisor to run whenever mom has ended. It does nothing for one successor if mom had completed a cycle before
-    it died, or had orders to keep its changes. If the successor ends without a completed cycle, all values are restored.
+    With --if-unclean, for a supervisor to run whenever mom has ended. If mom had completed a cycle, or had orders to keep its changes, they
+    stay for one successor. If the successor ends without a completed cycle, all values are restored.
 
     Exit code 1 if a value could not be restored; it stays in the ledger for the next attempt.
     """
@@ -121,10 +121,7 @@ def _holds_nothing(state: Path) -> bool:
 
 
 def _why_not(config: Config, *, look: bool) -> str:
-    """Return why there is nothing to restore; empty if there is. Raise `MomError` for a damaged ledger.
-
-    :param look: change nothing
-    """
+    """Return why there is nothing to restore; empty if there is. `look`: change nothing."""
     pid = holder(config.run_directory)
     if pid:
         return f"mom runs as process {pid}, and takes care of it."
@@ -138,8 +135,7 @@ def _why_not(config: Config, *, look: bool) -> str:
 def set_up(config: Config, entries: Collection[LedgerEntry], template: PluginContext) -> PluginSet:
     """Set up the plugins that own changed controls, and the hypervisors and collectors that they need.
 
-    This includes plugins that have since left the configuration. Other plugins only declare fields. A plugin whose setup fails is omitted,
-    so that other guests still get their memory back.
+    These plugins may have left the configuration. A plugin whose setup fails is omitted.
 
     :raises MomError: nothing can be restored, or a hypervisor's setup fails, as every guest would then count as gone
     """
@@ -164,10 +160,7 @@ def set_up(config: Config, entries: Collection[LedgerEntry], template: PluginCon
 
 
 def _with_those_left_out(config: Config, entries: Collection[LedgerEntry]) -> Config:
-    """Add installed plugins that have changes in the ledger but have left the configuration, with default settings.
-
-    Omit a plugin if another one now has its control.
-    """
+    """Add installed plugins that have changes in the ledger but have left the configuration, unless another one now has their control."""
     lost = [entry for entry in entries if entry.plugin not in config.plugins]
     if not lost:
         return config
@@ -187,7 +180,6 @@ def _print_json(rows: Iterable[tuple[Entity, dict[str, object]]]) -> None:
 
 
 def _tell_nothing(why: str, *, as_json: bool) -> None:
-    """Print why there is nothing to restore, or an empty result as JSON."""
     print_prose(why, 2, err=as_json)
     if as_json:
         _print_json([])

@@ -65,8 +65,7 @@ def run_command(config_path: str | None, observe: bool, log_level: str | None) -
 def run_daemon(load: Callable[[], Config], log: Log, opened: Callable[[], None] | None = None) -> None:
     """Run an engine until SIGTERM or SIGINT. On SIGHUP, use a new configuration. End the process if threads keep it alive.
 
-    :param load: returns the configuration, at the start and for each SIGHUP
-    :param log: learns the secrets of each configuration before its use
+    :param load: returns the configuration, also for each SIGHUP
     :param opened: called after setup, before the first cycle
     """
 
@@ -122,7 +121,7 @@ def run_daemon(load: Callable[[], Config], log: Log, opened: Callable[[], None] 
 
 
 def _stop_on_signals(engine: Engine, supervision: Supervision) -> Sequence[int]:
-    """Stop the engine on SIGTERM, SIGINT and SIGUSR2. Return a list to which the handler adds the signal."""
+    """Stop the engine on signals. Return a list to which the handler adds the signal."""
     stopped_by: list[int] = []  # a threading.Event could deadlock if a second signal interrupts the first handler
 
     def on_stop(number: int, frame: FrameType | None) -> None:
@@ -152,16 +151,15 @@ def _tell_lacks(config: Config) -> None:
 
 
 def tell_of_faults() -> None:
-    """Print the stacks of all threads on faults and on SIGABRT from a watchdog, if standard error is open.
+    """Print the stacks of all threads on faults and on a watchdog's SIGABRT, if standard error is open.
 
-    Pass the file descriptor, not the file: Python would flush the file first, and could wait for the log's thread.
+    Pass the file descriptor, as Python would flush a file first, and could wait for the log's thread.
     """
     with suppress(OSError, ValueError, AttributeError):
         faulthandler.enable(sys.stderr.fileno())
 
 
 def _become_whom_it_runs_as(config: Config) -> str:
-    """Switch from root to the owner of mom's folders. Return a log line about it; empty for other users."""
     if os.geteuid() != 0:
         return ""
     owner = become_owner(config.state_directory, config.run_directory, made=config.run_directory)
@@ -173,8 +171,8 @@ def _become_whom_it_runs_as(config: Config) -> str:
 def spare_the_garbage_collector() -> None:
     """Run the garbage collector less often, and skip objects of the start.
 
-    A snapshot of 10,000 guests has tens of thousands of objects without reference cycles. With Python's default of 700 new objects between
-    two collections, they took up to a third of a cycle; with 20,000, a twentieth. At most 20 MiB of garbage then accumulates.
+    A snapshot of 10,000 guests has tens of thousands of objects. With Python's default of 700 new objects between two collections, they
+    took up to a third of a cycle; with 20,000, a twentieth. At most 20 MiB of garbage accumulates.
     """
     gc.collect()
     gc.freeze()
@@ -184,8 +182,7 @@ def spare_the_garbage_collector() -> None:
 def share_one_heap() -> None:
     """Make all threads use one heap. Call it before any other thread starts.
 
-    glibc gives each thread a heap against contention, but Python threads take turns anyway. Each plugin has a thread. With 1,000 guests,
-    some MiB would be free in one heap and missing in another.
+    With 1,000 guests, some MiB would be free in one thread's heap and missing in another.
     """
     with suppress(OSError, AttributeError):  # other C libraries have no mallopt
         ctypes.CDLL(None).mallopt(M_ARENA_MAX, 1)
@@ -213,7 +210,6 @@ def _after_cycle(engine: Engine, status: StatusFile, report: Report, supervision
 
 
 def _summary(report: Report) -> str:
-    """Return the log line of a cycle."""
     counts = Counter(outcome.status for outcome in report.outcomes)
     outcomes = ", ".join(f"{counts[status]} {status}" for status in Status if counts[status])
     wrong = f"; {report.verdict.conditions[0].message}" if report.verdict is not None and report.verdict.is_bad else ""
@@ -222,11 +218,7 @@ def _summary(report: Report) -> str:
 
 @contextmanager
 def daemon_log(handler: logging.Handler | None = None, level: str | None = None) -> Iterator[Log]:
-    """Open the log of a daemon. End the process at exit even if a plugin left a thread running.
-
-    :param handler: in place of standard error. If its `handleError` raises, the record is lost and counted
-    :param level: in place of the configuration's
-    """
+    """Open the log of a daemon. End the process at exit even if a plugin left a thread running."""
     log = Log(handler, level)
     try:
         yield log
@@ -240,7 +232,6 @@ def daemon_log(handler: logging.Handler | None = None, level: str | None = None)
 
 
 def _leave() -> None:
-    """End the process even if a plugin left a thread running."""
     lingering = [t.name for t in threading.enumerate() if t is not threading.main_thread() and not t.daemon]
     hung = [t.name for t in threading.enumerate() if t.daemon and t.name.startswith("mom-")]
     if lingering or hung:

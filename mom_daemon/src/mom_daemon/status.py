@@ -1,4 +1,4 @@
-"""Status file of a running mom, replaced after every cycle, for tools, and for people when mom hangs."""
+"""Status file of a running mom, replaced after every cycle."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ LARGEST_STATUS: Final = 128 << 20
 """Bytes read of a status file: 10,000 guests take some 30 MiB."""
 
 LONGEST_WAIT_SECONDS: Final = 1.0
-"""Longest wait of a cycle for its status file. A thread finishes a later file."""
+"""Longest wait of a cycle for its status file, which a thread finishes."""
 
 
 class StatusFile:
     """Writer of an engine's status after each cycle.
 
-    It logs an error of the disk, or of a plugin's value, once. The old file then gets a new modification time, which shows that mom works.
+    If it cannot write, it logs the error once, and updates the modification time of the old file, which shows that mom works.
     """
 
     def __init__(self, directory: Path, hide: Callable[[str], str] = str) -> None:

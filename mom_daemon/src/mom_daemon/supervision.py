@@ -1,4 +1,4 @@
-"""Messages to mom's supervisor, and files in the run directory for the next mom and for `mom restore`."""
+"""Messages to mom's supervisor, and files in the run directory for `mom restore` and the next mom."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ from mom_daemon.status import LARGEST_STATUS, STATUS_FILE
 LOG = logging.getLogger("mom")
 
 IN_FORCE: Final = "in-force.json"
-"""Copy of the configuration in force, in the run directory. The original may have changed before `mom restore` runs."""
+"""Copy of the configuration in force, in the run directory. `mom restore` uses it if the original has changed."""
 
 KEEP: Final = "keep"
 """File in the run directory: when mom ends, its changes stay for the next mom. `mom restore --if-unclean` removes it, so it is valid for
-one successor. A crash loop without a completed cycle restores all values."""
+one successor."""
 
 MARGIN_SECONDS: Final = 5.0
-"""Margin of the watchdog over a plugin's longest call, and of systemd over the longest stop."""
+"""Margin over a plugin's longest call for the watchdog, and over the longest stop for systemd."""
 
 RELOAD_SECONDS: Final = 60.0
-"""Watchdog period for a reload, which sets up plugins in sequence, each within 10 s. Time for restoring values is added."""
+"""Watchdog period for a reload, besides the time to restore values. It sets up plugins in sequence, each within 10 s."""
 
 NAME_IT: Final = "name the configuration with -c"
 
 
 class Supervision:
-    """Reports of an engine to its supervisor, from the engine's thread and from signal handlers."""
+    """Reports of an engine to its supervisor, also from signal handlers."""
 
     def __init__(self) -> None:
         self._notifier = Notifier()
@@ -124,10 +124,7 @@ def take_keep(directory: Path) -> bool:
 
 
 def config_as_left(directory: Path) -> Config:
-    """Return the last configuration in force, from this run directory.
-
-    :raises MomError: there is no usable copy, or another user could have written it
-    """
+    """Return the last configuration in force. Raise `MomError` if there is none, or another user could have written it."""
     copy = in_force(directory)
     reason = untrusted(copy.path)
     try:
@@ -155,8 +152,6 @@ def config_of_running(path: str | Path | None) -> RunningConfig | None:
     """Return the configuration of the mom that runs with this file.
 
     None: none runs, this user cannot read it, or root asks and another user owns its folders.
-
-    :param path: an invalid configuration; None: the default file
     """
     file = DEFAULT_CONFIG if path is None else Path(path)
     try:

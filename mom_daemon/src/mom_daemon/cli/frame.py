@@ -83,7 +83,7 @@ def _look_around(ctx: click.Context) -> None:
 
 
 def run(arguments: Sequence[str] | None = None, command: click.Command | None = None) -> int:
-    """Run a command line, by default this process's, print its errors, and return the exit code."""
+    """Run a command line, print its errors, and return the exit code."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a guest's name that the terminal cannot encode must not end a command
@@ -231,7 +231,6 @@ def _tell(text: str) -> None:
 
 
 def _discard_what_cannot_be_written() -> None:
-    """Drop output that cannot be written. Otherwise Python retries at exit and returns 120."""
     for stream in (sys.stdout, sys.stderr):
         if stream is None:
             continue

@@ -1,4 +1,4 @@
-"""Complete advised commands in backticks: add `-c FILE` if the operator named a configuration, and mom's path if it is not on the PATH."""
+"""Complete advised commands in backticks: add `-c FILE` if the operator named a configuration, and mom's path if needed."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def with_config(text: str) -> str:
 
 
 def program() -> str:
-    """Return `mom`, or mom's path if the shell does not find it by that name."""
+    """Return `mom`, or its path if it is not on the PATH."""
     path = Path(sys.argv[0])
     if path.name != "mom" or shutil.which("mom"):
         return "mom"

@@ -1,4 +1,4 @@
-"""Times in operators' notation: `2026-11-20T08:00`, `10:32`, `5m ago`. They are in UTC unless they have a zone."""
+"""Times in operators' notation: `2026-11-20T08:00`, `10:32`, `5m ago`. Times without a zone are in UTC."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ EXAMPLES = "2026-11-20T08:00, 10:32 or 5m ago"
 
 
 def moment(text: str, option: str, now: float | None = None) -> float:
-    """Return seconds since the epoch; a time of day means its last occurrence. Raise `click.UsageError` for other texts."""
+    """Return seconds since the epoch, or raise `click.UsageError`. A time of day means its last occurrence."""
     present = clock.time() if now is None else now
     try:
         seconds = _seconds(text.strip(), present)

@@ -20,7 +20,7 @@ def terminal_columns(*, err: bool = False) -> int | None:
 
 
 def brief(text: str, limit: int) -> str:
-    """Make untrusted text safe on one line. On a terminal, cut it to `limit` characters."""
+    """Make untrusted text safe, on one line; on a terminal, of at most `limit` characters."""
     return printable(text, sys.maxsize if terminal_columns() is None else limit)
 
 

@@ -1,6 +1,6 @@
 """Output without control characters, which could make a terminal hide or fake lines, or type commands.
 
-Names of guests, reports and recordings may contain them. Verbs escape them with `printable`; this module is the last barrier.
+Names of guests and recordings may contain them. Verbs escape them with `printable`; this module is the last barrier.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _COLOURS: Final = re.compile(r"(\x1b\[[0-9;:]*m)")
 
 
 class SafeStream:
-    """Stream that passes line ends, tabs and colours, and escapes other control characters, even in a pipe."""
+    """Stream that escapes control characters except line ends, tabs and colours, even in a pipe."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream

@@ -1,10 +1,7 @@
 """Verbs (subcommands of `mom`), imported when used: mom's own from a table, others from the entry-point group `mom.commands`.
 
-The name of an entry point is the verb, after its group and a dot (`demo`, `policy.set`). Its value is a click command, or a `Verb`, which
-help shows without an import.
-
-Verbs print sentences with `print_prose`, and files with `print_text`. Root switches to the owner of mom's folders first, unless the verb is
-marked with `as_caller`.
+The name of an entry point is the verb, after its group and a dot (`policy.set`). Its value is a click command, or a `Verb`, which help
+shows without an import.
 """
 
 from __future__ import annotations
@@ -103,7 +100,7 @@ class VerbGroup(click.Group):
         return f"{self.name}."
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """List the group's own verbs, then mom's other verbs, then those of other packages by name."""
+        """List the group's own verbs, then mom's other verbs, then others by name."""
         own = [*self.verbs, *sorted(self.commands)]
         return [*own, *(name for name in self._brought() if name not in own)]
 
@@ -190,7 +187,6 @@ class VerbGroup(click.Group):
 
 
 def _prepare(command: click.Command) -> None:
-    """Use `VerbContext`. Show the whole first sentence of help; click would cut it."""
     command.context_class = VerbContext
     if command.short_help is None and command.help is not None:
         paragraph = " ".join(command.help.partition("\n\n")[0].split())
@@ -207,7 +203,7 @@ _SENTENCE_END: Final = re.compile(r"(?<=[a-z)`]\.) (?=[A-Z`]|mom )")
 
 
 def brought_below(prefix: str, *, tell: bool = False) -> dict[str, list[Entry]]:
-    """Return the verbs that packages add directly to a group, by name, without importing any. An empty prefix means `mom`.
+    """Return the verbs that packages add directly to a group, without importing any. An empty prefix means `mom`.
 
     If several packages add the same verb, the package in `COMES_WITH` is first.
     """
@@ -264,7 +260,7 @@ def _load(entries: Sequence[Entry], use: Callable[[Verb | click.Command], Used])
 
 
 def what_it_lacks(error: BaseException) -> tuple[str, str] | None:
-    """Return the error message and cure if a package of mom is missing; None for other errors."""
+    """Return an error message and cure if a package of mom is missing; None for other errors."""
     from mom_core.plugins.discovery import how_to_install, own_distributions
 
     name = (error.name or "").partition(".")[0].replace("_", "-") if isinstance(error, ModuleNotFoundError) else ""

@@ -1,4 +1,4 @@
-"""Draft of a configuration for this host, with comments: suggested plugins, their settings, and missing packages."""
+"""Draft of a configuration for this host, with comments."""
 
 from __future__ import annotations
 
@@ -33,8 +33,7 @@ SCHEMA_FILE: Final = "mom.schema.json"
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """Text of a configuration. Plugins are `enabled`, `left_out` with the reason, or `unasked` if they suggest nothing. `missing` has
-    recommended packages."""
+    """Text of a configuration. Plugins are `enabled`, `left_out` with the reason, or `unasked` if they suggest nothing."""
 
     text: str
     enabled: Mapping[str, Suggestion]
@@ -55,7 +54,7 @@ class _InstalledPlugins:
 
 
 def draft_config(root: Path, *, observe: bool = True) -> Draft:
-    """Return a configuration with the suggestions of all installed plugins. `root` holds /proc and /sys."""
+    """Return a configuration with the suggestions of all installed plugins."""
     installed = _fitting(root)
     missing = absent("kvm")
     enabled = {name: installed.suggestions[name] for name in installed.in_order()}
@@ -83,7 +82,6 @@ def fitting(config: Config) -> dict[str, str]:
 
 
 def _fitting(root: Path, enabled: Mapping[str, ConfiguredPlugin] = MappingProxyType({})) -> _InstalledPlugins:
-    """Return the plugins that fit this host, fit each other, and fit the enabled ones."""
     installed = _ask(root)
     for name in enabled:
         installed.suggestions.pop(name, None)
@@ -131,7 +129,6 @@ def suggested_by(plugin: LoadedPlugin, root: Path) -> Suggestion | None:
 
 
 def _drop_what_does_not_go_together(installed: _InstalledPlugins, root: Path, enabled: Mapping[str, ConfiguredPlugin]) -> None:
-    """Drop plugins that need a missing plugin. The draft must pass `mom config check`."""
     while installed.suggestions:
         plugins = {
             name: ConfiguredPlugin(name, installed.plugins[name], validated(installed.plugins[name].settings_class, suggestion.settings))

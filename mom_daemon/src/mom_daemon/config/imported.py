@@ -34,7 +34,7 @@ class ImportedSection:
 
 @dataclass(slots=True)
 class Imported:
-    """Imported configuration. `notes` list settings that mom does not have, and open decisions. `files` are further texts by path."""
+    """Imported configuration. `notes` list settings that mom does not have. `files` are further texts by path."""
 
     heading: str
     top: ImportedSection = field(default_factory=ImportedSection)
@@ -79,7 +79,7 @@ class Importer:
 
     :param what: short description of the files and their usual path
     :param convert: converts texts by path; raises `ConfigError` with all faults
-    :param several: pattern such as `*.conf` for several files or folders; empty: one file
+    :param several: pattern such as `*.conf` for several files; empty: one file
     :param assumed: whether this is the default kind
     """
 
@@ -95,7 +95,7 @@ LARGEST: Final = 1 << 20
 
 
 def read_foreign(path: Path) -> str:
-    """Read a text file of another program. Raise `ConfigError` if it is unreadable or too large."""
+    """Read a text file of another program. Raise `ConfigError`."""
 
     def refused(line: int, message: str, hint: str = "") -> ConfigError:
         return ConfigError([ConfigProblem(str(path), line, min(line, 1), message, hint)])

@@ -35,7 +35,7 @@ def installed_importers() -> Mapping[str, tuple[Importer, str]]:
 
 
 def importer_of(kind: str | None) -> Importer:
-    """Return the importer of a kind; None: the default kind. Raise `click.UsageError` with all kinds."""
+    """Return the importer of a kind; None: the default kind. Raise `click.UsageError`."""
     brought = installed_importers()
     meant = [importer for name, (importer, _) in brought.items() if (importer.assumed if kind is None else name == kind)]
     if len(meant) == 1:

@@ -57,7 +57,6 @@ class _WithoutTitles(GenerateJsonSchema):
 
 
 def _schema_of(model: type[BaseModel], owner: str, definitions: JsonObject) -> JsonObject:
-    """Return a model's schema. Inner models go to `definitions`."""
     template = f"#/$defs/{owner}.{{model}}"
     schema: JsonObject = model.model_json_schema(ref_template=template, schema_generator=_WithoutTitles, mode="serialization")
     inner = schema.pop("$defs", {})

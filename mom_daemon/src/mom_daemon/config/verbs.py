@@ -103,8 +103,8 @@ def _checked(path: str | None) -> tuple[Config, list[tuple[str, Finding]]]:
 def grant_command(user: str, config_path: str | None) -> None:
     """Let USER, whom mom runs as, read the configuration and the files that it names.
 
-    Root stays the owner. The group of the files becomes USER's group and gets read access. Files that every user can read do not change.
-    The packages run this command if an earlier mom ran as root.
+    Root stays the owner, and USER's group gets read access. Files that every user can read do not change. The packages run this command if
+    an earlier mom ran as root.
     """
     from mom_core import load_config
     from mom_daemon.doctor.granted_files import grant
@@ -207,7 +207,7 @@ def _shown(value: object) -> str:
 
 @config_command.command("schema")
 def schema_command() -> None:
-    """Print the JSON Schema of the configuration file, with the settings of all installed plugins, for editors and checkers."""
+    """Print the JSON Schema of the configuration file, with the settings of all installed plugins."""
     click.echo(_schema(), nl=False)
 
 
@@ -245,7 +245,7 @@ _mode_option = click.option(
 def init_command(output: str, force: bool, observe: bool | None, root: str) -> None:
     """Write a commented configuration for this host. An existing file stays unchanged without --force.
 
-    mom also writes mom.schema.json beside it, which lets editors complete and check the configuration.
+    mom also writes mom.schema.json beside it, for editors.
     """
     from mom_core.plugins.discovery import how_to_install
     from mom_daemon.config.draft import SCHEMA_FILE, draft_config
@@ -327,10 +327,7 @@ def import_command(old: tuple[Path, ...], kind: str | None, output: str, force: 
 
 
 def _observes(output: str, *, said: bool | None, otherwise: object = None) -> bool:
-    """Return whether the written file has `mode: observe`.
-
-    :param said: the operator's option, which overrides all other modes
-    """
+    """Return whether the written file has `mode: observe`. The operator's option `said` has precedence."""
     replaced = None if output == "-" else _mode(Path(output))
     return said if said is not None else (replaced or otherwise) != "enforce"
 

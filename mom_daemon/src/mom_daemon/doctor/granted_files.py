@@ -23,7 +23,7 @@ _POLICIES: Final = {".policy", ".py"}
 def grant(config: Config, user: str) -> Iterator[tuple[Path, str]]:
     """Give unreadable files to the user's group. Yield each file with the reason if it stays unchanged.
 
-    Parent folders that stay closed follow, as other users keep files there. Raise `MomError` for an unknown user.
+    Parent folders that stay closed follow, with the reason. Raise `MomError` for an unknown user.
     """
     try:
         account = pwd.getpwnam(user)

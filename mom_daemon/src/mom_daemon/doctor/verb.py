@@ -82,7 +82,7 @@ def _examine(config_path: str | None) -> list[Said]:
 
 
 def _configuration(path: str | None) -> tuple[Config, Finding]:
-    """Return the configuration, or that of the running mom if the file is invalid."""
+    """Return the configuration; if it is invalid, that of the running mom."""
     try:
         config = load_config(path)
     except ConfigError as error:
@@ -182,7 +182,6 @@ def _files_of_state(plugins: PluginSet) -> Iterable[Said]:
 
 
 def _build(config: Config, findings: list[Said]) -> PluginSet | None:
-    """Set up the plugins and return those that succeed."""
     while True:
         try:
             return build_plugins(config).plugins

@@ -49,7 +49,7 @@ class ExplanationPart:
 
 @dataclass(frozen=True, slots=True)
 class ExplainedDecision:
-    """Decision on the guest with its revisions and outcome. `line` is the policy's text and `why` the law's reason; empty if unknown."""
+    """Decision on the guest with its revisions and outcome. `line` is the policy's text, `why` the law's reason."""
 
     decision: Decision
     unit: str
@@ -95,8 +95,8 @@ class About:
 class Explainer:
     """Explanation of one plugin, from the reports of a running mom, its status file, or a recording.
 
-    `mom_explainer` returns a new one. `take` gets reports in order, or none if there is only one. `part` explains a guest of the last
-    report. An explainer must not wait or touch the host. Reports of a status file lack properties, and decisions without an outcome.
+    `take` gets reports in order, or none if there is only one. `part` explains a guest of the last report. An explainer must not wait or
+    touch the host. Reports of a status file lack properties, and decisions without an outcome.
     """
 
     controls: Sequence[ControlSpec] = ()
@@ -118,5 +118,5 @@ class Explainer:
         return ExplanationPart()
 
     def reason(self, report: Report, guest: Guest, control: str) -> str:
-        """Return the reason that its law reported for a control, with or without a suggestion; empty if there is none."""
+        """Return the reason that its law reported for a control; empty if there is none."""
         return ""

@@ -1,4 +1,4 @@
-"""Explanation of a guest's state, in figures and sentences, from reports alone.
+"""Explanation of a guest's state, from reports alone.
 
 Plugins explain their own parts with an `Explainer`. This module explains decisions, reviews, outcomes, problems and policies on trial. It
 evaluates no policy or law: a report has the reason of each decision.
@@ -35,14 +35,12 @@ LONGEST_REASON: Final = 600
 
 
 class Explainers:
-    """Explainers of all plugins, in the order of the plugins, for any thread. If an explainer fails, the explanation says that its part is
-    missing."""
+    """Explainers of all plugins, for any thread. If one fails, the explanation says that its part is missing."""
 
     def __init__(self, made_by: Mapping[str, Callable[[], object]] | None = None) -> None:
         self._made_by: Mapping[str, Callable[[], object]] = {}
         self._explainers: dict[str, Explainer] = {}
         self._broken: dict[tuple[str, str], str] = {}
-        """Last error by plugin and task, until the task succeeds."""
         self._lock = threading.Lock()
         self.use(made_by or {})
 
@@ -77,7 +75,6 @@ class Explainers:
         """Explain a guest of the last report, as the API and `--json` show it.
 
         :param texts: policies by name, for quoted lines
-        :param declarations: units, and sources of figures
         :param zone: time zone; None: this host's
         """
         declared = declarations or Declarations()
@@ -128,7 +125,6 @@ class Explainers:
         return {control: text for texts in reversed(reasons.values()) for control, text in texts.items()}
 
     def _answers(self, task: str, calls: Mapping[str, Callable[[], Result]]) -> dict[str, Result]:
-        """Call explainers and return their answers by plugin. Log the first error of each plugin."""
         answers: dict[str, Result] = {}
         for name, call in calls.items():
             try:

@@ -29,14 +29,14 @@ from mom_daemon.owner import load_to_look
 from mom_kvm import PastCycle, PastCycles
 
 LOOKED_BACK_SECONDS: Final = 1800.0
-"""Part of a recording to read before that time, for the start of the guest's size. It takes some seconds with 1,000 guests."""
+"""Part of a recording to read before that time, for the start of the guest's size: some seconds with 1,000 guests."""
 
 GAP_CYCLES: Final = 3
 LEAST_GAP_SECONDS: Final = 10.0
 """Shortest gap in a recording; a cycle may be late."""
 
 WRITTEN_SECONDS: Final = 1e-6
-"""Precision of a written time. Operators who type it mean that cycle, though the clock is finer."""
+"""Precision of a written time, which is less than the clock's."""
 
 WIDEST: Final = 100
 """Columns of a line of text: longer lines are hard to read."""
@@ -47,7 +47,7 @@ _LABELS: Final = {"trial": "On trial"}
 @dataclass(frozen=True, slots=True)
 class _FoundExplanation:
     """Explanation as JSON, its source, remarks on the source, and its age in seconds. `steps`: `mom policy explain --live` can trace the
-    decision. In a simulation it cannot, as it reads the guests again."""
+    decision."""
 
     content: Mapping[str, Any]
     where: str
@@ -116,7 +116,7 @@ def _now(guest: str, config_path: str | None) -> _FoundExplanation:
 
 
 def _late(config: Config, age: float, interval: float | None) -> list[str]:
-    """Return a remark if mom hangs. A long cycle, or a changed clock, looks the same at first."""
+    """Return a remark if mom hangs. A long cycle looks the same at first."""
     status = told(config) if interval and age > LATE_CYCLES * interval + 1.0 else None
     trouble = None if status is None else status.trouble
     return [] if trouble is None else [f"{trouble.message}."]
@@ -139,14 +139,13 @@ def _recorded(guest: str, at: str | None, path: Path | None, config_path: str | 
 
 
 def _plugins(config: Config | None) -> Iterable[LoadedPlugin]:
-    """Return the plugins of the configuration; without one, all installed plugins that load."""
     if config is not None:
         return [plugin.loaded for plugin in config.plugins.values()]
     return load_plugins(list(available_plugins()))[0].values()
 
 
 def _cycle_at(recorded: PastCycles, then: float | None, explainers: Explainers) -> tuple[PastCycle, PastCycle | None]:
-    """Return the last cycle before a time (None: of all) and the cycle after it. Pass earlier cycles to the explainers."""
+    """Return the last cycle before a time (None: of all) and the next cycle. Pass earlier cycles to the explainers."""
     if then is None:
         last = newest(recorded, 1)
         if not last:

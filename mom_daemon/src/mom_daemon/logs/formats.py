@@ -19,7 +19,6 @@ EXTRA: Final = "mom"
 Hide = Callable[[str], str]
 
 _PRIORITIES: Final = ((logging.CRITICAL, 2), (logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 6), (logging.NOTSET, 7))
-"""Levels of syslog(3)."""
 
 
 def fields_of(record: logging.LogRecord) -> dict[str, str]:

@@ -25,11 +25,7 @@ class StandardError(logging.StreamHandler):  # type: ignore[type-arg]  # generic
 
 
 class Log:
-    """Handler of all Python logging of this process.
-
-    :param handler: handler in place of standard error
-    :param level: level in place of the configuration's
-    """
+    """Handler of all Python logging of this process. `handler` replaces standard error, `level` that of the configuration."""
 
     def __init__(self, handler: logging.Handler | None = None, level: str | None = None) -> None:
         self.hide = SecretMask()
@@ -66,10 +62,7 @@ class Log:
         self._writer.cycle = cycle
 
     def close(self) -> bool:
-        """Write waiting records for at most half a second. Return whether all are written.
-
-        If not, Python cannot exit, as it would wait for standard error.
-        """
+        """Write waiting records for at most half a second. If this returns False, Python cannot exit."""
         logging.getLogger().removeHandler(self._writer)
         LOG.setLevel(self._level_before)  # for a program that embeds mom
         self._writer.close()
@@ -83,7 +76,7 @@ class Log:
 
 
 def leads_to_journal(descriptor: int = 2, stream: str | None = None) -> bool:
-    """Return whether a descriptor leads to the journal: JOURNAL_STREAM has its device and inode (systemd.exec(5))."""
+    """Return whether a descriptor leads to the journal, whose device and inode are in JOURNAL_STREAM (systemd.exec(5))."""
     stream = os.environ.get("JOURNAL_STREAM", "") if stream is None else stream
     try:
         status = os.fstat(descriptor)

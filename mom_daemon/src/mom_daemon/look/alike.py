@@ -19,8 +19,8 @@ LONGEST_HINT: Final = 400
 class CommonProblem:
     """Problem with all guests that have it. Its texts are safe to print.
 
-    `about` is empty for a problem without an entity. If hints differ, `hint` is that of the first guest, with its name. The problem began
-    at `since` (seconds since the epoch) and occurred in `cycles` cycles.
+    `about` is empty for a problem without an entity. If hints differ, `hint` is that of the first guest. It began at `since` (seconds since
+    the epoch) and occurred in `cycles` cycles.
     """
 
     severity: Severity

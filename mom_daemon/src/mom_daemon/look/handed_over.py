@@ -1,7 +1,4 @@
-"""Original values of controls that a mom changed as root, for the helper.
-
-Otherwise the helper would treat that mom's values as the original ones.
-"""
+"""Original values of controls that a mom changed as root, so that the helper does not treat mom's values as original."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """`mom` without arguments: this host at a glance, and the next commands to type.
 
-It reads kernel files and looks for sockets, without a daemon or plugin. It omits unreadable facts and never fails.
+It needs no daemon or plugin. It omits unreadable facts and never fails.
 """
 
 from __future__ import annotations
@@ -43,9 +43,8 @@ WATCH: Final = (("status", "the host and mom's last cycle"), ("guests", "all gue
 class HostSight:
     """Host at a glance; None is unknown.
 
-    `managed` has managers of guests, with the path that identifies each. `guests` counts QEMU processes. `configured`: the configuration
-    `file` exists. `observes` is the place for `mode: enforce` if the configuration only observes. `unit`: systemd has a unit for mom.
-    `left` counts changes that nobody has restored.
+    `managed` has managers of guests, with the path that identifies each. `guests` counts QEMU processes. `observes` is the place for `mode:
+    enforce` if the configuration only observes. `unit`: systemd has a unit for mom. `left` counts changes that nobody has restored.
     """
 
     kvm: bool = False
@@ -88,10 +87,7 @@ def how_to_start(config_path: str | None, root: Path = Path("/")) -> str:
 
 
 def where_to_act(file: str, places: Mapping[KeyPath, Place]) -> str:
-    """Return the file and line for `mode: enforce`.
-
-    :param places: places of the keys in the file
-    """
+    """Return the file and line for `mode: enforce`."""
     place = places.get(("mode",))
     return f"line {place.line} of {file}" if place else file
 
@@ -134,11 +130,7 @@ def look(root: Path, file: Path = DEFAULT_CONFIG) -> HostSight:
 
 
 def next_steps(sight: HostSight, *, root: bool, demo: bool = True) -> Iterator[tuple[str, str]]:
-    """Yield the next commands to type, each with its effect.
-
-    :param root: whether this user is root
-    :param demo: whether `mom demo` is installed
-    """
+    """Yield the next commands to type, each with its effect."""
     sudo = "" if root else "sudo "
     mom = f"{sudo}{program()}"
     acts = f", when `mode: enforce` is in {sight.observes} (until then it touches nothing)" if sight.observes else ""
@@ -184,7 +176,6 @@ _UNITS: Final = ("etc/systemd/system", "usr/lib/systemd/system", "lib/systemd/sy
 
 
 def _known(read: Callable[[], Found]) -> Found | None:
-    """Return the value; None if it is missing or malformed."""
     with suppress(MomError, OSError, ValueError):
         return read()
     return None
@@ -197,7 +188,6 @@ def _qemu_processes(proc: Path) -> int | None:
 
 
 def _exists(path: Path) -> bool:
-    """Return whether a path exists; False in a folder that this user cannot read."""
     return bool(_known(path.exists))
 
 

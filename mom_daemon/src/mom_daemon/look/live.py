@@ -12,13 +12,13 @@ from mom_core.plugins.registry import build_plugins
 from mom_daemon import ReportDocument, report_document
 
 LOOK_SECONDS: Final = 10.0
-"""Longest wait of a person for an answer. A hypervisor with booting guests needs seconds, longer than a cycle's deadline."""
+"""Longest wait of a person for an answer. A hypervisor with booting guests needs seconds."""
 
 
 def look(config: Config) -> tuple[ReportDocument, list[Problem]]:
     """Return one snapshot in the form of a running mom's report, and problems of reading it.
 
-    Plugins are set up without a lock or ledger, and with longer deadlines than in a cycle.
+    Plugins have longer deadlines than in a cycle, and no lock or ledger.
 
     :raises MomError: the hypervisor does not list its guests, as an empty table would mean that none run
     """

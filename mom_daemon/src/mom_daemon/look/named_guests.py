@@ -11,10 +11,7 @@ from mom_daemon.look.running import NoSuchGuest
 
 
 def guests_unknown(guests: Sized, verdict: Verdict | None) -> Condition | None:
-    """Return the condition that the hypervisor did not list its guests; None if it did.
-
-    :param guests: guests of the cycle. If there are any, the list is known, even if the condition lasts a little longer
-    """
+    """Return the condition that the hypervisor did not list its guests; None if it did."""
     conditions = () if guests or verdict is None else verdict.conditions
     return next(
         (condition for condition in conditions if condition.name == "guests" and "core" in condition.plugins and not condition.over), None
@@ -22,7 +19,7 @@ def guests_unknown(guests: Sized, verdict: Verdict | None) -> Condition | None:
 
 
 _COMPARED_NAMES: Final = 2000
-"""Most names compared with an unknown one, in some 20 ms."""
+"""Names compared with an unknown one, in some 20 ms."""
 
 
 def find_guest(guests: Mapping[str, Guest], wanted: str, verdict: Verdict | None = None) -> Guest:

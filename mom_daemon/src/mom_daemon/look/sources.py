@@ -28,7 +28,7 @@ def running_mom(config: Config) -> RunningMom | None:
 
 
 def ask(config: Config, question: Callable[[RunningMom], Found], *, otherwise: str = "") -> tuple[Found, str] | None:
-    """Ask the running mom. Return its answer and its address; None if no plugin offers a connection or no mom runs.
+    """Ask the running mom. Return its answer and address; None if no plugin offers a connection or no mom runs.
 
     :param otherwise: the verb's other source. If mom does not answer, warn and name it instead of raising an error
     """
@@ -63,7 +63,7 @@ def told(config: Config) -> RunningStatus | None:
 
 
 def _of_file_in_time(config: Config) -> RunningStatus | None:
-    """Return the status file unless it is late. A suspended plugin gets no reports, but mom still writes the file."""
+    """Return the status file unless it is late, as a suspended plugin gets no reports."""
     with suppress(MomError):
         status = read_status(config.run_directory)
         return None if status is None or status.late else status
@@ -88,11 +88,7 @@ def past_days(config: Config | None, path: Path | None) -> PastDays:
 
 
 def _stored(kind: Callable[..., Kind], config: Config | None, path: Path | None, nothing: MomError, unread: MomError) -> Kind:
-    """Return the source of an enabled plugin, or of any installed plugin for this path.
-
-    :param nothing: error if no path is given and no enabled plugin has a source
-    :param unread: error if no plugin reads the path
-    """
+    """Return the source of an enabled plugin, or of any installed plugin for this path."""
     if config is not None and (enabled := _of_enabled(kind, config, path)) is not None:
         return enabled
     if path is None:
@@ -125,11 +121,9 @@ def _source(
 
 
 def newest(recorded: PastCycles, count: int, *, until: float = math.inf) -> Sequence[PastCycle]:
-    """Return the last cycles of a recording, at most `count`, oldest first. Raise `MomError`.
+    """Return the last `count` cycles of a recording, oldest first. Raise `MomError`.
 
     The search starts near the end, as reading a long recording takes minutes.
-
-    :param until: latest time in seconds since the epoch
     """
     end = min(time.time(), until)
     for seconds in (*_BACKWARDS, math.inf):
@@ -140,4 +134,3 @@ def newest(recorded: PastCycles, count: int, *, until: float = math.inf) -> Sequ
 
 
 _BACKWARDS: Final = (600.0, 86_400.0)
-"""Seconds before the end of a recording where the search starts."""

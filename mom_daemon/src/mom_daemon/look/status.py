@@ -162,7 +162,6 @@ def _show(config: Config, status: RunningStatus) -> None:
 
 
 def _verdict(verdict: Verdict, problems: int) -> Iterator[str]:
-    """Yield lines on the host as a whole, without problems of guests and plugins."""
     if verdict.severity is Severity.OK:
         yield f"{mark(Severity.OK)}  nothing is wrong with the host" + (", but see the problems below" if problems else "")
     for condition in verdict.conditions:
@@ -196,10 +195,9 @@ def status_parts(plugin: LoadedPlugin, report: Report) -> list[StatusPart]:
 
 
 _STATUS_SECONDS: Final = 5.0
-"""Parts are made from a report in memory, but importing their code may take long on a full host."""
 
 NOTHING_DONE: Final = frozenset({Status.UNCHANGED, Status.OBSERVED})
-"""Outcomes without a change, which need no remark."""
+"""Outcomes without a change."""
 
 SHOWN = 10
 """Lines of changes and refusals. mom prints the number of further ones."""
@@ -291,7 +289,6 @@ def _text(value: object, unit: str) -> str:
 
 
 def _shared_reasons(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return reasons that block a control of several guests, each once."""
     if len(rows) < 2:
         return []
     return [reason for reason in dict.fromkeys(rows[0]["blocked"].values()) if all(reason in row["blocked"].values() for row in rows)]

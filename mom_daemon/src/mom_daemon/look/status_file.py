@@ -38,11 +38,11 @@ if TYPE_CHECKING:
     from mom_daemon import DecisionModel, EntityModel, ReportDocument, RevisionModel
 
 LATE_CYCLES: Final = 3
-"""mom hangs if its status is older than this many intervals and a second for a slow disk."""
+"""mom hangs if its status is older than this many intervals and a second."""
 
 
 def reported(content: ReportDocument) -> Report:
-    """Return the report in a document. It lacks decisions without outcome or revision, and all properties except the platform's."""
+    """Return the report in a document. It lacks decisions without outcome or revision, and most properties."""
     guests = {}
     for row in content["guests"]["rows"]:
         fields = dict(zip(content["guests"]["columns"], row, strict=True))
@@ -97,7 +97,7 @@ def _entity(item: EntityModel) -> Entity:
 
 
 def verdict_of(content: ReportDocument) -> Verdict | None:
-    """Return the verdict in a document; None without one. Raise `KeyError`, `TypeError` or `ValueError` for malformed content."""
+    """Return the verdict in a document; None without one. Raise `KeyError`, `TypeError` or `ValueError`."""
     verdict = content["verdict"]
     if verdict is None:
         return None
@@ -114,7 +114,7 @@ def verdict_of(content: ReportDocument) -> Verdict | None:
 class RunningStatus:
     """Content of a status file, or answer of a mom, with its process, age in seconds, and path or address.
 
-    `unwritten`: mom completed later cycles, but could not write their status.
+    `unwritten`: mom completed later cycles, but could not write them.
     """
 
     content: ReportDocument
@@ -160,10 +160,7 @@ class RunningStatus:
 
 
 def expect_format(content: ReportDocument, where: str) -> None:
-    """Raise `MomError` if the document has the format of another mom version.
-
-    :param where: source of the document
-    """
+    """Raise `MomError` if the document has the format of another mom version. `where` is its source."""
     if content["format"] != REPORT_FORMAT:
         hint = "restart the daemon after an upgrade"
         raise MomError(f"the report from {where} is of format {content['format']}, this mom reads {REPORT_FORMAT}", hint=hint)
@@ -188,8 +185,7 @@ def instead(directory: Path) -> str:
 def read_status(directory: Path) -> RunningStatus | None:
     """Return the status of the mom with this run directory; None if none runs. Raise `MomError` if it is unreadable.
 
-    The age is measured with CLOCK_MONOTONIC, which all processes share. If mom works but cannot write the file, it updates the modification
-    time.
+    All processes share CLOCK_MONOTONIC for the age. If mom cannot write the file, it updates the modification time.
     """
     pid = holder(directory)
     path = directory / STATUS_FILE

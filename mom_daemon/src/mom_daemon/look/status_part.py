@@ -10,11 +10,7 @@ from mom_core import Report, Unit, format_kib
 
 @dataclass(frozen=True, slots=True)
 class StatusPart:
-    """Words below a heading of `mom status`, such as `available 3.00 GiB` below `host`. Each heading has one line, and equal parts appear
-    once.
-
-    :param place: order of parts and of lines; the smallest is first
-    """
+    """Words below a heading of `mom status`, such as `available 3.00 GiB` below `host`. `place` orders parts and lines, the smallest first."""
 
     heading: str
     text: str

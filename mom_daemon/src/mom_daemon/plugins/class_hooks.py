@@ -17,7 +17,6 @@ def offered(plugin: LoadedPlugin, hook: str, *, each: type = object, seconds: fl
     """Return the results of a hook of `mom_daemon.hookspecs` on a plugin's class.
 
     :param each: type of a result
-    :param seconds: deadline of the call
     :raises MomError: the hook differs from its specification, fails, hangs, or returns another type
     """
 
@@ -46,7 +45,7 @@ def offered(plugin: LoadedPlugin, hook: str, *, each: type = object, seconds: fl
 
 
 def registered(plugin_class: type, name: str) -> HookManager:
-    """Return a manager with the hooks of a plugin's class. Raise `MomError` if a hook differs from its specification."""
+    """Return a manager with the hooks of a plugin's class. Raise `MomError` if a hook is invalid."""
     manager = HookManager(hookspecs)
     manager.register(plugin_class, name)
     return manager

@@ -18,8 +18,7 @@ from mom_core.plugins.registry import SETUP_SECONDS, Plugin, called, constructed
 def declared_by(config: Config, left_out: list[PluginError] | None = None) -> dict[str, tuple[Declaration, ...]]:
     """Return the declarations of each plugin of a configuration.
 
-    :param left_out: collects the errors of unusable plugins; without it, they are raised
-    :raises PluginError: a plugin is unusable
+    :param left_out: collects the errors of unusable plugins; without it, `PluginError` is raised
     """
     errors: list[PluginError] = [] if left_out is None else left_out
     with constructed(config, errors) as plugins:
@@ -31,9 +30,8 @@ def declared_by(config: Config, left_out: list[PluginError] | None = None) -> di
 def declarations_of(config: Config | None = None) -> Declarations:
     """Return the fields, controls and default policies of a configuration's plugins, without setting them up.
 
-    :param config: None: all installed plugins with default settings, without unusable ones. Of equal declarations, the first plugin by name
-        counts.
-    :raises PluginError: a plugin of the configuration cannot be constructed, or its declarations are invalid
+    :param config: None: all usable plugins with default settings. Of equal declarations, the first counts
+    :raises PluginError: a plugin of the configuration is unusable
     """
     errors: list[PluginError] = []
     with constructed(replace(config or everything_installed()[0], state_directory=_EMPTY), errors) as plugins:
@@ -44,11 +42,10 @@ def declarations_of(config: Config | None = None) -> Declarations:
 
 
 _EMPTY: Final = Path("/nonexistent")
-"""State directory that exists on no host."""
 
 
 def everything_installed() -> tuple[Config, Mapping[str, MomError]]:
-    """Return a configuration of all installed plugins with default settings, and the errors of unusable ones by name."""
+    """Return a configuration of all installed plugins with default settings, and errors of unusable ones."""
     names = sorted(available_plugins())
     with suppress(MomError):  # otherwise load each plugin separately, which takes longer
         return Config(plugins=load_config({"plugins": {name: {} for name in names}}).plugins), {}
@@ -63,7 +60,7 @@ def everything_installed() -> tuple[Config, Mapping[str, MomError]]:
 
 
 class Checked(NamedTuple):
-    """Errors that prevent the setup of plugins; if there are none, findings on the configuration."""
+    """Errors that prevent the setup of plugins; without any, findings on the configuration."""
 
     errors: list[PluginError]
     findings: list[tuple[str, Finding]]
@@ -87,7 +84,7 @@ def _ask_for_findings(findings: list[tuple[str, Finding]], plugin: Plugin) -> No
 
 
 def findings_in(hook: str, answer: object) -> list[Finding]:
-    """Return the findings of a hook. An invalid result becomes an error of its plugin."""
+    """Return the findings of a hook. An invalid result becomes an error."""
     findings, wrong = sorted_out(hook, answer)
     cure = "tell the plugin's authors: it may have stood for something that is wrong here"
     return [*findings, Finding(Severity.ERROR, "plugin", wrong, cure)] if wrong else findings

@@ -1,4 +1,4 @@
-"""Tasks that no enabled plugin does, or that several do. Verbs that use a configuration report them."""
+"""Tasks that no enabled plugin does, or that several do."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ def plugin_command() -> None:
 def list_command(config_path: str | None, with_others: bool, as_json: bool) -> None:
     """List the installed plugins, and whether the configuration enables them.
 
-    No plugin is imported. `mom status` shows the state of the enabled ones.
+    No plugin is imported. `mom status` shows their state.
     """
     enabled, trouble = _enabled(Path(config_path or DEFAULT_CONFIG))
     own = catalog()
@@ -72,7 +72,6 @@ def list_command(config_path: str | None, with_others: bool, as_json: bool) -> N
 
 
 def _enabled(path: Path) -> tuple[Sequence[str] | None, str]:
-    """Return the plugins of a configuration in order; None and the reason if it is unreadable."""
     from mom_core.config.document import read_document
 
     try:

@@ -14,7 +14,6 @@ UNKNOWN: Final = "-"
 
 _WIDTHS: Final[dict[str, int]] = {Unit.KIB: 5, Unit.KIB_PER_SECOND: 5, Unit.SECONDS: 4, Unit.PERCENT: 4, Unit.COUNT: 4}
 _OTHER_WIDTH: Final = 8
-"""Width of texts, such as names of classes."""
 
 _NAME_LEAST: Final = 12
 
@@ -66,11 +65,7 @@ _WRITTEN: Final[dict[str, Callable[[float], str]]] = {Unit.KIB: short, Unit.KIB_
 def fitting(
     columns: Sequence[GuestColumnModel], screen: int, longest: int, note_least: int
 ) -> tuple[int, list[tuple[GuestColumnModel, int]], int]:
-    """Return the width of names, the columns that fit with their widths, and the width left for notes.
-
-    :param longest: length of the longest name
-    :param note_least: least width of notes
-    """
+    """Return the width of names, the columns that fit with their widths, and the width left for notes."""
     shown = [(column, max(len(column["name"]), _WIDTHS.get(column["unit"], _OTHER_WIDTH))) for column in columns]
     while shown and _left(shown, screen) < _NAME_LEAST + note_least and (rank := max(column["rank"] for column, _ in shown)):
         del shown[max(n for n, (column, _) in enumerate(shown) if column["rank"] == rank)]
@@ -84,10 +79,7 @@ def _left(shown: Sequence[tuple[GuestColumnModel, int]], screen: int) -> int:
 
 
 def sparkline(values: Sequence[float | None], *, others: Sequence[float | None] = ()) -> str:
-    """Draw bars between the least and the most value; unknown is empty, little change is flat.
-
-    :param others: values of another line with the same scale
-    """
+    """Draw bars between the least and the most value. `others` are values of a line with the same scale."""
     numbers = [value for value in (*values, *others) if value is not None]
     if not numbers:
         return ""

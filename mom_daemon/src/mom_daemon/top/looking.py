@@ -1,4 +1,4 @@
-"""State of the view, and the effect of each key, without a terminal or mom."""
+"""State of the view, and the effect of each key."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Looking:
     """State of the view; `press` changes it.
 
     :param name: kind of a row, heading of names, and view of a single row
-    :param views: views on the Tab key, each with its own key, the list first. `name` and `help` are further views
+    :param views: views on the Tab key, each with its own key, the list first
     """
 
     name: str
@@ -79,11 +79,7 @@ class Looking:
         return index
 
     def press(self, key: str, rows: Sequence[Row], lines: int) -> None:
-        """Handle a key.
-
-        :param rows: as `listed` returns them
-        :param lines: visible lines of a list
-        """
+        """Handle a key, for the visible `lines` of a list."""
         if self.typing:
             self._type(key)
         elif key == "quit" or (key == "q" and self.view in self.views):

@@ -15,7 +15,7 @@ HARM: Final = "note"
 
 
 class Row(NamedTuple):
-    """Guest or host, with its values by column, and a note on harm, obstacles or failures."""
+    """Guest or host, with its values by column, and a note."""
 
     id: str
     name: str
@@ -36,10 +36,7 @@ def chosen(rows: Sequence[Row], pattern: str) -> list[Row]:
 
 
 def ordered(rows: Sequence[Row], column: str, *, falling: bool) -> list[Row]:
-    """Sort rows by a column, or by name if it does not exist; unknown values are last.
-
-    :param rows: sorted by name
-    """
+    """Sort rows by a column; unknown values are last. `rows` are sorted by name."""
     if column == HARM:
         return sorted(rows, key=lambda row: row.harm, reverse=falling)
     values = [(row.values.get(column), row) for row in rows]

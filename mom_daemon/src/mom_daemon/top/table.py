@@ -1,4 +1,4 @@
-"""Watched list, or a text in its place, as lines of a screen. Functions are pure."""
+"""Lines of a screen with a watched list, or a text in its place. Pure."""
 
 from __future__ import annotations
 
@@ -40,11 +40,7 @@ def too_small(size: tuple[int, int]) -> list[Line]:
 def below_head(
     look: Looking, listing: Listing, width: int, lines: int, text: Callable[[], Sequence[Line]], nothing: str, more_keys: str = ""
 ) -> list[Line]:
-    """Return the part below the head of a screen: list or text, and the keys.
-
-    :param text: called only if the text is visible
-    :param nothing: text without any rows
-    """
+    """Return the list or text, and the keys. `text` is called only if visible; `nothing` replaces an empty list."""
     if look.view == look.overview:
         rows = look.listed(listing)
         shown, foot = list_lines(look, listing, rows, width, lines, nothing), list_foot(look, len(rows), width, lines, more_keys)
@@ -54,10 +50,7 @@ def below_head(
 
 
 def list_lines(look: Looking, listing: Listing, rows: Sequence[Row], width: int, lines: int, nothing: str) -> list[Line]:
-    """Return the headings and the visible rows.
-
-    :param nothing: text without any rows
-    """
+    """Return the headings and the visible rows. `nothing` replaces an empty list."""
     marked = look.place(rows, lines)
     name, columns, note = fitting(listing.columns, width, _longest(listing), look.note_least)
     arrow = "↓" if look.falling else "↑"
@@ -88,10 +81,7 @@ def _longest(listing: Listing) -> int:
 
 
 def list_foot(look: Looking, rows: int, width: int, lines: int, more: str = "") -> Line:
-    """Return the line below the list: visible part, order, and keys.
-
-    :param more: further keys
-    """
+    """Return the line below the list: visible part, order, and keys."""
     if look.typing:
         return [("filter: ", "bold"), (look.pattern, ""), ("█", ""), ("  Enter: keep  Esc: as before", "dim")]
     shown = f"filter {look.pattern!r}  " if look.pattern else ""
@@ -109,11 +99,7 @@ def text_foot(look: Looking, width: int) -> Line:
 
 
 def help_lines(look: Looking, listing: Listing, width: int, why: str = "", more: Sequence[tuple[str, str]] = ()) -> list[Line]:
-    """Return the keys and the meaning of columns.
-
-    :param why: what opening a row shows
-    :param more: further keys
-    """
+    """Return the keys and the meaning of columns. `why` says what opening a row shows."""
     rows = [(keys, text.format(name=look.name, why=why)) for keys, text in KEYS]
     out: list[Line] = [heading("keys", width)]
     out += [[(cell(keys, 24), "cyan"), (text, "")] for keys, text in (*rows[:-2], *more, *rows[-2:])]
@@ -145,24 +131,17 @@ def wrapped(text: str, width: int, style: str = "") -> list[Line]:
 
 
 _SECOND: Final = "\ue000"
-"""Second column of a wide character. No printable text contains it."""
 
 
 def in_lines(text: str, width: int, hang: str = "") -> list[str]:
-    """Wrap a text to the columns of a screen. A wide character may leave one column empty.
-
-    :param hang: prefix of all lines except the first
-    """
+    """Wrap a text to the columns of a screen. `hang` begins all lines except the first."""
     if not text.isascii():
         text = "".join(character + _SECOND if cell_len(character) == 2 else character for character in text)
     return [line.replace(_SECOND, "") for line in textwrap.wrap(text, width, subsequent_indent=hang)]
 
 
 def memory_line(total: float | None, available: float | None, style: str, width: int, more: str = "") -> Line:
-    """Return a bar and a text for the available memory (KiB; None: unknown).
-
-    :param more: in place of the share
-    """
+    """Return a bar and a text for the available memory (KiB; None: unknown). `more` replaces the share."""
     if not total or available is None:
         return [("memory ", ""), ("unknown", "yellow")]
     share = max(0.0, min(1.0, available / total))

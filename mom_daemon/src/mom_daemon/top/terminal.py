@@ -23,7 +23,6 @@ _ESCAPE_MILLISECONDS: Final = 100
 """Longest wait for the rest of an escape sequence, which ssh may split."""
 
 _USUAL_TERMINAL: Final = "xterm-256color"
-"""Terminal type in place of an unknown one."""
 
 _KEYS: Final[dict[int | str, str]] = {
     curses.KEY_UP: "up", curses.KEY_DOWN: "down", curses.KEY_LEFT: "left", curses.KEY_RIGHT: "right", curses.KEY_HOME: "home",
@@ -35,7 +34,6 @@ _KEYS: Final[dict[int | str, str]] = {
 _COLORS: Final = {"red": curses.COLOR_RED, "green": curses.COLOR_GREEN, "yellow": curses.COLOR_YELLOW, "cyan": curses.COLOR_CYAN}
 
 _PLAIN: Final = str.maketrans("…█░▁▂▃▄▅▆▇→←↑↓", "~#-_.:-=+*><^v")
-"""Signs for terminals without Unicode."""
 
 
 class EndedError(Exception):
@@ -43,7 +41,7 @@ class EndedError(Exception):
 
 
 class Terminal:
-    """Context manager of a terminal to draw on. curses sends only changes, and handles suspend and resume."""
+    """Context manager of a terminal to draw on, with curses."""
 
     def __init__(self) -> None:
         self._wake_in, self._wake_out = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
@@ -122,7 +120,7 @@ class Terminal:
         self._screen.clearok(True)
 
     def draw(self, lines: Sequence[Line]) -> None:
-        """Show these lines, cut to the screen's width. The last column stays empty, as some terminals wrap after it."""
+        """Show these lines. The last column stays empty, as some terminals wrap after it."""
         width, height = self.size
         if self._screen.getmaxyx() != (height, width):
             curses.resizeterm(height, width)

@@ -39,10 +39,7 @@ class Watched(Protocol[Shown_co]):
 
 
 def terminal_for(verb: str, instead: str) -> Terminal:
-    """Return the terminal of this process. Raise `MomError` if it cannot draw.
-
-    :param instead: verbs that print the same once
-    """
+    """Return the terminal of this process. Raise `MomError` with the verbs to use `instead`."""
     drawable = os.environ.get("TERM", "dumb") not in {"dumb", "unknown", ""}
     if not (sys.stdin.isatty() and sys.stdout.isatty() and drawable):
         fault = "there is no terminal" if drawable else f"this terminal (TERM={os.environ.get('TERM', '')}) cannot be drawn on"
@@ -60,7 +57,7 @@ def watch(
     """Draw until a key ends it. Raise errors of the source after restoring the terminal.
 
     :param screen: returns all lines; the last one is the foot
-    :param body_lines: returns the number of lines between the headings and the foot
+    :param body_lines: number of lines between the headings and the foot
     """
     picture = None
     try:
