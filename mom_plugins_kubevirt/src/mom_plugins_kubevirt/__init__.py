@@ -1,4 +1,4 @@
-"""Guests of KubeVirt for mom: one libvirt for each pod."""
+"""The plugin `kubevirt`: guests of KubeVirt, each under the libvirt of its own pod."""
 
 import lazy_loader
 

@@ -1,4 +1,4 @@
-"""Findings of `mom doctor` about the node's pods: their number, pods that mom cannot manage, and missing features of guests."""
+"""Findings of `mom doctor` about the node's pods and guests."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from mom_plugins_kubevirt.node_fields import PROMISE, REQUEST
 SUBJECT: Final = "kubevirt"
 
 _MOST_SHOWN: Final = 5
-"""Pods with a finding of their own."""
+"""Number of pods with a finding of their own."""
 
 _CURES: Final = Cures(
     plugin=SUBJECT,
     balloon="remove autoattachMemBalloon: false from their VirtualMachines, and start them anew",
     reporting="remove disableFreePageReporting from KubeVirt's virtualMachineOptions, and start them anew",
 )
-"""Cures through KubeVirt's API: changes in a pod's libvirt are lost with the pod."""
+"""Through KubeVirt's API, because changes in a pod's libvirt are lost with the pod."""
 
 
 def examined(hypervisor: KubevirtHypervisor, *, readonly: bool, stats_period: float) -> Iterable[Finding]:
@@ -43,12 +43,8 @@ def examined(hypervisor: KubevirtHypervisor, *, readonly: bool, stats_period: fl
 
 
 def requested_whole(guests: Sequence[tuple[str, Mapping[str, Value]]]) -> Iterable[Finding]:
-    """Yield the guests whose pods request all of their memory, so that mom can take none.
-
-    KubeVirt applies `memoryOvercommitPercentage` only to VirtualMachines without their own `resources.requests.memory`.
-
-    :param guests: names and fields
-    """
+    """Yield the guests whose pods request all of their memory, so that mom cannot shrink them. KubeVirt applies
+    `memoryOvercommitPercentage` only to VirtualMachines without `resources.requests.memory`."""
     whole = []
     for name, fields in guests:
         promised, most = as_number(fields.get(PROMISE)), as_number(fields.get("balloon_max"))

@@ -1,9 +1,7 @@
-"""The kubelet's own arithmetic of eviction for lack of memory, and the warning before it.
+"""The kubelet's calculation of memory evictions, and the warning before them.
 
-The kubelet counts available memory differently from the kernel (`MemAvailable`). It subtracts the working set: all memory in use except
-page cache that was not used lately (pkg/kubelet/eviction/helpers.go, `memoryAvailable`; google/cadvisor, `setMemoryStats`). Page cache in
-use counts as gone, so the kubelet evicts while the kernel has much to drop. It does so for the node, and for all pods together against
-their allocatable memory (`allocatableMemory.available`).
+The kubelet counts active page cache as used (pkg/kubelet/eviction/helpers.go, `memoryAvailable`; google/cadvisor, `setMemoryStats`), so it
+may evict although `MemAvailable` is large. It checks the node, and all pods together against their allocatable memory.
 """
 
 from __future__ import annotations
@@ -20,7 +18,7 @@ EVICTION: Final = "eviction"
 """Name of the condition."""
 
 _SOON_KIB: Final = 64 << 10
-"""KiB above the threshold where the warning starts: a guest fills that with fresh memory in a fifth of a second."""
+"""The warning starts so many KiB above the threshold. A guest fills that in a fifth of a second."""
 
 _PODS: Final = ("kubepods.slice", "kubepods")
 """Group of all pods, with kubelet's systemd driver and without."""
@@ -32,8 +30,7 @@ _CURE: Final = (
 
 
 class KubeletMemory(NamedTuple):
-    """Memory in KiB as the kubelet counts it: the node's total and available memory; the pods' allocatable memory together, and the
-    available part of it (None: unlimited); and the kernel's available memory at that moment."""
+    """Memory in KiB according to the kubelet, and the kernel's available memory. None: unlimited."""
 
     total: float
     available: float
@@ -43,10 +40,9 @@ class KubeletMemory(NamedTuple):
 
 
 class EvictionRoom(NamedTuple):
-    """Memory in KiB left until the kubelet evicts; negative: it evicts.
+    """Memory in KiB until the kubelet evicts; negative: it evicts. `evicts_below` is the kernel's available memory at which it evicts.
 
-    `threshold` and `available` are the kubelet's; with `pods`, those of all pods together. The kubelet evicts when the kernel's available
-    memory falls below `evicts_below`.
+    With `pods`, `threshold` and `available` are for all pods together.
     """
 
     room: float
@@ -57,13 +53,12 @@ class EvictionRoom(NamedTuple):
 
 
 def memory_of(root: Path, tops: Iterable[str]) -> KubeletMemory | None:
-    """Return the memory as the kubelet counts it now; None: unreadable.
+    """Return the memory according to the kubelet. None: unreadable.
 
-    In the group of all pods, newer kubelets count anonymous memory and page cache in use; older ones count all that is not free, and the
-    kernel's own memory. mom uses the older ones' smaller result.
+    For all pods, mom uses the smaller result of older kubelets, which also count the kernel's memory as used.
 
-    :param root: of /proc
-    :param tops: possible folders of the node's control groups (v2)
+    :param root: folder that contains /proc
+    :param tops: possible mount points of cgroup v2
     """
     memory = read_meminfo(root)
     total, free, available = (memory.get(name) for name in ("MemTotal", "MemFree", "MemAvailable"))
@@ -81,12 +76,11 @@ def memory_of(root: Path, tops: Iterable[str]) -> KubeletMemory | None:
 
 
 def _pods(top: str) -> GroupLimit | None:
-    """Return the limit of the group of all pods."""
     return next((limit for name in _PODS if (limit := GroupLimit.of_memory(f"{top}/{name}", top)) is not None), None)
 
 
 def room_of(memory: KubeletMemory, config: KubeletConfig) -> EvictionRoom | None:
-    """Return the memory left until the kubelet evicts; None: it does not evict for lack of memory."""
+    """Return the memory until the kubelet evicts. None: it does not evict for memory."""
     rooms: list[EvictionRoom] = []
 
     def count(threshold: float, available: float, *, pods: bool) -> None:
@@ -102,7 +96,7 @@ def room_of(memory: KubeletMemory, config: KubeletConfig) -> EvictionRoom | None
 
 
 def conditions(room: EvictionRoom | None) -> Iterator[Condition]:
-    """Yield the condition that the kubelet evicts pods, or is about to."""
+    """Yield the condition of a present or near eviction."""
     if room is None or room.room > _SOON_KIB:
         return
     whose = "all pods together have" if room.pods else "it counts"

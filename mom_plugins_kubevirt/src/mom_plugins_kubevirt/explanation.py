@@ -1,4 +1,4 @@
-"""`mom explain` on a guest's pod."""
+"""Part of `mom explain` about a guest's pod."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from mom_plugins_kubevirt.node_fields import ASKING, PROMISE, PROMISED_BY, REQUE
 
 
 class PodExplainer(Explainer):
-    """Explains the pod's request, the guarantee from it, and their source."""
+    """Explains the pod's request, and the guarantee from it."""
 
     def part(self, about: About) -> ExplanationPart:
         """Return nothing for a guest without a pod."""

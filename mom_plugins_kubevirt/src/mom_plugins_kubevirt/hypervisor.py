@@ -1,8 +1,5 @@
-"""The guests of all virt-launcher pods of a node as one hypervisor, though each pod has its own libvirt.
-
-A round asks all pods at once. The guest of a pod that hangs or answers garbage stays listed and blocked, with its last fields. It delays no
-other guest.
-"""
+"""The guests of all virt-launcher pods of a node as one hypervisor. A hanging pod's guest stays listed and blocked, and delays no other
+guest."""
 
 from __future__ import annotations
 
@@ -23,25 +20,25 @@ from mom_plugins_libvirt import LibvirtHypervisor
 T = TypeVar("T")
 
 _SCAN_SECONDS: Final = 0.25
-"""Pause between two scans for pods. A scan takes a millisecond for each thousand processes of the node."""
+"""Pause between scans for pods: a millisecond for each thousand processes."""
 
 _CLOSE_SECONDS: Final = 0.3
-"""Time limit for closing all connections: a plugin has 0.4 s."""
+"""Time for closing all connections: a plugin has 0.4 s."""
 
 NAMESPACE: Final = "kubevirt.namespace"
 NAME: Final = "kubevirt.name"
 POD: Final = "kubevirt.pod"
-"""Properties of guests that the node itself reports."""
+"""Properties that the node itself reports."""
 
 _NO_PROCESS: Final = "the guest's process is not found in its pod"
 
 _KEPT: Final = ("state", "pinned")
-"""Properties taken from a pod's libvirt. Guarantees are not: the tenant could write them."""
+"""Properties from a pod's libvirt. The tenant could write guarantees."""
 
 
 @dataclass(frozen=True, slots=True)
 class PodGuest:
-    """A guest, the same guest with its libvirt's id and name, and its pod's libvirt."""
+    """Guest, the same guest with its libvirt's id and name, and its pod's libvirt."""
 
     guest: Guest
     own: Guest
@@ -49,11 +46,8 @@ class PodGuest:
 
 
 class KubevirtHypervisor:
-    """Guests of a node's pods: `Hypervisor`, `BalloonControl` and `AgentAccess`.
+    """Guests of a node's pods: `Hypervisor`, `BalloonControl` and `AgentAccess`. For several threads.
 
-    Several threads may use it. Setters raise the errors of `LibvirtHypervisor`.
-
-    :param pods: finds the pods
     :param means: shared by the connections
     """
 
@@ -68,7 +62,7 @@ class KubevirtHypervisor:
         self._libvirts: dict[str, PodLibvirt] = {}
         """By pod uid; replaced with the lock held."""
         self._held: dict[str, PodGuest] = {}
-        """By guest id; as above."""
+        """By guest id; replaced with the lock held."""
         self._troubles: dict[str, str] = {}
         self._looked = False
         self._stopping = threading.Event()
@@ -80,12 +74,12 @@ class KubevirtHypervisor:
     # --- pods --------------------------------------------------------------------------------------------------------------------
 
     def watch(self) -> None:
-        """Start a thread that looks for pods, and connects to each as soon as it listens."""
+        """Start a thread that finds pods and connects to them."""
         self._watcher = threading.Thread(target=self._watch, name="kubevirt-pods", daemon=True)
         self._watcher.start()
 
     def close(self) -> None:
-        """Close all connections, in well under half a second; hanging ones are left behind."""
+        """Close all connections within half a second. Hanging ones stay open."""
         self._stopping.set()
         if self._watcher is not None:
             self._watcher.join(_CLOSE_SECONDS)
@@ -103,12 +97,12 @@ class KubevirtHypervisor:
                 self.scan()
                 for libvirt in self._all():
                     libvirt.connection.reach()
-            except Exception:  # containment: no pod must end the search for the others
+            except Exception:  # one pod must not end the search for others
                 self._means.context.log.exception("looking for pods failed")
             self._stopping.wait(_SCAN_SECONDS)
 
     def scan(self) -> None:
-        """Look for pods now."""
+        """Search for pods now."""
         with self._scanning:
             if not self.node.scan():
                 return
@@ -118,7 +112,7 @@ class KubevirtHypervisor:
                 for uid, pod in self.node.pods.items():
                     libvirt = before.pop(uid, None)
                     if libvirt is not None and (libvirt.pod.pid, libvirt.pod.started) == (pod.pid, pod.started):
-                        libvirt.pod = pod  # its name may be known now
+                        libvirt.pod = pod  # the name may be known now
                     else:
                         if libvirt is not None:
                             gone.append(libvirt)
@@ -135,22 +129,19 @@ class KubevirtHypervisor:
             return list(self._libvirts.values())
 
     def pods_of(self, guests: Iterable[Entity]) -> dict[str, LauncherPod]:
-        """Return the pods of these guests as of the last call of `guests`, by guest id."""
+        """Return the guests' pods by guest id."""
         with self._lock:
             return {guest.id: held.libvirt.pod for guest in guests if (held := self._held.get(guest.id)) is not None}
 
     def troubles(self) -> Mapping[str, str]:
-        """Return the pods that mom cannot manage now, as NAMESPACE/NAME, with the reason."""
+        """Return the pods that mom cannot manage, as NAMESPACE/NAME, with the reason."""
         with self._lock:
             return dict(self._troubles)
 
     # --- the guests --------------------------------------------------------------------------------------------------------------
 
     def guests(self) -> Sequence[Guest]:
-        """Return the guests of all pods, by one round of questions that also reads their fields.
-
-        Raises `HypervisorError` if no pod's name is known: its guest must not count as ended.
-        """
+        """Return the guests of all pods, by one round that also reads their fields. Raises `HypervisorError` if no pod's name is known."""
         with self._looking:
             if self._watcher is None or not self._looked:
                 self.scan()
@@ -178,7 +169,6 @@ class KubevirtHypervisor:
                 return tuple(held.guest for held in self._held.values())
 
     def _merge(self, libvirts: Sequence[PodLibvirt]) -> None:
-        """Renew the guests from the pods' answers and the node's processes."""
         held, disputes = self._one_pod_each(libvirts)
         claims = {identity: f"{', '.join(pods)} claim to be one guest: none of them is managed" for identity, pods in disputes.items()}
         troubles = {_label(libvirt.pod): libvirt.trouble for libvirt in libvirts if libvirt.trouble}
@@ -187,7 +177,7 @@ class KubevirtHypervisor:
         with self._lock:
             before, self._held, self._troubles = self._held, held, dict(troubles)
         if any(identity not in before and self._process_of("", identity) is None for identity in held):
-            self.scan()  # its process may be younger than the last scan
+            self.scan()  # the process may be newer than the last scan
         with self._lock:
             self._host_side.follow((identity, entry.guest.name, entry.libvirt.pod.pod_uid) for identity, entry in held.items())
         host_kib = read_meminfo(self._means.context.root).get("MemTotal")
@@ -208,11 +198,8 @@ class KubevirtHypervisor:
             self._held, self._troubles = identified, troubles
 
     def _one_pod_each(self, libvirts: Sequence[PodLibvirt]) -> tuple[dict[str, PodGuest], dict[str, list[str]]]:
-        """Return one pod for each guest, and the pods that claim the same guest, both by guest id.
-
-        mom cannot know which claim is true. The pod that had the guest before, else the oldest, stays listed, so that mom does not forget
-        its changes.
-        """
+        """Return one pod for each guest, and the pods that claim the same guest, both by guest id. The pod that had the guest before, else
+        the oldest, stays listed, so that mom keeps its changes."""
         claims: dict[str, list[PodGuest]] = {}
         for libvirt in libvirts:
             for own in libvirt.listed or self._unreported(libvirt):
@@ -227,7 +214,7 @@ class KubevirtHypervisor:
         return {identity: claimants[0] for identity, claimants in claims.items()}, disputes
 
     def _with_incarnation(self, entry: PodGuest, before: PodGuest | None) -> Guest | None:
-        """Return the guest with its process and incarnation; None: it is unknown which start of the guest this is."""
+        """Return the guest with its process and incarnation. None: the start of the guest is unknown."""
         process, pod_uid = self._host_side.properties(entry.guest.id), entry.libvirt.pod.pod_uid
         guest = replace(entry.guest, properties={**entry.guest.properties, **process})
         stat = ProcessStat.of(f"{self._proc}/{process['pid']}") if process else None
@@ -235,13 +222,10 @@ class KubevirtHypervisor:
             return replace(guest, incarnation=f"{stat.started}.{pod_uid}@{self._boot}")
         if before is not None and before.libvirt.pod.pod_uid == pod_uid:
             return replace(guest, incarnation=before.guest.incarnation, blocked={"*": _NO_PROCESS, **guest.blocked})
-        return None  # libvirt's own count of starts would be another incarnation
+        return None  # libvirt's count of starts would be another incarnation
 
     def _unreported(self, libvirt: PodLibvirt) -> Sequence[Guest]:
-        """Return the guest of a pod whose libvirt has not answered yet, from the pod's process.
-
-        An earlier mom may have shrunk it. It must stay listed until its size is restored.
-        """
+        """Return the guest of a pod whose libvirt has not answered yet: an earlier mom may have shrunk it."""
         uuid = "" if libvirt.lies or not libvirt.trouble else self.node.guest_of(libvirt.pod.pod_uid)
         name = libvirt.pod.name.removeprefix(LAUNCHER).rpartition("-")[0]
         return [Guest(uuid, f"{libvirt.pod.namespace}_{name}", properties={"uuid": uuid, "state": "unknown"})] if uuid else ()
@@ -251,18 +235,16 @@ class KubevirtHypervisor:
         return None if held is None else self.node.guest_process(held.libvirt.pod.pod_uid, held.own.id)
 
     def fields(self, guests: Sequence[Guest]) -> dict[str, dict[str, Value]]:
-        """Return the fields of these guests as of the last call of `guests`, by guest id. The kernel reports the process's memory."""
+        """Return the guests' fields by guest id. The process's memory comes from the kernel."""
         held_guests = self._held_guests(guest.id for guest in guests)
-        with self._lock:  # another plugin's call may list the guests meanwhile
+        with self._lock:  # another plugin may list the guests meanwhile
             of_hosts = self._host_side.fields(held_guests)
         return {
             identity: {**held.libvirt.fields(held.own), "rss": None, **of_hosts.get(identity, {})} for identity, held in held_guests.items()
         }
 
     def _why_too_large(self, guest: Guest, held: PodGuest, host_kib: int | None) -> str:
-        """Return why the guest's size cannot be true: its process must have mapped it, and the host must have it.
-
-        Empty: it can, or that is unknown."""
+        """Return why the guest's size is impossible: its process must map it, and the host must have it."""
         pid, most = pid_of(guest), held.libvirt.claimed_kib(held.own)
         possible = 0 if pid is None else largest_kib(f"{self._proc}/{pid}", host_kib)
         if most <= possible or not possible:
@@ -271,28 +253,27 @@ class KubevirtHypervisor:
 
     @property
     def huge_pages(self) -> str:
-        """See `SeenGuests`."""
+        """Mode of the host's transparent huge pages. Empty: unknown."""
         return self._host_side.huge_pages
 
     def silent(self) -> Mapping[str, str]:
-        """Return the guests with overdue statistics, by id: how they are overdue."""
+        """Return messages about guests with overdue statistics, by guest id."""
         return self._reports(LibvirtHypervisor.silent)
 
     def impossible(self) -> Mapping[str, Sequence[str]]:
-        """Return the guests whose last statistics cannot be true, by id: the names of the fields."""
+        """Return the names of impossible fields in the last statistics, by guest id."""
         return self._reports(LibvirtHypervisor.impossible)
 
     def garbled(self) -> Mapping[str, str]:
-        """Return the guests with an unreadable description, by id: the reason."""
+        """Return why descriptions are unreadable, by guest id."""
         return self._reports(LibvirtHypervisor.garbled)
 
     def _reports(self, read: Callable[[LibvirtHypervisor], Mapping[str, T]]) -> dict[str, T]:
-        """Return what each pod's libvirt reports about its own guest, by guest id, without empty reports."""
         reports = {identity: (read(held.libvirt.hypervisor), held.own.id) for identity, held in self._current().items()}
         return {identity: of_guests[own] for identity, (of_guests, own) in reports.items() if own in of_guests}
 
     def seen(self) -> Sequence[SeenGuest]:
-        """Return all guests as of the last look, with mom's ids and names."""
+        """Return all guests of the last look."""
         guests = []
         for held in self._current().values():
             for guest in map(copy.copy, held.libvirt.hypervisor.seen([held.own.entity])):
@@ -313,8 +294,6 @@ class KubevirtHypervisor:
     # --- balloons ----------------------------------------------------------------------------------------------------------------
 
     def _libvirt_of(self, guest: Entity) -> tuple[LibvirtHypervisor, Entity]:
-        """Return the guest's libvirt, and its own name of the guest. Raises `GuestGone`, or `GuestBusy` while some pods cannot be
-        managed."""
         held = self._held_guests([guest.id]).get(guest.id)
         if held is None:
             if self.troubles():
@@ -325,40 +304,39 @@ class KubevirtHypervisor:
         return held.libvirt.hypervisor, held.own.entity
 
     def set_balloon(self, guest: Entity, target_kib: int) -> None:
-        """Ask the guest to go to that size; returns when QEMU has taken the request, not when the guest has followed."""
+        """Set the guest's balloon target; returns when QEMU has accepted it."""
         libvirt, own = self._libvirt_of(guest)
         libvirt.set_balloon(own, target_kib)
 
     def balloon_sizes(self, guests: Sequence[Entity]) -> Mapping[str, int]:
-        """Return the sizes of these guests now in KiB, by guest id, in one round. A guest that is gone, unknown or silent is absent."""
+        """Return the present sizes in KiB by guest id. Guests that do not answer are absent."""
         return self._from_each([guest.id for guest in guests], lambda libvirt, own: libvirt.balloon_sizes([own]).get(own.id))
 
     def of(self, guests: Set[str]) -> Mapping[str, Record]:
-        """Return the balloon part of these guests' records, by guest id, in one round; without those that are gone or silent."""
+        """Return the balloon records by guest id. Guests that do not answer are absent."""
         return self._from_each(guests, lambda libvirt, own: libvirt.of({own.id}).get(own.id))
 
     def usable_memory(self, guest: Entity) -> tuple[float, float] | None:
-        """See `SeenGuests`."""
+        """Return the time of the last statistics and the usable KiB."""
         libvirt, own = self._libvirt_of(guest)
         return libvirt.usable_memory(own)
 
     def size_now(self, guest: Entity) -> float | None:
-        """See `SeenGuests`."""
+        """Return the present size in KiB while the balloon moves."""
         libvirt, own = self._libvirt_of(guest)
         return libvirt.size_now(own)
 
     def stats_period(self, guest: Entity) -> int:
-        """Return libvirt's statistics period for the guest now, in seconds; 0: never."""
+        """Return the statistics period in seconds. 0: never."""
         libvirt, own = self._libvirt_of(guest)
         return libvirt.stats_period(own)
 
     def set_stats_period(self, guest: Entity, seconds: int) -> None:
-        """Have the guest's statistics read every `seconds` from now on; 0: never."""
+        """Set the statistics period in seconds. 0: never."""
         libvirt, own = self._libvirt_of(guest)
         libvirt.set_stats_period(own, seconds)
 
     def _from_each(self, guests: Iterable[str], read: Callable[[LibvirtHypervisor, Entity], T | None]) -> dict[str, T]:
-        """Return the answers of these guests' libvirts about them, by guest id, without silent ones."""
         held_guests = self._held_guests(guests).items()
         due = {held.libvirt: (identity, held.own.entity) for identity, held in held_guests if not held.libvirt.trouble}
         answers, _ = ask_all(self._means.callers, due, lambda libvirt: read(libvirt.hypervisor, due[libvirt][1]), self._means.call_timeout)
@@ -369,7 +347,7 @@ class KubevirtHypervisor:
     # --- agents inside guests ----------------------------------------------------------------------------------------------------
 
     def agent_channels(self, guests: Sequence[Entity]) -> Mapping[str, Mapping[str, str]]:
-        """Return the agent channels of these guests, without paths: a path would lead into the pod."""
+        """Return the agent channels without paths: a path would be inside the pod."""
         channels_by_guest: dict[str, Mapping[str, str]] = {}
         for identity, held in self._held_guests(guest.id for guest in guests).items():
             channels = held.libvirt.hypervisor.agent_channels([held.own.entity]).get(held.own.id, {})
@@ -378,7 +356,7 @@ class KubevirtHypervisor:
         return channels_by_guest
 
     def agent_command(self, guest: Entity, command: str, timeout_seconds: float) -> str:
-        """Have the pod's libvirt pass this JSON text to the guest's agent; see `LibvirtHypervisor`."""
+        """Send this JSON text to the guest's agent through the pod's libvirt."""
         libvirt, own = self._libvirt_of(guest)
         return libvirt.agent_command(own, command, timeout_seconds)
 
@@ -390,14 +368,12 @@ def _label(pod: LauncherPod) -> str:
 def _identity(pod: LauncherPod, uuid: str) -> str:
     """Return a guest's id, the same after each start of its virtual machine.
 
-    Any pod may claim any UUID. So the id includes the pod's namespace and name, by the node's word, without the random last part of the
-    name.
+    Any pod may claim any UUID, so the id includes the pod's namespace and name according to the node.
     """
     return str(uuids.uuid5(uuids.NAMESPACE_URL, f"kubevirt:{pod.namespace}/{pod.name.rpartition('-')[0]}/{uuid}"))
 
 
 def _as_of_pod(guest: Guest, libvirt: PodLibvirt) -> Guest:
-    """Return the guest with its names in Kubernetes."""
     pod = libvirt.pod
     identity, name = _identity(pod, guest.id), guest.name.removeprefix(f"{pod.namespace}_")
     kept = {key: guest.properties[key] for key in _KEPT if key in guest.properties}

@@ -1,8 +1,4 @@
-"""The kubelet's own HTTP API on this node: whom mom trusts there, mom's credentials, a bounded answer, and Kubernetes' quantities.
-
-Source: kubernetes.io/docs/reference/access-authn-authz/kubelet-authn-authz. Port 10250 speaks TLS. A token or client certificate needs the
-right to get `nodes/pods` and `nodes/configz` (before Kubernetes 1.33, `nodes/proxy`). The read-only port is off by default.
-"""
+"""Client of the kubelet's HTTP API on this node."""
 
 from __future__ import annotations
 
@@ -22,7 +18,7 @@ from typing import Any, Final
 from mom_core import MomError, printable, read_file
 
 MOST_BYTES: Final = 16 << 20
-"""Longest answer: 250 pods, the largest node's number, of 64 KiB each."""
+"""Longest answer: 64 KiB for each of 250 pods, the largest node."""
 
 _MOST_TOKEN: Final = 16 << 10
 
@@ -33,7 +29,7 @@ _KEPT: Final = frozenset(
         "mergeDefaultEvictionSettings", "enforceNodeAllocatable",
     }
 )  # fmt: skip
-"""Members of answers that mom reads. The parser drops all others, which are most of an answer."""
+"""Members that mom reads. The parser drops all others."""
 
 
 _QUANTITY: Final = re.compile(r"\+?([0-9]{1,20}(?:\.[0-9]{0,20})?|\.[0-9]{1,20})([numkMGTPE]|[KMGTPE]i|[eE][+-]?[0-9]{1,2})?")
@@ -46,17 +42,17 @@ _LARGEST_QUANTITY: Final = float(1 << 60)
 
 
 class KubeletError(MomError):
-    """The kubelet gave no valid answer."""
+    """No valid answer from the kubelet."""
 
 
 @dataclass(frozen=True, slots=True)
 class KubeletDoor:
-    """One way to ask the kubelet.
+    """One way to reach the kubelet.
 
-    :param trusted: the node's own certificate, or its signer's; None: plain HTTP
-    :param names: name that the certificate must bear; empty: the node's own certificate is trusted
-    :param token: file with a token; None: none
-    :param certificate: file with a client certificate and key; None: none
+    :param trusted: certificate of the node or its signer; None: plain HTTP
+    :param names: required name in the certificate; empty: it is the node's own
+    :param token: file
+    :param certificate: file with a client certificate and key
     """
 
     host: str
@@ -74,8 +70,8 @@ class KubeletDoor:
     def get(self, path: str, seconds: float) -> Mapping[str, Any]:
         """Return the JSON object at that path, with only the members that mom reads.
 
-        :param seconds: for the whole answer, however slowly it comes
-        :raises KubeletError: without a valid answer
+        :param seconds: for the whole answer
+        :raises KubeletError: no valid answer
         """
         try:
             status, content = self._answer(path, seconds)
@@ -98,7 +94,7 @@ class KubeletDoor:
                 plain, server_hostname=self.names or None, do_handshake_on_connect=False
             )  # fmt: skip
             with closing(stream):
-                # Socket timeouts apply to each read; this ends an answer that drips.
+                # Socket timeouts apply to each read; this limits the whole answer.
                 cut = threading.Timer(max(0.0, until - time.monotonic()), _shut, [stream])
                 cut.daemon = True
                 cut.start()
@@ -140,7 +136,7 @@ class KubeletDoor:
 
 
 def first_answer(doors: Sequence[KubeletDoor], path: str, seconds: float) -> tuple[KubeletDoor, Mapping[str, Any]]:
-    """Return the first answer, and the door that gave it. Raises `KubeletError` with the errors of all doors."""
+    """Return the first answer and its door. Raises `KubeletError` with all errors."""
     errors: list[KubeletError] = []
     for door in doors:
         try:
@@ -153,7 +149,7 @@ def first_answer(doors: Sequence[KubeletDoor], path: str, seconds: float) -> tup
 
 
 def _shut(stream: socket.socket) -> None:
-    with suppress(OSError):  # it is closed already
+    with suppress(OSError):  # already closed
         stream.shutdown(socket.SHUT_RDWR)
 
 
@@ -180,7 +176,7 @@ def _object(content: bytes, subject: str) -> Mapping[str, Any]:
 
 
 def member(value: object, *names: str) -> object:
-    """Return the value at the end of a path through objects; None: the path does not exist."""
+    """Return the value at a path through objects, or None."""
     for name in names:
         if not isinstance(value, Mapping):
             return None
@@ -189,14 +185,14 @@ def member(value: object, *names: str) -> object:
 
 
 def objects_of(values: object, most: int) -> Iterator[Mapping[str, Any]]:
-    """Yield the objects of a list, `most` at most."""
+    """Yield at most `most` objects of a list."""
     for value in values[:most] if isinstance(values, list) else ():
         if isinstance(value, Mapping):
             yield value
 
 
 def quantity_kib(text: object) -> float | None:
-    """Return a Kubernetes quantity such as `100Mi` in KiB (k8s.io/apimachinery, pkg/api/resource); None: invalid or negative."""
+    """Return a Kubernetes quantity such as `100Mi` in KiB (k8s.io/apimachinery, pkg/api/resource). None: invalid or negative."""
     if isinstance(text, int) and not isinstance(text, bool):
         text = str(text)
     match = _QUANTITY.fullmatch(text.strip()) if isinstance(text, str) and len(text) <= 60 else None

@@ -1,8 +1,5 @@
-"""The kubelet's configuration on this node, from its command line, its files, and its own answer, which counts most.
-
-Source: kubernetes.io/docs/reference/config-api/kubelet-config.v1beta1 and pkg/kubelet/eviction/helpers.go. The command line overrides
-files, and a drop-in overrides its main file. The default hard threshold of 100 MiB applies only if the operator sets none.
-"""
+"""The kubelet's configuration: its own answer, then its command line, then its files (kubelet-config.v1beta1,
+pkg/kubelet/eviction/helpers.go)."""
 
 from __future__ import annotations
 
@@ -20,7 +17,6 @@ from mom_plugins_kubevirt.kubelet_api import member, quantity_kib
 _AVAILABLE: Final = "memory.available"
 
 _USUAL_HARD: Final = "100Mi"
-"""Default threshold of the kubelet."""
 
 _USUAL_PORT: Final = 10250
 
@@ -31,18 +27,17 @@ _MOST_BYTES: Final = 1 << 20
 _MOST_FILES: Final = 64
 
 _PROGRAMS: Final = frozenset({b"kubelet", b"hyperkube"})
-"""Names of the program. k3s runs the kubelet inside its own process: there mom asks it, or reads its drop-ins."""
+"""k3s runs the kubelet inside its own process, so mom uses its answer or its drop-ins."""
 
 _IN_POD: Final = re.compile(rb"pod[0-9a-f]{8}[-_]?[0-9a-f]{4}[-_]?[0-9a-f]{4}")
-"""A pod's uid in a control group's path. Uids of static pods have no hyphens. From within a container, the path of another pod has
-nothing else."""
+"""A pod's uid in a cgroup path. Uids of static pods have no hyphens."""
 
 _DROP_INS: Final = ("var/lib/rancher/rke2/agent/etc/kubelet.conf.d", "var/lib/rancher/k3s/agent/etc/kubelet.conf.d")
-"""Drop-in folders of RKE2 (Harvester) and k3s, if no command line names one."""
+"""Folders of RKE2 (Harvester) and k3s, if no command line names one."""
 
 
 class Threshold(NamedTuple):
-    """Threshold of available memory: KiB, or a share of all memory."""
+    """Threshold of available memory, in KiB or as a share of all memory."""
 
     kib: float = 0.0
     share: float = 0.0
@@ -53,7 +48,7 @@ class Threshold(NamedTuple):
 
     @classmethod
     def parse(cls, text: object) -> Threshold | None:
-        """Return the threshold in a text such as `100Mi` or `5%`; None: invalid, or switched off by 0 or 100 %."""
+        """Parse a threshold such as `100Mi` or `5%`. None: invalid, or switched off by 0 or 100 %."""
         if isinstance(text, str) and text.strip().endswith("%"):
             try:
                 percent = float(text.strip()[:-1][:20])
@@ -66,12 +61,11 @@ class Threshold(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class KubeletConfig:
-    """The part of the kubelet's configuration that mom needs.
+    """Kubelet's configuration, as far as mom needs it.
 
-    With less available memory than `hard` or `soft`, it evicts pods, at once or after a while; None: it does not evict for memory.
-    `holds_pods`: it also checks all pods together against their allocatable memory. `read_only_port` is 0 if closed. `certificate` is its
-    certificate's path on the node; empty: one that it made itself, in the folder `certificates`. `authority` is the signer of its clients,
-    and often its own. `node` is the node's name on the command line. `by` names the source; empty: the kubelet's defaults.
+    Below `hard`, it evicts pods at once; below `soft`, after a while; None: never. `holds_pods`: it also checks all pods together.
+    `read_only_port` is 0 if closed. `certificate` is a path on the node; empty: self-made. `authority` is the signer of its clients. `by`
+    is the source of the configuration.
     """
 
     hard: Threshold | None = field(default_factory=lambda: Threshold.parse(_USUAL_HARD))
@@ -87,18 +81,17 @@ class KubeletConfig:
 
 
 class KubeletProcess(NamedTuple):
-    """The kubelet's process: the root that it sees, and the flags of its command line. Without one: the node's root, and no flags."""
+    """Kubelet's process: the root that it sees, and its flags. Defaults: the node's root, no flags."""
 
     root: Path
     flags: Mapping[str, str]
 
 
 def running(root: Path) -> KubeletProcess:
-    """Return the kubelet's process.
+    """Return the kubelet's process: any process may have that name, but the kubelet runs as root, in no pod, and in the node's process
+    namespace.
 
-    Any process may have that name. The kubelet runs as root, in no pod, and in the node's own process namespace, as no container does.
-
-    :param root: of /proc
+    :param root: folder that contains /proc
     """
     proc = root / "proc"
     nodes = _process_ids_of(proc / "1")
@@ -116,7 +109,6 @@ def running(root: Path) -> KubeletProcess:
 
 
 def _process_ids_of(process: Path) -> str:
-    """Return the process namespace of a process; empty: unreadable."""
     try:
         return str((process / "ns/pid").readlink())
     except OSError:
@@ -141,8 +133,8 @@ def flags_of(command: bytes) -> dict[str, str]:
 def config_of(root: Path, process: KubeletProcess, answer: Mapping[str, Any] | None = None) -> KubeletConfig:
     """Return the configuration in force.
 
-    :param root: of the node's files
-    :param answer: the kubelet's own answer (`/configz`); None: it did not answer
+    :param root: folder of the node's files
+    :param answer: the kubelet's own answer (`/configz`)
     """
     flags, (documents, by) = process.flags, _documents(root, process)
     port = _port(flags.get("port"), *(document.get("port") for document in reversed(documents)), usual=_USUAL_PORT)
@@ -151,7 +143,7 @@ def config_of(root: Path, process: KubeletProcess, answer: Mapping[str, Any] | N
     authority = flags.get("client-ca-file") or _text(documents, "authentication", "x509", "clientCAFile")
     own = member(answer, "kubeletconfig")
     if isinstance(own, Mapping):
-        hard, soft, by = own.get("evictionHard") or {}, own.get("evictionSoft"), "the kubelet"  # it leaves out what is empty
+        hard, soft, by = own.get("evictionHard") or {}, own.get("evictionSoft"), "the kubelet"  # empty values are absent
         holds = own.get("enforceNodeAllocatable")
     else:
         hard = _flag(flags, "eviction-hard") if "eviction-hard" in flags else _last(documents, "evictionHard")
@@ -178,13 +170,11 @@ def config_of(root: Path, process: KubeletProcess, answer: Mapping[str, Any] | N
 
 
 def _flag(flags: Mapping[str, str], name: str) -> dict[str, str]:
-    """Return the thresholds of a flag, `memory.available<100Mi,nodefs.available<10%`."""
     pairs = (pair.partition("<") for pair in flags[name].split(","))
     return {signal.strip(): value.strip() for signal, less, value in pairs if less}
 
 
 def _documents(root: Path, process: KubeletProcess) -> tuple[Sequence[Mapping[str, Any]], str]:
-    """Return the configuration's documents in their order, and the first one's name."""
     within, flags = process
     files = [within / (flags.get("config") or _USUAL_FILE).lstrip("/")]
     if not files[0].exists() and not flags.get("config"):
@@ -202,7 +192,6 @@ def _drop_ins(folder: Path) -> Iterator[Path]:
 
 
 def _document(path: Path) -> Mapping[str, Any] | None:
-    """Return a file's content; None: invalid or too large."""
     try:
         content = read_file(path, _MOST_BYTES)
         document = parse_document(content.decode(), path.name).value if len(content) <= _MOST_BYTES else None
@@ -212,7 +201,7 @@ def _document(path: Path) -> Mapping[str, Any] | None:
 
 
 def _last(documents: Sequence[Mapping[str, Any]], name: str) -> object:
-    """Return the value of the last document that has one; mappings of thresholds are joined, as in the kubelet."""
+    """Return the last document's value. Mappings of thresholds are joined, as in the kubelet."""
     latest: object = None
     for document in documents:
         value = document.get(name)

@@ -1,4 +1,4 @@
-"""Reader of pods' requests from this node's kubelet, in a thread that nothing waits for."""
+"""Thread that reads pods' requests from this node's kubelet."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ _PODS: Final = "/pods"
 CONFIG: Final = "/configz"
 
 _CONFIG_SECONDS: Final = 600.0
-"""Age at which the configuration is read again; a kubelet reads it at its start."""
+"""How often to read the configuration."""
 
 _SOONEST_SECONDS: Final = 5.0
-"""Shortest pause between two questions: an answer has some KiB for each pod."""
+"""Shortest pause between two requests."""
 
 _OWN_CERTIFICATES: Final = ("kubelet-server-current.pem", "kubelet.crt")
-"""Default certificates of a kubelet: signed by the cluster (`serverTLSBootstrap`), or made by itself."""
+"""Signed by the cluster (`serverTLSBootstrap`), or self-made."""
 _AUTHORITIES: Final = (f"{ACCOUNT}/ca.crt", "etc/kubernetes/pki/ca.crt")
 
 
 @dataclass(frozen=True, slots=True)
 class KubeletState:
-    """The kubelet's last answers: pods by uid, its configuration, the door that worked (empty: none), and the current error."""
+    """Kubelet's last answers. `door` is the one that worked; `error` is the present error."""
 
     pods: Mapping[str, PodRequest] = field(default_factory=dict)
     config: KubeletConfig = field(default_factory=KubeletConfig)
@@ -41,11 +41,11 @@ class KubeletState:
     hint: str = ""
     asked: bool = False
     asked_for: Collection[str] = frozenset()
-    """Uids of pods that were on the node at the last question; after a failure, those on the node since."""
+    """Uids of pods on the node at the last request; after a failure, also those since."""
 
 
 class KubeletWatch:
-    """Asks the kubelet from `start` to `stop`. Any thread may read `state`. Wakes mom for news that need a cycle."""
+    """Thread that asks the kubelet. Any thread may read `state`. Starts cycles for news."""
 
     def __init__(self, context: PluginContext, settings: KubeletSettings) -> None:
         self._context, self._settings, self._log = context, settings, context.log.getChild("kubelet")
@@ -53,7 +53,7 @@ class KubeletWatch:
         self._config_answer: Mapping[str, Any] | None = None
         self._config_read_at = -_CONFIG_SECONDS
         self._missing: set[str] = set()
-        """Pods that mom has already asked for, and the kubelet may not know: they trigger no further questions."""
+        """Requested pods that the kubelet may not know: they cause no further requests."""
         self._expected: frozenset[str] = frozenset()
         """Pods on the node."""
         self._soon, self._stopping = threading.Event(), threading.Event()
@@ -65,11 +65,11 @@ class KubeletWatch:
         self._thread.start()
 
     def awaits(self, uid: str) -> bool:
-        """Tell whether the first answer or failure since this pod's start is still to come."""
+        """Return whether the first answer or failure since this pod's start is still missing."""
         return bool(self._settings.every) and self._thread is not None and uid not in self.state.asked_for
 
     def stop(self) -> None:
-        """End the thread; one that waits for an answer is left behind."""
+        """End the thread, unless it waits for an answer."""
         self._stopping.set()
         self._soon.set()
         thread, self._thread = self._thread, None
@@ -79,7 +79,7 @@ class KubeletWatch:
     def expect(self, uids: Collection[str]) -> None:
         """Note the pods on the node, and ask soon if one is new."""
         self._expected = frozenset(uids)
-        self._missing &= self._expected  # the kubelet never reports pods that ended while it did not answer
+        self._missing &= self._expected  # the kubelet does not report pods that ended meanwhile
         new = {uid for uid in uids if uid not in self.state.pods} - self._missing
         if new:
             self._missing |= new
@@ -90,18 +90,14 @@ class KubeletWatch:
             self._soon.clear()
             try:
                 self.ask()
-            except Exception as error:  # noqa: BLE001  # containment: any answer must leave the thread running
+            except Exception as error:  # noqa: BLE001  # no answer must end the thread
                 self._log.exception("asking the kubelet failed")
                 self.state = replace(self.state, error=f"asking it failed: {error}", asked=True, asked_for=self._expected)
             self._stopping.wait(_SOONEST_SECONDS)
             self._soon.wait(max(0.0, (self._settings.every or 3600.0) - _SOONEST_SECONDS))
 
     def ask(self) -> None:
-        """Ask once.
-
-        A pod without a new answer keeps the last one: requests hardly change, and a kubelet that has just started does not know all its
-        pods yet.
-        """
+        """Ask once. A pod without a new answer keeps the last one."""
         before, process, asked_for = self.state, running(self._context.root), self._expected
         config = config_of(self._context.root, process, self._config_answer)
         if not self._settings.every:
@@ -132,12 +128,12 @@ class KubeletWatch:
         self._config_read_at = now
         try:
             self._config_answer = door.get(CONFIG, self._settings.timeout)
-        except KubeletError as error:  # its files have nearly as much
+        except KubeletError as error:  # its files have nearly the same
             self._log.debug("the kubelet: %s", error)
 
 
 def doors_of(root: Path, settings: KubeletSettings, config: KubeletConfig, process: KubeletProcess) -> Iterator[KubeletDoor]:
-    """Yield the ways to ask the kubelet, verified ones first."""
+    """Yield the ways to reach the kubelet, verified ones first."""
     host = settings.address or os.environ.get("HOST_IP", "") or "127.0.0.1"
     port = settings.port or config.port
     token, certificate = (_readable(root, str(path)) for path in (settings.token, settings.certificate))
@@ -151,7 +147,7 @@ def doors_of(root: Path, settings: KubeletSettings, config: KubeletConfig, proce
 
 
 def _trusted(root: Path, settings: KubeletSettings, config: KubeletConfig, process: KubeletProcess) -> Iterator[tuple[Path, str]]:
-    """Yield certificates to trust, each with the name that the kubelet's must bear; empty: it is the kubelet's own."""
+    """Yield trusted certificates, each with the required name in the kubelet's; empty: the kubelet's own."""
     name = settings.node or os.environ.get("NODE_NAME", "") or config.node or _host_name(root, process)
     if settings.ca is not None:
         yield root / str(settings.ca).lstrip("/"), name
@@ -178,10 +174,7 @@ def _host_name(root: Path, process: KubeletProcess) -> str:
 
 
 def _readable(root: Path, path: str) -> Path | None:
-    """Return a readable file below a root, else None.
-
-    The kubelet's newest certificate (`kubelet-server-current.pem`) is an absolute link, which starts at that root, too.
-    """
+    """Return a readable file below a root. Follows an absolute link below that root."""
     file = root / path.lstrip("/")
     try:
         if file.is_symlink():

@@ -1,4 +1,4 @@
-"""The node's facts besides libvirt's: guarantees, the kubelet's eviction, and guests about to be migrated."""
+"""Facts about guests from the node: guarantees, evictions by the kubelet, and guests about to be migrated."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ LEAVES: Final = "it is about to be migrated (its pod is being evicted)"
 
 _STATE: Final = "host_memory_state"
 _SHORT: Final = frozenset({"hard", "low"})
-"""Host states in which no guest gets headroom back, as in the balloon law."""
+"""States in which no guest grows, as in the balloon plugin."""
 
 _CONTROL_GROUPS: Final = ("proc/1/root/sys/fs/cgroup", "sys/fs/cgroup")
-"""The node's control groups, as seen by a container in its process namespace, which has its own groups; and by the node itself."""
+"""The node's cgroups, seen from a container in the node's process namespace, and from the node."""
 
 
 class NodeFacts:
-    """Facts from the kubelet, control groups and settings. The plugin's thread calls it.
+    """Facts from the kubelet, cgroups and settings. For the plugin's thread.
 
-    :param percentage: KubeVirt's `memoryOvercommitPercentage` by the operator; None: not set
+    :param percentage: the operator's `memoryOvercommitPercentage`
     """
 
     def __init__(self, context: PluginContext, settings: KubeletSettings, percentage: float | None) -> None:
@@ -42,13 +42,9 @@ class NodeFacts:
     # --- collect -----------------------------------------------------------------------------------------------------------------
 
     def add_to(self, fields: Mapping[str, dict[str, Value]], pods: Mapping[str, LauncherPod]) -> None:
-        """Add the node's facts to guests' fields.
-
-        :param fields: by guest id, with `balloon_cur`, `balloon_max` and `vcpu_count` where known
-        :param pods: by guest id
-        """
+        """Add the node's facts to guests' fields, with `balloon_cur`, `balloon_max` and `vcpu_count` if known."""
         self.kubelet.expect({pod.pod_uid for pod in pods.values()})
-        # Before `state`: otherwise an answer in between would be missed.
+        # Before `state`, otherwise mom would miss an answer in between.
         awaited = {pod.pod_uid for pod in pods.values() if self.kubelet.awaits(pod.pod_uid)}
         requests = self.kubelet.state.pods
         self._groups.look(fields, pods)
@@ -76,7 +72,7 @@ class NodeFacts:
                 guest_fields[GuestField.GIVE_BACK] = LEAVES
 
     def host_fields(self) -> dict[str, Value]:
-        """Return the host's fields about eviction; empty: the kubelet does not evict, or its memory is unknown."""
+        """Return the host's fields about evictions."""
         memory = memory_of(self._context.root, self._tops)
         self._room = room = None if memory is None else room_of(memory, self.kubelet.state.config)
         if room is None:
@@ -86,10 +82,7 @@ class NodeFacts:
     # --- act ---------------------------------------------------------------------------------------------------------------------
 
     def decisions(self, snapshot: Snapshot, source: Source) -> Iterator[Decision]:
-        """Restore guests that are about to be migrated, and that mom on another node has shrunk.
-
-        Only mom moves balloons under KubeVirt. The plugin that shrank a guest on this node restores it itself.
-        """
+        """Restore guests that are about to be migrated, and that mom on another node has shrunk."""
         if GuestField.BALLOON not in self._context.declarations.controls or snapshot.host.text(_STATE) in _SHORT:
             return
         taken_here = {entry.entity.id for entry in self._context.engine_state().changes if entry.control == GuestField.BALLOON}
@@ -101,12 +94,12 @@ class NodeFacts:
     # --- surface -----------------------------------------------------------------------------------------------------------------
 
     def conditions(self) -> Iterator[Condition]:
-        """Yield the condition of an eviction that mom cannot prevent."""
+        """Yield the condition of an eviction."""
         return conditions(self._room)
 
     @property
     def why_unknown(self) -> str:
-        """Why the kubelet does not report requests; empty: it does, or mom does not ask."""
+        """Why the kubelet does not report requests. Empty: it does, or mom does not ask."""
         error = self.kubelet.state.error
         return f"the kubelet does not report what pods request: {printable(error, 400)}" if error else ""
 

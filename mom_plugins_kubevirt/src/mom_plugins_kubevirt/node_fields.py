@@ -1,4 +1,4 @@
-"""Fields of the node's facts besides libvirt's."""
+"""Fields of the node's facts."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ PROMISE: Final = "balloon_min"
 REQUEST: Final = "pod_request"
 PROMISED_BY: Final = "pod_request_by"
 ASKING: Final = "nobody yet: the kubelet is being asked"
-"""Source of a guarantee from mom's start until the kubelet's first answer."""
+"""Source of a guarantee until the kubelet's first answer."""
 EVICTS_BELOW: Final = "mem_evicts_below"
 ROOM: Final = "eviction_room"
 THRESHOLD: Final = "eviction_threshold"

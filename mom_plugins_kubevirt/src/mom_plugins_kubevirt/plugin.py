@@ -1,4 +1,4 @@
-"""The plugin kubevirt: settings, declarations, and the hooks that hand work to the hypervisor."""
+"""The plugin `kubevirt`: settings, declarations and hooks."""
 
 from __future__ import annotations
 
@@ -39,33 +39,33 @@ if TYPE_CHECKING:
     from mom_plugins_kubevirt.node_facts import NodeFacts
 
 _SIGNS: Final = ("var/run/kubevirt", "var/lib/kubevirt")
-"""Folders of virt-handler on each of its nodes."""
+"""virt-handler's folders on its nodes."""
 
 _FILES: Final = 65536
 """mom opens six files for each pod; the usual limit is 1024."""
 
 _MOST_PROBLEMS: Final = 10
-"""Unmanageable pods that one cycle reports."""
+"""Number of unmanageable pods to report in one cycle."""
 
 
 class KubevirtPlugin(PluginOfGuests["KubevirtHypervisor"]):
     """QEMU guests of KubeVirt on this node, each under the libvirt of its own pod."""
 
     class Settings(PluginOfGuests.Settings):
-        """Patience with pods' libvirts, and sources of pods' names and requests."""
+        """Timeouts of pods' libvirts, and sources of pods' names and requests."""
 
         call_timeout: Annotated[Duration, Field(gt=0, le=60)] = 1.0
-        """Time limit for one answer of a pod's libvirt, less than half of `deadline`. A hanging one delays no other."""
+        """Timeout of one call to a pod's libvirt, less than half of `deadline`. A hanging one delays no other."""
         readonly: bool = False
-        """Watch guests, and change nothing."""
+        """Only observe guests."""
         pod_logs: str = "/var/log/pods"
-        """kubelet's folder of pod logs (`podLogsDir`) on the node: it has the namespace and name of each pod."""
+        """kubelet's folder of pod logs (`podLogsDir`) on the node: it has each pod's namespace and name."""
 
         kubelet: KubeletSettings = KubeletSettings()
         """Access to the node's kubelet, for pods' requests and eviction thresholds."""
         memory_overcommit_percentage: Annotated[float, Field(ge=10, le=1000)] | None = None
-        """KubeVirt's `memoryOvercommitPercentage`, for pods whose requests neither the kubelet nor control groups report. Their guests
-        are guaranteed their memory divided by it: 150 means two thirds. Unset: such guests have no guarantee, and keep what they use."""
+        """KubeVirt's `memoryOvercommitPercentage`, for pods without a known request. Their guarantee is the guest's memory divided by it:
+        two thirds for 150. Default: no guarantee, and such guests keep the memory that they use."""
 
         @model_validator(mode="after")
         def _calls_fit_into_the_deadline(self) -> KubevirtPlugin.Settings:
@@ -94,8 +94,8 @@ class KubevirtPlugin(PluginOfGuests["KubevirtHypervisor"]):
 
     @hookimpl
     def mom_setup(self) -> None:
-        """Start looking for pods. Commands that run once look when they list the guests."""
-        # Loaded here: commands that only list plugins must not wait for libvirt.
+        """Start the search for pods. Commands that run once search when they list guests."""
+        # Late import: commands that only list plugins do not need libvirt.
         from mom_plugins_kubevirt.hypervisor import KubevirtHypervisor
         from mom_plugins_kubevirt.node_facts import NodeFacts
         from mom_plugins_kubevirt.pod_libvirt import Means
@@ -140,19 +140,19 @@ class KubevirtPlugin(PluginOfGuests["KubevirtHypervisor"]):
 
     @hookimpl
     def mom_collect_host(self, hypervisor: Hypervisor) -> Mapping[str, Value]:
-        """Return the number of unreliable guests, and the memory left until the kubelet evicts."""
+        """Return the number of unreliable guests, and the memory until the kubelet evicts."""
         return {**super().mom_collect_host(hypervisor), **({} if self._facts is None else self._facts.host_fields())}
 
     @hookimpl
     def mom_act(self, snapshot: Snapshot) -> Iterable[Decision]:
-        """Decide as for guests of one libvirt, and restore guests that are about to be migrated."""
+        """Switch on statistics, and restore guests that are about to be migrated."""
         yield from super().mom_act(snapshot)
         if self._facts is not None:
             yield from self._facts.decisions(snapshot, Source(self._context.name))
 
     @hookimpl
     def mom_problems(self, snapshot: Snapshot) -> Iterable[Problem | Condition]:
-        """Report as for guests of one libvirt; also pods that cannot be managed, unknown requests, and evictions by the kubelet."""
+        """Report unreliable guests, unmanageable pods, unknown requests, and evictions."""
         yield from super().mom_problems(snapshot)
         if self._hypervisor is None or self._facts is None:
             return

@@ -1,7 +1,4 @@
-"""Memory limits and pressure of a pod's control groups (v2), as mom can open them.
-
-From within a container, the groups' paths lead nowhere; the pod's folder works.
-"""
+"""Memory limits and pressure of pods' cgroups (v2), read through the pod's folder."""
 
 from __future__ import annotations
 
@@ -14,10 +11,10 @@ from mom_kvm import GroupLimit, GuestField, Hierarchies, cgroups_of, pressure_in
 from mom_plugins_kubevirt.pods import LauncherPod
 
 _IN_TURN: Final = 50
-"""Pods' groups read in one cycle, a quarter of a millisecond each. Until a pod's turn comes, its last reading counts."""
+"""Pods read in one cycle, a quarter of a millisecond each."""
 
 _USUAL_FIELD: Final = "host_psi_memory_some_avg10"
-"""A guest with this field has its groups read in the usual way."""
+"""A guest with this field already has its groups' fields."""
 
 _TOP: Final = "/sys/fs/cgroup"
 
@@ -26,7 +23,7 @@ _RESIDENT: Final = "rss"
 
 
 class _Reading(NamedTuple):
-    """Reading of a pod's groups: the container's group, fields, and the resident KiB of the guest's process at that time."""
+    """Container's group, fields, and RSS in KiB of the guest's process at that time."""
 
     group: str
     fields: Mapping[str, Value]
@@ -34,10 +31,7 @@ class _Reading(NamedTuple):
 
 
 class PodGroups:
-    """Control groups of pods, read in turn.
-
-    :param proc: folder /proc
-    """
+    """Cgroups of pods, read in turn."""
 
     def __init__(self, proc: Path) -> None:
         self._proc = proc
@@ -46,11 +40,7 @@ class PodGroups:
         """By pod uid."""
 
     def look(self, fields: Mapping[str, Mapping[str, Value]], pods: Mapping[str, LauncherPod]) -> None:
-        """Read the groups of some of these pods, new ones first, without those that are read in the usual way.
-
-        :param fields: of guests, by id
-        :param pods: by guest id
-        """
+        """Read the groups of some of these pods, new ones first. Both by guest id."""
         due = {
             pods[identity].pod_uid: (pods[identity], as_number(guest_fields.get(_RESIDENT)))
             for identity, guest_fields in fields.items()
@@ -68,9 +58,7 @@ class PodGroups:
     def of(self, pod: LauncherPod, resident: float | None) -> tuple[str, Mapping[str, Value]]:
         """Return the container's group (empty: unknown), and the fields of its last reading.
 
-        The room below the limit is less by the guest's growth since.
-
-        :param resident: KiB of the guest's process now; None: unknown
+        :param resident: RSS in KiB of the guest's process now, to correct the headroom
         """
         group, fields, before = self._readings.get(pod.pod_uid, _NO_READING)
         room = as_number(fields.get(GuestField.LIMIT_ROOM))
@@ -83,7 +71,7 @@ _NO_READING: Final = _Reading("", {}, None)
 
 
 def container_group(pod: LauncherPod, proc: Path) -> str:
-    """Return the group of the container with the guest and its libvirt; empty: not found."""
+    """Return the group of the container with the guest; empty: not found."""
     if not pod.cgroup:
         return ""
     name = pod.cgroup.rpartition("/")[2]
@@ -92,7 +80,7 @@ def container_group(pod: LauncherPod, proc: Path) -> str:
 
 
 def group_fields(pod: LauncherPod, group: str) -> dict[str, Value]:
-    """Return the room below the groups' limits, and their tasks' stalls, without unknown ones.
+    """Return headroom and pressure of the groups, without unknown ones.
 
     :param group: the container's group; empty: not found
     """

@@ -19,36 +19,34 @@ from mom_plugins_kubevirt.relay import Relay
 from mom_plugins_libvirt import Connection, ConnectionSettings, EventLoop, ImpossibleAnswer, LibvirtHypervisor, SamplingSettings
 
 _LONGEST_RETRY_SECONDS: Final = 1.0
-"""Longest pause between two attempts to connect. A starting pod's daemon does not listen yet, and mom must see its guest within 2 s
-afterwards. A failed attempt costs a tenth of a millisecond."""
+"""mom must see a guest within 2 s after its daemon listens."""
 
 _MOST_OPEN_CALLS: Final = 2
 _MOST_OPENING: Final = 1
-"""Threads of mom that a hanging pod can occupy."""
+"""Threads of mom that a hanging pod can block."""
 
 _LONGEST_NAME: Final = 63 + 1 + 253
 """NAMESPACE_NAME: Kubernetes' limits for both."""
 
 _WHOLE_NAME: Final = 30
 _CUT_NAME: Final = 16
-"""Characters of a guest's name in its pod's name: a short name is whole, a longer one has at least `_CUT_NAME`. Kubernetes limits pods'
-names to 63 characters, with virt-launcher- and a random or hashed end."""
+"""Characters: Kubernetes limits pods' names to 63, so longer guests' names are cut."""
 
 _FIRST_REST_SECONDS: Final = 1.0
 _LAST_REST_SECONDS: Final = 60.0
-"""Pause after garbage: doubled from the first to the last. After valid answers for the last pause, it starts again at the first."""
+"""Pauses after invalid answers double up to this."""
 
 _MOST_EVENTS: Final = 500
 """Events between two looks. Continuous resizing causes five each second."""
 
 _MOST_WAKES: Final = 5
 _WAKE_SECONDS: Final = 10.0
-"""Cycles that a pod may ask for in `_WAKE_SECONDS`; a start needs three."""
+"""Time in which a pod may start `_MOST_WAKES` cycles. A guest's start needs three."""
 
 
 @dataclass(frozen=True, slots=True)
 class Means:
-    """Shared by all pods' connections: event loop, threads and patience. `call_timeout` in seconds.
+    """Event loop, threads and timeouts that all pods' connections share.
 
     :param module: libvirt's Python binding
     """
@@ -65,8 +63,7 @@ class Means:
 
 
 class PodLibvirt:
-    """The libvirt in one pod; the first question connects. One thread at a time calls `look`; everything else belongs to the thread of
-    the round."""
+    """Libvirt in one pod. One thread at a time calls `look`; the round's thread uses everything else."""
 
     def __init__(self, pod: LauncherPod, means: Means) -> None:
         settings = ConnectionSettings(
@@ -89,25 +86,24 @@ class PodLibvirt:
         self.hypervisor = LibvirtHypervisor(self.connection, sampling, means.context)
         self.hypervisor.wake = self._tell
         self.listed: Sequence[Guest] = ()
-        """Guests in its last answer."""
+        """Guests in the last answer."""
         self.open_call: Future[Sequence[Guest]] | None = None
-        """Unanswered question."""
         self.trouble = ""
-        """Why its last answer is missing or unusable; empty: it is usable."""
+        """Why the last answer is missing or unusable."""
         self.asked_at = float("-inf")
-        """Monotonic seconds of the last question."""
+        """Monotonic time."""
         self.hangs = False
         self.lies = False
-        """Whether its last answer was one that a pod's libvirt never gives."""
+        """The last answer was one that a pod's libvirt never sends."""
         self._distrusted = self._refused = ""
         self._rest_until, self._rest = float("-inf"), _FIRST_REST_SECONDS
         self._wake = means.context.wake
         self._wakes: list[float] = []
-        """Times of its recent wake-ups."""
+        """Times of recently started cycles."""
         self._lock = threading.Lock()
 
     def _tell(self, what: str) -> None:
-        """Wake mom, from any thread. A pod that asks for too many cycles must wait for the scheduled ones."""
+        """Start a cycle, from any thread. A pod that starts too many must wait for the scheduled ones."""
         now = time.monotonic()
         with self._lock:
             self._wakes = [at for at in self._wakes if now - at < _WAKE_SECONDS]
@@ -117,25 +113,25 @@ class PodLibvirt:
         self._wake(what)
 
     def _refuse(self, why: str) -> None:
-        """Note that the relay has ended the connection."""
+        """Note that the relay has closed the connection."""
         self._refused = why
 
     def _opened(self) -> None:
-        self.hangs = False  # it has just answered
+        self.hangs = False  # libvirt has just answered
         self._tell(f"the libvirt of pod {self.pod.name} answers")
 
     @property
     def may_be_asked(self) -> bool:
-        """Whether it owes no answer, and is not paused."""
+        """True without an open call and outside a pause."""
         if self.open_call is not None:
             if not self.open_call.done():
                 return False
-            self.hangs = self.open_call.exception() is not None  # after a late answer, mom waits for it again
+            self.hangs = self.open_call.exception() is not None  # mom waits again after a late answer
             self.open_call = None
         return time.monotonic() >= self._rest_until
 
     def look(self) -> Sequence[Guest]:
-        """Return its guests now. Raises `HypervisorError`, also for an answer that a pod's libvirt never gives."""
+        """Return the guests. Raises `HypervisorError`, also for an answer that a pod's libvirt never sends."""
         self.asked_at = time.monotonic()
         self._refused = ""
         try:
@@ -151,7 +147,7 @@ class PodLibvirt:
         return guests
 
     def take(self, answer: Sequence[Guest] | HypervisorError) -> None:
-        """Take an answer."""
+        """Process an answer."""
         self.open_call, self.hangs = None, isinstance(answer, GuestBusy)
         if isinstance(answer, HypervisorError):
             self.unanswered(f"{answer.message}; {answer.hint}" if isinstance(answer, PermissionDenied) else answer.message)
@@ -166,39 +162,39 @@ class PodLibvirt:
                 self._rest = _FIRST_REST_SECONDS
 
     def judge(self, why: str) -> None:
-        """Distrust all its figures for this reason, until the next call; empty: trust them."""
+        """Distrust all figures for this reason, until the next call. Empty: trust them."""
         self._distrusted = why
         self.trouble = why or self.trouble
 
     def hung(self, call: Future[Sequence[Guest]] | None) -> None:
-        """Note that it has not answered in time."""
+        """Note a timeout."""
         self.open_call, self.hangs = call, True
         self.unanswered("its libvirt does not answer")
         if call is not None and not self.listed:
             call.add_done_callback(self._answered_late)
 
     def _answered_late(self, call: Future[Sequence[Guest]]) -> None:
-        """Wake mom for a late answer: a daemon is slow while it starts its guest."""
+        """Start a cycle: a daemon is slow while it starts its guest."""
         if call.exception() is None and call.result():
             self._tell(f"the libvirt of pod {self.pod.name} has answered")
 
     def unanswered(self, why: str = "") -> None:
-        """Let its statistics age after a look without an answer."""
+        """Let the statistics age after a look without an answer."""
         self.trouble = why or self.trouble or "its libvirt does not answer"
         self.hypervisor.unanswered()
 
     def not_asked(self) -> None:
-        """Let its statistics age after a round that did not reach it."""
-        if self.asked_at == float("-inf"):  # an earlier mom may have shrunk its guest
+        """Let the statistics age after a round without this pod."""
+        if self.asked_at == float("-inf"):  # an earlier mom may have shrunk the guest
             self.trouble = "there was no time yet to ask its libvirt"
         self.hypervisor.unanswered()
 
     def fields(self, guest: Guest) -> Mapping[str, Value]:
-        """Return its guest's fields by its own word; empty if they cannot be true."""
+        """Return the guest's fields according to libvirt. Empty: impossible."""
         return {} if self._distrusted else self._claims(guest)
 
     def claimed_kib(self, guest: Guest) -> int:
-        """Return the largest size that it reports for its guest."""
+        """Return the largest size that libvirt reports for the guest."""
         sizes = [self._claims(guest).get(name) for name in ("balloon_max", "balloon_cur")]
         return max((size for size in sizes if isinstance(size, int)), default=0)
 
@@ -207,7 +203,7 @@ class PodLibvirt:
 
 
 def is_domain_of(pod: LauncherPod, domain: str) -> bool:
-    """Tell whether this domain name (NAMESPACE_NAME) fits the pod (virt-launcher-NAME-…, with a long NAME cut)."""
+    """Return whether this domain name (NAMESPACE_NAME) fits the pod (virt-launcher-NAME-…, with a long NAME cut)."""
     namespace, underscore, name = domain.partition("_")
     launcher = f"{LAUNCHER}{name}-" if len(name) <= _WHOLE_NAME else f"{LAUNCHER}{name[:_CUT_NAME]}"
     return bool(underscore and name) and namespace == pod.namespace and pod.name.startswith(launcher)

@@ -1,4 +1,4 @@
-"""Path to a pod's libvirt: its socket, opened below the pod's own root, so that no link in the pod leads mom elsewhere."""
+"""Opens a pod's libvirt socket below the pod's root. Links in the pod cannot lead mom elsewhere."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from mom_plugins_kubevirt.pods import RIGHTS, LauncherPod
 from mom_plugins_kubevirt.relay import Relay
 
 _SYS_OPENAT2: Final = 437
-"""Same number on all architectures; Linux 5.6."""
+"""Linux 5.6; the same number on all architectures."""
 
 _RESOLVE_NO_MAGICLINKS: Final = 0x02
 _RESOLVE_IN_ROOT: Final = 0x10
-"""linux/openat2.h: magic links as in /proc/PID/fd are refused; other links resolve below the starting folder, as if it were the root."""
+"""linux/openat2.h: refuse magic links such as /proc/PID/fd, and resolve other links below the starting folder."""
 
 _O_PATH: Final = os.O_PATH | os.O_CLOEXEC
 _STATUS_BYTES: Final = 4096
@@ -32,11 +32,8 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 @contextmanager
 def reached(proc: Path, pod: LauncherPod, relay: Relay, refuse: Callable[[str], None] = lambda why: None) -> Iterator[str]:
-    """Yield the URI of the pod's libvirt, which is valid within the block. Raises `HypervisorError`.
+    """Yield the URI of the pod's libvirt, valid within the block. Raises `HypervisorError`. The pod's file system may hang.
 
-    The daemon's process is still the same, and the socket belongs to its user. Waits for the pod's file system, which may hang.
-
-    :param relay: carries the connection
     :param refuse: see `Relay.to`
     """
     handles: list[int] = []
@@ -53,9 +50,9 @@ def reached(proc: Path, pod: LauncherPod, relay: Relay, refuse: Callable[[str], 
 
 
 def _enter(proc: Path, pod: LauncherPod, handles: list[int]) -> int:
-    """Open the process, its root, and its socket (the last handle); return the daemon's user."""
+    """Open the process, its root, and its socket (the last handle). Returns the daemon's user."""
     handles.append(os.open(proc / str(pod.pid), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
-    # Its number may be given to another process now: the open folder is empty then.
+    # If the pid is reused, the open folder is empty.
     stat_record = ProcessStat.parse(_read("stat", handles[0]))
     if stat_record is None or stat_record.started != pod.started:
         raise ProcessLookupError(errno.ESRCH, "it has ended")
@@ -67,14 +64,14 @@ def _enter(proc: Path, pod: LauncherPod, handles: list[int]) -> int:
         raise OSError(errno.ENOTSOCK, "it is no socket")
     if status.st_uid != user:
         raise OSError(errno.EOWNERDEAD, f"it belongs to user {status.st_uid}, and the daemon runs as {user}")
-    # Connecting needs write access; libvirt reports that in words only.
+    # Connecting needs write access; libvirt reports its lack only as text.
     if not os.access(f"/proc/self/fd/{handles[-1]}", os.W_OK, effective_ids=True):
         raise OSError(errno.EACCES, os.strerror(errno.EACCES))
     return user
 
 
 def _open_in_root(root: int, path: str) -> int:
-    """Return a handle of a file below a root, without following a final link. Raises `OSError`."""
+    """Open a file below a root, without following a final link. Raises `OSError`."""
     how = struct.pack("QQQ", _O_PATH | os.O_NOFOLLOW, 0, _RESOLVE_IN_ROOT | _RESOLVE_NO_MAGICLINKS)
     handle: int = _libc.syscall(_SYS_OPENAT2, root, os.fsencode(path), how, len(how))
     if handle < 0:
@@ -89,7 +86,6 @@ def _read(name: str, folder: int) -> bytes:
 
 
 def _user(status: bytes) -> int:
-    """Return the effective user."""
     _, line, words_after = status.partition(b"\nUid:")
     words = words_after.split(None, 2)
     if not line or len(words) < 2 or not words[1].isdigit():

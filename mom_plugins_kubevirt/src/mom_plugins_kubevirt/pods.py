@@ -1,7 +1,6 @@
-"""virt-launcher pods of this node, from /proc alone: no API server, no credentials.
+"""virt-launcher pods of this node, from /proc.
 
-A pod's uid stands in the name of its control group, which no container can change. Everything else in a pod belongs to its tenant: any
-process may call itself a libvirt daemon. A false one costs only its own pod the guest.
+A pod's uid is in the name of its cgroup, which no container can change. Everything else in a pod is untrusted.
 """
 
 from __future__ import annotations
@@ -17,89 +16,83 @@ from typing import Final
 from mom_kvm import ProcessStat, cgroups_of, read_kernel_file, times_of
 
 RIGHTS: Final = "mom needs CAP_SYS_PTRACE and CAP_DAC_OVERRIDE in the node's process namespace (hostPID)"
-"""Cure if mom may not look into pods and their node."""
 
 _DAEMONS: Final[Mapping[bytes, str]] = {b"virtqemud": "var/run/libvirt/virtqemud-sock", b"libvirtd": "var/run/libvirt/libvirt-sock"}
-"""Names of libvirt's daemons in a pod, newer ones first, with their sockets."""
+"""libvirt's daemons in a pod, newer ones first, with their sockets."""
 
 _QEMU: Final = b"qemu"
-"""Prefix of QEMU's process names: qemu-kvm, qemu-system-x86."""
+"""Prefix of QEMU's process names."""
 
 _POD: Final = re.compile(r"pod([0-9a-f]{8}[-_][0-9a-f]{4}[-_][0-9a-f]{4}[-_][0-9a-f]{4}[-_][0-9a-f]{12})(?:\.slice)?")
-"""A pod's control group: `pod<uid>` with kubelet's cgroupfs driver, `…-pod<uid>.slice` with its systemd driver and underscores."""
+"""A pod's cgroup: `pod<uid>` with kubelet's cgroupfs driver, `…-pod<uid>.slice` with its systemd driver."""
 
 _UUID: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-"""libvirt's form of a UUID."""
 
 _YOUNG_SECONDS: Final = 5.0
-"""Age up to which each scan rereads a process: after a fork, it may still execute another program."""
+"""Each scan reads younger processes again: they may still execute another program."""
 
 _MOST_LOOKED_AT: Final = 3000
-"""Processes read in one scan at most, 30 ms; the next scan reads the remaining ones."""
+"""Processes in one scan, 30 ms."""
 
 _IN_TURN: Final = 20
-"""Known daemons whose life each scan checks; an end that removes them from /proc is seen at once."""
+"""Known daemons that each scan checks."""
 
 MOST_PODS: Final = 1000
 """Twice a node's limit."""
 
 _MOST_PROCESSES: Final = 16
-"""QEMU processes of one pod that are read. A pod has one guest; while it probes QEMU, two."""
+"""QEMU processes of one pod. A pod has one, or two while it probes QEMU."""
 
 _LOGS_AGAIN_SECONDS: Final = 1.0
-"""Pause between two searches for the name of a pod without a log folder."""
+"""Pause between searches for pods' names."""
 
 _NODE: Final = ("proc/1/root", "")
-"""The node's root, as seen by a container in its process namespace, and by the node itself."""
+"""The node's root, seen from a container in the node's process namespace, and from the node."""
 
 _CGROUPS: Final = ("sys/fs/cgroup", "sys/fs/cgroup/unified")
 LAUNCHER: Final = "virt-launcher-"
-"""Prefix of the names of KubeVirt's pods with guests."""
+"""Name prefix of KubeVirt's pods with guests."""
 
 _LOG_FOLDER: Final = re.compile(r"([a-z0-9][a-z0-9-]{0,62})_([a-z0-9][a-z0-9.-]{0,252})_([0-9a-f-]{36})")
-"""kubelet's names: NAMESPACE_POD_UID, none of them with an underscore."""
+"""kubelet's names: NAMESPACE_POD_UID."""
 
 _COMMAND_BYTES: Final = 256 << 10
 _DEEPEST: Final = 3
-"""Folders between the root of the control groups and a pod's group: kubepods.slice, its service class, and one more if the node itself
-is a container."""
+"""Folders above a pod's group: kubepods.slice, its QoS class, and one more."""
 
 
 @dataclass(frozen=True, slots=True)
 class LauncherPod:
-    """One virt-launcher pod, by the node's word. Only the daemon's name is the pod's own claim."""
+    """virt-launcher pod according to the node. Only the daemon's name is the pod's own claim."""
 
     pid: int
-    """Process of the pod's libvirt daemon, as in mom's own /proc."""
+    """Process of the libvirt daemon."""
     started: int
-    """Start of that process, in ticks since boot: no other process has the same `pid` and start."""
+    """Its start in clock ticks since boot."""
     pod_uid: str
-    """The pod's uid, with hyphens, from the name of its control group."""
+    """With hyphens, from the cgroup's name."""
     cgroup: str
-    """The pod's own control group (v2), above its containers' groups, as mom can open it; empty: not found."""
+    """The pod's folder (v2), above its containers' groups; empty: not found."""
     socket: str
-    """The daemon's socket, as a path in the pod's own root."""
+    """Path in the pod's own root."""
     namespace: str = ""
-    """The pod's namespace, from the name of kubelet's log folder."""
+    """From the name of kubelet's log folder."""
     name: str = ""
-    """The pod's name, from the same: `virt-launcher-NAME-…`."""
+    """From the same: `virt-launcher-NAME-…`."""
 
 
 @dataclass(slots=True)
 class _Processes:
-    """Processes of one pod."""
-
     daemons: dict[int, LauncherPod] = field(default_factory=dict)
-    """Libvirt daemons by process id, the oldest first."""
+    """libvirt daemons by pid, the oldest first."""
     qemus: list[int] = field(default_factory=list)
-    """QEMU processes."""
 
 
 class Pods:
-    """The virt-launcher pods of a node. One thread at a time calls `scan`; any thread reads its results.
+    """virt-launcher pods of a node. One thread at a time calls `scan`; any thread reads the results.
 
-    :param root: of /proc; mom must see the node's processes there (`hostPID`)
-    :param logs: kubelet's folder of pod logs on the node
+    :param root: folder that contains the node's /proc
+    :param logs: kubelet's folder of pod logs
     """
 
     def __init__(self, root: Path, logs: Path, monotonic: Callable[[], float] = time.monotonic) -> None:
@@ -110,24 +103,24 @@ class Pods:
         self._old: set[int] = set()
         """Processes that need no further reading."""
         self._young: dict[int, float] = {}
-        """Time until which scans reread a process."""
+        """Time until which scans read a process again."""
         self._processes: dict[str, _Processes] = {}
         self._turn = 0
         self._where: dict[int, str] = {}
-        """Pod uid of each relevant process."""
+        """Pod uid by pid."""
         self._names: dict[str, tuple[str, str]] = {}
         self._names_at = float("-inf")
         self.pods: Mapping[str, LauncherPod] = {}
-        """By uid; each scan that changes them replaces the mapping."""
+        """By uid. A scan replaces the mapping if the pods change."""
         self._denied = False
-        """Whether log folders were unreadable for lack of a right."""
+        """Log folders were unreadable for lack of a right."""
         self._unread = False
-        """Whether no log folder was readable."""
+        """No log folder was readable."""
         self.nameless: Collection[str] = ()
         """Uids of pods with a libvirt but without a known name."""
 
     def scan(self) -> bool:
-        """Read processes that are new since the last scan, forget ended ones, and tell whether the pods have changed."""
+        """Read new processes, forget ended ones, and return whether the pods have changed."""
         ids = ProcessStat.ids(Path(self._proc))
         if ids is None:
             return False
@@ -147,7 +140,7 @@ class Pods:
 
     @property
     def why_nameless(self) -> tuple[str, str]:
-        """Why pods have no names, and the cure; two empty texts if all have names."""
+        """Why pods have no names, and the cure; empty if all have names."""
         if not self.nameless:
             return "", ""
         problem = f"the names of {len(self.nameless)} pods with a libvirt are unknown, so mom leaves them alone"
@@ -157,11 +150,11 @@ class Pods:
 
     @property
     def all_nameless(self) -> bool:
-        """Whether no pod's name is known, so that mom cannot know which have guests."""
+        """True if no pod's name is known, so that mom cannot know which have guests."""
         return self._unread and bool(self.nameless) and not self.pods
 
     def guest_process(self, pod_uid: str, uuid: str) -> int | None:
-        """Return the pod's QEMU process for the guest with this UUID."""
+        """Return the pid of the pod's QEMU for the guest with this UUID."""
         return next((pid for pid, own_uuid in self._guests_in(pod_uid) if own_uuid == uuid), None)
 
     def guest_of(self, pod_uid: str) -> str:
@@ -183,19 +176,17 @@ class Pods:
         return daemons[first : first + _IN_TURN]
 
     def _still_runs(self, pid: int) -> bool:
-        """Tell whether a daemon still runs: its number is not reused, and it is no zombie."""
+        """Return whether a daemon runs: its pid is not reused, and it is no zombie."""
         stat, pod = times_of(f"{self._proc}/{pid}"), self._processes[self._where[pid]].daemons[pid]
         return stat is not None and stat.started == pod.started
 
     def _due(self) -> list[int]:
-        """Return the processes to read, longest waiting first."""
         due = list(self._young)[:_MOST_LOOKED_AT]
         for pid in due if len(self._young) > len(due) else ():
             self._young[pid] = self._young.pop(pid)
         return due
 
     def _look_at(self, pid: int) -> bool:
-        """Read a process, and tell whether it is a pod's libvirt daemon or QEMU."""
         name = read_kernel_file(f"{self._proc}/{pid}/comm").rstrip(b"\n")
         socket = _DAEMONS.get(name)
         if socket is None and not name.startswith(_QEMU):
@@ -239,8 +230,8 @@ class Pods:
     # --- the node's facts about a pod ----------------------------------------------------------------------------------------------
 
     def _pod_of(self, pid: int) -> tuple[str, str]:
-        """Return the uid of a process's pod, and the path of its control group (v2) down to the pod's; empty: none."""
-        for controller, path in sorted(cgroups_of(f"{self._proc}/{pid}").items()):  # v2 first: its controller has no name
+        """Return the uid of a process's pod, and the path of its cgroup (v2)."""
+        for controller, path in sorted(cgroups_of(f"{self._proc}/{pid}").items()):  # v2 first, which has no controller name
             steps = path.split("/")
             for number, step in enumerate(steps):
                 match = _POD.search(step)
@@ -249,9 +240,8 @@ class Pods:
         return "", ""
 
     def _cgroup(self, uid: str, group: str) -> str:
-        """Return the folder of the pod's group. From within a container, its path leads outside, so it is searched for."""
         for top in self._cgroups:
-            if not os.path.exists(f"{top}/cgroup.controllers"):  # noqa: PTH110  # a path that may not be looked at is no error
+            if not os.path.exists(f"{top}/cgroup.controllers"):  # noqa: PTH110  # an inaccessible path is no error
                 continue
             if group and ".." not in group.split("/") and os.path.isdir(f"{top}{group}"):  # noqa: PTH112  # as above
                 return f"{top}{group}"
@@ -265,7 +255,7 @@ class Pods:
         self._names_at, self._denied, self._unread = now, False, True
         for folder in self._logs:
             try:
-                names = os.listdir(folder)  # noqa: PTH208  # a path for each of hundreds would take most of the time
+                names = os.listdir(folder)  # noqa: PTH208  # too slow with a Path for each of hundreds
             except OSError as error:
                 self._denied |= isinstance(error, PermissionError)
                 continue

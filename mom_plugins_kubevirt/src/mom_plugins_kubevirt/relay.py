@@ -1,6 +1,6 @@
-"""Relay between libvirt's client and pods' libvirts: it ends a connection before the client reads too long a message.
+"""Relay between libvirt's client and pods' libvirts that limits messages.
 
-libvirt's client accepts messages of 32 MiB, expands them 50 times in memory, and has no setting for that.
+libvirt's client accepts messages of 32 MiB, and expands them 50 times in memory.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from contextlib import contextmanager
 from typing import Final
 
 MOST_BYTES: Final = 256 << 10
-"""Longest message in bytes. One guest's statistics have some 2 KiB, its description some 20 KiB."""
+"""Longest message. Statistics have about 2 KiB, a description about 20 KiB."""
 
 _BYTES_A_SECOND: Final = 4 << 20
-"""Bytes per second from one pod. Faster data waits, and costs mom no CPU time."""
+"""Limit for one pod. Faster data waits."""
 
 _CONNECT_SECONDS: Final = 5.0
 _CHUNK_BYTES: Final = 64 << 10
 _HEAD_BYTES: Final = 4
-"""Each message begins with its length, including these bytes: libvirt, src/rpc/virnetprotocol.x."""
+"""Each message begins with its length, including these bytes (src/rpc/virnetprotocol.x)."""
 
 
 class Relay:
-    """Passes data between libvirt's client and pods, in one thread that the first connection starts."""
+    """Relays data between libvirt's client and pods, in one thread."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -38,9 +38,9 @@ class Relay:
 
     @contextmanager
     def to(self, path: str, refuse: Callable[[str], None]) -> Iterator[str]:
-        """Yield the path of a socket that leads to `path`, for one connection within the block. Raises `OSError`.
+        """Yield the path of a socket that leads to `path`, for one connection. Raises `OSError`.
 
-        :param refuse: called in the relay's thread with the reason when it ends the connection; it must not wait
+        :param refuse: called in the relay's thread with the reason when the relay closes the connection
         """
         pod, listener = socket.socket(socket.AF_UNIX), socket.socket(socket.AF_UNIX)
 
@@ -54,11 +54,11 @@ class Relay:
             pod.setblocking(False)
             with tempfile.TemporaryDirectory(prefix="mom-") as folder:
                 listener.bind(f"{folder}/s")
-                door = os.open(f"{folder}/s", os.O_PATH | os.O_CLOEXEC)  # leads there without the name, too
+                door = os.open(f"{folder}/s", os.O_PATH | os.O_CLOEXEC)  # works without the name, too
             listener.listen(1)
             listener.setblocking(False)
             loop = self._running()
-            asyncio.run_coroutine_threadsafe(_serve(listener, pod, refuse), loop).add_done_callback(close)  # also if it never began
+            asyncio.run_coroutine_threadsafe(_serve(listener, pod, refuse), loop).add_done_callback(close)  # also if the task never began
         except BaseException:
             close()
             raise
@@ -87,7 +87,7 @@ class Relay:
 
 
 def _run(loop: asyncio.AbstractEventLoop) -> None:
-    with asyncio.Runner(loop_factory=lambda: loop) as runner:  # its end cancels all tasks
+    with asyncio.Runner(loop_factory=lambda: loop) as runner:  # cancels all tasks at its end
         runner.get_loop().run_forever()
 
 
@@ -121,7 +121,7 @@ async def _pass_answers(pod: socket.socket, client: socket.socket, refuse: Calla
 
 
 class Messages:
-    """Tracks message boundaries in a pod's data."""
+    """Finds message boundaries in a pod's data."""
 
     def __init__(self) -> None:
         self._head = b""
@@ -129,7 +129,7 @@ class Messages:
         """Missing bytes of the current message."""
 
     def error_in(self, data: bytes) -> str:
-        """Return why a message that begins in this data must not be read; empty: it may."""
+        """Return why a message in this data must not be read; empty: it may."""
         at = 0
         while at < len(data):
             if self._left:

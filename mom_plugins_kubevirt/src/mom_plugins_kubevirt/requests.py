@@ -1,10 +1,5 @@
-"""Guarantees of KubeVirt's guests: the pod's memory request, without the overhead for KubeVirt's own programs.
-
-KubeVirt computes the request of the container `compute` from the guest's memory (divided by `memoryOvercommitPercentage`, if set) and an
-overhead: kubevirt/kubevirt, pkg/virt-controller/services/renderresources.go (`WithMemoryRequests`, `WithMemoryOverhead`,
-`GetMemoryOverhead`). The kubelet's list of pods reports the request. Otherwise the pod's control group may show it (the kubelet's feature
-MemoryQoS), or the operator's setting.
-"""
+"""Guarantees of KubeVirt's guests: the pod's memory request without KubeVirt's overhead (pkg/virt-controller/services/renderresources.go,
+`WithMemoryRequests`, `GetMemoryOverhead`)."""
 
 from __future__ import annotations
 
@@ -16,34 +11,33 @@ from mom_plugins_kubevirt.kubelet_api import member, objects_of, quantity_kib
 from mom_plugins_kubevirt.node_fields import ASKING
 
 COMPUTE: Final = "compute"
-"""Name of the container with QEMU."""
+"""Container with QEMU."""
 
 MOST_PODS: Final = 2000
 _MOST_CONTAINERS: Final = 64
 
 _MIB: Final = 1024.0
 _FIXED_MIB: Final = 25 + 75 + 17 + 33 + 30 + 8
-"""virt-launcher-monitor, virt-launcher, virtlogd, libvirt's daemon, QEMU without its guest, and its I/O thread. It is the least of
-KubeVirt's versions (0.54 has 180 MiB, newer ones 220). A smaller overhead guarantees the guest a little more."""
+"""virt-launcher-monitor, virt-launcher, virtlogd, libvirt's daemon, QEMU itself, and its I/O thread. Newer versions of KubeVirt add 220
+MiB."""
 
 _VCPU_MIB: Final = 8
 _PAGE_TABLE_SHARE: Final = 1 / 512
-"""Share of the request: one bit for every 512 of memory."""
+"""Of the request."""
 
 EVICTED: Final = "descheduler.alpha.kubernetes.io/eviction-in-progress"
-"""Annotation of a pod whose guest must move, set before its migration begins: kubevirt/kubevirt,
-pkg/virt-controller/watch/drain/evacuation."""
+"""Annotation of a pod whose guest must move, set before its migration begins (pkg/virt-controller/watch/drain/evacuation)."""
 
 
 class PodRequest(NamedTuple):
-    """One pod by the kubelet: the memory request of its container `compute` in KiB (None: none), and whether its guest must move."""
+    """Pod according to the kubelet: memory request of its container `compute` in KiB, and whether its guest must move."""
 
     memory: float | None
     leaves: bool = False
 
 
 class PodPromise(NamedTuple):
-    """A guest's guarantee in KiB, its pod's request, and who reports it."""
+    """Guest's guarantee in KiB, its pod's request, and who reports it."""
 
     kib: float
     request: float | None
@@ -51,7 +45,7 @@ class PodPromise(NamedTuple):
 
 
 def pods_in(answer: Mapping[str, Any]) -> dict[str, PodRequest]:
-    """Return the pods with a container `compute` in the kubelet's answer, by uid. Malformed ones are left out."""
+    """Return the pods with a container `compute` in the kubelet's answer, by uid. Malformed ones are absent."""
     requests: dict[str, PodRequest] = {}
     for pod in objects_of(answer.get("items"), MOST_PODS):
         uid = member(pod, "metadata", "uid")
@@ -66,19 +60,19 @@ def pods_in(answer: Mapping[str, Any]) -> dict[str, PodRequest]:
 
 
 def overhead_kib(request_kib: float, vcpus: float | None) -> float:
-    """Return the least overhead in KiB that KubeVirt has added to a request.
+    """Return the least overhead in KiB in a request.
 
-    :param vcpus: of the guest; None: unknown, counts as one
+    :param vcpus: None counts as one
     """
     return _MIB * (_FIXED_MIB + _VCPU_MIB * max(1.0, vcpus or 1.0)) + _PAGE_TABLE_SHARE * request_kib
 
 
 def promise_by_request(request_kib: float, guest_kib: float | None, vcpus: float | None) -> float:
-    """Return the guarantee in KiB from a request.
+    """Return the guarantee in KiB.
 
-    A request of exactly the guest's size has no overhead (`overcommitGuestOverhead`), and guarantees all of it.
+    A request of exactly the guest's size has no overhead (`overcommitGuestOverhead`).
 
-    :param guest_kib: the guest's largest size; None: unknown
+    :param guest_kib: the guest's largest size
     """
     if guest_kib is not None and abs(request_kib - guest_kib) < _MIB:
         return min(request_kib, guest_kib)
@@ -87,10 +81,9 @@ def promise_by_request(request_kib: float, guest_kib: float | None, vcpus: float
 
 
 def protected_kib(pod_group: str, container_group: str = "") -> float | None:
-    """Return the memory in KiB that the kernel protects for a pod, by the kubelet's feature MemoryQoS; None: none.
+    """Return the memory in KiB that the kernel protects for a pod (kubelet's MemoryQoS). None: none.
 
-    :param pod_group: folder of the pod's control group
-    :param container_group: folder of the container's group, which has its own request; empty: unknown
+    :param container_group: folder of the container's cgroup, which has its own request; empty: unknown
     """
     for group in (container_group, pod_group):
         limits = [kib for file in ("memory.min", "memory.low") if group and (kib := kib_in(f"{group}/{file}"))]
@@ -100,16 +93,12 @@ def protected_kib(pod_group: str, container_group: str = "") -> float | None:
 
 
 def vouched_kib(request: float | None, pod_group: str, process: str, node_kib: int | None) -> float | None:
-    """Return the most memory in KiB that the node keeps for a pod; None: unknown.
+    """Return the most memory in KiB that the node keeps for a pod. None: unknown.
 
-    Without a known request, the OOM score of its processes bounds it. For the class Burstable, the kubelet sets 1000 minus the container's
-    thousandths of the node's memory (kubernetes/kubernetes, pkg/kubelet/qos/policy.go). A process can only raise its score, which lowers
-    its own bound.
+    Without a request, the OOM score is a limit: in the class Burstable, it is 1000 minus the container's thousandths of the node's memory
+    (pkg/kubelet/qos/policy.go). A process can only raise its score.
 
-    :param request: its request; None: unknown
-    :param pod_group: folder of its control group; empty: unknown
     :param process: folder in /proc of one of its processes
-    :param node_kib: the node's memory; None: unknown
     """
     if request is not None:
         return request
@@ -127,12 +116,11 @@ def promise_of(
     percentage: float | None,
     size_kib: float | None = None,
 ) -> PodPromise | None:
-    """Return a guest's guarantee, and who reports it; None: unknown.
+    """Return a guest's guarantee, and who reports it. None: unknown.
 
-    :param pod: its pod by the kubelet; None: the kubelet was not asked, or does not know it
-    :param protected: memory that its control group protects
-    :param percentage: KubeVirt's `memoryOvercommitPercentage` by the operator
-    :param size_kib: the guest's size while the kubelet has not answered yet, as it may guarantee all of that; else None
+    :param protected: memory that its cgroup protects
+    :param percentage: the operator's `memoryOvercommitPercentage`
+    :param size_kib: the guest's size until the kubelet has answered, because all of it may be guaranteed
     """
     if pod is not None and pod.memory is not None:
         return PodPromise(promise_by_request(pod.memory, guest_kib, vcpus), pod.memory, "the kubelet")

@@ -1,4 +1,4 @@
-"""Questions to many daemons at once; any of them may hang."""
+"""Asks many daemons at once, any of which may hang."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 AT_ONCE: Final = 16
-"""Questions under way that may still be answered soon; more would only wait for the same cores."""
+"""Number of recent open questions; more would only wait for the same CPUs."""
 
 _SOON_SECONDS: Final = 0.1
-"""Age of a question that no longer holds back the next one."""
+"""Age of a question that no longer delays the next one."""
 
 _QUIET_SECONDS: Final = 0.5
-"""Silence after all questions that ends the round. A healthy daemon answers in milliseconds, or some hundred on a busy host."""
+"""Silence that ends the round after all questions. A healthy daemon answers within some hundred milliseconds."""
 
 
 def ask_all(
     callers: Callers, daemons: Iterable[T], ask: Callable[[T], R], patience: float, unsure: Set[T] = frozenset()
 ) -> tuple[dict[T, R | HypervisorError], dict[T, Future[R]]]:
-    """Return the answers or errors, and the open questions. Other exceptions become a `HypervisorError`.
+    """Return the answers or errors, and the open questions.
 
     :param patience: seconds in all
-    :param unsure: daemons that hung before: asked, but not waited for after all others have answered
+    :param unsure: daemons that hung before: the round does not wait for them at its end
     """
     answers: dict[T, R | HypervisorError] = {}
     pending: dict[T, tuple[Future[R], float]] = {}
-    waiting = deque(sorted(daemons, key=lambda daemon: daemon not in unsure))  # these first: they may answer while the others are asked
+    waiting = deque(sorted(daemons, key=lambda daemon: daemon not in unsure))  # these first, so that they can answer meanwhile
     last = time.monotonic()
     end = last + patience
     while True:
@@ -64,5 +64,5 @@ def _answer_of(call: Future[R]) -> R | HypervisorError:
         return call.result()
     except HypervisorError as error:
         return error
-    except Exception as error:  # noqa: BLE001  # containment: one answer must not end the round
+    except Exception as error:  # noqa: BLE001  # one answer must not end the round
         return HypervisorError(f"its answer cannot be used: {type(error).__name__}: {printable(str(error), 300)}")
