@@ -1,7 +1,4 @@
-"""Statistics from inside the guests: qemu-guest-agent, and mom-guestd.
-
-This package imports nothing: `guestd` runs in guests that have only Python.
-"""
+"""Statistics from inside the guests. This package imports nothing: `guestd` runs in guests that have only Python."""
 
 import lazy_loader
 

@@ -9,7 +9,6 @@ from typing import Final
 from mom_plugins_guestagent.guestd import PORT
 
 _WITH_PORT: Final = re.compile(r"(?:\[([^\[\]]+)\]|([^:]+))(?::([0-9]{0,5}))?")
-"""An IPv6 address with a port needs brackets."""
 
 
 def parse_address(text: str) -> tuple[str, int]:

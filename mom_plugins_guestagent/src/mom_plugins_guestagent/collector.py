@@ -1,6 +1,6 @@
 """Asks all guests in the background, so that no cycle waits for a guest.
 
-One thread runs an asyncio loop. Guests that do not answer are asked less often, with few connections at once.
+One thread runs an asyncio loop. It asks guests that do not answer less often, with few connections at once.
 """
 
 from __future__ import annotations
@@ -43,15 +43,13 @@ _LONGEST_WAIT_SECONDS = 120.0
 """Retries of a silent agent double their pause up to this: somebody may install one."""
 
 _SPREAD = 0.1
-"""Random part of the period, so that guests are not all asked at once."""
+"""Random part of the period, to spread the visits."""
 
 _SHORT_PERIODS = 3
 _LONGEST_SHORT_PERIOD_SECONDS = MOST_SHORT_SECONDS / _SHORT_PERIODS
-"""A message that the host is short of memory holds for this many periods, and is renewed in each visit. Guests accept at most
-`MOST_SHORT_SECONDS`."""
+"""A guest helps its host for this many periods, unless a visit renews the message. Guests accept at most `MOST_SHORT_SECONDS`."""
 
 _FACTS_PERIODS = 3
-"""Periods after which old facts are unknown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +68,7 @@ class _Trial:
     failures: int = 0
     not_before: float = 0.0
     answered_at: float | None = None
-    """Last answer by the loop's clock; None while it fails."""
+    """Loop time; None while it fails."""
     why: str = ""
 
 
@@ -82,30 +80,25 @@ class AgentState:
     by: AgentKind | None = None
     facts: Mapping[str, Value] = field(default_factory=dict)
     facts_at: float | None = None
-    """Time by the loop's clock."""
     rounds: int = 0
     failures: int = 0
     untrusted: int = 0
     """Visits with implausible answers."""
     complaint: str = ""
-    """Fault of the last such visit."""
     disabled: tuple[str, ...] = ()
     silence: str = ""
-    """Why there is no answer."""
 
 
 @dataclass(slots=True, eq=False)
 class _Followed:
-    """Guest that is asked. Belongs to the loop's thread; any thread may read `state`."""
+    """Guest. Belongs to the loop's thread, except `state`."""
 
     target: AgentTarget
     trials: list[_Trial]
     state: AgentState = field(default_factory=AgentState)
     task: asyncio.Task[None] | None = None
     due: asyncio.Event = field(default_factory=asyncio.Event)
-    """Set to visit the guest at once."""
     surprised: bool = False
-    """An unexpected error was logged once."""
 
 
 @dataclass(slots=True)
@@ -116,11 +109,10 @@ class _RoundResult:
     complaints: list[str] = field(default_factory=list)
     answered: bool = False
     resting: bool = False
-    """A working way was skipped, as its long period is not over."""
+    """A working way was skipped until its long period is over."""
 
     @property
     def of_memory(self) -> bool:
-        """Whether there are figures of memory. Without access to files, an agent has only the load."""
         return self.sample is not None and self.sample.of_memory
 
 
@@ -131,7 +123,6 @@ class AgentCollector:
         self._asking = asking
         self._log = log
         self.pass_on = pass_on
-        """Passes commands to agents through the hypervisor. A reload may replace it."""
         self._loop, self._stopping = asyncio.new_event_loop(), asyncio.Event()
         self._thread = threading.Thread(target=self._run, name="guestagent", daemon=True)
         self._callers = Callers("guestagent-call", _CALLS_AT_ONCE + _DOUBTFUL_CALLS_AT_ONCE)
@@ -154,7 +145,7 @@ class AgentCollector:
         self._thread.start()
 
     def stop(self, patience: float) -> None:
-        """Close all connections and end the thread within `patience` s."""
+        """Close all connections and end the thread."""
         if self._stopped:
             return
         self._stopped = True
@@ -180,7 +171,7 @@ class AgentCollector:
     def learn(self, maxima: Mapping[str, int], known: AbstractSet[str], short: AbstractSet[str] = frozenset()) -> None:
         """Note the hypervisor's view of guests.
 
-        :param maxima: largest memory in KiB by id
+        :param maxima: largest memory in KiB
         :param known: guests with fresh balloon statistics; through the hypervisor they are asked only at the long period
         :param short: guests to tell that the host is short of memory
         """
@@ -194,7 +185,7 @@ class AgentCollector:
         return {identity: followed.state for identity, followed in self._guests.items()}
 
     def fields(self, identities: Sequence[str], of_driver: AbstractSet[str] = frozenset()) -> dict[str, dict[str, Value]]:
-        """Return fresh fields by guest id. For guests in `of_driver`, omit statistics that their balloon driver reports."""
+        """Return fresh fields by guest id. For guests in `of_driver`, omit those of their balloon driver."""
         now, guests, by_hypervisor = time.monotonic(), self._guests, self._known
         followed = [identity for identity in identities if identity in guests]
         return {
@@ -229,13 +220,13 @@ class AgentCollector:
         self._guests = guests
 
     def _hurry(self, identities: AbstractSet[str]) -> None:
-        """Visit guests at once, if they accept messages about the host."""
+        """Visit guests at once that accept messages about the host."""
         for identity in identities & self._guests.keys():
             if _may_be_told(self._guests[identity].state):
                 self._guests[identity].due.set()
 
     def _short_seconds(self, identity: str) -> int:
-        """Return for how many s to announce a shortage of memory; 0: no announcement."""
+        """Return for how long to announce a shortage of memory; 0: no announcement."""
         period = min(self._asking.period, _LONGEST_SHORT_PERIOD_SECONDS)
         return math.ceil(min(MOST_SHORT_SECONDS, _SHORT_PERIODS * period + self._asking.timeout)) if identity in self._short else 0
 
@@ -271,7 +262,7 @@ class AgentCollector:
             followed.due.clear()
 
     async def _round(self, followed: _Followed) -> None:
-        """Try the ways in order until figures of memory, and due facts, have arrived."""
+        """Try the ways in order until figures of memory and due facts arrive."""
         state = followed.state
         facts_due = state.facts_at is None or self._loop.time() - state.facts_at >= self._asking.facts_period
         result = _RoundResult()
@@ -312,7 +303,7 @@ class AgentCollector:
                 result.sample, result.by = sample, trial.place.kind
 
     def _rests(self, followed: _Followed, trial: _Trial, now: float) -> bool:
-        """Return whether it is too early to use this way again. Its dozen commands are expensive, and the hypervisor has statistics."""
+        """Return whether it is too early to use this way again: its dozen commands are expensive."""
         if trial.place.kind is not AgentKind.AGENT_HYPERVISOR or trial.answered_at is None or followed.target.guest.id not in self._known:
             return False
         # Use the round that is nearest to the end of the long period.
@@ -352,7 +343,6 @@ def _spread(followed: _Followed) -> float:
 
 
 def _may_be_told(state: AgentState) -> bool:
-    """Return whether the guest's owner allows help for the host."""
     return state.sample is not None and SHORT_LEFT in state.sample.fields
 
 

@@ -1,4 +1,4 @@
-"""Fields that agents report. Those that libvirt reports too have the same names."""
+"""Fields that agents report, with the same names as those of libvirt."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ FIGURES = (
     _field(SHORT_LEFT, Unit.SECONDS, _SHORT, "mom-guestd"),
     _field(TRIMMED, Unit.KIB, _TRIMMED, "mom-guestd"),
 )
-"""Fields from an agent's numbers, which have the same names without `guest_`. Counts since boot become rates per second."""
+"""Names without `guest_` are those of an agent's numbers. Counts since boot become rates per second."""
 
 FIELDS = (
     *FIGURES,

@@ -1,6 +1,6 @@
 """Validates a guest's answers: drops implausible figures, and turns counts into rates.
 
-Pure functions. No answer makes them raise; all results are finite and not negative.
+Pure functions. No answer makes them raise; results are finite and not negative.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ _MOST: Final = {Unit.PERCENT: 100.0, Unit.RATIO: 1e6}
 """Maximum by unit. No guest has a million running tasks."""
 
 _MOST_GROWTH: Final = {Unit.KIB_PER_SECOND: 1 << 30, Unit.PER_SECOND: 1e10}
-"""Maximum growth of counts since boot, by unit. No machine swaps 1 TiB/s."""
+"""Maximum rate by unit. No machine swaps 1 TiB/s."""
 
 _GROWTH_OF: Final = {spec.name: _MOST_GROWTH[spec.unit] for spec in FIGURES if spec.unit in _MOST_GROWTH}
 
 _KILLS: Final = "guest_oom_kills"
 _MOST_KILLS: Final = 1000.0
-"""1/s: a kernel searches all tasks before each kill. Kills are added up for weeks, so one impossible jump would do lasting harm."""
+"""1/s: a kernel searches all tasks before each kill. Kills are added up for weeks, so one impossible jump would last."""
 
 _LEAST_SECONDS: Final = 0.5
 """s. A rate over a shorter time is unreliable."""
@@ -43,19 +43,19 @@ class AgentSample:
     monotonic: float
     fields: Mapping[str, Value] = field(default_factory=dict)
     counts: Mapping[str, float] = field(default_factory=dict)
-    """Counts since boot; their growth becomes fields of the next sample."""
+    """Since boot; their growth becomes fields of the next sample."""
     of_memory: bool = True
     """The answer had figures of memory, not only the load."""
     lies: tuple[str, ...] = ()
-    """Faults of the answer, without any number or text from the guest."""
+    """Faults, without any number or text from the guest."""
     kills: float | None = None
-    """Last plausible number of OOM kills; None: never reported."""
+    """Last plausible OOM kills; None: never reported."""
 
 
 def judge(said: Mapping[str, object], monotonic: float, previous: AgentSample | None = None, maximum_kib: int | None = None) -> AgentSample:
     """Return the plausible part of an answer.
 
-    :param said: numbers, also as texts, by name; unknown names are ignored
+    :param said: numbers, also as texts; unknown names are ignored
     :param previous: last sample of the same incarnation
     :param maximum_kib: largest memory according to the hypervisor; None: unknown
     """
@@ -100,7 +100,7 @@ def _number(value: object) -> float | None:
 
 
 def _lie_of_memory(numbers: Mapping[str, float], maximum_kib: int | None) -> str:
-    """Return why these sizes are impossible; empty if they are possible."""
+    """Return why these sizes are impossible; empty: possible."""
     sizes = {name: size for name, size in numbers.items() if name.startswith("mem_")}
     total = sizes.get("mem_available", 0)
     if not sizes:
@@ -120,7 +120,7 @@ def _lie_of_swap(numbers: Mapping[str, float]) -> str:
 
 
 def _growth(previous: AgentSample, counts: Mapping[str, float], monotonic: float) -> dict[str, float]:
-    """Return the growth per s. It is unknown if a count went back, as after a reboot."""
+    """Return rates. A rate is unknown if its count went back, as after a reboot."""
     seconds, before = monotonic - previous.monotonic, previous.counts
     if seconds < _LEAST_SECONDS or any(count < before.get(name, 0) for name, count in counts.items()):
         return {}

@@ -30,13 +30,12 @@ _WITHOUT, _DISABLED, _SPEECHLESS, _SILENT = _WRONG
 
 _COULD_HELP = "{} could report smaller pieces of free memory while the host is short of it: {}"
 _MAY_BE_TOLD = "{} would help while the host is short of memory, and {} not told: {}"
-"""Messages about guests that could help; nothing is wrong."""
 
 
 def examined(
     guests: Sequence[Guest], targets: Sequence[AgentTarget], states: Mapping[str, AgentState], *, tells: bool = False
 ) -> Iterable[Finding]:
-    """Yield findings after each target was asked once. `tells`: mom tells guests when the host is short of memory."""
+    """Yield findings after each target was asked once. `tells`: mom announces shortages of memory."""
     reachable = {target.guest.id for target in targets}
     wrong: dict[str, list[Guest]] = {text: [] for text in _WRONG}
     by: list[str] = []

@@ -57,34 +57,32 @@ MOST_LINE_BYTES = 256
 MOST_CLIENTS = 8
 IDLE_SECONDS = 60.0
 STALL_SECONDS = 10.0
-"""Limits of TCP clients: number, and s without a request, or without a read of the answer."""
+"""TCP clients: maximum number, and s without a request, or without a read of the answer."""
 
 FRESH_SECONDS = 0.1
-"""Shortest time between two reads of figures: it limits the CPU time that clients can cause."""
+"""Minimum time between two reads of figures, to limit the CPU time that clients can cause."""
 
 HANGUP_SECONDS = 0.5
-"""s between two checks for the host on the channel. Without the host, the device reads as at its end."""
+"""Time between checks for the host on the channel: without the host, a read returns at once."""
 
 REOPEN_SECONDS = 5.0
-"""s between two checks for the channel, which can be plugged in later."""
+"""Time between checks for the channel, which can be plugged in later."""
 
 FILES = ("meminfo", "vmstat", "pressure/memory", "loadavg")
-"""Files below /proc."""
 
 MOST_SHORT_SECONDS = 300
-"""Longest effect of the host's message, in s: if the host vanishes, the guest must not stay changed."""
+"""Longest effect of a message: if the host vanishes, the guest must not stay changed."""
 
 REPORTING = "sys/module/page_reporting/parameters/page_reporting_order"
-"""Smallest order of free memory that is reported to the host: pieces of 2^order pages. Linux 5.14; -1 without a driver."""
+"""Smallest order of free memory (2^order pages) that is reported to the host. Linux 5.14; -1 without a driver."""
 
 WAKING_BYTES = (64 << 10) - 1
 """With a zero byte, a piece of 16 pages. The per-CPU lists hold pieces of up to 8 pages, and huge pages."""
 
 KEPT = "run/mom-guestd/reporting-order"
-"""File with the original order and the order that was set. A boot resets /run and the order."""
+"""Original order and the order that was set. A boot resets /run and the order."""
 
 RETRY_SECONDS = 10.0
-"""s between two attempts to restore the order."""
 
 LEAST_ORDER, USUAL_ORDER, MOST_ORDER = 1, 2, 10
 LEAST_TRIM_SECONDS, USUAL_TRIM_SECONDS = 60, 600
@@ -101,8 +99,8 @@ TRIM_WATCH_SECONDS = 4.0
 TRIM_STALL_SHARE = 0.005
 TRIM_REFAULT_KIB = 1024
 TRIM_REST_SECONDS = 60.0
-"""The trim pauses for a minute if, while it is watched, tasks stall on memory for more than this share of the time, or more than this
-amount of dropped cache is read again."""
+"""Trimming pauses for a minute if, in the watched time, tasks stall on memory for more than this share, or more than this amount of dropped
+cache is read again."""
 
 _NUMBER = re.compile(r"^(\w+):? +([0-9]{1,18})(?: kB)?$", re.MULTILINE | re.ASCII)
 _PRESSURE = re.compile(
@@ -130,7 +128,7 @@ _DIFFERENCES = (("swap_usage", "SwapTotal", "SwapFree"), ("minor_fault", "pgfaul
 def figures(text: str, page_kib: int | None = None) -> dict[str, int | float]:
     """Return the figures in the content of `FILES`: sizes in KiB, counts since boot, shares in percent.
 
-    :param page_kib: page size; None: computed from the two counts of free memory
+    :param page_kib: None: computed from the two counts of free memory
     """
     counts = {name: int(number) for name, number in _NUMBER.findall(text)}
     values: dict[str, int | float] = {
@@ -152,14 +150,14 @@ def figures(text: str, page_kib: int | None = None) -> dict[str, int | float]:
 
 
 def _page_kib(free_kib: int | None, free_pages: int | None) -> int | None:
-    """Return the page size, 4 to 64 KiB. The counts differ a little, as they are read one after the other."""
+    """Return the page size, 4 to 64 KiB. The counts are read one after the other, and differ a little."""
     if not free_kib or not free_pages:
         return None
     return min((4, 8, 16, 32, 64), key=lambda size: abs(size - free_kib / free_pages))
 
 
 def properties(root: str = "/") -> dict[str, str]:
-    """Return the guest's kernel, system and CPUs as printable texts."""
+    """Return kernel, system and CPUs as printable texts."""
     values = {"guestd": VERSION, "hostname": platform.node(), "kernel": platform.release(), "vcpus": str(os.cpu_count() or "")}
     for name in ("etc/os-release", "usr/lib/os-release"):
         match = re.search(r'^PRETTY_NAME="?([^"\n]*)', _read(Path(root, name)), re.MULTILINE)
@@ -178,7 +176,7 @@ def _read(path: Path) -> str:
 
 
 def _write(path: Path, text: str) -> None:
-    """Write in one call, as files of the kernel require."""
+    """Write in one call, as the kernel requires."""
     with path.open("wb", buffering=0) as file:
         file.write(text.encode())
 
@@ -189,7 +187,7 @@ def _tell(text: str) -> None:
 
 
 class ReportingOrder:
-    """Order of free page reporting, lowered for a while. A file has the original order, to restore it after a crash."""
+    """Order of free page reporting, lowered for a while. A file has the original, to restore it after a crash."""
 
     def __init__(self, root: str = "/") -> None:
         self._file = Path(root, REPORTING)
@@ -201,7 +199,7 @@ class ReportingOrder:
         return int(text) if re.fullmatch("[0-9]{1,4}", text, re.ASCII) else None
 
     def lower(self, order: int) -> None:
-        """Report pieces from this order on, if the present order is larger. Print a refusal on stderr."""
+        """Report pieces from this order on, if the present order is larger."""
         if not self.put_back():  # else the original order would be lost
             return
         before = self.now()
@@ -240,8 +238,8 @@ class ReportingOrder:
 def _wake_reporting() -> None:
     """Make the kernel report free memory now.
 
-    The kernel starts when a large piece of memory becomes free, which may take minutes. A read of a setting into a large buffer allocates
-    and frees such a piece.
+    It starts when a large piece of memory becomes free, which may take minutes. A read of a setting into a large buffer allocates and frees
+    such a piece.
     """
     with contextlib.suppress(OSError):
         setting = os.open("/proc/sys/kernel/ostype", os.O_RDONLY)
@@ -252,7 +250,7 @@ def _wake_reporting() -> None:
 
 
 class CacheCounts:
-    """Page cache at one moment, in KiB.
+    """Page cache in KiB.
 
     The kernel drops `idle` cache first; `busy` is the rest. `came` is an upper bound of cache that became idle since boot, `left` a lower
     bound of cache that stopped being idle. `refaulted` was read again after it was dropped. `complete`: this kernel has all counts.
@@ -272,7 +270,7 @@ class CacheCounts:
 
 
 def unused_since(then: CacheCounts, now: CacheCounts) -> int:
-    """Return the page cache in KiB that has been idle since `then`: the smaller of two upper bounds.
+    """Return the KiB of page cache that have been idle since `then`: the smaller of two upper bounds.
 
     The kernel adds new pages at the head of the idle list, moves used ones to another list, and drops pages from the tail.
     """
@@ -296,7 +294,7 @@ class CacheTrim:
         self._own_us = self._own_us_before = 0
         self._not_before = 0.0
         self.why_not = self._lacks()
-        """Why this guest's page cache is never trimmed; empty if it may be."""
+        """Why page cache is never trimmed; empty if it may be."""
         self.trimmed_kib = 0
 
     def _lacks(self) -> str:
@@ -314,10 +312,7 @@ class CacheTrim:
         return totals[0] if totals else None
 
     def turn(self, *, short: bool) -> float | None:
-        """Do one step if it is due, and return the s until the next; None: never.
-
-        :param short: the host is short of memory
-        """
+        """Do one step if due, and return the s until the next; None: never. `short`: the host is short of memory."""
         if self.why_not:
             return None
         now = self._clock()
@@ -360,7 +355,7 @@ class CacheTrim:
         return max(TRIM_EACH_SECONDS, (time.thread_time() - spent) / TRIM_CPU_SHARE) if more else TRIM_REST_SECONDS
 
     def _unused(self, now: float, counts: CacheCounts) -> int:
-        """Return the long unused page cache in KiB; 0: unknown."""
+        """Return the KiB of long unused page cache; 0: unknown."""
         at, then = self._history[0]
         return unused_since(then, counts) if now - at >= self._unused_seconds else 0
 
@@ -407,13 +402,13 @@ class Relief:
         return self._wanted is not None or self._trim is not None
 
     def begin(self) -> None:
-        """Restore the order from an earlier process, and start the thread that ends help in time."""
+        """Restore the order from an earlier process, and start the thread that ends help."""
         self._order.put_back()
         if self.allowed:
             threading.Thread(target=self._run, name="relief", daemon=True).start()
 
     def told(self, seconds: float) -> None:
-        """Note that the host is short of memory for so many s from now on."""
+        """Note that the host is short of memory for so many s."""
         with self._changing:
             if self.allowed and not self._ended:
                 self._until = self._clock() + min(seconds, MOST_SHORT_SECONDS)
@@ -421,11 +416,11 @@ class Relief:
         self._told.set()
 
     def left(self) -> float:
-        """Return for how many s the host is still short of memory."""
+        """Return how many s of shortage are left."""
         return max(0.0, self._until - self._clock())
 
     def figures(self) -> dict[str, int]:
-        """Return the order of free page reporting, and the state of the help."""
+        """Return the state of the help."""
         order = self._order.now()
         values = {} if order is None else {"reporting_order": order}
         if self.allowed:
@@ -435,7 +430,7 @@ class Relief:
         return values
 
     def turn(self) -> float | None:
-        """Do due work, and return the s until the next; None: after the next message of the host."""
+        """Do due work, and return the s until the next; None: wait for a message."""
         with self._changing:
             if not self._ended:
                 self._settle()
@@ -444,7 +439,7 @@ class Relief:
         return min((wait for wait in (left or late, trim_wait) if wait is not None), default=None)
 
     def _settle(self) -> None:
-        """Lower or restore the order, once per shortage of the host: mom-guestd keeps later changes by the owner."""
+        """Lower or restore the order once per shortage: later changes by the owner stay."""
         short = self.left() > 0
         if short and not self._lowered and self._wanted is not None:
             self._order.lower(self._wanted)
@@ -477,7 +472,7 @@ class GuestFigures:
         self._lock = threading.Lock()
 
     def answer(self, request: str) -> str:
-        """Return the answer to a request in whole lines; empty for an empty request."""
+        """Return the answer to a request in whole lines."""
         request = request.strip()
         if not request:
             return ""
@@ -510,7 +505,7 @@ class GuestFigures:
 
 
 def converse(guest: GuestFigures, lines: io.BufferedIOBase, send: Callable[[bytes], object]) -> None:
-    """Answer the requests of a stream until it ends. Skip long lines."""
+    """Answer the requests of a stream. Skip long lines."""
     skipping = False
     while True:
         line = lines.readline(MOST_LINE_BYTES + 1)
@@ -528,7 +523,7 @@ def converse(guest: GuestFigures, lines: io.BufferedIOBase, send: Callable[[byte
 class Clients(socketserver.ThreadingTCPServer):
     """Server of TCP clients at one address, with a thread per client.
 
-    :param allowed: networks of clients; empty: any
+    :param allowed: networks; empty: any
     :param places: limits clients at all addresses together
     """
 
@@ -611,7 +606,7 @@ def _say(text: str, before: str) -> str:
 
 
 def find_port(channel: str, root: str = "/") -> str:
-    """Return the device of a channel by udev's name, or the kernel's. Return a path unchanged."""
+    """Return the device of a channel by udev's or the kernel's name."""
     if channel.startswith("/"):
         return channel
     named = Path(root, "dev/virtio-ports", channel)

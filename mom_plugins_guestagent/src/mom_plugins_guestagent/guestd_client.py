@@ -15,7 +15,7 @@ from mom_plugins_guestagent.wire import Misbehaves, NoAnswer, Wire
 
 _MOST_LINE_BYTES = 512
 _MOST_BYTES = 64 << 10
-"""Maximum bytes of a visit. An answer has thirty lines of thirty bytes; answers to another program may precede it."""
+"""Maximum bytes of a visit: thirty lines of thirty bytes, and earlier answers to another program."""
 
 _MOST_LINES = 256
 
@@ -23,19 +23,15 @@ _TOKEN_PATIENCE = 0.4
 """Part of the time limit for an answer with a token; then the daemon is asked without one."""
 
 _QUIET_SECONDS = 0.3
-"""s of silence that end an answer without an end mark."""
+"""Silence that ends an answer without an end mark."""
 
 _SHORT_LEFT = SHORT_LEFT.removeprefix("guest_")
-"""Figure that is present if the guest's owner allows help."""
 
 _LINE = re.compile(rb"([a-z][a-z0-9_]{0,39}) ?: ?([\x20-\x7e]{0,200})\r?")
 
 
 async def ask(wire: Wire, *questions: str) -> list[dict[str, str]]:
-    """Return the answers to these questions (`stats`, `props`, `short SECONDS`), by name.
-
-    Skip lines of other answers. Raise `NoAnswer` and `Misbehaves`.
-    """
+    """Return the answers to these questions (`stats`, `props`, `short SECONDS`). Raise `NoAnswer` and `Misbehaves`."""
     tokens = [secrets.token_hex(8) for _ in questions]
     # The empty line ends a request that another program may have begun on the channel.
     await wire.send(b"\n" + "".join(f"{question} {token}\n" for question, token in zip(questions, tokens, strict=True)).encode())
@@ -57,7 +53,7 @@ async def ask(wire: Wire, *questions: str) -> list[dict[str, str]]:
 
 
 async def ask_plainly(wire: Wire, question: str) -> dict[str, str]:
-    """Return the answer of a daemon without tokens. It ends with the connection, or with silence."""
+    """Return the answer of a daemon without tokens, which ends with the connection or with silence."""
     await wire.send(f"{question}\n".encode())
     values: dict[str, str] = {}
     with suppress(TimeoutError, NoAnswer):
@@ -84,7 +80,7 @@ class GuestdWay:
         self._address, self._process = place.address, place.process
         self._seconds = seconds
         self._short = short
-        """Returns for how many s to announce that the host is short of memory; 0: no announcement."""
+        """Returns for how long to announce a shortage of memory; 0: no announcement."""
         self._plain = False
 
     async def visit(self, *, figures: bool, facts: bool) -> VisitAnswer:

@@ -38,10 +38,10 @@ BALLOON, PERIOD = "balloon_target", "balloon_stats_period"
 """Controls of other plugins: the guest's size, and the period of its balloon statistics in seconds."""
 
 _STOP_SECONDS = 0.3
-"""s to close connections: a plugin has 0.4 s to end."""
+"""Time to close connections: a plugin has 0.4 s to end."""
 
 _MOST_PROBLEMS = 20
-"""Maximum number of guests with implausible answers reported per cycle."""
+"""Maximum reported per cycle."""
 
 _DOCTOR_STEP_SECONDS = 0.05
 
@@ -57,8 +57,8 @@ class GuestAgentPlugin:
         self._context = context
         self._collector: AgentCollector | None = None
         self._without: Mapping[str, tuple[str, bool]] | None = None
-        """Guests without balloon statistics in the last report, by id: incarnation, and whether statistics are expected. None before the
-        first report: no agent's answer is old then."""
+        """Incarnations of guests without balloon statistics in the last report, and whether statistics are expected. None before the first
+        report."""
 
     # --- declare -----------------------------------------------------------------------------------------------------------------
 
@@ -81,7 +81,7 @@ class GuestAgentPlugin:
 
     @hookimpl
     def mom_setup(self) -> None:
-        """Start the thread that asks. The first cycle names the guests."""
+        """Start the thread. The first cycle names the guests."""
         from mom_plugins_guestagent.collector import AgentCollector
 
         self._collector = AgentCollector(self._settings, self._context.log)
@@ -106,7 +106,7 @@ class GuestAgentPlugin:
     def _is_alone(self, guest: Guest) -> bool:
         """Return whether only the agent reports the guest's memory.
 
-        The driver's first statistics may have arrived since the last report: the agent's old figures must not appear with their age.
+        Since the last report, the driver's first statistics may have arrived: they must not appear with the agent's old figures.
         """
         if self._without is None:
             return True
@@ -146,7 +146,7 @@ class GuestAgentPlugin:
             self._collector.learn(maxima, fresh, self._to_be_told(report))
 
     def _to_be_told(self, report: Report) -> frozenset[str]:
-        """Return the guests to tell that the host is short of memory; none in observe mode."""
+        """Return the guests to tell about a shortage; none in observe mode."""
         state = report.snapshot.host.text(HOST_STATE)
         if not self._settings.tell_short or report.mode != "enforce" or state in {None, "", PLENTY}:
             return frozenset()
@@ -194,7 +194,7 @@ class GuestAgentPlugin:
         return settings if isinstance(settings, AgentGuestSettings) else AgentGuestSettings()
 
     def _places(self, guest: Guest, channels: Mapping[str, str]) -> tuple[AgentAddress, ...]:
-        """Return the addresses of a guest in order of preference: the cheapest first, the hypervisor last."""
+        """Return the addresses of a guest: the cheapest first, the hypervisor last."""
         from mom_plugins_guestagent.ways import AgentAddress, AgentKind
 
         settings, mine, process = self._settings, self._guest_settings(guest), pid_of(guest) or 0

@@ -1,7 +1,6 @@
-"""Client of qemu-guest-agent, which reads /proc inside the guest.
+"""Client of qemu-guest-agent, through a socket (`RawAgent`) or the hypervisor (`AgentBehindHypervisor`).
 
-It reaches an agent through a socket (`RawAgent`) or the hypervisor (`AgentBehindHypervisor`). The protocol:
-https://www.qemu.org/docs/master/interop/qemu-ga-ref.html
+The protocol: https://www.qemu.org/docs/master/interop/qemu-ga-ref.html
 """
 
 from __future__ import annotations
@@ -26,7 +25,6 @@ Json: TypeAlias = "None | bool | int | float | str | Sequence[Json] | Mapping[st
 Command: TypeAlias = "tuple[str, Mapping[str, Json]]"
 
 PassOn: TypeAlias = "Callable[[Entity, str, float], str]"
-"""`AgentAccess.agent_command`."""
 
 Answers: TypeAlias = "list[Json | RefusedByAgent]"
 
@@ -34,19 +32,19 @@ Call: TypeAlias = "Callable[[Callable[[], Answers]], asyncio.Future[Answers]]"
 """Runs a blocking call in its own thread."""
 
 MOST_ANSWER_BYTES = 256 << 10
-"""Maximum bytes of one answer. The longest real one, the list of commands, has a few KiB."""
+"""Maximum of one answer. The longest real one, the list of commands, has a few KiB."""
 
 _MOST_BYTES = 1 << 20
-"""Maximum bytes of all answers in one visit."""
+"""Maximum of all answers of one visit."""
 
 _SENTINEL = b"\xff"
 """Byte that restarts the stream; no text contains it."""
 
 _MOST_STALE_LINES = 1000
-"""Maximum lines from an earlier visit that a channel may still contain."""
+"""Maximum of skipped lines from an earlier visit."""
 
 _MOST_LEFT_OPEN = 16
-"""Maximum files of earlier visits that are closed: a guest may claim any number."""
+"""Maximum of files of earlier visits to close: a guest may claim any number."""
 _LARGEST_HANDLE = (1 << 63) - 1
 
 _READ_BYTES = 16 << 10
@@ -62,12 +60,12 @@ LOAD_COMMAND, LOADS_FILE = "guest-get-load", "loadavg"
 
 
 class RawAgent:
-    """Agent on a socket that only this visit uses. Methods raise `NoAnswer` and `Misbehaves`."""
+    """Agent on a socket that only this visit uses. Raises `NoAnswer` and `Misbehaves`."""
 
     def __init__(self, wire: Wire) -> None:
         self._wire = wire
         self.left: list[int] = []
-        """Numbers in late answers: handles of files that an earlier visit opened. The agent refuses other numbers."""
+        """Handles of files that an earlier visit opened, from late answers. The agent refuses wrong numbers."""
 
     @staticmethod
     def wire(place: AgentAddress) -> Wire:
@@ -92,7 +90,7 @@ class RawAgent:
     async def ask(self, *commands: Command, answers: Answers | None = None) -> Answers:
         """Send all commands at once, and return the answers.
 
-        :param answers: filled as answers arrive, in case the visit is interrupted
+        :param answers: filled as they arrive, in case the visit is interrupted
         """
         if self._wire.pending:
             raise Misbehaves("it answers what it was not asked")
@@ -111,9 +109,9 @@ class AgentBehindHypervisor:
     pass_on: PassOn
     guest: Entity
     seconds: float
-    """Time limit of one answer."""
+    """Limit of one answer."""
     end: float
-    """Monotonic time after which no command is sent."""
+    """Monotonic time of the last command."""
 
     async def ask(self, *commands: Command, answers: Answers | None = None) -> Answers:
         """Send one command after the other; see `RawAgent.ask`."""
@@ -153,7 +151,7 @@ def _answer(line: bytes) -> Json | RefusedByAgent:
 
 
 def _returned(line: bytes) -> Json:
-    """Return the result in an answer. Raise `RefusedByAgent` for an error, and `Misbehaves` for an invalid answer."""
+    """Return the result in an answer. Raise `RefusedByAgent` or `Misbehaves`."""
     try:
         answer = json.loads(line, parse_constant=_no_number)
     except (ValueError, RecursionError) as error:
@@ -174,9 +172,9 @@ def _no_number(text: str) -> NoReturn:
 
 
 class AgentWay:
-    """Way to one guest's agent, by a socket or the hypervisor. Remembers the agent's commands and missing files.
+    """Way to one guest's agent. Remembers the agent's commands and missing files.
 
-    :param seconds: time limit of a visit
+    :param seconds: limit of a visit
     """
 
     def __init__(self, place: AgentAddress, seconds: float, guest: Entity, call: Call, pass_on: PassOn | None = None) -> None:
@@ -189,9 +187,9 @@ class AgentWay:
         self._version = ""
         self._missing: set[str] = set()
         self._refused: set[str] = set()
-        """Files that the last visit could not open, while it opened others."""
+        """Files that the last visit could not open."""
         self._open: list[int] = []
-        """Handles that an interrupted visit left open."""
+        """Handles from an interrupted visit."""
         self.disabled: tuple[str, ...] = ()
         """Commands for reading files that the agent lacks."""
 
@@ -247,7 +245,7 @@ class AgentWay:
         self.disabled = tuple(name for name in FILE_COMMANDS if name not in self._able)
 
     async def _files(self, agent: RawAgent | AgentBehindHypervisor) -> str:
-        """Return the content of all files. Skip a file that fails twice in a row until the next facts."""
+        """Return the content of all files. Skip files that fail twice in a row until the next facts."""
         if self._open:
             await agent.ask(*(("guest-file-close", {"handle": handle}) for handle in self._open))
             self._open = []

@@ -1,4 +1,4 @@
-"""`mom guestd-script`: prints mom-guestd to copy into guests, and a systemd unit for it."""
+"""`mom guestd-script`."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from mom_plugins_guestagent.ways import AgentKind
 
 _STALE_PERIODS: Final = 3
 _STALE_LONG_PERIODS: Final = 2
-"""Periods, and long periods through the hypervisor, after which figures are stale: one visit may fail."""
+"""Periods, and long periods, after which figures are stale: one visit may fail."""
 
 
 def _addresses(text: str) -> str:
@@ -56,7 +56,7 @@ class AgentSettings(PluginSettings):
     memory, and drops page cache that was unused for long."""
 
     def stale(self, by: AgentKind | None, *, by_hypervisor: bool) -> float:
-        """Return the age in s at which figures of this way become stale.
+        """Return the age in s at which figures become stale.
 
         :param by_hypervisor: the hypervisor has fresh statistics of the guest
         """

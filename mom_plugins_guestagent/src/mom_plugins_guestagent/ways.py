@@ -1,4 +1,4 @@
-"""Ways to a guest's figures: addresses, and results of visits."""
+"""Addresses of agents, and results of visits."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ OF_AGENTS = frozenset({AgentKind.AGENT_SOCKET, AgentKind.AGENT_HYPERVISOR})
 
 @dataclass(frozen=True, slots=True)
 class AgentAddress:
-    """Address of an agent: path of a unix socket, (address, port), or nothing for a way through the hypervisor."""
+    """Path of a unix socket, (address, port), or nothing for a way through the hypervisor."""
 
     kind: AgentKind
     address: str | tuple[str, int] = ""
     process: int = 0
-    """Process that must own a path from the guest's description or command line; 0: the path is an operator's."""
+    """Process that must own a path from the guest's description; 0: the path is an operator's."""
 
 
 @dataclass(frozen=True, slots=True)
 class VisitAnswer:
-    """Result of a visit. `figures` and `facts` are None if not requested, or not available."""
+    """Result of a visit. `figures` and `facts` are None if not requested or not available."""
 
     figures: Mapping[str, object] | None = None
     facts: Mapping[str, Value] | None = None

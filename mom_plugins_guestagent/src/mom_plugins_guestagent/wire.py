@@ -17,7 +17,7 @@ _CHUNK_BYTES = 16 << 10
 
 _LEAST_BYTES_EACH = 64
 _SPARE_READS = 256
-"""Each piece of an answer wakes this process: pieces must have 64 bytes on average, or be few."""
+"""Pieces of an answer must have 64 bytes on average, or be few: each wakes this process."""
 
 
 class NoAnswer(MomError):
@@ -33,7 +33,7 @@ class Misbehaves(MomError):
 
 
 class Wire:
-    """Stream of lines to and from a guest, used as `async with`. `most_line` and `most_bytes` limit a line and all lines.
+    """Stream of lines to and from a guest, as a context manager.
 
     :param address: path of a unix socket, or a numeric (address, port) pair
     :param process: process that must own the socket; 0: any
@@ -71,7 +71,7 @@ class Wire:
         return sock
 
     async def _connect_to_process(self, sock: socket.socket, path: str) -> None:
-        """Connect to a socket of the guest's process, or of its user, as libvirt creates sockets for that user.
+        """Connect to a socket of the guest's process, or of its user.
 
         A guest that has broken out of QEMU can write any path into its command line, and replace its socket by a link.
         """
@@ -96,7 +96,7 @@ class Wire:
             raise NoAnswer(f"{self._address}: {error}") from error
 
     async def line(self) -> bytes:
-        """Return the next line without its end. Raise `NoAnswer` at the end of the stream, and `Misbehaves` beyond the limits."""
+        """Return the next line. Raise `NoAnswer` at the end of the stream, and `Misbehaves` beyond the limits."""
         while True:
             line = self._taken()
             if line is not None:
@@ -122,7 +122,7 @@ class Wire:
         return line
 
     async def _more(self) -> bool:
-        """Wait for more; False at the end of the stream."""
+        """Wait for more; False at the end."""
         self._reads_left -= 1
         if self._left <= 0 or self._reads_left <= 0:
             raise Misbehaves("it sends more than any answer can be")

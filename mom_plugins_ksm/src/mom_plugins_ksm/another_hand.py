@@ -18,11 +18,10 @@ from mom_plugins_ksm.fields import is_count
 VIRT_HANDLER: Final = "virt-handler"
 
 _WITHIN_SECONDS: Final = 900.0
-"""Two replacements of mom's values in this time come from a program: virt-handler writes every three minutes, ksmtuned every minute. A
-single change may come from a person."""
+"""Two replacements of mom's values in this time come from a program: virt-handler writes every three minutes, ksmtuned every minute."""
 
 _ALONE_SECONDS: Final = 86_400.0
-"""s for which mom does not set the knobs. Then it tries again: the other program may have ended, or is detected within minutes."""
+"""Time for which mom does not set the knobs. It detects a running program again within minutes."""
 
 
 class AnotherHand:
@@ -36,7 +35,7 @@ class AnotherHand:
         self._who = self._what = ""
 
     def set_by_mom(self, knob: str, value: int | None) -> None:
-        """Note that mom has set a knob. None: mom restored it, or does not know its value."""
+        """Note that mom has set a knob. None: unknown, or restored."""
         if value is None:
             self._set.pop(knob, None)
         elif knob in {RUN, PAGES_TO_SCAN, SLEEP}:
@@ -67,5 +66,5 @@ class AnotherHand:
 
 
 def virt_handler_in(proc: Path) -> int:
-    """Return the pid of KubeVirt's virt-handler, or 0. Too slow for each cycle, as it reads all processes."""
+    """Return the pid of KubeVirt's virt-handler, or 0. Too slow for each cycle."""
     return ProcessStat.id_of(VIRT_HANDLER, proc)

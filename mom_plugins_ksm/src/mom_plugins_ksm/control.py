@@ -53,11 +53,11 @@ CONTROLS = (
 
 _BUSY_TRIES = 10
 _BUSY_PAUSE = 0.05
-"""Number of tries, and s between them: after unmerging, the kernel may hold a few shared pages for a moment."""
+"""Number of tries, and s between them: after unmerging, the kernel may briefly hold a few shared pages."""
 
 
 UNMERGING: Final = TypeAdapter(Annotated[int, Field(ge=STOPPED, le=UNMERGED)])
-"""Content of the file with the former value of `run`."""
+"""Former value of `run` in a file."""
 
 
 def knob_of(control: str) -> str:
@@ -71,7 +71,7 @@ class KsmKnobs:
 
     :param page_size: bytes
     :param spare_kib: returns the KiB that unmerging may take (None: unknown); None: the hypervisor checks
-    :param folder: the kernel's folder of knobs; None: the hypervisor has its own
+    :param folder: None: the hypervisor has its own
     :param unmerging: file with the former `run` while mom unmerges everything
     """
 
@@ -192,7 +192,7 @@ class KsmKnobs:
 
 
 def _turn(change: Change) -> int:
-    """Return the position of a change: stop KSM first, so that it merges nothing meanwhile; start it last, at the right speed."""
+    """Return the position of a change: stop KSM first, so that it merges nothing meanwhile; start it last."""
     knob = knob_of(change.control)
     if knob == RUN:
         return 4 if change.value == MERGING else 0

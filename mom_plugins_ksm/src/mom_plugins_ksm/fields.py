@@ -63,13 +63,12 @@ LAW_FIELDS = (
     FieldSpec("ksm_reason", Unit.TEXT, Scope.HOST, "the code of the KSM law's reason, such as look or rest", "mom"),
     *(FieldSpec.reads(name, Unit.KIB, Scope.GUEST) for name in ("balloon_max", "balloon_cur", "rss")),
 )
-"""The law's suggestions, and fields of guests that it reads."""
 
 
 def ksm_fields(files: Mapping[str, Value], page_size: int) -> dict[str, Value]:
     """Return KSM's fields, except those that need two samples.
 
-    :param files: values by file name in /sys/kernel/mm/ksm, and `shareable_kib`
+    :param files: values by file name, and `shareable_kib`
     :param page_size: bytes
     """
     fields = {name: files.get(file) for name, file, unit, _ in FILES if _fits(files.get(file), unit)}
@@ -86,7 +85,7 @@ def _fits(value: Value, unit: Unit) -> bool:
 
 
 _BOOK_BYTES = 64
-"""Size of the kernel's struct ksm_rmap_item, one per scanned page (64-bit)."""
+"""struct ksm_rmap_item of the kernel, one per scanned page (64-bit)."""
 
 
 def saved_kib(files: Mapping[str, Value], page_size: int) -> int | None:
@@ -104,7 +103,7 @@ def saved_kib(files: Mapping[str, Value], page_size: int) -> int | None:
 
 
 def tracked_kib(files: Mapping[str, Value], page_size: int) -> int | None:
-    """Return the KiB that ksmd has scanned, the sum of four counters. None: a counter is unknown."""
+    """Return the KiB that ksmd has scanned. None: a counter is unknown."""
     counts = [count for file in _MANAGED if is_count(count := files.get(file))]
     return sum(counts) * page_size // 1024 if len(counts) == len(_MANAGED) else None
 

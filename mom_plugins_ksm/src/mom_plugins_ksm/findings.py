@@ -11,13 +11,12 @@ from mom_plugins_ksm.another_hand import VIRT_HANDLER, virt_handler_in
 from mom_plugins_ksm.sysfs import ADVISOR_CURE
 
 _LAW_READS = ("mem_available", "mem_really_available", "mem_free", "cpu_count")
-"""Host fields of other plugins that the law reads."""
 
 ONE_OF_TWO = "let one set KSM: take the plugin ksm out of mom's configuration, or switch the other off (KubeVirt: ksmConfiguration)"
 
 
 def knobs_finding(folder: Path, *, present: bool, writes: bool, observes: bool) -> Finding:
-    """Report whether KSM can be set. `present`: `run` is readable. `writes`: mom writes the files, not the hypervisor."""
+    """Report whether KSM can be set. `present`: `run` is readable. `writes`: mom writes the files itself."""
     if not present:
         cure = "use a kernel built with CONFIG_KSM=y, or take the plugin ksm out of the configuration"
         return Finding(Severity.ERROR, "KSM", f"{folder} is missing or unreadable: this kernel merges no pages", cure)

@@ -1,4 +1,4 @@
-"""Imports ksmtuned.conf as parameters of mom's KSM law, which starts KSM by the same rule."""
+"""Imports ksmtuned.conf as parameters of mom's KSM law."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _ASSIGNMENT: Final = re.compile(r"\s*(?:export\s+)?([A-Za-z_]\w*)=[\"']?([^\s#;\
 
 
 def import_ksmtuned(texts: Mapping[str, str]) -> Imported:
-    """Convert ksmtuned's configuration, texts by file name, to mom's. Raise `ConfigError` with all mistakes."""
+    """Convert ksmtuned's configuration to mom's. Raise `ConfigError` with all mistakes."""
     ((file, text),) = texts.items()
     imported = Imported(f"Made by `mom config import --from ksmtuned` from {file}. Stop ksmtuned first: both set the same knobs.")
     values = _values(text, file, imported)
@@ -62,7 +62,7 @@ def _values(text: str, file: str, imported: Imported) -> dict[str, int]:
 
 
 def _law(values: dict[str, int]) -> dict[str, str | int | float]:
-    """Return the law's parameters: memory is short below the larger of a share and an amount, on hosts of any size."""
+    """Return the law's parameters. ksmtuned's threshold is the larger of a share and an amount, on hosts of any size."""
     share = values["KSM_THRES_COEF"] / 100
     return {
         "start_share": share,

@@ -31,10 +31,10 @@ PAGE_US: Final = 3.0
 
 STEP_MOST: Final = 2.0
 STEP_LEAST: Final = 0.2
-"""Largest and smallest correction of the batch per cycle, as a ratio, by ksmd's real CPU time."""
+"""Limits of a correction of the batch per cycle, by ksmd's real CPU time."""
 
 SLEEP_REST_MS: Final = 200
-"""ms between batches of the smallest size during a rest: 0.1 % of a CPU. ksmd thus still frees its data of ended guests."""
+"""Pause between batches during a rest: 0.1 % of a CPU. ksmd thus still frees its data of ended guests."""
 
 AWAY_SECONDS: Final = 60.0
 """Longest wait for guests that all vanish at once: libvirtd may restart."""
@@ -125,7 +125,7 @@ def start_kib(total: float, p: KsmParameters) -> float:
 
 
 def _is_short(now: KsmState, memory: KsmMemory, p: KsmParameters) -> bool:
-    """Return whether memory is short, or was short and is not yet ample without KSM. After a restart, a running KSM means that it was."""
+    """Return whether memory is short, or was and is not yet ample without KSM. After a restart, a running KSM means that it was."""
     start = start_kib(now.total, p)
     if now.available < start:
         return True
@@ -135,7 +135,7 @@ def _is_short(now: KsmState, memory: KsmMemory, p: KsmParameters) -> bool:
 
 
 def _awaited(now: KsmState, memory: KsmMemory) -> tuple[bool, KsmMemory]:
-    """Return whether the law waits for guests that have all just vanished, with the new memory."""
+    """Return whether all guests have just vanished, with the new memory."""
     if now.guests or memory.held <= 0:
         return False, replace(memory, alone=None)
     if memory.alone is None or now.clock < memory.alone:
@@ -184,14 +184,13 @@ def _begun(now: KsmState, memory: KsmMemory) -> KsmMemory:
 
 
 def _rested(now: KsmState, memory: KsmMemory, p: KsmParameters) -> KsmMemory:
-    """Return the memory at the start of a rest. Each look that did not pay doubles the rest."""
+    """Return the memory at the start of a rest, doubled by each look that did not pay."""
     paid = (now.saved or 0.0) - memory.base >= p.gain_least / BYTES
     rest = p.rest_least if paid else min(p.rest_most, max(p.rest_least, 2 * memory.rest))
     return _begun(now, replace(memory, looks=False, rest=rest, paid=paid, wait=max(rest, p.rest_ratio * (memory.took or 0.0))))
 
 
 def _is_rested(now: KsmState, memory: KsmMemory, p: KsmParameters) -> bool:
-    """Return whether a rest is over. The clock restarts with the host."""
     rested = now.clock - memory.since
     if rested < 0 or rested >= memory.wait or now.run == 0:
         return True
@@ -223,7 +222,7 @@ def _resting(now: KsmState, p: KsmParameters) -> KsmSuggestion:
 
 
 def _scanning(now: KsmState, percent: float, reason: KsmReason, p: KsmParameters) -> KsmSuggestion:
-    """Scan with this percentage of a CPU. If the kernel's advisor sets the batch, set only the sleep, on which it relies."""
+    """Scan with this percentage of a CPU. The kernel's advisor, if on, sets the batch."""
     if now.advised:
         return KsmSuggestion(reason, _changed(now.run, 1))
     pages = _expected(percent, p)
@@ -236,23 +235,23 @@ def _scanning(now: KsmState, percent: float, reason: KsmReason, p: KsmParameters
 
 
 def _changed(value: float | None, suggested: float) -> int | None:
-    """Return the new value of a knob; None if it is unknown, or differs by less than 1."""
+    """Return the new value; None if unknown, or changed by less than 1."""
     return None if value is None or abs(suggested - value) < 1 else int(suggested)
 
 
 def _odds(percent: float) -> float:
-    """Return ksmd's ratio of work to sleep for a percentage of one CPU."""
+    """Return ksmd's ratio of work to sleep."""
     share = max(0.1, min(95.0, percent))
     return share / (100 - share)
 
 
 def _expected(percent: float, p: KsmParameters) -> float:
-    """Return the batch for this CPU time, by the usual cost of a page."""
+    """Return the batch by the usual cost of a page."""
     return _odds(percent) * 1000 * p.sleep_ms / PAGE_US
 
 
 def _corrected(percent: float, now: float, usage: float, p: KsmParameters) -> float:
-    """Return the batch for this CPU time, by ksmd's usage with the present batch."""
+    """Return the batch by ksmd's usage with the present batch."""
     factor = _odds(percent) / _odds(usage)
     if abs(factor - 1) < STEP_LEAST:
         return now

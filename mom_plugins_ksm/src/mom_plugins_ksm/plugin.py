@@ -48,7 +48,7 @@ from mom_plugins_ksm.yields import CpuUsage, Yield
 
 
 class KsmPlugin:
-    """Collects and controls the kernel's KSM, or that of a hypervisor with its own (`KsmControl`)."""
+    """Collects and controls the kernel's KSM, or a hypervisor's own (`KsmControl`)."""
 
     class Settings(PluginSettings):
         """When KSM runs, and the value of its CPU time."""
@@ -68,7 +68,6 @@ class KsmPlugin:
         stopped = "KSM may stand still since mom was cut off: see /sys/kernel/mm/ksm/run"
         self._unmerging = context.state_file("unmerging.json", "the file of what KSM did before all was unmerged", UNMERGING, loss=stopped)
         self._may_be_cut_off = True
-        """mom may have failed between unmerging and restoring `run`."""
         self._is_foreign = self._is_written_by_another = False
         self._other = AnotherHand(context.root / "proc")
 
@@ -182,7 +181,6 @@ class KsmPlugin:
         return knobs_finding(self._sysfs.folder, present=present, writes=writes, observes=observes)
 
     def _knobs(self, hypervisor: object) -> KsmKnobs:
-        """Return the kernel's knobs, which the hypervisor may write, or a hypervisor's own."""
         self._is_foreign, self._is_written_by_another = isinstance(hypervisor, KsmControl), isinstance(hypervisor, KsmWriter)
         if isinstance(hypervisor, KsmControl):  # the hypervisor itself checks whether memory allows unmerging
             return KsmKnobs(hypervisor.ksm_read, hypervisor.ksm_write, self._page_size, None, unmerging=self._unmerging)

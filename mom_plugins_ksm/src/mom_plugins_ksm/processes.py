@@ -1,4 +1,4 @@
-"""Processes of KSM in /proc: QEMU, whose memory is merged, and ksmd, which merges it."""
+"""KSM in /proc: QEMU, whose memory is merged, and ksmd, which merges it."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from pathlib import Path
 from mom_kvm import ProcessStat, read_kernel_file
 
 _LOOK_AGAIN_AFTER = 60.0
-"""s between two searches for an invisible ksmd, as in a container. A large host has thousands of processes."""
+"""Time between searches for an invisible ksmd, as in a container: a large host has thousands of processes."""
 
 
 class Ksmd:
-    """The kernel thread ksmd. Searched for once, and again when its pid has another process.
+    """The kernel thread ksmd.
 
     :param root: folder that contains /proc
     """
@@ -37,7 +37,7 @@ class Ksmd:
 
 
 _SEARCH_SECONDS = 30.0
-"""s for which the sum is cached: reading the names of thousands of processes takes tens of milliseconds."""
+"""Time for which the sum is cached: reading the names of thousands of processes takes tens of milliseconds."""
 
 
 class QemuProcesses:
@@ -54,7 +54,7 @@ class QemuProcesses:
         self._kib: int | None = None
 
     def address_space_kib(self, now: float) -> int | None:
-        """Return the address space of all (VSZ of ps) in KiB; 0 without any, None if /proc is unreadable. `now`: monotonic s."""
+        """Return the address space of all (VSZ of ps) in KiB; 0 without any, None: /proc is unreadable."""
         if now >= self._search_at:
             self._search_at = now + _SEARCH_SECONDS
             pids = ProcessStat.ids(self._proc)
@@ -62,7 +62,7 @@ class QemuProcesses:
         return self._kib
 
     def _pages_of(self, pid: int) -> int:
-        """Return the pages of a process with qemu in its name, as in oVirt MOM, or named kvm, as on Proxmox; else 0."""
+        """Return the pages of a process with qemu in its name, or named kvm, as on Proxmox; else 0."""
         name = read_kernel_file(f"{self._proc}/{pid}/comm")
         if b"qemu" not in name and name != b"kvm\n":
             return 0

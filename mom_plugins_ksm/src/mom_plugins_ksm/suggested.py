@@ -17,22 +17,18 @@ FORM: Final = TypeAdapter(KsmMemory)
 
 
 class KsmSuggestions:
-    """The law over many cycles. The same snapshot counts once.
-
-    :param file: file of the law's memory
-    """
+    """The law over many cycles. The same snapshot counts once."""
 
     def __init__(self, parameters: KsmParameters, file: StateFile[KsmMemory]) -> None:
         self._parameters = parameters
         self._file = file
         self._before: KsmMemory | None = None
-        """Memory before the last snapshot; None: not read yet."""
+        """None: not read yet."""
         self._after = self._written = KsmMemory()
         self._at: float | None = None
         self._sizes: Mapping[str, Sequence[float | None]] = {}
-        """From `sizes_in`."""
         self._unlisted: Mapping[str, float] = {}
-        """When guests were first missing from the list, in monotonic s."""
+        """Monotonic time since which a guest is not listed."""
 
     def of(self, snapshot: Snapshot) -> Mapping[str, Value]:
         """Return the suggested values of knobs that should change."""
@@ -62,7 +58,7 @@ class KsmSuggestions:
 
 
 def _taken_up(memory: KsmMemory) -> KsmMemory:
-    """Return the memory of the previous mom. An unfinished look starts again, as its length is unknown."""
+    """Return the previous mom's memory. An unfinished look starts again, as its length is unknown."""
     return replace(memory, looks=None) if memory.looks else memory
 
 

@@ -16,7 +16,7 @@ FOLDER = "sys/kernel/mm/ksm"
 ADVISOR_CURE = f"echo none > /{FOLDER}/advisor_mode"
 
 _KEPT_SHARE = 0.05
-"""Share of the host's memory that stays available after unmerging: guests may grow meanwhile, and near 0 the OOM killer acts."""
+"""Share of the host's memory that stays available after unmerging: guests may grow, and near 0 the OOM killer acts."""
 
 _COUNT = re.compile(rb"[0-9]{1,20}\n?")
 _SIGNED = re.compile(rb"-?[0-9]{1,20}\n?")
@@ -37,7 +37,7 @@ class SysfsKsm:
         self._root = root
 
     def ksm_read(self) -> Mapping[str, Value]:
-        """Return knobs and counters by file name, without unreadable or malformed ones, and `ksmd_cpu_seconds` if ksmd is visible."""
+        """Return readable knobs and counters by file name, and `ksmd_cpu_seconds` if ksmd is visible."""
         files: dict[str, Value] = {}
         for name, pattern in _NUMBERS.items():
             text = read_kernel_file(f"{self.folder}/{name}")
@@ -52,10 +52,7 @@ class SysfsKsm:
         return files
 
     def ksm_write(self, knobs: Mapping[str, int]) -> None:
-        """Write these knobs in order.
-
-        Raise `NotSupported` for a knob that this kernel lacks, `PermissionDenied`, or `HypervisorError` with the kernel's reason.
-        """
+        """Write these knobs in order. Raise `NotSupported` for a missing knob, `PermissionDenied`, or `HypervisorError`."""
         for name, value in knobs.items():
             try:
                 write_file(self.folder / name, f"{value:d}")
@@ -63,7 +60,7 @@ class SysfsKsm:
                 raise _explained(error, name) from error.__cause__
 
     def spare_kib(self) -> int | None:
-        """Return the KiB that unmerging may take: available memory minus a twentieth of all. None: unknown."""
+        """Return the KiB that unmerging may take. None: unknown."""
         meminfo = read_meminfo(self._root)
         available, total = meminfo.get("MemAvailable"), meminfo.get("MemTotal")
         return None if available is None or total is None else max(0, available - int(_KEPT_SHARE * total))

@@ -1,4 +1,4 @@
-"""ksmd's CPU time, and the memory that a scan saves per second of it."""
+"""ksmd's CPU time, and the memory that each second of it saves."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from mom_core import Value
 from mom_plugins_ksm.fields import is_count, saved_kib, tracked_kib
 
 _LEAST_BETWEEN = 1.0
-"""Shortest measurement in s: the kernel counts CPU time in hundredths of a second, and a requested cycle may follow at once."""
+"""Shortest measurement: the kernel counts CPU time in hundredths of a second."""
 
 
 class CpuUsage:
@@ -45,13 +45,13 @@ class CpuUsage:
 
 
 _PAGE_SECONDS = 3e-6
-"""CPU seconds per page if ksmd's are unknown: a checksum and two tree lookups. benchmarks/ksm measured 2 to 3 µs."""
+"""CPU time per page, if ksmd's is unknown: a checksum and two tree lookups. benchmarks/ksm measured 2 to 3 µs."""
 
 _LEAST_SECONDS = 0.05
-"""CPU seconds of the shortest scan that is judged: /proc counts in hundredths of a second."""
+"""CPU time of the shortest scan that is judged: /proc counts in hundredths of a second."""
 
 _LONG_SECONDS = 60.0
-"""CPU seconds after which a scan is judged before its end: a scan of some TiB takes an hour."""
+"""CPU time after which a scan is judged before its end: a scan of some TiB takes an hour."""
 
 
 class _Mark(NamedTuple):
@@ -72,11 +72,7 @@ class Yield:
         self._estimated, self._scans = 0.0, 0
 
     def kib_per_second(self, files: Mapping[str, Value], page_size: int) -> float | None:
-        """Return the KiB saved per CPU second by the last judged scan; None before the first, and after a restart of KSM.
-
-        :param files: values by file name in /sys/kernel/mm/ksm, and `ksmd_cpu_seconds`
-        :param page_size: bytes
-        """
+        """Return the KiB saved per CPU second by the last judged scan; None before the first, and after a restart of KSM."""
         saved, scans, looked_at = saved_kib(files, page_size), files.get("full_scans"), tracked_kib(files, page_size)
         if saved is None or looked_at is None or not is_count(scans):
             self._mark = self._last = None
@@ -91,7 +87,7 @@ class Yield:
         return self._last
 
     def _spent(self, files: Mapping[str, Value], scans: int, pages: int) -> tuple[str, float]:
-        """Return ksmd's CPU seconds with their source: /proc, else the count of scanned pages, else full scans of all pages."""
+        """Return ksmd's CPU seconds with their source: /proc, else scanned pages, else full scans of all pages."""
         seconds, scanned = files.get("ksmd_cpu_seconds"), files.get("pages_scanned")
         if isinstance(seconds, int | float):
             return ("its account", float(seconds))
