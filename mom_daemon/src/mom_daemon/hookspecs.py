@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 @hookspec
 def mom_doctor(hypervisor: Hypervisor | None) -> Iterable[Finding]:  # type: ignore[empty-body]  # a specification has no body
-    """Report faults of this host in this plugin's field, and sound parts worth a line, for `mom doctor`.
+    """Report faults of this host in this plugin's field, and important parts that work, for `mom doctor`.
 
     :param hypervisor: None if no hypervisor is reachable
     """
@@ -43,8 +43,7 @@ def mom_status(report: Report) -> Iterable[StatusPart]:  # type: ignore[empty-bo
 def mom_explainer() -> Explainer | None:
     """Return a new explainer of this plugin's part of `mom explain`. A running mom calls this hook too.
 
-    An explainer uses reports alone. It runs in any thread, without this plugin's settings or connections. mom logs its exceptions and shows
-    its part as unknown.
+    An explainer runs in any thread, without this plugin's settings or connections. mom logs its exceptions and shows its part as unknown.
     """
 
 
@@ -52,8 +51,8 @@ def mom_explainer() -> Explainer | None:
 def mom_suggest(root: Path) -> Suggestion | None:
     """Return initial settings for the host whose files are below `root`, for `mom config init`.
 
-    Change nothing. None: the plugin does not fit this host, or needs a decision of the operator first. If several plugins with a hypervisor
-    fit, the first one by `order` is enabled.
+    Change nothing. None: the plugin does not fit this host, or needs a decision of the operator. If several hypervisors fit, the first one
+    by `order` is enabled.
     """
 
 
@@ -70,8 +69,8 @@ def mom_source(
 
     Connect and open files at the first question, not here.
 
-    :param kind: `mom_daemon.RunningMom`: a connection to a running mom with these settings of this plugin; `mom_kvm.PastCycles`,
-        `mom_kvm.PastDays`: the recording, or the learned days, of a mom with these settings
+    :param kind: `mom_daemon.RunningMom`: a connection to a running mom; `mom_kvm.PastCycles`, `mom_kvm.PastDays`: its recording, or its
+        learned days
     :param settings: None without a configuration, or if it does not enable this plugin
     :param path: the recording that the operator names
     """

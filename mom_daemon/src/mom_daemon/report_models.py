@@ -424,7 +424,7 @@ def decision_model(decision: Decision) -> DecisionModel:
 
 
 def outcome_model(outcome: Outcome) -> OutcomeModel:
-    """Convert an outcome, without `told`: each guest has an outcome in each cycle."""
+    """Convert an outcome."""
     decision = outcome.decision
     scope, identity, name = decision.entity
     policy, line, column = decision.source

@@ -103,7 +103,6 @@ def restore_command(config_path: str | None, dry_run: bool, timeout: float, if_u
 
 
 def _config(config_path: str | None, as_left: Path | None) -> Config:
-    """Return mom's last configuration in force if a usable copy is left, otherwise the file's."""
     if as_left is not None:
         try:
             return config_as_left(as_left)
@@ -121,7 +120,6 @@ def _holds_nothing(state: Path) -> bool:
 
 
 def _why_not(config: Config, *, look: bool) -> str:
-    """Return why there is nothing to restore; empty if there is. `look`: change nothing."""
     pid = holder(config.run_directory)
     if pid:
         return f"mom runs as process {pid}, and takes care of it."

@@ -121,7 +121,6 @@ def run_daemon(load: Callable[[], Config], log: Log, opened: Callable[[], None] 
 
 
 def _stop_on_signals(engine: Engine, supervision: Supervision) -> Sequence[int]:
-    """Stop the engine on signals. Return a list to which the handler adds the signal."""
     stopped_by: list[int] = []  # a threading.Event could deadlock if a second signal interrupts the first handler
 
     def on_stop(number: int, frame: FrameType | None) -> None:

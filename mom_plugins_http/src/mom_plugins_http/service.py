@@ -107,7 +107,6 @@ class Service:
         return listener
 
     def _page_path(self) -> Path | None:
-        """Return the path of the page's socket; None without a page, or if the path is too long."""
         if not self._settings.page:
             return None
         path = self._path.with_name(f"{self._path.stem}-page{self._path.suffix}")
@@ -131,7 +130,6 @@ class Service:
         self._server.call_soon(lambda: self._events.tell(news))
 
     def _gather(self) -> Sequence[Item]:
-        """Return other plugins' news. A slow plugin delays only its news."""
         patience = 0.0 if self._gathering is not None else _NEWS_SECONDS
         call = self._gathering or self._news_callers.start(self._news.gather)
         self._gathering = None if Callers.came_back(call, patience) else call

@@ -1,4 +1,4 @@
-"""`mom completion`: shell scripts that complete verbs, options and values on Tab."""
+"""`mom completion`: shell completion of verbs, options and values."""
 
 from __future__ import annotations
 

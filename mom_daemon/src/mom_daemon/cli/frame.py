@@ -223,7 +223,6 @@ def _tell_traceback(error: BaseException) -> None:
 
 
 def _tell(text: str) -> None:
-    """Print escaped text on standard error if it is still open."""
     from mom_core import printable_lines
 
     with suppress(OSError):

@@ -159,7 +159,7 @@ def show_command(config_path: str | None, of_running: bool, as_json: bool) -> No
         settings = [{"setting": name, "value": value, "from": origin} for name, value, origin in rows]
         click.echo(json.dumps({"file": config.file, "settings": settings}, indent=2))
         return
-    if terminal_columns() is not None:  # on a terminal, save room: the heading names the file
+    if terminal_columns() is not None:  # on a terminal, name the file only once, below the table
         rows = [(name, value, origin.replace(f"{config.file}:", "line ")) for name, value, origin in rows]
     print_table(("setting", TableColumn("value", prose=True), "from"), [(name, _shown(value), origin) for name, value, origin in rows])
     if terminal_columns() is not None:

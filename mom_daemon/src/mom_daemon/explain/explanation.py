@@ -178,7 +178,6 @@ def _made(make: Callable[[], object]) -> Explainer:
 
 
 def _part(explainer: Explainer, about: About) -> ExplanationPart:
-    """Return an explainer's part. Check its type here, where the plugin is known."""
     return _given("part", ExplanationPart, explainer.part(about))
 
 

@@ -29,7 +29,7 @@ from mom_daemon.owner import load_to_look
 from mom_kvm import PastCycle, PastCycles
 
 LOOKED_BACK_SECONDS: Final = 1800.0
-"""Part of a recording to read before that time, for the start of the guest's size: some seconds with 1,000 guests."""
+"""Part of a recording to read before the requested time: some seconds with 1,000 guests."""
 
 GAP_CYCLES: Final = 3
 LEAST_GAP_SECONDS: Final = 10.0
@@ -116,7 +116,6 @@ def _now(guest: str, config_path: str | None) -> _FoundExplanation:
 
 
 def _late(config: Config, age: float, interval: float | None) -> list[str]:
-    """Return a remark if mom hangs. A long cycle looks the same at first."""
     status = told(config) if interval and age > LATE_CYCLES * interval + 1.0 else None
     trouble = None if status is None else status.trouble
     return [] if trouble is None else [f"{trouble.message}."]

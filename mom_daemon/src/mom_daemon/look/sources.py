@@ -88,7 +88,6 @@ def past_days(config: Config | None, path: Path | None) -> PastDays:
 
 
 def _stored(kind: Callable[..., Kind], config: Config | None, path: Path | None, nothing: MomError, unread: MomError) -> Kind:
-    """Return the source of an enabled plugin, or of any installed plugin for this path."""
     if config is not None and (enabled := _of_enabled(kind, config, path)) is not None:
         return enabled
     if path is None:

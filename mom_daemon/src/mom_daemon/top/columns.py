@@ -20,7 +20,6 @@ _NAME_LEAST: Final = 12
 _BARS: Final = "▁▂▃▄▅▆▇█"
 
 _FLAT: Final = 0.01
-"""Smaller differences are drawn flat; a share of the largest value."""
 
 
 def short(kib: float | None) -> str:

@@ -24,7 +24,6 @@ _CURES = {
 
 
 _MEMORY = Path("/proc/pressure/memory")
-"""The only file for which mom-helper makes triggers."""
 
 _UNPRIVILEGED = {errno.EPERM, errno.EACCES, errno.EINVAL}
 """Errors without CAP_SYS_RESOURCE: older kernels deny the trigger, newer ones reject its window."""

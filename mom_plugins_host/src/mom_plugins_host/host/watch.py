@@ -39,7 +39,6 @@ _TAKEN_KIB = 2 << 20
 """KiB that each CPU can allocate in a second: the kernel clears pages at a measured 1.8 GiB/s."""
 
 _JOIN_SECONDS = 0.3
-"""A plugin has 0.4 s to end."""
 
 _SHORTEST_WATCH_SECONDS = 0.01
 """A reading takes 10 µs, so this is 0.1 % of a CPU."""

@@ -95,7 +95,7 @@ _LEAST_CPU_SECONDS = 0.02
 
 @dataclass(frozen=True, slots=True)
 class GuestSample:
-    """Nodes of a guest at the time `at` (monotonic seconds), and the state for the next sample. `cpus` is the share of vCPU time by node."""
+    """Nodes of a guest at the time `at` (monotonic seconds), and the state for the next sample. `cpus`: share of vCPU time by node."""
 
     at: float
     started: int
@@ -180,7 +180,6 @@ class NodeSampler:
         self._pids: Mapping[str, int] = {}
         self._samples: dict[str, GuestSample] = {}
         self._tried: dict[str, float] = {}
-        """Time of the last try by guest, oldest first."""
         self._thread: threading.Thread | None = None
         self._ended = False
         self.spent = 0.0

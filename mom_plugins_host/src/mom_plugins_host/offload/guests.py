@@ -66,7 +66,6 @@ def way_to(guest: Guest, root: Path, hierarchies: Hierarchies) -> MemoryWay:
 
 
 def _swap_group(process: str, hierarchies: Hierarchies) -> tuple[str, str]:
-    """Return the folder of the process's group (v2), and that of all groups; empty if unknown."""
     match = _UNIFIED.search(read_kernel_file(f"{process}/cgroup"))
     folder = None if match is None else hierarchies.folder(Hierarchies.UNIFIED, match[1].decode(errors="surrogateescape"))
     top = hierarchies.top(Hierarchies.UNIFIED)
@@ -84,7 +83,6 @@ def why_no_swap(limit: GroupLimit | None) -> str:
 
 
 def _held_in_place(process: str) -> str:
-    """Return why a process cannot be swapped; empty if it can."""
     sizes = {name: int(number) for name, number in _STATUS.findall(read_kernel_file(f"{process}/status"))}
     if sizes.get(b"HugetlbPages"):
         return "its memory is of huge pages, which the kernel does not swap"

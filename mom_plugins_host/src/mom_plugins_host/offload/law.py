@@ -37,7 +37,7 @@ KEPT_SHARE: Final = 0.10
 """Share of a guest that stays: its kernel, and memory that it needs first after a week of idleness."""
 
 LEAST_KIB: Final = 256
-"""Least amount of one call: the kernel reclaims in batches of 32 pages."""
+"""The kernel reclaims in batches of 32 pages."""
 
 LEAST_REFAULTS_KIB: Final = 128.0
 LEAST_REFAULTS_SHARE: Final = 0.0005
@@ -198,7 +198,6 @@ def _time_away(away_kib: float, refaults_kib: float, size_kib: float) -> float:
 
 
 def _averaged(state: ReclaimState, stall: StallAverage, now: float) -> ReclaimState:
-    """Update both averages. The first step sets only the short one."""
     if state.seen is None:
         return replace(state, recent=stall, seen=now)
     seconds = now - state.seen

@@ -78,7 +78,6 @@ _MOST_OF_CYCLE: Final = 0.8
 """Share of a cycle for the worker, so that it answers before the next decision."""
 
 _SHORTEST_SECONDS: Final = 0.2
-"""Least time for a rate."""
 
 _WILL_GROW: Final = "by its days it will use more before long, maybe what is cold now"
 
@@ -111,7 +110,6 @@ class OffloadPlugin:
         self._worker = ReclaimWorker()
         self._followed: dict[str, FollowedGuest] = {}
         self._unlisted: dict[str, FollowedGuest] = {}
-        """Guests missing from the last lists, which may return."""
         self._stores: Sequence[SwapStore] = ()
         self._budget = WriteBudget(settings.disk_writes >> 10, context.monotonic())
         self._plan = _Plan()
@@ -239,7 +237,6 @@ class OffloadPlugin:
         return _Plan(paces, offers, need.words or "the host's cold memory goes ahead of need", need.beyond_kib)
 
     def _within_swap_limit(self, entry: FollowedGuest, offer: ColdOffer, cycle: float) -> ColdOffer | None:
-        """Return the part of an offer that the guest's control group may swap; None if nothing."""
         limit = None if self._moves_itself else entry.way.swap_limit
         if limit is None:
             return offer

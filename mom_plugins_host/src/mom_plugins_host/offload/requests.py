@@ -70,7 +70,6 @@ LONGEST_PIECE_SECONDS: Final = 0.1
 """Duration of a piece if the kernel accepts no amount."""
 
 _END_SECONDS: Final = 0.15
-"""Wait for the worker to end, and again after a kill."""
 
 OUT_OF_TIME: Final = "the time was over"
 """Reason of a request with too little time to show how much the guest can release."""
@@ -133,7 +132,6 @@ class _Turn:
 
 
 def _walk(request: ReclaimRequest, no_more: str) -> Iterator[tuple[int, int]]:
-    """Yield KiB and address of each step; at the end, set the request's reason."""
     try:
         areas = areas_of(f"/proc/{request.pid}")
     except FileNotFoundError:

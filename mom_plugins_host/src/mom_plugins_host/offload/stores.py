@@ -76,7 +76,6 @@ def _within_pool(stores: Sequence[SwapStore], pool_kib: float) -> list[SwapStore
 
 
 def _areas(root: Path) -> Iterator[tuple[str, bool, int, int, int]]:
-    """Yield name, whether it is a file, total KiB, used KiB and priority of each line in /proc/swaps."""
     try:
         text = (root / "proc/swaps").read_bytes()[:_MOST_BYTES].decode(errors="surrogateescape")
     except OSError:

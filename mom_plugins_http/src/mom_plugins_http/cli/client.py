@@ -167,7 +167,6 @@ def no_answer(connection: UnixConnection, seconds: float) -> MomError:
 
 
 def _stopped(connection: UnixConnection) -> MomError | None:
-    """Return an error if the process at the other end is stopped, otherwise None."""
     pid, process = _peer(connection)
     if process is None or process.state not in {"T", "t"}:
         return None

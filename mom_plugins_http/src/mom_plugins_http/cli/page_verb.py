@@ -27,8 +27,8 @@ def page_command(port: int, once: bool, as_json: bool, config_path: str | None) 
 
     On the workstation, run: ssh -o ExitOnForwardFailure=yes -L 8132:/run/mom/mom-page.sock root@HOST mom page
 
-    Other users of the workstation can connect to the port, but mom serves nothing without a key. The key in the address works once, within
-    two minutes. The browser then has your rights until this command or mom ends, for at most 12 hours.
+    Other users of the workstation cannot use the port, because mom requires a key. The key in the address works once, within two minutes.
+    The browser then has your rights until this command or mom ends, for at most 12 hours.
     """
     answer = Client.configured(config_path).ask("POST", "/v1/page-keys" if once or as_json else "/v1/page-keys?tied=1")
     address = f"http://localhost:{port}/#key={quote(str(answer['key']))}"

@@ -20,10 +20,8 @@ from mom_plugins_http.cli.client import ANSWER_SECONDS, ApiRefusedError, Client,
 from mom_plugins_http.cli.policy_verbs import common_options
 
 _POLL_SECONDS: Final = 1.0
-"""Time between two readings of a reservation, which changes with each cycle."""
 
 _MAKE: Final = "memory"
-"""Verb that users may omit."""
 
 _NO_ANSWER_SECONDS: Final = 20.0
 """Longest silence of mom while a user waits; it may be restarting."""
@@ -92,7 +90,6 @@ def memory_command(memory: str, lasts: str, name: str, wait: bool, keep: bool, a
 
 
 def _wait(client: Client, reservation: Any, *, quiet: bool) -> Any:
-    """Return the reservation when all of it is free, or when it has ended."""
     silent_since: float | None = None
     printed = ""
     while reservation["state"] == "making":

@@ -25,17 +25,17 @@ class SocketMom:
         return str(self._client.path)
 
     def explanation(self, guest: str) -> Mapping[str, Any]:
-        """Return the explanation of a guest's size. Raise `MomError`, `NoSuchGuest`."""
+        """Return the explanation of a guest's size."""
         return cast("Mapping[str, Any]", self._client.get(f"/v1/guests/{coded(guest)}/explanation"))
 
     def configuration(self) -> Mapping[str, Any]:
-        """Return the settings in force. Raise `MomError`."""
+        """Return the settings in force."""
         return cast("Mapping[str, Any]", self._client.get("/v1/configuration"))
 
     def policies(self) -> Mapping[str, PolicyText]:
-        """Return the policies in force by name. Raise `MomError`."""
+        """Return the policies in force by name."""
         return {policy["name"]: PolicyText(policy["text"], policy["origin"]) for policy in self._client.get("/v1/policies")["items"]}
 
     def report(self) -> ReportDocument:
-        """Return the newest cycle. Raise `MomError`."""
+        """Return the newest cycle."""
         return cast("ReportDocument", self._client.get("/v1/report"))

@@ -28,7 +28,6 @@ _USUAL_WAIT: Final = 10.0
 """Longest wait of a start, if no enabled plugin sets it."""
 
 _BEYOND_SECONDS: Final = 5
-"""Additional wait of the program; mom answers before."""
 
 _DEFINITIONS: Final = "etc/pve/qemu-server"
 _PYTHONS: Final = ("usr/bin/python3", "usr/libexec/platform-python")

@@ -99,7 +99,7 @@ def acts(outcomes: Sequence[PastOutcome], notes: Sequence[PastNote], words: Word
     """Return all acts, newest first.
 
     :param gap: longest time between two steps of one act, in seconds
-    :param together: join the same change of several guests for the same reason
+    :param together: join the same change of several guests
     """
     single = folded(outcomes, gap)
     groups = joined(single, words, gap) if together else [[act] for act in single]
@@ -176,7 +176,6 @@ def _model(group: Sequence[Act], words: Words) -> ActModel:
 
 
 def _sentence(group: Sequence[Act], words: Words) -> str:
-    """Return an act in words, such as `shrunk in 5 steps, 4.00 → 1.86 GiB: the host is full`."""
     act, steps = group[0], sum(len(act.steps) for act in group)
     outcome = act.last
     verb, status = words.verb(outcome, falls=act.rises is False), outcome.status

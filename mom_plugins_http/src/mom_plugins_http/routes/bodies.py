@@ -18,7 +18,6 @@ from mom_plugins_http.server.problems import ProblemError
 JSON: Final = "application/json"
 
 _MOST_MEMBERS: Final = 1000
-"""Members of an object."""
 
 
 Body = TypeVar("Body", bound=StrictModel)

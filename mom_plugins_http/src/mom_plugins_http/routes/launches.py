@@ -51,7 +51,6 @@ LEAST_KIB: Final = 1024
 """For guests and reservations."""
 
 _PARTS: Final = 1024
-"""Precision of the largest reservation."""
 
 _DESCRIPTIONS: Final = "application/xml, text/plain or application/json"
 
@@ -164,7 +163,6 @@ class LaunchRoutes:
         return as_object(launch)
 
     async def _launched(self, call: ApiCall, readers: Sequence[LaunchReader]) -> LaunchedGuest:
-        """Return the guest in the body: libvirt's domain XML, a Proxmox VE configuration, or JSON."""
         if call.media_type not in {"application/xml", "text/plain"}:
             body = await read_body(call, StartingGuestModel, _DESCRIPTIONS)
             return LaunchedGuest(body.name, body.memory, body.id)

@@ -178,7 +178,6 @@ def _differences(snapshot: Snapshot, more: str, less: str) -> list[float]:
 
 
 def _measured(view: ReportView) -> list[GuestColumn]:
-    """Return the columns with metrics, each metric once."""
     columns: dict[str, GuestColumn] = {}
     for column in guest_columns(view.declarations):
         if column.metric and column.unit in SCALES:
@@ -221,7 +220,6 @@ def _trial(report: Report) -> Iterator[_Family]:
 
 
 def _guests(view: ReportView, selection: GuestSelection, lines: list[str]) -> None:
-    """Write the metrics of guests: 14,000 samples for 1,000 guests."""
     snapshot = view.report.snapshot
     chosen = selection.of(snapshot.listed)
     left_out = len(snapshot.listed) - len(chosen)
@@ -241,7 +239,6 @@ def _guests(view: ReportView, selection: GuestSelection, lines: list[str]) -> No
 
 
 def _domains(guests: Sequence[Guest]) -> list[str]:
-    """Return a label for each guest: its name, with the id for equal names."""
     names: dict[str, None] = {}
     for guest in guests:
         name = guest.name

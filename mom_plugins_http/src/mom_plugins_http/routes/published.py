@@ -61,7 +61,6 @@ _WAITING_BYTES: Final = 16 << 20
 """Waiting bytes, except for a single larger event: four cycles with 10,000 guests."""
 
 _KEPT_ANSWERS: Final = 32
-"""Encoded answers of one cycle that clients share."""
 
 
 @dataclass(frozen=True, slots=True)

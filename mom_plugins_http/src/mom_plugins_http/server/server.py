@@ -32,7 +32,6 @@ _LOOK_SECONDS: Final = 1.0
 """Time between checks of connections, a fifth of the default patience."""
 
 _REST_SECONDS: Final = 5.0
-"""Time between checks without connections."""
 
 _HANDSHAKES: Final = 32
 """TLS handshakes at a time, and at most half of all connections. Further clients are disconnected."""
