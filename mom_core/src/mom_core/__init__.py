@@ -1,7 +1,6 @@
 """mom: a memory overcommitment manager for KVM hosts, as a plugin framework.
 
-These names are the contract: plugins import nothing else of `mom_core`, except `mom_core.testing` in tests. Add names to `__init__.pyi`;
-each is imported on first use.
+Plugins import only these names, and tests also `mom_core.testing`. `__init__.pyi` lists the names; each is imported on first use.
 """
 
 import lazy_loader

@@ -19,7 +19,7 @@ RUN_DIRECTORY = Path("/run/mom")
 def read_file(path: Path, most: int) -> bytes:
     """Return the content of a regular file; a pipe or device might never end.
 
-    :param most: maximum size; of a larger file, one byte more is returned
+    :param most: maximum size; a larger file is cut after one more byte
     :raises OSError: also if the path is no regular file
     """
     # For a folder, `os.fdopen` would leak the descriptor.

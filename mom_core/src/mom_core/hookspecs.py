@@ -5,10 +5,11 @@ implement hooks. All hooks are optional, and a method may omit arguments that it
 mom-core versions that it was built for, for example `mom-core>=0.1,<1`.
 
 - Each plugin has its own thread, which runs one call at a time. Plugins run in parallel.
-- A call that exceeds the plugin's `deadline` is abandoned: the cycle continues without its result. mom does not call the plugin again until
-  that call has returned.
+- A call that exceeds the plugin's `deadline` is abandoned: the cycle continues without it. mom calls the plugin again after that call has
+  returned.
 - An exception is counted and reported. mom pauses a plugin that keeps failing, and retries it at growing intervals.
-- mom checks every return value, drops and reports parts of the wrong type, and uses the rest.
+- mom checks every return value, drops and reports invalid parts, and uses the rest.
+- *File order* is the order of the plugins in the configuration file.
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ OF_VERBS = frozenset({"mom_doctor", "mom_status", "mom_explainer", "mom_suggest"
 
 @hookspec
 def mom_declare() -> Iterable[Declaration]:  # type: ignore[empty-body]  # a specification has no body
-    """Return the plugin's declarations, in any order: `FieldSpec`, `ControlSpec`, `DefaultPolicy`, `GuestColumn`.
+    """Return the plugin's declarations: `FieldSpec`, `ControlSpec`, `DefaultPolicy`, `GuestColumn`.
 
     - Fields that the plugin may collect; `FieldSpec.reads` declares optional fields of other plugins. Plugins may share a field if they
       agree on its unit. The first plugin in file order with a value wins.
@@ -70,8 +71,8 @@ def mom_declare() -> Iterable[Declaration]:  # type: ignore[empty-body]  # a spe
 def mom_services() -> Mapping[type, Any]:  # type: ignore[empty-body]  # a specification has no body
     """Return objects for other plugins, each under the protocol that it implements: `{PolicyTexts: self._texts}`.
 
-    Other plugins get them with `context.service(PolicyTexts)`. Called before any plugin is set up. Other threads may use a service at any
-    time; before this plugin's `mom_setup` it raises `MomError`. An object without a member of its protocol is an error at start.
+    Other plugins get them with `context.service(PolicyTexts)`. Called before any plugin is set up; a service raises `MomError` before this
+    plugin's `mom_setup`. Any thread may use a service. mom does not start if an object lacks a member of its protocol.
     """
 
 
@@ -79,8 +80,8 @@ def mom_services() -> Mapping[type, Any]:  # type: ignore[empty-body]  # a speci
 def mom_check() -> Iterable[Finding]:  # type: ignore[empty-body]  # a specification has no body
     """Return mistakes in this plugin's configuration that a single setting does not show, for example a missing declaration.
 
-    Called by `mom config check` and `mom doctor`, never by the daemon, without `mom_setup`, on any machine. `context.declarations` is
-    complete. Read only configuration and change nothing. Any ERROR makes `mom config check` fail.
+    Called by `mom config check` and `mom doctor`, without `mom_setup`, on any machine. `context.declarations` is complete. Read only
+    configuration and change nothing. Any ERROR makes `mom config check` fail.
     """
 
 
@@ -89,7 +90,7 @@ def mom_check() -> Iterable[Finding]:  # type: ignore[empty-body]  # a specifica
 
 @hookspec
 def mom_setup(context: PluginContext) -> None:
-    """Open connections and files, start threads. Called once, after all plugins have declared and before the first cycle.
+    """Open connections and files, start threads. Called once, before the first cycle.
 
     `context.declarations` is complete. Any exception keeps the daemon from starting. Do not raise for a service that may come back later,
     for example a restarting hypervisor. Time limit: 10 s, or `deadline` if longer.
@@ -100,8 +101,8 @@ def mom_setup(context: PluginContext) -> None:
 def mom_reload() -> Callable[[], None] | None:
     """Read this plugin's own files again; return a function that puts the new content in force.
 
-    Called when the configuration is reloaded and this plugin's settings did not change. mom calls the returned function only if all plugins
-    could reload, in the plugin's thread and within its deadline. An exception refuses the reload for all plugins.
+    Called when the configuration is reloaded and this plugin's settings did not change. mom calls the function if all plugins could reload,
+    in the plugin's thread and within its deadline. An exception refuses the reload for all plugins.
     """
 
 
@@ -109,7 +110,7 @@ def mom_reload() -> Callable[[], None] | None:
 def mom_teardown() -> None:
     """Close everything the plugin opened, within 0.4 s. Called once, after mom restored its changes, also if `mom_setup` failed.
 
-    Plugins with a hypervisor come last. mom calls a hung plugin after its call has returned; a new instance of the plugin may run by then.
+    Plugins with a hypervisor come last. For a hung plugin, mom waits until its call has returned; a new instance may run by then.
     """
 
 
@@ -187,9 +188,9 @@ def mom_problems(snapshot: Snapshot) -> Iterable[Problem | Condition]:  # type: 
 def mom_review(snapshot: Snapshot, decisions: Sequence[Decision]) -> Iterable[Revision]:  # type: ignore[empty-body]  # a specification has no body
     """Return changes to the decisions, each with a reason. Omit decisions that need no change.
 
-    Reviewers run one after the other in file order; each gets the decisions that the previous one left. The core reviews first: it drops
-    decisions with unknown entities, unknown controls or impossible values, and resolves conflicts by file order. If a list from `mom_act`
-    meets an evaluator's list, only items that both name conflict. At the end the core checks the bounds again.
+    Reviewers run in file order; each gets the decisions that the previous one left. The core reviews first: it drops decisions with unknown
+    entities, unknown controls or impossible values, and resolves conflicts by file order. If a list from `mom_act` meets an evaluator's
+    list, only items that both name conflict. At the end the core checks the bounds again.
     """
 
 
@@ -198,10 +199,10 @@ def mom_review(snapshot: Snapshot, decisions: Sequence[Decision]) -> Iterable[Re
 
 @hookspec
 def mom_read(hypervisor: Hypervisor, targets: Sequence[Target]) -> Mapping[Target, Value | InTransition | HypervisorError]:  # type: ignore[empty-body]  # a specification has no body
-    """Return the current values of these controls, all of them this plugin's own. Change nothing.
+    """Return the current values of these controls of this plugin. Change nothing.
 
     Called before and after a write, and on restore, possibly in a process that has not collected anything. Omit unknown values, or set them
-    to None; the engine checks whether the guest is still listed. A value may also be an error:
+    to None. A value may also be an error:
 
     - `GuestGone`: the guest does not exist any more.
     - `NotSupported`: this control does not exist here.
@@ -225,8 +226,8 @@ def mom_write(hypervisor: Hypervisor, changes: Sequence[Change]) -> Mapping[Targ
     - any other `HypervisorError`: the change may have failed, for example without an answer.
     - text: a remark on a successful change.
 
-    If the hook raises one of these, it applies to all changes. With `change.back` set, mom restores the original value. Return
-    `NoChangeNeeded` for an act that cannot be undone, for example a finished migration.
+    If the hook raises one of these, it applies to all changes. With `change.back`, mom restores the original value: return `NoChangeNeeded`
+    for an act that cannot be undone, such as a finished migration.
     """
 
 

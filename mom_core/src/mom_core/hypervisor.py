@@ -24,7 +24,7 @@ class Hypervisor(Protocol):
     def guests(self) -> Sequence[Guest]:
         """Return the active guests, without fields, in a number of calls that does not grow with the guests.
 
-        Raise `HypervisorError` if the hypervisor is unreachable: then mom changes no guest.
+        Raise `HypervisorError` if it is unreachable: then mom changes no guest.
         """
 
 
@@ -53,7 +53,7 @@ class BalloonControl(Protocol):
 class CpuTune:
     """Limits of a guest's CPU time. None: unknown.
 
-    :param quota_us: CPU time in µs per `period_us` for each vCPU; -1: unlimited
+    :param quota_us: µs of CPU time per `period_us` for each vCPU; -1: unlimited
     :param shares: weight against other guests, usually 1024
     :param user_limit_percent: agreed limit, in percent of all host CPUs
     """

@@ -73,9 +73,9 @@ class Host(Readable):
 class Guest(Readable):
     """Guest in one snapshot, or as the hypervisor lists it (without fields). Read its fields like a `Host`'s.
 
-    `properties` include `name`, `uuid`, and `pid` if known. `blocked` maps a control (or `*` for all) to the reason why mom cannot set it
-    now, for example `{"balloon_target": "the guest has no balloon device"}`; mom drops such decisions. `incarnation` changes when the guest
-    restarts: mom does not restore changes to an earlier incarnation.
+    `properties` include `name`, `uuid`, and `pid` if known. `blocked` maps a control (or `*`) to the reason why mom cannot set it now:
+    `{"balloon_target": "the guest has no balloon device"}`. `incarnation` changes when the guest restarts: mom does not restore changes to
+    an earlier incarnation.
     """
 
     id: str
@@ -96,11 +96,7 @@ class Guest(Readable):
 
 
 class GuestTable(Mapping[str, Guest]):
-    """Guests of a snapshot by id, backed by columns. Creates a `Guest` on access, in any thread.
-
-    :param listed: guests without fields, in column order
-    :param places: index in `listed` by guest id
-    """
+    """Guests of a snapshot by id, backed by columns. Creates a `Guest` on access, in any thread."""
 
     __slots__ = ("_all_made", "_made", "_places", "columns", "listed")
 
@@ -158,7 +154,7 @@ class Snapshot:
     """State of host and guests at one moment.
 
     `time` is in s since the epoch; `monotonic` in s, for durations. `guests` are sorted by name, then id. `history` (older snapshots,
-    oldest first) is set only in tests and recordings; the engine passes history to plugins separately.
+    oldest first) is only for tests and recordings.
     """
 
     host: Host = _field(default_factory=Host)
@@ -195,11 +191,8 @@ class Snapshot:
 
 
 class Metric(StrEnum):
-    """Type of a host field in monitoring.
-
-    A gauge goes up and down; a counter grows until it restarts. NONE is not exported: the value has a meaning only at the time of reading,
-    for example the time of day.
-    """
+    """Type of a host field in monitoring. A counter grows until it restarts. NONE is not exported: the value has a meaning only at the time
+    of reading."""
 
     GAUGE = "gauge"
     COUNTER = "counter"
@@ -210,8 +203,7 @@ class Metric(StrEnum):
 class FieldSpec:
     """Declaration of a field.
 
-    `source` is the origin of the number, for example `/proc/meminfo MemFree`. `reason` names the field that explains a suggestion. Declare
-    another plugin's field with `reads`.
+    `source` is the origin of the number, for example `/proc/meminfo MemFree`. `reason` names the field that explains a suggestion.
     """
 
     name: str
@@ -241,11 +233,10 @@ class ControlSpec:
     :param tolerance: largest difference between numbers that count as equal
     :param key: key of the items of a list, for example `name`. mom judges and restores each item separately
     :param absent: value of items that are not listed: the list covers all items. Without it, mom leaves items alone that appeared later
-    :param gradual: for a control that moves slowly, the smallest step that counts as movement. 0: changes at once. 1: an act that takes
-        time, for example a migration. mom takes the value before a decision from the snapshot; the controller decides whether to send a
-        command
+    :param gradual: smallest step that counts as movement, for a control that moves slowly. 0: changes at once. 1: an act that takes time,
+        for example a migration. mom takes the value before a decision from the snapshot; the controller decides whether to send a command
     :param renewed: a decision holds for one cycle; mom writes it in every cycle, even if unchanged
-    :param file: for a control that is one kernel file: its path (host), or its name in the guest's control group. If mom is not root,
+    :param file: for a control that is one kernel file: its path (host), or its name in the guest's control group. For an unprivileged mom,
         mom-helper writes the file, if a declaration that root installed lists it
 
     Values are integers unless `unit` is text, ratio, percent, seconds or list (of mappings). The controller checks limits that depend on
@@ -291,10 +282,10 @@ class GuestColumn:
     """Column of the guest table, for `mom guests`, `mom top`, the web page and the metrics. Of equal names, the first plugin's counts.
 
     :param name: heading
-    :param fields: fields that the values are computed from; no column if no plugin declares any of them
+    :param fields: inputs of the values; no column if no plugin declares any of them
     :param about: description, as a sentence without its full stop
     :param place: position; smaller comes first
-    :param rank: columns with the highest rank disappear first on narrow screens; 0 always stays. None: metric only
+    :param rank: the highest rank disappears first on narrow screens; 0 always stays. None: metric only
     :param metric: name of the metric, in base units; empty: no metric
     :param mark_from: values from here on are highlighted
     :param made: computes the value from a guest's fields; without it, the first known field
@@ -479,9 +470,9 @@ class LedgerEntry(NamedTuple):
     :param before: value before mom first changed the control
     :param applied: last value set, or about to be set when mom was interrupted
     :param time: first change, in s since the epoch
-    :param incarnation: incarnation of the guest, or boot id of the host, at that time
-    :param earlier: value that mom set before `applied`, which an interrupted mom may have left in force. None: none
-    :param attempted: last values that mom failed to set. If only the answer was lost, such a value may be in force
+    :param incarnation: of the guest at that time, or the host's boot id
+    :param earlier: value that mom set before `applied`, possibly in force if mom was interrupted. None: none
+    :param attempted: last values that mom failed to set. If only the answer was lost, one may be in force
     :param found: value after the last change, if the kernel rounded `applied`. None: equal or unknown
     :param in_doubt: mom was interrupted before it noted the result of the last change
     """
@@ -504,19 +495,13 @@ class LedgerEntry(NamedTuple):
         return self._replace(applied=applied, earlier=earlier, attempted=_others(self.attempted, applied, earlier), in_doubt=True)
 
     def failed(self, after: Value) -> LedgerEntry:
-        """Return the entry after `applied` could not be set.
-
-        :param after: present value; None: unknown
-        """
+        """Return the entry after `applied` could not be set. `after`: present value; None: unknown."""
         attempted = (*_others(self.attempted, self.applied), self.applied)[-ATTEMPTS_KEPT:]
         applied = self.applied if after is None else after
         return self._replace(applied=applied, attempted=_others(attempted, after), in_doubt=False)
 
     def succeeded(self, after: Value) -> LedgerEntry:
-        """Return the entry after `applied` was set.
-
-        :param after: value read afterwards; None: unknown
-        """
+        """Return the entry after `applied` was set. `after`: value read afterwards; None: unknown."""
         rounded = None if after == self.applied else after
         if self.applied not in self.attempted and rounded == self.found and not self.in_doubt:
             return self
@@ -539,8 +524,6 @@ class LedgerEntry(NamedTuple):
         """Return whether mom may have caused this value. If not, another process changed it.
 
         While the entry is in doubt, the kernel may have rounded `applied`: `found` must be nearer to it than the previous value.
-
-        :param tolerance: largest difference between numbers that count as equal
         """
         if found is not None and found == self.applied:
             return True  # fast path
@@ -579,7 +562,7 @@ class Condition:
     :param message: present state
     :param why: cause
     :param cure: advice to the operator
-    :param severity: WARNING or ERROR. An ERROR makes the verdict bad, and `mom status` exit with 1
+    :param severity: WARNING, or ERROR for a bad verdict, with exit code 1 of `mom status`
     :param after: s for which an ERROR counts as a WARNING, while mom may still fix it
 
     In a verdict, the core sets the rest: the `plugins` that reported it, its age `lasted` in s, and its start `since` in s since the epoch.
@@ -656,10 +639,10 @@ class PluginReport:
 class Report:
     """Record of one cycle: the only source of the recorder, metrics, `mom explain` and the API.
 
-    :param decisions: the evaluators' decisions, before review
-    :param outcomes: results of the decisions after review
-    :param duration: length of the cycle in s
-    :param lag: delay of its start in s
+    :param decisions: by evaluators, before review
+    :param outcomes: after review
+    :param duration: s
+    :param lag: delay of the start in s
     :param skipped: cycles skipped since the start, as an earlier one took too long
     :param woken_by: reason of an unscheduled cycle; else empty
     :param considered: decisions on trial; None without a trial
@@ -696,7 +679,7 @@ class EngineState:
     """State of an engine besides its reports.
 
     :param started_at: s since the epoch
-    :param file: configuration file; None: from a program
+    :param file: None: configuration from a program
     :param distributions: distribution and version by plugin
     :param changes: ledger entries
     """

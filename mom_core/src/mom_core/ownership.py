@@ -101,11 +101,9 @@ def fault(path: Path, status: os.stat_result, *, inside: bool = False) -> str:
 def read_secret(path: Path, what: str, cure: str, *, group: bool = False, largest: int = 65_536) -> bytes:
     """Read a token, key or password that other users cannot read. Raise `MomError`.
 
-    Root may own the file if the group of this process may read it.
-
     :param what: content, for errors: "the token"
     :param cure: how to create it, for errors
-    :param group: allow the group of the file to read it
+    :param group: the group of the file may read it, for files of root
     """
     try:
         with path.open("rb") as file:

@@ -26,11 +26,11 @@ def snapshot(
     history: Sequence[Sample] = (),
     interval: float = 5.0,
 ) -> Snapshot:
-    """Build a snapshot, with older ones in its `history`.
+    """Build a snapshot.
 
     :param host: newest fields; None as a value: collected as unknown
     :param guests: newest fields by guest name
-    :param properties: properties by guest name, and under `host`; missing `name` and `uuid` are added
+    :param properties: by guest name, and under `host`; missing `name` and `uuid` are added
     :param history: older samples, oldest first, `interval` s apart
     """
     properties_by_name = properties or {}

@@ -61,7 +61,7 @@ class Engine:
     :param on_report: called after every cycle, in the engine's thread
     :param serve: False: open no sockets, for an engine beside a running mom
     :param on_progress: called in the engine's thread after each step and every few seconds, for a watchdog
-    :param declared: fields and controls that replace those of plugins; a replay passes the recorded ones
+    :param declared: fields and controls that replace those of plugins, for a replay
     """
 
     def __init__(

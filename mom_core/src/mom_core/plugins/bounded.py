@@ -26,7 +26,7 @@ class CallResult(Generic[T]):
 def attempt(work: Callable[[], T], *, seconds: float, what: str) -> CallResult[T]:
     """Call `work` in its own thread and wait at most `seconds`; then return `DeadlineExceeded`.
 
-    The thread of a late call does not keep the process alive. Ctrl-C is raised in the waiting thread.
+    A late call does not keep the process alive. Ctrl-C is raised in the waiting thread.
 
     :param what: the call, for errors: `importing mom_plugins_host`
     """

@@ -174,7 +174,7 @@ def build_plugins(
 
     :param template: context with all other values
     :param previous: plugins in use. Those with unchanged class and settings stay, and prepare their reload
-    :param declared: fields and controls that replace those of plugins
+    :param declared: replace fields and controls of plugins
     """
     kept = {} if previous is None else {p.name: p for p in previous.plugins if _same(p, config)}
     before = [(plugin.context, copy(plugin.context)) for plugin in kept.values()]
