@@ -1,4 +1,4 @@
-"""A simulated host with guests for mom, and the demonstration."""
+"""Simulated host with guests for mom, and the demonstration."""
 
 import lazy_loader
 

@@ -1,4 +1,4 @@
-"""The verbs, for `mom --help`: each is imported when it is used."""
+"""Verbs for `mom --help`, imported when they run."""
 
 from typing import Final
 

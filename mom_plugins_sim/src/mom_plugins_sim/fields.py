@@ -1,4 +1,4 @@
-"""Fields of the simulated host and guests: declared like real ones, and read from the model."""
+"""Fields of the simulated host and guests, declared like real ones."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ _SIMULATED = (
 _OBSERVED = ("stats_age", "balloon_stats_period", "balloon_reporting", "balloon_autodeflate", "balloon_cur", "balloon_max",
               "vcpu_count", "rss", "host_swap", "sim_need", "sim_squeezed", "sim_lost", "guest_oom_kills",
               "host_minor_faults", "host_major_faults")  # fmt: skip
-"""Fields of a guest that the host observes; the guest sends the other ones."""
+"""Fields of a guest that the host observes; the guest sends the others."""
 
 _OF_GUESTS = (*SentFigures._fields, *_OBSERVED)
 _GONE = (None,) * len(_OF_GUESTS)
@@ -86,7 +86,7 @@ FIELDS = (
 
 
 class HostSampler:
-    """Reader of the host's fields that remembers the last counters."""
+    """Reader of the host's fields that stores the last counters."""
 
     def __init__(self) -> None:
         self._last: tuple[float, float, float] | None = None
@@ -110,7 +110,7 @@ class HostSampler:
 
 
 def guest_columns(guests: Sequence[SimulatedGuest | None], time: float) -> Columns:
-    """Return the fields of guests. A guest that is gone (None) has no fields."""
+    """Return the fields of guests; None: the guest is gone."""
     rows = zip(*[_GONE if guest is None else _row(guest, time) for guest in guests], strict=True)
     return Columns(dict(zip(_OF_GUESTS, rows, strict=False)))
 

@@ -1,4 +1,4 @@
-"""Memory of one simulated guest: how its kernel reacts to its programs, to its balloon and to a lack of memory. Sizes in KiB."""
+"""Memory of one simulated guest: reactions of its kernel to programs, balloon and lack of memory. Sizes in KiB."""
 
 from __future__ import annotations
 
@@ -10,68 +10,61 @@ from mom_plugins_sim.workload import COLD_RATE, Workload
 MIB = 1024
 
 BALLOON_RATE = 0.86 * 1024 * MIB
-"""KiB/s that a virtio balloon moves, measured on QEMU with KVM.
+"""KiB/s of a virtio balloon, measured on QEMU with KVM.
 
-Without KVM on an idle machine (benchmarks/simulator/measure_guests.py balloon), it inflates by 1.34 GiB/s into free memory and by
-0.96 GiB/s into page cache. It deflates by 2.7 GiB/s. Scenarios can set the rate.
+Without KVM on an idle machine (benchmarks/simulator/measure_guests.py balloon), it inflates by 1.34 GiB/s into free memory and by 0.96
+GiB/s into page cache, and deflates by 2.7 GiB/s. Scenarios can set the rate.
 """
 
 GROWTH_RATE = 320 * MIB
-"""KiB/s at which a program that writes every page can fill fresh memory.
-
-Median on a busy machine with two CPUs and without KVM; the range was 144 to 736 MiB/s (benchmarks/simulator/measure_guests.py killer).
-"""
+"""KiB/s at which a program that writes every page fills fresh memory. Median on a busy machine with two CPUs and without KVM; the range was
+144 to 736 MiB/s (benchmarks/simulator/measure_guests.py killer)."""
 
 SWAP_RATE = 200 * MIB
-"""KiB/s to and from a guest's swap: a virtual disk on an SSD, four-kilobyte pages."""
+"""KiB/s to and from a guest's swap: a virtual disk on an SSD, 4 KiB pages."""
 
 PAGE = 4
 
 STARVING_SECONDS = 0.15
-"""How long a program can wait for memory before the OOM killer strikes, once the guest has no swap left.
+"""s. How long a program waits for memory until the OOM killer acts, in a guest without free swap.
 
-Median; the range was 0.09 to 0.49 s in guests with nothing to reclaim, and in guests with page cache in use
-(benchmarks/simulator/measure_guests.py killer). While swap takes pages, the kernel makes progress and only stalls the program. Guests of
-1 GiB survived a stall of 4.8 s.
+Median; the range was 0.09 to 0.49 s, with and without page cache (benchmarks/simulator/measure_guests.py killer). While swap has room, the
+kernel only stalls the program: guests of 1 GiB survived a stall of 4.8 s.
 """
 
 RESTART_SECONDS = 30.0
-"""From an OOM kill until the program works again: a supervisor restarts it, and it reads its data."""
+"""s from an OOM kill until the program works again: a supervisor restarts it, and it reads its data."""
 
 FAULT_SECONDS = 100e-6
-"""How long a program waits for a page from a virtual disk on an SSD. A real one lost 2.5 s of work to about 19,000 such faults, 130 us
-each."""
+"""s. Wait for a page from a virtual disk on an SSD. A real program lost 2.5 s to about 19,000 such faults, 130 us each."""
 
 HUGE_PAGES_FROM = 512 * MIB
-"""Linux has no transparent huge pages with less memory (mm/huge_memory.c, hugepage_init)."""
+"""KiB. Linux has no transparent huge pages with less memory (mm/huge_memory.c, hugepage_init)."""
 
 DMA32_ENDS = 3 * 1024 * MIB
-"""Guests of QEMU's usual machines have a third zone beyond."""
+"""KiB. Larger guests of QEMU's usual machines have a third zone."""
 
 MIN_SHARE, HIGH_SHARE = 1 / 1.25, 1.5 / 1.25
 """The min and the high watermark, as ratios of the low one."""
 
 REPORTED_RATE = 64 * MIB
 REPORTED_SHARE = 1 / 32
-"""KiB/s, and a ratio per second: the larger of the two limits free page reporting.
-
-Linux reports every 2 s. It reports 32 pieces of 4 MiB, or a sixteenth of the free ones (mm/page_reporting.c, page_reporting_cycle).
-"""
+"""KiB/s, and ratio per second: the larger limits free page reporting. Every 2 s, Linux reports 32 blocks of 4 MiB, or a sixteenth of the
+free ones (mm/page_reporting.c, page_reporting_cycle)."""
 
 SMALL_PIECES = 0.07
-"""Ratio of 450 MiB that a program had freed and that free page reporting did not hand back (docs/reporting.md)."""
+"""Ratio of 450 MiB that a program had freed and free page reporting did not return (docs/reporting.md)."""
 
 QEMU_OVERHEAD = 48 * MIB
-"""Memory of the QEMU process beside the guest's, with KVM. Software emulation also keeps its translated code: scenarios can set it."""
+"""KiB of QEMU's own memory, with KVM. Software emulation also keeps its translated code: scenarios can set it."""
 
 
 @dataclass(frozen=True, slots=True)
 class GuestTraits:
-    """Properties of a guest's balloon and process that never change.
+    """Constant properties of a guest's balloon and process.
 
-    The balloon moves `balloon_rate` KiB/s. `qemu_overhead` is the memory of the process beside the guest's. With `reporting`, the guest's
-    kernel reports its free pages to the host, except those in small pieces: the ratio `small_pieces` of all freed memory. With
-    `autodeflate`, the balloon deflates before the OOM killer strikes.
+    `balloon_rate` is in KiB/s. `qemu_overhead` is QEMU's own memory. `reporting` is free page reporting, except for the ratio
+    `small_pieces` of freed memory. With `autodeflate`, the balloon deflates before an OOM kill.
     """
 
     balloon_rate: float = BALLOON_RATE
@@ -86,14 +79,14 @@ USUAL_TRAITS = GuestTraits()
 
 @dataclass(slots=True)
 class SimulatedGuestMemory:
-    """Memory of a guest at one moment; `step` moves it on.
+    """Memory of a guest; `step` advances it.
 
     The balloon leaves `size` and moves towards `target`. `kernel` is never reclaimed. `anon` is resident anonymous memory, `swapped` is in
-    the guest's swap of `swap_total`, `cache` is page cache. `touched` is backed by the host. Below the watermark `low` the kernel
-    reclaims. A `stuck` balloon does not move. Programs demand `demand`, and lack `squeezed` of it.
+    the guest's swap of `swap_total`, `cache` is page cache. `touched` is backed by the host. Below the watermark `low` the kernel reclaims.
+    A `stuck` balloon does not move. Programs demand `demand`, and lack `squeezed` of it.
 
     Counters start at 0. `killed` counts OOM kills; the programs run again at `runs_again`. `lost_seconds` is work lost for lack of memory.
-    `starved` counts the seconds since programs last made progress. `in_small` is free memory in pieces too small to report.
+    `starved` counts seconds since programs last made progress. `in_small` is free memory in blocks too small to report.
     """
 
     workload: Workload
@@ -128,10 +121,8 @@ class SimulatedGuestMemory:
 
     @property
     def usable(self) -> float:
-        """Memory available to programs without swapping, estimated like Linux (mm/page_alloc.c, si_mem_available).
-
-        The high watermark is not available, nor the smaller of half the cache and the low watermark.
-        """
+        """Memory available without swapping, as Linux estimates it (mm/page_alloc.c, si_mem_available): without the high watermark, and
+        without the smaller of half the cache and the low watermark."""
         cache = self.cache
         return max(0.0, self.size - self.kernel - self.anon - self.low * HIGH_SHARE - min(cache / 2, self.low))
 
@@ -142,15 +133,15 @@ class SimulatedGuestMemory:
 
     @property
     def need(self) -> float:
-        """Smallest size that fits the programs: only a simulation knows it."""
+        """Smallest size that fits the programs; only a simulation knows it."""
         return self.kernel + self.low * MIN_SHARE + self.demand
 
 
 def kernel_reserved(maximum: float) -> float:
     """Return the memory that a guest never sees: its kernel's text and data, and 64 bytes of memory map per page (1.6 %).
 
-    Measured (benchmarks/simulator/measure_guests.py kernel): 37.6, 42.0, 50.7 and 68.2 MiB in guests of 192, 512, 1024 and 2048 MiB.
-    Much smaller guests must have smaller kernels, or they would not boot.
+    Measured (benchmarks/simulator/measure_guests.py kernel): 37.6, 42.0, 50.7 and 68.2 MiB in guests of 192, 512, 1024 and 2048 MiB. Much
+    smaller guests must have smaller kernels, or they would not boot.
     """
     return 0.0165 * maximum + min(34 * MIB, maximum / 5)
 
@@ -164,11 +155,11 @@ def kernel_size(maximum: float) -> float:
 
 
 def low_watermark(maximum: float) -> float:
-    """Return a guest's low watermark: a quarter above the min watermark (mm/page_alloc.c, __setup_per_zone_wmarks).
+    """Return a guest's low watermark: the min watermark plus a quarter (mm/page_alloc.c, __setup_per_zone_wmarks).
 
     The min watermark is the root of 16 times the managed KiB (init_per_zone_wmark_min). From 512 MiB on, huge pages raise it to 22 MiB per
-    zone, at most a twentieth of memory (mm/khugepaged.c, set_recommended_min_free_kbytes). Measured: guests of 192, 512, 1024 and
-    2048 MiB cannot use 1.2, 5.7, 70.7 and 74.6 MiB of their free and cached memory.
+    zone, at most a twentieth of memory (mm/khugepaged.c, set_recommended_min_free_kbytes). Measured: guests of 192, 512, 1024 and 2048 MiB
+    cannot use 1.2, 5.7, 70.7 and 74.6 MiB of their free and cached memory.
     """
     managed = maximum - kernel_reserved(maximum)
     least = math.sqrt(16 * managed)
@@ -195,7 +186,7 @@ def new_guest(
 
 
 def step(guest: SimulatedGuestMemory, time: float, dt: float) -> None:
-    """Move a guest on from `time` to `time + dt` seconds."""
+    """Advance a guest from `time` to `time + dt` seconds."""
     workload = guest.workload
     guest.demand = demand = workload.demand.at(time)
     if time < guest.runs_again:
@@ -232,7 +223,7 @@ def step(guest: SimulatedGuestMemory, time: float, dt: float) -> None:
 
 
 def _read_files(guest: SimulatedGuestMemory, reading: float) -> None:
-    """Read so many KiB of files: into spare memory, or again from disk where the cache is too small."""
+    """Read this many KiB of files: into spare memory, or again from disk if the cache is too small."""
     workload = guest.workload
     spare = guest.size - guest.kernel - guest.anon - guest.cache - guest.low
     if spare > 0 and reading and guest.cache < workload.files:
@@ -247,7 +238,7 @@ def _read_files(guest: SimulatedGuestMemory, reading: float) -> None:
 def _make_room(guest: SimulatedGuestMemory, growth: float, inflation: float, time: float, dt: float) -> None:
     """Fit in the programs' growth, their swap-in, and the balloon's inflation.
 
-    The kernel drops cache first, then swaps. Then the balloon gets less. Last, the OOM killer strikes.
+    The kernel drops cache first, then swaps. Then the balloon gets less. Last is the OOM killer.
     """
     back = min(guest.swapped, SWAP_RATE * dt)
     if guest.swapped > MIB:
@@ -256,7 +247,7 @@ def _make_room(guest: SimulatedGuestMemory, growth: float, inflation: float, tim
     out, tight = 0.0, False
     if over > 0:
         over, back, out, tight = _reclaim(guest, over, back, dt)
-    over -= guest.low * (1 - MIN_SHARE)  # reclaim has ended: programs may now dip below the low watermark, down to the min watermark
+    over -= guest.low * (1 - MIN_SHARE)  # after reclaim, programs may use memory below the low watermark, down to the min watermark
     if over > 0:
         less = min(over, inflation)
         inflation -= less
@@ -265,7 +256,7 @@ def _make_room(guest: SimulatedGuestMemory, growth: float, inflation: float, tim
         over -= _autodeflate(guest, over)
     if over > 0 and growth > 0:
         if not out:
-            guest.starved += dt * over / growth  # the other part of the step went well
+            guest.starved += dt * over / growth  # the programs ran during the rest of the step
             if guest.starved >= STARVING_SECONDS:
                 _kill(guest, time)
                 return
@@ -283,7 +274,7 @@ def _make_room(guest: SimulatedGuestMemory, growth: float, inflation: float, tim
 
 
 def _reclaim(guest: SimulatedGuestMemory, over: float, back: float, dt: float) -> tuple[float, float, float, bool]:
-    """Drop cache and swap out until `over` KiB fit, `back` KiB of swap-in among them.
+    """Drop cache and swap out until `over` KiB fit, including `back` KiB of swap-in.
 
     Return the KiB that still do not fit, that swap in, and that swapped out; and whether dropping cache was not enough.
     """
@@ -306,7 +297,7 @@ def _reclaim(guest: SimulatedGuestMemory, over: float, back: float, dt: float) -
 
 
 def _swap_touch_rate(guest: SimulatedGuestMemory, time: float) -> float:
-    """Return how fast programs touch memory in their guest's swap, in KiB/s. The coldest memory went there first."""
+    """Return the KiB/s that programs touch in their guest's swap. The coldest memory went there first."""
     workload, held = guest.workload, guest.anon + guest.swapped
     cold = min(workload.cold_at(time), held)
     rare = min(guest.swapped, cold)
@@ -322,7 +313,7 @@ def _kill(guest: SimulatedGuestMemory, time: float) -> None:
 
 
 def _autodeflate(guest: SimulatedGuestMemory, over: float) -> float:
-    """Deflate the balloon by up to `over` KiB, and stay there until mom sets another target; return the KiB.
+    """Deflate the balloon by up to `over` KiB, until mom sets another target; return the KiB.
 
     drivers/virtio/virtio_balloon.c, virtio_balloon_oom_notify
     """
@@ -333,7 +324,7 @@ def _autodeflate(guest: SimulatedGuestMemory, over: float) -> float:
 
 
 def _report_free_pages(guest: SimulatedGuestMemory, free: float, dt: float) -> None:
-    """Return large pieces of free memory to the host.
+    """Return large blocks of free memory to the host.
 
     :param free: KiB that the guest has freed and the host still backs
     """
@@ -343,7 +334,7 @@ def _report_free_pages(guest: SimulatedGuestMemory, free: float, dt: float) -> N
 
 
 def _inflate(guest: SimulatedGuestMemory, inflation: float) -> None:
-    """Give free pages to the balloon, the most recently freed first: so pages that the host backs come before untouched ones.
+    """Move free pages to the balloon, the most recently freed first: backed pages come before untouched ones.
 
     Measured (benchmarks/simulator/measure_guests.py balloon): guests of 2 GiB had used and freed 1648, 1024, 512 and 0 MiB. When the
     balloon inflated by 1 GiB, the host got back 1023, 988, 484 and 16 MiB.

@@ -1,4 +1,4 @@
-"""Memory of the simulated host itself: its availability, its swap, and the pressure. Sizes in KiB."""
+"""Memory of the simulated host: available memory, swap and pressure. Sizes in KiB."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mom_plugins_sim.host_swap import SwapDevice
 from mom_plugins_sim.workload import HostLoad, Trace
 
 WINDOWS = (10, 60, 300)
-"""Seconds over which the kernel averages pressure."""
+"""s over which the kernel averages pressure."""
 
 
 class SwapStep(NamedTuple):
@@ -29,14 +29,14 @@ class SwapStep(NamedTuple):
 
 @dataclass(slots=True)
 class SimulatedHostMemory:
-    """Memory of the host at one moment; `step` moves it on.
+    """Memory of the host; `step` advances it.
 
     `base` is the host's own system, `reserve` its kernel's reserve, `cache` its desired page cache. `other` is the memory of `loads`.
-    `others_swapped` is the part of `swapped` that belongs to programs, not to guests. `guests` is the guests' touched memory
-    less merged pages. The kernel begins to swap when less than `swaps_below` is available.
+    `others_swapped` is the part of `swapped` that belongs to programs. `guests` is the guests' touched memory less merged pages. The kernel
+    begins to swap when less than `swaps_below` is available.
 
-    `stall` is the ratio of time that any task waits for memory. It counts swap-out whole, a fifth of swap-in into free memory, and most of
-    swap-in without free memory. It is 1 when swap is full, too.
+    `stall` is the ratio of time that any task waits for memory: all of swap-out, a fifth of swap-in into free memory, and most of swap-in
+    without free memory. It is 1 when swap is full.
     """
 
     total: float
@@ -63,13 +63,13 @@ class SimulatedHostMemory:
 
     @property
     def short(self) -> float:
-        """Memory that does not fit; negative while there is room. Compressed swap takes some of the host's memory, too."""
+        """Memory that does not fit, compressed swap included; negative: there is room."""
         held = self.base + self.other + self.guests + self.reserve
         return held - self.swapped * (1 - self.swap.ratio) - self.total
 
     @property
     def unused(self) -> float:
-        """Memory that holds nothing (MemFree): the page cache leaves the kernel's reserve free."""
+        """Free memory (MemFree): the page cache leaves the kernel's reserve free."""
         return self.reserve + max(0.0, self.available - self.cache)
 
     @property
@@ -83,7 +83,7 @@ class SimulatedHostMemory:
         return self.base + self.other + self.guests - self.swapped
 
     def step(self, guests: float, time: float, dt: float, due: float = 0.0) -> SwapStep:
-        """Move on to `time + dt`.
+        """Advance to `time + dt`.
 
         :param guests: memory that guests have touched, less merged pages
         :param due: demand for swap-in by guests, in KiB
@@ -100,7 +100,7 @@ class SimulatedHostMemory:
         served = min(due, swap.in_rate * dt)
         if served > 0:
             back = min(served, max(0.0, -short - self.swaps_below) / gain)
-        thrashed = served - back  # touched without room: these pages push as many out
+        thrashed = served - back  # touched without room: as many pages go out
         self.swapped += out - back
         self.swap_in += served
         self.swap_out += out + thrashed
@@ -110,7 +110,7 @@ class SimulatedHostMemory:
         return SwapStep(out, back, thrashed, max(1.0, due / (swap.in_rate * dt)), blocked)
 
     def _account_stall(self, stall: float, dt: float) -> None:
-        """Average the stall over the windows like the kernel (kernel/sched/psi.c)."""
+        """Average the stall over the windows, as in kernel/sched/psi.c."""
         self.stall = stall
         self.some_total_us += stall * dt * 1e6
         for window in WINDOWS:

@@ -1,7 +1,7 @@
-"""The host's swap: the cost of a page in it, and each guest's share of it. Sizes in KiB.
+"""The host's swap: the cost of a page, and each guest's share. Sizes in KiB.
 
-The kernel swaps out the least recently used memory first. Free memory of a guest that the host still backs comes first, then cold memory,
-then hot memory. A little hot memory goes early, by mistake.
+The kernel swaps out the least recently used memory first: a guest's free backed memory, then cold memory, then hot memory. A little hot
+memory goes early by mistake.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from mom_plugins_sim.guest import MIB, PAGE, SimulatedGuestMemory
 from mom_plugins_sim.workload import COLD_RATE
 
 MISTAKEN_SHARE: Final = 0.05
-"""Ratio of swapped memory that is hot though colder memory is present: the kernel notices use only at its next visit. Assumed."""
+"""Ratio of swapped memory that is hot although colder memory is present. The kernel notices use only at its next scan. Assumed."""
 
 IDLE_SHARE: Final = 0.5
-"""Ratio of the memory of a guest's kernel and process that is cold once the guest is up: code and tables of its boot.
+"""Ratio of the memory of a guest's kernel and process that is cold after boot: code and tables of its boot.
 
-Twelve guests that used all of their programs' memory did 98 % of their work with 90 MiB each in swap (benchmarks/squeeze, mix `hot`).
-Their kernels and processes held 150 to 180 MiB.
+Twelve guests that used all of their programs' memory did 98 % of their work with 90 MiB each in swap (benchmarks/squeeze, mix `hot`). Their
+kernels and processes held 150 to 180 MiB.
 """
 
 
@@ -28,8 +28,8 @@ Their kernels and processes held 150 to 180 MiB.
 class SwapDevice:
     """Swap device. Rates are KiB/s of uncompressed memory.
 
-    A swap-in takes `fault_seconds`, and `thrash` times as long when another page has to go out for it. A KiB in swap takes `ratio` KiB of
-    the host's own memory.
+    A swap-in takes `fault_seconds`, and `thrash` times as long if another page has to go out. A KiB in swap takes `ratio` KiB of the host's
+    memory.
     """
 
     size: float
@@ -66,7 +66,6 @@ def held_by(memory: SimulatedGuestMemory, time: float) -> Held:
 
 
 def _idle(memory: SimulatedGuestMemory) -> float:
-    """Return the cold memory of a guest's kernel and process."""
     return IDLE_SHARE * (memory.kernel + memory.traits.qemu_overhead)
 
 
@@ -91,7 +90,7 @@ class SwappedGuest:
         return self.free + self.cold + self.hot
 
     def follow(self, before: Held, now: Held, memory: SimulatedGuestMemory, dt: float) -> None:
-        """Follow a guest's step: returned memory leaves swap, and memory in use becomes due."""
+        """Apply a guest's step: returned memory leaves swap, and memory in use becomes due."""
         returned = before.free + before.cold + before.hot - (now.free + now.cold + now.hot)
         if returned > 0 and before.free > 0:  # the balloon returns pages in swap and in memory alike
             self.free *= 1 - min(1.0, returned / before.free)
@@ -118,7 +117,7 @@ class SwappedGuest:
         self.due = due
 
     def swap_in(self, kib: float) -> float:
-        """Swap in up to so many KiB, the hot first; return the KiB."""
+        """Swap in up to this many KiB, the hot first; return the KiB."""
         hot = min(kib, self.hot)
         cold = min(kib - hot, self.cold)
         self.hot -= hot
@@ -126,7 +125,7 @@ class SwappedGuest:
         return hot + cold
 
     def wait(self, back: float, thrashed: float, device: SwapDevice, queue: float, dt: float) -> float:
-        """Count the faults of a step, and return the seconds of work lost: programs wait for their pages.
+        """Count the faults of a step, and return the seconds of work lost.
 
         :param back: KiB that came back into free memory
         :param thrashed: KiB that came back without room for them
@@ -139,7 +138,7 @@ class SwappedGuest:
 
 
 def swap_out(guests: Sequence[tuple[Held, SwappedGuest]], kib: float) -> float:
-    """Swap out up to `kib` KiB of these guests, coldest memory first, each in proportion to its amount. Return the KiB swapped out."""
+    """Swap out up to this many KiB of these guests, coldest memory first, each in proportion to its amount. Return the KiB."""
     resident = [tuple(max(0.0, size - out) for size, out in zip(held, swapped.levels, strict=True)) for held, swapped in guests]
     free, cold, hot = (sum(levels[index] for levels in resident) for index in range(3))
     mistaken = min(MISTAKEN_SHARE * kib, hot)

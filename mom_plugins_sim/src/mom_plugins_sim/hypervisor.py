@@ -1,4 +1,4 @@
-"""The simulated world as a hypervisor: it lists guests, moves balloons, and has its own KSM."""
+"""The simulated world as a hypervisor with its own KSM."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ _STOPPED = frozenset({GuestState.SAVED, GuestState.OFF})
 
 
 class SimHypervisor:
-    """`Hypervisor` with `BalloonControl`, `KsmControl`, `LifecycleControl`, `MigrationControl` and `ColdMemoryControl`.
+    """Simulated hypervisor with balloons, KSM, life cycle, migration and cold memory.
 
-    Several threads may call it. The world catches up with the clock before each call.
+    Thread-safe. The world advances to the clock before each call.
 
     :param clock: monotonic seconds; the simulation begins at its first reading
     :param shelf: other hosts that guests can migrate to
     """
 
     stops_at_once: Final = True
-    """Saving, shutting down and starting take no time, so callers may wait for the thread that does it."""
+    """Saving, shutdown and start take no time."""
 
     def __init__(self, world: World, clock: Callable[[], float], shelf: Shelf | None = None) -> None:
         self._shelf = shelf
@@ -44,14 +44,14 @@ class SimHypervisor:
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        """Catch up with the clock, and hold the lock. Raise `HypervisorError` while the hypervisor does not answer."""
+        """Advance to the clock, and hold the lock. Raise `HypervisorError` during an outage."""
         with self._lock:
             self._catch_up()
             yield
 
     @contextmanager
     def _locked_guest(self, guest: Entity) -> Iterator[SimulatedGuest]:
-        """Hold the lock and yield the guest. Raise `GuestGone`, too."""
+        """Hold the lock and yield the guest. Also raises `GuestGone`."""
         with self._locked():
             yield self._find(guest)
 
@@ -85,7 +85,7 @@ class SimHypervisor:
         self._request_state(guest, GuestState.OFF)
 
     def start(self, guest: Entity, timeout_seconds: float) -> None:
-        """Start a saved guest, or one that was shut down. Raise `GuestGone` if it was not stopped."""
+        """Start a stopped guest. Raise `GuestGone` if it was not stopped."""
         with self._locked():
             if self.world.state_of(guest.id) not in _STOPPED:
                 raise GuestGone("there is no stopped guest of that id")
@@ -108,7 +108,7 @@ class SimHypervisor:
     def news(self) -> str:
         """Return why a cycle is needed early: the host or a guest is short of memory. Empty: none is needed.
 
-        Like the watches on a real host, it sees only statistics that guests have sent, and only guests with inflated balloons.
+        Like a real host, it sees only statistics that guests have sent, and only guests with inflated balloons.
         """
         with self._lock:
             self.world.advance_to(self._clock())
@@ -166,7 +166,7 @@ class SimHypervisor:
                 resized.view = (target_kib, max(0.0, usable + target_kib - size), at, figures)
 
     def sweep_balloon(self, guest: Entity, bottom_kib: int) -> int:
-        """Sweep a guest's freed memory, down to that size, and return the KiB that the host got. The size stays. Raise `GuestGone`."""
+        """Sweep a guest's freed memory, down to that size, and return the host's gain in KiB. The size stays. Raise `GuestGone`."""
         with self._locked_guest(guest):
             return int(self.world.sweep(guest.id, bottom_kib))
 
@@ -212,7 +212,7 @@ class SimHypervisor:
         return match
 
     def ksm_read(self) -> Mapping[str, Value]:
-        """Return KSM's files, the scanner's CPU time, and the address space of all guests: their maximum sizes."""
+        """Return KSM's files, the scanner's CPU time, and the address space of all guests."""
         with self._locked():
             shareable = int(sum(guest.memory.maximum for guest in self.world.guests.values()))
             return {**self.world.ksm.read(), "shareable_kib": shareable}

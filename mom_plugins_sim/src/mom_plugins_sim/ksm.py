@@ -1,4 +1,4 @@
-"""Simulated samepage merging (KSM): the pages that it merges, its pace, and its CPU time."""
+"""Simulated kernel samepage merging (KSM): merged pages, pace and CPU time."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from mom_core import NotSupported, Value
 PAGE = 4  # KiB
 
 SECONDS_PER_PAGE = 2.7e-6
-"""CPU time to scan one page: a checksum of 4 KiB and two tree walks.
+"""s of CPU time to scan one page: a checksum of 4 KiB and two tree walks.
 
-Measured: 2.6 to 2.8 us on real guests (docs/ksm-law.md), 1.6 to 2.1 us on twelve other guests. It is less for new pages (0.5 us), and more
-while many pages merge (6 to 8 us).
+Measured: 2.6 to 2.8 us on real guests (docs/ksm-law.md), 1.6 to 2.1 us on twelve other guests. New pages take less (0.5 us), and many
+merges take more (6 to 8 us).
 """
 
 VISITS = 2.0
-"""KSM merges a page at its second visit or later: the first visit only stores its checksum."""
+"""KSM merges a page at its second visit or later: the first one only stores its checksum."""
 
 VOLATILE = 0.03
 """Ratio of duplicate pages that never merge, because guests write to them between two visits."""
@@ -56,7 +56,10 @@ class Ksm:
         return self.sharing * PAGE
 
     def step(self, mergeable_kib: float, resident_kib: float, dt: float) -> None:
-        """Scan for `dt` seconds. `mergeable_kib` of the guests' resident memory has content that other guests have, too."""
+        """Scan for `dt` seconds.
+
+        :param mergeable_kib: resident memory of guests with content that other guests also have
+        """
         self.candidates = resident_kib / PAGE
         most = mergeable_kib / PAGE * MERGEABLE
         self.sharing = min(self.sharing, most)  # freed and rewritten pages are no longer merged

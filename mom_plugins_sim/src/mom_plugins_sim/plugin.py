@@ -1,4 +1,4 @@
-"""Plugin with a simulated host in the place of a hypervisor."""
+"""Plugin `sim`: a simulated host as hypervisor."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mom_plugins_sim.world import CLASS, World
 
 
 class SimPlugin:
-    """Simulated host with guests. Enable it before `host`, so that its fields win over those of the real host."""
+    """Simulated host with guests. Enable it before `host`, so that its fields replace those of the real host."""
 
     Settings = SimSettings
 

@@ -1,4 +1,4 @@
-"""Scene of a simulation, drawn before it begins: the host, each guest with its programs, and the faults."""
+"""Scene of a simulation, drawn before it begins: host, guests with their programs, and faults."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ SIZES = (0.5, 0.5, 1.0, 1.0, 1.0, 2.0, 2.0)
 
 @dataclass(frozen=True, slots=True)
 class GuestScene:
-    """Guest with its sizes (KiB), its programs and its times (seconds since the beginning).
+    """Guest with its sizes (KiB), programs and times (seconds since the beginning).
 
     `cached` is the ratio of its files that it has read before. Statistics come every `statistics_period`, first at `statistics_first`. A
     `silent` guest sends none. `size` is its first size; None: all of its memory. A `rigid` guest has no balloon device. The balloon of a
-    `refusing` guest does not move. `sold_as` is the service class in its metadata. `properties` come from its platform.
+    `refusing` guest does not move. `sold_as` is its service class, `properties` are its platform's.
     """
 
     identity: str
@@ -55,7 +55,7 @@ class GuestScene:
 class FaultKind(StrEnum):
     """Kind of fault."""
 
-    GUEST_HANGS = "guest-hangs"  #: programs, balloon driver and statistics of these guests stand still
+    GUEST_HANGS = "guest-hangs"  #: programs, balloon driver and statistics of these guests stop
     STATISTICS_STOP = "statistics-stop"  #: these guests send no statistics
     BALLOON_STUCK = "balloon-stuck"  #: these guests' balloons do not move
     HYPERVISOR_AWAY = "hypervisor-away"  #: nothing answers
@@ -64,7 +64,7 @@ class FaultKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class SceneFault:
-    """Fault from `begins` on for `lasts` seconds, with the ids of the guests that it concerns."""
+    """Fault from `begins` on for `lasts` seconds, with the ids of affected guests."""
 
     kind: FaultKind
     begins: float
@@ -72,16 +72,16 @@ class SceneFault:
     guests: frozenset[str] = frozenset()
 
     def is_on(self, time: float) -> bool:
-        """Return whether the fault is present at that moment."""
+        """Return whether the fault is present at that time."""
         return self.begins <= time < self.begins + self.lasts
 
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """Complete scene: the same scene gives the same simulation.
+    """Complete scene. The same scene gives the same simulation.
 
-    `host_memory` is in KiB, as is the host's swap: `host_swap` on a disk, or `host_zram` compressed in its memory. `loads` are programs
-    on the host, or recordings of such.
+    `host_memory` is in KiB, like the host's swap: `host_swap` on a disk, or `host_zram` compressed in its memory. `loads` are programs on
+    the host, or recordings of programs.
     """
 
     host_memory: float
@@ -91,14 +91,14 @@ class Scene:
     loads: Sequence[HostLoad | Trace] = ()
     faults: Sequence[SceneFault] = ()
     base: float | None = None
-    """Memory of the host's own system, in KiB; None: the usual amount for this size."""
+    """KiB of the host's own system; None: the usual amount for this size."""
     host_zram: float = 0.0
     begins: float = SimulationSetup.BEGINS
     """Local time on the host at the beginning, in seconds since 1970: midnight, as daily workloads expect."""
 
 
 def mixture(settings: SimSettings) -> Scene:
-    """Draw the mixture of usual guests that these settings describe. The same settings give the same scene."""
+    """Draw the mixture of usual guests for these settings. The same settings give the same scene."""
     seed = 1 if settings.seed is None else settings.seed
     host = settings.host_memory // 1024
     source = random.Random(seed)  # noqa: S311  # the simulation must be repeatable

@@ -14,10 +14,10 @@ class SimSettings(PluginSettings):
     """World to simulate: a mixture of usual guests, or a complete scenario or recording."""
 
     scenario: str | None = None
-    """The name of a scenario that comes with mom, or the path of a YAML file. Of the other settings, only `seed` has an effect then."""
+    """Name of a scenario that comes with mom, or path of a YAML file. Of the other settings, only `seed` then has an effect."""
 
     recording: str | None = None
-    """A recording whose host and guests are simulated. Guests demand their recorded use."""
+    """Recording whose host and guests are simulated. Guests demand their recorded use."""
 
     begins: float | None = None
     """Start within the recording, in seconds since the epoch."""
@@ -26,32 +26,32 @@ class SimSettings(PluginSettings):
     """End within the recording, in seconds since the epoch."""
 
     more: Annotated[int, Field(ge=0, le=10_000)] = 0
-    """Number of guests added to those of the recording, called advised-001 and so on. Each repeats the work of a recorded guest at
-    another time; `seed` decides which."""
+    """Number of guests added to the recording, called advised-001 and so on. Each repeats the work of a recorded guest at another time;
+    `seed` decides which."""
 
     more_memory: Size | None = None
-    """The memory of each added guest; unset: that of the recorded guest whose work it repeats."""
+    """Memory of each added guest; unset: that of the recorded guest."""
 
     guests: Annotated[int, Field(ge=0, le=100_000)] = 24
     """Number of guests."""
 
     host_memory: Annotated[Size, Field(ge=1 << 30)] = 32 << 30
-    """The host's memory."""
+    """Memory of the host."""
 
     host_swap: Size = 8 << 30
-    """The host's swap, on a disk."""
+    """Swap of the host on a disk."""
 
     host_zram: Size = 0
-    """The host's swap compressed in its own memory, instead of swap on a disk."""
+    """Compressed swap in the host's memory, instead of swap on a disk."""
 
     sold: Annotated[float, Field(gt=0, le=10)] = 1.5
-    """The memory of all guests together, as a multiple of the host's."""
+    """Memory of all guests together, as a multiple of the host's."""
 
     seed: int | None = None
     """The same seed gives the same host, guests and workloads. Unset: the scenario's, or 1."""
 
     statistics_period: Annotated[Duration, Field(gt=0)] = 5.0
-    """How often guests send statistics."""
+    """Time between two statistics of a guest."""
 
     silent: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Share of guests that send no statistics."""
@@ -60,27 +60,26 @@ class SimSettings(PluginSettings):
     """Share of guests without a balloon device."""
 
     cold: Annotated[float, Field(ge=0, le=1)] = 0.0
-    """Share of guests' base memory that is cold: 0.2 to 0.4 in programs of all kinds, by TMO (ASPLOS 2022)."""
+    """Share of guests' base memory that is cold: 0.2 to 0.4 in real programs, according to TMO (ASPLOS 2022)."""
 
     shelf: Path | None = None
-    """A folder that several simulated hosts share, so that guests can migrate between them; unset: guests cannot migrate."""
+    """Folder that several simulated hosts share, so that guests can migrate between them; unset: guests cannot migrate."""
 
     host: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]{0,62}$")] = "host"
-    """The name of this host on the shelf: its folder has a file for each of its guests. The destination of a migration to it is
-    `qemu+tls://NAME/system`, as for a real host. Give each host its own `seed`: the same seed draws the same guest ids, and a guest
-    cannot migrate to a host that has its id."""
+    """Name of this host on the shelf. The destination of a migration to it is `qemu+tls://NAME/system`, as for a real host. Give each host
+    its own `seed`: the same seed draws the same guest ids, and a guest cannot migrate to a host that has its id."""
 
     load: Size = 0
-    """Memory that a program on the host takes for a while."""
+    """Memory of a temporary program on the host."""
 
     load_after: Annotated[Duration, Field(ge=0)] = 60.0
-    """When that program starts."""
+    """Start of that program."""
 
     load_for: Annotated[Duration, Field(ge=0)] = 240.0
-    """How long it runs."""
+    """Run time of that program."""
 
     load_growth: Annotated[Size, Field(gt=0)] = 150 << 20
-    """How much more it takes in each second, up to `load`."""
+    """Growth of that program per second, up to `load`."""
 
     @model_validator(mode="after")
     def _guests_can_move(self) -> Self:

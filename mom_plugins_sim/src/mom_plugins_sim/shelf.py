@@ -19,13 +19,13 @@ from mom_plugins_sim.settings import SimSettings
 LOG = logging.getLogger("mom.plugin.sim")
 
 _STOCKED = "stocked"
-"""Marks a host that has had its first guests: guests that it lost since have migrated."""
+"""Marks a host that has had its first guests: guests missing since have migrated."""
 
 _DRAWN = {"guests", "host_memory", "sold", "seed", "statistics_period", "silent", "rigid", "cold"}
 """Settings that decide which guests a host draws."""
 
 SETTLED_NANOSECONDS = 100_000_000
-"""Far more than the precision of file times on Linux: one tick of the kernel, 10 ms at most."""
+"""More than the precision of file times on Linux: one tick of the kernel, at most 10 ms."""
 
 
 class Shelf:
@@ -58,19 +58,19 @@ class Shelf:
             raise MomError(f"the shelf {self._own} cannot be used: {error.strerror}", hint=hint) from None
 
     def changed_guests(self) -> frozenset[str] | None:
-        """Return the ids of the guests on this host; None if nothing has changed since the last call."""
+        """Return the ids of the guests on this host; None: no change since the last call."""
         try:
             changed = self._own.stat().st_mtime_ns
             if changed == self._changed:
                 return None
-            # Another change within the same tick of the file system would have the same time.
+            # Another change within the same tick would have the same time.
             self._changed = changed if time.time_ns() - changed > SETTLED_NANOSECONDS else -1
             return frozenset(self._names())
         except OSError as error:
             raise HypervisorError(f"the shelf {self._own} cannot be read: {error.strerror}") from None
 
     def guests(self, identities: Iterable[str]) -> Iterator[GuestScene]:
-        """Read these guests. Log and leave out a guest with a damaged file."""
+        """Read these guests. Log and skip damaged files."""
         for identity in identities:
             try:
                 yield self._read(identity)
@@ -78,7 +78,7 @@ class Shelf:
                 LOG.error("%s; the guest is left out", error)
 
     def move(self, identity: str, destination: Destination) -> None:
-        """Move a guest to that host, which has an address like a real one.
+        """Move a guest to that host.
 
         Raise `NotSupported` if there is no such host, and `HypervisorError` if it has a guest of the same id.
         """

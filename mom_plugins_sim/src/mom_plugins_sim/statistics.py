@@ -1,4 +1,4 @@
-"""Statistics of a guest: they arrive when its balloon driver sends them, and the first ones have no rates."""
+"""Statistics of a guest, which arrive when its balloon driver sends them."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class SentStatistics:
         self.due = max(self.due + self.period, time)
 
     def at_time(self, time: float) -> tuple[SentFigures, float | None]:
-        """Return the figures, `NOTHING` if they are stale, and their age in seconds, None before the first time."""
+        """Return the figures (`NOTHING`: stale), and their age in seconds (None: not sent yet)."""
         if self.latest is NOTHING:
             return NOTHING, None
         age = time - self.at
@@ -76,7 +76,7 @@ class SentStatistics:
         return figures, round(age * 1000) / 1000  # a third of the time of round(…, 3)
 
     def silence(self, time: float) -> str:
-        """Return how the driver has been silent for long; empty if it has not."""
+        """Return how the driver has been silent for long; empty: it has not."""
         uptime = time - self.since
         if self.latest is NOTHING:
             return "the guest's balloon driver has never answered" if uptime > GRACE_SECONDS else ""

@@ -14,10 +14,8 @@ MIB = 1024  # KiB
 DAY = 86_400.0  # s
 
 TOUCH_RATE = 10_000 * 4.0
-"""KiB/s of its memory that a program touches, page by page and at random.
-
-A real program with 8 % of its memory in swap waited for 600 to 890 pages a second, as expected (docs/simulator.md).
-"""
+"""KiB/s of its memory that a program touches, page by page and at random. A real program with 8 % of its memory in swap waited for 600 to
+890 pages a second, as expected (docs/simulator.md)."""
 
 COLD_RATE = 200 * 4.0
 """KiB/s of its cold memory that a program touches: the rate in benchmarks/squeeze."""
@@ -31,7 +29,7 @@ class Demand(Protocol):
         """Demand of programs that have just started."""
 
     def at(self, time: float) -> float:
-        """Return the demand at that moment."""
+        """Return the demand at that time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +45,7 @@ class Constant:
 
 @dataclass(frozen=True, slots=True)
 class Bursty:
-    """`base` all the time, and `burst` more during the first `duty` (ratio) of every `period`. The simulation begins at `phase`."""
+    """`base` always, and `burst` more during the first `duty` (ratio) of every `period`. The simulation begins at `phase`."""
 
     base: float
     burst: float
@@ -110,7 +108,7 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """Measured demand: each value holds from its time (seconds, ascending) to the next. The end repeats the trace."""
+    """Measured demand: each value holds from its time (seconds, ascending) to the next. The trace repeats."""
 
     times: Sequence[float]
     values: Sequence[float]
@@ -133,7 +131,7 @@ class Workload:
     """Work of one guest's programs. Sizes in KiB, rates in KiB/s.
 
     `demand` is their anonymous memory. They read `files` KiB of files at `read_rate` into the page cache, `hot_cache` of them again and
-    again. `duplicate` is the ratio of the guest's memory whose content other guests have, too. Programs touch their memory at
+    again. `duplicate` is the ratio of the guest's memory with content that other guests also have. Programs touch their memory at
     `touch_rate`, and `cold` KiB of it only at `COLD_RATE`. At `warms` (s) the cold memory becomes ordinary memory.
     """
 
@@ -147,7 +145,7 @@ class Workload:
     warms: float | None = None
 
     def cold_at(self, time: float) -> float:
-        """Return the cold memory at that moment."""
+        """Return the cold memory at that time."""
         return self.cold if self.warms is None or time < self.warms else 0.0
 
 
@@ -176,7 +174,7 @@ KINDS = (
 )
 
 DUPLICATE = (0.10, 0.25)
-"""Ratio of a guest's memory that other guests have, too. Difference Engine (OSDI 2008) finds more in similar guests, Satori (USENIX ATC
+"""Ratio of a guest's memory that other guests also have. Difference Engine (OSDI 2008) finds more in similar guests, Satori (USENIX ATC
 2009) less in mixed ones."""
 
 
@@ -205,10 +203,10 @@ class HostLoad:
     begins: float = 0.0
     lasts: float = 0.0
     rate: float = 150.0 * MIB
-    """Growth in KiB/s, like a program that reads its input from a disk."""
+    """KiB/s, like a program that reads its input from a disk."""
 
     def at(self, time: float) -> float:
-        """Return its memory at that moment, in KiB."""
+        """Return its memory at that time, in KiB."""
         running = time - self.begins
         if running <= 0 or running >= self.lasts:
             return 0.0

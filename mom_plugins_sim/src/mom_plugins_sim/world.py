@@ -1,4 +1,4 @@
-"""Host with its guests, moved on together in steps of one second. The same scene gives the same world, however often mom reads it."""
+"""Host with its guests, advanced together in steps of one second. The same scene gives the same world, however often mom reads it."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ from mom_plugins_sim.scene import FOREVER, FaultKind, GuestScene, Scene, SceneFa
 from mom_plugins_sim.statistics import SentFigures, SentStatistics
 
 TICK = 1.0
-"""Seconds per step. A balloon moves 0.86 GiB in it, and a program fills 320 MiB: fine enough for mom's cycles."""
+"""s per step. A balloon moves 0.86 GiB in it, and a program fills 320 MiB: fine enough for mom's cycles."""
 
 LONGEST_JUMP = 600.0
-"""Longest time in seconds that the world makes up for after a break: a constant load has settled after ten minutes."""
+"""s. Longest time that the world makes up for after a break: a constant load has settled after ten minutes."""
 
 WAITING_SHARE = 0.5
-"""Ratio of the host's swap-out stalls that hit each guest: on a swapping Linux host, "full" pressure is about half of "some"."""
+"""Ratio of the host's swap-out stalls that affect each guest: on a swapping Linux host, "full" pressure is about half of "some"."""
 
 SWAPS_BELOW_SHARE = 0.0025
 """Ratio of the host's memory that is still available when its kernel begins to swap: 60 MiB of 24 GiB.
 
 MemAvailable excludes the kernel's reserve, so little of it is left at the low watermark. With 100 MiB available, 46 to 190 MiB were in
-compressed swap of 6 GiB (benchmarks/squeeze, mix `cold`, without a manager). Some runs kept more available. There is no measurement of
-swap on a disk: it begins when nothing is available.
+compressed swap of 6 GiB (benchmarks/squeeze, mix `cold`, without a manager). For swap on a disk there is no measurement: it begins when
+nothing is available.
 """
 
 CLASS = "sla_class"
-"""Property of a guest with the service class in its metadata, as for real guests."""
+"""Guest property with the service class in its metadata, as for real guests."""
 
 VCPUS = 2
 """CPUs of each guest."""
@@ -44,18 +44,13 @@ CPUS = 32
 
 
 CycleView: TypeAlias = tuple[float, float, float, SentFigures]
-"""A guest in the last cycle: its size and usable memory in KiB, and the time (seconds) and figures of the statistics.
-
-A plain tuple takes a tenth of the time of a named one, and each cycle makes one per guest.
-"""
+"""A guest in the last cycle: its size and usable memory in KiB, and the time (seconds) and figures of the statistics. A plain tuple takes a
+tenth of the time of a named one, and each cycle creates one per guest."""
 
 
 @dataclass(slots=True)
 class SimulatedGuest:
-    """Guest as the hypervisor knows it, with its memory and statistics.
-
-    Its faults: it `hangs`, or it is `mute` and sends no statistics.
-    """
+    """Guest as the hypervisor knows it, with its memory and statistics. Faults: it `hangs`, or it is `mute` and sends no statistics."""
 
     listed: Guest
     scene: GuestScene
@@ -64,22 +59,19 @@ class SimulatedGuest:
     reported_faults: tuple[float, float] = (0.0, 0.0)
     """Minor and major faults up to the last cycle."""
     view: CycleView | None = None
-    """The guest in the last cycle, corrected by later targets; None without statistics."""
+    """The guest in the last cycle, corrected by later targets; None: no statistics."""
     hangs: bool = False
     mute: bool = False
     paused: bool = False
-    """Its CPUs are paused."""
     swapped: SwappedGuest = field(default_factory=SwappedGuest)
     """Its part in the host's swap."""
     swept: float = 0.0
-    """KiB that a sweep has reclaimed at this moment.
-
-    The guest holds them until time moves on. So other plugins' actions in the same cycle have the same effect before and after the sweep.
-    """
+    """KiB that a sweep has just reclaimed. The guest holds them until time advances, so that other plugins' actions in the same cycle have
+    the same effect before and after the sweep."""
 
 
 class World:
-    """Host, guests and KSM. Only `advance_to` and `step` move them on.
+    """Host, guests and KSM. Only `advance_to` and `step` advance the time.
 
     :param now: reading of the clock at the beginning of the simulation
     """
@@ -91,9 +83,9 @@ class World:
         self.guests: dict[str, SimulatedGuest] = {}
         """Present guests, by id."""
         self.away = False
-        """True while the hypervisor does not answer."""
+        """The hypervisor does not answer."""
         self.broken = False
-        """True while collecting fails."""
+        """Collecting fails."""
         self.killed = 0
         """OOM kills in guests that have left."""
         self.lost_seconds = 0.0
@@ -101,7 +93,7 @@ class World:
         self.stopped: dict[str, SimulatedGuest | GuestScene] = {}
         """Saved guests, and the scenes of guests that were shut down, by id."""
         self._requested: dict[str, GuestState] = {}
-        """States that guests enter when time moves on, by id."""
+        """States that guests enter when time advances, by id."""
         self.ksm = Ksm()
         self._began = now
         self._starts = 1
@@ -124,7 +116,7 @@ class World:
     # --- time ------------------------------------------------------------------------------------------------------------------
 
     def advance_to(self, now: float) -> None:
-        """Move on to the clock's reading in whole steps."""
+        """Advance to the clock's reading in whole steps."""
         behind = now - self._began - self.time
         if behind > LONGEST_JUMP:
             self._began += behind - LONGEST_JUMP
@@ -132,7 +124,7 @@ class World:
             self.step(TICK)
 
     def step(self, dt: float) -> None:
-        """Move everything on by `dt` seconds."""
+        """Advance everything by `dt` seconds."""
         time = self.time
         self.apply_requests()
         if time >= self._next_change:
@@ -175,7 +167,7 @@ class World:
         guest.swept = 0.0
 
     def _swap(self, traffic: SwapStep, due: float, dt: float) -> None:
-        """Distribute swap traffic and stalls among the guests. Traffic that they cannot account for belongs to programs on the host."""
+        """Distribute swap traffic and stalls among the guests. The remainder belongs to programs on the host."""
         host = self.host
         waiting = dt * traffic.blocked * WAITING_SHARE
         for guest in self.guests.values():
@@ -199,7 +191,7 @@ class World:
         return [(held_by(guest.memory, self.time), guest.swapped) for guest in guests]
 
     def _change(self, time: float) -> None:
-        """Let guests arrive and depart, and faults begin and end. Nothing of this happens again before `_next_change`."""
+        """Apply arrivals, departures and faults. The next ones are not before `_next_change`."""
         while self._coming and self._coming[-1].arrives <= time:
             self.join(self._coming.pop())
         for identity in [identity for identity, guest in self.guests.items() if guest.scene.departs <= time]:
@@ -225,7 +217,7 @@ class World:
         return guest
 
     def state_of(self, identity: str) -> GuestState | None:
-        """Return a guest's present or requested state; None if there is no such guest."""
+        """Return a guest's present or requested state; None: no such guest."""
         guest, stopped = self.guests.get(identity), self.stopped.get(identity)
         if guest is None and stopped is None:
             return None
@@ -236,7 +228,7 @@ class World:
         return GuestState.OFF if isinstance(stopped, GuestScene) else GuestState.SAVED
 
     def request_state(self, identity: str, state: GuestState) -> None:
-        """Pause, stop or start a guest when time moves on, or when the guests are listed.
+        """Pause, stop or start a guest when time advances, or when the guests are listed.
 
         So other plugins' actions in the same cycle have the same effect before and after this one.
         """
@@ -303,10 +295,9 @@ class World:
         memory.target = min(float(target_kib), memory.maximum)
 
     def sweep(self, identity: str, bottom_kib: float) -> float:
-        """Return a guest's freed memory to the host, leave the size unchanged, and return the KiB. Raise KeyError if it does not exist.
+        """Return a guest's freed memory to the host, and return the KiB. The size stays. Raise KeyError if it does not exist.
 
-        On real hosts, a sweep takes slices of 128 MiB and ends when the guest begins to grow. So a guest that is about to grow returns
-        nothing.
+        A guest that is about to grow returns nothing: on real hosts, a sweep ends when the guest begins to grow.
         """
         guest = self.guests[identity]
         memory = guest.memory
@@ -319,7 +310,8 @@ class World:
         return swept
 
     def offload(self, identity: str, kib: float, seconds: float) -> float:
-        """Move up to so many KiB of a guest to the host's swap, the coldest first; return the KiB. Raise KeyError if it does not exist."""
+        """Move up to this many KiB of a guest to the host's swap, the coldest first; return the KiB. Raise KeyError if it does not
+        exist."""
         swap = self.host.swap
         room = swap.size - self.host.swapped
         offloaded = swap_out(self._held(identity), max(0.0, min(kib, swap.out_rate * seconds, room)))
@@ -328,7 +320,7 @@ class World:
         return offloaded
 
     def recall(self, identity: str, kib: float, seconds: float) -> float:
-        """Swap in up to so many KiB of a guest while there is room; return the KiB. Raise KeyError if it does not exist."""
+        """Swap in up to this many KiB of a guest while there is room; return the KiB. Raise KeyError if it does not exist."""
         host = self.host
         room = max(0.0, -host.short) / (1 - host.swap.ratio)
         recalled = self.guests[identity].swapped.swap_in(max(0.0, min(kib, host.swap.in_rate * seconds, room)))

@@ -1,1 +1,1 @@
-"""`mom demo`: `story` plays a simulated host with and without mom, `summary` sums it up, `view` draws it, `command` shows it."""
+"""`mom demo`: a simulated host with and without mom."""

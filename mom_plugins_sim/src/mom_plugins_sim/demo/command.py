@@ -1,4 +1,4 @@
-"""Demonstration on the screen: a moving picture in a terminal, lines elsewhere, and the summary."""
+"""Demonstration on the screen: bars in a terminal, lines elsewhere, and the summary."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from mom_plugins_sim.demo.summary import NEXT, Summary, program, size
 from mom_plugins_sim.demo.view import WIDTH, clock, frame
 
 CYCLES_A_LINE = 5
-"""Cycles per printed line, if the output is not a terminal that can draw bars."""
+"""Cycles per printed line, if the output cannot draw bars."""
 
 
 @contextmanager
 def _without_verdicts() -> Iterator[None]:
-    """Suppress verdicts in the log: they do not say which of the two hosts they mean."""
+    """Suppress verdicts in the log, because they do not name one of the two hosts."""
     log = logging.getLogger("mom.engine")
     log.addFilter(_is_no_verdict)
     try:

@@ -17,7 +17,7 @@ INTERVAL = 5.0
 """Simulated seconds per cycle: mom's default."""
 
 CYCLES = 110
-"""Nine simulated minutes: pressure comes, mom relieves it, and it ends."""
+"""Nine simulated minutes: pressure begins, mom relieves it, and it ends."""
 
 SETTINGS = SimSettings.model_validate(
     {
@@ -34,10 +34,8 @@ SETTINGS = SimSettings.model_validate(
         "load_for": "270s",
     }
 )
-"""Host overcommitted by a quarter, with compressed swap and a program that takes 8.5 GiB.
-
-30 % of the guests' base memory is cold. One guest sends no statistics, and one has no balloon.
-"""
+"""Host overcommitted by a quarter, with compressed swap and a program that takes 8.5 GiB. 30 % of the guests' base memory is cold. One
+guest sends no statistics, and one has no balloon."""
 
 PLUGINS: Final[Mapping[str, Mapping[str, Value]]] = {name: {} for name in (*SimulationSetup.CONTROLLERS, OFFLOADER)}
 """Plugins that act in the story."""
@@ -48,7 +46,7 @@ LOAD: Final = HostLoad(SETTINGS.load / 1024, SETTINGS.load_after, SETTINGS.load_
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """State after a cycle: the reports of a mom that acts, and of a mom that only watches the same host."""
+    """State after a cycle: the reports of a mom that acts, and of a mom that only observes the same host."""
 
     number: int
     report: Report
@@ -61,7 +59,7 @@ class Moment:
 
 
 def play(seed: int, record: Path | None = None) -> Generator[Moment, None, None]:
-    """Yield the moments of the story, as fast as the caller wants them. Raise `MomError` if plugins are missing.
+    """Yield the moments of the story. Raise `MomError` if plugins are missing.
 
     :param record: folder for a recording
     """

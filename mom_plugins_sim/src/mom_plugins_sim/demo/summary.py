@@ -1,4 +1,4 @@
-"""Summary of the demonstration, from its reports alone."""
+"""Summary of the demonstration, from its reports."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mom_plugins_sim.demo.story import INTERVAL, LOAD, Moment
 
 
 def size(kib: float) -> str:
-    """Format KiB for a person: in GiB, or in MiB if that is less than one GiB."""
+    """Format KiB in GiB, or in MiB below one GiB."""
     if kib < 0.995 * (1 << 20):
         return f"{kib / 1024:.0f} MiB"
     return f"{kib / (1 << 20):.1f} GiB".replace(".0 GiB", " GiB")
@@ -48,7 +48,7 @@ class Summary:
 
     @property
     def returned(self) -> float:
-        """Ratio of the reclaimed memory that the guests have back."""
+        """Ratio of the reclaimed memory that the guests got back."""
         return 1.0 - self.inflated / most if (most := self.managed.reclaimed.most) else 1.0
 
     def lines(self) -> list[str]:
@@ -69,13 +69,12 @@ NEXT = (
     ("replay --help", "tries policies on the recording"),
     ("here", "what mom sees on this host, and how it would manage it"),
 )
-"""Commands to type next, each with its purpose."""
+"""Commands to type next, with their purpose."""
 
 
 def program(started: Path, on_path: str | None) -> str:
     """Return how a shell can call the running mom: `mom` if the shell finds it, otherwise its path.
 
-    :param started: path of the running program
     :param on_path: path of `mom` that a shell finds
     """
     if started.name != "mom" or not started.exists() or (on_path is not None and Path(on_path).samefile(started)):

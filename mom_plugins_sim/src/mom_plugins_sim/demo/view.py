@@ -20,7 +20,7 @@ GUEST_BAR = 30
 
 GIB = 1 << 20
 SHOWN_KIB = 1024
-"""The picture does not mention less memory in swap."""
+"""KiB. Less memory in swap is not shown."""
 
 USED, PROGRAM, SWAPPED, SPARE, TAKEN = "█▓▚▒·"
 """Glyphs of bars: memory in use, memory of the program, compressed swap, spare memory, ballooned memory."""
@@ -43,7 +43,7 @@ def phase(time: float, inflated: float) -> tuple[str, str]:
 
 
 def stacked(parts: Sequence[tuple[float, str, str]], total: float, width: int) -> Text:
-    """Draw a bar of `width` columns for `total`, of parts (amount, glyph, style). The remainder is blank."""
+    """Draw a bar of `width` columns for `total`, of parts (amount, glyph, style)."""
     bar = Text()
     drawn = 0
     amounts = 0.0

@@ -1,1 +1,1 @@
-"""Scenarios: simulated hosts in YAML, with guests that arrive and depart, and with faults."""
+"""Scenarios: simulated hosts in YAML, with guests that come and go, and faults."""

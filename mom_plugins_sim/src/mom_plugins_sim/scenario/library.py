@@ -36,7 +36,7 @@ def find_scenario(name: str) -> Path:
 
 
 def read_scenario(path: Path) -> Scenario:
-    """Read a scenario. Raise `NoScenario`, or `ConfigError` with all mistakes and their places."""
+    """Read a scenario. Raise `NoScenario`, or `ConfigError` with all errors and their places."""
     if not path.exists():
         raise NoScenario(f"there is no file {path}", hint="`mom simulate --list` shows the scenarios that come with mom")
     return read_settings(path, Scenario)

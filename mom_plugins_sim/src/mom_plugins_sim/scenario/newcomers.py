@@ -11,14 +11,14 @@ from mom_plugins_sim.scene import FOREVER, GUEST_GRAIN_KIB, GuestScene, Scene, d
 from mom_plugins_sim.workload import Demand, Trace
 
 NAME: Final = "advised"
-"""Start of the newcomers' names: a pattern in the section `guests` can give them a class."""
+"""Prefix of their names. A pattern in the section `guests` can set their class."""
 
 
 def with_newcomers(scene: Scene, count: int, memory_kib: float | None, seed: int) -> Scene:
     """Return the scene with `count` more guests from the beginning on. Raise `MomError` if no recorded guest has statistics.
 
-    :param memory_kib: memory of each guest; None: that of the recorded guest whose work it repeats
-    :param seed: decides which recorded guest each repeats, and with which time shift
+    :param memory_kib: memory of each guest; None: that of the recorded guest
+    :param seed: decides which recorded guest each repeats, and the time shift
     """
     models = [guest for guest in scene.guests if not guest.silent and isinstance(guest.workload.demand, Trace)]
     if not models:
@@ -40,7 +40,7 @@ def _copy(model: GuestScene, number: int, memory_kib: float | None, source: rand
 
 
 def _shifted(demand: Demand, ratio: float, source: random.Random) -> Demand:
-    """Scale a demand, and rotate it to begin at a random moment."""
+    """Scale a demand, and rotate it to begin at a random time."""
     if not isinstance(demand, Trace) or len(demand.times) < 2:
         return demand if not isinstance(demand, Trace) else Trace([0.0], [value * ratio for value in demand.values[:1]])
     first, duration = demand.times[0], demand.times[-1] - demand.times[0]

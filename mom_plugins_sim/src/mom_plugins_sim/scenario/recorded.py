@@ -1,6 +1,6 @@
 """Scene of a recording: a simulated host whose guests demand what the recorded guests used.
 
-A recorded guest's use is known only from its statistics. A guest that was short of memory demanded more than it used.
+The use is known only from statistics. A guest that was short of memory demanded more than it used.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ SILENT_SHARE = 0.9
 """Assumed use of a guest without statistics, as a ratio of its size: mom must not expect to reclaim much of it."""
 
 READ_RATE = 4 << 10
-"""KiB/s that guests are assumed to read: recordings do not say."""
+"""KiB/s. Assumed file reads of guests, which recordings lack."""
 
 COLD_SHARE = 0.5
-"""Ratio of a guest's average cold memory that is cold in the simulation: it may touch part of it at another time."""
+"""Ratio of a guest's average cold memory that is cold in the simulation: it may touch some of it at another time."""
 
 SWAP_SHARE = 0.25
-"""Assumed swap of a guest that swapped, as a ratio of its memory: recordings do not say."""
+"""Assumed swap of a guest that swapped, as a ratio of its memory. Recordings lack it."""
 
 _CLOCK = ("year", "month", "day", "hour", "minute", "second")
 
 
 @dataclass(slots=True)
 class _RecordedGuest:
-    """Recorded guest: times are seconds since the beginning of the scene."""
+    """Recorded guest; times are seconds since the beginning of the scene."""
 
     guest: Guest
     memory: float
@@ -56,7 +56,7 @@ class _RecordedGuest:
 
 
 def recording_at(path: Path) -> PastCycles:
-    """Open a recording with the plugin `record`. Raise `MomError` if there is none, or if the plugin is not installed."""
+    """Open a recording with the plugin `record`. Raise `MomError` if there is none, or the plugin is not installed."""
     recorder: Any = load_config({"plugins": {"record": {}}}).plugins["record"].loaded.plugin_class
     recording: PastCycles = recorder.mom_source(PastCycles, None, Path(), Path(), path)
     return recording
@@ -88,7 +88,7 @@ def scene_of_recording(recording: PastCycles, since: float, until: float) -> Sce
             merged = pages_kib(fields, "ksm_pages_sharing")
             duplicate = max(duplicate, merged / max(held, 1.0) / MERGEABLE)
             host_times.append(now)
-            # The simulated host counts compressed memory by itself.
+            # The simulated host counts compressed memory itself.
             compressed = field_number(fields, "swap_usage") / ratio if ratio else 0.0
             host_used.append(max(0.0, total - free - held + merged - compressed))
         previous = now
@@ -116,7 +116,7 @@ def _add_cycle(recorded_guests: dict[str, _RecordedGuest], identity: str, guest:
     recorded = recorded_guests.get(identity)
     if recorded is None:
         if not size:
-            return  # the hypervisor has not reported it yet
+            return  # the hypervisor has not reported the balloon yet
         recorded = recorded_guests[identity] = _RecordedGuest(guest, max(size, maximum), size, now, now, rigid=True)
     # A guest with a balloon may be blocked for a while, such as during a pause or a migration.
     recorded.rigid = recorded.rigid and bool({"*", "balloon_target"} & guest.blocked.keys())

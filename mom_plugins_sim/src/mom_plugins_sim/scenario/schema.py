@@ -1,4 +1,4 @@
-"""Parts of a scenario. mom checks all of it before it simulates anything."""
+"""Parts of a scenario, as pydantic models. mom checks all of it before it simulates anything."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ BALLOON_RATE_BYTES, PROCESS_BYTES, TOUCH_BYTES = round(BALLOON_RATE * 1024), QEM
 
 
 def _share(value: object) -> object:
-    """Parse `35%`; leave numbers alone."""
+    """Parse `35%`; leave numbers unchanged."""
     if isinstance(value, str) and value.endswith("%"):
         try:
             return float(value[:-1]) / 100
@@ -25,7 +25,7 @@ def _share(value: object) -> object:
 
 
 Share = Annotated[float, BeforeValidator(_share), Field(ge=0, le=1)]
-"""A part of the guest's memory: `35%`, or 0.35."""
+"""Share of the guest's memory: `35%`, or 0.35."""
 
 
 class ConstantDemand(StrictModel):
@@ -41,11 +41,11 @@ class BurstyDemand(StrictModel):
     base: Share
     """Their share between bursts."""
     burst: Share
-    """The additional share during bursts."""
+    """Additional share during bursts."""
     period: Annotated[Duration, Field(gt=0)]
     """Time from one burst to the next."""
     duty: Share
-    """The part of the period that a burst lasts."""
+    """Share of the period that a burst lasts."""
     phase: Annotated[Duration, Field(ge=0)] | None = None
     """Position within the period at the beginning; unset: random for each guest."""
 
@@ -58,9 +58,9 @@ class DiurnalDemand(StrictModel):
     high: Share
     """Their share at the busiest time."""
     peak: Annotated[Duration, Field(ge=0, lt=86_400)] = 14 * 3600.0
-    """The busiest time, since midnight. The simulation begins at midnight."""
+    """Busiest time, since midnight. The simulation begins at midnight."""
     spread: Annotated[Duration, Field(ge=0, le=43_200)] = 3600.0
-    """How far a guest's busiest time may deviate from `peak`, in both directions."""
+    """Largest deviation of a guest's busiest time from `peak`, in both directions."""
 
 
 class LeakDemand(StrictModel):
@@ -71,7 +71,7 @@ class LeakDemand(StrictModel):
     hourly: Share
     """Growth per hour."""
     limit: Share = 0.9
-    """The share at which they restart."""
+    """Share at which they restart."""
 
     @model_validator(mode="after")
     def _grows(self) -> LeakDemand:
@@ -84,9 +84,9 @@ class BatchDemand(StrictModel):
     """Jobs at random times."""
 
     base: Share
-    """The share between jobs."""
+    """Share between jobs."""
     job: Share
-    """The additional share of a job."""
+    """Additional share of a job."""
     every: Annotated[Duration, Field(gt=0)]
     """Average time from one job to the next, drawn from an exponential distribution."""
     lasts: Annotated[Duration, Field(gt=0)]
@@ -97,7 +97,7 @@ class TraceDemand(StrictModel):
     """Measured demand."""
 
     file: str
-    """A CSV file with the columns `seconds` and `kib`. A relative path starts at the scenario's folder."""
+    """CSV file with the columns `seconds` and `kib`. A relative path starts at the scenario's folder."""
     shift: Annotated[Duration, Field(ge=0)] = 0.0
     """Largest time shift of a guest, so that guests do not act in step."""
 
@@ -110,7 +110,7 @@ class Demands(StrictModel):
     bursty: BurstyDemand | None = None
     """Bursts at regular times."""
     diurnal: DiurnalDemand | None = None
-    """A wave that follows the day."""
+    """Wave that follows the day."""
     leak: LeakDemand | None = None
     """Steady growth."""
     batch: BatchDemand | None = None
@@ -130,7 +130,7 @@ class StatisticsPart(StrictModel):
     """Statistics that guests send."""
 
     period: Annotated[Duration, Field(gt=0)] = 2.0
-    """How often they send statistics."""
+    """Time between two statistics."""
     silent: Share = 0.0
     """Share of guests that send none."""
 
@@ -143,7 +143,7 @@ class BalloonPart(StrictModel):
     refuses: Share = 0.0
     """Share of guests whose balloon never moves."""
     rate: Annotated[Size, Field(gt=0)] = BALLOON_RATE_BYTES
-    """How much a balloon inflates or deflates in a second."""
+    """Inflation or deflation per second."""
     reporting: bool = False
     """Free page reporting: guests return freed memory by themselves."""
     autodeflate: bool = False
@@ -156,39 +156,39 @@ class GroupPart(StrictModel):
     count: Annotated[int, Field(ge=1, le=100_000)] = 1
     """Number of guests."""
     memory: Size | tuple[Size, Size]
-    """Memory of each guest, or the lower and upper bound of a random size."""
+    """Memory of each guest, or the bounds of a random size."""
     process: Size = PROCESS_BYTES
-    """Memory of its process on the host beside the guest's own."""
+    """QEMU's own memory on the host."""
     swap: Share = 0.0
-    """Its own swap, as a share of its memory."""
+    """Swap of the guest, as a share of its memory."""
     workload: Demands
     """Memory demand of its programs."""
     files: Share = 0.2
-    """Files that they read, as a share of its memory."""
+    """Files that the programs read, as a share of its memory."""
     hot: Share = 0.05
-    """Files that they read again and again, as a share of its memory."""
+    """Files that the programs read again and again, as a share of its memory."""
     reads: Size = 4 << 20
-    """How much they read in a second."""
+    """File reads per second."""
     cached: Share | None = None
     """Share of the files in the page cache at the start; unset: random, 60 to 100 %."""
     duplicate: Share = 0.15
-    """Share of its memory whose content other guests have, too."""
+    """Share of its memory with content that other guests also have."""
     cold: Share = 0.0
     """Cold memory of its programs, as a share of its memory; at most their base."""
     warms: Annotated[Duration, Field(ge=0)] | None = None
-    """When cold memory becomes ordinary memory; unset: never."""
+    """Time when cold memory becomes ordinary memory; unset: never."""
     touches: Annotated[Size, Field(gt=0)] = TOUCH_BYTES
-    """How much ordinary memory they touch in a second, page by page."""
+    """Ordinary memory that the programs touch per second, page by page."""
     small_pieces: Share = SMALL_PIECES
-    """Share of freed memory in pieces too small for free page reporting."""
+    """Share of freed memory in blocks too small for free page reporting."""
     statistics: StatisticsPart = StatisticsPart()
-    """Its statistics."""
+    """Statistics of the guests."""
     balloon: BalloonPart = BalloonPart()
-    """Its balloon."""
+    """Balloons of the guests."""
     sold_as: Annotated[str | None, Field(alias="class")] = None
     """Service class of the plugin sla; unset: none."""
     properties: dict[str, str] = Field(default_factory=dict)
-    """Properties from their platform, such as `{flavor: m1.small}`."""
+    """Properties from the platform, such as `{flavor: m1.small}`."""
     arrives: Duration | tuple[Duration, Duration] = 0.0
     """Start time, or the first and last time of a random start."""
     stays: Annotated[Duration, Field(gt=0)] | None = None
@@ -210,7 +210,7 @@ class LoadPart(StrictModel):
     lasts: Annotated[Duration, Field(gt=0)]
     """Run time."""
     memory: Size
-    """Its memory."""
+    """Memory of the program."""
     growth: Annotated[Size, Field(gt=0)] = 150 << 20
     """Growth per second."""
 
@@ -219,11 +219,11 @@ class HostPart(StrictModel):
     """Simulated host."""
 
     memory: Annotated[Size, Field(ge=1 << 30)]
-    """Its memory."""
+    """Memory of the host."""
     swap: Size = 0
-    """Its swap on a disk."""
+    """Swap on a disk."""
     zram: Size = 0
-    """Its swap compressed in its own memory, instead of swap on a disk."""
+    """Compressed swap in the host's memory, instead of swap on a disk."""
     load: tuple[LoadPart, ...] = ()
     """Programs on the host."""
 
@@ -244,16 +244,16 @@ class FaultPart(StrictModel):
     what: Annotated[FaultKind, Field(strict=False)]
     """Kind of fault."""
     guests: str = "*"
-    """Pattern of the names of the guests that it concerns."""
+    """Pattern of the affected guests' names."""
 
 
 class Scenario(StrictModel):
     """Complete scenario."""
 
     title: str
-    """Its title."""
+    """Title."""
     about: str = ""
-    """Its purpose, in a few sentences."""
+    """Purpose, in a few sentences."""
     lasts: Annotated[Duration, Field(ge=10, le=365 * 86_400)]
     """Simulated time."""
     interval: Annotated[Duration, Field(ge=0.5, le=3600)] = 5.0

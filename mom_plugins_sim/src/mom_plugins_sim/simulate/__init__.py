@@ -1,1 +1,1 @@
-"""`mom simulate`: run a scenario under a policy as fast as possible, and show the results."""
+"""`mom simulate`: run a scenario under a policy."""

@@ -19,16 +19,14 @@ SETUPS: Final[Mapping[str, SimulationSetup]] = {
     "defaults": SimulationSetup("defaults"),
     "no-offload": SimulationSetup("no-offload", plugins={name: {} for name in SimulationSetup.CONTROLLERS}),
 }
-"""Names that `--compare` accepts besides policies.
-
-`nothing`: mom only watches. `defaults`: the default policies alone. `no-offload`: the same, but cold memory never goes to swap.
-"""
+"""Names that `--compare` accepts besides policies. `nothing`: mom only observes. `defaults`: the default policies. `no-offload`: the same,
+but cold memory never goes to swap."""
 
 
 def run_scenario(
     scenario: Scenario, path: Path, setup: SimulationSetup, seed: int | None, lasts: float, record: Path | None = None
 ) -> Generator[Report, None, None]:
-    """Yield the reports of all cycles, as fast as the caller wants them. The same scenario, setup and seed give the same reports.
+    """Yield the reports of all cycles. The same scenario, setup and seed give the same reports.
 
     :param path: the scenario's file
     :param lasts: simulated seconds
