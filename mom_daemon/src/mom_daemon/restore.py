@@ -55,8 +55,8 @@ UNKNOWN: Final = "The changes of an earlier mom are unknown."
 def restore_command(config_path: str | None, dry_run: bool, timeout: float, if_unclean: bool, as_left: Path | None, as_json: bool) -> None:
     """Restore the values that an earlier run changed and left: after a crash, a kill -9 or a power failure.
 
-    With --if-unclean, for a supervisor to run whenever mom has ended. If mom had completed a cycle, or had orders to keep its changes, they
-    stay for one successor. If the successor ends without a completed cycle, all values are restored.
+    --if-unclean is for a supervisor that runs this command whenever mom has ended. If mom had completed a cycle, or had orders to keep its
+    changes, they stay for one successor. If the successor ends without a completed cycle, all values are restored.
 
     Exit code 1 if a value could not be restored; it stays in the ledger for the next attempt.
     """

@@ -19,7 +19,7 @@ from mom_daemon.status import LARGEST_STATUS, STATUS_FILE
 LOG = logging.getLogger("mom")
 
 IN_FORCE: Final = "in-force.json"
-"""Copy of the configuration in force, in the run directory. `mom restore` uses it if the original has changed."""
+"""Copy of the configuration in force, in the run directory. The original may have changed when `mom restore` runs."""
 
 KEEP: Final = "keep"
 """File in the run directory: when mom ends, its changes stay for the next mom. `mom restore --if-unclean` removes it, so it is valid for

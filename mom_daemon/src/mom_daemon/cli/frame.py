@@ -49,7 +49,7 @@ class _Mom(VerbGroup):
 
 
 class _NoReaderError(Exception):
-    """Reader of the output has gone, as `head` does."""
+    """The reader of the output has exited, as `head` does."""
 
 
 @click.group(

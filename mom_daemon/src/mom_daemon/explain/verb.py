@@ -74,7 +74,7 @@ def explain_command(guest: str, at: str | None, path: Path | None, config_path: 
     """Explain the size of GUEST (a name or UUID): its memory, need and guarantee, the policy's decision with its line, the review, the
     outcome, and the next steps.
 
-    From the running mom; with --at or --recording from a recording. Exit code 1 for an unknown guest, or if no mom runs.
+    The source is the running mom; with --at or --recording, it is a recording. Exit code 1 for an unknown guest, or if no mom runs.
     """
     explanation = _recorded(guest, at, path, config_path) if at is not None or path is not None else _now(guest, config_path)
     if as_json:

@@ -35,8 +35,8 @@ if TYPE_CHECKING:
 def status_command(config_path: str | None, as_json: bool) -> None:
     """Show the state of the host, of mom and its plugins, and mom's last cycle.
 
-    The verdict comes first: faults of the host as a whole, with start, reason and cure. Exit code 1 for the verdict WRONG, but not for a
-    warning. Also exit code 1 if mom does not run, or hangs.
+    The verdict comes first: faults of the host as a whole, with start, reason and cure. Exit code 1 for the verdict WRONG, and if mom does
+    not run, or hangs. A warning does not change the exit code.
     """
     config = load_to_look(config_path)
     status = told(config)

@@ -1,8 +1,8 @@
 """Control law of cold memory, by feedback alone: how much memory to take from each guest, and how much the host needs.
 
-By Little's law, a page stays in swap on average for memory in swap / memory returning per second. Memory untouched for 120 s is cold
-(Lagar-Cavilla et al., Software-Defined Far Memory in Warehouse-Scale Computers, ASPLOS 2019). mom takes more while pages stay in swap for
-that long, and limits the guest's stall time, as Meta's senpai does (Weiner et al., TMO, ASPLOS 2022). The pace doubles with each step while
+By Little's law, a page stays in swap on average for T = (memory in swap) / (memory returning per second). Memory untouched for 120 s is
+cold (Lagar-Cavilla et al., Software-Defined Far Memory in Warehouse-Scale Computers, ASPLOS 2019). mom takes more while T is longer than
+that, and limits the guest's stall time, as Meta's senpai does (Weiner et al., TMO, ASPLOS 2022). The pace doubles with each step while
 nothing returns. It halves when half of the reclaimed memory returns, because the kernel then reclaims memory in use. The guest's resident
 memory at that time is its working set.
 

@@ -135,7 +135,7 @@ def ratio_of(stores: Sequence[SwapStore]) -> float | None:
 
 
 def net_share(stores: Sequence[SwapStore]) -> float:
-    """Return the host's gain for each KiB that goes next: 1 for a disk, less the compressed size in memory."""
+    """Return the host's gain for each KiB swapped next: 1 on a disk; in memory, 1 less the compressed share."""
     first = next((store for store in stores if _free(store)), None)
     if first is None or first.kind in {StoreKind.DISK, StoreKind.ROTATING}:
         return 1.0
