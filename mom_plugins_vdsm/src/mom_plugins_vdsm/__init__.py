@@ -1,3 +1,3 @@
-"""oVirt's vdsm as mom's hypervisor, the server that vdsm talks to, and the drop-in for the old daemon."""
+"""The plugins `vdsm` and `xmlrpc`, and `momd`, the replacement of MOM's daemon."""
 
 from mom_plugins_vdsm.plugin import VdsmPlugin as VdsmPlugin

@@ -1,8 +1,5 @@
-"""Lasting connection to vdsm: opened when needed, given up when silent, opened again with back-off.
-
-An event loop in a thread of its own does everything; callers hand it questions, and wait for a limited time. stomp.py could do the framing.
-But it cannot tell an invalid certificate from a stopped vdsm, bound a frame's size, or reconnect by itself.
-"""
+"""Connection to vdsm: opened on demand, closed without an answer, and opened again with back-off. An event loop in one thread does
+everything."""
 
 from __future__ import annotations
 
@@ -25,30 +22,28 @@ from mom_plugins_vdsm.stomp import FrameError, FrameReader, StompFrame
 from mom_plugins_vdsm.tls import TlsFiles, context_of, not_let_in, refused_handshake
 
 _RETRY_SECONDS = (1.0, 2.0, 5.0, 15.0)
-"""Pause after the first, second … failed attempt in a row; calls fail at once meanwhile. A restart of vdsm takes some ten seconds. After
-a connection that worked, the next call connects."""
+"""Pauses after failed attempts in a row; calls fail at once meanwhile. A restart of vdsm takes about ten seconds."""
 
 _OPEN_SECONDS = 10.0
-"""Time limit for each step of connecting: socket, handshake, CONNECTED. vdsm allows ten seconds for a handshake."""
+"""Timeout of each step: socket, handshake, CONNECTED."""
 
 _HEART_BEAT_MS = 24_000
-"""Heart-beat that mom asks of vdsm, as vdsm's own client does. mom promises none: vdsm disconnects a client that is a moment late."""
+"""Requested from vdsm. mom promises none, because vdsm disconnects a client that is slightly late."""
 
 _HEART_BEAT_GRACE_SECONDS = 6.0
 """vdsm's own client gives up after 30 s."""
 
 _PING_SECONDS = 2.0
-"""Time limit for any answer at all after an unanswered call. vdsm answers a ping at once while one of its workers is free. After this
-time, all of them hang, or the connection is dead."""
+"""Timeout of a ping after an unanswered call."""
 
 _MOST_LATE_CALLS = 40
-"""Unanswered calls at which mom gives up the connection: half of vdsm's queue."""
+"""Unanswered calls at which mom closes the connection: half of vdsm's queue."""
 
 _FAREWELL_SECONDS = 0.1
-"""Time limit for vdsm's confirmation of the end; a plugin has 0.4 s to close everything."""
+"""Timeout of vdsm's confirmation at the end: a plugin has 0.4 s."""
 
 _SLACK_SECONDS = 5.0
-"""Extra wait of a caller before it takes the connection's thread for dead."""
+"""After so much longer, a caller considers the connection's thread dead."""
 
 _PIECE = 64 << 10
 """Bytes of one read."""
@@ -59,71 +54,68 @@ EVENTS = "jms.queue.events"
 
 @dataclass(frozen=True, slots=True)
 class VdsmConnectionSettings:
-    """Where vdsm is, and the TLS files (None: without TLS)."""
+    """vdsm's address, and TLS files (None: no TLS)."""
 
     address: Address
     tls: TlsFiles | None
     largest_answer: int = 64 << 20
-    """Bytes of one answer at most; vdsm needs a few KiB for each guest."""
+    """Bytes. vdsm needs a few KiB for each guest."""
 
     @property
     def peer(self) -> str:
-        """Name of the peer in messages."""
+        """Name in messages."""
         return f"vdsm at {self.address}"
 
 
 @dataclass(slots=True)
 class _Session:
-    """One open socket, and its unanswered requests by id."""
+    """Open socket, and its unanswered requests by id."""
 
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
     frames: FrameReader
     destination: str = field(default_factory=lambda: f"mom-{uuid.uuid4()}")
-    """vdsm's address for answers, new for each connection: all its subscribers get them."""
+    """Address for answers, new for each connection, because all its subscribers get them."""
     silence_limit: float | None = _OPEN_SECONDS
-    """Seconds of silence after which vdsm counts as dead; None: vdsm promised no heart-beat."""
+    """Seconds after which a silent vdsm is dead; None: vdsm promised no heart-beat."""
     sent: dict[str, asyncio.Future[object]] = field(default_factory=dict)
     """Each gets the result, or a `HypervisorError`."""
     late: set[str] = field(default_factory=set)
-    """Ids of requests without a waiting caller."""
+    """Ids of requests whose caller no longer waits."""
     answers: int = 0
     given_up: HypervisorError | None = None
-    """Why the session has ended, or is about to."""
+    """Why the session has ended, or will end."""
 
     def send(self, command: str, headers: Mapping[str, str], body: bytes = b"") -> None:
-        """Write a frame when the socket accepts it."""
         self.writer.write(StompFrame(command, headers, body).encode())
 
     def ask(self, message: JsonRpcRequest) -> asyncio.Future[object]:
-        """Send a request, and return the future of its answer."""
         answer = self.sent[message.id] = asyncio.get_running_loop().create_future()
         headers = {"destination": REQUESTS, "content-type": "application/json", "reply-to": self.destination}
         self.send("SEND", {**headers, "content-length": str(len(message.body))}, message.body)
         return answer
 
     def give_up(self, error: HypervisorError) -> None:
-        """End the connection for this reason."""
         self.given_up = error
         self.writer.transport.abort()
 
 
 class VdsmConnection:
-    """A connection to one vdsm, for several threads."""
+    """Connection to one vdsm, for several threads."""
 
     def __init__(self, settings: VdsmConnectionSettings, log: logging.Logger) -> None:
         self.settings = settings
         self.opened = 0
-        """Number of connections so far: after an increase, events may have been missed."""
+        """Number of connections so far. After a new one, events may be missing."""
         self.peer_certificate_ends: float | None = None
-        """Expiry of vdsm's certificate in seconds since the epoch; None: no TLS, or not connected yet."""
+        """Seconds since the epoch; None: unknown."""
         self.on_event: Callable[[Event], None] | None = None
-        """Called with vdsm's events in the connection's thread, so it must not call vdsm. Set it before `start`."""
+        """Called in the connection's thread: it must not call vdsm. Set it before `start`."""
         self._log = log
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._closing = asyncio.Event()
-        # The following belongs to the thread.
+        # Only the thread uses the following attributes.
         self._session: _Session | None = None
         self._opening: asyncio.Future[_Session | HypervisorError] | None = None
         self._serving: asyncio.Task[None] | None = None
@@ -134,22 +126,22 @@ class VdsmConnection:
     # --- for callers -------------------------------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Start the thread. The first question connects."""
+        """Start the thread. The first call connects."""
         self._loop = loop = asyncio.new_event_loop()
 
         def run() -> None:
             with asyncio.Runner(loop_factory=lambda: loop) as runner:
-                runner.run(self._closing.wait())  # its end cancels all tasks
+                runner.run(self._closing.wait())  # cancels all tasks at its end
 
         self._thread = threading.Thread(target=run, name="vdsm-connection", daemon=True)
         self._thread.start()
 
     def close(self, patience: float = 0.3) -> None:
-        """End the connection and the thread, and fail waiting calls; waits `patience` seconds at most."""
+        """End the connection and the thread, and fail waiting calls. Waits `patience` seconds at most."""
         if self._loop is not None and self._thread is not None:
-            with suppress(RuntimeError):  # the loop is closed already
+            with suppress(RuntimeError):  # the loop is closed
                 self._loop.call_soon_threadsafe(self._closing.set)
-            self._thread.join(patience)  # an attempt to connect may last longer, and ends by itself
+            self._thread.join(patience)  # an attempt to connect may take longer
 
     def call(
         self,
@@ -159,13 +151,10 @@ class VdsmConnection:
         doing: str,
         late: Callable[[Callable[[], bool]], None] | None = None,
     ) -> object:
-        """Return the result of a verb. Takes `timeout` seconds at most, connecting included.
+        """Return the result of a verb, within `timeout` seconds, connecting included.
 
-        Raises `GuestBusy` without an answer in time; the call may still take effect. `late` then gets a function that tells whether vdsm
-        has answered since; after the connection's end it always returns False. Raises another `HypervisorError` if vdsm refuses or cannot
-        be reached.
-
-        :param doing: the action, for error messages
+        Raises `GuestBusy` after the timeout; the call may still take effect. `late` then gets a function that returns whether vdsm has
+        answered since. Raises another `HypervisorError` if vdsm refuses or is unreachable.
         """
         closed = HypervisorError(f"{doing}: the connection to {self.settings.peer} is closed")
         if self._loop is None or self._closing.is_set():
@@ -173,7 +162,7 @@ class VdsmConnection:
         asking = self._ask(method, params, timeout, doing, late)
         try:
             answer = asyncio.run_coroutine_threadsafe(asking, self._loop)
-        except RuntimeError:  # the loop has been closed meanwhile
+        except RuntimeError:  # the loop was closed meanwhile
             asking.close()
             raise closed from None
         try:
@@ -205,7 +194,7 @@ class VdsmConnection:
             raise type(error)(f"{doing}: {error.message}", hint=error.hint) from error
 
     def _overdue(self, session: _Session, identity: str, answers_before: int) -> None:
-        """Note an overdue request. If other answers came, vdsm works, and only this call hangs."""
+        """Note an overdue request. If other answers came, only this call hangs."""
         session.late.add(identity)
         if len(session.late) > _MOST_LATE_CALLS:
             self._give_up(session)
@@ -213,7 +202,7 @@ class VdsmConnection:
             self._ping(session)
 
     def _ping(self, session: _Session) -> None:
-        """Ping vdsm, as guests may hang one after the other. Without any answer in time, the session ends."""
+        """Ping vdsm. Without any answer in time, the session ends."""
         ping, before = request("Host.ping2", {}), session.answers
         session.ask(ping)
         session.late.add(ping.id)
@@ -228,7 +217,6 @@ class VdsmConnection:
         session.give_up(HypervisorError(f"{self.settings.peer} does not answer"))
 
     async def _opened(self) -> _Session:
-        """Return the open session, or open one if it is time to try. Raises `HypervisorError`."""
         if self._session is not None:
             return self._session
         if self._opening is None:
@@ -240,12 +228,11 @@ class VdsmConnection:
         opened = await asyncio.shield(self._opening)
         if isinstance(opened, HypervisorError):
             raise opened
-        if opened.given_up is not None:  # this task ran too late: a request would get neither an answer nor an error
+        if opened.given_up is not None:  # too late: a request would get neither answer nor error
             raise opened.given_up
         return opened
 
     async def _serve(self) -> None:
-        """Open a connection, and exchange frames until it ends."""
         session: _Session | None = None
         try:
             session = await self._connected()
@@ -256,7 +243,7 @@ class VdsmConnection:
             if session is not None:
                 await self._say_farewell(session)
             raise
-        except Exception as error:  # noqa: BLE001  # containment: without a noted end, no other connection is opened
+        except Exception as error:  # noqa: BLE001  # the end must be noted, so that mom reconnects
             self._log.exception("the connection to %s is given up", self.settings.peer)
             self._ended(HypervisorError(f"{type(error).__name__}: {error}"), session)
         finally:
@@ -276,13 +263,12 @@ class VdsmConnection:
         if session is not None:
             session.given_up = error
             for identity, answer in session.sent.items():
-                if identity not in session.late:  # these stay open: vdsm may still be stuck with them
+                if identity not in session.late:  # late requests stay open, because vdsm may still hang in them
                     answer.set_result(error)
 
     # --- opening -----------------------------------------------------------------------------------------------------------------
 
     async def _connected(self) -> _Session:
-        """Return a new session, before vdsm's first answer. Raises `HypervisorError`."""
         settings, tls = self.settings, self.settings.tls
         context = None if tls is None else context_of(tls)
         try:
@@ -293,7 +279,7 @@ class VdsmConnection:
             raise HypervisorError(f"{settings.peer} cannot be reached: {reason}", hint=hint) from error
         try:
             async with asyncio.timeout(_OPEN_SECONDS):
-                # Without a name: the certificate is for the host's name on the network, and mom connects to localhost.
+                # Without a name: the certificate is for the host's network name, but mom connects to localhost.
                 reader, writer = await asyncio.open_connection(sock=sock, ssl=context, server_hostname=None if context is None else "")
         except BaseException as error:
             sock.close()
@@ -305,7 +291,7 @@ class VdsmConnection:
         ends = (writer.get_extra_info("peercert") or {}).get("notAfter")
         self.peer_certificate_ends = ssl.cert_time_to_seconds(ends) if isinstance(ends, str) else None
         session = _Session(reader, writer, FrameReader(settings.largest_answer))
-        # vdsm takes exactly this version, and the command CONNECT only.
+        # vdsm accepts only this version, and only the command CONNECT.
         session.send("CONNECT", {"accept-version": "1.2", "heart-beat": f"0,{_HEART_BEAT_MS}"})
         session.send("SUBSCRIBE", {"destination": session.destination, "ack": "auto", "id": "answers"})
         session.send("SUBSCRIBE", {"destination": EVENTS, "ack": "auto", "id": "events"})
@@ -314,7 +300,6 @@ class VdsmConnection:
     # --- serving -----------------------------------------------------------------------------------------------------------------
 
     async def _exchange(self, session: _Session) -> NoReturn:
-        """Take vdsm's frames. Raises `HypervisorError` at the end."""
         peer = self.settings.peer
         while True:
             try:
@@ -334,7 +319,6 @@ class VdsmConnection:
                 raise HypervisorError(f"{peer} cannot be understood: {error}") from error
 
     def _lost(self, session: _Session, error: OSError | None) -> HypervisorError:
-        """Return why the connection broke, or vdsm closed it (None)."""
         peer, tls = self.settings.peer, self.settings.tls
         if session.given_up is not None:
             return session.given_up
@@ -356,7 +340,7 @@ class VdsmConnection:
             text = printable(frame.body[:500].decode("utf-8", "replace").strip() or frame.headers.get("message", ""), 200)
             if self._session is None:
                 raise HypervisorError(f"{self.settings.peer} refuses the connection: {text}")
-            self._log.warning("%s: %s", self.settings.peer, text)  # about a frame, never about a request
+            self._log.warning("%s: %s", self.settings.peer, text)  # concerns a frame, never a request
 
     def _welcome(self, session: _Session, frame: StompFrame) -> None:
         promised = frame.headers.get("heart-beat", "0,0").partition(",")[0]
@@ -377,12 +361,12 @@ class VdsmConnection:
             return
         answer = session.sent.pop(message.id, None)
         session.late.discard(message.id)
-        if answer is not None:  # else it is another client's, or a repetition
+        if answer is not None:  # else another client's, or a repetition
             session.answers += 1
             answer.set_result(message.error or message.result)
 
     async def _say_farewell(self, session: _Session) -> None:
-        """Say goodbye to vdsm. It confirms, and leaves closing to the client."""
+        """Disconnect. vdsm confirms, and the client closes the socket."""
         session.send("DISCONNECT", {"receipt": "end"})
         with suppress(OSError, FrameError):
             async with asyncio.timeout(_FAREWELL_SECONDS):

@@ -1,4 +1,4 @@
-"""Findings of `mom doctor` about vdsm: its configuration, the connection, and guests that mom cannot manage."""
+"""Findings of `mom doctor` about vdsm and its guests."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from mom_plugins_vdsm.vdsm_conf import VdsmConf
 SUBJECT = "vdsm"
 
 _EXPIRES_SOON_SECONDS = 30 * 86400.0
-"""Warning time: operators renew hosts' certificates from the engine, and need a maintenance window."""
+"""Operators renew certificates from the engine in a maintenance window."""
 
 
 def configured(conf: VdsmConf) -> Iterable[Finding]:
-    """Yield findings about vdsm's own configuration."""
+    """Yield findings about vdsm's configuration."""
     for problem in conf.problems:
         yield Finding(Severity.WARNING, "vdsm's configuration", problem, "correct it, or set tls, host and port for the plugin vdsm")
 

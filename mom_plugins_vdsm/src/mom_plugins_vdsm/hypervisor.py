@@ -1,4 +1,4 @@
-"""Hypervisor on vdsm: guests and statistics by one bulk call, balloons, CPU and I/O limits, and KSM's knobs."""
+"""Hypervisor on vdsm: guests, balloons, CPU and I/O limits, KSM."""
 
 from __future__ import annotations
 
@@ -19,28 +19,26 @@ _ALL_CONTROLS = "*"
 _BALLOON_CONTROL = "balloon_target"
 
 MOST_GUESTS = 10_000
-"""Most guests of one host: ten times oVirt's limit."""
+"""Ten times oVirt's limit."""
 
 _SILENT = "vdsm has not answered the last call about the guest"
 _SAME_SILENT = "vdsm has not answered the last call that asked the same"
 
 _LOST_SECONDS = 60.0
-"""Age at which an open call counts as lost, and its guest may be asked again: vdsm's own client waits as long. Each question to a
-hanging guest occupies one of vdsm's eight workers."""
+"""mom may ask about the guest again after an open call of this age, like vdsm's own client."""
 
 _LEAST_PATIENCE_SECONDS = 0.2
-"""Time for a call about a guest even after others hung: however many do, a controller that sets all guests keeps its deadline."""
+"""Shortest timeout of a call about a guest after others hung."""
 
 _BULK_FOR_OTHERS_SECONDS = 4.0
-"""Longest wait of a controller for a bulk answer: its own deadline is 5 s by default."""
+"""Longest wait of a controller: its deadline is 5 s by default."""
 
 _STATUS_EVENT = "|virt|VM_status|"
 
 
 @dataclass(frozen=True, slots=True)
 class HypervisorSettings:
-    """Time limits in seconds for a bulk answer and for one about a guest. Statistics and disks' limits are kept for `statistics_kept`,
-    as the engine may change them at any time. `sample_interval` is vdsm's."""
+    """Times in seconds. Statistics and disks' limits are reused for `statistics_kept`."""
 
     answer_timeout: float = 10.0
     call_timeout: float = 2.0
@@ -51,29 +49,27 @@ class HypervisorSettings:
 
 @dataclass(slots=True)
 class _State:
-    """Results of the last reads. Belongs to the hypervisor's lock; mappings are replaced, never changed."""
+    """Results of the last reads, protected by the hypervisor's lock. Mappings are replaced, never changed."""
 
     vms: Mapping[str, Vm] = field(default_factory=dict)
     marks: Mapping[str, str] = field(default_factory=dict)
     read: float | None = None
     changed: set[str] = field(default_factory=set)
-    """Guests that were changed since the last read."""
+    """Guests changed since the last read."""
     disks: Mapping[str, Sequence[DiskTune]] = field(default_factory=dict)
     disks_read: float | None = None
     disk_changes: int = 0
-    """Number of mom's changes of limits. If it has changed since the read, the read limits are outdated; the disks are not."""
+    """Number of mom's changes of limits. If it differs from `disk_changes_read`, the read limits are outdated."""
     disk_changes_read: int = 0
     late: dict[str, tuple[Callable[[], bool], float]] = field(default_factory=dict)
-    """Open calls that were given up: whether they have come back, and since when; by guest id, or by call if it is about no guest."""
+    """Timed-out calls by guest id (or by call): whether vdsm has answered, and the time."""
 
 
 @dataclass(slots=True, eq=False)
 class VdsmHypervisor:
-    """Guests of this host's vdsm: `Hypervisor`, `BalloonControl`, `CpuTuneControl`, `IoTuneControl` and `KsmWriter`.
+    """Guests of this host's vdsm: `Hypervisor`, `BalloonControl`, `CpuTuneControl`, `IoTuneControl` and `KsmWriter`. For several threads.
 
-    Several threads may use it. Every call takes at most its timeout in the settings. While vdsm owes an answer about a guest, mom asks
-    nothing more about it, for a minute at most: each question occupies one of vdsm's eight workers. The same holds for KSM, and for all
-    disks.
+    While a call about a guest is unanswered, mom makes no other about it for a minute: each occupies one of vdsm's eight workers.
     """
 
     connection: VdsmConnection
@@ -93,21 +89,17 @@ class VdsmHypervisor:
 
     @property
     def _for_others(self) -> float:
-        """Seconds that a controller waits for a bulk answer."""
         return min(self.settings.answer_timeout, _BULK_FOR_OTHERS_SECONDS)
 
     @property
     def uri(self) -> str:
-        """Where vdsm listens."""
+        """Address of vdsm."""
         return f"vdsm://{self.connection.settings.address}"
 
     # --- the guests --------------------------------------------------------------------------------------------------------------
 
     def guests(self) -> Sequence[Guest]:
-        """Return the guests that run here, by one bulk call, which also reads the statistics that `fields` returns.
-
-        Raises `HypervisorError` while vdsm cannot be reached, or does not know its guests yet.
-        """
+        """List the running guests, by one bulk call that also reads statistics for `fields`. Raises `HypervisorError`."""
         vms = self._vms(self.settings.answer_timeout)
         with self._lock:
             marks = self._state.marks
@@ -116,7 +108,7 @@ class VdsmHypervisor:
         return tuple(_listed(vm, marks.get(vm.id, ""), silent=vm.id in silent) for vm in vms.values())
 
     def fields(self, guests: Sequence[Guest]) -> dict[str, dict[str, Value]]:
-        """Return the fields of these guests as of the last call of `guests`, by guest id. A guest that is not known is absent."""
+        """Return the guests' fields since the last call of `guests`, by guest id. Unknown guests are absent."""
         now, interval = self.context.monotonic(), self.settings.sample_interval
         with self._lock:
             vms = self._state.vms
@@ -124,12 +116,12 @@ class VdsmHypervisor:
         return {vm.id: {**vm.fields, "stats_age": vm.age(now, interval)} if vm.reports else dict(vm.fields) for vm in listed}
 
     def vms(self) -> Sequence[Vm]:
-        """Return the guests that run here, as of the last call of `guests`."""
+        """Return the running guests at the last call of `guests`."""
         with self._lock:
             return tuple(self._state.vms.values())
 
     def _vms(self, timeout: float, needed: Collection[str] | None = None) -> Mapping[str, Vm]:
-        """Return the guests that run here; read again if outdated, or if one of `needed` (None: all) was changed."""
+        """Return the running guests. Reads again if outdated, or if one of `needed` was changed."""
         with _turn(self._sampling, timeout):
             with self._lock:
                 state = self._state
@@ -139,7 +131,6 @@ class VdsmHypervisor:
             return self._read_vms(timeout)
 
     def _read_vms(self, timeout: float) -> Mapping[str, Vm]:
-        """Read the guests from vdsm. The caller holds `_sampling`."""
         with self._lock:
             noted = set(self._state.changed)
         answer = self._bulk("Host.getAllVmStats", timeout, "reading the guests")
@@ -166,11 +157,10 @@ class VdsmHypervisor:
         with self._lock:
             state = self._state
             state.vms, state.marks, state.read = vms, marks, now
-            state.changed -= noted  # the answer may lack changes during the call
+            state.changed -= noted  # the answer may lack changes made during the call
         return vms
 
     def _forget_answered(self) -> None:
-        """Forget calls that were answered or are lost. The lock is held."""
         now = self.context.monotonic()
         late = self._state.late
         self._state.late = {i: (done, since) for i, (done, since) in late.items() if not done() and now - since < _LOST_SECONDS}
@@ -178,32 +168,29 @@ class VdsmHypervisor:
     # --- balloons ----------------------------------------------------------------------------------------------------------------
 
     def set_balloon(self, guest: Entity, target_kib: int) -> None:
-        """Ask the guest to go to that size; returns when vdsm has taken the request, not when the guest has followed.
-
-        Raises `NotSupported` for a size that the guest cannot have, `GuestGone`, `GuestBusy` when there was no answer in time (it may still
-        take effect), and other kinds of `HypervisorError`.
-        """
+        """Set the guest's balloon target; returns when vdsm has accepted it. Raises `HypervisorError`. After `GuestBusy`, it may still take
+        effect."""
         vm = self._vm(guest)
         maximum = vm.fields.get("balloon_max")
         check_size(target_kib, maximum if isinstance(maximum, int) else None, str(guest))
         why_not = _why_no_balloon(vm)
-        if why_not:  # vdsm would report success, and do nothing
+        if why_not:  # vdsm would report success, but do nothing
             raise NotSupported(f"{guest}: {why_not}")
         self._set(guest, "VM.setBalloonTarget", {"target": target_kib}, "setting the balloon")
 
     def balloon_sizes(self, guests: Sequence[Entity]) -> Mapping[str, int]:
-        """Return the KiB that these guests have, from vdsm's last samples, by guest id. One bulk call at most."""
+        """Return the sizes in KiB in vdsm's last samples, by guest id."""
         sizes = ((identity, vm.fields.get("balloon_cur")) for identity, vm in self._vms_of(guests).items())
         return {identity: size for identity, size in sizes if isinstance(size, int)}
 
     # --- CPU and I/O -------------------------------------------------------------------------------------------------------------
 
     def cpu_tunes(self, guests: Sequence[Entity]) -> Mapping[str, CpuTune]:
-        """Return the limits of these guests, from the same bulk answer as their statistics."""
+        """Return the CPU limits by guest id."""
         return {identity: vm.cpu for identity, vm in self._vms_of(guests).items()}
 
     def set_cpu_tune(self, guest: Entity, quota_us: int | None = None, period_us: int | None = None, shares: int | None = None) -> None:
-        """Set the quota, then the period: vdsm has a verb for each. Raises as `set_balloon` does."""
+        """Set the quota, then the period: vdsm has a verb for each. Raises like `set_balloon`."""
         if shares is not None:
             raise NotSupported("vdsm has no verb for CPU shares")
         self._vm(guest)
@@ -213,7 +200,7 @@ class VdsmHypervisor:
             self._set(guest, "VM.setCpuTunePeriod", {"period": period_us}, "setting the CPU period")
 
     def io_tunes(self, guests: Sequence[Entity]) -> Mapping[str, Sequence[DiskTune]]:
-        """Return the limits of these guests' disks, by guest id, from one bulk answer that is kept as long as statistics."""
+        """Return the disks' limits by guest id."""
         ids = {guest.id for guest in guests}
         with _turn(self._reading_disks, self._for_others):
             with self._lock:
@@ -226,7 +213,6 @@ class VdsmHypervisor:
         return {identity: disks[identity] for identity in ids if disks.get(identity)}
 
     def _disks_are_recent(self) -> bool:
-        """Tell whether the disks were read recently. The lock is held."""
         read = self._state.disks_read
         return read is not None and self.context.monotonic() - read < self.settings.statistics_kept
 
@@ -234,7 +220,7 @@ class VdsmHypervisor:
         with self._lock:
             changes, now = self._state.disk_changes, self.context.monotonic()
             running = [vm.id for vm in self._state.vms.values() if vm.sampled]
-        # vdsm may ask each guest's QEMU for these: a hanging one would occupy another worker each time.
+        # vdsm may ask each guest's QEMU: a hanging one would block another worker each time.
         answer = self._bulk("Host.getAllVmIoTunePolicies", self._for_others, "reading the disks' limits", once=True)
         if not isinstance(answer, dict):
             raise HypervisorError(f"reading the disks' limits: vdsm's answer is a {type(answer).__name__}")
@@ -246,7 +232,7 @@ class VdsmHypervisor:
             return self._state.disks
 
     def set_io_tune(self, guest: Entity, disk: str, limits: Mapping[str, int]) -> None:
-        """Set these limits of that disk, and keep the others. Raises as `set_balloon` does."""
+        """Set these limits of a disk; others stay. Raises like `set_balloon`."""
         self._vm(guest)
         with self._lock:
             recent = self._state.disks.get(guest.id, ()) if self._disks_are_recent() else ()
@@ -262,9 +248,9 @@ class VdsmHypervisor:
     # --- KSM ---------------------------------------------------------------------------------------------------------------------
 
     def ksm_write(self, knobs: Mapping[str, int]) -> None:
-        """Have vdsm's privileged helper write these knobs of this host, in the given order."""
+        """Write these KSM knobs in this order, by vdsm's privileged helper."""
         doing, params = "setting KSM's knobs", {"tuningParams": dict(knobs)}
-        # A call with other values is not refused: `run` may have to be 1 again while an unmerging takes minutes.
+        # Allow a call with other values: `run` may have to be 1 again while an unmerge takes minutes.
         self._call_once(f"KSM {knobs}", "Host.setKsmTune", params, self.settings.call_timeout, doing, f"{doing}: {_SAME_SILENT}")
 
     # --- asking ------------------------------------------------------------------------------------------------------------------
@@ -275,7 +261,7 @@ class VdsmHypervisor:
         return {identity: vms[identity] for identity in ids if identity in vms}
 
     def _vm(self, guest: Entity) -> Vm:
-        """Return a guest as last read; vdsm is asked only before the first read. Raises `GuestGone`."""
+        """Return a guest from the last read, or from vdsm before the first. Raises `GuestGone`."""
         with self._lock:
             vm, read = self._state.vms.get(guest.id), self._state.read
         if vm is None and read is None:  # a caller may know guests from an earlier process
@@ -285,10 +271,7 @@ class VdsmHypervisor:
         return vm
 
     def _bulk(self, method: str, timeout: float, doing: str, *, once: bool = False) -> object:
-        """Make a bulk call. Raises `HypervisorError`.
-
-        :param once: refuse while vdsm owes an answer to the same call
-        """
+        """Make a bulk call. Raises `HypervisorError`, with `once` also while the same call is unanswered."""
         try:
             if once:
                 return self._call_once(method, method, {}, timeout, doing, f"{doing}: {_SAME_SILENT}")
@@ -305,7 +288,6 @@ class VdsmHypervisor:
                 self._state.changed.add(guest.id)
 
     def _call_once(self, about: str, method: str, params: Mapping[str, object], timeout: float, doing: str, silent: str) -> object:
-        """Make a call. Raises `GuestBusy` with `silent` while vdsm owes an answer about the same."""
         with self._lock:
             self._forget_answered()
             if about in self._state.late:
@@ -339,7 +321,7 @@ class VdsmHypervisor:
 
 @contextmanager
 def _turn(lock: threading.Lock, timeout: float) -> Iterator[None]:
-    """Hold the lock. Raises `HypervisorError` if another thread holds it for `timeout` seconds."""
+    """Hold the lock. Raises `HypervisorError` after the timeout."""
     if not lock.acquire(timeout=timeout):
         raise HypervisorError("vdsm has not answered an earlier question about all guests yet")
     try:

@@ -1,11 +1,5 @@
-"""Incarnations of vdsm's guests: vdsm reports only for how long a guest has been running.
-
-vdsm counts that by the wall clock. When the clock is set, all guests seem to run for longer or shorter. mom corrects that by the wall
-clock's movement against the clock since boot.
-
-A file keeps the results, so that mom knows guests again after its own restart. If the file lacks a guest, the ledger may have its mark from
-when mom changed it.
-"""
+"""Incarnations of vdsm's guests. vdsm reports only how long a guest has been running, by the wall clock, so mom corrects it when the clock
+is set."""
 
 from __future__ import annotations
 
@@ -22,15 +16,15 @@ from mom_core import LedgerEntry, StateError, StateFile
 from mom_plugins_vdsm.statistics import Vm
 
 _SLACK_SECONDS = 30.0
-"""Tolerance for a guest's later start: clocks are set, and answers are cached."""
+"""Tolerance for a guest's later start, because clocks are set and answers are cached."""
 
 _KEPT_SECONDS = 600.0
-"""Time for which an unlisted guest is remembered: a restarted vdsm may miss guests for a moment."""
+"""How long to remember an unlisted guest: a restarted vdsm may miss guests for a moment."""
 
 
 @dataclass(slots=True)
 class _GuestRun:
-    """One run of a guest: its mark, and its start and last sight in seconds since boot."""
+    """Run of a guest: its mark, and its start and last sight in seconds since boot."""
 
     mark: str
     started: float
@@ -39,8 +33,7 @@ class _GuestRun:
 
 @dataclass(frozen=True, slots=True)
 class KeptIncarnations:
-    """The file: the boot id; each guest's mark and start in seconds since boot, by id; and the wall clock's time of the boot, in seconds
-    since the epoch."""
+    """State file: boot id, each guest's mark and start in seconds since boot, and the boot's wall clock time."""
 
     boot: str
     guests: dict[str, tuple[str, float]]
@@ -52,10 +45,9 @@ FORM: Final = TypeAdapter(KeptIncarnations)
 
 @dataclass(slots=True)
 class Incarnations:
-    """Gives each run of each guest its own mark."""
+    """Gives each run of each guest a mark."""
 
     file: StateFile[KeptIncarnations]
-    """File that keeps the marks."""
     boot: str
     """Boot id: no guest survives a boot."""
     since_boot: Callable[[], float]
@@ -63,11 +55,11 @@ class Incarnations:
     changes: Callable[[], Collection[LedgerEntry]] = tuple
     """Returns mom's changes that are not restored yet."""
     keep: bool = True
-    """Whether to write the file; commands that only read must not."""
+    """Write the file; commands that only read must not."""
     wall: Callable[[], float] = time.time
     """Wall clock of `changes` and of vdsm's running times."""
     _boot_time: float = field(init=False)
-    """Time of the boot by the current wall clock."""
+    """According to the present wall clock."""
     _rebooted: bool = False
     _runs: dict[str, _GuestRun] = field(default_factory=dict)
     _written: bool = True
@@ -82,7 +74,7 @@ class Incarnations:
             self._boot_time = kept.boot_time
 
     def follow(self, vms: Collection[Vm]) -> Mapping[str, str]:
-        """Return the marks of these guests, by guest id. They are all guests that run here now."""
+        """Return the marks by guest id. `vms` are all running guests."""
         now = self.since_boot()
         self._move_with_the_clock(now)
         runs: dict[str, _GuestRun] = {}
@@ -116,22 +108,18 @@ class Incarnations:
             run.started -= moved
 
     def _ledger_entries(self) -> dict[str, LedgerEntry]:
-        """Return mom's last change of each guest, by guest id; empty after a reboot of the host."""
         changes = () if self._rebooted else sorted(self.changes(), key=lambda entry: entry.time)
         return {entry.entity.id: entry for entry in changes if entry.incarnation}
 
     def _mark_in_ledger(self, vm: Vm, changed: LedgerEntry | None) -> str:
-        """Return the guest's mark from when mom changed it; empty if it started later.
-
-        Without a running time, it counts as the same guest: restoring compares the current value first.
-        """
+        """Return the guest's mark when mom changed it; empty if it started later. Without a running time, it counts as the same guest."""
         if changed is None or (vm.elapsed is not None and self.wall() - vm.elapsed > changed.time + _SLACK_SECONDS):
             return ""
         return changed.incarnation
 
     def _write(self) -> None:
         guests = {identity: (run.mark, run.started) for identity, run in self._runs.items()}
-        # mom works without the file, and writes it again with the next list. `StateFile` reports the problem.
+        # mom works without the file, and writes it with the next list. `StateFile` reports the problem.
         with suppress(StateError):
             self.file.write(asdict(KeptIncarnations(self.boot, guests, self._boot_time)), durable=False)
             self._written = True

@@ -1,8 +1,4 @@
-"""JSON-RPC 2.0 as vdsm speaks it: requests, answers, events, and the meaning of vdsm's error codes. Pure.
-
-Every request has an id: one without ends vdsm's request thread, and no client gets an answer any more. Ids are UUIDs, because vdsm keeps
-one table for all its clients.
-"""
+"""vdsm's JSON-RPC 2.0. Each request needs an id: one without ends vdsm's request thread for all clients."""
 
 from __future__ import annotations
 
@@ -14,7 +10,7 @@ from typing import NamedTuple
 
 from mom_core import GuestBusy, GuestGone, HypervisorError, NotSupported, printable
 
-# vdsm's error codes that mom distinguishes.
+# vdsm's error codes.
 _NO_SUCH_VERB = -32601
 _NO_SUCH_VM = 1
 _MIGRATING = 51
@@ -22,8 +18,7 @@ RECOVERING = 99
 _QUEUE_FULL = 1100
 
 _MOST_VALUES = 1_000_000
-"""Values in one message: enough for thousands of guests. 60 MB of `[],` would make 20 million lists and 1.6 GB, and the parser blocks
-mom's other threads meanwhile."""
+"""Enough for thousands of guests. 60 MB of `[],` would need 1.6 GB."""
 
 _KINDS: dict[int, type[HypervisorError]] = {
     _NO_SUCH_VERB: NotSupported,
@@ -36,11 +31,11 @@ _RECOVERING_HINT = "wait: vdsm has just started and is looking for its guests"
 
 
 class AnswerError(ValueError):
-    """A message that is not JSON-RPC."""
+    """Message that is no JSON-RPC."""
 
 
 class JsonRpcRequest(NamedTuple):
-    """A request, and the id of its answer."""
+    """Request, and the id of its answer."""
 
     id: str
     body: bytes
@@ -48,7 +43,7 @@ class JsonRpcRequest(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class JsonRpcAnswer:
-    """The answer to a request: its result, or an error."""
+    """Result or error of a request."""
 
     id: str
     result: object = None
@@ -57,14 +52,14 @@ class JsonRpcAnswer:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """vdsm's event for all its clients: method `|virt|VM_status|ID`, and its parameters."""
+    """vdsm's event for all clients: method `|virt|VM_status|ID`, and parameters."""
 
     method: str
     params: Mapping[str, object]
 
 
 def request(method: str, params: Mapping[str, object]) -> JsonRpcRequest:
-    """Return a request, for a frame of its own: vdsm answers none of several in one frame."""
+    """Return a request for a frame of its own: vdsm answers none of several in one frame."""
     identity = str(uuid.uuid4())
     message: dict[str, object] = {"jsonrpc": "2.0", "method": method, "id": identity}
     if params:
@@ -73,15 +68,14 @@ def request(method: str, params: Mapping[str, object]) -> JsonRpcRequest:
 
 
 def parsed(body: bytes) -> JsonRpcAnswer | Event:
-    """Return the answer or event in a message. Raises `AnswerError` for an invalid message, and before parsing one of more than
-    `_MOST_VALUES` values."""
-    # Each value of a list or object, except its first, follows a comma. Commas in texts are few, and count too.
+    """Return the answer or event in a message. Raises `AnswerError` for an invalid message, and for too many values."""
+    # Each value except the first follows a comma. Commas in texts count too, but are few.
     values = body.count(b",") + body.count(b"[") + body.count(b"{")
     if values > _MOST_VALUES:
         raise AnswerError(f"a message has some {values:,} values; at most {_MOST_VALUES:,} are read")
     try:
         message = json.loads(body)
-    except (ValueError, RecursionError) as error:  # ValueError: also bad UTF-8, and integers of thousands of digits
+    except (ValueError, RecursionError) as error:  # ValueError: also bad UTF-8 and too long integers
         raise AnswerError(f"vdsm sent invalid JSON: {printable(str(error))}") from error
     if not isinstance(message, dict):
         raise AnswerError(f"vdsm sent a {type(message).__name__} where an answer belongs")
@@ -89,7 +83,7 @@ def parsed(body: bytes) -> JsonRpcAnswer | Event:
     if isinstance(method, str):
         return Event(method, params if isinstance(params, dict) else {})
     if not isinstance(identity, str):
-        identity = ""  # no request of mom's
+        identity = ""  # not a request of mom
     if "error" in message and message["error"] is not None:
         return JsonRpcAnswer(identity, error=_refused(message["error"]))
     if "result" not in message:
@@ -98,7 +92,6 @@ def parsed(body: bytes) -> JsonRpcAnswer | Event:
 
 
 def _refused(error: object) -> HypervisorError:
-    """Return the exception for vdsm's error."""
     code, message = (error.get("code"), error.get("message")) if isinstance(error, dict) else (0, error)
     code = code if isinstance(code, int) else 0
     text = message if isinstance(message, str) else f"{message!r:.100}"

@@ -1,4 +1,4 @@
-"""The plugin vdsm: settings, declarations, and the hooks that hand work to the hypervisor."""
+"""The plugin `vdsm`: settings, declarations and hooks."""
 
 from __future__ import annotations
 
@@ -35,11 +35,10 @@ _TRACES = ("etc/vdsm/vdsm.conf", "run/vdsm", "usr/share/vdsm")
 
 _STATISTICS_KEPT_SECONDS = 5.0
 _STATISTICS_PER_CYCLE = 0.5
-"""Age up to which statistics are reused, and the same as a share of a cycle: every cycle reads new ones, and all calls within one share
-them."""
+"""How long to reuse statistics, also as a share of a cycle."""
 
 _ANSWERS_OF_DEADLINE = 0.8
-"""Share of the plugin's deadline for waiting; mapping a thousand guests takes some hundredths of a second."""
+"""Share of the plugin's deadline for waiting."""
 
 
 _SOURCES = {
@@ -63,31 +62,31 @@ class VdsmPlugin:
     """Guests under oVirt's vdsm: list, statistics, and balloons, CPU and I/O limits and KSM by vdsm's verbs."""
 
     class Settings(PluginSettings):
-        """Where vdsm is, and time limits. Unset values come from vdsm's own configuration."""
+        """Connection to vdsm, and timeouts. Defaults come from vdsm's own configuration."""
 
         deadline: Annotated[Duration, Field(gt=0, le=300)] = 12.0
-        """Time limit for each call of this plugin; a cycle goes on without a late result."""
+        """Time limit for each call of this plugin; a cycle continues without a late result."""
         host: Annotated[str, Field(min_length=1, max_length=255)] | None = None
-        """vdsm's host. Unset: this host, at the address in vdsm's configuration."""
+        """vdsm's host. Default: this host, at the address in vdsm's configuration."""
         port: Annotated[int, Field(gt=0, le=65535)] | None = None
-        """vdsm's port. Unset: vdsm's `management_port`, usually 54321."""
+        """vdsm's port. Default: vdsm's `management_port`, usually 54321."""
         tls: bool | None = None
-        """Use TLS. Unset: vdsm's option `ssl`, which is usually true."""
+        """Use TLS. Default: vdsm's option `ssl`, usually true."""
         pki_directory: str = "/etc/pki/vdsm"
-        """Folder of the files in the next three settings."""
+        """Folder of the next three files."""
         key: str = "keys/vdsmkey.pem"
-        """mom's private key: vdsm's own. An absolute path, or one below `pki_directory`, like the next two."""
+        """Private key: vdsm's own. Absolute path, or below `pki_directory`, like the next two."""
         certificate: str = "certs/vdsmcert.pem"
-        """mom's certificate: vdsm's own."""
+        """Certificate: vdsm's own."""
         ca: str = "certs/cacert.pem"
         """Certificate of the CA that signed both sides' certificates."""
         answer_timeout: Annotated[Duration, Field(gt=0, le=120)] = 10.0
-        """Time limit for an answer about all guests; at most 80 % of `deadline`."""
+        """Timeout of a call about all guests; at most 80 % of `deadline`."""
         call_timeout: Annotated[Duration, Field(gt=0, le=60)] = 2.0
-        """Time limit for an answer about one guest."""
+        """Timeout of a call about one guest."""
         count_page_cache: bool = False
-        """Count a guest's page cache as usable (`mem_usable`). Leave this off with databases in guests: vdsm does not report how much of
-        the cache is shared memory, which a guest cannot give."""
+        """Count a guest's page cache as usable (`mem_usable`). Leave this off with databases in guests: page cache includes shared memory,
+        which a guest cannot free, and vdsm does not report how much."""
 
     def __init__(self, settings: Settings, context: PluginContext) -> None:
         self._settings = settings
@@ -117,8 +116,8 @@ class VdsmPlugin:
 
     @hookimpl
     def mom_setup(self) -> None:
-        """Start the connection's thread. The first call that needs vdsm connects: it may be down when mom starts."""
-        # Loaded here: commands that only list plugins must be fast.
+        """Start the connection's thread. The first call connects, because vdsm may be down when mom starts."""
+        # Late import: commands that only list plugins must be fast.
         from mom_plugins_vdsm.connection import VdsmConnection
         from mom_plugins_vdsm.hypervisor import VdsmHypervisor
         from mom_plugins_vdsm.incarnations import FORM, Incarnations
@@ -174,7 +173,7 @@ class VdsmPlugin:
 
     @hookimpl
     def mom_collect_guests(self, hypervisor: Hypervisor, guests: Sequence[Guest]) -> Mapping[str, Mapping[str, Value]]:
-        """Return the statistics of the bulk answer that listed the guests."""
+        """Return the statistics from the bulk call that listed the guests."""
         own = self._hypervisor
         return {} if own is None or hypervisor is not own else own.fields(guests)
 
@@ -184,7 +183,7 @@ class VdsmPlugin:
 
     @hookimpl
     def mom_doctor(self) -> Iterable[Finding]:
-        """Report whether mom reaches vdsm, and missing features of guests."""
+        """Report whether mom reaches vdsm, and which features guests lack."""
         from mom_plugins_vdsm.doctor import configured, examined
 
         if self._conf is None or self._hypervisor is None:

@@ -1,4 +1,4 @@
-"""`mom-rpcclient`: calls one verb of mom's RPC server, or of an old MOM's, and prints the answer."""
+"""`mom-rpcclient`: calls one verb of mom's or MOM's RPC server, and prints the answer."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ from mom_kvm import Address
 
 _DEFAULT_ADDRESS: Final = "/run/vdsm/mom-vdsm.sock"
 TIMEOUT_SECONDS: Final = 10.0
-"""mom answers at once; an old MOM may first finish its cycle."""
+"""mom answers at once; MOM may first finish its cycle."""
 
 _TEXTS: Final = {"setPolicy": 0, "setNamedPolicy": 1}
-"""Verbs with a text, and its position: the argument names its file."""
+"""Verbs with a text from a file, and its position."""
 
 
 class SocketTransport(Transport):
-    """XML-RPC to a unix socket, or to a TCP port, with a time limit."""
+    """XML-RPC to a unix socket or a TCP port, with a timeout."""
 
     def __init__(self, address: Address, timeout: float = TIMEOUT_SECONDS) -> None:
         super().__init__(use_builtin_types=True)
         self._address, self._timeout = address, timeout
 
     def make_connection(self, host: object) -> http.client.HTTPConnection:
-        """Return a connection to the server, whatever the URL is."""
+        """Return a connection to the server; ignores the URL."""
         self.close()
         connection = http.client.HTTPConnection("localhost")
-        self._connection = ("", connection)  # what close() of the base class closes
+        self._connection = ("", connection)  # the base class's close() closes it
         if self._address.path:
             connection.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
             connection.sock.settimeout(self._timeout)
@@ -61,7 +61,7 @@ def _address(context: click.Context, parameter: click.Parameter, value: str) -> 
 @click.argument("verb")
 @click.argument("arguments", nargs=-1)
 def rpc_client(address: Address, verb: str, arguments: tuple[str, ...]) -> None:
-    """Call a verb of a mom that serves XML-RPC, such as the one that runs beside vdsm, and print its answer: a text, or JSON.
+    """Call a verb of a mom that serves XML-RPC, such as the one beside vdsm, and print its answer: a text, or JSON.
 
     Verbs: ping, getStatistics, getActiveGuests, getPolicy, getNamedPolicies, setPolicy FILE, setNamedPolicy NAME [FILE] (without FILE, the
     policy is removed), resetPolicies, setVerbosity LEVEL. FILE may be - for standard input.

@@ -1,4 +1,4 @@
-"""XML-RPC on the wire: calls read by the standard library within limits, and answers with all of mom's values."""
+"""XML-RPC: calls read within limits, and answers."""
 
 from __future__ import annotations
 
@@ -11,32 +11,31 @@ from xml.parsers import expat
 from xmlrpc.client import Fault, ResponseError, Unmarshaller
 
 MAX_DEPTH: Final = 32
-"""Nesting of elements. A call with one text has four levels, the most of any verb."""
+"""Nesting of elements. A call with a text has four levels."""
 
 _MAX_ELEMENTS: Final = 1000
-"""Elements of one request; a call with two texts has nine."""
+"""A call with two texts has nine elements."""
 
 _LARGEST: Final = sys.float_info.max
 
 _NO_XML: Final = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-"""Characters that XML 1.0 cannot hold: one would make the whole answer unreadable."""
+"""Invalid characters in XML 1.0: one makes the whole answer unreadable."""
 
 
 class RefusedRequestError(Exception):
-    """A request whose XML exceeds the limits."""
+    """Request whose XML exceeds the limits."""
 
 
 def read_call(body: bytes) -> tuple[str, tuple[object, ...]]:
     """Return the method and its parameters.
 
-    :raises RefusedRequestError: document types and entities (no client needs them, and a few bytes can expand to gigabytes), and more depth
-        or elements than any call has
-    :raises Exception: for anything else that is no XML-RPC call, with the reason
+    :raises RefusedRequestError: document types and entities, or too many levels or elements
+    :raises Exception: anything else that is no XML-RPC call
     """
     parser = expat.ParserCreate()
     parser.buffer_text = True
     target = Unmarshaller(use_builtin_types=True)
-    target.xml("", None)  # no encoding: expat hands texts over, which need no decoding
+    target.xml("", None)  # no encoding: expat returns text
     depth = elements = 0
 
     def refuse(*_: object) -> None:
@@ -73,12 +72,11 @@ def read_call(body: bytes) -> tuple[str, tuple[object, ...]]:
 
 def _escaped(text: str) -> str:
     text = _NO_XML.sub("\ufffd", text)
-    # A carriage return that is not written as a reference arrives as a line feed.
+    # Without a reference, a carriage return arrives as a line feed.
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace("\r", "&#13;")
 
 
 def _whole(value: int) -> str:
-    """Return a whole number: `<int>` has 32 bits, `<i8>` 64, which vdsm and Python clients read. A larger one becomes a float."""
     if -(1 << 31) <= value < 1 << 31:
         return f"<value><int>{value}</int></value>"
     if -(1 << 63) <= value < 1 << 63:
@@ -87,7 +85,6 @@ def _whole(value: int) -> str:
 
 
 def _xml(value: object, nil: bool) -> str:
-    """Return a value as XML-RPC. The standard library's marshaller would need all values converted first, which takes as long again."""
     if isinstance(value, bool):
         return f"<value><boolean>{value:d}</boolean></value>"
     if isinstance(value, int):
@@ -112,13 +109,13 @@ def _unknown(value: object) -> bool:
 def write_answer(value: object, *, nil: bool) -> bytes:
     """Return a method's answer.
 
-    :param nil: send unknown values as nil; otherwise omit them from structs, and send empty texts elsewhere
+    :param nil: send unknown values as nil; otherwise omit them from structs, and send empty texts
     """
     return _response(f"<params>\n<param>\n{_xml(value, nil)}\n</param>\n</params>\n")
 
 
 def write_fault(text: str) -> bytes:
-    """Return a failure in MOM's form: with code 1."""
+    """Return a fault in MOM's form, with code 1."""
     return _response(f"<fault>\n{_xml({'faultCode': 1, 'faultString': text}, nil=False)}\n</fault>\n")
 
 

@@ -1,4 +1,4 @@
-"""The plugin xmlrpc: MOM's RPC server for vdsm and MOM's own clients."""
+"""The plugin `xmlrpc`: MOM's RPC server for vdsm and MOM's clients."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ VDSM_SOCKET = "/run/vdsm/mom-vdsm.sock"
 
 
 _LOOPBACK = "127.0.0.1"
-"""Host of a port without one."""
+"""Host of a port without a host."""
 
 
 def _an_address(text: str) -> str:
@@ -38,20 +38,20 @@ class XmlRpcPlugin:
     """Serves MOM's XML-RPC verbs: statistics for all clients, and policies for those that may change them."""
 
     class Settings(PluginSettings):
-        """Where to listen, and clients' limits."""
+        """Server's address, and limits of clients."""
 
         listen: Annotated[str, AfterValidator(_an_address)] = VDSM_SOCKET
         """Path of a unix socket, a port (on 127.0.0.1), or host:port. Every client may read statistics and policies."""
         mode: Annotated[str, AfterValidator(_permissions)] = "0600"
-        """Permissions of the unix socket: whoever can connect can change policies. vdsm runs as mom's user, so no other user needs
+        """Permissions of the unix socket: every user who can connect can change policies. vdsm runs as mom's user, so no other user needs
         access."""
         changes_over_tcp: bool = False
-        """Let TCP clients change policies and the log level, too. XML-RPC has no authentication: any account of this host could then
-        replace all policies. With a non-loopback address, so could others on the network."""
+        """Let TCP clients change policies and the log level, too. XML-RPC has no authentication: any user of this host could then replace
+        all policies. With a non-loopback address, so could other machines."""
         clients: Annotated[int, Field(ge=1, le=1000)] = 64
-        """Most clients at once. A further one replaces the client that has been sending or receiving for longest."""
+        """Number of clients at once. A further one replaces the client that is sending or receiving for longest."""
         patience: Annotated[Duration, Field(gt=0, le=60)] = 5.0
-        """Time limit for receiving a request, and for delivering an answer."""
+        """Timeout of receiving a request, and of sending an answer."""
         largest: Annotated[Size, Field(ge=1024, le=64 << 20)] = 1 << 20
         """Largest request."""
 
@@ -74,7 +74,7 @@ class XmlRpcPlugin:
 
     @hookimpl
     def mom_setup(self) -> None:
-        """Listen, in a mom that serves. Raises `MomError` if that fails."""
+        """Listen, if this mom serves. Raises `MomError` if that fails."""
         if not self._context.serves:
             return
         settings, log = self._settings, self._context.log
@@ -87,13 +87,13 @@ class XmlRpcPlugin:
 
     @hookimpl
     def mom_problems(self) -> Iterable[Problem]:
-        """Report policies of clients that are not in force: vdsm tells its engine that they are."""
+        """Report clients' policies that are not in force: vdsm tells its engine that they are."""
         for problem, in_force in self._verbs.refused():
             yield Problem(Source(self._context.name), problem, severity=Severity.WARNING, hint=in_force)
 
     @hookimpl
     def mom_report(self, report: Report) -> None:
-        """Keep the newest report for answers, so that no client waits for a cycle."""
+        """Keep the newest report for answers."""
         self._verbs.note(report)
 
     @hookimpl
@@ -117,7 +117,6 @@ class XmlRpcPlugin:
         return [Finding(Severity.OK, self._subject, "the socket is there" if path.is_socket() else "can be listened on")]
 
     def _exposed(self) -> list[Finding]:
-        """Return findings about access for others than mom's own user."""
         address = self._address
         if address.path:
             if not int(self._settings.mode, 8) & 0o002:

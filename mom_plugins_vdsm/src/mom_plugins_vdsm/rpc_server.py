@@ -1,7 +1,4 @@
-"""HTTP part of the RPC server: many clients at once, each within its time and size, so that none delays another.
-
-A connection serves one call, because vdsm opens one for each.
-"""
+"""HTTP part of the RPC server: many clients at once, each with limits of time and size."""
 
 from __future__ import annotations
 
@@ -21,19 +18,18 @@ from mom_kvm import BoundedServer, Listener, PeerCredentials, ServerDoor
 from mom_plugins_vdsm.rpc_verbs import Verbs
 
 LONGEST_HEAD: Final = 16 << 10
-"""Bytes of request line and headers; vdsm's have some 300."""
+"""Bytes of request line and headers; vdsm sends about 300."""
 
 _PIECE: Final = 64 << 10
-"""Bytes sent at once."""
 
 _MOST_AFTER: Final = 1 << 20
-"""Bytes read from a client while it takes its answer: closing earlier would lose the answer, and endless data would keep a core busy."""
+"""Bytes read from a client while it receives its answer: closing earlier would lose the answer."""
 
 _LENGTH: Final = re.compile("[0-9]{1,9}")
 
 
 class _RefusedError(Exception):
-    """A request that gets an HTTP error."""
+    """Request that gets an HTTP error."""
 
     def __init__(self, status: HTTPStatus, reason: str = "") -> None:
         super().__init__(reason or status.phrase)
@@ -41,16 +37,14 @@ class _RefusedError(Exception):
 
 
 class RpcServer(BoundedServer[ServerDoor]):
-    """Serves in a thread of its own, from `start` to `close`.
+    """XML-RPC server in a thread.
 
-    :param open_listener: returns the listener; raises `OccupiedByOurselvesError` while an ending plugin still serves there
-    :param clients: most clients at once
-    :param patience: seconds to receive a call, and to deliver an answer
+    :param open_listener: raises `OccupiedByOurselvesError` while a plugin that a reload replaces still listens
+    :param patience: seconds to receive a call, and to send an answer
     :param largest: bytes of a call
     """
 
     clients = 0
-    """Connected clients."""
 
     def __init__(
         self, open_listener: Callable[[], Listener], verbs: Verbs, log: logging.Logger, *, clients: int, patience: float, largest: int
@@ -59,13 +53,13 @@ class RpcServer(BoundedServer[ServerDoor]):
         self._verbs = verbs
         self._patience, self._largest = patience, largest
         self._waiting: dict[asyncio.StreamWriter, None] = {}
-        """Clients that are sending a call or receiving an answer, longest first."""
+        """Clients that are sending or receiving, longest first."""
         self._changing = asyncio.Lock()
 
     # --- in the loop's thread ------------------------------------------------------------------------------------------------------
 
     def make_room(self, door: ServerDoor, sock: socket.socket | None) -> bool:
-        """End the connection that has been sending or receiving for longest, if there is one."""
+        """End the connection that has been sending or receiving for longest."""
         silent = next(iter(self._waiting), None)
         if silent is None:
             return False
@@ -90,7 +84,7 @@ class RpcServer(BoundedServer[ServerDoor]):
                 writer.transport.abort()
         except (OSError, EOFError):
             pass  # it disconnected, or took too long
-        except Exception:  # one client's request must not end the server, whatever is wrong with it
+        except Exception:  # one client's request must not end the server
             self.log.exception("a request of %s failed", peer)
         finally:
             self.clients -= 1
@@ -106,7 +100,7 @@ class RpcServer(BoundedServer[ServerDoor]):
                 await _skip(reader, length - self._largest)
                 return self._verbs.refuse_large(body[:_PIECE], peer, self._largest)
         self._waiting.pop(writer, None)
-        # Changes take time: they wait for each other, and no other call waits for them.
+        # Changes take time: they run one after the other, and other calls do not wait.
         try:
             async with self._changing if self._verbs.is_change(body) else contextlib.nullcontext():
                 return await asyncio.to_thread(self._verbs.answer, body, peer)
@@ -118,12 +112,12 @@ class RpcServer(BoundedServer[ServerDoor]):
         head = f"HTTP/1.1 {status} {status.phrase}\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
         async with asyncio.timeout(self._patience):
             writer.write(head.encode("ascii"))
-            with memoryview(body) as view:  # in pieces: the newest statistics are in memory once, however many clients take them
+            with memoryview(body) as view:  # in pieces, so that statistics are in memory only once
                 for start in range(0, len(body), _PIECE):
                     writer.write(view[start : start + _PIECE])
                     await writer.drain()
             writer.write_eof()
-            with contextlib.suppress(asyncio.IncompleteReadError):  # the client has read the answer, and goes
+            with contextlib.suppress(asyncio.IncompleteReadError):  # the client has read the answer and disconnects
                 await _skip(reader, _MOST_AFTER)
 
 
@@ -136,7 +130,7 @@ async def _skip(reader: asyncio.StreamReader, length: int) -> None:
 
 
 def _length_of(head: bytes) -> int:
-    """Return the length of a call's body. Raise `_RefusedError` for a head of no call."""
+    """Return the length of a call's body. Raise `_RefusedError` for an invalid head."""
     first, _, header_lines = head.decode("latin-1").partition("\r\n")
     words = first.split(" ")
     if len(words) != 3 or not words[2].startswith("HTTP/1."):
@@ -151,7 +145,7 @@ def _length_of(head: bytes) -> int:
     except http.client.HTTPException:
         raise _RefusedError(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE) from None
     if "origin" in headers:
-        # A web page in a user's browser must not set policies on a port of the loopback.
+        # A web page in a user's browser must not set policies through the loopback.
         raise _RefusedError(HTTPStatus.FORBIDDEN, "requests of web pages are not answered")
     lengths = headers.get_all("content-length", [])
     if len(lengths) != 1 or not _LENGTH.fullmatch(lengths[0]):
@@ -160,7 +154,6 @@ def _length_of(head: bytes) -> int:
 
 
 def _peer(client: socket.socket) -> str:
-    """Return a client's name for the log."""
     try:
         if client.family == socket.AF_UNIX:
             process, user, _group = PeerCredentials.of(client)

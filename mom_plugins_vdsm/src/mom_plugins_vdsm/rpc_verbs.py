@@ -1,4 +1,4 @@
-"""MOM's RPC verbs, with the parameters and answers that MOM's clients know."""
+"""MOM's RPC verbs, with MOM's parameters and answers."""
 
 from __future__ import annotations
 
@@ -23,36 +23,35 @@ GUEST_FIELDS: Final = (
     "balloon_cur", "balloon_max", "balloon_min", "mem_available", "mem_unused", "swap_in", "swap_out", "major_fault", "minor_fault",
     "swap_total", "swap_usage", "vcpu_quota", "vcpu_period", "vcpu_user_limit", "vcpu_count", "io_tune", "io_tune_current",
 )  # fmt: skip
-"""MOM's guest fields: clients may read each, so unknown ones are nil instead of absent."""
+"""MOM's guest fields. Clients may read each, so unknown ones are nil instead of absent."""
 
 LEVELS: Final = ("critical", "error", "warn", "info", "debug")
-"""Log levels; MOM's clients may also write their numbers, from 1."""
+"""Log levels; MOM's clients may also use their numbers, from 1."""
 
 _ALL_POLICIES: Final = ""
-"""Key for all policies together among refused ones."""
+"""Key for all policies together."""
 
 _MOST_REFUSED: Final = 20
-"""Refused policies that mom remembers: a client can invent any number of names."""
+"""Clients can invent names."""
 
 _MOST_LEFT_OUT: Final = 10
 """Attempts to leave out invalid parameters: one error can hide another."""
 
 _PARAMETER: Final = re.compile(r"\(set \S.*\)|#.*|\s*")
-"""A line of parameters from vdsm's `Host.setMOMPolicyParameters`."""
+"""Line of parameters from vdsm's `Host.setMOMPolicyParameters`."""
 
 _POLICY_CALL: Final = re.compile(
     rb"<methodName>\s*(setPolicy|setNamedPolicy)\s*</methodName>(?:\s*<params>\s*<param>\s*<value>\s*<string>([^<]{1,1000})</string>)?"
 )
-"""Beginning of a call that sets a policy: the verb, and a short first text."""
+"""Start of a call that sets a policy: the verb, and a short first text."""
 
 _ABSENT_IS_0: Final = ("swap_total", "swap_usage")
-"""Guest fields that are 0 in MOM if vdsm does not report them, which it never does today."""
+"""Guest fields that are 0 in MOM, because vdsm does not report them."""
 
 _ALL_CONTROLS: Final = "*"
 """Key of a block of all controls."""
 
 _CHANGING: Final = frozenset({"setPolicy", "setNamedPolicy", "resetPolicies", "setVerbosity"})
-"""Verbs that change something."""
 
 _UNCHANGED: Final = "the policies before stay in force"
 
@@ -60,7 +59,6 @@ _UNCHANGED: Final = "the policies before stay in force"
 class Verbs:
     """Answers calls, from any thread.
 
-    :param context: gives the evaluator's policies and the plugins' declarations at the time of a call
     :param nil: nil may be sent: on a unix socket, not on TCP
     :param read_only: refuse verbs that change something
     """
@@ -75,7 +73,7 @@ class Verbs:
         self._statistics: tuple[Report | None, bytes] | None = None
         self._marshalling = threading.Lock()
         self._refused: dict[str, tuple[str, str]] = {}
-        """For each policy with a refused last change: the problem, and the policy in force."""
+        """Refused policies: the problem, and the policy in force."""
         self._verbs: Mapping[str, tuple[Callable[..., object], int]] = {
             "ping": (lambda peer: self._works(), 0),
             "getStatistics": (lambda peer: self._newest(), 0),
@@ -87,29 +85,29 @@ class Verbs:
             "resetPolicies": (self._reset, 0),
             "setVerbosity": (self._set_verbosity, 1),
         }
-        """Each verb, with its number of parameters."""
+        """With the number of parameters."""
 
     def note(self, report: Report) -> None:
         """Keep the newest report."""
         self._report = report
 
     def is_change(self, body: bytes) -> bool:
-        """Tell whether a call changes policies, which may take time."""
+        """Return whether a call changes policies, which may take time."""
         return any(name in body for name in (b"setPolicy", b"setNamedPolicy", b"resetPolicies"))
 
     def refused(self) -> Iterable[tuple[str, str]]:
-        """Return refused or partly refused changes: the problem, and the policy in force."""
+        """Return refused changes: the problem, and the policy in force."""
         return tuple(self._refused.values())
 
     def answer(self, body: bytes, peer: str) -> bytes:
-        """Return the answer to a call, or a fault. Raises nothing, and `getStatistics` never faults."""
+        """Return the answer to a call, or a fault. Raises nothing; `getStatistics` never faults."""
         method = "a call"
         try:
             method, params = read_call(body)
             if method == "getStatistics" and not params:
                 return self._statistics_answer()
             return write_answer(self._called(method, params, peer), nil=self._nil)
-        except Exception as error:  # noqa: BLE001  # the client learns of a mistake here, too; expat and xmlrpc raise a dozen kinds
+        except Exception as error:  # noqa: BLE001  # the client gets a fault; expat and xmlrpc raise a dozen kinds
             self._log.warning("%s: %s by %s is refused: %s", self._where, printable(method), peer, printable(str(error), 400))
             self._log.debug("where that was", exc_info=True)
             return write_fault(f"{type(error)}:{printable(str(error), 1000)}")
@@ -117,7 +115,7 @@ class Verbs:
     def _called(self, method: str, params: Sequence[object], peer: str) -> object:
         verb, count = self._verbs.get(method, (None, 0))
         if verb is None:
-            raise Exception(f'method "{method}" is not supported')  # noqa: TRY002  # clients are told its class, which MOM's server had
+            raise Exception(f'method "{method}" is not supported')  # noqa: TRY002  # clients see this class, as from MOM's server
         if len(params) != count:
             raise TypeError(f"{method} takes {count} parameters, not {len(params)}")
         if self.read_only and method in _CHANGING:
@@ -128,13 +126,13 @@ class Verbs:
     # --- statistics -----------------------------------------------------------------------------------------------------------------
 
     def _statistics_answer(self) -> bytes:
-        """Return the statistics, encoded once for each report: vdsm asks every few seconds, perhaps from several threads."""
+        """Return the statistics, encoded once for each report: vdsm asks every few seconds."""
         with self._marshalling:
             report = self._report
             if self._statistics is None or self._statistics[0] is not report:
                 try:
                     written = write_answer(self._newest(), nil=self._nil)
-                except Exception:  # noqa: BLE001  # vdsm takes a fault here for a broken host
+                except Exception:  # noqa: BLE001  # vdsm treats a fault as a broken host
                     self._log.exception("%s: the statistics cannot be encoded", self._where)
                     written = write_answer({"host": dict.fromkeys(_NEEDED_BY_VDSM, 0), "guests": {}}, nil=self._nil)
                 self._statistics = (report, written)
@@ -154,13 +152,12 @@ class Verbs:
         return {"host": host, "guests": guests}
 
     def _works(self) -> bool:
-        """Return vdsm's `momStatus`: whether the policies in force work, whatever was refused."""
+        """Return vdsm's `momStatus`: whether the policies in force work."""
         evaluated = self._context.service(PolicyTexts)
         return evaluated is None or not evaluated.failure()
 
     def _guests(self) -> list[str]:
-        """Return the manageable guests. MOM leaves out guests that are paused, starting, migrating, or not sampled yet (their number of
-        virtual CPUs is unknown)."""
+        """Return the manageable guests, like MOM."""
         report = self._report
         guests = report.snapshot.guests.values() if report is not None else ()
         sampled = (Scope.GUEST, "vcpu_count") in self._context.declarations.fields
@@ -196,7 +193,6 @@ class Verbs:
         return self._changed(peer, "resetPolicies", None, replace_all=True)
 
     def _changed(self, peer: str, method: str, texts: Mapping[str, str | None] | None, *, replace_all: bool = False) -> bool:
-        """Make a change, or return to the files' policies (None). False: refused; the log and `refused` have the reason."""
         name = _ALL_POLICIES if replace_all or texts is None else next(iter(texts))
         try:
             left_out = self._change(texts, f"{peer} through {self._where}", replace_all=replace_all)
@@ -213,7 +209,6 @@ class Verbs:
         return True
 
     def _refuse(self, peer: str, method: str, name: str, problems: Sequence[str]) -> bool:
-        """Note a refused change, and return the answer to its call."""
         self._tell(logging.ERROR, f"{method} by {peer} is refused, and nothing changes", problems)
         self._refused.pop(name, None)
         while len(self._refused) >= _MOST_REFUSED:
@@ -222,12 +217,9 @@ class Verbs:
         return False
 
     def refuse_large(self, beginning: bytes, peer: str, most: int) -> bytes:
-        """Answer a call that is too large to read.
-
-        vdsm needs an answer to its call: after an HTTP error, it considers mom dead for 5 s.
+        """Answer a call that is too large to read. After an HTTP error, vdsm would consider mom dead for 5 s.
 
         :param beginning: of the call, with the verb's name
-        :param most: largest call in bytes
         """
         match = _POLICY_CALL.search(beginning)
         problem = f"the call is larger than {most:,} bytes; make the policy smaller, or raise `largest` of the plugin xmlrpc"
@@ -238,10 +230,7 @@ class Verbs:
         return write_answer(self._refuse(peer, method, name if method == "setNamedPolicy" else _ALL_POLICIES, [problem]), nil=self._nil)
 
     def _change(self, texts: Mapping[str, str | None] | None, who: str, *, replace_all: bool) -> Sequence[PolicyProblem]:
-        """Make a change; return the problems of parameters that were left out. Raises `PolicyRefused`.
-
-        vdsm repeats all its parameters, so an invalid one would return until vdsm is restarted.
-        """
+        """Make a change; return the problems of parameters that were left out. vdsm repeats them, so an invalid one would return."""
         if texts is None:
             self._texts().reset(who=who)
             return ()
@@ -286,26 +275,23 @@ def _policy(text: object) -> str:
 
 
 def _without_invalid(texts: Mapping[str, str | None], problems: Sequence[PolicyProblem]) -> dict[str, str | None] | None:
-    """Return a text of parameters without its invalid lines. None: another kind of text, nothing would remain, or other policies have
-    errors, too."""
+    """Return a text of parameters without invalid lines. None: not possible."""
     ((name, text),) = texts.items()
     lines = (text or "").split("\n")
     invalid = {problem.line for problem in problems}
     if any(problem.name != name for problem in problems) or not all(_PARAMETER.fullmatch(line) for line in lines):
         return None
-    kept = ["" if number in invalid else line for number, line in enumerate(lines, 1)]  # as many lines, so that places stay
+    kept = ["" if number in invalid else line for number, line in enumerate(lines, 1)]  # empty lines keep the line numbers
     return {name: "\n".join(kept)} if kept != lines and any(line.startswith("(") for line in kept) else None
 
 
 def _whole(value: object) -> int:
-    """Return a number for vdsm; 0: unknown."""
     if not isinstance(value, int | float) or not math.isfinite(value):
         return 0
     return round(value)
 
 
 def _as_mom_shows(fields: Mapping[str, Value]) -> dict[str, object]:
-    """Return a guest's fields in MOM's form."""
     shown: dict[str, object] = dict(fields)
     if fields.get("mem_available") is not None:
         shown.update({name: 0 for name in _ABSENT_IS_0 if fields.get(name) is None})
@@ -326,11 +312,9 @@ def _place(disk: Mapping[str, Value]) -> tuple[str, str]:
 
 
 def _with_limits(disk: Mapping[str, Value]) -> dict[str, object]:
-    """Return a disk of `io_tune`, with limits as objects with an attribute `vals`."""
     limits = {part: {"vals": _limits(disk.get(part))} for part in ("guaranteed", "maximum", "current")}
     return {"name": disk.get("name"), "path": disk.get("path"), **limits}
 
 
 def _limits(value: object) -> dict[str, Value]:
-    """Return the known limits."""
     return {key: value[key] for key in DiskTune.LIMITS if value.get(key) is not None} if isinstance(value, Mapping) else {}

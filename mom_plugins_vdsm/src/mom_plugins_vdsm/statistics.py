@@ -1,4 +1,4 @@
-"""One guest from an entry of vdsm's bulk statistics. Numbers may come as text; unknown values stay unknown. Pure."""
+"""A guest from an entry of vdsm's bulk statistics. Numbers may be text."""
 
 from __future__ import annotations
 
@@ -8,12 +8,11 @@ from dataclasses import dataclass, field
 from mom_core import CpuTune, Value
 
 _LARGEST = 1 << 62
-"""Larger numbers are invalid."""
 
 UP = "Up"
 PAUSED = "Paused"
 _NOT_HERE = frozenset({"Down", "WaitForLaunch", "Migration Destination", "Restoring state"})
-"""Statuses of guests that do not run here: they have ended, or not begun yet."""
+"""Statuses of guests that do not run here."""
 
 _STATUS_WORDS = {
     "Powering up": "is starting",
@@ -23,34 +22,34 @@ _STATUS_WORDS = {
     "Migration Source": "is being migrated",
     "Saving State": "is being saved",
 }
-"""Words for statuses in which mom must leave the guest alone."""
+"""Statuses in which mom must leave the guest alone, in words."""
 
 _MEMORY = {"mem_available": "mem_total", "mem_unused": "mem_unused", "mem_free": "mem_free"}
 """Fields in KiB, and their names in `memoryStats`."""
 
 _RATES = {"swap_in": "swap_in", "swap_out": "swap_out", "major_fault": "majflt", "minor_fault": "minflt"}
-"""Rates per second, averaged by vdsm."""
+"""Per second, averaged by vdsm."""
 
 _NO_ANSWER = "-1"
-"""`monitorResponse` of a guest about which libvirt has long not answered vdsm; vdsm repeats its old statistics."""
+"""`monitorResponse` of a guest that does not answer libvirt; vdsm repeats its old statistics."""
 
 _LATEST_SAMPLE = 1.2
-"""Sample intervals after which vdsm has sampled again: one late guest delays the sample of all."""
+"""Sample intervals until vdsm has sampled again: one late guest delays all."""
 
 NO_LIMIT = -1
 _UNSET_PERIOD_US = 100_000
-"""libvirt's period for guests where none was set; vdsm leaves it out."""
+"""libvirt's default; vdsm omits it."""
 
 _UNSET_CPU = {"vcpuQuota": NO_LIMIT, "vcpuPeriod": _UNSET_PERIOD_US, "vcpuUserLimit": 100}
-"""Without an agreement, a guest may use 100 % of the host's CPUs."""
+"""Default: 100 % of the host's CPUs."""
 
 
 @dataclass(frozen=True, slots=True)
 class Vm:
-    """A guest as vdsm last described it.
+    """Guest as vdsm last described it.
 
-    `sampled`: its domain runs, and vdsm has sampled it twice; before, much is absent. `sample` identifies vdsm's sample; `changed` is its
-    first sight in monotonic seconds, and `age_then` its largest possible age then. `read` is the time of this read.
+    `sampled`: vdsm has sampled the guest twice; before, many values are absent. `changed` is the monotonic time when mom first saw vdsm's
+    `sample`, and `age_then` its largest possible age at that time.
     """
 
     id: str
@@ -71,27 +70,22 @@ class Vm:
 
     @property
     def here(self) -> bool:
-        """Whether it runs on this host, in any state."""
+        """True if the guest runs on this host, in any state."""
         return self.status not in _NOT_HERE
 
     def age(self, now: float, sample_interval: float) -> float:
-        """Return the largest possible age of vdsm's sample in seconds.
-
-        vdsm does not report it. A new sample is no older than the last look. No sample is much older than vdsm's interval when read:
-        unchanged numbers were sampled again.
-        """
+        """Return the largest possible age of vdsm's sample in seconds. A new sample is not older than the last look, and others hardly
+        older than vdsm's interval."""
         age = self.age_then + (self.read - self.changed)
         return round(min(age, _LATEST_SAMPLE * sample_interval) + (now - self.read), 3)
 
 
 def read_vm(entry: Mapping[str, object], previous: Vm | None, now: float, sample_interval: float, *, count_page_cache: bool) -> Vm | None:
-    """Return the guest in an entry; None: it names no guest.
+    """Return the guest in an entry of Host.getAllVmStats. None: no guest.
 
-    :param entry: from the answer to Host.getAllVmStats
     :param previous: the same guest at the last look
-    :param now: time of the read, in monotonic seconds
+    :param now: monotonic time of the read
     :param sample_interval: vdsm's, in seconds
-    :param count_page_cache: count page cache as usable
     """
     identity, status = entry.get("vmId"), entry.get("status")
     if not isinstance(identity, str) or not identity or not isinstance(status, str):
@@ -104,7 +98,7 @@ def read_vm(entry: Mapping[str, object], previous: Vm | None, now: float, sample
     balloon = entry.get("balloonInfo")
     for name in ("balloon_cur", "balloon_max", "balloon_min"):
         size = number(balloon.get(name)) if isinstance(balloon, Mapping) else None
-        if size or (size == 0 and name == "balloon_min"):  # 0 is a valid guarantee only; elsewhere, libvirt did not report
+        if size or (size == 0 and name == "balloon_min"):  # 0 is valid only for a guarantee; otherwise libvirt has not reported
             fields[name] = size
     stats = entry.get("memoryStats")
     reports = isinstance(stats, Mapping) and number(entry.get("memUsage")) != 0 and str(entry.get("monitorResponse")) != _NO_ANSWER
@@ -132,12 +126,11 @@ def read_vm(entry: Mapping[str, object], previous: Vm | None, now: float, sample
 
 
 def _put_memory(fields: dict[str, Value], stats: Mapping[str, object], maximum: Value, *, count_page_cache: bool) -> None:
-    """Add the guest's memory figures; none if it claims more than it can have."""
     sizes = {name: size for name, key in _MEMORY.items() if (size := number(stats.get(key))) is not None}
     total = sizes.get("mem_available")
     if total is not None and isinstance(maximum, int) and total > maximum:
         return
-    if not total:  # a guest without memory does not run
+    if not total:  # 0 is impossible
         sizes.pop("mem_available", None)
         total = _LARGEST
     for name in ("mem_unused", "mem_free"):
@@ -157,7 +150,6 @@ def _put_memory(fields: dict[str, Value], stats: Mapping[str, object], maximum: 
 
 
 def _first_seen(sample: object, previous: Vm | None, now: float, sample_interval: float) -> tuple[float, float]:
-    """Return the sample's first sight, and its largest possible age then."""
     if previous is None:
         return now, sample_interval
     if previous.sample == sample:
@@ -166,7 +158,7 @@ def _first_seen(sample: object, previous: Vm | None, now: float, sample_interval
 
 
 def _cpu(entry: Mapping[str, object], *, sampled: bool) -> CpuTune:
-    """Return the limits of the guest's CPU time. vdsm leaves out unset ones: for a running guest, that means no limit."""
+    """Return the CPU limits. vdsm omits unset ones."""
     unset = _UNSET_CPU if sampled else {}
     quota = number(entry.get("vcpuQuota", unset.get("vcpuQuota")), negative=True)
     period, limit = (number(entry.get(key, unset.get(key))) for key in ("vcpuPeriod", "vcpuUserLimit"))
@@ -176,7 +168,6 @@ def _cpu(entry: Mapping[str, object], *, sampled: bool) -> CpuTune:
 
 
 def _why_blocked(status: str, entry: Mapping[str, object]) -> str:
-    """Return why mom may change nothing of this guest now; empty: it may."""
     if status == UP:
         return ""
     if status == PAUSED and "migrationProgress" in entry:  # the last phase of a migration
@@ -187,9 +178,9 @@ def _why_blocked(status: str, entry: Mapping[str, object]) -> str:
 
 
 def number(value: object, *, negative: bool = False) -> int | None:
-    """Return vdsm's whole number, which may come as text; None: invalid.
+    """Return vdsm's whole number, which may be text. None: invalid.
 
-    :param negative: values below 0 are valid
+    :param negative: allow values below 0
     """
     if isinstance(value, str):
         digits = value.removeprefix("-") if negative else value
@@ -206,7 +197,6 @@ def number(value: object, *, negative: bool = False) -> int | None:
 
 
 def _rate(value: object) -> float | None:
-    """Return a number, perhaps fractional; None: invalid, or negative."""
     if type(value) is float:
         return value if 0 <= value < _LARGEST else None
     return number(value)

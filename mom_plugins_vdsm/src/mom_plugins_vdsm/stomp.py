@@ -1,7 +1,4 @@
-"""STOMP 1.2 as vdsm speaks it: frames to bytes, and bytes in any pieces to frames. Pure.
-
-Format: https://stomp.github.io/stomp-specification-1.2.html. Only a server's frames are read.
-"""
+"""vdsm's STOMP 1.2 (https://stomp.github.io/stomp-specification-1.2.html): encodes frames, and splits a stream into frames."""
 
 from __future__ import annotations
 
@@ -10,8 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 LARGEST_HEAD = 16 << 10
-"""Bytes of command, headers and preceding line ends. vdsm's have some 200, and a line end every 24 s. The limit protects against endless
-headers and line ends."""
+"""Bytes of command, headers and preceding line ends. vdsm sends about 200."""
 
 MOST_HEADERS = 64
 """vdsm sends four."""
@@ -26,12 +22,12 @@ _TO_ESCAPE = re.compile(r"[\\:\n\r]")
 
 
 class FrameError(ValueError):
-    """The received bytes are no frame: the connection is unusable, as the next frame's start is unknown."""
+    """Invalid frame. The connection is unusable, because the next frame's start is unknown."""
 
 
 @dataclass(frozen=True, slots=True)
 class StompFrame:
-    """One frame. The first of repeated headers counts."""
+    """Frame. The first of repeated headers counts."""
 
     command: str
     headers: Mapping[str, str] = field(default_factory=dict)
@@ -45,9 +41,9 @@ class StompFrame:
 
 
 class FrameReader:
-    """Cuts a stream into frames.
+    """Splits a stream into frames.
 
-    :param largest_body: longest body in bytes
+    :param largest_body: in bytes
     """
 
     def __init__(self, largest_body: int) -> None:
@@ -56,7 +52,7 @@ class FrameReader:
         self._head: StompFrame | None = None
         """Frame whose body is being read."""
         self._searched = 0
-        """Bytes of the buffer that were already searched for the end."""
+        """Bytes of the buffer without the end."""
         self._line_ends = 0
         """Line ends since the last frame, which are signs of life."""
 
@@ -79,7 +75,7 @@ class FrameReader:
             line_ends = len(buffer) - len(buffer.lstrip(b"\r\n"))
             self._line_ends += line_ends
             del buffer[:line_ends]
-        # The end may have begun in the searched bytes.
+        # The end may start in the searched bytes.
         end = _END_OF_HEAD.search(buffer, max(0, self._searched - 2))
         if self._line_ends + (end.start() if end else len(buffer)) > LARGEST_HEAD:
             raise FrameError(f"the head of a frame is longer than {LARGEST_HEAD} bytes")
@@ -105,7 +101,6 @@ class FrameReader:
         return self._cut(length, length + 1)
 
     def _cut(self, length: int, end: int) -> bytes:
-        """Return the first bytes of the buffer, and drop all before `end`."""
         with memoryview(self._buffer) as view:
             first = bytes(view[:length])
         del self._buffer[:end]

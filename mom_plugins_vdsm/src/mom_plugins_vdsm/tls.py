@@ -1,8 +1,4 @@
-"""TLS as vdsm's own clients use it, and error messages that name the invalid file.
-
-Both sides verify the chain against vdsm's CA, and neither verifies the host's name: the certificate names the host on the network, while
-mom connects to localhost.
-"""
+"""TLS like vdsm's own clients. Both sides verify the chain against vdsm's CA, but not the host's name: mom connects to localhost."""
 
 from __future__ import annotations
 
@@ -12,7 +8,7 @@ from pathlib import Path
 
 from mom_core import HypervisorError, PermissionDenied, printable
 
-# Numbers of X509_V_ERR_… in OpenSSL's x509_vfy.h, which are part of its stable interface.
+# X509_V_ERR_… of OpenSSL's x509_vfy.h, part of its stable interface.
 _NOT_YET_VALID, _EXPIRED = 9, 10
 _OTHER_CA = frozenset({2, 7, 18, 19, 20, 21})
 
@@ -22,12 +18,12 @@ _ENROLL_HINT = "have the engine make new ones for this host: Installation, Enrol
 _NO_TLS_HINT = "set tls: false for the plugin vdsm, if vdsm's own configuration has ssl = false in its section [vars]"
 
 _LARGEST_FILE = 1 << 20
-"""Bytes of a file; a certificate has 2 KiB, large CA bundles some hundred KiB."""
+"""A certificate has 2 KiB, large CA bundles some hundred KiB."""
 
 
 @dataclass(frozen=True, slots=True)
 class TlsFiles:
-    """PEM files: mom's key and certificate (usually vdsm's own), and the CA that signed both sides' certificates."""
+    """PEM files: key and certificate (usually vdsm's own), and the CA that signed both sides' certificates."""
 
     key: Path
     certificate: Path
@@ -35,7 +31,7 @@ class TlsFiles:
 
 
 def context_of(files: TlsFiles, protocol: int = ssl.PROTOCOL_TLS_CLIENT) -> ssl.SSLContext:
-    """Return the TLS context for vdsm from the current files. Raises `HypervisorError` that names the invalid file."""
+    """Return the TLS context from the present files. Raises `HypervisorError` with the invalid file."""
     key, _, _ = (_read(path) for path in (files.key, files.certificate, files.ca))
     context = ssl.SSLContext(protocol)
     context.check_hostname = False
@@ -47,7 +43,7 @@ def context_of(files: TlsFiles, protocol: int = ssl.PROTOCOL_TLS_CLIENT) -> ssl.
         raise HypervisorError(f"{files.ca} holds no certificate of a CA: {_reason(error)}") from error
     damaged = f"{files.certificate} and its key {files.key} cannot be used"
     try:
-        # Asked for a password, OpenSSL would read it from the terminal, and wait for ever.
+        # For a password, OpenSSL would wait for the terminal.
         context.load_cert_chain(files.certificate, files.key, password=lambda: b"")
     except ssl.SSLError as error:
         if error.reason == "KEY_VALUES_MISMATCH":
@@ -69,10 +65,7 @@ def _read(path: Path) -> bytes:
 
 
 def own_certificate_problem(files: TlsFiles) -> str:
-    """Return why a peer with the same CA would reject mom's certificate; empty: it would not.
-
-    It makes a handshake in memory: the standard library checks certificates in no other way.
-    """
+    """Return why a peer with the same CA would reject mom's certificate, from a handshake in memory; empty: it would not."""
     try:
         accepting, presenting = context_of(files, ssl.PROTOCOL_TLS_SERVER), context_of(files)
     except HypervisorError as error:
@@ -81,7 +74,7 @@ def own_certificate_problem(files: TlsFiles) -> str:
     to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
     server = accepting.wrap_bio(to_server, to_client, server_side=True)
     client = presenting.wrap_bio(to_client, to_server)
-    for _ in range(4):  # two turns are enough for every version of TLS
+    for _ in range(4):  # two rounds suffice for every version of TLS
         for end in (client, server):
             try:
                 end.do_handshake()
@@ -95,16 +88,13 @@ def own_certificate_problem(files: TlsFiles) -> str:
 
 
 def refused_handshake(error: OSError, files: TlsFiles, peer: str) -> HypervisorError:
-    """Return the error for a failed handshake, or a failed first read.
-
-    Under TLS 1.3, a client's handshake ends before the server has checked its certificate.
-    """
+    """Return the error for a failed handshake or first read: in TLS 1.3, the server checks the client's certificate late."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return HypervisorError(f"the certificate of {peer} {_verdict(error, files)}", hint=_ENROLL_HINT)
     reason = error.reason if isinstance(error, ssl.SSLError) and isinstance(error.reason, str) else ""
     if "ALERT" in reason:
         return not_let_in(files, peer, reason.partition("ALERT_")[2].replace("_", " ").lower())
-    if own_certificate_problem(files):  # that explains the end without a reason
+    if own_certificate_problem(files):  # this explains an end without a reason
         return not_let_in(files, peer, "")
     if reason in {"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST"}:
         return HypervisorError(f"{peer} does not speak TLS", hint=_NO_TLS_HINT)
@@ -112,10 +102,7 @@ def refused_handshake(error: OSError, files: TlsFiles, peer: str) -> HypervisorE
 
 
 def not_let_in(files: TlsFiles, peer: str, reason: str) -> HypervisorError:
-    """Return the error for a connection that vdsm ended before its first byte: it rejects mom's certificate.
-
-    :param reason: vdsm's reason; empty: none
-    """
+    """Return the error for a connection that vdsm closed before its first byte: it rejects mom's certificate."""
     problem = own_certificate_problem(files)
     message = f"{peer} does not accept the certificate {files.certificate}" + (f": {reason}" if reason else "")
     if problem:

@@ -1,4 +1,4 @@
-"""Disks' limits in vdsm's format. Pure."""
+"""Disks' limits in vdsm's format."""
 
 from __future__ import annotations
 
@@ -9,13 +9,10 @@ from mom_plugins_vdsm.statistics import number
 
 
 def disk_tunes(entry: object) -> tuple[DiskTune, ...]:
-    """Return the limits of a guest's disks from its entry in the answer to Host.getAllVmIoTunePolicies.
-
-    A disk's policy is found by its path, or by its name without a path. Without a policy, the disk has `current` only.
-    """
+    """Return the disks' limits from a guest's entry of Host.getAllVmIoTunePolicies. A disk without a policy has only `current`."""
     if not isinstance(entry, Mapping):
         return ()
-    policies = (as_items(entry.get("policy")) or ())[::-1]  # of two for one disk, the first counts
+    policies = (as_items(entry.get("policy")) or ())[::-1]  # the first of two for one disk counts
     by_path = {path: policy for policy in policies if (path := _text(policy, "path"))}
     by_name = {name: policy for policy in policies if (name := _text(policy, "name"))}
     without_path = {_text(policy, "name"): policy for policy in policies if not _text(policy, "path")}
@@ -42,7 +39,7 @@ def _text(item: Mapping[str, object], key: str) -> str:
 
 
 def tunable(disk: DiskTune, limits: Mapping[str, int]) -> dict[str, object]:
-    """Return the entry for VM.setIoTune that gives a disk these limits. vdsm keeps the others, which the engine may have changed since."""
+    """Return the entry for VM.setIoTune that sets these limits. vdsm keeps the others."""
     entry: dict[str, object] = {"ioTune": {key: limits[key] for key in DiskTune.LIMITS if key in limits}}
     if disk.path:
         entry["path"] = disk.path

@@ -1,4 +1,4 @@
-"""vdsm's own configuration: how to reach vdsm, so that the operator need not repeat it."""
+"""vdsm's own configuration, so that the operator need not repeat it."""
 
 from __future__ import annotations
 
@@ -16,8 +16,7 @@ _SAMPLE_INTERVAL_SECONDS = 15.0
 
 @dataclass(frozen=True, slots=True)
 class VdsmConf:
-    """vdsm's TLS, address and sample interval in seconds. `problems` are unreadable files and invalid values; mom uses the defaults
-    instead."""
+    """vdsm's TLS, address and sample interval in seconds. `problems` are unreadable files and invalid values, replaced by defaults."""
 
     tls: bool = True
     host: str = "localhost"
@@ -27,7 +26,7 @@ class VdsmConf:
 
 
 def read_vdsm_conf(root: Path) -> VdsmConf:
-    """Return vdsm's configuration below `root`: the main file, then all drop-ins by file name; later ones win."""
+    """Return vdsm's configuration: the main file, then all drop-ins by file name; later ones win."""
     problems: list[str] = []
     parser = configparser.ConfigParser(interpolation=None, strict=False)
     drop_ins = [path for folder in _DROP_INS for path in _configurations(root / folder)]
@@ -70,6 +69,5 @@ def _configurations(folder: Path) -> list[Path]:
 
 
 def _address(listens: str) -> str:
-    """Return the address to connect to for a listening address."""
     listens = listens.strip()
-    return "localhost" if listens in {"", "::", "0.0.0.0"} else listens  # noqa: S104  # compared with, not listened on
+    return "localhost" if listens in {"", "::", "0.0.0.0"} else listens  # noqa: S104  # only compared

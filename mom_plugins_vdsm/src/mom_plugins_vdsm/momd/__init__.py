@@ -1,1 +1,1 @@
-"""The old daemon: its command line, and its configuration as one of mom's."""
+"""MOM's old daemon: its command line and its configuration."""

@@ -1,4 +1,4 @@
-"""`momd`: the old daemon's command line. Its flags and its INI file become a configuration of mom, and mom runs with it."""
+"""`momd`: the old daemon's command line. mom runs with a configuration made from its flags and INI file."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _DEFAULT_PID_FILE: Final = Path("/run/momd.pid")
 
 _VDSM_STATE: Final = Path("/var/lib/vdsm/mom")
 _VDSM_RUN: Final = Path("/run/vdsm/mom")
-"""Folders for user vdsm, who runs the daemon beside vdsm."""
+"""Folders for the user vdsm, who runs the daemon beside vdsm."""
 
 
 @click.command("momd", context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -41,9 +41,9 @@ _VDSM_RUN: Final = Path("/run/vdsm/mom")
 @click.option("-d", "--daemonize", is_flag=True, help="Run in the background.")
 @click.option("--pid-file", type=click.Path(path_type=Path), help=f"Where to write the process id.  [default with -d: {_DEFAULT_PID_FILE}]")
 def momd(*, config_file: Path | None, daemonize: bool, pid_file: Path | None, **options: str | None) -> None:
-    """Manage this host as MOM's old daemon did, with its configuration. `mom config import` turns that into one for `mom run`.
+    """Manage this host like MOM's old daemon, with its configuration. `mom config import` converts that for `mom run`.
 
-    SIGTERM ends it, and puts everything back; SIGHUP reads the configuration and the policies again.
+    SIGTERM ends it and restores all settings; SIGHUP reads the configuration and the policies again.
     """
     overrides = _overrides(**options)
     path = config_file or _DEFAULT_FILE
@@ -57,7 +57,7 @@ def momd(*, config_file: Path | None, daemonize: bool, pid_file: Path | None, **
 
     first = read()
     with daemon_log(_handler(first.log, background=daemonize)) as journal, _also_in_the_log(first.log):
-        journal.use(_config(first, path))  # errors appear here, before the daemon goes to the background
+        journal.use(_config(first, path))  # report errors before the daemon goes to the background
         run = partial(run_daemon, load, journal)
         if daemonize and not first.log.file:
             print_prose("momd: nothing is logged: with -d, name a file with -l, or `log` in the configuration", 2, err=True)
@@ -66,7 +66,7 @@ def momd(*, config_file: Path | None, daemonize: bool, pid_file: Path | None, **
 
 
 def _overrides(log: str | None, verbosity: str | None, plot_dir: str | None, **policies: str | None) -> dict[tuple[str, str], str]:
-    """Return the command line as options of the file. Policies on the command line replace all policies of the file."""
+    """Return the command line as options of the file."""
     options: dict[tuple[str, str], str] = {}
     if any(path is not None for path in policies.values()):
         for option, path in (("policy", policies["rules_file"]), ("policy-dir", policies["policy_dir"])):
@@ -81,16 +81,16 @@ def _overrides(log: str | None, verbosity: str | None, plot_dir: str | None, **p
 
 
 def _config(momd: Momd, path: Path) -> Config:
-    """Return mom's configuration, with folders that this process may use.
+    """Return mom's configuration.
 
-    :param path: the old configuration, the only file that the reader of a problem knows
+    :param path: the old configuration, named in problems
     """
     settings = momd.imported.settings()
     for name, variable, beside_vdsm in (
         ("state_directory", "STATE_DIRECTORY", _VDSM_STATE),
         ("run_directory", "RUNTIME_DIRECTORY", _VDSM_RUN),
     ):
-        folder = os.environ.get(variable, "").partition(":")[0]  # systemd makes these folders for a unit, and says so
+        folder = os.environ.get(variable, "").partition(":")[0]  # systemd creates a unit's folders, and sets these variables
         if folder:
             settings[name] = folder
         elif VDSM in momd.imported.plugins:
@@ -105,10 +105,10 @@ def _config(momd: Momd, path: Path) -> Config:
 
 @contextmanager
 def _also_in_the_log(target: LogTarget) -> Iterator[None]:
-    """Log why the daemon ends, unless it logs to standard error anyway: operators look there."""
+    """Log why the daemon ends, unless it logs to standard error."""
     try:
         yield
-    except Exception as error:  # logged and raised again: it ends the daemon
+    except Exception as error:  # logged and raised again
         if target.file:
             for line in str(error).splitlines():
                 LOG.critical("momd ends: %s", line)
@@ -116,12 +116,12 @@ def _also_in_the_log(target: LogTarget) -> Iterator[None]:
 
 
 class _LogFile(RotatingFileHandler):
-    """The log's file, without tracebacks on the terminal for a full disk."""
+    """Log file without tracebacks on the terminal for a full disk."""
 
-    flushOnClose = False  # noqa: N815  # logging's own name: otherwise a failed flush would leave the file open
+    flushOnClose = False  # noqa: N815  # logging's name; a failed flush would leave the file open
 
-    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  # the name that logging calls
-        """Raise the error, so that mom's log counts the record as lost."""
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  # logging's name
+        """Raise the error, so that mom's log counts the lost record."""
         raise  # noqa: PLE0704  # called from within the handler's `except`
 
 
@@ -151,7 +151,6 @@ def _run(run: Callable[[Callable[[], None]], None], momd: Momd, pid_file: Path |
 
 
 def _write_pid(path: Path) -> None:
-    """Write the pid file; replace one of a killed daemon. The engine's lock prevents a second daemon."""
     try:
         replace_file(path, f"{os.getpid()}\n", durable=False, mode=0o644)
     except OSError as error:
@@ -167,10 +166,7 @@ def _pid_in(path: Path) -> int:
 
 @contextmanager
 def _in_background() -> Iterator[Callable[[], None]]:
-    """Continue in a background process without a terminal. The first process waits until that is ready, and ends with its verdict.
-
-    It reports errors before that, with exit code 1.
-    """
+    """Continue in a background process. The first process ends with its exit code."""
     hear, tell = os.pipe()
     sys.stdout.flush()
     sys.stderr.flush()
@@ -184,10 +180,10 @@ def _in_background() -> Iterator[Callable[[], None]]:
     os.close(hear)
     os.setsid()
     if os.fork():
-        os._exit(0)  # so that the daemon leads no session, and never gets a terminal
+        os._exit(0)  # so that the daemon is no session leader, and never gets a terminal
     os.chdir("/")
     os.umask(0o027)
-    with open(os.devnull, "r+b") as nothing:  # noqa: PTH123  # a descriptor is wanted, not a path's content
+    with open(os.devnull, "r+b") as nothing:  # noqa: PTH123  # only a descriptor is needed
         for stream in (0, 1, 2):
             os.dup2(nothing.fileno(), stream)
     open_end = [tell]

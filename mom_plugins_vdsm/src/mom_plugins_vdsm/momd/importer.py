@@ -1,4 +1,4 @@
-"""Importer of the old daemon's INI file: its options, collectors and controllers become plugins and settings."""
+"""Importer of the old daemon's INI file: options, collectors and controllers become plugins and settings."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ HYPERVISORS: Final[Mapping[str, str]] = {
     "libvirt": "libvirt",
     **dict.fromkeys(("vdsm", "vdsmxmlrpc", "vdsmxmlrpcbulk", "vdsmjsonrpc", "vdsmjsonrpcbulk", "vdsmrpc", "vdsmjsonrpcclient"), VDSM),
 }
-"""Values of hypervisor-interface. The old ones for vdsm differed in their protocol; mom has one."""
+"""Values of hypervisor-interface. The old ones for vdsm differ only in their protocol."""
 
 HOST_COLLECTORS: Final[Mapping[str, str]] = {"HostMemory": "host", "HostCpu": "host", "HostTime": "host", "HostKSM": "ksm"}
 
 HYPERVISOR: Final = "(hypervisor)"
-"""Stands for the plugin of the guests."""
+"""Placeholder for the plugin of the guests."""
 
 GUEST_COLLECTORS: Final[Mapping[str, str]] = {
     **dict.fromkeys(("GuestMemory", "GuestMemoryOptional", "GuestQemuProc", "GuestLibvirt"), HYPERVISOR),
@@ -68,17 +68,17 @@ DEFAULTS: Final[Mapping[str, Mapping[str, str]]] = {
 """The old daemon's defaults; it never read those of [vdsm]."""
 
 _VDSM_SETTINGS: Final = {"host": "host", "pki-dir": "pki_directory", "key-file": "key", "cert-file": "certificate", "ca-cert-file": "ca"}
-"""Settings of the plugin vdsm, by options of [vdsm], without numbers."""
+"""Settings of the plugin vdsm by options of [vdsm], without numbers."""
 
 _ANSWER_SHARE: Final = 0.8
-"""Share of its deadline that the plugin vdsm may wait for an answer."""
+"""Share of the plugin's deadline for `answer_timeout`."""
 
 _FLAGS: Final = {"true", "false", "yes", "no", "on", "off", "1", "0"}
 
 
 @dataclass(frozen=True, slots=True)
 class LogTarget:
-    """The old daemon's log: a file (empty: standard error), its largest size in bytes, and the number of older files."""
+    """Old daemon's log: file (empty: standard error), largest size in bytes, number of older files."""
 
     file: str = ""
     max_bytes: int = 2 << 20
@@ -87,7 +87,7 @@ class LogTarget:
 
 @dataclass(slots=True)
 class Momd:
-    """An old configuration as mom's, and its log."""
+    """Old configuration as mom's, and its log."""
 
     imported: Imported
     log: LogTarget = field(default_factory=LogTarget)
@@ -104,33 +104,30 @@ class Momd:
 
 @dataclass(slots=True)
 class _Reader:
-    """Options of one file, with the command line above and the defaults below it, and the resulting configuration."""
+    """Options of a file, the command line and the defaults, and the resulting configuration."""
 
     ini: Ini
     overrides: Mapping[tuple[str, str], str]
     imported: Imported
 
     def option(self, name: str, section: str = "main") -> IniOption:
-        """Return the option in force."""
         if (section, name) in self.overrides:
             return IniOption(self.overrides[section, name])
         return self.ini.sections.get(section, {}).get(name) or IniOption(DEFAULTS[section][name])
 
     def has(self, name: str, section: str = "main") -> bool:
-        """Tell whether the file or the command line has the option."""
         return (section, name) in self.overrides or name in self.ini.sections.get(section, {})
 
     def wrong(self, name: str, section: str, must: str, hint: str = "") -> None:
-        """Note an invalid option."""
         option = self.option(name, section)
         self.ini.complain(option.line, f"{name}: {printable(option.text or 'nothing', 80)} is {must}", hint)
 
     def number(self, name: str, section: str = "main", *, whole: bool = False, least: float = 0.01, most: float = math.inf) -> float | None:
-        """Return a number; None: invalid, and noted."""
+        """Return a number; None: invalid, with a problem."""
         text = self.option(name, section).text
         try:
             value = float(int(text)) if whole else float(text)
-        except (ValueError, OverflowError):  # OverflowError: hundreds of digits
+        except (ValueError, OverflowError):  # OverflowError: too many digits
             value = math.nan
         if math.isfinite(value) and least <= value <= most:
             return value
@@ -139,14 +136,14 @@ class _Reader:
         return None
 
     def path(self, name: str, section: str = "main") -> str:
-        """Return a path or an empty text; a relative path is noted."""
+        """Return a path or an empty text. Notes a relative path."""
         text = self.option(name, section).text
         if text and not text.startswith("/"):
             self.wrong(name, section, "no path that begins with /")
         return text
 
     def names(self, name: str, section: str, valid: Mapping[str, str], kind: str) -> list[str]:
-        """Return the known names of a list separated by commas or lines; unknown ones become notes."""
+        """Return the known names of a list. Notes unknown ones."""
         option = self.option(name, section)
         names = [part.strip() for part in option.text.replace("\n", ",").split(",") if part.strip()]
         where = f" (line {option.line})" if option.line else ""
@@ -155,15 +152,15 @@ class _Reader:
         return [part for part in names if part in valid]
 
     def note(self, text: str) -> None:
-        """Add a note for the operator: an option that is not taken over, or a decision to make."""
+        """Add a note for the operator."""
         self.imported.notes.append(text)
 
 
 def import_momd(text: str, file: str, overrides: Mapping[tuple[str, str], str] | None = None) -> Momd:
-    """Turn an old configuration into mom's.
+    """Convert an old configuration to mom's.
 
-    :param overrides: the command line, by section and option; it comes before the file
-    :raises ConfigError: with all errors, each with its line
+    :param overrides: the command line, by section and option
+    :raises ConfigError: with all errors
     """
     imported = Imported(
         f"Made by `mom config import` from {file}, a configuration of MOM's old daemon. Each setting says what it was. "
@@ -215,7 +212,7 @@ def _intervals(reader: _Reader) -> None:
 
 
 def _seconds(value: float) -> str:
-    return f"{value:.6f}".rstrip("0").rstrip(".") + "s"  # never with an exponent, which is no way to write a duration
+    return f"{value:.6f}".rstrip("0").rstrip(".") + "s"  # without an exponent, which durations do not allow
 
 
 def _logging(reader: _Reader) -> LogTarget:
@@ -231,7 +228,6 @@ def _logging(reader: _Reader) -> LogTarget:
 
 
 def _guests(reader: _Reader, hypervisor: str) -> None:
-    """Add the plugin of the guests."""
     section = reader.imported.plugin(hypervisor, f"hypervisor-interface: {reader.option('hypervisor-interface').text or hypervisor}")
     uri = reader.option("libvirt-hypervisor-uri").text
     if hypervisor == "libvirt":
@@ -264,7 +260,6 @@ def _collectors(reader: _Reader, hypervisor: str) -> None:
 
 
 def _idle_controllers(reader: _Reader, enabled: Sequence[str]) -> list[str]:
-    """Enable the plugins of these controllers, and return the other controllers of the enabled plugins."""
     for name in enabled:
         reader.imported.plugin(CONTROLLERS[name], f"controllers: {name}")
     return [name for name, plugin in CONTROLLERS.items() if name not in enabled and plugin in reader.imported.plugins]
@@ -308,7 +303,7 @@ def _rpc(reader: _Reader) -> None:
 
 
 def _mode(reader: _Reader, controllers: Sequence[str]) -> None:
-    """Have mom act where MOM would have acted: with a controller, and a policy, or a client that may set one."""
+    """Let mom act if MOM would have acted: with a controller, and a policy, or a client that may set one."""
     has_clients = "xmlrpc" in reader.imported.plugins
     policy = {"file", "directory"} & reader.imported.plugins["policy"].settings.keys()
     acts = bool(controllers) and bool(policy or has_clients)
@@ -322,7 +317,6 @@ def _mode(reader: _Reader, controllers: Sequence[str]) -> None:
 
 
 def _other_options(reader: _Reader) -> None:
-    """Note options without an effect, and unknown ones."""
     plots, threads = reader.option("plot-dir").text, reader.option("guest-manager-multi-thread").text
     if plots:
         reader.note(f"plot-dir: {plots}: enable the plugin record; `mom report --html FILE` draws its accounts")

@@ -1,7 +1,4 @@
-"""INI files as the old daemon read them, with the line of each option for error messages.
-
-The standard library's parser keeps no lines of valid options.
-"""
+"""Parser for the old daemon's INI files that keeps each option's line for messages."""
 
 from __future__ import annotations
 
@@ -17,7 +14,7 @@ _OPTION: Final = re.compile(r"([^:=]+?)\s*[:=]\s*(.*)")
 
 @dataclass(frozen=True, slots=True)
 class IniOption:
-    """Text of an option, and its line (0: not in a file)."""
+    """Option's text and line (0: not in a file)."""
 
     text: str
     line: int = 0
@@ -25,7 +22,7 @@ class IniOption:
 
 @dataclass(slots=True)
 class Ini:
-    """Sections by name, each with its options by lower-case name; lines of sections; and errors."""
+    """Sections with their options by lower-case name, lines of sections, and errors."""
 
     file: str
     sections: dict[str, dict[str, IniOption]] = field(default_factory=dict)
@@ -38,11 +35,11 @@ class Ini:
 
 
 def read_ini(text: str, file: str) -> Ini:
-    """Read an INI file. Raises `ConfigError` with the lines of its errors."""
+    """Parse an INI file. Raises `ConfigError` with the lines of its errors."""
     ini = Ini(file)
     section = name = ""
     options: dict[str, IniOption] = {}
-    depth = 0  # indentation of the option: deeper lines continue it
+    depth = 0  # indentation of the option; deeper lines continue it
     for number, line in enumerate(text.removeprefix("\ufeff").split("\n"), 1):
         content = line.strip()
         if not content or content[0] in "#;":
@@ -68,6 +65,6 @@ def read_ini(text: str, file: str) -> Ini:
             ini.complain(number, f"this is not an option: {printable(content, 60)}", "write `name: value` or `name = value`")
     if ini.problems:
         raise ConfigError(ini.problems)
-    everywhere = ini.sections.pop("DEFAULT", {})  # counts in every section
+    everywhere = ini.sections.pop("DEFAULT", {})  # valid in every section
     ini.sections = {section: {**everywhere, **options} for section, options in ini.sections.items()}
     return ini
