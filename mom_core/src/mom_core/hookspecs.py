@@ -110,7 +110,7 @@ def mom_reload() -> Callable[[], None] | None:
 def mom_teardown() -> None:
     """Close everything the plugin opened, within 0.4 s. Called once, after mom restored its changes, also if `mom_setup` failed.
 
-    Plugins with a hypervisor come last. For a hung plugin, mom waits until its call has returned; a new instance may run by then.
+    Plugins with a hypervisor come last. A hung plugin gets this call after its other call has returned; a new instance may already run.
     """
 
 

@@ -15,7 +15,7 @@ from typing import ClassVar, Final, NamedTuple, TypeAlias
 from mom_core.columns import Columns, GuestRow
 from mom_core.units import Unit
 from mom_core.values import Readable, as_number
-from mom_core.values import Value as Value  # noqa: PLC0414  # it is part of the model, too
+from mom_core.values import Value as Value  # noqa: PLC0414  # re-export: part of the model
 
 NO_VALUES: Mapping[str, Value] = MappingProxyType({})
 
@@ -315,7 +315,7 @@ class GuestColumn:
             return next((value for name in self.fields if (value := fields.get(name)) is not None), None)
         try:
             return self.made(fields)
-        except Exception:  # noqa: BLE001  # a plugin's mistake, or a field that is of another kind than it thinks: the other columns stand
+        except Exception:  # noqa: BLE001  # a plugin's function may raise anything; show the other columns
             return None
 
     def values(self, snapshot: Snapshot) -> Sequence[Value]:

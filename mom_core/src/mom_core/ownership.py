@@ -42,7 +42,7 @@ def untrusted(path: Path, look: Look = os.lstat) -> str:
                 links += 1
                 if links > MOST_LINKS:
                     return f"{path} leads in a circle"
-                target = Path(os.readlink(at))  # noqa: PTH115  # as it stands, `..` included
+                target = Path(os.readlink(at))  # noqa: PTH115  # keep `..`
                 todo = [*(target.parts[1:] if target.is_absolute() else target.parts), *todo]
                 at = Path("/") if target.is_absolute() else at.parent
     except OSError as error:

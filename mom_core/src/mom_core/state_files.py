@@ -4,7 +4,7 @@ A state file is one line of JSON:
 
     {"state":"ledger","version":1,"crc32":"0a1b2c3d","content":…}
 
-The checksum covers kind, version and the bytes of the content. Later versions of mom keep this frame, and increase `version` with each
+The checksum covers kind, version and the bytes of the content. Later versions of mom must keep this frame, and increase `version` with each
 change of the content.
 """
 

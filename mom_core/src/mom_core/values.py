@@ -22,7 +22,7 @@ def are_within_bounds(numbers: Iterable[Any]) -> bool:
 
 def is_usual_number(value: object) -> bool:
     """Return whether every format can store this number."""
-    return type(value) in (int, float) and -1e18 < value < 1e18  # type: ignore[operator]  # a number by then
+    return type(value) in (int, float) and -1e18 < value < 1e18  # type: ignore[operator]  # a number here
 
 
 def number_wanted(value: object) -> str:

@@ -11,7 +11,7 @@ from contextlib import suppress
 from typing import Final, NamedTuple
 
 FOLDERS: Final = "/usr/lib/mom/helper.d:/etc/mom/helper.d"
-"""Of mom's packages, and of root. Later files override earlier ones."""
+"""Folders of mom's packages, and of root. Later files override earlier ones."""
 
 _MOST: Final = (1 << 63) - 1
 

@@ -17,7 +17,7 @@ MOST_BYTES: Final = 16 << 10
 """Maximum bytes of one read, enough for every file here."""
 
 
-class opened:  # noqa: N801  # called as a function; a generator would take a twentieth of an order's time
+class opened:  # noqa: N801  # used like a function; a generator would need 5 % of an order's time
     """Context manager of a descriptor, optionally below a folder's descriptor. Raises `OSError`."""
 
     def __init__(self, name: str, flags: int = os.O_RDONLY, folder: int | None = None) -> None:

@@ -31,7 +31,7 @@ _MOST_KILLS: Final = 1000.0
 """1/s: a kernel searches all tasks before each kill. Kills are added up for weeks, so one impossible jump would last."""
 
 _LEAST_SECONDS: Final = 0.5
-"""s. A rate over a shorter time is unreliable."""
+"""Minimum time for a rate, in s: over a shorter time it is unreliable."""
 
 _NUMBER: Final = re.compile(r"-?[0-9]{1,18}(?:\.[0-9]{1,6})?")
 

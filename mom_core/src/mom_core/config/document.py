@@ -185,7 +185,7 @@ def _read(path: Path) -> bytes:
 
 
 class _Loader(yaml.SafeLoader):
-    yaml_implicit_resolvers = {}  # noqa: RUF012  # PyYAML's own; filled below, and never again
+    yaml_implicit_resolvers = {}  # noqa: RUF012  # a class attribute of PyYAML, filled once below
 
 
 _INT: Final = re.compile(r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+")

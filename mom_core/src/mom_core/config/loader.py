@@ -110,7 +110,7 @@ def _validated_by_plugin(
         for _, settings in candidates:
             try:
                 results.append(validated(model, settings))
-            except BaseException as error:  # noqa: BLE001  # containment: it becomes a problem of the file
+            except BaseException as error:  # noqa: BLE001  # it becomes a problem of the file
                 results.append(error)
 
     late = attempt(check, seconds=CHECK_SECONDS, what=f"the check of the settings of {owner}").error

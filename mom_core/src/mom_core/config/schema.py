@@ -88,5 +88,5 @@ def written(settings: BaseModel) -> dict[str, JsonValue]:
     """Return settings as in YAML. The types of secrets mask them."""
     try:
         return settings.model_dump(mode="json", warnings=False)
-    except Exception:  # noqa: BLE001  # a plugin's own types may not know how to be shown; the other settings are to be seen
+    except Exception:  # noqa: BLE001  # a plugin's own type may not serialize; show the other settings
         return {name: str(value) for name, value in settings}

@@ -110,7 +110,7 @@ def _walk(value: object, loc: tuple[int | str, ...]) -> KeyPath:
     for step in loc:
         inside = step in value if isinstance(value, Mapping) else isinstance(value, list) and isinstance(step, int) and step < len(value)
         if inside:
-            value = value[step]  # type: ignore[index]  # `inside` says that it can be
+            value = value[step]  # type: ignore[index]  # `inside` guarantees the index
             path = (*path, step)
     return path
 

@@ -39,7 +39,7 @@ def wrong_part(item: object) -> str:
     """Describe the first attribute with a wrong type; empty: none."""
     try:
         return _wrong_part(item)
-    except Exception as error:  # noqa: BLE001  # a look at a part may run the plugin's code, which may raise anything
+    except Exception as error:  # noqa: BLE001  # attributes may run the plugin's code, which may raise anything
         return describe(error)
 
 

@@ -141,7 +141,7 @@ def _outcomes_of(plugin: Plugin, entries: Sequence[LedgerEntry], answer: object)
 
 
 def _with_advice(entry: LedgerEntry, outcome: Outcome) -> Outcome:
-    """Add advice if mom was interrupted: then "another process" is only a guess."""
+    """Add advice if mom was interrupted: "another process has changed it" is only a guess then."""
     if outcome.status is not Status.LEFT_ALONE or not entry.in_doubt:
         return outcome
     applied, before = (printable(str(value)) for value in (entry.applied, entry.before))

@@ -186,7 +186,7 @@ def installed(group: str) -> Installed:
                 continue
             version = folder_name[2] if folder_name else candidate.version
             points = list(candidate.entry_points.select(group=group))
-        except Exception as error:  # noqa: BLE001  # importlib.metadata raises anything on broken metadata; the others still count
+        except Exception as error:  # noqa: BLE001  # importlib.metadata raises anything on broken metadata; list the other distributions
             unreadable[folder_name[1].replace("_", "-") if folder_name else "a distribution without a name"] = describe(error)
             continue
         for point in points:
@@ -259,7 +259,7 @@ def _built_for_another_core(entry: Entry) -> PluginError | None:
             else:
                 cure = f"upgrade {available.distribution} to a version that was built for this mom-core"
             return _error(available, f"was built for another mom-core: it requires {requirement}, and this is mom-core {__version__}", cure)
-    except Exception as error:  # noqa: BLE001  # metadata may be broken in any way; then its shape and hooks must tell
+    except Exception as error:  # noqa: BLE001  # metadata may be broken in any way; the check of its hooks follows
         log.debug("what %s requires is not known: %s", entry.available.distribution, describe(error))
     return None
 

@@ -180,7 +180,7 @@ class PluginWorker:
         def logged() -> None:
             try:
                 work()
-            except BaseException as error:  # noqa: BLE001  # containment: it is the plugin's code, and nobody waits for what it raises
+            except BaseException as error:  # noqa: BLE001  # the plugin's code may raise anything, and no caller waits
                 LOG.warning("plugin %s: %s: %s", self.plugin, hook, describe(self._without_secrets(error)))
 
         self._queue.put(Call(hook, logged, self.deadline))
@@ -250,7 +250,7 @@ class PluginWorker:
             began = time.monotonic()
             try:
                 call.result = call.work()
-            except BaseException as error:  # noqa: BLE001  # containment is what this thread is for; SystemExit of a plugin included
+            except BaseException as error:  # noqa: BLE001  # containment is the purpose of this thread, even of SystemExit
                 call.error = error
             call.seconds = time.monotonic() - began
             call.done.set()

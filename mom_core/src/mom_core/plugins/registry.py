@@ -428,8 +428,8 @@ def _logged_once(plugin: str, column: str, made: Callable[[Mapping[str, Value]],
     def value(fields: Mapping[str, Value]) -> Value:
         try:
             result = made(fields)
-            why = "" if result == result else "it gives NaN"  # noqa: PLR0124  # nothing but NaN differs from itself
-        except Exception as error:  # noqa: BLE001  # a plugin's mistake: the other columns stand
+            why = "" if result == result else "it gives NaN"  # noqa: PLR0124  # only NaN differs from itself
+        except Exception as error:  # noqa: BLE001  # a plugin's function may raise anything; show the other columns
             result, why = None, describe(error)
         if not why:
             return result
