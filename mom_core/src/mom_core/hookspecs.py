@@ -80,8 +80,8 @@ def mom_services() -> Mapping[type, Any]:  # type: ignore[empty-body]  # a speci
 def mom_check() -> Iterable[Finding]:  # type: ignore[empty-body]  # a specification has no body
     """Return mistakes in this plugin's configuration that a single setting does not show, for example a missing declaration.
 
-    Called by `mom config check` and `mom doctor`, without `mom_setup`, on any machine. `context.declarations` is complete. Read only
-    configuration and change nothing. Any ERROR makes `mom config check` fail.
+    Called by `mom config check` and `mom doctor`, never by the daemon, without `mom_setup`, on any machine. `context.declarations` is
+    complete. Read only configuration and change nothing. Any ERROR makes `mom config check` fail.
     """
 
 
@@ -143,7 +143,7 @@ def mom_derive(snapshot: Snapshot, history: Sequence[Snapshot]) -> Derived:  # t
     Called between collection and evaluation, and during replay, where the result replaces the recorded fields. All plugins get the same
     snapshot, without derived fields. Declare derived fields like any others.
 
-    :param history: older snapshots, oldest first, up to the configured number
+    :param history: snapshots before this one, oldest first, up to the configured number
     """
 
 
@@ -158,7 +158,7 @@ def mom_evaluate(snapshot: Snapshot, history: Sequence[Snapshot]) -> Iterable[De
     other evaluators' decisions on it, even in cycles without a decision by the owner. Use `mom_act` for occasional acts and `mom_problems`
     to report faults only.
 
-    :param history: older snapshots, oldest first, up to the configured number
+    :param history: snapshots before this one, oldest first, up to the configured number
     """
 
 

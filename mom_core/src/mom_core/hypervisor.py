@@ -43,10 +43,10 @@ class BalloonControl(Protocol):
     """Memory balloons, in KiB of guest memory."""
 
     def set_balloon(self, guest: Entity, target_kib: int) -> None:
-        """Request a size. Return at once, before the guest has reached it."""
+        """Request a size, and return before the guest has reached it."""
 
     def balloon_sizes(self, guests: Sequence[Entity]) -> Mapping[str, int]:
-        """Return the actual sizes by guest id, in one bulk call. Omit guests that are gone or unknown."""
+        """Return the actual sizes by guest id, in one bulk call, without unknown or vanished guests."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,7 @@ class CpuTuneControl(Protocol):
     """Limits of vCPUs' CPU time."""
 
     def cpu_tunes(self, guests: Sequence[Entity]) -> Mapping[str, CpuTune]:
-        """Return the present limits by guest id, in bulk. Omit guests that are gone or unknown."""
+        """Return the present limits by guest id, in bulk, without unknown or vanished guests."""
 
     def set_cpu_tune(self, guest: Entity, quota_us: int | None = None, period_us: int | None = None, shares: int | None = None) -> None:
         """Set the given limits together. For values out of range, raise `NotSupported` with the bounds."""
@@ -96,7 +96,7 @@ class IoTuneControl(Protocol):
     """Limits of guests' disk I/O."""
 
     def io_tunes(self, guests: Sequence[Entity]) -> Mapping[str, Sequence[DiskTune]]:
-        """Return the present limits by guest id, in bulk. Omit guests that are gone or unknown."""
+        """Return the present limits by guest id, in bulk, without unknown or vanished guests."""
 
     def set_io_tune(self, guest: Entity, disk: str, limits: Mapping[str, int]) -> None:
         """Set the given limits of a disk and keep the others. Raise `NotSupported` for impossible limits."""
@@ -120,7 +120,7 @@ class NetTuneControl(Protocol):
     """Limits of guests' network bandwidth."""
 
     def net_tunes(self, guests: Sequence[Entity]) -> Mapping[str, Sequence[NetTune]]:
-        """Return the present limits by guest id, in bulk. Omit guests that are gone or unknown."""
+        """Return the present limits by guest id, in bulk, without unknown or vanished guests."""
 
     def set_net_tune(self, guest: Entity, interface: str, inbound: Mapping[str, int], outbound: Mapping[str, int]) -> None:
         """Set both directions of an interface; an empty mapping removes the limit."""
@@ -131,10 +131,10 @@ class KsmControl(Protocol):
     """Kernel samepage merging of a simulated host, or of a management system that owns the files."""
 
     def ksm_read(self) -> Mapping[str, Value]:
-        """Return settings and counters by file name in /sys/kernel/mm/ksm (`run`, `pages_to_scan`, `pages_sharing` …).
+        """Return settings and counters by file name in /sys/kernel/mm/ksm (`run`, `pages_to_scan`, `pages_sharing` …), without missing
+        files.
 
-        Omit missing files. If known, add `ksmd_cpu_seconds`, the CPU time of ksmd, and `shareable_kib`, the guests' memory in KiB that KSM
-        may merge.
+        If known, add `ksmd_cpu_seconds`, the CPU time of ksmd, and `shareable_kib`, the guests' memory in KiB that KSM may merge.
         """
 
     def ksm_write(self, knobs: Mapping[str, int]) -> None:

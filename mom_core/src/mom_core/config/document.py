@@ -45,7 +45,7 @@ NOWHERE: Final = Place(0, 0)
 
 @dataclass(slots=True)
 class Document:
-    """Values, positions of `keys` and `values`, and all mistakes."""
+    """Parsed YAML: values, positions of `keys` and `values`, and all mistakes."""
 
     file: str
     value: object = None

@@ -47,7 +47,7 @@ def load_config(source: Path | str | Mapping[str, object] | None = None) -> Conf
 
 
 def read_settings(source: Path, model: type[Model]) -> Model:
-    """Read another YAML file with a pydantic model, within the same limits. Raise `ConfigError`."""
+    """Read another YAML file with a pydantic model, within the limits of a configuration. Raise `ConfigError`."""
     return settings_in(read_document(source), model, str(source))
 
 

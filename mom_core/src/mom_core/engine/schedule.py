@@ -17,7 +17,7 @@ BEAT_SECONDS = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Clock:
-    """`monotonic` in s, for durations; `wall` in s since the epoch. A simulation passes its own."""
+    """Source of time: `monotonic` in s, for durations; `wall` in s since the epoch. A simulation passes its own."""
 
     monotonic: Callable[[], float] = time.monotonic
     wall: Callable[[], float] = time.time
