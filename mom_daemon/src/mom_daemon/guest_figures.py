@@ -1,7 +1,4 @@
-"""Figures of guests for `mom guests`, `mom top`, the web page and the metrics.
-
-Plugins declare the figures of their own fields, and this module those of every hypervisor.
-"""
+"""Figures of guests that every hypervisor has, for `mom guests`, `mom top`, the web page and the metrics."""
 
 from __future__ import annotations
 

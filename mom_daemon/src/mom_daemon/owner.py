@@ -84,10 +84,7 @@ _DIRECTORIES: Final = re.compile(r"^((?:state|run)_directory):[ \t]+[\"']?([^\"'
 
 
 def load_as_owner(config_path: str | Path | None) -> Config:
-    """Load a configuration as the caller, who may own the file, and switch to the owner of its folders.
-
-    :raises MomError: the configuration is invalid, or root cannot switch
-    """
+    """Load a configuration as the caller, who may own the file, and switch to the owner of its folders. Raise `MomError`."""
     from mom_core import load_config  # takes most of a second on a slow host, and not every verb needs it
 
     config = load_config(config_path)
@@ -118,10 +115,9 @@ def warn_of_file(error: ConfigError, instead: str) -> None:
 
 
 def become_owner(*folders: Path, made: Path | None = None) -> Owner | None:
-    """Switch to the owner of these folders for good. Return None if this process already is that user.
+    """Switch to the owner of these folders for good. Return None if this process already is that user. Raise `MomError`.
 
     :param made: folder that root creates for that user, as /run is empty after a boot
-    :raises MomError: this process cannot switch
     """
     owner = other_owner(*folders)
     if owner is not None and made is not None:

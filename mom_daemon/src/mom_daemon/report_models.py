@@ -320,7 +320,6 @@ def report_document(
 ) -> ReportDocument:
     """Return the document of a report, with the engine's state.
 
-    :param monotonic: end of the cycle in seconds; None: now
     :param fields: guest fields to include, besides those of columns; None: all
     """
     snapshot = report.snapshot

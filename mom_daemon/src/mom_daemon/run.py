@@ -63,9 +63,8 @@ def run_command(config_path: str | None, observe: bool, log_level: str | None) -
 
 
 def run_daemon(load: Callable[[], Config], log: Log, opened: Callable[[], None] | None = None) -> None:
-    """Run an engine until SIGTERM or SIGINT. On SIGHUP, use a new configuration. End the process if threads keep it alive.
+    """Run an engine until SIGTERM or SIGINT. On SIGHUP, load a new configuration. End the process if threads keep it alive.
 
-    :param load: returns the configuration, also for each SIGHUP
     :param opened: called after setup, before the first cycle
     """
 
@@ -170,8 +169,8 @@ def _become_whom_it_runs_as(config: Config) -> str:
 def spare_the_garbage_collector() -> None:
     """Run the garbage collector less often, and skip objects of the start.
 
-    A snapshot of 10,000 guests has tens of thousands of objects. With Python's default of 700 new objects between two collections, they
-    took up to a third of a cycle; with 20,000, a twentieth. At most 20 MiB of garbage accumulates.
+    With 10,000 guests and Python's default of 700 new objects between two collections, they took up to a third of a cycle; with 20,000, a
+    twentieth. At most 20 MiB of garbage accumulates.
     """
     gc.collect()
     gc.freeze()

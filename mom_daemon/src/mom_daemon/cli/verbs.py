@@ -1,7 +1,6 @@
 """Verbs (subcommands of `mom`), imported when used: mom's own from a table, others from the entry-point group `mom.commands`.
 
-The name of an entry point is the verb, after its group and a dot (`policy.set`). Its value is a click command, or a `Verb`, which help
-shows without an import.
+The name of an entry point is the verb, after its group and a dot (`policy.set`). Its value is a click command, or a `Verb`.
 """
 
 from __future__ import annotations
@@ -203,10 +202,7 @@ _SENTENCE_END: Final = re.compile(r"(?<=[a-z)`]\.) (?=[A-Z`]|mom )")
 
 
 def brought_below(prefix: str, *, tell: bool = False) -> dict[str, list[Entry]]:
-    """Return the verbs that packages add directly to a group, without importing any. An empty prefix means `mom`.
-
-    If several packages add the same verb, the package in `COMES_WITH` is first.
-    """
+    """Return the verbs that packages add directly to a group, without importing any. An empty prefix means `mom`."""
     from mom_core.plugins.discovery import installed  # slow to import
 
     everything = installed(GROUP)

@@ -77,7 +77,7 @@ class Imported:
 class Importer:
     """Converter of one kind of configuration, for `mom config import --from KIND`.
 
-    :param what: short description of the files and their usual path
+    :param what: short description of the files
     :param convert: converts texts by path; raises `ConfigError` with all faults
     :param several: pattern such as `*.conf` for several files; empty: one file
     :param assumed: whether this is the default kind

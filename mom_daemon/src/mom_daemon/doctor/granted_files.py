@@ -21,10 +21,7 @@ _POLICIES: Final = {".policy", ".py"}
 
 
 def grant(config: Config, user: str) -> Iterator[tuple[Path, str]]:
-    """Give unreadable files to the user's group. Yield each file with the reason if it stays unchanged.
-
-    Parent folders that stay closed follow, with the reason. Raise `MomError` for an unknown user.
-    """
+    """Give unreadable files to the user's group. Yield each file, and closed parent folders, with the reason if it stays unchanged."""
     try:
         account = pwd.getpwnam(user)
     except KeyError:

@@ -93,7 +93,7 @@ class About:
 
 
 class Explainer:
-    """Explanation of one plugin, from the reports of a running mom, its status file, or a recording.
+    """Explanation of one plugin, from reports alone.
 
     `take` gets reports in order, or none if there is only one. `part` explains a guest of the last report. An explainer must not wait or
     touch the host. Reports of a status file lack properties, and decisions without an outcome.

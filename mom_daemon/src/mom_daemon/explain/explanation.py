@@ -1,7 +1,6 @@
 """Explanation of a guest's state, from reports alone.
 
-Plugins explain their own parts with an `Explainer`. This module explains decisions, reviews, outcomes, problems and policies on trial. It
-evaluates no policy or law: a report has the reason of each decision.
+Plugins explain their own parts. This module explains decisions, reviews, outcomes, problems and policies on trial.
 """
 
 from __future__ import annotations
@@ -72,11 +71,7 @@ class Explainers:
         declarations: Declarations | None = None,
         zone: tzinfo | None = None,
     ) -> dict[str, Any]:
-        """Explain a guest of the last report, as the API and `--json` show it.
-
-        :param texts: policies by name, for quoted lines
-        :param zone: time zone; None: this host's
-        """
+        """Explain a guest of the last report, as the API and `--json` show it. `texts` are policies by name."""
         declared = declarations or Declarations()
         specs = {spec.name: spec for explainer in self._explainers.values() for spec in explainer.controls} | dict(declared.controls)
         decided = [decision.control for decision in report.decisions if decision.entity.id == guest.id]

@@ -14,7 +14,7 @@ from mom_helper.before import Before
 def hand_over(config: Config, folder: Path) -> Iterator[tuple[str, int]]:
     """Write the original values of host files from the ledger to the helper's folder. Yield each path and value.
 
-    :raises MomError: another user could have written the ledger, or the folder cannot be written
+    :raises MomError: another user could have written the ledger
     """
     ledger = config.state_directory / FILE
     if not is_there(ledger):

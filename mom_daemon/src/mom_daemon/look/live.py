@@ -18,8 +18,6 @@ LOOK_SECONDS: Final = 10.0
 def look(config: Config) -> tuple[ReportDocument, list[Problem]]:
     """Return one snapshot in the form of a running mom's report, and problems of reading it.
 
-    Plugins have longer deadlines than in a cycle, and no lock or ledger.
-
     :raises MomError: the hypervisor does not list its guests, as an empty table would mean that none run
     """
     patient = {

@@ -26,7 +26,7 @@ def find_guest(guests: Mapping[str, Guest], wanted: str, verdict: Verdict | None
     """Return the guest with this id or name.
 
     :raises NoSuchGuest: with similar names
-    :raises MomError: the hypervisor did not list its guests, according to `verdict`
+    :raises MomError: the hypervisor did not list its guests
     """
     if unknown := guests_unknown(guests, verdict):
         raise MomError(unknown.message, hint=unknown.cure)

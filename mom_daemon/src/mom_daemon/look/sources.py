@@ -30,7 +30,7 @@ def running_mom(config: Config) -> RunningMom | None:
 def ask(config: Config, question: Callable[[RunningMom], Found], *, otherwise: str = "") -> tuple[Found, str] | None:
     """Ask the running mom. Return its answer and address; None if no plugin offers a connection or no mom runs.
 
-    :param otherwise: the verb's other source. If mom does not answer, warn and name it instead of raising an error
+    :param otherwise: the verb's other source, used with a warning if mom does not answer
     """
     try:
         running = running_mom(config)
@@ -120,10 +120,7 @@ def _source(
 
 
 def newest(recorded: PastCycles, count: int, *, until: float = math.inf) -> Sequence[PastCycle]:
-    """Return the last `count` cycles of a recording, oldest first. Raise `MomError`.
-
-    The search starts near the end, as reading a long recording takes minutes.
-    """
+    """Return the last `count` cycles of a recording, oldest first, without reading all of it. Raise `MomError`."""
     end = min(time.time(), until)
     for seconds in (*_BACKWARDS, math.inf):
         cycles = deque(recorded.cycles(end - seconds, until), maxlen=count)

@@ -16,8 +16,7 @@ from mom_daemon import hookspecs
 def offered(plugin: LoadedPlugin, hook: str, *, each: type = object, seconds: float = IMPORT_SECONDS, **arguments: object) -> list[Any]:
     """Return the results of a hook of `mom_daemon.hookspecs` on a plugin's class.
 
-    :param each: type of a result
-    :raises MomError: the hook differs from its specification, fails, hangs, or returns another type
+    :raises MomError: the hook differs from its specification, fails, hangs, or returns another type than `each`
     """
 
     if not hasattr(plugin.plugin_class, hook):

@@ -31,7 +31,6 @@ def declarations_of(config: Config | None = None) -> Declarations:
     """Return the fields, controls and default policies of a configuration's plugins, without setting them up.
 
     :param config: None: all usable plugins with default settings. Of equal declarations, the first counts
-    :raises PluginError: a plugin of the configuration is unusable
     """
     errors: list[PluginError] = []
     with constructed(replace(config or everything_installed()[0], state_directory=_EMPTY), errors) as plugins:

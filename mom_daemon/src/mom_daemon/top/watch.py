@@ -57,7 +57,6 @@ def watch(
     """Draw until a key ends it. Raise errors of the source after restoring the terminal.
 
     :param screen: returns all lines; the last one is the foot
-    :param body_lines: number of lines between the headings and the foot
     """
     picture = None
     try:

@@ -152,8 +152,7 @@ def _high(guest: Guest, limit: int, host: HostBounds, swap_max: int | None) -> t
 
 
 def _raised(guest: Guest, limit: int, host: HostBounds) -> tuple[int, str, str] | None:
-    """Return a raised limit for a guest that cannot shrink to its limit; None for others. The kernel would delay every page that it
-    allocates."""
+    """Return a raised limit for a guest that cannot shrink to its limit; None for others. The kernel would delay its allocations."""
     current, standing = guest.number(CURRENT), guest.number(MEMORY_HIGH)
     is_known = host.swap_free_kib is not None and all(guest.number(name) is not None for name in (ANON, FILE, SHMEM, LOCKED))
     if not is_known or current is None or standing is None or NO_LIMIT in (limit, standing):

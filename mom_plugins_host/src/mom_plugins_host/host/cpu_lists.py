@@ -1,8 +1,7 @@
 """Free memory in the kernel's per-CPU page lists, and how to get it back.
 
 A CPU that frees many pages, as for a balloon, keeps them in its list. Since Linux 6.7, all lists together grow to an eighth of a zone
-(mm/page_alloc.c, `decay_pcp_high`). /proc/meminfo does not count these pages as available, so mom would request memory that guests have
-already released.
+(mm/page_alloc.c, `decay_pcp_high`). /proc/meminfo does not count these pages as available.
 """
 
 from __future__ import annotations

@@ -105,11 +105,7 @@ class GuestSample:
 
 
 def take_sample(process: Process, nodes_of: Mapping[int, int], before: GuestSample | None, now: float) -> GuestSample | None:
-    """Read one process; None if it has ended.
-
-    :param nodes_of: node of each CPU
-    :param before: last sample of the guest
-    """
+    """Read one process; None if it has ended. `nodes_of` has the node of each CPU."""
     stat = ProcessStat.of(process.folder)
     if stat is None:
         return None
@@ -164,9 +160,8 @@ def _cpu_shares(vcpus: Sequence[Vcpu], nodes_of: Mapping[int, int], before: Gues
 
 
 class NodeSampler:
-    """Sampler of all guests in turn.
+    """Sampler of all guests in turn. `root` holds /proc.
 
-    :param root: folder that holds /proc
     :param every: least seconds between two samples of a guest
     :param share: CPU time as a share of one CPU
     """

@@ -270,11 +270,10 @@ def need_of(host: Host, *, working: bool) -> HostNeed:
 
 
 def chosen(offers: Mapping[str, ColdOffer], most_kib: float, seconds: float, spared: Collection[str] = ()) -> dict[str, int]:
-    """Return the pace of chosen guests in KiB/s, by id: the cheapest first, until the total suffices.
+    """Return the pace of chosen guests in KiB/s, by id: the cheapest first, until the total suffices. Spared guests are last.
 
     :param most_kib: memory to move in this cycle
     :param seconds: length of a cycle
-    :param spared: ids of guests that are last
     """
     paces: dict[str, int] = {}
     left = most_kib

@@ -149,8 +149,6 @@ def follow(requests: Sequence[ReclaimRequest], ask: Callable[[Order], Answer], s
     """Process these requests. Guests take turns piece by piece, so a slow store delays all of them a little.
 
     :param ask: returns the worker's answer to an order; raises `OSError` if it has ended
-    :param seconds: time for all requests
-    :param cpu_seconds: CPU time for all requests
     """
     until, cpu_us = time.monotonic() + seconds, cpu_seconds * 1e6
     turns = deque(_Turn(request) for request in requests if request.left > 0)

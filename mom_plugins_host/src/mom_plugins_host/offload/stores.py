@@ -183,12 +183,9 @@ _HOUR_SECONDS: Final = _DAY_SECONDS / _HOURS
 
 
 class WriteBudget:
-    """Disk writes of the last day, by hours.
+    """Disk writes of the last day, by hours. Times are monotonic seconds.
 
     Writes of an earlier run are unknown, so the first day's budget is granted hour by hour.
-
-    :param day_kib: budget of a day
-    :param now: monotonic seconds
     """
 
     def __init__(self, day_kib: int, now: float) -> None:

@@ -74,11 +74,7 @@ class ApiMisusedError(ApiRefusedError, ValueError):
 
 
 class Client:
-    """Client of one control socket.
-
-    :param seconds: longest silence before a request fails
-    :param reading: the same for requests that change nothing
-    """
+    """Client of one control socket. A request fails after `seconds` of silence, or `reading` if it changes nothing."""
 
     def __init__(self, path: Path, seconds: float = ANSWER_SECONDS, reading: float = READ_SECONDS) -> None:
         self.path = path
@@ -87,10 +83,7 @@ class Client:
 
     @classmethod
     def configured(cls, config_path: str | None, seconds: float = ANSWER_SECONDS, reading: float = READ_SECONDS) -> Client:
-        """Return a client of the mom with this configuration. If it is invalid, use its default socket if that exists.
-
-        Raise `MomError` without a control socket.
-        """
+        """Return a client of the mom with this configuration. If it is invalid, use its default socket if that exists."""
         from mom_plugins_http.settings import SOCKET, HttpSettings
 
         try:
@@ -120,7 +113,6 @@ class Client:
         :raises ApiRefusedError: mom refuses
         :raises PolicyRefused: mom refuses the policies
         :raises NotRunning: no mom runs
-        :raises MomError: mom does not answer
         """
         headers = {"accept": "application/json", **({"if-match": seen} if seen else {})}
         data = None if body is None else json.dumps(body).encode()

@@ -15,11 +15,9 @@ _LARGEST_LINE: Final = 256 << 20
 
 
 class EventStream:
-    """Events of a running mom, until `close`.
+    """Events of a running mom, until `close`. Raise `MomError` if mom does not answer.
 
-    :param query: query of the request, such as `fields=`
     :param silence: longest time without any byte after the first answer, in seconds
-    :raises MomError: mom does not answer, or refuses
     """
 
     def __init__(self, client: Client, silence: float, query: str = "") -> None:

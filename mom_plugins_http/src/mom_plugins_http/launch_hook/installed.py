@@ -61,11 +61,7 @@ class HookState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Hook:
-    """Program for one platform of a host.
-
-    :param root: root of the host's files
-    :param wait: longest wait of a start, in seconds
-    """
+    """Program for one platform of the host below `root`. A start waits at most `wait` seconds."""
 
     platform: Platform
     root: Path

@@ -99,9 +99,9 @@ class Events:
                 raise ProblemError(503, f"clients listen to {MOST_LISTS} different lists of fields already", hint, headers=later)
 
     def _end_some(self, groups: Sequence[Sequence[Subscriber]], newcomer: Subscriber) -> bool:
-        """End all streams of one group for a newcomer. A group counts for the user in it with the fewest streams.
+        """End all streams of one group for a newcomer. Return False if the newcomer has no better claim than any group.
 
-        Return False if the newcomer has no better claim than any group.
+        A group counts for the user in it with the fewest streams.
         """
         streams = Shares(each.peer for group in groups for each in group)
         owners = [max((each.peer for each in group), key=streams.order) for group in groups]

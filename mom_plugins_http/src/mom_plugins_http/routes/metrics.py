@@ -1,7 +1,7 @@
 """Metrics in Prometheus' text format, from one report.
 
-All names begin with `mom_`, so that sums do not include a libvirt exporter's metrics. Guests have its label `domain`, for joins.
-prometheus-client takes ten times as long, 125 ms for a thousand guests.
+All names begin with `mom_`, so that sums do not include a libvirt exporter's metrics. prometheus-client takes ten times as long, 125 ms for
+a thousand guests.
 """
 
 from __future__ import annotations

@@ -53,7 +53,7 @@ class Peer:
     """Sender of a request: its name in the log, and its right.
 
     :param local: connected through a unix socket
-    :param keyed: connected through the page's socket, where the kernel knows only the ssh connection
+    :param keyed: connected through the page's socket
     :param process: process id; 0: unknown
     """
 

@@ -26,7 +26,7 @@ class Holder(Protocol):
 class HeldBytes:
     """Bodies held for clients. A body with several waiting clients counts once.
 
-    When a body does not fit, the connections that held theirs longest end, as normal clients finish sooner.
+    When a body does not fit, the connections that held theirs longest end.
     """
 
     def __init__(self, most: int = MOST_BYTES) -> None:

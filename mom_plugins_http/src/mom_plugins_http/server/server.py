@@ -43,7 +43,7 @@ class Door(ServerDoor):
 
     :param path: file of a unix socket; None for TCP
     :param access: rights through a unix socket; None for TCP
-    :param tls: returns the TLS context for a new connection; None for a unix socket
+    :param tls: returns the TLS context for a new connection
     :param keyed: every client needs a session of the page
     """
 
@@ -167,11 +167,7 @@ class Server(BoundedServer[Door]):
 
 
 class Worker:
-    """Thread for slow jobs such as compiling policies, one at a time.
-
-    :param what: plural noun for the jobs, for error messages
-    :param most: limit of waiting jobs
-    """
+    """Thread for slow jobs such as compiling policies, one at a time."""
 
     def __init__(self, name: str, what: str, most: int) -> None:
         self._callers = Callers(name, 1)
@@ -187,8 +183,6 @@ class Worker:
 
     async def run(self, job: Callable[[], Result], user: str = "") -> Result:
         """Return the job's result, or raise its error. Raise `ProblemError` if too many jobs wait.
-
-        Called in the server's thread.
 
         :param user: owner of a job that anyone may request. Users take turns, and none has more places than are free
         """

@@ -74,7 +74,6 @@ def same_site_locally(host: str, origin: str | None, fetch_site: str | None, *, 
 
     DNS cannot change the local names. `Origin` reveals pages of another site or port.
 
-    :param host: empty without the header, which every browser sends
     :param fetch_site: the header `Sec-Fetch-Site`; None without it
     :param opens_page: the request only opens the web page, as links on other sites may
     """
