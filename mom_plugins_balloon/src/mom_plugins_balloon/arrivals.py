@@ -77,14 +77,13 @@ class Arrivals:
         return guest.number("rss") or 0.0 if process is None else process.resident
 
     def _is_left(self, reservation: KeptReservation, snapshot: Snapshot) -> bool:
-        """Return whether the reservation's guest is gone. A guest may be missing from one or two lists."""
         if reservation.taken_at is None or not snapshot.guests:
             return False
         record = self._guests.of(reservation.guest)
         return record is None or record.incarnation != reservation.incarnation
 
     def _still_arrives(self, reservation: KeptReservation, snapshot: Snapshot) -> bool:
-        """Return whether the reservation's guest is still migrating to this host. That may take minutes."""
+        """Return whether the guest is still migrating to this host, which may take minutes."""
         guest, before = snapshot.guests.get(reservation.guest), self._taker(reservation)
         if guest is None or before is None or not guest.blocked.get("*") or guest.incarnation != reservation.incarnation:
             return False
@@ -92,7 +91,7 @@ class Arrivals:
         return rss is not None and rss_before is not None and rss > rss_before
 
     def _matched(self, reservations: Sequence[KeptReservation], snapshot: Snapshot, now: float) -> Iterator[tuple[KeptReservation, Guest]]:
-        """Yield waiting reservations with the guest that arrived for each. A guest takes only one reservation."""
+        """Yield waiting reservations with their arrived guests. A guest takes only one reservation."""
         vacant = sorted((entry for entry in reservations if entry.taken_at is None), key=lambda entry: entry.specificity)
         oldest = min((reservation.made for reservation in vacant), default=math.inf) - LISTED_BEFORE_SECONDS
         if not vacant:

@@ -139,7 +139,7 @@ class BalloonedGuests:
         return bool(guests) and (guests is listed or (len(guests) == len(listed) and all(map(is_, guests, listed))))
 
     def _met(self, guests: Sequence[Guest], now: float) -> Sequence[Remembered]:
-        """Return the records as `of_all` does, with new records for new guests."""
+        """Return the records, with new ones for new guests."""
         pasts = self.of_all(guests)
         new = [(guest, past) for guest, past in zip(guests, pasts, strict=True) if past.arrival is None]
         for guest, past in new:
@@ -217,5 +217,5 @@ class BalloonedGuests:
         return past.arrival is not None and past.arrival.rebooted_at is not None and self._rests(past)
 
     def _rests(self, past: Remembered) -> bool:
-        """Return whether a guest has just started: its statistics do not show the need of its programs yet."""
+        """Return whether a guest has just started, so that its statistics do not show the need of its programs yet."""
         return not self._below_hard and past.start_rest(self._start_rest, self.snapshot.monotonic) > 0

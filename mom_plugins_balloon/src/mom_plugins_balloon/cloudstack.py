@@ -81,7 +81,7 @@ def findings(root: Path, hypervisor: Hypervisor | None, guarantees: Guarantees, 
 
 
 def _sizes(instances: Sequence[Guest], guarantees: Guarantees, started: StartedSizes) -> Iterator[Finding]:
-    """Yield instances that started with less than their maximum, and instances that are promised all their memory."""
+    """Yield instances that started with less than their maximum, or are promised all their memory."""
     promised = guarantees.written(instances)
     below: list[str] = []
     unpromised: list[str] = []
@@ -111,7 +111,6 @@ def _sizes(instances: Sequence[Guest], guarantees: Guarantees, started: StartedS
 
 
 def _to_be_plugged(instances: Sequence[Guest]) -> Iterator[Finding]:
-    """Yield instances with unplugged memory, which no balloon can provide."""
     partial: list[str] = []
     for guest in instances:
         maximum, limit = guest.number("balloon_max"), guest.number("mem_plug_limit")

@@ -133,7 +133,6 @@ def _fare(names: str, count: int, unhealthy: str) -> str:
 
 
 def _killed(kills: Sequence[Kill]) -> Condition:
-    """Return an error if one of these guests was smaller than its maximum."""
     count, names = sum(kill.programs for kill in kills), _named(kills)
     message = f"{count} program{'' if count == 1 else 's'} killed in 10 min: {names} ran out of memory"
     shrunk = [kill for kill in kills if kill.shrunk]

@@ -103,5 +103,5 @@ def pattern_of(guest: LaunchedGuest) -> str:
 
 
 def _matches(name: str, pattern: str) -> bool:
-    """Return whether a name or id matches. Plain names avoid the cache of `fnmatch`, which holds 32,768 patterns (40 MiB)."""
+    """Match a name or id. Plain names avoid the cache of `fnmatch` (40 MiB)."""
     return fnmatch.fnmatchcase(name, pattern) if glob.has_magic(pattern) else name == pattern

@@ -308,7 +308,6 @@ class LearnedHabits(NamedTuple):
         return LearnedHabits(self.first_report, usage, process, guest.size, freed_at, kills, self.kept_headroom)
 
     def _after_kills(self, usage: Usage, guest: GuestMemory, now: float) -> Usage:
-        """Return the use, with a higher stall floor after kills in a guest that lacked memory."""
         size, maximum, usable, before = guest.size, guest.maximum, guest.statistics.usable, self.kills
         if before is None or (guest.statistics.kills or 0.0) <= before or size is None or maximum is None or usable is None:
             return usage
@@ -373,6 +372,6 @@ def first_learned(guest: GuestMemory, now: float) -> LearnedHabits | None:
 
 
 def _away(request: SizeRequest, size: float) -> float:
-    """Return the memory that a sweep holds, or held at the time of the statistics. It counts as usable."""
+    """Return the memory that a sweep holds, or held at the time of the statistics."""
     most = request.began_at if request.began_at > request.target else request.target
     return most - size if most > size else 0.0

@@ -73,7 +73,6 @@ class Learning:
         self._note_growth(now, grown)
 
     def _note_growth(self, now: float, grown: float) -> None:
-        """Record the growth of all guests since the previous cycle."""
         passed, self._seen = now - self._seen, now
         if grown > 0 and passed < self._seconds:
             self._growth.append((now, grown))
@@ -134,5 +133,5 @@ def _thousandths(ratio: float) -> float:
 
 
 def _room(size: float, guest: GuestMemory, qemu_overhead: float) -> float:
-    """Return the memory that a guest could still take from the host: all of its size if its process is unknown."""
+    """Return the memory that a guest could still take from the host."""
     return max(0.0, size - max(0.0, (guest.process.rss or 0.0) - qemu_overhead))

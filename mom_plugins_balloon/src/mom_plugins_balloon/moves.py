@@ -106,7 +106,6 @@ class LeavingGuests:
         return f"{sweep.answer}; {back.answer}"
 
     def _ask(self, guest: Entity, request: _Request) -> _Request:
-        """Pass a request to the next cycle, and wait for the outcome."""
         with self._lock:
             if guest.id in self._requests:
                 raise MomError("it is being prepared already")
@@ -157,7 +156,6 @@ class LeavingGuests:
                 yield Decision(guest.entity, CONTROL, before, reason, source)
 
     def _swept_size(self, snapshot: Snapshot, guest: Guest, request: _Request) -> int | None:
-        """Return the size for the sweep; None ends the request."""
         host = host_memory(snapshot, self.host_wanted, max(0.0, request.until - time.monotonic()))
         if host is None:
             request.end(sentence(ReasonCode.HOST_UNKNOWN, guest, snapshot.host))
@@ -172,7 +170,6 @@ class LeavingGuests:
         return int(suggestion.target)
 
     def _returned_size(self, snapshot: Snapshot, guest: Guest, request: _Request) -> int | None:
-        """Return the guest's original size, if the host has room for it; None ends the request."""
         before = self._size_before(guest.id)
         if before is None:
             request.end("nothing is taken from it")
@@ -186,10 +183,7 @@ class LeavingGuests:
         return host is not None and headroom_returns(host, self.law)
 
     def _size_before(self, identity: str, entries: Mapping[str, LedgerEntry] | None = None) -> int | None:
-        """Return the guest's size before mom shrank it; None: mom did not, or another program has resized it.
-
-        :param entries: ledger entries by guest id
-        """
+        """Return the guest's size before mom shrank it; None: mom did not, or another program has resized it."""
         entry = (self.started.changes() if entries is None else entries).get(identity)
         guest, record = self.records.snapshot.guests.get(identity), self.records.of(identity)
         size = None if guest is None else guest.number("balloon_cur")

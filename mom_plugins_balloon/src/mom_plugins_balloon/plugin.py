@@ -159,7 +159,7 @@ class BalloonPlugin:
         return "no enabled plugin has policies" if self._context.service(PolicyTexts) is None else self._why_policies_take_none()
 
     def _why_policies_take_none(self) -> str:
-        """Return why no policy lets guests give memory; empty: one does, or no plugin has policies."""
+        """Return why no policy takes memory from guests; empty: one does."""
         policies = self._context.service(PolicyTexts)
         if policies is None or policies_reserve(policy.text for policy in policies.state().texts.values()):
             return ""
@@ -172,7 +172,6 @@ class BalloonPlugin:
         return [Finding(Severity.WARNING, "balloon law", lacks, _DECLARE)] if lacks else []
 
     def _lacks(self) -> str:
-        """Return why the law cannot suggest sizes; empty: it can."""
         missing = [f"{scope}.{name}" for scope, name in NEEDED if (scope, name) not in self._context.declarations.fields]
         return f"the law suggests no sizes: no plugin declares {', '.join(missing)}" if missing else ""
 
@@ -238,7 +237,7 @@ class BalloonPlugin:
     # --- act and review ----------------------------------------------------------------------------------------------------------
 
     def _see(self, snapshot: Snapshot) -> None:
-        """Record a snapshot, in the first hook that gets it. In `mom_derive` it lacks derived fields."""
+        """Record a snapshot, in the first hook that gets it."""
         looked = self._looked
         if snapshot is looked:
             return

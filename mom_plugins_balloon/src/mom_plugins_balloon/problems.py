@@ -56,7 +56,7 @@ def conditions(
 
 
 def _cause(snapshot: Snapshot, oversold: str) -> tuple[str, str]:
-    """Return the cause of a shortage and its cure. Promises count as a cause if guests are the largest consumer."""
+    """Return the cause of a shortage and its cure."""
     consumers = cause(snapshot)
     if oversold and consumers.guests_first:
         cures = [cure for cure in consumers.cures if cure is not MOVE_GUESTS]

@@ -199,8 +199,6 @@ class _ClassPromise(NamedTuple):
 
 
 class _OwnPromises(NamedTuple):
-    """Promises of the YAML file and the metadata to one guest, and the error in the metadata."""
-
     guest: Guest
     promises: Sequence[Guaranteed]
     error: UnitError | None = None
@@ -273,7 +271,7 @@ class Guarantees:
     def _class_promises(self, snapshot: Snapshot) -> tuple[Sequence[_ClassPromise], Set[str]]:
         """Return the promises by class in the order of guests, and the ids of guests without an answer.
 
-        If the column is missing because the plugin failed or was late, its last answer holds, even for restarted guests.
+        If the column is missing, the last answer holds.
         """
         guests = snapshot.listed
         promises = [*map(_ClassPromise, *map(snapshot.numbers, (GUARANTEE, GUARANTEE_SHARE, PRIORITY)))]
@@ -335,8 +333,7 @@ class Guarantees:
         return size if started is None else started
 
     def _own(self, guests: Sequence[Guest]) -> Mapping[str, _OwnPromises]:
-        """Return the promises of the YAML file and the metadata by guest id. They are read again when guests or the configuration
-        change."""
+        """Return the promises by guest id, read again when guests or the configuration change."""
         settings_of = self.context.guest_settings
         before, settings_before, entries = self._own_cache
         if settings_before is not settings_of or len(before) != len(guests) or not all(map(is_, guests, before)):
@@ -351,14 +348,13 @@ class Guarantees:
         return _OwnPromises(guest, promises, error) if promises or metadata is not None else None
 
     def _room(self, host_kib: float | None) -> float | None:
-        """Return the memory that the host can promise, from its last known size."""
         self._host_kib = host_kib = self._host_kib if host_kib is None else host_kib
         return None if host_kib is None else max(0.0, host_kib - (self.host_reserve.kib_of(host_kib) or 0.0))
 
 
 @lru_cache(maxsize=1024)
 def _read(text: str) -> tuple[Guaranteed, UnitError | None]:
-    """Return the promise in a guest's metadata. An invalid promise counts as all memory, which is safe for the guest."""
+    """Return the promise in a guest's metadata. An invalid one counts as all memory, which is safe for the guest."""
     if text.strip() == AT_START:
         return AT_START, None
     try:

@@ -123,7 +123,6 @@ class HostReservations:
             return self._described()[kept.id]
 
     def _room_for(self, memory_kib: int, seconds: float) -> Room:
-        """Return the room, or raise `ReservationRefused` if memory is missing or guests give it too late."""
         room, spare = self._room(self._current())
         if memory_kib > room.most_kib:
             raise too_large(memory_kib, room)
@@ -134,7 +133,6 @@ class HostReservations:
         return room
 
     def _ask_for_admission(self, memory_kib: int, room: Room) -> None:
-        """Raise `ReservationRefused` if a guest of this size would break promises to others."""
         admissions, answer = self.context.service(Admissions), None
         with contextlib.suppress(MomError):  # without an answer, nothing is refused
             answer = None if admissions is None else admissions.admission(memory_kib)
@@ -266,7 +264,7 @@ class HostReservations:
         return room_of(snapshot, last, spare, host_keeps, reserved_kib=reserved, why=why, rising_kib=rising, rising_until=until), spare
 
     def _end_finished(self) -> None:
-        """End finished reservations, also on disk, so that the next run does not resume them."""
+        """End finished reservations, also on disk."""
         now, before = self.context.monotonic(), len(self._kept)
         launches_over = [kept for kept in self._kept.values() if kept.taken_at is None and now >= kept.launch_until]
         self._kept |= {kept.id: kept.before for kept in launches_over if kept.before is not None}

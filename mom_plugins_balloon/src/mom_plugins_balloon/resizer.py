@@ -74,7 +74,6 @@ def restored_size(had: int, size: float | None, maximum: float | None, memory: G
 
 
 def _why_unknown(memory: GuestMemory | None, limits: ShrinkLimits) -> str:
-    """Return why the guest's spare memory is unknown; empty: it is known."""
     if memory is None:
         return "its use is unknown"
     never = never_shrunk(memory, limits)
@@ -146,7 +145,6 @@ class Resizer:
         return results
 
     def _result_of(self, hypervisor: BalloonControl, change: Change) -> HypervisorError | str:
-        """Return the error or the note of one change; empty: the size was requested."""
         identity = change.entity.id
         try:
             return self._restore(hypervisor, change) if change.back else self._ask(hypervisor, change)
@@ -160,7 +158,7 @@ class Resizer:
         return error
 
     def _shrunk_from(self, change: Change) -> float | None:
-        """Return the size from which a trim shrinks a guest; None: the change is no trim."""
+        """Return the size from which a trim shrinks a guest; None: no trim."""
         size, target = as_number(change.found), as_number(change.value)
         if size is None or target is None or target >= size:
             return None
@@ -177,7 +175,7 @@ class Resizer:
         return memory._replace(pause="") if memory is not None and swept else memory
 
     def _ask(self, hypervisor: BalloonControl, change: Change) -> str:
-        """Request a size that passes the gate; another plugin may have revised it since. Raises `HypervisorError`."""
+        """Request a size that passes the gate; another plugin may have revised it since."""
         guest, target, now = self.guests.snapshot.guests.get(change.entity.id), change.value, self.guests.snapshot.monotonic
         memory, past = self.permitting(change.entity.id, target), self.guests.of(change.entity.id)
         if guest is None or memory is None or past is None:
@@ -200,7 +198,7 @@ class Resizer:
         return ""
 
     def _resize(self, hypervisor: BalloonControl, guest: Guest, request: SizeRequest) -> None:
-        """Send a size and record the request, even if its outcome is unknown. Raises `HypervisorError`."""
+        """Send a size and record the request, even if its outcome is unknown."""
         self.sweeps.sweeper.take_over(guest.id)
         try:
             hypervisor.set_balloon(guest.entity, request.target)
@@ -214,7 +212,7 @@ class Resizer:
         self.guests.asked(guest, request)
 
     def _restore(self, hypervisor: BalloonControl, change: Change) -> str:
-        """Request the size before mom, or more if the guest uses more. Return a note. Raises `HypervisorError`."""
+        """Request the size before mom, or more if the guest uses more. Return a note."""
         identity, before = change.entity.id, as_number(change.value)
         if before is None or before <= 0:
             raise Refused(f"{change.value!r:.40} is no size that a guest could have had")

@@ -79,7 +79,7 @@ def spare_of(records: BalloonedGuests, law: LawParameters, limits: ShrinkLimits,
 
 
 def _spare_kib(guest: Guest, memory: GuestMemory, context: LawContext, limits: ShrinkLimits) -> tuple[float, float]:
-    """Return the host's gain from this guest in KiB, and the remainder that is not worth a trim. Untouched memory is no gain."""
+    """Return the host's gain from this guest in KiB, and the remainder that is not worth a trim."""
     size, usable, need, least = memory.size, memory.statistics.usable, need_kib(memory), least_kib(memory, limits)
     if size is None or usable is None or need is None or least is None or _gives_nothing(guest, memory):
         return 0.0, 0.0
@@ -97,14 +97,13 @@ def _spare_kib(guest: Guest, memory: GuestMemory, context: LawContext, limits: S
 
 
 def _gives_nothing(guest: Guest, memory: GuestMemory) -> bool:
-    """Return whether no memory of this guest counts. From a guest that waits for its disk, the law takes memory only below the hard
-    watermark."""
+    """Return whether no memory of this guest counts."""
     waits = (memory.statistics.major_faults or 0.0) > HealthLimits.MAJOR_FAULTS
     return waits or bool(guest.why_blocked(CONTROL) or guest.text(OBSTACLE) or guest.number(START_REST))
 
 
 def _not_swept(guest: GuestMemory, freed: float, size: float, context: LawContext) -> float:
-    """Return the freed memory that no sweep gets: memory that sweeps missed, and a remainder too small for a sweep."""
+    """Return the freed memory that no sweep gets: missed before, or too little for a sweep."""
     missed = guest.sweeps.missed or 0.0
     remainder = max(0.0, freed - missed) % context.moves
     return missed + (remainder if remainder < context.worth(size) else 0.0)

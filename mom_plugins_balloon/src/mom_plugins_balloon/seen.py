@@ -192,7 +192,7 @@ def guest_memories(snapshot: Snapshot, remembered: Mapping[str, Iterable[object]
 
 
 def _records(record: Any, columns: Mapping[str, Iterable[object]]) -> Iterator[_Record]:
-    """Build a record of each guest from columns by attribute; without a column, the default counts."""
+    """Build a record of each guest from columns by attribute."""
     defaults = record._field_defaults
     return map(record, *[columns[name] if name in columns else repeat(defaults[name]) for name in record._fields])
 
@@ -200,7 +200,6 @@ def _records(record: Any, columns: Mapping[str, Iterable[object]]) -> Iterator[_
 def _recent_growth(
     total: float | None, usable: float | None, peak: float | None, rss: float | None, used_before: float | None, rss_before: float | None
 ) -> float:
-    """Return the growth in KiB of a guest's use or RSS since the previous statistics."""
     grown = 0.0
     if used_before is not None and peak is not None and total is not None and usable is not None:
         grown = total - usable - used_before
@@ -228,12 +227,11 @@ def used_kib(total: float | None, size: float | None, usable: float | None) -> f
 def _expected_rise(
     soon: float | None, used: float | None, expected: float | None, rises_in: float | None, weight: float | None
 ) -> float | None:
-    """Return the expected growth of a guest's use in KiB, times the weight of its forecast. None: unknown.
+    """Return the expected growth of a guest's use in KiB, times the weight of its forecast.
 
     :param soon: largest expected use
     :param expected: usual use at this time; None: no forecast
-    :param rises_in: seconds until the use grows; None: it does not
-    :param weight: weight of the forecast, from 0 to 1
+    :param rises_in: seconds until the use grows
     """
     if expected is None or soon is None or used is None:
         return None

@@ -49,7 +49,6 @@ class ShrinksUnderWay:
                 self._file.write(shrinks=shrinks)
 
     def _is_missing(self, identity: str, incarnation: str) -> bool:
-        """Return whether the last list lacks a guest that is expected back."""
         past = self._records.of(identity)
         expected = identity in self._records.asked_before if past is None else past.incarnation == incarnation
         return expected and identity not in self._records.snapshot.guests

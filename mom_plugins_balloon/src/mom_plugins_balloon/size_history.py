@@ -118,7 +118,6 @@ def histories(before: Mapping[str, GuestHistory], report: Report) -> dict[str, G
 
 
 def _is_on_the_way(target: float | None, before: float, size: float) -> bool:
-    """Return whether the guest's size moved to or towards mom's target."""
     if target is None:
         return False
     low, high = min(before, target) - ARRIVED_KIB, max(before, target) + ARRIVED_KIB

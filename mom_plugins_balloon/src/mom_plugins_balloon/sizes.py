@@ -160,7 +160,6 @@ class Cooperation(NamedTuple):
         return self._replace(owing=None, gave=False) if self.aside_for else COOPERATIVE
 
     def _after_owing(self, request: SizeRequest, size: float, now: float) -> tuple[Cooperation, SizeRequest | None]:
-        """Return the record of a guest above its target, and the request if it remains valid."""
         state, owing = self, self.owing
         if owing is None:
             owing = max(size, request.began_at)

@@ -116,7 +116,7 @@ def guest_columns(guests: Sequence[SimulatedGuest | None], time: float) -> Colum
 
 
 def _row(guest: SimulatedGuest, time: float) -> tuple[Value, ...]:
-    """Return a guest's values in the order of `_OF_GUESTS`. Values that are usually 0 skip their computation."""
+    """Return a guest's values in the order of `_OF_GUESTS`."""
     memory, sent, swapped = guest.memory, guest.statistics, guest.swapped
     away, minor, major, lost = swapped.total, memory.minor_faults, swapped.faults, memory.lost_seconds
     old_minor, old_major = guest.reported_faults

@@ -223,7 +223,7 @@ def step(guest: SimulatedGuestMemory, time: float, dt: float) -> None:
 
 
 def _read_files(guest: SimulatedGuestMemory, reading: float) -> None:
-    """Read this many KiB of files: into spare memory, or again from disk if the cache is too small."""
+    """Read files into spare memory, or again from disk if the cache is too small."""
     workload = guest.workload
     spare = guest.size - guest.kernel - guest.anon - guest.cache - guest.low
     if spare > 0 and reading and guest.cache < workload.files:
@@ -236,10 +236,7 @@ def _read_files(guest: SimulatedGuestMemory, reading: float) -> None:
 
 
 def _make_room(guest: SimulatedGuestMemory, growth: float, inflation: float, time: float, dt: float) -> None:
-    """Fit in the programs' growth, their swap-in, and the balloon's inflation.
-
-    The kernel drops cache first, then swaps. Then the balloon gets less. Last is the OOM killer.
-    """
+    """Fit in growth, swap-in and inflation: drop cache, then swap, then slow the balloon, then kill."""
     back = min(guest.swapped, SWAP_RATE * dt)
     if guest.swapped > MIB:
         back = min(back, dt * _swap_touch_rate(guest, time))
@@ -313,10 +310,7 @@ def _kill(guest: SimulatedGuestMemory, time: float) -> None:
 
 
 def _autodeflate(guest: SimulatedGuestMemory, over: float) -> float:
-    """Deflate the balloon by up to `over` KiB, until mom sets another target; return the KiB.
-
-    drivers/virtio/virtio_balloon.c, virtio_balloon_oom_notify
-    """
+    """Deflate by up to `over` KiB, until mom sets another target; return the KiB (virtio_balloon_oom_notify)."""
     deflation = min(over, guest.maximum - guest.size)
     guest.size += deflation
     guest.target = guest.size

@@ -44,14 +44,13 @@ class SimHypervisor:
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        """Advance to the clock, and hold the lock. Raise `HypervisorError` during an outage."""
+        """Advance to the clock, and hold the lock."""
         with self._lock:
             self._catch_up()
             yield
 
     @contextmanager
     def _locked_guest(self, guest: Entity) -> Iterator[SimulatedGuest]:
-        """Hold the lock and yield the guest. Also raises `GuestGone`."""
         with self._locked():
             yield self._find(guest)
 

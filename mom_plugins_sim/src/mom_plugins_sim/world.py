@@ -167,7 +167,7 @@ class World:
         guest.swept = 0.0
 
     def _swap(self, traffic: SwapStep, due: float, dt: float) -> None:
-        """Distribute swap traffic and stalls among the guests. The remainder belongs to programs on the host."""
+        """Distribute swap traffic and stalls among the guests, and the rest to programs on the host."""
         host = self.host
         waiting = dt * traffic.blocked * WAITING_SHARE
         for guest in self.guests.values():
@@ -191,7 +191,7 @@ class World:
         return [(held_by(guest.memory, self.time), guest.swapped) for guest in guests]
 
     def _change(self, time: float) -> None:
-        """Apply arrivals, departures and faults. The next ones are not before `_next_change`."""
+        """Apply arrivals, departures and faults."""
         while self._coming and self._coming[-1].arrives <= time:
             self.join(self._coming.pop())
         for identity in [identity for identity, guest in self.guests.items() if guest.scene.departs <= time]:

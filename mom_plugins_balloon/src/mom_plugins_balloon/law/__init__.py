@@ -66,7 +66,7 @@ def decide(host: HostMemory, guests: Sequence[GuestMemory], parameters: LawParam
 
 
 def _left_if_all_grow(host: HostMemory, guests: Sequence[GuestMemory], parameters: LawParameters) -> float:
-    """Return the host's memory beyond its high watermark if all guests grew to their maximum. Above 0, no guest has to give."""
+    """Return the host's memory beyond its high watermark if all guests grew to their maximum."""
     left = host.free + parameters.step / BYTES - host.high
     for guest in guests:
         if left <= 0:

@@ -93,10 +93,6 @@ def is_settled(guest: GuestMemory) -> bool:
 
 
 def _floors(guest: GuestMemory, margin: float, burst: float | None, context: LawContext) -> Floors:
-    """Return the floors of a guest.
-
-    :param burst: None: the guest's past is unknown
-    """
     p, habits = context.p, guest.habits
     stall, taken = habits.stall_floor or 0.0, burst or 0.0
     in_burst = margin + context.margin_share * taken  # margin of the need in a burst

@@ -177,9 +177,9 @@ def offer_of(guest: GuestMemory, need: Need, size: float, spare: Spare, context:
 
 
 def _sweep_of(guest: GuestMemory, need: Need, memory: MemoryUse, size: float, spare: Spare, context: LawContext) -> tuple[float, float]:
-    """Return the host's gain from a sweep, and the inflation for it. 0: not worth a sweep.
+    """Return the host's gain from a sweep, and the inflation for it; 0: not worth a sweep.
 
-    Memory that earlier sweeps missed does not count. Below the low watermark it counts, because sweeps go deeper.
+    Memory that earlier sweeps missed counts only below the low watermark, where sweeps go deeper.
     """
     missed = guest.sweeps.missed or 0.0 if context.sweeps_can_end_late else 0.0
     least = spare.worth + missed

@@ -305,8 +305,7 @@ def _weighed(guests: Sequence[GuestMemory], asks: Sequence[Ask], context: LawCon
 
 
 def _goes_by_forecast(crowd: Sequence[WeighedGuest], lacks: float, context: LawContext) -> bool:
-    """Return whether guests that are expected to use more give nothing. They do give if the host is short and others cannot give enough
-    without harm."""
+    """Return whether guests that are expected to use more give nothing: others can give enough without harm."""
     host = context.host
     if context.below_hard or not (host.ahead or any(candidate.ask.rises for candidate in crowd)):
         return False

@@ -163,10 +163,6 @@ def _stalls(guest: GuestMemory, need: Need) -> bool:
 
 
 def _relief(guest: GuestMemory, need: Need, missing: float, context: LawContext) -> tuple[ReasonCode | None, float]:
-    """Return why a stalling guest wants memory, and the amount.
-
-    :param missing: KiB below its maximum
-    """
     swaps, waits, target = _swaps_in(guest), _waits_for_disk(guest), need.floors.stall
     if need.usable >= target:
         # While the host takes margins, it would take more than this back from a guest that waits for its disk.

@@ -99,7 +99,6 @@ class Sweep:
         )  # fmt: skip
 
     def _inflate_safely(self, turns: threading.Semaphore) -> tuple[SweepEnd, str]:
-        """Return the reason for the end, and the error if there was one."""
         try:
             self._await_statistics()
             self._await_turn(turns)
@@ -136,7 +135,6 @@ class Sweep:
         raise SweepOver(SweepEnd.LATE)
 
     def _statistics(self) -> tuple[float | None, float | None]:
-        """Return the time of the last statistics, and the usable memory."""
         return (None if self.balloon.statistics is None else self.balloon.statistics()) or (None, None)
 
     def _await_turn(self, turns: threading.Semaphore) -> None:
@@ -196,9 +194,6 @@ class Sweep:
 
         On a busy host a balloon that waits for CPU looks idle, so the hypervisor's size counts. If it reports none, an idle guest is
         watched twice.
-
-        :param before: size before the slice
-        :param cpu_limit: CPU seconds above which another program is running
         """
         began = self.clock()
         while True:
@@ -232,7 +227,7 @@ class Sweep:
             raise SweepOver(end)
 
     def _raise_if_used(self, statistics: tuple[float | None, float | None]) -> None:
-        """Raise `SweepOver` if the guest uses memory that the plan counts as usable. Statistics may be older than the last slices."""
+        """Raise `SweepOver` if the guest uses memory that the plan counts as usable."""
         _, usable = statistics
         if usable is not None and usable + self.plan.size - self._lowest < self.plan.usable - limits.GROWN_KIB:
             raise SweepOver(SweepEnd.GREW)

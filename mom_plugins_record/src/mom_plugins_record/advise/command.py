@@ -114,8 +114,6 @@ def advise(
 
 
 class _Request(NamedTuple):
-    """New guests, and limits of the search."""
-
     sla_class: str
     memory: str | None
     memory_kib: float | None
@@ -126,7 +124,6 @@ class _Request(NamedTuple):
 
 
 def _search(stage: RecordedStage, request: _Request, *, shown: bool) -> tuple[Trials, CapacitySearch, int | None]:
-    """Simulate more and more new guests until one is harmed or the time is over."""
     with progress(shown=shown) as show:
 
         def beat(count: int, seed: int, share: float) -> None:

@@ -146,7 +146,7 @@ def needed_kib(used: float, sold: float) -> float:
 def _filled(
     pool: Sequence[tuple[float, Sequence[float]]], days: int, grid: Sequence[float], capacity: float, drawn: random.Random
 ) -> list[list[float]]:
-    """Return the peaks of all days for each amount, relative to the capacity, up to hopeless amounts.
+    """Return the peaks of all days for each amount, relative to the capacity.
 
     :param pool: sold size of each guest, and its needs in each slot of all days
     """
@@ -167,13 +167,12 @@ def _filled(
 
 
 def _kinds(days: Sequence[int]) -> list[list[int]]:
-    """Return the indexes of working days, and of other days."""
     kinds = [[place for place, day in enumerate(days) if works_on(day) is works] for works in (True, False)]
     return kinds if min(map(len, kinds)) >= FEWEST_OF_A_KIND else [list(range(len(days)))]
 
 
 def _largest(peaks: Sequence[Sequence[float]], kinds: Sequence[Sequence[int]], risk: float) -> int:
-    """Return how many steps can be sold. The risk never falls with the amount."""
+    """Return the number of steps that can be sold. The risk never falls with the amount."""
     good, bad = 0, len(peaks) + 1
     while bad - good > 1:
         middle = (good + bad) // 2

@@ -111,10 +111,7 @@ def sold_on(past: PastDays, risk: float) -> HostSold:
 
 
 def _present_guests(guests: Sequence[PastGuest], today: int) -> Sequence[PastGuest]:
-    """Return the guests of the last days. Future days, left by a clock that was ahead, do not count.
-
-    Tomorrow counts, because of time zones. If all days are in the future, the host has a clock of its own.
-    """
+    """Return the guests of the last days. Days from a clock that was ahead do not count; tomorrow does, because of time zones."""
     days = {day for guest in guests for day in guest.days}
     last = max((day for day in days if day <= today + 1), default=max(days, default=0))
     return [guest for guest in guests if any(last - PRESENT_DAYS < day <= last for day in guest.days)]

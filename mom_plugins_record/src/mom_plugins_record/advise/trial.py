@@ -76,7 +76,7 @@ class CapacitySearch:
         return good
 
     def _runs(self, count: int) -> int:
-        """Return the number of runs. Without new guests one is enough, because nothing is random."""
+        """Return the number of runs: one without new guests, because nothing is random then."""
         return self.seeds if count else 1
 
     def _holds(self, count: int) -> bool:

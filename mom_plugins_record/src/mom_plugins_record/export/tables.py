@@ -149,7 +149,7 @@ class Tables:
         return not self.patterns or any(fnmatch.fnmatchcase(name, pattern) for pattern in self.patterns)
 
     def _about(self, recorded: RecordedCycle, decision: Decision, place: int) -> Row | None:
-        """Return the first columns of a decision's row; None: the guest is not exported."""
+        """Return the first columns of a decision; None: the guest is not exported."""
         entity = decision.entity
         unit = next((str(spec.unit) for spec in recorded.session.controls if spec.name == decision.control), None)
         if entity.scope is Scope.HOST:
@@ -343,7 +343,6 @@ def export(
 
 
 def _write(recording: Recording, folder: Path, kind: str, guests: Sequence[str], since: float, until: float) -> dict[str, int]:
-    """Return the number of rows by table."""
     tables = Tables(guests)
     for session in recording.sessions():
         tables.declare(session)
@@ -371,8 +370,6 @@ def _write(recording: Recording, folder: Path, kind: str, guests: Sequence[str],
 
 @dataclass(slots=True)
 class _Table:
-    """Table with its unwritten rows, column by column."""
-
     file: ParquetFile | CsvFile
     waiting: list[list[Value]]
     rows: int = 0

@@ -105,8 +105,6 @@ class SlotExpected(NamedTuple):
 class _SlotForecast(NamedTuple):
     """Forecast at the end of a slot, judged an hour later.
 
-    :param next_most: expected maximum in the next slot, without the margin
-    :param hour: expected use an hour later
     :param residuals: use beyond each curve
     :param hour_of_each: expected use an hour later from each curve alone
     """
@@ -262,7 +260,7 @@ class GuestDays:
                 self.has_pattern = count >= EVIDENCE and mine < bound * min(unchanged, average)
 
     def _weigh(self, error: float, index: int, floor: float) -> None:
-        """Lower the forecast's weight at once after a large error, and raise it slowly after small ones."""
+        """Lower the weight at once after a large error, and raise it slowly after small ones."""
         if self.wrong[3] < EVIDENCE:
             return
         of_hour = self.hour_errors[index % SLOTS * HOURS // SLOTS]
@@ -358,7 +356,7 @@ class GuestDays:
         return [share / whole for share in shares]
 
     def _curve_values(self, index: int) -> Sequence[float]:
-        """Return each curve's value in this slot. The day's value replaces unknown ones."""
+        """Return each curve's value in this slot."""
         place = index % SLOTS
         day, week, last = self.by_day[place], self.by_week[self.calendar.of_week(index)], self.last[place]
         return day, week if not isnan(week) else day, last if not isnan(last) else day

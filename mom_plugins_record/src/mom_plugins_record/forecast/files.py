@@ -171,8 +171,6 @@ class _Kept(NamedTuple):
 
 
 class _LeftFile(NamedTuple):
-    """File of another process or plugin, and its content; None: not usable."""
-
     kept: _Kept
     version: _Version
     content: Any = None
@@ -265,7 +263,6 @@ class DaysKeeper:
                 self._merged[kept.file.path] = version
 
     def _left(self, files: Sequence[_Kept]) -> Sequence[_LeftFile]:
-        """Return files of other processes that are not merged yet."""
         versions = ((kept, _version(kept.file.path)) for kept in files)
         return [_LeftFile(kept, version) for kept, version in versions if version not in (None, self._merged.get(kept.file.path))]
 
@@ -273,7 +270,7 @@ class DaysKeeper:
         return [file._replace(content=self._usable(file.kept)) for file in left]
 
     def _usable(self, kept: _Kept) -> Any:
-        """Return the content of a file. Set an unusable file aside, and return None."""
+        """Return the content of a file; None: unusable, and set aside."""
         content = kept.file.read()
         if content is None or content.calendar.same_as(self._calendar):
             return content
@@ -290,7 +287,7 @@ class DaysKeeper:
                 self._merged[kept.file.path] = version
 
     def _remove_merged(self) -> None:
-        """Remove merged files of `mom forecast learn` once the other files are on disk. Newer versions stay."""
+        """Remove merged files once the other files are on disk. Newer versions stay."""
         if any(kept.file.write_error for kept in self._files):
             return
         for kept in self._learned:

@@ -187,7 +187,7 @@ class HostDays:
         self._cycles += 1
 
     def _advance(self, snapshot: Snapshot) -> None:
-        """Record the time since the last cycle. A jump of the clock, or an absence, interrupts all slots."""
+        """Interrupt all slots after a jump of the clock, or an absence."""
         now, monotonic = snapshot.time, snapshot.monotonic
         clock = now - monotonic
         self._clock, clock_before, before, self._now = clock, self._clock, self._now, (now, monotonic)
@@ -200,7 +200,6 @@ class HostDays:
         self._usual_step = max(self._step, STEP_KEPT * self._usual_step)
 
     def _visit_some(self, snapshot: Snapshot, count: int) -> None:
-        """Sample some guests in turn, and close slots that have ended."""
         visits = min(count, max(LEAST_VISITS, math.ceil(count * SAMPLES / self._per_slot)))
         closes = max(LEAST_REFRESHED, math.ceil(count / (CLOSE_WITHIN * self._per_slot)))
         totals, usables, sizes = (snapshot.numbers(name) for name in USED_FIELDS)
@@ -264,7 +263,7 @@ class HostDays:
         return [item.id for item in sorted(self.known.values(), key=self._worth, reverse=True)[:MOST_GUESTS]]
 
     def _worth(self, guest: KnownGuest) -> tuple[bool, float]:
-        """Return the value of a guest's days. Thousands of short-lived guests must not displace guests that are off over a weekend."""
+        """Return the value of a guest's days. Short-lived guests must not displace guests that are off over a weekend."""
         past = self.past.guests.get(guest.id)
         return guest.days.slots >= SLOTS or (past is not None and len(past.ordinals) > 1), guest.present_at
 
@@ -302,7 +301,6 @@ class HostDays:
     def _next_slot(self, guest: KnownGuest, place: int, listed: Guest, index: int, covered: float) -> None:
         """Learn a guest's past slot, and begin the next one.
 
-        :param place: index among all guests
         :param covered: seconds of the slot that samples must cover
         """
         started = guest.incarnation not in ("", listed.incarnation)
@@ -344,15 +342,14 @@ class HostDays:
         columns[2][place] = guest.rises = None if guest.pinned else self._rises_in(guest, window)
 
     def _weight(self, guest: KnownGuest, now: SlotExpected) -> float:
-        """Return the weight of a guest's forecast. Use far above the expected maximum lowers it at once; use below it only at the end of
-        the slot, because the rise may come late."""
+        """Return the weight of a guest's forecast. Use above the maximum lowers it at once; use below it only at the end of the slot."""
         days, used = guest.days, guest.used
         over = used - now.most - now.margin
         usual = FITS * max(LEAST_SHARE * used, days.error)
         return min(days.weight, usual / over) if over > usual else days.weight  # False for unknown use
 
     def _rises_in(self, guest: KnownGuest, window: Sequence[SlotExpected]) -> int | None:
-        """Return the slot of an expected rise; None: no rise. A guest of unknown use counts with its usual use."""
+        """Return the slot of an expected rise. A guest of unknown use counts with its usual use."""
         used = window[0].usual if isnan(guest.used) else guest.used
         for place, item in enumerate(window):
             if item.most > used + max(RISE_KIB, RISE_SHARE * used, item.margin):
@@ -368,7 +365,6 @@ class HostDays:
         return 1 + max(0, math.ceil((seconds - left) / self.calendar.slot_seconds))
 
     def _learn_sum(self, index: int) -> None:
-        """Learn the error of the forecast for all guests together."""
         last = self._sum
         if last is not None and last.slot == index:
             self._sum = last._replace(used=max(last.used, sum(guest.used for guest in last.guests)))
@@ -468,7 +464,7 @@ def _known(values: Sequence[float] | array[float]) -> tuple[float | None, ...]:
 
 
 def _used(total: float | None, usable: float | None, size: float | None) -> float:
-    """Return the use of a guest in KiB; NaN: unknown or impossible, which would corrupt the file of all days."""
+    """Return the use of a guest in KiB; NaN: unknown or impossible."""
     if total is None or usable is None:
         return math.nan
     used = max(0.0, (total if size is None or total < size else size) - usable)

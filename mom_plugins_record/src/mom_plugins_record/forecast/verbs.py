@@ -201,5 +201,5 @@ def _range(values: Sequence[float | None]) -> str:
 
 
 def _axis() -> str:
-    """Return the hours of a day, each below its beginning; 24ths of an artificial day."""
+    """Return the hours of a day; 24ths of an artificial day."""
     return "".join(f"{hour:<6}" for hour in range(0, HOURS, 3)).rstrip()

@@ -123,8 +123,6 @@ def checked(kind: type | tuple[type, ...], items: type | tuple[type, ...] = obje
 
 
 class _FailFast(FailFast):
-    """`FailFast` for use in a union."""
-
     __hash__ = object.__hash__
 
 

@@ -196,7 +196,7 @@ def _open_readable(path: Path) -> Iterator[RecordingFile]:
 
 
 def _heads(file: RecordingFile) -> tuple[Mapping[str, RecordedSession], Sequence[float | None]]:
-    """Return all sessions by checksum, and the times of groups' first cycles; None: unknown. A last None marks the end."""
+    """Return all sessions by checksum, and the times of groups' first cycles. A last None marks the end."""
     sessions: dict[str, RecordedSession] = {}
     times: list[float | None] = []
     for group in range(file.groups):
@@ -206,7 +206,6 @@ def _heads(file: RecordingFile) -> tuple[Mapping[str, RecordedSession], Sequence
 
 
 def _head(file: RecordingFile, group: int, sessions: dict[str, RecordedSession]) -> CycleRead | None:
-    """Return the first cycle of a group; None: damaged. Add the group's session to `sessions`."""
     with suppress(Corrupt, OSError):
         for text in file.lines(group):
             if not text.startswith(SESSION):
@@ -216,7 +215,7 @@ def _head(file: RecordingFile, group: int, sessions: dict[str, RecordedSession])
 
 
 def _groups_of(file: RecordingFile, since: float, until: float) -> range:
-    """Return the groups with cycles of that time, assuming that no clock has jumped."""
+    """Return the groups with cycles of that time, if no clock has jumped."""
 
     def begins(group: int) -> float:
         """Return the time of a group's first cycle, or of the next intact group's."""
@@ -228,7 +227,6 @@ def _groups_of(file: RecordingFile, since: float, until: float) -> range:
 
 
 def _some_of(file: RecordingFile, group: int, step: int) -> Iterator[CycleRead]:
-    """Yield every step-th cycle of a group, up to damage."""
     with suppress(Corrupt, OSError):
         cycles = (text for text in file.lines(group) if not text.startswith(SESSION))
         for text in islice(cycles, 0, GROUP if step < GROUP else 1, step):

@@ -202,7 +202,6 @@ class RecordingWriter:
             raise RecordingFull(f"nothing is recorded: another mom records in {self.folder}", hint="give each its own path") from error
 
     def _forget(self, older: list[Path]) -> None:
-        """Delete files beyond the limits, oldest first. Skip files that cannot be deleted."""
         files = list(_statuses(older))
         room = self._limits.size - self._limits.size // FILES
         total = sum(status.st_size for _, status in files)

@@ -91,7 +91,6 @@ def _occurs(failure: str, result: Comparison) -> bool:
 
 
 def _texts(recording: Recording, policies: Sequence[Path], since: float | None) -> dict[str, str]:
-    """Return the policies of that time (None: none), with the given ones added or replaced."""
     first = None if since is None else next(recording.cycles(since), None)
     return {**(first.policies if first is not None else {}), **SimulationSetup.texts_in(policies)}
 

@@ -96,13 +96,13 @@ def compare(
 
 
 def _warms_from(recording: Recording, since: float) -> float:
-    """Return the time to begin reading, so that the first compared cycle has all its history. Reading earlier days would take hours."""
+    """Return the time to begin reading, so that the first compared cycle has all its history."""
     first = next(recording.cycles(since), None) if since > -math.inf else None
     return since if first is None else since - (GROUP + first.session.history + 2) * first.session.interval
 
 
 class _Run:
-    """Part of a recording without gaps. A start of the daemon, or a loss, begins a new one."""
+    """Part of a recording without gaps."""
 
     def __init__(self, first: RecordedCycle, policies: Mapping[str, str] | None, since: float, result: Comparison) -> None:
         self.last = first

@@ -104,7 +104,6 @@ class RecordedEngine:
         raise MomError(f"nothing that was recorded can be evaluated here: {reasons or 'no plugin decided anything'}")
 
     def _deciding_plugins(self) -> dict[str, InstalledThen]:
-        """Return the recorded plugins that decide and are installed, without hypervisors and the recorder."""
         installed, left_out = installed_plugins(self._session.configuration)
         self.left_out.update(left_out)
         result: dict[str, InstalledThen] = {}
@@ -133,7 +132,7 @@ class RecordedEngine:
 
 
 def _needs_results(plugin_class: type) -> bool:
-    """Return True if the plugin asks the hypervisor for results of its actions, which a snapshot lacks."""
+    """Return True if the plugin needs results of its actions, which a snapshot lacks."""
     asks = [getattr(plugin_class, hook) for hook in _COLLECTING if hasattr(plugin_class, hook)]
     everything = len(asks) == len(_COLLECTING) and all("hypervisor" in inspect.signature(hook).parameters for hook in asks)
     return everything and hasattr(plugin_class, "mom_act")

@@ -223,7 +223,7 @@ class Accounts:
 
 
 def _guests_unknown(report: Report) -> bool:
-    """Return True if the hypervisor did not list its guests. The condition may outlast the next list."""
+    """Return True if the hypervisor did not list its guests."""
     if report.snapshot.guests or report.verdict is None:
         return False
     return any(condition.name == "guests" and not condition.over for condition in report.verdict.conditions)
@@ -249,9 +249,9 @@ _Get = Callable[[str], Any]
 
 
 def _add_sizes(guest: _TrackedGuest, total: GuestSums, get: _Get, seconds: float, swap_share: float, gain: float) -> bool:
-    """Add a guest's memory by location, and the part given back. Return False if its sizes are unknown.
+    """Add a guest's memory by location. Return False if its sizes are unknown.
 
-    :param swap_share: swapped memory as a ratio of held memory, for a guest that does not report it
+    :param swap_share: ratio of held memory, for a guest that does not report its swap
     :param gain: ratio of cold memory that the host gains; less than 1 if it stays in memory compressed
     """
     row = guest.row
@@ -326,10 +326,7 @@ def _add_harm(guest: _TrackedGuest, total: GuestSums, get: _Get, seconds: float)
 
 
 def _swap_share(swapped: float, guests: Iterable[Guest]) -> float:
-    """Return swapped memory as a ratio of held memory, for guests that do not report it.
-
-    All of the host's swap counts as theirs, so that the kernel's swapping never counts as memory given back.
-    """
+    """Return swapped memory as a ratio of held memory, for guests that do not report it. All of the host's swap counts as theirs."""
     held = reported = 0.0
     for guest in guests:
         swap = guest.number("host_swap")

@@ -180,7 +180,6 @@ class AccountsFile:
             return self.set_aside(_reason(error))
 
     def _check(self) -> None:
-        """Raise `sqlite3.DatabaseError` or `UnicodeDecodeError` for content that mom has not written."""
         _check_header(self.path)
         with closing(_connect(self.path, write=True)) as connection:
             if not self._is_checked:
@@ -246,9 +245,9 @@ class AccountsFile:
         self._run, self._last = run, last
 
     def _bound(self, connection: sqlite3.Connection, newest: int) -> None:
-        """Delete the oldest day, but not this hour, if the file has its maximum size. SQLite reuses the space.
+        """Delete the oldest day, but not this hour, if the file has its maximum size.
 
-        Minutes are deleted with guests, because minutes alone can fill a small file. The host's hours are deleted last.
+        Minutes alone can fill a small file, so they are deleted with guests. The host's hours are deleted last.
         """
         page_size, pages, free = (
             connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_size", "page_count", "freelist_count")
@@ -334,7 +333,7 @@ def check(path: Path) -> None:
 def _check_header(path: Path) -> None:
     """Raise `sqlite3.DatabaseError` for header damage that SQLite takes for a read-only file or a later format.
 
-    These are bytes 18, 19 and 44 to 47 in https://www.sqlite.org/fileformat.html.
+    Bytes 18, 19 and 44 to 47 in https://www.sqlite.org/fileformat.html.
     """
     with path.open("rb") as file:
         header = file.read(48)
@@ -345,7 +344,6 @@ def _check_header(path: Path) -> None:
 
 
 def _read_all(path: Path) -> None:
-    """Raise `OSError` if the disk cannot deliver the whole file."""
     with path.open("rb") as file:
         while file.read(1 << 20):
             pass
@@ -384,7 +382,6 @@ _Periods = list[tuple[int, int, Mapping[str, str | list[str]]]]
 
 
 def _read_properties(path: Path, connection: sqlite3.Connection, first: int) -> Mapping[str, _Periods]:
-    """Return the properties of each guest from an hour on, by id. Raise `AccountsError`, and `ValueError` for invalid JSON."""
     result: dict[str, _Periods] = {}
     read = lru_cache(maxsize=4096)(_PROPERTIES.validate_json)  # guests of one project and flavor share them
     for checksum, *row in connection.execute("SELECT checksum, id, hour, last, properties FROM guest_properties ORDER BY id, hour DESC"):
@@ -397,7 +394,6 @@ def _read_properties(path: Path, connection: sqlite3.Connection, first: int) -> 
 
 
 def _changed_properties(guests: Sequence[GuestHour], written: dict[str, tuple[int, str]]) -> Iterator[Sequence[object]]:
-    """Yield rows of properties that changed, or have a later last hour. Update `written`."""
     for row in guests:
         since, before = written.get(row.id, (row.hour, "{}"))
         text = json.dumps(row.properties, separators=(",", ":"), sort_keys=True)
@@ -426,7 +422,7 @@ def _delete(connection: sqlite3.Connection, table: str, column: str, oldest: int
 
 
 def _checksum(table: str, row: Sequence[object]) -> int:
-    """Return the CRC-32 of a row as SQLite returns it. SQLite checks its pages, but not their content."""
+    """Return the CRC-32 of a row. SQLite checks its pages, but not their content."""
     return zlib.crc32(repr((table, *row)).encode("utf-8", "surrogatepass"))
 
 
@@ -441,7 +437,7 @@ def _sql_value(value: object, sql_type: str) -> object:
 
 
 def _connect(path: Path, *, write: bool = False, checked: bool = True) -> sqlite3.Connection:
-    """Open the file without running SQL stored in it. Raise `AccountsError` and `sqlite3.Error`."""
+    """Open the file without running SQL stored in it."""
     # Readers open it for writing, too: only a writer can roll back the transaction of a killed mom. SQLite falls back to reading.
     _check_files(path)
     connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True, timeout=WAITS_SECONDS)
@@ -466,10 +462,8 @@ def _connect(path: Path, *, write: bool = False, checked: bool = True) -> sqlite
 
 
 def _check_files(path: Path) -> None:
-    """Raise `AccountsError` for a pipe, which would block SQLite, and for a journal that names another file.
-
-    mom's journal never does. SQLite would delete the named file (section 4.1 of https://www.sqlite.org/fileformat.html).
-    """
+    """Raise `AccountsError` for a pipe, which would block SQLite, and for a journal that names another file: SQLite would delete that file
+    (section 4.1 of https://www.sqlite.org/fileformat.html)."""
     journal = path.with_name(f"{path.name}-journal")
     for item in (path, journal):
         with suppress(OSError):  # the file does not exist, or SQLite reports the error

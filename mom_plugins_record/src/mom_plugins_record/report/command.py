@@ -141,7 +141,6 @@ def find_accounts(path: Path, last: float, *, properties: bool = False) -> Accou
 
 
 def _since_written(folder: Path, written: float) -> Sequence[Hour]:
-    """Return accounts of cycles recorded after the last write of the accounts."""
     accounts = Accounts()
     with suppress(MomError):  # accounts may lack a recording
         for recorded in Recording(folder).cycles(written - _ROUNDED, written + 2 * WRITES_EVERY):
@@ -153,14 +152,13 @@ def _since_written(folder: Path, written: float) -> Sequence[Hour]:
 
 
 def _forecast(accounts: Path, since: float, until: float) -> ForecastLine | None:
-    """Return the average error of forecasts; None: there were none."""
     means = [point.mean for point in read_minutes(accounts, PointsAsked(since, until, 1))]
     wrong, as_now = ([mean[name] / KIB_PER_GIB for mean in means if name in mean] for name in FORECAST_ERRORS)
     return ForecastLine(wrong[0], as_now[0]) if wrong and as_now else None
 
 
 def _settings(path: Path | None, config_path: str | None) -> tuple[Path, Price]:
-    """Return the path of the accounts, and the price. A given path needs no configuration, but has a price only with one."""
+    """Return the path of the accounts, and the price. A given path needs no configuration."""
     try:
         config = load_config(config_path)
     except MomError:

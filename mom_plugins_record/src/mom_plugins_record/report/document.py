@@ -41,7 +41,6 @@ def table(summary: ReportSummary) -> str:
 
 
 def _plain(value: Any, name: str = "") -> Any:
-    """Return JSON content, with numbers of six significant digits. Empty texts are unknown."""
     if isinstance(value, dict):
         return {_NAMES.get(key, key): _plain(inner, key) for key, inner in value.items()}
     if isinstance(value, list | tuple):

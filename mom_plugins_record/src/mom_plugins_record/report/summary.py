@@ -266,8 +266,6 @@ def summary_of(account: AccountedHours, by: str = "class", tenant: str = "", pri
 
 @dataclass(slots=True)
 class _GuestTotals:
-    """Sums over time by guest and by group, and the need of all guests by hour."""
-
     guests: dict[str, GuestHour] = field(default_factory=dict)
     groups: dict[str, GuestHour] = field(default_factory=dict)
     members: defaultdict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
@@ -333,11 +331,6 @@ def _known(value: Number, seconds: float) -> Number | None:
 
 
 def _line(total: GuestHour, guests: int, seconds: float, ksm: SizeSum, size: SizeAdvice = NO_ADVICE) -> ReportLine:
-    """Return the figures of one or several guests.
-
-    :param seconds: time for averages: the known time of a guest, or of the host for several guests
-    :param ksm: memory that KSM saved
-    """
     if not total.seconds or not seconds:
         return ReportLine(total.name, total.id, total.service_class, guests, 0.0, total.unknown_seconds / HOUR, size=size)
     sold, given_back, harm = total.kib_seconds, total.given_back_kib_seconds, total.harm
@@ -418,7 +411,7 @@ def _host_line(host: HostHour) -> HostLine:
 
 
 def _needed_by_day(hours: Sequence[HostHour], needs: Mapping[int, float]) -> list[tuple[float, float]]:
-    """Return the host's largest hourly need of each complete day, in KiB: use in guests, and the host's own memory."""
+    """Return the host's largest hourly need of each complete day, in KiB."""
     days: defaultdict[int, list[float]] = defaultdict(list)
     for hour in hours:
         if hour.hour in needs and hour.seconds >= SEEN_SHARE * HOUR and hour.used.known_seconds:

@@ -238,7 +238,6 @@ def _cost_rows(whole: ReportLine, host: HostLine | None) -> Iterator[Row]:
 
 
 def _known_share(hours: float, line: ReportLine) -> str:
-    """Return the share of its guests' time with a known figure, as text; empty: all of it."""
     share = hours / line.seen_guest_hours if line.seen_guest_hours else 1.0
     return "" if share > 0.995 else f"; known of {100 * share:.2g} % of their time"
 
@@ -293,7 +292,6 @@ def _signed(gib: float) -> str:
 
 
 def _given_back_text(line: ReportLine) -> str:
-    """Return the memory given back, averaged over the same time as the memory sold."""
     if not line.sold_gib or line.sold_parts.sold_gib_hours is None or line.given_back.at_least_gib_hours is None:
         return "-"
     return _gib(line.given_back.at_least_gib_hours * line.sold_gib / line.sold_parts.sold_gib_hours)
@@ -365,7 +363,6 @@ def _seconds(seconds: float | None) -> str:
 
 
 def _amount(number: float) -> str:
-    """Return a number with three significant digits; no fraction from 100 on."""
     return f"{number:,.0f}" if abs(number) >= 100 else f"{number:,.3g}"
 
 

@@ -38,8 +38,6 @@ _CLOCK = ("year", "month", "day", "hour", "minute", "second")
 
 @dataclass(slots=True)
 class _RecordedGuest:
-    """Recorded guest; times are seconds since the beginning of the scene."""
-
     guest: Guest
     memory: float
     size: float
@@ -102,7 +100,7 @@ def scene_of_recording(recording: PastCycles, since: float, until: float) -> Sce
 
 
 def _clock(fields: Mapping[str, Value], time: float) -> float:
-    """Return the host's recorded local time as seconds since 1970, or `time` if it was not recorded."""
+    """Return the host's recorded local time as seconds since 1970; `time` if unknown."""
     year, month, day, hour, minute, second = (fields.get(f"time_{part}") for part in _CLOCK)
     try:
         return datetime.fromisoformat(f"{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z").timestamp()

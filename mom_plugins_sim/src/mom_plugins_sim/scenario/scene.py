@@ -116,7 +116,6 @@ def _demand(demands: Demands, memory: float, trace: Trace | None, source: random
 
 
 def _read_trace(path: Path) -> Trace:
-    """Read a trace from a CSV file. Raise `MomError` with the invalid line."""
     times: list[float] = []
     values: list[float] = []
     try:

@@ -15,7 +15,6 @@ BALLOON_RATE_BYTES, PROCESS_BYTES, TOUCH_BYTES = round(BALLOON_RATE * 1024), QEM
 
 
 def _share(value: object) -> object:
-    """Parse `35%`; leave numbers unchanged."""
     if isinstance(value, str) and value.endswith("%"):
         try:
             return float(value[:-1]) / 100
