@@ -77,7 +77,6 @@ class PluginContext:
     offers: Mapping[Any, Sequence[Any]] = field(default_factory=dict)
     """Services by protocol; use `service` or `services`."""
     interval: float = 5.0
-    """s between two cycles."""
     guest_settings: Callable[[Guest], GuestSettings] = lambda _: GuestSettings()
     """Returns the plugin's settings for a guest, merged from matching patterns in file order."""
     configuration: Callable[[], Mapping[str, Value]] = dict
@@ -90,7 +89,6 @@ class PluginContext:
     monotonic: Callable[[], float] = time.monotonic
     """Clock of the engine in s, fast in a simulation."""
     state_files: list[StateFile[Any]] = field(default_factory=list)
-    """From `state_file`."""
 
     @property
     def observes(self) -> bool:

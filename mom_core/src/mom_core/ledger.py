@@ -37,7 +37,6 @@ class Ledger:
         """Boot id, the incarnation of the host's entries; empty: unknown."""
         loss = "what it held is not put back by itself"
         self.file = StateFile(path, "the ledger", _from_json, loss=loss, log=LOG, sets_aside=not look)
-        """`damage` and `write_error` describe faults."""
         self._entries: dict[Key, LedgerEntry] = {}
         self._written: dict[Key, LedgerEntry] = {}
         self._texts: dict[Key, tuple[LedgerEntry, str]] = {}

@@ -33,7 +33,7 @@ LARGEST_BYTES: Final = 64 << 20
 """Default maximum size: the ledger of 10,000 guests with ten changes each is 30 MiB."""
 
 MOST_SET_ASIDE: Final = 10
-"""Maximum of renamed damaged files; the next one replaces the last."""
+"""Maximum number of renamed damaged files; the next one replaces the last."""
 
 ADVICE: Final = "see what it held and put that right by hand, then delete it; free space, or look at the disk, if it comes again"
 

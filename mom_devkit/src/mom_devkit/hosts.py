@@ -19,7 +19,6 @@ USUAL: Final = (
 """Files that memory plugins read."""
 
 LONGEST_BYTES: Final = 1 << 20
-"""Larger files are left out."""
 
 
 def mirror_host(folder: Path) -> Path:

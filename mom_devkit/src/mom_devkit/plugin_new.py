@@ -28,7 +28,6 @@ KINDS: Final[Mapping[str, tuple[str, ...]]] = {
     "hypervisor": ("plugin", "processes"),
     "reporter": ("plugin", "lines"),
 }
-"""Kinds of plugins, with their modules."""
 
 _NAME: Final = re.compile(r"[a-z][a-z0-9]*(?:[-_][a-z0-9]+)*")
 

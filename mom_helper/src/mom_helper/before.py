@@ -22,7 +22,6 @@ _LONGEST_WRITE_SECONDS: Final = 0.1
 UNCERTAIN: Final = "?"
 
 _TIDY_WRITES: Final = 1000
-"""Writes between two removals of notes about vanished groups."""
 
 
 class Before:

@@ -14,7 +14,6 @@ libc: Final = ctypes.CDLL(None, use_errno=True)
 FOLDER: Final = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 
 MOST_BYTES: Final = 16 << 10
-"""Maximum bytes of one read, enough for every file here."""
 
 
 class opened:  # noqa: N801  # used like a function; a generator would need 5 % of an order's time

@@ -19,7 +19,6 @@ DISK_LIMITS: Final = tuple(f"{part}_{unit}_sec" for unit in ("bytes", "iops") fo
 NET_LIMITS: Final = tuple(
     f"{direction}.{limit}" for direction in ("inbound", "outbound") for limit in ("average", "peak", "burst", "floor")
 )
-"""libvirt's names of the values of an order, in sequence."""
 
 _FILES: Final = tuple(f'"path": "/proc/{name}", "mode": "r"' for name in ("meminfo", "vmstat", "pressure/memory", "loadavg"))
 AGENT_COMMANDS: Final = (

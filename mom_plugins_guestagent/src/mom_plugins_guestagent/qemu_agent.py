@@ -32,19 +32,19 @@ Call: TypeAlias = "Callable[[Callable[[], Answers]], asyncio.Future[Answers]]"
 """Runs a blocking call in its own thread."""
 
 MOST_ANSWER_BYTES = 256 << 10
-"""Maximum of one answer. The longest real one, the list of commands, has a few KiB."""
+"""Maximum bytes of one answer. The longest real one, the list of commands, has a few KiB."""
 
 _MOST_BYTES = 1 << 20
-"""Maximum of all answers of one visit."""
+"""Maximum bytes of all answers of one visit."""
 
 _SENTINEL = b"\xff"
 """Byte that restarts the stream; no text contains it."""
 
 _MOST_STALE_LINES = 1000
-"""Maximum of skipped lines from an earlier visit."""
+"""Maximum number of skipped lines from an earlier visit."""
 
 _MOST_LEFT_OPEN = 16
-"""Maximum of files of earlier visits to close: a guest may claim any number."""
+"""Maximum number of files of earlier visits to close: a guest may claim any number."""
 _LARGEST_HANDLE = (1 << 63) - 1
 
 _READ_BYTES = 16 << 10

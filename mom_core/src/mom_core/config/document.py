@@ -27,7 +27,7 @@ MAX_BYTES: Final = 1 << 20
 MAX_DEPTH: Final = 50
 
 MAX_NODES: Final = 20_000
-"""Maximum of keys and values with aliases expanded: a few aliases can expand to billions."""
+"""Maximum number of keys and values with aliases expanded: a few aliases can expand to billions."""
 
 KeyPath: TypeAlias = "tuple[str | int, ...]"
 """Keys and list indices from the top to a value."""

@@ -22,7 +22,7 @@ from mom_core.plugins.discovery import LoadedPlugin, available_plugins, load_plu
 from mom_core.settings import PluginSettings
 
 CHECK_SECONDS: Final = 10.0
-"""Time limit for a plugin's validation of its settings."""
+"""For a plugin's validation of its settings."""
 
 _NO_PLUGIN: Final = ("no plugin is enabled", "name at least one, such as `host: {}`; `mom plugin list` shows what is installed")
 

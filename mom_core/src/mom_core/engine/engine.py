@@ -35,7 +35,6 @@ TEARDOWN_SECONDS = 0.4
 
 
 LOGGED = 20
-"""Maximum of failed restores in the log."""
 
 EXIT_SECONDS = 0.3
 """Part of `stop_timeout` for the exit of the process."""
@@ -78,7 +77,6 @@ class Engine:
         self.report: Report | None = None
         self.started_at = 0.0
         self.number = 0
-        """Present or last cycle; 0 before the first."""
         self._clock = clock or Clock()
         self._on_report = on_report
         self._serve = serve

@@ -19,16 +19,13 @@ ROOM_FOR_EACH = 20
 """Additional problems per source, so that no source crowds out the others."""
 
 LOGGED = 20
-"""Maximum of new problems logged per cycle, the worst first."""
+"""Maximum number of new problems logged per cycle."""
 
 MOST_OF_ONE = 100
-"""Maximum of problems per source in a report."""
 
 LONGEST = 2000
-"""Maximum characters of a message and hint."""
 
 FORGOTTEN_AFTER_CYCLES = 10
-"""Cycles without a problem until it has ended."""
 
 
 _FREE_NUMBERS = re.compile(r"(?<!\w)(?<!\w-)\d+(?:\.\d+)?")

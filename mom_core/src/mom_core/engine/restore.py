@@ -22,7 +22,6 @@ ENDED = frozenset({Status.APPLIED, Status.UNCHANGED, Status.GONE, Status.LEFT_AL
 
 
 LOOK_AGAIN_SECONDS = 0.05
-"""Time between looks at a hung plugin."""
 
 
 def restore(

@@ -25,10 +25,8 @@ PATIENCE_SECONDS: Final = 30.0
 """Time for a restarting hypervisor or a slow call to recover."""
 
 MOST_CONDITIONS: Final = 20
-"""Maximum per plugin."""
 
 LONGEST: Final = 400
-"""Maximum characters of a message, cause or cure."""
 
 
 class Said(NamedTuple):

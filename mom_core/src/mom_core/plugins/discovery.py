@@ -41,7 +41,6 @@ IMPORT_SECONDS: Final = 20.0
 """Time limit: a cold import from a slow disk takes seconds."""
 
 MOST_SUGGESTED: Final = 50
-"""Maximum of unknown names with a suggestion."""
 
 _FOLDER: Final = re.compile(r"([A-Za-z0-9][A-Za-z0-9._]*)-([^-]+)\.dist-info")
 """Installed distribution: name, with `_` for `-`, and version."""

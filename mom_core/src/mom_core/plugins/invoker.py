@@ -25,7 +25,7 @@ LONGEST_RETRY_SECONDS = 60.0
 """Pauses double up to this."""
 
 LONGEST_TRACEBACK = 10_000
-"""Logged characters, the last ones."""
+"""Characters in the log, the last ones."""
 
 _SLICE_SECONDS = 0.05
 """Interval at which a wait checks for a stop."""

@@ -213,7 +213,6 @@ def reload(subject: ExaminedPlugin) -> Iterator[Finding]:
 GHOST: Final = Entity(Scope.GUEST, "5e5e5e5e-0000-4000-8000-00000000dead", "conformance-ghost")
 
 READINGS: Final = ("balloon_sizes", "cpu_tunes", "io_tunes", "net_tunes", "agent_channels", "cpu_pins", "node_tunes", "standings")
-"""Methods that read all guests at once."""
 
 CHANGES: Final[Sequence[tuple[str, tuple[object, ...]]]] = (
     ("set_balloon", (1 << 20,)),
@@ -229,7 +228,6 @@ CHANGES: Final[Sequence[tuple[str, tuple[object, ...]]]] = (
     ("shut_down", ()),
     ("start", (1.0,)),
 )
-"""Methods that change a guest, with the arguments after the guest."""
 
 
 def hypervisor(subject: ExaminedPlugin) -> Iterator[Finding]:

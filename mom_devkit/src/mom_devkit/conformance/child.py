@@ -23,7 +23,6 @@ from mom_devkit.conformance.behaviour import changes_since, process_state
 from mom_devkit.runs import plugin_settings
 
 LOADING: Final = "loading"
-"""First step: import of the class, and its settings."""
 
 SLOW_IMPORT_SECONDS: Final = 10.0
 """A slower import does work that belongs in mom_setup."""

@@ -41,7 +41,7 @@ CONSTRUCTION_SECONDS: Final = 2.0
 """Longest constructor, even on a machine that swaps: it only keeps its arguments."""
 
 DECLARATION_SECONDS: Final = 10.0
-"""Time limit of a constructor, as in the daemon."""
+"""As in the daemon."""
 
 
 # --- packaging -----------------------------------------------------------------------------------------------------------------
