@@ -1,4 +1,4 @@
-"""Base of all plugins' servers: one thread with an event loop, and a limited number of clients."""
+"""Base of all plugins' servers: one thread with an event loop."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _AGAIN_SECONDS: Final = 0.05
 class ServerDoor:
     """Address of a server.
 
-    :param open_listener: raises `OccupiedByOurselvesError` while a plugin that a reload replaces still listens there
+    :param open_listener: raises `OccupiedByOurselvesError` while a plugin that a reload replaces still listens
     """
 
     open_listener: Callable[[], Listener]
@@ -34,7 +34,7 @@ Door = TypeVar("Door", bound=ServerDoor)
 
 
 class BoundedServer(ABC, Generic[Door]):
-    """Server that runs from `start` to `close`. The subclass serves each client, and limits the time for it.
+    """Server that runs from `start` to `close`. The subclass serves each client in limited time.
 
     :param most: number of clients at once; a further client replaces another
     """
@@ -85,7 +85,7 @@ class BoundedServer(ABC, Generic[Door]):
             thread.join()
 
     def call_soon(self, function: Callable[[], object]) -> None:
-        """Call a function in the server's thread. Does nothing after the thread's end. For any thread."""
+        """Call a function in the server's thread, unless the thread has ended. For any thread."""
         if self._loop is not None:
             with contextlib.suppress(RuntimeError):  # the loop is closed already
                 self._loop.call_soon_threadsafe(function)
@@ -101,12 +101,12 @@ class BoundedServer(ABC, Generic[Door]):
     def make_room(self, door: Door, sock: socket.socket | None) -> bool:
         """Close a connection for a new client. Returns False if none may be closed.
 
-        :param sock: the new client; None: no descriptor is left to accept it
+        :param sock: None: no descriptor is left to accept the client
         """
 
     @abstractmethod
     async def connect(self, door: Door, sock: socket.socket) -> None:
-        """Serve a new client. The task owns the non-blocking socket."""
+        """Serve a new client's non-blocking socket, and close it."""
 
     def takes(self, door: Door) -> bool:
         """Return whether this door accepts one more client."""

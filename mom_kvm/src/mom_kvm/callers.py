@@ -1,4 +1,4 @@
-"""Threads for calls that may never return. Callers choose how long they wait."""
+"""Threads for calls that may never return."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ _IMPATIENT_SECONDS = 5.0
 
 
 class Callers:
-    """Pool of daemon threads. A hanging call keeps its thread, but does not block the end of the process.
+    """Pool of daemon threads. A hanging call does not block the end of the process.
 
-    :param most: number of threads; further calls wait. None: no limit
+    :param most: number of threads; None: no limit
     """
 
     def __init__(self, name: str, most: int | None = None) -> None:
@@ -38,7 +38,7 @@ class Callers:
     def start(self, function: Callable[[], T]) -> Future[T]:
         """Start a call and return at once. After `close`, no call begins.
 
-        :raises RuntimeError: no thread is free, and none can be started; the call is not made
+        :raises RuntimeError: no thread is free, and none can be started
         """
         future: Future[T] = Future()
         with self._wanted:
@@ -59,7 +59,7 @@ class Callers:
         return future
 
     def close(self, patience: float) -> None:
-        """End the threads. A thread in a call ends after it. Waits for `patience` seconds at most."""
+        """End the threads; those in a call end after it. Waits for `patience` seconds at most."""
         with self._wanted:
             self._closed = True
             self._waiting.clear()
@@ -83,14 +83,14 @@ class Callers:
 
     @staticmethod
     def came_back(future: Future[Any], seconds: float) -> bool:
-        """Return whether a call ends within `seconds`, with a result or an error."""
+        """Return whether a call ends within `seconds`."""
         with suppress(TimeoutError, CancelledError):
             future.exception(seconds)
         return future.done()
 
 
 def make(future: Future[T], function: Callable[[], T]) -> None:
-    """Make a call in this thread, and store its result or error in the future."""
+    """Make a call, and store its result or error in the future."""
     if not future.set_running_or_notify_cancel():
         return
     try:
@@ -102,7 +102,7 @@ def make(future: Future[T], function: Callable[[], T]) -> None:
 class CallPatience:
     """Timeout for calls about single guests. For several threads.
 
-    Each recent timeout halves it, so that hanging guests cost a cycle about two timeouts.
+    Each recent timeout halves it: hanging guests cost a cycle about two timeouts.
 
     :param lasts: seconds for which a timed-out call counts
     :param least: seconds
@@ -114,7 +114,7 @@ class CallPatience:
         self._monotonic, self._lasts, self._least = monotonic, lasts, least
         self._lock = threading.Lock()
         self._given_up: list[tuple[float, Callable[[], bool]]] = []
-        """Times of recent timeouts, with a function that returns whether the call has returned since."""
+        """Times of recent timeouts, and whether the call has returned since."""
 
     def given_up(self, came_back: Callable[[], bool] = lambda: False) -> None:
         """Count a timed-out call, for `lasts` seconds or until `came_back` returns True."""

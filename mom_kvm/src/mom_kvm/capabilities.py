@@ -1,6 +1,6 @@
 """Optional capabilities of hypervisors, tested with `isinstance`.
 
-Calls come from several threads, end within a limited time, and raise `GuestGone` for a guest that has ended.
+Calls come from several threads, take limited time, and raise `GuestGone` for a guest that has ended.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class AgentAccess(Protocol):
         """
 
     def agent_command(self, guest: Entity, command: str, timeout_seconds: float) -> str:
-        """Send this JSON text to the guest's qemu-guest-agent through the hypervisor, and return the JSON answer.
+        """Send this JSON text to the guest's qemu-guest-agent, and return the JSON answer.
 
         Raises `GuestBusy` after the timeout, `NotSupported` without an agent, or another `HypervisorError`.
         """
@@ -59,7 +59,7 @@ class NodeTuneControl(Protocol):
         """Return the present nodes by guest id. Unknown guests are absent."""
 
     def set_node_tune(self, guest: Entity, nodes: AbstractSet[int]) -> None:
-        """Allocate new memory on these nodes. Raises `NotSupported` if the mode forbids changes while the guest runs."""
+        """Allocate new memory on these nodes. Raises `NotSupported` if the mode cannot be changed at run time."""
 
 
 class GuestState(StrEnum):
@@ -85,10 +85,10 @@ class LifecycleControl(Protocol):
         """Continue a paused guest."""
 
     def save(self, guest: Entity, timeout_seconds: float) -> None:
-        """Save the guest's memory to disk, and end the guest. Raises `GuestBusy` after the timeout; then the guest continues to run."""
+        """Save the guest to disk. Raises `GuestBusy` after the timeout; then the guest continues to run."""
 
     def shut_down(self, guest: Entity) -> None:
-        """Request a shutdown from the guest's system, and return at once. Some guests ignore the request."""
+        """Request a shutdown from the guest's system. Some guests ignore it."""
 
     def start(self, guest: Entity, timeout_seconds: float) -> None:
         """Boot a guest that is off, or continue a saved guest."""
@@ -101,8 +101,8 @@ class MigrationControl(Protocol):
     def migrate(self, guest: Entity, destination: Destination, timeout_seconds: float) -> None:
         """Migrate the running guest, and return once it runs on the destination.
 
-        After an error it still runs here: `NotSupported` if this migration is impossible, `GuestBusy` after the timeout, or another
-        `HypervisorError`. After `TimeoutError` the outcome is unknown, and the migration may still be running.
+        After an error it still runs here: `NotSupported` if the migration is impossible, `GuestBusy` after the timeout, or another
+        `HypervisorError`. After `TimeoutError` the outcome is unknown.
         """
 
 
@@ -119,8 +119,7 @@ class StoreKind(StrEnum):
 class SwapStore:
     """Swap area of the host. Sizes in KiB; None: unknown.
 
-    `name` is the kernel's, such as `/dev/zram0`. `held_kib` of swapped memory is compressed into `takes_kib` of host memory. `free_kib` is
-    the remaining capacity.
+    `name` is the kernel's, such as `/dev/zram0`. `held_kib` of swapped memory is compressed into `takes_kib` of host memory.
     """
 
     name: str
@@ -148,10 +147,10 @@ class ColdMemoryControl(Protocol):
         """Return all active swap areas."""
 
     def offload_memory(self, guest: Entity, kib: int, seconds: float) -> Offloaded:
-        """Move `kib` KiB of the guest's least recently used memory to swap, within `seconds`.
+        """Move `kib` KiB of the guest's coldest memory to swap, within `seconds`.
 
         The result counts KiB before compression. Raises `NotSupported` with the reason.
         """
 
     def recall_memory(self, guest: Entity, kib: int, seconds: float) -> Offloaded:
-        """Read `kib` KiB of the guest's swapped memory back into host memory, within `seconds`."""
+        """Read `kib` KiB of the guest's memory back from swap, within `seconds`."""

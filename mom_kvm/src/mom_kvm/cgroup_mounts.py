@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 from mom_kvm.kernel_files import read_kernel_file
 
 BELIEVED_SECONDS = 60.0
-"""The list of mounts is long on hosts with containers, and cgroups are mounted at boot."""
+"""The list of mounts is long with containers, and cgroups are mounted at boot."""
 
 _MOST_SEARCHED: Final = 20_000
 """Ten times as many groups as on the largest node."""
@@ -24,7 +24,7 @@ _OCTAL = re.compile(r"\\([0-7]{3})")
 
 
 class Mount(NamedTuple):
-    """Mount of a cgroup hierarchy. The unified hierarchy (v2) has only the controller `UNIFIED`."""
+    """Mount of a cgroup hierarchy."""
 
     controllers: frozenset[str]
     root: str

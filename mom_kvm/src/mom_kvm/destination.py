@@ -1,7 +1,6 @@
 """Destinations of migrations: the URI of another hypervisor, or the name of another host.
 
-A URI can make libvirt's client run programs, read files, or skip checks of certificates, and may come from a policy or another host. So mom
-accepts only listed parts.
+A URI can make libvirt's client run programs, read files, or skip checks of certificates. So mom accepts only listed parts.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
     from pydantic_core.core_schema import CoreSchema
 
 _HYPERVISOR: Final = "qemu"
-"""Other drivers do not migrate KVM guests, and some read the file that the path names."""
+"""Other drivers do not migrate KVM guests, and some read the path's file."""
 
 _NAMED: Final = "host"
 """Driver of a host known to a `Mover`."""
@@ -58,16 +57,14 @@ class DestinationError(MomError, ValueError):
 class Destination:
     """Destination of a migration: a hypervisor (`qemu+tls://h2/system`), a host known to a `Mover` (`host://h2`), or `anywhere`.
 
-    The constructor checks all parts.
-
     :param driver: `qemu`, `host` or `anywhere`
     :param path: such as `/system`
     :param transport: empty: TLS
     :param user: login for ssh
     :param host: in lower case; IPv6 without brackets
-    :param parameters: names and values, sorted
+    :param parameters: sorted
     :param way: URI for the migration stream, such as `tcp://10.0.0.2`
-    :raises DestinationError: a part is not allowed, or does not fit the others
+    :raises DestinationError: a part is not allowed
     """
 
     ANYWHERE: ClassVar[Destination]

@@ -27,7 +27,7 @@ from mom_core import (
 )
 
 GONE_SECONDS: Final = 3600.0
-"""A hanging hypervisor lists no guests, and later lists them again with mom's values: remember the original values."""
+"""A hanging hypervisor lists no guests, and later lists them again with mom's values."""
 
 _NAMED: Final = 5
 """Number of guests' names in a problem."""
@@ -38,9 +38,9 @@ _WHY_UNDONE: Final = {_SET: "no longer set for this guest in the YAML file", _AG
 
 
 class _Key(NamedTuple):
-    """A guest's control, set by settings (`_SET`) or by a policy as agreed (`_AGREED`).
+    """A guest's control, set by settings (`_SET`) or by a policy (`_AGREED`).
 
-    `item` is the name of a list item (see `_by_item`); empty: the whole control.
+    `item` is a list item (see `_by_item`); empty: the whole control.
     """
 
     guest: str
@@ -54,7 +54,7 @@ _FORM: Final = TypeAdapter(set[_Key])
 
 
 class SetValue(NamedTuple):
-    """Value from settings, and the reason. None: the value is unknown in this cycle, and the control stays unchanged."""
+    """Value from settings, and the reason. None: unknown in this cycle, so the control stays unchanged."""
 
     value: Value
     reason: str = "set for this guest in the YAML file"
@@ -82,14 +82,10 @@ def _blocked(guest: Guest, control: str) -> str:
 class Enforcement:
     """Decisions for values from settings, and for restoring original values.
 
-    It decides a value in every cycle: the order of plugins resolves conflicts, and mom corrects changes by other processes. It decides
-    nothing while a present value is unknown.
+    It decides a value in every cycle: the order of plugins resolves conflicts, and mom corrects changes by other processes. Values that
+    another process has set since, or that another evaluator wants, are not restored. The ledger forgets guests that are not listed, so this
+    class keeps their entries. A state file holds the keys, because settings may change while mom does not run.
 
-    Original values come from the ledger. Values that another process has set since, or that another evaluator wants, are not restored. The
-    ledger forgets guests that are not listed, so this class keeps their entries. A state file holds the keys, because settings may change
-    while mom does not run.
-
-    :param context: the plugin's
     :param hindrance: returns why a guest's control cannot be set, or an empty text
     """
 
@@ -119,7 +115,7 @@ class Enforcement:
         """Return the decisions for all guests.
 
         :param wanted: values of settings by guest id and control
-        :param agreed: values that policies set as agreed; only restored here, because a policy does not know the original value
+        :param agreed: values that policies set as agreed; only restored here
         """
         if self._saved is None:
             self._load()
@@ -180,8 +176,7 @@ class Enforcement:
         return Problem(self._source, message, guests[0] if len(guests) == 1 else None, Severity.WARNING, "see mom doctor")
 
     def hear(self, decisions: Iterable[Decision]) -> None:
-        """Note a cycle's decisions, in `mom_review`. Values that another evaluator wants are not restored: mom would report a conflict in
-        every cycle."""
+        """Note a cycle's decisions, in `mom_review`. Values that another evaluator wants are not restored."""
         others = (decision for decision in decisions if decision.source.name != self._source.name)
         theirs = {(decision.entity.id, decision.control): decision.value for decision in others}
         self._overruled = {
@@ -248,7 +243,7 @@ def _merged(last: LedgerEntry | None, entry: LedgerEntry | None) -> LedgerEntry 
 def _original_value(spec: ControlSpec, entry: LedgerEntry, now: Value, item: str) -> Value:
     """Return the original value, for a list the item. None: another process has set the present value, or the item is gone.
 
-    Where an absent item has a meaning, return the whole list, with items added since.
+    Where an absent item has a meaning, return the whole list.
     """
     listed = as_items(now)
     if _by_item(spec):
@@ -274,7 +269,7 @@ def _items_named(spec: ControlSpec, value: Value, name: str) -> list[Mapping[str
 
 
 def _is_in_place(spec: ControlSpec, value: Value, now: Value) -> bool:
-    """Return whether a control has this value. In lists, entries that only one of both has do not count."""
+    """Return whether a control has this value. In lists, only common entries count."""
     listed = as_items(now)
     if not spec.key or listed is None:
         return now == value

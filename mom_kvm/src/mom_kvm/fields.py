@@ -42,7 +42,7 @@ MEMORY: Final = (
     ("mem_usable", Unit.KIB, "memory that the guest can give without swapping", "balloon.usable"),
     ("mem_disk_caches", Unit.KIB, "memory that the guest uses as disk cache", "balloon.disk_caches"),
 )
-"""Statistics of the guest's kernel. The first, its total memory, is the upper limit of the others."""
+"""Statistics of the guest's kernel. The first is the upper limit of the others."""
 
 COUNTERS: Final = (
     ("swap_in", Unit.KIB_PER_SECOND, "read back from the guest's swap", "balloon.swap_in"),

@@ -8,7 +8,7 @@ from mom_core import MomError, PluginContext, Snapshot
 
 STALE_PERIODS: Final = 3
 STALE_SECONDS: Final = 10.0
-"""Stale after two missed readings: a guest that is short of CPU misses one, and libvirt reports the age in whole seconds."""
+"""Stale after two missed readings: a guest that is short of CPU misses one."""
 
 
 def stale_seconds(period: float, setting: float | None = None) -> float:

@@ -15,7 +15,7 @@ _INACTIVE_FILE: Final = re.compile(rb"^inactive_file ([0-9]{1,19})$", re.MULTILI
 
 
 class GroupLimit(NamedTuple):
-    """Limit of a group and the usage that counts against it, in KiB."""
+    """Limit of a group and its usage in KiB."""
 
     folder: str
     limit: int
@@ -37,7 +37,7 @@ class GroupLimit(NamedTuple):
 
         Inactive page cache is not usage: the kernel reclaims it first.
 
-        :param top: mount point of the hierarchy, which has no limit
+        :param top: mount point of the hierarchy
         """
         return cls._tightest(folder, top, "memory.max", "memory.current", spared=_INACTIVE_FILE)
 

@@ -23,14 +23,14 @@ _MOST_IN_CONTAINER = 64
 
 
 class CpuCounters(NamedTuple):
-    """CPU time and throttled time in seconds. None: not counted by the kernel."""
+    """CPU time and throttled time in seconds. None: not counted."""
 
     used: float | None
     throttled: float | None
 
 
 def cgroups_of(process: str) -> Mapping[str, str]:
-    """Return the path of the guest's group by controller, without libvirt's subgroups for emulator and vCPUs. Empty: ended.
+    """Return the path of the guest's group by controller, above libvirt's subgroups. Empty: ended.
 
     :param process: its folder in /proc
     """
@@ -113,7 +113,7 @@ class Cgroups:
         return CpuCounters(None if used is None else used / 1e9, None)
 
     def huge_kib(self, own: Mapping[str, str]) -> int | None:
-        """Return the group's KiB in transparent huge pages, anonymous and shared. None: not counted, or no memory controller."""
+        """Return the group's KiB in transparent huge pages. None: not counted, or no memory controller."""
         counts = self._counts(Hierarchies.UNIFIED, own, "memory.stat")
         anonymous, shared = _whole(counts.get(b"anon_thp")), _whole(counts.get(b"shmem_thp"))
         if anonymous is None:

@@ -24,14 +24,13 @@ class HealthLimits:
     """The same as a share of the guest's size. The larger limit counts."""
 
     SWAP_IN_KIB: Final = 256.0
-    """KiB/s: 64 pages a second cost a waiting program about 1 % of its time on an SSD. mom never shrinks such a guest, and grows it while
-    the host has memory."""
+    """KiB/s: 64 pages a second cost a program about 1 % of its time on an SSD. mom grows such a guest while the host has memory."""
 
     MAJOR_FAULTS: Final = 200.0
     """Per second. Beyond it, the guest's page cache is too small, and the guest grows."""
 
     PRESSURE_PERCENT: Final = 10.0
-    """Some tasks wait for memory. systemd-oomd acts at 60 % (all tasks); senpai stays below 0.1 %."""
+    """Some tasks wait for memory. systemd-oomd acts at 60 % (all tasks); senpai below 0.1 %."""
 
     BROKEN_KIB: Final = 1024
     """Tolerance below a promise: balloons move in pages, some in pages of 2 MiB."""
@@ -66,8 +65,7 @@ def taken_from(guest: Guest) -> float:
 
 
 def need_of(guest: Guest) -> tuple[float | None, str]:
-    """Return the size in KiB below which a guest is harmed, and the reason: guarantee or working set. None: unknown. A smaller guest may
-    keep its size."""
+    """Return the size in KiB below which a guest is harmed, and the reason: guarantee or working set. None: unknown."""
     guaranteed = guest.number(GUARANTEE)
     size = field_number(guest.fields, "balloon_cur", math.nan)
     used = size - field_number(guest.fields, "mem_usable", math.nan)

@@ -42,7 +42,7 @@ class _Process:
     closely: dict[str, Value] = field(default_factory=dict)
     """Fields of the last close look."""
     fits: int | None = None
-    """KiB that the process may hold within its groups' limits. None: no limit."""
+    """KiB below the process's group limits. None: no limit."""
     walk: TableWalk = field(default_factory=lambda: TableWalk(""))
     merged: MergedPages = field(default_factory=lambda: MergedPages(""))
 
@@ -50,8 +50,7 @@ class _Process:
 class HostSide:
     """QEMU processes of the guests on this host. Not thread-safe.
 
-    A close look (swap, merged pages, cgroup) costs ten times as much as faults and CPU time. With more than 100 guests, they take turns.
-    Huge pages come from the guest's cgroup, or from page tables.
+    A close look (swap, merged pages, cgroup) costs ten times as much as faults and CPU time, so more than 100 guests take turns.
 
     :param find: returns the process id for a guest's name and UUID; None: not certain
     :param root: folder that contains /proc and /sys
@@ -100,7 +99,7 @@ class HostSide:
         process.cgroups = self._cgroups.own(pid, cgroups_of(f"{self._proc}/{pid}"), self._pids)
 
     def properties(self, uuid: str) -> dict[str, Value]:
-        """Return `pid`, and `cgroups`: the guest's own groups by controller. Unknown properties are absent."""
+        """Return `pid`, and `cgroups`: the guest's own groups by controller."""
         process = self._processes.get(uuid)
         if process is None or not process.pid:
             return {}

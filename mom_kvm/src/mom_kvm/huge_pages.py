@@ -26,7 +26,7 @@ _AGAIN_SECONDS: Final = 60.0
 """Shortest time between two walks of one process."""
 
 _LARGEST_KIB: Final = 16 << 20
-"""Larger processes are not walked: this size takes a quarter of a second in pages of 4 KiB, and the cycle waits."""
+"""This size takes a quarter of a second in pages of 4 KiB, and the cycle waits."""
 
 
 def mode_of(root: Path) -> str:
@@ -40,7 +40,7 @@ def mode_of(root: Path) -> str:
 
 @dataclass(slots=True)
 class TableWalk:
-    """Last walk of a process's page tables: KiB in huge pages (None: unknown), and its time.
+    """Last walk of a process's page tables: KiB in huge pages, and its time.
 
     :param folder: the process's folder in /proc
     """

@@ -14,13 +14,13 @@ UNDESCRIBED: Final = "the guest's description has not been read yet"
 """Reason in `Guest.blocked`, under `*`, while the guest's guarantee is unknown."""
 
 PROMISED_NOTHING: Final[Mapping[str, Value]] = MappingProxyType({"mem_guarantee": "0KiB"})
-"""Property of a guest whose definition contains no promise. Without this property, the promise is unknown."""
+"""Property of a guest whose definition contains no promise. Without it, the promise is unknown."""
 
 
 def capable(hypervisor: Hypervisor, capability: Callable[..., Capability], what: str) -> Capability:
     """Return the hypervisor if it has this capability, else raise `NotSupported`.
 
-    :param what: the capability for the message, such as `resize guests`
+    :param what: for the message, such as `resize guests`
     """
     if not isinstance(hypervisor, cast("type", capability)):
         raise NotSupported(f"{hypervisor.uri} cannot {what}")
@@ -40,7 +40,7 @@ def read_together(
 ) -> dict[Target, Value | HypervisorError]:
     """Read controls of many entities at once, for `mom_read`.
 
-    :param readers: names of controls, with a function that returns their values by entity id and control
+    :param readers: names of controls, and a function that returns values by entity id and control
     """
     results: dict[Target, Value | HypervisorError] = {}
     for controls, read in readers:
@@ -68,7 +68,7 @@ def set_each(changes: Iterable[Change], set_one: Callable[[Change], object]) -> 
 
 
 def listed_guests(hypervisor: Hypervisor | None, subject: str) -> Generator[Finding, None, Sequence[Guest] | None]:
-    """Return the guests for `mom doctor`. If they cannot be listed, yield the reason and return None."""
+    """Return the guests for `mom doctor`, or None after a finding with the reason."""
     if hypervisor is None:
         yield Finding(Severity.WARNING, subject, "guests were not looked at: no hypervisor was reached")
         return None

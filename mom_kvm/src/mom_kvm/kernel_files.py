@@ -1,7 +1,4 @@
-"""Small files of the kernel in /proc and /sys.
-
-Functions that read return an empty or None value for a missing, unreadable or malformed file.
-"""
+"""Small files of the kernel in /proc and /sys. Most functions return an empty value for an unreadable or malformed file."""
 
 from __future__ import annotations
 
@@ -78,8 +75,7 @@ def write_file(path: Path | str, value: Value, *, wait: bool = True) -> None:
     """Write to an existing kernel file, directly or through mom-helper.
 
     :param wait: wait for the kernel's work, where possible (memory.high of newer kernels)
-    :raises HypervisorError: `NotSupported` without such a file, `PermissionDenied`, or the kernel's reason; its `__cause__` is the
-        `OSError`
+    :raises HypervisorError: its `__cause__` is the `OSError`
     """
     text = str(value)
     try:
@@ -95,7 +91,7 @@ def write_file(path: Path | str, value: Value, *, wait: bool = True) -> None:
 
 
 class GroupWrite(NamedTuple):
-    """Write to a file of a guest's cgroup: path, text (bytes or `max`), and pid of the guest's QEMU."""
+    """Write to a file of a guest's cgroup: path, text (bytes or `max`), and QEMU's pid."""
 
     path: str
     text: str
@@ -166,7 +162,7 @@ def why_not_writable(path: Path | str) -> HypervisorError | None:
 def unwritable_finding(path: Path | str, subject: str, effect: str, *, observes: bool) -> Finding | None:
     """Return a finding of `mom doctor` if mom cannot write a file that it needs.
 
-    :param effect: the consequence, such as `KSM stays as it is`
+    :param effect: such as `KSM stays as it is`
     :param observes: then this is no problem yet
     """
     hindrance = why_not_writable(path)
@@ -178,7 +174,7 @@ def unwritable_finding(path: Path | str, subject: str, effect: str, *, observes:
 
 
 def open_process_file(process: Path | str, name: str) -> int:
-    """Open a process's file that only its user and root may read, such as `smaps_rollup`, directly or through mom-helper. Raises `OSError`.
+    """Open a process's file that only its user and root may read, directly or through mom-helper. Raises `OSError`.
 
     :param process: its folder in /proc
     """
@@ -210,7 +206,7 @@ def guest_of(process: Path | str) -> tuple[int, int] | None:
 def root_cure(path: Path | str = "", number: int | None = errno.EACCES) -> str:
     """Return the cure for a refused access.
 
-    :param path: of the kernel file, if a write was refused
+    :param path: of the file, if a write was refused
     :param number: the kernel's error number
     """
     if os.geteuid() == 0:
@@ -256,7 +252,7 @@ def boot_id(proc: Path) -> str:
 
 
 def parse_meminfo(content: bytes) -> dict[str, int]:
-    """Return the lines of /proc/meminfo by name, in KiB or as counts. Malformed lines are absent."""
+    """Return the lines of /proc/meminfo by name, in KiB or as counts."""
     return {name.decode(): int(number) for name, number in _MEMORY_LINE.findall(content)}
 
 
@@ -275,7 +271,7 @@ def read_meminfo(root: Path) -> dict[str, int]:
 
 
 def parse_number_list(text: str) -> frozenset[int] | None:
-    """Return the numbers of a list of CPUs or nodes, such as `0-3,8` or libvirt's `0-3,^2`. None: malformed."""
+    """Return the numbers of a list of CPUs or nodes, such as `0-3,8` or `0-3,^2`. None: malformed."""
     numbers: set[int] = set()
     for part in text.strip().split(",") if text.strip() else ():
         match = _RANGE.fullmatch(part.strip())
@@ -298,7 +294,7 @@ class Pressure(NamedTuple):
 
     @classmethod
     def parse(cls, content: bytes) -> dict[str, Pressure]:
-        """Parse a pressure file into `some` (at least one task waited) and `full` (all waited). Malformed lines are absent."""
+        """Parse a pressure file into `some` (at least one task waited) and `full` (all waited)."""
         found = {}
         for kind, *averages, total in _PRESSURE_LINE.findall(content):
             avg10, avg60, avg300 = map(float, averages)
@@ -316,8 +312,8 @@ def pid_of(guest: Guest) -> int | None:
 class ProcessStat(NamedTuple):
     """Process from /proc/PID/stat.
 
-    `state` is a letter, such as `D` (waits for I/O) or `Z` (zombie). `started` is in clock ticks since boot, and distinguishes processes
-    with the same pid. `processor` is the last CPU.
+    `state` is a letter, such as `Z` (zombie). `started` is in clock ticks since boot, and distinguishes processes with the same pid.
+    `processor` is the last CPU.
     """
 
     name: str
@@ -362,8 +358,7 @@ class ProcessStat(NamedTuple):
     def parse(cls, content: bytes) -> ProcessStat | None:
         """Parse a stat file. None: malformed.
 
-        Fields of proc(5): 2 comm (in brackets, with any character), 3 state, 9 flags, 10 minflt, 12 majflt, 14 utime, 15 stime, 22
-        starttime, 24 rss, 39 processor.
+        Fields of proc(5): 2 comm, 3 state, 9 flags, 10 minflt, 12 majflt, 14 utime, 15 stime, 22 starttime, 24 rss, 39 processor.
         """
         head, closing, tail = content.rpartition(b")")
         _, opening, name = head.partition(b"(")

@@ -15,7 +15,7 @@ from mom_kvm.kernel_files import read_number, write_file
 class Knob:
     """Host control with functions to read and write it. Its field has the same name.
 
-    :param read: None: unknown. Raises `HypervisorError`: `NotSupported` without the control
+    :param read: None: unknown. Raises `HypervisorError`
     :param write: raises `HypervisorError`
     :param source: such as `/proc/sys/vm/swappiness`
     """
@@ -54,7 +54,7 @@ class Knob:
 
 
 def helper_declaration(control: ControlSpec) -> str:
-    """Return the lines of /etc/mom/helper.d that let mom-helper write a control's file within its bounds.
+    """Return the lines of /etc/mom/helper.d that let mom-helper write a control's file.
 
     :raises ValueError: the control is no file, or has no bounds
     """

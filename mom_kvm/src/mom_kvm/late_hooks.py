@@ -12,7 +12,7 @@ def late_hook(target: str, argument: Literal["", "report"] = "") -> Any:
     """Return a hook that calls a function or class of another module, which may import `mom_daemon`.
 
     :param target: such as `mom_acme.explanation:AcmeExplainer`
-    :param argument: the hook's argument: `report` for `mom_status`
+    :param argument: the hook's argument, such as `report`
     """
 
     def hook() -> object:

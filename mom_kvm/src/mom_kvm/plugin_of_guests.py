@@ -70,10 +70,7 @@ H = TypeVar("H", bound="ReportingHypervisor")
 
 
 class PluginOfGuests(Generic[H]):
-    """Base of hypervisors' plugins: statistics, their period, and the watch between cycles.
-
-    The subclass sets `_hypervisor` and `_watch` in `mom_setup`.
-    """
+    """Base of hypervisors' plugins. The subclass sets `_hypervisor` and `_watch` in `mom_setup`."""
 
     _garbled_cure = "look at it (virsh dumpxml GUEST): its balloon is left alone, and what it is promised there is not known"
 

@@ -44,7 +44,7 @@ def huge_kib(process: str) -> int | None:
 
 
 def largest_kib(process: str, host_kib: int | None) -> int:
-    """Return the memory that the process maps, at most the host's: an upper limit of the guest's memory. 0: unreadable."""
+    """Return the memory that the process maps, at most the host's. 0: unreadable."""
     pages = read_kernel_file(f"{process}/statm", _STAT_BYTES).partition(b" ")[0]
     mapped = int(pages) * PAGE_KIB if pages.isdigit() else 0
     return mapped if host_kib is None else min(mapped, host_kib)
@@ -57,7 +57,7 @@ def _kib(content: bytes, name: bytes) -> int | None:
 
 
 class MergedPages:
-    """KSM's figures of a process. The file stays open, because without root mom-helper opens it.
+    """KSM's figures of a process. The file stays open.
 
     :param process: its folder in /proc
     """

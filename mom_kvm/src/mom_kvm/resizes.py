@@ -1,4 +1,4 @@
-"""Distinguishes mom's own resizes of guests from those by other processes. Hypervisors send events for both."""
+"""Distinguishes mom's own resizes of guests from those by other processes."""
 
 from __future__ import annotations
 

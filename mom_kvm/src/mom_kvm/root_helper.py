@@ -39,10 +39,7 @@ class DeclaredFile(NamedTuple):
 
 
 class GroupValue(NamedTuple):
-    """Value for a file in a guest's cgroup, in bytes; -1: `max`.
-
-    `group` is the inode of the group's folder, to detect a reused pid.
-    """
+    """Value for a file in a guest's cgroup, in bytes; -1: `max`. `group` is the inode of the group's folder, to detect a reused pid."""
 
     pid: int
     group: int
@@ -53,8 +50,8 @@ class GroupValue(NamedTuple):
 class Helper:
     """Connection to mom-helper. For several threads.
 
-    Requests raise `OSError`: `ETIMEDOUT` without an answer, `ENOTCONN` without a helper (the next request reconnects), `EAGAIN` for too
-    many triggers, `ESRCH` if the guest has ended, `EPERM` if root does not allow it.
+    Requests raise `OSError`: `ETIMEDOUT`, `ENOTCONN` without a helper (the next request reconnects), `EAGAIN` for too many triggers,
+    `ESRCH` if the guest has ended, `EPERM` if root does not allow it.
     """
 
     _shared: Helper | None = None
@@ -123,7 +120,7 @@ class Helper:
             errors[answer.id] = _refusal(answer) if answer.error else None
 
     def open_of_guest(self, pid: int, started: int, name: str) -> int:
-        """Open a file in a guest's folder in /proc, such as `smaps_rollup`. Raises `PermissionError`."""
+        """Open a file in a guest's folder in /proc. Raises `PermissionError`."""
         if name not in orders.PROCESS_FILES:
             raise PermissionError(errno.EPERM, f"mom-helper opens no {name} of guests")
         with self._turn():
@@ -131,12 +128,12 @@ class Helper:
             return self._with_descriptor(self._ask(order))
 
     def pressure(self, stall_us: int, window_us: int) -> int:
-        """Return a descriptor of a pressure trigger: POLLPRI after `stall_us` of memory stall within `window_us`."""
+        """Return a descriptor of a pressure trigger: `stall_us` of memory stall within `window_us`."""
         with self._turn():
             return self._with_descriptor(self._ask(Order(OrderNumber.PRESSURE, a=stall_us, b=window_us)))
 
     def connect(self, path: Path | str) -> socket.socket:
-        """Connect to a guest's socket, such as its monitor's. The caller must have access to the folder."""
+        """Connect to a guest's socket. The caller must have access to the folder."""
         file = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
             with self._turn():
@@ -231,7 +228,7 @@ class Helper:
         raise OSError(errno.EPROTO, "mom-helper answered something else")
 
     def _failure(self, error: Exception) -> OSError:
-        """Return the connection's error, and close it: a late answer must not answer another request."""
+        """Return the connection's error, and close it."""
         self._close()
         if isinstance(error, BlockingIOError):
             return TimeoutError(errno.ETIMEDOUT, f"mom-helper did not answer within {ANSWER_SECONDS:.0f} s")

@@ -11,7 +11,7 @@ from mom_core import Guest, Problem, Report, Severity, Status, Value, as_number,
 from mom_kvm.health import HealthLimits, field_number, pages_kib, taken_from
 
 NOTICEABLE_KIB: Final = 16 * 1024
-"""A guest so far below its full size counts as shrunk: mom's smallest step."""
+"""A guest so far below its full size counts as shrunk."""
 
 _DECIDING: Final = ("mom_evaluate", "mom_act")
 
@@ -28,7 +28,7 @@ _AS_THEY_ARE: Final = (
 class ClassSummary:
     """Sums over the guests of a service class: KiB times seconds, seconds, counts.
 
-    `known` is assigned memory while the size was known. `least` is infinite if it never was.
+    `known` is assigned memory while the size was known.
     """
 
     guests: set[str] = field(default_factory=set)

@@ -25,7 +25,7 @@ _DRIVER_GRACE_SECONDS: Final = 60.0
 
 _DRIVER_SILENT_SECONDS: Final = 30.0
 _DRIVER_SILENT_STALE: Final = 3
-"""The driver is silent without statistics for so many seconds, and so many times the stale age."""
+"""The driver is silent after so many seconds, and so many times the stale age."""
 
 _PLUGGING_SECONDS: Final = 60.0
 """After so long without progress, the driver or memory is missing."""
@@ -61,7 +61,7 @@ class SeenGuest(ABC):
     description: Devices | None = None
     """None: not read yet, or `garbled`."""
     garbled: str = ""
-    """Why the description is unreadable. mom does not wait for such a guest's promises."""
+    """Why the description is unreadable; mom does not wait for the promises."""
     period: int = 0
     """Statistics period of the balloon driver in seconds. 0: never, or unknown."""
     fields: dict[str, Value] = field(default_factory=dict)
@@ -70,7 +70,7 @@ class SeenGuest(ABC):
     """True if the statistics are not stale."""
     plugging_kib: int = 0
     plugging_since: float | None = None
-    """KiB that virtio-mem still had to plug or unplug, and since when this is unchanged."""
+    """KiB that virtio-mem still had to plug or unplug, and since when."""
 
     @property
     def balloon(self) -> bool:
@@ -79,7 +79,7 @@ class SeenGuest(ABC):
 
     @property
     def pinned(self) -> str:
-        """Why inflating the balloon does not help the host. Empty: it helps, or there is no balloon."""
+        """Why inflating the balloon does not help the host; empty: it helps."""
         return "" if self.description is None or self.without_balloon else self.description.pinned
 
     @property
@@ -162,7 +162,7 @@ class SeenGuests(ABC, Generic[G]):
 
     :param stale_after: in seconds; None: depends on the guest's period
     :param host_side: None: guests run on another host
-    :param proc: this host's /proc, if guests run here. Incarnations then include the boot, because pids repeat
+    :param proc: this host's /proc, to include the boot in incarnations
     """
 
     def __init__(self, stale_after: float | None, monotonic: Callable[[], float], host_side: HostSide | None, proc: Path | None) -> None:
@@ -198,7 +198,7 @@ class SeenGuests(ABC, Generic[G]):
         """Return further properties. Called with the lock held."""
 
     def usable_memory(self, guest: Entity) -> tuple[float, float] | None:
-        """Return the time of the last statistics (seconds since the epoch) and the usable KiB. None: no answer."""
+        """Return the time of the last statistics (seconds since the epoch) and the usable KiB."""
         return usable_memory(self.of({guest.id}).get(guest.id, {}))
 
     def size_now(self, guest: Entity) -> float | None:

@@ -68,7 +68,7 @@ class SimulationSetup:
 def run_simulation(
     sim: Mapping[str, Value], setup: SimulationSetup, interval: float, lasts: float, record: Path | None = None
 ) -> Generator[Report, None, None]:
-    """Yield the reports of all cycles. The same arguments produce the same reports. Raises `MomError`.
+    """Yield the reports of all cycles; the same arguments produce the same reports. Raises `MomError`.
 
     :param sim: settings of the plugin `sim`
     :param interval: simulated seconds
@@ -118,7 +118,7 @@ def _configuration(
 
 @contextmanager
 def _named_as_given(folder: Path) -> Iterator[None]:
-    """Report problems of policies under their original paths instead of their copies'."""
+    """Report problems of policies under their original paths."""
     try:
         yield
     except PluginError as error:
@@ -128,7 +128,6 @@ def _named_as_given(folder: Path) -> Iterator[None]:
 
 
 def _must_be_empty(folder: Path) -> Path:
-    """Return the folder. Raises `MomError` if it has content: two simulations would look like one host."""
     try:
         if folder.exists() and any(folder.iterdir()):
             raise MomError(f"there is a recording in {folder} already, or something else", hint="name another folder, or delete it")

@@ -51,7 +51,7 @@ class Address:
 
     @classmethod
     def parse(cls, text: str, host: str = "") -> Address:
-        """Parse `/a/path`, `host:port` or `[::1]:port`. Raises `ValueError` with the invalid part.
+        """Parse `/a/path`, `host:port` or `[::1]:port`. Raises `ValueError`.
 
         :param host: host for a port alone; empty: the text must have a host
         """
@@ -119,7 +119,7 @@ def connect_to_guest(path: str) -> socket.socket:
 
 
 class Listener:
-    """Listening socket. `close` removes its file, unless another program has replaced the file."""
+    """Listening socket. `close` removes its file, unless another program has replaced it."""
 
     def __init__(self, sock: socket.socket, path: Path | None = None) -> None:
         self.sock = sock
@@ -142,7 +142,7 @@ def listen(
     :param mode: permissions of a unix socket's file; clients need to write
     :param second_group: group with the same rights, by an access control list; without ACLs, every user gets them
     :param ours: a plugin of this process may serve the port until a reload ends it
-    :raises MomError: another program serves the address, or it cannot be used
+    :raises MomError: the address cannot be used
     :raises OccupiedByOurselvesError: try again after the reload
     """
     try:

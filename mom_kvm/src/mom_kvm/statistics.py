@@ -43,7 +43,7 @@ class GrowthRate(NamedTuple):
     def until(self, counted: float | None, now: float, *, falls: bool = False) -> GrowthRate:
         """Return the growth until now.
 
-        :param falls: the value may fall; otherwise a fall means a restarted counter, and the rate is unknown
+        :param falls: the value may fall; otherwise a fall means a restarted counter
         """
         seconds = _SHORTEST_SECONDS if self.looked is None else now - self.looked
         if seconds < _SHORTEST_SECONDS:
@@ -93,7 +93,6 @@ def convert(
     """Return the fields of one record, and the next `previous`. One impossible figure makes all figures of its report unknown.
 
     :param record: by the names of libvirt's `getAllDomainStats`; may be partial
-    :param previous: the guest's last reading since its start
     :param wall: seconds since the epoch; used only for the first sample, and after a time without an answer
     :param stale_after: seconds
     """
@@ -130,7 +129,7 @@ def convert(
 
 
 def usable_memory(record: Record) -> tuple[int, int] | None:
-    """Return the time of the last statistics (seconds since the epoch) and the usable KiB, if the record has both."""
+    """Return the time of the last statistics (seconds since the epoch) and the usable KiB."""
     updated, usable = (_number(record, f"balloon.{name}") for name in ("last-update", "usable"))
     return (updated, usable) if updated and usable is not None else None
 
@@ -162,10 +161,8 @@ def _next_reading(
 
 
 def _age_at_first_sight(age: float, looked_before: float | None, monotonic: float) -> float:
-    """Return the age of new statistics: they are newer than the last record, whatever the wall clock shows.
-
-    Only the first statistics depend on the wall clock. Statistics from the future are infinitely old.
-    """
+    """Return the age of new statistics, which are newer than the last record. Only the first statistics depend on the wall clock; those
+    from the future are infinitely old."""
     if looked_before is not None:
         return min(max(age, 0.0), max(0.0, monotonic - looked_before))
     return max(age, 0.0) if age >= -_CLOCK_SLACK_SECONDS else _NEVER_FRESH

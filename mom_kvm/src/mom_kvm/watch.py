@@ -16,8 +16,7 @@ from mom_kvm.statistics import Reading, Record, convert
 
 RUNS_OUT_SHARE = 0.125
 _RUNS_OUT_KIB = 40 << 10
-"""A guest runs out with less usable memory than this share of its need and 40 MiB. The default balloon policy would grow it later, at a
-fifth of its margin."""
+"""A guest runs out with less usable memory than this share of its need and 40 MiB. The default balloon policy would grow it later."""
 
 _USED_UP_SHARE = 0.25
 _USED_UP_KIB = 16 << 10
@@ -104,8 +103,7 @@ class Statistics(NamedTuple):
 def usable_soon(before: Statistics, now: Statistics) -> float:
     """Return the KiB that will be usable when mom can act on the guest's next statistics.
 
-    Memory that the balloon moves must not count. With autodeflate, the kernel's total does not show it, so only a balloon that does not
-    move allows a forecast.
+    Memory that the balloon moves must not count. With autodeflate, only a balloon that does not move allows a forecast.
     """
     seconds = now.updated - before.updated
     if seconds <= 0:
@@ -128,7 +126,7 @@ class BalloonStatistics(Protocol):
 
 @dataclass(slots=True, eq=False)
 class _Watched:
-    """Watched guest, protected by the watch's lock, except `reading`, which only its thread uses."""
+    """Watched guest, protected by the watch's lock, except `reading`."""
 
     name: str
     incarnation: str
@@ -283,8 +281,7 @@ class GuestWatch:
             return True
 
     def _judged(self, guest: _Watched) -> str:
-        """Return why this guest needs a cycle now, if none was asked for yet. During a cycle, which may have older statistics, the guest is
-        judged after it."""
+        """Return why this guest needs a cycle now. During a cycle, which may have older statistics, the guest is judged after it."""
         with self._lock:
             now = guest.news
             if now is None or guest.asked:

@@ -23,8 +23,8 @@ class Donor:
 class Admission:
     """Whether guests fit, and why. Sizes in KiB.
 
-    `fits` is the number of such guests that fit now, up to 10,000. `reasons` are sentences for an operator. `donors` would have to give up
-    memory that they do not need, or an operator would have to withdraw their guarantees.
+    `fits` is the number of such guests that fit now, up to 10,000. `donors` would have to give up memory that they do not need, or
+    guarantees.
     """
 
     admitted: bool
@@ -44,8 +44,6 @@ class Admissions(Protocol):
         """Return whether `count` more guests fit without breaking a promise. Reserves nothing.
 
         Raises `MomError` for an unknown class, invalid numbers, and while the host is unknown.
-
-        :param sla_class: empty: the default class
         """
 
 

@@ -1,7 +1,7 @@
 """Services for moves of guests to other hosts.
 
-A mover is one way to move guests: a hypervisor, a cluster's management, or an operator's command. It may hang or forget: mom stores each
-move on disk first, and asks for its state after a restart.
+A mover is one way to move guests: a hypervisor, a cluster's management, or an operator's command. mom stores each move on disk first, and
+asks for its state after a restart.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from mom_kvm.destination import Destination
 class MoverAbilities:
     """Abilities of a mover.
 
-    :param live: guests run during the move; None: unknown
+    :param live: guests run during the move
     :param chooses: it accepts `Destination.ANYWHERE`
-    :param within: it moves guests only between hosts with the same text, such as a cluster's name; empty: all hosts
+    :param within: it moves guests only between hosts with the same text, such as a cluster's name
     """
 
     live: bool | None = None
@@ -49,7 +49,7 @@ class MoveReport:
 class MoveJob:
     """Move of a guest.
 
-    :param id: made by mom, never reused
+    :param id: never reused
     :param seconds: timeout
     :param time: start, in seconds since the epoch
     :param reference: result of the mover's `begin`; empty: none yet, or lost
@@ -81,9 +81,9 @@ class Mover(Protocol):
         """Return why it cannot move guests there. Empty: it can."""
 
     def begin(self, job: MoveJob) -> str:
-        """Start a move once for each `job.id`, and return a reference for `look`, valid after a restart of mom: at most 400 characters.
+        """Start a move once for each `job.id`, and return a reference for `look`, of at most 400 characters, valid after a restart of mom.
 
-        Raises `HypervisorError` only if nothing was started. If that is uncertain, it returns an empty text or raises another error.
+        Raises `HypervisorError` only if nothing was started; if that is uncertain, another error.
         """
 
     def look(self, job: MoveJob) -> MoveReport:
@@ -94,8 +94,7 @@ class Mover(Protocol):
 
 
 class MovePreparation(Protocol):
-    """Prepares a guest for a move, for example reclaims unused memory. mom abandons a call half a minute after `seconds`, and moves the
-    guest."""
+    """Prepares a guest for a move, for example reclaims unused memory. mom abandons a call half a minute after `seconds`."""
 
     def prepare(self, guest: Entity, seconds: float) -> str:
         """Prepare a guest within `seconds`, and return the result in words. Raises `MomError`."""

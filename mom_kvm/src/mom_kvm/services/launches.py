@@ -57,7 +57,7 @@ class Launches(Protocol):
 class LaunchReader(Protocol):
     """Reads a guest's description before the guest runs. For any thread; does not wait.
 
-    libvirt answers no bulk query during a guest's hook, so callers report the start and end of the wait.
+    libvirt answers no bulk query during a guest's hook, so callers report each wait.
     """
 
     def read(self, description: str, identity: str) -> LaunchedGuest | None:

@@ -25,8 +25,7 @@ _OTHERS: Final = RESERVED - {"tags"}
 
 @dataclass(frozen=True, slots=True)
 class GuestDescription:
-    """A hypervisor's description of a guest: libvirt's domain XML, a Proxmox VE definition (`options`), or labels of a Kubernetes object.
-    Read-only."""
+    """Guest's description: libvirt's domain XML, a Proxmox VE definition (`options`), or labels of a Kubernetes object. Read-only."""
 
     domain: Element | None = None
     options: Mapping[str, str] = field(default_factory=dict)
@@ -40,7 +39,7 @@ class GuestPlatform(Protocol):
         """Return the guest's properties by name, such as `{"flavor": "m1.small"}`. Empty for another platform's guest.
 
         Operators match them in the section `guests` (`"flavor=m1.*"`), policies read them (`(guest.Prop "flavor" "")`). A name starts with
-        a letter, and contains letters, digits, `_`, `.` and `-`. Do not wait. Invalid or reserved names and empty texts are dropped.
+        a letter, and contains letters, digits, `_`, `.` and `-`. Do not wait.
         """
 
 

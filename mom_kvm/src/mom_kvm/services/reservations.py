@@ -32,8 +32,7 @@ class Reservation:
     """Memory reserved for a launch. Sizes in KiB.
 
     `name` is a pattern for the guest's name or id; empty: the first new guest that fits. `created_at` is in seconds since the epoch.
-    `kept_kib` falls while `guest` touches its memory. `there_kib` of it is free now; `expected_kib` must still come from guests, within
-    `expected_in_seconds`.
+    `kept_kib` falls while `guest` touches its memory. `there_kib` of it is free now; `expected_kib` must still come from guests.
     """
 
     id: str
@@ -110,15 +109,15 @@ class ReservationRefused(MomError):
 class Reservations(Protocol):
     """Reservations of this host. For any thread.
 
-    The host field `mem_reserved` has the reserved KiB. A reservation shrinks no guest below its guarantee or need. Calls raise `MomError`
-    before the first cycle, and while the host's memory is unknown.
+    A reservation shrinks no guest below its guarantee or need. Calls raise `MomError` before the first cycle, and while the host's memory
+    is unknown.
     """
 
     def room(self) -> Room:
         """Return the memory that can be reserved now."""
 
     def reserve(self, memory_kib: int, seconds: float, *, name: str = "", who: str = "") -> Reservation:
-        """Reserve memory for `seconds`. Raises `ReservationRefused` if it is not available, and `UnitError` for invalid numbers.
+        """Reserve memory for `seconds`. Raises `ReservationRefused` if it is not available.
 
         :param name: pattern for the guest's name or id, such as `db-*`
         :param who: for the log, such as `user root, process 812`
