@@ -87,7 +87,7 @@ class PluginContext:
     """Returns the engine's state, in any thread."""
     wake: Callable[[str], None] = lambda _: None
     monotonic: Callable[[], float] = time.monotonic
-    """Clock of the engine in s, fast in a simulation."""
+    """Clock of the engine in seconds, fast in a simulation."""
     state_files: list[StateFile[Any]] = field(default_factory=list)
 
     @property

@@ -33,7 +33,7 @@ RESTORE_SECONDS: Final = 30.0
 class RunLock:
     """Lock held while mom manages the host.
 
-    :param patience: s to wait for a running `mom restore`
+    :param patience: seconds to wait for a running `mom restore`
     """
 
     def __init__(self, directory: Path, patience: float = LOOK_SECONDS) -> None:

@@ -153,8 +153,8 @@ class Derived(NamedTuple):
 class Snapshot:
     """State of host and guests at one moment.
 
-    `time` is in s since the epoch; `monotonic` in s, for durations. `guests` are sorted by name, then id. `history` (older snapshots,
-    oldest first) is only for tests and recordings.
+    `time` is in seconds since the epoch; `monotonic` in seconds, for durations. `guests` are sorted by name, then id. `history` (older
+    snapshots,     oldest first) is only for tests and recordings.
     """
 
     host: Host = _field(default_factory=Host)
@@ -389,7 +389,7 @@ class Severity(StrEnum):
 class Problem:
     """Fault that did not end the cycle.
 
-    `source` is a plugin or a position in a policy. The engine sets `since`, in s since the epoch, and `cycles`.
+    `source` is a plugin or a position in a policy. The engine sets `since`, in seconds since the epoch, and `cycles`.
     """
 
     source: Source
@@ -469,7 +469,7 @@ class LedgerEntry(NamedTuple):
 
     :param before: value before mom first changed the control
     :param applied: last value set, or about to be set when mom was interrupted
-    :param time: first change, in s since the epoch
+    :param time: first change, in seconds since the epoch
     :param incarnation: of the guest at that time, or the host's boot id
     :param earlier: value that mom set before `applied`, possibly in force if mom was interrupted. None: none
     :param attempted: last values that mom failed to set. If only the answer was lost, one may be in force
@@ -563,9 +563,10 @@ class Condition:
     :param why: cause
     :param cure: advice to the operator
     :param severity: WARNING, or ERROR for a bad verdict, with exit code 1 of `mom status`
-    :param after: s for which an ERROR counts as a WARNING, while mom may still fix it
+    :param after: seconds for which an ERROR counts as a WARNING, while mom may still fix it
 
-    In a verdict, the core sets the rest: the `plugins` that reported it, its age `lasted` in s, and its start `since` in s since the epoch.
+    In a verdict, the core sets the rest: the `plugins` that reported it, its age `lasted` in seconds, and its start `since` in seconds
+    since the epoch.
     A condition that ended `over` seconds ago has severity OK. Texts in a verdict are safe to print.
     """
 
@@ -624,7 +625,7 @@ class PluginState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class PluginReport:
-    """Health of a plugin: s per hook in this cycle, calls and failures since the start, last error."""
+    """Health of a plugin: seconds per hook in this cycle, calls and failures since the start, last error."""
 
     name: str
     state: PluginState
@@ -641,7 +642,7 @@ class Report:
 
     :param decisions: by evaluators, before review
     :param outcomes: after review
-    :param duration: s
+    :param duration: seconds
     :param lag: delay of the start in s
     :param skipped: cycles skipped since the start, as an earlier one took too long
     :param woken_by: reason of an unscheduled cycle; else empty
@@ -678,7 +679,7 @@ class Report:
 class EngineState:
     """State of an engine besides its reports.
 
-    :param started_at: s since the epoch
+    :param started_at: seconds since the epoch
     :param file: None: configuration from a program
     :param distributions: distribution and version by plugin
     :param changes: ledger entries

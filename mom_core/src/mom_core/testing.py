@@ -31,7 +31,7 @@ def snapshot(
     :param host: newest fields; None as a value: collected as unknown
     :param guests: newest fields by guest name
     :param properties: by guest name, and under `host`; missing `name` and `uuid` are added
-    :param history: older samples, oldest first, `interval` s apart
+    :param history: older samples, oldest first, `interval` seconds apart
     """
     properties_by_name = properties or {}
     samples: list[Sample] = [*history, {"host": host or {}, "guests": guests or {}}]

@@ -15,7 +15,7 @@ from mom_core.plugins.discovery import LoadedPlugin
 from mom_devkit.hosts import host_of
 
 NEW_YEAR = 1_767_225_600.0
-"""Start of every run in s since the epoch: midnight of 1 January 2026, UTC."""
+"""Start of every run in seconds since the epoch: midnight of 1 January 2026, UTC."""
 
 
 @dataclass
@@ -57,7 +57,7 @@ def config_of(
     :param plugins: name and section of an installed plugin, or any name and a plugin's class
     :param settings: sections of the classes by plugin name
     :param guests: the section `guests`, for installed plugins
-    :param interval: s
+    :param interval: seconds
     :param root: folder with /proc and /sys
     """
     classes = {name: item for name, item in plugins.items() if isinstance(item, type)}
@@ -135,7 +135,7 @@ def run_plugins(
 
     :param folder: for ledger, lock and plugins' files
     :param plugins: in order: name and section of an installed plugin, or any name and a plugin's class
-    :param interval: s between cycles, on the run's own clock
+    :param interval: seconds between cycles, on the run's own clock
     :param guests: the section `guests`
     :param policies: texts by name, for the plugin `policy`
     :param between: called before each cycle with its number, from 1

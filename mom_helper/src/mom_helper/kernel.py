@@ -41,7 +41,7 @@ class Allowance:
     In shared memory without a lock: two simultaneous processes may take a little more.
 
     :param rate: amount per second
-    :param seconds: maximum to save up, in s of the rate
+    :param seconds: maximum to save up, in seconds of the rate
     """
 
     def __init__(self, rate: float, seconds: float) -> None:

@@ -57,7 +57,7 @@ MOST_LINE_BYTES = 256
 MOST_CLIENTS = 8
 IDLE_SECONDS = 60.0
 STALL_SECONDS = 10.0
-"""TCP clients: maximum number, and s without a request, or without a read of the answer."""
+"""TCP clients: maximum number, and seconds without a request, or without a read of the answer."""
 
 FRESH_SECONDS = 0.1
 """Minimum time between two reads of figures, to limit the CPU time that clients can cause."""
@@ -312,7 +312,7 @@ class CacheTrim:
         return totals[0] if totals else None
 
     def turn(self, *, short: bool) -> float | None:
-        """Do one step if due, and return the s until the next; None: never. `short`: the host is short of memory."""
+        """Do one step if due, and return the seconds until the next; None: never. `short`: the host is short of memory."""
         if self.why_not:
             return None
         now = self._clock()
@@ -408,7 +408,7 @@ class Relief:
             threading.Thread(target=self._run, name="relief", daemon=True).start()
 
     def told(self, seconds: float) -> None:
-        """Note that the host is short of memory for so many s."""
+        """Note that the host is short of memory for so many seconds."""
         with self._changing:
             if self.allowed and not self._ended:
                 self._until = self._clock() + min(seconds, MOST_SHORT_SECONDS)
@@ -416,7 +416,7 @@ class Relief:
         self._told.set()
 
     def left(self) -> float:
-        """Return how many s of shortage are left."""
+        """Return how many seconds of shortage are left."""
         return max(0.0, self._until - self._clock())
 
     def figures(self) -> dict[str, int]:
@@ -430,7 +430,7 @@ class Relief:
         return values
 
     def turn(self) -> float | None:
-        """Do due work, and return the s until the next; None: wait for a message."""
+        """Do due work, and return the seconds until the next; None: wait for a message."""
         with self._changing:
             if not self._ended:
                 self._settle()

@@ -56,7 +56,7 @@ class AgentSettings(PluginSettings):
     memory, and drops page cache that was unused for long."""
 
     def stale(self, by: AgentKind | None, *, by_hypervisor: bool) -> float:
-        """Return the age in s at which figures become stale.
+        """Return the age in seconds at which figures become stale.
 
         :param by_hypervisor: the hypervisor has fresh statistics of the guest
         """

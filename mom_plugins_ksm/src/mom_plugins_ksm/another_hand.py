@@ -25,7 +25,7 @@ _ALONE_SECONDS: Final = 86_400.0
 
 
 class AnotherHand:
-    """Values that mom has set, and their replacements by another program. Times are in monotonic s."""
+    """Values that mom has set, and their replacements by another program. Times are in monotonic seconds."""
 
     def __init__(self, proc: Path) -> None:
         self._proc = proc

@@ -53,7 +53,7 @@ CONTROLS = (
 
 _BUSY_TRIES = 10
 _BUSY_PAUSE = 0.05
-"""Number of tries, and s between them: after unmerging, the kernel may briefly hold a few shared pages."""
+"""Number of tries, and seconds between them: after unmerging, the kernel may briefly hold a few shared pages."""
 
 
 UNMERGING: Final = TypeAdapter(Annotated[int, Field(ge=STOPPED, le=UNMERGED)])

@@ -1,6 +1,6 @@
 """The KSM law: from the state of the host and its guests to values for KSM's knobs, with the reason.
 
-Pure: its memory is an argument and a result. Sizes are in KiB, times in s.
+Pure: its memory is an argument and a result. Sizes are in KiB, times in seconds.
 
   when  available < start                     short: up to the CPU limit, even for a small gain
         guests may outgrow the host           gently: memory may get short, and merging takes minutes

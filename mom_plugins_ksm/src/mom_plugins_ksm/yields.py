@@ -27,7 +27,7 @@ class CpuUsage:
         """Return percent of one CPU; None at the first sample, after a gap, and after a restart of the count.
 
         :param cpu_seconds: present count; None: unknown
-        :param now: monotonic s
+        :param now: monotonic seconds
         :param pages: present batch
         """
         base = self._base

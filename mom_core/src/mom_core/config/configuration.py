@@ -50,7 +50,7 @@ class Config:
     """Valid configuration.
 
     :param file: None: from a program
-    :param interval: s between two cycles
+    :param interval: seconds between two cycles
     :param stop_timeout: time limit of a stop in s
     :param plugins: in file order: the first wins
     :param places: position of each key

@@ -236,7 +236,7 @@ class Engine:
     def reload(self, config: Config, timeout: float | None = None) -> None:
         """Change the configuration between two cycles; plugins read their files again. On any error, change nothing.
 
-        :param timeout: s to wait for another thread's cycle, then raise `MomError`; None: return at once and log errors
+        :param timeout: seconds to wait for another thread's cycle, then raise `MomError`; None: return at once and log errors
         """
         thread = self._thread if self.is_running else self._runs_in
         if thread is None or thread is threading.current_thread():
@@ -291,7 +291,7 @@ class Engine:
 
     @property
     def longest_step(self) -> float:
-        """Maximum s between two calls of `on_progress`, even if plugins hang."""
+        """Maximum seconds between two calls of `on_progress`, even if plugins hang."""
         longest = max((plugin.worker.deadline for plugin in self._opened().plugins.plugins), default=0.0)
         # In observe mode, a restore between two cycles may take as long as a stop.
         return max(longest, self.config.stop_timeout) if self.config.mode == "observe" else longest

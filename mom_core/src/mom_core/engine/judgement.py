@@ -39,7 +39,7 @@ READS_OF_UNKNOWN: Final = 3
 
 POLL_SECONDS: Final = 0.1
 POLLS: Final = 5
-"""Interval in s and number of reads of gradual controls after a restore, within the 2 s of a stop."""
+"""Interval in seconds and number of reads of gradual controls after a restore, within the 2 s of a stop."""
 
 
 class NotListed(GuestGone):

@@ -17,7 +17,7 @@ BEAT_SECONDS = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Clock:
-    """Source of time: `monotonic` in s, for durations; `wall` in s since the epoch. A simulation passes its own."""
+    """Source of time: `monotonic` in seconds, for durations; `wall` in seconds since the epoch. A simulation passes its own."""
 
     monotonic: Callable[[], float] = time.monotonic
     wall: Callable[[], float] = time.time
@@ -30,7 +30,7 @@ class Clock:
 
 @dataclass(frozen=True, slots=True)
 class Tick:
-    """Due cycle: delay in s, skipped cycles before it, and the reason of an unscheduled one."""
+    """Due cycle: delay in seconds, skipped cycles before it, and the reason of an unscheduled one."""
 
     lag: float
     skipped: int

@@ -30,7 +30,7 @@ LONGEST: Final = 400
 
 
 class Said(NamedTuple):
-    """Reported condition: first and last report in monotonic s, and its position."""
+    """Reported condition: first and last report in monotonic seconds, and its position."""
 
     plugin: str
     condition: Condition
@@ -44,8 +44,8 @@ def judged(reports: Iterable[Said], now: float, time: float) -> Verdict:
 
     Among equals, present conditions precede past ones, and imminent errors precede warnings; then file order decides.
 
-    :param now: monotonic s
-    :param time: s since the epoch
+    :param now: monotonic seconds
+    :param time: seconds since the epoch
     """
     alike: dict[str, list[Said]] = {}
     for report in reports:
@@ -99,7 +99,7 @@ class HeldConditions:
         """Return the verdict after a cycle.
 
         :param reports: by plugin, in file order; None: no answer, old conditions persist
-        :param now: monotonic s; `time`: s since the epoch
+        :param now: monotonic seconds; `time`: seconds since the epoch
         """
         for key, held in list(self._held.items()):
             if held.plugin not in reports or now - held.last > PAST_SECONDS:
