@@ -154,7 +154,7 @@ class Snapshot:
     """State of host and guests at one moment.
 
     `time` is in seconds since the epoch; `monotonic` in seconds, for durations. `guests` are sorted by name, then id. `history` (older
-    snapshots,     oldest first) is only for tests and recordings.
+    snapshots, oldest first) is only for tests and recordings.
     """
 
     host: Host = _field(default_factory=Host)
@@ -566,8 +566,7 @@ class Condition:
     :param after: seconds for which an ERROR counts as a WARNING, while mom may still fix it
 
     In a verdict, the core sets the rest: the `plugins` that reported it, its age `lasted` in seconds, and its start `since` in seconds
-    since the epoch.
-    A condition that ended `over` seconds ago has severity OK. Texts in a verdict are safe to print.
+    since the epoch. A condition that ended `over` seconds ago has severity OK. Texts in a verdict are safe to print.
     """
 
     name: str
