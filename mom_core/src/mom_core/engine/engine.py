@@ -119,7 +119,7 @@ class Engine:
             raise
         self._use(self.config, rebuilt, ledger)
         self.started_at = self._clock.wall()
-        if self._serve and self.config.mode == "observe":  # like a reload; the first cycle restores
+        if self._serve and self.config.mode == "observe":  # the first cycle restores, after the hypervisor listed its guests
             self._not_back, self._put_back_at = set(ledger.entries), -math.inf
         if ledger.entries:
             LOG.info("took over %d changes of an earlier run", len(ledger.entries))
@@ -190,9 +190,10 @@ class Engine:
         self._thread.start()
 
     def stop(self, *, put_back: bool = True) -> None:
-        """End `run` or `start`, and restore all changes. Only after `start`, wait for that. Safe in signal handlers.
+        """End `run` or `start`, and restore all changes. Safe in signal handlers.
 
-        Raise the error that ended the engine's thread, or `MomError` if it does not end in time.
+        With `start`, wait until the engine has ended; with `run`, return at once. Raise the error that ended the engine's thread, or
+        `MomError` if it does not end in time.
 
         :param put_back: False: keep all changes for the next mom
         """
@@ -297,7 +298,7 @@ class Engine:
         return max(longest, self.config.stop_timeout) if self.config.mode == "observe" else longest
 
     def problems(self) -> list[Problem]:
-        """Return the present problems, counted since their start."""
+        """Return the present problems, with start and number of cycles."""
         return self._problems.standing()
 
     @property

@@ -35,7 +35,7 @@ WATCH_SECONDS: Final = 0.3
 """Time to watch an unexplained value of a gradual control: a virtio balloon moves 260 MiB."""
 
 READS_OF_UNKNOWN: Final = 3
-"""Retries, 1 s in all: a hypervisor under load answers by then."""
+"""Retries of a read, 1 s in all: a hypervisor under load answers in that time."""
 
 POLL_SECONDS: Final = 0.1
 POLLS: Final = 5
@@ -195,7 +195,7 @@ class Controller:
         return later
 
     def _watch_unexplained(self, entries: Sequence[LedgerEntry], found: Mapping[Target, Found]) -> dict[Target, Found]:
-        """Read again: a gradual control that moves towards mom's value was changed by mom."""
+        """Read unexplained values again: if one moves towards mom's value, mom has changed it."""
         doubtful: dict[Target, tuple[LedgerEntry, float]] = {}
         for entry in entries:
             spec, first = self.specs[entry.control], found[target_of(entry)]
@@ -393,7 +393,7 @@ def _late_and_rounded(spec: ControlSpec, entry: LedgerEntry, found: Value) -> bo
         return False
     known_to_have_stood = (entry.before, entry.found, None if entry.applied in entry.attempted else entry.applied)
     read = [value for value in known_to_have_stood if isinstance(value, int) and value > 0]  # -1 means no limit
-    grain = math.gcd(found, *read) if read else found & -found  # else the largest power of two, like a page size
+    grain = math.gcd(found, *read) if read else found & -found  # else the largest power of two that divides it, like a page size
     return any(isinstance(request, int | float) and abs(found - request) < grain for request in entry.attempted)
 
 
@@ -425,7 +425,7 @@ def _judged_by_item(spec: ControlSpec, entry: LedgerEntry, found: Value) -> Judg
 
 
 def restore_result(spec: ControlSpec, change: Change, after: Found, answer: Answer) -> tuple[Status, Value, str]:
-    """Return the result of a restore, as `change_result`."""
+    """Return the result of a restore, as `change_result` does."""
     stands = known(after)
     if isinstance(answer, NoChangeNeeded):
         return Status.LEFT_ALONE, stands, str(answer)
@@ -452,7 +452,7 @@ def _nearer(stands: Value, change: Change) -> bool:
 
 
 def same(spec: ControlSpec, wanted: Value, found: Value) -> bool:
-    """Return whether `found` matches. A list compares only its own items; with `absent`, all."""
+    """Return whether `found` matches. A list compares only the wanted items; with `absent`, all items."""
     if spec.key:
         ours, now = items(spec, wanted), items(spec, found)
         pairs = [(ours.get(name, spec.absent), now.get(name, spec.absent)) for name in (ours if spec.absent is None else {**ours, **now})]
@@ -469,7 +469,7 @@ def items(spec: ControlSpec, value: Value) -> Items:
 
 
 def named_items(spec: ControlSpec, value: Value, found: Value) -> Value:
-    """Return the present items that are named."""
+    """Return the present items that the wanted value names."""
     if not spec.key or spec.absent is not None or found is None:
         return found
     now = items(spec, found)
