@@ -43,7 +43,7 @@ _LONGEST_WAIT_SECONDS = 120.0
 """Retries of a silent agent double their pause up to this: somebody may install one."""
 
 _SPREAD = 0.1
-"""Random part of the period, to spread the visits."""
+"""Ratio by which a guest's period is longer or shorter, to spread the visits."""
 
 _SHORT_PERIODS = 3
 _LONGEST_SHORT_PERIOD_SECONDS = MOST_SHORT_SECONDS / _SHORT_PERIODS
@@ -68,7 +68,7 @@ class _Trial:
     failures: int = 0
     not_before: float = 0.0
     answered_at: float | None = None
-    """Loop time; None while it fails."""
+    """Time of the last answer by the loop's clock; None while it fails."""
     why: str = ""
 
 
@@ -185,7 +185,7 @@ class AgentCollector:
         return {identity: followed.state for identity, followed in self._guests.items()}
 
     def fields(self, identities: Sequence[str], of_driver: AbstractSet[str] = frozenset()) -> dict[str, dict[str, Value]]:
-        """Return fresh fields by guest id. For guests in `of_driver`, omit those of their balloon driver."""
+        """Return fresh fields by guest id. For guests in `of_driver`, omit fields that the balloon driver reports."""
         now, guests, by_hypervisor = time.monotonic(), self._guests, self._known
         followed = [identity for identity in identities if identity in guests]
         return {

@@ -184,7 +184,7 @@ def _begun(now: KsmState, memory: KsmMemory) -> KsmMemory:
 
 
 def _rested(now: KsmState, memory: KsmMemory, p: KsmParameters) -> KsmMemory:
-    """Return the memory at the start of a rest, doubled by each look that did not pay."""
+    """Return the memory at the start of a rest. Each look that did not pay doubles the rest."""
     paid = (now.saved or 0.0) - memory.base >= p.gain_least / BYTES
     rest = p.rest_least if paid else min(p.rest_most, max(p.rest_least, 2 * memory.rest))
     return _begun(now, replace(memory, looks=False, rest=rest, paid=paid, wait=max(rest, p.rest_ratio * (memory.took or 0.0))))

@@ -27,7 +27,7 @@ class KsmParameters(StrictModel):
     start_least_share: Share = 0.25
     """Limit of `start_least` as a share of the host's memory, for small hosts."""
     start_large: Size = 32 << 30
-    """Maximum number of the threshold, together with `start_large_share`: 800 GiB available of 4,096 GiB are not short."""
+    """Upper limit of the threshold, together with `start_large_share`: 800 GiB available of 4,096 GiB are not short."""
     start_large_share: Share = 0.05
     """Share of the host's memory, added to `start_large`. The sum is 57.6 GiB on a host of 512 GiB, and 237 GiB on 4,096 GiB."""
     stop_factor: Annotated[float, Field(ge=1, le=10)] = 1.5

@@ -103,14 +103,14 @@ def forget(ledger: Ledger, keys: Sequence[Key]) -> None:
 
 
 CYCLES_UNTIL_GONE = 3
-"""Lists without a guest until it is gone: a restarted hypervisor may list only some."""
+"""Consecutive lists without a guest until it counts as gone: a restarted hypervisor may list only some."""
 
 
 def forget_gone(ledger: Ledger, snapshot: Snapshot, missing: Mapping[str, int]) -> Mapping[str, int]:
     """Remove the entries of guests that are gone or have restarted, given a known list of guests.
 
     :param missing: result of the last call
-    :return: number of lists without each missing guest
+    :return: consecutive lists without each missing guest
     """
     of_guests = [entry for entry in ledger.entries.values() if entry.entity.scope is Scope.GUEST]  # a guest may have the host's id
     absent = {entry.entity.id for entry in of_guests if entry.entity.id not in snapshot.guests}

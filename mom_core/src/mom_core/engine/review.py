@@ -19,7 +19,7 @@ from mom_core.values import NUMBER_LIMIT, as_items, number_wanted
 REVIEWER = "core"
 
 _ROOM: Final = 1000
-"""Claims beyond twice the possible ones, until vanished guests are dropped."""
+"""Claims beyond twice the possible number, until those of vanished guests are dropped."""
 
 _LARGEST = sys.float_info.max
 """`math.isfinite` raises for larger integers."""
@@ -50,7 +50,7 @@ class Claims:
             self._owners[decision.entity.id, decision.control] = plugin
 
     def contest(self, winner: str, loser: str, decision: Decision) -> None:
-        """Note that the winner replaced the loser's decision."""
+        """Note that the loser's decision was dropped in favour of the winner's."""
         self._contested.add((decision.control, winner, loser))
 
     def problems(self, snapshot: Snapshot) -> Iterable[Problem]:

@@ -127,7 +127,7 @@ def _origin(name: str) -> str:
 
 
 def load_plugins(names: Sequence[str]) -> tuple[dict[str, LoadedPlugin], list[PluginError]]:
-    """Import the named plugins and check their classes; return an error for each failure."""
+    """Import the named plugins and check their classes. Return the valid plugins, and an error for each other."""
     names = list(dict.fromkeys(names))
     present = installed(GROUP)
     results: dict[str, LoadedPlugin | PluginError] = {}
