@@ -1,6 +1,7 @@
 """YAML texts as plain values with positions, within limits that protect mom from malicious files.
 
-Scalars follow the core schema of YAML 1.2: only `true` and `false` are booleans; `0123`, `1:30` and `2024-01-01` are text.
+Scalars follow the core schema of YAML 1.2: only `true` and `false` are booleans; `0123` is 123, and `1:30` and
+`2024-01-01` are text.
 """
 
 from __future__ import annotations
