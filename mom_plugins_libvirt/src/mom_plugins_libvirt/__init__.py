@@ -1,4 +1,4 @@
-"""The plugins `libvirt` and `nova`, and a library for plugins with many libvirt daemons."""
+"""The plugins `libvirt` and `nova`, and a library for plugins with many libvirts."""
 
 import lazy_loader
 

@@ -26,10 +26,8 @@ _LONGEST_TEXT = 256
 
 
 def channels_of(devices: ElementTree.Element | None) -> Mapping[str, str]:
-    """Return the agent channels of a running guest's `<devices>`: the name and the path of QEMU's unix socket.
-
-    The path is empty where no other program can connect: libvirt uses the channel, or QEMU is the client.
-    """
+    """Return the agent channels of a running guest's `<devices>`: the name and the path of QEMU's unix socket; empty where no other program
+    can connect."""
     channels: dict[str, str] = {}
     for channel in [] if devices is None else devices.findall("channel"):
         target, source = channel.find("target"), channel.find("source")
@@ -49,8 +47,7 @@ class AgentCommands(SpareConnections):
     """Each waiting call uses one of libvirtd's threads (20 by default)."""
 
     def command(self, guest: Entity, command: str, timeout_seconds: float) -> str:
-        """Return the agent's JSON answer. Takes at most twice the timeout and a second: libvirt counts whole seconds, and first
-        synchronises with the agent."""
+        """Return the agent's JSON answer, within twice the timeout and a second: libvirt counts whole seconds, and first synchronises."""
         doing = f"asking the agent of {guest}"
         seconds = min(_LONGEST_SECONDS, max(1, math.ceil(timeout_seconds)))
         qemu = qemu_binding(doing)

@@ -1,4 +1,4 @@
-"""Types for the part of libvirt's Python binding that mom uses. The binding has none, and tests replace it."""
+"""Types for the part of libvirt's Python binding that mom uses."""
 
 # ruff: noqa: D102, N802, N803  # libvirt's names: https://libvirt.org/html/libvirt-libvirt-domain.html
 
@@ -65,10 +65,7 @@ class LibvirtConnection(Protocol):
 
 
 def binding() -> Any:
-    """Return the libvirt module, without its habit of printing errors to stderr. Raises `HypervisorError` if it is missing.
-
-    It is loaded late, because commands that only list plugins do not need it.
-    """
+    """Return the libvirt module, which then prints no errors to stderr. Raises `HypervisorError` if it is missing."""
     try:
         import libvirt  # type: ignore[import-untyped]  # the binding has no types; see the protocols above
     except ImportError as error:
@@ -78,10 +75,7 @@ def binding() -> Any:
 
 
 def qemu_binding(doing: str) -> Any:
-    """Return the module libvirt_qemu. Raises `NotSupported` if it is missing.
-
-    :param doing: the failed action, for the message
-    """
+    """Return the module libvirt_qemu. Raises `NotSupported` if it is missing."""
     try:
         return importlib.import_module("libvirt_qemu")
     except ImportError as error:

@@ -15,7 +15,6 @@ class BulkStatistics:
     """Statistics from bulk calls, without guests whose start waits for a hook: libvirtd does not answer calls for them.
 
     :param module: libvirt's Python binding
-    :param blocked_in_start_hook: returns the ids of such guests
     """
 
     def __init__(self, module: Any, blocked_in_start_hook: Callable[[], Set[str]]) -> None:

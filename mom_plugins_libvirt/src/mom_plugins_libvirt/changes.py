@@ -55,7 +55,7 @@ _CODES: Final = {
 
 
 class OpenedLibvirt(NamedTuple):
-    """Connection, the helper that changes guests (None: mom does), and why neither can, with a cure."""
+    """Connection, the helper that changes guests (None: mom does), and why neither can."""
 
     connection: LibvirtConnection
     helper: GuestOrders | None = None
@@ -106,7 +106,7 @@ class GuestOrders:
 
     @classmethod
     def reached(cls, uri: str) -> GuestOrders | None:
-        """Return the helper if mom needs it for this URI: mom is not root, and the socket exists."""
+        """Return the helper if mom needs it for this URI, and its socket exists."""
         path = os.environ.get(HELPER_SOCKET_VARIABLE, orders.SOCKET)
         is_systems = is_local(uri) and urlsplit(uri).path == "/system"
         return cls(path) if is_systems and os.geteuid() != 0 and os.access(path, os.W_OK) else None
@@ -245,7 +245,7 @@ class OrderedDomain:
         raise PermissionDenied(f"root has not declared the destination {destination}", hint=hint)
 
     def ask_agent(self, command: str, seconds: int) -> str:
-        """Return the agent's answer. Raises `PermissionDenied` for a command that the helper does not allow."""
+        """Return the agent's answer. Raises `PermissionDenied`."""
         handle = re.search(r'"handle": (\d+)', command)
         form = command if handle is None else command.replace(handle[1], "%d", 1)
         if form not in orders.AGENT_COMMANDS:

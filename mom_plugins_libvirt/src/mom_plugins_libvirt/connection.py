@@ -1,7 +1,7 @@
 """Connection to one libvirtd: opened on demand, abandoned when a call hangs, and opened again with back-off.
 
-It serves one call at a time. libvirt's client before 10.3 corrupts its memory if a second thread, or its keepalive, interrupts a waiting
-call (CVE-2024-4418). So a hanging call keeps its connection, and keepalive is off.
+It serves one call at a time, without keepalive: libvirt's client before 10.3 corrupts its memory if a second thread, or keepalive,
+interrupts a waiting call (CVE-2024-4418).
 """
 
 from __future__ import annotations
@@ -36,21 +36,21 @@ _OPEN_SECONDS = 30.0
 """Timeout of an attempt to connect."""
 
 _FIRST_ATTEMPT, _SECOND_ATTEMPT, _LAST_ATTEMPT = 1.0, 1.6, 2.0
-"""Ends of a bulk call's attempts, in call timeouts since its start. Two call timeouts are less than a deadline."""
+"""Ends of a bulk call's attempts, in call timeouts since its start."""
 
 _HOOK_POLL_SECONDS = 0.1
 
 _NO_ANSWER_CURE = "look why it hangs (journalctl -u libvirtd), or restart it: guests go on without it"
 
 _CLOSE_SECONDS = 0.15
-"""Time for closing a connection, and the same for the event loop: a plugin has 0.4 s to end."""
+"""For the connection, and for the event loop: a plugin has 0.4 s to end."""
 
 
 class Connection:
     """Connection to one libvirtd. For several threads.
 
     :param module: libvirt's Python binding
-    :param blocked_in_start_hook: returns guests whose start waits for a hook: libvirtd answers no call for them
+    :param blocked_in_start_hook: returns guests whose start waits for a hook
     :param callers: shared; `close` does not end them
     :param patience: shared
     """
@@ -71,7 +71,7 @@ class Connection:
         self.by_helper = False
         """The helper changes guests."""
         self.opened = 0
-        """Number of connections so far. After a new one, events may be missing."""
+        """Number of connections so far."""
         self.on_event: Callable[[GuestEvent], None] | None = None
         """Called in libvirt's thread: it must not call libvirt. Set it before the connection is used."""
         self.on_return: Callable[[], None] | None = None
@@ -119,7 +119,7 @@ class Connection:
                 self._begin_to_open()
 
     def close(self) -> None:
-        """Close the connection and end all threads within half a second, except hanging threads."""
+        """Close the connection and end all threads within half a second, except hanging ones."""
         with self._changed:
             self._closed = True
             live, self._live = self._live, None
@@ -135,7 +135,7 @@ class Connection:
             self._own_callers.close(_CLOSE_SECONDS / 3)
 
     def of(self, guests: Set[str]) -> Mapping[str, Record]:
-        """Return the balloon records by guest id, from one bulk call. Guests that do not answer are absent."""
+        """Return the balloon records by guest id."""
         records = self.statistics(self.module.VIR_DOMAIN_STATS_BALLOON, guests) if guests else ()
         return {record.uuid: record.record for record in records}
 
@@ -173,8 +173,7 @@ class Connection:
     ) -> T:
         """Return the result of `function`, which makes one call on the guest's domain, within one call timeout.
 
-        Raises `GuestBusy` after the timeout; the call may still take effect, and `late` receives it. Raises another `HypervisorError` for
-        each error of libvirt.
+        Raises `HypervisorError`. After `GuestBusy`, the call may still take effect, and `late` receives it.
 
         :param number: libvirt's number of the guest's start; `GuestGone` after another start
         """

@@ -31,15 +31,14 @@ class DomainEntry(SeenGuest):
     """Monotonic time of the next reading without an event."""
     prompt: bool = False
     doubted: bool | None = None
-    """True after a migration to this host: until the balloon moves, libvirt may report the size from the start of the migration. None: no
-    doubt."""
+    """True after a migration to this host: until the balloon moves, libvirt may report an old size. None: no doubt."""
     untunable: str = ""
     """Why CPU time cannot be limited."""
     untunable_since: float = 0.0
     """Monotonic time."""
     cpu_tune: CpuTune | None = None
     pins: Sequence[Sequence[bool]] | None = None
-    """Whether each vCPU may run on each host CPU. None until read after each description, like `cpu_tune`."""
+    """Whether each vCPU may run on each host CPU."""
 
     @property
     def tuning(self) -> Tuning:

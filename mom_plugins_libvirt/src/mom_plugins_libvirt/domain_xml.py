@@ -34,8 +34,8 @@ class DomainDescription:
     """Guest's devices and metadata.
 
     `balloon` is the balloon device's model; empty: none. `stats_period` is in seconds; 0: off. `pinned` is why the host cannot use
-    ballooned memory. `resizable_kib` is the size of all virtio-mem devices. `no_ram_kib` are memory devices such as an NVDIMM. `channels`
-    are agent channels with socket paths. `properties` come from mom's metadata and the platform.
+    ballooned memory. `resizable_kib` is the size of all virtio-mem devices. `no_ram_kib` are memory devices such as an NVDIMM. `properties`
+    come from mom's metadata and the platform.
     """
 
     balloon: str
@@ -89,7 +89,7 @@ def described(xml: str, of_platform: Callable[[ElementTree.Element], Mapping[str
 
 
 class _Builder(ElementTree.TreeBuilder):
-    """Refuses document types, and so entities that expand without limit. libvirt writes none."""
+    """Refuses document types, and so entities that expand without limit."""
 
     def doctype(self, name: str, pubid: str | None, system: str | None) -> None:
         """Refuse a document type."""
@@ -122,7 +122,6 @@ def _why_pinned(domain: ElementTree.Element) -> str:
 
 
 def _pinning_devices(devices: ElementTree.Element | None) -> Iterator[str]:
-    """Yield devices with direct access to guest memory (VFIO, vDPA). QEMU discards no memory while one exists."""
     for device in () if devices is None else devices:
         kind = device.get("type")
         if device.tag == "hostdev":
@@ -136,10 +135,7 @@ def _pinning_devices(devices: ElementTree.Element | None) -> Iterator[str]:
 
 
 def memory_of(domain: ElementTree.Element) -> int:
-    """Return the guest's KiB at its start. 0: unknown.
-
-    Includes virtio-mem's requested memory, and normally excludes the balloon's initial part, which the guest never touches.
-    """
+    """Return the guest's KiB at its start, normally without the balloon's initial part. 0: unknown."""
     memory, devices = _kib(domain.find("memory")), _virtio_mem(domain)
     plugged = sum(min(max(device.current, device.requested or 0), device.size) for device in devices)
     own = max(0, memory - sum(device.size for device in devices) - _no_ram_kib(domain))

@@ -28,7 +28,7 @@ T = TypeVar("T")
 
 _DUE_SECONDS = 1.0
 _DUE_PERIODS = 1.5
-"""Statistics are late after so many periods and `_DUE_SECONDS`. Then mom checks whether the operator has switched them off."""
+"""Statistics are late after so many periods and `_DUE_SECONDS`."""
 
 _DESCRIBE_SECONDS = 0.5
 """Time in a cycle for reading descriptions, about a millisecond each."""
@@ -50,11 +50,10 @@ class SamplingSettings:
     """Settings for reading guests.
 
     :param stale_after: seconds; None: depends on each guest's period
-    :param find: returns the process id for a guest's name and UUID; None: no fields of processes
+    :param find: returns the process id for a guest's name and UUID
     :param most_guests: refuse longer answers
     :param longest_xml: characters; refuse longer descriptions
     :param on_demand_seconds: time for reading missing descriptions
-    :param counts_vcpus: read statistics of each vCPU, about 2 KiB
     """
 
     stale_after: float | None = None
@@ -72,16 +71,13 @@ class ImpossibleAnswer(HypervisorError):
 
 
 class Domains(SeenGuests[DomainEntry]):
-    """Guests of one libvirtd.
-
-    All calls of a cycle take little more than two call timeouts. mom makes no further call for a guest with an unanswered call.
-    """
+    """Guests of one libvirtd. mom makes no further call for a guest with an unanswered call."""
 
     def __init__(self, connection: Connection, settings: SamplingSettings, context: PluginContext) -> None:
         self.uri = connection.settings.uri
         self.connection, self._settings, self._log = connection, settings, context.log
         self.cpu_untunable = ""
-        """Why CPU time cannot be limited on this host. Empty: it can, or unknown."""
+        """Why CPU time cannot be limited on this host."""
         self._local = is_local(self.uri)
         find = settings.find if self._local else None
         host_side = None if find is None else HostSide(find, context.root, context.monotonic)
@@ -330,7 +326,7 @@ class Domains(SeenGuests[DomainEntry]):
     def change(self, entry: DomainEntry, doing: str, function: Callable[[Domain, int], T]) -> T:
         """Change the guest by one call. Raises `GuestBusy` during a migration or another long job, and `GuestGone` after a restart.
 
-        :param function: its second argument is libvirt's flag for the running guest
+        :param function: gets libvirt's flag for the running guest
         """
 
         def unless_busy(domain: Domain) -> T:

@@ -27,7 +27,7 @@ EVENT_KINDS: Mapping[str, str] = {
     "tunable": "TUNABLE",
     "metadata-change": "METADATA_CHANGE",
 }
-"""Kinds of events, with libvirt's constants without `VIR_DOMAIN_EVENT_ID_`. mom polls if a kind is missing."""
+"""With libvirt's constants without `VIR_DOMAIN_EVENT_ID_`. mom polls if a kind is missing."""
 
 _ACTIVE = {2: "started", 3: "suspended", 4: "resumed", 5: "stopped", 6: "shut down", 7: "suspended", 8: "crashed"}
 """virDomainEventType, without kinds that change no running guest."""
@@ -90,7 +90,6 @@ class EventBook:
         return changed
 
     def _worth_a_cycle(self, event: GuestEvent) -> str:
-        """Return the event in words; empty: it can wait for the next cycle. Called with the lock held."""
         if event.kind == LIFECYCLE:
             news, detail = _ACTIVE.get(event.code, ""), _DETAILS.get((event.code, event.detail), "")
             return f"{news}, {detail}" if news and detail else news

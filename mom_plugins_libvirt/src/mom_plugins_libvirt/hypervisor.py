@@ -19,10 +19,9 @@ from mom_plugins_libvirt.tunes import GuestTuning
 
 
 class LibvirtHypervisor(Domains):
-    """Guests of one libvirtd, for several threads: `Hypervisor`, `BalloonControl`, `AgentAccess`, `GuestTuning` and `GuestLifecycle`.
+    """Guests of one libvirtd, for several threads: `BalloonControl`, `AgentAccess`, `GuestTuning` and `GuestLifecycle`.
 
-    Setters raise `GuestGone`; `GuestBusy` after the timeout (the change may still take effect); `NotSupported` for an impossible value; or
-    another `HypervisorError`.
+    Setters raise `HypervisorError`. After `GuestBusy`, the change may still take effect.
     """
 
     def __init__(self, connection: Connection, settings: SamplingSettings, context: PluginContext) -> None:
@@ -101,7 +100,7 @@ class LibvirtHypervisor(Domains):
             raise HypervisorError(f"{doing}: QEMU says: {printable(answer, 300)}")
 
     def balloon_sizes(self, guests: Sequence[Entity]) -> Mapping[str, int]:
-        """Return the present sizes in KiB by guest id, from one bulk call. Guests that do not answer are absent."""
+        """Return the present sizes in KiB by guest id."""
         self._look_first()
         records = self.of({entry.id for entry in self.seen(guests)})
         return {uuid: size for uuid, record in records.items() if (size := whole(record.get("balloon.current")))}
@@ -111,7 +110,7 @@ class LibvirtHypervisor(Domains):
         return self._size_by_qemu(self.ready(guest))
 
     def of(self, guests: Set[str]) -> Mapping[str, Record]:
-        """Return the present balloon records by guest id, from one bulk call. Guests that do not answer are absent."""
+        """Return the present balloon records by guest id."""
         records, end = self.connection.of(guests), self._monotonic() + SIZES_SECONDS
         doubted = [entry for entry in self.seen() if entry.id in records and entry.is_doubtful]
         return {**records, **{entry.id: {**records[entry.id], "balloon.current": self._true_size(entry, end)} for entry in doubted}}
@@ -134,10 +133,10 @@ class LibvirtHypervisor(Domains):
     # --- agents inside guests ----------------------------------------------------------------------------------------------------
 
     def agent_channels(self, guests: Sequence[Entity]) -> Mapping[str, Mapping[str, str]]:
-        """Return the agent channels at the last look. Sockets on another host have no path."""
+        """Return the agent channels at the last look."""
         by_guest = {entry.id: entry.description.channels for entry in self.seen(guests) if entry.description is not None}
         return {uuid: channels if self._local else dict.fromkeys(channels, "") for uuid, channels in by_guest.items() if channels}
 
     def agent_command(self, guest: Entity, command: str, timeout_seconds: float) -> str:
-        """Send this JSON text to the guest's agent. Takes at most twice `timeout_seconds`, rounded up, and a second."""
+        """Send this JSON text to the guest's agent. May take twice `timeout_seconds`."""
         return self._agents.command(guest, command, timeout_seconds)

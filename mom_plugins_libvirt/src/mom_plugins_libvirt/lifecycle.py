@@ -1,4 +1,4 @@
-"""Long calls: save, start, migrate. They have connections of their own, because a connection serves one call at a time."""
+"""Long calls: save, start, migrate. They have connections of their own."""
 
 from __future__ import annotations
 
@@ -36,16 +36,13 @@ class _Unanswered(GuestBusy):
 
 
 class LongJobs(SpareConnections):
-    """Long calls on guests. At mom's end, libvirt aborts a running migration, and the guest stays."""
+    """Long calls on guests. At mom's end, libvirt aborts a running migration."""
 
     most = 4
     """Disk and network limit these jobs."""
 
     def do(self, doing: str, guest: Entity, timeout_seconds: float, function: Callable[[Domain], object], number: Hashable = None) -> None:
-        """Make the call. Raises `GuestBusy` after the timeout, and the call's own errors.
-
-        :param number: as for `Connection.call`; None: the guest does not run
-        """
+        """Make the call. Raises `GuestBusy` after the timeout, and the call's own errors."""
         given_up, over = threading.Event(), threading.Event()
         left: list[Future[Any]] = []
         timer = threading.Timer(timeout_seconds, self._give_up, (doing, guest, number, given_up, over))
@@ -104,7 +101,7 @@ class LongJobs(SpareConnections):
 
 
 class GuestLifecycle:
-    """`LifecycleControl` and `MigrationControl`. Raises `GuestGone` for a guest restarted since the last look."""
+    """`LifecycleControl` and `MigrationControl`."""
 
     def __init__(self, domains: Domains) -> None:
         self._domains = domains

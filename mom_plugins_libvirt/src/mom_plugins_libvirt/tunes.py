@@ -23,10 +23,7 @@ _ASK_AGAIN_SECONDS = 300.0
 
 
 class GuestTuning:
-    """`CpuTuneControl`, `IoTuneControl`, `NetTuneControl`, `CpuPinControl` and `NodeTuneControl`.
-
-    Setters raise `NotSupported` for an impossible value, and the hypervisor's errors.
-    """
+    """`CpuTuneControl`, `IoTuneControl`, `NetTuneControl`, `CpuPinControl` and `NodeTuneControl`. Setters raise `HypervisorError`."""
 
     def __init__(self, domains: Domains, monotonic: Callable[[], float]) -> None:
         self._domains = domains
@@ -39,7 +36,7 @@ class GuestTuning:
     # --- CPU time ----------------------------------------------------------------------------------------------------------------
 
     def cpu_tunes(self, guests: Sequence[Entity]) -> Mapping[str, CpuTune]:
-        """Return the CPU limits by guest id. Reads each once for a description."""
+        """Return the CPU limits by guest id."""
         now = self._monotonic()
         end = now + _READ_SECONDS
         none_has = bool(self._domains.cpu_untunable) and now - self._untunable_since < _ASK_AGAIN_SECONDS
@@ -123,7 +120,7 @@ class GuestTuning:
     # --- CPUs and NUMA nodes -----------------------------------------------------------------------------------------------------
 
     def cpu_pins(self, guests: Sequence[Entity]) -> Mapping[str, Sequence[AbstractSet[int]]]:
-        """Return the host CPUs of each vCPU by guest id. Reads them once for each description."""
+        """Return the host CPUs of each vCPU by guest id."""
         end = self._monotonic() + _READ_SECONDS
         pins_by_guest = {}
         for entry in self._domains.described(guests):
@@ -159,7 +156,7 @@ class GuestTuning:
         return {entry.id: entry.tuning.nodes for entry in self._domains.described(guests)}
 
     def set_node_tune(self, guest: Entity, nodes: AbstractSet[int]) -> None:
-        """Allocate new memory on these nodes. libvirt can do so only in the modes strict and restrictive."""
+        """Allocate new memory on these nodes, only possible in the modes strict and restrictive."""
         if not nodes:
             raise NotSupported("name all nodes instead of none: libvirt cannot take the choice back")
         entry = self._domains.ready(guest)

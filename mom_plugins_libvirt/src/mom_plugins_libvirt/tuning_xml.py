@@ -82,7 +82,6 @@ def _path(source: Element) -> str:
 
 
 def _is_about(device: Element, name: str, path: str) -> bool:
-    """Return whether a limit is for this disk, found by path, or by name like oVirt."""
     theirs = device.get("path", "")
     return theirs == path if theirs and path else device.get("name", "") == name
 

@@ -1,5 +1,4 @@
-"""libvirt's URIs in the plugin's settings. Operators write them, so mom allows all transports and parameters, unlike in
-`mom_kvm.Destination`."""
+"""libvirt's URIs in the plugin's settings. All transports and parameters are allowed."""
 
 from __future__ import annotations
 
