@@ -1,4 +1,4 @@
-"""A guest's devices and statistics from its monitor's answers. Any answer results in a value or a `WireError`."""
+"""A guest's devices and statistics from its monitor's answers."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _SWITCHES: Final = {GuestField.REPORTING: "free-page-reporting", GuestField.AUTO
 """Features of the balloon device: field, and QEMU's property, fixed at the guest's start."""
 
 _PINNING: Final = ("vfio-pci", "vhost-vdpa")
-"""Devices with direct access to guest memory: QEMU discards no memory while one exists."""
+"""Devices with direct access to guest memory, which QEMU then does not discard."""
 
 STATISTICS: Final = {
     "stat-total-memory": ("balloon.available", 10),
@@ -49,7 +49,7 @@ STATISTICS: Final = {
     "stat-major-faults": ("balloon.major_fault", 0),
     "stat-minor-faults": ("balloon.minor_fault", 0),
 }
-"""Balloon statistics: name in records, and shift from bytes to the record's unit."""
+"""Name in records, and shift from bytes to the record's unit."""
 
 _UNKNOWN: Final = (-1, (1 << 64) - 1)
 """The driver's values for unknown."""
@@ -113,7 +113,7 @@ class Description:
 
 
 class Look(NamedTuple):
-    """Guest in one cycle. `period` in seconds. `again`: devices have changed, so read the description again."""
+    """Guest in one cycle. `period` in seconds. `again`: read the description again."""
 
     status: str
     migration: str

@@ -1,4 +1,4 @@
-"""Events from monitors for mom alone. mom stays connected, and events start cycles."""
+"""Events from monitors for mom alone, which start cycles."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ def _sentences(about: About) -> Iterator[str]:
 
 
 def status_parts(report: Report) -> Iterator[StatusPart]:
-    """Yield guests of Proxmox VE that keep all their memory, because they have no Minimum memory."""
+    """Yield guests of Proxmox VE without Minimum memory, which keep all memory."""
     names = [guest.name for guest in report.snapshot.guests.values() if guest.text(KEEPS_ALL)]
     if names:
         yield StatusPart(

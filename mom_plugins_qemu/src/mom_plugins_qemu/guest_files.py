@@ -62,7 +62,7 @@ class FileDefinition(NamedTuple):
 class GuestFiles:
     """Definitions in a folder; changed files are read again. Not thread-safe.
 
-    An invalid file leaves its guest the last valid definition. A new invalid file may define any guest without a file.
+    An invalid file leaves its guest the last valid definition.
 
     :param root: folder of the host's files
     """
@@ -76,8 +76,8 @@ class GuestFiles:
         """Definition for guests without a file, while an invalid file may define them."""
 
     def read(self) -> Mapping[str, FileDefinition]:
-        """Return the current definitions, by monitor path. Raises `HypervisorError` for an unreadable folder, for two files with one
-        monitor, and for an invalid file at first."""
+        """Return the current definitions, by monitor path. Raises `HypervisorError` if a guest's definition is unknown: an unreadable
+        folder, two files with one monitor, or a file that was never valid."""
         try:
             with os.scandir(self._folder) as entries:
                 named = (entry for entry in entries if entry.name.endswith(_SUFFIX) and not entry.name.startswith(_HIDDEN))

@@ -1,4 +1,4 @@
-"""Assigns monitors to guests: several monitors of one guest, guests without a UUID, and duplicate UUIDs."""
+"""Assigns monitors to guests, also with several monitors, without a UUID, or with duplicate UUIDs."""
 
 from __future__ import annotations
 
@@ -56,8 +56,7 @@ def id_by_process(guest: MonitoredGuest, guests: Iterable[MonitoredGuest]) -> st
 
 
 def guess_ids(guests: Collection[MonitoredGuest]) -> None:
-    """Give an id to guests without a UUID whose monitors were occupied since mom's start: they must stay listed until their sizes are
-    restored."""
+    """Give an id to guests without a UUID whose monitors were occupied since mom's start: their sizes must be restored."""
     for guest in guests:
         silent = guest.failure in {Failure.OCCUPIED, Failure.LATE}
         if guest.guessed or (not guest.id and silent and guest.identity.monitored):

@@ -91,7 +91,7 @@ class QemuHypervisor(Sampler):
         self._command(monitored, f"setting the size of {guest}", question)
 
     def balloon_sizes(self, guests: Sequence[Entity]) -> Mapping[str, int]:
-        """Return the present sizes in KiB by guest id. Guests that do not answer are absent."""
+        """Return the present sizes in KiB by guest id."""
         self._look_first()
         ids = {guest.id for guest in self.seen(guests)}
         sizes = self._sizes(ids)
@@ -105,7 +105,7 @@ class QemuHypervisor(Sampler):
         return {identity: size for identity, record in records if isinstance(size := record.get("balloon.current"), int)}
 
     def of(self, guests: Set[str]) -> Mapping[str, Record]:
-        """Return the balloon records by guest id. Guests that do not answer are absent."""
+        """Return the balloon records by guest id."""
         sizable = [guest for guest in self.seen() if guest.id in guests and (guest.balloon or guest.sizing is not None)]
         descriptions = {guest.id: guest.description for guest in sizable if guest.description is not None}
         questions = [(guest, prepared(descriptions[guest.id].size_questions())) for guest in sizable if guest.id in descriptions]
@@ -147,7 +147,7 @@ class QemuHypervisor(Sampler):
     # --- disks -------------------------------------------------------------------------------------------------------------------
 
     def io_tunes(self, guests: Sequence[Entity]) -> Mapping[str, Sequence[DiskTune]]:
-        """Return the disks' limits by guest id. Guests that do not answer are absent."""
+        """Return the disks' limits by guest id."""
         self._look_first()
         questions = [(guest, _DISKS) for guest in self.seen(guests)]
         return self._answers(questions, lambda _, answers: [disk.tune for disk in disks_of(answers[0]).values()])
@@ -184,7 +184,7 @@ class QemuHypervisor(Sampler):
     # --- pausing -----------------------------------------------------------------------------------------------------------------
 
     def standings(self, guests: Sequence[Entity]) -> Mapping[str, GuestState]:
-        """Return the guests' states by id. Raises `GuestBusy` without an answer, because the last known state may be mom's own pause."""
+        """Return the guests' states by id. Raises `GuestBusy` without an answer."""
         self._look_first()
         if any(guest.failure for guest in self.seen(guests)):  # another client was served, and there may be no next cycle
             self._ask_again()

@@ -44,11 +44,8 @@ class VirtioMemSizing:
 
 
 def virtio_mem_sizing(description: Description | None, devices: Sequence[VirtioMem], guest: GuestFile | None) -> VirtioMemSizing | None:
-    """Return how virtio-mem resizes a guest. None: it does not.
-
-    A working balloon is better: virtio-mem needs whole blocks of movable pages. The guest's file must have its memory, because an earlier
-    mom may have unplugged some.
-    """
+    """Return how virtio-mem resizes a guest. None: it does not. A working balloon is better, because virtio-mem needs whole blocks of
+    movable pages."""
     if description is None or description.balloon_works or description.immovable or len(devices) != 1:
         return None
     (device,) = devices
@@ -125,7 +122,7 @@ class MonitoredGuest(SeenGuest):
         return {**record, "balloon.maximum": max(sizing.sold_kib, size)}
 
     def contradicts(self, record: Record) -> bool:
-        """Return whether a record exceeds the described size: the answer is false, or memory was plugged since."""
+        """Return whether a record exceeds the described size."""
         size, maximum = record.get("balloon.current"), record.get("balloon.maximum")
         larger = isinstance(size, int) and isinstance(maximum, int) and size > maximum
         return larger or (self.reading is not None and bool(self.reading.impossible))

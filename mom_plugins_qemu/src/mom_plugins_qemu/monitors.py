@@ -49,11 +49,8 @@ def _why_untrusted_folder(folder: str, users: Set[int]) -> str:
 
 
 def find_monitors(root: Path, patterns: Sequence[str], users: Set[int] = frozenset({0}), named: Iterable[str] = ()) -> list[str]:
-    """Return the monitors that match these patterns, and the existing ones of `named`.
-
-    Raises `PermissionDenied` for an unreadable folder, or one where untrusted users can create monitors. Raises `HypervisorError` for a
-    folder that cannot be listed now.
-    """
+    """Return the monitors that match these patterns, and the existing ones of `named`. Raises `PermissionDenied` for an unreadable folder,
+    or one where untrusted users can create monitors."""
     paths = {path: None for path in named if _is_there(path)}
     for pattern in patterns:
         below = str(root / pattern.lstrip("/"))
@@ -96,8 +93,7 @@ _OWN_IT: Final = "a fake guest could be put there: `chown root` and `chmod go-w`
 
 
 def listeners_of(proc: Path, paths: Set[str], users: Set[int]) -> dict[str, int]:
-    """Return these users' processes that listen at unix sockets, by path. This reads the open files of all processes: too slow for each
-    cycle."""
+    """Return these users' processes that listen at unix sockets, by path. Reads the open files of all processes."""
     sockets = {f"socket:[{number}]": path for number, path in _listening_sockets(proc, paths).items()}
     processes: dict[str, int] = {}
     for process in ProcessStat.ids(proc) or () if sockets else ():

@@ -111,7 +111,7 @@ class QemuPlugin(PluginOfGuests["QemuHypervisor"]):
 
     @hookimpl
     def mom_collect_host(self, hypervisor: Hypervisor) -> Mapping[str, Value]:
-        """Return the number of unreliable guests, and the longest time that mom blocked a monitor for other clients."""
+        """Return the number of unreliable guests, and the longest time at a monitor."""
         own = self._own(hypervisor)
         return {} if own is None else {**super().mom_collect_host(hypervisor), LONGEST_STAY: own.longest_stay()}
 

@@ -63,7 +63,7 @@ class GuestDefinition(NamedTuple):
         return max(1, (DEFAULT_MEMORY_MIB if self.memory_mib is None else self.memory_mib) // 4)
 
     def how_to_give(self, vmid: str) -> str:
-        """Return the commands that let only mom shrink the guest. With shares of 0, a new Minimum memory would shrink it at once."""
+        """Return the commands that let only mom shrink the guest."""
         first = "" if self.shares else f"qm set {vmid} --delete shares, then "
         return f"{first}qm set {vmid} --balloon {self.suggested_mib}, then qm set {vmid} --shares 0"
 

@@ -24,7 +24,7 @@ from mom_plugins_qemu.visits import Failure, Visit, prepared, visit_all
 from mom_plugins_qemu.wire import Answer, FalseAnswer, Question, Refusal, WireError
 
 _DESCRIBE_AGAIN_SECONDS: Final = 150.0
-"""Descriptions are read again after this to twice this, because devices are plugged and unplugged."""
+"""Descriptions are read again after this to twice this."""
 
 _DOUBT_SECONDS: Final = 10.0
 """Figures that contradict an older description start a new reading."""
@@ -310,7 +310,6 @@ class Sampler(SeenGuests[MonitoredGuest]):
             guest.description = None
 
     def _why_too_large(self, guest: MonitoredGuest, *sizes: Value) -> str:
-        """Return why the guest cannot have so many KiB: QEMU maps all of a guest's memory."""
         largest = max((size for size in sizes if isinstance(size, int)), default=0)
         if largest <= guest.possible_kib:
             return ""
@@ -361,7 +360,7 @@ class Sampler(SeenGuests[MonitoredGuest]):
                 self._longest_stay = max(self._longest_stay, longest)
 
     def longest_stay(self) -> float:
-        """Return the longest time in seconds that mom blocked a monitor for other clients since the last call."""
+        """Return the longest time at a monitor in seconds since the last call."""
         with self._visiting:
             longest, self._longest_stay = self._longest_stay, 0.0
         return longest
@@ -382,13 +381,12 @@ class Sampler(SeenGuests[MonitoredGuest]):
 
 
 def _is_worth_repeating(guest: MonitoredGuest, visit: Visit, *, first: bool) -> bool:
-    """Return whether to repeat a failed visit at once: another process listens now, or another client was served."""
     just_served = first and visit.failure is Failure.OCCUPIED and not guest.failure and guest.description is not None
     return visit.failure is Failure.STRANGER or just_served
 
 
 def _turn_of(guest: MonitoredGuest | None) -> tuple[int, float]:
-    """Order visits: unknown monitors, then those that waited longest, then those likely to answer."""
+    """Order visits: unknown monitors, then those that waited longest."""
     if guest is None:
         return 0, 0.0
     if guest.failure is Failure.LEFT:

@@ -130,7 +130,7 @@ class _Open:
 def visit_all(visits: Iterable[Visit], monotonic: Callable[[], float] = time.monotonic, users: Set[int] | None = None) -> None:
     """Make these visits in this order, many at a time.
 
-    :param users: ids of users whose processes may be asked; None: any
+    :param users: ids of users whose processes may be asked
     """
     waiting = deque(visits)
     away: list[tuple[Visit, float]] = []
@@ -245,7 +245,7 @@ def _who_listens(sock: socket.socket, peer: PeerCredentials, visit: Visit) -> Fa
 _PROC: Final = Path("/proc")
 
 _SLACK_SECONDS: Final = 2.0
-"""Tolerance: process starts count in hundredths of a second, and small clock adjustments are common."""
+"""Process starts count in hundredths of a second, and clocks are adjusted."""
 
 _CONNECTING: Final = {
     **dict.fromkeys((errno.EACCES, errno.EPERM), Failure.DENIED),

@@ -53,7 +53,6 @@ def request(questions: Sequence[Question]) -> bytes:
 class Conversation:
     """Bytes of one visit: a greeting, and one answer for each question.
 
-    :param expected: number of questions
     :param before: number of answers in earlier conversations
     """
 
