@@ -1,7 +1,7 @@
 """The kubelet's calculation of memory evictions, and the warning before them.
 
-The kubelet counts active page cache as used (pkg/kubelet/eviction/helpers.go, `memoryAvailable`; google/cadvisor, `setMemoryStats`), so it
-may evict although `MemAvailable` is large. It checks the node, and all pods together against their allocatable memory.
+The kubelet counts active page cache as used (pkg/kubelet/eviction/helpers.go, `memoryAvailable`), so it may evict although `MemAvailable`
+is large. It checks the node, and all pods together.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ EVICTION: Final = "eviction"
 """Name of the condition."""
 
 _SOON_KIB: Final = 64 << 10
-"""The warning starts so many KiB above the threshold. A guest fills that in a fifth of a second."""
+"""The warning starts so far above the threshold: a fifth of a second of a guest's growth."""
 
 _PODS: Final = ("kubepods.slice", "kubepods")
 """Group of all pods, with kubelet's systemd driver and without."""

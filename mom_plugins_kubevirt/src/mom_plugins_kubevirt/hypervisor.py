@@ -141,7 +141,7 @@ class KubevirtHypervisor:
     # --- the guests --------------------------------------------------------------------------------------------------------------
 
     def guests(self) -> Sequence[Guest]:
-        """Return the guests of all pods, by one round that also reads their fields. Raises `HypervisorError` if no pod's name is known."""
+        """Return the guests of all pods. Raises `HypervisorError` if no pod's name is known."""
         with self._looking:
             if self._watcher is None or not self._looked:
                 self.scan()
@@ -199,7 +199,7 @@ class KubevirtHypervisor:
 
     def _one_pod_each(self, libvirts: Sequence[PodLibvirt]) -> tuple[dict[str, PodGuest], dict[str, list[str]]]:
         """Return one pod for each guest, and the pods that claim the same guest, both by guest id. The pod that had the guest before, else
-        the oldest, stays listed, so that mom keeps its changes."""
+        the oldest, stays listed."""
         claims: dict[str, list[PodGuest]] = {}
         for libvirt in libvirts:
             for own in libvirt.listed or self._unreported(libvirt):
@@ -214,7 +214,6 @@ class KubevirtHypervisor:
         return {identity: claimants[0] for identity, claimants in claims.items()}, disputes
 
     def _with_incarnation(self, entry: PodGuest, before: PodGuest | None) -> Guest | None:
-        """Return the guest with its process and incarnation. None: the start of the guest is unknown."""
         process, pod_uid = self._host_side.properties(entry.guest.id), entry.libvirt.pod.pod_uid
         guest = replace(entry.guest, properties={**entry.guest.properties, **process})
         stat = ProcessStat.of(f"{self._proc}/{process['pid']}") if process else None
@@ -244,7 +243,6 @@ class KubevirtHypervisor:
         }
 
     def _why_too_large(self, guest: Guest, held: PodGuest, host_kib: int | None) -> str:
-        """Return why the guest's size is impossible: its process must map it, and the host must have it."""
         pid, most = pid_of(guest), held.libvirt.claimed_kib(held.own)
         possible = 0 if pid is None else largest_kib(f"{self._proc}/{pid}", host_kib)
         if most <= possible or not possible:
@@ -309,11 +307,11 @@ class KubevirtHypervisor:
         libvirt.set_balloon(own, target_kib)
 
     def balloon_sizes(self, guests: Sequence[Entity]) -> Mapping[str, int]:
-        """Return the present sizes in KiB by guest id. Guests that do not answer are absent."""
+        """Return the present sizes in KiB by guest id."""
         return self._from_each([guest.id for guest in guests], lambda libvirt, own: libvirt.balloon_sizes([own]).get(own.id))
 
     def of(self, guests: Set[str]) -> Mapping[str, Record]:
-        """Return the balloon records by guest id. Guests that do not answer are absent."""
+        """Return the balloon records by guest id."""
         return self._from_each(guests, lambda libvirt, own: libvirt.of({own.id}).get(own.id))
 
     def usable_memory(self, guest: Entity) -> tuple[float, float] | None:
@@ -366,10 +364,7 @@ def _label(pod: LauncherPod) -> str:
 
 
 def _identity(pod: LauncherPod, uuid: str) -> str:
-    """Return a guest's id, the same after each start of its virtual machine.
-
-    Any pod may claim any UUID, so the id includes the pod's namespace and name according to the node.
-    """
+    """Return a guest's id, the same after each start. Any pod may claim any UUID, so it includes the pod's namespace and name."""
     return str(uuids.uuid5(uuids.NAMESPACE_URL, f"kubevirt:{pod.namespace}/{pod.name.rpartition('-')[0]}/{uuid}"))
 
 

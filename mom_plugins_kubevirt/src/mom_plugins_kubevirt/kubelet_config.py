@@ -64,8 +64,8 @@ class KubeletConfig:
     """Kubelet's configuration, as far as mom needs it.
 
     Below `hard`, it evicts pods at once; below `soft`, after a while; None: never. `holds_pods`: it also checks all pods together.
-    `read_only_port` is 0 if closed. `certificate` is a path on the node; empty: self-made. `authority` is the signer of its clients. `by`
-    is the source of the configuration.
+    `certificate` is a path on the node; empty: self-made. `authority` is the signer of its clients. `by` is the source of the
+    configuration.
     """
 
     hard: Threshold | None = field(default_factory=lambda: Threshold.parse(_USUAL_HARD))
@@ -88,8 +88,7 @@ class KubeletProcess(NamedTuple):
 
 
 def running(root: Path) -> KubeletProcess:
-    """Return the kubelet's process: any process may have that name, but the kubelet runs as root, in no pod, and in the node's process
-    namespace.
+    """Return the kubelet's process, which runs as root, in no pod, and in the node's process namespace.
 
     :param root: folder that contains /proc
     """

@@ -65,7 +65,7 @@ class KubeletWatch:
         self._thread.start()
 
     def awaits(self, uid: str) -> bool:
-        """Return whether the first answer or failure since this pod's start is still missing."""
+        """Return whether the first answer since this pod's start is missing."""
         return bool(self._settings.every) and self._thread is not None and uid not in self.state.asked_for
 
     def stop(self) -> None:
@@ -147,7 +147,6 @@ def doors_of(root: Path, settings: KubeletSettings, config: KubeletConfig, proce
 
 
 def _trusted(root: Path, settings: KubeletSettings, config: KubeletConfig, process: KubeletProcess) -> Iterator[tuple[Path, str]]:
-    """Yield trusted certificates, each with the required name in the kubelet's; empty: the kubelet's own."""
     name = settings.node or os.environ.get("NODE_NAME", "") or config.node or _host_name(root, process)
     if settings.ca is not None:
         yield root / str(settings.ca).lstrip("/"), name

@@ -1,4 +1,4 @@
-"""Facts about guests from the node: guarantees, evictions by the kubelet, and guests about to be migrated."""
+"""Facts about guests from the node: guarantees, evictions, and guests about to be migrated."""
 
 from __future__ import annotations
 
@@ -27,10 +27,7 @@ _CONTROL_GROUPS: Final = ("proc/1/root/sys/fs/cgroup", "sys/fs/cgroup")
 
 
 class NodeFacts:
-    """Facts from the kubelet, cgroups and settings. For the plugin's thread.
-
-    :param percentage: the operator's `memoryOvercommitPercentage`
-    """
+    """Facts from the kubelet, cgroups and settings. For the plugin's thread."""
 
     def __init__(self, context: PluginContext, settings: KubeletSettings, percentage: float | None) -> None:
         self._context, self._percentage = context, percentage

@@ -103,7 +103,7 @@ class PodLibvirt:
         self._lock = threading.Lock()
 
     def _tell(self, what: str) -> None:
-        """Start a cycle, from any thread. A pod that starts too many must wait for the scheduled ones."""
+        """Start a cycle, from any thread. A pod may not start too many."""
         now = time.monotonic()
         with self._lock:
             self._wakes = [at for at in self._wakes if now - at < _WAKE_SECONDS]
@@ -131,7 +131,7 @@ class PodLibvirt:
         return time.monotonic() >= self._rest_until
 
     def look(self) -> Sequence[Guest]:
-        """Return the guests. Raises `HypervisorError`, also for an answer that a pod's libvirt never sends."""
+        """Return the guests. Raises `HypervisorError`, also for an impossible answer."""
         self.asked_at = time.monotonic()
         self._refused = ""
         try:

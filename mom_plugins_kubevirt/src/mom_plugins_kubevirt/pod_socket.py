@@ -32,7 +32,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 @contextmanager
 def reached(proc: Path, pod: LauncherPod, relay: Relay, refuse: Callable[[str], None] = lambda why: None) -> Iterator[str]:
-    """Yield the URI of the pod's libvirt, valid within the block. Raises `HypervisorError`. The pod's file system may hang.
+    """Yield the URI of the pod's libvirt, valid within the block. Raises `HypervisorError`.
 
     :param refuse: see `Relay.to`
     """

@@ -41,7 +41,7 @@ MOST_PODS: Final = 1000
 """Twice a node's limit."""
 
 _MOST_PROCESSES: Final = 16
-"""QEMU processes of one pod. A pod has one, or two while it probes QEMU."""
+"""QEMU processes of one pod."""
 
 _LOGS_AGAIN_SECONDS: Final = 1.0
 """Pause between searches for pods' names."""
@@ -150,7 +150,7 @@ class Pods:
 
     @property
     def all_nameless(self) -> bool:
-        """True if no pod's name is known, so that mom cannot know which have guests."""
+        """True if no pod's name is known."""
         return self._unread and bool(self.nameless) and not self.pods
 
     def guest_process(self, pod_uid: str, uuid: str) -> int | None:

@@ -40,7 +40,7 @@ class Relay:
     def to(self, path: str, refuse: Callable[[str], None]) -> Iterator[str]:
         """Yield the path of a socket that leads to `path`, for one connection. Raises `OSError`.
 
-        :param refuse: called in the relay's thread with the reason when the relay closes the connection
+        :param refuse: called in the relay's thread when it closes the connection
         """
         pod, listener = socket.socket(socket.AF_UNIX), socket.socket(socket.AF_UNIX)
 

@@ -81,9 +81,9 @@ def promise_by_request(request_kib: float, guest_kib: float | None, vcpus: float
 
 
 def protected_kib(pod_group: str, container_group: str = "") -> float | None:
-    """Return the memory in KiB that the kernel protects for a pod (kubelet's MemoryQoS). None: none.
+    """Return the memory in KiB that the kernel protects for a pod (kubelet's MemoryQoS).
 
-    :param container_group: folder of the container's cgroup, which has its own request; empty: unknown
+    :param container_group: folder of the container's cgroup; empty: unknown
     """
     for group in (container_group, pod_group):
         limits = [kib for file in ("memory.min", "memory.low") if group and (kib := kib_in(f"{group}/{file}"))]
@@ -95,8 +95,8 @@ def protected_kib(pod_group: str, container_group: str = "") -> float | None:
 def vouched_kib(request: float | None, pod_group: str, process: str, node_kib: int | None) -> float | None:
     """Return the most memory in KiB that the node keeps for a pod. None: unknown.
 
-    Without a request, the OOM score is a limit: in the class Burstable, it is 1000 minus the container's thousandths of the node's memory
-    (pkg/kubelet/qos/policy.go). A process can only raise its score.
+    Without a request, the OOM score is a limit: 1000 minus the container's thousandths of the node's memory (pkg/kubelet/qos/policy.go). A
+    process can only raise its score.
 
     :param process: folder in /proc of one of its processes
     """
