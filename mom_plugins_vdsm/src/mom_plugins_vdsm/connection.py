@@ -137,7 +137,7 @@ class VdsmConnection:
         self._thread.start()
 
     def close(self, patience: float = 0.3) -> None:
-        """End the connection and the thread, and fail waiting calls. Waits `patience` seconds at most."""
+        """End the connection and the thread. Waits `patience` seconds at most."""
         if self._loop is not None and self._thread is not None:
             with suppress(RuntimeError):  # the loop is closed
                 self._loop.call_soon_threadsafe(self._closing.set)
@@ -151,10 +151,9 @@ class VdsmConnection:
         doing: str,
         late: Callable[[Callable[[], bool]], None] | None = None,
     ) -> object:
-        """Return the result of a verb, within `timeout` seconds, connecting included.
+        """Return the result of a verb, within `timeout` seconds. Raises `HypervisorError`.
 
-        Raises `GuestBusy` after the timeout; the call may still take effect. `late` then gets a function that returns whether vdsm has
-        answered since. Raises another `HypervisorError` if vdsm refuses or is unreachable.
+        After `GuestBusy`, the call may still take effect. `late` then gets a function that returns whether vdsm has answered since.
         """
         closed = HypervisorError(f"{doing}: the connection to {self.settings.peer} is closed")
         if self._loop is None or self._closing.is_set():

@@ -59,7 +59,7 @@ class _State:
     disks: Mapping[str, Sequence[DiskTune]] = field(default_factory=dict)
     disks_read: float | None = None
     disk_changes: int = 0
-    """Number of mom's changes of limits. If it differs from `disk_changes_read`, the read limits are outdated."""
+    """mom's changes of limits: if newer than `disk_changes_read`, the read limits are outdated."""
     disk_changes_read: int = 0
     late: dict[str, tuple[Callable[[], bool], float]] = field(default_factory=dict)
     """Timed-out calls by guest id (or by call): whether vdsm has answered, and the time."""
@@ -99,7 +99,7 @@ class VdsmHypervisor:
     # --- the guests --------------------------------------------------------------------------------------------------------------
 
     def guests(self) -> Sequence[Guest]:
-        """List the running guests, by one bulk call that also reads statistics for `fields`. Raises `HypervisorError`."""
+        """List the running guests, by one bulk call. Raises `HypervisorError`."""
         vms = self._vms(self.settings.answer_timeout)
         with self._lock:
             marks = self._state.marks
@@ -108,7 +108,7 @@ class VdsmHypervisor:
         return tuple(_listed(vm, marks.get(vm.id, ""), silent=vm.id in silent) for vm in vms.values())
 
     def fields(self, guests: Sequence[Guest]) -> dict[str, dict[str, Value]]:
-        """Return the guests' fields since the last call of `guests`, by guest id. Unknown guests are absent."""
+        """Return the guests' fields since the last call of `guests`, by guest id."""
         now, interval = self.context.monotonic(), self.settings.sample_interval
         with self._lock:
             vms = self._state.vms
@@ -121,7 +121,7 @@ class VdsmHypervisor:
             return tuple(self._state.vms.values())
 
     def _vms(self, timeout: float, needed: Collection[str] | None = None) -> Mapping[str, Vm]:
-        """Return the running guests. Reads again if outdated, or if one of `needed` was changed."""
+        """Return the running guests. Reads again if needed."""
         with _turn(self._sampling, timeout):
             with self._lock:
                 state = self._state
@@ -168,8 +168,7 @@ class VdsmHypervisor:
     # --- balloons ----------------------------------------------------------------------------------------------------------------
 
     def set_balloon(self, guest: Entity, target_kib: int) -> None:
-        """Set the guest's balloon target; returns when vdsm has accepted it. Raises `HypervisorError`. After `GuestBusy`, it may still take
-        effect."""
+        """Set the guest's balloon target; returns when vdsm has accepted it. Raises `HypervisorError`."""
         vm = self._vm(guest)
         maximum = vm.fields.get("balloon_max")
         check_size(target_kib, maximum if isinstance(maximum, int) else None, str(guest))
@@ -190,7 +189,7 @@ class VdsmHypervisor:
         return {identity: vm.cpu for identity, vm in self._vms_of(guests).items()}
 
     def set_cpu_tune(self, guest: Entity, quota_us: int | None = None, period_us: int | None = None, shares: int | None = None) -> None:
-        """Set the quota, then the period: vdsm has a verb for each. Raises like `set_balloon`."""
+        """Set the quota, then the period: vdsm has a verb for each."""
         if shares is not None:
             raise NotSupported("vdsm has no verb for CPU shares")
         self._vm(guest)
@@ -232,7 +231,7 @@ class VdsmHypervisor:
             return self._state.disks
 
     def set_io_tune(self, guest: Entity, disk: str, limits: Mapping[str, int]) -> None:
-        """Set these limits of a disk; others stay. Raises like `set_balloon`."""
+        """Set these limits of a disk; others stay."""
         self._vm(guest)
         with self._lock:
             recent = self._state.disks.get(guest.id, ()) if self._disks_are_recent() else ()

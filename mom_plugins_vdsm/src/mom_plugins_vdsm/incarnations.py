@@ -1,5 +1,4 @@
-"""Incarnations of vdsm's guests. vdsm reports only how long a guest has been running, by the wall clock, so mom corrects it when the clock
-is set."""
+"""Incarnations of vdsm's guests. vdsm reports only how long a guest has been running, by the wall clock."""
 
 from __future__ import annotations
 
@@ -19,7 +18,7 @@ _SLACK_SECONDS = 30.0
 """Tolerance for a guest's later start, because clocks are set and answers are cached."""
 
 _KEPT_SECONDS = 600.0
-"""How long to remember an unlisted guest: a restarted vdsm may miss guests for a moment."""
+"""A restarted vdsm may miss guests for a moment."""
 
 
 @dataclass(slots=True)

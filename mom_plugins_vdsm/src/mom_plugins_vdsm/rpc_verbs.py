@@ -230,7 +230,6 @@ class Verbs:
         return write_answer(self._refuse(peer, method, name if method == "setNamedPolicy" else _ALL_POLICIES, [problem]), nil=self._nil)
 
     def _change(self, texts: Mapping[str, str | None] | None, who: str, *, replace_all: bool) -> Sequence[PolicyProblem]:
-        """Make a change; return the problems of parameters that were left out. vdsm repeats them, so an invalid one would return."""
         if texts is None:
             self._texts().reset(who=who)
             return ()

@@ -74,8 +74,7 @@ class Vm:
         return self.status not in _NOT_HERE
 
     def age(self, now: float, sample_interval: float) -> float:
-        """Return the largest possible age of vdsm's sample in seconds. A new sample is not older than the last look, and others hardly
-        older than vdsm's interval."""
+        """Return the largest possible age of vdsm's sample in seconds."""
         age = self.age_then + (self.read - self.changed)
         return round(min(age, _LATEST_SAMPLE * sample_interval) + (now - self.read), 3)
 

@@ -23,7 +23,7 @@ _LARGEST_FILE = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class TlsFiles:
-    """PEM files: key and certificate (usually vdsm's own), and the CA that signed both sides' certificates."""
+    """PEM files: key and certificate (usually vdsm's own), and the CA of both sides."""
 
     key: Path
     certificate: Path
@@ -65,7 +65,7 @@ def _read(path: Path) -> bytes:
 
 
 def own_certificate_problem(files: TlsFiles) -> str:
-    """Return why a peer with the same CA would reject mom's certificate, from a handshake in memory; empty: it would not."""
+    """Return why a peer with the same CA would reject mom's certificate, from a handshake in memory."""
     try:
         accepting, presenting = context_of(files, ssl.PROTOCOL_TLS_SERVER), context_of(files)
     except HypervisorError as error:
@@ -88,7 +88,7 @@ def own_certificate_problem(files: TlsFiles) -> str:
 
 
 def refused_handshake(error: OSError, files: TlsFiles, peer: str) -> HypervisorError:
-    """Return the error for a failed handshake or first read: in TLS 1.3, the server checks the client's certificate late."""
+    """Return the error for a failed handshake or first read."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return HypervisorError(f"the certificate of {peer} {_verdict(error, files)}", hint=_ENROLL_HINT)
     reason = error.reason if isinstance(error, ssl.SSLError) and isinstance(error.reason, str) else ""
