@@ -34,7 +34,7 @@ class Servers:
 
     def put(self, bucket: str, key: str, data: bytes | None, revision: int | None) -> int:
         if revision not in (None, self.kept.get((bucket, key), StoredEntry(0, None)).revision):
-            raise ConflictError("another client was faster")
+            raise ConflictError("another client changed the record first")
         self.stored += 1
         self.kept[bucket, key] = StoredEntry(self.stored, data, EPOCH + self.clock.now)
         for name, heard in self.hearing:

@@ -37,7 +37,7 @@ class Memory(Store):
 
     def set(self, bucket: str, key: str, data: bytes | None, revision: int | None) -> int:
         if revision not in (None, self.kept.get((bucket, key), StoredEntry(0, None)).revision):
-            raise ConflictError("another client was faster")
+            raise ConflictError("another client changed the record first")
         self.revision += 1
         self.kept[bucket, key] = StoredEntry(self.revision, data)
         for name, watcher in self.watchers:

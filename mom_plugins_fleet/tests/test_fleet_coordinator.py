@@ -250,7 +250,7 @@ async def test_a_coordinator_that_believes_no_entry_of_any_host_takes_no_lease()
     store, c1 = Memory(), Coordinator(Access(["nats://localhost:1"]), "c1", LOG, THIEF, [THIEF.public])
     await store.put(ROSTER, "h1", OPERATOR.signed(ROSTER, "h1", Member(group="g"), 1))
     async with following(c1, store):
-        with pytest.raises(LinkError, match=r"no host's entry counts here, such as that of h1: .*--operator KEY coordinator"):
+        with pytest.raises(LinkError, match=r"no host's entry is valid here; the entry of h1, for example: .*--operator KEY coordinator"):
             await asyncio.wait_for(c1.work(store), 5)
     assert (await store.read(LEASES, COORDINATOR)).data is None
 
@@ -400,7 +400,7 @@ def test_a_coordinator_moves_one_guest_for_balance_and_says_why_it_moves_no_othe
                 mover = MoverState(name="m", live=True)
                 state = HostState(mode="enforce", total=64, available=64 - 10 * guests, guests=told, mover=mover)
                 store.set(STATES, host, state.packed(), None)
-        looked += "guests of h1 are on their way" in caplog.text
+        looked += "guests of h1 are being moved" in caplog.text
         return looked > 20
 
     run_with(c1, store, monkeypatch, so)
@@ -675,7 +675,7 @@ async def test_a_move_for_balance_that_could_not_be_noted_is_accepted_with_the_n
 
     with monkeypatch.context() as disk:
         disk.setattr(SeenRevisions, "note", full)
-        with pytest.raises(LinkError, match="no space left: nothing more is moved"):
+        with pytest.raises(LinkError, match="no space left: no more guests are moved"):
             await told(agent, store, orders, member)
     assert await told(agent, store, orders, member) == {"a": MoveState.ACCEPTED}
 
@@ -788,10 +788,10 @@ async def test_a_coordinator_is_followed_for_as_long_as_it_is_appointed(store, a
         (Member(group="g1"), entry(), "the host is not drained"),
         (DRAINED, {}, "it is not signed"),
         (DRAINED, entry(signer=THIEF), "no trusted one"),
-        (DRAINED, entry(Destination.parse("qemu+tls://other/system")), "the entry of h2 has another address"),
-        (DRAINED, entry(None), "the entry of h2 has another address"),
-        (DRAINED, entry(group="g2"), "no operator lets guests of this host go to h2"),
-        (DRAINED, entry(cordoned=True), "no operator lets guests of this host go to h2"),
+        (DRAINED, entry(Destination.parse("qemu+tls://other/system")), "the entry of h2 has a different address than the order"),
+        (DRAINED, entry(None), "the entry of h2 has a different address than the order"),
+        (DRAINED, entry(group="g2"), "no operator allows guests of this host to move to h2"),
+        (DRAINED, entry(cordoned=True), "no operator allows guests of this host to move to h2"),
     ],
 )
 async def test_a_stolen_key_of_a_coordinator_sends_guests_nowhere_but_where_an_operator_has_said(member, entries, why, agent, store):
@@ -816,7 +816,7 @@ async def test_a_plugin_that_fails_with_the_groups_policies_leaves_the_host_in_i
     record = Opened(Group(), 4, OPERATOR.public)
     agent = an_agent(apply=fails, remembered=lambda: ("g", record))
     agent.start()
-    wait_until(lambda: "a plugin here fails: RecursionError: too deep" in agent.trouble, lambda: agent.trouble)
+    wait_until(lambda: "a plugin on this host fails: RecursionError: too deep" in agent.trouble, lambda: agent.trouble)
     assert agent.runs
     agent.close()
     agent = an_agent(apply=fails)

@@ -96,7 +96,7 @@ async def refused(url: str, why: str, ca: Path | None = None) -> None:
 @within(30)
 async def test_a_server_gets_no_signature_of_anything_but_a_nonce(nonce: object) -> None:
     async with FakeServer({"auth_required": True, "nonce": nonce}) as server:
-        await refused(f"nats://127.0.0.1:{server.port}", "no nonce")
+        await refused(f"nats://127.0.0.1:{server.port}", "not a NATS nonce")
         assert b"CONNECT" not in server.heard
 
 
@@ -111,7 +111,7 @@ async def test_a_nonce_of_natss_own_form_is_signed() -> None:
 @within(30)
 async def test_nothing_is_told_in_the_clear_to_a_server_that_was_to_be_spoken_to_by_tls() -> None:
     async with FakeServer({"auth_required": True, "nonce": NONCE}) as server:
-        await refused(f"tls://127.0.0.1:{server.port}", "does not take TLS, which tls:// asks for")
+        await refused(f"tls://127.0.0.1:{server.port}", "does not offer TLS, which tls:// requires")
         assert server.clients
         assert b"CONNECT" not in server.heard
 
@@ -146,7 +146,7 @@ async def test_a_key_that_is_let_in_no_more_is_said_to_be_though_the_server_has_
 
     monkeypatch.setattr(TcpTransport, "wait_closed", hung_up)
     async with Refuses({}) as server:
-        await refused(f"nats://127.0.0.1:{server.port}", "they do not let this key in: it was revoked or replaced")
+        await refused(f"nats://127.0.0.1:{server.port}", "the servers refuse this key: it was revoked or replaced")
 
 
 @within(30)

@@ -70,7 +70,7 @@ def test_what_the_servers_do_not_answer_for_may_be_done_all_the_same() -> None:
     client.jetstream = lambda timeout: JetStreamContext(client)
     store = Store(client)
     for asked in (store.put("mom-roster", "h1", b"x"), store.remove("mom-roster", "h1")):
-        with pytest.raises(LinkError, match=r"did not answer in time \(the change may have been made: look before you try again"):
+        with pytest.raises(LinkError, match=r"did not answer in time \(the change may have been made: check before you try again"):
             asyncio.run(cast(Any, asked))
     store.lost_at, client.is_connected, store.complaint = time.time(), False, (time.monotonic() + 9.0, "gone")
     with pytest.raises(LinkError, match=r"is not reachable since .* \(the change may have been made"):

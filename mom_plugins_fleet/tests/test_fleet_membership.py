@@ -60,18 +60,18 @@ def test_a_disk_that_is_full_afterwards_is_said_with_the_file_and_the_cure(invit
     with pytest.raises(MomError) as failed:
         invited.joins()
     assert failed.value.message == f"{invited.config.with_name('fleet.key')} cannot be written: No space left on device"
-    assert failed.value.hint == "the token is used: make another one: `mom fleet enroll h1 --group GROUP --token`"
+    assert failed.value.hint == "the token is used up: make a new token: `mom fleet enroll h1 --group GROUP --token`"
 
 
 def test_the_cure_for_a_token_that_is_of_no_use_is_a_whole_command(invited: Invited, monkeypatch: pytest.MonkeyPatch) -> None:
     def over(*_: object) -> None:
-        raise LinkError("they do not let this key in")
+        raise LinkError("the servers refuse this key")
 
     monkeypatch.setattr(membership, "ask", over)
     monkeypatch.setattr(time, "time", lambda: invited.token.ends + 1.0)
     with pytest.raises(MomError) as failed:
         invited.joins()
-    assert failed.value.hint.endswith("make another one: `mom fleet enroll h1 --group GROUP --token`")
+    assert failed.value.hint.endswith("make a new token: `mom fleet enroll h1 --group GROUP --token`")
 
 
 def test_plugins_in_one_line_are_not_called_wrong(invited: Invited) -> None:

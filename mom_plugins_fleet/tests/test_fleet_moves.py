@@ -101,7 +101,7 @@ def test_what_an_earlier_run_of_mom_has_accepted_and_not_begun_is_not_done_when_
 ) -> None:
     host.orders.draining, host.orders.balance = False, balance
     assert host.cycle() == []
-    assert host.result == (MoveState.FAILED, "guests are not to leave the host any more")
+    assert host.result == (MoveState.FAILED, "guests may no longer leave the host")
 
 
 def test_a_move_that_is_under_way_goes_on_when_the_drain_is_ended(host: Host) -> None:

@@ -119,14 +119,14 @@ def test_a_promise_must_hold_from_the_first_moment_on_though_the_guest_holds_les
 def test_promises_to_guests_on_their_way_count_where_they_go(fleet):
     fleet.host("a", [guest(name, 30, held=5, guarantee=30) for name in "xy"], draining=True)
     fleet.host("b", [guest("own", 60, held=5, guarantee=60)], total=100, available=95)
-    assert "could keep its promise of 30.00 GiB" in fleet.decide("a")["y"]
+    assert "can promise it 30.00 GiB" in fleet.decide("a")["y"]
     assert fleet.moves("a") == [("x", "b")]
 
 
 def test_a_host_is_promised_no_more_than_it_can_promise_itself(fleet):
     fleet.host("a", [guest(name, 20, held=5, guarantee=20) for name in "xy"], draining=True)
     fleet.host("b", [guest("own", 60, held=5, guarantee=60)], total=100, available=95, promisable=95)
-    assert "could keep its promise of 20.00 GiB" in fleet.decide("a")["y"], "100 GiB of 100 are more than 95"
+    assert "can promise it 20.00 GiB" in fleet.decide("a")["y"], "100 GiB of 100 are more than 95"
     assert fleet.moves("a") == [("x", "b")]
 
 
@@ -137,7 +137,7 @@ def test_a_promise_counts_where_its_guest_has_gone_before_that_host_tells_of_it_
     fleet.decide("a")
     assert [name for name, _ in fleet.moves("a")] == ["x", "y"]
     fleet.end("a", MoveState.DONE)
-    assert "could keep its promise" in fleet.decide("a")["z"]
+    assert "can promise it" in fleet.decide("a")["z"]
     assert places(fleet)["b"].promised == 120 * GIB
     fleet.end("a", MoveState.ACCEPTED)
     fleet.host("b", [own, leaving[0]], total=130, available=120)
@@ -162,7 +162,7 @@ def test_orders_that_are_left_of_a_host_that_was_removed_keep_no_room(fleet):
 def test_no_guest_is_moved_onto_another_one_of_its_id(fleet):
     fleet.host("a", [guest("web"), guest("db")], draining=True)
     fleet.host("b", [guest("web")])
-    assert fleet.decide("a")["web"].startswith("a guest of the same id is on b; elsewhere, no other host")
+    assert fleet.decide("a")["web"].startswith("a guest with the same id is on b; elsewhere, no other host")
     assert fleet.moves("a") == [("db", "b")]
     fleet.host("c", available=20)
     assert fleet.decide("a") == {}
@@ -180,7 +180,7 @@ def test_a_host_that_died_while_it_was_drained_keeps_no_other_ones_guests_from_l
     fleet.host("c", [guest("3")], draining=True)
     now = time.time()
     fleet.states.set_at.update(a=now, c=now, t=now)
-    assert fleet.decide("c")["3"] == "it waits for guests of a that are on their way to t, 2 at once"
+    assert fleet.decide("c")["3"] == "it waits: t receives at most 2 guests at a time, now from a"
     fleet.states.set_at["a"] = now - LOST_SECONDS - 1
     assert fleet.decide("c") == {}
     assert fleet.moves("c") == [("3", "t")]
@@ -210,7 +210,7 @@ def test_a_guest_that_still_comes_to_a_host_that_is_drained_meanwhile_leaves_it_
     fleet.decide("a")
     fleet.end("a", MoveState.ACCEPTED)
     fleet.host("b", [guest("1")], draining=True)
-    assert fleet.decide("b") == {"1": "it is still on its way here from a"}
+    assert fleet.decide("b") == {"1": "it is still being moved here from a"}
     assert fleet.moves("b") == []
     fleet.states.set_at["a"] = now - LOST_SECONDS - 1
     assert fleet.decide("b") == {}, "whoever was to let it go says nothing any more"
@@ -373,10 +373,10 @@ def balanced(fleet: Fleet) -> tuple[str, str, str] | str:
     [
         ([9, None], {}, "fewer than two hosts"),
         ([9, 9], {}, "working sets fill 28% of a and 6% of b"),
-        (WORKED, {"there": 50}, "and 78% of b; a move needs 70% and a difference of 15%"),
+        (WORKED, {"there": 50}, "and 78% of b; a move needs 70% on the fullest host and a difference of 15%"),
         ([54], {}, "leaves both hosts less full"),
         (WORKED, {"stays": "its class does not allow it"}, "may leave"),
-        (WORKED, {"balance": False}, "`mom fleet balance a` lets g0 go to b"),
+        (WORKED, {"balance": False}, "`mom fleet balance a` allows the move of g0 to b"),
         (WORKED, {"mover": MoverState(name="m")}, "may stop guests while it moves them"),
         (WORKED, {"mover": MoverState(name="engine", live=True, chooses=True)}, "chooses their destination itself"),
     ],
@@ -419,7 +419,7 @@ def test_balance_waits_for_drains_and_for_guests_that_are_on_their_way():
     order = Move(guest="x", name="x", to="b", destination=Destination.parse("qemu://b/system"), takes=GIB, number=1)
     for state in (MoveState.ORDERED, MoveState.ACCEPTED, MoveState.DONE):
         fleet.orders.records["c"] = (1, Orders(moves=(order.model_copy(update={"state": state}),)))
-        assert balanced(fleet) == "no guest is moved now: guests of c are on their way"
+        assert balanced(fleet) == "no guest is moved now: guests of c are being moved"
 
 
 @pytest.mark.parametrize(

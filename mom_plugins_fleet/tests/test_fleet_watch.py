@@ -241,7 +241,7 @@ def test_silence_ends_the_watch(monkeypatch: pytest.MonkeyPatch) -> None:
     async def send(sender: Sender) -> None:
         await sender.pulse()
 
-    assert "no message and no heartbeat came" in asyncio.run(watched(Sender(last=1), Told(), send, patience=60))
+    assert "no message and no heartbeat received" in asyncio.run(watched(Sender(last=1), Told(), send, patience=60))
 
 
 def test_a_mistake_of_who_is_told_ends_the_watch() -> None:

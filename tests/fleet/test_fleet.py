@@ -60,7 +60,7 @@ def test_a_host_goes_on_without_its_servers_and_converges_when_they_are_back(two
     two.set_policy("(defvar night 1)\n", name="60_fleet_dusk")
     two.until(lambda: newest(two, "h1") and "60_fleet_dusk" in two.log("h1"), "it has it")
     two.processes["server"].send_signal(signal.SIGSTOP)
-    two.until(lambda: "going on alone" in two.log("h1"), "the loss is noticed though nobody hangs up")
+    two.until(lambda: "continuing without them" in two.log("h1"), "the loss is noticed though nobody hangs up")
     assert "ERROR" not in two.log("h1").partition("60_fleet_dusk")[2]
     two.processes["server"].send_signal(signal.SIGCONT)
     two.until(lambda: "connected to the fleet's servers again" in two.log("h1"), "it is back")

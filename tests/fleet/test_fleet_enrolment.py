@@ -16,7 +16,7 @@ def bystander(fleet: FleetWorld) -> Iterator[None]:
     fleet.start_host("h1", 1, guests=1)
     fleet.until(lambda: fleet.host("h1")["guests"], "it is heard")
     yield
-    assert "going on alone" not in fleet.log("h1"), "and it has noticed nothing"
+    assert "continuing without them" not in fleet.log("h1"), "and it has noticed nothing"
 
 
 def answers(fleet: FleetWorld, key: Path) -> str:
@@ -35,7 +35,7 @@ def test_a_host_joins_changes_its_group_leaves_and_comes_back_without_a_start(fl
     fleet.set_policy("(defvar group_g2 2)", group="g2")
     fleet.until(lambda: fleet.host("h2")["group"] == "g2" and fleet.host("h2")["policies"] == "newest", "and hears of its changes")
     fleet.fleet("remove", "h2")
-    fleet.until(lambda: "going on alone" in fleet.log("h2"), "it is put out at once", 10)
+    fleet.until(lambda: "continuing without them" in fleet.log("h2"), "it is put out at once", 10)
     assert answers(fleet, fleet.folder / "h2.key"), "its key is of no use any more"
     (fleet.folder / "h2.key").unlink()
     fleet.enroll("h2")

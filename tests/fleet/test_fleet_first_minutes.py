@@ -131,8 +131,8 @@ def test_a_token_is_good_once_for_an_hour_and_for_the_server_that_it_names(fleet
         return " ".join(said.split()) if code else ""
 
     token = Token.parse(made())
-    assert "not all of it" in joins(str(token)[:-1])
-    assert "not all of it" in joins("mom-x")
+    assert "incomplete token" in joins(str(token)[:-1])
+    assert "incomplete token" in joins("mom-x")
     assert "another certificate than the token names" in joins(replace(token, certificate=bytes(32)))
     with closing(free_port()) as nobody:
         assert "cannot be reached" in joins(token, f"localhost:{port_of(nobody)}")
@@ -147,10 +147,10 @@ def test_a_token_is_good_once_for_an_hour_and_for_the_server_that_it_names(fleet
     assert config.read_text().endswith(before.partition("of this host\n")[2])
     assert [one.stat().st_mode & 0o777 for one in (config, config.with_name("fleet.key"))] == [0o640, 0o600]
     assert "AF_INET" in (fleet.folder / "mom.service.d" / "fleet.conf").read_text()
-    assert "is in a fleet already" in joins(token)
+    assert "is already in a fleet" in joins(token)
     config.write_text(before)
-    assert "this token was used" in joins(token)
+    assert "this token was already used" in joins(token)
     assert not joins(made()), "what was left half done is in no one's way"
     config.write_text(before)
     monkeypatch.setattr("mom_plugins_fleet.invitation.INVITED_SECONDS", -1)
-    assert "by this host's clock the token was good until" in joins(made())
+    assert "according to this host's clock the token expired at" in joins(made())

@@ -175,7 +175,7 @@ def write_secret(path: Path, data: bytes) -> None:
     try:
         replace_file(path, data + b"\n", durable=True, mode=0o600, replace=False)
     except OSError as error:
-        raise MomError(f"the key {path} cannot be made: {error.strerror}", hint="name a file that is not there yet") from None
+        raise MomError(f"the key {path} cannot be made: {error.strerror}", hint="name a file that does not exist yet") from None
 
 
 async def give(store: Store, account: str) -> None:
@@ -185,9 +185,9 @@ async def give(store: Store, account: str) -> None:
         result = json.loads(answer)
         error = result.get("error") or ({} if result.get("data", {}).get("code") == 200 else result)
     except (ValueError, AttributeError):
-        error = {"description": "an answer that makes no sense"}
+        error = {"description": "invalid answer"}
     if error:
-        raise MomError(f"the servers do not take that account: {printable(str(error.get('description', error)), 300)}")
+        raise MomError(f"the servers reject the account: {printable(str(error.get('description', error)), 300)}")
 
 
 def _share(kind: str, subject: str) -> dict[str, str]:

@@ -91,7 +91,7 @@ class BucketWatch:
             try:
                 while not self._broken.done():
                     if time.monotonic() - self._at > LOST_SECONDS:
-                        self._end("no message and no heartbeat came")
+                        self._end("no message and no heartbeat received")
                     await asyncio.wait([self._broken], timeout=PULSE_SECONDS / 2)
             finally:
                 completing.cancel()

@@ -36,8 +36,8 @@ _KNOWS_TLS: Final = b'"tls_'
 """Part of a TLS server's first line, such as `"tls_required":true`."""
 
 _NOT_LET_IN: Final = (
-    "they do not let this key in: it was revoked or replaced, or is of another fleet; "
-    "`mom fleet enroll HOST --group GROUP --token` gives a host another one"
+    "the servers refuse this key: it was revoked or replaced, or belongs to another fleet; "
+    "`mom fleet enroll HOST --group GROUP --token` gives a host a new key"
 )
 
 
@@ -64,7 +64,7 @@ class FleetClient(Client):
     def _connect_command(self) -> bytes:
         nonce = self._server_info.get("nonce", "")
         if nonce and not (isinstance(nonce, str) and _NONCE.fullmatch(nonce)):
-            raise nats.errors.Error("the server asks to sign a text that is no nonce of NATS: refused")
+            raise nats.errors.Error("the server asked for a signature of a text that is not a NATS nonce: refused")
         return super()._connect_command()
 
     async def _process_connect_init(self) -> None:
@@ -76,7 +76,7 @@ class FleetClient(Client):
                 raise nats.errors.Error(_NOT_LET_IN) from error
             raise
         except Exception as error:  # the library may raise anything for an invalid server message
-            raise nats.errors.Error(f"no connection can be begun: {printable(str(error) or type(error).__name__, 200)}") from error
+            raise nats.errors.Error(f"cannot start a connection: {printable(str(error) or type(error).__name__, 200)}") from error
 
 
 class _BoundedParser(Parser):
@@ -111,7 +111,7 @@ class _Transport(TcpTransport):
                 name = printable(uri.hostname or "", 200)
                 if isinstance(error, TimeoutError) and (not self._first or _KNOWS_TLS in self._first):
                     raise nats.errors.Error(f"{name} did not answer within {connect_timeout} s") from error
-                raise nats.errors.Error(f"{name} does not take TLS, which tls:// asks for: give nats-server `tls`") from error
+                raise nats.errors.Error(f"{name} does not offer TLS, which tls:// requires: configure `tls` in nats-server") from error
 
     async def connect_tls(self, uri: str | ParseResult, ssl_context: ssl.SSLContext, buffer_size: int, connect_timeout: int) -> None:
         clear, loop = self._bare_io_writer, asyncio.get_running_loop()
@@ -122,11 +122,11 @@ class _Transport(TcpTransport):
             begun = loop.start_tls(clear.transport, protocol, context, server_hostname=name, ssl_shutdown_timeout=GOODBYE_SECONDS)
             transport = await asyncio.wait_for(begun, connect_timeout)
             if transport is None:
-                raise ConnectionResetError("the server has gone")
+                raise ConnectionResetError("the server closed the connection")
             self.certificate = hashlib.sha256(transport.get_extra_info("ssl_object").getpeercert(binary_form=True)).digest()
             if self._wanted not in (b"", self.certificate):
                 transport.abort()
-                raise nats.errors.Error(f"{name} has another certificate than the token names, and was told nothing")
+                raise nats.errors.Error(f"{name} has a different certificate than the token says; mom sent it nothing")
             self._io_reader, self._io_writer = reader, asyncio.StreamWriter(transport, protocol, reader, loop)
 
     async def readline(self) -> bytes:

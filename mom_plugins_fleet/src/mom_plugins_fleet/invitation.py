@@ -80,7 +80,9 @@ class Token:
                 return Token(body[_FIXED.size :].decode(), ends, secret, base64.b32encode(account).decode(), signature, certificate)
         except (struct.error, ValueError):
             pass
-        raise MomError("that is no token of `mom fleet enroll --token`, or not all of it", hint="copy it whole, as one word")
+        raise MomError(
+            "invalid or incomplete token: it must come from `mom fleet enroll --token`", hint="copy the whole token, as one word"
+        )
 
     def __str__(self) -> str:
         data = _FIXED.pack(self.ends, self.secret, base64.b32decode(self.account), self.signature, self.certificate) + self.host.encode()
@@ -101,7 +103,7 @@ class Token:
         try:
             return read(Invitation, nkeys.nacl.bindings.crypto_secretbox_open(data, _NONCE, self._key))
         except (nkeys.nacl.exceptions.CryptoError, ValueError):
-            raise MomError("what the servers gave was not sealed for this token", hint="make another one") from None
+            raise MomError("the servers sent an invitation that was not made for this token", hint="make a new token") from None
 
     @property
     def _key(self) -> bytes:

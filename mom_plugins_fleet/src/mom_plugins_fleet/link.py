@@ -53,7 +53,7 @@ _WRONG_REVISION: Final = 10071
 
 _MISSING: Final = "`mom fleet init` makes them"
 _REFUSED: Final = "a host's key may use only the host's own records: is it the right key?"
-_UNCERTAIN: Final = "the change may have been made: look before you try again"
+_UNCERTAIN: Final = "the change may have been made: check before you try again"
 
 Answer = TypeVar("Answer")
 
@@ -225,7 +225,7 @@ class Store:
                 info = await self._jetstream.stream_info(stream)
             if info.config.num_replicas not in (None, replicas):
                 copies = info.config.num_replicas
-                raise LinkError(f"the bucket {config.bucket} is kept on {copies} servers already", hint=f"say --replicas {copies}")
+                raise LinkError(f"the bucket {config.bucket} is already kept on {copies} servers", hint=f"use --replicas {copies}")
             # By default any client's Nats-Rollup header may replace the whole bucket.
             if info.config.allow_rollup_hdrs:
                 await self._jetstream.update_stream(info.config, allow_rollup_hdrs=False)
@@ -242,7 +242,9 @@ class Store:
             raise LinkError(f"cannot {action}: the fleet's buckets are missing", hint=_MISSING) from None
         except nats.js.errors.APIError as error:
             if error.err_code == _WRONG_REVISION:
-                raise ConflictError(f"cannot {action}: another client was faster", hint="look again") from None
+                raise ConflictError(
+                    f"cannot {action}: another client changed the record first", hint="check the record, then try again"
+                ) from None
             raise LinkError(f"cannot {action}: {printable(str(error.description or error), 200)}") from None
         except WatchBroken as error:
             raise UnansweredError(f"cannot {action} any more: {error.message}") from None
@@ -255,7 +257,7 @@ class Store:
             elif not isinstance(error, TimeoutError):
                 why = _text(error)
             elif "permissions violation" in why.lower():
-                raise LinkError(f"cannot {action}: the fleet's servers do not let this key do that", hint=_REFUSED) from None
+                raise LinkError(f"cannot {action}: the fleet's servers do not allow that with this key", hint=_REFUSED) from None
             raise LinkError(f"cannot {action}: {printable(why, 200)}", hint=unanswered) from None
         except (ValueError, TypeError, KeyError, AttributeError) as error:  # the library does not check answers
             why = printable(f"{type(error).__name__}: {error}", 200)
@@ -298,7 +300,7 @@ async def linked(
     async def lost() -> None:
         store.lost_at = time.time()
         if not closing:
-            log.warning("the connection to the fleet's servers is lost; going on alone")
+            log.warning("the connection to the fleet's servers is lost; continuing without them")
 
     async def back() -> None:
         log.info("connected to the fleet's servers again")

@@ -127,7 +127,7 @@ class FleetPlugin:
         from mom_plugins_fleet.revisions import FILE, FORM, LOSS, WHAT, SeenRevisions
 
         if not re.fullmatch(NAME, self._host):
-            raise MomError(f"the system's name {printable(self._host)} cannot be used in a fleet", hint="give the plugin fleet a `host`")
+            raise MomError(f"the system's host name {printable(self._host)} is not valid in a fleet", hint="set `host` of the plugin fleet")
         settings = self._settings
         self.agent = FleetAgent(
             self._access(),
@@ -188,7 +188,7 @@ class FleetPlugin:
             elif _is_moving(guest, mover):  # started by an earlier run
                 self._begun[identity] = snapshot.number
             elif not (self._settings.leave and (agent.orders.draining or (agent.orders.balance and move.balance))):
-                self._end(agent, identity, MoveState.FAILED, "guests are not to leave the host any more")
+                self._end(agent, identity, MoveState.FAILED, "guests may no longer leave the host")
             else:
                 self._begun[identity] = snapshot.number
                 why = "the host is drained" if agent.orders.draining else "this balances the hosts"
@@ -286,8 +286,8 @@ class FleetPlugin:
 
         subject = f"fleet {', '.join(map(printable, self._settings.servers))}"
         if not self._settings.operators:
-            cure = "give the plugin fleet `operators`, the public keys that `mom fleet key` has printed"
-            return [Finding(Severity.ERROR, subject, "no operator directs this host: it follows nothing of the fleet", cure)]
+            cure = "set `operators` of the plugin fleet to the public keys that `mom fleet key` printed"
+            return [Finding(Severity.ERROR, subject, "no operators are set: this host follows no policies or orders of the fleet", cure)]
 
         async def look(store: Store) -> Member | None:
             kept = await store.read(ROSTER, self._host)
@@ -298,7 +298,7 @@ class FleetPlugin:
         except MomError as error:
             return [Finding(Severity.ERROR, subject, error.message, error.hint)]
         if member is None:
-            return [Finding(Severity.ERROR, subject, f"it does not know the host {self._host}", "`mom fleet enroll` admits it")]
+            return [Finding(Severity.ERROR, subject, f"the fleet does not know the host {self._host}", "`mom fleet enroll` admits it")]
         return [Finding(Severity.OK, subject, f"the host {self._host} is a member of the group {member.group}")]
 
 
@@ -310,7 +310,7 @@ def _is_unlisted(report: Report) -> bool:
 def _result(outcome: Outcome) -> tuple[MoveState, str]:
     if outcome.status is Status.GONE:
         return MoveState.DONE, ""
-    return MoveState.FAILED, outcome.error or f"the host says: {outcome.status}"
+    return MoveState.FAILED, outcome.error or f"the host reports: {outcome.status}"
 
 
 def _is_moving(guest: Guest, mover: GuestMoves) -> bool:

@@ -74,7 +74,7 @@ def a_server(address: str) -> str:
     except ValueError:
         valid = False
     if not valid:
-        raise ValueError(f"{name} is no address of a server; write tls://HOST:4222")
+        raise ValueError(f"{name} is not a server address; write tls://HOST:4222")
     if parts.username or parts.password:
         raise ValueError("an address of a server has no user and password in it: mom uses a key")
     if parts.scheme == "nats" and parts.hostname not in ("localhost", "127.0.0.1", "::1"):

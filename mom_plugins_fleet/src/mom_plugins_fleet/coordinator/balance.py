@@ -23,12 +23,12 @@ def for_balance(view: FleetView, targets: Mapping[str, TargetHost], group: str) 
     others = {name: place for name, place in targets.items() if place.group == group and place.has > 0 and place.works is not None}
     loads = {name: (place.works or 0) / place.has for name, place in others.items()}
     if len(loads) < 2:
-        return "the working sets of fewer than two hosts that can take guests are known"
+        return "fewer than two hosts that can take guests have known working sets"
     fullest, emptiest = (pick(loads, key=lambda name: (loads[name], name)) for pick in (max, min))
     full, high, low = others.pop(fullest), loads[fullest], loads[emptiest]
     compared = f"working sets fill {high:.0%} of {fullest} and {low:.0%} of {emptiest}"
     if high < BALANCE_FULL or high - low < BALANCE_BAND:
-        return f"no guest is moved: {compared}; a move needs {BALANCE_FULL:.0%} and a difference of {BALANCE_BAND:.0%}"
+        return f"no guest is moved: {compared}; a move needs {BALANCE_FULL:.0%} on the fullest host and a difference of {BALANCE_BAND:.0%}"
     member, mover = view.members.get(fullest), mover_of(view.states.get(fullest))
     if member is None or not mover.live or mover.chooses:
         return f"no guest is moved: the mover of {fullest} may stop guests while it moves them, or chooses their destination itself"
@@ -50,9 +50,10 @@ def for_balance(view: FleetView, targets: Mapping[str, TargetHost], group: str) 
         if after < high and (best is None or after < best[0]):
             best = after, new_move(guest, needs, target, mover, 1).model_copy(update={"balance": True})
     if best is None:
-        return f"{compared}; no guest of {fullest} may leave, stayed for a day, fits elsewhere, and leaves both hosts less full"
+        needed = "it must be movable, not moved for a day, fit on another host, and lower the highest load"
+        return f"{compared}; no guest of {fullest} qualifies: {needed}"
     move = best[1]
-    return (fullest, move) if member.balance else f"{compared}: `mom fleet balance {fullest}` lets {move.name} go to {move.to}"
+    return (fullest, move) if member.balance else f"{compared}: `mom fleet balance {fullest}` allows the move of {move.name} to {move.to}"
 
 
 def _busy(view: FleetView, group: str) -> str:
@@ -65,5 +66,5 @@ def _busy(view: FleetView, group: str) -> str:
             return f"{name} is being drained"
         orders = view.ordered(name) or Orders()
         if any(may_go(move) or (move.state is MoveState.DONE and move.to not in lost) for move in orders.moves):
-            return f"guests of {name} are on their way"
+            return f"guests of {name} are being moved"
     return ""

@@ -151,17 +151,17 @@ class Coordinator:
         view.trust()
         if self._signer.public not in view.orderers:
             raise LinkError(
-                f"no operator has authorized this coordinator: `mom fleet authorize {self._signer.public}` does",
-                hint="hosts follow the orders of operators, whom --operator names, and of coordinators that one has authorized",
+                f"no operator has authorized this coordinator: run `mom fleet authorize {self._signer.public}`",
+                hint="hosts follow orders of operators (--operator) and of coordinators that an operator has authorized",
             )
         off = off_clock(view.newest) if view.newest else ""
         if off:
-            hint = "check the clock; or all hosts have been silent for so long"
-            raise LinkError(f"the clock here is {off} the newest report, by the servers' clock: no orders are given", hint=hint)
+            hint = "check the clock here; if it is right, no host has reported for that long"
+            raise LinkError(f"the clock here is {off} the newest report (servers' clock): no orders are given", hint=hint)
         if view.members.damaged and not view.members.records:
             host, why = min(view.members.damaged.items())
             hint = "name the fleet's operators with `mom fleet --operator KEY coordinator`"
-            raise LinkError(f"no host's entry counts here, such as that of {host}: {printable(why, 400)}", hint=hint)
+            raise LinkError(f"no host's entry is valid here; the entry of {host}, for example: {printable(why, 400)}", hint=hint)
 
     async def acquire(self, store: Store) -> bool:
         """Take the lease if its holder is silent. Return success."""
@@ -172,7 +172,7 @@ class Coordinator:
                 self._other_lease = kept.revision, now
             if now - self._other_lease[1] < LEASE_SECONDS:
                 if (holder := lease_holder(kept.data)) != self._waits_for:
-                    takes_over = f"this one takes over after {LEASE_SECONDS:g} s of its silence"
+                    takes_over = f"this one takes over when the lease is not renewed for {LEASE_SECONDS:g} s"
                     self._log.info("%s coordinates the fleet; %s", printable(holder, 200), takes_over)
                 self._waits_for = holder
                 return False
@@ -215,16 +215,16 @@ class Coordinator:
         present = view.orders.get(host)
         newest, orders = self._given.get(host, (0, Orders()))
         if present is None and newest and newest == self._newest(host):
-            self._log.error("the servers have lost the orders of %s; they are given again", host)
+            self._log.error("the servers have lost the orders of %s; they are written again", host)
             view.orders.records[host] = (newest, orders.model_copy(update={"epoch": self.epoch}))
         elif host in view.orders.damaged:
-            self._log.error("the orders of %s: %s; they are made anew", host, printable(view.orders.damaged[host], 400))
+            self._log.error("the orders of %s: %s; they are replaced", host, printable(view.orders.damaged[host], 400))
         before = view.ordered(host) or Orders()
         if before.epoch > self.epoch:
             if (await store.read(LEASES, COORDINATOR)).revision != self._revision:
                 self._sure_until = float("-inf")
                 return
-            self._log.error("the orders of %s have epoch %d, which these servers never gave: they are given again", host, before.epoch)
+            self._log.error("the orders of %s have epoch %d, which these servers never issued: they are written again", host, before.epoch)
         revision = next_revision(self._newest(host))
         target = self._complete(edit(before), revision)
         if target == present or not self.works:
@@ -251,7 +251,7 @@ class Coordinator:
                 if move.guest in self.view.guests(move.to):
                     self._log.info("guest %s has come from %s to %s", printable(move.name), host, move.to)
                 else:
-                    self._log.warning("guest %s has left %s for %s, and does not run there", printable(move.name), host, move.to)
+                    self._log.warning("guest %s has left %s for %s, but does not run there", printable(move.name), host, move.to)
 
     @contextmanager
     def _contained(self, subject: str) -> Iterator[None]:

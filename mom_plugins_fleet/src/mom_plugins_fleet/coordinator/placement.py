@@ -85,11 +85,11 @@ def choose(
             if place.room >= needs:
                 return place
             room = format_kib(max(0, place.room))
-            return f"it needs {format_kib(needs)}, and {place.name}, with the most room in the group {group}, has {room}"
+            return f"it needs {format_kib(needs)}, but {place.name}, which has the most room in the group {group}, has only {room}"
     if available:
-        return f"no host of the group {group} could keep its promise of {format_kib(guarantee)}"
+        return f"no host of the group {group} can promise it {format_kib(guarantee)}"
     if within:
-        return f"its mover moves guests within {within} only, where no other host can take guests now"
+        return f"its mover moves guests only within {within}, and no other host there can take guests now"
     return f"no other host of the group {group} can take guests now"
 
 

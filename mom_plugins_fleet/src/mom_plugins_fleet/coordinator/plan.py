@@ -216,8 +216,8 @@ def _blocked(view: FleetView, host: str, kept: Mapping[str, Move]) -> Callable[[
         if state is not None and state.mode != "enforce":
             return "the host only observes"
         if guest.id in coming:
-            return f"it is still on its way here from {coming[guest.id]}"
-        return earlier.error or "it failed too often" if earlier is not None and earlier.number >= ATTEMPTS else ""
+            return f"it is still being moved here from {coming[guest.id]}"
+        return earlier.error or "its moves failed too often" if earlier is not None and earlier.number >= ATTEMPTS else ""
 
     return why
 
@@ -253,7 +253,7 @@ class _WaysOut:
             doubles.add(place.name)
             place = self._choose(guest, needs, doubles)
         if isinstance(place, str) and doubles:
-            return f"a guest of the same id is on {', '.join(sorted(doubles))}; elsewhere, {place}"
+            return f"a guest with the same id is on {', '.join(sorted(doubles))}; elsewhere, {place}"
         if isinstance(place, str):
             return self._waits_for(guest, needs) or place
         move = new_move(guest, needs, place, self._mover, 1 if earlier is None else earlier.number + 1)
@@ -266,7 +266,7 @@ class _WaysOut:
         place = choose(needs, guest.guarantee, self._full, self._group, within=self._mover.within)
         if isinstance(place, str):
             return ""
-        return f"it waits for guests of {', '.join(sorted({*place.arriving}))} that are on their way to {place.name}, {self._most} at once"
+        return f"it waits: {place.name} receives at most {self._most} guests at a time, now from {', '.join(sorted({*place.arriving}))}"
 
 
 def new_move(guest: HostedGuest, needs: int, place: TargetHost, mover: MoverState, number: int) -> Move:

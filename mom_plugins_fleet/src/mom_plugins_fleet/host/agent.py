@@ -158,7 +158,7 @@ class FleetAgent:
                 self.connected = False
                 trouble = printable(f"an error in mom: {type(error).__name__}: {error}", 400)
                 if trouble != self.trouble:
-                    self._log.error("the agent of the fleet starts again in %g s", AGAIN_SECONDS, exc_info=True)
+                    self._log.error("the fleet agent failed and restarts in %g s", AGAIN_SECONDS, exc_info=True)
                 self._say(trouble)
             await asyncio.sleep(AGAIN_SECONDS)
 
@@ -194,20 +194,22 @@ class FleetAgent:
     async def _put_in_force(self, group: str, opened: Opened[Group], data: bytes | None) -> None:
         """Apply a record in a separate thread, within `APPLY_SECONDS`. Raise `MomError`."""
         if self._application is not None and not self._application.done():
-            raise MomError("the record before is still being applied", hint="mom's disk may hang: see its log")
+            raise MomError("the previous record is still being applied", hint="mom's disk may hang: see mom's log")
         self._application = self._callers.start(lambda: self._apply(group, opened, data))
         result = asyncio.wrap_future(self._application)
         result.add_done_callback(lambda future: future.cancelled() or future.exception())  # fetch the error even if nobody waits
         await asyncio.wait([result], timeout=APPLY_SECONDS)
         if not result.done():
-            raise MomError(f"it is not in force after {APPLY_SECONDS:g} s", hint="mom's disk may hang: see its log")
+            raise MomError(f"applying it takes longer than {APPLY_SECONDS:g} s", hint="mom's disk may hang: see mom's log")
         try:
             result.result()
         except MomError:
             raise
         except Exception as error:  # another plugin's code failed; the host stays in its fleet
             self._log.debug("the group's record cannot be applied", exc_info=True)
-            raise MomError(f"a plugin here fails: {type(error).__name__}: {error}", hint="tell its authors") from error
+            raise MomError(
+                f"a plugin on this host fails: {type(error).__name__}: {error}", hint="report it to the plugin's authors"
+            ) from error
 
     async def follow(self, store: Store) -> None:
         """Follow entry, group and orders. Raise `MomError` if the servers refuse the key."""
@@ -233,8 +235,8 @@ class FleetAgent:
 
         if not self._operators:
             raise MomError(
-                "the configuration has no key of an operator: this host follows nothing of the fleet",
-                hint="give the plugin fleet `operators`, the public keys that `mom fleet key` has printed",
+                "the configuration names no operator's key: this host follows no policies or orders of the fleet",
+                hint="set `operators` of the plugin fleet to the public keys that `mom fleet key` printed",
             )
         for bucket, key in ((ROSTER, self._host), (ORDERS, self._host), (AUTHORIZED, COORDINATORS)):
             await listen(bucket, key)
@@ -267,7 +269,7 @@ class FleetAgent:
             return
         self.taken = record
         if record.refused:
-            self._log.error("the policies of the group %s are refused: %s; the ones before stay", group, record.refused)
+            self._log.error("the policies of the group %s are refused: %s; the previous ones stay in force", group, record.refused)
         else:
             self._log.info("the policies of the group %s are in force, revision %d", group, record.revision)
 

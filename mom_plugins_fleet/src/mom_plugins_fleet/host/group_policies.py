@@ -16,7 +16,7 @@ from mom_plugins_fleet.records import CLASSES, FLEET_POLICY, Group, GroupName, s
 if TYPE_CHECKING:
     from mom_plugins_fleet.signatures import Opened
 
-_LOSS = "the group's policies are not in force before the fleet's servers answer"
+_LOSS = "the group's policies are not in force until the fleet's servers answer"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class GroupPolicies:
         """Apply a record, and store its signed data if given. Raise `MomError`."""
         policies = self._context.service(PolicyTexts)
         if policies is None:
-            raise MomError("no plugin here takes policies", hint="enable the plugin policy")
+            raise MomError("no plugin on this host accepts policies", hint="enable the plugin policy")
         record, path = opened.record, self._classes
         current = {name: text.text for name, text in policies.state().texts.items() if FLEET_POLICY.match(name)}
         changes = policy_changes(record, current)
@@ -60,7 +60,7 @@ class GroupPolicies:
             elif differ:
                 new.replace(path)
         except OSError as error:
-            raise MomError(f"the group's classes cannot be kept: {path}: {error.strerror}", hint="check mom's state directory") from None
+            raise MomError(f"cannot store the group's classes: {path}: {error.strerror}", hint="check mom's state directory") from None
         if data is not None:
             self.remember(group, data)
 

@@ -38,7 +38,7 @@ def join(config: Path, address: str, token: Token) -> None:
     """Join the fleet of that server. Write nothing until everything is known. Raise `MomError`."""
     server = address if "://" in address else f"tls://{address}"
     if not server.startswith("tls://"):
-        raise MomError(f"{printable(address)} is no address of a server", hint="name its host, such as nats1.example.org")
+        raise MomError(f"{printable(address)} is not a server address", hint="use the server's host name, such as nats1.example.org")
     named: dict[str, Any] = {"servers": [server], "host": token.host, "key": str(config.with_name("fleet.key"))}
     # Detect an unwritable folder before the token is used.
     largest = len(with_fleet(config, named)) + _MORE_BYTES
@@ -48,14 +48,14 @@ def join(config: Path, address: str, token: Token) -> None:
             probe.flush()
             os.fsync(probe.fileno())
     except OSError as error:
-        raise MomError(f"{config.parent} cannot be written: {error.strerror}", hint="run it as root, and with free space there") from None
+        raise MomError(f"{config.parent} cannot be written: {error.strerror}", hint="run it as root, and check free space") from None
     access = Access([server], None, token.credentials, token.certificate)
     try:
         data = ask(access, JOINING, LOG, lambda store: _taken(store, token))
     except LinkError as error:
         if time.time() <= token.ends:
             raise
-        over = f"by this host's clock the token was good until {time.ctime(token.ends)}: {_another(token)}"
+        over = f"according to this host's clock the token expired at {time.ctime(token.ends)}: {_another(token)}"
         raise MomError(error.message, hint=over) from None
     invitation = token.opened(data)
     files = {config.with_name("fleet.key"): (invitation.key, 0o600)}
@@ -77,7 +77,7 @@ def join(config: Path, address: str, token: Token) -> None:
         _let_read(config.with_name("fleet.key"), load_config(config))
     except OSError as error:
         where = error.filename or path  # the error of a full disk names no file
-        raise MomError(f"{where} cannot be written: {error.strerror}", hint=f"the token is used: {_another(token)}") from None
+        raise MomError(f"{where} cannot be written: {error.strerror}", hint=f"the token is used up: {_another(token)}") from None
 
 
 def _let_read(key: Path, config: Config) -> None:
@@ -91,12 +91,12 @@ def _let_read(key: Path, config: Config) -> None:
 async def _taken(store: Store, token: Token) -> bytes:
     data = await store.take(INVITATIONS, token.host)
     if data is None:
-        raise MomError("this token was used, or its time is over", hint=_another(token))
+        raise MomError("this token was already used, or has expired", hint=_another(token))
     return data
 
 
 def _another(token: Token) -> str:
-    return f"make another one: `mom fleet enroll {token.host} --group GROUP --token`"
+    return f"make a new token: `mom fleet enroll {token.host} --group GROUP --token`"
 
 
 def with_fleet(config: Path, settings: Mapping[str, object]) -> str:
@@ -108,7 +108,7 @@ def with_fleet(config: Path, settings: Mapping[str, object]) -> str:
     plugins = top.get("plugins")
     if isinstance(plugins, Mapping) and "fleet" in plugins:
         line = document.keys["plugins", "fleet"].line
-        raise MomError(f"{config}:{line}: this host is in a fleet already", hint="take `fleet:` out first, if it is to join another one")
+        raise MomError(f"{config}:{line}: this host is already in a fleet", hint="to join another fleet, remove `fleet:` first")
     if isinstance(plugins, Mapping) and plugins:
         indent = " " * (document.keys["plugins", next(iter(plugins))].column - 1)
         own = [f"{indent}fleet:", *(f"{indent}{indent or '  '}{name}: {json.dumps(value)}" for name, value in settings.items())]

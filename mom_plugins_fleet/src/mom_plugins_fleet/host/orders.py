@@ -81,7 +81,7 @@ class HostOrders:
             self._revisions.note(progress)
         except MomError as error:
             self._balanced_at = balanced_at  # no move starts without a record on disk
-            raise LinkError(f"this host's orders: {shown(error)}: nothing more is moved") from None
+            raise LinkError(f"this host's orders: {shown(error)}: no more guests are moved") from None
         accepted = {step.guest for step in progress if step.state is MoveState.ACCEPTED}
         self._take({move.guest: move for move in orders.moves if move.guest in accepted})
         record = Progress(moves=progress)
@@ -131,8 +131,12 @@ class HostOrders:
         if entry.revision <= removed.get(move.to, 0):
             return f"an operator has removed {move.to} from the fleet"
         if target.group != member.group or target.cordoned or target.draining:
-            return f"no operator lets guests of this host go to {move.to}"
-        return "" if move.destination in (target.address, Destination.ANYWHERE) else f"the entry of {move.to} has another address"
+            return f"no operator allows guests of this host to move to {move.to}"
+        return (
+            ""
+            if move.destination in (target.address, Destination.ANYWHERE)
+            else f"the entry of {move.to} has a different address than the order"
+        )
 
     def _why_stays(self, move: Move, member: Member) -> str | None:
         """Return why a guest does not leave now; empty: it does; None: not known yet."""

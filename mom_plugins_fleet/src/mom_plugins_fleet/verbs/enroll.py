@@ -49,7 +49,7 @@ def enroll_command(
     for name in (*hosts, group):
         named(name)
     if key_file is not None and key_file.exists():
-        raise MomError(f"{key_file} is there already", hint="name a file that is not there yet")
+        raise MomError(f"{key_file} is there already", hint="name a file that does not exist yet")
     if by_token and not where.access().servers[0].startswith("tls://"):
         raise MomError("a token needs servers with TLS", hint="name them as tls://HOST, or use --new-key")
     for host in hosts:

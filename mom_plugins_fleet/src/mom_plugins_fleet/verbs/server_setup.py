@@ -65,7 +65,7 @@ def make_server(home: Path, names: Sequence[str], store: Path) -> None:
     :param store: data folder
     """
     if unnamed := next((name for name in names if not _is_name(name)), None):
-        raise MomError(f"{printable(unnamed)} is no name of a server", hint="name its host, such as nats1.example.org")
+        raise MomError(f"{printable(unnamed)} is not a server name", hint="use the server's host name, such as nats1.example.org")
     urls = [f"tls://{name}" for name in names]
     program = shutil.which("nats-server", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
     if program is None:
