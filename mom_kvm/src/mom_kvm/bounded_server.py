@@ -51,7 +51,7 @@ class BoundedServer(ABC, Generic[Door]):
         self._thread: threading.Thread | None = None
 
     def start(self, name: str) -> None:
-        """Listen and serve. Raises `MomError`, and closes everything, if a door fails."""
+        """Listen and serve. Raises `MomError` if a door fails."""
         listeners: list[Listener | None] = []
         self.waits = False
         try:
@@ -101,7 +101,7 @@ class BoundedServer(ABC, Generic[Door]):
     def make_room(self, door: Door, sock: socket.socket | None) -> bool:
         """Close a connection for a new client. Returns False if none may be closed.
 
-        :param sock: None: no descriptor is left to accept the client
+        :param sock: None: the client cannot be accepted
         """
 
     @abstractmethod

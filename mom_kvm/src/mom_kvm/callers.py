@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 _LEAST_PATIENCE_SECONDS = 0.1
-"""A healthy server answers within a few milliseconds, even with busy guests."""
+"""A healthy server answers within a few milliseconds."""
 
 _IMPATIENT_SECONDS = 5.0
 """How long a timeout counts."""
@@ -117,7 +117,7 @@ class CallPatience:
         """Times of recent timeouts, and whether the call has returned since."""
 
     def given_up(self, came_back: Callable[[], bool] = lambda: False) -> None:
-        """Count a timed-out call, for `lasts` seconds or until `came_back` returns True."""
+        """Count a timed-out call, until `came_back` returns True."""
         with self._lock:
             self._forget_old()
             self._given_up.append((self._monotonic(), came_back))

@@ -22,7 +22,7 @@ class AgentAccess(Protocol):
     def agent_channels(self, guests: Sequence[Entity]) -> Mapping[str, Mapping[str, str]]:
         """Return the agent channels by guest id: the name (`org.qemu.guest_agent.0`) and the unix socket's path.
 
-        The path is empty if only the hypervisor can use the channel.
+        The path is empty if only the hypervisor can connect.
         """
 
     def agent_command(self, guest: Entity, command: str, timeout_seconds: float) -> str:
@@ -37,7 +37,7 @@ class CpuPinControl(Protocol):
     """Pinning of guests' vCPUs to host CPUs."""
 
     def cpu_pins(self, guests: Sequence[Entity]) -> Mapping[str, Sequence[AbstractSet[int]]]:
-        """Return the host CPUs that each vCPU may run on, by guest id. Unknown guests are absent."""
+        """Return the host CPUs that each vCPU may run on, by guest id."""
 
     def set_cpu_pin(self, guest: Entity, vcpu: int, cpus: AbstractSet[int]) -> None:
         """Restrict this vCPU (counted from 0) to these CPUs."""
@@ -56,7 +56,7 @@ class NodeTuneControl(Protocol):
     """Choice of the NUMA nodes of guests' memory."""
 
     def node_tunes(self, guests: Sequence[Entity]) -> Mapping[str, NodeTune]:
-        """Return the present nodes by guest id. Unknown guests are absent."""
+        """Return the present nodes by guest id."""
 
     def set_node_tune(self, guest: Entity, nodes: AbstractSet[int]) -> None:
         """Allocate new memory on these nodes. Raises `NotSupported` if the mode cannot be changed at run time."""
@@ -76,7 +76,7 @@ class LifecycleControl(Protocol):
     """Control of guests' states. Long calls block for `timeout_seconds` at most."""
 
     def standings(self, guests: Sequence[Entity]) -> Mapping[str, GuestState]:
-        """Return the guests' states by id, also of guests that do not run. Unknown guests are absent."""
+        """Return the guests' states by id, also of guests that do not run."""
 
     def pause(self, guest: Entity) -> None:
         """Stop the guest's vCPUs. Its memory stays allocated."""
@@ -141,7 +141,7 @@ class Offloaded:
 
 @runtime_checkable
 class ColdMemoryControl(Protocol):
-    """Hypervisor with its own offload to swap, such as the simulator. Elsewhere, plugins use the guest's properties `cgroups` and `pid`."""
+    """Hypervisor with its own offload to swap, such as the simulator."""
 
     def swap_stores(self) -> Sequence[SwapStore]:
         """Return all active swap areas."""

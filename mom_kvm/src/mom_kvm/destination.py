@@ -1,7 +1,5 @@
-"""Destinations of migrations: the URI of another hypervisor, or the name of another host.
-
-A URI can make libvirt's client run programs, read files, or skip checks of certificates. So mom accepts only listed parts.
-"""
+"""Destinations of migrations. A URI can make libvirt's client run programs, read files, or skip checks of certificates, so mom accepts only
+listed parts."""
 
 from __future__ import annotations
 
@@ -27,7 +25,7 @@ _ANYWHERE: Final = "anywhere"
 _PATHS: Final = ("/system", "/session")
 _SSH: Final = ("ssh", "libssh", "libssh2")
 _TRANSPORTS: Final = ("", "tls", *_SSH, "tcp")
-"""Empty: TLS. `tcp` is neither encrypted nor authenticated, and allowed only to this host."""
+"""Empty: TLS. `tcp` is unencrypted, and allowed only to this host."""
 
 _PARAMETERS: Final = {"mode": ("auto", "direct", "legacy"), "no_tty": ("1",)}
 """libvirt's daemon, and no prompts by ssh."""
@@ -85,7 +83,7 @@ class Destination:
 
     @classmethod
     def parse(cls, text: object) -> Destination:
-        """Parse `qemu+tls://h2/system`, or `qemu+tls://h2/system tcp://10.0.0.2` with the URI of the migration stream."""
+        """Parse `qemu+tls://h2/system`, or `qemu+tls://h2/system tcp://10.0.0.2`."""
         if isinstance(text, Destination):
             return text
         if text == _ANYWHERE:

@@ -12,7 +12,7 @@ from mom_kvm.reporting_hypervisor import ReportingHypervisor
 from mom_kvm.seen_guests import SeenGuest
 
 _WORTH_MENTION_KIB: Final = 64 << 10
-"""Least memory to report that QEMU holds and the guest does not use."""
+"""Least memory to report."""
 
 _MOSTLY_HUGE: Final = 80.0
 """Percent of a QEMU process's RSS."""
@@ -78,7 +78,7 @@ def examined(
 
 
 def _could_have(guests: Sequence[NamedFields], reporting_by: str, autodeflate_by: str) -> Iterable[Finding]:
-    """Yield hints about useful features that are off. Measured in docs/reporting.md."""
+    """Yield hints about features that are off. Measured in docs/reporting.md."""
     silent = [guest for guest in guests if guest[1].get(GuestField.REPORTING) == 0]
     if silent and reporting_by:
         held_kib = sum(_held_for_nothing(fields) for _, fields in silent)
@@ -129,5 +129,5 @@ def count_of(guests: Sequence[object]) -> str:
 
 
 def told(names: Sequence[str], how: str = "") -> str:
-    """Return the number of guests, their state `how`, and some of their names."""
+    """Return the number of guests, their state, and some of their names."""
     return f"{count_of(names)}{how}: {first_names(names)}"

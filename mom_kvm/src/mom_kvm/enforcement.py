@@ -27,7 +27,7 @@ from mom_core import (
 )
 
 GONE_SECONDS: Final = 3600.0
-"""A hanging hypervisor lists no guests, and later lists them again with mom's values."""
+"""A hanging hypervisor lists no guests, and later lists them with mom's values."""
 
 _NAMED: Final = 5
 """Number of guests' names in a problem."""
@@ -107,7 +107,7 @@ class Enforcement:
         self.problems: Sequence[Problem] = ()
         """One for each reason."""
         self._overruled: Set[_Key] = frozenset()
-        """Keys in `_undoing` for which another evaluator decides another value."""
+        """Keys in `_undoing` with other decisions."""
 
     def decide(
         self, snapshot: Snapshot, wanted: Mapping[str, Mapping[str, SetValue]], agreed: Mapping[str, Mapping[str, Value]] | None = None
@@ -234,7 +234,6 @@ def _by_item(spec: ControlSpec) -> bool:
 
 
 def _merged(last: LedgerEntry | None, entry: LedgerEntry | None) -> LedgerEntry | None:
-    """Return the present ledger entry with the older entry's original value."""
     if last is None or entry is None:
         return entry or last
     return entry._replace(before=last.before, attempted=(*entry.attempted, entry.before))

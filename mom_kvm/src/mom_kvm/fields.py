@@ -146,7 +146,7 @@ def guest_fields(source: Callable[[str], str]) -> tuple[FieldSpec, ...]:
 
 
 def named_fields(sources: Mapping[str, str]) -> tuple[FieldSpec, ...]:
-    """Return these fields, for a hypervisor without the others.
+    """Return these fields.
 
     :param sources: by field name
     """

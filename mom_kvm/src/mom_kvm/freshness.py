@@ -23,7 +23,7 @@ def stale_seconds(period: float, setting: float | None = None) -> float:
 def seen_lately(snapshot: Snapshot | None, context: PluginContext, lost: str) -> Snapshot:
     """Return the last snapshot. Raises `MomError` if it is missing or too old.
 
-    :param lost: consequence for the message, such as `nothing can be said`
+    :param lost: consequence, such as `nothing can be said`
     """
     if snapshot is None:
         raise MomError("mom has not looked at the host yet", hint="ask again in a moment")

@@ -61,7 +61,7 @@ class GroupLimit(NamedTuple):
 
 
 def levels(folder: str, top: str) -> Iterator[str]:
-    """Yield the folders of a group and its parents below `top`."""
+    """Yield the folders of a group and its parents."""
     for _ in range(_MOST_LEVELS):
         if not folder.startswith(f"{top}/") or len(folder) <= len(top) + 1:
             return

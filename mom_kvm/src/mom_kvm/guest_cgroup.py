@@ -16,7 +16,7 @@ _CGROUP_BYTES = 16 << 10
 _FILE_BYTES = 4096
 
 _IN_POD = re.compile(r"pod[0-9a-f]{8}(?:[-_][0-9a-f]{4}){3}[-_][0-9a-f]{12}(?:\.slice)?/.")
-"""Group of a container in a pod, or below it. Both cgroup drivers of kubelet use the pod's uid."""
+"""Group of a container in a pod, or below it."""
 
 _MOST_IN_CONTAINER = 64
 """A container of KubeVirt has about six processes."""
@@ -51,10 +51,7 @@ def _paths(content: bytes) -> Mapping[str, str]:
 
 
 class Cgroups:
-    """Groups below a folder such as /sys/fs/cgroup.
-
-    :param hierarchies: resolves paths that lead out of mom's container
-    """
+    """Groups below a folder such as /sys/fs/cgroup."""
 
     def __init__(self, root: Path, hierarchies: Hierarchies) -> None:
         self._root = str(root)

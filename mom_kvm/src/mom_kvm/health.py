@@ -24,10 +24,10 @@ class HealthLimits:
     """The same as a share of the guest's size. The larger limit counts."""
 
     SWAP_IN_KIB: Final = 256.0
-    """KiB/s: 64 pages a second cost a program about 1 % of its time on an SSD. mom grows such a guest while the host has memory."""
+    """KiB/s: 64 pages a second cost a program about 1 % of its time on an SSD."""
 
     MAJOR_FAULTS: Final = 200.0
-    """Per second. Beyond it, the guest's page cache is too small, and the guest grows."""
+    """Per second. Beyond it, the guest's page cache is too small."""
 
     PRESSURE_PERCENT: Final = 10.0
     """Some tasks wait for memory. systemd-oomd acts at 60 % (all tasks); senpai below 0.1 %."""

@@ -8,7 +8,7 @@ from mom_core import format_kib
 
 LOW_SHARE: Final = 0.2
 _LOW_MOST_KIB: Final = 32 << 20
-"""Default level below which the host is low: a share of its memory, at most 32 GiB."""
+"""Default level: a share of the host's memory, at most 32 GiB."""
 
 _REARM_SHARE: Final = 0.01
 """Available memory must recover so far above the level before a new fall counts."""

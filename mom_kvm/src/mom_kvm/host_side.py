@@ -23,7 +23,7 @@ _OPENING_SECONDS = 0.5
 
 _FIRST_SEARCH_SECONDS = 1.0
 _LAST_SEARCH_SECONDS = 60.0
-"""Pauses after failed searches for a process double up to this. libvirt writes its pid file late."""
+"""Pauses after failed searches for a process double up to this."""
 
 
 @dataclass(slots=True)
@@ -50,7 +50,7 @@ class _Process:
 class HostSide:
     """QEMU processes of the guests on this host. Not thread-safe.
 
-    A close look (swap, merged pages, cgroup) costs ten times as much as faults and CPU time, so more than 100 guests take turns.
+    With more than 100 guests, close looks (swap, merged pages, cgroup) take turns.
 
     :param find: returns the process id for a guest's name and UUID; None: not certain
     :param root: folder that contains /proc and /sys
@@ -106,7 +106,7 @@ class HostSide:
         return {"pid": process.pid, "cgroups": process.cgroups} if process.cgroups else {"pid": process.pid}
 
     def fields(self, uuids: Iterable[str]) -> dict[str, dict[str, Value]]:
-        """Return the fields of these guests by UUID. Guests with an unknown process have none."""
+        """Return the fields of these guests by UUID."""
         now = self._monotonic()
         rows = {}
         self._opens_until = now + _OPENING_SECONDS

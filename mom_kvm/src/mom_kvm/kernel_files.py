@@ -122,7 +122,7 @@ def _failure_to(write: GroupWrite) -> OSError | None:
 def _value_of(write: GroupWrite) -> GroupValue:
     folder, name = os.path.split(write.path)
     try:
-        inode = os.stat(folder).st_ino  # noqa: PTH116  # a path for each of hundreds
+        inode = os.stat(folder).st_ino  # noqa: PTH116  # too slow with a Path for each of hundreds
     except OSError:
         inode = 0  # the group is gone, and no group has inode 0
     return GroupValue(write.pid, inode, name, NO_LIMIT if write.text == "max" else int(write.text))
@@ -160,7 +160,7 @@ def why_not_writable(path: Path | str) -> HypervisorError | None:
 
 
 def unwritable_finding(path: Path | str, subject: str, effect: str, *, observes: bool) -> Finding | None:
-    """Return a finding of `mom doctor` if mom cannot write a file that it needs.
+    """Return a finding of `mom doctor` if mom cannot write a file.
 
     :param effect: such as `KSM stays as it is`
     :param observes: then this is no problem yet
@@ -207,7 +207,6 @@ def root_cure(path: Path | str = "", number: int | None = errno.EACCES) -> str:
     """Return the cure for a refused access.
 
     :param path: of the file, if a write was refused
-    :param number: the kernel's error number
     """
     if os.geteuid() == 0:
         return "run mom as root, outside of containers, with /proc and /sys mounted read-write"
@@ -259,7 +258,7 @@ def parse_meminfo(content: bytes) -> dict[str, int]:
 def read_meminfo(root: Path) -> dict[str, int]:
     """Return the lines of the host's /proc/meminfo by name.
 
-    Corrects `SwapFree` during a swapoff: the kernel counts the area's content as free (mm/swapfile.c, `si_swapinfo`).
+    Corrects `SwapFree` during a swapoff (mm/swapfile.c, `si_swapinfo`).
     """
     lines = parse_meminfo(read_kernel_file(f"{root}/proc/meminfo"))
     total, free = lines.get("SwapTotal", 0), lines.get("SwapFree", 0)
@@ -338,7 +337,7 @@ class ProcessStat(NamedTuple):
     def ids(proc: Path) -> list[int] | None:
         """Return all pids in rising order. None: /proc is unreadable."""
         try:
-            names = os.listdir(proc)  # noqa: PTH208  # a path for each of thousands would take most of the time
+            names = os.listdir(proc)  # noqa: PTH208  # too slow with a Path for each of thousands
         except OSError:
             return None
         return sorted(int(name) for name in names if name.isascii() and name.isdigit())

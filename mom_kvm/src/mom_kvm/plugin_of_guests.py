@@ -137,7 +137,7 @@ class PluginOfGuests(Generic[H]):
 
     @hookimpl
     def mom_problems(self, snapshot: Snapshot) -> Iterable[Problem | Condition]:
-        """Report guests without statistics, with impossible statistics, or with an unreadable description."""
+        """Report guests with missing or impossible statistics, or an unreadable description."""
         return self._unreliable(snapshot)
 
     @hookimpl

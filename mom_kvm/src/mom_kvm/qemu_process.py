@@ -14,7 +14,7 @@ _HIGHEST_KEPT_SHARE = 0.5
 """Share of this process's limit of descriptors."""
 
 _SHARED_KIB = 64 << 10
-"""QEMU's own shared memory, such as for a display. With more, the guest's memory is shared (virtiofs, vhost-user: memfd)."""
+"""QEMU's own shared memory. With more, the guest's memory is shared (virtiofs, vhost-user: memfd)."""
 
 
 class Merged(NamedTuple):
@@ -31,7 +31,7 @@ def times_of(process: str) -> ProcessStat | None:
 
 
 def swapped_kib(process: str) -> int | None:
-    """Return the process's KiB in the host's swap. None: unreadable, or shared memory, which VmSwap does not count."""
+    """Return the process's KiB in the host's swap. None: unreadable, or shared memory (not in VmSwap)."""
     content = read_kernel_file(f"{process}/status", _STAT_BYTES)
     return None if (_kib(content, b"RssShmem") or 0) >= _SHARED_KIB else _kib(content, b"VmSwap")
 

@@ -11,7 +11,7 @@ _RESIZED_SECONDS: Final = 5.0
 """Shortest time between cycles because of resizes by other processes."""
 
 _SLACK_KIB: Final = 1024
-"""Tolerance for a reached size: balloons move in pages, some in pages of 2 MiB."""
+"""Balloons move in pages, some in pages of 2 MiB."""
 
 _OVERLAP_SECONDS: Final = 5.0
 """A guest may still move to the previous target: QEMU's events are up to a second late."""

@@ -92,12 +92,12 @@ class Helper:
     # --- orders --------------------------------------------------------------------------------------------------------------------
 
     def set_knob(self, path: Path | str, text: str) -> None:
-        """Write a whole number to a knob. Raises `PermissionError` if it is not declared."""
+        """Write a whole number to a knob."""
         with self._turn():
             self._ask(Order(OrderNumber.SET, a=self._number_of(str(path)), b=int(text)))
 
     def set_groups(self, values: Sequence[GroupValue]) -> Sequence[OSError | None]:
-        """Write files of guests' cgroups. Returns the errors in order; None: written. `PermissionError`: not declared."""
+        """Write files of guests' cgroups. Returns the errors in order; None: written."""
         errors: list[OSError | None] = [None] * len(values)
         first = 0
         try:
@@ -164,7 +164,7 @@ class Helper:
 
     @contextmanager
     def _turn(self) -> Iterator[None]:
-        """Hold the lock for one request. A restarted helper may have read other declarations."""
+        """Hold the lock for one request."""
         if not self._lock.acquire(timeout=2 * ANSWER_SECONDS):
             raise TimeoutError(errno.ETIMEDOUT, f"mom-helper did not follow earlier orders within {2 * ANSWER_SECONDS:.0f} s")
         try:

@@ -92,7 +92,7 @@ class SeenGuest(ABC):
         """Return why mom may not change the guest in its present state. Empty: it may."""
 
     def add_record(self, record: Record, wall: float, monotonic: float, stale_after: float | None) -> None:
-        """Update fields from a new record, as in `convert`. An empty record only ages the statistics."""
+        """Update fields from a new record, as in `convert`. An empty record only ages them."""
         limit = stale_seconds(self.period, stale_after)
         self.fields, self.reading = convert(record, self.reading, wall=wall, monotonic=monotonic, stale_after=limit)
         age = self.reading.age(monotonic)
@@ -146,7 +146,7 @@ class SeenGuest(ABC):
         return self.plugged_kib + _LEFT_KIB if self.plugged_kib and self.balloon and not self.without_balloon else None
 
     def balloon_request(self, target_kib: int, maximum_kib: int | None) -> int:
-        """Return the balloon target in KiB for a size. Raises `NotSupported` for an impossible size."""
+        """Return the balloon target in KiB for a size. Raises `NotSupported`."""
         check_size(target_kib, maximum_kib, printable(self.name))
         if self.least_kib is not None and target_kib < self.least_kib:
             least = f"the {self.least_kib} KiB to which its balloon can bring {printable(self.name)}"
@@ -171,7 +171,7 @@ class SeenGuests(ABC, Generic[G]):
         self._host_side = host_side
         self._resizes = Resizes(monotonic)
         self.wake: Callable[[str], None] = lambda reason: None
-        """Starts a cycle at once. Called with the reason, from the event's thread."""
+        """Starts a cycle at once, for a reason."""
         self._looking = threading.Lock()
         """Held during a look."""
         self._lock = threading.Lock()
@@ -187,27 +187,27 @@ class SeenGuests(ABC, Generic[G]):
 
     @abstractmethod
     def of(self, guests: Set[str]) -> Mapping[str, Record]:
-        """Return the present balloon records by guest id. Guests that do not answer are absent. Raises `HypervisorError`."""
+        """Return the present balloon records by guest id. Raises `HypervisorError`."""
 
     @abstractmethod
     def _obstacle(self, seen: G) -> str:
-        """Return why the guest cannot be changed now. Called with the lock held."""
+        """Return why the guest cannot be changed now, with the lock held."""
 
     @abstractmethod
     def _properties(self, seen: G) -> Mapping[str, Value]:
         """Return further properties. Called with the lock held."""
 
     def usable_memory(self, guest: Entity) -> tuple[float, float] | None:
-        """Return the time of the last statistics (seconds since the epoch) and the usable KiB."""
+        """Return the time of the last statistics, and the usable KiB."""
         return usable_memory(self.of({guest.id}).get(guest.id, {}))
 
     def size_now(self, guest: Entity) -> float | None:
-        """Return the present size in KiB while the balloon moves. None: no answer. Raises `HypervisorError`."""
+        """Return the present size in KiB while the balloon moves. Raises `HypervisorError`."""
         size = self.of({guest.id}).get(guest.id, {}).get("balloon.current")
         return size if isinstance(size, int) else None
 
     def _moved_by(self, seen: G) -> str:
-        """Return why another program moves the balloon. Called with the lock held."""
+        """Return why another program moves the balloon, with the lock held."""
         return ""
 
     def _fields_of(self, seen: G, process: Mapping[str, Value]) -> dict[str, Value]:
@@ -216,7 +216,7 @@ class SeenGuests(ABC, Generic[G]):
     # --- guests -----------------------------------------------------------------------------------------------------------
 
     def guests(self) -> Sequence[Guest]:
-        """List the active guests, with one bulk call that also reads statistics for `fields`. Raises `HypervisorError`."""
+        """List the active guests. Raises `HypervisorError`."""
         with self._looking:
             self._look()
             self._looked = True
@@ -246,7 +246,7 @@ class SeenGuests(ABC, Generic[G]):
         return {GuestField.BALLOON: obstacle} if obstacle else {}
 
     def fields(self, guests: Sequence[Guest]) -> dict[str, dict[str, Value]]:
-        """Return the guests' fields since the last call of `guests`, by guest id. Unknown guests are absent."""
+        """Return the guests' fields since the last call of `guests`, by guest id."""
         with self._lock:
             present = {guest.id: seen for guest in guests if (seen := self._seen.get(guest.id)) is not None}
             processes = {} if self._host_side is None else self._host_side.fields(present)
@@ -258,12 +258,12 @@ class SeenGuests(ABC, Generic[G]):
         return "" if self._host_side is None else self._host_side.huge_pages
 
     def silent(self) -> Mapping[str, str]:
-        """Return messages about guests with overdue statistics, by guest id."""
+        """Return messages about overdue statistics, by guest id."""
         now = self._monotonic()
         return {seen.id: why for seen in self.seen() if (why := seen.silence(now, self._stale_after))}
 
     def impossible(self) -> Mapping[str, Sequence[str]]:
-        """Return the names of impossible fields in the last statistics, by guest id."""
+        """Return the names of impossible fields, by guest id."""
         return {seen.id: seen.reading.impossible for seen in self.seen() if seen.fresh and seen.reading and seen.reading.impossible}
 
     def garbled(self) -> Mapping[str, str]:

@@ -70,7 +70,6 @@ def run_simulation(
 ) -> Generator[Report, None, None]:
     """Yield the reports of all cycles; the same arguments produce the same reports. Raises `MomError`.
 
-    :param sim: settings of the plugin `sim`
     :param interval: simulated seconds
     :param lasts: simulated seconds
     :param record: empty or missing folder for a recording

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from asyncio.trsock import TransportSocket
 
 _KNOCK_SECONDS: Final = 1.0
-"""A served socket accepts at once, or its queue is full."""
+"""A served socket accepts at once."""
 
 _BACKLOG: Final = 1024
 
@@ -83,7 +83,7 @@ class Address:
 
 
 class OccupiedByOurselvesError(Exception):
-    """A plugin of this process serves this address; a reload will replace it."""
+    """A plugin of this process serves this address until a reload."""
 
 
 class PeerCredentials(NamedTuple):
@@ -100,8 +100,7 @@ class PeerCredentials(NamedTuple):
 
 
 def connect_to_guest(path: str) -> socket.socket:
-    """Connect to a guest's unix socket, directly or through mom-helper. Non-blocking. Raises `OSError`, and `ValueError` for an invalid
-    path."""
+    """Connect to a guest's unix socket, directly or through mom-helper. Non-blocking. Raises `OSError` or `ValueError`."""
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
     try:
         sock.connect(path)

@@ -34,7 +34,7 @@ _NONE: Mapping[str, int] = MappingProxyType({})
 
 
 class GrowthRate(NamedTuple):
-    """Value at a monotonic time, and its growth per second since an earlier time. None: unknown."""
+    """Value at a monotonic time, and its growth per second."""
 
     looked: float | None = None
     counted: float | None = None
@@ -129,7 +129,7 @@ def convert(
 
 
 def usable_memory(record: Record) -> tuple[int, int] | None:
-    """Return the time of the last statistics (seconds since the epoch) and the usable KiB."""
+    """Return the time of the last statistics, and the usable KiB."""
     updated, usable = (_number(record, f"balloon.{name}") for name in ("last-update", "usable"))
     return (updated, usable) if updated and usable is not None else None
 
@@ -169,7 +169,7 @@ def _age_at_first_sight(age: float, looked_before: float | None, monotonic: floa
 
 
 def _count_anew(before: Mapping[str, int], after: Mapping[str, int]) -> bool:
-    """Return whether the guest's kernel restarted. A single falling counter may be an overflow."""
+    """Return whether the guest's kernel restarted. One falling counter may be an overflow."""
     names = before.keys() & after.keys()
     return any(after[name] < before[name] for name in names) and not any(after[name] > before[name] for name in names)
 
@@ -183,7 +183,7 @@ def _rates(before: Mapping[str, int], after: Mapping[str, int], seconds: int) ->
 
 
 def _memory(record: Record, maximum: int | None, previous: Reading | None) -> tuple[dict[str, Value], tuple[str, ...]]:
-    """Return the memory figures, and the names of impossible ones. During an unplug, older figures are compared with the former maximum."""
+    """Return the memory figures, and the names of impossible ones."""
     limit = _LARGEST if maximum is None else max(maximum, previous.maximum or 0) if previous else maximum
     values: dict[str, Value] = {}
     lies: tuple[str, ...] = ()

@@ -20,7 +20,7 @@ _RUNS_OUT_KIB = 40 << 10
 
 _USED_UP_SHARE = 0.25
 _USED_UP_KIB = 16 << 10
-"""A guest that used this share of its usable memory, and at least 16 MiB, needs a new cycle: five from comfort to running out."""
+"""A guest that used this share of its usable memory, and at least 16 MiB, needs a new cycle."""
 
 _FREED_KIB = 128 << 10
 """Freed guest memory worth a cycle while the host is short. A sweep takes half a second for 0.5 GiB."""
@@ -68,7 +68,7 @@ def why_wake(before: WatchedMemory, now: WatchedMemory) -> str:
         return f"{format_kib(now.usable)} usable of {format_kib(now.size)}"
     if now.soon is not None and _runs_out(now.soon, now) and not _runs_out(before.usable, before):
         return f"{format_kib(now.usable)} usable of {format_kib(now.size)}, and {format_kib(now.soon)} soon"
-    used_up = before.usable - now.usable - max(0.0, before.size - now.size)  # memory in the balloon is not used
+    used_up = before.usable - now.usable - max(0.0, before.size - now.size)  # memory that the balloon took was not used
     if used_up >= max(_USED_UP_KIB, _USED_UP_SHARE * before.usable):
         return f"{format_kib(used_up)} used up since the last cycle, {format_kib(now.usable)} usable"
     if (now.swap_in or 0.0) > HealthLimits.SWAP_IN_KIB >= (before.swap_in or 0.0):
@@ -88,10 +88,7 @@ def _runs_out(usable: float, memory: WatchedMemory) -> bool:
 
 
 class Statistics(NamedTuple):
-    """Statistics of a guest, and its size at that time. KiB; `updated` in seconds.
-
-    `steady`: the guest certainly made them at this size.
-    """
+    """Statistics of a guest, and its size at that time. KiB; `updated` in seconds. `steady`: the guest certainly made them at this size."""
 
     updated: int
     usable: float
@@ -121,7 +118,7 @@ class BalloonStatistics(Protocol):
     """Source of balloon drivers' statistics."""
 
     def of(self, guests: Set[str]) -> Mapping[str, Record]:
-        """Return the present balloon records by guest id. Guests that do not answer are absent. Raises `HypervisorError`."""
+        """Return the present balloon records by guest id. Raises `HypervisorError`."""
 
 
 @dataclass(slots=True, eq=False)
@@ -133,14 +130,14 @@ class _Watched:
     seen: WatchedMemory
     """In the last cycle."""
     expected: WatchedMemory
-    """After the guest has followed that cycle's decisions."""
+    """After that cycle's decisions."""
     asked: bool = False
     """mom asked for a cycle since the last one."""
     owes: float | None = None
     """Requested smaller size in KiB, until the guest reaches it."""
     reading: Reading | None = None
     news: WatchedMemory | None = None
-    """Reported since the last cycle, and not judged yet, because a cycle is due."""
+    """Reported since the last cycle, and not judged yet."""
     statistics: Statistics | None = None
     unsteady: int = 1
     """Number of new statistics until the size is steady."""
@@ -218,7 +215,7 @@ class GuestWatch:
                     watched = _Watched(guest.name, guest.incarnation, seen, expected)
                 watched.seen, watched.expected, watched.asked = seen, expected, False
                 target = as_number(targets.get(guest.id, guest.fields.get(GuestField.BALLOON)))
-                if target is not None:  # a new target ends an older request
+                if target is not None:  # a new target replaces an older request, such as a sweep's
                     watched.owes = target if target < seen.size - TAKEN_KIB else None
                 self._watched[guest.id] = watched
             if self._watched:
@@ -235,7 +232,7 @@ class GuestWatch:
         return {uuid: soon[1] for uuid, soon in pairs if soon is not None and now - soon[0] <= _SOON_SECONDS}
 
     def look(self) -> float:
-        """Look once, start a cycle if needed, and return the seconds until the next look."""
+        """Look once, and return the seconds until the next look."""
         with self._lock:
             watched = dict(self._watched)
         if not watched:
@@ -273,7 +270,7 @@ class GuestWatch:
         return max(every, (now - began) / _LARGEST_SHARE)
 
     def _arrived(self, guest: _Watched, size: int) -> bool:
-        """Return, once for each request, whether the guest has reached its smaller size."""
+        """Return, once, whether the guest has reached its smaller size."""
         with self._lock:
             if guest.owes is None or size > guest.owes + TAKEN_KIB:
                 return False

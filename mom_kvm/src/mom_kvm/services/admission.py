@@ -12,7 +12,7 @@ from mom_core import Entity
 
 @dataclass(frozen=True, slots=True)
 class Donor:
-    """Guest that would have to give up `kib` of its memory, or of its guarantee if `promise`."""
+    """Guest that would have to give up memory, or a part of its guarantee."""
 
     guest: Entity
     kib: int

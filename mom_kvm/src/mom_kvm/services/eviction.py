@@ -1,7 +1,6 @@
 """Services for moves of guests to other hosts.
 
-A mover is one way to move guests: a hypervisor, a cluster's management, or an operator's command. mom stores each move on disk first, and
-asks for its state after a restart.
+A mover is one way to move guests: a hypervisor, a cluster's management, or an operator's command.
 """
 
 from __future__ import annotations
@@ -101,7 +100,7 @@ class MovePreparation(Protocol):
 
 
 class EvictionField(StrEnum):
-    """Fields for how a guest may leave its host, declared by the plugin of guests' classes."""
+    """Fields for how a guest may leave its host."""
 
     MAY_MIGRATE = "may_migrate"  #: 1: may be moved to another host
     MAY_SAVE = "may_save"  #: 1: may be saved to disk

@@ -48,7 +48,7 @@ class Forecasts(Protocol):
     """
 
     def most_expected(self, uuid: str, seconds: float) -> int | None:
-        """Return the most KiB that this guest will use within `seconds`. None: no pattern, or an unusual day."""
+        """Return the most KiB that this guest will use within `seconds`. None: unknown."""
 
     def rise_expected(self, seconds: float) -> int:
         """Return by how many KiB all guests' use will grow within `seconds`. 0: no growth, or unknown."""

@@ -13,7 +13,7 @@ _MOST_PROPERTIES: Final = 32
 """Limit for each guest: a guest's owner may influence them."""
 
 _LONGEST_TEXT: Final = 256
-"""Characters; longer texts are cut. Names of OpenStack and Kubernetes have up to 255."""
+"""Names of OpenStack and Kubernetes have up to 255 characters."""
 
 RESERVED: Final = frozenset(
     {"name", "uuid", "state", "pid", "cgroups", "pinned", "sized_by", "tags", "interval", "sla_class", "mem_guarantee"}
@@ -57,7 +57,7 @@ def platform_properties(guest: Guest) -> dict[str, str | list[str]]:
 
 
 class PlatformProperties:
-    """Properties from all enabled platforms, with limits. The first platform in YAML order wins. For several threads."""
+    """Properties from all enabled platforms. The first in YAML order wins. For several threads."""
 
     def __init__(self, context: PluginContext) -> None:
         self._context = context

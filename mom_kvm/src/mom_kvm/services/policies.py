@@ -11,10 +11,7 @@ from mom_core import ConfigError, MomError, Problem, Source, Value, printable
 
 @dataclass(frozen=True, slots=True, order=True)
 class PolicyProblem:
-    """Mistake in policies. Line and column count from 1; 0: unknown.
-
-    `kind` is such as `arity`. `severity` is `error` or `warning`. `hint` is a cure.
-    """
+    """Mistake in policies. Line and column count from 1; 0: unknown. `severity` is `error` or `warning`."""
 
     name: str
     line: int
@@ -59,7 +56,7 @@ class PolicyText:
 
 @dataclass(frozen=True, slots=True)
 class PolicyState:
-    """All policies in force, by name. `version` differs after each change, also across restarts."""
+    """All policies in force. `version` differs after each change, also across restarts."""
 
     version: str
     texts: Mapping[str, PolicyText] = field(default_factory=dict)
@@ -67,10 +64,7 @@ class PolicyState:
 
 @dataclass(frozen=True, slots=True)
 class PolicyChange:
-    """Change of the policies. `time` in seconds since the epoch.
-
-    `diff` is a unified diff; empty: the version before is unknown.
-    """
+    """Change of the policies. `time` in seconds since the epoch. `diff` is a unified diff; empty: unknown."""
 
     version: str
     time: float
