@@ -106,7 +106,7 @@ class BoundedServer(ABC, Generic[Door]):
 
     @abstractmethod
     async def connect(self, door: Door, sock: socket.socket) -> None:
-        """Serve a new client's non-blocking socket, and close it."""
+        """Start a task that serves the client and closes its non-blocking socket."""
 
     def takes(self, door: Door) -> bool:
         """Return whether this door accepts one more client."""

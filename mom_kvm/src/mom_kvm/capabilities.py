@@ -1,6 +1,7 @@
 """Optional capabilities of hypervisors, tested with `isinstance`.
 
-Calls come from several threads, take limited time, and raise `GuestGone` for a guest that has ended.
+Calls come from several threads, take limited time, and raise `GuestGone` for a guest that has ended. Unknown guests are absent from
+mappings.
 """
 
 from __future__ import annotations

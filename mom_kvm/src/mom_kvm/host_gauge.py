@@ -11,14 +11,14 @@ _LOW_MOST_KIB: Final = 32 << 20
 """Default level: a share of the host's memory, at most 32 GiB."""
 
 _REARM_SHARE: Final = 0.01
-"""Available memory must recover so far above the level before a new fall counts."""
+"""Available memory must recover so far above the level before a new fall counts: it always varies by tens of MiB."""
 
 
 class AvailableGauge:
     """Compares available memory with its value in the last cycle. KiB."""
 
     FALL_SHARE: Final = 0.05
-    """A fall by this share and by `FALL_KIB` needs a new cycle."""
+    """A fall by this share and by `FALL_KIB` needs a new cycle: 28 cycles between the level and a quarter of it."""
     FALL_KIB: Final = 64 << 10
     FALL_BELOW: Final = 2.0
     """Falls count only below this multiple of the level."""

@@ -75,7 +75,7 @@ def write_file(path: Path | str, value: Value, *, wait: bool = True) -> None:
     """Write to an existing kernel file, directly or through mom-helper.
 
     :param wait: wait for the kernel's work, where possible (memory.high of newer kernels)
-    :raises HypervisorError: its `__cause__` is the `OSError`
+    :raises HypervisorError: such as `NotSupported` without such a file, or `PermissionDenied`; its `__cause__` is the `OSError`
     """
     text = str(value)
     try:

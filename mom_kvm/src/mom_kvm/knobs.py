@@ -15,7 +15,7 @@ from mom_kvm.kernel_files import read_number, write_file
 class Knob:
     """Host control with functions to read and write it. Its field has the same name.
 
-    :param read: None: unknown. Raises `HypervisorError`
+    :param read: None: unknown. Raises `HypervisorError`: `NotSupported` without the control
     :param write: raises `HypervisorError`
     :param source: such as `/proc/sys/vm/swappiness`
     """

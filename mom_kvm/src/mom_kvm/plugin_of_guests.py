@@ -80,7 +80,7 @@ class PluginOfGuests(Generic[H]):
         stats_period: Annotated[Duration, Field(ge=0, le=_LONGEST_PERIOD_SECONDS), AfterValidator(_whole_seconds)] = 1.0
         """Balloon statistics period for guests without one; mom restores it at exit. `0s` changes no guest."""
         stale_after: Annotated[Duration, Field(gt=0)] | None = None
-        """Age at which a guest's statistics count as unknown. Default: three periods of the guest, at least 10s."""
+        """Age at which a guest's statistics count as unknown. Unset: three periods of the guest, at least 10s."""
         watch: Annotated[Duration, Field(ge=0, le=10), AfterValidator(_not_too_often)] = 0.25
         """How often to check shrunk guests between cycles. A guest that runs low on memory starts a cycle at once. `0s`: never."""
 

@@ -198,7 +198,7 @@ class SeenGuests(ABC, Generic[G]):
         """Return further properties. Called with the lock held."""
 
     def usable_memory(self, guest: Entity) -> tuple[float, float] | None:
-        """Return the time of the last statistics, and the usable KiB."""
+        """Return the time of the last statistics (seconds since the epoch), and the usable KiB. None: no answer."""
         return usable_memory(self.of({guest.id}).get(guest.id, {}))
 
     def size_now(self, guest: Entity) -> float | None:

@@ -129,7 +129,7 @@ def convert(
 
 
 def usable_memory(record: Record) -> tuple[int, int] | None:
-    """Return the time of the last statistics, and the usable KiB."""
+    """Return the time of the last statistics (seconds since the epoch), and the usable KiB."""
     updated, usable = (_number(record, f"balloon.{name}") for name in ("last-update", "usable"))
     return (updated, usable) if updated and usable is not None else None
 

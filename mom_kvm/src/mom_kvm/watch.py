@@ -16,11 +16,12 @@ from mom_kvm.statistics import Reading, Record, convert
 
 RUNS_OUT_SHARE = 0.125
 _RUNS_OUT_KIB = 40 << 10
-"""A guest runs out with less usable memory than this share of its need and 40 MiB. The default balloon policy would grow it later."""
+"""A guest runs out with less usable memory than 40 MiB plus this share of its used memory. The default balloon policy would grow it later.
+"""
 
 _USED_UP_SHARE = 0.25
 _USED_UP_KIB = 16 << 10
-"""A guest that used this share of its usable memory, and at least 16 MiB, needs a new cycle."""
+"""A guest that used this share of its usable memory, and at least 16 MiB, needs a new cycle: five until it runs out."""
 
 _FREED_KIB = 128 << 10
 """Freed guest memory worth a cycle while the host is short. A sweep takes half a second for 0.5 GiB."""

@@ -21,15 +21,15 @@ class KubeletSettings(StrictModel):
     timeout: Annotated[Duration, Field(gt=0, le=60)] = 5.0
     """Timeout of one answer. Nothing else waits for it."""
     address: str = ""
-    """The kubelet's address. Default: the variable HOST_IP, else this machine (127.0.0.1)."""
+    """The kubelet's address. Unset: the variable HOST_IP, else this machine (127.0.0.1)."""
     port: Annotated[int, Field(ge=1, le=65_535)] | None = None
-    """The kubelet's TLS port. Default: from its configuration, else 10250."""
+    """The kubelet's TLS port. Unset: from its configuration, else 10250."""
     node: str = ""
-    """The node's name in the kubelet's certificate. Default: the variable NODE_NAME, the kubelet's command line, or the host's name."""
+    """The node's name in the kubelet's certificate. Unset: the variable NODE_NAME, the kubelet's command line, or the host's name."""
     token: Path = Path(f"/{ACCOUNT}/token")
     """Token of a service account that may get `nodes/pods` and `nodes/configz` (before Kubernetes 1.33: `nodes/proxy`)."""
     certificate: Path = Path("/var/lib/kubelet/pki/kubelet-client-current.pem")
     """The node's own certificate with its key, used if there is no token or the kubelet refuses it."""
     ca: Path | None = None
-    """Certificate of the signer of node certificates. Default: the kubelet's own certificate on this node if readable, else the cluster's
+    """Certificate of the signer of node certificates. Unset: the kubelet's own certificate on this node if readable, else the cluster's
     CA. mom checks the certificate before it sends anything."""

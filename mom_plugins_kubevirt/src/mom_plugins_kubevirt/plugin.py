@@ -65,7 +65,7 @@ class KubevirtPlugin(PluginOfGuests["KubevirtHypervisor"]):
         """Access to the node's kubelet, for pods' requests and eviction thresholds."""
         memory_overcommit_percentage: Annotated[float, Field(ge=10, le=1000)] | None = None
         """KubeVirt's `memoryOvercommitPercentage`, for pods without a known request. Their guarantee is the guest's memory divided by it:
-        two thirds for 150. Default: no guarantee, and such guests keep the memory that they use."""
+        two thirds for 150. Unset: no guarantee, and such guests keep the memory that they use."""
 
         @model_validator(mode="after")
         def _calls_fit_into_the_deadline(self) -> KubevirtPlugin.Settings:

@@ -34,7 +34,7 @@ class GuestFile(GuestSettings):
     monitor: Annotated[str, AfterValidator(_absolute)]
     """Socket of the guest's monitor (`-qmp unix:PATH,server=on,wait=off`)."""
     name: Annotated[str, Field(max_length=200)] = ""
-    """Name of the guest in mom. Default: QEMU's name."""
+    """Name of the guest in mom. Unset: QEMU's name."""
     memory: Annotated[Size, Field(gt=0)] | None = None
     """Assigned memory: the largest size with virtio-mem, used if the balloon cannot work."""
     guarantee: SizeOrShare | None = None

@@ -44,8 +44,11 @@ class VirtioMemSizing:
 
 
 def virtio_mem_sizing(description: Description | None, devices: Sequence[VirtioMem], guest: GuestFile | None) -> VirtioMemSizing | None:
-    """Return how virtio-mem resizes a guest. None: it does not. A working balloon is better, because virtio-mem needs whole blocks of
-    movable pages."""
+    """Return how virtio-mem resizes a guest. None: it does not.
+
+    A working balloon is better, because virtio-mem needs whole blocks of movable pages. The guest's file must have its memory, because an
+    earlier mom may have unplugged some.
+    """
     if description is None or description.balloon_works or description.immovable or len(devices) != 1:
         return None
     (device,) = devices

@@ -49,8 +49,11 @@ def _why_untrusted_folder(folder: str, users: Set[int]) -> str:
 
 
 def find_monitors(root: Path, patterns: Sequence[str], users: Set[int] = frozenset({0}), named: Iterable[str] = ()) -> list[str]:
-    """Return the monitors that match these patterns, and the existing ones of `named`. Raises `PermissionDenied` for an unreadable folder,
-    or one where untrusted users can create monitors."""
+    """Return the monitors that match these patterns, and the existing ones of `named`.
+
+    Raises `PermissionDenied` for an unreadable folder, or one where untrusted users can create monitors, and `HypervisorError` for one that
+    cannot be listed now.
+    """
     paths = {path: None for path in named if _is_there(path)}
     for pattern in patterns:
         below = str(root / pattern.lstrip("/"))

@@ -67,11 +67,11 @@ class VdsmPlugin:
         deadline: Annotated[Duration, Field(gt=0, le=300)] = 12.0
         """Time limit for each call of this plugin; a cycle continues without a late result."""
         host: Annotated[str, Field(min_length=1, max_length=255)] | None = None
-        """vdsm's host. Default: this host, at the address in vdsm's configuration."""
+        """vdsm's host. Unset: this host, at the address in vdsm's configuration."""
         port: Annotated[int, Field(gt=0, le=65535)] | None = None
-        """vdsm's port. Default: vdsm's `management_port`, usually 54321."""
+        """vdsm's port. Unset: vdsm's `management_port`, usually 54321."""
         tls: bool | None = None
-        """Use TLS. Default: vdsm's option `ssl`, usually true."""
+        """Use TLS. Unset: vdsm's option `ssl`, usually true."""
         pki_directory: str = "/etc/pki/vdsm"
         """Folder of the next three files."""
         key: str = "keys/vdsmkey.pem"

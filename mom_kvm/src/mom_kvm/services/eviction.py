@@ -17,9 +17,9 @@ from mom_kvm.destination import Destination
 class MoverAbilities:
     """Abilities of a mover.
 
-    :param live: guests run during the move
+    :param live: guests run during the move; None: unknown
     :param chooses: it accepts `Destination.ANYWHERE`
-    :param within: it moves guests only between hosts with the same text, such as a cluster's name
+    :param within: it moves guests only between hosts with the same text, such as a cluster's name; empty: all hosts
     """
 
     live: bool | None = None
@@ -82,7 +82,7 @@ class Mover(Protocol):
     def begin(self, job: MoveJob) -> str:
         """Start a move once for each `job.id`, and return a reference for `look`, of at most 400 characters, valid after a restart of mom.
 
-        Raises `HypervisorError` only if nothing was started; if that is uncertain, another error.
+        Raises `HypervisorError` only if nothing was started. If that is uncertain, it returns an empty text or raises another error.
         """
 
     def look(self, job: MoveJob) -> MoveReport:
@@ -93,7 +93,10 @@ class Mover(Protocol):
 
 
 class MovePreparation(Protocol):
-    """Prepares a guest for a move, for example reclaims unused memory. mom abandons a call half a minute after `seconds`."""
+    """Prepares a guest for a move, for example reclaims unused memory.
+
+    mom abandons a call half a minute after `seconds`, and moves the guest in any case.
+    """
 
     def prepare(self, guest: Entity, seconds: float) -> str:
         """Prepare a guest within `seconds`, and return the result in words. Raises `MomError`."""

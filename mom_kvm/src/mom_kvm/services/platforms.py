@@ -39,7 +39,7 @@ class GuestPlatform(Protocol):
         """Return the guest's properties by name, such as `{"flavor": "m1.small"}`. Empty for another platform's guest.
 
         Operators match them in the section `guests` (`"flavor=m1.*"`), policies read them (`(guest.Prop "flavor" "")`). A name starts with
-        a letter, and contains letters, digits, `_`, `.` and `-`. Do not wait.
+        a letter, and contains letters, digits, `_`, `.` and `-`. Invalid or reserved names are dropped. Do not wait.
         """
 
 
