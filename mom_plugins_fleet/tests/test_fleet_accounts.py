@@ -87,7 +87,7 @@ def test_an_operator_signs_with_another_key_than_that_with_which_servers_have_th
     write_secret(tmp_path / "one.key", f"{connects.seed}\n{connects.jwt}".encode())  # as a host has it
     assert credentials_of(tmp_path / "one.key") == connects
     assert signing_seed(tmp_path / "one.key") is None
-    with pytest.raises(MomError, match="is a key to connect with"):
+    with pytest.raises(MomError, match="only connects to the servers"):
         Where(key=str(tmp_path / "one.key")).signer()
 
 

@@ -86,7 +86,7 @@ def test_a_host_joins_by_a_path_that_holds_in_every_folder(invited: Invited, mon
     monkeypatch.chdir(invited.config.parent)
     done = CliRunner().invoke(fleet, ["-c", "mom.yaml", "join", "nats1", str(invited.token)])
     assert done.exception is None
-    assert f"Now reload the mom that runs by {invited.config}." in " ".join(done.stdout.split())
+    assert f"Now reload the mom that uses {invited.config}." in " ".join(done.stdout.split())
     assert "systemctl" not in done.stdout, "another mom is the unit's"
     monkeypatch.chdir("/")
     settings = load_config(invited.config).plugins["fleet"].settings

@@ -47,7 +47,7 @@ def test_hosts_that_suffer_come_first_each_with_how_it_is_in_words():
     shown = lines(view)
     assert [line.split()[0] for line in shown[4:10]] == ["h4", "h5", "h3", "h2", "h1", "h10"]
     notes = [line[shown[3].index("↓note") :].strip() for line in shown[4:10]]
-    assert notes[1:] == ["has told nothing yet", "", "short of memory (hard)", "drained, empty", "plenty of memory"]
+    assert notes[1:] == ["has not reported yet", "", "short of memory (hard)", "drained, empty", "plenty of memory"]
     assert f"not reachable since {time.strftime('%H:%M', time.localtime(time.time() - SILENT_SECONDS - 1))}" in shown[4]
     assert shown[0].startswith("mom fleet: 6 hosts, 12 guests  no coordinator works")
     assert "2 not reachable, 1 short of memory, 7 guests unhealthy" in shown[2]
@@ -67,16 +67,16 @@ def test_a_host_that_no_operator_has_signed_or_enrolled_is_named_and_steers_no_t
     view.members.damaged["h2"] = "it is not signed\x1b[2J"
     view.states.records["h3"] = (1, told())
     shown = lines(view, (160, 24))
-    assert any(line.startswith("h2 ") and "not believed to be in the fleet: it is not signed" in line for line in shown)
+    assert any(line.startswith("h2 ") and "entry in the fleet not trusted: it is not signed" in line for line in shown)
     assert any(line.startswith("h3 ") and "not in the fleet: ignored" in line for line in shown)
     assert all(line.isprintable() for line in shown)
     opened = "\n".join(lines(view, (160, 24), "", "enter"))
     assert "h2  (Esc: back)" in opened
-    assert "not believed to be in the fleet: it is not signed" in opened
+    assert "entry in the fleet not trusted: it is not signed" in opened
 
 
 def test_servers_that_are_lost_are_said_where_the_last_picture_stays():
     shown = lines(fleet(h1=told()), (80, 24), "cannot ask: NATS is not reachable since 2026-01-01 10:00:00")
     assert shown[2].startswith("NOT REACHED: cannot ask: NATS is not reachable since")
     assert shown[4].startswith("h1 ")
-    assert "The fleet's servers are being asked." in str(screen(looking(), None, (80, 24), "the fleet's servers are being asked"))
+    assert "Waiting for the fleet's servers." in str(screen(looking(), None, (80, 24), "waiting for the fleet's servers"))

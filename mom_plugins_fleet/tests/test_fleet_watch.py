@@ -320,7 +320,7 @@ def test_orders_that_came_before_the_coordinator_was_appointed_count_once_it_is(
     signer, view = Signer(SEED), FleetView()
     view.orders.told("h1", StoredEntry(1, signer.signed("mom-orders", "h1", Orders(epoch=3), 2)), live=True)
     assert view.orders.get("h1") is None
-    assert "no trusted one" in view.orders.damaged["h1"]
+    assert "which is not trusted" in view.orders.damaged["h1"]
     view.orders.trust(frozenset({signer.public}))
     assert view.orders.get("h1") == Orders(epoch=3)
     view.orders.trust(frozenset())

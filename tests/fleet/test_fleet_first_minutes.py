@@ -89,7 +89,11 @@ def test_a_fleet_whose_root_key_is_kept_elsewhere_gets_no_other_one_with_a_new_c
     make_server(tmp_path, ["nats1", "10.0.0.1:4223"], tmp_path)
     assert not (tmp_path / "root.key").exists()
     assert [name for name, text in before.items() if (tmp_path / name).read_text() != text] == ["server.pem"]
-    for names, why in ((["nats2"], "has a fleet with other servers"), (["a b"], "is no name"), (["x,y"], "is no name")):
+    for names, why in (
+        (["nats2"], "belongs to a fleet with other servers"),
+        (["a b"], "is not a server name"),
+        (["x,y"], "is not a server name"),
+    ):
         with pytest.raises(MomError, match=why):
             make_server(tmp_path, names, tmp_path)
 

@@ -45,9 +45,9 @@ def test_a_hostile_server_directs_no_host_and_no_coordinator(fleet: FleetWorld) 
     revision = next_revision(0) + 1000
     for what, data, said in (
         ("unsigned", evil.packed(), "it is not signed"),
-        ("another's", thief.signed(GROUPS, "g1", evil, revision), "no trusted one"),
+        ("another's", thief.signed(GROUPS, "g1", evil, revision), "which is not trusted"),
         ("an old one", old, "is older than"),
-        ("another group's", fleet.signer.signed(GROUPS, "g2", evil, revision), "its signature is not of"),
+        ("another group's", fleet.signer.signed(GROUPS, "g2", evil, revision), "its signature was not made with"),
     ):
         fleet.put(GROUPS, "g1", data)
         refused(fleet, said, what)
@@ -62,7 +62,7 @@ def test_a_hostile_server_directs_no_host_and_no_coordinator(fleet: FleetWorld) 
     fleet.put(ROSTER, "h2", thief.signed(ROSTER, "h2", Member(group="g1", address=away), revision))
     fleet.until(lambda: "this host's entry in the fleet: it is signed with the key" in fleet.log("h1"), "it refuses the entry")
     fleet.until(lambda: {*fleet.status()["unsigned"]} == {"h1", "h2"}, "the operator is told")
-    assert "no trusted one" in fleet.refused("drain", "h1"), "what an operator would build on that is nothing"
+    assert "which is not trusted" in fleet.refused("drain", "h1"), "what an operator would build on that is nothing"
     assert sorted(fleet.where("h1")) == before
     assert " is to leave " not in fleet.log("c1")
     fleet.kill("c1", signal.SIGTERM)  # another test's begins at once

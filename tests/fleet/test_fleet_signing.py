@@ -29,7 +29,7 @@ def test_the_policies_of_a_group_that_is_hidden_are_not_lost(fleet: FleetWorld) 
     fleet.hide(GROUPS, "g1")
     for command in (("policy", "set", "g1", "60_fleet_b", str(file)), ("policy", "show", "g1")):
         said = fleet.refused(*command)
-        assert "mom-groups g1 is not there, and was when it was looked at last" in said
+        assert "mom-groups g1 is missing, but existed when it was last read" in said
     assert not fleet.read(GROUPS, "g1"), "nothing is signed"
     fleet.put(GROUPS, "g1", kept)
     fleet.fleet("policy", "set", "g1", "60_fleet_b", str(file))

@@ -54,7 +54,7 @@ def test_hosts_are_drawn_as_they_tell_of_themselves(fleet: FleetWorld, tmux: Tmu
     shows("10.00 GiB of 32.00 GiB available")
     types("End")
     types("Enter")
-    shows("2.00 GiB", "memory that is available on the host", "Esc:back")
+    shows("2.00 GiB", "memory available on the host", "Esc:back")
     types("Escape")
     fleet.kill("server")
     shows("NOT REACHED", "h2")

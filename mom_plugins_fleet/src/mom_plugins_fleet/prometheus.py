@@ -52,16 +52,16 @@ def _address(view: FleetView, name: str) -> tuple[str, str]:
     """Return why a host has no metrics, and its `HOST:PORT`."""
     member, state = view.members.get(name), view.states.get(name)
     if member is None:
-        return f"it is not believed to be in the fleet: {printable(view.members.damaged[name], 200)}", ""
+        return f"its entry in the fleet is not trusted: {printable(view.members.damaged[name], 200)}", ""
     if name in view.states.damaged:
-        return f"what it tells cannot be read: {printable(view.states.damaged[name], 200)}", ""
+        return f"its report cannot be read: {printable(view.states.damaged[name], 200)}", ""
     if state is None:
-        return "it has told nothing yet", ""
+        return "it has not reported yet", ""
     if state.metrics_port is None:
-        return "it serves no metrics to other machines: give its plugin http `tcp`", ""
+        return "it serves no metrics to other machines: set `tcp` of its plugin http", ""
     reached = member.metrics_host or (None if member.address is None else member.address.host)
     if reached is None:
-        return "it is enrolled without an address: `mom fleet enroll --metrics-host NAME`", ""
+        return "it is enrolled without an address: set one with `mom fleet enroll --metrics-host NAME`", ""
     return "", f"[{reached}]:{state.metrics_port}" if ":" in reached else f"{reached}:{state.metrics_port}"
 
 
@@ -75,11 +75,11 @@ def metrics(view: FleetView, works_until: float) -> str:
     without = [{**host, "why": entry[WHY]} for host, entry in zip(hosts, labels, strict=True) if WHY in entry]
     heard = [(entry, view.is_fresh(entry["host"])) for entry in hosts]
     lines = [
-        *_family(UNTIL, "While this is later than now, this coordinator is the one that works.", [({}, int(works_until))]),
-        *_family("mom_fleet_view_current", "1: it hears of each change in the fleet.", [({}, view.current)]),
+        *_family(UNTIL, "Until this time, this coordinator works; a time in the past means that it does not.", [({}, int(works_until))]),
+        *_family("mom_fleet_view_current", "1: this coordinator receives all changes of the fleet.", [({}, view.current)]),
         *_family("mom_fleet_hosts", "Hosts that are enrolled.", [({}, len(hosts))]),
-        *_family("mom_fleet_host_heard", "1: the host has told how it is within the last 75 s.", heard),
-        *_family("mom_fleet_host_without_metrics", "Hosts of which Prometheus can have no metrics.", [(entry, 1) for entry in without]),
+        *_family("mom_fleet_host_heard", "1: the host has reported within the last 75 s.", heard),
+        *_family("mom_fleet_host_without_metrics", "Hosts whose metrics Prometheus cannot read.", [(entry, 1) for entry in without]),
     ]
     return "".join(lines)
 

@@ -43,7 +43,7 @@ MOST_EARLIER: Final = 8
 
 def _policy_name(name: str) -> str:
     if name != CLASSES and not FLEET_POLICY.match(name):
-        raise ValueError(f"a policy of the fleet is called NN_fleet_NAME, such as 60_fleet_night, and service classes {CLASSES}")
+        raise ValueError(f"a fleet policy is named NN_fleet_NAME, such as 60_fleet_night, and service classes are named {CLASSES}")
     return name
 
 
@@ -57,11 +57,11 @@ PublicKey = Annotated[str, StringConstraints(pattern=r"^U[A-Z2-7]{55}$")]
 def whole_key(key: str) -> str:
     """Check a public NKEY typed by a user. Raise `ValueError`."""
     if not re.fullmatch(r"U[A-Z2-7]{55}", key):
-        raise ValueError("no public key of a user: it has 56 characters and begins with U")
+        raise ValueError("not a public key of a user: such a key has 56 characters and begins with U")
     raw = base64.b32decode(key)
     # An NKEY ends with the CRC-16 (XMODEM) of its other bytes. The library does not check it.
     if binascii.crc_hqx(raw[:-2], 0) != int.from_bytes(raw[-2:], "little"):
-        raise ValueError("no public key of a user: it has a typing error, as it does not fit its own checksum")
+        raise ValueError("not a public key of a user: its checksum does not match, so it has a typing error")
     return key
 
 
@@ -76,9 +76,9 @@ def a_server(address: str) -> str:
     if not valid:
         raise ValueError(f"{name} is not a server address; write tls://HOST:4222")
     if parts.username or parts.password:
-        raise ValueError("an address of a server has no user and password in it: mom uses a key")
+        raise ValueError("a server address must not contain a user or password: mom uses a key")
     if parts.scheme == "nats" and parts.hostname not in ("localhost", "127.0.0.1", "::1"):
-        raise ValueError(f"{name} would be spoken to in the clear; write tls://HOST:4222")
+        raise ValueError(f"{name} would be contacted without encryption; write tls://HOST:4222")
     return address
 
 
@@ -100,7 +100,9 @@ class FleetRecord(StrictModel):
         """Return the record as JSON. Raise `MomError` if it is too large."""
         data = self.model_dump_json(exclude_defaults=True).encode()
         if len(data) > LARGEST_RECORD:
-            raise MomError(f"a record of {len(data)} bytes is more than the fleet's servers take", hint=f"at most {LARGEST_RECORD}")
+            raise MomError(
+                f"a record of {len(data)} bytes is too large for the fleet's servers", hint=f"the limit is {LARGEST_RECORD} bytes"
+            )
         return data
 
 

@@ -14,8 +14,8 @@ from mom_plugins_fleet.records import MOST_MOVES, Kind, OrderProgress, Orders
 from mom_plugins_fleet.signatures import Opened, opened
 
 FILE: Final = "revisions.json"
-WHAT: Final = "the file of the revisions that this host has used of its fleet"
-LOSS: Final = "an older record of the fleet's, with its operator's signature, would be taken once more"
+WHAT: Final = "the file of the fleet's revisions that this host has used"
+LOSS: Final = "an outdated record with an operator's signature would be accepted again"
 
 AHEAD_SECONDS: Final = 86_400.0
 """Otherwise a stolen key could sign the last possible revision."""
@@ -82,18 +82,18 @@ class SeenRevisions:
         newest, digest = self._known(bucket, key, trusted)
         if record.revision < newest:
             raise MomError(
-                f"its revision {record.revision} is older than {newest}, which was in force here: it is not taken",
-                hint=f"if an operator means it, change {bucket} {key} with `mom fleet` once more; else the servers repeat what is over",
+                f"its revision {record.revision} is older than {newest}, which was in force here: it is rejected",
+                hint=f"if an operator wants it, change {bucket} {key} again with `mom fleet`; else the servers sent an outdated record",
             )
         if record.revision == newest and record.digest != digest:
-            was = "it was removed" if digest == REMOVED else f"another record of its revision {newest} was in force here"
-            raise MomError(f"{was}: it is not taken", hint=f"if an operator means it, change {bucket} {key} with `mom fleet` once more")
+            was = "it was removed" if digest == REMOVED else f"a different record with its revision {newest} was in force here"
+            raise MomError(f"{was}: it is rejected", hint=f"if an operator wants this record, change {bucket} {key} again with `mom fleet`")
         ahead = record.revision - time.time()
         if record.revision > newest and ahead > AHEAD_SECONDS:
             far = lasting(ahead) if ahead < 1e10 else "centuries"
             raise MomError(
-                f"its revision is {far} ahead of the clock here: it is not taken",
-                hint=f"see to the clock, here and where it was signed; then `mom fleet countersign {record.by}` signs it anew",
+                f"its revision is {far} ahead of the clock here: it is rejected",
+                hint=f"check the clocks here and where the record was signed; then run `mom fleet countersign {record.by}`",
             )
         if record.revision > newest:
             self._note(f"{bucket} {key}", record.by, (record.revision, record.digest))

@@ -70,9 +70,9 @@ def opened(kind: type[Kind], bucket: str, key: str, data: bytes, trusted: Collec
         raise MomError("it is not signed", hint="an operator signs it with `mom fleet`")
     signature = read(Signature, header)
     if signature.by not in trusted:
-        raise MomError(f"it is signed with the key {signature.by}, which is no trusted one", hint="see `operators` of the plugin fleet")
+        raise MomError(f"it is signed with the key {signature.by}, which is not trusted", hint="see `operators` of the plugin fleet")
     if not _fits(signature, _what(bucket, key, signature.revision, record)):
-        raise MomError(f"its signature is not of {signature.by}, or not for {bucket} {key}")
+        raise MomError(f"its signature was not made with the key {signature.by}, or not for {bucket} {key}")
     return Opened(read(kind, record), signature.revision, signature.by, hashlib.sha256(record).hexdigest()[:32])
 
 

@@ -28,7 +28,7 @@ _ATTEMPTS: Final = 20
 def named(key: str) -> str:
     """Check the name of a host or group. Raise `MomError`."""
     if not re.fullmatch(NAME, key):
-        raise MomError(f"{printable(key)} is no name of a host or group", hint="use small letters, digits and -, 63 of them at most")
+        raise MomError(f"{printable(key)} is not a valid name of a host or group", hint="use at most 63 small letters, digits and -")
     return key
 
 
@@ -68,14 +68,16 @@ async def change(
         revisions.open(kind, bucket, key, data, trusted)
         revisions.made(bucket, key)
         return revision
-    raise MomError("others change this all the time", hint="try again")
+    raise MomError("other clients keep changing this record", hint="try again")
 
 
 async def check_clock(store: Store) -> None:
     """Raise `MomError` if hosts would reject signatures made with this clock."""
     off = off_clock(await store.clock())
     if off:
-        raise MomError(f"the clock here is {off} the servers': nothing is signed", hint="see to the clock, here and there")
+        raise MomError(
+            f"the clock here is {off} the servers' clock: nothing is signed", hint="check the clocks of this machine and of the servers"
+        )
 
 
 async def standing(where: Where, store: Store, bucket: str, kind: type[Kind], key: str) -> Opened[Kind] | None:
@@ -88,8 +90,8 @@ def opened_by(where: Where, bucket: str, kind: type[Kind], key: str, data: bytes
     trusted = where.operators()
     if data is None:
         if where.revisions.stood(bucket, key, trusted) and not where.anew:
-            hint = "if another operator has removed it, or the servers were set up anew: `mom fleet --anew`; else a server hides it"
-            raise MomError(f"{bucket} {key} is not there, and was when it was looked at last", hint=hint)
+            hint = "use `mom fleet --anew` if another operator removed it or the servers are new; otherwise a server hides it"
+            raise MomError(f"{bucket} {key} is missing, but existed when it was last read", hint=hint)
         return None
     newest = where.revisions.newest(bucket, key, trusted)
     try:
@@ -99,9 +101,9 @@ def opened_by(where: Where, bucket: str, kind: type[Kind], key: str, data: bytes
     except MomError as error:
         hint = error.hint
         if "trusted" in error.message:
-            hint = "name the operator's key with `mom fleet --operator KEY`; or, after it is revoked, `mom fleet countersign KEY`"
+            hint = "name the operator's key with `mom fleet --operator KEY`; if that key was revoked, run `mom fleet countersign KEY`"
         elif newest and "ahead of the clock" not in error.message:
-            hint = "if the servers were set back, such as to a backup: `mom fleet --anew`; else they repeat what is over"
+            hint = "use `mom fleet --anew` if the servers were restored from a backup; otherwise they sent an outdated record"
         raise MomError(f"{bucket} {key}: {error.message}", hint=hint) from None
 
 
@@ -123,7 +125,7 @@ def agree(where: Where, bucket: str, key: str, before: Opened[Kind] | None, afte
     is_new = where.anew or where.revisions.is_new(bucket, key)
     show(f"{bucket} {key}", None if before is None or is_new else before.record, after)
     if before is not None and is_new:
-        ask_a_person("It was not seen here so before. Sign it?")
+        ask_a_person("This version of the record was not seen here before. Sign it?")
 
 
 def show(what: str, before: FleetRecord | None, after: FleetRecord) -> None:

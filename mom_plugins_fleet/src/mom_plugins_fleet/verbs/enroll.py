@@ -22,11 +22,18 @@ from mom_plugins_fleet.verbs.where import Where
 
 @click.command("enroll")
 @click.argument("hosts", nargs=-1, required=True, metavar="HOST...")
-@click.option("--group", required=True, help="The group whose policies they follow.")
-@click.option("--address", metavar="URI", help="Where other hosts reach its hypervisor, such as qemu+tls://HOST/system.")
-@click.option("--memory", metavar="SIZE", help="Each host's memory, such as 256GiB: the limit for guests on it, whatever it reports.")
+@click.option("--group", required=True, help="The group whose policies the hosts follow.")
+@click.option("--address", metavar="URI", help="URI at which other hosts reach this host's hypervisor, such as qemu+tls://HOST/system.")
+@click.option(
+    "--memory", metavar="SIZE", help="Memory of each host, such as 256GiB. It limits the guests there, even if the host reports more."
+)
 @click.option("--metrics-host", metavar="NAME", help="The host's name for Prometheus, if it is not the host in --address.")
-@click.option("--token", "by_token", is_flag=True, help="Print a token for `mom fleet join`: it gives a new key, once and within an hour.")
+@click.option(
+    "--token",
+    "by_token",
+    is_flag=True,
+    help="Print a token for `mom fleet join`. It works once, within an hour, and gives the host a new key.",
+)
 @click.option("--new-key", "key_file", type=click.Path(path_type=Path), help="Make the host's key in this file; copy it to the host.")
 @click.pass_obj
 def enroll_command(
@@ -49,12 +56,12 @@ def enroll_command(
     for name in (*hosts, group):
         named(name)
     if key_file is not None and key_file.exists():
-        raise MomError(f"{key_file} is there already", hint="name a file that does not exist yet")
+        raise MomError(f"{key_file} already exists", hint="name a file that does not exist yet")
     if by_token and not where.access().servers[0].startswith("tls://"):
         raise MomError("a token needs servers with TLS", hint="name them as tls://HOST, or use --new-key")
     for host in hosts:
         token = _Enrolment(where, host, group, values_given, key_file, by_token=by_token).run()
-        print_prose(f"{host} is in the group {group}." + (f" Bring {key_file} to it." if key_file else ""), 2)
+        print_prose(f"{host} is in the group {group}." + (f" Copy {key_file} to it." if key_file else ""), 2)
         if token is not None:
             click.echo(f"Within an hour, on {host}:\n  mom fleet join {where.access().servers[0].removeprefix('tls://')} {token}")
 
@@ -101,14 +108,14 @@ class _Enrolment:
             if self._key_file is None:
                 raise
             # Keep the file: the host's entry may already hold the new key.
-            message = f"{host} may have its new key, {self._key_file}, by now, and any old one lets it in as before: {error.message}"
-            raise MomError(message, hint="enroll it with another new key: that ends all before") from None
+            message = f"{host} may already have its new key, {self._key_file}, and an old key still works: {error.message}"
+            raise MomError(message, hint="enroll it with another new key: that ends all earlier keys") from None
         if self._before is not None and self._before.account != self._account and self._before.accounts:
             try:  # last: the host may use an old key until then
                 where.give(take=self._before.accounts)
             except MomError as error:
-                message = f"{host} has a new key, and its old one lets it in as before: {error.message}"
-                raise MomError(message, hint="enroll it with another new key: that ends all before") from None
+                message = f"{host} has a new key, but its old key still works: {error.message}"
+                raise MomError(message, hint="enroll it with another new key: that ends all earlier keys") from None
         return token
 
     def _give_account(self) -> None:
@@ -132,7 +139,7 @@ class _Enrolment:
         return checked(Member, {**(now.model_dump() if now else {}), **changes, **self._given})
 
     def _changed_meanwhile(self) -> _ChangedMeanwhileError:
-        message = f"another operator has enrolled or removed {self._host} meanwhile: its entry is as they left it"
+        message = f"another operator has enrolled or removed {self._host} meanwhile: nothing was changed"
         return _ChangedMeanwhileError(message, hint="see `mom fleet status`, then enroll it again with its group")
 
     async def _put(self, store: Store, agreed: Member) -> Token | None:

@@ -33,9 +33,14 @@ from mom_plugins_fleet.verbs.where import LOG, Where
 @click.group("fleet", short_help="Many hosts: policies, state, draining.", context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--server", "servers", multiple=True, envvar="MOM_FLEET_SERVERS", metavar="URL", help="A NATS server; may be repeated.")
 @click.option("--key", envvar="MOM_FLEET_KEY", metavar="FILE", help="The operator's key.")
-@click.option("--ca", envvar="MOM_FLEET_CA", metavar="FILE", help="What the servers' certificates are checked with, as PEM.")
+@click.option("--ca", envvar="MOM_FLEET_CA", metavar="FILE", help="CA file for the servers' certificates (PEM).")
 @click.option(
-    "--operator", "named", multiple=True, envvar="MOM_FLEET_OPERATORS", metavar="KEY", help="Another operator's public key: to be believed."
+    "--operator",
+    "named",
+    multiple=True,
+    envvar="MOM_FLEET_OPERATORS",
+    metavar="KEY",
+    help="Public key of another operator to trust; may be repeated.",
 )
 @click.option(
     "--root",
@@ -43,7 +48,7 @@ from mom_plugins_fleet.verbs.where import LOG, Where
     type=click.Path(path_type=Path),
     envvar="MOM_FLEET_ROOT",
     metavar="FILE",
-    help="The fleet's root key, by which hosts and operators are let in.",
+    help="The fleet's root key, which admits hosts and operators.",
 )
 @click.option(
     "--anew",
@@ -58,11 +63,9 @@ from mom_plugins_fleet.verbs.where import LOG, Where
     default="/etc/mom/fleet",
     show_default=True,
     metavar="DIR",
-    help="What `mom fleet init` has made: used where no --server is given.",
+    help="Folder that `mom fleet init` has made; used without --server.",
 )
-@click.option(
-    "-c", "--config", envvar="MOM_CONFIG", metavar="FILE", help="The configuration whose plugin fleet says where the servers are."
-)
+@click.option("-c", "--config", envvar="MOM_CONFIG", metavar="FILE", help="Configuration whose plugin fleet names the servers.")
 @click.pass_context
 @as_caller
 def fleet(context: click.Context, /, **options: Any) -> None:
@@ -93,16 +96,16 @@ def top_command(where: Where) -> None:
 
 @fleet.command("init")
 @click.argument("names", nargs=-1, metavar="[NAME]...")
-@click.option("--replicas", type=click.IntRange(1, 5), default=1, show_default=True, help="On how many servers everything is kept.")
+@click.option("--replicas", type=click.IntRange(1, 5), default=1, show_default=True, help="Number of servers that store each record.")
 @click.option(
     "--store",
     type=click.Path(path_type=Path),
     default=server_setup.STORE,
     show_default=True,
     metavar="DIR",
-    help="Where this machine's server keeps all that it is told.",
+    help="Folder where this machine's server stores the records.",
 )
-@click.option("--no-start", is_flag=True, help="Make the files, and have no server run.")
+@click.option("--no-start", is_flag=True, help="Make the files, but do not start the server.")
 @click.pass_obj
 def init_command(where: Where, names: tuple[str, ...], replicas: int, store: Path, no_start: bool) -> None:
     """Start a fleet: make its keys and certificates, and run a NATS server on this machine. Hosts reach it as NAME or NAME:PORT.
@@ -132,13 +135,13 @@ def init_command(where: Where, names: tuple[str, ...], replicas: int, store: Pat
         where.give(where.root().fleet_account(), *accounts)
     print_prose("The fleet's buckets are there." + (f" The servers have the accounts of {len(accounts)} hosts." if accounts else ""), 2)
     if not accounts:
-        print_prose("Next: `mom fleet enroll HOST --group GROUP --token` prints what HOST joins with.", 2)
+        print_prose("Next: `mom fleet enroll HOST --group GROUP --token` prints the command with which HOST joins.", 2)
 
 
 @fleet.command("join")
 @click.argument("address")
 @click.argument("token")
-@click.option("--no-restart", is_flag=True, help="Leave a mom that runs as it is.")
+@click.option("--no-restart", is_flag=True, help="Do not restart mom.")
 @click.pass_obj
 def join_command(where: Where, address: str, token: str, no_restart: bool) -> None:
     """Make this host a member of the fleet whose server is at ADDRESS. `mom fleet enroll --token` prints the TOKEN.
@@ -150,13 +153,15 @@ def join_command(where: Where, address: str, token: str, no_restart: bool) -> No
 
     config, invited = Path(where.config or DEFAULT_CONFIG).absolute(), Token.parse(token)
     join(config, address, invited)
-    print_prose(f"{invited.host} is a member of the fleet, by {config}. `mom doctor` says whether the servers answer.", 2)
+    print_prose(
+        f"{invited.host} is a member of the fleet; its settings are in {config}. `mom doctor` checks whether the servers answer.", 2
+    )
     if config != DEFAULT_CONFIG:
-        print_prose(f"Now reload the mom that runs by {config}.", 2)
+        print_prose(f"Now reload the mom that uses {config}.", 2)
         return
-    why = "it was not to be" if no_restart else server_setup.systemd_does("daemon-reload", "try-restart mom")
+    why = "--no-restart was given" if no_restart else server_setup.systemd_does("daemon-reload", "try-restart mom")
     if why:
-        print_prose(f"mom is not started again ({why}): `systemctl daemon-reload && systemctl restart mom`.", 2)
+        print_prose(f"mom was not restarted ({why}). Run `systemctl daemon-reload && systemctl restart mom`.", 2)
 
 
 @fleet.command("remove")
@@ -187,16 +192,16 @@ def remove_command(where: Where, host: str) -> None:
             await store.remove(bucket, host)
 
     where.ask(removed)
-    print_prose(f"{host} is not in the fleet any more, and the servers do not let it in.", 2)
+    print_prose(f"{host} is no longer in the fleet, and the servers refuse its key.", 2)
 
 
 @fleet.command("coordinator")
-@click.option("--name", default=socket.gethostname, help="Who this is, for `mom fleet status`.  [default: the host's name]")
+@click.option("--name", default=socket.gethostname, help="Name of this coordinator in `mom fleet status`.  [default: the host's name]")
 @click.option(
     "--metrics",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Write what it knows of the fleet to FILE, such as mom-fleet.prom in the folder of node_exporter's textfile collector.",
+    help="Write metrics of the fleet to FILE, such as mom-fleet.prom in the folder of node_exporter's textfile collector.",
 )
 @click.pass_obj
 def coordinator_command(where: Where, name: str, metrics: Path | None) -> None:
@@ -255,15 +260,15 @@ def _flag(name: str, doc: str, said: str, **changes: bool) -> click.Command:
 def _mark(where: Where, host: str, said: str, **changes: bool) -> None:
     def changed(before: Member | None) -> Member:
         if before is None:
-            raise MomError(f"the fleet has no host {printable(host)}", hint="`mom fleet status` shows those that it has")
+            raise MomError(f"the fleet has no host {printable(host)}", hint="`mom fleet status` lists the hosts")
         return before.model_copy(update={**changes, "by": who()})
 
     where.ask(lambda store: change(where, store, ROSTER, Member, host, changed))
     print_prose(f"{host} {said}", 2)
 
 
-_flag("cordon", "Move nothing to HOST.", "takes no guests any more.", cordoned=True)
-_flag("uncordon", "Let guests come to HOST again, and stay there.", "takes guests.", cordoned=False, draining=False)
+_flag("cordon", "Move no guests to HOST.", "takes no guests any more.", cordoned=True)
+_flag("uncordon", "Allow moves of guests to HOST again, and end a drain.", "takes guests.", cordoned=False, draining=False)
 _flag(
     "drain",
     "Move all guests away from HOST. `mom fleet status` shows the progress, and `mom fleet uncordon` ends it.",
@@ -275,7 +280,7 @@ _flag(
 
 @fleet.command("balance")
 @click.argument("host")
-@click.option("--off", is_flag=True, help="They stay again.")
+@click.option("--off", is_flag=True, help="Stop balancing: guests stay on HOST.")
 @click.pass_obj
 def balance_command(where: Where, host: str, off: bool) -> None:
     """Let guests leave HOST for less full hosts of its group: at most one per group in ten minutes. `mom fleet plan` shows the next one."""

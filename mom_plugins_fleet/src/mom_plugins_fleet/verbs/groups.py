@@ -69,7 +69,7 @@ def policy_set_command(where: Where, group: str, name: str, file: Any) -> None:
     elif not FLEET_POLICY.match(name):
         example = re.sub(r"^([0-9]{2})_", r"\1_fleet_", name)
         example = example if FLEET_POLICY.match(example) else "60_fleet_night"
-        raise MomError(f"{printable(name)} is no name of a fleet's policy", hint=f"call it NN_fleet_NAME, such as {example}")
+        raise MomError(f"{printable(name)} is not a valid name of a fleet policy", hint=f"name it NN_fleet_NAME, such as {example}")
     else:
         _check_policy(name, text, file.name)
     _change(where, group, lambda before: {**before, name: text})
@@ -107,9 +107,7 @@ def _there(policies: Mapping[str, str], group: str, name: str) -> str:
 def _check_policy(name: str, text: str, file: str) -> None:
     """Raise `MomError` for a policy that no host can compile. Only hosts know all controls."""
     if not entry_points(group="mom.plugins", name="policy"):
-        print_prose(
-            "What this policy says is not checked here, as mom-plugins-policy is not installed: see `mom fleet status`.", 2, err=True
-        )
+        print_prose("This policy is not checked here, because mom-plugins-policy is not installed: see `mom fleet status`.", 2, err=True)
         return
     with TemporaryDirectory() as folder:
         path = Path(folder) / f"{name}.policy"
@@ -130,7 +128,7 @@ def _check_classes(text: str, file: str) -> None:
     if not isinstance(classes, Mapping) or not classes:
         raise MomError(f"{printable(file, 400)} has no classes", hint="write them below `classes:`, and nothing else")
     if not entry_points(group="mom.plugins", name="sla"):
-        print_prose("What these classes say is not checked here, as mom-plugins-sla is not installed: see `mom fleet status`.", 2, err=True)
+        print_prose("These classes are not checked here, because mom-plugins-sla is not installed: see `mom fleet status`.", 2, err=True)
         return
     try:
         load_config({"plugins": {"sla": {"classes": classes}}})

@@ -36,17 +36,17 @@ def revoke_command(where: Where, key: str) -> None:
     root = where.root()
     own = where.signer().public if where.key is not None and Path(where.key).exists() else None
     if checked_key(key) == own:
-        ask_a_person("It is the key that you work with. Revoke it?")
+        ask_a_person("This is your own key. Revoke it?")
     root.revoke(key)
     where.give(root.fleet_account())
     accounts = server_setup.write_accounts(root)
-    print_prose(f"The servers let it in no more. For their next start, bring {accounts} to all of them; and take the key out of", 2)
-    print_prose("`operators` of all hosts: what it has signed counts there until then.", 2)
+    print_prose(f"The servers now refuse the key. Before their next start, copy {accounts} to all of them. Remove the key from", 2)
+    print_prose("`operators` of all hosts: until then, they accept its signatures.", 2)
 
 
 @click.command("authorize")
 @click.argument("key")
-@click.option("--remove", is_flag=True, help="Its orders are not followed any more.")
+@click.option("--remove", is_flag=True, help="Withdraw the authorization of KEY.")
 @click.pass_obj
 def authorize_command(where: Where, key: str, remove: bool) -> None:
     """Let all hosts follow the orders of the coordinator with the public KEY. Operators' keys need no authorization."""
@@ -56,12 +56,12 @@ def authorize_command(where: Where, key: str, remove: bool) -> None:
     def changed(before: AuthorizedKeys | None) -> AuthorizedKeys:
         now = before or AuthorizedKeys()
         if remove and key not in now.keys:
-            raise MomError(f"{printable(key)} was not among them", hint=f"hosts follow {', '.join(now.keys) or 'no coordinator'}")
+            raise MomError(f"{printable(key)} is not authorized", hint=f"hosts follow {', '.join(now.keys) or 'no coordinator'}")
         remaining = [other for other in now.keys if other != key]
         return checked(AuthorizedKeys, {**now.model_dump(), "keys": tuple(remaining if remove else [*remaining, key]), "by": who()})
 
     where.ask(lambda store: change(where, store, AUTHORIZED, AuthorizedKeys, COORDINATORS, changed))
-    print_prose(f"Hosts follow its orders{' no more' if remove else ''}.", 2)
+    print_prose(f"Hosts {'no longer ' if remove else ''}follow its orders.", 2)
 
 
 @click.command("countersign")

@@ -28,7 +28,7 @@ _NAMED: Final = 5
 
 
 @click.command("plan")
-@click.option("--drain", "drained", multiple=True, metavar="HOST", help="As if HOST were drained; may be repeated.")
+@click.option("--drain", "drained", multiple=True, metavar="HOST", help="Plan as if HOST were drained; may be repeated.")
 @json_option
 @click.pass_obj
 def plan_command(where: Where, drained: tuple[str, ...], as_json: bool) -> None:
@@ -49,7 +49,7 @@ def planned(view: FleetView, drained: Collection[str] = ()) -> dict[str, Any]:
     for name in drained:
         member = view.members.get(name)
         if member is None:
-            raise MomError(f"the fleet has no host {printable(name)}", hint="`mom fleet status` shows those that it has")
+            raise MomError(f"the fleet has no host {printable(name)}", hint="`mom fleet status` lists the hosts")
         view.members.records[name] = (0, member.model_copy(update={"draining": True, "cordoned": True}))
     hosts = sorted(view.members.records)
     targets = places(view)
@@ -82,7 +82,7 @@ def leaving(view: FleetView, targets: dict[str, TargetHost]) -> tuple[list[dict[
         if member is None or not (member.draining or before.moves):
             continue
         if member.draining and not view.is_fresh(host):
-            stay.append((host, "", "the host is silent: it is told nothing"))
+            stay.append((host, "", "the host is silent: it gets no orders"))
         under_way = {move.guest for move in before.moves if move.state in OPEN}
         orders, stuck = next_orders(view, host, 0, targets, at_once=_ALL, arriving_at_once=_ALL)
         mover = mover_of(state)
@@ -127,7 +127,7 @@ def print_plan(plan: Mapping[str, Any]) -> None:
         for line in staying(each[1:] for each in plan["stay"] if each[0] == host):
             print_prose(f"{brief(host, 80)}{line}", 4)
     for name, kib in plan["room_kib"].items():
-        own = ", by its own word alone: `mom fleet enroll --memory` bounds that" if name in plan["unbounded"] else ""
+        own = ", according to its own report only: `mom fleet enroll --memory` sets a limit" if name in plan["unbounded"] else ""
         print_prose(f"{brief(name, 80)} has room for {format_kib(kib)}{own}.", 4)
     for name, why in plan["closed"].items():
         print_prose(f"{brief(name, 80)} takes no guests: {brief(why, 200)}.", 4)

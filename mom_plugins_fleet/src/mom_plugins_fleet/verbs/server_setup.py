@@ -26,7 +26,7 @@ _NATS: Final = "nats"
 _IP: Final = re.compile(r"[0-9.]+|.*:.*")
 
 _CONFIG: Final = """\
-# Written by `mom fleet init`, and not again: change it as you like. docs/fleet.md has what several servers need besides.
+# Written once by `mom fleet init`: change it as you like. docs/fleet.md says what several servers need in addition.
 listen: "0.0.0.0:{port}"
 tls {{ cert_file: "{home}/server.pem", key_file: "{home}/server-key.pem" }}
 jetstream {{ store_dir: "{store}" }}
@@ -35,7 +35,7 @@ jetstream {{ store_dir: "{store}" }}
 
 _SERVICE: Final = """\
 [Unit]
-Description=NATS server of a fleet of mom's
+Description=NATS server of a mom fleet
 Wants=network-online.target
 After=network-online.target
 
@@ -69,14 +69,14 @@ def make_server(home: Path, names: Sequence[str], store: Path) -> None:
     urls = [f"tls://{name}" for name in names]
     program = shutil.which("nats-server", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
     if program is None:
-        raise MomError("there is no nats-server here", hint="apt install nats-server")
+        raise MomError("nats-server is not installed", hint="apt install nats-server")
     try:
         home.mkdir(mode=0o755, parents=True, exist_ok=True)
         made = home / SERVERS
         if not is_there(made):  # the root key may be kept elsewhere; do not replace it
             _make_keys(home)
         elif (other_urls := made.read_text().split()) != urls:
-            raise MomError(f"{home} has a fleet with other servers: {' '.join(other_urls)}", hint="--home names another folder")
+            raise MomError(f"{home} belongs to a fleet with other servers: {' '.join(other_urls)}", hint="use another folder: --home DIR")
         _make_certificates(home, [urlsplit(url).hostname or "" for url in urls])
         parts = {"home": home, "store": store, "program": program, "user": _NATS, "resolver": resolver(store / "accounts")}
         for name, text in (("nats.conf", _CONFIG), (UNIT, _SERVICE)):
@@ -85,7 +85,7 @@ def make_server(home: Path, names: Sequence[str], store: Path) -> None:
         replace_file(made, "\n".join(urls), durable=True, mode=0o644)  # last: marks the folder as complete
     except OSError as error:
         raise MomError(
-            f"the fleet's folder {home} cannot be made: {error.strerror}", hint="run it as root, or name another one: --home"
+            f"the fleet's folder {home} cannot be made: {error.strerror}", hint="run it as root, or use another folder: --home DIR"
         ) from None
 
 
@@ -133,7 +133,7 @@ def _make_certificates(home: Path, names: Sequence[str]) -> None:
         try:
             shutil.chown(server.with_name("server-key.pem"), _NATS)
         except LookupError:
-            raise MomError(f"there is no user {_NATS}, as which nats-server runs", hint=f"useradd --system {_NATS}") from None
+            raise MomError(f"the user {_NATS}, which runs nats-server, does not exist", hint=f"useradd --system {_NATS}") from None
 
 
 def _make_certificate(path: Path, days: int, extensions: Sequence[str], by: Sequence[str] = ()) -> None:

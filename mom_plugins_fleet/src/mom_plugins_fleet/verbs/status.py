@@ -35,14 +35,14 @@ def status_command(where: Where, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({"coordinator": holder or None, "hosts": hosts, "strangers": strangers, "unsigned": unsigned}))
         return
-    print_prose(f"coordinator: {printable(holder) if holder else 'none works now: nothing is moved'}", 2)
+    print_prose(f"coordinator: {printable(holder) if holder else 'none works now: no guests are moved'}", 2)
     if view.lag:
-        print_prose(f"nothing was heard of any host for {lasting(view.lag)}, by the clock here: is it right?", 2)
+        print_prose(f"no host has reported for {lasting(view.lag)}, according to the clock here: is the clock right?", 2)
     print_hosts(hosts)
     for name, why in unsigned.items():
-        print_prose(f"{printable(name)} is not believed to be in the fleet: {printable(why, 400)}", 2)
+        print_prose(f"the fleet's entry of {printable(name)} is not trusted: {printable(why, 400)}", 2)
     for name in strangers:
-        print_prose(f"{printable(name)} tells how it is, and is not in the fleet: ignored", 2)
+        print_prose(f"{printable(name)} reports its state, but is not in the fleet: ignored", 2)
 
 
 def holder_of(view: FleetView) -> str:
@@ -116,7 +116,7 @@ def print_hosts(hosts: list[dict[str, Any]]) -> None:
 def more_of(row: Mapping[str, Any]) -> Iterator[str]:
     """Yield further lines about a host, to follow its name."""
     if row["damaged"]:
-        yield f" tells what cannot be read: {brief(row['damaged'], 400)}"
+        yield f" sends reports that cannot be read: {brief(row['damaged'], 400)}"
     if row["refused"]:
         yield f" refuses its group's policies: {brief(row['refused'], 400)}"
     if row["classes_unused"]:
@@ -136,11 +136,11 @@ def remarks_of(row: Mapping[str, Any]) -> str:
     lost = row["silent"] and row["age_s"]
     at = time.strftime("%H:%M" if lost < _DAY else "%Y-%m-%d %H:%M", time.localtime(time.time() - lost)) if lost else ""
     state = row["memory_state"]
-    draining = "drained, empty" if row["guests"] == 0 else "draining: its guests wait for it" if lost else "draining"
+    draining = "drained, empty" if row["guests"] == 0 else "draining: its guests wait until it reports" if lost else "draining"
     stuck = sum(bool(name) for name, _ in row["stay"])
     draining += f": {stuck} guest{'s' * (stuck > 1)} cannot leave" if stuck else ""
-    heard = f"not reachable since {at}" if lost else "has told nothing yet" if row["mode"] is None else ""
-    notes = ["what it tells cannot be read" if row["damaged"] else heard]
+    heard = f"not reachable since {at}" if lost else "has not reported yet" if row["mode"] is None else ""
+    notes = ["its report cannot be read" if row["damaged"] else heard]
     notes += [draining if row["draining"] else "cordoned" if row["cordoned"] else "", "balance" if row["balance"] else ""]
     memory = "plenty of memory" if state == "high" else f"short of memory ({state})" if state else ""
     notes += [f"then: {memory}" if lost and memory else memory]

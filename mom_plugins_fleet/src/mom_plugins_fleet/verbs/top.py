@@ -52,15 +52,15 @@ _HEAD: Final = 4
 COLUMNS: Final[Sequence[GuestColumnModel]] = [
     {"name": name, "key": key, "unit": unit, "rank": rank, "mark_from": mark_from, "about": about}
     for name, key, unit, rank, mark_from, about in (
-        ("group", "group", Unit.TEXT, 4, None, "whose policies it follows"),
-        ("avail", "available_kib", Unit.KIB, 0, None, "memory that is available on the host"),
-        ("of", "total_kib", Unit.KIB, 3, None, "its memory"),
+        ("group", "group", Unit.TEXT, 4, None, "group whose policies the host follows"),
+        ("avail", "available_kib", Unit.KIB, 0, None, "memory available on the host"),
+        ("of", "total_kib", Unit.KIB, 3, None, "the host's total memory"),
         ("back", "given_back_today_kib", Unit.KIB, 5, None, "memory given back since midnight, UTC, on average"),
-        ("guests", "guests", Unit.COUNT, 0, None, "how many it has"),
-        ("unhealthy", "unhealthy", Unit.COUNT, 0, 1, "guests that are short of memory, swap, wait, or lack what they are promised"),
-        ("killed", "killed_today", Unit.COUNT, 2, 1, "programs that kernels of guests have killed since midnight, UTC"),
-        ("policies", "policies", Unit.TEXT, 1, None, "whether the group's newest are in force"),
-        ("heard", "age_s", Unit.SECONDS, 1, SILENT_SECONDS, "how long ago it has told how it is"),
+        ("guests", "guests", Unit.COUNT, 0, None, "number of guests"),
+        ("unhealthy", "unhealthy", Unit.COUNT, 0, 1, "guests that are short of memory, swap, stall, or have less than promised"),
+        ("killed", "killed_today", Unit.COUNT, 2, 1, "programs killed by guests' kernels since midnight, UTC"),
+        ("policies", "policies", Unit.TEXT, 1, None, "whether the group's newest policies are in force"),
+        ("heard", "age_s", Unit.SECONDS, 1, SILENT_SECONDS, "time since the host's last report"),
     )
 ]
 
@@ -80,7 +80,7 @@ def picture_of(view: FleetView) -> FleetPicture:
     hosts = host_rows(view)
     values = {name: {column["name"]: row[column["key"]] for column in COLUMNS} for name, row in hosts.items()}
     rows = [Row(name, name, values[name], _note(row), _harm(row)) for name, row in hosts.items()]
-    unsigned = {name: f"not believed to be in the fleet: {why}" for name, why in view.members.damaged.items()}
+    unsigned = {name: f"entry in the fleet not trusted: {why}" for name, why in view.members.damaged.items()}
     strangers = dict.fromkeys(view.states.records.keys() - hosts.keys() - unsigned.keys(), "not in the fleet: ignored")
     rows += [Row(name, printable(name, 80), note=brief(why, 400), harm=1) for name, why in {**unsigned, **strangers}.items()]
     columns = [column for column in COLUMNS if any(row.values.get(column["name"]) is not None for row in rows)]
@@ -112,7 +112,7 @@ class FleetFeed:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self.picture: FleetPicture | None = None
-        self.trouble = "the fleet's servers are being asked"
+        self.trouble = "waiting for the fleet's servers"
         self.failed: BaseException | None = None
 
     def start(self) -> None:
@@ -199,7 +199,7 @@ def screen(look: Looking, picture: FleetPicture | None, size: tuple[int, int], t
     def text() -> list[Line]:
         return help_lines(look, picture, width) if look.view == "help" else _one_host(look, picture, width)
 
-    nothing = "no host is enrolled: `mom fleet enroll` lets one in"
+    nothing = "no host is enrolled: `mom fleet enroll` adds one"
     return [*_head(look, picture, width, trouble), *below_head(look, picture, width, lines, text, nothing)]
 
 
@@ -223,7 +223,9 @@ def _head(look: Looking, picture: FleetPicture, width: int, trouble: str) -> lis
     bad = ", ".join(f"{count} {label}" for count, label in counts if count)
     reclaimed = f"given back today: {format_kib(back)}" if back else ""
     third: Line = (
-        [(bad, "red"), (", " if bad and reclaimed else "", ""), (reclaimed, "")] if bad or reclaimed else [("all hosts are well", "green")]
+        [(bad, "red"), (", " if bad and reclaimed else "", ""), (reclaimed, "")]
+        if bad or reclaimed
+        else [("no host has problems", "green")]
     )
     style = "red" if short * 2 > len(reporting) else "yellow" if short else "green"
     return [first, memory_line(total, available, style, width), [(f"NOT REACHED: {trouble}", "bold red")] if trouble else third]
@@ -236,8 +238,8 @@ def _one_host(look: Looking, picture: FleetPicture, width: int) -> list[Line]:
     row = next((row for row in picture.rows if row.id == look.marked), None)
     out = [heading(f"{printable(look.marked, 80)}  (Esc: back)", width)]
     if row is None:
-        return [*out, *wrapped("It is not in the fleet any more.", width, "yellow")]
-    out += wrapped(row.note or "it is well", width, "red" if row.harm else "")
+        return [*out, *wrapped("This host is no longer in the fleet.", width, "yellow")]
+    out += wrapped(row.note or "no problems", width, "red" if row.harm else "")
     for column in picture.columns:
         value = row.values.get(column["name"])
         if value is not None:

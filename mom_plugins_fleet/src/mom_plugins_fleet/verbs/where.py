@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 LOG: Final = logging.getLogger("mom.fleet")
 
-WHAT: Final = "the file of what was seen of the fleet with this key"
+WHAT: Final = "the file of the fleet's revisions that this key has seen"
 
 
 @dataclass
@@ -70,20 +70,20 @@ class Where:
         try:
             config = load_config(self.config)
         except MomError as error:
-            raise MomError(f"where are the fleet's servers? {error.message}", hint="say --server tls://HOST:4222") from None
+            raise MomError(f"the fleet's servers are unknown: {error.message}", hint="use --server tls://HOST:4222") from None
         plugins = [plugin.settings for plugin in config.plugins.values() if isinstance(plugin.settings, FleetPlugin.Settings)]
         if not plugins:
-            raise MomError("where are the fleet's servers? The configuration has no plugin fleet", hint="say --server tls://HOST:4222")
+            raise MomError("the fleet's servers are unknown: the configuration has no plugin fleet", hint="use --server tls://HOST:4222")
         return plugins[0]
 
     def signer(self) -> Signer:
         """Return a signer with the operator's key. Raise `MomError` without a key."""
         if self.key is None:
-            raise MomError("what directs hosts is signed, and no key is given", hint="say --key FILE; `mom fleet key` makes one")
+            raise MomError("this command signs records, and no operator's key is given", hint="use --key FILE; `mom fleet key` makes one")
         seed = signing_seed(Path(self.key))
         if seed is None:
             raise MomError(
-                f"{self.key} is a key to connect with, and what directs hosts is signed with another one",
+                f"{self.key} only connects to the servers, and this command needs an operator's key to sign records",
                 hint="`mom fleet --root FILE key FILE` makes both",
             )
         return Signer(seed)
@@ -122,7 +122,7 @@ class Where:
     def root(self) -> FleetRoot:
         """Return the fleet's root key. Raise `MomError` without it."""
         if self.root_file is None:
-            raise MomError("accounts are made with the fleet's root key, and it is not given", hint="say --root FILE, or MOM_FLEET_ROOT")
+            raise MomError("this command needs the fleet's root key, and none is given", hint="use --root FILE, or set MOM_FLEET_ROOT")
         return FleetRoot(self.root_file)
 
     def give(self, *accounts: str, take: Sequence[str] = ()) -> None:
