@@ -1,5 +1,7 @@
-"""Guarantees of KubeVirt's guests: the pod's memory request without KubeVirt's overhead (pkg/virt-controller/services/renderresources.go,
-`WithMemoryRequests`, `GetMemoryOverhead`)."""
+"""Guarantees of KubeVirt's guests: the pod's memory request without KubeVirt's overhead.
+
+Source: kubevirt/kubevirt, pkg/virt-controller/services/renderresources.go (`WithMemoryRequests`, `GetMemoryOverhead`).
+"""
 
 from __future__ import annotations
 
@@ -18,15 +20,15 @@ _MOST_CONTAINERS: Final = 64
 
 _MIB: Final = 1024.0
 _FIXED_MIB: Final = 25 + 75 + 17 + 33 + 30 + 8
-"""virt-launcher-monitor, virt-launcher, virtlogd, libvirt's daemon, QEMU itself, and its I/O thread. Newer versions of KubeVirt add 220
-MiB."""
+"""Least overhead of KubeVirt's versions: virt-launcher-monitor, virt-launcher, virtlogd, libvirt's daemon, QEMU itself, and its I/O thread.
+Newer versions have 220 MiB."""
 
 _VCPU_MIB: Final = 8
 _PAGE_TABLE_SHARE: Final = 1 / 512
 """Of the request."""
 
 EVICTED: Final = "descheduler.alpha.kubernetes.io/eviction-in-progress"
-"""Annotation of a pod whose guest must move, set before its migration begins (pkg/virt-controller/watch/drain/evacuation)."""
+"""Annotation of a pod whose guest must move (kubevirt/kubevirt, pkg/virt-controller/watch/drain/evacuation)."""
 
 
 class PodRequest(NamedTuple):

@@ -36,7 +36,7 @@ class GuestFile(GuestSettings):
     name: Annotated[str, Field(max_length=200)] = ""
     """Name of the guest in mom. Unset: QEMU's name."""
     memory: Annotated[Size, Field(gt=0)] | None = None
-    """Assigned memory: the largest size with virtio-mem, used if the balloon cannot work."""
+    """Assigned memory. If the balloon cannot work, virtio-mem resizes the guest up to this size."""
     guarantee: SizeOrShare | None = None
     """Guaranteed part of the guest's memory."""
     sla_class: Annotated[str | None, Field(alias="class", max_length=200)] = None
