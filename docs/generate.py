@@ -647,8 +647,8 @@ def _cli() -> str:
     parts.append("## All commands\n\n" + _table(("command", "what it does", "arguments and options"), commands))
     return _page(
         "Command line",
-        "`mom VERB --help` explains each option. Every reading verb has `--json`. Exit codes: 0 fine, 1 the answer is no, 2 misuse or a "
-        "wrong configuration. The configuration is `/etc/mom/mom.yaml` unless `-c FILE` or `$MOM_CONFIG` names another.",
+        "`mom VERB --help` explains each option. Every reading verb has `--json`. Exit codes: 0 success, 1 the answer is no, 2 an "
+        "invalid command line or configuration. The configuration is `/etc/mom/mom.yaml` unless `-c FILE` or `$MOM_CONFIG` names another.",
         parts,
     )
 

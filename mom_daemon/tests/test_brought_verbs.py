@@ -103,7 +103,7 @@ def test_a_verb_that_is_not_installed_says_which_distribution_it_comes_with_and_
         assert f"the command '{verb}' comes with {distribution}, which is not installed: {how_to_install(distribution)}" in err
     code, _, err = mom("paint")
     assert code == 2
-    assert "there is no command 'paint' (mom --help lists installed commands; docs/cli.md names distributions with more)" in err
+    assert "there is no command 'paint' (mom --help lists installed commands; docs/cli.md lists the packages with further commands)" in err
     assert f"there is no command 'demo' (it needs more of mom: {how_to_install(*absent('demo'))})" in mom("demo")[2]
 
 
@@ -115,7 +115,7 @@ def test_metadata_that_cannot_be_read_harms_no_verb_of_another_distribution(mom,
     code, out, err = mom("plugin", "--help")
     assert code == 0
     assert "  list " in out
-    assert "the commands of acme-brush are not known: its entry_points.txt cannot be read" in err
+    assert "the commands of acme-brush are unknown: its entry_points.txt cannot be read" in err
 
 
 def test_a_verb_that_needs_a_distribution_of_moms_which_is_not_installed_names_it(mom, bring, monkeypatch):

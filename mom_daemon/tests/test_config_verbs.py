@@ -336,10 +336,10 @@ def test_init_leaves_out_what_does_not_fit_or_lacks_another_plugin_with_the_reas
     acme(name="lonely", body=LACKS_A_FIELD)
     code, out, _ = mom("config", "init", "-o", file)
     assert code == 0
-    assert "installed too, for those who want them: absent" in out
+    assert "also installed, but not enabled: absent" in out
     assert "SystemExit: 4" in out
     assert "mom_suggest gave a int that is no Suggestion" in out
-    assert "mom_suggest gave settings that it refuses" in out
+    assert "mom_suggest returned settings that the plugin rejects" in out
     assert "without lonely: " in out
     assert "nobodys_field" in out
     assert list(load_config(file).plugins) == ["acme"]
@@ -375,7 +375,7 @@ def test_init_writes_what_plugins_suggest_for_guests_and_why(mom, acme, file):
     acme('return Suggestion("here", guests={"s-*": {"shar": 1}})', name="wrong")
     code, out, _ = mom("config", "init", "-o", file)
     assert code == 0
-    assert "mom_suggest gave settings that it refuses" in out
+    assert "mom_suggest returned settings that the plugin rejects" in out
     assert '# They are sold so.\nguests:\n  "i-*": {share: 3}\n  "s-*": {share: 1}\n#   "db-*":\n' in file.read_text()
     settings = load_config(file).guest_settings("acme")
     assert [settings(Guest(name, name)).model_dump()["share"] for name in ("i-2", "s-2", "x")] == [3, 1, 1]
@@ -423,7 +423,7 @@ def test_by_an_imported_file_mom_observes_until_the_operator_says_otherwise(mom,
     assert yaml.safe_load(mom(*verb)[1])["mode"] == "observe"
     code, out, _ = mom(*verb, "-o", new)
     assert code == 0
-    assert f"until you write mode: enforce there; mom status -c {new} shows" in " ".join(out.split())
+    assert f"until you write mode: enforce in it; mom status -c {new} shows" in " ".join(out.split())
     new.write_text(new.read_text().replace("mode: observe", "mode: enforce"))
     for options, mode in (((), "enforce"), (("--observe",), "observe"), ((), "observe"), (("--enforce",), "enforce")):
         assert mom(*verb, "-o", new, "--force", *options)[0] == 0
@@ -434,7 +434,7 @@ def test_without_a_kind_the_importer_counts_that_is_assumed_and_else_mom_asks(mo
     (tmp_path / "old").write_text("")
     only_shelf.add_plugin("acme", IMPORTER.format(folder=tmp_path, more=""), before=IMPORT_NAMES)
     for kind, said in (
-        ((), "say what it is, with --from KIND; files of oVirt's MOM need mom-plugins-vdsm: "),
+        ((), "name the kind of the file, with --from KIND; files of oVirt's MOM need mom-plugins-vdsm: "),
         (("--from", "momd"), "no installed plugin imports 'momd'; it needs mom-plugins-vdsm: "),
         (("--from", "other"), "no installed plugin imports 'other' (the installed plugins import: acme, what Acme has (acme-acme); "),
     ):
@@ -454,7 +454,7 @@ def test_every_importer_of_this_project_has_its_distribution():
 def test_a_file_that_the_assumed_importer_cannot_read_may_be_another_programs(mom, only_shelf, tmp_path):
     (tmp_path / "old").write_text("")
     only_shelf.add_plugin("acme", REFUSING, before="from mom_daemon import Importer\nfrom mom_core import ConfigError, ConfigProblem")
-    said = "taken for what Acme has; another program's is named by --from KIND"
+    said = "read as what Acme has; for a file of another program, use --from KIND"
     code, _, err = mom("config", "import", tmp_path / "old")
     assert (code, said in err, "old:1:1: no line of Acme's" in err) == (2, True, True)
     assert said not in mom("config", "import", "--from", "acme", tmp_path / "old")[2]

@@ -39,7 +39,7 @@ def test_it_says_what_root_lets_it_write_and_which_lines_would_let_it_write_more
             (knob,) = told(mom, configuration, "numa_balancing")
     finally:
         power.close()
-    assert (helper["severity"], helper["message"].endswith("root lets it write /sys/kernel/mm/ksm/run")) == ("ok", True)
+    assert (helper["severity"], helper["message"].endswith("root allows it to write /sys/kernel/mm/ksm/run")) == ("ok", True)
     assert (knob["plugin"], knob["severity"]) == ("numa", "warning")
     assert "`[knob /proc/sys/kernel/numa_balancing]`, `values = 0 1 2 3`" in knob["cure"]
     assert "/etc/mom/helper.d/" in knob["cure"]

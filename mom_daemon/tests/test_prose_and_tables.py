@@ -70,7 +70,7 @@ def test_on_a_terminal_no_line_is_too_long_and_omissions_are_said(wide: pytest.M
     said = capsys.readouterr().out
     assert all(len(line) <= 50 for line in said.splitlines())
     assert "    the guest gives nothing: its balloon driver\n    does not work" in said
-    assert "50 columns have no room for: " in said
+    assert "no room in 50 columns for: " in said
 
 
 def test_a_long_name_is_cut_on_a_terminal_only(wide: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

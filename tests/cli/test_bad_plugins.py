@@ -29,7 +29,7 @@ def test_threads_that_a_plugin_leaves_do_not_keep_mom_from_ending(mom: Mom) -> N
     began = time.monotonic()
     mom.stop()
     assert time.monotonic() - began < 30
-    assert mom.logged("left behind: stray")
+    assert mom.logged("these threads did not end: stray")
 
 
 SECRET = 'open"sesame'  # noqa: S105  # nobody's
@@ -38,7 +38,7 @@ SECRET = 'open"sesame'  # noqa: S105  # nobody's
 def test_threads_that_a_plugin_leaves_do_not_keep_a_verb_from_ending(mom: Mom) -> None:
     mom.install("strays", f"{HEAD}class Plugin(Base):{STRAY}")
     mom.configure("strays: {}")
-    assert "left behind: stray" in mom.process("doctor").stderr
+    assert "these threads did not end: stray" in mom.process("doctor").stderr
 
 
 def test_a_secret_from_the_settings_is_in_nothing_that_mom_says(mom: Mom) -> None:

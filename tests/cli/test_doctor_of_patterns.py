@@ -31,7 +31,7 @@ def test_a_pattern_of_a_property_that_no_guest_has_says_which_there_are(tmp_path
     assert said == [
         ("line 8: flavor=m1.* matches no guest here", f"no guest here has the property flavor ({known}); {of_platform}"),
         ("line 9: uuids=x matches no guest here", f"no guest here has the property uuids (did you mean uuid?); {of_platform}"),
-        ("line 10: name=nobody matches no guest here", "correct it, if some are meant"),
+        ("line 10: name=nobody matches no guest here", "correct the pattern if it should match guests"),
     ]
 
 
@@ -60,4 +60,5 @@ def test_patterns_of_properties_are_judged_when_all_descriptions_are_read(shelf,
     )
     result = CliRunner().invoke(doctor_command, ["-c", str(config), "--json"])
     said = [one for one in json.loads(result.stdout) if (one["plugin"], one["subject"]) == ("core", "guests")]
-    assert [(one["message"], one["cure"]) for one in said] == [("line 9: flavor=m2 matches no guest here", "correct it, if some are meant")]
+    shown = [(one["message"], one["cure"]) for one in said]
+    assert shown == [("line 9: flavor=m2 matches no guest here", "correct the pattern if it should match guests")]

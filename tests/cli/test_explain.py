@@ -183,7 +183,7 @@ def test_a_recording_says_why_in_the_words_of_the_running_mom_and_where_it_ends(
 
 @pytest.mark.parametrize("text", ["", "yesterday", "25:00", "5 ago", "2026-13-01", "-5m ago", "99999999999d ago"])
 def test_what_is_no_time_is_misuse(text: str) -> None:
-    with pytest.raises(click.UsageError, match="is no time; write it like"):
+    with pytest.raises(click.UsageError, match="is not a time; write it as"):
         moment(text, "--at")
 
 

@@ -181,6 +181,6 @@ def test_a_verb_writes_where_the_owner_may_or_has_the_shell_do_it(place: Place, 
     done = place.mom("report", str(kept), "--html", str(place.folder / "report.html"))
     assert done.returncode == 1
     assert not (place.folder / "report.html").exists()
-    assert "this ran as nobody" in done.stderr
+    assert "this command ran as user nobody" in done.stderr
     done = place.mom("report", str(kept), "--html", "-")
     assert (done.returncode, done.stdout[:15]) == (0, "<!doctype html>")

@@ -90,7 +90,7 @@ def test_no_color_is_honoured(on_terminal: Callable[..., str], monkeypatch: pyte
 
 def test_a_wide_terminal_shows_what_a_narrow_one_has_no_room_for(on_terminal: Callable[..., str]) -> None:
     narrow, wide = (plain(on_terminal(["guests"], columns)) for columns in (24, 240))
-    assert "24 columns have no room for: " in " ".join(narrow.split())
+    assert "no room in 24 columns for: " in " ".join(narrow.split())
     assert "no room" not in wide
     assert any(line.split()[:2] == ["guest", "class"] for line in wide.splitlines())
 

@@ -355,7 +355,7 @@ def test_a_mom_that_was_root_hands_over_to_one_that_is_not(service: Service) -> 
     service.systemd.systemctl("start", "mom-helper.socket")
     hands_over = [str(BIN / "mom"), "config", "hand-over", "/run/mom-helper/before", "-c", str(service.folder / "mom.yaml")]
     told = service.systemd.run("env", *service.environment, *hands_over)
-    assert (told.returncode, told.stdout.split(": ")[-1]) == (0, "0 stood there before\n"), told.stdout + told.stderr
+    assert (told.returncode, told.stdout.split(": ")[-1]) == (0, "the original value is 0\n"), told.stdout + told.stderr
     service.systemd.systemctl("try-restart", "--no-block", "mom")
     service.is_replaced(before)
     assert service.owner(service.main_pid()) == MOM

@@ -233,7 +233,7 @@ def _leave() -> None:
     lingering = [t.name for t in threading.enumerate() if t is not threading.main_thread() and not t.daemon]
     hung = [t.name for t in threading.enumerate() if t.daemon and t.name.startswith("mom-")]
     if lingering or hung:
-        LOG.warning("left behind: %s", ", ".join(lingering + hung))
+        LOG.warning("these threads did not end: %s", ", ".join(lingering + hung))
         logging.shutdown()
         sys.stdout.flush()
         os._exit(0)

@@ -14,7 +14,7 @@ def completion_command(shell: str) -> None:
     """Print the script that makes a shell complete mom's verbs and options on Tab."""
     kind = get_completion_class(shell)
     if kind is None:  # this version of click does not support the shell
-        raise click.UsageError(f"this click cannot complete for {shell}")
+        raise click.UsageError(f"the installed version of click has no completion for {shell}")
     command = click.get_current_context().find_root().command
     completion = kind(command, {}, "mom", "_MOM_COMPLETE")
     # Not `source()`: it checks the bash version of this host, but the script may be for another host.

@@ -57,7 +57,7 @@ class _NoReaderError(Exception):
     cls=_Mom,
     invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
-    epilog="Exit codes: 0 fine, 1 the answer is no, 2 misuse or a wrong configuration. MOM_DEBUG=1 shows tracebacks.",
+    epilog="Exit codes: 0 success, 1 the answer is no, 2 an invalid command line or configuration. MOM_DEBUG=1 shows tracebacks.",
 )
 @click.version_option(__version__, "--version", message="mom %(version)s")
 @click.pass_context
@@ -118,7 +118,7 @@ def _left() -> list[str]:
 def _end(code: int) -> None:
     """End the process if other threads still run after `ENDING_SECONDS`. Python itself ends the threads of a pool."""
     time.sleep(ENDING_SECONDS)
-    _tell(f"mom: left behind: {', '.join(_left())}")
+    _tell(f"mom: these threads did not end: {', '.join(_left())}")
     os._exit(code)
 
 
@@ -192,9 +192,9 @@ def _where_it_stands(option: str, context: click.Context) -> str:
     while above is not None:
         if any(option in parameter.opts for parameter in above.command.params):
             verb = context.command_path.removeprefix(f"{above.command_path} ")
-            return f"it stands before the verb: {above.command_path} {option} … {verb}"
+            return f"write it before the verb: {above.command_path} {option} … {verb}"
         above = above.parent
-    return "options of a verb stand behind it" if isinstance(context.command, click.Group) else ""
+    return "write the options of a verb after the verb" if isinstance(context.command, click.Group) else ""
 
 
 def _tell_error(error: MomError) -> None:

@@ -22,7 +22,8 @@ def moment(text: str, option: str, now: float | None = None) -> float:
         if seconds < 0:
             raise ValueError("before all clocks")
     except (ValueError, OverflowError, OSError):
-        raise click.UsageError(f"{option}: {printable(text)!r} is no time; write it like {EXAMPLES} (UTC, unless it says a zone)") from None
+        fault = f"{printable(text)!r} is not a time; write it as {EXAMPLES} (UTC, unless it names a time zone)"
+        raise click.UsageError(f"{option}: {fault}") from None
     return seconds
 
 

@@ -27,7 +27,7 @@ class FiniteRange(click.FloatRange):
         """Return the number, or raise click's usage error."""
         number = float(super().convert(value, param, ctx))
         if math.isnan(number):
-            self.fail(f"{value!r} is no number.", param, ctx)
+            self.fail(f"{value!r} is not a number.", param, ctx)
         return number
 
 

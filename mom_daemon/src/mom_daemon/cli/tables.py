@@ -71,7 +71,7 @@ def _fitted(columns: Sequence[TableColumn], rows: Sequence[Sequence[str]], width
                 yield from wrapped(" " * BELOW + row[number], width, BELOW)
     if layout.left_out:
         names = ", ".join(columns[n].heading for n in layout.left_out)
-        yield from (click.style(part, dim=True) for part in wrapped(f"{width} columns have no room for: {names}", width))
+        yield from (click.style(part, dim=True) for part in wrapped(f"no room in {width} columns for: {names}", width))
 
 
 def _line(row: Sequence[str], widths: Sequence[int], style: Callable[[str], str] = str) -> str:

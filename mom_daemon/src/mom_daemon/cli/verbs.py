@@ -50,7 +50,7 @@ PLUGINS_VERBS: Final[Mapping[str, str]] = {
 HEADINGS: Final = ("Commands", "Look", "Change", "Try", "Account", "Operate", "Write plugins")
 """Headings in help. Verbs of other packages follow."""
 
-OTHERS: Final = "Commands of other distributions"
+OTHERS: Final = "Commands of other packages"
 
 
 class Verb(NamedTuple):
@@ -77,7 +77,8 @@ class VerbContext(click.Context):
         except (MomError, OSError) as error:
             owner = became(self)
             if owner is not None and _is_denial(error):
-                error.add_note(f"this ran as {owner.name}, who owns what it reads: name files that {owner.name} may read or write")
+                user = owner.name
+                error.add_note(f"this command ran as user {user}, who owns mom's folders: name files that {user} may read or write")
             raise
 
 
@@ -181,7 +182,7 @@ class VerbGroup(click.Group):
         elif missing := absent(name):  # the verb has the name of one of mom's extras
             advice = f"it needs more of mom: {how_to_install(*missing)}"
         else:
-            advice = f"{ctx.command_path} --help lists installed commands; docs/cli.md names distributions with more"
+            advice = f"{ctx.command_path} --help lists installed commands; docs/cli.md lists the packages with further commands"
         return f"there is no command '{printable(name)}' ({advice})"
 
 
@@ -207,7 +208,7 @@ def brought_below(prefix: str, *, tell: bool = False) -> dict[str, list[Entry]]:
 
     everything = installed(GROUP)
     for name, reason in everything.unreadable.items() if tell else ():
-        click.echo(f"mom: warning: the commands of {name} are not known: its entry_points.txt cannot be read: {reason}", err=True)
+        click.echo(f"mom: warning: the commands of {name} are unknown: its entry_points.txt cannot be read: {reason}", err=True)
     below = {name.removeprefix(prefix): several for name, several in everything.entries.items() if name.startswith(prefix)}
     return {
         name: sorted(several, key=lambda entry: entry.available.distribution != COMES_WITH.get(entry.point.name))
@@ -237,8 +238,8 @@ def _load(entries: Sequence[Entry], use: Callable[[Verb | click.Command], Used])
 
     verb, owner, point = _spelled(entries), _owner(entries[0]), entries[0].point
     if len(entries) > 1 and COMES_WITH.get(point.name) != owner:
-        owners = " and by ".join(map(_owner, entries))
-        raise PluginError(f"the command {verb!r} is brought by {owners}", plugin=verb, hint="uninstall all but one of them")
+        owners = ", ".join(map(_owner, entries))
+        raise PluginError(f"several packages have the command {verb!r}: {owners}", plugin=verb, hint="uninstall all but one of them")
 
     def used() -> Used | None:
         verb = point.load()

@@ -124,7 +124,7 @@ def suggested_by(plugin: LoadedPlugin, root: Path) -> Suggestion | None:
         for settings in suggestion.guests.values():
             validated(plugin.guest_settings_class or GuestSettings, settings)
     except Exception as problem:  # a plugin's own validators may raise anything
-        raise mistake(plugin, f"mom_suggest gave settings that it refuses: {describe(problem)}") from problem
+        raise mistake(plugin, f"mom_suggest returned settings that the plugin rejects: {describe(problem)}") from problem
     return suggestion
 
 
@@ -211,11 +211,11 @@ def _other_lines(installed: _InstalledPlugins, missing: Sequence[str]) -> Iterat
 def _guest_lines(installed: _InstalledPlugins) -> Iterator[str]:
     models = {name: installed.plugins[name].guest_settings_class for name in installed.suggestions}
     lines = [line for model in models.values() if model is not None for line in _settings(model, "#     ", {})]
-    yield "# What the hypervisor cannot know, by patterns of guests' names, or of what their platform says of them (flavor=m1.*)."
-    yield "# All that match count, later ones override earlier ones."
+    yield "# Settings of guests. A pattern matches guests' names, or a property from their platform (flavor=m1.*)."
+    yield "# All patterns that match a guest apply to it; later ones override earlier ones."
     yield from _suggested_for_guests(installed)
     if not lines:
-        yield "# None of the plugins above asks for anything here."
+        yield "# None of the plugins above has settings of guests."
         return
     if not any(suggestion.guests for suggestion in installed.suggestions.values()):
         yield "# guests:"

@@ -40,7 +40,7 @@ def importer_of(kind: str | None) -> Importer:
     meant = [importer for name, (importer, _) in brought.items() if (importer.assumed if kind is None else name == kind)]
     if len(meant) == 1:
         return meant[0]
-    fault = "say what it is, with --from KIND" if kind is None else f"no installed plugin imports {printable(kind, 60)!r}"
+    fault = "name the kind of the file, with --from KIND" if kind is None else f"no installed plugin imports {printable(kind, 60)!r}"
     wanted_kind = "momd" if kind is None else kind
     if wanted_kind in BROUGHT_BY and wanted_kind not in brought:
         whose = "files of oVirt's MOM need" if kind is None else "it needs"
@@ -49,7 +49,7 @@ def importer_of(kind: str | None) -> Importer:
     if alike:
         raise click.UsageError(f"{fault} (did you mean {alike!r}?)")
     kinds = "; ".join(f"{name}, {importer.what} ({distribution})" for name, (importer, distribution) in brought.items()) or "none"
-    raise click.UsageError(f"{fault} (the installed plugins import: {kinds}; `mom plugin list` says how to have more)")
+    raise click.UsageError(f"{fault} (the installed plugins import: {kinds}; `mom plugin list` shows how to install more)")
 
 
 def texts_of(importer: Importer, named: Sequence[Path]) -> Mapping[str, str]:

@@ -63,7 +63,7 @@ def check_command(config_path: str | None, as_json: bool) -> None:
     every, plugins = format_duration(config.interval), ", ".join(config.plugins)
     print_prose(f"{config.file} is fine: mode {config.mode}, every {every}, with the plugins {plugins}", 2)
     if config.mode == "observe":
-        print_prose(f"by it mom touches nothing; {how_to_act(config)}", 2)
+        print_prose(f"with it, mom changes nothing; {how_to_act(config)}", 2)
     if config.guests:
         print_prose(f"and {len(config.guests)} pattern{'s' * (len(config.guests) > 1)} for guests", 2)
     for name, warning in warnings:
@@ -127,7 +127,7 @@ def hand_over_command(folder: Path, config_path: str | None) -> None:
     from mom_daemon.look.handed_over import hand_over
 
     for path, before in hand_over(load_config(config_path), folder):
-        print_prose(f"{path}: {before} stood there before", 2)
+        print_prose(f"{path}: the original value is {before}", 2)
 
 
 # --- show ----------------------------------------------------------------------------------------------------------------------
@@ -135,7 +135,7 @@ def hand_over_command(folder: Path, config_path: str | None) -> None:
 
 @config_command.command("show")
 @config_argument
-@click.option("--running", "of_running", is_flag=True, help="Show the settings of the running mom, and where the file differs by now.")
+@click.option("--running", "of_running", is_flag=True, help="Show the settings of the running mom, and how the file now differs from them.")
 @json_option
 @as_caller
 def show_command(config_path: str | None, of_running: bool, as_json: bool) -> None:
@@ -173,7 +173,7 @@ def _show_running(config: Config, *, as_json: bool) -> None:
 
     answer = ask(config, lambda running: running.configuration())
     if answer is None:
-        why = "mom does not run, or not with this configuration" if running_mom(config) else "no enabled plugin lets a running mom be asked"
+        why = "no mom runs with this configuration" if running_mom(config) else "no enabled plugin answers questions about the running mom"
         raise MomError(why, hint="`mom config show`, without --running, shows the settings that mom would use")
     settings, where = answer
     if as_json:
@@ -184,7 +184,7 @@ def _show_running(config: Config, *, as_json: bool) -> None:
     for path in dict.fromkeys([*running, *in_file]):
         now, then = (_shown(values[path]) if path in values else "not there" for values in (running, in_file))
         rows.append((dotted(path), now, "" if path in running and path in in_file and running[path] == in_file[path] else then))
-    print_table(("setting", TableColumn("value", prose=True), TableColumn("the file says now", 1)), rows)
+    print_table(("setting", TableColumn("value", prose=True), TableColumn("now in the file", 1)), rows)
     print_prose(f"from {where}", 2)
 
 
@@ -229,18 +229,16 @@ _mode_option = click.option(
     "--observe/--enforce",
     "observe",
     default=None,
-    help="The mode: with observe, mom decides and reports, but touches nothing. Default: that of a replaced file; else, for a file of MOM's"
-    " by which MOM acted, enforce; else observe.",
+    help="Mode in the new file. With observe, mom decides and reports, but changes nothing. Default: the mode of the replaced file. Without"
+    " one: enforce if oVirt's MOM was active with the imported file, otherwise observe.",
 )
 
 
 @config_command.command("init")
-@click.option(
-    "-o", "--output", metavar="FILE", default=str(DEFAULT_CONFIG), show_default=True, help="Where to write; - is standard output."
-)
-@click.option("--force", is_flag=True, help="Replace a file that is there.")
+@click.option("-o", "--output", metavar="FILE", default=str(DEFAULT_CONFIG), show_default=True, help="File to write; - is standard output.")
+@click.option("--force", is_flag=True, help="Replace an existing file.")
 @_mode_option
-@click.option("--root", metavar="DIR", default="/", show_default=True, help="Where /proc and /sys of the host are found.")
+@click.option("--root", metavar="DIR", default="/", show_default=True, help="Folder that contains the host's /proc and /sys.")
 @as_caller
 def init_command(output: str, force: bool, observe: bool | None, root: str) -> None:
     """Write a commented configuration for this host. An existing file stays unchanged without --force.
@@ -268,7 +266,7 @@ def init_command(output: str, force: bool, observe: bool | None, root: str) -> N
         _write(path.with_name(SCHEMA_FILE), _schema(), replace=True)
     except Exception as error:  # noqa: BLE001  # types of plugins may have no schema; the configuration is more important
         print_prose(
-            f"mom: warning: {path.with_name(SCHEMA_FILE)}, which editors check {path.name} by, is not written: {error}", 2, err=True
+            f"mom: warning: {path.with_name(SCHEMA_FILE)}, with which editors check {path.name}, could not be written: {error}", 2, err=True
         )
     _tell_what_next(path, draft, observe=observe)
 
@@ -278,9 +276,9 @@ def init_command(output: str, force: bool, observe: bool | None, root: str) -> N
 
 @config_command.command("import")
 @click.argument("old", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--from", "kind", metavar="KIND", help="What OLD is; mom names the kinds where it must be said.")
-@click.option("-o", "--output", metavar="FILE", default="-", show_default=True, help="Where to write; - is standard output.")
-@click.option("--force", is_flag=True, help="Replace files that are there.")
+@click.option("--from", "kind", metavar="KIND", help="Kind of the file OLD. If it is required, mom lists the kinds.")
+@click.option("-o", "--output", metavar="FILE", default="-", show_default=True, help="File to write; - is standard output.")
+@click.option("--force", is_flag=True, help="Replace existing files.")
 @_mode_option
 @as_caller
 def import_command(old: tuple[Path, ...], kind: str | None, output: str, force: bool, observe: bool | None) -> None:
@@ -299,7 +297,7 @@ def import_command(old: tuple[Path, ...], kind: str | None, output: str, force: 
         imported = importer.convert(texts_of(importer, old))
     except ConfigError:
         if kind is None:
-            remark = f"mom: taken for {importer.what}; another program's is named by --from KIND, see docs/coming-from.md"
+            remark = f"mom: read as {importer.what}; for a file of another program, use --from KIND (see docs/coming-from.md)"
             print_prose(remark, 2, err=True)
         raise
     observe = _observes(output, said=observe, otherwise=imported.top.settings.get("mode"))
@@ -322,7 +320,7 @@ def import_command(old: tuple[Path, ...], kind: str | None, output: str, force: 
     if observe:
         _tell_how_to_act(output)
     else:
-        print_prose("mom acts by it as soon as it starts: stop the other program first, or import with --observe", 2)
+        print_prose("mom changes guests as soon as it starts with this file: stop the other program first, or import with --observe", 2)
     print_prose(f"next: {program()} config check{_naming(output)}", 2)
 
 
@@ -345,7 +343,7 @@ def _mode(path: Path) -> object:
 
 
 def _exists(path: Path) -> MomError:
-    return MomError(f"{path} exists already, and stays as it is", hint="--force replaces it, -o names another file, -o - only prints")
+    return MomError(f"{path} exists already, and was not changed", hint="--force replaces it, -o names another file, -o - only prints")
 
 
 def _write(path: Path, text: str, *, replace: bool) -> None:
@@ -353,7 +351,7 @@ def _write(path: Path, text: str, *, replace: bool) -> None:
     if replace and path.exists():
         path = path.resolve()  # replace the target of a link, not the link
         if not path.is_file():
-            raise MomError(f"{path} is no regular file, and stays as it is", hint="-o names another file")
+            raise MomError(f"{path} is not a regular file, and was not changed", hint="-o names another file")
         status = path.stat()  # keep its readers
         mode = stat.S_IMODE(status.st_mode) & ~(stat.S_IWGRP | stat.S_IWOTH)
         owner = (0, status.st_gid) if os.geteuid() == 0 else None
@@ -363,7 +361,7 @@ def _write(path: Path, text: str, *, replace: bool) -> None:
     except OSError as error:
         if isinstance(error, FileExistsError) and os.path.lexists(path):
             raise _exists(path) from None
-        why = f"{path.parent} is no folder" if isinstance(error, FileExistsError) else error.strerror or error
+        why = f"{path.parent} is not a folder" if isinstance(error, FileExistsError) else error.strerror or error
         raise MomError(f"{path} cannot be written: {why}", hint="-o names another file; /etc needs root") from error
 
 
@@ -377,7 +375,7 @@ def _tell_what_next(path: Path, draft: Draft, *, observe: bool) -> None:
     for name, reason in draft.left_out.items():
         print_prose(f"without {name}: {reason}", 2)
     if draft.unasked:
-        print_prose(f"installed too, for those who want them: {', '.join(draft.unasked)}", 2)
+        print_prose(f"also installed, but not enabled: {', '.join(draft.unasked)}", 2)
     if draft.missing:
         print_prose(f"to have all of the usual set: {how_to_install(*draft.missing)}", 2)
     option = _naming(path)
@@ -389,7 +387,8 @@ def _tell_what_next(path: Path, draft: Draft, *, observe: bool) -> None:
 
 
 def _tell_how_to_act(path: Path | str) -> None:
-    print_prose(f"mom touches nothing by it until you write mode: enforce there; mom status{_naming(path)} shows what it would do", 2)
+    shows = f"mom status{_naming(path)} shows what it would do"
+    print_prose(f"with this file, mom changes nothing until you write mode: enforce in it; {shows}", 2)
 
 
 def _naming(path: Path | str) -> str:

@@ -25,9 +25,7 @@ def grant(config: Config, user: str) -> Iterator[tuple[Path, str]]:
     try:
         account = pwd.getpwnam(user)
     except KeyError:
-        raise MomError(
-            f"there is no user {printable(user)} on this host", hint="systemd-sysusers, or the package of mom, makes it"
-        ) from None
+        raise MomError(f"there is no user {printable(user)} on this host", hint="systemd-sysusers or mom's package creates it") from None
     groups = set(os.getgrouplist(user, account.pw_gid))
     for path, needed in _needed(config):
         try:
@@ -45,7 +43,8 @@ def grant(config: Config, user: str) -> Iterator[tuple[Path, str]]:
         for folder in _closed_above(path, account.pw_uid, groups):
             closed.setdefault(folder, path)
     for folder, path in closed.items():
-        yield folder, f"{printable(user)} may not pass through it to {path}: move what mom is to read to /etc/mom, or give mom a copy of it"
+        fault = f"{printable(user)} has no search permission (x) on it, and cannot reach {path}"
+        yield folder, f"{fault}: move that file to /etc/mom, or give mom a copy"
 
 
 def _needed(config: Config) -> Iterator[tuple[Path, int]]:
@@ -82,8 +81,8 @@ def _shared_with(group: int, user: str) -> str:
     try:
         name = printable(grp.getgrgid(group).gr_name)
     except KeyError:
-        return f"it is shared with the group {group}, which has no name here: give mom a copy of it"
-    return f"it is shared with the group {name}: usermod --append --groups {name} {printable(user)}, or give mom a copy of it"
+        return f"it belongs to group {group}, which has no name on this host: give mom a copy of it"
+    return f"it belongs to the group {name}: usermod --append --groups {name} {printable(user)}, or give mom a copy of it"
 
 
 def _give(path: Path, group: int, mode: int) -> str:

@@ -18,7 +18,8 @@ def helper_findings(plugins: PluginSet) -> Iterator[tuple[str, Finding]]:
         return
     helper = Helper.reached()
     if helper is None:  # each plugin reports the effect itself; under vdsm, there is none
-        yield "core", Finding(Severity.OK, SUBJECT, "mom is not root, and there is no helper: what only root may is not done", root_cure())
+        text = "mom does not run as root, and mom-helper does not run: changes that need root are not made"
+        yield "core", Finding(Severity.OK, SUBJECT, text, root_cure())
         return
     try:
         declared = {declaration.name for declaration in helper.declared()}
@@ -26,7 +27,7 @@ def helper_findings(plugins: PluginSet) -> Iterator[tuple[str, Finding]]:
         yield "core", Finding(Severity.ERROR, SUBJECT, f"{error.strerror}", "systemctl status mom-helper.socket mom-helper")
         return
     names = ", ".join(sorted(declared)) or "nothing"
-    yield "core", Finding(Severity.OK, SUBJECT, f"it does for mom what only root may; root lets it write {names}")
+    yield "core", Finding(Severity.OK, SUBJECT, f"it makes the changes that need root; root allows it to write {names}")
     for plugin in plugins.plugins:
         for control in plugin.controls.values():
             writes_itself = control.scope is Scope.HOST and os.access(control.file, os.W_OK)

@@ -48,7 +48,7 @@ def pattern_findings(config: Config, guests: Sequence[Guest]) -> Iterable[Findin
 
 def _cure_of_pattern(pattern: GuestPattern, guests: Sequence[Guest]) -> str:
     if any(pattern.texts(guest) for guest in guests):
-        return "correct it, if some are meant"
+        return "correct the pattern if it should match guests"
     names = sorted({name for guest in guests for name, value in guest.properties.items() if isinstance(value, str | list | tuple)})
     meant = suggestion(pattern.property, names)
     instead = f"did you mean {meant}?" if meant else f"there are: {', '.join(names)}"

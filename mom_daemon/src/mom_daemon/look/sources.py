@@ -74,7 +74,7 @@ def recording(config: Config | None, path: Path | None) -> PastCycles:
     """Return the recording at this path, or of a mom with this configuration. Raise `MomError`."""
     nothing = "there is no recording to look at: the configuration enables no plugin that records"
     cure = "add `record: {}` to `plugins`, or name one with --recording"
-    unread = MomError(f"no installed plugin reads {path}", hint="`mom plugin list` says how to have more of them")
+    unread = MomError(f"no installed plugin reads {path}", hint="`mom plugin list` shows plugins that you can install")
     return _stored(PastCycles, config, path, MomError(nothing, hint=cure), unread)
 
 
