@@ -17,7 +17,7 @@ from mom_plugins_balloon.seen import used_kib
 from mom_plugins_balloon.sweep.qemu_process import QemuProcess
 
 LISTED_BEFORE_SECONDS: Final = 10.0
-"""s. libvirt may list a guest this long before its hook asks mom. Usually the hook asks within a second."""
+"""s. libvirt may list a guest this long before its hook asks mom; usually 1 s."""
 
 
 class Arrivals:
@@ -30,7 +30,7 @@ class Arrivals:
     def see(
         self, kept: Mapping[str, KeptReservation], snapshot: Snapshot, now: float
     ) -> tuple[Mapping[str, KeptReservation], Sequence[KeptReservation]]:
-        """Return the reservations that change with this snapshot by id, and those that end because their guest is gone."""
+        """Return the reservations that change by id, and those that end because their guest is gone."""
         changed: dict[str, KeptReservation] = {}
         ended: list[KeptReservation] = []
         for identity, reservation in kept.items():
@@ -53,7 +53,7 @@ class Arrivals:
         return changed, ended
 
     def kept_kib(self, reservation: KeptReservation, *, now: bool = False) -> int:
-        """Return the memory still reserved: the part that the guest has not touched.
+        """Return the part that the guest has not touched.
 
         :param now: read the RSS now; a booting guest touches gigabytes between two cycles
         """

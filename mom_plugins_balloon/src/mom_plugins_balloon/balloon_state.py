@@ -1,4 +1,4 @@
-"""The plugin's file `balloon.json`: all facts that the next mom needs.
+"""The plugin's file `balloon.json`: facts for the next mom.
 
 Guests do not survive a reboot of the host, so writes need not survive a power failure.
 """
@@ -21,10 +21,7 @@ Kib = Annotated[int, Field(gt=0, lt=1 << 53)]
 
 
 class StartedSize(NamedTuple):
-    """Size and maximum of one guest at its start, in KiB.
-
-    Both change when memory is plugged in or out while the guest has its maximum.
-    """
+    """Size and maximum of one guest at its start, in KiB, with memory plugged in or out since."""
 
     incarnation: str
     size: Kib
@@ -43,7 +40,7 @@ class StartedSize(NamedTuple):
     def must_follow(self, size: float | None, maximum: float | None, age: float | None) -> bool:
         """Return whether the maximum became known, or changed while the guest had all its memory.
 
-        :param age: age of the statistics; None: the guest reports none
+        :param age: age of the statistics
         """
         if not maximum or not self.maximum:
             return bool(maximum)
@@ -78,7 +75,7 @@ class BalloonState:
 
 
 class BalloonFile:
-    """State of the plugin, in memory and on disk. Thread-safe. A damaged file counts as empty, and mom reports it."""
+    """State of the plugin, in memory and on disk. Thread-safe. A damaged file counts as empty."""
 
     def __init__(self, context: PluginContext) -> None:
         loss = (
@@ -115,7 +112,7 @@ class BalloonFile:
             self._state, self._is_written = replace(self.state, **parts), False
 
     def write(self, **parts: Any) -> None:
-        """Replace and write these parts of the state. Raise `StateError` if that fails; the next `save` tries again."""
+        """Replace and write these parts. Raise `StateError` if that fails; the next `save` tries again."""
         with self._lock:
             self.change(**parts)
             state = self.state

@@ -15,7 +15,7 @@ from mom_plugins_balloon.seen import CycleFacts, DescribedGuests, describe, obst
 from mom_plugins_balloon.sizes import SizeRequest
 
 LISTS_UNTIL_GONE: Final = 3
-"""A guest is gone once it is missing from this many lists: one of several hypervisors may not have answered."""
+"""Consecutive lists without a guest after which it is gone: one of several hypervisors may not answer."""
 
 
 class BalloonedGuests:
@@ -23,7 +23,7 @@ class BalloonedGuests:
 
     :param dead_band: KiB; distance to the target at which a guest has arrived
     :param start_rest: seconds in which a new guest gives no memory
-    :param age_of: returns the age of a guest's process in seconds; None: unknown
+    :param age_of: returns the age of a guest's process in seconds
     """
 
     def __init__(
@@ -36,7 +36,7 @@ class BalloonedGuests:
     ) -> None:
         self.dead_band, self._start_rest, self._age_of = dead_band, start_rest, age_of
         self.tolerance = 2 * dead_band
-        """KiB. A size this near to mom's target is mom's: changes within the dead band are decided but never sent."""
+        """KiB. A size this near to mom's target is mom's: changes within the dead band are never sent."""
         self.snapshot = Snapshot()
         self.changed_before: Container[tuple[str, str]] = ()
         """Ids and incarnations of guests that an earlier mom resized, or this one before a reload."""
@@ -45,7 +45,6 @@ class BalloonedGuests:
         self.earlier: Mapping[str, str] | None = None
         """Incarnations of guests older than mom, by id; None: all guests of the first list."""
         self.promise_unknown: Set[str] = frozenset()
-        """Ids of guests whose promises are unknown."""
         self._had_guests = False
         self._below_hard = False
         """The host is below its hard watermark, so new guests give memory too."""
@@ -75,14 +74,14 @@ class BalloonedGuests:
                 pasts[identity] = past
 
     def expect(self, identity: str, incarnation: str) -> None:
-        """Expect a guest that is older than this mom: it is not gone if the first lists lack it."""
+        """Expect a guest that is older than this mom, even if the first lists lack it."""
         if incarnation:
             self._missing[identity] = Remembered(incarnation)
 
     def of_all(self, guests: Sequence[Guest]) -> Sequence[Remembered]:
         """Return the records of these guests, in order. They become the guests of the last list.
 
-        A restarted guest has a new record. An empty list changes nothing, because the hypervisor did not answer.
+        A restarted guest has a new record. An empty list changes nothing: the hypervisor did not answer.
         """
         if not guests:
             return []
@@ -217,5 +216,5 @@ class BalloonedGuests:
         return past.arrival is not None and past.arrival.rebooted_at is not None and self._rests(past)
 
     def _rests(self, past: Remembered) -> bool:
-        """Return whether a guest has just started, so that its statistics do not show the need of its programs yet."""
+        """Return whether a guest is so new that its use does not show the need of its programs."""
         return not self._below_hard and past.start_rest(self._start_rest, self.snapshot.monotonic) > 0

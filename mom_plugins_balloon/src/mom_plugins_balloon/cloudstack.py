@@ -21,8 +21,8 @@ SUBJECT: Final = "CloudStack"
 
 INSTANCES: Final = "i-*-VM"
 SYSTEM_VMS: Final = "[rsv]-*-VM"
-"""Name patterns: instances are `i-ACCOUNT-ID-VM`; `r-ID-VM`, `s-ID-VM` and `v-ID-VM` are virtual routers, secondary storage and consoles.
-The setting `instance.name` changes the last part."""
+"""Name patterns: `i-ACCOUNT-ID-VM` is an instance; `r-`, `s-` and `v-` are virtual routers, secondary storage and consoles. The setting
+`instance.name` changes the last part."""
 
 FOR_GUESTS: Final[Mapping[str, Mapping[str, Value]]] = {INSTANCES: {"guarantee": AT_START}, SYSTEM_VMS: {"guarantee": "100%"}}
 

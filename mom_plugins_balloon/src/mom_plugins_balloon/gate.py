@@ -1,8 +1,4 @@
-"""Gate: checks every decision on a guest's size, whichever plugin made it.
-
-The law, the review and the write call it with the same record of the guest. A guest that shrinks keeps its guarantee, and its need with a
-reserve.
-"""
+"""Gate: checks every decision on a guest's size, whichever plugin made it. The law, the review and the write call it."""
 
 from __future__ import annotations
 
@@ -32,7 +28,7 @@ class ShrinkLimits:
 
 
 class Limit(Enum):
-    """Reason why a guest may not have the wanted size. From `PAUSED` on: the guest must not shrink at all now."""
+    """Reason against the wanted size. From `PAUSED` on: the guest must not shrink at all now."""
 
     UNSETTLED = "{unsettled}"
     MAXIMUM = "above the guest's maximum of {maximum}"
@@ -70,7 +66,6 @@ class GateResult(NamedTuple):
     size: int | None
     limit: Limit | None = None
     stops: bool = False
-    """The result stops a running shrink."""
     reason: str = ""
     """`limit` in words; empty if the wanted size passes."""
 
@@ -79,7 +74,7 @@ def gate(wanted: int, guest: GuestMemory, limits: ShrinkLimits) -> GateResult:
     """Return the permitted size if `wanted` KiB are requested for a guest of known size.
 
     A guest grows at most to its maximum. It shrinks only with recent statistics, and not below its guarantee, its balloon's reach, or its
-    floor. If it must not shrink during a running shrink, the result is its present size, which stops that shrink.
+    floor. If a running shrink must stop, the result is the present size.
     """
     guarantee, current, maximum = _guarantee(guest), guest.size or 0.0, guest.maximum
     size, limit = wanted, None
@@ -142,7 +137,7 @@ def floor_kib(guest: GuestMemory, limits: ShrinkLimits) -> int | None:
 
 
 def need_kib(guest: GuestMemory) -> float | None:
-    """Return the KiB that a guest could give up only by swapping. None: the guest reports no usable memory."""
+    """Return the KiB that a guest could give up only by swapping. None: unknown."""
     usable, then = guest.statistics.usable, size_then(guest)
     if usable is None:
         return None
@@ -150,7 +145,7 @@ def need_kib(guest: GuestMemory) -> float | None:
 
 
 def least_kib(guest: GuestMemory, limits: ShrinkLimits) -> int | None:
-    """Return the smallest size in KiB that this guest may shrink to now; None: it must not shrink."""
+    """Return the smallest permitted size in KiB; None: the guest must not shrink."""
     passed = gate(MINIMUM_KIB + 1, guest, limits)
     return None if passed.stops or passed.size is None or passed.size >= (guest.size or 0.0) else passed.size
 
@@ -158,10 +153,9 @@ def least_kib(guest: GuestMemory, limits: ShrinkLimits) -> int | None:
 def most_kib(maximum: float | None, size: float | None, room: float | None, rss: float | None, qemu_overhead: float | None) -> float | None:
     """Return a guest's largest size in KiB: its maximum, or less due to the limit of its control group. None: unknown.
 
-    Never less than the present size. If guest memory and QEMU's own memory exceed the group's limit, the kernel may kill the guest.
+    If guest memory and QEMU's own memory exceed the group's limit, the kernel may kill the guest.
 
     :param room: KiB that the group can still take; None: no limit
-    :param qemu_overhead: QEMU's own part of `rss`; None counts as 0
     """
     if maximum is None or size is None or room is None or rss is None:
         return maximum

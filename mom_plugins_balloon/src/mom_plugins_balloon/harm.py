@@ -11,7 +11,7 @@ from mom_plugins_balloon.names import KILLED, SUFFERS, UNHEALTHY
 from mom_plugins_balloon.states import MemoryState
 
 KILLED_SECONDS: Final = 600.0
-"""s. A kill is reported for this time, so that an operator who is woken by an alert still sees it."""
+"""s. A kill is reported this long, so that an operator who was woken by an alert still sees it."""
 
 NAMED: Final = 3
 """Guests named in a message; the others are counted."""
@@ -32,7 +32,6 @@ class Kill(NamedTuple):
     """Monotonic seconds."""
     programs: int
     shrunk: bool
-    """The guest was smaller than its maximum."""
     host_short: bool
     """The host had no memory to return."""
     guest: Entity

@@ -18,7 +18,7 @@ MOST_KIB: Final = 1 << 40
 
 LEAST_SECONDS: Final = 1.0
 LONGEST_SECONDS: Final = 86400.0
-"""s. Reservations are for launches. If the host needs memory for longer, use `host_free` of the plugin balloon."""
+"""s. Reservations are for launches; `host_free` of the plugin balloon keeps memory for longer."""
 
 MOST_RESERVATIONS: Final = 256
 """Reservations at a time. A management system that requests more has an error."""
@@ -79,7 +79,6 @@ class KeptReservations:
     """Boot id of the host."""
     monotonic: _Moment
     guests: dict[str, str]
-    """Incarnations by guest id."""
     reservations: Annotated[tuple[KeptReservation, ...], Field(max_length=MOST_RESERVATIONS)]
 
 
@@ -97,7 +96,7 @@ def check_request(memory_kib: int, seconds: float, name: str) -> None:
 
 
 def pattern_of(guest: LaunchedGuest) -> str:
-    """Return a pattern that matches only this guest. A guest without a usable name gets a printable label."""
+    """Return a pattern that matches only this guest."""
     patterns = (glob.escape(name) for name in (guest.name, guest.id, printable(guest.name, _LONGEST_NAME // 4)) if name)
     return next(pattern for pattern in patterns if pattern.isprintable() and len(pattern) <= _LONGEST_NAME)
 

@@ -1,6 +1,6 @@
 """Launches: a hook of the hypervisor asks mom for memory before a guest starts.
 
-Nothing here blocks: the caller polls until the launch is decided. If mom lacks information, the guest starts.
+The caller polls until the launch is decided. If mom lacks information, the guest starts.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from mom_plugins_balloon.parameters import LaunchSettings, WhenShort
 from mom_plugins_balloon.reservations import HostReservations
 
 COME_SECONDS: Final = 60.0
-"""s. After the wait, mom keeps the memory for a guest that has not arrived: its process may start slowly."""
+"""s. After the wait, mom keeps the memory for a guest that starts slowly."""
 
 MOST_WAITING: Final = 8
-"""Launches that wait at a time. Each occupies one of libvirtd's 20 threads, and mom needs some itself."""
+"""Launches that wait at a time. Each occupies one of libvirtd's 20 threads."""
 
 _LOOK_SECONDS: Final = 0.5
 """s. A launch ends if its caller has not polled for this long after the wait."""

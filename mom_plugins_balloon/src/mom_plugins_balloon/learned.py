@@ -1,7 +1,6 @@
 """Habits that mom learns from one guest's past. Records are frozen; `after` returns the next one.
 
-Sizes are KiB, times are monotonic seconds, None is unknown. A peak counts in full for `memory_seconds`. After the same time again, a third
-of it is left.
+Sizes are KiB, times monotonic seconds. A peak counts in full for `memory_seconds`. After the same time again, a third is left.
 """
 
 from __future__ import annotations
@@ -14,40 +13,39 @@ from mom_plugins_balloon.sizes import CLOCK_SLACK_SECONDS, SizeRequest
 from mom_plugins_balloon.sweep.records import SweepEnd, SweepOutcome
 
 SAME_STATISTICS_SECONDS: Final = 0.5
-"""s. Statistics whose times differ by less are the same. They are made at most once a second, and their age is not exact."""
+"""s. Statistics whose times differ by less are the same: their age is not exact."""
 
 LATE_SECONDS: Final = 3.0
-"""s. Statistics may be this much older than reported: guests send them every 2 s, and hypervisors report them up to 1 s late."""
+"""s. Statistics may be this much older than reported: guests send them every 2 s, hypervisors up to 1 s late."""
 
 PROCESS_KIB: Final = 64 * 1024.0
-"""KiB. QEMU's own memory until mom has learned it: 48 MiB with KVM, more without. Too small a value costs one useless sweep."""
+"""KiB of QEMU itself until mom has learned it: 48 MiB with KVM, more without. Too small costs one useless sweep."""
 
 VAIN_SHARE: Final = 0.5
 VAIN_KIB: Final = 40 * 1024.0
-"""Ratio, and KiB. If a sweep yields less than half of the idle memory, QEMU itself holds that memory. No sweep is planned for less than 48
-MiB."""
+"""Ratio, and KiB. If a sweep yields less than half of the idle memory, QEMU itself holds the rest. Sweeps start at 48 MiB."""
 
 STRAY_KIB: Final = 16 * 1024.0
 """KiB. An RSS varies by this much from one cycle to the next."""
 
 STALL_STEP_KIB: Final = 32 * 1024.0
 STALL_STEP_SHARE: Final = 0.25
-"""KiB, and ratio of usable memory; the larger counts. The stall floor rises by this: two steps of the policy, or a quarter, because small
-steps take too long for a cache of many GiB."""
+"""KiB, and ratio of usable memory; the larger counts. After a stall, the floor rises by this: two steps of the policy, or a quarter for
+caches of many GiB."""
 
 KILLED_SHARE: Final = 0.5
-"""Ratio of the memory below the guest's maximum when its kernel killed programs. The guest keeps this much more."""
+"""Ratio of the memory below the maximum at a kill. The guest keeps this much more."""
 
 BASELINE_SHARE: Final = 0.6
 BURST_SHARE: Final = 0.8
-"""Ratios of a guest's peak. A burst has come again when the use was below the first and rises above the second."""
+"""Ratios of the peak. A burst has come again when the use was below the first and rises above the second."""
 
 BETWEEN_BURSTS_SECONDS: Final = 5.0
 """s. An older peak belongs to another burst."""
 
 REACTION_SECONDS: Final = 3.0
-"""s. Time from a guest's growth until mom has reclaimed memory elsewhere: 1 s for statistics, 0.5 s for a cycle, 0.5 s for a sweep of 0.5
-GiB; with a factor of 1.5."""
+"""s from a guest's growth until mom has reclaimed memory elsewhere: 1 s for statistics, 0.5 s for a cycle, 0.5 s for a sweep of 0.5 GiB;
+times 1.5."""
 
 
 class LastStatistics(NamedTuple):
@@ -58,7 +56,6 @@ class LastStatistics(NamedTuple):
     """May include the balloon."""
     total: float
     size: float | None
-    """Size in the same snapshot."""
 
 
 class KernelMemory(NamedTuple):
@@ -78,8 +75,8 @@ class KernelMemory(NamedTuple):
     ) -> KernelMemory:
         """Return the record after new statistics.
 
-        The size at that time was between the sizes of the last two snapshots. `total` is None if the balloon has moved and the kernel's
-        total has not, or if the total does not fit.
+        The size then was between the sizes of the last two snapshots. `total` is None if only one of balloon and total has moved, or if the
+        total does not fit.
 
         :param size_before: size in the previous snapshot
         :param made: time of the new statistics
@@ -123,12 +120,11 @@ class StallFloor(NamedTuple):
     usable: float | None = None
     seen_at: float = 0.0
     stalling: bool = False
-    """The guest stalled in its last statistics."""
     killed: float | None = None
     """Part of `usable` below which its kernel killed programs."""
 
     def after(self, usable: float, made: float, passed: float, memory_seconds: float, *, stalls: bool) -> StallFloor:
-        """Return the record after new statistics. Two stalls in a row count: a program that starts also waits for its pages.
+        """Return the record after new statistics. Two stalls in a row count: a starting program also waits for its pages.
 
         :param passed: seconds since the previous statistics
         """
@@ -143,13 +139,13 @@ class StallFloor(NamedTuple):
         return StallFloor(floor, seen_at, stalls, killed)
 
     def after_kills(self, usable: float, lacked: float, now: float) -> StallFloor:
-        """Return the record after kills. The programs' need is unknown, so a part of the missing memory counts."""
+        """Return the record after kills. The need is unknown, so a part of the missing memory counts."""
         needed = usable + max(STALL_STEP_KIB, KILLED_SHARE * lacked)
         return StallFloor(max(self.usable or 0.0, needed), now, self.stalling, max(self.killed or 0.0, needed))
 
 
 class Burst(NamedTuple):
-    """Rise of a guest's use from its baseline to near its peak, if it came more than once recently."""
+    """Rise of a guest's use to near its peak that came more than once recently."""
 
     rise: float | None = None
     seen_at: float = -math.inf
@@ -188,7 +184,7 @@ class Usage(NamedTuple):
     ) -> Usage:
         """Return the record after new statistics.
 
-        :param past: size in the previous snapshot, and the last request
+        :param past: previous size, and the last request
         :param seconds: `memory_seconds`
         """
         last, kernel, peak, floor = self.statistics, self.kernel, self.peak, self.stall_floor
@@ -235,9 +231,7 @@ class ProcessPast(NamedTuple):
     """Memory of the guest's QEMU process."""
 
     rss: float | None = None
-    """RSS in the previous snapshot."""
     qemu_overhead: float = PROCESS_KIB
-    """QEMU's own part of `rss`."""
     held: float | None = None
     """Memory that the guest used in its last statistics."""
     stored: float = 0.0
@@ -278,13 +272,11 @@ class LearnedHabits(NamedTuple):
     """Habits of one guest."""
 
     first_report: float
-    """Time of the first statistics."""
     usage: Usage
     process: ProcessPast
     size: float | None
-    """Size in the previous snapshot."""
     freed_at: float
-    """Time of the last decrease of its use or RSS. A new guest counts as having just freed memory."""
+    """Time of the last decrease of use or RSS; the start for a new guest."""
     kills: float | None = None
     """Programs killed so far by its kernel, in the last report."""
     kept_headroom: KeptHeadroom | None = None
@@ -326,16 +318,13 @@ class LearnedHabits(NamedTuple):
         return self._replace(usage=self.usage._replace(kernel=kernel._replace(reserved=kernel.reserved + kib)))
 
     def after_running_out(self, usable: float, now: float, seconds: float) -> LearnedHabits:
-        """Return the record with the usable memory that the guest gets as it runs out; the maximum of the last seconds counts."""
+        """Return the record with the usable memory that the guest gets as it runs out."""
         kept = self.kept_headroom
         most = max(usable, kept.usable) if kept is not None and now - kept.at < seconds else usable
         return self._replace(kept_headroom=KeptHeadroom(most, now))
 
     def after_sweep(self, outcome: SweepOutcome) -> LearnedHabits | None:
-        """Return the record after a sweep of all idle memory with almost no gain, which QEMU itself must hold. None in other cases.
-
-        A sweep of less may have missed because the guest never used that memory.
-        """
+        """Return the record after a sweep of all idle memory with almost no gain: QEMU itself holds it. None in other cases."""
         held, overhead = self.process.held, self.process.qemu_overhead
         if outcome.resident is None or held is None:
             return None
@@ -349,7 +338,7 @@ class LearnedHabits(NamedTuple):
 
 
 def first_learned(guest: GuestMemory, now: float) -> LearnedHabits | None:
-    """Return the record of a guest that reports for the first time; None if its statistics are incomplete."""
+    """Return the record of a guest's first report; None: incomplete statistics."""
     rss, size, said = guest.process.rss, guest.size, guest.statistics
     age, total, usable, caches = said.age, said.total, said.usable, said.caches
     if age is None or total is None or usable is None:

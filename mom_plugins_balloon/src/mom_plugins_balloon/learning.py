@@ -19,11 +19,11 @@ FREED_SECONDS: Final = 60.0
 """s. Memory freed longer ago does not matter: free pages have been reported by then."""
 
 KEPT_SECONDS: Final = 60.0
-"""s. A guest that ran out keeps the memory that it got. If it needs it, it runs out again within this time: most killed programs restart
+"""s. A guest that ran out keeps the memory that it got. If it needs it, it runs out again before: most killed programs restart
 within 30 s."""
 
 GROWTH_FACTOR: Final = 2.0
-"""Ratio. For a moment, a guest grows this much faster than the mean between two statistics, which are 2 s apart (a burst of 700 MiB)."""
+"""Ratio of a guest's fastest growth to its mean between two statistics, 2 s apart (a burst of 700 MiB)."""
 
 _RAN_OUT: Final = frozenset({ReasonCode.RUNS_OUT, ReasonCode.FORECAST})
 
@@ -31,8 +31,8 @@ _RAN_OUT: Final = frozenset({ReasonCode.RUNS_OUT, ReasonCode.FORECAST})
 class Learning:
     """Habits of all guests, and their total growth.
 
-    :param memory_seconds: a peak counts in full for this time; after the same time again, a third of it is left
-    :param growth_rate: KiB/s for guests observed for less than `memory_seconds`
+    :param memory_seconds: a peak counts in full for this time
+    :param growth_rate: KiB/s for guests observed for less than that
     """
 
     def __init__(self, memory_seconds: float, growth_rate: float) -> None:
@@ -40,15 +40,11 @@ class Learning:
         self._growth: deque[tuple[float, float]] = deque()
         self._growth_at = self._seen = self._listed_at = -math.inf
         self.growth_kib = 0.0
-        """Largest recent growth of all guests together within `REACTION_SECONDS`."""
         self.room_kib = 0.0
         """Memory that guests could still take from the host: their sizes less backed memory."""
 
     def see(self, records: BalloonedGuests) -> None:
-        """Record the last snapshot.
-
-        If it lists no guest, the hypervisor did not answer, and its guests count for `memory_seconds` more.
-        """
+        """Record the last snapshot. If it lists no guest, the hypervisor did not answer, and its guests still count."""
         snapshot, now = records.snapshot, records.snapshot.monotonic
         grown = 0.0
         if snapshot.guests:
@@ -103,10 +99,6 @@ _NOTHING: Final[Sequence[Value]] = (None,) * len(_FIELDS)
 
 
 def _row(learned: LearnedHabits, unseen_rate: float, now: float) -> Sequence[Value]:
-    """Return a guest's values in the order of `_FIELDS`.
-
-    :param unseen_rate: KiB/s for a guest that mom has not observed for long
-    """
     usage, process, kept, freed_age = learned.usage, learned.process, learned.kept_headroom, now - learned.freed_at
     kernel, floor, rise = usage.kernel, usage.stall_floor, usage.burst.rise
     has_process = process.rss is not None

@@ -1,6 +1,6 @@
-"""Records of the host's and of one guest's memory: the input of the law, the gate and the sweeps. `seen.py` builds them in each cycle.
+"""Records of the host's and of one guest's memory: input of the law, the gate and the sweeps. `seen.py` builds them.
 
-Sizes are KiB, times are seconds, None is unknown.
+Sizes are KiB, times seconds, None is unknown.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from mom_plugins_balloon.names import CONTROL, KEPT, LEAST, START_REST, SWEPT_NO
 from mom_plugins_balloon.parameters import UNKNOWN_REACTION_SECONDS
 
 STALL_FAULTS: Final = 50.0
-"""Major faults per second. At 100 us each, a guest loses 0.5 % of its time. All programs cause a few."""
+"""Major faults per second. At 100 us each, they take 0.5 % of a guest's time. All programs cause a few."""
 
 STALL_PERCENT: Final = 2.0
-"""Percent of time that some program waited for memory (PSI, 10 s average). A moving balloon alone causes 1 %."""
+"""Percent of time that programs waited for memory (PSI, 10 s). A moving balloon alone causes 1 %."""
 
 FREE_SHARE: Final = 0.5
-"""Ratio of usable memory. If more of it is free, faults only read files for the first time: the guest does not lack memory."""
+"""Ratio of usable memory. If more is free, faults only read files for the first time."""
 
 
 class HostMemory(NamedTuple):
@@ -33,17 +33,16 @@ class HostMemory(NamedTuple):
     low: float
     """Watermark, at most `hard`: below it, no guest grows beyond its guarantee."""
     reserved: float = 0.0
-    """Reserved for launches."""
+    """For launches."""
     cold: float = 0.0
     """Gain from cold memory in the last cycle."""
     interval: float = 5.0
-    """Seconds between two cycles."""
     backs_bursts: bool = False
     """Headroom for bursts must be available on the host (goal `safe`)."""
     reaction: float = UNKNOWN_REACTION_SECONDS
     """Seconds until a guest that grows during its sweep has its headroom back."""
     ahead: float = 0.0
-    """Memory to keep available for the expected growth of guests."""
+    """To keep available for the expected growth of guests."""
     cycle: int = 0
 
     @property
@@ -62,7 +61,6 @@ class KernelStatistics(NamedTuple):
     unused: float | None = None
     """Free memory without page cache."""
     usable_soon: float | None = None
-    """Forecast of `usable`."""
     swap_in: float | None = None
     """KiB/s."""
     swap_out: float | None = None
@@ -108,7 +106,7 @@ class ProcessMemory(NamedTuple):
     """QEMU's own part of `rss`."""
     host_swap: float | None = None
     hollow: float | None = None
-    """Memory that the host got back and the guest has not touched since. A balloon mostly gets it first."""
+    """Memory that the host does not back. A balloon mostly gets it first."""
     freed_age: float | None = None
     """Time since the guest last freed memory; None: not recently."""
 
@@ -126,7 +124,6 @@ class Habits(NamedTuple):
     counts_balloon: float | None = None
     """1: `KernelStatistics.total` includes the memory in the balloon (Windows, autodeflate)."""
     peak: float | None = None
-    """Largest recent use."""
     recent_growth: float = 0.0
     """Growth of its use or RSS since the previous statistics."""
     stall_floor: float | None = None
@@ -147,11 +144,9 @@ class SweepState(NamedTuple):
     """Facts that decide whether the guest may be swept, and how deep."""
 
     rest: float | None = None
-    """Time until the next sweep."""
     missed: float | None = None
     """Memory that recent sweeps were planned for and did not get."""
     under_way: float | None = None
-    """1: the balloon inflates for a sweep."""
     reporting: float | None = None
     """1: free page reporting."""
     autodeflate: float | None = None
@@ -178,7 +173,6 @@ class GuestMemory(NamedTuple):
     target: float | None = None
     """Size that mom requested last."""
     target_age: float | None = None
-    """Time since that request."""
     on_its_way: bool = False
     """The guest has not reached `target` yet."""
     largest: float | None = None
@@ -210,14 +204,14 @@ FIELDS: Final[Mapping[str, str]] = {
     "size": "balloon_cur", "reach": LEAST, "target": CONTROL, "target_age": "balloon_target_age", "start_rest": START_REST,
     "cost": "reclaim_cost",
 }  # fmt: skip
-"""Fields of a snapshot by attribute of these records. To add a fact, add it to a record and to this table."""
+"""Fields of a snapshot by attribute. To add a fact, add it to a record and to this table."""
 
 
 def size_then(guest: GuestMemory) -> float:
     """Return the guest's size when its statistics were made, or more.
 
-    Hypervisors report sizes up to a second late, so the kernel's total counts. If the total includes the balloon or is unknown, the largest
-    size since then counts.
+    Hypervisors report sizes up to a second late, so the kernel's total counts. If it includes the balloon or is unknown, the largest size
+    since then counts.
     """
     total, reserved = guest.statistics.total, guest.habits.kernel_reserved
     if total is not None and reserved is not None and not guest.habits.counts_balloon:

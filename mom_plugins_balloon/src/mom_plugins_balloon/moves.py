@@ -1,12 +1,10 @@
 """Guests that are about to be moved: mom sweeps them, so that QEMU does not send freed memory, and returns memory that it took.
 
-QEMU sends a swept page as nine bytes, even after the guest has its headroom back. A guest keeps its size when it moves, and the new host
-may not know its original size, so mom restores it before the move.
+QEMU sends a swept page as nine bytes. A guest keeps its size when it moves, and the new host may not know its original size, so mom
+restores it before.
 
-A plugin that knows of a coming move sets the field `give_back`. mom then returns the guest's memory, and keeps its size until the field is
-empty.
-
-`prepare` waits in its caller's thread while the next cycles decide. So these changes are reviewed and reported like all others.
+A plugin that knows of a move sets the field `give_back`. mom then returns the guest's memory, and keeps its size until the field is empty.
+`prepare` waits in its caller's thread while the next cycles decide.
 """
 
 from __future__ import annotations
@@ -32,7 +30,7 @@ from mom_plugins_balloon.states import HostWanted
 from mom_plugins_balloon.sweep.swept_guests import LeavingSweep
 
 END_SECONDS: Final = 6.0
-"""s. From the end of a sweep's time until the guest has its headroom back: the last slice, and repeated commands."""
+"""s from the end of a sweep until the guest has its headroom back, with repeated commands."""
 
 BACK_SECONDS: Final = 3.0
 """s. Shortest wait for a guest to get its memory back."""
@@ -54,9 +52,7 @@ class _Request:
     until: float
     sweep: bool
     size: int | None = None
-    """Decided size; None: not decided yet."""
     gain: float = 0.0
-    """Expected gain of the host in KiB."""
     begun: bool = False
     answer: str = ""
     later: bool = False
@@ -87,7 +83,6 @@ class LeavingGuests:
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _requests: dict[str, _Request] = field(default_factory=dict)
     _decided: dict[str, _Request] = field(default_factory=dict)
-    """Requests decided in this cycle, by guest id."""
 
     # --- MovePreparation -----------------------------------------------------------------------------------------------------------------
 
@@ -183,7 +178,7 @@ class LeavingGuests:
         return host is not None and headroom_returns(host, self.law)
 
     def _size_before(self, identity: str, entries: Mapping[str, LedgerEntry] | None = None) -> int | None:
-        """Return the guest's size before mom shrank it; None: mom did not, or another program has resized it."""
+        """Return the guest's size before mom shrank it; None: not mom's doing."""
         entry = (self.started.changes() if entries is None else entries).get(identity)
         guest, record = self.records.snapshot.guests.get(identity), self.records.of(identity)
         size = None if guest is None else guest.number("balloon_cur")
@@ -239,7 +234,7 @@ class LeavingGuests:
     def failed(self, identity: str, why: str, *, later: bool) -> None:
         """Record that the size could not be requested.
 
-        :param later: the sweep has to wait for other sweeps
+        :param later: the sweep waits for other sweeps
         """
         request = self._decided.get(identity)
         if request is not None:

@@ -31,8 +31,8 @@ EXPECTED: Final = "mem_used_expected"
 EXPECTED_SOON: Final = "mem_used_expected_soon"
 RISES_IN: Final = "mem_rises_in"
 WEIGHT: Final = "mem_expected_weight"
-"""Fields of a forecasting plugin: expected growth of all guests; and for each guest its usual use at this time, its largest use soon, the
-seconds until it grows, and the weight of the forecast."""
+"""Fields of a forecasting plugin: expected growth of all guests; and of each guest its usual use, its largest use soon, the seconds until
+it grows, and the weight of the forecast."""
 
 STOPPED_BELOW: Final = "mem_evicts_below"
 """Host field: with less available, a platform such as Kubernetes evicts guests. The watermarks are above it."""

@@ -1,4 +1,4 @@
-"""Settings of the plugin, for the host and for single guests; and the parameters of the balloon law."""
+"""Settings of the plugin and of guests, and the parameters of the balloon law."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from mom_plugins_balloon.states import StateGoal
 Ratio = Annotated[float, Field(ge=0, le=100)]
 
 BALLOON_KIB_PER_SECOND: Final = 900_000.0
-"""KiB/s. Speed of a virtio balloon. A step is limited to the memory that a balloon moves in one cycle."""
+"""KiB/s of a virtio balloon. Limits a step to one cycle."""
 
 SLOW_BALLOON_KIB_PER_SECOND: Final = 450_000.0
 """KiB/s. Speed of a slow balloon: mom waits for a guest this long."""
 
 UNKNOWN_REACTION_SECONDS: Final = 0.5
-"""s. Time to notice growth during a sweep and to return the headroom, until mom has measured it. Measured: at most 0.45 s without KVM on a
-host with all CPUs busy (benchmarks/sweeps/bench_collisions.py); less with KVM."""
+"""s to notice growth during a sweep and return the headroom, until measured. At most 0.45 s without KVM on a busy host
+(benchmarks/sweeps/bench_collisions.py)."""
 
 
 class LawParameters(StrictModel):
@@ -29,7 +29,7 @@ class LawParameters(StrictModel):
     # --- the host
 
     return_above: Annotated[float, Field(ge=1, le=100)] = 1.5
-    """Times the high watermark: with more available, guests get memory back. The gap prevents a new shortage when guests use it."""
+    """Times the high watermark: with more available, guests get memory back. The gap prevents a new shortage."""
     tight_below: Annotated[float, Field(ge=0, le=1)] = 0.7
     """Times the high watermark: with less available, guests give part of their margins."""
     bursts_above: Annotated[float, Field(ge=1, le=100)] = 1.25
@@ -37,73 +37,70 @@ class LawParameters(StrictModel):
     slack: Annotated[float, Field(ge=0, le=1)] = 0.02
     """Times the high watermark: for a smaller shortage, mom takes no page cache and no margins."""
     rise_share: Annotated[float, Field(ge=0, le=1)] = 1.0
-    """Ratio of the growth that the plugin `forecast` expects. mom makes this much memory available before, only by means that hurt no
-    guest. 0: ignore forecasts."""
+    """Ratio of the growth that the plugin `forecast` expects. mom makes this much available before, without harm to guests. 0: ignore
+    forecasts."""
 
     # --- a guest's own memory
 
     margin: Size = 80 << 20
-    """Memory that a guest keeps above its need. In guests of 1 GiB with bursts of 450 MiB, kernels killed programs at 40 MiB and 10 %, but
+    """Memory that a guest keeps above its need. With bursts of 450 MiB in guests of 1 GiB, kernels killed programs at 40 MiB and 10 %, but
     not at 80 MiB and 25 %."""
     margin_percent: Annotated[float, Field(ge=0, le=1000)] = 25.0
     """Percentage of the need, added to `margin`."""
     target_headroom: Ratio = 2.0
     """Times the margin: headroom that a guest should have."""
     tight_margin: Ratio = 0.6
-    """Times the margin: memory beyond its burst that a guest keeps, unless the host is below its hard watermark."""
+    """Times the margin: memory that a guest keeps beyond its burst, unless the host is below its hard watermark."""
     least: Ratio = 0.25
     """Times the margin: memory that a guest always keeps."""
     runs_out: Ratio = 0.2
     """Times the margin: with less usable memory, a guest runs out of memory."""
     grows_to: Ratio = 1.5
-    """Times the margin: a guest that runs out grows to this or more, so that it does not run out again at once."""
+    """Times the margin: least headroom after growth of a guest that ran out."""
     exhausted: Ratio = 0.1
     """Times the margin: with less usable memory, a guest needs more than its past shows."""
     grows_share: Annotated[float, Field(ge=0, le=1)] = 0.5
-    """Ratio of the memory taken from a guest: growth of a guest that needs more than its past shows."""
+    """Ratio of the memory taken from a guest: its growth if it needs more than its past shows."""
 
     fills: Annotated[float, Field(ge=0, le=1)] = 0.25
-    """Ratio of usable memory. A guest with more page cache fills new memory with page cache, so headroom is not free for it."""
+    """Ratio of usable memory. A guest with more page cache fills new memory with page cache."""
 
     # --- how memory moves
 
     shrink_share: Annotated[float, Field(ge=0.01, le=1)] = 0.5
-    """Ratio of a guest's spare memory: it gives at most this in one cycle. Statistics may date from before the last step and overstate the
-    spare memory."""
+    """Ratio of a guest's spare memory that it gives in one cycle at most, because statistics may overstate it."""
     step: Annotated[Size, Field(ge=1 << 20)] = 16 << 20
     """Smallest change that is worth a command."""
     sweep_step: Annotated[Size, Field(ge=1 << 20)] = 48 << 20
     """Smallest gain that is worth a sweep, which needs two changes of the balloon."""
     sweep_step_share: Annotated[float, Field(ge=0, le=1)] = 0.03
-    """The same as a ratio of the guest's size; the larger counts, up to half of the memory that a balloon moves in a cycle."""
+    """The same as a ratio of the guest's size; the larger counts."""
     sweep_keeps: Size = 32 << 20
     """Memory that a sweep leaves to a guest above its need and page cache."""
     growth_rate: Size = 320 << 20
-    """Growth per second of a guest that mom has known for less than `remember_bursts`; one program that fills memory grows this fast.
-    During a sweep, a guest keeps the memory that it may take until mom returns its headroom. Exceptions: autodeflate, and a host below its
-    low watermark."""
+    """Growth per second of a guest that mom has known for less than `remember_bursts`; one program that fills memory grows this fast. A
+    sweep leaves memory for this growth, except with autodeflate or below the low watermark."""
     sweep_least: Annotated[float, Field(ge=0, le=1)] = 0.5
-    """Ratio of a guest's maximum. A sweep leaves a guest with repeated bursts headroom for one burst, up to this, unless the host is short.
-    Linux refuses allocations larger than free memory; allocations of more than half the memory are rare."""
+    """Ratio of a guest's maximum: limit of the headroom that a sweep leaves for one burst. Linux refuses allocations larger than free
+    memory, but allocations of more than half the memory are rare."""
     sweep_statistics_age: Annotated[Duration, Field(gt=0, le=60)] = 3.0
-    """A guest with older statistics is not chosen for a sweep. Guests report every one or two seconds, with times in whole seconds. The
-    sweep itself waits for statistics of at most a second."""
+    """Maximum age of statistics for choosing a guest to sweep. Guests report every one or two seconds. The sweep itself waits for
+    statistics of at most a second."""
     sweep_wait: Annotated[Duration, Field(gt=0, le=60)] = 3.0
     """Time limit of a sweep, in addition to the time that a slow balloon needs."""
     sweep_rest: Annotated[Duration, Field(ge=0, le=3600)] = 5.0
     """After a change of its size, a guest is not swept for this time, unless the host is below its hard watermark."""
     reporting_settles: Annotated[Duration, Field(ge=0, le=600)] = 5.0
-    """A guest with free page reporting is swept after this time without freed memory. Linux reports a sixteenth of its free pages every 2
-    s; after two rounds without any, it has finished."""
+    """A guest with free page reporting is swept after this time without freed memory. Linux reports every 2 s, and has finished after two
+    rounds without any."""
     start_rest: Annotated[Duration, Field(ge=0, le=3600)] = 60.0
-    """A new guest gives no memory for this time after its first statistics, unless the host is below its hard watermark: its present use
-    does not show the need of its programs. A guest whose process is older than this is not new. No policy takes memory from a guest that
-    mom has seen start."""
+    """A new guest gives no memory for this time after its first statistics, unless the host is below its hard watermark: its use does not
+    show the need of its programs yet. A guest whose process is older is not new."""
     return_share: Annotated[float, Field(gt=0, le=1)] = 0.10
-    """Ratio of a guest's maximum: it gets back at most this in one cycle, or a `step` if that is more. Returns are slower than reclaim,
-    because touched memory must be reclaimed again."""
+    """Ratio of a guest's maximum that it gets back in one cycle, or a `step` if that is more. Returns are slower than reclaim, because
+    touched memory must be reclaimed again."""
     untouched_share: Annotated[float, Field(ge=0, le=1)] = 0.5
-    """Ratio of memory that guests got back and have not touched. This much counts as used when the host has to help stalling guests."""
+    """Ratio of memory that guests got back and have not touched; it counts as used before stalling guests grow."""
     statistics_age: Annotated[Duration, Field(gt=0, le=600)] | None = None
     """mom ignores older statistics. Unset: 1.6 cycles, at least 2 s, because ages are in whole seconds."""
 
@@ -121,17 +118,17 @@ class LaunchSettings(StrictModel):
     wait: Annotated[Duration, Field(ge=0, le=300)] = 10.0
     """Longest time that a start waits for its memory. After an increase, run `mom hook install` again."""
     when_short: WhenShort = WhenShort.WARN
-    """If the memory is not available in time: `warn` starts the guest, `refuse` does not and reports the reason."""
+    """If the memory is not available in time: `warn` starts the guest, `refuse` does not."""
 
 
 class ReservationSettings(StrictModel):
     """Settings of reservations for launches."""
 
     host_keeps: Size | None = None
-    """Memory that the host keeps available in addition to reservations. Unset: half of the least memory for a host of its size (0.4 GiB of
-    24), or the largest growth of all guests within 3 s, if that is more. The policy must aim at more."""
+    """Memory that the host keeps available beside reservations. Unset: half of the least memory for its size (0.4 GiB of 24), or the
+    largest growth of all guests within 3 s. The policy must aim at more."""
     settle: Annotated[Duration, Field(ge=0, le=3600)] = 60.0
-    """After a guest has arrived, mom keeps its reservation this long, until the guest has touched all its memory."""
+    """Longest time that mom keeps the reservation of an arrived guest, until it has touched all its memory."""
     launches: LaunchSettings = LaunchSettings()
     """Launches for which a hook asks mom."""
 
@@ -143,21 +140,19 @@ class BalloonSettings(PluginSettings):
     """Parameters of the balloon law."""
 
     host_free: Size | None = None
-    """High watermark: with less available, guests give memory. Unset: computed from the host's size and the recent growth of its guests."""
+    """High watermark: with less available, guests give memory. Unset: computed from the host's size and its guests' growth."""
 
     host_hard: Size | None = None
-    """Hard watermark: with less available, guests also give headroom for bursts. Unset: half of the least memory for a host of its size."""
+    """Hard watermark: with less available, guests also give headroom for bursts. Unset: half of the least memory for the host's size."""
 
     goal: StateGoal = StateGoal.BALANCED
-    """`density` (the host keeps the largest recent growth of its guests), `safe` (it keeps all memory that guests could take), or
-    `balanced`."""
+    """`density` (the host keeps the largest recent growth of its guests), `safe` (all memory that guests could take), or `balanced`."""
 
     remember_bursts: Annotated[Duration, Field(gt=0)] = 900.0
-    """Time for which a guest's largest use of memory counts in full. After the same time again, a third of it above the present
-    use counts."""
+    """Time for which a guest's largest use counts in full. After the same time again, a third of the excess counts."""
 
     reserve: Size = 32 << 20
-    """Memory that a shrunk guest keeps above its need. Without spare memory, a guest cannot even start a process."""
+    """Memory that a shrunk guest keeps above its need, so that it can start processes."""
 
     reserve_percent: Annotated[float, Field(ge=0, le=100)] = 5.0
     """The same as a percentage of the guest's need; the larger counts."""
@@ -179,5 +174,5 @@ class BalloonGuestSettings(GuestSettings):
     """Promise to a guest."""
 
     guarantee: SizeOrShare | Literal["start"] | None = None
-    """The guest is never shrunk below this: `6GiB`, `75%` of its maximum, or `start`, its size at its start. If memory was plugged in
-    since, `start` is the same share of the new maximum."""
+    """The guest is never shrunk below this: `6GiB`, `75%` of its maximum, or `start`, its size at its start (the same share of the maximum
+    after memory was plugged in)."""

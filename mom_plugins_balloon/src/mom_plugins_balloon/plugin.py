@@ -1,4 +1,4 @@
-"""Hooks of the plugin: it suggests sizes, reviews every decision on a size, resizes guests, and restores their sizes."""
+"""Hooks of the plugin `balloon`: suggest, review, set and restore guests' sizes."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ PROMISES: Final = "promises"
 GROWTH: Final = "growth"
 
 RECLAIM_SECONDS: Final = 30.0
-"""s. Guests give back memory of a burst within some cycles. A host that is short for longer is full."""
+"""s. A host that is short for longer is full: guests give back memory of a burst within some cycles."""
 
 FINDINGS_SHOWN: Final = 10
 """Guests named by `mom doctor`; the others are counted."""
@@ -30,7 +30,7 @@ def conditions(
 ) -> Iterable[Condition]:
     """Yield conditions of a host of known size: full, short of memory, too little for a burst, oversold.
 
-    :param why_none_gives: returns why no guest gives memory; empty: guests do
+    :param why_none_gives: returns why no guest gives memory
     """
     total, available = (snapshot.host.number(name) for name in ("mem_available", "mem_really_available"))
     if total is None or available is None:
@@ -77,7 +77,7 @@ def promise_problems(standing: PromisesKept, source: Source) -> Iterable[Problem
 
 
 def findings(hypervisor: Hypervisor | None, guarantees: Guarantees) -> Iterable[Finding]:
-    """Yield the number of guests that can be resized, the guests that cannot, and the number whose guarantee is all their memory."""
+    """Yield findings about guests that can and cannot be resized, and about full guarantees."""
     subject = "memory balloons"
     if hypervisor is not None and not isinstance(hypervisor, BalloonControl):
         cure = "enable a hypervisor plugin that can, such as libvirt, before this one, or remove balloon from the configuration"
@@ -162,7 +162,7 @@ def consumers(snapshot: Snapshot) -> Sequence[Consumer]:
 
 
 class Cause(NamedTuple):
-    """Cause of a shortage: the largest consumers in words, whether guests are the largest, and a cure for each."""
+    """Cause of a shortage: the largest consumers, whether guests are the largest, and a cure for each."""
 
     text: str
     guests_first: bool

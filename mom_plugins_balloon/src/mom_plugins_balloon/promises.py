@@ -1,7 +1,6 @@
 """Promises of memory to guests, and guarantees: the parts that the host can keep.
 
-The YAML file, the guest's metadata, its class and its management system may promise memory. The largest promise counts. If all promises
-together exceed the host, guarantees are smaller than promises.
+The YAML file, the guest's metadata, its class and its management system may promise memory. The largest promise counts.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from mom_core import Guest, PluginContext, Portion, Scope, Snapshot, UnitError, 
 
 GUARANTEE = "mem_guarantee"
 GUARANTEE_SHARE = "mem_guarantee_share"
-"""Fields of a plugin that promises memory by class: KiB, and a ratio of the guest's maximum. The larger counts."""
+"""Fields of promises by class: KiB, and ratio of the guest's maximum. The larger counts."""
 
 PLATFORMS_GUARANTEE = "balloon_min"
 """Field: promise of the management system in KiB, or that of the YAML file and the metadata."""
@@ -33,7 +32,7 @@ _PROMISES = (PROMISED, GUARANTEE, PLATFORMS_GUARANTEE)
 SOURCES = (HOLDS, *_PROMISES, GUARANTEE_SHARE)
 
 VOUCHED = "mem_vouched"
-"""Field of guests that report their own size: KiB confirmed by another source. Promises that depend on more shrink first."""
+"""Field of guests that report their own size: KiB confirmed by another source. Promises beyond it shrink first."""
 
 PRIORITY = "priority"
 ORDINARY_PRIORITY = 50.0
@@ -64,9 +63,9 @@ class Promise(NamedTuple):
 def kept(promises: Mapping[Key, Promise], room_kib: float | None) -> dict[Key, int]:
     """Return the guarantee for each promise in KiB.
 
-    If promises exceed the room, those that are not firm shrink first, then those of the lowest priority; equal ones in proportion.
+    If promises exceed the room, those that are not firm shrink first, then the lowest priority; equal ones in proportion.
 
-    :param room_kib: KiB that the host can promise; None: unknown, every promise holds
+    :param room_kib: None: unknown, every promise holds
     """
     whole = {identity: math.ceil(promise.kib) for identity, promise in promises.items()}
     excess = 0 if room_kib is None else sum(whole.values()) - max(0, math.floor(room_kib))
@@ -94,7 +93,6 @@ class GuestPromise(NamedTuple):
     beyond: float | None = None
     """Largest promise, if it exceeds the guest's maximum."""
     guarantee: int = 0
-    """Part that the host can keep."""
 
 
 @dataclass(frozen=True)
@@ -102,11 +100,9 @@ class PromisesKept:
     """Promises and guarantees in one snapshot."""
 
     guests: Mapping[str, GuestPromise] = field(default_factory=dict)
-    """Guests with a promise, by id."""
     room: float | None = None
     """KiB that the host can promise; None: unknown."""
     unclear: Sequence[tuple[Guest, UnitError]] = ()
-    """Guests with an invalid promise in their metadata."""
     unsettled: Set[str] = frozenset()
     """Guests with the promise `start` whose size at the start is unknown. They keep their present size."""
     unheard: Set[str] = frozenset()
@@ -176,13 +172,13 @@ _NOTHING: Final = (Portion(size=0), Portion(share=0.0))
 
 
 class _LastKnown:
-    """Last known figure of each guest, so that a missing figure does not cost other guests their guarantees."""
+    """Last known figures, so that a missing one does not cost other guests their guarantees."""
 
     def __init__(self) -> None:
         self._kib: dict[tuple[str, str], float] = {}
 
     def see(self, guests: Sequence[Guest], figures: Sequence[float | None]) -> None:
-        """Record the figures and forget guests that are gone. An empty list means that the hypervisor did not answer."""
+        """Record the figures. An empty list forgets no guest: the hypervisor did not answer."""
         self._kib.update(((guest.id, guest.incarnation), kib) for guest, kib in zip(guests, figures, strict=True) if kib is not None)
         if len(self._kib) > len(guests) > 0:
             for gone in self._kib.keys() - {(guest.id, guest.incarnation) for guest in guests}:
@@ -206,17 +202,15 @@ class _OwnPromises(NamedTuple):
 
 @dataclass(eq=False)
 class Guarantees:
-    """All promises to guests, from cycle to cycle. Implements `Promises`. If fields are missing, the last guarantees hold."""
+    """All promises to guests, from cycle to cycle. Implements `Promises`."""
 
     context: PluginContext
     of_file: Callable[[Guest], Guaranteed | None]
     """Returns the promise of the YAML file."""
     host_reserve: Portion
-    """Memory that is not promised to guests."""
     started: Callable[[Guest, float | None], float | None] = lambda guest, maximum: None
     """Returns the promise `start` in KiB for a guest with this maximum; None: unknown."""
     standing: PromisesKept = field(default_factory=PromisesKept)
-    """Guarantees of the last snapshot."""
     _own_cache: tuple[Sequence[Guest], object, Mapping[str, _OwnPromises]] = ((), None, MappingProxyType({}))
     _maxima: _LastKnown = field(default_factory=_LastKnown)
     _vouched: _LastKnown = field(default_factory=_LastKnown)
@@ -269,10 +263,8 @@ class Guarantees:
         return GuestPromise(guest, kib, firm, priority, largest if kib < largest else None)
 
     def _class_promises(self, snapshot: Snapshot) -> tuple[Sequence[_ClassPromise], Set[str]]:
-        """Return the promises by class in the order of guests, and the ids of guests without an answer.
-
-        If the column is missing, the last answer holds.
-        """
+        """Return the promises by class, in order, and the ids of guests without an answer. If the column is missing, the last
+        answer holds."""
         guests = snapshot.listed
         promises = [*map(_ClassPromise, *map(snapshot.numbers, (GUARANTEE, GUARANTEE_SHARE, PRIORITY)))]
         if self.by_class and guests and not {GUARANTEE, GUARANTEE_SHARE} & snapshot.columns.keys():
@@ -285,10 +277,7 @@ class Guarantees:
         return promises, frozenset()
 
     def own(self, guests: Sequence[Guest]) -> Mapping[str, float]:
-        """Return the promises of the YAML file and the metadata in KiB by guest id, from the last known maximum.
-
-        0 is no promise. Guests with unknown promises are left out.
-        """
+        """Return the promises of the YAML file and the metadata in KiB by guest id. 0: no promise; missing: unknown."""
         promised: dict[str, float] = {}
         for identity, entry in self._own(guests).items():
             maximum = self._maxima.of(entry.guest)
@@ -354,7 +343,7 @@ class Guarantees:
 
 @lru_cache(maxsize=1024)
 def _read(text: str) -> tuple[Guaranteed, UnitError | None]:
-    """Return the promise in a guest's metadata. An invalid one counts as all memory, which is safe for the guest."""
+    """Return the promise in a guest's metadata. An invalid one counts as all memory, which is safe."""
     if text.strip() == AT_START:
         return AT_START, None
     try:

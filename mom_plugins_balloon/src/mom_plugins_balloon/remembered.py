@@ -1,6 +1,6 @@
 """Past of one guest. `remember` returns the next record after each cycle; events return one in between.
 
-Sizes are KiB, times are monotonic seconds, None is unknown.
+Sizes are KiB, times monotonic seconds.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from mom_plugins_balloon.sizes import (
 from mom_plugins_balloon.sweep.records import SweepEnd, SweepHistory, SweepOutcome
 
 BOOT_FACTOR: Final = 3.0
-"""Ratio. A guest that mom has seen come stays new this much longer: it may boot for minutes before its first statistics."""
+"""Ratio. A guest that mom has seen come stays new this much longer: it may boot for minutes."""
 
 
 class GuestArrival(NamedTuple):
@@ -48,9 +48,9 @@ class GuestArrival(NamedTuple):
 def arrival_of(now: float, age: float | None, start_rest: float, *, came: bool, had_guests: bool) -> GuestArrival:
     """Return the arrival of a guest that mom sees for the first time.
 
-    :param age: age of its process in seconds; None: unknown
+    :param age: age of its process in seconds
     :param came: the guest was not there before mom
-    :param had_guests: mom has seen other guests before, so the guest did not appear together with its hypervisor
+    :param had_guests: mom has seen other guests before
     """
     started = now - (age or 0.0) if came else None
     if age is None:
@@ -65,7 +65,6 @@ class Sight(NamedTuple):
     maximum: float | None
     reboot_age: float | None
     blocked: bool
-    """The size cannot be set now."""
 
 
 class Remembered(NamedTuple):
@@ -76,7 +75,6 @@ class Remembered(NamedTuple):
     """None: this mom has not listed the guest yet."""
     request: SizeRequest | None = None
     resized: bool = False
-    """mom has set the present size."""
     sizes: SizeHistory = SizeHistory()
     maximum: float | None = None
     settling: BalloonSettling | None = None
@@ -84,7 +82,6 @@ class Remembered(NamedTuple):
     sweeps: SweepHistory = SweepHistory()
     learned: LearnedHabits | None = None
     missed_lists: int = 0
-    """Consecutive lists without the guest."""
 
     @property
     def pending(self) -> int | None:
@@ -103,7 +100,7 @@ class Remembered(NamedTuple):
     def start_rest(self, seconds: float, now: float) -> float:
         """Return the time until a new guest gives memory; 0: it may give.
 
-        :param seconds: length of this rest after the first statistics
+        :param seconds: length of this rest
         """
         arrival = self.arrival
         if arrival is None or arrival.old_at <= now:
@@ -112,7 +109,7 @@ class Remembered(NamedTuple):
         return max(0.0, min(arrival.old_at, reported + seconds) - now)
 
     def gave_by(self, made: float) -> bool:
-        """Return whether the guest was shrunk due to statistics of this time, so that they overstate its spare memory."""
+        """Return whether the guest has shrunk since these statistics, so that they overstate its spare memory."""
         request = self.request
         if request is None or request.statistics_made is None or request.target >= request.began_at:
             return False
@@ -121,8 +118,7 @@ class Remembered(NamedTuple):
     def why_not_send(self, target: int, memory: GuestMemory, now: float, dead_band: float) -> str:
         """Return why a request for `target` KiB is not worth a command; empty: it is.
 
-        While a guest is on its way, its target counts as its size. Growth to its maximum, or towards its guarantee, is always worth a
-        command.
+        Growth to the maximum, or towards the guarantee, is always worth a command.
         """
         request, size = self.request, memory.size
         if request is not None and not request.arrived:
@@ -153,16 +149,14 @@ class Remembered(NamedTuple):
     # --- events ------------------------------------------------------------------------------------------------------------------
 
     def after_request(self, request: SizeRequest) -> Remembered:
-        """Return the record after a request. An unconfirmed request does not replace a request for less, which continues if the command had
-        no effect."""
+        """Return the record after a request. An unconfirmed one does not replace a request for less."""
         keeps = request.in_doubt and self.pending is not None and request.target >= self.pending
         return self._replace(resized=True, request=self.request if keeps else request)
 
     def with_recorded_request(self, target: float | None, at: float, statistics_made: float | None) -> Remembered:
         """Return the record with the request of a recording.
 
-        :param target: requested KiB; None: none
-        :param at: time of the command
+        :param target: KiB; None: none
         :param statistics_made: time of the statistics for that decision
         """
         request = self.request
@@ -178,8 +172,7 @@ class Remembered(NamedTuple):
         return self._replace(request=None, resized=False)
 
     def with_learned(self, learned: LearnedHabits | None) -> Remembered:
-        """Return the record with these habits. Avoids `_replace`, which takes three times as long and would run for all guests in each
-        cycle."""
+        """Return the record with these habits. `_replace` would take three times as long."""
         return Remembered(
             self.incarnation, self.arrival, self.request, self.resized, self.sizes, self.maximum, self.settling, self.cooperation,
             self.sweeps, learned,

@@ -1,7 +1,4 @@
-"""Memory reserved for launches: who requested how much, how much is available, and when it is released.
-
-Policies read the host field `mem_reserved`, so that guests give memory for reservations.
-"""
+"""Memory reserved for launches. Policies read it as the host field `mem_reserved`, so that guests give memory for it."""
 
 from __future__ import annotations
 
@@ -32,10 +29,10 @@ TOUCHED_KIB: Final = 16384
 """KiB. A guest that has touched all but this has used its reservation."""
 
 SHORT_SECONDS: Final = 30.0
-"""s. Missing memory is reported after this time: while guests shrink, their spare memory is not known exactly."""
+"""s. Missing memory is reported after this time, because spare memory is not exact while guests shrink."""
 
 AWAY_SECONDS: Final = 600.0
-"""s. After this time without guests, a host has none. Before that, its hypervisor may not answer, and guests may still need memory."""
+"""s without guests after which a host has none. Before that, its hypervisor may not answer."""
 
 
 @dataclass(eq=False)
@@ -53,15 +50,12 @@ class HostReservations:
     loaded: bool = False
     """`load` was called. Until then, reservations of the previous run are unknown."""
     _followed: bool = False
-    """A cycle has ended since then."""
     _lock: threading.RLock = field(default_factory=threading.RLock)
     _kept: dict[str, KeptReservation] = field(default_factory=dict)
     _ended: deque[Reservation] = field(default_factory=lambda: deque(maxlen=_ENDED))
     _short_since: dict[str, float] = field(default_factory=dict)
-    """Time since which memory is missing, by reservation id."""
     _snapshot: Snapshot | None = None
     _with_guests: Snapshot | None = None
-    """Last snapshot with guests."""
 
     def __post_init__(self) -> None:
         self._arrivals = Arrivals(self.guests, self.context)
@@ -94,9 +88,8 @@ class HostReservations:
         return made
 
     def keep_for(self, guest: LaunchedGuest, seconds: float, *, part_kib: int, who: str = "") -> Reservation:
-        """Reserve memory for a guest that is about to start. Raises as `reserve` does.
-
-        A matching reservation is used for this guest until it has arrived, and is enlarged if it is too small.
+        """Reserve memory for a guest that is about to start. Raises as `reserve` does. A matching reservation is used, and enlarged if
+        necessary.
 
         :param part_kib: memory in addition to an earlier reservation
         """
@@ -324,5 +317,5 @@ class HostReservations:
 
 
 def policies_reserve(texts: Iterable[str]) -> bool:
-    """Return whether any of these policies reads the reserved memory, or uses the law's suggestions, which include it."""
+    """Return whether any of these policies reads the reserved memory or the law's suggestions."""
     return any(RESERVED in text or SUGGESTED in text for text in texts)

@@ -43,16 +43,15 @@ class RestoredSize(NamedTuple):
     size: int
     note: str = ""
     keeps: bool = False
-    """The guest keeps its present size."""
 
 
 def restored_size(had: int, size: float | None, maximum: float | None, memory: GuestMemory | None, limits: ShrinkLimits) -> RestoredSize:
-    """Return the size that a guest had before mom, or more if it uses more, up to its maximum.
+    """Return the size that a guest had before mom, or more if it uses more.
 
     Raises `Refused` or `NoChangeNeeded` if the guest would shrink and its use is unknown.
 
-    :param size: present size; None: unknown, or the guest is being swept
-    :param maximum: the guest's own maximum, without the limit of its control group
+    :param size: None: unknown, or being swept
+    :param maximum: without the limit of its control group
     """
     floor = 0 if memory is None else math.ceil(max(floor_kib(memory, limits) or 0.0, memory.guarantee))
     floor = floor if maximum is None else min(floor, math.floor(maximum))
@@ -92,7 +91,6 @@ class Resizer:
     started: StartedSizes
     limits: Callable[[], ShrinkLimits]
     see: Callable[[Snapshot], None]
-    """Records a snapshot, when there is no cycle."""
 
     # --- read ---------------------------------------------------------------------------------------------------------------------
 
@@ -118,7 +116,7 @@ class Resizer:
         return InTransition(size) if low - tolerance <= size <= high + tolerance else size
 
     def see_at_restore(self, hypervisor: Hypervisor) -> None:
-        """Record the hypervisor's own fields for `mom restore`, which has no cycle. Without them, no guest is shrunk."""
+        """Record the hypervisor's own fields for `mom restore`. Without them, no guest is shrunk."""
         if self.guests.snapshot.guests or not isinstance(hypervisor, cloudstack.GuestFields):
             return
         try:
@@ -169,7 +167,7 @@ class Resizer:
         return is_sweep(guest, target) or self.leaving.sweeps(guest.id, target)
 
     def permitting(self, identity: str, target: Value) -> GuestMemory | None:
-        """Return the guest's record for the gate. A sweep before a move is permitted although a moving guest keeps its size."""
+        """Return the guest's record for the gate; a moving guest may be swept."""
         memory = self.guests.memory_of(identity)
         swept = memory is not None and memory.pause and isinstance(target, int) and self.leaving.sweeps(identity, target)
         return memory._replace(pause="") if memory is not None and swept else memory

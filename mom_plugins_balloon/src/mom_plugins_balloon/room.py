@@ -1,6 +1,6 @@
-"""Room for reservations: memory that the host has, and that guests can give above their need and guarantee.
+"""Room for reservations: memory that the host has, and that guests can give above their need, margin and guarantee.
 
-Launches rely on these figures. Guests keep their margins. Memory in swap does not count, and cold memory counts in part.
+Memory in swap does not count, and cold memory counts in part.
 """
 
 from __future__ import annotations
@@ -31,8 +31,7 @@ OLDEST_SECONDS: Final = 600.0
 """s. Maximum age of a working set."""
 
 RETURNING_SHARE: Final = 0.1
-"""Ratio of guests' memory in the host's swap that is kept free: about this much swaps in within a minute, of memory that stays out
-for ten."""
+"""Ratio of guests' memory in the host's swap that is kept free, for swap-in within a minute."""
 
 PACE_SHARE: Final = 0.0025
 """1/s. Ratio of guests' memory that goes to swap: a quarter of the largest pace without stalls."""
@@ -40,7 +39,7 @@ PACE_SHARE: Final = 0.0025
 
 RISE_SECONDS: Final = (300.0, 600.0, 900.0, 1800.0, 3600.0, 7200.0)
 NEARLY_ALL: Final = 0.9
-"""s, ratio. Reports show the first of these times within which guests take this share of an expected rise."""
+"""s, ratio. Reports show the first of these times in which guests take this share of an expected rise."""
 
 
 class Spare(NamedTuple):
@@ -54,7 +53,6 @@ class Spare(NamedTuple):
     cold_pace: float = 0.0
     """KiB/s of `cold`."""
     largest: float = 0.0
-    """Largest part of `total` from one guest."""
 
 
 def spare_of(records: BalloonedGuests, law: LawParameters, limits: ShrinkLimits, interval: float = 5.0) -> Spare:
@@ -79,7 +77,7 @@ def spare_of(records: BalloonedGuests, law: LawParameters, limits: ShrinkLimits,
 
 
 def _spare_kib(guest: Guest, memory: GuestMemory, context: LawContext, limits: ShrinkLimits) -> tuple[float, float]:
-    """Return the host's gain from this guest in KiB, and the remainder that is not worth a trim."""
+    """Return the host's gain from this guest, and the remainder that is not worth a trim."""
     size, usable, need, least = memory.size, memory.statistics.usable, need_kib(memory), least_kib(memory, limits)
     if size is None or usable is None or need is None or least is None or _gives_nothing(guest, memory):
         return 0.0, 0.0
@@ -110,15 +108,11 @@ def _not_swept(guest: GuestMemory, freed: float, size: float, context: LawContex
 
 
 def _not_trimmed(size: float, context: LawContext) -> float:
-    """Return the remainder that is too small for a trim.
-
-    :param size: smallest size that the guest could have
-    """
     return context.worth(size + context.worth(size))
 
 
 def counted_kib(guest: Guest) -> float:
-    """Return the KiB of a guest that will certainly go to swap; 0 if its working set is unknown or old."""
+    """Return the KiB of a guest that will certainly go to swap."""
     held, working_set, age = (guest.number(name) for name in ("rss", "working_set", "working_set_age"))
     if held is None or working_set is None or age is None or age > OLDEST_SECONDS:
         return 0.0
@@ -126,7 +120,7 @@ def counted_kib(guest: Guest) -> float:
 
 
 def gained_kib(kib: float, host: Host, back: float = 0.0) -> float:
-    """Return the host's gain when this much memory goes to swap, less its compressed size; 0: unknown.
+    """Return the host's gain when this much memory goes to swap; 0: unknown.
 
     :param back: KiB that swap in within a cycle; they do not count
     """
@@ -142,10 +136,7 @@ def returning_kib(snapshot: Snapshot) -> float:
 
 
 def seconds_to_free(wanted_kib: float, spare: Spare, cycle_seconds: float, law: LawParameters) -> float | None:
-    """Return the time that guests need to give this much; None: they do not have it.
-
-    In each cycle all guests give the same share of their spare memory, limited by the speed of their balloons.
-    """
+    """Return the time that guests need to give this much; None: they do not have it."""
     if wanted_kib <= 0:
         return 0.0
     by_balloons = min(wanted_kib, spare.total)
@@ -165,8 +156,8 @@ def seconds_to_free(wanted_kib: float, spare: Spare, cycle_seconds: float, law: 
 def room_of(snapshot: Snapshot, last_with_guests: Snapshot, spare: Spare, host_keeps_kib: float | None, **more: Any) -> Room:
     """Return the room for reservations on this host.
 
-    :param last_with_guests: last snapshot with guests; they continue to run while the hypervisor does not answer
-    :param host_keeps_kib: memory that the host keeps; None: computed from its size, or the largest growth of its guests
+    :param last_with_guests: guests run on while the hypervisor does not answer
+    :param host_keeps_kib: None: computed from the host's size, or the largest growth of its guests
     :param more: other fields of `Room`
     """
     host = snapshot.host
@@ -187,7 +178,7 @@ def room_of(snapshot: Snapshot, last_with_guests: Snapshot, spare: Spare, host_k
 def rise_of(snapshot: Snapshot, twice: float, forecasts: Forecasts | None) -> tuple[int, float]:
     """Return the expected growth of guests, and its time in seconds since the epoch (0: unknown).
 
-    :param twice: expected memory of arrived guests that is already reserved
+    :param twice: part of it that is already reserved
     """
     ahead, rise = (snapshot.host.number(name) or 0.0 for name in (AHEAD, RISE))
     times = (

@@ -1,4 +1,4 @@
-"""Builds the records of the host and all guests in one cycle, from the snapshot and the guests' pasts."""
+"""Builds the records of the host and all guests in each cycle."""
 
 from __future__ import annotations
 
@@ -47,13 +47,11 @@ class DescribedGuests(NamedTuple):
     snapshot: Snapshot
     memories: Sequence[GuestMemory]
     places: Mapping[str, int]
-    """Index in `memories` by guest id."""
 
 
 def describe(snapshot: Snapshot, pasts: Sequence[Remembered], facts: CycleFacts, new: Sequence[bool]) -> DescribedGuests:
     """Build the memory of all guests of a snapshot.
 
-    :param pasts: in the order of the snapshot's guests
     :param new: whether each guest has just started, and gives nothing yet
     """
     guests, now = snapshot.listed, snapshot.monotonic
@@ -126,9 +124,8 @@ def suggestions(
 ) -> Suggested:
     """Return the law's suggestions.
 
-    :param wanted: the operator's watermarks
     :param interval: seconds between cycles
-    :param guests: memory of all guests; None: built from the snapshot alone
+    :param guests: None: built from the snapshot alone
     """
     host, guests = host_memory(snapshot, wanted, interval), guest_memories(snapshot) if guests is None else guests
     if law.rise_share <= 0:
@@ -166,8 +163,7 @@ def host_memory(snapshot: Snapshot, wanted: HostWanted, interval: float) -> Host
 def guest_memories(snapshot: Snapshot, remembered: Mapping[str, Iterable[object]] = MappingProxyType({})) -> Sequence[GuestMemory]:
     """Return the memory of all guests, in order.
 
-    :param remembered: columns that the plugin knows itself, by attribute of `GuestMemory` and `Habits`; otherwise fields of the snapshot
-        count
+    :param remembered: columns that the plugin knows itself, by attribute; otherwise fields of the snapshot count
     """
     numbers = {name: snapshot.numbers(field) for name, field in FIELDS.items()}
     size, own_maximum, rss = numbers["size"], snapshot.numbers("balloon_max"), numbers["rss"]
@@ -227,12 +223,6 @@ def used_kib(total: float | None, size: float | None, usable: float | None) -> f
 def _expected_rise(
     soon: float | None, used: float | None, expected: float | None, rises_in: float | None, weight: float | None
 ) -> float | None:
-    """Return the expected growth of a guest's use in KiB, times the weight of its forecast.
-
-    :param soon: largest expected use
-    :param expected: usual use at this time; None: no forecast
-    :param rises_in: seconds until the use grows
-    """
     if expected is None or soon is None or used is None:
         return None
     more = 0.0 if rises_in is None else soon - used

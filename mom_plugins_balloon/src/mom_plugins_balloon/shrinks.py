@@ -23,14 +23,14 @@ class ShrinksUnderWay:
         self._context, self._records, self._file = context, records, file
 
     def of_before(self, identity: str) -> SizeRequest | None:
-        """Return the previous mom's last request to a guest that this mom has not seen yet; None: there was none."""
+        """Return the previous mom's last request to a guest that this mom has not seen yet."""
         shrink = self._file.state.shrinks.get(identity)
         return None if shrink is None else SizeRequest(shrink.target, shrink.before, 0.0)
 
     def note(self, asked: Mapping[str, tuple[float, Value]] | None = None) -> None:
         """Write the running shrinks if they have changed.
 
-        :param asked: sizes and targets of guests that are about to be asked
+        :param asked: sizes and targets of guests about to be asked
         """
         guests, before = self._records.snapshot.listed, self._file.state.shrinks
         if not self._context.serves or not guests:
@@ -63,7 +63,6 @@ def stopped_shrinks(
     """Yield guests that get another size than mom's target, with the size and its reason.
 
     :param holds: guarantees in KiB by guest id
-    :param end_sweep: ends the sweep of a guest by its id
     """
     snapshot, before_mom = records.snapshot, functools.cache(started.before_mom)  # lazy: few cycles need it
     guests, numbers = snapshot.listed, map(snapshot.numbers, (CONTROL, "balloon_cur", "balloon_max"))

@@ -1,4 +1,4 @@
-"""History of guests' sizes from reports: since when a guest has its size, who set it, and harm to the guest."""
+"""History of guests' sizes from reports: since when, set by whom, and harm to the guest."""
 
 from __future__ import annotations
 
@@ -14,14 +14,13 @@ from mom_plugins_balloon.sizes import SAME_SIZE_KIB
 SIZE = "balloon_cur"
 
 ARRIVED_KIB = 8192
-"""KiB. Distance to the target at which a guest has arrived: guests stop a few pages short of it."""
+"""KiB. Distance to the target at which a guest has arrived: guests stop a few pages short."""
 
 
 class Since(NamedTuple):
     """Time (seconds since the epoch) since which a guest has its size, and who set it.
 
-    `by` is `mom`; `maximum`: the guest has had all its memory since mom first saw it; `unknown`: it had another size then; `somebody-else`:
-    the size is not mom's target.
+    `by`: `mom`; `maximum`: all its memory since mom first saw it; `unknown`: another size then; `somebody-else`: not mom's target.
     """
 
     time: float
@@ -43,7 +42,6 @@ class GuestHistory:
     size: float | None = None
     since: Since | None = None
     applied: Outcome | None = None
-    """Last applied decision on its size."""
     tried: Outcome | None = None
     """Last decision on its size that was applied or failed."""
     tried_at: float = 0.0
@@ -56,7 +54,6 @@ class GuestHistory:
     unhealthy: str = ""
     unhealthy_since: float = 0.0
     missing: int = 0
-    """Consecutive lists without the guest."""
 
     def see(self, guest: Guest, now: float) -> None:
         """Record one more cycle."""
@@ -100,8 +97,7 @@ class GuestHistory:
 
 
 def histories(before: Mapping[str, GuestHistory], report: Report) -> dict[str, GuestHistory]:
-    """Return the histories of all guests after one more cycle, by guest id. An empty report forgets no guest: the hypervisor did not
-    answer."""
+    """Return all histories after one more cycle, by guest id. An empty report forgets no guest: the hypervisor did not answer."""
     guests = report.snapshot.guests
     outcomes = {outcome.decision.entity.id: outcome for outcome in report.outcomes if outcome.decision.control == CONTROL}
     kept = {identity: history for identity, history in before.items() if history.missing < LISTS_UNTIL_GONE}

@@ -14,10 +14,10 @@ CLOCK_SLACK_SECONDS = 1.0
 """s. Times of statistics are in whole seconds."""
 
 SETTLES_SECONDS = 3.0
-"""s. A balloon rests when its size has not changed for this time. QEMU reports the size once a second."""
+"""s. A balloon rests after this time without change. QEMU reports the size once a second."""
 
 ASKED_AGAIN_SECONDS = 30.0
-"""s. mom repeats a request after this time. A virtio balloon moves 26 GiB in it (0.86 GiB/s)."""
+"""s. mom repeats a request after this time, in which a virtio balloon moves 26 GiB."""
 
 SIZES_SECONDS = 120.0
 """s. mom remembers sizes for this time. It ignores older statistics anyway."""
@@ -45,11 +45,9 @@ class BalloonSettling(NamedTuple):
     """Balloon that may still be moving after the guest's start. Times are monotonic seconds."""
 
     first_seen: float
-    """Time when mom first saw the guest."""
     reported: float | None = None
     """Time of the first statistics since; before them, the guest boots."""
     maximum: float | None = None
-    """Last known maximum of the guest in KiB."""
 
     def after(self, now: float, maximum: float | None, age: float | None) -> BalloonSettling:
         """Return the record after one more cycle.
@@ -104,21 +102,21 @@ class SizeHistory(NamedTuple):
 
 
 PATIENCE_SECONDS = 20.0
-"""s. A guest without progress towards its target for this time does not cooperate. XenServer's squeezed waits as long."""
+"""s. A guest without progress for this time does not cooperate. XenServer's squeezed waits as long."""
 
 PATIENCE_AGAIN_SECONDS = 8.0
-"""s. The same for a guest that was set aside before. A working balloon moves GiB in this time."""
+"""s. The same for a guest that was set aside before. A working balloon moves GiB in it."""
 
 PROGRESS_KIB = 1024
 PROGRESS_SHARE = 0.02
 PROGRESS_MOST_KIB = 256 * 1024
-"""KiB, ratio of the missing memory, and KiB. Less than this is no progress, so that mom does not wait forever for a guest that gives a MiB
-at a time. A working balloon moves 20 GiB."""
+"""KiB, ratio of the missing memory, and KiB. Less is no progress, so that mom does not wait forever for a guest that gives a MiB
+at a time."""
 
 FIRST_REST_SECONDS = 60.0
 LAST_REST_SECONDS = 1800.0
-"""s. First and longest time for which mom sets a guest aside. Doubled each time that the guest gives nothing. A guest that gave a part was
-asked for too much, and starts again at the first time."""
+"""s. First and longest time for which mom sets a guest aside. Doubled each time that the guest gives nothing; after a part, it begins
+again."""
 
 
 class Cooperation(NamedTuple):
@@ -133,7 +131,6 @@ class Cooperation(NamedTuple):
     aside_for: float = 0.0
     """Seconds for which it was set aside last; 0: it has cooperated since."""
     until: float = 0.0
-    """End of that time."""
     why_aside: str = ""
     """Why it is set aside; empty: it is not."""
 

@@ -1,7 +1,7 @@
-"""Sizes of guests at their start, for `guarantee: start`. Kept while they run, across restarts of mom.
+"""Sizes of guests at their start, for `guarantee: start`, kept across restarts of mom.
 
-No interface reports this size. A guest that starts with less than its maximum boots with all of it, until its driver has inflated the
-balloon (0.5 GiB/s). So mom waits for the driver's first statistics and a resting balloon before it requests another size.
+No interface reports this size. A guest boots with its maximum, until its driver has inflated the balloon (0.5 GiB/s). So mom waits for the
+first statistics and a resting balloon before it requests another size.
 """
 
 from __future__ import annotations
@@ -20,11 +20,7 @@ GONE_KEPT: Final = 1000
 
 
 class StartedSizes:
-    """Sizes of this host's guests at their start.
-
-    If a size was not recorded, because the file was damaged or mom resized the guest before its balloon rested, the ledger's original size
-    counts.
-    """
+    """Sizes of this host's guests at their start. If one was not recorded, the ledger's original size counts."""
 
     def __init__(self, context: PluginContext, file: BalloonFile) -> None:
         self._context, self._file = context, file
@@ -71,7 +67,7 @@ class StartedSizes:
         return started if started is not None and started.incarnation == guest.incarnation else None
 
     def kib_of(self, guest: Guest, maximum: float | None) -> float | None:
-        """Return the promise `start` in KiB; None: unknown. If memory was plugged in since, it is the same share of the new maximum."""
+        """Return the promise `start` in KiB: the same share of the maximum after memory was plugged in. None: unknown."""
         started = self.of(guest)
         if started is None:
             return None
@@ -80,7 +76,7 @@ class StartedSizes:
         return min(maximum, max(float(started.size), started.size * (maximum / started.maximum)))
 
     def without_mom(self, guest: Guest, before: float) -> float:
-        """Return the size that a guest would have without mom: its original size, and memory plugged in since."""
+        """Return the size without mom: the original size, and memory plugged in since."""
         started, maximum = self.of(guest), guest.number("balloon_max")
         if maximum is None:
             return before
@@ -92,7 +88,6 @@ class StartedSizes:
     def plugged(self, guests: Mapping[str, Guest], sizes: Mapping[str, int], tolerance: float) -> Set[str]:
         """Return the ids of guests whose size changed only because memory was plugged in or out.
 
-        :param sizes: present sizes in KiB by guest id
         :param tolerance: KiB; sizes that differ by less are equal
         """
         moved: set[str] = set()

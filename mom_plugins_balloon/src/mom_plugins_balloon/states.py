@@ -1,4 +1,4 @@
-"""Watermarks of the host's available memory, and its state: from its size, the goal, and the growth of its guests."""
+"""Watermarks of the host's available memory, and its state."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ GIB = 1 << 20
 
 SCALE = ((4 * GIB, 0.06), (8 * GIB, 0.04), (16 * GIB, 0.02), (float("inf"), 0.01))
 """Least memory that a host keeps: 6 % of its first 4 GiB, 4 % of the next 8, 2 % of the next 16, 1 % of the rest, like VMware ESX
-(`Mem.MinFreePct`). That is 0.4 GiB of 8, 0.8 GiB of 24, and 42 GiB of 4 TiB. Short-term demand grows with the host, but more slowly."""
+(`Mem.MinFreePct`): 0.8 GiB of 24. Short-term demand grows with the host, but more slowly."""
 
 HARD_SHARE = 0.5
 LOW_SHARE = 0.25
 """Ratios of the least memory: hard and low watermark."""
 
 GAP = 1.05
-"""Ratio. A state ends when available memory exceeds its watermark by this: it varies by tens of MiB."""
+"""Ratio. A state ends when available memory exceeds its watermark by this, because it varies by tens of MiB."""
 
 
 class StateGoal(StrEnum):
@@ -33,12 +33,12 @@ class StateGoal(StrEnum):
 
 
 GROWTH_FACTOR = {StateGoal.DENSITY: 1.0, StateGoal.BALANCED: 1.5, StateGoal.SAFE: 3.0}
-"""Ratios of the memory that all guests may take until mom has reclaimed it. The host keeps this much."""
+"""Ratios of the growth until mom has reclaimed memory. The host keeps this much."""
 
 UNSEEN_SHARE = 0.03
 UNSEEN_MOST_KIB = 10 * GIB
-"""Ratio of the host, and KiB: growth of guests to expect before it was observed. A program that reads data at 150 MiB/s takes 750 MiB in a
-cycle of 5 s, 2.3 % of 32 GiB. 10 GiB are thirty guests that fill memory at 320 MiB/s for a second."""
+"""Ratio of the host, and KiB: growth to expect before any was observed. Reading data at 150 MiB/s takes 750 MiB in a cycle of 5 s, 2.3 % of
+32 GiB. 10 GiB are thirty guests that fill memory at 320 MiB/s for a second."""
 
 ROOM_SHARE = {StateGoal.DENSITY: 0.0, StateGoal.BALANCED: 0.1, StateGoal.SAFE: 1.0}
 """Ratios of the memory that guests could still take. The host keeps at least this much."""

@@ -41,10 +41,10 @@ from mom_plugins_balloon.parameters import BALLOON_KIB_PER_SECOND, LawParameters
 __all__ = ["LawContext", "SizeSuggestion", "ahead_of", "context_of", "decide", "headroom_returns", "level_of", "sweep_of"]
 
 ALL_ASKED_SECONDS: Final = 60.0
-"""s. The law asks every guest within this time to give memory for expected growth. Forecasts look 15 minutes ahead."""
+"""s in which the law asks every guest for expected growth. Forecasts look 15 minutes ahead."""
 
 LEAST_ASKED: Final = 64
-"""Least number of guests asked in each cycle. To ask thousands of guests in every cycle would dominate the law's CPU time."""
+"""Guests asked in each cycle. Asking thousands would dominate the law's CPU time."""
 
 
 def decide(host: HostMemory, guests: Sequence[GuestMemory], parameters: LawParameters, limits: ShrinkLimits) -> list[SizeSuggestion]:
@@ -77,7 +77,7 @@ def _left_if_all_grow(host: HostMemory, guests: Sequence[GuestMemory], parameter
 
 
 def sweep_of(host: HostMemory, guest: GuestMemory, parameters: LawParameters, limits: ShrinkLimits) -> SizeSuggestion:
-    """Return the sweep of a guest that is about to migrate, so that QEMU does not send freed memory. No target: no sweep.
+    """Return the sweep of a guest that is about to migrate. No target: no sweep.
 
     :param host: `interval` is the time in which the balloon may inflate
     """
@@ -90,7 +90,7 @@ def sweep_of(host: HostMemory, guest: GuestMemory, parameters: LawParameters, li
 
 
 def ahead_of(host: HostMemory, guests: Sequence[GuestMemory], rise: float, parameters: LawParameters) -> float:
-    """Return the KiB that the host should keep available for the expected growth of guests.
+    """Return the KiB to keep available for the expected growth of guests.
 
     :param rise: expected growth of all guests together, in KiB
     """

@@ -20,7 +20,6 @@ class LawContext(NamedTuple):
     p: LawParameters
     """Parameters as written in the configuration; used for ratios and times."""
     step: float
-    """Smallest change that is worth a command."""
     margin: float
     margin_share: float
     moves: float
@@ -33,7 +32,7 @@ class LawContext(NamedTuple):
     takes_margins: bool
     """The host is so short that guests give part of their margins."""
     sweeps_can_end_late: bool
-    """During a sweep, the guest keeps memory in case the sweep ends late. False below the low watermark."""
+    """A sweep leaves the guest memory in case it ends late; not below the low watermark."""
     no_reclaim: bool
     """No guest has to give memory, even if all guests grow."""
     depth: float = math.inf

@@ -1,7 +1,7 @@
-"""Memory that a guest needs, and headroom that it should keep.
+"""Need of a guest, and headroom that it should keep.
 
-The need is memory in use that the guest could give up only by swapping. Above the need it keeps a margin, for programs that allocate memory
-before mom's next cycle, and headroom for a burst as large as its largest recent one.
+The need is memory in use that the guest could give up only by swapping. Above it the guest keeps a margin, for allocations before mom's
+next cycle, and headroom for a burst as large as its largest recent one.
 """
 
 from __future__ import annotations
@@ -24,8 +24,7 @@ class Floors(NamedTuple):
     margin: float
     """Floor for taking margins: `tight`, or less for a launch."""
     least: float
-    """Floor for taking headroom for bursts: a part of the margin, headroom that the guest got when it ran out, or the floor after kills by
-    its kernel."""
+    """Floor for taking headroom for bursts: part of the margin, headroom kept after running out, or the floor after kills."""
 
 
 class Need(NamedTuple):
@@ -40,7 +39,6 @@ class Need(NamedTuple):
     """Usable memory that the next burst would take; may be more than `usable`."""
     floors: Floors
     used: float
-    """Memory that the guest's kernel and programs use."""
     size_then: float
     """Size when the statistics were made; the present size if that is unknown."""
     then_is_known: bool

@@ -1,7 +1,7 @@
 """Memory that a guest can give by each means, and its cost.
 
-A sweep inflates the balloon over unused memory and deflates it at once: the host gets memory that the guest had used and freed, and the
-guest has its headroom back a second later. A trim makes the guest smaller until the host has room again.
+A sweep inflates the balloon over unused memory and deflates it at once: the host gets memory that the guest had used and freed. A trim
+makes the guest smaller until the host has room again.
 
 The law uses up each means of `TRIMS` before it turns to the next. Each means defines the memory that a guest could give (`could_give`), its
 cost (`cost`), and the share that the host takes (`taken`). To add a means, write one `TrimMeans` and add it to the list.
@@ -39,7 +39,6 @@ class Offer(NamedTuple):
     cost: float = 1.0
     """Cost of reclaim relative to an ordinary guest (`reclaim_cost`)."""
     trims: bool = False
-    """The guest can be trimmed."""
 
     @property
     def empty(self) -> float:
@@ -89,7 +88,7 @@ class TrimMeans(NamedTuple):
     def taken(self, supply: float, shortage: Shortage, context: LawContext) -> float:
         """Return the share of this means that the host takes, from 0 to 1.
 
-        :param supply: memory of all guests by this means, in KiB
+        :param supply: KiB of all guests by this means
         """
         lacks, host = self.lacks(shortage, context), context.host
         worth = max(context.step, context.p.slack * host.high) if self.hurts else 0.0
@@ -129,9 +128,8 @@ class Spare(NamedTuple):
     most: float
     """Size above the guarantee, within the balloon's reach."""
     calm: float
-    """`most`, or 0 for a guest that waits for its disk. Such a guest gives memory only below the hard watermark."""
+    """`most`, or 0 for a guest that waits for its disk, which gives memory only below the hard watermark."""
     worth: float
-    """Smallest amount that is worth taking."""
 
 
 class MemoryUse(NamedTuple):
@@ -207,7 +205,7 @@ def held_memory(guest: GuestMemory, need: Need) -> MemoryUse:
 def freed_memory(guest: GuestMemory, held: float) -> float:
     """Return the memory that a guest has freed and the host still backs.
 
-    :param held: memory that the guest uses, in KiB
+    :param held: KiB that the guest uses
     """
     backed = guest.process.backed
     if backed is None:
@@ -221,7 +219,7 @@ def freed_memory(guest: GuestMemory, held: float) -> float:
 def swept_keeps(guest: GuestMemory, need: Need, held: float, context: LawContext) -> float:
     """Return the size that a sweep leaves to the guest.
 
-    :param held: memory that the guest uses, in KiB
+    :param held: KiB that the guest uses
     """
     uses = held if held > need.need else need.need
     keeps = uses + context.sweep_keeps

@@ -1,4 +1,4 @@
-"""Reasons of the law: a code, and one sentence for operators. The sentence needs only the fields of a report."""
+"""Reasons of the law: codes, with sentences for operators that need only the fields of a report."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mom_plugins_balloon.promises import guaranteed_kib
 class ReasonCode(StrEnum):
     """Reason for a guest's size: its code and its sentence.
 
-    In a sentence, `{0[FIELD]}` is a field of the guest in KiB, and `{0.NAME}` an attribute of `ReasonFigures`.
+    `{0[FIELD]}` is a field of the guest in KiB, and `{0.NAME}` an attribute of `ReasonFigures`.
     """
 
     sentence: str
@@ -89,7 +89,7 @@ PHRASES: Final[Mapping[str, str]] = MappingProxyType(
 
 
 def sentence(code: str, guest: Guest, host: Host) -> str:
-    """Return the reason for a guest's suggested size; empty for an unknown code, as in a newer mom's recording."""
+    """Return the reason for a guest's suggested size; empty: unknown code."""
     reason = next((reason for reason in ReasonCode if reason == code), None)
     return "" if reason is None else reason.sentence.format(ReasonFigures(guest, host))
 

@@ -1,7 +1,7 @@
 """Decision of the host: which guests give memory and which guests get it.
 
-The law skips guests that keep their size, and guests that get headroom at no cost. It then applies the kinds of changes (`KINDS`) in order.
-A guest changes by the first kind that applies to it. To add a kind, write one function and add it to the list.
+The law skips guests that keep their size or get headroom at no cost. It then applies the kinds of changes (`KINDS`) in order. A guest
+changes by the first kind that applies to it. To add a kind, write one function and add it to the list.
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ class WeighedGuest(NamedTuple):
     """Guest that may get or give memory."""
 
     place: int
-    """Index among all guests."""
     guest: GuestMemory
     ask: Ask
     offer: Offer
@@ -30,7 +29,7 @@ class WeighedGuest(NamedTuple):
 
 
 class SizeChange(NamedTuple):
-    """Change of one guest's size, in KiB. 0: the host has no memory left for this kind of change."""
+    """Change of one guest's size, in KiB. 0: the host has no memory left for it."""
 
     amount: float
     code: ReasonCode | None = None
@@ -55,11 +54,11 @@ Changes: TypeAlias = Mapping[int, SizeChange]
 """Changes by the guest's index."""
 
 ChangeKind: TypeAlias = Callable[[Sequence[WeighedGuest], Changes, Balance, LawContext], Changes]
-"""Function of the guests, the changes of earlier kinds, the balance and the context. Returns its own changes."""
+"""Function of guests, earlier changes, balance and context. Returns its own changes."""
 
 
 def unbacked_memory(guest: GuestMemory) -> float:
-    """Return the memory that a guest could still take from the host. Other guests never give more than this for it."""
+    """Return the memory that a guest could still take from the host. Other guests give at most this for it."""
     backed, maximum = guest.process.backed, guest.maximum
     return math.inf if backed is None or maximum is None else max(0.0, maximum - backed)
 
@@ -67,7 +66,7 @@ def unbacked_memory(guest: GuestMemory) -> float:
 def level_of(parts: Sequence[tuple[float, float]], amount: float) -> float:
     """Return the level at which all parts together give `amount`.
 
-    Each part gives `part * min(1, level / cost)`, so cheap parts are used up before expensive ones.
+    Each part gives `part * min(1, level / cost)`, so cheap parts are used up first.
 
     :param parts: cost and KiB of each part
     """
@@ -83,7 +82,7 @@ def level_of(parts: Sequence[tuple[float, float]], amount: float) -> float:
 
 
 def grow_urgently(crowd: Sequence[WeighedGuest], changes: Changes, balance: Balance, context: LawContext) -> Changes:
-    """Grow guests that cannot wait, while the host is above its low watermark. Grow up to the guarantee even below it."""
+    """Grow guests that cannot wait, down to the host's low watermark; up to their guarantee even below it."""
     urgent = [candidate for candidate in crowd if candidate.ask.urgent]
     grown = _grown(urgent, [candidate.ask.urgent for candidate in urgent], context.host.available - context.host.low, context.step)
     for place, guest, ask, _ in urgent:
@@ -94,8 +93,7 @@ def grow_urgently(crowd: Sequence[WeighedGuest], changes: Changes, balance: Bala
 
 
 def relieve(crowd: Sequence[WeighedGuest], changes: Changes, balance: Balance, context: LawContext) -> Changes:
-    """Grow guests that stall, with memory beyond the hard watermark that other guests are not expected to touch, or beyond the high
-    watermark."""
+    """Grow guests that stall, with memory beyond the hard watermark that other guests are not expected to touch."""
     host = context.host
     stalling = [candidate for candidate in crowd if candidate.ask.relief]
     untouched = sum([candidate.ask.untouched for candidate in crowd])
@@ -116,7 +114,7 @@ def _grown(crowd: Sequence[WeighedGuest], demands: Sequence[float], supply: floa
 
 
 def refill_cache(crowd: Sequence[WeighedGuest], changes: Changes, balance: Balance, context: LawContext) -> Changes:
-    """Return headroom to guests that fill it with page cache, if the host has more than its high watermark."""
+    """Return headroom that guests fill with page cache, if the host has more than its high watermark."""
     supply, total, step = _beyond(balance, context), sum([candidate.ask.cache_refill for candidate in crowd]), context.step
     left, changed = supply, {}
     for candidate in crowd:
@@ -153,10 +151,6 @@ def _ratio(supply: float, demand: float) -> float:
 
 
 def _in_turn(share: float, demand: float, step: float, left: float) -> float:
-    """Return the memory that a guest gets: its share, but at least a step.
-
-    :param left: KiB left for this guest and all later guests
-    """
     amount = min(max(share, step), demand, left)
     return amount if amount >= min(demand, step) else 0.0
 
@@ -164,9 +158,8 @@ def _in_turn(share: float, demand: float, step: float, left: float) -> float:
 def sweep(crowd: Sequence[WeighedGuest], changes: Changes, balance: Balance, context: LawContext) -> Changes:
     """Sweep as few guests as the shortage needs, those with the lowest cost first.
 
-    Among guests of equal cost, the order is: guests whose sweep yields more than a trim; guests that are not expected to use more, then
-    guests without a forecast, then guests that are; and the guest that freed memory last, because it is the least likely to need it at
-    once. Offers below half of the largest offer are skipped.
+    Among equal costs: first guests whose sweep yields more than a trim; then by forecast (no growth, unknown, growth); then the guest that
+    freed memory last, because it is the least likely to need it at once. Offers below half of the largest are skipped.
     """
     demand = balance.demand - sum([candidate.offer.backed for candidate in crowd if candidate.offer.trims])
     able = [candidate for candidate in crowd if candidate.offer.sweep and candidate.place not in changes]

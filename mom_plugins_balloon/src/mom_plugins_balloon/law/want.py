@@ -33,7 +33,6 @@ class Ask(NamedTuple):
     """Part of the guest's untouched memory that counts as used."""
     offer: Offer = NO_OFFER
     rises: bool = False
-    """The guest is expected to use more soon."""
 
 
 def no_change(code: ReasonCode | None = None) -> Ask:
@@ -78,7 +77,7 @@ def is_rising(guest: GuestMemory, context: LawContext) -> bool:
 
 
 def ready_memory(guest: GuestMemory, context: LawContext) -> float:
-    """Return the KiB of expected growth that need nothing from the host: the guest freed this memory, and the host still backs it."""
+    """Return the KiB of expected growth that the host still backs, because the guest has freed them."""
     rise, total, unused, reserved = guest.rise, guest.statistics.total, guest.statistics.unused, guest.habits.kernel_reserved
     if not rise or total is None or reserved is None:
         return 0.0
@@ -105,7 +104,7 @@ def _headroom_back(guest: GuestMemory, need: Need, size: float, context: LawCont
 
 
 def _urgent(guest: GuestMemory, need: Need, missing: float, unkept: float, context: LawContext) -> Ask:
-    """Return the ask of a guest that runs out of memory, or has less than its guarantee.
+    """Return the ask of a guest that runs out, or has less than its guarantee.
 
     :param missing: KiB below its maximum
     :param unkept: KiB below its guarantee

@@ -5,11 +5,11 @@ from typing import Final
 SLICE_KIB: Final = 128 * 1024.0
 FIRST_SLICE_KIB: Final = 64 * 1024.0
 LEAST_SLICE_KIB: Final = 16 * 1024.0
-"""KiB. Largest, first and smallest slice: inflation between two checks of the guest. A balloon inflates by 128 MiB in 0.15 s (0.86 GiB/s).
-Larger slices would show growth later; smaller slices need more commands. The first slice measures the balloon's speed."""
+"""KiB. Largest, first and smallest slice: inflation between two checks of the guest, 0.15 s for 128 MiB. Larger slices show growth later;
+smaller ones need more commands. The first slice measures the speed."""
 
 SLICE_SECONDS: Final = 0.25
-"""s. Target time of a slice, from the speed of the slice before. On a host with busy CPUs, longer slices would show growth late."""
+"""s. Target time of a slice, from the speed of the one before. Longer slices show growth late on a busy host."""
 
 POLL_SECONDS: Final = 0.01
 """s. Interval of checks of the guest's CPU time while its balloon moves."""
@@ -19,60 +19,58 @@ FRESH_SECONDS: Final = 1.0
 
 NEXT_STATISTICS_SECONDS: Final = 2.5
 ASK_SECONDS: Final = 0.1
-"""s. Longest wait for new statistics, and interval of the queries. Guests report every one or two seconds."""
+"""s. Longest wait for new statistics, and interval of queries."""
 
 QUIET_SECONDS: Final = 0.2
-"""s. A guest must be idle this long before a sweep. A program that fills memory in slots of 100 ms pauses for half of each slot."""
+"""s. A guest must be idle this long before a sweep. A program that fills memory in slots of 100 ms pauses for 50 ms."""
 
 PAUSE_SECONDS: Final = 0.02
 """s. A guest must be idle this long after each slice."""
 
 AT_WORK: Final = 0.08
-"""Ratio of one CPU. A guest that uses more over `QUIET_SECONDS` or `DOUBT_SECONDS` is busy. An idle guest uses 0.02 to 0.04. A program that
-fills memory at 320 MiB/s uses 0.15, or a whole CPU if the host must reclaim first. Slower growth fits into the headroom that a sweep
-leaves."""
+"""Ratio of one CPU. A guest that uses more over `QUIET_SECONDS` or `DOUBT_SECONDS` is busy. Idle guests use 0.02 to 0.04, a program that
+fills memory at 320 MiB/s 0.15. Slower growth fits into the headroom that a sweep leaves."""
 
 STILL_MOVES: Final = 0.25
-"""Ratio of one CPU. A guest that uses more over `POLL_SECONDS` or `PAUSE_SECONDS` is busy, or its balloon still moves. A task of 3 ms uses
-0.15 of 20 ms."""
+"""Ratio of one CPU over `POLL_SECONDS` or `PAUSE_SECONDS` above which a guest is busy, or its balloon moves. A task of 3 ms uses 0.15 of 20
+ms."""
 
 GROWN_KIB: Final = 4 * 1024.0
-"""KiB. RSS growth, or page faults, at which a guest with a resting balloon uses more memory. A moving balloon also faults, because Linux
-zeroes the pages."""
+"""KiB of RSS growth or page faults that show growth while the balloon rests. A moving balloon faults too: Linux zeroes pages."""
 
 MORE_WORK: Final = 1.4
 FAR_MORE_WORK: Final = 2.0
-"""Ratios of a slice's CPU time to the cheapest slice. Above the first, another program may be running; above the second, one certainly is.
-On a host with busy CPUs, the balloon's own time varies by half."""
+"""Ratios of a slice's CPU time to the cheapest slice. Above the first, another program may be running; above the second, one is. On a busy
+host, the balloon's own time varies by half."""
 
 DOUBT_SECONDS: Final = 0.1
-"""s. A guest must be idle this long after such a slice. A program that fills memory does not pause this long."""
+"""s. A guest must be idle this long after such a slice. A program that fills memory pauses less."""
 
 WORK_SECONDS: Final = 0.015
 """s of CPU time. Allowance for timers and services in each slice."""
 
 USUAL_SHARE: Final = 0.75
-"""Ratio of a slice. If the host gained more, the slice was backed memory, and its CPU time is the cost of backed memory."""
+"""Ratio of a slice. With a larger gain, the slice was backed memory and shows its CPU cost."""
 
 VAIN_SHARE: Final = 0.25
 VAIN_SLICES: Final = 2
-"""Ratio of a slice, and number of slices. A slice with a smaller gain is hollow. This many beyond the known hollow memory end the sweep:
-the guest swaps in as much as the balloon frees, or QEMU itself uses more memory than estimated."""
+"""Ratio of a slice, and slices. A slice with a smaller gain is hollow. This many beyond the known hollow memory end the sweep: the guest
+swaps in as much, or QEMU uses more than estimated."""
 
 GOT_SHARE: Final = 0.97
 """Ratio of the planned gain that suffices. RSS varies by some MiB."""
 
 SLICE_WAIT_SECONDS: Final = 1.0
-"""s. Time limit of a slice. After it, the balloon is stuck or the guest gets no CPU."""
+"""s. Time limit of a slice: the balloon is stuck, or the guest gets no CPU."""
 
 ARRIVED_KIB: Final = 1024.0
 """KiB. Distance to the target at which a balloon has arrived: hypervisors round to MiB."""
 
 BACK_AGAIN_SECONDS: Final = (0.1, 0.3, 1.0, 2.0)
-"""s. Pauses before each new attempt to deflate, if the hypervisor fails. After the last attempt, the next cycle handles the guest."""
+"""s. Pauses before each new attempt to deflate. Then the next cycle handles the guest."""
 
 RELEASE_SECONDS: Final = 0.1
-"""s. Time from the deflate command until the guest has its first memory back. A balloon deflates at 2 GiB/s."""
+"""s from the deflate command until the guest has memory back. A balloon deflates at 2 GiB/s."""
 
 TAKEN_OVER_SECONDS: Final = 5.0
 """s. Longest wait of another resize for a sweep whose command hangs."""

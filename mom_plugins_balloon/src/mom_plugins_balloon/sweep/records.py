@@ -121,18 +121,18 @@ REST_SECONDS: Final = {
     SweepEnd.FAILED: 60.0,
     SweepEnd.NOTHING_MORE: 10.0,
 }
-"""s. Time until the guest's next sweep. Bursts and CPU shortage last seconds, a stuck balloon much longer."""
+"""s until the next sweep. Bursts and CPU shortage last seconds, a stuck balloon much longer."""
 
 SHOWN_SECONDS: Final = 60.0
 """s. Fields of a guest show its last sweep for this time."""
 
 MISSED_SECONDS: Final = 600.0
-"""s. For this time, mom does not sweep for memory that earlier sweeps missed: the balloon cannot reach it, or QEMU uses it."""
+"""s for which mom does not sweep for missed memory: the balloon cannot reach it, or QEMU uses it."""
 
 IN_VAIN_SHARE: Final = 0.25
 IN_VAIN_SECONDS: Final = 120.0
-"""Ratio of the planned gain, and s. If sweeps of a guest yield less for this time, the guest rests for as long. Otherwise mom would count
-on its memory and sweep no other guest. Bursts last less."""
+"""Ratio of the planned gain, and s. A guest whose sweeps yield less for this time rests as long: mom would count on its memory and sweep no
+other guest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +157,7 @@ class SweepHistory:
     def after(self, outcome: SweepOutcome, now: float, *, explained: bool) -> SweepHistory:
         """Return the history after one more sweep.
 
-        :param explained: mom knows why the sweep missed memory, and will not plan for it again
+        :param explained: mom will not plan for the missed memory again
         """
         pause, since = REST_SECONDS.get(outcome.end, 0.0), self.in_vain_since
         if outcome.gave > IN_VAIN_SHARE * outcome.plan.gain:

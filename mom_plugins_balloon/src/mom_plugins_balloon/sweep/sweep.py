@@ -1,10 +1,7 @@
-"""One sweep: inflate the balloon slice by slice, watch the guest, and deflate the balloon in any case.
+"""One sweep: inflate the balloon slice by slice, watch the guest, and deflate in any case.
 
-A sweep waits for statistics that are at most a second old, then for its turn, then until the guest is idle. After each slice it waits until
-the balloon rests, and checks the guest's process for other activity.
-
-The guest's kernel often allocates hollow pages first, which the host does not back. A sweep goes through them until the host has the
-planned memory.
+A sweep waits for statistics of at most a second, then for its turn, then until the guest is idle. After each slice it waits until the
+balloon rests, and checks the guest's process for other activity. It goes through hollow memory until the host has the planned gain.
 """
 
 from __future__ import annotations
@@ -68,7 +65,7 @@ class Sweep:
         self._stopped.set()
 
     def take_over(self) -> None:
-        """End the sweep without deflating, because the guest gets another size. The sweep sends no command after this returns."""
+        """End the sweep without deflating, because the guest gets another size. It sends no command after this returns."""
         self._stopped.set()
         locked = self._lock.acquire(timeout=limits.TAKEN_OVER_SECONDS)
         self.taken_over = True
@@ -192,8 +189,7 @@ class Sweep:
     def _await_arrival(self, before: int, cpu_limit: float) -> None:
         """Wait until the balloon rests.
 
-        On a busy host a balloon that waits for CPU looks idle, so the hypervisor's size counts. If it reports none, an idle guest is
-        watched twice.
+        A balloon that waits for CPU looks idle, so the hypervisor's size counts. If it reports none, an idle guest is watched twice.
         """
         began = self.clock()
         while True:

@@ -16,10 +16,10 @@ from mom_plugins_balloon.sweep.sweep import Sweep
 
 
 class Sweeper:
-    """Running sweeps. Any thread may call its methods.
+    """Running sweeps. Thread-safe.
 
-    :param file: keeps a note of each sweep from its first command until its deflate command
-    :param wake: called in the thread of the last running sweep, if the host gained memory
+    :param file: keeps a note of each sweep until its deflate command
+    :param wake: called in a sweep's thread after the last one, if the host gained memory
     """
 
     def __init__(self, log: logging.Logger, file: BalloonFile, wake: Callable[[str], None]) -> None:
@@ -29,11 +29,11 @@ class Sweeper:
         self._threads: list[threading.Thread] = []
         self._outcomes: list[SweepOutcome] = []
         self._most = max(1, (os.cpu_count() or 1) // 2)
-        """Balloons that may inflate at a time: each keeps a CPU busy. One sweep at a time reclaims 0.5 GiB/s, more than a burst needs."""
+        """Balloons that inflate at a time: each keeps a CPU busy. One reclaims 0.5 GiB/s, more than a burst needs."""
         self._turns = threading.Semaphore(self._most)
 
     def begin(self, sweep: Sweep) -> None:
-        """Start a sweep in its own thread. Raises `NoChangeNeeded` if it has to wait, and `Refused` if it cannot start."""
+        """Start a sweep in its own thread. Raises `NoChangeNeeded` (it has to wait) and `Refused`."""
         identity = sweep.guest.id
         with self._lock:
             if identity in self._under_way:
@@ -52,7 +52,7 @@ class Sweeper:
             self._threads = [*(earlier for earlier in self._threads if earlier.is_alive()), thread]
 
     def take_over(self, identity: str) -> bool:
-        """End the sweep of a guest that gets another size. Return whether there was one; it sends no command after this."""
+        """End the sweep of a guest that gets another size. Return whether there was one."""
         with self._lock:
             sweep = self._under_way.get(identity)
         if sweep is not None:
