@@ -1,4 +1,4 @@
-"""Memory of one simulated guest: reactions of its kernel to programs, balloon and lack of memory. Sizes in KiB."""
+"""Memory of one simulated guest, and reactions of its kernel. Sizes in KiB."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ MIB = 1024
 BALLOON_RATE = 0.86 * 1024 * MIB
 """KiB/s of a virtio balloon, measured on QEMU with KVM.
 
-Without KVM on an idle machine (benchmarks/simulator/measure_guests.py balloon), it inflates by 1.34 GiB/s into free memory and by 0.96
-GiB/s into page cache, and deflates by 2.7 GiB/s. Scenarios can set the rate.
+Without KVM (benchmarks/simulator/measure_guests.py balloon), it inflates by 1.34 GiB/s into free memory and by 0.96 GiB/s into page cache,
+and deflates by 2.7 GiB/s.
 """
 
 GROWTH_RATE = 320 * MIB
-"""KiB/s at which a program that writes every page fills fresh memory. Median on a busy machine with two CPUs and without KVM; the range was
-144 to 736 MiB/s (benchmarks/simulator/measure_guests.py killer)."""
+"""KiB/s at which a program fills fresh memory. Median on a busy machine without KVM; the range was 144 to 736 MiB/s
+(benchmarks/simulator/measure_guests.py killer)."""
 
 SWAP_RATE = 200 * MIB
 """KiB/s to and from a guest's swap: a virtual disk on an SSD, 4 KiB pages."""
@@ -26,17 +26,17 @@ SWAP_RATE = 200 * MIB
 PAGE = 4
 
 STARVING_SECONDS = 0.15
-"""s. How long a program waits for memory until the OOM killer acts, in a guest without free swap.
+"""s. How long a program waits for memory until the OOM killer acts, without free swap.
 
-Median; the range was 0.09 to 0.49 s, with and without page cache (benchmarks/simulator/measure_guests.py killer). While swap has room, the
-kernel only stalls the program: guests of 1 GiB survived a stall of 4.8 s.
+Median; the range was 0.09 to 0.49 s (benchmarks/simulator/measure_guests.py killer). While swap has room, the kernel only stalls the
+program: guests of 1 GiB survived 4.8 s.
 """
 
 RESTART_SECONDS = 30.0
-"""s from an OOM kill until the program works again: a supervisor restarts it, and it reads its data."""
+"""s from an OOM kill until the program has restarted and read its data."""
 
 FAULT_SECONDS = 100e-6
-"""s. Wait for a page from a virtual disk on an SSD. A real program lost 2.5 s to about 19,000 such faults, 130 us each."""
+"""s. Wait for a page from a virtual disk on an SSD. Measured: 2.5 s for about 19,000 faults, 130 us each."""
 
 HUGE_PAGES_FROM = 512 * MIB
 """KiB. Linux has no transparent huge pages with less memory (mm/huge_memory.c, hugepage_init)."""
@@ -50,22 +50,19 @@ MIN_SHARE, HIGH_SHARE = 1 / 1.25, 1.5 / 1.25
 REPORTED_RATE = 64 * MIB
 REPORTED_SHARE = 1 / 32
 """KiB/s, and ratio per second: the larger limits free page reporting. Every 2 s, Linux reports 32 blocks of 4 MiB, or a sixteenth of the
-free ones (mm/page_reporting.c, page_reporting_cycle)."""
+free ones (page_reporting_cycle)."""
 
 SMALL_PIECES = 0.07
 """Ratio of 450 MiB that a program had freed and free page reporting did not return (docs/reporting.md)."""
 
 QEMU_OVERHEAD = 48 * MIB
-"""KiB of QEMU's own memory, with KVM. Software emulation also keeps its translated code: scenarios can set it."""
+"""KiB of QEMU's own memory, with KVM. Software emulation needs more: scenarios can set it."""
 
 
 @dataclass(frozen=True, slots=True)
 class GuestTraits:
-    """Constant properties of a guest's balloon and process.
-
-    `balloon_rate` is in KiB/s. `qemu_overhead` is QEMU's own memory. `reporting` is free page reporting, except for the ratio
-    `small_pieces` of freed memory. With `autodeflate`, the balloon deflates before an OOM kill.
-    """
+    """Constant properties of a guest's balloon and process. `balloon_rate` is in KiB/s. `small_pieces` is the ratio of freed memory that
+    free page reporting skips."""
 
     balloon_rate: float = BALLOON_RATE
     qemu_overhead: float = QEMU_OVERHEAD
@@ -121,8 +118,7 @@ class SimulatedGuestMemory:
 
     @property
     def usable(self) -> float:
-        """Memory available without swapping, as Linux estimates it (mm/page_alloc.c, si_mem_available): without the high watermark, and
-        without the smaller of half the cache and the low watermark."""
+        """Memory available without swapping, as Linux estimates it (si_mem_available)."""
         cache = self.cache
         return max(0.0, self.size - self.kernel - self.anon - self.low * HIGH_SHARE - min(cache / 2, self.low))
 
@@ -141,7 +137,7 @@ def kernel_reserved(maximum: float) -> float:
     """Return the memory that a guest never sees: its kernel's text and data, and 64 bytes of memory map per page (1.6 %).
 
     Measured (benchmarks/simulator/measure_guests.py kernel): 37.6, 42.0, 50.7 and 68.2 MiB in guests of 192, 512, 1024 and 2048 MiB. Much
-    smaller guests must have smaller kernels, or they would not boot.
+    smaller guests must have smaller kernels.
     """
     return 0.0165 * maximum + min(34 * MIB, maximum / 5)
 
@@ -158,8 +154,8 @@ def low_watermark(maximum: float) -> float:
     """Return a guest's low watermark: the min watermark plus a quarter (mm/page_alloc.c, __setup_per_zone_wmarks).
 
     The min watermark is the root of 16 times the managed KiB (init_per_zone_wmark_min). From 512 MiB on, huge pages raise it to 22 MiB per
-    zone, at most a twentieth of memory (mm/khugepaged.c, set_recommended_min_free_kbytes). Measured: guests of 192, 512, 1024 and 2048 MiB
-    cannot use 1.2, 5.7, 70.7 and 74.6 MiB of their free and cached memory.
+    zone, at most a twentieth of memory (set_recommended_min_free_kbytes). Measured: guests of 192, 512, 1024 and 2048 MiB cannot use 1.2,
+    5.7, 70.7 and 74.6 MiB.
     """
     managed = maximum - kernel_reserved(maximum)
     least = math.sqrt(16 * managed)
@@ -320,7 +316,7 @@ def _autodeflate(guest: SimulatedGuestMemory, over: float) -> float:
 def _report_free_pages(guest: SimulatedGuestMemory, free: float, dt: float) -> None:
     """Return large blocks of free memory to the host.
 
-    :param free: KiB that the guest has freed and the host still backs
+    :param free: KiB freed and still backed
     """
     guest.in_small = min(guest.in_small, free)
     whole = free - guest.in_small
@@ -330,8 +326,8 @@ def _report_free_pages(guest: SimulatedGuestMemory, free: float, dt: float) -> N
 def _inflate(guest: SimulatedGuestMemory, inflation: float) -> None:
     """Move free pages to the balloon, the most recently freed first: backed pages come before untouched ones.
 
-    Measured (benchmarks/simulator/measure_guests.py balloon): guests of 2 GiB had used and freed 1648, 1024, 512 and 0 MiB. When the
-    balloon inflated by 1 GiB, the host got back 1023, 988, 484 and 16 MiB.
+    Measured (benchmarks/simulator/measure_guests.py balloon): in guests of 2 GiB with 1648, 1024, 512 and 0 MiB freed, an inflation by 1
+    GiB returned 1023, 988, 484 and 16 MiB.
     """
     touched_free = max(0.0, guest.touched - (guest.kernel + guest.anon + guest.cache))
     guest.size -= inflation

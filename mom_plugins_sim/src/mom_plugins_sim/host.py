@@ -17,7 +17,7 @@ WINDOWS = (10, 60, 300)
 class SwapStep(NamedTuple):
     """Swap traffic of one step: KiB that went `out`, came `back` into free memory, and `thrashed` for lack of it.
 
-    `queue` is demand for swap-in as a multiple of the device's rate. `blocked` is the ratio of time that allocations waited for swap-out.
+    `queue`: demand for swap-in as a multiple of the device's rate. `blocked`: ratio of time that allocations waited.
     """
 
     out: float
@@ -85,7 +85,7 @@ class SimulatedHostMemory:
     def step(self, guests: float, time: float, dt: float, due: float = 0.0) -> SwapStep:
         """Advance to `time + dt`.
 
-        :param guests: memory that guests have touched, less merged pages
+        :param guests: touched memory of guests, less merged pages
         :param due: demand for swap-in by guests, in KiB
         """
         swap = self.swap
@@ -110,7 +110,6 @@ class SimulatedHostMemory:
         return SwapStep(out, back, thrashed, max(1.0, due / (swap.in_rate * dt)), blocked)
 
     def _account_stall(self, stall: float, dt: float) -> None:
-        """Average the stall over the windows, as in kernel/sched/psi.c."""
         self.stall = stall
         self.some_total_us += stall * dt * 1e6
         for window in WINDOWS:

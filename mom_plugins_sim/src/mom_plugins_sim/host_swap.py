@@ -1,7 +1,6 @@
 """The host's swap: the cost of a page, and each guest's share. Sizes in KiB.
 
-The kernel swaps out the least recently used memory first: a guest's free backed memory, then cold memory, then hot memory. A little hot
-memory goes early by mistake.
+The kernel swaps out a guest's free backed memory first, then cold memory, then hot memory. A little hot memory goes early by mistake.
 """
 
 from __future__ import annotations
@@ -14,13 +13,13 @@ from mom_plugins_sim.guest import MIB, PAGE, SimulatedGuestMemory
 from mom_plugins_sim.workload import COLD_RATE
 
 MISTAKEN_SHARE: Final = 0.05
-"""Ratio of swapped memory that is hot although colder memory is present. The kernel notices use only at its next scan. Assumed."""
+"""Ratio of swapped memory that is hot although colder memory is present. Assumed."""
 
 IDLE_SHARE: Final = 0.5
-"""Ratio of the memory of a guest's kernel and process that is cold after boot: code and tables of its boot.
+"""Ratio of the memory of a guest's kernel and process that is cold after boot.
 
-Twelve guests that used all of their programs' memory did 98 % of their work with 90 MiB each in swap (benchmarks/squeeze, mix `hot`). Their
-kernels and processes held 150 to 180 MiB.
+Twelve fully used guests did 98 % of their work with 90 MiB each in swap (benchmarks/squeeze, mix `hot`). Their kernels and processes held
+150 to 180 MiB.
 """
 
 
@@ -28,8 +27,7 @@ kernels and processes held 150 to 180 MiB.
 class SwapDevice:
     """Swap device. Rates are KiB/s of uncompressed memory.
 
-    A swap-in takes `fault_seconds`, and `thrash` times as long if another page has to go out. A KiB in swap takes `ratio` KiB of the host's
-    memory.
+    A swap-in takes `fault_seconds`, and `thrash` times as long if another page has to go out. A KiB in swap takes `ratio` KiB of memory.
     """
 
     size: float
@@ -46,12 +44,12 @@ def disk(size: float) -> SwapDevice:
 
 
 def compressed(size: float) -> SwapDevice:
-    """Return zram. One CPU compressed 512 MiB in 0.6 s. A swap-in costs a fault and the decompression."""
+    """Return zram. One CPU compressed 512 MiB in 0.6 s."""
     return SwapDevice(size, 850.0 * MIB, 400.0 * MIB, 12e-6, 1.5, ratio=0.2)
 
 
 class Held(NamedTuple):
-    """Memory that the host backs for a guest and its process, by use: `free` is free in the guest."""
+    """Memory that the host backs for a guest and its process, by use."""
 
     free: float
     cold: float
@@ -71,7 +69,7 @@ def _idle(memory: SimulatedGuestMemory) -> float:
 
 @dataclass(slots=True)
 class SwappedGuest:
-    """Part of one guest in the host's swap. `faults` counts swap-ins in pages, `due` is the demand for swap-in in this step."""
+    """Part of one guest in the host's swap. `faults`: swap-ins in pages; `due`: demand for swap-in in this step."""
 
     free: float = 0.0
     cold: float = 0.0
@@ -128,7 +126,7 @@ class SwappedGuest:
         """Count the faults of a step, and return the seconds of work lost.
 
         :param back: KiB that came back into free memory
-        :param thrashed: KiB that came back without room for them
+        :param thrashed: KiB that came back without room
         :param queue: demand for swap-in as a multiple of the device's rate
         """
         pages = (back + thrashed) / PAGE
@@ -138,7 +136,7 @@ class SwappedGuest:
 
 
 def swap_out(guests: Sequence[tuple[Held, SwappedGuest]], kib: float) -> float:
-    """Swap out up to this many KiB of these guests, coldest memory first, each in proportion to its amount. Return the KiB."""
+    """Swap out up to this many KiB, coldest memory first, in proportion to its amount. Return the KiB."""
     resident = [tuple(max(0.0, size - out) for size, out in zip(held, swapped.levels, strict=True)) for held, swapped in guests]
     free, cold, hot = (sum(levels[index] for levels in resident) for index in range(3))
     mistaken = min(MISTAKEN_SHARE * kib, hot)

@@ -19,9 +19,7 @@ _STOPPED = frozenset({GuestState.SAVED, GuestState.OFF})
 
 
 class SimHypervisor:
-    """Simulated hypervisor with balloons, KSM, life cycle, migration and cold memory.
-
-    Thread-safe. The world advances to the clock before each call.
+    """Simulated hypervisor with balloons, KSM, life cycle, migration and cold memory. Thread-safe.
 
     :param clock: monotonic seconds; the simulation begins at its first reading
     :param shelf: other hosts that guests can migrate to
@@ -97,7 +95,7 @@ class SimHypervisor:
             self.world.request_state(guest.id, state)
 
     def migrate(self, guest: Entity, destination: Destination, timeout_seconds: float) -> None:
-        """Migrate a guest to another host on the shelf at once. Raise `GuestGone`, and `NotSupported` without such a host."""
+        """Migrate a guest to another host on the shelf. Raise `GuestGone`, and `NotSupported` without such a host."""
         with self._locked_guest(guest):
             if self._shelf is None:
                 raise NotSupported("this simulated host is alone: its plugin has no shelf")
@@ -105,10 +103,7 @@ class SimHypervisor:
             self.world.leave(guest.id)
 
     def news(self) -> str:
-        """Return why a cycle is needed early: the host or a guest is short of memory. Empty: none is needed.
-
-        Like a real host, it sees only statistics that guests have sent, and only guests with inflated balloons.
-        """
+        """Return why a cycle is needed early: the host or a guest is short of memory. Like a real host, it knows only sent statistics."""
         with self._lock:
             self.world.advance_to(self._clock())
             if self.world.away:
@@ -165,7 +160,7 @@ class SimHypervisor:
                 resized.view = (target_kib, max(0.0, usable + target_kib - size), at, figures)
 
     def sweep_balloon(self, guest: Entity, bottom_kib: int) -> int:
-        """Sweep a guest's freed memory, down to that size, and return the host's gain in KiB. The size stays. Raise `GuestGone`."""
+        """Sweep a guest down to that size, and return the host's gain in KiB. Raise `GuestGone`."""
         with self._locked_guest(guest):
             return int(self.world.sweep(guest.id, bottom_kib))
 

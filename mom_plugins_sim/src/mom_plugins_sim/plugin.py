@@ -16,7 +16,7 @@ from mom_plugins_sim.world import CLASS, World
 
 
 class SimPlugin:
-    """Simulated host with guests. Enable it before `host`, so that its fields replace those of the real host."""
+    """Simulated host with guests. Enable it before `host`, so that its fields take precedence."""
 
     Settings = SimSettings
 
@@ -41,7 +41,7 @@ class SimPlugin:
 
     @hookimpl
     def mom_declare(self) -> Iterable[FieldSpec]:
-        """Declare the simulated fields of a real host and its guests, and fields that only a simulation knows."""
+        """Declare the fields of a real host and its guests, and fields that only a simulation knows."""
         return FIELDS
 
     @hookimpl

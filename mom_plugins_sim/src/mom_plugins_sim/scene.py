@@ -28,9 +28,9 @@ SIZES = (0.5, 0.5, 1.0, 1.0, 1.0, 2.0, 2.0)
 class GuestScene:
     """Guest with its sizes (KiB), programs and times (seconds since the beginning).
 
-    `cached` is the ratio of its files that it has read before. Statistics come every `statistics_period`, first at `statistics_first`. A
-    `silent` guest sends none. `size` is its first size; None: all of its memory. A `rigid` guest has no balloon device. The balloon of a
-    `refusing` guest does not move. `sold_as` is its service class, `properties` are its platform's.
+    `cached` is the ratio of its files that it has read before. A `silent` guest sends no statistics. `size` is its first size; None: all of
+    its memory. A `rigid` guest has no balloon device. The balloon of a `refusing` guest does not move. `sold_as` is its service class,
+    `properties` are its platform's.
     """
 
     identity: str
@@ -78,11 +78,7 @@ class SceneFault:
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """Complete scene. The same scene gives the same simulation.
-
-    `host_memory` is in KiB, like the host's swap: `host_swap` on a disk, or `host_zram` compressed in its memory. `loads` are programs on
-    the host, or recordings of programs.
-    """
+    """Complete scene. The same scene gives the same simulation. Memory is in KiB; `host_zram` is swap compressed in memory."""
 
     host_memory: float
     guests: Sequence[GuestScene]

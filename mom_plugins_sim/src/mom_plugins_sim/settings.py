@@ -14,7 +14,7 @@ class SimSettings(PluginSettings):
     """World to simulate: a mixture of usual guests, or a complete scenario or recording."""
 
     scenario: str | None = None
-    """Name of a scenario that comes with mom, or path of a YAML file. Of the other settings, only `seed` then has an effect."""
+    """Name of a scenario that comes with mom, or path of a YAML file. It replaces all other settings except `seed`."""
 
     recording: str | None = None
     """Recording whose host and guests are simulated. Guests demand their recorded use."""
@@ -26,8 +26,7 @@ class SimSettings(PluginSettings):
     """End within the recording, in seconds since the epoch."""
 
     more: Annotated[int, Field(ge=0, le=10_000)] = 0
-    """Number of guests added to the recording, called advised-001 and so on. Each repeats the work of a recorded guest at another time;
-    `seed` decides which."""
+    """Number of guests added to the recording. Each repeats the work of a recorded guest at another time."""
 
     more_memory: Size | None = None
     """Memory of each added guest; unset: that of the recorded guest."""
@@ -60,14 +59,14 @@ class SimSettings(PluginSettings):
     """Share of guests without a balloon device."""
 
     cold: Annotated[float, Field(ge=0, le=1)] = 0.0
-    """Share of guests' base memory that is cold: 0.2 to 0.4 in real programs, according to TMO (ASPLOS 2022)."""
+    """Share of guests' base memory that is cold: 0.2 to 0.4 in real programs (TMO, ASPLOS 2022)."""
 
     shelf: Path | None = None
     """Folder that several simulated hosts share, so that guests can migrate between them; unset: guests cannot migrate."""
 
     host: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]{0,62}$")] = "host"
-    """Name of this host on the shelf. The destination of a migration to it is `qemu+tls://NAME/system`, as for a real host. Give each host
-    its own `seed`: the same seed draws the same guest ids, and a guest cannot migrate to a host that has its id."""
+    """Name of this host on the shelf. The destination of a migration to it is `qemu+tls://NAME/system`. Give each host its own `seed`: the
+    same seed draws the same guest ids, and a guest cannot migrate to a host that has its id."""
 
     load: Size = 0
     """Memory of a temporary program on the host."""

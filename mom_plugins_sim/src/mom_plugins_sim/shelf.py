@@ -1,6 +1,6 @@
-"""Shelf for guests of several simulated hosts that can migrate: a folder for each host, with a file for each guest.
+"""Shelf of simulated hosts whose guests can migrate: a folder for each host, with a file for each guest.
 
-A guest runs on the host that has its file. Migration renames the file, so a killed process can neither duplicate nor lose a guest.
+Migration renames the file, so a killed process can neither duplicate nor lose a guest.
 """
 
 from __future__ import annotations
@@ -25,14 +25,13 @@ _DRAWN = {"guests", "host_memory", "sold", "seed", "statistics_period", "silent"
 """Settings that decide which guests a host draws."""
 
 SETTLED_NANOSECONDS = 100_000_000
-"""More than the precision of file times on Linux: one tick of the kernel, at most 10 ms."""
+"""More than the precision of file times on Linux: at most 10 ms."""
 
 
 class Shelf:
     """Folder of one host on the shelf.
 
     :param folder: the shelf; created if it is missing
-    :param host: the host's name
     """
 
     def __init__(self, folder: Path, host: str) -> None:
@@ -43,7 +42,7 @@ class Shelf:
         self.host = host
 
     def scene(self, settings: SimSettings) -> Scene:
-        """Return the scene of these settings with the guests on this host: at first, the guests of the settings. Raise `MomError`."""
+        """Return the scene of these settings with the guests on this host. Raise `MomError`."""
         drawn = mixture(settings)
         origin = settings.model_dump(mode="json", include=_DRAWN)
         try:
@@ -78,10 +77,7 @@ class Shelf:
                 LOG.error("%s; the guest is left out", error)
 
     def move(self, identity: str, destination: Destination) -> None:
-        """Move a guest to that host.
-
-        Raise `NotSupported` if there is no such host, and `HypervisorError` if it has a guest of the same id.
-        """
+        """Move a guest to that host. Raise `NotSupported` (no such host) and `HypervisorError` (it has that id)."""
         name = destination.host
         target = self._folder / name
         if name == self.host or not (target / _STOCKED).exists():

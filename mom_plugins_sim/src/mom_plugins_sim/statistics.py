@@ -29,19 +29,16 @@ STALE_PERIODS = 3
 GRACE_SECONDS: Final = 60.0
 SILENT_SECONDS: Final = 30.0
 SILENT_STALE: Final = 3
-"""When mom stops using a balloon, as with real guests (mom_kvm/seen_guests.py).
+"""When mom stops using a balloon, as in mom_kvm/seen_guests.py.
 
 A new driver has `GRACE_SECONDS` for its first answer. Later, silence may last `SILENT_SECONDS`, or `SILENT_STALE` times the age of stale
-statistics if that is longer.
+statistics.
 """
 
 
 @dataclass(slots=True)
 class SentStatistics:
-    """Statistics of one guest: sent every `period` seconds, next at `due`. A `silent` driver sends none.
-
-    `latest` was sent at `at`; it is `NOTHING` before the first time. The guest has run `since` that time.
-    """
+    """Statistics of one guest: sent every `period` seconds, next at `due`, last at `at`. A `silent` driver sends none."""
 
     period: float
     due: float
@@ -52,10 +49,7 @@ class SentStatistics:
     _counters: tuple[float, float, float, float] | None = None
 
     def send(self, guest: SimulatedGuestMemory, time: float) -> None:
-        """Send statistics now if they are due.
-
-        Lack of memory delays none: a real guest sent them each second while it waited for 700 pages of swap a second (docs/simulator.md).
-        """
+        """Send statistics if they are due, even without memory: a real guest sent them during 700 swap-ins a second (docs/simulator.md)."""
         if time < self.due or self.silent:
             return
         counters = (guest.swap_in, guest.swap_out, guest.major_faults, guest.minor_faults)

@@ -14,8 +14,8 @@ MIB = 1024  # KiB
 DAY = 86_400.0  # s
 
 TOUCH_RATE = 10_000 * 4.0
-"""KiB/s of its memory that a program touches, page by page and at random. A real program with 8 % of its memory in swap waited for 600 to
-890 pages a second, as expected (docs/simulator.md)."""
+"""KiB/s that a program touches, page by page and at random. A real program with 8 % of its memory in swap waited for 600 to 890 pages a
+second (docs/simulator.md)."""
 
 COLD_RATE = 200 * 4.0
 """KiB/s of its cold memory that a program touches: the rate in benchmarks/squeeze."""
@@ -174,12 +174,11 @@ KINDS = (
 )
 
 DUPLICATE = (0.10, 0.25)
-"""Ratio of a guest's memory that other guests also have. Difference Engine (OSDI 2008) finds more in similar guests, Satori (USENIX ATC
-2009) less in mixed ones."""
+"""Ratio of a guest's memory that other guests also have (Difference Engine, OSDI 2008; Satori, USENIX ATC 2009)."""
 
 
 def draw_workload(random_source: random.Random, memory_kib: float, cold: float = 0.0) -> tuple[str, Workload]:
-    """Draw a kind and a workload of it, for a guest of that memory. The ratio `cold` of its base is cold."""
+    """Draw a kind and a workload of it. The ratio `cold` of its base is cold."""
     kind = random_source.choices(KINDS, [kind.weight for kind in KINDS])[0]
     uniform = random_source.uniform
     period = uniform(*kind.period)

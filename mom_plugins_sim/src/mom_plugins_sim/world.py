@@ -1,4 +1,4 @@
-"""Host with its guests, advanced together in steps of one second. The same scene gives the same world, however often mom reads it."""
+"""Host with its guests, advanced in steps of one second. The same scene gives the same world, however often mom reads it."""
 
 from __future__ import annotations
 
@@ -17,20 +17,19 @@ from mom_plugins_sim.scene import FOREVER, FaultKind, GuestScene, Scene, SceneFa
 from mom_plugins_sim.statistics import SentFigures, SentStatistics
 
 TICK = 1.0
-"""s per step. A balloon moves 0.86 GiB in it, and a program fills 320 MiB: fine enough for mom's cycles."""
+"""s per step. A balloon moves 0.86 GiB in it, and a program fills 320 MiB."""
 
 LONGEST_JUMP = 600.0
-"""s. Longest time that the world makes up for after a break: a constant load has settled after ten minutes."""
+"""s that the world makes up for after a break: a constant load settles within ten minutes."""
 
 WAITING_SHARE = 0.5
-"""Ratio of the host's swap-out stalls that affect each guest: on a swapping Linux host, "full" pressure is about half of "some"."""
+"""Ratio of the host's swap-out stalls that affect each guest: "full" pressure is about half of "some"."""
 
 SWAPS_BELOW_SHARE = 0.0025
 """Ratio of the host's memory that is still available when its kernel begins to swap: 60 MiB of 24 GiB.
 
-MemAvailable excludes the kernel's reserve, so little of it is left at the low watermark. With 100 MiB available, 46 to 190 MiB were in
-compressed swap of 6 GiB (benchmarks/squeeze, mix `cold`, without a manager). For swap on a disk there is no measurement: it begins when
-nothing is available.
+With 100 MiB available, 46 to 190 MiB were in compressed swap of 6 GiB (benchmarks/squeeze, mix `cold`). Swap on a disk, not measured,
+begins when nothing is available.
 """
 
 CLASS = "sla_class"
@@ -44,13 +43,13 @@ CPUS = 32
 
 
 CycleView: TypeAlias = tuple[float, float, float, SentFigures]
-"""A guest in the last cycle: its size and usable memory in KiB, and the time (seconds) and figures of the statistics. A plain tuple takes a
-tenth of the time of a named one, and each cycle creates one per guest."""
+"""A guest in the last cycle: size and usable memory in KiB, time (seconds) and figures of the statistics. A plain tuple is ten times as
+fast as a named one."""
 
 
 @dataclass(slots=True)
 class SimulatedGuest:
-    """Guest as the hypervisor knows it, with its memory and statistics. Faults: it `hangs`, or it is `mute` and sends no statistics."""
+    """Guest with its memory and statistics. Faults: it `hangs`, or it is `mute` and sends no statistics."""
 
     listed: Guest
     scene: GuestScene
@@ -66,14 +65,14 @@ class SimulatedGuest:
     swapped: SwappedGuest = field(default_factory=SwappedGuest)
     """Its part in the host's swap."""
     swept: float = 0.0
-    """KiB that a sweep has just reclaimed. The guest holds them until time advances, so that other plugins' actions in the same cycle have
-    the same effect before and after the sweep."""
+    """KiB that a sweep has just reclaimed. The guest holds them until time advances, so that the order of actions in a cycle does not
+    matter."""
 
 
 class World:
     """Host, guests and KSM. Only `advance_to` and `step` advance the time.
 
-    :param now: reading of the clock at the beginning of the simulation
+    :param now: the clock at the beginning of the simulation
     """
 
     def __init__(self, scene: Scene, now: float = 0.0) -> None:
@@ -228,10 +227,8 @@ class World:
         return GuestState.OFF if isinstance(stopped, GuestScene) else GuestState.SAVED
 
     def request_state(self, identity: str, state: GuestState) -> None:
-        """Pause, stop or start a guest when time advances, or when the guests are listed.
-
-        So other plugins' actions in the same cycle have the same effect before and after this one.
-        """
+        """Pause, stop or start a guest when time advances or the guests are listed, so that the order of actions in a cycle does not
+        matter."""
         self._requested[identity] = state
 
     def apply_requests(self) -> None:
@@ -249,7 +246,7 @@ class World:
                 self.guests[identity].paused = state is GuestState.PAUSED
 
     def stop(self, identity: str, *, keep: bool) -> None:
-        """Stop a guest. Raise KeyError if it does not exist.
+        """Stop a guest. Raise KeyError.
 
         :param keep: save its memory; otherwise it will boot
         """
@@ -295,9 +292,9 @@ class World:
         memory.target = min(float(target_kib), memory.maximum)
 
     def sweep(self, identity: str, bottom_kib: float) -> float:
-        """Return a guest's freed memory to the host, and return the KiB. The size stays. Raise KeyError if it does not exist.
+        """Return a guest's freed memory to the host, and return the KiB. Raise KeyError.
 
-        A guest that is about to grow returns nothing: on real hosts, a sweep ends when the guest begins to grow.
+        A guest that is about to grow returns nothing, because growth ends a real sweep.
         """
         guest = self.guests[identity]
         memory = guest.memory
@@ -310,8 +307,7 @@ class World:
         return swept
 
     def offload(self, identity: str, kib: float, seconds: float) -> float:
-        """Move up to this many KiB of a guest to the host's swap, the coldest first; return the KiB. Raise KeyError if it does not
-        exist."""
+        """Move up to this many KiB of a guest to the host's swap, the coldest first; return the KiB. Raise KeyError."""
         swap = self.host.swap
         room = swap.size - self.host.swapped
         offloaded = swap_out(self._held(identity), max(0.0, min(kib, swap.out_rate * seconds, room)))
@@ -320,7 +316,7 @@ class World:
         return offloaded
 
     def recall(self, identity: str, kib: float, seconds: float) -> float:
-        """Swap in up to this many KiB of a guest while there is room; return the KiB. Raise KeyError if it does not exist."""
+        """Swap in up to this many KiB of a guest while there is room; return the KiB. Raise KeyError."""
         host = self.host
         room = max(0.0, -host.short) / (1 - host.swap.ratio)
         recalled = self.guests[identity].swapped.swap_in(max(0.0, min(kib, host.swap.in_rate * seconds, room)))

@@ -1,11 +1,11 @@
 """Sellable memory of a host at a stated risk, from learned days of its guests. Pure functions.
 
 Days are drawn for all guests together, to keep common movements such as Monday morning. The host is filled with its guests and with copies
-of some. The largest need of all guests together on a day is its peak, and the largest peak of a month counts.
+of some. The largest total need on a day is its peak, and the largest peak of a month counts.
 
-Peaks beyond learned ones follow Gumbel's distribution of extreme values (Coles, An Introduction to Statistical Modeling of Extreme Values,
-2001, chapter 3), from mean and deviation, separately for working days and other days. Its tail is infinite, unlike guests' memory, which is
-on the safe side. The confidence comes from a bootstrap (Efron, Bootstrap Methods, 1979) over copies and days.
+Peaks follow Gumbel's distribution of extreme values (Coles, An Introduction to Statistical Modeling of Extreme Values, 2001, chapter 3),
+separately for working days and other days. Its infinite tail is on the safe side. The confidence comes from a bootstrap (Efron, Bootstrap
+Methods, 1979) over copies and days.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ BOOTSTRAPS: Final = 200
 MOST_FILLED: Final = 40
 LEAST_FILLED: Final = 8
 FILLED_GUESTS: Final = 1600
-"""Bounds of the number of fillings, and guests to draw in total. With more guests, the choice of copies matters less."""
+"""Bounds of the number of fillings, and guests to draw in total."""
 
 STEP: Final = 0.02
 """Ratio of the host's memory between two amounts."""
@@ -55,7 +55,7 @@ EULER: Final = 0.5772156649015329
 
 RESERVE_KIB: Final = 32 << 10
 RESERVE_SHARE: Final = 0.05
-"""KiB, and ratio of the need: a guest's reserve, as the plugin balloon's default. With less, a guest lacks memory."""
+"""KiB, and ratio of the need: a guest's reserve, as in the plugin balloon."""
 
 BESIDE_KIB: Final = 64 << 10
 """KiB of QEMU's own memory, as the plugin balloon assumes before the first sweep."""
@@ -64,7 +64,7 @@ BESIDE_KIB: Final = 64 << 10
 class SoldAtRisk(NamedTuple):
     """Sellable KiB at which some guest lacks memory within a month with at most the stated risk.
 
-    `sold` holds with `CONFIDENCE`; `middle` is the median estimate. `complete` is false for the largest amount tried.
+    `sold` holds with `CONFIDENCE`; `middle` is the median. `complete` is false for the largest amount tried.
     """
 
     sold: float
@@ -100,10 +100,7 @@ def sold_at_risk(guests: Sequence[PastGuest], capacity: float, *, risk: float = 
 
 
 def days_of(guests: Sequence[PastGuest]) -> list[int]:
-    """Return the days on which at least half of the guests are known, in order.
-
-    An unfinished last day is left out: its peak may still come.
-    """
+    """Return the days on which at least half of the guests are known, without an unfinished last day."""
     counted = Counter(ordinal for guest in guests for ordinal, used in guest.days.items() if is_known(used))
     days = sorted(ordinal for ordinal, count in counted.items() if 2 * count >= len(guests))
     ends = (guest.days.get(days[-1], ())[-1:] for guest in guests if days)
@@ -116,7 +113,7 @@ def is_known(used: Sequence[float | None]) -> bool:
 
 
 def needs_on(guest: PastGuest, days: Sequence[int]) -> list[float] | None:
-    """Return the need of a guest in each slot of these days, in KiB; None: too few of its days are known.
+    """Return the need of a guest in each slot of these days, in KiB; None: too few are known.
 
     An unknown slot counts as the worst one of its day, and an unknown day as the next one of its kind.
     """
@@ -148,7 +145,7 @@ def _filled(
 ) -> list[list[float]]:
     """Return the peaks of all days for each amount, relative to the capacity.
 
-    :param pool: sold size of each guest, and its needs in each slot of all days
+    :param pool: sold size of each guest, and its needs in each slot
     """
     order = drawn.sample(range(len(pool)), len(pool))
     slots = len(pool[0][1]) // days
@@ -186,7 +183,7 @@ def _largest(peaks: Sequence[Sequence[float]], kinds: Sequence[Sequence[int]], r
 def month_risk(kinds: Sequence[Sequence[float]]) -> float:
     """Return the probability that a peak exceeds the capacity within a month.
 
-    :param kinds: peaks relative to the capacity, of each kind of day
+    :param kinds: peaks of each kind of day, relative to the capacity
     """
     works = WORKING_DAYS / DAYS_OF_A_WEEK
     expected = 0.0

@@ -63,15 +63,14 @@ def script(advice: PlacementAdvice, summary: Sequence[str]) -> str:
 
 
 HOST_RESERVE_SHARE: Final = 0.05
-"""Ratio of a host's memory that it keeps, if the recorded value is unknown: default of the plugin balloon."""
+"""Ratio of a host's memory that it keeps, if unknown: default of the plugin balloon."""
 
 PRESENT_DAYS: Final = 2
 """Days. A guest without a known day among the last ones is gone."""
 
 
 class HostSold(NamedTuple):
-    """Host: its memory, the part for guests, today's sold memory and guests, and the advice or the reason why there is none. Sizes
-    in KiB."""
+    """Host: its memory, the part for guests, today's sold memory and guests, and the advice. Sizes in KiB."""
 
     host: str
     total: float
@@ -94,7 +93,7 @@ class HostSold(NamedTuple):
 
 
 def sold_on(past: PastDays, risk: float) -> HostSold:
-    """Return how much to sell on the host of these days. Raise `MomError` if the host's memory is unknown."""
+    """Return how much to sell on the host of these days. Raise `MomError` if its memory is unknown."""
     guests, name = past.guests(), printable(past.host, 253)
     total = past.host_kib
     if total is None:
@@ -111,7 +110,7 @@ def sold_on(past: PastDays, risk: float) -> HostSold:
 
 
 def _present_guests(guests: Sequence[PastGuest], today: int) -> Sequence[PastGuest]:
-    """Return the guests of the last days. Days from a clock that was ahead do not count; tomorrow does, because of time zones."""
+    """Return the guests of the last days, without days from a clock that was ahead."""
     days = {day for guest in guests for day in guest.days}
     last = max((day for day in days if day <= today + 1), default=max(days, default=0))
     return [guest for guest in guests if any(last - PRESENT_DAYS < day <= last for day in guest.days)]

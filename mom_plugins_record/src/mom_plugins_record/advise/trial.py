@@ -32,7 +32,7 @@ class TriedCount:
 class CapacitySearch:
     """Search for the largest number of guests without harm, by doubling and bisection.
 
-    :param run: simulates a number of guests with a seed, and returns the harm; empty: none
+    :param run: simulates a number of guests with a seed, and returns the harm
     :param out_of_time: true ends the search
     """
 
@@ -91,10 +91,7 @@ SWAPPED_KIB: Final = 64 << 10
 """Swapped KiB beyond the start that count as harm: every host swaps some."""
 
 WORK, NEWCOMERS_WORK = 0.01, 0.05
-"""Share of its work that a recorded guest may lose more than without new guests, and a new guest in all.
-
-A moving balloon costs less than that. More would slow down a guest that bought something else.
-"""
+"""Share of its work that a recorded guest may lose more than without new guests, and a new guest in total."""
 
 SETTLED_SECONDS: Final = 120.0
 """s without counting guests' losses: all guests start at once, unlike real ones."""
@@ -114,7 +111,7 @@ CLASSES: Final = "sla"
 class TrialRun:
     """Course of one run: OOM kills and KiB swapped by need, after it has settled.
 
-    `sold`, `total` and `promisable` are the largest memory sold, the host's memory, and its promisable part, in KiB.
+    `sold`, `total` and `promisable` are the largest memory sold, and the host's memory and promisable part, in KiB.
     """
 
     killed: float = 0.0
@@ -151,7 +148,7 @@ class TrialRun:
     def add(self, report: Report, before: TrialRun | None) -> str:
         """Evaluate a cycle. Return final harm; empty: none.
 
-        :param before: run without new guests, whose harm does not count; None: this is that run
+        :param before: run without new guests, whose harm does not count
         """
         snapshot = report.snapshot
         host, now = snapshot.host.fields, snapshot.monotonic
@@ -193,9 +190,9 @@ class TrialRun:
 
 @dataclass(slots=True)
 class Trials:
-    """Runs of a stage with new guests of a class and size (KiB; None: as recorded guests).
+    """Runs of a stage with new guests of a class and size (KiB; None: as recorded).
 
-    :param beat: called with the number of new guests, the seed, and the finished share of the run; its exception ends the run
+    :param beat: called with the number of guests, the seed, and the finished share; its exception ends the run
     """
 
     stage: RecordedStage
@@ -231,7 +228,7 @@ def stage_of(path: Path, config: Path | None, seconds: float | None) -> Recorded
     """Return the stage of a recording. Raise `MomError`.
 
     :param config: replaces the recorded configuration
-    :param seconds: length from the beginning; None: all
+    :param seconds: length; None: all
     """
     recording = Recording(path)
     first = None if seconds is None else next(recording.cycles(), None)

@@ -63,7 +63,7 @@ DECISIONS: Final[Schema] = {
     **dict.fromkeys(("source_line", "source_column"), Kind.WHOLE),
     **dict.fromkeys(("stage", "dropped_because"), Kind.TEXT),
 }
-"""`stage`: evaluation, review or trial. `value` is in `unit`; `value_json` has all values except numbers. No name needs SQL quotes."""
+"""`stage`: evaluation, review or trial. `value_json` has all values except numbers. No name needs SQL quotes."""
 OUTCOMES: Final[Schema] = {
     **ABOUT,
     **{"before": Kind.NUMBER, "before_json": Kind.TEXT, "after": Kind.NUMBER},
@@ -245,7 +245,7 @@ def _array(values: Sequence[Value], data_type: pa.DataType, kind: Kind) -> pa.Ar
 
 
 class CsvFile:
-    """CSV table. Unknown values are empty. Text that a spreadsheet would run as a formula begins with an apostrophe."""
+    """CSV table. Unknown values are empty. Text that looks like a formula begins with an apostrophe."""
 
     def __init__(self, path: Path, schema: Schema) -> None:
         self._kinds = [*schema.values()]
@@ -311,7 +311,7 @@ def export(
 
     :param kind: one of `FILES`
     :param guests: patterns of names; none: all
-    :param since: seconds since the epoch, like `until`
+    :param since: seconds since the epoch
     """
     if kind == "parquet" and find_spec("pyarrow") is None:
         raise MomError(

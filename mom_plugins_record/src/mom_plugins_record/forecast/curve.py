@@ -27,7 +27,7 @@ UNKNOWN: Final = math.nan
 
 DAY_RATE: Final = 0.2
 WEEK_RATE: Final = 0.4
-"""Ratios: share of a new value's difference in an average over days or weeks. About five days, and two or three weeks, count."""
+"""Ratios: share of a new value's difference in an average. About five days, and two or three weeks, count."""
 
 LIMIT: Final = 3.0
 """Multiple of the usual error; larger errors count as this."""
@@ -36,13 +36,13 @@ USUAL_RATE: Final = 1 / 96
 """Ratio. The usual error is an average over about a day."""
 
 RECENT: Final = 1 - 1 / 16
-"""Ratio per slot. Errors of a curve count for four hours, so that the first hours of an unusual day show it."""
+"""Ratio per slot. Errors of a curve count for four hours, to detect an unusual day early."""
 
 LASTING_SHARE: Final = 0.5
 """Ratio. Weight of a week's errors: at night all curves are right, but the morning differs."""
 
 LONG: Final = 1 - 1 / (96 * 7)
-"""Ratio per slot. The forecast's quality, and the persistence of its errors, are averages over about a week."""
+"""Ratio per slot. The forecast's quality and the persistence of errors are averages over about a week."""
 
 SHARPNESS: Final = 4.0
 """Power. A curve with half the error counts 16 times as much."""
@@ -56,16 +56,16 @@ PEAK_FALL: Final = 0.1
 
 COVERAGE: Final = 0.95
 QUANTILE_STEP: Final = 0.3
-"""Ratios: share of slots within the forecast's maximum, and growth of the margin after an exceeded one, in usual errors."""
+"""Ratios: share of slots within the maximum, and growth of the margin after an exceeded one, in usual errors."""
 
 BETTER: Final = 0.9
-"""Ratio. A guest has a pattern if its forecast is this much better than expecting no change, or the average."""
+"""Ratio of errors to those of no change, or of the average, below which a guest has a pattern."""
 
 EVIDENCE: Final = 32.0
 """Slots with known errors before a guest can have a pattern: eight hours."""
 
 FITS: Final = 3.0
-"""Multiple of the usual error. A slot with a larger error is not part of a usual day."""
+"""Multiple of the usual error above which a slot is not part of a usual day."""
 
 RECOVERY: Final = 1 / 24
 """Ratio per slot. Six hours without large errors restore two thirds of a forecast's weight."""
@@ -79,11 +79,11 @@ PRIOR: Final = (1.0, 1.0, 0.25)
 _CURVES: Final = len(PRIOR)
 
 _MIDDLE: Final = 0x8000
-"""Replacement for the lower two bytes of a float: the middle of their range, so that repeated saving loses nothing more."""
+"""Replacement for the lower two bytes of a float: their middle, so that repeated saving loses nothing more."""
 
 
 class SlotSeen(NamedTuple):
-    """Use of a guest in a past slot: average and maximum in KiB, and the fastest growth in KiB/s."""
+    """Use of a guest in a past slot: average and maximum in KiB, and fastest growth in KiB/s."""
 
     used: float
     most: float
@@ -93,7 +93,7 @@ class SlotSeen(NamedTuple):
 class SlotExpected(NamedTuple):
     """Expected use of a guest in a slot, in KiB: usual; and for today, the middle and the maximum.
 
-    The maximum plus `margin` is exceeded in one slot of twenty. For later slots the margin grows with the square root of the distance.
+    The maximum plus `margin` is exceeded in one slot of twenty. The margin grows with the square root of the distance.
     """
 
     usual: float
@@ -124,10 +124,7 @@ def unknown_curve(length: int) -> array[float]:
 
 
 class HalfCurve:
-    """Curve as in its file: the upper two bytes of each float, exact to 0.4 %.
-
-    A slow average must stay in whole floats: it would lose its small steps.
-    """
+    """Curve as in its file: the upper two bytes of each float, exact to 0.4 %. Slow averages need whole floats."""
 
     __slots__ = ("_halves",)
 
@@ -171,7 +168,7 @@ class HalfCurve:
 
 @dataclass(slots=True)
 class GuestDays:
-    """Days of a guest. Sizes in KiB; NaN: unknown. `close` adds a slot; forecasts follow from that.
+    """Days of a guest. Sizes in KiB; NaN: unknown.
 
     :param by_day: use in each slot of a day, averaged over days
     :param by_week: use in each slot of a week, averaged over weeks
@@ -182,7 +179,7 @@ class GuestDays:
     :param usual: usual difference between a slot and `by_day`
     :param losses: errors of each curve in the last hours
     :param week_losses: errors of each curve in the last week
-    :param wrong: decaying sums: errors of the forecast, of no change, of the average, and the number of slots
+    :param wrong: decaying sums: errors of the forecast, of no change, of the average, and slots
     :param lasting: decaying sums for the persistence of errors
     :param margin: addition to the expected maximum
     :param weight: weight of the forecast, 0 to 1
@@ -229,7 +226,7 @@ class GuestDays:
         self._note_forecast(index, seen.used, residuals)
 
     def interrupt(self) -> None:
-        """Note that the next slot does not follow the last one: the guest was restarted, or the clock jumped."""
+        """Note that the next slot does not follow the last one, after a restart or a jump of the clock."""
         self._forecasts.clear()
 
     def _judge(self, index: int, seen: SlotSeen) -> None:

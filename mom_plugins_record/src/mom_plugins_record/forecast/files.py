@@ -1,4 +1,4 @@
-"""Files of learned days: two kinds, each with a second file in which `mom forecast learn` leaves days for the running mom."""
+"""Files of learned days: two kinds, each with a second file from `mom forecast learn`."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class DaysFile(Generic[AnyContent]):
     """Kind of file.
 
     :param learned: name of the file of `mom forecast learn`
-    :param form: builds the content from JSON, as for `StateFile`
+    :param form: builds the content from JSON
     :param part: the content's part of a host's days
     :param head: everything except the guests
     :param guest: one guest by id; None: nothing to keep
@@ -80,10 +80,9 @@ class DaysFile(Generic[AnyContent]):
         file.write_json(lambda: self.text(content, texts))
 
     def at_rest(self, path: Path, calendar: Calendar | None = None) -> AnyContent:
-        """Return the content of this file, or of a folder's files together.
+        """Return the content of this file, or of a folder's files together. Raise `MomError`.
 
         :param calendar: ignore days of other calendars; None: of others than the first file's
-        :raises MomError: there are no days, or a file is damaged or unreadable
         """
         result: AnyContent | None = None
         for file in (path / self.name, path / self.learned) if is_folder(path) else (path,):
@@ -139,13 +138,13 @@ KINDS: Final[Sequence[DaysFile[Any]]] = (DAYS, PAST)
 
 
 def days_at(path: Path, calendar: Calendar | None = None) -> Mapping[str, Days]:
-    """Return the learned days of all guests by id. Raise `MomError` if there are none, or they are unreadable."""
+    """Return the learned days of all guests by id. Raise `MomError` if there are none."""
     guests = DAYS.at_rest(path, calendar).known
     return {identity: days_of(guest) for identity, guest in guests.items() if guest.days.slots}
 
 
 class StoredPast:
-    """`PastDays` from files. Raises `MomError` if there are none, or they are unreadable."""
+    """`PastDays` from files. Raises `MomError` if there are none."""
 
     def __init__(self, path: Path, calendar: Calendar | None = None) -> None:
         self.where = str(path / PAST.name if is_folder(path) else path)
@@ -179,7 +178,7 @@ class _LeftFile(NamedTuple):
 class DaysKeeper:
     """Files of a running mom's days. Not thread-safe.
 
-    Each cycle encodes a few guests, so that no cycle takes long. A separate thread reads and writes, because a disk may be slow.
+    Each cycle encodes a few guests. A separate thread reads and writes, because a disk may be slow.
     """
 
     def __init__(self, context: PluginContext, days: HostDays) -> None:
@@ -209,7 +208,7 @@ class DaysKeeper:
         """Do one cycle's part of the work.
 
         :param time: seconds since the epoch
-        :param due: begin to write everything, unless a write is running
+        :param due: begin to write everything
         """
         is_written = self._round is None and all(write.done() for write in self._writes)
         if self._reads is not None and self._reads.done():

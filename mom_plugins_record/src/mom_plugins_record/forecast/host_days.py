@@ -1,4 +1,4 @@
-"""Days of all guests of a host: learns from each cycle, and forecasts. Single-threaded, except where a method says otherwise."""
+"""Days of all guests of a host: learns from each cycle, and forecasts. Single-threaded, except where stated."""
 
 from __future__ import annotations
 
@@ -39,22 +39,22 @@ SUMMED_EVERY: Final = 100
 """Guests per cycle between two sums: with 200 guests, mom computes the sum in every second cycle."""
 
 CLOSE_WITHIN: Final = 0.3
-"""Share of a slot. Slots of thousands of guests end together, and mom closes them one by one within this time."""
+"""Share of a slot in which mom closes the slots of all guests, one by one."""
 
 KEPT_WEEKS: Final = 5
 """Weeks for which mom keeps the days of an absent guest."""
 
 ROOM_GUESTS: Final = 1000
-"""Guests beyond the limit before mom drops some. If guests come and go in each cycle, a search in each would take 5 ms."""
+"""Guests beyond the limit before mom drops some: a search takes 5 ms."""
 
 SURE_DAYS: Final = 14
-"""Days without a jump after which the wall clock counts as right: somebody would have noticed a clock that is years behind."""
+"""Days without a jump after which the wall clock counts as right."""
 
 JUMP_SECONDS: Final = 5.0
 """s of drift in a cycle that are no jump of the wall clock."""
 
 STEP_KEPT: Final = 0.9
-"""Ratio per cycle. The usual time between two cycles is the longest recent one, because other plugins may wake mom early."""
+"""Ratio per cycle. The usual time between cycles is the longest recent one, because plugins may wake mom early."""
 
 RISE_KIB: Final = 16 * 1024.0
 RISE_SHARE: Final = 0.05
@@ -73,13 +73,13 @@ class KnownGuest:
 
     :param present_at: last time that it was present, in seconds since the epoch, to a slot
     :param index: present slot; -1: none
-    :param whole: the guest ran from the beginning of the slot, so the slot may be learned
-    :param pinned: its use does not change the host's memory, so no rise is expected
+    :param whole: the guest has run for the whole slot
+    :param pinned: its use does not change the host's memory
     :param used: use at the last visit; NaN: unknown
     :param first: slot of the first item of `expected`
-    :param weight: weight of its forecast; below `LEAST_WEIGHT` there is no forecast
+    :param weight: weight of its forecast
     :param middles: expected use from this slot on; empty: no forecast
-    :param rises: slot of an expected rise; None: no rise
+    :param rises: slot of an expected rise
     """
 
     id: str
@@ -243,8 +243,8 @@ class HostDays:
     def forget(self, now: float) -> None:
         """Drop days of long absent guests, the least valuable of too many guests, and past days in the future.
 
-        Days are dropped by age only after the wall clock has run for a day without a jump: a clock that is ahead at the start would drop
-        all guests. A clock that is behind would drop all past days: most of them are dropped only after `SURE_DAYS`.
+        A wrong clock must not drop everything: age counts only after a day without a jump of the wall clock, and most future days are kept
+        until `SURE_DAYS`.
         """
         day = self.calendar.day_seconds
         steady = (self._now[1] - self._steady) / day
@@ -263,7 +263,7 @@ class HostDays:
         return [item.id for item in sorted(self.known.values(), key=self._worth, reverse=True)[:MOST_GUESTS]]
 
     def _worth(self, guest: KnownGuest) -> tuple[bool, float]:
-        """Return the value of a guest's days. Short-lived guests must not displace guests that are off over a weekend."""
+        """Return the value of a guest's days. Short-lived guests must not displace others."""
         past = self.past.guests.get(guest.id)
         return guest.days.slots >= SLOTS or (past is not None and len(past.ordinals) > 1), guest.present_at
 
@@ -283,14 +283,14 @@ class HostDays:
         return count
 
     def know_of_past(self) -> None:
-        """Add guests that have only past days, because the other file was lost; otherwise they would be dropped."""
+        """Add guests that have only past days, so that they are not dropped."""
         for identity, past in self.past.guests.items():
             if identity not in self.known and past.ordinals:
                 last_day = (past.ordinals[-1] - FIRST_DAY) * self.calendar.day_seconds
                 self.known[identity] = KnownGuest(identity, past.name, GuestDays(self.calendar), last_day)
 
     def within_a_slot(self, count: int) -> int:
-        """Return how many of `count` items a cycle must process, so that all are processed within a slot."""
+        """Return how many of `count` items a cycle must process to process all within a slot."""
         return math.ceil(count / self._per_slot)
 
     def _interrupt(self, guests: Iterable[KnownGuest]) -> None:
@@ -342,7 +342,7 @@ class HostDays:
         columns[2][place] = guest.rises = None if guest.pinned else self._rises_in(guest, window)
 
     def _weight(self, guest: KnownGuest, now: SlotExpected) -> float:
-        """Return the weight of a guest's forecast. Use above the maximum lowers it at once; use below it only at the end of the slot."""
+        """Return the weight of a guest's forecast. Use above the maximum lowers it at once."""
         days, used = guest.days, guest.used
         over = used - now.most - now.margin
         usual = FITS * max(LEAST_SHARE * used, days.error)

@@ -1,4 +1,4 @@
-"""Past days of guests, for eight weeks: the maximum use in each half hour. Averages do not show how bad a day can be.
+"""Past days of guests, for eight weeks: the maximum use in each half hour, because averages hide bad days.
 
 A guest takes less than 0.4 KiB a week: a byte for each half hour, relative to its sold size.
 """
@@ -51,7 +51,7 @@ class GuestPast:
     used: bytearray = field(default_factory=bytearray)
 
     def take_in(self, ordinal: int, part: int, most: float, sold: float) -> None:
-        """Add the maximum use in a part of a day, in KiB. Days may come in any order, after a wrong clock."""
+        """Add the maximum use in a part of a day, in KiB. Days may come in any order."""
         day = bisect_left(self.ordinals, ordinal)
         if self.ordinals[day : day + 1] != array("i", [ordinal]):
             oldest = max(0, len(self.ordinals) - MOST_DAYS + 1)
@@ -76,7 +76,7 @@ class GuestPast:
         del self.ordinals[count:], self.sold[count:], self.used[PARTS * count :]
 
     def merge(self, other: GuestPast) -> bool:
-        """Add days learned elsewhere; the better known version of a day counts. Return True if that changed anything."""
+        """Add days learned elsewhere that are better known. Return True if that changed anything."""
         days = {ordinal: (sold, used) for ordinal, sold, used in self._each()}
         before = dict(days)
         for ordinal, sold, used in other._each():
@@ -98,7 +98,7 @@ class GuestPast:
 
 @dataclass(slots=True)
 class HostPast:
-    """Past days of a host's guests, and the host's memory: its size and the promisable part, in KiB; None: unknown."""
+    """Past days of a host's guests, and the host's memory and its promisable part, in KiB."""
 
     guests: dict[str, GuestPast] = field(default_factory=dict)
     host: str = ""
@@ -117,7 +117,7 @@ class HostPast:
         """Add the maximum use of a guest in a past slot.
 
         :param index: from `Calendar.index`
-        :param sold: KiB; None: unknown, and nothing is learned
+        :param sold: KiB; None: nothing is learned
         """
         day, slot = divmod(index, SLOTS)
         if not is_size(sold) or FIRST_DAY + day > LAST_DAY:  # `date` cannot hold ordinals of short artificial days
@@ -141,7 +141,7 @@ class HostPast:
     def forget_after(self, moment: float, *, only_few: bool) -> None:
         """Drop days after this time (seconds since the epoch), learned while the clock was ahead.
 
-        :param only_few: only if they are at most half of all days; otherwise the clock may be behind now
+        :param only_few: only if they are at most half of all days
         """
         today = FIRST_DAY + self.calendar.index(moment) // SLOTS
         guests = self.guests.values()

@@ -38,7 +38,7 @@ class ForecastPlugin:
         """Length of a day, and range of the forecast."""
 
         day: Annotated[Duration, Field(ge=SHORTEST_DAY, le=LONGEST_DAY)] = 86_400.0
-        """Length of a day, for tests with artificial days; it has 96 slots. A change discards the learned days."""
+        """Length of a day, for tests with artificial days. A change discards the learned days."""
 
         week: Annotated[int, Field(ge=1, le=LONGEST_WEEK)] = 7
         """Days after which the same kind of day returns. A change discards the learned days."""

@@ -34,7 +34,7 @@ def local_offset(moment: float) -> int:
 class Calendar:
     """Division of time: seconds of a day, and days of a week.
 
-    Slots follow the local clock: a day of 23 hours lacks four, and a day of 25 hours repeats four.
+    Slots follow the local clock: a day of 23 hours lacks four slots.
     """
 
     day_seconds: float = 86_400.0

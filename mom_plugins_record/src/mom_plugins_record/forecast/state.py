@@ -1,4 +1,4 @@
-"""Encoding of learned days: less than 4 KiB a guest, with curves as upper halves of their floats."""
+"""Encoding of learned days: less than 4 KiB a guest."""
 
 from __future__ import annotations
 

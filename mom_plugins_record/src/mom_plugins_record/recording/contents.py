@@ -16,7 +16,7 @@ from mom_plugins_record.recording.times import format_time
 
 @dataclass(slots=True)
 class Contents:
-    """Sums over a recording. Times are in seconds since the epoch; `sampled` is the sum of guests over all cycles."""
+    """Sums over a recording. Times are seconds since the epoch; `sampled` is the sum of guests over all cycles."""
 
     path: str
     files: int

@@ -1,7 +1,4 @@
-"""One cycle as a line of JSON, and back to a `Report`. Format: docs/recordings.md.
-
-Fields of guests are columns: lists with a value for each guest.
-"""
+"""One cycle as a line of JSON, and back to a `Report`. Format: docs/recordings.md."""
 
 from __future__ import annotations
 
@@ -65,7 +62,7 @@ def cycle_line(report: Report, session: str, place: int, memory: Value = None) -
 
     :param session: checksum of the session's line
     :param place: number of earlier cycles in the file
-    :param memory: memory of policies after the cycle
+    :param memory: memory of policies
     """
     snapshot = report.snapshot
     guests, columns = snapshot.listed, snapshot.columns
@@ -108,9 +105,9 @@ Place: TypeAlias = NonNegativeInt
 
 
 def checked(kind: type | tuple[type, ...], items: type | tuple[type, ...] = object) -> AfterValidator:
-    """Return a validator for values of a mapping, and for items of lists in it. It stops at the first error.
+    """Return a validator for values of a mapping, and for items of lists in it.
 
-    Pydantic would collect all errors, which takes a gigabyte for a million values.
+    It stops at the first error. Pydantic would collect a gigabyte of errors for a million values.
     """
 
     def check(mapping: dict[str, Any]) -> dict[str, Any]:
@@ -237,7 +234,7 @@ class _Cycle(_Strict):
 class CycleRead:
     """Cycle as recorded.
 
-    `decisions` are the report's, followed by those of reviews and trials. `columns` are guests' fields by name; None: absent.
+    `decisions` include those of reviews and trials, at the end. `columns` are guests' fields by name; None: absent.
     """
 
     report: Report

@@ -1,6 +1,6 @@
 """File of a recording: groups of lines. Each line is JSON after its checksum; each group is a zstd stream.
 
-Damage costs the rest of a group, because a mark begins the next one. A line is in the file as soon as it is written.
+Damage costs the rest of a group. A line is in the file as soon as it is written.
 """
 
 from __future__ import annotations
@@ -25,24 +25,21 @@ MARK: Final = _FRAME + b"%d\n" % VERSION
 """First bytes of each group: a skippable zstd frame (RFC 8878, 3.1.2)."""
 
 LARGEST_LINE: Final = 16 << 20
-"""Bytes of the longest line, enough for 20,000 guests. Limits the reader's memory; the writer refuses longer lines."""
+"""Bytes of the longest line, enough for 20,000 guests. Limits the reader's memory."""
 
 MOST_CELLS: Final = 4 << 20
-"""Values of a line: 10,000 guests with 400 each (a field may be a list for each disk or CPU). A value may take two bytes in the file, but
-64 in memory."""
+"""Values of a line: 10,000 guests with 400 each. A value may take two bytes in the file, but 64 in memory."""
 
 MOST_NAMES: Final = 1 << 19
-"""Names of a line, counted by colons: 20,000 guests with 26 each. A million short names would take 300 MiB."""
+"""Names of a line, counted by colons: 20,000 guests with 26 each. A million would take 300 MiB."""
 
 LARGEST_GROUP: Final = 64 << 20
 """Bytes of a group in the file. 20,000 guests need 12 MiB."""
 
 UNPACKED: Final = 64 << 20
 UNPACKED_RATIO: Final = 512
-"""Bytes, and multiple of the file's size: limit for unpacking a file, twice, because the reader reads the starts of groups first.
-
-A recording unpacks to 20 times its size, or to 300 times if only ages of statistics change. A zstd bomb reaches 30,000.
-"""
+"""Bytes, and multiple of the file's size: limit for unpacking a file, twice. A recording unpacks to 20 times its size, or to 300 times if
+only ages of statistics change. A zstd bomb reaches 30,000."""
 
 SLICE: Final = 1024
 """Bytes to unpack at a time: at most 32 MiB result."""
@@ -51,7 +48,7 @@ CHUNK: Final = 1 << 20
 """Bytes to search for marks at a time."""
 
 PARAMETERS: Final = zstandard.ZstdCompressionParameters.from_level(1, window_log=22, hash_log=18)
-"""A window of 4 MiB covers several similar cycles of 1,000 guests. A hash of 18 bits saves a tenth. Level 3 is slower and larger."""
+"""A window of 4 MiB covers several similar cycles of 1,000 guests. A hash of 18 bits saves a tenth."""
 
 WINDOW: Final = 1 << 23
 """Bytes of zstd's window when reading."""
@@ -89,7 +86,7 @@ def checksum(text: bytes) -> str:
 class RecordingFile:
     """Open file of a recording, up to its present end. Raises `OSError`, `NoRecording`, and `MomError` for another version.
 
-    `cut_off`: the last group has no end, because its writer still runs or was killed.
+    `cut_off`: the last group has no end.
     """
 
     def __init__(self, path: Path) -> None:

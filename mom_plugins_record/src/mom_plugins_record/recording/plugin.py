@@ -66,7 +66,7 @@ class RecordPlugin:
         """Maximum size of the accounts; mom deletes the oldest day first."""
 
         price: Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)] | None = None
-        """Price of a GiB of memory for a month, for `mom report`. Unset: reports show worth in memory and hosts."""
+        """Price of a GiB of memory for a month, for `mom report`. Unset: reports show memory and hosts."""
 
         currency: Annotated[str, Field(max_length=10)] = ""
         """Currency of the price."""
@@ -90,10 +90,7 @@ class RecordPlugin:
 
     @hookimpl
     def mom_setup(self) -> None:
-        """Create the folder. Fails at the start; later errors only pause the recording.
-
-        Only the running mom records: a second writer would delete its old files.
-        """
+        """Create the folder, or fail. Only the running mom records: a second writer would delete its old files."""
         if not self._context.serves:
             return
         # Imported here, because verbs that only ask a running mom must start fast.
@@ -143,7 +140,7 @@ class RecordPlugin:
 
     @hookimpl
     def mom_report(self, report: Report) -> None:
-        """Record a cycle. Raises an error on a full disk; `mom status` shows it, and the next cycle tries again."""
+        """Record a cycle. Raises an error on a full disk; the next cycle tries again."""
         writer, accounts, context = self._writer, self._accounts, self._context
         if writer is None or accounts is None:  # without a recorder
             return

@@ -25,7 +25,7 @@ MOST_PLACES: Final = 20
 """Damaged places that a message lists."""
 
 MOST_REMEMBERED: Final = 16 << 20
-"""Fields of guests in all cycles in memory: ten cycles of 10,000 guests with 160 fields take 2 GiB."""
+"""Fields of guests in memory: ten cycles of 10,000 guests with 160 fields take 2 GiB."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +46,7 @@ def follows(before: RecordedCycle, recorded: RecordedCycle) -> bool:
 
 
 def must_fit(recorded: RecordedCycle, cycles: int) -> None:
-    """Raise `MomError` if this many such cycles do not fit into memory. A malicious recording may request any number."""
+    """Raise `MomError` if this many such cycles do not fit into memory."""
     columns = recorded.cycle.columns
     if sum(map(len, columns.values())) * cycles > MOST_REMEMBERED:
         guests = len(recorded.report.snapshot.guests)
@@ -95,10 +95,7 @@ class Recording:
             raise NoRecording(f"there is no recording in {path}", hint=f"name a folder with files *{SUFFIX}, or one such file")
 
     def cycles(self, since: float = -math.inf, until: float = math.inf) -> Iterator[RecordedCycle]:
-        """Yield all cycles of that time (seconds since the epoch), in the order of recording.
-
-        Raise `MomError` for a missing file, a file that is no recording, and another version.
-        """
+        """Yield all cycles of that time (seconds since the epoch), in the order of recording. Raise `MomError`."""
         self.damage = Damage()
         for path in ending_after(self.files, since):
             yield from self._cycles_of_file(path, since, until)
@@ -106,7 +103,7 @@ class Recording:
     def sparse(self, since: float, until: float, most: int) -> Iterator[CycleRead]:
         """Yield about `most` intact cycles of that time, evenly spread.
 
-        With more groups than that, only first cycles of groups are read, because they need no others.
+        With more groups than that, only first cycles of groups are read.
         """
         selected = [(path, _groups_of(file, since, until)) for path in ending_after(self.files, since) for file in _open_readable(path)]
         step = -(-sum(len(groups) for _, groups in selected) * GROUP // max(1, most)) or 1
@@ -172,7 +169,7 @@ class Recording:
 
 @contextmanager
 def rarely_collected() -> Iterator[None]:
-    """Collect garbage rarely while reading thousands of cycles. They hold no reference cycles, and collection takes a fifth of the time."""
+    """Collect garbage rarely while reading thousands of cycles, which saves a fifth of the time."""
     usual = gc.get_threshold()
     gc.set_threshold(100_000, *usual[1:])
     try:
@@ -182,7 +179,7 @@ def rarely_collected() -> Iterator[None]:
 
 
 def ending_after(paths: Sequence[Path], since: float) -> Sequence[Path]:
-    """Return the files without those that ended before that time (from the next file's name), unless the clock was set back."""
+    """Return the files without those that ended before that time, unless the clock was set back."""
     moment = datetime.fromtimestamp(max(since, 0.0), UTC) if since < FARTHEST else datetime.max.replace(tzinfo=UTC)
     for first, (own, following) in enumerate(pairwise(map(start_of, paths))):
         if own is None or following is None or not own <= following <= moment:
@@ -196,7 +193,7 @@ def _open_readable(path: Path) -> Iterator[RecordingFile]:
 
 
 def _heads(file: RecordingFile) -> tuple[Mapping[str, RecordedSession], Sequence[float | None]]:
-    """Return all sessions by checksum, and the times of groups' first cycles. A last None marks the end."""
+    """Return all sessions by checksum, and the times of groups' first cycles, with a last None."""
     sessions: dict[str, RecordedSession] = {}
     times: list[float | None] = []
     for group in range(file.groups):

@@ -30,8 +30,7 @@ SESSION: Final = b'{"session":'
 class RecordedSession:
     """Settings and declarations of several cycles.
 
-    `configuration` is for `load_config`, with secrets masked. `policies` are texts by name. `version` and `host` are those of the recording
-    mom.
+    `configuration` is for `load_config`, with secrets masked. `policies` are texts by name.
     """
 
     version: str

@@ -1,4 +1,4 @@
-"""Writer of a recording: files in a folder, limited by age and size. Each file begins with the session."""
+"""Writer of a recording: files in a folder, limited by age and size."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from mom_plugins_record.recording.groups import MARK, SUFFIX, GroupPacker, check
 from mom_plugins_record.recording.session import RecordedSession, session_line
 
 GROUP = 30
-"""Cycles of a group: 2.5 minutes at 5 s. The first cycle takes ten times the space. Damage costs the rest of the group."""
+"""Cycles of a group: 2.5 minutes at 5 s. The first cycle takes ten times the space."""
 
 SESSION_EVERY = 20
-"""Groups between two copies of the session: 50 minutes at 5 s, 1 % of the data of 100 guests. The second group has a copy too, so that one
-damaged place does not make a file useless."""
+"""Groups between two copies of the session: 50 minutes at 5 s. The second group has a copy too, so that one damaged place does not make a
+file useless."""
 
 FILES = 8
 """Files that share the allowed size. mom frees space one file at a time."""
@@ -34,7 +34,7 @@ LONGEST_FILE_SECONDS = 86_400.0
 """s. A day, so that `keep` is exact to the day."""
 
 MOST_FORGOTTEN = 3
-"""Files that one new file may delete by age. A clock that is ahead for a while must not delete all."""
+"""Files that one new file may delete by age: a clock that is ahead must not delete all."""
 
 _NAME = re.compile(r"([0-9]{6,})-([0-9]{8}T[0-9]{6}Z)\.momrec")
 _LOCK = ".lock"
@@ -70,10 +70,10 @@ def start_of(path: Path) -> datetime | None:
 
 
 class RecordingWriter:
-    """Writer that appends cycles to a folder. Each cycle is in the kernel before `cycle` returns, so a killed process loses none.
+    """Writer that appends cycles to a folder. Each cycle is in the kernel before `cycle` returns.
 
-    :param wall: seconds since the epoch, for names and ages
-    :param monotonic: seconds that never jump, for the length of a file
+    :param wall: seconds since the epoch
+    :param monotonic: seconds that never jump
     """
 
     def __init__(
@@ -109,7 +109,7 @@ class RecordingWriter:
             self._in_group, self._groups = GROUP, 0
 
     def cycle(self, report: Report, memory: Callable[[], Value] | None = None) -> None:
-        """Append a cycle. Raise `RecordingFull`; then the file is unchanged. A group's first cycle includes the memory of policies."""
+        """Append a cycle. Raise `RecordingFull`; then the file is unchanged."""
         self._check_space()
         if self._file is None or self._is_long() or self._is_away():
             self._next_file()

@@ -44,7 +44,7 @@ class Sum:
 
 @dataclass(slots=True)
 class Comparison:
-    """Outcome of a replay. Times are seconds since the epoch. `warming` counts cycles with unknown memory of evaluators."""
+    """Outcome of a replay. Times are seconds since the epoch. `warming`: cycles with unknown memory of evaluators."""
 
     evaluated: int = 0
     compared: int = 0
@@ -77,7 +77,7 @@ def compare(
 ) -> Comparison:
     """Evaluate every recorded cycle of that time again, and compare the decisions.
 
-    :param policies: texts by name; None: the recorded ones, which must decide the same
+    :param policies: texts by name; None: the recorded ones
     :raises MomError: there is nothing to evaluate, or no evaluator
     """
     result = Comparison()

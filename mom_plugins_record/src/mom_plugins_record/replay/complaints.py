@@ -1,7 +1,4 @@
-"""Complaints about decisions: effects of a policy on guests.
-
-They refer to the recorded state. Other decisions would have led to another state.
-"""
+"""Complaints about decisions: effects of a policy on guests, in the recorded state."""
 
 from __future__ import annotations
 

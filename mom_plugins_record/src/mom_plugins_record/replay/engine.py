@@ -23,8 +23,7 @@ _COLLECTING: Final = ("mom_collect_host", "mom_collect_guests")
 class RecordedEngine:
     """mom's engine as at the start of this session. It only decides.
 
-    Its plugins are the session's deciding plugins. All fields and controls of the session are declared. `left_out` names missing plugins,
-    with reasons; their decisions are not compared.
+    Its plugins are the session's deciding plugins. `left_out` names missing plugins, with reasons; their decisions are not compared.
 
     :param policies: texts by name instead of the recorded ones
     :raises MomError: no deciding plugin is installed, or its evaluators refuse the policies

@@ -14,8 +14,7 @@ from mom_plugins_record.recording.reader import RecordedCycle, Recording, nothin
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """Both simulations, and a summary of the recording. Its distance from `then` is the simulator's error. `left_out`: plugins that are not
-    simulated."""
+    """Both simulations, and a summary of the recording. Its distance from `then` is the simulator's error."""
 
     recorded: RunSummary
     then: RunSummary
@@ -90,8 +89,8 @@ SIMULATED: Final = ("balloon", "ksm", "offload", "sla")
 
 @dataclass(frozen=True, slots=True)
 class RecordedStage:
-    """Part of a recording (seconds since the epoch), with plugins, guests' settings and policies as at its beginning. `host`: name of the
-    recorded host; `left_out`: plugins that are not simulated."""
+    """Part of a recording (seconds since the epoch), with plugins, guests' settings and policies as at its beginning. `left_out`: plugins
+    that are not simulated."""
 
     path: Path
     begins: float
@@ -114,7 +113,7 @@ class RecordedStage:
         """Return the stage of these cycles. Raise `MomError` if there are none.
 
         :param configuration: replaces the recorded one
-        :param needed: plugins to add, even if the configuration lacks them
+        :param needed: plugins to add
         """
         first, ends = None, 0.0
         for recorded in cycles:

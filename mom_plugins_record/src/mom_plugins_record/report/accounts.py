@@ -1,4 +1,4 @@
-"""Accounts of mom's gain and cost: sums up the report of each cycle for each hour. docs/report.md defines every number.
+"""Accounts of mom's gain and cost: sums up each cycle's report by hour. docs/report.md defines every number.
 
 A sample of a guest counts for the seconds since its previous sample. Sizes are in KiB.
 """
@@ -15,19 +15,19 @@ from mom_kvm import HealthLimits, pages_kib, platform_properties
 from mom_plugins_record.report.hours import HOUR, GivenBackSums, GuestHour, GuestSums, HostHour, bin_of
 
 LOOKS_EACH_CYCLE: Final = 250
-"""Guests sampled in each cycle, in turn. 1,000 guests then cost 2 ms of a cycle instead of 3 to 7."""
+"""Guests sampled in each cycle, in turn: 1,000 guests cost 2 ms of a cycle instead of 3 to 7."""
 
 LONGEST_GAP: Final = 90.0
 """s. A longer time between two cycles counts as unknown. A restarted mom needs less."""
 
 NOTICEABLE_KIB: Final = 16 * 1024.0
-"""KiB. Least memory held back from a guest for its stalls to count as mom's: the smallest step of the balloon law."""
+"""KiB held back from a guest for its stalls to count as mom's: the smallest step of the balloon law."""
 
 FAULT_SECONDS: Final = 130e-6
-"""s. Stall of a major fault, for guests that report faults but no stalls. Measured with swap on an SSD (docs/simulator.md)."""
+"""s. Stall of a major fault, if a guest reports no stalls. Measured with swap on an SSD (docs/simulator.md)."""
 
 LATE_SHARE: Final = 0.05
-"""Stalls as a ratio of time that mark a late burst. senpai and oomd call a tenth of it comfortable."""
+"""Stalls as a ratio of time that mark a late burst. senpai and oomd aim at a tenth of it."""
 
 EVICTIONS: Final = frozenset({"guest_migrate", "guest_pause", "guest_save", "guest_shutdown"})
 """Controls that make a guest leave."""
@@ -60,7 +60,7 @@ class _TrackedGuest:
     hours_gone: int = 0
 
     def begin(self, hour: int) -> None:
-        """Begin the row of the next hour. The class starts empty, so that an old class does not stay."""
+        """Begin the row of the next hour, with an empty class."""
         row = self.row
         self.row = GuestHour(hour, row.id, row.name, incarnation=row.incarnation, properties=row.properties)
 
@@ -78,7 +78,7 @@ class GivenBack:
 class Accounts:
     """Accounts of the present hour, and of past hours until `take` returns them.
 
-    :param touched: sizes that guests had touched before mom started, by id
+    :param touched: sizes touched before mom started, by guest id
     """
 
     def __init__(self, touched: Mapping[str, Touched] | None = None) -> None:
@@ -251,8 +251,8 @@ _Get = Callable[[str], Any]
 def _add_sizes(guest: _TrackedGuest, total: GuestSums, get: _Get, seconds: float, swap_share: float, gain: float) -> bool:
     """Add a guest's memory by location. Return False if its sizes are unknown.
 
-    :param swap_share: ratio of held memory, for a guest that does not report its swap
-    :param gain: ratio of cold memory that the host gains; less than 1 if it stays in memory compressed
+    :param swap_share: ratio of held memory, for unreported swap
+    :param gain: ratio of cold memory that the host gains; less than 1 with compression in memory
     """
     row = guest.row
     sold, size, held = get("balloon_max"), get("balloon_cur"), get("rss")
@@ -326,7 +326,6 @@ def _add_harm(guest: _TrackedGuest, total: GuestSums, get: _Get, seconds: float)
 
 
 def _swap_share(swapped: float, guests: Iterable[Guest]) -> float:
-    """Return swapped memory as a ratio of held memory, for guests that do not report it. All of the host's swap counts as theirs."""
     held = reported = 0.0
     for guest in guests:
         swap = guest.number("host_swap")

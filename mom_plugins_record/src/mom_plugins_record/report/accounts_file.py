@@ -1,6 +1,6 @@
 """SQLite file of the accounts: a row for each hour of the host and of each guest, and the host by minutes.
 
-mom writes it every few minutes in one transaction. mom sets a damaged file aside and starts a new one.
+mom writes it every few minutes in one transaction. mom sets a damaged file aside.
 """
 
 from __future__ import annotations
@@ -42,10 +42,10 @@ WAITS_SECONDS: Final = 2.0
 """s. Wait for a reader's lock. The next write tries again."""
 
 CHECKED_WHOLE: Final = 128 << 20
-"""Bytes of the largest file whose pages mom checks at the start: 10 ms per MiB. In a larger file, reads and writes reveal errors."""
+"""Bytes of the largest file whose pages mom checks at the start (10 ms per MiB)."""
 
 HOST_KEPT: Final = 400 * 86_400.0
-"""s for which the host's rows are kept: growth shows over months, and a year is 3 MiB."""
+"""s for which the host's rows are kept. A year is 3 MiB."""
 
 MOST_SET_ASIDE: Final = 3
 """Damaged files that are kept. The next one replaces the last."""
@@ -55,7 +55,7 @@ START_ANEW: Final = "move it away, and mom begins the accounts anew"
 _FREE_SPACE: Final = "free space, or repair the disk"
 
 _LONGEST_VALUE: Final = 4 << 20
-"""Bytes of the longest text or row that a reader accepts. Properties of the largest platform need 1 % of it."""
+"""Bytes of the longest text or row that a reader accepts: 100 times what the largest platform needs."""
 
 _LARGEST: Final = (1 << 63) - 1
 """Largest integer of SQLite."""
@@ -72,7 +72,7 @@ _CREATE: Final = (
     PRIMARY KEY (id, hour)
 ) WITHOUT ROWID""",
 )
-"""Other tables. Ten series take half a MiB a day. A guest's properties are JSON, valid from `hour` to `last`."""
+"""Other tables. Ten series take half a MiB a day. Properties are JSON, valid from `hour` to `last`."""
 
 _ADD_PROPERTIES: Final = "INSERT OR REPLACE INTO guest_properties VALUES (?, ?, ?, ?, ?)"
 
@@ -134,7 +134,7 @@ def _read_spread(values: Iterator[Any]) -> dict[int, float]:
 class AccountsFile:
     """File as mom writes it. Not thread-safe.
 
-    :param run: distinguishes rows of this mom from those of the previous mom in the same hour
+    :param run: distinguishes rows of this mom from those of the previous mom
     """
 
     def __init__(self, path: Path, *, keep: float, largest: int, run: int | None = None) -> None:
@@ -149,10 +149,7 @@ class AccountsFile:
         """All pages were intact at the last check."""
 
     def open(self) -> str:
-        """Create the file, or check it. Return the damage of a file that was set aside; empty: none.
-
-        Raise `AccountsError` if the file cannot be created, or for an intact file that mom cannot use.
-        """
+        """Create the file, or check it. Return the damage of a file that was set aside. Raise `AccountsError` if no file can be used."""
         try:
             if not self.is_away():
                 return self._check_existing()
@@ -213,9 +210,9 @@ class AccountsFile:
         return result
 
     def write(self, hours: Iterable[Hour], minutes: Iterable[MinuteRow] = ()) -> None:
-        """Replace these hours, add new minutes, and delete rows that are too old. Raise `AccountsError`.
+        """Replace these hours, add new minutes, and delete old rows. Raise `AccountsError`.
 
-        Each write deletes at most one hour by age: a clock that is ahead for a while must not delete everything.
+        Each write deletes at most one hour by age: a clock that is ahead must not delete everything.
         """
         properties, run, last, ids = dict(self._written_properties), self._run, self._last, set[str]()
         try:
@@ -245,10 +242,7 @@ class AccountsFile:
         self._run, self._last = run, last
 
     def _bound(self, connection: sqlite3.Connection, newest: int) -> None:
-        """Delete the oldest day, but not this hour, if the file has its maximum size.
-
-        Minutes alone can fill a small file, so they are deleted with guests. The host's hours are deleted last.
-        """
+        """Delete the oldest day if the file has its maximum size: minutes and guests first, the host's hours last."""
         page_size, pages, free = (
             connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_size", "page_count", "freelist_count")
         )
@@ -293,7 +287,7 @@ def read_hosts(path: Path, since: float, until: float) -> list[HostHour]:
 def read_guests(path: Path, since: float, until: float, *, properties: bool = False) -> Iterator[GuestHour]:
     """Yield the guests' hours, oldest first; perhaps a million. Raise `AccountsError`.
 
-    :param properties: fill the properties of the platform at that time
+    :param properties: fill the properties of the platform
     """
     return _read(path, "guest_hours", GuestHour, since, until, properties=properties)
 

@@ -99,11 +99,9 @@ _ROUNDED: Final = 0.001
 
 
 def find_accounts(path: Path, last: float, *, properties: bool = False) -> AccountedHours:
-    """Return the accounts of the last seconds: from the folder of a recording, or its file of accounts.
+    """Return the last seconds of the accounts in the folder of a recording, or its file of accounts. Raise `MomError`.
 
-    :param last: seconds
     :param properties: fill the guests' properties of the platform
-    :raises MomError: there are no accounts
     """
     try:
         accounts = path / NAME if path.is_dir() else path

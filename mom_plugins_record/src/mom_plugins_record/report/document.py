@@ -1,4 +1,4 @@
-"""Report as JSON with units in the names, and as CSV. Unknown values are null, or empty cells."""
+"""Report as JSON with units in the names, and as CSV."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _MOMENTS: Final = {
     **dict.fromkeys(("since", "until", "begins"), "%Y-%m-%dT%H:%M:%SZ"),
     **dict.fromkeys(("full_on", "full_on_earliest"), "%Y-%m-%d"),
 }
-"""Fields in seconds since the epoch that the document shows as a time, or a day, in UTC."""
+"""Fields in seconds since the epoch that the document shows as a UTC time or day."""
 
 
 def document(summary: ReportSummary) -> dict[str, Any]:

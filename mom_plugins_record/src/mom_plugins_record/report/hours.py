@@ -1,4 +1,4 @@
-"""Records of one hour in the accounts: sums for the host and for each guest. docs/report.md defines every number.
+"""Records of one hour in the accounts, for the host and for each guest. docs/report.md defines every number.
 
 A sum is a size or a state times the seconds that it lasted. Sizes are in KiB.
 """
@@ -16,7 +16,7 @@ from typing import Any, Final, TypeVar, get_type_hints
 HOUR: Final = 3600.0
 
 BINS_EACH_DOUBLING: Final = 16
-"""A percentile is the upper edge of a bin, so it is at most 4.4 % too high."""
+"""A percentile is the upper edge of a bin: at most 4.4 % too high."""
 
 _PER_NATURAL: Final = BINS_EACH_DOUBLING / math.log(2)
 
@@ -37,7 +37,7 @@ def upper_edge(number: int) -> float:
 
 
 def percentile(spread: Mapping[int, float], share: float) -> float | None:
-    """Return the size that was not exceeded for this ratio of the time; None: no time.
+    """Return the size that was not exceeded for this ratio of the time.
 
     :param spread: seconds by bin
     """

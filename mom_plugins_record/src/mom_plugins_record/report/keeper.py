@@ -1,4 +1,4 @@
-"""Keeper of a running mom's accounts: adds each cycle, and writes every few minutes. A full disk stops nothing else."""
+"""Keeper of a running mom's accounts: adds each cycle, and writes every few minutes."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class AccountsKeeper:
         self.write_hint = ""
 
     def open(self, now: float) -> None:
-        """Continue the accounts of the previous mom. The first cycle calls this if necessary.
+        """Continue the accounts of the previous mom.
 
         :param now: seconds since the epoch
         """

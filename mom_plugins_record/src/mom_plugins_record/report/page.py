@@ -87,9 +87,9 @@ _MOODS: Final = {"too small": _BAD, "too large": ' class="good"'}
 
 
 def page(summary: ReportSummary, minutes: Sequence[RecordedPoint] = ()) -> str:
-    """Return the page, with escaped names of guests and hosts. Raise `MomError` without matplotlib.
+    """Return the page. Raise `MomError` without matplotlib.
 
-    :param minutes: points of the host, for a time of less than two hours
+    :param minutes: points of the host, for less than two hours
     """
     first = "".join(
         f"<div><b{_BAD if item.is_bad else ''}>{_text(item.text)}</b><span>{_text(item.meaning)}</span></div>" for item in headline(summary)

@@ -42,7 +42,7 @@ def growth_of(days: Sequence[tuple[float, float]], limit: float | None, last: fl
     """Return the growth of the needed memory.
 
     :param days: number of each day, and its maximum in KiB
-    :param limit: KiB of a full host; None: unknown
+    :param limit: KiB of a full host
     :param last: end of the last day, in seconds since the epoch
     """
     count = len(days)
@@ -69,7 +69,7 @@ def _reached(room: float, each_day: float, last: float) -> float | None:
 
 MARGIN_SHARE: Final = 0.25
 MARGIN_KIB: Final = 80 * 1024.0
-"""KiB. Reserve of a guest above its use, as in the balloon law. With less, guests of 1 GiB had OOM kills (docs/balloon-law.md)."""
+"""KiB. Reserve of a guest above its use, as in the balloon law. With less, guests of 1 GiB had OOM kills."""
 
 STEP_KIB: Final = 256 * 1024.0
 """KiB. Advised sizes are rounded up to this."""
@@ -82,7 +82,7 @@ KIB_PER_GIB: Final = float(1 << 20)
 CONFIDENCE: Final = 0.95
 
 LARGE_SHARE: Final = 0.75
-"""Ratio of needed to sold memory below which a guest is too large. A smaller difference is not worth a restart."""
+"""Ratio of needed to sold memory below which a guest is too large, so that a restart is worth it."""
 
 WAITING_SHARE: Final = 0.01
 """Share of its time that a too small guest stalls although it has all its memory."""
@@ -101,7 +101,7 @@ class Fit(StrEnum):
 class SizeAdvice:
     """Sufficient size for a guest; None: unknown.
 
-    `risk`: largest share of hours that may need more than any of `hours` did, with 95 % confidence.
+    `risk`: largest share of hours that may need more, with 95 % confidence.
     """
 
     fit: Fit = Fit.UNKNOWN
@@ -125,7 +125,7 @@ def advise(
     """Judge a guest.
 
     :param sold: KiB
-    :param most: maximum of its use in KiB, including hours with too little evidence
+    :param most: maximum of its use in KiB
     :param waited_besides: stall seconds while mom held nothing back, of all `seconds`
     :param waited_for_mom: stall seconds while mom held memory back
     """

@@ -1,6 +1,6 @@
 """Figures of a report, summed up from the accounts. docs/report.md defines every number.
 
-Field names are those of the JSON document and of CSV columns. None: unknown.
+Field names are those of JSON and CSV.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ SHORT: Final = 3 * 86_400.0
 """s. A report of less time has plots by hours instead of days."""
 
 WHOLE_DAY_HOURS: Final = 20
-"""Hours that make a day. A report begins and ends within days, and a morning alone would look like less need."""
+"""Hours that make a day: a morning alone would look like less need."""
 
 SEEN_SHARE: Final = 0.5
 """Share of an hour that must be known to count as evidence for the guest's need."""
@@ -70,7 +70,7 @@ class SoldParts:
 class GivenBack:
     """Memory that the host got back, by each means.
 
-    `at_least` is their sum: without mom, guests would hold all that they ever touched. `at_most`: all sold memory.
+    `at_least` is their sum; `at_most` is all sold memory.
     """
 
     by_balloon_gib_hours: float | None = None
@@ -153,7 +153,7 @@ class HostLine:
 
 @dataclass(frozen=True, slots=True)
 class ForecastLine:
-    """Average error of forecasts of the next hour, of all guests with a pattern together. `as_now`: error of expecting no change."""
+    """Average error of all forecasts of the next hour. `as_now`: error of expecting no change."""
 
     wrong_by_gib: float
     as_now_wrong_by_gib: float
@@ -161,7 +161,7 @@ class ForecastLine:
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """Averages of a day (UTC) or an hour, and the maximum use on the host. `begins`: seconds since the epoch."""
+    """Averages of a day (UTC) or an hour, and the maximum use. `begins`: seconds since the epoch."""
 
     begins: float
     sold_gib: float
@@ -187,7 +187,7 @@ class Worth:
 
 @dataclass(frozen=True, slots=True)
 class ReportSummary:
-    """Content of a report. A tenant's report has no `host` and no `growth`, which would reveal other guests."""
+    """Content of a report. A tenant's report has no `host` and no `growth`."""
 
     host_name: str
     since: float
@@ -226,7 +226,7 @@ def summary_of(account: AccountedHours, by: str = "class", tenant: str = "", pri
     """Sum up these hours.
 
     :param by: subject of each line: `class`, `guest`, `host`, or a property of the platform such as `project`
-    :param tenant: pattern of guests, as in `GuestPattern`; excludes the host and other guests
+    :param tenant: pattern of guests; excludes the host and other guests
     """
     since, until = account.since, account.until
     hours = [total_of(rows) for _, rows in groupby(account.hosts, lambda row: row.hour)]  # a restarted mom leaves two rows for one hour

@@ -84,7 +84,7 @@ class HeadlineFigure(NamedTuple):
 
 
 def headline(summary: ReportSummary) -> Iterator[HeadlineFigure]:
-    """Yield the figures at the top: harm, memory sold and used, memory given back and its worth, and the date of a full host."""
+    """Yield the figures at the top."""
     whole, host, worth, hours = summary.whole, summary.host, summary.worth, summary.seen_hours
     sold, given_back = whole.sold_parts.sold_gib_hours, whole.given_back.at_least_gib_hours
     if whole.killed is not None:
@@ -118,7 +118,7 @@ def headline(summary: ReportSummary) -> Iterator[HeadlineFigure]:
 
 
 def sections(summary: ReportSummary) -> Iterator[tuple[str, list[Row]]]:
-    """Yield the sections about all guests and the host: headings, with rows of a name and a text."""
+    """Yield the sections about all guests and the host: headings, with rows."""
     whole = summary.whole
     yield "Given back to the host", list(_given_back_rows(summary))
     yield "Worth", list(_worth_rows(summary.worth))

@@ -1,4 +1,4 @@
-"""Story of the demonstration: a simulated host managed by a real engine, and the same host without mom."""
+"""Story of the demonstration: a simulated host with and without mom."""
 
 from __future__ import annotations
 
@@ -34,8 +34,7 @@ SETTINGS = SimSettings.model_validate(
         "load_for": "270s",
     }
 )
-"""Host overcommitted by a quarter, with compressed swap and a program that takes 8.5 GiB. 30 % of the guests' base memory is cold. One
-guest sends no statistics, and one has no balloon."""
+"""Host overcommitted by a quarter, with compressed swap and a program that takes 8.5 GiB. 30 % of the guests' base memory is cold."""
 
 PLUGINS: Final[Mapping[str, Mapping[str, Value]]] = {name: {} for name in (*SimulationSetup.CONTROLLERS, OFFLOADER)}
 """Plugins that act in the story."""
@@ -46,7 +45,7 @@ LOAD: Final = HostLoad(SETTINGS.load / 1024, SETTINGS.load_after, SETTINGS.load_
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """State after a cycle: the reports of a mom that acts, and of a mom that only observes the same host."""
+    """Reports after a cycle: of a mom that acts, and of a mom that only observes the same host."""
 
     number: int
     report: Report

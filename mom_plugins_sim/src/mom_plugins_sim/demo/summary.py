@@ -73,7 +73,7 @@ NEXT = (
 
 
 def program(started: Path, on_path: str | None) -> str:
-    """Return how a shell can call the running mom: `mom` if the shell finds it, otherwise its path.
+    """Return how a shell can call the running mom.
 
     :param on_path: path of `mom` that a shell finds
     """

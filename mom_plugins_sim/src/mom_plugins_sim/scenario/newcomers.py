@@ -15,7 +15,7 @@ NAME: Final = "advised"
 
 
 def with_newcomers(scene: Scene, count: int, memory_kib: float | None, seed: int) -> Scene:
-    """Return the scene with `count` more guests from the beginning on. Raise `MomError` if no recorded guest has statistics.
+    """Return the scene with `count` more guests. Raise `MomError` if no recorded guest has statistics.
 
     :param memory_kib: memory of each guest; None: that of the recorded guest
     :param seed: decides which recorded guest each repeats, and the time shift

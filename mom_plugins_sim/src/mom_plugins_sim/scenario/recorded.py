@@ -1,6 +1,6 @@
-"""Scene of a recording: a simulated host whose guests demand what the recorded guests used.
+"""Scene of a recording: guests demand what the recorded guests used.
 
-The use is known only from statistics. A guest that was short of memory demanded more than it used.
+A guest that was short of memory demanded more than it used.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from mom_plugins_sim.workload import Trace, Workload
 from mom_plugins_sim.world import CLASS
 
 SILENT_SHARE = 0.9
-"""Assumed use of a guest without statistics, as a ratio of its size: mom must not expect to reclaim much of it."""
+"""Assumed use of a guest without statistics, as a ratio of its size."""
 
 READ_RATE = 4 << 10
 """KiB/s. Assumed file reads of guests, which recordings lack."""
 
 COLD_SHARE = 0.5
-"""Ratio of a guest's average cold memory that is cold in the simulation: it may touch some of it at another time."""
+"""Ratio of a guest's average cold memory that is cold in the simulation."""
 
 SWAP_SHARE = 0.25
 """Assumed swap of a guest that swapped, as a ratio of its memory. Recordings lack it."""
@@ -54,14 +54,14 @@ class _RecordedGuest:
 
 
 def recording_at(path: Path) -> PastCycles:
-    """Open a recording with the plugin `record`. Raise `MomError` if there is none, or the plugin is not installed."""
+    """Open a recording with the plugin `record`. Raise `MomError`."""
     recorder: Any = load_config({"plugins": {"record": {}}}).plugins["record"].loaded.plugin_class
     recording: PastCycles = recorder.mom_source(PastCycles, None, Path(), Path(), path)
     return recording
 
 
 def scene_of_recording(recording: PastCycles, since: float, until: float) -> Scene:
-    """Return the scene of that time (seconds since the epoch). Raise `MomError` if it has no recorded cycles."""
+    """Return the scene of that time (seconds since the epoch). Raise `MomError` without recorded cycles."""
     recorded_guests: dict[str, _RecordedGuest] = {}
     host_times: list[float] = []
     host_used: list[float] = []

@@ -27,11 +27,10 @@ OF_GUESTS: Final = frozenset({FaultKind.GUEST_HANGS, FaultKind.STATISTICS_STOP, 
 
 
 def scene_of(scenario: Scenario, folder: Path, seed: int | None = None) -> Scene:
-    """Draw the scene of a scenario.
+    """Draw the scene of a scenario. Raise `MomError` for an invalid trace, or a fault without guests.
 
     :param folder: folder of its traces
     :param seed: replaces the scenario's own seed
-    :raises MomError: for an invalid trace, or a fault without guests
     """
     number = scenario.seed if seed is None else seed
     source = random.Random(number)  # noqa: S311  # the simulation must be repeatable

@@ -19,19 +19,17 @@ SETUPS: Final[Mapping[str, SimulationSetup]] = {
     "defaults": SimulationSetup("defaults"),
     "no-offload": SimulationSetup("no-offload", plugins={name: {} for name in SimulationSetup.CONTROLLERS}),
 }
-"""Names that `--compare` accepts besides policies. `nothing`: mom only observes. `defaults`: the default policies. `no-offload`: the same,
-but cold memory never goes to swap."""
+"""Names that `--compare` accepts besides policies. `nothing`: mom only observes. `no-offload`: cold memory never goes to swap."""
 
 
 def run_scenario(
     scenario: Scenario, path: Path, setup: SimulationSetup, seed: int | None, lasts: float, record: Path | None = None
 ) -> Generator[Report, None, None]:
-    """Yield the reports of all cycles. The same scenario, setup and seed give the same reports.
+    """Yield the reports of all cycles. Raise `MomError` for missing plugins or invalid policies.
 
     :param path: the scenario's file
     :param lasts: simulated seconds
     :param record: folder for a recording
-    :raises MomError: for missing plugins or invalid policies
     """
     sim: dict[str, Value] = {"scenario": str(path)}
     if seed is not None:
@@ -41,10 +39,7 @@ def run_scenario(
 
 
 def plugins_of(scenario: Scenario, setup: SimulationSetup) -> Mapping[str, Mapping[str, Value]]:
-    """Return the plugins of a setup with their settings.
-
-    By default, cold memory goes to swap if the host has compressed swap. Service classes add the plugin `sla`.
-    """
+    """Return the plugins of a setup with their settings. Service classes add the plugin `sla`."""
     usual = (*SimulationSetup.CONTROLLERS, *([OFFLOADER] if scenario.host.zram else ()))
     plugins = setup.plugins if setup.plugins is not None else {name: {} for name in usual}
     if not scenario.classes and all(group.sold_as is None for group in scenario.guests.values()):
