@@ -73,8 +73,8 @@ def test_a_fine_configuration_is_said_to_be_fine_and_what_nobody_does_is_warned_
     assert f"{file} is fine: mode observe, every 5s, with the plugins acme" in out
     assert f"write `mode: enforce` in {file}, then: systemctl reload mom" in " ".join(out.split())
     assert "1 pattern for guests" in out
-    assert "no enabled plugin provides a hypervisor: no guest is seen" in out
-    assert "no enabled plugin evaluates policies: nothing is decided" in out
+    assert "no enabled plugin provides a hypervisor: mom sees no guests" in out
+    assert "no enabled plugin evaluates policies: mom decides nothing" in out
 
 
 def test_everything_that_is_wrong_is_told_and_the_exit_code_is_2(with_acme, file, check):
@@ -144,7 +144,7 @@ def {}(self):
     ("hook", "answer", "told"),
     [
         ("mom_check", "Finding(Severity.ERROR, 'gears', 'wheels do not fit')", "wheels do not fit"),
-        ("mom_doctor", "[5]", "mom_doctor gave a int that is no Finding"),
+        ("mom_doctor", "[5]", "mom_doctor returned a int instead of Finding"),
     ],
 )
 def test_findings_of_a_plugin_and_of_its_nonsense_are_shown(mom, acme, file, hook, answer, told):
@@ -338,7 +338,7 @@ def test_init_leaves_out_what_does_not_fit_or_lacks_another_plugin_with_the_reas
     assert code == 0
     assert "also installed, but not enabled: absent" in out
     assert "SystemExit: 4" in out
-    assert "mom_suggest gave a int that is no Suggestion" in out
+    assert "mom_suggest returned a int instead of Suggestion" in out
     assert "mom_suggest returned settings that the plugin rejects" in out
     assert "without lonely: " in out
     assert "nobodys_field" in out
@@ -467,7 +467,7 @@ def test_a_plugin_with_broken_importers_is_remarked_upon_and_the_others_count(mo
     code, out, err = mom("config", "import", "--from", "acme", tmp_path / "old")
     assert code == 0
     assert "acme:" in out
-    assert "mom_importers gave a int that is no Importer" in err
+    assert "mom_importers returned a int instead of Importer" in err
 
 
 def test_doctor_names_what_fits_by_now_and_is_not_enabled(mom, acme, file, tmp_path):

@@ -105,7 +105,7 @@ def test_sentences_of_all_plugins_stand_in_the_order_of_their_places() -> None:
         "now: seen 1 times.",
         "kind: a kind.",
         "wanted: The policy 50_knob (line 1, column 1) wants the knob at 1,024 KiB, 1,024 KiB less than it has.",
-        "done: The hypervisor took it (knob 1,024 KiB): it had 2,048 KiB, and 1,024 KiB right after.",
+        "done: The hypervisor accepted it (knob 1,024 KiB): it had 2,048 KiB, and 1,024 KiB right after.",
         "next: mom looks at it again every 5s, and sooner when something happens.",
         "unknown: Not known: its knob.",
         "next: the end.",
@@ -118,7 +118,7 @@ def test_without_plugins_there_is_what_the_core_knows() -> None:
     assert found[0] == "wanted: The policy 50_knob (line 1, column 1) wants knob 1024."
     assert told(explained(report()))[0] == "wanted: No policy wants to change anything about it in this cycle."
     observed = told(explained(report(mode="observe")))
-    assert observed[-1] == "next: mom only observes: whatever it decides, nothing will change by it."
+    assert observed[-1] == "next: mom only observes: its decisions change nothing."
 
 
 def test_what_its_platform_says_of_the_guest_is_told() -> None:
@@ -141,10 +141,10 @@ def test_what_a_plugin_fails_to_say_is_unknown_and_the_others_are_heard(caplog: 
     assert sorted(found["unknown"][1:]) == [
         "what the plugin broken knows (SystemError: lame)",
         "what the plugin ends knows (SystemExit: 3)",
-        "what the plugin odd knows (TypeError: mom_explainer gave a int that is no Explainer)",
+        "what the plugin odd knows (TypeError: mom_explainer returned a int instead of Explainer)",
         "what the plugin unmakeable knows (ValueError: not today)",
     ]
-    assert caplog.text.count("the plugin broken cannot say its part of explanations") == 1
+    assert caplog.text.count("the plugin broken failed to explain a guest") == 1
     broken.repaired = True
     explainers.take(one)
     assert not [fact for fact in explainers.explain(one, one.snapshot.guests["web"])["unknown"] if "broken" in fact]
@@ -216,7 +216,7 @@ def test_a_guest_that_is_not_there_gets_near_names() -> None:
     assert find_guest(guests, "db").name == "db"
     twins = {one: Guest(one, "web") for one in ("u1", "u2")}
     assert find_guest(twins, "u2").id == "u2"
-    with pytest.raises(MomError, match=r"2 guests are called web \(say which, by its id: u1, u2\)"):
+    with pytest.raises(MomError, match=r"2 guests are called web \(name it by its id: u1, u2\)"):
         find_guest(twins, "web")
     for wrong in ("web-3", "WEB"):
         with pytest.raises(MomError) as caught:

@@ -35,7 +35,7 @@ def test_a_mom_that_cannot_write_its_status_works(run_directory: Path) -> None:
     assert not status.late
     (condition,) = status.verdict.conditions
     assert condition.severity is Severity.WARNING
-    assert condition.message == "mom works, but could not write its status, and what follows is of 1 min 40 s ago"
+    assert condition.message == "mom works, but cannot write its status; the data below is from 1 min 40 s ago"
     assert "kill" not in condition.cure
 
 

@@ -110,7 +110,7 @@ def test_a_gap_in_a_recording_is_named_with_both_ends(only_shelf, capsys: pytest
     assert frame.run(["explain", "web", "--at", "2001-09-09T01:47:10", "-c", str(tmp_path / "mom.yaml")]) == 0
     said = " ".join(capsys.readouterr().out.split())
     assert "Nothing was recorded at 2001-09-09 01:47:10 UTC: this is the last cycle before it, 30 s earlier" in said
-    assert "the next one is of 2001-09-09 01:47:40 UTC." in said
+    assert "the next cycle is from 2001-09-09 01:47:40 UTC." in said
 
 
 RUNNING = """

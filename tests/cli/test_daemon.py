@@ -58,7 +58,7 @@ def test_sighup_reads_the_configuration_again_unless_it_is_wrong_or_a_plugin_ref
     process.send_signal(signal.SIGHUP)
     mom.wait_for(lambda: mom.logged("the new configuration is in force"))
     mom.wait_for(lambda: mom.knob() == 0)
-    mom.wait_for(lambda: "mode observe (nothing is touched" in mom("status").stdout)
+    mom.wait_for(lambda: "mode observe (mom changes nothing" in mom("status").stdout)
     line = 1 + mom.config.read_text().splitlines().index("mode: observe")
     assert f"write `mode: enforce` in line {line} of {mom.config}, then: systemctl reload mom" in " ".join(mom("doctor").stdout.split())
     mom.stop()

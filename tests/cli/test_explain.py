@@ -56,7 +56,7 @@ def test_what_the_verbs_show_comes_from_the_socket_and_says_so(simulated: Mom) -
     status = simulated("status")
     assert f"says {simulated.directory}/run/mom.sock" in status.stdout
     assert "on sim:///" in status.stdout
-    assert "changes to put back" in status.stdout
+    assert "changes to undo" in status.stdout
     found = json.loads(simulated("status", "--json").stdout)
     of_file = json.loads((simulated.directory / "run/status.json").read_text())
     assert found.keys() >= of_file.keys()
@@ -86,7 +86,7 @@ def test_a_mom_that_does_not_answer_is_told_and_the_file_goes_on(simulated: Mom)
     assert "is stopped, and does not answer" in status.stderr
     assert "HANGS" in status.stdout
     for said in (status.stdout, status.stderr):
-        assert f"kill -CONT {process.pid} lets it go on" in said
+        assert f"kill -CONT {process.pid} resumes it" in said
     assert "mom is stopped: its last cycle ended " in status.stdout
     assert "kill -9" not in status.stdout
     assert "Only the last cycle is known: a mom that answers through " in explain.stdout, "the plugin http is enabled"
@@ -140,7 +140,7 @@ def test_without_the_socket_the_last_cycle_is_explained_and_that_is_said(mom: Mo
     assert "status.json" in told.stdout
     assert "Only the last cycle is known" in told.stdout
     assert "earlier cycles are not available" in told.stdout
-    assert f"The recording tells that, too: `mom explain {name} --at '1s ago' -c " in told.stdout
+    assert f"The recording has this, too: `mom explain {name} --at '1s ago' -c " in told.stdout
 
 
 def test_without_a_running_mom_it_says_what_to_do(mom: Mom) -> None:

@@ -51,16 +51,16 @@ _PRESSURE: Final = ("guest_psi_memory_some_avg10", "host_psi_memory_some_avg10")
 _OLD: Final = stale_seconds(5.0)
 
 USUAL: Final = (
-    GuestColumn("size", ("balloon_cur",), Unit.KIB, "its memory with its balloon as it is", 20, metric="mom_guest_memory_bytes"),
+    GuestColumn("size", ("balloon_cur",), Unit.KIB, "its memory at the present balloon size", 20, metric="mom_guest_memory_bytes"),
     GuestColumn("max", ("balloon_max",), Unit.KIB, "its memory with an empty balloon", 21, 1, "mom_guest_memory_maximum_bytes"),
-    GuestColumn("used", ("balloon_cur", "mem_usable"), Unit.KIB, "its size less what is usable", 22, made=_used),
-    GuestColumn("usable", ("mem_usable",), Unit.KIB, "what it could give without swapping", 23, 1, "mom_guest_memory_available_bytes"),
-    GuestColumn("held", ("rss",), Unit.KIB, "memory of the host that its process holds", 23, 4, "mom_guest_resident_bytes"),
-    GuestColumn("swapped", ("host_swap",), Unit.KIB, "memory of it that is in the host's swap", 23, 5, "mom_guest_host_swap_bytes"),
-    GuestColumn("huge pages", _HUGE, Unit.PERCENT, "what of held is in transparent huge pages", 23, 6, made=_in_huge_pages),
-    GuestColumn("swap", _SWAPS, Unit.KIB_PER_SECOND, "its reads and writes of its own swap", 24, 1, mark_from=_SWAPS_FROM, made=_swapping),
+    GuestColumn("used", ("balloon_cur", "mem_usable"), Unit.KIB, "its size less usable memory", 22, made=_used),
+    GuestColumn("usable", ("mem_usable",), Unit.KIB, "memory it could free without swapping", 23, 1, "mom_guest_memory_available_bytes"),
+    GuestColumn("held", ("rss",), Unit.KIB, "host memory that its process holds", 23, 4, "mom_guest_resident_bytes"),
+    GuestColumn("swapped", ("host_swap",), Unit.KIB, "its memory in the host's swap", 23, 5, "mom_guest_host_swap_bytes"),
+    GuestColumn("huge pages", _HUGE, Unit.PERCENT, "part of `held` in transparent huge pages", 23, 6, made=_in_huge_pages),
+    GuestColumn("swap", _SWAPS, Unit.KIB_PER_SECOND, "traffic to and from its own swap", 24, 1, mark_from=_SWAPS_FROM, made=_swapping),
     GuestColumn("target", ("balloon_target",), Unit.KIB, "the size that mom last set", 26, 2, "mom_guest_balloon_target_bytes"),
-    GuestColumn("pressure", _PRESSURE, Unit.PERCENT, "time that it waited for memory, of the last 10 s", 46, 1, mark_from=_WAITS_FROM),
+    GuestColumn("pressure", _PRESSURE, Unit.PERCENT, "share of the last 10 s that it waited for memory", 46, 1, mark_from=_WAITS_FROM),
     GuestColumn("age", ("stats_age",), Unit.SECONDS, "age of its statistics", 47, 2, "mom_guest_statistics_age_seconds", _OLD),
     GuestColumn("vcpus", ("vcpu_count",), Unit.COUNT, "its virtual CPUs", 48, 6, "mom_guest_vcpus"),
     *(
@@ -68,8 +68,8 @@ USUAL: Final = (
         for name, unit, metric, about in (
             ("host_huge_pages", Unit.KIB, "mom_guest_huge_pages_bytes", "memory that its process holds in transparent huge pages"),
             ("mem_available", Unit.KIB, "mom_guest_memory_total_bytes", "all memory that its kernel manages"),
-            ("mem_unused", Unit.KIB, "mom_guest_memory_free_bytes", "memory that it uses for nothing"),
-            ("mem_disk_caches", Unit.KIB, "mom_guest_memory_cached_bytes", "memory that it uses as disk cache"),
+            ("mem_unused", Unit.KIB, "mom_guest_memory_free_bytes", "memory that it does not use"),
+            ("mem_disk_caches", Unit.KIB, "mom_guest_memory_cached_bytes", "its page cache"),
             ("swap_in", Unit.KIB_PER_SECOND, "mom_guest_swap_in_bytes_per_second", "read back from its own swap"),
             ("swap_out", Unit.KIB_PER_SECOND, "mom_guest_swap_out_bytes_per_second", "written to its own swap"),
             ("major_fault", Unit.PER_SECOND, "mom_guest_major_faults_per_second", "page faults in it that needed I/O"),

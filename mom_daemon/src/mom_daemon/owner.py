@@ -111,7 +111,7 @@ def load_to_look(config_path: str | Path | None = None) -> Config:
 def warn_of_file(error: ConfigError, instead: str) -> None:
     """Warn that a configuration is unusable. `instead` is a clause about mom's substitute."""
     print_prose(f"mom: warning: {printable_lines(str(error.problems[0]))}", 2, err=True)
-    print_prose(f"mom: {instead} (`mom config check` says all that is wrong)", 2, err=True)
+    print_prose(f"mom: {instead} (`mom config check` shows all errors)", 2, err=True)
 
 
 def become_owner(*folders: Path, made: Path | None = None) -> Owner | None:
@@ -134,9 +134,8 @@ def _become(owner: Owner | None, folders: Sequence[Path]) -> Owner | None:
         os.setresuid(owner.uid, owner.uid, owner.uid)
     except OSError as error:
         whose = ", ".join(str(folder) for folder in folders)
-        raise MomError(
-            f"{whose} belongs to {owner.name}, whom this process cannot become: {error.strerror}", hint=f"run it as {owner.name}"
-        ) from error
+        fault = f"{whose} belongs to user {owner.name}, and this process cannot switch to that user: {error.strerror}"
+        raise MomError(fault, hint=f"run this command as {owner.name}") from error
     with suppress(KeyError):
         os.environ["HOME"] = pwd.getpwuid(owner.uid).pw_dir  # root's home is no longer readable
     return owner

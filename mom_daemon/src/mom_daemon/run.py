@@ -145,7 +145,7 @@ def _log_end(left: int) -> None:
 
 def _tell_lacks(config: Config) -> None:
     for lack in lacking(config):
-        LOG.warning("%s; %s", lack.message, with_config("`mom doctor` says what fits this host"))
+        LOG.warning("%s; %s", lack.message, with_config("`mom doctor` lists the plugins that fit this host"))
 
 
 def tell_of_faults() -> None:

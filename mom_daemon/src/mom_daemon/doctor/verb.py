@@ -52,7 +52,7 @@ def doctor_command(config_path: str | None, as_json: bool) -> None:
 def _examine(config_path: str | None) -> list[Said]:
     findings: list[Said] = []
     if config_path is None and not DEFAULT_CONFIG.exists():
-        advice = "`mom config init` writes one; until then this looks with what it would write"
+        advice = "`mom config init` writes one; until then, mom doctor checks the configuration that this command would write"
         findings.append(("core", Finding(Severity.WARNING, "configuration", f"there is no {DEFAULT_CONFIG}", advice)))
         draft = draft_config(Path("/"))
         findings.extend((name, Finding(Severity.OK, "plugin", f"left out: {reason}")) for name, reason in draft.left_out.items())
@@ -62,11 +62,11 @@ def _examine(config_path: str | None) -> list[Said]:
         config, finding = _configuration(config_path)
         findings.append(("core", finding))
         if config.mode == "observe" and config.file is not None:
-            text = f"{config.file} has mom observe: it decides, and touches nothing"
+            text = f"{config.file} makes mom observe: it decides, and changes nothing"
             findings.append(("core", Finding(Severity.OK, "mode", text, how_to_act(config))))
     owner = become_owner(config.state_directory, config.run_directory)
     if owner is not None:
-        text = f"mom's folders belong to {owner.name}: what follows is what {owner.name} sees and may do"
+        text = f"mom's folders belong to {owner.name}: mom doctor now runs as {owner.name}"
         findings.append(("core", Finding(Severity.OK, "user", text)))
     findings.extend(("core", finding) for finding in (*_core(config), *_to_add(config)))
     plugins = _build(config, findings)
@@ -90,7 +90,7 @@ def _configuration(path: str | None) -> tuple[Config, Finding]:
         if running is None:
             raise
         text = f"{error.problems[0]}; {running.words}"
-        return running.config, Finding(Severity.ERROR, "configuration", text, "`mom config check` says all that is wrong")
+        return running.config, Finding(Severity.ERROR, "configuration", text, "`mom config check` shows all errors")
     return config, Finding(Severity.OK, "configuration", f"{config.file} is fine")
 
 
@@ -98,20 +98,19 @@ def _to_add(config: Config) -> Iterable[Finding]:
     fits = {} if config.file is None else fitting(config)
     if fits:
         named = ", ".join(f"{name} ({reason})" for name, reason in fits.items())
-        cure = "`mom config init -o -` shows the lines of each, for `plugins`; then systemctl reload mom"
-        yield Finding(Severity.OK, "plugins", f"fit this host, and are not enabled: {named}", cure)
+        cure = "`mom config init -o -` shows their lines for `plugins`; then systemctl reload mom"
+        yield Finding(Severity.OK, "plugins", f"these fit this host, but are not enabled: {named}", cure)
     yield from about_enabled(config)
 
 
 def _core(config: Config) -> Iterable[Finding]:
     if os.geteuid() != 0 and not _owns(config.state_directory):
-        yield Finding(
-            Severity.WARNING, "user", "this is not root: what needs root shows as denied", "run `mom doctor` as the user that mom runs as"
-        )
+        text = "mom doctor does not run as root: checks that need root fail"
+        yield Finding(Severity.WARNING, "user", text, "run `mom doctor` as the user that mom runs as")
     for directory in (config.state_directory, config.run_directory):
         nearest = next(path for path in (directory, *directory.parents) if may_exist(path))
         if not os.access(nearest, os.R_OK | os.W_OK | os.X_OK):
-            cure = f"{advice_when_denied(nearest, directory)}; or give another folder in the configuration"
+            cure = f"{advice_when_denied(nearest, directory)}; or name another folder in the configuration"
             yield Finding(Severity.ERROR, "files", f"{nearest} is not writable", cure)
     pid = holder(config.run_directory)
     if pid:
@@ -141,7 +140,7 @@ def _daemon(config: Config, pid: int) -> Iterable[Finding]:
             over = f", over for {lasting(condition.over)}" if condition.over else ""
             yield Finding(condition.severity, "verdict", f"{condition.message}, for {lasting(condition.lasted)}{over}{why}", cure)
     if not _is_watched(pid):
-        text = "mom was started without a watchdog: if it hangs or dies, what it has changed stays"
+        text = "mom was started without a watchdog: if it hangs or dies, its changes are not undone"
         yield Finding(Severity.WARNING, "watchdog", text, "start it as a service, or call `mom restore --if-unclean` when it has ended")
 
 
@@ -156,7 +155,7 @@ def _ledger(config: Config, *, running: bool) -> Iterable[Finding]:
     for path in set_aside_below(config.state_directory):
         if path.name.startswith(f"{LEDGER}."):
             text = f"a ledger was set aside as {path}"
-            yield Finding(Severity.WARNING, "ledger", text, "look at it for what mom had changed, put that back by hand, then delete it")
+            yield Finding(Severity.WARNING, "ledger", text, "find mom's changes in it, restore the original values by hand, then delete it")
         else:
             yield Finding(Severity.WARNING, "state", f"a file of state was set aside as {path}", ADVICE)
     try:
@@ -165,9 +164,9 @@ def _ledger(config: Config, *, running: bool) -> Iterable[Finding]:
         yield Finding(Severity.ERROR, "ledger", error.message, error.hint)
         return
     if ledger.file.damage:
-        yield Finding(Severity.ERROR, "ledger", ledger.file.damage, "look at it for what mom had changed, and put that back by hand")
+        yield Finding(Severity.ERROR, "ledger", ledger.file.damage, "find mom's changes in it, and restore the original values by hand")
     if ledger.entries and not running:
-        text = f"{len(ledger.entries)} changes of an earlier run were not put back"
+        text = f"{len(ledger.entries)} changes of an earlier run were not restored"
         yield Finding(Severity.WARNING, "ledger", text, "`mom restore`")
 
 
@@ -228,4 +227,4 @@ def _show(findings: list[Said], as_json: bool) -> None:
             print_prose(f"       → {brief(finding.cure, 400)}", 9)
     bad = sum(finding.severity is Severity.ERROR for _, finding in findings)
     warned = sum(finding.severity is Severity.WARNING for _, finding in findings)
-    print_prose("Everything is fine." if not bad + warned else f"{bad} wrong, {warned} to look at.", 2)
+    print_prose("Everything is fine." if not bad + warned else f"{bad} error{'s' * (bad != 1)}, {warned} warning{'s' * (warned != 1)}.", 2)

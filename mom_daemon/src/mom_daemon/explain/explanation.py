@@ -126,7 +126,7 @@ class Explainers:
                 answers[name] = call()
             except (Exception, SystemExit) as error:  # a plugin may raise anything
                 if not any(name == broken for broken, _ in self._broken):
-                    LOG.error("the plugin %s cannot say its part of explanations: %s", name, describe(error), exc_info=error)
+                    LOG.error("the plugin %s failed to explain a guest: %s", name, describe(error), exc_info=error)
                 self._broken[name, task] = describe(error)
             else:
                 self._broken.pop((name, task), None)
@@ -182,7 +182,7 @@ def _reasons(explainer: Explainer, report: Report, guest: Guest, controls: Seque
 
 def _given(by: str, kind: type[Result], value: object) -> Result:
     if not isinstance(value, kind):
-        raise TypeError(f"{by} gave a {type(value).__name__} that is no {kind.__name__}")
+        raise TypeError(f"{by} returned a {type(value).__name__} instead of a {kind.__name__}")
     return value
 
 
@@ -269,15 +269,15 @@ def _change(explained: ExplainedDecision, guest: Guest, spec: ControlSpec | None
 def _done(explained: ExplainedDecision) -> str:
     outcome, unit = explained.outcome, explained.unit
     if outcome is None:
-        return "What came of it is not known: mom was being stopped, or another decision on it came first."
+        return "The result is unknown: mom was being stopped, or another decision on it had precedence."
     change = f"{outcome.decision.control} {amount(outcome.decision.value, unit)}"
     error = f": {printable(outcome.error, LONGEST_LINE)}" if outcome.error else ""
     if outcome.status is Status.APPLIED:
         had = f"it had {amount(outcome.before, unit)}, and " if outcome.before is not None else ""
-        after = "what it had right after is unknown" if outcome.after is None else f"{amount(outcome.after, unit)} right after"
-        return f"The hypervisor took it ({change}): {had}{after}{error and f' ({error[2:]})'}."
+        after = "the value right after is unknown" if outcome.after is None else f"{amount(outcome.after, unit)} right after"
+        return f"The hypervisor accepted it ({change}): {had}{after}{error and f' ({error[2:]})'}."
     texts = {
-        Status.UNCHANGED: f"Nothing was sent ({change}): it stands so already, or nearly{error}.",
+        Status.UNCHANGED: f"Nothing was sent ({change}): it has this value already, or nearly{error}.",
         Status.OBSERVED: f"mom only observes: {change} was not sent{error}.",
         Status.REFUSED: f"mom did not send it ({change}){error}.",
         Status.FAILED: f"It FAILED ({change}){error}.",
@@ -310,7 +310,7 @@ def _problems(problems: Iterable[Problem]) -> Iterator[Sentence]:
 
 def _next(about: About) -> Iterator[Sentence]:
     if about.report.mode == "observe":
-        yield Sentence("next", "mom only observes: whatever it decides, nothing will change by it.", SentencePlace.NEXT)
+        yield Sentence("next", "mom only observes: its decisions change nothing.", SentencePlace.NEXT)
     elif about.interval:
         text = f"mom looks at it again every {format_duration(about.interval)}, and sooner when something happens."
         yield Sentence("next", text, SentencePlace.NEXT + 1)

@@ -59,14 +59,14 @@ class _FoundExplanation:
 @click.command("explain")
 @click.argument("guest")
 @click.option(
-    "--at", "at", metavar="TIME", help="How it was then, from a recording: 2026-11-20T08:00, 10:32 or 5m ago (UTC, unless it says a zone)."
+    "--at", "at", metavar="TIME", help="Explain this time from a recording: 2026-11-20T08:00, 10:32 or 5m ago (UTC unless it names a zone)."
 )
 @click.option(
     "--recording",
     "path",
     metavar="FOLDER|FILE",
     type=KeptPath(),
-    help="This recording; its last cycle without --at.  [default: that of the running mom]",
+    help="Recording to read; without --at, its last cycle.  [default: the running mom's]",
 )
 @config_option
 @json_option
@@ -101,16 +101,16 @@ def _now(guest: str, config_path: str | None) -> _FoundExplanation:
         return _FoundExplanation(content, where, _late(config, age, content["interval_seconds"]), age, "sim" not in config.plugins)
     status = read_status(config.run_directory)
     if status is None:
-        hint = f"start it with {how_to_start(config_path)}; with --at, a recording is looked at"
+        hint = f"start it with {how_to_start(config_path)}; or use --at to read a recording"
         raise MomError("mom does not run on this host", hint=hint)
     report = reported(status.content)
     explainers = Explainers(explainers_of(plugin.loaded for plugin in config.plugins.values()))
     content = explainers.explain(report, find_guest(report.snapshot.guests, guest, report.verdict))
     running = running_mom(config)
     how = "with `http: {}` below `plugins`, mom" if running is None else f"a mom that answers through {running.where}"
-    missing = f"Only the last cycle is known: {how} also says since when and why, with the policy's line."
+    missing = f"Only the last cycle is known: {how} also explains since when and why, with the policy's line."
     if "record" in config.plugins:
-        missing += f" The recording tells that, too: `mom explain {shlex.quote(printable(guest))} --at '1s ago'`."
+        missing += f" The recording has this, too: `mom explain {shlex.quote(printable(guest))} --at '1s ago'`."
     remarks = [missing] if status.trouble is None else [f"{status.trouble.message}.", missing]
     return _FoundExplanation(content, status.where, remarks, status.age, "sim" not in config.plugins)
 
@@ -169,7 +169,8 @@ def _cycle_at(recorded: PastCycles, then: float | None, explainers: Explainers) 
 
 
 def _nothing(recorded: PastCycles) -> MomError:
-    return MomError(f"there is no cycle in {recorded.where}", hint="mom has not finished one since it records, or all is damaged")
+    hint = "mom has not finished a cycle since it records, or the whole recording is damaged"
+    return MomError(f"there is no cycle in {recorded.where}", hint=hint)
 
 
 def _gap(cycle: PastCycle, then: float, following: PastCycle | None) -> list[str]:
@@ -179,7 +180,7 @@ def _gap(cycle: PastCycle, then: float, following: PastCycle | None) -> list[str
     away = then - report.time
     if away <= max(GAP_CYCLES * usual, LEAST_GAP_SECONDS):
         return []
-    end = "the recording ends with it" if following is None else f"the next one is of {_shown(following.report.time)}"
+    end = "the recording ends with it" if following is None else f"the next cycle is from {_shown(following.report.time)}"
     return [f"Nothing was recorded at {_shown(then)}: this is the last cycle before it, {lasting(away)} earlier, and {end}."]
 
 

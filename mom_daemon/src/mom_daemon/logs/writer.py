@@ -83,7 +83,7 @@ class Writer(QueueHandler):
             if not self._take(record):
                 self.lost += 1
             elif lost := self.lost - reported:
-                text = f"lost {lost} of the log's lines, which could not be written in time"
+                text = f"dropped {lost} log lines that could not be written in time"
                 if self._take(logging.LogRecord("mom", logging.WARNING, __file__, 0, text, None, None)):
                     reported += lost
 

@@ -20,7 +20,7 @@ def hand_over(config: Config, folder: Path) -> Iterator[tuple[str, int]]:
     if not is_there(ledger):
         return
     if reason := untrusted(ledger):
-        raise MomError(f"{ledger} is not handed over: {reason}", hint="a mom that was root keeps a ledger that is root's")
+        raise MomError(f"{ledger} was not handed to mom-helper: {reason}", hint="a ledger of a mom that ran as root belongs to root")
     entries, controls = Ledger.open(config.state_directory, look=True).entries.values(), declarations_of(config).controls
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -32,4 +32,4 @@ def hand_over(config: Config, folder: Path) -> Iterator[tuple[str, int]]:
                 memory.take_over(path, entry.before)
                 yield path, entry.before
     except OSError as error:
-        raise MomError(f"{error.filename or folder}: {error.strerror}", hint="the package of mom calls this, as root") from error
+        raise MomError(f"{error.filename or folder}: {error.strerror}", hint="only mom's package runs this command, as root") from error

@@ -138,24 +138,24 @@ def next_steps(sight: HostSight, *, root: bool, demo: bool = True) -> Iterator[t
         yield from ((f"{mom} {verb}", effect) for verb, effect in WATCH)
         if acts:
             yield f"{sudo}systemctl reload mom" if sight.unit else f"{sudo}kill -HUP {sight.pid}", f"lets mom act{acts}"
-        yield f"{mom} doctor", "what keeps mom from working well here, each with the cure"
+        yield f"{mom} doctor", "lists faults of this host for mom, each with its fix"
         return
     if sight.left:
-        yield f"{mom} restore", f"puts back {sight.left} changes that an earlier mom has left"
+        yield f"{mom} restore", f"undoes {sight.left} changes that an earlier mom left"
     if sight.left is None:
         yield f"{mom} status", "says why changes of an earlier mom are unknown"
     if not (sight.kvm or sight.managed or sight.guests) and demo:
-        yield f"{program()} demo", "a simulated host under memory pressure, relieved before your eyes: nothing real is touched"
+        yield f"{program()} demo", "shows a simulated host under memory pressure; changes nothing on this host"
     if not sight.configured:
         option = "" if sight.file == DEFAULT_CONFIG else f" -o {sight.file}"
         yield f"{mom} config init{option}", f"writes a commented {sight.file} for this host"
-    yield f"{mom} doctor", "faults of this host for mom, each with the cure"
-    yield f"{mom} run --observe", "decides and reports, and touches nothing, until Ctrl-C"
+    yield f"{mom} doctor", "lists faults of this host for mom, each with its fix"
+    yield f"{mom} run --observe", "decides and reports until Ctrl-C; changes nothing"
     if sight.unit:
-        effect = f"manages this host from now on{acts}; systemctl disable --now mom puts everything back"
+        effect = f"manages this host from now on{acts}; systemctl disable --now mom restores everything"
         yield f"{sudo}systemctl enable --now mom", effect
     else:
-        yield f"{mom} run", f"manages this host until Ctrl-C, which puts everything back{acts}; docs/install.md has it as a service"
+        yield f"{mom} run", f"manages this host until Ctrl-C, which restores everything{acts}; for a service, see docs/install.md"
 
 
 def _lines(sight: HostSight) -> Iterator[tuple[str, str]]:
@@ -168,7 +168,7 @@ def _lines(sight: HostSight) -> Iterator[tuple[str, str]]:
         yield "memory", f"{format_kib(sight.total_kib)}{available}"
     configured = str(sight.file) if sight.configured else f"no {sight.file} yet"
     if sight.observes:
-        configured += " has mom observe: nothing is touched"
+        configured += " makes mom observe: it changes nothing"
     yield "mom", (f"runs as process {sight.pid}" if sight.pid else "does not run") + f"; {configured}"
 
 

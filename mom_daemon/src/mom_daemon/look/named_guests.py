@@ -35,10 +35,10 @@ def find_guest(guests: Mapping[str, Guest], wanted: str, verdict: Verdict | None
     if found is not None:
         return found
     if named:
-        hint = f"say which, by its id: {first_names([guest.id for guest in named])}"
+        hint = f"name it by its id: {first_names([guest.id for guest in named])}"
         raise NoSuchGuest(f"{len(named)} guests are called {printable(wanted)}", hint=hint)
     names = [guest.name for guest in guests.values()]
     alike = [name for name in names if wanted and wanted.lower() in name.lower()][:3]
     alike = alike or get_close_matches(wanted[:100], names[:_COMPARED_NAMES], 3, 0.6)
-    hint = f"did you mean {' or '.join(map(printable, alike))}?" if alike else "`mom guests` lists those that there are"
+    hint = f"did you mean {' or '.join(map(printable, alike))}?" if alike else "`mom guests` lists all guests"
     raise NoSuchGuest(f"there is no guest {printable(wanted)}", hint=hint)

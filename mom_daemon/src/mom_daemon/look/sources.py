@@ -72,7 +72,7 @@ def _of_file_in_time(config: Config) -> RunningStatus | None:
 
 def recording(config: Config | None, path: Path | None) -> PastCycles:
     """Return the recording at this path, or of a mom with this configuration. Raise `MomError`."""
-    nothing = "there is no recording to look at: the configuration enables no plugin that records"
+    nothing = "there is no recording: the configuration enables no plugin that records"
     cure = "add `record: {}` to `plugins`, or name one with --recording"
     unread = MomError(f"no installed plugin reads {path}", hint="`mom plugin list` shows plugins that you can install")
     return _stored(PastCycles, config, path, MomError(nothing, hint=cure), unread)
@@ -80,9 +80,9 @@ def recording(config: Config | None, path: Path | None) -> PastCycles:
 
 def past_days(config: Config | None, path: Path | None) -> PastDays:
     """Return learned days of guests from this file, or of a mom with this configuration. Raise `MomError`."""
-    nothing = "no days of guests are learned: the configuration enables no plugin that does"
+    nothing = "there are no learned days of guests: the configuration enables no plugin that learns them"
     cure = "add `forecast: {}` to `plugins`, and let mom learn for two weeks; or name a recording to simulate"
-    hint = "it is a file past.json below mom's folder of state"
+    hint = "such a file is past.json in mom's state folder"
     unread = MomError(f"no installed plugin reads days of guests from {path}", hint=hint)
     return _stored(PastDays, config, path, MomError(nothing, hint=cure), unread)
 

@@ -50,7 +50,7 @@ def status_command(config_path: str | None, as_json: bool) -> None:
         else:
             print_prose(f"mom does not run on this host. Start it with: {how_to_start(config_path)}", 2)
             if left:
-                later = "the next one takes over what stands of them, or `mom restore` puts it back"
+                later = "the next mom takes them over, or `mom restore` restores the original values"
                 print_prose(f"The ledger lists {left} changes of an earlier mom: {later}", 2)
             if unknown:
                 print_prose(f"The changes of an earlier mom are unknown: {unknown}", 2)
@@ -85,7 +85,7 @@ def guests_command(config_path: str | None, as_json: bool) -> None:
         content, problems = look(config)
         for unread in problems:
             print_prose(f"mom: {unread.source}: {brief(unread.message, 400)}", 2, err=True)
-        origin = "read just now, as mom does not run"
+        origin = "read now from the host, as mom does not run"
     rows = _rows(content)
     for lack in lacking(config):
         if not rows and lack.hook == "mom_hypervisor":
@@ -119,7 +119,7 @@ def _mode(mode: str, config: Config) -> str:
     if mode != "observe":
         return mode
     how = how_to_act(config) if config.mode == mode else "its file says enforce: systemctl reload mom, or start it without --observe"
-    return f"observe (nothing is touched; {how})"
+    return f"observe (mom changes nothing; {how})"
 
 
 def _show(config: Config, status: RunningStatus) -> None:
@@ -135,14 +135,14 @@ def _show(config: Config, status: RunningStatus) -> None:
         2,
     )
     for lack in lacking(config):
-        print_prose(f"warning: {lack.message}; `mom doctor` says what fits this host", 2)
+        print_prose(f"warning: {lack.message}; `mom doctor` lists the plugins that fit this host", 2)
     woken = f", woken by {printable(cycle['woken_by'], 160)}" if cycle["woken_by"] else ""
-    left_out = f", {cycle['skipped']} left out since the start" if cycle["skipped"] else ""
+    left_out = f", {cycle['skipped']} skipped since the start" if cycle["skipped"] else ""
     took = f"{cycle['duration_seconds'] * 1e3:.0f} ms{woken}{left_out}"
     print_prose(f"cycle {cycle['number']} ended {status.age:.1f} s ago and took {took}, says {status.where}", 2)
     counts = ", ".join(f"{count} {name}" for name, count in content["outcome_counts"].items() if count) or "nothing"
     guests = "guests unknown" if guests_unknown(content["guests"]["rows"], status.verdict) else f"{len(content['guests']['rows'])} guests"
-    print_prose(f"{guests}; decided: {counts}; {content['to_put_back']} changes to put back at the end", 2)
+    print_prose(f"{guests}; decided: {counts}; {content['to_put_back']} changes to undo at the end", 2)
     for heading, text in _parts(config, reported(content)).items():
         print_prose(f"{heading}: {text}", len(heading) + 2)
     print_prose("plugins:")
@@ -186,7 +186,7 @@ def _parts(config: Config, report: Report) -> Mapping[str, str]:
     lines: dict[str, list[str]] = {"host": []}
     for part in sorted(dict.fromkeys(parts), key=lambda part: part.place):
         lines.setdefault(part.heading, []).append(part.text)
-    return {heading: printable(", ".join(texts) or "nothing is known of it", 1000) for heading, texts in lines.items()}
+    return {heading: printable(", ".join(texts) or "unknown", 1000) for heading, texts in lines.items()}
 
 
 def status_parts(plugin: LoadedPlugin, report: Report) -> list[StatusPart]:

@@ -139,13 +139,13 @@ class RunningStatus:
         if self.late:
             stopped = self._is_stopped
             how = "is stopped" if stopped else "hangs"
-            message = f"mom {how}: its last cycle ended {lasting(self.age)} ago, and what follows is of that time"
-            cure = f"see its log; if it does not come back: kill -9 {self.pid}, then `mom restore`"
+            message = f"mom {how}: its last cycle ended {lasting(self.age)} ago, and the data below is that old"
+            cure = f"see its log; if it does not recover: kill -9 {self.pid}, then `mom restore`"
             if stopped:
-                cure = f"kill -CONT {self.pid} lets it go on"
+                cure = f"kill -CONT {self.pid} resumes it"
             name, severity = "late", Severity.ERROR
         elif self.unwritten:
-            message = f"mom works, but could not write its status, and what follows is of {lasting(self.age)} ago"
+            message = f"mom works, but cannot write its status; the data below is from {lasting(self.age)} ago"
             cure = "its log says why; on a full disk, make room in the run directory"
             name, severity = "status", Severity.WARNING
         else:
@@ -196,7 +196,7 @@ def read_status(directory: Path) -> RunningStatus | None:
         if pid:
             raise MomError(
                 f"mom runs as process {pid} and has not finished its first cycle yet",
-                hint="ask again in a moment; its log says what keeps it",
+                hint="ask again in a moment; its log shows the reason",
             ) from None
         return None
     except OSError as error:
@@ -204,7 +204,7 @@ def read_status(directory: Path) -> RunningStatus | None:
     if not pid:
         return None
     if not text:
-        raise MomError(f"mom runs as process {pid}, but {path} is no status file: it could not be written", hint="mom's log says why")
+        raise MomError(f"mom runs as process {pid}, but {path} is not a status file: it could not be written", hint="mom's log says why")
     try:
         content = json.loads(text)
         age = time.monotonic() - float(content["monotonic_seconds"])
@@ -212,6 +212,6 @@ def read_status(directory: Path) -> RunningStatus | None:
         verdict_of(content)
         limit = _limit(content)
     except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
-        raise MomError(f"{path} is no status file: {type(error).__name__}: {error}", hint="restart mom") from error
+        raise MomError(f"{path} is not a status file: {type(error).__name__}: {error}", hint="restart mom") from error
     unwritten = age > limit and abs(time.time() - touched) <= limit
     return RunningStatus(content, pid, max(0.0, age), str(path), unwritten)

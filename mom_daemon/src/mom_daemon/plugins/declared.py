@@ -85,7 +85,7 @@ def _ask_for_findings(findings: list[tuple[str, Finding]], plugin: Plugin) -> No
 def findings_in(hook: str, answer: object) -> list[Finding]:
     """Return the findings of a hook. An invalid result becomes an error."""
     findings, wrong = sorted_out(hook, answer)
-    cure = "tell the plugin's authors: it may have stood for something that is wrong here"
+    cure = "tell the plugin's authors; the lost finding may be about a fault of this host"
     return [*findings, Finding(Severity.ERROR, "plugin", wrong, cure)] if wrong else findings
 
 
@@ -93,4 +93,4 @@ def sorted_out(hook: str, answer: object) -> tuple[list[Finding], str]:
     """Return the findings of a hook, and the fault of its result; empty if it has none."""
     items = answer if isinstance(answer, list | tuple) else [] if answer is None else [answer]
     wrong = next((type(item).__name__ for item in items if not isinstance(item, Finding)), None)
-    return [item for item in items if isinstance(item, Finding)], "" if wrong is None else f"{hook} gave a {wrong} that is no Finding"
+    return [item for item in items if isinstance(item, Finding)], "" if wrong is None else f"{hook} returned a {wrong} instead of Finding"

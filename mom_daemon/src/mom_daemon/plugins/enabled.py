@@ -18,8 +18,8 @@ class Lack(NamedTuple):
 
 
 _NEEDED = (
-    Lack("hypervisor", "no enabled plugin provides a hypervisor: no guest is seen", "mom_hypervisor"),
-    Lack("evaluators", "no enabled plugin evaluates policies: nothing is decided", "mom_evaluate"),
+    Lack("hypervisor", "no enabled plugin provides a hypervisor: mom sees no guests", "mom_hypervisor"),
+    Lack("evaluators", "no enabled plugin evaluates policies: mom decides nothing", "mom_evaluate"),
 )
 
 
@@ -33,12 +33,12 @@ def about_enabled(config: Config) -> Iterator[Finding]:
     hypervisors, evaluators = list(config.having("mom_hypervisor")), config.having("mom_evaluate")
     if len(hypervisors) > 1:
         names, first = ", ".join(hypervisors), hypervisors[0]
-        text = f"several plugins provide a hypervisor: {names}; only the first that is there is asked: guests of others are not seen"
-        yield Finding(Severity.WARNING, "hypervisors", text, f"take out all but one; as it stands, {first} comes first")
+        text = f"several plugins provide a hypervisor: {names}; mom uses the first available one, and sees no guests of the others"
+        yield Finding(Severity.WARNING, "hypervisors", text, f"enable only one of them; now, {first} comes first")
     for subject, message, hook in lacking(config):
-        yield Finding(Severity.WARNING, subject, message, f"enable one that does: {', '.join(having(hook)) or 'none is installed'}")
+        yield Finding(Severity.WARNING, subject, message, f"enable a plugin that does: {', '.join(having(hook)) or 'none is installed'}")
     if len(evaluators) > 1:
         order = ", then ".join(evaluators)
-        text = f"several plugins decide: {order}; a control that two of them decide belongs to the one that comes first, even a silent one"
-        cure = "take out what you do not need, or put the one that is to win first below `plugins`"
+        text = f"several plugins decide: {order}; if two of them decide the same control, only the first counts, even if it decides nothing"
+        cure = "disable plugins that you do not need, or list the one with precedence first in `plugins`"
         yield Finding(Severity.WARNING, "evaluators", text, cure)

@@ -68,7 +68,7 @@ def list_command(config_path: str | None, with_others: bool, as_json: bool) -> N
     else:
         _show_list(rows, enabled)
     if trouble and (config_path is not None or not as_json):
-        print_prose(f"mom: which plugins are enabled is not known: {trouble}", 2, err=True)
+        print_prose(f"mom: cannot determine the enabled plugins: {trouble}", 2, err=True)
 
 
 def _enabled(path: Path) -> tuple[Sequence[str] | None, str]:
@@ -88,7 +88,7 @@ def _show_list(rows: Sequence[Mapping[str, Any]], enabled: Sequence[str] | None)
     cells = []
     for row in rows:
         on = "?" if enabled is None else f"yes, number {enabled.index(row['name']) + 1}" if row["enabled"] else "no"
-        on += ", but provided twice" if row["times"] > 1 else ""
+        on += ", but several packages provide it" if row["times"] > 1 else ""
         version = row["version"] if row["installed"] else "not installed"
         cells.append((printable(row["name"]), row["distribution"] or "", version, on, row["summary"]))
     if cells:

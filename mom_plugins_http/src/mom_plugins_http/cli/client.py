@@ -162,7 +162,7 @@ def _stopped(connection: UnixConnection) -> MomError | None:
     pid, process = _peer(connection)
     if process is None or process.state not in {"T", "t"}:
         return None
-    hint = f"kill -CONT {pid} lets it go on; {_LAST}"
+    hint = f"kill -CONT {pid} resumes it; {_LAST}"
     return MomError(f"mom (process {pid}) is stopped, and does not answer on {connection.path}", hint=hint)
 
 
