@@ -364,7 +364,7 @@ def _settings(plugins: Mapping[str, LoadedPlugin]) -> str:
         for row in _setting_rows(loaded.guest_settings_class)
     ]
     parts.append(
-        "## `guests:`\n\nBelow a pattern of guest names, such as `db-*`, or of a [guest property](guests.md#what-its-platform-says-of-it), "
+        "## `guests:`\n\nBelow a pattern of guest names, such as `db-*`, or of a [guest property](guests.md#properties-of-its-platform), "
         "such as `flavor=m1.*`. If several patterns match, later ones win.\n\n"
         + _table(("setting", "type", "default", "plugin", "what it does"), guests)
     )
