@@ -350,7 +350,7 @@ def test_a_mover_that_may_let_guests_stand_still_moves_those_only_whose_class_al
         bench.mover.abilities = MoverAbilities(live=live)
         bench.fields = {"vm1": {**MAY_ALL, "may_save": 0}}
         reports = bench.cycles(60, ("vm1", "guest_migrate", "host://spare"))
-        assert any("the mover cluster may stop it during the move" in reason for reason in refusals(reports))
+        assert any("the mover cluster may stop the guest during the move" in reason for reason in refusals(reports))
     assert bench.mover.jobs == []
     assert bench.drain("vm2") == [Status.APPLIED]
 

@@ -61,7 +61,7 @@ def test_doctor_says_that_no_guest_is_moved_where_no_destination_is_set(tmp_path
     fields = {(Scope.GUEST, "may_save"): FieldSpec("may_save", Unit.FLAG, Scope.GUEST, "whether it may be saved")}
     context = PluginContext(name="eviction", state_directory=tmp_path, declarations=Declarations(fields))
     (found,) = EvictionPlugin(EvictionSettings(enabled=True), context).mom_doctor(None)
-    assert found.message == "mom stops guests whose class allows it when the host stays full, and moves none"
+    assert found.message == "mom stops guests whose class allows it when the host stays full, but moves no guests"
     assert "destination" in found.cure
     somewhere = EvictionSettings.model_validate({"enabled": True, "destination": "qemu+tls://spare/system"})
     (found,) = EvictionPlugin(somewhere, context).mom_doctor(None)
@@ -562,7 +562,7 @@ def test_a_drain_moves_no_guest_of_which_the_plugin_of_classes_is_silent(tmp_pat
     bench = Bench(tmp_path, move_unclassed=True)
     specs = [FieldSpec(name, Unit.FLAG, Scope.GUEST, "") for name in ("may_migrate", EvictionField.ANSWERS)]
     bench.plugin._context.declarations = Declarations({(Scope.GUEST, one.name): one for one in specs})
-    unknown = ["the guest's class is unknown now: the plugin of classes has not answered"] * 4
+    unknown = ["the guest's class is unknown now: the plugin that assigns classes has not answered"] * 4
     cycles: Sequence[tuple[Mapping[str, Value], list[str]]] = (({}, unknown), ({EvictionField.ANSWERS: None}, []), ({}, unknown))
     for told, said in cycles:
         bench.ordinary = told
@@ -771,7 +771,7 @@ def test_a_step_for_which_there_is_no_thread_fails_and_does_not_count_as_under_w
         patched.setattr(threading.Thread, "start", no_thread)
         reports = bench.cycles(60, ("vm1", "guest_save", 1))
     failed = [outcome for report in reports for outcome in report.outcomes if outcome.status is Status.FAILED]
-    assert [outcome.error for outcome in failed] == ["it cannot begin: can't start new thread"]
+    assert [outcome.error for outcome in failed] == ["the step cannot begin: can't start new thread"]
     assert bench.remembered == []
     assert bench.plugin.jobs.under_way == 0
 
@@ -905,5 +905,5 @@ def test_a_request_that_nobody_takes_is_taken_back(tmp_path: Path) -> None:
     paused(tmp_path)
     code, text = mom_eviction(tmp_path, "undo", "vm1", "--timeout", "1")
     assert code != 0
-    assert "no mom has accepted the request" in text
+    assert "mom has not accepted the request" in text
     assert [*(tmp_path / "eviction" / "undo").iterdir()] == []

@@ -168,7 +168,7 @@ def test_a_refusal_has_begun_nothing_and_no_clear_answer_may_have(server: Server
 
 def test_a_guest_that_hangs_on_this_node_is_not_moved(server: Server, cluster: Cluster, mover: ProxmoxMover, secret: Path) -> None:
     cluster.precondition = {"local_disks": [{"volid": "local-lvm:vm-101-disk-0"}], "local_resources": []}
-    with pytest.raises(HypervisorError, match="disks on pve1 only"):
+    with pytest.raises(HypervisorError, match="local disks on pve1"):
         mover.begin(JOB)
     assert made(server, secret, local_disks=True).begin(JOB) == UPID
     assert parse_qs(server.got[-1].body.decode())["with-local-disks"] == ["1"]

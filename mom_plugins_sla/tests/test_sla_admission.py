@@ -93,10 +93,10 @@ def test_a_refusal_says_what_moving_guests_away_would_give_by_what_their_mover_c
     refused = asked(promisable=24, guests=guests, moves=moved_by(CLUSTER))
     assert not refused.admitted
     assert refused.reasons[-1] == (
-        "moving guests away: cluster can move 2 of 3, while they run, with at least 3.00 GiB; it chooses the host itself; in a fleet,"
-        " `mom fleet plan --drain` shows where they would go"
+        "moving guests away: cluster can move 2 of 3 guests, while they run, with at least 3.00 GiB; it chooses the host itself;"
+        " in a fleet, `mom fleet plan --drain` shows where they would go"
     )
-    assert "nothing on this host can" in asked(promisable=24, guests=guests, moves=moved_by(None)).reasons[-1]
+    assert "no plugin on this host can" in asked(promisable=24, guests=guests, moves=moved_by(None)).reasons[-1]
     assert not any("moving" in reason for reason in asked(moves=moved_by(CLUSTER)).reasons), "who fits need not know"
     assert not any("moving" in reason for reason in asked(promisable=24, guests=guests).reasons)
 
@@ -119,7 +119,7 @@ def test_a_guest_of_which_it_is_not_known_yet_what_it_is_promised_counts_with_al
     assert asked(guests=guests[:2]).admitted  # 30 GiB less twice 8, and a gold guest of 8 GiB is promised 6
     answer = asked(guests=guests)
     assert not answer.admitted
-    assert "32.00 GiB are promised to guests (the guarantees of 4 are unknown yet" in answer.reasons[0]
+    assert "32.00 GiB are promised to guests (guests with unknown guarantees: 4;" in answer.reasons[0]
 
 
 def test_what_guests_that_mom_has_stopped_are_promised_is_promised_to_no_other() -> None:

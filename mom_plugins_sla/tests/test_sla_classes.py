@@ -75,7 +75,7 @@ def test_an_unknown_class_is_an_error_that_names_the_guest_and_what_there_is() -
     guest = Guest("1", "db-1", properties={"sla_class": "goldd"})
     fields = plugin.mom_collect_guests([guest])["1"]
     assert fields["sla_class"] == "platinum"
-    assert fields["sla_class_by"] == "the guest's metadata, which says goldd: there is no such class, and this is the safest"
+    assert fields["sla_class_by"] == "the guest's metadata, which names the class goldd: it does not exist, and this is the safest class"
     (problem,) = plugin.mom_problems(Snapshot(guests={"1": guest}))
     assert isinstance(problem, Problem)
     assert (problem.severity, str(problem.entity)) == (Severity.ERROR, "db-1")
@@ -101,7 +101,7 @@ guests:
         ("classes: {a: {reclaim_cost: 1.0e-320}}", ":", "must be at least 0.001"),
         ("classes: {a: {io_share: 1.0e-300}}", ":", "must be at least 0.001"),
         ("classes: {a: {priorty: 10}}", ":4:19", "did you mean 'priority'?"),
-        ("classes: {a b: {}}", ":", "is no name for a class"),
+        ("classes: {a b: {}}", ":", "is not a valid class name"),
         ("default: golden", ":", "there is no class 'golden'"),
         ('patterns: {"db-*": golden}', ":", "there is no class 'golden' for 'db-*'"),
     ],

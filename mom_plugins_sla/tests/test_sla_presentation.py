@@ -21,7 +21,7 @@ def explanation_of(**fields: Value) -> str:
 
 
 def test_the_status_counts_classes_the_most_frequent_first() -> None:
-    assert status_of("gold", "silver", "silver", None) == "2 silver, 1 gold, 1 of none"
+    assert status_of("gold", "silver", "silver", None) == "2 silver, 1 gold, 1 without class"
     assert status_of(None, None) == ""
 
 
@@ -30,8 +30,8 @@ def test_an_explanation_names_the_class_its_source_and_the_permitted_steps() -> 
     assert explanation_of(
         sla_class="vapor", sla_class_by="the guest's metadata", may_pause=1, may_save=1, may_migrate=0, leave_warning=60.0
     ) == (
-        "It is of the service class vapor, by the guest's metadata."
-        " When the host stays full, its class allows that it is saved to disk or paused, 1 min after that is announced."
+        "Its service class is vapor, according to the guest's metadata."
+        " When the host stays full, its class allows it to be saved to disk or paused, 1 min after the announcement."
     )
 
 

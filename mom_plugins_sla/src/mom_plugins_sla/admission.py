@@ -91,7 +91,7 @@ def figures_of(snapshot: Snapshot, service: Reservations | None, promises: Promi
     host = snapshot.host
     promisable, available = host.number("mem_promisable"), host.number("mem_really_available")
     if promisable is None or available is None:
-        hint = "wait for the second cycle; it needs the plugin balloon, and a plugin with the host's memory, such as host"
+        hint = "wait for the second cycle; enable the plugin balloon and a plugin that reads the host's memory, such as host"
         raise MomError("the memory that the host can promise is unknown", hint=hint)
     promised = sum([_promised_kib(guest, promises) for guest in snapshot.guests.values()])  # listed guests have no fields
     undescribed = sum([guest.blocked.get("*") == UNDESCRIBED for guest in snapshot.listed])
@@ -141,7 +141,7 @@ def _fits(kib: float, each: float) -> int:
 
 def _about_promises(new: NewGuests, figures: Figures, left: float) -> str:
     total = new.count * new.guarantee_kib
-    also = f" (the guarantees of {figures.undescribed} are unknown yet: they count with all their memory)" if figures.undescribed else ""
+    also = f" (guests with unknown guarantees: {figures.undescribed}; they count with all their memory)" if figures.undescribed else ""
     if figures.returning:
         also += f", {format_kib(figures.returning)} to guests that mom has stopped and that come back"
     if figures.reserved:
@@ -166,7 +166,7 @@ def _about_memory(new: NewGuests, figures: Figures, at_once: float) -> str:
         if room.rise:
             sources += f", {room.rise}"
     return (
-        f"memory now: {sources}, so {format_kib(max(0.0, at_once))} are possible; {new} would take"
+        f"memory now: {sources}, so {format_kib(max(0.0, at_once))} are possible; {new} would need"
         f" {format_kib(new.count * new.start_kib)} at once"
     )
 
@@ -175,15 +175,15 @@ def about_moving(snapshot: Snapshot, moves: GuestMoves) -> str:
     """Return how much memory moving guests would free."""
     mover = moves.mover()
     if mover is None:
-        return "moving guests away: nothing on this host can"
+        return "moving guests away: no plugin on this host can"
     movable = [guest for guest in snapshot.guests.values() if not moves.why_stays(guest)]
     held = [rss for guest in movable if (rss := guest.number("rss")) is not None]
-    how = "while they run" if mover.abilities.live is True else "perhaps while they stand still"
+    how = "while they run" if mover.abilities.live is True else "perhaps while they are stopped"
     least = "" if len(held) == len(movable) else "at least "
     chooses = "; it chooses the host itself" if mover.abilities.chooses else ""
     return (
-        f"moving guests away: {mover.name} can move {len(movable)} of {len(snapshot.guests)}, {how}, with {least}{format_kib(sum(held))}"
-        f"{chooses}; in a fleet, `mom fleet plan --drain` shows where they would go"
+        f"moving guests away: {mover.name} can move {len(movable)} of {len(snapshot.guests)} guests, {how},"
+        f" with {least}{format_kib(sum(held))}{chooses}; in a fleet, `mom fleet plan --drain` shows where they would go"
     )
 
 

@@ -23,7 +23,11 @@ class Assigned(NamedTuple):
     @property
     def explanation(self) -> str:
         """Source, and the replacement of an unknown class."""
-        return f"{self.source}, which says {self.unknown}: there is no such class, and this is the safest" if self.unknown else self.source
+        return (
+            f"{self.source}, which names the class {self.unknown}: it does not exist, and this is the safest class"
+            if self.unknown
+            else self.source
+        )
 
 
 class ClassAssignment:

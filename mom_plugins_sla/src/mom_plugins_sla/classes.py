@@ -35,10 +35,10 @@ class ServiceClass(StrictModel):
     """CPU weight; 100 is ordinary. Applied by the policy 62_sla_cpu, if enabled."""
 
     io_share: Annotated[float, Field(ge=0.001, le=1)] = 1.0
-    """Ratio of its disk limits that a guest may use while disks are short. Applied by the policy 72_sla_io, if enabled."""
+    """Share of its disk limits that a guest may use while disks are short. Applied by the policy 72_sla_io, if enabled."""
 
     priority: Annotated[int, Field(ge=0, le=100)] = 50
-    """Order of guarantees when the host has guaranteed more than it has. 100 loses last."""
+    """Priority of the guarantee when guarantees exceed the host's memory: guarantees with a lower priority are reduced first."""
 
     reclaim_cost: Annotated[float, Field(ge=0.001, le=1000)] = 1.0
     """Relative cost of reclaimed memory. mom reclaims half as much from a guest of twice the cost."""
@@ -105,7 +105,7 @@ READY: Final[Mapping[str, ServiceClass]] = MappingProxyType(
 
 def _class_name(name: str) -> str:
     if len(name) > 40 or not name.replace("-", "").replace("_", "").isalnum():
-        raise ValueError(f"{name!r:.50} is no name for a class: letters, digits, - and _, at most 40")
+        raise ValueError(f"{name!r:.50} is not a valid class name: use at most 40 letters, digits, - and _")
     return name
 
 

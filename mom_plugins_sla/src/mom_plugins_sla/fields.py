@@ -9,8 +9,8 @@ from mom_plugins_sla.classes import ALLOWED, ServiceClass
 
 _CLASS = "the guest's class"
 _SOURCES = "YAML file, metadata, patterns, default"
-_WRONG = "why the classes of classes_file are not in force; empty: they are; unknown without that setting"
-_LACK = "memory that the host lacks below host_keeps, as of the last cycle"
+_WRONG = "why the classes of classes_file are not in force; empty: they are in force; unknown without classes_file"
+_LACK = "available memory missing to host_keeps in the last cycle"
 
 
 def _guest(name: str, unit: Unit, description: str, source: str = _CLASS) -> FieldSpec:
@@ -20,12 +20,12 @@ def _guest(name: str, unit: Unit, description: str, source: str = _CLASS) -> Fie
 FIELDS = (
     _guest("sla_class", Unit.TEXT, "the guest's service class; unknown if it has none", _SOURCES),
     _guest("sla_class_by", Unit.TEXT, "source of sla_class, and why the class is not the configured one", _SOURCES),
-    _guest("mem_guarantee", Unit.KIB, "memory that the class guarantees; a share of the maximum as of the last cycle"),
+    _guest("mem_guarantee", Unit.KIB, "memory that the class guarantees; for a share: of the guest's maximum in the last cycle"),
     _guest("mem_guarantee_share", Unit.RATIO, "mem_guarantee as a share of the guest's maximum, if the class guarantees a share"),
-    _guest("priority", Unit.COUNT, "0 to 100: order of guarantees when the host cannot keep all; 100 is the last to lose"),
-    _guest("reclaim_cost", Unit.RATIO, "cost of reclaiming memory from the guest; 1 is ordinary, more is dearer"),
-    _guest("cpu_share", Unit.COUNT, "the guest's weight when CPUs are short; 100 is ordinary"),
-    _guest("io_share", Unit.RATIO, "ratio of its disks' agreed limits that the guest may use while disks are short"),
+    _guest("priority", Unit.COUNT, "0 to 100: priority of the guarantee when the host cannot keep all; lower ones are reduced first"),
+    _guest("reclaim_cost", Unit.RATIO, "relative cost of reclaiming memory from the guest; 1 is normal"),
+    _guest("cpu_share", Unit.COUNT, "the guest's weight when CPUs are short; 100 is normal"),
+    _guest("io_share", Unit.RATIO, "share of its disks' agreed limits that the guest may use while disks are short"),
     _guest("may_offload", Unit.FLAG, "whether the guest's cold memory may go to the host's swap"),
     *(_guest(name, Unit.FLAG, f"whether the guest may be {step} when the host is full") for name, step in ALLOWED.items()),
     _guest("leave_warning", Unit.SECONDS, "time from the announcement of a step to the step; unknown if the class permits no step"),
@@ -34,10 +34,10 @@ FIELDS = (
     FieldSpec.reads("balloon_reason", Unit.TEXT, Scope.GUEST),
     FieldSpec("classes_file_wrong", Unit.TEXT, Scope.HOST, _WRONG, "classes_file"),
     FieldSpec("fair_share_lack", Unit.KIB, Scope.HOST, _LACK, "mem_really_available"),
-    _guest("fair_share", Unit.KIB, "the guest's fair share of the guests' total memory, as of the last cycle", "all guests' needs"),
+    _guest("fair_share", Unit.KIB, "the guest's fair share of the guests' total memory in the last cycle", "all guests' needs"),
 )
 
-COLUMNS = (GuestColumn("class", ("sla_class",), Unit.TEXT, "its service class", 10, 1),)
+COLUMNS = (GuestColumn("class", ("sla_class",), Unit.TEXT, "the guest's service class", 10, 1),)
 
 
 def fields_of(name: str, source: str, terms: ServiceClass, maximum_kib: float | None) -> dict[str, Value]:

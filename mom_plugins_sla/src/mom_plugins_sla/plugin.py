@@ -59,7 +59,7 @@ class SlaPlugin:
         """Report an invalid file of classes, and unknown classes in the section `guests`."""
         self._read_shared_classes()
         if self._shared is not None and self._shared.wrong:
-            text = f"the file of classes is not in force: {self._shared.wrong}"
+            text = f"the classes file is not in force: {self._shared.wrong}"
             yield Finding(Severity.ERROR, "service classes", text, "correct the file")
         guests = self._context.configuration().get("guests")
         for pattern, settings in guests.items() if isinstance(guests, Mapping) else ():

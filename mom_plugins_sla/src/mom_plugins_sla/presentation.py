@@ -16,7 +16,7 @@ def class_parts(report: Report) -> Iterator[StatusPart]:
     without = counts.pop(None, 0)
     if counts:
         parts = [f"{count} {printable(str(name), 60)}" for name, count in counts.most_common()]
-        yield StatusPart("classes", ", ".join([*parts, *([f"{without} of none"] if without else [])]))
+        yield StatusPart("classes", ", ".join([*parts, *([f"{without} without class"] if without else [])]))
 
 
 class ClassExplainer(Explainer):
@@ -33,12 +33,12 @@ def _sentences(about: About) -> Iterator[str]:
         if any(guest.fields.get("sla_class") for guest in about.report.snapshot.guests.values()):
             yield "It has no service class: neither the configuration nor its metadata names one."
         return
-    yield f"It is of the service class {printable(name, 60)}" + (f", by {printable(source, 200)}." if source else ".")
+    yield f"Its service class is {printable(name, 60)}" + (f", according to {printable(source, 200)}." if source else ".")
     steps = [step for field, step in ALLOWED.items() if about.guest.fields.get(field) == 1]
     if steps:
         warning = about.number("leave_warning")
-        when = "" if warning is None else f", {lasting(warning)} after that is announced"
-        yield f"When the host stays full, its class allows that it is {_either(steps)}{when}."
+        when = "" if warning is None else f", {lasting(warning)} after the announcement"
+        yield f"When the host stays full, its class allows it to be {_either(steps)}{when}."
 
 
 def _either(words: Sequence[str]) -> str:

@@ -38,8 +38,8 @@ GONE_CYCLES: Final = 3
 """A hypervisor that just started may list guests late."""
 
 FILE: Final = "jobs.json"
-TITLE: Final = "the file of guests that mom has stopped, or moves"
-LOSS: Final = "saved guests, and guests that mom shut down, stay so: start them by hand; mom may move a guest twice"
+TITLE: Final = "the file of guests that mom has stopped or is moving"
+LOSS: Final = "guests that mom saved or shut down stay stopped: start them by hand; mom may move a guest twice"
 
 MOVED: Final = "being moved to"
 
@@ -178,9 +178,11 @@ class Jobs:
         self._unwritten = len(self._jobs) < len(jobs)
         for entry in jobs:
             if entry.state is JobState.PREPARING:
-                self._context.log.warning("guest %s has not moved: mom ended before its move began", printable(entry.name))
+                self._context.log.warning("guest %s has not moved: mom stopped before the move began", printable(entry.name))
             elif entry.is_move and not entry.lost:
-                self._context.log.warning("guest %s was %s when mom ended: mom follows the move", printable(entry.name), entry.activity)
+                self._context.log.warning(
+                    "guest %s was %s when mom stopped: mom continues to track the move", printable(entry.name), entry.activity
+                )
 
     def close(self) -> None:
         """Start no more calls."""
@@ -298,7 +300,7 @@ class Jobs:
             self._progress[job.guest] = _Progress(self._context.monotonic())
             self._call(begun, "begin", lambda: mover.begin(begun.for_mover()))
         except MomError as error:
-            self._failed(job, f"it cannot begin: {error.message}")
+            self._failed(job, f"the step cannot begin: {error.message}")
 
     def _why_not_by(self, mover: Mover) -> str:
         return f"the mover {mover.name} has not returned from {AT_ONCE} calls" if self._is_hanging(mover.name) else ""
@@ -318,9 +320,9 @@ class Jobs:
     def _recorded(self, job: Job) -> Iterator[None]:
         """Record a job before its step; forget it if the step cannot begin."""
         if job.guest in self._jobs:
-            raise MomError(f"the guest is {self.activity(job.guest) or 'stopped or moved'} already")
+            raise MomError(f"the guest is already {self.activity(job.guest) or 'stopped or moved'}")
         if self.under_way >= AT_ONCE:
-            raise MomError(f"{AT_ONCE} steps are under way already")
+            raise MomError(f"{AT_ONCE} steps are already under way")
         _check(job)
         self._write({**self._jobs, job.guest: job})
         self._progress[job.guest] = _Progress(self._context.monotonic())
@@ -337,7 +339,7 @@ class Jobs:
         try:
             future = self._callers.start(function)
         except RuntimeError as error:  # no more threads
-            raise MomError(f"it cannot begin: {error}") from None
+            raise MomError(f"the step cannot begin: {error}") from None
         self._calls[job.guest] = _Call(kind, future, self._context.monotonic(), seconds)
         if kind != "look":
             future.add_done_callback(lambda _: self._context.wake(f"guest {job.entity}: {kind}"))
@@ -465,7 +467,7 @@ class Jobs:
         elif self.is_late(job) and job.step is not Step.PAUSE and state is GuestState.RUNNING:
             if not self.error(job.guest):
                 result = "was not saved" if job.step is Step.SAVE else "did not shut down"
-                self._fail(job, f"it {result} within {format_duration(self.seconds)}")
+                self._fail(job, f"the guest {result} within {format_duration(self.seconds)}")
             if self._age(job) >= self.seconds + LATE_SECONDS:
                 self.forget(job.guest)
             return

@@ -40,7 +40,7 @@ class Permissions:
         if allowed is None:
             answers = EvictionField.ANSWERS
             silent = (Scope.GUEST, answers) in self._context.declarations.fields and answers not in guest.fields
-            return "the guest's class is unknown now: the plugin of classes has not answered" if silent else ""
+            return "the guest's class is unknown now: the plugin that assigns classes has not answered" if silent else ""
         name = printable(str(guest.fields.get(EvictionField.CLASS)), 40)
         return "" if allowed == 1 else f"the guest's class {name} does not allow it ({field})"
 
@@ -63,7 +63,7 @@ class Permissions:
                 return mover
         if movers:
             return "; ".join(reasons)
-        return "nothing moves guests here" if self.hypervisor is None else f"{self.hypervisor.uri} cannot move guests"
+        return "no plugin moves guests here" if self.hypervisor is None else f"{self.hypervisor.uri} cannot move guests"
 
     def why_not_there(self, guest: Guest, value: Value | Destination, drains: bool) -> str:
         """Return why the guest must not move to that destination; empty if it may."""
@@ -72,7 +72,7 @@ class Permissions:
         except MomError as error:
             return error.message
         if not drains and destination != self._settings.destination:
-            return "guests move only to the `destination` of the settings, or where the operator of a fleet says"
+            return "guests move only to `destination` in the settings, or to the destination that a fleet's operator orders"
         mover = self.mover_to(destination)
         return mover if isinstance(mover, str) else _why_not_by(mover, guest)
 
@@ -91,7 +91,7 @@ class Permissions:
         if why := self.why_must_stay(guest):
             return why
         mover = self.mover()
-        return "nothing on the host moves guests" if mover is None else _why_not_by(mover, guest)
+        return "no plugin on the host moves guests" if mover is None else _why_not_by(mover, guest)
 
     def progress(self, guest: Guest) -> MoveProgress | None:
         """Return the progress from the guest's fields; None: unknown."""
@@ -103,4 +103,4 @@ def _why_not_by(mover: Mover, guest: Guest) -> str:
     """Return why a mover must not move the guest. Stopping it requires permission to save it."""
     if mover.abilities.live is True or guest.fields.get(EvictionField.MAY_SAVE) == 1:
         return ""
-    return f"the mover {mover.name} may stop it during the move, which its class does not allow ({EvictionField.MAY_SAVE})"
+    return f"the mover {mover.name} may stop the guest during the move, which the guest's class does not allow ({EvictionField.MAY_SAVE})"

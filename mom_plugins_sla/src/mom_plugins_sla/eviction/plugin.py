@@ -235,7 +235,7 @@ class EvictionPlugin:
     def _warning(self, announcement: Announced, guest: Guest) -> Problem:
         clock = time.strftime("%H:%M:%S", time.localtime(announcement.at))  # a constant text counts as one problem
         verb = "announced" if self._enforces else "mom only observes; otherwise announced"
-        text = f"{verb} for {clock}, unless the need ends before: {announcement.step}"
+        text = f"{verb} for {clock}, unless it is no longer necessary then: {announcement.step}"
         return Problem(self._source, text, guest.entity, Severity.WARNING, "make room on the host, or move the guest away")
 
     @hookimpl
@@ -255,7 +255,7 @@ class EvictionPlugin:
             why = self._why_not(step, guest, decision, drains)
             if not why and not drains:
                 if self._recent.is_spared(guest.id, step):
-                    why = "the step failed lately, or a person has resumed the guest: mom spares it for half an hour"
+                    why = "the step failed recently, or an operator resumed the guest: mom takes no step for half an hour"
                 elif step is Step.MIGRATE and moved >= most_moved:
                     why = f"{moved} guests have moved away within the last hour; the limit is {most_moved} of {guests + moved}"
                 elif step is not Step.MIGRATE and stopped >= most:
@@ -268,7 +268,7 @@ class EvictionPlugin:
             if why:
                 revisions.append(Revision(decision, None, why))
         for item in self._announcements.keep(valid):
-            self._cancelled(item, "its decision has ended, or is no longer valid")
+            self._cancelled(item, "it is no longer requested, or no longer permitted")
         return revisions
 
     def _not_yet(self, guest: Guest, step: Step, decision: Decision, now: float, begun: int) -> str:
@@ -327,7 +327,7 @@ class EvictionPlugin:
         job = self.jobs.get(target.entity.id)
         if job is not None and job.step is Step.PAUSE:
             return 1
-        return Refused("mom's own pause is over, and the operator has paused the guest since")
+        return Refused("mom's pause has ended, and an operator has paused the guest since then")
 
     @hookimpl
     def mom_write(self, hypervisor: Hypervisor, changes: Sequence[Change]) -> Mapping[Target, HypervisorError]:
@@ -354,12 +354,12 @@ class EvictionPlugin:
 
     def _undo(self, hypervisor: Hypervisor, change: Change) -> None:
         if change.control != Step.PAUSE.control or not isinstance(hypervisor, LifecycleControl):
-            raise NoChangeNeeded("mom does not undo it at its end")
+            raise NoChangeNeeded("mom does not undo this step when it stops")
         if hypervisor.standings([change.entity]).get(change.entity.id) is GuestState.PAUSED:
             hypervisor.resume(change.entity)
             self.jobs.forget(change.entity.id)
         elif self.jobs.may_pause(change.entity.id):
-            raise GuestBusy("its pause had no answer, and may still take effect: check again in some minutes")
+            raise GuestBusy("the hypervisor has not confirmed mom's pause, which may still take effect: check the guest in some minutes")
 
     def _begin(self, hypervisor: Hypervisor, change: Change) -> None:
         entity, step = change.entity, STEP_OF[change.control]
@@ -411,12 +411,12 @@ class EvictionPlugin:
         if not settings.enabled:
             yield Finding(Severity.OK, subject, "mom stops and moves no guest by itself (enabled: false)")
         elif hypervisor is not None and not isinstance(hypervisor, LifecycleControl):
-            yield Finding(Severity.WARNING, subject, f"{hypervisor.uri} cannot stop guests", "leave enabled out, or use libvirt")
+            yield Finding(Severity.WARNING, subject, f"{hypervisor.uri} cannot stop guests", "remove `enabled`, or use libvirt")
         elif (Scope.GUEST, EvictionField.MAY_SAVE) not in self._context.declarations.fields:
-            text = "no plugin gives guests a class that permits steps, so none will leave"
+            text = "no plugin gives guests a class that permits steps, so no guest will leave"
             yield Finding(Severity.WARNING, subject, text, "enable a plugin with classes, such as sla")
         elif settings.destination is None:
-            text = "mom stops guests whose class allows it when the host stays full, and moves none"
+            text = "mom stops guests whose class allows it when the host stays full, but moves no guests"
             yield Finding(Severity.OK, subject, text, "to move guests whose class allows it, set `destination`")
         else:
             yield Finding(Severity.OK, subject, "mom stops or moves guests whose class allows it when the host stays full")
@@ -424,4 +424,4 @@ class EvictionPlugin:
             self._permissions.hypervisor = hypervisor
             mover = self._permissions.mover_to(settings.destination)
             if isinstance(mover, str):
-                yield Finding(Severity.WARNING, subject, mover, "leave destination out, or enable a mover that moves guests there")
+                yield Finding(Severity.WARNING, subject, mover, "remove `destination`, or enable a mover that moves guests there")

@@ -58,5 +58,7 @@ class EvictionSettings(PluginSettings):
     @model_validator(mode="after")
     def _room_is_more_than_full(self) -> EvictionSettings:
         if self.calm <= self.least:
-            raise ValueError(f"calm is {self.calm:g}, and must be above least, {self.least:g}: else guests would come and go for ever")
+            raise ValueError(
+                f"calm is {self.calm:g}, but must be above least, {self.least:g}: otherwise mom would stop and resume guests repeatedly"
+            )
         return self

@@ -41,7 +41,7 @@ def eviction(context: click.Context, config_path: str | None, as_json: bool) -> 
     for item in jobs:
         if item.is_move:
             lost = f": {printable(item.lost, 400)}" if item.lost else ""
-            print_prose(f"{printable(item.name, 40)} is {item.activity} since {_moment(item)}{lost}, by {printable(item.mover, 100)}.", 2)
+            print_prose(f"{printable(item.name, 40)} is {item.activity} by {printable(item.mover, 100)} since {_moment(item)}{lost}.", 2)
 
 
 @eviction.command("undo")
@@ -90,7 +90,7 @@ def _named(jobs: Sequence[Job], guest: str) -> Job:
     if not matches:
         names = ", ".join(printable(job.name) for job in jobs)
         raise MomError(
-            f"mom has not stopped a guest {printable(guest)}", hint=f"it has stopped: {names}" if names else "it has stopped none"
+            f"mom has not stopped a guest {printable(guest)}", hint=f"it has stopped: {names}" if names else "it has stopped no guest"
         )
     return matches[0]
 

@@ -44,7 +44,7 @@ class HypervisorMover:
             call = self._calls.get(job.id)
         if call is None:
             expired = self._monotonic() >= self._began + job.seconds + AFTER_SECONDS
-            return failed("mom ended while it was under way, and the guest is still here") if expired else UNKNOWN
+            return failed("mom stopped during the move, and the guest is still here") if expired else UNKNOWN
         if not call.done():
             return RUNNING
         error = call.exception()

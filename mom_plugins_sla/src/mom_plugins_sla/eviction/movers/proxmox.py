@@ -113,10 +113,10 @@ class ProxmoxMover:
         disks, devices = local.get("local_disks"), local.get("local_resources")
         if disks and not self._local_disks:
             raise NotSupported(
-                f"{self.name}: the guest has disks on {self._node} only", hint="see `local_disks` of the plugin proxmox_mover"
+                f"{self.name}: the guest has local disks on {self._node}", hint="see `local_disks` of the plugin proxmox_mover"
             )
         if devices:
-            raise NotSupported(f"{self.name}: the guest has devices of {self._node}: {printable(str(devices), 200)}")
+            raise NotSupported(f"{self.name}: the guest uses local devices of {self._node}: {printable(str(devices), 200)}")
 
     def _task_of(self, job: MoveJob) -> str:
         """Return the only migration task since the start; empty: unknown."""
