@@ -15,7 +15,6 @@ from mom_plugins_balloon.sizes import SAME_SIZE_KIB
 from mom_plugins_balloon.started_sizes import StartedSizes
 
 AGENT: Final = "etc/cloudstack/agent/agent.properties"
-"""Configuration of CloudStack's agent."""
 
 SUBJECT: Final = "CloudStack"
 

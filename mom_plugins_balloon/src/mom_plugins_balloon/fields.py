@@ -13,7 +13,6 @@ _H, _G = Scope.HOST, Scope.GUEST
 _KIB, _S, _RATE, _TEXT, _RATIO = Unit.KIB, Unit.SECONDS, Unit.KIB_PER_SECOND, Unit.TEXT, Unit.RATIO
 _OWN, _ALL = "guests: guarantee in the YAML file, or the guest's metadata", "all promises to the guest"
 _MOM = "mom"
-"""Source of fields that mom itself knows."""
 
 _FIELDS: Final = (
     (names.RESERVED, _KIB, _H, "memory reserved for launches and not touched yet", _MOM),

@@ -76,7 +76,6 @@ class KeptReservations:
     """Reservations and guests of one boot of the host."""
 
     boot: str
-    """Boot id of the host."""
     monotonic: _Moment
     guests: dict[str, str]
     reservations: Annotated[tuple[KeptReservation, ...], Field(max_length=MOST_RESERVATIONS)]

@@ -23,7 +23,7 @@ PROCESS_KIB: Final = 64 * 1024.0
 
 VAIN_SHARE: Final = 0.5
 VAIN_KIB: Final = 40 * 1024.0
-"""Ratio, and KiB. If a sweep yields less than half of the idle memory, QEMU itself holds the rest. Sweeps start at 48 MiB."""
+"""Ratio, and KiB. If a sweep yields less than half of the idle memory, QEMU itself holds the rest. The smallest sweep is 48 MiB."""
 
 STRAY_KIB: Final = 16 * 1024.0
 """KiB. An RSS varies by this much from one cycle to the next."""

@@ -16,7 +16,7 @@ BALLOON_KIB_PER_SECOND: Final = 900_000.0
 """KiB/s of a virtio balloon. Limits a step to one cycle."""
 
 SLOW_BALLOON_KIB_PER_SECOND: Final = 450_000.0
-"""KiB/s. Speed of a slow balloon: mom waits for a guest this long."""
+"""KiB/s of a slow balloon; limits how long mom waits for a guest."""
 
 UNKNOWN_REACTION_SECONDS: Final = 0.5
 """s to notice growth during a sweep and return the headroom, until measured. At most 0.45 s without KVM on a busy host
@@ -37,7 +37,7 @@ class LawParameters(StrictModel):
     slack: Annotated[float, Field(ge=0, le=1)] = 0.02
     """Times the high watermark: for a smaller shortage, mom takes no page cache and no margins."""
     rise_share: Annotated[float, Field(ge=0, le=1)] = 1.0
-    """Ratio of the growth that the plugin `forecast` expects. mom makes this much available before, without harm to guests. 0: ignore
+    """Ratio of the growth that the plugin `forecast` expects. mom makes this much available in advance, without harm to guests. 0: ignore
     forecasts."""
 
     # --- a guest's own memory

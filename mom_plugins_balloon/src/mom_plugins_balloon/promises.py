@@ -23,10 +23,8 @@ PLATFORMS_GUARANTEE = "balloon_min"
 """Field: promise of the management system in KiB, or that of the YAML file and the metadata."""
 
 HOLDS = "guest_guarantee"
-"""Field: guarantee."""
 
 PROMISED = "mem_promised"
-"""Field: largest promise."""
 
 _PROMISES = (PROMISED, GUARANTEE, PLATFORMS_GUARANTEE)
 SOURCES = (HOLDS, *_PROMISES, GUARANTEE_SHARE)

@@ -109,7 +109,7 @@ class Remembered(NamedTuple):
         return max(0.0, min(arrival.old_at, reported + seconds) - now)
 
     def gave_by(self, made: float) -> bool:
-        """Return whether the guest has shrunk since these statistics, so that they overstate its spare memory."""
+        """Return whether a shrink was based on statistics of this time, so that they overstate the guest's spare memory."""
         request = self.request
         if request is None or request.statistics_made is None or request.target >= request.began_at:
             return False

@@ -10,7 +10,6 @@ from mom_core import Host, Value
 from mom_plugins_balloon.names import STOPPED_BELOW
 
 GIB = 1 << 20
-"""KiB."""
 
 SCALE = ((4 * GIB, 0.06), (8 * GIB, 0.04), (16 * GIB, 0.02), (float("inf"), 0.01))
 """Least memory that a host keeps: 6 % of its first 4 GiB, 4 % of the next 8, 2 % of the next 16, 1 % of the rest, like VMware ESX

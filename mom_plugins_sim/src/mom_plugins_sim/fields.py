@@ -41,7 +41,6 @@ _HOST: tuple[tuple[str, Unit, str, Callable[[World], Value]], ...] = (
     ("sim_killed", Unit.COUNT, "OOM kills in all guests: only a simulation knows",
      lambda world: world.killed + sum(memory.killed for memory in world.memories())),
 )  # fmt: skip
-"""Fields of the host, each with its function of the world."""
 
 _COUNTED = (
     ("swap_in", Unit.PAGES, "pages read back from swap since the last sample"),

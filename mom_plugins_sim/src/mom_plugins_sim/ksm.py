@@ -32,7 +32,6 @@ RMAP_BYTES = 64
 """Bytes of metadata per scanned page (struct ksm_rmap_item)."""
 
 WRITABLE = {"run": (0, 2), "pages_to_scan": (1, 1 << 31), "sleep_millisecs": (0, 1 << 31), "merge_across_nodes": (0, 1)}
-"""Knobs, with the range that the kernel accepts."""
 
 
 @dataclass(slots=True)

@@ -22,7 +22,6 @@ _STOCKED = "stocked"
 """Marks a host that has had its first guests: guests missing since have migrated."""
 
 _DRAWN = {"guests", "host_memory", "sold", "seed", "statistics_period", "silent", "rigid", "cold"}
-"""Settings that decide which guests a host draws."""
 
 SETTLED_NANOSECONDS = 100_000_000
 """More than the precision of file times on Linux: at most 10 ms."""

@@ -36,10 +36,8 @@ CLASS = "sla_class"
 """Guest property with the service class in its metadata, as for real guests."""
 
 VCPUS = 2
-"""CPUs of each guest."""
 
 CPUS = 32
-"""CPUs of the host."""
 
 
 CycleView: TypeAlias = tuple[float, float, float, SentFigures]
@@ -63,7 +61,6 @@ class SimulatedGuest:
     mute: bool = False
     paused: bool = False
     swapped: SwappedGuest = field(default_factory=SwappedGuest)
-    """Its part in the host's swap."""
     swept: float = 0.0
     """KiB that a sweep has just reclaimed. The guest holds them until time advances, so that the order of actions in a cycle does not
     matter."""
@@ -80,11 +77,8 @@ class World:
         self.time = 0.0
         """Seconds since the beginning."""
         self.guests: dict[str, SimulatedGuest] = {}
-        """Present guests, by id."""
         self.away = False
-        """The hypervisor does not answer."""
         self.broken = False
-        """Collecting fails."""
         self.killed = 0
         """OOM kills in guests that have left."""
         self.lost_seconds = 0.0

@@ -119,7 +119,6 @@ TRIMS: Final = (
     TrimMeans(ReasonCode.TRIM_MARGIN, attrgetter("margin"), _lacks_for_margins),
     TrimMeans(ReasonCode.TRIM_BURST, attrgetter("burst"), _lacks_for_bursts),
 )
-"""All means of trimming, in order."""
 
 
 class Spare(NamedTuple):

@@ -85,7 +85,6 @@ PHRASES: Final[Mapping[str, str]] = MappingProxyType(
         ReasonCode.TRIM_BURST: "the host is full, so its reserve for bursts was taken",
     }
 )
-"""Short reasons for a change of size."""
 
 
 def sentence(code: str, guest: Guest, host: Host) -> str:

@@ -248,7 +248,6 @@ def _takings(donors: Sequence[Offer], shortage: Shortage, context: LawContext) -
 
 
 KINDS: Final[Sequence[ChangeKind]] = (grow_urgently, relieve, sweep, trim, refill_cache, give_back_memory)
-"""All kinds of changes, in order."""
 
 
 class SizeSuggestion(NamedTuple):
@@ -298,7 +297,7 @@ def _weighed(guests: Sequence[GuestMemory], asks: Sequence[Ask], context: LawCon
 
 
 def _goes_by_forecast(crowd: Sequence[WeighedGuest], lacks: float, context: LawContext) -> bool:
-    """Return whether guests that are expected to use more give nothing: others can give enough without harm."""
+    """Return whether guests that are expected to use more give nothing, because others can give enough without harm."""
     host = context.host
     if context.below_hard or not (host.ahead or any(candidate.ask.rises for candidate in crowd)):
         return False

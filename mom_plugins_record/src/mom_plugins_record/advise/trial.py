@@ -101,10 +101,8 @@ NAME: Final = "advised"
 """Prefix of new guests' names. A pattern of the section `guests` sets their class."""
 
 OFFLOADS: Final = "offload_room"
-"""Field of hosts that offload cold memory."""
 
 CLASSES: Final = "sla"
-"""Plugin that knows service classes."""
 
 
 @dataclass(slots=True)
@@ -200,7 +198,6 @@ class Trials:
     memory_kib: float | None
     beat: Callable[[int, int, float], None]
     before: TrialRun = field(default_factory=TrialRun)
-    """Run without new guests."""
     sold: dict[int, float] = field(default_factory=dict)
     """Least memory sold in a run, in KiB, by number of new guests."""
 

@@ -43,7 +43,6 @@ class Kind(Enum):
 
 
 Schema: TypeAlias = Mapping[str, Kind]
-"""Columns of a table in order."""
 
 Row: TypeAlias = tuple[Value, ...]
 """Row in the order of columns; None: unknown."""
@@ -93,7 +92,6 @@ class Tables:
     columns: dict[Scope, dict[str, Kind]] = field(default_factory=lambda: {scope: {} for scope in Scope})
     _session: RecordedSession | None = None
     _fields: dict[Scope, dict[str, str]] = field(default_factory=dict)
-    """Fields of the session by column."""
 
     def declare(self, session: RecordedSession) -> None:
         """Add the fields of a session."""
@@ -264,7 +262,6 @@ class CsvFile:
 
 
 LARGEST: Final = (1 << 63) - 1
-"""Largest value of a column of whole numbers."""
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 

@@ -134,7 +134,6 @@ PAST: Final[DaysFile[HostPast]] = DaysFile(
 )
 
 KINDS: Final[Sequence[DaysFile[Any]]] = (DAYS, PAST)
-"""Both kinds, in the order of writing."""
 
 
 def days_at(path: Path, calendar: Calendar | None = None) -> Mapping[str, Days]:
@@ -161,7 +160,6 @@ class StoredPast:
 
 
 _Version = tuple[int, int]
-"""Inode and modification time of a file."""
 
 
 class _Kept(NamedTuple):
@@ -189,7 +187,6 @@ class DaysKeeper:
         self._learned = [_Kept(kind, context.state_file(kind.learned, learned, kind.form, loss="it is not used")) for kind in KINDS]
         self._callers = Callers("mom forecast files", 1)
         self._round: Iterator[None] | None = None
-        """Present round of encoding."""
         self._writes: list[Future[None]] = []
         self._reads: Future[Sequence[_LeftFile]] | None = None
         self._merged: dict[Path, _Version] = {}

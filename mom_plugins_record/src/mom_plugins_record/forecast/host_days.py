@@ -30,7 +30,6 @@ SAMPLES: Final = 30
 """Samples of each guest in a slot. More add cost, but no knowledge."""
 
 LEAST_VISITS: Final = 50
-"""Least number of guests visited in each cycle."""
 
 LEAST_REFRESHED: Final = 12
 """Guests whose figures each cycle refreshes before their slot ends."""
@@ -42,7 +41,6 @@ CLOSE_WITHIN: Final = 0.3
 """Share of a slot in which mom closes the slots of all guests, one by one."""
 
 KEPT_WEEKS: Final = 5
-"""Weeks for which mom keeps the days of an absent guest."""
 
 ROOM_GUESTS: Final = 1000
 """Guests beyond the limit before mom drops some: a search takes 5 ms."""

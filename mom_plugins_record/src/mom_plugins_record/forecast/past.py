@@ -34,7 +34,6 @@ MOST_GUESTS: Final = 10_000
 """Guests with stored days. Beyond that, mom forgets those absent for longest."""
 
 LARGEST_KIB: Final = 1e12
-"""1 PiB."""
 
 LONGEST_NAME: Final = 256
 LAST_DAY: Final = date.max.toordinal()

@@ -14,7 +14,6 @@ HOURS: Final = 24
 """Parts of the day for errors."""
 
 HOUR_SLOTS: Final = SLOTS // HOURS
-"""Slots of an hour."""
 
 SHORTEST_DAY: Final = 60.0
 LONGEST_DAY: Final = 7 * 86_400.0

@@ -101,7 +101,6 @@ def cycle_line(report: Report, session: str, place: int, memory: Value = None) -
 Moment: TypeAlias = Annotated[float, Field(ge=-FARTHEST, le=FARTHEST)]
 Span: TypeAlias = Annotated[float, Field(ge=0, le=FARTHEST)]
 Place: TypeAlias = NonNegativeInt
-"""Index into a list."""
 
 
 def checked(kind: type | tuple[type, ...], items: type | tuple[type, ...] = object) -> AfterValidator:

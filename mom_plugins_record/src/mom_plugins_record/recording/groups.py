@@ -38,8 +38,8 @@ LARGEST_GROUP: Final = 64 << 20
 
 UNPACKED: Final = 64 << 20
 UNPACKED_RATIO: Final = 512
-"""Bytes, and multiple of the file's size: limit for unpacking a file, twice. A recording unpacks to 20 times its size, or to 300 times if
-only ages of statistics change. A zstd bomb reaches 30,000."""
+"""Bytes, and multiple of the file's size, that a file may unpack to; twice, because starts of groups are read twice. A recording unpacks to
+20 times its size, or to 300 times if only ages of statistics change. A zstd bomb reaches 30,000."""
 
 SLICE: Final = 1024
 """Bytes to unpack at a time: at most 32 MiB result."""
@@ -51,7 +51,6 @@ PARAMETERS: Final = zstandard.ZstdCompressionParameters.from_level(1, window_log
 """A window of 4 MiB covers several similar cycles of 1,000 guests. A hash of 18 bits saves a tenth."""
 
 WINDOW: Final = 1 << 23
-"""Bytes of zstd's window when reading."""
 
 
 class Corrupt(MomError):

@@ -38,7 +38,6 @@ if TYPE_CHECKING:
     from mom_plugins_record.report.keeper import AccountsKeeper
 
 FOLDER = "recording"
-"""Default folder in mom's state directory."""
 
 
 class RecordPlugin:

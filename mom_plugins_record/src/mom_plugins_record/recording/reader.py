@@ -22,7 +22,6 @@ from mom_plugins_record.recording.session import SESSION, RecordedSession, read_
 from mom_plugins_record.recording.writer import GROUP, files_of, start_of
 
 MOST_PLACES: Final = 20
-"""Damaged places that a message lists."""
 
 MOST_REMEMBERED: Final = 16 << 20
 """Fields of guests in memory: ten cycles of 10,000 guests with 160 fields take 2 GiB."""

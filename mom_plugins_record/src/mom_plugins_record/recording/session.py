@@ -23,7 +23,6 @@ MOST_DECLARED: Final = 4096
 """Fields or controls of a session. mom's own plugins declare about 200."""
 
 SESSION: Final = b'{"session":'
-"""First bytes of a session's line."""
 
 
 @dataclass(frozen=True, slots=True)

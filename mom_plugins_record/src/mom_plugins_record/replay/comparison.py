@@ -58,7 +58,6 @@ class Comparison:
     left_out: dict[str, str] = field(default_factory=dict)
     problems: dict[str, int] = field(default_factory=dict)
     failures: int = 0
-    """Cycles with failed policies."""
     lost: int = 0
     damage: str = ""
     """Damage of the recording; empty: none."""

@@ -84,7 +84,6 @@ def guest_rules(configuration: Mapping[str, Value], plugins: Mapping[str, Mappin
 
 
 SIMULATED: Final = ("balloon", "ksm", "offload", "sla")
-"""Plugins that work on a simulated host."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,7 +30,6 @@ LATE_SHARE: Final = 0.05
 """Stalls as a ratio of time that mark a late burst. senpai and oomd aim at a tenth of it."""
 
 EVICTIONS: Final = frozenset({"guest_migrate", "guest_pause", "guest_save", "guest_shutdown"})
-"""Controls that make a guest leave."""
 
 _HOURS_REMEMBERED: Final = 2
 """Hours for which mom remembers the touched size of a departed guest."""
@@ -54,7 +53,6 @@ class _TrackedGuest:
     killed: float | None = None
     late: bool = False
     limited: bool = False
-    """mom holds memory back from the guest."""
     now: GivenBackSums | None = None
     """KiB given back at the last sample; None: unknown."""
     hours_gone: int = 0
@@ -90,7 +88,6 @@ class Accounts:
         self._over: list[Hour] = []
         self._host: HostHour | None = None
         self._listed = True
-        """The last cycle had a list of guests."""
         self._listed_in_hour = False
         self._looked: float | None = None
         self._time = 0.0

@@ -58,10 +58,8 @@ _LONGEST_VALUE: Final = 4 << 20
 """Bytes of the longest text or row that a reader accepts: 100 times what the largest platform needs."""
 
 _LARGEST: Final = (1 << 63) - 1
-"""Largest integer of SQLite."""
 
 _TABLES: Final[Mapping[str, tuple[type[Any], str]]] = {"host_hours": (HostHour, "hour, run"), "guest_hours": (GuestHour, "hour, run, id")}
-"""Tables of hours, with their records and primary keys."""
 
 _CREATE: Final = (
     """CREATE TABLE minutes (
@@ -142,11 +140,9 @@ class AccountsFile:
         self._keep, self._largest = keep, largest
         self._run = time.time_ns() if run is None else run
         self._last = 0
-        """Hour of the last write."""
         self._written_properties: dict[str, tuple[int, str]] = {}
         """Properties that this mom has written, by guest, with their first hour."""
         self._is_checked = False
-        """All pages were intact at the last check."""
 
     def open(self) -> str:
         """Create the file, or check it. Return the damage of a file that was set aside. Raise `AccountsError` if no file can be used."""

@@ -92,7 +92,6 @@ def report(
 
 
 _MOST_MINUTES: Final = 120
-"""Points of a plot by minutes."""
 
 _ROUNDED: Final = 0.001
 """s. Precision of times in the file of accounts."""

@@ -13,10 +13,8 @@ from mom_plugins_record.export.tables import cell
 from mom_plugins_record.report.summary import ReportSummary
 
 FORMAT: Final = 2
-"""Version of the JSON document."""
 
 _NAMES: Final = {"since": "from", "until": "to", "service_class": "class"}
-"""Names that differ from Python's."""
 
 _MOMENTS: Final = {
     **dict.fromkeys(("since", "until", "begins"), "%Y-%m-%dT%H:%M:%SZ"),

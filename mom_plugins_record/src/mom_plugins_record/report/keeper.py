@@ -42,7 +42,6 @@ class AccountsKeeper:
         self._written = clock() - WRITES_EVERY + FIRST_AFTER
         self._day = 0
         self._earlier = HostHour(0)
-        """Sums of this day's past hours."""
         self._opened = False
         self._file_opened = False
         self.damage = ""

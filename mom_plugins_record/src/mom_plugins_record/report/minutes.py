@@ -16,7 +16,6 @@ FORECAST_ERRORS: Final = ("forecast_error", "forecast_error_unlearned")
 HOST: Final = (
     "mem_available", "mem_really_available", "ksm_saved", "swap_usage", "psi_memory_some_avg10", "killed_today", *FORECAST_ERRORS,
 )  # fmt: skip
-"""Fields of the host."""
 
 TOGETHER: Final = ("rss", "cold")
 """Fields of guests, as sums."""

@@ -270,7 +270,6 @@ class _GuestTotals:
     groups: dict[str, GuestHour] = field(default_factory=dict)
     members: defaultdict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
     known_hours: Counter[str] = field(default_factory=Counter)
-    """Hours with enough evidence, by guest."""
     needs: defaultdict[int, float] = field(default_factory=lambda: defaultdict(float))
     """KiB times seconds that guests needed, by hour."""
 

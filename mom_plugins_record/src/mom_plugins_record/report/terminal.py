@@ -25,13 +25,11 @@ GROUP_WIDTH: Final = 24
 
 LEAST_GIB_MONTHS: Final = 0.01
 LEAST_HOSTS: Final = 0.1
-"""Smaller worth is not shown."""
 
 Row = tuple[str, str]
 
 
 MEANS: Final = {"balloon": "balloon", "sweeps": "sweeps, free page reporting", "ksm": "equal pages (KSM)", "cold_memory": "cold memory"}
-"""Part of the figures' names for each means, with its label."""
 
 
 def print_report(summary: ReportSummary) -> None:

@@ -37,10 +37,8 @@ SETTINGS = SimSettings.model_validate(
 """Host overcommitted by a quarter, with compressed swap and a program that takes 8.5 GiB. 30 % of the guests' base memory is cold."""
 
 PLUGINS: Final[Mapping[str, Mapping[str, Value]]] = {name: {} for name in (*SimulationSetup.CONTROLLERS, OFFLOADER)}
-"""Plugins that act in the story."""
 
 LOAD: Final = HostLoad(SETTINGS.load / 1024, SETTINGS.load_after, SETTINGS.load_for, SETTINGS.load_growth / 1024)
-"""Program that takes the host's memory."""
 
 
 @dataclass(frozen=True, slots=True)

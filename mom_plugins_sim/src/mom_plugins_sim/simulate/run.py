@@ -12,7 +12,6 @@ from mom_kvm import SimulationSetup, run_simulation
 from mom_plugins_sim.scenario.schema import Scenario
 
 OFFLOADER: Final = "offload"
-"""Plugin that moves cold memory to the host's swap."""
 
 SETUPS: Final[Mapping[str, SimulationSetup]] = {
     "nothing": SimulationSetup("nothing", acts=False),
