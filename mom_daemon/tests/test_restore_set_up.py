@@ -106,5 +106,5 @@ def test_without_a_configuration_nothing_is_to_be_put_back_if_the_ledger_says_so
         ledger.forget(ledger.entries.keys())
     monkeypatch.setattr("mom_daemon.restore.Config", lambda: Config(state_directory=tmp_path))
     code, out, err = mom("restore", "-c", tmp_path / "gone.yaml", "--as-left", tmp_path / "run")
-    assert (code, out.strip()) == ((2, "") if stands else (0, "Nothing to put back."))
+    assert (code, out.strip()) == ((2, "") if stands else (0, "Nothing to restore."))
     assert ("gone.yaml" in err) is stands

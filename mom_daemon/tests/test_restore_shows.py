@@ -42,9 +42,9 @@ def test_a_size_has_its_unit_and_one_that_was_read_right_after_the_change_is_not
     Ledger.open(config.state_directory).record([ENTRY])
     code, out, _ = mom("restore", "--dry-run")
     assert code == 0
-    assert "size was set to 1.00 GiB by mom (it was at 1.67 GiB right after that), and would go back to 2.00 GiB" in out
+    assert "size was set to 1.00 GiB by mom (1.67 GiB right after that), and would be restored to 2.00 GiB" in out
     assert " is at " not in out
-    assert "size gone; nothing to put back, it stood at 2.00 GiB" in mom("restore")[1]
+    assert "size gone; nothing to restore, its original value was 2.00 GiB" in mom("restore")[1]
 
 
 def test_a_list_that_was_set_is_shown(config: Config, mom: Verb) -> None:
@@ -71,4 +71,4 @@ def test_a_program_is_told_in_json_also_where_nothing_is_put_back(config: Config
     for options in ((), ("--dry-run",), ("--if-unclean",)):
         code, out, _ = mom("restore", *options, "--json")
         assert (code, out.strip()) == (0, "[]")
-    assert mom("restore", "--if-unclean")[1:] == ("Nothing to put back.\n", "")
+    assert mom("restore", "--if-unclean")[1:] == ("Nothing to restore.\n", "")

@@ -78,7 +78,7 @@ def test_a_column_that_waits_keeps_no_cycle(tmp_path: Path, caplog: pytest.LogCa
         for _ in range(3):
             file.write(engine, report)
         assert time.monotonic() - began < 30, "not for as long as it waits"
-        assert caplog.messages == [f"cannot write {file.path}: that of an earlier cycle is not made yet"]
+        assert caplog.messages == [f"cannot write {file.path}: the status of an earlier cycle is still being written"]
         assert file.path.read_bytes() == b""
         answered.set()
         wait_until(file.path.read_bytes)

@@ -59,7 +59,7 @@ def test_what_is_known_of_one_host_is_told_when_it_is_opened():
     shown = "\n".join(lines(view, (80, 24), "", "enter"))
     for said in ("2 problems", "8.00 GiB", "h1 refuses its group's policies: line 3: no such word", "Esc:back"):
         assert said in shown
-    assert "all about the marked host" in "\n".join(lines(view, (80, 24), "", "?"))
+    assert "details of the selected host" in "\n".join(lines(view, (80, 24), "", "?"))
 
 
 def test_a_host_that_no_operator_has_signed_or_enrolled_is_named_and_steers_no_terminal():

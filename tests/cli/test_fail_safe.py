@@ -54,7 +54,8 @@ def entries(mom: Mom) -> list[dict[str, object]]:
 def test_a_mom_that_is_killed_leaves_its_changes_to_one_successor_which_takes_them_over(killed: Mom) -> None:
     before = entries(killed)
     for _ in range(2):
-        assert "ksm_run was set to 1 by mom, and would go back to 0" in killed(*IF_UNCLEAN, "--dry-run").stdout, "to look changes nothing"
+        listed = killed(*IF_UNCLEAN, "--dry-run").stdout
+        assert "ksm_run was set to 1 by mom, and would be restored to 0" in listed, "to look changes nothing"
     left = killed(*IF_UNCLEAN)
     assert left.returncode == 0
     assert left.stdout.startswith("1 changes are kept for the next mom; `mom restore -c /")
@@ -66,16 +67,16 @@ def test_a_mom_that_is_killed_leaves_its_changes_to_one_successor_which_takes_th
     killed.stop()
     assert killed.knob() == 0
     assert entries(killed) == []
-    assert killed(*IF_UNCLEAN).stdout == "Nothing to put back.\n"
+    assert killed(*IF_UNCLEAN).stdout == "Nothing to restore.\n"
 
 
 def test_a_mom_that_works_is_left_alone_and_its_changes_are_listed_and_counted_when_it_was_killed(mom: Mom) -> None:
     process = start(mom)
     done = mom(*IF_UNCLEAN)
-    assert (done.returncode, done.stdout) == (0, f"mom runs as process {process.pid}, and takes care of it.\n")
+    assert (done.returncode, done.stdout) == (0, f"mom runs as process {process.pid}, and restores the values itself.\n")
     listed = mom("restore", "--dry-run")
     assert (listed.returncode, listed.stdout.count("\n")) == (0, 1), listed.stderr
-    assert "would go back to 0" in listed.stdout
+    assert "would be restored to 0" in listed.stdout
     assert NOT_WATCHED in mom("doctor").stdout
     process.kill()
     process.wait()
@@ -87,7 +88,7 @@ def test_a_mom_that_works_is_left_alone_and_its_changes_are_listed_and_counted_w
     assert "kept for the next mom" in mom(*IF_UNCLEAN).stdout
     done = mom("restore")
     assert (done.returncode, mom.knob()) == (0, 0), done.stderr
-    assert "ksm_run put back to 0" in done.stdout
+    assert "ksm_run restored to 0" in done.stdout
 
 
 def test_a_successor_that_does_not_complete_a_cycle_has_everything_put_back(killed: Mom) -> None:
@@ -96,7 +97,7 @@ def test_a_successor_that_does_not_complete_a_cycle_has_everything_put_back(kill
     assert killed.start().wait(60) == 1
     assert killed.knob() == 1
     done = killed(*IF_UNCLEAN)
-    assert "ksm_run put back to 0" in done.stdout
+    assert "ksm_run restored to 0" in done.stdout
     assert killed.knob() == 0
     assert entries(killed) == []
 
@@ -108,14 +109,14 @@ def test_sigusr2_and_on_stop_keep_for_the_next_mom_whatever_signal_follows(mom: 
     for one in signals:
         process.send_signal(one)
     assert process.wait(60) == 0
-    assert mom.logged("ended; the ledger lists 1 changes: the next mom takes over what stands of them")
+    assert mom.logged("ended; the ledger lists 1 changes: the next mom takes them over")
     assert "kept for the next mom" in mom(*IF_UNCLEAN).stdout
     assert mom.knob() == 1
 
 
 def test_a_mom_that_is_killed_while_it_puts_back_leaves_that_to_the_supervisor(killed: Mom) -> None:
     (killed.directory / "run/keep").unlink()  # the first thing that a mom does which is told to put back; so does the unit's ExecStop
-    assert "ksm_run put back to 0" in killed(*IF_UNCLEAN).stdout
+    assert "ksm_run restored to 0" in killed(*IF_UNCLEAN).stdout
     assert killed.knob() == 0
 
 
@@ -126,8 +127,8 @@ def test_what_was_put_back_is_not_said_to_stand_where_the_ledger_could_not_be_wr
     ledger.mkdir()  # refuses to be replaced, as a full disk does
     mom.stop()
     assert mom.knob() == 0
-    assert mom.logged("put back 1 of 1 changes")
-    assert mom.logged("ended; the ledger lists 1 changes: the next mom takes over what stands of them")
+    assert mom.logged("restored 1 of 1 changes")
+    assert mom.logged("ended; the ledger lists 1 changes: the next mom takes them over")
     assert not mom.logged("changes stand")
 
 

@@ -95,7 +95,7 @@ def test_mom_that_root_starts_there_runs_as_that_user(place: Place) -> None:
         process = subprocess.Popen(place.command("run", "--observe"), stderr=file, cwd="/", env={"HOME": "/", "PATH": PATH})
     try:
         wait_until((place.run / "status.json").exists, log.read_text, 120)
-        assert "runs as nobody, whose folders these are" in log.read_text()
+        assert "runs as nobody, the owner of its folders" in log.read_text()
         ids = Path(f"/proc/{process.pid}/status").read_text()
         assert f"Uid:\t{NOBODY}\t{NOBODY}\t{NOBODY}\t{NOBODY}" in ids
         assert "CapPrm:\t0000000000000000" in ids

@@ -148,7 +148,7 @@ def test_core_libvirt_and_an_outside_plugin_are_enough(environment: Callable[...
         _, said = daemon.communicate()
     assert knob.read_text() == "60\n", said
     assert "Traceback" not in said
-    assert run(mom, "restore", "-c", config, "--dry-run") == "Nothing to put back.\n"
+    assert run(mom, "restore", "-c", config, "--dry-run") == "Nothing to restore.\n"
 
 
 def test_the_demonstration_needs_nothing_but_its_extra(environment: Callable[..., Path], tmp_path: Path) -> None:

@@ -175,7 +175,7 @@ def test_mom_manages_a_host(mom: MomUnderPressure, squad: Squad, laboratory: Lab
         # Nothing is left to be swept: what they do not use was taken already, and their room costs the host nothing.
         mom.stop()
         _check_that_all_is_as_before(squad, own_ksm)
-    assert mom.verb("restore").stdout == "Nothing to put back.\n"
+    assert mom.verb("restore").stdout == "Nothing to restore.\n"
     assert mom.verb("status").returncode == 1
     for guest in squad.all:
         assert all(beat.kills == 0 for beat in guest.beats), f"{guest.name} ran out of memory"
@@ -212,7 +212,7 @@ def test_what_a_killed_mom_has_left_is_put_back(mom: MomUnderPressure, squad: Sq
         assert resized.size_mib == elsewhere
         rest = Squad([], squad.without_statistics, squad.busy)
         _check_that_all_is_as_before(rest, own_ksm)
-    assert mom.verb("restore").stdout == "Nothing to put back.\n"
+    assert mom.verb("restore").stdout == "Nothing to restore.\n"
 
 
 def _stay_small(squad: Squad, seconds: float = 3.0) -> bool:

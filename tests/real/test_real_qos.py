@@ -151,7 +151,7 @@ def test_limits_that_a_killed_mom_has_left_are_put_back(mom: MomRun, grouped: La
     assert free(guest)
     assert "rate" not in kernels_rate(grouped)
     assert libvirts_cpu(changed) == kernels_cpu(changed) == (-1, 100_000, 77), "somebody else's is left alone"
-    assert mom.verb("restore").stdout == "Nothing to put back.\n"
+    assert mom.verb("restore").stdout == "Nothing to restore.\n"
 
 
 _AGREED = """<metadata><ovirt-tune:qos xmlns:ovirt-tune="http://ovirt.org/vm/tune/1.0"><ovirt-tune:vcpuLimit>{limit}</ovirt-tune:vcpuLimit>

@@ -50,12 +50,12 @@ def test_what_a_momd_that_was_killed_leaves_is_put_back_by_its_unit(momd: Momd, 
     momd.process.kill()
     momd.process.communicate()
     momd.process = None
-    assert "put back to" in stop_post()
+    assert "restored to" in stop_post()
     assert limit(vdsm) == 0
     momd.start()
     momd.wait_for(lambda: limit(vdsm) == 1 << 33)
     assert momd.stop() == 0
-    assert stop_post() == "Nothing to put back.\n"
+    assert stop_post() == "Nothing to restore.\n"
 
 
 def test_sighup_reads_configuration_and_policies_again(momd: Momd) -> None:
@@ -66,5 +66,5 @@ def test_sighup_reads_configuration_and_policies_again(momd: Momd) -> None:
         momd.wait_for(lambda: "09-more" in mom.getNamedPolicies())
         (momd.policies / "09-more.policy").write_text("(")
         momd.process.send_signal(signal.SIGHUP)
-        momd.wait_for(lambda: "the new configuration is refused" in momd.log.read_text())
+        momd.wait_for(lambda: "mom rejects the new configuration" in momd.log.read_text())
         assert mom.getNamedPolicies()["09-more"] == "(defvar more 1)"

@@ -34,21 +34,21 @@ from mom_daemon import amount, as_caller, become_owner, brief, json_option, prin
 from mom_daemon.cli.options import FiniteRange, config_argument
 from mom_daemon.supervision import IN_FORCE, config_as_left, take_keep
 
-NOTHING: Final = "Nothing to put back."
+NOTHING: Final = "Nothing to restore."
 
 UNKNOWN: Final = "The changes of an earlier mom are unknown."
 
 
 @click.command("restore")
 @config_argument
-@click.option("--dry-run", is_flag=True, help="Only show what would be put back, also while mom runs.")
-@click.option("--timeout", type=FiniteRange(1, 3600), default=60.0, show_default=True, help="Seconds to wait at most.")
-@click.option("--if-unclean", is_flag=True, help="Only if no mom runs, and none is to take over.")
+@click.option("--dry-run", is_flag=True, help="Only show the changes to restore; works also while mom runs.")
+@click.option("--timeout", type=FiniteRange(1, 3600), default=60.0, show_default=True, help="Longest wait, in seconds.")
+@click.option("--if-unclean", is_flag=True, help="Restore only if no mom runs or is about to take over.")
 @click.option(
     "--as-left",
     metavar="DIR",
     type=click.Path(path_type=Path),
-    help="With the configuration that was in force in this run directory, if a copy is left there.",
+    help="Use the configuration last in force, if this run directory has a copy of it.",
 )
 @json_option
 @as_caller  # until the owner of the changes is known
@@ -122,12 +122,12 @@ def _holds_nothing(state: Path) -> bool:
 def _why_not(config: Config, *, look: bool) -> str:
     pid = holder(config.run_directory)
     if pid:
-        return f"mom runs as process {pid}, and takes care of it."
+        return f"mom runs as process {pid}, and restores the values itself."
     kept = not look and take_keep(config.run_directory)
     left = changes_left(config.state_directory)
     if not left:
         return NOTHING
-    return f"{left} changes are kept for the next mom; `mom restore` puts them back now." if kept else ""
+    return f"{left} changes are kept for the next mom; `mom restore` restores the original values now." if kept else ""
 
 
 def set_up(config: Config, entries: Collection[LedgerEntry], template: PluginContext) -> PluginSet:
@@ -197,10 +197,10 @@ def _show_entries(config: Config, entries: list[LedgerEntry], as_json: bool) -> 
     for entry in entries:
         unit = _unit(declared, entry.control)
         # The value right after a change is not the current one: a balloon moves for a while.
-        then = "" if entry.found is None or entry.found == entry.applied else f" (it was at {amount(entry.found, unit)} right after that)"
-        doubt = " (mom was cut off before it noted what came of that)" if entry.in_doubt else ""
+        then = "" if entry.found is None or entry.found == entry.applied else f" ({amount(entry.found, unit)} right after that)"
+        doubt = " (mom ended before it recorded the result)" if entry.in_doubt else ""
         applied, before = amount(entry.applied, unit), amount(entry.before, unit)
-        print_prose(f"{entry.entity}: {entry.control} was set to {applied} by mom{then}, and would go back to {before}{doubt}", 2)
+        print_prose(f"{entry.entity}: {entry.control} was set to {applied} by mom{then}, and would be restored to {before}{doubt}", 2)
 
 
 def _row(outcome: Outcome) -> dict[str, object]:
@@ -213,14 +213,14 @@ def _show_outcomes(outcomes: list[Outcome], declared: Declarations, as_json: boo
         _print_json((one.decision.entity, _row(one)) for one in outcomes)
         return
     words = {
-        Status.APPLIED: "put back to",
-        Status.UNCHANGED: "stands already at",
-        Status.GONE: "gone; nothing to put back, it stood at",
-        Status.LEFT_ALONE: "left alone, another process has changed it since; it stood at",
+        Status.APPLIED: "restored to",
+        Status.UNCHANGED: "already has its original value",
+        Status.GONE: "gone; nothing to restore, its original value was",
+        Status.LEFT_ALONE: "not restored, as another process has changed it since; its original value was",
     }
     for outcome in outcomes:
         decision = outcome.decision
-        word = words.get(outcome.status, "NOT put back to")
+        word = words.get(outcome.status, "NOT restored to")
         error = f" ({brief(outcome.error, 200)})" if outcome.error else ""
         value = amount(decision.value, _unit(declared, decision.control))
         print_prose(f"{decision.entity}: {decision.control} {word} {value}{error}", 2)

@@ -40,8 +40,8 @@ MOST_NAMED: Final = 3
 
 @click.command("run")
 @config_argument
-@click.option("--observe", is_flag=True, help="Decide and report, but touch nothing, whatever the configuration's mode is.")
-@click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), help="Instead of the configuration's log_level.")
+@click.option("--observe", is_flag=True, help="Decide and report, but change nothing, whatever mode the configuration has.")
+@click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), help="Log level instead of the configured one.")
 @as_caller
 def run_command(config_path: str | None, observe: bool, log_level: str | None) -> None:
     """Manage this host until SIGTERM or SIGINT, then restore all values.
@@ -110,7 +110,7 @@ def run_daemon(load: Callable[[], Config], log: Log, opened: Callable[[], None] 
     except MomError:
         if not stopped_by:
             raise
-        LOG.info("stopped before everything was set up")
+        LOG.info("stopped during setup")
     finally:
         engine.close()  # `run` closes it too; this is for a failing `opened`, which must leave no socket
         if engine.started_at:
@@ -138,7 +138,7 @@ def _stop_on_signals(engine: Engine, supervision: Supervision) -> Sequence[int]:
 def _log_end(left: int) -> None:
     if left:  # this includes restored ones if the ledger could not be written
         restore = with_config("`mom restore`")
-        LOG.info("ended; the ledger lists %d changes: the next mom takes over what stands of them, or %s puts it back", left, restore)
+        LOG.info("ended; the ledger lists %d changes: the next mom takes them over, or %s restores the original values", left, restore)
     else:
         LOG.info("ended")
 
@@ -162,8 +162,8 @@ def _become_whom_it_runs_as(config: Config) -> str:
         return ""
     owner = become_owner(config.state_directory, config.run_directory, made=config.run_directory)
     if owner is not None:
-        return f"runs as {owner.name}, whose folders these are: what only root may do is left to mom-helper"
-    return "runs as root, and could do without: as a service mom is a user without power, and mom-helper does what only root may"
+        return f"runs as {owner.name}, the owner of its folders; mom-helper makes the changes that need root"
+    return "runs as root, which is not necessary: the service is an unprivileged user, and mom-helper makes the changes that need root"
 
 
 def spare_the_garbage_collector() -> None:

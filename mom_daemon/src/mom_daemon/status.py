@@ -45,7 +45,7 @@ class StatusFile:
     def write(self, engine: Engine, report: Report) -> None:
         """Replace the file, in a thread, because columns run code of plugins."""
         if self._writing is not None and self._writing.is_alive():
-            self._fail("that of an earlier cycle is not made yet")
+            self._fail("the status of an earlier cycle is still being written")
             return
         writing = threading.Thread(target=self._write, args=(engine, report), name="mom-status", daemon=True)
         try:

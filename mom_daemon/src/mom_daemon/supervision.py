@@ -76,7 +76,7 @@ class Supervision:
         self._keep(config, wanted=keep)
         self._kept = True  # the end of the running cycle must not change this
         self._puts_back = not keep
-        self._notifier.stopping(config.stop_timeout + MARGIN_SECONDS, "keeping what was changed" if keep else "putting everything back")
+        self._notifier.stopping(config.stop_timeout + MARGIN_SECONDS, "keeping its changes" if keep else "restoring all values")
 
     def ended(self, engine: Engine) -> None:
         """Report the end."""
@@ -132,7 +132,7 @@ def config_as_left(directory: Path) -> Config:
     except StateError as error:
         raise MomError(error.message, hint=NAME_IT) from error
     if content is None:
-        raise MomError(f"{copy.path} is not used: {reason or 'there is none'}", hint=NAME_IT)
+        raise MomError(f"{copy.path} cannot be used: {reason or 'no such file'}", hint=NAME_IT)
     return load_config(content)
 
 
@@ -145,7 +145,7 @@ class RunningConfig(NamedTuple):
     @property
     def words(self) -> str:
         """Return a message for a file that is invalid now."""
-        return f"mom runs on as process {self.pid} with its old configuration, and this verb uses that, too"
+        return f"mom still runs as process {self.pid} with its old configuration, and this verb uses it, too"
 
 
 def config_of_running(path: str | Path | None) -> RunningConfig | None:

@@ -21,12 +21,12 @@ SMALLEST: Final = (40, 10)
 
 KEYS: Final = (
     ("↑↓ PgUp PgDn Home End", "move (also j k)"),
-    ("Enter", "all about the marked {name}{why}"),
-    ("/", "some {name}s: part of a name, or * and ? for any"),
-    ("Esc", "back; in the list: all {name}s"),
+    ("Enter", "details of the selected {name}{why}"),
+    ("/", "filter {name}s: part of a name, or a pattern with * and ?"),
+    ("Esc", "back; in the list: show all {name}s"),
     ("< >", "sort by the next column; r: reverse; s: sufferers first"),
-    ("p or space", "pause: the picture stands still, mom goes on"),
-    ("q", "end; Ctrl-L draws anew, Ctrl-Z suspends"),
+    ("p or space", "pause the display; mom continues"),
+    ("q", "quit; Ctrl-L redraws, Ctrl-Z suspends"),
 )
 
 
@@ -34,7 +34,7 @@ def too_small(size: tuple[int, int]) -> list[Line]:
     """Return a message if the screen is too small, otherwise nothing."""
     if size[0] >= SMALLEST[0] and size[1] >= SMALLEST[1]:
         return []
-    return [[(f"The terminal has {size[0]} x {size[1]};", "")], [(f"{SMALLEST[0]} x {SMALLEST[1]} is the least.", "")]]
+    return [[(f"The terminal has {size[0]} x {size[1]};", "")], [(f"it needs {SMALLEST[0]} x {SMALLEST[1]}.", "")]]
 
 
 def below_head(
@@ -62,7 +62,7 @@ def list_lines(look: Looking, listing: Listing, rows: Sequence[Row], width: int,
     headings.append(f"{arrow}{HARM}" if look.sort == HARM else HARM)
     out: list[Line] = [[(cell(" ".join(headings), width - 1), "reverse")]]
     if not rows:
-        why = f"no {look.name}'s name has {look.pattern!r} in it (Esc shows all)" if listing.rows else nothing
+        why = f"no {look.name}'s name contains {look.pattern!r} (Esc shows all)" if listing.rows else nothing
         return [*out, [(why, "dim")]]
     for number, row in enumerate(rows[look.first : look.first + lines], look.first):
         cells = [(cell(shortened(row.name, name), name), "red" if row.harm else "")]

@@ -57,7 +57,7 @@ class Terminal:
             try:
                 self._screen = curses.initscr()
             except curses.error as error:
-                raise MomError(f"this terminal cannot be drawn on: {error}", hint="install ncurses-base") from error
+                raise MomError(f"this terminal does not support full-screen output: {error}", hint="install ncurses-base") from error
         for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGWINCH):
             self._handlers[number] = signal.signal(number, self._on_signal)
         curses.cbreak()

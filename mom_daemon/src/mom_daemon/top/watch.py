@@ -42,8 +42,8 @@ def terminal_for(verb: str, instead: str) -> Terminal:
     """Return the terminal of this process. Raise `MomError` with the verbs to use `instead`."""
     drawable = os.environ.get("TERM", "dumb") not in {"dumb", "unknown", ""}
     if not (sys.stdin.isatty() and sys.stdout.isatty() and drawable):
-        fault = "there is no terminal" if drawable else f"this terminal (TERM={os.environ.get('TERM', '')}) cannot be drawn on"
-        raise MomError(f"{fault}, which {verb} needs", hint=f"{instead} what it shows once")
+        fault = f"a terminal of type {os.environ.get('TERM', '')!r} cannot show {verb}"
+        raise MomError(f"{verb} needs a terminal" if drawable else fault, hint=f"{instead} the same once")
     return Terminal()
 
 

@@ -15,7 +15,7 @@ from mom_plugins_http.cli.client import Client
 from mom_plugins_http.cli.policy_verbs import common_options
 
 
-@click.command("admit", short_help="Say whether another guest fits.")
+@click.command("admit", short_help="Check whether more guests fit on this host.")
 @click.option("--memory", required=True, metavar="SIZE", help="Maximum memory of each guest, such as 8GiB.")
 @click.option("--class", "sla_class", default="", metavar="CLASS", help="Their service class.  [default: that of the plugin sla]")
 @click.option("--count", type=click.IntRange(1, 10_000), default=1, show_default=True, help="Number of guests.")

@@ -30,7 +30,7 @@ def _root(function: Callable[..., Any]) -> Callable[..., Any]:
     return click.option("--root", type=folder, default=Path("/"), hidden=True)(config_option(function))
 
 
-@click.group("hook", short_help="Have the hypervisor ask mom before a guest starts.")
+@click.group("hook", short_help="Make the hypervisor ask mom before it starts a guest.")
 @as_caller
 def hook_command() -> None:
     """Make the hypervisor ask mom before it starts a guest, so that mom can make memory available first.

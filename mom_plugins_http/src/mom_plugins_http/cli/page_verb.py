@@ -17,7 +17,7 @@ from mom_plugins_http.cli.client import Client
 from mom_plugins_http.cli.policy_verbs import common_options
 
 
-@click.command("page", short_help="Open the web page to one browser, through ssh.")
+@click.command("page", short_help="Open the web page in one browser, through ssh.")
 @click.option("--port", type=click.IntRange(1, 65535), default=8132, show_default=True, help="The port that ssh forwards.")
 @click.option("--once", is_flag=True, help="Print the address and end; the page stays in its rights for 12 hours.")
 @common_options

@@ -128,7 +128,7 @@ def remove_command(name: str, version: str | None, as_json: bool, config_path: s
     _change(Client.configured(config_path), "DELETE", f"/v1/policies/{coded(name)}", None, version, as_json)
 
 
-@click.command("reset", short_help="Drop the changes made at run time.")
+@click.command("reset", short_help="Drop all changes made at run time, and read the files again.")
 @_version_option
 @common_options
 @as_caller
@@ -137,7 +137,7 @@ def reset_command(version: str | None, as_json: bool, config_path: str | None) -
     _change(Client.configured(config_path), "POST", "/v1/policy-reset", None, version, as_json)
 
 
-@click.command("rollback", short_help="Go back to an earlier version.")
+@click.command("rollback", short_help="Restore an earlier version.")
 @click.argument("to", required=False, metavar="[VERSION]")
 @_version_option
 @common_options
