@@ -151,6 +151,7 @@ def _ratio(supply: float, demand: float) -> float:
 
 
 def _in_turn(share: float, demand: float, step: float, left: float) -> float:
+    """Return the memory that a guest gets: its share, but at least a step; 0 if too little is left."""
     amount = min(max(share, step), demand, left)
     return amount if amount >= min(demand, step) else 0.0
 
