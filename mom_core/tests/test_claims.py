@@ -38,9 +38,9 @@ def host() -> Host:
 def test_a_silent_evaluator_keeps_its_claims(host: Host) -> None:
     assert host.cycle([wants("a", 1)]) == {"a": 1}
     assert host.cycle([], [wants("a", 9), wants("b", 9)]) == {"b": 9}
-    assert [revision.reason for revision in host.revisions] == ["the plugin first comes before second and has decided it earlier"]
+    assert [revision.reason for revision in host.revisions] == ["the plugin first comes before second and has decided knob before"]
     assert host.problems == [
-        "first and second both decide knob: first has it, as it comes first below `plugins`; take it out of one of them"
+        "first and second both decide knob: mom follows first, which comes first below `plugins`; remove these decisions from one of them"
     ]
     assert host.cycle([], []) == {}
     assert host.problems == []

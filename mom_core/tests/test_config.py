@@ -194,8 +194,8 @@ def test_what_holds_no_configuration_is_an_error(problems, text, told):
     [
         ("plugins: [1", "1:12", "bracket is opened and not closed"),
         ("plugins:\n\thost: {}", "2:1", "indent with spaces"),
-        ("mode: a: b", "1:8", "colon needs quotes"),
-        ("interval 5s\nplugins:\n  sim: {}", "2:8", "if the line above lacks its colon"),
+        ("mode: a: b", "1:8", "text with a colon in quotes"),
+        ("interval 5s\nplugins:\n  sim: {}", "2:8", "the line above for a missing colon"),
         ("mode: @x", "1:7", "needs quotes"),
         ("mode: 'x\nplugins: {}", "2:12", "which begins in line 1"),
         ("mode: \0", "1:7", "not allowed"),
@@ -262,15 +262,15 @@ def test_a_misplaced_setting_has_a_hint_where_it_belongs(acme, problems):
         "2:10: plugins.zeta.step: there is no such setting (it is a setting of acme: write it there)",
         "2:22: plugins.zeta.interval: there is no such setting "
         "(it is a setting of mom, outside `plugins:`: write `interval:` at the left edge)",
-        '2:36: plugins.zeta.floor: there is no such setting (it is said of guests: below `guests:`, as in `"db-*": {floor: …}`)',
+        '2:36: plugins.zeta.floor: there is no such setting (a setting for guests: write it below `guests:`, as in `"db-*": {floor: …}`)',
         "2:49: plugins.zeta.whatever: there is no such setting (there are: deadline, gain)",
         "2:62: plugins.zeta.inner: there is no such setting (it is a setting of acme: write it there)",
     ]
     assert problems("step: 1MiB\nplugins:\n  acme: {}\n  step: 1MiB\n  history: 5\n  floor: 1GiB\n  zeta: {}\n") == [
         "1:1: step: there is no such setting (it is a setting of acme: write it there)",
-        "4:3: step is a setting, and no plugin (it is a setting of acme: write it there)",
-        "5:3: history is a setting, and no plugin (it is a setting of mom, outside `plugins:`: write `history:` at the left edge)",
-        '6:3: floor is a setting, and no plugin (it is said of guests: below `guests:`, as in `"db-*": {floor: …}`)',
+        "4:3: step is a setting, not a plugin (it is a setting of acme: write it there)",
+        "5:3: history is a setting, not a plugin (it is a setting of mom, outside `plugins:`: write `history:` at the left edge)",
+        '6:3: floor is a setting, not a plugin (a setting for guests: write it below `guests:`, as in `"db-*": {floor: …}`)',
     ]
 
 
@@ -284,7 +284,7 @@ def test_all_problems_are_told_at_once_in_the_order_of_the_file(acme, problems):
         "4:16: plugins.acme.step: 5 has no unit (write it like 64MiB; units are B, KiB, MiB, GiB, TiB, PiB, kB, KB, MB, GB, TB, PB)",
         "4:19: plugins.acme.stepp: there is no such setting (did you mean 'step'?)",
         "5:3: plugin 'acne' is not installed (did you mean 'acme'?)",
-        "8:1: mode: the key is there twice, first in line 2 (remove one of them)",
+        "8:1: mode: duplicate key, first used in line 2 (remove one of them)",
     ]
 
 
@@ -305,12 +305,12 @@ def test_all_problems_are_told_at_once_in_the_order_of_the_file(acme, problems):
         ("log_level: INFO", "1:12: log_level: must be debug, info, warning or error, not the text 'INFO' (did you mean 'info'?)"),
         (
             "plugin-path: [/opt/acme]",
-            "1:1: plugin-path: plugins are found among what is installed, and not in folders "
-            f"(`{sys.executable} -m pip install -e FOLDER` installs one",
+            "1:1: plugin-path: mom finds only installed plugins, not plugins in a folder "
+            f"(`{sys.executable} -m pip install -e FOLDER` installs a plugin",
         ),
         ("acme: {}", "1:1: acme: is a plugin, not a setting of mom (indent it, below `plugins:`)"),
         ("root: !!python/object/apply:os.system [id]", "1:7: root: the tag !!python/object/apply:os.system is not allowed here"),
-        ("history: !!int ten", "1:10: history: 'ten' is no int"),
+        ("history: !!int ten", "1:10: history: 'ten' is not a valid int"),
         ("12: x", '1:1: the key 12 is not text (write it in quotes: "12")'),
         ("[a]: x", "1:1: a key must be text"),
         ("? ", "1:2: a key is missing (write it before the colon)"),
@@ -465,13 +465,13 @@ def test_a_pattern_may_be_of_a_property_and_its_name_is_one(acme, config):
 def test_a_pattern_that_can_match_no_guest_is_told_with_what_to_write(acme, problems):
     told = problems('plugins: {acme: {}}\nguests:\n  "flavor=": {share: 2}\n  "=m1": {}\n  "my flavor=m1.*": {}\n  "*=x": {shar: 1}\n')
     assert told == [
-        "3:3: guests.\"flavor=\": 'flavor=' matches no guest: no property is empty "
+        "3:3: guests.\"flavor=\": 'flavor=' matches no guest, because properties are never empty "
         "(write `flavor=*` for guests that have the property, or `name=flavor=` for guests of that name)",
-        '4:3: guests."=m1": there is no property before the = (write such as `flavor=m1.*`, or `name==m1` for guests of that name)',
-        "5:3: guests.\"my flavor=m1.*\": 'my flavor' before the = is no name of a property "
-        "(write such as `flavor=m1.*`, or `name=my flavor=m1.*` for guests of that name)",
-        "6:3: guests.\"*=x\": '*' before the = is no name of a property "
-        "(write such as `flavor=m1.*`, or `name=*=x` for guests of that name)",
+        '4:3: guests."=m1": there is no property before the = (write, for example, `flavor=m1.*`, or `name==m1` for guests of that name)',
+        "5:3: guests.\"my flavor=m1.*\": 'my flavor' before the = is not a valid property name "
+        "(write, for example, `flavor=m1.*`, or `name=my flavor=m1.*` for guests of that name)",
+        "6:3: guests.\"*=x\": '*' before the = is not a valid property name "
+        "(write, for example, `flavor=m1.*`, or `name=*=x` for guests of that name)",
         "6:11: guests.\"*=x\".shar: there is no such setting for guests in the enabled plugins (did you mean 'share'?)",
     ]
 
@@ -488,7 +488,7 @@ def test_unknown_and_wrong_guest_settings_are_told(acme, problems):
         "3:12: guests.\"db-*\".shar: there is no such setting for guests in the enabled plugins (did you mean 'share'?)",
         '3:28: guests."db-*".share: must be at least 1, not 0',
         '3:38: guests."db-*".floor: 5 has no unit (write it like 64MiB; units are B, KiB, MiB, GiB, TiB, PiB, kB, KB, MB, GB, TB, PB)',
-        "4:7: guests.vm: what is said about guests must be a mapping (there are: share, floor)",
+        "4:7: guests.vm: the settings for guests must be a mapping (there are: share, floor)",
     ]
 
 
@@ -624,7 +624,7 @@ def test_a_portion_is_a_size_or_a_share(text: str, size: int | None, share: floa
     ("text", "message"),
     [
         ("6", "has no unit"),
-        ("101%", "is more than all of it"),
+        ("101%", "is more than 100%"),
         ("6GiB%", "is no percentage"),
         ("six", "is no number with a unit"),
         (None, "not nothing"),

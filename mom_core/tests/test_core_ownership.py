@@ -46,7 +46,7 @@ def test_a_configuration_writable_for_others_is_refused(
     with pytest.raises(ConfigError, match=why) as caught:
         load_config(config)
     assert caught.value.problems[0].message.startswith("not used: ")
-    assert caught.value.problems[0].hint == "who can write there decides what mom does: `chown root` and `chmod go-w`"
+    assert caught.value.problems[0].hint == "other users could control mom through it: use `chown root` and `chmod go-w`"
     mend(config)
     load_config(config)
 
@@ -94,7 +94,7 @@ def test_links_are_followed_and_everything_on_their_way_counts(tmp_path: Path) -
     for on_the_way in ("far", "link", "real", "real/deep"):
         assert f"belongs to the user {OTHER}" in untrusted(tmp_path / "far/deep", looking(tmp_path / on_the_way, owner=OTHER))
     (tmp_path / "round").symlink_to("round")
-    assert "leads in a circle" in untrusted(tmp_path / "round")
+    assert "is a loop of symbolic links" in untrusted(tmp_path / "round")
 
 
 @as_root
@@ -129,7 +129,7 @@ def test_a_secret_is_read_only_where_other_users_have_no_access(tmp_path: Path, 
     if not others:
         assert read_secret(key, "the key", "make one", group=group) == b"secret\n"
         return
-    with pytest.raises(MomError, match=f"the key in {key} is no secret: {others} has access") as caught:
+    with pytest.raises(MomError, match=f"the key in {key} is not secret: {others} has access") as caught:
         read_secret(key, "the key", "make one", group=group)
     assert f"chmod 600 {key}" in caught.value.hint
 

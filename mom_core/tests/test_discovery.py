@@ -77,14 +77,14 @@ def test_the_advice_to_reinstall_names_the_origin(shelf):
     note.write_text('{"url": "file:///srv/acme%20torn", "dir_info": {}}')
     assert only_error("torn").hint == f"`{sys.executable} -m pip install --force-reinstall '/srv/acme torn'`"
     note.write_text("{")
-    assert only_error("torn").hint == "install acme-torn again from where it came"
+    assert only_error("torn").hint == "install acme-torn again from its origin"
 
 
 def test_an_unknown_plugin_says_where_plugins_are_found():
     error = only_error("quux")
     assert error.message == "plugin 'quux' is not installed"
     assert error.hint == (
-        f"no distribution in {sys.prefix} has it in its entry points 'mom.plugins'; `mom plugin list` shows what there is"
+        f"no distribution in {sys.prefix} lists it in its entry points 'mom.plugins'; `mom plugin list` shows the installed plugins"
     )
 
 
@@ -138,11 +138,11 @@ def test_an_import_error_does_not_affect_other_plugins(shelf, raised):
     assert (error.plugin, error.distribution) == ("broken", "acme-broken")
     assert raised.partition("(")[0] in error.message
     assert "acme-broken 1.0" in error.message
-    assert "upgrade acme-broken, or tell its authors" in error.hint
+    assert "upgrade acme-broken, or report it to its authors" in error.hint
     assert error.__cause__ is not None
 
 
-AGAIN = "install acme-odd again from where it came"
+AGAIN = "install acme-odd again from its origin"
 
 
 @pytest.mark.parametrize(
@@ -213,14 +213,14 @@ def test_the_deadline_is_moms_but_may_have_another_default(shelf, written, fits)
     if fits:
         assert load_plugins(["odd"])[0]["odd"].settings_class().deadline == 30.0
     else:
-        assert "has a setting of its own named deadline, which is mom's" in only_error("odd").message
+        assert "has its own setting deadline, but mom reserves this name" in only_error("odd").message
 
 
 @pytest.mark.parametrize(
     ("requirement", "cure"),
     [
-        ("mom-core>=99", "upgrade mom-core, or take a version of acme-old that was built for this one"),
-        ("Mom.Core (==99.*)", "upgrade mom-core, or take a version of acme-old that was built for this one"),
+        ("mom-core>=99", "upgrade mom-core, or install a version of acme-old that was built for this mom-core"),
+        ("Mom.Core (==99.*)", "upgrade mom-core, or install a version of acme-old that was built for this mom-core"),
         ("mom-core~=0.0.1", "upgrade acme-old to a version that was built for this mom-core"),
         (f"mom-core!={__version__}", "upgrade acme-old to a version that was built for this mom-core"),
     ],

@@ -271,7 +271,7 @@ def test_problems_are_reported_also_without_decisions(cycle: OneCycle) -> None:
     assert [problem.message for problem in report.problems] == [
         "mom_act must return a list, not str",
         "it squeaks",
-        "mom_problems returned a int where a Problem belongs",
+        "mom_problems returned a int instead of a Problem",
     ]
 
 
@@ -280,7 +280,7 @@ def test_a_flood_of_problems_of_one_plugin_is_cut(cycle: OneCycle) -> None:
     report = cycle(reporter(lambda snapshot: flood), reporter(lambda snapshot: [Problem(Source("mine"), "it squeaks")]))
     *of_flood, last = [problem for problem in report.problems if problem.source.name != "mine"]
     assert of_flood == [replace(one, message=one.message[:LONGEST]) for one in flood[:MOST_OF_ONE]]
-    assert (last.source.name, last.message) == ("e0", "4900 more problems in this cycle are left out")
+    assert (last.source.name, last.message) == ("e0", "4900 more problems in this cycle are not shown")
     assert Problem(Source("mine"), "it squeaks") in report.problems
 
 
@@ -324,7 +324,7 @@ def test_the_ledger_is_on_disk_before_the_control_is_applied(cycle: OneCycle, tm
     report = cycle(evaluator(want(50, "a")), size=Watching)
     assert [(e["name"], e["before"], e["applied"]) for e in seen[0]] == [("a", 100, 50)]
     assert report.outcomes[0].status is Status.FAILED
-    assert "100 still stands" in report.outcomes[0].error
+    assert "its value 100 did not change" in report.outcomes[0].error
 
 
 def rounding_plugin(machine: Machine, on_set: Callable[[], None] = lambda: None) -> type:
@@ -369,7 +369,7 @@ def test_what_the_kernel_rounded_is_put_back(tmp_path: Path, cycles: int, *, kil
     [
         (53, 48, 104, ""),
         # farther off than what stood there, so it may be another process's
-        (103, 96, 96, "mom was cut off while it set 103: if no other process has changed it since, set it to 104 by hand"),
+        (103, 96, 96, "mom was interrupted while it set 103: if no other process has changed it since, set it to 104 by hand"),
     ],
 )
 def test_an_interrupted_change_is_restored_only_if_it_is_surely_moms(
@@ -472,7 +472,7 @@ def test_a_control_whose_present_value_is_unknown_is_not_applied(cycle: OneCycle
     machine.hides = True
     report = cycle(evaluator(want(50)))
     assert statuses(report) == {"a": Status.REFUSED, "b": Status.REFUSED}
-    assert "could not be put back" in report.outcomes[0].error
+    assert "mom could not restore it" in report.outcomes[0].error
     assert machine.set_calls == []
 
 
@@ -487,8 +487,8 @@ READ_AS = "mom_read: odd should be a"
         (Unit.COUNT, InTransition(math.nan), 77, Status.FAILED, f"{READ_AS} number below 2**63 and is float nan"),
         (Unit.TEXT, 5, "77", Status.FAILED, f"{READ_AS} text and is int 5"),
         (Unit.LIST, ["x"], [{"name": "x"}], Status.FAILED, f"{READ_AS} list of mappings and is list ['x']"),
-        (Unit.TEXT, LARGE, "5", Status.REFUSED, "its present value is none that the ledger can keep (JSON of up to 64 KiB)"),
-        (Unit.LIST, [], [{"name": object()}], Status.REFUSED, "the new value is none that the ledger can keep (JSON of up to 64 KiB)"),
+        (Unit.TEXT, LARGE, "5", Status.REFUSED, "its present value is not JSON of at most 64 KiB: the ledger cannot save it"),
+        (Unit.LIST, [], [{"name": object()}], Status.REFUSED, "the new value is not JSON of at most 64 KiB: the ledger cannot save it"),
     ],
     ids=range(6),
 )
@@ -574,7 +574,7 @@ def test_without_the_word_of_a_controls_reviewer_it_is_not_applied(cycle: OneCyc
 
     report = cycle(evaluator(want(50)), size=Reviewing)
     assert machine.set_calls == []
-    assert {r.reason for r in report.revisions} == {"the plugin size could not review it"}
+    assert {r.reason for r in report.revisions} == {"the plugin size failed to review this decision"}
 
 
 class Rubbish(Base):
@@ -844,7 +844,7 @@ def test_a_plugin_that_hangs_costs_one_deadline_and_is_then_left_out(tmp_path: P
         second = engine.cycle()
         assert not [p.message for p in second.problems if "DeadlineExceeded" in p.message]
         unheard = {p.message for p in (*first.problems, *second.problems) if "called" in p.message}
-        assert unheard == {"none of its hooks is called: its call of mom_collect_host has not come back"}
+        assert unheard == {"mom calls none of its hooks for now: its call of mom_collect_host has not returned"}
         assert calls == ["mom_collect_host"]
         assert {p.name: p.state for p in second.plugins}["bad"] is PluginState.HUNG
         release.set()
@@ -1212,7 +1212,7 @@ def test_an_error_of_a_reload_is_logged_and_ends_neither_engine_nor_stop(
     engine.start()
     try:
         engine.request_reload(load)
-        wait_until(lambda: "the new configuration could not be taken: ValueError: odd" in caplog.text)
+        wait_until(lambda: "mom could not apply the new configuration: ValueError: odd" in caplog.text)
         before = engine.number
         wait_until(lambda: engine.number > before + BROKEN_CYCLES)
         assert len(loads) == 1
@@ -1223,7 +1223,7 @@ def test_an_error_of_a_reload_is_logged_and_ends_neither_engine_nor_stop(
         engine.stop()
     assert time.monotonic() - began < 30
     assert committed == ["good"]
-    assert "plugin ends: what mom_reload returned failed: SystemExit: 5" in caplog.text
+    assert "plugin ends: the function that mom_reload returned failed: SystemExit: 5" in caplog.text
     release.set()
 
 
@@ -1323,11 +1323,11 @@ def test_of_equal_columns_and_metrics_those_of_the_first_plugin_count(
     cold = replace(heat, name="cold")
     with engine_with(tmp_path, machine, ours=having(heat, remarks), theirs=having(replace(heat, metric=""), cold, remarks)) as engine:
         assert [*engine.plugins.declarations.guest_columns] == [heat, remarks, replace(cold, metric=""), remarks]
-    assert "plugin theirs: its column heat is left out: the plugin ours comes first and has one" in caplog.text
-    assert "plugin theirs: its metric acme_heat is left out: the plugin ours comes first and has one" in caplog.text
+    assert "plugin theirs: its column heat is ignored: the plugin ours comes first and has the same" in caplog.text
+    assert "plugin theirs: its metric acme_heat is ignored: the plugin ours comes first and has the same" in caplog.text
 
 
-@pytest.mark.parametrize(("made", "why"), [(lambda fields: 1 // 0, "ZeroDivisionError"), (lambda fields: math.nan, "it gives NaN")])
+@pytest.mark.parametrize(("made", "why"), [(lambda fields: 1 // 0, "ZeroDivisionError"), (lambda fields: math.nan, "it returned NaN")])
 def test_that_a_column_fails_is_logged_once(
     tmp_path: Path, machine: Machine, caplog: pytest.LogCaptureFixture, made: Callable[[Mapping[str, Value]], Value], why: str
 ) -> None:
@@ -1335,8 +1335,8 @@ def test_that_a_column_fails_is_logged_once(
     with engine_with(tmp_path, machine, hot=plugin_of(mom_declare=lambda self: [column])) as engine:
         (shown,) = engine.plugins.declarations.guest_columns
         assert [*shown.values(engine.cycle().snapshot), *shown.values(engine.cycle().snapshot)] == [None] * 4
-    assert caplog.text.count("plugin hot: its column heat is unknown of some guests") == 1
-    assert f"of some guests: {why}" in caplog.text
+    assert caplog.text.count("plugin hot: its column heat is unknown for some guests") == 1
+    assert f"for some guests: {why}" in caplog.text
 
 
 def test_two_plugins_with_one_control_are_refused(tmp_path: Path, machine: Machine) -> None:

@@ -99,8 +99,8 @@ def test_a_knob_of_the_host_is_put_back_where_it_is_moms(found: Value | Hypervis
 
 def test_what_the_ledger_cannot_say_is_not_put_back() -> None:
     nothing, senseless = (judged(COUNT, entry(COUNT, before, 7), 7) for before in (None, "much"))
-    assert (nothing.status, nothing.reason) == (Status.FAILED, "the ledger does not say what stood there before")
-    assert (senseless.status, senseless.reason) == (Status.FAILED, "'much' is nothing that count can have stood at")
+    assert (nothing.status, nothing.reason) == (Status.FAILED, "the ledger does not contain the original value")
+    assert (senseless.status, senseless.reason) == (Status.FAILED, "'much' cannot be the original value of count")
 
 
 def test_values_within_the_tolerance_are_unchanged_except_sizes() -> None:
@@ -231,8 +231,8 @@ def a_change(spec: ControlSpec, found: Value, wanted: Value) -> Change:
         (SIZE, 5, 399, HypervisorError("lost"), (Status.FAILED, None, "lost")),  # it may be on its way
         (COUNT, 5, 399, "slowly", (Status.APPLIED, 399, "slowly")),
         (COUNT, 5, None, "slowly", (Status.APPLIED, None, "slowly")),
-        (COUNT, 5, None, None, (Status.APPLIED, None, "it was set, but what stands now is unknown")),
-        (COUNT, 5, HypervisorError("busy"), None, (Status.APPLIED, None, "it was set, but what stands now is unknown: busy")),
+        (COUNT, 5, None, None, (Status.APPLIED, None, "mom set it, but its present value is unknown")),
+        (COUNT, 5, HypervisorError("busy"), None, (Status.APPLIED, None, "mom set it, but its present value is unknown: busy")),
         (COUNT, None, 392, None, (Status.APPLIED, 392, "")),
         (COUNT, 399, 399, None, (Status.APPLIED, 399, "")),
         (RENEWED, 399, 399, None, (Status.UNCHANGED, 399, "")),

@@ -244,7 +244,7 @@ def test_who_only_looks_at_a_damaged_ledger_says_so_and_leaves_it(tmp_path: Path
     (tmp_path / "ledger.json").write_text("{")
     assert "is damaged" in Ledger.open(tmp_path, look=True).file.damage
     StateFile(tmp_path / "ledger.json", "the ledger", dict).write({})
-    assert "makes no sense" in Ledger.open(tmp_path, look=True).file.damage
+    assert "its content is invalid" in Ledger.open(tmp_path, look=True).file.damage
     assert [path.name for path in tmp_path.iterdir()] == ["ledger.json"]
 
 

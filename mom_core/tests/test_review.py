@@ -74,9 +74,9 @@ def test_invalid_revisions_change_nothing() -> None:
     decisions, accepted, problems = apply_revisions([decision], stale, "reviewer", SNAPSHOT, declared)
     assert (decisions, accepted) == ([decision], [])
     assert [one.message for one in problems] == [
-        "mom_review: it revises a decision on odd of a that does not stand",
-        "mom_review: a revision may change a decision's value, not what it is about",
-        "mom_review: it returned a str where a Revision belongs",
+        "mom_review: it revises a decision on odd of a that does not exist",
+        "mom_review: a revision may change only the value of a decision, not its control or entity",
+        "mom_review: it returned a str instead of a Revision",
     ]
 
 

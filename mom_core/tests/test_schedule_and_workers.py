@@ -96,7 +96,7 @@ def test_a_late_call_blocks_further_calls() -> None:
         worker.call("h", lambda: release.wait(600))
     assert worker.hung
     assert worker.report().state is PluginState.HUNG
-    with pytest.raises(DeadlineExceeded, match="its call of h has not come back"):
+    with pytest.raises(DeadlineExceeded, match="its call of h has not returned"):
         worker.call("other", lambda: calls.append(1))
     assert not worker.wait_until_free(time.monotonic() + 0.05)
     assert calls == []

@@ -77,7 +77,7 @@ def test_invalid_content_with_a_right_checksum_is_damage(tmp_path: Path, body: s
     kept = file(tmp_path)
     kept.write_json(lambda: body)
     assert kept.read() is None
-    assert "its content makes no sense" in kept.damage
+    assert "its content is invalid" in kept.damage
 
 
 @pytest.mark.parametrize("error", [RecursionError, MemoryError, StateError])
@@ -98,7 +98,7 @@ def test_what_is_damaged_is_set_aside_and_said_and_replaced(kept: StateFile[Use]
     again = file(tmp_path)
     assert again.read() is None
     aside = kept.path.with_name("use.json.damaged-1")
-    why = f"the file of use {kept.path} is damaged: it is no file of state, or only a part of one; it is set aside as {aside}"
+    why = f"the file of use {kept.path} is damaged: it is not a state file, or incomplete; it is set aside as {aside}"
     assert again.damage == f"{why}; it is measured anew"
     assert again.damage in caplog.text
     assert aside.read_text() == "{"
@@ -129,7 +129,7 @@ def test_a_later_version_is_no_damage_and_is_not_overwritten_either(kept: StateF
         kept.look()
     assert kept.read() is None
     assert "damaged" not in kept.damage
-    assert kept.cure == "upgrade mom, and give the file its name back"
+    assert kept.cure == "upgrade mom, and rename the file to its original name"
     kept.write(CONTENT)
     assert kept.path.with_name("use.json.later-1").read_text() == text
 
@@ -138,7 +138,7 @@ def test_a_file_of_another_kind_is_damage(kept: StateFile[Use], tmp_path: Path) 
     kept.path.rename(kept.path.with_name("other.json"))
     other = StateFile(kept.path.with_name("other.json"), "the other file", FORM)
     assert other.read() is None
-    assert "it is of the kind use, not other" in other.damage
+    assert "it is a file of kind use, not other" in other.damage
 
 
 def test_who_only_looks_changes_nothing(kept: StateFile[Use], tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -249,7 +249,7 @@ def test_a_controller_that_writes_nothing_is_wrong() -> None:
     def writes(self: Knob, changes: Sequence[Change]) -> None:
         """Nothing."""
 
-    assert "knob was never set (45: failed it was set, and 60 still stands" in said(wrong(mom_write=writes), "undo")
+    assert "knob was never set (45: failed mom set it, but its value 60 did not change" in said(wrong(mom_write=writes), "undo")
 
 
 def test_a_control_that_could_not_be_tried_is_told_not_passed_over() -> None:
@@ -304,7 +304,7 @@ def test_a_hung_teardown_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         text = said(wrong(mom_teardown=lambda self: ended.wait(60)), "traces")
     finally:
         ended.set()
-    assert text == "it does not end in time: its call of mom_teardown has not come back"
+    assert text == "it does not end in time: its call of mom_teardown has not returned"
 
 
 def test_a_class_of_tests_that_names_no_plugin_is_told_so(tmp_path: Path) -> None:

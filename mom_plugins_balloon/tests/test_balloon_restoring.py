@@ -62,7 +62,7 @@ def test_failing_guest_stops_no_other(plugin, hypervisor):
     outcomes = restored(plugin, hypervisor, entry("a"), entry("b"), entry("c"), entry("d", incarnation="first"), entry("gone"))
     assert [outcomes[name].status for name in ("a", "b", "c")] == [Status.APPLIED, Status.FAILED, Status.FAILED]
     assert outcomes["d"].status is outcomes["gone"].status is Status.GONE
-    assert outcomes["d"].error == "the guest was started anew since"
+    assert outcomes["d"].error == "the guest was restarted meanwhile"
 
 
 def test_no_more_than_the_present_maximum_is_asked(plugin, hypervisor, seen_by):

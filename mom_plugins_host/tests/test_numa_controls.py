@@ -77,7 +77,7 @@ def test_a_guest_is_not_bound_while_the_nodes_cannot_be_read_to_which_it_would_b
 ) -> None:
     (root / "sys/devices/system/node").rename(root / "away")
     outcome = apply(plugin, hypervisor, "numa_nodeset", "1")
-    assert (outcome.status, "could not be put back" in outcome.error) == (Status.REFUSED, True)
+    assert (outcome.status, "could not restore it" in outcome.error) == (Status.REFUSED, True)
     (root / "away").rename(root / "sys/devices/system/node")
     assert apply(plugin, hypervisor, "numa_nodeset", "1").before == "0-1"
 

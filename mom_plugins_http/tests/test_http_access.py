@@ -246,7 +246,7 @@ def test_tcp_needs_tls_a_token_and_the_right_name(serve, tmp_path, free_port, ca
 def test_a_key_that_everybody_can_read_is_not_served(serve, tmp_path, free_port):
     tcp = tcp_settings(tmp_path, free_port, read="read" * 8)
     (key := tmp_path / "key.pem").chmod(0o644)
-    with pytest.raises(PluginError, match=f"the key in {key} is no secret") as caught:
+    with pytest.raises(PluginError, match=f"the key in {key} is not secret") as caught:
         serve(tcp=tcp)
     assert f"chmod 600 {key}" in str(caught.value)
 
@@ -270,7 +270,7 @@ def test_what_keeps_mom_from_serving_tcp_is_said_before_it_starts(tmp_path, free
     (of_certificate, of_token), _ = checked(tmp_path, tcp=tcp)
     assert of_certificate[0] is of_token[0] is Severity.ERROR
     assert "the certificate" in of_certificate[1]
-    assert "is no secret" in of_token[1]
+    assert "is not secret" in of_token[1]
     ((_, why),), _ = checked(tmp_path, tcp=tcp_settings(tmp_path, free_port, read="same" * 8, change="same" * 8))
     assert "the same token" in why
     ((_, why),), _ = checked(tmp_path, tcp=tcp_settings(tmp_path, free_port, read="short"))

@@ -195,7 +195,7 @@ def test_a_knob_that_cannot_be_read_once_stays_to_be_put_back(root: Path, folder
 
     monkeypatch.setattr(os, "open", open_file)
     (outcome,) = put_back(plugin(root), [entry])
-    assert (outcome.status, outcome.error) == (Status.FAILED, "what ksm_run stands at is unknown")
+    assert (outcome.status, outcome.error) == (Status.FAILED, "the present value of ksm_run is unknown")
     failures.clear()
     (outcome,) = put_back(plugin(root), [entry])
     assert outcome.status is Status.APPLIED

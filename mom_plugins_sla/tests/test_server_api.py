@@ -121,7 +121,7 @@ def test_credentials_that_others_can_read_are_not_sent(server: Server, secret: P
     one.ask("GET", "/")
     assert server.got[0].headers["authorization"].startswith("mom@pve!")
     secret.chmod(0o644)
-    with pytest.raises(HypervisorError, match="is no secret"):
+    with pytest.raises(HypervisorError, match="is not secret"):
         one.ask("GET", "/")
     assert len(server.got) == 1
 

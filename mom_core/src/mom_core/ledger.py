@@ -35,7 +35,7 @@ class Ledger:
     def __init__(self, path: Path, *, look: bool = False) -> None:
         self.boot = ""
         """Boot id, the incarnation of the host's entries; empty: unknown."""
-        loss = "what it held is not put back by itself"
+        loss = "mom cannot restore the values in it"
         self.file = StateFile(path, "the ledger", _from_json, loss=loss, log=LOG, sets_aside=not look)
         self._entries: dict[Key, LedgerEntry] = {}
         self._written: dict[Key, LedgerEntry] = {}
@@ -63,7 +63,7 @@ class Ledger:
             hint = advice_when_denied(ledger.file.path, directory) if denied else "repair the file system, or set state_directory"
             raise StateError(f"the ledger {ledger.file.path} cannot be read: {error.strerror}", hint=hint) from error
         except LaterVersionError as error:
-            raise StateError(error.message, hint="upgrade, or restore with that one") from error
+            raise StateError(error.message, hint="upgrade mom, or run `mom restore` of the later version") from error
         except UnreadableError:
             raise
         except StateError:
@@ -181,7 +181,9 @@ class Ledger:
         try:
             self.file.write_json(lambda: self._as_json(entries), durable=durable)
         except StateError as error:
-            raise StateError(error.message, hint="free space or repair the disk; mom changes nothing that it could not put back") from error
+            raise StateError(
+                error.message, hint="free space or repair the disk; until then mom makes only changes that it can restore"
+            ) from error
         self._entries = self._written = entries
 
     def _as_json(self, entries: Mapping[Key, LedgerEntry]) -> str:
@@ -220,7 +222,7 @@ def _record(entry: LedgerEntry) -> dict[str, object]:
 
 def _from_json(content: Any) -> dict[Key, LedgerEntry]:
     if type(content) is not list:
-        raise TypeError("it is no list of entries")
+        raise TypeError("it is not a list of entries")
     entries = [_entry(record) for record in content]
     return {(entry.entity.id, entry.control): entry for entry in entries}
 
@@ -228,9 +230,9 @@ def _from_json(content: Any) -> dict[Key, LedgerEntry]:
 def _entry(record: dict[str, Any]) -> LedgerEntry:
     texts = (record["id"], record["name"], record["control"], record["plugin"], record["incarnation"])
     if not all(type(text) is str for text in texts) or type(record["time"]) not in {int, float}:
-        raise TypeError("an entry holds something else than a text or a number")
+        raise TypeError("an entry contains a value that is neither text nor a number")
     if type(record["attempted"]) is not list or type(record["in_doubt"]) is not bool:
-        raise TypeError("an entry does not say what was attempted")
+        raise TypeError("an entry lacks the attempted values")
     entity = Entity(Scope(record["scope"]), record["id"], record["name"])
     entry = LedgerEntry(entity, *(record[name] for name in LedgerEntry._fields[1:]))
     return entry._replace(time=float(entry.time), attempted=tuple(entry.attempted))

@@ -51,7 +51,7 @@ class RunLock:
             waits = self._patience if " restore" in command else LOOK_SECONDS
             if time.monotonic() - began >= waits:
                 who = f"process {pid} ({command})" if pid else "another process"
-                raise MomError(f"mom is running already: {who} holds {self.path}", hint="stop that one first")
+                raise MomError(f"mom is running already: {who} holds {self.path}", hint="stop it first")
             time.sleep(0.05)
         self._descriptor = descriptor
         with suppress(OSError):  # full disk: only the kernel's lock counts
@@ -73,7 +73,7 @@ class RunLock:
             os.close(descriptor)
             if isinstance(error, BlockingIOError | FileNotFoundError):
                 return None
-            hint = "set run_directory to a folder of a file system that has locks, such as /run/mom"
+            hint = "set run_directory to a folder on a file system with file locks, such as /run/mom"
             raise MomError(f"cannot lock {self.path}: {error.strerror}", hint=hint) from error
         if (on_disk.st_dev, on_disk.st_ino) != (ours.st_dev, ours.st_ino):
             os.close(descriptor)  # another process replaced the file after it was opened

@@ -218,7 +218,7 @@ class FieldSpec:
     @classmethod
     def reads(cls, name: str, unit: Unit, scope: Scope) -> FieldSpec:
         """Declare a field of another plugin, in this unit. Without such a plugin it is unknown."""
-        return cls(name, unit, scope, "what another plugin collects, if one is enabled that does", collected=False)
+        return cls(name, unit, scope, "collected by another plugin, if it is enabled", collected=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from mom_core.errors import MomError
 
 Look = Callable[[str], os.stat_result]
 
-OWN_IT: Final = "who can write there decides what mom does: `chown root` and `chmod go-w`"
+OWN_IT: Final = "other users could control mom through it: use `chown root` and `chmod go-w`"
 
 MOST_LINKS: Final = 40
 """As in the kernel (`MAXSYMLINKS`)."""
@@ -41,7 +41,7 @@ def untrusted(path: Path, look: Look = os.lstat) -> str:
             if stat.S_ISLNK(status.st_mode) and not reason:
                 links += 1
                 if links > MOST_LINKS:
-                    return f"{path} leads in a circle"
+                    return f"{path} is a loop of symbolic links"
                 target = Path(os.readlink(at))  # noqa: PTH115  # keep `..`
                 todo = [*(target.parts[1:] if target.is_absolute() else target.parts), *todo]
                 at = Path("/") if target.is_absolute() else at.parent
@@ -54,7 +54,7 @@ def refuse_untrusted(directory: Path, setting: str) -> None:
     """Raise `MomError` if another user could change this folder; `setting` names it."""
     reason = untrusted(directory)
     if reason:
-        hint = f"`chown` and `chmod go-w` it, run mom as the user that it belongs to, or set {setting}"
+        hint = f"`chown` and `chmod go-w` it, run mom as its owner, or set {setting}"
         raise MomError(f"{directory} is not used: {reason}", hint=hint)
 
 
@@ -67,9 +67,12 @@ def advice_when_denied(path: Path, folder: Path) -> str:
         except OSError:  # missing, or in a folder that this user cannot read
             continue
         if owner == me:
-            return f"{me} owns {at}, and its permissions or the file system keep it from that: look at `ls -ld {at}` and `mount`"
-        return f"{at} belongs to {owner}, and this runs as {me}: run it as {owner}; or, if mom is to run as {me}, chown -R {me}: {folder}"
-    return f"run it as the user that mom runs as, which {me} is not"
+            return f"{me} owns {at}, but its permissions or the file system deny access: see `ls -ld {at}` and `mount`"
+        return (
+            f"{at} belongs to {owner}, but this command runs as {me}: run it as {owner}; "
+            f"or, if mom should run as {me}, chown -R {me}: {folder}"
+        )
+    return f"run it as mom's user, not as {me}"
 
 
 def user_name(uid: int) -> str:
@@ -86,7 +89,7 @@ def fault(path: Path, status: os.stat_result, *, inside: bool = False) -> str:
     :param inside: the path is the target or inside it, where a sticky bit does not protect
     """
     if status.st_uid not in {0, os.geteuid()}:
-        return f"{path} belongs to the user {status.st_uid}, who is neither root nor the one that mom runs as"
+        return f"{path} belongs to the user {status.st_uid}, who is neither root nor the user of this process"
     if stat.S_ISLNK(status.st_mode):
         return ""  # a symlink's mode means nothing; only its owner counts
     if stat.S_ISDIR(status.st_mode) and status.st_mode & stat.S_ISVTX and not inside:
@@ -120,6 +123,6 @@ def read_secret(path: Path, what: str, cure: str, *, group: bool = False, larges
         forbidden &= ~stat.S_IRGRP
     if mode & forbidden:
         readers = "every user" if mode & stat.S_IRWXO else "its group"
-        hint = f"chmod 600 {path}; who could read it may have it: {cure}"
-        raise MomError(f"{what} in {path} is no secret: {readers} has access to the file (mode {mode:03o})", hint=hint)
+        hint = f"chmod 600 {path}; others may have read it, so replace it: {cure}"
+        raise MomError(f"{what} in {path} is not secret: {readers} has access to the file (mode {mode:03o})", hint=hint)
     return content

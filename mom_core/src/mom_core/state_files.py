@@ -35,7 +35,7 @@ LARGEST_BYTES: Final = 64 << 20
 MOST_SET_ASIDE: Final = 10
 """Maximum number of renamed damaged files; the next one replaces the last."""
 
-ADVICE: Final = "see what it held and put that right by hand, then delete it; free space, or look at the disk, if it comes again"
+ADVICE: Final = "read it, correct by hand what depends on it, then delete it; if this happens again, free space or check the disk"
 
 _SHORTAGES: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 """Temporary errors that are no fault of the file."""
@@ -136,16 +136,16 @@ class StateFile(Generic[Content]):
             raise self._damaged(f"it is larger than {self._largest} bytes")
         frame = _FRAME.fullmatch(data)
         if frame is None:
-            raise self._damaged("it is empty" if not data.strip(b"\0 \n") else "it is no file of state, or only a part of one")
+            raise self._damaged("it is empty" if not data.strip(b"\0 \n") else "it is not a state file, or incomplete")
         kind, version, checksum, body = frame[1].decode(), int(frame[2]), int(frame[3], 16), frame[4]
         if _checksum(kind, version, body) != checksum:
             raise self._damaged("its checksum is wrong")
         if kind != self.kind:
-            raise self._damaged(f"it is of the kind {kind}, not {self.kind}")
+            raise self._damaged(f"it is a file of kind {kind}, not {self.kind}")
         if version > self._version:
             raise LaterVersionError(
                 f"{self._what} {self.path} was written by a later mom: its version is {version}, this mom reads {self._version}",
-                hint="upgrade mom, and give the file its name back",
+                hint="upgrade mom, and rename the file to its original name",
             )
         if version != self._version:
             raise self._damaged(f"its version is {version}, this mom reads {self._version}")
@@ -155,7 +155,7 @@ class StateFile(Generic[Content]):
                 return form(json.loads(body, parse_constant=_finite, parse_float=_finite))
             return form.validate_json(body, strict=True)
         except Exception as error:  # damaged content: the parser or the owner may raise anything
-            reason = f"its content makes no sense ({type(error).__name__})"
+            reason = f"its content is invalid ({type(error).__name__})"
             self._log.debug("%s: %s", self.path, reason, exc_info=True)
             raise self._damaged(reason) from error
 
@@ -213,7 +213,10 @@ class StateFile(Generic[Content]):
 
     def _refuse_if_left(self) -> None:
         if self.left:
-            raise StateError(f"{self._what} {self.path} is not written: what wants to write it was replaced", hint="see what it waited for")
+            raise StateError(
+                f"{self._what} {self.path} is not written: another plugin instance has replaced its writer",
+                hint="find out what the writer waited for",
+            )
 
     def _framed(self, body: str) -> Sequence[bytes]:
         encoded = body.encode()

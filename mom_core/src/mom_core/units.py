@@ -105,7 +105,7 @@ class Portion:
             raise UnitError(f"{shown} is no percentage", hint=f"write it like {_PORTION_EXAMPLE}")
         percent = float(match[1])
         if percent > 100:
-            raise UnitError(f"{shown} is more than all of it", hint="100% is the most")
+            raise UnitError(f"{shown} is more than 100%", hint="100% is the maximum")
         return cls(share=percent / 100)
 
     def kib_of(self, whole_kib: float | None) -> float | None:

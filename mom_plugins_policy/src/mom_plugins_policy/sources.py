@@ -121,7 +121,7 @@ def text_of(path: Path, longest: int, hint: str) -> str:
                 advice = "try again; write a new file and rename it to make a change in one step"
                 raise ConfigError([_problem(path, "was changed while it was read", advice)])
     except (OSError, ValueError) as error:
-        why = error.strerror if isinstance(error, OSError) else "no name of a file"
+        why = error.strerror if isinstance(error, OSError) else "not a valid file name"
         advice = "look at the path" if isinstance(error, FileNotFoundError) else hint
         raise ConfigError([_problem(named, f"cannot be read: {why}", advice)]) from error
     if len(content) > longest:

@@ -155,9 +155,9 @@ def _copy(value: object, path: KeyPath, document: Document) -> object:
 # --- the file ------------------------------------------------------------------------------------------------------------------
 
 _CURES: Final = {
-    errno.ENOENT: "`mom config init` writes one for this host, -c names another one",
-    errno.EACCES: "run mom as a user who may read it",
-    errno.ENOTDIR: "-c names another one",
+    errno.ENOENT: "`mom config init` writes one for this host; `-c FILE` uses another file",
+    errno.EACCES: "run mom as a user with read access",
+    errno.ENOTDIR: "`-c FILE` uses another file",
     errno.EINVAL: "put the configuration in a file",
 }
 
@@ -173,7 +173,7 @@ def _read(path: Path) -> bytes:
         message = (error.strerror or str(error)).lower() if error.errno != errno.ENXIO else "not a regular file"
         raise refused(message, _CURES.get(error.errno or 0, "")) from error
     except ValueError:
-        raise refused("no name of a file") from None
+        raise refused("not a valid file name") from None
     reason = untrusted(path)
     if reason:
         raise refused(f"not used: {reason}", OWN_IT)
@@ -203,7 +203,10 @@ for _kind, _pattern, _first in (
 _ADVICE: Final = (
     (r"'\\t'", "indent with spaces, not with tabs"),
     ("'[@`%]'", "text that begins with this character needs quotes"),
-    ("mapping values are not allowed", "text with a colon needs quotes; else see the indentation, and if the line above lacks its colon"),
+    (
+        "mapping values are not allowed",
+        "put text with a colon in quotes; otherwise check the indentation, and the line above for a missing colon",
+    ),
     ("could not find expected ':'", "write `key: value`, with a space after the colon"),
     ("expected <block end>", "look at the indentation of this line and the one above"),
     ("undefined alias|while scanning an alias", "text that begins with * needs quotes"),
@@ -226,7 +229,7 @@ def _compose(text: str, file: str) -> yaml.Node | None:
         mark = error.problem_mark or error.context_mark
         place = Place(mark.line + 1, mark.column + 1) if mark else NOWHERE
         if error.problem == "but found another document":
-            hint = "mom reads one document; remove the `---` and what does not belong"
+            hint = "mom reads one document only: remove the `---` and the other document"
             raise _refused(file, place, "a second document begins here", hint) from None
         message = printable(error.problem or error.context or "not YAML", 200)
         full = f"{error.context or ''} {message}"
@@ -236,7 +239,7 @@ def _compose(text: str, file: str) -> yaml.Node | None:
             message += f" {error.context}, which begins in line {opened.line + 1}"
         hint = next((advice for sign, advice in _ADVICE if re.search(sign, full)), "")
         if _INI_SECTION.search(text):
-            hint = f"it looks like an INI file: `mom config import {file}` makes mom's configuration of MOM's"
+            hint = f"it looks like oVirt MOM's INI file: `mom config import {file}` converts it"
         raise _refused(file, place, f"not valid YAML: {message}", hint) from None
     except RecursionError:
         raise _refused(file, NOWHERE, f"nested deeper than {MAX_DEPTH} levels") from None
@@ -271,9 +274,9 @@ class _Builder:
     def build(self, node: yaml.Node, path: KeyPath) -> object:
         self.document.values[path] = _place(node)
         if len(path) > MAX_DEPTH:
-            raise _refused(self.document.file, _place(node), f"nested deeper than {MAX_DEPTH} levels, aliases expanded")
+            raise _refused(self.document.file, _place(node), f"nested deeper than {MAX_DEPTH} levels, with aliases expanded")
         if len(self.document.keys) + len(self.document.values) > MAX_NODES:
-            raise _refused(self.document.file, _place(node), f"more than {MAX_NODES:,} keys and values, aliases expanded")
+            raise _refused(self.document.file, _place(node), f"more than {MAX_NODES:,} keys and values, with aliases expanded")
         if isinstance(node, yaml.MappingNode) and node.tag == f"{_TAG}map":
             return self._mapping(node, path)
         if isinstance(node, yaml.SequenceNode) and node.tag == f"{_TAG}seq":
@@ -290,7 +293,7 @@ class _Builder:
             return _SCALARS[node.tag](text)
         except (ValueError, KeyError):
             self.document.give_up(
-                path, f"'{printable(text, 40)}' is no {node.tag.removeprefix(_TAG)}", "remove the tag, or shorten the number"
+                path, f"'{printable(text, 40)}' is not a valid {node.tag.removeprefix(_TAG)}", "remove the tag, or shorten the number"
             )
             return None
 
@@ -302,12 +305,12 @@ class _Builder:
                 continue
             inner = (*path, key)
             if key == "<<":
-                hint = "write the settings out, or name the whole mapping with an alias"
+                hint = "repeat the settings here, or use an alias for the whole mapping"
                 self.document.note(_place(key_node), "merging with << is not supported", hint)
                 continue
             if key in built:
                 first = self.document.keys[inner]
-                message = f"{dotted(inner)}: the key is there twice, first in line {first.line}"
+                message = f"{dotted(inner)}: duplicate key, first used in line {first.line}"
                 self.document.note(_place(key_node), message, "remove one of them")
                 continue
             self.document.keys[inner] = _place(key_node)

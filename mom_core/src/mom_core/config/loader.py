@@ -24,7 +24,7 @@ from mom_core.settings import PluginSettings
 CHECK_SECONDS: Final = 10.0
 """For a plugin's validation of its settings."""
 
-_NO_PLUGIN: Final = ("no plugin is enabled", "name at least one, such as `host: {}`; `mom plugin list` shows what is installed")
+_NO_PLUGIN: Final = ("no plugin is enabled", "enable at least one, such as `host: {}`; `mom plugin list` shows what is installed")
 
 
 def load_config(source: Path | str | Mapping[str, object] | None = None) -> Config:
@@ -93,7 +93,7 @@ def _validated(document: Document, path: KeyPath, model: type[Model], settings: 
 
 
 def _cannot_check(document: Document, path: KeyPath, owner: str, error: BaseException) -> None:
-    document.complain(path, f"{owner} cannot check its settings: {describe(error)}", "this is a mistake in the plugin", at_key=True)
+    document.complain(path, f"{owner} cannot check its settings: {describe(error)}", "this is a bug in the plugin", at_key=True)
 
 
 def _validated_by_plugin(
@@ -135,8 +135,8 @@ def _core(document: Document, top: Mapping[str, object], plugins: Mapping[str, C
         if key in installed:
             message, hint = "is a plugin, not a setting of mom", "indent it, below `plugins:`"
         elif key == "plugin-path":
-            message = "plugins are found among what is installed, and not in folders"
-            hint = f"`{pip_install()} -e FOLDER` installs one that is being worked on"
+            message = "mom finds only installed plugins, not plugins in a folder"
+            hint = f"`{pip_install()} -e FOLDER` installs a plugin under development"
         document.complain((key,), message, hint, at_key=True)
     own = {key: value for key, value in top.items() if key in own_names}
     return _validated(document, (), CoreSettings, own, "mom")
@@ -155,7 +155,7 @@ def _plugins(document: Document, top: Mapping[str, object], causes: list[PluginE
     for error in errors:
         complaint = error.message, error.hint
         if error.plugin in hints and error.plugin not in available_plugins():
-            complaint = f"{printable(error.plugin)} is a setting, and no plugin", hints[error.plugin]
+            complaint = f"{printable(error.plugin)} is a setting, not a plugin", hints[error.plugin]
         document.note(document.place(("plugins", error.plugin), at_key=True), *complaint)
     causes += errors
     # Check settings for guests even if the plugin's own settings are wrong.
@@ -171,7 +171,7 @@ def _hints_of_owners(loaded: Mapping[str, LoadedPlugin]) -> dict[str, str]:
     of_guests = {name for plugin in loaded.values() if plugin.guest_settings_class for name in setting_names(plugin.guest_settings_class)}
     return {
         **{name: f"it is a setting of mom, outside `plugins:`: write `{name}:` at the left edge" for name in setting_names(CoreSettings)},
-        **{name: f'it is said of guests: below `guests:`, as in `"db-*": {{{name}: …}}`' for name in of_guests},
+        **{name: f'a setting for guests: write it below `guests:`, as in `"db-*": {{{name}: …}}`' for name in of_guests},
         **{name: f"it is a setting of {', '.join(plugins)}: write it there" for name, plugins in owners.items()},
     }
 
@@ -194,7 +194,7 @@ def _guests(document: Document, section: object, plugins: Mapping[str, Configure
     if section is None:
         return ()
     if not isinstance(section, Mapping):
-        hint = 'write each as `"db-*": {…}`, or by a property `"flavor=m1.*": {…}`'
+        hint = 'write each as `"db-*": {…}`, or with a property: `"flavor=m1.*": {…}`'
         document.complain(("guests",), "must be a mapping of patterns of guests to settings", hint)
         return ()
     models = {name: plugin.loaded.guest_settings_class for name, plugin in plugins.items() if plugin.loaded.guest_settings_class}
@@ -208,7 +208,7 @@ def _guests(document: Document, section: object, plugins: Mapping[str, Configure
             document.complain(path, error.message, error.hint, at_key=True)
         settings = {} if value is None else value
         if not isinstance(settings, Mapping):
-            document.complain(path, "what is said about guests must be a mapping", f"there are: {', '.join(names)}" if names else "")
+            document.complain(path, "the settings for guests must be a mapping", f"there are: {', '.join(names)}" if names else "")
             continue
         for key in settings:
             if key not in names and complete:

@@ -172,7 +172,7 @@ def _wording(error: ErrorDetails, field: FieldInfo | None) -> tuple[str, str]:
     return printable(message, 300), hint
 
 
-_HIDDEN: Final = "what stands there"
+_HIDDEN: Final = "the present value"
 
 
 def _got(value: object) -> str:

@@ -137,7 +137,9 @@ class Collector:
             elif guest.id in guests:
                 wrong.append(Problem(source, f"the guest id {printable(guest.id)} is listed twice", guest.entity))
             elif not _is_whole(guest.id):
-                wrong.append(Problem(source, f"the guest id {printable(guest.id)} holds half a character, so the guest is left out"))
+                wrong.append(
+                    Problem(source, f"the guest id {printable(guest.id)} contains an incomplete UTF-16 character: mom ignores this guest")
+                )
             else:
                 guests[guest.id] = guest if _is_whole(guest.name) else replace(guest, name=_HALF.sub("\ufffd", guest.name))
         problems.extend(wrong)
@@ -174,7 +176,7 @@ class Collector:
             if all(len(column) == len(guests) for column in value.values()):
                 yield plugin, units, value
             else:
-                message = f"{hook} gave columns that do not have a value for each of the {len(guests)} guests"
+                message = f"{hook} returned columns without a value for each of the {len(guests)} guests"
                 problems.append(Problem(Source(plugin.name), message))
             return
         if not isinstance(value, Mapping):
@@ -208,12 +210,12 @@ def ask(works: Sequence[tuple[Plugin, Callable[[], object]]], hook: str, problem
 
 
 def _unlisted(source: Source, why: str, cure: str = "") -> Problem:
-    return Problem(source, f"{GUESTS_UNKNOWN}: {why}", hint=f"{cure or 'see that the hypervisor runs'}; {SEE_DOCTOR}")
+    return Problem(source, f"{GUESTS_UNKNOWN}: {why}", hint=f"{cure or 'check that the hypervisor runs'}; {SEE_DOCTOR}")
 
 
 def not_called(plugin: Plugin, hook: str) -> Problem:
     """Return the problem that a hook cannot be called now. A hung plugin has one for all hooks."""
-    message = "none of its hooks is called" if plugin.worker.hung else f"{hook} is not called"
+    message = "mom calls none of its hooks for now" if plugin.worker.hung else f"mom does not call {hook} for now"
     return Problem(Source(plugin.name), f"{message}: {_settled(plugin.worker.why_not(hook))}", severity=Severity.WARNING)
 
 

@@ -16,7 +16,7 @@ from mom_core.model import ControlSpec, Decision, Entity, LedgerEntry, Outcome, 
 from mom_core.plugins.registry import Plugin, PluginSet
 from mom_core.values import Value
 
-NOT_KEPT: Final = f"none that the ledger can keep (JSON of up to {LARGEST_VALUE >> 10} KiB), so it could not be put back"
+NOT_KEPT: Final = f"not JSON of at most {LARGEST_VALUE >> 10} KiB: the ledger cannot save it, so mom could not restore it"
 
 
 def observe(snapshot: Snapshot, decisions: Sequence[Decision], plugins: PluginSet) -> list[Outcome]:
@@ -158,7 +158,7 @@ class _Owners:
 
     def _why_silent(self, name: str) -> str:
         messages = (problem.message for problem in reversed(self.problems) if problem.source.name == name)
-        return next(messages, f"the plugin {name} did not say what came of it")
+        return next(messages, f"the plugin {name} did not report the result")
 
 
 def _failed(decision: Decision, reason: str) -> Outcome:

@@ -160,7 +160,7 @@ class CycleSteps:
             problems.extend(few([item for item in items if isinstance(item, Problem)], plugin))
             wrong = next((item for item in items if not isinstance(item, Problem | Condition)), None)
             if wrong is not None:
-                problems.append(Problem(Source(plugin), f"{hook} returned a {type(wrong).__name__} where a Problem belongs"))
+                problems.append(Problem(Source(plugin), f"{hook} returned a {type(wrong).__name__} instead of a Problem"))
             with contained(plugin, hook, problems):
                 conditions[plugin] = accepted(plugin, [item for item in items if isinstance(item, Condition)], problems)
         return conditions
@@ -194,7 +194,7 @@ class CycleSteps:
             self.on_progress()
             if reviewed is None:
                 # A reviewer protects guests. Without its answer, drop the decisions on its own controls.
-                silent = f"the plugin {plugin.name} could not review it"
+                silent = f"the plugin {plugin.name} failed to review this decision"
                 dropped = [decision for decision in decisions if decision.control in plugin.controls]
                 revisions.extend(Revision(decision, None, silent, "core") for decision in dropped)
                 decisions = [decision for decision in decisions if decision.control not in plugin.controls]
@@ -217,5 +217,5 @@ class CycleSteps:
                 if file.damage:
                     yield Problem(Source(plugin.name), file.damage, severity=Severity.WARNING, hint=file.cure)
                 if file.write_error:
-                    hint = "free space, or repair the disk; what it should hold lasts until mom ends"
+                    hint = "free space, or repair the disk; until then mom loses these data when it ends"
                     yield Problem(Source(plugin.name), file.write_error, severity=Severity.WARNING, hint=hint)

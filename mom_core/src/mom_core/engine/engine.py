@@ -138,7 +138,7 @@ class Engine:
                 outcomes = restore(plugins, ledger, seconds, None, self._clock.sleep, self._left_behind)
                 self._log_restored(outcomes)
             for name in plugins.close(max(0.1, until - time.monotonic())):
-                LOG.warning("plugin %s did not end; it is left behind", name)
+                LOG.warning("plugin %s did not end in time; mom goes on without it", name)
         finally:
             self._cycle = None
             self._lock.release()
@@ -204,7 +204,9 @@ class Engine:
         if thread is not None:
             thread.join(self.config.stop_timeout + 1.0)
             if thread.is_alive():
-                raise MomError("the engine has not ended in time", hint="see what keeps it, such as `on_report`, and stop it again")
+                raise MomError(
+                    "the engine has not ended in time", hint="find out what blocks it, such as `on_report`, and call stop() again"
+                )
             self._thread = None
             failure, self._failure = self._failure, None
             if failure is not None:
@@ -247,7 +249,9 @@ class Engine:
             self.request_reload(lambda: config)
             if timeout is not None:
                 if not self._reloaded.wait_for(lambda: self._pending is None, timeout):
-                    raise MomError("the engine did not take the new configuration in time", hint="it will with the next cycle")
+                    raise MomError(
+                        "the engine did not apply the new configuration in time", hint="it applies the configuration in its next cycle"
+                    )
                 if self._reload_result is not None:
                     raise self._reload_result
 
@@ -356,9 +360,9 @@ class Engine:
             self._change_to(load())
         except MomError as refused:
             error = refused
-            LOG.error("the new configuration is refused, the old one stays in force: %s", refused)
+            LOG.error("mom rejects the new configuration and keeps the old one: %s", refused)
         except Exception as mistake:  # `load` or a plugin may raise anything; do not retry in each cycle
-            error = MomError(f"the new configuration could not be taken: {describe(mistake)}")
+            error = MomError(f"mom could not apply the new configuration: {describe(mistake)}")
             LOG.exception("%s", error)
         finally:
             with self._reloaded:
@@ -372,13 +376,13 @@ class Engine:
         fixed = ("state_directory", "run_directory")
         for name in fixed:
             if getattr(config, name) != getattr(self.config, name):
-                raise MomError(f"{name} cannot change while mom runs", hint="restart mom for that")
+                raise MomError(f"{name} cannot change while mom runs", hint="restart mom to change it")
         mode = config.mode if config.mode == self.config.mode else f"{config.mode} (it was {self.config.mode})"
         rebuilt = self._build(config, old.plugins)
         self._restore_leaving(old, rebuilt.plugins, observe=config.mode == "observe")
         self._use(config, rebuilt, old.ledger)
         for name in close_plugins(rebuilt.left_over, 1.0):
-            LOG.warning("plugin %s did not end; it is left behind", name)
+            LOG.warning("plugin %s did not end in time; mom goes on without it", name)
         stop_writing_state(plugin for plugin in rebuilt.left_over if plugin.name in config.plugins)
         self._left_behind += [plugin for plugin in rebuilt.left_over if plugin.worker.hung_in == "mom_write"]
         LOG.info("the new configuration is in force: mode %s, plugins %s", mode, ", ".join(config.plugins) or "none")
@@ -408,11 +412,11 @@ class Engine:
             decision = outcome.decision
             about = {"guest": decision.entity.name, "control": decision.control}
             LOG.warning(
-                "%s of %s was not put back: %s %s", decision.control, decision.entity, outcome.status, outcome.error, extra={"mom": about}
+                "%s of %s was not restored: %s %s", decision.control, decision.entity, outcome.status, outcome.error, extra={"mom": about}
             )
         if len(not_back) > LOGGED:
-            LOG.warning("%d more changes were not put back", len(not_back) - LOGGED)
-        LOG.info("put back %d of %d changes", len(outcomes) - len(not_back), len(outcomes))
+            LOG.warning("%d more changes were not restored", len(not_back) - LOGGED)
+        LOG.info("restored %d of %d changes", len(outcomes) - len(not_back), len(outcomes))
 
 
 def _listed(plugins: PluginSet, seconds: float) -> Set[tuple[str, str]]:

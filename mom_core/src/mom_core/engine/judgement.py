@@ -24,9 +24,9 @@ Answer: TypeAlias = "HypervisorError | str | None"
 Items: TypeAlias = "dict[str, Mapping[str, Value]]"
 
 GONE: Final = "the guest is not there any more"
-RESTARTED: Final = "the guest was started anew since"
+RESTARTED: Final = "the guest was restarted meanwhile"
 
-STILL_STANDS: Final = "still stands"
+STILL_STANDS: Final = "did not change"
 """Last words of the message about a write without effect."""
 
 SOURCE: Final = Source("restore")
@@ -265,7 +265,7 @@ def target_of(about: Decision | LedgerEntry) -> Target:
 
 def back(entry: LedgerEntry) -> Decision:
     """Return the decision to restore the original value."""
-    return Decision(entry.entity, entry.control, entry.before, "to stand as it did before mom", SOURCE)
+    return Decision(entry.entity, entry.control, entry.before, "to restore the value from before mom", SOURCE)
 
 
 def known(found: Found) -> Value:
@@ -295,7 +295,7 @@ def without_writing(spec: ControlSpec, decision: Decision, found: Found, entry: 
     if found is None:
         if entry is not None:
             return None
-        reason = f"its present value ({spec.field}) is unknown, so it could not be put back"
+        reason = f"its present value ({spec.field}) is unknown, so mom could not restore it"
         return Outcome(decision, None, None, Status.REFUSED, reason)
     if isinstance(found, InTransition) or spec.gradual:
         return None
@@ -330,16 +330,16 @@ def change_result(spec: ControlSpec, change: Change, after: Found, answer: Answe
     note = answer or ""
     if stands is None:
         why = f": {after}" if isinstance(after, HypervisorError) else ""
-        return Status.APPLIED, None, note or f"it was set, but what stands now is unknown{why}"
+        return Status.APPLIED, None, note or f"mom set it, but its present value is unknown{why}"
     if spec.renewed and change.value == change.found == stands:
         return Status.UNCHANGED, stands, ""
     if spec.gradual or same(spec, change.value, stands):
         return Status.APPLIED, stands, note
     shown = printable(str(stands), 200)
     if change.found is not None and same(spec, change.found, stands):
-        return Status.FAILED, stands, f"it was set, and {shown} {STILL_STANDS}"
+        return Status.FAILED, stands, f"mom set it, but its value {shown} {STILL_STANDS}"
     if spec.choices or spec.key:
-        return Status.FAILED, stands, f"it was set, and {shown} stands"
+        return Status.FAILED, stands, f"mom set it, but its value is {shown}"
     return Status.APPLIED, stands, note  # the kernel has rounded or reformatted it
 
 
@@ -364,13 +364,13 @@ def judged(spec: ControlSpec, entry: LedgerEntry, found: Found) -> Judgement:
     if isinstance(found, HypervisorError):
         return Judgement(Status.FAILED, str(found))
     if entry.before is None:
-        return Judgement(Status.FAILED, "the ledger does not say what stood there before")
+        return Judgement(Status.FAILED, "the ledger does not contain the original value")
     if found is None:
-        return Judgement(Status.FAILED, f"what {entry.control} stands at is unknown")
+        return Judgement(Status.FAILED, f"the present value of {entry.control} is unknown")
     if isinstance(found, InTransition):
         return Judgement(None, value=entry.before)
     if isinstance(found, int | float) and not isinstance(entry.before, int | float):
-        return Judgement(Status.FAILED, f"{entry.before!r:.40} is nothing that {entry.control} can have stood at")
+        return Judgement(Status.FAILED, f"{entry.before!r:.40} cannot be the original value of {entry.control}")
     if spec.key:
         return _judged_by_item(spec, entry, found)
     if entry.before == found if spec.gradual else same(spec, entry.before, found):
@@ -436,7 +436,7 @@ def restore_result(spec: ControlSpec, change: Change, after: Found, answer: Answ
     if status is Status.REFUSED:
         return Status.FAILED, stands, text
     if status is Status.APPLIED and not spec.gradual and not _nearer(stands, change):
-        return Status.FAILED, stands, f"it was set, and {stands} stands"
+        return Status.FAILED, stands, f"mom set it, but its value is {stands}"
     return status, stands, text
 
 

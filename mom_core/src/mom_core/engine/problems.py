@@ -43,7 +43,7 @@ def few(problems: Sequence[Problem], source: str) -> list[Problem]:
         for problem in problems[:MOST_OF_ONE]
     ]
     if (more := len(problems) - MOST_OF_ONE) > 0:
-        kept.append(Problem(Source(source), f"{more} more problems in this cycle are left out"))
+        kept.append(Problem(Source(source), f"{more} more problems in this cycle are not shown"))
     return kept
 
 

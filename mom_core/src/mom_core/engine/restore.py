@@ -134,7 +134,7 @@ def _outcomes_of(plugin: Plugin, entries: Sequence[LedgerEntry], answer: object)
     for entry in entries:
         outcome = outcomes.get(target_of(entry))
         if outcome is None:
-            yield from _failed([entry], f"the plugin {plugin.name} has no control {entry.control} any more")
+            yield from _failed([entry], f"the plugin {plugin.name} no longer has the control {entry.control}")
         else:
             yield _with_advice(entry, outcome)
 
@@ -144,5 +144,5 @@ def _with_advice(entry: LedgerEntry, outcome: Outcome) -> Outcome:
     if outcome.status is not Status.LEFT_ALONE or not entry.in_doubt:
         return outcome
     applied, before = (printable(str(value)) for value in (entry.applied, entry.before))
-    doubt = f"mom was cut off while it set {applied}: if no other process has changed it since, set it to {before} by hand"
+    doubt = f"mom was interrupted while it set {applied}: if no other process has changed it since, set it to {before} by hand"
     return replace(outcome, error=f"{outcome.error}; {doubt}" if outcome.error else doubt)

@@ -59,7 +59,7 @@ class Claims:
         self._forget_gone(snapshot)
         for control, winner, loser in contested:
             summary = f"{winner} and {loser} both decide {control}"
-            text = f"{summary}: {winner} has it, as it comes first below `plugins`; take it out of one of them"
+            text = f"{summary}: mom follows {winner}, which comes first below `plugins`; remove these decisions from one of them"
             yield Problem(Source("core"), text, severity=Severity.WARNING)
 
     def _forget_gone(self, snapshot: Snapshot) -> None:
@@ -113,7 +113,7 @@ class _CoreReview:
             self.problems.append(item)
             return
         if not isinstance(item, Decision):
-            message = f"{proposal.hook} returned a {type(item).__name__} where a Decision belongs"
+            message = f"{proposal.hook} returned a {type(item).__name__} instead of a Decision"
             self.problems.append(Problem(Source(plugin), message))
             return
         decision = self._checked(item.signed(plugin))
@@ -124,7 +124,7 @@ class _CoreReview:
         if winner is not None:
             self._resolve(key, winner, proposal, decision)
         elif not proposal.acts and (owner := self.claims.owner_before(plugin, decision)):
-            self._drop(decision, f"the plugin {owner} comes before {plugin} and has decided it earlier")
+            self._drop(decision, f"the plugin {owner} comes before {plugin} and has decided {decision.control} before")
             self.claims.contest(owner, plugin, decision)
         else:
             self.kept[key] = (proposal, decision)
@@ -158,13 +158,13 @@ class _CoreReview:
         if more:
             merged = replace(earlier, value=[*(as_items(earlier.value) or ()), *more])
             self.kept[key] = first, merged
-            self.revisions.append(Revision(earlier, merged, f"with what {plugin} decided of others", REVIEWER))
+            self.revisions.append(Revision(earlier, merged, f"with the other items that {plugin} decided", REVIEWER))
         if not is_lost:
             return
         if not first.acts:
             self.claims.contest(first.plugin, plugin, decision)
         remaining = replace(decision, value=more) if more else None
-        which = "the others" if more else "it too"
+        which = "the other items" if more else "this control too"
         reason = f"the plugin {first.plugin} comes before {plugin} and decided {which}"
         self.revisions.append(Revision(decision, remaining, reason, REVIEWER))
 
@@ -194,7 +194,7 @@ def check(snapshot: Snapshot, decision: Decision, declarations: Declarations) ->
         return Revision(decision, replace(decision, value=value), reason, REVIEWER)
     if value == decision.value and type(value) is type(decision.value):
         return decision
-    return Revision(decision, replace(decision, value=value), "cut to a whole number", REVIEWER)
+    return Revision(decision, replace(decision, value=value), "rounded down to a whole number", REVIEWER)
 
 
 def _why_not_now(snapshot: Snapshot, decision: Decision, spec: ControlSpec) -> str:
@@ -212,7 +212,7 @@ def bounded(value: Value, spec: ControlSpec) -> tuple[Value, str]:
     """Return a value within bounds, and the reason for a change. None: impossible."""
     if spec.unit is Unit.TEXT:
         if isinstance(value, int) and not isinstance(value, bool):  # in a policy, "0" becomes a number
-            return str(value), "a number, written as the text that the control takes"
+            return str(value), "number written as text, because the control needs text"
         return (value, "") if isinstance(value, str) else (None, f"{shown(value)} is no text")
     if spec.unit is Unit.LIST:
         return (value, "") if _is_list(value) else (None, f"{shown(value)} is no list of mappings")
@@ -221,7 +221,7 @@ def bounded(value: Value, spec: ControlSpec) -> tuple[Value, str]:
         return None, f"{description} is no finite number"
     number = int(value) if type(value) is not int and spec.unit.is_whole else value
     if spec.choices and value not in spec.choices:
-        return None, f"{shown(value, 40)} is none of the values that it has: {', '.join(map(str, spec.choices))}"
+        return None, f"{shown(value, 40)} is not one of the control's values: {', '.join(map(str, spec.choices))}"
     if spec.minimum is not None and number < spec.minimum:
         return _as(number, spec.minimum), f"below the control's minimum of {spec.minimum:g} {spec.unit}"
     if spec.maximum is not None and number > spec.maximum:
@@ -268,7 +268,7 @@ def apply_revisions(
             problems.append(Problem(Source(plugin), f"mom_review: {why}"))
             if (dropped := _in_doubt(item, standing, plugin, declarations)) is not None:
                 # A reviewer protects guests: an invalid objection still drops decisions on its own controls.
-                accepted.append(Revision(dropped, None, f"the review by {plugin} makes no sense: {why}", REVIEWER))
+                accepted.append(Revision(dropped, None, f"the review by {plugin} is invalid: {why}", REVIEWER))
                 del standing[_target_key(dropped)]
             continue
         revision = replace(item, reviewer=plugin)
@@ -308,12 +308,12 @@ def _in_doubt(item: object, standing: Mapping[tuple[str, str], Decision], plugin
 
 def _why_senseless(item: object, standing: Mapping[tuple[str, str], Decision]) -> str:
     if not isinstance(item, Revision) or not isinstance(item.before, Decision):
-        return f"it returned a {type(item).__name__} where a Revision belongs"
+        return f"it returned a {type(item).__name__} instead of a Revision"
     key = (item.before.entity.id, item.before.control)
     if standing.get(key) != item.before:
-        return f"it revises a decision on {item.before.control} of {item.before.entity} that does not stand"
+        return f"it revises a decision on {item.before.control} of {item.before.entity} that does not exist"
     if item.after is not None and (item.after.entity.id, item.after.control) != key:
-        return "a revision may change a decision's value, not what it is about"
+        return "a revision may change only the value of a decision, not its control or entity"
     return "" if item.reason else f"its revision of {item.before.control} of {item.before.entity} gives no reason"
 
 

@@ -136,8 +136,8 @@ def accepted(plugin: str, items: Iterable[Condition], problems: list[Problem]) -
         else:
             conditions.append(item)
     if len(conditions) > MOST_CONDITIONS:
-        message = f"mom_problems: it says {len(conditions)} conditions; more than {MOST_CONDITIONS} are left out"
-        hint = "a condition is about the whole, not about each guest"
+        message = f"mom_problems returned {len(conditions)} conditions; mom shows only the first {MOST_CONDITIONS}"
+        hint = "return one condition for all guests, not one for each guest"
         problems.append(Problem(Source(plugin), message, severity=Severity.WARNING, hint=hint))
     return conditions[:MOST_CONDITIONS]
 
@@ -145,12 +145,12 @@ def accepted(plugin: str, items: Iterable[Condition], problems: list[Problem]) -
 def _why_useless(item: Condition) -> str:
     texts: tuple[object, ...] = (item.name, item.message, item.why, item.cure)
     if not all(isinstance(text, str) for text in texts) or not item.name or not item.message:
-        return "a condition needs a name and a message, and nothing but texts in them"
+        return "a condition needs a name and a message, and all of its parts must be text"
     if item.severity not in {Severity.WARNING, Severity.ERROR}:
         return f"the condition {printable(item.name)} is neither a warning nor an error"
     after: object = item.after
     if not isinstance(after, int | float) or isinstance(after, bool) or not 0 <= after < math.inf:
-        return f"the condition {printable(item.name)} needs seconds from 0 on as `after`"
+        return f"the condition {printable(item.name)} needs a number of seconds, 0 or more, as `after`"
     return ""
 
 
@@ -164,8 +164,8 @@ def own_conditions(plugins: Iterable[PluginReport], guests_unknown: Problem | No
             message = f"the plugin {plugin.name} keeps failing and is set aside, until it is tried again"
             conditions.append(Condition(f"plugin {plugin.name}", message, printable(plugin.last_error, LONGEST), SEE_DOCTOR))
         elif plugin.state is PluginState.HUNG:
-            message = f"the plugin {plugin.name} hangs: a call has not come back"
-            cure = "see what it waits for; a restart of mom ends the call"
+            message = f"the plugin {plugin.name} hangs: a call has not returned"
+            cure = "find out what the call waits for; a restart of mom ends it"
             conditions.append(
                 Condition(f"plugin {plugin.name}", message, printable(plugin.last_error, LONGEST), cure, after=PATIENCE_SECONDS)
             )

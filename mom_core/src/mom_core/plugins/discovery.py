@@ -81,7 +81,7 @@ def available_plugins() -> Mapping[str, tuple[AvailablePlugin, ...]]:
     """Return all installed plugins by name, sorted; log unreadable distributions."""
     present = installed(GROUP)
     for name, reason in present.unreadable.items():
-        log.warning("the plugins of %s are not known: its entry_points.txt cannot be read: %s", name, reason)
+        log.warning("the plugins of %s are unknown: its entry_points.txt cannot be read: %s", name, reason)
     return {name: tuple(entry.available for entry in entries) for name, entries in sorted(present.entries.items())}
 
 
@@ -254,7 +254,7 @@ def _built_for_another_core(entry: Entry) -> PluginError | None:
             available = entry.available
             least = [specifier.version.removesuffix(".*") for specifier in requirement.specifier]
             if all(ours < Version(version) for version in least):
-                cure = f"upgrade mom-core, or take a version of {available.distribution} that was built for this one"
+                cure = f"upgrade mom-core, or install a version of {available.distribution} that was built for this mom-core"
             else:
                 cure = f"upgrade {available.distribution} to a version that was built for this mom-core"
             return _error(available, f"was built for another mom-core: it requires {requirement}, and this is mom-core {__version__}", cure)
@@ -265,12 +265,12 @@ def _built_for_another_core(entry: Entry) -> PluginError | None:
 
 def _examined(available: AvailablePlugin, target: object) -> LoadedPlugin | PluginError:
     """Return the loaded plugin or its fault, within a time limit: inspection may run its code."""
-    result = attempt(lambda: _examine(available, target), seconds=IMPORT_SECONDS, what=f"looking at {available.target}")
+    result = attempt(lambda: _examine(available, target), seconds=IMPORT_SECONDS, what=f"the inspection of {available.target}")
     if result.value is not None:
         return result.value
     if isinstance(result.error, PluginError):
         return result.error
-    return _error(available, f"cannot be looked at: {describe(result.error or RuntimeError())}", _ask_author(available), result.error)
+    return _error(available, f"cannot be inspected: {describe(result.error or RuntimeError())}", _ask_author(available), result.error)
 
 
 def _examine(available: AvailablePlugin, target: object) -> LoadedPlugin:
@@ -294,16 +294,16 @@ def _examine(available: AvailablePlugin, target: object) -> LoadedPlugin:
         if kind is None and base is GuestSettings:
             continue
         if not (isinstance(kind, type) and issubclass(kind, base)):
-            raise wrong(f"has an inner {name} that is no subclass of mom_core.{base.__name__}: {kind!r:.80}")
+            raise wrong(f"has an inner {name} that is not a subclass of mom_core.{base.__name__}: {kind!r:.80}")
         try:
             kind.model_rebuild()
         except Exception as error:  # the plugin's annotations may raise anything
             raise wrong(f"has settings with a type that cannot be resolved: {describe(error)}") from error
     if settings.model_fields["deadline"].annotation is not float:
-        raise wrong("has a setting of its own named deadline, which is mom's", "give it another name")
+        raise wrong("has its own setting deadline, but mom reserves this name", "give it another name")
     required = [name for name, field in guest_settings.model_fields.items() if field.is_required()] if guest_settings else []
     if required:
-        raise wrong(f"has GuestSettings without a default for {', '.join(required)}", "a guest that no pattern matches needs them")
+        raise wrong(f"has GuestSettings without a default for {', '.join(required)}", "guests without a matching pattern need the defaults")
     return LoadedPlugin(available.name, available.distribution, available.version, target, settings, guest_settings)
 
 
@@ -322,28 +322,30 @@ def _error(available: AvailablePlugin, what: str, hint: str, cause: BaseExceptio
 
 
 def _ask_author(available: AvailablePlugin) -> str:
-    return f"upgrade {available.distribution}, or tell its authors"
+    return f"upgrade {available.distribution}, or report it to its authors"
 
 
 def _again(name: str) -> str:
     """Return how to reinstall a distribution from its origin, not from an index."""
     place = _origin(name)
-    return f"`{pip_install()} --force-reinstall {shlex.quote(place)}`" if place else f"install {name} again from where it came"
+    return f"`{pip_install()} --force-reinstall {shlex.quote(place)}`" if place else f"install {name} again from its origin"
 
 
 def _not_importable(available: AvailablePlugin, error: BaseException) -> PluginError:
     module = available.target.partition(":")[0].strip()
     reinstall = _again(available.distribution)
     if isinstance(error, DeadlineExceeded):
-        hint = f"remove it from the configuration until it does; {_ask_author(available)}"
+        hint = f"remove it from the configuration until it is fixed; {_ask_author(available)}"
         return _error(available, f"cannot be imported: {error.message}", hint, error)
     if isinstance(error, ModuleNotFoundError) and error.name and module.partition(".")[0] == error.name.partition(".")[0]:
         return _error(available, f"is installed incompletely: there is no module {error.name!r}", reinstall, error)
     if isinstance(error, ModuleNotFoundError) and error.name:
-        hint = f"{reinstall} brings what it depends on; `pip check` shows what is missing"
+        hint = f"{reinstall} installs its dependencies; `pip check` shows which are missing"
         return _error(available, f"cannot be imported: {describe(error)}", hint, error)
     if isinstance(error, AttributeError) and error.name and error.name in available.target.partition(":")[2].split("."):
-        return _error(available, f"names a class that does not exist: {available.target}", f"{reinstall}, or tell its authors", error)
+        return _error(
+            available, f"names a class that does not exist: {available.target}", f"{reinstall}, or report it to its authors", error
+        )
     hint = f"MOM_DEBUG=1 shows where; {_ask_author(available)}"
     return _error(available, f"cannot be imported: {module} raised {describe(error)}", hint, error)
 
@@ -357,10 +359,10 @@ def _missing(name: str, present: Installed, *, suggest: bool) -> PluginError:
     elif suggest and (meant := suggestion(name, own)):
         hint = f"did you mean {meant!r}? It comes with {own[meant].distribution}: {how_to_install(own[meant].distribution)}"
     else:
-        hint = f"no distribution in {sys.prefix} has it in its entry points {GROUP!r}; `mom plugin list` shows what there is"
+        hint = f"no distribution in {sys.prefix} lists it in its entry points {GROUP!r}; `mom plugin list` shows the installed plugins"
     broken = ", ".join(present.unreadable)
     if broken:
-        hint += f"; the plugins of {broken} are not known, as the metadata cannot be read: install {broken} again"
+        hint += f"; the plugins of {broken} are unknown, because its metadata cannot be read: install {broken} again"
     return PluginError(f"plugin '{printable(name)}' is not installed", plugin=name, hint=hint)
 
 

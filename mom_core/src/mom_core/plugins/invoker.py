@@ -100,7 +100,7 @@ class PluginWorker:
     def why_not(self, hook: str) -> str:
         """Return why this hook cannot be called now; empty: it can."""
         if self.hung and self._current is not None:
-            return f"its call of {self._current.hook} has not come back"
+            return f"its call of {self._current.hook} has not returned"
         health = self._health.get(hook)
         waits = 0.0 if health is None else health.retry_at - self._monotonic()
         if health is not None and waits > 0:
@@ -138,7 +138,7 @@ class PluginWorker:
             if not stopping and time.monotonic() < limit:
                 continue
             call.abandoned = True
-            text = f"{call.hook} was left behind because mom stops"
+            text = f"{call.hook} has not returned; mom stops without its answer"
             if not stopping:
                 text = f"{call.hook} did not answer within {limit - call.began:.3g} s"
                 self._failed(call, text)
@@ -231,7 +231,7 @@ class PluginWorker:
     def _reap(self) -> None:
         if self._current is not None and self._current.done.is_set():
             if self._current.abandoned:
-                LOG.warning("plugin %s: the call of %s came back after %.1f s", self.plugin, self._current.hook, self._current.seconds)
+                LOG.warning("plugin %s: the call of %s returned after %.1f s", self.plugin, self._current.hook, self._current.seconds)
             self._current = None
 
     def _failed(self, call: Call, error: str) -> None:

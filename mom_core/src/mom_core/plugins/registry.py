@@ -78,7 +78,7 @@ class Plugin:
         """Return an error that names this plugin. The default hint is to disable it."""
         loaded = self.configured.loaded
         if hint is None:
-            hint = f"take {self.name} out of the configuration, or ask the makers of {loaded.distribution}"
+            hint = f"remove {self.name} from the configuration, or ask the authors of {loaded.distribution}"
         text = f"plugin {self.name} of {loaded.distribution} {loaded.version}: {message}"
         return PluginError(text, plugin=self.name, distribution=loaded.distribution, hint=hint)
 
@@ -268,7 +268,7 @@ def register(manager: HookManager, instance: object, name: str) -> Hooks:
             meant = suggestion(caller.name, [*vars(hookspecs), *hookspecs.OF_VERBS])
             raise MomError(f"there is no hook {caller.name}", hint=f"did you mean {meant}?" if meant else "see mom_core.hookspecs")
         if implementation.hookwrapper or implementation.wrapper:
-            raise MomError(f"{caller.name} is a hook wrapper", hint="mom calls every implementation by itself; make it a plain hook")
+            raise MomError(f"{caller.name} is a hook wrapper", hint="mom does not support wrappers; make it a plain hook")
         hooks[caller.name] = partial(_call, implementation)
     unmarked = [name for name in dir(type(instance)) if name.startswith("mom_") and name not in hooks]
     if unmarked:
@@ -356,7 +356,7 @@ def _declare(plugin: Plugin) -> None:
         raise plugin.error("mom_declare declares a control twice")
     if controls and not {"mom_read", "mom_write"} <= plugin.hooks.keys():
         raise plugin.error(
-            "it declares controls but lacks mom_read or mom_write", "what mom changes must be read and put back: implement both"
+            "it declares controls but lacks mom_read or mom_write", "mom must be able to read and restore each control: implement both"
         )
     if "mom_services" in plugin.hooks:
         answer = called(plugin, "mom_services", plugin.work("mom_services"), "mom_services failed", plugin.worker.deadline)
@@ -387,7 +387,9 @@ def joined(plugins: Iterable[Plugin], errors: list[PluginError], declared: Decla
             controls.setdefault(name, control)
         for policy in plugin.declared_as(DefaultPolicy):
             if policy.name in policies:
-                errors.append(plugin.error(f"the default policy {policy.name} is declared twice", "enable only one plugin that has it"))
+                errors.append(
+                    plugin.error(f"the default policy {policy.name} is declared twice", "enable only one plugin that declares it")
+                )
             policies[policy.name] = policy.text
     for name, control in controls.items():
         if (control.scope, control.field) not in fields and name in owners:
@@ -416,7 +418,7 @@ def _columns(plugins: Iterable[Plugin]) -> list[GuestColumn]:
 
 def _takes(what: str, name: str, owners: dict[str, str], plugin: str) -> bool:
     if name in owners:
-        LOG.warning("plugin %s: its %s %s is left out: the plugin %s comes first and has one", plugin, what, name, owners[name])
+        LOG.warning("plugin %s: its %s %s is ignored: the plugin %s comes first and has the same", plugin, what, name, owners[name])
         return False
     owners[name] = plugin
     return True
@@ -428,14 +430,14 @@ def _logged_once(plugin: str, column: str, made: Callable[[Mapping[str, Value]],
     def value(fields: Mapping[str, Value]) -> Value:
         try:
             result = made(fields)
-            why = "" if result == result else "it gives NaN"  # noqa: PLR0124  # only NaN differs from itself
+            why = "" if result == result else "it returned NaN"  # noqa: PLR0124  # only NaN differs from itself
         except Exception as error:  # noqa: BLE001  # a plugin's function may raise anything; show the other columns
             result, why = None, describe(error)
         if not why:
             return result
         if not logged:
             logged.append(why)
-            LOG.warning("plugin %s: its column %s is unknown of some guests: %s", plugin, column, why)
+            LOG.warning("plugin %s: its column %s is unknown for some guests: %s", plugin, column, why)
         return None
 
     return value
@@ -471,10 +473,10 @@ def _committed(plugin: Plugin, commit: Callable[[], object]) -> None:
     call = plugin.worker.begin("mom_reload", commit, asked=True)
     error = None if call is None else plugin.worker.finish(call).error
     if call is None:
-        LOG.error("plugin %s: what mom_reload returned was not called: %s", plugin.name, plugin.worker.why_not("mom_reload"))
+        LOG.error("plugin %s: mom did not call the function that mom_reload returned: %s", plugin.name, plugin.worker.why_not("mom_reload"))
     elif error is not None:
         plugin.worker.log_failure("mom_reload", error)
-        LOG.error("plugin %s: what mom_reload returned failed: %s", plugin.name, describe(error))
+        LOG.error("plugin %s: the function that mom_reload returned failed: %s", plugin.name, describe(error))
 
 
 def _services(plugins: Iterable[Plugin]) -> dict[object, tuple[Any, ...]]:
