@@ -91,7 +91,7 @@ class Arrivals:
         return rss is not None and rss_before is not None and rss > rss_before
 
     def _matched(self, reservations: Sequence[KeptReservation], snapshot: Snapshot, now: float) -> Iterator[tuple[KeptReservation, Guest]]:
-        """Yield waiting reservations with their arrived guests. A guest takes only one reservation."""
+        """Yield waiting reservations with their arrived guests."""
         vacant = sorted((entry for entry in reservations if entry.taken_at is None), key=lambda entry: entry.specificity)
         oldest = min((reservation.made for reservation in vacant), default=math.inf) - LISTED_BEFORE_SECONDS
         if not vacant:

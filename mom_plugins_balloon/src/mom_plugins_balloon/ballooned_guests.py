@@ -101,7 +101,7 @@ class BalloonedGuests:
         return past._replace(missed_lists=0) if past.missed_lists else past
 
     def see(self, snapshot: Snapshot) -> None:
-        """Record the guests of a snapshot. A second call with it changes nothing."""
+        """Record the guests of a snapshot."""
         if snapshot is self.snapshot:
             return
         self.snapshot, self._described, now = snapshot, None, snapshot.monotonic

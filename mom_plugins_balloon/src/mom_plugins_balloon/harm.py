@@ -57,7 +57,7 @@ class KilledPrograms:
         """Kills of the last `KILLED_SECONDS`; their guests may be gone."""
 
     def see(self, snapshot: Snapshot, state: MemoryState = MemoryState.HIGH) -> None:
-        """Record the counts of a snapshot. A guest without a count keeps its last one."""
+        """Record the counts of a snapshot."""
         now, short, reporting = snapshot.monotonic, state in {MemoryState.LOW, MemoryState.HARD}, set[str]()
         kills = [kill for kill in self.kills if now - kill.time <= KILLED_SECONDS]
         numbers = map(snapshot.numbers, ("guest_oom_kills", "balloon_max", "balloon_cur"))
@@ -93,10 +93,7 @@ class KilledPrograms:
 
 
 def guest_columns(snapshot: Snapshot, unhealthy: Sequence[str | None], killed: KilledPrograms) -> Mapping[str, Sequence[Value]]:
-    """Return the columns about harm.
-
-    :param unhealthy: why each guest is unhealthy, in order
-    """
+    """Return the columns about harm."""
     counts = killed.counts(snapshot.listed)
     return {UNHEALTHY: unhealthy, KILLED: counts, SUFFERS: list(map(_suffers, counts, unhealthy))}
 

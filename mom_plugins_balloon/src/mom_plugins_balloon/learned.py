@@ -103,10 +103,7 @@ class Peak(NamedTuple):
     seen_at: float
 
     def after(self, used: float, made: float, passed: float, memory_seconds: float) -> Peak:
-        """Return the record after new statistics.
-
-        :param passed: seconds since the previous statistics
-        """
+        """Return the record after new statistics."""
         if used >= self.use:
             return Peak(used, made)
         if made - self.seen_at > memory_seconds:

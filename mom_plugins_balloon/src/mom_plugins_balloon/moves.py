@@ -208,7 +208,7 @@ class LeavingGuests:
         return reasons
 
     def _sweep_to(self, identity: str, target: int) -> _Request | None:
-        """Return the request for this sweep. A reviewer may have raised the size."""
+        """Return the request for this sweep."""
         request = self._decided.get(identity)
         return request if request is not None and request.sweep and target >= (request.size or 0) else None
 

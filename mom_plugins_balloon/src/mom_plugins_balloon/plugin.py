@@ -253,10 +253,7 @@ class BalloonPlugin:
 
     @hookimpl
     def mom_act(self, snapshot: Snapshot) -> Iterable[Decision]:
-        """Stop unsafe shrinks, undo useless ones, and serve guests that will be moved.
-
-        A guest continues to shrink until it gets another target.
-        """
+        """Stop unsafe shrinks, undo useless ones, and serve guests that will be moved."""
         self._see(snapshot)
         source, standing = Source(self._context.name), self._guarantees.standing
         self._shrinks.note()

@@ -28,10 +28,7 @@ _START_NO_MORE: Final = "start no more guests"
 def conditions(
     snapshot: Snapshot, state: MemoryState, standing: PromisesKept, why_none_gives: Callable[[], str] = str
 ) -> Iterable[Condition]:
-    """Yield conditions of a host of known size: full, short of memory, too little for a burst, oversold.
-
-    :param why_none_gives: returns why no guest gives memory
-    """
+    """Yield conditions of a host of known size: full, short of memory, too little for a burst, oversold."""
     total, available = (snapshot.host.number(name) for name in ("mem_available", "mem_really_available"))
     if total is None or available is None:
         return

@@ -313,7 +313,7 @@ class Guarantees:
         return kib if PROMISED in guest.fields or last is None else largest_kib((kib, last.promised))
 
     def _kib(self, promise: Guaranteed, guest: Guest, whole: float | None, size: float | None) -> float | None:
-        """Return a promise in KiB. While the size at the start is unknown, the present size counts."""
+        """Return a promise in KiB."""
         if isinstance(promise, Portion):
             return promise.kib_of(whole)
         started = self.started(guest, self._maxima.of(guest))

@@ -140,7 +140,7 @@ class Remembered(NamedTuple):
         return f"its balloon may still be moving: its size before mom is known in {rests:.1f} s" if rests > 0 else ""
 
     def most_since(self, moment: float, now: float) -> float | None:
-        """Return the largest possible size since that time. A growing guest may arrive before mom sees it."""
+        """Return the largest possible size since that time."""
         request, largest = self.request, self.sizes.largest_since(moment)
         if request is None or request.arrived or largest is None or now - request.at > ASKED_AGAIN_SECONDS:
             return largest
@@ -172,7 +172,7 @@ class Remembered(NamedTuple):
         return self._replace(request=None, resized=False)
 
     def with_learned(self, learned: LearnedHabits | None) -> Remembered:
-        """Return the record with these habits. `_replace` would take three times as long."""
+        """Return the record with these habits."""
         return Remembered(
             self.incarnation, self.arrival, self.request, self.resized, self.sizes, self.maximum, self.settling, self.cooperation,
             self.sweeps, learned,

@@ -28,10 +28,7 @@ class ShrinksUnderWay:
         return None if shrink is None else SizeRequest(shrink.target, shrink.before, 0.0)
 
     def note(self, asked: Mapping[str, tuple[float, Value]] | None = None) -> None:
-        """Write the running shrinks if they have changed.
-
-        :param asked: sizes and targets of guests about to be asked
-        """
+        """Write the running shrinks if they have changed."""
         guests, before = self._records.snapshot.listed, self._file.state.shrinks
         if not self._context.serves or not guests:
             return

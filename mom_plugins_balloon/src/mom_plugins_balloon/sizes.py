@@ -50,10 +50,7 @@ class BalloonSettling(NamedTuple):
     maximum: float | None = None
 
     def after(self, now: float, maximum: float | None, age: float | None) -> BalloonSettling:
-        """Return the record after one more cycle.
-
-        :param age: age of the statistics
-        """
+        """Return the record after one more cycle."""
         reports = age is not None and now - age > self.first_seen + CLOCK_SLACK_SECONDS
         return BalloonSettling(self.first_seen, now if self.reported is None and reports else self.reported, maximum)
 

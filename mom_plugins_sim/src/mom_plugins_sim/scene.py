@@ -94,7 +94,7 @@ class Scene:
 
 
 def mixture(settings: SimSettings) -> Scene:
-    """Draw the mixture of usual guests for these settings. The same settings give the same scene."""
+    """Draw the mixture of usual guests for these settings."""
     seed = 1 if settings.seed is None else settings.seed
     host = settings.host_memory // 1024
     source = random.Random(seed)  # noqa: S311  # the simulation must be repeatable

@@ -169,7 +169,7 @@ def _kinds(days: Sequence[int]) -> list[list[int]]:
 
 
 def _largest(peaks: Sequence[Sequence[float]], kinds: Sequence[Sequence[int]], risk: float) -> int:
-    """Return the number of steps that can be sold. The risk never falls with the amount."""
+    """Return the number of steps that can be sold."""
     good, bad = 0, len(peaks) + 1
     while bad - good > 1:
         middle = (good + bad) // 2
@@ -181,10 +181,7 @@ def _largest(peaks: Sequence[Sequence[float]], kinds: Sequence[Sequence[int]], r
 
 
 def month_risk(kinds: Sequence[Sequence[float]]) -> float:
-    """Return the probability that a peak exceeds the capacity within a month.
-
-    :param kinds: peaks of each kind of day, relative to the capacity
-    """
+    """Return the probability that a peak exceeds the capacity within a month."""
     works = WORKING_DAYS / DAYS_OF_A_WEEK
     expected = 0.0
     for part, peaks in zip((works, 1 - works) if len(kinds) > 1 else (1.0,), kinds, strict=True):

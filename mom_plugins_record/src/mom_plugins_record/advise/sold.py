@@ -40,10 +40,7 @@ def placement_of(host: str, total_kib: float | None, promisable_kib: float | Non
 
 
 def script(advice: PlacementAdvice, summary: Sequence[str]) -> str:
-    """Return a script for the operator to read and run.
-
-    :param summary: lines about the result
-    """
+    """Return a script for the operator to read and run."""
     lines = [
         f"For OpenStack's placement, by `mom advise` of {time.strftime('%Y-%m-%d', time.gmtime())}. mom runs nothing of this.",
         *(printable(line, 300) for line in summary),

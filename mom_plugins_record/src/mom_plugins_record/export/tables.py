@@ -83,10 +83,7 @@ def kind_of(unit: Unit) -> Kind:
 
 @dataclass(slots=True)
 class Tables:
-    """Columns of all sessions, and rows of each cycle.
-
-    :param patterns: names of guests; none: all
-    """
+    """Columns of all sessions, and rows of each cycle."""
 
     patterns: Sequence[str] = ()
     columns: dict[Scope, dict[str, Kind]] = field(default_factory=lambda: {scope: {} for scope in Scope})
@@ -267,7 +264,7 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def plain(values: Sequence[Value], kind: Kind) -> Sequence[int | float | str | None]:
-    """Return a column's values as types of the standard library. Values of another kind are unknown."""
+    """Return a column's values as types of the standard library."""
     if kind is Kind.NUMBER:
         return [_number(value) for value in values]
     if kind is Kind.FLAG:

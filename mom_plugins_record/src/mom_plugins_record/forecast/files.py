@@ -100,7 +100,7 @@ class DaysFile(Generic[AnyContent]):
 
 
 def is_folder(path: Path) -> bool:
-    """Return True for a folder. If permission is missing, the later read reports it."""
+    """Return True for a folder."""
     with suppress(OSError):
         return path.is_dir()
     return False
@@ -283,7 +283,7 @@ class DaysKeeper:
                 self._merged[kept.file.path] = version
 
     def _remove_merged(self) -> None:
-        """Remove merged files once the other files are on disk. Newer versions stay."""
+        """Remove merged files once the other files are on disk."""
         if any(kept.file.write_error for kept in self._files):
             return
         for kept in self._learned:

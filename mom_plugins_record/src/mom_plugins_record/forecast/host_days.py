@@ -261,7 +261,7 @@ class HostDays:
         return [item.id for item in sorted(self.known.values(), key=self._worth, reverse=True)[:MOST_GUESTS]]
 
     def _worth(self, guest: KnownGuest) -> tuple[bool, float]:
-        """Return the value of a guest's days. Short-lived guests must not displace others."""
+        """Return the value of a guest's days."""
         past = self.past.guests.get(guest.id)
         return guest.days.slots >= SLOTS or (past is not None and len(past.ordinals) > 1), guest.present_at
 
@@ -340,7 +340,7 @@ class HostDays:
         columns[2][place] = guest.rises = None if guest.pinned else self._rises_in(guest, window)
 
     def _weight(self, guest: KnownGuest, now: SlotExpected) -> float:
-        """Return the weight of a guest's forecast. Use above the maximum lowers it at once."""
+        """Return the weight of a guest's forecast."""
         days, used = guest.days, guest.used
         over = used - now.most - now.margin
         usual = FITS * max(LEAST_SHARE * used, days.error)

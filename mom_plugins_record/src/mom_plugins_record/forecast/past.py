@@ -50,7 +50,7 @@ class GuestPast:
     used: bytearray = field(default_factory=bytearray)
 
     def take_in(self, ordinal: int, part: int, most: float, sold: float) -> None:
-        """Add the maximum use in a part of a day, in KiB. Days may come in any order."""
+        """Add the maximum use in a part of a day, in KiB."""
         day = bisect_left(self.ordinals, ordinal)
         if self.ordinals[day : day + 1] != array("i", [ordinal]):
             oldest = max(0, len(self.ordinals) - MOST_DAYS + 1)

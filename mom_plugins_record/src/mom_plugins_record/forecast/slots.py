@@ -63,7 +63,7 @@ class Calendar:
         return self.slot_seconds - (moment + self.offset(moment)) % self.slot_seconds
 
     def of_week(self, index: int) -> int:
-        """Return the slot of the week. A week of seven days begins on Monday."""
+        """Return the slot of the week."""
         shift = _MONDAY if self.week_days == 7 else 0  # real days of a week
         return (index + shift * SLOTS) % self.week_slots
 

@@ -53,7 +53,7 @@ class _Swing:
 
 
 class Complaints:
-    """Complaints about a series of decisions. Memory grows with the guests, not with time."""
+    """Complaints about a series of decisions."""
 
     def __init__(self) -> None:
         self.controls: dict[str, ControlSpec] = {}

@@ -142,11 +142,7 @@ class RecordedStage:
     def run(
         self, name: str, policies: Mapping[str, str], sim: Mapping[str, Value] | None = None, guests: Mapping[str, Value] | None = None
     ) -> Generator[Report, None, None]:
-        """Yield the reports of a simulation with these policies.
-
-        :param sim: additional settings of the simulator
-        :param guests: additional section `guests`
-        """
+        """Yield the reports of a simulation with these policies."""
         settings: dict[str, Value] = {"recording": str(self.path), "begins": self.begins, "ends": self.ends, **(sim or {})}
         setup = SimulationSetup(name, plugins=self.plugins, texts=policies, guests={**self.guests, **(guests or {})})
         return run_simulation(settings, setup, self.interval, max(self.interval, self.seconds))

@@ -155,7 +155,7 @@ def _forecast(accounts: Path, since: float, until: float) -> ForecastLine | None
 
 
 def _settings(path: Path | None, config_path: str | None) -> tuple[Path, Price]:
-    """Return the path of the accounts, and the price. A given path needs no configuration."""
+    """Return the path of the accounts, and the price."""
     try:
         config = load_config(config_path)
     except MomError:

@@ -27,7 +27,7 @@ Record = TypeVar("Record")
 
 
 def bin_of(kib: float) -> int:
-    """Return the bin of a size. Sizes below 1 KiB are in the first bin."""
+    """Return the bin of a size."""
     return int(math.log(kib) * _PER_NATURAL) if kib > 1 else 0
 
 

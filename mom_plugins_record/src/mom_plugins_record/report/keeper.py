@@ -51,10 +51,7 @@ class AccountsKeeper:
         self.write_hint = ""
 
     def open(self, now: float) -> None:
-        """Continue the accounts of the previous mom.
-
-        :param now: seconds since the epoch
-        """
+        """Continue the accounts of the previous mom."""
         self._opened = True
         try:
             self._open_file()

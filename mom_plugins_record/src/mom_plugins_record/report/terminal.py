@@ -74,7 +74,7 @@ def span(summary: ReportSummary) -> str:
 
 
 class HeadlineFigure(NamedTuple):
-    """Figure at the top, with its meaning. Bad figures show harm to guests."""
+    """Figure at the top, with its meaning."""
 
     text: str
     meaning: str

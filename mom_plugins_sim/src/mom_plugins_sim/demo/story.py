@@ -56,10 +56,7 @@ class Moment:
 
 
 def play(seed: int, record: Path | None = None) -> Generator[Moment, None, None]:
-    """Yield the moments of the story. Raise `MomError` if plugins are missing.
-
-    :param record: folder for a recording
-    """
+    """Yield the moments of the story."""
     sim = SETTINGS.model_copy(update={"seed": seed}).model_dump(mode="json", exclude_unset=True)
     runs = [
         run_simulation(sim, SimulationSetup("demo", acts=acts, plugins=PLUGINS), INTERVAL, CYCLES * INTERVAL, record if acts else None)
