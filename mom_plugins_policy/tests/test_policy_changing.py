@@ -218,7 +218,7 @@ def test_files_that_do_not_go_with_what_was_set_while_they_were_read_are_a_probl
     with pytest.raises(ConfigError):
         commit()
     (told,) = [item for item in running.plugin.mom_evaluate(snapshot(host={"free": 1}), ()) if isinstance(item, Problem)]
-    assert told.message.startswith("the files were refused when they were read again: policy 60 (set by me):1:2: ")
+    assert told.message.startswith("the policy files were refused at the reload: policy 60 (set by me):1:2: ")
     assert running.names() == ["10_default", "20_used", "50_use", "60"]
     running.policies.change({"60": None}, who="me")
     running.plugin.mom_reload()()
@@ -233,7 +233,7 @@ def test_a_change_that_could_not_be_kept_is_reported_and_kept_in_the_next_cycle(
     it.decided()
     (told,) = it.policies.remarks({})
     assert (told.kind, told.severity) == ("not-kept", "warning")
-    assert told.message.startswith("changes would not outlive a restart now: the file of policies that were set while mom ran ")
+    assert told.message.startswith("policy changes would be lost in a restart: the file of policies that were set while mom ran ")
     (tmp_path / "state").unlink()
     it.decided()
     assert it.policies.remarks({}) == ()
@@ -246,7 +246,7 @@ def test_the_start_is_one_version_so_that_going_back_takes_away_no_kept_change(t
     first.policies.change({"30": "(defvar y 1)"}, who="vdsm")
     again = Running(tmp_path, keep_changes=True)
     (start,) = again.policies.history()
-    assert (start.who, start.what, start.diff) == ("mom", "read at the start, with the changes that were kept", "")
+    assert (start.who, start.what, start.diff) == ("mom", "read at the start, with the saved changes", "")
     again.policies.change({"40": "(defvar z 1)"}, who="vdsm")
     again.policies.roll_back(start.version, who="a test")
     assert again.names() == ["10_default", "20", "30"]

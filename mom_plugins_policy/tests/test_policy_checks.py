@@ -75,16 +75,16 @@ def test_a_remark_says_which_units_are_mixed_and_which_name_is_meant(text: str, 
 def test_a_control_is_named_with_what_it_takes() -> None:
     assert rules("(Host.Control 'anything' (+ 1 Host.whatever))", None) == [], "without declarations every field and control is good"
     (named,) = check({"p": "(Host.Control 'ksm_run' 7)"}, DECLARED)
-    assert named.message == "ksm_run has the values 0, 1, 2, and this is 7: nothing comes of it"
+    assert named.message == "ksm_run accepts only 0, 1, 2, but this is 7: this has no effect"
     (bounded,) = check({"p": "(Host.Control 'ksm_sleep_millisecs' 70000)"}, DECLARED)
-    assert bounded.message == "ksm_sleep_millisecs is never set above 60000, and this is 70000"
+    assert bounded.message == "ksm_sleep_millisecs is never set above 60000, but this is 70000"
 
 
 @pytest.mark.parametrize("text", ["", "\ufeff", "\r\n", "# a script that writes policies has failed\n"])
 def test_a_policy_in_which_nothing_is_is_told_and_so_is_that_it_takes_the_place_of_a_default(text: str) -> None:
     (found,) = remarks_on(text)
     assert (found.kind, found.severity) == ("empty-policy", "warning")
-    assert found.message == "nothing is in it but comments, so it decides nothing"
+    assert found.message == "it contains only comments, so it decides nothing"
     declared = Declarations(DECLARED.fields, DECLARED.controls, {}, {"50_test": "(Host.Control 'ksm_run' 1)"})
     (replacing,) = remarks_on(text, declared)
     assert replacing.message.endswith(", and the default policy of this name is not used")
@@ -233,9 +233,9 @@ def test_what_is_certain_to_fail_never_comes_to_a_value(seed: int) -> None:
 
 def test_numbers_that_no_float_can_hold_are_checked_like_any() -> None:
     (found,) = remarks_on('(Host.Control "ksm_run" (<< 1 2000))')
-    assert "and this is an integer of 2001 bits: nothing comes of it" in found.message
+    assert "but this is an integer of 2001 bits: this has no effect" in found.message
     (found,) = remarks_on(in_loop('(guest.Control "balloon_target" (- 0 (<< 1 2000)))'))
-    assert "is never set below 1024, and this is an integer of 2001 bits" in found.message
+    assert "is never set below 1024, but this is an integer of 2001 bits" in found.message
 
 
 @pytest.mark.parametrize(
@@ -243,8 +243,9 @@ def test_numbers_that_no_float_can_hold_are_checked_like_any() -> None:
     [
         ("(< 1 2 3)", "< takes 2 arguments, not 3"), ("(- 5)", "(- 0 x)"), ("(min 2GiB 3)", "2 GiB is 2097152"),
         ("(debug host.mem_free)", "did you mean Host?"), ('(Host.control "ksm_run" 1)', "did you mean Control?"),
-        ("(debug mem_free)", 'the field is Host.mem_free; as a name it stands in quotes: "mem_free"'), ("(IF 1 2 3)", "did you mean if?"),
-        ('(g.Control "ksm_run" 1)', "there is no g here: (with Guests g …)"), ("(debug (+ 1 'a'))", "the operands of + can never fit"),
+        ("(debug mem_free)", 'the field is Host.mem_free; write the name in quotes: "mem_free"'), ("(IF 1 2 3)", "did you mean if?"),
+        ('(g.Control "ksm_run" 1)', "there is no g here: (with Guests g …)"),
+        ("(debug (+ 1 'a'))", "the operands of + have types that never fit"),
     ],
 )  # fmt: skip
 def test_a_remark_names_what_was_written_and_what_to_write(text: str, said: str) -> None:

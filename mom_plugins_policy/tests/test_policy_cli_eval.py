@@ -200,7 +200,7 @@ def test_fmt_replaces_files_and_says_which(tmp_path: Path) -> None:
     path, fine, link = policy(tmp_path / "kept", "( f   1 )"), policy(tmp_path, "(f 1)\n", "60_fine.policy"), tmp_path / "50_link.policy"
     path.chmod(0o640)
     link.symlink_to(path)
-    assert mom_policy("fmt", tmp_path) == (0, f"laid out {link}\n", "")
+    assert mom_policy("fmt", tmp_path) == (0, f"formatted {link}\n", "")
     assert path.read_text() == fine.read_text() == "(f 1)\n"
     assert (link.is_symlink(), path.stat().st_mode & 0o777) == (True, 0o640)
     assert list(path.parent.iterdir()) == [path], "no temporary file is left"
@@ -222,7 +222,7 @@ def test_fmt_leaves_a_policy_as_it_was_where_the_disk_takes_no_more(tmp_path: Pa
 
 def test_fmt_checks_without_writing(tmp_path: Path) -> None:
     path = policy(tmp_path, "( f   1 )")
-    assert mom_policy("fmt", "--check", path) == (1, "", f"would lay out {path}\n")
+    assert mom_policy("fmt", "--check", path) == (1, "", f"would format {path}\n")
     assert path.read_text() == "( f   1 )"
     path.write_text("(f 1)\n")
     assert mom_policy("fmt", "--check", path) == (0, "", "")

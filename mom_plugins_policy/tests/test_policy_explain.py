@@ -111,17 +111,17 @@ def test_errors_about_it_are_shown_and_exit_code_is_1(tmp_path: Path, files: lis
 
 
 def test_it_must_be_said_whom_it_is_about(files: list[Path | str]) -> None:
-    assert "say whom it is about" in mom_policy("explain", *files).err
+    assert "use --guest NAME or --host" in mom_policy("explain", *files).err
     assert mom_policy("explain", *files, "--host", "--guest", "vm1").code == 2
     done = mom_policy("explain", *files, "--guest", "vm4")
     assert done.code == 1
     assert "there is no guest vm4 in the snapshot /" in done.err
-    assert "taken.json (did you mean vm3 or vm1? --live looks at this host)" in done.err
+    assert "taken.json (did you mean vm3 or vm1? --live reads this host)" in done.err
 
 
 def test_a_guest_of_this_host_is_not_looked_for_in_the_example_without_a_word() -> None:
     done = mom_policy("explain", "--guest", "router")
-    assert done.err == "mom: there is no guest router in the example (it has db, quiet, web; --live looks at this host)\n"
+    assert done.err == "mom: there is no guest router in the example (it has db, quiet, web; --live reads this host)\n"
     assert "no guest web-1 in the example (did you mean web? --live" in mom_policy("explain", "--guest", "web-1").err
 
 
@@ -136,5 +136,5 @@ def test_default_policies_are_not_told_of_where_the_configuration_uses_none(tmp_
     for verb in (("explain", "--guest", "web"), ("eval",), ("check",)):
         done = mom_policy(*verb, "-c", config)
         assert (done.code, done.out) == (1, "")
-        assert f"{config} does not enable the plugin policy, so a mom with it uses no policy (name a policy" in done.err
+        assert f"{config} does not enable the plugin policy, so mom uses no policies (name a policy" in done.err
     assert "50_balloon" in mom_policy("explain", "--guest", "web", "--defaults", "-c", config).out

@@ -126,7 +126,7 @@ def test_a_default_that_reads_what_nobody_collects_is_left_out_and_said_in_each_
     it = running(tmp_path, brought={"10_a": "(if (valid Host.load) 1 2)", "20_b": '(Host.Control "knob" Host.free)'})
     decided, (problem,) = found(it)
     assert decided == {("host", "knob"): 50}
-    assert problem.message == "the default policy 10_a is left out, and nothing is decided by it: no plugin declares host.load"
+    assert problem.message == "the default policy 10_a is not used: no plugin declares host.load"
     assert problem.hint == "enable plugins that collect them: the plugin host collects fields of the host"
 
 
@@ -283,7 +283,7 @@ def test_text_is_asked_for_of_a_control_that_takes_text_and_of_no_other(tmp_path
     decisions, problems = found(running(tmp_path / "size", {"a.policy": text.replace("NAME", name.format("balloon_target"))}))
     assert decisions == {}
     assert [problem.entity and problem.entity.id for problem in problems] == ["a", "b"]
-    assert all('a number is asked for, not "0-1;2-3"' in problem.message for problem in problems)
+    assert all('a number is required, not "0-1;2-3"' in problem.message for problem in problems)
 
 
 def test_a_guests_trouble_is_a_problem_of_that_guest(tmp_path: Path) -> None:
@@ -296,8 +296,8 @@ def test_a_guests_trouble_is_a_problem_of_that_guest(tmp_path: Path) -> None:
     assert problem.entity is not None
     assert problem.entity.name == "b"
     assert str(problem.source) == "a:1:44"
-    assert (problem.severity, problem.message) == ("warning", "left out by a, as size is unknown")
-    assert problem.hint.startswith("a policy that tests it with (valid")
+    assert (problem.severity, problem.message) == ("warning", "left out by a, because size is unknown")
+    assert problem.hint.startswith("test it with (valid")
 
 
 # --- changes -----------------------------------------------------------------------------------------------------------------------
@@ -308,7 +308,7 @@ def test_policies_with_which_mom_would_not_start_are_found_by_the_check_of_the_c
     directory = folder(tmp_path, {bad.name: "(+ 1 2)\n(+ 1 (", "70_b.policy": "(+ 1 2)", many.name: "(+ 1 2)"})
     it = plugin(tmp_path, directory=directory, shadow=folder(tmp_path / "shadow", {}), limits={"policies": 2})
     (finding,) = it.mom_check()
-    assert (finding.severity, "there are 3 policies, and 2 are allowed" in finding.message) == (Severity.ERROR, True)
+    assert (finding.severity, "there are 3 policies, but only 2 are allowed" in finding.message) == (Severity.ERROR, True)
     many.unlink()
     (finding,) = it.mom_check()
     assert finding.message.startswith(f"{bad}:2:6: ")
@@ -336,13 +336,13 @@ def test_that_no_policy_decides_is_a_problem_until_one_does(tmp_path: Path) -> N
 
 def test_a_folder_that_is_not_there_or_vanishes_is_a_problem_in_each_cycle(tmp_path: Path) -> None:
     it = running(tmp_path, {"10.policy": "(+ 1 2)"}, shadow=tmp_path / "tryal")
-    said = f"{tmp_path}/tryal is not there: nothing is on trial"
+    said = f"{tmp_path}/tryal is not there: no policies are on trial"
     assert [one.message for one in it.mom_check()] == [said]
     assert [(one.message, one.severity) for one in found(it)[1]] == [(said, Severity.WARNING)]
     (tmp_path / "tryal").mkdir()
     (tmp_path / "policy.d").rename(tmp_path / "x")
     it.mom_reload()()
-    assert [one.message for one in found(it)[1]] == [f"{tmp_path}/policy.d is not there: no policy of yours is read"]
+    assert [one.message for one in found(it)[1]] == [f"{tmp_path}/policy.d is not there: your policies are not read"]
     (tmp_path / "x").rename(tmp_path / "policy.d")
     it.mom_reload()()
     assert found(it)[1] == []
@@ -356,9 +356,7 @@ def test_files_that_a_reload_refuses_are_a_problem_until_one_takes_them(tmp_path
     for _ in range(2):
         decided, (problem,) = found(it)
         assert decided == {("host", "knob"): 3}
-        assert problem.message.startswith(
-            f"the files were refused when they were read again: {tmp_path}/policy.d/70_b.policy:1:1: syntax: "
-        )
+        assert problem.message.startswith(f"the policy files were refused at the reload: {tmp_path}/policy.d/70_b.policy:1:1: syntax: ")
     folder(tmp_path, {"70_b.policy": "(+ 1 2)"})
     commit = it.mom_reload()
     assert found(it)[0] == {("host", "knob"): 3}, "not before the reload of all plugins has succeeded"

@@ -223,7 +223,9 @@ def test_a_guest_of_which_something_is_unknown_is_left_out_with_a_warning(folder
     decided, problems = folder.decide(HALVES, guests(a={"used": 4}, b={"used": None}, c={}, d={"used": 8}))
     assert decided == {("a", "size"): 2, ("d", "size"): 4}
     assert [problem.entity.name for problem in problems if problem.entity] == ["b", "c"]
-    assert {(problem.severity, problem.message) for problem in problems} == {(Severity.WARNING, "left out by p.py, as used is unknown")}
+    assert {(problem.severity, problem.message) for problem in problems} == {
+        (Severity.WARNING, "left out by p.py, because used is unknown")
+    }
     assert {str(problem.source) for problem in problems} == {"p.py:3:1"}
 
 
@@ -274,7 +276,7 @@ def test_a_policy_that_gives_without_end_decides_nothing_and_is_soon_told(folder
     begun = time.monotonic()
     decided, (problem,) = folder.decide(f"def decide(host, guests):\n    {loop}\n")
     assert decided == {}
-    assert problem.message == "it decides nothing in this cycle: it makes more than 1,048 decisions, as if its loop had no end"
+    assert problem.message == "it decides nothing in this cycle: it makes more than 1,048 decisions; does a loop never end?"
     assert time.monotonic() - begun < 1
 
 
@@ -329,7 +331,7 @@ def test_what_cannot_be_kept_is_said_and_what_was_noted_stays(folder: Folder, va
     text = f"def decide(host, guests):\n    for guest in guests:\n        guest.notes['n'] = 2 if guest.name == 'a' else {value}\n"
     _, problems = folder.decide(text)
     assert [problem.entity.name for problem in problems if problem.entity] == ["b", "c"]
-    said = "its notes are not kept, and the old ones stay: 'n' is no number, text or list of these"
+    said = "its notes are not saved, and the old notes stay: 'n' is not a number, text or list of these"
     assert {problem.message for problem in problems} == {said}
     text = "def decide(host, guests):\n    return [guest.set('size', guest.notes['n'], because='x') for guest in guests]\n"
     assert folder.decide(text)[0] == {("a", "size"): 2, ("b", "size"): 1, ("c", "size"): 1}
@@ -341,7 +343,7 @@ def test_notes_that_are_too_large_together_are_said_and_what_was_noted_stays(fol
     text = "def decide(host, guests):\n    for guest in guests:\n        guest.notes['n'] = 2 if guest.name == 'a' else 'x' * 100\n"
     _, problems = folder.decide(text)
     assert [(problem.entity.name, problem.message) for problem in problems if problem.entity] == [
-        ("c", "these notes are not kept, and the old ones stay: all notes together have more than 0 MiB")
+        ("c", "these notes are not saved, and the old notes stay: all notes together have more than 0 MiB")
     ]
     text = "def decide(host, guests):\n    return [guest.set('size', 5, because='x') for guest in guests if guest.notes['n'] == 1]\n"
     assert folder.decide(text)[0] == {("c", "size"): 5}
@@ -419,7 +421,7 @@ def test_everything_that_is_wrong_is_said_at_once_and_what_was_in_force_stays(fo
     for _ in range(2):
         decided, (problem,) = folder.again()
         assert decided["a", "size"] == GiB // 2
-        assert problem.message.startswith("the files were refused when they were read again: ")
+        assert problem.message.startswith("the policy files were refused at the reload: ")
     folder.write("p.py", HALVES.replace("// 2", "// 4"))
     (folder.path / "q.py").unlink()
     (folder.path / "r.py").unlink()
@@ -468,4 +470,4 @@ def test_what_is_no_regular_file_or_too_large_is_not_read(folder: Folder) -> Non
     os.mkfifo(folder.path / "pipe.py", 0o600)
     (folder.path / "folder.py").mkdir()
     (folder.path / "large.py").write_bytes(b"#" * ((1 << 20) + 1))
-    assert folder.refused().count("is no regular file of at most 1,048,576 bytes") == 3
+    assert folder.refused().count("is not a regular file of at most 1,048,576 bytes") == 3

@@ -112,7 +112,7 @@ def test_a_live_explanation_is_by_the_policies_that_were_set_while_mom_ran(runni
     assert told.returncode == 0, told.stderr
     assert "ksm_run = 1" in told.stdout
     assert "60_mine:1:30" in told.stdout
-    assert f"by the policies in force, from {running.directory}/run/mom.sock" in told.stderr
+    assert f"using the policies in force, from {running.directory}/run/mom.sock" in told.stderr
     assert "60_mine:1:30" in running("policy", "eval", "--live").stdout
     mine = running("policy", "explain", str(text), "--live", "--host")
     assert "in force" not in mine.stderr, "files that are named are what is asked about"

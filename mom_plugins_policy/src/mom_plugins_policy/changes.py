@@ -269,7 +269,7 @@ class ChangingPolicies:
             target = next((each for each in self._versions if each.change.version == version), None)
             if target is None:
                 versions = ", ".join(each.change.version for each in self._versions)
-                raise MomError(f"there is no version {printable(version)} of the policies to go back to", hint=f"there are {versions}")
+                raise MomError(f"there is no version {printable(version)} of the policies", hint=f"existing versions: {versions}")
             if target.overlay.alone:
                 overlay = target.overlay
             else:
@@ -293,7 +293,7 @@ class ChangingPolicies:
                 on_disk = self._kept.look() or Overlay()
             # The plugin replaced by a reload ran until after `load`, and may have changed the file.
             if on_disk is not None and on_disk != self._at_load and len(self._versions) == 1:
-                self._take_up(Read(self._base, self._declared), on_disk, "changed before a reload was over")
+                self._take_up(Read(self._base, self._declared), on_disk, "changed during a reload")
             self._keep(self._overlay)
 
     def close(self) -> None:
@@ -310,7 +310,7 @@ class ChangingPolicies:
     def _not_kept(self) -> Sequence[PolicyProblem]:
         if self._kept is None or not self._kept.write_error:
             return ()
-        message = f"changes would not outlive a restart now: {self._kept.write_error}"
+        message = f"policy changes would be lost in a restart: {self._kept.write_error}"
         return (PolicyProblem("", 0, 0, "not-kept", message, "warning", "free space, or repair the disk; mom tries again in each cycle"),)
 
     def _announced(self, made: tuple[PolicyState, Policy | None]) -> PolicyState:
@@ -326,10 +326,10 @@ class ChangingPolicies:
         try:
             policy = self._compiled(read, kept, to_work=bool(kept.texts or kept.alone))
         except ConfigError as error:
-            self._unfit = f"they no longer fit the files: {error.problems[0]}"
+            self._unfit = f"they no longer match the files: {error.problems[0]}"
             return
         self._versions.clear()  # a rollback to an earlier version would delete all stored changes
-        self._put(policy, kept, "mom", f"{event}, with the changes that were kept")
+        self._put(policy, kept, "mom", f"{event}, with the saved changes")
 
     @property
     def _overlay(self) -> Overlay:
@@ -371,7 +371,7 @@ class ChangingPolicies:
             return current.state, None
         policy, problems = self._judged(texts_of(effective), self._declared)
         if policy is None or problems:
-            raise PolicyRefused(problems, hint="the policies from before stay in force")
+            raise PolicyRefused(problems, hint="the previous policies stay in force")
         if self._closed:
             raise MomError("these policies are no longer in force: nothing has changed", hint=_DECIDE_AGAIN)
         self._base = based_on
@@ -407,10 +407,10 @@ class ChangingPolicies:
                 self._kept.remove()
         except StateError as error:
             if not failed_before:
-                self._log.error("changes would not outlive a restart now: %s", error.message)
+                self._log.error("policy changes would be lost in a restart: %s", error.message)
             return
         if failed_before:
-            self._log.info("changes outlive a restart again")
+            self._log.info("policy changes are saved again")
 
 
 def description_of(changes: Mapping[str, str | None], *, replace_all: bool = False) -> str:

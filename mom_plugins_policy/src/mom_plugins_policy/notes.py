@@ -70,7 +70,7 @@ class NoteStore:
     def __init__(self, context: PluginContext | None = None, file: str = "notes.json", whose: str = "policies") -> None:
         self._file: StateFile[dict[str, KeptNotes]] | None = None
         if context is not None:
-            loss = f"{whose} began without notes"
+            loss = f"{whose} started without notes"
             self._file = context.state_file(file, f"the file of notes of {whose}", _NOTES, mode=0o600, loss=loss)
         self._kept: dict[str, KeptNotes] = {}
         self._size = 0
@@ -102,7 +102,7 @@ class NoteStore:
             entities = memory if isinstance(memory, Mapping) else {"": memory}
             self._kept = {str(identity): _ENTITY.validate_python(notes) for identity, notes in entities.items()}
         except ValueError as error:  # includes pydantic's
-            raise MomError(f"these are no notes: {printable(str(error), 200)}", hint="give what `memory` gave") from error
+            raise MomError(f"invalid notes: {printable(str(error), 200)}", hint="pass a result of `memory`") from error
         self._size = sum(kept.size for kept in self._kept.values())
         self._unwritten = True
 

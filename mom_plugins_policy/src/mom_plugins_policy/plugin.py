@@ -107,7 +107,7 @@ class PolicyPlugin:
     @hookimpl
     def mom_suggest(root: Path) -> Suggestion | None:
         """Suggest the plugin for every host: without an evaluator mom decides nothing."""
-        return Suggestion("it decides, by the plugins' default policies and your own", {"directory": str(USUAL_FOLDER)}, order=60)
+        return Suggestion("it decides with the plugins' default policies and your own", {"directory": str(USUAL_FOLDER)}, order=60)
 
     @hookimpl
     def mom_setup(self) -> None:
@@ -217,12 +217,12 @@ class PolicyPlugin:
     def _absent_folders(self) -> Iterator[Problem]:
         settings = self._settings
         for folder, setting, lost in (
-            (settings.directory, "directory", "no policy of yours is read"),
-            (settings.shadow, "shadow", "nothing is on trial"),
+            (settings.directory, "directory", "your policies are not read"),
+            (settings.shadow, "shadow", "no policies are on trial"),
         ):
             if folder is not None and folder != USUAL_FOLDER and not folder.is_dir():
-                message = f"{folder} is {'no folder' if folder.exists() else 'not there'}: {lost}"
-                hint = f"make it, or write another `{setting}`"
+                message = f"{folder} is {'not a folder' if folder.exists() else 'not there'}: {lost}"
+                hint = f"create the folder, or change `{setting}`"
                 yield Problem(Source(self._context.name), printable(message, 400), severity=Severity.WARNING, hint=hint)
 
     def _usable_defaults(self, own: Mapping[str, str], declared: Declarations) -> tuple[dict[str, PolicyText], list[Problem]]:
@@ -240,7 +240,7 @@ class PolicyPlugin:
                 undeclared = Policy.compile({name: text}, declared, self._settings.limits).undeclared
             if undeclared:
                 names = ", ".join(f"{scope}.{field}" for scope, field in sorted(undeclared))
-                message = f"the default policy {name} is left out, and nothing is decided by it: no plugin declares {names}"
+                message = f"the default policy {name} is not used: no plugin declares {names}"
                 advice = (
                     f"enable plugins that collect them: {', '.join(_COLLECTORS[scope] for scope in sorted({of for of, _ in undeclared}))}"
                 )
@@ -300,8 +300,8 @@ def _problems(result: Result, snapshot: Snapshot) -> Iterator[Problem]:
         names = ", ".join(dict.fromkeys(fault.name for fault in faults))
         fields = list(dict.fromkeys(field for fault in faults for field in _unknown_fields(fault, snapshot)))
         verb = "is" if len(fields) == 1 else "are"
-        message = f"left out by {names}, as {', '.join(fields)} {verb} unknown"
-        hint = "a policy that tests it with (valid …) before decides on the rest"
+        message = f"left out by {names}, because {', '.join(fields)} {verb} unknown"
+        hint = "test it with (valid …) first; then the policy decides on the rest"
         yield Problem(faults[0].source, message, faults[0].entity, Severity.WARNING, hint)
 
 
@@ -313,7 +313,7 @@ def _unknown_fields(fault: Fault, snapshot: Snapshot) -> list[str]:
     return fields if all(guest.fields.get(field) is None for field in fields) else []
 
 
-_WRITE_SOME: Final = "enable plugins that bring some, such as balloon and ksm, without `defaults: false`; or write policies of your own"
+_WRITE_SOME: Final = "enable plugins with default policies, such as balloon and ksm, without `defaults: false`; or write your own policies"
 
 _COLLECTORS: Final = {
     Scope.HOST: "the plugin host collects fields of the host",
@@ -325,5 +325,5 @@ def _problem(fault: Fault, result: Result) -> Problem:
     # Values change in each cycle. In the hint they do not make a new problem.
     hints = [", ".join(fault.values)] if fault.values else []
     if fault.entity is None:
-        hints.append(f"the evaluation ends here; {len(result.decisions)} decisions for guests stand, those for the host are lost")
+        hints.append(f"the evaluation ends here; {len(result.decisions)} decisions for guests remain, decisions for the host are lost")
     return Problem(fault.source, f"{fault.kind}: {fault.message}", fault.entity, hint="; ".join(hints))

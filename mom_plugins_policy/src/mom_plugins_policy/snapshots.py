@@ -68,7 +68,7 @@ class SnapshotForm(SampleForm):
                 if not isinstance(uuid, str) or uuid in ("", HOST_ID):
                     yield ("properties", name, "uuid"), "must be a text that identifies the guest"
                 elif owners.setdefault(uuid, name) != name:
-                    yield ("properties", name, "uuid"), f"is that of {owners[uuid]}, too"
+                    yield ("properties", name, "uuid"), f"is also that of {owners[uuid]}"
 
     def made(self) -> Snapshot:
         """Return the described snapshot."""
@@ -88,7 +88,7 @@ def _unique(file: str, pairs: Sequence[tuple[str, object]]) -> dict[str, object]
     if len(made) < len(pairs):
         keys = [key for key, _ in pairs]
         twice = printable(next(key for key in keys if keys.count(key) > 1), 60)
-        raise ConfigError([ConfigProblem(file, 0, 0, f"the key {twice} is there twice")])
+        raise ConfigError([ConfigProblem(file, 0, 0, f"the key {twice} appears twice")])
     return made
 
 

@@ -49,7 +49,7 @@ def _ours(path: Path, problems: list[ConfigProblem]) -> bool:
         problems.append(_problem(path, f"cannot be read: {error.strerror}"))
         return False
     if reason:
-        hint = "who can write there decides about all guests: `chown root` and `chmod go-w`"
+        hint = "anyone who can write there controls all guests: `chown root` and `chmod go-w`"
         problems.append(_problem(path, f"is not used: {reason}", hint))
     return not reason
 
@@ -84,7 +84,7 @@ def _listed(directory: Path, problems: list[ConfigProblem], suffixes: tuple[str,
     except FileNotFoundError:
         return []
     except OSError as error:
-        problems.append(_problem(directory, f"cannot be listed: {error.strerror}", "give the folder that holds the *.policy files"))
+        problems.append(_problem(directory, f"cannot be listed: {error.strerror}", "use the folder with the *.policy files"))
         return []
     return [directory / name for name in names if name.endswith(suffixes) and not name.startswith(".")]
 
@@ -97,7 +97,7 @@ def _read(path: Path, name: str, result: Texts, longest: int) -> None:
         return
     result.files[name] = str(path)
     try:
-        result.texts[name] = text_of(path, longest, "a policy is a text file, and limits.text says how long")
+        result.texts[name] = text_of(path, longest, "a policy is a text file; limits.text limits its length")
     except ConfigError as error:
         result.problems += error.problems
 
@@ -122,7 +122,7 @@ def text_of(path: Path, longest: int, hint: str) -> str:
                 raise ConfigError([_problem(path, "was changed while it was read", advice)])
     except (OSError, ValueError) as error:
         why = error.strerror if isinstance(error, OSError) else "not a valid file name"
-        advice = "look at the path" if isinstance(error, FileNotFoundError) else hint
+        advice = "check the path" if isinstance(error, FileNotFoundError) else hint
         raise ConfigError([_problem(named, f"cannot be read: {why}", advice)]) from error
     if len(content) > longest:
         raise ConfigError([_problem(named, f"has more than {longest:,} bytes", hint)])

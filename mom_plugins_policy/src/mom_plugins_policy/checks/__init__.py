@@ -51,5 +51,5 @@ def _remarks_on_nothing(policy: Policy) -> Iterator[PolicyProblem]:
     defaults = {} if policy.declarations is None else policy.declarations.policies
     for name in policy.code.empty:
         lost = ", and the default policy of this name is not used" if name in defaults else ""
-        hint = "write the policy, or `nil` if it is to do nothing"
-        yield PolicyProblem(name, 0, 0, "empty-policy", f"nothing is in it but comments, so it decides nothing{lost}", "warning", hint)
+        hint = "write a policy, or `nil` for a policy that does nothing"
+        yield PolicyProblem(name, 0, 0, "empty-policy", f"it contains only comments, so it decides nothing{lost}", "warning", hint)

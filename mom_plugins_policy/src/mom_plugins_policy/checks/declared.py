@@ -54,7 +54,7 @@ class DeclaredNames:
         owned = [f"{_OWNERS[scope]}.{name}" for scope in Scope if (scope, name) in self._fields]
         hints = [f"the field is {' or '.join(owned)}"] if owned else []
         if owned or name in self._controls:
-            hints.append(f'as a name it stands in quotes: "{name}"')
+            hints.append(f'write the name in quotes: "{name}"')
         return "; ".join(hints)
 
     def declares(self, scope: Scope, name: str) -> bool:
@@ -109,7 +109,7 @@ class DeclaredNames:
     def average(self, place: Form, name: str) -> None:
         """Remark on the mean of a guest's field that may be unknown."""
         shown = printable(name, 60)
-        message = f"the average of {shown} is 0.0 for a guest of which it is unknown"
+        message = f"the average of {shown} is 0.0 for a guest without a known value"
         self._say("average-of-nothing", place, message, f"use it inside of (if (valid guest.{shown}) … …)", about=name)
 
     def _property(self, scope: Scope, name: str, place: Form) -> None:
@@ -141,7 +141,7 @@ class DeclaredNames:
             return
         if entity is not None and entity.scope is not spec.scope:
             whose = "each guest" if spec.scope is Scope.GUEST else "the host"
-            self._say("wrong-scope", places[0], f"{name} is a control of {whose}, not of the {entity.scope}: nothing comes of this")
+            self._say("wrong-scope", places[0], f"{name} is a control of {whose}, not of the {entity.scope}: this has no effect")
             return
         if len(values) < 2:
             return
@@ -155,18 +155,18 @@ class DeclaredNames:
         shown = show(number) if isinstance(number, int) else f"{number:g}"
         if spec.choices and number not in spec.choices:
             has = ", ".join(map(str, spec.choices))
-            self._say("control-bounds", place, f"{name} has the values {has}, and this is {shown}: nothing comes of it")
+            self._say("control-bounds", place, f"{name} accepts only {has}, but this is {shown}: this has no effect")
         elif spec.minimum is not None and number < spec.minimum:
-            self._say("control-bounds", place, f"{name} is never set below {spec.minimum:.15g}, and this is {shown}")
+            self._say("control-bounds", place, f"{name} is never set below {spec.minimum:.15g}, but this is {shown}")
         elif spec.maximum is not None and number > spec.maximum:
-            self._say("control-bounds", place, f"{name} is never set above {spec.maximum:.15g}, and this is {shown}")
+            self._say("control-bounds", place, f"{name} is never set above {spec.maximum:.15g}, but this is {shown}")
 
     def _requested(self, value: Value, place: Form, *, takes_text: bool) -> None:
         try:
             if value.constant is not None:
                 requested(value.constant[0], takes_text=takes_text)
             elif not value.types & (NIL | NUMBER | STRING):
-                self._say("type", place, "a number is asked for, and this is none")
+                self._say("type", place, "a number is required, but this is not a number")
         except Trouble as error:
             self._say(error.kind, place, error.message.rstrip(","))
 

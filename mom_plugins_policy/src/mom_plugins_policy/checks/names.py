@@ -111,6 +111,6 @@ def remarks_on_names(names: Names) -> Iterator[PolicyProblem]:
             yield remark("shadowed-word", form, f"{form.name} is a word of the language", "give the variable another name")
     for form, _ in names.functions:
         if form.name in _TAKEN:
-            yield remark("def-of-builtin", form, f"{form.name} is a word of the language, which cannot be defined anew: this does nothing")
+            yield remark("def-of-builtin", form, f"{form.name} is a word of the language, which cannot be redefined: this has no effect")
         elif form.name in PREDEFINED:
             yield remark("def-of-builtin", form, f"{form.name} is a variable of the language, which hides this function")

@@ -52,7 +52,7 @@ _OF_NAMES: Final = frozenset({"unknown-field", "undefined-symbol", "unknown-vari
 
 _ELSEWHERE: Final = "check it together with the policy that defines it, if there is one"
 _INSTEAD: Final = {
-    "true": "write 1", "false": "write 0", "none": "write nil", "else": "it begins the last clause of cond, and no other",
+    "true": "write 1", "false": "write 0", "none": "write nil", "else": "`else` may only begin the last clause of cond",
     "kib": "write the number alone: memory is in KiB", "mib": "memory is in KiB: 512 MiB is 524288",
     "gib": "memory is in KiB: 2 GiB is 2097152",
 }  # fmt: skip
@@ -174,8 +174,8 @@ class Walk:
         if form.kind is FormKind.NAME:
             return self._name(form)
         if form.kind is FormKind.OPERATOR:
-            message = f"the operator {form.name} is no value"
-            raise self._wrong(form, "malformed", message, hint="an operator stands first in its brackets")
+            message = f"the operator {form.name} is not a value"
+            raise self._wrong(form, "malformed", message, hint="write the operator first in its brackets")
         self._steps -= 1
         if self._steps < 0 or self._depth >= _DEEPEST:
             raise _TooFar
@@ -212,8 +212,8 @@ class Walk:
         if value.types & FUNCTION:
             raise _TooFar
         if head.name not in self.program.words and not value.types & (NIL | UNBOUND):
-            hint = f"call the function otherwise, or the variable {head.name}" if head.name in self.program.definitions else ""
-            raise self._wrong(form, "not-callable", f"{head.name} is a variable here, and what it holds cannot be called", head, hint)
+            hint = f"rename the function or the variable {head.name}" if head.name in self.program.definitions else ""
+            raise self._wrong(form, "not-callable", f"{head.name} is a variable here, and its value cannot be called", head, hint)
         return self._word(form, arguments)  # a value that cannot be called does not hide a word
 
     def _word(self, form: Form, arguments: Sequence[Form]) -> Value:
@@ -282,7 +282,7 @@ class Walk:
         key = (self._now.chain[-1], name.name)
         before = self._now.store.get(("variable", *key))
         if before is not None and not before.types & UNBOUND and self._bound_in.get(key) == name.text.name:
-            message = f"{name.name} is bound in this scope already and keeps its value: this does nothing"
+            message = f"{name.name} is bound in this scope already and keeps its value: this has no effect"
             self.say("duplicate-variable", name, message, "use set to change it")
         self._bound_in.setdefault(key, name.text.name)
         return self._now.bind(name.name, value)
@@ -393,7 +393,7 @@ class Walk:
         try:
             for argument in arguments:
                 if values and self.program.changes(argument):
-                    message = f"this is done whatever the arguments before it are: `{word.name}` evaluates all its arguments"
+                    message = f"this is evaluated regardless of the earlier arguments: `{word.name}` evaluates all its arguments"
                     instead = "(if a b a)" if word.name == "and" else "(if a a b)"
                     self.say("no-short-circuit", argument, message, f"write {instead} where b depends on a")
                 value = self._value(argument)
@@ -413,7 +413,7 @@ class Walk:
         if word.name == "div" and args[1].constant is None:
             for around in self._together:
                 if args[1].identity in around.zero:
-                    self._say_not_kept(around, places[1], "this from being a division by zero", "put the division into an `if`")
+                    self._say_not_kept(around, places[1], "this division by zero", "put the division into an `if`")
         value = self._computed(form, word, args)
         if word.strict is not None and len(args) >= word.strict:
             for arg in args:
@@ -451,7 +451,7 @@ class Walk:
         for around in self._together:
             if arg.identity in around.keys:
                 cure = f"write (if {abridged(around.form.items[1], 30)} … …) around it"
-                self._say_not_kept(around, place, f"nil from `{head}`: {shown} may be nil", cure)
+                self._say_not_kept(around, place, f"that `{head}` gets nil: {shown} may be nil", cure)
                 return
         if isinstance(arg.doubt, FieldKey):
             (scope, _), name = arg.doubt
@@ -467,7 +467,7 @@ class Walk:
             self.say("possible-nil", place, f"{shown} may be nil here, and `{head}` fails on nil", f"test it with (valid {shown}) before")
 
     def _say_not_kept(self, around: _Together, place: Form, failure: str, cure: str) -> None:
-        message = f"`{around.word}` evaluates all its arguments, so an earlier one does not keep {failure}"
+        message = f"`{around.word}` evaluates all its arguments, so an earlier argument does not prevent {failure}"
         self.say("no-short-circuit", place, message, cure)
 
     # --- methods -------------------------------------------------------------------------------------------------------------------
@@ -513,7 +513,7 @@ class Walk:
         return NIL_VALUE if ENTITY_METHODS[method].writes else replace(self._unknown)
 
 
-_CERTAIN: Final = {"type": "the operands of {} can never fit", "zero-division": "division by zero"}
+_CERTAIN: Final = {"type": "the operands of {} have types that never fit", "zero-division": "division by zero"}
 
 _FORMS: Final[Mapping[str, Callable[[Walk, Form, Sequence[Form]], Value]]] = {
     "eval": Walk._in_order, "if": Walk._if, "let": Walk._let, "def": Walk._def, "defun": Walk._def, "defvar": Walk._defvar,

@@ -13,7 +13,7 @@ VERBS: Final[Mapping[str, Verb]] = {
     "check": Verb("mom_plugins_policy.cli.check:check_command", "Find mistakes in policies before they go live."),
     "eval": Verb("mom_plugins_policy.cli.evaluate:eval_command", "Evaluate policies or expressions on a snapshot."),
     "explain": Verb("mom_plugins_policy.cli.explain:explain_command", "Show decisions about a guest with their reasons."),
-    "fmt": Verb("mom_plugins_policy.cli.fmt:fmt_command", "Lay policies out, comments kept."),
+    "fmt": Verb("mom_plugins_policy.cli.fmt:fmt_command", "Format policies; comments are kept."),
     "defaults": Verb("mom_plugins_policy.cli.defaults:defaults_command", "Print the default policies that installed plugins bring."),
     "snapshot": Verb("mom_plugins_policy.cli.defaults:snapshot_command", "Print a snapshot of this host, or an example, as JSON."),
 }

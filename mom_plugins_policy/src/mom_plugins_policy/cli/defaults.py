@@ -29,7 +29,7 @@ def defaults_command(name: str | None, as_json: bool, config_path: str | None) -
     """
     policies = declarations_of(configured(config_path)).policies
     if name is not None and name not in policies:
-        advice = did_you_mean(name, policies) or f"there are: {', '.join(policies)}"
+        advice = did_you_mean(name, policies) or f"existing policies: {', '.join(policies)}"
         raise click.UsageError(f"no plugin brings a policy named {printable(name)} ({advice})")
     if as_json:
         click.echo(json.dumps(dict(policies) if name is None else policies[name], indent=2))
@@ -37,7 +37,7 @@ def defaults_command(name: str | None, as_json: bool, config_path: str | None) -
         print_text(policies[name])
     elif policies:
         rows = [(each, _first_sentence(policies[each])) for each in sorted(policies)]
-        print_table(("policy", TableColumn("what it is for", prose=True)), rows)
+        print_table(("policy", TableColumn("purpose", prose=True)), rows)
     else:
         click.echo("The installed plugins bring no policies.")
 

@@ -29,9 +29,7 @@ EXPRESSION = "~expression"
 
 @click.command("eval")
 @files_argument
-@click.option(
-    "-e", "--expression", "expressions", metavar="EXPR", multiple=True, help="Evaluate EXPR, after the policies. May be given again."
-)
+@click.option("-e", "--expression", "expressions", metavar="EXPR", multiple=True, help="Evaluate EXPR after the policies; may be repeated.")
 @snapshot_options
 @defaults_option
 @json_option
@@ -51,7 +49,7 @@ def eval_command(
     if Path("-") in paths:
         if snapshot_path == Path("-"):
             raise click.UsageError("policies and the snapshot cannot both come from the standard input: give one of them as a file")
-        expressions = (*expressions, text_of(Path("-"), 4 * DEFAULT_LIMITS.text, "a policy is a text"))
+        expressions = (*expressions, text_of(Path("-"), 4 * DEFAULT_LIMITS.text, "a policy is a text file"))
         paths = tuple(path for path in paths if path != Path("-"))
     inputs = policies_for(paths, config_path, defaults=with_default_policies, needed=not expressions, live=live)
     if expressions:
@@ -82,4 +80,4 @@ def _show(result: Result, inputs: PolicyInputs, *, only_values: bool) -> None:
     for fault in result.errors:
         click.echo(inputs.excerpt(fault), err=True)
     if result.stopped:
-        click.echo("mom: the evaluation stopped here, and nothing is decided for the host", err=True)
+        click.echo("mom: the evaluation stopped here: no decisions for the host", err=True)

@@ -48,7 +48,7 @@ def explain_command(
     Exit code 1: the evaluation has errors about it. Exit code 2: the policies or the snapshot cannot be read.
     """
     if (guest_name is None) == (not about_host):
-        raise click.UsageError("say whom it is about: --guest NAME, or --host")
+        raise click.UsageError("use --guest NAME or --host")
     inputs = policies_for(paths, config_path, defaults=with_default_policies, live=live)
     snapshot = snapshot_for(snapshot_path, config_path, inputs.declarations, live=live)
     try:
@@ -59,7 +59,7 @@ def explain_command(
         where = f"the snapshot {snapshot_path}" if snapshot_path is not None else "the example"
         names = first_names([printable(guest.name) for guest in snapshot.guests.values()], _SHOWN_GUESTS) or "no guest"
         advice = error.hint if error.hint.startswith("did you") else f"it has {names};"
-        raise NoSuchGuest(f"{error.message} in {where}", hint=f"{advice} --live looks at this host") from None
+        raise NoSuchGuest(f"{error.message} in {where}", hint=f"{advice} --live reads this host") from None
     policy = inputs.compiled(snapshot)
     result = policy.evaluate(snapshot)
     decisions = [decision for decision in result.decisions if decision.entity == entity.entity]
@@ -88,7 +88,7 @@ def _lines(entity: Entity, decisions: list[Decision], unknown: list[str], errors
     for fault in errors:
         yield from inputs.excerpt(fault).splitlines()
         if fault.entity is None:
-            yield "  the evaluation stopped there: its decisions for guests stand, those for the host are lost"
+            yield "  the evaluation stopped there: decisions for guests remain, decisions for the host are lost"
         else:
             yield f"  no decision for {name} is applied in this cycle"
     for decision in decisions:

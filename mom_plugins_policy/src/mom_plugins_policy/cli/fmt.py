@@ -44,7 +44,7 @@ def fmt_command(paths: tuple[Path, ...], check: bool) -> None:
         if not check:
             _write(path, before, after, problems)
         if after != before and (check or str(path) != "-"):
-            click.echo(f"{'would lay out' if check else 'laid out'} {printable(shown, 400)}", err=check)
+            click.echo(f"{'would format' if check else 'formatted'} {printable(shown, 400)}", err=check)
     if problems:
         raise ConfigError(problems)
     if changed and check:

@@ -36,13 +36,13 @@ USUAL_CONFIG: Final = Path("/etc/mom/mom.yaml")
 files_argument = click.argument("paths", metavar="[FILE|DIRECTORY]...", nargs=-1, type=click.Path(path_type=Path))
 
 defaults_option = click.option(
-    "--defaults", "with_default_policies", is_flag=True, help="Beside FILE, use the plugins' default policies, as a running mom does."
+    "--defaults", "with_default_policies", is_flag=True, help="Also use the plugins' default policies, as a running mom does."
 )
 
 
 def snapshot_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options `--snapshot FILE` and `--live`."""
-    about = "Look at this host, through the configured plugins, for a second. Nothing on the host is changed."
+    about = "Read this host through the configured plugins for a second. Nothing on the host is changed."
     live = click.option("--live", is_flag=True, help=about)
     about = "A snapshot as JSON, - for standard input.  [default: a small example]"
     file = click.option("--snapshot", "snapshot_path", metavar="FILE", default=None, type=click.Path(path_type=Path), help=about)
@@ -104,8 +104,8 @@ def policies_for(
         become_owner(*(path for path in (settings.directory, settings.file) if path is not None))
         policies, beside = read_policies(settings.directory, settings.file, limits), settings.wants_defaults
     elif needed and config is not None and not defaults:
-        message = f"{config.file} does not enable the plugin policy, so a mom with it uses no policy"
-        raise MomError(message, hint="name a policy; --defaults takes those that the plugins bring")
+        message = f"{config.file} does not enable the plugin policy, so mom uses no policies"
+        raise MomError(message, hint="name a policy file, or use --defaults for the plugins' default policies")
     elif needed:
         beside = True
     return PolicyInputs({**(declarations.policies if beside else {}), **policies.usable().texts}, policies.files, declarations, limits)
@@ -119,7 +119,7 @@ def _in_force(config: Config) -> Mapping[str, PolicyText] | None:
     if answer is None:
         return None
     policies, where = answer
-    click.echo(f"by the policies in force, from {printable(where, 400)}", err=True)
+    click.echo(f"using the policies in force, from {printable(where, 400)}", err=True)
     return policies
 
 

@@ -104,7 +104,7 @@ class Budgets(ABC):
 
     def too_deep(self) -> NoReturn:
         """Raise `Trouble` for too deeply nested calls."""
-        raise Trouble("recursion", f"more than {self.limits.depth} calls inside each other", of_call=True)
+        raise Trouble("recursion", f"more than {self.limits.depth} nested calls", of_call=True)
 
     def grown(self, value: Any_) -> Any_:
         """Check and count a built value. Raise `Trouble` if it is too large."""

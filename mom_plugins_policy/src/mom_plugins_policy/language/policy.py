@@ -139,7 +139,7 @@ class Code:
                 compiled = Compiled(self.program, self._limits, undeclared)
             except TOO_COMPLICATED:
                 longest = max((form.text for form in self.program.forms), key=lambda text: len(text.text)).name
-                message = "all policies are too complicated together, and this one is the longest: shorten it by functions and loops"
+                message = "all policies together are too complicated, and this one is the longest: shorten it with functions and loops"
                 raise PolicyError([Fault("limit", longest, 0, 0, message)]) from None
             if len(self._variants) >= _VARIANTS:
                 self._variants.pop(next(iter(self._variants)), None)  # another thread may have removed it
@@ -197,7 +197,7 @@ class Policy:
         for name, text in texts.items():
             for item, role in ((name, "a policy's name"), (text, "a policy")):
                 if not isinstance(item, str):
-                    raise PolicyError([Fault("type", str(name), 0, 0, f"{role} is a text, not {type(item).__name__}")])
+                    raise PolicyError([Fault("type", str(name), 0, 0, f"{role} must be a text, not {type(item).__name__}")])
         return cls(_code(tuple(sorted(texts.items())), limits), declarations, limits)
 
     @cached_property
@@ -256,7 +256,9 @@ class Policy:
 @lru_cache(maxsize=_CODES)
 def _code(texts: Sequence[tuple[str, str]], limits: PolicyLimits) -> Code:
     if len(texts) > limits.policies:
-        raise PolicyError([Fault("limit", texts[-1][0], 0, 0, f"there are {len(texts):,} policies, and {limits.policies:,} are allowed")])
+        raise PolicyError(
+            [Fault("limit", texts[-1][0], 0, 0, f"there are {len(texts):,} policies, but only {limits.policies:,} are allowed")]
+        )
     faults: list[Fault] = []
     forms: list[Form] = []
     empty: list[str] = []

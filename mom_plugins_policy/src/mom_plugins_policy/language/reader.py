@@ -29,8 +29,8 @@ _CLOSING = {"(": ")", "[": "]", "{": "}"}
 _CURES = {
     ";": "a comment begins with #", ",": "white space separates, without commas", "%": "write 50 % as 0.5",
     "=": "== compares, and (set NAME VALUE) gives a variable another value", "!": "write (not …), or != between two values",
-    "&": "write (and … …)", "|": "write (or … …)", "\u201c": 'a text stands in "', "\u201d": 'a text stands in "',
-    "\u2018": "a text stands in '", "\u2019": "a text stands in '",
+    "&": "write (and … …)", "|": "write (or … …)", "\u201c": 'enclose text in "', "\u201d": 'enclose text in "',
+    "\u2018": "enclose text in '", "\u2019": "enclose text in '",
 }  # fmt: skip
 """Hints for characters from other languages and word processors."""
 _BITS_PER_DIGIT = 3.32  # slightly less than log2(10)
@@ -88,7 +88,7 @@ def read(name: str, text: str, limits: PolicyLimits = DEFAULT_LIMITS, *, first_i
 def _close(open_forms: list[Form], source: SourceText, start: int) -> None:
     closing = source.text[start]
     if not open_forms:
-        raise _refusal("syntax", source, start, f"{closing} closes nothing")
+        raise _refusal("syntax", source, start, f"{closing} has no opening bracket")
     form = open_forms.pop()
     opening = source.text[form.start]
     if _CLOSING[opening] != closing:
@@ -126,16 +126,16 @@ def _no_token(source: SourceText, position: int) -> PolicyError:
     text = source.text
     character = text[position]
     if character in "\"'":
-        message = f"the string that begins with this {character} has no end (a backslash cannot stand directly before a line break)"
+        message = f"the string that begins with this {character} has no end (a backslash must not be the last character of a line)"
     elif character.isdigit() or character in ".-":
         shown = re.compile(r"[-0-9.A-Za-z_+]{0,20}").match(text, position)
-        message = f"{shown.group() if shown else character} is no number"
+        message = f"{shown.group() if shown else character} is not a number"
         if shown and re.fullmatch("-?[0-9]+[.]", shown.group()):
             message += f": write {shown.group()}0"
         elif shown and re.fullmatch("-?0[0-9]+", shown.group()):
             message += ": leave out the zeros before it"
     else:
-        message = f"{printable(character)} (U+{ord(character):04X}) begins no token of the language"
+        message = f"{printable(character)} (U+{ord(character):04X}) is not valid here"
         message += f": {_CURES[character]}" if character in _CURES else ""
     return _refusal("syntax", source, position, message)
 

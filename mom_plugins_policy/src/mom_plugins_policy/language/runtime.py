@@ -182,7 +182,7 @@ class Evaluation(Budgets):
             kind = kind_of(error)
             message = PYTHON_MESSAGES.get(kind, type(error).__name__)
             if kind == "internal":
-                _log.error("a mistake in the policy evaluator", exc_info=error)
+                _log.error("a bug in the policy evaluator", exc_info=error)
         values = self._values(site, error)
         return Fault(kind, *site.form.source, f"{message} in {abridged(site.form)}", entity, values)
 
@@ -374,12 +374,12 @@ class Evaluation(Budgets):
         _check_note(name)
         small = value.__class__ in _NUMBERS and -_SMALL < value < _SMALL
         if not small and not _keepable(value):
-            raise Trouble("type", f"{show(value)} cannot be remembered: numbers, strings, nil and flat lists of them can")
+            raise Trouble("type", f"{show(value)} cannot be kept: only numbers, strings, nil and flat lists of these can")
         identity = _id(entity)
         notes = self.noted.setdefault(identity, {})
         kept = self.notes.get(identity, {})
         if name not in notes and len(kept.keys() | notes.keys()) >= self.limits.names and name not in kept:
-            raise Trouble("limit", f"more than {self.limits.names} notes on {show(entity)}; those set to nil are forgotten")
+            raise Trouble("limit", f"more than {self.limits.names} notes on {show(entity)}; set unused notes to nil")
         before = self._note(identity, name)
         if not small or before.__class__ not in _NUMBERS:  # all small numbers have the same size
             self._make_room(name, before, value)

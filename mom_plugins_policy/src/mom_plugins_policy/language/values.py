@@ -127,13 +127,13 @@ def requested(value: Any_, *, takes_text: bool = False) -> Any_:
         return value
     if kind is float:
         if not math.isfinite(value):
-            raise Trouble("range", f"{show(value)} cannot be asked for")
+            raise Trouble("range", f"{show(value)} cannot be requested")
         return value
     if kind is bool:
         return int(value)
     if kind is str and _DIGITS.fullmatch(value):
         return int(value)
-    raise Trouble("type", f"a number is asked for, not {show(value)},")
+    raise Trouble("type", f"a number is required, not {show(value)},")
 
 
 def empty(value: Any_) -> bool:

@@ -63,7 +63,7 @@ class PythonEvaluation:
 
     def too_many(self) -> PolicyMistake:
         """Return the error for too many decisions."""
-        return PolicyMistake(f"it makes more than {self.most:,} decisions, as if its loop had no end")
+        return PolicyMistake(f"it makes more than {self.most:,} decisions; does a loop never end?")
 
 
 @dataclass(slots=True, eq=False)
@@ -149,9 +149,9 @@ class _ReadableEntity:
             meant = _meant(control, [name for name, spec in controls.items() if spec.scope is scope])
             return f"no enabled plugin has a control {control!r:.60} of the {scope}{meant}"
         if bounds and None in map(as_number, [value, *bounds]):
-            return f"the value or a bound of {control} is no finite number: {[value, *bounds]!r:.120}"
+            return f"the value or a bound of {control} is not a finite number: {[value, *bounds]!r:.120}"
         fits = as_number(value) is not None or isinstance(value, str | bool | list | tuple)
-        return "" if fits else f"{control} is set to {value!r:.40}, a {type(value).__name__} that no control takes"
+        return "" if fits else f"{control} is set to {value!r:.40}, a {type(value).__name__}, which no control accepts"
 
     def _read(self, field: str, read: Callable[[str], T | None]) -> T | None:
         declared, scope = self._evaluation.cycle.declared.fields, self.entity.scope
@@ -196,4 +196,4 @@ class Guests(tuple[Guest, ...]):
 
 
 def _meant(name: object, names: Sequence[str]) -> str:
-    return "".join(f"; {near} is meant?" for near in get_close_matches(str(name), names, 1))
+    return "".join(f"; did you mean {near}?" for near in get_close_matches(str(name), names, 1))

@@ -44,7 +44,7 @@ def read_policies(directory: Path) -> list[PythonPolicy]:
     except FileNotFoundError:
         return []
     except OSError as error:
-        raise _refused(directory, f"cannot be listed: {error.strerror}", "it has to be a folder that mom's user can read") from error
+        raise _refused(directory, f"cannot be listed: {error.strerror}", "use a folder that mom's user can read") from error
     _refuse_untrusted(directory)
     result, problems = list[PythonPolicy](), list[ConfigProblem]()
     for path in paths:
@@ -63,9 +63,9 @@ def _refuse_untrusted(path: Path) -> None:
         try:
             status = path.stat()
         except OSError as error:  # such as a broken link
-            raise _refused(path, f"cannot be read: {error.strerror}", "repair it, or take it out of the folder") from error
+            raise _refused(path, f"cannot be read: {error.strerror}", "repair it, or remove it from the folder") from error
         whose = f"{path.name} belongs to the user {status.st_uid} and has the mode {status.st_mode & 0o7777:03o}"
-        hint = "programs of those who can write there would run as mom's user: `chown root` and `chmod go-w`"
+        hint = "anyone who can write there could run programs as mom's user: `chown root` and `chmod go-w`"
         raise _refused(path, f"is not used: {reason}; {whose}", hint)
 
 
@@ -76,7 +76,7 @@ def _refused(path: Path, message: str, hint: str, line: int = 0) -> ConfigError:
 def _loaded(path: Path) -> PythonPolicy:
     _refuse_untrusted(path)
     if not path.is_file() or path.stat().st_size > _LONGEST:
-        raise _refused(path, f"is no regular file of at most {_LONGEST:,} bytes", _HINT)
+        raise _refused(path, f"is not a regular file of at most {_LONGEST:,} bytes", _HINT)
     module = ModuleType(str(path))
     sys.modules[module.__name__] = module  # data classes look there during the import
     try:

@@ -61,8 +61,10 @@ class PypolicyPlugin:
         for identity in self._notes.keep(cycle.notes):
             guest = snapshot.guests.get(identity)
             most = f"{NoteStore.LARGEST >> 20} MiB"
-            message = f"these notes are not kept, and the old ones stay: all notes together have more than {most}"
-            result.append(Problem(Source(self._context.name), message, guest.entity if guest else None, hint="note less, or delete notes"))
+            message = f"these notes are not saved, and the old notes stay: all notes together have more than {most}"
+            result.append(
+                Problem(Source(self._context.name), message, guest.entity if guest else None, hint="store less in notes, or delete notes")
+            )
         return result
 
     @hookimpl
@@ -96,7 +98,7 @@ def _evaluate(policy: PythonPolicy, cycle: PolicyCycle, until: float) -> list[De
             if len(decisions_made) > evaluation.most:
                 raise evaluation.too_many()
             for wrong in (item for item in decisions_made if not isinstance(item, Decision)):
-                raise PolicyMistake(f"decide gives a {type(wrong).__name__} where `guest.set(…)` belongs")
+                raise PolicyMistake(f"decide yields a {type(wrong).__name__}; it must yield `guest.set(…)`")
         except (Exception, SystemExit) as error:  # noqa: BLE001  # the operator's code may raise anything
             source = Source(policy.path.name, line_of(error, policy.path), 1)
             guest = None if isinstance(error, PolicyMistake) else _blamed(error, evaluation)
@@ -123,8 +125,8 @@ def _blamed(error: BaseException, evaluation: PythonEvaluation) -> Guest | None:
 
 def _left_out(source: Source, guest: Guest, error: BaseException) -> Problem:
     if guest.unknown and isinstance(error, TypeError):  # neither policy nor host is wrong
-        message = f"left out by {source.name}, as {', '.join(guest.unknown)} {'is' if len(guest.unknown) == 1 else 'are'} unknown"
-        return Problem(source, message, guest.entity, Severity.WARNING, "test what may be None with `is None` before it is used")
+        message = f"left out by {source.name}, because {', '.join(guest.unknown)} {'is' if len(guest.unknown) == 1 else 'are'} unknown"
+        return Problem(source, message, guest.entity, Severity.WARNING, "test a value with `is None` before you use it")
     return Problem(source, printable(f"left out by {source.name}: {type(error).__name__}: {error}", 400), guest.entity)
 
 
@@ -136,13 +138,13 @@ def _problems(yielded: list[Decision], evaluation: PythonEvaluation) -> Iterator
     for source, control in dict.fromkeys(
         (decision.source, decision.control) for decision, _ in evaluation.made if id(decision) not in yielded_ids
     ):
-        yield Problem(source, f"sets {control} and does not give it, so nothing comes of it", hint="write `yield` before it")
+        yield Problem(source, f"sets {control} but does not yield it, so it has no effect", hint="write `yield` before it")
     for identity, notes in list(evaluation.notes.items()):
         try:
             CAN_BE_KEPT.validate_python(notes, strict=True)
         except ValidationError as error:
             del evaluation.notes[identity]
             guest, first = evaluation.cycle.snapshot.guests.get(identity), error.errors()[0]
-            which = f"{first['loc'][0]!r:.60} is no number, text or list of these" if first["loc"] else first["msg"]
-            message = f"its notes are not kept, and the old ones stay: {which}"
+            which = f"{first['loc'][0]!r:.60} is not a number, text or list of these" if first["loc"] else first["msg"]
+            message = f"its notes are not saved, and the old notes stay: {which}"
             yield Problem(Source(evaluation.policy.path.name), printable(message, 400), guest.entity if guest else None)

@@ -78,7 +78,7 @@ class Generator(Operations):
         elif form.kind is FormKind.NAME:
             value = self._name(form)
         elif form.kind is FormKind.OPERATOR:
-            value = self.fault(form, "malformed", f"the operator {form.name} is no value")
+            value = self.fault(form, "malformed", f"the operator {form.name} is not a value")
         elif self.level >= _DEEP or self.blocks >= _BLOCKS:
             value = self._apart(form)
         else:
