@@ -238,7 +238,7 @@ def test_a_guest_that_has_shrunk_as_far_as_it_was_asked_to_wakes_mom_once(lab: L
     lab.records["db"]["balloon.current"] = 407 * MIB
     lab.looks()
     assert lab.watch.look() == 1.0
-    assert lab.woken == ["guest db has given what it was asked for"]
+    assert lab.woken == ["guest db has reached its smaller size"]
 
 
 @pytest.mark.parametrize(

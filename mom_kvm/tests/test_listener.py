@@ -65,7 +65,7 @@ def test_a_process_that_may_open_no_more_files_cannot_listen_and_is_told_so(
         raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
     monkeypatch.setattr(socket, "socket", too_many)
-    with pytest.raises(MomError, match=r"cannot listen on .*mom.sock: Too many open files \(mom may open more"):
+    with pytest.raises(MomError, match=r"cannot listen on .*mom.sock: Too many open files \(if mom has too many open files"):
         listen(Address(path=str(tmp_path / "mom.sock")))
 
 

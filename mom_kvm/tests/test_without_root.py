@@ -245,7 +245,7 @@ def test_an_order_does_not_wait_for_ever_for_those_before_it(tmp_path: Path, mon
     monkeypatch.setattr("mom_kvm.root_helper.ANSWER_SECONDS", 0.01)
     helper = Helper(str(tmp_path / "socket"))
     with helper._lock:
-        with pytest.raises(TimeoutError, match="did not follow earlier orders"):
+        with pytest.raises(TimeoutError, match="did not complete earlier requests"):
             helper.put_back()
         (late,) = helper.set_groups([GroupValue(1, 1, "memory.high", 7)])
     assert isinstance(late, TimeoutError)

@@ -143,7 +143,7 @@ def test_a_socket_that_is_left_over_is_replaced_and_anything_else_stays(tmp_path
     listen(Address(str(path))).close()
     assert not path.exists()
     path.write_text("mine")
-    with pytest.raises(MomError, match="is no socket"):
+    with pytest.raises(MomError, match="is not a socket"):
         listen(Address(str(path)))
     assert path.read_text() == "mine"
 

@@ -144,7 +144,7 @@ def test_a_driver_that_never_answers_or_stops_answering_blocks_the_balloon_after
     assert listed(hypervisor, guest).blocked == {}, "stale is not silent: what it said is unknown, no more"
     assert "mem_usable" not in hypervisor.fields([listed(hypervisor, guest)])[guest.uuid]
     clock.now += 2
-    assert listed(hypervisor, guest).blocked == {BALLOON: "the guest's balloon driver does not answer any more"}
+    assert listed(hypervisor, guest).blocked == {BALLOON: "the guest's balloon driver no longer answers"}
     guest.statistics["balloon.last-update"] = int(clock.wall())
     assert listed(hypervisor, guest).blocked == {}
 
@@ -286,7 +286,7 @@ def test_memory_that_virtio_mem_has_not_plugged_in_is_none_and_what_it_has_is_no
     with pytest.raises(NotSupported):
         hypervisor.set_balloon(guest.entity, 321 << 10)
     assert hypervisor.fields([found])[guest.uuid]["balloon_least"] == 129 << 10
-    with pytest.raises(NotSupported, match="its balloon can bring"):
+    with pytest.raises(NotSupported, match="is less than the smallest size that"):
         hypervisor.set_balloon(guest.entity, (129 << 10) - 1)
     hypervisor.set_balloon(guest.entity, 129 << 10)
     assert guest.current == 1 << 10, "what it is told is the least can be asked for"
@@ -325,7 +325,7 @@ def test_while_memory_is_being_plugged_in_that_is_told_and_no_longer_than_it_mov
         guest.maximum, guest.current = 448 << 10, (192 << 10) + kib
 
     plugged(0)
-    assert said() == "memory is being plugged into it, or out"
+    assert said() == "virtio-mem is plugging or unplugging its memory"
     clock.now += 50
     plugged(128 << 10)
     assert said()
@@ -348,7 +348,7 @@ def test_what_a_guest_is_asked_to_give_up_beside_a_full_balloon_is_soon_known(gu
         clock.now += 5
         guest.statistics["balloon.last-update"] = int(clock.wall())
         said.append(hypervisor.fields([listed(hypervisor, guest)])[guest.uuid].get("give_back"))
-    assert said[-1] == "memory is being plugged into it, or out"
+    assert said[-1] == "virtio-mem is plugging or unplugging its memory"
 
 
 def test_with_statistics_off_a_silent_driver_proves_nothing(guest, hypervisor, clock):
@@ -480,7 +480,7 @@ def test_nothing_is_done_to_a_guest_before_it_is_known_what_its_description_prom
 def test_a_description_that_cannot_be_understood_blocks_the_balloon_and_its_statistics_alone(make_hypervisor, guest, clock, more):
     """What is not read yet blocks all: such a guest would never be limited or evicted, for as long as it runs."""
     hypervisor = make_hypervisor(longest_xml=5000)
-    garbled = dict.fromkeys((BALLOON, PERIOD), "the guest's description cannot be understood")
+    garbled = dict.fromkeys((BALLOON, PERIOD), "the guest's description is invalid")
     for guest.more, blocked in ((more, garbled), ("", {}), (more, garbled)):
         clock.now += 301  # it is read again by then
         guest.statistics["balloon.last-update"] = int(clock.wall())

@@ -115,7 +115,7 @@ def test_a_longer_description_than_there_is_room_for_is_not_read(libvirtd: FakeL
     guest.more = " " * 1000
     with pytest.raises(NotSupported):
         hypervisor.stats_period(guest.entity)
-    assert hypervisor.garbled() == {guest.uuid: "the guest's description cannot be understood: it has more than 1000 characters"}
+    assert hypervisor.garbled() == {guest.uuid: "the guest's description is invalid: it has more than 1000 characters"}
 
 
 def test_what_one_said_last_grows_older_when_it_is_not_answering(libvirtd: FakeLibvirtd, make: Make) -> None:

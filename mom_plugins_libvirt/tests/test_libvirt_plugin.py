@@ -132,8 +132,8 @@ def test_the_doctor_gives_each_trouble_its_cure(make_plugin, libvirtd):
     assert "silent\\nguest" in text[Severity.WARNING]
     assert "fine" not in text[Severity.WARNING]
     assert all(finding.cure for finding in findings if finding.severity is not Severity.OK)
-    (later,) = [finding for finding in make_plugin().mom_doctor() if "will switch them on" in finding.message]
-    assert later.cure == "to see what mom would do while it only observes: virsh dommemstat GUEST --period 1 --live"
+    (later,) = [finding for finding in make_plugin().mom_doctor() if "when mom acts, it switches them on" in finding.message]
+    assert later.cure == "to have statistics while mom only observes: virsh dommemstat GUEST --period 1 --live"
 
 
 def test_the_doctor_says_what_guests_could_have_and_what_it_would_bring(make_plugin, libvirtd):
@@ -159,8 +159,8 @@ def test_the_doctor_advises_nothing_that_a_guest_has_or_cannot_use_and_says_whos
     findings = list(make_plugin().mom_doctor())
     assert not {"free page reporting", "autodeflate"} & {finding.subject for finding in findings}
     assert {finding.message for finding in findings if finding.subject == "pinned memory"} == {
-        "2 guests left at their size: one, two: the guest's memory is locked: the host cannot take it",
-        "1 guest left at their size: given: a host device (pci) pins the guest's memory: the host cannot take it",
+        "2 guests with a fixed size: one, two: the guest's memory is locked: the host cannot take it",
+        "1 guest with a fixed size: given: a host device (pci) pins the guest's memory: the host cannot take it",
     }
     libvirtd.add("plain")
     libvirtd.version = 6_008_000
@@ -169,7 +169,7 @@ def test_the_doctor_advises_nothing_that_a_guest_has_or_cannot_use_and_says_whos
 
 
 SHARE = "25 % of the resident memory of 2 guests is in transparent huge pages"
-MERGED = "KSM has merged 128 MiB of guests, and splits each huge page in which it finds a page to merge"
+MERGED = "KSM has merged 128 MiB of guests' memory, and splits each huge page in which it merges a page"
 
 
 @pytest.mark.parametrize(
@@ -177,7 +177,7 @@ MERGED = "KSM has merged 128 MiB of guests, and splits each huge page in which i
     [
         ("always [madvise] never", 0, {"huge pages": f"{SHARE} (the host's setting is madvise)"}),
         ("[always] madvise never", 64 << 8, {"huge pages": f"{SHARE} (the host's setting is always)", "huge pages and KSM": MERGED}),
-        ("always madvise [never]", 64 << 8, {"huge pages": "all memory of guests is in pages of 4 KiB"}),
+        ("always madvise [never]", 64 << 8, {"huge pages": "all guests' memory is in pages of 4 KiB"}),
         ("", 0, {}),
     ],
     ids=["madvise", "always, and KSM", "never", "unknown"],
@@ -219,7 +219,7 @@ def test_guests_that_cannot_be_relied_on_are_counted_and_said_in_the_same_words_
         hints += [item.hint for item in problems]
     assert plugin.mom_collect_host(hypervisor) == {"guests_silent": 0, "guests_distrusted": 1}
     assert said[0] == said[1], "a guest that finds another lie each time fills no log"
-    assert hints == [f"its balloon driver is broken, or lies: {name}" for name in ("mem_unused", "mem_usable")]
+    assert hints == [f"its balloon driver is broken or reports false figures: {name}" for name in ("mem_unused", "mem_usable")]
 
 
 def test_a_guest_whose_description_cannot_be_understood_is_a_problem_and_a_finding_that_name_it(make_plugin, libvirtd):
@@ -229,10 +229,10 @@ def test_a_guest_whose_description_cannot_be_understood_is_a_problem_and_a_findi
     snapshot = Snapshot(guests={guest.id: guest for guest in own(plugin).guests()})
     (problem,) = [item for item in plugin.mom_problems(snapshot) if isinstance(item, Problem)]
     assert (problem.entity, problem.severity) == (libvirtd.guests["uuid-of-odd"].entity, Severity.WARNING)
-    assert problem.message == "the guest's description cannot be understood: it is no XML of a domain"
+    assert problem.message == "the guest's description is invalid: it is no XML of a domain"
     (finding,) = [finding for finding in plugin.mom_doctor() if finding.subject == "description"]
     assert finding.severity is Severity.WARNING
-    assert finding.message.startswith("1 guest with a description that cannot be understood: odd: it is no XML of a domain")
+    assert finding.message.startswith("1 guest with an invalid description: odd: it is no XML of a domain")
 
 
 @pytest.mark.parametrize("serves", [True, False])

@@ -278,7 +278,7 @@ def test_what_virtio_mem_has_plugged_in_is_part_of_the_guests_size(host: FakeHos
     hypervisor.set_balloon(entity, 1112 * MIB)
     assert guest.size == 600 * MIB
     assert found["balloon_least"] == 513 * MIB
-    with pytest.raises(NotSupported, match="its balloon can bring"):
+    with pytest.raises(NotSupported, match="is less than the smallest size that"):
         hypervisor.set_balloon(entity, 513 * MIB - 1)
     hypervisor.set_balloon(entity, 513 * MIB)
     assert guest.size == 1 * MIB

@@ -224,7 +224,7 @@ def test_completed_shrink_wakes_once(tmp_path: Path) -> None:
     size, usable = float(str(seen[guest.id]["balloon_cur"])), float(str(seen[guest.id]["mem_usable"]))
     hypervisor.set_balloon(guest.entity, int(size - 0.6 * usable))
     now = 40.0
-    assert hypervisor.news() == f"guest {guest.name} has given what it was asked for"
+    assert hypervisor.news() == f"guest {guest.name} has reached its smaller size"
     assert guest.name not in hypervisor.news()
 
 
@@ -308,7 +308,7 @@ def test_two_simulations_do_not_end_in_one_recording(tmp_path):
     shown = CliRunner().invoke(simulate, ["noisy-neighbour", "--hours", "0.01", "--record", str(tmp_path / "r")])
     assert shown.exit_code == 0, shown.output
     again = CliRunner().invoke(simulate, ["noisy-neighbour", "--hours", "0.01", "--record", str(tmp_path / "r")])
-    assert "there is a recording in" in str(again.exception)
+    assert "is not empty; it may contain a recording" in str(again.exception)
 
 
 SOLD = SMALL.replace("a: {count: 6", "a: {class: gold, count: 3").replace(

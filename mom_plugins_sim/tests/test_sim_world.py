@@ -90,7 +90,7 @@ def test_silent_drivers_are_blocked(clock):
     clock.now += 40
     assert len(obstacles()) == 1, "it may have missed some"
     clock.now += 20
-    assert obstacles().count("the guest's balloon driver does not answer any more") == 3
+    assert obstacles().count("the guest's balloon driver no longer answers") == 3
     for guest in hypervisor.world.guests.values():
         guest.mute = False
     clock.now += 6

@@ -576,11 +576,11 @@ def test_a_drain_moves_no_guest_of_which_the_plugin_of_classes_is_silent(tmp_pat
 @pytest.mark.parametrize(
     ("destination", "said"),
     [
-        (" qemu+ext:///system?command=/tmp/evil.sh", "no URI"),
-        ("qemu+ssh://h/system?command=/bin/sh", "no parameter 'command=/bin/sh'"),
-        ("qemu+tls://h/system?no_verify=1", "no parameter 'no_verify=1'"),
-        ("", "no URI"),
-        (1, "a destination is a text"),
+        (" qemu+ext:///system?command=/tmp/evil.sh", "not the URI"),
+        ("qemu+ssh://h/system?command=/bin/sh", "cannot have the parameter 'command=/bin/sh'"),
+        ("qemu+tls://h/system?no_verify=1", "cannot have the parameter 'no_verify=1'"),
+        ("", "not the URI"),
+        (1, "a destination must be a text"),
     ],
 )
 def test_whoever_decides_a_destination_that_runs_programs_gets_no_further(tmp_path: Path, who: str, destination: Value, said: str) -> None:

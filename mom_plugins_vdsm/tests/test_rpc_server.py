@@ -236,7 +236,7 @@ def test_a_socket_that_nobody_serves_is_replaced_and_anything_else_left_alone(tm
             with Serving(tmp_path) as serving, client(serving.socket) as mom:
                 assert mom.ping() is True
             return
-        with pytest.raises(MomError, match="is a socket of another kind" if kind == "datagrams" else "is there already and is no socket"):
+        with pytest.raises(MomError, match="is a socket of another type" if kind == "datagrams" else "exists and is not a socket"):
             Serving(tmp_path).plugin.mom_setup()
     assert path.is_symlink() or path.exists()
 
@@ -249,7 +249,7 @@ def test_a_socket_that_another_process_serves_is_refused_and_left_alone(tmp_path
         try:
             assert child.stdout is not None
             assert child.stdout.readline() == b"\n"
-            with pytest.raises(MomError, match=rf"process {child.pid} serves .*mom\.sock already \(stop that one first"):
+            with pytest.raises(MomError, match=rf"process {child.pid} already listens on .*mom\.sock \(stop it first"):
                 Serving(tmp_path).plugin.mom_setup()
             assert (tmp_path / "mom.sock").is_socket()
         finally:
@@ -257,13 +257,13 @@ def test_a_socket_that_another_process_serves_is_refused_and_left_alone(tmp_path
 
 
 def test_a_folder_that_is_missing_is_named(tmp_path: Path) -> None:
-    with pytest.raises(MomError, match=rf"cannot listen on .*nope/s: No such file or directory \(make the folder {tmp_path}/nope first"):
+    with pytest.raises(MomError, match=rf"cannot listen on .*nope/s: No such file or directory \(create the folder {tmp_path}/nope first"):
         Serving(tmp_path, listen=str(tmp_path / "nope/s")).plugin.mom_setup()
 
 
 @pytest.mark.parametrize(
     ("listen", "message"),
-    [("/" + "x" * 107, "at most 107 bytes, and this has 108"), ("0", "a port is a number"), ("some where:1", "write a path")],
+    [("/" + "x" * 107, "at most 107 bytes; this path has 108"), ("0", "a port is a number"), ("some where:1", "write a path")],
 )
 def test_an_address_that_cannot_be_is_a_configuration_error(listen: str, message: str) -> None:
     with pytest.raises(ValidationError, match=message):

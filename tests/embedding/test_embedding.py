@@ -118,7 +118,7 @@ def test_a_failed_start_leaves_nothing_behind(tmp_path: Path) -> None:
     (tmp_path / "rpc.sock").write_text("in the way")
     before = {thread.name for thread in threading.enumerate()}, descriptors()
     engine = Engine(load_config(config_in(tmp_path)))
-    with pytest.raises(MomError, match="is no socket"):
+    with pytest.raises(MomError, match="is not a socket"):
         engine.start()
     assert not engine.is_running
     assert ({thread.name for thread in threading.enumerate()}, descriptors()) == before

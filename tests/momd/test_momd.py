@@ -169,7 +169,7 @@ def test_the_log_says_too_why_it_did_not_start(place: Place) -> None:
     place.config.write_text(good)
     place.socket.write_text("not a socket")
     assert place.run("-c", place.config, "-l", place.log).returncode != 0
-    assert "is there already and is no socket" in place.log.read_text()
+    assert "exists and is not a socket" in place.log.read_text()
 
 
 def test_a_folder_of_policies_that_is_not_there_is_warned_of(place: Place) -> None:
@@ -190,5 +190,5 @@ def test_what_goes_wrong_in_the_background_is_told_by_the_command(place: Place) 
     place.socket.write_text("not a socket")
     done = place.run("-c", place.config, "-d", "-l", place.log, "--pid-file", place.folder / "pid")
     assert done.returncode == 1
-    assert "is there already and is no socket" in done.stderr
+    assert "exists and is not a socket" in done.stderr
     assert not (place.folder / "pid").exists()

@@ -261,7 +261,7 @@ def test_drivers_that_never_come_and_that_go_are_noticed(libvirtd: PrivateLibvir
         wait_until(lambda: "mem_usable" in mom.fields(goes), "statistics come", 60)
         assert problems(mom) == []
         wait_until(lambda: "driver gone" in goes.printed, "the driver is gone", 60)
-        reason = "the guest's balloon driver does not answer any more"
+        reason = "the guest's balloon driver no longer answers"
         wait_until(lambda: "mem_usable" not in mom.fields(goes), "statistics are unknown", 60)
         wait_until(lambda: mom.blocked(goes) == {BALLOON: reason}, "it is blocked", 60)
         assert problems(mom) == [reason]

@@ -44,7 +44,9 @@ _LABEL: Final = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 _PATTERN: Final = r"^anywhere$|^[a-z]+(\+[a-z0-9]+)?://[!-~]*( (tcp|rdma)://[!-~]+)?$"
 """Approximate pattern for YAML editors."""
 
-_EXAMPLE: Final = "write it like qemu+tls://HOST/system, or qemu+ssh://USER@HOST/system, with a way behind one space, like tcp://10.0.0.2"
+_EXAMPLE: Final = (
+    "examples: qemu+tls://HOST/system, qemu+ssh://USER@HOST/system; a migration URI such as tcp://10.0.0.2 may follow one space"
+)
 
 
 class DestinationError(MomError, ValueError):
@@ -89,11 +91,11 @@ class Destination:
         if text == _ANYWHERE:
             return cls.ANYWHERE
         if not isinstance(text, str) or len(text) > _LONGEST:
-            raise DestinationError(f"a destination is a text of at most {_LONGEST} characters", hint=_EXAMPLE)
+            raise DestinationError(f"a destination must be a text of at most {_LONGEST} characters", hint=_EXAMPLE)
         uri, space, way = text.partition(" ")
         parts = _URI.fullmatch(uri) if text.isascii() else None
         if parts is None or (space and not way):
-            raise DestinationError("the destination is no URI of another hypervisor", hint=_EXAMPLE)
+            raise DestinationError("the destination is not the URI of another hypervisor", hint=_EXAMPLE)
         query = parts["query"]
         return cls(
             driver=parts["driver"],
@@ -145,18 +147,21 @@ def _problem_of_hypervisor(to: Destination) -> str:
     transports = ", ".join(_TRANSPORTS[1:])
     wrong_parameters = [f"{name}={value}" for name, value in to.parameters if value not in _PARAMETERS.get(name, ())]
     checks = (
-        (to.driver != _HYPERVISOR, f"guests cannot be moved to the driver {_quoted(to.driver)}"),
+        (to.driver != _HYPERVISOR, f"mom cannot move guests to a hypervisor with the driver {_quoted(to.driver)}"),
         (to.transport == "ext", "the transport 'ext' runs a program on this host"),
-        (to.transport not in _TRANSPORTS, f"the transport {_quoted(to.transport)} is none of {transports}"),
-        (to.path not in _PATHS, f"the path {_quoted(to.path)} is none of {', '.join(_PATHS)}"),
-        (not to.host or to.host != _short_host(to.host), "the destination names no other host by a valid name or address"),
-        (to.user and to.transport not in _SSH, "only ssh takes a user"),
-        (to.user and not _USER.fullmatch(to.user), "the user is no plain name; a password has no place in a destination"),
+        (to.transport not in _TRANSPORTS, f"the transport {_quoted(to.transport)} is not supported; use one of {transports}"),
+        (to.path not in _PATHS, f"the path {_quoted(to.path)} is not supported; use one of {', '.join(_PATHS)}"),
+        (not to.host or to.host != _short_host(to.host), "the host name or address in the destination is missing or invalid"),
+        (to.user and to.transport not in _SSH, "a user is allowed only with ssh"),
+        (to.user and not _USER.fullmatch(to.user), "the user name is invalid; a destination must not contain a password"),
         (to.port is not None and not 1 <= to.port <= 65_535, f"the port {to.port} is out of range"),
         (to.transport == "tcp" and not _is_this_host(to.host), "tcp is neither encrypted nor authenticated; use it on this host only"),
-        (wrong_parameters, f"a destination takes no parameter {_quoted(' '.join(wrong_parameters))}, only mode and no_tty=1"),
+        (wrong_parameters, f"a destination cannot have the parameter {_quoted(' '.join(wrong_parameters))}, only mode and no_tty=1"),
         (tuple(sorted(dict(to.parameters).items())) != to.parameters, "a parameter is given twice, or parameters are not sorted"),
-        (to.way and to.way != _short_way(to.way), f"the way {_quoted(to.way)} is no short tcp:// or rdma:// with a valid host and port"),
+        (
+            to.way and to.way != _short_way(to.way),
+            f"the migration URI {_quoted(to.way)} must be tcp:// or rdma:// with a valid host and port",
+        ),
     )
     return next((message for wrong, message in checks if wrong), "")
 
@@ -164,9 +169,9 @@ def _problem_of_hypervisor(to: Destination) -> str:
 def _problem_of_name(to: Destination) -> str:
     more = (to.path, to.transport, to.user, to.port, to.parameters, to.way, to.driver == _ANYWHERE and to.host)
     if any(more):
-        return f"a destination of the driver {to.driver} has a host's name at most"
+        return f"a destination of the driver {to.driver} can contain only a host's name"
     unnamed = to.driver == _NAMED and (not to.host or to.host != _short_host(to.host))
-    return "the destination names no other host by a valid name" if unnamed else ""
+    return "the host name in the destination is missing or invalid" if unnamed else ""
 
 
 def _short_host(host: str) -> str:

@@ -18,9 +18,9 @@ _MOSTLY_HUGE: Final = 80.0
 """Percent of a QEMU process's RSS."""
 
 _REBUILT_BY: Final = (
-    "for more: in /sys/kernel/mm/transparent_hugepage/khugepaged, 100 into scan_sleep_millisecs, which has the kernel make in minutes what"
-    " takes it hours, and 64 into max_ptes_none, or it fills what balloons have taken; and free page reporting, as what a balloon has taken"
-    " comes back in pages of 4 KiB"
+    "for more: in /sys/kernel/mm/transparent_hugepage/khugepaged, set scan_sleep_millisecs to 100, so that the kernel needs minutes instead"
+    " of hours, and max_ptes_none to 64, or the kernel refills memory that balloons have reclaimed; enable free page reporting, because"
+    " memory returns from a balloon in pages of 4 KiB"
 )
 """Measured in docs/guests.md."""
 
@@ -51,20 +51,20 @@ def examined(
     fields = hypervisor.fields(listed)
     for reason in dict.fromkeys(guest.garbled for guest in guests if guest.garbled):
         garbled = [guest.name for guest in guests if guest.garbled == reason]
-        text = f"{told(garbled, ' with a description that cannot be understood')}: {reason}; their balloons are left alone"
-        yield Finding(Severity.WARNING, "description", text, "look at the description: virsh dumpxml GUEST")
+        text = f"{told(garbled, ' with an invalid description')}: {reason}; mom does not change their balloons"
+        yield Finding(Severity.WARNING, "description", text, "check the description: virsh dumpxml GUEST")
     guests = [guest for guest in guests if guest.description is not None]
     without = [guest.name for guest in guests if not guest.balloon]
     if without:
         yield Finding(Severity.WARNING, "balloon device", told(without, " without"), cures.balloon)
     for reason in dict.fromkeys(guest.pinned for guest in guests if guest.pinned):
         pinned = [guest.name for guest in guests if guest.pinned == reason]
-        yield Finding(Severity.OK, "pinned memory", f"{told(pinned, ' left at their size')}: {reason}")
+        yield Finding(Severity.OK, "pinned memory", f"{told(pinned, ' with a fixed size')}: {reason}")
     off = [guest.name for guest in guests if guest.balloon and not guest.period]
     if off and stats_period and acts:
-        text = f"off for {told(off)}; mom will switch them on, every {format_duration(stats_period)}, when it acts"
+        text = f"off for {told(off)}; when mom acts, it switches them on, with a period of {format_duration(stats_period)}"
         cure = cures.statistics.format(max(1, round(stats_period)))
-        yield Finding(Severity.OK, "guest statistics", text, cure and f"to see what mom would do while it only observes: {cure}")
+        yield Finding(Severity.OK, "guest statistics", text, cure and f"to have statistics while mom only observes: {cure}")
     elif off:
         cure = f"set stats_period for the plugin {cures.plugin}" + (f", or {cures.statistics.format(2)}" if cures.statistics else "")
         yield Finding(Severity.WARNING, "guest statistics", f"off for {told(off)}", cure)
@@ -82,23 +82,21 @@ def _could_have(guests: Sequence[NamedFields], reporting_by: str, autodeflate_by
     silent = [guest for guest in guests if guest[1].get(GuestField.REPORTING) == 0]
     if silent and reporting_by:
         held_kib = sum(_held_for_nothing(fields) for _, fields in silent)
-        now = f", here now up to {held_kib >> 10} MiB" if held_kib >= _WORTH_MENTION_KIB else ""
-        gain = f"with it the host gets back what a guest has freed, of 450 MiB about 420 in 10 s{now}"
-        cure = f"to have it: {reporting_by}; from the guest's next start; QEMU 5.1, in the guest Linux 5.7"
+        now = f"; these guests hold up to {held_kib >> 10} MiB of freed memory" if held_kib >= _WORTH_MENTION_KIB else ""
+        gain = f"with it, memory that a guest frees returns to the host (of 450 MiB, about 420 MiB in 10 s){now}"
+        cure = f"to enable it: {reporting_by}; takes effect at the guest's next start; needs QEMU 5.1, and Linux 5.7 in the guest"
         yield Finding(Severity.OK, "free page reporting", f"off for {told([name for name, _ in silent])}; {gain}", cure)
     stiff = [guest for guest in guests if guest[1].get(GuestField.AUTODEFLATE) == 0]
     if stiff and autodeflate_by:
-        gain = "with it a guest that runs out takes back from its balloon within a second, instead of a kill"
-        cure = (
-            f"to have it: {autodeflate_by}; from the guest's next start; not where a guest must never get more than the host has given it"
-        )
+        gain = "with it, the balloon deflates within a second when the guest runs out of memory, and no program is killed"
+        cure = f"to enable it: {autodeflate_by}; takes effect at the guest's next start; not for guests that must never exceed mom's size"
         yield Finding(Severity.OK, "autodeflate", f"off for {told([name for name, _ in stiff])}; {gain}", cure)
 
 
 def _in_huge_pages(guests: Sequence[NamedFields], mode: str, unmerged_by: str) -> Iterable[Finding]:
     if mode == NEVER and guests:
-        text = "transparent_hugepage is never on this host: all memory of guests is in pages of 4 KiB, which makes its use slower"
-        cure = "to have huge pages: echo madvise > /sys/kernel/mm/transparent_hugepage/enabled; for guests that start from then on"
+        text = "transparent_hugepage is set to never on this host: all guests' memory is in pages of 4 KiB, so memory access is slower"
+        cure = "to enable huge pages: echo madvise > /sys/kernel/mm/transparent_hugepage/enabled; takes effect for guests that start later"
         yield Finding(Severity.OK, "huge pages", text, cure)
     kib_of_guests = [(as_number(fields.get(GuestField.HUGE_PAGES)), as_number(fields.get("rss"))) for _, fields in guests]
     sizes = [(huge, held) for huge, held in kib_of_guests if huge is not None and held]
@@ -109,8 +107,8 @@ def _in_huge_pages(guests: Sequence[NamedFields], mode: str, unmerged_by: str) -
     yield Finding(Severity.OK, "huge pages", text, _REBUILT_BY if share < _MOSTLY_HUGE else "")
     merged_kib = sum(as_number(fields.get("host_ksm_merged")) or 0 for _, fields in guests)
     if merged_kib >= _WORTH_MENTION_KIB:
-        text = f"KSM has merged {merged_kib / 1024:.0f} MiB of guests, and splits each huge page in which it finds a page to merge"
-        left_out = f"; for a guest whose speed is worth more than that room: {unmerged_by}, from its next start" if unmerged_by else ""
+        text = f"KSM has merged {merged_kib / 1024:.0f} MiB of guests' memory, and splits each huge page in which it merges a page"
+        left_out = f"; for a guest whose speed matters more than saved memory: {unmerged_by}, then restart the guest" if unmerged_by else ""
         cure = f"to merge only while memory is short: law: {{sold_share: 10}} of the plugin ksm{left_out}"
         yield Finding(Severity.OK, "huge pages and KSM", text, cure)
 

@@ -94,8 +94,8 @@ class Enforcement:
         self._context, self._source = context, Source(context.name)
         self._specs = {spec.name: spec for spec in controls}
         self._hindrance = hindrance
-        loss = "what settings had set stays set where they are removed now"
-        self._file = context.state_file("enforced.json", f"the file of what settings of {context.name} have set", _FORM, loss=loss)
+        loss = "mom does not restore values whose settings are removed now"
+        self._file = context.state_file("enforced.json", f"the file of values that settings of {context.name} have set", _FORM, loss=loss)
         self._saved: Set[_Key] | None = None
         """Content of the state file. None: not read yet."""
         self._set: set[_Key] = set()

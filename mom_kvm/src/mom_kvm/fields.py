@@ -39,7 +39,7 @@ def _pressure(resource: str, kind: str, who: str, what: str) -> FieldSpec:
 MEMORY: Final = (
     ("mem_available", Unit.KIB, "all memory that the guest's kernel manages", "balloon.available"),
     ("mem_unused", Unit.KIB, "memory that the guest does not use", "balloon.unused"),
-    ("mem_usable", Unit.KIB, "memory that the guest can give without swapping", "balloon.usable"),
+    ("mem_usable", Unit.KIB, "memory that the guest can release without swapping", "balloon.usable"),
     ("mem_disk_caches", Unit.KIB, "memory that the guest uses as disk cache", "balloon.disk_caches"),
 )
 """Statistics of the guest's kernel. The first is the upper limit of the others."""
@@ -47,8 +47,8 @@ MEMORY: Final = (
 COUNTERS: Final = (
     ("swap_in", Unit.KIB_PER_SECOND, "read back from the guest's swap", "balloon.swap_in"),
     ("swap_out", Unit.KIB_PER_SECOND, "written to the guest's swap", "balloon.swap_out"),
-    ("major_fault", Unit.PER_SECOND, "page faults in the guest that needed I/O", "balloon.major_fault"),
-    ("minor_fault", Unit.PER_SECOND, "page faults in the guest that needed none", "balloon.minor_fault"),
+    ("major_fault", Unit.PER_SECOND, "page faults in the guest with I/O", "balloon.major_fault"),
+    ("minor_fault", Unit.PER_SECOND, "page faults in the guest without I/O", "balloon.minor_fault"),
 )
 """Counters since the guest's boot. The field is the growth per second."""
 
@@ -58,57 +58,65 @@ _SAID: Final = (
     (
         GuestField.LEAST,
         Unit.KIB,
-        "smallest size that the guest's balloon can reach, as it cannot take memory plugged by virtio-mem; unknown: no such limit",
+        "smallest size that the guest's balloon can reach, because it cannot reclaim memory plugged by virtio-mem; unknown: no limit",
         GuestField.LEAST,
     ),
     (
         GuestField.GIVE_BACK,
         Unit.TEXT,
-        "why mom must give the guest's memory back, and then keep its size, such as a migration that is about to begin; unknown: no reason",
+        "reason why mom must return the guest's memory and then keep its size, such as an imminent migration; unknown: no reason",
         GuestField.GIVE_BACK,
     ),
-    ("balloon_rate", Unit.KIB_PER_SECOND, "growth of the guest; negative: it shrinks", "balloon.current"),
+    ("balloon_rate", Unit.KIB_PER_SECOND, "rate at which the guest's size changes; negative: it shrinks", "balloon.current"),
     (
         GuestField.REPORTING,
         Unit.FLAG,
         "1: free page reporting is on: the guest's kernel (Linux 5.7 or later) returns freed memory; 0: off",
         GuestField.REPORTING,
     ),
-    (GuestField.AUTODEFLATE, Unit.FLAG, "1: the balloon deflates when the guest runs out of memory; 0: not", GuestField.AUTODEFLATE),
+    (
+        GuestField.AUTODEFLATE,
+        Unit.FLAG,
+        "1: the balloon deflates when the guest runs out of memory; 0: it does not",
+        GuestField.AUTODEFLATE,
+    ),
     ("rss", Unit.KIB, "host memory that the guest's QEMU process holds", "balloon.rss"),
     *MEMORY,
     (
         "mem_usable_soon",
         Unit.KIB,
-        "memory usable when mom can act on the guest's next statistics, if the guest continues as between the last two; only known of"
-        " watched guests, while they use up memory",
+        "expected `mem_usable` when mom can act on the guest's next statistics, if memory use grows as fast as between the last two; known"
+        " only for watched guests whose memory use grows",
         "balloon.usable, twice",
     ),
     *COUNTERS,
     ("stats_age", Unit.SECONDS, "age of the guest's own statistics", "balloon.last-update"),
     (GuestField.REBOOT_AGE, Unit.SECONDS, "time since the guest's last reboot; unknown: mom has seen none", "balloon.minor_fault"),
-    ("stats_rejected", Unit.COUNT, "impossible figures that the guest has reported since mom knows it", "balloon.*"),
-    (GuestField.PERIOD, Unit.SECONDS, "how often the guest is asked to report; 0: never", GuestField.PERIOD),
+    ("stats_rejected", Unit.COUNT, "impossible statistics from the guest since mom first saw it", "balloon.*"),
+    (GuestField.PERIOD, Unit.SECONDS, "period of the guest's balloon statistics; 0: off", GuestField.PERIOD),
     ("vcpu_count", Unit.COUNT, "virtual CPUs of the guest", "vcpu.current"),
-    ("cpu_usage", Unit.PERCENT, "CPU time of the guest, 100 being one host CPU", "cpu.time"),
+    ("cpu_usage", Unit.PERCENT, "CPU time of the guest; 100: one host CPU", "cpu.time"),
 )
 """Name, unit, description, and source in the guest's record."""
 
 _SEEN: Final = (
     _process("host_minor_faults", Unit.COUNT, "the QEMU process's page faults without I/O since the last sample", "stat"),
     _process("host_major_faults", Unit.COUNT, "the QEMU process's page faults with I/O since the last sample", "stat"),
-    _process("host_cpu_usage", Unit.PERCENT, "CPU time of the QEMU process with all its threads, 100 being one host CPU", "stat"),
+    _process("host_cpu_usage", Unit.PERCENT, "CPU time of the QEMU process with all its threads; 100: one host CPU", "stat"),
     _process("host_swap", Unit.KIB, "memory of the guest that is in the host's swap", "status VmSwap"),
     _process("host_ksm_merged", Unit.KIB, "memory of the guest that KSM has merged", "ksm_stat ksm_merging_pages"),
     _process(
-        "host_ksm_profit", Unit.KIB, "memory that KSM saves of the guest, net of its costs; may be negative", "ksm_stat ksm_process_profit"
+        "host_ksm_profit",
+        Unit.KIB,
+        "guest memory that KSM saves, minus KSM's own memory for it; may be negative",
+        "ksm_stat ksm_process_profit",
     ),
     FieldSpec(
         GuestField.LIMIT_ROOM,
         Unit.KIB,
         Scope.GUEST,
-        "memory that the guest's cgroup can still take before it, or a cgroup above it, reaches its limit, where the kernel kills; unknown:"
-        " no limit",
+        "memory that the guest's cgroup can still use until its limit, or a parent cgroup's limit, where the kernel kills processes;"
+        " unknown: no limit",
         "memory.max, memory.current and memory.stat inactive_file of the guest's cgroups",
     ),
     FieldSpec(
@@ -120,12 +128,12 @@ _SEEN: Final = (
     ),
     _group(
         "host_cgroup_cpu_usage",
-        "CPU time of the guest's cgroup: QEMU and its helpers, 100 being one host CPU",
+        "CPU time of the guest's cgroup: QEMU and its helpers; 100: one host CPU",
         "cpu.stat usage_usec, or cpuacct.usage",
     ),
     _group(
         "host_cgroup_throttled",
-        "time that a CPU quota held the guest's cgroup back; more than 100 where it held back several CPUs",
+        "time that a CPU quota throttled the guest's cgroup; more than 100 if it throttled several CPUs",
         "cpu.stat throttled_usec",
     ),
     _pressure("memory", "some", "at least one", "memory"),
@@ -158,5 +166,5 @@ def host_fields(source: Callable[[str], str]) -> tuple[FieldSpec, ...]:
     silent, distrusted = source("balloon.last-update"), source("balloon.*")
     return (
         FieldSpec("guests_silent", Unit.COUNT, Scope.HOST, "guests whose balloon driver does not answer", silent),
-        FieldSpec("guests_distrusted", Unit.COUNT, Scope.HOST, "guests that report impossible figures", distrusted),
+        FieldSpec("guests_distrusted", Unit.COUNT, Scope.HOST, "guests that report impossible statistics", distrusted),
     )

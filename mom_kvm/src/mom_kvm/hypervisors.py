@@ -30,7 +30,7 @@ def capable(hypervisor: Hypervisor, capability: Callable[..., Capability], what:
 def check_size(target_kib: int, maximum_kib: int | None, guest: str) -> None:
     """Raise `NotSupported` for a size that the guest cannot have."""
     if isinstance(target_kib, bool) or not isinstance(target_kib, int) or target_kib < 1:
-        raise NotSupported(f"{target_kib!r:.40} KiB is no size for {guest}")
+        raise NotSupported(f"{target_kib!r:.40} KiB is not a valid size for {guest}")
     if maximum_kib is not None and target_kib > maximum_kib:
         raise NotSupported(f"{target_kib} KiB is more than the {maximum_kib} KiB that {guest} can have")
 
@@ -70,10 +70,10 @@ def set_each(changes: Iterable[Change], set_one: Callable[[Change], object]) -> 
 def listed_guests(hypervisor: Hypervisor | None, subject: str) -> Generator[Finding, None, Sequence[Guest] | None]:
     """Return the guests for `mom doctor`, or None after a finding with the reason."""
     if hypervisor is None:
-        yield Finding(Severity.WARNING, subject, "guests were not looked at: no hypervisor was reached")
+        yield Finding(Severity.WARNING, subject, "guests were not checked: no hypervisor is reachable")
         return None
     try:
         return hypervisor.guests()
     except HypervisorError as error:
-        yield Finding(Severity.ERROR, subject, f"the guests cannot be looked at: {error}", "see what the hypervisor plugin says above")
+        yield Finding(Severity.ERROR, subject, f"the guests cannot be checked: {error}", "see the hypervisor plugin's finding above")
         return None

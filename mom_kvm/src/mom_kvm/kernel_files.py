@@ -169,7 +169,7 @@ def unwritable_finding(path: Path | str, subject: str, effect: str, *, observes:
     if hindrance is None:
         return None
     if observes:
-        return Finding(Severity.WARNING, subject, f"{path} is not writable, which mom needs only when it acts", hindrance.hint)
+        return Finding(Severity.WARNING, subject, f"{path} is not writable; mom needs that only when it acts", hindrance.hint)
     return Finding(Severity.ERROR, subject, f"{path} is not writable: {effect}", hindrance.hint)
 
 
@@ -212,20 +212,20 @@ def root_cure(path: Path | str = "", number: int | None = errno.EACCES) -> str:
         return "run mom as root, outside of containers, with /proc and /sys mounted read-write"
     helper = Helper.reached()
     if helper is None:
-        return "start mom-helper, which does for mom what only root may: systemctl enable --now mom-helper.socket; or run mom as root"
+        return "start mom-helper, which does the work that needs root: systemctl enable --now mom-helper.socket; or run mom as root"
     if not path:
-        return "see what mom-helper has refused: journalctl -u mom-helper"
+        return "see which request mom-helper has refused: journalctl -u mom-helper"
     if number == errno.EROFS:
-        return f"let mom-helper.service write there: ReadWritePaths={path}, in a drop-in of it"
+        return f"let mom-helper.service write there: set ReadWritePaths={path} in a drop-in of that unit"
     if _declared(helper, path):
-        return "mom-helper.service leaves out what the kernel wants for it: docs/service.md says how to give it that"
+        return "mom-helper.service lacks a capability that the kernel requires; docs/service.md says how to add it"
     return cure_by_lines(f"[knob {path}]\nleast = …\nmost = …")
 
 
 def cure_by_lines(declaration: str) -> str:
     """Return the cure for an undeclared file, with its lines from `helper_declaration`."""
     lines = ", ".join(f"`{line}`" for line in declaration.splitlines())
-    return f"if root is to let it: the lines {lines} in a file {DECLARATIONS_FOLDER}/NAME.conf, and systemctl restart mom-helper"
+    return f"to allow it, write the lines {lines} to a file {DECLARATIONS_FOLDER}/NAME.conf as root, then: systemctl restart mom-helper"
 
 
 def _declared(helper: Helper, path: Path | str) -> bool:
@@ -238,7 +238,7 @@ def _declared(helper: Helper, path: Path | str) -> bool:
 def _failure_of(error: OSError, path: Path | str, verb: str) -> HypervisorError:
     failure = HypervisorError(f"cannot {verb} {path}: {error.strerror}")
     if error.errno in {errno.ENOENT, errno.ENOTDIR}:
-        failure = NotSupported(f"there is no {path}", hint="this kernel has no such thing, or mom runs in a container without it")
+        failure = NotSupported(f"there is no {path}", hint="this kernel does not have this file, or mom runs in a container that hides it")
     elif error.errno in _REFUSED:
         failure = PermissionDenied(f"cannot {verb} {path}: {error.strerror}", hint=root_cure(path, error.errno))
     failure.__cause__ = error

@@ -98,7 +98,7 @@ class KnobPlugin:
             if isinstance(value, HypervisorError):
                 yield Finding(Severity.ERROR, name, value.message, value.hint)
             else:
-                yield Finding(Severity.OK, name, f"it stands at {value}")
+                yield Finding(Severity.OK, name, f"the present value is {value}")
 
     def _values(self) -> dict[str, Value | HypervisorError]:
         values: dict[str, Value | HypervisorError] = {}

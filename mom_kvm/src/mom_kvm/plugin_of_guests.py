@@ -51,12 +51,12 @@ _SWITCHED_PER_CYCLE: Final = 50
 _SHORTEST_WATCH_SECONDS: Final = 0.05
 """Guests send statistics once a second."""
 
-_SILENT_CURE: Final = "look whether it hangs, and load virtio_balloon in it: in Windows, the balloon driver and service of virtio-win"
+_SILENT_CURE: Final = "check whether the guest hangs; load virtio_balloon in it (Windows: the balloon driver and service of virtio-win)"
 
 
 def _whole_seconds(seconds: float) -> float:
     if seconds != int(seconds):
-        raise ValueError("whole seconds are counted here")
+        raise ValueError("must be whole seconds")
     return seconds
 
 
@@ -72,7 +72,7 @@ H = TypeVar("H", bound="ReportingHypervisor")
 class PluginOfGuests(Generic[H]):
     """Base of hypervisors' plugins. The subclass sets `_hypervisor` and `_watch` in `mom_setup`."""
 
-    _garbled_cure = "look at it (virsh dumpxml GUEST): its balloon is left alone, and what it is promised there is not known"
+    _garbled_cure = "check it (virsh dumpxml GUEST); mom does not know the guest's guarantee, and does not change its balloon"
 
     class Settings(PluginSettings):
         """Settings for guests' statistics."""
@@ -95,7 +95,7 @@ class PluginOfGuests(Generic[H]):
     @hookimpl
     def mom_declare(self) -> Iterable[Declaration]:
         """Declare the statistics period."""
-        description = f"how often the guest is asked to report its memory, up to {_LONGEST_PERIOD_SECONDS} s; 0: never"
+        description = f"period of the guest's balloon statistics, up to {_LONGEST_PERIOD_SECONDS} s; 0: off"
         # No bounds: mom would raise a negative period to 0, which means never. `mom_write` refuses it.
         return (ControlSpec(GuestField.PERIOD, Unit.SECONDS, Scope.GUEST, description, GuestField.PERIOD),)
 
@@ -152,7 +152,7 @@ class PluginOfGuests(Generic[H]):
             if guest.fields.get(GuestField.PERIOD) == 0 and not {"*", GuestField.PERIOD} & guest.blocked.keys()
         )
         for guest in islice(off, _SWITCHED_PER_CYCLE):
-            yield Decision(guest.entity, GuestField.PERIOD, period, "the guest is not asked for statistics", Source(self._context.name))
+            yield Decision(guest.entity, GuestField.PERIOD, period, "the guest's balloon statistics are off", Source(self._context.name))
 
     def _unreliable(self, snapshot: Snapshot) -> Iterable[Problem]:
         if self._hypervisor is None:
@@ -160,8 +160,8 @@ class PluginOfGuests(Generic[H]):
         reports = [(uuid, message, _SILENT_CURE) for uuid, message in self._hypervisor.silent().items()]
         for uuid, names in self._hypervisor.impossible().items():
             # The fields are in the hint: otherwise other impossible fields would be a new problem each time.
-            hint = f"its balloon driver is broken, or lies: {', '.join(names)}"
-            reports.append((uuid, "the guest reports what cannot be true: nothing of it is believed", hint))
+            hint = f"its balloon driver is broken or reports false figures: {', '.join(names)}"
+            reports.append((uuid, "the guest reports impossible statistics; mom ignores all its statistics", hint))
         reports += [(uuid, message, self._garbled_cure) for uuid, message in self._hypervisor.garbled().items()]
         for uuid, message, hint in reports:
             if uuid in snapshot.guests:

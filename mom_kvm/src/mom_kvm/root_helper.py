@@ -122,7 +122,7 @@ class Helper:
     def open_of_guest(self, pid: int, started: int, name: str) -> int:
         """Open a file in a guest's folder in /proc. Raises `PermissionError`."""
         if name not in orders.PROCESS_FILES:
-            raise PermissionError(errno.EPERM, f"mom-helper opens no {name} of guests")
+            raise PermissionError(errno.EPERM, f"mom-helper does not open {name} of guests")
         with self._turn():
             order = Order(OrderNumber.OPEN, a=orders.PROCESS_FILES.index(name), c=pid, d=started)
             return self._with_descriptor(self._ask(order))
@@ -166,7 +166,7 @@ class Helper:
     def _turn(self) -> Iterator[None]:
         """Hold the lock for one request."""
         if not self._lock.acquire(timeout=2 * ANSWER_SECONDS):
-            raise TimeoutError(errno.ETIMEDOUT, f"mom-helper did not follow earlier orders within {2 * ANSWER_SECONDS:.0f} s")
+            raise TimeoutError(errno.ETIMEDOUT, f"mom-helper did not complete earlier requests within {2 * ANSWER_SECONDS:.0f} s")
         try:
             if self._connection is not None and self._ended.poll(0):
                 self._close()
@@ -177,7 +177,7 @@ class Helper:
     def _number_of(self, name: str) -> int:
         declared = self._list()
         if name not in declared:
-            raise PermissionError(errno.EPERM, f"mom-helper may not, as root has not declared {name}")
+            raise PermissionError(errno.EPERM, f"mom-helper may not write it: root has not declared {name}")
         return declared[name][0]
 
     def _list(self) -> dict[str, tuple[int, DeclaredFile]]:
@@ -225,7 +225,7 @@ class Helper:
         for descriptor in received:
             os.close(descriptor)
         self._close()
-        raise OSError(errno.EPROTO, "mom-helper answered something else")
+        raise OSError(errno.EPROTO, "mom-helper's answer does not match the request")
 
     def _failure(self, error: Exception) -> OSError:
         """Return the connection's error, and close it."""

@@ -211,7 +211,7 @@ class RunSummary:
     def failure_lines(self) -> list[str]:
         """Return how policies failed."""
         return [
-            f"{self.name}: a policy failed in {count} of {self.cycles} cycles, and what it decides is lost there: {printable(text, 300)}"
+            f"{self.name}: a policy failed in {count} of {self.cycles} cycles; its decisions there are lost: {printable(text, 300)}"
             for text, count in self.failures.items()
         ]
 

@@ -18,7 +18,7 @@ from mom_kvm.kernel_files import boot_id
 from mom_kvm.resizes import Resizes
 from mom_kvm.statistics import Reading, Record, convert, usable_memory
 
-_UNINTELLIGIBLE: Final = "the guest's description cannot be understood"
+_UNINTELLIGIBLE: Final = "the guest's description is invalid"
 
 _DRIVER_GRACE_SECONDS: Final = 60.0
 """Time until the first statistics: booting takes tens of seconds."""
@@ -111,7 +111,7 @@ class SeenGuest(ABC):
         if age is None:
             return "the guest's balloon driver has never answered" if monotonic - self.since > _DRIVER_GRACE_SECONDS else ""
         patience = max(_DRIVER_SILENT_SECONDS, _DRIVER_SILENT_STALE * stale_seconds(self.period, stale_after))
-        return "the guest's balloon driver does not answer any more" if min(age, monotonic - self.since) > patience else ""
+        return "the guest's balloon driver no longer answers" if min(age, monotonic - self.since) > patience else ""
 
     @property
     def size(self) -> int | None:
@@ -138,7 +138,7 @@ class SeenGuest(ABC):
     def why_give_back(self, monotonic: float) -> str:
         """Return why the guest must get its memory back, such as for virtio-mem."""
         plugs = self.plugging_since is not None and monotonic - self.plugging_since < _PLUGGING_SECONDS and not self.without_balloon
-        return "memory is being plugged into it, or out" if plugs else ""
+        return "virtio-mem is plugging or unplugging its memory" if plugs else ""
 
     @property
     def least_kib(self) -> int | None:
@@ -149,7 +149,7 @@ class SeenGuest(ABC):
         """Return the balloon target in KiB for a size. Raises `NotSupported`."""
         check_size(target_kib, maximum_kib, printable(self.name))
         if self.least_kib is not None and target_kib < self.least_kib:
-            least = f"the {self.least_kib} KiB to which its balloon can bring {printable(self.name)}"
+            least = f"the smallest size that {printable(self.name)} can have with its balloon, {self.least_kib} KiB"
             raise NotSupported(f"{target_kib} KiB is less than {least}")
         return target_kib - self.plugged_kib
 
@@ -286,5 +286,5 @@ class SeenGuests(ABC, Generic[G]):
         with self._lock:
             seen = self._seen.get(guest.id)
         if seen is None:
-            raise GuestGone(f"{guest} is not there any more")
+            raise GuestGone(f"{guest} no longer exists")
         return seen

@@ -57,11 +57,13 @@ class SimulationSetup:
                 files = sorted(file for file in path.glob("*.policy") if file.name[:1] != ".") if path.is_dir() else [path]
                 texts |= {file.name.removesuffix(".policy"): file.read_text(encoding="utf-8") for file in files}
             except OSError as error:
-                raise MomError(f"{path} cannot be read: {error.strerror}", hint="name a policy, or a folder of *.policy") from error
+                raise MomError(
+                    f"{path} cannot be read: {error.strerror}", hint="name a policy file, or a folder with *.policy files"
+                ) from error
             except UnicodeDecodeError as error:
-                raise MomError(f"{path} is no text in UTF-8: byte {error.start}", hint="save it as UTF-8") from error
+                raise MomError(f"{path} is not UTF-8 text: byte {error.start} is invalid", hint="save it as UTF-8") from error
             if not files:
-                raise MomError(f"there is no *.policy in {path}")
+                raise MomError(f"there is no *.policy file in {path}")
         return texts
 
 
@@ -80,7 +82,7 @@ def run_simulation(
         with Engine(config, Clock(lambda: now, lambda: setup.BEGINS + now)) as engine:
             hypervisor = engine.hypervisor
             if not isinstance(hypervisor, SimulatedHost):
-                raise MomError("another plugin's hypervisor is used", hint="leave it out: a scenario has its own")
+                raise MomError("the hypervisor of another plugin is in use", hint="remove that plugin: a scenario has its own hypervisor")
             cycles = math.floor(lasts / interval + 1e-9)
             for number in range(1, cycles + 1):
                 due = number * interval
@@ -129,7 +131,7 @@ def _named_as_given(folder: Path) -> Iterator[None]:
 def _must_be_empty(folder: Path) -> Path:
     try:
         if folder.exists() and any(folder.iterdir()):
-            raise MomError(f"there is a recording in {folder} already, or something else", hint="name another folder, or delete it")
+            raise MomError(f"{folder} is not empty; it may contain a recording", hint="name another folder, or delete this one")
     except OSError as error:
         raise MomError(f"cannot record in {folder}: {error.strerror}") from error
     return folder

@@ -58,9 +58,9 @@ class Address:
         if text.startswith("/"):
             length = len(os.fsencode(text))
             if "\0" in text:
-                raise ValueError("a path has no zero bytes")
+                raise ValueError("a path must not contain zero bytes")
             if length > _LONGEST_PATH:
-                raise ValueError(f"the path of a socket has at most {_LONGEST_PATH} bytes, and this has {length}")
+                raise ValueError(f"a socket's path can have at most {_LONGEST_PATH} bytes; this path has {length}")
             return cls(path=text)
         match = re.fullmatch(r"(?:(?:\[([0-9a-fA-F:.%\w]+)\]|([\w.-]+)):)?([0-9]{1,5})", text)
         written = "" if match is None else match[1] or match[2] or host
@@ -147,7 +147,9 @@ def listen(
     try:
         return _listen_at_path(Path(address.path), mode, group, second_group) if address.path else _listen_at_port(address, ours=ours)
     except OSError as error:  # no socket at all, such as too many open files
-        raise MomError(f"cannot listen on {address}: {error.strerror}", hint="mom may open more: LimitNOFILE of its unit") from error
+        raise MomError(
+            f"cannot listen on {address}: {error.strerror}", hint="if mom has too many open files, raise LimitNOFILE of its unit"
+        ) from error
 
 
 def _listen_at_path(path: Path, mode: int, group: int | None, second_group: int | None) -> Listener:
@@ -205,7 +207,7 @@ def _listen_at_port(address: Address, *, ours: bool) -> Listener:
         sock.close()
         if error.errno == errno.EADDRINUSE and ours:
             raise OccupiedByOurselvesError from None
-        message = "another program listens there, or this mom until it is restarted"
+        message = "another program listens there, or mom itself does until it is restarted"
         hint = message if error.errno == errno.EADDRINUSE else "write an address of this host"
         raise MomError(f"cannot listen on {address}: {error.strerror}", hint=hint) from error
     return Listener(sock)
@@ -213,11 +215,11 @@ def _listen_at_port(address: Address, *, ours: bool) -> Listener:
 
 def _advice(path: Path, error: OSError) -> str:
     if error.errno == errno.ENOENT:
-        return f"make the folder {path.parent} first; packaging/ has files for systemd-tmpfiles that do"
+        return f"create the folder {path.parent} first; packaging/ has systemd-tmpfiles files for this"
     if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS}:
-        return f"mom's user must be able to write to {path.parent}, and be in the group that the socket is for"
+        return f"mom's user needs write access to {path.parent}, and must be a member of the socket's group"
     if error.errno == errno.EADDRINUSE:
-        return "another program has just begun to serve there"
+        return "another program has just started to listen there"
     return ""
 
 
@@ -230,7 +232,7 @@ def _free(path: Path) -> None:
     except OSError as error:
         raise MomError(f"cannot listen on {path}: {error.strerror}", hint=_advice(path, error)) from error
     if not stat.S_ISSOCK(status.st_mode):
-        raise MomError(f"{path} is there already and is no socket; it stays as it is", hint="remove it, or listen elsewhere")
+        raise MomError(f"{path} exists and is not a socket; mom does not replace it", hint="remove it, or listen on another path")
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as knock:
         knock.settimeout(_KNOCK_SECONDS)
         try:
@@ -244,15 +246,17 @@ def _free(path: Path) -> None:
             holder = 0  # a full queue, so a program serves the socket
         except OSError as error:
             if error.errno == errno.EPROTOTYPE:
-                message = f"{path} is there already and is a socket of another kind; it stays as it is"
-                raise MomError(message, hint="remove it, or listen elsewhere") from error
-            raise MomError(f"cannot find out whether another process serves {path}: {error.strerror}", hint=_advice(path, error)) from error
+                message = f"{path} exists and is a socket of another type; mom does not replace it"
+                raise MomError(message, hint="remove it, or listen on another path") from error
+            raise MomError(
+                f"cannot find out whether another process listens on {path}: {error.strerror}", hint=_advice(path, error)
+            ) from error
         else:
             holder = PeerCredentials.of(knock).process
     if holder == os.getpid():
         raise OccupiedByOurselvesError
     who = f"process {holder}" if holder else "another program"
-    raise MomError(f"{who} serves {path} already", hint="stop that one first, or listen elsewhere")
+    raise MomError(f"{who} already listens on {path}", hint="stop it first, or listen on another path")
 
 
 def _identity(path: Path | None) -> tuple[int, int] | None:

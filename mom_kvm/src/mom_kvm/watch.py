@@ -253,7 +253,7 @@ class GuestWatch:
             size = record.get("balloon.current")
             guest.moved(size if isinstance(size, int) else None)
             if isinstance(size, int) and self._arrived(guest, size):
-                reasons.append(f"guest {printable(guest.name)} has given what it was asked for")
+                reasons.append(f"guest {printable(guest.name)} has reached its smaller size")
             updated = record.get("balloon.last-update")
             if before is not None and updated in {None, 0, before.updated}:  # no new statistics, the usual case
                 guest.reading = before if updated is None else before._replace(looked=now)  # a busy guest may have new statistics
@@ -306,7 +306,7 @@ class GuestWatch:
             try:
                 pause = self.look()
             except Exception:  # a guest's invalid answer must not end the watch
-                self.log.exception("looking at the guests failed")
+                self.log.exception("reading the guests' statistics failed")
                 pause = _FAILURE_SECONDS
 
 

@@ -37,15 +37,15 @@ STATISTICS = frozenset(
 FIGURES = (
     _field("mem_available", Unit.KIB, "all memory that the guest's kernel manages", f"{_MEMINFO} MemTotal"),
     _field("mem_unused", Unit.KIB, "memory that the guest uses for nothing", f"{_MEMINFO} MemFree"),
-    _field("mem_usable", Unit.KIB, "memory that the guest can give without swapping", f"{_MEMINFO} MemAvailable"),
+    _field("mem_usable", Unit.KIB, "memory that the guest can release without swapping", f"{_MEMINFO} MemAvailable"),
     _field("mem_disk_caches", Unit.KIB, "memory that the guest uses as disk cache", f"{_MEMINFO} Buffers + Cached + SwapCached"),
     _field("mem_free", Unit.KIB, _FREE, f"{_MEMINFO} MemFree + Buffers + Cached"),
     _field("swap_total", Unit.KIB, "swap space that is switched on in the guest", f"{_MEMINFO} SwapTotal"),
     _field("swap_usage", Unit.KIB, "swap space that is in use in the guest", f"{_MEMINFO} SwapTotal - SwapFree"),
     _field("swap_in", Unit.KIB_PER_SECOND, "read back from the guest's swap", f"{_VMSTAT} pswpin"),
     _field("swap_out", Unit.KIB_PER_SECOND, "written to the guest's swap", f"{_VMSTAT} pswpout"),
-    _field("major_fault", Unit.PER_SECOND, "page faults in the guest that needed I/O", f"{_VMSTAT} pgmajfault"),
-    _field("minor_fault", Unit.PER_SECOND, "page faults in the guest that needed none", f"{_VMSTAT} pgfault - pgmajfault"),
+    _field("major_fault", Unit.PER_SECOND, "page faults in the guest with I/O", f"{_VMSTAT} pgmajfault"),
+    _field("minor_fault", Unit.PER_SECOND, "page faults in the guest without I/O", f"{_VMSTAT} pgfault - pgmajfault"),
     _field("guest_oom_kills", Unit.COUNT, _KILLS, f"{_VMSTAT} oom_kill"),
     *(
         _field(f"guest_psi_memory_{kind}_{column}", unit, f"time that {who} waited for memory, {over}", f"{_PSI} {kind} {column}")

@@ -116,7 +116,7 @@ class SimHypervisor:
                 memory, statistics = guest.memory, guest.statistics
                 if identity in self._shrinking and memory.size <= self._shrinking[identity] + TAKEN_KIB:
                     del self._shrinking[identity]
-                    return f"guest {printable(guest.listed.name)} has given what it was asked for"
+                    return f"guest {printable(guest.listed.name)} has reached its smaller size"
                 latest = statistics.latest
                 usable = latest.mem_usable
                 if guest.view is None or usable is None or identity in self._woken:

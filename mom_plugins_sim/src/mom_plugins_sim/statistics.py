@@ -75,4 +75,4 @@ class SentStatistics:
         if self.latest is NOTHING:
             return "the guest's balloon driver has never answered" if uptime > GRACE_SECONDS else ""
         patience = max(SILENT_SECONDS, SILENT_STALE * STALE_PERIODS * self.period)
-        return "the guest's balloon driver does not answer any more" if min(time - self.at, uptime) > patience else ""
+        return "the guest's balloon driver no longer answers" if min(time - self.at, uptime) > patience else ""

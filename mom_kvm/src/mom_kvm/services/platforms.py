@@ -83,7 +83,7 @@ class PlatformProperties:
 
     def _is_property(self, name: object, text: object) -> bool:
         if not isinstance(name, str) or not isinstance(text, str) or not GuestPattern.is_property(name) or name in RESERVED:
-            self._tell(f"a platform gives a guest what is no property of it: {printable(repr(name), 80)}")
+            self._tell(f"a platform returns an invalid property of a guest: {printable(repr(name), 80)}")
             return False
         return bool(text.strip())
 

@@ -119,6 +119,6 @@ class PolicyTexts(Protocol):
 
 def files_refused(plugin: str, error: ConfigError) -> Problem:
     """Return the problem of a plugin whose policy files were invalid at a reload."""
-    message = f"the files were refused when they were read again: {printable(str(replace(error.problems[0], hint='')), 400)}"
-    hint = "the policies from before stay in force; `mom config check` tells all that is wrong, a reload reads the files again"
+    message = f"the policy files were refused at the reload: {printable(str(replace(error.problems[0], hint='')), 400)}"
+    hint = "the previous policies stay in force; correct the files (`mom config check` lists all errors), then reload mom"
     return Problem(Source(plugin), message, hint=hint)

@@ -79,8 +79,8 @@ class Room:
     @property
     def rise(self) -> str:
         """Expected growth of guests, as text."""
-        by = f"by {time.strftime('%H:%M', time.localtime(self.rising_until))}" if self.rising_until else "before long"
-        return f"{format_kib(self.rising_kib)} will be taken by guests {by}, as usual" if self.rising_kib else ""
+        by = f"by {time.strftime('%H:%M', time.localtime(self.rising_until))}" if self.rising_until else "soon"
+        return f"guests usually need {format_kib(self.rising_kib)} more {by}" if self.rising_kib else ""
 
     @property
     def most_kib(self) -> int:
