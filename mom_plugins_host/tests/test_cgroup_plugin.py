@@ -73,7 +73,7 @@ def test_a_limit_of_a_guest_without_a_group_with_memory_is_one_problem_for_all_o
     done = bench.cycle()
     assert HIGH not in done.fields("a")
     (problem,) = done.problems
-    assert "applied to a, b, c: the guest has no control group (v2) of its own with the controller memory" in problem.message
+    assert "applied to a, b, c: the guest has no control group (v2) of its own with the memory controller" in problem.message
     assert done.decided == {}
 
 
@@ -117,15 +117,15 @@ def test_a_limit_below_use_or_promise_is_dropped_with_the_amount(bench: Bench, p
     guest = bench.add("a", guest_guarantee=promised, mem_usable=usable)
     bench.cycle()
     done = bench.cycle((guest, HIGH, 1000 * MIB))
-    assert (done.decided, done.reasons) == ({}, [f"the guest needs {need}: what it uses or was promised, and QEMU's own"])
+    assert (done.decided, done.reasons) == ({}, [f"the guest needs {need}: its use or guarantee, and QEMU's own memory"])
 
 
 @pytest.mark.parametrize(
     ("fields", "reason"),
     [
-        ({"mem_usable": None}, "it is not limited further: its statistics are missing"),
-        ({"stats_age": 99.0}, "it is not limited further: its statistics are 99 s old"),
-        ({"stats_age": None}, "it is not limited further: its statistics have no age"),
+        ({"mem_usable": None}, "its limit is not lowered: its statistics are missing"),
+        ({"stats_age": 99.0}, "its limit is not lowered: its statistics are 99 s old"),
+        ({"stats_age": None}, "its limit is not lowered: its statistics have no age"),
     ],
 )
 def test_without_statistics_a_limit_may_go_up_and_not_down(bench: Bench, fields: Any, reason: str) -> None:
@@ -159,7 +159,7 @@ def test_a_limit_comes_down_on_what_a_guest_holds_in_steps_and_stops_when_the_gu
     assert values == [1900 * MIB, 1805 * MIB, pytest.approx(1714.75 * MIB, abs=4), 1700 * MIB]
     bench.hypervisor.known["a"].fields["host_psi_memory_some_avg10"] = 1.0
     done = bench.cycle((guest, HIGH, 1500 * MIB))
-    assert done.reasons == ["it is not limited further: the time that it waits for memory is 1 %"]
+    assert done.reasons == ["its limit is not lowered: it waits for memory 1 % of the time"]
 
 
 def test_limits_for_which_a_cycle_has_no_time_are_left_to_the_next_one(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -178,14 +178,14 @@ def test_a_limit_for_which_there_is_no_swap_is_dropped(bench: Bench) -> None:
     guest = bench.add("a", 2000 * MIB)
     bench.cycle()
     bench.kernel.host("proc/meminfo", f"MemTotal: {64 << 20} kB\nSwapFree: {50 << 10} kB\n")
-    assert bench.cycle((guest, HIGH, 1700 * MIB)).reasons == ["300 MiB would have to go, and there is swap or cache for 50 MiB only"]
+    assert bench.cycle((guest, HIGH, 1700 * MIB)).reasons == ["300 MiB must be reclaimed, but swap and page cache allow only 50 MiB"]
     bench.kernel.host("proc/meminfo", f"MemTotal: {64 << 20} kB\nSwapFree: {9 << 20} kB\n")
     bench.kernel.stat(bench.path("a"), anon=2000 * MIB, locked=1900 * MIB)
-    assert bench.cycle((guest, HIGH, 1700 * MIB)).reasons == ["300 MiB would have to go, and there is swap or cache for 100 MiB only"]
+    assert bench.cycle((guest, HIGH, 1700 * MIB)).reasons == ["300 MiB must be reclaimed, but swap and page cache allow only 100 MiB"]
     bench.kernel.stat(bench.path("a"), anon=2000 * MIB)
     bench.kernel.host("proc/meminfo", f"MemTotal: {64 << 20} kB\nSwapTotal: {9 << 20} kB\nSwapFree: {9 << 20} kB\n")
     bench.kernel.host("proc/swaps", f"Filename Type Size Used Priority\n/dev/sda2 partition {16 << 20} {9 << 20} -2\n")  # as swapoff runs
-    assert bench.cycle((guest, HIGH, 1700 * MIB)).reasons == ["300 MiB would have to go, and there is swap or cache for 0 KiB only"]
+    assert bench.cycle((guest, HIGH, 1700 * MIB)).reasons == ["300 MiB must be reclaimed, but swap and page cache allow only 0 KiB"]
     bench.kernel.stat(bench.path("a"), anon=1600 * MIB, file=400 * MIB)
     assert bench.cycle((guest, HIGH, 1950 * MIB)).outcomes["a", HIGH].status is Status.APPLIED
 
@@ -204,7 +204,7 @@ def test_swap_that_one_guest_is_to_take_is_not_there_for_the_next_one(bench: Ben
         (folder / "memory.swap.current").write_text("0\n")
     done = bench.cycle((first, HIGH, 1700 * MIB), (second, HIGH, 1700 * MIB))
     assert set(done.outcomes) == {("a", HIGH)}
-    assert done.reasons == ["in steps of 100 MiB a cycle", "300 MiB would have to go, and there is swap or cache for 100 MiB only"]
+    assert done.reasons == ["lowered by at most 100 MiB per cycle", "300 MiB must be reclaimed, but swap and page cache allow only 100 MiB"]
 
 
 def test_nothing_is_limited_while_it_is_unknown_what_stands(bench: Bench) -> None:
@@ -212,7 +212,7 @@ def test_nothing_is_limited_while_it_is_unknown_what_stands(bench: Bench) -> Non
     guest = bench.add("a", 2000 * MIB)
     bench.hypervisor.known["a"].properties.pop("cgroups")
     done = bench.cycle((guest, HIGH, 1900 * MIB))
-    assert (done.decided, done.reasons) == ({}, ["what its limit stands at is unknown"])
+    assert (done.decided, done.reasons) == ({}, ["its present limit is unknown"])
 
 
 @pytest.mark.parametrize("above", [True, False], ids=["above", "its own"])
@@ -223,7 +223,7 @@ def test_a_limit_for_which_its_group_or_one_above_it_may_not_swap_is_dropped(ben
     for most, room in ((0, "0 KiB"), (500 << 20, "100 MiB")):
         (folder / "memory.swap.max").write_text(f"{most}\n")
         (folder / "memory.swap.current").write_text(f"{400 << 20 if most else 0}\n")
-        reason = f"300 MiB would have to go, and there is swap or cache for {room} only"
+        reason = f"300 MiB must be reclaimed, but swap and page cache allow only {room}"
         assert bench.cycle((guest, HIGH, 1700 * MIB)).reasons == [reason]
     (folder / "memory.swap.max").write_text("max\n")
     assert bench.cycle((guest, HIGH, 1700 * MIB)).outcomes["a", HIGH].status is Status.APPLIED
@@ -234,7 +234,7 @@ def test_a_limit_does_not_come_down_in_the_cycle_that_takes_its_swap_away(bench:
     bench.cycle()
     bench.set("a", memory_high="1700MiB", swap_max="0MiB")
     for _ in range(2):
-        assert bench.cycle().reasons == ["300 MiB would have to go, and there is swap or cache for 0 KiB only"]
+        assert bench.cycle().reasons == ["300 MiB must be reclaimed, but swap and page cache allow only 0 KiB"]
         assert bench.kernel.value(bench.path("a"), "memory.high") == "max"
     assert bench.kernel.value(bench.path("a"), "memory.swap.max") == "0"
 
@@ -247,7 +247,7 @@ def test_a_limit_that_cannot_be_reached_any_more_is_raised_instead_of_left(bench
     (folder / "memory.swap.max").write_text("0\n")
     bench.cycle()
     done = bench.cycle((guest, HIGH, wanted))
-    assert done.reasons == ["raised above what the guest holds: there is no swap or cache for what is over its limit"]
+    assert done.reasons == ["raised above the guest's memory: swap and page cache do not suffice to reclaim the excess"]
     assert bench.kernel.value(bench.path("a"), "memory.high") == str(2100 << 20)
 
 
@@ -280,7 +280,7 @@ def test_swap_in_which_a_limited_guest_has_to_be_is_not_taken_away(bench: Bench)
     folder = bench.kernel.folder(bench.path("a"))
     (folder / "memory.high").write_text(f"{1900 << 20}\n")
     (folder / "memory.swap.current").write_text(f"{500 << 20}\n")
-    reason = "400 MiB of the guest has to be in swap, as it may not hold more than 1.86 GiB (memory.high)"
+    reason = "400 MiB of the guest must fit into swap, as memory.high limits it to 1.86 GiB"
     assert bench.cycle((guest, SWAP_MAX, 300 * MIB)).reasons == [reason]
     assert bench.cycle((guest, SWAP_MAX, 400 * MIB)).outcomes["a", SWAP_MAX].status is Status.APPLIED
     both = bench.cycle((guest, SWAP_MAX, 0), (guest, HIGH, -1))
@@ -293,7 +293,7 @@ def test_all_guests_together_cannot_lock_up_the_host(bench: Bench) -> None:
     bench.cycle()
     done = bench.cycle((first, MIN, 30 << 20), (second, MIN, 30 << 20))
     assert done.outcomes["a", MIN].status is Status.APPLIED
-    assert done.reasons == ["all guests together may protect 80 % of the host's memory, of which 21.20 GiB are left; use cgroup_memory_low"]
+    assert done.reasons == ["all guests' memory.min is limited to 80 % of the host's memory: 21.20 GiB are left; use cgroup_memory_low"]
     assert bench.cycle((second, MIN, 20 << 20)).outcomes["b", MIN].status is Status.APPLIED
 
 
@@ -304,7 +304,7 @@ def test_a_guest_that_is_protected_whatever_it_holds_counts_with_all_that_it_can
     bench.cycle()
     done = bench.cycle(*[(guest, MIN, -1) for guest in guests])
     assert set(done.decided) == {("a", MIN)}
-    assert done.reasons == ["all guests together may protect 80 % of the host's memory, of which 11.20 GiB are left; use cgroup_memory_low"]
+    assert done.reasons == ["all guests' memory.min is limited to 80 % of the host's memory: 11.20 GiB are left; use cgroup_memory_low"]
 
 
 @pytest.mark.parametrize("value", [-5, "max"])
@@ -376,8 +376,8 @@ def test_the_doctor_tells_what_there_is_and_what_is_missing(bench: Bench) -> Non
     (bench.kernel.root / "sys/fs/cgroup/machine.slice/memory.low").write_text("0\n")
     messages = said(bench)
     assert messages["cgroups v2 are mounted at /sys/fs/cgroup"] is Severity.OK
-    assert messages["1 of 2 guests have groups of their own"] is Severity.OK
-    assert messages["guests without a group of their own with the controller memory: b"] is Severity.WARNING
+    assert messages["1 of 2 guests have control groups of their own"] is Severity.OK
+    assert messages["guests that have no control group of their own with the memory controller: b"] is Severity.WARNING
     assert any(message.startswith(f"{SWAP_MAX} cannot be set: there is no") for message in messages)
     assert any("memory.low of /machine.slice is 0" in message for message in messages)
 
@@ -385,8 +385,6 @@ def test_the_doctor_tells_what_there_is_and_what_is_missing(bench: Bench) -> Non
 def test_the_doctor_of_a_host_without_cgroups_v2_says_what_that_means(bench: Bench) -> None:
     bench.add("a")
     bench.kernel.host("proc/self/mountinfo", "31 24 0:31 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n")
-    assert (
-        said(bench)["memory is a controller of cgroups v1, mounted at /sys/fs/cgroup/memory: no limit can be read or set"] is Severity.ERROR
-    )
+    assert said(bench)["memory is a controller of cgroups v1, mounted at /sys/fs/cgroup/memory: limits need cgroups v2"] is Severity.ERROR
     bench.kernel.host("proc/self/mountinfo", "")
     assert said(bench)["no cgroup file system is mounted"] is Severity.ERROR

@@ -31,8 +31,8 @@ COLD: dict[str, Value] = {
             GroupExplainer, None, GROUP,
             [
                 "The host holds 2.00 GiB for it, QEMU and caches included, and 1.00 GiB of it in its swap.",
-                "Of its control group: above 3.00 GiB memory is taken from it, and it is slowed down;"
-                " below 1.00 GiB no memory is taken from it.",
+                "Limits of its control group: above 3.00 GiB, the kernel reclaims its memory and slows it down;"
+                " below 1.00 GiB, the kernel never reclaims its memory.",
             ],
         ),
         (NodesExplainer, 2, {"numa_memory": MEMORY}, ["Its memory is on node 0 (3.00 GiB), node 2 (1.00 GiB)."]),
@@ -41,14 +41,14 @@ COLD: dict[str, Value] = {
         (LimitsExplainer, None, {"vcpu_quota": -1, "vcpu_period": 100_000, "vcpu_user_limit": 100, "io_tune_current": []}, []),
         (LimitsExplainer, None, {"vcpu_quota": 25_000, "vcpu_period": 100_000}, ["Each of its vCPUs may use 25 % of a CPU."]),
         (LimitsExplainer, None, {"vcpu_quota": 25_000, "vcpu_period": None}, []),
-        (LimitsExplainer, None, {"vcpu_user_limit": 50}, ["50 % of the host's CPUs were agreed for it."]),
+        (LimitsExplainer, None, {"vcpu_user_limit": 50}, ["The agreed CPU time is 50 % of the host's CPUs."]),
         (LimitsExplainer, None, {"io_tune_current": DISKS}, ["Its disk vda is limited: total_iops_sec 1,000."]),
         (
             ColdExplainer, None, COLD,
             [
-                "It used 300 MiB of its memory 5 s ago; 500 MiB more are cold.",
-                "400 MiB of it are in the host's swap; mom has moved 410 MiB there since it knows the guest.",
-                "Nothing of it goes to swap now: other guests' cold memory costs less, and is enough.",
+                "It used 300 MiB of its memory 5 s ago; a further 500 MiB are cold.",
+                "400 MiB of it are in the host's swap; mom has moved 410 MiB there since it first saw the guest.",
+                "mom moves none of it to swap now: other guests' cold memory costs less, and is enough.",
             ],
         ),
     ],

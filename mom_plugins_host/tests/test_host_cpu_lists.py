@@ -107,7 +107,7 @@ def test_mom_need_not_be_root_for_that(mom_open_folder, mom_power, caplog):
     assert (root / "proc/sys/vm/stat_refresh").read_text() == "1"
 
 
-@pytest.mark.parametrize("why", ["CPUs 2-5 are to be left alone (isolated)", "sys/vm/stat_refresh"])
+@pytest.mark.parametrize("why", ["mom must not disturb CPUs 2-5 (isolated)", "sys/vm/stat_refresh"])
 def test_cpus_that_are_to_be_left_alone_and_a_kernel_that_cannot_be_asked_are(tmp_path, caplog, why):
     root = host(tmp_path, 1 << 20, MANY, isolated="2-5\n" if "isolated" in why else "\n")
     if "isolated" not in why:
@@ -149,8 +149,8 @@ def test_a_simulated_host_is_not_this_one(tmp_path, caplog):
 @pytest.mark.parametrize(
     ("why_not", "enabled", "severity", "words"),
     [
-        ("", True, Severity.OK, "they are asked for it"),
-        ("CPUs 2-5 are to be left alone (isolated)", True, Severity.WARNING, "CPUs 2-5"),
+        ("", True, Severity.OK, "mom empties them"),
+        ("mom must not disturb CPUs 2-5 (isolated)", True, Severity.WARNING, "CPUs 2-5"),
         ("", False, Severity.OK, "take_back is off"),
     ],
 )

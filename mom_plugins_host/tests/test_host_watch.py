@@ -166,7 +166,7 @@ class TestTheThread:
         plugin = make(root)
         assert (root / "proc/pressure/memory").read_text() == before
         found = {finding.subject: finding.message for finding in plugin.mom_doctor(None)}["host pressure watch"]
-        assert found == "the host is watched every 10ms; without a trigger of the kernel, as it is no file of the kernel"
+        assert found == "mom watches memory pressure every 10ms, without a trigger of the kernel: this is not a kernel file"
 
     def test_a_host_that_gets_or_loses_memory_in_the_midst_of_a_cycle_stays_this_one(
         self, root: Path, make: MakePlugin, woken: Woken
@@ -206,7 +206,7 @@ class TestTheThread:
         why = "memory pressure is not watched between cycles: can't start new thread"
         told = [one for one in plugin.mom_problems(snapshot(host=plugin.mom_collect_host())) if isinstance(one, Problem)]
         assert [(one.severity, one.hint) for one in told if one.message == why] == [
-            (Severity.WARNING, "see TasksMax of mom's unit, and pids.max; then restart mom")
+            (Severity.WARNING, "check TasksMax of mom's unit, and pids.max; then restart mom")
         ]
         assert why in [finding.message for finding in plugin.mom_doctor(None) if finding.severity is Severity.WARNING]
         plugin.mom_teardown()
@@ -234,7 +234,7 @@ class TestTheThread:
         monkeypatch.setattr(CpuLists, "take_back", take_back)
         monkeypatch.setattr("mom_plugins_host.host.watch._LONGEST_REST_SECONDS", 0.01)
         plugin = make(root)
-        wait_until(lambda: "a look at the host failed: RuntimeError" in caplog.text)  # 6 GiB are less than twice the 4 that should be there
+        wait_until(lambda: "reading the host's memory failed" in caplog.text)  # 6 GiB are less than twice the 4 that should be there
         cycle(plugin)
         put(root, available=3 * GIB)
         assert woken.event.wait(60)
@@ -245,7 +245,7 @@ class TestTheThread:
         cycle(plugin)
         put(root, available=GIB)
         assert not woken.event.wait(0.05)
-        assert "the host is watched not at all" in [finding.message for finding in plugin.mom_doctor(None)]
+        assert "mom watches memory pressure only in cycles" in [finding.message for finding in plugin.mom_doctor(None)]
 
     def test_the_end_leaves_no_thread_and_no_open_file(self, root: Path, make: MakePlugin) -> None:
         before = set(Path("/proc/self/fd").iterdir())
@@ -286,7 +286,7 @@ class TestTheKernelsTrigger:
         watch = HostWatch(HostSettings.model_validate({"watch": "10s"}), PluginContext(root=root, wake=woken), lambda: 0.0)
         watch.start()
         try:
-            assert watch.how == "by a trigger of the kernel, and by what is available, every 10s"
+            assert watch.how == "by a trigger of the kernel; available memory is read every 10s"
             os.write(made[0].writing, b"x")  # stays readable, so that the thread is told over and over
             assert woken.event.wait(60)
             time.sleep(0.05)

@@ -85,9 +85,9 @@ def test_a_guest_is_not_bound_while_the_nodes_cannot_be_read_to_which_it_would_b
 @pytest.mark.parametrize(
     ("control", "value", "reason"),
     [
-        ("vcpu_pins", "nonsense", "0 vCPUs, and the guest has 2"),
-        ("vcpu_pins", "0;1;2", "3 vCPUs, and the guest has 2"),
-        ("numa_nodeset", "", "no list of nodes"),
+        ("vcpu_pins", "nonsense", "0 vCPUs, but the guest has 2"),
+        ("vcpu_pins", "0;1;2", "3 vCPUs, but the guest has 2"),
+        ("numa_nodeset", "", "not a list of nodes"),
     ],
 )
 def test_nonsense_is_refused(plugin: NumaPlugin, hypervisor: FakeHypervisor, control: str, value: Value, reason: str) -> None:
@@ -167,8 +167,8 @@ def review(control: str, value: Value, host: dict[str, Value] | None = None, **f
 def test_a_guest_is_bound_only_to_where_its_memory_fits_beside_the_reserve() -> None:
     assert review("numa_nodeset", "1") == ""
     assert review("numa_nodeset", "0") == "", "6 GiB more, of 10 less 3.2"
-    assert "more than node 0 can give" in review("numa_nodeset", "0", balloon_cur=10 * GIB)
-    assert "more than node 0 can give" in review("numa_nodeset", "0", guest_guarantee=10 * GIB), "what was promised counts"
+    assert "more than is available on node 0" in review("numa_nodeset", "0", balloon_cur=10 * GIB)
+    assert "more than is available on node 0" in review("numa_nodeset", "0", guest_guarantee=10 * GIB), "what was promised counts"
     assert review("numa_nodeset", "0-1", numa_nodeset="0", balloon_cur=200 * GIB) == "", "wider is always allowed"
     assert "not known" in review("numa_nodeset", "1", host={})
     assert "not known" in review("numa_nodeset", "1", balloon_cur=None, numa_memory=None)
@@ -176,7 +176,7 @@ def test_a_guest_is_bound_only_to_where_its_memory_fits_beside_the_reserve() -> 
 
 @pytest.mark.parametrize("age", [OLDEST_SECONDS + 1, None])
 def test_where_a_guests_memory_was_long_ago_says_nothing_of_what_it_takes(age: float | None) -> None:
-    assert "1.20 GiB more than node 0 can give" in review("numa_nodeset", "0", numa_memory_age=age)
+    assert "1.20 GiB more than is available on node 0" in review("numa_nodeset", "0", numa_memory_age=age)
     assert review("numa_nodeset", "1", numa_memory_age=age) == ""
     assert "not known" not in review("numa_nodeset", "0", numa_memory_age=age, balloon_cur=None), "what it needs is known by it still"
 
@@ -188,7 +188,7 @@ def test_what_guests_bound_in_one_cycle_take_counts_for_those_after_them() -> No
     decisions = [Decision(snap.guests[name].entity, "numa_nodeset", "0") for name in guests]
     (revision,) = reviewed(snap, decisions, FakePromises("guest_guarantee"))
     assert (revision.before.entity.id, revision.after) == ("b", None), "it needs 6 GiB more, of which the first has left 0.8"
-    assert "5.20 GiB more than node 0 can give" in revision.reason
+    assert "5.20 GiB more than is available on node 0" in revision.reason
 
 
 @pytest.mark.parametrize(
@@ -196,11 +196,11 @@ def test_what_guests_bound_in_one_cycle_take_counts_for_those_after_them() -> No
     [
         ("numa_nodeset", "0,1", "now 0-1"),
         ("numa_nodeset", "5", "there is no NUMA node 5"),
-        ("numa_nodeset", "x", "'x' is no list of nodes, such as 0 or 0-1"),
+        ("numa_nodeset", "x", "'x' is not a list of nodes, such as 0 or 0-1"),
         ("vcpu_pins", "0-3", ""),
         ("vcpu_pins", "3,2,1,0", "now 0-3"),
-        ("vcpu_pins", "99", "none of these CPUs is online; there are 0-7"),
-        ("vcpu_pins", "", "'' is no list of CPUs, such as 0-3 or 0-1;2-3"),
+        ("vcpu_pins", "99", "none of these CPUs is online; online are 0-7"),
+        ("vcpu_pins", "", "'' is not a list of CPUs, such as 0-3 or 0-1;2-3"),
     ],
 )
 def test_nodes_and_pins_are_written_as_they_are_read_back(control: str, value: Value, said: str) -> None:

@@ -103,4 +103,4 @@ def test_doctor_tells_nodes_guests_and_what_places_them(make: Callable[..., Numa
 def test_the_doctor_of_a_host_with_one_node_says_that_there_is_nothing_to_do(tmp_path: Path) -> None:
     context = PluginContext(root=tree(tmp_path, nodes_tree(1)))
     messages = [finding.message for finding in NumaPlugin(NumaPlugin.Settings(), context).mom_doctor(FakeHypervisor([]))]
-    assert "one node: there is nothing to place" in messages
+    assert "the host has one NUMA node: nothing to do" in messages

@@ -63,7 +63,7 @@ def test_nothing_is_taken_of_a_guest_of_which_something_is_unknown(seen: Observe
 
 @pytest.mark.parametrize(
     ("seen", "words"),
-    [(replace(HALF, refaults_kib=20_000.0), "works on what was taken"), (replace(HALF, stall=0.03), "waits for memory 3.0%")],
+    [(replace(HALF, refaults_kib=20_000.0), "uses the swapped memory"), (replace(HALF, stall=0.03), "waits for memory 3.0%")],
 )
 def test_a_guest_that_works_on_what_was_taken_is_left_alone_and_may_have_it_back(seen: ObservedGuest, words: str) -> None:
     offer = next_offer(seen, ReclaimState(), 0.0, LIMIT, 100.0)

@@ -85,8 +85,8 @@ FULL = [SwapStore("zram0", StoreKind.ZRAM, 6 * GIB, GIB // 4)]
 @pytest.mark.parametrize(
     ("host", "fields", "stores", "words"),
     [
-        (PLENTY, {}, None, "nothing has to be taken"),
-        ({}, {}, None, "what the host has available, or is to have, is unknown"),
+        (PLENTY, {}, None, "there is no need to reclaim memory"),
+        ({}, {}, None, "the host's available memory, or its target, is unknown"),
         (SHORT, {}, FULL, "full"),
         (SHORT, {"swap_in": 5000.0}, None, "its own swap"),
         (SHORT, {"guest_psi_memory_some_avg10": 30.0}, None, "wait for it 30 %"),
@@ -167,7 +167,7 @@ def test_nothing_goes_of_a_guest_before_the_plugin_of_classes_has_said_anything_
     bench.classes_answer = False
     guests = {"vm1": COLD, "vm2": COLD}
     assert takers(bench, SHORT, guests) == set()
-    assert bench.state("vm1") == "whether its class forbids it is not known yet"
+    assert bench.state("vm1") == "it is not known yet whether its class forbids it"
     bench.allowed = {"vm2"}
     assert takers(bench, SHORT, guests) == {"vm2"}, "its own settings allow it"
     bench.classes_answer = True
@@ -198,7 +198,7 @@ def test_a_guest_that_gives_nothing_keeps_no_other_one_from_giving() -> None:
 
 def test_a_guest_for_which_the_time_was_over_is_asked_again_at_once() -> None:
     bench = Bench([*GUESTS])
-    bench.hypervisor.barren = {"stuck": "the time was over"}
+    bench.hypervisor.barren = {"stuck": "the time for the request ran out"}
     bench.cycle({**LITTLE, "mem_really_available": 2 * GIB - 1}, GUESTS)
     assert asked(bench, 3) == [{"stuck"}] * 3
 
@@ -226,7 +226,7 @@ def test_a_guest_that_works_on_what_was_taken_gets_it_back_at_once_where_the_hos
     works: dict[str, Value] = {"rss": GIB // 2, "host_swap": GIB // 2, "host_major_faults": 5000}
     (decision,) = bench.cycle(PLENTY, {"vm1": works})
     assert decision.value == -GIB // 2
-    assert "comes back" in decision.reason
+    assert "mom reads it back" in decision.reason
     short = Bench(["vm1"])
     assert short.cycle(SHORT, {"vm1": works}) == []
 
@@ -258,7 +258,7 @@ def test_what_a_guest_had_used_and_freed_is_left_to_its_balloon_for_a_while(avai
     bench = Bench(["vm1"])
     short: dict[str, Value] = {**SHORT, "mem_really_available": available}
     assert bench.cycle(short, {"vm1": FREED}) == []
-    assert "its balloon takes that first" in str(bench.state("vm1"))
+    assert "ballooning reclaims that first" in str(bench.state("vm1"))
     bench.clock.now += patience - 4
     assert bench.cycle(short, {"vm1": FREED}) == []
     bench.clock.now += 4
@@ -376,7 +376,7 @@ def test_cold_memory_goes_before_guests_are_expected_to_use_more_and_none_feels_
     need = need_of(snapshot(host={**known, "mem_rise_ahead": GIB}).host, working=False)
     assert need.lack_kib >= GIB - 1
     assert (need.urgency, need.patient, need.beyond_kib) == (1.0, True, 0.0)
-    assert "and the 1.00 GiB that guests are expected to take before long" in need.words
+    assert "and the 1.00 GiB that guests are expected to need soon" in need.words
     ample = need_of(snapshot(host={**known, "mem_really_available": 8 * GIB, "mem_rise_ahead": GIB}).host, working=False)
     assert ample.beyond_kib == need_of(snapshot(host={**known, "mem_really_available": 7 * GIB}).host, working=False).beyond_kib > 0
 
@@ -411,8 +411,8 @@ def test_of_a_guest_that_will_use_more_before_long_cold_memory_goes_only_when_th
     little = {**SHORT, "mem_really_available": 2.2 * GIB - 2048}
     bench.cycle({**little, "mem_really_available": 1.9 * GIB}, {"busy": SOON, "idle": COLD})  # it begins below what the host is to have
     assert takers(bench, little, {"busy": SOON, "idle": COLD}) == {"idle"}
-    assert "it will use more before long" in str(bench.state("busy"))
-    assert str(bench.state("busy")).endswith(", maybe what is cold now, and that of others is enough")
+    assert "it will soon use more" in str(bench.state("busy"))
+    assert str(bench.state("busy")).endswith(", perhaps the memory that is cold now, and other guests' cold memory is enough")
     much = {**SHORT, "mem_really_available": 1.5 * GIB}
     assert takers(Bench(["busy", "idle"]), much, {"busy": SOON, "idle": COLD}) == {"busy", "idle"}
     assert takers(Bench(["busy"]), much, {"busy": SOON}) == {"busy"}, "a forecast forbids nothing"

@@ -60,7 +60,7 @@ def test_no_more_goes_to_zswap_than_its_pool_takes_whatever_the_disk_behind_it(t
     full = behind_zswap(tmp_path / "full", 3 * GIB, max_pool_percent=20, accept_threshold_percent=90)
     assert [(store.kind, store.size_kib, store.free_kib) for store in full] == [(StoreKind.ZSWAP, GIB, 0), (StoreKind.ZSWAP, 0, 0)]
     assert room_of(full, 1 << 40) == StoreRoom(
-        0, "swap, or the pool of zswap before it, is full but for the twentieth that is kept for the kernel"
+        0, "swap, or the zswap pool in front of it, is full, except for 5 % that mom keeps for the kernel"
     )
 
 
@@ -70,8 +70,8 @@ def test_where_the_kernel_does_not_say_how_full_zswap_is_the_rules_of_the_disk_b
     assert store.kind is StoreKind.DISK
 
 
-MOVING = f"{DISK.name} is a disk with moving parts: a page takes 10 ms to come back"
-WRITTEN = "no more may be written to disks now (disk_writes)"
+MOVING = f"{DISK.name} is a rotating disk: reading a page back takes 10 ms"
+WRITTEN = "the limit of writes to disks is reached (disk_writes)"
 
 
 @pytest.mark.parametrize(
@@ -79,8 +79,8 @@ WRITTEN = "no more may be written to disks now (disk_writes)"
     [
         ([], 0, StoreRoom(0, "the host has no swap")),
         ([ZRAM_STORE], 0, StoreRoom(4 * GIB - int(0.4 * GIB), "")),
-        ([replace(ZRAM_STORE, free_kib=GIB // 4)], 0, StoreRoom(0, "swap is full but for the twentieth that is kept for the kernel")),
-        ([replace(ZRAM_STORE, takes_kib=int(3.6 * GIB)), DISK], GIB, StoreRoom(0, "what is in zram0 compresses to 1/1.1 only")),
+        ([replace(ZRAM_STORE, free_kib=GIB // 4)], 0, StoreRoom(0, "swap is full, except for 5 % that mom keeps for the kernel")),
+        ([replace(ZRAM_STORE, takes_kib=int(3.6 * GIB)), DISK], GIB, StoreRoom(0, "the content of zram0 compresses only to 1/1.1")),
         ([replace(DISK, kind=StoreKind.ROTATING)], GIB, StoreRoom(0, MOVING)),
         ([DISK], 1000.0, StoreRoom(1000, "", disk=True)),
         ([DISK, DISK], 1000.0, StoreRoom(1000, WRITTEN, disk=True)),

@@ -55,7 +55,7 @@ class Host:
 def test_nothing_goes_where_a_group_or_one_above_it_may_not_swap(tmp_path: Path, group: str) -> None:
     host = Host(tmp_path, {POD: ("max", 0), CONTAINER: (str(8 << 30), 0), group: ("0", 0)})
     assert not any(host.paces())
-    assert host.why == f"its control group may not swap: memory.swap.max of {group.rpartition('/')[2]} is 0"
+    assert host.why == f"its control group must not swap: memory.swap.max of {group.rpartition('/')[2]} is 0"
     (finding,) = [one for one in host.plugin.mom_doctor(host.hypervisor) if "vm" in one.message]
     assert "may not swap" in finding.message
 
@@ -70,6 +70,6 @@ def test_what_a_group_may_swap_is_looked_at_again_in_each_cycle(tmp_path: Path) 
     assert all(host.paces())
     (tmp_path / f"sys/fs/cgroup{CONTAINER}/memory.swap.current").write_text(f"{100 << 20}\n")
     assert not any(host.paces())
-    assert host.why == "its control group may swap no more: memory.swap.max of cri-containerd-c1.scope is 100 MiB"
+    assert host.why == "its control group has reached its swap limit: memory.swap.max of cri-containerd-c1.scope is 100 MiB"
     (tmp_path / f"sys/fs/cgroup{CONTAINER}/memory.swap.max").write_text("max\n")
     assert all(host.paces())

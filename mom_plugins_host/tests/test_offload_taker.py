@@ -42,19 +42,19 @@ def test_a_mom_without_root_has_nothing_taken_of_processes_that_are_no_guests(gu
     with power(StandInGuest.DECLARATION):
         taker = ReclaimWorker()
         assert ordered(taker, os.getpid()) == ["Operation not permitted"] * len(WAYS), len(memory)
-        assert ordered(taker, guest.pid)[2:] == ["its process has no large memory"] * 2
+        assert ordered(taker, guest.pid)[2:] == ["its process has no large memory area"] * 2
         taker.close()
     power.close()
 
 
 def test_one_that_was_killed_while_it_waited_is_followed_by_another(guest: StandInGuest) -> None:
     taker = ReclaimWorker()
-    assert ordered(taker, guest.pid, WAYS[3:]) == ["its process has no large memory"]
+    assert ordered(taker, guest.pid, WAYS[3:]) == ["its process has no large memory area"]
     assert taker._process is not None
     os.kill(taker._process.pid, signal.SIGKILL)
     ordered(taker, guest.pid, WAYS[:1])
     assert not taker.busy
-    assert ordered(taker, guest.pid, WAYS[3:]) == ["its process has no large memory"]
+    assert ordered(taker, guest.pid, WAYS[3:]) == ["its process has no large memory area"]
     taker.close()
 
 
@@ -82,8 +82,8 @@ def test_one_that_waits_for_the_kernel_without_an_end_is_said_and_no_more_is_dec
     assert all(host.paces()), "it may answer yet"
     monkeypatch.setattr("mom_plugins_host.offload.requests._STUCK_SECONDS", -1.0)
     assert not any(host.paces())
-    assert host.why == "the process that takes memory waits for the kernel: a disk with swap may not answer"
-    assert [one.message for one in host.problems] == [f"no cold memory moves: {host.why}"]
+    assert host.why == "the worker that reclaims memory hangs in the kernel: a disk with swap may not answer"
+    assert [one.message for one in host.problems] == [f"mom cannot move cold memory: {host.why}"]
     os.kill(taker._process.pid, signal.SIGCONT)
     wait_until(lambda: not taker.why_stuck)
     assert all(host.paces())

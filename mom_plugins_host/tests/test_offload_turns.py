@@ -48,12 +48,16 @@ def test_guests_take_turns_by_pieces() -> None:
 def test_what_a_guest_has_no_more_of_is_said_and_others_go_on() -> None:
     requests = [request(1, 3 * PIECE), request(2, 2 * PIECE)]
     follow(requests, Kernel(pid1=PIECE // 2, pid2=1 << 30), 60, 60)
-    assert [(one.went, one.why) for one in requests] == [(PIECE // 2, "the kernel found no more to take"), (2 * PIECE, "")]
+    assert [(one.went, one.why) for one in requests] == [(PIECE // 2, "the kernel found no more memory to reclaim"), (2 * PIECE, "")]
 
 
 @pytest.mark.parametrize(
     ("number", "words"),
-    [(errno.ESRCH, "its process has ended"), (errno.ENODATA, "its group holds too little"), (errno.EPERM, "Operation not permitted")],
+    [
+        (errno.ESRCH, "its process has ended"),
+        (errno.ENODATA, "its control group has too little memory"),
+        (errno.EPERM, "Operation not permitted"),
+    ],
 )
 def test_what_the_taker_refuses_is_said_in_words(number: int, words: str) -> None:
     one, other = request(1, PIECE), request(2, PIECE)
@@ -67,7 +71,7 @@ def test_no_more_cpu_time_is_used_than_was_given() -> None:
     requests = [request(1, 1 << 20), request(2, 1 << 20)]
     follow(requests, kernel, 60, 0.1)
     assert len(kernel.orders) == 10
-    assert {one.why for one in requests} == {"the time was over"}
+    assert {one.why for one in requests} == {"the time for the request ran out"}
 
 
 def test_a_bite_of_a_group_that_cannot_be_told_how_much_is_short_at_first() -> None:
@@ -98,7 +102,9 @@ def memory() -> bytearray:
     return bytearray(64 << 20)
 
 
-@pytest.mark.parametrize(("way", "words"), [("process", "the kernel found no more to take"), ("recall", "there was no more in swap")])
+@pytest.mark.parametrize(
+    ("way", "words"), [("process", "the kernel found no more memory to reclaim"), ("recall", "no more of it was in swap")]
+)
 def test_a_walk_goes_through_all_large_areas_once_from_where_the_last_one_ended(memory: bytearray, way: str, words: str) -> None:
     areas = areas_of("/proc/self")
     assert sum(last - first for first, last in areas) >= len(memory)

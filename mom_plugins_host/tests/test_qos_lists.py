@@ -24,10 +24,10 @@ def test_what_is_not_mentioned_or_nil_stays() -> None:
     [
         ({"name": "vdz", "total_bytes_sec": 1}, "there is no disk vdz; there are vda, vdb"),
         ({"total_bytes_sec": 1}, "there is no disk without a name"),
-        ({"name": "vda", "speed": 1}, "speed is no limit of a disk"),
+        ({"name": "vda", "speed": 1}, "speed is not a limit of a disk"),
         ({"name": "vda", "total_bytes_sec": "fast"}, "'fast' is no number"),
         ({"name": "vda", "total_bytes_sec": True}, "True is no number"),
-        ({"name": "vda", "total_bytes_sec": -1}, "cannot be -1: the hypervisor takes 0 to 1000000000000000, 0 for no limit"),
+        ({"name": "vda", "total_bytes_sec": -1}, "cannot be -1: the allowed range is 0 to 1000000000000000, 0 for no limit"),
         ({"name": "vda", "total_iops_sec": 10**15 + 1}, "takes 0 to 1000000000000000"),
         ({"name": "vda", "total_iops_sec": float("inf")}, "inf is no number"),
         ({"name": "vdb", "total_bytes_sec": 1}, "total_bytes_sec cannot be limited together with read_bytes_sec"),
@@ -50,10 +50,10 @@ def test_directions_are_replaced_as_a_whole() -> None:
     [
         ({"name": "vnet9"}, "no network interface vnet9; there are vnet0"),
         ({"name": "vnet0", "sideways": {}}, "sideways is no direction"),
-        ({"name": "vnet0", "inbound": 5}, "inbound is no direction of a network interface with its limits"),
+        ({"name": "vnet0", "inbound": 5}, "inbound is not a direction (inbound, outbound) with limits"),
         ({"name": "vnet0", "inbound": {"speed": 5}}, "speed is no limit"),
         ({"name": "vnet0", "outbound": {"floor": 5}}, "floor is no limit"),
-        ({"name": "vnet0", "inbound": {"average": 0}}, "cannot be 0: the hypervisor takes 1 to 4294967295 KiB/s"),
+        ({"name": "vnet0", "inbound": {"average": 0}}, "cannot be 0: the allowed range is 1 to 4294967295 KiB/s"),
         ({"name": "vnet0", "inbound": {"peak": 5}}, "need an average"),
     ],
 )

@@ -189,7 +189,7 @@ def test_a_limit_that_cannot_be_set_is_one_problem_for_all_guests(plugin, hyperv
     settings(context, cpu_limit="25%", disk_limits={"vdz": {"total_iops_sec": 9}, "vdb": {"total_iops_sec": 9}})
     assert problems_of(plugin, seen(plugin, hypervisor, cpus=None)) == [
         "cpu_limit needs the number of the host's CPUs (cpu_count), which is unknown",
-        "disk_limits name vdz, and none of these guests has such a disk",
+        "disk_limits has a disk vdz, which none of these guests has",
     ]
     settings(context, cpu_shares=2)
     hypervisor.blocked = {SHARES: "no CPU controller"}
@@ -217,9 +217,9 @@ def test_a_figure_that_is_missing_for_a_cycle_lifts_no_limit(plugin, hypervisor,
 @pytest.mark.parametrize(
     ("wanted", "reason"),
     [
-        ({QUOTA: 999}, "vcpu_quota cannot be 999: the hypervisor takes 1000 to 17592186044415 µs, or -1 for no limit"),
-        ({QUOTA: 5000, PERIOD: 1_000_001}, "vcpu_period cannot be 1000001: the hypervisor takes 1000 to 1000000 µs"),
-        ({SHARES: 0}, "cpu_shares cannot be 0: the hypervisor takes 1 to 262144"),
+        ({QUOTA: 999}, "vcpu_quota cannot be 999: the allowed range is 1000 to 17592186044415 µs, or -1 for no limit"),
+        ({QUOTA: 5000, PERIOD: 1_000_001}, "vcpu_period cannot be 1000001: the allowed range is 1000 to 1000000 µs"),
+        ({SHARES: 0}, "cpu_shares cannot be 0: the allowed range is 1 to 262144"),
         ({DISKS: [{"name": "vdz"}]}, "there is no disk vdz; there are vda, vdb"),
         ({NETS: [{"name": "vnet0", "inbound": {"average": 0}}]}, "inbound average of vnet0 cannot be 0"),
     ],

@@ -84,8 +84,8 @@ def test_a_real_guest_is_seen_where_it_is_and_with_one_node_nothing_is_decided(m
     mom.is_well()
     assert [outcome for outcome in mom.status()["outcomes"] if outcome["control"].startswith(("numa", "vcpu"))] == []
     doctor = mom.verb("doctor").stdout
-    assert "one node: there is nothing to place" in doctor
-    assert "where 1 guests are can be seen" in doctor
+    assert "the host has one NUMA node: nothing to do" in doctor
+    assert "mom sees the nodes of all 1 guests" in doctor
     mom.stop()
 
 

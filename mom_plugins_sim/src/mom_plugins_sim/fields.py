@@ -19,7 +19,7 @@ _TIME = {**dict.fromkeys(("year", "month", "day", "hour", "minute"), Unit.COUNT)
 
 _HOST: tuple[tuple[str, Unit, str, Callable[[World], Value]], ...] = (
     ("mem_available", Unit.KIB, "memory that the host has in total", lambda world: int(world.host.total)),
-    ("mem_unused", Unit.KIB, "memory that holds nothing at all", lambda world: int(world.host.unused)),
+    ("mem_unused", Unit.KIB, "memory that is completely unused", lambda world: int(world.host.unused)),
     ("mem_free", Unit.KIB, "memory that is unused or holds page cache", lambda world: int(world.host.unused + world.host.cached)),
     ("mem_really_available", Unit.KIB, "memory that programs can have without swapping", lambda world: int(world.host.available)),
     ("mem_cached", Unit.KIB, "page cache", lambda world: int(world.host.cached)),

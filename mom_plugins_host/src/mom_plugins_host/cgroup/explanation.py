@@ -10,9 +10,9 @@ from mom_daemon import About, Explainer, ExplanationPart, Sentence, SentencePlac
 from mom_plugins_host.cgroup import groups
 
 _LIMITS: Final = {
-    groups.MEMORY_HIGH: "above {} memory is taken from it, and it is slowed down",
-    groups.MEMORY_LOW: "below {} memory is taken from it as a last resort only",
-    groups.MEMORY_MIN: "below {} no memory is taken from it",
+    groups.MEMORY_HIGH: "above {}, the kernel reclaims its memory and slows it down",
+    groups.MEMORY_LOW: "below {}, the kernel reclaims its memory only as a last resort",
+    groups.MEMORY_MIN: "below {}, the kernel never reclaims its memory",
     groups.SWAP_MAX: "at most {} of it may be in the host's swap",
 }
 
@@ -34,4 +34,4 @@ def _group_sentences(about: About) -> Iterator[str]:
         yield f"The host holds {format_kib(held)} for it, QEMU and caches included{swap}."
     limits = [words.format(format_kib(kib)) for name, words in _LIMITS.items() if (kib := about.number(name)) is not None and kib > 0]
     if limits:
-        yield f"Of its control group: {'; '.join(limits)}."
+        yield f"Limits of its control group: {'; '.join(limits)}."

@@ -28,23 +28,23 @@ def findings(hierarchies: Hierarchies, hypervisor: Hypervisor | None, *, observe
 def _about_mounts(hierarchies: Hierarchies) -> Finding:
     mount, memory = hierarchies.mount_of(Hierarchies.UNIFIED), hierarchies.mount_of("memory")
     if memory is not None:
-        message = f"memory is a controller of cgroups v1, mounted at {memory.folder}: no limit can be read or set"
+        message = f"memory is a controller of cgroups v1, mounted at {memory.folder}: limits need cgroups v2"
         return Finding(Severity.ERROR, SUBJECT, message, "boot with systemd.unified_cgroup_hierarchy=1")
     if mount is None:
         return Finding(Severity.ERROR, SUBJECT, "no cgroup file system is mounted", "mount -t cgroup2 cgroup2 /sys/fs/cgroup")
     if not mount.writable:
         cure = "mount it read-write, or run mom outside of the container"
-        return Finding(Severity.ERROR, SUBJECT, f"{mount.folder} is mounted read-only: nothing can be set", cure)
+        return Finding(Severity.ERROR, SUBJECT, f"{mount.folder} is mounted read-only: mom cannot set limits", cure)
     return Finding(Severity.OK, SUBJECT, f"cgroups v2 are mounted at {mount.folder}")
 
 
 def _about_guests(guests: Sequence[Guest], folders: Mapping[str, str], *, observes: bool) -> Iterable[Finding]:
     grouped = {guest.id for guest in guests if guest.id in folders and Path(folders[guest.id], "memory.current").exists()}
     if grouped:
-        yield Finding(Severity.OK, SUBJECT, f"{len(grouped)} of {len(guests)} guests have groups of their own")
+        yield Finding(Severity.OK, SUBJECT, f"{len(grouped)} of {len(guests)} guests have control groups of their own")
     without = [guest.name for guest in guests if guest.id not in grouped]
     if without:
-        message = f"guests without a group of their own with the controller memory: {first_names(without)}"
+        message = f"guests that have no control group of their own with the memory controller: {first_names(without)}"
         yield Finding(Severity.WARNING, SUBJECT, message, _NO_GROUP_CURE)
     folder = next((folders[guest.id] for guest in guests if guest.id in grouped), None)
     for control, (file, _) in KNOBS.items() if folder is not None else ():
@@ -61,7 +61,7 @@ def _about_protection(hierarchies: Hierarchies, guests: Sequence[Guest]) -> Iter
     for parent in parents:
         folder = hierarchies.folder(Hierarchies.UNIFIED, parent)
         if folder is not None and read_kernel_file(f"{folder}/memory.low").strip() == b"0":
-            message = f"memory.low of {printable(parent)} is 0: what guests in it protect (memory.low, memory.min) has no effect"
+            message = f"memory.low of {printable(parent)} is 0: memory.low and memory.min of guests in it have no effect"
             unit = parent.rpartition("/")[2]
             slice_cure = f"systemctl set-property {unit} MemoryLow=… (as much as its guests together)"
             yield Finding(Severity.WARNING, SUBJECT, message, slice_cure if unit.endswith(".slice") else "set it too")

@@ -120,9 +120,9 @@ def explained(error: HypervisorError, write: GroupWrite) -> HypervisorError:
     if number == errno.ESRCH:
         return GuestGone("its process is gone")
     if number in {errno.EAGAIN, errno.EBUSY, errno.EINTR}:
-        return GuestBusy(f"the kernel could not do all of {text} in {file.name} now")
+        return GuestBusy(f"the kernel could not fully apply {text} in {file.name} now")
     if number in {errno.EINVAL, errno.ERANGE, errno.EOPNOTSUPP}:
-        return NotSupported(f"the kernel does not take {text} in {file.name}")
+        return NotSupported(f"the kernel rejects {text} in {file.name}")
     return Refused(error.message, hint=error.hint) if isinstance(error, PermissionDenied) else error
 
 

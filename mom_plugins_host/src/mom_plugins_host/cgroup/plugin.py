@@ -106,7 +106,7 @@ _AT_ONCE: Final = 32
 _SOON: Final = 0.02
 """Seconds. Newer kernels take 32 limits in 5 ms. Older ones reclaim during the write, up to 0.1 s for each."""
 
-_NO_GROUP: Final = "the guest has no control group (v2) of its own with the controller memory"
+_NO_GROUP: Final = "the guest has no control group (v2) of its own with the memory controller"
 
 
 class CgroupPlugin:
@@ -158,7 +158,7 @@ class CgroupPlugin:
         values = {control: SetValue(NO_LIMIT if size == "max" else size >> 10) for control, size in sizes.items() if size is not None}
         promised = self._need_of(guest).promised if self._settings.protect else 0
         if promised and MEMORY_LOW not in values:
-            values[MEMORY_LOW] = SetValue(promised, "what the guest is guaranteed, and QEMU's own")
+            values[MEMORY_LOW] = SetValue(promised, "the guest's guarantee, and QEMU's own memory")
         return values
 
     def _need_of(self, guest: Guest) -> GroupNeed:
@@ -226,7 +226,7 @@ class CgroupPlugin:
             batch, pending = pending[:count], pending[count:]
             if now > until:
                 late = {change.target for change in batch if change.control == MEMORY_HIGH and not change.back}
-                errors |= {target: Refused("there was no time left for it in this cycle") for target in late}
+                errors |= {target: Refused("this cycle had no time left for this write") for target in late}
                 batch = [change for change in batch if change.target not in late]
             targets = [change.target for change in batch]
             for target, error in zip(targets, self.write([writes[target] for target in targets]), strict=True):

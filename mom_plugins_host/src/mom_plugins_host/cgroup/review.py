@@ -119,36 +119,36 @@ def _high(guest: Guest, limit: int, host: HostBounds, swap_max: int | None) -> t
     if limit == NO_LIMIT:
         return limit, "", ""
     if standing is None:
-        return limit, "what its limit stands at is unknown", ""
+        return limit, "its present limit is unknown", ""
     need = host.need_of(guest)
     least = max(need.promised, need.kib or 0)
     if limit < least:
         if standing == NO_LIMIT or standing >= least:
-            return limit, f"the guest needs {format_kib(least)}: what it uses or was promised, and QEMU's own", ""
-        return _whole_pages(least), "", "raised to what the guest uses or was promised, and QEMU's own"
+            return limit, f"the guest needs {format_kib(least)}: its use or guarantee, and QEMU's own memory", ""
+        return _whole_pages(least), "", "raised to the guest's use or guarantee, and QEMU's own memory"
     if standing != NO_LIMIT and limit >= standing:
         return limit, "", ""
     if need.kib is None or current is None:
-        return limit, f"it is not limited further: {need.why_not or 'what it holds is unknown'}", ""
+        return limit, f"its limit is not lowered: {need.why_not or 'its memory use is unknown'}", ""
     excess = current - limit
     if excess <= 0:
         return limit, "", ""
     stall = guest.number(STALL)
     if stall is None or stall >= _STALL_PERCENT:
-        share = "unknown" if stall is None else f"{stall:g} %"
-        return limit, f"it is not limited further: the time that it waits for memory is {share}", ""
+        share = "an unknown share" if stall is None else f"{stall:g} %"
+        return limit, f"its limit is not lowered: it waits for memory {share} of the time", ""
     free = _free_swap(guest, host)
     if swap_max is not None:
         free = min(free, max(0, swap_max - int(guest.number(SWAP) or 0)))
     room = _reclaimable(guest, free)
     if excess > room:
-        return limit, f"{format_kib(excess)} would have to go, and there is swap or cache for {format_kib(room)} only", ""
+        return limit, f"{format_kib(excess)} must be reclaimed, but swap and page cache allow only {format_kib(room)}", ""
     step = _step(current)
     if excess <= step:
         return limit, "", ""
     value = int(current - step) // PAGE_KIB * PAGE_KIB
     value = max(limit, value if standing == NO_LIMIT else min(value, int(standing)))
-    return value, "", f"in steps of {format_kib(step)} a cycle"
+    return value, "", f"lowered by at most {format_kib(step)} per cycle"
 
 
 def _raised(guest: Guest, limit: int, host: HostBounds) -> tuple[int, str, str] | None:
@@ -163,7 +163,7 @@ def _raised(guest: Guest, limit: int, host: HostBounds) -> tuple[int, str, str] 
     need = host.need_of(guest)
     # One step above its current memory; otherwise the kernel delays the next page.
     least = max(need.promised, need.kib or 0, int(current) + _step(current))
-    return _whole_pages(least), "", "raised above what the guest holds: there is no swap or cache for what is over its limit"
+    return _whole_pages(least), "", "raised above the guest's memory: swap and page cache do not suffice to reclaim the excess"
 
 
 def _strands(guest: Guest, swap_max: int, high: float | None) -> str:
@@ -175,7 +175,7 @@ def _strands(guest: Guest, swap_max: int, high: float | None) -> str:
     above = int(current + (guest.number(SWAP) or 0) - high)
     if above <= _reclaimable(guest, 0) + swap_max:
         return ""
-    return f"{format_kib(above)} of the guest has to be in swap, as it may not hold more than {format_kib(high)} (memory.high)"
+    return f"{format_kib(above)} of the guest must fit into swap, as memory.high limits it to {format_kib(high)}"
 
 
 def _step(current: float) -> int:
@@ -231,14 +231,14 @@ class _Protected:
         """Return why memory.min must not be so high; empty if it may."""
         now, protects = self._kib.get(guest.id, 0), self._of(guest, limit)
         if protects is None:
-            return "how much the guest can hold is unknown"
+            return "the guest's maximum memory is unknown"
         if protects > now:
             if host.total_kib is None:
-                return "how much memory the host has is unknown"
+                return "the host's memory is unknown"
             left_kib = max(0, int(host.total_kib * _PROTECTED_SHARE) - (self._all - now))
             if protects > left_kib:
                 left = format_kib(left_kib)
-                return f"all guests together may protect 80 % of the host's memory, of which {left} are left; use cgroup_memory_low"
+                return f"all guests' memory.min is limited to 80 % of the host's memory: {left} are left; use cgroup_memory_low"
         self._kib[guest.id] = protects
         self._all += protects - now
         return ""

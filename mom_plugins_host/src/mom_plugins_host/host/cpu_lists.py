@@ -84,9 +84,9 @@ class CpuLists:
             except FileNotFoundError:  # a kernel without it
                 continue
             except OSError as error:
-                return f"which CPUs are to be left alone ({name}) is unknown: {error.strerror}"
+                return f"cannot read the list of {name} CPUs, which mom must not disturb: {error.strerror}"
             if cpus and cpus != "(null)":
-                return f"CPUs {cpus} are to be left alone ({name})"
+                return f"mom must not disturb CPUs {cpus} ({name})"
         return "" if (denied := why_not_writable(self._refresh)) is None else denied.message
 
     def take_back(self, least_kib: float) -> None:
@@ -121,4 +121,4 @@ class CpuLists:
                 return
             kept = now
             vain = 0 if kept.total < before else vain + 1
-        self._log.debug("CPUs kept %s of free memory for themselves, and keep %s now", format_kib(first), format_kib(kept.total))
+        self._log.debug("per-CPU lists held %s of free memory, and hold %s now", format_kib(first), format_kib(kept.total))

@@ -18,7 +18,7 @@ PLENTY_SHARE: Final = 0.1
 _KEPT_KIB: Final = 64 << 10
 
 _PSI_CURE: Final = "boot the kernel with the parameter psi=1 (it needs Linux 4.20 or newer, built with CONFIG_PSI)"
-_THREADS_CURE: Final = "see TasksMax of mom's unit, and pids.max; then restart mom"
+_THREADS_CURE: Final = "check TasksMax of mom's unit, and pids.max; then restart mom"
 _ADD_SWAP: Final = (
     "add some swap as a safety net, best compressed: apt install systemd-zram-generator (dnf: zram-generator), write to"
     " /etc/systemd/zram-generator.conf the lines '[zram0]', 'zram-size = ram / 2', then: systemctl daemon-reload &&"
@@ -40,18 +40,18 @@ def conditions(fields: Mapping[str, Value]) -> Iterable[Condition]:
         return
     message = f"processes wait for memory {stalled:.0f} % of the time"
     if isinstance(total, int) and isinstance(available, int) and available >= PLENTY_SHARE * total:
-        why = f"a control group is at its limit (memory.max, memory.high): the host itself has {format_kib(available)} available"
+        why = f"a control group has reached its limit (memory.max, memory.high); the host itself has {format_kib(available)} available"
         yield Condition("pressure", message, why, "find it with systemd-cgtop -m, and raise its limit", Severity.WARNING)
     else:
-        yield Condition("memory", message, "", "stop what does not need to run, or give the host more memory")
+        yield Condition("memory", message, "", "stop programs that are not needed, move guests away, or add memory")
 
 
 def memory_finding(fields: Mapping[str, Value]) -> Finding:
     """Return an error if the host's memory is unknown."""
     missing = [name for name in ("mem_available", "mem_unused", "mem_really_available") if fields.get(name) is None]
     if not missing:
-        return Finding(Severity.OK, "host memory", "the kernel tells how much there is, and how much is available")
-    cure = "use Linux 3.14 or newer" if missing == ["mem_really_available"] else "see that /proc is mounted and /proc/meminfo is readable"
+        return Finding(Severity.OK, "host memory", "the kernel reports total and available memory")
+    cure = "use Linux 3.14 or newer" if missing == ["mem_really_available"] else "check that /proc is mounted and /proc/meminfo is readable"
     return Finding(Severity.ERROR, "host memory", f"{', '.join(missing)} cannot be read: policies decide nothing", cure)
 
 
@@ -59,8 +59,8 @@ def pressure_finding(fields: Mapping[str, Value]) -> Finding:
     """Return a warning if pressure stall information is unknown."""
     missing = [resource for resource in RESOURCES if fields.get(f"psi_{resource}_some_avg10") is None]
     if not missing:
-        return Finding(Severity.OK, "host pressure (PSI)", "the kernel tells how long tasks wait for memory, CPU and I/O")
-    message = f"no pressure of {', '.join(missing)}: policies see how much memory is free, but not how much the host suffers"
+        return Finding(Severity.OK, "host pressure (PSI)", "the kernel reports how long tasks wait for memory, CPU and I/O")
+    message = f"the kernel reports no pressure of {', '.join(missing)}: policies see free memory, but not how long tasks wait"
     return Finding(Severity.WARNING, "host pressure (PSI)", message, _PSI_CURE)
 
 
@@ -68,22 +68,22 @@ def watch_finding(how: str, why_not: str) -> Finding:
     """Return how memory pressure wakes mom, or a warning why it does not."""
     if why_not:
         return Finding(Severity.WARNING, "host pressure watch", why_not, _THREADS_CURE)
-    return Finding(Severity.OK, "host pressure watch", f"the host is watched {how}")
+    return Finding(Severity.OK, "host pressure watch", f"mom watches memory pressure {how}")
 
 
 def cpu_lists_findings(kept: KeptByCpus | None, why_not: str, *, enabled: bool) -> Iterator[Finding]:
     """Yield how the host gets back free memory that CPUs keep; nothing for small amounts."""
     if kept is None or kept.excess < _KEPT_KIB:
         return
-    subject = "free memory kept by CPUs"
-    amount = f"CPUs keep {format_kib(kept.total)} of free memory that the kernel does not count as available"
+    subject = "free memory in per-CPU lists"
+    amount = f"per-CPU lists hold {format_kib(kept.total)} of free memory, which the kernel does not count as available"
     if not enabled:
-        yield Finding(Severity.OK, subject, f"{amount}; they return it within minutes (the watch or take_back is off)")
+        yield Finding(Severity.OK, subject, f"{amount}; the kernel returns it within minutes (the watch or take_back is off)")
     elif why_not:
-        message = f"{amount}, and are not asked for it: {why_not}"
-        yield Finding(Severity.WARNING, subject, message, "they return it within minutes by themselves")
+        message = f"{amount}; mom cannot empty them: {why_not}"
+        yield Finding(Severity.WARNING, subject, message, "no action needed: the kernel returns this memory within minutes")
     else:
-        yield Finding(Severity.OK, subject, f"{amount}; they are asked for it when the host runs low")
+        yield Finding(Severity.OK, subject, f"{amount}; mom empties them when the host runs low")
 
 
 def swap_finding(fields: Mapping[str, Value]) -> Finding:
@@ -92,6 +92,6 @@ def swap_finding(fields: Mapping[str, Value]) -> Finding:
     if isinstance(total, int) and total > 0:
         return Finding(Severity.OK, "host swap", f"{total // 1024:,} MiB of swap as a safety net")
     if total is None:
-        return Finding(Severity.WARNING, "host swap", "how much swap there is cannot be read", "see that /proc/meminfo is readable")
-    message = "the host has no swap: when memory runs out faster than guests give it back, the kernel kills processes"
+        return Finding(Severity.WARNING, "host swap", "the size of swap is unknown", "check that /proc/meminfo is readable")
+    message = "the host has no swap: if memory runs out faster than guests release it, the kernel kills processes"
     return Finding(Severity.WARNING, "host swap", message, _ADD_SWAP)

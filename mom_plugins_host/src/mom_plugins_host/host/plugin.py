@@ -34,7 +34,7 @@ class HostPlugin:
         """Suggest this plugin for every Linux host."""
         if not (root / "proc/meminfo").exists():
             return None
-        return Suggestion("this is a Linux host: memory, swap, CPU, pressure and time come from /proc", order=10)
+        return Suggestion("this is a Linux host: memory, swap, CPU, pressure and time are read from /proc", order=10)
 
     @hookimpl
     def mom_declare(self) -> Iterable[FieldSpec]:

@@ -37,7 +37,7 @@ FIELDS: Final = (
         "/proc/PID/statm", Metric.NONE,
     ),
     FieldSpec(
-        "largest_processes", Unit.TEXT, Scope.HOST, "which of these processes hold the most, by name", "/proc/PID/statm, /proc/PID/comm",
+        "largest_processes", Unit.TEXT, Scope.HOST, "names of these processes with the most memory", "/proc/PID/statm, /proc/PID/comm",
     ),
 )  # fmt: skip
 

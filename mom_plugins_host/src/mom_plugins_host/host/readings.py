@@ -19,7 +19,7 @@ def _field(name: str, unit: Unit, description: str, source: str, metric: Metric 
 
 _MEMINFO: Final = (
     ("mem_available", "MemTotal", Unit.KIB, "all memory of the host (MOM's name; mem_really_available is the available memory)"),
-    ("mem_unused", "MemFree", Unit.KIB, "memory that holds nothing at all"),
+    ("mem_unused", "MemFree", Unit.KIB, "memory that is completely unused"),
     ("mem_really_available", "MemAvailable", Unit.KIB, "memory available to new processes without swapping, as the kernel estimates"),
     ("mem_cached", "Cached", Unit.KIB, "page cache, with shared memory and tmpfs"),
     ("mem_shmem", "Shmem", Unit.KIB, "shared memory and tmpfs: counted in mem_cached, and cannot be dropped, only swapped"),
@@ -30,7 +30,7 @@ _MEMINFO: Final = (
 )
 
 _FREE: Final = "memory that is unused or holds buffers and cache (MOM's name; counts shared memory as free, so prefer mem_really_available)"
-_KEPT: Final = "free memory that CPUs keep in lists of their own: counted in none of the fields of free and available memory"
+_KEPT: Final = "free memory in the kernel's per-CPU lists; no field of free or available memory contains it"
 
 
 def memory_fields(meminfo: Mapping[str, int]) -> dict[str, int]:

@@ -114,7 +114,7 @@ class HostWatch:
     settings: HostSettings
     context: PluginContext
     monotonic: Callable[[], float] = time.monotonic
-    how: str = "not at all"
+    how: str = "only in cycles"
     """Description for `mom doctor`."""
     why_not: str = ""
     """Why an enabled watch does not run; empty if it does."""
@@ -139,9 +139,9 @@ class HostWatch:
         every = format_duration(self.settings.watch)
         try:
             self._trigger = StallTrigger(self._pressure_path, self.settings.watch_stall)
-            self.how = f"by a trigger of the kernel, and by what is available, every {every}"
+            self.how = f"by a trigger of the kernel; available memory is read every {every}"
         except NoTrigger as error:
-            self.how = f"every {every}; without a trigger of the kernel, as {error}"
+            self.how = f"every {every}, without a trigger of the kernel: {error}"
         self._end = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         thread = threading.Thread(target=self._run, name="host-watch", daemon=True)
         try:
@@ -234,7 +234,7 @@ class HostWatch:
             try:
                 seconds = self.look()
             except Exception as error:  # noqa: BLE001  # anything may fail without memory, when the watch is most important
-                self.context.log.warning("a look at the host failed: %r", error)
+                self.context.log.warning("reading the host's memory failed: %r", error)
                 seconds = _LONGEST_REST_SECONDS
 
     def _on_trigger(self, poller: select.poll, fd: int, events: int) -> None:

@@ -64,16 +64,16 @@ def reviewed(snapshot: Snapshot, decisions: Sequence[Decision], promises: Promis
         if refusal:
             yield Revision(decision, None, refusal)
         elif text != decision.value:
-            yield Revision(decision, replace(decision, value=text), "written as it is read back")
+            yield Revision(decision, replace(decision, value=text), "rewritten in the form that reads return")
 
 
 def _pins(decision: Decision, nodes: _Nodes) -> tuple[str, str]:
     pins = parse_pins(str(decision.value))
     if pins is None:
-        return f"{decision.value!r:.60} is no list of CPUs, such as 0-3 or 0-1;2-3", ""
+        return f"{decision.value!r:.60} is not a list of CPUs, such as 0-3 or 0-1;2-3", ""
     online = frozenset().union(*(_cpus_of(item) for item in nodes.values()))
     if nodes and any(not cpus & online for cpus in pins):
-        return f"none of these CPUs is online; there are {format_list(online)}", ""
+        return f"none of these CPUs is online; online are {format_list(online)}", ""
     return "", pins_text(pins)
 
 
@@ -86,7 +86,7 @@ def _nodeset(decision: Decision, guest: Guest, nodes: _Nodes, used_kib: dict[int
     """Return the reason to refuse these nodes, and their text. Update `used_kib`, the KiB per node for guests bound in this cycle."""
     nodeset = parse_number_list(str(decision.value))
     if not nodeset:
-        return f"{decision.value!r:.60} is no list of nodes, such as 0 or 0-1", ""
+        return f"{decision.value!r:.60} is not a list of nodes, such as 0 or 0-1", ""
     before = parse_number_list(str(guest.fields.get(NODESET) or ""))
     widens = bool(before) and before is not None and before <= nodeset  # more nodes cannot leave the guest short
     return "" if widens else _too_small(nodeset, guest, nodes, used_kib, promises), format_list(nodeset)
@@ -95,22 +95,22 @@ def _nodeset(decision: Decision, guest: Guest, nodes: _Nodes, used_kib: dict[int
 def _too_small(nodeset: frozenset[int], guest: Guest, nodes: _Nodes, used_kib: dict[int, float], promises: Promises) -> str:
     unknown = nodeset - nodes.keys()
     if unknown:
-        return f"there is no NUMA node {format_list(unknown)}" if nodes else "the host's NUMA nodes are not known"
+        return f"there is no NUMA node {format_list(unknown)}" if nodes else "the host's NUMA nodes are unknown"
     headrooms = [max(0.0, headroom - used_kib[node]) for node in nodeset if (headroom := _headroom(nodes[node])) is not None]
     if len(headrooms) < len(nodeset):
-        return "what the nodes have available is not known"
+        return "the available memory of the nodes is unknown"
     placed, age = memory_by_node(guest), guest.number("numa_memory_age")
     held = sum(placed.get(node, 0.0) for node in nodeset) if age is not None and age <= OLDEST_SECONDS else 0.0
     sizes = [size for size in (guest.number("balloon_cur"), promises.guaranteed_kib(guest)) if size]
     if not sizes and not placed:
-        return "how much memory the guest needs is not known"
+        return "the guest's need of memory is unknown"
     need = max([*sizes, sum(placed.values())])
     missing = need - held - sum(headrooms)
     if missing <= 0:
         for node in nodeset:  # any node may provide all of it; a later cycle binds guests that were refused unnecessarily
             used_kib[node] += max(0.0, need - held)
         return ""
-    return f"the guest needs {format_kib(need)}: {format_kib(missing)} more than node {format_list(nodeset)} can give it"
+    return f"the guest needs {format_kib(need)}: {format_kib(missing)} more than is available on node {format_list(nodeset)}"
 
 
 def _headroom(item: Mapping[str, Value]) -> float | None:
@@ -155,13 +155,13 @@ def _pin(hypervisor: Hypervisor, change: Change) -> None:
     pins: list[AbstractSet[int]] = list(parse_pins(str(change.value)) or [])
     now = hypervisor.cpu_pins([guest]).get(guest.id)
     if now is None:
-        raise GuestGone("the guest is not there any more")
+        raise GuestGone("the guest no longer exists")
     if change.back and len(pins) > 1:  # restore only vCPUs that the guest had then and has now
         pins = [*pins, *now[len(pins) :]][: len(now)]
         if pins == list(now):
-            raise NoChangeNeeded("the vCPUs that it has now are pinned as they were")
+            raise NoChangeNeeded("its present vCPUs already have their original pins")
     if len(pins) not in {1, len(now)}:
-        raise NotSupported(f"there are CPUs for {len(pins)} vCPUs, and the guest has {len(now)}")
+        raise NotSupported(f"the value lists CPUs for {len(pins)} vCPUs, but the guest has {len(now)}")
     each = pins * len(now) if len(pins) == 1 else pins
     changed = []
     try:
@@ -191,5 +191,5 @@ def _bind(hypervisor: Hypervisor, change: Change) -> None:
     assert isinstance(hypervisor, NodeTuneControl)  # noqa: S101  # `read` has used it
     nodes = parse_number_list(str(change.value))
     if not nodes:
-        raise NotSupported(f"{change.value!r:.60} is no list of nodes, such as 0 or 0-1")
+        raise NotSupported(f"{change.value!r:.60} is not a list of nodes, such as 0 or 0-1")
     hypervisor.set_node_tune(change.entity, nodes)

@@ -72,7 +72,7 @@ def findings(hypervisor: Hypervisor | None, root: Path) -> Iterable[Finding]:
     if not nodes:
         yield Finding(Severity.WARNING, SUBJECT, "the kernel shows no NUMA nodes (/sys/devices/system/node)")
     elif len(nodes) == 1:
-        yield Finding(Severity.OK, SUBJECT, "one node: there is nothing to place")
+        yield Finding(Severity.OK, SUBJECT, "the host has one NUMA node: nothing to do")
     else:
         for node in nodes:
             cpus, memory = format_list(node.cpus) or "none", f"{format_kib(node.available)} of {format_kib(node.total)} available"
@@ -114,16 +114,16 @@ def _about_guests(guests: Sequence[Guest], root: Path) -> Iterable[Finding]:
         if not process.vcpus():
             nameless.append(name)
     if without:
-        message = f"guests {first_names(without)} have no process on this host: where they are is unknown"
+        message = f"guests {first_names(without)} have no process on this host: their nodes are unknown"
         yield Finding(Severity.WARNING, SUBJECT, message)
     if unreadable:
         message = f"/proc/PID/numa_maps cannot be read for guests {first_names(unreadable)}"
         yield Finding(Severity.WARNING, SUBJECT, message, root_cure())
     if nameless:
-        message = f"the vCPU threads of guests {first_names(nameless)} have no names, so where they run is unknown"
+        message = f"the vCPU threads of guests {first_names(nameless)} have no names, so mom cannot see where they run"
         yield Finding(Severity.WARNING, SUBJECT, message, "start QEMU with -name …,debug-threads=on, as libvirt does")
     if guests and not (without or unreadable or nameless):
-        yield Finding(Severity.OK, SUBJECT, f"where {len(guests)} guests are can be seen")
+        yield Finding(Severity.OK, SUBJECT, f"mom sees the nodes of all {len(guests)} guests")
 
 
 class NumaPlugin:

@@ -25,11 +25,11 @@ class ColdExplainer(Explainer):
 def _cold_sentences(about: About) -> Iterator[str]:
     working_set, age, cold = (about.number(name) for name in (fields.WORKING_SET, fields.WORKING_SET_AGE, fields.COLD))
     if working_set is not None and age is not None and cold is not None:
-        yield f"It used {format_kib(working_set)} of its memory {lasting(age)} ago; {format_kib(cold)} more are cold."
+        yield f"It used {format_kib(working_set)} of its memory {lasting(age)} ago; a further {format_kib(cold)} are cold."
     swapped, moved = about.number("host_swap"), about.number(fields.OFFLOADED)
     if swapped or moved:
-        by_mom = f"; mom has moved {format_kib(moved)} there since it knows the guest" if moved else ""
+        by_mom = f"; mom has moved {format_kib(moved)} there since it first saw the guest" if moved else ""
         yield f"{format_kib(swapped or 0)} of it are in the host's swap{by_mom}."
     why = about.guest.fields.get(fields.STATE)
     if isinstance(why, str) and why:
-        yield f"Nothing of it goes to swap now: {printable(why, 200)}."
+        yield f"mom moves none of it to swap now: {printable(why, 200)}."

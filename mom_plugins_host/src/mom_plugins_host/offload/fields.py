@@ -69,7 +69,7 @@ FIELDS: Final = (
     _guest(COLD, Unit.KIB, "memory of the guest beyond its working_set, in the host's swap or about to go there"),
     _guest(REFAULTS, Unit.KIB_PER_SECOND, "memory that the guest reads back from the host's swap", "memory.stat pgmajfault"),
     _guest(OFFLOAD, Unit.KIB_PER_SECOND, "speed of the guest's cold memory on its way to the host's swap; negative: it comes back"),
-    _guest(OFFLOADED, Unit.KIB, "cold memory that mom has moved to the host's swap since it knows the guest"),
+    _guest(OFFLOADED, Unit.KIB, "cold memory that mom has moved to the host's swap since it first saw the guest"),
     _guest(STATE, Unit.TEXT, "reason why no memory of the guest goes to swap now; unknown if some does"),
     _host(ROOM, Unit.KIB, "guests' memory that still fits into the host's swap, less a twentieth that stays free", "/proc/swaps"),
     _host(RATIO, Unit.RATIO, "compression ratio of guests' memory in swap; unknown while swap holds little", "mm_stat"),

@@ -29,9 +29,7 @@ _ZSWAP: Final = (
     " zswap.compressor=zstd on the kernel's command line"
 )
 
-_LARGER_POOL: Final = (
-    "make it larger, or the pool before it, beyond which pages go to the disk: raise /sys/module/zswap/parameters/max_pool_percent"
-)
+_LARGER_POOL: Final = "make it larger, or enlarge the zswap pool in front of it: raise /sys/module/zswap/parameters/max_pool_percent"
 
 
 def findings(root: Path, hierarchies: Hierarchies, hypervisor: Hypervisor | None) -> Iterator[Finding]:
@@ -40,7 +38,7 @@ def findings(root: Path, hierarchies: Hierarchies, hypervisor: Hypervisor | None
     try:
         stores = hypervisor.swap_stores() if isinstance(hypervisor, ColdMemoryControl) else stores_of(root)
     except HypervisorError as error:
-        yield Finding(Severity.ERROR, SUBJECT, f"what swap there is is unknown: {error}", "see what the hypervisor plugin says above")
+        yield Finding(Severity.ERROR, SUBJECT, f"the host's swap cannot be read: {error}", "see the hypervisor plugin's finding above")
         return
     if moves_itself:  # for example a simulated host, which no command here can fix
         yield from (replace(finding, cure="") for finding in _about_stores(stores))
@@ -53,7 +51,7 @@ def findings(root: Path, hierarchies: Hierarchies, hypervisor: Hypervisor | None
 
 def _about_stores(stores: Sequence[SwapStore]) -> Iterable[Finding]:
     if not stores:
-        message = "the host has no swap: cold memory has nowhere to go"
+        message = "the host has no swap: mom cannot move cold memory"
         yield Finding(Severity.WARNING, SUBJECT, message, f"{_ZRAM}. Or {_FILE}")
     for store in stores:
         name = printable(store.name)
@@ -61,15 +59,20 @@ def _about_stores(stores: Sequence[SwapStore]) -> Iterable[Finding]:
         ratio = ratio_of([store])
         if store.kind is StoreKind.ROTATING:
             cure = f"give other swap a higher priority and swapoff {name}; {_ZRAM}"
-            yield Finding(Severity.WARNING, SUBJECT, f"{size}; it has moving parts, and nothing is put there", cure)
+            yield Finding(Severity.WARNING, SUBJECT, f"{size}; it is a rotating disk, so mom moves nothing there", cure)
         elif ratio is not None and ratio < LEAST_RATIO:
-            message = f"{size}; what is in it compresses to 1/{ratio:.1f} only, and nothing more is put there"
-            yield Finding(Severity.WARNING, SUBJECT, message, "use a stronger algorithm (zstd), or leave guests with encrypted memory out")
+            message = f"{size}; its content compresses only to 1/{ratio:.1f}, so mom moves nothing more there"
+            yield Finding(
+                Severity.WARNING,
+                SUBJECT,
+                message,
+                "use a stronger algorithm (zstd), or set `offload: false` for guests with encrypted memory",
+            )
         elif store.free_kib <= KEPT_SHARE * store.size_kib:
             cure = _LARGER_POOL if store.kind is StoreKind.ZSWAP else "make it larger"
-            yield Finding(Severity.WARNING, SUBJECT, f"{size}: it is full but for what is kept for the kernel", cure)
+            yield Finding(Severity.WARNING, SUBJECT, f"{size}: only the reserve for the kernel is free", cure)
         else:
-            compressed = f"; what is in it compresses to 1/{ratio:.1f}" if ratio is not None else ""
+            compressed = f"; its content compresses to 1/{ratio:.1f}" if ratio is not None else ""
             cure = _ZSWAP if store.kind is StoreKind.DISK else ""
             yield Finding(Severity.OK, SUBJECT, f"{size}{compressed}", cure)
 
@@ -82,9 +85,9 @@ def _about_guests(root: Path, hierarchies: Hierarchies, guests: Sequence[Guest])
         if way.name in {"v1", "v2"}:
             reachable += 1
             continue
-        without = "without a control group of their own, their hot memory is taken with the cold, so it is taken slowly"
+        without = "they have no control group of their own: the kernel cannot tell cold memory from hot, so mom moves it slowly"
         by_reason.setdefault(way.why_not or without, []).append(guest.name)
     if reachable:
-        yield Finding(Severity.OK, SUBJECT, f"the kernel tells what is cold of {reachable} of {len(guests)} guests")
+        yield Finding(Severity.OK, SUBJECT, f"the kernel finds the cold memory of {reachable} of {len(guests)} guests")
     for reason, names in by_reason.items():
         yield Finding(Severity.WARNING, SUBJECT, f"{first_names(names)}: {reason}", "see the README of mom_plugins_host")

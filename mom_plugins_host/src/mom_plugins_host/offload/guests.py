@@ -51,7 +51,7 @@ def way_to(guest: Guest, root: Path, hierarchies: Hierarchies) -> MemoryWay:
     pid = pid_of(guest)
     stat = ProcessStat.of(root / f"proc/{pid}") if pid else None
     if not pid or stat is None:
-        return MemoryWay("", why_not="its process is not known")
+        return MemoryWay("", why_not="its process is unknown")
     swaps_in, top = _swap_group(f"{root}/proc/{pid}", hierarchies)
     why = _held_in_place(f"{root}/proc/{pid}") or why_no_swap(GroupLimit.of_swap(swaps_in, top) if swaps_in else None)
     if why:
@@ -78,18 +78,18 @@ def why_no_swap(limit: GroupLimit | None) -> str:
         return ""
     group = printable(limit.name, 60)
     if not limit.limit:
-        return f"its control group may not swap: memory.swap.max of {group} is 0"
-    return f"its control group may swap no more: memory.swap.max of {group} is {format_kib(limit.limit)}"
+        return f"its control group must not swap: memory.swap.max of {group} is 0"
+    return f"its control group has reached its swap limit: memory.swap.max of {group} is {format_kib(limit.limit)}"
 
 
 def _held_in_place(process: str) -> str:
     sizes = {name: int(number) for name, number in _STATUS.findall(read_kernel_file(f"{process}/status"))}
     if sizes.get(b"HugetlbPages"):
-        return "its memory is of huge pages, which the kernel does not swap"
+        return "its memory is in huge pages, which the kernel does not swap"
     if sizes.get(b"VmLck", 0) > _LOCKED_KIB:
-        return "its memory is locked, by itself or for a device of the host (VFIO)"
+        return "its memory is locked (mlock), by its configuration or for a passed-through device (VFIO)"
     if sizes.get(b"VmPin", 0) > _LOCKED_KIB:
-        return "its memory is held in place for a device"
+        return "its memory is pinned for a device"
     return ""
 
 
@@ -127,10 +127,10 @@ def own_pressure(guest: Guest) -> str:
     """Describe the lack of memory inside the guest; empty if there is none, or if it is unknown."""
     swap_in = guest.number("swap_in") or 0.0
     if swap_in > HealthLimits.SWAP_IN_KIB:
-        return f"it lacks memory itself: it reads {swap_in:.0f} KiB/s back from its own swap"
+        return f"it is short of memory: it reads {swap_in:.0f} KiB/s back from its own swap"
     pressure = guest.number("guest_psi_memory_some_avg10") or 0.0
     if pressure > HealthLimits.PRESSURE_PERCENT:
-        return f"it lacks memory itself: its tasks wait for it {pressure:.0f} % of the time"
+        return f"it is short of memory: its tasks wait for memory {pressure:.0f} % of the time"
     return ""
 
 
@@ -144,7 +144,7 @@ def swept_first(guest: Guest, away_kib: float) -> str:
     idle = rss + away_kib - qemu_overhead - (kernel_reserved + available - unused)
     if idle < max(_SWEPT_KIB, _SWEPT_SHARE * size):
         return ""
-    return f"it holds {format_kib(idle)} that it had used and freed: its balloon takes that first"
+    return f"it has freed {format_kib(idle)} that the host still backs: ballooning reclaims that first"
 
 
 _IN_TURN: Final = 100
@@ -169,7 +169,7 @@ class FollowedGuest:
     """
 
     incarnation: str
-    way: MemoryWay = field(default_factory=lambda: MemoryWay("", why_not="it has not been looked at yet"))
+    way: MemoryWay = field(default_factory=lambda: MemoryWay("", why_not="mom has not examined it yet"))
     looked: float = -_LOOK_SECONDS
     state: ReclaimState = field(default_factory=ReclaimState)
     faults: tuple[float, int] | None = None

@@ -143,8 +143,8 @@ def next_offer(seen: ObservedGuest, state: ReclaimState, reclaimed_kib: float, l
     limit, cold_seconds, warm_seconds = limit * urgency, COLD_SECONDS / urgency, WARM_SECONDS / urgency
     state = replace(state, wants_back=False)
     if seen.resident_kib is None or seen.away_kib is None or seen.refaults_kib is None:
-        missing = "what the host holds of it" if seen.resident_kib is None else "what of it is in swap" if seen.away_kib is None else ""
-        return _nothing(state, seen.hold or f"{missing or 'what comes back of it'} is unknown")
+        missing = "its memory on the host" if seen.resident_kib is None else "its memory in swap" if seen.away_kib is None else ""
+        return _nothing(state, seen.hold or f"{missing or 'its rate of refaults'} is unknown")
     size = seen.resident_kib + seen.away_kib
     state = _averaged(state, StallAverage(seen.refaults_kib, seen.stall), now)
     harm_now = _harm(seen.away_kib, size, state.recent, limit, warm_seconds)
@@ -166,7 +166,7 @@ def next_offer(seen: ObservedGuest, state: ReclaimState, reclaimed_kib: float, l
     away_seconds = _time_away(seen.away_kib, max(state.recent.refaults_kib, state.lasting.refaults_kib), size)
     if away_seconds < cold_seconds:
         state = replace(state, share=FIRST_SHARE, working_set=seen.resident_kib, learnt=now)
-        return _nothing(state, f"what is away of it comes back after {away_seconds:.0f} s on average")
+        return _nothing(state, f"it reads swapped memory back after {away_seconds:.0f} s on average")
     if reclaimed_kib and seen.refaults_kib >= max(LEAST_REFAULTS_KIB, REFAULTED_SHARE * reclaimed_kib):
         state = replace(state, share=max(FIRST_SHARE, state.share / 2), calm=0, working_set=seen.resident_kib, learnt=now)
     elif reclaimed_kib:
@@ -177,7 +177,8 @@ def next_offer(seen: ObservedGuest, state: ReclaimState, reclaimed_kib: float, l
     spare = seen.resident_kib - seen.merged_kib - KEPT_SHARE * size
     pace = int(min(state.share, seen.most_share) * size * (1 - max(state.recent.stall, state.lasting.stall) / limit))
     if spare < LEAST_KIB or pace < LEAST_KIB:
-        return _nothing(state, "it holds no more than stays in any case" if spare < LEAST_KIB else "it waits for memory as long as it may")
+        least = "its memory is already at the minimum that mom leaves"
+        return _nothing(state, least if spare < LEAST_KIB else "it already waits for memory as long as the limit allows")
     return ColdOffer(min(pace, int(spare)), seen.cost * (1 + _PRICE_SECONDS / away_seconds), state)
 
 
@@ -212,7 +213,7 @@ def _harm(away_kib: float, size_kib: float, average: StallAverage, limit: float,
     if average.stall >= limit:
         return f"it waits for memory {average.stall:.1%} of the time, and {limit:.1%} is the limit"
     if away < warm_seconds:
-        return f"it works on what was taken: that comes back after {away:.0f} s on average"
+        return f"it uses the swapped memory: it reads it back after {away:.0f} s on average"
     return ""
 
 
@@ -260,10 +261,10 @@ def need_of(host: Host, *, working: bool) -> HostNeed:
     if available is None or target is None:
         return HostNeed(0.0, 0.0, "")
     free = available - (host.number("mem_reserved") or 0.0)
-    words = f"the host has {format_kib(available)} available, and is to have {format_kib(target)}"
+    words = f"the host has {format_kib(available)} available, and should have {format_kib(target)}"
     ahead = host.number(AHEAD) or 0.0
     if ahead:
-        words += f" and the {format_kib(ahead)} that guests are expected to take before long"
+        words += f" and the {format_kib(ahead)} that guests are expected to need soon"
     lack = _ENOUGH * target + ahead - free if free < target + ahead or working else 0.0
     urgency = min(_MOST_URGENT, max(1.0, _TIGHT * target / max(free, 1.0)))
     return HostNeed(max(0.0, lack), max(0.0, free - ahead - _ENOUGH * target), words, urgency, free >= _PATIENT * target)

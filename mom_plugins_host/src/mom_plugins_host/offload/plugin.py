@@ -79,7 +79,7 @@ _MOST_OF_CYCLE: Final = 0.8
 
 _SHORTEST_SECONDS: Final = 0.2
 
-_WILL_GROW: Final = "by its days it will use more before long, maybe what is cold now"
+_WILL_GROW: Final = "its daily pattern predicts that it will soon use more, perhaps the memory that is cold now"
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +190,8 @@ class OffloadPlugin:
     def mom_problems(self) -> Iterable[Problem]:
         """Report a worker that hangs, probably on a disk."""
         if why := self._worker.why_stuck:
-            yield Problem(self._source, f"no cold memory moves: {why}", severity=Severity.WARNING, hint="see what dmesg says of that disk")
+            text = f"mom cannot move cold memory: {why}"
+            yield Problem(self._source, text, severity=Severity.WARNING, hint="check dmesg for errors of that disk")
 
     @hookimpl
     def mom_act(self, snapshot: Snapshot) -> Iterable[Decision]:
@@ -199,9 +200,9 @@ class OffloadPlugin:
         for identity, pace in self._plan.paces.items():
             guest = snapshot.guests[identity]
             words = (
-                f"it works on what was taken, and {self._plan.words}: it comes back"
+                f"it uses the swapped memory, and {self._plan.words}: mom reads it back"
                 if pace < 0
-                else f"{self._plan.words}: what it has not touched for long goes to swap, before anything is taken that hurts"
+                else f"{self._plan.words}: mom swaps out memory that the guest has not touched for long, before it reclaims memory in use"
             )
             yield Decision(guest.entity, OFFLOAD, pace, words, self._source)
 
@@ -230,11 +231,12 @@ class OffloadPlugin:
         spared = {identity for identity in offers if need.urgency <= 1 and _will_grow(snapshot.guests[identity])}
         paces = chosen(offers, amount, cycle, spared) if amount > 0 else {}
         self._working = bool(paces) and need.lack_kib > 0
+        others = "other guests' cold memory"
         for identity in offers:
-            alternative = f"{_WILL_GROW}, and that of others" if identity in spared else "other guests' cold memory costs less, and"
+            alternative = f"{_WILL_GROW}, and {others}" if identity in spared else f"{others} costs less, and"
             self._followed[identity].reason = "" if identity in paces else why or f"{alternative} is enough"
         paces.update(self._recall_paces(snapshot, need, cycle))
-        return _Plan(paces, offers, need.words or "the host's cold memory goes ahead of need", need.beyond_kib)
+        return _Plan(paces, offers, need.words or "mom moves cold memory ahead of need", need.beyond_kib)
 
     def _within_swap_limit(self, entry: FollowedGuest, offer: ColdOffer, cycle: float) -> ColdOffer | None:
         limit = None if self._moves_itself else entry.way.swap_limit
@@ -247,12 +249,12 @@ class OffloadPlugin:
     def _amount_to_move(self, need: HostNeed, room_kib: float, why_no_room: str) -> tuple[float, str]:
         net = net_share(self._stores)
         if room_kib < law.LEAST_KIB or not net:
-            return 0.0, why_no_room or "the host's swap takes no more"
+            return 0.0, why_no_room or "the host's swap has no more room"
         if self._settings.ahead:
             return float(room_kib), ""
         if not need.words:
-            return 0.0, "what the host has available, or is to have, is unknown"
-        return (min(need.lack_kib / net, room_kib), "") if need.lack_kib > 0 else (0.0, f"{need.words}: nothing has to be taken")
+            return 0.0, "the host's available memory, or its target, is unknown"
+        return (min(need.lack_kib / net, room_kib), "") if need.lack_kib > 0 else (0.0, f"{need.words}: there is no need to reclaim memory")
 
     def _recall_paces(self, snapshot: Snapshot, need: HostNeed, cycle: float) -> dict[str, int]:
         paces: dict[str, int] = {}
@@ -274,7 +276,8 @@ class OffloadPlugin:
         refaults = max(rates) if rates else None
         away = guest.number("host_swap")
         sweep = self._waits_for_sweep(guest, entry, away or 0.0, seconds, need)
-        will_grow = f"{_WILL_GROW}, and the host lacks nothing" if need.lack_kib <= 0 and self._settings.ahead and _will_grow(guest) else ""
+        has_enough = need.lack_kib <= 0 and self._settings.ahead
+        will_grow = f"{_WILL_GROW}, and the host has enough memory" if has_enough and _will_grow(guest) else ""
         no_way = "" if self._moves_itself else entry.way.why_not or self._worker.why_stuck
         hold = self._forbidden(guest, entry) or no_way or entry.why_left_out(now) or sweep or will_grow
         return ObservedGuest(
@@ -293,13 +296,13 @@ class OffloadPlugin:
         if blocked := guest.why_blocked(OFFLOAD):
             return blocked
         if why := guest.text("give_back"):
-            return f"{printable(why, 100)}: it is left as it is"
+            return f"{printable(why, 100)}: mom does not move its memory"
         settings = self._context.guest_settings(guest)
         own = settings.offload if isinstance(settings, OffloadGuestSettings) else None
         if own is False:
             return "its settings forbid it (offload: false)"
         if own is None and not entry.class_heard:
-            return "whether its class forbids it is not known yet"
+            return "it is not known yet whether its class forbids it"
         return "its class forbids it (offload: false)" if own is None and entry.may_offload == 0 else ""
 
     def _longest_sweep(self, need: HostNeed) -> float:
@@ -334,24 +337,24 @@ class OffloadPlugin:
                 yield Revision(decision, None, "a pace is a whole number of KiB per second")
             elif pace > 0 and offer is None:
                 entry = self._followed.get(decision.entity.id)
-                yield Revision(decision, None, (entry.reason if entry is not None else "") or "nothing of it may go now")
+                yield Revision(decision, None, (entry.reason if entry is not None else "") or "none of its memory may be moved now")
             elif pace > 0 and room.kib < law.LEAST_KIB:
-                yield Revision(decision, None, room.why or "the host's swap takes no more")
+                yield Revision(decision, None, room.why or "the host's swap has no more room")
             elif pace > 0 and offer is not None:
                 allowed = min(pace, offer.pace_kib, left)
                 left -= allowed
                 if not allowed:
-                    yield Revision(decision, None, "the host's swap takes no more than what goes of other guests")
+                    yield Revision(decision, None, "other guests' memory fills the room in the host's swap")
                 elif allowed < pace:
-                    why = "that is its pace now" if allowed == offer.pace_kib else "that is what the host's swap still takes"
+                    why = "limited to its present pace" if allowed == offer.pace_kib else "limited to the room in the host's swap"
                     yield Revision(decision, replace(decision, value=allowed), why)
             elif pace < 0:
                 allowed = min(-pace, spare)
                 spare -= allowed
                 if not allowed:
-                    yield Revision(decision, None, "the host has no memory to spare for what comes back")
+                    yield Revision(decision, None, "the host has no spare memory for reading it back")
                 elif allowed < -pace:
-                    yield Revision(decision, replace(decision, value=-allowed), "that is what the host has to spare")
+                    yield Revision(decision, replace(decision, value=-allowed), "limited to the host's spare memory")
 
     # --- control -----------------------------------------------------------------------------------------------------------------
 

@@ -71,7 +71,7 @@ LONGEST_PIECE_SECONDS: Final = 0.1
 
 _END_SECONDS: Final = 0.15
 
-OUT_OF_TIME: Final = "the time was over"
+OUT_OF_TIME: Final = "the time for the request ran out"
 """Reason of a request with too little time to show how much the guest can release."""
 
 _STUCK_SECONDS: Final = 60.0
@@ -79,7 +79,7 @@ _STUCK_SECONDS: Final = 60.0
 
 _WAYS: Final = {"v2": OrderNumber.TAKE_V2, "v1": OrderNumber.TAKE_V1, "process": OrderNumber.TAKE_PROCESS, "recall": OrderNumber.RECALL}
 _ENDED: Final = "its process has ended"
-_ERRORS: Final = {errno.ESRCH: _ENDED, errno.ENODATA: "its group holds too little"}
+_ERRORS: Final = {errno.ESRCH: _ENDED, errno.ENODATA: "its control group has too little memory"}
 
 
 @dataclass(slots=True)
@@ -99,7 +99,7 @@ class ReclaimRequest:
 class _Turn:
     def __init__(self, request: ReclaimRequest) -> None:
         self.request = request
-        self._no_more = "there was no more in swap" if request.way == "recall" else "the kernel found no more to take"
+        self._no_more = "no more of it was in swap" if request.way == "recall" else "the kernel found no more memory to reclaim"
         self._walk = _walk(request, self._no_more)
         self._seconds = self._rate = 0.0
 
@@ -142,7 +142,7 @@ def _walk(request: ReclaimRequest, no_more: str) -> Iterator[tuple[int, int]]:
         for address, length in steps_of(areas, request.at):
             request.at += 1
             yield length >> 10, address
-        request.why = no_more if areas else "its process has no large memory"
+        request.why = no_more if areas else "its process has no large memory area"
 
 
 def follow(requests: Sequence[ReclaimRequest], ask: Callable[[Order], Answer], seconds: float, cpu_seconds: float) -> None:
@@ -178,7 +178,7 @@ class ReclaimWorker:
         """Reason if the last requests are long overdue; empty otherwise."""
         if self._thread is None or not self._thread.is_alive() or time.monotonic() < self._until + _STUCK_SECONDS:
             return ""
-        return "the process that takes memory waits for the kernel: a disk with swap may not answer"
+        return "the worker that reclaims memory hangs in the kernel: a disk with swap may not answer"
 
     @property
     def busy(self) -> bool:
@@ -246,7 +246,7 @@ class ReclaimWorker:
                 self._process = subprocess.Popen(command, stdin=worker_end.fileno(), cwd="/", start_new_session=True)
         except OSError as error:
             self.close()
-            raise HypervisorError(f"the process that takes memory cannot be started: {error.strerror or error}") from error
+            raise HypervisorError(f"the worker that reclaims memory cannot be started: {error.strerror or error}") from error
 
 
 def _mount_options() -> Iterator[str]:

@@ -159,21 +159,21 @@ def room_of(stores: Sequence[SwapStore], writable_kib: float) -> StoreRoom:
         if not why and store.kind is StoreKind.DISK:
             free = min(free, max(0, int(writable_kib)))
             writable_kib -= free
-            why = "" if free >= LEAST_KIB else "no more may be written to disks now (disk_writes)"
+            why = "" if free >= LEAST_KIB else "the limit of writes to disks is reached (disk_writes)"
         if why:
             return StoreRoom(kib, why, disk=bool(disk))
         disk = store.kind is StoreKind.DISK if disk is None else disk
         kib += free
-    full = "swap, or the pool of zswap before it," if any(store.kind is StoreKind.ZSWAP for store in stores) else "swap"
-    return StoreRoom(kib, "" if kib else f"{full} is full but for the twentieth that is kept for the kernel", disk=bool(disk))
+    full = "swap, or the zswap pool in front of it," if any(store.kind is StoreKind.ZSWAP for store in stores) else "swap"
+    return StoreRoom(kib, "" if kib else f"{full} is full, except for 5 % that mom keeps for the kernel", disk=bool(disk))
 
 
 def _why_not(store: SwapStore) -> str:
     if store.kind is StoreKind.ROTATING:
-        return f"{store.name} is a disk with moving parts: a page takes 10 ms to come back"
+        return f"{store.name} is a rotating disk: reading a page back takes 10 ms"
     ratio = ratio_of([store])
     if ratio is not None and ratio < LEAST_RATIO:
-        return f"what is in {store.name} compresses to 1/{ratio:.1f} only"
+        return f"the content of {store.name} compresses only to 1/{ratio:.1f}"
     return ""
 
 

@@ -69,7 +69,7 @@ def _reviewed_pair(pair: Sequence[Decision]) -> Iterable[Revision]:
         if complaint:
             yield Revision(decision, None, complaint)
         elif decision.control == QUOTA and (as_whole(decision.value) or 0) < NO_QUOTA:
-            yield Revision(decision, replace(decision, value=NO_QUOTA), "any negative quota is no limit")
+            yield Revision(decision, replace(decision, value=NO_QUOTA), "a negative quota means no limit")
 
 
 def _reviewed_list(snapshot: Snapshot, decision: Decision) -> Revision | None:
@@ -95,7 +95,7 @@ def _reviewed_list(snapshot: Snapshot, decision: Decision) -> Revision | None:
         return Revision(decision, replace(decision, value=completed) if completed else None, "; ".join(complaints))
     if completed == decision.value:
         return None
-    return Revision(decision, replace(decision, value=completed), "completed with what stays as it is")
+    return Revision(decision, replace(decision, value=completed), "completed with the present values")
 
 
 CPU_CONTROLS = (QUOTA, PERIOD, CPU_SHARES)
@@ -105,7 +105,7 @@ _DIRECTIONS = "`inbound` and `outbound` with `average`, `peak` (KiB/s) and `burs
 # No bounds: mom refuses an impossible quota or period, because a bound would be another limit.
 _CONTROLS = (
     (QUOTA, Unit.MICROSECONDS, f"CPU time that each vCPU may use in every period: {QUOTA_US[0]} to {QUOTA_US[1]}, or -1 for no limit"),
-    (PERIOD, Unit.MICROSECONDS, f"the period that vcpu_quota is for: {PERIOD_US[0]} to {PERIOD_US[1]}"),
+    (PERIOD, Unit.MICROSECONDS, f"period of vcpu_quota: {PERIOD_US[0]} to {PERIOD_US[1]}"),
     (CPU_SHARES, Unit.COUNT, "the guest's weight when CPUs are short: 2 to 262144 with cgroups v1, 1 to 10000 with v2"),
     (DISKS, Unit.LIST, f"limits of disks: for each `name`, and any of {', '.join(f'`{key}`' for key in DiskTune.LIMITS)}; 0: no limit"),
     (INTERFACES, Unit.LIST, f"limits of network interfaces: for each `name`, and {_DIRECTIONS}"),

@@ -30,7 +30,7 @@ def _cpu_sentences(about: About) -> Iterator[str]:
     if quota is not None and period and quota > 0:
         yield f"Each of its vCPUs may use {100 * quota / period:.0f} % of a CPU."
     if agreed is not None and agreed < _ALL_CPUS_PERCENT:
-        yield f"{agreed:g} % of the host's CPUs were agreed for it."
+        yield f"The agreed CPU time is {agreed:g} % of the host's CPUs."
 
 
 def _disk_sentences(disks: Sequence[Mapping[str, Value]]) -> Iterator[str]:

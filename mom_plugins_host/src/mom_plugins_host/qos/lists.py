@@ -38,7 +38,7 @@ def completed_disks(value: Value, present: Sequence[Item]) -> list[Item]:
             if key in {"name", "path"} or limit is None:
                 continue
             if key not in DiskTune.LIMITS:
-                raise Refused(f"{printable(str(key))} is no limit of a disk; there are {', '.join(DiskTune.LIMITS)}")
+                raise Refused(f"{printable(str(key))} is not a limit of a disk; the limits are {', '.join(DiskTune.LIMITS)}")
             disk[key] = _number(limit, key)
         check_disk(printable(str(disk["name"])), {key: as_whole(disk[key]) or 0 for key in DiskTune.LIMITS})
     return [disk for disk in disks if disk["name"] in named]
@@ -54,10 +54,10 @@ def completed_interfaces(value: Value, present: Sequence[Item]) -> list[Item]:
             if key == "name" or limits is None:
                 continue
             if key not in DIRECTIONS or not isinstance(limits, Mapping):
-                raise Refused(f"{printable(str(key))} is no direction of a network interface with its limits")
+                raise Refused(f"{printable(str(key))} is not a direction (inbound, outbound) with limits")
             unknown = [name for name in limits if name not in BANDWIDTH or (name == "floor" and key == "outbound")]
             if unknown:
-                raise Refused(f"{printable(str(unknown[0]))} is no limit of a network interface's {key} side")
+                raise Refused(f"{printable(str(unknown[0]))} is not an {key} limit of a network interface")
             numbers = {name: _number(limit, f"{key} {name}") for name, limit in limits.items() if limit is not None}
             check_bandwidth(printable(str(interface["name"])), key, numbers)
             interface[key] = dict(numbers)
@@ -77,7 +77,7 @@ def _match(item: Mapping[str, Value], present: Sequence[Item], keys: Sequence[st
 def _number(value: Value, name: str) -> int:
     number = int(value) if isinstance(value, float) and abs(value) < 1 << 62 else as_whole(value)
     if number is None:
-        raise Refused(f"{printable(repr(value), 40)} is no number for {name}")
+        raise Refused(f"{printable(repr(value), 40)} is not a number for {name}")
     return number
 
 
@@ -93,7 +93,7 @@ _NET_ABOUT = "for each network interface `name`, `inbound` and `outbound`: `aver
 
 _FIELDS = (
     (QUOTA, Unit.MICROSECONDS, "CPU time that each vCPU may use in every period; -1: no limit", _CPU_SOURCE),
-    (PERIOD, Unit.MICROSECONDS, "the period that vcpu_quota is for", _CPU_SOURCE),
+    (PERIOD, Unit.MICROSECONDS, "period of vcpu_quota", _CPU_SOURCE),
     (CPU_SHARES, Unit.COUNT, "the guest's weight when CPUs are short", _CPU_SOURCE),
     (USER_LIMIT, Unit.PERCENT, "CPU time agreed for the guest, as a share of all the host's CPUs; 100: no limit was agreed", _USER_SOURCE),
     (DISKS, Unit.LIST, _DISKS_ABOUT, _AGREED_SOURCE),

@@ -97,7 +97,7 @@ def mistakes_in(snapshot: Snapshot, settings: Mapping[str, QosGuestSettings], so
             named |= own.disk_limits.keys()
             present |= own.disk_limits.keys() & {str(item["name"]) for item in disks}
     for name in sorted(named - present):
-        message = f"disk_limits name {printable(name)}, and none of these guests has such a disk"
+        message = f"disk_limits has a disk {printable(name)}, which none of these guests has"
         yield Problem(source, message, severity=Severity.WARNING, hint="see mom guests --json")
 
 
@@ -111,7 +111,7 @@ _CURE = (
 def findings(hypervisor: Hypervisor | None) -> Iterable[Finding]:
     """Yield which limits this hypervisor can set, and why it cannot set others."""
     if hypervisor is None:
-        yield Finding(Severity.WARNING, SUBJECT, "not looked at: no hypervisor was reached")
+        yield Finding(Severity.WARNING, SUBJECT, "not checked: mom reached no hypervisor")
         return
     missing = [
         resource
@@ -128,7 +128,7 @@ def findings(hypervisor: Hypervisor | None) -> Iterable[Finding]:
             disks = sum(len(tunes) for tunes in hypervisor.io_tunes([guest.entity for guest in guests]).values())
             yield Finding(Severity.OK, SUBJECT, f"{disks} disks of {len(guests)} guests can be limited")
     except HypervisorError as error:
-        yield Finding(Severity.ERROR, SUBJECT, f"the guests cannot be looked at: {error}", "see what the hypervisor plugin says above")
+        yield Finding(Severity.ERROR, SUBJECT, f"the guests cannot be checked: {error}", "see the hypervisor plugin's finding above")
 
 
 def _about_cpu(hypervisor: CpuTuneControl, guests: Sequence[Guest]) -> Iterable[Finding]:

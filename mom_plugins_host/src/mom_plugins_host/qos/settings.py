@@ -37,14 +37,14 @@ def cpu_complaint(control: str, value: Value) -> str:
     least, most, more = _CPU[control]
     if number is not None and (least <= number <= most or (control == QUOTA and number < 0)):
         return ""
-    return f"{control} cannot be {value!r:.40}: the hypervisor takes {least} to {most}{more}"
+    return f"{control} cannot be {value!r:.40}: the allowed range is {least} to {most}{more}"
 
 
 def check_disk(disk: str, limits: dict[str, int]) -> None:
     """Raise `Refused` if a disk cannot have these six limits together."""
     for key, limit in limits.items():
         if not 0 <= limit <= MOST_DISK_LIMIT:
-            raise Refused(f"{key} of {disk} cannot be {limit}: the hypervisor takes 0 to {MOST_DISK_LIMIT}, 0 for no limit")
+            raise Refused(f"{key} of {disk} cannot be {limit}: the allowed range is 0 to {MOST_DISK_LIMIT}, 0 for no limit")
     if why := contradiction(limits):
         raise Refused(f"{disk}: {why}")
 
@@ -61,7 +61,7 @@ def check_bandwidth(interface: str, direction: str, limits: dict[str, int]) -> N
     """Raise `Refused` if one direction of a network interface cannot have these limits."""
     for key, limit in limits.items():
         if not 1 <= limit <= MOST_BANDWIDTH_KIB:
-            bounds = f"the hypervisor takes 1 to {MOST_BANDWIDTH_KIB} KiB/s (burst: KiB)"
+            bounds = f"the allowed range is 1 to {MOST_BANDWIDTH_KIB} KiB/s (burst: KiB)"
             raise Refused(f"{direction} {key} of {interface} cannot be {limit}: {bounds}")
     if limits and not {"average", "floor"} & limits.keys():
         raise Refused(f"{interface}: {direction} peak and burst need an average")
@@ -86,7 +86,7 @@ def parse_percent(text: object) -> float:
     try:
         return float(text.strip().removesuffix("%"))
     except ValueError:
-        raise ValueError(f"{text!r:.20} is no percentage; write it like 50%") from None
+        raise ValueError(f"{text!r:.20} is not a percentage; write it like 50%") from None
 
 
 def format_percent(percent: float) -> str:
