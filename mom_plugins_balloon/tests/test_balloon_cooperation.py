@@ -171,7 +171,7 @@ def test_size_of_another_process_is_left_until_the_next_request(loop, hypervisor
 def test_pinned_guest_gets_its_memory_back(loop, hypervisor):
     loop.cycle(GIB)
     loop.cycle()
-    loop.changes = {"properties": {"pinned": "a host device (pci) pins the guest's memory: the host cannot take it"}}
+    loop.changes = {"properties": {"pinned": "a host device (pci) pins the guest's memory: the host cannot reclaim it"}}
     (outcome,) = loop.cycle()
     assert (outcome.decision.value, outcome.status) == (2 * GIB, Status.APPLIED)
     assert "it gets back what was taken" in outcome.decision.reason

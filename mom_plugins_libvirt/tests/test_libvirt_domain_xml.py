@@ -35,7 +35,7 @@ def test_the_vcpus_that_are_online_are_counted(inside: str, vcpus: int) -> None:
     assert found.vcpus == vcpus
 
 
-LOCKED = "the guest's memory is locked: the host cannot take it"
+LOCKED = "the guest's memory is locked: the host cannot reclaim it"
 
 
 @pytest.mark.parametrize(

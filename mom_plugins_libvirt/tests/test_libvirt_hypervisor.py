@@ -171,7 +171,7 @@ def test_what_was_decided_for_a_guest_is_not_done_to_the_one_that_was_started_in
         lambda: hypervisor.set_stats_period(guest.entity, 7),
         lambda: hypervisor.set_cpu_tune(guest.entity, shares=7),
     ):
-        with pytest.raises(GuestGone, match="it has ended, or was started anew"):
+        with pytest.raises(GuestGone, match="the guest has ended, or was started again"):
             change()
     assert (guest.current, guest.period, guest.tuned) == (1 << 20, 2, [])
     hypervisor.guests()
@@ -271,11 +271,11 @@ def test_the_size_of_a_guest_that_was_moved_here_is_unknown_while_qemu_does_not_
 def test_a_guest_whose_memory_is_pinned_is_blocked_unless_it_can_get_something_back(guest, hypervisor):
     guest.more = "<memoryBacking><locked/></memoryBacking>"
     found = listed(hypervisor, guest)
-    assert found.blocked == {BALLOON: "the guest's memory is locked: the host cannot take it"}
+    assert found.blocked == {BALLOON: "the guest's memory is locked: the host cannot reclaim it"}
     guest.current //= 2
     found = listed(hypervisor, guest)
     assert found.blocked == {}, "it was smaller already when its memory was pinned"
-    assert found.properties["pinned"] == "the guest's memory is locked: the host cannot take it"
+    assert found.properties["pinned"] == "the guest's memory is locked: the host cannot reclaim it"
 
 
 def test_memory_that_virtio_mem_has_not_plugged_in_is_none_and_what_it_has_is_no_balloons(guest, hypervisor):

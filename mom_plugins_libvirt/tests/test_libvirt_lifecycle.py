@@ -50,7 +50,7 @@ ORDERS = {
 def test_what_is_meant_for_a_guest_is_not_done_to_one_that_was_started_anew_since(hypervisor, libvirtd, guest, order):
     hypervisor.guests()
     guest.number, guest.state = 2, libvirtd.PAUSED
-    with pytest.raises(GuestGone, match="started anew"):
+    with pytest.raises(GuestGone, match="was started again"):
         order(hypervisor, guest.entity)
     assert (guest.state, guest.saved, guest.moved_to, libvirtd.calls["shutdown"]) == (libvirtd.PAUSED, False, "", 0)
     assert not any("h2" in uri for uri in libvirtd.opened_uris)
@@ -78,7 +78,7 @@ def test_a_job_that_is_given_up_is_not_that_of_the_guest_that_was_started_since(
 def test_a_guest_that_libvirt_would_forget_is_neither_saved_nor_shut_down(hypervisor, guest):
     guest.persistent = False
     for order in ("save", "shut down"):
-        with pytest.raises(NotSupported, match="forgets such a guest"):
+        with pytest.raises(NotSupported, match="the guest is transient"):
             ORDERS[order](hypervisor, guest.entity)
     assert hypervisor.standings([guest.entity]) == {guest.entity.id: GuestState.RUNNING}
 
@@ -144,7 +144,7 @@ def test_ssh_to_the_other_host_asks_nothing(hypervisor, guest):
 @pytest.mark.parametrize("saved", [True, False])
 def test_what_takes_too_long_is_given_up_and_the_guest_runs_on(hypervisor, guest, saved):
     guest.job_goes_on = threading.Event()
-    with pytest.raises(GuestBusy, match="was given up"):
+    with pytest.raises(GuestBusy, match="mom aborted it"):
         hypervisor.save(guest.entity, 0.05) if saved else hypervisor.migrate(guest.entity, Destination.parse("qemu://h2/system"), 0.05)
     assert hypervisor.standings([guest.entity]) == {guest.entity.id: GuestState.RUNNING}
 
@@ -152,7 +152,7 @@ def test_what_takes_too_long_is_given_up_and_the_guest_runs_on(hypervisor, guest
 def test_what_is_over_before_libvirt_has_said_that_it_was_given_up_was_given_up(hypervisor, guest):
     guest.job_goes_on, guest.abort_returns = threading.Event(), threading.Event()
     try:
-        with pytest.raises(GuestBusy, match="was given up"):
+        with pytest.raises(GuestBusy, match="mom aborted it"):
             hypervisor.save(guest.entity, 0.05)
     finally:
         guest.abort_returns.set()
@@ -161,7 +161,7 @@ def test_what_is_over_before_libvirt_has_said_that_it_was_given_up_was_given_up(
 def test_a_libvirtd_that_is_too_busy_to_give_up_is_asked_again(hypervisor, guest, monkeypatch):
     monkeypatch.setattr("mom_plugins_libvirt.lifecycle._AGAIN_SECONDS", 0.01)
     guest.job_goes_on, guest.aborts_that_fail = threading.Event(), 2
-    with pytest.raises(GuestBusy, match="was given up"):
+    with pytest.raises(GuestBusy, match="mom aborted it"):
         hypervisor.save(guest.entity, 0.05)
     assert guest.job_goes_on.is_set(), "nothing is saved any more"
 

@@ -159,8 +159,8 @@ def test_the_doctor_advises_nothing_that_a_guest_has_or_cannot_use_and_says_whos
     findings = list(make_plugin().mom_doctor())
     assert not {"free page reporting", "autodeflate"} & {finding.subject for finding in findings}
     assert {finding.message for finding in findings if finding.subject == "pinned memory"} == {
-        "2 guests with a fixed size: one, two: the guest's memory is locked: the host cannot take it",
-        "1 guest with a fixed size: given: a host device (pci) pins the guest's memory: the host cannot take it",
+        "2 guests with a fixed size: one, two: the guest's memory is locked: the host cannot reclaim it",
+        "1 guest with a fixed size: given: a host device (pci) pins the guest's memory: the host cannot reclaim it",
     }
     libvirtd.add("plain")
     libvirtd.version = 6_008_000
@@ -229,10 +229,10 @@ def test_a_guest_whose_description_cannot_be_understood_is_a_problem_and_a_findi
     snapshot = Snapshot(guests={guest.id: guest for guest in own(plugin).guests()})
     (problem,) = [item for item in plugin.mom_problems(snapshot) if isinstance(item, Problem)]
     assert (problem.entity, problem.severity) == (libvirtd.guests["uuid-of-odd"].entity, Severity.WARNING)
-    assert problem.message == "the guest's description is invalid: it is no XML of a domain"
+    assert problem.message == "the guest's description is invalid: it is not a domain XML"
     (finding,) = [finding for finding in plugin.mom_doctor() if finding.subject == "description"]
     assert finding.severity is Severity.WARNING
-    assert finding.message.startswith("1 guest with an invalid description: odd: it is no XML of a domain")
+    assert finding.message.startswith("1 guest with an invalid description: odd: it is not a domain XML")
 
 
 @pytest.mark.parametrize("serves", [True, False])

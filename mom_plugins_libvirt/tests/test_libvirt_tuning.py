@@ -64,7 +64,7 @@ def test_cpu_limits_are_set_in_one_call_and_read_again(hypervisor, guest):
         (lambda h, g: h.set_cpu_pin(g, 0, {2}), "it has 0 to 1"),
         (lambda h, g: h.set_cpu_pin(g, 0, set()), "it has 0 to 1"),
         (lambda h, g: h.set_cpu_pin(g, 0, {-1, 0}), "it has 0 to 1"),
-        (lambda h, g: h.set_node_tune(g, set()), "name all nodes"),
+        (lambda h, g: h.set_node_tune(g, set()), "specify all nodes"),
     ],
 )
 def test_what_the_guest_or_the_host_has_not_is_refused_before_the_call(hypervisor, guest, call, said):

@@ -299,7 +299,7 @@ def test_what_virtio_mem_has_plugged_in_is_part_of_the_guests_size(host: FakeHos
         ({"migration": "completed"}, {}),
         (
             {"devices": [{"name": "gpu", "type": "child<vfio-pci>"}]},
-            {"balloon_target": "a host device (vfio-pci) pins the guest's memory: the host cannot take it"},
+            {"balloon_target": "a host device (vfio-pci) pins the guest's memory: the host cannot reclaim it"},
         ),
     ],
 )
@@ -311,8 +311,8 @@ def test_a_guest_that_is_to_be_left_alone_is_blocked_with_the_reason(
 
 
 HUGE = "the guest's memory is in huge pages: nothing else can use them"
-LOCKED = "the guest's memory is locked: the host cannot take it"
-VFIO = "a host device (vfio-pci) pins the guest's memory: the host cannot take it"
+LOCKED = "the guest's memory is locked: the host cannot reclaim it"
+VFIO = "a host device (vfio-pci) pins the guest's memory: the host cannot reclaim it"
 
 
 @pytest.mark.parametrize(

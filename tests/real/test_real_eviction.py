@@ -171,6 +171,6 @@ def test_a_real_guest_that_cannot_be_saved_works_on_and_it_is_said(lab: Lab, com
     found = _run(lab, tmp_path, "may_save", 25, lambda _: True, guest)
     assert _applied(found, "guest_save") == [guest.name], "it was tried once"
     last = found.reports[-1].snapshot
-    assert "not defined" in str(last.guests[guest.uuid].fields["guest_eviction_error"])
+    assert "the guest is transient" in str(last.guests[guest.uuid].fields["guest_eviction_error"])
     assert last.host.fields["guests_stopped"] == 0
     assert guest.domain.isActive()

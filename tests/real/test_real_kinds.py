@@ -74,7 +74,7 @@ def test_what_a_balloon_takes_comes_back_to_the_host_and_locked_memory_does_not(
     for guest in (plain, locked):
         guest.wait_until_it_works()
     assert mom.blocked(plain) == {}
-    reason = "the guest's memory is locked: the host cannot take it"
+    reason = "the guest's memory is locked: the host cannot reclaim it"
     assert mom.blocked(locked)[BALLOON] == reason
     before = {guest: rss_kib(guest) for guest in (plain, locked)}
     for guest in (plain, locked):

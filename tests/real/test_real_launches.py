@@ -295,7 +295,7 @@ def test_memory_is_made_before_a_guest_starts(
     assert kept["memory_kib"] == LAUNCHED_MIB << 10, "it starts with no more"
     assert given > 0.8 * MADE_MIB
     launched.wait_until_up()
-    assert "is given up" not in hooked.mom.log, "mom has asked libvirt nothing that waits for the hook"
+    assert "mom abandons the connection" not in hooked.mom.log, "mom has asked libvirt nothing that waits for the hook"
     assert not any(beat.kills for guest in givers for beat in guest.beats)
 
 

@@ -36,7 +36,7 @@ def test_a_guest_that_is_paused_goes_on_and_one_that_libvirt_would_forget_is_not
     assert len(guest.beats) <= seen + 1, "it stands still"
     hypervisor.resume(guest.entity)
     guest.works_on()
-    with pytest.raises(NotSupported, match="not defined"):
+    with pytest.raises(NotSupported, match="the guest is transient"):
         hypervisor.save(guest.entity, 60.0)
     guest.works_on()
 
@@ -63,7 +63,7 @@ def test_a_move_that_takes_too_long_is_given_up_and_another_leads_to_the_other_l
         guest = lab.start("moves", workload=(60, 5, 0, 0), persistent=True).wait_until_it_works()
         guest.domain.migrateSetMaxSpeed(1)
         began = time.monotonic()
-        with pytest.raises(GuestBusy, match="given up"):
+        with pytest.raises(GuestBusy, match="mom aborted it"):
             hypervisor.migrate(guest.entity, other.destination, 3.0)
         assert time.monotonic() - began < 60, "the whole of it would take a minute and more"
         guest.works_on()

@@ -214,7 +214,7 @@ def test_a_guest_moves_to_a_destination_that_root_has_declared_only(
         with pytest.raises(PermissionDenied, match="declared"):
             mom.hypervisor.migrate(entity, replace(host_beside.destination, way=""), 60.0)
         speed(defined, 1)
-        with pytest.raises(GuestBusy, match="given up"):
+        with pytest.raises(GuestBusy, match="mom aborted it"):
             mom.hypervisor.migrate(entity, host_beside.destination, 2.0)
         speed(defined, 10_000)
         mom.hypervisor.migrate(entity, host_beside.destination, 60.0)

@@ -45,7 +45,7 @@ _PATTERN: Final = r"^anywhere$|^[a-z]+(\+[a-z0-9]+)?://[!-~]*( (tcp|rdma)://[!-~
 """Approximate pattern for YAML editors."""
 
 _EXAMPLE: Final = (
-    "examples: qemu+tls://HOST/system, qemu+ssh://USER@HOST/system; a migration URI such as tcp://10.0.0.2 may follow one space"
+    "examples: qemu+tls://HOST/system, qemu+ssh://USER@HOST/system; then, if needed, a space and a migration URI like tcp://10.0.0.2"
 )
 
 

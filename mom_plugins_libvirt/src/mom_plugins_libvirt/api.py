@@ -10,7 +10,7 @@ from typing import Any, Final, Protocol
 
 from mom_core import HypervisorError, NotSupported
 
-_WITHOUT_BINDING: Final = "install python3-libvirt for the Python of the system; for one of its own, pip builds libvirt-python"
+_WITHOUT_BINDING: Final = "install python3-libvirt for the system's Python; for another Python, pip builds libvirt-python"
 
 
 class Domain(Protocol):
@@ -79,7 +79,7 @@ def qemu_binding(doing: str) -> Any:
     try:
         return importlib.import_module("libvirt_qemu")
     except ImportError as error:
-        raise NotSupported(f"{doing}: libvirt's Python binding has no part for QEMU: {error}") from error
+        raise NotSupported(f"{doing}: libvirt's Python binding lacks its QEMU module: {error}") from error
 
 
 def _silent(context: object, error: object) -> None:

@@ -37,12 +37,12 @@ from mom_plugins_libvirt.uri import is_local
 HELPER_SOCKET_VARIABLE: Final = "MOM_LIBVIRT_HELPER_SOCKET"
 """Environment variable with the path of another socket."""
 
-HELPER_CURE: Final = "look why it does not run: systemctl status mom-libvirt-helper.socket mom-libvirt-helper"
+HELPER_CURE: Final = "find out why it does not run: systemctl status mom-libvirt-helper.socket mom-libvirt-helper"
 
 _START_HELPER: Final = "start it (systemctl enable --now mom-libvirt-helper.socket) and restart mom, or run mom as root"
 
 _READ_ONLY: Final = "the connection to libvirt is read-only"
-_NO_HELPER: Final = "libvirt lets mom only look, and there is no mom-libvirt-helper"
+_NO_HELPER: Final = "libvirt gives mom read access only, and mom-libvirt-helper does not run"
 
 _CODES: Final = {
     errno.ESRCH: NO_DOMAIN,
@@ -185,7 +185,7 @@ class OrderedDomain:
 
     def _limit(self, number: Number, names: Sequence[str], given: Mapping[str, int], device: str = "") -> int:
         if unknown := given.keys() - set(names):
-            raise OrderRefused(f"mom-libvirt-helper sets no {', '.join(sorted(unknown))}", ARGUMENT_UNSUPPORTED)
+            raise OrderRefused(f"mom-libvirt-helper cannot set {', '.join(sorted(unknown))}", ARGUMENT_UNSUPPORTED)
         return self._change(number, *(given.get(name, orders.NOT_GIVEN) for name in names), what=device.encode())
 
     # --- libvirt's own names; flags are the helper's choice ------------------------------------------------------------------------
@@ -249,7 +249,7 @@ class OrderedDomain:
         handle = re.search(r'"handle": (\d+)', command)
         form = command if handle is None else command.replace(handle[1], "%d", 1)
         if form not in orders.AGENT_COMMANDS:
-            raise PermissionDenied(f"mom-libvirt-helper does not ask agents {command!r:.80}")
+            raise PermissionDenied(f"mom-libvirt-helper does not send agents the command {command!r:.80}")
         return self._order(Number.AGENT, orders.AGENT_COMMANDS.index(form), int(handle[1]) if handle else 0, seconds)
 
 
@@ -263,4 +263,4 @@ def _bits(numbers: Iterable[int]) -> bytes:
     try:
         return sum(1 << number for number in numbers).to_bytes(128, "little")
     except OverflowError as error:
-        raise OrderRefused("mom-libvirt-helper knows no CPUs and nodes above 1023", ARGUMENT_UNSUPPORTED) from error
+        raise OrderRefused("mom-libvirt-helper supports CPUs and NUMA nodes only up to number 1023", ARGUMENT_UNSUPPORTED) from error

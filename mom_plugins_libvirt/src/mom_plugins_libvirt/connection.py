@@ -40,7 +40,7 @@ _FIRST_ATTEMPT, _SECOND_ATTEMPT, _LAST_ATTEMPT = 1.0, 1.6, 2.0
 
 _HOOK_POLL_SECONDS = 0.1
 
-_NO_ANSWER_CURE = "look why it hangs (journalctl -u libvirtd), or restart it: guests go on without it"
+_NO_ANSWER_CURE = "find out why it hangs (journalctl -u libvirtd), or restart it: guests continue to run"
 
 _CLOSE_SECONDS = 0.15
 """For the connection, and for the event loop: a plugin has 0.4 s to end."""
@@ -78,7 +78,7 @@ class Connection:
         """Called when libvirtd is reachable again, like `on_event`."""
         self.on_open: Callable[[], None] | None = None
         """Called after each connect, after `on_return`."""
-        self._too_many = f"libvirtd has not come back from {settings.most_open_calls} earlier calls"
+        self._too_many = f"libvirtd has not answered {settings.most_open_calls} earlier calls"
         self.log = log
         self.module = module
         self._monotonic = monotonic
@@ -161,7 +161,7 @@ class Connection:
                 return self._made(ask, doing, began + end * timeout, late, single=uuids is not None, about_all=about_all)
             except GuestBusy as error:
                 busy = error
-        raise HypervisorError(busy.message, hint="if libvirtd is well, set a longer call_timeout for the plugin libvirt") from busy
+        raise HypervisorError(busy.message, hint="if libvirtd works, increase call_timeout of the plugin libvirt") from busy
 
     def call(
         self,
@@ -181,7 +181,7 @@ class Connection:
         def ask(live: OpenConnection) -> T:
             domain = live.changeable(uuid, number)
             if number is not None and live.connection.lookupByUUIDString(uuid).ID() != number:
-                raise GuestGone(f"{doing}: it has ended, or was started anew")
+                raise GuestGone(f"{doing}: the guest has ended, or was started again")
             try:
                 return function(domain)
             except (self.module.libvirtError, OrderRefused) as error:
@@ -253,7 +253,7 @@ class Connection:
         except HypervisorError:
             raise
         except Exception as error:  # the binding fails at names that are not UTF-8
-            self._give_up(live, "its answer cannot be read")
+            self._give_up(live, "an answer is unreadable")
             raise translated(error, f"{doing}: libvirtd's answer cannot be read") from error
         finally:
             with self._changed:
@@ -272,7 +272,7 @@ class Connection:
                     raise HypervisorError(f"{doing}: the connection to libvirt is closed")
                 live = self._live
                 if live is not None and not live.busy and not live.connection.isAlive():
-                    self._forget(live, "libvirtd has ended it")
+                    self._forget(live, "libvirtd has closed it")
                     live = None
                 if live is not None and not live.busy:
                     live.busy = True
@@ -280,7 +280,7 @@ class Connection:
                 if live is None:
                     self._begin_to_open()
                 if not self._changed.wait(max(0.0, end - self._monotonic())):
-                    why = "libvirtd does not answer" if live is None else "it is busy with other calls"
+                    why = "libvirtd does not answer" if live is None else "the connection is busy with other calls"
                     raise HypervisorError(f"{doing}: {why}")
 
     def _begin_to_open(self) -> None:
@@ -294,9 +294,9 @@ class Connection:
         try:
             self.callers.start(partial(self._open, now))
         except RuntimeError as error:
-            why = "the system gives mom no more threads"
+            why = "mom cannot start another thread"
             raise HypervisorError(
-                f"{self.settings.uri} cannot be reached: {why}", hint="see TasksMax of mom's unit, and pids.max"
+                f"{self.settings.uri} cannot be reached: {why}", hint="check TasksMax of mom's unit, and pids.max"
             ) from error
         self._opening_since = now
         self._opening += 1
@@ -380,7 +380,7 @@ class Connection:
         if self._live is live:
             self._live = None
             self._return()
-            self.log.log(self.settings.lost_level, "the connection to %s is given up: %s", self.settings.uri, why)
+            self.log.log(self.settings.lost_level, "mom abandons the connection to %s: %s", self.settings.uri, why)
         if not live.busy and not self._closed:
             self.callers.start(live.close)
         self._changed.notify_all()
@@ -390,7 +390,7 @@ class Connection:
         with self._changed:
             live = self._live
             if live is not None and live.connection is connection:
-                self._forget(live, "libvirtd has ended it")
+                self._forget(live, "libvirtd has closed it")
 
     def _are_too_many(self) -> bool:
         self._bulk.events += 1
@@ -398,7 +398,7 @@ class Connection:
             return False
         with self._changed:
             if self._live is not None:
-                self._forget(self._live, "it tells of too many events")
+                self._forget(self._live, "libvirtd sends too many events")
         return True
 
     def _told(self, connection: object, domain: Domain, *details_and_kind: Any) -> None:
@@ -411,4 +411,4 @@ class Connection:
         try:
             self.on_event(GuestEvent(kind, domain.UUIDString(), domain.name(), code, detail))
         except Exception:  # no caller in libvirt's thread handles it
-            self.log.exception("an event of a guest could not be used")
+            self.log.exception("cannot process an event of a guest")

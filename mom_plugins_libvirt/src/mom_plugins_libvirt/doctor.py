@@ -16,7 +16,7 @@ _REPORTING_FROM = 6_009_000
 SUBJECT: Final = "libvirt"
 
 _UNMERGED: Final = "<memoryBacking><nosharepages/></memoryBacking> (virsh edit)"
-_BALLOON_CURE: Final = "add <memballoon model='virtio'/> to their devices (virsh edit) and start them anew"
+_BALLOON_CURE: Final = "add <memballoon model='virtio'/> to their devices (virsh edit), then stop and start them"
 
 
 def examined(hypervisor: LibvirtHypervisor, *, stats_period: float) -> Iterable[Finding]:

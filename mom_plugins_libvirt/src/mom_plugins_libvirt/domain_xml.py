@@ -111,14 +111,14 @@ def _why_pinned(domain: ElementTree.Element) -> str:
     """Return why the host gains nothing from this guest's balloon: all of the guest's memory must stay in place."""
     security = domain.find("launchSecurity")
     if security is not None:
-        return f"the guest is confidential ({security.get('type', '?'):.12}): the host cannot take its memory"
+        return f"the guest is confidential ({security.get('type', '?'):.12}): the host cannot reclaim its memory"
     backing = domain.find("memoryBacking")
     if backing is not None and backing.find("locked") is not None:
-        return "the guest's memory is locked: the host cannot take it"
+        return "the guest's memory is locked: the host cannot reclaim it"
     if backing is not None and backing.find("hugepages") is not None:
         return "the guest's memory is in huge pages: nothing else can use them"
     device = next(_pinning_devices(domain.find("devices")), "")
-    return f"{device} pins the guest's memory: the host cannot take it" if device else ""
+    return f"{device} pins the guest's memory: the host cannot reclaim it" if device else ""
 
 
 def _pinning_devices(devices: ElementTree.Element | None) -> Iterator[str]:

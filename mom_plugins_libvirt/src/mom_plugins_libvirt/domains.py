@@ -99,7 +99,7 @@ class Domains(SeenGuests[DomainEntry]):
         asks_guests |= module.VIR_DOMAIN_STATS_VCPU if self._settings.counts_vcpus else 0
         records = self.connection.statistics(asks_nobody | asks_guests, fallback=asks_nobody)
         if self._settings.most_guests is not None and len(records) > self._settings.most_guests:
-            raise ImpossibleAnswer(f"{len(records)} guests are listed where there is room for {self._settings.most_guests}")
+            raise ImpossibleAnswer(f"{len(records)} guests are listed, and mom accepts at most {self._settings.most_guests}")
         self._take(records)
         with self._lock:
             due = [entry for entry in self._seen.values() if entry.describe]
@@ -205,7 +205,7 @@ class Domains(SeenGuests[DomainEntry]):
             raise
         too_long = len(xml) > self._settings.longest_xml
         description = None if too_long else described(xml, self._of_platform)
-        garbled = f"it has more than {self._settings.longest_xml} characters" if too_long else "it is no XML of a domain"
+        garbled = f"it has more than {self._settings.longest_xml} characters" if too_long else "it is not a domain XML"
         with self._lock:
             self._learn(entry, description, garbled if description is None else "")
 

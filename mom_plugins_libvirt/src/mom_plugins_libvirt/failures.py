@@ -52,7 +52,7 @@ def error_numbers(error: Exception) -> tuple[int, int]:
     return code if isinstance(code, int) else 0, number if isinstance(number, int) else 0
 
 
-_START_LIBVIRT: Final = "start libvirt: systemctl start libvirtd, or virtqemud.socket where libvirt is split up"
+_START_LIBVIRT: Final = "start libvirt: systemctl start libvirtd, or virtqemud.socket for modular daemons"
 
 
 def cure_for(code: int, system_error: int = 0, uri: str = "") -> str:
@@ -62,9 +62,9 @@ def cure_for(code: int, system_error: int = 0, uri: str = "") -> str:
         return elsewhere
     kind = kind_of(code, system_error)
     if kind is PermissionDenied:
-        return "run mom as root, or let its user look: unix_sock_ro_perms and auth_unix_ro in libvirtd.conf or virtqemud.conf"
+        return "run mom as root, or give its user read access: unix_sock_ro_perms and auth_unix_ro in libvirtd.conf or virtqemud.conf"
     if system_error in {errno.ENOENT, errno.ECONNREFUSED}:
         return _START_LIBVIRT
     if kind is NotSupported or code == NO_CONNECT:
-        return "look at the plugin's uri; qemu:///system is the usual one"
+        return "check the plugin's uri; usually it is qemu:///system"
     return ""

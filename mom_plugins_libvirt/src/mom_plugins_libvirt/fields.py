@@ -8,13 +8,13 @@ from mom_core import FieldSpec, Scope, Unit
 from mom_kvm import GuestField, guest_fields, host_fields
 
 PLUG_LIMIT: Final = "mem_plug_limit"
-_PLUG_LIMIT: Final = "the guest's memory after all that may be plugged into it while it runs; mom plugs nothing; unknown: nothing may be"
+_PLUG_LIMIT: Final = "largest memory that the guest can have by hotplug, which mom never does; unknown: no hotplug"
 
 _DESCRIBED: Final = {
     **dict.fromkeys((GuestField.PERIOD, GuestField.REPORTING, GuestField.AUTODEFLATE), "the domain XML"),
-    "balloon.maximum": "balloon.maximum less unplugged virtio-mem and memory devices that are no RAM",
+    "balloon.maximum": "balloon.maximum minus unplugged virtio-mem and memory devices that are not RAM",
     GuestField.LEAST: "the domain XML's virtio-mem",
-    GuestField.GIVE_BACK: "the domain XML's virtio-mem; what its platform says",
+    GuestField.GIVE_BACK: "the domain XML's virtio-mem; its platform's report",
 }
 
 

@@ -48,18 +48,18 @@ class LibvirtHypervisor(Domains):
         """Return the finding about who changes guests."""
         connection, subject = self.connection, "libvirt"
         if connection.why_no_changes:
-            message = f"{connection.why_no_changes}: mom can watch and change nothing"
+            message = f"{connection.why_no_changes}: mom can observe guests, but change nothing"
             return Finding(Severity.WARNING, subject, message, connection.cure_of_no_changes)
         helper = GuestOrders.reached(self.uri) if connection.by_helper else None
         if helper is None:
-            return Finding(Severity.OK, subject, "mom itself changes guests, as libvirt lets it")
+            return Finding(Severity.OK, subject, "mom itself changes guests: libvirt permits this")
         try:
             destinations = len(helper.destinations())
         except OrderRefused as error:
             return Finding(Severity.ERROR, subject, f"{error}: mom cannot change guests", HELPER_CURE)
         finally:
             helper.close()
-        return Finding(Severity.OK, subject, f"mom-libvirt-helper changes guests; destinations of moves that root declares: {destinations}")
+        return Finding(Severity.OK, subject, f"mom-libvirt-helper changes guests; migration destinations declared by root: {destinations}")
 
     def close(self) -> None:
         """Close all connections within half a second."""

@@ -66,4 +66,4 @@ def _why_none(domain: Element) -> str:
     pages = domain.findall("memoryBacking/hugepages/page")
     if domain.find("memoryBacking/hugepages") is None or (pages and all(page.get("nodeset") for page in pages)):
         return ""
-    return "its memory is in huge pages, which come out of a pool of their own"
+    return "its memory is in huge pages, which the host reserves separately"

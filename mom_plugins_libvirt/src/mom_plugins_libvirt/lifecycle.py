@@ -58,7 +58,7 @@ class LongJobs(SpareConnections):
             if left:
                 raise _Unanswered(error.message, left[0]) from error
             if given_up.is_set():
-                raise GuestBusy(f"{doing}: it took longer than {timeout_seconds:g} s and was given up") from error
+                raise GuestBusy(f"{doing}: mom aborted it, because it took longer than {timeout_seconds:g} s") from error
             raise
         finally:
             over.set()
@@ -69,7 +69,7 @@ class LongJobs(SpareConnections):
         late: list[Future[Any]] = []
         while not over.is_set():
             try:
-                self._main.call(f"giving up {doing}", guest.id, lambda domain: domain.abortJob(), late.append, number)
+                self._main.call(f"aborting {doing}", guest.id, lambda domain: domain.abortJob(), late.append, number)
             except HypervisorError as error:  # the job may have just ended
                 self._main.log.info("%s", error)
             else:
@@ -83,7 +83,7 @@ class LongJobs(SpareConnections):
         module, uri = self._main.module, without_questions(destination.uri)
         call = self._main.callers.start(lambda: module.open(uri))
         if not Callers.came_back(call, _REACH_SECONDS):
-            raise HypervisorError(f"{doing}: it does not answer within {_REACH_SECONDS:.0f} s")
+            raise HypervisorError(f"{doing}: the destination does not answer within {_REACH_SECONDS:.0f} s")
         try:
             return call.result()
         except module.libvirtError as error:
@@ -116,10 +116,10 @@ class GuestLifecycle:
         standings: dict[str, GuestState] = {}
         for guest in guests:
             if self._domains.has_open_call(guest.id):
-                raise GuestBusy(f"looking at {guest}: {SILENT}")
+                raise GuestBusy(f"reading the state of {guest}: {SILENT}")
             with suppress(GuestGone):
                 standings[guest.id] = self._domains.connection.call(
-                    f"looking at {guest}", guest.id, _standing, partial(self._domains.note_open_call, guest.id)
+                    f"reading the state of {guest}", guest.id, _standing, partial(self._domains.note_open_call, guest.id)
                 )
         return standings
 
@@ -189,7 +189,9 @@ def _standing(domain: Domain) -> GuestState:
 
 def _only_persistent(domain: Domain, doing: str) -> Domain:
     if not domain.isPersistent():
-        raise NotSupported(f"{doing}: libvirt forgets such a guest when it ends: it is not defined", hint="virsh define it")
+        raise NotSupported(
+            f"{doing}: the guest is transient, so libvirt forgets it when it ends", hint="make it persistent: virsh define FILE"
+        )
     return domain
 
 

@@ -62,4 +62,4 @@ class SpareConnections:
                     self._all.append(Connection(self._main.settings, self._main.log, self._main.module, patience=whole))
                     return self._all[-1]
                 if not self._changed.wait(max(0.0, end - time.monotonic())):
-                    raise GuestBusy(f"{doing}: {self.most} such calls are under way already")
+                    raise GuestBusy(f"{doing}: {self.most} such calls are already running")

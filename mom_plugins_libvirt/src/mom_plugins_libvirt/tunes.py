@@ -146,7 +146,7 @@ class GuestTuning:
             raise NotSupported(f"{guest} has no vCPU {vcpu}; it has 0 to {len(rows) - 1}")
         count = len(rows[vcpu])
         if not cpus or min(cpus) < 0 or max(cpus) >= count:
-            raise NotSupported(f"{sorted(cpus)[:8]} are no CPUs of the host; it has 0 to {count - 1}")
+            raise NotSupported(f"CPUs {sorted(cpus)[:8]} do not exist on the host; it has 0 to {count - 1}")
         chosen = tuple(cpu in cpus for cpu in range(count))
         entry.pins = None
         self._domains.change(entry, f"pinning vCPU {vcpu} of {guest}", lambda domain, live: domain.pinVcpuFlags(vcpu, chosen, live))
@@ -158,7 +158,7 @@ class GuestTuning:
     def set_node_tune(self, guest: Entity, nodes: AbstractSet[int]) -> None:
         """Allocate new memory on these nodes, only possible in the modes strict and restrictive."""
         if not nodes:
-            raise NotSupported("name all nodes instead of none: libvirt cannot take the choice back")
+            raise NotSupported("specify all nodes instead of none: libvirt cannot remove the restriction")
         entry = self._domains.ready(guest)
         nodeset = ",".join(str(node) for node in sorted(nodes))
         doing = f"setting the NUMA nodes of {guest}"

@@ -10,15 +10,15 @@ _EXAMPLES = "qemu:///system, or qemu+ssh://root@HOST/system and qemu+tls://HOST/
 def checked_uri(uri: str) -> str:
     """Return a valid URI. Raises `ValueError` with the mistake and a cure."""
     if not uri.isprintable() or " " in uri or "://" not in uri:
-        raise ValueError(f"{uri!r:.80} is no libvirt URI; write {_EXAMPLES}")
+        raise ValueError(f"{uri!r:.80} is not a libvirt URI; write {_EXAMPLES}")
     try:
         parts = urlsplit(uri)
     except ValueError as error:
-        raise ValueError(f"{uri!r:.80} is no libvirt URI: {error}") from error
+        raise ValueError(f"{uri!r:.80} is not a libvirt URI: {error}") from error
     if parts.scheme.startswith("qemu") and parts.netloc in {"system", "session"} and not parts.path.strip("/"):
-        raise ValueError(f"a slash is missing: {parts.scheme}:///{parts.netloc} (a host would stand there)")
+        raise ValueError(f"a slash is missing: {parts.scheme}:///{parts.netloc} (two slashes would be followed by a host's name)")
     if (parts.hostname or "").startswith("-"):
-        raise ValueError("a host's name does not begin with a hyphen")
+        raise ValueError("a host's name must not begin with a hyphen")
     return uri
 
 
@@ -43,10 +43,10 @@ def cure_for_transport(uri: str) -> str:
     if not parts.netloc:
         return ""
     if transport in {"ssh", "libssh", "libssh2"}:
-        return f"mom's user must be able to log in there without being asked anything; try: ssh {parts.netloc} true"
+        return f"mom's user must be able to log in there without a prompt; try: ssh {parts.netloc} true"
     if transport in {"", "tls"}:
-        return "libvirtd there must listen for TLS, and this host needs a certificate that it trusts"
-    return "look whether libvirtd listens there"
+        return "libvirtd there must listen for TLS, and this host needs a certificate that libvirtd there trusts"
+    return "check whether libvirtd listens there"
 
 
 def _transport(parts: SplitResult) -> str:

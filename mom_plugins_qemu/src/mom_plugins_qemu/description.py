@@ -147,9 +147,9 @@ def described(answers: Sequence[Answer]) -> Description:
 
 def _why_pinned(kinds: Sequence[str], confidential: Answer) -> str:
     if isinstance(confidential, str) and confidential:
-        return "the guest is confidential: the host cannot take its memory"
+        return "the guest is confidential: the host cannot reclaim its memory"
     passed = next((kind for kind in kinds if kind.startswith(_PINNING)), "")
-    return f"a host device ({passed}) pins the guest's memory: the host cannot take it" if passed else ""
+    return f"a host device ({passed}) pins the guest's memory: the host cannot reclaim it" if passed else ""
 
 
 def with_held_memory(description: Description, memory: HeldMemory) -> Description:
@@ -157,7 +157,7 @@ def with_held_memory(description: Description, memory: HeldMemory) -> Descriptio
     if memory.pool_kib:
         return replace(description, pinned="the guest's memory is in huge pages: nothing else can use them", immovable=True)
     if not description.pinned and 0 < description.fixed_kib <= memory.locked_kib:
-        return replace(description, pinned="the guest's memory is locked: the host cannot take it")
+        return replace(description, pinned="the guest's memory is locked: the host cannot reclaim it")
     return description
 
 

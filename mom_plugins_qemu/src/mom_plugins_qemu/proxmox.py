@@ -168,7 +168,7 @@ class ProxmoxLaunches:
             return None
         memory = DEFAULT_MEMORY_MIB if definition.memory_mib is None else definition.memory_mib
         uuid = _UUID.search(options["smbios1"].text) if "smbios1" in options else None
-        huge = "its memory is in huge pages, which come out of a pool of their own" if "hugepages" in options else ""
+        huge = "its memory is in huge pages, which the host reserves separately" if "hugepages" in options else ""
         return LaunchedGuest(definition.name or f"vm{identity}", memory << 10, uuid[1].lower() if uuid else "", huge)
 
     def launches(self, guest: LaunchedGuest) -> None:
