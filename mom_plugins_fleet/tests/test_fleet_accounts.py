@@ -116,5 +116,5 @@ def test_a_key_is_read_with_what_lets_it_in_and_nonsense_is_refused(tmp_path: Pa
         write_secret(tmp_path / "h1.key", b"")
     for number, second in enumerate(("x", "a.b", "a.b.c\nd.e.f", "a.b.\x1b")):
         write_secret(tmp_path / f"{number}.key", f"{credentials.seed}\n{second}".encode())
-        with pytest.raises(MomError, match="holds no NKEY seed"):
+        with pytest.raises(MomError, match="contains no NKEY user seed"):
             credentials_of(tmp_path / f"{number}.key")

@@ -62,7 +62,7 @@ def test_a_host_without_metrics_is_named_with_the_reason_and_scraped_nowhere() -
     found = targets(view)
     assert [one["targets"] for one in found] == [[]] * 5
     whys = {one["labels"]["host"]: one["labels"]["__meta_mom_why"] for one in found}
-    for host, why in (("h1", "`tcp`"), ("h2", "nothing yet"), ("h3", "--metrics-host"), ("h4", "nonsense"), ("h5", "not signed")):
+    for host, why in (("h1", "`tcp`"), ("h2", "not reported yet"), ("h3", "--metrics-host"), ("h4", "nonsense"), ("h5", "not signed")):
         assert why in whys[host]
     told_of = metrics(view, 1_800_000_030.0)
     assert 'mom_fleet_host_without_metrics{host="h3",group="g",why="it is enrolled without an address' in told_of

@@ -60,7 +60,7 @@ def test_errors_have_a_place_a_caret_a_guest_and_values_and_exit_code_1(tmp_path
 def test_an_error_outside_of_loops_says_what_is_lost(tmp_path: Path) -> None:
     done = mom_policy("eval", policy(tmp_path, '(Host.Control "ksm_run" 1) (/ 1 0)'))
     assert done.code == 1
-    assert "nothing is decided for the host" in done.err
+    assert "no decisions for the host" in done.err
     assert "decisions" not in done.out
 
 

@@ -191,6 +191,6 @@ def test_what_policies_remember_can_be_taken_to_another_run(tmp_path: Path) -> N
 def test_what_is_no_memory_is_refused_and_changes_nothing(tmp_path: Path, rubbish: object) -> None:
     it = plugin(tmp_path)
     counted(it, guests("a"))
-    with pytest.raises(MomError, match="no notes"):
+    with pytest.raises(MomError, match="invalid notes"):
         it.mom_services()[PolicyTexts].set_memory(rubbish)
     assert counted(it, guests("a")) == {"a": 2}

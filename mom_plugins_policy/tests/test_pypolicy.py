@@ -262,7 +262,7 @@ def test_a_mistake_costs_itself_and_is_said_with_its_line(folder: Folder, line: 
 def test_what_is_given_and_is_no_decision_is_said(folder: Folder, given: str) -> None:
     decided, (problem,) = folder.decide(f"def decide(host, guests):\n    {given}\n")
     assert decided == {}
-    assert "where `guest.set(…)` belongs" in problem.message
+    assert "it must yield `guest.set(…)`" in problem.message
 
 
 ENDLESS = ("one = host.set('knob', 1, because='x')\n    while True:\n        yield one",

@@ -137,7 +137,7 @@ def test_a_token_is_good_once_for_an_hour_and_for_the_server_that_it_names(fleet
     token = Token.parse(made())
     assert "incomplete token" in joins(str(token)[:-1])
     assert "incomplete token" in joins("mom-x")
-    assert "another certificate than the token names" in joins(replace(token, certificate=bytes(32)))
+    assert "a different certificate than the token says" in joins(replace(token, certificate=bytes(32)))
     with closing(free_port()) as nobody:
         assert "cannot be reached" in joins(token, f"localhost:{port_of(nobody)}")
     assert config.read_text() == before, "and nothing is half done"

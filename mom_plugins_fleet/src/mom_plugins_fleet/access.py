@@ -50,7 +50,7 @@ class Access:
         try:
             context = ssl.create_default_context(cafile=None if self.ca is None else str(self.ca))
         except OSError as error:
-            raise MomError(f"the certificates {self.ca} cannot be read: {error.strerror}", hint="name a file in PEM") from None
+            raise MomError(f"the certificates {self.ca} cannot be read: {error.strerror}", hint="use a PEM file") from None
         if self.certificate:  # `FleetClient` compares it
             context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
         return context
@@ -88,7 +88,7 @@ def _read_key(key: Path) -> tuple[list[str], str]:
     seeds = read_secret(key, "the key", make).decode("ascii", "replace").split()
     jwt = seeds.pop() if seeds and _JWT.fullmatch(seeds[-1]) else ""
     if not 0 < len(seeds) <= (2 if jwt else 1) or not all(map(_is_seed, seeds)):
-        raise MomError(f"{key} holds no NKEY seed of a user", hint=make)
+        raise MomError(f"{key} contains no NKEY user seed", hint=make)
     return seeds, jwt
 
 

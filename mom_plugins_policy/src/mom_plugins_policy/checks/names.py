@@ -105,7 +105,9 @@ def remarks_on_names(names: Names) -> Iterator[PolicyProblem]:
         earlier = first.setdefault((form.text.name, form.name), form) if top else form
         if earlier is not form:
             line = earlier.source.line
-            yield remark("duplicate-function", form, f"{form.name} was defined in line {line} already; from here on this one is used")
+            yield remark(
+                "duplicate-function", form, f"{form.name} is already defined in line {line}; from here on, this definition is used"
+            )
     for form in [*(form for form, _ in names.variables), *names.others]:
         if form.name in _TAKEN or form.name in PREDEFINED:
             yield remark("shadowed-word", form, f"{form.name} is a word of the language", "give the variable another name")

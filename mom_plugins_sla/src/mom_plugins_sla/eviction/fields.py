@@ -24,7 +24,7 @@ FIELDS = (
 
 CONTROLS = (
     ControlSpec("guest_pause", _FLAG, _GUEST, "1: pause the guest's CPUs", "guest_paused", gradual=1),
-    ControlSpec("guest_save", _FLAG, _GUEST, "1: save the guest to disk and end it", "guest_saved", gradual=1),
+    ControlSpec("guest_save", _FLAG, _GUEST, "1: save the guest to disk and stop it", "guest_saved", gradual=1),
     ControlSpec("guest_shutdown", _FLAG, _GUEST, "1: ask the guest to shut down", "guest_off", gradual=1),
     ControlSpec(
         "guest_migrate", _TEXT, _GUEST, "destination of the guest's move; the guest does not come back", "guest_runs_at", gradual=1

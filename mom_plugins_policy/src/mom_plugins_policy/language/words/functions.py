@@ -84,12 +84,12 @@ def _all_nothing(*values: Any) -> bool:
 
 _FUNCTIONS = (
     FunctionWord(name="add", operator="+", least=2, most=2, meaning="sum of numbers; concatenation of strings or lists",
-                 named="more are nested: (+ a (+ b c))", compute=operator.add, types=types.total, unit=units.same, mixing="are added"),
+                 named="for more, nest: (+ a (+ b c))", compute=operator.add, types=types.total, unit=units.same, mixing="are added"),
     FunctionWord(name="sub", operator="-", least=2, most=2, meaning="difference", named="the negative of x is (- 0 x)",
                  compute=operator.sub, types=types.number, unit=units.same,
                  mixing="are subtracted"),
     FunctionWord(name="mul", operator="*", least=2, most=2, meaning="product; repetition of a string or list",
-                 named="more are nested: (* a (* b c))", compute=_product, types=types.product, unit=units.product),
+                 named="for more, nest: (* a (* b c))", compute=_product, types=types.product, unit=units.product),
     FunctionWord(name="div", operator="/", least=2, most=2, meaning="quotient, always a float", compute=operator.truediv,
                  types=types.fraction, unit=units.quotient),
     *(
