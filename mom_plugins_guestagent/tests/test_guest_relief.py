@@ -148,7 +148,7 @@ def test_where_it_cannot_be_noted_what_stood_there_nothing_is_changed(inside: In
     (inside.root / "run").write_text("no folder")
     ReportingOrder(str(inside.root)).lower(2)
     assert inside.order == "9"
-    assert "the order of free page reporting stays at 9: " in capsys.readouterr().err
+    assert "cannot change the order of free page reporting from 9: " in capsys.readouterr().err
 
 
 def test_a_thread_of_its_own_ends_it_when_the_time_is_up(inside: Inside) -> None:

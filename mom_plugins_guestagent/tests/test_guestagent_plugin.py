@@ -233,7 +233,7 @@ def test_a_guest_that_lies_is_not_believed_and_that_is_said_and_counted(make, hy
     (problem,) = plugin.mom_problems(GUEST_A)
     assert problem.entity == guest("a").entity
     assert problem.severity is Severity.WARNING
-    assert "mem_unused is more than all its memory" in problem.hint
+    assert "mem_unused is larger than its total memory" in problem.hint
     wait_until(lambda: fields_of(plugin, hypervisor, guest("a")).get("guest_agent_untrusted") not in {None, 0, 1})
     agent.files["/proc/meminfo"] = MEMINFO
     fields_once_known(plugin, hypervisor, guest("a"))
@@ -359,8 +359,8 @@ def test_doctor_says_who_could_help(make, hypervisor, helping, servers, tmp_path
     for tells in (False, True):
         plugin = make(timeout="5s", deadline="1m", tell_short=tells)
         found = [finding.message for finding in plugin.mom_doctor(hypervisor)]
-        assert "1 guest could report smaller pieces of free memory while the host is short of it: b" in found
-        assert ("1 guest would help while the host is short of memory, and is not told: a" in found) is not tells
+        assert "1 guest could report smaller blocks of free memory while the host is short of memory: b" in found
+        assert ("1 guest would help while the host is short of memory, but is not told: a" in found) is not tells
 
 
 # --- the collector by itself -----------------------------------------------------------------------------------------------------
@@ -483,12 +483,12 @@ def test_doctor_says_who_answers_and_what_the_others_lack(make, hypervisor, serv
     plugin = make({"private": {"ask_agent": False}}, timeout="2s", deadline="1m")
     found = [(finding.severity, finding.message) for finding in plugin.mom_doctor(hypervisor)]
     assert found == [
-        (Severity.OK, "2 guests gave figures: 1 by agent-socket, 1 by guestd-channel"),
+        (Severity.OK, "2 guests reported figures: 1 by agent-socket, 1 by guestd-channel"),
         (Severity.WARNING, "1 guest without a channel or address: bare"),
         (Severity.WARNING, "1 guest whose agent may not read files (guest-file-open, -read, -close): careful"),
-        (Severity.WARNING, "1 guest whose agent says nothing of memory: foreign"),
+        (Severity.WARNING, "1 guest whose agent reports no memory figures: foreign"),
         (Severity.WARNING, "1 guest whose agent does not answer: hung (agent-socket: no answer in time)"),
-        (Severity.WARNING, "1 guest not believed: liar (mem_unused is more than all its memory)"),
+        (Severity.WARNING, "mom rejects figures of 1 guest: liar (mem_unused is larger than its total memory)"),
     ]
 
 

@@ -20,7 +20,7 @@ def parse_address(text: str) -> tuple[str, int]:
             raise ValueError("an interface's name would have to be looked up")
         address = str(ip_address(host))
     except ValueError:
-        raise ValueError(f"{text!r:.60} is no numeric address; write it like 10.0.0.7, 10.0.0.7:{PORT} or [fd00::7]:{PORT}") from None
+        raise ValueError(f"{text!r:.60} is not a numeric address; write it like 10.0.0.7, 10.0.0.7:{PORT} or [fd00::7]:{PORT}") from None
     if not 0 < port < 1 << 16:
-        raise ValueError(f"{port} is no port")
+        raise ValueError(f"{port} is not a valid port")
     return address, port

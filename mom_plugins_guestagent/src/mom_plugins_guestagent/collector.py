@@ -239,7 +239,7 @@ class AgentCollector:
 
     def _passed_on(self, guest: Entity, command: str, seconds: float) -> str:
         if self.pass_on is None:
-            raise NotSupported("the hypervisor passes nothing on to agents")
+            raise NotSupported("the hypervisor does not pass commands to agents")
         return self.pass_on(guest, command, seconds)
 
     async def _keep_asking(self, followed: _Followed) -> None:
@@ -314,7 +314,7 @@ class AgentCollector:
         learnt = facts_due and result.answered
         disabled = tuple(name for trial in followed.trials if isinstance(trial.way, AgentWay) for name in trial.way.disabled)
         if disabled and not state.disabled and not result.of_memory:
-            self._log.info("the agent of %s may not run %s: how its memory is stays unknown", followed.target.guest, ", ".join(disabled))
+            self._log.info("the agent of %s may not run %s: its memory figures stay unknown", followed.target.guest, ", ".join(disabled))
         silence = "; ".join(f"{trial.place.kind}: {trial.why}" for trial in followed.trials if trial.why)
         # Do not replace a fresh sample with figures of memory by one without.
         age = time.monotonic() - state.sample.monotonic if state.sample else 0.0

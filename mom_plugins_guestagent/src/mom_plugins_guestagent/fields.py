@@ -21,13 +21,13 @@ _COLUMNS = (
     *((f"avg{seconds}", Unit.PERCENT, f"average of {seconds} s") for seconds in (10, 60, 300)),
     ("total", Unit.MICROSECONDS, "since the guest was booted"),
 )
-_KINDS = {"some": "at least one of the guest's tasks", "full": "all of the guest's tasks that were not idle"}
-_FREE = "memory of the guest that is unused or holds buffers and cache (MOM's name; mem_usable is better)"
-_KILLS = "how often the guest's kernel killed for lack of memory since it was booted"
-_ORDER = "in pieces of 2 to the power of how many pages and more the guest's kernel reports free memory to the host now"
-_SHORT = "for how long the guest takes the host to be short of memory; unknown where its owner lets it do nothing for it"
-_TRIMMED = "page cache that mom-guestd has dropped while the host was short of memory, since it was started"
-_LOAD = "the guest's tasks that run or wait to, average of {} min, not divided by CPUs"
+_KINDS = {"some": "at least one of the guest's tasks", "full": "all non-idle tasks of the guest"}
+_FREE = "free memory, buffers and page cache of the guest (oVirt MOM's field; mem_usable is better)"
+_KILLS = "OOM kills by the guest's kernel since boot"
+_ORDER = "present order of free page reporting: the guest's kernel reports free blocks of 2^order pages and larger"
+_SHORT = "time until the guest stops helping a host that is short of memory; unknown if its owner allows no help"
+_TRIMMED = "page cache that mom-guestd has dropped since its start, while the host was short of memory"
+_LOAD = "load average of the guest over {} min, not divided by the number of CPUs"
 
 STATISTICS = frozenset(
     {"mem_available", "mem_unused", "mem_usable", "mem_disk_caches", "swap_in", "swap_out", "major_fault", "minor_fault"}
@@ -36,12 +36,12 @@ STATISTICS = frozenset(
 
 FIGURES = (
     _field("mem_available", Unit.KIB, "all memory that the guest's kernel manages", f"{_MEMINFO} MemTotal"),
-    _field("mem_unused", Unit.KIB, "memory that the guest uses for nothing", f"{_MEMINFO} MemFree"),
+    _field("mem_unused", Unit.KIB, "memory that the guest does not use", f"{_MEMINFO} MemFree"),
     _field("mem_usable", Unit.KIB, "memory that the guest can release without swapping", f"{_MEMINFO} MemAvailable"),
     _field("mem_disk_caches", Unit.KIB, "memory that the guest uses as disk cache", f"{_MEMINFO} Buffers + Cached + SwapCached"),
     _field("mem_free", Unit.KIB, _FREE, f"{_MEMINFO} MemFree + Buffers + Cached"),
-    _field("swap_total", Unit.KIB, "swap space that is switched on in the guest", f"{_MEMINFO} SwapTotal"),
-    _field("swap_usage", Unit.KIB, "swap space that is in use in the guest", f"{_MEMINFO} SwapTotal - SwapFree"),
+    _field("swap_total", Unit.KIB, "total swap space of the guest", f"{_MEMINFO} SwapTotal"),
+    _field("swap_usage", Unit.KIB, "used swap space of the guest", f"{_MEMINFO} SwapTotal - SwapFree"),
     _field("swap_in", Unit.KIB_PER_SECOND, "read back from the guest's swap", f"{_VMSTAT} pswpin"),
     _field("swap_out", Unit.KIB_PER_SECOND, "written to the guest's swap", f"{_VMSTAT} pswpout"),
     _field("major_fault", Unit.PER_SECOND, "page faults in the guest with I/O", f"{_VMSTAT} pgmajfault"),
@@ -64,13 +64,13 @@ FIGURES = (
 
 FIELDS = (
     *FIGURES,
-    _field("guest_os", Unit.TEXT, "the guest's operating system, by its own account", "guest-get-osinfo; mom-guestd's props"),
-    _field("guest_kernel", Unit.TEXT, "the guest's kernel release, by its own account", "guest-get-osinfo; mom-guestd's props"),
-    _field("guest_agent", Unit.TEXT, "how the last figures came: guestd-channel, guestd-tcp, agent-socket or agent-hypervisor", "mom"),
+    _field("guest_os", Unit.TEXT, "the guest's operating system, as the guest reports it", "guest-get-osinfo; mom-guestd's props"),
+    _field("guest_kernel", Unit.TEXT, "the guest's kernel release, as the guest reports it", "guest-get-osinfo; mom-guestd's props"),
+    _field("guest_agent", Unit.TEXT, "source of the last figures: guestd-channel, guestd-tcp, agent-socket or agent-hypervisor", "mom"),
     _field("guest_agent_version", Unit.TEXT, "version of the agent in the guest", "guest-info; mom-guestd's props"),
-    _field("guest_agent_age", Unit.SECONDS, "age of what the guest's agent said last", "mom"),
-    _field("guest_agent_failures", Unit.COUNT, "rounds in which no agent in the guest answered, since the guest was started", "mom"),
-    _field("guest_agent_untrusted", Unit.COUNT, "answers of the guest's agent that were not believed, or only in part", "mom"),
+    _field("guest_agent_age", Unit.SECONDS, "age of the last answer of the guest's agent", "mom"),
+    _field("guest_agent_failures", Unit.COUNT, "rounds without an answer of any agent in the guest, since the guest was started", "mom"),
+    _field("guest_agent_untrusted", Unit.COUNT, "answers of the guest's agent that mom has rejected, completely or in part", "mom"),
     FieldSpec.reads(REPORTING, Unit.FLAG, Scope.GUEST),
     FieldSpec.reads(HOST_STATE, Unit.TEXT, Scope.HOST),
 )

@@ -66,7 +66,7 @@ def judge(said: Mapping[str, object], monotonic: float, previous: AgentSample | 
         if name in said:
             number = _number(said[name])
             if number is None or not 0 <= number <= _MOST.get(spec.unit, _LARGEST_COUNT):
-                lies.append(f"{name} is no number that it can be")
+                lies.append(f"{name} is not a plausible number")
             else:
                 numbers[spec.name] = number if spec.unit in _MOST else int(number)
     counts = {name: numbers.pop(name) for name in _GROWTH_OF if name in numbers}
@@ -77,11 +77,11 @@ def judge(said: Mapping[str, object], monotonic: float, previous: AgentSample | 
             numbers = {name: number for name, number in numbers.items() if not name.startswith(kind)}
     growth = {} if previous is None else _growth(previous, counts, monotonic)
     if any(rate > _GROWTH_OF[name] for name, rate in growth.items()):
-        lies.append("its counts grow faster than any machine could make them")
+        lies.append("its counters grow faster than is possible")
         growth = {}
     kills = None if previous is None else previous.kills
     if previous is not None and kills is not None and numbers.get(_KILLS, 0) - kills > _MOST_KILLS * (monotonic - previous.monotonic):
-        lies.append("its kernel kills more often than any could")
+        lies.append("its count of OOM kills grows faster than is possible")
         del numbers[_KILLS]
     of_memory = any(not name.startswith("load_") for name in said)
     return AgentSample(monotonic, {**numbers, **growth}, counts, of_memory, tuple(lies), numbers.get(_KILLS, kills))
@@ -106,17 +106,17 @@ def _lie_of_memory(numbers: Mapping[str, float], maximum_kib: int | None) -> str
     if not sizes:
         return ""
     if not 0 < total < _LARGEST:
-        return "it does not say how much memory it has"
+        return "it reports no valid total of its memory"
     if maximum_kib is not None and total > maximum_kib:
-        return "it says that it has more memory than it can have"
+        return "it reports more memory than its maximum"
     if above := [name for name, size in sizes.items() if size > total]:
-        return f"{above[0]} is more than all its memory"
-    return "it has more unused than free memory" if sizes.get("mem_free", total) < sizes.get("mem_unused", 0) else ""
+        return f"{above[0]} is larger than its total memory"
+    return "mem_unused is larger than mem_free" if sizes.get("mem_free", total) < sizes.get("mem_unused", 0) else ""
 
 
 def _lie_of_swap(numbers: Mapping[str, float]) -> str:
     total = numbers.get("swap_total", 0)
-    return "it uses more swap space than it can have" if total >= _LARGEST or numbers.get("swap_usage", 0) > total else ""
+    return "its swap figures are impossibly large" if total >= _LARGEST or numbers.get("swap_usage", 0) > total else ""
 
 
 def _growth(previous: AgentSample, counts: Mapping[str, float], monotonic: float) -> dict[str, float]:

@@ -12,7 +12,9 @@ from mom_plugins_guestagent.guestd import USUAL_ORDER
 
 SUBJECT = "guest agents"
 
-NO_ACCESS = Finding(Severity.WARNING, SUBJECT, "no hypervisor gives access to guests' agents", "give guests a guestd_address under guests:")
+NO_ACCESS = Finding(
+    Severity.WARNING, SUBJECT, "no hypervisor gives access to guests' agents", "set guestd_address for the guests, below guests:"
+)
 
 _WRONG = {
     "{} without a channel or address: {}": (
@@ -21,15 +23,15 @@ _WRONG = {
     "{} whose agent may not read files (guest-file-open, -read, -close): {}": (
         "allow these commands in the guest's qemu-ga configuration, or run mom-guestd there"
     ),
-    "{} whose agent says nothing of memory: {}": "run mom-guestd in those that are Linux; of others the balloon driver tells, if any",
+    "{} whose agent reports no memory figures: {}": "run mom-guestd in Linux guests; in other guests, only a balloon driver reports memory",
     "{} whose agent does not answer: {}": "start qemu-guest-agent or mom-guestd in them, unless they are booting or paused",
 }
 
 _WITHOUT, _DISABLED, _SPEECHLESS, _SILENT = _WRONG
 
 
-_COULD_HELP = "{} could report smaller pieces of free memory while the host is short of it: {}"
-_MAY_BE_TOLD = "{} would help while the host is short of memory, and {} not told: {}"
+_COULD_HELP = "{} could report smaller blocks of free memory while the host is short of memory: {}"
+_MAY_BE_TOLD = "{} would help while the host is short of memory, but {} not told: {}"
 
 
 def examined(
@@ -49,7 +51,7 @@ def examined(
             wrong[_DISABLED if state.disabled else _SILENT if state.sample is None else _SPEECHLESS].append(guest)
     if by:
         how = ", ".join(f"{count} by {kind}" for kind, count in sorted(Counter(by).items()))
-        yield Finding(Severity.OK, SUBJECT, f"{_count(by)} gave figures: {how}")
+        yield Finding(Severity.OK, SUBJECT, f"{_count(by)} reported figures: {how}")
     for text, named in wrong.items():
         if named:
             silence = next((states[guest.id].silence for guest in named if text == _SILENT and guest.id in states), "")
@@ -58,7 +60,9 @@ def examined(
     yield from _helpers(guests, states, tells=tells)
     liars = [guest for guest in guests if guest.id in reachable and guest.id in states and states[guest.id].complaint]
     if liars:
-        yield Finding(Severity.WARNING, SUBJECT, f"{_count(liars)} not believed: {_names(liars)} ({states[liars[0].id].complaint})")
+        yield Finding(
+            Severity.WARNING, SUBJECT, f"mom rejects figures of {_count(liars)}: {_names(liars)} ({states[liars[0].id].complaint})"
+        )
 
 
 def _helpers(guests: Sequence[Guest], states: Mapping[str, AgentState], *, tells: bool) -> Iterable[Finding]:
@@ -67,7 +71,7 @@ def _helpers(guests: Sequence[Guest], states: Mapping[str, AgentState], *, tells
     orders = {guest.id: as_number(fields.get(guest.id, {}).get(REPORTING_ORDER)) or 0 for guest in guests}
     unasked = [guest for guest in guests if guest not in able and orders[guest.id] > USUAL_ORDER]
     if unasked:
-        cure = "if their owners want that: mom-guestd --reporting-order --trim there, and tell_short: true for the plugin guestagent"
+        cure = "if their owners agree: mom-guestd --reporting-order --trim there, and tell_short: true for the plugin guestagent"
         yield Finding(Severity.OK, SUBJECT, _COULD_HELP.format(_count(unasked), _names(unasked)), cure)
     if able and not tells:
         message = _MAY_BE_TOLD.format(_count(able), "is" if len(able) == 1 else "are", _names(able))

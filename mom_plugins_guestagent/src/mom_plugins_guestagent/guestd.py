@@ -212,7 +212,7 @@ class ReportingOrder:
             new.replace(self._kept)
             _write(self._file, f"{order}\n")
         except OSError as error:
-            _tell(f"the order of free page reporting stays at {before}: {error.filename}: {error.strerror}")
+            _tell(f"cannot change the order of free page reporting from {before}: {error.filename}: {error.strerror}")
             self.put_back()
             return
         _wake_reporting()
@@ -230,7 +230,7 @@ class ReportingOrder:
                 _write(self._file, f"{before}\n")
             self._kept.unlink()
         except OSError as error:
-            _tell(f"the order of free page reporting is to be {before} again: {error.filename}: {error.strerror}")
+            _tell(f"cannot restore the order of free page reporting to {before}: {error.filename}: {error.strerror}")
             return False
         return True
 
@@ -299,10 +299,10 @@ class CacheTrim:
 
     def _lacks(self) -> str:
         if not os.access(str(self._reclaim), os.W_OK):
-            return f"no {self._reclaim} that can be written (control groups version 2, Linux 5.19)"
+            return f"{self._reclaim} is not writable (needs control groups version 2 and Linux 5.19)"
         if not self._counts().complete:
-            return "the kernel does not count what page cache is dropped and read again"
-        return "" if self._stalled_us() is not None else "the kernel does not tell how long tasks wait for memory (psi=1)"
+            return "the kernel does not count dropped page cache and refaults"
+        return "" if self._stalled_us() is not None else "the kernel does not report memory pressure (boot it with psi=1)"
 
     def _counts(self) -> CacheCounts:
         return CacheCounts(_read(self._proc / "vmstat"), self._page_kib)
@@ -368,7 +368,7 @@ class CacheTrim:
             _write(self._reclaim, f"{size_kib << 10}{only}")
         except OSError as error:
             if error.errno not in (errno.EAGAIN, errno.EBUSY, errno.EINTR):
-                self.why_not = f"{self._reclaim} takes no {only.strip() or 'number'} ({error.strerror})"
+                self.why_not = f"{self._reclaim} does not accept {only.strip() or 'a number'} ({error.strerror})"
                 _tell(f"page cache is not trimmed: {self.why_not}")
             return False
         return True
@@ -622,10 +622,12 @@ def parser_of_options() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="mom-guestd", description="Reports this guest's memory to the host.")
     parser.add_argument("--version", action="version", version="mom-guestd " + VERSION)
     parser.add_argument("--channel", default=CHANNEL, help="virtio-serial channel, or the path of its device (default: %(default)s)")
-    parser.add_argument("--listen", action="append", default=[], metavar="ADDRESS", help="numeric address for TCP, too; may be repeated")
+    parser.add_argument(
+        "--listen", action="append", default=[], metavar="ADDRESS", help="also listen on this numeric TCP address; may be repeated"
+    )
     parser.add_argument("--port", type=int, default=PORT, help="TCP port (default: %(default)s)")
     parser.add_argument(
-        "--allow", action="append", default=[], metavar="NETWORK", help="answer TCP clients from there only, such as 192.168.122.1/32"
+        "--allow", action="append", default=[], metavar="NETWORK", help="answer only TCP clients of this network, such as 192.168.122.1/32"
     )
     parser.add_argument(
         "--reporting-order",
@@ -634,7 +636,7 @@ def parser_of_options() -> argparse.ArgumentParser:
         const=USUAL_ORDER,
         choices=range(LEAST_ORDER, MOST_ORDER + 1),
         metavar="ORDER",
-        help="while the host is short of memory, report free memory in pieces of 2^ORDER pages, too (without a number: %(const)s)",
+        help="while the host is short of memory, also report free blocks of 2^ORDER pages (without a number: %(const)s)",
     )
     parser.add_argument(
         "--trim",
@@ -642,10 +644,10 @@ def parser_of_options() -> argparse.ArgumentParser:
         nargs="?",
         const=USUAL_TRIM_SECONDS,
         metavar="SECONDS",
-        help="while the host is short of memory, drop page cache that was not used for so long (without a number: %(const)s)",
+        help="while the host is short of memory, drop page cache that was unused for SECONDS (without a number: %(const)s)",
     )
-    parser.add_argument("--once", choices=("stats", "props"), help="print the answer and end")
-    parser.add_argument("--put-back", action="store_true", help="restore settings that a killed mom-guestd has changed, and end")
+    parser.add_argument("--once", choices=("stats", "props"), help="print the answer and exit")
+    parser.add_argument("--put-back", action="store_true", help="restore settings that a killed mom-guestd has changed, and exit")
     parser.add_argument("--root", default="/", help=argparse.SUPPRESS)
     return parser
 
@@ -655,7 +657,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = parser_of_options()
     chosen = parser.parse_args(arguments)
     if chosen.trim is not None and chosen.trim < LEAST_TRIM_SECONDS:
-        parser.error(f"--trim: page cache that was used in the last {LEAST_TRIM_SECONDS} s is in use")
+        parser.error(f"--trim: SECONDS must be at least {LEAST_TRIM_SECONDS}")
     if chosen.once:
         sys.stdout.write(GuestFigures(chosen.root).answer(chosen.once))
         return 0

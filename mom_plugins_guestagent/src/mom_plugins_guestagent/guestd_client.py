@@ -62,14 +62,14 @@ async def ask_plainly(wire: Wire, question: str) -> dict[str, str]:
                 line = await wire.line()
             _take(line, values)
     if not values:
-        raise NoAnswer("there is no answer to a plain question either")
+        raise NoAnswer("it does not answer a question without a token either")
     return values
 
 
 def _take(line: bytes, values: dict[str, str]) -> None:
     match = _LINE.fullmatch(line)
     if match is None:
-        raise Misbehaves("its answer is no list of names and values")
+        raise Misbehaves("its answer is not a list of names and values")
     values[match[1].decode()] = match[2].decode()
 
 

@@ -74,7 +74,7 @@ class GuestAgentPlugin:
         spec = declared.get((Scope.HOST, HOST_STATE))
         if not self._settings.tell_short or not declared or (spec is not None and spec.collected):
             return []
-        message = f"guests are never told that the host is short of memory (tell_short): no plugin gives the host's {HOST_STATE}"
+        message = f"mom cannot tell guests that the host is short of memory (tell_short): no plugin reports the host's {HOST_STATE}"
         return [Finding(Severity.WARNING, "guest agents", message, "enable the plugin balloon")]
 
     # --- life --------------------------------------------------------------------------------------------------------------------
@@ -122,7 +122,7 @@ class GuestAgentPlugin:
         unbelieved = (guest for guest in snapshot.guests.values() if guest.id in states and states[guest.id].complaint)
         for _, guest in zip(range(_MOST_PROBLEMS), unbelieved, strict=False):
             # Put the fault into the hint: a new fault in each cycle must not make a new problem in each cycle.
-            hint = f"{states[guest.id].complaint}: look at the agent, or at who answers for it"
+            hint = f"{states[guest.id].complaint}: check the agent, or find out which program answers in its place"
             message = "the guest's agent reports impossible figures, which mom ignores"
             yield Problem(Source(self._context.name), message, guest.entity, Severity.WARNING, hint)
 

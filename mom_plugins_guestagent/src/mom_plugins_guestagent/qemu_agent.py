@@ -93,7 +93,7 @@ class RawAgent:
         :param answers: filled as they arrive, in case the visit is interrupted
         """
         if self._wire.pending:
-            raise Misbehaves("it answers what it was not asked")
+            raise Misbehaves("it sends answers without a request")
         await self._wire.send("".join(map(_text, commands)).encode())
         received = [] if answers is None else answers
         for _ in commands:
@@ -126,7 +126,7 @@ class AgentBehindHypervisor:
 
     def _ask(self, command: Command) -> Json | RefusedByAgent:
         if time.monotonic() >= self.end:
-            raise NoAnswer("it takes too long")
+            raise NoAnswer("its answers take too long")
         try:
             answer = self.pass_on(self.guest, _text(command).rstrip("\n"), self.seconds)
         except (GuestBusy, GuestGone, NotSupported, PermissionDenied) as error:
@@ -134,7 +134,7 @@ class AgentBehindHypervisor:
         except HypervisorError as error:  # the agent refused, or the hypervisor is unreachable
             return RefusedByAgent(str(error))
         if len(answer) > MOST_ANSWER_BYTES:
-            raise Misbehaves("it sends more than any answer can be")
+            raise Misbehaves("its answer is too long")
         return _answer(answer.encode())
 
 
@@ -155,7 +155,7 @@ def _returned(line: bytes) -> Json:
     try:
         answer = json.loads(line, parse_constant=_no_number)
     except (ValueError, RecursionError) as error:
-        raise Misbehaves("its answer is no JSON") from error
+        raise Misbehaves("its answer is not JSON") from error
     if isinstance(answer, dict) and "return" in answer:
         value: Json = answer["return"]
         return value

@@ -83,7 +83,7 @@ class Wire:
             os.close(file)
         server = PeerCredentials.of(sock).process
         if server != self._process and owner != Path(f"/proc/{self._process}").stat().st_uid:
-            raise PermissionError(errno.EPERM, f"process {server} serves it, which is not the guest's")
+            raise PermissionError(errno.EPERM, f"process {server} serves it, but does not belong to the guest")
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
         self._socket.close()
@@ -125,7 +125,7 @@ class Wire:
         """Wait for more; False at the end."""
         self._reads_left -= 1
         if self._left <= 0 or self._reads_left <= 0:
-            raise Misbehaves("it sends more than any answer can be")
+            raise Misbehaves("its answer is too long")
         await asyncio.sleep(0)  # a peer that never pauses must not block the loop and its time limits
         try:
             data = await asyncio.get_running_loop().sock_recv(self._socket, min(_CHUNK_BYTES, self._left))
