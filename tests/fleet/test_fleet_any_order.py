@@ -435,7 +435,7 @@ class FleetMachine(RuleBasedStateMachine):
     def _uneven(self) -> list[str]:
         """What the coordinators say of balance, until one says that all is well enough."""
         said = [why for by_group in self.unmoved.values() for why in by_group.values()]
-        enough = ("and a difference of", "less full")
+        enough = ("and a difference of", "highest load")
         return [] if any(one in why for one in enough for why in said) else [*said, "nothing is said of balance"]
 
     def _missing(self) -> list[str]:
