@@ -64,7 +64,7 @@ def test_the_knobs_are_left_to_a_program_that_replaces_them_again_and_again(tmp_
     node.clock.now += 3 * MINUTES
     node.other_sets(100)
     (said,) = node.cycle()
-    assert said.startswith("another program sets KSM's knobs, too (pages_to_scan 100 instead of 500)")
+    assert said.startswith("another program also sets KSM's knobs (pages_to_scan 100 instead of 500)")
     assert node.stands("pages_to_scan") == "100"
     node.clock.now += 60 * MINUTES
     assert node.cycle() == [said], "for as long as that is so"

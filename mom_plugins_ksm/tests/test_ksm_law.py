@@ -267,7 +267,7 @@ UNTOLD: dict[str, dict[str, Value]] = {name: {} for name in TOLD}
 
 @pytest.fixture
 def law_file(tmp_path: Path) -> StateFile[KsmMemory]:
-    return PluginContext(name="ksm", state_directory=tmp_path).state_file("law.json", "what the KSM law remembers", FORM)
+    return PluginContext(name="ksm", state_directory=tmp_path).state_file("law.json", "the state file of the KSM law", FORM)
 
 
 def suggestions_after(file: StateFile[KsmMemory], memory: KsmMemory) -> KsmSuggestions:

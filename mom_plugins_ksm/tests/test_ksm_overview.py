@@ -14,7 +14,7 @@ from mom_plugins_ksm.overview import ksm_parts
         ({"ksm_run": 1, "ksm_pages_sharing": 12345}, ["KSM on, 12,345 pages shared"]),
         ({"ksm_run": 0, "ksm_pages_sharing": None}, ["KSM off"]),
         ({"ksm_run": 2}, ["KSM off"]),
-        ({"ksm_run": 1, "ksm_reason": "look", "ksm_suggested_run": 1}, ["KSM on: it looks for what is new"]),
+        ({"ksm_run": 1, "ksm_reason": "look", "ksm_suggested_run": 1}, ["KSM on: it scans for new equal pages"]),
         ({"ksm_run": 1, "ksm_reason": "look", "ksm_suggested_run": 0}, ["KSM on"]),
     ],
 )

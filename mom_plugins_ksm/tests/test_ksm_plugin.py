@@ -131,7 +131,7 @@ def test_a_hypervisors_own_ksm_takes_the_kernels_place(root: Path, folder: Path)
     assert own.files["run"] == 0
     assert (folder / "run").read_text() == "1\n"
     (finding,) = ksm.mom_doctor(own)
-    assert finding.message == "the hypervisor has a KSM of its own"
+    assert finding.message == "the hypervisor has its own KSM"
     assert not list(ksm.mom_problems(snapshot())), "whatever another process does with it"
     assert [finding.severity for finding in ksm.mom_doctor(own)] == [Severity.OK]
 
@@ -226,7 +226,7 @@ def test_a_hypervisor_that_only_writes_writes_and_the_kernel_is_read(root: Path,
 
 @pytest.mark.parametrize(
     ("more", "words"),
-    [(0, "only 0 MiB to spare"), (-1 << 20, "only 0 MiB to spare"), (1, ""), (None, "how much memory is available is unknown")],
+    [(0, "only 0 MiB to spare"), (-1 << 20, "only 0 MiB to spare"), (1, ""), (None, "the available memory is unknown")],
     ids=["not enough", "far too little", "enough", "unknown"],
 )
 def test_unmerging_leaves_a_twentieth_of_the_host_available(root: Path, folder: Path, more: int | None, words: str) -> None:
@@ -243,15 +243,15 @@ def test_nothing_is_unmerged_while_it_is_unknown_how_much_is_merged(root: Path, 
     (folder / "pages_sharing").write_text("")
     (outcome,) = apply_decisions(plugin(root), [Decision(HOST, "ksm_run", 2)])
     assert outcome.status is Status.REFUSED
-    assert "how many pages are merged is unknown" in outcome.error
+    assert "the number of merged pages is unknown" in outcome.error
     assert (folder / "run").read_text() == "1\n"
 
 
 @pytest.mark.parametrize(
     ("knob", "number", "said"),
     [
-        ("merge_across_nodes", errno.EBUSY, "merge_across_nodes can only change while none are (set ksm_run to 2 first)"),
-        ("pages_to_scan", errno.EINVAL, "it takes none while an advisor is on (echo none"),
+        ("merge_across_nodes", errno.EBUSY, "merge_across_nodes can change only while no pages are shared (set ksm_run to 2 first)"),
+        ("pages_to_scan", errno.EINVAL, "rejects pages_to_scan while its advisor is active (echo none"),
         ("pages_to_scan", errno.EBUSY, "Device or resource busy"),
         ("run", errno.ENOENT, "this kernel has no KSM knob run"),
     ],

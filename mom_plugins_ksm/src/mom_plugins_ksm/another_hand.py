@@ -62,7 +62,7 @@ class AnotherHand:
         """Why mom does not set the knobs; empty: it sets them."""
         if self._until is None:
             return ""
-        return f"{self._who} sets KSM's knobs, too ({self._what}): mom leaves KSM to it, for {format_duration(_ALONE_SECONDS)}"
+        return f"{self._who} also sets KSM's knobs ({self._what}): mom does not set them for {format_duration(_ALONE_SECONDS)}"
 
 
 def virt_handler_in(proc: Path) -> int:

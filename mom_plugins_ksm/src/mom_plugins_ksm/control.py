@@ -45,10 +45,10 @@ def _control(knob: str, unit: Unit, about: str, most: float | None = None, choic
 
 
 CONTROLS = (
-    _control(RUN, Unit.COUNT, "1: merge; 0: stop, keep what is merged; 2: stop and unmerge everything", None, (STOPPED, MERGING, UNMERGED)),
-    _control(PAGES_TO_SCAN, Unit.PAGES, "pages that ksmd looks at before it sleeps; the kernel's advisor owns this if on", _MOST_PAGES),
-    _control(SLEEP, Unit.MILLISECONDS, "how long ksmd sleeps between two batches", _MOST_SLEEP_MS),
-    _control(MERGE_ACROSS_NODES, Unit.FLAG, "1: also merge pages of different NUMA nodes; can change only while nothing is merged"),
+    _control(RUN, Unit.COUNT, "1: merge; 0: stop, keep merged pages; 2: stop and unmerge all pages", None, (STOPPED, MERGING, UNMERGED)),
+    _control(PAGES_TO_SCAN, Unit.PAGES, "pages that ksmd scans before it sleeps; an active kernel advisor sets this itself", _MOST_PAGES),
+    _control(SLEEP, Unit.MILLISECONDS, "time that ksmd sleeps between two batches of pages", _MOST_SLEEP_MS),
+    _control(MERGE_ACROSS_NODES, Unit.FLAG, "1: also merge pages of different NUMA nodes; can change only while no pages are merged"),
 )
 
 _BUSY_TRIES = 10
@@ -109,7 +109,7 @@ class KsmKnobs:
             number, unmerges = as_whole(change.value), knob_of(change.control) == RUN and change.value == UNMERGED
             hindrance = self._unmerge_hindrance(files) if unmerges else ""
             if hindrance or number is None:
-                errors[change.target] = Refused(hindrance or f"{change.value!r:.40} makes no sense for {change.control}")
+                errors[change.target] = Refused(hindrance or f"{change.value!r:.40} is not a valid value of {change.control}")
             else:
                 due[change.target] = number
         if len(due) > 1:
@@ -137,13 +137,13 @@ class KsmKnobs:
         if self.spare_kib is None:
             return ""
         if not is_count(sharing):
-            return "how many pages are merged is unknown, and so is how much memory unmerging takes"
+            return "the number of merged pages is unknown, and so is the memory that unmerging needs"
         sharing += empty if is_count(empty) else 0
         needed, spare = sharing * self.page_size // 1024, self.spare_kib()
         if not needed or (spare is not None and needed < spare):
             return ""
-        memory = "how much memory is available is unknown" if spare is None else f"the host has only {spare // 1024} MiB to spare"
-        return f"unmerging {sharing} pages takes {needed // 1024} MiB, and {memory}; stop guests first"
+        memory = "the available memory is unknown" if spare is None else f"the host has only {spare // 1024} MiB to spare"
+        return f"unmerging {sharing} pages needs {needed // 1024} MiB, but {memory}; stop guests first"
 
     def _put_merge_across_nodes_back(self, knob: Mapping[str, int]) -> None:
         """Restore the knob. If shared pages prevent that, unmerge everything if memory allows, then restore `run`."""

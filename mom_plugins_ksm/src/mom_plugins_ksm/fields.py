@@ -8,35 +8,35 @@ from typing import TypeGuard
 from mom_core import FieldSpec, Metric, Scope, Unit, Value
 
 FILES = (
-    ("ksm_run", "run", Unit.COUNT, "1: merges; 0: stopped, what is merged stays merged; 2: stopped, and everything was unmerged"),
-    ("ksm_pages_to_scan", "pages_to_scan", Unit.PAGES, "pages that ksmd looks at before it sleeps"),
-    ("ksm_sleep_millisecs", "sleep_millisecs", Unit.MILLISECONDS, "how long ksmd sleeps between two batches"),
+    ("ksm_run", "run", Unit.COUNT, "1: merging; 0: stopped, merged pages stay merged; 2: stopped, all pages unmerged"),
+    ("ksm_pages_to_scan", "pages_to_scan", Unit.PAGES, "pages that ksmd scans before it sleeps"),
+    ("ksm_sleep_millisecs", "sleep_millisecs", Unit.MILLISECONDS, "time that ksmd sleeps between two batches of pages"),
     ("ksm_merge_across_nodes", "merge_across_nodes", Unit.FLAG, "1: also merges pages of different NUMA nodes"),
     ("ksm_pages_shared", "pages_shared", Unit.PAGES, "shared pages that are in use"),
-    ("ksm_pages_sharing", "pages_sharing", Unit.PAGES, "further places that use the shared pages: what is saved"),
-    ("ksm_pages_unshared", "pages_unshared", Unit.PAGES, "pages that no other is equal to, and that are looked at again and again"),
+    ("ksm_pages_sharing", "pages_sharing", Unit.PAGES, "further mappings of the shared pages: the number of pages saved"),
+    ("ksm_pages_unshared", "pages_unshared", Unit.PAGES, "unique pages that ksmd checks repeatedly"),
     ("ksm_pages_volatile", "pages_volatile", Unit.PAGES, "pages that change too fast to be merged"),
-    ("ksm_full_scans", "full_scans", Unit.COUNT, "how often all mergeable memory was looked at"),
-    ("ksm_zero_pages", "ksm_zero_pages", Unit.PAGES, "empty pages that the kernel's own empty page stands for (use_zero_pages)"),
-    ("ksm_general_profit", "general_profit", Unit.BYTES, "what is saved, less what KSM needs to keep the books; may be negative"),
-    ("ksm_advisor_mode", "advisor_mode", Unit.TEXT, "none, or the kernel's advisor that sets pages_to_scan by itself (scan-time)"),
+    ("ksm_full_scans", "full_scans", Unit.COUNT, "complete scans of all mergeable memory"),
+    ("ksm_zero_pages", "ksm_zero_pages", Unit.PAGES, "empty pages merged with the kernel's zero page (use_zero_pages)"),
+    ("ksm_general_profit", "general_profit", Unit.BYTES, "memory that KSM saves, minus the memory for its own data; may be negative"),
+    ("ksm_advisor_mode", "advisor_mode", Unit.TEXT, "none, or the kernel's active advisor, which sets pages_to_scan (scan-time)"),
 )
 _MANAGED = ("pages_shared", "pages_sharing", "pages_unshared", "pages_volatile")
 
-_STATM = "/proc/PID/statm of every process that has qemu in its name, or the name kvm; a hypervisor with a KSM of its own"
+_STATM = "/proc/PID/statm of processes with qemu in their name, or named kvm; a hypervisor with its own KSM"
 _FOUR = "/sys/kernel/mm/ksm pages_shared + pages_sharing + pages_unshared + pages_volatile, times the page size"
-_PROFIT = "/sys/kernel/mm/ksm/general_profit, and before Linux 6.4 the same from the counters of pages"
-_SCAN = "ksm_saved, full_scans and /proc/PID/stat of ksmd (estimated from the pages scanned, where ksmd is out of sight)"
+_PROFIT = "/sys/kernel/mm/ksm/general_profit; before Linux 6.4 calculated from the page counters"
+_SCAN = "ksm_saved, full_scans and /proc/PID/stat of ksmd (estimated from the scanned pages if ksmd is invisible)"
 _STAT = "/proc/PID/stat of ksmd"
-_CLOCK = "when these figures were read, on a clock that never jumps and begins anywhere"
-_PAGES = "ksm_pages_to_scan when ksmd_cpu_usage was measured: another number than now for a second after it was changed"
+_CLOCK = "time when mom read these figures, on a monotonic clock"
+_PAGES = "ksm_pages_to_scan while ksmd_cpu_usage was measured; for 1 s after a change, this is the earlier value"
 
 _DERIVED = (
-    ("ksm_shareable", Unit.KIB, "the address space of all QEMU processes, more than guests' memory: what may be merged", _STATM),
-    ("ksm_tracked", Unit.KIB, "memory that ksmd keeps the books on, as far as it has come: merged, unique and fast changing pages", _FOUR),
-    ("ksm_saved", Unit.KIB, "memory that KSM saves, less what it needs to keep the books; may be negative", _PROFIT),
-    ("ksm_yield", Unit.KIB_PER_SECOND, "what ksmd's last whole scan has saved, for each second of its CPU time; may be negative", _SCAN),
-    ("ksmd_cpu_usage", Unit.PERCENT, "share of one CPU that ksmd used since a sample that is a second old at least", _STAT),
+    ("ksm_shareable", Unit.KIB, "address space of all QEMU processes: the upper limit of mergeable memory", _STATM),
+    ("ksm_tracked", Unit.KIB, "memory that ksmd has scanned so far: merged, unique and fast changing pages", _FOUR),
+    ("ksm_saved", Unit.KIB, "memory that KSM saves, minus the memory for its own data; may be negative", _PROFIT),
+    ("ksm_yield", Unit.KIB_PER_SECOND, "memory that ksmd's last complete scan saved per second of its CPU time; may be negative", _SCAN),
+    ("ksmd_cpu_usage", Unit.PERCENT, "share of one CPU that ksmd used, measured over 1 s or more", _STAT),
 )
 
 FIELDS = (
@@ -57,10 +57,10 @@ _SUGGESTED = (
 
 LAW_FIELDS = (
     *(
-        FieldSpec(name, unit, Scope.HOST, f"what the KSM law suggests for {knob}; unknown: as it is", "mom", reason="ksm_reason")
+        FieldSpec(name, unit, Scope.HOST, f"value that the KSM law suggests for {knob}; unknown: no change", "mom", reason="ksm_reason")
         for name, unit, knob in _SUGGESTED
     ),
-    FieldSpec("ksm_reason", Unit.TEXT, Scope.HOST, "the code of the KSM law's reason, such as look or rest", "mom"),
+    FieldSpec("ksm_reason", Unit.TEXT, Scope.HOST, "reason of the KSM law's suggestion, such as look or rest", "mom"),
     *(FieldSpec.reads(name, Unit.KIB, Scope.GUEST) for name in ("balloon_max", "balloon_cur", "rss")),
 )
 

@@ -12,34 +12,37 @@ from mom_plugins_ksm.sysfs import ADVISOR_CURE
 
 _LAW_READS = ("mem_available", "mem_really_available", "mem_free", "cpu_count")
 
-ONE_OF_TWO = "let one set KSM: take the plugin ksm out of mom's configuration, or switch the other off (KubeVirt: ksmConfiguration)"
+ONE_OF_TWO = (
+    "let only one program set KSM: remove the plugin ksm from mom's configuration, "
+    "or disable the other program (KubeVirt: ksmConfiguration)"
+)
 
 
 def knobs_finding(folder: Path, *, present: bool, writes: bool, observes: bool) -> Finding:
     """Report whether KSM can be set. `present`: `run` is readable. `writes`: mom writes the files itself."""
     if not present:
-        cure = "use a kernel built with CONFIG_KSM=y, or take the plugin ksm out of the configuration"
+        cure = "use a kernel built with CONFIG_KSM=y, or remove the plugin ksm from the configuration"
         return Finding(Severity.ERROR, "KSM", f"{folder} is missing or unreadable: this kernel merges no pages", cure)
     if not writes:
-        return Finding(Severity.OK, "KSM", f"{folder} is there, and the hypervisor writes to it")
+        return Finding(Severity.OK, "KSM", f"{folder} exists, and the hypervisor sets KSM")
     unwritable = unwritable_finding(folder / "run", "KSM", "KSM stays as it is", observes=observes)
-    return unwritable or Finding(Severity.OK, "KSM", f"{folder} is there and writable")
+    return unwritable or Finding(Severity.OK, "KSM", f"{folder} exists and is writable")
 
 
 def scanner_findings(values: Mapping[str, Value], proc: Path) -> Iterator[Finding]:
     """Report other programs that set the speed, and an invisible ksmd."""
     mode = values.get("advisor_mode", "none")
     if mode != "none":
-        message = f"the kernel's advisor ({mode}) is on and sets pages_to_scan: mom leaves the scanner's speed to it"
-        yield Finding(Severity.WARNING, "KSM advisor", message, f"{ADVISOR_CURE}, if mom is to set the speed")
+        message = f"the kernel's advisor ({mode}) is on and sets pages_to_scan: mom does not set the scan speed"
+        yield Finding(Severity.WARNING, "KSM advisor", message, f"to let mom set the speed: {ADVISOR_CURE}")
     if pid := ProcessStat.id_of("ksmtuned", proc):
-        message = f"ksmtuned runs (pid {pid}) and sets the same knobs as mom: they would undo each other's work"
+        message = f"ksmtuned runs (pid {pid}) and sets the same knobs as mom: each would overwrite the other's values"
         yield Finding(Severity.ERROR, "KSM and ksmtuned", message, "systemctl disable --now ksmtuned")
     if pid := virt_handler_in(proc):
-        message = f"{VIRT_HANDLER} runs (pid {pid}), which sets KSM on nodes that ksmConfiguration selects: mom leaves it alone there"
+        message = f"{VIRT_HANDLER} runs (pid {pid}), which sets KSM on nodes that ksmConfiguration selects: mom does not set it there"
         yield Finding(Severity.WARNING, "KSM and KubeVirt", message, ONE_OF_TWO)
     if "ksmd_cpu_seconds" not in values:
-        message = "ksmd is not seen in /proc, so what KSM costs is unknown: policies cannot limit its CPU time"
+        message = "ksmd is not visible in /proc, so its CPU time is unknown: policies cannot limit it"
         yield Finding(Severity.WARNING, "KSM cost", message, "run mom outside of containers, or with the host's PID namespace")
 
 

@@ -27,14 +27,16 @@ def import_ksmtuned(texts: Mapping[str, str]) -> Imported:
     ((file, text),) = texts.items()
     imported = Imported(f"Made by `mom config import --from ksmtuned` from {file}. Stop ksmtuned first: both set the same knobs.")
     values = _values(text, file, imported)
-    imported.top.set("interval", f"{values['KSM_MONITOR_INTERVAL']}s", "KSM_MONITOR_INTERVAL: so often the speed is looked at")
-    imported.plugin("host", "what memory is available")
-    imported.plugin("ksm", "what ksmtuned did").set(
+    imported.top.set("interval", f"{values['KSM_MONITOR_INTERVAL']}s", "KSM_MONITOR_INTERVAL: time between adjustments of the speed")
+    imported.plugin("host", "reports the available memory")
+    imported.plugin("ksm", "replaces ksmtuned").set(
         "law", _law(values), "KSM_THRES_COEF, KSM_THRES_CONST, KSM_NPAGES_MIN and _MAX, KSM_SLEEP_MSEC"
     )
-    imported.plugin("policy", "it takes what the law suggests")
-    imported.notes.append("ksmtuned counts the memory of all QEMU processes; mom looks at what the kernel says is available")
-    imported.notes.append("mom sets the speed by what merging yields for ksmd's CPU time: law.worth, law.cpu_share and law.cpu_ceiling")
+    imported.plugin("policy", "applies the KSM law's suggestions")
+    imported.notes.append("ksmtuned counts the memory of all QEMU processes; mom uses the available memory that the kernel reports")
+    imported.notes.append(
+        "mom sets the speed by the memory saved per second of ksmd's CPU time: law.worth, law.cpu_share and law.cpu_ceiling"
+    )
     return imported
 
 
@@ -52,7 +54,7 @@ def _values(text: str, file: str, imported: Imported) -> dict[str, int]:
         if re.fullmatch(r"[0-9]{1,12}", value) and least <= int(value) <= most:
             values[name] = int(value)
         else:
-            message = f"{name}: {printable(value or 'nothing', 40)} is no whole number from {least} to {most}"
+            message = f"{name}: {printable(value or 'nothing', 40)} is not a whole number from {least} to {most}"
             problems.append(ConfigProblem(file, number, 1, message))
     if values["KSM_NPAGES_MIN"] > values["KSM_NPAGES_MAX"]:
         problems.append(ConfigProblem(file, 0, 0, "KSM_NPAGES_MIN is larger than KSM_NPAGES_MAX"))

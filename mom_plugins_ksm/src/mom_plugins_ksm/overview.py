@@ -12,12 +12,12 @@ from mom_plugins_ksm.control import CONTROLS, PAGES_TO_SCAN, RUN, SLEEP
 from mom_plugins_ksm.law import KsmReason
 
 REASONS: Final[Mapping[str, str]] = {
-    KsmReason.AWAY: "all guests are gone at once",
-    KsmReason.AMPLE: "the host has enough",
-    KsmReason.LOOK: "it looks for what is new",
+    KsmReason.AWAY: "all guests disappeared at the same time",
+    KsmReason.AMPLE: "the host has enough memory",
+    KsmReason.LOOK: "it scans for new equal pages",
     KsmReason.WORK: "the last scan was worth its CPU time",
-    KsmReason.REST: "it rests, as the last scan was worth little",
-    KsmReason.BOOKS: "its books needed more than it saved",
+    KsmReason.REST: "it pauses, because the last scan saved little",
+    KsmReason.BOOKS: "its own data needed more memory than it saved",
 }
 
 
@@ -27,7 +27,7 @@ class KsmExplainer(Explainer):
     controls = CONTROLS
     verbs: Mapping[str, tuple[str, str]] = MappingProxyType(
         {
-            f"ksm_{RUN}": ("given another mode of KSM (0 stop, 1 merge, 2 unmerge)",) * 2,
+            f"ksm_{RUN}": ("set to another KSM mode (0 stop, 1 merge, 2 unmerge)",) * 2,
             f"ksm_{PAGES_TO_SCAN}": ("scanned faster by KSM", "scanned more slowly by KSM"),
             f"ksm_{SLEEP}": ("scanned more slowly by KSM", "scanned faster by KSM"),
         }

@@ -63,10 +63,10 @@ class KsmPlugin:
         self._qemu = QemuProcesses(context.root, self._page_size)
         self._usage = CpuUsage()
         self._yield = Yield()
-        file = context.state_file("law.json", "what the KSM law remembers", FORM, loss="KSM looks anew for what can be merged")
+        file = context.state_file("law.json", "the state file of the KSM law", FORM, loss="KSM scans again for equal pages")
         self._suggested = KsmSuggestions(settings.law, file)
-        stopped = "KSM may stand still since mom was cut off: see /sys/kernel/mm/ksm/run"
-        self._unmerging = context.state_file("unmerging.json", "the file of what KSM did before all was unmerged", UNMERGING, loss=stopped)
+        stopped = "KSM may be stopped since mom was interrupted: check /sys/kernel/mm/ksm/run"
+        self._unmerging = context.state_file("unmerging.json", "the file with KSM's mode before the unmerging", UNMERGING, loss=stopped)
         self._may_be_cut_off = True
         self._is_foreign = self._is_written_by_another = False
         self._other = AnotherHand(context.root / "proc")
@@ -169,7 +169,7 @@ class KsmPlugin:
         """Report whether KSM exists, can be set, and has no other manager."""
         self._knobs(hypervisor)
         if self._is_foreign:
-            return [Finding(Severity.OK, "KSM", "the hypervisor has a KSM of its own")]
+            return [Finding(Severity.OK, "KSM", "the hypervisor has its own KSM")]
         values = self._sysfs.ksm_read()
         findings = [self._finding(present="run" in values)]
         if "run" in values:

@@ -72,7 +72,7 @@ def _explained(error: HypervisorError, name: str) -> HypervisorError:
     if isinstance(error, NotSupported):
         return NotSupported(f"this kernel has no KSM knob {name}")
     if number == errno.EBUSY and name == "merge_across_nodes":
-        return HypervisorError("pages are shared, and merge_across_nodes can only change while none are", hint="set ksm_run to 2 first")
+        return HypervisorError("merge_across_nodes can change only while no pages are shared", hint="set ksm_run to 2 first")
     if number == errno.EINVAL and name == "pages_to_scan":
-        return HypervisorError("the kernel refused pages_to_scan: it takes none while an advisor is on", hint=ADVISOR_CURE)
+        return HypervisorError("the kernel rejects pages_to_scan while its advisor is active", hint=ADVISOR_CURE)
     return error
