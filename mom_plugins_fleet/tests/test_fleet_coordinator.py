@@ -490,7 +490,7 @@ def test_an_agent_goes_on_after_any_error_at_its_start(monkeypatch, caplog):
         assert text in caplog.text
 
 
-@pytest.mark.parametrize(("key", "said"), [(None, "own.key cannot be read"), ("SU!!" * 14, "own.key holds no NKEY seed")])
+@pytest.mark.parametrize(("key", "said"), [(None, "own.key cannot be read"), ("SU!!" * 14, "own.key contains no NKEY user seed")])
 def test_a_host_whose_key_cannot_be_used_says_so_and_goes_on(tmp_path, key, said):
     path = tmp_path / "own.key"
     if key is not None:
