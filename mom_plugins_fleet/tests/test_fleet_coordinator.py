@@ -349,7 +349,7 @@ def test_a_coordinator_that_does_not_know_how_the_fleet_is_lets_another_one_try(
     def blind() -> bool:
         if c1.works and c1.view.current:
             c1.view.states.current = False  # as where its watch has ended
-        return "another coordinator may work now" in caplog.text and store.kept[LEASES, COORDINATOR].data is None
+        return "another coordinator may take over" in caplog.text and store.kept[LEASES, COORDINATOR].data is None
 
     run_with(c1, store, monkeypatch, blind)
 

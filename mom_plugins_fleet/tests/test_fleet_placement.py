@@ -513,7 +513,7 @@ def test_the_plan_is_said_in_words_and_as_json(capsys):
         "a: stuck stays: its class does not allow it",
         "c has room for",
         "according to its own report only",
-        "a takes no guests: it is being drained",
+        "a accepts no guests: it is being drained",
         "Balance of the group g: no guest is moved: working sets fill 0% of c",
     ):
         assert part in said

@@ -226,7 +226,7 @@ class FleetPlugin:
         for identity in {item.entity.id for item in report.decisions if item.control == control and item.source.name == name}:
             outcome = outcomes.get(identity)
             if outcome is None:
-                self._end(agent, identity, MoveState.FAILED, dropped.get(identity, "no plugin on the host moved it"))
+                self._end(agent, identity, MoveState.FAILED, dropped.get(identity, "no plugin on the host moved the guest"))
             elif outcome.status is not Status.APPLIED:  # later cycles see an applied move end
                 self._end(agent, identity, *_result(outcome))
 

@@ -23,7 +23,7 @@ def for_balance(view: FleetView, targets: Mapping[str, TargetHost], group: str) 
     others = {name: place for name, place in targets.items() if place.group == group and place.has > 0 and place.works is not None}
     loads = {name: (place.works or 0) / place.has for name, place in others.items()}
     if len(loads) < 2:
-        return "fewer than two hosts that can take guests have known working sets"
+        return "fewer than two hosts that can accept guests have known working sets"
     fullest, emptiest = (pick(loads, key=lambda name: (loads[name], name)) for pick in (max, min))
     full, high, low = others.pop(fullest), loads[fullest], loads[emptiest]
     compared = f"working sets fill {high:.0%} of {fullest} and {low:.0%} of {emptiest}"

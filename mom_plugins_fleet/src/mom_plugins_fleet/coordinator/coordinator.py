@@ -134,10 +134,10 @@ class Coordinator:
                     await self.balance(store)
                     self.save()
                 elif time.monotonic() - current_at > BLIND_SECONDS:
-                    self._log.warning("the fleet's state has been unknown for %g s; another coordinator may work now", BLIND_SECONDS)
+                    self._log.warning("the fleet's state has been unknown for %g s; another coordinator may take over", BLIND_SECONDS)
                     return
                 await asyncio.sleep(LOOK_SECONDS)
-            self._log.warning("the lease is lost; another coordinator may work now")
+            self._log.warning("the lease is lost; another coordinator may take over")
         finally:
             renewing.cancel()
             if self.works:  # lets the next coordinator start at once

@@ -89,8 +89,8 @@ def choose(
     if available:
         return f"no host of the group {group} can promise it {format_kib(guarantee)}"
     if within:
-        return f"its mover moves guests only within {within}, and no other host there can take guests now"
-    return f"no other host of the group {group} can take guests now"
+        return f"its mover moves guests only within {within}, and no other host there can accept guests now"
+    return f"no other host of the group {group} can accept guests now"
 
 
 def listed(guests: Iterable[HostedGuest]) -> tuple[HostedGuest, ...]:

@@ -30,7 +30,7 @@ from mom_plugins_fleet.verbs.status import status_command
 from mom_plugins_fleet.verbs.where import LOG, Where
 
 
-@click.group("fleet", short_help="Many hosts: policies, state, draining.", context_settings={"help_option_names": ["-h", "--help"]})
+@click.group("fleet", short_help="Manage many hosts: policies, state, draining.", context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--server", "servers", multiple=True, envvar="MOM_FLEET_SERVERS", metavar="URL", help="A NATS server; may be repeated.")
 @click.option("--key", envvar="MOM_FLEET_KEY", metavar="FILE", help="The operator's key.")
 @click.option("--ca", envvar="MOM_FLEET_CA", metavar="FILE", help="CA file for the servers' certificates (PEM).")
@@ -267,8 +267,8 @@ def _mark(where: Where, host: str, said: str, **changes: bool) -> None:
     print_prose(f"{host} {said}", 2)
 
 
-_flag("cordon", "Move no guests to HOST.", "takes no guests any more.", cordoned=True)
-_flag("uncordon", "Allow moves of guests to HOST again, and end a drain.", "takes guests.", cordoned=False, draining=False)
+_flag("cordon", "Move no guests to HOST.", "accepts no more guests.", cordoned=True)
+_flag("uncordon", "Allow moves of guests to HOST again, and end a drain.", "accepts guests.", cordoned=False, draining=False)
 _flag(
     "drain",
     "Move all guests away from HOST. `mom fleet status` shows the progress, and `mom fleet uncordon` ends it.",

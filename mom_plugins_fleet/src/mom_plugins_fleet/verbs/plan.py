@@ -130,6 +130,6 @@ def print_plan(plan: Mapping[str, Any]) -> None:
         own = ", according to its own report only: `mom fleet enroll --memory` sets a limit" if name in plan["unbounded"] else ""
         print_prose(f"{brief(name, 80)} has room for {format_kib(kib)}{own}.", 4)
     for name, why in plan["closed"].items():
-        print_prose(f"{brief(name, 80)} takes no guests: {brief(why, 200)}.", 4)
+        print_prose(f"{brief(name, 80)} accepts no guests: {brief(why, 200)}.", 4)
     for group, text in plan["balance"].items():
         print_prose(f"Balance of the group {brief(group, 80)}: {brief(text, 400)}.", 4)

@@ -124,7 +124,7 @@ def more_of(row: Mapping[str, Any]) -> Iterator[str]:
     if row["problems"]:
         more = f"{row['problems']} problems, such as" if row["problems"] > 1 else "a problem"
         # No backticks: they would add this host's --config option to the command.
-        yield f" has {more}: {brief(row['problem'] or 'mom status there says which', 200)}"
+        yield f" has {more}: {brief(row['problem'] or 'see mom status on that host', 200)}"
     for move in row["moves"]:
         error = f": {brief(move['error'], 200)}" if move["error"] else ""
         yield f": {brief(move['guest'], 80)} -> {brief(move['to'], 80)}  {move['state']}{error}"

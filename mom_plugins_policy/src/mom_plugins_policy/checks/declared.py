@@ -148,7 +148,7 @@ class DeclaredNames:
         value, place = values[1], places[1]
         dimension = dimension_of_unit(spec.unit)
         if differ(dimension, value.unit):
-            self._say("units", place, f"{name} is in {spec.unit}, this is {written(value.unit)}", conversion(dimension, value.unit))
+            self._say("units", place, f"{name} is in {spec.unit}, but this is {written(value.unit)}", conversion(dimension, value.unit))
         number = value.constant[0] if value.constant is not None else None
         if not isinstance(number, int | float) or spec.unit is Unit.TEXT:
             return
