@@ -58,7 +58,7 @@ def test_what_fails_for_want_of_open_files_is_told_and_tried_again(
     listening = EventMonitors(Path("/"), [f"{host.folder}/*.qmp"], lambda _, text: told.append(text), lambda *_: None, log)
     listening.start()
     try:
-        wait_until(lambda: told == ["is there"], "nothing was heard after the failure", 10)
+        wait_until(lambda: told == ["has a monitor now"], "nothing was heard after the failure", 10)
     finally:
         listening.stop()
     assert caplog.messages == ["listening at monitors failed"]

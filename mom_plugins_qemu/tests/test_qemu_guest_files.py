@@ -71,7 +71,7 @@ def test_a_guest_whose_monitor_this_user_may_not_look_at_is_not_taken_for_gone(
             before = above.stat().st_mode
             above.chmod(before | 0o055)
             within.callback(above.chmod, before)
-        with another_user(), pytest.raises(PermissionDenied, match=r"whether there is .*web\.qmp cannot be seen") as raised:
+        with another_user(), pytest.raises(PermissionDenied, match=r"cannot check whether .*web\.qmp exists") as raised:
             hypervisor.guests()
     assert f"setfacl -m u:USER:rx {host.folder}" in raised.value.hint
     assert [guest.name for guest in hypervisor.guests()] == ["web"]
@@ -142,7 +142,7 @@ def test_where_definitions_are_missing_no_guest_is_taken_for_one_that_is_promise
     for one in (hypervisor, with_files(host, folder)):
         with pytest.raises(HypervisorError, match=rf"{re.escape(str(gone))} cannot be read: No such file") as raised:
             one.guests()
-        assert "make it, or take `guest_files`" in (raised.value.hint or "")
+        assert "create it, or remove `guest_files`" in (raised.value.hint or "")
     folder.mkdir(exist_ok=True)
     file.unlink(missing_ok=True)
     file.write_text(f"monitor: {guest.path}\nguarantee: 700MiB\n")
@@ -167,7 +167,7 @@ def test_what_a_guest_is_promised_holds_whichever_of_its_monitors_answers(host: 
 def test_two_files_of_one_guest_are_a_mistake(host: FakeHost, hypervisor: QemuHypervisor, folder: Path) -> None:
     for name in ("a", "b"):
         (folder / f"{name}.yaml").write_text(f"monitor: {host.add(name).path.with_name('a.qmp')}\n")
-    with pytest.raises(HypervisorError, match=r"b\.yaml has the monitor of a\.yaml"):
+    with pytest.raises(HypervisorError, match=r"b\.yaml has the same monitor as a\.yaml"):
         hypervisor.guests()
 
 
@@ -178,7 +178,7 @@ def test_a_guest_that_two_files_define_by_two_of_its_monitors_is_left_alone(
     for name in ("a", "b"):
         (folder / f"{name}.yaml").write_text(f"monitor: {host.add(name, uuid=uuid).path}\nguarantee: 700MiB\n")
     (guest,) = hypervisor.guests()
-    said = "it is defined in two files, by its monitors " + " and ".join(str(host.guests[name].path) for name in ("a", "b"))
+    said = "two files define it, with the monitors " + " and ".join(str(host.guests[name].path) for name in ("a", "b"))
     assert said[:50] in guest.blocked["*"]
     assert any(said in finding.message for finding in examined(hypervisor, readonly=False, stats_period=1))
     (folder / "b.yaml").unlink()

@@ -25,7 +25,7 @@ def test_a_uuid_belongs_to_the_guest_that_was_started_with_it_whoever_claims_it_
 
 
 def test_of_two_processes_with_one_uuid_the_older_guest_stays() -> None:
-    first, second = guest("first", 1, failure="its monitor is held"), guest("second", 2)
+    first, second = guest("first", 1, failure="its monitor is used"), guest("second", 2)
     assert index_guests([first, second]) == ({UUID: first}, {"second": "it says that it is guest first, which first is"})
 
 

@@ -137,7 +137,7 @@ def test_monitors_that_another_user_could_have_put_there_are_not_used(host: Fake
     host.folder.chmod(0o777)
     assert list(hypervisor.guests()) == [], "nothing is there that could be fake"
     host.add("web")
-    with pytest.raises(PermissionDenied, match=r"the monitors in .* are not used: .* can be written by everybody") as raised:
+    with pytest.raises(PermissionDenied, match=r"mom does not use the monitors in .*: .* can be written by everybody") as raised:
         hypervisor.guests()
     assert "`users` of the plugin qemu" in (raised.value.hint or "")
     host.folder.chmod(0o755)
@@ -199,7 +199,7 @@ def test_a_guest_that_another_user_pretends_to_be_is_not_listed_and_asked_nothin
         assert list(listed(hypervisor)) == ["web"]
         assert hypervisor.foreign == {str(path): "it belongs to user 1"}
         (finding,) = (one for one in examined(hypervisor, readonly=False, stats_period=1.0) if one.subject == "monitor")
-        assert finding.message == f"{path} is not used: it belongs to user 1, who could pretend to be any guest"
+        assert finding.message == f"mom does not use {path}: it belongs to user 1, who could impersonate any guest"
         fake.kill()
         assert fake.stdout is not None
         assert b"execute" not in fake.stdout.read()
@@ -231,7 +231,7 @@ def test_how_a_guest_is_that_does_not_answer_is_not_said_by_guess(guest: FakeGue
     later.guests()
     guest.hangs = True
     wait_until(lambda: listed(later)["web"].blocked, "it answers though it hangs")
-    with pytest.raises(GuestBusy, match="looking at guest web: its monitor is held by another client"):
+    with pytest.raises(GuestBusy, match="reading the state of guest web: its monitor is used by another client"):
         later.standings([entity])
     guest.hangs = False
     wait_until(lambda: _told(later, entity), "it is not asked again")
@@ -253,7 +253,7 @@ def test_agents_are_reached_at_their_own_sockets_and_not_at_that_of_other_progra
     (known,) = hypervisor.seen()
     known.identity = Identity("web", channels=channels)
     assert hypervisor.agent_channels([entity]) == {entity.id: {"org.mom.guestd.0": "/run/mom/100"}}
-    with pytest.raises(NotSupported, match="passes no commands on"):
+    with pytest.raises(NotSupported, match="cannot send commands to the agent"):
         hypervisor.agent_command(entity, "{}", 1.0)
 
 
@@ -363,7 +363,7 @@ def test_a_guest_without_a_uuid_is_listed_while_another_client_holds_its_monitor
         (path,) = host.folder.glob("*.qmp")
         with held_monitor(path):
             (held,) = hypervisor.guests()
-            assert held.blocked == {"*": "its monitor is held by another client, or hangs"}
+            assert held.blocked == {"*": "its monitor is used by another client, or hangs"}
             assert held.properties["pid"] == qemu.pid
         wait_until(lambda: [guest.blocked for guest in hypervisor.guests()] == [{}], "it is not asked again")
         (guest,) = hypervisor.guests()
@@ -376,7 +376,7 @@ def test_a_guest_that_ends_while_its_monitor_is_left_in_peace_is_gone_at_once(ho
         entity = listed(hypervisor)["db"].entity
         (path,) = host.folder.glob("*.qmp")
         with held_monitor(path):
-            assert listed(hypervisor)["db"].blocked == {"*": "its monitor is held by another client, or hangs"}
+            assert listed(hypervisor)["db"].blocked == {"*": "its monitor is used by another client, or hangs"}
         qemu.kill()
         qemu.wait()
         assert path.exists(), "nobody has taken it away"
@@ -462,7 +462,7 @@ def test_a_guest_at_whose_monitor_no_more_clients_may_stand_in_line_is_listed(ho
                 client.connect(path)
         web = listed(hypervisor)["web"]
         assert (web.id, web.properties["pid"]) == (number, qemu.pid)
-        assert web.blocked == {"*": "its monitor is held by another client, or hangs"}
+        assert web.blocked == {"*": "its monitor is used by another client, or hangs"}
 
 
 def test_who_listens_is_found_among_more_sockets_than_the_kernel_tells_at_once(tmp_path: Path) -> None:
@@ -501,7 +501,7 @@ def test_a_guest_that_begins_to_hang_stays_listed_with_nothing_known_of_it(guest
     found = fields(hypervisor)["web"]
     assert not {"balloon_cur", "mem_usable", "balloon_stats_period"} & found.keys()
     web = listed(hypervisor)["web"]
-    assert web.blocked == {"*": "its monitor is held by another client, or hangs"}
+    assert web.blocked == {"*": "its monitor is used by another client, or hangs"}
     with pytest.raises(GuestBusy):
         hypervisor.set_balloon(web.entity, 500 * MIB)
     before = guest.clients
@@ -515,7 +515,7 @@ def test_a_guest_that_begins_to_hang_stays_listed_with_nothing_known_of_it(guest
 def test_another_client_is_not_kept_waiting_and_nothing_is_left_to_be_done_later(guest: FakeGuest, hypervisor: QemuHypervisor) -> None:
     entity = listed(hypervisor)["web"].entity
     with held_monitor(guest.path) as other:
-        with pytest.raises(GuestBusy, match="held by another client"):
+        with pytest.raises(GuestBusy, match="used by another client"):
             hypervisor.set_balloon(entity, 500 * MIB)
         other.sendall(b'{"execute": "query-status", "id": 1}\n')
         assert b"running" in other.recv(4096)
@@ -577,7 +577,7 @@ def test_a_guest_that_says_later_that_it_is_another_one_stays_what_it_was(host: 
     clock.now += 400.0  # it is described again
     (web,) = hypervisor.guests()
     assert (web.id, web.incarnation) == (first.id, first.incarnation)
-    assert web.blocked == {"*": f"its monitor says that it is {guest.uuid}, and it said {first.id} before"}
+    assert web.blocked == {"*": f"its monitor says that it is {guest.uuid}, but it said {first.id} before"}
 
 
 @pytest.mark.parametrize("claimed", [1 << 51, 900 << 20], ids=["more than is mapped", "mapped, and more than the host has"])
@@ -593,7 +593,7 @@ def test_a_guest_that_says_that_it_has_more_than_it_can_have_is_left_alone(
     clock.now += 400.0
     found, web = fields(hypervisor)["web"], listed(hypervisor)["web"]
     assert not {"balloon_cur", "balloon_max"} & found.keys()
-    assert f"its monitor says that the guest has up to {claimed} KiB, and its process and the host have room for " in web.blocked["*"]
+    assert f"its monitor says that the guest has up to {claimed} KiB, but its process and the host have room for only " in web.blocked["*"]
     (finding,) = (one for one in examined(hypervisor, readonly=False, stats_period=1.0) if one.subject == "monitor")
     assert "may have broken out" in finding.cure
     setattr(guest, lie, honest)
@@ -641,7 +641,7 @@ def test_each_monitor_has_its_turn_and_until_then_no_guest_is_taken_for_gone(
     guests = [host.add(f"guest-{number}") for number in range(5)]
     monkeypatch.setattr(sampler, "visit_all", two_at_most)
     for _ in range(2):
-        with pytest.raises(HypervisorError, match="not all monitors have been asked yet"):
+        with pytest.raises(HypervisorError, match="mom has not asked all monitors yet"):
             hypervisor.guests()
     assert len(hypervisor.guests()) == 5
     for _ in range(3):
@@ -684,7 +684,7 @@ def test_a_file_that_is_no_socket_is_no_guest(host: FakeHost, hypervisor: QemuHy
 def test_readonly_changes_nothing(host: FakeHost, guest: FakeGuest) -> None:
     hypervisor = host.hypervisor(readonly=True)
     web = listed(hypervisor)["web"]
-    assert web.blocked == {"*": "mom was told to change nothing here (readonly)"}
+    assert web.blocked == {"*": "readonly is set: mom changes no guest here"}
     with pytest.raises(PermissionDenied):
         hypervisor.set_balloon(web.entity, 500 * MIB)
     assert guest.size == 1024 * MIB

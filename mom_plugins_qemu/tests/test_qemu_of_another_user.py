@@ -70,7 +70,7 @@ def test_events_are_heard(monitor: tuple[Path, StandInGuest], mom_power: MomPowe
             wait_until(lambda: bool(heard), "nothing was heard of it", 60)
         finally:
             listener.stop()
-    assert heard[0] == (process.pid, "is there")
+    assert heard[0] == (process.pid, "has a monitor now")
 
 
 def test_without_a_helper_the_error_says_how_to_start_it(monitor: tuple[Path, StandInGuest]) -> None:

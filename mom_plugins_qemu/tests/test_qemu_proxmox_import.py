@@ -46,7 +46,7 @@ def test_guests_of_one_name_are_promised_the_most_that_any_of_them_is(order: int
     texts = ["name: web\nmemory: 8192\n", "name: web\nmemory: 4096\nballoon: 512\n", "name: db\nmemory: 1024\n"]
     imported = import_proxmox({f"/q/{number}.conf": text for number, text in list(enumerate(texts, 100))[::order]})
     assert settings(imported)["guests"] == {"web": {"guarantee": "8192MiB"}, "db": {"guarantee": "1024MiB"}}
-    (note,) = (note for note in imported.notes if "are all called web" in note)
+    (note,) = (note for note in imported.notes if "have the same name web" in note)
     assert "/q/100.conf" in note
     assert "/q/101.conf" in note
 

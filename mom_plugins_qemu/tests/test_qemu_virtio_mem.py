@@ -182,7 +182,7 @@ def test_the_way_is_explained_and_stands_beside_the_guest() -> None:
         part = WayExplainer().part(About(report, snap.guests["web"]))
         return [str(WAY.value(fields) or ""), *(sentence.text for sentence in part.sentences)]
 
-    has = "that has 128 MiB of 512 MiB plugged in."
+    has = "virtio-mem has plugged 128 MiB of 512 MiB."
     assert said(None) == [""]
-    assert said("virtio-mem") == ["virtio-mem", f"It is sized by virtio-mem, as a balloon cannot take its memory; {has}"]
+    assert said("virtio-mem") == ["virtio-mem", f"It is sized by virtio-mem, because a balloon cannot reclaim its memory; {has}"]
     assert said("balloon") == ["balloon", f"It is sized by its balloon, which works, and not by virtio-mem; {has}"]

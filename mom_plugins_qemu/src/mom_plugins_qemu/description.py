@@ -252,7 +252,7 @@ def _mapping(value: Answer) -> Mapping[str, object]:
     if isinstance(value, Refusal):
         return {}
     if not isinstance(value, dict):
-        raise WireError("an answer is not of the kind that was asked for")
+        raise WireError("an answer has the wrong type")
     return value
 
 

@@ -35,37 +35,37 @@ def examined(hypervisor: QemuHypervisor, *, readonly: bool, stats_period: float)
     guests = hypervisor.guests()
     monitored = hypervisor.seen()
     for path, whose in hypervisor.foreign.items():
-        text = f"{printable(path)} is not used: {whose}, who could pretend to be any guest"
+        text = f"mom does not use {printable(path)}: {whose}, who could impersonate any guest"
         yield Finding(Severity.WARNING, "monitor", text, "if that user runs QEMU here, name it in `users` of the plugin qemu")
     if not guests:
-        cure = "start guests with -qmp unix:PATH,server=on,wait=off, and have `sockets` of the plugin qemu match PATH"
+        cure = "start guests with -qmp unix:PATH,server=on,wait=off, and add PATH to `sockets` of the plugin qemu"
         yield Finding(Severity.WARNING, SUBJECT, f"no guest's monitor is found at {hypervisor.uri.removeprefix('qmp:')}", cure)
         return
     answering = [guest for guest in monitored if not guest.failure]
     yield Finding(Severity.OK, SUBJECT, f"{count_of(answering)} of {len(guests)} answer at their monitors")
     for reason in sorted({guest.failure for guest in monitored if guest.failure}):
         names = [guest.name for guest in monitored if guest.failure == reason]
-        cure = "see who holds it (ss -xp), or give mom a monitor of its own: a second -qmp, which `sockets` match"
+        cure = "find the client that uses it (ss -xp), or give mom a separate monitor: a second -qmp that `sockets` matches"
         if reason.startswith(LIES):
-            cure = "see what runs there: the guest may have broken out of its QEMU"
+            cure = "check this QEMU process: the guest may have broken out of it"
         yield Finding(Severity.WARNING, "monitor", f"{told(names, ' left alone')}: {reason}", cure)
     for path, why in hypervisor.duplicates.items():
-        text = f"{printable(path)}: {why}; it is left alone"
+        text = f"{printable(path)}: {why}; mom does not use this monitor"
         yield Finding(Severity.WARNING, "monitor", text, "give each guest a UUID of its own (-uuid)")
     for guest in monitored:
         if guest.defined is not None and guest.defined.wrong:
             text = f"{printable(guest.name)} is left alone: {guest.defined.wrong}"
-            yield Finding(Severity.WARNING, "definition", text, "mend the file")
+            yield Finding(Severity.WARNING, "definition", text, "correct the file")
     unread = [guest.name for guest in monitored if guest.proxmox is not None and guest.proxmox.definition is None]
     if unread:
         text = f"{told(unread, ' left alone')}: their definitions are unreadable or invalid, so their guarantees are unknown"
         yield Finding(Severity.WARNING, "Proxmox VE", text, _LET_READ)
     for vmid, name in hypervisor.resized_by_proxmox().items():
-        text = f"pvestatd resizes {printable(name)} ({vmid}), every ten seconds: mom leaves its balloon alone until that has ended"
+        text = f"pvestatd resizes {printable(name)} ({vmid}) every ten seconds: until that ends, mom does not change its balloon"
         yield Finding(Severity.WARNING, "Proxmox VE", text, cure_of_proxmox(vmid))
     yield from _keeping_all([guest for guest in answering if guest.balloon], hypervisor.fields(guests))
     if readonly:
-        yield Finding(Severity.WARNING, SUBJECT, "mom was told to change nothing here", "set readonly to false")
+        yield Finding(Severity.WARNING, SUBJECT, "readonly is set: mom changes no guest here", "set readonly to false")
     yield from examined_guests(hypervisor, guests, answering, _CURES, acts=not readonly, stats_period=stats_period)
 
 
@@ -77,12 +77,14 @@ def _keeping_all(guests: Sequence[MonitoredGuest], fields: Mapping[str, Mapping[
     ]
     for guest, vmid, definition in keeping[:_SHOWN]:
         usable, size = (as_number(fields.get(guest.id, {}).get(name)) for name in ("mem_usable", "balloon_cur"))
-        brings = "it does not say how much it could give"
+        brings = "how much mom could take is unknown"
         if usable is not None and size is not None:
             most = max(0, min(usable, size - definition.suggested_mib * 1024))
-            brings = f"with {definition.suggested_mib} MiB it could give up to {format_kib(most)} now"
+            brings = f"with a minimum of {definition.suggested_mib} MiB, mom could take up to {format_kib(most)} now"
         text = f"{printable(guest.name)} ({vmid}) has no Minimum memory, so mom takes nothing from it; {brings}"
-        yield Finding(Severity.WARNING, "Proxmox VE", text, f"{definition.how_to_give(vmid)}; or change nothing")
+        yield Finding(
+            Severity.WARNING, "Proxmox VE", text, f"{definition.how_to_give(vmid)}; or change nothing, to keep all its memory guaranteed"
+        )
     if len(keeping) > _SHOWN:
         yield Finding(
             Severity.WARNING, "Proxmox VE", f"{told([guest.name for guest, _, _ in keeping[_SHOWN:]])} without Minimum memory, too"

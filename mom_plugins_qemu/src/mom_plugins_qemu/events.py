@@ -40,7 +40,7 @@ _JOIN_SECONDS: Final = 0.15
 """A plugin has 0.4 s to end."""
 
 _WORTH_A_CYCLE: Final = {
-    "SHUTDOWN": "is shutting down", "RESET": "was reset", "STOP": "was paused", "RESUME": "goes on", "SUSPEND": "was suspended",
+    "SHUTDOWN": "is shutting down", "RESET": "was reset", "STOP": "was paused", "RESUME": "was resumed", "SUSPEND": "was suspended",
     "WAKEUP": "wakes up", "GUEST_PANICKED": "has crashed", "DEVICE_DELETED": "lost a device",
     "MEMORY_DEVICE_SIZE_CHANGE": "gained or lost memory",
 }  # fmt: skip
@@ -170,7 +170,7 @@ class EventMonitors:
             *lines, line.held = (line.held + data).split(b"\n")
             line.spent += _READ_COST + len(lines)
             if len(line.held) > _LONGEST_BYTES:
-                raise WireError("a line does not end")
+                raise WireError("a line is too long")
             for text in lines:
                 if text.strip():
                     self._take(line, message(text))
@@ -190,7 +190,7 @@ class EventMonitors:
         if not line.greeted:
             line.greeted = True
             line.sock.send(request(()))
-            self.heard(line.process, "is there")
+            self.heard(line.process, "has a monitor now")
         elif event == _RESIZED:
             content = content.get("data")
             actual = content.get("actual") if isinstance(content, dict) else None

@@ -19,9 +19,9 @@ class WayExplainer(Explainer):
 
 def _sentences(about: About) -> Iterator[str]:
     way, plugged, most = about.guest.fields.get(SIZED_BY), about.number(PLUGGED), about.number(PLUGGED_MAXIMUM)
-    has = "" if plugged is None or most is None else f"; that has {format_kib(plugged)} of {format_kib(most)} plugged in"
+    has = "" if plugged is None or most is None else f"; virtio-mem has plugged {format_kib(plugged)} of {format_kib(most)}"
     if way == VIRTIO_MEM:
-        yield f"It is sized by virtio-mem, as a balloon cannot take its memory{has}."
+        yield f"It is sized by virtio-mem, because a balloon cannot reclaim its memory{has}."
     elif way is not None:
         yield f"It is sized by its balloon, which works, and not by virtio-mem{has}."
 

@@ -44,19 +44,19 @@ KEEPS_ALL: Final = "keeps_all_memory"
 SIZED_BY: Final = "sized_by"
 VIRTIO_MEM: Final = "virtio-mem"
 
-_SIZED_BY: Final = f"what `balloon_target` moves: the guest's `balloon` or `{VIRTIO_MEM}`; for guests with one virtio-mem device"
+_SIZED_BY: Final = f"device by which mom sets the guest's size: `balloon` or `{VIRTIO_MEM}`; only for guests with one virtio-mem device"
 _VOUCHED: Final = (
-    "the guest's memory by its definition; a guarantee above it, as a share of the size that the guest claims, shrinks before others;"
-    " unknown: no definition"
+    "the guest's memory according to its definition; if mom cannot keep all guarantees, those above this value shrink first; unknown: no"
+    " definition"
 )
 _PLUGGED: Final = "memory plugged by virtio-mem; for guests with one such device"
 
 GUEST_FIELDS: Final = (
     *guest_fields(_source),
-    _field("reclaim_cost", Unit.RATIO, "cost of taking memory from the guest; 1 is ordinary", "shares of Proxmox VE, by 1000"),
+    _field("reclaim_cost", Unit.RATIO, "cost of taking memory from the guest; 1: normal", "Proxmox VE's shares / 1000"),
     _field(GuestField.VOUCHED, Unit.KIB, _VOUCHED, "Proxmox VE's definition, or the guest's file"),
     _field(PLUGGED, Unit.KIB, _PLUGGED, "QMP query-memory-devices size"),
-    _field(PLUGGED_MAXIMUM, Unit.KIB, "most memory that virtio-mem can plug", "QMP query-memory-devices max-size"),
+    _field(PLUGGED_MAXIMUM, Unit.KIB, "maximum memory that virtio-mem can plug", "QMP query-memory-devices max-size"),
     _field(SIZED_BY, Unit.TEXT, _SIZED_BY, "the guest's devices"),
     _field(KEEPS_ALL, Unit.TEXT, "why all of the guest's memory is guaranteed, and how to change that", "Proxmox VE's definition"),
 )
@@ -69,7 +69,7 @@ HOST_FIELDS: Final = (
         LONGEST_STAY,
         Unit.SECONDS,
         Scope.HOST,
-        "longest time since the last cycle that mom kept a guest's monitor from other clients",
+        "longest time, since the last cycle, for which mom occupied a guest's monitor",
         "mom's own clock",
     ),
 )

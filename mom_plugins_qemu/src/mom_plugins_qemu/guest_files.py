@@ -16,8 +16,8 @@ _HIDDEN: Final = "."
 """Editors create such temporary files."""
 
 _MOST_FILES: Final = 10_000
-_HOLDS: Final = "it holds the guests' definitions"
-_MISSING: Final = f"{_HOLDS}: make it, or take `guest_files` of the plugin qemu out"
+_HOLDS: Final = "this folder contains the guests' definitions"
+_MISSING: Final = f"{_HOLDS}: create it, or remove `guest_files` of the plugin qemu"
 
 Stamp = tuple[int, int, int, int]
 
@@ -94,8 +94,8 @@ class GuestFiles:
         for name, (_, defined) in self._entries.items():
             monitor = str(self._root / defined.guest.monitor.lstrip("/"))
             if monitor in definitions:
-                text = f"{self._folder / name} has the monitor of {first[monitor]}: {printable(defined.guest.monitor)}"
-                raise HypervisorError(text, hint="a guest is defined in one file")
+                text = f"{self._folder / name} has the same monitor as {first[monitor]}: {printable(defined.guest.monitor)}"
+                raise HypervisorError(text, hint="define each guest in one file only")
             definitions[monitor], first[monitor] = defined, name
         self._were_valid = True
         return definitions

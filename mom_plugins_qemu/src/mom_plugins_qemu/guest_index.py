@@ -35,7 +35,7 @@ def index_guests(guests: Collection[MonitoredGuest]) -> GuestIndex:
         guest.name = (guest.defined.guest.name if guest.defined is not None else "") or guest.own_name or guest.id
         first = by_id.setdefault(guest.id, guest)
         if first.process != guest.process:
-            duplicates[guest.path] = f"it says that it is guest {printable(first.name)}, which {first.path} is"
+            duplicates[guest.path] = f"it claims to be guest {printable(first.name)}, whose monitor is {first.path}"
         elif first is not guest:
             guest.proxmox = guest.proxmox or first.proxmox
             first.proxmox = first.proxmox or guest.proxmox
@@ -75,7 +75,7 @@ def assign_definitions(guests: Collection[MonitoredGuest], files: Mapping[str, F
             defined, key = files[guest.path], (guest.process, guest.id)
             first = by_guest.setdefault(key, defined)
             if first is not defined:
-                wrong = f"it is defined in two files, by its monitors {first.guest.monitor} and {defined.guest.monitor}"
+                wrong = f"two files define it, with the monitors {first.guest.monitor} and {defined.guest.monitor}"
                 by_guest[key] = first._replace(wrong=first.wrong or printable(wrong, 300))
     for guest in guests:
         guest.defined = by_guest.get((guest.process, guest.id), files.get(guest.path, undefined))

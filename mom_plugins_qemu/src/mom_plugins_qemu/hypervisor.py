@@ -46,13 +46,13 @@ class QemuHypervisor(Sampler):
         return properties
 
     def _obstacle(self, seen: MonitoredGuest) -> str:
-        return "mom was told to change nothing here (readonly)" if self._settings.readonly else seen.obstacle()
+        return "readonly is set: mom changes no guest here" if self._settings.readonly else seen.obstacle()
 
     def _moved_by(self, seen: MonitoredGuest) -> str:
         vmid = self._resized_vmid(seen)
         if not vmid or self._context.observes:  # mom only reports decisions
             return ""
-        return f"pvestatd of Proxmox VE resizes the guest; to end that: {cure(vmid)}"
+        return f"pvestatd of Proxmox VE resizes the guest; to stop that: {cure(vmid)}"
 
     def _resized_vmid(self, seen: MonitoredGuest) -> str:
         definition = seen.definition
@@ -79,7 +79,7 @@ class QemuHypervisor(Sampler):
         sizing = monitored.sizing
         if sizing is None:
             if monitored.virtio_mem:  # the balloon's part depends on the memory that is plugged now
-                _, monitored.virtio_mem = self._read(monitored, guest, "looking at the memory", "query-memory-devices", memory_devices)
+                _, monitored.virtio_mem = self._read(monitored, guest, "reading the memory devices", "query-memory-devices", memory_devices)
             balloon_kib = monitored.balloon_request(target_kib, description.fixed_kib + monitored.plugged_kib)
             question = Question("balloon", {"value": balloon_kib << 10})
         else:
@@ -130,7 +130,7 @@ class QemuHypervisor(Sampler):
         monitored, address = self._polling_of(guest)
         period = self._command(monitored, f"reading the statistics period of {guest}", Question("qom-get", address))
         if type(period) is not int or period < 0:
-            raise HypervisorError(f"QEMU says that the statistics period of {guest} is {printable(str(period))[:40]}")
+            raise HypervisorError(f"QEMU reports an invalid statistics period of {guest}: {printable(str(period))[:40]}")
         return period
 
     def set_stats_period(self, guest: Entity, seconds: int) -> None:
@@ -178,8 +178,8 @@ class QemuHypervisor(Sampler):
 
     def agent_command(self, guest: Entity, command: str, timeout_seconds: float) -> str:
         """Raise `NotSupported`: QEMU sends no commands to agents."""
-        hint = "give the guest a channel org.qemu.guest_agent.1, or mom-guestd"
-        raise NotSupported(f"QEMU passes no commands on to the agent of {guest}", hint=hint)
+        hint = "add a channel org.qemu.guest_agent.1 to the guest, or install mom-guestd in it"
+        raise NotSupported(f"mom cannot send commands to the agent of {guest} through QEMU", hint=hint)
 
     # --- pausing -----------------------------------------------------------------------------------------------------------------
 
@@ -191,7 +191,7 @@ class QemuHypervisor(Sampler):
         monitored = self.seen(guests)
         for guest in monitored:
             if guest.failure:
-                raise GuestBusy(f"looking at guest {printable(guest.name)}: {guest.failure}")
+                raise GuestBusy(f"reading the state of guest {printable(guest.name)}: {guest.failure}")
         return {guest.id: GuestState.PAUSED if guest.status == PAUSED else GuestState.RUNNING for guest in monitored}
 
     def pause(self, guest: Entity) -> None:
@@ -200,7 +200,7 @@ class QemuHypervisor(Sampler):
 
     def resume(self, guest: Entity) -> None:
         """Continue the guest's vCPUs."""
-        self._switch(guest, f"letting {guest} go on", "cont", "running")
+        self._switch(guest, f"resuming {guest}", "cont", "running")
 
     def _switch(self, guest: Entity, doing: str, command: str, status: str) -> None:
         monitored, _ = self._ready(guest)
@@ -210,16 +210,16 @@ class QemuHypervisor(Sampler):
 
     def save(self, guest: Entity, timeout_seconds: float) -> None:
         """Raise `NotSupported`: QEMU alone cannot find a saved guest again."""
-        raise NotSupported(f"saving {guest}: QEMU without a management does not start saved guests again")
+        raise NotSupported(f"saving {guest}: without libvirt, nothing could start the saved guest again")
 
     def shut_down(self, guest: Entity) -> None:
         """Raise `NotSupported`: mom could not start the guest again."""
-        hint = "run it under libvirt, or shut it down by hand"
-        raise NotSupported(f"shutting down {guest}: without libvirt nothing could start it again", hint=hint)
+        hint = "run it under libvirt, or shut it down yourself"
+        raise NotSupported(f"shutting down {guest}: without libvirt, nothing could start it again", hint=hint)
 
     def start(self, guest: Entity, timeout_seconds: float) -> None:
         """Raise `NotSupported`: mom does not know how to start QEMU here."""
-        raise NotSupported(f"starting {guest}: mom knows no command for that without libvirt")
+        raise NotSupported(f"starting {guest}: mom can start guests only through libvirt")
 
     # --- events ------------------------------------------------------------------------------------------------------------------
 
@@ -236,7 +236,7 @@ class QemuHypervisor(Sampler):
 
     def _ready(self, guest: Entity, size_kib: int | None = None) -> tuple[MonitoredGuest, Description]:
         if self._settings.readonly:
-            raise PermissionDenied("mom was told to change nothing here", hint="set readonly to false for the plugin qemu")
+            raise PermissionDenied("readonly is set: mom changes no guest here", hint="set readonly to false for the plugin qemu")
         self._look_first()
         if self._seen_guest(guest).failure:
             self._ask_again()
@@ -244,7 +244,7 @@ class QemuHypervisor(Sampler):
         with self._lock:
             description = monitored.description
             if description is None or monitored.failure:
-                raise GuestBusy(f"{guest}: {monitored.failure or 'it has not been described yet'}")
+                raise GuestBusy(f"{guest}: {monitored.failure or 'mom has not read its description yet'}")
             grows = size_kib is not None and monitored.size is not None and size_kib >= monitored.size and monitored.sizing is None
             why = monitored.obstacle(while_paused=True, while_migrating=grows)
             if why:

@@ -165,7 +165,7 @@ class MonitoredGuest(SeenGuest):
                 fields["reclaim_cost"] = definition.reclaim_cost
             if definition.keeps_all and self.balloon:
                 change = definition.how_to_give(self.proxmox.vmid)
-                fields[KEEPS_ALL] = f"it has no Minimum memory, so it gives none; to change that: {change}"
+                fields[KEEPS_ALL] = f"it has no Minimum memory, so mom takes none; to change that: {change}"
         return fields
 
     def _current_fields(self) -> dict[str, Value]:

@@ -22,9 +22,9 @@ def check_patterns(patterns: Sequence[str]) -> Sequence[str]:
     """Return the patterns of a setting. Raises `ValueError` for an invalid one."""
     for pattern in patterns:
         if not pattern.startswith("/") or "\0" in pattern:
-            raise ValueError(f"{pattern!r} is no path that begins with /, such as /run/qemu/*.qmp")
+            raise ValueError(f"{pattern!r} is not a path that begins with /, such as /run/qemu/*.qmp")
         if "**" in pattern:
-            raise ValueError(f"{pattern!r}: write which folders, as ** would have all of them searched in each cycle")
+            raise ValueError(f"{pattern!r}: name the folders, because ** would search all of them in each cycle")
     return patterns
 
 
@@ -35,7 +35,9 @@ def trusted_users(names: Sequence[str]) -> Set[int]:
         try:
             users.add(pwd.getpwnam(name).pw_uid)
         except KeyError as error:
-            raise MomError(f"there is no user {printable(name)}", hint="`users` of the plugin qemu are those that run QEMU here") from error
+            raise MomError(
+                f"there is no user {printable(name)}", hint="`users` of the plugin qemu are the users who run QEMU here"
+            ) from error
     return users
 
 
@@ -65,7 +67,7 @@ def find_monitors(root: Path, patterns: Sequence[str], users: Set[int] = frozens
     for folder in dict.fromkeys(map(os.path.dirname, paths)):
         reason = _why_untrusted_folder(folder, users)
         if reason:
-            raise PermissionDenied(f"the monitors in {folder} are not used: {reason}", hint=_OWN_IT)
+            raise PermissionDenied(f"mom does not use the monitors in {folder}: {reason}", hint=_OWN_IT)
     return list(islice(paths, _MOST_MONITORS))
 
 
@@ -76,7 +78,7 @@ def _list(folder: str) -> None:
     except (FileNotFoundError, NotADirectoryError):
         pass
     except OSError as error:
-        raise HypervisorError(f"{folder} cannot be listed: {error.strerror}", hint="see LimitNOFILE of mom's unit") from error
+        raise HypervisorError(f"{folder} cannot be listed: {error.strerror}", hint="check LimitNOFILE of mom's unit") from error
 
 
 def _is_there(path: str) -> bool:
@@ -84,15 +86,18 @@ def _is_there(path: str) -> bool:
         os.stat(path)  # noqa: PTH116  # pathlib takes four times as long
     except PermissionError as error:
         hint = _LET_IN.format(os.path.dirname(path))  # noqa: PTH120  # as above
-        raise PermissionDenied(f"whether there is {printable(path)} cannot be seen", hint=hint) from error
+        raise PermissionDenied(f"cannot check whether {printable(path)} exists", hint=hint) from error
     except (OSError, ValueError):
         return False
     return True
 
 
-_LET_IN: Final = "let mom's user into it: setfacl -m u:USER:rx {}; or run mom as root"
+_LET_IN: Final = "give mom's user access to the folder: setfacl -m u:USER:rx {}; or run mom as root"
 
-_OWN_IT: Final = "a fake guest could be put there: `chown root` and `chmod go-w` it; or name QEMU's own user in `users` of the plugin qemu"
+_OWN_IT: Final = (
+    "another user could create a fake guest there: `chown root` and `chmod go-w` the folder; or add QEMU's user to `users` of the plugin"
+    " qemu"
+)
 
 
 def listeners_of(proc: Path, paths: Set[str], users: Set[int]) -> dict[str, int]:

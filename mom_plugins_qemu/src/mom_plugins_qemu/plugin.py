@@ -48,7 +48,7 @@ class QemuPlugin(PluginOfGuests["QemuHypervisor"]):
                 raise ValueError(f"{shared} is in both event_sockets and sockets: give guests a second -qmp for event_sockets")
             return self
 
-    _garbled_cure = "see what listens there, and what runs: the guest may have broken out of its QEMU; mom leaves it alone"
+    _garbled_cure = "check this QEMU process: the guest may have broken out of it; mom leaves this guest alone"
 
     def __init__(self, settings: Settings, context: PluginContext) -> None:
         super().__init__(settings, context)

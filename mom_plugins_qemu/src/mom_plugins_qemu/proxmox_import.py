@@ -28,14 +28,14 @@ def import_proxmox(texts: Mapping[str, str]) -> Imported:
     :raises ConfigError: with all errors of all files
     """
     imported = Imported(
-        "Made by `mom config import --from proxmox`. On the node itself, the plugin qemu reads the guests' files, and these "
-        "guarantees hold against them; where the guests go elsewhere, give them the same names there. "
-        "Proxmox VE begins to take memory from guests when 80 % of the host's is used, and stops there; mom's default policy decides by "
-        "what the kernel says is available."
+        "Made by `mom config import --from proxmox`. On the node itself, the plugin qemu also reads the guests' files, and these "
+        "guarantees override theirs. On another host, give the guests the same names. "
+        "Proxmox VE takes memory from guests while more than 80 % of the host's memory is used; mom's default policy decides according "
+        "to the available memory that the kernel reports."
     )
     imported.plugin("host")
-    imported.plugin("qemu", "or libvirt, where the guests go there").set("sockets", ["/run/qemu-server/*.qmp"])
-    imported.plugin("balloon", "what `balloon:` said in the guests' files")
+    imported.plugin("qemu", "or libvirt, if the guests move to a host with libvirt").set("sockets", ["/run/qemu-server/*.qmp"])
+    imported.plugin("balloon", "`balloon:` of the guests' files")
     imported.plugin("policy").set("directory", "/etc/mom/policy.d")
     problems: list[ConfigProblem] = []
     shares: dict[str, int] = {}
@@ -47,14 +47,14 @@ def import_proxmox(texts: Mapping[str, str]) -> Imported:
     for pattern, section in imported.guests.items():
         if len(section.why) > 1:
             imported.notes.append(
-                f"{printable(' and '.join(section.why), 1000)} are all called {printable(pattern, 60)}: each is promised the largest of "
-                "their guarantees here, until they have names of their own"
+                f"{printable(' and '.join(section.why), 1000)} have the same name {printable(pattern, 60)}: each gets the largest of "
+                "their guarantees here, until their names differ"
             )
     if shares:
         shares_text = ", ".join(f"{name} {share} ({share / ORDINARY_SHARES:g})" for name, share in shares.items())
         imported.notes.append(
-            f"shares: {printable(shares_text, 1000)}: in brackets, the cost of taking memory from the guest (reclaim_cost; 1 is ordinary). "
-            "On the node itself, the plugin qemu reads it in the guests' files; elsewhere, a class of the plugin sla says it"
+            f"shares: {printable(shares_text, 1000)}: in brackets, the cost of taking memory from the guest (reclaim_cost; 1: normal). "
+            "On the node itself, the plugin qemu reads it from the guests' files; on another host, set it in a class of the plugin sla"
         )
     return imported
 
@@ -64,13 +64,17 @@ def _guest(
 ) -> None:
     options, odd = options_in(text)
     for line, written in odd:
-        problems.append(ConfigProblem(file, line, 1, f"{printable(written, 60)} is no line of a guest's file", "write `name: value`"))
+        problems.append(
+            ConfigProblem(file, line, 1, f"{printable(written, 60)} is not a valid line of a guest's file", "write `name: value`")
+        )
 
     def number(name: str, read: Callable[[str], int | None], most: int, default: int) -> int:
         line, written = options.get(name, Option(0, ""))
         value = read(written) if line else default
         if value is None:
-            problems.append(ConfigProblem(file, line, 1, f"{name}: {printable(written or 'nothing', 40)} is no whole number up to {most}"))
+            problems.append(
+                ConfigProblem(file, line, 1, f"{name}: {printable(written or 'nothing', 40)} is not a whole number up to {most}")
+            )
         return default if value is None else value
 
     vmid = re.sub(r"\.conf$", "", file.rpartition("/")[2])
@@ -90,7 +94,7 @@ def _guest(
     elif balloon < memory:
         promised, reason = balloon, f"balloon: {balloon}, of memory: {memory}"
     else:
-        promised, reason = memory, f"memory: {memory}, which was fixed; a smaller guarantee lets mom take the rest"
+        promised, reason = memory, f"memory: {memory}, a fixed size; with a smaller guarantee, mom may take the rest"
     if promised > promises.get(pattern, -1):
         promises[pattern] = promised
         section.set("guarantee", f"{promised}MiB", reason)
@@ -98,7 +102,7 @@ def _guest(
         shares[name] = share
     tags = options.get("tags", Option(0, "")).text
     if named := class_of(tags_in(tags)):
-        imported.plugin("sla", "classes by the guests' tags; those that it does not bring are to be defined in it")
+        imported.plugin("sla", "classes from the guests' tags; define your own classes in this plugin")
         section.set("class", named, f"tags: {tags}")
 
 

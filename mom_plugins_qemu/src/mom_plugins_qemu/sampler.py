@@ -32,7 +32,7 @@ _DOUBT_SECONDS: Final = 10.0
 _MOST_ROUNDS: Final = 3
 """Rounds in one cycle: description, statistics, and one more if another client was served."""
 
-_SEE_PROCESSES: Final = "run mom as root, and where it sees the host's processes; or restart the guest"
+_SEE_PROCESSES: Final = "run mom as root, where it can see the host's processes; or restart the guest"
 
 LIES: Final = "its monitor says that"
 """Prefix of failures for impossible answers."""
@@ -224,7 +224,7 @@ class Sampler(SeenGuests[MonitoredGuest]):
             hint = root_cure() if visit.failure is Failure.DENIED else _SEE_PROCESSES
             self._incomplete = PermissionDenied(f"{printable(visit.path)}: {visit.failure}", hint=hint)
         if visit.failure is Failure.LEFT and visit.path not in self._visited:
-            self._incomplete = self._incomplete or HypervisorError("not all monitors have been asked yet")
+            self._incomplete = self._incomplete or HypervisorError("mom has not asked all monitors yet")
         if visit.failure is Failure.FOREIGN:
             self.foreign[visit.path] = visit.why
         if visit.failure not in {Failure.OCCUPIED, Failure.ABSENT}:
@@ -266,10 +266,10 @@ class Sampler(SeenGuests[MonitoredGuest]):
     def _describe(self, guest: MonitoredGuest, description: Description) -> None:
         claimed = printable(description.uuid) or "without a UUID"
         if guest.identity.uuid and description.uuid != guest.identity.uuid:
-            raise FalseAnswer(f"{LIES} it is {claimed}, and it was started as {guest.identity.uuid}")
+            raise FalseAnswer(f"{LIES} it is {claimed}, but QEMU was started as {guest.identity.uuid}")
         identity = description.uuid or id_by_process(guest, self._guests.values())
         if guest.id and not guest.guessed and identity != guest.id:
-            raise FalseAnswer(f"{LIES} it is {claimed}, and it said {guest.id} before")
+            raise FalseAnswer(f"{LIES} it is {claimed}, but it said {guest.id} before")
         guest.id, guest.guessed = identity, False
         guest.own_name = description.name or guest.identity.name or Path(guest.path).stem
         too_large = self._why_too_large(guest, description.fixed_kib)
@@ -317,7 +317,7 @@ class Sampler(SeenGuests[MonitoredGuest]):
         guest.possible_kib = max(possible, guest.possible_kib)
         if largest <= possible or not possible:
             return ""
-        return f"{LIES} the guest has up to {largest} KiB, and its process and the host have room for {possible} KiB"
+        return f"{LIES} the guest has up to {largest} KiB, but its process and the host have room for only {possible} KiB"
 
     def _index(self) -> None:
         guests = self._guests.values()

@@ -48,15 +48,15 @@ class Failure(StrEnum):
     """Reason why a visit brought no answers."""
 
     ABSENT = "nothing listens on its monitor's socket"
-    DENIED = "this user may not connect to its monitor"
-    OCCUPIED = "its monitor is held by another client, or hangs"
+    DENIED = "mom's user may not connect to its monitor"
+    OCCUPIED = "its monitor is used by another client, or hangs"
     LATE = "its monitor did not answer in time"
     GARBLED = "its monitor does not speak QMP"
     FOREIGN = "another user's process listens on its monitor's socket"
     STRANGER = "another process listens on its monitor's socket"
     UNKNOWN = "the process that listens on its monitor's socket is unknown"
-    FALSE = "its monitor says what cannot be true"
-    LEFT = "its turn did not come in this round"
+    FALSE = "its monitor gives impossible answers"
+    LEFT = "mom had no time for its monitor in this cycle"
 
 
 @dataclass(slots=True, eq=False)

@@ -70,7 +70,7 @@ class Conversation:
         """Add received bytes, and return whether all answers are complete. Raises `WireError`."""
         self._bytes += len(data)
         if self._bytes > MOST_BYTES:
-            raise WireError(f"more than {MOST_BYTES >> 10} KiB came")
+            raise WireError(f"it sent more than {MOST_BYTES >> 10} KiB")
         *lines, self._held = (self._held + data).split(b"\n")
         for line in lines:
             if line and line != b"\r":
@@ -89,7 +89,7 @@ class Conversation:
     def _take(self, content: Mapping[str, Any]) -> None:
         if not self.greeted:
             if not isinstance(content.get("QMP"), dict):
-                raise WireError("no greeting came")
+                raise WireError("it sent no greeting")
             self.greeted = True
         elif "event" in content:
             return
