@@ -87,7 +87,7 @@ def test_one_group_may_read_another_may_change_and_a_stranger_cannot_even_connec
         assert stat.S_IMODE(path.stat().st_mode) == 0o660
         assert {ask(path, [group])[0] for group in (READERS, CHANGERS)} == {200 if path == served.path else 401}
         assert_cannot_connect(path)
-    assert "every user may connect" not in caplog.text
+    assert "every user can connect" not in caplog.text
     assert ask(served.path, [CHANGERS], "PUT", "/v1/policies/60_mine")[0] == 200
     status, text = ask(served.path, [READERS], "PUT", "/v1/policies/60_mine")
     assert status == 403
@@ -114,7 +114,7 @@ def test_without_access_control_lists_mom_refuses_strangers_itself_and_says_so(s
     assert ask(served.path, [READERS])[0] == ask(served.path, [CHANGERS])[0] == 200
     status, text = ask(served.path, [])
     assert (status, "read_group or change_group" in text) == (403, True)
-    assert "every user may connect" in caplog.text
+    assert "every user can connect" in caplog.text
 
 
 def test_doctor_says_where_every_user_may_connect(serve, monkeypatch):

@@ -279,7 +279,7 @@ def test_an_answer_that_is_cut_off_is_told_as_such(tmp_path: Path) -> None:
         listener.listen()
         server = threading.Thread(target=serve, args=(listener,))
         server.start()
-        with pytest.raises(MomError, match="did not answer as mom does: the answer was cut off"):
+        with pytest.raises(MomError, match="the answer was cut off"):
             Client(tmp_path / "mom.sock").get("/v1/policies")
         server.join(60)
 

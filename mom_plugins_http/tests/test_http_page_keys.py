@@ -66,7 +66,7 @@ def test_a_session_ends_with_the_process_that_asked_for_its_key_whoever_gets_its
         os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
         assert keys.session(f"Bearer {token}") is None, "it has ended, though nobody has asked how"
     assert keys.session_for(unused) is None
-    with pytest.raises(ProblemError, match="does not see the process"):
+    with pytest.raises(ProblemError, match="cannot see the asking process"):
         keys.key_for(peer, tied=True)
 
 
@@ -92,7 +92,7 @@ def test_who_may_only_read_ends_no_session_of_those_who_may_change() -> None:
         newest = keys.session_for(keys.key_for(Peer(f"user reader, process {number}", Right.READ, local=True)))
     assert all(keys.session(f"Bearer {token}") for token in (*roots, other, newest))
     given = [keys.key_for(PEER) for _ in range(MOST + 5)]
-    with pytest.raises(ProblemError, match="others have all pages"):
+    with pytest.raises(ProblemError, match="all sessions of the page are in use"):
         keys.key_for(Peer("user reader, process 1", Right.READ, local=True))
     assert [bool(keys.session_for(key)) for key in given] == [False] * 5 + [True] * MOST, "the oldest goes"
 

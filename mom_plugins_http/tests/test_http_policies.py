@@ -91,7 +91,7 @@ def test_a_body_that_says_two_things_of_one_policy_changes_nothing(served: Serve
     body = b'{"changes": {"60_a": "(+ 1 3)", "60_a": null}}'
     headers = {"content-type": "application/json", "if-match": "*"}
     refused = served.client.patch("/v1/policies", content=body, headers=headers)
-    assert (refused.status_code, refused.json()["detail"]) == (400, "`60_a` stands there twice")
+    assert (refused.status_code, refused.json()["detail"]) == (400, "`60_a` occurs twice")
     assert served.version() == before
 
 

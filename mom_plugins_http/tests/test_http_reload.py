@@ -86,7 +86,7 @@ def test_sockets_whose_files_are_deleted_have_them_again_and_clients_stay(served
     ("made", "said"),
     [
         (False, "these policies are no longer in force: nothing has changed"),
-        (True, "mom took another configuration meanwhile: this may or may not be in force"),
+        (True, "mom was reloaded meanwhile: this change may or may not be in force"),
     ],
 )
 def test_a_change_of_policies_that_a_reload_overtakes_is_not_told_as_made_and_does_not_come_back(

@@ -70,7 +70,7 @@ def test_no_more_can_be_reserved_than_promises_to_guests_allow(serve: Serve) -> 
     room = served.get("/v1/reservations")["room"]
     assert GIB < room["most_kib"] < _memory_kib(room)
     refused = ask(served, 409, memory=room["most_kib"] + (64 << 10), deadline="10m")
-    assert "would break a promise to others" in refused["detail"]
+    assert "would break promises to other guests" in refused["detail"]
     assert ask(served, memory=room["most_kib"], deadline="10m")["state"] == "ready"
     with pytest.raises(ApiRefusedError, match="there is no class platinam") as misused:
         Client(served.path).get("/v1/admission?memory=8GiB&class=platinam")
@@ -82,7 +82,7 @@ def test_the_list_says_what_keeps_memory_from_being_reserved(monkeypatch: pytest
     found: dict[str, Any] = {"items": [], "room": room}
     monkeypatch.setattr(Client, "configured", lambda *_: SimpleNamespace(get=lambda _: found))
     said = CliRunner().invoke(reserve_command, ["list"]).output
-    assert said.startswith("2.00 GiB can be reserved, 2.00 GiB of that at once; memory would do for more, which would break a promise")
+    assert said.startswith("2.00 GiB can be reserved, 2.00 GiB of it immediately; there is memory for more, but it would break a promise")
     found["room"]["most_kib"] = 5 * GIB
     assert "promise" not in CliRunner().invoke(reserve_command, ["list"]).output
 
@@ -283,5 +283,5 @@ def test_what_has_changed_once_more_is_told_next_time_and_once(served: Served, m
 
 def test_a_name_that_is_no_text_or_empty_is_asked_for_as_it_was_typed_or_refused() -> None:
     assert coded(os.fsdecode(b"a/\xff")) == "a%2F%FF"
-    with pytest.raises(ApiRefusedError, match="an empty text names nothing"):
+    with pytest.raises(ApiRefusedError, match="the name is empty"):
         coded("")

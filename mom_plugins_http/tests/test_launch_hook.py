@@ -375,13 +375,13 @@ class TestInstalling:
         else:
             path.symlink_to("/bin/true")
         for act in (host.hook().install, host.hook().remove):
-            with pytest.raises(MomError, match="is not mom's, and stays as it is"):
+            with pytest.raises(MomError, match="is not mom's, and was not changed"):
                 act()
         assert path.is_symlink() or path.read_text() == "#!/bin/sh\nexit 0\n"
 
     def test_a_host_without_the_platform_gets_none(self, tmp_path: Path) -> None:
         for platform in Platform:
-            with pytest.raises(MomError, match="this is no host of"):
+            with pytest.raises(MomError, match="this host has no"):
                 Hook(platform, tmp_path, tmp_path / "s", 10).install()
         assert list(tmp_path.iterdir()) == []
 
@@ -421,14 +421,14 @@ class TestDoctor:
     def test_each_state_with_the_line_that_cures_it(self, host: HookedHost) -> None:
         hook = host.hook()
         assert self.told(host) == [
-            (Severity.OK, "libvirt does not ask mom for memory before a guest starts", "to have room made: `mom hook install libvirt`")
+            (Severity.OK, "libvirt does not ask mom for memory before a guest starts", "to let mom make room: `mom hook install libvirt`")
         ]
         hook.install()
         assert self.told(host) == [(Severity.OK, "libvirt asks mom before each guest starts", "")]
         hook.path.chmod(0o600)
         ((severity, message, cure),) = self.told(host)
         assert (severity, cure) == (Severity.WARNING, "`mom hook install libvirt`")
-        assert "may not be executed" in message
+        assert "is not executable" in message
         hook.path.write_text(hook.text() + "# another\n")
         ((severity, message, cure),) = self.told(host)
         assert (severity, cure) == (Severity.WARNING, "`mom hook install libvirt`")

@@ -173,7 +173,7 @@ def test_no_keys_lead_to_a_screen_that_cannot_be_drawn(keys: list[str]) -> None:
         look = looking()
         for key in keys:
             look.press(key, look.listed(shown), 18)
-            assert len(text_of(look, shown, trouble=("mom is being asked", ""))) <= 24
+            assert len(text_of(look, shown, trouble=("waiting for mom", ""))) <= 24
 
 
 def test_late_cycles_and_lost_connections_are_said() -> None:
@@ -186,9 +186,9 @@ def test_late_cycles_and_lost_connections_are_said() -> None:
 
 
 def test_what_is_wrong_with_the_connection_is_not_cut_off_on_a_narrow_terminal() -> None:
-    said = ("mom did not answer on /run/mom/mom.sock within 5 s", "it hangs, or is stopped; `mom status` says what was so last")
+    said = ("mom did not answer on /run/mom/mom.sock within 5 s", "it hangs, or is stopped; `mom status` shows the last known state")
     lines = text_of(looking(), picture(Row("1", "web-01")), trouble=said, lost_at=time.monotonic())
-    assert "`mom status` says what was so last" in " ".join(line.strip() for line in lines[2:4])
+    assert "`mom status` shows the last known state" in " ".join(line.strip() for line in lines[2:4])
     assert max(map(len, lines)) <= 80
 
 
@@ -374,7 +374,7 @@ def test_a_mom_of_another_version_that_still_runs_is_not_misread(served: Served,
     feed.start()
     try:
         wait_until(lambda: feed.lost_at is not None, lambda: feed.trouble)
-        assert feed.trouble == ("mom is of another version than `mom top`", "restart the daemon after an upgrade")
+        assert feed.trouble == ("mom and `mom top` have different versions", "restart the daemon after an upgrade")
         assert (feed.picture, feed.failed) == (None, None)
     finally:
         feed.close()

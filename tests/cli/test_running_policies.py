@@ -65,7 +65,7 @@ def test_a_policy_with_a_mistake_is_refused_with_its_place_and_rolled_back_is_wh
 
 def test_without_a_running_mom_or_its_socket_it_says_what_to_do(mom: Mom) -> None:
     mom.configure("policy: {defaults: false}", "http: {}")
-    assert "start mom, with the plugin http enabled" in mom("policy", "list").stderr
+    assert "start mom with the plugin http enabled" in mom("policy", "list").stderr
     mom.configure("policy: {defaults: false}")
     assert "add `http: {}` to `plugins`" in mom("policy", "list").stderr
 
@@ -79,8 +79,8 @@ def test_memory_is_reserved_waited_for_and_given_up(simulated: Mom) -> None:
     made = json.loads(got.stdout)
     assert (made["state"], made["there_kib"], made["name"]) == ("ready", 1 << 20, "db-*")
     listed = simulated("reserve", "list").stdout
-    assert f"{made['id']}  1.00 GiB for db-*: all of it is there; kept for " in listed
-    assert "can be reserved besides" in listed
+    assert f"{made['id']}  1.00 GiB for db-*: all of it is free; kept for " in listed
+    assert "can be reserved in addition" in listed
     simulated.wait_for(lambda: "reserved for launches 1.00 GiB" in simulated("status").stdout)
     assert "released" in simulated("reserve", "release", made["id"]).stdout
     assert simulated("reserve", "release", made["id"]).returncode == 1

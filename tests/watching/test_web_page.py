@@ -74,7 +74,7 @@ def test_the_hosts_memory_is_drawn_and_read_out_by_keys(shared: Start, visit: Vi
     page = visit(shared())
     expect(page.get_by_role("heading", name="mom on")).to_be_visible()
     legend = page.locator("figure").first.locator(".legend")
-    for part in ("guests", "the host itself", "available", "should be free", "full with less than", "mom acted"):
+    for part in ("guests", "the host itself", "available", "should be free", "full below", "mom acted"):
         expect(legend).to_contain_text(part)
     areas = page.locator("figure").first.locator("polygon:not(.mark)")  # in several parts where a cycle came late
     wait_until(lambda: len(set(areas.evaluate_all("all => all.map(one => one.getAttribute('class'))"))) == 3, areas.count, 40)
@@ -218,14 +218,14 @@ def test_memory_for_a_launch_is_asked_for_seen_and_given_up(shared: Start, visit
     page.get_by_label("Memory", exact=True).fill("2GiB")
     page.get_by_label("for the guest").fill("new-*")
     page.get_by_role("button", name="Reserve").click()
-    expect(page.locator("p.notice[role=status]")).to_contain_text("2.00 GiB are reserved for new-*")
+    expect(page.locator("p.notice[role=status]")).to_contain_text("2.00 GiB reserved for new-*")
     row = page.get_by_role("row").filter(has_text="new-*")
     expect(row).to_contain_text("2.00 GiB")
     with client(mom) as one:
         assert [kept["name"] for kept in one.get("/v1/reservations").json()["items"]] == ["new-*"]
     shot(page, "launches")
-    row.get_by_role("button", name="Give up").click()
-    expect(page.locator("p.notice[role=status]")).to_contain_text("is given up")
+    row.get_by_role("button", name="Release").click()
+    expect(page.locator("p.notice[role=status]")).to_contain_text("is released")
     expect(page.get_by_role("region", name="Reserved").get_by_text("new-*")).to_have_count(0)
     page.get_by_label("Memory", exact=True).fill("9000GiB")
     page.get_by_role("button", name="Reserve").click()
@@ -494,7 +494,7 @@ def test_a_policy_is_checked_while_it_is_typed_saved_and_taken_back(mom: Daemon,
     changes = page.locator("details").count()
     editor = new_policy(page, "60_typed")
     editor.fill("# mine\n\n(with Guests guest\n    (+ 1 2)\n")
-    expect(page.locator("#verdict")).to_contain_text("it cannot be saved so")
+    expect(page.locator("#verdict")).to_contain_text("it cannot be saved")
     expect(page.locator(".gutter .mark")).to_have_text("✗ 3")
     shot(page, "policy-wrong")
     page.locator("ul.plain button").first.click()
@@ -509,7 +509,7 @@ def test_a_policy_is_checked_while_it_is_typed_saved_and_taken_back(mom: Daemon,
     editor.press("Control+s")
     expect(page.locator("details")).to_have_count(changes + 2)
     page.locator("details summary").nth(2).click()
-    page.get_by_role("button", name="Go back to this").click()
+    page.get_by_role("button", name="Restore this version").click()
     expect(page.locator("details")).to_have_count(changes + 3)
     assert text_in_force(mom, "60_typed") is None
     shot(page, "policies")
@@ -520,7 +520,7 @@ def test_what_is_hardly_meant_is_shown_and_keeps_nobody_from_saving(mom: Daemon,
     editor = new_policy(page, "60_warned")
     text = '# mine\n\n(with Guests guest (+ guest.swap_in 1))\n(with Guests guest\n    (guest.GetVar "nobody sets it"))\n'
     editor.fill(text)
-    expect(page.locator("#verdict")).to_contain_text("it can be saved, and fits the others; 2 warnings")
+    expect(page.locator("#verdict")).to_contain_text("valid with all other policies: it can be saved; 2 warnings")
     expect(page.locator("#verdict")).to_have_class("warn")
     expect(page.locator(".gutter .mark.hint")).to_have_text(["! 3", "! 5"])
     expect(page.locator(".gutter .mark:not(.hint)")).to_have_count(0)
@@ -531,7 +531,7 @@ def test_what_is_hardly_meant_is_shown_and_keeps_nobody_from_saving(mom: Daemon,
     told.nth(1).get_by_role("button").click()
     assert editor.evaluate("e => e.value.slice(0, e.selectionStart).split('\\n').length") == 5
     editor.fill(f"{text}(+ 1\n")
-    expect(page.locator("#verdict")).to_contain_text("1 problem: it cannot be saved so")
+    expect(page.locator("#verdict")).to_contain_text("1 problem: it cannot be saved")
     editor.fill(text)
     expect(page.locator("#verdict")).to_contain_text("2 warnings")
     editor.press("Control+s")
@@ -553,7 +553,7 @@ def test_two_who_change_a_policy_do_not_overwrite_each_other(shared: Start, visi
     page.get_by_role("button", name="Show what changed").click()
     shown = page.locator("#main details[open]")
     expect(shown.locator("pre")).to_contain_text("+(+ 2 2)")
-    page.get_by_role("button", name="Save mine all the same").click()
+    page.get_by_role("button", name="Save mine anyway").click()
     expect(page.locator("p.notice")).to_contain_text("60_mine is saved")
     assert text_in_force(mom, "60_mine") == "(+ 3 3)\n"
 
@@ -565,17 +565,17 @@ def test_through_tcp_it_takes_a_token_and_readers_see_no_dead_buttons(daemon: St
     tokens = {"read": "r" * 32, "change": "c" * 32}
     daemon(http=json.dumps({"tcp": tcp_settings(tmp_path, free_port, **tokens)}))
     page = visit(f"https://127.0.0.1:{free_port}/#/policies", ignore_https_errors=True, but=REFUSED)
-    dialog = page.get_by_role("dialog", name="Who are you?")
+    dialog = page.get_by_role("dialog", name="Sign in")
     expect(dialog).to_be_visible()
     page.get_by_label("Key or token").fill("wrong" * 8)
     page.keyboard.press("Enter")
-    expect(dialog).to_contain_text("Is it the right one")
+    expect(dialog).to_contain_text("Check that it is the right one")
     shot(page, "sign-in")
     page.get_by_label("Key or token").fill(tokens["read"])
     page.keyboard.press("Enter")
     expect(page.get_by_text("may read", exact=True)).to_be_visible()
     expect(page.locator("textarea")).to_have_attribute("readonly", "")
-    for button in ("Save", "New policy", "Remove this policy", "Forget all changes", "Go back"):
+    for button in ("Save", "New policy", "Remove this policy", "Drop all run-time changes", "Restore this version"):
         expect(page.get_by_role("button", name=button)).to_have_count(0)
     expect(page.locator("p.notice").first).to_contain_text("change_token")
     assert page.evaluate("[document.cookie, localStorage.getItem('mom-token')]") == ["", None]
@@ -642,7 +642,7 @@ def test_a_hostile_page_cannot_use_the_operators_tunnel(shared: Start, tunnel: D
             site.shutdown()
             thread.join()
         page = visit(f"http://evil.example:{way.port}/v1/status", but=".")  # a name that its owner lets point to this machine
-        expect(page.locator("body")).to_contain_text("meant for another site")
+        expect(page.locator("body")).to_contain_text("is for another site")
         assert "cannot" not in page.title()
         assert one.get("/v1/policies").headers["etag"] == before
 
@@ -733,7 +733,7 @@ def test_the_browser_is_told_to_run_nothing_else(mom: Daemon, visit: Visit) -> N
 
 def test_what_is_wrong_with_the_host_stands_above_every_view_and_moves_nothing(shared: Start, visit: Visit) -> None:
     page = visit(shared(**OVERSOLD))
-    line, wrong = page.locator("#host-verdict"), re.compile("guests are promised .* GiB, this host can promise")
+    line, wrong = page.locator("#host-verdict"), re.compile("guests are promised .* GiB, but this host can promise")
     told = page.locator(".now .notice").filter(has_text=re.compile("since .*What to do: move guests"))
     expect(told.filter(has_text=wrong).first).to_be_visible()
     shot(page, "verdict")
@@ -793,7 +793,7 @@ def test_through_the_pages_own_socket_one_browser_gets_in_with_a_key_that_works_
     expect(page.locator("footer")).to_contain_text("live")
     other = visit(address, but=REFUSED)
     problem = other.locator("#login-problem")
-    expect(problem).to_contain_text("was used, or is too old: get another one on the host: mom page")
+    expect(problem).to_contain_text("already used, or expired: get another one on the host: mom page")
     shot(other, "key")
     other.get_by_label("Key or token").fill(
         subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout.strip().partition("#key=")[2]

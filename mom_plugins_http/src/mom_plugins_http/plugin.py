@@ -35,7 +35,7 @@ class HttpPlugin:
     @hookimpl
     def mom_suggest(root: Path) -> Suggestion | None:
         """Suggest the plugin for every host."""
-        return Suggestion("it answers programs, takes policies in while mom runs, and gives metrics", order=80)
+        return Suggestion("it serves an API for programs, policy changes at run time, and metrics", order=80)
 
     @hookimpl
     def mom_setup(self) -> None:
@@ -124,11 +124,11 @@ class HttpPlugin:
         groups, errors = self._groups()
         by_lists = len({self._settings.read_group, self._settings.change_group} - {None}) > 1 or not may_give_to(groups)
         if not self._path.parent.is_dir() and self._path.parent != self._context.run_directory:
-            yield Finding(Severity.ERROR, subject, f"the folder {self._path.parent} is missing", "make it")
+            yield Finding(Severity.ERROR, subject, f"the folder {self._path.parent} is missing", "create it")
         elif by_lists and not has_access_lists(self._path.parent):
             yield Finding(Severity.WARNING, subject, OPEN_TO_ALL, OPEN_TO_ALL_FIX)
         elif not errors:
-            yield Finding(Severity.OK, subject, "can be listened on")
+            yield Finding(Severity.OK, subject, "mom can listen on it")
         yield from self._over_tcp()
         yield from self._hooks()
 
@@ -142,7 +142,7 @@ class HttpPlugin:
                 yield Finding(Severity.ERROR, subject, error.message, error.hint)
         if self._is_served():  # the running mom listens there
             if not errors:
-                yield Finding(Severity.OK, subject, "certificate, key and tokens can be used")
+                yield Finding(Severity.OK, subject, "certificate, key and tokens are valid")
             return
         try:
             listen(Address.parse(self._settings.tcp.listen)).close()
@@ -150,7 +150,7 @@ class HttpPlugin:
             yield Finding(Severity.ERROR, subject, error.message, error.hint)
         else:
             if not errors:
-                yield Finding(Severity.OK, subject, "can be listened on, and certificate, key and tokens can be used")
+                yield Finding(Severity.OK, subject, "mom can listen on it; certificate, key and tokens are valid")
 
     def _is_served(self) -> bool:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as knock:

@@ -162,7 +162,7 @@ def tls_of(tcp: TcpSettings) -> ssl.SSLContext:
     """Return the context with certificate and key. Raise `MomError` if they are unusable."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    read_secret(tcp.key, "the key", "have a certificate made with a new key", group=True)
+    read_secret(tcp.key, "the key", "create a certificate with a new key", group=True)
     try:
         context.load_cert_chain(tcp.certificate, tcp.key, password=_no_password)
     except (OSError, ValueError) as error:

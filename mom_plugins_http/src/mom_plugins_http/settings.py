@@ -52,7 +52,7 @@ class TcpSettings(StrictModel):
     """Further names and addresses of this server, without a port, besides the host's name and `listen`."""
 
 
-OPEN_TO_ALL: Final = "every user may connect, for its file system has no access control lists for groups; mom refuses strangers itself"
+OPEN_TO_ALL: Final = "every user can connect, as its file system has no access control lists; mom itself rejects users without a right"
 OPEN_TO_ALL_FIX: Final = "set `socket` of the plugin http to a path on tmpfs, or only one group, of which mom's user is a member"
 
 

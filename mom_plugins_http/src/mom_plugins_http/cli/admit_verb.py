@@ -17,7 +17,7 @@ from mom_plugins_http.cli.policy_verbs import common_options
 
 @click.command("admit", short_help="Check whether more guests fit on this host.")
 @click.option("--memory", required=True, metavar="SIZE", help="Maximum memory of each guest, such as 8GiB.")
-@click.option("--class", "sla_class", default="", metavar="CLASS", help="Their service class.  [default: that of the plugin sla]")
+@click.option("--class", "sla_class", default="", metavar="CLASS", help="Service class.  [default: the plugin sla's default]")
 @click.option("--count", type=click.IntRange(1, 10_000), default=1, show_default=True, help="Number of guests.")
 @common_options
 @as_caller
@@ -49,8 +49,8 @@ def _lines(answer: Any) -> list[str]:
     lines = [f"yes: {subject} would fit" if answer["admitted"] else f"no: {subject} would not fit" + (f"; {fits} would" if fits else "")]
     lines += [f"  {printable(reason, 400)}" for reason in answer["reasons"]]
     if answer["donors"]:
-        lines.append("would have to give:" if answer["admitted"] else "what would make room:")
+        lines.append("guests that would have to shrink:" if answer["admitted"] else "to make room, these guests would have to shrink:")
         for donor in answer["donors"]:
-            part = "of what it is promised" if donor["promise"] else "that it neither uses nor is promised"
+            part = "of its guarantee" if donor["promise"] else "of memory that it neither uses nor is guaranteed"
             lines.append(f"  {printable(donor['guest']['name'])}: {format_kib(donor['kib'])} {part}")
     return lines

@@ -17,7 +17,7 @@ from mom_kvm import PeerCredentials, PolicyProblem, PolicyRefused, ProcessStat
 
 CONNECT_SECONDS: Final = 5.0
 
-_NO_SOCKET: Final = "start mom, with the plugin http enabled; if it runs without the plugin, systemctl reload mom"
+_NO_SOCKET: Final = "start mom with the plugin http enabled; if mom runs without it, systemctl reload mom"
 
 _AGAIN_SECONDS: Final = 0.02
 
@@ -34,7 +34,7 @@ _LARGEST_ANSWER: Final = 256 << 20
 def coded(name: str) -> str:
     """Return a name, encoded as part of a path. Raise `ApiMisusedError` for an empty name."""
     if not name:
-        raise ApiMisusedError(400, "an empty text names nothing", "")
+        raise ApiMisusedError(400, "the name is empty", "")
     return quote(name, safe="", errors="surrogateescape")
 
 
@@ -92,13 +92,13 @@ class Client:
             folders = folders_of(config_path)
             if folders is None or not (path := folders[1] / SOCKET).is_socket():
                 raise
-            warn_of_file(error, f"the mom that serves {path} is asked")
+            warn_of_file(error, f"asking the mom that serves {path}")
             return cls(path, seconds, reading)
         for plugin in config.plugins.values():
             if isinstance(plugin.settings, HttpSettings):
                 return cls(plugin.settings.socket or config.run_directory / SOCKET, seconds, reading)
         raise MomError(
-            "the configuration does not enable the plugin http, which a running mom is reached through",
+            "the configuration does not enable the plugin http; without it, verbs cannot reach a running mom",
             hint="add `http: {}` to `plugins`, then systemctl reload mom",
         )
 
@@ -136,10 +136,10 @@ class Client:
             raise no_answer(connection, seconds) from None
         except PermissionError:
             raise MomError(
-                f"{self.path} may not be used by this user", hint="ask as root, or as a member of the group that it is for"
+                f"this user must not connect to {self.path}", hint="run this as root, or as a member of the socket's group"
             ) from None
         except (OSError, http.client.HTTPException, ValueError) as error:
-            raise MomError(f"{self.path} did not answer as mom does: {error or type(error).__name__}", hint="see mom's log") from error
+            raise MomError(f"unexpected answer on {self.path}: {error or type(error).__name__}", hint="see mom's log") from error
         finally:
             connection.close()
         if response.status >= 400:
@@ -152,7 +152,7 @@ def no_answer(connection: UnixConnection, seconds: float) -> MomError:
     if stopped := _stopped(connection):
         return stopped
     pid, process = _peer(connection)
-    who, hint = "", "it hangs, or the host does"
+    who, hint = "", "mom hangs, or the host does"
     if process is not None:
         who, hint = f" (process {pid})", f"{hint}: systemd ends a mom that hangs; to do it now, systemctl restart mom"
     return MomError(f"mom{who} did not answer on {connection.path} within {seconds:g} s", hint=f"{hint}; {_LAST}")
@@ -166,7 +166,7 @@ def _stopped(connection: UnixConnection) -> MomError | None:
     return MomError(f"mom (process {pid}) is stopped, and does not answer on {connection.path}", hint=hint)
 
 
-_LAST: Final = "`mom status` says what was so last"
+_LAST: Final = "`mom status` shows the last known state"
 
 
 def _peer(connection: UnixConnection) -> tuple[int, ProcessStat | None]:

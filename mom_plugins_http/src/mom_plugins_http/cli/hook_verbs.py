@@ -18,8 +18,8 @@ _STATES: Final = {
     HookState.ABSENT: "not installed",
     HookState.CURRENT: "installed",
     HookState.OTHER: "installed by another version of mom, or for another socket or wait: `mom hook install {}`",
-    HookState.IDLE: "installed, and may not be executed: `mom hook install {}`",
-    HookState.FOREIGN: "another program is there, which stays as it is",
+    HookState.IDLE: "installed, but not executable: `mom hook install {}`",
+    HookState.FOREIGN: "another program has this name; mom does not change it",
 }
 
 _platform = click.argument("platform", type=click.Choice([str(name) for name in Platform]))
@@ -58,12 +58,10 @@ def install_command(platform: str, root: Path, config_path: str | None) -> None:
     print_prose(f"{hook.path} asks mom before a guest starts, at {hook.socket}.", 2)
     if hook.platform is Platform.PROXMOX:
         print_prose("For each guest: qm set VMID --hookscript local:snippets/mom-launch", 2)
-        print_prose(
-            "The storage `local` must take snippets: pvesm set local --content iso,vztmpl,backup,snippets adds them to the usual.", 2
-        )
-        print_prose("In a cluster, install it on each node first: a node where it is missing does not start such a guest.", 2)
+        print_prose("The storage `local` must accept snippets: pvesm set local --content iso,vztmpl,backup,snippets", 2)
+        print_prose("In a cluster, install it on each node first: a node without it does not start such a guest.", 2)
     elif needs_reload:
-        print_prose(f"There was no hook for guests before, so libvirt must look again: {reload_line(root)}. Guests run on meanwhile.", 2)
+        print_prose(f"libvirt finds its first hook only on a reload: {reload_line(root)}. Running guests are not affected.", 2)
 
 
 @hook_command.command("remove", short_help="Remove the hook.")
@@ -91,9 +89,9 @@ def show_command(as_json: bool, root: Path, config_path: str | None) -> None:
             state, text = "unknown", str(error)
         shown.append({"platform": str(platform), "path": str(hook.path), "state": state, "guests": hook.users()})
         if not as_json and (platform.is_here(root) or state != HookState.ABSENT):
-            users = f"; named by the guests {', '.join(hook.users())}" if hook.users() else ""
+            users = f"; used by the guests {', '.join(hook.users())}" if hook.users() else ""
             print_prose(f"{platform}: {hook.path}: {text}{users}", 2)
     if as_json:
         click.echo(json.dumps(shown))
     elif not any(platform.is_here(root) for platform in Platform):
-        print_prose("This is no host of libvirt or Proxmox VE.", 2)
+        print_prose("This host has neither libvirt nor Proxmox VE.", 2)

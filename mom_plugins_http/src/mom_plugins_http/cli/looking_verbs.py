@@ -73,9 +73,9 @@ def history_command(whose: str, cycles: int, as_json: bool, config_path: str | N
 
 
 @click.command("events")
-@click.option("--outcomes", is_flag=True, help="The outcomes of the last cycle's decisions.")
+@click.option("--outcomes", is_flag=True, help="Show the outcomes of the last cycle's decisions.")
 @click.option("--guest", metavar="GUEST", help="With --outcomes: only this guest, by id or name; `host` for the host.")
-@click.option("-f", "--follow", is_flag=True, help="Go on with each further event, until ^C.")
+@click.option("-f", "--follow", is_flag=True, help="Print further events until Ctrl-C.")
 @common_options
 @as_caller
 def events_command(outcomes: bool, guest: str | None, follow: bool, as_json: bool, config_path: str | None) -> None:
@@ -84,9 +84,9 @@ def events_command(outcomes: bool, guest: str | None, follow: bool, as_json: boo
     Exit code 1 if mom ends, or disconnects a slow reader.
     """
     if guest is not None and not outcomes:
-        raise click.UsageError("--guest is for --outcomes")
+        raise click.UsageError("--guest needs --outcomes")
     if outcomes and follow:
-        raise click.UsageError("--outcomes is of the last cycle: leave --follow out")
+        raise click.UsageError("--outcomes shows only the last cycle: omit --follow")
     client = Client.configured(config_path, READ_SECONDS)
     if outcomes:
         _show_outcomes(client, guest, as_json=as_json)
@@ -123,7 +123,7 @@ def _show_outcomes(client: Client, guest: str | None, *, as_json: bool) -> None:
     if outcomes:
         print_table(headings, [_outcome(outcome, units.get(outcome["control"], "")) for outcome in outcomes])
     else:
-        print_prose("Nothing, in the last cycle.")
+        print_prose("The last cycle has no outcomes.")
     print_prose(f"from {client.path}")
 
 

@@ -18,8 +18,8 @@ from mom_plugins_http.cli.policy_verbs import common_options
 
 
 @click.command("page", short_help="Open the web page in one browser, through ssh.")
-@click.option("--port", type=click.IntRange(1, 65535), default=8132, show_default=True, help="The port that ssh forwards.")
-@click.option("--once", is_flag=True, help="Print the address and end; the page stays in its rights for 12 hours.")
+@click.option("--port", type=click.IntRange(1, 65535), default=8132, show_default=True, help="Port that ssh forwards.")
+@click.option("--once", is_flag=True, help="Print the address and end; the session stays valid for 12 hours.")
 @common_options
 @as_caller
 def page_command(port: int, once: bool, as_json: bool, config_path: str | None) -> None:
@@ -40,8 +40,8 @@ def page_command(port: int, once: bool, as_json: bool, config_path: str | None) 
         return
     tunnel = shlex.quote(printable(f"{port}:{answer['socket']}", 200))
     forward = f"ssh -o ExitOnForwardFailure=yes -L {tunnel} USER@{socket.gethostname()} mom page"
-    click.echo(f"It works once, within {answer['seconds']:.0f} s, at a workstation that ran: {forward}", err=True)
-    click.echo("^C, or the end of input, ends this, and the session of the page that was opened with it.", err=True)
+    click.echo(f"The address works once, within {answer['seconds']:.0f} s, on a workstation that ran: {forward}", err=True)
+    click.echo("Ctrl-C or the end of input ends this command and the session of the page.", err=True)
     sys.stdout.flush()
     with contextlib.suppress(KeyboardInterrupt):
         while sys.stdin.buffer.read(4096):

@@ -26,7 +26,7 @@ def common_options(function: Function) -> Function:
 
 
 def _version_option(function: Function) -> Function:
-    text = "Only if the policies are still at this version, as `mom policy list` prints it."
+    text = "Change only if the policies still have this version (see `mom policy list`)."
     return click.option("--if-version", "version", metavar="VERSION", help=text)(function)
 
 
@@ -74,7 +74,7 @@ def show_command(name: str, as_json: bool, config_path: str | None) -> None:
 @click.command("set", short_help="Set a policy, from the next cycle on.")
 @click.argument("name")
 @click.argument("file", type=click.File("rb"))
-@click.option("--check", "only_check", is_flag=True, help="Only check it.")
+@click.option("--check", "only_check", is_flag=True, help="Check the policy, but do not set it.")
 @_version_option
 @common_options
 @as_caller
@@ -87,7 +87,7 @@ def set_command(name: str, file: Any, only_check: bool, version: str | None, as_
     try:
         text = file.read(_LONGEST_TEXT).decode("utf-8")
     except UnicodeDecodeError as error:
-        message = f"{printable(file.name)} is no text in UTF-8: byte {error.start} (save it as UTF-8)"
+        message = f"{printable(file.name)} is not UTF-8 text: byte {error.start} (save it as UTF-8)"
         raise click.BadParameter(message, param_hint="FILE") from None
     client = Client.configured(config_path)
     changes: dict[str, object] = {"changes": {name: text}}
@@ -105,7 +105,7 @@ def _check(client: Client, changes: dict[str, object], *, as_json: bool) -> None
         click.echo(json.dumps(result))
     else:
         if result["good"]:
-            print_prose("It could be set.", 2)
+            print_prose("The policy is valid.", 2)
         _print_remarks(result)
     if not result["good"]:
         sys.exit(1)
@@ -148,7 +148,7 @@ def rollback_command(to: str | None, version: str | None, as_json: bool, config_
     if to is None:
         history = client.get("/v1/policy-history")["items"]
         if len(history) < 2:
-            raise MomError("there is no earlier version to go back to", hint="`mom policy reset` goes back to the files")
+            raise MomError("there is no earlier version to restore", hint="`mom policy reset` restores the policies from the files")
         # A reload makes a version with the same texts: restore the last one that differs.
         changes = next((index for index, change in enumerate(history[:-1]) if change["diff"]), 0)
         version, to = version or history[0]["version"], history[changes + 1]["version"]
@@ -156,7 +156,7 @@ def rollback_command(to: str | None, version: str | None, as_json: bool, config_
 
 
 @click.command("history", short_help="List the last changes.")
-@click.option("--diff", "with_diff", is_flag=True, help="Also the changes of the texts.")
+@click.option("--diff", "with_diff", is_flag=True, help="Also show the changed lines.")
 @common_options
 @as_caller
 def history_command(with_diff: bool, as_json: bool, config_path: str | None) -> None:

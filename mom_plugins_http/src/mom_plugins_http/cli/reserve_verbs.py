@@ -51,14 +51,14 @@ def reserve_command() -> None:
     """
 
 
-@reserve_command.command(_MAKE, short_help="Reserve; `memory` may be left out.")
+@reserve_command.command(_MAKE, short_help="Reserve memory; the word `memory` is optional.")
 @click.argument("memory")
-@click.option("--for", "lasts", default="10m", show_default=True, metavar="TIME", help="How long mom keeps it.")
+@click.option("--for", "lasts", default="10m", show_default=True, metavar="TIME", help="How long mom keeps the reservation.")
 @click.option(
-    "--name", default="", metavar="PATTERN", help="Only for guests with this name or id, such as 'db-*'.  [default: any that fits]"
+    "--name", default="", metavar="PATTERN", help="Only for guests with this name or id, such as 'db-*'.  [default: any guest that fits]"
 )
-@click.option("--wait", is_flag=True, help="Wait until all of it is free; exit code 1 if it expires before.")
-@click.option("--keep", is_flag=True, help="With --wait: keep it after Ctrl-C.")
+@click.option("--wait", is_flag=True, help="Wait until all of the memory is free; exit code 1 if the reservation expires first.")
+@click.option("--keep", is_flag=True, help="With --wait: keep the reservation after Ctrl-C.")
 @common_options
 def memory_command(memory: str, lasts: str, name: str, wait: bool, keep: bool, as_json: bool, config_path: str | None) -> None:
     """Reserve MEMORY, such as 8GiB.
@@ -93,7 +93,7 @@ def _wait(client: Client, reservation: Any, *, quiet: bool) -> Any:
     silent_since: float | None = None
     printed = ""
     while reservation["state"] == "making":
-        text = f"{format_kib(reservation['there_kib'])} of {format_kib(reservation['memory_kib'])} are there, {_missing(reservation)}"
+        text = f"{format_kib(reservation['there_kib'])} of {format_kib(reservation['memory_kib'])} are free, {_missing(reservation)}"
         if not quiet and text != printed:
             print_prose(text, 2, err=True)
             printed = text
@@ -114,7 +114,7 @@ def _wait(client: Client, reservation: Any, *, quiet: bool) -> Any:
 
 def _missing(reservation: Any) -> str:
     when = reservation["expected_in_seconds"]
-    text = "it is unknown when the rest will be" if when is None else f"the rest is expected in some {max(when, 1):.0f} s"
+    text = "the time for the rest is unknown" if when is None else f"the rest is expected in about {max(when, 1):.0f} s"
     return text + (f"; {printable(reservation['note'], 300)}" if reservation["note"] else "")
 
 
@@ -145,12 +145,12 @@ def _line(reservation: Any) -> str:
     start = f"{reservation['id']}  {format_kib(reservation['memory_kib'])}{whom}"
     left = f"kept for {format_duration(round(reservation['expires_in_seconds']))}"
     if reservation["state"] == "making":
-        return f"{start}: {format_kib(reservation['there_kib'])} are there, {_missing(reservation)}; {left}"
+        return f"{start}: {format_kib(reservation['there_kib'])} are free, {_missing(reservation)}; {left}"
     if reservation["state"] == "ready":
-        return f"{start}: all of it is there; {left}"
+        return f"{start}: all of it is free; {left}"
     if reservation["state"] == "taken":
         guest = printable(reservation["guest"]["name"]) if reservation["guest"] else "a guest"
-        return f"{start}: {guest} has come for it, {format_kib(reservation['kept_kib'])} are not touched yet; {left}"
+        return f"{start}: {guest} has arrived, and has not touched {format_kib(reservation['kept_kib'])} yet; {left}"
     return f"{start}: {reservation['state']}, {printable(reservation['note'], 300)}"
 
 
@@ -166,16 +166,16 @@ def list_command(as_json: bool, config_path: str | None) -> None:
         print_prose(_line(reservation), 2)
     room = answer["room"]
     if room is None:
-        print_prose("Nothing can be reserved: mom does not know what is available on the host now.", 2)
+        print_prose("Nothing can be reserved: the host's available memory is unknown now.", 2)
         return
-    figures = f"{format_kib(room['free_kib'])} of that at once"
+    figures = f"{format_kib(room['free_kib'])} of it immediately"
     if room["most_kib"] < _memory_kib(room):
-        figures += "; memory would do for more, which would break a promise to guests (`mom admit --memory SIZE` says which)"
+        figures += "; there is memory for more, but it would break a promise to guests (`mom admit --memory SIZE` shows which)"
     if room["why"]:
-        figures += f"; guests give nothing: {printable(room['why'])}"
+        figures += f"; guests release nothing: {printable(room['why'])}"
     if room["rise"]:
         figures += f"; {printable(room['rise'])}"
-    print_prose(f"{format_kib(room['most_kib'])} can be reserved{' besides' if answer['items'] else ''}, {figures}.", 2)
+    print_prose(f"{format_kib(room['most_kib'])} can be reserved{' in addition' if answer['items'] else ''}, {figures}.", 2)
 
 
 def _memory_kib(room: Any) -> int:

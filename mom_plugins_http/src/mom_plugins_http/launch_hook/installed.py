@@ -93,13 +93,13 @@ class Hook:
         except (FileNotFoundError, NotADirectoryError):
             return HookState.ABSENT
         except OSError as error:
-            raise MomError(f"{self.path} cannot be looked at: {error.strerror}", hint="look as root") from None
+            raise MomError(f"cannot examine {self.path}: {error.strerror}", hint="run this as root") from None
         if not stat.S_ISREG(status.st_mode):
             return HookState.FOREIGN
         try:
             content = read_file(self.path, _LARGEST)
         except OSError as error:
-            raise MomError(f"{self.path} cannot be read: {error.strerror}", hint="look as root") from None
+            raise MomError(f"{self.path} cannot be read: {error.strerror}", hint="run this as root") from None
         if not content.startswith(f"{_FIRST}{_MARK}".encode()):
             return HookState.FOREIGN
         if content != self.text().encode():
@@ -112,9 +112,9 @@ class Hook:
         :raises MomError: the host lacks the platform, or the file is not mom's
         """
         if not self.platform.is_here(self.root):
-            raise MomError(f"this is no host of {self.platform}: there is no /{self.platform.sign}")
+            raise MomError(f"this host has no {self.platform}: there is no /{self.platform.sign}")
         if self.state() is HookState.FOREIGN:
-            raise MomError(f"{self.path} is not mom's, and stays as it is", hint="move it away, if nothing needs it")
+            raise MomError(f"{self.path} is not mom's, and was not changed", hint="move it away, if nothing needs it")
         path, needs_reload = self.path, self.platform is Platform.LIBVIRT and not self._libvirt_has_hooks()
         try:
             for folder in (path.parent.parent, path.parent):
@@ -127,7 +127,7 @@ class Hook:
             else:
                 replace_file(path, self.text(), durable=True, mode=0o755)
         except OSError as error:
-            raise MomError(f"{path} cannot be written: {error.strerror}", hint="install it as root") from None
+            raise MomError(f"{path} cannot be written: {error.strerror}", hint="run this as root") from None
         return needs_reload
 
     def remove(self) -> bool:
@@ -139,15 +139,16 @@ class Hook:
         if state is HookState.ABSENT:
             return False
         if state is HookState.FOREIGN:
-            raise MomError(f"{self.path} is not mom's, and stays as it is")
+            raise MomError(f"{self.path} is not mom's, and was not changed")
         if users := self.users():
             lines = "; ".join(f"qm set {number} --delete hookscript" for number in users[:5])
             more = f", and {len(users) - 5} more" if len(users) > 5 else ""
-            raise MomError(f"{self.path} stays: without it, Proxmox VE does not start the guests that name it", hint=f"{lines}{more}")
+            fault = f"{self.path} was not removed: without it, Proxmox VE does not start the guests that name it"
+            raise MomError(fault, hint=f"{lines}{more}")
         try:
             self.path.unlink()
         except OSError as error:
-            raise MomError(f"{self.path} cannot be removed: {error.strerror}", hint="remove it as root") from None
+            raise MomError(f"{self.path} cannot be removed: {error.strerror}", hint="run this as root") from None
         return True
 
     def users(self) -> list[str]:
@@ -210,11 +211,11 @@ def findings(hooks: Iterable[Hook]) -> Iterable[Finding]:
             HookState.ABSENT: (
                 Severity.OK,
                 f"{hook.platform} does not ask mom for memory before a guest starts",
-                f"to have room made: {again}",
+                f"to let mom make room: {again}",
             ),
             HookState.CURRENT: (Severity.OK, _in_use(hook) if state is HookState.CURRENT else "", ""),  # reads all guests' configurations
             HookState.FOREIGN: (Severity.OK, f"{hook.path} is not mom's: {hook.platform} does not ask mom before a guest starts", ""),
-            HookState.IDLE: (Severity.WARNING, f"{hook.path} may not be executed: {hook.platform} does not ask mom", again),
+            HookState.IDLE: (Severity.WARNING, f"{hook.path} is not executable: {hook.platform} does not ask mom", again),
             HookState.OTHER: (
                 Severity.WARNING,
                 f"{hook.path} was installed by another version of mom, or for another socket or wait",

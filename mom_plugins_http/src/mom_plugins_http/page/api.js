@@ -30,7 +30,7 @@ export class Unreached extends TypeError {}
 /** Text of an error. @param {unknown} error */
 export function said(error) {
   if (error instanceof Refused) return [error.message, error.hint].filter(Boolean).join("; ");
-  if (error instanceof Error && error.name === "TimeoutError") return "mom does not answer: it hangs, or this browser shows it in more than five windows at once";
+  if (error instanceof Error && error.name === "TimeoutError") return "mom does not answer: it hangs, or this browser has the page open in more than five windows";
   return "mom cannot be reached";
 }
 
@@ -52,7 +52,7 @@ export async function ask(method, path, { body, seen } = {}) {
   try {
     content = text ? JSON.parse(text) : {};
   } catch {
-    content = { detail: `this is no answer of mom's (${answer.status})` };
+    content = { detail: `unexpected answer, not from mom (${answer.status})` };
   }
   if (!answer.ok) throw new Refused(answer.status, content);
   return { content, tag: answer.headers.get("etag") ?? "" };

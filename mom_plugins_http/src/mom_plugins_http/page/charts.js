@@ -228,7 +228,7 @@ export class Chart {
     const { times, layers, width, together, span: [from, to] } = this;
     this.svg.setAttribute("viewBox", `0 0 ${width} ${this.height}`);
     if (times.length < 2) {
-      this.svg.replaceChildren(drawn("text", { x: 20, y: 30 }, this.live ? "No more than one cycle is known yet." : "Nothing is known of that time."));
+      this.svg.replaceChildren(drawn("text", { x: 20, y: 30 }, this.live ? "Waiting for the second cycle." : "No data for that time."));
       this.legend.replaceChildren();
       return;
     }
@@ -299,7 +299,7 @@ export class Chart {
       : [this.marks.some((mark) => !mark.top) && h("li", null, "▲ mom acted"), this.marks.some((mark) => mark.top) && h("li", { class: "bad" }, "▼ programs killed")];
     const now = this.live && !this.together.part;
     renew(this.legend, h("li", { class: "faint" }, index < 0 && now ? "now" : this.when(this.times[n])), entries, happened);
-    this.svg.setAttribute("aria-label", `${this.caption}. ${now ? "Now" : "At last"}: ${this.inWords(this.times.length - 1)}. The arrow keys read out earlier times, + looks closer, - goes back.`);
+    this.svg.setAttribute("aria-label", `${this.caption}. ${now ? "Now" : "At last"}: ${this.inWords(this.times.length - 1)}. The arrow keys read out earlier times, + zooms in, - zooms out.`);
   }
 
   /** Areas on top of each other, in as many parts as there are times without a gap: where no layer is known there is none. @param {Layer[]} layers @param {(n: number) => number} x @param {(value: number) => number} y */

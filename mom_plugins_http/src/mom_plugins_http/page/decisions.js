@@ -33,7 +33,7 @@ export class DecisionsView {
   }
 
   show() {
-    renewActs(this.body, this.acts.filter(wanted), `Nothing${this.acts.length ? " of that kind" : ""} for as long as mom remembers.`);
+    renewActs(this.body, this.acts.filter(wanted), `Nothing${this.acts.length ? " of that kind" : ""} in the time that mom keeps.`);
   }
 
   /** Changes of policies and reservations are acts, too. */

@@ -41,7 +41,7 @@ export class GuestView {
     this.element = h("div", null, h("p", null, h("a", { href: "#/guests" }, "← all guests")), this.name, this.trouble,
       h("h3", null, "Why it has this size"), this.told, this.days.element, this.memory.element, this.swap.element,
       h("h3", null, "Decided in the last cycles"), scrolled("Decided in the last cycles", actHeads(false), this.done),
-      h("h3", null, "All that is known of it"), scrolled("All that is known of it", heads("Field", "Value", "What it says"), this.known));
+      h("h3", null, "All fields"), scrolled("All fields", heads("Field", "Value", "Meaning"), this.known));
   }
 
   async update() {
@@ -85,7 +85,7 @@ export class GuestView {
       return [h("dt", null, label), h("dd", null, sentence.text)];
     }));
     this.draw();
-    renewActs(this.done, this.acts, "Nothing for as long as mom remembers.", false);
+    renewActs(this.done, this.acts, "Nothing in the time that mom keeps.", false);
     const known = Object.entries(guest.fields).filter(([, value]) => value !== null).sort(([a], [b]) => (a < b ? -1 : 1));
     renew(this.known, known.map(([name, value]) => {
       const spec = fields.get(`guest.${name}`);

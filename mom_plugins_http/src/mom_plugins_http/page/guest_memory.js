@@ -7,7 +7,7 @@ import { isNumber } from "./figures.js";
 /** Parts from the bottom of the chart to its top: names and labels. */
 export const PARTS = /** @type {const} */ ([
   ["used", "used"],
-  ["untold", "in it, of which it tells nothing"],
+  ["untold", "in use or free (no statistics)"],
   ["merged", "merged by KSM"],
   ["cold", "cold"],
   ["swapped", "in the host's swap"],

@@ -203,7 +203,7 @@ export class GuestsView {
     const chosen = offered.map((one) => h("label", { title: one.about }, h("input", { type: "checkbox", checked: this.columns.includes(one),
       onchange: (/** @type {Event & { target: HTMLInputElement }} */ event) => { list.columns[one.name] = event.target.checked; keep(); again(); } }), ` ${one.name}`));
     const chooser = h("details", { class: "chooser", open: list.choosing, ontoggle: () => { list.choosing = chooser.open; } }, h("summary", null, "Columns"), h("div", null, chosen));
-    const remarked = this.heading(SUFFERING, "Remarks", "what it suffers from, or keeps it from giving memory", "minor");
+    const remarked = this.heading(SUFFERING, "Remarks", "what the guest suffers from, or why it cannot release memory", "minor");
     this.heads = [this.heading(NAME, "Guest", "its name", ""), ...this.columns.map((one) => this.heading(one.key, one.name[0].toUpperCase() + one.name.slice(1), one.about, one.rank ? "number minor" : "number", widthOf(one))), remarked];
     this.spaces = [h("td"), h("td")]; // one column only: further columns would take width in a narrow window
     this.above = h("tr", { class: "space", "aria-hidden": "true" }, this.spaces[0]);
@@ -261,8 +261,8 @@ export class GuestsView {
     this.shown = entries(inOrder(found), list.by, list.closed);
     const all = this.mom.guests.length;
     const unlisted = whyUnlisted(this.mom.report);
-    renew(this.none, unlisted ? emptyState("!", "The guests are unknown", `${unlisted}. They appear here as soon as the hypervisor lists them. This says more:`, h("pre", null, "mom doctor"))
-      : emptyState("i", "There are no guests on this host", "They appear here as they start. If some run, this says what mom cannot reach:", h("pre", null, "mom doctor")));
+    renew(this.none, unlisted ? emptyState("!", "The guests are unknown", `${unlisted}. They appear here as soon as the hypervisor lists them. For details:`, h("pre", null, "mom doctor"))
+      : emptyState("i", "There are no guests on this host", "They appear here as they start. If guests run, this shows what mom cannot reach:", h("pre", null, "mom doctor")));
     write(this.count, unlisted ? "" : found.length === all ? `${all} guests` : `${found.length} of ${all} guests`);
     this.box.hidden = !all;
     this.none.hidden = all > 0;

@@ -82,10 +82,10 @@ export class HostView {
     if (made.some((one) => one.guests !== null)) layers.unshift(layer("guests", "guests"));
     /** @param {string} label @param {string} look @param {(point: Point) => number} value */
     const line = (label, look, value) => ({ label, look, line: true, values: points.map(value) });
-    const all = line("all that the host has", "total", ({ mean }) => mean.mem_available);
+    const all = line("all memory of the host", "total", ({ mean }) => mean.mem_available);
     /** @param {string} label @param {string} look @param {string} name */
     const mark = (label, look, name) => ({ ...line(label, look, ({ mean }) => (isNumber(mean[name]) ? mean.mem_available - mean[name] : NaN)), told: points.map(({ mean }) => mean[name]) });
-    const marks = [mark("should be free", "wanted", "mem_watermark_high"), mark("full with less than", "full", "mem_watermark_low")].filter(({ told }) => told.some(isNumber));
+    const marks = [mark("should be free", "wanted", "mem_watermark_high"), mark("full below", "full", "mem_watermark_low")].filter(({ told }) => told.some(isNumber));
     const fullest = line("used at most", "fullest", ({ mean, least }) => mean.mem_available - least.mem_really_available);
     this.chart.live = this.past.items === null;
     this.chart.show(times, [...layers, ...(this.chart.live ? [] : [fullest]), all, ...marks], { ...shown, marks: [...this.actMarks(), ...killMarks(points)] });
@@ -154,9 +154,9 @@ function sufferers(mom) {
   });
   if (found.length > NAMED) rows.push(h("li", null, h("a", { href: "#/guests" }, `and ${found.length - NAMED} more`)));
   const silent = mom.guests.filter((guest) => guest.fields.suffers === undefined).length;
-  if (silent) rows.push(h("li", { class: "faint" }, `${silent} of ${mom.guests.length} guests do not tell how they are.`));
+  if (silent) rows.push(h("li", { class: "faint" }, `${silent} of ${mom.guests.length} guests do not report their state.`));
   const { waited_today: waited } = mom.report.host.fields;
-  if (waited) rows.push(h("li", { class: "faint" }, `Waited because of mom for at most ${span(waited)} today, all guests together.`));
+  if (waited) rows.push(h("li", { class: "faint" }, `Guests waited because of mom: at most ${span(waited)} today, all guests together.`));
   return found.length || (silent && silent === mom.guests.length) ? rows : [h("li", { class: "good" }, "None."), ...rows];
 }
 
@@ -178,7 +178,7 @@ function tiles(mom) {
     tile("Guests that suffer", mom.guests.some((guest) => guest.fields.suffers !== undefined) ? `${suffer} of ${mom.guests.length}` : "–", killedText(known), known.killed_lately ? "bad" : suffer ? "warn" : ""),
     whyUnlisted(report) ? tile("Guests' memory", "–", "the hypervisor does not list them", "bad") : tile("Guests' memory", kibOf(sumOf(mom, "balloon_cur"), sumOf(mom, "balloon_max")), promised ? `promised ${kib(promised)}${known.promise_broken_today ? `, broken for ${span(known.promise_broken_today)} today` : ""}` : "nothing promised", known.promise_broken_today ? "warn" : ""),
     tile("Memory pressure", percent(known.psi_memory_some_avg10), `all waited: ${percent(known.psi_memory_full_avg10)}`, known.psi_memory_some_avg10 >= 10 ? "bad" : ""),
-    tile("Swap", kibOf(known.swap_usage, known.swap_total), flow || "nothing moves", flow ? "warn" : ""),
+    tile("Swap", kibOf(known.swap_usage, known.swap_total), flow || "no traffic", flow ? "warn" : ""),
     isNumber(known.given_back_sweeps) ? givenBack(known)
       : tile("KSM saves", kib(known.ksm_saved), `${known.ksm_run === 1 ? "merges" : isNumber(known.ksm_run) ? "is off" : "unknown"}${isNumber(known.ksmd_cpu_usage) ? `, ${percent(known.ksmd_cpu_usage, 0)} of a CPU` : ""}`),
   ];

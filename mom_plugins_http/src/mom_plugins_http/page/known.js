@@ -38,7 +38,7 @@ export class Mom {
 
   /** Newest report; it exists before any view. @returns {Api.ReportDocument} */
   get report() {
-    if (!this.newest) throw new Error("mom has not told anything yet");
+    if (!this.newest) throw new Error("mom has not reported yet");
     return this.newest;
   }
 

@@ -21,10 +21,10 @@ export class LaunchesView {
     this.message = h("p", { class: "notice", role: "status", hidden: true });
     this.verdict = h("div", { role: "status" });
     const may = mom.mayChange;
-    const columns = ["For", "Memory", "State", "There", "Used by", "By whom", "Remark"];
+    const columns = ["For", "Memory", "State", "Free", "Used by", "By whom", "Remark"];
     this.element = h("div", null, h("h2", null, "Launches"), this.room, this.why,
       h("h3", null, "Reserved"), this.message, may && this.reserveForm(),
-      scrolled("Reserved", heads(...columns, "Ends in", ...(may ? ["Give up"] : [])), this.body),
+      scrolled("Reserved", heads(...columns, "Ends in", ...(may ? ["Release"] : [])), this.body),
       h("details", null, h("summary", null, "Ended lately"), scrolled("Ended lately", heads(...columns, "Made at"), this.ended)),
       h("h3", null, "Would more guests fit?"), this.admissionForm(), this.verdict);
   }
@@ -52,16 +52,16 @@ export class LaunchesView {
     const known = await get("v1/reservations");
     const { room } = known;
     renew(this.room, room ? [
-      tile("Could be reserved", kib(room.most_kib), `${kib(room.free_kib)} of it is there already`),
+      tile("Could be reserved", kib(room.most_kib), `${kib(room.free_kib)} of it is free already`),
       tile("Reserved", kib(room.reserved_kib)),
-      tile("Guests can give", kib(room.can_free_kib + room.can_offload_kib), `${kib(room.can_offload_kib)} of it cold`),
-      tile("On its way back", kib(room.returning_kib)),
-      room.rising_kib > 0 && tile("Guests will take before long", kib(room.rising_kib), room.rise),
+      tile("Guests can release", kib(room.can_free_kib + room.can_offload_kib), `${kib(room.can_offload_kib)} of it cold`),
+      tile("Being returned", kib(room.returning_kib)),
+      room.rising_kib > 0 && tile("Guests will need soon", kib(room.rising_kib), room.rise),
       tile("Kept for guests' guarantees", kib(room.guaranteed_kib)),
       tile("Kept for the host", kib(room.host_keeps_kib), `${kib(room.available_kib)} are available`),
-    ] : [tile("Could be reserved", "unknown", "no enabled plugin makes room for launches, or nothing is known of the host")]);
+    ] : [tile("Could be reserved", "unknown", "no enabled plugin makes room for launches, or the host's memory is unknown")]);
     this.why.hidden = !room?.why;
-    write(this.why, room?.why ? `Guests give nothing: ${room.why}` : "");
+    write(this.why, room?.why ? `Guests release nothing: ${room.why}` : "");
     renew(this.body, known.items.length ? known.items.map((one) => this.row(one, h("td", null, span(one.expires_in_seconds)), this.mom.mayChange && this.giveUp(one))) : [none(9)]);
     renew(this.ended, known.ended.length ? known.ended.map((one) => this.row(one, h("td", null, moment(one.created_at)))) : [none(8)]);
   }
@@ -83,7 +83,7 @@ export class LaunchesView {
 
   /** @param {Api.Reservation} one */
   giveUp(one) {
-    return h("td", null, h("button", { type: "button", "aria-label": `Give up what is reserved for ${one.name || one.id}`, onclick: () => this.release(one) }, "Give up"));
+    return h("td", null, h("button", { type: "button", "aria-label": `Release the reservation for ${one.name || one.id}`, onclick: () => this.release(one) }, "Release"));
   }
 
   /** @param {() => Promise<string>} what does the work, and returns its result in words */
@@ -105,16 +105,16 @@ export class LaunchesView {
     return this.change(async () => {
       /** @type {Api.Reservation} */
       const made = (await ask("POST", "v1/reservations", { body: { memory, deadline, name } })).content;
-      return `${kib(made.memory_kib)} are reserved for ${made.name || made.id}: ${made.state}.`;
+      return `${kib(made.memory_kib)} reserved for ${made.name || made.id}: ${made.state}.`;
     });
   }
 
   /** @param {Api.Reservation} one */
   async release(one) {
-    if (!confirm(`Give up the ${kib(one.memory_kib)} that are reserved for ${seen(one.name || one.id)}?`)) return;
+    if (!confirm(`Release the ${kib(one.memory_kib)} reserved for ${seen(one.name || one.id)}?`)) return;
     await this.change(async () => {
       await ask("DELETE", `v1/reservations/${coded(one.id)}`);
-      return `What was reserved for ${one.name || one.id} is given up.`;
+      return `The reservation for ${one.name || one.id} is released.`;
     });
   }
 
@@ -127,7 +127,7 @@ export class LaunchesView {
       renew(this.verdict, h("p", { class: found.admitted ? "notice" : "notice bad" }, h("strong", null, `${found.admitted ? "✓" : "✗"} ${guests} ${found.admitted ? "fit" : "do not fit"}`),
         `: ${found.fits} would${found.sla_class && ` in the class ${found.sla_class}`}, each guaranteed ${kib(found.guarantee_kib)}.`),
       h("ul", null, found.reasons.map((reason) => h("li", null, reason))),
-      found.donors.length > 0 && h("p", null, "Guests that would have to give: ", found.donors.map((one) => `${one.guest.name} ${kib(one.kib)} of its ${one.promise ? "promise" : "memory"}`).join(", ")));
+      found.donors.length > 0 && h("p", null, "Guests that would have to shrink: ", found.donors.map((one) => `${one.guest.name} ${kib(one.kib)} of its ${one.promise ? "promise" : "memory"}`).join(", ")));
     } catch (error) {
       if (!(error instanceof Refused)) throw error;
       renew(this.verdict, h("p", { class: "notice bad" }, said(error)));

@@ -151,7 +151,7 @@ function instead(error) {
   const { title, command, start } = error instanceof Refused ? error.instead ?? { title: "mom refuses to answer", command: "" }
     : { title: "mom does not answer", command: "systemctl status mom" };
   const press = start && h("button", { type: "button", class: "chief", onclick: () => start().catch((/** @type {Error} */ { message }) => { connection.failed = message; }) }, "Start mom");
-  return emptyState("!", title, `${connection.trouble}. It is asked again and again.`, command && h("pre", null, command), press, h("p", { class: "bad", role: "alert" }, connection.failed));
+  return emptyState("!", title, `${connection.trouble}. Retrying.`, command && h("pre", null, command), press, h("p", { class: "bad", role: "alert" }, connection.failed));
 }
 
 /** Show the verdict in one line of fixed height above all views. @param {Api.ReportDocument} report */
@@ -178,7 +178,7 @@ function banner() {
   const { newest } = mom;
   const line = byId("banner");
   const late = newest && mom.heard && (performance.now() - mom.heard) / 1000 > 3 * newest.interval_seconds + 1;
-  const text = connection.trouble && newest ? `${connection.trouble}, since ${clock(connection.since)}. It is asked again and again; what is below is older.`
+  const text = connection.trouble && newest ? `${connection.trouble}, since ${clock(connection.since)}. Retrying; the data below is older.`
     : late ? `mom has not finished a cycle since ${clock(newest.cycle.time)}: it hangs, or is stopped.` : "";
   write(line, text);
   line.hidden = !text;
@@ -200,7 +200,7 @@ const tokenField = /** @type {HTMLInputElement} */ (byId("token"));
 function signIn(error, key = "") {
   const had = token();
   keepToken(null);
-  write(byId("login-problem"), key ? `${error.message}: ${error.hint}.` : had ? `${error.message}. Is it the right one, with nothing missing?`
+  write(byId("login-problem"), key ? `${error.message}: ${error.hint}.` : had ? `${error.message}. Check that it is the right one, and complete.`
     : connection.lost ? "The connection was lost, and another user may have its port: the session was forgotten. Get another key on the host: mom page" : "");
   connection.lost = false;
   tokenField.value = "";
@@ -239,8 +239,8 @@ async function begin(key = "") {
   listen({ fields: GUEST_FIELDS, hear, tell, lost, back });
 }
 
-const SHORTCUTS = [[`1 … ${VIEWS.length}`, "the views, in their order"], ["/", "filter guests; then ↓ or Enter: to the first that is left"], ["↑ ↓ PgUp PgDn Home End", "from guest to guest in the list; Enter opens one"],
-  ["← →", "in a chart: earlier and later; + looks closer, - goes back, Esc to all of it, as dragging and a double click do"], ["Ctrl S", "save the policy that is being edited"], ["t", "light or dark"], ["?", "this list"], ["Esc", "back from a guest to the list"]];
+const SHORTCUTS = [[`1 … ${VIEWS.length}`, "the views, in their order"], ["/", "filter guests; then ↓ or Enter: to the first match"], ["↑ ↓ PgUp PgDn Home End", "from guest to guest in the list; Enter opens one"],
+  ["← →", "in a chart: earlier and later; + or dragging zooms in, - zooms out, Esc or a double click shows all"], ["Ctrl S", "save the policy that is being edited"], ["t", "light or dark"], ["?", "this list"], ["Esc", "back from a guest to the list"]];
 const keys = /** @type {HTMLDialogElement} */ (byId("keys"));
 
 function dark() {

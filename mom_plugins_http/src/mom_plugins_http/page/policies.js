@@ -54,7 +54,7 @@ export class PoliciesView {
     this.found = h("ul", { class: "plain" });
     this.history = h("div");
     this.saving = h("button", { type: "button", class: "chief", onclick: () => this.save() }, "Save");
-    this.dropping = h("button", { type: "button", onclick: () => this.discard() }, "Discard what I typed");
+    this.dropping = h("button", { type: "button", onclick: () => this.discard() }, "Discard my changes");
     const buttons = this.may && h("div", { class: "bar" }, this.saving, this.dropping,
       h("button", { type: "button", onclick: () => this.remove() }, "Remove this policy"));
     // A new policy needs the version that it is based on, so the policies must be loaded first.
@@ -63,8 +63,8 @@ export class PoliciesView {
       event.preventDefault();
       this.begin();
     } }, this.newName, h("button", { type: "submit" }, "New policy"));
-    const reset = this.may && h("button", { type: "button", onclick: () => this.reset() }, "Forget all changes, read the files again");
-    const rights = this.may ? null : h("p", { class: "notice" }, "You may read policies. Changing them takes the group or the token that the plugin http names as ",
+    const reset = this.may && h("button", { type: "button", onclick: () => this.reset() }, "Drop all run-time changes, read the files again");
+    const rights = this.may ? null : h("p", { class: "notice" }, "You may read policies. To change them, you need the group or the token that the plugin http names as ",
       h("code", null, mom.me?.local ? "change_group" : "change_token"), ".");
     this.pane = h("div", { hidden: true }, this.heading, this.origin, h("div", { class: "editor" }, this.gutter, this.text), this.verdict, this.found, buttons);
     this.element = h("div", null, h("h2", null, "Policies"), rights, this.message, h("div", { class: "editing" }, h("div", null, this.names, fresh), this.pane),
@@ -164,7 +164,7 @@ export class PoliciesView {
     const counted = (several, what) => `${several.length} ${what}${several.length > 1 ? "s" : ""}`;
     const hardly = warnings.length ? `; ${counted(warnings, "warning")}` : "";
     this.verdict.className = problems.length ? "bad" : warnings.length ? "warn" : "good";
-    write(this.verdict, problems.length ? `✗ ${counted(problems, "problem")}: it cannot be saved so${hardly}` : `✓ it can be saved, and fits the others${hardly}`);
+    write(this.verdict, problems.length ? `✗ ${counted(problems, "problem")}: it cannot be saved${hardly}` : `✓ valid with all other policies: it can be saved${hardly}`);
     this.found.replaceChildren(...this.problems.slice(0, 50).map((one) => h("li", null,
       one.name === this.name && one.line ? h("button", { type: "button", onclick: () => this.go(one.line, one.column) }, `${one.line}:${one.column}`) : `${one.name}:${one.line}:${one.column}`,
       h("span", { class: one.tone }, one.tone === "warn" ? " warning: " : " "), `${one.kind}: ${one.message}`, one.hint && h("span", { class: "faint" }, ` (${one.hint})`))));
@@ -240,13 +240,13 @@ export class PoliciesView {
   }
 
   reset() {
-    if (!confirm("Forget all that was changed while mom runs, and read the files again?")) return;
+    if (!confirm("Drop all changes made at run time, and read the files again?")) return;
     this.change(this.tag, (over) => ask("POST", "v1/policy-reset", { seen: over }));
   }
 
   /** @param {string} version */
   back(version) {
-    if (!confirm(`Make all policies what they were in version ${version}?`)) return;
+    if (!confirm(`Restore all policies of version ${version}?`)) return;
     this.change(this.tag, (over) => ask("POST", "v1/policy-rollback", { body: { version }, seen: over }));
   }
 
@@ -262,9 +262,9 @@ export class PoliciesView {
     this.message.className = "notice bad";
     this.message.hidden = false;
     if (error instanceof Refused && error.status === 412) {
-      this.message.replaceChildren("Somebody else has changed the policies since you began: nothing is saved. What you typed is still here. ",
+      this.message.replaceChildren("Somebody else has changed the policies since you began: nothing is saved. Your text is still here. ",
         h("button", { type: "button", onclick: () => this.theirs() }, "Show what changed"), " ",
-        h("button", { type: "button", onclick: () => this.saveAllTheSame() }, "Save mine all the same"));
+        h("button", { type: "button", onclick: () => this.saveAllTheSame() }, "Save mine anyway"));
       return;
     }
     if (error instanceof Refused && error.problems.length) this.mark(error.problems);
@@ -304,9 +304,9 @@ export class PoliciesView {
     this.history.replaceChildren(...items.map((one, n) => h("details", { "data-version": one.version, open: opened.has(one.version) },
       h("summary", null, `${moment(one.time)}, ${one.who}: ${one.what} `, h("span", { class: "faint" }, n ? one.version : `${one.version}, in force`)),
       h("pre", { tabindex: 0 }, one.diff.split("\n").map((line) => h("span", { class: line.startsWith("+") ? "plus" : line.startsWith("-") ? "minus" : "" }, `${line}\n`))),
-      this.may && n > 0 && h("button", { type: "button", onclick: () => this.back(one.version) }, "Go back to this"))));
+      this.may && n > 0 && h("button", { type: "button", onclick: () => this.back(one.version) }, "Restore this version"))));
     if (at) [...this.history.children].find((one) => versionOf(one) === at)?.querySelector("summary")?.focus();
-    if (!items.length) this.history.replaceChildren(h("p", { class: "faint" }, "Nothing was changed yet."));
+    if (!items.length) this.history.replaceChildren(h("p", { class: "faint" }, "No changes yet."));
   }
 
   close() { clearTimeout(this.timer); }

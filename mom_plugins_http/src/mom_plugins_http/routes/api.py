@@ -74,7 +74,7 @@ class Api:
         except Exception:  # a bug in mom or a plugin: log it, and hide the details from the client
             self._context.log.exception("%s %s failed", route.method, route.path)
             return ProblemError(
-                500, "mom or one of its plugins made a mistake while it answered", "mom's log says more; please report it"
+                500, "mom or one of its plugins failed while it answered", "mom's log says more; please report it"
             ).response()
 
     def _in_pieces(self, response: Response, request: Request) -> Response:
@@ -104,13 +104,13 @@ class Api:
         host, origin = headers.get("host", ""), headers.get("origin")
         if peer.local:
             good = same_site_locally(host, origin, headers.get("sec-fetch-site"), opens_page=route.path == "/")
-            hint = f"call it by one of these names: {', '.join(LOCAL_NAMES)}; without a browser, also by {TOOL_NAME}"
+            hint = f"use one of these host names: {', '.join(LOCAL_NAMES)}; without a browser, also {TOOL_NAME}"
         else:
             # The address of the connection is also a valid name: no configuration knows the addresses of pods.
             good = same_site(host, origin, (*self._hosts, reached_at(request.scope)))
-            hint = f"call it by one of its names: {', '.join(self._hosts)}; `hosts` of the plugin http adds others"
+            hint = f"use one of mom's host names: {', '.join(self._hosts)}; add others to `hosts` of the plugin http"
         if not good:
-            what = "this request is meant for another site, or was sent by one"
+            what = "this request is for another site, or a page of another site sent it"
             self._note_refusal(peer, what)
             raise ProblemError(403, what, hint)
 
@@ -156,9 +156,9 @@ class Api:
         if error.status_code == 405:
             allowed = (error.headers or {}).get("Allow", "")
             return ProblemError(
-                405, f"{printable(request.method)} makes no sense here", f"use {allowed}", headers={"allow": allowed}
+                405, f"{printable(request.method)} is not supported here", f"use {allowed}", headers={"allow": allowed}
             ).response()
-        return ProblemError(error.status_code, f"there is nothing at {where}", "GET /v1/openapi.json describes all there is").response()
+        return ProblemError(error.status_code, f"there is nothing at {where}", "GET /v1/openapi.json describes the whole API").response()
 
 
 def _response(answer: object, route: Route) -> Response:

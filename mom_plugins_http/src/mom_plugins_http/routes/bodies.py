@@ -26,7 +26,7 @@ Body = TypeVar("Body", bound=StrictModel)
 async def read_body(call: ApiCall, model: type[Body], media_types: str = JSON) -> Body:
     """Return the body as this model, or raise `ProblemError`."""
     if call.media_type != JSON:
-        raise ProblemError(415, f"a body of type {printable(call.media_type) or 'unknown'} is not understood", f"send {media_types}")
+        raise ProblemError(415, f"a body of type {printable(call.media_type) or 'unknown'} is not supported", f"send {media_types}")
     try:
         body = await call.body()
         with suppress(ValueError, RecursionError):  # the model reports invalid JSON
@@ -46,7 +46,7 @@ def _check_members(members: Sequence[tuple[str, object]]) -> None:
     counts = Counter(name for name, _ in members)
     for name, count in counts.items():
         if count > 1:
-            raise ProblemError(400, f"`{printable(name)}` stands there twice", "write it once")
+            raise ProblemError(400, f"`{printable(name)}` occurs twice", "write it once")
 
 
 def text_of(body: bytes) -> str:
@@ -54,7 +54,7 @@ def text_of(body: bytes) -> str:
     try:
         return body.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise ProblemError(400, f"byte {error.start} of the body is no UTF-8", "send it in UTF-8") from None
+        raise ProblemError(400, f"byte {error.start} of the body is not UTF-8", "send it in UTF-8") from None
 
 
 # --- members -----------------------------------------------------------------------------------------------------------------------------
@@ -90,5 +90,5 @@ def span_schema(description: str, **bounds: float) -> WithJsonSchema:
 
 def size_schema(**bounds: int) -> WithJsonSchema:
     """Return the schema of a size, with bounds in KiB."""
-    text = {"type": "string", "description": "With a unit, as `8GiB`.", "examples": ["8GiB"]}
+    text = {"type": "string", "description": "Size with a unit, such as `8GiB`.", "examples": ["8GiB"]}
     return WithJsonSchema({"anyOf": [text, {"type": "integer", "x-unit": "KiB", **bounds}]})

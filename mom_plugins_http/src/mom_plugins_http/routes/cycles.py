@@ -53,7 +53,7 @@ SECONDS: Final = Parameter("seconds", "Length of the span, in seconds.", "intege
 UNTIL: Final = Parameter("until", "End of the span, in seconds since the epoch; default: now.", "integer", 0, 1 << 40)
 POINTS: Final = Parameter("limit", "How many items at most, evenly spaced.", "integer", 2, 1000, 300)
 HOST_FIELDS: Final = replace(FIELDS, description=FIELDS.description.replace("each guest", "the host"))
-OF: Final = Parameter("guest", "A current guest, by id or name: its fields in place of the host's.")
+OF: Final = Parameter("guest", "Current guest, by id or name: returns its fields instead of the host's.")
 
 TOGETHER: Final = Parameter("together", "1: join the same change of several guests for the same reason.", "integer", 0, 1, 0)
 

@@ -95,8 +95,8 @@ class Events:
         if len((lists := self._lists()) | {newcomer.fields}) > MOST_LISTS:
             by_list = [[each for each in listening if each.fields == fields] for fields in lists]
             if not self._end_some(by_list, newcomer):
-                hint = "listen to the fields that others listen to, to all, or to none"
-                raise ProblemError(503, f"clients listen to {MOST_LISTS} different lists of fields already", hint, headers=later)
+                hint = "use the same list of fields as another client, all fields, or none"
+                raise ProblemError(503, f"clients already use {MOST_LISTS} different lists of fields", hint, headers=later)
 
     def _end_some(self, groups: Sequence[Sequence[Subscriber]], newcomer: Subscriber) -> bool:
         """End all streams of one group for a newcomer. Return False if the newcomer has no better claim than any group.

@@ -185,7 +185,7 @@ class GuestRoutes:
         """Return one field of all guests in the last cycles, oldest first."""
         field, points = str(call.query.get("field", GUEST_HISTORY[0])), call.number(POINTS)
         if field not in GUEST_HISTORY:
-            raise ProblemError(400, f"no history is kept of {printable(field)}", f"it is of {', '.join(GUEST_HISTORY)}")
+            raise ProblemError(400, f"mom keeps no history of {printable(field)}", f"fields with a history: {', '.join(GUEST_HISTORY)}")
 
         def make(view: ReportView) -> GuestHistoriesModel:
             kept = [(sample.time, sample.guests) for sample in self._answers.published.history()[-points:] if sample.guests is not None]

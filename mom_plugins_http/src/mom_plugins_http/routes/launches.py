@@ -69,7 +69,7 @@ class ReservationRequestModel(StrictModel):
     """Request for a reservation."""
 
     memory: Annotated[Size, size_schema(minimum=LEAST_KIB, maximum=MOST_KIB)]
-    deadline: Annotated[Span, span_schema("From now, with a unit, as `10m`.", minimum=1, maximum=86400)]
+    deadline: Annotated[Span, span_schema("Duration from now, with a unit, such as `10m`.", minimum=1, maximum=86400)]
     name: Annotated[str, Field(json_schema_extra={"maxLength": 200})] = ""
     """Pattern for the name or id of the guest that may use it, such as `db-*`."""
 

@@ -116,7 +116,7 @@ def _cycle(view: ReportView) -> Iterator[_Family]:
     report, totals = view.report, view.totals
     yield _Family("mom_info", "The version of mom, and its mode.", [(f'{{version="{__version__}",mode="{_label(report.mode)}"}}', 1)])
     yield _one("mom_cycles_total", "Cycles since the start.", totals.cycles)
-    yield _one("mom_cycles_skipped_total", "Scheduled cycles that an overlong one left out.", report.skipped)
+    yield _one("mom_cycles_skipped_total", "Scheduled cycles that were skipped because a cycle took too long.", report.skipped)
     yield _one("mom_cycles_woken_total", "Cycles started early by an event.", totals.woken)
     yield _one("mom_cycle_timestamp_seconds", "When the last cycle's snapshot was taken, in seconds since the epoch.", report.time)
     interval = report.snapshot.host.properties.get("interval")
@@ -126,8 +126,8 @@ def _cycle(view: ReportView) -> Iterator[_Family]:
     yield _one("mom_cycle_last_duration_seconds", "How long the last cycle took.", report.duration)
     yield _one("mom_cycle_duration_seconds_total", "How long all cycles took together.", totals.seconds)
     standing = view.state.problems
-    yield _one("mom_problems", "Problems that stand.", max(len(standing), len(report.problems)))
-    yield _one("mom_changes_to_put_back", "Changes that would be put back if mom stopped now.", len(view.state.changes))
+    yield _one("mom_problems", "Current problems.", max(len(standing), len(report.problems)))
+    yield _one("mom_changes_to_put_back", "Changes that mom would undo if it stopped now.", len(view.state.changes))
 
 
 def _verdict(report: Report) -> Iterator[_Family]:
@@ -161,9 +161,9 @@ def _sums(view: ReportView) -> Iterator[_Family]:
     yield _one("mom_guests", "Guests that mom sees.", len(guests))
     yield _one("mom_guests_blocked", "Guests on which some control cannot be applied now.", sum(1 for guest in guests if guest.blocked))
     if reclaimed := _differences(view.report.snapshot, "balloon_max", "balloon_cur"):
-        yield _one("mom_reclaimed_bytes", "Memory that balloons hold in all guests together.", max(0, sum(reclaimed)) * 1024)
+        yield _one("mom_reclaimed_bytes", "Memory in the balloons of all guests together.", max(0, sum(reclaimed)) * 1024)
     if distances := _differences(view.report.snapshot, "balloon_target", "balloon_cur"):
-        text = "Distance of all guests together from the sizes that mom last set."
+        text = "Sum over all guests of the difference between the size and the size that mom last set."
         yield _one("mom_balloon_distance_bytes", text, sum(map(abs, distances)) * 1024)
     for column in _measured(view):
         figures = [value for value in column.values(view.report.snapshot) if isinstance(value, int | float)]
@@ -223,7 +223,7 @@ def _guests(view: ReportView, selection: GuestSelection, lines: list[str]) -> No
     snapshot = view.report.snapshot
     chosen = selection.of(snapshot.listed)
     left_out = len(snapshot.listed) - len(chosen)
-    _one("mom_guests_without_metrics", "Guests that have no metrics of their own, by setting.", left_out).write(lines)
+    _one("mom_guests_without_metrics", "Guests without metrics of their own, because of a setting.", left_out).write(lines)
     labels = _domains(chosen)
     for column in _measured(view):
         name, (_, factor, divisor) = column.metric, SCALES[column.unit]

@@ -114,14 +114,14 @@ class PageKeys:
         key = (await read_body(call, KeyModel)).key
         token = self.session_for(key) if call.peer.keyed else None
         if token is None:
-            raise ProblemError(401, "this key is not known here, was used, or is too old", "get another one on the host: mom page")
+            raise ProblemError(401, "this key is unknown, already used, or expired", "get another one on the host: mom page")
         return {"token": token, "seconds": SESSION_SECONDS}
 
     def key_for(self, peer: Peer, *, tied: bool = False) -> str:
         """Return a key with the right of this peer. If `tied`, key and session end with the peer's process."""
         started = self._started(peer.process) if tied else None
         if tied and started is None:
-            raise ProblemError(409, "mom does not see the process that asks, and with which the session is to end", "mom page --once")
+            raise ProblemError(409, "mom cannot see the asking process, whose end would end the session", "mom page --once")
         key = PREFIX + secrets.token_urlsafe(24)
         process = None if started is None else (peer.process, started)
         self._keep(self._keys, key, _Granted(peer.right, peer.name, self._clock() + KEY_SECONDS, process))
@@ -160,6 +160,6 @@ class PageKeys:
             shares = Shares(kept.values())
             weakest = min(kept, key=lambda digest: shares.order(kept[digest]))
             if kept[weakest].right > granted.right:
-                raise ProblemError(503, "others have all pages that mom keeps", "end one of them: ^C at its mom page")
+                raise ProblemError(503, "all sessions of the page are in use", "end one of them: Ctrl-C in its `mom page`")
             del kept[weakest]
         kept[token_digest(secret)] = granted

@@ -27,7 +27,7 @@ LONGEST_NAME: Final = 128
 MOST_JOBS: Final = 64
 """Waiting changes, and waiting checks. A compilation takes some hundredths of a second, at most seconds."""
 
-_AGAIN: Final = "look at what they are now, and decide again"
+_AGAIN: Final = "read the present policies, and decide again"
 
 
 def _named(changes: dict[str, str | None]) -> dict[str, str | None]:
@@ -137,7 +137,7 @@ class PolicyRoutes:
             texts = self.texts()
             result = job(texts)
             if self._context.service(PolicyTexts) is not texts:
-                raise ProblemError(409, "mom took another configuration meanwhile: this may or may not be in force", _AGAIN)
+                raise ProblemError(409, "mom was reloaded meanwhile: this change may or may not be in force", _AGAIN)
             return result
 
         try:
@@ -221,7 +221,7 @@ class PolicyRoutes:
         """Return the version in `If-Match`; None for `*`. Raise `ProblemError` without the header."""
         header = call.request.headers.get("if-match", "").strip()
         if not header:
-            hint = "send `If-Match` with the ETag of what you have seen, or `If-Match: *` to change whatever is there"
+            hint = "send `If-Match` with the ETag of the policies that you read, or `If-Match: *` for any version"
             raise ProblemError(428, "a change must say which version of the policies it changes", hint)
         if header == "*":
             return None
@@ -258,5 +258,5 @@ def _no_policy(name: str, state: PolicyState) -> ProblemError:
 
 def _check_name(name: str) -> None:
     if not (1 <= len(name) <= LONGEST_NAME and name.isprintable() and "/" not in name and name == name.strip()):
-        hint = f"1 to {LONGEST_NAME} printable characters, no slash, no blank around"
-        raise ProblemError(400, f"{printable(name)!r} is no name of a policy", hint)
+        hint = f"1 to {LONGEST_NAME} printable characters, no slash, no blank at the start or end"
+        raise ProblemError(400, f"{printable(name)!r} is not a valid name of a policy", hint)

@@ -47,8 +47,8 @@ class Parameter:
             return text
         if re.fullmatch(r"-?[0-9]{1,18}", text) and self.minimum <= int(text) <= self.maximum:
             return int(text)
-        hint = f"{self.name} is a number from {self.minimum} to {self.maximum}"
-        raise ProblemError(400, f"{printable(text)} is no good value of {self.name}", hint)
+        hint = f"{self.name} must be a number from {self.minimum} to {self.maximum}"
+        raise ProblemError(400, f"{printable(text)} is not a valid value of {self.name}", hint)
 
     def schema(self) -> dict[str, Value]:
         """Return the JSON Schema."""
@@ -209,7 +209,7 @@ class Route:
             if name not in parameters:
                 raise ProblemError(400, f"there is no parameter {printable(name)} here", self._hint())
             if name in values:
-                raise ProblemError(400, f"the parameter {name} stands there twice", "write it once")
+                raise ProblemError(400, f"the parameter {name} occurs twice", "write it once")
             values[name] = parameters[name].read(value)
         return values
 

@@ -109,7 +109,7 @@ class HttpConnection(H11Protocol):
             return
         status, detail, hint = 400, "this is no HTTP/1.1 request, or its head is too long", f"a head has at most {LONGEST_HEAD} bytes"
         if isinstance(self.conn, _Parser) and self.conn.chunked:
-            status, detail, hint = 411, "a body in chunks is not read", "send its length: `Content-Length`"
+            status, detail, hint = 411, "chunked bodies are not supported", "send its length: `Content-Length`"
         body = problem_body(status, detail, hint)
         headers = [("content-type", MEDIA_TYPE), ("content-length", str(len(body))), ("connection", "close")]
         for event in (h11.Response(status_code=status, headers=headers), h11.Data(data=body), h11.EndOfMessage()):

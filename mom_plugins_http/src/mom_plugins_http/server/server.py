@@ -204,7 +204,7 @@ class Worker:
         try:
             return self._callers.start(job)
         except RuntimeError as error:
-            raise ProblemError(503, "the system gives mom no more threads", "ask again later", headers={"retry-after": "1"}) from error
+            raise ProblemError(503, "mom cannot start more threads", "ask again later", headers={"retry-after": "1"}) from error
 
     def close(self, seconds: float) -> None:
         """End after the current job; wait at most `seconds`."""

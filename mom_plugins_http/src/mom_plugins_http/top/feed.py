@@ -39,7 +39,7 @@ class Feed:
         self.picture: Picture | None = None
         """The newest; replaced as a whole."""
         self.drill: Drill | None = None
-        self.trouble: tuple[str, str] | None = ("mom is being asked", "")
+        self.trouble: tuple[str, str] | None = ("waiting for mom", "")
         """Error and cure; None while mom answers."""
         self.lost_at: float | None = None
         """Monotonic time of the first of consecutive failures; None while mom answers."""
@@ -91,7 +91,7 @@ class Feed:
         if is_new:
             report = self._client.get(_REPORT)
             if report["format"] != REPORT_FORMAT:
-                raise MomError("mom is of another version than `mom top`", hint="restart the daemon after an upgrade")
+                raise MomError("mom and `mom top` have different versions", hint="restart the daemon after an upgrade")
             acts = self._client.get(f"/v1/acts?together=1&limit={MOST_ACTS}")["items"]
             self.picture = picture_of(report, common_problems(problems_of(report)), acts)
         if guest is not None and (is_new or self.drill is None):

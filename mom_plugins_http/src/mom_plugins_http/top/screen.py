@@ -232,7 +232,7 @@ def _health_line(picture: Picture) -> Line:
     if sick:
         line.append(("  plugins: " + ", ".join(f"{printable(name)} {state}" for name, state in sick.items()), "bold red"))
     elif not problems and picture.memory_severity == "ok" and not suffer:
-        line.append(("  plugins and policies are well", "green"))
+        line.append(("  no problems with plugins and policies", "green"))
     return line
 
 
@@ -253,7 +253,7 @@ def _text(look: Looking, feed: Feed, picture: Picture, width: int) -> list[Line]
 def _changes(acts: Sequence[Json], width: int) -> list[Line]:
     out = [heading("what mom did, the newest first", width)]
     if not acts:
-        return [*out, [("nothing for as long as mom remembers", "dim")]]
+        return [*out, [("nothing in the time that mom keeps", "dim")]]
     return [*out, *(line for act in acts for line in _act(act, width))]
 
 
@@ -309,16 +309,16 @@ def _one_guest(look: Looking, drill: Drill | None, picture: Picture, width: int)
     name = row.name if row is not None else printable(look.marked)
     out = [heading(f"{name}  (Esc: back)", width)]
     if drill is None or drill.id != look.marked:
-        return [*out, [("mom is being asked …", "dim")]]
+        return [*out, [("waiting for mom …", "dim")]]
     if drill.trouble:
         return [*out, *wrapped(f"{drill.trouble}.", width, "yellow")]
     out += _explained(drill.explanation, width)
     out += _past(drill.past, width)
     if drill.acts:
-        out += [[], [("what mom did to it lately", "bold")]]
+        out += [[], [("recent changes by mom", "bold")]]
         out += [line for act in drill.acts[:12] for line in _act(act, width, named=False)]
     fields = {name: value for name, value in drill.guest.get("fields", {}).items() if value is not None}
-    out += [[], [("all its fields", "bold")]]
+    out += [[], [("all fields", "bold")]]
     out += wrapped("  ".join(f"{name} {printable(str(value), 60)}" for name, value in sorted(fields.items())), width)
     return out
 
@@ -354,8 +354,8 @@ def _past(past: Sequence[Json], width: int) -> list[Line]:
 
 
 def _waiting(feed: Feed, width: int) -> list[Line]:
-    message, hint = feed.trouble or ("mom is being asked", "")
+    message, hint = feed.trouble or ("waiting for mom", "")
     lines = wrapped(message[:1].upper() + message[1:] + ".", width, "bold")
     if hint:
         lines += wrapped(hint[:1].upper() + hint[1:] + ".", width)
-    return [*lines, [], [("It is asked again every second. q: end", "dim")]]
+    return [*lines, [], [("Retrying every second. q: quit", "dim")]]
