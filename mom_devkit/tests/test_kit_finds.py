@@ -174,9 +174,9 @@ def refusing(plugin: Knob, changes: Sequence[Change]) -> None:
         ("results", {"mom_report": lambda self: int("disk")}, "ValueError: invalid literal"),
         ("results", {"mom_setup": lambda self: signal.signal(signal.SIGTERM, signal.SIG_IGN)}, "signal only works in main thread"),
         ("results", {"mom_check": lambda self: [5]}, "mom_check returned a int instead of Finding"),
-        ("results", {"mom_doctor": lambda self: [Finding(*IN_TEXTS)]}, "whose parts are not a Severity and texts"),
+        ("results", {"mom_doctor": lambda self: [Finding(*IN_TEXTS)]}, "whose other parts are not texts"),
         ("results", {"mom_status": staticmethod(lambda report: int("disk"))}, "mom_status failed: ValueError: invalid literal"),
-        ("results", {"mom_status": staticmethod(lambda report: [StatusPart(*IN_TEXTS)])}, "whose heading and text are no texts"),
+        ("results", {"mom_status": staticmethod(lambda report: [StatusPart(*IN_TEXTS)])}, "whose heading or text is not a text"),
         ("results", {"mom_suggest": staticmethod(lambda root: 5)}, "mom_suggest returned a int instead of Suggestion"),
         ("results", {"mom_explainer": staticmethod(lambda: 5)}, "mom_explainer returned a int instead of Explainer"),
         ("results", {"mom_explainer": staticmethod(Mumbles)}, "has no attribute 'place'"),
@@ -357,7 +357,7 @@ def test_a_hypervisor_that_lists_badly_or_ignores_ghosts_is_found() -> None:
 
     text = said(wrong(mom_hypervisor=lambda self: Careless()), "hypervisor")
     for what in (
-        "two guests have one id",
+        "two guests have the same id",
         "set_balloon of a guest that is gone has no effect",
         "balloon_sizes of a guest that is gone raises",
     ):

@@ -69,7 +69,7 @@ def test_a_fault_has_its_cure_and_exit_code_1(acme: Callable[..., str]) -> None:
     code, out, _ = check(acme('return {"acme": "many"}'))
     assert code == 1
     assert "error: results: its host field acme should be a number" in out
-    assert "    return what was declared" in out
+    assert "    return only declared fields" in out
 
 
 STARTS = "os.environ['ACME'] = '1'; threading.Thread(target=time.sleep, args=(60,), name='early', daemon=True).start()"

@@ -90,7 +90,7 @@ def test_a_bad_name_is_refused(name: str, new, tmp_path: Path) -> None:
 def test_a_name_of_moms_own_is_refused(name: str, new, tmp_path: Path) -> None:
     code, text = new(name, "--kind", "collector")
     assert code == 2
-    assert "take another" in text
+    assert "use another name" in text
     assert list(tmp_path.iterdir()) == []
 
 
@@ -113,7 +113,7 @@ def test_nothing_that_exists_is_overwritten_and_folders_are_made(new, tmp_path: 
     before = (tmp_path / "mom-page-cache/README.md").read_text()
     code, text = new("page-cache", "--kind", "reporter")
     assert code == 1
-    assert "exists already, and stays as it is" in text
+    assert "exists already; mom does not overwrite it" in text
     assert (tmp_path / "mom-page-cache/README.md").read_text() == before
     (tmp_path / "file").write_text("mine")
     assert new("page-cache", "--kind", "reporter", "--directory", str(tmp_path / "file"))[0] != 0

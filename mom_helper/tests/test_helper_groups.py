@@ -91,7 +91,7 @@ def test_a_guest_that_has_left_the_guests_groups_is_none_any_more(group: Group) 
         elsewhere.started.append(group.started.pop())
         with pytest.raises(ProcessLookupError, match="another group now"):
             guest.group(UNIFIED)
-        with pytest.raises(PermissionError, match="it is no guest"):
+        with pytest.raises(PermissionError, match="the process is not a guest"):
             guests.find(pid, started)
 
 
@@ -116,7 +116,7 @@ def test_a_process_with_rights_of_another_user_besides_is_no_guest(group: Group)
     assert one.stdout is not None
     with one.stdout as said:
         said.readline()
-    with pytest.raises(PermissionError, match="it is no guest"):
+    with pytest.raises(PermissionError, match="the process is not a guest"):
         known_guests().find(one.pid, None)
 
 
@@ -125,5 +125,5 @@ def test_a_guests_group_of_another_hierarchy_is_to_be_below_those_of_guests_too(
     """As where only one hierarchy is the management system's."""
     pid, started = group.process(GUEST)
     monkeypatch.setattr("mom_helper.guests._paths", lambda _: {"memory": group.path, UNIFIED: "/system.slice"})
-    with pytest.raises(PermissionError, match="no group below those of guests"):
+    with pytest.raises(PermissionError, match="no control group below those declared for guests"):
         known_guests().find(pid, started).group(UNIFIED)

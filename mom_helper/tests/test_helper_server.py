@@ -357,7 +357,7 @@ def test_a_note_that_is_written_in_part_only_is_none(tmp_path: Path, monkeypatch
     knob.write_text("100\n")
     with monkeypatch.context() as patch:
         patch.setattr(os, "pwrite", lambda file, content, at: 5)
-        with pytest.raises(OSError, match="no room to remember"):
+        with pytest.raises(OSError, match="no space to save"):
             memory.write(str(knob), None, 7, allowed=True)
     assert knob.read_text() == "100\n"
 
@@ -713,7 +713,7 @@ def test_a_declaration_that_is_wrong_is_left_out_and_said(tmp_path: Path, text: 
     (tmp_path / "zz.conf").write_text("[knob /good]\nvalues = 1\n")
     assert list(Declared([str(tmp_path)], said.append).files) == ["/good"]
     assert len(said) == 1
-    assert "is left out" in said[0]
+    assert "is ignored" in said[0]
 
 
 def test_a_declaration_that_others_than_root_can_write_is_left_out(tmp_path: Path) -> None:
@@ -723,7 +723,7 @@ def test_a_declaration_that_others_than_root_can_write_is_left_out(tmp_path: Pat
         (tmp_path / name).chmod(mode)
         os.chown(tmp_path / name, owner, 0)
     assert not Declared([str(tmp_path)], said.append).files
-    assert all("others than root can write to it" in line for line in said)
+    assert all("users other than root can write to it" in line for line in said)
 
 
 @pytest.mark.parametrize("linked", [False, True], ids=["in the folder", "by a link"])
@@ -737,7 +737,7 @@ def test_a_declaration_that_others_than_root_can_replace_is_left_out(tmp_path: P
     assert Declared([str(folder if linked else theirs)], said.append).files
     os.chown(theirs, ENGINE, 0)
     assert not Declared([str(folder if linked else theirs)], said.append).files
-    assert "others than root can write to it, or to a folder above it" in said[0]
+    assert "users other than root can write to it, or to a folder above it" in said[0]
 
 
 def test_where_root_declares_values_no_other_one_between_them_may_be_written(tmp_path: Path) -> None:

@@ -24,7 +24,10 @@ CHECK_SECONDS: Final = 180.0
 @click.argument("name", required=False)
 @click.option("--settings", metavar="YAML", default="{}", help="The plugin's settings, such as '{uri: \"test:///default\"}'.")
 @click.option(
-    "--host", metavar="DIR", type=click.Path(exists=True, file_okay=False), help="Folder with the files of /proc and /sys that it needs."
+    "--host",
+    metavar="DIR",
+    type=click.Path(exists=True, file_okay=False),
+    help="Folder with the files of /proc and /sys that the plugin needs.",
 )
 @click.option("--may-touch", is_flag=True, help="Allow changes of the guests of the plugin's own hypervisor.")
 @json_option
@@ -42,7 +45,7 @@ def check_command(name: str | None, settings: str, host: str | None, may_touch: 
         raise click.BadParameter("must be a mapping, such as '{size: 64MiB}'", param_hint="--settings")
     installed = available_plugins()
     if name is not None and name not in installed:
-        hint = f"`mom plugin list` lists those that are; `{pip_install()} -e .` in a project's folder installs it"
+        hint = f"`mom plugin list` shows the installed plugins; `{pip_install()} -e .` in a project's folder installs it"
         raise click.BadParameter(f"{name!r} is not installed ({hint})", param_hint="NAME")
     request = {"settings": document.value or {}, "host": host, "may_touch": may_touch}
     plugins = [plugin for same_name in installed.values() for plugin in same_name if name in {None, plugin.name}]
@@ -71,7 +74,7 @@ def _check(request: Mapping[str, object], plugin: AvailablePlugin) -> dict[str, 
             except subprocess.TimeoutExpired:
                 child.kill()
                 _, errors = child.communicate()
-                ended = f"it was not done within {CHECK_SECONDS:g} s"
+                ended = f"the check did not end within {CHECK_SECONDS:g} s"
         for step in map(json.loads, answer):
             current = step["check"]
             checks += "findings" not in step

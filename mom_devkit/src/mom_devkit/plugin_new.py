@@ -53,7 +53,7 @@ def new_command(name: str, kind: str, directory: Path | None) -> None:
     _refuse_taken_name(name)
     target = directory if directory is not None else Path(f"mom-{name.replace('_', '-')}")
     write_project(name, kind, target)
-    print_prose(f"wrote {target}: {'an' if kind[0] in 'aeiou' else 'a'} {kind} that works as it stands", 2)
+    print_prose(f"wrote {target}: {'an' if kind[0] in 'aeiou' else 'a'} {kind} that works unchanged", 2)
     print_prose("\nnext:")
     for line in (f"cd {target}", f"{pip_install()} -e '.[dev]'", "pytest", f"mom plugin check {name}"):
         click.echo(f"    {line}")
@@ -69,9 +69,9 @@ def _refuse_bad_name(name: str) -> None:
     if not _NAME.fullmatch(name) or not name.isascii():
         raise click.BadParameter(f"{name!r:.60} is no name for a plugin ({hint})", param_hint="NAME")
     if len(name) > LONGEST_NAME:
-        raise click.BadParameter(f"it has {len(name)} characters; at most {LONGEST_NAME} are read with ease", param_hint="NAME")
+        raise click.BadParameter(f"it has {len(name)} characters; at most {LONGEST_NAME} are allowed", param_hint="NAME")
     if keyword.iskeyword(name) or keyword.issoftkeyword(name) or name in sys.stdlib_module_names:
-        raise click.BadParameter(f"{name!r} is a word of Python: take another", param_hint="NAME")
+        raise click.BadParameter(f"{name!r} is a Python keyword: use another name", param_hint="NAME")
 
 
 def _refuse_taken_name(name: str) -> None:
@@ -80,18 +80,18 @@ def _refuse_taken_name(name: str) -> None:
     spelled = name.replace("-", "_")
     taken = {word.replace("-", "_") for word in (*RESERVED, *catalog(), *SECTIONS, *setting_names(CoreSettings))}
     if spelled in taken:
-        raise click.BadParameter(f"{name!r} is mom's own: take another", param_hint="NAME")
+        raise click.BadParameter(f"{name!r} is a name of mom itself: use another name", param_hint="NAME")
     for installed, plugins in available_plugins().items():
         if installed.replace("-", "_") == spelled:
-            raise click.BadParameter(f"{name!r} is a plugin of {plugins[0].distribution}: take another", param_hint="NAME")
+            raise click.BadParameter(f"{name!r} is a plugin of {plugins[0].distribution}: use another name", param_hint="NAME")
     if find_spec(_package(name)) is not None:
-        raise click.BadParameter(f"there is a package {_package(name)} already: take another name", param_hint="NAME")
+        raise click.BadParameter(f"there is a package {_package(name)} already: use another name", param_hint="NAME")
 
 
 def write_project(name: str, kind: str, target: Path) -> None:
     """Write the distribution. Raise `MomError` if the target exists."""
     if os.path.lexists(target) and not (target.is_dir() and not target.is_symlink() and not any(target.iterdir())):
-        raise MomError(f"{target} exists already, and stays as it is", hint="--directory names another folder")
+        raise MomError(f"{target} exists already; mom does not overwrite it", hint="--directory names another folder")
     try:
         host_of(target, files_of(name, kind))
     except OSError as error:

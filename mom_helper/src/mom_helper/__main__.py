@@ -71,7 +71,7 @@ def main(verb: str, words: Sequence[str]) -> int:
     try:
         user = pwd.getpwnam(options["--user"])
     except KeyError:
-        sys.stderr.write(f"there is no user {options['--user']}: name mom's\n")
+        sys.stderr.write(f"there is no user {options['--user']}: use --user with mom's user\n")
         return 2
     declared = Declared(options["--declarations"].split(":"), log)
     if verb == "serve-libvirt":
@@ -81,11 +81,11 @@ def main(verb: str, words: Sequence[str]) -> int:
             sys.stderr.write(f"libvirt's Python module cannot be loaded: {error}; install python3-libvirt\n")
             return 2
 
-        log(f"orders of user {user.pw_name} about guests of {options['--uri']}: {len(declared.destinations)} destinations are declared")
+        log(f"orders of user {user.pw_name} about guests of {options['--uri']}: {len(declared.destinations)} declared destinations")
         guest_work = GuestWork(declared, options["--uri"], options["--state"], log, user.pw_uid)
         serve(_listener(options["--socket"], user.pw_gid), guest_work, _MOST_OF_LIBVIRT)
         return 0
-    log(f"orders of user {user.pw_name}: {len(declared.files)} files may be written, {len(declared.rules)} kinds of processes are guests")
+    log(f"orders of user {user.pw_name}: {len(declared.files)} declared files, {len(declared.rules)} rules for guests")
     serve(_listener(options["--socket"], user.pw_gid), Work(declared, Before(options["--state"]), log, user.pw_uid))
     return 0
 
@@ -105,7 +105,7 @@ class OrderLog:
         if not self._allowance.take() or self._errors.poll(0) != [(2, select.POLLOUT)]:
             self._left_out += 1
             return
-        more = f" ({self._left_out} lines more were left out)" if self._left_out else ""
+        more = f" ({self._left_out} more lines were skipped)" if self._left_out else ""
         self._left_out = 0
         with suppress(OSError):  # a full disk must not stop orders
             os.write(2, text.encode("ascii", "backslashreplace").replace(b"\n", b" ")[:500] + more.encode() + b"\n")

@@ -47,7 +47,7 @@ class Before:
         with opened(name, os.O_RDWR, folder) as file, self._noted(key) as note:
             previous, (original, wrote, _) = _read(file), _read_note(note)
             if not allowed and original != str(value):
-                raise OSError(errno.ERANGE, "root does not let it be that")
+                raise OSError(errno.ERANGE, "root has not declared this value")
             if previous is None:
                 _write(file, value, of_group=folder is not None)
                 return previous
@@ -86,7 +86,7 @@ class Before:
                 with self._noted(key) as note:
                     again, why_not = _put_one_back(key, note, only_tidy=only_tidy)
             except OSError as error:  # a fault of this note; continue with the others
-                again, why_not = "", f"what is noted in {self._folder}/{key} cannot be read: {error}"
+                again, why_not = "", f"the original value in {self._folder}/{key} cannot be read: {error}"
             restored, failed = restored + bool(again), failed + bool(why_not)
             if again or why_not:
                 log(again or why_not)
@@ -123,18 +123,18 @@ def _put_one_back(key: str, note: int, *, only_tidy: bool) -> tuple[str, str]:
         with nullcontext() if key.startswith("!") else opened(path.rpartition("/")[0], FOLDER) as folder:
             name, its_key = _place(path, folder)
             if its_key != key:
-                raise FileNotFoundError(errno.ENOENT, "another group has that name now")
+                raise FileNotFoundError(errno.ENOENT, "another group has this name now")
             with opened(name, os.O_RDWR, folder) as file:
                 current = _read(file)
                 if before != str(current) and wrote in {UNCERTAIN, str(current)}:
                     if only_tidy:
                         return "", ""
                     _write(file, int(before), of_group=folder is not None)
-                    again = f"{path}: {before} again"
+                    again = f"{path}: restored {before}"
     except FileNotFoundError:
         pass  # the guest has ended
     except (OSError, ValueError) as error:
-        return "", f"{path} cannot be {before} again: {error}"
+        return "", f"{path}: cannot restore {before}: {error}"
     os.ftruncate(note, 0)
     return again, ""
 
@@ -145,7 +145,7 @@ def _read(file: int) -> int | None:
     try:
         return NO_LIMIT if text == b"max" else int(text) if text else None
     except ValueError:
-        raise OSError(errno.EINVAL, "there is no whole number in it") from None
+        raise OSError(errno.EINVAL, "it does not contain a whole number") from None
 
 
 def _write(file: int, value: int, *, of_group: bool) -> None:
@@ -169,4 +169,4 @@ def _write_note(note: int, before: int, wrote: str, path: str) -> None:
     """Write a note of constant length, so that no crash leaves half a value."""
     content = f"{before:<20} {wrote:<20} {path}".encode(errors="surrogateescape")
     if os.pwrite(note, content, 0) != len(content):
-        raise OSError(errno.ENOSPC, "there is no room to remember what stood there")
+        raise OSError(errno.ENOSPC, "there is no space to save the original value")

@@ -57,16 +57,16 @@ class Declared:
                 parser = configparser.ConfigParser(interpolation=None, delimiters=("=",), inline_comment_prefixes=(";", "#"))
                 try:
                     if not _is_roots(os.path.realpath(path)):
-                        raise ValueError("others than root can write to it, or to a folder above it")
+                        raise ValueError("users other than root can write to it, or to a folder above it")
                     parser.read(path, encoding="utf-8")
                 except (OSError, ValueError, configparser.Error) as error:
-                    log(f"{path} is left out: {error}")
+                    log(f"{path} is ignored: {error}")
                     continue  # a part of a malformed file may not be what root intended
                 for name in parser.sections():
                     try:
                         self._take(parser[name])
                     except ValueError as error:
-                        log(f"{path}: [{name}] is left out: {error}")
+                        log(f"{path}: [{name}] is ignored: {error}")
 
     def _take(self, section: configparser.SectionProxy) -> None:
         kind, _, name = section.name.partition(" ")
@@ -82,10 +82,10 @@ class Declared:
             least = section.getint("least", min(values, default=None))
             most = section.getint("most", max(values, default=_MOST if kind == "group" else None))
             if least is None or most is None or least > most:
-                raise ValueError("write least and most, or values")
+                raise ValueError("declare least and most, or values")
             self.files[name] = WritableFile(name, least, most, values, kind == "group" and section.getboolean("max", False))
         else:
-            raise ValueError("write [knob PATH], [group FILE], [guests NAME], [destination NAME] with its uri, or [limits]")
+            raise ValueError("unknown section: use [knob PATH], [group FILE], [guests NAME], [destination NAME] with its uri, or [limits]")
 
 
 def _is_roots(path: str) -> bool:

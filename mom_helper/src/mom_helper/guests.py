@@ -63,7 +63,7 @@ class Guest:
         self._opened: dict[str, tuple[int, str, bool]] = {}
         self._ended = select.poll()
         if not 0 < pid <= 1 << 22:  # the kernel's own bound
-            raise ProcessLookupError(errno.ESRCH, "no process has that number")
+            raise ProcessLookupError(errno.ESRCH, "there is no process with this number")
         self.handle = self._keep(os.pidfd_open(pid))  # fails for a thread other than the process's first
         self._ended.register(self.handle, select.POLLIN)
         self.folder = self._keep(os.open(f"/proc/{pid}", FOLDER))
@@ -90,7 +90,7 @@ class Guest:
         if hierarchy not in self._opened:
             path = self._groups.get(hierarchy, "")
             if (".." in path.split("/") and not self._whatever) or not path.startswith(self._below):
-                raise PermissionError(errno.EPERM, "it has no group below those of guests")
+                raise PermissionError(errno.EPERM, "it has no control group below those declared for guests")
             # libvirt names groups after their guests; another group must have no other process.
             named = path.endswith(".libvirt-qemu") or (path.rpartition("/")[2].startswith("machine-qemu") and path.endswith(".scope"))
             path = f"{self._mounts[hierarchy]}{path}"
@@ -99,7 +99,7 @@ class Guest:
                 raise ProcessLookupError(errno.ESRCH, "it has ended, or is in another group now")
         folder, path, its_own = self._opened[hierarchy]
         if not its_own and read_at(folder, "cgroup.procs").split() != [b"%d" % self.pid]:
-            raise PermissionError(errno.EPERM, "its group has others in it")
+            raise PermissionError(errno.EPERM, "its control group contains other processes")
         return folder, path
 
     def _keep(self, file: int) -> int:
@@ -112,7 +112,7 @@ class Guest:
         for rule in rules:
             if users and rule.users.issuperset(users) and any(path.startswith(rule.groups) for path in self._groups.values()):
                 return rule
-        raise PermissionError(errno.EPERM, "it is no guest")
+        raise PermissionError(errno.EPERM, "the process is not a guest")
 
 
 def _paths(content: bytes) -> Mapping[str, str]:

@@ -85,7 +85,7 @@ class GuestWork:
                     self._libvirt = libvirt.open(self._uri)
                 domain = self._libvirt.lookupByUUID(order.uuid)
                 if order.start not in {ANY_START, domain.ID()}:
-                    raise ProcessLookupError(errno.ESRCH, "the guest has ended, or was started anew")
+                    raise ProcessLookupError(errno.ESRCH, "the guest has ended, or was restarted")
                 say(f"{domain.name()}, {order}")
                 answer = self._ways[order.number](domain, order)
             except libvirt.libvirtError as error:
@@ -101,7 +101,7 @@ class GuestWork:
         fcntl.fcntl(self._peer, fcntl.F_SETFL, flags | os.O_ASYNC)  # SIGIO, on input or disconnection, ends this process
         try:
             if select.select([self._peer], [], [], 0)[0]:
-                raise OSError(errno.EPROTO, "the next order came before the answer to this one")
+                raise OSError(errno.EPROTO, "the client sent the next order before the answer to this one")
             yield
         finally:
             fcntl.fcntl(self._peer, fcntl.F_SETFL, flags)
@@ -119,7 +119,7 @@ class GuestWork:
     def _start(self, domain: Any, order: GuestOrder) -> None:
         note = f"{self._stopped}/{order.uuid.hex()}"
         if not domain.hasManagedSaveImage() and not os.access(note, os.F_OK):
-            raise OSError(errno.EPERM, "it was neither saved nor shut down for mom")
+            raise OSError(errno.EPERM, "mom has neither saved nor shut down this guest")
         domain.create()
         with suppress(FileNotFoundError):
             os.unlink(note)
@@ -153,7 +153,7 @@ def _limits(order: GuestOrder, names: Sequence[str]) -> dict[str, int]:
 def _device(order: GuestOrder) -> str:
     """Return the name of a device. libvirt only searches the guest's own devices."""
     if not _DEVICE.fullmatch(order.what):
-        raise OSError(errno.EINVAL, "no device has such a name")
+        raise OSError(errno.EINVAL, "this is not a valid device name")
     return order.what.decode()
 
 
@@ -167,5 +167,5 @@ def _numbers(order: GuestOrder) -> str:
 
 def _defined(domain: Any) -> Any:
     if not domain.isPersistent():
-        raise OSError(errno.EOPNOTSUPP, "it is not defined: libvirt forgets it when it ends")
+        raise OSError(errno.EOPNOTSUPP, "the guest is transient: libvirt forgets it when it ends")
     return domain

@@ -69,7 +69,7 @@ def _by_group(order: Order, guest: Guest) -> tuple[int, bool]:
     folder, _ = guest.group(name)
     before = int(read_at(folder, held)) >> 10
     if before < LEAST_HELD_KIB:
-        raise OSError(errno.ENODATA, "the group holds too little")
+        raise OSError(errno.ENODATA, "the control group has too little memory")
     with opened(written, os.O_WRONLY, folder) as file:
         try:
             # The timer repeats, as a signal before the write has no effect.

@@ -117,9 +117,9 @@ class Work:
 
     def _watch_pressure(self, order: Order) -> Done:
         if order.b not in _WINDOW_US or not _LEAST_STALL_US <= order.a <= order.b:
-            raise OSError(errno.ERANGE, "no stall or window that the kernel takes")
+            raise OSError(errno.ERANGE, "the kernel does not accept this stall or window")
         if not self._triggers.take():
-            raise OSError(errno.EAGAIN, "there were too many triggers")
+            raise OSError(errno.EAGAIN, "too many triggers")
         with opened(PRESSURE_FILE, os.O_RDWR) as file:
             os.write(file, b"some %d %d\0" % (order.a, order.b))
             self.log(f"{PRESSURE_FILE}: a trigger at {order.a} of {order.b} us")
@@ -129,7 +129,7 @@ class Work:
         """Connect to a socket of QEMU, or to one that libvirt as root made for QEMU's user."""
         status = os.fstat(file)
         if not stat.S_ISSOCK(status.st_mode) or not any(status.st_uid in rule.users for rule in self._rules):
-            raise OSError(errno.EPERM, "no socket of a guest's user")
+            raise OSError(errno.EPERM, "not a socket of a guest's user")
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK) as connection:
             connection.connect(f"/proc/self/fd/{file}")
             pid, user = peer_of(connection)
@@ -143,7 +143,7 @@ class Work:
 def numbered(files: Sequence[File], number: int) -> File:
     """Return the item with this number. Raise `OSError` if there is none."""
     if not 0 <= number < len(files):
-        raise OSError(errno.ENOENT, "there is no file of that number")
+        raise OSError(errno.ENOENT, "there is no item with this number")
     return files[number]
 
 

@@ -78,5 +78,5 @@ def run_check(subject: ExaminedPlugin, check: str) -> list[Finding]:
     except Exception as error:  # noqa: BLE001  # the plugin's code may raise anything
         findings.append(subject.fault(f"it raises {behaviour.located(error)}"))
     for name in behaviour.changes_since(state):  # after each check, or a second change would stay unnoticed
-        findings.append(subject.fault(f"it changes {name}", "these belong to the whole process: leave them alone"))
+        findings.append(subject.fault(f"it changes {name}", "do not change state of the whole process"))
     return [replace(finding, subject=check) for finding in findings]

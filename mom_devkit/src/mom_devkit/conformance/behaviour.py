@@ -52,15 +52,13 @@ ENGINE_SAYS: Final = re.compile(r"mom_\w+|it collects|its (host|guest) field")
 def _troubles(subject: ExaminedPlugin, report: Report, when: str = "") -> Iterator[Finding]:
     own = next(plugin for plugin in report.plugins if plugin.name == subject.name)
     if hasattr(subject.plugin_class, "mom_hypervisor") and own.last_error.startswith(HypervisorError.__name__):
-        yield subject.remark(f"its hypervisor cannot be reached here: {own.last_error}", "give settings that reach one")
+        yield subject.remark(f"its hypervisor cannot be reached here: {own.last_error}", "pass settings of a reachable hypervisor")
         return
     for problem in report.problems:
         if problem.source.name == subject.name and ENGINE_SAYS.match(problem.message):
-            yield subject.fault(when + problem.message, "return what was declared; leave out, or set to None, what is unknown")
+            yield subject.fault(when + problem.message, "return only declared fields; omit unknown values, or set them to None")
     if own.failures:
-        yield subject.fault(
-            f"{when}{own.failures} of {own.calls} calls failed: {own.last_error}", "a hook raises only when something is really wrong"
-        )
+        yield subject.fault(f"{when}{own.failures} of {own.calls} calls failed: {own.last_error}", "raise only on real errors")
     deadline = subject.read_settings().deadline
     for hook, seconds in own.durations.items():
         if seconds > deadline / 2:
@@ -75,7 +73,7 @@ def results(subject: ExaminedPlugin) -> Iterator[Finding]:
         yield from _troubles(subject, report)
         for decision in report.decisions:
             if decision.source.name == subject.name and not decision.reason:
-                yield subject.remark(f"a decision on {decision.control} has no reason", "operators ask why: give `reason`")
+                yield subject.remark(f"a decision on {decision.control} has no reason", "set `reason`: operators need it")
         yield from _findings(subject, life)
         yield from _shown_by_verbs(subject, life, report)
 
@@ -97,7 +95,7 @@ def _findings(subject: ExaminedPlugin, life: Life) -> Iterator[Finding]:
             yield subject.fault(f"{hook} failed: {located(error)}", "report faults of the host or the configuration as a Finding")
         else:
             if any(not _is_sound(finding) for finding in findings):
-                fault = f"{hook} gave a Finding whose parts are not a Severity and texts"
+                fault = f"{hook} yielded a Finding whose severity is not a Severity, or whose other parts are not texts"
             if fault:
                 yield subject.fault(fault, "yield Finding objects")
 
@@ -116,19 +114,19 @@ def _shown_by_verbs(subject: ExaminedPlugin, life: Life, report: Report) -> Iter
         if "mom_suggest" in hooks:
             suggested_by(loaded, subject.root)
     except MomError as error:
-        yield subject.fault(error.message, "what is unknown has no part; a host that it does not fit has no suggestion")
+        yield subject.fault(error.message, "yield no part for unknown values; return no suggestion for an unsuitable host")
     explainers = Explainers(explainers_of([loaded]))
     explainers.take(report)
     unknown = {text for guest in report.snapshot.guests.values() for text in explainers.explain(report, guest)["unknown"]}
     for text in sorted(text for text in unknown if text.startswith(f"what the plugin {subject.name} knows (")):
-        yield subject.fault(f"mom_explainer: `mom explain` does not know {text}", "what is unknown is named in `unknown`")
+        yield subject.fault(f"mom_explainer: `mom explain` does not know {text}", "list unknown values in `unknown`")
 
 
 def _of_status(subject: ExaminedPlugin, parts: Sequence[StatusPart]) -> Iterator[Finding]:
     for part in parts:
         place, *texts = (part.place, part.heading, part.text)
         if not isinstance(place, int) or not all(isinstance(text, str) for text in texts):
-            message = "mom_status gave a StatusPart whose heading and text are no texts, or whose place is no integer"
+            message = "mom_status yielded a StatusPart whose heading or text is not a text, or whose place is not an integer"
             yield subject.fault(message, "place, heading, text")
 
 
@@ -172,9 +170,9 @@ def observing(subject: ExaminedPlugin) -> Iterator[Finding]:
     after = _content(bench.root)
     changed = [name for name in before.keys() | after.keys() if before.get(name) != after.get(name)]
     if changed:
-        yield subject.fault(f"in observe mode it wrote to {', '.join(sorted(changed)[:5])}", "change things in mom_write only")
+        yield subject.fault(f"in observe mode it wrote to {', '.join(sorted(changed)[:5])}", "make changes only in mom_write")
     if _guests_of(bench.hypervisor) != guests:
-        yield subject.fault("in observe mode it changed guests", "change things in mom_write only")
+        yield subject.fault("in observe mode it changed guests", "make changes only in mom_write")
 
 
 def _content(root: Path) -> dict[str, bytes]:
@@ -196,14 +194,14 @@ def reload(subject: ExaminedPlugin) -> Iterator[Finding]:
             try:
                 life.engine.reload(config)
             except MomError as error:
-                cure = "the new one is set up before the old one is torn down: share nothing"
+                cure = "mom sets up the new plugin before it tears down the old one: they must share nothing"
                 yield subject.fault(f"a reload with other settings fails: {error.message}", cure)
                 return
             instances.append(life.subject.instance)
         if instances[0] is instances[1]:
             yield subject.fault("a reload with other settings kept the old ones", "compare settings by value")
         if instances[1] is not instances[2]:
-            yield subject.fault("a reload with equal settings begins it anew", "compare settings by value")
+            yield subject.fault("a reload with equal settings restarts it", "compare settings by value")
         life.cycle()
         yield from _troubles(subject, life.cycle(), "after a reload, ")
 
@@ -241,7 +239,9 @@ def hypervisor(subject: ExaminedPlugin) -> Iterator[Finding]:
         try:
             guests = list(tested.guests())
         except HypervisorError as error:
-            yield subject.remark(f"its hypervisor cannot be reached here, so it was not checked: {error}", "give settings that reach one")
+            yield subject.remark(
+                f"its hypervisor cannot be reached here, so it was not checked: {error}", "pass settings of a reachable hypervisor"
+            )
             return
         yield from _listed_guests(subject, guests)
         yield from _readings_of_ghost(subject, tested)
@@ -250,14 +250,18 @@ def hypervisor(subject: ExaminedPlugin) -> Iterator[Finding]:
 
 def _listed_guests(subject: ExaminedPlugin, guests: Sequence[Guest]) -> Iterator[Finding]:
     if not guests:
-        yield subject.remark("its hypervisor has no guests here, so how it lists them was not checked", "give settings for some")
+        yield subject.remark(
+            "its hypervisor has no guests here, so its list of guests was not checked", "pass settings of a hypervisor with guests"
+        )
     if len({guest.id for guest in guests}) < len(guests):
-        yield subject.fault("two guests have one id", "take the UUID")
+        yield subject.fault("two guests have the same id", "use the UUID as the id")
     for guest in guests:
         if not (guest.properties.get("name") and guest.properties.get("uuid")):
-            yield subject.fault(f"the guest {guest.entity} has no property name or uuid", "`properties` hold at least these")
+            yield subject.fault(f"the guest {guest.entity} has no property name or uuid", "`properties` must contain both")
         if not guest.incarnation:
-            yield subject.remark(f"the guest {guest.entity} has no incarnation", "mom takes one that was started anew for the old one")
+            yield subject.remark(
+                f"the guest {guest.entity} has no incarnation", "without it, mom cannot tell a restarted guest from the old one"
+            )
 
 
 def _readings_of_ghost(subject: ExaminedPlugin, tested: Hypervisor) -> Iterator[Finding]:
@@ -266,10 +270,10 @@ def _readings_of_ghost(subject: ExaminedPlugin, tested: Hypervisor) -> Iterator[
             answer = getattr(tested, name)([GHOST])
         except Exception as error:  # noqa: BLE001  # any error of the hypervisor is the finding
             message = f"{name} of a guest that is gone raises {describe(error)}"
-            yield subject.fault(message, "leave the guest out, and answer for the others")
+            yield subject.fault(message, "omit the guest, and return the others")
             continue
         if answer:
-            yield subject.fault(f"{name} knows a guest that does not exist", "leave unknown guests out")
+            yield subject.fault(f"{name} returns a guest that does not exist", "omit unknown guests")
 
 
 def _changes_of_ghost(subject: ExaminedPlugin, tested: Hypervisor) -> Iterator[Finding]:

@@ -53,12 +53,12 @@ def _loaded(name: str) -> tuple[LoadedPlugin | None, list[Finding]]:
     seconds = time.monotonic() - began
     findings = [Finding(Severity.ERROR, LOADING, error.message, error.hint) for error in errors]
     if seconds > SLOW_IMPORT_SECONDS and not errors:
-        findings.append(Finding(Severity.WARNING, LOADING, f"its import takes {seconds:.1f} s", "do what takes time in mom_setup"))
+        findings.append(Finding(Severity.WARNING, LOADING, f"its import takes {seconds:.1f} s", "do slow work in mom_setup"))
     started = [thread.name for thread in threading.enumerate() if thread not in threads and not thread.name.startswith("importing ")]
     if started:
         text = f"its import starts threads: {', '.join(started)}"
         findings.append(Finding(Severity.ERROR, LOADING, text, "start them in mom_setup, and join them in mom_teardown"))
-    cure = "these belong to the whole process: leave them alone"
+    cure = "do not change state of the whole process"
     findings += [Finding(Severity.ERROR, LOADING, f"its import changes {name}", cure) for name in changes_since(state)]
     return loaded.get(name), findings
 

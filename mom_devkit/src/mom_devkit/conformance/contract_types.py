@@ -31,7 +31,7 @@ def _why_useless_control(spec: ControlSpec) -> str:
     choices = tuple(spec.choices)
     fits = choices == (0, 1) if spec.unit is Unit.FLAG else not choices or spec.unit.is_number
     if not fits or len(set(choices)) < len(choices) or not all(type(choice) is int for choice in choices):
-        return "has invalid choices: they must be different integers, of a control with a number; those of a flag are 0 and 1"
+        return "has invalid choices: use different integers, for a control with a number only; a flag has 0 and 1"
     bounds = [bound for bound in (spec.minimum, spec.maximum) if bound is not None]
     if not all(isinstance(bound, int | float) and math.isfinite(bound) for bound in bounds):
         return "needs finite numbers as bounds"
@@ -42,7 +42,7 @@ def _why_useless_column(spec: GuestColumn) -> str:
     if not spec.name or not spec.fields:
         return "needs a name and the names of fields"
     if spec.metric and not METRIC.fullmatch(spec.metric):
-        return "needs a metric name that Prometheus takes and that mom does not use: with mom_ it begins as mom_guest_"
+        return "needs a valid Prometheus metric name that mom does not use; if it begins with mom_, then with mom_guest_"
     return "" if spec.mark_from is None or math.isfinite(spec.mark_from) else "needs a finite number as mark_from"
 
 
@@ -51,4 +51,4 @@ def missing_of(kind: object, offer: object) -> str:
     if not isinstance(kind, type) or not getattr(kind, "_is_protocol", False):
         return f"{kind!r:.80} is no protocol"
     missing = [name for name in dir(kind) if not name.startswith("_") and not hasattr(offer, name)]
-    return f"the {type(offer).__name__} that it offers is no {kind.__name__}: it has no {', '.join(missing)}" if missing else ""
+    return f"the {type(offer).__name__} that it offers is not a {kind.__name__}: it lacks {', '.join(missing)}" if missing else ""

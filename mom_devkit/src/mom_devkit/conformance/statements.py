@@ -50,11 +50,11 @@ DECLARATION_SECONDS: Final = 10.0
 def packaging(subject: ExaminedPlugin) -> Iterator[Finding]:
     """Its distribution has its entry point and a description, and requires mom-core; its code imports only public names."""
     if not PLUGIN_NAME.fullmatch(subject.name):
-        yield subject.fault(f"its name {subject.name!r:.60} is not easily written in YAML", "lower case words joined by _ or -")
+        yield subject.fault(f"its name {subject.name!r:.60} is not easily written in YAML", "use lower case words joined by _ or -")
     entry = entry_of(subject.plugin_class)
     if entry is None or entry.dist is None:
         yield subject.remark(
-            "no installed distribution names it, so its metadata was not checked", f"`{pip_install()} -e .` in its project"
+            "no installed distribution provides it, so its metadata was not checked", f"`{pip_install()} -e .` in its project"
         )
     else:
         if not entry.dist.metadata["Summary"]:
@@ -137,7 +137,9 @@ def declarations(subject: ExaminedPlugin) -> Iterator[Finding]:
     fields, controls = subject.declared_as(FieldSpec), subject.declared_as(ControlSpec)
     for hook, specs in (("mom_write", controls), ("mom_collect_host", fields), ("mom_collect_guests", fields)):
         if hook in hooks and not specs:
-            yield subject.fault(f"it implements {hook}, and declares nothing for it by mom_declare", "what is not declared is dropped")
+            yield subject.fault(
+                f"it implements {hook}, and declares nothing for it by mom_declare", "mom ignores undeclared fields and controls"
+            )
     if "mom_source" in hooks and not isinstance(vars(subject.plugin_class).get("mom_source"), staticmethod):
         yield subject.fault("mom_source is no static method", "put @staticmethod above @hookimpl: it is called on the class")
     units = {(spec.scope, spec.name): spec.unit for spec in fields if spec.collected}
@@ -148,11 +150,12 @@ def declarations(subject: ExaminedPlugin) -> Iterator[Finding]:
         yield from _named(subject, "control", control)
         yield from _bounds(subject, control)
         if units.get((control.scope, control.field), control.unit) is not control.unit:
-            yield subject.fault(f"the control {control.name} has another unit than its field {control.field}", "both need one")
+            yield subject.fault(f"the control {control.name} has another unit than its field {control.field}", "give both the same unit")
     for policy in subject.declared_as(DefaultPolicy):
         if not POLICY_NAME.fullmatch(policy.name) or not policy.text.strip():
             yield subject.fault(
-                f"its default policy {policy.name!r:.60} has no text, or no name that sorts", "10_… to 90_…, by which they are ordered"
+                f"its default policy {policy.name!r:.60} has no text, or a name without a number",
+                "name it 10_… to 90_…: mom sorts policies by name",
             )
 
 
@@ -186,7 +189,7 @@ def _constructed(subject: ExaminedPlugin) -> Generator[Finding, None, Any]:
         cure = "open things in mom_setup: plugins are also constructed to check a configuration, where there is no host"
         yield subject.fault(f"it cannot be constructed on an empty host: {describe(result.error)}", cure)
     elif seconds > CONSTRUCTION_SECONDS:
-        yield subject.fault(f"its constructor takes {seconds:.1f} s", "do what takes time in mom_setup")
+        yield subject.fault(f"its constructor takes {seconds:.1f} s", "do slow work in mom_setup")
     if any(folder.rglob("*")):
         yield subject.fault("its constructor writes files", "do that in mom_setup")
     return result.value
@@ -212,9 +215,9 @@ def _settings(subject: ExaminedPlugin) -> Iterator[Finding]:
 
 def _named(subject: ExaminedPlugin, kind: str, spec: FieldSpec | ControlSpec) -> Iterator[Finding]:
     if not FIELD_NAME.fullmatch(spec.name) or keyword.iskeyword(spec.name):
-        yield subject.fault(f"the {kind} {spec.name!r:.60} is not named as a policy writes it", "lower case words joined by _")
+        yield subject.fault(f"the {kind} {spec.name!r:.60} has a name that policies cannot use", "use lower case words joined by _")
     if not spec.description.strip():
-        yield subject.fault(f"the {kind} {spec.name} is not described", "say what it is: `mom fields` shows it")
+        yield subject.fault(f"the {kind} {spec.name} is not described", "add a description: `mom fields` shows it")
 
 
 def _bounds(subject: ExaminedPlugin, control: ControlSpec) -> Iterator[Finding]:
@@ -223,8 +226,8 @@ def _bounds(subject: ExaminedPlugin, control: ControlSpec) -> Iterator[Finding]:
         if low is not None or high is not None:
             yield subject.fault(f"the control {control.name} is {control.unit} and has bounds", "bounds are for numbers")
     elif low is None and high is None:
-        yield subject.remark(f"the control {control.name} takes any number", "give it the bounds that the kernel or hypervisor has")
+        yield subject.remark(f"the control {control.name} has no bounds", "declare the bounds of the kernel or hypervisor")
     elif control.unit is Unit.FLAG and (low, high) != (0, 1):
-        yield subject.fault(f"the control {control.name} is a flag from {low} to {high}", "a flag is 0 or 1; otherwise take Unit.COUNT")
+        yield subject.fault(f"the control {control.name} is a flag from {low} to {high}", "a flag is 0 or 1; otherwise use Unit.COUNT")
     elif low == high:
         yield subject.fault(f"the control {control.name} can only be {low:g}", "widen its bounds")

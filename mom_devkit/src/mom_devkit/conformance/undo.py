@@ -19,8 +19,8 @@ def undo(subject: ExaminedPlugin) -> Iterator[Finding]:
     with alive(subject) as life:
         own = life.engine.plugins.hypervisor_owner
     if own is not None and own.name == subject.name and not subject.may_touch:
-        cure = "allow it for a test's own guests: may_touch"
-        yield subject.remark("its controls were not set, as the guests are those of its own hypervisor", cure)
+        cure = "allow changes of a test's own guests: may_touch"
+        yield subject.remark("its controls were not set, because the guests belong to its own hypervisor", cure)
         return
     for spec in controls:
         bench = subject.new_bench()
@@ -72,13 +72,13 @@ def _set(
             )
         again = outcome_of(life.cycle(applied).outcomes, applied)
         if again is not None and again.status is Status.APPLIED and _same(spec, present, applied.value):
-            yield subject.remark(f"{spec.name} is written again with an unchanged value", "mom_read returns the present value")
+            yield subject.remark(f"{spec.name} is written again with an unchanged value", "return the present value from mom_read")
         return applied
     why = f"{spec.name} was never set ({'; '.join(list(refused)[:3])})"
     if refused and ignored:
         yield subject.fault(why, "mom_write must write its values, or raise a HypervisorError")
     else:
-        yield subject.remark(why, "give values that make sense: values={…}")
+        yield subject.remark(why, "pass valid values: values={…}")
     return None
 
 
@@ -112,10 +112,10 @@ def _is_back(
 ) -> Iterator[Finding]:
     outcome = outcome_of(outcomes, applied)
     if outcome is None:
-        yield subject.fault(f"{spec.name} was not put back {when}: there is no outcome", "mom_read returns the present value")
+        yield subject.fault(f"{spec.name} was not restored {when}: there is no outcome", "return the present value from mom_read")
     elif outcome.status not in BACK:
         yield subject.fault(
-            f"{spec.name} was not put back {when}: {outcome.status} {outcome.error}".strip(), "mom_write must write its values"
+            f"{spec.name} was not restored {when}: {outcome.status} {outcome.error}".strip(), "mom_write must write its values"
         )
     with alive(subject, bench._replace(folder=subject.new_folder("look")), mode="observe") as life:
         snapshot = life.cycle().snapshot
