@@ -141,7 +141,7 @@ def test_of_two_pods_that_claim_one_guest_neither_is_managed(node: PodsNode) -> 
     before = node.guests()[identity]
     node.start("db", suffix="q9m4z", claims=identity)
     pods = ["prod/virt-launcher-db-x7k2p", "prod/virt-launcher-db-q9m4z"]
-    why = f"{', '.join(pods)} claim to be one guest: none of them is managed"
+    why = f"{', '.join(pods)} claim to be the same guest: mom manages none of them"
     for _ in range(2):
         guests = node.guests()
         assert guests[other].blocked == {}
@@ -264,7 +264,7 @@ def test_a_guest_that_could_not_be_asked_about_yet_is_known_by_its_process(node:
     monkeypatch.setattr(module, "ask_all", slow(0))
     guest = node.guests()[first]
     assert guest.incarnation == known.incarnation
-    assert guest.blocked == {"*": "there was no time yet to ask its libvirt"}
+    assert guest.blocked == {"*": "mom had no time to ask its libvirt yet"}
     monkeypatch.setattr(module, "ask_all", slow(1))
     assert node.guests()[first].blocked == {}
 

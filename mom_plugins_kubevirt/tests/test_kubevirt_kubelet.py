@@ -118,7 +118,7 @@ def test_that_a_guest_is_about_to_be_moved_is_told_once(own: StandInKubelet) -> 
         own.pods = [pod(uid, "2Gi", leaves=one) for uid, one in zip((UID, "second"), leaves, strict=True) if one is not None]
         found.ask()
     told = "a guest is about to be migrated"
-    assert heard == ["the kubelet says what new pods request", told, told], "the second leaves when it is first seen"
+    assert heard == ["the kubelet has reported the requests of new pods", told, told], "the second leaves when it is first seen"
 
 
 @pytest.mark.parametrize("target", ["/var/lib/kubelet/pki/kubelet-server-1.pem", "kubelet-server-1.pem"])
@@ -167,7 +167,7 @@ def test_the_read_only_port_is_asked_where_the_kubelet_says_that_it_has_one(tmp_
 @pytest.mark.parametrize(
     ("behaviour", "why"),
     [
-        pytest.param(Behaviour.DRIP, "no whole answer within 1 s", marks=pytest.mark.long),
+        pytest.param(Behaviour.DRIP, "no complete answer within 1 s", marks=pytest.mark.long),
         (Behaviour.GARBAGE, "not JSON"),
         (Behaviour.LIST, "not an object"),
         (Behaviour.FORBIDDEN, "refuses /pods (403)"),

@@ -76,7 +76,7 @@ def test_requests_and_answers_are_passed_on_whole(passage: Passage) -> None:
 @pytest.mark.parametrize(
     ("sent", "why"),
     [
-        (message(28) + struct.pack(">I", 32 << 20), f"its libvirt sends a message of {32 << 20} bytes: with one guest, none has more than"),
+        (message(28) + struct.pack(">I", 32 << 20), f"its libvirt sends a message of {32 << 20} bytes, and the limit for one guest is"),
         (message(28) + struct.pack(">I", MOST_BYTES + 1), f"its libvirt sends a message of {MOST_BYTES + 1} bytes"),
         (message(28) + bytes(4), "its libvirt does not speak libvirt's protocol"),
     ],

@@ -183,7 +183,7 @@ def test_liars_cost_nobody_else_anything(pods: TestPods) -> None:
         troubles = mom.hypervisor.troubles()
         told = {lie: troubles[f"{NAMESPACE}/{pod.pod_name}"] for lie, pod in liars.items()}
         assert told["crowd"] == "50 guests are listed, and mom accepts at most 1"
-        assert "does not fit the pod" in told["another's name"]
+        assert "does not match the pod" in told["another's name"]
         assert "kube-system_db" in told["another namespace"]
         assert told["another's UUID"] == "the guest's process is not found in its pod"
 
@@ -198,7 +198,7 @@ def test_messages_of_32_mib_are_not_read_and_cost_hardly_any_memory(pods: TestPo
         mom.manages(called(well))
 
         def refused() -> int:
-            return sum("bytes: with one guest, none has more" in why for why in mom.hypervisor.troubles().values())
+            return sum("bytes, and the limit for one guest is" in why for why in mom.hypervisor.troubles().values())
 
         wait_until(lambda: mom.guests() and refused() == 3, lambda: str(mom.hypervisor.troubles()), 60)
         time.sleep(2.0)  # as long as it took for a gigabyte
@@ -223,7 +223,7 @@ def test_a_socket_that_leads_out_of_its_pod_is_not_followed(pods: TestPods) -> N
     with kubevirt_mom(pods) as mom:
         mom.manages(called(well))
         wait_until(lambda: mom.free() == [called(well)], lambda: str(mom.free()), 60)
-        assert "it is no socket" in mom.hypervisor.troubles()[f"{NAMESPACE}/{thief.pod_name}"]
+        assert "it is not a socket" in mom.hypervisor.troubles()[f"{NAMESPACE}/{thief.pod_name}"]
 
 
 def test_a_hundred_come_and_vanish_at_once(pods: TestPods) -> None:

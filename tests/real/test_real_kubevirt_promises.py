@@ -71,7 +71,7 @@ def test_guests_are_promised_what_their_pods_request_however_the_kubelet_behaves
         assert "1.00 GiB are guaranteed" in explained(whole)
         assert "nodes/pods" not in mom.verb("doctor").stdout
         node.behaviour = Behaviour.HANG
-        wait_until(lambda: "does not report what pods request" in mom.verb("status").stdout, "mom says that the kubelet is silent", 30)
+        wait_until(lambda: "does not report pods' requests" in mom.verb("status").stdout, "mom says that the kubelet is silent", 30)
         assert "602 MiB are guaranteed" in explained(small), "what it has said holds"
         node.behaviour = Behaviour.WELL
         late = pods.start(NAMESPACE, "late", {})

@@ -19,8 +19,8 @@ _MOST_SHOWN: Final = 5
 
 _CURES: Final = Cures(
     plugin=SUBJECT,
-    balloon="remove autoattachMemBalloon: false from their VirtualMachines, and start them anew",
-    reporting="remove disableFreePageReporting from KubeVirt's virtualMachineOptions, and start them anew",
+    balloon="remove autoattachMemBalloon: false from their VirtualMachines, and restart them",
+    reporting="remove disableFreePageReporting from KubeVirt's virtualMachineOptions, and restart them",
 )
 """Through KubeVirt's API, because changes in a pod's libvirt are lost with the pod."""
 
@@ -30,12 +30,12 @@ def examined(hypervisor: KubevirtHypervisor, *, readonly: bool, stats_period: fl
     guests = hypervisor.guests()
     yield Finding(Severity.OK, SUBJECT, f"{len(hypervisor.node.pods)} pods of KubeVirt; {count_of(guests)} active")
     if readonly:
-        yield Finding(Severity.WARNING, SUBJECT, "mom can watch guests and change nothing", "set readonly to false")
+        yield Finding(Severity.WARNING, SUBJECT, "mom can observe guests, but change nothing", "set readonly to false")
     troubles = hypervisor.troubles()
     for pod, why in islice(troubles.items(), _MOST_SHOWN):
         yield Finding(Severity.WARNING, SUBJECT, f"pod {printable(pod)}: {why}", "check whether it hangs or ends; mom manages the others")
     if len(troubles) > _MOST_SHOWN:
-        yield Finding(Severity.WARNING, SUBJECT, f"{len(troubles) - _MOST_SHOWN} more pods cannot be managed")
+        yield Finding(Severity.WARNING, SUBJECT, f"mom cannot manage {len(troubles) - _MOST_SHOWN} more pods")
     nameless, cure = hypervisor.node.why_nameless
     if nameless:
         yield Finding(Severity.WARNING, SUBJECT, nameless, cure)
@@ -56,6 +56,6 @@ def requested_whole(guests: Sequence[tuple[str, Mapping[str, Value]]]) -> Iterab
 
 
 _OVERCOMMIT_CURE: Final = (
-    "set memory.guest instead of resources.requests.memory in their VirtualMachines, and memoryOvercommitPercentage in KubeVirt; it holds"
-    " from a guest's next start"
+    "set memory.guest instead of resources.requests.memory in their VirtualMachines, and memoryOvercommitPercentage in KubeVirt; takes"
+    " effect at a guest's next start"
 )

@@ -24,7 +24,7 @@ _PODS: Final = ("kubepods.slice", "kubepods")
 """Group of all pods, with kubelet's systemd driver and without."""
 
 _CURE: Final = (
-    "move guests away (`virtctl migrate`, or cordon and drain the node), start no more, or lower memory.available of the kubelet's"
+    "move guests away (`virtctl migrate`, or cordon and drain the node), start no more guests, or lower memory.available of the kubelet's"
     " evictionHard and evictionSoft"
 )
 
@@ -99,8 +99,8 @@ def conditions(room: EvictionRoom | None) -> Iterator[Condition]:
     """Yield the condition of a present or near eviction."""
     if room is None or room.room > _SOON_KIB:
         return
-    whose = "all pods together have" if room.pods else "it counts"
-    why = f"{whose} {format_kib(max(0.0, room.available))} available, and its threshold is {format_kib(room.threshold)}"
+    whose = "all pods together have" if room.pods else "the kubelet counts"
+    why = f"{whose} {format_kib(max(0.0, room.available))} available, and the eviction threshold is {format_kib(room.threshold)}"
     if room.room <= 0:
         yield Condition(EVICTION, "the kubelet evicts pods of this node, and guests with them", why, _CURE)
     else:

@@ -22,12 +22,12 @@ def _sentences(about: About) -> Iterator[str]:
         return
     promised, request, by = about.number(PROMISE), about.number(REQUEST), about.guest.text(PROMISED_BY)
     if promised is None or not by:
-        yield "Its pod's request is unknown, so it has no guarantee from that; it keeps what it uses."
+        yield "Its pod's request is unknown, so it has no guarantee; it keeps the memory that it uses."
     elif by == ASKING:
-        yield f"mom asks the kubelet for its pod's request; until then, all of its {format_kib(promised)} are guaranteed."
+        yield f"mom is asking the kubelet for its pod's request; until it answers, all of its {format_kib(promised)} are guaranteed."
     elif request is None:
-        yield f"By {printable(by, 60)}, {format_kib(promised)} are guaranteed; its pod's request is unknown."
+        yield f"According to {printable(by, 60)}, {format_kib(promised)} are guaranteed; its pod's request is unknown."
     else:
         own = request - promised
         overhead = f", {format_kib(own)} of it for KubeVirt's own programs" if own > 0 else ""
-        yield f"Its pod requests {format_kib(request)}, as {printable(by, 60)} reports{overhead}: {format_kib(promised)} are guaranteed."
+        yield f"Its pod requests {format_kib(request)} according to {printable(by, 60)}{overhead}: {format_kib(promised)} are guaranteed."

@@ -98,7 +98,7 @@ class KubevirtHypervisor:
                 for libvirt in self._all():
                     libvirt.connection.reach()
             except Exception:  # one pod must not end the search for others
-                self._means.context.log.exception("looking for pods failed")
+                self._means.context.log.exception("searching for pods failed")
             self._stopping.wait(_SCAN_SECONDS)
 
     def scan(self) -> None:
@@ -170,7 +170,9 @@ class KubevirtHypervisor:
 
     def _merge(self, libvirts: Sequence[PodLibvirt]) -> None:
         held, disputes = self._one_pod_each(libvirts)
-        claims = {identity: f"{', '.join(pods)} claim to be one guest: none of them is managed" for identity, pods in disputes.items()}
+        claims = {
+            identity: f"{', '.join(pods)} claim to be the same guest: mom manages none of them" for identity, pods in disputes.items()
+        }
         troubles = {_label(libvirt.pod): libvirt.trouble for libvirt in libvirts if libvirt.trouble}
         for identity, why in claims.items():
             troubles |= dict.fromkeys(disputes[identity], why)
@@ -247,7 +249,7 @@ class KubevirtHypervisor:
         possible = 0 if pid is None else largest_kib(f"{self._proc}/{pid}", host_kib)
         if most <= possible or not possible:
             return ""
-        return f"its libvirt says that the guest has up to {most} KiB, and its process and the host have room for {possible} KiB"
+        return f"its libvirt says that the guest has up to {most} KiB, but its process and the host have room for only {possible} KiB"
 
     @property
     def huge_pages(self) -> str:
@@ -295,7 +297,7 @@ class KubevirtHypervisor:
         held = self._held_guests([guest.id]).get(guest.id)
         if held is None:
             if self.troubles():
-                raise GuestBusy(f"{guest}: it may be in a pod that cannot be managed now")
+                raise GuestBusy(f"{guest}: it may be in a pod that mom cannot manage now")
             raise GuestGone(f"{guest} has ended")
         if held.libvirt.trouble:
             raise GuestBusy(f"{guest}: {held.libvirt.trouble}")

@@ -78,11 +78,13 @@ class KubeletDoor:
         except ssl.SSLCertVerificationError as error:
             raise KubeletError(f"{self}: its certificate is not the node's: {printable(error.verify_message, 200)}") from None
         except TimeoutError:
-            raise KubeletError(f"{self}: no whole answer within {seconds:g} s") from None
+            raise KubeletError(f"{self}: no complete answer within {seconds:g} s") from None
         except (OSError, ValueError, http.client.HTTPException) as error:
             raise KubeletError(f"{self}: {printable(str(error) or type(error).__name__, 200)}") from None
         if status in {401, 403}:
-            raise KubeletError(f"{self}: it refuses {path} ({status})", hint="let mom's service account get nodes/pods and nodes/configz")
+            raise KubeletError(
+                f"{self}: it refuses {path} ({status})", hint="allow mom's service account to get nodes/pods and nodes/configz"
+            )
         if status != 200:
             raise KubeletError(f"{self}: it answers {status} to {path}")
         return _object(content, f"{self}: {path}")
@@ -144,7 +146,7 @@ def first_answer(doors: Sequence[KubeletDoor], path: str, seconds: float) -> tup
         except KubeletError as error:
             errors.append(error)
     if not errors:
-        raise KubeletError("mom cannot ask it: mom knows no certificate of it, and it has no read-only port")
+        raise KubeletError("mom cannot ask it: mom has no certificate to verify it, and it has no read-only port")
     raise KubeletError("; ".join(error.message for error in errors), hint=next((error.hint for error in errors if error.hint), ""))
 
 
@@ -157,7 +159,7 @@ def _token(path: Path) -> str:
     """Return the current token: Kubernetes renews the file every hour."""
     text = read_file(path, _MOST_TOKEN).decode("ascii", "replace").strip()
     if not text.isprintable() or not text.isascii() or " " in text or not text:
-        raise ValueError(f"{path} holds no token")
+        raise ValueError(f"{path} contains no token")
     return text
 
 

@@ -119,7 +119,7 @@ class KubeletWatch:
         if any(pod.leaves and not (before.pods.get(uid) or pod._replace(leaves=False)).leaves for uid, pod in pods.items()):
             self._context.wake("a guest is about to be migrated")
         elif pods.keys() - before.pods.keys():
-            self._context.wake("the kubelet says what new pods request")
+            self._context.wake("the kubelet has reported the requests of new pods")
 
     def _ask_config(self, door: KubeletDoor) -> None:
         now = self._context.monotonic()

@@ -98,7 +98,7 @@ class NodeFacts:
     def why_unknown(self) -> str:
         """Why the kubelet does not report requests. Empty: it does, or mom does not ask."""
         error = self.kubelet.state.error
-        return f"the kubelet does not report what pods request: {printable(error, 400)}" if error else ""
+        return f"the kubelet does not report pods' requests: {printable(error, 400)}" if error else ""
 
     def findings(self, pods: Collection[LauncherPod]) -> Iterator[Finding]:
         """Yield findings about access to the kubelet, and its eviction thresholds."""
@@ -109,15 +109,19 @@ class NodeFacts:
         if state.error:
             yield Finding(Severity.WARNING, subject, f"{self.why_unknown}; {self._fallback()}", state.hint or _CURE)
         elif state.door:
-            text = f"it reports by {state.door} what {len(state.pods)} pods request"
-            yield Finding(Severity.OK, subject, text if not unknown else f"{text}; {len(unknown)} guests' pods are not among them")
+            text = f"the kubelet reports the requests of {len(state.pods)} pods, by {state.door}"
+            yield Finding(Severity.OK, subject, text if not unknown else f"{text}; {len(unknown)} guests' pods are missing")
         config = state.config
         limits = [
             f"{format_kib(threshold.kib) if threshold.kib else f'{threshold.share:.1%} of the node'} {when}"
-            for threshold, when in ((config.hard, "available (at once)"), (config.soft, "available (after a while)"))
+            for threshold, when in ((config.hard, "available (immediately)"), (config.soft, "available (after a grace period)"))
             if threshold is not None
         ]
-        by = f", by {printable(config.by, 100)}" if config.by else ", which is its default: mom found no configuration of it"
+        by = (
+            f", according to {printable(config.by, 100)}"
+            if config.by
+            else " (the kubelet's default, because mom found no configuration of it)"
+        )
         if limits:
             yield Finding(Severity.OK, "eviction", f"the kubelet evicts pods with less than {' or '.join(limits)}{by}")
         else:
@@ -126,7 +130,7 @@ class NodeFacts:
     def _fallback(self) -> str:
         if self._percentage is not None:
             return "guarantees come from control groups, or from memory_overcommit_percentage"
-        return "without control groups that show requests, guests have no guarantee, and keep what they use"
+        return "without control groups that show requests, guests have no guarantee, and keep the memory that they use"
 
 
 _CURE: Final = (

@@ -23,8 +23,8 @@ FIELDS: Final = (
         GuestField.VOUCHED,
         _KIB,
         _G,
-        "most memory that the node keeps for the guest: its pod's request, or its limit; a guarantee above it, as a share of the size that"
-        " the guest claims, shrinks before others",
+        "memory that the node keeps for the guest: its pod's request or limit; if mom cannot keep all guarantees, those above this value"
+        " shrink first",
         "kubelet /pods, memory.min or memory.low; else memory.max, oom_score_adj",
     ),
     FieldSpec(
@@ -42,9 +42,9 @@ FIELDS: Final = (
         EVICTS_BELOW,
         _KIB,
         _H,
-        "with less available memory (`mem_really_available`) than this, the kubelet evicts pods; unknown: it never does for lack of memory",
+        "available memory (`mem_really_available`) below which the kubelet evicts pods; unknown: it never evicts pods for lack of memory",
         _EVICTION,
     ),
     FieldSpec(ROOM, _KIB, _H, "memory left until the kubelet evicts pods; negative: it evicts", _EVICTION),
-    FieldSpec(THRESHOLD, _KIB, _H, "available memory, as the kubelet counts it, below which it evicts pods", _EVICTION),
+    FieldSpec(THRESHOLD, _KIB, _H, "available memory, as calculated by the kubelet, below which it evicts pods", _EVICTION),
 )

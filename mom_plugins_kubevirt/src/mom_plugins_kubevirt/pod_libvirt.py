@@ -140,10 +140,10 @@ class PodLibvirt:
             raise ImpossibleAnswer(self._refused) if self._refused else error from error
         for guest in guests:
             if len(guest.name) > _LONGEST_NAME or not guest.name.isprintable():
-                raise ImpossibleAnswer("KubeVirt gives no guest such a name")
+                raise ImpossibleAnswer("its guest has a name that KubeVirt never uses")
             if not is_domain_of(self.pod, guest.name):
                 name = printable(guest.name, 80)
-                raise ImpossibleAnswer(f"its guest is called {name}, which does not fit the pod {self.pod.namespace}/{self.pod.name}")
+                raise ImpossibleAnswer(f"its guest is called {name}, which does not match the pod {self.pod.namespace}/{self.pod.name}")
         return guests
 
     def take(self, answer: Sequence[Guest] | HypervisorError) -> None:
@@ -186,7 +186,7 @@ class PodLibvirt:
     def not_asked(self) -> None:
         """Let the statistics age after a round without this pod."""
         if self.asked_at == float("-inf"):  # an earlier mom may have shrunk the guest
-            self.trouble = "there was no time yet to ask its libvirt"
+            self.trouble = "mom had no time to ask its libvirt yet"
         self.hypervisor.unanswered()
 
     def fields(self, guest: Guest) -> Mapping[str, Value]:

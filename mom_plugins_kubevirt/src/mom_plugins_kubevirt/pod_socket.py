@@ -61,9 +61,9 @@ def _enter(proc: Path, pod: LauncherPod, handles: list[int]) -> int:
     handles.append(_open_in_root(handles[-1], pod.socket))
     status = os.fstat(handles[-1])
     if not stat.S_ISSOCK(status.st_mode):
-        raise OSError(errno.ENOTSOCK, "it is no socket")
+        raise OSError(errno.ENOTSOCK, "it is not a socket")
     if status.st_uid != user:
-        raise OSError(errno.EOWNERDEAD, f"it belongs to user {status.st_uid}, and the daemon runs as {user}")
+        raise OSError(errno.EOWNERDEAD, f"it belongs to user {status.st_uid}, but the daemon runs as {user}")
     # Connecting needs write access; libvirt reports its lack only as text.
     if not os.access(f"/proc/self/fd/{handles[-1]}", os.W_OK, effective_ids=True):
         raise OSError(errno.EACCES, os.strerror(errno.EACCES))
@@ -95,7 +95,7 @@ def _user(status: bytes) -> int:
 
 def _reason(error: OSError, pod: LauncherPod) -> str:
     if error.errno in {errno.ENOENT, errno.ENOTDIR}:
-        return f"there is no /{pod.socket} in it"
+        return f"it contains no /{pod.socket}"
     if error.errno == errno.ESRCH:
         return "it has ended"
     return f"/{pod.socket}: {error.strerror}"
@@ -105,5 +105,5 @@ def _cure(error: OSError) -> str:
     if error.errno in {errno.EACCES, errno.EPERM}:
         return RIGHTS
     if error.errno == errno.ENOSYS:
-        return "Linux 5.6 or later is needed"
+        return "use Linux 5.6 or later"
     return ""

@@ -145,8 +145,8 @@ class Pods:
             return "", ""
         problem = f"the names of {len(self.nameless)} pods with a libvirt are unknown, so mom leaves them alone"
         if self._denied:
-            return f"{problem}: mom may not look into {self._logs[0]}", RIGHTS
-        return f"{problem}: they have no folder of logs on this node", "set pod_logs to kubelet's podLogsDir"
+            return f"{problem}: mom may not read {self._logs[0]}", RIGHTS
+        return f"{problem}: they have no log folder on this node", "set pod_logs to kubelet's podLogsDir"
 
     @property
     def all_nameless(self) -> bool:

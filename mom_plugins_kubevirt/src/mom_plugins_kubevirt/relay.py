@@ -144,6 +144,6 @@ class Messages:
             if size < _HEAD_BYTES:
                 return "its libvirt does not speak libvirt's protocol"
             if size > MOST_BYTES:
-                return f"its libvirt sends a message of {size} bytes: with one guest, none has more than {MOST_BYTES}"
+                return f"its libvirt sends a message of {size} bytes, and the limit for one guest is {MOST_BYTES}"
             self._left = size - _HEAD_BYTES
         return ""
