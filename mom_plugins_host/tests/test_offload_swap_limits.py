@@ -57,7 +57,7 @@ def test_nothing_goes_where_a_group_or_one_above_it_may_not_swap(tmp_path: Path,
     assert not any(host.paces())
     assert host.why == f"its control group must not swap: memory.swap.max of {group.rpartition('/')[2]} is 0"
     (finding,) = [one for one in host.plugin.mom_doctor(host.hypervisor) if "vm" in one.message]
-    assert "may not swap" in finding.message
+    assert "must not swap" in finding.message
 
 
 def test_no_more_goes_than_the_tightest_group_still_may(tmp_path: Path) -> None:

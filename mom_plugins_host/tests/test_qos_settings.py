@@ -38,7 +38,7 @@ def test_limits_are_written_with_their_units() -> None:
     ("settings", "reason"),
     [
         ({"cpu_limit": 50}, "must be a percentage, such as 50%"),
-        ({"cpu_limit": "half%"}, "is no percentage"),
+        ({"cpu_limit": "half%"}, "is not a percentage"),
         ({"cpu_limit": "150%"}, "less than or equal to 100"),
         ({"cpu_limit": "nan%"}, "finite"),
         ({"cpu_shares": 0}, "greater than or equal to 1"),

@@ -45,7 +45,7 @@ def test_what_a_momd_that_was_killed_leaves_is_put_back_by_its_unit(momd: Momd, 
         return subprocess.run(["sh", "-c", command], env=momd.environment, capture_output=True, text=True, check=True).stdout
 
     momd.wait_for(lambda: limit(vdsm) == 1 << 33)
-    assert "takes care of it" in stop_post()
+    assert "restores the values itself" in stop_post()
     assert momd.process is not None
     momd.process.kill()
     momd.process.communicate()
