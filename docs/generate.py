@@ -640,7 +640,7 @@ def _cli() -> str:
         if point.dist is not None and point.dist.name.startswith("mom-"):
             brought.setdefault(point.dist.name, []).append(f"`mom {point.name.replace('.', ' ')}`")
     rows = [(f"`{distribution}`", ", ".join(names)) for distribution, names in sorted(brought.items())]
-    parts = ["## What brings which verbs\n\n" + _table(("distribution", "verbs"), rows)]
+    parts = ["## Packages and their verbs\n\n" + _table(("package", "verbs"), rows)]
     commands = [
         (f"`{path}`", summary, " ".join(f"`{name}`" for name in options)) for path, summary, options in _commands(frame.mom, "mom", None)
     ]

@@ -93,7 +93,7 @@ def _show_list(rows: Sequence[Mapping[str, Any]], enabled: Sequence[str] | None)
         cells.append((printable(row["name"]), row["distribution"] or "", version, on, row["summary"]))
     if cells:
         about = TableColumn("what it is", 1, prose=True)
-        print_table(("plugin", TableColumn("distribution", 3), TableColumn("version", 2), "enabled", about), cells)
+        print_table(("plugin", TableColumn("package", 3), TableColumn("version", 2), "enabled", about), cells)
     else:
         print_prose("No plugins are installed.", 2)
     if missing := absent("kvm"):

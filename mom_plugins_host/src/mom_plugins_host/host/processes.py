@@ -33,7 +33,7 @@ NAMED_KIB: Final = 64 << 10
 
 FIELDS: Final = (
     FieldSpec(
-        "mem_other_processes", Unit.KIB, Scope.HOST, "anonymous memory of processes that are no guests, while the host is short of memory",
+        "mem_other_processes", Unit.KIB, Scope.HOST, "anonymous memory of processes other than guests, while the host is short of memory",
         "/proc/PID/statm", Metric.NONE,
     ),
     FieldSpec(

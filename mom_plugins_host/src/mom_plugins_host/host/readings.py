@@ -133,9 +133,9 @@ FIELDS: Final = (
     *(_field(name, unit, description, f"/proc/meminfo {key}") for name, key, unit, description in _MEMINFO),
     _field("mem_free", Unit.KIB, _FREE, "/proc/meminfo MemFree + Buffers + Cached"),
     _field("mem_pcp_free", Unit.KIB, _KEPT, "/proc/zoneinfo pagesets"),
-    _field("page_size", Unit.KIB, "the size of a page, in which swap and KSM count", "sysconf(_SC_PAGE_SIZE)"),
-    _field("swap_total", Unit.KIB, "swap space that is switched on", "/proc/meminfo SwapTotal"),
-    _field("swap_usage", Unit.KIB, "swap space that is in use", "/proc/meminfo SwapTotal - SwapFree"),
+    _field("page_size", Unit.KIB, "page size: the unit of swap and KSM counters", "sysconf(_SC_PAGE_SIZE)"),
+    _field("swap_total", Unit.KIB, "size of active swap", "/proc/meminfo SwapTotal"),
+    _field("swap_usage", Unit.KIB, "used swap", "/proc/meminfo SwapTotal - SwapFree"),
     *(
         _field(name, Unit.PAGES, f"pages {verb} swap since the last sample", f"/proc/vmstat {counter}", Metric.NONE)
         for name, counter, verb in _COUNTERS

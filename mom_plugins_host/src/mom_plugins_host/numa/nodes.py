@@ -151,13 +151,13 @@ _AVAILABLE = "meminfo MemFree and half of Active(file), Inactive(file)"
 _HOST = (
     ("numa_node_count", Unit.COUNT, "NUMA nodes with memory", "meminfo"),
     ("numa_nodes", Unit.LIST, _NODES_ABOUT, "meminfo, cpulist, distance"),
-    ("numa_imbalance", Unit.PERCENT, "used share of the fullest NUMA node less that of the emptiest", "meminfo"),
-    ("numa_available_least", Unit.KIB, "memory available on the NUMA node with the least of it", _AVAILABLE),
+    ("numa_imbalance", Unit.PERCENT, "difference between the used shares of the fullest and the emptiest NUMA node", "meminfo"),
+    ("numa_available_least", Unit.KIB, "available memory of the NUMA node that has the least", _AVAILABLE),
 )
 
 _CPUS_ABOUT = "for each NUMA node `node`, and the `share` (ratio) of the guest's CPU time that it has there, over a few samples"
 _VCPUS_ABOUT = "for each vCPU `vcpu`, the `cpu` and `node` where it ran last, and the `cpus` and `nodes` where it may run"
-_REMOTE_ABOUT = "share of the guest's memory accesses that go to another NUMA node, if it uses all its memory alike"
+_REMOTE_ABOUT = "share of the guest's memory accesses that go to another NUMA node, assuming that it uses all its memory equally"
 _PINNED_ABOUT = "the host's CPUs on which the guest's vCPUs may run, such as 0-3; where they differ, for each vCPU: 0-1;2-3"
 
 _GUEST = (
@@ -180,7 +180,7 @@ FIELDS = (
 # No bounds: mom refuses nodes that the host does not have, because a bound would choose another node.
 _PINS_ABOUT = "let the vCPUs run on these CPUs of the host only: one list for all, such as 0-3, or one for each: 0-1;2-3"
 _NODESET_ABOUT = (
-    "take memory from these NUMA nodes only; libvirt does that in the modes strict and restrictive, and moves all memory at once"
+    "take memory from these NUMA nodes only; libvirt supports this in the modes strict and restrictive, and moves all memory immediately"
 )
 CONTROLS = (
     ControlSpec(PINS, Unit.TEXT, Scope.GUEST, _PINS_ABOUT, PINS),

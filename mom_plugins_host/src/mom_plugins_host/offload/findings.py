@@ -24,7 +24,7 @@ _FILE: Final = (
     " '/swapfile none swap defaults 0 0'"
 )
 _ZSWAP: Final = (
-    "for a compressed cache before it: echo zstd > /sys/module/zswap/parameters/compressor; echo 20 >"
+    "for a compressed cache in front of it: echo zstd > /sys/module/zswap/parameters/compressor; echo 20 >"
     " /sys/module/zswap/parameters/max_pool_percent; echo Y > /sys/module/zswap/parameters/enabled; to keep it: zswap.enabled=1"
     " zswap.compressor=zstd on the kernel's command line"
 )

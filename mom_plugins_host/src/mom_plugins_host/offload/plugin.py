@@ -372,7 +372,7 @@ class OffloadPlugin:
         for change in changes:
             pace, entry = as_whole(change.value), self._followed.get(change.entity.id)
             if pace is None or (entry is None and pace):
-                errors[change.target] = Refused("the guest is not known yet" if entry is None else "a pace is a whole number")
+                errors[change.target] = Refused("the guest is still unknown to mom" if entry is None else "a pace is a whole number")
                 continue
             if entry is None:
                 continue
@@ -416,7 +416,7 @@ class OffloadPlugin:
         """Suggest this plugin for a host with compressed swap."""
         if not any(store.kind in {StoreKind.ZRAM, StoreKind.ZSWAP} for store in stores_of(root)):
             return None
-        return Suggestion("this host has compressed swap, to which guests' cold memory can go", order=42)
+        return Suggestion("this host has compressed swap, to which mom can move guests' cold memory", order=42)
 
     mom_explainer = late_hook("mom_plugins_host.offload.explanation:ColdExplainer")
 
