@@ -99,7 +99,7 @@ class TestDoctor:
         _, found = said(host, guests, {"i-2-8-VM": {"guarantee": "25%"}})
         assert found.severity is Severity.WARNING
         assert "2 instances started with less than the maximum: i-2-7-VM with 1.00 GiB of 4.00 GiB" in found.message
-        assert "1 without a promise" in found.message
+        assert "1 without a guarantee" in found.message
         assert found.cure == 'under `guests:` in mom\'s file: "i-*-VM": {guarantee: start}'
 
     @pytest.mark.parametrize(("wanted", "by_class"), [(START, False), ({"*": {"guarantee": "1GiB"}}, False), ({}, True)])
@@ -115,7 +115,7 @@ class TestDoctor:
 
     def test_instances_with_memory_left_to_plug_are_named_with_the_cure(self, host):
         _, found = said(host, {"i-2-7-VM": (1, 1, 4), "i-2-8-VM": (4, 4, 4), "i-2-9-VM": (4, 4)})
-        assert "1 instance with a part of the memory only: i-2-7-VM 1.00 GiB of 4.00 GiB" in found.message
+        assert "1 instance with only a part of their memory: i-2-7-VM 1.00 GiB of 4.00 GiB" in found.message
         assert "vm.min.memory.equals.memory.divided.by.mem.overprovisioning.factor = false" in found.cure
 
     def test_agent_without_balloons_is_reported(self, host):

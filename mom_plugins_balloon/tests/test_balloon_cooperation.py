@@ -64,7 +64,7 @@ def test_guest_that_gives_nothing_is_set_aside_and_reported(loop, hypervisor):
     loop.cycle(GIB)
     (problem,) = loop.problems
     assert problem.entity.id == "a"
-    assert "asked to go to 1.00 GiB" in problem.message
+    assert "its balloon target was 1.00 GiB" in problem.message
     assert "stayed at 2.00 GiB for 20 s" in problem.message
     assert hypervisor.commands == [("a", GIB), ("a", 2 * GIB)], "what was asked is taken back: it must not come true some day"
     hypervisor.commands.clear()
@@ -174,7 +174,7 @@ def test_pinned_guest_gets_its_memory_back(loop, hypervisor):
     loop.changes = {"properties": {"pinned": "a host device (pci) pins the guest's memory: the host cannot reclaim it"}}
     (outcome,) = loop.cycle()
     assert (outcome.decision.value, outcome.status) == (2 * GIB, Status.APPLIED)
-    assert "it gets back what was taken" in outcome.decision.reason
+    assert "mom returns the memory taken from it" in outcome.decision.reason
     assert loop.fields["balloon_obstacle"].startswith("a host device")
     loop.cycle()
     assert loop.cycle() == [], "once"

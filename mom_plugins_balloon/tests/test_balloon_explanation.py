@@ -53,11 +53,11 @@ def said(explanation: dict[str, Any], topic: str) -> str:
 
 def test_untouched_guest_has_its_maximum() -> None:
     found = explained([report(1, 1000 * MIB), report(2, 1000 * MIB)])
-    assert said(found, "now") == "It has 1,000 MiB, all of its maximum: nothing is taken from it."
+    assert said(found, "now") == "It has 1,000 MiB, its maximum: mom takes nothing from it."
     assert said(found, "needs").startswith("It needs 400 MiB, and can use 600 MiB more (500 MiB of it free, the rest cache).")
     assert "guaranteed 256 MiB" in said(found, "guaranteed")
     assert said(found, "since") == (
-        "It has had this size since mom first saw it (00:00:05 UTC, 5 s before this cycle): it was started with it."
+        "It has had this size since mom first saw it (00:00:05 UTC, 5 s before this cycle): it started with this size."
     )
     assert "1.95 GiB of 15.62 GiB available" in said(found, "host")
     assert said(found, "unknown") == ""
@@ -78,7 +78,7 @@ KILLS = [
 
 @pytest.mark.parametrize(
     ("size", "state", "cure"),
-    [(800, "low", "Make room on the host"), (800, "high", "give it a guarantee"), (1000, "low", "It has all of its maximum: raise that")],
+    [(800, "low", "Free memory on the host"), (800, "high", "set a guarantee"), (1000, "low", "It has its maximum memory")],
 )
 def test_harm_comes_first_with_its_times_and_cure(size: int, state: str, cure: str) -> None:
     last = report(4, size * MIB, guest_oom_kills=10, killed_lately=8, unhealthy="short of memory")
@@ -101,7 +101,7 @@ RESIZED = [report(1, 1000 * MIB), report(2, 1000 * MIB, asked(800 * MIB, 1000 * 
         (
             [report(1, 1000 * MIB, **OF_CLASS, mem_promised=750 * MIB, guest_guarantee=500 * MIB)],
             "guaranteed",
-            "It is guaranteed 500 MiB of the 750 MiB that it is promised, as guests are promised more than the host has",
+            "It is guaranteed 500 MiB of the 750 MiB that it is promised, as the host cannot keep all promises",
         ),
         ([report(1, 1000 * MIB, **OF_CLASS, mem_promised=750 * MIB, guest_guarantee=0)], "guaranteed", "Nothing of the 750 MiB"),
         ([report(1, 1000 * MIB, balloon_min=None, guest_guarantee=0)], "guaranteed", "no guarantee"),
@@ -111,29 +111,29 @@ RESIZED = [report(1, 1000 * MIB), report(2, 1000 * MIB, asked(800 * MIB, 1000 * 
             "now",
             "It has 400 MiB of 1,000 MiB: it had 500 MiB when mom first saw it, and 100 MiB are taken from it for the host.",
         ),
-        (RESIZED, "since", "mom gave it this size, by 50_balloon:2:5. It had 1,000 MiB before."),
+        (RESIZED, "since", "mom set this size, according to 50_balloon:2:5. It had 1,000 MiB before."),
         ([*RESIZED, report(4, 950 * MIB)], "since", "another process resized it"),
         (
             [*RESIZED[:2], report(3, 820 * MIB, balloon_target=800 * MIB), report(4, 1000 * MIB, balloon_target=1000 * MIB)],
             "since",
-            "mom gave it this size, as a sweep ended",
+            "mom set this size, at the end of a sweep",
         ),
-        ([*RESIZED[:2], report(3, 900 * MIB, balloon_target=700 * MIB)], "next", "It is on its way to 700 MiB, which mom asked for."),
+        ([*RESIZED[:2], report(3, 900 * MIB, balloon_target=700 * MIB)], "next", "Its balloon is still moving to 700 MiB"),
         ([RESIZED[0], report(2, 1000 * MIB, asked(800 * MIB, 1000 * MIB, status=Status.UNCHANGED))], "next", "it keeps this size"),
         (
             [report(2, 1000 * MIB, asked(800 * MIB, 1000 * MIB, status=Status.FAILED)), report(3, 1000 * MIB)],
             "wanted",
-            "The last time was 00:00:10 UTC, 5 s before this cycle: from 1,000 MiB to 800 MiB, failed, by 50_balloon:2:5.",
+            "The last decision was 00:00:10 UTC, 5 s before this cycle: from 1,000 MiB to 800 MiB, failed, according to 50_balloon:2:5.",
         ),
         (
             [RESIZED[0], *(report(number, 1000 * MIB, balloon_obstacle="set aside for 1m") for number in (2, 3))],
             "next",
-            "mom does not count on its memory (since 00:00:10 UTC, 5 s before this cycle): set aside for 1m.",
+            "mom takes no memory from it (since 00:00:10 UTC, 5 s before this cycle): set aside for 1m.",
         ),
         (
             [report(2, 1000 * MIB, balloon_obstacle="set aside", balloon_rest=42.0)],
             "next",
-            "set aside; it is asked again in 42 s, at 00:00:52 UTC.",
+            "set aside; mom tries again in 42 s, at 00:00:52 UTC.",
         ),
         ([report(1, 1000 * MIB, mode="observe")], "next", "mom only observes"),
     ],
@@ -167,7 +167,7 @@ def test_law_gives_the_reason_of_a_followed_suggestion() -> None:
     bent = report(2, 1000 * MIB, asked(900 * MIB, 1000 * MIB), **derived)
     assert said(balloon().explain(bent, bent.snapshot.guests["web"]), "why") == ""
     kept = report(2, 1000 * MIB, balloon_reason="others-give")
-    assert "others give first" in said(balloon().explain(kept, kept.snapshot.guests["web"]), "why")
+    assert "mom shrinks other guests first" in said(balloon().explain(kept, kept.snapshot.guests["web"]), "why")
 
 
 @pytest.mark.parametrize(
@@ -207,7 +207,7 @@ def without(number: int, *others: str) -> Report:
 )
 def test_history_lasts_until_the_guest_is_gone(between: Sequence[Report], known: bool) -> None:
     found = explained([*RESIZED, *between, report(9, 800 * MIB)])
-    assert ("mom gave it this size, by 50_balloon:2:5" in said(found, "since")) is known
+    assert ("mom set this size, according to 50_balloon:2:5" in said(found, "since")) is known
 
 
 def test_reserved_memory_is_mentioned() -> None:

@@ -140,7 +140,7 @@ class TestOversoldHost:
     def test_oversold_host_names_the_losers(self):
         found = standing(host=10 * GIB, reserve="20%", written="75%", cheap={"priority": 10}, dear={"priority": 90})
         assert found.holds == {"cheap": 2 * GIB, "dear": 6 * GIB}
-        assert found.oversold_by() == "guests are promised 12.00 GiB, this host can promise 8.00 GiB"
+        assert found.oversold_by() == "guests are promised 12.00 GiB, but this host can promise only 8.00 GiB"
         assert found.losers() == "guarantees shrink, the lowest priority first: cheap has 2.00 GiB of 6.00 GiB"
 
     def test_oversold_host_uses_its_last_known_memory(self):

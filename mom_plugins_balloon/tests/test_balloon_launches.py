@@ -194,7 +194,7 @@ class TestWithoutRoom:
         assert made.state is WAITING
         made = host.later(made, 10.1)
         assert made.state is STARTS
-        assert "are there" in made.note
+        assert "are available" in made.note
         assert host.left == [("web", 2 * GIB)], "guests give on"
 
     def test_too_large_guest_gets_the_largest_part(self, host: LaunchingHost) -> None:
@@ -230,7 +230,7 @@ class TestWithoutRoom:
         strict.see(2 * GIB, *(a_guest(f"g{number}", 16 * GIB) for number in range(4)))
         waiting = [strict.launch(launched(f"n{number}", GIB)) for number in range(MOST_WAITING + 1)]
         assert [one.state for one in waiting] == [WAITING] * MOST_WAITING + [REFUSED]
-        assert "8 other launches wait" in waiting[-1].note
+        assert "8 other launches are waiting" in waiting[-1].note
         assert strict.later(waiting[0], 0.1).state is WAITING, "who waits already is not turned away by others"
         strict.later(waiting[0], 10.1)
         assert strict.launch(launched("last", GIB)).state is WAITING
@@ -239,7 +239,7 @@ class TestWithoutRoom:
         host.see(KEEPS)
         made = host.launch()
         assert made.state is STARTS
-        assert f"guest web is started all the same: {made.note}" in caplog.text
+        assert f"guest web is started anyway: {made.note}" in caplog.text
         assert "at most 0 KiB can" in made.note
 
 

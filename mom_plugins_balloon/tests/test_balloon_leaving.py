@@ -177,7 +177,7 @@ def test_leaving_guest_is_swept_and_keeps_its_size(bench: Bench) -> None:
     assert said.startswith("gave ")
     assert said.endswith("arrived")
     (decision,) = bench.decided
-    assert "it is to be moved" in decision.reason
+    assert "it will be moved" in decision.reason
     bench.cycle()
     assert len(bench.hypervisor.commands) == 1, "once"
 
@@ -186,7 +186,7 @@ def test_leaving_guest_is_swept_and_keeps_its_size(bench: Bench) -> None:
     ("fields", "why"),
     [
         ({"stats_age": 30.0}, "too old"),
-        ({"mem_usable": None}, "reports no usable memory"),
+        ({"mem_usable": None}, "does not report usable memory"),
         ({"mem_used_before": 100 * MIB}, NOTHING),
         ({"balloon_min": 2 * GIB}, NOTHING),
     ],
@@ -210,7 +210,7 @@ def test_unknown_host_stops_the_sweep(bench: Bench) -> None:
     bench.host = {}
     said = bench.prepared()
     assert "the host's available memory or its watermarks are unknown" in said
-    assert said.endswith("the host is not known to have enough for the 3.00 GiB that it had before mom")
+    assert said.endswith("the host may lack memory for its original size of 3.00 GiB")
     assert bench.hypervisor.commands == []
 
 
@@ -296,7 +296,7 @@ def test_cycles_continue_during_the_sweep(bench: Bench) -> None:
 
 def test_preparation_without_a_cycle_ends_in_time(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mom_plugins_balloon.moves.END_SECONDS", 0.1)
-    assert bench.prepared(0.1, cycle=lambda: None) == "there was not enough time for it"
+    assert bench.prepared(0.1, cycle=lambda: None) == "the time was too short"
     bench.cycle()
     assert bench.hypervisor.commands == [], "nor later"
 
@@ -307,7 +307,7 @@ def test_give_back_returns_memory_and_keeps_the_size(bench: Bench) -> None:
     bench.cycle(700 * MIB)
     assert bench.hypervisor.commands == [("set", 2 * GIB)]
     (decision,) = bench.decided
-    assert decision.reason.startswith("it is about to be migrated: it gets back")
+    assert decision.reason.startswith("it is about to be migrated: mom returns")
     bench.changes = ()
     bench.cycle(GIB)
     assert bench.hypervisor.size == 2 * GIB

@@ -66,7 +66,7 @@ def test_guest_without_good_statistics_only_grows(known, reason):
 def test_invalid_sizes_are_refused(rubbish):
     verdict = permitted(rubbish, a_guest(), LIMITS)
     assert verdict.size is None
-    assert "is no size" in verdict.reason
+    assert "is not a valid size" in verdict.reason
 
 
 def test_need_follows_the_kernels_total():

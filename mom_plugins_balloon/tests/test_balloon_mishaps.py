@@ -175,7 +175,7 @@ class TestMissingAnswers:
         for _ in range(2):
             by_class.cycle()
         (why,), said = by_class.cycle(GIB)
-        assert (why, said, by_class.hypervisor.commands) == ("its promise by class is not known yet", "", [])
+        assert (why, said, by_class.hypervisor.commands) == ("the guarantee of its service class is not known yet", "", [])
         assert by_class.cycle(1800 * MIB) == ([], "")
         assert by_class.hypervisor.commands == [("a", 1800 * MIB)]
         by_class.hypervisor.sizes["a"] = 1800 * MIB
@@ -346,7 +346,7 @@ class TestRestore:
         assert "its use is unknown" in str(said)
         host.hypervisor.fields = lambda guests: {guest.id: fields for guest in guests if guest.id == "a"}
         (said,) = host.plugin.mom_write(host.hypervisor, [change]).values()
-        assert "uses more now than the 1.00 GiB that it had before mom" in str(said)
+        assert "now uses more than its original size of 1.00 GiB" in str(said)
         need = (2 * GIB - 900 * MIB) * 1.05
         assert host.hypervisor.commands == [("a", pytest.approx(need, abs=1))]
 
@@ -376,7 +376,7 @@ class TestReboots:
         assert hypervisor.commands[1:] == [("a", 2 * GIB)]
         hypervisor.balloon_sizes([])
         refused, _ = host.cycle(1300 * MIB, reboot_age=5.3)
-        assert refused == ["it was started a moment ago, and its programs may not have begun yet"]
+        assert refused == ["it has just started, and its programs may still be starting"]
         host.cycle(1300 * MIB, reboot_age=61.3, after=56.0)
         assert hypervisor.commands[2:] == [("a", 1300 * MIB)]
 
@@ -412,7 +412,7 @@ class TestPluggedMemory:
         host.cycle(balloon_max=2560 * MIB)
         change = Change(Target(host.snapshot().guests["a"].entity, "balloon_target"), 2 * GIB, 1812 * MIB, back=True)
         assert host.plugin.mom_write(host.hypervisor, [change]) == {
-            change.target: "memory was plugged into the guest since: asked for 2.50 GiB"
+            change.target: "memory was plugged into the guest since then: mom requested 2.50 GiB"
         }
         assert host.hypervisor.commands[-1] == ("a", 2560 * MIB)
         after = host.again()

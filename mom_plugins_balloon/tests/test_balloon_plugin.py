@@ -41,7 +41,7 @@ class TestReview:
         said = {"mem_usable": 2 * GIB - 600 * MIB, "stats_age": 1.5}
         (revision,) = plugin.mom_review(seen_by(hypervisor, 100.5, a=said), [wants("a", 1300 * MIB)])
         assert revision.after is None
-        assert revision.reason.startswith("it has given memory since these statistics")
+        assert revision.reason.startswith("it has shrunk since its last statistics")
         assert list(plugin.mom_review(seen_by(hypervisor, 100.5, a=said), [wants("a", 1600 * MIB)])) == [], "it may grow"
         fresh = {"stats_age": 0.3}
         assert list(plugin.mom_review(seen_by(hypervisor, 101.0, a=fresh), [wants("a", 1300 * MIB)])) == []
@@ -117,7 +117,7 @@ class TestControl:
         self.control(plugin, hypervisor, seen_by(hypervisor), wants("a", GIB))
         outcome = self.control(plugin, hypervisor, seen_by(hypervisor, now=5), wants("a", GIB + MIB))["a"]
         assert outcome.status is Status.UNCHANGED
-        assert outcome.error == "the guest is on its way there"
+        assert outcome.error == "the guest is already moving to this size"
         assert hypervisor.commands == [("a", GIB)]
 
     def test_guest_that_does_not_follow_is_asked_again(self, plugin, hypervisor, seen_by):
@@ -164,7 +164,7 @@ class TestDoctor:
         assert (last.severity, last.message) == (Severity.OK, "1 of 2 guests can be resized")
         hypervisor.guests = lambda: [Guest("whole", "whole", properties={"mem_guarantee": "100%"}), Guest("b", "b")]
         (last,) = plugin.mom_doctor(hypervisor)
-        assert last.message == "2 of 2 guests can be resized; all of its memory is promised to 1 of them"
+        assert last.message == "2 of 2 guests can be resized; all memory is promised to 1 of them"
 
     def test_unusable_hypervisors_are_reported(self, plugin, hypervisor, no_balloons):
         assert [finding.severity for finding in plugin.mom_doctor(None)] == [Severity.WARNING]

@@ -73,7 +73,7 @@ def test_unreachable_memory_is_not_spare() -> None:
 
 
 SPARES = memory_of(size=2 * GIB, maximum=2 * GIB, usable=1536 * MIB, age=1.0, reach=1200 * MIB)
-WHY = "below the 1.17 GiB to which the guest's balloon can bring it: virtio-mem's memory is out of its reach"
+WHY = "below 1.17 GiB, the smallest size that the guest's balloon can reach: a balloon cannot take memory of virtio-mem devices"
 
 
 @pytest.mark.parametrize(
@@ -103,7 +103,7 @@ def test_restore_stops_at_the_reach(plugin, hypervisor, seen_by) -> None:
     change = Change(Target(seen.guests["a"].entity, "balloon_target"), GIB, 2 * GIB, back=True)
     (said,) = plugin.mom_write(hypervisor, [change]).values()
     assert hypervisor.commands == [("a", 1800 * MIB)]
-    assert said == "memory was plugged into the guest since, which its balloon cannot take: asked for 1.76 GiB"
+    assert said == "memory was plugged into the guest since then, and its balloon cannot take it: mom requested 1.76 GiB"
 
 
 def test_reach_is_explained() -> None:
@@ -114,5 +114,5 @@ def test_reach_is_explained() -> None:
         return [sentence["text"] for sentence in found["sentences"] if "virtio-mem" in sentence["text"]], found["memory"]["least_kib"]
 
     assert said() == ([], None)
-    words = "Its balloon cannot shrink it below 1.00 GiB: virtio-mem's memory is out of its reach."
+    words = "Its balloon cannot shrink it below 1.00 GiB: a balloon cannot take memory of virtio-mem devices."
     assert said(balloon_least=GIB) == ([words], GIB)

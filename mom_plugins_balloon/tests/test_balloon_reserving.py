@@ -227,7 +227,7 @@ class TestAdmissions:
     def test_reservation_that_breaks_a_promise_is_refused(self, host: KeptReservation) -> None:
         host.context.offers = {Admissions: (Promises(0),)}
         host.see(64 * GIB)
-        with pytest.raises(ReservationRefused, match="break a promise to others") as refused:
+        with pytest.raises(ReservationRefused, match="break promises to other guests") as refused:
             host.kept.reserve(GIB, 60)
         assert refused.value.hint == "promises: all are made"
         assert refused.value.room.most_kib > GIB
@@ -338,7 +338,7 @@ class TestEnd:
         host.clock.now += 1
         assert host.kept.reserved_kib() == 0
         ended = host.one(made.id)
-        assert (ended.state, ended.note, ended.expires_in_seconds) == (ReservationState.EXPIRED, "no guest arrived for it in time", 0)
+        assert (ended.state, ended.note, ended.expires_in_seconds) == (ReservationState.EXPIRED, "no guest started for it in time", 0)
 
     def test_released_reservation_ends(self, host: KeptReservation) -> None:
         made = host.reserved(GIB, seconds=60)
@@ -448,7 +448,7 @@ class TestRestarts:
         host.reserved(4 * GIB)
         (host.context.root / "proc/sys/kernel/random/boot_id").write_text("boot-2\n")
         assert host.begin().reserved_kib() == 0
-        assert "as the host was rebooted" in caplog.text
+        assert "because the host was rebooted" in caplog.text
 
     def test_file_has_no_ended_reservation(self, host: KeptReservation) -> None:
         made = host.reserved(GIB)
@@ -577,7 +577,7 @@ def test_reservation_during_a_reload_is_kept(tmp_path: Path) -> None:
         assert now is not None
         assert now is not before
         assert [one.id for one in now.reservations()] == [one.id for one in made]
-        with pytest.raises(MomError, match="its configuration: nothing has changed"):
+        with pytest.raises(MomError, match="its configuration: nothing was changed"):
             before.reserve(GIB, 600)
-        with pytest.raises(MomError, match="its configuration: nothing has changed"):
+        with pytest.raises(MomError, match="its configuration: nothing was changed"):
             before.release(made[0].id)

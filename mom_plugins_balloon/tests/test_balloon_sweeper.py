@@ -90,7 +90,7 @@ def test_guest_that_did_not_get_its_headroom_back_stays_noted_until_it_is_asked_
     bench.sweeper.begin(sweep)
     assert reported.wait(10)
     (outcome,) = bench.sweeper.outcomes()
-    assert (outcome.is_back, outcome.error) == (False, "its headroom could not be given back: libvirtd is away")
+    assert (outcome.is_back, outcome.error) == (False, "cannot return its headroom: libvirtd is away")
     assert not bench.sweeper.take_over("a")
     assert bench.notes[-1] == bench.sweeper.unfinished() == NOTE, "the other change may fail, too"
     bench.sweeper.settle("a")
@@ -159,7 +159,7 @@ def test_sweep_waits_for_statistics_beside_another_and_for_its_turn_after_it(mon
     assert watched.wait(10)
     later = Entity(Scope.GUEST, "b", "name-b")
     bench.sweeper.begin(sweep_of(second, plan_of(second, measured=-2.0), resize=resize("b", second), statistics=statistics, entity=later))
-    with pytest.raises(NoChangeNeeded, match="as many guests"):
+    with pytest.raises(NoChangeNeeded, match="maximum number of sweeps"):
         bench.sweeper.begin(sweep_of(SimulatedGuest(), entity=Entity(Scope.GUEST, "c", "name-c")))
     assert asked.wait(10)
     assert not order
@@ -174,7 +174,7 @@ def test_sweep_waits_for_statistics_beside_another_and_for_its_turn_after_it(mon
 def test_guest_has_no_two_sweeps_at_a_time() -> None:
     bench, guest, go = Bench(), SimulatedGuest(), threading.Event()
     bench.sweeper.begin(sweep_of(guest, pause=held_up(guest, go)))
-    with pytest.raises(NoChangeNeeded, match="is swept now"):
+    with pytest.raises(NoChangeNeeded, match="sweep is still running"):
         bench.sweeper.begin(sweep_of(guest))
     go.set()
     assert bench.ended.wait(10)

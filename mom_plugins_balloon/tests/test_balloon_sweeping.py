@@ -111,7 +111,7 @@ def test_missed_memory_adds_up_for_ten_minutes(bench: Bench) -> None:
 
 
 def test_guest_without_a_known_process_is_not_swept_and_rests_long(bench: Bench) -> None:
-    assert "its process is not known" in str(bench.write(pid=None))
+    assert "its QEMU process is unknown" in str(bench.write(pid=None))
     assert bench.hypervisor.commands == []
     assert bench.columns()["sweep_rest"][0] > 500
 

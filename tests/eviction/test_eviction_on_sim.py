@@ -69,4 +69,4 @@ def test_a_guest_gives_what_it_has_freed_before_it_is_moved_and_goes_with_all_of
     assert (held[-1] < 0.7 * max(held)) is (sweep != "0s"), "the host had plenty, and took nothing otherwise"
     assert sizes[-1] == found.values(LEAVES, "balloon_max")[0]
     sized = [one.reason for report in found.reports for one in report.decisions if one.control == "balloon_target"]
-    assert any("it is to be moved" in reason for reason in sized) is (sweep != "0s")
+    assert any("it will be moved" in reason for reason in sized) is (sweep != "0s")

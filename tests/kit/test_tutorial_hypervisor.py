@@ -89,7 +89,7 @@ def test_a_missing_field_of_the_law_is_a_lasting_problem(tmp_path: Path, microvm
     assert checked.errors == []
     ((name, finding),) = checked.findings
     assert (name, finding.severity, finding.message) == ("balloon", Severity.WARNING, said)
-    assert "the hypervisor's for the fields of guests" in finding.cure
+    assert "a hypervisor plugin for the guests' fields" in finding.cure
     with Engine(config) as engine:
         for _ in range(3):
             assert problems_of(engine.cycle(), "balloon") == [said]

@@ -61,18 +61,18 @@ SHORT = "the host has {} available and should have 4.00 GiB, so "
 
 # What the host has available and what of it is reserved, the guest, what becomes of it, and what is said of that, or how it begins.
 SAID: list[tuple[float, float, dict[str, Value], str, str]] = [
-    (7 * GIB, 0, a_guest(), "stays", "the host has 7.00 GiB available, more than the 4.00 GiB that it should have, so nothing is taken"),
+    (7 * GIB, 0, a_guest(), "stays", "the host has 7.00 GiB available, more than the 4.00 GiB that it should have, so mom takes no memory"),
     (5 * GIB, 0, a_guest(), "stays",
-     "the host has 5.00 GiB available and should have 4.00 GiB, so nothing is taken, and nothing goes back yet"),
+     "the host has 5.00 GiB available and should have 4.00 GiB, so mom takes no memory from this guest, and returns none yet"),
     (3 * GIB, 0, a_guest(**SWEPT), "gives",
-     SHORT.format("3.00 GiB") + "a sweep takes 412 MiB that this guest had used and freed, and gives its headroom back"),
+     SHORT.format("3.00 GiB") + "a sweep reclaims 412 MiB that this guest had used and freed, and then returns its headroom"),
     (3 * GIB, 0, small(GIB - NEED, mem_cache_share=0.0, rss=NEED, rss_before=NEED), "grows",
-     "it lacks headroom, as after a sweep, so it gets it back, which costs the host nothing until it is used"),
+     "it lacks headroom, as after a sweep, so it gets its headroom back; that costs the host nothing until the guest uses it"),
     (3 * GIB, 0, FULL, "gives", SHORT.format("3.00 GiB") + "this guest gives 313 MiB, page cache included"),
     (5 * GIB, 2 * GIB, a_guest(kernel_reserved=None), "gives",
      "the host has 3.00 GiB available beyond its reservations and should have 4.00 GiB, so this guest gives"),
     (GIB, 1.25 * GIB, a_guest(kernel_reserved=None), "gives",
-     "the host lacks 256 MiB of its reservations and should have 4.00 GiB, so this guest gives"),
+     "the host lacks 256 MiB for its reservations and should have 4.00 GiB, so this guest gives"),
     (5 * GIB, 0, small(20 * MIB, **CACHE), "grows", "it runs out of memory, with only 20 MiB usable, so it grows at once"),
     (200 * MIB, 0, small(20 * MIB, **CACHE), "stays",
      "it runs out of memory, with only 20 MiB usable, but the host has 200 MiB available, and below 256 MiB guests grow only to their "
@@ -88,7 +88,7 @@ SAID: list[tuple[float, float, dict[str, Value], str, str]] = [
      "the host has 9.00 GiB available, clearly more than the 4.00 GiB that it should have, so this guest gets memory back in small steps"),
     (5 * GIB, 0, small(700 * MIB, **CACHE), "grows", "it has less than its target headroom, and uses new memory as page cache"),
     (3 * GIB, 0, a_guest(stats_age=14.0), "stays", "its statistics are 14 s old, too old to act on, so it keeps its size"),
-    (3 * GIB, 0, a_guest(mem_usable=None), "stays", "it reports no usable memory, so it keeps its size"),
+    (3 * GIB, 0, a_guest(mem_usable=None), "stays", "its kernel does not report usable memory, so it keeps its size"),
     (3 * GIB, 0, a_guest(stats_age=None), "stays", "its size, its maximum or the age of its statistics is unknown, so it keeps its size"),
     (3 * GIB, 0, a_guest(**JUST_RESIZED), "stays", "its size changed 0.5 s ago, and mom waits for newer statistics"),
 ]  # fmt: skip
@@ -103,7 +103,7 @@ def test_what_becomes_of_a_guest_is_said(available: float, reserved: float, gues
 
 def test_who_has_nothing_to_give_and_who_gives_later_are_told() -> None:
     short = "the host has 3.00 GiB available and should have 4.00 GiB"
-    assert told(3 * GIB, a_guest()) == (None, f"{short}, but this guest has nothing to give")
+    assert told(3 * GIB, a_guest()) == (None, f"{short}, but this guest has no memory to spare")
     promised = told(3 * GIB, a_guest(guest_guarantee=2 * GIB, **SWEPT))
     assert promised == (None, f"{short}, but this guest keeps its guarantee of 2.00 GiB")
     held = NEED + 60 * MIB
@@ -111,7 +111,7 @@ def test_who_has_nothing_to_give_and_who_gives_later_are_told() -> None:
     found = said({"mem_really_available": int(3.5 * GIB)}, guests)
     assert found["much"][0] is not None
     assert found["little"][0] is None
-    assert found["little"][1].endswith("and should have 4.00 GiB, but others give first")
+    assert found["little"][1].endswith("and should have 4.00 GiB, but mom shrinks other guests first")
 
 
 def test_a_host_of_which_nothing_is_known_is_said() -> None:

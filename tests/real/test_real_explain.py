@@ -48,7 +48,7 @@ def test_a_real_guests_size_is_explained_through_its_changes(lab: Lab, mom: MomR
     assert found["since"]["before_kib"] == found["memory"]["maximum_kib"]
     told = mom.verb("explain", guest.name).stdout
     assert "It has 240 MiB of 320 MiB: 80 MiB are taken from it for the host." in told
-    assert "mom gave it this size, by 60_less:4:9. It had 320 MiB before." in told, told
+    assert "mom set this size, according to 60_less:4:9. It had 320 MiB before." in told, told
     # Somebody else resizes it.
     guest.domain.setMemoryFlags(200 * MIB, 1)
     found = wait_until(lambda: _set_by(mom, guest, "somebody-else", 200), "mom has seen that", 60)

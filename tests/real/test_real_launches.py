@@ -182,7 +182,7 @@ def test_a_guest_for_which_there_is_no_memory_is_refused_in_words(hooked: Hooked
 def test_a_mom_that_warns_or_observes_lets_it_start(hooked: HookedMom, lab: Lab, way: str) -> None:
     observes = way == "observe"
     hooked.start(reservations=FULL, mode="observe" if observes else "enforce", launches={"when_short": "refuse"} if observes else {})
-    said = "mom only observes" if observes else "is started all the same: cannot reserve 192 MiB"
+    said = "mom only observes" if observes else "is started anyway: cannot reserve 192 MiB"
     lab.start("lucky").wait_until_up()
     assert said in hooked.mom.log
 

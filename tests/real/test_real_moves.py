@@ -102,7 +102,7 @@ def test_a_guest_that_has_freed_60_percent_of_its_memory_sends_half_of_what_it_w
             found = _moved(lab, tmp_path / sweep, guest, other, sweep=sweep)
             assert found.applied("guest_migrate") == [str(other.destination)]
             sent[sweep] = _sent(guest, other)
-            assert any("it is to be moved" in reason for reason in _reasons(found)) is (sweep != "0s")
+            assert any("it will be moved" in reason for reason in _reasons(found)) is (sweep != "0s")
             assert _there(guest, other).memoryStats()["actual"] == 1024 * MIB, "it arrives with all of its room"
             _works_on_after(guest, age)
             _there(guest, other).destroy()

@@ -42,7 +42,7 @@ class Arrivals:
                 vacant = replace(reservation, guest="", guest_name="", incarnation="", taken_at=None)
                 changed[identity] = reservation.before or vacant
                 name = printable(reservation.guest_name)
-                self._context.log.warning("guest %s is gone: its reservation %s waits for another guest", name, identity)
+                self._context.log.warning("guest %s no longer exists: its reservation %s waits for another guest", name, identity)
         lasting = {identity: changed.get(identity, reservation) for identity, reservation in kept.items() if reservation not in ended}
         for reservation, guest in self._matched([*lasting.values()], snapshot, now):
             matched = replace(reservation, guest=guest.id, guest_name=guest.name, incarnation=guest.incarnation, taken_at=now)

@@ -79,8 +79,8 @@ class BalloonFile:
 
     def __init__(self, context: PluginContext) -> None:
         loss = (
-            "reservations have ended, sizes at the start go by the ledger, and guests on their way to mom's target count as resized by"
-            " another process"
+            "reservations have ended, sizes at the start come from the ledger, and guests whose balloons are still moving count as resized"
+            " by another process"
         )
         self._file = context.state_file("balloon.json", "the file of the plugin balloon", TypeAdapter(BalloonState), loss=loss)
         self._serves = context.serves

@@ -26,8 +26,8 @@ SYSTEM_VMS: Final = "[rsv]-*-VM"
 FOR_GUESTS: Final[Mapping[str, Mapping[str, Value]]] = {INSTANCES: {"guarantee": AT_START}, SYSTEM_VMS: {"guarantee": "100%"}}
 
 WHY: Final = (
-    "Apache CloudStack's agent is on this host. Its instances keep the size that they were started with, and its system VMs all memory."
-    " If CloudStack starts instances with all their memory, nothing is taken from them: promise a share instead, such as 50% where"
+    "Apache CloudStack's agent is on this host. mom does not shrink its instances below their size at the start, nor its system VMs."
+    " If CloudStack starts instances with all their memory, mom takes nothing from them: guarantee a share instead, such as 50% where"
     " mem.overprovisioning.factor is 2. See docs/cloudstack.md."
 )
 
@@ -38,8 +38,8 @@ _LARGEST_BYTES: Final = 1 << 18
 """Bytes read of the agent's configuration; the default one has 20 KB."""
 
 _STARTS_WHOLE: Final = (
-    "have CloudStack start them with all: vm.min.memory.equals.memory.divided.by.mem.overprovisioning.factor = false for the cluster,"
-    ' stop and start them, and in mom\'s file, under `guests:`, "i-*-VM": {guarantee: 50%}, where mem.overprovisioning.factor is 2'
+    "have CloudStack start instances with all memory: vm.min.memory.equals.memory.divided.by.mem.overprovisioning.factor = false,"
+    ' stop and start them, and set "i-*-VM": {guarantee: 50%} under `guests:` in mom.yaml, where mem.overprovisioning.factor is 2'
 )
 
 
@@ -100,12 +100,12 @@ def _sizes(instances: Sequence[Guest], guarantees: Guarantees, started: StartedS
         text = f"{_count(below)} started with less than the maximum: {first_names(below, 3)}; mom lets such guests grow on demand"
         severity, cure = Severity.OK, ""
         if unpromised:
-            text += f"; {len(unpromised)} without a promise of the size at the start"
+            text += f"; {len(unpromised)} without a guarantee of their size at the start"
             severity, cure = Severity.WARNING, f'under `guests:` in mom\'s file: "{_pattern(unpromised)}": {{guarantee: {AT_START}}}'
         yield Finding(severity, SUBJECT, text, cure)
     if whole:
-        text = f"{_count(whole)} started with all memory and a promise of that: nothing is taken from {first_names(whole, 3)}"
-        cure = f'to take unused memory of them, promise a share: "{_pattern(whole)}": {{guarantee: 50%}} for a factor of 2'
+        text = f"{_count(whole)} started with all memory and a guarantee of this size: mom takes nothing from {first_names(whole, 3)}"
+        cure = f'to reclaim their unused memory, guarantee a share: "{_pattern(whole)}": {{guarantee: 50%}} for a factor of 2'
         yield Finding(Severity.OK, SUBJECT, text, cure)
 
 
@@ -116,8 +116,8 @@ def _to_be_plugged(instances: Sequence[Guest]) -> Iterator[Finding]:
         if maximum is not None and limit is not None and maximum < limit - SAME_SIZE_KIB:
             partial.append(f"{printable(guest.name, 40)} {format_kib(maximum)} of {format_kib(limit)}")
     if partial:
-        text = f"{_count(partial)} with a part of the memory only: {first_names(partial, 3)}"
-        text += "; CloudStack plugs in the other part when it scales them, and no balloon can give it"
+        text = f"{_count(partial)} with only a part of their memory: {first_names(partial, 3)}"
+        text += "; CloudStack plugs in the rest when it scales them; a balloon cannot add it"
         yield Finding(Severity.OK, SUBJECT, text, f"if the cluster is over-provisioned, {_STARTS_WHOLE}")
 
 

@@ -21,7 +21,7 @@ from mom_plugins_balloon.size_history import ARRIVED_KIB, GuestHistory, historie
 from mom_plugins_balloon.sizes import SAME_SIZE_KIB
 from mom_plugins_balloon.states import MemoryState
 
-_OVERSOLD: Final = "guests are promised more than the host has, and the lowest priority loses first"
+_OVERSOLD: Final = "the host cannot keep all promises, and the lowest priority loses first"
 
 LONGEST_LINE: Final = 200
 """Characters of a reason that are shown."""
@@ -187,7 +187,7 @@ def _harm(about: About, history: GuestHistory) -> Iterator[str]:
         since = "" if first is None else f": the first at {about.ago(first)}"
         since += "" if last is None or last == first else f"; the last at {about.ago(last)}"
         programs = "1 of its programs was" if killed == 1 else f"{killed:.0f} of its programs were"
-        yield f"{programs} killed for want of memory in the last 10 min{since}."
+        yield f"{programs} killed for lack of memory in the last 10 min{since}."
     if unhealthy:
         since = f", since {about.ago(history.unhealthy_since)}" if history.unhealthy else ""
         yield f"It is {unhealthy}{since}."
@@ -197,15 +197,15 @@ def _cure(about: About, sizes: Sizes) -> Iterator[str]:
     if sizes.memory.size is None or sizes.memory.maximum is None:
         return
     if sizes.has_maximum:
-        yield "It has all of its maximum: raise that, or see what runs in it."
+        yield "It has its maximum memory: raise the maximum, or check which programs run in it."
     elif about.report.snapshot.host.text("host_memory_state") in {MemoryState.HARD, MemoryState.LOW}:
-        yield "Make room on the host: it has no memory to give back, and `mom status` says what holds it. A guarantee does not help there."
+        yield "Free memory on the host: it has none to return. `mom status` names the largest consumers. A guarantee does not help."
     elif about.guest.why_blocked(CONTROL):
-        yield "mom cannot give it memory back, as it cannot be resized."
+        yield "mom cannot return memory to it, because it cannot be resized."
     elif about.report.mode == "observe":
-        yield "The host has memory, and mom only observes: with `mode: enforce` it would give it back."
+        yield "The host has memory, but mom only observes. With `mode: enforce`, mom would return memory to the guest."
     else:
-        yield "The host has memory, and mom gives it back. If that comes too late, give it a guarantee, and reload mom."
+        yield "The host has memory, and mom returns it to the guest. If that comes too late, set a guarantee for the guest, and reload mom."
 
 
 def _size_now(sizes: Sizes) -> Iterator[str]:
@@ -215,7 +215,7 @@ def _size_now(sizes: Sizes) -> Iterator[str]:
     elif maximum is None:
         yield f"It has {format_kib(size)}; its maximum is unknown."
     elif sizes.has_maximum:
-        yield f"It has {format_kib(size)}, all of its maximum: nothing is taken from it."
+        yield f"It has {format_kib(size)}, its maximum: mom takes nothing from it."
     elif started is None:
         where = "are in its balloon" if sizes.memory.target is None else "are taken from it for the host"
         yield f"It has {format_kib(size)} of {format_kib(maximum)}: {format_kib(maximum - size)} {where}."
@@ -223,25 +223,26 @@ def _size_now(sizes: Sizes) -> Iterator[str]:
         lost = f", and {format_kib(started - size)} are taken from it for the host" if size < started - SAME_SIZE_KIB else ""
         yield f"It has {format_kib(size)} of {format_kib(maximum)}: it had {format_kib(started)} when mom first saw it{lost}."
     if sizes.memory.reach is not None:
-        yield f"Its balloon cannot shrink it below {format_kib(sizes.memory.reach)}: virtio-mem's memory is out of its reach."
+        yield f"Its balloon cannot shrink it below {format_kib(sizes.memory.reach)}: a balloon cannot take memory of virtio-mem devices."
 
 
 def _needs(sizes: Sizes, interval: float, *, may_grow: bool) -> Iterator[str]:
     size, used, statistics = sizes.memory.size, sizes.used, sizes.memory.statistics
     usable, unused, age = statistics.usable, statistics.unused, statistics.age
     if used is None or usable is None:
-        rule = "It may grow, and is never shrunk." if may_grow else "It keeps its size."
+        rule = "mom may grow it, and never shrinks it." if may_grow else "It keeps its size."
         yield f"Its need is unknown: its kernel does not report usable memory. {rule}"
         return
     free = f" ({format_kib(unused)} of it free, the rest cache)" if unused is not None and unused <= usable else ""
     yield f"It needs {format_kib(used)}, and can use {format_kib(usable)} more{free}."
     shrunk = 0.0 if size is None else used + usable - size
     if shrunk >= ARRIVED_KIB:
-        yield f"It has shrunk by {format_kib(shrunk)} since that report, so {format_kib(max(0.0, usable - shrunk))} of that are left."
+        left = max(0.0, usable - shrunk)
+        yield f"It has shrunk by {format_kib(shrunk)} since these statistics, so it can now use only {format_kib(left)} more."
     if statistics.swapping:
-        yield f"It swaps {format_kib(statistics.swapping)}/s: it lacks memory, or did."
+        yield f"It swaps {format_kib(statistics.swapping)}/s: it lacks memory, or lacked memory recently."
     if age is not None:
-        yield f"Its statistics were {lasting(age)} old{': too old to shrink it by' if age > stale_seconds(interval) else ''}."
+        yield f"Its statistics were {lasting(age)} old{': too old to shrink it' if age > stale_seconds(interval) else ''}."
 
 
 def _guaranteed(sizes: Sizes, promised_by: str) -> str:
@@ -259,16 +260,16 @@ def _guaranteed(sizes: Sizes, promised_by: str) -> str:
 def _since(about: About, history: GuestHistory) -> str:
     since = history.since
     if since is None:
-        return "It is unknown since when it has this size: earlier cycles are not available."
+        return "It is unknown how long it has had this size: earlier cycles are not available."
     when = about.ago(since.time)
     if since.at_least:
-        by = "it was started with it" if since.by == "maximum" else "who gave it that size is unknown"
+        by = "it started with this size" if since.by == "maximum" else "the cause of this size is unknown"
         return f"It has had this size since mom first saw it ({when}): {by}."
     by = "this is not mom's target: another process resized it, or the guest took memory back by itself"
     if since.decision is not None:
-        by = f"mom gave it this size, by {since.decision.source}"
+        by = f"mom set this size, according to {since.decision.source}"
     elif since.by == "mom":
-        by = "mom gave it this size, as a sweep ended, or by an earlier decision"
+        by = "mom set this size, at the end of a sweep or by an earlier decision"
     before = "" if since.before_kib is None else f" It had {format_kib(since.before_kib)} before."
     return f"Since {when}: {by}.{before}"
 
@@ -280,7 +281,7 @@ def _host(host: Host) -> Iterator[str]:
     else:
         yield "The host's available memory is unknown."
     if reserved:
-        yield f"{format_kib(reserved)} are reserved for launches: guests give memory for that, and get none of it back."
+        yield f"{format_kib(reserved)} are reserved for launches: mom takes this memory from guests, and does not return it to them."
 
 
 def _last_tried(about: About, history: GuestHistory) -> Iterator[str]:
@@ -288,19 +289,19 @@ def _last_tried(about: About, history: GuestHistory) -> Iterator[str]:
     if not about.wanted and tried is not None and history.tried_at < about.report.time:
         before = "" if tried.before is None else f"from {_size(tried.before)} "
         change = f"{before}to {_size(tried.decision.value)}, {tried.status}"
-        yield f"The last time was {about.ago(history.tried_at)}: {change}, by {tried.decision.source}."
+        yield f"The last decision was {about.ago(history.tried_at)}: {change}, according to {tried.decision.source}."
 
 
 def _next(about: About, sizes: Sizes, history: GuestHistory, obstacle: str) -> Iterator[str]:
     size, target, again_in = sizes.memory.size, sizes.memory.target, about.number(RESTS)
     if obstacle:
         since = "" if history.obstacle is None else f" (since {about.ago(history.obstacle_since)})"
-        again = "" if again_in is None else f"; it is asked again in {lasting(again_in)}, at {about.at(about.report.time + again_in)}"
-        yield f"mom does not count on its memory{since}: {printable(obstacle, LONGEST_LINE)}{again}."
+        again = "" if again_in is None else f"; mom tries again in {lasting(again_in)}, at {about.at(about.report.time + again_in)}"
+        yield f"mom takes no memory from it{since}: {printable(obstacle, LONGEST_LINE)}{again}."
     if size is None or about.report.mode == "observe":
         return
     if target is not None and abs(target - size) >= ARRIVED_KIB:
-        yield f"It is on its way to {format_kib(target)}, which mom asked for."
+        yield f"Its balloon is still moving to {format_kib(target)}, the target that mom set."
     elif not obstacle:
         yield "If nothing changes, it keeps this size until it needs more, or the host takes or returns memory."
 

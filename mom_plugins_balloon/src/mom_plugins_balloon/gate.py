@@ -32,10 +32,10 @@ class Limit(Enum):
 
     UNSETTLED = "{unsettled}"
     MAXIMUM = "above the guest's maximum of {maximum}"
-    GROUP = "above the {maximum} that the memory limit of the guest's control group has room for"
+    GROUP = "above the {maximum} that fit into the memory limit of the guest's cgroup"
     MAXIMUM_UNKNOWN = "the guest's maximum is unknown"
     GUARANTEE = "below the guarantee of {guarantee}"
-    REACH = "below the {least} to which the guest's balloon can bring it: virtio-mem's memory is out of its reach"
+    REACH = "below {least}, the smallest size that the guest's balloon can reach: a balloon cannot take memory of virtio-mem devices"
     NEED = "the guest needs {floor} with its reserve"
     NOTHING_TO_SPARE = "the guest has nothing to spare: it needs {floor} with its reserve"
     PAUSED = "{pause}"
@@ -108,9 +108,9 @@ def gate(wanted: int, guest: GuestMemory, limits: ShrinkLimits) -> GateResult:
 def permitted(target: Value, guest: GuestMemory, limits: ShrinkLimits) -> GateResult:
     """Return the result of `gate` for any value of a policy, with the reason in words."""
     if type(target) is not int and (isinstance(target, bool) or not isinstance(target, int | float) or not math.isfinite(target)):
-        return GateResult(None, reason=f"{target!r:.40} is no size")
+        return GateResult(None, reason=f"{target!r:.40} is not a valid size")
     if target <= MINIMUM_KIB:
-        return GateResult(None, reason=f"{target:g} KiB is no size for a guest")
+        return GateResult(None, reason=f"{target:g} KiB is not a valid size for a guest")
     passed = gate(int(target), guest, limits)
     why = "" if passed.limit is None else passed.limit.words(guest, limits)
     return passed._replace(reason=f"{why}; the shrink under way is stopped" if passed.stops else why)

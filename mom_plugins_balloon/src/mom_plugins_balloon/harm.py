@@ -18,10 +18,10 @@ NAMED: Final = 3
 
 COLUMNS: Final = (
     GuestColumn(
-        "killed", (KILLED,), Unit.COUNT, "programs that its kernel killed in the last 10 min for want of memory", 28, 1,
+        "killed", (KILLED,), Unit.COUNT, "OOM kills in the guest in the last 10 min", 28, 1,
         "mom_guest_killed_programs", mark_from=1,
     ),
-    GuestColumn(GuestColumn.REMARKS, (SUFFERS,), Unit.TEXT, "what it suffers from"),
+    GuestColumn(GuestColumn.REMARKS, (SUFFERS,), Unit.TEXT, "harm to the guest"),
 )  # fmt: skip
 
 
@@ -133,14 +133,14 @@ def _killed(kills: Sequence[Kill]) -> Condition:
     message = f"{count} program{'' if count == 1 else 's'} killed in 10 min: {names} ran out of memory"
     shrunk = [kill for kill in kills if kill.shrunk]
     if not shrunk:
-        why, cure = "their guests had all the memory that they can have", "give these guests more memory: raise their maximum"
+        why, cure = "these guests had their maximum memory already", "give these guests more memory: raise their maximum"
         return Condition("killed", message, why, cure, Severity.WARNING)
-    why, cures = f"{_named(shrunk)} had less than the maximum", []
+    why, cures = f"{_named(shrunk)} had less than their maximum memory", []
     if any(kill.host_short for kill in shrunk):
-        why = f"{why}, and the host had no memory to give back"
-        cures.append("make room on the host: a guarantee does not help while the host lacks memory")
+        why = f"{why}, and the host had no memory to return"
+        cures.append("free memory on the host: a guarantee does not help while the host lacks memory")
     if not all(kill.host_short for kill in shrunk):
-        cures.append("give what must not be killed a guarantee")
+        cures.append("set a guarantee for guests whose programs must not be killed")
     return Condition("killed", message, why, "; ".join(cures))
 
 

@@ -52,7 +52,7 @@ class HostLaunches:
         except ReservationRefused as error:
             return self._short(replace(launch, note=error.message, hint=error.hint), error.room, who)
         except MomError as error:
-            return self._start(replace(launch, note=f"nothing could be reserved for it: {error.message}", hint=error.hint))
+            return self._start(replace(launch, note=f"cannot reserve memory for it: {error.message}", hint=error.hint))
         return self._judged(replace(launch, reservation=kept.id), kept)
 
     def look(self, launch: Launch) -> Launch:
@@ -69,7 +69,7 @@ class HostLaunches:
             free_kib = self.reservations.room().free_kib
             if free_kib < guest.memory_kib:
                 sizes = format_kib(free_kib), format_kib(guest.memory_kib)
-                self.context.log.info("guest %s starts with %s of its %s there: mom only observes", printable(guest.name), *sizes)
+                self.context.log.info("guest %s starts with %s of its %s available: mom only observes", printable(guest.name), *sizes)
         return Launch(guest, LaunchState.STARTS, note="mom only observes: nothing was reserved for it")
 
     def _short(self, launch: Launch, room: Room, who: str) -> Launch:
@@ -88,7 +88,7 @@ class HostLaunches:
     def _judged(self, launch: Launch, kept: Reservation | None) -> Launch:
         now = self.context.monotonic()
         if kept is None or kept.state in _ENDED:
-            return self._start(replace(launch, note="its reservation was given up"))
+            return self._start(replace(launch, note="its reservation has ended"))
         if kept.state is not ReservationState.MAKING:
             return self._start(launch)
         crowded = not self._may_wait(launch, now)
@@ -98,12 +98,12 @@ class HostLaunches:
         try:
             self.reservations.room()
         except MomError as error:
-            return self._start(replace(launch, note=f"the memory that is there for it is unknown: {error.message}", hint=error.hint))
+            return self._start(replace(launch, note=f"the memory available for it is unknown: {error.message}", hint=error.hint))
         expected = kept.expected_in_seconds
-        when = "the rest comes at an unknown time" if expected is None else f"the rest is expected in some {max(expected, 1):.0f} s"
-        note = f"{format_kib(kept.there_kib)} of its {format_kib(launch.guest.memory_kib)} are there, {when}"
+        when = "the time for the rest is unknown" if expected is None else f"the rest is expected in about {max(expected, 1):.0f} s"
+        note = f"{format_kib(kept.there_kib)} of its {format_kib(launch.guest.memory_kib)} are available; {when}"
         if crowded:
-            note += f"; {MOST_WAITING} other launches wait already"
+            note += f"; {MOST_WAITING} other launches are waiting already"
         launch = replace(launch, note=launch.note or note, hint=launch.hint or "start it again later")
         return self._refuse(launch) if self.settings.when_short is WhenShort.REFUSE else self._start(launch)
 
@@ -124,7 +124,7 @@ class HostLaunches:
     def _start(self, launch: Launch) -> Launch:
         self._wait_no_more(launch)
         if launch.note:
-            self.context.log.warning("guest %s is started all the same: %s", printable(launch.guest.name), launch.note)
+            self.context.log.warning("guest %s is started anyway: %s", printable(launch.guest.name), launch.note)
         return replace(launch, state=LaunchState.STARTS)
 
     def _wait_no_more(self, launch: Launch) -> None:

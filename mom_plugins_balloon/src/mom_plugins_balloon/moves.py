@@ -38,10 +38,10 @@ BACK_SECONDS: Final = 3.0
 AGAIN_SECONDS: Final = 0.5
 """s. Pause before a sweep is requested again, while other sweeps run."""
 
-SWEPT: Final = "it is to be moved: memory that it has freed is taken, and it gets its headroom back in a moment"
-GIVEN_BACK: Final = "it is to be moved: it gets back the memory that was taken from it"
-KEPT: Final = "it is moved, or will be: it keeps its size"
-NOTHING: Final = "it has no freed memory now that is worth a sweep"
+SWEPT: Final = "it will be moved: a sweep reclaims memory that it has freed, and then returns its headroom"
+GIVEN_BACK: Final = "it will be moved: mom returns the memory taken from it"
+KEPT: Final = "it is being moved, or will be: it keeps its size"
+NOTHING: Final = "it has too little freed memory for a sweep"
 DROPPED: Final = "the decision was dropped: `mom explain` says why"
 
 
@@ -106,9 +106,9 @@ class LeavingGuests:
                 raise MomError("it is being prepared already")
             self._requests[guest.id] = request
         try:
-            self.context.wake(f"guest {guest} is to be moved")
+            self.context.wake(f"guest {guest} will be moved")
             if not request.wait():
-                request.end("there was not enough time for it")
+                request.end("the time was too short")
         finally:
             with self._lock:
                 del self._requests[guest.id]
@@ -125,7 +125,7 @@ class LeavingGuests:
         for identity, request in requests.items():
             guest = snapshot.guests.get(identity)
             if guest is None:
-                request.end("it is gone")
+                request.end("the guest no longer exists")
             elif request.size is not None:
                 if not request.begun:
                     request.end(DROPPED)
@@ -147,7 +147,7 @@ class LeavingGuests:
         for guest, why in changed:
             before = None if guest.id in requests or guest.why_blocked(CONTROL) else self._size_before(guest.id, entries)
             if before is not None:
-                reason = f"{printable(why, 100)}: it gets back the memory that was taken from it"
+                reason = f"{printable(why, 100)}: mom returns the memory taken from it"
                 yield Decision(guest.entity, CONTROL, before, reason, source)
 
     def _swept_size(self, snapshot: Snapshot, guest: Guest, request: _Request) -> int | None:
@@ -167,9 +167,9 @@ class LeavingGuests:
     def _returned_size(self, snapshot: Snapshot, guest: Guest, request: _Request) -> int | None:
         before = self._size_before(guest.id)
         if before is None:
-            request.end("nothing is taken from it")
+            request.end("mom has taken no memory from it")
         elif not self._has_room(snapshot):
-            request.end(f"it keeps its size, as the host is not known to have enough for the {format_kib(before)} that it had before mom")
+            request.end(f"it keeps its size: the host may lack memory for its original size of {format_kib(before)}")
             return None
         return before
 

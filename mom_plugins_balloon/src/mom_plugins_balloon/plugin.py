@@ -71,7 +71,7 @@ NEEDED = (
 )
 """Fields that the law requires."""
 
-_DECLARE = "enable plugins that collect them: host, and the hypervisor's for the fields of guests"
+_DECLARE = "enable plugins that collect these fields: host, and a hypervisor plugin for the guests' fields"
 
 _UNCOOPERATIVE = "its memory is in use, or its balloon driver does not work"
 

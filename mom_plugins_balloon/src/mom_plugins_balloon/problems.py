@@ -45,10 +45,10 @@ def conditions(
             below = f", below its hard watermark of {format_kib(hard)}" if hard else ""
             yield Condition(MEMORY, f"the host is short of memory: {figures}{below}", reasons, cure, Severity.WARNING)
     if growing:
-        message = f"guests may take {format_kib(growth or 0.0)} within 3 s, more than is available"
+        message = f"guests may grow by {format_kib(growth or 0.0)} within 3 s, more than is available"
         yield Condition(GROWTH, message, "" if short else why, cure, Severity.WARNING, after=RECLAIM_SECONDS)
     if oversold:
-        cure = f"{_OVERSOLD}; host_reserve of the plugin balloon is not promised to guests"
+        cure = f"{_OVERSOLD}; memory of host_reserve (plugin balloon) cannot be promised to guests"
         yield Condition(PROMISES, oversold, standing.losers(), cure, Severity.WARNING)
 
 
@@ -77,7 +77,7 @@ def findings(hypervisor: Hypervisor | None, guarantees: Guarantees) -> Iterable[
     """Yield findings about guests that can and cannot be resized, and about full guarantees."""
     subject = "memory balloons"
     if hypervisor is not None and not isinstance(hypervisor, BalloonControl):
-        cure = "enable a hypervisor plugin that can, such as libvirt, before this one, or remove balloon from the configuration"
+        cure = "enable a hypervisor plugin that can resize guests, such as libvirt; or remove balloon from the configuration"
         yield Finding(Severity.ERROR, subject, f"{hypervisor.uri} cannot resize guests", cure)
         return
     guests = yield from listed_guests(hypervisor, subject)
@@ -90,7 +90,7 @@ def findings(hypervisor: Hypervisor | None, guarantees: Guarantees) -> Iterable[
         yield Finding(Severity.WARNING, subject, f"{len(blocked) - FINDINGS_SHOWN} more guests cannot be resized")
     promised = guarantees.written([guest for guest in guests if not guest.why_blocked(CONTROL)])
     whole = sum(Portion(share=1.0) in portions for portions in promised.values())
-    keep = f"; all of its memory is promised to {whole} of them" if whole else ""
+    keep = f"; all memory is promised to {whole} of them" if whole else ""
     yield Finding(Severity.OK, subject, f"{len(guests) - len(blocked)} of {len(guests)} guests can be resized{keep}")
 
 

@@ -135,7 +135,7 @@ class PromisesKept:
         """Return the message that promises exceed the host; empty: they do not."""
         if not self.shrunk or self.room is None:
             return ""
-        return f"guests are promised {format_kib(self.total)}, this host can promise {format_kib(self.room)}"
+        return f"guests are promised {format_kib(self.total)}, but this host can promise only {format_kib(self.room)}"
 
     def losers(self) -> str:
         """Return the guests whose guarantees shrink, in words."""

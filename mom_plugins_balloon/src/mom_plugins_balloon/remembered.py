@@ -122,7 +122,7 @@ class Remembered(NamedTuple):
         """
         request, size = self.request, memory.size
         if request is not None and not request.arrived:
-            heading, why = float(request.target), "the guest is on its way there"
+            heading, why = float(request.target), "the guest is already moving to this size"
             worth = request.in_doubt or abs(target - request.target) >= dead_band or now - request.at > ASKED_AGAIN_SECONDS
         else:
             heading, why = size or 0.0, "the guest has this size" if target == size else "the change is smaller than the dead band"
@@ -137,7 +137,7 @@ class Remembered(NamedTuple):
         if self.resized or size is None or (maximum is not None and size > maximum - SAME_SIZE_KIB):
             return ""
         rests = SETTLES_SECONDS - self.sizes.rested_for(now)
-        return f"its balloon may still be moving: its size before mom is known in {rests:.1f} s" if rests > 0 else ""
+        return f"its balloon may still be moving: its original size is known in {rests:.1f} s" if rests > 0 else ""
 
     def most_since(self, moment: float, now: float) -> float | None:
         """Return the largest possible size since that time."""

@@ -83,7 +83,8 @@ class HostReservations:
         whom = f" (guest {printable(name)})" if name else ""
         size, free, lasts = format_kib(memory_kib), format_kib(made.there_kib), format_duration(seconds)
         rise = f"; {room.rise}" if room.rise else ""
-        self.context.log.info("reservation %s of %s for %s by %s%s: %s of it is there%s", kept.id, size, lasts, kept.who, whom, free, rise)
+        text = "reservation %s of %s for %s by %s%s: %s of it are available%s"
+        self.context.log.info(text, kept.id, size, lasts, kept.who, whom, free, rise)
         self.context.wake(f"{size} were reserved")
         return made
 
@@ -130,7 +131,7 @@ class HostReservations:
         with contextlib.suppress(MomError):  # without an answer, nothing is refused
             answer = None if admissions is None else admissions.admission(memory_kib)
         if answer is not None and not answer.admitted:
-            message = f"cannot reserve {format_kib(memory_kib)}: a guest of that size would break a promise to others"
+            message = f"cannot reserve {format_kib(memory_kib)}: a guest of that size would break promises to other guests"
             raise ReservationRefused(message, room=room, hint=answer.reasons[0] if answer.reasons else "see `mom admit`")
 
     def reservations(self) -> Sequence[Reservation]:
@@ -179,7 +180,7 @@ class HostReservations:
             changed, left = self._arrivals.see(self._kept, snapshot, self.context.monotonic())
             self._kept |= changed
             for kept in left:
-                self._end(kept.id, ReservationState.USED, f"guest {printable(kept.guest_name)} arrived for it, and is gone")
+                self._end(kept.id, ReservationState.USED, f"guest {printable(kept.guest_name)} used it, and no longer exists")
             if changed or left:
                 self._write()
             self._end_finished()
@@ -193,7 +194,7 @@ class HostReservations:
             self.loaded = True
             content = self.file.state.reservations
             if content is not None and not self._is_of_this_boot(content):
-                self.context.log.warning("%d reservations have ended, as the host was rebooted", len(content.reservations))
+                self.context.log.warning("%d reservations have ended, because the host was rebooted", len(content.reservations))
                 content = None
             if content is None:
                 return
@@ -231,7 +232,7 @@ class HostReservations:
         """Hold the lock. Raises `MomError` after a reload has replaced this plugin."""
         with self._lock:
             if self.file.left:
-                raise MomError("mom ends or reloads its configuration: nothing has changed", hint="ask again in a moment")
+                raise MomError("mom is stopping or reloading its configuration: nothing was changed", hint="ask again in a moment")
             self._end_finished()
             yield
 
@@ -242,7 +243,7 @@ class HostReservations:
         if snapshot.host.number("mem_really_available") is None:
             raise MomError("the host's available memory is unknown", hint="enable a plugin that collects it, such as host")
         if self.settings.host_keeps is None and snapshot.host.number("mem_available") is None:
-            raise MomError("the host's total memory is unknown, and so is the part that it keeps", hint="set reservations.host_keeps")
+            raise MomError("the host's total memory is unknown, so its own share is unknown too", hint="set reservations.host_keeps")
         return snapshot
 
     def _room(self, snapshot: Snapshot) -> tuple[Room, Spare]:
@@ -265,7 +266,7 @@ class HostReservations:
             name, left = printable(kept.guest_name), self._arrivals.kept_kib(kept)
             if kept.taken_at is None:
                 if now >= kept.deadline:
-                    self._end(identity, ReservationState.EXPIRED, "no guest arrived for it in time")
+                    self._end(identity, ReservationState.EXPIRED, "no guest started for it in time")
             elif left < TOUCHED_KIB:
                 self._end(identity, ReservationState.USED, f"guest {name} has it")
             elif now - kept.taken_at >= self.settings.settle:

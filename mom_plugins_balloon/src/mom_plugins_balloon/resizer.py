@@ -56,18 +56,18 @@ def restored_size(had: int, size: float | None, maximum: float | None, memory: G
     floor = 0 if memory is None else math.ceil(max(floor_kib(memory, limits) or 0.0, memory.guarantee))
     floor = floor if maximum is None else min(floor, math.floor(maximum))
     if size is not None and had < size and (why := _why_unknown(memory, limits)):
-        kept = f"it keeps the {format_kib(size)} that it has, more than before mom: {why}"
+        kept = f"it keeps its {format_kib(size)}, more than its original size: {why}"
         reports = memory is not None and memory.statistics.usable is not None and memory.statistics.age is not None
         raise Refused(kept) if reports else NoChangeNeeded(kept)  # a guest without statistics will not report later
     restored = RestoredSize(had)
     if had < floor:
-        uses = f"the guest uses more now than the {format_kib(had)} that it had before mom"
+        uses = f"the guest now uses more than its original size of {format_kib(had)}"
         if size is not None and size <= floor:
-            return RestoredSize(had, f"{uses}, and keeps what it has", keeps=True)
-        restored = RestoredSize(floor, f"{uses}: asked for {format_kib(floor)}")
+            return RestoredSize(had, f"{uses}, and keeps its size", keeps=True)
+        restored = RestoredSize(floor, f"{uses}: mom requested {format_kib(floor)}")
     if memory is not None and memory.reach is not None and restored.size < memory.reach:
         least = math.ceil(memory.reach)
-        note = f"memory was plugged into the guest since, which its balloon cannot take: asked for {format_kib(least)}"
+        note = f"memory was plugged into the guest since then, and its balloon cannot take it: mom requested {format_kib(least)}"
         restored = RestoredSize(least, note)
     return restored
 
@@ -179,7 +179,7 @@ class Resizer:
         if guest is None or memory is None or past is None:
             raise Refused("the guest's present size is unknown")
         if not isinstance(target, int):
-            raise Refused(f"{target!r:.40} is no size for a guest")
+            raise Refused(f"{target!r:.40} is not a valid size for a guest")
         passed = permitted(target, memory, self.limits())
         if passed.size != target:
             raise Refused(passed.reason)
@@ -213,7 +213,7 @@ class Resizer:
         """Request the size before mom, or more if the guest uses more. Return a note."""
         identity, before = change.entity.id, as_number(change.value)
         if before is None or before <= 0:
-            raise Refused(f"{change.value!r:.40} is no size that a guest could have had")
+            raise Refused(f"{change.value!r:.40} is not a possible original size of a guest")
         guest, memory = self.guests.snapshot.guests.get(identity), self.guests.memory_of(identity)
         had = int(before if guest is None else self.started.without_mom(guest, before))
         maximum = None if guest is None else guest.number("balloon_max")  # not limited by its group, which held this memory before mom
@@ -231,4 +231,4 @@ class Resizer:
         self.sweeps.sweeper.settle(identity)
         self.guests.forget_request(identity)
         plugged = had > before and not restored.note
-        return f"memory was plugged into the guest since: asked for {format_kib(had)}" if plugged else restored.note
+        return f"memory was plugged into the guest since then: mom requested {format_kib(had)}" if plugged else restored.note

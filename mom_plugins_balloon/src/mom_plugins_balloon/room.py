@@ -206,5 +206,5 @@ def too_large(memory_kib: int, room: Room) -> ReservationRefused:
 def too_late(memory_kib: int, seconds: float, expected: float | None, room: Room) -> ReservationRefused:
     """Return the refusal of a reservation whose memory comes after its deadline."""
     when = "at an unknown time" if expected is None else f"in about {expected:.0f} s"
-    message = f"cannot reserve {format_kib(memory_kib)}: it would be there {when}, after the deadline in {format_duration(seconds)}"
-    return ReservationRefused(message, room=room, hint=f"{format_kib(room.free_kib)} can be reserved at once; or set a later deadline")
+    message = f"cannot reserve {format_kib(memory_kib)}: it would be available {when}, after the deadline in {format_duration(seconds)}"
+    return ReservationRefused(message, room=room, hint=f"{format_kib(room.free_kib)} can be reserved now; or set a later deadline")

@@ -20,10 +20,10 @@ from mom_plugins_balloon.remembered import Remembered
 from mom_plugins_balloon.sizes import CLOCK_SLACK_SECONDS
 from mom_plugins_balloon.states import HostWanted, StateGoal
 
-PROMISE_UNKNOWN: Final = "its promise by class is not known yet"
-NEW: Final = "it was started a moment ago, and its programs may not have begun yet"
-GAVE: Final = "it has given memory since these statistics, so its spare memory is not known yet"
-START_UNKNOWN: Final = "it is promised its size at the start, which is not known yet"
+PROMISE_UNKNOWN: Final = "the guarantee of its service class is not known yet"
+NEW: Final = "it has just started, and its programs may still be starting"
+GAVE: Final = "it has shrunk since its last statistics, so its spare memory is not known yet"
+START_UNKNOWN: Final = "its guarantee is its size at the start, which is not known yet"
 
 
 class CycleFacts(NamedTuple):

@@ -51,7 +51,7 @@ class ShrinksUnderWay:
         return expected and identity not in self._records.snapshot.guests
 
 
-_REBOOTED = "it has rebooted: until its programs have begun, it has what it had before mom"
+_REBOOTED = "it has rebooted: it gets its original size until its programs have started"
 
 
 def stopped_shrinks(
@@ -80,11 +80,11 @@ def stopped_shrinks(
             continue
         pinned = guest.properties.get(PINNED)
         if pinned and maximum is not None and target < maximum:
-            yield guest, GateResult(int(maximum), reason=f"{pinned}; it gets back what was taken")
+            yield guest, GateResult(int(maximum), reason=f"{pinned}; mom returns the memory taken from it")
         elif target < guarantee and (size < guarantee or past.pending is not None):
             # The guarantee has grown since: by a new promise, a larger maximum, or because other guests have left. If a guest has
             # arrived and has more than its guarantee, another process has resized it.
-            yield guest, GateResult(guarantee, reason=f"its guarantee is {format_kib(guarantee)} now; it gets back what was taken of that")
+            yield guest, GateResult(guarantee, reason=f"its guarantee is {format_kib(guarantee)} now; mom returns memory up to this size")
         elif size - target >= records.dead_band and (request is None or not request.arrived):  # otherwise another process has resized it
             memory = records.memory_of(guest.id)
             limit = None if memory is None else never_shrunk(memory, limits)

@@ -167,7 +167,7 @@ class Cooperation(NamedTuple):
             return state._settled(), None
         seconds = min(2 * state.aside_for, LAST_REST_SECONDS) if state.aside_for and not state.gave else FIRST_REST_SECONDS
         why = (
-            f"set aside for {format_duration(seconds)}, as it was asked to go to {format_kib(request.target)} and has stayed at "
+            f"not shrunk for {format_duration(seconds)}: its balloon target was {format_kib(request.target)}, but it stayed at "
             f"{format_kib(size)} for {patience:.0f} s"
         )
         return Cooperation(aside_for=seconds, until=now + seconds, why_aside=why), request

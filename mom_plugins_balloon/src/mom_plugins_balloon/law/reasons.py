@@ -29,24 +29,27 @@ class ReasonCode(StrEnum):
     # The guest keeps its size.
     HOST_UNKNOWN = "host-unknown", "the host's available memory or its watermarks are unknown, so no guest changes its size"
     UNKNOWN = "unknown", "its size, its maximum or the age of its statistics is unknown, so it keeps its size"
-    SILENT = "silent", "it reports no usable memory, so it keeps its size"
+    SILENT = "silent", "its kernel does not report usable memory, so it keeps its size"
     STALE = "stale", "its statistics are {0.statistics_age} old, too old to act on, so it keeps its size"
-    IN_TRANSITION = "in-transition", "mom asked it for {0[balloon_target]} {0.target_age} ago, and waits until it arrives there"
+    IN_TRANSITION = "in-transition", "mom set its target to {0[balloon_target]} {0.target_age} ago, and waits until it has this size"
     UNSETTLED = "unsettled", "its size changed {0.target_age} ago, and mom waits for newer statistics"
-    BEFORE_UNKNOWN = "before-unknown", "its size before mom is not known yet, so it keeps its size"
-    ENOUGH = "enough", "{0.has} and should have {0.high}, so nothing is taken, and nothing goes back yet"
-    PLENTY = "plenty", "{0.has}, more than the {0.high} that it should have, so nothing is taken"
-    NOTHING_TO_GIVE = "nothing-to-give", "{0.short}, but this guest has nothing to give"
+    BEFORE_UNKNOWN = "before-unknown", "its original size is not known yet, so it keeps its size"
+    ENOUGH = "enough", "{0.has} and should have {0.high}, so mom takes no memory from this guest, and returns none yet"
+    PLENTY = "plenty", "{0.has}, more than the {0.high} that it should have, so mom takes no memory"
+    NOTHING_TO_GIVE = "nothing-to-give", "{0.short}, but this guest has no memory to spare"
     GUARANTEED = "guaranteed", "{0.short}, but this guest keeps its guarantee of {0.guarantee}"
     OUT_OF_REACH = "out-of-reach", "{0.short}, but this guest's balloon cannot go below {0[balloon_least]} (virtio-mem)"
-    STARTED = "started", "it has just started, so it gives nothing for {0.start_rest}"
-    SPARED = "spared", "{0.short}, but this guest is expected to use {0.rise} more {0.soon}, so others give"
-    OTHERS_GIVE = "others-give", "{0.short}, but others give first"
+    STARTED = "started", "it has just started, so mom does not shrink it for the next {0.start_rest}"
+    SPARED = "spared", "{0.short}, but this guest is expected to use {0.rise} more {0.soon}, so mom shrinks other guests"
+    OTHERS_GIVE = "others-give", "{0.short}, but mom shrinks other guests first"
     # The guest grows, or should grow.
-    HEADROOM_GROWING = "headroom-growing", "its use grows, so it gets its headroom back, which costs the host nothing until it is used"
+    HEADROOM_GROWING = (
+        "headroom-growing",
+        "its use grows, so it gets its headroom back; that costs the host nothing until the guest uses it",
+    )
     HEADROOM_BACK = (
         "headroom-back",
-        "it lacks headroom, as after a sweep, so it gets it back, which costs the host nothing until it is used",
+        "it lacks headroom, as after a sweep, so it gets its headroom back; that costs the host nothing until the guest uses it",
     )
     PROMISED = "promised", "it has less than its guarantee of {0.guarantee}{0.grows}"
     FORECAST = "forecast", "it is expected to run out of memory soon{0.grows}"
@@ -58,7 +61,7 @@ class ReasonCode(StrEnum):
     RISES = "rises", "it is expected to use {0.rise} more {0.soon}, so it gets memory that the host can spare"
     GIVEN_BACK = "given-back", "{0.has}, clearly more than the {0.high} that it should have, so this guest gets memory back in small steps"
     # The guest gives memory.
-    SWEEP = "sweep", "{0.short}, so a sweep takes {0.swept} that this guest had used and freed, and gives its headroom back"
+    SWEEP = "sweep", "{0.short}, so a sweep reclaims {0.swept} that this guest had used and freed, and then returns its headroom"
     TRIM_EMPTY = "trim-empty", "{0.short}, so this guest gives {0.gives} of unused memory"
     TRIM_CACHE = "trim-cache", "{0.short}, so this guest gives {0.gives}, page cache included"
     TRIM_MARGIN = "trim-margin", "{0.short}, so this guest gives {0.gives}, some of it from its margin"
@@ -74,13 +77,13 @@ PHRASES: Final[Mapping[str, str]] = MappingProxyType(
         ReasonCode.RUNS_OUT: "it runs out of memory",
         ReasonCode.SWAPS: "it reads from its swap",
         ReasonCode.WAITS_FOR_DISK: "it waits for its disk",
-        ReasonCode.STALL_FLOOR: "with so little, its programs waited or were killed before",
+        ReasonCode.STALL_FLOOR: "with so little memory, its programs waited or were killed before",
         ReasonCode.CACHE_REFILL: "it uses new memory as page cache",
         ReasonCode.RISES: "it is expected to use more soon",
         ReasonCode.GIVEN_BACK: "the host has enough again",
-        ReasonCode.SWEEP: "the host needs memory, and the guest had freed this",
-        ReasonCode.TRIM_EMPTY: "the host needs memory, and this was unused",
-        ReasonCode.TRIM_CACHE: "the host needs memory, and this was page cache",
+        ReasonCode.SWEEP: "the host needs memory, and the guest had freed this memory",
+        ReasonCode.TRIM_EMPTY: "the host needs memory, and this memory was unused",
+        ReasonCode.TRIM_CACHE: "the host needs memory, and this memory was page cache",
         ReasonCode.TRIM_MARGIN: "the host is short of memory, so its margin was taken",
         ReasonCode.TRIM_BURST: "the host is full, so its reserve for bursts was taken",
     }
@@ -120,7 +123,7 @@ class ReasonFigures:
     def has(self) -> str:
         """Return the host's available memory."""
         if self._free < 0:
-            return f"the host lacks {format_kib(-self._free)} of its reservations"
+            return f"the host lacks {format_kib(-self._free)} for its reservations"
         return f"the host has {format_kib(self._free)} available{' beyond its reservations' if self._host.number('mem_reserved') else ''}"
 
     @property
@@ -133,7 +136,7 @@ class ReasonFigures:
         else:
             text = f"guests lack memory, {self.has}, and {self.high} should remain"
         cold = self._host.number("offload_net") or 0.0
-        return f"{text} (cold memory gives {format_kib(cold)} a cycle)" if cold > 0 else text
+        return f"{text} (offloading cold memory frees {format_kib(cold)} a cycle)" if cold > 0 else text
 
     @property
     def grows(self) -> str:

@@ -108,7 +108,7 @@ class SweepOutcome:
         return self.plan.gain - self.gave if complete and self.gave < limits.GOT_SHARE * self.plan.gain else 0.0
 
     def __str__(self) -> str:
-        gave = f"gave {format_kib(self.gave)} of {format_kib(self.plan.gain)} in {self.seconds:.2f} s"
+        gave = f"reclaimed {format_kib(self.gave)} of {format_kib(self.plan.gain)} in {self.seconds:.2f} s"
         return f"{gave}, {self.end}{': ' if self.error else ''}{self.error}"
 
 

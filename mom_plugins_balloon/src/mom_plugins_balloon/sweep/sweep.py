@@ -242,7 +242,7 @@ class Sweep:
                 except GuestGone:
                     raise
                 except Exception as failure:  # noqa: BLE001  # a hypervisor may raise anything: the next attempt may succeed
-                    error = f"its headroom could not be given back: {failure or type(failure).__name__}"
+                    error = f"cannot return its headroom: {failure or type(failure).__name__}"
                 else:
                     return ""
         return error

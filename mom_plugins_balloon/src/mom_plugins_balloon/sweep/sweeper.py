@@ -37,9 +37,9 @@ class Sweeper:
         identity = sweep.guest.id
         with self._lock:
             if identity in self._under_way:
-                raise NoChangeNeeded("it is swept now")
+                raise NoChangeNeeded("its sweep is still running")
             if len(self._under_way) >= 2 * self._most:
-                raise NoChangeNeeded(f"as many guests are swept now as may be at a time ({self._most}): this one will be later")
+                raise NoChangeNeeded(f"the maximum number of sweeps is running ({self._most}): this guest has to wait")
             before, thread = self._file.state.sweeps, threading.Thread(target=self._perform, args=(sweep,), name="mom-sweep", daemon=True)
             self._under_way[identity] = sweep
             try:
@@ -48,7 +48,7 @@ class Sweeper:
             except (StateError, RuntimeError) as error:  # RuntimeError: the systemd unit's thread limit is reached
                 del self._under_way[identity]
                 self._note(before)
-                raise Refused(f"no sweep can be begun, or noted for a mom that is started after a crash: {error}") from error
+                raise Refused(f"cannot start the sweep, or record it for recovery after a crash: {error}") from error
             self._threads = [*(earlier for earlier in self._threads if earlier.is_alive()), thread]
 
     def take_over(self, identity: str) -> bool:
@@ -103,7 +103,7 @@ class Sweeper:
         try:
             self._file.write(sweeps=sweeps)
         except StateError as error:
-            self._log.warning("cannot note the sweeps under way: %s", error.message)
+            self._log.warning("cannot record the sweeps under way: %s", error.message)
 
     def _perform(self, sweep: Sweep) -> None:
         outcome = sweep.perform(self._turns)

@@ -98,12 +98,12 @@ class SweptGuests:
             freshest = stale_seconds(self._context.interval)
         age = memory.statistics.age
         if age is None or (age := age + max(0.0, now - self._records.snapshot.monotonic)) > freshest:
-            raise NoChangeNeeded("its statistics are too old by now to sweep it")
+            raise NoChangeNeeded("its statistics are too old for a sweep")
         pid = pid_of(guest)
         if pid is None:
             rests = replace(past.sweeps, rests_until=now + REST_SECONDS[SweepEnd.UNSEEN])
             self._records.put(guest.id, past._replace(sweeps=rests))
-            raise Refused("its process is not known: whether it is at work while it is swept could not be seen")
+            raise Refused("its QEMU process is unknown: mom could not see whether the guest is busy during a sweep")
         plan = replace(self._plan(guest, memory, target, leaving), measured=now - age, cost=past.sweeps.cost)
         read, on_end = QemuProcess(pid, self._context.root / "proc").read, None if leaving is None else leaving.on_end
         self.sweeper.begin(Sweep(entity, guest.incarnation, plan, balloon, read, on_end))
@@ -178,7 +178,7 @@ class SweptGuests:
             if not self._lacks_headroom(guest, sweep):
                 self.sweeper.settle(identity)  # an old note would explain later sizes of the guest, too
             elif guest.number("balloon_cur") is not None:
-                why = "mom was cut off while it swept the guest: it gets its headroom back"
+                why = "mom was interrupted while it swept the guest: the guest gets its headroom back"
                 yield Decision(guest.entity, CONTROL, sweep.size, why, source)
 
     def _lacks_headroom(self, guest: Guest, sweep: UnfinishedSweep) -> bool:
