@@ -135,7 +135,7 @@ def test_a_verb_that_needs_a_distribution_of_moms_which_is_not_installed_names_i
     code, _, err = mom("roll")
     assert code == 1
     assert f"needs mom-plugins-ksm, which is not installed ({how_to_install('mom-plugins-ksm')})" in err
-    assert "a mistake in mom" not in err
+    assert "a bug in mom" not in err
 
 
 def test_help_shows_a_verb_that_says_what_it_is_without_importing_it(mom, bring):

@@ -116,7 +116,7 @@ def test_sentences_of_all_plugins_stand_in_the_order_of_their_places() -> None:
 def test_without_plugins_there_is_what_the_core_knows() -> None:
     found = told(explained(report(1024)))
     assert found[0] == "wanted: The policy 50_knob (line 1, column 1) wants knob 1024."
-    assert told(explained(report()))[0] == "wanted: No policy wants to change anything about it in this cycle."
+    assert told(explained(report()))[0] == "wanted: No policy wants to change it in this cycle."
     observed = told(explained(report(mode="observe")))
     assert observed[-1] == "next: mom only observes: its decisions change nothing."
 

@@ -44,7 +44,7 @@ def test_an_unreadable_status_file_is_no_substitute_for_an_answer(mom, tmp_path)
     code, out, err = mom("status")
     assert (code, out) == (2, "")
     assert "mom_source failed" in err
-    assert "what follows" not in err
+    assert "the data below" not in err
 
 
 def test_a_way_to_a_recording_that_is_broken_is_the_answer(mom):
@@ -162,7 +162,7 @@ def test_a_mom_of_another_version_that_still_runs_is_not_misread(only_shelf, cap
     only_shelf.add_plugin("acme", RUNNING, before=ANSWERS.format(ago=1.0, newer=1))
     (tmp_path / "mom.yaml").write_text(f"run_directory: {tmp_path}/run\nplugins: {{acme: {{}}}}\n")
     assert frame.run(["status", "-c", str(tmp_path / "mom.yaml")]) == 1
-    said = f"is of format {REPORT_FORMAT + 1}, this mom reads {REPORT_FORMAT} (restart the daemon after an upgrade)"
+    said = f"has format {REPORT_FORMAT + 1}, but this mom reads format {REPORT_FORMAT} (restart the daemon after an upgrade)"
     assert f"the report from a socket {said}" in capsys.readouterr().err
 
 
@@ -197,4 +197,4 @@ def test_that_the_guests_are_unknown_is_an_answer_and_not_asked_for_once_more(
     assert capsys.readouterr().err == ""
     said = "mom did not answer"
     assert ask(Config(), question, otherwise="the status file") is None
-    assert capsys.readouterr().err == "mom: mom did not answer; what follows is from the status file\n"
+    assert capsys.readouterr().err == "mom: mom did not answer; the data below is from the status file\n"

@@ -155,7 +155,11 @@ def test_an_unknown_group_keeps_mom_from_starting(serve):
 
 def test_a_token_that_all_can_read_or_guess_is_refused(tmp_path):
     token = tmp_path / "token"
-    for text, mode, why in (("x" * 32, 0o644, "every user has access"), ("short", 0o600, "holds no token"), ("x " * 32, 0o600, "no token")):
+    for text, mode, why in (
+        ("x" * 32, 0o644, "every user has access"),
+        ("short", 0o600, "contains no token"),
+        ("x " * 32, 0o600, "no token"),
+    ):
         token.write_text(text)
         token.chmod(mode)
         with pytest.raises(MomError, match=why):
@@ -274,7 +278,7 @@ def test_what_keeps_mom_from_serving_tcp_is_said_before_it_starts(tmp_path, free
     ((_, why),), _ = checked(tmp_path, tcp=tcp_settings(tmp_path, free_port, read="same" * 8, change="same" * 8))
     assert "the same token" in why
     ((_, why),), _ = checked(tmp_path, tcp=tcp_settings(tmp_path, free_port, read="short"))
-    assert "holds no token" in why
+    assert "contains no token" in why
     ((_, why),), _ = checked(tmp_path, read_group="nowhere-at-all")
     assert "there is no group nowhere-at-all" in why
 

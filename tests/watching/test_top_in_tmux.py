@@ -111,7 +111,7 @@ def test_a_guest_is_found_among_many_and_explained(daemon: Start, screen: Screen
     screen.keys("Escape")
     screen.shows("↓used", "?:help")
     screen.keys("d")
-    screen.shows("what mom did, the newest first")
+    screen.shows("what mom did, newest first")
     screen.keys("!")
     screen.shows("plugins", "ms")
     screen.keys("?")

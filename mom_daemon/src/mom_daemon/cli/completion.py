@@ -8,7 +8,7 @@ from click.shell_completion import get_completion_class
 SHELLS = ("bash", "zsh", "fish")
 
 
-@click.command("completion", epilog='For this session of bash: eval "$(mom completion bash)". A package of mom\'s brings all three.')
+@click.command("completion", epilog='For this session of bash: eval "$(mom completion bash)". mom\'s packages install all three.')
 @click.argument("shell", type=click.Choice(SHELLS))
 def completion_command(shell: str) -> None:
     """Print the script that makes a shell complete mom's verbs and options on Tab."""

@@ -158,7 +158,7 @@ def _run(arguments: Sequence[str] | None, command: click.Command) -> int:
             return EXIT_NO
         frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith("<")]
         where = f"{frames[-1].filename}:{frames[-1].lineno}"
-        _tell(f"mom: a mistake in mom or in a plugin, at {where}: {describe(error)} (MOM_DEBUG=1 shows more)")
+        _tell(f"mom: a bug in mom or in a plugin, at {where}: {describe(error)} (MOM_DEBUG=1 shows more)")
         _tell_traceback(error)
         return EXIT_BROKEN
     # click returns the exit code if a command exits through its context, otherwise the command's return value.

@@ -22,4 +22,4 @@ def write_output(path: Path, text: str, mode: int = 0o644) -> None:
         else:
             replace_file(path, text, durable=False, mode=mode)
     except OSError as error:
-        raise MomError(f"cannot write {path}: {error.strerror}", hint="`-` prints it, for your shell to write: > FILE") from error
+        raise MomError(f"cannot write {path}: {error.strerror}", hint="use `-` and redirect the output: > FILE") from error

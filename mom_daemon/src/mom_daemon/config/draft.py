@@ -25,7 +25,7 @@ from mom_daemon.config.yaml_values import default_texts, yaml_value
 from mom_daemon.plugins.class_hooks import mistake, offered
 from mom_daemon.plugins.declared import check_plugins
 
-HOW_TO_ACT: Final = "`mom status` shows what mom would do. To have it done, write enforce here, then: systemctl reload mom"
+HOW_TO_ACT: Final = "`mom status` shows what mom would do. To make mom act, write enforce here, then: systemctl reload mom"
 
 SCHEMA_FILE: Final = "mom.schema.json"
 """JSON Schema beside the configuration, for editors."""
@@ -201,7 +201,7 @@ def _other_lines(installed: _InstalledPlugins, missing: Sequence[str]) -> Iterat
     left_out = {name: reason for name, reason in installed.left_out.items() if name in installed.plugins}
     for name, reason in left_out.items():
         yield f"  # {yaml_value(name) + ': {}':<20} # installed: {printable(reason, 200)}"
-    yield from _comment(f"installed too: {', '.join(installed.unasked)}" if installed.unasked else "", "  ")
+    yield from _comment(f"also installed, but not enabled: {', '.join(installed.unasked)}" if installed.unasked else "", "  ")
     if missing:
         yield f"  # of the usual set, not installed: {', '.join(missing)}"
     if left_out or missing or installed.unasked:

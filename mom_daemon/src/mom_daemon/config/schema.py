@@ -34,7 +34,7 @@ def json_schema(plugins: Iterable[LoadedPlugin]) -> JsonObject:
         },
         "guests": {
             "description": "Settings of single guests, by pattern of the guest's name (`*`, `?`, `[abc]`), or of a property that its "
-            "platform gives it (`flavor=m1.*`). All patterns that match count; later ones override earlier ones.",
+            "platform gives it (`flavor=m1.*`). All matching patterns apply; later ones override earlier ones.",
             "type": ["object", "null"],
             "propertyNames": {"pattern": GuestPattern.FORM},
             "additionalProperties": {"type": ["object", "null"], "additionalProperties": False, "properties": guest},

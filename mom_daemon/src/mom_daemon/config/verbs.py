@@ -377,7 +377,7 @@ def _tell_what_next(path: Path, draft: Draft, *, observe: bool) -> None:
     if draft.unasked:
         print_prose(f"also installed, but not enabled: {', '.join(draft.unasked)}", 2)
     if draft.missing:
-        print_prose(f"to have all of the usual set: {how_to_install(*draft.missing)}", 2)
+        print_prose(f"to install the rest of the usual set: {how_to_install(*draft.missing)}", 2)
     option = _naming(path)
     if observe:
         _tell_how_to_act(path)

@@ -231,7 +231,7 @@ def _line(source: Source, texts: Mapping[str, str]) -> str:
 def _decided(about: About, specs: Mapping[str, ControlSpec], nouns: Mapping[str, str]) -> Iterator[Sentence]:
     here = SentencePlace.DECIDED
     if not about.wanted:
-        yield Sentence("wanted", "No policy wants to change anything about it in this cycle.", here)
+        yield Sentence("wanted", "No policy wants to change it in this cycle.", here)
     for explained in about.wanted:
         decision = explained.decision
         # The reason of a policy without conditions is its form, which is shown below.
@@ -244,7 +244,7 @@ def _decided(about: About, specs: Mapping[str, ControlSpec], nouns: Mapping[str,
             yield Sentence("wanted", f"There it says: {explained.line}", here)
         yield from _because(explained.why, here)
         for revision in explained.revisions:
-            made = "dropped that" if revision.after is None else f"made that {amount(revision.after.value, explained.unit)}"
+            made = "dropped it" if revision.after is None else f"changed it to {amount(revision.after.value, explained.unit)}"
             text = f"The review of {revision.reviewer or 'mom'} {made}: {printable(revision.reason, LONGEST_LINE)}."
             yield Sentence("review", text, here)
         if explained.outcome is not None or not (explained.revisions and explained.revisions[-1].after is None):
@@ -280,7 +280,7 @@ def _done(explained: ExplainedDecision) -> str:
         Status.UNCHANGED: f"Nothing was sent ({change}): it has this value already, or nearly{error}.",
         Status.OBSERVED: f"mom only observes: {change} was not sent{error}.",
         Status.REFUSED: f"mom did not send it ({change}){error}.",
-        Status.FAILED: f"It FAILED ({change}){error}.",
+        Status.FAILED: f"The change FAILED ({change}){error}.",
         Status.GONE: f"The guest was gone when it was sent ({change}).",
     }
     return texts.get(outcome.status, f"{change}: {outcome.status}{error}.")

@@ -133,7 +133,7 @@ def next_steps(sight: HostSight, *, root: bool, demo: bool = True) -> Iterator[t
     """Yield the next commands to type, each with its effect."""
     sudo = "" if root else "sudo "
     mom = f"{sudo}{program()}"
-    acts = f", when `mode: enforce` is in {sight.observes} (until then it touches nothing)" if sight.observes else ""
+    acts = f", when `mode: enforce` is in {sight.observes} (until then it changes nothing)" if sight.observes else ""
     if sight.pid:
         yield from ((f"{mom} {verb}", effect) for verb, effect in WATCH)
         if acts:

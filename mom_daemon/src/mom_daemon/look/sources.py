@@ -46,7 +46,7 @@ def ask(config: Config, question: Callable[[RunningMom], Found], *, otherwise: s
 
         if not otherwise or error.message.startswith(GUESTS_UNKNOWN):  # this is mom's answer; its status file has the same
             raise
-        print_prose(f"mom: {error}; what follows is from {otherwise}", 2, err=True)
+        print_prose(f"mom: {error}; the data below is from {otherwise}", 2, err=True)
         return None
 
 

@@ -139,10 +139,10 @@ def _show(config: Config, status: RunningStatus) -> None:
     woken = f", woken by {printable(cycle['woken_by'], 160)}" if cycle["woken_by"] else ""
     left_out = f", {cycle['skipped']} skipped since the start" if cycle["skipped"] else ""
     took = f"{cycle['duration_seconds'] * 1e3:.0f} ms{woken}{left_out}"
-    print_prose(f"cycle {cycle['number']} ended {status.age:.1f} s ago and took {took}, says {status.where}", 2)
+    print_prose(f"cycle {cycle['number']} ended {status.age:.1f} s ago and took {took} (from {status.where})", 2)
     counts = ", ".join(f"{count} {name}" for name, count in content["outcome_counts"].items() if count) or "nothing"
     guests = "guests unknown" if guests_unknown(content["guests"]["rows"], status.verdict) else f"{len(content['guests']['rows'])} guests"
-    print_prose(f"{guests}; decided: {counts}; {content['to_put_back']} changes to undo at the end", 2)
+    print_prose(f"{guests}; decided: {counts}; {content['to_put_back']} changes to undo when mom stops", 2)
     for heading, text in _parts(config, reported(content)).items():
         print_prose(f"{heading}: {text}", len(heading) + 2)
     print_prose("plugins:")

@@ -146,7 +146,7 @@ class RunningStatus:
             name, severity = "late", Severity.ERROR
         elif self.unwritten:
             message = f"mom works, but cannot write its status; the data below is from {lasting(self.age)} ago"
-            cure = "its log says why; on a full disk, make room in the run directory"
+            cure = "its log says why; on a full disk, free space in the run directory"
             name, severity = "status", Severity.WARNING
         else:
             return None
@@ -163,7 +163,7 @@ def expect_format(content: ReportDocument, where: str) -> None:
     """Raise `MomError` if the document has the format of another mom version. `where` is its source."""
     if content["format"] != REPORT_FORMAT:
         hint = "restart the daemon after an upgrade"
-        raise MomError(f"the report from {where} is of format {content['format']}, this mom reads {REPORT_FORMAT}", hint=hint)
+        raise MomError(f"the report from {where} has format {content['format']}, but this mom reads format {REPORT_FORMAT}", hint=hint)
 
 
 def _limit(content: ReportDocument) -> float:

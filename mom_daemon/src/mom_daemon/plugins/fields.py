@@ -18,7 +18,7 @@ from mom_daemon.plugins.declared import declared_by, everything_installed
 
 @click.command("fields")
 @config_argument
-@click.option("--all", "all_installed", is_flag=True, help="Of all installed plugins, not only of the enabled ones.")
+@click.option("--all", "all_installed", is_flag=True, help="Include all installed plugins, not only the enabled ones.")
 @json_option
 def fields_command(config_path: str | None, all_installed: bool, as_json: bool) -> None:
     """List the fields that policies can read and the controls that they can set, with units.

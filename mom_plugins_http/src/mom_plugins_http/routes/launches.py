@@ -39,7 +39,7 @@ MOST_REQUESTS: Final = 64
 
 
 MEMORY: Final = Parameter("memory", "Maximum memory of each guest, such as 8GiB.")
-CLASS: Final = Parameter("class", "Their service class; default: the class of guests without one.")
+CLASS: Final = Parameter("class", "Service class; default: the class of guests without one.")
 COUNT: Final = Parameter("count", "How many guests.", "integer", 1, 10_000, 1)
 PATIENCE: Final = Parameter("patience", "Longest wait for the decision, in seconds.", "integer", 0, 600, 300)
 """A hook waits a little longer than the longest configurable wait, 300 s."""
@@ -170,7 +170,7 @@ class LaunchRoutes:
         guest = await self._worker.run(lambda: next(filter(None, (reader.read(text, identity) for reader in readers)), None))
         if guest is None:
             hint = "enable the plugin of the hypervisor: libvirt, or qemu for Proxmox VE"
-            raise ProblemError(422, "no enabled plugin understands this description of a guest", hint)
+            raise ProblemError(422, "no enabled plugin can read this description of a guest", hint)
         return guest
 
     async def _run(self, job: Callable[[], Result], requested_kib: int = 0) -> Result:

@@ -207,7 +207,7 @@ def _plugins(report: Report) -> Iterator[_Family]:
     failed = [(f'{{plugin="{name}"}}', plugin.failures) for name, plugin in plugins]
     yield _Family("mom_plugin_failures_total", "Calls of a plugin that failed.", failed)
     states = [(f'{{plugin="{name}",state="{state}"}}', int(plugin.state is state)) for name, plugin in plugins for state in PluginState]
-    yield _Family("mom_plugin_state", "1 for the state that a plugin is in.", states)
+    yield _Family("mom_plugin_state", "1 for the present state of a plugin.", states)
     aside = [(f'{{plugin="{name}"}}', plugin.retry_in) for name, plugin in plugins]
     yield _Family("mom_plugin_retry_seconds", "Time until a plugin that is set aside is tried again; 0: not set aside.", aside)
 

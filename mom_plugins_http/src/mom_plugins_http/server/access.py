@@ -101,7 +101,7 @@ def group_id(name: str) -> int:
     try:
         return grp.getgrnam(name).gr_gid
     except KeyError:
-        raise MomError(f"there is no group {printable(name)} on this host", hint=f"make it: groupadd --system {printable(name)}") from None
+        raise MomError(f"there is no group {printable(name)} on this host", hint=f"run: groupadd --system {printable(name)}") from None
 
 
 def has_access_lists(folder: Path) -> bool:
@@ -153,6 +153,6 @@ def read_token(path: Path) -> str:
     make = f"make one: openssl rand -hex 32 > {path}"
     token = read_secret(path, "the token", make, group=True, largest=_LONGEST_TOKEN_FILE + 1).decode("ascii", "replace").strip()
     if not SHORTEST_TOKEN <= len(token) <= _LONGEST_TOKEN_FILE or not token.isascii() or not token.isprintable() or " " in token:
-        message = f"{path} holds no token: {SHORTEST_TOKEN} or more ASCII characters without spaces"
+        message = f"{path} contains no token: {SHORTEST_TOKEN} or more ASCII characters without spaces"
         raise MomError(message, hint=make)
     return token

@@ -107,7 +107,7 @@ class HttpConnection(H11Protocol):
         if self.conn.our_state not in {h11.IDLE, h11.SEND_RESPONSE}:
             self.transport.close()
             return
-        status, detail, hint = 400, "this is no HTTP/1.1 request, or its head is too long", f"a head has at most {LONGEST_HEAD} bytes"
+        status, detail, hint = 400, "this is not an HTTP/1.1 request, or its head is too long", f"a head has at most {LONGEST_HEAD} bytes"
         if isinstance(self.conn, _Parser) and self.conn.chunked:
             status, detail, hint = 411, "chunked bodies are not supported", "send its length: `Content-Length`"
         body = problem_body(status, detail, hint)

@@ -232,7 +232,7 @@ def _health_line(picture: Picture) -> Line:
     if sick:
         line.append(("  plugins: " + ", ".join(f"{printable(name)} {state}" for name, state in sick.items()), "bold red"))
     elif not problems and picture.memory_severity == "ok" and not suffer:
-        line.append(("  no problems with plugins and policies", "green"))
+        line.append(("  plugins and policies: ok", "green"))
     return line
 
 
@@ -251,7 +251,7 @@ def _text(look: Looking, feed: Feed, picture: Picture, width: int) -> list[Line]
 
 
 def _changes(acts: Sequence[Json], width: int) -> list[Line]:
-    out = [heading("what mom did, the newest first", width)]
+    out = [heading("what mom did, newest first", width)]
     if not acts:
         return [*out, [("nothing in the time that mom keeps", "dim")]]
     return [*out, *(line for act in acts for line in _act(act, width))]
