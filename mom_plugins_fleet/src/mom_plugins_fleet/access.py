@@ -21,7 +21,7 @@ _JWT: Final = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
 
 @dataclass(frozen=True, slots=True)
 class NatsCredentials:
-    """NKEY seed and user JWT of a NATS client."""
+    """NKEY seed and user JWT."""
 
     seed: str
     jwt: str
@@ -29,7 +29,7 @@ class NatsCredentials:
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """Server addresses, CA file or pinned certificate (SHA-256), and the client's key."""
+    """Server addresses, CA file or certificate (SHA-256), and the client's key."""
 
     servers: Sequence[str]
     ca: Path | None = None
@@ -56,7 +56,7 @@ class Access:
         return context
 
     def options(self) -> dict[str, Any]:
-        """Return credentials as options for the NATS library. Connections reread the key file."""
+        """Return options for the NATS library. Connections reread the key file."""
         first = credentials_of(self.key)
         if first is None:
             return {}
@@ -69,7 +69,7 @@ class Access:
 
 
 def credentials_of(key: Path | NatsCredentials | None) -> NatsCredentials | None:
-    """Return a file's credentials; None without a JWT (servers without accounts). Raise `MomError`."""
+    """Read credentials; None without a JWT (servers without accounts). Raise `MomError`."""
     if key is None or isinstance(key, NatsCredentials):
         return key
     seeds, jwt = _read_key(key)
@@ -77,13 +77,13 @@ def credentials_of(key: Path | NatsCredentials | None) -> NatsCredentials | None
 
 
 def signing_seed(key: Path) -> str | None:
-    """Return the seed that signs records; None for a host's file. Raise `MomError`."""
+    """Read the seed that signs records; None for a host. Raise `MomError`."""
     seeds, jwt = _read_key(key)
     return None if jwt and len(seeds) == 1 else seeds[0]
 
 
 def _read_key(key: Path) -> tuple[list[str], str]:
-    """Return the seeds (signing, connecting) and the JWT, if present."""
+    """Return the seeds (signing, connecting) and the JWT."""
     make = "`mom fleet key` and `mom fleet enroll` make one"
     seeds = read_secret(key, "the key", make).decode("ascii", "replace").split()
     jwt = seeds.pop() if seeds and _JWT.fullmatch(seeds[-1]) else ""

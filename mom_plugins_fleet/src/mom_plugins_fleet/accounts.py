@@ -50,7 +50,7 @@ SYNC_SECONDS: Final = 10
 
 @dataclass(frozen=True, slots=True)
 class RootFile:
-    """Content of the root key's file. `revoked` holds revocation times in seconds since the epoch."""
+    """Root key's file. `revoked` has times in seconds since the epoch."""
 
     operator: str
     system: str
@@ -62,7 +62,7 @@ _FORM: Final = TypeAdapter(RootFile)
 
 
 class FleetRoot:
-    """Root key of a fleet. It signs accounts and their users."""
+    """Root key of a fleet, which signs accounts and users."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -74,7 +74,7 @@ class FleetRoot:
 
     @staticmethod
     def make(path: Path) -> None:
-        """Create a root key file. Raise `MomError` if the file exists."""
+        """Create the file. Raise `MomError` if it exists."""
         operator, system, fleet = map(new_seed, (nkeys.PREFIX_BYTE_OPERATOR, ACCOUNT, ACCOUNT))
         write_secret(path, _FORM.dump_json(RootFile(operator, system, fleet)))
 
@@ -87,7 +87,7 @@ class FleetRoot:
         return f"operator: {operator}\nsystem_account: {public(self._system)}\nresolver_preload: {{\n{preloaded}}}\n"
 
     def fleet_account(self) -> str:
-        """Return the bucket account: subjects exported to hosts, and revoked keys."""
+        """Return the buckets' account: exports to hosts, and revoked keys."""
         exports = [_share("service", subject) for subject in used("*", "*")] + [_share("stream", subject) for subject in heard("*", "*")]
         # Servers refuse tokens issued before this time. With the present time, a server whose clock is behind would admit the key.
         more = {"revocations": dict.fromkeys(self._kept.revoked, _LAST)} if self._kept.revoked else {}
@@ -108,8 +108,7 @@ class FleetRoot:
     def operator(self, key: str, name: str) -> NatsCredentials:
         """Return credentials of an operator or coordinator.
 
-        The connection uses a second key, because servers choose the texts that it signs. It is derived from the root key, so the root can
-        revoke both.
+        The connection uses a second key, because servers choose the texts that it signs. The root key derives it and can revoke both.
         """
         seed = self._connects(key)
         return NatsCredentials(seed, _jwt(self._fleet, public(pair(seed)), name, _USER))
@@ -118,7 +117,7 @@ class FleetRoot:
         return seed_of(hmac.digest(self._kept.fleet.encode(), b"mom fleet connects\n" + key.encode(), "sha256"))
 
     def revoke(self, key: str) -> None:
-        """Revoke a key in the root key's file and in `fleet_account`. Raise `MomError`."""
+        """Revoke a key here and in `fleet_account`. Raise `MomError`."""
         # Also the signing key: its owner may have made credentials from it.
         revoked = dict.fromkeys((key, public(pair(self._connects(key)))), int(time.time()))
         kept = replace(self._kept, revoked={**self._kept.revoked, **revoked})
@@ -131,7 +130,7 @@ class FleetRoot:
         return NatsCredentials(seed, _jwt(self._system, public(pair(seed)), "mom fleet", _USER))
 
     def ended(self, account: str) -> str:
-        """Return an account without connections that permanently replaces a host's account."""
+        """Return the final version of an account, without connections."""
         return self._account(account, f"{FLEET_ACCOUNT}-ended", {"limits": {**_OF_A_HOST, "conn": 0}, "revocations": {"*": _LAST}}, _LAST)
 
     def _account(self, account: str, name: str, claims: Mapping[str, Any], at: int | None) -> str:
@@ -147,7 +146,7 @@ def resolver(folder: Path) -> str:
 
 
 def host_credentials(host: str, account_seed: str = "") -> tuple[str, NatsCredentials]:
-    """Return a host's new account and its credentials."""
+    """Create a host's account and credentials."""
     account, seed = pair(account_seed or new_seed(ACCOUNT)), new_seed(USER)
     # These permissions make servers report a refusal. `*`: the host's group may change.
     may = {"pub": {"allow": used(host, "*")}, "sub": {"allow": [*heard(host, "*"), f"{inbox(host)}.>"]}}
@@ -161,12 +160,12 @@ def ticket(account: Any, user: str, host: str, ends: int) -> str:
 
 
 def seed_of(secret: bytes, kind: int = USER) -> str:
-    """Return the seed of a key from 32 bytes."""
+    """Make a seed from 32 bytes."""
     return str(nkeys.encode_seed(secret, kind).decode())
 
 
 def new_seed(kind: int) -> str:
-    """Return the seed of a new key."""
+    """Make a key, and return its seed."""
     return seed_of(os.urandom(32), kind)
 
 

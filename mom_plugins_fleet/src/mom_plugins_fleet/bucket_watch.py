@@ -39,13 +39,13 @@ class BucketWatcher(Protocol):
     """Receiver of a bucket's entries."""
 
     def begins(self) -> None:
-        """Prepare to receive all entries."""
+        """Prepare for a load."""
 
     def told(self, key: str, kept: StoredEntry, *, live: bool) -> None:
-        """Receive the entry of a key; `live` if set after the watch began."""
+        """Receive an entry; `live` if set after the watch began."""
 
     def complete(self) -> None:
-        """Handle the end of the load: all other keys are absent."""
+        """Handle the end of the load: other keys are absent."""
 
 
 class WatchBroken(MomError):
@@ -105,7 +105,7 @@ class BucketWatch:
             self._broken.set_result(why)
 
     async def _last(self, stream: str) -> int:
-        """Return the stream's last sequence number; 0 if empty."""
+        """Return the last sequence number; 0 if empty."""
         ends = time.monotonic() + LOST_SECONDS
         while True:
             info = await given_up_at_once(self._jetstream.stream_info(stream))

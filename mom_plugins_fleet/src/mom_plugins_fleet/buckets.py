@@ -25,7 +25,7 @@ class Bucket(Generic[Kind]):
     trusted: frozenset[str] | None = None
     revisions: SeenRevisions = field(default_factory=SeenRevisions)
     removed: Mapping[str, int] = field(default_factory=dict)
-    """Last revision of each removed key, which no longer counts."""
+    """Last revision of each removed key. Later revisions count."""
     records: dict[str, tuple[int, Kind]] = field(default_factory=dict)
     damaged: dict[str, str] = field(default_factory=dict)
     set_at: dict[str, float] = field(default_factory=dict)
@@ -44,7 +44,7 @@ class Bucket(Generic[Kind]):
         self.current, self._revisions = False, {}
 
     def told(self, key: str, kept: StoredEntry, *, live: bool) -> None:
-        """Receive the entry of a key; `live` if just set."""
+        """Receive an entry; `live` if just set."""
         if not live and 0 < kept.at < self.set_at.get(key, 0.0):
             self.heard.pop(key, None)  # the servers were restored from a backup; this entry is older
         self.take(key, kept)
@@ -52,14 +52,14 @@ class Bucket(Generic[Kind]):
             self.heard[key] = time.monotonic()
 
     def complete(self) -> None:
-        """Drop all keys that the load did not contain."""
+        """Drop keys that the load did not contain."""
         for gone in (self.records.keys() | self.damaged.keys() | self.set_at.keys()) - self._revisions.keys():
             self._put(gone, StoredEntry(0, None))
         self.current = True
         self.completed()
 
     def take(self, key: str, kept: StoredEntry) -> None:
-        """Store the entry of a key, unless a newer one is known."""
+        """Store an entry, unless a newer one is known."""
         if kept.revision >= self._revisions.get(key, 0):
             self._revisions[key] = kept.revision
             self._put(key, kept)
@@ -102,10 +102,10 @@ class Bucket(Generic[Kind]):
             self._open(key, kept.revision, kept.data or b"")
 
     def signed(self, key: str) -> str:
-        """Return the signed record of a key; empty if invalid."""
+        """Return a signed record; empty if invalid."""
         kept = self._stored.get(key)
         return "" if kept is None or kept.data is None or key not in self.records else kept.data.decode()
 
     def get(self, key: str) -> Kind | None:
-        """Return the record of a key."""
+        """Return a key's record."""
         return self.records[key][1] if key in self.records else None

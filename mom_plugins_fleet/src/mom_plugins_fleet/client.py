@@ -54,7 +54,7 @@ class FleetClient(Client):
 
     @property
     def certificate(self) -> bytes:
-        """Return the SHA-256 of the server's certificate; empty without TLS."""
+        """SHA-256 of the server's certificate; empty without TLS."""
         return self._own.certificate
 
     async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:

@@ -34,7 +34,7 @@ _NONCE: Final = bytes(nkeys.nacl.bindings.crypto_secretbox_NONCEBYTES)
 
 
 class Invitation(FleetRecord):
-    """All that a host needs to join."""
+    """Everything that a host needs to join."""
 
     key: str
     operators: Annotated[tuple[PublicKey, ...], Field(max_length=64), FailFast()]
@@ -90,12 +90,12 @@ class Token:
 
     @property
     def credentials(self) -> NatsCredentials:
-        """Return the credentials that can fetch the invitation."""
+        """Credentials that can fetch the invitation."""
         seed, signs = seed_of(self.secret), SimpleNamespace(public_key=self.account.encode(), sign=lambda _: self.signature)
         return NatsCredentials(seed, ticket(signs, public(pair(seed)), self.host, self.ends))
 
     def sealed(self, invitation: Invitation) -> bytes:
-        """Encrypt the invitation for this token."""
+        """Encrypt the invitation."""
         return bytes(nkeys.nacl.bindings.crypto_secretbox(invitation.packed(), _NONCE, self._key))
 
     def opened(self, data: bytes) -> Invitation:

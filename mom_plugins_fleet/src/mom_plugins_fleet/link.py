@@ -59,7 +59,7 @@ Answer = TypeVar("Answer")
 
 
 class LinkError(MomError):
-    """No answer from the fleet's servers, or a refusal."""
+    """Missing answer of the fleet's servers, or a refusal."""
 
 
 class UnansweredError(LinkError):
@@ -67,7 +67,7 @@ class UnansweredError(LinkError):
 
 
 class ConflictError(LinkError):
-    """Another client changed the record after it was read. Nothing was written."""
+    """Concurrent change of a record. Nothing was written."""
 
 
 class _Load(dict[str, StoredEntry]):
@@ -86,7 +86,7 @@ class _Load(dict[str, StoredEntry]):
 
 
 class Store:
-    """The fleet's buckets. All calls have a time limit and raise `LinkError`."""
+    """Buckets of the fleet. Calls have a time limit and raise `LinkError`."""
 
     def __init__(self, client: FleetClient) -> None:
         self.client = client
@@ -98,16 +98,16 @@ class Store:
 
     @property
     def connected(self) -> bool:
-        """Return whether there is a connection."""
+        """Whether there is a connection."""
         return self.client.is_connected
 
     @property
     def closed(self) -> bool:
-        """Return whether the connection ended because the servers refused the key."""
+        """Whether the connection ended because the servers refused the key."""
         return self.client.is_closed
 
     async def read(self, bucket: str, key: str) -> StoredEntry:
-        """Return the entry of a key; revision 0 if it never had one."""
+        """Return an entry; revision 0 if it never existed."""
         answer = await self._ask(f"read {bucket} {key}", self._answer(direct(bucket, key)))
         headers = answer.headers or {}
         if headers.get("Status") == "404":
@@ -145,7 +145,7 @@ class Store:
         return (await given_up_at_once(self._jetstream.publish(name, data, timeout=ANSWER_SECONDS, headers=headers or None))).seq
 
     async def clock(self) -> float:
-        """Return the servers' time, in seconds since the epoch."""
+        """Return the servers' time in seconds since the epoch."""
         return await _of_several_attempts(self._clock)
 
     async def _clock(self) -> float:
@@ -155,7 +155,7 @@ class Store:
         return (await self._ask("ask for the time", given_up_at_once(making))).created.timestamp()
 
     async def hear(self, bucket: str, key: str, changed: Callable[[], None]) -> None:
-        """Call `changed` at each later change of this key."""
+        """Call `changed` at each later change."""
 
         async def take(_message: Msg) -> None:
             changed()
@@ -168,7 +168,7 @@ class Store:
         await self._ask(f"watch {bucket}", BucketWatch(self.client, self._jetstream, bucket, watcher).run())
 
     async def load(self, bucket: str) -> Mapping[str, StoredEntry]:
-        """Return all entries of a bucket by key."""
+        """Return a bucket's entries by key."""
         return await _of_several_attempts(lambda: self._load(bucket))
 
     async def _load(self, bucket: str) -> Mapping[str, StoredEntry]:
@@ -192,7 +192,7 @@ class Store:
         return (await self._ask(f"ask {name}", self.client.request(name, data, timeout=seconds))).data
 
     async def lay_out(self, bucket: str, key: str, data: bytes) -> None:
-        """Store data that one client can take once."""
+        """Store data for one client to take once."""
         await self._ask(f"set {bucket} {key}", self._lay_out(f"KV_{bucket}", subject(bucket, key), key, data), _UNCERTAIN)
 
     async def _lay_out(self, stream: str, name: str, key: str, data: bytes) -> None:
@@ -203,7 +203,7 @@ class Store:
         await self._jetstream.add_consumer(stream, once)
 
     async def take(self, bucket: str, key: str) -> bytes | None:
-        """Take data stored with `lay_out`; None if it was taken or has expired."""
+        """Take data of `lay_out`; None if taken or expired."""
         try:
             request = self.client.request(taken(bucket, key), b'{"batch":1,"no_wait":true}', timeout=ANSWER_SECONDS, old_style=True)
             answer = await self._ask(f"take {bucket} {key}", request)
@@ -231,7 +231,7 @@ class Store:
                 await self._jetstream.update_stream(info.config, allow_rollup_hdrs=False)
 
     async def _ask(self, action: str, answer: Coroutine[Any, Any, Answer], unanswered: str = "") -> Answer:
-        """Return the answer. Turn the library's errors into `LinkError`.
+        """Await the answer. Turn the library's errors into `LinkError`.
 
         :param unanswered: hint without an answer
         """

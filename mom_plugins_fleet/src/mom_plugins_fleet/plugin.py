@@ -55,7 +55,7 @@ LEAVES_NONE: Final = "the host's configuration says leave: false"
 
 
 class FleetPlugin:
-    """Plugin that applies the group's policies, reports the host's state, and moves guests during a drain."""
+    """Plugin that applies group policies, reports the host's state, and moves guests during a drain."""
 
     class Settings(PluginSettings):
         """Addresses of the fleet's servers, and this host's name and key."""
@@ -102,7 +102,7 @@ class FleetPlugin:
 
     @hookimpl
     def mom_declare(self) -> Iterable[FieldSpec]:
-        """Declare the field for the connection."""
+        """Declare the connection's field."""
         return [FieldSpec("fleet_connected", Unit.FLAG, Scope.HOST, "whether the fleet's servers can be reached", "the connection to NATS")]
 
     @hookimpl
@@ -111,7 +111,7 @@ class FleetPlugin:
         return {HostDrain: self}
 
     def is_ordered(self, decision: Decision) -> bool:
-        """Return whether this host accepted this move from a coordinator (`HostDrain`)."""
+        """Return whether a coordinator ordered this move (`HostDrain`)."""
         moves = self._context.service(GuestMoves)
         if self.agent is None or moves is None or decision.control != moves.control or decision.source != Source(self._context.name):
             return False
@@ -159,7 +159,7 @@ class FleetPlugin:
 
     @hookimpl
     def mom_collect_host(self) -> Mapping[str, Value]:
-        """Collect whether the servers can be reached."""
+        """Collect whether servers can be reached."""
         return {} if self.agent is None else {"fleet_connected": self.agent.connected}
 
     @hookimpl
@@ -209,7 +209,7 @@ class FleetPlugin:
 
     @hookimpl
     def mom_report(self, report: Report) -> None:
-        """Record the results of moves, and the host's state."""
+        """Record results of moves, and the host's state."""
         self._report = report
         self._empty = 0 if report.snapshot.guests or _is_unlisted(report) else self._empty + 1
         agent, mover = self.agent, self._context.service(GuestMoves)
@@ -233,7 +233,7 @@ class FleetPlugin:
     # --- called in the agent's thread ------------------------------------------------------------------------------------------
 
     def accepts(self, move: Move) -> str | None:
-        """Return why a guest does not leave now; empty: it does; None: not known yet."""
+        """Return why a guest stays now; empty: it leaves; None: not known yet."""
         if not self._settings.leave:
             return LEAVES_NONE
         mover = self._context.service(GuestMoves)

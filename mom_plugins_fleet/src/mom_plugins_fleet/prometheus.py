@@ -33,7 +33,7 @@ WHY: Final = "__meta_mom_why"
 
 
 def targets(view: FleetView) -> Sequence[Mapping[str, Any]]:
-    """Return all hosts; a host without metrics has a reason instead of targets."""
+    """Return all hosts. Without metrics, a host has a reason instead of targets."""
     groups = []
     for name in sorted(view.members.records.keys() | view.members.damaged.keys()):
         member = view.members.get(name)
@@ -49,7 +49,7 @@ def targets(view: FleetView) -> Sequence[Mapping[str, Any]]:
 
 
 def _address(view: FleetView, name: str) -> tuple[str, str]:
-    """Return why a host has no metrics, and its `HOST:PORT`."""
+    """Return the reason for missing metrics, and `HOST:PORT`."""
     member, state = view.members.get(name), view.states.get(name)
     if member is None:
         return f"its entry in the fleet is not trusted: {printable(view.members.damaged[name], 200)}", ""
@@ -66,7 +66,7 @@ def _address(view: FleetView, name: str) -> tuple[str, str]:
 
 
 def metrics(view: FleetView, works_until: float) -> str:
-    """Return a coordinator's metrics as Prometheus text.
+    """Return a coordinator's metrics as text.
 
     :param works_until: end of its work unless renewed, in seconds since the epoch; 0: not working
     """
@@ -92,7 +92,7 @@ def _family(name: str, doc: str, samples: Iterable[tuple[Mapping[str, str], int]
 
 
 async def write_metrics(path: Path, coordinator: Coordinator, log: logging.Logger) -> NoReturn:
-    """Write the metrics to a file for node_exporter. Remove it at the end."""
+    """Write metrics to a file for node_exporter. Remove it at the end."""
     failed, works, at, known = False, False, float("-inf"), False
     try:
         while True:

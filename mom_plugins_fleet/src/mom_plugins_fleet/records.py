@@ -92,12 +92,12 @@ Count = Annotated[int, Field(ge=0, le=LARGEST_KIB)]
 
 
 class FleetRecord(StrictModel):
-    """Record of a bucket. Keys of newer versions are ignored."""
+    """Record of a bucket. Unknown keys, of newer versions, are ignored."""
 
     model_config = ConfigDict(extra="ignore")
 
     def packed(self) -> bytes:
-        """Return the record as JSON. Raise `MomError` if it is too large."""
+        """Return the record as JSON. Raise `MomError` if too large."""
         data = self.model_dump_json(exclude_defaults=True).encode()
         if len(data) > LARGEST_RECORD:
             raise MomError(
@@ -120,7 +120,7 @@ def read(kind: type[Kind], data: bytes) -> Kind:
 
 
 def first_wrong(error: ValidationError) -> str:
-    """Return the first error, with its location."""
+    """Return the first error and its location."""
     first = error.errors(include_url=False)[0]
     return f"{'.'.join(map(str, first['loc'])) or 'it'}: {first['msg']}"
 
@@ -147,7 +147,7 @@ class Member(FleetRecord):
 
     @property
     def accounts(self) -> tuple[str, ...]:
-        """Return all accounts that may let it connect."""
+        """All accounts that may let it connect."""
         return tuple(filter(None, (*self.earlier_accounts, self.account)))
 
 
@@ -207,7 +207,6 @@ class HostState(FleetRecord):
     unhealthy: Count | None = None
     """Guests that lack memory, swap, wait for memory, or get less than promised."""
     guests: Annotated[tuple[HostedGuest, ...], Field(max_length=MOST_TOLD), FailFast()] = ()
-    """Guests listed individually."""
     others: Count = 0
     others_promised: Kib = 0
     group_revision: int = 0
@@ -269,7 +268,7 @@ class Arrival(FleetRecord):
 
 
 class Orders(FleetRecord):
-    """Moves of a host, signed by a coordinator. `epoch` locks out a replaced coordinator."""
+    """Moves of a host. `epoch` locks out a replaced coordinator."""
 
     epoch: int = 0
     moves: Annotated[tuple[Move, ...], Field(max_length=MOST_MOVES), FailFast()] = ()
@@ -279,7 +278,7 @@ class Orders(FleetRecord):
     """Of the last day, for the coordinator's own use."""
 
     def of(self, guest: str) -> Move | None:
-        """Return the move of this guest."""
+        """Return this guest's move."""
         return next((move for move in self.moves if move.guest == guest), None)
 
 
@@ -315,7 +314,7 @@ class Lease(FleetRecord):
 
 
 def lease_holder(data: bytes) -> str:
-    """Return the holder of a lease as text."""
+    """Return a lease's holder as text."""
     try:
         return read(Lease, data).holder
     except MomError:

@@ -37,7 +37,7 @@ FORM: Final = TypeAdapter(RevisionsContent)
 
 
 def off_clock(servers: float) -> str:
-    """Return how far the local clock is off; empty if hosts would accept its signatures.
+    """Return how far the local clock is off; empty if hosts accept its signatures.
 
     :param servers: in seconds since the epoch
     """
@@ -69,7 +69,7 @@ class SeenRevisions:
 
     @property
     def moves(self) -> Mapping[tuple[str, int], OrderProgress]:
-        """Return the progress of moves, by guest and `order`."""
+        """Progress of moves, by guest and `order`."""
         return {(step.guest, step.order): step for step in self._moves}
 
     def open(self, kind: type[Kind], bucket: str, key: str, data: bytes, trusted: Collection[str]) -> Opened[Kind]:
@@ -108,7 +108,7 @@ class SeenRevisions:
         return self._known(bucket, key, trusted)[1] not in ("", REMOVED)
 
     def is_new(self, bucket: str, key: str) -> bool:
-        """Return whether the record was first seen in this run."""
+        """Return whether this run saw the record first."""
         return f"{bucket} {key}" in self._noted
 
     def made(self, bucket: str, key: str) -> None:
@@ -116,7 +116,7 @@ class SeenRevisions:
         self._noted.discard(f"{bucket} {key}")
 
     def removed(self, bucket: str, key: str, by: str, trusted: Collection[str]) -> None:
-        """Record that the record was removed for good."""
+        """Record that a record was removed for good."""
         self._note(f"{bucket} {key}", by, (self.newest(bucket, key, trusted), REMOVED))
 
     def _known(self, bucket: str, key: str, trusted: Collection[str]) -> tuple[int, str]:
@@ -146,7 +146,7 @@ class SeenRevisions:
                 raise
 
     def keep_orders(self, orders: Mapping[str, tuple[int, Orders]]) -> None:
-        """Keep these orders by host at the next `save`."""
+        """Keep orders by host at the next `save`."""
         if orders != self.orders:
             self.orders, self._is_saved = orders, False
 

@@ -52,14 +52,14 @@ class Signer:
         self.public: str = self._pair.public_key.decode()
 
     def signed(self, bucket: str, key: str, record: FleetRecord, revision: int) -> bytes:
-        """Sign a record. Raise `MomError` if it is too large."""
+        """Sign a record. Raise `MomError` if too large."""
         data = record.packed()
         signature = base64.b64encode(self._pair.sign(_what(bucket, key, revision, data))).decode()
         return Signature(by=self.public, revision=revision, signature=signature).packed() + b"\n" + data
 
 
 def next_revision(before: int) -> int:
-    """Return a later revision. It follows the clock, so it is valid on reinstalled servers too."""
+    """Return a later revision. It follows the clock, so that reinstalled servers accept it."""
     return max(before + 1, int(time.time()))
 
 

@@ -55,7 +55,7 @@ def is_deleted(headers: Mapping[str, str]) -> bool:
 
 
 def subject(bucket: str, key: str) -> str:
-    """Return the subject of a key."""
+    """Return a key's subject."""
     return f"$KV.{bucket}.{key}"
 
 

@@ -29,7 +29,7 @@ AGAIN_SECONDS: Final = 1.0
 
 @dataclass(slots=True)
 class FleetView:
-    """Current view of the fleet. States of non-members are ignored."""
+    """Current view of the fleet. Non-members' states are ignored."""
 
     operators: frozenset[str] = frozenset()
     revisions: SeenRevisions = field(default_factory=lambda: SeenRevisions(at_once=False))
@@ -60,29 +60,29 @@ class FleetView:
 
     @property
     def buckets(self) -> tuple[Bucket[Any], ...]:
-        """Return all watched buckets."""
+        """All watched buckets."""
         return self.members, self.groups, self.states, self.authorized, self.orders, self.progress
 
     @property
     def current(self) -> bool:
-        """Return whether all records are known and all watches run."""
+        """Whether all records are known and all watches run."""
         return all(bucket.current for bucket in self.buckets)
 
     @property
     def newest(self) -> float:
-        """Return the last write of any host or coordinator, by the servers' clock; 0: never."""
+        """Last write of any host or coordinator, by the servers' clock; 0: never."""
         return max((*self.states.set_at.values(), self.lease.at))
 
     @property
     def lag(self) -> float:
-        """Return the seconds since `newest` if the whole fleet seems silent; otherwise 0."""
+        """Seconds since `newest` if the whole fleet seems silent; otherwise 0."""
         lag = time.time() - self.newest if self.newest else 0.0
         return lag if lag > SILENT_SECONDS else 0.0
 
     async def load(self, store: Store) -> None:
         """Read all buckets once.
 
-        The age of a state is relative to the newest state, by the servers' clock, plus `lag`.
+        A state's age is relative to the newest state, by the servers' clock, plus `lag`.
         """
         for bucket in self.buckets:
             entries = await store.load(bucket.name)
@@ -98,7 +98,7 @@ class FleetView:
     async def follow(self, store: Store, trouble: Callable[[str], None]) -> None:
         """Keep the view current until cancelled. Raise `LinkError` if the servers refuse the key.
 
-        :param trouble: called with the reason for an outdated view, and with "" when it is current
+        :param trouble: called with the reason for an outdated view; "": current
         """
         try:
             async with asyncio.TaskGroup() as group:
@@ -113,7 +113,7 @@ class FleetView:
     async def look_often(
         self, store: Store, look: Callable[[Store], Awaitable[None]], seconds: float, trouble: Callable[[str], None]
     ) -> None:
-        """Follow the fleet, and call `look` at this interval while the view is current."""
+        """Follow the fleet; call `look` at this interval while the view is current."""
         following = asyncio.create_task(self.follow(store, trouble))
         try:
             while not following.done():
@@ -143,12 +143,12 @@ class FleetView:
 
     @property
     def orderers(self) -> frozenset[str]:
-        """Return the keys whose orders hosts follow: operators' and authorized coordinators'."""
+        """Keys whose orders hosts follow: operators' and authorized coordinators'."""
         authorized = self.authorized.get(COORDINATORS)
         return self.operators | {*(() if authorized is None else authorized.keys)}
 
     def ordered(self, host: str) -> Orders | None:
-        """Return a host's orders, with reported progress."""
+        """Return orders with reported progress."""
         orders, progress = self.orders.get(host), self.progress.get(host)
         if orders is None or progress is None:
             return orders
@@ -157,24 +157,24 @@ class FleetView:
         return orders.model_copy(update={"moves": moves})
 
     def all_ordered(self) -> Iterator[tuple[str, Orders]]:
-        """Yield each host with orders, and the orders."""
+        """Yield all hosts with orders."""
         for host in list(self.orders.records):
             orders = self.ordered(host)
             if orders is not None:
                 yield host, orders
 
     def is_fresh(self, host: str) -> bool:
-        """Return whether a member has recently reported a valid state."""
+        """Return whether a member recently reported a valid state."""
         age = self.age(host)
         return age is not None and age < SILENT_SECONDS and host in self.members.records and host in self.states.records
 
     def age(self, host: str) -> float | None:
-        """Return the seconds since a host's last report; None: never."""
+        """Return seconds since the last report; None: never."""
         at = self.states.heard.get(host)
         return None if at is None else time.monotonic() - at
 
     def guests(self, host: str) -> Mapping[str, HostedGuest]:
-        """Return a host's reported guests by id."""
+        """Return reported guests by id."""
         state, cached = self.states.get(host), self._guests_of.get(host)
         if state is None:
             return {}
@@ -199,18 +199,18 @@ class FleetView:
         return self.states.heard.get(move.to, float("-inf")) - since < SETTLES_SECONDS
 
     def is_over(self, host: str, move: Move) -> bool:
-        """Return whether a move is done and `host` no longer reports the guest, or reports it much later."""
+        """Return whether a move is done and `host` reports the guest no longer, or much later again."""
         if move.state is not MoveState.DONE or self.is_coming(host, move):
             return False
         return move.guest not in self.guests(host) or self._reported_since(host, host, move)
 
     def _reported_since(self, reporter: str, host: str, move: Move) -> bool:
-        """Return whether `reporter` reported long enough after a guest left `host`."""
+        """Return whether `reporter` reported long enough after the guest left."""
         since = self.left.setdefault((host, move.guest), time.monotonic())
         return self.is_fresh(reporter) and self.states.heard.get(reporter, float("-inf")) - since > ARRIVES_SECONDS
 
     def forget_arrivals(self) -> None:
-        """Drop data of finished moves and removed hosts. A guest may leave again."""
+        """Drop finished moves and removed hosts. A guest may leave again."""
         self._guests_of = {host: cached for host, cached in self._guests_of.items() if host in self.states.records}
         departures = {(host, move.guest) for host, orders in self.all_ordered() for move in orders.moves if move.state is MoveState.DONE}
         self.left = {key: since for key, since in self.left.items() if key in departures}

@@ -45,7 +45,7 @@ BLIND_SECONDS: Final = 2 * LEASE_SECONDS
 
 
 class Coordinator:
-    """Working or waiting coordinator. Operators are named by their public keys."""
+    """Working or waiting coordinator. `operators` are public keys."""
 
     def __init__(
         self,
@@ -87,7 +87,7 @@ class Coordinator:
         self._trouble = trouble
 
     def save(self) -> None:
-        """Save the seen revisions and orders. Log a failure once."""
+        """Save seen revisions and orders. Log a failure once."""
         self._remember_orders()
         try:
             self.view.revisions.save()
@@ -111,11 +111,11 @@ class Coordinator:
 
     @property
     def works(self) -> bool:
-        """Return whether this coordinator surely holds the lease."""
+        """Whether this coordinator surely holds the lease."""
         return time.monotonic() < self._sure_until
 
     async def work(self, store: Store) -> None:
-        """Take the lease if free, and work until it is lost. Raise `LinkError`."""
+        """Take a free lease, and work until it is lost. Raise `LinkError`."""
         self.save()
         self._check()
         if not await self.acquire(store):
@@ -268,7 +268,7 @@ class Coordinator:
             self._failing.discard(subject)
 
     async def decide(self, store: Store) -> None:
-        """Update the orders of all hosts that are drained or have orders."""
+        """Update the orders of hosts that are drained or have orders."""
         self._remember_orders()
         view = self.view
         # Include damaged orders: an unauthorized coordinator may have signed them, and their hosts would report that forever.
@@ -289,7 +289,7 @@ class Coordinator:
         return orders
 
     async def balance(self, store: Store) -> None:
-        """Order at most one balance move in each group that allows it, every `BALANCE_SECONDS`."""
+        """Order at most one balance move per group every `BALANCE_SECONDS`."""
         groups = {member.group for _, member in self.view.members.records.values() if member.balance}
         now = time.monotonic()
         self._balanced = {group: self._balanced.get(group, now) for group in groups}

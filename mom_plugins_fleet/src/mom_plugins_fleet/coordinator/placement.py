@@ -47,23 +47,23 @@ class TargetHost:
 
     @property
     def has(self) -> int:
-        """Return the host's memory, at most the operator's limit."""
+        """Host memory, at most the operator's limit."""
         return self.total if self.limit is None else min(self.total, self.limit)
 
     @property
     def unpromised(self) -> int:
-        """Return the memory that it can still promise; may be negative."""
+        """Memory that it can still promise; may be negative."""
         return (self.has if self.promisable is None else min(self.has, self.promisable)) - self.promised
 
     @property
     def room(self) -> int:
-        """Return the room for more guests; may be negative."""
+        """Room for more guests; may be negative."""
         believed = self.available if self.limit is None else min(self.available, self.limit - self.arrived)
         return believed - self.coming - min(RESERVE_MOST_KIB, int(RESERVE_SHARE * self.has))
 
 
 def rank(places: Iterable[TargetHost], group: str, within: str = "") -> list[TargetHost]:
-    """Return the hosts of a group that a mover reaches, most room first."""
+    """Return the group's hosts that a mover reaches, most room first."""
     reachable = (place for place in places if place.group == group and within in ("", place.within))
     return sorted(reachable, key=lambda place: (place.room, place.name), reverse=True)
 
@@ -71,7 +71,7 @@ def rank(places: Iterable[TargetHost], group: str, within: str = "") -> list[Tar
 def choose(
     needs: int, guarantee: int, ranked: Iterable[TargetHost], group: str, avoid: Collection[str] = (), within: str = ""
 ) -> TargetHost | str:
-    """Return the host with the most room that can keep the guest's promise, or why there is none.
+    """Return the host with the most room that can keep the promise, or why there is none.
 
     :param needs: memory that the guest needs on arrival
     :param avoid: hosts where an attempt failed
@@ -103,5 +103,5 @@ def listed(guests: Iterable[HostedGuest]) -> tuple[HostedGuest, ...]:
 
 
 def leaving_order(guest: HostedGuest) -> tuple[bool, int, str]:
-    """Sort large guests first, because they fit on the fewest hosts; guests that cannot leave last."""
+    """Sort large guests first, which fit on the fewest hosts; guests that cannot leave last."""
     return bool(guest.stays), -(guest.maximum or 0), guest.id

@@ -31,7 +31,7 @@ OPEN: Final = (MoveState.ORDERED, MoveState.ACCEPTED)
 
 
 def places(view: FleetView) -> dict[str, TargetHost]:
-    """Return the hosts that can take guests, with incoming guests counted."""
+    """Return hosts that can take guests. Incoming guests are counted."""
     hosts = {name: place_of(view, name) for name in view.members.records}
     targets = {name: place for name, place in hosts.items() if isinstance(place, TargetHost)}
     view.forget_arrivals()
@@ -62,14 +62,14 @@ def places(view: FleetView) -> dict[str, TargetHost]:
 
 
 def lost_hosts(view: FleetView) -> Collection[str]:
-    """Return the hosts that have been silent for `LOST_SECONDS`."""
+    """Return hosts silent for `LOST_SECONDS`."""
     newest = view.newest
     hosts = {*view.members.records, *view.orders.records}
     return {host for host in hosts if newest - view.states.set_at.get(host, 0.0) > LOST_SECONDS}
 
 
 def may_go(move: Move) -> bool:
-    """Return whether a move is open, and was accepted or is younger than `LOST_SECONDS`."""
+    """Return whether a move is open, and accepted or younger than `LOST_SECONDS`."""
     return move.state in OPEN and not _is_unanswered(move)
 
 
@@ -78,7 +78,7 @@ def _is_unanswered(move: Move) -> bool:
 
 
 def place_of(view: FleetView, name: str) -> TargetHost | str:
-    """Return a host (incoming guests not counted), or why it takes no guests."""
+    """Return a host, without incoming guests, or why it takes no guests."""
     member, state = view.members.get(name), view.states.get(name)
     if member is None:
         return "it is not in the fleet"
@@ -107,7 +107,7 @@ def place_of(view: FleetView, name: str) -> TargetHost | str:
 
 
 def mover_of(state: HostState | None) -> MoverState:
-    """Return the mover of a host's guests; nameless if there is none."""
+    """Return a host's mover; nameless if there is none."""
     return MoverState(name="") if state is None or state.mover is None else state.mover
 
 
@@ -128,7 +128,7 @@ def _where_guests_are(view: FleetView) -> dict[str, set[str]]:
 def needs_of(guest: HostedGuest) -> int | None:
     """Return the memory that a guest needs on arrival; None: unknown.
 
-    This is its host memory (or its maximum), and at least its working set and promise.
+    This is its host memory or maximum, and at least its working set and promise.
     """
     brings = guest.held if guest.held is not None else guest.maximum or guest.size
     return None if brings is None else max(brings, guest.working or 0, guest.guarantee)
@@ -137,7 +137,7 @@ def needs_of(guest: HostedGuest) -> int | None:
 def expect(targets: dict[str, TargetHost], move: Move, leaves: str, *, reported: int = 0) -> None:
     """Count a guest at its destination.
 
-    :param leaves: the host that moves it now; empty: none
+    :param leaves: source host; empty: none
     :param reported: promise that the destination already reports for it
     """
     place = targets.get(move.to)
@@ -223,7 +223,7 @@ def _blocked(view: FleetView, host: str, kept: Mapping[str, Move]) -> Callable[[
 
 
 class _WaysOut:
-    """Destinations for the guests of one host, `most` at once to each. Moves reserve memory in `targets`."""
+    """Destinations for one host's guests, `most` at once to each. Moves reserve memory in `targets`."""
 
     def __init__(self, view: FleetView, targets: dict[str, TargetHost], host: str, group: str, mover: MoverState, most: int) -> None:
         self._view = view
@@ -241,7 +241,6 @@ class _WaysOut:
         return choose(needs, guest.guarantee, self._free, self._group, avoid, self._mover.within)
 
     def move(self, guest: HostedGuest, earlier: Move | None) -> Move | str:
-        """Return the move of a guest, or why there is none."""
         needs = needs_of(guest)
         if needs is None:
             return "its size is unknown"

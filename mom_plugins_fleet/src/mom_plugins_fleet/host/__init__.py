@@ -1,1 +1,1 @@
-"""The host's side of the fleet."""
+"""Host side of the fleet."""

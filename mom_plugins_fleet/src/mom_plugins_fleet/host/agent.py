@@ -48,7 +48,7 @@ _POLL_SECONDS: Final = 0.2
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """Newest record of the host's group. `refused` says why it is not applied."""
+    """Newest record of the host's group. `refused`: why it is not applied."""
 
     group: str
     revision: int
@@ -116,11 +116,11 @@ class FleetAgent:
 
     @property
     def runs(self) -> bool:
-        """Return whether the thread runs."""
+        """Whether the thread runs."""
         return self._thread.is_alive()
 
     def finished(self, guest: str, state: MoveState, error: str = "") -> None:
-        """Record and report the end of a move."""
+        """Report the end of a move."""
         self.orders.finish(guest, state, error)
         self.look()
 
@@ -192,7 +192,7 @@ class FleetAgent:
             return
 
     async def _put_in_force(self, group: str, opened: Opened[Group], data: bytes | None) -> None:
-        """Apply a record in a separate thread, within `APPLY_SECONDS`. Raise `MomError`."""
+        """Apply a record in another thread, within `APPLY_SECONDS`. Raise `MomError`."""
         if self._application is not None and not self._application.done():
             raise MomError("the previous record is still being applied", hint="mom's disk may hang: see mom's log")
         self._application = self._callers.start(lambda: self._apply(group, opened, data))

@@ -21,7 +21,7 @@ _LOSS = "the group's policies are not in force until the fleet's servers answer"
 
 @dataclass(frozen=True, slots=True)
 class GroupInForce:
-    """Content of the file: a group and its signed record."""
+    """File with a group's signed record."""
 
     group: GroupName
     signed: str
@@ -40,7 +40,7 @@ class GroupPolicies:
         self._written: GroupInForce | None = None
 
     def apply(self, group: str, opened: Opened[Group], data: bytes | None) -> None:
-        """Apply a record, and store its signed data if given. Raise `MomError`."""
+        """Apply a record; store its signed data, if any. Raise `MomError`."""
         policies = self._context.service(PolicyTexts)
         if policies is None:
             raise MomError("no plugin on this host accepts policies", hint="enable the plugin policy")
@@ -65,7 +65,7 @@ class GroupPolicies:
             self.remember(group, data)
 
     def why_classes_unused(self, record: Group) -> str:
-        """Return why no plugin uses the group's classes; empty if one does or there are none."""
+        """Return why no plugin uses the group's classes; otherwise empty."""
         if not record.classes:
             return ""
         readers = self._context.services(ClassFiles)
@@ -74,7 +74,7 @@ class GroupPolicies:
         return "" if "" in reasons else reasons[0][:400]
 
     def remember(self, group: str, data: bytes) -> None:
-        """Store a group's signed record for the next start."""
+        """Store a signed record for the next start."""
         content = GroupInForce(group, data.decode())
         if content != self._written:
             with suppress(StateError):  # mom reports the file
@@ -100,7 +100,7 @@ class GroupPolicies:
 
 
 def policy_changes(record: Group, current: Mapping[str, str]) -> Mapping[str, str | None]:
-    """Return the changes from the current policies to those of a record, for `PolicyTexts.change`."""
+    """Return the changes to a record's policies, for `PolicyTexts.change`."""
     target = {name: text for name, text in record.policies.items() if name != CLASSES}
     changed = {name: text for name, text in target.items() if current.get(name) != text}
     return {**changed, **dict.fromkeys(current.keys() - target.keys() - {CLASSES})}

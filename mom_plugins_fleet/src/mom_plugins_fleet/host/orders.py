@@ -43,7 +43,7 @@ class HostOrders:
         """Whether guests may leave for balance."""
 
     def moves(self) -> Mapping[str, Move]:
-        """Return the accepted, unfinished moves by guest id."""
+        """Return accepted, unfinished moves by guest id."""
         with self._lock:
             return {guest: move for guest, move in self._moves.items() if guest not in self._results}
 
@@ -53,7 +53,7 @@ class HostOrders:
             self._results[guest] = (state, error)
 
     async def read_member(self, store: Store) -> Member | None:
-        """Return this host's entry; None without one. Raise `LinkError`."""
+        """Return this host's entry, if any. Raise `LinkError`."""
         kept = await store.read(ROSTER, self._host)
         member = None
         if kept.data is not None:
@@ -65,7 +65,7 @@ class HostOrders:
         return member
 
     async def follow(self, store: Store, member: Member) -> None:
-        """Read the orders, accept or refuse new moves, and write the progress. Raise `LinkError`."""
+        """Read orders, accept or refuse new moves, and write the progress. Raise `LinkError`."""
         kept = await store.read(ORDERS, self._host)
         if kept.data is None:
             return
@@ -106,7 +106,7 @@ class HostOrders:
     def _step(
         self, move: Move, before: Mapping[tuple[str, int], OrderProgress], member: Member, orders: Orders, removed: Mapping[str, int]
     ) -> OrderProgress | None:
-        """Return the progress of a move; None: not known yet. A finished move never restarts."""
+        """Return a move's progress; None: not known yet. A finished move never restarts."""
         earlier = before.get((move.guest, move.order))
         if earlier is None:
             why = self._why_not_there(move, member, orders, removed) or self._why_stays(move, member)
@@ -122,7 +122,7 @@ class HostOrders:
         return earlier
 
     def _why_not_there(self, move: Move, member: Member, orders: Orders, removed: Mapping[str, int]) -> str:
-        """Return why no operator allows this destination; empty if one does."""
+        """Return why no operator allows this destination; otherwise empty."""
         try:
             entry = self._revisions.open(Member, ROSTER, move.to, orders.entries.get(move.to, "").encode(), self._operators)
         except MomError as error:
@@ -139,7 +139,7 @@ class HostOrders:
         )
 
     def _why_stays(self, move: Move, member: Member) -> str | None:
-        """Return why a guest does not leave now; empty: it does; None: not known yet."""
+        """Return why a guest stays now; empty: it leaves; None: not known yet."""
         if member.draining:
             return self._accepts(move)
         if not (member.balance and move.balance):

@@ -18,7 +18,7 @@ GRAIN_KIB: Final = 16 << 10
 def host_state(
     report: Report, promises: Promises, mover: GuestMoves | None, stays: Mapping[str, str], more: Mapping[str, Any]
 ) -> HostState:
-    """Return the state of a host from its last report.
+    """Return the host's state from its last report.
 
     :param stays: why guests cannot leave, by id
     :param more: fields missing in the report
@@ -71,7 +71,7 @@ def _guest(guest: Guest, promises: Promises, stays: str, host_swapped: int | Non
 
 
 def _held(fields: Mapping[str, Value], host_swapped: int | None) -> int | None:
-    """Return a guest's memory on the host, RAM and swap. Unknown swap (shared memory) counts as the host's swap, up to its maximum."""
+    """Return a guest's memory on the host. Unknown swap (shared memory) counts as the host's swap, up to its maximum."""
     held, swapped, most = (_kib(fields.get(name), 1) for name in ("rss", "host_swap", "balloon_max"))
     if held is not None and swapped is None and host_swapped is not None:
         swapped = host_swapped if most is None else min(host_swapped, max(0, most - held))

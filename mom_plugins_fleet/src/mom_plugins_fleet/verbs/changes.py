@@ -72,7 +72,7 @@ async def change(
 
 
 async def check_clock(store: Store) -> None:
-    """Raise `MomError` if hosts would reject signatures made with this clock."""
+    """Raise `MomError` if hosts would reject this clock's signatures."""
     off = off_clock(await store.clock())
     if off:
         raise MomError(
@@ -86,7 +86,7 @@ async def standing(where: Where, store: Store, bucket: str, kind: type[Kind], ke
 
 
 def opened_by(where: Where, bucket: str, kind: type[Kind], key: str, data: bytes | None) -> Opened[Kind] | None:
-    """Open a record, if there is one. Raise `MomError` for an untrusted one and, without --anew, for an outdated or missing one."""
+    """Open a record, if any. Raise `MomError` for an untrusted one and, without --anew, for an outdated or missing one."""
     trusted = where.operators()
     if data is None:
         if where.revisions.stood(bucket, key, trusted) and not where.anew:
@@ -116,12 +116,12 @@ def checked(kind: type[Kind], values: Mapping[str, object]) -> Kind:
 
 
 def who() -> str:
-    """Return the user at this terminal, for display only."""
+    """Return this terminal's user, for display only."""
     return f"{getpass.getuser()} on {socket.gethostname()}"
 
 
 def agree(where: Where, bucket: str, key: str, before: Opened[Kind] | None, after: Kind) -> None:
-    """Show a record to sign; confirm if it is new here. Raise `MomError` for a no."""
+    """Show a record to sign; confirm if new here. Raise `MomError` for a no."""
     is_new = where.anew or where.revisions.is_new(bucket, key)
     show(f"{bucket} {key}", None if before is None or is_new else before.record, after)
     if before is not None and is_new:
@@ -129,7 +129,7 @@ def agree(where: Where, bucket: str, key: str, before: Opened[Kind] | None, afte
 
 
 def show(what: str, before: FleetRecord | None, after: FleetRecord) -> None:
-    """Show the changes of a record, or all of it without `before`."""
+    """Show a record, or only its changes since `before`."""
     lines = [line for line in [*unified_diff(_told(before), _told(after), n=0, lineterm="")][2:] if not line.startswith("@@")]
     click.echo("\n".join([f"{what}:", *(f"  {line[0]} {printable(line[1:], 2000)}" for line in lines)]), err=True)
 

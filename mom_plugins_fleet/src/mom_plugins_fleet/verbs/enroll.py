@@ -67,7 +67,7 @@ def enroll_command(
 
 
 class _ChangedMeanwhileError(MomError):
-    """Another operator changed a host's key or group, or removed it. Nothing was changed."""
+    """Another operator's change of the host. Nothing was changed."""
 
 
 class _Enrolment:
@@ -86,7 +86,7 @@ class _Enrolment:
         return await standing(self._where, store, ROSTER, Member, self._host)
 
     def run(self) -> Token | None:
-        """Change the host's entry and account. Return the token, if requested."""
+        """Change entry and account. Return the token, if requested."""
         where, host = self._where, self._host
         agreed = self._change(self._before)
         agree(where, ROSTER, host, self._entry, agreed)
@@ -130,7 +130,7 @@ class _Enrolment:
             self._key_file.unlink(missing_ok=True)
 
     def _change(self, now: Member | None) -> Member:
-        """Return the new entry. Raise `MomError` if another operator changed key or group."""
+        """Return the new entry. Raise `_ChangedMeanwhileError` after another operator's change."""
         if _identity(now) != _identity(self._before):
             raise self._changed_meanwhile()
         changes: dict[str, object] = {"group": self._group, "by": who(), "account": self._account}

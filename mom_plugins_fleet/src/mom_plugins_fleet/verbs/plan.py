@@ -34,8 +34,7 @@ _NAMED: Final = 5
 def plan_command(where: Where, drained: tuple[str, ...], as_json: bool) -> None:
     """Show which guests the coordinator would move where, and why other guests stay. Nothing is done.
 
-    The plan covers drained hosts and hosts named with --drain. For each group it also shows the next move for balance, or why there is
-    none.
+    The plan covers drained hosts and those named with --drain, and each group's next move for balance.
     """
     plan = planned(where.ask(where.view), drained)
     if as_json:
@@ -72,7 +71,7 @@ def planned(view: FleetView, drained: Collection[str] = ()) -> dict[str, Any]:
 def leaving(view: FleetView, targets: dict[str, TargetHost]) -> tuple[list[dict[str, Any]], list[tuple[str, str, str]]]:
     """Return moves, and (host, guest, reason) of guests that stay.
 
-    An empty guest name means all guests. Moves reserve memory in `targets`.
+    No guest name means all guests. Moves reserve memory in `targets`.
     """
     full = {name: sorted({*place.arriving}) for name, place in targets.items() if len(place.arriving) >= ARRIVING_AT_ONCE}
     moves: list[dict[str, Any]] = []
@@ -97,7 +96,7 @@ def leaving(view: FleetView, targets: dict[str, TargetHost]) -> tuple[list[dict[
 
 
 def staying(guests: Iterable[Sequence[str]]) -> Iterator[str]:
-    """Yield a line for each reason why guests of one host stay, to follow the host's name.
+    """Yield a line per reason why guests of one host stay, to follow its name.
 
     :param guests: (name, reason) pairs
     """

@@ -59,7 +59,7 @@ WantedBy=multi-user.target
 
 
 def make_server(home: Path, names: Sequence[str], store: Path) -> None:
-    """Make the missing files of a fleet's first server. Raise `MomError`.
+    """Make the missing files of the first server. Raise `MomError`.
 
     :param names: host names of the server; a port unless 4222
     :param store: data folder
@@ -97,7 +97,7 @@ def _is_name(name: str) -> bool:
 
 
 def write_accounts(root: FleetRoot) -> Path:
-    """Write the servers' account configuration beside the root key."""
+    """Write the account configuration beside the root key."""
     path = root.path.with_name(ACCOUNTS)
     replace_file(path, root.server_config(), durable=True, mode=0o644)
     return path

@@ -46,14 +46,14 @@ def status_command(where: Where, as_json: bool) -> None:
 
 
 def holder_of(view: FleetView) -> str:
-    """Return the working coordinator's name; empty: none works."""
+    """Return the working coordinator's name; empty: none."""
     if view.lease.data is None or view.lag or view.newest - view.lease.at >= LEASE_SECONDS:
         return ""
     return lease_holder(view.lease.data)
 
 
 def host_rows(view: FleetView) -> dict[str, dict[str, Any]]:
-    """Return each host's state by name, sorted. Unknown values are None."""
+    """Return hosts' states by name. Unknown values are None."""
     draining = any(member.draining for _, member in view.members.records.values())
     stay = leaving(view, places(view))[1] if draining else []
     return {name: _host_row(view, name, [each[1:] for each in stay if each[0] == name]) for name in sorted(view.members.records)}
@@ -114,7 +114,7 @@ def print_hosts(hosts: list[dict[str, Any]]) -> None:
 
 
 def more_of(row: Mapping[str, Any]) -> Iterator[str]:
-    """Yield further lines about a host, to follow its name."""
+    """Yield more lines about a host, to follow its name."""
     if row["damaged"]:
         yield f" sends reports that cannot be read: {brief(row['damaged'], 400)}"
     if row["refused"]:

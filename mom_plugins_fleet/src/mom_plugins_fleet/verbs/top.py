@@ -76,7 +76,7 @@ class FleetPicture:
 
 
 def picture_of(view: FleetView) -> FleetPicture:
-    """Return the picture of the fleet, including hosts without a valid entry."""
+    """Return the picture, including hosts without a valid entry."""
     hosts = host_rows(view)
     values = {name: {column["name"]: row[column["key"]] for column in COLUMNS} for name, row in hosts.items()}
     rows = [Row(name, name, values[name], _note(row), _harm(row)) for name, row in hosts.items()]
@@ -98,13 +98,13 @@ def _is_short(row: Mapping[str, Any]) -> bool:
 
 
 def _harm(row: Mapping[str, Any]) -> float:
-    """Rank lost hosts first, then hosts with unhealthy guests, then hosts under memory pressure."""
+    """Rank lost hosts first, then unhealthy guests, then memory pressure."""
     now = 1e9 * row["silent"] + 100 * (row["unhealthy"] or 0) + 10 * _is_short(row)
     return float(now) + bool(row["refused"]) + bool(row["killed_today"])
 
 
 class FleetFeed:
-    """Source of pictures, with its own thread, in which it calls `changed`."""
+    """Source of pictures. It calls `changed` in its own thread."""
 
     def __init__(self, where: Where, changed: Callable[[], None]) -> None:
         self._changed = changed
@@ -181,12 +181,12 @@ def looking() -> Looking:
 
 
 def body_lines(size: tuple[int, int], picture: FleetPicture | None = None) -> int:
-    """Return how many list lines fit on a screen."""
+    """Return the number of list lines on a screen."""
     return max(1, size[1] - _HEAD - 1)
 
 
 def screen(look: Looking, picture: FleetPicture | None, size: tuple[int, int], trouble: str) -> list[Line]:
-    """Return all lines of a screen.
+    """Return a screen's lines.
 
     :param trouble: why the picture is out of date; empty: it is current
     """

@@ -57,7 +57,7 @@ class Where:
             self.root_file = self.root_file or (kept if os.access(kept, os.R_OK) else None)
 
     def access(self) -> Access:
-        """Return the access to the servers. Raise `MomError` if none are named."""
+        """Return access to the servers. Raise `MomError` if none are named."""
         servers, ca = list(self.servers), None if self.ca is None else Path(self.ca)
         if not servers:
             settings = self._settings()
@@ -77,7 +77,7 @@ class Where:
         return plugins[0]
 
     def signer(self) -> Signer:
-        """Return a signer with the operator's key. Raise `MomError` without a key."""
+        """Return a signer. Raise `MomError` without an operator's key."""
         if self.key is None:
             raise MomError("this command signs records, and no operator's key is given", hint="use --key FILE; `mom fleet key` makes one")
         seed = signing_seed(Path(self.key))
@@ -89,23 +89,23 @@ class Where:
         return Signer(seed)
 
     def operators(self) -> frozenset[str]:
-        """Return the trusted keys: this operator's and the named ones."""
+        """Return trusted keys: this operator's and the named ones."""
         seed = None if self.key is None else signing_seed(Path(self.key))
         return self.named_operators() | ({Signer(seed).public} if seed else set())
 
     def named_operators(self) -> frozenset[str]:
-        """Return the keys from --operator and, without --server, from the configuration."""
+        """Return keys from --operator and, without --server, the configuration."""
         return frozenset({*self.named} | (set() if self.servers else {*self._settings().operators}))
 
     @property
     def revisions(self) -> SeenRevisions:
-        """Return the revisions seen with this key, stored beside it."""
+        """Revisions seen with this key, stored beside it."""
         if self._revisions is None:
             self._revisions = self.revisions_as("fleet-revisions")
         return self._revisions
 
     def revisions_as(self, name: str) -> SeenRevisions:
-        """Return the revisions in a file with this name."""
+        """Return revisions in a file of this name."""
         if self.key is None:
             return SeenRevisions(at_once=False)
         path = Path(self.key)
@@ -120,13 +120,13 @@ class Where:
         return view
 
     def root(self) -> FleetRoot:
-        """Return the fleet's root key. Raise `MomError` without it."""
+        """Return the root key. Raise `MomError` without it."""
         if self.root_file is None:
             raise MomError("this command needs the fleet's root key, and none is given", hint="use --root FILE, or set MOM_FLEET_ROOT")
         return FleetRoot(self.root_file)
 
     def give(self, *accounts: str, take: Sequence[str] = ()) -> None:
-        """Push accounts to the servers, and end others. Raise `MomError`."""
+        """Push and end accounts. Raise `MomError`."""
         root, access = self.root(), self.access()
 
         async def give_all(store: Store) -> None:
@@ -136,7 +136,7 @@ class Where:
         ask(replace(access, key=root.system_user()), "root", LOG, give_all)
 
     def ask(self, what: Callable[[Store], Awaitable[Answer]], *, patient: bool = False) -> Answer:
-        """Connect, do the work, and save the seen revisions if permitted.
+        """Connect, do the work, and save seen revisions if permitted.
 
         :param patient: wait for servers that were just started
         """
