@@ -97,7 +97,7 @@ def test_a_socket_that_is_itself_a_link_is_refused(node, listen, connects):
 def test_a_socket_of_another_user_than_the_daemons_is_refused(node, listen, connects):
     pod = launcher(node, user=107)
     listen(root_of(node, pod) / pod.socket)
-    with pytest.raises(HypervisorError, match=f"it belongs to user {os.getuid()}, and the daemon runs as 107"):
+    with pytest.raises(HypervisorError, match=f"it belongs to user {os.getuid()}, but the daemon runs as 107"):
         connects(pod)
 
 

@@ -25,7 +25,7 @@ def test_uris_of_all_transports_are_accepted(uri):
 @pytest.mark.parametrize(
     ("uri", "said"),
     [
-        ("", "no libvirt URI; write qemu:///system"),
+        ("", "not a libvirt URI; write qemu:///system"),
         ("qemu://my host/system", "not a libvirt URI"),
         ("qemu://[::1/system", "Invalid IPv6"),
         ("qemu://system", "a slash is missing: qemu:///system"),

@@ -21,12 +21,12 @@ def test_a_uuid_belongs_to_the_guest_that_was_started_with_it_whoever_claims_it_
     liar, web = guest("liar", 1), guest("web", 2, started_as=UUID)
     guests, duplicates = index_guests([liar, web])
     assert guests == {UUID: web}
-    assert duplicates == {"liar": "it says that it is guest web, which web is"}
+    assert duplicates == {"liar": "it claims to be guest web, whose monitor is web"}
 
 
 def test_of_two_processes_with_one_uuid_the_older_guest_stays() -> None:
     first, second = guest("first", 1, failure="its monitor is used"), guest("second", 2)
-    assert index_guests([first, second]) == ({UUID: first}, {"second": "it says that it is guest first, which first is"})
+    assert index_guests([first, second]) == ({UUID: first}, {"second": "it claims to be guest first, whose monitor is first"})
 
 
 @pytest.mark.parametrize(

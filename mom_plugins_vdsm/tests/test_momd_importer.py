@@ -83,7 +83,7 @@ def test_an_rpc_port_takes_no_changes_any_more_and_the_file_says_so_and_why() ->
     text = import_momd("[main]\nrpc-port: 8080\n", "mom.conf").imported.yaml()
     assert "changes_over_tcp: false" in text
     assert "XML-RPC has no authentication" in text
-    assert "rpc-port: 8080: it tells statistics and policies, and takes no changes" in text
+    assert "rpc-port: 8080: clients can read statistics and policies, but change nothing" in text
 
 
 def test_collectors_and_controllers_become_plugins() -> None:
@@ -123,10 +123,10 @@ def test_what_no_longer_matters_is_accepted_and_said() -> None:
     imported = import_momd(text, "old.conf").imported
     told = "\n".join(imported.notes)
     for part in (
-        "plot-dir: /plots: enable the plugin record; `mom report --html FILE` draws its accounts",
+        "plot-dir: /plots: enable the plugin record; `mom report --html FILE` then draws plots",
         "guest-manager-multi-thread: true",
         "main-loop-interval: 3",
-        "controller Baloon (line 5): it is not one of MOM's own",
+        "controller Baloon (line 5): MOM did not contain it",
         "foo of [main] (line 6): there is no such option",
         "[Collector: GuestQemuAgent] socket_path: /x",
         "[odd] (line 11): there is no such section",
@@ -174,9 +174,9 @@ def test_a_number_larger_than_any_is_told_with_its_line() -> None:
 @pytest.mark.parametrize(
     ("text", "line", "message"),
     [
-        ("rpc-port: 1\n", 1, "an option stands before the first section"),
-        ("[main]\na: 1\n[main]\n", 3, "the section main is there twice"),
-        ("[main]\na: 1\nA = 2\n", 3, "the option a of main is there twice"),
+        ("rpc-port: 1\n", 1, "an option precedes the first section"),
+        ("[main]\na: 1\n[main]\n", 3, "the section main occurs twice"),
+        ("[main]\na: 1\nA = 2\n", 3, "the option a of main occurs twice"),
         ("[main]\na: 1\nnonsense\n", 3, "this is not an option: nonsense"),
     ],
 )

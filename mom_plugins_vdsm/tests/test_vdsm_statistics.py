@@ -154,7 +154,7 @@ def test_cpu_limits(changed: dict[str, object], without: tuple[str, ...], expect
         ("RebootInProgress", "the guest reboots"),
         ("Paused", "the guest is paused (EIO)"),
         ("Migration Source", "the guest is being migrated"),
-        ("Levitating", "the guest is 'Levitating', says vdsm"),
+        ("Levitating", "the guest is 'Levitating' according to vdsm"),
     ],
 )
 def test_a_guest_in_another_status_than_up_is_left_alone(status: str, reason: str) -> None:

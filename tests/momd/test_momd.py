@@ -154,7 +154,7 @@ def test_a_wrong_file_is_refused_with_exit_code_2(place: Place, text: str, messa
 def test_a_pid_file_that_cannot_be_written_leaves_nothing_behind(place: Place) -> None:
     done = place.run("-c", place.config, "--pid-file", place.folder / "no/such/pid")
     assert done.returncode == 1
-    assert "--pid-file names another file" in done.stderr
+    assert "choose another file with --pid-file" in done.stderr
     assert not place.socket.exists()
 
 

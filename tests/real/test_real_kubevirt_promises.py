@@ -67,7 +67,7 @@ def test_guests_are_promised_what_their_pods_request_however_the_kubelet_behaves
 
         # Until the kubelet has answered, it is promised its size.
         wait_until(lambda: "It is guaranteed 602 MiB" in explained(small), lambda: explained(small) + mom.log, 60)
-        assert "Its pod requests 800 MiB, as the kubelet reports, 198 MiB of it for KubeVirt's own programs" in explained(small)
+        assert "Its pod requests 800 MiB according to the kubelet, 198 MiB of it for KubeVirt's own programs" in explained(small)
         assert "1.00 GiB are guaranteed" in explained(whole)
         assert "nodes/pods" not in mom.verb("doctor").stdout
         node.behaviour = Behaviour.HANG
@@ -76,6 +76,6 @@ def test_guests_are_promised_what_their_pods_request_however_the_kubelet_behaves
         node.behaviour = Behaviour.WELL
         late = pods.start(NAMESPACE, "late", {})
         node.pods = [*node.pods, requested(late, "700Mi")]
-        wait_until(lambda: "as the kubelet reports" in explained(late), lambda: explained(late) + mom.log, 60)
+        wait_until(lambda: "according to the kubelet" in explained(late), lambda: explained(late) + mom.log, 60)
     finally:
         mom.stop()

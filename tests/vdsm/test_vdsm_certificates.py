@@ -103,7 +103,7 @@ def test_an_encrypted_key_is_said_and_nobody_is_asked_for_a_password(connect, vd
     path = pki / "keys/vdsmkey.pem"
     key = s.load_pem_private_key(path.read_bytes(), None)
     path.write_bytes(key.private_bytes(s.Encoding.PEM, s.PrivateFormat.PKCS8, s.BestAvailableEncryption(b"secret")))
-    assert "it is encrypted" in failure(connect(vdsm, pki)).message
+    assert "the key is encrypted" in failure(connect(vdsm, pki)).message
 
 
 def test_renewed_files_are_used_with_the_next_connection(start_vdsm, connect, pki, ca):

@@ -21,7 +21,7 @@ def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_more_guests_than_any_host_has_are_refused_as_a_whole(vdsm, hypervisor):
     vdsm.fault("Host.getAllVmStats", how="result", result=[{"vmId": str(number), "status": "Up"} for number in range(20_000)])
-    with pytest.raises(HypervisorError, match="vdsm lists 20,000 guests, and mom manages 10,000 at most"):
+    with pytest.raises(HypervisorError, match="vdsm lists 20,000 guests, but mom manages at most 10,000"):
         hypervisor.guests()
     assert hypervisor.guests() == ()
 
@@ -287,7 +287,7 @@ def test_what_hangs_about_the_host_is_not_asked_again_meanwhile_and_holds_no_sec
     calls = {"Host.setKsmTune": lambda: hypervisor.ksm_write({"run": 2}), "Host.getAllVmIoTunePolicies": lambda: hypervisor.io_tunes([ONE])}
     for verb, call in calls.items():
         vdsm.fault(verb, how="never")
-        for why in ("has not answered within", "has not answered the last call that asked the same"):
+        for why in ("has not answered within", "has not answered the last identical call"):
             with pytest.raises(HypervisorError, match=why):
                 call()
     monkeypatch.setattr(hypervisor, "settings", patient)

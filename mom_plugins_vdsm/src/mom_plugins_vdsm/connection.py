@@ -243,7 +243,7 @@ class VdsmConnection:
                 await self._say_farewell(session)
             raise
         except Exception as error:  # noqa: BLE001  # the end must be noted, so that mom reconnects
-            self._log.exception("the connection to %s is given up", self.settings.peer)
+            self._log.exception("mom abandons the connection to %s", self.settings.peer)
             self._ended(HypervisorError(f"{type(error).__name__}: {error}"), session)
         finally:
             if session is not None:
@@ -274,7 +274,7 @@ class VdsmConnection:
             sock = await asyncio.to_thread(socket.create_connection, (settings.address.host, settings.address.port), _OPEN_SECONDS)
         except OSError as error:
             reason = (error.strerror or str(error)).lower()
-            hint = "is vdsm running? systemctl status vdsmd"
+            hint = "check whether vdsm runs: systemctl status vdsmd"
             raise HypervisorError(f"{settings.peer} cannot be reached: {reason}", hint=hint) from error
         try:
             async with asyncio.timeout(_OPEN_SECONDS):
@@ -305,7 +305,7 @@ class VdsmConnection:
                 async with asyncio.timeout(session.silence_limit):
                     piece = await session.reader.read(_PIECE)
             except TimeoutError as error:
-                silence = "has not answered CONNECT" if self._session is None else "gives no sign of life"
+                silence = "has not answered CONNECT" if self._session is None else "sends nothing, not even heartbeats"
                 raise HypervisorError(f"{peer} {silence}") from error
             except OSError as error:
                 raise self._lost(session, error) from error
@@ -315,20 +315,20 @@ class VdsmConnection:
                 for frame in session.frames.feed(piece):
                     self._take(session, frame)
             except (FrameError, AnswerError) as error:
-                raise HypervisorError(f"{peer} cannot be understood: {error}") from error
+                raise HypervisorError(f"{peer} sent an invalid message: {error}") from error
 
     def _lost(self, session: _Session, error: OSError | None) -> HypervisorError:
         peer, tls = self.settings.peer, self.settings.tls
         if session.given_up is not None:
             return session.given_up
         if self._session is not None:
-            return HypervisorError(f"{peer} has ended the connection" + (f": {error.strerror}" if error else ""))
+            return HypervisorError(f"{peer} has closed the connection" + (f": {error.strerror}" if error else ""))
         if tls is None:
             hint = "set tls: true for the plugin vdsm, if vdsm speaks TLS"
-            return HypervisorError(f"{peer} has closed the connection before it said anything", hint=hint)
+            return HypervisorError(f"{peer} has closed the connection before it sent anything", hint=hint)
         if isinstance(error, ssl.SSLError):
             return refused_handshake(error, tls, peer)
-        return not_let_in(tls, peer, "it has closed the connection without a reason")
+        return not_let_in(tls, peer, "it has closed the connection and gave no reason")
 
     def _take(self, session: _Session, frame: StompFrame) -> None:
         if frame.command == "MESSAGE":

@@ -36,7 +36,7 @@ def examined(hypervisor: VdsmHypervisor) -> Iterable[Finding]:
         way = "over TLS" if settings.tls else "without TLS"
         yield Finding(Severity.OK, SUBJECT, f"{settings.peer} answers {way}; {len(guests)} guest{'' if len(guests) == 1 else 's'} here")
         up = [vm for vm in hypervisor.vms() if vm.status == UP]
-        cure = "switch the memory balloon device on for them in the engine, and start them anew"
+        cure = "enable the memory balloon device for them in the engine, and restart them"
         yield from _without("balloon device", [vm.name for vm in up if vm.balloon is False], cure)
         cure = "load virtio_balloon in them (Windows: the balloon driver and service of virtio-win), unless they are starting"
         yield from _without("guest statistics", [vm.name for vm in up if vm.balloon and not vm.reports], cure)
@@ -53,4 +53,4 @@ def examined(hypervisor: VdsmHypervisor) -> Iterable[Finding]:
 def _without(what: str, names: Sequence[str], cure: str) -> Iterable[Finding]:
     if names:
         named = f"{len(names)} guest{'' if len(names) == 1 else 's'} ({first_names(names)})"
-        yield Finding(Severity.WARNING, what, f"{named} without", cure)
+        yield Finding(Severity.WARNING, what, f"{named} without it", cure)

@@ -22,7 +22,7 @@ MOST_GUESTS = 10_000
 """Ten times oVirt's limit."""
 
 _SILENT = "vdsm has not answered the last call about the guest"
-_SAME_SILENT = "vdsm has not answered the last call that asked the same"
+_SAME_SILENT = "vdsm has not answered the last identical call"
 
 _LOST_SECONDS = 60.0
 """mom may ask about the guest again after an open call of this age, like vdsm's own client."""
@@ -137,7 +137,7 @@ class VdsmHypervisor:
         if not isinstance(answer, list):
             raise HypervisorError(f"reading the guests: vdsm's list of guests is a {type(answer).__name__}")
         if len(answer) > MOST_GUESTS:
-            raise HypervisorError(f"reading the guests: vdsm lists {len(answer):,} guests, and mom manages {MOST_GUESTS:,} at most")
+            raise HypervisorError(f"reading the guests: vdsm lists {len(answer):,} guests, but mom manages at most {MOST_GUESTS:,}")
         now, settings = self.context.monotonic(), self.settings
         with self._lock:
             before = self._state.vms
@@ -149,7 +149,7 @@ class VdsmHypervisor:
         vms = {vm.id: vm for vm in read if vm is not None and vm.here}
         malformed = len(answer) - sum(vm is not None for vm in read)
         if malformed > self._malformed:
-            self.context.log.warning("%d entries of vdsm's list of guests are invalid, and left out", malformed)
+            self.context.log.warning("mom ignores %d invalid entries of vdsm's list of guests", malformed)
         self._malformed = malformed
         if malformed == len(answer) > 0:
             raise HypervisorError("reading the guests: no entry of vdsm's list of guests is valid")
@@ -276,7 +276,7 @@ class VdsmHypervisor:
                 return self._call_once(method, method, {}, timeout, doing, f"{doing}: {_SAME_SILENT}")
             return self.connection.call(method, {}, timeout, doing)
         except GuestBusy as error:  # the call is about no guest
-            raise HypervisorError(error.message, hint="if vdsm is well, set a longer answer_timeout for the plugin vdsm") from error
+            raise HypervisorError(error.message, hint="if vdsm works, increase answer_timeout of the plugin vdsm") from error
 
     def _set(self, guest: Entity, method: str, params: Mapping[str, object], doing: str) -> None:
         try:
@@ -322,7 +322,7 @@ class VdsmHypervisor:
 def _turn(lock: threading.Lock, timeout: float) -> Iterator[None]:
     """Hold the lock. Raises `HypervisorError` after the timeout."""
     if not lock.acquire(timeout=timeout):
-        raise HypervisorError("vdsm has not answered an earlier question about all guests yet")
+        raise HypervisorError("vdsm has not yet answered an earlier call about all guests")
     try:
         yield
     finally:

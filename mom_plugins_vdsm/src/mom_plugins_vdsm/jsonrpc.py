@@ -72,13 +72,13 @@ def parsed(body: bytes) -> JsonRpcAnswer | Event:
     # Each value except the first follows a comma. Commas in texts count too, but are few.
     values = body.count(b",") + body.count(b"[") + body.count(b"{")
     if values > _MOST_VALUES:
-        raise AnswerError(f"a message has some {values:,} values; at most {_MOST_VALUES:,} are read")
+        raise AnswerError(f"a message has about {values:,} values; at most {_MOST_VALUES:,} are read")
     try:
         message = json.loads(body)
     except (ValueError, RecursionError) as error:  # ValueError: also bad UTF-8 and too long integers
         raise AnswerError(f"vdsm sent invalid JSON: {printable(str(error))}") from error
     if not isinstance(message, dict):
-        raise AnswerError(f"vdsm sent a {type(message).__name__} where an answer belongs")
+        raise AnswerError(f"vdsm sent a {type(message).__name__} instead of an answer")
     method, params, identity = message.get("method"), message.get("params"), message.get("id")
     if isinstance(method, str):
         return Event(method, params if isinstance(params, dict) else {})

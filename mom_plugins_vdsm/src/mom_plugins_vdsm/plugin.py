@@ -127,7 +127,7 @@ class VdsmPlugin:
         self._conf = conf = read_vdsm_conf(context.root)
         for problem in conf.problems:
             context.log.warning("%s", problem)
-        loss = "a guest counts as started anew unless the ledger knows it"
+        loss = "mom treats a guest as newly started, unless the ledger has an entry of it"
         file = context.state_file("guests.json", "the file of guests' starts", FORM, loss=loss)
         incarnations = Incarnations(file, boot_id(context.root / "proc"), _uptime, lambda: context.engine_state().changes, context.serves)
         connection = VdsmConnection(self._connection_settings(conf), context.log)

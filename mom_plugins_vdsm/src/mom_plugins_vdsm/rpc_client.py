@@ -46,7 +46,7 @@ class SocketTransport(Transport):
 
 
 _WHERE: Final = "PORT|PATH|HOST:PORT"
-_LISTENS: Final = "Where the daemon listens, as its rpc-port or `listen` says."
+_LISTENS: Final = "Address of the daemon: its `rpc-port` or `listen`."
 
 
 def _address(context: click.Context, parameter: click.Parameter, value: str) -> Address:
@@ -76,16 +76,16 @@ def rpc_client(address: Address, verb: str, arguments: tuple[str, ...]) -> None:
         with ServerProxy("http://localhost/RPC2", transport=SocketTransport(address), allow_none=True) as server:
             answer: object = getattr(server, verb)(*parameters)
     except Fault as fault:
-        raise click.ClickException(f"the daemon refuses: {printable(fault.faultString, 400)}") from None
+        raise click.ClickException(f"the daemon refuses the call: {printable(fault.faultString, 400)}") from None
     except OSError as error:
         raise click.ClickException(f"{address}: {error.strerror or error}") from None
     except (Error, ExpatError, http.client.HTTPException) as error:
-        raise click.ClickException(f"what answers on {address} is no XML-RPC server: {printable(str(error), 200)}") from None
+        raise click.ClickException(f"the server at {address} does not speak XML-RPC: {printable(str(error), 200)}") from None
     shown = answer if isinstance(answer, str) else json.dumps(answer, indent=2, sort_keys=True, ensure_ascii=False)
     print_text(shown.removesuffix("\n") + "\n")
     if answer is False:
         if "olic" in verb:
-            click.echo("The policy is refused, and nothing has changed; the daemon's log says why.", err=True)
+            click.echo("The daemon has refused the policy and changed nothing; its log has the reason.", err=True)
         sys.exit(1)
 
 

@@ -107,14 +107,14 @@ class XmlRpcPlugin:
         """Report a missing socket folder, and who can change policies."""
         path = Path(self._address.path)
         if self._address.path and not path.parent.is_dir():
-            cure = "make it; under oVirt, install and start vdsm"
+            cure = "create it; under oVirt, install and start vdsm"
             return [Finding(Severity.ERROR, self._subject, f"the folder {path.parent} is missing", cure)]
         exposed = self._exposed()
         if exposed:
             return exposed
         if not self._address.path:
-            return [Finding(Severity.OK, self._subject, "clients can read statistics and policies, and change nothing")]
-        return [Finding(Severity.OK, self._subject, "the socket is there" if path.is_socket() else "can be listened on")]
+            return [Finding(Severity.OK, self._subject, "clients can read statistics and policies, but change nothing")]
+        return [Finding(Severity.OK, self._subject, "the socket exists" if path.is_socket() else "mom can listen on it")]
 
     def _exposed(self) -> list[Finding]:
         address = self._address
@@ -122,11 +122,11 @@ class XmlRpcPlugin:
             if not int(self._settings.mode, 8) & 0o002:
                 return []
             message = f"its mode {self._settings.mode} lets any account of this host replace all policies"
-            return [Finding(Severity.WARNING, self._subject, message, 'write mode: "0600", or "0660" for a group of its own')]
+            return [Finding(Severity.WARNING, self._subject, message, 'write mode: "0600", or "0660" with a dedicated group')]
         who = "any account of this host" if address.is_local else "any program that reaches it from another host"
         if not self._verbs.read_only:
             message = f"{who} can replace all policies: XML-RPC has no authentication"
-            cure = "listen on a unix socket, such as /run/mom/rpc.sock, or take changes_over_tcp out"
+            cure = "listen on a unix socket, such as /run/mom/rpc.sock, or remove changes_over_tcp"
             return [Finding(Severity.WARNING, self._subject, message, cure)]
         if address.is_local:
             return []

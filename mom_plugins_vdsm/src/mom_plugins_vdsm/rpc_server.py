@@ -139,17 +139,17 @@ def _length_of(head: bytes) -> int:
     if method != "POST":
         raise _RefusedError(HTTPStatus.NOT_IMPLEMENTED, "this is an XML-RPC server: POST a method call")
     if path not in {"/", "/RPC2"}:
-        raise _RefusedError(HTTPStatus.NOT_FOUND, "the path is / or /RPC2")
+        raise _RefusedError(HTTPStatus.NOT_FOUND, "the path must be / or /RPC2")
     try:
         headers = http.client.parse_headers(io.BytesIO(header_lines.encode("latin-1")))
     except http.client.HTTPException:
         raise _RefusedError(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE) from None
     if "origin" in headers:
         # A web page in a user's browser must not set policies through the loopback.
-        raise _RefusedError(HTTPStatus.FORBIDDEN, "requests of web pages are not answered")
+        raise _RefusedError(HTTPStatus.FORBIDDEN, "requests from web pages are not allowed")
     lengths = headers.get_all("content-length", [])
     if len(lengths) != 1 or not _LENGTH.fullmatch(lengths[0]):
-        raise _RefusedError(HTTPStatus.LENGTH_REQUIRED, "write one Content-Length, of nine digits at most")
+        raise _RefusedError(HTTPStatus.LENGTH_REQUIRED, "send one Content-Length header of at most nine digits")
     return int(lengths[0])
 
 

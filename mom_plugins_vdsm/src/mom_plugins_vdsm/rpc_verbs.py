@@ -53,7 +53,7 @@ _ALL_CONTROLS: Final = "*"
 
 _CHANGING: Final = frozenset({"setPolicy", "setNamedPolicy", "resetPolicies", "setVerbosity"})
 
-_UNCHANGED: Final = "the policies before stay in force"
+_UNCHANGED: Final = "the previous policies stay in force"
 
 
 class Verbs:
@@ -109,7 +109,7 @@ class Verbs:
             return write_answer(self._called(method, params, peer), nil=self._nil)
         except Exception as error:  # noqa: BLE001  # the client gets a fault; expat and xmlrpc raise a dozen kinds
             self._log.warning("%s: %s by %s is refused: %s", self._where, printable(method), peer, printable(str(error), 400))
-            self._log.debug("where that was", exc_info=True)
+            self._log.debug("traceback of the refused call", exc_info=True)
             return write_fault(f"{type(error)}:{printable(str(error), 1000)}")
 
     def _called(self, method: str, params: Sequence[object], peer: str) -> object:
@@ -120,7 +120,7 @@ class Verbs:
             raise TypeError(f"{method} takes {count} parameters, not {len(params)}")
         if self.read_only and method in _CHANGING:
             hint = "listen on a unix socket with suitable permissions, or set changes_over_tcp: true for the plugin xmlrpc"
-            raise PermissionDenied(f"{method} changes something, which TCP clients may not", hint=hint)
+            raise PermissionDenied(f"TCP clients may not call {method}, because it changes settings", hint=hint)
         return verb(peer, *params)
 
     # --- statistics -----------------------------------------------------------------------------------------------------------------
@@ -186,7 +186,7 @@ class Verbs:
 
     def _set_named(self, peer: str, name: object, text: object) -> bool:
         if not isinstance(name, str):
-            raise TypeError("a policy's name is a text")
+            raise TypeError("a policy's name must be a text")
         return self._changed(peer, "setNamedPolicy", {name: None if text is None else _policy(text)})
 
     def _reset(self, peer: str) -> bool:
@@ -202,9 +202,9 @@ class Verbs:
             self._refused.clear()
         self._refused.pop(name, None)
         if left_out:
-            self._tell(logging.WARNING, f"{method} by {peer} is taken without invalid lines", [str(problem) for problem in left_out])
+            self._tell(logging.WARNING, f"{method} by {peer} is accepted without its invalid lines", [str(problem) for problem in left_out])
             lines, first = len({problem.line for problem in left_out}), printable(str(left_out[0]), 400)
-            in_force = "the other lines are in force; a policy in the files may define what these set"
+            in_force = "the other lines are in force; if the refused lines set unknown variables, define these in a policy file"
             self._refused[name] = (f"{_last_set(name)} in force without {lines} of its lines: {first}", in_force)
         return True
 
@@ -269,7 +269,7 @@ def _last_set(name: str) -> str:
 
 def _policy(text: object) -> str:
     if not isinstance(text, str):
-        raise TypeError("a policy is a text")
+        raise TypeError("a policy must be a text")
     return text
 
 

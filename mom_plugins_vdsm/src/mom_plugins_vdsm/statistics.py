@@ -171,7 +171,7 @@ def _why_blocked(status: str, entry: Mapping[str, object]) -> str:
         return ""
     if status == PAUSED and "migrationProgress" in entry:  # the last phase of a migration
         return "the guest is being migrated"
-    why = f"the guest {_STATUS_WORDS.get(status, f'is {status!r:.40}, says vdsm')}"
+    why = f"the guest {_STATUS_WORDS.get(status, f'is {status!r:.40} according to vdsm')}"
     code = entry.get("pauseCode")
     return f"{why} ({code:.20})" if status == PAUSED and isinstance(code, str) and code.isalnum() and code != "NOERR" else why
 

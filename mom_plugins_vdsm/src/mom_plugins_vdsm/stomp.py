@@ -115,7 +115,7 @@ def _parsed_head(head: bytes, largest_body: int) -> StompFrame:
         raise FrameError("the head of a frame is not UTF-8") from error
     command, *header_lines = (line.removesuffix("\r") for line in lines)
     if command not in _SERVER_COMMANDS:
-        raise FrameError(f"{command[:20]!r} is no frame that a server sends")
+        raise FrameError(f"{command[:20]!r} is not a frame that a server sends")
     if len(header_lines) > MOST_HEADERS:
         raise FrameError(f"a {command} frame has more than {MOST_HEADERS} headers")
     headers: dict[str, str] = {}
@@ -126,9 +126,9 @@ def _parsed_head(head: bytes, largest_body: int) -> StompFrame:
         headers.setdefault(_unescaped(name), _unescaped(value))
     length = headers.get("content-length", "0")
     if not (length.isascii() and length.isdigit() and len(length) < 16):
-        raise FrameError(f"{length[:20]!r} is no content-length")
+        raise FrameError(f"{length[:20]!r} is not a valid content-length")
     if int(length) > largest_body:
-        raise FrameError(f"the body of a {command} frame would be {int(length)} bytes, and {largest_body} are allowed")
+        raise FrameError(f"the body of a {command} frame would be {int(length)} bytes, but at most {largest_body} are allowed")
     return StompFrame(command, headers)
 
 

@@ -13,8 +13,8 @@ _NOT_YET_VALID, _EXPIRED = 9, 10
 _OTHER_CA = frozenset({2, 7, 18, 19, 20, 21})
 
 _READABLE_HINT = "run mom as user vdsm with group kvm"
-_NAMED_HINT = "the engine makes it when the host is installed; the section [vdsm] of mom.conf, or the plugin vdsm's settings, name others"
-_ENROLL_HINT = "have the engine make new ones for this host: Installation, Enroll Certificate"
+_NAMED_HINT = "the engine creates it when it installs the host; for another file, set the plugin vdsm, or the section [vdsm] of mom.conf"
+_ENROLL_HINT = "let the engine issue new certificates for this host: Installation, Enroll Certificate"
 _NO_TLS_HINT = "set tls: false for the plugin vdsm, if vdsm's own configuration has ssl = false in its section [vars]"
 
 _LARGEST_FILE = 1 << 20
@@ -40,7 +40,7 @@ def context_of(files: TlsFiles, protocol: int = ssl.PROTOCOL_TLS_CLIENT) -> ssl.
     try:
         context.load_verify_locations(cafile=files.ca)
     except (ssl.SSLError, ValueError) as error:
-        raise HypervisorError(f"{files.ca} holds no certificate of a CA: {_reason(error)}") from error
+        raise HypervisorError(f"{files.ca} contains no CA certificate: {_reason(error)}") from error
     damaged = f"{files.certificate} and its key {files.key} cannot be used"
     try:
         # For a password, OpenSSL would wait for the terminal.
@@ -49,7 +49,7 @@ def context_of(files: TlsFiles, protocol: int = ssl.PROTOCOL_TLS_CLIENT) -> ssl.
         if error.reason == "KEY_VALUES_MISMATCH":
             raise HypervisorError(f"the key {files.key} does not belong to the certificate {files.certificate}") from error
         if b"ENCRYPTED" in key:
-            raise HypervisorError(f"{damaged}: it is encrypted") from error
+            raise HypervisorError(f"{damaged}: the key is encrypted") from error
         raise HypervisorError(f"{damaged}: one of them is damaged, or is not in PEM form ({_reason(error)})", hint=_ENROLL_HINT) from error
     return context
 
@@ -107,7 +107,7 @@ def not_let_in(files: TlsFiles, peer: str, reason: str) -> HypervisorError:
     message = f"{peer} does not accept the certificate {files.certificate}" + (f": {reason}" if reason else "")
     if problem:
         return PermissionDenied(f"{message}; {problem}", hint=_ENROLL_HINT)
-    return PermissionDenied(message, hint="it must be signed by the CA that vdsm trusts")
+    return PermissionDenied(message, hint="the certificate must be signed by the CA that vdsm trusts")
 
 
 def _verdict(error: ssl.SSLCertVerificationError, files: TlsFiles) -> str:

@@ -30,13 +30,11 @@ _VDSM_RUN: Final = Path("/run/vdsm/mom")
 
 
 @click.command("momd", context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
-@click.option(
-    "-c", "--config-file", type=click.Path(path_type=Path), help=f"The configuration.  [default: {_DEFAULT_FILE}, where there is one]"
-)
+@click.option("-c", "--config-file", type=click.Path(path_type=Path), help=f"The configuration.  [default: {_DEFAULT_FILE}, if it exists]")
 @click.option("-r", "--rules-file", metavar="FILE", help="The policy; instead of `policy` and `policy-dir` in the configuration.")
 @click.option("-P", "--policy-dir", metavar="DIR", help="The folder of *.policy; instead of `policy-dir` and `policy`.")
-@click.option("-p", "--plot-dir", metavar="DIR", help="Accepted, without effect: `mom report --html` draws.")
-@click.option("-l", "--log", metavar="FILE", help="Where to log; stdio is standard error.")
+@click.option("-p", "--plot-dir", metavar="DIR", help="Accepted, but without effect: `mom report --html` draws plots.")
+@click.option("-l", "--log", metavar="FILE", help="Log file; stdio: standard error.")
 @click.option("-v", "--verbose", "verbosity", metavar="LEVEL", help="critical, error, warn, info, debug, or 1 to 5.")
 @click.option("-d", "--daemonize", is_flag=True, help="Run in the background.")
 @click.option("--pid-file", type=click.Path(path_type=Path), help=f"Where to write the process id.  [default with -d: {_DEFAULT_PID_FILE}]")
@@ -60,7 +58,7 @@ def momd(*, config_file: Path | None, daemonize: bool, pid_file: Path | None, **
         journal.use(_config(first, path))  # report errors before the daemon goes to the background
         run = partial(run_daemon, load, journal)
         if daemonize and not first.log.file:
-            print_prose("momd: nothing is logged: with -d, name a file with -l, or `log` in the configuration", 2, err=True)
+            print_prose("momd: there will be no log: with -d, set a log file by -l, or by `log` in the configuration", 2, err=True)
         with _in_background() if daemonize else nullcontext(lambda: None) as ready:
             _run(run, first, pid_file or (_DEFAULT_PID_FILE if daemonize else None), ready)
 
@@ -131,7 +129,7 @@ def _handler(target: LogTarget, *, background: bool) -> logging.Handler | None:
     try:
         return _LogFile(target.file, maxBytes=target.max_bytes, backupCount=target.backups, encoding="utf-8")
     except OSError as error:
-        raise MomError(f"cannot log to {target.file}: {error.strerror}", hint="-l names another file, or stdio") from error
+        raise MomError(f"cannot log to {target.file}: {error.strerror}", hint="choose another file with -l, or stdio") from error
 
 
 def _run(run: Callable[[Callable[[], None]], None], momd: Momd, pid_file: Path | None, ready: Callable[[], None]) -> None:
@@ -154,7 +152,7 @@ def _write_pid(path: Path) -> None:
     try:
         replace_file(path, f"{os.getpid()}\n", durable=False, mode=0o644)
     except OSError as error:
-        raise MomError(f"cannot write {path}: {error.strerror}", hint="--pid-file names another file") from error
+        raise MomError(f"cannot write {path}: {error.strerror}", hint="choose another file with --pid-file") from error
 
 
 def _pid_in(path: Path) -> int:

@@ -96,7 +96,7 @@ class Momd:
         """Return the configuration for `mom run`, which does not log into files."""
         if self.log.file:
             self.imported.notes.append(
-                f"log: {self.log.file}, max-bytes, backup-count: `mom run` writes to standard error, which systemd keeps in its journal; "
+                f"log: {self.log.file}, max-bytes, backup-count: `mom run` writes to standard error, which systemd stores in its journal; "
                 "`momd` writes to that file, and rotates it, as before"
             )
         return self.imported
@@ -132,14 +132,14 @@ class _Reader:
         if math.isfinite(value) and least <= value <= most:
             return value
         kind = "whole number" if whole else "number"
-        self.wrong(name, section, f"no {kind} of at least {least:g}" + (f" and at most {most:g}" if most < math.inf else ""))
+        self.wrong(name, section, f"not a {kind} of at least {least:g}" + (f" and at most {most:g}" if most < math.inf else ""))
         return None
 
     def path(self, name: str, section: str = "main") -> str:
         """Return a path or an empty text. Notes a relative path."""
         text = self.option(name, section).text
         if text and not text.startswith("/"):
-            self.wrong(name, section, "no path that begins with /")
+            self.wrong(name, section, "not a path that begins with /")
         return text
 
     def names(self, name: str, section: str, valid: Mapping[str, str], kind: str) -> list[str]:
@@ -148,7 +148,7 @@ class _Reader:
         names = [part.strip() for part in option.text.replace("\n", ",").split(",") if part.strip()]
         where = f" (line {option.line})" if option.line else ""
         for unknown in (part for part in names if part not in valid):
-            self.note(f"{kind} {unknown}{where}: it is not one of MOM's own; it needs a plugin of mom's")
+            self.note(f"{kind} {unknown}{where}: MOM did not contain it; only a plugin can provide it")
         return [part for part in names if part in valid]
 
     def note(self, text: str) -> None:
@@ -163,14 +163,14 @@ def import_momd(text: str, file: str, overrides: Mapping[tuple[str, str], str] |
     :raises ConfigError: with all errors
     """
     imported = Imported(
-        f"Made by `mom config import` from {file}, a configuration of MOM's old daemon. Each setting says what it was. "
-        "Notes at the end say what was not taken over, and why."
+        f"Made by `mom config import` from {file}, a configuration of MOM's old daemon. Comments show the old options. "
+        "Notes at the end list what was not converted, and why."
     )
     reader = _Reader(read_ini(text, file), overrides or {}, imported)
     hypervisor = _hypervisor(reader)
     _intervals(reader)
     log = _logging(reader)
-    why = "a policy takes a step in each interval, as in MOM; without this, memory pressure of the host brings the next step sooner"
+    why = "a policy makes one step per interval, as in MOM; otherwise, memory pressure on the host starts the next step earlier"
     imported.plugin("host").set("watch", "0s", why)
     _guests(reader, hypervisor)
     _collectors(reader, hypervisor)
@@ -189,9 +189,9 @@ def _hypervisor(reader: _Reader) -> str:
     if name in HYPERVISORS:
         return HYPERVISORS[name]
     if name.isidentifier():
-        reader.imported.plugin(name, "none of MOM's own, so a plugin of that name")
+        reader.imported.plugin(name, "MOM did not contain it, so it is the plugin of that name")
         return name
-    reader.wrong("hypervisor-interface", "main", "no name", f"there are {', '.join(HYPERVISORS)}")
+    reader.wrong("hypervisor-interface", "main", "not a name of a hypervisor", f"use one of {', '.join(HYPERVISORS)}")
     return "libvirt"
 
 
@@ -206,8 +206,8 @@ def _intervals(reader: _Reader) -> None:
     reader.imported.top.set("history", int(samples), f"sample-history-length: {samples:.0f}")
     if differing:
         reader.note(
-            f"{', '.join(differing)}: host and guests are read in the cycle in which the policy is evaluated, every {every:g} s; "
-            f"averages are over {samples * every:g} s now"
+            f"{', '.join(differing)}: mom reads host and guests in the cycle in which it evaluates the policy, every {every:g} s; "
+            f"averages now cover {samples * every:g} s"
         )
 
 
@@ -219,7 +219,7 @@ def _logging(reader: _Reader) -> LogTarget:
     verbosity = reader.option("verbosity", "logging").text
     level = LEVELS.get(verbosity.lower())
     if level is None:
-        reader.wrong("verbosity", "logging", "not a log level", "there are critical, error, warn, info, debug, or 1 to 5")
+        reader.wrong("verbosity", "logging", "not a log level", "use critical, error, warn, info, debug, or 1 to 5")
     elif level != "info" or reader.has("verbosity", "logging"):
         reader.imported.top.set("log_level", level, f"verbosity: {verbosity}")
     file = "" if reader.option("log", "logging").text.lower() in {"stdio", ""} else reader.path("log", "logging")
@@ -231,9 +231,9 @@ def _guests(reader: _Reader, hypervisor: str) -> None:
     section = reader.imported.plugin(hypervisor, f"hypervisor-interface: {reader.option('hypervisor-interface').text or hypervisor}")
     uri = reader.option("libvirt-hypervisor-uri").text
     if hypervisor == "libvirt":
-        section.set("uri", uri or _SYSTEM_URI, f"libvirt-hypervisor-uri: {uri}" if uri else "libvirt-hypervisor-uri was not given")
+        section.set("uri", uri or _SYSTEM_URI, f"libvirt-hypervisor-uri: {uri}" if uri else "libvirt-hypervisor-uri was not set")
     elif uri:
-        reader.note(f"libvirt-hypervisor-uri: {uri}: the guests do not come from libvirt")
+        reader.note(f"libvirt-hypervisor-uri: {uri}: not used, because the guests do not come from libvirt")
     if hypervisor != VDSM:
         return
     why = "{} in [vdsm], which the old daemon never read"
@@ -244,7 +244,7 @@ def _guests(reader: _Reader, hypervisor: str) -> None:
         section.set("port", int(port), why.format("port"))
     if reader.option("request-timeout", VDSM).text and (seconds := reader.number("request-timeout", VDSM, most=120)):
         section.set("answer_timeout", _seconds(seconds), why.format("request-timeout"))
-        section.set("deadline", _seconds(math.ceil(seconds / _ANSWER_SHARE)), "so that so long can be waited")
+        section.set("deadline", _seconds(math.ceil(seconds / _ANSWER_SHARE)), "long enough for answer_timeout")
 
 
 def _collectors(reader: _Reader, hypervisor: str) -> None:
@@ -271,12 +271,12 @@ def _policies(reader: _Reader, hypervisor: str, idle: list[str]) -> None:
     if file:
         section.set("file", file, "policy")
         if folder:
-            reader.note(f"policy-dir: {folder}: there is a policy, which comes first")
+            reader.note(f"policy-dir: {folder}: not used, because `policy` takes precedence")
     elif folder:
         section.set("directory", folder, "policy-dir")
-    section.set("defaults", False, "MOM had no policies of its own; with true, mom's decide where yours have not their names")
+    section.set("defaults", False, "MOM had no default policies; true: use mom's, except those that have the name of one of yours")
     if hypervisor == VDSM:
-        section.set("keep_changes", True, "what vdsm sets outlives a restart: it does not say it again")
+        section.set("keep_changes", True, "keep vdsm's policies over a restart of mom, because vdsm does not send them again")
     if idle:
         ignored = [control for name in idle for control in CONTROLS[name]]
         section.set("ignore", ignored, f"{', '.join(idle)} {'is' if len(idle) == 1 else 'are'} not among the controllers")
@@ -292,13 +292,13 @@ def _rpc(reader: _Reader) -> None:
     except ValueError:
         port = 1 << 16
     if port > 65535:
-        reader.wrong("rpc-port", "main", "neither a port nor a path that begins with /", "-1 is off")
+        reader.wrong("rpc-port", "main", "neither a port nor a path that begins with /", "-1 switches it off")
     elif port > 0:
         section = reader.imported.plugin("xmlrpc")
         section.set("listen", f"127.0.0.1:{port}", f"rpc-port: {port}")
         why = "XML-RPC has no authentication: with true, as in MOM, any account of this host can replace all policies"
         section.set("changes_over_tcp", False, why)
-        without = "it tells statistics and policies, and takes no changes; a path such as /run/mom/rpc.sock takes them"
+        without = "clients can read statistics and policies, but change nothing; to allow changes, use a path such as /run/mom/rpc.sock"
         reader.note(f"rpc-port: {port}: {without}")
 
 
@@ -308,22 +308,22 @@ def _mode(reader: _Reader, controllers: Sequence[str]) -> None:
     policy = {"file", "directory"} & reader.imported.plugins["policy"].settings.keys()
     acts = bool(controllers) and bool(policy or has_clients)
     reader.imported.top.set(
-        "mode", "enforce" if acts else "observe", "MOM acted by its file" if acts else "by its file, MOM changed nothing"
+        "mode", "enforce" if acts else "observe", "MOM changed settings with this file" if acts else "MOM changed nothing with this file"
     )
     if not policy:
         until = "until a client sets a policy by XML-RPC, no policy decides" if has_clients else "no policy decides, so mom changes nothing"
-        cure = "name yours (`file` or `directory` of the plugin policy), or write `defaults: true` to have mom's own decide"
+        cure = "set `file` or `directory` of the plugin policy for your own policies, or `defaults: true` for mom's"
         reader.note(f"policy and policy-dir are empty: {until}; {cure}")
 
 
 def _other_options(reader: _Reader) -> None:
     plots, threads = reader.option("plot-dir").text, reader.option("guest-manager-multi-thread").text
     if plots:
-        reader.note(f"plot-dir: {plots}: enable the plugin record; `mom report --html FILE` draws its accounts")
+        reader.note(f"plot-dir: {plots}: enable the plugin record; `mom report --html FILE` then draws plots")
     if threads.lower() not in _FLAGS:
         reader.wrong("guest-manager-multi-thread", "main", "neither true nor false")
     elif reader.has("guest-manager-multi-thread"):
-        reader.note(f"guest-manager-multi-thread: {threads}: all guests are read in one call now")
+        reader.note(f"guest-manager-multi-thread: {threads}: not needed, because mom reads all guests in one call")
     for section, options in reader.ini.sections.items():
         if section.lower().startswith("collector:"):
             listed = ", ".join(f"{name}: {option.text}" for name, option in options.items()) or "nothing"
@@ -341,7 +341,7 @@ def _collector_options(section: str) -> str:
     plugin = {**HOST_COLLECTORS, **GUEST_COLLECTORS}.get(section.partition(":")[2].strip())
     if plugin == "guestagent":
         return "mom finds agents' channels by itself; see the settings of the plugin guestagent for other places"
-    return "mom's plugins need none of this" if plugin else "there is no such collector"
+    return "mom's plugins do not need these options" if plugin else "there is no such collector"
 
 
 def _convert(texts: Mapping[str, str]) -> Imported:

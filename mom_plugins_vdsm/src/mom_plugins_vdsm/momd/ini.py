@@ -50,16 +50,16 @@ def read_ini(text: str, file: str) -> Ini:
         elif match := _SECTION.fullmatch(content):
             section, name = match[1], ""
             if section in ini.sections:
-                ini.complain(number, f"the section {printable(section)} is there twice", "join the two")
+                ini.complain(number, f"the section {printable(section)} occurs twice", "merge both sections")
             options = ini.sections.setdefault(section, {})
             ini.lines.setdefault(section, number)
         elif not section:
-            ini.complain(number, "an option stands before the first section", "begin with a line such as [main]")
+            ini.complain(number, "an option precedes the first section", "begin with a line such as [main]")
             break
         elif match := _OPTION.fullmatch(content):
             name = match[1].lower()
             if name in options:
-                ini.complain(number, f"the option {printable(name)} of {printable(section)} is there twice", "remove one of them")
+                ini.complain(number, f"the option {printable(name)} of {printable(section)} occurs twice", "remove one of them")
             options[name] = IniOption(match[2], number)
         else:
             ini.complain(number, f"this is not an option: {printable(content, 60)}", "write `name: value` or `name = value`")
