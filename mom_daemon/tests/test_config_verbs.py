@@ -343,7 +343,7 @@ def test_init_leaves_out_what_does_not_fit_or_lacks_another_plugin_with_the_reas
     assert "without lonely: " in out
     assert "nobodys_field" in out
     assert list(load_config(file).plugins) == ["acme"]
-    assert "# installed too: absent" in file.read_text()
+    assert "# also installed, but not enabled: absent" in file.read_text()
     assert mom("config", "check", "-c", file)[0] == 0
 
 

@@ -52,7 +52,7 @@ def test_a_list_that_was_set_is_shown(config: Config, mom: Verb) -> None:
     Ledger.open(config.state_directory).record([ENTRY._replace(control="disks", before=[], applied=disks, found=[*disks, {"name": "vdb"}])])
     code, out, _ = mom("restore", "--dry-run")
     assert code == 0
-    assert "disks was set to vda: read_iops_sec 100 by mom (it was at vda: read_iops_sec 100; vdb: none right after that)" in out
+    assert "disks was set to vda: read_iops_sec 100 by mom (vda: read_iops_sec 100; vdb: none right after that)" in out
 
 
 @pytest.mark.parametrize("way", [["--dry-run"], []], ids=["looked at", "put back"])

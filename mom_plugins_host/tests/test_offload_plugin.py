@@ -89,9 +89,9 @@ FULL = [SwapStore("zram0", StoreKind.ZRAM, 6 * GIB, GIB // 4)]
         ({}, {}, None, "the host's available memory, or its target, is unknown"),
         (SHORT, {}, FULL, "full"),
         (SHORT, {"swap_in": 5000.0}, None, "its own swap"),
-        (SHORT, {"guest_psi_memory_some_avg10": 30.0}, None, "wait for it 30 %"),
+        (SHORT, {"guest_psi_memory_some_avg10": 30.0}, None, "wait for memory 30 %"),
         (SHORT, {"host_swap": None}, None, "unknown"),
-        (SHORT, {"give_back": "it is about to be migrated"}, None, "it is about to be migrated: it is left as it is"),
+        (SHORT, {"give_back": "it is about to be migrated"}, None, "it is about to be migrated: mom does not move its memory"),
     ],
 )
 def test_nothing_goes_without_need_or_room_nor_of_a_guest_that_lacks_memory_itself_or_is_unknown(

@@ -152,7 +152,7 @@ def test_a_copy_of_the_configuration_that_others_may_have_written_is_not_used_an
     copy = killed.directory / "run/in-force.json"
     copy.chmod(0o666)
     done = killed("restore", "--as-left", str(killed.directory / "run"))
-    assert "in-force.json is not used: " in done.stderr
+    assert "in-force.json cannot be used: " in done.stderr
     assert "can be written by everybody" in done.stderr
     assert killed.knob() == 0, "with the file that -c names"
     start(killed)
