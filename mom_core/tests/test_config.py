@@ -261,7 +261,7 @@ def test_a_misplaced_setting_has_a_hint_where_it_belongs(acme, problems):
     assert problems("plugins:\n  zeta: {step: 1MiB, interval: 5s, floor: 1GiB, whatever: 1, inner: {depth: 1}}\n  acme: {}\n") == [
         "2:10: plugins.zeta.step: there is no such setting (it is a setting of acme: write it there)",
         "2:22: plugins.zeta.interval: there is no such setting "
-        "(it is a setting of mom, outside `plugins:`: write `interval:` at the left edge)",
+        "(a setting of mom: write `interval:` outside `plugins:`, without indentation)",
         '2:36: plugins.zeta.floor: there is no such setting (a setting for guests: write it below `guests:`, as in `"db-*": {floor: …}`)',
         "2:49: plugins.zeta.whatever: there is no such setting (there are: deadline, gain)",
         "2:62: plugins.zeta.inner: there is no such setting (it is a setting of acme: write it there)",
@@ -269,7 +269,7 @@ def test_a_misplaced_setting_has_a_hint_where_it_belongs(acme, problems):
     assert problems("step: 1MiB\nplugins:\n  acme: {}\n  step: 1MiB\n  history: 5\n  floor: 1GiB\n  zeta: {}\n") == [
         "1:1: step: there is no such setting (it is a setting of acme: write it there)",
         "4:3: step is a setting, not a plugin (it is a setting of acme: write it there)",
-        "5:3: history is a setting, not a plugin (it is a setting of mom, outside `plugins:`: write `history:` at the left edge)",
+        "5:3: history is a setting, not a plugin (a setting of mom: write `history:` outside `plugins:`, without indentation)",
         '6:3: floor is a setting, not a plugin (a setting for guests: write it below `guests:`, as in `"db-*": {floor: …}`)',
     ]
 
@@ -296,7 +296,7 @@ def test_all_problems_are_told_at_once_in_the_order_of_the_file(acme, problems):
         ("interval: 2h", "1:11: interval: must be at most 1h, not 2h"),
         ("interval: [5s]", "1:11: interval: must be a number with a unit, not a list (write it like 5s)"),
         ("interval:", "1:10: interval: must be a number with a unit, not nothing (write it like 5s)"),
-        ("interval: 1:30", "1:11: interval: '1:30' is no number with a unit (write it like 5s)"),
+        ("interval: 1:30", "1:11: interval: '1:30' is not a number with a unit (write it like 5s)"),
         ("mode: true", "1:7: mode: must be enforce or observe, not true"),
         ("history: ten", "1:10: history: must be a whole number, not the text 'ten'"),
         ("history: true", "1:10: history: must be a whole number, not true"),
@@ -467,7 +467,7 @@ def test_a_pattern_that_can_match_no_guest_is_told_with_what_to_write(acme, prob
     assert told == [
         "3:3: guests.\"flavor=\": 'flavor=' matches no guest, because properties are never empty "
         "(write `flavor=*` for guests that have the property, or `name=flavor=` for guests of that name)",
-        '4:3: guests."=m1": there is no property before the = (write, for example, `flavor=m1.*`, or `name==m1` for guests of that name)',
+        '4:3: guests."=m1": no property before the = (write, for example, `flavor=m1.*`, or `name==m1` for guests of that name)',
         "5:3: guests.\"my flavor=m1.*\": 'my flavor' before the = is not a valid property name "
         "(write, for example, `flavor=m1.*`, or `name=my flavor=m1.*` for guests of that name)",
         "6:3: guests.\"*=x\": '*' before the = is not a valid property name "
@@ -625,8 +625,8 @@ def test_a_portion_is_a_size_or_a_share(text: str, size: int | None, share: floa
     [
         ("6", "has no unit"),
         ("101%", "is more than 100%"),
-        ("6GiB%", "is no percentage"),
-        ("six", "is no number with a unit"),
+        ("6GiB%", "is not a percentage"),
+        ("six", "is not a number with a unit"),
         (None, "not nothing"),
     ],
 )

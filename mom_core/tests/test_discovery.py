@@ -152,7 +152,7 @@ AGAIN = "install acme-odd again from its origin"
         ("odd:Plugin", "import a_module_that_nobody_has", "No module named 'a_module_that_nobody_has'", AGAIN),
         ("odd.inner:Plugin", "", "installed incompletely", AGAIN),
         ("odd:Plugin", "", "odd:Plugin", AGAIN),
-        ("odd:make", "def make(settings, context): ...", "is no class", ""),
+        ("odd:make", "def make(settings, context): ...", "is not a class", ""),
         ("odd:P", f"{HEAD}    class Settings(PluginSettings):\n        x: 'NoSuchType' = 1\n", "NoSuchType", ""),
         ("odd:P", f"{HEAD}    class GuestSettings(GuestSettings):\n        share: int\n", "without a default for share", ""),
     ],

@@ -102,7 +102,7 @@ def test_a_policy_that_does_not_go_by_it_makes_no_room(served: Served) -> None:
         ({"memory": "8"}, "`memory`: '8' has no unit"),
         ({"memory": "8GiB"}, "`deadline`: "),
         ({"memory": True, "deadline": "1m"}, "`memory`: "),
-        ({"memory": "8GiB", "deadline": "soon"}, "`deadline`: 'soon' is no number with a unit"),
+        ({"memory": "8GiB", "deadline": "soon"}, "`deadline`: 'soon' is not a number with a unit"),
         ({"memory": "8GiB", "deadline": "1m", "guest": "a"}, "`guest`: "),
         ({"memory": 5, "deadline": "1m"}, "reservation of 5 KiB is out of range"),
         ({"memory": 10**320, "deadline": "1m"}, "`memory`: "),

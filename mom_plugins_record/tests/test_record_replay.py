@@ -147,7 +147,7 @@ def test_failing_plugin_is_suspended_by_the_recorded_clock(recording: Path, monk
     assert called[:7] == [1, 2, 3, 4, 5, 7, 11], "for 5 s after the third time, then for twice as long, in cycles of 10 s"
     assert result.now.decisions == 0 < result.then.decisions
     assert any(message.startswith("mom_evaluate: RuntimeError: not today") for message in result.problems)
-    assert any(message.startswith("mom does not call mom_evaluate for now: it failed 5 times in a row") for message in result.problems)
+    assert any(message.startswith("mom_evaluate is paused: it failed 5 times in a row") for message in result.problems)
 
 
 @pytest.mark.long

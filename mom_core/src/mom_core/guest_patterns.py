@@ -46,9 +46,7 @@ class GuestPattern:
         shown = printable(text, 60)
         by_name = f"`{NAME}={shown}` for guests of that name"
         if not cls.is_property(before):
-            message = (
-                f"'{printable(before, 40)}' before the = is not a valid property name" if before else "there is no property before the ="
-            )
+            message = f"'{printable(before, 40)}' before the = is not a valid property name" if before else "no property before the ="
             raise MomError(message, hint=f"write, for example, `flavor=m1.*`, or {by_name}")
         if not pattern:
             hint = f"write `{before}=*` for guests that have the property, or {by_name}"

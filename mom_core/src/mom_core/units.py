@@ -61,7 +61,7 @@ def _quantity(text: object, units: dict[str, float] | dict[str, int], example: s
     if match is None and _QUANTITY.fullmatch(str(text).strip().removeprefix("-")):
         raise UnitError(f"{shown} is negative", hint=f"write it like {example}")
     if match is None:
-        raise UnitError(f"{shown} is no number with a unit", hint=f"write it like {example}")
+        raise UnitError(f"{shown} is not a number with a unit", hint=f"write it like {example}")
     number, unit = match.groups()
     if not unit:
         if float(number) == 0:
@@ -102,7 +102,7 @@ class Portion:
         shown = f"{text!r:.40}"
         match = _QUANTITY.fullmatch(text.strip().removesuffix("%").strip())
         if match is None or match[2]:
-            raise UnitError(f"{shown} is no percentage", hint=f"write it like {_PORTION_EXAMPLE}")
+            raise UnitError(f"{shown} is not a percentage", hint=f"write it like {_PORTION_EXAMPLE}")
         percent = float(match[1])
         if percent > 100:
             raise UnitError(f"{shown} is more than 100%", hint="100% is the maximum")

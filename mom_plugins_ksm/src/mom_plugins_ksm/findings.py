@@ -25,7 +25,7 @@ def knobs_finding(folder: Path, *, present: bool, writes: bool, observes: bool) 
         return Finding(Severity.ERROR, "KSM", f"{folder} is missing or unreadable: this kernel merges no pages", cure)
     if not writes:
         return Finding(Severity.OK, "KSM", f"{folder} exists, and the hypervisor sets KSM")
-    unwritable = unwritable_finding(folder / "run", "KSM", "KSM stays as it is", observes=observes)
+    unwritable = unwritable_finding(folder / "run", "KSM", "mom cannot set KSM", observes=observes)
     return unwritable or Finding(Severity.OK, "KSM", f"{folder} exists and is writable")
 
 

@@ -170,7 +170,7 @@ def _hints_of_owners(loaded: Mapping[str, LoadedPlugin]) -> dict[str, str]:
             owners.setdefault(setting, []).append(printable(name))
     of_guests = {name for plugin in loaded.values() if plugin.guest_settings_class for name in setting_names(plugin.guest_settings_class)}
     return {
-        **{name: f"it is a setting of mom, outside `plugins:`: write `{name}:` at the left edge" for name in setting_names(CoreSettings)},
+        **{name: f"a setting of mom: write `{name}:` outside `plugins:`, without indentation" for name in setting_names(CoreSettings)},
         **{name: f'a setting for guests: write it below `guests:`, as in `"db-*": {{{name}: …}}`' for name in of_guests},
         **{name: f"it is a setting of {', '.join(plugins)}: write it there" for name, plugins in owners.items()},
     }

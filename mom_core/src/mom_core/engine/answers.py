@@ -57,4 +57,4 @@ def _wrong_part(item: object) -> str:
 
 
 def _wrong_decision(item: object) -> str:
-    return _wrong_part(item) if isinstance(item, Decision) else f"{shown(item)} on trial is no Decision"
+    return _wrong_part(item) if isinstance(item, Decision) else f"the shadow decision {shown(item)} is not a Decision"

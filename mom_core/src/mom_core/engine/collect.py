@@ -215,7 +215,7 @@ def _unlisted(source: Source, why: str, cure: str = "") -> Problem:
 
 def not_called(plugin: Plugin, hook: str) -> Problem:
     """Return the problem that a hook cannot be called now. A hung plugin has one for all hooks."""
-    message = "mom calls none of its hooks for now" if plugin.worker.hung else f"mom does not call {hook} for now"
+    message = "mom calls none of its hooks for now" if plugin.worker.hung else f"{hook} is paused"
     return Problem(Source(plugin.name), f"{message}: {_settled(plugin.worker.why_not(hook))}", severity=Severity.WARNING)
 
 

@@ -213,12 +213,12 @@ def bounded(value: Value, spec: ControlSpec) -> tuple[Value, str]:
     if spec.unit is Unit.TEXT:
         if isinstance(value, int) and not isinstance(value, bool):  # in a policy, "0" becomes a number
             return str(value), "number written as text, because the control needs text"
-        return (value, "") if isinstance(value, str) else (None, f"{shown(value)} is no text")
+        return (value, "") if isinstance(value, str) else (None, f"{shown(value)} is not text")
     if spec.unit is Unit.LIST:
-        return (value, "") if _is_list(value) else (None, f"{shown(value)} is no list of mappings")
+        return (value, "") if _is_list(value) else (None, f"{shown(value)} is not a list of mappings")
     if not isinstance(value, (int, float)) or not -_LARGEST <= value <= _LARGEST:  # a tuple: twice as fast as `int | float`
         description = f"an integer of {value.bit_length()} bits" if isinstance(value, int) else shown(value)
-        return None, f"{description} is no finite number"
+        return None, f"{description} is not a finite number"
     number = int(value) if type(value) is not int and spec.unit.is_whole else value
     if spec.choices and value not in spec.choices:
         return None, f"{shown(value, 40)} is not one of the control's values: {', '.join(map(str, spec.choices))}"
@@ -314,7 +314,7 @@ def _why_senseless(item: object, standing: Mapping[tuple[str, str], Decision]) -
         return f"it revises a decision on {item.before.control} of {item.before.entity} that does not exist"
     if item.after is not None and (item.after.entity.id, item.after.control) != key:
         return "a revision may change only the value of a decision, not its control or entity"
-    return "" if item.reason else f"its revision of {item.before.control} of {item.before.entity} gives no reason"
+    return "" if item.reason else f"its revision of {item.before.control} of {item.before.entity} has no reason"
 
 
 def _dropped(decision: Decision, reason: str) -> Revision:

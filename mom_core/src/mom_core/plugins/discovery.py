@@ -280,7 +280,7 @@ def _examine(available: AvailablePlugin, target: object) -> LoadedPlugin:
         return _error(available, message, f"{cure}; {_ask_author(available)}" if cure else _ask_author(available))
 
     if not isinstance(target, type):
-        raise wrong(f"is no class: {available.target} is of type {type(target).__name__}", "its entry point must name a class")
+        raise wrong(f"is not a class: {available.target} is of type {type(target).__name__}", "its entry point must name a class")
     try:
         inspect.signature(target).bind(None, None)
     except TypeError:

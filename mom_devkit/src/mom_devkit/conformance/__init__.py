@@ -58,7 +58,7 @@ def examined(
         root = Path(folder, "host")
         if isinstance(host, Path):
             if host.resolve() == Path("/"):
-                raise MomError("a check never works on / itself", hint="leave the host out: a copy of its usual files is made")
+                raise MomError("a check never works on / itself", hint="omit `host`: the check then copies the usual files of the host")
             root = host
         elif host is None:
             mirror_host(root)

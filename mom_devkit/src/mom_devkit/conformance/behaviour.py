@@ -157,7 +157,7 @@ def changing_guests(subject: ExaminedPlugin) -> Iterator[Finding]:
         if ended is not None:
             ended.incarnation = "2"
             hypervisor.known[ended.name] = ended
-        yield from _troubles(subject, life.cycle(), "with a guest that was started anew, ")
+        yield from _troubles(subject, life.cycle(), "with a restarted guest, ")
 
 
 def observing(subject: ExaminedPlugin) -> Iterator[Finding]:

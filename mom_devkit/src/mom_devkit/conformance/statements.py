@@ -186,7 +186,7 @@ def _constructed(subject: ExaminedPlugin) -> Generator[Finding, None, Any]:
     result = attempt(lambda: subject.plugin_class(settings, context), seconds=DECLARATION_SECONDS, what="its constructor")
     seconds = time.monotonic() - began
     if result.error is not None:
-        cure = "open things in mom_setup: plugins are also constructed to check a configuration, where there is no host"
+        cure = "open files and connections in mom_setup: mom also constructs plugins to check a configuration, without a host"
         yield subject.fault(f"it cannot be constructed on an empty host: {describe(result.error)}", cure)
     elif seconds > CONSTRUCTION_SECONDS:
         yield subject.fault(f"its constructor takes {seconds:.1f} s", "do slow work in mom_setup")
