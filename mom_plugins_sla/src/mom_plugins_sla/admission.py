@@ -85,7 +85,7 @@ class Figures:
 
 
 def figures_of(snapshot: Snapshot, service: Reservations | None, promises: Promises) -> Figures:
-    """Return the last cycle's figures. Raise `MomError` if the promisable memory is unknown."""
+    """Return figures. Raise `MomError` if the promisable memory is unknown."""
     room = None if service is None else service.room()
     reservations = () if service is None else service.reservations()
     host = snapshot.host
@@ -109,7 +109,7 @@ def _promised_kib(guest: Guest, promises: Promises) -> float:
 
 
 def admission_of(new: NewGuests, figures: Figures, snapshot: Snapshot) -> Admission:
-    """Return whether the new guests fit, and why."""
+    """Decide whether the new guests fit."""
     left = figures.promisable - figures.promised - figures.reserved - figures.returning
     at_once = figures.available if figures.room is None else float(figures.room.most_kib)
     by_promises = _fits(left, new.guarantee_kib)
@@ -197,7 +197,7 @@ def _spare(snapshot: Snapshot, promises: Promises) -> Iterator[tuple[float, floa
 
 
 def _lesser_promises(snapshot: Snapshot, promises: Promises, new: NewGuests) -> Iterator[tuple[float, float, Entity]]:
-    """Yield priority and promise (KiB) of guests with a lower priority."""
+    """Yield priority and promise (KiB) of each guest with a lower priority."""
     for guest in snapshot.guests.values():
         priority = guest.number("priority")
         priority = 50.0 if priority is None else priority
@@ -206,7 +206,7 @@ def _lesser_promises(snapshot: Snapshot, promises: Promises, new: NewGuests) -> 
 
 
 def _donors(offers: Iterable[tuple[float, float, Entity]], missing: float, *, promise: bool) -> list[Donor]:
-    """Return guests that would release the memory: lowest cost or priority first, then the largest."""
+    """Return the donors of the memory: lowest cost or priority first, then the largest."""
     donors: list[Donor] = []
     for _, kib, entity in sorted((offer for offer in offers if offer[1] > 0), key=lambda offer: (offer[0], -offer[1]))[:DONORS_SHOWN]:
         if missing >= 1:

@@ -14,7 +14,7 @@ METADATA: Final = "sla_class"
 
 
 class Assigned(NamedTuple):
-    """A guest's class and its source. `unknown` is a configured name without a class."""
+    """Class and its source. `unknown` is a configured name without a class."""
 
     name: str
     source: str
@@ -52,7 +52,7 @@ class ClassAssignment:
         return self._by_pattern[matching[-1]] if matching else self._default
 
     def of_all(self, guests: Sequence[Guest], settings_of: Callable[[Guest], GuestSettings]) -> dict[str, Assigned]:
-        """Return the classes by guest id."""
+        """Return classes by guest id."""
         return {guest.id: assigned for guest in guests if (assigned := self.of(guest, settings_of(guest))) is not None}
 
     def _existing(self, name: str, source: str) -> Assigned:

@@ -22,7 +22,7 @@ ALLOWED: Final[Mapping[str, str]] = MappingProxyType(
         EvictionField.MAY_POWER_OFF: "shut down",
     }
 )
-"""Settings and fields that permit a step, each with its description. All are off by default."""
+"""Fields that permit a step, with descriptions. All are off by default."""
 
 
 class ServiceClass(StrictModel):
@@ -113,7 +113,7 @@ ClassName = Annotated[str, AfterValidator(_class_name)]
 
 
 def safest(classes: Mapping[str, ServiceClass]) -> str:
-    """Return the class that permits least, for guests of an unknown class."""
+    """Return the class that permits least, for an unknown class's guests."""
 
     def safety(name: str) -> tuple[bool, bool, float, int, float, int, str]:
         terms = classes[name]

@@ -22,10 +22,9 @@ class Claim(NamedTuple):
 
 
 def fair_shares(claims: Sequence[Claim], room: float, idle_tax: float = 0.75) -> list[float]:
-    """Return each guest's fair share in KiB, in the order of the claims.
+    """Return fair shares in KiB, in the order of the claims.
 
-    Shares lie between guarantee and maximum, and add up to `room` or all maxima. If the guarantees exceed `room`, all are reduced by the
-    same ratio.
+    Shares lie between guarantee and maximum, and add up to `room` or all maxima. Guarantees above `room` shrink by one ratio.
 
     :param room: KiB for all guests
     :param idle_tax: from 0 (idle memory counts like used memory) to below 1

@@ -32,9 +32,7 @@ KEEPS_SHARE = 0.05
 
 
 def fairness_of(snapshot: Snapshot, host_keeps: Portion | None, idle_tax: float, promises: Promises) -> Fairness:
-    """Return the fair share of each guest.
-
-    Guests of unknown size, and guests that cannot shrink, have no share and keep their memory.
+    """Return fair shares. Guests that cannot shrink or have unknown sizes keep their memory and have no share.
 
     :param host_keeps: memory to keep available; None: the balloon plugin's hard watermark
     """

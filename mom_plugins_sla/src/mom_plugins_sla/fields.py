@@ -41,7 +41,7 @@ COLUMNS = (GuestColumn("class", ("sla_class",), Unit.TEXT, "the guest's service 
 
 
 def fields_of(name: str, source: str, terms: ServiceClass, maximum_kib: float | None) -> dict[str, Value]:
-    """Return the fields of a guest of this class.
+    """Return the fields of a guest.
 
     :param source: source of the assignment
     """

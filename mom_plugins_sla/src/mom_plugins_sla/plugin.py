@@ -39,7 +39,7 @@ GUESTS_UNKNOWN: Final = "guests"
 
 
 class SlaPlugin:
-    """Service classes of guests."""
+    """Plugin that assigns service classes to guests."""
 
     Settings = SlaSettings
     GuestSettings = SlaGuestSettings
@@ -73,7 +73,7 @@ class SlaPlugin:
 
     @hookimpl
     def mom_declare(self) -> Iterable[Declaration]:
-        """Declare fields and columns of classes, and the enabled policies."""
+        """Declare fields and columns, and enabled policies."""
         return (*FIELDS, *COLUMNS, *(DefaultPolicy(name, text) for name, text in self._policies().items()))
 
     @hookimpl
@@ -105,7 +105,7 @@ class SlaPlugin:
         return "" if shared is None or not shared.wrong else f"the last valid classes stay in force: {shared.wrong}"
 
     def why_unused(self, path: Path) -> str:
-        """Return why the classes of that file are not applied (`ClassFiles`)."""
+        """Return why that file's classes are not applied (`ClassFiles`)."""
         shared = self._shared
         if shared is None or self._settings.classes_file != path:
             return f"no plugin reads them: the plugin {self._context.name} needs `classes_file: {path}`"
@@ -113,7 +113,7 @@ class SlaPlugin:
 
     @hookimpl
     def mom_collect_guests(self, guests: Sequence[Guest]) -> Mapping[str, Mapping[str, Value]]:
-        """Return each guest's class and guarantee. All guests have fields: missing ones would mean a failure."""
+        """Collect classes and guarantees. All guests have fields: missing ones would mean a failure."""
         # With these values, the policies for CPUs and disks release a guest that no longer has a class.
         unclassed: dict[str, Value] = {"mem_guarantee_share": None}
         unclassed |= {"cpu_share": ORDINARY} if self._settings.cpu else {}
@@ -130,7 +130,7 @@ class SlaPlugin:
 
     @hookimpl
     def mom_collect_host(self) -> Mapping[str, Value]:
-        """Return the host's lack of memory, and why the file of classes is not applied."""
+        """Collect the lack of memory, and why the file of classes is not applied."""
         self._read_shared_classes()
         lack, fields = self._fairness.lack, dict[str, Value]()
         if lack is not None:
@@ -141,7 +141,7 @@ class SlaPlugin:
 
     @hookimpl
     def mom_problems(self, snapshot: Snapshot) -> Iterable[Problem]:
-        """Report guests of unknown classes; record all maximum sizes and fair shares."""
+        """Report guests of unknown classes; record maximum sizes and fair shares."""
         maxima = ((identity, guest.number("balloon_max")) for identity, guest in snapshot.guests.items())
         self._maxima = {identity: maximum for identity, maximum in maxima if maximum is not None}
         self._fairness = Fairness()  # unknown if the promises fail
@@ -161,7 +161,7 @@ class SlaPlugin:
             self._snapshot = report.snapshot
 
     def admission(self, memory_kib: int, sla_class: str = "", count: int = 1) -> Admission:
-        """Return whether these guests fit, given the last cycle's figures (`Admissions`)."""
+        """Return whether these guests fit, according to the last cycle (`Admissions`)."""
         new = NewGuests.of(count, memory_kib, sla_class or self._settings.default or "", self._classes)
         snapshot = seen_lately(self._snapshot, self._context, "admission is unknown")
         promises = self._context.service(Promises) or NO_PROMISES

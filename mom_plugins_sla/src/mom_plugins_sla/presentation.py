@@ -11,7 +11,7 @@ from mom_plugins_sla.classes import ALLOWED
 
 
 def class_parts(report: Report) -> Iterator[StatusPart]:
-    """Yield the number of guests per class, the most frequent first."""
+    """Yield guest counts per class, the most frequent first."""
     counts = Counter(guest.fields.get("sla_class") for guest in report.snapshot.guests.values())
     without = counts.pop(None, 0)
     if counts:
@@ -20,7 +20,7 @@ def class_parts(report: Report) -> Iterator[StatusPart]:
 
 
 class ClassExplainer(Explainer):
-    """Sentences on the guest's class, its source and the permitted steps."""
+    """Sentences on the guest's class and permitted steps."""
 
     def part(self, about: About) -> ExplanationPart:
         """Return the sentences; none if no guest has a class."""

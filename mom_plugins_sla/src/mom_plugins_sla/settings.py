@@ -89,6 +89,6 @@ SlaGuestSettings: type[GuestSettings] = create_model("SlaGuestSettings", **_MODE
 
 
 def class_in(settings: GuestSettings) -> str | None:
-    """Return the class in a guest's settings."""
+    """Return the configured class."""
     name = getattr(settings, "class", None)
     return name if isinstance(name, str) else None

@@ -19,7 +19,7 @@ class ClassesFile(StrictModel):
 
 
 class SharedClasses:
-    """Classes of the last valid version of a file. Not thread-safe."""
+    """Last valid classes of a file. Not thread-safe."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -31,7 +31,7 @@ class SharedClasses:
         """Whether the file is missing. It then has no classes, which is valid."""
 
     def look(self) -> bool:
-        """Read the file if it has changed. Return whether its classes have changed."""
+        """Read a changed file. Return whether classes changed."""
         before, version, self._version = self.classes, self._version, None  # after an error, read the file again
         try:
             status = self._path.stat()

@@ -8,7 +8,7 @@ from mom_plugins_sla.eviction.fields import CONTROLS, EVICTED, EVICTION_ERROR
 
 
 class EvictionExplainer(Explainer):
-    """Sentences on the guest's current step and last error."""
+    """Sentences on the guest's step and last error."""
 
     controls = CONTROLS
 

@@ -113,7 +113,7 @@ class Job:
         return f"{'perhaps ' if self.lost else ''}{MOVED} {printable('' if self.destination is None else self.destination.uri, 100)}"
 
     def for_mover(self) -> MoveJob:
-        """Return the move for its mover."""
+        """Return the move as its mover sees it."""
         if self.destination is None:
             raise HypervisorError("the move has no destination")
         return MoveJob(self.entity, self.destination, self.move, self.seconds, self.time, self.reference)
@@ -137,7 +137,7 @@ class _Call:
 
 @dataclass(slots=True)
 class _Progress:
-    """Progress of a job in this run. Times are monotonic."""
+    """Progress in this run. Times are monotonic."""
 
     since: float
     absent: int = 0
@@ -149,7 +149,7 @@ class _Progress:
 
 
 class Jobs:
-    """Jobs of this host's guests, at most one per guest.
+    """Jobs, at most one per guest.
 
     :param seconds: time limit for saving, moving, starting or shutting down a guest
     """
@@ -228,7 +228,7 @@ class Jobs:
         return any(job.is_move for job in self._jobs.values())
 
     def activity(self, guest: str) -> str:
-        """Return the guest's step under way; empty: none."""
+        """Return the guest's current step; empty: none."""
         job, call = self._jobs.get(guest), self._calls.get(guest)
         if job is None:
             return ""
@@ -237,7 +237,7 @@ class Jobs:
         return job.activity if job.state in UNDER_WAY and not self.is_late(job) else ""
 
     def error(self, guest: str) -> str:
-        """Return the error of the guest's last step."""
+        """Return the error of the last step."""
         return self._errors.get(guest, "")
 
     def is_late(self, job: Job) -> bool:
@@ -274,7 +274,7 @@ class Jobs:
             self._wait_for_simulated(hypervisor, job)
 
     def move(self, mover: Mover, job: Job, preparations: Sequence[MovePreparation] = (), seconds: float = 0.0) -> None:
-        """Start to move a guest. Raise `MomError`.
+        """Start a move. Raise `MomError`.
 
         :param preparations: such as a sweep
         :param seconds: time limit of the preparations
@@ -345,14 +345,14 @@ class Jobs:
             future.add_done_callback(lambda _: self._context.wake(f"guest {job.entity}: {kind}"))
 
     def _wait_for_simulated(self, hypervisor: Hypervisor, job: Job) -> None:
-        """Wait for a simulated hypervisor, because simulations must be deterministic."""
+        """Wait, because simulations must be deterministic."""
         if isinstance(hypervisor, StopsAtOnce) and job.guest in self._calls:
             Callers.came_back(self._calls[job.guest].future, CALL_SECONDS)
 
     # --- each cycle ----------------------------------------------------------------------------------------------------------------
 
     def check_stopped(self, hypervisor: Hypervisor) -> None:
-        """Record results of calls, and guests resumed or stopped by others."""
+        """Record results, and guests resumed or stopped by others."""
         if self._unwritten:
             self._store(self._jobs)
         for guest, call in list(self._calls.items()):
@@ -379,7 +379,7 @@ class Jobs:
         """Follow the moves.
 
         :param present: ids of the listed guests
-        :param why_not: why a prepared guest must not move after all; empty: it may
+        :param why_not: why a prepared guest must not move; empty: it may
         """
         self._errors = {guest: error for guest, error in self._errors.items() if guest in present}
         by_name = {mover.name: mover for mover in reversed(movers)}
@@ -536,7 +536,7 @@ class Jobs:
 
 
 def states_of(control: LifecycleControl, guests: Sequence[Entity]) -> Mapping[str, GuestState | GuestBusy]:
-    """Return the states by guest id; `GuestBusy` without an answer. Raise other errors."""
+    """Return states by guest id; `GuestBusy` without an answer. Raise other errors."""
     result: dict[str, GuestState | GuestBusy] = {}
     for guest in guests:
         try:
@@ -547,7 +547,7 @@ def states_of(control: LifecycleControl, guests: Sequence[Entity]) -> Mapping[st
 
 
 def _check(job: Job) -> None:
-    """Raise `MomError` for a job that would make the file unreadable."""
+    """Raise `MomError` if the job would make the file unreadable."""
     try:
         _JOB.validate_python(_JOB.dump_python(job, mode="json"))
     except ValidationError as error:

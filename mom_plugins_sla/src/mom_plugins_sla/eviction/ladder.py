@@ -22,14 +22,14 @@ class Announced:
 
 
 class Announcements:
-    """Announced steps. Each waits for its warning time, and is cancelled if a cycle no longer decides it."""
+    """Announced steps. Each waits for its warning time."""
 
     def __init__(self) -> None:
         self._waiting: dict[tuple[str, Step], Announced] = {}
 
     @property
     def waiting(self) -> Sequence[Announced]:
-        """Announced steps, the oldest first."""
+        """Steps, the oldest first."""
         return tuple(self._waiting.values())
 
     def waits(self, identity: str, step: Step) -> bool:
@@ -37,7 +37,7 @@ class Announcements:
         return (identity, step) in self._waiting
 
     def announce(self, identity: str, name: str, step: Step, now: float, warning: float, time: float = 0.0) -> Announced:
-        """Announce a step, unless already announced."""
+        """Announce a step once."""
         return self._waiting.setdefault((identity, step), Announced(identity, name, step, now + warning, time + warning))
 
     def keep(self, decided: Collection[tuple[str, Step]]) -> list[Announced]:

@@ -14,7 +14,7 @@ from mom_plugins_sla.eviction.steps import Step
 
 
 class Permissions:
-    """Permissions of guests, and movers of this host. Also the service `GuestMoves`."""
+    """Permissions of guests, and this host's movers. Implements `GuestMoves`."""
 
     control = Step.MIGRATE.control
 
@@ -32,7 +32,7 @@ class Permissions:
     # --- classes ---------------------------------------------------------------------------------------------------------------
 
     def why_forbidden(self, step: Step, guest: Guest, drains: bool) -> str:
-        """Return why the guest's class forbids a step; empty if permitted."""
+        """Return why the guest's class forbids a step; otherwise empty."""
         field = step.allowed_by
         allowed = guest.fields.get(field)
         if allowed is None and not (drains and self._settings.move_unclassed):
@@ -47,7 +47,7 @@ class Permissions:
     # --- movers ----------------------------------------------------------------------------------------------------------------
 
     def movers(self) -> Sequence[Mover]:
-        """Return the movers of plugins in YAML order, then mom's own."""
+        """Return plugins' movers in YAML order, then mom's own."""
         hypervisor = self.hypervisor
         if hypervisor is not None and isinstance(hypervisor, MigrationControl):
             self._own = self._own or HypervisorMover(hypervisor, self._context.monotonic)
@@ -66,7 +66,7 @@ class Permissions:
         return "no plugin moves guests here" if self.hypervisor is None else f"{self.hypervisor.uri} cannot move guests"
 
     def why_not_there(self, guest: Guest, value: Value | Destination, drains: bool) -> str:
-        """Return why the guest must not move to that destination; empty if it may."""
+        """Return why the guest must not move to that destination; otherwise empty."""
         try:
             destination = Destination.parse(value)
         except MomError as error:
@@ -83,18 +83,18 @@ class Permissions:
         return next(iter(self.movers()), None)
 
     def why_must_stay(self, guest: Guest) -> str:
-        """Return why a drain must not move the guest now, with any mover; empty if it may."""
+        """Return why a drain must not move the guest now, with any mover; otherwise empty."""
         return guest.why_blocked(Step.MIGRATE.control) or self.why_forbidden(Step.MIGRATE, guest, drains=True)
 
     def why_stays(self, guest: Guest) -> str:
-        """Return why a drain cannot move the guest, to any destination; empty if it can."""
+        """Return why a drain cannot move the guest anywhere; otherwise empty."""
         if why := self.why_must_stay(guest):
             return why
         mover = self.mover()
         return "no plugin on the host moves guests" if mover is None else _why_not_by(mover, guest)
 
     def progress(self, guest: Guest) -> MoveProgress | None:
-        """Return the progress from the guest's fields; None: unknown."""
+        """Return the progress; None: unknown."""
         activity = guest.text(EVICTED)
         return None if activity is None else MoveProgress(MOVED in activity, guest.text(EVICTION_ERROR) or "")
 

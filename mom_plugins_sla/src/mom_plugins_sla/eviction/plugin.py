@@ -65,7 +65,7 @@ NEED_UNKNOWN: Final = "the memory that the guest needs when it comes back is unk
 
 
 class EvictionPlugin:
-    """Eviction of guests from a host that stays full."""
+    """Plugin that stops and moves guests of a full host."""
 
     Settings = EvictionSettings
 
@@ -86,17 +86,17 @@ class EvictionPlugin:
 
     @hookimpl
     def mom_declare(self) -> Iterable[Declaration]:
-        """Declare controls and fields of the steps."""
+        """Declare the steps' controls and fields."""
         return (*FIELDS, *CONTROLS)
 
     @hookimpl
     def mom_services(self) -> Mapping[type, Any]:
-        """Offer moves of guests, for draining."""
+        """Offer moves, for draining."""
         return {GuestMoves: self._permissions}
 
     @hookimpl
     def mom_setup(self) -> None:
-        """Load the jobs and steps of an earlier run."""
+        """Load jobs and steps of an earlier run."""
         self._recent.load()
         self.jobs.load()
 
@@ -110,7 +110,7 @@ class EvictionPlugin:
 
     @hookimpl
     def mom_collect_host(self, hypervisor: Hypervisor) -> Mapping[str, Value]:
-        """Return the number of stopped guests; follow jobs and requests."""
+        """Count stopped guests; follow jobs and requests."""
         self._permissions.hypervisor = hypervisor
         self._follow_mode(self._context.configuration().get("mode") == "enforce")
         if self._context.serves:
@@ -122,7 +122,7 @@ class EvictionPlugin:
 
     @hookimpl
     def mom_collect_guests(self, hypervisor: Hypervisor, guests: Sequence[Guest]) -> Mapping[str, Mapping[str, Value]]:
-        """Return each guest's step and state; follow moves."""
+        """Collect each guest's step and state; follow moves."""
         jobs = self.jobs
         if self._context.serves:
             jobs.check_moves({guest.id for guest in guests}, self._permissions.movers(), self._why_no_longer)
@@ -173,7 +173,7 @@ class EvictionPlugin:
 
     @hookimpl
     def mom_act(self, snapshot: Snapshot) -> Iterable[Decision]:
-        """Take at most one step up or down the ladder."""
+        """Take at most one step up or down."""
         now, guests = snapshot.monotonic, snapshot.guests
         if not guests:
             self._check_last_moves()
@@ -201,7 +201,7 @@ class EvictionPlugin:
                 self._context.log.info("guest %s would resume: there is room again", printable(undo.name))
 
     def _check_last_moves(self) -> None:
-        """Follow the moves of the last guests: without guests, mom does not call `mom_collect_guests`."""
+        """Follow moves of the last guests: without guests, mom does not call `mom_collect_guests`."""
         hypervisor = self._permissions.hypervisor
         if self._context.serves and hypervisor is not None and self.jobs.are_moving:
             with suppress(HypervisorError):  # the next cycle retries
@@ -240,7 +240,7 @@ class EvictionPlugin:
 
     @hookimpl
     def mom_review(self, snapshot: Snapshot, decisions: Sequence[Decision]) -> Iterable[Revision]:
-        """Review steps: class, warning time and limits."""
+        """Check class, warning time and limits of steps."""
         self._snapshot = snapshot
         now, guests = snapshot.monotonic, self._guests(snapshot)
         stopped, moved, begun = len(self.jobs.stopped) + len(self._gone(snapshot)), self._moved, self.jobs.under_way
@@ -312,7 +312,7 @@ class EvictionPlugin:
 
     @hookimpl
     def mom_read(self, hypervisor: Hypervisor, targets: Sequence[Target]) -> Mapping[Target, Value | HypervisorError]:
-        """Return where guests run, and which guests mom has paused."""
+        """Read where guests run, and whether mom paused them."""
         paused = [target.entity for target in targets if target.control == Step.PAUSE.control]
         states = states_of(hypervisor, paused) if isinstance(hypervisor, LifecycleControl) else {}
         return {target: self._value(target, hypervisor.uri, states.get(target.entity.id)) for target in targets}
@@ -333,7 +333,7 @@ class EvictionPlugin:
     def mom_write(self, hypervisor: Hypervisor, changes: Sequence[Change]) -> Mapping[Target, HypervisorError]:
         """Start steps; the field guest_eviction shows their progress.
 
-        When mom ends, it resumes only paused guests, because the host may be full.
+        mom resumes only paused guests at its end, because the host may be full.
         """
         errors: dict[Target, HypervisorError] = {}
         for change in changes:
@@ -406,7 +406,7 @@ class EvictionPlugin:
 
     @hookimpl
     def mom_doctor(self, hypervisor: Hypervisor | None) -> Iterable[Finding]:
-        """Report whether mom can stop and move guests here."""
+        """Report whether mom can stop and move guests."""
         subject, settings = "guests that leave", self._settings
         if not settings.enabled:
             yield Finding(Severity.OK, subject, "mom stops and moves no guest by itself (enabled: false)")

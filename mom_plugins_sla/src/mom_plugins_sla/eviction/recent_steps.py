@@ -24,7 +24,7 @@ _Time = Annotated[float, Field(ge=0, lt=1 << 36)]
 
 @dataclass(frozen=True, slots=True)
 class _Kept:
-    """Content of the file, with times in seconds since the epoch."""
+    """File content. Times are in seconds since the epoch."""
 
     moves: Annotated[tuple[_Time, ...], FailFast()]
     gone: Annotated[tuple[tuple[str, _Time], ...], FailFast()]
@@ -66,7 +66,7 @@ class RecentSteps:
         return [guest for guest, since in self._gone.items() if self._within(since, COUNTS_SECONDS)]
 
     def is_spared(self, guest: str, step: Step) -> bool:
-        """Return whether mom must spare the guest this step."""
+        """Return whether to spare the guest this step."""
         since = self._spared.get((guest, step))
         return since is not None and self._within(since, AGAIN_SECONDS)
 

@@ -17,7 +17,7 @@ MOST: Final = 1000
 
 
 def take_requests(folder: Path) -> Sequence[str]:
-    """Remove all requests, and return their guest ids."""
+    """Remove all requests; return guest ids."""
     identities = []
     with suppress(OSError):
         for name in sorted(path.name for path in folder.iterdir() if _ID.fullmatch(path.name))[:MOST]:
@@ -27,7 +27,7 @@ def take_requests(folder: Path) -> Sequence[str]:
 
 
 def request(folder: Path, identity: str, is_done: Callable[[], bool], seconds: float) -> None:
-    """Write a request, and wait until `is_done`. After `seconds`, withdraw it and raise `MomError`."""
+    """Write a request; wait until `is_done`. After `seconds`, withdraw it and raise `MomError`."""
     if not _ID.fullmatch(identity):
         raise MomError(f"the guest's id {printable(identity, 60)} cannot be the name of a file")
     file = folder / identity

@@ -26,7 +26,7 @@ class Step(StrEnum):
 
     @property
     def control(self) -> str:
-        """Control of this step, such as `guest_shutdown`."""
+        """Control, such as `guest_shutdown`."""
         return f"guest_{self.replace(' ', '')}"
 
     @property
@@ -72,7 +72,7 @@ class HostPressure:
 
     @classmethod
     def of(cls, snapshot: Snapshot) -> HostPressure:
-        """Return the pressure of a snapshot's host."""
+        """Return the host's pressure."""
         host = snapshot.host
         full, total, available = (host.number(name) for name in ("psi_memory_full_avg10", "mem_available", "mem_really_available"))
         return cls(full, total, available, host.text("host_memory_state") or "", host.number("mem_reserved") or 0.0)
@@ -120,7 +120,7 @@ DEFAULT_WARNING: Final = 30.0
 
 @dataclass(frozen=True, slots=True)
 class EvictionCandidate:
-    """Guest with its permitted steps, the memory that it would free, and its cost per KiB."""
+    """Guest with permitted steps, memory that it would free, and cost per KiB."""
 
     identity: str
     allowed: frozenset[Step]
@@ -130,7 +130,7 @@ class EvictionCandidate:
 
 
 def candidate_of(guest: Guest, can_migrate: bool) -> EvictionCandidate | None:
-    """Return a guest as a candidate, if its class permits any step."""
+    """Return a candidate, if the class permits any step."""
     if guest.blocked.get("*") or guest.properties.get("state") == "paused":
         return None
     fields = guest.fields
@@ -147,7 +147,7 @@ def candidate_of(guest: Guest, can_migrate: bool) -> EvictionCandidate | None:
 
 
 def warning_of(guest: Guest) -> float:
-    """Return the seconds between announcement and step."""
+    """Return the warning time in seconds."""
     warning = guest.number(EvictionField.WARNING)
     return DEFAULT_WARNING if warning is None else max(0.0, warning)
 
@@ -157,7 +157,7 @@ def needs_of(guest: Guest, step: Step, host_swapped: float | None = None) -> flo
 
     A restored guest needs its host memory and swap, a booting guest up to its maximum.
 
-    :param host_swapped: the host's used swap, an upper bound for unknown swap of the guest
+    :param host_swapped: used swap of the host, an upper bound for unknown swap of the guest
     """
     rss, current, swapped = (guest.number(name) for name in ("rss", "balloon_cur", "host_swap"))
     if swapped is None and rss is not None:
@@ -171,8 +171,7 @@ def needs_of(guest: Guest, step: Step, host_swapped: float | None = None) -> flo
 def choose(candidates: Sequence[EvictionCandidate], lacks: float) -> tuple[EvictionCandidate, Step] | None:
     """Return the next guest and its step.
 
-    The lowest permitted rung comes first, then the cheapest class; then the smallest guest that frees what the host `lacks`, or else the
-    largest.
+    Order: lowest permitted rung, cheapest class, then the smallest guest that frees what the host `lacks`, or else the largest.
     """
     for step in Step:
         able = [candidate for candidate in candidates if step in candidate.allowed]

@@ -97,7 +97,7 @@ class CommandMover:
         self._runs: dict[str, _Run] = {}
 
     def why_not(self, destination: Destination) -> str:
-        """Return why guests cannot move there. Without a host placeholder, the command chooses the host."""
+        """Return why guests cannot move there. Without a host placeholder, the command chooses."""
         if self.abilities.chooses is (destination == Destination.ANYWHERE):
             return ""
         reason = "chooses the host: use the destination `anywhere`" if self.abilities.chooses else "needs a host as destination"
@@ -181,7 +181,6 @@ class CommandMover:
         return 0 if status is None or status.state in "ZX" else status.started
 
     def _runs_still(self, reference: str) -> bool:
-        """Return whether the process of a reference still runs."""
         match = re.fullmatch(r"([1-9][0-9]{0,9}) ([1-9][0-9]{0,18})", reference)
         return match is not None and self._started(int(match[1])) == int(match[2])
 

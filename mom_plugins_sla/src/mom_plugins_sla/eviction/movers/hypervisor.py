@@ -28,7 +28,7 @@ class HypervisorMover:
         self._began = monotonic()
 
     def why_not(self, destination: Destination) -> str:
-        """Return why guests cannot move there: only to URIs of hypervisors."""
+        """Accept only URIs of hypervisors."""
         return "" if destination.is_hypervisor else f"the {self.name} moves guests to URIs of hypervisors only, not to {destination}"
 
     def begin(self, job: MoveJob) -> str:

@@ -13,7 +13,7 @@ class CheckedMover(Mover, Protocol):
     """Mover that can check itself."""
 
     def check(self) -> str:
-        """Return a sentence for `mom doctor`. Raise `MomError` if it cannot move guests."""
+        """Return a sentence for `mom doctor`. Raise `MomError` if unusable."""
 
 
 class MoverPlugin:

@@ -35,7 +35,7 @@ class OvirtMover:
         self.abilities = MoverAbilities(live=True, chooses=chooses, within=within)
 
     def why_not(self, destination: Destination) -> str:
-        """Return why guests cannot move there: the engine knows hosts by names or ids."""
+        """Accept the engine's names or ids of hosts."""
         if self.abilities.chooses:
             return "" if destination == Destination.ANYWHERE else f"for {self.name} the engine chooses the host: use `anywhere`"
         if destination.driver == "host":

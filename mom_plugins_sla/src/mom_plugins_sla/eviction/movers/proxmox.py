@@ -47,13 +47,13 @@ class ProxmoxMover:
         self.abilities = MoverAbilities(live=True, within=within)
 
     def why_not(self, destination: Destination) -> str:
-        """Return why guests cannot move there: the cluster knows nodes by name."""
+        """Accept names of the cluster's nodes."""
         if destination.driver != "host" or re.fullmatch(NODE, destination.host) is None:
             return f"{self.name} moves guests to other nodes by their names, `host://NODE`, not to {destination}"
         return "the guest is on that node already" if destination.host == self._node else ""
 
     def begin(self, job: MoveJob) -> str:
-        """Create a task, and return its id, if any. Raise `NotSupported` for local disks or devices."""
+        """Create a task; return its id, if any. Raise `NotSupported` for local disks or devices."""
         try:
             vmid = self._vmid(job)
             self._refuse_local(vmid, job)
@@ -78,7 +78,7 @@ class ProxmoxMover:
         return DONE if result == "OK" or result.startswith("WARNINGS") else failed(f"Proxmox VE: {result}")
 
     def cancel(self, job: MoveJob) -> None:
-        """End the task. The guest continues to run on this node."""
+        """End the task. The guest continues to run here."""
         upid = job.reference if _UPID.fullmatch(job.reference) else self._task_of(job)
         if upid:
             self._api.ask("DELETE", f"{self._tasks}/{quote(upid, safe='')}")
@@ -91,7 +91,7 @@ class ProxmoxMover:
     # --- identification of the guest ------------------------------------------------------------------------------------------------------
 
     def _vmid(self, job: MoveJob) -> int:
-        """Return the number of the guest with this name and UUID."""
+        """Return the guest's number. Name and UUID must match."""
         listed = self._api.ask("GET", self._guests).get("data")
         named = (
             [item for item in listed if isinstance(item, dict) and item.get("name") == job.guest.name] if isinstance(listed, list) else []

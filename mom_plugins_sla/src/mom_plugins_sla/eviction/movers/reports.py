@@ -13,10 +13,10 @@ UNKNOWN: Final = MoveReport(MoveStanding.UNKNOWN)
 
 
 def why_failed(error: BaseException) -> str:
-    """Return a call's error message; for a bug, with the error's type."""
+    """Return the error message; for a bug, with the error's type."""
     return printable(str(error) if isinstance(error, MomError) else f"{type(error).__name__}: {error}", 400)
 
 
 def failed(error: str) -> MoveReport:
-    """Return the report that the move failed and the guest stayed."""
+    """Report a failure; the guest stayed."""
     return MoveReport(MoveStanding.FAILED, printable(error, 400))

@@ -141,7 +141,7 @@ def _object(content: bytes) -> Mapping[str, Any]:
 
 
 def part_of(answer: Mapping[str, Any], *names: str) -> Mapping[str, Any]:
-    """Return a nested object; empty if there is none."""
+    """Return a nested object; empty if missing."""
     for name in names:
         value = answer.get(name)
         answer = value if isinstance(value, dict) else {}
@@ -156,7 +156,7 @@ def _why(answer: Mapping[str, Any]) -> str:
 
 
 def credentials(key: Path, make: str) -> str:
-    """Return the content of a credentials file. Raise `MomError`, with `make` as hint."""
+    """Read credentials. Raise `MomError`, with `make` as hint."""
     text = read_secret(key, "the credentials", make).decode("utf-8", "replace").strip()
     if not text.isascii() or not text.isprintable() or not text:
         raise MomError(f"{key} has no valid credentials", hint=make)
