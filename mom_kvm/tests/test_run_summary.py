@@ -44,7 +44,7 @@ def test_what_guests_were_sold_and_do_not_hold_is_of_the_time_in_which_it_was_kn
         [{}] * 4,
         [{"balloon_max": 4 * GIB, **held} for held in ({"rss": 3 * GIB}, {"rss": GIB / 2, "host_swap": GIB / 2}, {"rss": 5 * GIB}, {})],
     )
-    assert dict(summary.rows())["sold and not backed, on average"] == "1.50 GiB"
+    assert dict(summary.rows())["unbacked guest memory, on average"] == "1.50 GiB"
     assert summary.unbacked.most == 3 * GIB
 
 

@@ -183,8 +183,8 @@ class TestExpectedRise:
         room, by = host.kept.room(), time.strftime("%H:%M", time.localtime(time.time() + 600))
         assert (room.rising_kib, room.most_kib) == (2 * GIB, 6 * GIB - math.ceil(KEEPS))
         later = time.strftime("%H:%M", time.localtime(time.time() + 600))
-        assert room.rise in {f"guests usually need 2.00 GiB more by {one}" for one in (by, later)}
-        with pytest.raises(ReservationRefused, match=r"guests usually need 2\.00 GiB more by \d\d:\d\d"):
+        assert room.rise in {f"guests are expected to use 2.00 GiB more by {one}" for one in (by, later)}
+        with pytest.raises(ReservationRefused, match=r"guests are expected to use 2\.00 GiB more by \d\d:\d\d"):
             host.kept.reserve(6 * GIB, 600)
         assert host.kept.reserve(4 * GIB, 600).state is ReservationState.READY
 

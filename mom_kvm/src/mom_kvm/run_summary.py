@@ -181,7 +181,7 @@ class RunSummary:
         """Return each figure's name and amount as text."""
         seconds = self.seconds or 1.0
         return [
-            ("sold and not backed, on average", gib(self.unbacked.mean)),
+            ("unbacked guest memory, on average", gib(self.unbacked.mean)),
             ("in balloons, on average", gib(self.reclaimed.mean)),
             ("in balloons, at most", gib(self.reclaimed.most)),
             ("memory saved by KSM, on average", gib(self.merged.mean)),
@@ -194,7 +194,7 @@ class RunSummary:
             ("host under pressure for", f"{self.pressed_seconds:.0f} s"),
             ("changes made, per hour", f"{3600 * self.applied / seconds:.0f}"),
             ("changes that failed", str(self.failed)),
-            ("cycles, and of these started early", f"{self.cycles}, {self.woken}"),
+            ("cycles, cycles started early", f"{self.cycles}, {self.woken}"),
         ]
 
     @staticmethod

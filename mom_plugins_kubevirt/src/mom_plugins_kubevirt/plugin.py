@@ -159,7 +159,7 @@ class KubevirtPlugin(PluginOfGuests["KubevirtHypervisor"]):
         yield from self._facts.conditions()
         source = Source(self._context.name)
         if (why := self._facts.why_unknown) and self._settings.memory_overcommit_percentage is None:
-            yield Problem(source, why, None, Severity.WARNING, "`mom doctor` shows the guarantees without it, and the cure")
+            yield Problem(source, why, None, Severity.WARNING, "`mom doctor` shows how mom guarantees memory meanwhile, and the cure")
         for pod, why in islice(self._hypervisor.troubles().items(), _MOST_PROBLEMS):
             yield Problem(source, f"pod {printable(pod)}: {why}", None, Severity.WARNING, "check the pod; mom manages the others")
         nameless, cure = self._hypervisor.node.why_nameless

@@ -74,6 +74,6 @@ HOST_FIELDS: Final = (
     ),
 )
 
-WAY: Final = GuestColumn("way", (SIZED_BY,), Unit.TEXT, "what sizes the guest: its balloon, or virtio-mem", 22, 4)
+WAY: Final = GuestColumn("way", (SIZED_BY,), Unit.TEXT, "device that sets the guest's size: its balloon or virtio-mem", 22, 4)
 
 COLUMNS: Final = (GuestColumn(GuestColumn.REMARKS, (KEEPS_ALL,), Unit.TEXT, "all of its memory is guaranteed"), WAY)

@@ -80,7 +80,7 @@ class Room:
     def rise(self) -> str:
         """Expected growth of guests, as text."""
         by = f"by {time.strftime('%H:%M', time.localtime(self.rising_until))}" if self.rising_until else "soon"
-        return f"guests usually need {format_kib(self.rising_kib)} more {by}" if self.rising_kib else ""
+        return f"guests are expected to use {format_kib(self.rising_kib)} more {by}" if self.rising_kib else ""
 
     @property
     def most_kib(self) -> int:
