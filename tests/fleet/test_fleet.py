@@ -104,7 +104,7 @@ def test_a_groups_classes_reach_its_hosts_and_a_wrong_one_harms_none(fleet: Flee
     fleet.until(lambda: fleet.classes_on("h3") == {"platinum"}, "there is no class silver yet: guests are of the safest")
     classes = tmp_path / "classes.yaml"
     classes.write_text("classes: {silver: {guarantee: 500%}}\n")
-    assert "more than all of it" in fleet.refused("policy", "set", "g3", "classes.yaml", str(classes))
+    assert "is more than 100%" in fleet.refused("policy", "set", "g3", "classes.yaml", str(classes))
     classes.write_text("classes: {silver: {guarantee: 50%}}\n")
     fleet.fleet("policy", "set", "g3", "classes.yaml", str(classes))
     fleet.until(lambda: fleet.classes_on("h3") == {"silver"}, "they are there")
@@ -113,7 +113,7 @@ def test_a_groups_classes_reach_its_hosts_and_a_wrong_one_harms_none(fleet: Flee
     # One that another mom's operator took for right; and then the host is started without servers.
     wrong = Group(policies={"classes.yaml": "classes: {silver: {guarantee: 500%}}\n"})
     fleet.put(GROUPS, "g3", fleet.signer.signed(GROUPS, "g3", wrong, next_revision(0) + 100))
-    fleet.until(lambda: "more than all of it" in fleet.host("h3")["classes_unused"], "the host says what is wrong")
+    fleet.until(lambda: "is more than 100%" in fleet.host("h3")["classes_unused"], "the host says what is wrong")
     assert fleet.classes_on("h3") == {"silver"}
     classes.write_text("classes: {silver: {guarantee: 60%}}\n")
     fleet.fleet("policy", "set", "g3", "classes.yaml", str(classes))
