@@ -39,7 +39,7 @@ class Overlay:
     alone: bool = False
 
     def over(self, base: Mapping[str, PolicyText]) -> dict[str, PolicyText]:
-        """Return the texts in force over `base`, in name order."""
+        """Return texts in force over `base`, in name order."""
         merged: dict[str, PolicyText | None] = dict(self.texts) if self.alone else {**base, **self.texts}
         return {name: text for name, text in sorted(merged.items()) if text is not None}
 
@@ -57,7 +57,7 @@ OVERLAY: Final = TypeAdapter(Overlay)
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """Version of the policies, with all data for a rollback."""
+    """Version of the policies, for a rollback."""
 
     change: PolicyChange
     state: PolicyState
@@ -71,7 +71,7 @@ SHOWN_LINES: Final = 1000
 
 
 def difference(before: Mapping[str, str], after: Mapping[str, str]) -> str:
-    """Return a unified diff of all changed texts, in name order."""
+    """Return a unified diff, in name order."""
     lines: list[str] = []
     for name in sorted({*before, *after}):
         old, new = (None if text is None else text.splitlines() for text in (before.get(name), after.get(name)))
@@ -161,11 +161,11 @@ class ChangingPolicies:
                 self._take_up(read, kept, at_start)
 
     def check_files(self) -> Policy:
-        """Compile the files and defaults. Raise `ConfigError` for bad files."""
+        """Compile files and defaults. Raise `ConfigError`."""
         return self._compiled(self._read(), Overlay(), to_work=False)
 
     def prepare(self) -> Callable[[], None]:
-        """Compile the files again; return a function that activates them. Both raise `ConfigError`."""
+        """Compile the files; return a function that activates them. Both raise `ConfigError`."""
         with self._lock:
             read = self._read()
             overlay = self._overlay
@@ -185,7 +185,7 @@ class ChangingPolicies:
     # --- PolicyTexts ----------------------------------------------------------------------------------------------------------------
 
     def failure(self) -> str:
-        """Return the error that ended the newest evaluation, or an empty text."""
+        """Return the newest evaluation's fatal error; otherwise empty."""
         return printable(str(self.newest.errors[-1]), 400) if self.newest is not None and self.newest.stopped else ""
 
     def state(self) -> PolicyState:
@@ -207,7 +207,7 @@ class ChangingPolicies:
             return texts_of(self._overlay.changed(changes, "", self._base, replace_all=replace_all).over(self._base))
 
     def checked(self, policy: Policy) -> Sequence[PolicyProblem]:
-        """Return all remarks on compiled policies."""
+        """Return remarks on compiled policies."""
         from mom_plugins_policy.checks import check_policy  # not needed by a mom whose policies never change
 
         try:
@@ -217,7 +217,6 @@ class ChangingPolicies:
             return []
 
     def _news(self, remarks: Sequence[PolicyProblem], now: Policy | None, changed: Container[str]) -> tuple[PolicyProblem, ...]:
-        """Return remarks on changed texts, and new remarks on other texts."""
         if now is None or all(item.name in changed for item in remarks):
             return tuple(remarks)
         old = set(self.checked(now))
@@ -420,7 +419,7 @@ def description_of(changes: Mapping[str, str | None], *, replace_all: bool = Fal
 
 
 def texts_of(policies: Mapping[str, PolicyText]) -> dict[str, str]:
-    """Return the texts only."""
+    """Return only the texts."""
     return {name: policy.text for name, policy in policies.items()}
 
 
@@ -433,7 +432,7 @@ DEFAULT: Final = "default"
 
 
 def where_from(name: str, policy: PolicyText | None) -> str:
-    """Return a policy's name for messages: its file, if any."""
+    """Return a policy's file, or else its name, for messages."""
     if policy is None or policy.origin == DEFAULT:
         return f"default policy {name}"
     return printable(policy.origin if policy.origin.startswith("/") else f"policy {name} ({policy.origin})", 400)

@@ -57,8 +57,7 @@ def _size(value: Any) -> int:
 class NoteStore:
     """Notes in memory and in a state file, with a limit on their total size.
 
-    A guest's notes end when the guest restarts with another `incarnation`, or is gone for an hour (at once if the hypervisor reports no
-    incarnations).
+    A guest's notes end when the guest restarts with another `incarnation`, or is gone for an hour (at once if incarnations are unknown).
 
     :param context: of the plugin whose folder holds the file; None: keep notes in memory
     :param whose: owner of the notes for messages, such as `policies in Python`
@@ -84,7 +83,7 @@ class NoteStore:
 
     @staticmethod
     def size_of(name: str, value: Any) -> int:
-        """Return the bytes of a note; 0 for None."""
+        """Return a note's bytes; 0 for None."""
         return 0 if value is None else _size(name) + _size(value)
 
     @property
@@ -93,7 +92,7 @@ class NoteStore:
         return self.LARGEST - self._size
 
     def memory(self) -> dict[str, Value]:
-        """Return all notes in the form of `set_memory`."""
+        """Return notes in the form of `set_memory`."""
         return {identity: {"incarnation": notes.incarnation, "values": notes.values} for identity, notes in list(self._kept.items())}
 
     def set_memory(self, memory: Value) -> None:
@@ -107,7 +106,7 @@ class NoteStore:
         self._unwritten = True
 
     def begin(self, snapshot: Snapshot) -> dict[str, dict[str, Any]]:
-        """Return the notes by entity id and name. Drop notes on guests that are gone or restarted."""
+        """Return notes by entity id and name. Drop those on guests that are gone or restarted."""
         self._incarnations = {HOST_ID: "", **{guest.id: guest.incarnation for guest in snapshot.listed}}
         current: dict[str, dict[str, Any]] = {}
         for identity, notes in list(self._kept.items()):
@@ -127,7 +126,7 @@ class NoteStore:
     def keep(self, notes: Mapping[str, dict[str, Any]]) -> Sequence[str]:
         """Replace the notes on these entities, and write the file.
 
-        Return the entities that keep their old notes because of `LARGEST`.
+        Return entities that keep their old notes because of `LARGEST`.
         """
         refused: list[str] = []
         for identity, values in notes.items():

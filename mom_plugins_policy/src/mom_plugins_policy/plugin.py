@@ -111,7 +111,7 @@ class PolicyPlugin:
 
     @hookimpl
     def mom_setup(self) -> None:
-        """Read and compile all policies. mom does not start with an invalid one."""
+        """Compile all policies. mom does not start with an invalid one."""
         self._policies.load()
         self._say_loaded()
         self._notes.load()
@@ -128,12 +128,12 @@ class PolicyPlugin:
 
     @hookimpl
     def mom_services(self) -> Mapping[type, Any]:
-        """Offer the policies in force, to read, change and check."""
+        """Offer access to the policies in force."""
         return {PolicyTexts: self._policies}
 
     @hookimpl
     def mom_reload(self) -> Callable[[], None]:
-        """Compile all policies again. They take effect after the reload of all plugins."""
+        """Compile all policies again, in force after the reload of all plugins."""
         try:
             put_in_force = self._policies.prepare()
             use_shadow = None if self._shadow is None else self._shadow.read()
@@ -156,7 +156,7 @@ class PolicyPlugin:
 
     @hookimpl
     def mom_evaluate(self, snapshot: Snapshot, history: Sequence[Snapshot]) -> Iterable[Decision | ShadowDecisions | Problem]:
-        """Return the decisions of the policies, and their problems."""
+        """Return decisions and problems of the policies."""
         self._keep()
         policy = self._policies.policy
         if policy is None:
@@ -226,7 +226,7 @@ class PolicyPlugin:
                 yield Problem(Source(self._context.name), printable(message, 400), severity=Severity.WARNING, hint=hint)
 
     def _usable_defaults(self, own: Mapping[str, str], declared: Declarations) -> tuple[dict[str, PolicyText], list[Problem]]:
-        """Return the usable default policies, and a problem for each other one.
+        """Return usable default policies, and problems of others.
 
         A default policy that reads undeclared fields would stop all policies.
         """
@@ -289,7 +289,7 @@ class PolicyPlugin:
 
 
 def _problems(result: Result, snapshot: Snapshot) -> Iterator[Problem]:
-    """Yield the problems of an evaluation; only one for a guest with unknown fields."""
+    """Yield an evaluation's problems; only one for a guest with unknown fields."""
     left_out: dict[str, list[Fault]] = {}
     for fault in result.errors:
         if fault.entity is not None and _unknown_fields(fault, snapshot):

@@ -71,7 +71,7 @@ class SnapshotForm(SampleForm):
                     yield ("properties", name, "uuid"), f"is also that of {owners[uuid]}"
 
     def made(self) -> Snapshot:
-        """Return the described snapshot."""
+        """Build the snapshot."""
         properties = {**self.properties, HOST_ID: {"interval": self.interval, **self.properties.get(HOST_ID, {})}}
         history: Any = [{"host": item.host, "guests": item.guests} for item in self.history]
         return snapshot(self.host, self.guests, properties, history, self.interval)
@@ -93,7 +93,7 @@ def _unique(file: str, pairs: Sequence[tuple[str, object]]) -> dict[str, object]
 
 
 def read_form(path: Path) -> SnapshotForm:
-    """Return the form of a JSON file (`-`: standard input). Raise `ConfigError`."""
+    """Read a JSON file (`-`: standard input). Raise `ConfigError`."""
     file = "standard input" if str(path) == "-" else str(path)
     text = text_of(path, LONGEST, "a snapshot is a JSON file; `mom policy snapshot --example` prints one")
     try:
@@ -106,7 +106,7 @@ def read_form(path: Path) -> SnapshotForm:
 
 
 def checked_form(values: object, file: str) -> SnapshotForm:
-    """Check plain values; messages name `file`. Raise `ConfigError` with all mistakes."""
+    """Check plain values. Raise `ConfigError` with all mistakes in `file`."""
     document = Document(file, values)
     form = settings_in(document, SnapshotForm, file)
     for way, wrong in form.misplaced():
@@ -117,12 +117,12 @@ def checked_form(values: object, file: str) -> SnapshotForm:
 
 
 def read_snapshot(path: Path) -> Snapshot:
-    """Return the snapshot in a JSON file. Raise `ConfigError`."""
+    """Read a snapshot from a JSON file. Raise `ConfigError`."""
     return read_form(path).made()
 
 
 def as_json(source: Snapshot) -> dict[str, Any]:
-    """Return a snapshot with its history in the form of `read_snapshot`."""
+    """Return a snapshot and its history in the form of `read_snapshot`."""
     made: dict[str, Any] = {"host": dict(source.host.fields), "guests": _fields_of(source.guests.values())}
     made["properties"] = {HOST_ID: dict(source.host.properties), **{guest.name: dict(guest.properties) for guest in source.guests.values()}}
     if source.history:
@@ -138,7 +138,7 @@ def _fields_of(guests: Iterable[Guest]) -> dict[str, dict[str, Value]]:
 
 
 def fields_in(source: Snapshot) -> dict[tuple[Scope, str], Host | Guest]:
-    """Return the fields in a snapshot, each with its first entity."""
+    """Return fields, each with its first entity."""
     result: dict[tuple[Scope, str], Host | Guest] = {}
     entities: list[Host | Guest] = [source.host, *source.guests.values()]
     for entity in entities:

@@ -30,7 +30,7 @@ class Texts:
 
 
 def read_policies(directory: Path | None, file: Path | None, limits: PolicyLimits) -> Texts:
-    """Return all policies of the operator. The folder may be absent."""
+    """Return the operator's policies. The folder may be absent."""
     result = Texts()
     longest = 4 * limits.text  # bytes: UTF-8 has up to four per character
     if directory is not None and _ours(directory, result.problems):
@@ -55,7 +55,7 @@ def _ours(path: Path, problems: list[ConfigProblem]) -> bool:
 
 
 def read_paths(paths: Iterable[Path], longest: int) -> Texts:
-    """Return the policies in files and folders, named after the files.
+    """Return policies named after their files.
 
     :param longest: size limit of a file in bytes
     """
@@ -68,7 +68,7 @@ def read_paths(paths: Iterable[Path], longest: int) -> Texts:
 
 
 def files_in(path: Path, problems: list[ConfigProblem], *suffixes: str) -> list[Path]:
-    """Return the file itself, or a folder's files with these suffixes, in name order."""
+    """Return the file, or a folder's files with these suffixes, in name order."""
     if not path.is_dir():
         return [path]
     before = len(problems)
@@ -103,7 +103,7 @@ def _read(path: Path, name: str, result: Texts, longest: int) -> None:
 
 
 def text_of(path: Path, longest: int, hint: str) -> str:
-    """Return the text of a file (`-`: standard input). Raise `ConfigError`.
+    """Read a file (`-`: standard input). Raise `ConfigError`.
 
     :param longest: size limit in bytes
     :param hint: expected contents

@@ -21,7 +21,7 @@ _last: WeakKeyDictionary[Code, tuple[Declarations | None, list[PolicyProblem]]] 
 
 
 def check(texts: Mapping[str, str], declarations: Declarations | None = None, limits: PolicyLimits = DEFAULT_LIMITS) -> list[PolicyProblem]:
-    """Return all remarks on policies, sorted by name and position.
+    """Return remarks, sorted by name and position.
 
     :param declarations: of the enabled plugins, whose default policies are part of the program; None: every field and control is valid
     """
@@ -34,7 +34,7 @@ def check(texts: Mapping[str, str], declarations: Declarations | None = None, li
 
 
 def check_policy(policy: Policy) -> list[PolicyProblem]:
-    """Return all remarks on compiled policies."""
+    """Return remarks on compiled policies."""
     declarations, result = _last.get(policy.code, (None, None))
     if result is None or declarations is not policy.declarations:
         names = survey(policy.program)

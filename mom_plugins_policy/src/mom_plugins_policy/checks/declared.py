@@ -40,7 +40,7 @@ class DeclaredNames:
         self.notes_read: list[tuple[Form, str]] = []
 
     def like(self, kind: str, name: str, names: Callable[[], Collection[str]]) -> str:
-        """Return a question with a similar name, or an empty text."""
+        """Suggest a similar name; empty if none."""
         key = (kind, name)
         if key not in self._suggested and len(self._suggested) < _MOST and len(name) <= _LONGEST:
             # An equal name is bound, but not here.
@@ -50,7 +50,7 @@ class DeclaredNames:
         return self._suggested.get(key, "")
 
     def meant(self, name: str) -> str:
-        """Return a hint for a field or control without owner or quotes, or an empty text."""
+        """Return a hint for a field or control without owner or quotes; otherwise empty."""
         owned = [f"{_OWNERS[scope]}.{name}" for scope in Scope if (scope, name) in self._fields]
         hints = [f"the field is {' or '.join(owned)}"] if owned else []
         if owned or name in self._controls:
@@ -88,7 +88,7 @@ class DeclaredNames:
         self._say("unknown-field", form, f"no plugin declares the {scope} field {printable(name, 60)}", hint)
 
     def method(self, entity: EntityKey | None, method: str, name: str, values: Sequence[Value], places: Sequence[Form]) -> None:
-        """Check a method called with a name."""
+        """Check a call of a method with a name."""
         place = places[0]
         if method == "GetVar":
             self.notes_read.append((place, name))
@@ -107,7 +107,7 @@ class DeclaredNames:
             self._say("unknown-field", place, f"no plugin declares the field {printable(name, 60)}", hint)
 
     def average(self, place: Form, name: str) -> None:
-        """Remark on the mean of a guest's field that may be unknown."""
+        """Remark on the mean of a field that may be unknown."""
         shown = printable(name, 60)
         message = f"the average of {shown} is 0.0 for a guest without a known value"
         self._say("average-of-nothing", place, message, f"use it inside of (if (valid guest.{shown}) … …)", about=name)
@@ -171,7 +171,7 @@ class DeclaredNames:
             self._say(error.kind, place, error.message.rstrip(","))
 
     def units(self, word: FunctionWord, args: Sequence[Value], places: Sequence[Form]) -> None:
-        """Check the units of values that are added or compared."""
+        """Check units of values that are added or compared."""
         first: Dimension | None = None
         for arg, place in zip(args, places, strict=True):
             if arg.unit in (ANY, UNKNOWN):

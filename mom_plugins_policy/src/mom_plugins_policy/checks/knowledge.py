@@ -67,11 +67,11 @@ class Value:
         return not truth if self.types == NIL else truth or bool(self.types & ~(ENTITY | FUNCTION))
 
     def keys(self, truth: bool) -> Keys:
-        """Return the values that are not nil if it has this truth value."""
+        """Return values that are not nil if it has this truth value."""
         return self.if_true | self.existing() if truth else self.if_false
 
     def existing(self) -> Keys:
-        """Return the values that are not nil if this one is not."""
+        """Return values that are not nil if this one is not."""
         return self.if_there | frozenset((self.identity,)) if self.types & NIL else self.if_there
 
 
@@ -80,7 +80,7 @@ NOT_BOUND: Final = Value(UNBOUND)
 
 
 def constant(value: object) -> Value:
-    """Return a constant value."""
+    """Return a constant."""
     if value is None:
         return NIL_VALUE
     types = INT if isinstance(value, int) else FLOAT if isinstance(value, float) else STRING if isinstance(value, str) else LIST
@@ -154,7 +154,7 @@ class Knowledge:
 
     @contextlib.contextmanager
     def scoped(self) -> Iterator[None]:
-        """Yield inside a new scope."""
+        """Enter a new scope."""
         chain = self.chain
         self._scopes += 1
         self.chain = [*chain, self._scopes]
@@ -164,7 +164,7 @@ class Knowledge:
             self.chain = chain
 
     def bind(self, name: str, value: Value) -> Value:
-        """Bind a name in the innermost scope unless it is bound there; return its value."""
+        """Bind a name in the innermost scope, unless bound there; return its value."""
         key = ("variable", self.chain[-1], name)
         before = self.store.get(key)
         if before is None or before.types & UNBOUND:
@@ -174,7 +174,7 @@ class Knowledge:
         return before  # type: ignore[no-any-return]  # the fact of a variable is a value
 
     def lookup(self, name: str) -> Value | None:
-        """Return the value of a variable; None if unbound."""
+        """Return a variable's value; None if unbound."""
         result: Value | None = None
         for scope in reversed(self.chain) if name != "nil" else ():
             value = self.store.get(("variable", scope, name))
@@ -185,7 +185,7 @@ class Knowledge:
         return result
 
     def narrowed(self, value: Value) -> Value:
-        """Return a value, narrowed by the current knowledge."""
+        """Narrow a value to the current knowledge."""
         if value.types & NIL and value.types != NIL and self.is_known(value):
             return replace(value, types=value.types & ~NIL, doubt=None, key=value.identity)
         return value

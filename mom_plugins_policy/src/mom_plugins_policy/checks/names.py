@@ -36,7 +36,7 @@ class Names:
 
 
 def survey(program: Program) -> Names:
-    """Return the names in a program."""
+    """Collect a program's names."""
     names = Names()
     doing: set[str] = set()
     for form in program.forms:
@@ -53,7 +53,7 @@ def survey(program: Program) -> Names:
 
 
 def _looked_at(names: Names, form: Form, roles: Roles | None, top: bool) -> Iterator[Form]:
-    """Record the names of one form, and yield its evaluated parts."""
+    """Record one form's names; yield its evaluated parts."""
     if form.kind is FormKind.NAME:
         names.read.add(form.name.partition(".")[0])
         return
@@ -90,7 +90,7 @@ def _bound(names: Names, roles: Roles, top: bool) -> None:
 
 
 def remarks_on_names(names: Names) -> Iterator[PolicyProblem]:
-    """Yield all remarks on names."""
+    """Yield remarks on names."""
     for form, top in names.variables:
         unread = form.name not in names.read and not form.name.startswith("_")
         if unread and not (top and form.text.name in names.libraries):

@@ -28,5 +28,5 @@ RULES: Mapping[str, Severity] = {**dict.fromkeys(_ERRORS, Severity.ERROR), **dic
 
 
 def remark(rule: str, form: Form, message: str, hint: str = "", *, severity: Severity | None = None) -> PolicyProblem:
-    """Return a remark on a form, with the severity of its rule unless `severity` is set."""
+    """Return a remark on a form. `severity` overrides the rule's."""
     return PolicyProblem(*form.source, rule, message, str(severity or RULES[rule]), hint)

@@ -59,7 +59,7 @@ class PolicyInputs:
     limits: PolicyLimits
 
     def compiled(self, sample: Snapshot) -> Policy:
-        """Return the policies as one program. Print mistakes and exit with 2 if any.
+        """Compile to one program. Print mistakes and exit with 2 if any.
 
         :param sample: its fields count as declared
         """
@@ -80,7 +80,7 @@ class PolicyInputs:
 def policies_for(
     paths: Sequence[Path], config_path: str | None, *, defaults: bool = False, needed: bool = True, live: bool = False
 ) -> PolicyInputs:
-    """Return the policies of files and folders, or of the configuration, or else the plugins' default policies.
+    """Return policies of files and folders, or of the configuration, or else default policies.
 
     :param defaults: add default policies to files
     :param needed: False: no policies without files
@@ -112,7 +112,7 @@ def policies_for(
 
 
 def _in_force(config: Config) -> Mapping[str, PolicyText] | None:
-    """Return the policies in force in a running mom; None, with a message, without an answer."""
+    """Return policies of a running mom; None, with a message, without an answer."""
     from mom_daemon import ask
 
     answer = ask(config, lambda running: running.policies(), otherwise="the files and defaults")
@@ -124,21 +124,21 @@ def _in_force(config: Config) -> Mapping[str, PolicyText] | None:
 
 
 def configured(path: str | None) -> Config | None:
-    """Return the named or else the usual configuration; None if there is none."""
+    """Return the named or else the usual configuration, if any."""
     from mom_core import load_config
 
     return None if path is None and not USUAL_CONFIG.exists() else load_config(path)
 
 
 def with_fields_of(sample: Snapshot, declarations: Declarations) -> Declarations:
-    """Return the declarations plus all fields in a snapshot or its history."""
+    """Declare all fields in a snapshot or its history."""
     occurring = [field for item in (sample, *sample.history) for field in fields_in(item)]
     fields = {(scope, name): FieldSpec(name, Unit.TEXT, scope, "in the snapshot") for scope, name in occurring}
     return dataclasses.replace(declarations, fields={**fields, **declarations.fields})
 
 
 def snapshot_for(path: Path | None, config_path: str | None, declarations: Declarations, *, live: bool) -> Snapshot:
-    """Return the snapshot for a verb: from a file, of this host, or the example.
+    """Return a snapshot from a file, of this host, or the example.
 
     :raises ConfigError: with all mistakes in the file
     """

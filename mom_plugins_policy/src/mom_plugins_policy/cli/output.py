@@ -37,7 +37,7 @@ def amount(value: Value) -> str:
 
 
 def plain(value: Any, files: Mapping[str, str]) -> Any:
-    """Return a value or record for JSON."""
+    """Convert a value or record for JSON."""
     if isinstance(value, Host):
         return {"host": value.name}
     if isinstance(value, Guest):
@@ -97,7 +97,7 @@ def _as_wide(line: str) -> str:
 
 
 def with_excerpt(source: Source, message: str, texts: Mapping[str, str], files: Mapping[str, str]) -> str:
-    """Return a message with its position, and an excerpt if possible."""
+    """Add position and, if possible, an excerpt to a message."""
     name, line, column = source
     place = located(name, line, column, files)
     head = printable(f"{place}: " * bool(place) + message, 2000)

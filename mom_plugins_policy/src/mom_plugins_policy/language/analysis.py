@@ -29,7 +29,7 @@ _INLINE_SIZES = (4000, 400, 80, 15, 0)  # candidate size limits for inlined func
 
 @dataclass(eq=False, slots=True)
 class Definition:
-    """`def` of a function, with the effects of its body (without called functions)."""
+    """`def` of a function, with its body's effects (without called functions)."""
 
     form: Form
     name: str
@@ -45,7 +45,7 @@ class Definition:
 
 @dataclass(eq=False, slots=True)
 class Program:
-    """All texts as one program, with the results of the survey."""
+    """Texts as one program, with the survey's results."""
 
     forms: Sequence[Form]
     bound: set[str] = field(default_factory=set)
@@ -63,7 +63,7 @@ class Program:
     calls: Counter[str] = field(default_factory=Counter)
     size: int = 0
     roles: dict[int, Roles] = field(default_factory=dict)
-    """Roles of each well-formed special form, by index."""
+    """Roles of well-formed special forms, by index."""
     words: Mapping[str, Word] = field(default_factory=lambda: WORDS)
     """Words, without extensions that the program defines itself."""
     _changing: set[str] | None = None
@@ -74,7 +74,7 @@ class Program:
             yield from several
 
     def assigned_in(self, form: Form) -> set[str]:
-        """Return the names that a form may assign with `set`."""
+        """Return names that a form may assign with `set`."""
         result: set[str] = set()
         called: list[str] = []
         for item in all_in([form] if self.assigned else []):
@@ -89,7 +89,7 @@ class Program:
         return result
 
     def reached(self, names: Iterable[str]) -> Iterator[str]:
-        """Yield these functions and all functions that they call."""
+        """Yield these functions and their callees."""
         todo, reached = [*names], set[str]()
         while todo:
             name = todo.pop()
@@ -130,7 +130,7 @@ def _head(form: Form) -> str:
 
 
 def analyse(forms: Sequence[Form]) -> Program:
-    """Return the program of these forms. Takes linear time."""
+    """Survey a program, in linear time."""
     words = WORDS
     survey = _Survey(forms, words, everything=False)
     if survey.extended:
@@ -145,7 +145,7 @@ def analyse(forms: Sequence[Form]) -> Program:
 
 
 def _with_extensions(program: Program) -> tuple[Sequence[Form], Mapping[str, Word]]:
-    """Return the expanded forms, and the words without extensions that the program defines."""
+    """Return expanded forms, and words without extensions that the program defines."""
     own = {form.items[1].name for form in all_in(program.forms) if len(form.items) > 1 and form.items[0].name in DEFINING}
     if program.callables:
         # A variable of that name may hold a callable, but expansion comes before that is known.
@@ -189,7 +189,7 @@ class _Survey:
         self.program = Program(forms, words=words)
         self.everything = everything
         self.extended = False
-        """Whether the program uses or defines a word that is an extension."""
+        """Whether an extension is used or defined."""
         self.suspicions: list[tuple[str, Fault]] = []
         self.visited: set[tuple[int, int]] = set()
         self.numbers = count()
@@ -325,7 +325,7 @@ def _choose_inlining(program: Program) -> None:
 
 
 def _callees_first(program: Program) -> list[str]:
-    """Return functions, callees before callers. A function that closes a cycle becomes separate."""
+    """Return functions, callees first. A function that closes a cycle becomes separate."""
     definitions = program.definitions
     order: list[str] = []
     begun: set[str] = set()
@@ -354,7 +354,7 @@ def _callees(program: Program, name: str) -> Iterator[str]:
 
 
 def _expanded(program: Program, order: Sequence[str], largest: int) -> int:
-    """Make functions above a size separate; return the resulting program size."""
+    """Make functions above a size separate; return the program's size."""
     definitions = program.definitions
     sites = Counter(program.calls)
     for definition in program.functions():

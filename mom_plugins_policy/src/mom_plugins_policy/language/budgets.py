@@ -44,7 +44,7 @@ class Budgets(ABC):
             raise late.with_traceback(None if error is None else error.__traceback__)
 
     def turns(self, values: Sequence[Any_], most: int) -> Iterable[Any_]:
-        """Return the values of a loop; check the time regularly."""
+        """Iterate over values; check the time regularly."""
         return values if len(values) <= most else chain.from_iterable(self._watched(values, most))
 
     def _watched(self, values: Sequence[Any_], most: int) -> Iterator[Sequence[Any_]]:
@@ -145,7 +145,7 @@ class Budgets(ABC):
         return weight
 
     def add(self, left: Any_, right: Any_) -> Any_:
-        """Return a sum or concatenation with at least one list."""
+        """Add or concatenate, with at least one list."""
         if left.__class__ is list and right.__class__ is list:
             if len(left) + len(right) > self.limits.list:
                 raise Trouble("limit", f"a list of more than {self.limits.list:,} elements")
@@ -153,7 +153,7 @@ class Budgets(ABC):
         return left + right
 
     def mul(self, left: Any_, right: Any_) -> Any_:
-        """Return a product or repetition, after a size check."""
+        """Multiply or repeat, after a size check."""
         for value, times in ((left, right), (right, left)):
             if isinstance(value, str | list | tuple):
                 if not isinstance(times, int):
@@ -171,7 +171,7 @@ class Budgets(ABC):
         return left * right
 
     def shl(self, left: Any_, right: Any_) -> Any_:
-        """Return a left shift, after a size check."""
+        """Shift left, after a size check."""
         if not isinstance(left, int) or not isinstance(right, int):
             raise TypeError
         if right < 0:
@@ -188,7 +188,7 @@ class Budgets(ABC):
             self.charge((sum(weights) - max(weights)) >> 2)
 
     def collected(self, values: list[Any_]) -> list[Any_]:
-        """Return a list built by `with`, and count its size."""
+        """Count the size of a list built by `with`."""
         self._weigh(values)
         self.build(ELEMENT * len(values))
         return values

@@ -33,26 +33,26 @@ class FieldRead:
 
 @dataclass(frozen=True, slots=True)
 class RequestCondition:
-    """Condition of a request, its truth value, and its fields."""
+    """Condition of a request, with its truth value and fields."""
 
     text: str
     truth: bool
     fields: Sequence[FieldRead]
 
     def text_for(self, entity: Host | Guest, host: Host) -> str:
-        """Describe the condition, with the values of its fields."""
+        """Describe the condition with its fields' values."""
         values = ", ".join(f"{read.text} is {show((host if read.of_host else entity).fields.get(read.name))}" for read in self.fields)
         return f"{self.text} is {'true' if self.truth else 'false'}" + (f" ({values})" if values else "")
 
 
 def reason_of(conditions: Sequence[RequestCondition], identity: str, snapshot: Snapshot) -> str:
-    """Return the reason of a request, outermost condition first; empty if unconditional."""
+    """Return a request's reason, outermost condition first; empty if unconditional."""
     entity = snapshot.host if identity == HOST_ID else snapshot.guests[identity]
     return printable("; ".join(condition.text_for(entity, snapshot.host) for condition in conditions), _LONGEST)
 
 
 def conditions_in(program: Program) -> Mapping[int, Sequence[RequestCondition]]:
-    """Return the conditions of each request by form index, outermost first."""
+    """Return requests' conditions by form index, outermost first."""
     return _Outline(program).conditions
 
 
@@ -73,7 +73,7 @@ class _Outline:
         self.conditions = {form.index: list(self._conditions(form))[::-1] for form in requests}
 
     def _conditions(self, request: Form) -> Iterator[RequestCondition]:
-        """Yield the conditions of a request, innermost first."""
+        """Yield conditions, innermost first."""
         owner, form, count = request.items[0].name.removesuffix(CONTROL), request, 0
         for _ in range(_FARTHEST):
             outer = self._outer(form)

@@ -34,7 +34,7 @@ class Fault:
 
     @property
     def guest(self) -> str | None:
-        """The name of the guest whose step failed."""
+        """Name of the guest whose step failed."""
         return None if self.entity is None else self.entity.name
 
     @property
@@ -87,7 +87,7 @@ class Trouble(Exception):
 
 
 def kind_of(error: Exception) -> str:
-    """Return the kind of an error."""
+    """Return an error's kind."""
     if isinstance(error, Trouble):
         return error.kind
     return next((kind for kind, types, _ in _PYTHON_ERRORS if isinstance(error, types)), "internal")

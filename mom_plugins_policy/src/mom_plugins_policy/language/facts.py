@@ -16,7 +16,7 @@ class Facts(dict[Key, Fact]):
         self.frames: list[dict[Key, Fact | None]] = []
 
     def learn(self, key: Key, fact: Fact) -> None:
-        """Set or replace a fact."""
+        """Set a fact."""
         if self.frames:
             self.frames[-1].setdefault(key, self.get(key))
         self[key] = fact

@@ -22,7 +22,7 @@ _SKIPPED: Final = re.compile(r"(#[^\n]*)|[^#]+")
 
 
 def formatted(name: str, text: str) -> str:
-    """Return the formatted text. Raise `PolicyError` for an invalid text."""
+    """Format a text. Raise `PolicyError` if invalid."""
     read(name, text)
     result = "".join(_pieces(text))
     # If the program would change, leave the file unchanged.
@@ -32,7 +32,7 @@ def formatted(name: str, text: str) -> str:
 
 
 def tokens(text: str) -> Iterator[tuple[str, str]]:
-    """Yield tokens and comments, each with the white space before it."""
+    """Yield tokens and comments, each with preceding white space."""
     text = text.removeprefix("\ufeff")
     space, position = "", 0
     while (match := TOKEN.match(text, position)) is not None:

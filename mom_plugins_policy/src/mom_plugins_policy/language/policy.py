@@ -78,7 +78,6 @@ class Result:
         return _Reason(form.source, self._suggested_because(form), self.policy.code.conditions.get(form.index, ()), _written_in(form))
 
     def _suggested_because(self, form: Form) -> Mapping[str, Value]:
-        """Return reasons of suggestions in a form, by entity."""
         declared = {} if self.policy.declarations is None else self.policy.declarations.fields
         snapshot, because = self.run.snapshot, dict[str, Value]()
         for name in _FIELD.findall(abridged(form)):
@@ -120,7 +119,7 @@ class _Reason(NamedTuple):
 
 
 class Code:
-    """Program and its compiled variants, shared by policies with the same texts and limits.
+    """Program and its compiled variants, for policies with equal texts and limits.
 
     :param empty: names of texts without code
     """
@@ -148,7 +147,7 @@ class Code:
 
     @cached_property
     def conditions(self) -> Mapping[int, Sequence[RequestCondition]]:
-        """Conditions of each request, by form index."""
+        """Conditions of requests, by form index."""
         return conditions_in(self.program)
 
     @cached_property
@@ -239,7 +238,7 @@ class Policy:
         return Result(run, values, compiled, self, stopped)
 
     def evaluate_with(self, store: NoteStore, snapshot: Snapshot, history: Sequence[Snapshot]) -> Result:
-        """Evaluate with the notes of a store, and keep the new ones. Delete notes that no policy names."""
+        """Evaluate with a store's notes. Keep new notes; delete notes that no policy names."""
         before = store.begin(snapshot)
         named = self.code.notes
         if named is not None:  # unnamed notes would use memory forever

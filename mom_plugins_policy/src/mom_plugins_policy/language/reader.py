@@ -37,7 +37,7 @@ _BITS_PER_DIGIT = 3.32  # slightly less than log2(10)
 
 
 def read(name: str, text: str, limits: PolicyLimits = DEFAULT_LIMITS, *, first_index: int = 0) -> list[Form]:
-    """Return the top-level forms of a policy text.
+    """Read the top-level forms.
 
     :param first_index: `index` of the first form
     :raises PolicyError: `syntax`, `bad-literal`, `range`, `recursion` or `limit`

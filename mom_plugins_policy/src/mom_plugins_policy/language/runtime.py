@@ -38,7 +38,7 @@ _LONGEST_DEBUG = 2000
 
 
 def write_to_log(*values: Any_) -> Any_:
-    """Write values to the debug log; return the last."""
+    """Log values at level debug; return the last."""
     if _log.isEnabledFor(logging.DEBUG):
         shown = [value[:_LONGEST_DEBUG] if isinstance(value, str) else show(value) for value in values[:_LONGEST_DEBUG]]
         # One line, so that a policy cannot forge log records.
@@ -53,7 +53,7 @@ def fail(kind: str, message: str) -> NoReturn:
 
 @dataclass(slots=True, eq=False)
 class Site:
-    """Place in the generated code that can fail, with operands for messages."""
+    """Place in generated code that can fail, with operands for messages."""
 
     form: Form
     operands: Sequence[tuple[Form, str]] = ()
@@ -218,7 +218,7 @@ class Evaluation(Budgets):
 
     @staticmethod
     def call(value: Any_, arguments: tuple[Any_, ...], site: int) -> Any_:
-        """Call the value of a variable or attribute."""
+        """Call a variable's or attribute's value."""
         if value.__class__ is not Function:
             raise Trouble("not-callable", f"{show(value)} cannot be called")
         return value(*arguments, site=site)
@@ -228,7 +228,7 @@ class Evaluation(Budgets):
     # --- entities --------------------------------------------------------------------------------------------------------------
 
     def attribute(self, value: Any_, name: str) -> Any_:
-        """Return `a.b` for a value of any type."""
+        """Return `a.b` for any type."""
         result = self._attribute(value, name)
         if result is UNBOUND:
             raise Trouble("undefined-symbol", f"{show(value)} has no {name}")
@@ -253,7 +253,7 @@ class Evaluation(Budgets):
         return UNBOUND
 
     def head(self, value: Any_, names: Sequence[str]) -> Any_:
-        """Return `a.b…` at the head of a list; `UNBOUND` if it does not exist."""
+        """Return `a.b…` at the head of a list; `UNBOUND` if missing."""
         for name in names:
             if value is UNBOUND:
                 break
@@ -261,7 +261,7 @@ class Evaluation(Budgets):
         return value
 
     def method(self, entity: Host | Guest, name: str) -> Function:
-        """Return a method of an entity as a value."""
+        """Return an entity's method as a value."""
         implementation: Callable[..., Any_] = getattr(self, f"do_{name.lower()}")
 
         def call(arguments: tuple[Any_, ...], site: int) -> Any_:
@@ -270,7 +270,7 @@ class Evaluation(Budgets):
         return Function(name, call, ENTITY_METHODS[name])
 
     def disk_method(self, disk: Disk, name: str) -> Function:
-        """Return a setter of a disk as a value."""
+        """Return a disk's setter as a value."""
 
         def call(arguments: tuple[Any_, ...], site: int) -> None:
             if len(arguments) != 1:
@@ -283,7 +283,7 @@ class Evaluation(Budgets):
         return Function(name, call)
 
     def field(self, entity: Host | Guest, name: str, default: Any_ = None) -> Any_:
-        """Return a field of the host or of a guest."""
+        """Return a field."""
         return self._fields(entity).get(name, default)
 
     def _fields(self, entity: Host | Guest) -> Mapping[str, Any_]:
@@ -332,11 +332,11 @@ class Evaluation(Budgets):
             raise Trouble("unknown-field", f"no plugin declares {'a guest' if scope is Scope.GUEST else 'a host'} field {show(field)}")
 
     def control(self, name: Hashable) -> dict[str, tuple[Host | Guest, Any_, int]]:
-        """Return the requests for a control, by entity id."""
+        """Return requests for a control, by entity id."""
         return self._of_name(self.controls, name, "controls")
 
     def variable(self, name: Hashable) -> dict[str, Any_]:
-        """Return the `SetVar` notes of one name, by entity id."""
+        """Return `SetVar` notes of one name, by entity id."""
         return self._of_name(self.variables, name, "notes")
 
     def _of_name(self, stored: dict[Hashable, dict[str, Any_]], name: Hashable, kind: str) -> dict[str, Any_]:
@@ -349,7 +349,7 @@ class Evaluation(Budgets):
         return stored[name]
 
     def request(self, name: Hashable, value: Any_) -> Any_:
-        """Return the requested value of a control."""
+        """Return a control's requested value."""
         return requested(value, takes_text=name in self.takes_text)
 
     def do_control(self, entity: Host | Guest, name: Any_, value: Any_, site: int) -> None:
@@ -402,7 +402,7 @@ class Evaluation(Budgets):
         self._room -= max(growth, 0)  # shrinking frees nothing: if the guest's step fails, its old notes stay
 
     def recalled(self, name: str) -> dict[str, Any_]:
-        """Return the values of a note by entity id, kept current by `do_remember`."""
+        """Return a note's values by entity id, kept current by `do_remember`."""
         result = {identity: value for identity, notes in self.notes.items() if (value := notes.get(name)) is not None}
         self._recalled[name] = result
         return result

@@ -31,7 +31,7 @@ class SourceText:
     _starts: list[int] | None = field(init=False, default=None)
 
     def source(self, offset: int) -> Source:
-        """Return the 1-based position of a character. A byte order mark does not count."""
+        """Return a character's 1-based position. A byte order mark does not count."""
         if self._starts is None:
             first = 1 if self.text.startswith("\ufeff") else 0
             self._starts = [first, *(match.end() for match in re.finditer("\n", self.text))]
@@ -77,7 +77,7 @@ class DerivedForm(Form):
 
 
 def all_in(forms: Sequence[Form]) -> Iterator[Form]:
-    """Yield the forms and everything inside them, in reading order."""
+    """Yield forms and everything inside them, in reading order."""
     todo = [*reversed(forms)]
     while todo:
         form = todo.pop()

@@ -37,7 +37,7 @@ class Function:
     word: Word | None = None
 
     def __call__(self, *arguments: Any_, site: int = 0) -> Any_:
-        """Call it with values of the language. `site` is the calling place."""
+        """Call it. `site` is the calling place."""
         if self.word is not None and not self.word.takes(len(arguments)):
             raise Trouble("arity", f"{self.name} takes {self.word.arguments}, not {len(arguments)},")
         return self.call(arguments, site)
@@ -74,7 +74,7 @@ class Record(dict[str, Any_]):
 
 
 def record(value: Any_) -> Record:
-    """Return the limits that a hypervisor reports; empty if none."""
+    """Return a hypervisor's limits; empty if none."""
     return Record(value) if isinstance(value, Mapping) else Record()
 
 
@@ -95,7 +95,7 @@ class Disk:
 
 
 def show(value: Any_) -> str:
-    """Return a short text of a value in policy syntax."""
+    """Return short text in policy syntax."""
     if value is None:
         return "nil"
     if value is True or value is False:
@@ -121,7 +121,7 @@ def show(value: Any_) -> str:
 
 
 def requested(value: Any_, *, takes_text: bool = False) -> Any_:
-    """Return the value of a request: nil, a number, or text if the control takes text."""
+    """Return a request's value: nil, a number, or text if the control takes text."""
     kind = value.__class__
     if kind is int or value is None or (takes_text and kind is str):
         return value
@@ -137,5 +137,5 @@ def requested(value: Any_, *, takes_text: bool = False) -> Any_:
 
 
 def empty(value: Any_) -> bool:
-    """Return whether `null` holds for a value."""
+    """Implement `null`."""
     return value is None or (isinstance(value, str | list | tuple | Guests) and not value)

@@ -29,7 +29,7 @@ CAN_BE_KEPT: Final = TypeAdapter(Notes)
 
 
 class PolicyMistake(Exception):
-    """Mistake in a policy, independent of the guest."""
+    """Mistake independent of the guest."""
 
 
 class PolicyCycle(NamedTuple):
@@ -143,7 +143,6 @@ class _ReadableEntity:
         return decision
 
     def _fault(self, control: str, value: Value, bounds: Sequence[Value]) -> str:
-        """Return the reason against a decision, or an empty text."""
         controls, scope = self._evaluation.cycle.declared.controls, self.entity.scope
         if control not in controls or controls[control].scope is not scope:
             meant = _meant(control, [name for name, spec in controls.items() if spec.scope is scope])
@@ -179,7 +178,7 @@ class Guest(_ReadableEntity):
 
 
 class Guests(tuple[Guest, ...]):
-    """All guests in one cycle, in name order. Records loops, to find the guest of an error."""
+    """Guests of one cycle, in name order. Records loops, to find the guest of an error."""
 
     def __iter__(self) -> Iterator[Guest]:
         if self:

@@ -35,7 +35,7 @@ class _SourceOnly(SourceLoader):
 
 
 def read_policies(directory: Path) -> list[PythonPolicy]:
-    """Return every `*.py` of a folder in name order, except names that begin with `.` or `_`.
+    """Load `*.py` in name order, except names that begin with `.` or `_`.
 
     :raises ConfigError: with all errors by file and line
     """

@@ -39,7 +39,7 @@ class PypolicyPlugin:
 
     @hookimpl
     def mom_reload(self) -> Callable[[], None]:
-        """Read all policies again. They take effect after the reload of all plugins."""
+        """Read all policies again, in force after the reload of all plugins."""
         try:
             policies = read_policies(self._settings.directory)
         except ConfigError as error:
@@ -54,7 +54,7 @@ class PypolicyPlugin:
 
     @hookimpl
     def mom_evaluate(self, snapshot: Snapshot, history: Sequence[Snapshot]) -> Iterable[Decision | Problem]:
-        """Return the decisions of the policies in order, and their problems."""
+        """Return decisions in order, and problems."""
         cycle = PolicyCycle(snapshot, history, self._context.declarations, self._notes.begin(snapshot), {})
         until = time.monotonic() + self._settings.deadline / 2  # the other half is for the last attempt
         result = [*self._refused, *(item for policy in self._policies for item in _evaluate(policy, cycle, until))]
@@ -80,7 +80,7 @@ class PypolicyPlugin:
 
 
 def _evaluate(policy: PythonPolicy, cycle: PolicyCycle, until: float) -> list[Decision | Problem]:
-    """Return the decisions and problems of a policy. Later policies see its decisions and notes.
+    """Return a policy's decisions and problems. Later policies see its decisions and notes.
 
     An error in a loop over guests repeats the run without that guest. After other errors, the policy decides nothing, because half of its
     decisions may be worse than none.
@@ -116,7 +116,7 @@ def _evaluate(policy: PythonPolicy, cycle: PolicyCycle, until: float) -> list[De
 
 
 def _blamed(error: BaseException, evaluation: PythonEvaluation) -> Guest | None:
-    """Return the guest of the innermost loop that this exception ended; None outside of loops."""
+    """Return the guest of the innermost loop that the exception ended, if any."""
     lines = {id(frame): line for frame, line in walk_tb(error.__traceback__)}
     ended = [loop for loop in reversed(evaluation.loops) if loop.place is None or loop.place in lines.items()]
     maybe = [loop for loop in reversed(evaluation.loops) if loop.place and loop.place[0] in lines]  # a `finally` moved to another line

@@ -35,7 +35,7 @@ Line: TypeAlias = "str | Callable[[], list[str]]"
 
 @dataclass(slots=True, eq=False)
 class Expression:
-    """Value of a form, as an expression of the generated code.
+    """Expression of the generated code for a form.
 
     :param stable: later code does not change it
     :param safe: computing it cannot fail
@@ -57,7 +57,7 @@ class Expression:
 
 
 def constant_expression(text: str, type_: str, value: object) -> Expression:
-    """Return an expression with a constant value."""
+    """Return a constant expression."""
     return Expression(text, type_, stable=True, safe=True, size=0 if type_ == "float" else 1, const=True, constant=value)
 
 
@@ -73,7 +73,7 @@ def joined(left: str, right: str) -> str:
 
 @dataclass(slots=True, eq=False)
 class PyFunction:
-    """Function of the generated code, with inner functions."""
+    """Generated function, with inner functions."""
 
     header: str
     lines: list[Line] = field(default_factory=list)
@@ -108,7 +108,7 @@ class Emitter(ABC):
 
     @abstractmethod
     def generate(self, form: Form, *, dropped: bool = False) -> Expression:
-        """Return the value of a form, after emitting its statements. `dropped`: nothing uses the value."""
+        """Emit a form's statements, and return its value. `dropped`: nothing uses the value."""
 
     def _new(self, prefix: str) -> str:
         return f"{prefix}{next(self._numbers)}"
@@ -119,7 +119,6 @@ class Emitter(ABC):
         return name
 
     def _initial(self, kind: str, name: str, text: str = "U") -> str:
-        """Return the outermost function's variable for a kind and name."""
         variables = self._outermost[kind]
         if name not in variables:
             variables[name] = self._new(kind)
@@ -130,13 +129,13 @@ class Emitter(ABC):
         return f"{self._use(name)}({', '.join(arguments)})"
 
     def constant(self, value: object) -> str:
-        """Return the name of a constant."""
+        """Return a constant's name."""
         name = self._new("K")
         self.constants[name] = value
         return name
 
     def string(self, text: str) -> str:
-        """Return a string: quoted if it is an identifier, else as a constant."""
+        """Quote an identifier; make a constant of other strings."""
         if _PLAIN.fullmatch(text):
             return repr(text)
         if text not in self._strings:
@@ -171,7 +170,7 @@ class Emitter(ABC):
         return len(self.sites) - 1
 
     def marked(self, form: Form, text: str, operands: Sequence[Form] = (), values: Sequence[Expression] = ()) -> str:
-        """Return an expression that can fail, on its own line."""
+        """Put an expression that can fail on its own line."""
         kept = [(operand, value.text) for operand, value in zip(operands, values, strict=True) if not value.const]
         return f"(#{self.site(form, kept)}\n{text})"
 
@@ -181,7 +180,7 @@ class Emitter(ABC):
 
     @contextmanager
     def _block(self) -> Iterator[list[Line]]:
-        """Generate into a separate, indented block. Its facts stay inside (see `_branch`)."""
+        """Generate a separate, indented block. Its facts stay inside (see `_branch`)."""
         outer = self.lines
         inner: list[Line] = []
         self.lines = inner
@@ -212,7 +211,7 @@ class Emitter(ABC):
                 self.emit(value.text)
 
     def guarded(self, value: Expression, form: Form) -> Expression:
-        """Return the value, with a size check if necessary."""
+        """Add a size check if necessary."""
         if value.size <= 1:
             return value
         value = self.spilled(value)
@@ -228,13 +227,13 @@ class Emitter(ABC):
         return Expression(text, value.type, stable=True, safe=True)
 
     def all_guarded(self, values: Sequence[Expression], form: Form) -> list[Expression]:
-        """Return the values in order, with size checks if necessary."""
+        """Add size checks if necessary, in order."""
         if all(value.size <= 1 for value in values):
             return list(values)
         return [self.guarded(value, form) for value in [self.spilled(value) for value in values]]
 
     def arguments(self, forms: Sequence[Form]) -> list[Expression]:
-        """Return the values of forms, evaluated from left to right."""
+        """Evaluate forms from left to right."""
         values: list[Expression] = []
         stable = 0  # leading stable values; may be thousands
         for form in forms:

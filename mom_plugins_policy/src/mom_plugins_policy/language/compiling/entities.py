@@ -18,7 +18,7 @@ _BY_ENTITY = {"Control": "control", "GetControl": "control", "SetVar": "variable
 
 
 class EntityAccess(Scoping):
-    """Compiler for reads of entities. Guest fields are read by column in loops over `Guests`."""
+    """Compiler for reads of entities. Loops over `Guests` read fields by column."""
 
     def __init__(self, program: Program, limits: PolicyLimits, undeclared: frozenset[tuple[Scope, str]]) -> None:
         super().__init__(program, limits)

@@ -68,7 +68,7 @@ class Generator(Operations):
             self._waiting.pop()()
 
     def generate(self, form: Form, *, dropped: bool = False) -> Expression:
-        """Return the value of a form, after emitting its statements. `dropped`: nothing uses the value."""
+        """Emit a form's statements, and return its value. `dropped`: nothing uses the value."""
         self.weight += 1
         self.generated += 1
         if self.generated > self.most:
@@ -386,7 +386,7 @@ class Generator(Operations):
         return value
 
     def _standing(self, definition: Definition) -> str:
-        """Return the Python function of a separate function; empty if inlined."""
+        """Return a separate function's name in Python; empty if inlined."""
         if definition.name not in self.program.alone:
             return ""
         name, form = f"F{definition.number}", definition.form

@@ -160,7 +160,7 @@ _OWN: dict[str, Callable[[Operations, Form, Sequence[Form], Sequence[Expression]
 
 
 def called(word: FunctionWord) -> str:
-    """Return the name of a function in the code."""
+    """Return a function's name in the code."""
     return f"word_{word.name}"
 
 

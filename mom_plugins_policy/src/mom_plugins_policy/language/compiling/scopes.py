@@ -22,7 +22,7 @@ from mom_plugins_policy.language.words.functions import CALLABLES
 
 @dataclass(slots=True, eq=False)
 class Slot:
-    """Variable of one scope: a Python variable, a shared cell, or, if never assigned, an alias of a value."""
+    """Variable of one scope: a Python variable, a shared cell, or, if never assigned, an alias."""
 
     name: str
     py: str
@@ -37,7 +37,7 @@ class Slot:
 
 @dataclass(slots=True, eq=False)
 class Bindings:
-    """Scope of the policy during code generation."""
+    """Scope during code generation."""
 
     owner: PyFunction
     slots: dict[str, Slot] = field(default_factory=dict)
@@ -100,7 +100,7 @@ class Scoping(Emitter):
 
     @contextmanager
     def _scoped(self, forms: Sequence[Form], names: Sequence[str]) -> Iterator[Bindings]:
-        """Yield a new scope, whose end undoes bindings that separate functions may see."""
+        """Enter a scope. Its end undoes bindings that separate functions may see."""
         scope = Bindings(self.func)
         shared = self.program.shared
         for name in sorted(shared.intersection((*names, *self._bound_by(forms if shared else ())))):
@@ -132,7 +132,7 @@ class Scoping(Emitter):
                 yield from (binding.name.name for binding in roles.bindings)
 
     def _candidates(self, name: str) -> tuple[list[Slot], bool]:
-        """Return the slots that may hold a name, innermost first, and whether the last does."""
+        """Return slots that may hold a name, innermost first, and whether the last does."""
         result: list[Slot] = []
         for scope in reversed(self.chain):
             slot = scope.slots.get(name)
@@ -193,7 +193,7 @@ class Scoping(Emitter):
         return slot
 
     def _bind(self, scope: Bindings, name: str, value: Expression) -> Expression:
-        """Bind a name in a scope unless it is bound there; return its value."""
+        """Bind a name in a scope, unless bound there; return its value."""
         slot = scope.slots.get(name)
         if slot is None and name not in self.program.shared and name not in self.program.assigned and scope.owner is self.func:
             value = self.spilled(value)

@@ -17,7 +17,7 @@ from mom_plugins_policy.language.words.word import Word
 
 
 class Role(Enum):
-    """When the program evaluates a part of a form, and why."""
+    """When the program evaluates a part of a form."""
 
     CONDITION = "condition"
     """Chooses the branch."""
@@ -34,7 +34,7 @@ class Role(Enum):
 
 
 class Binding(NamedTuple):
-    """Name that a form binds, and the form of its value, if any."""
+    """Bound name, and the form of its value, if any."""
 
     name: Form
     value: Form | None
@@ -48,7 +48,7 @@ class Roles(NamedTuple):
     bindings: tuple[Binding, ...] = ()
     """Each is bound once its value is known."""
     scope: bool = False
-    """Whether the form has its own scope for the bindings."""
+    """Whether the bindings have their own scope."""
     assigned: str = ""
     defined: Form | None = None
     """Name of the defined function. The bindings are its parameters."""
@@ -125,7 +125,7 @@ def _with(form: Form) -> Roles | None:
 
 
 def in_order(forms: Sequence[Form]) -> Roles:
-    """Return the roles of forms that are evaluated in sequence, as in `{ }`."""
+    """Return roles of forms evaluated in sequence, as in `{ }`."""
     return Roles(tuple(forms), _BODY * len(forms))
 
 
@@ -216,7 +216,7 @@ WORDS: Mapping[str, Word] = {**SPECIAL_FORMS, **BUILTINS}
 
 
 def expanded(forms: Sequence[Form], words: Mapping[str, Word]) -> Sequence[Form]:
-    """Expand all forms with an expansion, and number the forms again."""
+    """Expand forms, and number them again."""
     top = [_expansion(form, words) for form in forms]
     for number, form in enumerate(all_in(top)):
         form.index = number

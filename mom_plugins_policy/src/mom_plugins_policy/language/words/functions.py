@@ -28,7 +28,7 @@ class FunctionWord(Word):
     """Function of the language. See the module's docstring."""
 
     compute: Callable[..., Any]
-    """Computes the result. For very large values, generated code may do it differently."""
+    """Computes the result. Generated code may treat very large values differently."""
     unit: Callable[[Sequence[Measured]], Dimension]
     types: Callable[[Sequence[int]], int]
     """Returns the types of the result; 0 if it always fails."""

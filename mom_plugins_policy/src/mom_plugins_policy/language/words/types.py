@@ -23,7 +23,7 @@ def truth(args: Sequence[int]) -> int:
 
 
 def joined(args: Sequence[int]) -> int:
-    """Return the types of any argument."""
+    """Return any argument's types."""
     return reduce(or_, args, 0)
 
 

@@ -37,7 +37,7 @@ _TINY: Final = 0.002
 
 
 def dimension_of_unit(unit: Unit) -> Dimension:
-    """Return the dimension of a unit."""
+    """Return a unit's dimension."""
     if unit in (Unit.TEXT, Unit.LIST):
         return UNKNOWN
     above, _, below = unit.value.partition("/")
@@ -45,7 +45,7 @@ def dimension_of_unit(unit: Unit) -> Dimension:
 
 
 class Measured(NamedTuple):
-    """Dimension of an argument, and its value if constant."""
+    """Dimension, and value if constant."""
 
     dimension: Dimension
     value: object = None
@@ -57,7 +57,7 @@ def unknown(args: Sequence[Measured]) -> Dimension:
 
 
 def same(args: Sequence[Measured]) -> Dimension:
-    """Return the dimension shared by all arguments."""
+    """Return the arguments' common dimension."""
     result = args[0].dimension
     for arg in args[1:]:
         result = joined(result, arg.dimension)
@@ -65,17 +65,17 @@ def same(args: Sequence[Measured]) -> Dimension:
 
 
 def product(args: Sequence[Measured]) -> Dimension:
-    """Return the dimension of a product."""
+    """Return a product's dimension."""
     return _scaled(args, 1)
 
 
 def quotient(args: Sequence[Measured]) -> Dimension:
-    """Return the dimension of a quotient."""
+    """Return a quotient's dimension."""
     return _scaled(args, -1)
 
 
 def root(args: Sequence[Measured]) -> Dimension:
-    """Return the dimension of a square root."""
+    """Return a square root's dimension."""
     (dimension, _) = args[0]
     if dimension in (ANY, UNKNOWN) or any(power % 2 for _, power in dimension):
         return ANY if dimension == ANY else UNKNOWN
@@ -83,7 +83,7 @@ def root(args: Sequence[Measured]) -> Dimension:
 
 
 def _scaled(args: Sequence[Measured], sign: int) -> Dimension:
-    """Return the dimension of a product (sign 1) or quotient (sign -1). A plain number scales or converts."""
+    """Return a product's (sign 1) or quotient's (sign -1) dimension. A plain number scales or converts."""
     for number in (0, 1):
         (dimension, value), (other, _) = args[number], args[1 - number]
         if dimension == ANY:
@@ -110,7 +110,7 @@ def _only_scales(value: object) -> bool:
 
 
 def joined(left: Dimension, right: Dimension) -> Dimension:
-    """Return the dimension of either value; unknown if they differ."""
+    """Return either value's dimension; unknown if they differ."""
     if left in (ANY, right):
         return right
     return left if right == ANY else UNKNOWN
@@ -122,7 +122,7 @@ def differ(left: Dimension, right: Dimension) -> bool:
 
 
 def written(dimension: Dimension) -> str:
-    """Return a dimension as text."""
+    """Describe a dimension."""
     if dimension == _NONE:
         return "a ratio or count"
     above = [_power(unit, power) for unit, power in sorted(dimension) if power > 0]

@@ -35,5 +35,5 @@ class Word:
 
     @property
     def arguments(self) -> str:
-        """Number of arguments as text, with names that are easily forgotten."""
+        """Number of arguments, with names that are easily forgotten."""
         return f"{self.counted} ({self.named})" if self.named else self.counted
