@@ -106,7 +106,7 @@ def test_days_of_another_length_are_set_aside(tmp_path: Path) -> None:
     plugin = ForecastPlugin(ForecastPlugin.Settings(), context)
     plugin.mom_setup()
     assert plugin._days.days("desktop") is None
-    assert "another length" in context.state_files[0].damage
+    assert "differs from the settings" in context.state_files[0].damage
     assert (tmp_path / "forecast" / f"{FILE}.unused-1").exists()
 
 
@@ -271,7 +271,7 @@ def test_a_day_whose_slots_are_shorter_than_cycles_is_refused() -> None:
         return [one.message for one in ForecastPlugin(SETTINGS, PluginContext(interval=interval)).mom_check()]
 
     assert findings(15.0) == []
-    assert findings(20.0) == ["nothing is learned: a slot of the day is 15s, and mom looks each 20s"]
+    assert findings(20.0) == ["nothing is learned: a slot of the day is 15s, the interval 20s"]
 
 
 def explained(**fields: Value) -> str:

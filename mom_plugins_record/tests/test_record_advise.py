@@ -122,7 +122,7 @@ def test_the_verb_says_how_many_fit_at_which_risk(recording: Path) -> None:
         (["--class", "golf", "--hours", "0.1"], "golf"),
         (["--class", "gold", "--memory", "4"], "has no unit"),
         (["--class", "gold", "--time", "soon"], "not a number with a unit"),
-        (["--class", "gold", "--hours", "0.01"], "holds only"),
+        (["--class", "gold", "--hours", "0.01"], "covers only"),
     ],
 )
 @pytest.mark.long

@@ -257,7 +257,7 @@ def test_a_calm_host_with_many_like_guests_is_no_bomb(tmp_path: Path) -> None:
 def test_a_pipe_or_a_device_is_no_recording(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     for path in (tmp_path / "pipe", Path("/dev/zero")):
-        with pytest.raises(MomError, match="is no file"):
+        with pytest.raises(MomError, match="is not a regular file"):
             next(Recording(path).cycles())
 
 

@@ -106,10 +106,10 @@ def test_unknown_parts_and_days_are_filled_in() -> None:
 @pytest.mark.parametrize(
     ("guests", "capacity", "why"),
     [
-        (learned(always(1), days=13), HOST, "13 days were learned of at least half of the guests, and 14 are needed"),
-        ([], HOST, "0 days were learned"),
-        (learned(lambda day, part: None), HOST, "0 days were learned"),
-        (learned(always(1)), 0, "the host has nothing for guests"),
+        (learned(always(1), days=13), HOST, "13 days are known for at least half of the guests, and 14 are needed"),
+        ([], HOST, "0 days are known"),
+        (learned(lambda day, part: None), HOST, "0 days are known"),
+        (learned(always(1)), 0, "the host has no memory for guests"),
     ],
 )
 def test_too_little_gives_no_number(guests: Sequence[PastGuest], capacity: float, why: str) -> None:
@@ -148,7 +148,7 @@ class TestWhatIsSaid:
         assert (host.ratio_today, host.guests) == (round(40 / 60, 2), 10)
         assert host.result is not None
         could = format_kib(host.result.sold)
-        assert f"kvm-07: {could} can be sold of the 60.00 GiB that are for guests, {ratio:.2f} times that" in "".join(lines_of(host, 0.01))
+        assert f"kvm-07: {could} can be sold; 60.00 GiB are for guests, a ratio of {ratio:.2f}: " in "".join(lines_of(host, 0.01))
         assert "at most 1 % (95 % confidence" in "".join(lines_of(host, 0.01))
         assert [(where, most, today) for where, _, most, today in rows(host)] == [
             ("OpenStack nova", f"{ratio:.2f}", "0.67"), ("KubeVirt", f"{100 * ratio:.0f}", "67"),
@@ -183,6 +183,6 @@ class TestWhatIsSaid:
     def test_that_it_is_not_known_and_why(self) -> None:
         host = sold_on(Learned(learned(always(2), days=5)), 0.01)
         assert list(lines_of(host, 0.01)) == [
-            "kvm-07: how much can be sold is not known: 5 days were learned of at least half of the guests, and 14 are needed"
+            "kvm-07: the amount that can be sold is unknown: 5 days are known for at least half of the guests, and 14 are needed"
         ]
         assert rows(host) == ()

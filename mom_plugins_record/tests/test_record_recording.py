@@ -59,7 +59,7 @@ def test_a_recording_that_ends_anywhere_is_read_up_to_there(tmp_path, reports):
     for end in [*range(0, len(sound), 97), len(sound) - 1]:
         path.write_bytes(sound[:end])
         if end == 0:
-            with pytest.raises(MomError, match="is no recording"):
+            with pytest.raises(MomError, match="is not a recording"):
                 read(path)
             continue
         back, _ = read(path)
@@ -111,7 +111,7 @@ def test_too_long_cycle_costs_itself_only(tmp_path: Path, reports: list[Report],
     def too_long() -> None:
         with monkeypatch.context() as patched:
             patched.setattr("mom_plugins_record.recording.groups.LARGEST_LINE", 10)
-            with pytest.raises(RecordingFull, match="a cycle takes more than"):
+            with pytest.raises(RecordingFull, match="a cycle is larger than"):
                 writer.cycle(reports[0])
 
     writer = opened(tmp_path / "r")
@@ -147,7 +147,7 @@ def test_a_full_disk_stops_the_recording_and_leaves_it_sound(tmp_path, reports):
 
 def test_too_little_room_is_said_before_the_disk_is_full(tmp_path, reports):
     writer = opened(tmp_path / "r", RecordingLimits(86_400.0, 1 << 30, reserve=1 << 62))
-    with pytest.raises(RecordingFull, match="are free where"):
+    with pytest.raises(RecordingFull, match="are free on the disk of"):
         writer.cycle(reports[0])
 
 
@@ -168,9 +168,9 @@ def test_stale_nfs_file_is_begun_anew(tmp_path: Path, reports: list[Report], mon
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "is no recording"),
-        (b"hello, world, this is no recording", "is no recording"),
-        (MARK.replace(b"3\n", b"99\n"), "is of version 99"),
+        (b"", "is not a recording"),
+        (b"hello, world, this is no recording", "is not a recording"),
+        (MARK.replace(b"3\n", b"99\n"), "has version 99"),
     ],
 )
 def test_a_file_that_is_no_recording_is_refused(tmp_path, content, message):
@@ -269,7 +269,7 @@ def test_the_doctor_says_that_there_is_no_room_to_record(tmp_path: Path) -> None
     (found,) = RecordPlugin(settings, PluginContext(state_directory=tmp_path, serves=False)).mom_doctor(None)
     assert found.severity is Severity.ERROR
     assert "nothing is recorded: only " in found.message
-    assert "make room, or lower reserve" in found.cure
+    assert "free space, or lower the setting reserve" in found.cure
 
 
 def test_unwritable_accounts_are_a_problem_with_a_hint(tmp_path: Path, reports: list[Report]) -> None:
@@ -279,8 +279,8 @@ def test_unwritable_accounts_are_a_problem_with_a_hint(tmp_path: Path, reports: 
     plugin.mom_setup()
     plugin.mom_report(reports[0])
     (problem,) = plugin.mom_problems(reports[0].snapshot)
-    assert "is no file of accounts" in problem.message
-    assert problem.hint == "move it away, and mom begins the accounts anew"
+    assert "is not a file of accounts" in problem.message
+    assert problem.hint == "move it away; mom then starts new accounts"
     (tmp_path / "accounts.sqlite3").rename(tmp_path / "theirs")
     plugin.mom_teardown()
     assert not plugin.mom_problems(reports[0].snapshot)

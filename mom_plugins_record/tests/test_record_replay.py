@@ -188,7 +188,7 @@ def test_what_is_no_recording_is_misuse_and_not_an_answer(recording: Path, tmp_p
         assert mistyped.exit_code == 2
         assert f"there is no file or folder {tmp_path}/nowhere" in " ".join(mistyped.output.split())
     (tmp_path / "other").write_text("rain")
-    nothing = ((tmp_path, "there is no recording in"), (tmp_path / "other", "is no recording of mom"), ("/dev/null", "is no file"))
+    nothing = ((tmp_path, "there is no recording in"), (tmp_path / "other", "is not a recording"), ("/dev/null", "is not a regular file"))
     for path, said in nothing:
         other = run(path)
         assert said in str(other.exception)
@@ -203,8 +203,8 @@ def test_where_nothing_could_be_compared_nothing_is_fine(recording: Path, tmp_pa
     arguments = (tmp_path / "cut", "--policy", policy, "--no-estimate")
     shown = run(*arguments, "--fail-on", "below-need,difference")
     assert shown.exit_code == 1
-    assert "nothing could be compared, so --fail-on has no answer" in " ".join(shown.stderr.split())
-    assert "unknown, as nothing could be compared" in shown.stdout
+    assert "no cycle could be compared, so --fail-on has no result" in " ".join(shown.stderr.split())
+    assert "unknown: no cycle could be compared" in shown.stdout
     assert "none" not in shown.stdout
     assert run(*arguments).exit_code == 0
 
@@ -279,7 +279,7 @@ def test_another_policy_shows_in_the_estimate(calm: Path, tmp_path: Path) -> Non
     assert shown["estimated"]["then"]["reclaimed_kib"] > 1 << 20
     assert shown["estimated"]["now"]["work_done"] < shown["estimated"]["then"]["work_done"]
     text = run(calm, "--policy", other, "--to", "2026-01-01T00:03").output
-    assert text.index("Exact, on the state") < text.index("Estimated: both simulated")
+    assert text.index("Exact, for the recorded state") < text.index("Estimated: both simulated")
     assert "Estimated" not in run(calm, "--policy", other, "--to", "2026-01-01T00:03", "--no-estimate").output
 
 

@@ -236,8 +236,8 @@ def test_damaged_header_is_set_aside_or_explained(path: Path) -> None:
         keeper.write()
         keeper.write()  # what is found to be damaged when it is written is set aside at the next time
         if keeper.write_error:
-            assert "is no file of accounts" in keeper.write_error or "has the format" in keeper.write_error
-            assert (path.read_bytes(), keeper.write_hint) == (content, "move it away, and mom begins the accounts anew")
+            assert "is not a file of accounts" in keeper.write_error or "has the format" in keeper.write_error
+            assert (path.read_bytes(), keeper.write_hint) == (content, "move it away; mom then starts new accounts")
         else:
             assert read_hosts(path, EPOCH, EPOCH)
 
@@ -273,7 +273,7 @@ def test_file_of_another_format_stays(path: Path) -> None:
     keeper.write()
     assert (path.read_bytes(), keeper.damage) == (before, "")
     assert "has the format 99" in keeper.write_error
-    assert keeper.write_hint == "move it away, and mom begins the accounts anew"
+    assert keeper.write_hint == "move it away; mom then starts new accounts"
     path.rename(path.with_name("theirs"))
     keeper.write()
     assert (len(read_hosts(path, 0, float("inf"))), keeper.write_error) == (1, "")
@@ -461,7 +461,7 @@ def test_damaged_row_sets_the_file_aside(path: Path, caplog: pytest.LogCaptureFi
         connection.execute("UPDATE guest_hours SET touched_kib = 1e12")
     keeper = kept(file_at(path, run=2), EPOCH + 60)
     assert "a checksum in guest_hours is wrong" in keeper.damage
-    assert "the accounts begin anew" in caplog.text
+    assert "mom starts new accounts" in caplog.text
     keeper.add(cycle(0, {"a": KNOWN}), None)
     keeper.write()
     assert keeper.write_error == ""

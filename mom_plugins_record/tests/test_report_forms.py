@@ -174,9 +174,9 @@ def test_a_tenant_may_be_a_project(of_projects: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--tenant", "amce-*"], "no guest of that time is named amce-*"),
-        (["--tenant", "project=amce"], "no guest of that time matches project=amce"),
-        (["--by", "projects"], "no guest of that time has the property projects"),
+        (["--tenant", "amce-*"], "no guest in that time is named amce-*"),
+        (["--tenant", "project=amce"], "no guest in that time matches project=amce"),
+        (["--by", "projects"], "no guest in that time has the property projects"),
         (["--html", "/nowhere/report.html"], "cannot write /nowhere/report.html"),
     ],
 )
@@ -231,9 +231,9 @@ def test_stalls_and_kills_state_the_known_share(tmp_path: Path) -> None:
     silent = [guest(FIRST, f"b{number}", 4, 1, waiting_known_seconds=0.0) for number in range(9)]
     file.write([(host(FIRST), [tells, *silent])])
     said = " ".join(run(tmp_path).output.split())
-    assert "10 % of guests' time waited because of mom, at most; known of 10 % of their time" in said
-    assert "waited because of mom, at most 360.0 s (10 % of guests' time; known of 10 % of their time)" in said
-    assert "1 programs killed in guests for want of memory, 1 of them in gold; known of 10 % of their time" in said
+    assert "10 % of guests' time waited because of mom, at most; known for 10 % of their time" in said
+    assert "waited because of mom, at most 360.0 s (10 % of guests' time; known for 10 % of their time)" in said
+    assert "1 programs killed in guests for lack of memory, 1 of them in gold; known for 10 % of their time" in said
     whole = told(tmp_path)["whole"]
     assert (whole["waiting_known_guest_hours"], whole["killed_known_guest_hours"], whole["seen_guest_hours"]) == (1, 1, 10)
 
@@ -244,7 +244,7 @@ def test_report_begins_at_a_full_hour(tmp_path: Path, ended: float, last: str, b
     file.write([(host(FIRST), []), (host(FIRST + 1, ended=(FIRST + 1) * 3600 + ended), [])])
     found = told(tmp_path, "--last", last)
     assert found["from"] == f"2025-11-25T{began:02}:00:00Z"
-    assert ("accounts are kept by the hour: this is of a whole one" in found["remarks"]) is last.endswith("m")
+    assert ("accounts are kept by the hour: this report covers a whole hour" in found["remarks"]) is last.endswith("m")
 
 
 def test_future_hours_are_left_out(tmp_path: Path) -> None:
@@ -254,7 +254,7 @@ def test_future_hours_are_left_out(tmp_path: Path) -> None:
     file.write([(host(FIRST + hour), []) for hour in range(HOURS)])
     found = told(tmp_path)
     assert (found["to"], found["seen_hours"]) == ("2025-12-05T00:00:00Z", HOURS)
-    assert "1 hours lie in the future, and are left out: a clock was ahead" in " ".join(run(tmp_path).output.split())
+    assert "1 hours in the future are ignored: a clock was ahead" in " ".join(run(tmp_path).output.split())
 
 
 def test_forecast_errors_are_reported(tmp_path: Path) -> None:
@@ -269,7 +269,7 @@ def test_forecast_errors_are_reported(tmp_path: Path) -> None:
     ]
     file.write([], minutes)
     assert told(tmp_path)["forecast"] == {"wrong_by_gib": 1.5, "as_now_wrong_by_gib": 4.0}
-    assert "wrong by 1.50 GiB together; as they were then: by 4.00 GiB" in run(tmp_path).output
+    assert "error 1.50 GiB, summed over guests; without forecasts: 4.00 GiB" in run(tmp_path).output
 
 
 @pytest.mark.parametrize(
@@ -291,9 +291,9 @@ def test_hours_that_two_moms_have_shared_are_one_hour(tmp_path: Path) -> None:
 
 
 def test_too_little_evidence_gives_no_advice() -> None:
-    assert "does not tell" in advise(4 * GIB, 0.0, 0, 0, 3600, 0).why
+    assert "does not report" in advise(4 * GIB, 0.0, 0, 0, 3600, 0).why
     first_hour = advise(4 * GIB, GIB, 0, 0, 600, 0)
-    assert (first_hour.fit, first_hour.why) == (Fit.UNKNOWN, "it needs 24 hours of evidence, and has 0")
+    assert (first_hour.fit, first_hour.why) == (Fit.UNKNOWN, "24 hours of data are needed, and 0 are known")
     assert advise(4 * GIB, GIB, 23, 0, 3600, 0).fit is Fit.UNKNOWN
     assert advise(4 * GIB, GIB, 24, 0, 3600, 0).fit is Fit.LARGE
 
@@ -304,7 +304,7 @@ def test_unknown_use_is_not_zero() -> None:
     assert (line.used_gib, line.sold_gib) == (4, 8)
 
 
-@pytest.mark.parametrize(("killed", "for_mom", "why"), [(1, 0.0, "programs were killed"), (0, 900.0, "mom held back")])
+@pytest.mark.parametrize(("killed", "for_mom", "why"), [(1, 0.0, "its kernel killed programs"), (0, 900.0, "mom had taken")])
 def test_guest_short_of_memory_gets_no_smaller_size(killed: int, for_mom: float, why: str) -> None:
     lacked = advise(8 * GIB, GIB, 24, 0.0, 86_400.0, killed, for_mom)
     assert (lacked.fit, lacked.would_do_gib, lacked.risk) == (Fit.UNKNOWN, None, None)

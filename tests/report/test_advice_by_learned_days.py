@@ -65,19 +65,19 @@ def test_of_several_hosts_as_json(tmp_path: Path) -> None:
     assert hosts["calm"]["settings"]["kubevirt"]["memoryOvercommitPercentage"] == round(100 * hosts["calm"]["ratio"])
     assert hosts["full"]["ratio_today"] == round(24 / 22, 2)
     assert hosts["new"]["sold_kib"] is None
-    assert "5 days were learned" in hosts["new"]["why"]
+    assert "5 days are known" in hosts["new"]["why"]
     alone = asked("--days", short)
     assert alone.exit_code == 1
-    assert "how much can be sold is not known" in alone.output
+    assert "the amount that can be sold is unknown" in alone.output
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--risk", "0"], "is no risk between 0 and 100 %"),
-        (["--risk", "150%"], "is no risk between 0 and 100 %"),
-        (["--risk", "little"], "is no risk between 0 and 100 %"),
-        (["--class", "gold"], "are for a RECORDING, which is not named"),
+        (["--risk", "0"], "is not a risk between 0 and 100 %"),
+        (["--risk", "150%"], "is not a risk between 0 and 100 %"),
+        (["--risk", "little"], "is not a risk between 0 and 100 %"),
+        (["--class", "gold"], "need a RECORDING"),
         ([".", "--risk", "1%", "--class", "gold"], "leave RECORDING out"),
         (["."], "--class is missing"),
         (["nowhere", "--class", "gold"], "there is no file or folder nowhere"),

@@ -39,24 +39,26 @@ from mom_plugins_record.report.sizes import risk_of
 
 @click.command()
 @click.argument("recording", type=KeptPath(), required=False)
-@click.option("--risk", metavar="SHARE", help=f"Without RECORDING: of a month, that some guest lacks memory.  [default: {100 * RISK:g}%]")
 @click.option(
-    "--days", type=KeptPath(), multiple=True, metavar="FILE", help="Without RECORDING: a file past.json, also of another host; several."
+    "--risk", metavar="SHARE", help=f"Without RECORDING: risk per month that some guest lacks memory.  [default: {100 * RISK:g}%]"
 )
-@click.option("--class", "sla_class", metavar="CLASS", help="With RECORDING: the service class of the guests that would come.")
-@click.option("--memory", metavar="SIZE", help="What each of them is sold, such as 4GiB.  [default: what recorded guests are]")
-@click.option("--most", type=click.IntRange(1, 1000), default=64, show_default=True, help="No more than this many are tried.")
-@click.option("--seeds", type=click.IntRange(1, 1000), default=10, show_default=True, help="How often each number is simulated.")
-@click.option("--hours", type=FiniteRange(0.01, 24 * 365), help="How much of the recording is simulated.  [default: all]")
-@click.option("--time", "time_limit", default="5m", show_default=True, metavar="TIME", help="End after this, with what is known.")
-@click.option("--placement", metavar="FILE", help="Write the commands that tell OpenStack's placement what fits to FILE; - prints them.")
+@click.option(
+    "--days", type=KeptPath(), multiple=True, metavar="FILE", help="Without RECORDING: past.json of this or another host; may be repeated."
+)
+@click.option("--class", "sla_class", metavar="CLASS", help="With RECORDING: service class of the new guests.")
+@click.option("--memory", metavar="SIZE", help="Memory of each new guest, such as 4GiB.  [default: as recorded guests]")
+@click.option("--most", type=click.IntRange(1, 1000), default=64, show_default=True, help="Largest number of new guests to try.")
+@click.option("--seeds", type=click.IntRange(1, 1000), default=10, show_default=True, help="Simulations of each number of guests.")
+@click.option("--hours", type=FiniteRange(0.01, 24 * 365), help="Hours of the recording to simulate.  [default: all]")
+@click.option("--time", "time_limit", default="5m", show_default=True, metavar="TIME", help="Stop then, with the results so far.")
+@click.option("--placement", metavar="FILE", help="Write a script for OpenStack's placement service to FILE; - prints it.")
 @click.option(
     "-c",
     "--config",
     "config_path",
     type=ExistingPath(),
     metavar="FILE",
-    help="Take classes and settings from there.  [default: the recording's]",
+    help="Configuration with classes and settings.  [default: the recording's]",
 )
 @json_option
 @quiet(logging.CRITICAL)
@@ -96,13 +98,13 @@ def advise(
     """
     if recording is None:
         if sla_class is not None or memory is not None or hours is not None:
-            raise click.UsageError("--class, --memory and --hours are for a RECORDING, which is not named")
+            raise click.UsageError("--class, --memory and --hours need a RECORDING")
         _by_days(_share(risk), days, config_path, placement, as_json=as_json)
         return
     if risk is not None or days:
         raise click.UsageError("--risk and --days are for learned days: leave RECORDING out")
     if sla_class is None:
-        raise click.UsageError("--class is missing: which guests would come?")
+        raise click.UsageError("--class is missing: name the service class of the new guests")
     try:
         limit = parse_duration(time_limit)
         memory_kib = None if memory is None else parse_size(memory) / 1024
@@ -154,10 +156,10 @@ def _by_simulation(stage: RecordedStage, request: _Request, placement: str | Non
         for line in (*summary, *table):
             print_prose(line, 4)
         if remark := trials.before.remark:
-            print_prose(f"without new guests, the simulation has harm, too: {remark}; only more than that counts", 4)
+            print_prose(f"the simulation without new guests has harm already: {remark}; only additional harm counts", 4)
     if isinstance(advice, PlacementAdvice):
         sizes = f"of {request.memory} each" if request.memory is not None else "of the recorded guests' sizes"
-        text = script(advice, [*summary, f"New guests were {sizes}, beside the recorded ones."])
+        text = script(advice, [*summary, f"The simulation added new guests {sizes}."])
         _hand_out(text, str(placement), printed=not as_json)
     elif advice is not None and not as_json:
         print_prose(advice, 4)
@@ -173,7 +175,7 @@ def _share(risk: str | None) -> float:
     except ValueError:
         share = math.nan
     if not 0 < share < 1:
-        raise click.UsageError(f"--risk: {printable(risk, 40)} is no risk between 0 and 100 %, such as 1%")
+        raise click.UsageError(f"--risk: {printable(risk, 40)} is not a risk between 0 and 100 %, such as 1%")
     return share
 
 
@@ -189,7 +191,7 @@ def _by_days(risk: float, files: Sequence[Path], config: Path | None, placement:
         for line in sold.lines_of(host, risk):
             print_prose(line, 4)
         if rows := sold.rows(host):
-            print_table(("where", TableColumn("what to set", 1), "could be", "today"), rows)
+            print_table(("platform", TableColumn("setting", 1), "possible", "today"), rows)
     if placement is not None and first.advice is not None:
         _hand_out(script(first.advice, list(sold.lines_of(first, risk))), placement, printed=not as_json)
     if not any(item.result for item in hosts):
@@ -198,7 +200,7 @@ def _by_days(risk: float, files: Sequence[Path], config: Path | None, placement:
 
 def _placement(trials: Trials, host: str, fits: int | None) -> PlacementAdvice | str:
     if fits is None:
-        return "no ratio for placement: how much could be sold without harm is not known"
+        return "no ratio for placement: the amount that can be sold without harm is unknown"
     before = trials.before
     return placement_of(host, before.total, before.promisable, trials.sold[fits])
 
@@ -214,8 +216,8 @@ def _hand_out(text: str, file: str, *, printed: bool) -> None:
 def _result_lines(search: CapacitySearch, fits: int | None, sla_class: str, seconds: float) -> tuple[list[str], list[str]]:
     if fits is None:
         baseline = search.counts.get(0)
-        why = baseline.harm if baseline is not None and baseline.harm else "the time was too short to tell"
-        summary = [f"no guest of class {sla_class} fits: without any, {why}"]
+        why = baseline.harm if baseline is not None and baseline.harm else "the time was too short for a result"
+        summary = [f"no guest of class {sla_class} fits: even without new guests, {why}"]
     else:
         runs = search.counts[fits].runs
         most = " or more" if fits == search.most else ""
@@ -224,7 +226,7 @@ def _result_lines(search: CapacitySearch, fits: int | None, sla_class: str, seco
             f" so a risk of at most {100 * risk_of(runs):.0f} % (95 % confidence)"
         ]
     if not search.complete:
-        summary.append("the time was over before all was tried: --time gives more, --hours and --seeds ask for less")
+        summary.append("the time ended before all numbers were tried: increase --time, or lower --hours and --seeds")
     return summary, [
         f"  {'more':>5}  {'runs':>4}  harm",
         *(f"  {item.count:>5}  {item.runs:>4}  {item.harm or 'none'}" for item in search.tried),

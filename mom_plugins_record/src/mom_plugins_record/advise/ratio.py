@@ -81,10 +81,10 @@ def sold_at_risk(guests: Sequence[PastGuest], capacity: float, *, risk: float = 
     :param risk: for a month, between 0 and 1
     """
     if capacity <= 0:
-        return "the host has nothing for guests"
+        return "the host has no memory for guests"
     days = days_of(guests)
     if len(days) < LEAST_DAYS:
-        return f"{len(days)} days were learned of at least half of the guests, and {LEAST_DAYS} are needed"
+        return f"{len(days)} days are known for at least half of the guests, and {LEAST_DAYS} are needed"
     pool = [(guest.sold_kib, needs) for guest in guests if (needs := needs_on(guest, days)) is not None and guest.sold_kib > 0]
     drawn = random.Random(1)  # noqa: S311  # the same days give the same answer
     grid = [capacity * STEP * place for place in range(1, round(MOST_SOLD / STEP) + 1)]

@@ -30,25 +30,25 @@ class PlacementAdvice(NamedTuple):
 def placement_of(host: str, total_kib: float | None, promisable_kib: float | None, sold_kib: float) -> PlacementAdvice | str:
     """Return the advice for a host of these sizes, or the reason why there is none."""
     if not total_kib or promisable_kib is None:
-        missing = "the host's memory (plugin host)" if not total_kib else "what it can promise (plugin balloon)"
+        missing = "the host's memory (plugin host)" if not total_kib else "the memory that it can promise (plugin balloon)"
         return f"no ratio: {missing} was not recorded"
     total, reserved = int(total_kib / MIB), math.ceil((total_kib - promisable_kib) / MIB)
     sold = int(sold_kib / MIB)
     if reserved >= total or sold <= 0:
-        return "no ratio: nothing of the host's memory is for guests" if sold else "no ratio: there is no guest"
+        return "no ratio: the host has no memory for guests" if sold else "no ratio: there are no guests"
     return PlacementAdvice(host, total, reserved, sold, math.floor(100 * sold / (total - reserved)) / 100)
 
 
 def script(advice: PlacementAdvice, summary: Sequence[str]) -> str:
     """Return a script for the operator to read and run."""
     lines = [
-        f"For OpenStack's placement, by `mom advise` of {time.strftime('%Y-%m-%d', time.gmtime())}. mom runs nothing of this.",
+        f"For OpenStack's placement service, from `mom advise` on {time.strftime('%Y-%m-%d', time.gmtime())}. mom does not run it.",
         *(printable(line, 300) for line in summary),
-        f"So {advice.sold_mib} MiB can be sold of {advice.total_mib} - {advice.reserved_mib} MiB.",
-        "Placement counts MiB and knows no classes: it lets guests in that are promised more, too. Keep those to other hosts.",
-        "In nova.conf of the host, which nova-compute takes to placement itself; no ram_allocation_ratio, which would overwrite the ratio:",
+        f"{advice.sold_mib} MiB can be sold; the host has {advice.total_mib} - {advice.reserved_mib} MiB for guests.",
+        "Placement counts MiB, and ignores classes: it may also place guests with larger guarantees here. Keep them on other hosts.",
+        "In nova.conf of the host, set this line, and no ram_allocation_ratio, which would overwrite the ratio:",
         f"  reserved_host_memory_mb = {advice.reserved_mib}",
-        "If the provider has another name: openstack resource provider list. To look first: add --dry-run.",
+        "If the provider has another name: openstack resource provider list. To test first: add --dry-run.",
     ]
     name = shlex.quote(printable(advice.host, 253))
     commands = [
@@ -116,15 +116,15 @@ def _present_guests(guests: Sequence[PastGuest], today: int) -> Sequence[PastGue
 def lines_of(host: HostSold, risk: float) -> Iterator[str]:
     """Yield the result for one host as text."""
     where = f"{host.host}: " if host.host else ""
-    today = f"{format_kib(host.today)} are sold to {host.guests} guests today, {host.ratio_today:.2f} times that"
+    today = f"{format_kib(host.today)} are sold to {host.guests} guests today, a ratio of {host.ratio_today:.2f}"
     if host.result is None:
-        yield f"{where}how much can be sold is not known: {host.why}"
+        yield f"{where}the amount that can be sold is unknown: {host.why}"
         return
     result, more = host.result, "" if host.result.complete else " or more"
     yield (
-        f"{where}{format_kib(result.sold)}{more} can be sold of the {format_kib(host.capacity)} that are for guests, {host.ratio:.2f} "
-        f"times that: the risk that some guest lacks memory within a month is at most {percent(risk)} ({100 * CONFIDENCE:.0f} % "
-        f"confidence; as likely as not, {format_kib(result.middle)} could be)"
+        f"{where}{format_kib(result.sold)}{more} can be sold; {format_kib(host.capacity)} are for guests, a ratio of {host.ratio:.2f}: "
+        f"the risk that some guest lacks memory within a month is at most {percent(risk)} ({100 * CONFIDENCE:.0f} % confidence; "
+        f"with 50 %: {format_kib(result.middle)})"
     )
     yield f"{today}; learned: {result.days} days of {result.guests} guests"
 

@@ -155,7 +155,7 @@ class TrialRun:
         settled = now >= SETTLED_SECONDS
         promised, promisable = field_number(host, "mem_promised"), field_number(host, "mem_promisable")
         if promised > promisable + 1:
-            return f"{format_kib(promised)} would be promised, and the host can promise {format_kib(promisable)}"
+            return f"{format_kib(promised)} would be promised, but the host can promise only {format_kib(promisable)}"
         killed, swapped = field_number(host, "sim_killed"), field_number(host, "swap_usage")
         if self._settled is None or not settled:
             self._settled = killed, swapped
@@ -182,7 +182,7 @@ class TrialRun:
         worst = max(beyond, key=beyond.__getitem__, default="")
         if not worst or beyond[worst] <= 0:
             return ""
-        compared = f", without newcomers {100 * before[worst]:.1f} %" if worst in before else ""
+        compared = f", without new guests {100 * before[worst]:.1f} %" if worst in before else ""
         return f"{printable(self._since[worst][0])} loses {100 * shares[worst]:.1f} % of its work{compared}"
 
 
@@ -233,5 +233,5 @@ def stage_of(path: Path, config: Path | None, seconds: float | None) -> Recorded
     cycles = takewhile(lambda recorded: recorded.report.time <= ends, recording.cycles())
     stage = RecordedStage.of(recording, cycles, None if config is None else load_config(config).in_force(), ("balloon", CLASSES))
     if stage.seconds < 10 * stage.interval:
-        raise MomError(f"{path} holds only {stage.seconds:.0f} s", hint="record for hours: what guests want by day and by night")
+        raise MomError(f"{path} covers only {stage.seconds:.0f} s", hint="record for hours, to cover the guests' use by day and by night")
     return stage

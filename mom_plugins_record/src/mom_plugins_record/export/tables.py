@@ -310,7 +310,7 @@ def export(
     if kind == "parquet" and find_spec("pyarrow") is None:
         raise MomError(
             "Parquet needs pyarrow, which is not installed",
-            hint=f"install it for the Python of mom: {sys.executable} -m pip install pyarrow; or write csv, which needs nothing",
+            hint=f"install it for mom's Python: {sys.executable} -m pip install pyarrow; or use csv",
         )
     recording = Recording(path)
     try:
@@ -358,7 +358,7 @@ def _write(recording: Recording, folder: Path, kind: str, guests: Sequence[str],
         raise nothing_in(recording)
     if guests and not files["guests"].rows:
         named = ", ".join(map(printable, guests))
-        raise MomError(f"no guest that was recorded then is named {named}", hint="without --guest, all are written")
+        raise MomError(f"no guest recorded in that time is named {named}", hint="omit --guest to export all guests")
     return {name: table.rows for name, table in files.items()}
 
 

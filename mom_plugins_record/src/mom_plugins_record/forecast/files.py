@@ -110,13 +110,13 @@ DAYS: Final[DaysFile[HostDays]] = DaysFile(
     name=state.FILE,
     learned=state.LEARNED,
     description="the file of guests' days",
-    loss="guests' days are learned anew",
+    loss="mom learns guests' days again",
     form=state.days_from,
     part=lambda days: days,
     head=state.head_of,
     guest=state.kept_guest,
     missing="there are no guests' days",
-    hint="a mom with the plugin forecast writes them each hour; `mom forecast learn RECORDING` learns from recorded cycles",
+    hint="the plugin forecast writes them every hour; `mom forecast learn RECORDING` learns them from a recording",
 )
 
 PAST: Final[DaysFile[HostPast]] = DaysFile(
@@ -129,8 +129,8 @@ PAST: Final[DaysFile[HostPast]] = DaysFile(
     head=HostPast.head,
     guest=HostPast.kept,
     missing="there are no past days of guests",
-    hint="a mom with the plugin forecast writes them each hour, and has enough after two weeks; `mom forecast learn RECORDING` learns "
-    "them from recorded cycles",
+    hint="the plugin forecast writes them every hour, and has enough after two weeks; `mom forecast learn RECORDING` learns "
+    "them from a recording",
 )
 
 KINDS: Final[Sequence[DaysFile[Any]]] = (DAYS, PAST)
@@ -237,7 +237,7 @@ class DaysKeeper:
             for _ in self._encode(days):
                 pass
         if self._writes and not Callers.came_back(self._writes[-1], PATIENCE):
-            self._context.log.error("learned days are not written: the disk does not answer")
+            self._context.log.error("learned days are not written: the disk does not respond")
         self._callers.close(0.0)
 
     def _encode(self, days: HostDays) -> Iterator[None]:
@@ -270,14 +270,14 @@ class DaysKeeper:
         content = kept.file.read()
         if content is None or content.calendar.same_as(self._calendar):
             return content
-        kept.file.refuse("its days or weeks have another length than in the settings")
+        kept.file.refuse("the length of its days or weeks differs from the settings")
         return None
 
     def _take_in(self, days: HostDays, left: Sequence[_LeftFile]) -> None:
         for kept, version, content in left:
             if content is not None:
                 count = kept.kind.part(days).merge(content)
-                self._context.log.info("took in the days of %d guests of %s", count, kept.file.path)
+                self._context.log.info("merged the days of %d guests from %s", count, kept.file.path)
                 self._round = self._encode(days)
             if content is not None or kept in self._files:  # an unusable file that cannot be set aside is not read again
                 self._merged[kept.file.path] = version

@@ -185,13 +185,13 @@ def past_from(content: Any) -> HostPast:
     result = HostPast({}, content["host"][:LONGEST_NAME], total, promisable, calendar_of(content))
     for identity, name, ordinals, sold, text in content["guests"]:
         if not isinstance(identity, str) or not isinstance(name, str):
-            raise TypeError("a guest is not as it was kept")
+            raise TypeError("a guest's record is invalid")
         used = base64.b64decode(text, validate=True)
         days = [ordinal for ordinal in ordinals if isinstance(ordinal, int) and 0 < ordinal <= LAST_DAY]
         if not len(days) == len(ordinals) == len(sold) <= MOST_DAYS or len(used) != PARTS * len(days) or days != sorted(set(days)):
-            raise ValueError("days of a guest are not as they were kept")
+            raise ValueError("days of a guest are invalid")
         if max(used, default=0) > 1 + LEVELS:
-            raise ValueError("a part of a day is out of all bounds")
+            raise ValueError("a part of a day is out of bounds")
         kib = array("f", [_kib(item) for item in sold])
         result.guests[identity] = GuestPast(name[:LONGEST_NAME], array("i", days), kib, bytearray(used))
     return result
@@ -205,5 +205,5 @@ def is_size(value: float | None) -> TypeGuard[float]:
 def _kib(value: Any) -> float:
     size = float(value)
     if not is_size(size):
-        raise ValueError("a size makes no sense")
+        raise ValueError("a size is invalid")
     return size

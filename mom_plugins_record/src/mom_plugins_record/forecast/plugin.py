@@ -64,7 +64,7 @@ class ForecastPlugin:
         """Suggest the plugin on hosts that can run guests."""
         if not (root / "dev/kvm").exists():
             return None
-        return Suggestion("it learns guests' days, so that there is room before it is needed", order=45)
+        return Suggestion("it learns when guests need memory, and makes room in time", order=45)
 
     @hookimpl
     def mom_declare(self) -> Iterable[Declaration]:
@@ -111,7 +111,7 @@ class ForecastPlugin:
         """Report an interval longer than a slot, with which mom cannot learn."""
         slot, interval = self._days.calendar.slot_seconds, self._context.interval
         if interval > slot:
-            text = f"nothing is learned: a slot of the day is {format_duration(slot)}, and mom looks each {format_duration(interval)}"
+            text = f"nothing is learned: a slot of the day is {format_duration(slot)}, the interval {format_duration(interval)}"
             yield Finding(Severity.ERROR, "guests' days", text, "make `day` longer, or `interval` shorter")
 
     mom_status = late_hook("mom_plugins_record.forecast.surface:forecast_parts", "report")
@@ -123,7 +123,7 @@ class ForecastPlugin:
         """Report the number of guests with learned days."""
         days = [item.days for item in self._days.known.values() if item.days.slots]
         patterns = sum(item.has_pattern for item in days)
-        text = f"days of {len(days)} guests are known; {patterns} of them have a pattern" if days else "no days are known yet: it takes two"
+        text = f"days of {len(days)} guests are known; {patterns} of them have a pattern" if days else "no days known yet: two are needed"
         yield Finding(Severity.OK, "guests' days", text)
 
     @staticmethod

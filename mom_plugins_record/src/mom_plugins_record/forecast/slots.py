@@ -72,5 +72,5 @@ def calendar_of(content: Any) -> Calendar:
     """Return the calendar of stored days. Raise any error for an invalid one."""
     day, week = content["day"], content["week"]
     if not (SHORTEST_DAY <= day <= LONGEST_DAY and isinstance(week, int) and 1 <= week <= LONGEST_WEEK):
-        raise ValueError("days, or weeks, are of a length that they cannot have")
+        raise ValueError("the length of days or weeks is invalid")
     return Calendar(float(day), week)

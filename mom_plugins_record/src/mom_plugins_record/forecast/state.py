@@ -65,16 +65,16 @@ def kept_guest(days_of_host: HostDays, identity: str) -> Sequence[Any] | None:
 def _guest(kept: Sequence[Any], calendar: Calendar) -> KnownGuest:
     identity, name, present_at, slots, pattern, numbers, *curves = kept
     if not (isinstance(identity, str) and isinstance(name, str) and isinstance(slots, int) and pattern in (0, 1)) or slots < 0:
-        raise TypeError("a guest is not as it was kept")
+        raise TypeError("a guest's record is invalid")
     lengths = (SLOTS, calendar.week_slots, SLOTS, SLOTS, SLOTS, HOURS)
     by_day, by_week, last, excess, growth, errors = (_unpacked(*item) for item in zip(curves, lengths, strict=True))
     usual, *counters = (math.nan if number is None else _number(number) for number in numbers)
     if len(counters) != _NUMBERS:
-        raise ValueError("a guest is not as it was kept")
+        raise ValueError("a guest's record is invalid")
     losses, week_losses, wrong, lasting = (array("d", part) for part in (counters[:3], counters[3:6], counters[6:10], counters[10:12]))
     margin, average, weight = counters[12:]
     if not 0 <= weight <= 1 or min(*losses, *week_losses, *wrong, lasting[1], margin) < 0:
-        raise ValueError("a number of a guest makes no sense")
+        raise ValueError("a number of a guest is invalid")
     days = GuestDays(
         calendar, by_day.whole(), by_week, last, excess.whole(), growth.whole(), errors.whole(), usual, losses, week_losses, wrong, lasting,
         margin, average, weight, slots, bool(pattern),
@@ -90,18 +90,18 @@ def _packed(curve: array[float] | HalfCurve) -> str:
 def _unpacked(text: str, length: int) -> HalfCurve:
     halves = base64.b64decode(text, validate=True)
     if len(halves) != 2 * length:
-        raise ValueError("a curve has another length")
+        raise ValueError("a curve has an invalid length")
     curve = HalfCurve.from_bytes(halves)
     # NaN is an unknown size. Infinite or negative sizes were never stored.
     if any(item < 0 or item > LARGEST_KIB for item in curve.whole()):
-        raise ValueError("a size of a curve makes no sense")
+        raise ValueError("a size of a curve is invalid")
     return curve
 
 
 def _number(value: Any) -> float:
     number = float(value)
     if not abs(number) <= LARGEST_NUMBER:  # NaN fails too
-        raise ValueError("a number is out of all bounds")
+        raise ValueError("a number is out of bounds")
     return number
 
 

@@ -37,10 +37,10 @@ def _sentences(about: About) -> Iterator[str]:
         return
     if expected is None or soon is None:
         if weight < LEAST_WEIGHT:
-            yield f"This day differs from those before: its forecast counts {weight:.0%}, and is not used."
+            yield f"This day differs from those before: its forecast has a weight of {weight:.0%}, and mom does not use it."
         return
-    errors = "" if error is None else f"; the error of its forecasts of an hour was {format_kib(error)} lately"
-    yield f"By its days, it usually uses {format_kib(expected)} at this time{errors}."
+    errors = "" if error is None else f"; the recent error of its one-hour forecasts is {format_kib(error)}"
+    yield f"According to earlier days, it usually uses {format_kib(expected)} at this time{errors}."
     total, usable, size = map(about.number, ("mem_available", "mem_usable", "balloon_cur"))
     if total is None or usable is None:
         return

@@ -51,7 +51,7 @@ def forecast() -> None:
 
 @forecast.command("show")
 @click.argument("guest", required=False)
-@click.option("--file", type=KeptPath(), help="This file of days, or folder of such; without it, those of this host's mom.")
+@click.option("--file", type=KeptPath(), help="File or folder of learned days.  [default: those of this host's mom]")
 @config_option
 @json_option
 def show_command(guest: str | None, file: Path | None, config_path: str | None, as_json: bool) -> None:
@@ -91,13 +91,13 @@ def learn_command(recordings: Sequence[Path], config_path: str | None) -> None:
             _learn(days, path, show)
     learned_guests = [item for item in days.known.values() if item.days.slots]
     if not learned_guests:
-        raise MomError("nothing could be learned", hint="a recording must hold a whole slot at least, which are 15 minutes of a day")
+        raise MomError("nothing could be learned", hint="a recording must cover at least one slot, which is 15 minutes of a day")
     for kind in KINDS:
         kind.leave(folder, days)
     patterns = sum(item.days.has_pattern for item in learned_guests)
     most = max(item.days.slots for item in learned_guests) / SLOTS
     learned = f"Learned {most:.1f} days of {len(learned_guests)} guests, of which {patterns} have a pattern."
-    print_prose(f"{learned} A mom that runs takes them in within a minute.", 2)
+    print_prose(f"{learned} A running mom merges them within a minute.", 2)
 
 
 def _learn(days: HostDays, path: Path, show: Callable[[str], None]) -> None:
@@ -120,8 +120,8 @@ def _find_days(all_days: Mapping[str, Days], name: str) -> Days:
     except NoSuchGuest as error:
         if any(days.name == name for days in all_days.values()):  # several guests had the name, perhaps at different times
             raise
-        hint = error.hint if error.hint.startswith("did you") else "`mom forecast show` lists those whose days are known"
-        raise MomError(f"no days of a guest {printable(name)} are known", hint=hint) from None
+        hint = error.hint if error.hint.startswith("did you") else "`mom forecast show` lists guests with known days"
+        raise MomError(f"no days of guest {printable(name)} are known", hint=hint) from None
 
 
 def _print_all(all_days: Sequence[Days]) -> None:
@@ -154,7 +154,7 @@ def _print_guest(days: Days) -> None:
     click.echo(click.style(printable(days.name), bold=True))
     slot = _slot_now(days)
     expected, came = _halves(_of_today(days.expected, days, slot)), _halves(days.came)
-    for label, values, other in (("usual", expected, came), ("came", came, expected)):
+    for label, values, other in (("usual", expected, came), ("actual", came, expected)):
         click.echo(f"{label:10}{sparkline(values, others=other):{BARS}}  {_range(values)}")
     click.echo(f"{'wrong by':10}{sparkline(_halved(days.errors_by_hour)):{BARS}}  {_range(days.errors_by_hour)}")
     click.echo(f"{'':10}{_axis()}")
@@ -165,11 +165,11 @@ def _print_guest(days: Days) -> None:
         return
     error, now = days.error_kib, days.now_error_kib
     if error is not None and now is not None:
-        wrong = f"The forecast of its next hour was wrong by {format_kib(error)} lately"
-        print_prose(f"{wrong}; expecting no change, by {format_kib(now)}.", 2)
+        wrong = f"The recent error of its one-hour forecasts is {format_kib(error)}"
+        print_prose(f"{wrong}; of forecasts of no change, {format_kib(now)}.", 2)
     if days.weight < 1:
-        why = "this day differs from those before" if days.weight < LEAST_WEIGHT else "a day has differed lately"
-        print_prose(f"Its forecast counts {days.weight:.0%} now: {why}.", 2)
+        why = "this day differs from those before" if days.weight < LEAST_WEIGHT else "a recent day differed"
+        print_prose(f"Its forecast now has a weight of {days.weight:.0%}: {why}.", 2)
 
 
 def _slot_now(days: Days) -> int:

@@ -10,7 +10,7 @@ from mom_daemon import KeptPath, config_option, json_option
 
 FORMATS = ("parquet", "csv")
 
-_TO = f"{', '.join(FORMATS)}; parquet needs pyarrow. Given once more with a time, end there."
+_TO = f"{', '.join(FORMATS)}; parquet needs pyarrow. A second --to with a time sets the end."
 
 _RECORDING = click.argument("recording", required=False, type=KeptPath())
 
@@ -44,7 +44,7 @@ def show_command(recording: Path | None, config_path: str | None, as_json: bool)
     "-o", "--output", type=click.Path(path_type=Path), default="mom-export", show_default=True, metavar="FOLDER", help="Where to."
 )
 @click.option("--guest", "guests", multiple=True, metavar="PATTERN", help="These guests only, such as 'db-*'; may be repeated.")
-@click.option("--from", "since", metavar="TIME", help="Begin there, such as 2026-11-20T08:00 (UTC, unless it says another zone).")
+@click.option("--from", "since", metavar="TIME", help="Start, such as 2026-11-20T08:00 (UTC, unless it has another zone).")
 @config_option
 def export_command(
     recording: Path | None, to: tuple[str, ...], output: Path, guests: tuple[str, ...], since: str | None, config_path: str | None
@@ -58,7 +58,7 @@ def export_command(
 
     formats, times = [text for text in to if text in FORMATS], [text for text in to if text not in FORMATS]
     if len(formats) != 1 or len(times) > 1:
-        raise click.UsageError(f"--to takes one of {', '.join(FORMATS)}, and beside it at most one time")
+        raise click.UsageError(f"--to needs one of {', '.join(FORMATS)}, and at most one time")
     begins = moment_of(since, "--from", float("-inf"))
     ends = moment_of(times[0] if times else None, f"--to (one of {', '.join(FORMATS)}, or a time)", float("inf"))
     export(recording or _configured(config_path), output, formats[0], guests, begins, ends)

@@ -82,6 +82,6 @@ def print_contents(contents: Contents, *, as_json: bool) -> None:
     if contents.lost or contents.damaged:
         lines.append(("damaged", f"{contents.lost} cycles are lost"))
     lines.extend(("", printable(place, 300)) for place in contents.damaged)
-    lines.extend(("cut off", f"{path} is not ended: it is being written, or mom was killed") for path in contents.cut_off)
+    lines.extend(("cut off", f"{path} has no end: mom is still writing it, or was killed") for path in contents.cut_off)
     for name, text in lines:
         print_prose(f"{name:<9} {brief(text, 2000)}", 10)

@@ -112,7 +112,7 @@ def checked(kind: type | tuple[type, ...], items: type | tuple[type, ...] = obje
     def check(mapping: dict[str, Any]) -> dict[str, Any]:
         for name, value in mapping.items():
             if not isinstance(value, kind) or (isinstance(value, list) and not all(isinstance(item, items) for item in value)):
-                raise ValueError(f"{printable(name)} holds something else than it should")
+                raise ValueError(f"{printable(name)} has a value of an invalid type")
         return mapping
 
     return AfterValidator(check)
@@ -251,7 +251,7 @@ def read_cycle(text: bytes) -> CycleRead:
         decisions = [Decision(**dict(decision)) for decision in content.decisions]
         report = _report(content, decisions)
     except (ValueError, IndexError, RecursionError) as error:
-        raise Corrupt(f"a cycle makes no sense: {why_not(error)}") from error
+        raise Corrupt(f"a cycle is invalid: {why_not(error)}") from error
     return CycleRead(report, decisions, content.fields, content.memory, content.session, content.place)
 
 
@@ -266,7 +266,7 @@ def why_not(error: Exception) -> str:
 def _report(content: _Cycle, decisions: Sequence[Decision]) -> Report:
     guests = _read_guests(content)
     if len(guests) != len(content.guests.id):
-        raise ValueError("two of its guests have one id")
+        raise ValueError("two guests have the same id")
     return Report(
         number=content.cycle,
         snapshot=Snapshot(Host(**dict(content.host)), guests, **dict(content.snapshot)),
@@ -296,7 +296,7 @@ def _read_guests(content: _Cycle) -> dict[str, Guest]:
     listed, columns, unknown = content.guests, content.fields, content.unknown
     parts: tuple[Sequence[Any], ...] = (listed.id, listed.name, listed.properties, listed.blocked, listed.incarnation)
     if {*map(len, parts), *map(len, columns.values())} != {len(listed.id)}:
-        raise ValueError("there is another number of values than there are guests")
+        raise ValueError("the numbers of values and of guests differ")
     rows = zip(*columns.values(), strict=True) if columns else [()] * len(listed.id)
     fields = [dict(zip(columns, row, strict=True)) for row in rows]
     for name, column in columns.items():

@@ -95,7 +95,7 @@ class RecordingFile:
         self._places, size = _groups_in(self._source)
         if not self._places and not self._only_begun(size):
             self.close()
-            raise NoRecording(f"{path} is no recording of mom", hint="name a file or folder that `record` has written")
+            raise NoRecording(f"{path} is not a recording of mom", hint="name a file or folder that the plugin record wrote")
         self.rubbish = self._places[0] if self._places else 0
         """Bytes before the first group."""
         self._places.append(size)
@@ -135,9 +135,9 @@ class RecordingFile:
                 line = end + 1
             del text[:line]
             if self._left < 0 or len(text) > LARGEST_LINE:
-                raise Corrupt("a group unpacks to more than one of a recording")
+                raise Corrupt("a group unpacks to more data than a recording can have")
             if unpacker.eof and (text or unpacker.unused_data or at + SLICE < len(packed)):
-                raise Corrupt("a group goes on behind its end")
+                raise Corrupt("a group has data after its end")
         if not unpacker.eof:
             if group + 1 < self.groups:
                 raise Corrupt("a group is cut off")
@@ -150,7 +150,8 @@ class RecordingFile:
         other = re.match(re.escape(_FRAME) + rb"(\d+)\n", start)
         if other:
             self.close()
-            raise MomError(f"{self.path} is of version {int(other[1])}; this mom reads {VERSION}", hint="use the mom that has written it")
+            message = f"{self.path} has version {int(other[1])}, but this mom reads {VERSION}"
+            raise MomError(message, hint="use the version of mom that wrote it")
         self.cut_off = 0 < size < len(MARK) and MARK.startswith(start)
         return self.cut_off
 
@@ -167,7 +168,7 @@ def _checked_line(line: bytes) -> bytes:
 def why_too_large(text: bytes) -> str:
     """Return why a line is too large to write or read; empty: it is not."""
     if len(text) > LARGEST_LINE:
-        return f"takes more than {format_kib(LARGEST_LINE / 1024)}"
+        return f"is larger than {format_kib(LARGEST_LINE / 1024)}"
     # Each value takes a byte, so a shorter line cannot have too many.
     if len(text) > MOST_CELLS and sum(map(text.count, (b",", b"[", b"{"))) > MOST_CELLS:
         return f"has more than {MOST_CELLS} values"
@@ -182,7 +183,7 @@ def _open(path: Path) -> BinaryIO:
     if stat.S_ISREG(os.fstat(number).st_mode):
         return os.fdopen(number, "rb")
     os.close(number)
-    raise NoRecording(f"{path} is no file", hint=f"name a folder with files *{SUFFIX}, or one such file")
+    raise NoRecording(f"{path} is not a regular file", hint=f"name a folder with files *{SUFFIX}, or one such file")
 
 
 def _groups_in(source: BinaryIO) -> tuple[list[int], int]:

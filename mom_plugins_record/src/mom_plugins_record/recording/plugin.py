@@ -163,7 +163,7 @@ class RecordPlugin:
             self._stopped = True
             raise
         if self._stopped:
-            context.log.info("recording goes on")
+            context.log.info("recording continues")
         self._stopped = False
 
     @hookimpl
@@ -183,17 +183,17 @@ class RecordPlugin:
         try:
             sizes = sizes_of(self.folder)
         except OSError as error:
-            cure = "run `mom doctor` as the user that mom runs as" if isinstance(error, PermissionError) else "`mom run` makes it"
+            cure = "run `mom doctor` as the user that mom runs as" if isinstance(error, PermissionError) else "`mom run` creates it"
             return [Finding(Severity.WARNING, "recording", f"{self.folder}: {error.strerror}", cure)]
         limits = f"{format_kib(settings.size / 1024)} and {format_duration(settings.keep)}"
-        text = f"{format_kib(sum(sizes) / 1024)} in {len(sizes)} files in {self.folder}, of {limits}"
+        text = f"{format_kib(sum(sizes) / 1024)} in {len(sizes)} files in {self.folder}; limits: {limits}"
         result = [Finding(Severity.OK, "recording", text)]
         if (full := lack_of_room(self.folder, settings.reserve)) is not None:
             result = [Finding(Severity.ERROR, "recording", f"{full.message}; {text}", full.hint)]
         accounts = self.folder / NAME
         if aside := sorted(path.name for path in self.folder.glob(f"{NAME}.damaged-*")):
             result.append(Finding(Severity.WARNING, "accounts", f"earlier accounts were damaged: {', '.join(aside)} in {self.folder}",
-                                 "look at the disk; delete what is not needed"))  # fmt: skip
+                                 "check the disk; delete files that are not needed"))  # fmt: skip
         elif accounts.exists():
             text = f"{format_kib(accounts.stat().st_size / 1024)} in {accounts}: `mom report` reads them"
             result.append(Finding(Severity.OK, "accounts", text))
@@ -219,5 +219,5 @@ def configured_recorder(config: Config) -> RecordPlugin.Settings:
     for plugin in config.plugins.values():
         if isinstance(plugin.settings, RecordPlugin.Settings):
             return plugin.settings
-    hint = "add `record: {}` to `plugins`, or name what is to be read"
-    raise MomError("the configuration has no plugin record, which keeps recordings and accounts", hint=hint)
+    hint = "add `record: {}` to `plugins`, or name a folder or file"
+    raise MomError("the configuration does not enable the plugin record, which writes recordings and accounts", hint=hint)

@@ -30,11 +30,11 @@ def points_of(folder: Path, asked: PointsAsked) -> Sequence[RecordedPoint]:
             [sys.executable, "-I", "-m", __name__], input=request.encode(), capture_output=True, timeout=SECONDS, check=False
         )
     except subprocess.TimeoutExpired:
-        raise MomError(f"the recording was not read within {SECONDS:g} s", hint="ask for less time") from None
+        raise MomError(f"the recording was not read within {SECONDS:g} s", hint="request a shorter time") from None
     except OSError as error:
         raise MomError(f"the recording cannot be read: {error.strerror}") from error
     if process.returncode:
-        lines = process.stderr.decode(errors="replace").strip().splitlines() or [f"its reader ended with {process.returncode}"]
+        lines = process.stderr.decode(errors="replace").strip().splitlines() or [f"its reader ended with exit code {process.returncode}"]
         raise MomError(f"the recording cannot be read: {printable(lines[-1], 300)}")
     return [RecordedPoint(**load) for load in json.loads(process.stdout)]
 

@@ -136,7 +136,7 @@ class Recording:
     def _cycles_of_groups(self, file: RecordingFile, since: float, until: float) -> Iterator[RecordedCycle]:
         damage = self.damage
         if file.rubbish:
-            damage.note(file.path, 0, f"{file.rubbish} bytes are no part of a recording")
+            damage.note(file.path, 0, f"{file.rubbish} bytes are not part of a recording")
         sessions, times = _heads(file)
         expected: int | None = 0
         broken = False
@@ -152,7 +152,7 @@ class Recording:
                     cycle = read_cycle(text)
                     session = sessions.get(cycle.session)
                     if session is None:
-                        raise Corrupt("what was in force is lost")
+                        raise Corrupt("the configuration of these cycles is lost")
                     lost = 0 if expected is None else max(0, cycle.place - expected)
                     expected = cycle.place + 1
                     damage.cycles += lost
@@ -232,8 +232,8 @@ def _some_of(file: RecordingFile, group: int, step: int) -> Iterator[CycleRead]:
 def nothing_in(recording: Recording) -> MomError:
     """Return the error for a recording without a readable cycle."""
     if recording.damage:
-        return MomError(f"nothing of {recording.path} can be read: {recording.damage.summary()}")
+        return MomError(f"cannot read any cycle of {recording.path}: {recording.damage.summary()}")
     return MomError(
         f"{recording.path} has no cycle in that time",
-        hint=f"`mom record show {shlex.quote(recording.where)}` says from when to when it reaches",
+        hint=f"`mom record show {shlex.quote(recording.where)}` shows the time that it covers",
     )

@@ -85,7 +85,7 @@ def read_session(text: bytes) -> RecordedSession:
     try:
         session = _SessionLine.model_validate_json(text).session
     except ValidationError as error:
-        raise Corrupt(f"what was in force makes no sense: {why_not(error)}") from error
+        raise Corrupt(f"the configuration of these cycles is invalid: {why_not(error)}") from error
     fields = tuple(FieldSpec(*field[:5], reason=field[5]) for field in session.fields)
     controls = tuple(ControlSpec(*control) for control in session.controls)
     return RecordedSession(session.version, session.host, session.configuration, session.policies, fields, controls)

@@ -153,7 +153,7 @@ class RecordingWriter:
     def _append(self, content: bytes) -> None:
         file = self._file
         if file is None:
-            raise RecordingFull(f"{self.folder} has no file that could be written to")
+            raise RecordingFull(f"{self.folder} has no open file")
         remaining = memoryview(content)
         try:
             while remaining:
@@ -199,7 +199,7 @@ class RecordingWriter:
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise RecordingFull(f"nothing is recorded: another mom records in {self.folder}", hint="give each its own path") from error
+            raise RecordingFull(f"nothing is recorded: another mom records in {self.folder}", hint="set a different path") from error
 
     def _forget(self, older: list[Path]) -> None:
         files = list(_statuses(older))
@@ -238,8 +238,8 @@ def lack_of_room(folder: Path, reserve: int) -> RecordingFull | None:
     if free >= reserve:
         return None
     return RecordingFull(
-        f"nothing is recorded: only {format_kib(free / 1024)} are free where {folder} is",
-        hint=f"make room, or lower reserve, which is {format_kib(reserve / 1024)}",
+        f"nothing is recorded: only {format_kib(free / 1024)} are free on the disk of {folder}",
+        hint=f"free space, or lower the setting reserve of {format_kib(reserve / 1024)}",
     )
 
 
@@ -250,7 +250,7 @@ def _statuses(paths: Iterable[Path]) -> Iterator[tuple[Path, os.stat_result]]:
 
 
 def _write_error(path: Path, error: OSError) -> RecordingFull:
-    return RecordingFull(f"nothing is recorded: {path}: {error.strerror}", hint="make room or change the path")
+    return RecordingFull(f"nothing is recorded: {path}: {error.strerror}", hint="free space, or change the path")
 
 
 def sizes_of(folder: Path) -> Sequence[int]:

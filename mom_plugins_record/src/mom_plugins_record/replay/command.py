@@ -28,17 +28,17 @@ FAILURES: Final = ("below-need", "oscillation", "bounds", "difference")
 
 _PATH: Final = ExistingPath()
 _INSTEAD: Final = "Use these policies instead of the recorded ones; may be repeated."
-_STAY: Final = "Whether recorded policies that --policy does not replace stay."
-_FOLLOWED: Final = "With --policy: simulate what would have followed, too."
+_STAY: Final = "Keep recorded policies that --policy does not replace."
+_FOLLOWED: Final = "With --policy: also simulate the effects on later cycles."
 
 
 @click.command()
 @click.argument("path", metavar="RECORDING", type=KeptPath())
 @click.option("--policy", "policies", multiple=True, type=_PATH, metavar="FILE|FOLDER", help=_INSTEAD)
 @click.option("--defaults/--no-defaults", default=True, show_default=True, help=_STAY)
-@click.option("--from", "since", metavar="TIME", help="Begin there, such as 2026-11-20T08:00 (UTC, unless it says another zone).")
-@click.option("--to", "until", metavar="TIME", help="End there.")
-@click.option("--fail-on", metavar="LIST", help=f"Exit 1 for any of these, separated by commas: {', '.join(FAILURES)}.")
+@click.option("--from", "since", metavar="TIME", help="Start, such as 2026-11-20T08:00 (UTC, unless it has another zone).")
+@click.option("--to", "until", metavar="TIME", help="End, as for --from.")
+@click.option("--fail-on", metavar="LIST", help=f"Exit with code 1 for any of these, separated by commas: {', '.join(FAILURES)}.")
 @click.option("--estimate/--no-estimate", "simulated", default=True, show_default=True, help=_FOLLOWED)
 @json_option
 def replay(
@@ -58,7 +58,7 @@ def replay(
     failures = [name.strip() for name in fail_on.split(",")] if fail_on else []
     for name in failures:
         if name not in FAILURES:
-            raise click.UsageError(f"--fail-on knows {', '.join(FAILURES)}, not {printable(name)!r}")
+            raise click.UsageError(f"--fail-on: {printable(name)!r} is unknown; use {', '.join(FAILURES)}")
     begins, ends = moment_of(since, "--from", float("-inf")), moment_of(until, "--to", float("inf"))
     logging.getLogger("mom").addHandler(logging.NullHandler())  # evaluators log for a daemon
     recording = Recording(path)
@@ -72,12 +72,12 @@ def replay(
         for line in [*_lines(result, other=texts is not None), *(() if estimated is None else _estimate_lines(estimated))]:
             print_prose(brief(line, LONGEST_LINE), 4)  # names and texts come from the recording
         if failed:
-            print_prose(f"fails on: {', '.join(failed)}", 4)
+            print_prose(f"failed checks: {', '.join(failed)}", 4)
     lost = [] if estimated is None else [line for item in (estimated.then, estimated.now) for line in item.failure_lines()]
     if texts is not None and result.failures:
-        lost.append(f"these policies fail in {result.failures} of {result.evaluated} recorded cycles: what they decide there is lost")
+        lost.append(f"these policies fail in {result.failures} of {result.evaluated} recorded cycles: their decisions are missing there")
     if failures and not result.compared:
-        lost.append("nothing could be compared, so --fail-on has no answer: name a recording that is longer, or begins with mom's start")
+        lost.append("no cycle could be compared, so --fail-on has no result: use a longer recording, or one that begins at mom's start")
     for line in lost:
         print_prose(line, 4, err=True)
     if failed or lost:
@@ -108,9 +108,9 @@ def _lines(result: Comparison, *, other: bool) -> Iterator[str]:
         yield f"{result.apart} recorded decisions come from plugins that are not replayed, and are not compared"
     yield from (f"problem, {count} times: {printable(message, 200)}" for message, count in result.problems.items())
     yield ""
-    yield "Exact, on the state that was recorded:"
+    yield "Exact, for the recorded state:"
     if not result.compared:
-        yield "  unknown, as nothing could be compared"
+        yield "  unknown: no cycle could be compared"
         return
     if result.identical == result.compared:
         yield f"  all decisions are identical, {result.now.decisions} of them"
@@ -134,7 +134,7 @@ LONGEST_LINE = 2000
 
 _TITLES = {
     Complaint.BELOW_NEED: "decisions below what the guest needs",
-    Complaint.OSCILLATION: "controls that swing to and fro",
+    Complaint.OSCILLATION: "controls that oscillate",
     Complaint.BOUNDS: "decisions out of bounds",
 }
 
@@ -150,7 +150,7 @@ def _verdict_lines(title: str, verdict: Complaints) -> Iterator[str]:
 
 def _estimate_lines(estimated: Estimate) -> Iterator[str]:
     yield ""
-    yield "Estimated: both simulated from the recorded state on, beside what was recorded, which shows how far off the simulator is:"
+    yield "Estimated: both simulated from the recorded state; the recording beside them shows the error of the simulator:"
     yield from (f"  not simulated: {name}" for name in estimated.left_out)
     yield from RunSummary.side_by_side((estimated.recorded, estimated.then, estimated.now))
 

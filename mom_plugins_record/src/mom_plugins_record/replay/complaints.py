@@ -99,7 +99,7 @@ class Complaints:
             most = field_number(guest.fields, "balloon_max", math.nan)
             high = high if math.isnan(most) else most
         if not math.isfinite(value):
-            self._note(Complaint.BOUNDS, snapshot, decision, math.inf, f"{value} is no number")
+            self._note(Complaint.BOUNDS, snapshot, decision, math.inf, f"{value} is not a number")
         elif low is not None and value < low:
             self._note(Complaint.BOUNDS, snapshot, decision, low - value, f"{value:.10g} is below {low:.10g}")
         elif high is not None and value > high:

@@ -100,7 +100,7 @@ class RecordedEngine:
                 continue
             return engine
         reasons = "; ".join(f"{name}: {reason}" for name, reason in self.left_out.items())
-        raise MomError(f"nothing that was recorded can be evaluated here: {reasons or 'no plugin decided anything'}")
+        raise MomError(f"no recorded plugin can be evaluated here: {reasons or 'no plugin decided anything'}")
 
     def _deciding_plugins(self) -> dict[str, InstalledThen]:
         installed, left_out = installed_plugins(self._session.configuration)
@@ -112,9 +112,9 @@ class RecordedEngine:
             if plugin.plugin_class is RecordPlugin:
                 continue  # the recorder would record the replay
             if hasattr(plugin.plugin_class, "mom_hypervisor"):
-                self.left_out[name] = "it is a hypervisor, and none is used in a replay"
+                self.left_out[name] = "a replay uses no hypervisor"
             elif _needs_results(plugin.plugin_class):
-                self.left_out[name] = "it goes by what it did to guests, and nothing is done in a replay"
+                self.left_out[name] = "it needs the results of its own changes, and a replay makes none"
             else:
                 result[name] = plugin
         return result
@@ -122,12 +122,12 @@ class RecordedEngine:
     def _install(self, policies: Mapping[str, str]) -> None:
         if self._texts is None:
             if self._own_policies is not None:
-                raise MomError("no evaluator of this recording takes policies", hint="leave --policy out")
+                raise MomError("no plugin of this recording evaluates policies", hint="omit --policy")
             return
         try:
             self._texts.change(policies, who=WHO, replace_all=True)
         except PolicyRefused as error:
-            raise MomError(f"these policies cannot be replayed: {error}", hint="`mom policy check` says what is wrong") from error
+            raise MomError(f"these policies cannot be replayed: {error}", hint="run `mom policy check` for details") from error
 
 
 def _needs_results(plugin_class: type) -> bool:

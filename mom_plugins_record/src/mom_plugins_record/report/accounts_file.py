@@ -50,7 +50,7 @@ HOST_KEPT: Final = 400 * 86_400.0
 MOST_SET_ASIDE: Final = 3
 """Damaged files that are kept. The next one replaces the last."""
 
-START_ANEW: Final = "move it away, and mom begins the accounts anew"
+START_ANEW: Final = "move it away; mom then starts new accounts"
 
 _FREE_SPACE: Final = "free space, or repair the disk"
 
@@ -194,7 +194,7 @@ class AccountsFile:
             self._create()
         except (OSError, sqlite3.Error) as error:
             raise AccountsError(f"{self.path} cannot be written: {_reason(error)}", hint=_FREE_SPACE) from error
-        return f"{self.path} was damaged ({printable(reason, 100)}) and is now {aside.name}: the accounts begin anew"
+        return f"{self.path} was damaged ({printable(reason, 100)}) and was renamed to {aside.name}: mom starts new accounts"
 
     def touched(self, now: float) -> dict[str, Touched]:
         """Return the largest size of each guest's process in the last two days. Raise `AccountsError`."""
@@ -232,7 +232,7 @@ class AccountsFile:
                 self._bound(connection, newest)
         except (*_SQL_ERRORS, OSError, OverflowError) as error:
             self._is_checked = self._is_checked and isinstance(error, _NOT_DAMAGE)
-            hint = "end the program that reads it" if "locked" in str(error) else _FREE_SPACE
+            hint = "stop the program that reads it" if "locked" in str(error) else _FREE_SPACE
             raise AccountsError(f"{self.path} cannot be written: {_reason(error)}", hint=hint) from error
         self._written_properties = {identity: item for identity, item in properties.items() if identity in ids}
         self._run, self._last = run, last
@@ -364,7 +364,7 @@ def _read(path: Path, table: str, kind: type[Row], since: float, until: float, *
                             break
                 yield row
     except (*_SQL_ERRORS, ValueError) as error:
-        raise _unreadable(path, error, "name the folder of a recording, or its accounts") from error
+        raise _unreadable(path, error, "name the folder of a recording, or its file of accounts") from error
 
 
 _Periods = list[tuple[int, int, Mapping[str, str | list[str]]]]
@@ -439,10 +439,10 @@ def _connect(path: Path, *, write: bool = False, checked: bool = True) -> sqlite
         if checked:
             application, version = (connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version"))
             if application != APPLICATION:
-                hint = START_ANEW if write else f"name the folder of a recording, or its {NAME}"
-                raise AccountsError(f"{path} is no file of accounts", hint=hint)
+                hint = START_ANEW if write else f"name the folder of a recording, or its file {NAME}"
+                raise AccountsError(f"{path} is not a file of accounts", hint=hint)
             if version != FORMAT:
-                hint = START_ANEW if write else "use the mom that has written it"
+                hint = START_ANEW if write else "use the version of mom that wrote it"
                 raise AccountsError(f"{path} has the format {version}; this mom reads {FORMAT}", hint=hint)
     except BaseException:
         with suppress(sqlite3.Error):
@@ -458,7 +458,7 @@ def _check_files(path: Path) -> None:
     for item in (path, journal):
         with suppress(OSError):  # the file does not exist, or SQLite reports the error
             if not stat.S_ISREG(item.stat().st_mode):
-                raise AccountsError(f"{item} is no file", hint=f"name the folder of a recording, or its {NAME}")
+                raise AccountsError(f"{item} is not a regular file", hint=f"name the folder of a recording, or its file {NAME}")
     with suppress(OSError), journal.open("rb") as file:
         if file.seek(0, os.SEEK_END) >= len(_JOURNAL) and file.seek(-len(_JOURNAL), os.SEEK_END) and file.read() == _JOURNAL:
             raise AccountsError(f"{journal} is not mom's: it names another file", hint="find out who put it there, and delete it")

@@ -35,17 +35,17 @@ from mom_plugins_record.report.terminal import print_report
 
 @click.command()
 @click.argument("path", metavar="[FILE]", required=False, type=KeptPath())
-@click.option("--last", default="30d", show_default=True, metavar="TIME", help="The last so many days, such as 7d, or hours, such as 12h.")
+@click.option("--last", default="30d", show_default=True, metavar="TIME", help="Length of the time until now, such as 7d or 12h.")
 @click.option(
     "--by",
     metavar="WHAT",
     default="class",
     show_default=True,
-    help="What has a line of its own: class, guest, host, or a property of guests, such as project.",
+    help="One line for each class, guest, host, or value of a guest's property, such as project.",
 )
-@click.option("--tenant", default="", metavar="PATTERN", help="Only these guests, as 'acme-*' or 'project=acme', and nothing of the host.")
+@click.option("--tenant", default="", metavar="PATTERN", help="Only these guests, such as 'acme-*' or 'project=acme', without the host.")
 @click.option("--csv", "as_csv", is_flag=True, help="Print a table for spreadsheets.")
-@click.option("--html", type=click.Path(path_type=Path), metavar="FILE", help="Write one page for a mailbox, with plots; - prints it.")
+@click.option("--html", type=click.Path(path_type=Path), metavar="FILE", help="Write one page with plots, such as for e-mail; - prints it.")
 @config_option
 @json_option
 def report(
@@ -61,7 +61,7 @@ def report(
     except UnitError as error:
         raise click.UsageError(f"--last: {error}") from None
     if seconds <= 0:
-        raise click.UsageError("--last: must be longer than nothing, such as 30d")
+        raise click.UsageError("--last: must be greater than 0, such as 30d")
     for option, text in (("--by", f"{by}=*"), ("--tenant", tenant)):
         try:
             pattern = GuestPattern.of(text)
@@ -75,10 +75,10 @@ def report(
     summary = summary_of(account, by, tenant, price)
     if tenant and not summary.whole.guests:
         verb = "is named" if pattern.property == "name" else "matches"
-        raise MomError(f"no guest of that time {verb} {printable(tenant)}", hint="--by guest without --tenant lists all")
+        raise MomError(f"no guest in that time {verb} {printable(tenant)}", hint="--by guest without --tenant lists all")
     if by_property and all(line.name == without(by) for line in summary.lines):
-        hint = "`mom guests --json` lists those of guests that are there; accounts have them since mom keeps them"
-        raise MomError(f"no guest of that time has the property {by}", hint=hint)
+        hint = "`mom guests --json` lists the properties of present guests; older accounts have none"
+        raise MomError(f"no guest in that time has the property {by}", hint=hint)
     if as_json:
         click.echo(json.dumps(document(summary), indent=2))
     elif as_csv:
@@ -108,7 +108,7 @@ def find_accounts(path: Path, last: float, *, properties: bool = False) -> Accou
     except OSError as error:
         raise MomError(f"cannot read {path}: {error.strerror}", hint="run as root, or as the user that recorded it") from error
     if not exists:
-        hint = "name the folder of a recording, or its accounts: a mom with the plugin record keeps them"
+        hint = "name the folder of a recording, or its file of accounts; the plugin record writes both"
         raise MomError(f"there is no {accounts}", hint=hint)
     remarks = []
     if aside := sorted(item.name for item in accounts.parent.glob(f"{glob.escape(accounts.name)}.damaged-*")):
@@ -116,17 +116,17 @@ def find_accounts(path: Path, last: float, *, properties: bool = False) -> Accou
     check(accounts)
     hosts = read_hosts(accounts, 0.0, math.inf)
     if not hosts:
-        raise MomError(f"there is nothing in {accounts} yet", hint="mom writes it a minute after its start")
+        raise MomError(f"{accounts} is still empty", hint="mom writes the first accounts a minute after its start")
     newer = _since_written(accounts.parent, max(row.ended for row in hosts))
     hosts += [host for host, _ in newer]
     past = [row for row in hosts if row.hour <= time.time() // HOUR]
     if past and len(past) < len(hosts):  # if all hours are in the future, they are from another machine's clock
-        remarks.append(f"{len(hosts) - len(past)} hours lie in the future, and are left out: a clock was ahead")
+        remarks.append(f"{len(hosts) - len(past)} hours in the future are ignored: a clock was ahead")
         hosts = past
     until = max(row.ended for row in hosts)
     since = min(round((until - last) / HOUR), math.ceil(until / HOUR) - 1) * HOUR  # in whole hours, as near as possible
     if last < HOUR:
-        remarks.append("accounts are kept by the hour: this is of a whole one")
+        remarks.append("accounts are kept by the hour: this report covers a whole hour")
     begins = min(row.began for row in hosts)
     if begins > since:
         remarks.append(f"the accounts begin {format_time(begins)[:16]} UTC")

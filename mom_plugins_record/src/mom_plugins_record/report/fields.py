@@ -10,18 +10,18 @@ from mom_core import FieldSpec, Metric, Scope, Unit, Value
 from mom_plugins_record.report.accounts import GivenBack
 from mom_plugins_record.report.hours import HostHour
 
-_NOW: Final = "as of the last cycle"
+_NOW: Final = "in the last cycle"
 
 FIELDS: Final = tuple(
     FieldSpec(name, unit, Scope.HOST, description, "mom's accounts", Metric.GAUGE)
     for name, unit, description in (
-        ("given_back_balloon", Unit.KIB, f"memory that guests once held and balloons keep now, {_NOW}"),
-        ("given_back_sweeps", Unit.KIB, f"memory that guests once held and released without a balloon that keeps it, {_NOW}"),
+        ("given_back_balloon", Unit.KIB, f"memory that guests once held, now in balloons, {_NOW}"),
+        ("given_back_sweeps", Unit.KIB, f"memory that guests once held, returned by sweeps or free page reporting, {_NOW}"),
         ("given_back_ksm", Unit.KIB, f"memory that KSM saves, without empty pages, {_NOW}"),
         ("given_back_cold", Unit.KIB, f"cold memory of guests that mom moved to swap, less its compressed size, {_NOW}"),
-        ("given_back_today", Unit.KIB, "memory given back by all means, on average since midnight, UTC"),
-        ("waited_today", Unit.SECONDS, "time that guests waited because of mom since midnight, UTC, at most: the sum over all guests"),
-        ("promise_broken_today", Unit.SECONDS, "time of broken promises to guests since midnight, UTC: the sum over all guests"),
+        ("given_back_today", Unit.KIB, "average memory given back since midnight, UTC, by all means together"),
+        ("waited_today", Unit.SECONDS, "longest time that guests waited because of mom since midnight, UTC, summed over guests"),
+        ("promise_broken_today", Unit.SECONDS, "time of broken promises since midnight, UTC, summed over guests"),
         ("killed_today", Unit.COUNT, "OOM kills in guests since midnight, UTC"),
     )
 )

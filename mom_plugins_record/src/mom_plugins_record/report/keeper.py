@@ -100,7 +100,7 @@ class AccountsKeeper:
             return
         self._unwritten, self._unwritten_minutes = [], []
         if self.write_error:
-            self._log.info("the accounts are on disk again")
+            self._log.info("mom writes the accounts to disk again")
         self.write_error = ""
 
     def given_back(self) -> GivenBack | None:
@@ -123,6 +123,6 @@ class AccountsKeeper:
 
     def _note_write_error(self, error: AccountsError) -> None:
         if not self.write_error:
-            self._log.warning("%s; %s; until then they are kept in memory, for up to %d hours", error.message, error.hint, MOST_UNWRITTEN)
+            self._log.warning("%s; %s; until then mom keeps them in memory, up to %d hours", error.message, error.hint, MOST_UNWRITTEN)
         self.write_error, self.write_hint = error.message, error.hint
         self._file_opened = False  # the file may be damaged or replaced: the next write opens it again

@@ -45,7 +45,7 @@ def plot(title: str, times: Sequence[float], areas: Mapping[str, Sequence[float]
         from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise MomError("pictures need matplotlib", hint="install matplotlib for the Python of mom (Debian: python3-matplotlib)") from error
+        raise MomError("pictures need matplotlib", hint="install matplotlib for mom's Python (Debian: python3-matplotlib)") from error
     out, days = io.StringIO(), [time / _SECONDS_A_DAY for time in times]  # matplotlib's time format
     with rc_context(
         {

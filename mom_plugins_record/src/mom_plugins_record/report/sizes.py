@@ -47,7 +47,7 @@ def growth_of(days: Sequence[tuple[float, float]], limit: float | None, last: fl
     """
     count = len(days)
     if count < LEAST_DAYS:
-        return Growth(count, why_unknown=f"it needs {LEAST_DAYS} complete days, and has {count}")
+        return Growth(count, why_unknown=f"{LEAST_DAYS} complete days are needed, and {count} are known")
     slope, intercept = linear_regression(*zip(*days, strict=True))
     left = math.fsum((needed - intercept - slope * day) ** 2 for day, needed in days)
     across = count * pvariance(day for day, _ in days)
@@ -55,7 +55,7 @@ def growth_of(days: Sequence[tuple[float, float]], limit: float | None, last: fl
     unsure = student * math.sqrt(left / (count - 2) / across)
     week, least, most = (each_day * 7 / KIB_PER_GIB for each_day in (slope, slope - unsure, slope + unsure))
     if limit is None:
-        return Growth(count, week, least, most, why_unknown="what the host is to keep free is unknown")
+        return Growth(count, week, least, most, why_unknown="the memory that the host should keep free is unknown")
     room = limit - (intercept + slope * days[-1][0])
     return Growth(count, week, least, most, _reached(room, slope, last), _reached(room, slope + unsure, last))
 
@@ -130,20 +130,20 @@ def advise(
     :param waited_for_mom: stall seconds while mom held memory back
     """
     if not (hours or most):
-        return SizeAdvice(Fit.UNKNOWN, why="it does not tell what it uses")
+        return SizeAdvice(Fit.UNKNOWN, why="it does not report its memory use")
     if hours < LEAST_HOURS:
-        return SizeAdvice(Fit.UNKNOWN, hours=hours, why=f"it needs {LEAST_HOURS} hours of evidence, and has {hours}")
+        return SizeAdvice(Fit.UNKNOWN, hours=hours, why=f"{LEAST_HOURS} hours of data are needed, and {hours} are known")
     would_do = math.ceil((most * (1 + MARGIN_SHARE) + MARGIN_KIB) / STEP_KIB) * STEP_KIB
     risk = risk_of(hours)
 
     def advice(fit: Fit, kib: float, why: str = "") -> SizeAdvice:
-        return SizeAdvice(fit, kib / KIB_PER_GIB, None if why else risk, hours, f"{why}; how much it wants is not seen" if why else "")
+        return SizeAdvice(fit, kib / KIB_PER_GIB, None if why else risk, hours, f"{why}; its real need is unknown" if why else "")
 
     if seconds and waited_besides >= WAITING_SHARE * seconds:
-        return advice(Fit.SMALL, max(would_do, sold + STEP_KIB), "it waits for memory though it has all that it was sold")
+        return advice(Fit.SMALL, max(would_do, sold + STEP_KIB), "it waits for memory although it has all its memory")
     if killed and would_do > sold:
-        return advice(Fit.SMALL, would_do, "programs were killed in it")
+        return advice(Fit.SMALL, would_do, "its kernel killed programs")
     if killed or (seconds and waited_for_mom >= WAITING_SHARE * seconds):  # with more memory, it would have used more
-        why = "programs were killed in it" if killed else "it waited for memory that mom held back"
-        return SizeAdvice(Fit.UNKNOWN, hours=hours, why=f"{why}; how much it wants is not seen")
+        why = "its kernel killed programs" if killed else "it waited for memory that mom had taken"
+        return SizeAdvice(Fit.UNKNOWN, hours=hours, why=f"{why}; its real need is unknown")
     return advice(Fit.LARGE, would_do) if would_do <= LARGE_SHARE * sold else advice(Fit.FITS, min(would_do, sold))

@@ -58,8 +58,8 @@ def print_report(summary: ReportSummary) -> None:
             [TableColumn(column.heading, column.rank) for column in columns],
             [[column.of(line) for column in columns] for line in summary.lines],
         )
-        of_guests = "; why a size would do, and all other figures: --html, --json, --csv; what they mean: docs/report.md"
-        of_classes = f", of all guests of the {summary.by} together; of KSM, what is known to be theirs; --by guest has each guest"
+        of_guests = "; reasons for the sizes, and all other figures: --html, --json, --csv; definitions: docs/report.md"
+        of_classes = f", summed over all guests of the {summary.by}; KSM: the part known to be theirs; --by guest lists each guest"
         print_prose(f"sizes in GiB{of_guests if summary.by == 'guest' else of_classes}", 2)
 
 
@@ -92,7 +92,7 @@ def headline(summary: ReportSummary) -> Iterator[HeadlineFigure]:
             kind = "guests " if worst.name == without(summary.by) else ""
             most = f", {worst.killed:,} of them in {kind}{printable(worst.name, 40)}"
         known_share = _known_share(whole.killed_known_guest_hours, whole)
-        yield HeadlineFigure(f"{whole.killed:,}", f"programs killed in guests for want of memory{most}{known_share}", whole.killed > 0)
+        yield HeadlineFigure(f"{whole.killed:,}", f"programs killed in guests for lack of memory{most}{known_share}", whole.killed > 0)
     if whole.promise_kept_percent is not None:
         beside = ", though programs were killed" if whole.killed else ""
         meaning = f"of the time guests had the memory that they were promised{beside}"
@@ -108,11 +108,11 @@ def headline(summary: ReportSummary) -> Iterator[HeadlineFigure]:
     if given_back is not None and hours:
         yield HeadlineFigure(size(given_back / hours), "given back on average, at least")
     if worth is not None and worth.money is not None:
-        yield HeadlineFigure(f"{worth.money:,.0f} {printable(worth.currency, 10)}".strip(), "worth, at the price that is set")
+        yield HeadlineFigure(f"{worth.money:,.0f} {printable(worth.currency, 10)}".strip(), "worth, at the configured price")
     elif worth is not None and worth.hosts is not None and worth.hosts >= LEAST_HOSTS:
-        yield HeadlineFigure(f"{worth.hosts:.2g} hosts", "like this one saved, in memory")
+        yield HeadlineFigure(f"{worth.hosts:.2g} hosts", "of this size saved, by memory alone")
     if summary.growth is not None and summary.growth.full_on is not None:
-        yield HeadlineFigure(format_time(summary.growth.full_on)[:10], "the host is full, at this growth")
+        yield HeadlineFigure(format_time(summary.growth.full_on)[:10], "the host will be full, at this growth")
 
 
 def sections(summary: ReportSummary) -> Iterator[tuple[str, list[Row]]]:
@@ -120,16 +120,16 @@ def sections(summary: ReportSummary) -> Iterator[tuple[str, list[Row]]]:
     whole = summary.whole
     yield "Given back to the host", list(_given_back_rows(summary))
     yield "Worth", list(_worth_rows(summary.worth))
-    yield "What guests were sold, and where it was", list(_sold_rows(whole, summary.seen_hours))
-    yield "What it cost", list(_cost_rows(whole, summary.host))
+    yield "Memory sold to guests, and its place", list(_sold_rows(whole, summary.seen_hours))
+    yield "Cost", list(_cost_rows(whole, summary.host))
     if summary.host is not None:
-        yield "How near the host was to its limits", list(_limit_rows(summary, summary.host))
+        yield "Limits of the host", list(_limit_rows(summary, summary.host))
     if summary.by != "guest":
         return
     fits = [line.size.fit for line in summary.lines]
     spare = sum(spare_of(line) for line in summary.lines if line.size.fit is Fit.LARGE)
     yield (
-        "What was bought",
+        "Fit of sizes",
         [
             ("too large", f"{_guests(fits.count(Fit.LARGE))}, by {size(spare)} together"),
             *((str(fit), _guests(fits.count(fit))) for fit in (Fit.SMALL, Fit.FITS, Fit.UNKNOWN)),
@@ -144,18 +144,18 @@ def _guests(count: int) -> str:
 def counted_until(summary: ReportSummary) -> str:
     """Return the end of the counted time."""
     age = time.time() - summary.until
-    return f"counts up to {format_time(summary.until)} UTC" + (f", {lasting(age)} ago" if age >= 1 else "")
+    return f"data until {format_time(summary.until)} UTC" + (f", {lasting(age)} ago" if age >= 1 else "")
 
 
 def watched_share(summary: ReportSummary) -> str:
     """Return the share of the time that mom was watching."""
     if not summary.seen_hours:
-        return "mom watched none of it"
+        return "mom did not run in this time"
     share = 100 * summary.seen_hours / (summary.seen_hours + summary.unknown_hours)
     watched = lasting(summary.seen_hours * 3600)
     if share > 99.95:
-        return f"mom watched all of it, {watched}"
-    return f"mom watched {watched} of it ({share:.3g} %); the other {lasting(summary.unknown_hours * 3600)} are unknown"
+        return f"mom ran all of this time, {watched}"
+    return f"mom ran {watched} of this time ({share:.3g} %); the other {lasting(summary.unknown_hours * 3600)} are unknown"
 
 
 def _given_back_rows(summary: ReportSummary) -> Iterator[Row]:
@@ -181,14 +181,14 @@ def _worth_rows(worth: Worth | None) -> Iterator[Row]:
     if worth.money is not None:
         currency = f" {printable(worth.currency, 10)}" if worth.currency else ""
         yield (
-            "at the price that is set",
+            "at the configured price",
             f"{worth.money:,.2f}{currency} ({worth.gib_months:,.4g} GiB months, {worth.price_per_gib_month:g} each)",
         )
     else:
-        text = f"{worth.gib_months:,.4g} GiB months; the setting `price` of the plugin record makes it money"
+        text = f"{worth.gib_months:,.4g} GiB months; set `price` (plugin record) to see the worth in money"
         yield "memory", text if worth.gib_months >= LEAST_GIB_MONTHS else "too little to price yet"
     if worth.hosts is not None and worth.hosts >= LEAST_HOSTS:
-        yield "hosts like this one", f"{worth.hosts:.2g}"
+        yield "hosts of this size", f"{worth.hosts:.2g}"
 
 
 def _sold_rows(whole: ReportLine, hours: float) -> Iterator[Row]:
@@ -202,11 +202,11 @@ def _sold_rows(whole: ReportLine, hours: float) -> Iterator[Row]:
         ("held by guests' processes", parts.held_gib_hours, f", of which KSM has merged {size(merged / hours)}" if merged else ""),
         ("in the host's swap", parts.swapped_gib_hours, ""),
         ("in balloons", parts.ballooned_gib_hours, ""),
-        ("not taken, or given back", parts.untaken_gib_hours, ""),
+        ("never touched, or given back", parts.untaken_gib_hours, ""),
     ):
         yield label, size((gib_hours or 0.0) / hours) + more
     if parts.beyond_gib_hours:
-        yield "held beside guests' memory", f"{size(parts.beyond_gib_hours / hours)}, which is not sold"
+        yield "held beyond guests' memory", f"{size(parts.beyond_gib_hours / hours)}, which is not sold"
     yield "used inside guests", _size(whole.used_gib)
 
 
@@ -218,7 +218,7 @@ def _cost_rows(whole: ReportLine, host: HostLine | None) -> Iterator[Row]:
         share, known_share = whole.waited_for_mom_percent or 0.0, _known_share(whole.waiting_known_guest_hours, whole)
         because = f"{seconds_text(whole.waited_for_mom_seconds)} ({share:.2g} % of guests' time{known_share}){of_all}"
         yield "waited because of mom, at most", because
-        yield "waited besides", f"{seconds_text(whole.waited_seconds - whole.waited_for_mom_seconds)}{of_all}"
+        yield "waited for other reasons", f"{seconds_text(whole.waited_seconds - whole.waited_for_mom_seconds)}{of_all}"
     yield "bursts that grew late", UNKNOWN if whole.late_bursts is None else f"{whole.late_bursts:,}"
     killed = UNKNOWN if whole.killed is None else f"{whole.killed:,}{_known_share(whole.killed_known_guest_hours, whole)}"
     yield "programs killed in guests", killed
@@ -230,14 +230,14 @@ def _cost_rows(whole: ReportLine, host: HostLine | None) -> Iterator[Row]:
         yield "promises kept", "no guest had a promise"
     if host is None:
         return
-    yield "guests that had to go", f"{host.evictions:,} times"
+    yield "evictions of guests", f"{host.evictions:,} times"
     yield "CPU of mom", _cpu(host.mom_cpu_seconds, host.mom_known_hours)
     yield "CPU of ksmd", _cpu(host.ksmd_cpu_seconds, host.ksmd_known_hours)
 
 
 def _known_share(hours: float, line: ReportLine) -> str:
     share = hours / line.seen_guest_hours if line.seen_guest_hours else 1.0
-    return "" if share > 0.995 else f"; known of {100 * share:.2g} % of their time"
+    return "" if share > 0.995 else f"; known for {100 * share:.2g} % of their time"
 
 
 def _cpu(busy: float | None, hours: float) -> str:
@@ -263,8 +263,8 @@ def _limit_rows(summary: ReportSummary, host: HostLine) -> Iterator[Row]:
     if summary.growth is not None:
         yield "full, at this growth", growth_text(summary.growth, summary.until)
     if (forecast := summary.forecast) is not None:
-        as_now = f"as they were then: by {size(forecast.as_now_wrong_by_gib)}"
-        yield "forecasts of the next hour", f"wrong by {size(forecast.wrong_by_gib)} together; {as_now}"
+        as_now = f"without forecasts: {size(forecast.as_now_wrong_by_gib)}"
+        yield "forecasts of the next hour", f"error {size(forecast.wrong_by_gib)}, summed over guests; {as_now}"
 
 
 def growth_text(growth: Growth, last: float) -> str:
@@ -275,11 +275,11 @@ def growth_text(growth: Growth, last: float) -> str:
     if growth.gib_each_week is None or growth.gib_each_week_least is None or growth.gib_each_week_most is None:
         return f"{UNKNOWN}: {growth.why_unknown}"
     least, most = _signed(growth.gib_each_week_least), _signed(growth.gib_each_week_most)
-    changes = f"what is needed changes by {_signed(growth.gib_each_week)} a week, {least} to {most} (95 %)"
+    changes = f"needed memory changes by {_signed(growth.gib_each_week)} a week, {least} to {most} (95 %)"
     if growth.why_unknown:
         return f"{UNKNOWN}: {growth.why_unknown}; {changes}"
     if growth.full_on == last:
-        return f"it is: {changes}"
+        return f"full now: {changes}"
     full = "not in two years" if growth.full_on is None else format_time(growth.full_on)[:10]
     early = "" if growth.full_on_earliest is None else f", at the earliest {format_time(growth.full_on_earliest)[:10]}"
     return f"{full}{early}: {changes}"
@@ -310,7 +310,7 @@ class ReportColumn(NamedTuple):
 GUEST_COLUMNS: Final = (
     ReportColumn("guest", 0, lambda line: printable(line.name, 40)),
     ReportColumn("sold", 0, lambda line: _gib(line.sold_gib)),
-    ReportColumn("would do", 0, lambda line: _gib(line.size.would_do_gib)),
+    ReportColumn("enough", 0, lambda line: _gib(line.size.would_do_gib)),
     ReportColumn("fit", 0, lambda line: line.size.fit),
     ReportColumn("risk", 1, lambda line: "-" if line.size.risk is None else f"{100 * line.size.risk:.2g} %"),
     ReportColumn("used", 3, lambda line: _gib(line.used_by_a_guest.average_gib)),
