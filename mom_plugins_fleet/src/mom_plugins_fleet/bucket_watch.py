@@ -1,6 +1,6 @@
 """Watch of a bucket: all entries, then each change, without a gap.
 
-The library's ordered consumer resumes silently. This watch ends instead when a message is missing or servers lack data.
+The library's ordered consumer hides gaps. This watch ends at a gap.
 """
 
 from __future__ import annotations
@@ -117,7 +117,7 @@ class BucketWatch:
             await asyncio.sleep(LEADER_SECONDS)
 
     async def _complete(self, stream: str) -> None:
-        """Call `complete` after the last entry. Keys set during the load move to the end of the stream, so read the end twice."""
+        """Call `complete` after the last entry. Keys set during the load move to the end, so read the end twice."""
         try:
             await self._wait_for(self._first_end)
             await self._wait_for(await self._last(stream))
@@ -158,7 +158,7 @@ class BucketWatch:
             self._end(f"an error in mom: {type(error).__name__}: {printable(str(error), 200)}")
 
     async def _pulse(self, reply: str, sent: str | None, looked_at: str) -> None:
-        """Answer flow control, and check a heartbeat."""
+        """Answer flow control, and check heartbeats."""
         if reply:
             await self._client.publish(reply)
         if sent is None:

@@ -1,4 +1,4 @@
-"""A reader's copy of a bucket: checked records by key, updated by a watch."""
+"""Checked copy of a bucket, updated by a watch."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from mom_plugins_fleet.subjects import StoredEntry
 class Bucket(Generic[Kind]):
     """Records by key, with revisions. `trusted` is None for an unsigned bucket.
 
-    In a signed bucket, revisions are the signed ones, and outdated records are ignored.
+    A signed bucket uses the signed revisions, and ignores outdated records.
     """
 
     kind: type[Kind]

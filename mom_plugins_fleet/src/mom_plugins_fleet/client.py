@@ -42,7 +42,7 @@ _NOT_LET_IN: Final = (
 
 
 class FleetClient(Client):
-    """NATS client that connects only to the given servers, and uses TLS for `tls://` addresses.
+    """NATS client that connects only to the given servers.
 
     :param certificate: SHA-256 of the servers' certificate; empty: `tls` checks it
     """

@@ -1,6 +1,6 @@
 """Invitation of a host: its key, stored encrypted on the servers, and the token that decrypts it.
 
-The token fetches one message, once and within an hour. Only the token decrypts it, so servers never see the key and cannot add operators.
+The token fetches one message, once and within an hour. Servers never see the key, and cannot add operators.
 """
 
 from __future__ import annotations

@@ -276,11 +276,11 @@ async def _of_several_attempts(ask: Callable[[], Awaitable[Answer]]) -> Answer:
 async def linked(
     access: Access, name: str, log: logging.Logger, *, patient: bool, cannot: Callable[[str], None] = lambda why: None
 ) -> AsyncIterator[Store]:
-    """Connect, and yield a store. The NATS library reconnects by itself.
+    """Connect, and yield a store. The NATS library reconnects.
 
     :param name: client name, also in its inbox
     :param patient: wait for unreachable servers, instead of raising `LinkError`
-    :param cannot: called with the first reason for having no connection
+    :param cannot: called with the first obstacle
     """
     client = FleetClient(access.tls(), access.certificate)
     store = Store(client)

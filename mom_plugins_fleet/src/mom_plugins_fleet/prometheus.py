@@ -1,4 +1,4 @@
-"""Fleet metrics for Prometheus: addresses of all hosts' metrics, and a file with the coordinator's own.
+"""Fleet metrics for Prometheus: addresses of hosts, and the coordinator's own metrics.
 
 Hosts report only a port, so that they cannot redirect Prometheus and its token.
 """

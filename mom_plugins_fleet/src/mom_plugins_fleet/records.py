@@ -66,7 +66,7 @@ def whole_key(key: str) -> str:
 
 
 def a_server(address: str) -> str:
-    """Check a server address. Raise `ValueError` if invalid, or if unencrypted and remote."""
+    """Check a server address. Raise `ValueError` if invalid, or unencrypted and remote."""
     name = printable(address)
     try:
         parts = urlsplit(address)

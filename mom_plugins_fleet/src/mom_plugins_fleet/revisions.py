@@ -49,8 +49,7 @@ class SeenRevisions:
     """Newest revisions used here; older records cannot be opened. Single-threaded after `load`.
 
     :param file: None: store nothing
-    :param at_once: for hosts: save each change before its use, and trust revisions recorded with a clock that was far ahead. Otherwise
-        `save` writes, and such revisions do not count
+    :param at_once: for hosts: save each change before its use, and trust revisions recorded with a clock far ahead
     """
 
     def __init__(self, file: StateFile[RevisionsContent] | None = None, *, at_once: bool = True) -> None:
@@ -75,8 +74,8 @@ class SeenRevisions:
     def open(self, kind: type[Kind], bucket: str, key: str, data: bytes, trusted: Collection[str]) -> Opened[Kind]:
         """Open a record, and store its revision before its use.
 
-        Raise `MomError` if it is unsigned, outdated, far ahead of the clock or different from the known record of its revision, or if its
-        revision cannot be stored.
+        Raise `MomError` if it is unsigned, outdated, far ahead of the clock, different from the known record of its revision, or not
+        storable.
         """
         record = opened(kind, bucket, key, data, trusted)
         newest, digest = self._known(bucket, key, trusted)

@@ -64,7 +64,7 @@ def next_revision(before: int) -> int:
 
 
 def opened(kind: type[Kind], bucket: str, key: str, data: bytes, trusted: Collection[str]) -> Opened[Kind]:
-    """Verify a record. Raise `MomError` unless a trusted key signed it for this key of the bucket."""
+    """Verify a record. Raise `MomError` unless a trusted key signed it for this key."""
     header, line_end, record = data[: LARGEST_HEADER + LARGEST_RECORD + 2].partition(b"\n")
     if not line_end or len(header) > LARGEST_HEADER:
         raise MomError("it is not signed", hint="an operator signs it with `mom fleet`")

@@ -1,7 +1,7 @@
 """JetStream buckets of the fleet, and each client's permissions.
 
-A bucket NAME is a stream `KV_NAME`; a key in it is a subject `$KV.NAME.KEY`. A host may access only its own keys. It uses no consumers,
-because their permissions cannot be limited to a key.
+Bucket NAME is stream `KV_NAME`; its key KEY is subject `$KV.NAME.KEY`. A host may access only its own keys. It uses no consumers, because
+their permissions cannot be limited to a key.
 """
 
 from __future__ import annotations

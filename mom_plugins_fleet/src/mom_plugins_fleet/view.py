@@ -1,4 +1,4 @@
-"""View of the whole fleet: members, groups, states and orders, updated by watches."""
+"""View of the whole fleet, updated by watches."""
 
 from __future__ import annotations
 

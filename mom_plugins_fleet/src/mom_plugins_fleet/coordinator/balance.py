@@ -19,7 +19,7 @@ BALANCE_FULL: Final = 0.70
 
 
 def for_balance(view: FleetView, targets: Mapping[str, TargetHost], group: str) -> tuple[str, Move] | str:
-    """Return the host and the move that best balance a group, or why there is none."""
+    """Return the host and the move that best balance a group, or the obstacle."""
     others = {name: place for name, place in targets.items() if place.group == group and place.has > 0 and place.works is not None}
     loads = {name: (place.works or 0) / place.has for name, place in others.items()}
     if len(loads) < 2:
@@ -57,7 +57,7 @@ def for_balance(view: FleetView, targets: Mapping[str, TargetHost], group: str) 
 
 
 def _busy(view: FleetView, group: str) -> str:
-    """Return an obstacle. Moves of lost hosts do not count, because they may never end."""
+    """Return an obstacle. Ignore moves of lost hosts, which may never end."""
     lost = lost_hosts(view)
     for name, (_, member) in sorted(view.members.records.items()):
         if member.group != group or name in lost:

@@ -1,8 +1,8 @@
 """Coordinator: chooses destinations for guests of drained hosts and, where operators allow it, of full hosts.
 
-The working coordinator holds a lease, a key that it sets repeatedly. After `LEASE_SECONDS` without a change, another coordinator takes it
-by compare-and-set and raises the epoch in all orders, which locks out a suspended coordinator. (nats-server 2.9 may repeat expired keys
-after a restart, so the lease has no time to live.)
+The working coordinator holds a lease, a key that it sets repeatedly. After `LEASE_SECONDS` without a change, another coordinator takes the
+lease and raises the epoch in all orders, which locks out a suspended coordinator. The lease has no time to live, because nats-server 2.9
+may repeat expired keys after a restart.
 """
 
 from __future__ import annotations
@@ -146,7 +146,6 @@ class Coordinator:
                     await store.remove(LEASES, COORDINATOR, self._revision)  # removes only this coordinator's lease
 
     def _check(self) -> None:
-        """Raise `LinkError` if hosts would not follow this coordinator."""
         view = self.view
         view.trust()
         if self._signer.public not in view.orderers:

@@ -22,10 +22,10 @@ SMALLEST: Final = 100
 class TargetHost:
     """Host that can take guests.
 
-    :param coming: memory of the guests moving to it
-    :param arriving: source host of each such guest
-    :param within: set of hosts that its mover can reach; empty: any
-    :param limit: its memory as set by the operator; None: unset
+    :param coming: memory of incoming guests
+    :param arriving: source host of each incoming guest
+    :param within: hosts that its mover can reach; empty: any
+    :param limit: memory set by the operator; None: unset
     :param arrived: memory of the guests that arrived in the last day
     :param works: sum of its guests' working sets; None: unknown
     :param promisable: memory that it can promise; None: all
@@ -71,7 +71,7 @@ def rank(places: Iterable[TargetHost], group: str, within: str = "") -> list[Tar
 def choose(
     needs: int, guarantee: int, ranked: Iterable[TargetHost], group: str, avoid: Collection[str] = (), within: str = ""
 ) -> TargetHost | str:
-    """Return the host with the most room that can keep the promise, or why there is none.
+    """Return the host with the most room that can keep the promise, or the obstacle.
 
     :param needs: memory that the guest needs on arrival
     :param avoid: hosts where an attempt failed
@@ -103,5 +103,5 @@ def listed(guests: Iterable[HostedGuest]) -> tuple[HostedGuest, ...]:
 
 
 def leaving_order(guest: HostedGuest) -> tuple[bool, int, str]:
-    """Sort large guests first, which fit on the fewest hosts; guests that cannot leave last."""
+    """Sort large guests first, which fit on the fewest hosts; immovable guests last."""
     return bool(guest.stays), -(guest.maximum or 0), guest.id

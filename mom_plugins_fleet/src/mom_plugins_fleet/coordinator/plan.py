@@ -78,7 +78,7 @@ def _is_unanswered(move: Move) -> bool:
 
 
 def place_of(view: FleetView, name: str) -> TargetHost | str:
-    """Return a host, without incoming guests, or why it takes no guests."""
+    """Return a host, without incoming guests, or the obstacle."""
     member, state = view.members.get(name), view.states.get(name)
     if member is None:
         return "it is not in the fleet"
@@ -128,7 +128,7 @@ def _where_guests_are(view: FleetView) -> dict[str, set[str]]:
 def needs_of(guest: HostedGuest) -> int | None:
     """Return the memory that a guest needs on arrival; None: unknown.
 
-    This is its host memory or maximum, and at least its working set and promise.
+    Host memory or maximum, and at least working set and promise.
     """
     brings = guest.held if guest.held is not None else guest.maximum or guest.size
     return None if brings is None else max(brings, guest.working or 0, guest.guarantee)

@@ -1,4 +1,4 @@
-"""Agent of a host in its fleet: applies group policies and orders, and reports the host's state.
+"""Agent of a host: applies group policies and orders, and reports the host's state.
 
 mom never waits for it: without servers, the host keeps its policies.
 """
@@ -63,7 +63,7 @@ class FleetAgent:
     :param apply: applies a group's record and stores its signed data; raises `MomError`
     :param remembered: returns the previous run's group and record
     :param state: returns the host's state; None: unknown
-    :param accepts: returns why this host does not move a guest now; empty: it does; None: not known yet
+    :param accepts: returns why this host keeps a guest now; empty: it moves; None: not known yet
     :param wake: requests a cycle
     """
 

@@ -1,4 +1,4 @@
-"""Policies and classes of this host's group, applied here and stored for a start without servers."""
+"""Group policies and classes, applied here and stored for a start without servers."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ class GroupPolicies:
                 self._written = content
 
     def remembered(self) -> tuple[str, Opened[Group]] | None:
-        """Return the previous run's group and record; None without a readable file.
+        """Return the previous group and record; None without a readable file.
 
         If the record's key is no longer trusted, the record is empty, so its policies end.
         """

@@ -1,4 +1,4 @@
-"""Joining a fleet: writes the section in this host's configuration and its files."""
+"""Joining a fleet: writes this host's configuration and files."""
 
 from __future__ import annotations
 

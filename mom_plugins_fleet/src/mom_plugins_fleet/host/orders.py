@@ -65,7 +65,7 @@ class HostOrders:
         return member
 
     async def follow(self, store: Store, member: Member) -> None:
-        """Read orders, accept or refuse new moves, and write the progress. Raise `LinkError`."""
+        """Accept or refuse new moves, and write the progress. Raise `LinkError`."""
         kept = await store.read(ORDERS, self._host)
         if kept.data is None:
             return

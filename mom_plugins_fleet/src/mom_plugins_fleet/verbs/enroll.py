@@ -130,7 +130,6 @@ class _Enrolment:
             self._key_file.unlink(missing_ok=True)
 
     def _change(self, now: Member | None) -> Member:
-        """Return the new entry. Raise `_ChangedMeanwhileError` after another operator's change."""
         if _identity(now) != _identity(self._before):
             raise self._changed_meanwhile()
         changes: dict[str, object] = {"group": self._group, "by": who(), "account": self._account}

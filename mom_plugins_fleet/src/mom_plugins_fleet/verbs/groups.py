@@ -120,7 +120,6 @@ def _check_policy(name: str, text: str, file: str) -> None:
 
 
 def _check_classes(text: str, file: str) -> None:
-    """Raise `ConfigError` with all errors."""
     document = parse_document(text, file)
     if document.problems:
         raise ConfigError(document.problems)

@@ -1,4 +1,4 @@
-"""`mom fleet plan`: the coordinator's next moves, and why other guests stay. Read-only."""
+"""`mom fleet plan`: the coordinator's next moves, without doing them."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def plan_command(where: Where, drained: tuple[str, ...], as_json: bool) -> None:
 
 
 def planned(view: FleetView, drained: Collection[str] = ()) -> dict[str, Any]:
-    """Return the plan as data for JSON. Mark `drained` in `view`. Raise `MomError` for an unknown host."""
+    """Return the plan for JSON. Mark `drained` in `view`. Raise `MomError` for an unknown host."""
     for name in drained:
         member = view.members.get(name)
         if member is None:

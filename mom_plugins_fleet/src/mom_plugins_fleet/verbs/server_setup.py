@@ -1,4 +1,4 @@
-"""First server of a fleet: keys, certificates, configuration and unit. Existing files are kept."""
+"""First server of a fleet: keys, certificates, configuration, unit. Existing files stay."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def write_accounts(root: FleetRoot) -> Path:
 
 
 def make_operator(path: Path, root: FleetRoot | None) -> str:
-    """Make a key of an operator or a coordinator. Return the public key.
+    """Make a key. Return the public key.
 
     :param root: None: servers without keys
     """

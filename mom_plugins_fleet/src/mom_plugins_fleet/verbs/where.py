@@ -1,4 +1,4 @@
-"""Servers and keys for `mom fleet`, from its options or this host's configuration."""
+"""Servers and keys for `mom fleet`, from options or configuration."""
 
 from __future__ import annotations
 
