@@ -197,7 +197,7 @@ def _spare(snapshot: Snapshot, promises: Promises) -> Iterator[tuple[float, floa
 
 
 def _lesser_promises(snapshot: Snapshot, promises: Promises, new: NewGuests) -> Iterator[tuple[float, float, Entity]]:
-    """Yield priority and promise (KiB) of each guest with a lower priority."""
+    """Yield priority and promise (KiB) of lower priorities."""
     for guest in snapshot.guests.values():
         priority = guest.number("priority")
         priority = 50.0 if priority is None else priority
@@ -206,7 +206,7 @@ def _lesser_promises(snapshot: Snapshot, promises: Promises, new: NewGuests) -> 
 
 
 def _donors(offers: Iterable[tuple[float, float, Entity]], missing: float, *, promise: bool) -> list[Donor]:
-    """Return the donors of the memory: lowest cost or priority first, then the largest."""
+    """Return donors: lowest cost or priority first, then the largest."""
     donors: list[Donor] = []
     for _, kib, entity in sorted((offer for offer in offers if offer[1] > 0), key=lambda offer: (offer[0], -offer[1]))[:DONORS_SHOWN]:
         if missing >= 1:

@@ -1,8 +1,8 @@
 """Fair shares of memory when guests demand more than the host has.
 
-Water-filling gives weighted max-min fairness (D. Bertsekas and R. Gallager, Data Networks, section 6.5.2). All shares rise together from
-their guarantees, in proportion to `cost`, until the host's memory is used up. Above the guest's used memory, a share rises more slowly: the
-idle tax of VMware ESX (C. Waldspurger, OSDI 2002, section 5). An idle page costs 1 / (1 - tax) times as much as a used page.
+Water-filling gives weighted max-min fairness (D. Bertsekas and R. Gallager, Data Networks, section 6.5.2). Shares rise together from their
+guarantees, in proportion to `cost`, until the memory is used up. Above used memory, a share rises more slowly: the idle tax of VMware ESX
+(C. Waldspurger, OSDI 2002, section 5). An idle page costs 1 / (1 - tax) times as much as a used page.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def fair_shares(claims: Sequence[Claim], room: float, idle_tax: float = 0.75) ->
 
     Shares lie between guarantee and maximum, and add up to `room` or all maxima. Guarantees above `room` shrink by one ratio.
 
-    :param room: KiB for all guests
+    :param room: in KiB
     :param idle_tax: from 0 (idle memory counts like used memory) to below 1
     """
     guarantees = [min(claim.guarantee, claim.most) for claim in claims]

@@ -56,7 +56,7 @@ class SlaPlugin:
 
     @hookimpl
     def mom_check(self) -> Iterable[Finding]:
-        """Report an invalid file of classes, and unknown classes in the section `guests`."""
+        """Report an invalid file of classes, and unknown classes of guests."""
         self._read_shared_classes()
         if self._shared is not None and self._shared.wrong:
             text = f"the classes file is not in force: {self._shared.wrong}"
@@ -82,7 +82,7 @@ class SlaPlugin:
         return {Admissions: self, ClassFiles: self}
 
     def _policies(self) -> Mapping[str, str]:
-        """Return the enabled policies. Those for CPUs and disks need the plugin qos."""
+        """Return enabled policies. Those for CPUs and disks need the plugin qos."""
         switches = {"60_fair_share": self._settings.fair_share, "62_sla_cpu": self._settings.cpu, "72_sla_io": self._settings.io}
         folder = files("mom_plugins_sla")
         texts = {name: folder.joinpath(f"{name[3:]}.policy").read_text("utf-8") for name, is_on in switches.items() if is_on}

@@ -1,4 +1,4 @@
-"""Classes in a separate file that may change while mom runs, for example in a fleet."""
+"""Classes in a separate file that may change while mom runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Part of `mom explain` for a guest that must leave the host or stop."""
+"""Eviction in `mom explain`."""
 
 from __future__ import annotations
 

@@ -70,11 +70,11 @@ class Job:
     """Step on one guest.
 
     :param time: start, in seconds since the epoch
-    :param needs: memory of the guest after its return, in KiB
+    :param needs: KiB of the guest after its return
     :param promised: in KiB
     :param move: unique id of the move
     :param seconds: time limit
-    :param drained: whether an operator's drain ordered the move
+    :param drained: ordered by an operator's drain
     :param reference: result of the mover's `begin`
     :param lost: why the result of a move is unknown
     """
@@ -166,7 +166,7 @@ class Jobs:
         self._unwritten = False
 
     def load(self) -> None:
-        """Read the jobs of an earlier run. Without a usable file, use the ledger's paused guests."""
+        """Read an earlier run's jobs, or the ledger's paused guests."""
         jobs = self._file.read()
         if jobs is None:
             paused = [
@@ -241,7 +241,7 @@ class Jobs:
         return self._errors.get(guest, "")
 
     def is_late(self, job: Job) -> bool:
-        """Return whether a guest missed its time limit, or its hypervisor did not answer."""
+        """Return whether a time limit passed, or the hypervisor did not answer."""
         if job.is_move or job.state is not JobState.BEGUN:
             return False
         return self._progress[job.guest].unanswered or self._age(job) >= self.seconds
@@ -276,7 +276,6 @@ class Jobs:
     def move(self, mover: Mover, job: Job, preparations: Sequence[MovePreparation] = (), seconds: float = 0.0) -> None:
         """Start a move. Raise `MomError`.
 
-        :param preparations: such as a sweep
         :param seconds: time limit of the preparations
         """
         if why := self._why_not_by(mover):
@@ -345,7 +344,6 @@ class Jobs:
             future.add_done_callback(lambda _: self._context.wake(f"guest {job.entity}: {kind}"))
 
     def _wait_for_simulated(self, hypervisor: Hypervisor, job: Job) -> None:
-        """Wait, because simulations must be deterministic."""
         if isinstance(hypervisor, StopsAtOnce) and job.guest in self._calls:
             Callers.came_back(self._calls[job.guest].future, CALL_SECONDS)
 

@@ -94,9 +94,9 @@ def climb(
     :param stopped: jobs of stopped guests, the oldest first
     :param guests: number of all guests, with stopped and gone ones
     :param gone: number of recently stopped guests that cannot return
-    :param moved: number of guests that moved away recently
+    :param moved: number of recent moves
     :param busy: whether a step is under way
-    :param held: resident memory of recently returned guests, in KiB by id
+    :param held: resident KiB of recently returned guests by id
     """
     if busy:
         ladder.last_step = now

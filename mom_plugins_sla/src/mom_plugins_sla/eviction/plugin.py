@@ -1,4 +1,4 @@
-"""Plugin that stops or moves guests when the host stays full, and brings stopped guests back."""
+"""Plugin that stops or moves guests of a full host, and brings stopped guests back."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Steps of the last hour, and guests to spare for half an hour, kept across restarts."""
+"""Steps of the last hour, and spared guests, kept across restarts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An operator's requests to a running mom: empty files, named by guest id, which mom removes."""
+"""Operators' requests to a running mom: empty files, named by guest id."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Steps for guests of a full host, and the choice of the next guest. Sizes in KiB."""
+"""Steps for guests of a full host. Sizes in KiB."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ class HostPressure:
         return self.state != URGENT and (self.share is None or self.share >= limits.least)
 
     def is_calm(self, limits: EvictionSettings, needs: float) -> bool:
-        """Return whether the host stays calm with a guest of `needs` KiB and all reservations."""
+        """Return whether the host stays calm with `needs` more KiB and all reservations."""
         if self.share is None or self.available is None or self.total is None or self.state in ("hard", "low"):
             return False
         if self.full is not None and self.full > 0.1 * limits.full:
@@ -157,7 +157,7 @@ def needs_of(guest: Guest, step: Step, host_swapped: float | None = None) -> flo
 
     A restored guest needs its host memory and swap, a booting guest up to its maximum.
 
-    :param host_swapped: used swap of the host, an upper bound for unknown swap of the guest
+    :param host_swapped: used swap of the host, an upper bound for unknown guest swap
     """
     rss, current, swapped = (guest.number(name) for name in ("rss", "balloon_cur", "host_swap"))
     if swapped is None and rss is not None:

@@ -1,4 +1,4 @@
-"""`mom eviction`: list guests that mom has stopped or moves, and resume a guest."""
+"""`mom eviction`: list and resume guests."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Mover that runs a program of the operator, without a shell.
+"""Mover that runs an operator's program as mom's user, without a shell.
 
-The program runs as mom's user. Placeholders replace whole arguments, so guest names cannot add options or arguments.
+Placeholders replace whole arguments, so guest names cannot add options or arguments.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ Arguments = Annotated[list[Argument], Field(max_length=100), AfterValidator(_com
 
 
 def arguments_of(template: Sequence[str], job: MoveJob) -> list[str]:
-    """Return the arguments for a move. Raise `NotSupported` for an unsafe name or id."""
+    """Return the arguments. Raise `NotSupported` for an unsafe name or id."""
     result = []
     for part in template:
         value_of = _PLACEHOLDERS.get(part)
@@ -127,7 +127,7 @@ class CommandMover:
         return f"{process.pid} {self._started(process.pid)}"
 
     def look(self, job: MoveJob) -> MoveReport:
-        """Return the result from the exit code; of an earlier mom's program, only whether it runs."""
+        """Return the result from the exit code; for an earlier mom's program, only whether it runs."""
         with self._lock:
             run = self._runs.get(job.id)
         if run is not None:
@@ -169,7 +169,7 @@ class CommandMover:
             raise MomError("the setting `command` is missing", hint="set `command: [/PATH/TO/PROGRAM, ARGUMENT, ...]`")
 
     def check(self) -> str:
-        """Raise `MomError` if the program cannot run, or users other than root can change it."""
+        """Raise `MomError` if the program cannot run, or others than root can change it."""
         program = self._command[0]
         _refuse_foreign(program)
         if not os.access(program, os.X_OK):

@@ -32,7 +32,7 @@ class HypervisorMover:
         return "" if destination.is_hypervisor else f"the {self.name} moves guests to URIs of hypervisors only, not to {destination}"
 
     def begin(self, job: MoveJob) -> str:
-        """Start the move in a separate thread; the call returns at its end."""
+        """Start the move in another thread."""
         with self._lock:
             call = self._callers.start(lambda: self.hypervisor.migrate(job.guest, job.destination, job.seconds))
             self._calls[job.id] = call

@@ -1,4 +1,4 @@
-"""Mover with the API of Proxmox VE: migrates a guest to another node of the cluster."""
+"""Mover with the API of Proxmox VE, between nodes of a cluster."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ _MAKE: Final = "pveum user token add mom@pve mover; write USER@REALM!TOKENID=SEC
 class ProxmoxMover:
     """`Mover` on Proxmox VE's API.
 
-    `POST /nodes/NODE/qemu/VMID/migrate` creates a task, `GET /nodes/NODE/tasks/UPID/status` returns its state, and `DELETE
-    /nodes/NODE/tasks/UPID` ends it.
+    `POST /nodes/NODE/qemu/VMID/migrate` creates a task; `GET` of `/nodes/NODE/tasks/UPID/status` returns its state; `DELETE` of
+    `/nodes/NODE/tasks/UPID` ends it.
 
     :param node: this node's name in its cluster
     """
@@ -65,7 +65,7 @@ class ProxmoxMover:
         return upid if isinstance(upid, str) and _UPID.fullmatch(upid) else ""
 
     def look(self, job: MoveJob) -> MoveReport:
-        """Return the state of the task; without its id, search the node's tasks."""
+        """Return the task's state; without an id, search the node's tasks."""
         upid = job.reference if _UPID.fullmatch(job.reference) else self._task_of(job)
         if not upid:
             return UNKNOWN

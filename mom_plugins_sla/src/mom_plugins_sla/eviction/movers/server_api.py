@@ -1,4 +1,4 @@
-"""HTTP client for a management system's JSON API, without redirects and proxies.
+"""HTTP client for a JSON API, without redirects and proxies.
 
 It distinguishes a refusal from an unclear answer.
 """
