@@ -1,4 +1,4 @@
-"""Policies in force and their run-time changes: atomic, between two evaluations, with rollback.
+"""Policies in force, and atomic run-time changes with rollback.
 
 Run-time changes override files and defaults, also after a reload.
 """
@@ -149,7 +149,7 @@ class ChangingPolicies:
     # --- files ----------------------------------------------------------------------------------------------------------------------
 
     def load(self) -> None:
-        """Read and compile everything. Ignore stored changes that no longer fit. Raise `ConfigError`."""
+        """Compile everything. Ignore stored changes that no longer fit. Raise `ConfigError`."""
         with self._lock:
             read = self._read()
             self._base, self._declared = read.texts, read.declared
@@ -283,7 +283,7 @@ class ChangingPolicies:
         return self._announced(made)
 
     def keep_first(self) -> None:
-        """Write the changes before the first evaluation. Until then mom may reject the reload."""
+        """Write changes before the first evaluation. Until then mom may reject the reload."""
         if self._kept is None:
             return
         with self._lock:

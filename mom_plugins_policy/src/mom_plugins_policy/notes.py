@@ -1,4 +1,4 @@
-"""Notes of policies on the host and guests, kept across cycles and restarts."""
+"""Notes of policies, kept across cycles and restarts."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ class NoteStore:
         self._unwritten = True
 
     def begin(self, snapshot: Snapshot) -> dict[str, dict[str, Any]]:
-        """Return notes by entity id and name. Drop those on guests that are gone or restarted."""
+        """Return notes by entity id and name. Drop those of guests that are gone or restarted."""
         self._incarnations = {HOST_ID: "", **{guest.id: guest.incarnation for guest in snapshot.listed}}
         current: dict[str, dict[str, Any]] = {}
         for identity, notes in list(self._kept.items()):
@@ -124,7 +124,7 @@ class NoteStore:
         return current
 
     def keep(self, notes: Mapping[str, dict[str, Any]]) -> Sequence[str]:
-        """Replace the notes on these entities, and write the file.
+        """Replace notes, and write the file.
 
         Return entities that keep their old notes because of `LARGEST`.
         """

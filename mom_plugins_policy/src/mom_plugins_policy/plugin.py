@@ -274,7 +274,7 @@ class PolicyPlugin:
         self._context.wake("the policies have changed")
 
     def _log_remarks(self, policy: Policy, state: PolicyState) -> None:
-        """Log new errors of the checks, and the first new warning with the number of others."""
+        """Log new errors, and the first new warning with the number of others."""
         remarks = self._policies.checked(policy)
         old, self._remarked = self._remarked, frozenset(remarks)
         new = [remark for remark in remarks if remark not in old]

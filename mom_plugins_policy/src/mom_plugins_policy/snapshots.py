@@ -1,4 +1,4 @@
-"""Snapshots as JSON, to try a policy on another host or at another time. The format is that of `mom_core.testing.snapshot`."""
+"""Snapshots as JSON, in the format of `mom_core.testing.snapshot`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the checks know before evaluation: values, variables, and which values are not nil."""
+"""Knowledge before evaluation: values, variables, and which values are not nil."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class FieldKey(NamedTuple):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Value:
-    """Value, as far as the checks know it.
+    """Value, as far as known.
 
     :param doubt: field, or `nil`, because of which it may be nil
     :param if_true: other values that are not nil if this one is true; `if_false`, `if_there` likewise
@@ -88,7 +88,7 @@ def constant(value: object) -> Value:
 
 
 def either(then: Value, otherwise: Value, if_true: Keys = NO_KEYS, if_false: Keys = NO_KEYS) -> Value:
-    """Return one of two values, chosen by a condition, which proves `if_true` or `if_false` not nil."""
+    """Return either value. The condition proves `if_true` or `if_false` not nil."""
     if then is otherwise or (then.constant is not None and (then.types, then.constant) == (otherwise.types, otherwise.constant)):
         return then
 

@@ -1,4 +1,4 @@
-"""Remarks on names that do not depend on control flow: unused, bound twice, or reserved by the language."""
+"""Remarks on names, independent of control flow: unused, bound twice, or reserved."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Walk over a program for the checks: both branches of every `if`, functions at their calls, loops once.
+"""Walk over a program: both branches of every `if`, functions at their calls, loops once.
 
 It knows only types and which values are not nil.
 """

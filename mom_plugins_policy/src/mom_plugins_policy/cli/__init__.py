@@ -1,4 +1,4 @@
-"""`mom policy`: check, evaluate, explain and format policies. Verbs are imported at first use."""
+"""`mom policy`: check, evaluate, explain and format policies."""
 
 from __future__ import annotations
 

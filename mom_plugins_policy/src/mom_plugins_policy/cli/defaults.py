@@ -1,4 +1,4 @@
-"""`mom policy defaults` and `snapshot`: default policies and a snapshot to read, copy and change."""
+"""`mom policy defaults` and `snapshot`: examples to read, copy and change."""
 
 from __future__ import annotations
 

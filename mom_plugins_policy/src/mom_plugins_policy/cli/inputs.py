@@ -157,7 +157,7 @@ def snapshot_for(path: Path | None, config_path: str | None, declarations: Decla
 
 
 def live_snapshot(config_path: str | None) -> Snapshot:
-    """Return a snapshot of this host, from two samples. A running mom is not disturbed."""
+    """Return a snapshot of this host, from two samples."""
     from mom_core import Engine, load_config
 
     config = load_config(config_path)

@@ -1,7 +1,7 @@
 """Survey of a program before compilation: names, functions, calls, and mistakes that reject it.
 
-Scope is dynamic: a function sees its callers' names. An inlined function sees them as local variables. A separate function (recursive,
-conditional or large) uses shared cells, listed in `Program.shared`.
+Scope is dynamic: a function sees its callers' names. An inlined function has them as local variables. A separate function (recursive,
+conditional or large) uses shared cells (`Program.shared`).
 """
 
 from __future__ import annotations
@@ -163,7 +163,7 @@ def _may_be_callable(name: str) -> bool:
 class _NamesAround:
     """Names bound around a form: the first `before` of a list, and outer names.
 
-    The values of a `let`, which may be thousands, share one list.
+    The thousands of values of a `let` share one list.
     """
 
     places: Mapping[str, int]
@@ -375,7 +375,7 @@ def _expanded(program: Program, order: Sequence[str], largest: int) -> int:
 
 
 def _free_with_callees(program: Program, order: Sequence[str], names: Sequence[str]) -> dict[str, int]:
-    """Return per function the names that it or its callees use from callers' scopes, as a bit mask."""
+    """Return, as a bit mask, the names that a function or its callees use from callers' scopes."""
     definitions = program.definitions
     bits = {name: 1 << number for number, name in enumerate(names)}
 

@@ -1,12 +1,11 @@
 """Compiler from forms to Python code: one function per program; policy variables become local variables.
 
-- Functions are inlined where possible (see `analysis`), because dynamic scoping needs the caller's names. If a name may be unbound, the
-  code tests it.
-- Each form that can fail starts a new line of the code, so the line number of a traceback identifies the form (`Site`).
+- Functions are inlined where possible (see `analysis`), because dynamic scoping needs the caller's names.
+- Each form that can fail starts a new line, so a traceback's line number identifies the form (`Site`).
 - The code counts steps per loop and call, weighted by the number of forms in the body.
 - Policy text never becomes code: names are numbered, and values are constants, except small numbers and identifiers.
-- Expressions have no effects but may fail; effects are statements. So an expression can be computed again to explain an error. It needs
-  a temporary variable only if a statement with effects follows (`Emitter.arguments`).
+- Expressions may fail but have no effects, so an expression can be computed again to explain an error. It needs a temporary variable only
+  if a statement with effects follows (`Emitter.arguments`).
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ _SHOWN: Final = 70  # characters of a condition
 
 @dataclass(frozen=True, slots=True)
 class FieldRead:
-    """Field in a condition: of the host, or of the entity of the request."""
+    """Field of the host, or of the entity of the request."""
 
     text: str
     name: str

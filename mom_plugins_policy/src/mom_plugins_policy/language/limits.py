@@ -10,7 +10,7 @@ from mom_core import StrictModel
 
 
 class PolicyLimits(StrictModel):
-    """Limits of one evaluation. All are far above the needs of real policies."""
+    """Limits of one evaluation, far above the needs of real policies."""
 
     policies: Annotated[int, Field(ge=1, le=10_000)] = 500
     """Policies, including plugins'. A host has some dozens."""

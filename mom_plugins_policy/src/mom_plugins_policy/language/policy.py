@@ -32,7 +32,7 @@ _CODES = 4  # kept, each some MiB: in force, checked before a change, on trial, 
 class Result:
     """Result of one evaluation.
 
-    `values` has one Python value per top-level form. An error outside of loops over `Guests` stops the evaluation: decisions for guests
+    `values` has one Python value per top-level form. An error outside of loops over `Guests` stops the evaluation. Decisions for guests
     remain, because their steps were complete; decisions for the host are dropped.
     """
 
@@ -105,7 +105,7 @@ def _written_in(form: Form) -> str:
 
 
 class _Reason(NamedTuple):
-    """Reasons of one form's decisions: suggested reasons, else conditions, else the form's text."""
+    """Reasons of decisions: suggested reasons, else conditions, else the form's text."""
 
     source: Source
     suggested: Mapping[str, Value]
@@ -190,7 +190,7 @@ class Policy:
     def compile(cls, texts: Mapping[str, str], declarations: Declarations | None = None, limits: PolicyLimits = DEFAULT_LIMITS) -> Policy:
         """Compile policies in name order as one program. Recent results are cached.
 
-        :param declarations: of the enabled plugins; None: all controls, and all fields in a snapshot or its history, are valid
+        :param declarations: None: all controls, and all fields in a snapshot or its history, are valid
         :raises PolicyError: with all faults
         """
         for name, text in texts.items():
@@ -215,7 +215,7 @@ class Policy:
     ) -> Result:
         """Evaluate on a snapshot. Mistakes of the policy never raise; see `Result.errors`.
 
-        :param history: older snapshots, oldest first; None: the snapshot's own
+        :param history: oldest first; None: the snapshot's own
         :param room: bytes for more notes
         """
         older = snapshot.history if history is None else history

@@ -1,4 +1,4 @@
-"""Reader from text to forms: linear time, no recursion, with positions of errors."""
+"""Reader from text to forms: linear time, no recursion."""
 
 from __future__ import annotations
 

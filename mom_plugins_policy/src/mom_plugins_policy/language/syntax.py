@@ -108,7 +108,7 @@ def _atom(form: Form) -> str:
 
 
 def written(forms: Sequence[Form], limit: int = 0) -> str:
-    """Return forms as text that can be read back.
+    """Return forms as readable text.
 
     :param limit: longest text, before an ellipsis; 0: no limit
     """

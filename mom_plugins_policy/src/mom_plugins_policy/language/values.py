@@ -1,4 +1,4 @@
-"""Values of the language as Python values, and their text in messages.
+"""Values of the language in Python, and their text.
 
 nil is None, lists are `list`, and entities are the snapshot's `Host` and `Guest`.
 """

@@ -80,7 +80,7 @@ class PypolicyPlugin:
 
 
 def _evaluate(policy: PythonPolicy, cycle: PolicyCycle, until: float) -> list[Decision | Problem]:
-    """Return a policy's decisions and problems. Later policies see its decisions and notes.
+    """Return decisions and problems. Later policies see the decisions and notes.
 
     An error in a loop over guests repeats the run without that guest. After other errors, the policy decides nothing, because half of its
     decisions may be worse than none.

@@ -1,4 +1,4 @@
-"""Builtins: Python operators where they suffice; helpers where a result must be limited first."""
+"""Builtins: Python operators, or helpers where a result must be limited first."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Policy variables in the generated code.
 
-Each variable has a `Slot`, usually a local variable in Python. All bindings of a shared name (`Program.shared`) use one cell, which a
-binding scope saves and restores.
+Each variable has a `Slot`, usually a local variable in Python. Bindings of a shared name (`Program.shared`) use one cell, which a binding
+scope saves and restores.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""Words of the language, one record each, for compiler, checks, reasons and documentation."""
+"""Words of the language, for compiler, checks, reasons and documentation."""

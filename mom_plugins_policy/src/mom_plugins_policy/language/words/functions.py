@@ -1,12 +1,12 @@
-"""Functions of the language: builtins, and the values of the predefined variables `abs` and `debug`.
+"""Functions of the language, and the values of the predefined variables `abs` and `debug`.
 
 To add a function, add its record here and its rows to the tests. The record decides:
 
 - the code: a call of `compute`, whose time must not grow with the values. It raises `TypeError` for the error `type`, `ZeroDivisionError`
   for `zero-division`, `OverflowError` or `ValueError` for `range`, and `MemoryError` for `limit`.
-- `types` in the checks: every type that the result can have. A `strict` function fails on nil.
+- `types` in the checks: every possible type of the result. A `strict` function fails on nil.
 - `unit` in the checks.
-- the tables of the reference and the editors' grammars, which `docs/generate.py` writes.
+- the tables of the reference and the editors' grammars (`docs/generate.py`).
 """
 
 from __future__ import annotations

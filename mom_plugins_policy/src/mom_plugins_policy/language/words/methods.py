@@ -10,7 +10,7 @@ from mom_plugins_policy.language.words.word import Word
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MethodWord(Word):
-    """Method of the host and of guests, implemented in `runtime.py` as `do_` plus its name in lower case."""
+    """Method of entities, implemented in `runtime.py` as `do_` plus its name in lower case."""
 
     store: str = ""
     """Where the name is stored: `note` (of this evaluation), `memory` (kept), `control`, or nowhere."""

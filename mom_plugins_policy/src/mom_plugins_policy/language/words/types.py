@@ -1,4 +1,4 @@
-"""Types of values as bit masks, and result types of functions, for the checks."""
+"""Types of values as bit masks, for the checks."""
 
 from __future__ import annotations
 
