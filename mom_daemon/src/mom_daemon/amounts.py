@@ -8,7 +8,7 @@ from typing import Any
 from mom_core import Unit, format_kib, printable
 
 LIST_SHOWN = 100
-"""Characters shown of a list; `--json` has all of it."""
+"""Characters of a list; `--json` has all."""
 
 _LABELS = frozenset({"name", "path"})
 

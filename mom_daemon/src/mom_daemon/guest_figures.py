@@ -1,4 +1,4 @@
-"""Figures of guests that every hypervisor has, for `mom guests`, `mom top`, the web page and the metrics."""
+"""Guest figures of every hypervisor, for `mom guests`, `mom top`, the web page and the metrics."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from mom_kvm import HealthLimits, stale_seconds
 
 
 def guest_columns(declarations: Declarations) -> Sequence[GuestColumn]:
-    """Return the usual columns and those of plugins; remarks are last, in one column."""
+    """Return the usual columns and those of plugins. Remarks share the last one."""
     declared = {name for scope, name in declarations.fields if scope is Scope.GUEST}
     columns = [column for column in (*declarations.guest_columns, *USUAL) if declared.intersection(column.fields)]
     found: dict[str, GuestColumn] = {}

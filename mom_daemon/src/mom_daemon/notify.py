@@ -1,4 +1,4 @@
-"""Messages to systemd about mom's state: sd_notify(3), for a unit of `Type=notify` with `WatchdogSec`."""
+"""Messages to systemd: sd_notify(3), for `Type=notify` with `WatchdogSec`."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from contextlib import suppress
 from typing import Final
 
 SECONDS: Final = 0.5
-"""Longest wait for a busy systemd. The next message repeats the content of a lost one."""
+"""Longest wait for a busy systemd. The next message repeats a lost one."""
 
 FEEDS: Final = 8
-"""Most watchdog messages in a watchdog period, besides one for each cycle."""
+"""Most watchdog messages in a watchdog period, besides one per cycle."""
 
 
 class Notifier:
-    """Sender of messages, if a supervisor such as systemd requested them."""
+    """Sender of messages, if a supervisor requested them."""
 
     def __init__(self, environment: Mapping[str, str] = os.environ) -> None:
         address = environment.get("NOTIFY_SOCKET", "")
@@ -35,11 +35,11 @@ class Notifier:
         return bool(self._address)
 
     def ready(self, status: str = "") -> None:
-        """Report that mom is set up, or that a reload has ended."""
+        """Report the end of setup or reload."""
         self._send("READY=1", _status(status))
 
     def reloading(self) -> None:
-        """Report that mom reads a new configuration; `ready` follows."""
+        """Report the start of a reload; `ready` follows."""
         self._send("RELOADING=1", f"MONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}")
 
     def stopping(self, seconds: float, status: str = "") -> None:
@@ -47,7 +47,7 @@ class Notifier:
         self._send("STOPPING=1", f"EXTEND_TIMEOUT_USEC={round(seconds * 1e6)}", _status(status))
 
     def alive(self, status: str = "") -> None:
-        """Feed the watchdog, and report mom's current work."""
+        """Feed the watchdog and report mom's current work."""
         self._fed = time.monotonic()
         self._send("WATCHDOG=1" if self.watchdog_seconds else "", _status(status))
 
@@ -57,7 +57,7 @@ class Notifier:
             self.alive()
 
     def needs(self, seconds: float) -> None:
-        """Extend the watchdog period for a step that may take this long; never shorten it."""
+        """Extend the watchdog period for a long step; never shorten it."""
         longest = max(seconds, self._watchdog)
         if self.watchdog_seconds and longest != self.watchdog_seconds:
             self.watchdog_seconds = longest

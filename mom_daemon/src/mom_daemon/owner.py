@@ -1,7 +1,7 @@
 """Drop root's rights before a verb reads files of another user's mom.
 
-The process becomes the owner of the files for good: an attacker who controls a mom without root could prepare links or a ledger, and must
-not make root act. `VerbContext` does this before each verb.
+The process becomes the files' owner for good: an attacker who controls a mom without root could prepare links or a ledger, and must not
+make root act.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _OWNER: Final = "mom_daemon.owner"
 
 
 class Owner(NamedTuple):
-    """User: uid, name to show, and group ids with the primary group first."""
+    """uid, name to show, and group ids with the primary group first."""
 
     uid: int
     name: str
@@ -45,7 +45,7 @@ def become_owner_for(context: click.Context) -> None:
 
 
 def became(context: click.Context) -> Owner | None:
-    """Return the user to whom this verb has switched; None if it runs as its caller."""
+    """Return the user of this verb; None if it runs as its caller."""
     owner: Owner | None = context.meta.get(_OWNER)
     return owner
 
@@ -56,12 +56,12 @@ def _paths(context: click.Context, parameter: click.Parameter) -> list[Path]:
 
 
 def become_configured_owner(config_path: str | None) -> Owner | None:
-    """Switch root to the owner of the folders that a configuration names. Raise `MomError`."""
+    """Switch root to the owner of the configured folders. Raise `MomError`."""
     return become_owner(*(folders_of(config_path) or (STATE_DIRECTORY, RUN_DIRECTORY)))
 
 
 def folders_of(path: str | Path | None) -> tuple[Path, Path] | None:
-    """Return the state and run directories of a configuration, even an invalid one.
+    """Return a configuration's state and run directories, even if it is invalid.
 
     None: it is unreadable, or another user could have written it.
     """
@@ -84,7 +84,7 @@ _DIRECTORIES: Final = re.compile(r"^((?:state|run)_directory):[ \t]+[\"']?([^\"'
 
 
 def load_as_owner(config_path: str | Path | None) -> Config:
-    """Load a configuration as the caller, who may own the file, and switch to the owner of its folders. Raise `MomError`."""
+    """Load a configuration as the caller, who may own it, then switch to its folders' owner. Raise `MomError`."""
     from mom_core import load_config  # takes most of a second on a slow host, and not every verb needs it
 
     config = load_config(config_path)
@@ -93,7 +93,7 @@ def load_as_owner(config_path: str | Path | None) -> Config:
 
 
 def load_to_look(config_path: str | Path | None = None) -> Config:
-    """Load the configuration. For an invalid file, return that of the mom that runs with it, or raise `ConfigError`."""
+    """Load the configuration; for an invalid file, that of its running mom. Raise `ConfigError`."""
     from mom_core import load_config
 
     try:
@@ -109,13 +109,13 @@ def load_to_look(config_path: str | Path | None = None) -> Config:
 
 
 def warn_of_file(error: ConfigError, instead: str) -> None:
-    """Warn that a configuration is unusable. `instead` is a clause about mom's substitute."""
+    """Warn about an unusable configuration. `instead` is a clause about mom's substitute."""
     print_prose(f"mom: warning: {printable_lines(str(error.problems[0]))}", 2, err=True)
     print_prose(f"mom: {instead} (`mom config check` shows all errors)", 2, err=True)
 
 
 def become_owner(*folders: Path, made: Path | None = None) -> Owner | None:
-    """Switch to the owner of these folders for good. Return None if this process already is that user. Raise `MomError`.
+    """Switch to these folders' owner for good. Return None if this process already is that user. Raise `MomError`.
 
     :param made: folder that root creates for that user, as /run is empty after a boot
     """
@@ -162,7 +162,7 @@ def other_owner(*folders: Path) -> Owner | None:
 
 
 def _owner_on_the_way(paths: Sequence[Path]) -> Owner | None:
-    """Return the first owner except root of these paths, their parents, or links to them."""
+    """Return the first owner except root of paths, parents and links to them."""
     groups_by_user: dict[int, int] = {0: 0}
 
     def look(path: str) -> os.stat_result:

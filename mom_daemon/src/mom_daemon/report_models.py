@@ -1,6 +1,6 @@
-"""Report of one cycle as a document, for `GET /v1/report`, the status file, verbs, `mom top` and the web page.
+"""Report of one cycle as a document, for the API, the status file, verbs and views.
 
-Models are typed dictionaries, which cost nothing at run time: a large host makes ten thousand per cycle.
+Typed dictionaries cost nothing at run time: a large host makes ten thousand per cycle.
 """
 
 from __future__ import annotations
@@ -286,7 +286,7 @@ _SHOWN_DIFFERENCES: Final = 100
 
 
 def status_document(report: Report, state: EngineState, interval: float, *, monotonic: float | None = None) -> StatusModel:
-    """Return the state of mom, with counts of the report's cycle. `interval` and `monotonic` are in seconds."""
+    """Return mom's state with one cycle's counts. Times are in seconds."""
     counts: dict[str, int] = dict.fromkeys(Status, 0)
     for outcome in report.outcomes:
         counts[outcome.status] += 1
@@ -318,7 +318,7 @@ def report_document(
     monotonic: float | None = None,
     fields: Sequence[str] | None = None,
 ) -> ReportDocument:
-    """Return the document of a report, with the engine's state.
+    """Return a report's document with the engine's state.
 
     :param fields: guest fields to include, besides those of columns; None: all
     """
@@ -379,7 +379,7 @@ _PLAIN: Final[Mapping[str, Any]] = {choice: choice.value for kind in (Scope, Sev
 
 
 def told(model: type[Model], origin: object, /, **members: object) -> Model:
-    """Build a model from members, and from attributes of `origin`."""
+    """Build a model from members and `origin`'s attributes."""
     return cast(Model, {name: members[name] if name in members else getattr(origin, name) for name in model.__annotations__})
 
 

@@ -131,7 +131,7 @@ def _why_not(config: Config, *, look: bool) -> str:
 
 
 def set_up(config: Config, entries: Collection[LedgerEntry], template: PluginContext) -> PluginSet:
-    """Set up the plugins that own changed controls, and the hypervisors and collectors that they need.
+    """Set up the plugins that own changed controls, with their hypervisors and collectors.
 
     These plugins may have left the configuration. A plugin whose setup fails is omitted.
 
@@ -158,7 +158,7 @@ def set_up(config: Config, entries: Collection[LedgerEntry], template: PluginCon
 
 
 def _with_those_left_out(config: Config, entries: Collection[LedgerEntry]) -> Config:
-    """Add installed plugins that have changes in the ledger but have left the configuration, unless another one now has their control."""
+    """Add unconfigured plugins with changes in the ledger, unless another one now has their control."""
     lost = [entry for entry in entries if entry.plugin not in config.plugins]
     if not lost:
         return config

@@ -35,7 +35,7 @@ M_ARENA_MAX: Final = -8
 """Parameter of mallopt(3), from malloc.h."""
 
 MOST_NAMED: Final = 3
-"""Cleared problems named in the log line of a cycle."""
+"""Cleared problems in a cycle's log line."""
 
 
 @click.command("run")
@@ -63,7 +63,7 @@ def run_command(config_path: str | None, observe: bool, log_level: str | None) -
 
 
 def run_daemon(load: Callable[[], Config], log: Log, opened: Callable[[], None] | None = None) -> None:
-    """Run an engine until SIGTERM or SIGINT. On SIGHUP, load a new configuration. End the process if threads keep it alive.
+    """Run an engine until SIGTERM or SIGINT. On SIGHUP, load a new configuration. End the process even if threads remain.
 
     :param opened: called after setup, before the first cycle
     """
@@ -149,7 +149,7 @@ def _tell_lacks(config: Config) -> None:
 
 
 def tell_of_faults() -> None:
-    """Print the stacks of all threads on faults and on a watchdog's SIGABRT, if standard error is open.
+    """Print all threads' stacks on faults and on a watchdog's SIGABRT.
 
     Pass the file descriptor, as Python would flush a file first, and could wait for the log's thread.
     """
@@ -167,10 +167,10 @@ def _become_whom_it_runs_as(config: Config) -> str:
 
 
 def spare_the_garbage_collector() -> None:
-    """Run the garbage collector less often, and skip objects of the start.
+    """Collect garbage less often, and skip objects of the start.
 
-    With 10,000 guests and Python's default of 700 new objects between two collections, they took up to a third of a cycle; with 20,000, a
-    twentieth. At most 20 MiB of garbage accumulates.
+    With 10,000 guests, Python's 700 new objects between two collections took up to a third of a cycle; 20,000 take a twentieth. At most 20
+    MiB of garbage accumulates.
     """
     gc.collect()
     gc.freeze()
@@ -178,7 +178,7 @@ def spare_the_garbage_collector() -> None:
 
 
 def share_one_heap() -> None:
-    """Make all threads use one heap. Call it before any other thread starts.
+    """Make all threads use one heap, before any other thread starts.
 
     With 1,000 guests, some MiB would be free in one thread's heap and missing in another.
     """
@@ -187,7 +187,7 @@ def share_one_heap() -> None:
 
 
 def give_free_memory_back() -> None:
-    """Return free heap memory to the kernel, some MiB after the setup of plugins."""
+    """Return free heap memory to the kernel: some MiB after setup."""
     with suppress(OSError, AttributeError):  # other C libraries have no malloc_trim
         ctypes.CDLL(None).malloc_trim(0)
 
@@ -216,7 +216,7 @@ def _summary(report: Report) -> str:
 
 @contextmanager
 def daemon_log(handler: logging.Handler | None = None, level: str | None = None) -> Iterator[Log]:
-    """Open the log of a daemon. End the process at exit even if a plugin left a thread running."""
+    """Open a daemon's log. End the process at exit despite threads of plugins."""
     log = Log(handler, level)
     try:
         yield log

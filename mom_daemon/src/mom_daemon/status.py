@@ -20,19 +20,18 @@ if TYPE_CHECKING:
 LOG = logging.getLogger("mom.status")
 
 STATUS_FILE: Final = "status.json"
-"""Name of the status file in the run directory."""
 
 LARGEST_STATUS: Final = 128 << 20
-"""Bytes read of a status file: 10,000 guests take some 30 MiB."""
+"""Bytes; 10,000 guests take some 30 MiB."""
 
 LONGEST_WAIT_SECONDS: Final = 1.0
-"""Longest wait of a cycle for its status file, which a thread finishes."""
+"""Wait of a cycle for its status file, which a thread finishes."""
 
 
 class StatusFile:
     """Writer of an engine's status after each cycle.
 
-    If it cannot write, it logs the error once, and updates the modification time of the old file, which shows that mom works.
+    If it cannot write, it logs the error once, and updates the old file's modification time, which shows that mom works.
     """
 
     def __init__(self, directory: Path, hide: Callable[[str], str] = str) -> None:
@@ -43,7 +42,7 @@ class StatusFile:
         self._writing: threading.Thread | None = None
 
     def write(self, engine: Engine, report: Report) -> None:
-        """Replace the file, in a thread, because columns run code of plugins."""
+        """Replace the file in a thread, because columns run plugins' code."""
         if self._writing is not None and self._writing.is_alive():
             self._fail("the status of an earlier cycle is still being written")
             return
@@ -85,5 +84,5 @@ class StatusFile:
 
 
 def status_of(engine: Engine, report: Report) -> ReportDocument:
-    """Return a report as a document, as `GET /v1/report` does."""
+    """Return a report's document, as `GET /v1/report` does."""
     return report_document(report, engine.plugins.declarations, engine.state(), engine.config.interval)

@@ -19,23 +19,22 @@ from mom_daemon.status import LARGEST_STATUS, STATUS_FILE
 LOG = logging.getLogger("mom")
 
 IN_FORCE: Final = "in-force.json"
-"""Copy of the configuration in force, in the run directory. The original may have changed when `mom restore` runs."""
+"""Copy of the configuration in force. The original may have changed when `mom restore` runs."""
 
 KEEP: Final = "keep"
-"""File in the run directory: when mom ends, its changes stay for the next mom. `mom restore --if-unclean` removes it, so it is valid for
-one successor."""
+"""When mom ends, its changes stay for the next mom. `mom restore --if-unclean` removes the file, so it is valid for one successor."""
 
 MARGIN_SECONDS: Final = 5.0
 """Margin over a plugin's longest call for the watchdog, and over the longest stop for systemd."""
 
 RELOAD_SECONDS: Final = 60.0
-"""Watchdog period for a reload, besides the time to restore values. It sets up plugins in sequence, each within 10 s."""
+"""Watchdog period, besides the time to restore values. A reload sets up plugins in sequence, each within 10 s."""
 
 NAME_IT: Final = "name the configuration with -c"
 
 
 class Supervision:
-    """Reports of an engine to its supervisor, also from signal handlers."""
+    """Reports to the supervisor, also from signal handlers."""
 
     def __init__(self) -> None:
         self._notifier = Notifier()
@@ -55,7 +54,7 @@ class Supervision:
         self._notifier.progress()
 
     def reloading(self) -> None:
-        """Report that mom will read a new configuration."""
+        """Report the start of a reload."""
         self._reloading = True
         put_back = 0.0 if self._config is None else self._config.stop_timeout  # for values whose plugin is not in the new configuration
         self._notifier.needs(RELOAD_SECONDS + put_back)
@@ -113,7 +112,7 @@ class Supervision:
 
 
 def take_keep(directory: Path) -> bool:
-    """Return whether the last mom left its changes to the next one; True only once."""
+    """Return whether the last mom left its changes; True only once."""
     try:
         (directory / KEEP).unlink()
     except FileNotFoundError:
@@ -124,7 +123,7 @@ def take_keep(directory: Path) -> bool:
 
 
 def config_as_left(directory: Path) -> Config:
-    """Return the last configuration in force. Raise `MomError` if there is none, or another user could have written it."""
+    """Return the last configuration in force. Raise `MomError` without one, or if another user could have written it."""
     copy = in_force(directory)
     reason = untrusted(copy.path)
     try:
@@ -137,7 +136,7 @@ def config_as_left(directory: Path) -> Config:
 
 
 class RunningConfig(NamedTuple):
-    """Process id of a running mom, and its configuration in force."""
+    """Process id of a running mom, and its configuration."""
 
     pid: int
     config: Config

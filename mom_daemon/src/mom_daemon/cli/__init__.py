@@ -10,7 +10,7 @@ _OBJECTS_BETWEEN_COLLECTIONS: Final = 20_000
 
 
 def main() -> int:
-    """Run the command line of `mom`. Return its exit code; never raise."""
+    """Run the command line of `mom`, and return its exit code."""
     gc.set_threshold(_OBJECTS_BETWEEN_COLLECTIONS, *gc.get_threshold()[1:])
     from mom_daemon.cli.frame import mom, run_program
 

@@ -1,4 +1,4 @@
-"""Command `mom`: its group of verbs, and the output of errors."""
+"""Command `mom`: its verbs and its error output."""
 
 from __future__ import annotations
 
@@ -25,15 +25,14 @@ from mom_daemon.cli.verbs import VerbGroup, what_it_lacks
 EXIT_NO: Final = 1
 EXIT_MISUSE: Final = 2
 EXIT_BROKEN: Final = 70
-"""Exit code for a bug in mom or a plugin (EX_SOFTWARE of sysexits.h)."""
+"""A bug in mom or a plugin: EX_SOFTWARE of sysexits.h."""
 EXIT_INTERRUPTED: Final = 130
 EXIT_NO_READER: Final = 141
-"""Exit code of a program that SIGPIPE ended: 128 + 13."""
+"""As after SIGPIPE: 128 + 13."""
 
 ENDING_SECONDS: Final = 1.0
 
 SHOWN_PROBLEMS: Final = 100
-"""Problems printed at most. mom prints the number of further ones."""
 
 
 class _Mom(VerbGroup):
@@ -49,7 +48,7 @@ class _Mom(VerbGroup):
 
 
 class _NoReaderError(Exception):
-    """The reader of the output has exited, as `head` does."""
+    """The output's reader has exited, as `head` does."""
 
 
 @click.group(
@@ -104,7 +103,7 @@ def run(arguments: Sequence[str] | None = None, command: click.Command | None = 
 
 
 def run_program(command: click.Command) -> int:
-    """Run this process's command line as `run` does, and end the process soon afterwards."""
+    """Run this process's command line, then end the process soon."""
     code = run(None, command)
     if _left():
         threading.Thread(target=_end, args=(code,), daemon=True).start()

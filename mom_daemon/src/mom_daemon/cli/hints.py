@@ -1,4 +1,4 @@
-"""Complete advised commands in backticks: add `-c FILE` if the operator named a configuration, and mom's path if needed."""
+"""Add `-c FILE` and mom's path to advised commands in backticks, if needed."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ _AS_CALLER: Final = "as_caller"
 
 
 class FiniteRange(click.FloatRange):
-    """Range of numbers without `nan`, which click's range accepts."""
+    """Range of numbers that excludes `nan`."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         """Return the number, or raise click's usage error."""
@@ -32,7 +32,7 @@ class FiniteRange(click.FloatRange):
 
 
 class ExistingPath(click.Path):
-    """File or folder that must exist. It may be unreadable."""
+    """File or folder that must exist but may be unreadable."""
 
     def __init__(self) -> None:
         super().__init__(path_type=Path)
@@ -50,17 +50,17 @@ class ExistingPath(click.Path):
 
 
 class KeptPath(ExistingPath):
-    """Recording or other file of a mom. Root switches to the file's owner before a verb reads it."""
+    """File of a mom. Root switches to its owner before a verb reads it."""
 
 
 def as_caller(function: Function) -> Function:
-    """Mark a verb or group that keeps root's rights. It must not read mom's folders."""
+    """Keep root's rights for a verb or group. It must not read mom's folders."""
     function.__dict__[_AS_CALLER] = True
     return function
 
 
 def runs_as_caller(context: click.Context) -> bool:
-    """Return whether a verb, or a group above it, is marked with `as_caller`."""
+    """Return whether a verb, or a group above it, has `as_caller`."""
     above: click.Context | None = context
     while above is not None:
         if hasattr(above.command.callback, _AS_CALLER):
@@ -70,7 +70,7 @@ def runs_as_caller(context: click.Context) -> bool:
 
 
 def named_config(context: click.Context) -> str | None:
-    """Return the configuration file from the command line or the environment; None: the default file."""
+    """Return the operator's configuration file; None: the default file."""
     above: click.Context | None = context
     while above is not None:
         named = above.params.get("config_file") or above.params.get("config_path")
@@ -101,7 +101,7 @@ def config_option(function: Function) -> Function:
 
 
 def config_argument(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Add `[FILE]` and `-c FILE`, the configuration file, to a verb without other arguments."""
+    """Add `[FILE]` and `-c FILE` to a verb without other arguments."""
 
     @wraps(function)
     def with_file(*args: Any, config_file: str | None, config_path: str | None, **given: Any) -> Any:

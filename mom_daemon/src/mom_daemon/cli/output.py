@@ -9,7 +9,7 @@ from mom_daemon.cli.terminal import print_text
 
 
 def write_output(path: Path, text: str, mode: int = 0o644) -> None:
-    """Write a text to a file atomically; `-` is standard output.
+    """Write a file atomically; `-` is standard output.
 
     Devices, pipes and links are not replaced: root could replace /dev/null.
     """

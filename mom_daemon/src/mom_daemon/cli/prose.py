@@ -12,7 +12,7 @@ from mom_daemon.cli.hints import with_config
 
 
 def terminal_columns(*, err: bool = False) -> int | None:
-    """Return the terminal's width; None if the output is no terminal."""
+    """Return the terminal's width; None without a terminal."""
     stream = sys.stderr if err else sys.stdout
     if stream is None or not stream.isatty():
         return None
@@ -20,7 +20,7 @@ def terminal_columns(*, err: bool = False) -> int | None:
 
 
 def brief(text: str, limit: int) -> str:
-    """Make untrusted text safe, on one line; on a terminal, of at most `limit` characters."""
+    """Make untrusted text safe on one line, shortened on a terminal."""
     return printable(text, sys.maxsize if terminal_columns() is None else limit)
 
 
@@ -36,7 +36,7 @@ def print_prose(text: str, hang: int = 0, *, err: bool = False) -> None:
 
 
 def wrapped(line: str, width: int, hang: int = 0) -> list[str]:
-    """Wrap a line between words. A wider word gets its own line."""
+    """Wrap between words. A wider word gets its own line."""
     if cells(line) <= width:
         return [line]
     parts: list[str] = []
@@ -53,7 +53,7 @@ def wrapped(line: str, width: int, hang: int = 0) -> list[str]:
 
 
 def cells(text: str) -> int:
-    """Return the width of a text in columns, without its styles."""
+    """Return the width in columns, without styles."""
     plain = click.unstyle(text) if "\x1b" in text else text
     if plain.isascii():
         return len(plain)

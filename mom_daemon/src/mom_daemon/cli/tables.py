@@ -12,19 +12,18 @@ from mom_core import printable
 from mom_daemon.cli.prose import cells, terminal_columns, wrapped
 
 GAP: Final = 2
-"""Spaces between two columns."""
 
 PROSE_LEAST: Final = 32
-"""Least width of a column of prose. A narrower column moves below its row."""
+"""A narrower column of prose moves below its row."""
 
 CELL_LEAST: Final = 12
-"""Least width of a cut cell, such as a guest's name."""
+"""Least width of a cut cell."""
 
 BELOW: Final = 4
 
 
 class TableColumn(NamedTuple):
-    """Column of a table. A narrow terminal omits the highest `rank` first, never rank 0. A column of `prose` may move below its row."""
+    """Column. A narrow terminal omits the highest `rank` first, never rank 0. `prose` may move below its row."""
 
     heading: str
     rank: int = 0
@@ -40,7 +39,7 @@ class Layout(NamedTuple):
 
 
 def print_table(headings: Sequence[str | TableColumn], rows: Sequence[Sequence[str]], *, title: str = "") -> None:
-    """Print rows below their headings, fitted to a terminal."""
+    """Print a table, fitted to a terminal."""
     rows = [[printable(cell, sys.maxsize) for cell in row] for row in rows]
     columns = [TableColumn(heading) if isinstance(heading, str) else heading for heading in headings]
     if title:
@@ -80,7 +79,7 @@ def _line(row: Sequence[str], widths: Sequence[int], style: Callable[[str], str]
 
 
 def layout_of(columns: Sequence[TableColumn], rows: Sequence[Sequence[str]], width: int) -> Layout:
-    """Return the columns that fit, with their widths. Empty columns are omitted unless required."""
+    """Return the columns that fit. Empty columns are omitted unless required."""
     natural = {n: max([cells(column.heading), *(cells(row[n]) for row in rows)]) for n, column in enumerate(columns)}
     filled = [n for n, column in enumerate(columns) if not (column.rank or column.prose) or any(row[n] for row in rows)]
     least = {n: min(natural[n], PROSE_LEAST) if columns[n].prose else natural[n] for n in filled}

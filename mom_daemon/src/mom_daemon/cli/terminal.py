@@ -15,7 +15,7 @@ _COLOURS: Final = re.compile(r"(\x1b\[[0-9;:]*m)")
 
 
 class SafeStream:
-    """Stream that escapes control characters except line ends, tabs and colours, even in a pipe."""
+    """Stream that escapes control characters except line ends, tabs and colours."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -28,7 +28,7 @@ class SafeStream:
         return len(text)
 
     def write_file(self, text: str) -> None:
-        """Write the text of a file: escaped on a terminal, exact UTF-8 elsewhere."""
+        """Write a file: escaped on a terminal, exact UTF-8 elsewhere."""
         if self._stream.isatty():
             self._stream.write(_shown(text if text.endswith("\n") else f"{text}\n"))
         elif hasattr(self._stream, "buffer"):
@@ -51,7 +51,7 @@ class SafeStream:
 
 @contextmanager
 def safe_streams() -> Iterator[None]:
-    """Wrap standard output and standard error in `SafeStream`."""
+    """Make standard output and standard error safe."""
     before = sys.stdout, sys.stderr
     try:
         sys.stdout, sys.stderr = map(_safe, before)
@@ -62,7 +62,7 @@ def safe_streams() -> Iterator[None]:
 
 @contextmanager
 def progress(*, shown: bool) -> Iterator[Callable[[str], None]]:
-    """Show the progress of a long verb on a terminal. Each text replaces the last."""
+    """Show progress on a terminal. Each text replaces the last."""
     from rich.console import Console
 
     console = Console(file=sys.__stderr__ or sys.stderr)  # it draws with control characters
@@ -82,7 +82,7 @@ def _shown(text: str) -> str:
 
 
 def print_text(text: str) -> None:
-    """Print the text of a file, unchanged in a pipe."""
+    """Print a file, unchanged in a pipe."""
     if (out := _safe(sys.stdout)) is not None:
         out.write_file(text)
 

@@ -45,7 +45,7 @@ PLUGINS_VERBS: Final[Mapping[str, str]] = {
     **dict.fromkeys(("admit", "events", "history", "hook", "page", "reserve", "top"), "mom-plugins-http"),
     **{f"policy.{verb}": "mom-plugins-http" for verb in _OF_POLICIES},
 }
-"""Packages of the verbs of mom's own plugins, for messages about missing verbs."""
+"""For messages about missing verbs."""
 
 HEADINGS: Final = ("Commands", "Look", "Change", "Try", "Account", "Operate", "Write plugins")
 """Headings in help. Verbs of other packages follow."""
@@ -54,7 +54,7 @@ OTHERS: Final = "Commands of other packages"
 
 
 class Verb(NamedTuple):
-    """Verb: `module:attribute` of its command, its summary, and its heading. Help hides a verb without a summary."""
+    """`module:attribute` of the command, summary and heading. Help hides a verb without a summary."""
 
     target: str
     summary: str
@@ -62,10 +62,10 @@ class Verb(NamedTuple):
 
 
 class VerbContext(click.Context):
-    """Context that switches root to the owner of mom's folders before a verb runs."""
+    """Context that switches root to the owner of mom's folders."""
 
     def invoke(self, callback: Any, /, *args: Any, **kwargs: Any) -> Any:
-        """Call the verb. Raise `MomError` if root cannot switch to the owner."""
+        """Call the verb. Raise `MomError` if root cannot switch."""
         is_verb = callback is self.command.callback and self.invoked_subcommand is None
         if not is_verb or os.geteuid() != 0:
             return super().invoke(callback, *args, **kwargs)
@@ -96,11 +96,11 @@ class VerbGroup(click.Group):
         self.verbs = verbs
 
     def prefix(self) -> str:
-        """Return the prefix of the names of this group's entry points."""
+        """Return the prefix of this group's entry points."""
         return f"{self.name}."
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """List the group's own verbs, then mom's other verbs, then others by name."""
+        """List own verbs, then mom's others, then others by name."""
         own = [*self.verbs, *sorted(self.commands)]
         return [*own, *(name for name in self._brought() if name not in own)]
 
@@ -118,7 +118,7 @@ class VerbGroup(click.Group):
         return command
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
-        """Resolve a verb; add advice to the error for an unknown verb."""
+        """Resolve a verb; add advice about an unknown one."""
         name = str(args[0])
         command = None if name.startswith("-") else self.get_command(ctx, name)
         if command is not None:
@@ -128,14 +128,14 @@ class VerbGroup(click.Group):
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the lists of verbs without importing a `Verb`. Warn about broken verbs."""
+        """Write help without importing a `Verb`. Warn about broken verbs."""
         listed = self._summaries(tell=True)
         for heading in sorted(listed, key=lambda title: HEADINGS.index(title) if title in HEADINGS else len(HEADINGS) + (title == OTHERS)):
             with formatter.section(heading):
                 formatter.write_dl(listed[heading])
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
-        """Return shell completions without importing a `Verb`."""
+        """Return completions without importing a `Verb`."""
         verbs = [row for rows in self._summaries().values() for row in rows if row[0].startswith(incomplete)]
         options = click.Command.shell_complete(self, ctx, incomplete)
         return [*(CompletionItem(name, help=summary) for name, summary in verbs), *options]
@@ -203,7 +203,7 @@ _SENTENCE_END: Final = re.compile(r"(?<=[a-z)`]\.) (?=[A-Z`]|mom )")
 
 
 def brought_below(prefix: str, *, tell: bool = False) -> dict[str, list[Entry]]:
-    """Return the verbs that packages add directly to a group, without importing any. An empty prefix means `mom`."""
+    """Return packages' verbs in a group, without importing any. An empty prefix means `mom`."""
     from mom_core.plugins.discovery import installed  # slow to import
 
     everything = installed(GROUP)
@@ -257,7 +257,7 @@ def _load(entries: Sequence[Entry], use: Callable[[Verb | click.Command], Used])
 
 
 def what_it_lacks(error: BaseException) -> tuple[str, str] | None:
-    """Return an error message and cure if a package of mom is missing; None for other errors."""
+    """Return a message and cure if a package of mom is missing, otherwise None."""
     from mom_core.plugins.discovery import how_to_install, own_distributions
 
     name = (error.name or "").partition(".")[0].replace("_", "-") if isinstance(error, ModuleNotFoundError) else ""

@@ -33,7 +33,7 @@ SCHEMA_FILE: Final = "mom.schema.json"
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """Text of a configuration. Plugins are `enabled`, `left_out` with the reason, or `unasked` if they suggest nothing."""
+    """Configuration text. Plugins are `enabled`, `left_out` with the reason, or `unasked` without suggestions."""
 
     text: str
     enabled: Mapping[str, Suggestion]
@@ -54,7 +54,7 @@ class _InstalledPlugins:
 
 
 def draft_config(root: Path, *, observe: bool = True) -> Draft:
-    """Return a configuration with the suggestions of all installed plugins."""
+    """Return a configuration with all installed plugins' suggestions."""
     installed = _fitting(root)
     missing = absent("kvm")
     enabled = {name: installed.suggestions[name] for name in installed.in_order()}
@@ -76,7 +76,7 @@ def draft_config(root: Path, *, observe: bool = True) -> Draft:
 
 
 def fitting(config: Config) -> dict[str, str]:
-    """Return the plugins that fit the host but are not enabled, each with the reason."""
+    """Return fitting plugins that are not enabled, with reasons."""
     installed = _fitting(config.root, config.plugins)
     return {name: installed.suggestions[name].reason for name in installed.in_order()}
 
@@ -114,7 +114,7 @@ def _ask(root: Path) -> _InstalledPlugins:
 
 
 def suggested_by(plugin: LoadedPlugin, root: Path) -> Suggestion | None:
-    """Return a plugin's suggestion for the host below `root`. Raise `MomError` for a fault of the plugin."""
+    """Return a plugin's suggestion. Raise `MomError` if the plugin fails."""
     suggestions: list[Suggestion] = offered(plugin, "mom_suggest", each=Suggestion, root=root)
     if not suggestions:
         return None

@@ -19,7 +19,7 @@ Setting: TypeAlias = "str | int | float | bool | list[str] | Mapping[str, str | 
 
 @dataclass(slots=True)
 class ImportedSection:
-    """Settings of a plugin or of a pattern of guests, each with its reason."""
+    """Settings of a plugin or of a pattern of guests, with reasons."""
 
     settings: dict[str, Setting] = field(default_factory=dict)
     why: list[str] = field(default_factory=list)
@@ -34,7 +34,7 @@ class ImportedSection:
 
 @dataclass(slots=True)
 class Imported:
-    """Imported configuration. `notes` list settings that mom does not have. `files` are further texts by path."""
+    """Imported configuration. `notes` list settings that mom lacks. `files` are further texts by path."""
 
     heading: str
     top: ImportedSection = field(default_factory=ImportedSection)
@@ -79,7 +79,7 @@ class Importer:
 
     :param what: short description of the files
     :param convert: converts texts by path; raises `ConfigError` with all faults
-    :param several: pattern such as `*.conf` for several files; empty: one file
+    :param several: pattern such as `*.conf`; empty: one file
     :param assumed: whether this is the default kind
     """
 
@@ -91,11 +91,11 @@ class Importer:
 
 
 LARGEST: Final = 1 << 20
-"""Bytes of an imported file, a hundred times the usual size."""
+"""Bytes, a hundred times the usual size."""
 
 
 def read_foreign(path: Path) -> str:
-    """Read a text file of another program. Raise `ConfigError`."""
+    """Read another program's text file. Raise `ConfigError`."""
 
     def refused(line: int, message: str, hint: str = "") -> ConfigError:
         return ConfigError([ConfigProblem(str(path), line, min(line, 1), message, hint)])

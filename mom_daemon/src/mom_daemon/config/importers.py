@@ -1,4 +1,4 @@
-"""Importers of installed plugins for `mom config import`."""
+"""Installed importers for `mom config import`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ BROUGHT_BY: Final[Mapping[str, str]] = {"ksmtuned": "mom-plugins-ksm", "momd": "
 
 
 def installed_importers() -> Mapping[str, tuple[Importer, str]]:
-    """Return all importers with their packages, by kind. Warn about broken plugins."""
+    """Return importers with their packages, by kind. Warn about broken plugins."""
     brought: dict[str, tuple[Importer, str]] = {}
     loaded, errors = load_plugins(list(available_plugins()))
     remarks: list[MomError] = list(errors)
@@ -35,7 +35,7 @@ def installed_importers() -> Mapping[str, tuple[Importer, str]]:
 
 
 def importer_of(kind: str | None) -> Importer:
-    """Return the importer of a kind; None: the default kind. Raise `click.UsageError`."""
+    """Return an importer; None: the default kind. Raise `click.UsageError`."""
     brought = installed_importers()
     meant = [importer for name, (importer, _) in brought.items() if (importer.assumed if kind is None else name == kind)]
     if len(meant) == 1:

@@ -13,7 +13,7 @@ from mom_core.plugins.discovery import LoadedPlugin
 
 
 def json_schema(plugins: Iterable[LoadedPlugin]) -> JsonObject:
-    """Return the JSON Schema (2020-12) of a configuration file for these plugins."""
+    """Return the configuration's JSON Schema (2020-12) for these plugins."""
     definitions: JsonObject = {}
     core = _schema_of(CoreSettings, "mom", definitions)
     enabled: JsonObject = {}

@@ -29,7 +29,7 @@ _KINDS: Final[Mapping[type, str]] = {
 
 
 def type_name(annotation: object, metadata: Sequence[object] = ()) -> str:
-    """Describe a setting's type: `duration`, `size or share`, `whole number`, `list of text`."""
+    """Describe a setting's type, such as `duration` or `size or share`."""
     parsers = [mark.func for mark in metadata if isinstance(mark, BeforeValidator | PlainValidator)]
     if Portion.parse in parsers:
         return "size or share"

@@ -325,7 +325,6 @@ def import_command(old: tuple[Path, ...], kind: str | None, output: str, force: 
 
 
 def _observes(output: str, *, said: bool | None, otherwise: object = None) -> bool:
-    """Return whether the written file has `mode: observe`. The operator's option `said` has precedence."""
     replaced = None if output == "-" else _mode(Path(output))
     return said if said is not None else (replaced or otherwise) != "enforce"
 

@@ -12,7 +12,7 @@ from mom_core.config.schema import written
 
 
 def default_texts(model: type[BaseModel]) -> dict[str, str]:
-    """Return the defaults of settings as YAML, by name."""
+    """Return default settings as YAML, by name."""
     return {name: yaml_value(value) for name, value in written(model.model_construct()).items()}
 
 
@@ -20,7 +20,7 @@ _WORDS: Final = frozenset({"null", "true", "false", "yes", "no", "on", "off", "y
 
 
 def yaml_value(value: object) -> str:
-    """Format a value as YAML on one line: plain text without quotes, other values as JSON."""
+    """Format a value as YAML on one line."""
     if isinstance(value, str) and value.lower() not in _WORDS and re.fullmatch(r"[\w/](?:[\w./:@+-]*[\w/])?", value, re.ASCII):
         return value if not re.fullmatch(r"[\d.eExXoO_+-]+|0[xX][\da-fA-F_]+", value) else json.dumps(value)
     return json.dumps(value, ensure_ascii=False)

@@ -1,4 +1,4 @@
-"""Read access for mom's user to root's files that the configuration names."""
+"""Read access for mom's user to root's files in the configuration."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _POLICIES: Final = {".policy", ".py"}
 
 
 def grant(config: Config, user: str) -> Iterator[tuple[Path, str]]:
-    """Give unreadable files to the user's group. Yield each file, and closed parent folders, with the reason if it stays unchanged."""
+    """Give unreadable files to the user's group. Yield each file and closed parent folder, with a reason if unchanged."""
     try:
         account = pwd.getpwnam(user)
     except KeyError:

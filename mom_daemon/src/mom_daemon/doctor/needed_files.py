@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def file_faults(config: Config) -> Iterator[tuple[KeyPath, str, str]]:
-    """Yield settings with a missing file or an unusable folder, each with its fault and cure."""
+    """Yield settings with an unusable file or folder, its fault and cure."""
     for place, path in named_files(config):
         if why := _why_not(path):
             yield place, why, "create it, or name another file"
@@ -29,7 +29,7 @@ def file_faults(config: Config) -> Iterator[tuple[KeyPath, str, str]]:
 
 
 def named_files(config: Config) -> Iterator[tuple[KeyPath, Path]]:
-    """Yield settings of plugins that need a file, each with the file."""
+    """Yield settings that need a file, with the file."""
     for name, plugin in config.plugins.items():
         yield from _named(plugin.settings, ("plugins", name))
 

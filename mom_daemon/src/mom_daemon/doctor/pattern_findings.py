@@ -17,7 +17,7 @@ PATTERNS_SHOWN: Final = 10
 
 
 def guests_of(owner: Plugin, hypervisor: Hypervisor, config: Config) -> Sequence[Guest]:
-    """Return the hypervisor's guests. Raise any error of the plugin."""
+    """Return the hypervisor's guests. Raise the plugin's errors."""
     by_property = {number for number, rule in enumerate(config.guests) if "=" in rule.pattern}
     looks = 0
     while True:
@@ -34,7 +34,7 @@ def _matched(config: Config, guests: Sequence[Guest]) -> set[int]:
 
 
 def pattern_findings(config: Config, guests: Sequence[Guest]) -> Iterable[Finding]:
-    """Report patterns that match no guest; nothing if no guest runs."""
+    """Report patterns that match none of the running guests."""
     matched = _matched(config, guests)
     unmatched = [rule.pattern for number, rule in enumerate(config.guests) if number not in matched] if guests else []
     for pattern in unmatched[:PATTERNS_SHOWN]:

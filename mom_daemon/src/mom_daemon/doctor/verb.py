@@ -82,7 +82,6 @@ def _examine(config_path: str | None) -> list[Said]:
 
 
 def _configuration(path: str | None) -> tuple[Config, Finding]:
-    """Return the configuration; if it is invalid, that of the running mom."""
     try:
         config = load_config(path)
     except ConfigError as error:

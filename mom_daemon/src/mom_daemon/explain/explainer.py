@@ -12,7 +12,7 @@ from mom_core import ControlSpec, Decision, Declarations, Guest, Outcome, Report
 
 
 class SentencePlace(IntEnum):
-    """Order of sentences. Within one place, they follow the order of the plugins."""
+    """Order of sentences; within one place, that of the plugins."""
 
     HARM = 0  #: harm to the guest, and the cure
     PRESENT = 10  #: the guest's state and need
@@ -31,7 +31,7 @@ class SentencePlace(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Sentence:
-    """Sentence for a person, below the heading `topic`."""
+    """Sentence below the heading `topic`."""
 
     topic: str
     text: str
@@ -40,7 +40,7 @@ class Sentence:
 
 @dataclass(frozen=True, slots=True)
 class ExplanationPart:
-    """Part of one plugin: sentences, figures by their JSON names, and unknown facts as nouns such as `its size`."""
+    """One plugin's sentences, figures by JSON name, and unknown facts as nouns such as `its size`."""
 
     sentences: Sequence[Sentence] = ()
     figures: Mapping[str, Value] = field(default_factory=dict)
@@ -49,7 +49,7 @@ class ExplanationPart:
 
 @dataclass(frozen=True, slots=True)
 class ExplainedDecision:
-    """Decision on the guest with its revisions and outcome. `line` is the policy's text, `why` the law's reason."""
+    """Decision with revisions and outcome. `line` is the policy's text, `why` the law's reason."""
 
     decision: Decision
     unit: str
@@ -61,7 +61,7 @@ class ExplainedDecision:
 
 @dataclass(frozen=True, slots=True)
 class About:
-    """Guest in the report of one cycle, with the decisions on it."""
+    """Guest in one cycle's report, with the decisions on it."""
 
     report: Report
     guest: Guest
@@ -75,7 +75,7 @@ class About:
         return as_number(self.report.snapshot.host.properties.get("interval")) or None
 
     def number(self, name: str) -> float | None:
-        """Return a field of the guest if it is a number."""
+        """Return a field if it is a number."""
         return self.guest.number(name)
 
     def wanted_of(self, control: str) -> ExplainedDecision | None:
@@ -83,11 +83,11 @@ class About:
         return next((explained for explained in self.wanted if explained.decision.control == control), None)
 
     def ago(self, time: float) -> str:
-        """Format a time, and the duration from it to the cycle."""
+        """Format a time and its age at the cycle."""
         return f"{self.at(time)}, {lasting(self.report.time - time)} before this cycle" if time < self.report.time else self.at(time)
 
     def at(self, time: float) -> str:
-        """Format a time, with its day if the cycle has another one."""
+        """Format a time, with its day if that differs."""
         then, now = (datetime.fromtimestamp(moment, self.zone).astimezone(self.zone) for moment in (time, self.report.time))
         return then.strftime("%H:%M:%S %Z" if then.date() == now.date() else "%Y-%m-%d %H:%M:%S %Z").strip()
 
@@ -95,28 +95,27 @@ class About:
 class Explainer:
     """Explanation of one plugin, from reports alone.
 
-    `take` gets reports in order, or none if there is only one. `part` explains a guest of the last report. An explainer must not wait or
-    touch the host. Reports of a status file lack properties, and decisions without an outcome.
+    `take` gets reports in order, if there are several. `part` explains a guest of the last report. An explainer must not wait or touch the
+    host. Reports of a status file lack properties, and decisions without an outcome.
     """
 
     controls: Sequence[ControlSpec] = ()
-    """Controls of the plugin, for their units."""
     nouns: Mapping[str, str] = MappingProxyType({})
-    """Nouns for its controls in sentences, such as `a size of`; default: their names."""
+    """Nouns for controls, such as `a size of`; default: their names."""
     verbs: Mapping[str, tuple[str, str]] = MappingProxyType({})
-    """Verbs for a rise and a fall of its controls, such as `grown` and `shrunk`."""
+    """Verbs for a rise and a fall, such as `grown` and `shrunk`."""
     phrases: Mapping[str, str] = MappingProxyType({})
-    """Short reasons for changes by its own law, by reason code."""
+    """Short reasons for its own law's changes, by reason code."""
     main_controls: Sequence[str] = ()
-    """Controls that always appear, even if no plugin decides on them."""
+    """Controls that always appear, even without decisions."""
 
     def take(self, report: Report) -> None:
-        """Note a finished cycle for later explanations."""
+        """Note a finished cycle."""
 
     def part(self, about: About) -> ExplanationPart:
         """Return this plugin's part for a guest."""
         return ExplanationPart()
 
     def reason(self, report: Report, guest: Guest, control: str) -> str:
-        """Return the reason that its law reported for a control; empty if there is none."""
+        """Return its law's reason for a control, or an empty text."""
         return ""

@@ -24,17 +24,17 @@ LOG = logging.getLogger("mom.explanation")
 Result = TypeVar("Result")
 
 LONGEST_LINE: Final = 200
-"""Characters shown of a policy's line."""
+"""Characters of a policy's line."""
 
 QUOTED_LINES: Final = 4
-"""Lines of a policy joined if a form spans several."""
+"""Lines of a form that are joined."""
 
 LONGEST_REASON: Final = 600
 """Characters of a decision's reason."""
 
 
 class Explainers:
-    """Explainers of all plugins, for any thread. If one fails, the explanation says that its part is missing."""
+    """Explainers of all plugins, for any thread. A failed one's part is shown as missing."""
 
     def __init__(self, made_by: Mapping[str, Callable[[], object]] | None = None) -> None:
         self._made_by: Mapping[str, Callable[[], object]] = {}
@@ -54,7 +54,7 @@ class Explainers:
             self._explainers = {name: kept.get(name) or made.get(name) or Explainer() for name in made_by}
 
     def by_control(self) -> Mapping[str, Explainer]:
-        """Return the explainers by the names of their controls."""
+        """Return explainers by control name."""
         return {spec.name: explainer for explainer in self._explainers.values() for spec in explainer.controls}
 
     def take(self, report: Report) -> None:
@@ -71,7 +71,7 @@ class Explainers:
         declarations: Declarations | None = None,
         zone: tzinfo | None = None,
     ) -> dict[str, Any]:
-        """Explain a guest of the last report, as the API and `--json` show it. `texts` are policies by name."""
+        """Explain a guest of the last report as JSON. `texts` are policies by name."""
         declared = declarations or Declarations()
         specs = {spec.name: spec for explainer in self._explainers.values() for spec in explainer.controls} | dict(declared.controls)
         decided = [decision.control for decision in report.decisions if decision.entity.id == guest.id]

@@ -29,7 +29,7 @@ from mom_daemon.owner import load_to_look
 from mom_kvm import PastCycle, PastCycles
 
 LOOKED_BACK_SECONDS: Final = 1800.0
-"""Part of a recording to read before the requested time: some seconds with 1,000 guests."""
+"""Part of a recording to read before the requested time: some seconds of reading with 1,000 guests."""
 
 GAP_CYCLES: Final = 3
 LEAST_GAP_SECONDS: Final = 10.0
@@ -39,15 +39,14 @@ WRITTEN_SECONDS: Final = 1e-6
 """Precision of a written time, which is less than the clock's."""
 
 WIDEST: Final = 100
-"""Columns of a line of text: longer lines are hard to read."""
+"""Columns; longer lines are hard to read."""
 
 _LABELS: Final = {"trial": "On trial"}
 
 
 @dataclass(frozen=True, slots=True)
 class _FoundExplanation:
-    """Explanation as JSON, its source, remarks on the source, and its age in seconds. `steps`: `mom policy explain --live` can trace the
-    decision."""
+    """`remarks` concern the source. `steps`: `mom policy explain --live` can trace the decision."""
 
     content: Mapping[str, Any]
     where: str
@@ -144,7 +143,7 @@ def _plugins(config: Config | None) -> Iterable[LoadedPlugin]:
 
 
 def _cycle_at(recorded: PastCycles, then: float | None, explainers: Explainers) -> tuple[PastCycle, PastCycle | None]:
-    """Return the last cycle before a time (None: of all) and the next cycle. Pass earlier cycles to the explainers."""
+    """Return the last cycle before `then` and the next one. Pass earlier cycles to the explainers."""
     if then is None:
         last = newest(recorded, 1)
         if not last:

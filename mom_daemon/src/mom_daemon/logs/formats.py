@@ -31,7 +31,7 @@ def fields_of(record: logging.LogRecord) -> dict[str, str]:
 
 
 def extra_of(record: logging.LogRecord) -> Mapping[object, object]:
-    """Return the extra fields of a record."""
+    """Return a record's extra fields."""
     extra = getattr(record, EXTRA, None)
     return extra if isinstance(extra, Mapping) else {}
 
@@ -59,7 +59,7 @@ class TextFormatter(logging.Formatter):
         self._for_journal = for_journal
 
     def format(self, record: logging.LogRecord) -> str:
-        """Format a record. Further lines are indented, so that none looks like a record."""
+        """Format a record. Indent further lines, so that none looks like a record."""
         level = f"<{next(priority for level, priority in _PRIORITIES if record.levelno >= level)}>" if self._for_journal else ""
         stamp = "" if self._for_journal else f"{self.formatTime(record)} "
         text = printable_lines(text_of(record)).replace("\n", f"\n{level}    ")
@@ -74,7 +74,7 @@ class JsonFormatter(logging.Formatter):
         self._hide = hide
 
     def format(self, record: logging.LogRecord) -> str:
-        """Format a record as one line of JSON."""
+        """Format a record as JSON."""
         own = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),

@@ -25,7 +25,7 @@ class StandardError(logging.StreamHandler):  # type: ignore[type-arg]  # generic
 
 
 class Log:
-    """Handler of all Python logging of this process. `handler` replaces standard error, `level` that of the configuration."""
+    """Handler of all logging in this process. `handler` replaces standard error, `level` that of the configuration."""
 
     def __init__(self, handler: logging.Handler | None = None, level: str | None = None) -> None:
         self.hide = SecretMask()
@@ -38,11 +38,11 @@ class Log:
         logging.getLogger().addHandler(self._writer)
 
     def learn(self, config: Config) -> None:
-        """Hide the secrets of this configuration, even if mom refuses it later."""
+        """Hide this configuration's secrets, even if mom refuses it later."""
         self.hide.learn(plugin.settings for plugin in config.plugins.values())
 
     def use(self, config: Config) -> None:
-        """Use the log settings of this configuration. This ends `toggle_debug`."""
+        """Use these log settings. This ends `toggle_debug`."""
         if config is self._used:
             return
         self._used = config
@@ -52,17 +52,17 @@ class Log:
         self._writer.sink = self._sink(config.log_format)
 
     def toggle_debug(self, config: Config) -> None:
-        """Switch between level debug and the configured level."""
+        """Switch between debug and the configured level."""
         self._toggled = not self._toggled
         LOG.setLevel(logging.DEBUG if self._toggled else (self._level or config.log_level).upper())
         LOG.warning("log level is %s now", logging.getLevelName(LOG.level).lower())
 
     def watch(self, cycle: Callable[[], int]) -> None:
-        """Add the number of the running cycle to records."""
+        """Add the cycle's number to records."""
         self._writer.cycle = cycle
 
     def close(self) -> bool:
-        """Write waiting records for at most half a second. If this returns False, Python cannot exit."""
+        """Write waiting records within half a second. After False, Python cannot exit."""
         logging.getLogger().removeHandler(self._writer)
         LOG.setLevel(self._level_before)  # for a program that embeds mom
         self._writer.close()
@@ -76,7 +76,7 @@ class Log:
 
 
 def leads_to_journal(descriptor: int = 2, stream: str | None = None) -> bool:
-    """Return whether a descriptor leads to the journal, whose device and inode are in JOURNAL_STREAM (systemd.exec(5))."""
+    """Return whether a descriptor leads to the journal: JOURNAL_STREAM has its device and inode (systemd.exec(5))."""
     stream = os.environ.get("JOURNAL_STREAM", "") if stream is None else stream
     try:
         status = os.fstat(descriptor)

@@ -1,4 +1,4 @@
-"""Write log records in a separate thread, so that no other thread waits for a disk, a pipe or the journal."""
+"""Writer thread for log records: no other thread waits for a disk, a pipe or the journal."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from typing import Final
 from mom_daemon.logs.formats import EXTRA, extra_of, text_of
 
 WAITING: Final = 2000
-"""Most waiting records: ten minutes of a busy mom with a hanging disk. Further records are lost and counted."""
+"""Records: ten minutes of a busy mom with a hanging disk. Further ones are lost and counted."""
 
 CLOSE_SECONDS: Final = 0.5
-"""Longest wait for the last lines: a stop has two seconds in all."""
+"""A stop has two seconds in all."""
 
 
 class Writer(QueueHandler):
     """Handler that passes records to `sink`.
 
-    :param cycle: returns the number of the running cycle
+    :param cycle: returns the running cycle's number
     """
 
     def __init__(self, sink: logging.Handler, cycle: Callable[[], int] = lambda: 0) -> None:
@@ -38,11 +38,11 @@ class Writer(QueueHandler):
 
     @property
     def stuck(self) -> bool:
-        """Return whether the thread outlived `close`, because its sink hangs."""
+        """Return whether the thread outlived `close`."""
         return self._thread is not None and self._thread.is_alive()
 
     def prepare(self, record: logging.LogRecord) -> logging.LogRecord:
-        """Return a copy with formatted text, as arguments may change later."""
+        """Format a copy now, as arguments may change later."""
         prepared = copy.copy(record)
         prepared.msg, prepared.args, prepared.exc_info, prepared.exc_text = text_of(record), None, None, None
         if cycle := self.cycle():
@@ -59,7 +59,7 @@ class Writer(QueueHandler):
             self._records.put(record)
 
     def close(self) -> None:
-        """Write the waiting records, for at most `CLOSE_SECONDS`, and end the thread."""
+        """Write waiting records and end the thread within `CLOSE_SECONDS`."""
         if self._thread is not None and self._pid == os.getpid():
             self._records.put(None)
             self._thread.join(CLOSE_SECONDS)
@@ -67,7 +67,7 @@ class Writer(QueueHandler):
         super().close()
 
     def _started(self) -> bool:
-        """Start the thread for the first record, and again after a fork, which copies no threads."""
+        """Start the thread at first, and again after a fork, which copies no threads."""
         self.queue = self._records = SimpleQueue()
         thread = threading.Thread(target=self._write, args=(self._records,), name="log", daemon=True)
         try:

@@ -1,4 +1,4 @@
-"""Problems for people. A problem of many guests appears once, with their number and the first names."""
+"""Problems for people. One of many guests appears once, with their number and first names."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import Final
 from mom_core import Entity, Problem, Scope, Severity, Source, lasting, printable
 
 NAMED: Final = 3
-"""Guests named in a problem."""
 
 LONGEST_HINT: Final = 400
 """Characters."""
@@ -17,10 +16,9 @@ LONGEST_HINT: Final = 400
 
 @dataclass(frozen=True, slots=True)
 class CommonProblem:
-    """Problem with all guests that have it. Its texts are safe to print.
+    """Problem with all guests that have it; safe to print.
 
-    `about` is empty for a problem without an entity. If hints differ, `hint` is that of the first guest. It began at `since` (seconds since
-    the epoch) and occurred in `cycles` cycles.
+    `about` is empty without an entity. If hints differ, `hint` is that of the first guest. `since` is in seconds since the epoch.
     """
 
     severity: Severity
@@ -33,7 +31,7 @@ class CommonProblem:
 
     @property
     def who(self) -> str:
-        """Name the guest, or the number of guests with the first names; empty without one."""
+        """Name the guest, or count guests with the first names; empty without one."""
         names = [printable(entity.name, 60) for entity in self.about[: NAMED + 1]]
         if len(self.about) < 2:
             return "".join(names)
@@ -44,12 +42,12 @@ class CommonProblem:
 
     @property
     def text(self) -> str:
-        """Return the problem on one line, without severity and start."""
+        """Return one line, without severity and start."""
         who, hint = self.who and f" {self.who}:", self.hint and f" ({self.hint})"
         return f"{printable(str(self.source), 300)}:{who} {self.message}{hint}"
 
     def lasted(self, now: float) -> str:
-        """Return how long the problem has lasted and how often it occurred."""
+        """Format its duration and number of occurrences."""
         return f"for {lasting(max(0.0, now - self.since))}, in {self.cycles} {'cycle' if self.cycles == 1 else 'cycles'}"
 
 

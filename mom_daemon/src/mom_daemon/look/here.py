@@ -1,4 +1,4 @@
-"""`mom` without arguments: this host at a glance, and the next commands to type.
+"""`mom` without arguments: this host at a glance, and the next commands.
 
 It needs no daemon or plugin. It omits unreadable facts and never fails.
 """
@@ -34,7 +34,7 @@ SIGNS: Final[Mapping[str, tuple[str, ...]]] = {
     "Proxmox VE": ("etc/pve/qemu-server",),
     "libvirt": ("run/libvirt/libvirt-sock", "run/libvirt/virtqemud-sock"),
 }
-"""Paths that identify the manager of the guests. mom would ask the first manager found."""
+"""Paths that identify the manager of the guests; the first match counts."""
 
 WATCH: Final = (("status", "the host and mom's last cycle"), ("guests", "all guests with their memory"))
 
@@ -43,8 +43,8 @@ WATCH: Final = (("status", "the host and mom's last cycle"), ("guests", "all gue
 class HostSight:
     """Host at a glance; None is unknown.
 
-    `managed` has managers of guests, with the path that identifies each. `guests` counts QEMU processes. `observes` is the place for `mode:
-    enforce` if the configuration only observes. `unit`: systemd has a unit for mom. `left` counts changes that nobody has restored.
+    `managed` has managers of guests with their paths. `guests` counts QEMU processes. `observes` is the place for `mode: enforce` if the
+    configuration only observes. `unit`: systemd has a unit for mom. `left` counts unrestored changes.
     """
 
     kvm: bool = False
@@ -102,7 +102,7 @@ def _has_unit(root: Path) -> bool:
 
 
 def look(root: Path, file: Path = DEFAULT_CONFIG) -> HostSight:
-    """Examine the host whose files are below `root`, with the configuration `file` there."""
+    """Examine the host whose files are below `root`."""
     signs = ((name, next((path for path in paths if _exists(root / path)), None)) for name, paths in SIGNS.items())
     managed = tuple((name, f"/{path}") for name, path in signs if path is not None)
     memory = read_meminfo(root)
@@ -130,7 +130,7 @@ def look(root: Path, file: Path = DEFAULT_CONFIG) -> HostSight:
 
 
 def next_steps(sight: HostSight, *, root: bool, demo: bool = True) -> Iterator[tuple[str, str]]:
-    """Yield the next commands to type, each with its effect."""
+    """Yield the next commands with their effects."""
     sudo = "" if root else "sudo "
     mom = f"{sudo}{program()}"
     acts = f", when `mode: enforce` is in {sight.observes} (until then it changes nothing)" if sight.observes else ""
@@ -192,7 +192,7 @@ def _exists(path: Path) -> bool:
 
 
 def may_exist(path: Path) -> bool:
-    """Return whether a path may exist; True in a folder that this user cannot read."""
+    """Return whether a path may exist; True in an unreadable folder."""
     try:
         return is_there(path)
     except OSError:

@@ -1,4 +1,4 @@
-"""One reading of a host without a running mom. Nothing is changed."""
+"""One reading of a host without a running mom."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from mom_core.plugins.registry import build_plugins
 from mom_daemon import ReportDocument, report_document
 
 LOOK_SECONDS: Final = 10.0
-"""Longest wait of a person for an answer. A hypervisor with booting guests needs seconds."""
+"""Longest wait of a person. A hypervisor with booting guests needs seconds."""
 
 
 def look(config: Config) -> tuple[ReportDocument, list[Problem]]:
-    """Return one snapshot in the form of a running mom's report, and problems of reading it.
+    """Return one snapshot as a report, and problems of reading it.
 
     :raises MomError: the hypervisor does not list its guests, as an empty table would mean that none run
     """

@@ -10,6 +10,6 @@ _MARKS = {Severity.OK: ("ok   ", "green"), Severity.WARNING: ("warn ", "yellow")
 
 
 def mark(severity: Severity) -> str:
-    """Return the coloured mark of a severity. `click.echo` removes unwanted colours."""
+    """Return a severity's coloured mark. `click.echo` removes unwanted colours."""
     text, colour = _MARKS[severity]
     return click.style(text, fg=colour, bold=True if severity is Severity.ERROR else None)

@@ -11,7 +11,7 @@ from mom_daemon.look.running import NoSuchGuest
 
 
 def guests_unknown(guests: Sized, verdict: Verdict | None) -> Condition | None:
-    """Return the condition that the hypervisor did not list its guests; None if it did."""
+    """Return the condition that the list of guests is unknown, or None."""
     conditions = () if guests or verdict is None else verdict.conditions
     return next(
         (condition for condition in conditions if condition.name == "guests" and "core" in condition.plugins and not condition.over), None
@@ -19,7 +19,7 @@ def guests_unknown(guests: Sized, verdict: Verdict | None) -> Condition | None:
 
 
 _COMPARED_NAMES: Final = 2000
-"""Names compared with an unknown one, in some 20 ms."""
+"""Takes some 20 ms."""
 
 
 def find_guest(guests: Mapping[str, Guest], wanted: str, verdict: Verdict | None = None) -> Guest:

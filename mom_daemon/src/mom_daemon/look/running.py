@@ -1,4 +1,4 @@
-"""Protocol for questions to the running mom. Plugins implement it (`mom_source`)."""
+"""Questions to the running mom, which plugins answer (`mom_source`)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class NoSuchGuest(MomError):
-    """Unknown name or id of a guest; the hint has similar names."""
+    """Unknown name or id; the hint has similar names."""
 
 
 class NotRunning(MomError):
@@ -21,17 +21,17 @@ class NotRunning(MomError):
 
 
 class RunningMom(Protocol):
-    """Connection to the running mom. Each call raises `MomError` if mom does not answer, and `NotRunning` if none runs."""
+    """Connection. Each call raises `MomError` if mom does not answer, and `NotRunning` if none runs."""
 
     @property
     def where(self) -> str:
-        """Return a name for people, such as the path of a socket."""
+        """Return a name for people, such as a socket's path."""
 
     def report(self) -> ReportDocument:
-        """Return the newest cycle in the form of the status file."""
+        """Return the newest cycle in the status file's form."""
 
     def explanation(self, guest: str) -> Mapping[str, Any]:
-        """Return the explanation of a guest by id or name (`Explainers.explain`)."""
+        """Return the explanation of a guest by id or name."""
 
     def configuration(self) -> Mapping[str, Any]:
         """Return the settings in force, with secrets masked."""

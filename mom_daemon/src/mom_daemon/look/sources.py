@@ -23,12 +23,12 @@ Kind = TypeVar("Kind")
 
 
 def running_mom(config: Config) -> RunningMom | None:
-    """Return a connection of the first enabled plugin that offers one. mom need not run."""
+    """Return the first connection that an enabled plugin offers. mom need not run."""
     return _of_enabled(RunningMom, config)
 
 
 def ask(config: Config, question: Callable[[RunningMom], Found], *, otherwise: str = "") -> tuple[Found, str] | None:
-    """Ask the running mom. Return its answer and address; None if no plugin offers a connection or no mom runs.
+    """Ask the running mom. Return its answer and address; None without a connection or mom.
 
     :param otherwise: the verb's other source, used with a warning if mom does not answer
     """
@@ -63,7 +63,7 @@ def told(config: Config) -> RunningStatus | None:
 
 
 def _of_file_in_time(config: Config) -> RunningStatus | None:
-    """Return the status file unless it is late, as a suspended plugin gets no reports."""
+    """Ignore a late file, as a suspended plugin gets no reports."""
     with suppress(MomError):
         status = read_status(config.run_directory)
         return None if status is None or status.late else status
@@ -71,7 +71,7 @@ def _of_file_in_time(config: Config) -> RunningStatus | None:
 
 
 def recording(config: Config | None, path: Path | None) -> PastCycles:
-    """Return the recording at this path, or of a mom with this configuration. Raise `MomError`."""
+    """Return the recording at a path, or of a configured mom. Raise `MomError`."""
     nothing = "there is no recording: the configuration enables no plugin that records"
     cure = "add `record: {}` to `plugins`, or name one with --recording"
     unread = MomError(f"no installed plugin reads {path}", hint="`mom plugin list` shows plugins that you can install")
@@ -79,7 +79,7 @@ def recording(config: Config | None, path: Path | None) -> PastCycles:
 
 
 def past_days(config: Config | None, path: Path | None) -> PastDays:
-    """Return learned days of guests from this file, or of a mom with this configuration. Raise `MomError`."""
+    """Return learned days from a file, or of a configured mom. Raise `MomError`."""
     nothing = "there are no learned days of guests: the configuration enables no plugin that learns them"
     cure = "add `forecast: {}` to `plugins`, and let mom learn for two weeks; or name a recording to simulate"
     hint = "such a file is past.json in mom's state folder"
@@ -120,7 +120,7 @@ def _source(
 
 
 def newest(recorded: PastCycles, count: int, *, until: float = math.inf) -> Sequence[PastCycle]:
-    """Return the last `count` cycles of a recording, oldest first, without reading all of it. Raise `MomError`."""
+    """Return the last `count` cycles, oldest first, without reading all. Raise `MomError`."""
     end = min(time.time(), until)
     for seconds in (*_BACKWARDS, math.inf):
         cycles = deque(recorded.cycles(end - seconds, until), maxlen=count)

@@ -190,17 +190,16 @@ def _parts(config: Config, report: Report) -> Mapping[str, str]:
 
 
 def status_parts(plugin: LoadedPlugin, report: Report) -> list[StatusPart]:
-    """Return a plugin's parts. Raise `MomError` for a fault of the plugin."""
+    """Return a plugin's parts. Raise `MomError` if the plugin fails."""
     return offered(plugin, "mom_status", each=StatusPart, seconds=_STATUS_SECONDS, report=report)
 
 
 _STATUS_SECONDS: Final = 5.0
 
 NOTHING_DONE: Final = frozenset({Status.UNCHANGED, Status.OBSERVED})
-"""Outcomes without a change."""
 
 SHOWN = 10
-"""Lines of changes and refusals. mom prints the number of further ones."""
+"""Lines of changes and refusals."""
 
 
 def _who(entity: EntityModel) -> str:

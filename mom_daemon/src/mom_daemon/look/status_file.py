@@ -38,11 +38,11 @@ if TYPE_CHECKING:
     from mom_daemon import DecisionModel, EntityModel, ReportDocument, RevisionModel
 
 LATE_CYCLES: Final = 3
-"""mom hangs if its status is older than this many intervals and a second."""
+"""Intervals, plus a second, after which mom hangs."""
 
 
 def reported(content: ReportDocument) -> Report:
-    """Return the report in a document. It lacks decisions without outcome or revision, and most properties."""
+    """Return a document's report. It lacks decisions without outcome or revision, and most properties."""
     guests = {}
     for row in content["guests"]["rows"]:
         fields = dict(zip(content["guests"]["columns"], row, strict=True))
@@ -80,7 +80,7 @@ def reported(content: ReportDocument) -> Report:
 
 
 def problems_of(content: ReportDocument) -> list[Problem]:
-    """Return the standing problems in a document."""
+    """Return a document's standing problems."""
     problems = []
     for item in content["problems"]:
         entity, duration = item["entity"] and _entity(item["entity"]), (item["since"], item["cycles"])
@@ -97,7 +97,7 @@ def _entity(item: EntityModel) -> Entity:
 
 
 def verdict_of(content: ReportDocument) -> Verdict | None:
-    """Return the verdict in a document; None without one. Raise `KeyError`, `TypeError` or `ValueError`."""
+    """Return a document's verdict, or None. Raise `KeyError`, `TypeError` or `ValueError`."""
     verdict = content["verdict"]
     if verdict is None:
         return None
@@ -112,7 +112,7 @@ def verdict_of(content: ReportDocument) -> Verdict | None:
 
 @dataclass(frozen=True, slots=True)
 class RunningStatus:
-    """Content of a status file, or answer of a mom, with its process, age in seconds, and path or address.
+    """Content of a status file or of mom's answer, with its age in seconds.
 
     `unwritten`: mom completed later cycles, but could not write them.
     """
@@ -135,7 +135,7 @@ class RunningStatus:
 
     @property
     def trouble(self) -> Condition | None:
-        """Return the reason for old content: mom hangs, or cannot write it."""
+        """Return why content is old: mom hangs, or cannot write it."""
         if self.late:
             stopped = self._is_stopped
             how = "is stopped" if stopped else "hangs"
@@ -160,7 +160,7 @@ class RunningStatus:
 
 
 def expect_format(content: ReportDocument, where: str) -> None:
-    """Raise `MomError` if the document has the format of another mom version. `where` is its source."""
+    """Raise `MomError` for another mom version's format."""
     if content["format"] != REPORT_FORMAT:
         hint = "restart the daemon after an upgrade"
         raise MomError(f"the report from {where} has format {content['format']}, but this mom reads format {REPORT_FORMAT}", hint=hint)
@@ -171,7 +171,7 @@ def _limit(content: ReportDocument) -> float:
 
 
 def instead(directory: Path) -> str:
-    """Return the path of the status file in a run directory; empty if this user cannot read it."""
+    """Return the status file's path; empty if this user cannot read it."""
     path = directory / STATUS_FILE
     try:
         read_file(path, 0)
@@ -183,7 +183,7 @@ def instead(directory: Path) -> str:
 
 
 def read_status(directory: Path) -> RunningStatus | None:
-    """Return the status of the mom with this run directory; None if none runs. Raise `MomError` if it is unreadable.
+    """Return the running mom's status; None if none runs. Raise `MomError` if it is unreadable.
 
     All processes share CLOCK_MONOTONIC for the age. If mom cannot write the file, it updates the modification time.
     """

@@ -18,7 +18,7 @@ class StatusPart:
 
     @classmethod
     def of_fields(cls, report: Report, heading: str, *fields: tuple[str, str, Unit, int]) -> Iterator[StatusPart]:
-        """Yield parts with numeric host fields; unknown fields have none.
+        """Yield parts with known numeric host fields.
 
         :param fields: name, text around the value (`available {}`), unit, and place of each field
         """

@@ -14,7 +14,7 @@ from mom_daemon import hookspecs
 
 
 def offered(plugin: LoadedPlugin, hook: str, *, each: type = object, seconds: float = IMPORT_SECONDS, **arguments: object) -> list[Any]:
-    """Return the results of a hook of `mom_daemon.hookspecs` on a plugin's class.
+    """Return the results of a `mom_daemon.hookspecs` hook on a plugin's class.
 
     :raises MomError: the hook differs from its specification, fails, hangs, or returns another type than `each`
     """
@@ -44,19 +44,19 @@ def offered(plugin: LoadedPlugin, hook: str, *, each: type = object, seconds: fl
 
 
 def registered(plugin_class: type, name: str) -> HookManager:
-    """Return a manager with the hooks of a plugin's class. Raise `MomError` if a hook is invalid."""
+    """Return a manager with a class's hooks. Raise `MomError` for an invalid one."""
     manager = HookManager(hookspecs)
     manager.register(plugin_class, name)
     return manager
 
 
 def having(hook: str) -> dict[str, LoadedPlugin]:
-    """Return the installed plugins with this hook by name, without broken ones."""
+    """Return working plugins with this hook, by name."""
     loaded, _ = load_plugins(list(available_plugins()))
     return {name: plugin for name, plugin in loaded.items() if hasattr(plugin.plugin_class, hook)}
 
 
 def mistake(plugin: LoadedPlugin, fault: str) -> PluginError:
-    """Return an error that names the plugin and its package."""
+    """Return an error that names plugin and package."""
     text = f"plugin {plugin.name!r} of {plugin.distribution} {plugin.version}: {fault}"
     return PluginError(text, plugin=plugin.name, distribution=plugin.distribution, hint=f"tell the authors of {plugin.distribution}")

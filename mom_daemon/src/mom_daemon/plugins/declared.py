@@ -1,4 +1,4 @@
-"""Declarations of plugins, and faults in their settings, without setting up any plugin."""
+"""Declarations of plugins and faults in their settings, without setup."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from mom_core.plugins.registry import SETUP_SECONDS, Plugin, called, constructed
 
 
 def declared_by(config: Config, left_out: list[PluginError] | None = None) -> dict[str, tuple[Declaration, ...]]:
-    """Return the declarations of each plugin of a configuration.
+    """Return each configured plugin's declarations.
 
-    :param left_out: collects the errors of unusable plugins; without it, `PluginError` is raised
+    :param left_out: collects errors of unusable plugins; without it, `PluginError` is raised
     """
     errors: list[PluginError] = [] if left_out is None else left_out
     with constructed(config, errors) as plugins:
@@ -28,7 +28,7 @@ def declared_by(config: Config, left_out: list[PluginError] | None = None) -> di
 
 
 def declarations_of(config: Config | None = None) -> Declarations:
-    """Return the fields, controls and default policies of a configuration's plugins, without setting them up.
+    """Return fields, controls and default policies without setting up plugins.
 
     :param config: None: all usable plugins with default settings. Of equal declarations, the first counts
     """
@@ -44,7 +44,7 @@ _EMPTY: Final = Path("/nonexistent")
 
 
 def everything_installed() -> tuple[Config, Mapping[str, MomError]]:
-    """Return a configuration of all installed plugins with default settings, and errors of unusable ones."""
+    """Return all installed plugins with default settings, and errors of unusable ones."""
     names = sorted(available_plugins())
     with suppress(MomError):  # otherwise load each plugin separately, which takes longer
         return Config(plugins=load_config({"plugins": {name: {} for name in names}}).plugins), {}
@@ -59,14 +59,14 @@ def everything_installed() -> tuple[Config, Mapping[str, MomError]]:
 
 
 class Checked(NamedTuple):
-    """Errors that prevent the setup of plugins; without any, findings on the configuration."""
+    """Errors that prevent setup; without any, findings on the configuration."""
 
     errors: list[PluginError]
     findings: list[tuple[str, Finding]]
 
 
 def check_plugins(config: Config) -> Checked:
-    """Check constructors, hooks, declarations and conflicts of plugins, and ask them about their configuration."""
+    """Check constructors, hooks, declarations and conflicts, and ask plugins about their configuration."""
     checked = Checked([], [])
     with constructed(config, checked.errors) as plugins:
         declarations = Declarations() if checked.errors else joined(plugins, checked.errors)
@@ -83,14 +83,14 @@ def _ask_for_findings(findings: list[tuple[str, Finding]], plugin: Plugin) -> No
 
 
 def findings_in(hook: str, answer: object) -> list[Finding]:
-    """Return the findings of a hook. An invalid result becomes an error."""
+    """Return a hook's findings. An invalid result becomes an error."""
     findings, wrong = sorted_out(hook, answer)
     cure = "tell the plugin's authors; the lost finding may be about a fault of this host"
     return [*findings, Finding(Severity.ERROR, "plugin", wrong, cure)] if wrong else findings
 
 
 def sorted_out(hook: str, answer: object) -> tuple[list[Finding], str]:
-    """Return the findings of a hook, and the fault of its result; empty if it has none."""
+    """Return a hook's findings and its result's fault, or an empty text."""
     items = answer if isinstance(answer, list | tuple) else [] if answer is None else [answer]
     wrong = next((type(item).__name__ for item in items if not isinstance(item, Finding)), None)
     return [item for item in items if isinstance(item, Finding)], "" if wrong is None else f"{hook} returned a {wrong} instead of Finding"

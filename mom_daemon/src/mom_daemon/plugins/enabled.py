@@ -24,12 +24,12 @@ _NEEDED = (
 
 
 def lacking(config: Config) -> Iterator[Lack]:
-    """Yield the hooks that no plugin of this configuration has."""
+    """Yield the hooks that no enabled plugin has."""
     return (lack for lack in _NEEDED if not config.having(lack.hook))
 
 
 def about_enabled(config: Config) -> Iterator[Finding]:
-    """Report several hypervisors or evaluators, and tasks that no enabled plugin does."""
+    """Report several hypervisors or evaluators, and missing tasks."""
     hypervisors, evaluators = list(config.having("mom_hypervisor")), config.having("mom_evaluate")
     if len(hypervisors) > 1:
         names, first = ", ".join(hypervisors), hypervisors[0]

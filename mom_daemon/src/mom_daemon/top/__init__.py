@@ -1,1 +1,1 @@
-"""Live lists in a terminal, such as `mom top`: the terminal, its keys, and one list of rows."""
+"""Live lists in a terminal, such as `mom top`."""

@@ -23,7 +23,7 @@ class Listing(Protocol):
 
     @property
     def rows(self) -> Sequence[Row]:
-        """Return the rows in the order of their names."""
+        """Return the rows sorted by name."""
 
 
 @dataclass(slots=True)
@@ -37,7 +37,7 @@ class Looking:
     name: str
     views: Mapping[str, str]
     note_least: int = 16
-    """Least width of a note on a guest."""
+    """Least width of a note."""
     view: str = ""
     sort: str = HARM
     falling: bool = True
@@ -45,9 +45,9 @@ class Looking:
     typing: bool = False
     paused: bool = False
     marked: str = ""
-    """Id of the marked row; empty: the first row of the list."""
+    """Row id; empty: the first row."""
     first: int = 0
-    """First visible row of the list. `scroll` has the first line of other views."""
+    """First visible row of the list. `scroll` is for other views."""
     scroll: dict[str, int] = field(default_factory=dict)
     columns: Sequence[str] = ()
     ended: bool = False
@@ -70,7 +70,7 @@ class Looking:
         return ordered(chosen(listing.rows, self.pattern), self.sort, falling=self.falling)
 
     def place(self, rows: Sequence[Row], lines: int) -> int:
-        """Return the index of the marked row, and keep it visible."""
+        """Return the marked row's index, and keep it visible."""
         index = next((n for n, row in enumerate(rows) if row.id == self.marked), None) if self.marked else 0
         if index is None:
             index = min(self.first, max(0, len(rows) - 1))
@@ -94,12 +94,12 @@ class Looking:
             self._in_text(key, lines)
 
     def open(self, row: str) -> None:
-        """Show all details of the row with this id."""
+        """Show all details of a row."""
         self.typing = False
         self.marked, self.view, self.scroll[self.name] = row, self.name, 0
 
     def sort_by(self, column: str) -> None:
-        """Sort by this column, or reverse the order if it is sorted so."""
+        """Sort by a column, or reverse that order."""
         self.falling = not self.falling if column == self.sort else column != self.name
         self.sort = column
 
@@ -154,6 +154,6 @@ class Looking:
 
 
 def moved(key: str, index: int, lines: int, length: int) -> int:
-    """Return the index in a list after a navigation key."""
+    """Return the index after a navigation key."""
     steps = {"up": -1, "k": -1, "down": 1, "j": 1, "page up": 1 - lines, "page down": lines - 1, "home": -length, "end": length}
     return max(0, min(length - 1, index + steps.get(key, 0)))

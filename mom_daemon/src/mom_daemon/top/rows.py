@@ -11,7 +11,6 @@ from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
 HARM: Final = "note"
-"""Heading of harm, the first order."""
 
 
 class Row(NamedTuple):
@@ -22,11 +21,11 @@ class Row(NamedTuple):
     values: Mapping[str, Any] = MappingProxyType({})
     note: str = ""
     harm: float = 0
-    """Degree of harm, for the order; 0: none."""
+    """0: none."""
 
 
 def chosen(rows: Sequence[Row], pattern: str) -> list[Row]:
-    """Return the rows whose name contains this text, or matches a pattern with `*` or `?`; case is ignored."""
+    """Filter rows by text or `*?` pattern in the name; case is ignored."""
     text = pattern.strip().lower()
     if not text:
         return list(rows)
@@ -36,7 +35,7 @@ def chosen(rows: Sequence[Row], pattern: str) -> list[Row]:
 
 
 def ordered(rows: Sequence[Row], column: str, *, falling: bool) -> list[Row]:
-    """Sort rows by a column; unknown values are last. `rows` are sorted by name."""
+    """Sort rows, given by name, by a column; unknown values are last."""
     if column == HARM:
         return sorted(rows, key=lambda row: row.harm, reverse=falling)
     values = [(row.values.get(column), row) for row in rows]

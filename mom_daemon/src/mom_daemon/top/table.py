@@ -1,4 +1,4 @@
-"""Lines of a screen with a watched list, or a text in its place. Pure."""
+"""Lines of a screen with a list or a text. Pure."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from mom_daemon.top.rows import HARM, Row
 from mom_daemon.top.terminal import Line, cell, shortened
 
 SMALLEST: Final = (40, 10)
-"""Least columns and lines of a screen."""
+"""Columns and lines."""
 
 KEYS: Final = (
     ("↑↓ PgUp PgDn Home End", "move (also j k)"),
@@ -40,7 +40,7 @@ def too_small(size: tuple[int, int]) -> list[Line]:
 def below_head(
     look: Looking, listing: Listing, width: int, lines: int, text: Callable[[], Sequence[Line]], nothing: str, more_keys: str = ""
 ) -> list[Line]:
-    """Return the list or text, and the keys. `text` is called only if visible; `nothing` replaces an empty list."""
+    """Return the list or text, and the keys. `nothing` replaces an empty list."""
     if look.view == look.overview:
         rows = look.listed(listing)
         shown, foot = list_lines(look, listing, rows, width, lines, nothing), list_foot(look, len(rows), width, lines, more_keys)
@@ -50,7 +50,7 @@ def below_head(
 
 
 def list_lines(look: Looking, listing: Listing, rows: Sequence[Row], width: int, lines: int, nothing: str) -> list[Line]:
-    """Return the headings and the visible rows. `nothing` replaces an empty list."""
+    """Return headings and visible rows. `nothing` replaces an empty list."""
     marked = look.place(rows, lines)
     name, columns, note = fitting(listing.columns, width, _longest(listing), look.note_least)
     arrow = "↓" if look.falling else "↑"
@@ -81,7 +81,7 @@ def _longest(listing: Listing) -> int:
 
 
 def list_foot(look: Looking, rows: int, width: int, lines: int, more: str = "") -> Line:
-    """Return the line below the list: visible part, order, and keys."""
+    """Return the line below the list: visible part, order, keys."""
     if look.typing:
         return [("filter: ", "bold"), (look.pattern, ""), ("█", ""), ("  Enter: keep  Esc: as before", "dim")]
     shown = f"filter {look.pattern!r}  " if look.pattern else ""
@@ -99,7 +99,7 @@ def text_foot(look: Looking, width: int) -> Line:
 
 
 def help_lines(look: Looking, listing: Listing, width: int, why: str = "", more: Sequence[tuple[str, str]] = ()) -> list[Line]:
-    """Return the keys and the meaning of columns. `why` says what opening a row shows."""
+    """Return keys and meaning of columns. `why` says what opening a row shows."""
     rows = [(keys, text.format(name=look.name, why=why)) for keys, text in KEYS]
     out: list[Line] = [heading("keys", width)]
     out += [[(cell(keys, 24), "cyan"), (text, "")] for keys, text in (*rows[:-2], *more, *rows[-2:])]
@@ -134,7 +134,7 @@ _SECOND: Final = "\ue000"
 
 
 def in_lines(text: str, width: int, hang: str = "") -> list[str]:
-    """Wrap a text to the columns of a screen. `hang` begins all lines except the first."""
+    """Wrap a text. `hang` begins all lines except the first."""
     if not text.isascii():
         text = "".join(character + _SECOND if cell_len(character) == 2 else character for character in text)
     return [line.replace(_SECOND, "") for line in textwrap.wrap(text, width, subsequent_indent=hang)]

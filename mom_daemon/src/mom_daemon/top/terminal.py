@@ -17,10 +17,10 @@ from rich.cells import cell_len, set_cell_size
 from mom_core import MomError
 
 Line = Sequence[tuple[str, str]]
-"""Texts with their styles: `bold`, `dim`, `reverse` and a color, such as `bold red`."""
+"""Texts with styles: `bold`, `dim`, `reverse` and a color, such as `bold red`."""
 
 _ESCAPE_MILLISECONDS: Final = 100
-"""Longest wait for the rest of an escape sequence, which ssh may split."""
+"""ssh may split an escape sequence."""
 
 _USUAL_TERMINAL: Final = "xterm-256color"
 
@@ -41,7 +41,7 @@ class EndedError(Exception):
 
 
 class Terminal:
-    """Context manager of a terminal to draw on, with curses."""
+    """Context manager of a curses terminal."""
 
     def __init__(self) -> None:
         self._wake_in, self._wake_out = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
@@ -102,7 +102,7 @@ class Terminal:
         return (terminal.columns or 80, terminal.lines or 24)
 
     def keys(self, seconds: float) -> list[str]:
-        """Return the pressed keys; none after the time is over, or after `wake`. Raise `EndedError`."""
+        """Return the pressed keys; none after `seconds` or `wake`. Raise `EndedError`."""
         ready, _, _ = select.select([sys.stdin, self._wake_in], [], [], seconds)
         if self._wake_in in ready:
             os.read(self._wake_in, 4096)
@@ -148,7 +148,7 @@ def cell(text: str, width: int, *, right: bool = False) -> str:
 
 
 def shortened(name: str, width: int) -> str:
-    """Shorten a name in its middle, where names of one kind differ least."""
+    """Shorten a name in its middle, where similar names differ least."""
     if (len(name) if name.isascii() else cell_len(name)) <= width:
         return name
     end, begin = (width - 1) // 2, width - 1 - (width - 1) // 2

@@ -19,14 +19,14 @@ TICK_SECONDS: Final = 1.0
 
 
 class Watched(Protocol[Shown_co]):
-    """Watched source. Its threads get news and wake the terminal."""
+    """Source whose threads get news and wake the terminal."""
 
     failed: BaseException | None
     """Exception that ended a thread."""
 
     @property
     def picture(self) -> Shown_co | None:
-        """Return the newest picture, replaced as a whole; None before the first."""
+        """Return the newest picture; None before the first."""
 
     def start(self) -> None:
         """Start the threads."""
@@ -35,11 +35,11 @@ class Watched(Protocol[Shown_co]):
         """End all threads."""
 
     def want(self, row: str | None, /) -> None:
-        """Follow the row with this id in detail; None: no row."""
+        """Follow this row in detail; None: no row."""
 
 
 def terminal_for(verb: str, instead: str) -> Terminal:
-    """Return the terminal of this process. Raise `MomError` with the verbs to use `instead`."""
+    """Return this process's terminal. Raise `MomError` with the verbs to use `instead`."""
     drawable = os.environ.get("TERM", "dumb") not in {"dumb", "unknown", ""}
     if not (sys.stdin.isatty() and sys.stdout.isatty() and drawable):
         fault = f"a terminal of type {os.environ.get('TERM', '')!r} cannot show {verb}"
@@ -54,7 +54,7 @@ def watch(
     screen: Callable[[Picture | None, tuple[int, int]], Sequence[Line]],
     body_lines: Callable[[tuple[int, int], Picture | None], int],
 ) -> None:
-    """Draw until a key ends it. Raise errors of the source after restoring the terminal.
+    """Draw until a key ends it. Raise the source's errors after restoring the terminal.
 
     :param screen: returns all lines; the last one is the foot
     """
