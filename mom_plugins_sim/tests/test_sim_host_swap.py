@@ -150,7 +150,7 @@ def test_offload_is_bounded_by_time_and_memory(hypervisor):
     guest = hypervisor.guests()[0]
     short = hypervisor.offload_memory(guest.entity, 300 * MIB, 0.1)
     assert short.kib == 85 * MIB
-    assert short.why == "the time was over"
+    assert short.why == "the time limit was reached"
     done = hypervisor.offload_memory(guest.entity, 8 * GIB, 100.0)
     assert done.kib < GIB
     assert "no more" in done.why

@@ -76,12 +76,12 @@ def test_built_in_scenarios_are_overcommitted(name: str) -> None:
         ("lasts: 10m", "", "lasts: is missing"),
         ("count: 6", "cuont: 6", "guests.a.cuont: there is no such setting .did you mean 'count'"),
         ("count: 6", "count: 0", "s.yaml:7:14: guests.a.count: must be at least 1"),
-        ("memory: 2GiB", "memory: [3GiB, 2GiB]", "the first of the two"),
+        ("memory: 2GiB", "memory: [3GiB, 2GiB]", "the first value must not be larger"),
         ("base: 20%", "base: 120%", "base: must be at most 1"),
         ("base: 20%", "base: many%", "must be a percentage"),
         ("bursty: {", "leak: {base: 10%, hourly: 1%}, bursty: {", "name one kind of workload, not 2"),
         ("title: Small", "title: Small\nfaults: [{at: 1m, lasts: 1m, what: fire}]", "what: "),
-        ("  a: {", "  'a b': {", "is no name for a group"),
+        ("  a: {", "  'a b': {", "is not a group name"),
         (SMALL, "", "must be a mapping"),
         (SMALL, "title: [", "s.yaml:"),
     ],
@@ -93,7 +93,7 @@ def test_what_is_wrong_with_a_scenario_is_said_with_its_place(tmp_path: Path, ol
 
 def test_a_fault_that_concerns_nobody_is_refused(tmp_path: Path) -> None:
     path = write(tmp_path, SMALL + 'faults: [{at: 1m, lasts: 1m, what: guest-hangs, guests: "b-*"}]\n')
-    with pytest.raises(MomError, match="there is none"):
+    with pytest.raises(MomError, match="there are none"):
         scene_of(read_scenario(path), path.parent)
 
 
@@ -299,7 +299,7 @@ def test_the_command_says_what_is_wrong(tmp_path: Path) -> None:
     assert run("leak", "--compare", "a", "b", "--policy", tmp_path).exit_code == 2
     mistyped = run("sold-month", "--compare", "nothing", "defults")
     assert mistyped.exit_code == 2, "before minutes of the first run are over"
-    assert "there are no policies defults; name a file, a folder, or one of nothing, defaults, no-offload" in mistyped.output
+    assert "unknown policies defults; name a file, a folder, or one of nothing, defaults, no-offload" in mistyped.output
     names = [item["name"] for item in json.loads(run("--list", "--json").output)]
     assert all(a < b for a, b in itertools.pairwise(names))
 
@@ -362,5 +362,5 @@ def test_doctor_warns_of_classes_without_sla(tmp_path: Path) -> None:
     path = write(tmp_path, SOLD)
     plugin = SimPlugin(SimPlugin.Settings(scenario=str(path)), PluginContext())
     assert [finding.message for finding in plugin.mom_doctor()][1:] == [
-        "guests are sold as cheap, gold, but no plugin knows classes: nothing is guaranteed to them"
+        "guests have the classes cheap, gold, but no plugin handles classes: these guests have no guarantee"
     ]

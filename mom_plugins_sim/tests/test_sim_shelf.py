@@ -53,7 +53,7 @@ def test_a_guest_stays_when_there_is_no_such_host(tmp_path: Path, destination: s
 
 def test_a_guest_is_not_moved_onto_another_one_of_its_id(tmp_path: Path) -> None:
     here, there = _host(tmp_path, "h1", 1), _host(tmp_path, "h2", 1)
-    with pytest.raises(HypervisorError, match="h2 has a guest of the same id: give each host on the shelf a `seed`"):
+    with pytest.raises(HypervisorError, match="h2 has a guest of the same id: set a different `seed` for each host on the shelf"):
         here.migrate(here.guests()[0].entity, H2, 10.0)
     assert len(here.guests()) + len(there.guests()) == 8
 

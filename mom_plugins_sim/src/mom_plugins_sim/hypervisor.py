@@ -85,7 +85,7 @@ class SimHypervisor:
         """Start a stopped guest. Raise `GuestGone` if it was not stopped."""
         with self._locked():
             if self.world.state_of(guest.id) not in _STOPPED:
-                raise GuestGone("there is no stopped guest of that id")
+                raise GuestGone("no stopped guest has this id")
             self.world.request_state(guest.id, GuestState.RUNNING)
 
     def _request_state(self, guest: Entity, state: GuestState) -> None:
@@ -98,7 +98,7 @@ class SimHypervisor:
         """Migrate a guest to another host on the shelf. Raise `GuestGone`, and `NotSupported` without such a host."""
         with self._locked_guest(guest):
             if self._shelf is None:
-                raise NotSupported("this simulated host is alone: its plugin has no shelf")
+                raise NotSupported("this simulated host has no other hosts: set `shelf` in the plugin sim")
             self._shelf.move(guest.id, destination)
             self.world.leave(guest.id)
 
@@ -196,7 +196,7 @@ class SimHypervisor:
     @staticmethod
     def _moved(kib: int, seconds: float, moved: float, rate: float) -> Offloaded:
         duration = min(seconds, moved / rate)
-        why = "" if moved >= kib else "the time was over" if duration >= seconds else "there was no more, or no room for it"
+        why = "" if moved >= kib else "the time limit was reached" if duration >= seconds else "no more memory to move, or no space for it"
         return Offloaded(int(moved), duration, why)
 
     def _find(self, guest: Entity) -> SimulatedGuest:

@@ -52,7 +52,7 @@ class Shelf:
                 (self._own / _STOCKED).touch()
             return replace(drawn, guests=[*self.guests(self._names())])
         except OSError as error:
-            hint = "give shelf a folder that can be written"
+            hint = "set shelf to a writable folder"
             raise MomError(f"the shelf {self._own} cannot be used: {error.strerror}", hint=hint) from None
 
     def changed_guests(self) -> frozenset[str] | None:
@@ -73,16 +73,16 @@ class Shelf:
             try:
                 yield self._read(identity)
             except StateError as error:
-                LOG.error("%s; the guest is left out", error)
+                LOG.error("%s; the guest is ignored", error)
 
     def move(self, identity: str, destination: Destination) -> None:
         """Move a guest to that host. Raise `NotSupported` (no such host) and `HypervisorError` (it has that id)."""
         name = destination.host
         target = self._folder / name
         if name == self.host or not (target / _STOCKED).exists():
-            raise NotSupported(f"there is no other simulated host {destination} on the shelf")
+            raise NotSupported(f"no other simulated host {destination} on the shelf")
         if (target / f"{identity}.json").exists():  # renaming would overwrite it
-            raise HypervisorError(f"{name} has a guest of the same id: give each host on the shelf a `seed` of its own")
+            raise HypervisorError(f"{name} has a guest of the same id: set a different `seed` for each host on the shelf")
         try:
             (self._own / f"{identity}.json").rename(target / f"{identity}.json")
         except OSError as error:
@@ -104,4 +104,4 @@ class Shelf:
         try:
             return self._drawn[settings][identity]
         except KeyError:
-            raise StateError(f"{file.path} describes no guest of that id", hint="give the file its name back") from None
+            raise StateError(f"{file.path} does not describe the guest of its name", hint="restore the file's name") from None

@@ -62,10 +62,10 @@ class ReasonCode(StrEnum):
     GIVEN_BACK = "given-back", "{0.has}, clearly more than the {0.high} that it should have, so this guest gets memory back in small steps"
     # The guest gives memory.
     SWEEP = "sweep", "{0.short}, so a sweep reclaims {0.swept} that this guest had used and freed, and then returns its headroom"
-    TRIM_EMPTY = "trim-empty", "{0.short}, so this guest gives {0.gives} of unused memory"
-    TRIM_CACHE = "trim-cache", "{0.short}, so this guest gives {0.gives}, page cache included"
-    TRIM_MARGIN = "trim-margin", "{0.short}, so this guest gives {0.gives}, some of it from its margin"
-    TRIM_BURST = "trim-burst", "{0.short}, so this guest gives {0.gives}, some of it headroom for bursts"
+    TRIM_EMPTY = "trim-empty", "{0.short}, so mom takes {0.gives} of unused memory from this guest"
+    TRIM_CACHE = "trim-cache", "{0.short}, so mom takes {0.gives} from this guest, page cache included"
+    TRIM_MARGIN = "trim-margin", "{0.short}, so mom takes {0.gives} from this guest, some of it from its margin"
+    TRIM_BURST = "trim-burst", "{0.short}, so mom takes {0.gives} from this guest, some of it headroom for bursts"
 
 
 PHRASES: Final[Mapping[str, str]] = MappingProxyType(

@@ -43,7 +43,7 @@ def _is_no_verdict(record: logging.LogRecord) -> bool:
 
 @click.command()
 @click.option("--seconds", type=FiniteRange(0, 3600), default=20.0, show_default=True, help="Duration; 0: as fast as possible.")
-@click.option("--seed", type=click.IntRange(0), default=1, show_default=True, help="Another seed draws another host.")
+@click.option("--seed", type=click.IntRange(0), default=1, show_default=True, help="Seed of the random host.")
 @click.option("--output", type=click.Path(path_type=Path), metavar="FOLDER", help="Folder for the recording.  [default: a new folder]")
 @quiet(logging.ERROR)
 @_without_verdicts()

@@ -54,7 +54,7 @@ class Summary:
     def lines(self) -> list[str]:
         """Return the summary in lines of at most 80 columns."""
         return [
-            f"{self.guests} guests were sold {size(self.sold)} on a host of {size(self.host)}; a program took {size(LOAD.peak)} of it.",
+            f"{self.guests} guests with {size(self.sold)} on a host of {size(self.host)}; a program took {size(LOAD.peak)} of it.",
             "",
             *RunSummary.side_by_side((self.managed, self.alone)),
             "",
@@ -65,9 +65,9 @@ class Summary:
 
 NEXT = (
     ("demo --seed 2", "another host"),
-    ("simulate --list", "scenarios, to try policies on"),
-    ("replay --help", "tries policies on the recording"),
-    ("here", "what mom sees on this host, and how it would manage it"),
+    ("simulate --list", "list scenarios for trying policies"),
+    ("replay --help", "try policies on the recording"),
+    ("here", "show this host as mom sees it"),
 )
 """Commands to type next, with their purpose."""
 

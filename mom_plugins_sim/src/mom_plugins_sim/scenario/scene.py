@@ -41,7 +41,7 @@ def scene_of(scenario: Scenario, folder: Path, seed: int | None = None) -> Scene
         of_guests = part.what in OF_GUESTS
         struck = frozenset(guest.identity for guest in guests if of_guests and fnmatch.fnmatchcase(guest.name, part.guests))
         if of_guests and not struck:
-            raise MomError(f"the fault {part.what} concerns guests {part.guests}, and there is none", hint="guests are called group-001")
+            raise MomError(f"the fault {part.what} concerns guests {part.guests}, but there are none", hint="guests are named GROUP-001")
         faults.append(SceneFault(part.what, part.at, part.lasts, struck))
     host = scenario.host
     return Scene(host.memory / KIB, guests, number, host.swap / KIB, loads, faults, host_zram=host.zram / KIB)
@@ -109,7 +109,7 @@ def _demand(demands: Demands, memory: float, trace: Trace | None, source: random
             time += batch.lasts + source.expovariate(1 / batch.every)
         return Batch(batch.base * memory, batch.job * memory, starts, batch.lasts, lasts)
     if trace is None or demands.trace is None:
-        raise MomError("a workload has no kind")
+        raise MomError("a workload has no kind; use constant, bursty, diurnal, leak, batch or trace")
     shift = source.uniform(0.0, demands.trace.shift)
     return Trace([time - shift for time in trace.times], [min(value, memory) for value in trace.values])
 

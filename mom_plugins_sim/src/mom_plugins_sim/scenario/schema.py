@@ -197,7 +197,7 @@ class GroupPart(StrictModel):
     def _ranges(self) -> GroupPart:
         for name, value in (("memory", self.memory), ("arrives", self.arrives)):
             if isinstance(value, tuple) and value[0] > value[1]:
-                raise ValueError(f"{name}: the first of the two must not be more than the second")
+                raise ValueError(f"{name}: the first value must not be larger than the second")
         return self
 
 
@@ -229,7 +229,7 @@ class HostPart(StrictModel):
     @model_validator(mode="after")
     def _one_swap(self) -> HostPart:
         if self.swap and self.zram:
-            raise ValueError("name swap or zram: a simulated host has one of them")
+            raise ValueError("set swap or zram, not both")
         return self
 
 
@@ -272,7 +272,7 @@ class Scenario(StrictModel):
     def _guests_are_named(self) -> Scenario:
         for name in self.guests:
             if not name.replace("-", "").replace("_", "").isalnum() or len(name) > 40:
-                raise ValueError(f"guests: {name!r:.50} is no name for a group: letters, digits, - and _, at most 40")
+                raise ValueError(f"guests: {name!r:.50} is not a group name: use up to 40 letters, digits, - and _")
         if sum(group.count for group in self.guests.values()) > 100_000:
-            raise ValueError("guests: more than 100,000 guests are no scenario")
+            raise ValueError("guests: a scenario has at most 100,000 guests")
         return self

@@ -20,10 +20,10 @@ from mom_plugins_sim.simulate.run import SETUPS, run_scenario
 @click.command()
 @click.argument("name", metavar="[SCENARIO]", required=False)
 @click.option("--list", "list_them", is_flag=True, help="List the scenarios that come with mom.")
-@click.option("--policy", "policies", multiple=True, type=ExistingPath(), metavar="FILE|FOLDER", help="Policies beside the defaults.")
-@click.option("--compare", nargs=2, metavar="A B", help="Run it twice: policies, 'defaults', 'no-offload' or 'nothing'.")
+@click.option("--policy", "policies", multiple=True, type=ExistingPath(), metavar="FILE|FOLDER", help="Policies besides the defaults.")
+@click.option("--compare", nargs=2, metavar="A B", help="Run twice, with A and with B: policies, 'defaults', 'no-offload' or 'nothing'.")
 @click.option("--hours", type=FiniteRange(0.01, 24 * 365), help="Simulated time.  [default: the scenario's]")
-@click.option("--seed", type=int, help="Another seed draws other guests.  [default: the scenario's]")
+@click.option("--seed", type=int, help="Seed of the random guests.  [default: the scenario's]")
 @click.option(
     "--record", type=click.Path(path_type=Path), metavar="FOLDER", help="Record the run, for mom replay, report and record export."
 )
@@ -50,7 +50,7 @@ def simulate(
     if name is None:
         raise click.UsageError("name a scenario; --list shows those that come with mom")
     if compare and policies:
-        raise click.UsageError("--compare names policies itself: leave --policy out")
+        raise click.UsageError("--compare and --policy cannot be combined")
     path = find_scenario(name)
     scenario = read_scenario(path)
     lasts = scenario.lasts if hours is None else hours * 3600
@@ -74,7 +74,7 @@ def simulate(
     else:
         _print_results(scenario, summaries, lasts)
         if record is not None:
-            click.echo(f"recorded in {record}: `mom report {record} --html report.html` draws it")
+            click.echo(f"recorded in {record}: `mom report {record} --html report.html` draws plots")
     for summary in summaries:
         for line in summary.failure_lines():
             print_prose(line, 4, err=True)
@@ -87,7 +87,7 @@ def _policy(name: str) -> Path:
     path = Path(name)
     if not path.exists():
         names = ", ".join(SETUPS)
-        raise click.UsageError(f"--compare: there are no policies {printable(name)}; name a file, a folder, or one of {names}")
+        raise click.UsageError(f"--compare: unknown policies {printable(name)}; name a file, a folder, or one of {names}")
     return path
 
 
