@@ -29,7 +29,7 @@ class NatsCredentials:
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """Server addresses, CA file or certificate (SHA-256), and the client's key."""
+    """Servers, CA file or certificate (SHA-256), and key."""
 
     servers: Sequence[str]
     ca: Path | None = None
@@ -69,7 +69,7 @@ class Access:
 
 
 def credentials_of(key: Path | NatsCredentials | None) -> NatsCredentials | None:
-    """Read credentials; None without a JWT (servers without accounts). Raise `MomError`."""
+    """Read credentials; None without a JWT. Raise `MomError`."""
     if key is None or isinstance(key, NatsCredentials):
         return key
     seeds, jwt = _read_key(key)

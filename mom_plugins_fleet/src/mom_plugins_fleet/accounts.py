@@ -50,7 +50,7 @@ SYNC_SECONDS: Final = 10
 
 @dataclass(frozen=True, slots=True)
 class RootFile:
-    """Root key's file. `revoked` has times in seconds since the epoch."""
+    """Root key's file. `revoked`: seconds since the epoch."""
 
     operator: str
     system: str
@@ -62,7 +62,7 @@ _FORM: Final = TypeAdapter(RootFile)
 
 
 class FleetRoot:
-    """Root key of a fleet, which signs accounts and users."""
+    """Root key, which signs accounts and users."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -125,12 +125,12 @@ class FleetRoot:
         self._kept = kept
 
     def system_user(self) -> NatsCredentials:
-        """Return a new user that may push accounts."""
+        """Make a user that may push accounts."""
         seed = new_seed(USER)
         return NatsCredentials(seed, _jwt(self._system, public(pair(seed)), "mom fleet", _USER))
 
     def ended(self, account: str) -> str:
-        """Return the final version of an account, without connections."""
+        """Return an account's final version, without connections."""
         return self._account(account, f"{FLEET_ACCOUNT}-ended", {"limits": {**_OF_A_HOST, "conn": 0}, "revocations": {"*": _LAST}}, _LAST)
 
     def _account(self, account: str, name: str, claims: Mapping[str, Any], at: int | None) -> str:
@@ -154,7 +154,7 @@ def host_credentials(host: str, account_seed: str = "") -> tuple[str, NatsCreden
 
 
 def ticket(account: Any, user: str, host: str, ends: int) -> str:
-    """Return the JWT that fetches a host's invitation until `ends` (seconds since the epoch)."""
+    """Return the JWT for an invitation. `ends`: seconds since the epoch."""
     may = {"pub": {"allow": [taken(INVITATIONS, host)]}, "sub": {"allow": [f"{inbox(JOINING)}.>"]}}
     return _jwt(account, user, host, _USER | may, ends - INVITED_SECONDS, ends)
 
@@ -170,7 +170,7 @@ def new_seed(kind: int) -> str:
 
 
 def write_secret(path: Path, data: bytes) -> None:
-    """Write a new file, readable only by its owner. Raise `MomError` if it exists."""
+    """Write a new file for its owner only. Raise `MomError` if it exists."""
     try:
         replace_file(path, data + b"\n", durable=True, mode=0o600, replace=False)
     except OSError as error:

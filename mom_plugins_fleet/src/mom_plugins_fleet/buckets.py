@@ -52,7 +52,7 @@ class Bucket(Generic[Kind]):
             self.heard[key] = time.monotonic()
 
     def complete(self) -> None:
-        """Drop keys that the load did not contain."""
+        """Drop keys that were not loaded."""
         for gone in (self.records.keys() | self.damaged.keys() | self.set_at.keys()) - self._revisions.keys():
             self._put(gone, StoredEntry(0, None))
         self.current = True
@@ -93,7 +93,7 @@ class Bucket(Generic[Kind]):
             self.damaged[key] = error.message
 
     def trust(self, keys: frozenset[str], removed: Mapping[str, int] | None = None) -> None:
-        """Trust these public keys. Retry damaged records, because the clock may have been corrected."""
+        """Trust these keys. Retry damaged records, because the clock may have been corrected."""
         changed = keys != self.trusted or (removed or {}) != self.removed
         again = [*self._stored] if changed else [key for key in self.damaged if key in self._stored]
         self.trusted, self.removed = keys, removed or {}

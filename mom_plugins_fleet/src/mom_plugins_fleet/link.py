@@ -59,7 +59,7 @@ Answer = TypeVar("Answer")
 
 
 class LinkError(MomError):
-    """Missing answer of the fleet's servers, or a refusal."""
+    """Missing answer, or refusal, of the fleet's servers."""
 
 
 class UnansweredError(LinkError):
@@ -103,7 +103,7 @@ class Store:
 
     @property
     def closed(self) -> bool:
-        """Whether the connection ended because the servers refused the key."""
+        """Whether the servers refused the key."""
         return self.client.is_closed
 
     async def read(self, bucket: str, key: str) -> StoredEntry:
@@ -203,7 +203,7 @@ class Store:
         await self._jetstream.add_consumer(stream, once)
 
     async def take(self, bucket: str, key: str) -> bytes | None:
-        """Take data of `lay_out`; None if taken or expired."""
+        """Take laid out data; None if taken or expired."""
         try:
             request = self.client.request(taken(bucket, key), b'{"batch":1,"no_wait":true}', timeout=ANSWER_SECONDS, old_style=True)
             answer = await self._ask(f"take {bucket} {key}", request)

@@ -209,7 +209,7 @@ class FleetPlugin:
 
     @hookimpl
     def mom_report(self, report: Report) -> None:
-        """Record results of moves, and the host's state."""
+        """Record moves' results, and the host's state."""
         self._report = report
         self._empty = 0 if report.snapshot.guests or _is_unlisted(report) else self._empty + 1
         agent, mover = self.agent, self._context.service(GuestMoves)
@@ -256,7 +256,7 @@ class FleetPlugin:
         return not report.snapshot.guests and _is_unlisted(report)  # the condition may outlast the failure
 
     def state(self) -> HostState | None:
-        """Return the host's state; None while its guests are unknown."""
+        """Return the host's state; None while guests are unknown."""
         report, agent = self._report, self.agent
         if report is None or agent is None or self._is_blind(report):
             return None
@@ -279,7 +279,7 @@ class FleetPlugin:
 
     @hookimpl
     def mom_doctor(self) -> Iterable[Finding]:
-        """Check that the servers answer and know this host."""
+        """Check that the servers know this host."""
         from mom_plugins_fleet.link import Store, ask
         from mom_plugins_fleet.signatures import opened
         from mom_plugins_fleet.subjects import ROSTER

@@ -33,7 +33,7 @@ WHY: Final = "__meta_mom_why"
 
 
 def targets(view: FleetView) -> Sequence[Mapping[str, Any]]:
-    """Return all hosts. Without metrics, a host has a reason instead of targets."""
+    """Return all hosts, with a reason where metrics are missing."""
     groups = []
     for name in sorted(view.members.records.keys() | view.members.damaged.keys()):
         member = view.members.get(name)
@@ -92,7 +92,7 @@ def _family(name: str, doc: str, samples: Iterable[tuple[Mapping[str, str], int]
 
 
 async def write_metrics(path: Path, coordinator: Coordinator, log: logging.Logger) -> NoReturn:
-    """Write metrics to a file for node_exporter. Remove it at the end."""
+    """Write metrics for node_exporter until cancelled. Remove the file at the end."""
     failed, works, at, known = False, False, float("-inf"), False
     try:
         while True:

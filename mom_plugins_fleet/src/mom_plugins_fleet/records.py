@@ -55,7 +55,7 @@ PublicKey = Annotated[str, StringConstraints(pattern=r"^U[A-Z2-7]{55}$")]
 
 
 def whole_key(key: str) -> str:
-    """Check a public NKEY typed by a user. Raise `ValueError`."""
+    """Check a public NKEY. Raise `ValueError`."""
     if not re.fullmatch(r"U[A-Z2-7]{55}", key):
         raise ValueError("not a public key of a user: such a key has 56 characters and begins with U")
     raw = base64.b32decode(key)
@@ -97,7 +97,7 @@ class FleetRecord(StrictModel):
     model_config = ConfigDict(extra="ignore")
 
     def packed(self) -> bytes:
-        """Return the record as JSON. Raise `MomError` if too large."""
+        """Return JSON. Raise `MomError` if too large."""
         data = self.model_dump_json(exclude_defaults=True).encode()
         if len(data) > LARGEST_RECORD:
             raise MomError(
@@ -181,7 +181,7 @@ class HostedGuest(FleetRecord):
 
 
 class MoverState(FleetRecord):
-    """A host's mover and its abilities, as in `mom_kvm.MoverAbilities`."""
+    """Mover and its abilities, as in `mom_kvm.MoverAbilities`."""
 
     name: Annotated[str, StringConstraints(max_length=100)]
     live: bool | None = None
@@ -190,7 +190,7 @@ class MoverState(FleetRecord):
 
 
 class HostState(FleetRecord):
-    """Host state as reported by the host. Unknown values are absent."""
+    """State reported by a host. Unknown values are absent."""
 
     mode: str
     total: Kib | None = None

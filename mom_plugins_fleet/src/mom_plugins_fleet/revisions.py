@@ -26,7 +26,7 @@ REMOVED: Final = "removed"
 
 @dataclass(frozen=True, slots=True)
 class RevisionsContent:
-    """Content of the file. `newest` holds revision and digest of each record by signer."""
+    """File content. `newest` holds revision and digest of each record by signer."""
 
     newest: Mapping[str, Mapping[str, tuple[Annotated[int, Field(ge=0)], str]]] = field(default_factory=dict)
     moves: Annotated[tuple[OrderProgress, ...], Field(max_length=MOST_MOVES)] = ()
@@ -37,7 +37,7 @@ FORM: Final = TypeAdapter(RevisionsContent)
 
 
 def off_clock(servers: float) -> str:
-    """Return how far the local clock is off; empty if hosts accept its signatures.
+    """Return the local clock's deviation; empty if hosts accept its signatures.
 
     :param servers: in seconds since the epoch
     """
@@ -46,7 +46,7 @@ def off_clock(servers: float) -> str:
 
 
 class SeenRevisions:
-    """Newest revisions used here; older records cannot be opened. Single-threaded after `load`.
+    """Newest revisions used here. Single-threaded after `load`.
 
     :param file: None: store nothing
     :param at_once: for hosts: save each change before its use, and trust revisions recorded with a clock far ahead
@@ -72,7 +72,7 @@ class SeenRevisions:
         return {(step.guest, step.order): step for step in self._moves}
 
     def open(self, kind: type[Kind], bucket: str, key: str, data: bytes, trusted: Collection[str]) -> Opened[Kind]:
-        """Open a record, and store its revision before its use.
+        """Open a record; store its revision before its use.
 
         Raise `MomError` if it is unsigned, outdated, far ahead of the clock, different from the known record of its revision, or not
         storable.
@@ -115,7 +115,7 @@ class SeenRevisions:
         self._noted.discard(f"{bucket} {key}")
 
     def removed(self, bucket: str, key: str, by: str, trusted: Collection[str]) -> None:
-        """Record that a record was removed for good."""
+        """Record a permanent removal."""
         self._note(f"{bucket} {key}", by, (self.newest(bucket, key, trusted), REMOVED))
 
     def _known(self, bucket: str, key: str, trusted: Collection[str]) -> tuple[int, str]:
@@ -134,7 +134,7 @@ class SeenRevisions:
             raise
 
     def note(self, moves: Collection[OrderProgress]) -> None:
-        """Record the progress of moves. Raise `StateError`; then no move may start."""
+        """Record moves' progress. Raise `StateError`; then no move may start."""
         before = self._moves
         if set(moves) != set(before):
             self._moves = tuple(moves)
@@ -145,7 +145,7 @@ class SeenRevisions:
                 raise
 
     def keep_orders(self, orders: Mapping[str, tuple[int, Orders]]) -> None:
-        """Keep orders by host at the next `save`."""
+        """Keep orders for the next `save`."""
         if orders != self.orders:
             self.orders, self._is_saved = orders, False
 

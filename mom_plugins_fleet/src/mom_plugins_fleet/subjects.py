@@ -60,12 +60,12 @@ def subject(bucket: str, key: str) -> str:
 
 
 def direct(bucket: str, key: str) -> str:
-    """Return the request subject that reads a key."""
+    """Return the request subject for a key."""
     return f"$JS.API.DIRECT.GET.KV_{bucket}.$KV.{bucket}.{key}"
 
 
 def taken(bucket: str, key: str) -> str:
-    """Return the request subject that takes an invitation."""
+    """Return the request subject for an invitation."""
     return f"$JS.API.CONSUMER.MSG.NEXT.KV_{bucket}.{key}"
 
 
@@ -84,11 +84,11 @@ def buckets(replicas: int) -> Iterable[KeyValueConfig]:
 
 
 def used(host: str, group: str) -> list[str]:
-    """Return the subjects that a host may publish to."""
+    """Return the subjects that a host publishes to."""
     read = [direct(ROSTER, host), direct(GROUPS, group), direct(ORDERS, host), direct(AUTHORIZED, COORDINATORS), taken(INVITATIONS, host)]
     return [subject(STATES, host), subject(PROGRESS, host), *read]
 
 
 def heard(host: str, group: str) -> list[str]:
-    """Return the subjects that a host may subscribe to."""
+    """Return the subjects that a host subscribes to."""
     return [subject(ROSTER, host), subject(GROUPS, group), subject(ORDERS, host), subject(AUTHORIZED, COORDINATORS)]

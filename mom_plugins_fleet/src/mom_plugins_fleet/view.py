@@ -51,7 +51,7 @@ class FleetView:
         self.trust()
 
     def trust(self) -> None:
-        """Apply the list of authorized coordinators, and retry damaged records."""
+        """Apply the authorized keys, and retry damaged records."""
         self.authorized.trust(self.operators)
         authorized = self.authorized.get(COORDINATORS)
         self.members.trust(self.operators, None if authorized is None else authorized.removed)
@@ -70,7 +70,7 @@ class FleetView:
 
     @property
     def newest(self) -> float:
-        """Last write of any host or coordinator, by the servers' clock; 0: never."""
+        """Last write by the servers' clock; 0: never."""
         return max((*self.states.set_at.values(), self.lease.at))
 
     @property
@@ -143,7 +143,7 @@ class FleetView:
 
     @property
     def orderers(self) -> frozenset[str]:
-        """Keys whose orders hosts follow: operators' and authorized coordinators'."""
+        """Keys whose orders hosts follow."""
         authorized = self.authorized.get(COORDINATORS)
         return self.operators | {*(() if authorized is None else authorized.keys)}
 
@@ -192,7 +192,7 @@ class FleetView:
         return not self._reported_since(move.to, host, move)
 
     def is_settling(self, host: str, move: Move) -> bool:
-        """Return whether available memory may not include a newly arrived guest yet."""
+        """Return whether available memory may not include a new guest yet."""
         if move.state is not MoveState.DONE or move.guest not in self.guests(move.to):
             return False
         since = self.left.setdefault((host, move.guest), time.monotonic())

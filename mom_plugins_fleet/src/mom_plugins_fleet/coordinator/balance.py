@@ -19,7 +19,7 @@ BALANCE_FULL: Final = 0.70
 
 
 def for_balance(view: FleetView, targets: Mapping[str, TargetHost], group: str) -> tuple[str, Move] | str:
-    """Return the host and the move that best balance a group, or the obstacle."""
+    """Return the host and its best move for balance, or the obstacle."""
     others = {name: place for name, place in targets.items() if place.group == group and place.has > 0 and place.works is not None}
     loads = {name: (place.works or 0) / place.has for name, place in others.items()}
     if len(loads) < 2:

@@ -75,7 +75,7 @@ class Coordinator:
         self._sure_until = float("-inf")
 
     async def run(self) -> None:
-        """Work whenever the lease is free, until cancelled."""
+        """Work whenever the lease is free."""
         self._log.info("connecting to the fleet's servers: %s", printable(", ".join(self._access.servers), 400))
         async with linked(self._access, "coordinator", self._log, patient=True, cannot=self._log.warning) as store:
             self._log.info("connected; reading the fleet's records")
@@ -199,14 +199,14 @@ class Coordinator:
                 self._log.warning("the lease could not be renewed: %s", shown(error))
 
     async def fence(self, store: Store) -> None:
-        """Raise the epoch of all orders, to lock out an earlier coordinator."""
+        """Raise all epochs, to lock out an earlier coordinator."""
         leaving = {host for host, (_, member) in self.view.members.records.items() if member.draining or member.balance}
         for host in leaving | self.view.orders.records.keys():
             with self._contained(f"the orders of {host}"):
                 await self.change(store, host, lambda orders: orders.model_copy(update={"epoch": self.epoch}))
 
     async def change(self, store: Store, host: str, edit: Callable[[Orders], Orders]) -> None:
-        """Edit a host's orders. A conflict is retried at the next decision."""
+        """Edit a host's orders. The next decision retries a conflict."""
         view = self.view
         view.progress.take(host, await store.read(PROGRESS, host))
         kept = await store.read(ORDERS, host)
@@ -288,7 +288,7 @@ class Coordinator:
         return orders
 
     async def balance(self, store: Store) -> None:
-        """Order at most one balance move per group every `BALANCE_SECONDS`."""
+        """Order at most one move per group every `BALANCE_SECONDS`."""
         groups = {member.group for _, member in self.view.members.records.values() if member.balance}
         now = time.monotonic()
         self._balanced = {group: self._balanced.get(group, now) for group in groups}

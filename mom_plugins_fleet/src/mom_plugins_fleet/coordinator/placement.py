@@ -63,7 +63,7 @@ class TargetHost:
 
 
 def rank(places: Iterable[TargetHost], group: str, within: str = "") -> list[TargetHost]:
-    """Return the group's hosts that a mover reaches, most room first."""
+    """Return a group's reachable hosts, most room first."""
     reachable = (place for place in places if place.group == group and within in ("", place.within))
     return sorted(reachable, key=lambda place: (place.room, place.name), reverse=True)
 

@@ -269,7 +269,7 @@ class _WaysOut:
 
 
 def new_move(guest: HostedGuest, needs: int, place: TargetHost, mover: MoverState, number: int) -> Move:
-    """Return a new move. Even for a mover that chooses the destination, one host can keep all promises."""
+    """Make a move. Even for a mover that chooses the destination, one host can keep all promises."""
     return Move(
         guest=guest.id,
         name=guest.name,

@@ -48,7 +48,7 @@ _POLL_SECONDS: Final = 0.2
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """Newest record of the host's group. `refused`: why it is not applied."""
+    """Newest group record. `refused`: why it is not applied."""
 
     group: str
     revision: int
@@ -57,7 +57,7 @@ class Taken:
 
 
 class FleetAgent:
-    """Member of a fleet, with its own thread. Public methods are thread-safe.
+    """Member of a fleet, with a thread. Public methods are thread-safe.
 
     :param operators: public keys that may direct this host; empty: it only reports
     :param apply: applies a group's record and stores its signed data; raises `MomError`
@@ -212,7 +212,7 @@ class FleetAgent:
             ) from error
 
     async def follow(self, store: Store) -> None:
-        """Follow entry, group and orders. Raise `MomError` if the servers refuse the key."""
+        """Follow all records. Raise `MomError` if the servers refuse the key."""
         heard: set[str] = set()
         while True:
             self._dirty.clear()
@@ -274,7 +274,7 @@ class FleetAgent:
             self._log.info("the policies of the group %s are in force, revision %d", group, record.revision)
 
     async def report(self, store: Store) -> None:
-        """Write the host's state on changes, and at least every `HEARTBEAT_SECONDS`."""
+        """Write the state on changes, and at least every `HEARTBEAT_SECONDS`."""
         written: HostState | None = None
         at = float("-inf")
         while True:

@@ -65,7 +65,7 @@ class GroupPolicies:
             self.remember(group, data)
 
     def why_classes_unused(self, record: Group) -> str:
-        """Return why no plugin uses the group's classes; otherwise empty."""
+        """Return why the group's classes are unused; otherwise empty."""
         if not record.classes:
             return ""
         readers = self._context.services(ClassFiles)
@@ -74,7 +74,7 @@ class GroupPolicies:
         return "" if "" in reasons else reasons[0][:400]
 
     def remember(self, group: str, data: bytes) -> None:
-        """Store a signed record for the next start."""
+        """Store a record for the next start."""
         content = GroupInForce(group, data.decode())
         if content != self._written:
             with suppress(StateError):  # mom reports the file
@@ -100,7 +100,7 @@ class GroupPolicies:
 
 
 def policy_changes(record: Group, current: Mapping[str, str]) -> Mapping[str, str | None]:
-    """Return the changes to a record's policies, for `PolicyTexts.change`."""
+    """Return a record's changes for `PolicyTexts.change`."""
     target = {name: text for name, text in record.policies.items() if name != CLASSES}
     changed = {name: text for name, text in target.items() if current.get(name) != text}
     return {**changed, **dict.fromkeys(current.keys() - target.keys() - {CLASSES})}

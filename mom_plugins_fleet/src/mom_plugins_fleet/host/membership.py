@@ -35,7 +35,7 @@ _MORE_BYTES: Final = 16 << 10
 
 
 def join(config: Path, address: str, token: Token) -> None:
-    """Join a server's fleet. Write nothing until everything is known. Raise `MomError`."""
+    """Join a fleet. Write nothing until everything is known. Raise `MomError`."""
     server = address if "://" in address else f"tls://{address}"
     if not server.startswith("tls://"):
         raise MomError(f"{printable(address)} is not a server address", hint="use the server's host name, such as nats1.example.org")
@@ -100,7 +100,7 @@ def _another(token: Token) -> str:
 
 
 def with_fleet(config: Path, settings: Mapping[str, object]) -> str:
-    """Add the section of the plugin fleet to a configuration. Raise `MomError`."""
+    """Add the plugin fleet's section. Raise `MomError`."""
     load_config(config)  # reports existing errors first
     text = config.read_text("utf-8-sig")
     document, lines = parse_document(text, str(config)), text.splitlines()

@@ -20,7 +20,7 @@ BALANCE_SECONDS: Final = 300.0
 
 
 class HostOrders:
-    """Verified orders of one host. `moves` and `finish` are thread-safe. Parameters as for `FleetAgent`."""
+    """Verified orders of a host. `moves` and `finish` are thread-safe. Parameters as for `FleetAgent`."""
 
     def __init__(
         self,

@@ -18,7 +18,7 @@ GRAIN_KIB: Final = 16 << 10
 def host_state(
     report: Report, promises: Promises, mover: GuestMoves | None, stays: Mapping[str, str], more: Mapping[str, Any]
 ) -> HostState:
-    """Return the host's state from its last report.
+    """Return the host's state.
 
     :param stays: why guests cannot leave, by id
     :param more: fields missing in the report

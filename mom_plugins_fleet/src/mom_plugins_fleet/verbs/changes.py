@@ -26,14 +26,14 @@ _ATTEMPTS: Final = 20
 
 
 def named(key: str) -> str:
-    """Check the name of a host or group. Raise `MomError`."""
+    """Check a name. Raise `MomError`."""
     if not re.fullmatch(NAME, key):
         raise MomError(f"{printable(key)} is not a valid name of a host or group", hint="use at most 63 small letters, digits and -")
     return key
 
 
 async def change_group(where: Where, store: Store, group: str, wanted: Callable[[Group], Mapping[str, object]]) -> int:
-    """Change parts of a group's record. Return the new revision. Raise `MomError`."""
+    """Change a group's record. Return the new revision. Raise `MomError`."""
 
     def changed(before: Group | None) -> Group:
         group = before or Group()
@@ -72,7 +72,7 @@ async def change(
 
 
 async def check_clock(store: Store) -> None:
-    """Raise `MomError` if hosts would reject this clock's signatures."""
+    """Raise `MomError` if hosts would reject signatures with this clock."""
     off = off_clock(await store.clock())
     if off:
         raise MomError(

@@ -96,7 +96,7 @@ def leaving(view: FleetView, targets: dict[str, TargetHost]) -> tuple[list[dict[
 
 
 def staying(guests: Iterable[Sequence[str]]) -> Iterator[str]:
-    """Yield a line per reason why guests of one host stay, to follow its name.
+    """Yield a line per reason for staying, to follow the host's name.
 
     :param guests: (name, reason) pairs
     """

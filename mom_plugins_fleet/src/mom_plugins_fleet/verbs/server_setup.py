@@ -59,7 +59,7 @@ WantedBy=multi-user.target
 
 
 def make_server(home: Path, names: Sequence[str], store: Path) -> None:
-    """Make the missing files of the first server. Raise `MomError`.
+    """Make the first server's missing files. Raise `MomError`.
 
     :param names: host names of the server; a port unless 4222
     :param store: data folder
@@ -97,7 +97,7 @@ def _is_name(name: str) -> bool:
 
 
 def write_accounts(root: FleetRoot) -> Path:
-    """Write the account configuration beside the root key."""
+    """Write the accounts beside the root key."""
     path = root.path.with_name(ACCOUNTS)
     replace_file(path, root.server_config(), durable=True, mode=0o644)
     return path
@@ -149,7 +149,7 @@ def _make_certificate(path: Path, days: int, extensions: Sequence[str], by: Sequ
 
 
 def systemd_does(*commands: str) -> str:
-    """Run systemctl commands. Return the error, or an empty text."""
+    """Run systemctl commands. Return the error; otherwise empty."""
     try:
         for command in commands:
             _run(["systemctl", *command.split()])

@@ -53,7 +53,7 @@ def holder_of(view: FleetView) -> str:
 
 
 def host_rows(view: FleetView) -> dict[str, dict[str, Any]]:
-    """Return hosts' states by name. Unknown values are None."""
+    """Return hosts' states. Unknown values are None."""
     draining = any(member.draining for _, member in view.members.records.values())
     stay = leaving(view, places(view))[1] if draining else []
     return {name: _host_row(view, name, [each[1:] for each in stay if each[0] == name]) for name in sorted(view.members.records)}
@@ -92,7 +92,7 @@ def _policies(state: HostState | None, newest: int) -> str:
 
 
 def print_hosts(hosts: list[dict[str, Any]]) -> None:
-    """Print the hosts as a table and text."""
+    """Print hosts as a table and text."""
     headings = (
         "host",
         TableColumn("group", 2),

@@ -104,7 +104,7 @@ def _harm(row: Mapping[str, Any]) -> float:
 
 
 class FleetFeed:
-    """Source of pictures. It calls `changed` in its own thread."""
+    """Source of pictures. Calls `changed` in its own thread."""
 
     def __init__(self, where: Where, changed: Callable[[], None]) -> None:
         self._changed = changed
@@ -181,7 +181,7 @@ def looking() -> Looking:
 
 
 def body_lines(size: tuple[int, int], picture: FleetPicture | None = None) -> int:
-    """Return the number of list lines on a screen."""
+    """Return the number of list lines."""
     return max(1, size[1] - _HEAD - 1)
 
 

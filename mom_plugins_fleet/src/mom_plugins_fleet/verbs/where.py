@@ -49,7 +49,7 @@ class Where:
         self.look_at_home()
 
     def look_at_home(self) -> None:
-        """Use the files of `mom fleet init` if no server is named."""
+        """Use the files of `mom fleet init`, unless a server is named."""
         if not self.servers and os.access(self.home / SERVERS, os.R_OK):
             self.servers = (self.home / SERVERS).read_text().split()
             self.ca, self.key = self.ca or str(self.home / CA), self.key or str(self.home / OPERATOR)
@@ -57,7 +57,7 @@ class Where:
             self.root_file = self.root_file or (kept if os.access(kept, os.R_OK) else None)
 
     def access(self) -> Access:
-        """Return access to the servers. Raise `MomError` if none are named."""
+        """Return access to the servers. Raise `MomError` if none is named."""
         servers, ca = list(self.servers), None if self.ca is None else Path(self.ca)
         if not servers:
             settings = self._settings()
@@ -89,7 +89,7 @@ class Where:
         return Signer(seed)
 
     def operators(self) -> frozenset[str]:
-        """Return trusted keys: this operator's and the named ones."""
+        """Return this operator's key and the named ones."""
         seed = None if self.key is None else signing_seed(Path(self.key))
         return self.named_operators() | ({Signer(seed).public} if seed else set())
 
@@ -105,7 +105,7 @@ class Where:
         return self._revisions
 
     def revisions_as(self, name: str) -> SeenRevisions:
-        """Return revisions in a file of this name."""
+        """Return revisions in this file."""
         if self.key is None:
             return SeenRevisions(at_once=False)
         path = Path(self.key)
@@ -149,7 +149,7 @@ class Where:
 
 
 def checked_key(key: str) -> str:
-    """Return a public key. Raise `MomError` for a typing error."""
+    """Check a public key. Raise `MomError`."""
     try:
         return whole_key(key)
     except ValueError as error:
