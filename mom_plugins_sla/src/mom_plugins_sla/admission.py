@@ -172,7 +172,7 @@ def _about_memory(new: NewGuests, figures: Figures, at_once: float) -> str:
 
 
 def about_moving(snapshot: Snapshot, moves: GuestMoves) -> str:
-    """Return how much memory moving guests would free."""
+    """Describe the memory that moves would free."""
     mover = moves.mover()
     if mover is None:
         return "moving guests away: no plugin on this host can"

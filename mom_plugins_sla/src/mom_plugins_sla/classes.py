@@ -113,7 +113,7 @@ ClassName = Annotated[str, AfterValidator(_class_name)]
 
 
 def safest(classes: Mapping[str, ServiceClass]) -> str:
-    """Return the class that permits least, for an unknown class's guests."""
+    """Return the class that permits least, for unknown classes."""
 
     def safety(name: str) -> tuple[bool, bool, float, int, float, int, str]:
         terms = classes[name]

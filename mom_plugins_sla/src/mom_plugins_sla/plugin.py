@@ -56,7 +56,7 @@ class SlaPlugin:
 
     @hookimpl
     def mom_check(self) -> Iterable[Finding]:
-        """Report an invalid file of classes, and unknown classes of guests."""
+        """Report an invalid file, and unknown classes of guests."""
         self._read_shared_classes()
         if self._shared is not None and self._shared.wrong:
             text = f"the classes file is not in force: {self._shared.wrong}"
@@ -130,7 +130,7 @@ class SlaPlugin:
 
     @hookimpl
     def mom_collect_host(self) -> Mapping[str, Value]:
-        """Collect the lack of memory, and why the file of classes is not applied."""
+        """Collect the lack of memory, and why the file is not applied."""
         self._read_shared_classes()
         lack, fields = self._fairness.lack, dict[str, Value]()
         if lack is not None:
@@ -141,7 +141,7 @@ class SlaPlugin:
 
     @hookimpl
     def mom_problems(self, snapshot: Snapshot) -> Iterable[Problem]:
-        """Report guests of unknown classes; record maximum sizes and fair shares."""
+        """Report unknown classes; record maximum sizes and fair shares."""
         maxima = ((identity, guest.number("balloon_max")) for identity, guest in snapshot.guests.items())
         self._maxima = {identity: maximum for identity, maximum in maxima if maximum is not None}
         self._fairness = Fairness()  # unknown if the promises fail
@@ -161,7 +161,7 @@ class SlaPlugin:
             self._snapshot = report.snapshot
 
     def admission(self, memory_kib: int, sla_class: str = "", count: int = 1) -> Admission:
-        """Return whether these guests fit, according to the last cycle (`Admissions`)."""
+        """Return whether guests fit, according to the last cycle (`Admissions`)."""
         new = NewGuests.of(count, memory_kib, sla_class or self._settings.default or "", self._classes)
         snapshot = seen_lately(self._snapshot, self._context, "admission is unknown")
         promises = self._context.service(Promises) or NO_PROMISES

@@ -196,13 +196,13 @@ class Jobs:
 
     @property
     def stopped(self) -> Sequence[Job]:
-        """Jobs of guests that mom stops: failed resumes first, then the oldest."""
+        """Stopped guests' jobs: failed resumes first, then the oldest."""
         jobs = [job for job in self._jobs.values() if not job.is_move]
         return sorted(jobs, key=lambda job: -self._progress[job.guest].returns_failed)
 
     @property
     def promised_kib(self) -> float:
-        """Memory promised to saved or shut down guests that will return."""
+        """Memory promised to saved or shut down guests."""
         away = (item for item in self.stopped if item.step is not Step.PAUSE and item.state is JobState.DONE and item.comes_back)
         return sum(item.promised for item in away)
 
@@ -213,7 +213,7 @@ class Jobs:
 
     @property
     def under_way(self) -> int:
-        """Number of guests with a step under way."""
+        """Number of steps under way."""
         return sum(bool(self.activity(guest)) for guest in self._jobs)
 
     @property

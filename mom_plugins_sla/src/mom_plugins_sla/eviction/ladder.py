@@ -91,7 +91,7 @@ def climb(
 ) -> Job | None:
     """Set `ladder.chosen` to the step to announce. Return the job of a guest that can return now.
 
-    :param stopped: jobs of stopped guests, the oldest first
+    :param stopped: the oldest first
     :param guests: number of all guests, with stopped and gone ones
     :param gone: number of recently stopped guests that cannot return
     :param moved: number of recent moves

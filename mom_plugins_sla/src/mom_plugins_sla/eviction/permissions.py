@@ -55,7 +55,7 @@ class Permissions:
         return [*self._context.services(Mover), *([] if self._own is None else [self._own])]
 
     def mover_to(self, destination: Destination) -> Mover | str:
-        """Return the first mover for a destination, or why there is none."""
+        """Return the first mover for a destination, or the obstacle."""
         movers, reasons = self.movers(), []
         for mover in movers:
             reasons.append(mover.why_not(destination))
@@ -66,7 +66,7 @@ class Permissions:
         return "no plugin moves guests here" if self.hypervisor is None else f"{self.hypervisor.uri} cannot move guests"
 
     def why_not_there(self, guest: Guest, value: Value | Destination, drains: bool) -> str:
-        """Return why the guest must not move to that destination; otherwise empty."""
+        """Return why the guest must not move there; otherwise empty."""
         try:
             destination = Destination.parse(value)
         except MomError as error:
@@ -83,7 +83,7 @@ class Permissions:
         return next(iter(self.movers()), None)
 
     def why_must_stay(self, guest: Guest) -> str:
-        """Return why a drain must not move the guest now, with any mover; otherwise empty."""
+        """Return why no mover must move the guest now; otherwise empty."""
         return guest.why_blocked(Step.MIGRATE.control) or self.why_forbidden(Step.MIGRATE, guest, drains=True)
 
     def why_stays(self, guest: Guest) -> str:

@@ -57,12 +57,12 @@ class RecentSteps:
 
     @property
     def moved(self) -> int:
-        """Number of guests that moved away in the last hour."""
+        """Number of moves in the last hour."""
         return sum(self._within(since, COUNTS_SECONDS) for since in self._moves)
 
     @property
     def gone(self) -> Collection[str]:
-        """Ids of stopped guests that the hypervisor lost in the last hour."""
+        """Ids of stopped guests that disappeared in the last hour."""
         return [guest for guest, since in self._gone.items() if self._within(since, COUNTS_SECONDS)]
 
     def is_spared(self, guest: str, step: Step) -> bool:
@@ -76,7 +76,7 @@ class RecentSteps:
         self._write()
 
     def note_gone(self, guest: str) -> None:
-        """Count a stopped guest that the hypervisor lost."""
+        """Count a stopped guest that disappeared."""
         self._gone = {**self._gone, guest: self._context.monotonic()}
         self._write()
 

@@ -184,5 +184,5 @@ def choose(candidates: Sequence[EvictionCandidate], lacks: float) -> tuple[Evict
 
 
 def most_stopped(guests: int, share: float) -> int:
-    """Return how many guests may be stopped at once: at least one, never all."""
+    """Return the most guests to stop at once: at least one, never all."""
     return 0 if guests < 2 else min(max(1, int(share * guests)), guests - 1)

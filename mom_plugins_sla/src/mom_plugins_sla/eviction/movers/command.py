@@ -97,14 +97,14 @@ class CommandMover:
         self._runs: dict[str, _Run] = {}
 
     def why_not(self, destination: Destination) -> str:
-        """Return why guests cannot move there. Without a host placeholder, the command chooses."""
+        """Return the obstacle. Without a host placeholder, the command chooses."""
         if self.abilities.chooses is (destination == Destination.ANYWHERE):
             return ""
         reason = "chooses the host: use the destination `anywhere`" if self.abilities.chooses else "needs a host as destination"
         return f"the command of {self.name} {reason}"
 
     def begin(self, job: MoveJob) -> str:
-        """Start the program. Raise `HypervisorError` if it cannot start."""
+        """Start the program. Raise `HypervisorError` if impossible."""
         arguments = arguments_of(self._command, job)
         _refuse_foreign(arguments[0])
         try:

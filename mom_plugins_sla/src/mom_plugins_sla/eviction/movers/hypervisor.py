@@ -39,7 +39,7 @@ class HypervisorMover:
         return ""
 
     def look(self, job: MoveJob) -> MoveReport:
-        """Return the state of the call; after `TimeoutError` it is unknown."""
+        """Return the call's state; after `TimeoutError` it is unknown."""
         with self._lock:
             call = self._calls.get(job.id)
         if call is None:

@@ -43,7 +43,7 @@ class OvirtMover:
         return f"{self.name} moves guests to hosts by their names or ids in the engine, `host://NAME`, not to {destination}"
 
     def begin(self, job: MoveJob) -> str:
-        """Start the move. Return the id of the engine's job, if any."""
+        """Start the move. Return the engine's job id, if any."""
         host = job.destination.host
         action = {"host": {"id" if _UUID.fullmatch(host) else "name": host}} if host else {}
         answer = self._api.ask("POST", f"{self._machine(job)}/migrate", json.dumps(action).encode(), "application/json")
@@ -78,7 +78,7 @@ class OvirtMover:
         self._api.ask("POST", f"{self._machine(job)}/cancelmigration", b"{}", "application/json")
 
     def check(self) -> str:
-        """Return the engine's version for `mom doctor`. Raise `MomError`."""
+        """Return the engine's version. Raise `MomError`."""
         full = part_of(self._api.ask("GET", "/api"), "product_info", "version").get("full_version")
         return f"the engine accepts mom's login (version {printable(str(full or 'unknown'), 60)})"
 

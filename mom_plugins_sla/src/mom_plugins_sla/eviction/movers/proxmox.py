@@ -84,7 +84,7 @@ class ProxmoxMover:
             self._api.ask("DELETE", f"{self._tasks}/{quote(upid, safe='')}")
 
     def check(self) -> str:
-        """Return the API's version for `mom doctor`. Raise `MomError`."""
+        """Return the API's version. Raise `MomError`."""
         version = part_of(self._api.ask("GET", "/api2/json/version"), "data").get("version", "unknown")
         return f"its API accepts mom's token (version {printable(str(version), 40)})"
 
