@@ -88,7 +88,7 @@ def difference(before: Mapping[str, str], after: Mapping[str, str]) -> str:
 
 
 class Read(NamedTuple):
-    """Texts of files and defaults, their declarations, and problems found while reading."""
+    """Texts, their declarations, and problems found while reading."""
 
     texts: Mapping[str, PolicyText]
     declared: Declarations
@@ -193,11 +193,11 @@ class ChangingPolicies:
         return self._current().state
 
     def check(self, changes: Mapping[str, str | None], *, replace_all: bool = False) -> Sequence[PolicyProblem]:
-        """Return all problems for which `change` would refuse these changes."""
+        """Return problems for which `change` would refuse these changes."""
         return self._judged(self._texts_after(changes, replace_all=replace_all), self._declared)[1]
 
     def remarks(self, changes: Mapping[str, str | None], *, replace_all: bool = False) -> Sequence[PolicyProblem]:
-        """Return remarks on changed policies, and new remarks on other policies."""
+        """Return remarks on changed policies, and new remarks on others."""
         now = self.policy
         policy, problems = self._judged(self._texts_after(changes, replace_all=replace_all), self._declared, to_work=False)
         return problems if policy is None else (*self._news(self.checked(policy), now, changes), *self._not_kept())
@@ -243,7 +243,7 @@ class ChangingPolicies:
         return self._announced(made)
 
     def reset(self, *, who: str, expected_version: str | None = None) -> PolicyState:
-        """Reread the files, and return to files and defaults."""
+        """Reread files; drop run-time changes."""
         with self._lock:
             self._expect(expected_version)
             read = self._read()

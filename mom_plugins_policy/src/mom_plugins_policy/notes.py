@@ -88,7 +88,7 @@ class NoteStore:
 
     @property
     def room(self) -> int:
-        """Bytes that new notes may take; negative if the file is too large."""
+        """Bytes left for new notes; negative if the file is too large."""
         return self.LARGEST - self._size
 
     def memory(self) -> dict[str, Value]:
@@ -96,7 +96,7 @@ class NoteStore:
         return {identity: {"incarnation": notes.incarnation, "values": notes.values} for identity, notes in list(self._kept.items())}
 
     def set_memory(self, memory: Value) -> None:
-        """Replace all notes. Raise `MomError`, and change nothing, for invalid data."""
+        """Replace all notes. For invalid data, raise `MomError` and change nothing."""
         try:
             entities = memory if isinstance(memory, Mapping) else {"": memory}
             self._kept = {str(identity): _ENTITY.validate_python(notes) for identity, notes in entities.items()}
@@ -106,7 +106,7 @@ class NoteStore:
         self._unwritten = True
 
     def begin(self, snapshot: Snapshot) -> dict[str, dict[str, Any]]:
-        """Return notes by entity id and name. Drop those of guests that are gone or restarted."""
+        """Return notes by entity id and name. Drop those of gone or restarted guests."""
         self._incarnations = {HOST_ID: "", **{guest.id: guest.incarnation for guest in snapshot.listed}}
         current: dict[str, dict[str, Any]] = {}
         for identity, notes in list(self._kept.items()):

@@ -106,12 +106,12 @@ class PolicyPlugin:
     @staticmethod
     @hookimpl
     def mom_suggest(root: Path) -> Suggestion | None:
-        """Suggest the plugin for every host: without an evaluator mom decides nothing."""
+        """Suggest the plugin: without an evaluator mom decides nothing."""
         return Suggestion("it decides with the plugins' default policies and your own", {"directory": str(USUAL_FOLDER)}, order=60)
 
     @hookimpl
     def mom_setup(self) -> None:
-        """Compile all policies. mom does not start with an invalid one."""
+        """Compile all policies. Invalid policies prevent a start."""
         self._policies.load()
         self._say_loaded()
         self._notes.load()
@@ -133,7 +133,7 @@ class PolicyPlugin:
 
     @hookimpl
     def mom_reload(self) -> Callable[[], None]:
-        """Compile all policies again, in force after the reload of all plugins."""
+        """Compile policies again, in force after the reload of all plugins."""
         try:
             put_in_force = self._policies.prepare()
             use_shadow = None if self._shadow is None else self._shadow.read()
@@ -191,7 +191,7 @@ class PolicyPlugin:
 
     @hookimpl
     def mom_check(self) -> Iterable[Finding]:
-        """Report policies that prevent a start, remarks, missing folders, and unused default policies."""
+        """Report errors, remarks, missing folders, and unused default policies."""
         try:
             policy = self._policies.check_files()
             if self._shadow is not None:

@@ -43,7 +43,7 @@ class Shadow:
         return commit
 
     def evaluate(self, snapshot: Snapshot, history: Sequence[Snapshot], in_force: PolicyState) -> list[ShadowDecisions | Problem]:
-        """Return decisions and errors of the policies on trial."""
+        """Return decisions and errors of the trial."""
         if self._beside != in_force.version:
             self._compile(in_force)
         if self._policy is None:

@@ -106,7 +106,7 @@ def read_form(path: Path) -> SnapshotForm:
 
 
 def checked_form(values: object, file: str) -> SnapshotForm:
-    """Check plain values. Raise `ConfigError` with all mistakes in `file`."""
+    """Check values. Raise `ConfigError` with all mistakes in `file`."""
     document = Document(file, values)
     form = settings_in(document, SnapshotForm, file)
     for way, wrong in form.misplaced():
@@ -122,7 +122,7 @@ def read_snapshot(path: Path) -> Snapshot:
 
 
 def as_json(source: Snapshot) -> dict[str, Any]:
-    """Return a snapshot and its history in the form of `read_snapshot`."""
+    """Return a snapshot and its history for `read_snapshot`."""
     made: dict[str, Any] = {"host": dict(source.host.fields), "guests": _fields_of(source.guests.values())}
     made["properties"] = {HOST_ID: dict(source.host.properties), **{guest.name: dict(guest.properties) for guest in source.guests.values()}}
     if source.history:

@@ -16,7 +16,7 @@ SINGLE = "50_main_"
 
 @dataclass(slots=True)
 class Texts:
-    """Texts and files by policy name, and problems found while reading."""
+    """Texts and files by policy name, and problems while reading."""
 
     texts: dict[str, str] = field(default_factory=dict)
     files: dict[str, str] = field(default_factory=dict)

@@ -50,7 +50,7 @@ class DeclaredNames:
         return self._suggested.get(key, "")
 
     def meant(self, name: str) -> str:
-        """Return a hint for a field or control without owner or quotes; otherwise empty."""
+        """Return a hint for a name without owner or quotes; otherwise empty."""
         owned = [f"{_OWNERS[scope]}.{name}" for scope in Scope if (scope, name) in self._fields]
         hints = [f"the field is {' or '.join(owned)}"] if owned else []
         if owned or name in self._controls:
@@ -171,7 +171,7 @@ class DeclaredNames:
             self._say(error.kind, place, error.message.rstrip(","))
 
     def units(self, word: FunctionWord, args: Sequence[Value], places: Sequence[Form]) -> None:
-        """Check units of values that are added or compared."""
+        """Check units of added or compared values."""
         first: Dimension | None = None
         for arg, place in zip(args, places, strict=True):
             if arg.unit in (ANY, UNKNOWN):

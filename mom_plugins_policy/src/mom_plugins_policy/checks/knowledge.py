@@ -164,7 +164,7 @@ class Knowledge:
             self.chain = chain
 
     def bind(self, name: str, value: Value) -> Value:
-        """Bind a name in the innermost scope, unless bound there; return its value."""
+        """Bind a name in the innermost scope, unless bound; return its value."""
         key = ("variable", self.chain[-1], name)
         before = self.store.get(key)
         if before is None or before.types & UNBOUND:

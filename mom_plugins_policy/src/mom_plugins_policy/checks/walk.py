@@ -125,7 +125,7 @@ class Walk:
     # --- remarks -------------------------------------------------------------------------------------------------------------------
 
     def say(self, rule: str, form: Form, message: str, hint: str = "", *, about: object = None) -> None:
-        """Remark on a form, once. Remarks with equal `about` are one remark."""
+        """Remark on a form. Remarks with equal `about` appear once."""
         if self._switched_off and rule in _OF_VALUES:
             return
         key = (rule, form.index, None) if about is None else (rule, -1, (form.text.name, about))

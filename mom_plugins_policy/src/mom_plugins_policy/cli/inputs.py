@@ -51,7 +51,7 @@ def snapshot_options(function: Callable[..., Any]) -> Callable[..., Any]:
 
 @dataclass(slots=True)
 class PolicyInputs:
-    """Policies of a verb: texts and files by name, declarations and limits."""
+    """Policies of a verb, with files by name, declarations and limits."""
 
     texts: dict[str, str]
     files: dict[str, str]
@@ -73,7 +73,7 @@ class PolicyInputs:
             sys.exit(EXIT_MISUSE)
 
     def excerpt(self, fault: Fault) -> str:
-        """Return a mistake with its position and line."""
+        """Return a mistake with position and line."""
         return with_excerpt(fault.source, fault.text, self.texts, self.files)
 
 

@@ -38,7 +38,7 @@ class Budgets(ABC):
         """Return the bytes held in values."""
 
     def look(self, error: Exception | None = None) -> None:
-        """Raise `Trouble` if the time is over, with the traceback of `error`."""
+        """Raise `Trouble` if the time is over, with `error`'s traceback."""
         if time.monotonic() > self._deadline:
             late = Trouble("limit", f"the evaluation takes longer than {self.limits.seconds:g} s", fatal=True)
             raise late.with_traceback(None if error is None else error.__traceback__)
@@ -63,7 +63,7 @@ class Budgets(ABC):
         return self.slice
 
     def enter_step(self, left: int) -> int:
-        """Start a guest's step of an outermost loop over Guests, with its own budget."""
+        """Start a guest's step of an outermost loop, with its own budget."""
         if self._outer is None:
             self._outer = (self._used + self.slice - max(left, 0), self._allowed)
         else:
@@ -74,7 +74,7 @@ class Budgets(ABC):
         return self.slice
 
     def leave_steps(self, left: int) -> int:
-        """End an outermost loop over Guests; return the steps left."""
+        """End an outermost loop; return the steps left."""
         if self._outer is None:
             return left
         self._used, self._allowed = self._outer
@@ -83,7 +83,7 @@ class Budgets(ABC):
         return self.slice
 
     def charge(self, steps: int) -> None:
-        """Count work that depends on the size of a value."""
+        """Count work that depends on a value's size."""
         self._used += steps
         if self._used > self._allowed:
             raise Trouble("limit", f"more than {self._allowed:,} steps")
@@ -93,7 +93,7 @@ class Budgets(ABC):
             self.look()
 
     def build(self, size: int) -> None:
-        """Count built bytes, which the policy may keep."""
+        """Count built bytes."""
         self._until_count -= size
         if self._until_count < 0:
             self.look()
@@ -107,7 +107,7 @@ class Budgets(ABC):
         raise Trouble("recursion", f"more than {self.limits.depth} nested calls", of_call=True)
 
     def grown(self, value: Any_) -> Any_:
-        """Check and count a built value. Raise `Trouble` if it is too large."""
+        """Count a built value. Raise `Trouble` if too large."""
         kind = value.__class__
         if kind is int:
             if value.bit_length() > self.limits.integer_bits:

@@ -33,7 +33,7 @@ class FieldRead:
 
 @dataclass(frozen=True, slots=True)
 class RequestCondition:
-    """Condition of a request, with its truth value and fields."""
+    """Condition of a request, with truth value and fields."""
 
     text: str
     truth: bool

@@ -206,14 +206,14 @@ class Policy:
         return frozenset(name for name, spec in controls.items() if spec.unit is Unit.TEXT)
 
     def takes(self, control: str) -> tuple[Scope | None, bool]:
-        """Return a control's scope (None: any), and whether its values are truncated to integers."""
+        """Return a control's scope (None: any), and whether its values become integers."""
         spec = None if self.declarations is None else self.declarations.controls.get(control)
         return (None, False) if spec is None else (spec.scope, spec.unit.is_whole)
 
     def evaluate(
         self, snapshot: Snapshot, history: Sequence[Snapshot] | None = None, notes: Notes | None = None, room: int = NoteStore.LARGEST
     ) -> Result:
-        """Evaluate on a snapshot. Mistakes of the policy never raise; see `Result.errors`.
+        """Evaluate. Mistakes of the policy never raise; see `Result.errors`.
 
         :param history: oldest first; None: the snapshot's own
         :param room: bytes for more notes
@@ -288,7 +288,7 @@ def _code(texts: Sequence[tuple[str, str]], limits: PolicyLimits) -> Code:
 
 
 def occurs(scope: Scope, name: str, snapshot: Snapshot, older: Sequence[Snapshot]) -> bool:
-    """Return whether a field is in the snapshot or its history."""
+    """Return whether the snapshot or its history has a field."""
     if scope is Scope.HOST:
         return any(name in item.host.fields for item in (snapshot, *older))
     return any(name in guest.fields for item in (snapshot, *older) for guest in item.guests.values())

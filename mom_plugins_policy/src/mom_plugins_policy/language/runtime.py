@@ -72,7 +72,7 @@ Declares: TypeAlias = Callable[[Scope, str], bool]
 
 
 class Evaluation(Budgets):
-    """One evaluation of a program. Generated code calls the methods by name.
+    """One evaluation. Generated code calls the methods by name.
 
     :param takes_text: names of controls that take text
     :param room: bytes for more notes

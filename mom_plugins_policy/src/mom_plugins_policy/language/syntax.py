@@ -67,7 +67,7 @@ class Form:
 
 
 class DerivedForm(Form):
-    """Form that replaces an `original` form, which messages show."""
+    """Replacement of an `original` form, which messages show."""
 
     __slots__ = ("original",)
 
@@ -77,7 +77,7 @@ class DerivedForm(Form):
 
 
 def all_in(forms: Sequence[Form]) -> Iterator[Form]:
-    """Yield forms and everything inside them, in reading order."""
+    """Yield forms and their parts, in reading order."""
     todo = [*reversed(forms)]
     while todo:
         form = todo.pop()
@@ -86,7 +86,7 @@ def all_in(forms: Sequence[Form]) -> Iterator[Form]:
 
 
 def written_string(value: str) -> str:
-    """Return a string in policy syntax, or in Python syntax if it ends in a backslash."""
+    """Write a string in policy syntax, or in Python's if it ends in a backslash."""
     for quote in "\"'":
         if re.fullmatch(rf"[^{quote}\\]*(?:\\.[^{quote}\\]*)*", value):
             return f"{quote}{value}{quote}"
@@ -138,5 +138,5 @@ def written(forms: Sequence[Form], limit: int = 0) -> str:
 
 
 def abridged(form: Form, limit: int = 60) -> str:
-    """Return a form on one line, at most `limit` characters long."""
+    """Return a form on one line, shortened to `limit` characters."""
     return written((form,), limit).replace("\n", "⏎")

@@ -79,7 +79,7 @@ def record(value: Any_) -> Record:
 
 
 class Disk:
-    """Disk of a guest. The policy may change the limits in `current`."""
+    """Disk of a guest. The policy may change `current`."""
 
     __slots__ = ("attributes", "changed", "current", "guest")
 

@@ -33,13 +33,13 @@ class PypolicyPlugin:
 
     @hookimpl
     def mom_setup(self) -> None:
-        """Read all policies. mom does not start with an invalid one."""
+        """Read all policies. Invalid policies prevent a start."""
         self.mom_reload()()
         self._notes.load()
 
     @hookimpl
     def mom_reload(self) -> Callable[[], None]:
-        """Read all policies again, in force after the reload of all plugins."""
+        """Read policies again, in force after the reload of all plugins."""
         try:
             policies = read_policies(self._settings.directory)
         except ConfigError as error:

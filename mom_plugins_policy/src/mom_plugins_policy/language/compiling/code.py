@@ -160,7 +160,7 @@ class Emitter(ABC):
         self.lines.append(" " * self.indent + text)
 
     def late(self, lines: Callable[[], list[str]]) -> None:
-        """Add statements that are generated at the end."""
+        """Add statements generated at the end."""
         pad = " " * self.indent
         self.lines.append(lambda: [pad + line for line in lines()])
 
@@ -197,7 +197,7 @@ class Emitter(ABC):
             self.lines.append(" " * (self.indent + 1) + "pass")
 
     def spilled(self, value: Expression, *, pure: bool | None = None) -> Expression:
-        """Return the value in a variable, unless it is stable."""
+        """Put the value in a variable, unless stable."""
         if value.stable:
             return value
         name = self._new("t")
