@@ -123,7 +123,7 @@ class ForecastPlugin:
         """Report the number of guests with learned days."""
         days = [item.days for item in self._days.known.values() if item.days.slots]
         patterns = sum(item.has_pattern for item in days)
-        text = f"days of {len(days)} guests are known; {patterns} of them have a pattern" if days else "no days known yet: two are needed"
+        text = f"days of {len(days)} guests are known; {patterns} of them have a pattern" if days else "no days are known yet: two needed"
         yield Finding(Severity.OK, "guests' days", text)
 
     @staticmethod
