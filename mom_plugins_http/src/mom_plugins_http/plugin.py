@@ -54,7 +54,7 @@ class HttpPlugin:
 
     @property
     def metrics_port(self) -> int | None:
-        """Return the port of `tcp`; None if only this host can connect."""
+        """Return the TCP port; None if only this host can connect."""
         address = None if self._settings.tcp is None else Address.parse(self._settings.tcp.listen)
         return None if address is None or address.is_local else address.port
 
@@ -77,7 +77,7 @@ class HttpPlugin:
 
     @hookimpl
     def mom_check(self) -> Iterable[Finding]:
-        """Find unknown groups and unusable files of `tcp`. The caller, or `mom_doctor`, reports missing files."""
+        """Find unknown groups and unusable files. The caller, or `mom_doctor`, reports missing files."""
         subject = f"control socket {self._path}"
         yield from (Finding(Severity.ERROR, subject, error.message, error.hint) for error in self._groups()[1])
         for error in self._file_errors():

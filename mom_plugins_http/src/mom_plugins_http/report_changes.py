@@ -46,7 +46,7 @@ _KEYED: Final = ("guests", "outcomes")
 
 
 def changes_between(before: ReportDocument, now: ReportDocument) -> Mapping[str, Any] | None:
-    """Return the changes between two documents as `ReportChanges`; None if the columns of guests differ."""
+    """Return `ReportChanges`; None if the columns of guests differ."""
     if before["guests"]["columns"] != now["guests"]["columns"]:
         return None
     changes: dict[str, Any] = {
@@ -62,7 +62,7 @@ def changes_between(before: ReportDocument, now: ReportDocument) -> Mapping[str,
 
 
 def with_changes(before: ReportDocument, changes: Mapping[str, Any]) -> ReportDocument:
-    """Apply the changes to a document."""
+    """Apply changes to a document."""
     now = {**before, **{name: value for name, value in changes.items() if name not in _KEYED}}
     if "guests" in changes:
         rows = _joined(before["guests"]["rows"], changes["guests"]["rows"], changes["guests"]["gone"], _guest)

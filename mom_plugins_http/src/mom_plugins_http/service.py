@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from mom_plugins_http.settings import HttpSettings, TcpSettings
 
 _CLOSE_SECONDS: Final = 0.3
-"""Longest teardown: all plugins together have 0.4 s."""
+"""All plugins together have 0.4 s."""
 
 _NEWS_SECONDS: Final = 0.5
 """Longest wait of a report for other plugins' news."""
@@ -95,7 +95,7 @@ class Service:
         return doors
 
     def _listen(self, path: Path, access: LocalAccess) -> Listener:
-        """Listen on a unix socket. Its file belongs to the group that may change; an access control list admits readers.
+        """Listen on a socket whose file belongs to the group that may change; an access control list admits readers.
 
         If mom may not change the group of the file, the list admits both groups.
         """
@@ -138,7 +138,7 @@ class Service:
         return () if self._gathering is not None else call.result()
 
     def prepare_tcp(self) -> Callable[[], None] | None:
-        """Read certificate and tokens again, and return a function that activates them. Raise `MomError`."""
+        """Read certificate and tokens, and return a function that activates them. Raise `MomError`."""
         tcp = self._settings.tcp
         if tcp is None:
             return None
@@ -159,7 +159,7 @@ class Service:
 
 
 def tls_of(tcp: TcpSettings) -> ssl.SSLContext:
-    """Return the context with certificate and key. Raise `MomError` if they are unusable."""
+    """Return the TLS context. Raise `MomError` for an unusable certificate or key."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     read_secret(tcp.key, "the key", "create a certificate with a new key", group=True)
@@ -177,7 +177,7 @@ def _no_password() -> str:
 
 
 def tokens_of(tcp: TcpSettings) -> Tokens:
-    """Return the tokens from their files. Raise `MomError`."""
+    """Read the tokens. Raise `MomError`."""
     files = {Right.READ: tcp.read_token, Right.CHANGE: tcp.change_token}
     tokens = {right: read_token(path) for right, path in files.items() if path is not None}
     if not tokens:

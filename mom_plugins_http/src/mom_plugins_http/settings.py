@@ -11,7 +11,7 @@ from mom_core import Duration, ExistingFile, PluginSettings, Size, StrictModel
 from mom_kvm import Address
 
 SOCKET: Final = "mom.sock"
-"""Default name of the socket, in mom's run directory."""
+"""Default, in mom's run directory."""
 
 
 def _check_path(path: Path) -> Path:

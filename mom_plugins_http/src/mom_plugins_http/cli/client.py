@@ -22,17 +22,17 @@ _NO_SOCKET: Final = "start mom with the plugin http enabled; if mom runs without
 _AGAIN_SECONDS: Final = 0.02
 
 ANSWER_SECONDS: Final = 30.0
-"""Longest silence during changes: the largest policies take seconds to compile, and changes wait for each other."""
+"""Longest silence during changes: large policies compile for seconds, and changes wait for each other."""
 
 READ_SECONDS: Final = 10.0
-"""Longest silence during reads. mom answers within milliseconds, on a full host within seconds."""
+"""Longest silence. mom answers within milliseconds, on a full host within seconds."""
 
 _LARGEST_ANSWER: Final = 256 << 20
 """Bytes."""
 
 
 def coded(name: str) -> str:
-    """Return a name, encoded as part of a path. Raise `ApiMisusedError` for an empty name."""
+    """Encode a name for a path. Raise `ApiMisusedError` for an empty name."""
     if not name:
         raise ApiMisusedError(400, "the name is empty", "")
     return quote(name, safe="", errors="surrogateescape")
@@ -74,7 +74,7 @@ class ApiMisusedError(ApiRefusedError, ValueError):
 
 
 class Client:
-    """Client of one control socket. A request fails after `seconds` of silence, or `reading` if it changes nothing."""
+    """Client of one socket. A request fails after `seconds` of silence, or `reading` if it changes nothing."""
 
     def __init__(self, path: Path, seconds: float = ANSWER_SECONDS, reading: float = READ_SECONDS) -> None:
         self.path = path
@@ -83,7 +83,7 @@ class Client:
 
     @classmethod
     def configured(cls, config_path: str | None, seconds: float = ANSWER_SECONDS, reading: float = READ_SECONDS) -> Client:
-        """Return a client of the mom with this configuration. If it is invalid, use its default socket if that exists."""
+        """Return a client of the configured mom. For an invalid file, use its default socket if that exists."""
         from mom_plugins_http.settings import SOCKET, HttpSettings
 
         try:
@@ -148,7 +148,7 @@ class Client:
 
 
 def no_answer(connection: UnixConnection, seconds: float) -> MomError:
-    """Return the error for a silent mom on an open connection."""
+    """Return the error for a silent but connected mom."""
     if stopped := _stopped(connection):
         return stopped
     pid, process = _peer(connection)

@@ -11,11 +11,11 @@ from mom_core import MomError
 from mom_plugins_http.cli.client import Client, UnixConnection, no_answer, refusal
 
 _LARGEST_LINE: Final = 256 << 20
-"""Bytes: the whole report of a large host is one line."""
+"""Bytes: a large host's whole report is one line."""
 
 
 class EventStream:
-    """Events of a running mom, until `close`. Raise `MomError` if mom does not answer.
+    """Events until `close`. Raise `MomError` if mom does not answer.
 
     :param silence: longest time without any byte after the first answer, in seconds
     """

@@ -17,11 +17,11 @@ from mom_plugins_http.cli.client import Client, coded
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 _LONGEST_TEXT: Final = 64 << 20
-"""Bytes read of a policy; the server accepts less."""
+"""Bytes; the server accepts less."""
 
 
 def common_options(function: Function) -> Function:
-    """Add the options that all verbs for a running mom share."""
+    """Add the options of all verbs for a running mom."""
     return config_option(json_option(function))
 
 

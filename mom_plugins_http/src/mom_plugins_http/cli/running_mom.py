@@ -1,4 +1,4 @@
-"""Connection of mom's own verbs to the running mom, through the API."""
+"""Connection of mom's verbs to the running mom."""
 
 from __future__ import annotations
 

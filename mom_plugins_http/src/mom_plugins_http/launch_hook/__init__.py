@@ -1,1 +1,1 @@
-"""Program that a hypervisor runs before it starts a guest: it asks mom to make memory available."""
+"""Program that asks mom for memory before a hypervisor starts a guest."""

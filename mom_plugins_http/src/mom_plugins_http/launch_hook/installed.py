@@ -1,4 +1,4 @@
-"""Installation of the program that asks mom before a guest starts."""
+"""Installation of the launch hook, which asks mom before a guest starts."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from typing import Final
 from mom_core import Finding, MomError, Severity, UnitError, Value, parse_duration, read_file, replace_file
 
 _FIRST: Final = "#!/bin/sh\n"
-"""First line. The packaged file lacks it, as packages must not contain programs without the executable bit."""
+"""The packaged file lacks this line, as packages must not contain programs without the executable bit."""
 
 _MARK: Final = "# mom-launch: "
-"""A file without this start of the second line is not mom's."""
+"""A file whose second line starts differently is not mom's."""
 
 _LARGEST: Final = 1 << 20
 
 _USUAL_WAIT: Final = 10.0
-"""Longest wait of a start, if no enabled plugin sets it."""
+"""Seconds, if no enabled plugin sets it."""
 
 _BEYOND_SECONDS: Final = 5
 
@@ -41,7 +41,7 @@ class Platform(StrEnum):
 
     @property
     def sign(self) -> str:
-        """Return the folder that identifies a host of this platform."""
+        """Return the folder that identifies this platform."""
         return "etc/libvirt" if self is Platform.LIBVIRT else _DEFINITIONS
 
     def is_here(self, root: Path) -> bool:
@@ -61,7 +61,7 @@ class HookState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Hook:
-    """Program for one platform of the host below `root`. A start waits at most `wait` seconds."""
+    """Program of one platform. A start waits at most `wait` seconds."""
 
     platform: Platform
     root: Path
@@ -70,7 +70,7 @@ class Hook:
 
     @property
     def path(self) -> Path:
-        """Return the program's path. libvirt 6.5 and later run all programs in this folder."""
+        """Return the path. libvirt 6.5 and later run all programs in this folder."""
         return self.root / ("etc/libvirt/hooks/qemu.d/mom" if self.platform is Platform.LIBVIRT else "var/lib/vz/snippets/mom-launch")
 
     def text(self) -> str:
@@ -87,7 +87,7 @@ class Hook:
         return f"{_FIRST}{text}"
 
     def state(self) -> HookState:
-        """Return the state of the installed program."""
+        """Return the installed program's state."""
         try:
             status = self.path.lstat()
         except (FileNotFoundError, NotADirectoryError):
@@ -107,7 +107,7 @@ class Hook:
         return HookState.CURRENT if status.st_mode & stat.S_IXUSR else HookState.IDLE
 
     def install(self) -> bool:
-        """Install or update the program. Return whether libvirt needs a reload.
+        """Install or update. Return whether libvirt needs a reload.
 
         :raises MomError: the host lacks the platform, or the file is not mom's
         """
@@ -152,7 +152,7 @@ class Hook:
         return True
 
     def users(self) -> list[str]:
-        """Return the numbers of Proxmox VE guests whose configurations name the program."""
+        """Return the numbers of Proxmox VE guests that name the program."""
         if self.platform is not Platform.PROXMOX:
             return []
         entry = f"snippets/{self.path.name}"
@@ -167,7 +167,7 @@ class Hook:
         return numbers
 
     def _libvirt_has_hooks(self) -> bool:
-        """Return whether libvirt runs hooks for guests. It looks for hooks only at its start and reload."""
+        """libvirt looks for hooks only at its start and reload."""
         folder = self.path.parent
         try:
             return any(os.access(path, os.X_OK) for path in (folder.parent / "qemu", *folder.iterdir()))
@@ -197,7 +197,7 @@ def reload_line(root: Path) -> str:
 
 
 def findings(hooks: Iterable[Hook]) -> Iterable[Finding]:
-    """Yield whether each platform of this host asks mom before a guest starts."""
+    """Yield whether each platform asks mom before a start."""
     for hook in hooks:
         if not hook.platform.is_here(hook.root):
             continue

@@ -1,4 +1,4 @@
-"""Web page and its parts, with a content security policy that blocks everything else."""
+"""Web page, with a content security policy that blocks everything else."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from mom_plugins_http.server.access import Right
 from mom_plugins_http.server.problems import ProblemError
 
 BEGINS: Final = "page.js"
-"""Module that imports all others."""
+"""Imports all other modules."""
 
 _MEDIA_TYPES: Final = {".js": "text/javascript", ".css": "text/css"}
 
 _MODULES_MARK: Final = "<!--modules-->"
-"""Place for links to all modules, so that a browser loads them at once."""
+"""Place of links to all modules, so that a browser loads them at once."""
 
 
 _COMMENTS: Final = re.compile(r"^ *(?://[^\n]*|/\*\*(?:(?!\*/).)*\*/)\n", re.MULTILINE | re.DOTALL)
-"""Comments in modules, a fifth of their bytes. mom removes them."""
+"""Comments are a fifth of the modules' bytes; mom removes them."""
 
 
 class Part(NamedTuple):
@@ -34,14 +34,14 @@ class Part(NamedTuple):
 
     body: bytes
     packed: bytes
-    """Compressed body, for slow ssh connections."""
+    """For slow ssh connections."""
     media_type: str
     tag: str
-    """Digest of the body, as entity tag."""
+    """Digest of the body."""
 
 
 class WebPage:
-    """Operations for the page, which contains no secrets."""
+    """Operations for the page, which has no secrets."""
 
     @cached_property
     def document(self) -> Part:
@@ -101,7 +101,7 @@ HEADERS: Final = {
     "permissions-policy": "camera=(), geolocation=(), microphone=()",
     "cache-control": "no-cache",
 }
-"""Headers that stop a browser from loading or framing anything else, and from contacting other servers."""
+"""Stop a browser from loading or framing anything else, and from contacting other servers."""
 
 
 def _answer(call: ApiCall, part: Part) -> Response:

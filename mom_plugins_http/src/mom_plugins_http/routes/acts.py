@@ -15,10 +15,9 @@ from mom_plugins_http.routes.answers import as_object
 from mom_plugins_http.routes.published import PastNote, PastOutcome
 
 NAMED: Final = 3
-"""Guests named in an act."""
 
 STEP_GAP_SECONDS: Final = 60.0
-"""Longest time between two steps of one act, unless cycles are slower."""
+"""Longest time between two steps of an act, unless cycles are slower."""
 
 LONGEST: Final = 400
 """Characters of a text."""
@@ -48,13 +47,13 @@ class ActModel(TypedDict):
 
 @dataclass(frozen=True, slots=True)
 class Words:
-    """Vocabulary of acts: units of controls, and the plugins' explainers by control."""
+    """Vocabulary of acts: units, and plugins' explainers by control."""
 
     units: Mapping[str, str]
     explainers: Mapping[str, Explainer]
 
     def figure(self, control: str, value: Value) -> str:
-        """Return a value with its unit."""
+        """Format a value with its unit."""
         unit = self.units.get(control, "")
         return f"{format_kib(value)}/s" if unit == Unit.KIB_PER_SECOND and isinstance(value, int | float) else amount(value, unit)
 
@@ -65,7 +64,7 @@ class Words:
         return verbs[falls]
 
     def why(self, outcome: Outcome) -> str:
-        """Return the reason of a decision, without the policy's form."""
+        """Return a decision's reason, without the policy's form."""
         decision = outcome.decision
         code, form, _ = decision.reason.partition(": (")
         if form:
@@ -114,7 +113,7 @@ def acts(outcomes: Sequence[PastOutcome], notes: Sequence[PastNote], words: Word
 
 
 def folded(outcomes: Sequence[PastOutcome], gap: float) -> list[Act]:
-    """Group changes of one value in the same direction and with the same outcome, within the time gap."""
+    """Group changes of a value with equal direction and outcome, within the gap in seconds."""
     groups: list[list[PastOutcome]] = []
     newest: dict[tuple[Scope, str, str], list[PastOutcome]] = {}
     for past in outcomes:
@@ -130,7 +129,7 @@ def folded(outcomes: Sequence[PastOutcome], gap: float) -> list[Act]:
 
 
 def joined(single: Sequence[Act], words: Words, gap: float) -> list[list[Act]]:
-    """Group acts of several guests that differ only in sizes, within the time gap."""
+    """Group guests' acts that differ only in sizes, within the gap in seconds."""
     groups: list[dict[Entity, Act]] = []
     newest: dict[tuple[object, ...], dict[Entity, Act]] = {}
     begins: dict[tuple[object, ...], float] = {}

@@ -1,4 +1,4 @@
-"""Answers about one cycle: built at the first request, and kept until the next cycle ends."""
+"""Answers about one cycle, cached from the first request until the next cycle."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class PastModel(TypedDict):
 
 
 class CycleAnswers:
-    """Newest report, for all routes that answer from it."""
+    """Newest report, for all routes that use it."""
 
     def __init__(self, context: PluginContext, published: Published) -> None:
         self.context = context
@@ -54,13 +54,13 @@ class CycleAnswers:
         return view
 
     def cached(self, key: object, make: Callable[[ReportView], object]) -> bytes:
-        """Return the encoded answer for this key; build it once per cycle."""
+        """Return the encoded answer; build it once per cycle."""
         view = self.view()
         return view.answer(key, lambda: json_text(make(view)))
 
 
 def as_object(value: object) -> Any:
-    """Return a data class of a service for JSON, with all members."""
+    """Return a service's data class for JSON, with all members."""
     if isinstance(value, Entity | Source):
         return value._asdict()
     if is_dataclass(value) and not isinstance(value, type):
@@ -69,7 +69,7 @@ def as_object(value: object) -> Any:
 
 
 def offered(context: PluginContext, kind: Callable[..., Service], lack: str, plugin: str) -> Service:
-    """Return the service of an enabled plugin, or raise `ProblemError`.
+    """Return an enabled plugin's service. Raise `ProblemError`.
 
     :param lack: predicate for the error, such as `has policies`
     """
@@ -88,7 +88,7 @@ def guest_of(view: ReportView, name: str) -> Guest:
 
 
 def listed_guests(view: ReportView) -> Mapping[str, Guest]:
-    """Return the guests. Raise `ProblemError` if the hypervisor did not list them."""
+    """Return the guests. Raise `ProblemError` for an unknown list."""
     guests = view.report.snapshot.guests
     if unknown := guests_unknown(guests, view.report.verdict):
         raise ProblemError(503, unknown.message, unknown.cure, headers={"retry-after": "1"})
@@ -96,7 +96,7 @@ def listed_guests(view: ReportView) -> Mapping[str, Guest]:
 
 
 def about(call: ApiCall, view: ReportView, items: Sequence[Item], entity_of: Callable[[Item], Entity | None]) -> Sequence[Item]:
-    """Return the items on the guest or host in the query; all items without one."""
+    """Return items on the guest or host in the query; without one, all."""
     if (name := call.query.get("guest")) is None:
         return items
     identity = HOST_ID if name == HOST_ID else guest_of(view, str(name)).id
@@ -104,14 +104,14 @@ def about(call: ApiCall, view: ReportView, items: Sequence[Item], entity_of: Cal
 
 
 def past_cycles(answers: CycleAnswers, call: ApiCall, values: Callable[[CycleSample], Mapping[str, object] | None]) -> object:
-    """Return past cycles, newest first. `values` returns further members for a cycle; None omits it."""
+    """Return past cycles, newest first. `values` adds members; None omits a cycle."""
     samples = ((sample, values(sample)) for sample in reversed(answers.published.history()))
     items = ({"cycle": one.number, "time": one.time, "duration_seconds": one.duration, **more} for one, more in samples if more is not None)
     return {"items": list(islice(items, call.number(LIMIT)))}
 
 
 def queried_fields(call: ApiCall, declarations: Declarations, of: Scope = Scope.GUEST) -> tuple[str, ...] | None:
-    """Return the fields in the query, sorted, so that equal requests share an answer. None: all fields."""
+    """Return the fields in the query (None: all), sorted, so that equal requests share an answer."""
     if "fields" not in call.query:
         return None
     names = [name.strip() for name in str(call.query["fields"]).split(",") if name.strip()]

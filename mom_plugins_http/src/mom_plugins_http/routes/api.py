@@ -115,7 +115,7 @@ class Api:
             raise ProblemError(403, what, hint)
 
     def _right(self, request: Request, peer: Peer) -> tuple[Right, str]:
-        """Return the peer's current right and name. Sessions and tokens may change during an event stream."""
+        """Sessions and tokens may change during an event stream."""
         authorization = request.headers.get("authorization", "")
         if peer.keyed:
             right, who = self._page_keys.session(authorization) or (Right.NOTHING, "")

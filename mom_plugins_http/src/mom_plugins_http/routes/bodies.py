@@ -1,4 +1,4 @@
-"""Bodies of requests: JSON objects, validated by models."""
+"""Request bodies: JSON objects, validated by models."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Body = TypeVar("Body", bound=StrictModel)
 
 
 async def read_body(call: ApiCall, model: type[Body], media_types: str = JSON) -> Body:
-    """Return the body as this model, or raise `ProblemError`."""
+    """Return the body as this model. Raise `ProblemError`."""
     if call.media_type != JSON:
         raise ProblemError(415, f"a body of type {printable(call.media_type) or 'unknown'} is not supported", f"send {media_types}")
     try:
@@ -50,7 +50,7 @@ def _check_members(members: Sequence[tuple[str, object]]) -> None:
 
 
 def text_of(body: bytes) -> str:
-    """Return the body as text, or raise `ProblemError`."""
+    """Return the body as text. Raise `ProblemError`."""
     try:
         return body.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -74,21 +74,21 @@ def _seconds(value: Any) -> Any:
 
 
 Span = Annotated[float, BeforeValidator(_seconds)]
-"""Seconds, from a text with a unit or a number."""
+"""Seconds, or a text with a unit."""
 
 Size = Annotated[
     int, Field(ge=0, le=MOST_KIB), BeforeValidator(lambda value: math.ceil(parse_size(value) / 1024) if isinstance(value, str) else value)
 ]
-"""KiB, from a text with a unit or a number."""
+"""KiB, or a text with a unit."""
 
 
 def span_schema(description: str, **bounds: float) -> WithJsonSchema:
-    """Return the schema of a span, with bounds in seconds."""
+    """Return a span's schema, with bounds in seconds."""
     text = {"type": "string", "description": description, "examples": ["10m"]}
     return WithJsonSchema({"anyOf": [text, {"type": "number", "x-unit": "s", **bounds}]})
 
 
 def size_schema(**bounds: int) -> WithJsonSchema:
-    """Return the schema of a size, with bounds in KiB."""
+    """Return a size's schema, with bounds in KiB."""
     text = {"type": "string", "description": "Size with a unit, such as `8GiB`.", "examples": ["8GiB"]}
     return WithJsonSchema({"anyOf": [text, {"type": "integer", "x-unit": "KiB", **bounds}]})

@@ -1,4 +1,4 @@
-"""Operations on the newest cycle, on past cycles, and on mom as a whole."""
+"""Operations on cycles and on mom as a whole."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ OF: Final = Parameter("guest", "Current guest, by id or name: returns its fields
 TOGETHER: Final = Parameter("together", "1: join the same change of several guests for the same reason.", "integer", 0, 1, 0)
 
 MOST_ASKED: Final = 8
-"""Waiting requests. Each reads for some seconds, in a separate process."""
+"""Waiting requests. Each reads for seconds, in a separate process."""
 
 
 class ClientModel(TypedDict):

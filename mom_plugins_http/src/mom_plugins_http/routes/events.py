@@ -23,10 +23,10 @@ from mom_plugins_http.server.shares import Shares
 MEDIA_TYPE: Final = "text/event-stream"
 
 BEAT_SECONDS: Final = 15.0
-"""Time between keep-alive comments, which keep proxies connected and detect lost clients."""
+"""Time between keep-alive comments: proxies stay connected, and lost clients are detected."""
 
 Fields = tuple[str, ...] | None
-"""Guest fields that a client receives; None: all."""
+"""Guest fields for a client; None: all."""
 
 
 MOST_LISTS: Final = 8
@@ -35,8 +35,6 @@ MOST_LISTS: Final = 8
 
 @dataclass(slots=True)
 class _SentReport:
-    """Report as sent to clients with the same fields."""
-
     report: ReportDocument
     event: bytes = b""
 
@@ -50,7 +48,7 @@ class _SentReport:
 
 
 class Events:
-    """Event stream for all its clients, in the server's thread."""
+    """Event stream, in the server's thread."""
 
     def __init__(self, context: PluginContext, published: Published, most: int) -> None:
         self._context = context
@@ -64,7 +62,7 @@ class Events:
         return [Route("GET", "/v1/events", self.events, str, parameters=(FIELDS,), media_type=MEDIA_TYPE, events=events)]
 
     def tell(self, news: Sequence[Item]) -> None:
-        """Send the end of a cycle, and other news, to all clients."""
+        """Send a cycle's end and other news to all clients."""
         view, subscribers = self._published.view, self._published.subscribers
         before, self._sent = self._sent, {}  # forget lists of fields without a client
         if view is None or not subscribers:
@@ -99,9 +97,9 @@ class Events:
                 raise ProblemError(503, f"clients already use {MOST_LISTS} different lists of fields", hint, headers=later)
 
     def _end_some(self, groups: Sequence[Sequence[Subscriber]], newcomer: Subscriber) -> bool:
-        """End all streams of one group for a newcomer. Return False if the newcomer has no better claim than any group.
+        """End all streams of one group; False if the newcomer has no better claim.
 
-        A group counts for the user in it with the fewest streams.
+        A group counts for its user with the fewest streams.
         """
         streams = Shares(each.peer for group in groups for each in group)
         owners = [max((each.peer for each in group), key=streams.order) for group in groups]
@@ -132,7 +130,7 @@ class Events:
 
 
 class _Stream(StreamingResponse):
-    """Response with events. `ended` is called when the client is gone, even before the first event."""
+    """`ended` is called when the client is gone, even before the first event."""
 
     def __init__(self, events: AsyncIterator[bytes], headers: Mapping[str, str], ended: Callable[[], object]) -> None:
         super().__init__(events, headers=headers, media_type=MEDIA_TYPE)

@@ -41,7 +41,7 @@ SCALES: Final[Mapping[Unit, Scale]] = {
     Unit.PER_SECOND: Scale("_per_second"),
     Unit.BYTES_PER_SECOND: Scale("_bytes_per_second"),
 }
-"""Texts and lists have no metrics. KSM counters stay in pages, as in the kernel and node_exporter."""
+"""Without texts and lists. KSM counters stay in pages, as in the kernel and node_exporter."""
 
 NAMES: Final[Mapping[str, str]] = {
     "anon_pages": "mom_host_memory_anonymous_bytes",
@@ -59,10 +59,10 @@ NAMES: Final[Mapping[str, str]] = {
     "numa_node_count": "mom_host_numa_nodes",
     "swap_usage": "mom_host_swap_used_bytes",
 }
-"""Fields with misleading names, or with a shared metric. In MOM, `mem_available` is the total, and `mem_free` includes cache."""
+"""Fields with misleading names or a shared metric. In MOM, `mem_available` is the total, and `mem_free` includes cache."""
 
 _UNIT_WORDS: Final = re.compile(r"_(?:kib|kb|mib|mb|bytes|percent|rate|ratio|seconds|secs|millisecs|milliseconds|msecs|ms|usecs|us)$")
-"""Unit at the end of a field's name; the metric's unit replaces it."""
+"""The metric's unit replaces it."""
 
 _RESERVED: Final = re.compile(r"_(?:total|count|sum|bucket|created|info)$")
 
@@ -77,12 +77,12 @@ class HostMetric(NamedTuple):
     scale: Scale
 
     def value_of(self, value: float) -> float:
-        """Convert the field's value to base units."""
+        """Convert a value to base units."""
         return value * self.scale.factor / self.scale.divisor if self.scale.divisor != 1 else value * self.scale.factor
 
 
 def host_metrics(specs: Iterable[FieldSpec]) -> list[HostMetric]:
-    """Return the metrics of these fields. Of equal names, the first counts."""
+    """Return the fields' metrics. Of equal names, the first counts."""
     metrics: dict[str, HostMetric] = {}
     for spec in specs:
         scale = SCALES.get(spec.unit)

@@ -35,7 +35,7 @@ from mom_plugins_http.server.server import Worker
 Result = TypeVar("Result")
 
 MOST_REQUESTS: Final = 64
-"""Waiting requests. Each examines all guests: some milliseconds for a thousand."""
+"""Waiting requests. Each examines all guests: milliseconds for a thousand."""
 
 
 MEMORY: Final = Parameter("memory", "Maximum memory of each guest, such as 8GiB.")
@@ -48,7 +48,6 @@ IDENTITY: Final = Parameter("id", "The platform's id of the guest, if its descri
 _LOOK_SECONDS: Final = 0.1
 
 LEAST_KIB: Final = 1024
-"""For guests and reservations."""
 
 _PARTS: Final = 1024
 
@@ -111,7 +110,7 @@ class ReservationsModel(TypedDict):
 
 
 class LaunchRoutes:
-    """Operations on launches, in separate threads, so that none waits for a policy to compile."""
+    """Operations on launches, in separate threads: none waits for a policy to compile."""
 
     def __init__(self, context: PluginContext, worker: Worker, reading: Worker) -> None:
         self._context = context

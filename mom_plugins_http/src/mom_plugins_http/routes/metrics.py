@@ -1,7 +1,7 @@
 """Metrics in Prometheus' text format, from one report.
 
-All names begin with `mom_`, so that sums do not include a libvirt exporter's metrics. prometheus-client takes ten times as long, 125 ms for
-a thousand guests.
+Names begin with `mom_`, so that sums exclude a libvirt exporter's metrics. prometheus-client takes ten times as long, 125 ms for a thousand
+guests.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def exposition(view: ReportView, selection: GuestSelection) -> bytes:
 
 
 class _Family(NamedTuple):
-    """Metric with its samples (labels, value). A counter's name ends with `_total`."""
+    """Metric. A counter's name ends with `_total`."""
 
     name: str
     help: str

@@ -37,16 +37,15 @@ class Item(NamedTuple):
 
 
 class News:
-    """Comparison of reservations and policies with the last call."""
+    """Changes of reservations and policies since the last call."""
 
     def __init__(self, context: PluginContext) -> None:
         self._context = context
         self._states: dict[str, ReservationState] | None = None
         self._version: str | None = None
         self.notes: Sequence[PastNote] = ()
-        """Changes in words, newest first; replaced as a whole."""
+        """Newest first; replaced as a whole."""
         self.policies: PolicyState | None = None
-        """Policies in force at the last call."""
         self._failure = ""
 
     def gather(self) -> Sequence[Item]:

@@ -1,4 +1,4 @@
-"""OpenAPI description of the API, from its routes and their models."""
+"""OpenAPI description of routes and their models."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Keys for the web page. A user of the control socket gets a key that works once; the browser exchanges it for a session.
+"""Keys for the web page. Each works once; the browser exchanges it for a session.
 
 Through `ssh -L`, every user of the workstation can reach a forwarded socket. So the page has its own socket, where every client needs a
 session. mom stores only digests, in memory.
@@ -24,10 +24,10 @@ from mom_plugins_http.server.problems import ProblemError
 from mom_plugins_http.server.shares import Shares
 
 KEY_SECONDS: Final = 120.0
-"""Lifetime of a key, which the browser uses at once."""
+"""The browser uses a key at once."""
 
 SESSION_SECONDS: Final = 12 * 3600.0
-"""Lifetime of a session: a working day. A session never outlives mom."""
+"""A working day. A session never outlives mom."""
 
 MOST: Final = 64
 """Limit of keys, and of sessions."""
@@ -77,12 +77,11 @@ class _Granted:
 
     @property
     def user(self) -> str:
-        """Return the owner without the process."""
         return self.who.partition(",")[0]
 
 
 class PageKeys:
-    """Keys and sessions of the page. Used only by the server's thread."""
+    """Keys and sessions. Used only by the server's thread."""
 
     def __init__(self, socket: str, clock: Callable[[], float] = time.monotonic, proc: str = "/proc") -> None:
         self._proc = proc
@@ -118,7 +117,7 @@ class PageKeys:
         return {"token": token, "seconds": SESSION_SECONDS}
 
     def key_for(self, peer: Peer, *, tied: bool = False) -> str:
-        """Return a key with the right of this peer. If `tied`, key and session end with the peer's process."""
+        """Return a key with this peer's right. If `tied`, key and session end with the peer's process."""
         started = self._started(peer.process) if tied else None
         if tied and started is None:
             raise ProblemError(409, "mom cannot see the asking process, whose end would end the session", "mom page --once")
@@ -128,7 +127,7 @@ class PageKeys:
         return key
 
     def session_for(self, key: str) -> str | None:
-        """Use up a key, and return the token of its session; None for an invalid key."""
+        """Use up a key, and return its session's token; None for an invalid key."""
         granted = self._keys.pop(token_digest(key), None)
         if granted is None or not self._lasts(granted):
             return None
@@ -137,7 +136,7 @@ class PageKeys:
         return token
 
     def session(self, authorization: str) -> tuple[Right, str] | None:
-        """Return right and owner of the session in `Authorization`; None without a valid session."""
+        """Return right and owner of the session; None without a valid one."""
         granted = self._sessions.get(bearer_digest(authorization))
         return None if granted is None or not self._lasts(granted) else (granted.right, granted.who)
 
@@ -147,12 +146,12 @@ class PageKeys:
         return granted.process is None or self._started(granted.process[0]) == granted.process[1]
 
     def _started(self, process: int) -> int | None:
-        """Return the start time of a process, which identifies it, as ids are reused; None if it has ended."""
+        """Ids are reused; the start time identifies a process. None if it has ended."""
         stat = ProcessStat.of(f"{self._proc}/{process}") if process > 0 else None
         return None if stat is None or stat.state in {"Z", "X"} else stat.started
 
     def _keep(self, kept: dict[bytes, _Granted], secret: str, granted: _Granted) -> None:
-        """Store a key or session. At the limit, drop the oldest of the lowest right, of the user who holds most."""
+        """At the limit, drop the oldest of the lowest right, of the user who holds most."""
         if len(kept) >= MOST:
             for digest in [digest for digest, each in kept.items() if not self._lasts(each)]:
                 del kept[digest]

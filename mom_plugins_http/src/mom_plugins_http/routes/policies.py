@@ -1,4 +1,4 @@
-"""Operations on policies. Each change names the version that the client has seen."""
+"""Operations on policies. A change names the version that the client has seen."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ LONGEST_NAME: Final = 128
 """Characters."""
 
 MOST_JOBS: Final = 64
-"""Waiting changes, and waiting checks. A compilation takes some hundredths of a second, at most seconds."""
+"""Waiting changes, and waiting checks. A compilation takes hundredths of a second, at most seconds."""
 
 _AGAIN: Final = "read the present policies, and decide again"
 
@@ -102,7 +102,7 @@ class CheckedModel(TypedDict):
 
 
 class PolicyRoutes:
-    """Operations on policies, with separate threads for compilation and for reading. Each change is atomic."""
+    """Operations with separate threads for compilation and reading. Each change is atomic."""
 
     def __init__(self, context: PluginContext, worker: Worker, reading: Worker) -> None:
         self._context = context
@@ -127,11 +127,11 @@ class PolicyRoutes:
         ]
 
     def texts(self) -> PolicyTexts:
-        """Return the evaluator's policies, or raise `ProblemError`."""
+        """Return the evaluator's policies. Raise `ProblemError`."""
         return offered(self._context, PolicyTexts, "has policies", "policy")
 
     async def run(self, job: Callable[[PolicyTexts], Result]) -> Result:
-        """Run a change of the policies in its turn."""
+        """Run a change in its turn."""
 
         def change() -> Result:
             texts = self.texts()

@@ -1,4 +1,4 @@
-"""Data behind the API's answers: the newest report, past cycles, and waiting clients."""
+"""Data of the API's answers: reports, past cycles and waiting clients."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from mom_plugins_http.server.access import Peer
 T = TypeVar("T")
 
 KEPT_CYCLES: Final = 720
-"""Past values of the host: an hour of cycles of 5 s, some 10 MiB with 100 fields."""
+"""An hour of cycles of 5 s, some 10 MiB with 100 fields."""
 
 KEPT_GUEST_SAMPLES: Final = 60_000
-"""Past samples of all guests together, some 6 MiB: 60 cycles with 1,000 guests."""
+"""Of all guests together, some 6 MiB: 60 cycles with 1,000 guests."""
 
 GUEST_HISTORY: Final = (
     "balloon_cur",
@@ -41,10 +41,9 @@ GUEST_HISTORY: Final = (
     "cold",
     "mem_used_expected",
 )
-"""Fields of a guest with a history."""
 
 SUMMED: Final = (*GUEST_HISTORY[:6], "cold")
-"""Fields with a history of the sum over all guests."""
+"""Fields with a history of their sum over guests."""
 
 KEPT_OUTCOMES: Final = 1000
 
@@ -52,10 +51,10 @@ MOST_COUNTED: Final = 1000
 """Counters by control; mom has some thirty controls."""
 
 OUTCOMES_OF_A_CYCLE: Final = 100
-"""Outcomes kept of one cycle, so that a cycle with a thousand guests does not push out all others."""
+"""A cycle with a thousand guests must not push out all others."""
 
 _WAITING_EVENTS: Final = 16
-"""Waiting events of a client. A slower client is disconnected, and may reconnect."""
+"""A slower client is disconnected, and may reconnect."""
 
 _WAITING_BYTES: Final = 16 << 20
 """Waiting bytes, except for a single larger event: four cycles with 10,000 guests."""
@@ -65,19 +64,19 @@ _KEPT_ANSWERS: Final = 32
 
 @dataclass(frozen=True, slots=True)
 class PastGuests:
-    """Fields of `GUEST_HISTORY` of all guests in a past cycle; NaN is unknown. A field without any value has no column."""
+    """Guests' `GUEST_HISTORY` in a past cycle; NaN is unknown. Fields without values have no column."""
 
     places: Mapping[str, int]
-    """Index in the columns by guest id. Cycles with the same guests share it."""
+    """Column index by guest id. Cycles with the same guests share it."""
     columns: Mapping[str, array[float]]
 
     def fields(self, guest: str) -> Mapping[str, float | None] | None:
-        """Return the fields of one guest; None: the guest did not exist."""
+        """Return a guest's fields; None without this guest."""
         place = self.places.get(guest)
         return None if place is None else {name: self._value(name, place) for name in GUEST_HISTORY}
 
     def field(self, name: str, guest: str) -> float | None:
-        """Return one field of one guest; None: unknown."""
+        """Return a guest's field; None: unknown."""
         place = self.places.get(guest)
         return None if place is None else self._value(name, place)
 
@@ -89,7 +88,7 @@ class PastGuests:
 
 
 def past_guests(snapshot: Snapshot, before: PastGuests | None) -> PastGuests:
-    """Return the fields of the guests in a snapshot. `before` has those of the cycle before."""
+    """Return a snapshot's fields. `before` has those of the cycle before."""
     ids = tuple(snapshot.guests)
     places = before.places if before is not None and tuple(before.places) == ids else {guest: place for place, guest in enumerate(ids)}
     columns = {name: _figures(snapshot.column(name)) for name in GUEST_HISTORY}
@@ -107,7 +106,7 @@ def _figures(values: Sequence[Value]) -> array[float] | None:
 
 @dataclass(frozen=True, slots=True)
 class CycleSample:
-    """Past cycle: fields of the host, of guests (None: dropped), and sums over all guests with the field."""
+    """Past cycle: fields of the host, of guests (None: dropped), and sums over guests."""
 
     number: int
     time: float
@@ -137,7 +136,7 @@ class PastNote:
 
 @dataclass(slots=True)
 class Totals:
-    """Counters since the start: decisions and revisions by control, outcomes by control and status."""
+    """Counters since the start, by control, and for outcomes also by status."""
 
     cycles: int = 0
     seconds: float = 0.0
@@ -157,30 +156,29 @@ class Totals:
 
 
 def _count(counts: Counter[T], names: Sequence[T]) -> None:
-    """Count these names, but no new ones beyond the limit: a policy may invent controls in each cycle."""
+    """Count names, but no new ones beyond the limit: a policy may invent controls in each cycle."""
     counts.update(names if len(counts) < MOST_COUNTED else [name for name in names if name in counts])
 
 
 @dataclass(frozen=True, slots=True)
 class ReportView:
-    """Report with its context. Only `answers` changes, in the server's thread."""
+    """Report. Only `answers` changes, in the server's thread."""
 
     report: Report
     declarations: Declarations
     totals: Totals
     policies: PolicyState | None = None
-    """Policies of this cycle."""
     state: EngineState = field(default_factory=EngineState)
     """The engine's state, and CLOCK_MONOTONIC, at the end of the cycle."""
     monotonic: float = field(default_factory=time.monotonic)
     answers: dict[object, bytes] = field(default_factory=dict)
 
     def document(self, interval: float, fields: Sequence[str] | None = None) -> ReportDocument:
-        """Return the cycle as one document, with these guest fields; None: all."""
+        """Return one document with these guest fields; None: all."""
         return report_document(self.report, self.declarations, self.state, interval, monotonic=self.monotonic, fields=fields)
 
     def answer(self, key: object, make: Callable[[], bytes]) -> bytes:
-        """Return the encoded answer for this key; build it at the first request."""
+        """Return the encoded answer; build it at the first request."""
         answer = self.answers.get(key)
         if answer is None:
             answer = make()
@@ -190,7 +188,7 @@ class ReportView:
 
 
 class Subscriber:
-    """Client of the event stream, with these guest fields; None: all."""
+    """Client of the event stream. `fields` are guest fields; None: all."""
 
     def __init__(self, fields: tuple[str, ...] | None, peer: Peer) -> None:
         self.fields = fields
@@ -198,7 +196,7 @@ class Subscriber:
         self._events: asyncio.Queue[bytes] = asyncio.Queue(_WAITING_EVENTS)
         self._waiting = 0
         self.ended = False
-        """Whether the client was too slow, or lost its place to another."""
+        """Whether the client was too slow, or lost its place."""
 
     def offer(self, event: bytes) -> None:
         """Add an event, or end the stream if too many wait."""
@@ -215,7 +213,7 @@ class Subscriber:
             self._events.put_nowait(b"")
 
     async def next(self, seconds: float) -> bytes | None:
-        """Return the next event; None after this time without one."""
+        """Return the next event; None after this time."""
         try:
             event = await asyncio.wait_for(self._events.get(), seconds)
         except TimeoutError:
@@ -249,7 +247,7 @@ class Published:
         self.view = ReportView(report, declarations, deepcopy(self._totals), policies, state)
 
     def outcomes(self) -> Sequence[PastOutcome]:
-        """Return the outcomes of past cycles, newest first."""
+        """Return past outcomes, newest first."""
         return list(self._outcomes)[::-1]
 
     def history(self) -> Sequence[CycleSample]:

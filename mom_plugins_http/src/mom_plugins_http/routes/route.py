@@ -20,10 +20,10 @@ from mom_plugins_http.settings import HttpSettings
 from mom_plugins_http.vocabulary import MOST_ITEMS
 
 MOST_ARRIVING: Final = 32 << 20
-"""Bytes of all bodies in memory, half of them reserved for clients that may change."""
+"""Bytes of all bodies, half of them reserved for clients that may change."""
 
 _DRAINED: Final = 16 << 20
-"""Bytes of a refused body that mom reads and drops, so that the client reads the error."""
+"""Bytes of a refused body to read and drop, so that the client reads the error."""
 
 _DRAIN_SECONDS: Final = 1.0
 
@@ -32,7 +32,7 @@ _MOST_PARAMETERS: Final = 16
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """Parameter of a query. `kind` is `integer` (with bounds) or `string`."""
+    """Query parameter. `kind` is `integer` (with bounds) or `string`."""
 
     name: str
     description: str
@@ -42,7 +42,7 @@ class Parameter:
     default: int | None = None
 
     def read(self, text: str) -> int | str:
-        """Return the value, or raise `ProblemError`."""
+        """Return the value. Raise `ProblemError`."""
         if self.kind == "string":
             return text
         if re.fullmatch(r"-?[0-9]{1,18}", text) and self.minimum <= int(text) <= self.maximum:
@@ -59,14 +59,14 @@ class Parameter:
 
 
 SLASH: Final = "\0"
-"""Placeholder for a slash within a name, as in KubeVirt's `NAMESPACE/NAME`."""
+"""Replaces a slash within a name, as in KubeVirt's `NAMESPACE/NAME`."""
 
 LIMIT: Final = Parameter("limit", "How many of the newest items to list.", "integer", 1, MOST_ITEMS, 100)
 GUEST: Final = Parameter("guest", "Only items about this guest, by id or name; `host` for the host.")
 
 
 class WholeNames:
-    """Middleware that keeps a slash in a name (%2F) apart from those in the path, as servers decode both alike."""
+    """Middleware that keeps %2F in names apart from path slashes. Servers decode both alike."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -81,7 +81,7 @@ class WholeNames:
 
 
 class Arriving:
-    """Received part of a request's body."""
+    """Received part of a body."""
 
     def __init__(self) -> None:
         self.body = bytearray()
@@ -89,7 +89,7 @@ class Arriving:
 
 @dataclass(frozen=True, slots=True)
 class ApiCall:
-    """Request with its sender and its validated query.
+    """Request with its sender and validated query.
 
     :param held: counts the body from the first byte until the answer
     :param still_allowed: returns whether the token or session is still valid
@@ -110,16 +110,16 @@ class ApiCall:
         return {name: part.replace(SLASH, "/") for name, part in parts.items()}
 
     def number(self, parameter: Parameter) -> int:
-        """Return the value of an integer parameter, or its default."""
+        """Return an integer parameter, or its default."""
         return int(self.query.get(parameter.name, parameter.default or 0))
 
     @property
     def media_type(self) -> str:
-        """Return the body's media type, without parameters."""
+        """Return the media type, without parameters."""
         return self.request.headers.get("content-type", "").partition(";")[0].strip().lower()
 
     async def body(self) -> bytes:
-        """Return the whole body. Raise `ProblemError` if it is too large or incomplete."""
+        """Return the body. Raise `ProblemError` if it is too large or incomplete."""
         declared = self.request.headers.get("content-length", "")
         too_large = ProblemError(
             413,
@@ -170,7 +170,7 @@ def _too_many() -> ProblemError:
 
 
 Answering = Callable[[ApiCall], Awaitable[object]]
-"""Return a response, its body as JSON, or an object for its body."""
+"""Returns a response, its body as JSON, or an object for its body."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +179,7 @@ class Route:
 
     :param run: handler; its name is the `operationId`, its docstring the summary
     :param answer: model of a successful answer
-    :param body: models of the request's body by media type; empty: no body
+    :param body: models by media type; empty: no body
     :param versioned: needs `If-Match` with the version of policies that the client has seen
     :param status: status of a successful answer
     :param events: models of a stream's events by name
@@ -198,7 +198,7 @@ class Route:
     events: Mapping[str, object] = field(default_factory=dict)
 
     def query(self, text: str) -> dict[str, int | str]:
-        """Return the query's parameters, validated. Raise `ProblemError`."""
+        """Return validated parameters. Raise `ProblemError`."""
         try:
             pairs = parse_qsl(text, keep_blank_values=True, max_num_fields=_MOST_PARAMETERS)
         except ValueError:

@@ -1,1 +1,1 @@
-"""HTTP server: connections, their limits, and the identity of peers."""
+"""HTTP server: connections, limits, and peers' identity."""

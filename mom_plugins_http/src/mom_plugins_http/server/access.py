@@ -1,4 +1,4 @@
-"""Rights of clients. The kernel identifies peers of a unix socket, a token identifies TCP clients."""
+"""Rights of clients. The kernel identifies peers of a unix socket, a token TCP clients."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from mom_core import MomError, printable, read_secret, user_name
 from mom_kvm import PeerCredentials
 
 _SO_PEERGROUPS: Final = 59
-"""asm-generic/socket.h, since Linux 4.13: supplementary groups of the peer."""
+"""asm-generic/socket.h, since Linux 4.13: supplementary groups."""
 
 _GROUP_BYTES: Final = 1024
 """Longest socket option that Python reads: 256 groups. For more, mom asks the user database."""
@@ -41,7 +41,7 @@ class Right(IntEnum):
 
 
 class Credentials(NamedTuple):
-    """Process, user and groups of the peer of a unix socket."""
+    """Process, user and groups of a unix socket's peer."""
 
     process: int
     user: int
@@ -65,12 +65,12 @@ class Peer:
 
     @property
     def user(self) -> str:
-        """Return the user or, for TCP, the address, without the process."""
+        """Return the user or TCP address, without the process."""
         return self.name.partition(",")[0]
 
 
 def credentials(sock: socket.socket | TransportSocket) -> Credentials:
-    """Return the credentials of the peer of a connected unix socket."""
+    """Return the credentials of a unix socket's peer."""
     process, user, group = PeerCredentials.of(sock)
     try:
         packed = sock.getsockopt(socket.SOL_SOCKET, _SO_PEERGROUPS, _GROUP_BYTES)
@@ -82,7 +82,7 @@ def credentials(sock: socket.socket | TransportSocket) -> Credentials:
 
 @dataclass(frozen=True, slots=True)
 class LocalAccess:
-    """Ids of the groups that may read and change through the unix socket. Root and mom's user may do both."""
+    """Group ids that may read and change through the unix socket. Root and mom's user may do both."""
 
     read: int | None = None
     change: int | None = None
@@ -97,7 +97,7 @@ class LocalAccess:
 
 
 def group_id(name: str) -> int:
-    """Return the id of a group. Raise `MomError` if it does not exist."""
+    """Return a group's id. Raise `MomError` without this group."""
     try:
         return grp.getgrnam(name).gr_gid
     except KeyError:
@@ -105,7 +105,7 @@ def group_id(name: str) -> int:
 
 
 def has_access_lists(folder: Path) -> bool:
-    """Return whether files in this folder may have access control lists; True for a missing folder."""
+    """Return whether files here may have access control lists; True for a missing folder."""
     try:
         os.getxattr(folder, "system.posix_acl_access")
     except OSError as error:
@@ -126,7 +126,7 @@ def _listed_groups(user: int, group: int) -> frozenset[int]:
 
 
 class Tokens:
-    """Digests of the tokens for TCP, each with its right."""
+    """Digests of TCP tokens, each with its right."""
 
     def __init__(self, tokens: Mapping[Right, str]) -> None:
         self._digests = [(right, token_digest(token)) for right, token in sorted(tokens.items(), reverse=True)]
@@ -138,13 +138,13 @@ class Tokens:
 
 
 def bearer_digest(authorization: str) -> bytes:
-    """Return the digest of the token in `Authorization`; empty without a token."""
+    """Return the digest of the token in `Authorization`; empty without one."""
     kind, _, token = authorization.partition(" ")
     return token_digest(token.strip()) if kind.lower() == "bearer" else b""
 
 
 def token_digest(token: str) -> bytes:
-    """Return the digest of a token, which mom stores instead of the token."""
+    """Return a token's digest, which mom stores instead."""
     return hashlib.sha256(token.encode("utf-8", "surrogateescape")).digest()
 
 

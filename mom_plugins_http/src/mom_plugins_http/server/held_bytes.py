@@ -1,4 +1,4 @@
-"""Limit for the bytes that the server holds for its clients: received bodies, and unread answers."""
+"""Limit for bytes that the server holds: received bodies, and unread answers."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class HeldBytes:
         self._held[holder] = end_connection
 
     def fits(self, holder: Holder) -> bool:
-        """Make room for a new or larger body. Return False if protected bodies leave none."""
+        """Make room for a new or larger body; False if protected bodies leave none."""
         while self.size > self._most and self._held.keys() - {holder}:
             longest = next((each for each in self._held if each is not holder and each not in self._kept), None)
             if longest is None:
@@ -64,7 +64,7 @@ class HeldBytes:
 
 
 class Sending(Response):
-    """Response whose body is sent in pieces, as fast as the client reads.
+    """Response that is sent in pieces, as fast as the client reads.
 
     :param unread: counts the body until the connection has the last piece
     """

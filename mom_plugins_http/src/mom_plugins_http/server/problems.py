@@ -1,4 +1,4 @@
-"""Error answers: RFC 9457 problem documents, each with a hint."""
+"""RFC 9457 problem documents, each with a hint."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Connection: uvicorn's HTTP/1.1, with the peer's identity and time limits."""
+"""uvicorn's HTTP/1.1, with the peer's identity and time limits."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ LONGEST_HEAD: Final = 16 << 10
 """Bytes of request line and headers; clients send some hundreds."""
 
 IDLE_SECONDS: Final = 60
-"""Longest wait of a connection for its next request."""
+"""Longest wait for the next request."""
 
 _QUIET: Final = logging.Logger("connection")
-"""Silent logger for uvicorn. Errors of clients could fill the disk."""
+"""Errors of clients could fill the disk."""
 _QUIET.disabled = True
 
 UNKNOWN_PEER: Final = Peer("unknown", Right.NOTHING, local=False)
 
 
 class _Parser(h11.Connection):
-    """Parser that refuses chunked bodies, as chunks of one byte would block all clients for seconds."""
+    """Refuses chunked bodies, as chunks of one byte would block all clients for seconds."""
 
     chunked = False
 
@@ -103,7 +103,7 @@ class HttpConnection(H11Protocol):
         super().on_response_complete()
 
     def send_400_response(self, msg: str) -> None:
-        """Refuse malformed HTTP, unless an answer is in progress, and end the connection."""
+        """Refuse malformed HTTP, unless an answer is in progress, and disconnect."""
         if self.conn.our_state not in {h11.IDLE, h11.SEND_RESPONSE}:
             self.transport.close()
             return
@@ -117,7 +117,7 @@ class HttpConnection(H11Protocol):
         self.transport.close()
 
     def look_after(self, now: float, patience: float) -> None:
-        """End the connection if the client is too slow. Called about every second."""
+        """Disconnect a client that is too slow. Called about every second."""
         unsent = self.transport.get_write_buffer_size()
         if not unsent or unsent < self._unsent:
             self._stuck_since = None
@@ -132,7 +132,7 @@ class HttpConnection(H11Protocol):
 
 
 def peer_of(sock: socket.socket | TransportSocket | None, access: LocalAccess | None) -> Peer:
-    """Return the peer of a connected socket; `UNKNOWN_PEER` if it is gone. `access` is None for TCP."""
+    """Return the peer; `UNKNOWN_PEER` if it is gone. `access` is None for TCP."""
     try:
         if sock is None:
             return UNKNOWN_PEER
@@ -144,7 +144,7 @@ def peer_of(sock: socket.socket | TransportSocket | None, access: LocalAccess | 
 
 
 def server_config(app: Callable[..., Any]) -> uvicorn.Config:
-    """Return the settings of uvicorn's protocol."""
+    """Return uvicorn's settings."""
     config = uvicorn.Config(
         app,
         http=HttpConnection,

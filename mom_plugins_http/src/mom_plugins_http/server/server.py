@@ -1,4 +1,4 @@
-"""Server of the API, with limits for connections, and a thread for slow jobs."""
+"""API server with limited connections, and a thread for slow jobs."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from mom_plugins_http.settings import HttpSettings
 Result = TypeVar("Result")
 
 _LOOK_SECONDS: Final = 1.0
-"""Time between checks of connections, a fifth of the default patience."""
+"""A fifth of the default patience."""
 
 _REST_SECONDS: Final = 5.0
 
@@ -79,7 +79,7 @@ class Server(BoundedServer[Door]):
 
     @property
     def clients(self) -> int:
-        """Return the number of connections and handshakes."""
+        """Count connections and handshakes."""
         return len(self._state.connections) + self._handshakes
 
     def takes(self, door: Door) -> bool:
@@ -87,7 +87,7 @@ class Server(BoundedServer[Door]):
         return door.tls is None or self._handshakes < min(_HANDSHAKES, self._settings.clients // 2)
 
     async def connect(self, door: Door, sock: socket.socket) -> None:
-        """Start the client's connection, after a TLS handshake if needed."""
+        """Start a connection, after a TLS handshake if needed."""
         loop = asyncio.get_running_loop()
         patience = self._settings.patience if door.tls is not None else None
         self._came.set()
@@ -167,7 +167,7 @@ class Server(BoundedServer[Door]):
 
 
 class Worker:
-    """Thread for slow jobs such as compiling policies, one at a time."""
+    """Thread for slow jobs, one at a time."""
 
     def __init__(self, name: str, what: str, most: int) -> None:
         self._callers = Callers(name, 1)
@@ -178,7 +178,7 @@ class Worker:
 
     @property
     def full(self) -> bool:
-        """Return whether the limit of waiting jobs is reached."""
+        """Return whether too many jobs wait."""
         return self._waiting >= self._most
 
     async def run(self, job: Callable[[], Result], user: str = "") -> Result:

@@ -1,4 +1,4 @@
-"""Fair shares of limited places: the user who holds most yields."""
+"""Fair shares of places: the user who holds most yields."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ class PlaceHolder(Protocol):
 
     @property
     def user(self) -> str:
-        """Return the owner's user, who may hold several places."""
+        """Return the user, who may hold several places."""
 
 
 class Shares:
-    """Number of places of each user, once all places are taken."""
+    """Number of each user's places, once all are taken."""
 
     def __init__(self, holders: Iterable[PlaceHolder]) -> None:
         self._held = Counter((holder.right, holder.user) for holder in holders)
 
     def order(self, holder: PlaceHolder) -> tuple[Right, int]:
-        """Return the sort key of a place: the lowest right yields first, then the user who holds most."""
+        """Return the sort key: the lowest right yields first, then the user who holds most."""
         return holder.right, -self._held[holder.right, holder.user]
 
     def yields(self, holder: PlaceHolder, newcomer: PlaceHolder) -> bool:

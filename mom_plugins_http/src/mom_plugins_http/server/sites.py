@@ -1,4 +1,4 @@
-"""Defence against pages of other sites in a browser, using headers that no page can forge.
+"""Defence against other sites' pages in a browser, using headers that no page can forge.
 
 mom refuses everything but the listed forms.
 """
@@ -14,18 +14,17 @@ from typing import Any, Final
 from mom_kvm import Address
 
 LOCAL_NAMES: Final = ("localhost", "127.0.0.1", "::1")
-"""Names of the unix socket behind `ssh -L`. DNS cannot map them to another site."""
+"""For the unix socket behind `ssh -L`. DNS cannot map them to another site."""
 
 TOOL_NAME: Final = "mom"
-"""Host name for tools: `curl --unix-socket … http://mom/`. Refused with a port, as a browser would add one: another machine may have this
-name."""
+"""For `curl --unix-socket … http://mom/`. Refused with a port, as a browser would add one: another machine may have this name."""
 
 _HOST: Final = re.compile(r"(?:\[([0-9a-f:.]{2,45})\]|([a-z0-9](?:[a-z0-9.-]{0,252}[a-z0-9])?))(?::([1-9][0-9]{0,4}))?", re.ASCII)
 _LABEL: Final = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?", re.ASCII)
 
 
 def parse_host(text: str) -> str | None:
-    """Return the name or address in `Host` in canonical form, without the port; None if it is malformed.
+    """Return the canonical name or address in `Host`, without the port; None if it is malformed.
 
     Forms that parsers read differently are malformed: blanks, a user, an empty port, a zone, text after the bracket, a dot at the end.
     """
@@ -36,7 +35,7 @@ def parse_host(text: str) -> str | None:
 
 
 def name_of(text: str) -> str | None:
-    """Return a name or address from settings in canonical form, IPv6 without brackets; None if it is malformed."""
+    """Return a canonical name or address, IPv6 without brackets; None if it is malformed."""
     text = text.lower()
     return _address(text) if ":" in text else _name(text)
 
@@ -61,7 +60,7 @@ def _name(text: str) -> str | None:
 
 
 def same_site(host: str, origin: str | None, names: Collection[str]) -> bool:
-    """Return whether a TCP request addresses this server, and does not come from another site's page.
+    """Return whether a TCP request addresses this server, and no other site's page sent it.
 
     :param origin: the header `Origin`; None without it
     :param names: names of this server
@@ -90,7 +89,7 @@ _ANYWHERE = ("0.0.0.0", "::")  # noqa: S104  # compared, never bound
 
 
 def own_names(listen: str) -> list[str]:
-    """Return the names of a server that listens there: its address and this host's names."""
+    """Return a server's names: its address and this host's names."""
     host = Address.parse(listen).host
     anywhere = host in _ANYWHERE
     names = [name_of(name) for name in (*(() if anywhere else (host,)), socket.gethostname())]
@@ -100,9 +99,6 @@ def own_names(listen: str) -> list[str]:
 
 
 def reached_at(scope: Mapping[str, Any]) -> str:
-    """Return the address of this host that the client used, in canonical form; empty if unknown.
-
-    :param scope: the request's ASGI scope
-    """
+    """Return the canonical address that the client used; empty if unknown."""
     server = scope.get("server")
     return (name_of(str(server[0])) or "") if server else ""

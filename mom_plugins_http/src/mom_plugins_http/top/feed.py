@@ -1,4 +1,4 @@
-"""Thread that asks a running mom for the data of `mom top`."""
+"""Thread that asks a running mom for `mom top`."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from mom_plugins_http.cli.client import ApiRefusedError, Client, coded
 from mom_plugins_http.top.picture import HARMS, Drill, Picture, picture_of
 
 ANSWER_SECONDS: Final = 5.0
-"""mom answers within hundredths of a second; if it takes longer, it hangs."""
+"""mom answers within hundredths of a second, unless it hangs."""
 
 MOST_ACTS: Final = 100
 
 PAST_CYCLES: Final = 240
-"""Cycles of a guest's history, more than a terminal has columns."""
+"""More than a terminal has columns."""
 
 _REPORT: Final = "/v1/report?fields=" + ",".join(f"{name}?" for name in HARMS)  # `?` makes the fields optional
 
 
 class Feed:
-    """Newest picture of a running mom. `changed` is called from the feed's thread after each answer.
+    """Newest picture. `changed` is called from the feed's thread after each answer.
 
     :param refresh: seconds between two readings
     """
@@ -37,14 +37,14 @@ class Feed:
         self._guest: str | None = None
         self._ended = False
         self.picture: Picture | None = None
-        """The newest; replaced as a whole."""
+        """Replaced as a whole."""
         self.drill: Drill | None = None
         self.trouble: tuple[str, str] | None = ("waiting for mom", "")
         """Error and cure; None while mom answers."""
         self.lost_at: float | None = None
         """Monotonic time of the first of consecutive failures; None while mom answers."""
         self.failed: BaseException | None = None
-        """Unexpected error that ended the thread."""
+        """Error that ended the thread."""
         self._thread = threading.Thread(target=self._run, daemon=True)
 
     def start(self) -> None:

@@ -1,4 +1,4 @@
-"""Content of `mom top`, as plain values from the API's answers. Missing figures are unknown, not 0."""
+"""Content of `mom top`, as plain values. Missing figures are unknown, not 0."""
 
 from __future__ import annotations
 
@@ -16,10 +16,9 @@ if TYPE_CHECKING:
 Json = Mapping[str, Any]
 
 NAME: Final = "guest"
-"""Noun for a row."""
 
 HARMS: Final = ("killed_lately", "suffers")
-"""Fields that report harm: programs killed in a guest recently, and its shortages."""
+"""Fields that report harm: programs killed recently, and shortages."""
 
 LONGEST_NOTE: Final = 400
 """Characters."""
@@ -27,18 +26,18 @@ LONGEST_NOTE: Final = 400
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """Report of one cycle, with guests and problems as the screen shows them."""
+    """One cycle's report, with guests and problems for the screen."""
 
     report: ReportDocument
     columns: Sequence[GuestColumnModel]
-    """Columns with at least one known figure."""
+    """With at least one known figure."""
     rows: Sequence[Row]
-    """Guests by name."""
+    """By name."""
     together: Mapping[str, float | None] = field(default_factory=dict)
     """Sums over all guests of `size` and `max`, in KiB; None: unknown for every guest."""
     problems: Sequence[CommonProblem] = ()
     acts: Sequence[Json] = ()
-    """Recent acts, newest first."""
+    """Newest first."""
     received: float = field(default_factory=time.monotonic)
 
     @property
@@ -53,13 +52,13 @@ class Picture:
 
     @property
     def conditions(self) -> Sequence[ConditionModel]:
-        """Return the conditions of the host as a whole, worst first."""
+        """Return the host's conditions, worst first."""
         verdict = self.report["verdict"]
         return () if verdict is None else verdict["conditions"]
 
     @property
     def guests_unknown(self) -> str:
-        """Return why the list of guests is unknown; empty if it is known."""
+        """Return why the list of guests is unknown, or an empty text."""
         unknown = guests_unknown(self.rows, verdict_of(self.report))
         return unknown.message if unknown else ""
 
@@ -70,7 +69,7 @@ class Picture:
 
     @property
     def changes(self) -> int:
-        """Return the number of decisions for another value."""
+        """Count decisions for another value."""
         return sum(count for name, count in self.report["outcome_counts"].items() if name != Status.UNCHANGED)
 
     @property
@@ -79,14 +78,14 @@ class Picture:
         return self.report["interval_seconds"]
 
     def late_by(self, now: float) -> float:
-        """Return the seconds since the last cycle if that exceeds three intervals, otherwise 0."""
+        """Return the seconds since the last cycle; 0 up to three intervals."""
         age = now - self.received
         return age if age > 3 * self.interval + 1 else 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Drill:
-    """Explanation, fields and past of one guest, or the reason why they are unknown."""
+    """Explanation, fields and past of one guest, or why they are unknown."""
 
     id: str
     explanation: Json = field(default_factory=dict)

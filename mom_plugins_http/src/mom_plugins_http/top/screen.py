@@ -1,4 +1,4 @@
-"""Lines of each screen of `mom top`: pure functions of a picture."""
+"""Screens of `mom top`: pure functions of a picture."""
 
 from __future__ import annotations
 
@@ -33,30 +33,30 @@ if TYPE_CHECKING:
     from mom_daemon import ConditionModel
 
 WIDE: Final = 110
-"""Least width with words instead of signs."""
+"""Columns for words instead of signs."""
 
 _HEAD: Final = 5
-"""Lines above a view: four on the host, one of headings."""
+"""Lines: four on the host, one of headings."""
 
 _SEVERE: Final = {"error": "bold red", "warning": "yellow"}
 _MARKS: Final = {"error": "WRONG: ", "warning": "warning: "}
 _STATUSES: Final = {"failed": "bold red", "refused": "yellow", "gone": "yellow", "observed": "cyan"}
 
 TALL: Final = 40
-"""Least height that shows the last acts above the guests."""
+"""Lines, to show the last acts above the guests."""
 
 _ACTS: Final = 5
 
 
 def body_lines(size: tuple[int, int], picture: Picture | None = None) -> int:
-    """Return the number of guests that fit below the verdict. `size` is columns and lines."""
+    """Return how many guests fit below the verdict. `size` is columns and lines."""
     width, height = size
     above = [] if picture is None else [*brief_verdict(picture, width, _most_verdict(height)), *_last_acts(picture, width, height)]
     return max(1, height - _HEAD - 1 - len(above))
 
 
 def screen(look: Looking, feed: Feed, picture: Picture | None, size: tuple[int, int], now: float) -> list[Line]:
-    """Return all lines of a screen. `size` is columns and lines, `now` monotonic seconds."""
+    """Return all lines. `size` is columns and lines, `now` monotonic seconds."""
     width, height = size
     if small := too_small(size):
         return small
@@ -75,7 +75,7 @@ def screen(look: Looking, feed: Feed, picture: Picture | None, size: tuple[int, 
 
 
 def verdict_lines(picture: Picture, width: int) -> list[Line]:
-    """Return all conditions of the host, worst first, including cleared ones."""
+    """Return all conditions, worst first, including cleared ones."""
     lines: list[Line] = []
     for condition in picture.conditions:
         if condition["severity"] == "ok":
@@ -88,7 +88,7 @@ def verdict_lines(picture: Picture, width: int) -> list[Line]:
 
 
 def brief_verdict(picture: Picture, width: int, most: int) -> list[Line]:
-    """Return the verdict in at most `most` lines: each condition, then the reason and cure of the worst."""
+    """Return at most `most` lines: conditions, then reason and cure of the worst."""
     standing = [condition for condition in picture.conditions if condition["severity"] != "ok"]
     if not standing:
         return []
@@ -106,7 +106,7 @@ def brief_verdict(picture: Picture, width: int, most: int) -> list[Line]:
 
 
 def _headline(condition: ConditionModel) -> str:
-    """Put the duration before the details of a message, as a narrow screen cuts off the end."""
+    """Put the duration first, as a narrow screen cuts off the end."""
     headline, _, details = condition["message"].partition(": ")
     ended = f", over for {age(condition['over_seconds'])}" if condition["over_seconds"] else ""
     since = f"{_MARKS.get(condition['severity'], '')}{headline}, for {age(condition['lasted_seconds'])}{ended}"

@@ -33,7 +33,7 @@ def top_command(config_path: str | None) -> None:
 
 
 def looking() -> Looking:
-    """Return the initial view of `mom top`."""
+    """Return the initial view."""
     from mom_daemon import Looking
     from mom_plugins_http.top.picture import NAME
 
