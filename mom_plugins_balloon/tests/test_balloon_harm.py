@@ -66,14 +66,14 @@ def test_kills_in_a_shrunk_guest_are_an_error() -> None:
 def test_guarantee_is_no_cure_on_a_full_host() -> None:
     killed = seen(0, "", a=0), seen(1, "", a=1)
     on_full = with_kills(*killed, state=MemoryState.LOW)
-    assert on_full.why == "a had less than their maximum memory, and the host had no memory to return"
+    assert on_full.why == "a had less than the maximum memory, and the host had no memory to return"
     assert on_full.cure == "free memory on the host: a guarantee does not help while the host lacks memory"
     assert with_kills(*killed).cure == "set a guarantee for guests whose programs must not be killed"
 
 
 def test_size_at_the_kill_counts() -> None:
     back = with_kills(seen(0, "", a=0), seen(1, "", a=1), whole(2, a=1))
-    assert (back.severity, back.why) == (Severity.ERROR, "a had less than their maximum memory")
+    assert (back.severity, back.why) == (Severity.ERROR, "a had less than the maximum memory")
     assert with_kills(seen(0, "", a=0), whole(1, a=1)).severity is Severity.ERROR, "it may have got that back after the kill"
     assert with_kills(whole(0, a=0), seen(1, "", a=1)).severity is Severity.ERROR, "it may have been made smaller before the kill"
     assert with_kills(whole(0, a=0), whole(1, a=1), seen(2, "", a=1)).severity is Severity.WARNING, "it was made smaller later"

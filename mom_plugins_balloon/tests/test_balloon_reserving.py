@@ -86,7 +86,7 @@ class TestRoom:
         room = refused.value.room
         assert (room.available_kib, room.guaranteed_kib, room.can_free_kib) == (2 * GIB, 3 * GIB, int(GIB - 0.0309 * 3 * GIB))
         assert str(refused.value) == (
-            "cannot reserve 8.00 GiB: at most 1.31 GiB can be reserved (2.00 GiB are available, guests can give 929 MiB,"
+            "cannot reserve 8.00 GiB: at most 1.31 GiB can be reserved (2.00 GiB are available, guests can release 929 MiB,"
             " the host keeps 1.60 GiB, 0 KiB are reserved already)"
         )
         assert host.kept.reservations() == []
@@ -107,7 +107,7 @@ class TestRoom:
         host.why = why = "mom only observes"
         host.see(2 * GIB, a_guest("a"))
         assert host.kept.reserve(300 * MIB, 600).state is ReservationState.READY
-        with pytest.raises(ReservationRefused, match=re.escape(f"guests can give 0 KiB ({why})")):
+        with pytest.raises(ReservationRefused, match=re.escape(f"guests can release 0 KiB ({why})")):
             host.kept.reserve(GIB, 600)
 
     def test_concurrent_requests_never_exceed_the_room(self, host: KeptReservation) -> None:

@@ -53,7 +53,7 @@ def test_what_cannot_be_had_is_refused_with_all_figures(served: Served) -> None:
     assert problem["requested_kib"] == 1 << 30
     assert {name: problem[name] for name in room} == room
     assert "cannot reserve 1.00 TiB: at most" in problem["detail"]
-    assert "guests can give" in problem["hint"]
+    assert "guests can release" in problem["hint"]
 
 
 def test_a_mom_that_observes_promises_only_what_is_there(served: Served) -> None:

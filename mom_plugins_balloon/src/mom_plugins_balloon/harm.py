@@ -135,7 +135,7 @@ def _killed(kills: Sequence[Kill]) -> Condition:
     if not shrunk:
         why, cure = "these guests had their maximum memory already", "give these guests more memory: raise their maximum"
         return Condition("killed", message, why, cure, Severity.WARNING)
-    why, cures = f"{_named(shrunk)} had less than their maximum memory", []
+    why, cures = f"{_named(shrunk)} had less than the maximum memory", []
     if any(kill.host_short for kill in shrunk):
         why = f"{why}, and the host had no memory to return"
         cures.append("free memory on the host: a guarantee does not help while the host lacks memory")

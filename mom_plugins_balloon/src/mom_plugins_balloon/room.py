@@ -191,7 +191,7 @@ def rise_of(snapshot: Snapshot, twice: float, forecasts: Forecasts | None) -> tu
 def too_large(memory_kib: int, room: Room) -> ReservationRefused:
     """Return the refusal of a reservation that lacks memory."""
     why = f" ({room.why})" if room.why else ""
-    parts = [f"{format_kib(room.available_kib)} are available", f"guests can give {format_kib(room.can_free_kib)}{why}"]
+    parts = [f"{format_kib(room.available_kib)} are available", f"guests can release {format_kib(room.can_free_kib)}{why}"]
     if room.can_offload_kib:
         parts.append(f"{format_kib(room.can_offload_kib)} of cold memory can go to swap")
     if room.returning_kib:
