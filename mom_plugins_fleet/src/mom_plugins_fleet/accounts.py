@@ -1,6 +1,6 @@
 """NATS accounts of the fleet: JSON Web Tokens signed with its root key (github.com/nats-io/jwt, version 2).
 
-Each host has its own account, because a server sends a reply to any subject that the client names, including another host's key.
+Each host has its own account: servers send a reply to any subject that the client names, even another host's key.
 """
 
 from __future__ import annotations

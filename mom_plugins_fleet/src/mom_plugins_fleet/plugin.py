@@ -96,7 +96,7 @@ class FleetPlugin:
         """Whether the agent waits for an answer on a guest."""
         self._empty = 0
         self._begun: dict[str, int] = {}
-        """Cycle in which each unfinished move was decided, by guest id."""
+        """Cycle of each unfinished move's decision, by guest id."""
 
     # --- life ------------------------------------------------------------------------------------------------------------------
 

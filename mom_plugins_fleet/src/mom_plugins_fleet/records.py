@@ -23,7 +23,6 @@ FLEET_POLICY: Final = re.compile(r"^[0-9]{2}_fleet_[a-z0-9_]{1,48}\Z")
 """Policies of the fleet, which never replace a host's own policies."""
 
 CLASSES: Final = "classes.yaml"
-"""Service classes among a group's policies."""
 
 LARGEST_RECORD: Final = 768 << 10
 """Bytes. NATS servers take messages of 1 MiB by default."""
@@ -174,7 +173,6 @@ class HostedGuest(FleetRecord):
     held: Kib | None = None
     """Its memory on the host, RAM and swap."""
     working: Kib | None = None
-    """Last known working set."""
     guarantee: Kib = 0
     stays: str = ""
     """Why it cannot move; empty: it can."""

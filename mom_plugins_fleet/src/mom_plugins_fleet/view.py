@@ -41,7 +41,7 @@ class FleetView:
     authorized: Bucket[AuthorizedKeys] = field(default_factory=lambda: Bucket(AuthorizedKeys, AUTHORIZED, frozenset()))
     lease: StoredEntry = field(default_factory=lambda: StoredEntry(0, None))
     left: dict[tuple[str, str], float] = field(default_factory=dict)
-    """Monotonic time at which a guest was known to have left, by host and guest."""
+    """Monotonic time since when a guest is known to have left, by host and guest."""
     _guests_of: dict[str, tuple[HostState, Mapping[str, HostedGuest]]] = field(default_factory=dict)
     """Cache: guests by id, with the state that lists them."""
 

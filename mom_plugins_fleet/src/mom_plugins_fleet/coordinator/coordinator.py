@@ -1,8 +1,8 @@
 """Coordinator: chooses destinations for guests of drained hosts and, where operators allow it, of full hosts.
 
 The working coordinator holds a lease, a key that it sets repeatedly. After `LEASE_SECONDS` without a change, another coordinator takes the
-lease and raises the epoch in all orders, which locks out a suspended coordinator. The lease has no time to live, because nats-server 2.9
-may repeat expired keys after a restart.
+lease. It raises the epoch in all orders, to lock out a suspended coordinator. The lease has no time to live, because nats-server 2.9 may
+repeat expired keys after a restart.
 """
 
 from __future__ import annotations
