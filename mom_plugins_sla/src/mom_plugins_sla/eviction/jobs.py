@@ -32,7 +32,7 @@ GIVE_UP_SECONDS: Final = 60.0
 LOST_LOOK_SECONDS: Final = 30.0
 
 LATE_SECONDS: Final = 1800.0
-"""A guest that stops this long after its limit still stopped because of mom, for example after an update."""
+"""A guest that stops this long after its limit still stopped because of mom."""
 
 GONE_CYCLES: Final = 3
 """A hypervisor that just started may list guests late."""

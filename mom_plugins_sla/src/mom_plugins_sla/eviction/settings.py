@@ -14,7 +14,7 @@ class EvictionSettings(PluginSettings):
     """Conditions and pace of eviction."""
 
     enabled: bool = False
-    """Whether mom stops or moves guests by itself when the host stays full and their class allows it. Otherwise guests move only by other
+    """Whether mom itself stops or moves guests when the host stays full and their class allows it. Otherwise guests move only by other
     decisions, such as an operator's drain in a fleet."""
 
     full: Annotated[float, Field(gt=0, le=100)] = 10.0
@@ -49,7 +49,7 @@ class EvictionSettings(PluginSettings):
     that still shuts down within the next half hour also comes back."""
 
     sweep: Annotated[Duration, Field(ge=0, le=60)] = 10.0
-    """Time limit for the plugin balloon to sweep a guest before a move, so that its freed memory is not sent. 0: move at once. A host with
+    """Time limit for the plugin balloon to sweep a guest before a move, so that freed memory is not sent. 0: move at once. A host with
     less than `least` available, or in `host_memory_state` low, always moves guests at once."""
 
     move_unclassed: bool = False

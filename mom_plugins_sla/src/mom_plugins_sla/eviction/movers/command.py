@@ -230,11 +230,10 @@ class CommandMoverPlugin(MoverPlugin):
         """Program and its abilities."""
 
         command: Arguments = Field(default_factory=list)
-        """Absolute path of the program and its arguments, as a list. mom replaces the whole arguments `{guest}` (name), `{id}`, `{host}`
-        (the destination's host), `{uri}` (the whole destination) and `{move}` (unique id of the move). Put a secret into a file that the
-        program reads, because every user of the host sees arguments. Exit code 0 means that the guest has moved; any other code means that
-        it has not. On SIGTERM the program must cancel the move. If a move ends while mom restarts, it counts as done once the guest is
-        gone. Otherwise the operator must check."""
+        """Absolute path of the program and its arguments, as a list. mom replaces whole arguments: `{guest}` (name), `{id}`, `{host}` (the
+        destination's host), `{uri}` (the whole destination) and `{move}` (unique id of the move). Put a secret into a file, because
+        every user of the host sees arguments. Exit code 0: the guest has moved; any other code: it has not. On SIGTERM the program must
+        cancel the move. If a move ends while mom restarts, it counts as done once the guest is gone. Otherwise the operator must check."""
         live: bool | None = None
         """Whether the guest runs during the move. Unset: unknown, so only guests that may also be saved are moved."""
         within: Annotated[str, StringConstraints(max_length=64)] = ""
