@@ -57,7 +57,8 @@ def _size(value: Any) -> int:
 class NoteStore:
     """Notes in memory and in a state file, with a limit on their total size.
 
-    A guest's notes end when the guest restarts with another `incarnation`, or is gone for an hour (at once if incarnations are unknown).
+    A guest's notes end when the guest restarts with another `incarnation`. They also end an hour after the guest is gone (at once if
+    incarnations are unknown).
 
     :param context: of the plugin whose folder holds the file; None: keep notes in memory
     :param whose: owner of the notes for messages, such as `policies in Python`

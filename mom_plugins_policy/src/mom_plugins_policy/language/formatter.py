@@ -1,8 +1,8 @@
 """Layout of policies.
 
-Line breaks stay. A line is indented by four columns more than the line that opened its innermost bracket, and by four more for each
-further bracket opened in that line, except `{`. A closing bracket is indented like its opening line. Tokens have one space between them,
-except after `(` and before `)`; a comment has at least two before it. One blank line stays.
+Line breaks stay. A line is indented by four columns more than the line that opened its innermost bracket. Each further bracket opened in
+that line adds four more, except `{`. A closing bracket is indented like its opening line. Tokens have one space between them, except after
+`(` and before `)`; a comment has at least two before it. One blank line stays.
 """
 
 from __future__ import annotations

@@ -42,7 +42,7 @@ class Generator(Operations):
         """Whether the steps of a turn are known only at run time."""
         self.generated = 0
         self.next_look = SLICE
-        """Number of generated forms at which to check the time."""
+        """Count of generated forms at the next check of the time."""
         self.most = _COPIES * program.size + 50_000
         self.guest_loops = 0
         self.depth = "1"
@@ -335,7 +335,7 @@ class Generator(Operations):
         return Expression(result, "list", stable=True, safe=True)
 
     def _contained_step(self, form: Form, over: str, element: Expression, result: str, first: Callable[[], list[str]]) -> str:
-        """Emit a turn of a `with` in which an error fails only that guest. Return the value's type."""
+        """Emit a turn of a `with`. An error in it fails only that guest. Return the value's type."""
         self.emit("try:")
         with self._block() as step:
             self.late(first)
