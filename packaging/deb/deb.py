@@ -41,14 +41,15 @@ Suggests: python3-libvirt, libvirt-daemon-system, qemu-system-x86
 Section: admin
 Priority: optional
 Description: memory overcommitment manager for KVM hosts
- Sell more memory to guests than the host has, and mom moves it to where it is
- needed: every few seconds it reads the host and all guests, evaluates a policy
- that can be replaced at any time, and acts, with memory balloons and kernel
- samepage merging, with limits on CPU, disks and network, with control groups
- and NUMA.
+ The memory of all guests can add up to more than the host has: mom moves
+ memory to the guests that need it. Every few seconds it reads the state of
+ the host and all guests, evaluates a policy, and acts. You can replace the
+ policy at any time. mom resizes memory balloons, tunes kernel samepage
+ merging (KSM), limits CPU, disks and network, and sets control groups and
+ NUMA balancing.
  .
- Everything that it has changed is put back when it is stopped or removed. It
- comes with a Python environment of its own.
+ When mom is stopped or removed, it restores everything that it has changed.
+ The package has its own Python environment.
 """
 
 COCKPIT_CONTROL: Final = """\
@@ -64,9 +65,9 @@ Recommends: cockpit
 Section: admin
 Priority: optional
 Description: Cockpit user interface for mom
- Shows in Cockpit what the memory overcommitment manager mom does with the
- memory of a KVM host and its guests, and changes its policies, with the
- rights of the user who has logged in.
+ Shows in Cockpit the memory of a KVM host and its guests, and the actions of
+ the memory overcommitment manager mom. Changes mom's policies. The rights are
+ those of the logged-in user.
 """
 
 CHANGELOG: Final = """\
