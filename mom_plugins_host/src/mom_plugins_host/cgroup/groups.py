@@ -1,7 +1,6 @@
 """Control group of a guest: its fields, controls and files.
 
-mom uses the group of the whole guest, above the groups that libvirt creates for the emulator and the vCPUs. Protection works only among
-siblings.
+mom uses the group of the whole guest, above libvirt's groups for the emulator and the vCPUs. Protection works only among siblings.
 """
 
 from __future__ import annotations
@@ -50,7 +49,6 @@ KNOBS: Final = {
     MEMORY_MIN: ("memory.min", "below this, the kernel never reclaims memory of the guest; -1: protect all of it"),
     SWAP_MAX: ("memory.swap.max", "limit of the guest's memory in the host's swap; -1: no limit"),
 }
-"""File and description of each control."""
 
 
 def _field(name: str, description: str, source: str) -> FieldSpec:
@@ -77,14 +75,14 @@ _STAT: Final = {ANON: "anon", FILE: "file", SHMEM: "shmem", LOCKED: "unevictable
 
 
 class GuestGroup(NamedTuple):
-    """Folder of a guest's group, and process id of its QEMU (0: unknown)."""
+    """Folder of a group, and its QEMU's process id (0: unknown)."""
 
     folder: str
     pid: int
 
 
 def group_of(guest: Guest, hierarchies: Hierarchies) -> GuestGroup | None:
-    """Return the group (cgroups v2) in the guest's property `cgroups`; None without one."""
+    """Return the group (cgroups v2) in the property `cgroups`, or None."""
     paths = guest.properties.get("cgroups")
     path = paths.get(Hierarchies.UNIFIED) if isinstance(paths, Mapping) else None
     folder = hierarchies.folder(Hierarchies.UNIFIED, path) if isinstance(path, str) else None
@@ -92,7 +90,7 @@ def group_of(guest: Guest, hierarchies: Hierarchies) -> GuestGroup | None:
 
 
 def group_fields(folder: str) -> dict[str, Value]:
-    """Return the memory of a group and the values of its controls; unknown ones are missing."""
+    """Return a group's memory and controls; unknown values are missing."""
     stat = dict(line.split(" ", 1) for line in _text(folder, "memory.stat").splitlines() if " " in line)
     sizes = {name: _kib(stat.get(word, "")) for name, word in _STAT.items()}
     sizes |= {name: _kib(_text(folder, file)) for name, file in ((CURRENT, "memory.current"), (SWAP, "memory.swap.current"))}
@@ -112,7 +110,7 @@ def limit_write(control: str, kib: int, group: GuestGroup) -> GroupWrite:
 
 
 def explained(error: HypervisorError, write: GroupWrite) -> HypervisorError:
-    """Rephrase the kernel's refusal in terms of a control group."""
+    """Rephrase the kernel's refusal for an operator."""
     file, text = Path(write.path), write.text
     number = error.__cause__.errno if isinstance(error.__cause__, OSError) else None
     if not file.parent.is_dir():

@@ -1,4 +1,4 @@
-"""Plugin `cgroup`: reads guests' control groups, sets limits and protection, and reviews decisions on them."""
+"""Plugin `cgroup`: reads, limits and protects guests' control groups."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ class CgroupGuestSettings(mom_core.GuestSettings):
 
 
 _AT_ONCE: Final = 32
-"""Most files in one batch. Batches grow while one takes less than `_SOON`."""
+"""Files in one batch. Batches grow while one takes less than `_SOON`."""
 
 _SOON: Final = 0.02
 """Seconds. Newer kernels take 32 limits in 5 ms. Older ones reclaim during the write, up to 0.1 s for each."""
@@ -115,7 +115,6 @@ class CgroupPlugin:
     Settings = CgroupSettings
     GuestSettings = CgroupGuestSettings
     write: Callable[[Sequence[GroupWrite]], Sequence[HypervisorError | None]] = staticmethod(write_group_files)
-    """Writes files of groups; tests may replace it."""
 
     def __init__(self, settings: CgroupSettings, context: PluginContext) -> None:
         self._settings = settings
@@ -128,12 +127,12 @@ class CgroupPlugin:
 
     @hookimpl
     def mom_declare(self) -> Iterable[Declaration]:
-        """Declare memory and swap of guests' groups, and their limits and protection."""
+        """Declare memory, swap, limits and protection of groups."""
         return (*FIELDS, *CONTROLS)
 
     @hookimpl
     def mom_collect_guests(self, guests: Sequence[Guest]) -> Mapping[str, Mapping[str, Value]]:
-        """Return the memory and limits of all guests' groups."""
+        """Return memory and limits of all guests' groups."""
         self._hierarchies.keep_fresh()
         groups = {guest.id: group_of(guest, self._hierarchies) for guest in guests}
         self._groups = {identity: group for identity, group in groups.items() if group is not None}
@@ -148,7 +147,7 @@ class CgroupPlugin:
 
     @hookimpl
     def mom_act(self, snapshot: Snapshot) -> Iterable[Decision]:
-        """Decide the configured values in every cycle, as systemd resets them when it reloads its units."""
+        """Decide configured values in every cycle, as systemd resets them when it reloads units."""
         return self._enforcement.decide(snapshot, {guest.id: self._values_for(guest) for guest in snapshot.guests.values()})
 
     def _values_for(self, guest: Guest) -> dict[str, SetValue]:
@@ -175,7 +174,7 @@ class CgroupPlugin:
         return reviewed(snapshot, decisions, host)
 
     def _swap_limits_of(self, guest: Guest) -> Sequence[GroupLimit]:
-        """Return the tightest swap limit of the guest's groups, the tightest above that, and so on.
+        """Return the tightest swap limit, the tightest above that, and so on.
 
         Limits between them leave more room, as fewer guests share them.
         """
@@ -205,7 +204,7 @@ class CgroupPlugin:
 
     @hookimpl
     def mom_write(self, hypervisor: Hypervisor, changes: Sequence[Change]) -> Mapping[Target, HypervisorError]:
-        """Write the values. New `memory.high` values take at most half of the plugin's deadline."""
+        """Write the values. New `memory.high` values take at most half of the deadline."""
         began, count = time.monotonic(), 1
         until = began + self._settings.deadline / 2
         groups = self._groups_of(hypervisor, {change.entity.id for change in changes})
@@ -235,7 +234,7 @@ class CgroupPlugin:
         return errors
 
     def _groups_of(self, hypervisor: Hypervisor, identities: AbstractSet[str]) -> Mapping[str, GuestGroup | None]:
-        """Return the groups by guest id. After a crash, mom restores guests before it has collected them."""
+        """After a crash, mom restores guests before it has collected them."""
         if identities <= self._groups.keys():
             return self._groups
         self._hierarchies.refresh()
@@ -247,7 +246,7 @@ class CgroupPlugin:
 
     @hookimpl
     def mom_doctor(self, hypervisor: Hypervisor | None) -> Iterable[Finding]:
-        """Report where control groups are, and which are unwritable."""
+        """Report control groups, and unwritable ones."""
         return findings(self._hierarchies, hypervisor, observes=self._context.observes)
 
 

@@ -30,14 +30,14 @@ _MOST_STEP_KIB: Final = 256 << 10
 usual disk swaps one step in a quarter of a second."""
 
 _STALL_PERCENT: Final = 0.1
-"""Percent of the time. A guest that waits longer for memory gets no lower limit; Meta's senpai keeps containers below it."""
+"""A guest that waits longer for memory gets no lower limit; Meta's senpai keeps containers below it."""
 
 _PROTECTED_SHARE: Final = 0.8
-"""Share of the host's memory that memory.min may protect. The kernel needs the rest to avoid OOM kills."""
+"""Of the host's memory. The kernel needs the rest to avoid OOM kills."""
 
 
 class GroupNeed(NamedTuple):
-    """Memory in KiB that the guest's group must be able to hold. `kib` is None if the need is unknown, with the reason."""
+    """KiB that the group must be able to hold. `kib` is None if unknown, with the reason."""
 
     kib: int | None
     promised: int
@@ -45,7 +45,7 @@ class GroupNeed(NamedTuple):
 
 
 def need_of(guest: Guest, guaranteed_kib: float | None, overhead_kib: int, stale_after: float) -> GroupNeed:
-    """Return the guest's need: its balloon size less its usable memory, plus QEMU's overhead.
+    """Return a guest's balloon size less its usable memory, plus QEMU's overhead.
 
     :param guaranteed_kib: None: unknown or not promised
     :param stale_after: age in seconds from which statistics do not count
@@ -63,8 +63,7 @@ def need_of(guest: Guest, guaranteed_kib: float | None, overhead_kib: int, stale
 
 @dataclass(frozen=True, slots=True)
 class HostBounds:
-    """Host figures for limits of all guests, in KiB (None: unknown). `swap_taken` is the swap per group that earlier decisions of this
-    cycle use."""
+    """Host figures in KiB (None: unknown). `swap_taken`: swap per group that earlier decisions of this cycle use."""
 
     total_kib: int | None
     swap_free_kib: int | None
@@ -74,7 +73,7 @@ class HostBounds:
 
 
 def reviewed(snapshot: Snapshot, decisions: Sequence[Decision], host: HostBounds) -> Iterable[Revision]:
-    """Yield the revisions of decisions on control groups."""
+    """Yield revisions of decisions on control groups."""
     protected = _Protected(snapshot)
     swap_max = {
         decision.entity.id: decision.value
@@ -111,7 +110,7 @@ def reviewed(snapshot: Snapshot, decisions: Sequence[Decision], host: HostBounds
 
 
 def _high(guest: Guest, limit: int, host: HostBounds, swap_max: int | None) -> tuple[int, str, str]:
-    """Return the limit that mom may set now, the reason to refuse any, and the reason to change the limit.
+    """Return the limit for now, the reason to refuse any, and the reason to change the limit.
 
     :param swap_max: swap limit in KiB from another decision of this cycle
     """
@@ -152,7 +151,7 @@ def _high(guest: Guest, limit: int, host: HostBounds, swap_max: int | None) -> t
 
 
 def _raised(guest: Guest, limit: int, host: HostBounds) -> tuple[int, str, str] | None:
-    """Return a raised limit for a guest that cannot shrink to its limit; None for others. The kernel would delay its allocations."""
+    """Raise the limit of a guest that cannot shrink to it, as the kernel would delay its allocations. None for others."""
     current, standing = guest.number(CURRENT), guest.number(MEMORY_HIGH)
     is_known = host.swap_free_kib is not None and all(guest.number(name) is not None for name in (ANON, FILE, SHMEM, LOCKED))
     if not is_known or current is None or standing is None or NO_LIMIT in (limit, standing):
@@ -167,7 +166,7 @@ def _raised(guest: Guest, limit: int, host: HostBounds) -> tuple[int, str, str] 
 
 
 def _strands(guest: Guest, swap_max: int, high: float | None) -> str:
-    """Return why the guest's swap limit must not fall to this value; empty if it may. `high` is its memory.high after this cycle."""
+    """Return why `swap_max` must not be set, or an empty text. `high` is memory.high after this cycle."""
     current, standing = guest.number(CURRENT), guest.number(SWAP_MAX)
     lowers = swap_max != NO_LIMIT and standing is not None and not 0 <= standing <= swap_max
     if not lowers or current is None or high is None or high == NO_LIMIT:
@@ -199,7 +198,7 @@ def _less_swap(host: HostBounds, guest: Guest, kib: int) -> HostBounds:
 
 
 def _to_swap(guest: Guest, limit: int, value: int) -> int:
-    """Return the KiB to swap until the guest fits the decided limit. `value` is this cycle's limit on the way to it."""
+    """Return the KiB to swap until the guest fits the decided `limit`. `value` is this cycle's limit on the way."""
     current = guest.number(CURRENT)
     if limit == NO_LIMIT or current is None or value >= current:
         return 0
@@ -207,14 +206,12 @@ def _to_swap(guest: Guest, limit: int, value: int) -> int:
 
 
 def _reclaimable(guest: Guest, swap_kib: int) -> int:
-    """Return a guest's reclaimable KiB: page cache, and unlocked memory that fits into free swap."""
+    """Return the KiB of page cache, and of unlocked memory that fits into free swap."""
     file, shmem, anon, locked = (guest.number(name) or 0 for name in (FILE, SHMEM, ANON, LOCKED))
     return int(max(0, file - shmem) + min(swap_kib, max(0, anon + shmem - locked)))
 
 
 class _Protected:
-    """Memory that memory.min protects, by guest and in total."""
-
     def __init__(self, snapshot: Snapshot) -> None:
         protected = [(guest, least) for guest in snapshot.guests.values() if (least := guest.number(MEMORY_MIN))]
         self._kib = {guest.id: self._of(guest, int(least)) or 0 for guest, least in protected}

@@ -21,20 +21,20 @@ REFRESH = "proc/sys/vm/stat_refresh"
 """Kernel file that empties the lists."""
 
 LEAST_GAP_SECONDS = 1.0
-"""Between two rounds; the kernel's own interval (vm.stat_interval)."""
+"""The kernel's own interval (vm.stat_interval)."""
 
 LONGEST_SECONDS = 0.1
-"""Longest round, enough for 800 MiB on two CPUs."""
+"""Of one round, enough for 800 MiB on two CPUs."""
 
 VAIN_WRITES = 20
 """Writes without a change until mom stops. Each lowers a list's limit by an eighth, and the limit may be ten times the content."""
 
 _LIST = re.compile(r"^ +count: +([0-9]{1,18})\n +high: +[0-9]+\n +batch: +[0-9]+\n(?: +high_min: +([0-9]{1,18})\n)?", re.MULTILINE)
-"""One list in /proc/zoneinfo, in base pages. `high_min` is its limit in quiet times."""
+"""In base pages. `high_min` is the list's limit in quiet times."""
 
 
 def read_text(path: Path) -> str:
-    """Return the whole text of a kernel file; empty if it is unreadable. Bytes beyond ASCII become U+FFFD."""
+    """Read a kernel file; empty if unreadable. Bytes beyond ASCII become U+FFFD."""
     try:
         return path.read_bytes().decode("ascii", "replace")
     except OSError:
@@ -42,14 +42,14 @@ def read_text(path: Path) -> str:
 
 
 class KeptByCpus(NamedTuple):
-    """Memory in KiB that CPUs keep. `excess` is above the limits of quiet times."""
+    """KiB that CPUs keep. `excess` is above the limits of quiet times."""
 
     total: int
     excess: int
 
 
 def kept_by_cpus(zoneinfo: str) -> KeptByCpus | None:
-    """Return the sums over all lists; None if zoneinfo shows no list."""
+    """Sum all lists; None without any list."""
     lists = _LIST.findall(zoneinfo)
     if not lists:
         return None
@@ -58,7 +58,7 @@ def kept_by_cpus(zoneinfo: str) -> KeptByCpus | None:
 
 
 class CpuLists:
-    """Per-CPU lists of this host. `root` holds /proc and /sys.
+    """Per-CPU lists. `root` holds /proc and /sys.
 
     A write to vm.stat_refresh makes every CPU release a part of its list, 8 MiB of each zone (mm/vmstat.c, `refresh_cpu_vm_stats`).
     """
@@ -73,11 +73,11 @@ class CpuLists:
         self._thread: threading.Thread | None = None
 
     def kept(self) -> KeptByCpus | None:
-        """Return the memory that CPUs keep now; None if unknown."""
+        """Return the memory that CPUs keep; None if unknown."""
         return kept_by_cpus(read_text(self._zoneinfo))
 
     def why_not(self) -> str:
-        """Return why mom cannot empty the lists; empty if it can."""
+        """Return why mom cannot empty the lists, or an empty text."""
         for name in ("isolated", "nohz_full"):
             try:
                 cpus = (self._cpus / name).read_bytes().decode("ascii", "replace").strip()
@@ -90,7 +90,7 @@ class CpuLists:
         return "" if (denied := why_not_writable(self._refresh)) is None else denied.message
 
     def take_back(self, least_kib: float) -> None:
-        """Start a thread that empties the lists if the excess is at least this much. A busy CPU may delay the kernel."""
+        """Empty the lists in a thread if the excess is this large. A busy CPU may delay the kernel."""
         now = self._monotonic()
         if now < self._next or (self._thread is not None and self._thread.is_alive()):
             return

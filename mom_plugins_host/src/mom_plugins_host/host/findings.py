@@ -1,4 +1,4 @@
-"""Findings, problems and conditions of the host, each with its cure."""
+"""Findings, problems and conditions of the host."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ STALLED_PERCENT: Final = 60.0
 """systemd-oomd kills above this value (DefaultMemoryPressureLimit). mom compares the average of a minute."""
 
 PLENTY_SHARE: Final = 0.1
-"""If more of the host's memory is available, stalls come from the limit of a control group."""
+"""Above this available share, stalls come from the limit of a control group."""
 
 _KEPT_KIB: Final = 64 << 10
 
@@ -27,7 +27,7 @@ _ADD_SWAP: Final = (
 
 
 def problems(fields: Mapping[str, Value], plugin: str, why_unwatched: str) -> Iterator[Problem]:
-    """Yield a problem for each missing figure, and for a watch that does not run."""
+    """Yield problems for missing figures and a stopped watch."""
     for finding in (memory_finding(fields), pressure_finding(fields), watch_finding("", why_unwatched)):
         if finding.severity is not Severity.OK:
             yield Problem(Source(plugin), finding.message, severity=Severity.WARNING, hint=finding.cure)
@@ -65,14 +65,14 @@ def pressure_finding(fields: Mapping[str, Value]) -> Finding:
 
 
 def watch_finding(how: str, why_not: str) -> Finding:
-    """Return how memory pressure wakes mom, or a warning why it does not."""
+    """Return how memory pressure wakes mom, or why it does not."""
     if why_not:
         return Finding(Severity.WARNING, "host pressure watch", why_not, _THREADS_CURE)
     return Finding(Severity.OK, "host pressure watch", f"mom watches memory pressure {how}")
 
 
 def cpu_lists_findings(kept: KeptByCpus | None, why_not: str, *, enabled: bool) -> Iterator[Finding]:
-    """Yield how the host gets back free memory that CPUs keep; nothing for small amounts."""
+    """Yield how the host gets CPUs' free memory back; nothing for small amounts."""
     if kept is None or kept.excess < _KEPT_KIB:
         return
     subject = "free memory in per-CPU lists"

@@ -1,4 +1,4 @@
-"""Plugin `host`: reads kernel files in each cycle, and watches memory pressure between cycles."""
+"""Plugin `host`: reads kernel files, and watches memory pressure between cycles."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mom_plugins_host.host.cpu_lists import read_text
 from mom_plugins_host.host.watch import HostSettings, HostWatch
 
 AVAILABLE_TARGET = "mem_watermark_high"
-"""Field with the desired available memory, from the plugin that manages it."""
+"""Desired available memory, from the plugin that manages it."""
 
 
 class HostPlugin:
@@ -54,7 +54,7 @@ class HostPlugin:
 
     @hookimpl
     def mom_collect_host(self) -> Mapping[str, Value]:
-        """Return all readable fields. A malformed file loses only its own fields."""
+        """Return all readable fields. A malformed file loses only its own."""
         root = self._context.root
         meminfo, kept = read_meminfo(root), self._watch.lists.kept()
         self._collected_kib = meminfo.get("MemTotal")
@@ -75,7 +75,7 @@ class HostPlugin:
 
     @hookimpl
     def mom_problems(self, snapshot: Snapshot) -> Iterable[Problem | Condition]:
-        """Report missing fields and memory stalls; pass the cycle's figures to the watch."""
+        """Report missing fields and memory stalls; pass figures to the watch."""
         total, available, target = (snapshot.host.whole(name) for name in ("mem_available", "mem_really_available", AVAILABLE_TARGET))
         self._watch.update(available, total, target, self._collected_kib)
         self._processes.update(snapshot, self._context.root / "proc")
@@ -86,7 +86,7 @@ class HostPlugin:
 
     @hookimpl
     def mom_doctor(self, hypervisor: Hypervisor | None) -> Iterable[Finding]:
-        """Check that memory, pressure and swap are readable, and how pressure is watched."""
+        """Check memory, pressure, swap and the watch."""
         fields = self.mom_collect_host()
         lists, settings = self._watch.lists, self._watch.settings
         yield findings.memory_finding(fields)

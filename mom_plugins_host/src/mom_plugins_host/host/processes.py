@@ -1,4 +1,4 @@
-"""Largest processes besides the guests; read only while the host is short of memory."""
+"""Largest processes besides guests; read only while memory is short."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from mom_core import FieldSpec, Metric, Scope, Snapshot, Unit, Value, format_kib
 from mom_kvm import PAGE_KIB, ProcessStat, pid_of, read_kernel_file
 
 HARD: Final = "mem_watermark_hard"
-"""Field with the available memory below which guests give up margins."""
+"""Available memory below which guests give up margins."""
 
 SHORT_SHARE: Final = 0.1
-"""With a smaller available share, a host without watermarks is short of memory."""
+"""Available share below which a host without watermarks is short of memory."""
 
 EARLY: Final = 2.0
 """Multiple of the hard watermark at which mom starts to read processes."""
 
 LOOK_SECONDS: Final = 10.0
-"""Between two readings. Each process takes 10 µs: 50 ms of CPU time for 5,000 processes."""
+"""Each process takes 10 µs: 50 ms of CPU time for 5,000 processes."""
 
 MOST: Final = 20_000
-"""Most processes read, lowest ids first, so that a fork bomb does not block the plugin."""
+"""Processes, lowest ids first, so that a fork bomb does not block the plugin."""
 
 NAMED: Final = 3
 NAMED_KIB: Final = 64 << 10
@@ -43,7 +43,7 @@ FIELDS: Final = (
 
 
 class OtherProcesses:
-    """Last reading of the other processes. `fields` is empty unless the host is short of memory."""
+    """Last reading. `fields` is empty unless the host is short of memory."""
 
     def __init__(self) -> None:
         self.fields: Mapping[str, Value] = {}
@@ -51,7 +51,7 @@ class OtherProcesses:
         self._read_at = -math.inf
 
     def update(self, snapshot: Snapshot, proc: Path) -> None:
-        """Read the processes if the host is short of memory and the last reading is old."""
+        """Read processes if memory is short and the last reading is old."""
         is_short = _is_short(snapshot)
         if is_short and snapshot.monotonic - self._read_at >= LOOK_SECONDS:
             guests = {pid for guest in snapshot.listed if (pid := pid_of(guest)) is not None}
@@ -60,7 +60,7 @@ class OtherProcesses:
 
 
 def other_processes(proc: Path, guests: Collection[int]) -> Mapping[str, Value]:
-    """Return memory and names of the current processes. `guests` are process ids."""
+    """Return processes' memory and names. `guests` are process ids."""
     total, by_name = 0, Counter[str]()
     for pid in (ProcessStat.ids(proc) or ())[:MOST]:
         if pid in guests:
@@ -75,7 +75,6 @@ def other_processes(proc: Path, guests: Collection[int]) -> Mapping[str, Value]:
 
 
 def _anonymous_kib(statm: bytes) -> int:
-    """Return resident memory without files and shared memory."""
     _, resident, shared, *_ = (*statm.split(), b"", b"", b"")
     return max(0, int(resident) - int(shared)) * PAGE_KIB if resident.isdigit() and shared.isdigit() else 0
 

@@ -34,7 +34,7 @@ _KEPT: Final = "free memory in the kernel's per-CPU lists; no field of free or a
 
 
 def memory_fields(meminfo: Mapping[str, int]) -> dict[str, int]:
-    """Return the fields of memory, huge pages and swap space, without missing or impossible values."""
+    """Return memory, huge pages and swap, without impossible values."""
     fields = {name: meminfo[key] for name, key, _, _ in _MEMINFO if key in meminfo}
     if fields.get("mem_available") == 0:
         del fields["mem_available"]  # the file is broken, and policies divide by the total
@@ -61,7 +61,7 @@ class SwapActivity:
         self._last: dict[str, tuple[int, float]] = {}
 
     def fields(self, vmstat: str, now: float) -> dict[str, int | float]:
-        """Return `swap_in` and `swap_out` (pages) and their `_rate` (pages/s) since the last sample; nothing for a counter that fell."""
+        """Return `swap_in` and `swap_out` (pages) and their `_rate` (pages/s); nothing for a counter that fell."""
         counts = {name: int(number) for name, number in _COUNTER.findall(vmstat)}
         fields: dict[str, int | float] = {}
         for name, counter, _ in _COUNTERS:
@@ -106,7 +106,7 @@ def _pressure_specs(resource: str, kind: str) -> Iterator[FieldSpec]:
 
 
 def pressure_fields(resource: str, kinds: Mapping[str, Pressure]) -> dict[str, int | float]:
-    """Return the averages (%) and totals (µs) of one resource."""
+    """Return a resource's averages (%) and totals (µs)."""
     names = [*(f"avg{seconds}" for seconds in _AVERAGES), "total"]
     return {f"psi_{resource}_{kind}_{name}": value for kind, values in kinds.items() for name, value in zip(names, values, strict=True)}
 
@@ -121,7 +121,7 @@ _TIMES: Final = {
 
 
 def time_fields(nanoseconds: int) -> dict[str, int]:
-    """Return the parts of local time. `nanoseconds` count from the epoch."""
+    """Return local time; `nanoseconds` count from the epoch."""
     seconds, fraction = divmod(nanoseconds, 1_000_000_000)
     local = time.localtime(seconds)
     # tm_sec reaches 61 for leap seconds, which Linux does not show; policies compare with 59.

@@ -1,4 +1,4 @@
-"""PSI trigger of the kernel: a file descriptor that becomes ready when tasks waited too long for memory."""
+"""PSI trigger: a file descriptor that is ready when tasks waited too long for memory."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mom_kvm import Helper
 _MICROSECONDS = 1_000_000
 
 WINDOW_SECONDS = 1.0
-"""Window of stalls, 0.5 to 10 s. The kernel reports at most once per window, and a guest should get help within it."""
+"""The kernel allows 0.5 to 10 s and reports at most once per window. A guest should get help within it."""
 
 _CURES = {
     errno.ENOENT: "this kernel has no pressure stall information",

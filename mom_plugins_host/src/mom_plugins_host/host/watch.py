@@ -1,4 +1,4 @@
-"""Thread that wakes the engine between two cycles if the host runs low on memory.
+"""Thread that wakes the engine between cycles if memory runs low.
 
 Available memory falls before tasks stall, so mom watches both: available memory a few times a second, and stalls with a PSI trigger.
 """
@@ -33,7 +33,7 @@ _TOTAL = re.compile(rb"^MemTotal: +([0-9]{1,18}) kB$", re.MULTILINE)
 _AVAILABLE = re.compile(rb"^MemAvailable: +([0-9]{1,18}) kB$", re.MULTILINE)
 
 _LONGEST_REST_SECONDS = 1.0
-"""Between two readings if memory is plentiful. Without a trigger, also the window of stalls."""
+"""With plentiful memory. Without a trigger, also the window of stalls."""
 
 _TAKEN_KIB = 2 << 20
 """KiB that each CPU can allocate in a second: the kernel clears pages at a measured 1.8 GiB/s."""
@@ -74,7 +74,7 @@ class StallGauge:
         self._samples: deque[tuple[float, int]] = deque()
 
     def stalled(self, total: int, now: float) -> float:
-        """Return the seconds of stalls in the window that ends now. `total` is in µs since boot, `now` in monotonic seconds."""
+        """Return seconds of stalls in the window that ends now. `total` is in µs since boot, `now` in monotonic seconds."""
         samples = self._samples
         if samples and total < samples[-1][1]:
             samples.clear()
@@ -115,9 +115,9 @@ class HostWatch:
     context: PluginContext
     monotonic: Callable[[], float] = time.monotonic
     how: str = "only in cycles"
-    """Description for `mom doctor`."""
+    """For `mom doctor`."""
     why_not: str = ""
-    """Why an enabled watch does not run; empty if it does."""
+    """Why an enabled watch does not run; else empty."""
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _available: AvailableGauge = field(default_factory=AvailableGauge)
     _stalls: StallGauge = field(default_factory=StallGauge)
@@ -171,7 +171,7 @@ class HostWatch:
             self._trigger.close()
 
     def update(self, available: int | None, total: int | None, target: int | None = None, collected: int | None = None) -> None:
-        """Note the host's memory figures in a cycle, in KiB.
+        """Note a cycle's memory figures, in KiB.
 
         If the host is itself a VM, `total` may be outdated.
 
@@ -187,7 +187,7 @@ class HostWatch:
                 self._available.saw(available, self._low(own))
 
     def look(self) -> float:
-        """Read memory and pressure once, and wake the engine if needed. Return the seconds until the next reading."""
+        """Read memory and pressure, and wake the engine if needed. Return the seconds until the next reading."""
         with self._lock:
             if self._other_host:
                 return self._rest(float("inf"))

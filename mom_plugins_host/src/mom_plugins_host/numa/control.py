@@ -1,4 +1,4 @@
-"""vCPU pins, NUMA nodes of guests and the kernel's balancing: review, reading and writing."""
+"""vCPU pins, guests' NUMA nodes and the kernel's balancing."""
 
 from __future__ import annotations
 
@@ -44,16 +44,16 @@ from mom_plugins_host.numa.nodes import (
 
 RESERVE_SHARE = 0.05
 RESERVE_KIB = 512 << 10
-"""Memory that stays available on a node after mom binds guests to it."""
+"""Stays available on a node after mom binds guests to it."""
 
 OLDEST_SECONDS = 180.0
-"""Oldest valid sample of a guest's memory on a node: three turns of the sampler."""
+"""Oldest valid sample: three turns of the sampler."""
 
 _Nodes = Mapping[int, Mapping[str, Value]]
 
 
 def reviewed(snapshot: Snapshot, decisions: Sequence[Decision], promises: Promises) -> Iterable[Revision]:
-    """Yield the revisions of decisions on pins and nodes. Nodes need enough memory for the guest."""
+    """Yield revisions of decisions. Nodes need enough memory for the guest."""
     nodes = {node: item for item in (snapshot.host.items("numa_nodes") or ()) if (node := as_whole(item.get("node"))) is not None}
     used_kib = dict.fromkeys(nodes, 0.0)
     for decision in decisions:
@@ -119,7 +119,7 @@ def _headroom(item: Mapping[str, Value]) -> float | None:
 
 
 def read(root: Path, hypervisor: Hypervisor, targets: Sequence[Target]) -> Mapping[Target, Value | HypervisorError]:
-    """Return the values of the controls, with one call per control. `root` holds /proc and /sys."""
+    """Return the controls' values. `root` holds /proc and /sys."""
     controls = {target.control for target in targets}
     return read_together(targets, [((control,), partial(_values_of, root, hypervisor, control)) for control in controls])
 
@@ -178,7 +178,7 @@ def _pin(hypervisor: Hypervisor, change: Change) -> None:
 
 
 def is_between(pinned: str, entry: LedgerEntry) -> bool:
-    """Return whether these pins mix the original value and mom's, as after a kill of mom."""
+    """Return whether pins mix the original value and mom's, as after a kill of mom."""
     now, ours = parse_pins(pinned), [pins for value in entry.ours if (pins := parse_pins(str(value)))]
     if entry.explains(pinned) or not now or not ours:
         return False

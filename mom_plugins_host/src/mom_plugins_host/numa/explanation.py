@@ -1,4 +1,4 @@
-"""Sentences of `mom explain` on NUMA nodes; imported late, as they need mom-daemon."""
+"""Sentences of `mom explain`; imported late, as they need mom-daemon."""
 
 from __future__ import annotations
 

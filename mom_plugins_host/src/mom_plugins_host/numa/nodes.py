@@ -1,4 +1,4 @@
-"""NUMA nodes of the host, from /sys/devices/system/node, with their fields and controls."""
+"""The host's NUMA nodes, from /sys/devices/system/node."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ def memory_by_node(guest: Guest) -> dict[int, float]:
 
 
 def shares(amounts: Mapping[int, float]) -> dict[int, float]:
-    """Return each amount as a ratio of their sum; empty if the sum is 0."""
+    """Return each amount's ratio to the sum; empty if that is 0."""
     total = sum(amounts.values())
     return {node: amount / total for node, amount in amounts.items()} if total > 0 else {}
 
 
 def remote_share(memory: Mapping[int, float], cpus: Mapping[int, float]) -> float | None:
-    """Return the ratio of memory accesses to other nodes, assuming even use; None without memory or CPU time."""
+    """Return the ratio of accesses to other nodes, assuming even use; None without memory or CPU time."""
     held, spent = shares(memory), shares(cpus)
     if not held or not spent:
         return None
@@ -73,7 +73,7 @@ class NumaNode:
 
 
 def read_nodes(root: Path) -> list[NumaNode]:
-    """Return the online nodes with readable files; none without NUMA."""
+    """Return online, readable nodes; none without NUMA."""
     folder = root / _FOLDER
     try:
         numbers = sorted(int(match[1]) for path in folder.iterdir() if (match := _NODE.fullmatch(path.name)))
@@ -101,12 +101,12 @@ def cpus_to_nodes(nodes: Sequence[NumaNode]) -> dict[int, int]:
 
 
 def with_memory(nodes: Sequence[NumaNode]) -> list[NumaNode]:
-    """Return the nodes with memory; accelerators may have none."""
+    """Return nodes with memory; accelerators may have none."""
     return [node for node in nodes if node.total > 0]
 
 
 def node_fields(nodes: Sequence[NumaNode]) -> dict[str, Value]:
-    """Return the host's fields about its nodes; empty if no node has memory."""
+    """Return the host's fields; empty if no node has memory."""
     memory_nodes = with_memory(nodes)
     if not memory_nodes:
         return {}
@@ -190,7 +190,7 @@ CONTROLS = (
 
 
 def pins_text(pins: Sequence[AbstractSet[int]]) -> str:
-    """Format the CPUs of all vCPUs: one list if all are equal."""
+    """Format all vCPUs' CPUs: one list if all are equal."""
     each = [_cpus_text(frozenset(cpus)) for cpus in pins]
     return each[0] if len(set(each)) == 1 else ";".join(each)
 
@@ -201,12 +201,12 @@ def _cpus_text(cpus: frozenset[int]) -> str:
 
 
 def parse_pins(text: str) -> list[frozenset[int]] | None:
-    """Return the CPUs of each vCPU, or one set for all; None if the text is malformed or a set is empty."""
+    """Return the CPUs of each vCPU, or one set for all; None if malformed or a set is empty."""
     parts = [parse_number_list(part) for part in text.split(";")]
     pins = [part for part in parts if part]
     return pins if len(pins) == len(parts) else None
 
 
 def nodeset_text(tune: NodeTune, every: AbstractSet[int]) -> str | None:
-    """Format the nodes of a tune. Without a choice, it is `every` node with memory; None if those are unknown."""
+    """Format a tune's nodes. Without a choice, it is `every` node with memory; None if unknown."""
     return format_list(tune.nodes or every) or None

@@ -1,4 +1,4 @@
-"""Plugin `numa`: finds the nodes of guests, pins vCPUs and binds memory."""
+"""Plugin `numa`: finds nodes of guests, pins vCPUs and binds memory."""
 
 from __future__ import annotations
 
@@ -146,7 +146,7 @@ class NumaPlugin:
     @staticmethod
     @hookimpl
     def mom_suggest(root: Path) -> Suggestion | None:
-        """Suggest this plugin for a host with several NUMA nodes."""
+        """Suggest this plugin for several NUMA nodes."""
         count = len(with_memory(read_nodes(root)))
         return Suggestion(f"this host has {count} NUMA nodes", order=44) if count > 1 else None
 
@@ -157,7 +157,7 @@ class NumaPlugin:
 
     @hookimpl
     def mom_declare(self) -> Iterable[Declaration]:
-        """Declare nodes, guests on them, pins, and the kernel's balancing."""
+        """Declare nodes, guests on them, pins and balancing."""
         return (*FIELDS, *CONTROLS)
 
     # --- collect -----------------------------------------------------------------------------------------------------------------
@@ -174,7 +174,7 @@ class NumaPlugin:
 
     @hookimpl
     def mom_collect_guests(self, hypervisor: Hypervisor, guests: Sequence[Guest]) -> Mapping[str, Mapping[str, Value]]:
-        """Return the last samples of guests, and their pins and nodes."""
+        """Return guests' last samples, pins and nodes."""
         entities = [guest.entity for guest in guests]
         samples = self._sampler.follow({guest.id: pid for guest in guests if (pid := pid_of(guest))})
         pins = hypervisor.cpu_pins(entities) if isinstance(hypervisor, CpuPinControl) else {}
@@ -204,7 +204,7 @@ class NumaPlugin:
 
     @hookimpl
     def mom_read(self, hypervisor: Hypervisor, targets: Sequence[Target]) -> Mapping[Target, Value | InTransition | HypervisorError]:
-        """Return the values of the controls. Pins that a killed mom set only in part are in transition."""
+        """Return the values. Pins that a killed mom set only in part are in transition."""
         values: dict[Target, Value | InTransition | HypervisorError] = {**control.read(self._context.root, hypervisor, targets)}
         for entry in self._context.engine_state().changes:
             target = Target(entry.entity, entry.control)

@@ -1,4 +1,4 @@
-"""Thread that reads the nodes of guests from the QEMU processes in /proc.
+"""Thread that samples guests' nodes from the QEMU processes in /proc.
 
 For each sample, the kernel walks all page tables of a guest, so the thread rests between samples to keep its share of one CPU.
 """
@@ -28,7 +28,7 @@ _ALLOWED = re.compile(rb"^Cpus_allowed_list:\s*([0-9,-]+)$", re.MULTILINE)
 
 
 def parse_numa_maps(text: bytes) -> dict[int, int]:
-    """Return the KiB of a process on each node, from /proc/PID/numa_maps (numa(7))."""
+    """Return the KiB on each node, from /proc/PID/numa_maps (numa(7))."""
     sizes: dict[int, int] = {}
     for area in _AREA.findall(text):
         page = _PAGE_SIZE.search(area)
@@ -55,7 +55,7 @@ class Process:
     folder: Path
 
     def memory(self) -> dict[int, int]:
-        """Return the KiB on each node; empty if unreadable. The kernel walks all page tables."""
+        """Return KiB by node; empty if unreadable. The kernel walks all page tables."""
         try:
             with os.fdopen(open_process_file(self.folder, "numa_maps"), "rb") as file:
                 return parse_numa_maps(file.read(MOST_MAPS))
@@ -63,7 +63,7 @@ class Process:
             return {}
 
     def vcpus(self) -> list[Vcpu]:
-        """Return the vCPU threads by number; none if QEMU does not name its threads."""
+        """Return vCPU threads by number; none if QEMU does not name its threads."""
         return sorted(self._vcpus(), key=lambda vcpu: vcpu.number)
 
     def _vcpus(self) -> Iterator[Vcpu]:
@@ -83,7 +83,7 @@ class Process:
 
 
 _SMOOTHING = 0.5
-"""Weight of a new sample, as one sample sees a vCPU on only one CPU."""
+"""Weight of a new sample, which sees a vCPU on only one CPU."""
 
 _NEVER = float("-inf")
 
@@ -95,7 +95,7 @@ _LEAST_CPU_SECONDS = 0.02
 
 @dataclass(frozen=True, slots=True)
 class GuestSample:
-    """Nodes of a guest at the time `at` (monotonic seconds), and the state for the next sample. `cpus`: share of vCPU time by node."""
+    """Nodes of a guest at monotonic time `at`, with state for the next sample. `cpus`: share of vCPU time by node."""
 
     at: float
     started: int
@@ -105,7 +105,7 @@ class GuestSample:
 
 
 def take_sample(process: Process, nodes_of: Mapping[int, int], before: GuestSample | None, now: float) -> GuestSample | None:
-    """Read one process; None if it has ended. `nodes_of` has the node of each CPU."""
+    """Read one process; None if it has ended. `nodes_of` has each CPU's node."""
     stat = ProcessStat.of(process.folder)
     if stat is None:
         return None
@@ -143,7 +143,7 @@ def _sample_fields(
 
 
 def _cpu_shares(vcpus: Sequence[Vcpu], nodes_of: Mapping[int, int], before: GuestSample | None) -> dict[int, float]:
-    """Return the share of CPU time on each node since the last sample. Idle vCPUs count equally."""
+    """Return each node's share of CPU time since the last sample. Idle vCPUs count equally."""
     earlier = {vcpu.number: vcpu.seconds for vcpu in before.vcpus} if before is not None else {}
     spent = {vcpu.number: max(0.0, vcpu.seconds - earlier[vcpu.number]) for vcpu in vcpus if vcpu.number in earlier}
     is_busy = sum(spent.values()) > _LEAST_CPU_SECONDS
@@ -180,7 +180,7 @@ class NodeSampler:
         self.spent = 0.0
 
     def follow(self, pids: Mapping[str, int]) -> Mapping[str, GuestSample]:
-        """Set the guests and their process ids, and return the last sample of each. Start the thread if needed."""
+        """Set guests with their process ids, and return their last samples. Start the thread if needed."""
         with self._changed:
             if pids != self._pids:
                 for stale in [guest for guest, pid in self._pids.items() if pids.get(guest) != pid]:

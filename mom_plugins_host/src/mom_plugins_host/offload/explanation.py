@@ -1,4 +1,4 @@
-"""Sentences of `mom explain` on cold memory; imported late, as they need mom-daemon."""
+"""Sentences of `mom explain`; imported late, as they need mom-daemon."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mom_plugins_host.offload import fields
 
 
 class ColdExplainer(Explainer):
-    """Guest's working set, its memory in swap, and why no more of it is swapped."""
+    """Working set, memory in swap, and why no more is swapped."""
 
     controls = fields.CONTROLS
     nouns: Mapping[str, str] = MappingProxyType({fields.OFFLOAD: "cold memory to swap at"})

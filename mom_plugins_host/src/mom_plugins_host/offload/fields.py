@@ -47,10 +47,10 @@ NET: Final = "offload_net"
 WRITTEN: Final = "offload_written"
 
 RISES_IN: Final = "mem_rises_in"
-"""Guest field with the time until its memory use rises; unknown: not soon."""
+"""Time until a guest's memory use rises; unknown: not soon."""
 
 MAY_OFFLOAD: Final = "may_offload"
-"""Guest field with the permission of its service class."""
+"""Permission of the guest's service class."""
 
 _MOST_PACE: Final = 1 << 30
 

@@ -1,4 +1,4 @@
-"""Guests from cycle to cycle: how to reclaim their memory, their refaults and pressure, and the state of the law."""
+"""Guests from cycle to cycle: ways to reclaim memory, refaults, pressure, and the law's state."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _FAULTS: Final = re.compile(rb"^(?:total_)?pgmajfault ([0-9]{1,20})$", re.MULTIL
 class MemoryWay:
     """How to reclaim a guest's memory: `v2`, `v1`, `process`, or empty if impossible, for the reason `why_not`.
 
-    `swaps_in` is the control group (v2) that limits the swap of its process, and `top` the folder of all groups.
+    `swaps_in` is the control group (v2) that limits its swap, and `top` the folder of all groups.
     """
 
     name: str
@@ -42,7 +42,7 @@ class MemoryWay:
 
     @property
     def swap_limit(self) -> GroupLimit | None:
-        """Return the tightest swap limit of its control group and the groups above; None without one."""
+        """Return the tightest swap limit of its group and those above, or None."""
         return GroupLimit.of_swap(self.swaps_in, self.top) if self.swaps_in else None
 
 
@@ -73,7 +73,7 @@ def _swap_group(process: str, hierarchies: Hierarchies) -> tuple[str, str]:
 
 
 def why_no_swap(limit: GroupLimit | None) -> str:
-    """Return why a control group allows no swap; empty if it does."""
+    """Return why a group allows no swap, or an empty text."""
     if limit is None or limit.room >= LEAST_KIB:
         return ""
     group = printable(limit.name, 60)
@@ -94,7 +94,7 @@ def _held_in_place(process: str) -> str:
 
 
 def faults_of(way: MemoryWay, root: Path) -> int | None:
-    """Return the pages read back for a guest since its start; None if the kernel does not count them.
+    """Return pages read back since the guest's start; None if uncounted.
 
     Counts of a process lack pages that kernel threads read for a vCPU.
     """
@@ -117,14 +117,14 @@ _SWEPT_SHARE: Final = 0.03
 
 
 def stall_of(guest: Guest, refaults_kib: float, stores: Sequence[SwapStore]) -> float:
-    """Return the share of time (0 to 1) in which a guest waits for swapped memory (`refaults_kib` in KiB/s), or its PSI if higher."""
+    """Return the time share (0 to 1) of waits for swapped memory (`refaults_kib` in KiB/s), or PSI if higher."""
     slowest = max((_PAGE_IN_SECONDS[store.kind] for store in stores if store.free_kib < store.size_kib), default=25e-6)
     counted = guest.number("host_psi_memory_some_avg10") or 0.0
     return max(refaults_kib / PAGE_KIB * slowest, counted / 100)
 
 
 def own_pressure(guest: Guest) -> str:
-    """Describe the lack of memory inside the guest; empty if there is none, or if it is unknown."""
+    """Describe the guest's own lack of memory; empty if none or unknown."""
     swap_in = guest.number("swap_in") or 0.0
     if swap_in > HealthLimits.SWAP_IN_KIB:
         return f"it is short of memory: it reads {swap_in:.0f} KiB/s back from its own swap"
@@ -135,7 +135,7 @@ def own_pressure(guest: Guest) -> str:
 
 
 def swept_first(guest: Guest, away_kib: float) -> str:
-    """Return the reason if the guest has freed memory, which a sweep takes before swap; empty if not."""
+    """Return the reason if a sweep must first take freed memory, or an empty text."""
     names = ("rss", "qemu_overhead", "kernel_reserved", "mem_available", "mem_unused", "balloon_cur")
     numbers = [guest.number(name) for name in names]
     if guest.fields.get("balloon_obstacle") is not None or any(number is None for number in numbers):
@@ -161,7 +161,7 @@ LISTS_UNTIL_GONE: Final = 3
 
 @dataclass(slots=True)
 class FollowedGuest:
-    """Guest known to the plugin. Times are monotonic seconds.
+    """Guest from cycle to cycle. Times are monotonic seconds.
 
     `moved_kib` were moved since the last decision, `offloaded_kib` since mom knows the guest. `may_offload` is the permission of its class,
     valid once `class_heard`: 0 forbids offload, None means no class. After a request that moved nothing, `vain` is the reason, and mom
@@ -197,13 +197,13 @@ class FollowedGuest:
         self.way, self.looked = way, now
 
     def hear_class(self, guest: Guest, *, silent: bool) -> None:
-        """Note the permission of its class. If its plugin was `silent`, the last permission stays valid."""
+        """Note its class's permission. If the plugin was `silent`, the last one stays valid."""
         permission = guest.number(MAY_OFFLOAD)
         if permission is not None or not silent:
             self.may_offload, self.class_heard = permission, True
 
     def note_moved(self, kib: int, why: str, now: float) -> None:
-        """Note the result of a request. A guest that released nothing pauses, so that mom asks other guests."""
+        """Note a request's result. A guest that released nothing pauses, so that mom asks others."""
         self.moved_kib += kib
         self.offloaded_kib += kib
         if kib:
@@ -215,11 +215,11 @@ class FollowedGuest:
                 self.vain_pause = min(2 * self.vain_pause, LONGEST_PAUSE_SECONDS)
 
     def why_left_out(self, now: float) -> str:
-        """Return why the guest pauses; empty otherwise."""
+        """Return why the guest pauses, or an empty text."""
         return f"{self.vain}; tried again in {self.vain_until - now:.0f} s" if now < self.vain_until else ""
 
     def collect(self, root: Path | None, now: float) -> dict[str, Value]:
-        """Start a new cycle and return the guest's fields. A pace expires unless the last cycle renewed it.
+        """Start a new cycle and return the fields. A pace expires unless the last cycle renewed it.
 
         :param root: folder that holds /proc; None if the hypervisor counts refaults
         """
@@ -255,7 +255,7 @@ class FollowedGuest:
 
 
 def keep_listed(before: Mapping[str, FollowedGuest], guests: Sequence[Guest]) -> dict[str, FollowedGuest]:
-    """Return the listed guests by id, with their previous state. A restarted guest keeps only its class."""
+    """Return listed guests by id, with previous state. A restarted guest keeps only its class."""
     listed: dict[str, FollowedGuest] = {}
     for guest in guests:
         entry = before.get(guest.id) or FollowedGuest(guest.incarnation)
@@ -267,7 +267,7 @@ def keep_listed(before: Mapping[str, FollowedGuest], guests: Sequence[Guest]) ->
 
 
 def keep_unlisted(before: Mapping[str, FollowedGuest], listed: Mapping[str, FollowedGuest]) -> dict[str, FollowedGuest]:
-    """Return missing guests that may return, by id. Only an incarnation identifies them."""
+    """Return missing guests that may return. Only an incarnation identifies them."""
     missing = {identity: before[identity] for identity in before.keys() - listed.keys()}
     for entry in missing.values():
         entry.lists_without += 1
@@ -275,7 +275,7 @@ def keep_unlisted(before: Mapping[str, FollowedGuest], listed: Mapping[str, Foll
 
 
 def look_in_turn(kept: Mapping[str, FollowedGuest], guests: Sequence[Guest], root: Path, hierarchies: Hierarchies, now: float) -> None:
-    """Examine the processes of new guests, and those with the oldest examination."""
+    """Examine processes of new guests, and those examined longest ago."""
     due: list[tuple[float, Guest]] = []
     for guest in guests:
         entry = kept[guest.id]

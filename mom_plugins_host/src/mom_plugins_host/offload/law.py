@@ -69,9 +69,9 @@ _PRICE_SECONDS: Final = 3600.0
 class ObservedGuest:
     """Guest at this moment; None: unknown.
 
-    `resident_kib` is in the host's memory, `merged_kib` of it shared by KSM, and `away_kib` in swap. `refaults_kib` is in KiB/s since the
-    last step. `stall` is the share of time (0 to 1) spent waiting for memory. `hold` is a reason to take nothing. `suffers` describes the
-    guest's own lack of memory.
+    `resident_kib` includes `merged_kib`, shared by KSM; `away_kib` is in swap. `refaults_kib` is in KiB/s since the last step. `stall` is
+    the share of time (0 to 1) spent waiting for memory. `hold` is a reason to take nothing. `suffers` describes the guest's own lack of
+    memory.
     """
 
     resident_kib: float | None
@@ -87,7 +87,7 @@ class ObservedGuest:
 
 @dataclass(frozen=True, slots=True)
 class StallAverage:
-    """Average of a guest's refaults (KiB/s) and of its stall time (0 to 1)."""
+    """Average of refaults (KiB/s) and of stall time (0 to 1)."""
 
     refaults_kib: float = 0.0
     stall: float = 0.0
@@ -102,7 +102,7 @@ class StallAverage:
 
 @dataclass(frozen=True, slots=True)
 class ReclaimState:
-    """State of the law for one guest between steps. Times are monotonic seconds.
+    """Law's state for one guest between steps. Times are monotonic seconds.
 
     mom takes nothing before `until`, for `reason`. `pause` is the next pause after lasting harm, and `calm` counts steps without harm.
     `share` is the pace, as a share of the guest per second. `working_set` (KiB) was learned at `learnt`. `recent` and `lasting` average
@@ -124,7 +124,7 @@ class ReclaimState:
 
 @dataclass(frozen=True, slots=True)
 class ColdOffer:
-    """Cold memory that a guest can release now, in KiB/s (0: none, for `reason`), and its price."""
+    """Memory that a guest can release now, in KiB/s (0: none, for `reason`), and its price."""
 
     pace_kib: int
     price: float
@@ -133,7 +133,7 @@ class ColdOffer:
 
 
 def next_offer(seen: ObservedGuest, state: ReclaimState, reclaimed_kib: float, limit: float, now: float, urgency: float = 1.0) -> ColdOffer:
-    """Return the offer of the next step.
+    """Return the next step's offer.
 
     :param reclaimed_kib: KiB/s reclaimed since the last step
     :param limit: share of time (0 to 1) that the guest may wait for memory
@@ -183,7 +183,7 @@ def next_offer(seen: ObservedGuest, state: ReclaimState, reclaimed_kib: float, l
 
 
 def cold_kib(seen: ObservedGuest, state: ReclaimState) -> float | None:
-    """Return the guest's memory beyond its working set in KiB, also in swap; None if unknown."""
+    """Return KiB beyond the working set, also in swap; None if unknown."""
     if state.working_set is None or seen.resident_kib is None or seen.away_kib is None:
         return None
     return max(0.0, seen.resident_kib + seen.away_kib - state.working_set)
@@ -222,7 +222,7 @@ _MOST_TARGET_KIB: Final = 32 << 20
 """Desired available memory without `mem_watermark_high`: a tenth of the host's memory, at most this."""
 
 AHEAD: Final = "mem_rise_ahead"
-"""Host field with memory that guests will soon allocate, according to the balloon law."""
+"""Memory that guests will soon allocate, according to the balloon law."""
 
 _ENOUGH: Final = 1.1
 """Multiple of the target where reclaim ends. It starts below the target; more costly reclaim starts lower."""
@@ -239,7 +239,7 @@ _MOST_URGENT: Final = 4.0
 
 @dataclass(frozen=True, slots=True)
 class HostNeed:
-    """Memory in KiB that the host lacks, and memory beyond its target.
+    """KiB that the host lacks, and KiB beyond its target.
 
     `urgency` (1 to 4) multiplies the stalls that a guest may have, as balloons would hurt it more. `patient`: balloons are far from hurting
     guests. `words` are empty if the host's memory is unknown.
@@ -271,7 +271,7 @@ def need_of(host: Host, *, working: bool) -> HostNeed:
 
 
 def chosen(offers: Mapping[str, ColdOffer], most_kib: float, seconds: float, spared: Collection[str] = ()) -> dict[str, int]:
-    """Return the pace of chosen guests in KiB/s, by id: the cheapest first, until the total suffices. Spared guests are last.
+    """Return chosen guests' pace in KiB/s: the cheapest first, until the total suffices. Spared guests are last.
 
     :param most_kib: memory to move in this cycle
     :param seconds: length of a cycle

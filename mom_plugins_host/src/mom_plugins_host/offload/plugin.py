@@ -84,7 +84,7 @@ _WILL_GROW: Final = "its daily pattern predicts that it will soon use more, perh
 
 @dataclass(frozen=True, slots=True)
 class _Plan:
-    """Plan of this cycle: the pace of each guest in KiB/s (negative: memory comes back), the offers, and the state of the host."""
+    """`paces` in KiB/s; a negative pace returns memory."""
 
     paces: Mapping[str, int] = field(default_factory=dict)
     offers: Mapping[str, ColdOffer] = field(default_factory=dict)
@@ -124,7 +124,7 @@ class OffloadPlugin:
 
     @hookimpl
     def mom_declare(self) -> Iterable[Declaration]:
-        """Declare working sets, cold memory, stores, and the pace."""
+        """Declare working sets, cold memory, stores and the pace."""
         return (*FIELDS, *CONTROLS, *COLUMNS)
 
     # --- life --------------------------------------------------------------------------------------------------------------------
@@ -138,7 +138,7 @@ class OffloadPlugin:
 
     @hookimpl
     def mom_collect_host(self, hypervisor: Hypervisor) -> Mapping[str, Value]:
-        """Return the room and compression of the host's swap, and the results of the last cycle."""
+        """Return swap's room and compression, and the last cycle's results."""
         self._read_answers()
         self._stores = hypervisor.swap_stores() if isinstance(hypervisor, ColdMemoryControl) else stores_of(self._context.root)
         now = self._context.monotonic()
@@ -156,7 +156,7 @@ class OffloadPlugin:
 
     @hookimpl
     def mom_collect_guests(self, hypervisor: Hypervisor, guests: Sequence[Guest]) -> Mapping[str, Mapping[str, Value]]:
-        """Return the working set and the refaults of each guest."""
+        """Return each guest's working set and refaults."""
         self._read_answers()
         self._moves_itself = isinstance(hypervisor, ColdMemoryControl)
         now = self._context.monotonic()
@@ -195,7 +195,7 @@ class OffloadPlugin:
 
     @hookimpl
     def mom_act(self, snapshot: Snapshot) -> Iterable[Decision]:
-        """Decide whose cold memory goes to swap in this cycle, and whose memory comes back."""
+        """Decide whose cold memory goes to swap, and whose comes back."""
         self._plan = self._planned(snapshot)
         for identity, pace in self._plan.paces.items():
             guest = snapshot.guests[identity]
@@ -313,7 +313,7 @@ class OffloadPlugin:
         return _PATIENT_SWEEP_SECONDS if need.patient else _LONGEST_SWEEP_SECONDS
 
     def _waits_for_sweep(self, guest: Guest, entry: FollowedGuest, away: float, seconds: float, need: HostNeed) -> str:
-        """Return the reason to wait for the guest's balloon, which takes freed memory at no cost.
+        """Return the reason to wait for the balloon, which takes freed memory at no cost.
 
         The waited time decays as slowly as it grows. Otherwise mom could wait forever for a guest near the threshold of sweeps.
         """
@@ -325,7 +325,7 @@ class OffloadPlugin:
 
     @hookimpl
     def mom_review(self, snapshot: Snapshot, decisions: Sequence[Decision]) -> Iterable[Revision]:
-        """Limit decisions to the law's offers, to the room of swap, and to the host's spare memory."""
+        """Limit decisions to offers, to swap's room, and to the host's spare memory."""
         room = room_of(self._stores, self._budget.left(snapshot.monotonic))
         cycle = max(_SHORTEST_SECONDS, self._seconds)
         left, spare = int(room.kib / cycle), int(self._plan.spare_kib / cycle)
@@ -365,7 +365,7 @@ class OffloadPlugin:
 
     @hookimpl
     def mom_write(self, hypervisor: Hypervisor, changes: Sequence[Change]) -> Mapping[Target, HypervisorError]:
-        """Send this cycle's requests to the worker, or to the hypervisor if it moves memory itself."""
+        """Send requests to the worker, or to a hypervisor that moves memory itself."""
         errors: dict[Target, HypervisorError] = {}
         requests: list[ReclaimRequest] = []
         targets: dict[str, Target] = {}
@@ -422,6 +422,6 @@ class OffloadPlugin:
 
     @hookimpl
     def mom_doctor(self, hypervisor: Hypervisor | None) -> Iterable[Finding]:
-        """Report the host's swap, and guests whose memory cannot be moved there."""
+        """Report swap, and guests whose memory cannot be moved."""
         self._hierarchies.refresh()
         return findings(self._context.root, self._hierarchies, hypervisor)

@@ -1,4 +1,4 @@
-"""Requests to the reclaim worker, a separate process, which mom starts when needed."""
+"""Requests to the reclaim worker, a separate process that mom starts when needed."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _STEP: Final = MOST_PIECE_KIB << 10
 
 
 def areas_of(process: str) -> Sequence[tuple[int, int]]:
-    """Return first and last address of a process's large writable areas. Raise `OSError`. `process` is its folder in /proc."""
+    """Return bounds of a process's large writable areas. Raise `OSError`. `process` is its folder in /proc."""
     areas: list[tuple[int, int]] = []
     with os.fdopen(open_process_file(process, "maps"), "rb") as file:
         for line in file:
@@ -45,7 +45,7 @@ def areas_of(process: str) -> Sequence[tuple[int, int]]:
 
 
 def steps_of(areas: Sequence[tuple[int, int]], at: int) -> Iterator[tuple[int, int]]:
-    """Yield each step (address, length in bytes) once, starting after the last walk. `at` counts steps of all walks.
+    """Yield each step (address, length in bytes) once, from `at`, which counts steps of all walks.
 
     Steps are computed, not listed, as a process may reserve terabytes of addresses.
     """
@@ -62,17 +62,17 @@ def steps_of(areas: Sequence[tuple[int, int]], at: int) -> Iterator[tuple[int, i
 _PROGRAM: Final = Path(mom_helper.__file__).parent
 
 MOST_REQUESTS: Final = 10_000
-"""Requests at a time, one for each guest of the largest host."""
+"""One for each guest of the largest host."""
 
 FIRST_PIECE_SECONDS: Final = 0.01
 LEAST_PIECE_SECONDS: Final = 0.002
 LONGEST_PIECE_SECONDS: Final = 0.1
-"""Duration of a piece if the kernel accepts no amount."""
+"""If the kernel accepts no amount."""
 
 _END_SECONDS: Final = 0.15
 
 OUT_OF_TIME: Final = "the time for the request ran out"
-"""Reason of a request with too little time to show how much the guest can release."""
+"""Too little time to show how much the guest can release."""
 
 _STUCK_SECONDS: Final = 60.0
 """Beyond the requests' time. A piece takes some seconds with a busy disk."""
@@ -84,7 +84,7 @@ _ERRORS: Final = {errno.ESRCH: _ENDED, errno.ENODATA: "its control group has too
 
 @dataclass(slots=True)
 class ReclaimRequest:
-    """Request to move `left` KiB of a guest, and its result: `went` KiB, and the reason for the rest. `at` is the next step of the walk."""
+    """Request to move `left` KiB, and its result: `went` KiB, and the reason for the rest. `at` is the walk's next step."""
 
     guest: str
     way: str
@@ -104,7 +104,7 @@ class _Turn:
         self._seconds = self._rate = 0.0
 
     def move_piece(self, ask: Callable[[Order], Answer], until: float) -> int:
-        """Move one piece, and return its CPU time in microseconds. Raise `OSError` if the worker has ended."""
+        """Return CPU time in microseconds. Raise `OSError` if the worker has ended."""
         request, began = self.request, time.monotonic()
         order = (
             next(self._walk, None)
@@ -146,7 +146,7 @@ def _walk(request: ReclaimRequest, no_more: str) -> Iterator[tuple[int, int]]:
 
 
 def follow(requests: Sequence[ReclaimRequest], ask: Callable[[Order], Answer], seconds: float, cpu_seconds: float) -> None:
-    """Process these requests. Guests take turns piece by piece, so a slow store delays all of them a little.
+    """Process requests. Guests take turns piece by piece, so a slow store delays all a little.
 
     :param ask: returns the worker's answer to an order; raises `OSError` if it has ended
     """
@@ -163,7 +163,7 @@ def follow(requests: Sequence[ReclaimRequest], ask: Callable[[Order], Answer], s
 
 
 class ReclaimWorker:
-    """Process that moves memory, and a thread that sends it orders. For one caller at a time. No call waits for the kernel."""
+    """Process that moves memory, and its thread. For one caller at a time. No call waits for the kernel."""
 
     def __init__(self) -> None:
         self._connection: socket.socket | None = None
@@ -175,14 +175,14 @@ class ReclaimWorker:
 
     @property
     def why_stuck(self) -> str:
-        """Reason if the last requests are long overdue; empty otherwise."""
+        """Reason if requests are long overdue, or an empty text."""
         if self._thread is None or not self._thread.is_alive() or time.monotonic() < self._until + _STUCK_SECONDS:
             return ""
         return "the worker that reclaims memory hangs in the kernel: a disk with swap may not answer"
 
     @property
     def busy(self) -> bool:
-        """True until `answers` has returned the results of the last requests."""
+        """True until `answers` has returned the last results."""
         return self._thread is not None
 
     def send(self, requests: Sequence[ReclaimRequest], seconds: float, cpu_seconds: float) -> None:
@@ -195,7 +195,7 @@ class ReclaimWorker:
         self._thread.start()
 
     def answers(self) -> Sequence[ReclaimRequest]:
-        """Return the results of the last requests; none before all have ended."""
+        """Return the last results; none before all have ended."""
         if self._thread is None or self._thread.is_alive():
             return ()
         sent, self._thread, self._sent = self._sent, None, ()
@@ -233,7 +233,6 @@ class ReclaimWorker:
             self._has_ended = True
 
     def _start(self) -> None:
-        """Start the worker, with mom-helper if this process is not root."""
         helper = Helper.reached()
         try:
             if helper is not None:
@@ -250,7 +249,7 @@ class ReclaimWorker:
 
 
 def _mount_options() -> Iterator[str]:
-    """Yield options with the folders of control groups; a container sees only its own group."""
+    """Yield folders of control groups; a container sees only its own group."""
     hierarchies = Hierarchies(Path("/"))
     hierarchies.refresh()
     for option, controller in (("--unified", Hierarchies.UNIFIED), ("--memory", "memory")):

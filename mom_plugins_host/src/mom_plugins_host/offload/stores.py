@@ -1,4 +1,4 @@
-"""Swap of the host as a store for cold memory: free size, compression, and a daily budget of disk writes."""
+"""Swap as a store for cold memory: free size, compression, and daily disk writes."""
 
 from __future__ import annotations
 
@@ -14,11 +14,10 @@ from mom_kvm import StoreKind, SwapStore, read_kernel_file, read_meminfo
 from mom_plugins_host.offload.law import LEAST_KIB
 
 KEPT_SHARE: Final = 0.05
-"""Share of each store that stays free for the kernel, which swaps between cycles and kills a process if it cannot. Of 6 GiB it is 300 MiB,
-one burst of a guest."""
+"""Stays free for the kernel, which swaps between cycles and kills a process if it cannot. Of 6 GiB it is 300 MiB, one burst of a guest."""
 
 LEAST_RATIO: Final = 1.25
-"""Least compression. Below it, the host gains less than a fifth of the memory that it compresses."""
+"""Below this compression, the host gains less than a fifth of the memory that it compresses."""
 
 _JUDGED_KIB: Final = 32 << 10
 """Least content for measuring compression: the first pages may come from one guest."""
@@ -35,7 +34,7 @@ _MOST_BYTES: Final = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class StoreRoom:
-    """Room of all stores, in KiB of guests' memory, and the reason for its limit. `disk`: the next pages go to a disk."""
+    """Room in KiB of guests' memory, and the reason for its limit. `disk`: the next pages go to a disk."""
 
     kib: int
     why: str
@@ -43,7 +42,7 @@ class StoreRoom:
 
 
 def stores_of(root: Path) -> list[SwapStore]:
-    """Return the stores of this host in the kernel's order. `root` holds /proc and /sys."""
+    """Return stores in the kernel's order. `root` holds /proc and /sys."""
     meminfo = read_meminfo(root)
     # Before 5.19, the kernel does not show the content of the pool, so zswap counts as a disk.
     cached = read_kernel_file(root / "sys/module/zswap/parameters/enabled").strip() == b"Y" and "Zswap" in meminfo
@@ -61,7 +60,7 @@ def _pool_kib(root: Path, meminfo: dict[str, int]) -> float:
 
 
 def _within_pool(stores: Sequence[SwapStore], pool_kib: float) -> list[SwapStore]:
-    """Limit the stores behind zswap to the free part of its pool, which they share."""
+    """Limit stores behind zswap to the free part of its pool, which they share."""
     limited: list[SwapStore] = []
     left: float | None = None
     for store in stores:
@@ -99,7 +98,7 @@ def _store(root: Path, name: str, is_file: bool, size: int, used: int, cached: d
 
 
 def _zram(root: Path, name: str, size: int, free: int) -> SwapStore:
-    """Return a compressed disk. `mm_stat` has bytes: content, compressed content, memory, and limit."""
+    """`mm_stat` has bytes: content, compressed content, memory, and limit."""
     words = read_kernel_file(root / f"sys/block/{name.removeprefix('/dev/')}/mm_stat").split()
     if len(words) < 4 or not all(word.isdigit() for word in words[:4]):
         return SwapStore(name, StoreKind.ZRAM, size, free)
@@ -128,14 +127,14 @@ def _is_rotating(root: Path, name: str, is_file: bool) -> bool:
 
 
 def ratio_of(stores: Sequence[SwapStore]) -> float | None:
-    """Return the compression ratio of all stores; None without compression, or with too little content."""
+    """Return the compression ratio of all stores; None without compression or enough content."""
     sizes = {(store.held_kib, store.takes_kib) for store in stores if store.held_kib and store.takes_kib}  # stores share the pool of zswap
     held, memory = sum(held or 0 for held, _ in sizes), sum(memory or 0 for _, memory in sizes)
     return held / memory if held >= _JUDGED_KIB and memory else None
 
 
 def net_share(stores: Sequence[SwapStore]) -> float:
-    """Return the host's gain for each KiB swapped next: 1 on a disk; in memory, 1 less the compressed share."""
+    """Return the host's gain per KiB swapped next: 1 on a disk; in memory, 1 less the compressed share."""
     first = next((store for store in stores if _free(store)), None)
     if first is None or first.kind in {StoreKind.DISK, StoreKind.ROTATING}:
         return 1.0
@@ -147,7 +146,7 @@ def _free(store: SwapStore) -> int:
 
 
 def room_of(stores: Sequence[SwapStore], writable_kib: float) -> StoreRoom:
-    """Return the room of stores. The kernel fills them in order, so an unfit store ends the room."""
+    """Return the room. The kernel fills stores in order, so an unfit one ends it."""
     if not stores:
         return StoreRoom(0, "the host has no swap")
     kib, disk = 0, None
@@ -194,20 +193,20 @@ class WriteBudget:
         self._hours: deque[tuple[int, float]] = deque()
 
     def spend(self, kib: float, now: float) -> None:
-        """Count these KiB as written now."""
+        """Count KiB as written now."""
         hour = int(now // _HOUR_SECONDS)
         if self._hours and self._hours[-1][0] == hour:
             kib += self._hours.pop()[1]
         self._hours.append((hour, kib))
 
     def written(self, now: float) -> float:
-        """Return the writes of the last day, in KiB."""
+        """Return the KiB written in a day."""
         oldest = int(now // _HOUR_SECONDS) - _HOURS
         while self._hours and self._hours[0][0] <= oldest:
             self._hours.popleft()
         return sum(kib for _, kib in self._hours)
 
     def left(self, now: float) -> float:
-        """Return the rest of the budget, in KiB."""
+        """Return the remaining budget in KiB."""
         share = min(1.0, (1 + int((now - self._since) // _HOUR_SECONDS)) / _HOURS)
         return max(0.0, self._day_kib * share - self.written(now))

@@ -1,4 +1,4 @@
-"""Limits of guests on any hypervisor: the controls, the review of decisions, reading and writing."""
+"""Limits on any hypervisor: controls, review, reading and writing."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ _LISTS = {DISKS: (DISKS_NOW, completed_disks), INTERFACES: (INTERFACES, complete
 
 
 def reviewed(snapshot: Snapshot, decisions: Sequence[Decision]) -> Iterable[Revision]:
-    """Yield the revisions of decisions on limits: refusals, and completed lists."""
+    """Yield revisions: refusals, and completed lists."""
     pairs: dict[str, list[Decision]] = {}
     for decision in decisions:
         if decision.control in {QUOTA, PERIOD}:
@@ -117,7 +117,7 @@ CONTROLS = tuple(
 
 
 def read(hypervisor: Hypervisor, targets: Sequence[Target]) -> Mapping[Target, Value | HypervisorError]:
-    """Return the current limits, with one call per kind for all guests."""
+    """Return current limits, with one call per kind for all guests."""
     return read_together(targets, [(controls, partial(read_all, hypervisor)) for controls, read_all in _READ_TOGETHER])
 
 

@@ -15,17 +15,17 @@ Item = dict[str, Value]
 
 
 def present_disks(tunes: Sequence[DiskTune]) -> list[Item]:
-    """Return the current limits of disks, in the form of `io_tune_current` and of `io_tune` decisions."""
+    """Return disks' current limits, in the form of `io_tune_current` and of `io_tune` decisions."""
     return [{"name": tune.name, "path": tune.path, **{key: tune.current.get(key) for key in DiskTune.LIMITS}} for tune in tunes]
 
 
 def present_interfaces(tunes: Sequence[NetTune]) -> list[Item]:
-    """Return the current limits of interfaces, in the form of `net_tune`."""
+    """Return interfaces' current limits, in the form of `net_tune`."""
     return [{"name": tune.name, "inbound": dict(tune.inbound), "outbound": dict(tune.outbound)} for tune in tunes]
 
 
 def completed_disks(value: Value, present: Sequence[Item]) -> list[Item]:
-    """Return the disks in a decision with all limits. Absent limits keep their current value.
+    """Return a decision's disks with all limits. Absent limits keep their current value.
 
     :param value: a list of `{name, path, limits…}`; the path identifies a disk without a name
     :raises Refused: for unknown disks and invalid limits
@@ -45,7 +45,7 @@ def completed_disks(value: Value, present: Sequence[Item]) -> list[Item]:
 
 
 def completed_interfaces(value: Value, present: Sequence[Item]) -> list[Item]:
-    """Return the interfaces in a decision, as `completed_disks` does. An empty direction has no limit."""
+    """Return interfaces, as `completed_disks` does. An empty direction has no limit."""
     interfaces, named = [dict(item) for item in present], set()
     for item in as_items(value) or ():
         interface = _match(item, interfaces, ("name",), "network interface")
@@ -109,13 +109,13 @@ FIELDS = (
 
 
 def cpu_fields(tune: CpuTune, settings: QosGuestSettings) -> dict[str, Value]:
-    """Return the fields of a guest's CPU limits."""
+    """Return fields of CPU limits."""
     limit = tune.user_limit_percent if settings.cpu_limit is None else settings.cpu_limit
     return {QUOTA: tune.quota_us, PERIOD: tune.period_us, CPU_SHARES: tune.shares, USER_LIMIT: limit}
 
 
 def disk_fields(tunes: Sequence[DiskTune], settings: QosGuestSettings) -> dict[str, Value]:
-    """Return the fields of a guest's disk limits: agreed and current ones, in the same order."""
+    """Return agreed and current disk limits, in the same order."""
     return {DISKS: [_disk(tune, settings.disk(tune.name)) for tune in tunes], DISKS_NOW: present_disks(tunes)}
 
 

@@ -1,4 +1,4 @@
-"""Plugin `qos`: reads, decides, reviews and writes limits of guests."""
+"""Plugin `qos`: CPU, disk and network limits of guests."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from mom_plugins_host.qos.settings import CPU_SHARES, DIRECTIONS, PERIOD, QUOTA,
 
 
 def limits_of(guest: Guest, settings: QosGuestSettings, host_cpus: float | None) -> dict[str, Value]:
-    """Return the configured limits of this guest by control; None if a value is unknown now."""
+    """Return configured limits by control; None if unknown now."""
     limits: dict[str, Value] = {}
     vcpus = guest.number(VCPUS)
     if settings.cpu_limit is not None:
@@ -56,7 +56,7 @@ def limits_of(guest: Guest, settings: QosGuestSettings, host_cpus: float | None)
 
 
 def agreed_of(guest: Guest) -> Value:
-    """Return the disks with agreed limits; None if they are unknown now."""
+    """Return disks with agreed limits; None if unknown now."""
     disks = guest.items(DISKS)
     return None if disks is None else [{"name": item["name"]} for item in disks if _is_agreed(item.get("maximum"))]
 
@@ -66,7 +66,7 @@ def _is_agreed(maximum: Value) -> bool:
 
 
 def _limited(interface: Mapping[str, Value], limit: NetLimits) -> Mapping[str, Value]:
-    """Return the interface with these limits. Its floor is a promise and stays."""
+    """Keep the interface's floor, which is a promise."""
     limited = dict(interface)
     for direction in DIRECTIONS:
         present = interface.get(direction)
@@ -76,7 +76,7 @@ def _limited(interface: Mapping[str, Value], limit: NetLimits) -> Mapping[str, V
 
 
 def limits_of_all(snapshot: Snapshot, settings: Mapping[str, QosGuestSettings]) -> dict[str, dict[str, SetValue]]:
-    """Return the configured limits of all guests, by id and control."""
+    """Return configured limits by guest id and control."""
     host_cpus = snapshot.host.number(HOST_CPUS)
     return {
         guest.id: {control: SetValue(value) for control, value in limits_of(guest, settings[guest.id], host_cpus).items()}
@@ -109,7 +109,7 @@ _CURE = (
 
 
 def findings(hypervisor: Hypervisor | None) -> Iterable[Finding]:
-    """Yield which limits this hypervisor can set, and why it cannot set others."""
+    """Yield limits that this hypervisor can set, and why it cannot set others."""
     if hypervisor is None:
         yield Finding(Severity.WARNING, SUBJECT, "not checked: mom reached no hypervisor")
         return
@@ -163,7 +163,7 @@ class QosPlugin:
 
     @hookimpl
     def mom_declare(self) -> Iterable[Declaration]:
-        """Declare limits, and default policies for agreed limits if the settings enable them."""
+        """Declare limits, and default policies for agreed limits if enabled."""
         texts = files("mom_plugins_host.qos")
         yield from FIELDS
         yield from control.CONTROLS
@@ -199,7 +199,7 @@ class QosPlugin:
 
     @hookimpl
     def mom_act(self, snapshot: Snapshot) -> Iterable[Decision]:
-        """Decide the configured limits of single guests, and undo removed ones."""
+        """Decide single guests' configured limits, and undo removed ones."""
         listed = snapshot.guests.values() if self._settings.io_limits else ()
         agreed = {guest.id: {DISKS: agreed_of(guest)} for guest in listed}
         return self._enforcement.decide(snapshot, limits_of_all(snapshot, self._own_settings(snapshot)), agreed)

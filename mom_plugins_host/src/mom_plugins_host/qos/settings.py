@@ -1,4 +1,4 @@
-"""Settings of limits in YAML, and the bounds that libvirt and QEMU accept. Pure."""
+"""Limits in YAML, and the bounds that libvirt and QEMU accept. Pure."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MOST_BANDWIDTH_KIB = (1 << 32) - 1
 NO_QUOTA = -1
 
 USUAL_PERIOD_US = 100_000
-"""Default of the kernel and of oVirt, so that a guest without quota waits only briefly."""
+"""Default of the kernel and of oVirt: a guest without quota waits only briefly."""
 
 DIRECTIONS = ("inbound", "outbound")
 BANDWIDTH = ("average", "peak", "burst", "floor")
@@ -32,7 +32,7 @@ _CPU = {QUOTA: (*QUOTA_US, " µs, or -1 for no limit"), PERIOD: (*PERIOD_US, " �
 
 
 def cpu_complaint(control: str, value: Value) -> str:
-    """Return the reason to refuse a value of a CPU control, with the bounds; empty if it is valid."""
+    """Return why a CPU control's value is refused, with bounds; empty if valid."""
     number = as_whole(value)
     least, most, more = _CPU[control]
     if number is not None and (least <= number <= most or (control == QUOTA and number < 0)):
@@ -50,7 +50,7 @@ def check_disk(disk: str, limits: dict[str, int]) -> None:
 
 
 def contradiction(limits: Mapping[str, int | None]) -> str:
-    """Return the reason if both a total and a part of it are limited; empty if not."""
+    """Return the reason if both a total and a part are limited, or an empty text."""
     for kind in ("bytes", "iops"):
         if limits.get(f"total_{kind}_sec") and (limits.get(f"read_{kind}_sec") or limits.get(f"write_{kind}_sec")):
             return f"total_{kind}_sec cannot be limited together with read_{kind}_sec or write_{kind}_sec"
@@ -68,7 +68,7 @@ def check_bandwidth(interface: str, direction: str, limits: dict[str, int]) -> N
 
 
 def quota_and_period(percent: float, host_cpus: float, vcpus: float) -> tuple[int, int]:
-    """Return the quota and period, in µs, that limit all vCPUs together to `percent` of all the host's CPUs.
+    """Return quota and period, in µs, that limit all vCPUs to `percent` of all the host's CPUs.
 
     A small share needs a longer period, so that the quota is valid. A guest with too few vCPUs to reach its limit gets no quota.
     """
@@ -80,7 +80,7 @@ def quota_and_period(percent: float, host_cpus: float, vcpus: float) -> tuple[in
 
 
 def parse_percent(text: object) -> float:
-    """Return the number in a text like `50%`. Raise `ValueError` for other texts."""
+    """Parse a text like `50%`. Raise `ValueError`."""
     if not isinstance(text, str) or not text.strip().endswith("%"):
         raise ValueError("must be a percentage, such as 50%")
     try:
@@ -198,6 +198,6 @@ class QosGuestSettings(mom_core.GuestSettings):
     """Limits of each of the guest's network interfaces."""
 
     def disk(self, name: str) -> dict[str, int]:
-        """Return the configured limits of a disk; empty without any."""
+        """Return a disk's configured limits; empty without any."""
         limits = (self.disk_limits or {}).get(name, self.io_limit)
         return {} if limits is None else limits.limits()
