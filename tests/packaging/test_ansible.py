@@ -193,7 +193,7 @@ def test_the_role_installs_observes_enforces_and_takes_everything_away(host: Hos
     program.chmod(0o755)
     counted, said = host.plays(mom_state="absent", mom_purge=True)
     assert counted["failed"] == 1
-    assert "mom stays: libvirtd does not answer" in said
+    assert "mom is not removed: libvirtd does not answer" in said
     assert host.systemd.show("mom", "ActiveState", "UnitFileState") == {"ActiveState": "active", "UnitFileState": "enabled"}, said
     program.unlink()
     program.symlink_to(link)
