@@ -3,7 +3,7 @@
 These hooks extend `mom_core.hookspecs`. A running mom calls only `mom_explainer`, for its control socket.
 
 All hooks except `mom_doctor` are static methods: `mom` calls them on the class, without settings. Import `mom_daemon` inside the method,
-because a plugin must also load where mom-daemon is not installed. `late_hook` of `mom_kvm` does so.
+because a plugin must also load without mom-daemon. `late_hook` of `mom_kvm` does so.
 """
 
 from __future__ import annotations

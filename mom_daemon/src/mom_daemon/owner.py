@@ -84,7 +84,7 @@ _DIRECTORIES: Final = re.compile(r"^((?:state|run)_directory):[ \t]+[\"']?([^\"'
 
 
 def load_as_owner(config_path: str | Path | None) -> Config:
-    """Load a configuration as the caller, who may own it, then switch to its folders' owner. Raise `MomError`."""
+    """Load a configuration as the caller, then switch to its folders' owner. Raise `MomError`."""
     from mom_core import load_config  # takes most of a second on a slow host, and not every verb needs it
 
     config = load_config(config_path)
@@ -115,7 +115,7 @@ def warn_of_file(error: ConfigError, instead: str) -> None:
 
 
 def become_owner(*folders: Path, made: Path | None = None) -> Owner | None:
-    """Switch to these folders' owner for good. Return None if this process already is that user. Raise `MomError`.
+    """Switch to these folders' owner for good; None if this process already is that user. Raise `MomError`.
 
     :param made: folder that root creates for that user, as /run is empty after a boot
     """

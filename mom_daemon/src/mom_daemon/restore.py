@@ -131,9 +131,9 @@ def _why_not(config: Config, *, look: bool) -> str:
 
 
 def set_up(config: Config, entries: Collection[LedgerEntry], template: PluginContext) -> PluginSet:
-    """Set up the plugins that own changed controls, with their hypervisors and collectors.
+    """Set up the plugins that own changed controls, even unconfigured ones, with their hypervisors and collectors.
 
-    These plugins may have left the configuration. A plugin whose setup fails is omitted.
+    A plugin whose setup fails is omitted.
 
     :raises MomError: nothing can be restored, or a hypervisor's setup fails, as every guest would then count as gone
     """

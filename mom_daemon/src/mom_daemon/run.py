@@ -151,7 +151,7 @@ def _tell_lacks(config: Config) -> None:
 def tell_of_faults() -> None:
     """Print all threads' stacks on faults and on a watchdog's SIGABRT.
 
-    Pass the file descriptor, as Python would flush a file first, and could wait for the log's thread.
+    Python would flush a file first, and could wait for the log's thread, so pass the descriptor.
     """
     with suppress(OSError, ValueError, AttributeError):
         faulthandler.enable(sys.stderr.fileno())
@@ -169,8 +169,8 @@ def _become_whom_it_runs_as(config: Config) -> str:
 def spare_the_garbage_collector() -> None:
     """Collect garbage less often, and skip objects of the start.
 
-    With 10,000 guests, Python's 700 new objects between two collections took up to a third of a cycle; 20,000 take a twentieth. At most 20
-    MiB of garbage accumulates.
+    With 10,000 guests, Python's threshold of 700 new objects took up to a third of a cycle; 20,000 takes a twentieth. At most 20 MiB of
+    garbage accumulates.
     """
     gc.collect()
     gc.freeze()

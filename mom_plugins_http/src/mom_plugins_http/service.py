@@ -95,9 +95,9 @@ class Service:
         return doors
 
     def _listen(self, path: Path, access: LocalAccess) -> Listener:
-        """Listen on a socket whose file belongs to the group that may change; an access control list admits readers.
+        """Listen on a socket that belongs to the group that may change; an access control list admits readers.
 
-        If mom may not change the group of the file, the list admits both groups.
+        If mom may not change the file's group, the list admits both groups.
         """
         group = access.read if access.change is None else access.change
         second = None if access.read == group else access.read

@@ -115,7 +115,7 @@ def _left() -> list[str]:
 
 
 def _end(code: int) -> None:
-    """End the process if other threads still run after `ENDING_SECONDS`. Python itself ends the threads of a pool."""
+    """End the process despite other threads. Python itself ends the threads of a pool."""
     time.sleep(ENDING_SECONDS)
     _tell(f"mom: these threads did not end: {', '.join(_left())}")
     os._exit(code)

@@ -31,7 +31,7 @@ class TableColumn(NamedTuple):
 
 
 class Layout(NamedTuple):
-    """Widths of shown columns by index, and indices of columns below their rows and of omitted columns."""
+    """Widths of shown columns by index; indices of columns below their rows or omitted."""
 
     widths: dict[int, int]
     below: Sequence[int]

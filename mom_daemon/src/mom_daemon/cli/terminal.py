@@ -1,6 +1,6 @@
 """Output without control characters, which could make a terminal hide or fake lines, or type commands.
 
-Verbs escape them with `printable`; this module is the last barrier.
+Verbs escape them with `printable`; this is the last barrier.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Verbs (subcommands of `mom`), imported when used: mom's own from a table, others from the entry-point group `mom.commands`.
+"""Verbs (subcommands of `mom`), imported when used: mom's own, and the entry points `mom.commands` of others.
 
 The name of an entry point is the verb, after its group and a dot (`policy.set`). Its value is a click command, or a `Verb`.
 """
@@ -100,7 +100,7 @@ class VerbGroup(click.Group):
         return f"{self.name}."
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """List own verbs, then mom's others, then others by name."""
+        """List own verbs, mom's others, then others by name."""
         own = [*self.verbs, *sorted(self.commands)]
         return [*own, *(name for name in self._brought() if name not in own)]
 
@@ -257,7 +257,7 @@ def _load(entries: Sequence[Entry], use: Callable[[Verb | click.Command], Used])
 
 
 def what_it_lacks(error: BaseException) -> tuple[str, str] | None:
-    """Return a message and cure if a package of mom is missing, otherwise None."""
+    """Return a message and cure for a missing package of mom, or None."""
     from mom_core.plugins.discovery import how_to_install, own_distributions
 
     name = (error.name or "").partition(".")[0].replace("_", "-") if isinstance(error, ModuleNotFoundError) else ""

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def file_faults(config: Config) -> Iterator[tuple[KeyPath, str, str]]:
-    """Yield settings with an unusable file or folder, its fault and cure."""
+    """Yield settings with an unusable file or folder, fault and cure."""
     for place, path in named_files(config):
         if why := _why_not(path):
             yield place, why, "create it, or name another file"

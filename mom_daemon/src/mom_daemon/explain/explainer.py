@@ -49,7 +49,7 @@ class ExplanationPart:
 
 @dataclass(frozen=True, slots=True)
 class ExplainedDecision:
-    """Decision with revisions and outcome. `line` is the policy's text, `why` the law's reason."""
+    """Decision. `line` is the policy's text, `why` the law's reason."""
 
     decision: Decision
     unit: str

@@ -1,7 +1,4 @@
-"""Explanation of a guest's state, from reports alone.
-
-Plugins explain their own parts. This module explains decisions, reviews, outcomes, problems and policies on trial.
-"""
+"""Explanation of a guest's state, from reports alone. Plugins explain their own parts."""
 
 from __future__ import annotations
 

@@ -67,7 +67,7 @@ class TextFormatter(logging.Formatter):
 
 
 class JsonFormatter(logging.Formatter):
-    """JSON object on one line: `time` (ISO 8601, UTC), `level`, `logger`, `message`, and the record's fields."""
+    """JSON object on one line: `time` (ISO 8601, UTC), `level`, `logger`, `message`, and further fields."""
 
     def __init__(self, hide: Hide) -> None:
         super().__init__()

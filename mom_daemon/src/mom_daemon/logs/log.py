@@ -62,7 +62,7 @@ class Log:
         self._writer.cycle = cycle
 
     def close(self) -> bool:
-        """Write waiting records within half a second. After False, Python cannot exit."""
+        """Write waiting records within half a second; False if Python cannot exit."""
         logging.getLogger().removeHandler(self._writer)
         LOG.setLevel(self._level_before)  # for a program that embeds mom
         self._writer.close()

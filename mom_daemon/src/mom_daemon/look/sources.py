@@ -23,7 +23,7 @@ Kind = TypeVar("Kind")
 
 
 def running_mom(config: Config) -> RunningMom | None:
-    """Return the first connection that an enabled plugin offers. mom need not run."""
+    """Return the first connection that a plugin offers. mom need not run."""
     return _of_enabled(RunningMom, config)
 
 

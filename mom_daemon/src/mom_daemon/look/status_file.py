@@ -185,7 +185,7 @@ def instead(directory: Path) -> str:
 def read_status(directory: Path) -> RunningStatus | None:
     """Return the running mom's status; None if none runs. Raise `MomError` if it is unreadable.
 
-    All processes share CLOCK_MONOTONIC for the age. If mom cannot write the file, it updates the modification time.
+    All processes share CLOCK_MONOTONIC. If mom cannot write the file, it updates the modification time.
     """
     pid = holder(directory)
     path = directory / STATUS_FILE

@@ -66,7 +66,7 @@ class Checked(NamedTuple):
 
 
 def check_plugins(config: Config) -> Checked:
-    """Check constructors, hooks, declarations and conflicts, and ask plugins about their configuration."""
+    """Check constructors, hooks, declarations and conflicts, and plugins' own checks."""
     checked = Checked([], [])
     with constructed(config, checked.errors) as plugins:
         declarations = Declarations() if checked.errors else joined(plugins, checked.errors)

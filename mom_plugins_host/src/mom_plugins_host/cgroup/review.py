@@ -110,7 +110,7 @@ def reviewed(snapshot: Snapshot, decisions: Sequence[Decision], host: HostBounds
 
 
 def _high(guest: Guest, limit: int, host: HostBounds, swap_max: int | None) -> tuple[int, str, str]:
-    """Return the limit for now, the reason to refuse any, and the reason to change the limit.
+    """Return the limit for now, the reason to refuse, and the reason to change.
 
     :param swap_max: swap limit in KiB from another decision of this cycle
     """
@@ -151,7 +151,7 @@ def _high(guest: Guest, limit: int, host: HostBounds, swap_max: int | None) -> t
 
 
 def _raised(guest: Guest, limit: int, host: HostBounds) -> tuple[int, str, str] | None:
-    """Raise the limit of a guest that cannot shrink to it, as the kernel would delay its allocations. None for others."""
+    """Return a raised limit if the guest cannot shrink to `limit`, as the kernel would delay its allocations."""
     current, standing = guest.number(CURRENT), guest.number(MEMORY_HIGH)
     is_known = host.swap_free_kib is not None and all(guest.number(name) is not None for name in (ANON, FILE, SHMEM, LOCKED))
     if not is_known or current is None or standing is None or NO_LIMIT in (limit, standing):

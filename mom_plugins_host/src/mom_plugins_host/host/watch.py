@@ -187,7 +187,7 @@ class HostWatch:
                 self._available.saw(available, self._low(own))
 
     def look(self) -> float:
-        """Read memory and pressure, and wake the engine if needed. Return the seconds until the next reading."""
+        """Read memory and pressure, and wake the engine if needed. Return seconds until the next reading."""
         with self._lock:
             if self._other_host:
                 return self._rest(float("inf"))

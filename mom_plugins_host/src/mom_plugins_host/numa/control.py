@@ -53,7 +53,7 @@ _Nodes = Mapping[int, Mapping[str, Value]]
 
 
 def reviewed(snapshot: Snapshot, decisions: Sequence[Decision], promises: Promises) -> Iterable[Revision]:
-    """Yield revisions of decisions. Nodes need enough memory for the guest."""
+    """Yield revisions. Nodes need enough memory for the guest."""
     nodes = {node: item for item in (snapshot.host.items("numa_nodes") or ()) if (node := as_whole(item.get("node"))) is not None}
     used_kib = dict.fromkeys(nodes, 0.0)
     for decision in decisions:
@@ -119,7 +119,7 @@ def _headroom(item: Mapping[str, Value]) -> float | None:
 
 
 def read(root: Path, hypervisor: Hypervisor, targets: Sequence[Target]) -> Mapping[Target, Value | HypervisorError]:
-    """Return the controls' values. `root` holds /proc and /sys."""
+    """Return the values of the controls."""
     controls = {target.control for target in targets}
     return read_together(targets, [((control,), partial(_values_of, root, hypervisor, control)) for control in controls])
 

@@ -1,6 +1,6 @@
 """Thread that samples guests' nodes from the QEMU processes in /proc.
 
-For each sample, the kernel walks all page tables of a guest, so the thread rests between samples to keep its share of one CPU.
+For each sample, the kernel walks all page tables of a guest, so the thread rests to keep its share of one CPU.
 """
 
 from __future__ import annotations
@@ -180,7 +180,7 @@ class NodeSampler:
         self.spent = 0.0
 
     def follow(self, pids: Mapping[str, int]) -> Mapping[str, GuestSample]:
-        """Set guests with their process ids, and return their last samples. Start the thread if needed."""
+        """Set the guests' process ids, and return last samples. Start the thread if needed."""
         with self._changed:
             if pids != self._pids:
                 for stale in [guest for guest, pid in self._pids.items() if pids.get(guest) != pid]:

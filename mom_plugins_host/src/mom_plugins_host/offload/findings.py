@@ -33,7 +33,7 @@ _LARGER_POOL: Final = "make it larger, or enlarge the zswap pool in front of it:
 
 
 def findings(root: Path, hierarchies: Hierarchies, hypervisor: Hypervisor | None) -> Iterator[Finding]:
-    """Yield stores, and guests whose cold memory cannot be moved. `root` holds /proc and /sys."""
+    """Yield stores, and guests whose cold memory cannot be moved."""
     moves_itself = isinstance(hypervisor, ColdMemoryControl)
     try:
         stores = hypervisor.swap_stores() if isinstance(hypervisor, ColdMemoryControl) else stores_of(root)

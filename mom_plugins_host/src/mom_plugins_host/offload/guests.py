@@ -47,7 +47,7 @@ class MemoryWay:
 
 
 def way_to(guest: Guest, root: Path, hierarchies: Hierarchies) -> MemoryWay:
-    """Return how to reclaim a listed guest's memory. `root` holds /proc and /sys."""
+    """Return how to reclaim a listed guest's memory."""
     pid = pid_of(guest)
     stat = ProcessStat.of(root / f"proc/{pid}") if pid else None
     if not pid or stat is None:
@@ -203,7 +203,7 @@ class FollowedGuest:
             self.may_offload, self.class_heard = permission, True
 
     def note_moved(self, kib: int, why: str, now: float) -> None:
-        """Note a request's result. A guest that released nothing pauses, so that mom asks others."""
+        """Note a request's result. A guest that released nothing pauses."""
         self.moved_kib += kib
         self.offloaded_kib += kib
         if kib:
@@ -255,7 +255,7 @@ class FollowedGuest:
 
 
 def keep_listed(before: Mapping[str, FollowedGuest], guests: Sequence[Guest]) -> dict[str, FollowedGuest]:
-    """Return listed guests by id, with previous state. A restarted guest keeps only its class."""
+    """Return listed guests with previous state. A restarted guest keeps only its class."""
     listed: dict[str, FollowedGuest] = {}
     for guest in guests:
         entry = before.get(guest.id) or FollowedGuest(guest.incarnation)

@@ -241,8 +241,8 @@ _MOST_URGENT: Final = 4.0
 class HostNeed:
     """KiB that the host lacks, and KiB beyond its target.
 
-    `urgency` (1 to 4) multiplies the stalls that a guest may have, as balloons would hurt it more. `patient`: balloons are far from hurting
-    guests. `words` are empty if the host's memory is unknown.
+    `urgency` (1 to 4) multiplies the stalls that a guest may have, as balloons would hurt it more. `patient`: balloons are far from that.
+    `words` are empty if the host's memory is unknown.
     """
 
     lack_kib: float

@@ -315,7 +315,7 @@ class OffloadPlugin:
     def _waits_for_sweep(self, guest: Guest, entry: FollowedGuest, away: float, seconds: float, need: HostNeed) -> str:
         """Return the reason to wait for the balloon, which takes freed memory at no cost.
 
-        The waited time decays as slowly as it grows. Otherwise mom could wait forever for a guest near the threshold of sweeps.
+        The waited time decays as slowly as it grows. Otherwise mom could wait forever near the threshold of sweeps.
         """
         sweeps = (Scope.GUEST, "balloon_target") in self._context.declarations.fields and not guest.why_blocked("balloon_target")
         words = swept_first(guest, away) if sweeps else ""

@@ -33,7 +33,7 @@ _STEP: Final = MOST_PIECE_KIB << 10
 
 
 def areas_of(process: str) -> Sequence[tuple[int, int]]:
-    """Return bounds of a process's large writable areas. Raise `OSError`. `process` is its folder in /proc."""
+    """Return bounds of large writable areas. Raise `OSError`. `process` is its folder in /proc."""
     areas: list[tuple[int, int]] = []
     with os.fdopen(open_process_file(process, "maps"), "rb") as file:
         for line in file:
@@ -163,7 +163,7 @@ def follow(requests: Sequence[ReclaimRequest], ask: Callable[[Order], Answer], s
 
 
 class ReclaimWorker:
-    """Process that moves memory, and its thread. For one caller at a time. No call waits for the kernel."""
+    """Process that moves memory. For one caller at a time. No call waits for the kernel."""
 
     def __init__(self) -> None:
         self._connection: socket.socket | None = None

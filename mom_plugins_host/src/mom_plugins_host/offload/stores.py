@@ -42,7 +42,7 @@ class StoreRoom:
 
 
 def stores_of(root: Path) -> list[SwapStore]:
-    """Return stores in the kernel's order. `root` holds /proc and /sys."""
+    """Return stores in the kernel's order."""
     meminfo = read_meminfo(root)
     # Before 5.19, the kernel does not show the content of the pool, so zswap counts as a disk.
     cached = read_kernel_file(root / "sys/module/zswap/parameters/enabled").strip() == b"Y" and "Zswap" in meminfo
@@ -146,7 +146,7 @@ def _free(store: SwapStore) -> int:
 
 
 def room_of(stores: Sequence[SwapStore], writable_kib: float) -> StoreRoom:
-    """Return the room. The kernel fills stores in order, so an unfit one ends it."""
+    """Return the room; the kernel fills stores in order, so an unfit one ends it."""
     if not stores:
         return StoreRoom(0, "the host has no swap")
     kib, disk = 0, None

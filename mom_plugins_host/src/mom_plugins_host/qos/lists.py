@@ -1,7 +1,7 @@
 """Limits as lists with one item per disk or network interface. Pure.
 
-An item has all limits of its disk or interface, so mom can restore it. A decision names only the items that it changes. Otherwise mom would
-own and undo the others too.
+An item has all limits of its disk or interface, so mom can restore it. A decision names only changed items. Otherwise mom would own and
+undo the others too.
 """
 
 from __future__ import annotations

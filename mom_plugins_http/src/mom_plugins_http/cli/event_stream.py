@@ -42,7 +42,7 @@ class EventStream:
             raise refusal(self._response.status, content)
 
     def __iter__(self) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Yield name and content of each event until mom ends the stream. Raise `MomError` if the connection breaks."""
+        """Yield each event's name and content. Raise `MomError` if the connection breaks."""
         name, parts = "", list[bytes]()
         try:
             while line := self._response.readline(_LARGEST_LINE):

@@ -1,6 +1,6 @@
 """Metric names for host fields, following Prometheus' conventions.
 
-Names end with a base unit (bytes, seconds, ratios). Only counters end with `_total`.
+Names end with a base unit (bytes, seconds, ratios), counters with `_total`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Metrics in Prometheus' text format, from one report.
+"""Metrics in Prometheus' text format.
 
 Names begin with `mom_`, so that sums exclude a libvirt exporter's metrics. prometheus-client takes ten times as long, 125 ms for a thousand
 guests.

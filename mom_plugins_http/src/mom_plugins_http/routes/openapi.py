@@ -102,7 +102,7 @@ class _Generator(GenerateJsonSchema):
 
 @cache
 def _schemas(models: tuple[Any, ...]) -> tuple[Callable[[object], Schema], Schema]:
-    """Return a function from a model to its schema, and shared components. Cached, as each call grows caches of `typing`."""
+    """Return a function from model to schema, and shared components. Cached, as each call grows caches of `typing`."""
     adapters: list[tuple[int, JsonSchemaMode, TypeAdapter[Any]]] = [(n, "validation", TypeAdapter(model)) for n, model in enumerate(models)]
     schemas, shared = TypeAdapter.json_schemas(adapters, ref_template=_REFERENCE + "{model}", schema_generator=_Generator)
     kinds = shared.get("$defs", {})

@@ -106,7 +106,7 @@ def _figures(values: Sequence[Value]) -> array[float] | None:
 
 @dataclass(frozen=True, slots=True)
 class CycleSample:
-    """Past cycle: fields of the host, of guests (None: dropped), and sums over guests."""
+    """Past cycle: the host, guests (None: dropped), and sums over guests."""
 
     number: int
     time: float

@@ -24,7 +24,7 @@ class Holder(Protocol):
 
 
 class HeldBytes:
-    """Bodies held for clients. A body with several waiting clients counts once.
+    """Bodies held for clients, each counted once.
 
     When a body does not fit, the connections that held theirs longest end.
     """
@@ -78,7 +78,7 @@ class Sending(Response):
         self._end_connection = end_connection
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send the response. Return when the connection has the last piece, or the client is gone."""
+        """Return when the connection has the last piece, or the client is gone."""
         self._unread.begin(self, self._end_connection)
         self._unread.fits(self)
         try:

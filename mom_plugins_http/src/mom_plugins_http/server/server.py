@@ -128,7 +128,7 @@ class Server(BoundedServer[Door]):
     def make_room(self, door: Door, sock: socket.socket | None) -> bool:
         """End a connection of the lowest right: one without a whole request, or one of the user who holds most.
 
-        Requests without a right never count as whole, so that strangers cannot block places.
+        Requests without a right never count as whole: strangers cannot block places.
         """
         open_ones = [each for each in self._connections() if not each.transport.is_closing()]
         shares = Shares(each.peer for each in open_ones)
@@ -182,7 +182,7 @@ class Worker:
         return self._waiting >= self._most
 
     async def run(self, job: Callable[[], Result], user: str = "") -> Result:
-        """Return the job's result, or raise its error. Raise `ProblemError` if too many jobs wait.
+        """Return the job's result, or raise its error. Raise `ProblemError` if too many wait.
 
         :param user: owner of a job that anyone may request. Users take turns, and none has more places than are free
         """
