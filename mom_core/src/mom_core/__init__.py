@@ -1,6 +1,6 @@
-"""mom: a memory overcommitment manager for KVM hosts, as a plugin framework.
+"""mom: a memory overcommitment manager for KVM hosts.
 
-Plugins import only these names, and tests also `mom_core.testing`. `__init__.pyi` lists the names; each is imported on first use.
+Plugins import only these names (`__init__.pyi`), and tests also `mom_core.testing`.
 """
 
 import lazy_loader

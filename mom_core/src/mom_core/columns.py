@@ -12,7 +12,7 @@ from mom_core.values import Value
 class Columns(Mapping[str, Sequence[Value]]):
     """Values of several guests by field name, in the order of the guests; None: unknown. Immutable and thread-safe.
 
-    :param unknown: indices of guests whose collector reported the field as unknown. Other guests with None lack it
+    :param unknown: indices of guests whose collector reported None; other guests lack the field
     """
 
     __slots__ = ("_columns", "_types", "_unknown")
@@ -42,7 +42,7 @@ class Columns(Mapping[str, Sequence[Value]]):
         return len(self._columns)
 
     def unknown(self, name: str) -> Collection[int]:
-        """Return the indices of guests whose collector reported the field as unknown."""
+        """Return the indices of guests with the field unknown."""
         return self._unknown.get(name, ())
 
     def types(self, name: str) -> AbstractSet[type]:

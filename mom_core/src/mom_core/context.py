@@ -1,4 +1,4 @@
-"""Context of a plugin: folders, declarations, services, and a way to request a cycle."""
+"""Context of a plugin."""
 
 from __future__ import annotations
 
@@ -25,12 +25,11 @@ Service = TypeVar("Service")
 
 @dataclass(frozen=True, slots=True)
 class Declarations:
-    """Declarations of all enabled plugins. The first plugin in file order wins.
+    """Declarations of all enabled plugins; the first in file order wins.
 
     :param control_owners: plugin by control
     :param field_owners: plugin by field
     :param explainers: factories by plugin
-    :param derivations: the plugins' `mom_derive`
     """
 
     fields: Mapping[tuple[Scope, str], FieldSpec] = field(default_factory=dict)
@@ -67,7 +66,7 @@ class PluginContext:
 
     name: str = "plugin"
     root: Path = Path("/")
-    """Folder that contains /proc and /sys."""
+    """Folder with /proc and /sys."""
     state_directory: Path = STATE_DIRECTORY
     """Folder for persistent files; see `state_file`."""
     run_directory: Path = RUN_DIRECTORY
@@ -75,16 +74,16 @@ class PluginContext:
     declarations: Declarations = field(default_factory=Declarations)
     """Complete from `mom_setup` on. A reload replaces this and the next four."""
     offers: Mapping[Any, Sequence[Any]] = field(default_factory=dict)
-    """Services by protocol; use `service` or `services`."""
+    """Services by protocol, for `service` and `services`."""
     interval: float = 5.0
     guest_settings: Callable[[Guest], GuestSettings] = lambda _: GuestSettings()
-    """Returns the plugin's settings for a guest, merged from matching patterns in file order."""
+    """Returns a guest's settings for this plugin, merged in file order."""
     configuration: Callable[[], Mapping[str, Value]] = dict
     """Returns all settings as in YAML, secrets masked."""
     serves: bool = True
     """False for commands that only inspect, such as `mom doctor`: do not listen on sockets."""
     engine_state: Callable[[], EngineState] = EngineState
-    """Returns the engine's state, in any thread."""
+    """Any thread may call it."""
     wake: Callable[[str], None] = lambda _: None
     monotonic: Callable[[], float] = time.monotonic
     """Clock of the engine in seconds, fast in a simulation."""
@@ -104,8 +103,9 @@ class PluginContext:
     def service(self, kind: Callable[..., Service]) -> Service | None:
         """Return the first service of this protocol (`mom_services`), for example `context.service(PolicyTexts)`; None: none is offered.
 
-        Call it in any thread, from `mom_setup` on. Do not store the result: a reload may replace it. Before the other plugin's `mom_setup`,
-        its service raises `MomError`.
+        Any thread may call it, from `mom_setup` on. Do not store the result: a reload may replace it. A service raises `MomError` before
+        its
+        plugin's `mom_setup`.
         """
         return next(iter(self.services(kind)), None)
 

@@ -1,4 +1,4 @@
-"""Errors: one base class, and a kind for each possible reaction."""
+"""Errors: one base class, and a kind for each reaction."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ class MomError(Exception):
     """Base of all errors that mom raises on purpose.
 
     :param message: one sentence for an operator
-    :param hint: advice; may be empty
+    :param hint: advice
     """
 
     def __init__(self, message: str, *, hint: str = "") -> None:
@@ -24,7 +24,7 @@ class MomError(Exception):
 
 @dataclass(frozen=True, slots=True, order=True)
 class ConfigProblem:
-    """Mistake in a configuration: position (from 1; 0: unknown), message, and advice."""
+    """Mistake in a configuration. Positions start at 1; 0: unknown."""
 
     file: str
     line: int
@@ -50,10 +50,7 @@ class UnitError(MomError, ValueError):
 
 
 class PluginError(MomError):
-    """Unusable plugin, with its distribution (empty if there is none).
-
-    `errors` has the errors of several plugins, or only this one.
-    """
+    """Unusable plugin, with its distribution. `errors` has the errors of several plugins, or only this one."""
 
     def __init__(self, message: str, *, plugin: str, distribution: str = "", hint: str = "", errors: Sequence[PluginError] = ()) -> None:
         super().__init__(message, hint=hint)
@@ -68,7 +65,7 @@ class PluginError(MomError):
 
 
 class DeadlineExceeded(MomError):
-    """A plugin exceeded its deadline. mom does not call it again until this call has returned."""
+    """A plugin exceeded its deadline. mom calls it again after this call has returned."""
 
 
 class StateError(MomError):

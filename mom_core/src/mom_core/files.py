@@ -20,7 +20,7 @@ def read_file(path: Path, most: int) -> bytes:
     """Return the content of a regular file; a pipe or device might never end.
 
     :param most: maximum size; a larger file is cut after one more byte
-    :raises OSError: also if the path is no regular file
+    :raises OSError: also for other kinds of files
     """
     # For a folder, `os.fdopen` would leak the descriptor.
     with open(path, "rb", opener=lambda _, flags: os.open(path, flags | os.O_NONBLOCK)) as file:
@@ -30,10 +30,7 @@ def read_file(path: Path, most: int) -> bytes:
 
 
 def is_there(path: Path) -> bool:
-    """Return whether the path exists. Raise `OSError` if that is unknown, for example without permission.
-
-    Since Python 3.14, `Path.exists` returns False in this case.
-    """
+    """Return whether the path exists. Raise `OSError` if that is unknown: since Python 3.14, `Path.exists` returns False then."""
     try:
         path.stat()
     except OSError as error:
@@ -52,12 +49,11 @@ def replace_file(
     replace: bool = True,
     owner: tuple[int, int] | None = None,
 ) -> None:
-    """Replace a file's content atomically; text as UTF-8.
+    """Replace a file's content atomically; text as UTF-8. On an `OSError`, the old file is untouched.
 
     :param durable: survive a power failure
     :param replace: False: raise `FileExistsError` if the file exists
     :param owner: user and group id from the creation on; None: this process's
-    :raises OSError: the old file is untouched
     """
     descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name[:100]}.", dir=path.parent)
     try:

@@ -14,19 +14,19 @@ from mom_core.errors import MomError
 from mom_core.model import Guest, Value, printable
 
 NAME: Final = "name"
-"""Property of a pattern that names none."""
+"""Default property."""
 
 _PROPERTY: Final = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,62}")
 
 REMEMBERED_GUESTS: Final = 32_768
-"""Cache size: three times the guests of the largest host, at most 10 MiB."""
+"""Three times the guests of the largest host, at most 10 MiB."""
 
 _MAGIC: Final = re.compile(r"[*?\[]")
 
 
 @dataclass(frozen=True, slots=True)
 class GuestPattern:
-    """Pattern for the whole text of a property, case-sensitive: `*`, `?`, `[abc]`. Of a list, one text must match."""
+    """Pattern for the whole text of a property, case-sensitive: `*`, `?`, `[abc]`. Any text of a list may match."""
 
     FORM: ClassVar[str] = rf"^([^=]*|{_PROPERTY.pattern}=[\s\S]+)$"
     """Regular expression of valid patterns, for JSON Schema."""
@@ -36,10 +36,7 @@ class GuestPattern:
 
     @classmethod
     def of(cls, text: str) -> GuestPattern:
-        """Parse `PATTERN` for names, or `PROPERTY=PATTERN`.
-
-        :raises MomError: the pattern can match no guest
-        """
+        """Parse `PATTERN` for names, or `PROPERTY=PATTERN`. Raise `MomError` if it can match no guest."""
         before, equals, pattern = text.partition("=")
         if not equals:
             return cls(NAME, text)
@@ -69,7 +66,7 @@ class GuestPattern:
         return _texts(guest.name if self.property == NAME else guest.properties.get(self.property))
 
     def matches(self, guest: Guest) -> bool:
-        """Return whether the pattern matches. `GuestPatterns` is faster for many guests."""
+        """Return whether the guest matches; `GuestPatterns` is faster for many."""
         return any(fnmatch.fnmatchcase(text, self.pattern) for text in self.texts(guest))
 
 
@@ -80,7 +77,7 @@ def _texts(value: Value) -> tuple[str, ...]:
 
 
 class GuestPatterns:
-    """Several patterns, cached for many guests. Thread-safe. Raises `MomError` as `GuestPattern.of`."""
+    """Several patterns, cached for many guests. Thread-safe. Raises as `GuestPattern.of`."""
 
     def __init__(self, patterns: Sequence[str]) -> None:
         # Generated files may name thousands of guests: look up plain texts, and try only patterns in turn.

@@ -1,12 +1,11 @@
-"""All hooks, by phase. Plugin authors read this page first.
+"""All hooks, by phase.
 
 A plugin is a class that takes `(settings, context)`, named by an entry point of the group `mom.plugins`. Its methods marked `@hookimpl`
-implement hooks. All hooks are optional, and a method may omit arguments that it does not need. The plugin's distribution requires the
-mom-core versions that it was built for, for example `mom-core>=0.1,<1`.
+implement hooks. All hooks are optional, and a method may omit arguments. The plugin's distribution requires the mom-core versions that it
+was built for, for example `mom-core>=0.1,<1`.
 
 - Each plugin has its own thread, which runs one call at a time. Plugins run in parallel.
-- A call that exceeds the plugin's `deadline` is abandoned: the cycle continues without it. mom calls the plugin again after that call has
-  returned.
+- mom abandons a call that exceeds the plugin's `deadline`, and continues. It calls the plugin again after that call has returned.
 - An exception is counted and reported. mom pauses a plugin that keeps failing, and retries it at growing intervals.
 - mom checks every return value, drops and reports invalid parts, and uses the rest.
 - *File order* is the order of the plugins in the configuration file.
@@ -49,7 +48,7 @@ hookimpl = pluggy.HookimplMarker(PROJECT)
 """Decorator of a method that implements the hook of the same name."""
 
 OF_VERBS = frozenset({"mom_doctor", "mom_status", "mom_explainer", "mom_suggest", "mom_importers", "mom_source"})
-"""Hooks in `mom_daemon.hookspecs`. Commands call them; the engine does not."""
+"""Hooks in `mom_daemon.hookspecs`, which only commands call."""
 
 
 # --- declare: once, after all plugins are constructed and before any is set up -------------------------------------------------
@@ -57,7 +56,7 @@ OF_VERBS = frozenset({"mom_doctor", "mom_status", "mom_explainer", "mom_suggest"
 
 @hookspec
 def mom_declare() -> Iterable[Declaration]:  # type: ignore[empty-body]  # a specification has no body
-    """Return the plugin's declarations: `FieldSpec`, `ControlSpec`, `DefaultPolicy`, `GuestColumn`.
+    """Return `FieldSpec`, `ControlSpec`, `DefaultPolicy` and `GuestColumn` declarations.
 
     - Fields that the plugin may collect; `FieldSpec.reads` declares optional fields of other plugins. Plugins may share a field if they
       agree on its unit. The first plugin in file order with a value wins.
@@ -69,10 +68,10 @@ def mom_declare() -> Iterable[Declaration]:  # type: ignore[empty-body]  # a spe
 
 @hookspec
 def mom_services() -> Mapping[type, Any]:  # type: ignore[empty-body]  # a specification has no body
-    """Return objects for other plugins, each under the protocol that it implements: `{PolicyTexts: self._texts}`.
+    """Return objects for other plugins, by protocol: `{PolicyTexts: self._texts}`.
 
-    Other plugins get them with `context.service(PolicyTexts)`. Called before any plugin is set up; a service raises `MomError` before this
-    plugin's `mom_setup`. Any thread may use a service. mom does not start if an object lacks a member of its protocol.
+    Other plugins get them with `context.service(PolicyTexts)`, in any thread. Called before any plugin is set up; a service raises
+    `MomError` before this plugin's `mom_setup`. mom does not start if an object lacks a member of its protocol.
     """
 
 
@@ -80,8 +79,8 @@ def mom_services() -> Mapping[type, Any]:  # type: ignore[empty-body]  # a speci
 def mom_check() -> Iterable[Finding]:  # type: ignore[empty-body]  # a specification has no body
     """Return mistakes in this plugin's configuration that a single setting does not show, for example a missing declaration.
 
-    Called by `mom config check` and `mom doctor`, never by the daemon, without `mom_setup`, on any machine. `context.declarations` is
-    complete. Read only configuration and change nothing. Any ERROR makes `mom config check` fail.
+    Called by `mom config check` and `mom doctor` on any machine, without `mom_setup`. `context.declarations` is complete. Read only
+    configuration and change nothing. Any ERROR makes `mom config check` fail.
     """
 
 
@@ -92,23 +91,23 @@ def mom_check() -> Iterable[Finding]:  # type: ignore[empty-body]  # a specifica
 def mom_setup(context: PluginContext) -> None:
     """Open connections and files, start threads. Called once, before the first cycle.
 
-    `context.declarations` is complete. Any exception keeps the daemon from starting. Do not raise for a service that may come back later,
-    for example a restarting hypervisor. Time limit: 10 s, or `deadline` if longer.
+    `context.declarations` is complete. Any exception keeps the daemon from starting: do not raise for a service that may come back, for
+    example a restarting hypervisor. Time limit: 10 s, or `deadline` if longer.
     """
 
 
 @hookspec
 def mom_reload() -> Callable[[], None] | None:
-    """Read this plugin's own files again; return a function that puts the new content in force.
+    """Read this plugin's own files again; return a function that puts them in force.
 
-    Called when the configuration is reloaded and this plugin's settings did not change. mom calls the function if all plugins could reload,
-    in the plugin's thread and within its deadline. An exception refuses the reload for all plugins.
+    Called at a reload that does not change this plugin's settings. If all plugins could reload, mom calls the function in the plugin's
+    thread, within its deadline. An exception refuses the reload for all plugins.
     """
 
 
 @hookspec
 def mom_teardown() -> None:
-    """Close everything the plugin opened, within 0.4 s. Called once, after mom restored its changes, also if `mom_setup` failed.
+    """Close everything, within 0.4 s. Called once, after mom restored its changes, also if `mom_setup` failed.
 
     Plugins with a hypervisor come last. A hung plugin gets this call after its other call has returned; a new instance may already run.
     """
@@ -116,7 +115,7 @@ def mom_teardown() -> None:
 
 @hookspec(firstresult=True)
 def mom_hypervisor() -> Hypervisor | None:
-    """Return the hypervisor to manage. Called once, after `mom_setup`; the first plugin in file order that returns one wins."""
+    """Return the hypervisor to manage. Called once, after `mom_setup`; the first in file order wins."""
 
 
 # --- collect: at the start of each cycle, all plugins at once ----------------------------------------------------------------------
@@ -131,8 +130,8 @@ def mom_collect_host(hypervisor: Hypervisor) -> Mapping[str, Value]:  # type: ig
 def mom_collect_guests(hypervisor: Hypervisor, guests: Sequence[Guest]) -> Mapping[str, Mapping[str, Value]] | Columns:  # type: ignore[empty-body]  # a specification has no body
     """Return the current fields of all `guests`: by guest id, then by field name.
 
-    Omit vanished guests and unknown fields. `Columns` are faster for thousands of guests: for each field, a value per guest in the order of
-    `guests`, None where unknown.
+    Omit vanished guests and unknown fields. `Columns` are faster for thousands of guests: a value per guest for each field, None where
+    unknown.
     """
 
 
@@ -141,7 +140,7 @@ def mom_derive(snapshot: Snapshot, history: Sequence[Snapshot]) -> Derived:  # t
     """Return fields computed from the collected ones, for example the suggestion of a control law.
 
     Called between collection and evaluation, and during replay, where the result replaces the recorded fields. All plugins get the same
-    snapshot, without derived fields. Declare derived fields like any others.
+    snapshot, without derived fields. Declare derived fields like others.
 
     :param history: snapshots before this one, oldest first, up to the configured number
     """
@@ -155,8 +154,7 @@ def mom_evaluate(snapshot: Snapshot, history: Sequence[Snapshot]) -> Iterable[De
     """Return decisions, decisions on trial, and problems that prevented a decision.
 
     A control of an entity belongs to the first evaluator in file order that has decided it since the configuration was read. mom drops
-    other evaluators' decisions on it, even in cycles without a decision by the owner. Use `mom_act` for occasional acts and `mom_problems`
-    to report faults only.
+    other evaluators' decisions on it, even in cycles without one by the owner. Use `mom_act` for occasional acts.
 
     :param history: snapshots before this one, oldest first, up to the configured number
     """
@@ -166,8 +164,8 @@ def mom_evaluate(snapshot: Snapshot, history: Sequence[Snapshot]) -> Iterable[De
 def mom_act(snapshot: Snapshot, history: Sequence[Snapshot]) -> Iterable[Decision]:  # type: ignore[empty-body]  # a specification has no body
     """Return acts: decisions that are independent of the evaluators.
 
-    Examples: migrate a guest, end a migration, restore a guest's guarantee, set a base value for policies. An act neither claims a control
-    nor respects claims. It yields only to an earlier plugin in file order that decides the same control in the same cycle.
+    Examples: migrate a guest, restore its guarantee, set a base value for policies. An act neither claims a control nor respects claims. It
+    yields only to an earlier plugin in file order that decides the same control in the same cycle.
 
     Called after all evaluators.
     """
@@ -178,7 +176,7 @@ def mom_problems(snapshot: Snapshot) -> Iterable[Problem | Condition]:  # type: 
     """Return faults that this plugin detects in this cycle.
 
     A `Problem` is about single guests or this plugin's part of the host. A `Condition` is about the whole host and enters the verdict.
-    Return each in every cycle while it lasts; the core remembers its start. While a plugin does not answer, its conditions persist.
+    Return each in every cycle while it lasts. While a plugin does not answer, its conditions persist.
 
     Called after `mom_act` and before any control is changed.
     """
@@ -186,11 +184,11 @@ def mom_problems(snapshot: Snapshot) -> Iterable[Problem | Condition]:  # type: 
 
 @hookspec
 def mom_review(snapshot: Snapshot, decisions: Sequence[Decision]) -> Iterable[Revision]:  # type: ignore[empty-body]  # a specification has no body
-    """Return changes to the decisions, each with a reason. Omit decisions that need no change.
+    """Return changes to the decisions, each with a reason. Omit unchanged decisions.
 
-    Reviewers run in file order; each gets the decisions that the previous one left. The core reviews first: it drops decisions with unknown
-    entities, unknown controls or impossible values, and resolves conflicts by file order. If a list from `mom_act` meets an evaluator's
-    list, only items that both name conflict. At the end the core checks the bounds again.
+    Reviewers run in file order, each on the previous one's result. The core reviews first: it drops decisions with unknown entities,
+    unknown controls or impossible values, and resolves conflicts by file order. If a list from `mom_act` meets an evaluator's list, only
+    items that both name conflict. At the end the core checks the bounds again.
     """
 
 
@@ -199,7 +197,7 @@ def mom_review(snapshot: Snapshot, decisions: Sequence[Decision]) -> Iterable[Re
 
 @hookspec
 def mom_read(hypervisor: Hypervisor, targets: Sequence[Target]) -> Mapping[Target, Value | InTransition | HypervisorError]:  # type: ignore[empty-body]  # a specification has no body
-    """Return the current values of these controls of this plugin. Change nothing.
+    """Return the current values of these controls. Change nothing.
 
     Called before and after a write, and on restore, possibly in a process that has not collected anything. Omit unknown values, or set them
     to None. A value may also be an error:
@@ -215,7 +213,7 @@ def mom_read(hypervisor: Hypervisor, targets: Sequence[Target]) -> Mapping[Targe
 
 @hookspec
 def mom_write(hypervisor: Hypervisor, changes: Sequence[Change]) -> Mapping[Target, HypervisorError | str] | None:
-    """Set these controls, in any order. Return the reason for each failed change; omit those that succeeded.
+    """Set these controls, in any order. Return the reason for each failed change; omit successes.
 
     The ledger already has the original values. Afterwards the engine calls `mom_read` and judges the result. Not called in observe mode.
     Return for a target:

@@ -1,4 +1,4 @@
-"""Hypervisors, and optional capabilities, which controllers test for with `isinstance`. `mom_kvm` has those for single plugins.
+"""Hypervisors, and optional capabilities, which controllers test for with `isinstance`.
 
 Implementations must be thread-safe and limit the time of every call. A vanished guest raises `GuestGone`.
 """
@@ -22,14 +22,14 @@ class Hypervisor(Protocol):
         """Address for people, for example `qemu:///system`."""
 
     def guests(self) -> Sequence[Guest]:
-        """Return the active guests, without fields, in a number of calls that does not grow with the guests.
+        """Return the active guests, without fields, in a constant number of calls.
 
         Raise `HypervisorError` if it is unreachable: then mom changes no guest.
         """
 
 
 class NoHypervisor:
-    """Substitute without guests: mom can still manage the host's own memory."""
+    """Substitute without guests, to manage only the host's own memory."""
 
     uri = "none"
 
@@ -46,7 +46,7 @@ class BalloonControl(Protocol):
         """Request a size, and return before the guest has reached it."""
 
     def balloon_sizes(self, guests: Sequence[Entity]) -> Mapping[str, int]:
-        """Return the actual sizes by guest id, in one bulk call, without unknown or vanished guests."""
+        """Return actual sizes by guest id, in one bulk call, without unknown or vanished guests."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,10 +69,10 @@ class CpuTuneControl(Protocol):
     """Limits of vCPUs' CPU time."""
 
     def cpu_tunes(self, guests: Sequence[Entity]) -> Mapping[str, CpuTune]:
-        """Return the present limits by guest id, in bulk, without unknown or vanished guests."""
+        """Return limits by guest id, in bulk, without unknown or vanished guests."""
 
     def set_cpu_tune(self, guest: Entity, quota_us: int | None = None, period_us: int | None = None, shares: int | None = None) -> None:
-        """Set the given limits together. For values out of range, raise `NotSupported` with the bounds."""
+        """Set the given limits together. Raise `NotSupported` with the bounds if out of range."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,18 +96,17 @@ class IoTuneControl(Protocol):
     """Limits of guests' disk I/O."""
 
     def io_tunes(self, guests: Sequence[Entity]) -> Mapping[str, Sequence[DiskTune]]:
-        """Return the present limits by guest id, in bulk, without unknown or vanished guests."""
+        """Return limits by guest id, in bulk, without unknown or vanished guests."""
 
     def set_io_tune(self, guest: Entity, disk: str, limits: Mapping[str, int]) -> None:
-        """Set the given limits of a disk and keep the others. Raise `NotSupported` for impossible limits."""
+        """Set the given limits and keep the others. Raise `NotSupported` for impossible limits."""
 
 
 @dataclass(frozen=True, slots=True)
 class NetTune:
-    """Bandwidth limits of a guest's network interface, seen from the guest.
+    """Bandwidth limits of a guest's network interface, seen from the guest. `name` is the host's.
 
-    `inbound` and `outbound` map `average` and `peak` to KiB/s and `burst` to KiB; empty: unlimited. `name` is the interface's name on the
-    host.
+    `inbound` and `outbound` map `average` and `peak` to KiB/s and `burst` to KiB; empty: unlimited.
     """
 
     name: str
@@ -120,10 +119,10 @@ class NetTuneControl(Protocol):
     """Limits of guests' network bandwidth."""
 
     def net_tunes(self, guests: Sequence[Entity]) -> Mapping[str, Sequence[NetTune]]:
-        """Return the present limits by guest id, in bulk, without unknown or vanished guests."""
+        """Return limits by guest id, in bulk, without unknown or vanished guests."""
 
     def set_net_tune(self, guest: Entity, interface: str, inbound: Mapping[str, int], outbound: Mapping[str, int]) -> None:
-        """Set both directions of an interface; an empty mapping removes the limit."""
+        """Set both directions; an empty mapping removes the limit."""
 
 
 @runtime_checkable
@@ -131,10 +130,9 @@ class KsmControl(Protocol):
     """Kernel samepage merging of a simulated host, or of a management system that owns the files."""
 
     def ksm_read(self) -> Mapping[str, Value]:
-        """Return settings and counters by file name in /sys/kernel/mm/ksm (`run`, `pages_to_scan`, `pages_sharing` …), without missing
-        files.
+        """Return settings and counters by file name in /sys/kernel/mm/ksm, without missing files.
 
-        If known, add `ksmd_cpu_seconds`, the CPU time of ksmd, and `shareable_kib`, the guests' memory in KiB that KSM may merge.
+        If known, add `ksmd_cpu_seconds`, and `shareable_kib`, the guests' memory that KSM may merge.
         """
 
     def ksm_write(self, knobs: Mapping[str, int]) -> None:
@@ -143,7 +141,7 @@ class KsmControl(Protocol):
 
 @runtime_checkable
 class KsmWriter(Protocol):
-    """Writer of this host's KSM files for an unprivileged mom: a management system with a privileged helper."""
+    """Writer of KSM files for an unprivileged mom: a management system with a privileged helper."""
 
     def ksm_write(self, knobs: Mapping[str, int]) -> None:
-        """Write these settings by file name in /sys/kernel/mm/ksm."""
+        """Write these settings by file name."""

@@ -1,4 +1,4 @@
-"""Ledger: mom writes the original value before each change, to restore it even after a crash."""
+"""Ledger of original values, written before each change, to restore them even after a crash."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Ledger:
 
     def __init__(self, path: Path, *, look: bool = False) -> None:
         self.boot = ""
-        """Boot id, the incarnation of the host's entries; empty: unknown."""
+        """Boot id; empty: unknown."""
         loss = "mom cannot restore the values in it"
         self.file = StateFile(path, "the ledger", _from_json, loss=loss, log=LOG, sets_aside=not look)
         self._entries: dict[Key, LedgerEntry] = {}
@@ -44,10 +44,10 @@ class Ledger:
 
     @classmethod
     def open(cls, directory: Path, *, look: bool = False) -> Ledger:
-        """Open the ledger in this folder, empty if the file is missing or damaged (`file.damage`).
+        """Open the ledger, empty if the file is missing or damaged (`file.damage`).
 
         :param look: rename no damaged file, for callers without mom's lock
-        :raises StateError: unreadable, or from a later mom, which can restore its changes
+        :raises StateError: unreadable, or from a later mom
         """
         ledger = cls(directory / FILE, look=look)
         with suppress(OSError):
@@ -89,13 +89,13 @@ class Ledger:
 
     @property
     def entries(self) -> Mapping[Key, LedgerEntry]:
-        """Entries by entity id and control. Read-only."""
+        """Entries by entity id and control."""
         return self._entries
 
     def resolve(self, present: Callable[[LedgerEntry], Value]) -> None:
         """Resolve entries in doubt from an earlier run, in memory.
 
-        :param present: returns a control's present value; None: unknown, the entry stays in doubt
+        :param present: returns the present value; None: unknown, the entry stays in doubt
         """
         doubtful = {key: entry for key, entry in self._entries.items() if entry.in_doubt}
         if not doubtful:
@@ -130,8 +130,8 @@ class Ledger:
     def settle(self, outcomes: Iterable[Outcome]) -> None:
         """Note the results of recorded changes.
 
-        Write at once: while a change is in doubt, mom could mistake another process's value for the kernel's rounding. If the write fails,
-        the doubt stays until the next `record`.
+        Write at once: while in doubt, mom could mistake another process's value for the kernel's rounding. After a disk error, the doubt
+        stays until the next `record`.
         """
         settled, recorded = dict(self._entries), self._recorded
         applied, failed, unchanged, refused = Status.APPLIED, Status.FAILED, Status.UNCHANGED, Status.REFUSED
@@ -170,7 +170,7 @@ class Ledger:
             LOG.error("%s", error)
 
     def forget(self, keys: Iterable[Key]) -> None:
-        """Remove entries that have ended. Raise `StateError` if the file cannot be written."""
+        """Remove entries that have ended. Raise `StateError`."""
         gone = set(keys)
         self._write({key: entry for key, entry in self._entries.items() if key not in gone})
 
@@ -187,7 +187,7 @@ class Ledger:
         self._entries = self._written = entries
 
     def _as_json(self, entries: Mapping[Key, LedgerEntry]) -> str:
-        """Return all entries as JSON. Reuse unchanged texts: 1,000 entries would take 5 ms twice per cycle."""
+        """Format all entries. Reuse unchanged texts: 1,000 entries would take 5 ms twice per cycle."""
         before, self._texts = self._texts, {}
         for key, entry in entries.items():
             cached = before.get(key)
@@ -196,7 +196,7 @@ class Ledger:
 
 
 def changes_left(directory: Path) -> int:
-    """Return the number of changes of a mom that has ended. Raise `MomError` if that is unknown."""
+    """Count the changes of a mom that has ended. Raise `MomError` if unknown."""
     ledger = Ledger.open(directory, look=True)
     if ledger.file.damage:
         raise MomError(ledger.file.damage)
@@ -204,7 +204,7 @@ def changes_left(directory: Path) -> int:
 
 
 def can_be_kept(value: Value) -> bool:
-    """Return whether the ledger can store a value: JSON, and not too large."""
+    """Return whether a value is JSON, and not too large."""
     if is_usual_number(value):
         return True  # fast path: JSON takes ten times as long
     if isinstance(value, str) and len(value) > LARGEST_VALUE:

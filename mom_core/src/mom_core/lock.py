@@ -1,4 +1,4 @@
-"""Lock that only one mom per host can hold. The kernel releases it when the holder dies; the file names the holder.
+"""Lock that only one mom per host can hold. The kernel releases it when the holder dies.
 
 Only mom's user may open the file: everyone who can read it could lock it.
 """
@@ -102,7 +102,7 @@ def _make_run_directory(path: Path) -> None:
 
 
 def holder(directory: Path) -> int:
-    """Return the pid of the mom with this run directory; 0: none runs."""
+    """Return the pid of the mom with this run directory; 0: none."""
     path = directory / "mom.lock"
     try:
         with open(path, "rb", opener=_without_waiting) as lock:
@@ -121,7 +121,7 @@ def _without_waiting(path: str, flags: int) -> int:
 
 
 def open_lock(path: Path) -> int:
-    """Open a lock file that only this process's user can open from now on. Raise `OSError`."""
+    """Open a lock file that only this user can open from now on. Raise `OSError`."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, LOCK_MODE)
     try:
         if stat.S_IMODE(os.fstat(descriptor).st_mode) != LOCK_MODE:
@@ -133,10 +133,7 @@ def open_lock(path: Path) -> int:
 
 
 def locked_by(path: Path, locks: Path = Path("/proc/locks")) -> int:
-    """Return the process with an exclusive lock according to /proc/locks; 0: none, or unknown.
-
-    Unknown across containers, and on btrfs and overlayfs.
-    """
+    """Return the process with an exclusive lock according to /proc/locks; 0: none, or unknown across containers, on btrfs or overlayfs."""
     try:
         status = path.stat()
         lines = locks.read_text(errors="replace").splitlines()
@@ -151,7 +148,7 @@ def locked_by(path: Path, locks: Path = Path("/proc/locks")) -> int:
 
 
 def command_of(pid: int) -> str:
-    """Return the command line of a process; empty if it is unreadable."""
+    """Return the command line of a process; empty: unreadable."""
     try:
         words = Path(f"/proc/{pid}/cmdline").read_bytes()[:4096].split(b"\0")
     except OSError:

@@ -37,7 +37,7 @@ class Scope(StrEnum):
 class Entity(NamedTuple):
     """Identity of the host or a guest. Hashable, and valid beyond a cycle.
 
-    `id` is `host` or the guest's UUID. `name` is for people; another guest may get it later.
+    `id` is `host` or the guest's UUID. Another guest may get the `name` later.
     """
 
     scope: Scope
@@ -49,7 +49,6 @@ class Entity(NamedTuple):
 
 
 HOST_ID = "host"
-"""Id of the host. No guest has it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +73,7 @@ class Guest(Readable):
     """Guest in one snapshot, or as the hypervisor lists it (without fields). Read its fields like a `Host`'s.
 
     `properties` include `name`, `uuid`, and `pid` if known. `blocked` maps a control (or `*`) to the reason why mom cannot set it now:
-    `{"balloon_target": "the guest has no balloon device"}`. `incarnation` changes when the guest restarts: mom does not restore changes to
-    an earlier incarnation.
+    `{"balloon_target": "the guest has no balloon device"}`. `incarnation` changes when the guest restarts, which ends its ledger entries.
     """
 
     id: str
@@ -91,12 +89,12 @@ class Guest(Readable):
         return Entity(Scope.GUEST, self.id, self.name)
 
     def why_blocked(self, control: str) -> str:
-        """Return why the control cannot be set now; empty if it can."""
+        """Return why the control cannot be set now; empty: it can."""
         return self.blocked.get(control, "") or self.blocked.get("*", "") if self.blocked else ""
 
 
 class GuestTable(Mapping[str, Guest]):
-    """Guests of a snapshot by id, backed by columns. Creates a `Guest` on access, in any thread."""
+    """Guests of a snapshot by id, backed by columns. Creates each `Guest` on access. Thread-safe."""
 
     __slots__ = ("_all_made", "_made", "_places", "columns", "listed")
 
@@ -143,7 +141,7 @@ class GuestTable(Mapping[str, Guest]):
 
 
 class Derived(NamedTuple):
-    """Fields computed from a snapshot. `guests` are by guest id and name, or columns in the snapshot's order."""
+    """Fields computed from a snapshot; `guests` by guest id and name, or as columns in order."""
 
     host: Mapping[str, Value] = MappingProxyType({})
     guests: Mapping[str, Mapping[str, Value]] | Columns = MappingProxyType({})
@@ -153,8 +151,8 @@ class Derived(NamedTuple):
 class Snapshot:
     """State of host and guests at one moment.
 
-    `time` is in seconds since the epoch; `monotonic` in seconds, for durations. `guests` are sorted by name, then id. `history` (older
-    snapshots, oldest first) is only for tests and recordings.
+    `time` is in seconds since the epoch; `monotonic` in seconds, for durations. `guests` are sorted by name, then id. `history` is only for
+    tests and recordings.
     """
 
     host: Host = _field(default_factory=Host)
@@ -171,7 +169,7 @@ class Snapshot:
 
     @property
     def columns(self) -> Columns:
-        """Fields of all guests, in the order of the guests."""
+        """Fields of all guests, in order."""
         guests = self.guests
         return guests.columns if isinstance(guests, GuestTable) else Columns.of_rows([guest.fields for guest in guests.values()])
 
@@ -191,8 +189,7 @@ class Snapshot:
 
 
 class Metric(StrEnum):
-    """Type of a host field in monitoring. A counter grows until it restarts. NONE is not exported: the value has a meaning only at the time
-    of reading."""
+    """Type of a host field in monitoring. A counter grows until it restarts. NONE: not exported, meaningful only when read."""
 
     GAUGE = "gauge"
     COUNTER = "counter"
@@ -203,7 +200,7 @@ class Metric(StrEnum):
 class FieldSpec:
     """Declaration of a field.
 
-    `source` is the origin of the number, for example `/proc/meminfo MemFree`. `reason` names the field that explains a suggestion.
+    `source` is the origin, for example `/proc/meminfo MemFree`. `reason` names the field that explains a suggestion.
     """
 
     name: str
@@ -217,7 +214,7 @@ class FieldSpec:
 
     @classmethod
     def reads(cls, name: str, unit: Unit, scope: Scope) -> FieldSpec:
-        """Declare a field of another plugin, in this unit. Without such a plugin it is unknown."""
+        """Declare a field of another plugin; unknown without such a plugin."""
         return cls(name, unit, scope, "collected by another plugin, if it is enabled", collected=False)
 
 
@@ -225,19 +222,18 @@ class FieldSpec:
 class ControlSpec:
     """Declaration of a control: a setting that mom can change.
 
-    :param field: field with the control's present value. While it is unknown, mom does not set the control, as it could not restore it
+    :param field: field with the present value. While it is unknown, mom does not set the control, as it could not restore it
     :param minimum: mom raises smaller values to it. None: unbounded
     :param maximum: mom lowers larger values to it. None: unbounded
-    :param choices: allowed values if they are names rather than amounts (0 stop, 1 run, 2 unmerge); mom drops other decisions. The unit
-        flag implies 0 and 1
+    :param choices: allowed values if they are names rather than amounts (0 stop, 1 run, 2 unmerge). The unit flag implies 0 and 1
     :param tolerance: largest difference between numbers that count as equal
     :param key: key of the items of a list, for example `name`. mom judges and restores each item separately
-    :param absent: value of items that are not listed: the list covers all items. Without it, mom leaves items alone that appeared later
+    :param absent: value of items that are not listed: the list covers all items. Without it, mom leaves later items alone
     :param gradual: smallest step that counts as movement, for a control that moves slowly. 0: changes at once. 1: an act that takes time,
         for example a migration. mom takes the value before a decision from the snapshot; the controller decides whether to send a command
     :param renewed: a decision holds for one cycle; mom writes it in every cycle, even if unchanged
-    :param file: for a control that is one kernel file: its path (host), or its name in the guest's control group. For an unprivileged mom,
-        mom-helper writes the file, if a declaration that root installed lists it
+    :param file: path of a host control's only kernel file, or its name in the guest's control group. For an unprivileged mom, mom-helper
+        writes it, if a declaration that root installed lists it
 
     Values are integers unless `unit` is text, ratio, percent, seconds or list (of mappings). The controller checks limits that depend on
     the guest.
@@ -270,7 +266,7 @@ class ControlSpec:
 class DefaultPolicy:
     """Policy in the MOM policy language. An operator's policy of the same name replaces it.
 
-    `name` defines the order of policies: `10_…` to `90_…`.
+    `name` defines the order: `10_…` to `90_…`.
     """
 
     name: str
@@ -285,14 +281,14 @@ class GuestColumn:
     :param fields: inputs of the values; no column if no plugin declares any of them
     :param about: description, as a sentence without its full stop
     :param place: position; smaller comes first
-    :param rank: the highest rank disappears first on narrow screens; 0 always stays. None: metric only
-    :param metric: name of the metric, in base units; empty: no metric
+    :param rank: the highest disappears first on narrow screens; 0 stays. None: metric only
+    :param metric: name in base units; empty: no metric
     :param mark_from: values from here on are highlighted
     :param made: computes the value from a guest's fields; without it, the first known field
     """
 
     REMARKS: ClassVar[str] = "remarks"
-    """Name of the last column, in which remarks of several plugins are joined."""
+    """Last column, which joins remarks of several plugins."""
 
     name: str
     fields: tuple[str, ...]
@@ -310,7 +306,7 @@ class GuestColumn:
         return self.fields[0] if self.made is None and len(self.fields) == 1 else f"column.{self.name}"
 
     def value(self, fields: Mapping[str, Value]) -> Value:
-        """Return the value for these fields; None if it is unknown or the plugin's function fails."""
+        """Return the value for these fields; None: unknown, or the plugin's function failed."""
         if self.made is None:
             return next((value for name in self.fields if (value := fields.get(name)) is not None), None)
         try:
@@ -319,7 +315,7 @@ class GuestColumn:
             return None
 
     def values(self, snapshot: Snapshot) -> Sequence[Value]:
-        """Return the values for all guests in the snapshot's order."""
+        """Return the values for all guests, in order."""
         if self.made is None and len(self.fields) == 1:
             return snapshot.column(self.fields[0])
         rows = zip(*map(snapshot.column, self.fields), strict=True)
@@ -327,11 +323,10 @@ class GuestColumn:
 
 
 Declaration: TypeAlias = FieldSpec | ControlSpec | DefaultPolicy | GuestColumn
-"""Declaration of a plugin (`mom_declare`)."""
 
 
 class Source(NamedTuple):
-    """Origin of a decision: a policy with line and column (from 1), or a plugin with 0 and 0."""
+    """Origin of a decision: a policy with line and column from 1, or a plugin with 0 and 0."""
 
     name: str
     line: int = 0
@@ -343,7 +338,7 @@ class Source(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """Request of an evaluator or act: set a control of an entity to a value, in the unit of the control."""
+    """Request to set a control of an entity to a value, in the control's unit."""
 
     entity: Entity
     control: str
@@ -358,7 +353,7 @@ class Decision:
 
 @dataclass(frozen=True, slots=True)
 class ShadowDecisions:
-    """Decisions on trial, for example of trial policies: reported, but neither reviewed nor applied."""
+    """Decisions on trial: reported, but neither reviewed nor applied."""
 
     decisions: Sequence[Decision]
 
@@ -369,7 +364,7 @@ class ShadowDecisions:
 
 @dataclass(frozen=True, slots=True)
 class Revision:
-    """Change of a decision by a reviewer. `after` is None for a dropped decision."""
+    """Change of a decision by a reviewer. `after` None: dropped."""
 
     before: Decision
     after: Decision | None
@@ -389,7 +384,7 @@ class Severity(StrEnum):
 class Problem:
     """Fault that did not end the cycle.
 
-    `source` is a plugin or a position in a policy. The engine sets `since`, in seconds since the epoch, and `cycles`.
+    `source` is a plugin or a position in a policy. The engine sets `since` (seconds since the epoch) and `cycles`.
     """
 
     source: Source
@@ -432,7 +427,7 @@ class Target(NamedTuple):
 
 
 class InTransition(NamedTuple):
-    """Value of a gradual control that still moves to mom's last setting."""
+    """Value of a gradual control that still moves to mom's setting."""
 
     value: Value
 
@@ -440,7 +435,7 @@ class InTransition(NamedTuple):
 class Change(NamedTuple):
     """Order to a controller: change a control from `found` (None: unknown) to `value`.
 
-    `back` marks a restore of the original value; a controller may try harder then.
+    `back` marks a restore; a controller may try harder then.
     """
 
     target: Target
@@ -461,7 +456,7 @@ class Change(NamedTuple):
 
 
 ATTEMPTS_KEPT: Final = 8
-"""Failed values kept per ledger entry: requests to a guest that does not answer may still take effect."""
+"""Failed values per ledger entry: unanswered requests may still take effect."""
 
 
 class LedgerEntry(NamedTuple):
@@ -471,8 +466,8 @@ class LedgerEntry(NamedTuple):
     :param applied: last value set, or about to be set when mom was interrupted
     :param time: first change, in seconds since the epoch
     :param incarnation: of the guest at that time, or the host's boot id
-    :param earlier: value that mom set before `applied`, possibly in force if mom was interrupted. None: none
-    :param attempted: last values that mom failed to set. If only the answer was lost, one may be in force
+    :param earlier: value that mom set before `applied`, possibly in force after an interruption. None: none
+    :param attempted: last values that mom failed to set; without an answer, one may be in force
     :param found: value after the last change, if the kernel rounded `applied`. None: equal or unknown
     :param in_doubt: mom was interrupted before it noted the result of the last change
     """
@@ -490,18 +485,18 @@ class LedgerEntry(NamedTuple):
     in_doubt: bool = False
 
     def next(self, applied: Value) -> LedgerEntry:
-        """Return the entry before mom sets another value. `applied` becomes `earlier`, unless it was never in force."""
+        """Return the entry before another value is set. `applied` becomes `earlier` if it was ever in force."""
         earlier = self.earlier if self.applied in self.attempted else self.applied
         return self._replace(applied=applied, earlier=earlier, attempted=_others(self.attempted, applied, earlier), in_doubt=True)
 
     def failed(self, after: Value) -> LedgerEntry:
-        """Return the entry after `applied` could not be set. `after`: present value; None: unknown."""
+        """Return the entry after a failure. `after`: present value; None: unknown."""
         attempted = (*_others(self.attempted, self.applied), self.applied)[-ATTEMPTS_KEPT:]
         applied = self.applied if after is None else after
         return self._replace(applied=applied, attempted=_others(attempted, after), in_doubt=False)
 
     def succeeded(self, after: Value) -> LedgerEntry:
-        """Return the entry after `applied` was set. `after`: value read afterwards; None: unknown."""
+        """Return the entry after a success. `after`: value read afterwards; None: unknown."""
         rounded = None if after == self.applied else after
         if self.applied not in self.attempted and rounded == self.found and not self.in_doubt:
             return self
@@ -516,14 +511,14 @@ class LedgerEntry(NamedTuple):
 
     @property
     def ours(self) -> tuple[Value, ...]:
-        """All values that mom may have set, including `before`."""
+        """Values that mom may have set, and `before`."""
         values = (self.applied, self.found, self.earlier, *reversed(self.attempted), self.before)
         return tuple(value for value in values if value is not None)
 
     def explains(self, found: Value, tolerance: float = 0.0) -> bool:
-        """Return whether mom may have caused this value. If not, another process changed it.
+        """Return whether mom, not another process, may have caused this value.
 
-        While the entry is in doubt, the kernel may have rounded `applied`: `found` must be nearer to it than the previous value.
+        While in doubt, the kernel may have rounded `applied`: `found` must be nearer to it than the previous value.
         """
         if found is not None and found == self.applied:
             return True  # fast path
@@ -565,8 +560,8 @@ class Condition:
     :param severity: WARNING, or ERROR for a bad verdict, with exit code 1 of `mom status`
     :param after: seconds for which an ERROR counts as a WARNING, while mom may still fix it
 
-    In a verdict, the core sets the rest: the `plugins` that reported it, its age `lasted` in seconds, and its start `since` in seconds
-    since the epoch. A condition that ended `over` seconds ago has severity OK. Texts in a verdict are safe to print.
+    In a verdict, the core sets the `plugins` that reported it, its age `lasted` in seconds, and its start `since` in seconds since the
+    epoch. A condition that ended `over` seconds ago has severity OK. Texts in a verdict are safe to print.
     """
 
     name: str
@@ -589,7 +584,7 @@ class Verdict:
 
     @property
     def severity(self) -> Severity:
-        """Severity of the worst condition; OK without any."""
+        """Worst severity; OK without any condition."""
         return self.conditions[0].severity if self.conditions else Severity.OK
 
     @property
@@ -602,8 +597,8 @@ class Verdict:
 class Suggestion:
     """Part of a first configuration (`mom config init`) for a plugin that fits this host.
 
-    :param order: position: 10 host readers, 20 hypervisors, 40 controllers, 60 evaluators, 80 interfaces; else last, by name
-    :param guests: settings by guest pattern, as in the section `guests`; `guests_reason` explains them
+    :param order: 10 host readers, 20 hypervisors, 40 controllers, 60 evaluators, 80 interfaces; else last, by name
+    :param guests: settings by guest pattern; `guests_reason` explains them
     """
 
     reason: str
@@ -637,14 +632,14 @@ class PluginReport:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """Record of one cycle: the only source of the recorder, metrics, `mom explain` and the API.
+    """Record of one cycle, for the recorder, metrics, `mom explain` and the API.
 
     :param decisions: by evaluators, before review
     :param outcomes: after review
     :param duration: seconds
     :param lag: delay of the start in s
-    :param skipped: cycles skipped since the start, as an earlier one took too long
-    :param woken_by: reason of an unscheduled cycle; else empty
+    :param skipped: cycles since the start, as an earlier one took too long
+    :param woken_by: reason of an unscheduled cycle
     :param considered: decisions on trial; None without a trial
     """
 
@@ -665,7 +660,7 @@ class Report:
     verdict: Verdict | None = None
 
     def differences(self) -> list[tuple[Entity, str, Value, Value]]:
-        """Return where trial and decisions differ: entity, control, value decided, value on trial (None: none)."""
+        """Return entity, control, value decided, and different value on trial (None: none)."""
         if self.considered is None:
             return []
         decided = {(decision.entity, decision.control): decision.value for decision in self.decisions}
@@ -693,7 +688,7 @@ class EngineState:
 
 
 def printable(text: str, limit: int = 80) -> str:
-    """Escape control characters in an untrusted text, and cut it to `limit` characters."""
+    """Escape control characters in an untrusted text, and cut it."""
     shown = _escaped(text[: limit + 1], "")  # escape only the part that remains
     return shown if len(shown) <= limit else shown[: limit - 1] + "…"
 
@@ -704,7 +699,7 @@ def shown(value: object, limit: int = 60) -> str:
 
 
 def first_names(names: Sequence[str], most: int = 5) -> str:
-    """Join the first of these untrusted names, safe to print, and count the others: `a, b and 3 more`."""
+    """Join the first of these untrusted names, and count the others: `a, b and 3 more`."""
     shown = ", ".join(printable(name) for name in names[:most])
     return f"{shown} and {len(names) - most} more" if len(names) > most else shown
 

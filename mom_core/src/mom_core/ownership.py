@@ -1,4 +1,4 @@
-"""Checks which other users could change mom's input or read its secrets."""
+"""Checks whether other users could change mom's input or read its secrets."""
 
 from __future__ import annotations
 
@@ -16,14 +16,13 @@ Look = Callable[[str], os.stat_result]
 OWN_IT: Final = "other users could control mom through it: use `chown root` and `chmod go-w`"
 
 MOST_LINKS: Final = 40
-"""As in the kernel (`MAXSYMLINKS`)."""
+"""`MAXSYMLINKS` of the kernel."""
 
 
 def untrusted(path: Path, look: Look = os.lstat) -> str:
     """Return why another user could control the content of a path; empty: none can. A missing file is untrusted.
 
-    Only root or this process's user may own and write the path, its parents and all links to it. A parent with the sticky bit, such as
-    /tmp, is safe.
+    Only root or this user may own and write the path, its parents and all links to it; a parent may have the sticky bit, like /tmp.
     """
     todo = list(path.absolute().parts[1:])
     at = Path("/")
@@ -76,7 +75,7 @@ def advice_when_denied(path: Path, folder: Path) -> str:
 
 
 def user_name(uid: int) -> str:
-    """Return the name of a user, or the number if there is none."""
+    """Return the name of a user, else the number."""
     try:
         return pwd.getpwuid(uid).pw_name
     except KeyError:
@@ -86,7 +85,7 @@ def user_name(uid: int) -> str:
 def fault(path: Path, status: os.stat_result, *, inside: bool = False) -> str:
     """Return why another user could change this file or folder, parents aside; empty: none can.
 
-    :param inside: the path is the target or inside it, where a sticky bit does not protect
+    :param inside: the target or inside it, where a sticky bit does not protect
     """
     if status.st_uid not in {0, os.geteuid()}:
         return f"{path} belongs to the user {status.st_uid}, who is neither root nor the user of this process"
@@ -102,11 +101,11 @@ def fault(path: Path, status: os.stat_result, *, inside: bool = False) -> str:
 
 
 def read_secret(path: Path, what: str, cure: str, *, group: bool = False, largest: int = 65_536) -> bytes:
-    """Read a token, key or password that other users cannot read. Raise `MomError`.
+    """Read a secret that other users cannot read. Raise `MomError`.
 
     :param what: content, for errors: "the token"
     :param cure: how to create it, for errors
-    :param group: the group of the file may read it, for files of root
+    :param group: the file's group may read it, for files of root
     """
     try:
         with path.open("rb") as file:

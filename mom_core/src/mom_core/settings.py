@@ -41,11 +41,10 @@ SizeOrShare = Annotated[
 
 @dataclass(frozen=True, slots=True)
 class FileMustExist:
-    """Mark of a path that must exist: `mom config check` refuses a missing file."""
+    """Mark of a path that must exist, for `mom config check`."""
 
 
 ExistingFile = Annotated[Path, FileMustExist()]
-"""Path of an existing file."""
 
 
 def descriptions(model: type[BaseModel]) -> dict[str, str]:
@@ -86,11 +85,11 @@ class StrictModel(BaseModel):
 
 
 class PluginSettings(StrictModel):
-    """Settings that all plugins have. A plugin derives its inner class `Settings` from this."""
+    """Settings that all plugins have: base of their inner class `Settings`."""
 
     deadline: Annotated[Duration, Field(gt=0, le=300)] = 5.0
     """Time limit for each call of this plugin; a cycle continues without a late result."""
 
 
 class GuestSettings(StrictModel):
-    """A plugin's settings for single guests (section `guests`). A plugin derives its inner class `GuestSettings` from this."""
+    """A plugin's settings for single guests (section `guests`): base of its inner class `GuestSettings`."""

@@ -30,10 +30,10 @@ if TYPE_CHECKING:
     from pydantic import TypeAdapter
 
 LARGEST_BYTES: Final = 64 << 20
-"""Default maximum size: the ledger of 10,000 guests with ten changes each is 30 MiB."""
+"""The ledger of 10,000 guests with ten changes each is 30 MiB."""
 
 MOST_SET_ASIDE: Final = 10
-"""Maximum number of renamed damaged files; the next one replaces the last."""
+"""Renamed damaged files; the next one replaces the last."""
 
 ADVICE: Final = "read it, correct by hand what depends on it, then delete it; if this happens again, free space or check the disk"
 
@@ -62,7 +62,7 @@ class StateFile(Generic[Content]):
     :param what: for messages: "the file of reservations"
     :param form: strict pydantic `TypeAdapter`, or a function that converts the JSON value and raises if it is invalid
     :param loss: for messages: "all reservations have ended"
-    :param version: version of the content; others are not read
+    :param version: of the content; others are not read
     :param largest: bytes
     :param sets_aside: a read renames damaged files; False: only a write does
     """
@@ -167,7 +167,7 @@ class StateFile(Generic[Content]):
         self.write_json(lambda: self.as_json(content), durable=durable)
 
     def write_json(self, body: Callable[[], str], *, durable: bool = True) -> None:
-        """Replace the content with the one-line JSON from `body`, which may raise `OSError`."""
+        """Replace the content with one-line JSON from `body`, which may raise `OSError`."""
         self._refuse_if_left()
         try:
             framed = self._framed(body())
@@ -241,7 +241,6 @@ class StateFile(Generic[Content]):
             self._log.error("%s", self.damage)
 
     def _move_aside(self) -> Path | None:
-        """Rename a file that must not be overwritten. Return its new name, or None."""
         if not self._in_the_way:
             return None
         names = [self.path.with_name(f"{self.path.name}.{self._in_the_way}-{number}") for number in range(1, MOST_SET_ASIDE + 1)]

@@ -11,7 +11,7 @@ from mom_core.errors import UnitError
 
 
 class Unit(StrEnum):
-    """Unit of a field or control. The value is its notation after a number."""
+    """Unit of a field or control, as written after a number."""
 
     KIB = "KiB"
     BYTES = "B"
@@ -73,12 +73,12 @@ def _quantity(text: object, units: dict[str, float] | dict[str, int], example: s
 
 
 def parse_duration(text: object) -> float:
-    """Return the seconds of `5s`, `500ms`, `10m`, `2h` or `7d`. Raise `UnitError`, also for a number without a unit, except 0."""
+    """Return the seconds of `5s`, `500ms`, `10m`, `2h` or `7d`. Raise `UnitError`, also without a unit, except for 0."""
     return _quantity(text, _SECONDS, "5s")
 
 
 def parse_size(text: object) -> int:
-    """Return the bytes of `64MiB`, `1.5GiB` or `2GB`. Raise `UnitError`, also for a number without a unit, except 0."""
+    """Return the bytes of `64MiB`, `1.5GiB` or `2GB`. Raise `UnitError`, also without a unit, except for 0."""
     return round(_quantity(text, _BYTES, "64MiB"))
 
 
@@ -87,14 +87,14 @@ _PORTION_EXAMPLE = "6GiB, or 75% for a share"
 
 @dataclass(frozen=True, slots=True)
 class Portion:
-    """Size in bytes, or share (0 to 1) of a size that is not known yet. One of them is set."""
+    """Size in bytes, or share (0 to 1) of a size that is not known yet."""
 
     size: int | None = None
     share: float | None = None
 
     @classmethod
     def parse(cls, text: object) -> Portion:
-        """Parse `6GiB` or `75%`. Raise `UnitError`, also for a number without a unit, except 0, and for more than 100%."""
+        """Parse `6GiB` or `75%`. Raise `UnitError`, also above 100%, or without a unit, except for 0."""
         if isinstance(text, cls):
             return text
         if not isinstance(text, str) or not text.strip().endswith("%"):
@@ -109,7 +109,7 @@ class Portion:
         return cls(share=percent / 100)
 
     def kib_of(self, whole_kib: float | None) -> float | None:
-        """Return the portion of `whole_kib` in KiB; None for a share of an unknown size."""
+        """Return the portion in KiB; None for a share of an unknown size."""
         if self.size is not None:
             return self.size / 1024
         return None if whole_kib is None or self.share is None else self.share * whole_kib
@@ -119,7 +119,7 @@ class Portion:
 
 
 def format_duration(seconds: float) -> str:
-    """Format seconds in the largest unit that keeps the number whole: `90s`, `500ms`, `2h`."""
+    """Format seconds in the largest unit without a fraction: `90s`, `500ms`, `2h`."""
     if not math.isfinite(seconds):
         return str(seconds)
     for unit, factor in (("d", 86400.0), ("h", 3600.0), ("m", 60.0), ("s", 1.0), ("ms", 1e-3)):
@@ -130,7 +130,7 @@ def format_duration(seconds: float) -> str:
 
 
 def format_size(size: int) -> str:
-    """Format bytes in the largest unit that keeps the number whole: `64MiB`, `1536KiB`."""
+    """Format bytes in the largest unit without a fraction: `64MiB`, `1536KiB`."""
     for unit, factor in (("TiB", 1 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)):
         if size and size % factor == 0:
             return f"{size // factor}{unit}"
@@ -138,7 +138,7 @@ def format_size(size: int) -> str:
 
 
 def format_kib(kib: float) -> str:
-    """Format KiB for people, with three or four digits: `512 KiB`, `1,023 MiB`, `3.50 GiB`."""
+    """Format KiB for people: `512 KiB`, `1,023 MiB`, `3.50 GiB`."""
     for unit, factor in (("TiB", 1 << 30), ("GiB", 1 << 20), ("MiB", 1 << 10)):
         if abs(kib) >= factor * (10 if unit == "MiB" else 1):
             count = kib / factor

@@ -9,7 +9,7 @@ Value: TypeAlias = "int | float | str | bool | None | Sequence[Value] | Mapping[
 """Value of a field. None: collected as unknown."""
 
 NUMBER_LIMIT: Final = 2.0**63
-"""Only uninitialised 64-bit fields reach this, no real counter or size."""
+"""Only uninitialised 64-bit fields reach this."""
 
 
 def are_within_bounds(numbers: Iterable[Any]) -> bool:
@@ -31,7 +31,7 @@ def number_wanted(value: object) -> str:
 
 
 def as_number(value: Value) -> float | None:
-    """Return a finite number below 2**63; None for booleans and other values."""
+    """Return a finite number below 2**63, else None, also for booleans."""
     kind = type(value)  # hot path: exact types first, and the limit as a literal
     if kind is int or kind is float:
         return value if -(2.0**63) < value < 2.0**63 else None  # type: ignore[operator,return-value]  # mypy does not narrow by `kind`
@@ -54,25 +54,25 @@ def as_items(value: Value) -> Sequence[Mapping[str, Value]] | None:
 
 
 class Readable:
-    """Base of host and guest. Each method reads a field as one type; None: unknown."""
+    """Base of host and guest: reads fields as one type; None: unknown."""
 
     __slots__ = ()
 
     fields: Mapping[str, Value]
 
     def number(self, name: str) -> float | None:
-        """Return a field as a number: see `as_number`."""
+        """Return a field as `as_number` does."""
         return as_number(self.fields.get(name))
 
     def whole(self, name: str) -> int | None:
-        """Return a field as a whole number: see `as_whole`."""
+        """Return a field as `as_whole` does."""
         return as_whole(self.fields.get(name))
 
     def text(self, name: str) -> str | None:
-        """Return a field as text, possibly empty. None: unknown or no text."""
+        """Return a text, possibly empty; None: unknown or no text."""
         value = self.fields.get(name)
         return value if isinstance(value, str) else None
 
     def items(self, name: str) -> Sequence[Mapping[str, Value]] | None:
-        """Return a field as a list of mappings: see `as_items`."""
+        """Return a field as `as_items` does."""
         return as_items(self.fields.get(name))

@@ -1,7 +1,4 @@
-"""For authors of plugins: a fake hypervisor, engines for tests, the conformance kit, and two commands.
-
-Names are imported on first use: pytest always loads this package.
-"""
+"""For authors of plugins: a fake hypervisor, engines for tests, the conformance kit, and two commands."""
 
 import lazy_loader
 

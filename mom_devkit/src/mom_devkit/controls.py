@@ -1,4 +1,4 @@
-"""Sets and restores a plugin's controls as the engine does, for tests of one plugin."""
+"""Sets and restores a plugin's controls as the engine does, for tests."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def apply_decisions(
 ) -> list[Outcome]:
     """Read, write through the plugin, and read again, as the engine does. Return the outcomes in order.
 
-    Only bounds are reviewed; there is no ledger and no deadline. Errors of the plugin are raised.
+    Reviews only bounds; no ledger, no deadline. Raises errors of the plugin.
 
     :param snapshot: source of present values of gradual controls; None: read them, too
     """
@@ -47,7 +47,7 @@ def apply_decisions(
 
 
 def put_back(plugin: object, entries: Sequence[LedgerEntry], hypervisor: Hypervisor | None = None) -> list[Outcome]:
-    """Restore these ledger entries as the engine does when mom ends. Return the outcomes in order."""
+    """Restore these ledger entries as at a stop. Return the outcomes in order."""
     outcomes = {target_of(outcome.decision): outcome for outcome in _controller(plugin, hypervisor).put_back(entries)}
     return [outcomes[target_of(entry)] for entry in entries]
 

@@ -1,4 +1,4 @@
-"""Hosts made of files, in place of the real host: the tree below a plugin's `context.root`."""
+"""Hosts made of files, for a plugin's `context.root`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LONGEST_BYTES: Final = 1 << 20
 
 
 def mirror_host(folder: Path) -> Path:
-    """Copy the usual files of this host's /proc and /sys into a folder, writable."""
+    """Copy this host's usual files of /proc and /sys, writable."""
     folder.mkdir(parents=True, exist_ok=True)
     for pattern in USUAL.split():
         for path in sorted(Path("/").glob(pattern)):

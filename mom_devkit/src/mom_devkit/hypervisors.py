@@ -20,7 +20,7 @@ USUAL_UNITS: Final[Mapping[str, Unit]] = {
 
 @dataclass(slots=True)
 class FakeGuest:
-    """Guest that a test can inspect and change. Sizes in KiB; `fields` are further fields that the test host collects."""
+    """Guest that a test can inspect and change. Sizes in KiB; `fields` are further collected fields."""
 
     name: str
     id: str = ""
@@ -48,7 +48,7 @@ class FakeGuest:
 
 class FakeHypervisor:
     """Implementation of `Hypervisor`, `BalloonControl`, `CpuTuneControl`, `IoTuneControl`, `NetTuneControl`, `CpuPinControl` and
-    `NodeTuneControl`. The test host implements `KsmControl`.
+    `NodeTuneControl`.
 
     :param guests: default: three of 1 GiB each. `known` has them by name; a guest removed from it is gone
     """
@@ -59,7 +59,7 @@ class FakeHypervisor:
         fakes = [FakeGuest(f"vm{number}") for number in (1, 2, 3)] if guests is None else guests
         self.known = {fake.name: fake for fake in fakes}
         self.ended: list[FakeGuest] = []
-        """Guests that are still listed, but end before the next call."""
+        """Still listed, but gone before the next call."""
 
     def guests(self) -> Sequence[Guest]:
         """Return all guests."""
@@ -167,7 +167,7 @@ class FakeHypervisor:
 
 
 class FakePromises:
-    """Implementation of `mom_kvm.Promises` with fields of guests: `PluginContext(offers={Promises: (FakePromises("x"),)})`.
+    """Implementation of `mom_kvm.Promises` with fields: `PluginContext(offers={Promises: (FakePromises("x"),)})`.
 
     :param guaranteed: field with the guarantee in force, in KiB
     :param promised: field with the whole promise; empty: the same

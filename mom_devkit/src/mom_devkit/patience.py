@@ -1,4 +1,4 @@
-"""Waits of a test for another thread or process: until it is ready, as a fixed time fails on a busy machine."""
+"""Waits for another thread or process: a fixed time fails on a busy machine."""
 
 from __future__ import annotations
 
@@ -9,17 +9,16 @@ from typing import Final, TypeVar
 Value = TypeVar("Value")
 
 LONGEST_PAUSE_SECONDS: Final = 0.05
-"""Longest pause between two looks: each may start a program."""
+"""Between two looks: each may start a program."""
 
 LONGEST_STEP_SECONDS: Final = 10.0
-"""Longest step that counts: a virtual machine may pause for minutes while its clock continues."""
+"""A virtual machine may pause for minutes while its clock continues: longer steps do not count."""
 
 
 def wait_until(look: Callable[[], Value | None], explain: object = "it did not happen", seconds: float = 120.0) -> Value:
-    """Return the first true value of `look`. Pauses grow with time.
+    """Return the first true value of `look`. Raise `AssertionError` after so many seconds.
 
     :param explain: text of the error, or a function that returns it
-    :raises AssertionError: after so many seconds
     """
     waited, last = 0.0, time.monotonic()
     while not (value := look()):

@@ -17,7 +17,7 @@ from mom_core.plugins.discovery import AvailablePlugin, available_plugins, pip_i
 from mom_daemon import as_caller, brief, json_option, print_prose
 
 CHECK_SECONDS: Final = 180.0
-"""Time limit for all checks of one plugin: a plugin that always hangs takes many deadlines."""
+"""For all checks of one plugin: a plugin that always hangs takes many deadlines."""
 
 
 @click.command("check")
@@ -60,7 +60,7 @@ def check_command(name: str | None, settings: str, host: str | None, may_touch: 
 
 
 def _check(request: Mapping[str, object], plugin: AvailablePlugin) -> dict[str, Any]:
-    """Check a plugin in its own process. If the process ends or hangs, that is a finding."""
+    """Check a plugin in its own process, which may end or hang."""
     findings: list[Mapping[str, str]] = []
     checks, current = 0, ""
     read, write = os.pipe()

@@ -1,4 +1,4 @@
-"""`mom plugin new`: a complete distribution to start from, which passes all checks."""
+"""`mom plugin new`: a complete distribution to start from."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ KINDS: Final[Mapping[str, tuple[str, ...]]] = {
 _NAME: Final = re.compile(r"[a-z][a-z0-9]*(?:[-_][a-z0-9]+)*")
 
 LONGEST_NAME: Final = 30
-"""Characters: names are columns of tables."""
+"""Names are columns of tables."""
 
 RESERVED: Final = frozenset({"core", "devkit", "guest", "guests", "mom", "momd", "plugin", "plugins", "test", "testing", "example"})
 """mom's own names, and misleading words."""

@@ -1,4 +1,4 @@
-"""Fixtures for pytest. They cost no time until a test uses them."""
+"""Fixtures for pytest, without cost until a test uses them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def mom_host(tmp_path: Path) -> Path:
-    """Return an empty folder as `/`, for `context.root`. `host_of` writes files into it."""
+    """Return an empty folder as `/`, for `context.root` and `host_of`."""
     root = tmp_path / "mom-host"
     root.mkdir()
     return root
@@ -25,7 +25,7 @@ def mom_host(tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def mom_usual_host(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a copy of this host's usual files in /proc and /sys, made once. Tests copy it before they change it."""
+    """Return a shared copy of this host's usual files in /proc and /sys. Copy it before a change."""
     from mom_devkit.hosts import mirror_host
 
     return mirror_host(tmp_path_factory.mktemp("mom-usual-host"))
@@ -33,7 +33,7 @@ def mom_usual_host(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def mom_context(mom_host: Path, tmp_path: Path) -> PluginContext:
-    """Return a plugin's context on `mom_host`, with this test's own state folders."""
+    """Return a plugin's context on `mom_host`, with this test's own folders."""
     from mom_core import PluginContext
 
     return PluginContext(root=mom_host, state_directory=tmp_path / "mom-state", run_directory=tmp_path / "mom-run")
@@ -84,10 +84,7 @@ def mom_stand_in_guest() -> Iterator[StandInGuest]:
 
 @pytest.fixture
 def mom_run(mom_host: Path, tmp_path: Path) -> Callable[..., PluginRun]:
-    """Return a function that runs cycles of a real engine: `mom_run(cycles=20, plugins={"sim": {"guests": 8}, "policy": {}})`.
-
-    Its arguments are those of `run_plugins`; `root` is `mom_host`.
-    """
+    """Return `run_plugins` on `mom_host`: `mom_run(cycles=20, plugins={"sim": {"guests": 8}, "policy": {}})`."""
     from itertools import count
 
     from mom_devkit.runs import run_plugins

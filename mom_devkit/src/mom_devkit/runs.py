@@ -15,14 +15,14 @@ from mom_core.plugins.discovery import LoadedPlugin
 from mom_devkit.hosts import host_of
 
 NEW_YEAR = 1_767_225_600.0
-"""Start of every run in seconds since the epoch: midnight of 1 January 2026, UTC."""
+"""Start of every run: midnight of 1 January 2026, UTC."""
 
 
 @dataclass
 class HandClock:
     """Clock that stands still until a test moves `now`, in s.
 
-    Use it as a plugin's `context.monotonic`, or as an engine's `Clock(clock, clock.wall)`.
+    Use it as `context.monotonic`, or as an engine's `Clock(clock, clock.wall)`.
     """
 
     now: float = 0.0
@@ -37,7 +37,7 @@ class HandClock:
 
 
 def plugin_settings(section: Mapping[str, object], name: str, model: type[PluginSettings]) -> PluginSettings:
-    """Validate a plugin's section of the configuration. Raise `ConfigError`."""
+    """Validate a plugin's section. Raise `ConfigError`."""
     return settings_in(mapping_document(section, f"settings of {name}"), model, f"plugin {name!r}")
 
 
@@ -52,7 +52,7 @@ def config_of(
     stop_timeout: float = 2.0,
     root: Path = Path("/"),
 ) -> Config:
-    """Return a configuration of these plugins, in order, with ledger, lock and status below `directory`. Raise `ConfigError`.
+    """Return a configuration of these plugins, in order, with all state below `directory`. Raise `ConfigError`.
 
     :param plugins: name and section of an installed plugin, or any name and a plugin's class
     :param settings: sections of the classes by plugin name
@@ -93,7 +93,7 @@ class PluginRun:
         return [guests.get(guest, {}).get(field) for guests in cycles]
 
     def decided(self, control: str, guest: str | None = None) -> list[Value]:
-        """Return all values that evaluators decided for a control, of one guest or of all."""
+        """Return all values decided for a control, of one guest or of all."""
         return _values((decision for report in self.reports for decision in report.decisions), control, guest)
 
     def applied(self, control: str, guest: str | None = None) -> list[Value]:
@@ -107,7 +107,7 @@ class PluginRun:
         return list(dict.fromkeys(f"{problem.source}: {problem.message}" for report in self.reports for problem in report.problems))
 
     def assert_never_below(self, field: str, least: float | str) -> None:
-        """Assert that a guest's field never fell below a number, or below another field. Unknown values are skipped."""
+        """Assert that a field never fell below a number or another field. Unknown values are skipped."""
         for number, report in enumerate(self.reports, 1):
             for guest in report.snapshot.guests.values():
                 value, bound = guest.fields.get(field), guest.fields.get(least) if isinstance(least, str) else least
@@ -133,7 +133,7 @@ def run_plugins(
 ) -> PluginRun:
     """Run some cycles, as fast as possible.
 
-    :param folder: for ledger, lock and plugins' files
+    :param folder: for all state
     :param plugins: in order: name and section of an installed plugin, or any name and a plugin's class
     :param interval: seconds between cycles, on the run's own clock
     :param guests: the section `guests`

@@ -21,7 +21,7 @@ from mom_devkit.patience import wait_until
 from mom_kvm import HELPER_SOCKET_VARIABLE, Helper, Hierarchies
 
 USER: Final = "nobody"
-"""mom's user in such a test, which every host has."""
+"""mom's user, which every host has."""
 
 LIBVIRT_HELPER_SOCKET_VARIABLE: Final = "MOM_LIBVIRT_HELPER_SOCKET"
 
@@ -29,10 +29,10 @@ _PROGRAM: Final = Path(mom_helper.__file__).parent
 
 
 class HelperProcess:
-    """mom-helper of a test, with orders from user nobody or another user.
+    """mom-helper of a test.
 
     :param declarations: permitted files and users of guests, as in a file of /etc/mom/helper.d
-    :param groups: plain files in place of control groups (v2), which may lack a memory controller; None: the kernel's
+    :param groups: plain files in place of control groups (v2); None: the kernel's
     """
 
     _variable = HELPER_SOCKET_VARIABLE
@@ -91,7 +91,7 @@ class HelperProcess:
         return pids
 
     def put_back(self) -> subprocess.CompletedProcess[str]:
-        """Restore the original values, as the unit does after a stop."""
+        """Restore original values, as the unit does after a stop."""
         command = [*self._seeing_groups(), *self._command("put-back", "--state", str(self.folder / "state"))]
         return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, cwd="/")
 
@@ -119,7 +119,7 @@ class HelperProcess:
 
 
 class LibvirtHelperProcess(HelperProcess):
-    """mom-libvirt-helper of a test, for the guests of the libvirt at this URI."""
+    """mom-libvirt-helper of a test, for the libvirt at this URI."""
 
     _variable = LIBVIRT_HELPER_SOCKET_VARIABLE
 
@@ -132,7 +132,7 @@ class LibvirtHelperProcess(HelperProcess):
 
 
 def why_not_another_user() -> str:
-    """Return why this process cannot become another user; empty if it can."""
+    """Return why this process cannot become another user; empty: it can."""
     if os.geteuid() != 0:
         return "only root can become another user"
     closed = next((path for path in (_PROGRAM, *_PROGRAM.parents) if not path.stat().st_mode & stat.S_IXOTH), None)
@@ -173,7 +173,7 @@ class MomPower:
         self._connection: Helper | None = None
 
     def __call__(self, declarations: str = "", groups: Path | None = None) -> AbstractContextManager[None]:
-        """Return the context for mom's code. The first call starts the helper with these arguments."""
+        """Return the context. The first call starts the helper with these arguments."""
         return self._with_helper(declarations, groups) if self.by_helper else nullcontext()
 
     @contextmanager
@@ -196,10 +196,9 @@ class MomPower:
 class StandInGuest:
     """Process in place of a guest's QEMU, of another user and in its own control group.
 
-    `DECLARATION` makes mom-helper treat it as a guest.
+    `DECLARATION` makes mom-helper treat it as a guest. Raises `OSError` without the right to make control groups.
 
     :param command: program that ends when its standard input does
-    :raises OSError: this process may make no control groups
     """
 
     USER: Final = "daemon"

@@ -48,7 +48,7 @@ _MOST_OF_LIBVIRT: Final = 24
 _PR_SET_PDEATHSIG: Final = 1
 
 _FAILED_SECONDS: Final = 0.1
-"""Pause after a failed accept, until other connections free descriptors."""
+"""Until other connections free descriptors."""
 
 
 def main(verb: str, words: Sequence[str]) -> int:
@@ -91,10 +91,7 @@ def main(verb: str, words: Sequence[str]) -> int:
 
 
 class OrderLog:
-    """Log on standard error: 20 lines a second and 500 at once. The next line counts skipped ones.
-
-    It skips lines rather than wait for a reader: no order waits for the log.
-    """
+    """Log on standard error: 20 lines a second and 500 at once. The next line counts skipped ones; no order waits for a reader."""
 
     def __init__(self) -> None:
         self._allowance, self._left_out, self._errors = Allowance(20, seconds=25), 0, select.poll()
@@ -112,7 +109,7 @@ class OrderLog:
 
 
 def serve(listener: socket.socket, work: OrderServer, most: int = MOST_CONNECTIONS) -> None:
-    """Serve forever. In the child process of a connection, return when the connection ends."""
+    """Serve forever. In the child process of a connection, return at its end."""
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel reaps ended children
     new = Allowance(5, seconds=4)
     children: list[int] = []

@@ -1,6 +1,6 @@
-"""Original values of files that the engine has written through the helper, to restore them after any crash.
+"""Original values of files written through the helper, to restore them after any crash.
 
-Before the helper overwrites a file, it notes the current value. Notes, like the values, survive all processes but not a reboot.
+Notes, like the values, survive all processes but not a reboot.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from mom_helper.kernel import FOLDER, opened
 from mom_helper.orders import NO_LIMIT
 
 _LONGEST_WRITE_SECONDS: Final = 0.1
-"""Time limit of the reclaim within the write of a new limit. A signal ends it; the limit stays in force (mm/memcontrol.c)."""
+"""For the reclaim within the write of a new limit. A signal ends it; the limit stays in force (mm/memcontrol.c)."""
 
 UNCERTAIN: Final = "?"
 
@@ -25,8 +25,7 @@ _TIDY_WRITES: Final = 1000
 
 
 class Before:
-    """Notes with the original value, last written value and path of each file: a knob, or a control group's file, with a whole number or
-    `max`.
+    """Notes with original value, last written value and path of each file: a knob, or a control group's file.
 
     If the last write is uncertain, any current value counts as written.
 
@@ -69,7 +68,7 @@ class Before:
         return previous
 
     def take_over(self, path: str, before: int) -> None:
-        """Note the original value of a knob that a mom with root has set, unless there is a note. Raise `OSError`."""
+        """Note the original value of a knob set by a mom with root, if there is no note. Raise `OSError`."""
         with opened(path) as file, self._noted(_place(path, None)[1]) as note:
             current = _read(file)
             if not os.fstat(note).st_size and before != current:
@@ -94,7 +93,7 @@ class Before:
 
     @contextmanager
     def _noted(self, key: str) -> Iterator[int]:
-        """Lock a note for this process, and remove it at the end if it is empty."""
+        """Lock a note for this process; at the end, remove it if it is empty."""
         path = f"{self._folder}/{key}"
         while True:
             with opened(path, os.O_RDWR | os.O_CREAT) as note:
@@ -116,7 +115,6 @@ def _place(path: str, folder: int | None) -> tuple[str, str]:
 
 
 def _put_one_back(key: str, note: int, *, only_tidy: bool) -> tuple[str, str]:
-    """Restore a value unless somebody else has changed it, and empty its note; return the success or the failure."""
     before, wrote, path = _read_note(note)
     again = ""
     try:
@@ -149,7 +147,7 @@ def _read(file: int) -> int | None:
 
 
 def _write(file: int, value: int, *, of_group: bool) -> None:
-    """Write the value in one call, with a time limit for a group's file."""
+    """Write in one call, with a time limit for a group's file."""
     limit = _LONGEST_WRITE_SECONDS if of_group else 0
     signal.setitimer(signal.ITIMER_REAL, limit, limit)
     try:
@@ -160,13 +158,12 @@ def _write(file: int, value: int, *, of_group: bool) -> None:
 
 
 def _read_note(note: int) -> tuple[str, str, str]:
-    """Return original value, written value and path; empty texts for an empty note."""
     text = os.pread(note, 1 << 13, 0).decode(errors="surrogateescape")
     return text[:20].strip(), text[21:41].strip(), text[42:]
 
 
 def _write_note(note: int, before: int, wrote: str, path: str) -> None:
-    """Write a note of constant length, so that no crash leaves half a value."""
+    """Write a note of constant length: no crash leaves half a value."""
     content = f"{before:<20} {wrote:<20} {path}".encode(errors="surrogateescape")
     if os.pwrite(note, content, 0) != len(content):
         raise OSError(errno.ENOSPC, "there is no space to save the original value")

@@ -1,4 +1,4 @@
-"""Root's declarations: writable files with bounds, processes that are guests, and rates of orders."""
+"""Root's declarations: writable files with bounds, guests' processes, and rates of orders."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from contextlib import suppress
 from typing import Final, NamedTuple
 
 FOLDERS: Final = "/usr/lib/mom/helper.d:/etc/mom/helper.d"
-"""Folders of mom's packages, and of root. Later files override earlier ones."""
+"""Of mom's packages, and of root. Later files override earlier ones."""
 
 _MOST: Final = (1 << 63) - 1
 
 
 class WritableFile(NamedTuple):
-    """Knob by path, or file of guests' control groups by name, with its bounds or only values."""
+    """Knob by path, or control groups' file by name, with its bounds or only values."""
 
     name: str
     least: int
@@ -39,12 +39,10 @@ class GuestUsers(NamedTuple):
 
 
 class Declared:
-    """All declarations. `orders` and `reclaim_bytes` are rates per second. `destinations` are URIs of hypervisors for moves, each
-    optionally followed by a space and the migration URI.
+    """All declarations in `*.conf`. `orders` and `reclaim_bytes` are rates per second. `destinations` are URIs of hypervisors for moves,
+    each optionally with a space and the migration URI.
 
     Malformed entries are ignored, and files that others than root can write.
-
-    :param folders: folders of the files `*.conf`
     """
 
     def __init__(self, folders: Iterable[str], log: Callable[[str], None]) -> None:

@@ -20,13 +20,13 @@ HIERARCHIES: Final = {UNIFIED: f"{_TOP}/unified" if os.path.isdir(f"{_TOP}/unifi
 """Mount points of systemd and OpenRC."""
 
 _MOST_KEPT: Final = min(resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 8, 2000)
-"""Maximum number of open guests, each with up to five descriptors and 2 KiB."""
+"""Open guests, each with up to five descriptors and 2 KiB."""
 
 
 class Guests:
     """Guests of a connection, kept open between orders.
 
-    :param rules: rules that identify guests; None, for a mom that is root itself, accepts any process and its group
+    :param rules: identify guests; None, for a mom that is root itself, accepts any process and its group
     :param mounts: mount points of control groups by hierarchy
     :param allowance: bytes of memory that may move
     """
@@ -54,7 +54,7 @@ class Guests:
 class Guest:
     """Process of a guest. Raises as `Guests.find`.
 
-    All files are opened below one descriptor of its folder in /proc. Neither this nor `handle` (a pidfd) ever refers to another process.
+    All files are below one descriptor of its folder in /proc. Neither this nor `handle` (a pidfd) ever refers to another process.
     """
 
     def __init__(self, pid: int, started: int | None, rules: Iterable[GuestUsers] | None, mounts: Mapping[str, str]) -> None:
@@ -86,7 +86,7 @@ class Guest:
         return same and os.pread(self._cgroup, MOST_BYTES, 0) == self._first_groups
 
     def group(self, hierarchy: str) -> tuple[int, str]:
-        """Return descriptor and path of its own group's folder. Raise `OSError`."""
+        """Return descriptor and path of its own group. Raise `OSError`."""
         if hierarchy not in self._opened:
             path = self._groups.get(hierarchy, "")
             if (".." in path.split("/") and not self._whatever) or not path.startswith(self._below):

@@ -1,4 +1,4 @@
-"""Access to the kernel: files that close themselves, and rate limits that processes share."""
+"""Files that close themselves, and rate limits that processes share."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class opened:  # noqa: N801  # used like a function; a generator would need 5 % 
 
 
 def read_at(folder: int, name: str) -> bytes:
-    """Return the content of a file, in one read. Raise `OSError`."""
+    """Return the content, in one read. Raise `OSError`."""
     with opened(name, os.O_RDONLY, folder) as file:
         return os.read(file, MOST_BYTES)
 
@@ -49,7 +49,7 @@ class Allowance:
         self._shared[0], self._shared[1] = self._most, time.monotonic()
 
     def take(self, amount: float = 1.0) -> bool:
-        """Take this amount, into debt if needed; False: nothing is left, and nothing was taken."""
+        """Take this amount, into debt if needed; False: nothing was left."""
         now = time.monotonic()
         left: float = min(self._most, self._shared[0] + (now - self._shared[1]) * self._rate)
         if left > 0:

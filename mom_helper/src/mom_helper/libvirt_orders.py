@@ -1,4 +1,4 @@
-"""Orders about libvirt's guests: a UUID, whole numbers, and the name of a device or a set of CPUs. No paths, no XML."""
+"""Orders about libvirt's guests: a UUID, whole numbers, and a device's name or a set of CPUs. No paths, no XML."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class GuestOrderNumber(IntEnum):
 
 
 class GuestOrder(NamedTuple):
-    """Order about the guest `uuid`; `start` is libvirt's id of this run. `what` is the name of a device, or a bit set of numbers."""
+    """Order about the guest `uuid`; `start` is libvirt's id of this run. `what` is a device's name, or a bit set of numbers."""
 
     number: int
     id: int = 0
@@ -70,7 +70,7 @@ class GuestOrder(NamedTuple):
 
     @classmethod
     def parsed(cls, message: bytes) -> list[Self]:
-        """Return the order in a message. Raise `struct.error` for other messages."""
+        """Return the order in a message. Raise `struct.error`."""
         number, identity, uuid, start, what, *values = _FORM.unpack(message)
         return [cls(number, identity, uuid, start, what.rstrip(b"\0"), tuple(values))]
 

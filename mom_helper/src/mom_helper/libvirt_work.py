@@ -1,4 +1,4 @@
-"""Executes orders about libvirt's guests. Each connection has its own process, which ends if libvirt does not answer in time."""
+"""Executes orders about libvirt's guests. Each connection's process ends if libvirt does not answer in time."""
 
 from __future__ import annotations
 
@@ -151,7 +151,6 @@ def _limits(order: GuestOrder, names: Sequence[str]) -> dict[str, int]:
 
 
 def _device(order: GuestOrder) -> str:
-    """Return the name of a device. libvirt only searches the guest's own devices."""
     if not _DEVICE.fullmatch(order.what):
         raise OSError(errno.EINVAL, "this is not a valid device name")
     return order.what.decode()

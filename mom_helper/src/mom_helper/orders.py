@@ -10,10 +10,10 @@ SOCKET: Final = "/run/mom-helper/socket"
 """SOCK_SEQPACKET: a message arrives whole or not at all."""
 
 ORDER: Final = struct.Struct("<IIqqqq")
-"""Order or answer. Text of root's declarations may follow an answer."""
+"""Text of root's declarations may follow an answer."""
 
 MOST_AT_ONCE: Final = 16
-"""Maximum `SET` orders in one message: the kernel may reclaim for 0.1 s for each."""
+"""`SET` orders in one message: the kernel may reclaim for 0.1 s for each."""
 
 MOST_TEXT: Final = 4096 + 256
 """Bytes: a path, and its bounds."""
@@ -22,22 +22,22 @@ NO_LIMIT: Final = -1
 """`max` in a file of a control group."""
 
 PROCESS_FILES: Final = ("smaps_rollup", "maps", "numa_maps", "ksm_stat", "ksm_merging_pages")
-"""Files in /proc of a guest that the engine may read: sizes and addresses, but no content of memory."""
+"""Readable by the engine: sizes and addresses, but no content of memory."""
 
 MOST_PIECE_KIB: Final = 4 << 10
-"""Maximum memory of one order with an amount. Compressed memory needs 10 ms."""
+"""Per order. Compressed memory needs 10 ms."""
 
 
 class OrderNumber(IntEnum):
     """Orders, with the meaning of `a`, `b`, `c` and `d`, and their answers.
 
-    Process id and start time (in clock ticks since boot) identify a guest. Process id and the inode of the folder identify its control
-    group. They differ even if the kernel uses a process id again.
+    Process id and start time (in clock ticks since boot) identify a guest; process id and the inode of the folder its control group. They
+    differ even if the kernel uses a process id again.
     """
 
     LIST = 1
-    """Describe writable file number `a`: minimum, maximum, and as text the path of a knob, or the name of a control group's file. A second
-    line has the only values, or `max` if it is valid. ENOENT: no such file."""
+    """Describe writable file number `a`: minimum, maximum, and as text a knob's path or a control group file's name. A second line has the
+    only values, or `max` if it is valid. ENOENT: no such file."""
     SET = 2
     """Write `b` to file number `a`, a knob or a file of control group `c`, `d`."""
     OPEN = 3
@@ -45,7 +45,7 @@ class OrderNumber(IntEnum):
     PRESSURE = 4
     """Return a descriptor that is ready when tasks waited for memory for `a` of `b` µs."""
     CONNECT = 5
-    """Return a connection to a guest's socket. The descriptor of the order is the socket's file."""
+    """Return a connection to a guest's socket, whose file is the order's descriptor."""
     PUT_BACK = 6
     """Restore all original values. Return the numbers of restored values and failures."""
     STEP_BACK = 7

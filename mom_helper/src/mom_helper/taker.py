@@ -1,10 +1,10 @@
 """Reclaim worker: makes the kernel swap memory of guests out and in, piece by piece, so that neither mom nor other orders wait.
 
-mom-helper connects an unprivileged mom with this worker. A mom that is root starts `mom_helper taker` itself, with a socket on standard
-input. mom chooses the guests. The worker changes no setting of the kernel, so a crash leaves no limit behind.
+mom-helper connects an unprivileged mom with this worker; a mom that is root starts `mom_helper taker` itself. The worker changes no setting
+of the kernel, so a crash leaves no limit behind.
 
 - `TAKE_V2`: write to the group's `memory.reclaim`.
-- `TAKE_V1`: write to the group's `memory.force_empty`: the kernel reclaims least recently used memory until a signal ends the write.
+- `TAKE_V1`: write to the group's `memory.force_empty`: the kernel reclaims until a signal ends the write.
 - `TAKE_PROCESS`: process_madvise(MADV_PAGEOUT), for a guest without a group. It takes hot pages with cold ones.
 - `RECALL`: process_madvise(MADV_WILLNEED) of memory in swap.
 """
@@ -26,16 +26,16 @@ from mom_helper.kernel import libc, opened, read_at
 from mom_helper.orders import MOST_PIECE_KIB, Order, OrderNumber
 
 LONGEST_SECONDS: Final = 0.1
-"""Longest write. The kernel reclaims at most 1 GiB/s."""
+"""Per write. The kernel reclaims at most 1 GiB/s."""
 
 LEAST_HELD_KIB: Final = 64 << 10
 """Smaller groups are exempt: even an empty guest needs this much to run."""
 
 NICE: Final = 10
-"""Gives this process a tenth of the CPU time of a guest's thread on the same CPU."""
+"""A tenth of the CPU time of a guest's thread on the same CPU."""
 
 OOM_SCORE: Final = 900
-"""Makes the kernel kill this process before any guest."""
+"""The kernel kills this process before any guest."""
 
 _ADVICE: Final = {OrderNumber.TAKE_PROCESS: 21, OrderNumber.RECALL: 3}
 """MADV_PAGEOUT and MADV_WILLNEED."""
@@ -87,7 +87,7 @@ def _by_group(order: Order, guest: Guest) -> tuple[int, bool]:
 
 
 def _by_advice(order: Order, guest: Guest) -> tuple[int, bool]:
-    """Swap an area of the process out or in; return the KiB, and that more may be left."""
+    """Swap an area out or in; return the KiB, and that more may be left."""
     first, length = order.b, min(max(order.a, 0), MOST_PIECE_KIB) << 10
     with opened("pagemap", folder=guest.folder) as pagemap:
         before = _swapped_kib(pagemap, first, length)

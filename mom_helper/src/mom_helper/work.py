@@ -27,7 +27,7 @@ _LEAST_STALL_US: Final = 10_000
 _TRIGGERS_PER_SECOND: Final = 1 / 30
 
 PAUSE_SECONDS: Final = 0.005
-"""Seconds between two tries of a client over its rate limit, to keep the CPU free."""
+"""Between tries of a client over its rate limit, to keep the CPU free."""
 
 File = TypeVar("File")
 
@@ -87,7 +87,7 @@ class Work:
         attend(connection, self.follow, self.log, parsed)
 
     def follow(self, order: Order, descriptors: list[int]) -> Done:
-        """Execute an order when the rate limit permits. Raise `OSError` if it fails or is refused."""
+        """Execute an order within the rate limit. Raise `OSError` if it fails or is refused."""
         while not (self._pieces if order.number in WAYS else self._orders).take():
             time.sleep(PAUSE_SECONDS)
         if order.number not in self._ways or len(descriptors) != (order.number == OrderNumber.CONNECT):
@@ -141,20 +141,20 @@ class Work:
 
 
 def numbered(files: Sequence[File], number: int) -> File:
-    """Return the item with this number. Raise `OSError` if there is none."""
+    """Return the item with this number. Raise `OSError`."""
     if not 0 <= number < len(files):
         raise OSError(errno.ENOENT, "there is no item with this number")
     return files[number]
 
 
 def peer_of(connection: socket.socket) -> tuple[int, int]:
-    """Return process and user of the peer, from the kernel's `struct ucred`."""
+    """Return process and user of the peer."""
     pid, user, _ = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i")))
     return pid, user
 
 
 def parsed(message: bytes) -> list[Order]:
-    """Return the orders in a message: one, or several of SET. Raise `struct.error` for other messages."""
+    """Return the orders in a message: one, or several of SET. Raise `struct.error`."""
     orders = [Order(*words) for words in ORDER.iter_unpack(message)]
     if not orders or (len(orders) > 1 and any(order.number != OrderNumber.SET for order in orders)):
         raise struct.error("these are no orders")

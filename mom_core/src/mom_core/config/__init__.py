@@ -1,7 +1,4 @@
-"""Configuration: one YAML file; all its mistakes are reported together.
-
-Names are imported on first use.
-"""
+"""Configuration: one YAML file; all its mistakes are reported together."""
 
 import lazy_loader
 

@@ -35,7 +35,7 @@ class ConfiguredPlugin:
 
 @dataclass(frozen=True, slots=True)
 class GuestRule:
-    """Guest pattern (see `GuestPattern`) with its settings."""
+    """Guest pattern with its settings."""
 
     pattern: str
     settings: Mapping[str, object]
@@ -50,10 +50,9 @@ class Config:
     """Valid configuration.
 
     :param file: None: from a program
-    :param interval: seconds between two cycles
-    :param stop_timeout: time limit of a stop in s
-    :param plugins: in file order: the first wins
-    :param places: position of each key
+    :param interval: s
+    :param stop_timeout: s
+    :param plugins: in file order
     :param given: content of the file, including secrets
     """
 
@@ -82,9 +81,9 @@ class Config:
         return replace(self, plugins={name: plugin for name, plugin in self.plugins.items() if name in names})
 
     def guest_settings(self, plugin: str) -> Callable[[Guest], GuestSettings]:
-        """Return a function from a guest to this plugin's settings for it.
+        """Return a thread-safe function from a guest to its settings for this plugin. It never raises.
 
-        The settings are merged from all matching patterns in file order. The function is thread-safe and never raises.
+        All matching patterns count, in file order.
         """
         configured = self.plugins.get(plugin)
         model = configured.loaded.guest_settings_class if configured else None
@@ -94,10 +93,7 @@ class Config:
         return _lookup(model, self.guests)
 
     def in_force(self) -> dict[str, Value]:
-        """Return all settings as in YAML, with defaults, secrets masked.
-
-        Without secrets, `load_config` accepts the result.
-        """
+        """Return all settings as in YAML, with defaults, secrets masked."""
         core = CoreSettings.model_construct(**{name: getattr(self, name) for name in CoreSettings.model_fields})
         settings: dict[str, Value] = dict(written(core))
         settings["plugins"] = {plugin.name: _shown(plugin.settings) for plugin in self.plugins.values()}

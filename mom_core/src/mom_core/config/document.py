@@ -1,7 +1,6 @@
-"""YAML texts as plain values with positions, within limits that protect mom from malicious files.
+"""YAML texts as plain values with positions, with limits against malicious files.
 
-Scalars follow the core schema of YAML 1.2: only `true` and `false` are booleans; `0123` is 123, and `1:30` and
-`2024-01-01` are text.
+Scalars follow the core schema of YAML 1.2: `0123` is 123; `yes`, `1:30` and `2024-01-01` are text.
 """
 
 from __future__ import annotations
@@ -23,12 +22,12 @@ from mom_core.model import printable
 from mom_core.ownership import OWN_IT, untrusted
 
 MAX_BYTES: Final = 1 << 20
-"""Maximum file size. Thousands of guest patterns need a quarter of it."""
+"""Thousands of guest patterns need a quarter of it."""
 
 MAX_DEPTH: Final = 50
 
 MAX_NODES: Final = 20_000
-"""Maximum number of keys and values with aliases expanded: a few aliases can expand to billions."""
+"""Keys and values with aliases expanded: a few aliases can expand to billions."""
 
 KeyPath: TypeAlias = "tuple[str | int, ...]"
 """Keys and list indices from the top to a value."""
@@ -72,7 +71,7 @@ class Document:
         self.unreadable.add(path)
 
     def place(self, path: KeyPath, *, at_key: bool = False) -> Place:
-        """Return the position of a value or key, or of its nearest parent in the file."""
+        """Return the position of a value or key, or of its nearest parent."""
         if not at_key and path in self.values:
             return self.values[path]
         while path:
@@ -96,7 +95,7 @@ def dotted(path: Sequence[str | int]) -> str:
 
 
 def read_document(path: Path) -> Document:
-    """Read a file. Raise `ConfigError` if it is unreadable; `problems` has other mistakes."""
+    """Read a file. Raise `ConfigError` only if it is unreadable."""
     file = str(path)
     raw = _read(path)
     try:
@@ -108,7 +107,7 @@ def read_document(path: Path) -> Document:
 
 
 def parse_document(text: str, file: str) -> Document:
-    """Parse a text as `read_document` does; `file` is its name in problems."""
+    """Parse a text; `file` is its name in problems."""
     root = _compose(text, file)
     document = Document(file)
     if root is None:
@@ -318,7 +317,6 @@ class _Builder:
         return built
 
     def _key(self, node: yaml.Node, path: KeyPath) -> str | None:
-        """Return the key as text. Report other types, but still check the value."""
         if isinstance(node, yaml.ScalarNode) and node.tag == f"{_TAG}str" and not re.search("[\ud800-\udfff]", node.value):
             return str(node.value)
         message, hint, key = "a key must be text", "", None

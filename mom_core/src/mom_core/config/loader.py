@@ -30,7 +30,7 @@ _NO_PLUGIN: Final = ("no plugin is enabled", "enable at least one, such as `host
 def load_config(source: Path | str | Mapping[str, object] | None = None) -> Config:
     """Read a configuration and import the enabled plugins, without constructing them.
 
-    :param source: a file, or a mapping with the same content; None: `/etc/mom/mom.yaml`
+    :param source: file, or mapping with its content; None: `/etc/mom/mom.yaml`
     :raises ConfigError: all mistakes
     """
     if isinstance(source, Mapping):
@@ -47,12 +47,12 @@ def load_config(source: Path | str | Mapping[str, object] | None = None) -> Conf
 
 
 def read_settings(source: Path, model: type[Model]) -> Model:
-    """Read another YAML file with a pydantic model, within the limits of a configuration. Raise `ConfigError`."""
+    """Read another YAML file with a pydantic model. Raise `ConfigError`."""
     return settings_in(read_document(source), model, str(source))
 
 
 def settings_in(document: Document, model: type[Model], owner: str) -> Model:
-    """Validate a document with a pydantic model. Raise `ConfigError` with all mistakes of this `owner`."""
+    """Validate a document with a pydantic model. Raise `ConfigError` with all mistakes."""
     value = document.value
     settings: Model | None = None
     if isinstance(value, Mapping):
@@ -103,7 +103,7 @@ def _validated_by_plugin(
     owner: str,
     elsewhere: Mapping[str, str] = MappingProxyType({}),
 ) -> Sequence[Model | BaseException]:
-    """Validate settings with a plugin's model, whose validators may raise `SystemExit`, or hang."""
+    """Validate with a plugin's model, whose validators may raise `SystemExit`, or hang."""
     results: list[Model | BaseException] = []
 
     def check() -> None:
@@ -190,7 +190,7 @@ def _owner(plugin: LoadedPlugin) -> str:
 
 
 def _guests(document: Document, section: object, plugins: Mapping[str, ConfiguredPlugin], *, complete: bool) -> tuple[GuestRule, ...]:
-    """Return the guest patterns. Unless `complete`, unknown keys may belong to a plugin that failed to load."""
+    """Parse the patterns. Unless `complete`, unknown keys may belong to a plugin that failed to load."""
     if section is None:
         return ()
     if not isinstance(section, Mapping):

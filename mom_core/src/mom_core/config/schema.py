@@ -71,9 +71,9 @@ def setting_names(model: type[BaseModel]) -> list[str]:
 
 
 def validated(model: type[Model], settings: Mapping[str, object]) -> Model:
-    """Validate settings with a model. Raise `ValidationError`, or anything from a plugin's validator.
+    """Validate settings. Raise `ValidationError`, or anything from a plugin's validator.
 
-    Goes through JSON, which has the types of YAML: strict validation of Python objects refuses text for a path.
+    Goes through JSON: strict validation of Python objects refuses text for a path.
     """
     return model.model_validate_json(json.dumps(settings, default=_plain_mapping))
 
@@ -85,7 +85,7 @@ def _plain_mapping(value: object) -> dict[object, object]:
 
 
 def written(settings: BaseModel) -> dict[str, JsonValue]:
-    """Return settings as in YAML. The types of secrets mask them."""
+    """Return settings as in YAML, secrets masked."""
     try:
         return settings.model_dump(mode="json", warnings=False)
     except Exception:  # noqa: BLE001  # a plugin's own type may not serialize; show the other settings

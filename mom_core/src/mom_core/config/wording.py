@@ -54,7 +54,7 @@ def complain(
     errors: Sequence[ErrorDetails],
     elsewhere: Mapping[str, str] = types.MappingProxyType({}),
 ) -> None:
-    """Add pydantic's errors as problems at the values.
+    """Add pydantic's errors as problems.
 
     :param base: path of `value`
     :param elsewhere: by setting, a hint where it belongs

@@ -1,4 +1,4 @@
-"""The cycle: `schedule` starts it, `collect` reads, `review` checks, `control` writes, `restore` restores; `engine` joins them."""
+"""The cycle: `collect` reads, `review` checks, `control` writes, `restore` restores; `engine` joins them."""
 
 from mom_core.engine.engine import Engine
 from mom_core.engine.schedule import Clock

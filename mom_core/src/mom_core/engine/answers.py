@@ -23,7 +23,7 @@ _PARTS: Final[Mapping[type, Mapping[str, tuple[type, ...]]]] = {
 
 @contextmanager
 def contained(plugin: str, what: str, problems: list[Problem]) -> Iterator[None]:
-    """Turn exceptions while an answer is read into problems of the plugin."""
+    """Turn exceptions while an answer is read into problems."""
     try:
         yield
     except Exception as error:  # noqa: BLE001  # containment is the purpose
@@ -31,7 +31,7 @@ def contained(plugin: str, what: str, problems: list[Problem]) -> Iterator[None]
 
 
 def invalid(plugin: str, what: str, why: str) -> Problem:
-    """Return a problem: a plugin's answer is invalid."""
+    """Return the problem of an invalid answer."""
     return Problem(Source(plugin), f"{what}: its answer is invalid: {why}")
 
 

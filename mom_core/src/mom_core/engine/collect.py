@@ -22,10 +22,9 @@ from mom_core.values import NUMBER_LIMIT, Value, are_within_bounds, number_wante
 LISTING = "guests"
 
 GUESTS_UNKNOWN = "the guests are unknown"
-"""First words of the problem that guests were not listed."""
 
 SEE_DOCTOR: Final = "`mom doctor` says more"
-"""Last words of advice, except in `mom doctor`."""
+"""Advice, except in `mom doctor`."""
 
 _IN_ORDER = attrgetter("name", "id")
 
@@ -37,7 +36,7 @@ _PluginColumns: TypeAlias = "tuple[Plugin, _Units, Columns]"
 
 
 class KeptFields(Fields):
-    """Read-only dict of fields, shared by all plugins. A copy is mutable."""
+    """Read-only dict shared by all plugins. A copy is mutable."""
 
     def _refuse(self, *_: object, **__: object) -> NoReturn:
         raise TypeError("a snapshot cannot be changed; mom_derive adds fields to it")
@@ -192,7 +191,7 @@ class Collector:
 
 
 def ask(works: Sequence[tuple[Plugin, Callable[[], object]]], hook: str, problems: list[Problem]) -> list[tuple[Plugin, object]]:
-    """Call a hook of several plugins in parallel; return the answers in order. Failures become problems."""
+    """Call a hook of several plugins in parallel; return answers in order. Failures become problems."""
     answers = []
     begun = [(plugin, plugin.worker.begin(hook, work)) for plugin, work in works]
     for plugin, call in begun:
@@ -214,7 +213,7 @@ def _unlisted(source: Source, why: str, cure: str = "") -> Problem:
 
 
 def not_called(plugin: Plugin, hook: str) -> Problem:
-    """Return the problem that a hook cannot be called now. A hung plugin has one for all hooks."""
+    """Return the problem that a hook cannot be called now."""
     message = "mom calls none of its hooks for now" if plugin.worker.hung else f"{hook} is paused"
     return Problem(Source(plugin.name), f"{message}: {_settled(plugin.worker.why_not(hook))}", severity=Severity.WARNING)
 
@@ -225,7 +224,7 @@ def describe_error(error: BaseException) -> str:
 
 
 def _settled(reason: str) -> str:
-    """Remove seconds, so that the problem has the same text in each cycle."""
+    """Remove seconds, so that the problem is the same in each cycle."""
     return reason.partition(" and is tried again")[0] or "it is busy"
 
 
@@ -291,7 +290,7 @@ def _fits(value: object, name: str, unit: Unit | None, plugin: Plugin, scope: Sc
 
 
 def _is_whole(text: str) -> bool:
-    """Return whether a text has no lone surrogate, which JSON allows, but files do not."""
+    """Return whether a text has no lone surrogate, which files cannot store."""
     return text.isascii() or _HALF.search(text) is None
 
 

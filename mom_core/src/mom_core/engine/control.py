@@ -1,4 +1,4 @@
-"""Applies decisions, after the original values are saved in the ledger."""
+"""Applies decisions, after the ledger has the original values."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def apply(
     stopping: threading.Event,
     on_progress: Callable[[], None],
 ) -> tuple[list[Outcome], list[Problem]]:
-    """Save present values in the ledger, then let all controllers write in parallel."""
+    """Save original values in the ledger, then write with all controllers in parallel."""
     ledger.resolve(lambda entry: present(snapshot, entry, plugins))
     owners = _Owners(decisions, plugins)
     silent = owners.read(decisions)
@@ -104,7 +104,6 @@ class _Owners:
         return plan
 
     def _unwritten(self, decision: Decision, target: Target, noted: LedgerEntry | None, uncalled: Problem | None) -> Outcome | None:
-        """Return the outcome of a decision that needs no write; None if it needs one."""
         found, value = self.found[target], decision.value
         outcome = without_writing(self.specs[decision.control], decision, found, noted)
         if outcome is not None:
@@ -124,7 +123,6 @@ class _Owners:
         return None
 
     def read(self, decisions: Sequence[Decision]) -> dict[str, str]:
-        """Read the present values; return why plugins did not answer."""
         targets: dict[Plugin, list[Target]] = {}
         for decision in decisions:
             if not self.specs[decision.control].gradual:
@@ -166,7 +164,7 @@ def _failed(decision: Decision, reason: str) -> Outcome:
 
 
 def _was_given_back(spec: ControlSpec, noted: LedgerEntry, current: Value) -> bool:
-    """Return whether another process set a new original value after mom restored the control."""
+    """Return whether another process set a new original value after a restore."""
     certain = not (spec.key or spec.gradual or noted.attempted or noted.in_doubt or noted.found is not None)
     return certain and noted.applied == noted.before and current is not None and not noted.explains(current, spec.tolerance)
 
@@ -174,8 +172,8 @@ def _was_given_back(spec: ControlSpec, noted: LedgerEntry, current: Value) -> bo
 def _next(spec: ControlSpec, noted: LedgerEntry, value: Value, stands: Value) -> LedgerEntry:
     """Return the ledger entry to save before a write.
 
-    If a list omits items, mom still owns those it has set. The original value of an item is its present one if mom has not set the item, or
-    has restored it.
+    mom still owns omitted items that it has set. The original value of an item is its present one if mom has not set the item, or has
+    restored it.
     """
     entry = noted.next(value)
     if spec.gradual and _is_near(spec, stands, noted.earlier) and not _is_near(spec, stands, noted.applied):

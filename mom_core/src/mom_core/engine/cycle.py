@@ -46,7 +46,7 @@ class _Plan(NamedTuple):
 class CycleSteps:
     """Steps of a cycle with one set of plugins, in one thread.
 
-    :param history: older snapshots, oldest first; each cycle adds its own
+    :param history: older snapshots, oldest first
     :param on_report: called before `mom_report`
     """
 
@@ -67,7 +67,7 @@ class CycleSteps:
         self.claims = Claims([plugin.name for plugin in self.plugins.having("mom_evaluate")])
 
     def run(self, number: int, tick: Tick, skipped: int, recorded: Snapshot | None = None) -> Report:
-        """Run one cycle and return its report. `recorded`: snapshot to use; None: collect one."""
+        """Run one cycle. `recorded`: snapshot to use; None: collect one."""
         began = self.clock.monotonic()
         collected = (recorded, []) if recorded is not None else self.collector.snapshot(number, self.clock.wall(), began)
         snapshot, problems = collected

@@ -1,4 +1,4 @@
-"""Engine: owns plugins, ledger and lock; runs cycles, reloads, and finally restores all changes."""
+"""Engine: owns plugins, ledger and lock; runs cycles, reloads and restores."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from mom_core.plugins.registry import NOTHING_DECLARED, Plugin, PluginSet, Rebui
 LOG = logging.getLogger("mom.engine")
 
 TEARDOWN_SECONDS = 0.4
-"""Part of `stop_timeout` for `mom_teardown`."""
+"""Part of `stop_timeout`."""
 
 
 LOGGED = 20
@@ -40,17 +40,17 @@ EXIT_SECONDS = 0.3
 """Part of `stop_timeout` for the exit of the process."""
 
 BROKEN_CYCLES = 3
-"""Consecutive failures of the core itself, until it restores all changes and exits."""
+"""Consecutive failures of the core itself before it restores all changes and exits."""
 
 LISTED_SECONDS = 2.0
-"""Time limit of a reload for the guests of a new hypervisor."""
+"""Time for a new hypervisor's list of guests during a reload."""
 
 PUT_BACK_AGAIN_SECONDS = 30.0
-"""Time between retries of failed restores in observe mode."""
+"""Between retries of failed restores in observe mode."""
 
 
 class Engine:
-    """Manager of one host, in the caller's thread (`run`, `cycle`) or in its own (`start`, `stop`). Installs no signal handlers.
+    """Manager of one host, in the caller's thread (`run`, `cycle`) or its own (`start`, `stop`). Installs no signal handlers.
 
     ::
 
@@ -59,7 +59,7 @@ class Engine:
 
     :param on_report: called after every cycle, in the engine's thread
     :param serve: False: open no sockets, for an engine beside a running mom
-    :param on_progress: called in the engine's thread after each step and every few seconds, for a watchdog
+    :param on_progress: called in the engine's thread every few seconds, for a watchdog
     :param declared: fields and controls that replace those of plugins, for a replay
     """
 
@@ -125,7 +125,7 @@ class Engine:
             LOG.info("took over %d changes of an earlier run", len(ledger.entries))
 
     def close(self, *, put_back: bool = True) -> list[Outcome]:
-        """Restore all changes, tear down the plugins and release the lock, within `stop_timeout`. Failed ledger entries stay."""
+        """Restore all changes and release everything, within `stop_timeout`. Failed ledger entries stay."""
         if self._cycle is None:
             return []
         until = time.monotonic() + self.config.stop_timeout - EXIT_SECONDS
@@ -160,7 +160,7 @@ class Engine:
         self.close()
 
     def run(self) -> None:
-        """Run cycles until `stop` is called in another thread or a signal handler; then restore all changes."""
+        """Run cycles until `stop` is called in another thread or a signal handler; then restore."""
         self.open()
         self._runs_in = threading.current_thread()
         try:
@@ -192,8 +192,7 @@ class Engine:
     def stop(self, *, put_back: bool = True) -> None:
         """End `run` or `start`, and restore all changes. Safe in signal handlers.
 
-        With `start`, wait until the engine has ended; with `run`, return at once. Raise the error that ended the engine's thread, or
-        `MomError` if it does not end in time.
+        Return at once during `run`. After `start`, wait for the end; raise the thread's error, or `MomError` if it is late.
 
         :param put_back: False: keep all changes for the next mom
         """
@@ -222,7 +221,7 @@ class Engine:
     # --- work -----------------------------------------------------------------------------------------------------------------
 
     def cycle(self, woken_by: str = "", snapshot: Snapshot | None = None) -> Report:
-        """Run one cycle now and return its report. Not during `run` or `start`.
+        """Run one cycle now, but not during `run` or `start`.
 
         :param woken_by: reason of an unscheduled cycle
         :param snapshot: None: collect one
@@ -237,7 +236,7 @@ class Engine:
         self._schedule.wake(reason)
 
     def reload(self, config: Config, timeout: float | None = None) -> None:
-        """Change the configuration between two cycles; plugins read their files again. On any error, change nothing.
+        """Change the configuration between two cycles. On any error, change nothing.
 
         :param timeout: seconds to wait for another thread's cycle, then raise `MomError`; None: return at once and log errors
         """
@@ -268,23 +267,20 @@ class Engine:
 
     @property
     def hypervisor(self) -> Hypervisor:
-        """Hypervisor in use, while the engine is open."""
+        """Hypervisor in use, while open."""
         return self._opened().plugins.hypervisor
 
     def service(self, kind: Callable[..., Service]) -> Service | None:
-        """Return the first service of this protocol, for example `engine.service(Reservations)`; None: none is offered.
-
-        Any thread may call it while the engine is open.
-        """
+        """Return the first service of this protocol; None: none is offered. Thread-safe while open."""
         return next(iter(self._opened().plugins.offers.get(kind, ())), None)
 
     @property
     def plugins(self) -> PluginSet:
-        """Plugins in use, while the engine is open."""
+        """Plugins in use, while open."""
         return self._opened().plugins
 
     def state(self) -> EngineState:
-        """Return the engine's present state, in any thread."""
+        """Return the present state, in any thread."""
         cycle = self._cycle
         ledger = () if self._ledger is None else self._ledger.entries.values()
         state = EngineState("", self.started_at, self.problems(), self.config.file, changes=ledger)
@@ -296,7 +292,7 @@ class Engine:
 
     @property
     def longest_step(self) -> float:
-        """Maximum seconds between two calls of `on_progress`, even if plugins hang."""
+        """Maximum seconds between calls of `on_progress`, even if plugins hang."""
         longest = max((plugin.worker.deadline for plugin in self._opened().plugins.plugins), default=0.0)
         # In observe mode, a restore between two cycles may take as long as a stop.
         return max(longest, self.config.stop_timeout) if self.config.mode == "observe" else longest

@@ -1,6 +1,6 @@
 """Results of changes and restores, by the same rules for all controls.
 
-Runs in the thread of the controller, within its deadline.
+Runs in the controller's thread, within its deadline.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ GONE: Final = "the guest is not there any more"
 RESTARTED: Final = "the guest was restarted meanwhile"
 
 STILL_STANDS: Final = "did not change"
-"""Last words of the message about a write without effect."""
+"""Ends the message about a write without effect."""
 
 SOURCE: Final = Source("restore")
 
@@ -35,15 +35,15 @@ WATCH_SECONDS: Final = 0.3
 """Time to watch an unexplained value of a gradual control: a virtio balloon moves 260 MiB."""
 
 READS_OF_UNKNOWN: Final = 3
-"""Retries of a read, 1 s in all: a hypervisor under load answers in that time."""
+"""1 s in all: a hypervisor under load answers in that time."""
 
 POLL_SECONDS: Final = 0.1
 POLLS: Final = 5
-"""Interval in seconds and number of reads of gradual controls after a restore, within the 2 s of a stop."""
+"""Interval in s and number of reads of gradual controls after a restore, within the 2 s of a stop."""
 
 
 class NotListed(GuestGone):
-    """Guest that is not listed; no plugin has reported it as gone."""
+    """Guest that is not listed, but not reported as gone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ class Controller:
         return dict(zip(requested, self._each(requested), strict=True))
 
     def _each(self, requested: Sequence[Target]) -> Sequence[Found]:
-        """Return values in the order of targets, without look-ups: this runs for each resized guest."""
+        """Return values in order, without look-ups: this runs for each resized guest."""
         try:
             answer = self.hooks["mom_read"]({"hypervisor": self.hypervisor, "targets": requested}) if requested else {}
         except HypervisorError as error:
@@ -99,7 +99,7 @@ class Controller:
         return HypervisorError(f"mom_read: {control} {why}") if why else read_value
 
     def apply(self, decisions: Sequence[Decision], found: Mapping[Target, Found]) -> list[Outcome]:
-        """Write, and read again for the outcomes. `found` has the values before."""
+        """Write, and read again for the outcomes. `found`: values before."""
         changes = [
             Change(target := target_of(decision), decision.value, known(found.get(target)), source=decision.source)
             for decision in decisions
@@ -145,8 +145,8 @@ class Controller:
     ) -> tuple[list[LedgerEntry], bool]:
         """Return the entries of the host and of present guests, and whether mom had to wait. Add outcomes for others.
 
-        A second list must confirm that a guest is gone: a restarted hypervisor may list only some. If this hypervisor does not support a
-        control, the guest may belong to another one.
+        A second list confirms that a guest is gone: a restarted hypervisor may list only some. Without support for a control, the guest may
+        belong to another hypervisor.
         """
 
         def doubtful(among: Iterable[LedgerEntry]) -> list[LedgerEntry]:
@@ -182,7 +182,7 @@ class Controller:
         return incarnations, ""
 
     def _read_unknown_again(self, entries: Sequence[LedgerEntry], found: Mapping[Target, Found], *, waited: bool) -> dict[Target, Found]:
-        """Read unknown values again after a pause, as there is no next cycle."""
+        """Read unknown values again after a pause: there is no next cycle."""
         later: dict[Target, Found] = {}
         unknown = [target for target in map(target_of, entries) if _is_unknown(found[target])]
         for look in range(READS_OF_UNKNOWN):
@@ -195,7 +195,7 @@ class Controller:
         return later
 
     def _watch_unexplained(self, entries: Sequence[LedgerEntry], found: Mapping[Target, Found]) -> dict[Target, Found]:
-        """Read unexplained values again: if one moves towards mom's value, mom has changed it."""
+        """Read unexplained values again: mom has changed one that moves towards mom's value."""
         doubtful: dict[Target, tuple[LedgerEntry, float]] = {}
         for entry in entries:
             spec, first = self.specs[entry.control], found[target_of(entry)]
@@ -236,7 +236,6 @@ class Controller:
         return after
 
     def _write(self, changes: Sequence[Change]) -> tuple[Mapping[Target, HypervisorError | str], Sequence[Found]]:
-        """Write; return errors and remarks, and the values afterwards in order."""
         if not changes:
             return {}, ()
         remarks: dict[Target, HypervisorError | str] = {}
@@ -259,7 +258,7 @@ _PLAIN: Final = frozenset({int, float, _NONE})
 
 
 def target_of(about: Decision | LedgerEntry) -> Target:
-    """Return the target of a decision or entry."""
+    """Return the target."""
     return Target(about.entity, about.control)
 
 
@@ -288,7 +287,7 @@ def _moved(spec: ControlSpec, before: Found, now: Found) -> bool:
 
 
 def without_writing(spec: ControlSpec, decision: Decision, found: Found, entry: LedgerEntry | None) -> Outcome | None:
-    """Return the outcome of a decision that needs no write; None if it needs one."""
+    """Return the outcome of a decision that needs no write, else None."""
     if isinstance(found, HypervisorError):
         status = Status.GONE if isinstance(found, GuestGone) else Status.REFUSED if isinstance(found, Refused) else Status.FAILED
         return Outcome(decision, None, None, status, str(found))
@@ -305,7 +304,6 @@ def without_writing(spec: ControlSpec, decision: Decision, found: Found, entry: 
 
 
 def _rounded_to(spec: ControlSpec, decision: Decision, found: Value, entry: LedgerEntry | None) -> bool:
-    """Return whether the kernel rounds this value to `found`."""
     if entry is None or entry.found is None or entry.in_doubt or spec.gradual or entry.applied in entry.attempted:
         return False
     return entry.applied == decision.value and same(spec, entry.found, found)
@@ -348,7 +346,7 @@ def change_result(spec: ControlSpec, change: Change, after: Found, answer: Answe
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """Fate of a ledger entry: a final status, or None and the value to write."""
+    """Fate of a ledger entry: a final status, or the value to write."""
 
     status: Status | None
     reason: str = ""
@@ -386,8 +384,8 @@ def judged(spec: ControlSpec, entry: LedgerEntry, found: Found) -> Judgement:
 def _late_and_rounded(spec: ControlSpec, entry: LedgerEntry, found: Value) -> bool:
     """Return whether `found` may come from an unanswered command, rounded by the kernel to multiples of a grain.
 
-    All values read are multiples of the grain, so it is at most their greatest common divisor. Rounding moves a value by less than that. 0
-    proves nothing. Switches do not round.
+    The grain is at most the greatest common divisor of all values read. Rounding moves a value by less. 0 proves nothing. Switches do not
+    round.
     """
     if spec.choices or spec.gradual or not isinstance(found, int):
         return False
@@ -441,7 +439,7 @@ def restore_result(spec: ControlSpec, change: Change, after: Found, answer: Answ
 
 
 def _nearer(stands: Value, change: Change) -> bool:
-    """Return whether a number moved towards its target; else True."""
+    """Return whether a number moved towards its target; True for other values."""
     goal, before = change.value, change.found
     if not (isinstance(stands, int | float) and isinstance(goal, int | float) and isinstance(before, int | float)):
         return True
@@ -469,7 +467,7 @@ def items(spec: ControlSpec, value: Value) -> Items:
 
 
 def named_items(spec: ControlSpec, value: Value, found: Value) -> Value:
-    """Return the present items that the wanted value names."""
+    """Return the present items that `value` names."""
     if not spec.key or spec.absent is not None or found is None:
         return found
     now = items(spec, found)

@@ -1,4 +1,4 @@
-"""Log of problems: each is logged when it starts and when it ends."""
+"""Log of problems: each is logged at its start and end."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from mom_core.model import Outcome, Problem, Scope, Severity, Source, Status
 LOG = logging.getLogger("mom.engine")
 
 REMEMBERED = 1000
-"""Maximum, as a source may use new words in every cycle."""
+"""A source may use new words in every cycle."""
 
 ROOM_FOR_EACH = 20
-"""Additional problems per source, so that no source crowds out the others."""
+"""Additional room per source, so that no source crowds out the others."""
 
 LOGGED = 20
-"""Maximum number of new problems logged per cycle."""
+"""New problems per cycle."""
 
 MOST_OF_ONE = 100
 
@@ -35,7 +35,7 @@ _NOT_SET = frozenset({Status.FAILED, Status.REFUSED})
 
 
 def few(problems: Sequence[Problem], source: str) -> list[Problem]:
-    """Return the first problems of a source, shortened, and one that counts the others."""
+    """Return the first problems of a source, shortened, and a count of the others."""
     kept = [
         problem
         if len(problem.message) <= LONGEST >= len(problem.hint)
@@ -63,7 +63,7 @@ class ProblemLog:
 
     def __init__(self) -> None:
         self._standing: dict[tuple[str, str, str], tuple[Problem, int]] = {}
-        """Present problems, with the last cycle that had each."""
+        """With the last cycle that had each."""
         self._of_source: Counter[str] = Counter()
         self._begun: list[Problem] = []
         self.over: list[Problem] = []

@@ -1,4 +1,4 @@
-"""Restores the original values in the ledger through their plugins."""
+"""Restores original values from the ledger through their plugins."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ from mom_core.plugins.registry import Plugin, PluginSet
 LOG = logging.getLogger("mom.restore")
 
 ENDED = frozenset({Status.APPLIED, Status.UNCHANGED, Status.GONE, Status.LEFT_ALONE})
-"""Results that end a ledger entry."""
 
 
 LOOK_AGAIN_SECONDS = 0.05
@@ -34,8 +33,8 @@ def restore(
 ) -> list[Outcome]:
     """Restore the ledger's original values, all plugins in parallel; remove finished entries.
 
-    :param seconds: time limit; other entries stay
-    :param only: keys of entries to restore; None: all
+    :param seconds: time limit; late entries stay
+    :param only: keys of entries; None: all
     :param left_behind: plugins from before a reload with unfinished calls
     """
     entries = [entry for key, entry in ledger.entries.items() if only is None or key in only]
@@ -72,7 +71,7 @@ def _start_restores(
 ) -> Iterable[tuple[Plugin, Sequence[LedgerEntry], Call | None]]:
     """Start the restores; yield None for a plugin that hangs until the end.
 
-    Wait for abandoned calls first, as they may still change something.
+    First wait for abandoned calls, which may still change something.
     """
     calls: dict[Plugin, Call | None] = {}
     writers = {plugin: [plugin, *(old for old in left_behind if old.controls.keys() & plugin.controls.keys())] for plugin in shares}
@@ -107,7 +106,7 @@ CYCLES_UNTIL_GONE = 3
 
 
 def forget_gone(ledger: Ledger, snapshot: Snapshot, missing: Mapping[str, int]) -> Mapping[str, int]:
-    """Remove the entries of guests that are gone or have restarted, given a known list of guests.
+    """Remove the entries of guests that are gone or have restarted.
 
     :param missing: result of the last call
     :return: consecutive lists without each missing guest
@@ -140,7 +139,7 @@ def _outcomes_of(plugin: Plugin, entries: Sequence[LedgerEntry], answer: object)
 
 
 def _with_advice(entry: LedgerEntry, outcome: Outcome) -> Outcome:
-    """Add advice if mom was interrupted: "another process has changed it" is only a guess then."""
+    """Add advice after an interruption: "another process has changed it" is only a guess then."""
     if outcome.status is not Status.LEFT_ALONE or not entry.in_doubt:
         return outcome
     applied, before = (printable(str(value)) for value in (entry.applied, entry.before))

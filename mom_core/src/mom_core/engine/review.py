@@ -1,7 +1,4 @@
-"""The core's review: drops decisions that are impossible, conflicting or blocked.
-
-Each control has one evaluator: two would alternate if one returns no decision for a cycle.
-"""
+"""The core's review: drops decisions that are impossible, conflicting or blocked."""
 
 from __future__ import annotations
 
@@ -28,7 +25,7 @@ _LARGEST = sys.float_info.max
 class Claims:
     """Evaluators by control: the first in file order that has decided it since the configuration was read.
 
-    Decisions of others are dropped, even if the owner returns none. Acts (`mom_act`) neither claim nor respect claims.
+    Decisions of others are dropped, even if the owner returns none, or two evaluators would alternate. Acts (`mom_act`) are exempt.
     """
 
     def __init__(self, order: Sequence[str] = ()) -> None:
@@ -38,23 +35,23 @@ class Claims:
         self._contested: set[tuple[str, str, str]] = set()
 
     def owner_before(self, plugin: str, decision: Decision) -> str:
-        """Return the owner if it precedes this evaluator; empty: this one may decide."""
+        """Return the owner if it precedes this evaluator, else an empty text."""
         if not self._may_clash:
             return ""
         owner = self._owners.get((decision.entity.id, decision.control), "")
         return owner if owner and self._rank.get(owner, 0) < self._rank.get(plugin, 0) else ""
 
     def claim(self, plugin: str, decision: Decision) -> None:
-        """Make this evaluator the owner of the control."""
+        """Make this evaluator the owner."""
         if self._may_clash:
             self._owners[decision.entity.id, decision.control] = plugin
 
     def contest(self, winner: str, loser: str, decision: Decision) -> None:
-        """Note that the loser's decision was dropped in favour of the winner's."""
+        """Note that the loser's decision was dropped."""
         self._contested.add((decision.control, winner, loser))
 
     def problems(self, snapshot: Snapshot) -> Iterable[Problem]:
-        """Yield this cycle's conflicts. Call once per cycle, at its end."""
+        """Yield this cycle's conflicts, once at its end."""
         contested, self._contested = sorted(self._contested), set()
         self._forget_gone(snapshot)
         for control, winner, loser in contested:
@@ -87,7 +84,7 @@ def review(
 ) -> tuple[list[Decision], list[Revision], list[Problem]]:
     """Return remaining decisions, the core's revisions, and problems.
 
-    At most one decision per control and entity remains, the first in file order. Equal decisions do not conflict.
+    The first decision per control and entity in file order remains. Equal decisions do not conflict.
     """
     core = _CoreReview(snapshot, declarations, claims or Claims())
     for proposal in proposals:
@@ -230,7 +227,7 @@ def bounded(value: Value, spec: ControlSpec) -> tuple[Value, str]:
 
 
 def why_impossible(value: Value, spec: ControlSpec) -> str:
-    """Return why a control cannot have this value; empty if it can."""
+    """Return why a control cannot have this value; empty: it can."""
     if spec.unit is Unit.TEXT:
         fits, expected = isinstance(value, str), "a text"
     elif spec.unit is Unit.LIST:

@@ -8,16 +8,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 SHORTEST_GAP_SECONDS = 0.5
-"""Minimum time between requested cycles: half of the second within which mom helps a guest under pressure."""
+"""Between requested cycles: half of the second within which mom helps a guest under pressure."""
 
 
 BEAT_SECONDS = 5.0
-"""Time between progress calls during a wait: a fourth of the watchdog in mom's systemd unit."""
+"""Between progress calls during a wait: a fourth of the watchdog in mom's systemd unit."""
 
 
 @dataclass(frozen=True, slots=True)
 class Clock:
-    """Source of time: `monotonic` in seconds, for durations; `wall` in seconds since the epoch. A simulation passes its own."""
+    """Source of time in seconds: `monotonic`, and `wall` since the epoch."""
 
     monotonic: Callable[[], float] = time.monotonic
     wall: Callable[[], float] = time.time
@@ -30,7 +30,7 @@ class Clock:
 
 @dataclass(frozen=True, slots=True)
 class Tick:
-    """Due cycle: delay in seconds, skipped cycles before it, and the reason of an unscheduled one."""
+    """Due cycle: delay in seconds, cycles skipped before it, and the reason of an unscheduled one."""
 
     lag: float
     skipped: int
@@ -38,9 +38,9 @@ class Tick:
 
 
 class Schedule:
-    """Cycles at `start + n * interval`. Requested cycles do not move this grid.
+    """Cycles at `start + n * interval`; requested cycles do not move this grid.
 
-    A long cycle delays or skips the next ones; cycles never pile up.
+    A long cycle delays or skips the next ones.
     """
 
     def __init__(self, interval: float) -> None:
@@ -52,7 +52,7 @@ class Schedule:
         self._stopped = threading.Event()
 
     def wake(self, reason: str) -> None:
-        """Request a cycle now, from any thread. Several requests count as one."""
+        """Request a cycle now, from any thread."""
         with self._condition:
             self._reason = self._reason or reason
             self._condition.notify_all()

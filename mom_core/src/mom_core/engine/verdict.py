@@ -1,4 +1,4 @@
-"""Verdict about the whole host, from reported conditions."""
+"""Verdict about the host, from reported conditions."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ LOG = logging.getLogger("mom.engine")
 CORE: Final = "core"
 
 GAP_SECONDS: Final = 60.0
-"""Time without a report until a condition ends: measured values fluctuate around their limit."""
+"""Without a report, a condition ends: measured values fluctuate around their limit."""
 
 PAST_SECONDS: Final = 600.0
-"""Time for which an ended condition stays visible."""
+"""How long an ended condition stays visible."""
 
 PATIENCE_SECONDS: Final = 30.0
-"""Time for a restarting hypervisor or a slow call to recover."""
+"""For a restarting hypervisor or a slow call to recover."""
 
 MOST_CONDITIONS: Final = 20
 
@@ -30,7 +30,7 @@ LONGEST: Final = 400
 
 
 class Said(NamedTuple):
-    """Reported condition: first and last report in monotonic seconds, and its position."""
+    """Reported condition: first and last report in monotonic seconds, and position."""
 
     plugin: str
     condition: Condition
@@ -62,7 +62,6 @@ _WORST_FIRST: Final = (Severity.ERROR, Severity.WARNING, Severity.OK)
 
 
 def _joined(name: str, several: Sequence[Said], now: float, time: float) -> Condition:
-    """Join present conditions of a name; without any, past ones."""
     last = max(report.last for report in several)
     present = [report for report in several if last - report.last <= GAP_SECONDS]
     bad = any(report.condition.severity is Severity.ERROR and report.last - report.begun >= report.condition.after for report in present)
@@ -128,7 +127,7 @@ class HeldConditions:
 
 
 def accepted(plugin: str, items: Iterable[Condition], problems: list[Problem]) -> list[Condition]:
-    """Return a plugin's valid conditions; each invalid one becomes a problem."""
+    """Return a plugin's valid conditions; invalid ones become problems."""
     conditions: list[Condition] = []
     for item in items:
         if why := _why_useless(item):

@@ -24,7 +24,7 @@ class CallResult(Generic[T]):
 
 
 def attempt(work: Callable[[], T], *, seconds: float, what: str) -> CallResult[T]:
-    """Call `work` in its own thread and wait at most `seconds`; then return `DeadlineExceeded`.
+    """Call `work` in its own thread; after `seconds` return `DeadlineExceeded`.
 
     A late call does not keep the process alive. Ctrl-C is raised in the waiting thread.
 
@@ -49,7 +49,7 @@ def attempt(work: Callable[[], T], *, seconds: float, what: str) -> CallResult[T
 
 
 def started(thread: threading.Thread) -> threading.Thread:
-    """Start the thread and return it. Raise `OSError` if the system has no more threads."""
+    """Start the thread and return it. Raise `OSError` if the system has none left."""
     try:
         thread.start()
     except RuntimeError as error:
@@ -75,7 +75,7 @@ CALLERS: Final = frozenset({"mom_core", "pluggy"})
 
 
 def own_traceback(error: BaseException) -> TracebackType | None:
-    """Return the traceback from the first line of plugin code on, if any."""
+    """Return the traceback from the first line of plugin code on."""
     trace = error.__traceback__
     while trace is not None and _package(trace) in CALLERS:
         trace = trace.tb_next
@@ -83,7 +83,7 @@ def own_traceback(error: BaseException) -> TracebackType | None:
 
 
 def place_of(error: BaseException) -> str:
-    """Return file and line of plugin code that raised an exception; empty: unknown."""
+    """Return file and line of plugin code that raised; empty: unknown."""
     first = trace = own_traceback(error)
     if first is None:
         return ""

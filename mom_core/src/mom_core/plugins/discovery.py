@@ -35,15 +35,15 @@ log = logging.getLogger("mom.discovery")
 GROUP: Final = "mom.plugins"
 
 CLONE_CONSTRAINTS: Final = "packaging/clone.txt"
-"""With these, pip installs mom's distributions from a clone."""
+"""For `pip install` of mom from a clone."""
 
 IMPORT_SECONDS: Final = 20.0
-"""Time limit: a cold import from a slow disk takes seconds."""
+"""A cold import from a slow disk takes seconds."""
 
 MOST_SUGGESTED: Final = 50
 
 _FOLDER: Final = re.compile(r"([A-Za-z0-9][A-Za-z0-9._]*)-([^-]+)\.dist-info")
-"""Installed distribution: name, with `_` for `-`, and version."""
+"""Name, with `_` for `-`, and version."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,7 @@ class LoadedPlugin:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """Loadable plugin: metadata, entry point, and requirements such as `mom-core>=0.1`."""
+    """Loadable plugin, with requirements such as `mom-core>=0.1`."""
 
     available: AvailablePlugin
     point: EntryPoint
@@ -102,7 +102,7 @@ def absent(extra: str = "all") -> list[str]:
 
 
 def how_to_install(*names: str) -> str:
-    """Return the command that installs distributions of mom; if mom-core's origin is unknown, a sentence.
+    """Return the command that installs distributions of mom; if the origin of mom-core is unknown, a sentence.
 
     It uses a clone, never an index, where anyone could register the names.
     """
@@ -118,7 +118,7 @@ def pip_install() -> str:
 
 
 def _origin(name: str) -> str:
-    """Return the folder or URL from which pip installed a distribution (PEP 610); empty: unknown."""
+    """Return the folder or URL of an installation by pip (PEP 610); empty: unknown."""
     try:
         url = str(json.loads(distribution(name).read_text("direct_url.json") or "{}").get("url", ""))
     except (PackageNotFoundError, ValueError, AttributeError):
@@ -127,7 +127,7 @@ def _origin(name: str) -> str:
 
 
 def load_plugins(names: Sequence[str]) -> tuple[dict[str, LoadedPlugin], list[PluginError]]:
-    """Import the named plugins and check their classes. Return the valid plugins, and an error for each other."""
+    """Import the named plugins and check their classes. Return valid plugins, and errors."""
     names = list(dict.fromkeys(names))
     present = installed(GROUP)
     results: dict[str, LoadedPlugin | PluginError] = {}
@@ -146,7 +146,7 @@ def load_plugins(names: Sequence[str]) -> tuple[dict[str, LoadedPlugin], list[Pl
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:
-    """Return the known name that was probably meant; empty: none."""
+    """Return the known name that was probably meant, if any."""
     if len(name) > 60:  # no misspelling, and slow to compare
         return ""
     close = difflib.get_close_matches(name.lower(), list(known), n=1)
@@ -208,7 +208,7 @@ def _requires(candidate: Distribution) -> list[str]:
 
 
 class _ContainedEntryPoint(EntryPoint):
-    """Entry point whose import has a time limit. Unlike in stevedore, each exception is a failure of the plugin."""
+    """Entry point whose import has a time limit. Each exception is a failure of the plugin."""
 
     def load(self) -> CallResult[object]:
         return attempt(super().load, seconds=IMPORT_SECONDS, what=f"importing {self.value}")
@@ -264,7 +264,7 @@ def _built_for_another_core(entry: Entry) -> PluginError | None:
 
 
 def _examined(available: AvailablePlugin, target: object) -> LoadedPlugin | PluginError:
-    """Return the loaded plugin or its fault, within a time limit: inspection may run its code."""
+    """Return the plugin or its fault, within a time limit: inspection may run its code."""
     result = attempt(lambda: _examine(available, target), seconds=IMPORT_SECONDS, what=f"the inspection of {available.target}")
     if result.value is not None:
         return result.value

@@ -16,16 +16,16 @@ from mom_core.plugins.bounded import CallResult, place_of, started, traceback_of
 LOG = logging.getLogger("mom.plugins")
 
 FAILURES_BEFORE_SET_ASIDE = 3
-"""Consecutive failures of a hook before a pause."""
+"""Consecutive, per hook."""
 
 FIRST_RETRY_SECONDS = 5.0
-"""First pause: about one cycle at the default interval."""
+"""About one cycle at the default interval."""
 
 LONGEST_RETRY_SECONDS = 60.0
 """Pauses double up to this."""
 
 LONGEST_TRACEBACK = 10_000
-"""Characters in the log, the last ones."""
+"""Characters, the last ones."""
 
 _SLICE_SECONDS = 0.05
 """Interval at which a wait checks for a stop."""
@@ -45,7 +45,7 @@ class Call:
     seconds: float = 0.0
     abandoned: bool = False
     asked: bool = False
-    """The operator requested it; a failure does not count."""
+    """By the operator; a failure does not count."""
 
 
 @dataclass(slots=True)
@@ -113,7 +113,7 @@ class PluginWorker:
         """Start a call in the plugin's thread; None: the plugin is hung or the hook is paused.
 
         :param always: ignore the pause
-        :param asked: the operator requests it: ignore the pause, and do not count a failure
+        :param asked: by the operator: ignore the pause, and do not count a failure
         :raises OSError: the system has no more threads
         """
         if self.hung or (not (always or asked) and self.why_not(hook)):
@@ -198,7 +198,7 @@ class PluginWorker:
         self._health.clear()
 
     def close(self, until: float) -> bool:
-        """End the thread; return whether it ended by the monotonic time `until`. Leave a hung thread."""
+        """End the thread; return whether it ended by the monotonic time `until`."""
         if self._thread is None:
             return True
         self._queue.put(None)
@@ -206,7 +206,7 @@ class PluginWorker:
         return not self._thread.is_alive()
 
     def report(self) -> PluginReport:
-        """Return the plugin's health, and reset the durations for the next cycle."""
+        """Return the health, and reset the durations for the next cycle."""
         now = self._monotonic()
         durations, self._durations = self._durations, {}
         waiting = [health.retry_at - now for health in self._health.values() if health.retry_at > now]

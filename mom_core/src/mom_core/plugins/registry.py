@@ -33,15 +33,15 @@ LOG = logging.getLogger("mom.plugins")
 Spec = TypeVar("Spec", FieldSpec, ControlSpec, DefaultPolicy, GuestColumn)
 
 Hooks: TypeAlias = "Mapping[str, Callable[[Mapping[str, object]], object]]"
-"""Hooks by name; each takes a mapping of all arguments."""
+"""By name; each takes a mapping of all arguments."""
 
 NOTHING_DECLARED = Declarations()
 
 LOOKING: Final = PluginContext(serves=False)
-"""Context template for commands that only inspect: no listening sockets, no engine."""
+"""For commands that only inspect: no listening sockets, no engine."""
 
 SETUP_SECONDS = 10.0
-"""Time limit for a constructor or `mom_setup`: enough for a TLS connection to a slow peer."""
+"""For a constructor or `mom_setup`: enough for a TLS connection to a slow peer."""
 
 
 USERS_SHARE: Final = 0.75
@@ -89,7 +89,7 @@ class Plugin:
 
 
 def materialize(result: object) -> object:
-    """Exhaust a generator, as it runs plugin code, within the plugin's deadline."""
+    """Exhaust a generator within the plugin's deadline, as it runs plugin code."""
     if isinstance(result, Iterable) and not isinstance(result, (str, bytes, list, tuple, Mapping, Hypervisor)):
         return list(result)
     return result
@@ -118,12 +118,12 @@ class PluginSet:
         return next((plugin for plugin in self.plugins if plugin.name == name), None)
 
     def close(self, seconds: float) -> list[str]:
-        """Tear down all plugins; see `close_plugins`."""
+        """Tear down all plugins."""
         return close_plugins(self.plugins, seconds)
 
 
 def close_plugins(plugins: Iterable[Plugin], seconds: float) -> list[str]:
-    """Tear down plugins in parallel, those with a hypervisor last, and end their threads. Return the names of late ones."""
+    """Tear down plugins in parallel, those with a hypervisor last. Return the names of late ones."""
     begun, until, every = time.monotonic(), time.monotonic() + seconds, list(plugins)
     _tear_down([plugin for plugin in every if "mom_hypervisor" not in plugin.hooks], begun + USERS_SHARE * seconds)
     _tear_down([plugin for plugin in every if "mom_hypervisor" in plugin.hooks], until)
@@ -259,7 +259,7 @@ class HookManager(pluggy.PluginManager):
 
 
 def register(manager: HookManager, instance: object, name: str) -> Hooks:
-    """Register a plugin with pluggy and return its hooks. Raise `MomError` for an invalid hook."""
+    """Register a plugin and return its hooks. Raise `MomError` for an invalid hook."""
     manager.register(instance, name)
     hooks: dict[str, Callable[[Mapping[str, object]], object]] = {}
     for caller in manager.get_hookcallers(instance) or ():
@@ -402,7 +402,6 @@ def joined(plugins: Iterable[Plugin], errors: list[PluginError], declared: Decla
 
 
 def _columns(plugins: Iterable[Plugin]) -> list[GuestColumn]:
-    """Return the guest columns, without later ones of the same name or metric."""
     columns: list[GuestColumn] = []
     names: dict[str, str] = {}
     metrics: dict[str, str] = {}

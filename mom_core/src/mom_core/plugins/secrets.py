@@ -16,17 +16,17 @@ from mom_core.model import Value
 Item = TypeVar("Item")
 
 MASK: Final = "**********"
-"""pydantic's replacement for a secret."""
+"""As in pydantic."""
 
 SHORTEST: Final = 4
-"""Minimum length of a masked secret: shorter ones occur in ordinary words."""
+"""Shorter secrets occur in ordinary words."""
 
 
 SHORTEST_CALLED: Final = 8
-"""Minimum length of a value that is masked because of its setting's name."""
+"""For a value that is masked because of its setting's name."""
 
 _SHORTEST_PART: Final = 12
-"""Minimum length of a secret path or query; `/hook` is no secret."""
+"""For a secret path or query; `/hook` is no secret."""
 
 _MASKED_NAMES: Final = r"(?:pass(?:word|wd|phrase)?|pwd|secret|token|api[_-]?key|private[_-]?key|authorization|credentials?|cookie)"
 
@@ -72,14 +72,14 @@ def without_secrets(text: str) -> str:
 
 
 def _names_secret(name: str, value: object) -> bool:
-    """Return whether the name of a setting implies a secret value, unless it is a path."""
+    """Return whether a name implies a secret value, unless it is a path."""
     if not isinstance(value, str) or not value or value.startswith("/") or value.endswith(_FILES_OF_KEYS):
         return False
     return _SECRET_NAME.search(name) is not None
 
 
 def masked(value: Value, name: str = "") -> Value:
-    """Mask a setting's value if its name or shape implies a secret."""
+    """Mask a value if its name or shape implies a secret."""
     if isinstance(value, str):
         assigned = _ASSIGNED.fullmatch(value)
         if assigned and _names_secret("key", assigned[1]):
@@ -91,7 +91,7 @@ def masked(value: Value, name: str = "") -> Value:
 
 
 def called_items(values: Iterable[Item], name: str) -> Iterator[tuple[str, Item]]:
-    """Yield a list's items with their names: the preceding option's, else the list's."""
+    """Yield items with their names: the preceding option's, else the list's."""
     option = ""
     for item in values:
         text = item if isinstance(item, str) else ""

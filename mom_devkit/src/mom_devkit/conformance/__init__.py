@@ -31,7 +31,7 @@ CHECKS: Final[Mapping[str, Check]] = MappingProxyType(
         "traces": behaviour.traces,
     }
 )
-"""All checks by name. Later ones build on earlier ones. The first line of each docstring states the requirement."""
+"""Later ones build on earlier ones. The first line of each docstring states the requirement."""
 
 
 def check_plugin(plugin_class: type, *, checks: Sequence[str] = (), **options: Any) -> list[Finding]:
@@ -53,7 +53,7 @@ def check_plugin(plugin_class: type, *, checks: Sequence[str] = (), **options: A
 def examined(
     plugin_class: type, *, name: str = "", host: Mapping[str, str] | Path | None = None, **options: Any
 ) -> Iterator[ExaminedPlugin]:
-    """Yield the plugin under test, with its test host in a temporary folder; see `check_plugin`."""
+    """Yield the plugin with its test host in a temporary folder; see `check_plugin`."""
     with tempfile.TemporaryDirectory(prefix="mom-check-") as folder:
         root = Path(folder, "host")
         if isinstance(host, Path):

@@ -1,4 +1,4 @@
-"""Checks of a running plugin: results of hooks, changing guests, observe mode, reload, hypervisor and leaks."""
+"""Checks of a running plugin."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ CYCLES: Final = 3
 """Enough to compute rates, and to show a failure of `mom_report`."""
 
 ENGINE_SAYS: Final = re.compile(r"mom_\w+|it collects|its (host|guest) field")
-"""First words of the engine's problems with a plugin. Others are the plugin's own."""
+"""Begins the engine's problems with a plugin; others are the plugin's own."""
 
 
 def _troubles(subject: ExaminedPlugin, report: Report, when: str = "") -> Iterator[Finding]:
@@ -293,10 +293,10 @@ def _changes_of_ghost(subject: ExaminedPlugin, tested: Hypervisor) -> Iterator[F
 # --- leaks --------------------------------------------------------------------------------------------------------------
 
 END_SECONDS: Final = 2.0
-"""Time in which a thread must end after mom_teardown."""
+"""For a thread to end after mom_teardown."""
 
 SECRET: Final = "conformance-3b1f0c9e"  # noqa: S105  # planted to find leaks
-"""Planted secret, for settings without one."""
+"""For settings without a secret."""
 
 
 def traces(subject: ExaminedPlugin) -> Iterator[Finding]:
@@ -380,6 +380,6 @@ def process_state() -> dict[str, object]:
 
 
 def changes_since(before: dict[str, object]) -> list[str]:
-    """Return the names of changed parts of the process's state."""
+    """Return the changed parts of the process's state."""
     now = process_state()
     return [name for name in {**before, **now} if before.get(name) != now.get(name)]

@@ -1,7 +1,7 @@
 """Checks one plugin in its own process, which the plugin may end or block.
 
-`python -m mom_devkit.conformance.child DESCRIPTOR` reads a JSON request from standard input: the name of an installed plugin, and options
-of `check_plugin`. It writes a line of JSON at the begin of each check, and one with its findings.
+`python -m mom_devkit.conformance.child DESCRIPTOR` reads a JSON request: the name of an installed plugin, and options of `check_plugin`. It
+writes a line of JSON at the begin of each check, and one with its findings.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ SLOW_IMPORT_SECONDS: Final = 10.0
 
 
 def steps(name: str, settings: Mapping[str, object], host: str | None, may_touch: bool) -> Iterator[tuple[str, Sequence[Finding] | None]]:
-    """Yield each check twice: before it with None, and after it with its findings."""
+    """Yield each check twice: before it with None, after it with findings."""
     yield LOADING, None
     plugin, findings = _loaded(name)
     if plugin is not None:

@@ -1,4 +1,4 @@
-"""Checks of packaging, hooks, settings, fields, controls and default policies."""
+"""Checks of packaging and declarations."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from mom_devkit.conformance.contract_types import missing_of, why_useless
 from mom_devkit.conformance.subject import ExaminedPlugin
 
 PLUGIN_NAME: Final = re.compile(r"[a-z][a-z0-9]*(?:[-_][a-z0-9]+)*")
-"""Name that is easy to write in YAML and in a shell."""
+"""Easy to write in YAML and in a shell."""
 
 FIELD_NAME: Final = re.compile(r"[a-z][a-z0-9]*(?:_[a-z0-9]+)*")
 
@@ -38,7 +38,7 @@ POLICY_NAME: Final = re.compile(r"[1-9]0_[a-z0-9_]+")
 SECRET_NAMES: Final = re.compile(r"password|passwd|passphrase|secret|token|credential|api_?key|private_?key")
 
 CONSTRUCTION_SECONDS: Final = 2.0
-"""Longest constructor, even on a machine that swaps: it only keeps its arguments."""
+"""Even on a machine that swaps: a constructor only keeps its arguments."""
 
 DECLARATION_SECONDS: Final = 10.0
 """As in the daemon."""
@@ -72,7 +72,7 @@ def packaging(subject: ExaminedPlugin) -> Iterator[Finding]:
 
 @cache
 def entry_of(plugin_class: type) -> EntryPoint | None:
-    """Return the installed entry point of a class. Cached, as the search reads all installed metadata."""
+    """Return the entry point of a class. Cached: the search reads all installed metadata."""
     for entry in entry_points(group=GROUP):
         module, _, name = entry.value.partition(":")
         if getattr(sys.modules.get(module.strip()), name.strip(), None) is plugin_class:
@@ -81,7 +81,7 @@ def entry_of(plugin_class: type) -> EntryPoint | None:
 
 
 def entry_name(plugin_class: type) -> str:
-    """Return the name of a class's entry point, or a guess."""
+    """Return the name of the entry point, or a guess."""
     entry = entry_of(plugin_class)
     words = re.findall(r"[A-Z]?[a-z0-9]+|[A-Z]+", plugin_class.__name__.removesuffix("Plugin"))
     return entry.name if entry else "_".join(words).lower() or "plugin"
@@ -169,7 +169,6 @@ def _unit_of_others(subject: ExaminedPlugin, field: FieldSpec) -> Iterator[Findi
 
 @cache
 def _declared_here() -> Mapping[tuple[Scope, str], Sequence[tuple[str, Unit]]]:
-    """Return the plugins and units of each field, of all installed plugins."""
     units: dict[tuple[Scope, str], list[tuple[str, Unit]]] = {}
     for plugin, declared in declared_by(everything_installed()[0], []).items():
         for spec in declared:

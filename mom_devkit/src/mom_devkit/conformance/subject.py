@@ -1,4 +1,4 @@
-"""Plugin under test, in the real engine between two companion plugins that replace everything else."""
+"""Plugin under test, in the real engine between two companion plugins."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ Spec = TypeVar("Spec", FieldSpec, ControlSpec, DefaultPolicy)
 
 
 class Bench(NamedTuple):
-    """Environment of a plugin: a host of files, a hypervisor if the plugin has none, and the folder of mom's ledger."""
+    """Host of files, a hypervisor if the plugin has none, and the ledger's folder."""
 
     root: Path
     hypervisor: Hypervisor
@@ -76,7 +76,7 @@ class ExaminedPlugin:
         return Path(tempfile.mkdtemp(prefix=f"{purpose}-", dir=self.folder))
 
     def new_bench(self) -> Bench:
-        """Return a fresh copy of the test host, with a new hypervisor and an empty ledger."""
+        """Return a fresh copy of the test host."""
         root: Path = shutil.copytree(self.root, self.new_folder("host") / "root", symlinks=True)
         return Bench(root, FakeHypervisor() if self.hypervisor is None else self.hypervisor(), self.new_folder("life"))
 
@@ -116,14 +116,14 @@ DECIDER, TEST_HOST = "conformance_decider", "conformance_host"
 
 @dataclass(slots=True)
 class Life:
-    """Plugin at work in a real engine, one cycle at a time."""
+    """Plugin in a real engine, one cycle at a time."""
 
     engine: Engine
     plugin: str
     decisions: list[Decision]
 
     def cycle(self, *decisions: Decision) -> Report:
-        """Run a cycle with these decisions before those of the plugin."""
+        """Run a cycle with these decisions first."""
         self.decisions[:] = decisions
         try:
             return self.engine.cycle()

@@ -1,4 +1,4 @@
-"""Conformance kit as a class of tests, one for each check."""
+"""Conformance kit as a class of tests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Check that a control shows in its field, and is restored at a clean stop and after a crash."""
+"""Check that controls are restored."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def undo(subject: ExaminedPlugin) -> Iterator[Finding]:
 def _set(
     subject: ExaminedPlugin, life: Life, spec: ControlSpec, entity: Entity, before: Value
 ) -> Generator[Finding, None, Decision | None]:
-    """Set the control to the first accepted value. Return the decision after review; None: no value was accepted."""
+    """Set the control to the first accepted value. Return the reviewed decision, if any."""
     refused: dict[str, None] = {}
     ignored = True
     for value in _candidates(subject, spec, before):
@@ -83,7 +83,7 @@ def _set(
 
 
 def _present(snapshot: Snapshot, spec: ControlSpec) -> tuple[Entity | None, Value]:
-    """Return an entity for the control, if possible with a known value, and the value."""
+    """Return an entity, if possible with a known value, and the value."""
     if spec.scope is Scope.HOST:
         return snapshot.host.entity, snapshot.host.fields.get(spec.field)
     free = [guest for guest in snapshot.guests.values() if not guest.why_blocked(spec.name)]
