@@ -34,7 +34,7 @@ def _matched(config: Config, guests: Sequence[Guest]) -> set[int]:
 
 
 def pattern_findings(config: Config, guests: Sequence[Guest]) -> Iterable[Finding]:
-    """Report patterns that match none of the running guests."""
+    """Report patterns that match no guest; nothing if no guest runs."""
     matched = _matched(config, guests)
     unmatched = [rule.pattern for number, rule in enumerate(config.guests) if number not in matched] if guests else []
     for pattern in unmatched[:PATTERNS_SHOWN]:

@@ -31,7 +31,7 @@ LONGEST_REASON: Final = 600
 
 
 class Explainers:
-    """Explainers of all plugins, for any thread. A failed one's part is shown as missing."""
+    """Explainers of all plugins, for any thread. If one fails, its part is shown as missing."""
 
     def __init__(self, made_by: Mapping[str, Callable[[], object]] | None = None) -> None:
         self._made_by: Mapping[str, Callable[[], object]] = {}

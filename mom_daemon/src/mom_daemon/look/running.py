@@ -21,7 +21,7 @@ class NotRunning(MomError):
 
 
 class RunningMom(Protocol):
-    """Connection. Each call raises `MomError` if mom does not answer, and `NotRunning` if none runs."""
+    """Connection to the running mom. Each call raises `MomError` if mom does not answer, and `NotRunning` if none runs."""
 
     @property
     def where(self) -> str:

@@ -28,7 +28,7 @@ def running_mom(config: Config) -> RunningMom | None:
 
 
 def ask(config: Config, question: Callable[[RunningMom], Found], *, otherwise: str = "") -> tuple[Found, str] | None:
-    """Ask the running mom. Return its answer and address; None without a connection or mom.
+    """Ask the running mom. Return its answer and address; None without a connection, or if no mom runs.
 
     :param otherwise: the verb's other source, used with a warning if mom does not answer
     """

@@ -27,7 +27,7 @@ _ADD_SWAP: Final = (
 
 
 def problems(fields: Mapping[str, Value], plugin: str, why_unwatched: str) -> Iterator[Problem]:
-    """Yield problems for missing figures and a stopped watch."""
+    """Yield problems for missing figures, and for a watch that does not run."""
     for finding in (memory_finding(fields), pressure_finding(fields), watch_finding("", why_unwatched)):
         if finding.severity is not Severity.OK:
             yield Problem(Source(plugin), finding.message, severity=Severity.WARNING, hint=finding.cure)

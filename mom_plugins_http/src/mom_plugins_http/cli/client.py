@@ -83,7 +83,7 @@ class Client:
 
     @classmethod
     def configured(cls, config_path: str | None, seconds: float = ANSWER_SECONDS, reading: float = READ_SECONDS) -> Client:
-        """Return a client of the configured mom. For an invalid file, use its default socket if that exists."""
+        """Return a client of the configured mom. For an invalid configuration, use its default socket if that exists."""
         from mom_plugins_http.settings import SOCKET, HttpSettings
 
         try:

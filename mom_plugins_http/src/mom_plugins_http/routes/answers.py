@@ -88,7 +88,7 @@ def guest_of(view: ReportView, name: str) -> Guest:
 
 
 def listed_guests(view: ReportView) -> Mapping[str, Guest]:
-    """Return the guests. Raise `ProblemError` for an unknown list."""
+    """Return the guests. Raise `ProblemError` if their list is unknown."""
     guests = view.report.snapshot.guests
     if unknown := guests_unknown(guests, view.report.verdict):
         raise ProblemError(503, unknown.message, unknown.cure, headers={"retry-after": "1"})

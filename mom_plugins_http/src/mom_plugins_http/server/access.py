@@ -97,7 +97,7 @@ class LocalAccess:
 
 
 def group_id(name: str) -> int:
-    """Return a group's id. Raise `MomError` without this group."""
+    """Return a group's id. Raise `MomError` if it does not exist."""
     try:
         return grp.getgrnam(name).gr_gid
     except KeyError:

@@ -26,7 +26,7 @@ _LABEL: Final = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?", re.ASCII)
 def parse_host(text: str) -> str | None:
     """Return the canonical name or address in `Host`, without the port; None if it is malformed.
 
-    Parsers must not read it differently: blanks, a user, an empty port, a zone, text after the bracket or a final dot are malformed.
+    Forms that parsers read differently are malformed: blanks, a user, an empty port, a zone, text after the bracket, a final dot.
     """
     match = _HOST.fullmatch(text.lower()) if text.isascii() else None
     if match is None or int(match[3] or 0) > 65535:
