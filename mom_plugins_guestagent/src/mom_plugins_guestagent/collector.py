@@ -1,6 +1,6 @@
 """Asks all guests in the background, so that no cycle waits for a guest.
 
-One thread runs an asyncio loop. It asks guests that do not answer less often, with few connections at once.
+One asyncio thread, which asks guests that do not answer less often, with few connections at once.
 """
 
 from __future__ import annotations
@@ -33,21 +33,21 @@ T = TypeVar("T")
 
 _SOCKETS_AT_ONCE = 256
 _DOUBTFUL_SOCKETS_AT_ONCE = 64
-"""Concurrent sockets to guests that answered last time, and to the others. A process has 1,024 descriptors by default."""
+"""Sockets to guests that answered last time, and to the others. A process has 1,024 descriptors by default."""
 
 _CALLS_AT_ONCE = 4
 _DOUBTFUL_CALLS_AT_ONCE = 2
-"""The same through the hypervisor: each call holds a thread here and one of libvirtd's twenty."""
+"""Through the hypervisor: each call holds a thread here and one of libvirtd's twenty."""
 
 _LONGEST_WAIT_SECONDS = 120.0
-"""Retries of a silent agent double their pause up to this: somebody may install one."""
+"""Limit of the doubling pause of a silent agent: somebody may install one."""
 
 _SPREAD = 0.1
-"""Ratio by which a guest's period is longer or shorter, to spread the visits."""
+"""Variation of guests' periods, to spread the visits."""
 
 _SHORT_PERIODS = 3
 _LONGEST_SHORT_PERIOD_SECONDS = MOST_SHORT_SECONDS / _SHORT_PERIODS
-"""A guest helps its host for this many periods, unless a visit renews the message. Guests accept at most `MOST_SHORT_SECONDS`."""
+"""A guest helps its host for this many periods after a message. Guests accept at most `MOST_SHORT_SECONDS`."""
 
 _FACTS_PERIODS = 3
 
@@ -68,13 +68,13 @@ class _Trial:
     failures: int = 0
     not_before: float = 0.0
     answered_at: float | None = None
-    """Time of the last answer by the loop's clock; None while it fails."""
+    """By the loop's clock; None while it fails."""
     why: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class AgentState:
-    """Immutable state of one guest, which any thread may read."""
+    """State of one guest, for any thread."""
 
     sample: AgentSample | None = None
     by: AgentKind | None = None
@@ -181,11 +181,11 @@ class AgentCollector:
             self._loop.call_soon_threadsafe(self._hurry, new)
 
     def states(self) -> Mapping[str, AgentState]:
-        """Return the states of all guests by id."""
+        """Return the states by guest id."""
         return {identity: followed.state for identity, followed in self._guests.items()}
 
     def fields(self, identities: Sequence[str], of_driver: AbstractSet[str] = frozenset()) -> dict[str, dict[str, Value]]:
-        """Return fresh fields by guest id. For guests in `of_driver`, omit fields that the balloon driver reports."""
+        """Return fresh fields by guest id, for guests in `of_driver` without those that the balloon driver reports."""
         now, guests, by_hypervisor = time.monotonic(), self._guests, self._known
         followed = [identity for identity in identities if identity in guests]
         return {
@@ -220,7 +220,6 @@ class AgentCollector:
         self._guests = guests
 
     def _hurry(self, identities: AbstractSet[str]) -> None:
-        """Visit guests at once that accept messages about the host."""
         for identity in identities & self._guests.keys():
             if _may_be_told(self._guests[identity].state):
                 self._guests[identity].due.set()

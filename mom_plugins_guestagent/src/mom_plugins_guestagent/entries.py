@@ -1,4 +1,4 @@
-"""The commands, for `mom --help`. Each is imported on use."""
+"""Commands, each imported on use."""
 
 from typing import Final
 

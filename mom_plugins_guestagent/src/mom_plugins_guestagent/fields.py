@@ -1,4 +1,4 @@
-"""Fields that agents report, with the same names as those of libvirt."""
+"""Fields that agents report, named like those of libvirt."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _LOAD = "load average of the guest over {} min, not divided by the number of CPU
 STATISTICS = frozenset(
     {"mem_available", "mem_unused", "mem_usable", "mem_disk_caches", "swap_in", "swap_out", "major_fault", "minor_fault"}
 )
-"""Fields that a balloon driver reports too. An agent's older values must not appear with the driver's `stats_age`."""
+"""A balloon driver reports them too. An agent's older values must not appear with the driver's `stats_age`."""
 
 FIGURES = (
     _field("mem_available", Unit.KIB, "all memory that the guest's kernel manages", f"{_MEMINFO} MemTotal"),

@@ -1,4 +1,4 @@
-"""Validates a guest's answers: drops implausible figures, and turns counts into rates.
+"""Drops implausible figures of a guest, and turns counts into rates.
 
 Pure functions. No answer makes them raise; results are finite and not negative.
 """
@@ -19,10 +19,10 @@ _LARGEST: Final = 1 << 50
 
 _LARGEST_COUNT: Final = 1 << 62
 _MOST: Final = {Unit.PERCENT: 100.0, Unit.RATIO: 1e6}
-"""Maximum by unit. No guest has a million running tasks."""
+"""By unit. No guest has a million running tasks."""
 
 _MOST_GROWTH: Final = {Unit.KIB_PER_SECOND: 1 << 30, Unit.PER_SECOND: 1e10}
-"""Maximum rate by unit. No machine swaps 1 TiB/s."""
+"""By unit. No machine swaps 1 TiB/s."""
 
 _GROWTH_OF: Final = {spec.name: _MOST_GROWTH[spec.unit] for spec in FIGURES if spec.unit in _MOST_GROWTH}
 
@@ -31,7 +31,7 @@ _MOST_KILLS: Final = 1000.0
 """1/s: a kernel searches all tasks before each kill. Kills are added up for weeks, so one impossible jump would last."""
 
 _LEAST_SECONDS: Final = 0.5
-"""Minimum time for a rate, in s: over a shorter time it is unreliable."""
+"""For a rate: over a shorter time it is unreliable."""
 
 _NUMBER: Final = re.compile(r"-?[0-9]{1,18}(?:\.[0-9]{1,6})?")
 
@@ -45,7 +45,7 @@ class AgentSample:
     counts: Mapping[str, float] = field(default_factory=dict)
     """Since boot; their growth becomes fields of the next sample."""
     of_memory: bool = True
-    """The answer had figures of memory, not only the load."""
+    """False: only the load."""
     lies: tuple[str, ...] = ()
     """Faults, without any number or text from the guest."""
     kills: float | None = None
@@ -100,7 +100,7 @@ def _number(value: object) -> float | None:
 
 
 def _lie_of_memory(numbers: Mapping[str, float], maximum_kib: int | None) -> str:
-    """Return why these sizes are impossible; empty: possible."""
+    """Return why these sizes are impossible, if they are."""
     sizes = {name: size for name, size in numbers.items() if name.startswith("mem_")}
     total = sizes.get("mem_available", 0)
     if not sizes:

@@ -37,7 +37,7 @@ _MAY_BE_TOLD = "{} would help while the host is short of memory, but {} not told
 def examined(
     guests: Sequence[Guest], targets: Sequence[AgentTarget], states: Mapping[str, AgentState], *, tells: bool = False
 ) -> Iterable[Finding]:
-    """Yield findings after each target was asked once. `tells`: mom announces shortages of memory."""
+    """Yield findings after each target was asked once. `tells`: mom announces shortages."""
     reachable = {target.guest.id for target in targets}
     wrong: dict[str, list[Guest]] = {text: [] for text in _WRONG}
     by: list[str] = []

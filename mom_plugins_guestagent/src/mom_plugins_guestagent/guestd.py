@@ -49,7 +49,7 @@ PORT = 2187
 CHANNEL = "org.mom.guestd.0"
 
 PLAIN_STATS = ("mem_available", "mem_unused", "swap_in", "swap_out", "major_fault", "minor_fault")
-"""Answer to `stats` without a token, in this order: the protocol of oVirt MOM's guest daemon."""
+"""Answer to `stats` without a token, in order: the protocol of oVirt MOM's guest daemon."""
 
 MOST_LINE_BYTES = 256
 """Longer lines are skipped; a request is shorter than 50."""
@@ -57,16 +57,16 @@ MOST_LINE_BYTES = 256
 MOST_CLIENTS = 8
 IDLE_SECONDS = 60.0
 STALL_SECONDS = 10.0
-"""TCP clients: maximum number, and seconds without a request, or without a read of the answer."""
+"""TCP clients: maximum number, and seconds without a request or a read of the answer."""
 
 FRESH_SECONDS = 0.1
-"""Minimum time between two reads of figures, to limit the CPU time that clients can cause."""
+"""Between two reads of figures, to limit the CPU time that clients can cause."""
 
 HANGUP_SECONDS = 0.5
-"""Time between checks for the host on the channel: without the host, a read returns at once."""
+"""Between checks for the host on the channel: without the host, a read returns at once."""
 
 REOPEN_SECONDS = 5.0
-"""Time between checks for the channel, which can be plugged in later."""
+"""Between checks for the channel, which can be plugged in later."""
 
 FILES = ("meminfo", "vmstat", "pressure/memory", "loadavg")
 
@@ -74,13 +74,13 @@ MOST_SHORT_SECONDS = 300
 """Longest effect of a message: if the host vanishes, the guest must not stay changed."""
 
 REPORTING = "sys/module/page_reporting/parameters/page_reporting_order"
-"""Smallest order of free memory (2^order pages) that is reported to the host. Linux 5.14; -1 without a driver."""
+"""Smallest order of free memory (2^order pages) reported to the host. Linux 5.14; -1 without a driver."""
 
 WAKING_BYTES = (64 << 10) - 1
 """With a zero byte, a piece of 16 pages. The per-CPU lists hold pieces of up to 8 pages, and huge pages."""
 
 KEPT = "run/mom-guestd/reporting-order"
-"""Original order and the order that was set. A boot resets /run and the order."""
+"""Original order and the order set. A boot resets /run and the order."""
 
 RETRY_SECONDS = 10.0
 
@@ -88,7 +88,7 @@ LEAST_ORDER, USUAL_ORDER, MOST_ORDER = 1, 2, 10
 LEAST_TRIM_SECONDS, USUAL_TRIM_SECONDS = 60, 600
 
 RECLAIM = "sys/fs/cgroup/memory.reclaim"
-"""Number of bytes to reclaim from the root group. Linux 5.19; since 6.11, followed by `swappiness=0`."""
+"""Bytes to reclaim from the root group. Linux 5.19; since 6.11, followed by `swappiness=0`."""
 
 TRIM_KIB = 16 << 10
 TRIM_EACH_SECONDS = 1.0
@@ -187,7 +187,7 @@ def _tell(text: str) -> None:
 
 
 class ReportingOrder:
-    """Order of free page reporting, lowered for a while. A file has the original, to restore it after a crash."""
+    """Order of free page reporting, lowered for a while. A file has the original, for restoring after a crash."""
 
     def __init__(self, root: str = "/") -> None:
         self._file = Path(root, REPORTING)
@@ -199,7 +199,7 @@ class ReportingOrder:
         return int(text) if re.fullmatch("[0-9]{1,4}", text, re.ASCII) else None
 
     def lower(self, order: int) -> None:
-        """Report pieces from this order on, if the present order is larger."""
+        """Report pieces from this order on, if the present one is larger."""
         if not self.put_back():  # else the original order would be lost
             return
         before = self.now()
@@ -218,7 +218,7 @@ class ReportingOrder:
         _wake_reporting()
 
     def put_back(self) -> bool:
-        """Restore the original order, unless the owner has changed it. False: failed; try again."""
+        """Restore the original order, unless the owner has changed it. False: try again."""
         if not self._kept.exists():
             return True
         before, _, ours = _read(self._kept).strip().partition(" ")
@@ -238,8 +238,7 @@ class ReportingOrder:
 def _wake_reporting() -> None:
     """Make the kernel report free memory now.
 
-    It starts when a large piece of memory becomes free, which may take minutes. A read of a setting into a large buffer allocates and frees
-    such a piece.
+    It starts when a large piece of memory becomes free: read a setting into a large buffer, which allocates and frees such a piece.
     """
     with contextlib.suppress(OSError):
         setting = os.open("/proc/sys/kernel/ostype", os.O_RDONLY)
@@ -270,7 +269,7 @@ class CacheCounts:
 
 
 def unused_since(then: CacheCounts, now: CacheCounts) -> int:
-    """Return the KiB of page cache that have been idle since `then`: the smaller of two upper bounds.
+    """Return the KiB of page cache idle since `then`: the smaller of two upper bounds.
 
     The kernel adds new pages at the head of the idle list, moves used ones to another list, and drops pages from the tail.
     """
@@ -294,7 +293,7 @@ class CacheTrim:
         self._own_us = self._own_us_before = 0
         self._not_before = 0.0
         self.why_not = self._lacks()
-        """Why page cache is never trimmed; empty if it may be."""
+        """Why page cache is never trimmed; empty: it may be."""
         self.trimmed_kib = 0
 
     def _lacks(self) -> str:
@@ -312,7 +311,7 @@ class CacheTrim:
         return totals[0] if totals else None
 
     def turn(self, *, short: bool) -> float | None:
-        """Do one step if due, and return the seconds until the next; None: never. `short`: the host is short of memory."""
+        """Do one step if due, and return the seconds until the next; None: never."""
         if self.why_not:
             return None
         now = self._clock()
@@ -360,7 +359,7 @@ class CacheTrim:
         return unused_since(then, counts) if now - at >= self._unused_seconds else 0
 
     def _drop(self, size_kib: int) -> bool:
-        """Drop page cache, and no other memory. False: there is no more of it."""
+        """Drop page cache, and no other memory. False: there is no more."""
         meminfo = dict(_NUMBER.findall(_read(self._proc / "meminfo")))
         # Without swap, the kernel can drop only page cache. With swap, kernels without `swappiness` refuse the request.
         only = "" if meminfo.get("SwapTotal") == "0" else " swappiness=0"
@@ -375,10 +374,10 @@ class CacheTrim:
 
 
 class Relief:
-    """Help of this guest for a host that is short of memory, as far as the owner allows.
+    """Help of this guest for a host short of memory, as far as the owner allows.
 
     :param order: smallest order of free memory to report meanwhile; None: unchanged
-    :param trim_seconds: drop page cache that was unused for so long; None: none
+    :param trim_seconds: drop page cache unused for so long; None: none
     """
 
     def __init__(
@@ -408,7 +407,7 @@ class Relief:
             threading.Thread(target=self._run, name="relief", daemon=True).start()
 
     def told(self, seconds: float) -> None:
-        """Note that the host is short of memory for so many seconds."""
+        """Note a shortage on the host for so many seconds."""
         with self._changing:
             if self.allowed and not self._ended:
                 self._until = self._clock() + min(seconds, MOST_SHORT_SECONDS)
@@ -416,7 +415,7 @@ class Relief:
         self._told.set()
 
     def left(self) -> float:
-        """Return how many seconds of shortage are left."""
+        """Return the remaining seconds of shortage."""
         return max(0.0, self._until - self._clock())
 
     def figures(self) -> dict[str, int]:
@@ -551,7 +550,7 @@ class Clients(socketserver.ThreadingTCPServer):
         return (not self._allowed or any(address in network for network in self._allowed)) and self._places.acquire(blocking=False)
 
     def process_request(self, request: socket.socket | tuple[bytes, socket.socket], client_address: tuple[str, int]) -> None:
-        """Serve a client in a thread. If no thread starts, free its place."""
+        """Serve a client in a thread, or free its place."""
         try:
             super().process_request(request, client_address)
         except BaseException:
@@ -566,7 +565,7 @@ class Clients(socketserver.ThreadingTCPServer):
             self._places.release()
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """Ignore clients that have disconnected or are too slow."""
+        """Ignore disconnected and slow clients."""
 
 
 class _Client(socketserver.StreamRequestHandler):

@@ -15,12 +15,12 @@ from mom_plugins_guestagent.wire import Misbehaves, NoAnswer, Wire
 
 _MOST_LINE_BYTES = 512
 _MOST_BYTES = 64 << 10
-"""Maximum bytes of a visit: thirty lines of thirty bytes, and earlier answers to another program."""
+"""Per visit: thirty lines of thirty bytes, and earlier answers to another program."""
 
 _MOST_LINES = 256
 
 _TOKEN_PATIENCE = 0.4
-"""Part of the time limit for an answer with a token; then the daemon is asked without one."""
+"""Part of the time limit until the daemon is asked without a token."""
 
 _QUIET_SECONDS = 0.3
 """Silence that ends an answer without an end mark."""
@@ -31,7 +31,7 @@ _LINE = re.compile(rb"([a-z][a-z0-9_]{0,39}) ?: ?([\x20-\x7e]{0,200})\r?")
 
 
 async def ask(wire: Wire, *questions: str) -> list[dict[str, str]]:
-    """Return the answers to these questions (`stats`, `props`, `short SECONDS`). Raise `NoAnswer` and `Misbehaves`."""
+    """Return the answers to `stats`, `props` or `short SECONDS`. Raise `NoAnswer` and `Misbehaves`."""
     tokens = [secrets.token_hex(8) for _ in questions]
     # The empty line ends a request that another program may have begun on the channel.
     await wire.send(b"\n" + "".join(f"{question} {token}\n" for question, token in zip(questions, tokens, strict=True)).encode())
@@ -80,7 +80,7 @@ class GuestdWay:
         self._address, self._process = place.address, place.process
         self._seconds = seconds
         self._short = short
-        """Returns for how long to announce a shortage of memory; 0: no announcement."""
+        """Seconds to announce a shortage of memory; 0: no announcement."""
         self._plain = False
 
     async def visit(self, *, figures: bool, facts: bool) -> VisitAnswer:

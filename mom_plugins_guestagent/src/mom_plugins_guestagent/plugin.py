@@ -1,4 +1,4 @@
-"""Plugin guestagent: hooks that return figures from agents."""
+"""Plugin guestagent: figures from agents."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ BALLOON, PERIOD = "balloon_target", "balloon_stats_period"
 """Controls of other plugins: the guest's size, and the period of its balloon statistics in seconds."""
 
 _STOP_SECONDS = 0.3
-"""Time to close connections: a plugin has 0.4 s to end."""
+"""A plugin has 0.4 s to end."""
 
 _MOST_PROBLEMS = 20
-"""Maximum reported per cycle."""
+"""Per cycle."""
 
 _DOCTOR_STEP_SECONDS = 0.05
 
@@ -57,8 +57,7 @@ class GuestAgentPlugin:
         self._context = context
         self._collector: AgentCollector | None = None
         self._without: Mapping[str, tuple[str, bool]] | None = None
-        """Incarnations of guests without balloon statistics in the last report, and whether statistics are expected. None before the first
-        report."""
+        """Incarnations of guests without balloon statistics in the last report, and whether statistics are expected. None: no report."""
 
     # --- declare -----------------------------------------------------------------------------------------------------------------
 
@@ -106,7 +105,7 @@ class GuestAgentPlugin:
     def _is_alone(self, guest: Guest) -> bool:
         """Return whether only the agent reports the guest's memory.
 
-        Since the last report, the driver's first statistics may have arrived: they must not appear with the agent's old figures.
+        The driver's first statistics may have arrived since the last report, and must not appear with the agent's old figures.
         """
         if self._without is None:
             return True
@@ -128,7 +127,7 @@ class GuestAgentPlugin:
 
     @hookimpl
     def mom_report(self, report: Report) -> None:
-        """Note each guest's maximum, whether the hypervisor has fresh statistics, and the host's state."""
+        """Note guests' maxima and fresh statistics, and the host's state."""
         guests = report.snapshot.guests.values()
         ages = {guest.id: guest.number("stats_age") for guest in guests}
         applied = (
@@ -146,7 +145,6 @@ class GuestAgentPlugin:
             self._collector.learn(maxima, fresh, self._to_be_told(report))
 
     def _to_be_told(self, report: Report) -> frozenset[str]:
-        """Return the guests to tell about a shortage; none in observe mode."""
         state = report.snapshot.host.text(HOST_STATE)
         if not self._settings.tell_short or report.mode != "enforce" or state in {None, "", PLENTY}:
             return frozenset()

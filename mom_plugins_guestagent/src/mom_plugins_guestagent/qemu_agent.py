@@ -29,22 +29,21 @@ PassOn: TypeAlias = "Callable[[Entity, str, float], str]"
 Answers: TypeAlias = "list[Json | RefusedByAgent]"
 
 Call: TypeAlias = "Callable[[Callable[[], Answers]], asyncio.Future[Answers]]"
-"""Runs a blocking call in its own thread."""
 
 MOST_ANSWER_BYTES = 256 << 10
-"""Maximum bytes of one answer. The longest real one, the list of commands, has a few KiB."""
+"""The longest real answer, the list of commands, has a few KiB."""
 
 _MOST_BYTES = 1 << 20
-"""Maximum bytes of all answers of one visit."""
+"""Per visit."""
 
 _SENTINEL = b"\xff"
-"""Byte that restarts the stream; no text contains it."""
+"""Restarts the stream; no text contains it."""
 
 _MOST_STALE_LINES = 1000
-"""Maximum number of skipped lines from an earlier visit."""
+"""From an earlier visit."""
 
 _MOST_LEFT_OPEN = 16
-"""Maximum number of files of earlier visits to close: a guest may claim any number."""
+"""Files of earlier visits to close: a guest may claim any number."""
 _LARGEST_HANDLE = (1 << 63) - 1
 
 _READ_BYTES = 16 << 10
@@ -65,11 +64,11 @@ class RawAgent:
     def __init__(self, wire: Wire) -> None:
         self._wire = wire
         self.left: list[int] = []
-        """Handles of files that an earlier visit opened, from late answers. The agent refuses wrong numbers."""
+        """Handles of files from an earlier visit, by late answers. The agent refuses wrong numbers."""
 
     @staticmethod
     def wire(place: AgentAddress) -> Wire:
-        """Return a wire with the limits for answers of agents."""
+        """Return a wire with agents' limits."""
         return Wire(place.address, most_line=MOST_ANSWER_BYTES, most_bytes=_MOST_BYTES, process=place.process)
 
     async def synchronise(self) -> None:

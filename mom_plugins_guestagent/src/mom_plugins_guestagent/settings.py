@@ -12,7 +12,7 @@ from mom_plugins_guestagent.ways import AgentKind
 
 _STALE_PERIODS: Final = 3
 _STALE_LONG_PERIODS: Final = 2
-"""Periods, and long periods, after which figures are stale: one visit may fail."""
+"""After so many periods, and long periods, figures are stale: one visit may fail."""
 
 
 def _addresses(text: str) -> str:

@@ -28,12 +28,12 @@ class AgentAddress:
     kind: AgentKind
     address: str | tuple[str, int] = ""
     process: int = 0
-    """Process that must own a path from the guest's description; 0: the path is an operator's."""
+    """Must own a path from the guest's description; 0: an operator's path."""
 
 
 @dataclass(frozen=True, slots=True)
 class VisitAnswer:
-    """Result of a visit. `figures` and `facts` are None if not requested or not available."""
+    """Result of a visit. None: not requested or not available."""
 
     figures: Mapping[str, object] | None = None
     facts: Mapping[str, Value] | None = None

@@ -21,7 +21,7 @@ _SPARE_READS = 256
 
 
 class NoAnswer(MomError):
-    """No agent or no answer. mom tries again later, at growing intervals."""
+    """No agent or no answer. mom tries again later."""
 
 
 class RefusedByAgent(MomError):
@@ -35,8 +35,8 @@ class Misbehaves(MomError):
 class Wire:
     """Stream of lines to and from a guest, as a context manager.
 
-    :param address: path of a unix socket, or a numeric (address, port) pair
-    :param process: process that must own the socket; 0: any
+    :param address: path of a unix socket, or numeric (address, port)
+    :param process: must own the socket; 0: any
     """
 
     def __init__(self, address: str | tuple[str, int], *, most_line: int, most_bytes: int, process: int = 0) -> None:
@@ -96,7 +96,7 @@ class Wire:
             raise NoAnswer(f"{self._address}: {error}") from error
 
     async def line(self) -> bytes:
-        """Return the next line. Raise `NoAnswer` at the end of the stream, and `Misbehaves` beyond the limits."""
+        """Return the next line. Raise `NoAnswer` at the end, and `Misbehaves` beyond the limits."""
         while True:
             line = self._taken()
             if line is not None:

@@ -1,7 +1,7 @@
 """Detects another program that sets KSM's knobs; mom then stops setting them.
 
-KubeVirt's virt-handler does so on nodes that its `ksmConfiguration` selects: it writes `run`, `pages_to_scan` and `sleep_millisecs` every
-three minutes (kubevirt/kubevirt, pkg/virt-handler/ksm).
+KubeVirt's virt-handler writes `run`, `pages_to_scan` and `sleep_millisecs` every three minutes on nodes that its `ksmConfiguration` selects
+(kubevirt/kubevirt, pkg/virt-handler/ksm).
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ _WITHIN_SECONDS: Final = 900.0
 """Two replacements of mom's values in this time come from a program: virt-handler writes every three minutes, ksmtuned every minute."""
 
 _ALONE_SECONDS: Final = 86_400.0
-"""Time for which mom does not set the knobs. It detects a running program again within minutes."""
+"""Without writes by mom. Afterwards mom detects a running program again within minutes."""
 
 
 class AnotherHand:
-    """Values that mom has set, and their replacements by another program. Times are in monotonic seconds."""
+    """Values set by mom, and their replacements by another program. Times in monotonic seconds."""
 
     def __init__(self, proc: Path) -> None:
         self._proc = proc
@@ -35,14 +35,14 @@ class AnotherHand:
         self._who = self._what = ""
 
     def set_by_mom(self, knob: str, value: int | None) -> None:
-        """Note that mom has set a knob. None: unknown, or restored."""
+        """Note a value set by mom. None: unknown, or restored."""
         if value is None:
             self._set.pop(knob, None)
         elif knob in {RUN, PAGES_TO_SCAN, SLEEP}:
             self._set[knob] = value
 
     def see(self, files: Mapping[str, Value], now: float) -> None:
-        """Compare the present values, by file name, with mom's."""
+        """Compare the present values with mom's."""
         if self._until is not None and now >= self._until:
             self._until, self._replaced = None, []
         changed = [knob for knob, value in self._set.items() if is_count(files.get(knob)) and files.get(knob) != value]

@@ -1,4 +1,4 @@
-"""KSM's controls: reads and writes its knobs, in the kernel's files or through a hypervisor."""
+"""Reads and writes KSM's knobs, in the kernel's files or through a hypervisor."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ RUN, MERGE_ACROSS_NODES, SLEEP, PAGES_TO_SCAN = "run", "merge_across_nodes", "sl
 STOPPED, MERGING, UNMERGED = 0, 1, 2
 
 _MOST_PAGES = 1_000_000
-"""Pages. 4 GiB take some seconds of one CPU."""
+"""4 GiB take some seconds of one CPU."""
 
 _MOST_SLEEP_MS = 60_000
 """A longer sleep would be a hidden stop. With 0, ksmd never sleeps and keeps a CPU busy."""
@@ -53,7 +53,7 @@ CONTROLS = (
 
 _BUSY_TRIES = 10
 _BUSY_PAUSE = 0.05
-"""Number of tries, and seconds between them: after unmerging, the kernel may briefly hold a few shared pages."""
+"""Tries, and seconds between them: after unmerging, the kernel may briefly hold a few shared pages."""
 
 
 UNMERGING: Final = TypeAdapter(Annotated[int, Field(ge=STOPPED, le=UNMERGED)])
@@ -100,7 +100,7 @@ class KsmKnobs:
     def write(self, changes: Sequence[Change]) -> Mapping[Target, HypervisorError]:
         """Set knobs in one call, as a management system expects. Raise `HypervisorError`.
 
-        After a refusal, set each knob alone. Do not repeat a call without an answer: it may still take effect.
+        After a refusal, set each knob alone. Do not repeat an unanswered call: it may still take effect.
         """
         files = self.ksm_read()
         due: dict[Target, int] = {}
@@ -178,7 +178,7 @@ class KsmKnobs:
                     self.unmerging.remove()
 
     def end_unmerging(self) -> int | None:
-        """Restore `run` if mom crashed while everything was unmerged, and return its value. Raise `MomError`."""
+        """Restore `run` after a crash while everything was unmerged, and return it. Raise `MomError`."""
         former = None if self.unmerging is None else self.unmerging.read()
         if self.unmerging is None or former is None:
             return None

@@ -85,13 +85,13 @@ def _fits(value: Value, unit: Unit) -> bool:
 
 
 _BOOK_BYTES = 64
-"""struct ksm_rmap_item of the kernel, one per scanned page (64-bit)."""
+"""struct ksm_rmap_item, one per scanned page (64-bit)."""
 
 
 def saved_kib(files: Mapping[str, Value], page_size: int) -> int | None:
     """Return the KiB that KSM saves, minus its own data. None: unknown.
 
-    Kernels without general_profit have the same sum in their page counters.
+    Without general_profit, page counters have the same sum.
     """
     profit = files.get("general_profit")
     if _is_number(profit):

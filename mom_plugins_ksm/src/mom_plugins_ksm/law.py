@@ -24,20 +24,19 @@ from typing import Final, NamedTuple
 from mom_plugins_ksm.parameters import BYTES, KsmParameters
 
 CPUS_GUESS: Final = 2.0
-"""CPUs if their number is unknown."""
 
 PAGE_US: Final = 3.0
-"""µs of CPU time per page until it is measured. benchmarks/ksm measured 2.6 µs."""
+"""Until it is measured. benchmarks/ksm measured 2.6 µs."""
 
 STEP_MOST: Final = 2.0
 STEP_LEAST: Final = 0.2
 """Limits of a correction of the batch per cycle, by ksmd's real CPU time."""
 
 SLEEP_REST_MS: Final = 200
-"""Pause between batches during a rest: 0.1 % of a CPU. ksmd thus still frees its data of ended guests."""
+"""Between batches during a rest: 0.1 % of a CPU. ksmd thus still frees its data of ended guests."""
 
 AWAY_SECONDS: Final = 60.0
-"""Longest wait for guests that all vanish at once: libvirtd may restart."""
+"""Wait for guests that all vanish at once: libvirtd may restart."""
 
 
 class KsmReason(StrEnum):
@@ -75,7 +74,7 @@ class KsmState(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class KsmMemory:
-    """Memory of the law between two cycles. None, and a time of 0: not yet."""
+    """Memory of the law between two cycles. None or time 0: not yet."""
 
     short: bool | None = None
     looks: bool | None = None  #: True: look or work; False: rest
@@ -135,7 +134,7 @@ def _is_short(now: KsmState, memory: KsmMemory, p: KsmParameters) -> bool:
 
 
 def _awaited(now: KsmState, memory: KsmMemory) -> tuple[bool, KsmMemory]:
-    """Return whether all guests have just vanished, with the new memory."""
+    """Return whether all guests have just vanished."""
     if now.guests or memory.held <= 0:
         return False, replace(memory, alone=None)
     if memory.alone is None or now.clock < memory.alone:
@@ -184,7 +183,7 @@ def _begun(now: KsmState, memory: KsmMemory) -> KsmMemory:
 
 
 def _rested(now: KsmState, memory: KsmMemory, p: KsmParameters) -> KsmMemory:
-    """Return the memory at the start of a rest. Each look that did not pay doubles the rest."""
+    """Start a rest. Each look that did not pay doubles it."""
     paid = (now.saved or 0.0) - memory.base >= p.gain_least / BYTES
     rest = p.rest_least if paid else min(p.rest_most, max(p.rest_least, 2 * memory.rest))
     return _begun(now, replace(memory, looks=False, rest=rest, paid=paid, wait=max(rest, p.rest_ratio * (memory.took or 0.0))))

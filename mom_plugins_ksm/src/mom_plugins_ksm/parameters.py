@@ -9,7 +9,7 @@ from pydantic import Field
 from mom_core import Duration, Size, StrictModel
 
 BYTES: Final = 1024
-"""Bytes of a KiB: settings are in bytes."""
+"""Of a KiB: settings are in bytes."""
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Percent = Annotated[float, Field(gt=0, lt=100)]

@@ -1,4 +1,4 @@
-"""The plugin: reads KSM in each cycle, sets and restores its knobs, and reports problems."""
+"""Plugin ksm: reads, sets and restores KSM's knobs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""KSM in /proc: QEMU, whose memory is merged, and ksmd, which merges it."""
+"""KSM in /proc: QEMU and ksmd."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from pathlib import Path
 from mom_kvm import ProcessStat, read_kernel_file
 
 _LOOK_AGAIN_AFTER = 60.0
-"""Time between searches for an invisible ksmd, as in a container: a large host has thousands of processes."""
+"""Between searches for an invisible ksmd, as in a container: a large host has thousands of processes."""
 
 
 class Ksmd:
-    """The kernel thread ksmd.
+    """The kernel thread.
 
-    :param root: folder that contains /proc
+    :param root: folder with /proc
     """
 
     def __init__(self, root: Path) -> None:
@@ -37,13 +37,13 @@ class Ksmd:
 
 
 _SEARCH_SECONDS = 30.0
-"""Time for which the sum is cached: reading the names of thousands of processes takes tens of milliseconds."""
+"""Age of the cached sum: reading the names of thousands of processes takes tens of milliseconds."""
 
 
 class QemuProcesses:
     """QEMU processes of this host.
 
-    :param root: folder that contains /proc
+    :param root: folder with /proc
     :param page_size: bytes
     """
 

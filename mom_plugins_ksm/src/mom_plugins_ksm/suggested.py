@@ -28,10 +28,10 @@ class KsmSuggestions:
         self._at: float | None = None
         self._sizes: Mapping[str, Sequence[float | None]] = {}
         self._unlisted: Mapping[str, float] = {}
-        """Monotonic time since which a guest is not listed."""
+        """Monotonic start of absence by guest."""
 
     def of(self, snapshot: Snapshot) -> Mapping[str, Value]:
-        """Return the suggested values of knobs that should change."""
+        """Return suggested values of knobs that should change."""
         if self._before is None:
             self._before = self._after = self._written = _taken_up(self._file.read() or KsmMemory())
         if snapshot.monotonic != self._at:

@@ -16,7 +16,7 @@ FOLDER = "sys/kernel/mm/ksm"
 ADVISOR_CURE = f"echo none > /{FOLDER}/advisor_mode"
 
 _KEPT_SHARE = 0.05
-"""Share of the host's memory that stays available after unmerging: guests may grow, and near 0 the OOM killer acts."""
+"""Part of the host's memory that stays available after unmerging: guests may grow, and near 0 the OOM killer acts."""
 
 _COUNT = re.compile(rb"[0-9]{1,20}\n?")
 _SIGNED = re.compile(rb"-?[0-9]{1,20}\n?")
@@ -28,7 +28,7 @@ _CHOSEN = re.compile(rb"\[([A-Za-z0-9_-]{1,40})\]")
 class SysfsKsm:
     """Knobs of this kernel.
 
-    :param root: folder that contains /sys and /proc
+    :param root: folder with /sys and /proc
     """
 
     def __init__(self, root: Path) -> None:
@@ -67,7 +67,7 @@ class SysfsKsm:
 
 
 def _explained(error: HypervisorError, name: str) -> HypervisorError:
-    """Return the error with its meaning in the kernel's mm/ksm.c."""
+    """Add the meaning in the kernel's mm/ksm.c."""
     number = error.__cause__.errno if isinstance(error.__cause__, OSError) else None
     if isinstance(error, NotSupported):
         return NotSupported(f"this kernel has no KSM knob {name}")

@@ -9,7 +9,7 @@ from mom_core import Value
 from mom_plugins_ksm.fields import is_count, saved_kib, tracked_kib
 
 _LEAST_BETWEEN = 1.0
-"""Shortest measurement: the kernel counts CPU time in hundredths of a second."""
+"""The kernel counts CPU time in hundredths of a second."""
 
 
 class CpuUsage:
@@ -21,7 +21,7 @@ class CpuUsage:
         self._speed: Value = None
         self._percent: float | None = None
         self.pages: Value = None
-        """Batch at the last measurement."""
+        """At the last measurement."""
 
     def percent(self, cpu_seconds: float | None, now: float, pages: Value = None) -> float | None:
         """Return percent of one CPU; None at the first sample, after a gap, and after a restart of the count.
@@ -45,10 +45,10 @@ class CpuUsage:
 
 
 _PAGE_SECONDS = 3e-6
-"""CPU time per page, if ksmd's is unknown: a checksum and two tree lookups. benchmarks/ksm measured 2 to 3 µs."""
+"""If ksmd's CPU time is unknown: a checksum and two tree lookups. benchmarks/ksm measured 2 to 3 µs."""
 
 _LEAST_SECONDS = 0.05
-"""CPU time of the shortest scan that is judged: /proc counts in hundredths of a second."""
+"""CPU time of the shortest judged scan: /proc counts in hundredths of a second."""
 
 _LONG_SECONDS = 60.0
 """CPU time after which a scan is judged before its end: a scan of some TiB takes an hour."""
@@ -64,7 +64,7 @@ class _Mark(NamedTuple):
 
 
 class Yield:
-    """Judges each full scan when it ends, from samples of KSM's counters."""
+    """Judges each full scan when it ends, from KSM's counters."""
 
     def __init__(self) -> None:
         self._mark: _Mark | None = None
