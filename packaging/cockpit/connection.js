@@ -1,16 +1,16 @@
-// How the page reaches mom in Cockpit: through a channel of Cockpit's to the control socket on the host that is shown. Behind the channel is a process
-// of the user who has logged in, or of root where that user has turned on administrative access: mom is told by the kernel which.
+// The page's connection to mom in Cockpit: one of Cockpit's channels to the control socket on the displayed host. The channel's process
+// belongs to the logged-in user, or to root with administrative access. The kernel tells mom the process's user.
 
 import { Refused } from "./api.js";
 
 const { cockpit } = globalThis;
 const SOCKET = cockpit.manifests.mom?.config?.socket ?? "/run/mom/mom.sock";
-const MORE_RIGHTS = "“Limited access” at the top of Cockpit turns on administrative access";
+const MORE_RIGHTS = "click “Limited access” at the top of Cockpit to turn on administrative access";
 const GROUP = "become a member of the group that `read_group` or `change_group` of mom's plugin http names, and log in again";
 
 const ADMIN = cockpit.permission({ admin: true });
 
-// All that this page ever runs with administrative access.
+// The only command that this page runs with administrative access.
 const startMom = () => cockpit.spawn(["systemctl", "start", "mom"], { superuser: "require", err: "message" });
 
 function mayRun() {
@@ -21,33 +21,33 @@ function mayRun() {
   });
 }
 
-// Ask systemd whether mom runs, where there is no socket.
+// Ask systemd whether mom runs if there is no socket.
 async function withoutSocket() {
-  const detail = `no mom listens at ${SOCKET} on this host`;
+  const detail = `mom's control socket ${SOCKET} does not exist on this host`;
   const told = await cockpit.spawn(["systemctl", "show", "--property=LoadState,ActiveState", "mom.service"]).catch(() => "");
   if (/^LoadState=not-found$/m.test(told)) {
-    return new Refused(502, { detail, hint: "install its package, or start it by hand" }, { title: "mom is not installed as a service", command: "mom run" });
+    return new Refused(502, { detail, hint: "install mom's package, or start mom by hand" }, { title: "mom is not installed as a service", command: "mom run" });
   }
   if (/^ActiveState=(active|reloading)$/m.test(told)) {
     const command = "plugins:\n  http: {}\n\n# in /etc/mom/mom.yaml; and then:\nsystemctl reload mom";
-    const hint = "enable the plugin http in its configuration; where it has another socket, say so in /etc/cockpit/mom.override.json";
-    return new Refused(502, { detail, hint }, { title: "mom runs, without the plugin http", command });
+    const hint = "enable the plugin http in mom's configuration; if the plugin uses another socket, set the path in /etc/cockpit/mom.override.json";
+    return new Refused(502, { detail, hint }, { title: "mom runs without the plugin http", command });
   }
-  const why = /^ActiveState=failed$/m.test(told) ? ". It has failed: journalctl -u mom says why" : "";
+  const why = /^ActiveState=failed$/m.test(told) ? ". mom has failed: journalctl -u mom shows the reason" : "";
   const start = await mayRun() ? startMom : undefined;
-  return new Refused(502, { detail, hint: `start it: systemctl start mom${why}` }, { title: "mom does not run", command: "systemctl start mom", start });
+  return new Refused(502, { detail, hint: `start mom: systemctl start mom${why}` }, { title: "mom does not run", command: "systemctl start mom", start });
 }
 
-// Say why Cockpit gets no answer. Newer Cockpits report "not-found" for every failed connection.
+// Explain why Cockpit gets no answer. Newer versions of Cockpit report "not-found" for every failed connection.
 async function refusal(problem, message) {
   if (problem === "access-denied" || /permission denied/i.test(message)) return new Refused(403, { detail: "you may not use mom's control socket", hint: `${MORE_RIGHTS}; or ${GROUP}` }, NO_RIGHT);
   if (problem === "not-found") return withoutSocket();
-  return new Refused(502, { detail: `Cockpit cannot reach mom: ${problem}`, hint: "look at mom's log" }, { title: "mom does not answer", command: "journalctl -u mom" });
+  return new Refused(502, { detail: `Cockpit cannot reach mom: ${problem}`, hint: "read mom's log" }, { title: "mom does not answer", command: "journalctl -u mom" });
 }
 
 const NO_RIGHT = { title: "You may not see mom", command: "" };
 
-// mom knows groups only; Cockpit has administrative access, too.
+// mom's hint names only groups; in Cockpit, administrative access suffices too.
 async function withWayToRights(answer) {
   const { detail, hint } = await answer.json();
   return new Refused(403, { detail, hint: `${MORE_RIGHTS}; otherwise: ${hint}` }, NO_RIGHT);

@@ -1,10 +1,10 @@
-// What Cockpit around the page does with it: rights, which page is shown, light or dark.
+// Adapts the page to Cockpit: rights, visibility, light or dark theme.
 
-// A page that is loaded anew has the rights that its user has by then: `permission` does so when administrative access is turned on or off.
+// The page must be reloaded when administrative access is turned on or off: `permission` does that.
 cockpit.permission({ admin: true });
 
-// While another page of Cockpit is shown, this one is hidden. Of its frame only the page around it is told; `cockpit.hidden` cannot be asked, as it asks
-// `document.hidden` itself.
+// The page is hidden while Cockpit shows another page. Only the surrounding page observes the frame; `cockpit.hidden` cannot be used, because
+// it reads `document.hidden` itself.
 let shown = true;
 const tabIsHidden = Object.getOwnPropertyDescriptor(Document.prototype, "hidden").get;
 Object.defineProperty(document, "hidden", { get: () => !shown || tabIsHidden.call(document) });
@@ -15,7 +15,7 @@ if (frameElement) {
   }).observe(frameElement);
 }
 
-// Light or dark as Cockpit is, where the page keeps what its user has chosen.
+// Follow Cockpit's theme, and store it where the page stores the user's choice.
 const prefersDark = matchMedia("(prefers-color-scheme: dark)");
 function followTheme() {
   const chosen = localStorage.getItem("shell:style") ?? "auto";

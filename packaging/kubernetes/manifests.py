@@ -82,7 +82,7 @@ def _read(name: str) -> str:
 def _with(text: str, pairs: Pairs) -> str:
     for old, new in pairs:
         if text.count(old) != 1:
-            raise SystemExit(f"{old!r} is there {text.count(old)} times, and should be once, in what begins with {text[:60]!r}")
+            raise SystemExit(f"{old!r} occurs {text.count(old)} times instead of once in the text that begins with {text[:60]!r}")
         text = text.replace(old, new)
     return text
 
@@ -139,7 +139,7 @@ CHART: Final = (
     + """\
 apiVersion: v2
 name: mom
-description: mom, which manages memory overcommitment, on the nodes of a cluster with KubeVirt
+description: mom, the memory overcommitment manager, on the nodes of a cluster with KubeVirt
 type: application
 version: {version}
 appVersion: "{version}"
@@ -150,19 +150,19 @@ kubeVersion: ">=1.25.0-0"
 VALUES: Final = (
     WRITTEN
     + """\
-# observe: decide and report, touch nothing. enforce: act.
+# observe: only decide and report, and change nothing. enforce: act.
 mode: observe
-# Have what guests no longer touch go to the node's swap: where the kubelet lets pods swap (LimitedSwap).
+# Move memory that guests no longer touch to the node's swap, if the kubelet lets pods swap (LimitedSwap).
 offload: false
 
-# `./run image --node` in a clone of mom makes it; push it to where your nodes pull from.
+# `./run image --node` in a clone of mom builds the image; push it to your nodes' registry.
 image:
   repository: mom-node
   tag: ""
   pullPolicy: IfNotPresent
 imagePullSecrets: []
 
-# Metrics for Prometheus, with a PodMonitor and alert rules for its operator. Needs a Secret with tls.crt, tls.key, ca.crt and token.
+# Metrics for Prometheus, with a PodMonitor and alert rules for the Prometheus operator. Needs a Secret with tls.crt, tls.key, ca.crt and token.
 metrics:
   enabled: false
   secret: mom-metrics
@@ -174,14 +174,14 @@ resources:
   # No limit of CPU time: a mom that is throttled gives memory back late.
   limits: {memory: 1Gi}
 
-# mom's whole configuration; `--set-file config=mom.yaml` takes another one.
+# mom's whole configuration; `--set-file config=mom.yaml` replaces it.
 config: |
 """
 )
 
 CONFIG_NAME: Final = """\
 {{- /* Written by packaging/kubernetes/manifests.py.
-Another configuration is another ConfigMap: a rolling update takes it from node to node. */}}
+A changed configuration is a new ConfigMap: a rolling update applies it node by node. */}}
 {{- define "mom.config.name" -}}
 mom-{{ tpl .Values.config . | sha256sum | trunc 10 }}
 {{- end }}

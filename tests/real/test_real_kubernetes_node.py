@@ -151,7 +151,7 @@ def test_in_a_rolling_update_the_new_pod_takes_over_and_no_guest_grows_in_betwee
     new.wait_until("waiting")
     assert new.probe("readinessProbe"), "or the old one would stay"
     assert old.delete() == (0, 0), old.log
-    assert "left what was changed to the pod that waits" in old.log
+    assert "left all changes to the waiting pod" in old.log
     assert are_small(node), sizes(node)
     new.wait_until("running")
     assert are_small(node), sizes(node)

@@ -180,7 +180,7 @@ def test_who_has_no_rights_is_told_how_to_get_some(mom: Start, cockpit: Callable
     shown = cockpit(mom("{read_group: users, change_group: adm}"), OTHER_USER, alone=True)
     told = shown.mom.locator(".empty")
     expect(told.get_by_role("heading")).to_have_text("You may not see mom")
-    expect(told).to_contain_text("“Limited access” at the top of Cockpit turns on administrative access")
+    expect(told).to_contain_text("click “Limited access” at the top of Cockpit to turn on administrative access")
     expect(told).to_contain_text("read_group")
     expect(told).to_contain_text("you may not use mom's control socket")
     expect(shown.mom.get_by_role("heading", name="mom on")).to_have_count(0)
@@ -232,7 +232,7 @@ def test_an_answer_that_brings_a_command_is_shown_as_text_without_a_button(cockp
 
 UNITS = {
     "LoadState=not-found\nActiveState=inactive": ("mom is not installed as a service", "mom run"),
-    "LoadState=loaded\nActiveState=active": ("mom runs, without the plugin http", "plugins:\n  http: {}"),
+    "LoadState=loaded\nActiveState=active": ("mom runs without the plugin http", "plugins:\n  http: {}"),
     "LoadState=loaded\nActiveState=failed": ("mom does not run", "journalctl -u mom"),
 }
 """What systemd says of mom's unit, what Cockpit's users are told of it, and what to do."""
@@ -249,7 +249,7 @@ def test_where_mom_does_not_run_it_is_said_why_started_by_a_button_and_shown_onc
     unit.write_text("")
     shown = cockpit(daemon)
     told = shown.mom.locator(".empty")
-    expect(told).to_contain_text(f"no mom listens at {daemon.socket} on this host; start it: systemctl start mom")
+    expect(told).to_contain_text(f"mom's control socket {daemon.socket} does not exist on this host; start mom: systemctl start mom")
     for said, (title, cure) in UNITS.items():
         unit.write_text(said)
         expect(told.get_by_role("heading")).to_have_text(title)

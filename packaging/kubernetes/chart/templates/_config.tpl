@@ -1,5 +1,5 @@
 {{- /* Written by packaging/kubernetes/manifests.py.
-Another configuration is another ConfigMap: a rolling update takes it from node to node. */}}
+A changed configuration is a new ConfigMap: a rolling update applies it node by node. */}}
 {{- define "mom.config.name" -}}
 mom-{{ tpl .Values.config . | sha256sum | trunc 10 }}
 {{- end }}
