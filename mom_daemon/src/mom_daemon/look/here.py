@@ -34,7 +34,7 @@ SIGNS: Final[Mapping[str, tuple[str, ...]]] = {
     "Proxmox VE": ("etc/pve/qemu-server",),
     "libvirt": ("run/libvirt/libvirt-sock", "run/libvirt/virtqemud-sock"),
 }
-"""Paths that identify the manager of the guests; the first match counts."""
+"""Paths that identify the manager of the guests. mom asks the first manager found."""
 
 WATCH: Final = (("status", "the host and mom's last cycle"), ("guests", "all guests with their memory"))
 
