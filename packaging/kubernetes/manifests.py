@@ -162,7 +162,7 @@ image:
   pullPolicy: IfNotPresent
 imagePullSecrets: []
 
-# Metrics for Prometheus, with a PodMonitor and alert rules for the Prometheus operator. Needs a Secret with tls.crt, tls.key, ca.crt and token.
+# Metrics for Prometheus, with a PodMonitor and alert rules for its operator. Needs a Secret with tls.crt, tls.key, ca.crt and token.
 metrics:
   enabled: false
   secret: mom-metrics
