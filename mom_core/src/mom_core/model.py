@@ -49,6 +49,7 @@ class Entity(NamedTuple):
 
 
 HOST_ID = "host"
+"""Id of the host. No guest has it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -323,6 +324,7 @@ class GuestColumn:
 
 
 Declaration: TypeAlias = FieldSpec | ControlSpec | DefaultPolicy | GuestColumn
+"""Declaration of a plugin (`mom_declare`)."""
 
 
 class Source(NamedTuple):

@@ -45,6 +45,7 @@ class FileMustExist:
 
 
 ExistingFile = Annotated[Path, FileMustExist()]
+"""Path of an existing file."""
 
 
 def descriptions(model: type[BaseModel]) -> dict[str, str]:
