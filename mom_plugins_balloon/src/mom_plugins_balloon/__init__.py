@@ -1,3 +1,3 @@
-"""Balloon controller: resizes guests without harm, and brings the default policy, which follows the balloon law."""
+"""Balloon controller: resizes guests without harm. Brings the default policy."""
 
 from mom_plugins_balloon.plugin import BalloonPlugin as BalloonPlugin

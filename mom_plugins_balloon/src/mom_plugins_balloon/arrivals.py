@@ -30,7 +30,7 @@ class Arrivals:
     def see(
         self, kept: Mapping[str, KeptReservation], snapshot: Snapshot, now: float
     ) -> tuple[Mapping[str, KeptReservation], Sequence[KeptReservation]]:
-        """Return the reservations that change by id, and those that end because their guest is gone."""
+        """Return changed reservations by id, and reservations whose guest is gone."""
         changed: dict[str, KeptReservation] = {}
         ended: list[KeptReservation] = []
         for identity, reservation in kept.items():
@@ -64,7 +64,7 @@ class Arrivals:
         return max(0, size - int(self._held_kib(guest) if now else guest.number("rss") or 0.0))
 
     def expected_kib(self, kept: Mapping[str, KeptReservation]) -> float:
-        """Return the memory that is reserved for arrived guests and also part of their expected use."""
+        """Return the expected use of arrived guests that their reservations include."""
         takers = [(reservation, self._taker(reservation)) for reservation in kept.values()]
         return sum(min(self.kept_kib(reservation), _usual_rise_kib(guest)) for reservation, guest in takers if guest is not None)
 
@@ -83,7 +83,6 @@ class Arrivals:
         return record is None or record.incarnation != reservation.incarnation
 
     def _still_arrives(self, reservation: KeptReservation, snapshot: Snapshot) -> bool:
-        """Return whether the guest is still migrating to this host, which may take minutes."""
         guest, before = snapshot.guests.get(reservation.guest), self._taker(reservation)
         if guest is None or before is None or not guest.blocked.get("*") or guest.incarnation != reservation.incarnation:
             return False
@@ -91,7 +90,6 @@ class Arrivals:
         return rss is not None and rss_before is not None and rss > rss_before
 
     def _matched(self, reservations: Sequence[KeptReservation], snapshot: Snapshot, now: float) -> Iterator[tuple[KeptReservation, Guest]]:
-        """Yield waiting reservations with their arrived guests."""
         vacant = sorted((entry for entry in reservations if entry.taken_at is None), key=lambda entry: entry.specificity)
         oldest = min((reservation.made for reservation in vacant), default=math.inf) - LISTED_BEFORE_SECONDS
         if not vacant:

@@ -21,7 +21,7 @@ Kib = Annotated[int, Field(gt=0, lt=1 << 53)]
 
 
 class StartedSize(NamedTuple):
-    """Size and maximum of one guest at its start, in KiB, with memory plugged in or out since."""
+    """Size and maximum (KiB) of one guest at its start, with memory plugged in or out since."""
 
     incarnation: str
     size: Kib
@@ -57,7 +57,7 @@ class UnfinishedShrink(NamedTuple):
 
 
 class UnfinishedSweep(NamedTuple):
-    """Sweep whose guest lacks headroom while its size is between `bottom` and `size`, in KiB."""
+    """Sweep whose guest lacks headroom while its size is between `bottom` and `size` (KiB)."""
 
     incarnation: str
     bottom: Kib
@@ -99,7 +99,7 @@ class BalloonFile:
 
     @property
     def left(self) -> bool:
-        """Whether the file now belongs to the plugin after a reload, or to the next mom."""
+        """Whether the file belongs to the plugin after a reload, or to the next mom."""
         return self._file.left
 
     def leave(self) -> None:
@@ -107,12 +107,12 @@ class BalloonFile:
         self._file.left = True
 
     def change(self, **parts: Any) -> None:
-        """Replace these parts of the state in memory; `save` writes them."""
+        """Replace parts of the state in memory; `save` writes them."""
         with self._lock:
             self._state, self._is_written = replace(self.state, **parts), False
 
     def write(self, **parts: Any) -> None:
-        """Replace and write these parts. Raise `StateError` if that fails; the next `save` tries again."""
+        """Replace and write parts of the state. Raise `StateError` on failure; the next `save` tries again."""
         with self._lock:
             self.change(**parts)
             state = self.state
@@ -122,13 +122,13 @@ class BalloonFile:
             self._is_written = True
 
     def save(self) -> None:
-        """Write unsaved changes. Errors are reported by mom."""
+        """Write unsaved changes. mom reports errors."""
         with self._lock, suppress(StateError):
             if self._serves and not self._is_written:
                 self.write()
 
     def read_again(self) -> None:
-        """Take over changes that the plugin before the reload wrote after this one read the file."""
+        """Load changes that the plugin before the reload wrote after this one read the file."""
         with self._lock, suppress(StateError):
             if self._is_written:
                 self._state = self._file.look() or BalloonState()

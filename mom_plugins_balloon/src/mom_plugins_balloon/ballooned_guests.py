@@ -22,7 +22,7 @@ class BalloonedGuests:
     """Records of all guests, and the last snapshot.
 
     :param dead_band: KiB; distance to the target at which a guest has arrived
-    :param start_rest: seconds in which a new guest gives no memory
+    :param start_rest: seconds in which mom takes no memory from a new guest
     :param age_of: returns the age of a guest's process in seconds
     """
 
@@ -47,7 +47,7 @@ class BalloonedGuests:
         self.promise_unknown: Set[str] = frozenset()
         self._had_guests = False
         self._below_hard = False
-        """The host is below its hard watermark, so new guests give memory too."""
+        """The host is below its hard watermark, so new guests shrink too."""
         self._pasts: dict[str, Remembered] = {}
         """In the order of `_listed`."""
         self._listed: Sequence[Guest] = ()
@@ -64,7 +64,7 @@ class BalloonedGuests:
         return {identity: past.incarnation for identity, past in (self._missing | self._pasts).items()}
 
     def of(self, identity: str) -> Remembered | None:
-        """Return the record of one guest, even if the last list lacked it."""
+        """Return a guest's record, even if the last list lacked the guest."""
         return self._pasts.get(identity) or self._missing.get(identity)
 
     def put(self, identity: str, past: Remembered) -> None:
@@ -79,7 +79,7 @@ class BalloonedGuests:
             self._missing[identity] = Remembered(incarnation)
 
     def of_all(self, guests: Sequence[Guest]) -> Sequence[Remembered]:
-        """Return the records of these guests, in order. They become the guests of the last list.
+        """Return the records of these guests, in order. They become the last list.
 
         A restarted guest has a new record. An empty list changes nothing: the hypervisor did not answer.
         """
@@ -138,7 +138,6 @@ class BalloonedGuests:
         return bool(guests) and (guests is listed or (len(guests) == len(listed) and all(map(is_, guests, listed))))
 
     def _met(self, guests: Sequence[Guest], now: float) -> Sequence[Remembered]:
-        """Return the records, with new ones for new guests."""
         pasts = self.of_all(guests)
         new = [(guest, past) for guest, past in zip(guests, pasts, strict=True) if past.arrival is None]
         for guest, past in new:
@@ -160,7 +159,7 @@ class BalloonedGuests:
             self._pasts[guest.id] = past.after_request(request)
 
     def forget_request(self, identity: str) -> None:
-        """Forget the request of a guest that is gone, or whose size is no longer mom's."""
+        """Forget the request of a gone guest, or of a guest whose size is not mom's."""
         if (past := self._pasts.get(identity)) is not None:
             self._pasts[identity] = past.without_request()
 
@@ -205,16 +204,15 @@ class BalloonedGuests:
         return None if memory is None or memory.size is None else memory
 
     def describe(self, facts: CycleFacts) -> DescribedGuests:
-        """Build the memory of all guests of the last snapshot, once in each cycle."""
+        """Build the memory of all guests, once per cycle."""
         pasts = self.of_all(self.snapshot.listed)
         self.promise_unknown = facts.promise_unknown
         self._described = described = describe(self.snapshot, pasts, facts, [self._rests(past) for past in pasts])
         return described
 
     def boots_again(self, past: Remembered) -> bool:
-        """Return whether a guest has just rebooted, and the host can spare the memory taken from it."""
+        """Return whether a guest has just rebooted, and the host can spare its memory."""
         return past.arrival is not None and past.arrival.rebooted_at is not None and self._rests(past)
 
     def _rests(self, past: Remembered) -> bool:
-        """Return whether a guest is so new that its use does not show the need of its programs."""
         return not self._below_hard and past.start_rest(self._start_rest, self.snapshot.monotonic) > 0

@@ -1,4 +1,4 @@
-"""Apache CloudStack hosts: detection, promises in a new configuration, and findings for `mom doctor`. Sources: docs/cloudstack.md."""
+"""Apache CloudStack: detection, promises in a new configuration, and `mom doctor`. Sources: docs/cloudstack.md."""
 
 from __future__ import annotations
 
@@ -45,10 +45,10 @@ _STARTS_WHOLE: Final = (
 
 @runtime_checkable
 class GuestFields(Protocol):
-    """Hypervisor that returns fields of the last listed guests."""
+    """Hypervisor with fields of the last listed guests."""
 
     def fields(self, guests: Sequence[Guest]) -> Mapping[str, Mapping[str, Value]]:
-        """Return the fields of these guests by guest id."""
+        """Return guests' fields by guest id."""
 
 
 def is_here(root: Path) -> bool:
@@ -60,7 +60,7 @@ def is_here(root: Path) -> bool:
 
 
 def findings(root: Path, hypervisor: Hypervisor | None, guarantees: Guarantees, started: StartedSizes) -> Iterable[Finding]:
-    """Yield findings on a CloudStack host; none on other hosts."""
+    """Yield findings on a CloudStack host."""
     if hypervisor is None or not isinstance(hypervisor, GuestFields) or not is_here(root):
         return
     try:
@@ -80,7 +80,6 @@ def findings(root: Path, hypervisor: Hypervisor | None, guarantees: Guarantees, 
 
 
 def _sizes(instances: Sequence[Guest], guarantees: Guarantees, started: StartedSizes) -> Iterator[Finding]:
-    """Yield instances that started with less than their maximum, or are promised all their memory."""
     promised = guarantees.written(instances)
     below: list[str] = []
     unpromised: list[str] = []

@@ -31,7 +31,7 @@ _PROMISES: Final = ("balloon_min", "mem_guarantee", "mem_promised", "guest_guara
 
 
 class Sizes(NamedTuple):
-    """Memory of one guest after a cycle, and its sizes in KiB."""
+    """Memory and sizes of one guest after a cycle, in KiB."""
 
     memory: GuestMemory
     used: float | None
@@ -42,7 +42,7 @@ class Sizes(NamedTuple):
 
     @classmethod
     def of(cls, about: About) -> Sizes:
-        """Return the sizes of a guest in a report."""
+        """Return a guest's sizes from a report."""
         guest, decision = about.guest, about.wanted_of(CONTROL)
         (memory,) = guest_memories(replace(about.report.snapshot, guests={guest.id: guest}))
         used = None if memory.size is None else need_kib(memory)
@@ -61,7 +61,7 @@ class Sizes(NamedTuple):
         return size is not None and maximum is not None and size >= maximum - SAME_SIZE_KIB
 
     def as_json(self) -> Mapping[str, Value]:
-        """Return the sizes and statistics by their JSON names."""
+        """Return sizes and statistics by JSON name."""
         memory, statistics = self.memory, self.memory.statistics
         return {
             "size_kib": memory.size,
@@ -98,7 +98,7 @@ class BalloonExplainer(Explainer):
         self._histories = histories(self._histories, report)
 
     def reason(self, report: Report, guest: Guest, control: str) -> str:
-        """Return the law's reason, if its suggestion was followed."""
+        """Return the law's reason if its suggestion was followed."""
         code = guest.text(REASON)
         if control != CONTROL or code is None:
             return ""
@@ -167,7 +167,7 @@ def _since_figures(history: GuestHistory) -> Mapping[str, Value] | None:
 
 
 def host_parts(report: Report) -> Iterator[StatusPart]:
-    """Yield the high watermark, the state of the host's memory, and the reserved memory."""
+    """Yield the high watermark, the memory state, and the reserved memory."""
     host = report.snapshot.host
     high, state, reserved = host.number("mem_watermark_high"), host.text("host_memory_state"), host.number("mem_reserved")
     if high is not None:

@@ -1,4 +1,4 @@
-"""Gate: checks every decision on a guest's size, whichever plugin made it. The law, the review and the write call it."""
+"""Gate: checks every decision on a guest's size, from any plugin. The law, the review and the write call it."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class Limit(Enum):
 
 
 class GateResult(NamedTuple):
-    """Size in KiB that passes the gate (None: no change), and the limit that the wanted size violates."""
+    """Permitted size in KiB (None: no change), and the limit that the wanted size violates."""
 
     size: int | None
     limit: Limit | None = None
@@ -71,7 +71,7 @@ class GateResult(NamedTuple):
 
 
 def gate(wanted: int, guest: GuestMemory, limits: ShrinkLimits) -> GateResult:
-    """Return the permitted size if `wanted` KiB are requested for a guest of known size.
+    """Return the permitted size for a guest of known size that should get `wanted` KiB.
 
     A guest grows at most to its maximum. It shrinks only with recent statistics, and not below its guarantee, its balloon's reach, or its
     floor. If a running shrink must stop, the result is the present size.
@@ -106,7 +106,7 @@ def gate(wanted: int, guest: GuestMemory, limits: ShrinkLimits) -> GateResult:
 
 
 def permitted(target: Value, guest: GuestMemory, limits: ShrinkLimits) -> GateResult:
-    """Return the result of `gate` for any value of a policy, with the reason in words."""
+    """Like `gate`, for any value of a policy, with the reason in words."""
     if type(target) is not int and (isinstance(target, bool) or not isinstance(target, int | float) or not math.isfinite(target)):
         return GateResult(None, reason=f"{target!r:.40} is not a valid size")
     if target <= MINIMUM_KIB:
@@ -131,7 +131,7 @@ def never_shrunk(guest: GuestMemory, limits: ShrinkLimits) -> Limit | None:
 
 
 def floor_kib(guest: GuestMemory, limits: ShrinkLimits) -> int | None:
-    """Return the smallest size in KiB: need and reserve. None: the need is unknown."""
+    """Return need and reserve in KiB. None: the need is unknown."""
     need = need_kib(guest)
     return None if need is None else math.ceil(need + max(limits.reserve_kib, limits.reserve_share * need))
 
@@ -151,7 +151,7 @@ def least_kib(guest: GuestMemory, limits: ShrinkLimits) -> int | None:
 
 
 def most_kib(maximum: float | None, size: float | None, room: float | None, rss: float | None, qemu_overhead: float | None) -> float | None:
-    """Return a guest's largest size in KiB: its maximum, or less due to the limit of its control group. None: unknown.
+    """Return a guest's largest size in KiB: its maximum, or less due to its control group's limit. None: unknown.
 
     If guest memory and QEMU's own memory exceed the group's limit, the kernel may kill the guest.
 

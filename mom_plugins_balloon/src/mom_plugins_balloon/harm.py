@@ -38,7 +38,7 @@ class Kill(NamedTuple):
 
 
 class KillCount(NamedTuple):
-    """Number of programs killed so far in one incarnation of a guest."""
+    """Programs killed so far in one incarnation of a guest."""
 
     incarnation: str
     programs: float
@@ -52,12 +52,11 @@ class KilledPrograms:
     def __init__(self) -> None:
         self._counts: dict[str, KillCount] = {}
         self._reporting: Set[str] = frozenset()
-        """Ids of guests that reported in the last snapshot."""
         self.kills: Sequence[Kill] = ()
         """Kills of the last `KILLED_SECONDS`; their guests may be gone."""
 
     def see(self, snapshot: Snapshot, state: MemoryState = MemoryState.HIGH) -> None:
-        """Record the counts of a snapshot."""
+        """Record a snapshot's counts."""
         now, short, reporting = snapshot.monotonic, state in {MemoryState.LOW, MemoryState.HARD}, set[str]()
         kills = [kill for kill in self.kills if now - kill.time <= KILLED_SECONDS]
         numbers = map(snapshot.numbers, ("guest_oom_kills", "balloon_max", "balloon_cur"))
@@ -83,7 +82,7 @@ class KilledPrograms:
         return lately
 
     def counts(self, guests: Sequence[Guest]) -> Sequence[Value]:
-        """Return the recent kills of these guests; None: the guest reports no count."""
+        """Return these guests' recent kills; None: the guest reports no count."""
         lately = self.lately()
         return [lately.get(guest.id, 0 if guest.id in self._reporting else None) for guest in guests]
 

@@ -54,12 +54,12 @@ class KeptReservation:
 
     @property
     def is_of_launch(self) -> bool:
-        """Whether it was made for a launch, and ends with that guest."""
+        """Whether a launch made it, so that it ends with that guest."""
         return bool(self.launch) and self.before is None
 
     @property
     def specificity(self) -> tuple[bool, int]:
-        """Sort key for matching: named reservations first, then the smallest."""
+        """Sort key: named reservations first, then the smallest."""
         return not self.name, self.memory_kib
 
     def fits(self, guest: Guest | LaunchedGuest, size: float | None, now: float) -> bool:
@@ -82,7 +82,7 @@ class KeptReservations:
 
 
 def check_request(memory_kib: int, seconds: float, name: str) -> None:
-    """Raise `UnitError` if the size, the time or the name is out of range."""
+    """Raise `UnitError` if size, time or name is out of range."""
     if not LEAST_KIB <= memory_kib <= MOST_KIB:
         hint = f"from {format_kib(LEAST_KIB)} to {format_kib(MOST_KIB)}"
         raise UnitError(f"reservation of {format_kib(memory_kib)} is out of range", hint=hint)

@@ -1,6 +1,6 @@
-"""Launches: a hook of the hypervisor asks mom for memory before a guest starts.
+"""Launches: a hypervisor's hook asks mom for memory before a guest starts.
 
-The caller polls until the launch is decided. If mom lacks information, the guest starts.
+The caller polls until mom decides. If mom lacks information, the guest starts.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class HostLaunches:
         return self._judged(replace(launch, reservation=kept.id), kept)
 
     def look(self, launch: Launch) -> Launch:
-        """Return the present state of the launch."""
+        """Return the launch's present state."""
         if launch.state is not LaunchState.WAITING:
             return launch
         kept = next((kept for kept in self.reservations.reservations() if kept.id == launch.reservation), None)

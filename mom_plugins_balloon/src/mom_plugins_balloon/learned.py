@@ -217,7 +217,7 @@ class ProcessGrowth(NamedTuple):
     counted: float = 0.0
 
     def after(self, now: float, before: float, rss: float) -> tuple[ProcessGrowth, float]:
-        """Return the record after growth, and the part of the growth that counts."""
+        """Return the next record, and the part of the growth that counts."""
         growth = self if now - self.since <= REACTION_SECONDS else ProcessGrowth(now, before)
         lowest = min(growth.lowest, before)
         counted = max(0.0, rss - lowest - growth.counted)

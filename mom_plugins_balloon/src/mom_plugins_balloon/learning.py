@@ -1,4 +1,4 @@
-"""Learning from all guests: each guest's habits, and the growth that the host must be ready for."""
+"""Each guest's habits, and the growth that the host must be ready for."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Learning:
         """Memory that guests could still take from the host: their sizes less backed memory."""
 
     def see(self, records: BalloonedGuests) -> None:
-        """Record the last snapshot. If it lists no guest, the hypervisor did not answer, and its guests still count."""
+        """Record the last snapshot. If it is empty, the hypervisor did not answer, and its guests still count."""
         snapshot, now = records.snapshot, records.snapshot.monotonic
         grown = 0.0
         if snapshot.guests:
@@ -81,7 +81,7 @@ class Learning:
             self.growth_kib = growth + (self.growth_kib - growth) * math.exp(-passed / self._seconds)
 
     def columns(self, records: Sequence[Remembered]) -> dict[str, Sequence[Value]]:
-        """Return the fields of these guests; None: not learned yet."""
+        """Return these guests' fields; None: not learned yet."""
         rows = [
             _NOTHING
             if (learned := record.learned) is None
@@ -125,5 +125,4 @@ def _thousandths(ratio: float) -> float:
 
 
 def _room(size: float, guest: GuestMemory, qemu_overhead: float) -> float:
-    """Return the memory that a guest could still take from the host."""
     return max(0.0, size - max(0.0, (guest.process.rss or 0.0) - qemu_overhead))

@@ -23,13 +23,13 @@ FREE_SHARE: Final = 0.5
 
 
 class HostMemory(NamedTuple):
-    """Memory of the host, and its watermarks."""
+    """Memory and watermarks of the host."""
 
     available: float
     high: float
-    """Watermark: below it, guests give memory."""
+    """Watermark: below it, mom takes memory from guests."""
     hard: float
-    """Watermark, at most `high`: below it, guests give headroom for bursts too."""
+    """Watermark, at most `high`: below it, mom takes headroom for bursts too."""
     low: float
     """Watermark, at most `hard`: below it, no guest grows beyond its guarantee."""
     reserved: float = 0.0
@@ -52,7 +52,7 @@ class HostMemory(NamedTuple):
 
 
 class KernelStatistics(NamedTuple):
-    """Statistics that the guest's kernel reports through its balloon driver."""
+    """Statistics of the guest's kernel, from its balloon driver."""
 
     usable: float | None = None
     age: float | None = None
@@ -99,7 +99,7 @@ class KernelStatistics(NamedTuple):
 
 
 class ProcessMemory(NamedTuple):
-    """Memory of the guest's QEMU process, as the host's kernel reports it."""
+    """Memory of the guest's QEMU process, from the host's kernel."""
 
     rss: float | None = None
     qemu_overhead: float | None = None
@@ -178,7 +178,7 @@ class GuestMemory(NamedTuple):
     largest: float | None = None
     """Largest possible size since the statistics were made."""
     start_rest: float | None = None
-    """Time until a new guest gives memory."""
+    """Time until mom takes memory from a new guest."""
     cost: float | None = None
     """Cost of reclaim relative to an ordinary guest; None: 1."""
     rise: float | None = None

@@ -60,7 +60,7 @@ class _Request:
     _over: threading.Event = field(default_factory=threading.Event)
 
     def end(self, answer: str, *, later: bool = False) -> None:
-        """Set the outcome. The first one counts."""
+        """Set the outcome, unless there is one."""
         if not self._over.is_set():
             self.answer, self.later = answer, later
             self._over.set()
@@ -87,7 +87,7 @@ class LeavingGuests:
     # --- MovePreparation -----------------------------------------------------------------------------------------------------------------
 
     def prepare(self, guest: Entity, seconds: float) -> str:
-        """Sweep a guest, return the memory taken from it, and return the outcome in words."""
+        """Sweep a guest, return its memory, and return the outcome in words."""
         if self.context.observes:
             raise MomError("mom only observes")
         until, is_smaller = time.monotonic() + seconds, self._size_before(guest.id) is not None
@@ -140,7 +140,6 @@ class LeavingGuests:
                     yield Decision(guest.entity, CONTROL, request.size, SWEPT if request.sweep else GIVEN_BACK, source)
 
     def _given_back(self, snapshot: Snapshot, requests: Mapping[str, _Request], source: Source) -> Iterator[Decision]:
-        """Yield the original sizes of guests with the field `give_back`."""
         reasons = zip(snapshot.listed, snapshot.column(GIVE_BACK), strict=True)
         changed = [(guest, why) for guest, why in reasons if isinstance(why, str) and why]
         entries = self.started.changes() if changed and self._has_room(snapshot) else {}
@@ -208,7 +207,6 @@ class LeavingGuests:
         return reasons
 
     def _sweep_to(self, identity: str, target: int) -> _Request | None:
-        """Return the request for this sweep."""
         request = self._decided.get(identity)
         return request if request is not None and request.sweep and target >= (request.size or 0) else None
 
@@ -217,7 +215,7 @@ class LeavingGuests:
         return self._sweep_to(identity, target) is not None
 
     def sweep(self, identity: str, target: int) -> LeavingSweep | None:
-        """Return the sweep of a guest before its move; None: there is none."""
+        """Return the sweep before the guest's move, if any."""
         request = self._sweep_to(identity, target)
         if request is None:
             return None
@@ -232,7 +230,7 @@ class LeavingGuests:
             request.end(f"it has {format_kib(target)} again")
 
     def failed(self, identity: str, why: str, *, later: bool) -> None:
-        """Record that the size could not be requested.
+        """Record that the request failed.
 
         :param later: the sweep waits for other sweeps
         """

@@ -1,4 +1,4 @@
-"""Names of the control, fields and guest properties; `fields.py` describes those of this plugin."""
+"""Names of the control, fields and guest properties; `fields.py` describes this plugin's fields."""
 
 from typing import Final
 

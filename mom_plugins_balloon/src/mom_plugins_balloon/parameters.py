@@ -31,7 +31,7 @@ class LawParameters(StrictModel):
     return_above: Annotated[float, Field(ge=1, le=100)] = 1.5
     """Times the high watermark: with more available, guests get memory back. The gap prevents a new shortage."""
     tight_below: Annotated[float, Field(ge=0, le=1)] = 0.7
-    """Times the high watermark: with less available, guests give part of their margins."""
+    """Times the high watermark: with less available, mom takes part of guests' margins."""
     bursts_above: Annotated[float, Field(ge=1, le=100)] = 1.25
     """Times the hard watermark: with more available, guests get their headroom for bursts back."""
     slack: Annotated[float, Field(ge=0, le=1)] = 0.02
@@ -68,7 +68,7 @@ class LawParameters(StrictModel):
     # --- how memory moves
 
     shrink_share: Annotated[float, Field(ge=0.01, le=1)] = 0.5
-    """Ratio of a guest's spare memory that it gives in one cycle at most, because statistics may overstate it."""
+    """Ratio of a guest's spare memory that mom takes in one cycle at most, because statistics may overstate it."""
     step: Annotated[Size, Field(ge=1 << 20)] = 16 << 20
     """Smallest change that is worth a command."""
     sweep_step: Annotated[Size, Field(ge=1 << 20)] = 48 << 20
@@ -94,13 +94,13 @@ class LawParameters(StrictModel):
     """A guest with free page reporting is swept after this time without freed memory. Linux reports every 2 s, and has finished after two
     rounds without any."""
     start_rest: Annotated[Duration, Field(ge=0, le=3600)] = 60.0
-    """A new guest gives no memory for this time after its first statistics, unless the host is below its hard watermark: its use does not
-    show the need of its programs yet. A guest whose process is older is not new."""
+    """mom takes no memory from a new guest for this time after its first statistics, unless the host is below its hard watermark: its use
+    does not show the need of its programs yet. A guest whose process is older is not new."""
     return_share: Annotated[float, Field(gt=0, le=1)] = 0.10
-    """Ratio of a guest's maximum that it gets back in one cycle, or a `step` if that is more. Returns are slower than reclaim, because
+    """Ratio of a guest's maximum that mom returns in one cycle, or a `step` if that is more. Returns are slower than reclaim, because
     touched memory must be reclaimed again."""
     untouched_share: Annotated[float, Field(ge=0, le=1)] = 0.5
-    """Ratio of memory that guests got back and have not touched; it counts as used before stalling guests grow."""
+    """Ratio of returned memory that guests have not touched; it counts as used before stalling guests grow."""
     statistics_age: Annotated[Duration, Field(gt=0, le=600)] | None = None
     """mom ignores older statistics. Unset: 1.6 cycles, at least 2 s, because ages are in whole seconds."""
 
@@ -140,10 +140,12 @@ class BalloonSettings(PluginSettings):
     """Parameters of the balloon law."""
 
     host_free: Size | None = None
-    """High watermark: with less available, guests give memory. Unset: computed from the host's size and its guests' growth."""
+    """High watermark: with less available memory, mom takes memory from guests. Unset: computed from the host's size and its guests'
+    growth."""
 
     host_hard: Size | None = None
-    """Hard watermark: with less available, guests also give headroom for bursts. Unset: half of the least memory for the host's size."""
+    """Hard watermark: with less available memory, mom also takes headroom for bursts. Unset: half of the least memory for the host's size.
+    """
 
     goal: StateGoal = StateGoal.BALANCED
     """`density` (the host keeps the largest recent growth of its guests), `safe` (all memory that guests could take), or `balanced`."""

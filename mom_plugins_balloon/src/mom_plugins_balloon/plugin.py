@@ -125,14 +125,14 @@ class BalloonPlugin:
 
     @hookimpl
     def mom_declare(self) -> Iterable[Declaration]:
-        """Declare the fields, the control `balloon_target`, the default policy, and columns for lists of guests."""
+        """Declare the fields, the control, the default policy, and columns of lists."""
         policy = files("mom_plugins_balloon").joinpath("balloon.policy").read_text(encoding="utf-8")
         size = replace(TARGET, tolerance=self._guests.tolerance)
         return (*FIELDS, size, DefaultPolicy("50_balloon", policy), *COLUMNS, *harm.COLUMNS)
 
     @hookimpl
     def mom_services(self) -> Mapping[type, Any]:
-        """Offer reservations, launches, promises, and the preparation of moves."""
+        """Offer reservations, launches, promises, and preparation of moves."""
         return {Reservations: self._reservations, Launches: self._launches, Promises: self._guarantees, MovePreparation: self._leaving}
 
     @hookimpl
@@ -200,7 +200,7 @@ class BalloonPlugin:
 
     @hookimpl
     def mom_collect_host(self) -> Mapping[str, Value]:
-        """Return the reserved memory now; and promises, watermarks and the host's state from the last cycle."""
+        """Return the reserved memory now; and promises, watermarks and memory state from the last cycle."""
         self._reservations.catch_up()
         return {
             **self._guarantees.standing.fields(),
@@ -326,7 +326,7 @@ class BalloonPlugin:
 
     @hookimpl
     def mom_doctor(self, hypervisor: Hypervisor | None) -> Iterable[Finding]:
-        """Report guests that can and cannot be resized; on a CloudStack host, the sizes at their start."""
+        """Report guests that can and cannot be resized; on CloudStack, the sizes at their start."""
         yield from findings(hypervisor, self._guarantees)
         yield from cloudstack.findings(self._context.root, hypervisor, self._guarantees, self._started)
 

@@ -1,4 +1,4 @@
-"""Conditions, problems and findings about the host's memory, promises, and guests that cannot be resized."""
+"""Conditions, problems and findings about the host's memory and promises."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _START_NO_MORE: Final = "start no more guests"
 def conditions(
     snapshot: Snapshot, state: MemoryState, standing: PromisesKept, why_none_gives: Callable[[], str] = str
 ) -> Iterable[Condition]:
-    """Yield conditions of a host of known size: full, short of memory, too little for a burst, oversold."""
+    """Yield conditions of the host: full, short of memory, too little for a burst, oversold."""
     total, available = (snapshot.host.number(name) for name in ("mem_available", "mem_really_available"))
     if total is None or available is None:
         return
@@ -53,7 +53,6 @@ def conditions(
 
 
 def _cause(snapshot: Snapshot, oversold: str) -> tuple[str, str]:
-    """Return the cause of a shortage and its cure."""
     consumers = cause(snapshot)
     if oversold and consumers.guests_first:
         cures = [cure for cure in consumers.cures if cure is not MOVE_GUESTS]
@@ -74,7 +73,7 @@ def promise_problems(standing: PromisesKept, source: Source) -> Iterable[Problem
 
 
 def findings(hypervisor: Hypervisor | None, guarantees: Guarantees) -> Iterable[Finding]:
-    """Yield findings about guests that can and cannot be resized, and about full guarantees."""
+    """Yield findings about resizable guests and full guarantees."""
     subject = "memory balloons"
     if hypervisor is not None and not isinstance(hypervisor, BalloonControl):
         cure = "enable a hypervisor plugin that can resize guests, such as libvirt; or remove balloon from the configuration"
@@ -167,7 +166,7 @@ class Cause(NamedTuple):
 
 
 def cause(snapshot: Snapshot) -> Cause:
-    """Return the cause of a shortage on this host, full swap included."""
+    """Return the cause of a shortage, full swap included."""
     total, size, used = (snapshot.host.number(name) for name in ("mem_available", "swap_total", "swap_usage"))
     largest = consumers(snapshot)
     large = ([consumer for consumer in largest if consumer.kib >= NAMED_SHARE * (total or 0.0)] or largest[:1])[:NAMED]

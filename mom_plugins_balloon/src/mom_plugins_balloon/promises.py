@@ -118,7 +118,7 @@ class PromisesKept:
         return sorted(losers, key=lambda promise: (promise.priority, promise.guest.name))
 
     def of(self, guest: Guest) -> GuestPromise | None:
-        """Return the promise to a guest; None: none, or the guest was restarted since."""
+        """Return a guest's promise; None: none, or the guest was restarted since."""
         promise = self.guests.get(guest.id)
         return promise if promise is not None and promise.guest.incarnation == guest.incarnation else None
 
@@ -218,7 +218,7 @@ class Guarantees:
 
     @property
     def by_class(self) -> bool:
-        """True if a plugin promises memory by class."""
+        """Whether a plugin promises memory by class."""
         return (Scope.GUEST, GUARANTEE) in self.context.declarations.fields
 
     def look(self, snapshot: Snapshot) -> PromisesKept:
@@ -261,8 +261,7 @@ class Guarantees:
         return GuestPromise(guest, kib, firm, priority, largest if kib < largest else None)
 
     def _class_promises(self, snapshot: Snapshot) -> tuple[Sequence[_ClassPromise], Set[str]]:
-        """Return the promises by class, in order, and the ids of guests without an answer. If the column is missing, the last
-        answer holds."""
+        """Return the promises by class, in order, and the ids of guests without an answer. If the column is missing, the last answer holds."""
         guests = snapshot.listed
         promises = [*map(_ClassPromise, *map(snapshot.numbers, (GUARANTEE, GUARANTEE_SHARE, PRIORITY)))]
         if self.by_class and guests and not {GUARANTEE, GUARANTEE_SHARE} & snapshot.columns.keys():
@@ -313,14 +312,12 @@ class Guarantees:
         return kib if PROMISED in guest.fields or last is None else largest_kib((kib, last.promised))
 
     def _kib(self, promise: Guaranteed, guest: Guest, whole: float | None, size: float | None) -> float | None:
-        """Return a promise in KiB."""
         if isinstance(promise, Portion):
             return promise.kib_of(whole)
         started = self.started(guest, self._maxima.of(guest))
         return size if started is None else started
 
     def _own(self, guests: Sequence[Guest]) -> Mapping[str, _OwnPromises]:
-        """Return the promises by guest id, read again when guests or the configuration change."""
         settings_of = self.context.guest_settings
         before, settings_before, entries = self._own_cache
         if settings_before is not settings_of or len(before) != len(guests) or not all(map(is_, guests, before)):

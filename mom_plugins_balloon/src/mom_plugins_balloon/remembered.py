@@ -94,11 +94,11 @@ class Remembered(NamedTuple):
         return self.arrival is not None and self.arrival.came
 
     def started_after(self, moment: float) -> bool:
-        """Return whether mom has seen the guest start after that time, and it has taken no reservation."""
+        """Return whether mom saw the guest start after that time, and the guest has taken no reservation."""
         return self.arrival is not None and self.arrival.started is not None and self.arrival.started > moment
 
     def start_rest(self, seconds: float, now: float) -> float:
-        """Return the time until a new guest gives memory; 0: it may give.
+        """Return the time until mom takes memory from a new guest; 0: it may now.
 
         :param seconds: length of this rest
         """
@@ -154,7 +154,7 @@ class Remembered(NamedTuple):
         return self._replace(resized=True, request=self.request if keeps else request)
 
     def with_recorded_request(self, target: float | None, at: float, statistics_made: float | None) -> Remembered:
-        """Return the record with the request of a recording.
+        """Return the record with a recorded request.
 
         :param target: KiB; None: none
         :param statistics_made: time of the statistics for that decision
@@ -168,7 +168,7 @@ class Remembered(NamedTuple):
         return self._replace(resized=True, request=SizeRequest(int(target), began_at, at, statistics_made=statistics_made))
 
     def without_request(self) -> Remembered:
-        """Return the record of a guest that is gone, or whose size is no longer mom's."""
+        """Return the record of a gone guest, or of a guest whose size is not mom's."""
         return self._replace(request=None, resized=False)
 
     def with_learned(self, learned: LearnedHabits | None) -> Remembered:
@@ -197,7 +197,7 @@ def remember(before: Remembered, seen: Sight, now: float, dead_band: float, star
     """Return a guest's record after one more cycle, without new habits.
 
     :param dead_band: KiB; distance to the target at which a guest has arrived
-    :param start_rest: seconds in which a new guest gives no memory
+    :param start_rest: seconds in which mom takes no memory from a new guest
     """
     size, maximum, arrival, learned = seen.size, seen.maximum, before.arrival, before.learned
     if maximum is not None and before.maximum is not None and maximum > before.maximum and learned is not None:

@@ -1,4 +1,4 @@
-"""Memory reserved for launches. Policies read it as the host field `mem_reserved`, so that guests give memory for it."""
+"""Memory reserved for launches. Policies read it as the host field `mem_reserved`, so that guests shrink for it."""
 
 from __future__ import annotations
 
@@ -189,7 +189,7 @@ class HostReservations:
     # --- on disk ------------------------------------------------------------------------------------------------------------------------
 
     def load(self) -> None:
-        """Load the reservations of the previous run, unless the host has rebooted."""
+        """Load the previous run's reservations, unless the host has rebooted."""
         with self._lock:
             self.loaded = True
             content = self.file.state.reservations
@@ -318,5 +318,5 @@ class HostReservations:
 
 
 def policies_reserve(texts: Iterable[str]) -> bool:
-    """Return whether any of these policies reads the reserved memory or the law's suggestions."""
+    """Return whether a policy reads the reserved memory or the law's suggestions."""
     return any(RESERVED in text or SUGGESTED in text for text in texts)

@@ -156,7 +156,6 @@ class Resizer:
         return error
 
     def _shrunk_from(self, change: Change) -> float | None:
-        """Return the size from which a trim shrinks a guest; None: no trim."""
         size, target = as_number(change.found), as_number(change.value)
         if size is None or target is None or target >= size:
             return None
@@ -210,7 +209,6 @@ class Resizer:
         self.guests.asked(guest, request)
 
     def _restore(self, hypervisor: BalloonControl, change: Change) -> str:
-        """Request the size before mom, or more if the guest uses more. Return a note."""
         identity, before = change.entity.id, as_number(change.value)
         if before is None or before <= 0:
             raise Refused(f"{change.value!r:.40} is not a possible original size of a guest")

@@ -95,7 +95,6 @@ def _spare_kib(guest: Guest, memory: GuestMemory, context: LawContext, limits: S
 
 
 def _gives_nothing(guest: Guest, memory: GuestMemory) -> bool:
-    """Return whether no memory of this guest counts."""
     waits = (memory.statistics.major_faults or 0.0) > HealthLimits.MAJOR_FAULTS
     return waits or bool(guest.why_blocked(CONTROL) or guest.text(OBSTACLE) or guest.number(START_REST))
 
@@ -131,7 +130,7 @@ def gained_kib(kib: float, host: Host, back: float = 0.0) -> float:
 
 
 def returning_kib(snapshot: Snapshot) -> float:
-    """Return the memory that is kept free for swap-in."""
+    """Return the memory to keep free for swap-in."""
     return RETURNING_SHARE * sum(kib for kib in snapshot.numbers("host_swap") if kib is not None)
 
 
@@ -154,7 +153,7 @@ def seconds_to_free(wanted_kib: float, spare: Spare, cycle_seconds: float, law: 
 
 
 def room_of(snapshot: Snapshot, last_with_guests: Snapshot, spare: Spare, host_keeps_kib: float | None, **more: Any) -> Room:
-    """Return the room for reservations on this host.
+    """Return the host's room for reservations.
 
     :param last_with_guests: guests run on while the hypervisor does not answer
     :param host_keeps_kib: None: computed from the host's size, or the largest growth of its guests
@@ -176,7 +175,7 @@ def room_of(snapshot: Snapshot, last_with_guests: Snapshot, spare: Spare, host_k
 
 
 def rise_of(snapshot: Snapshot, twice: float, forecasts: Forecasts | None) -> tuple[int, float]:
-    """Return the expected growth of guests, and its time in seconds since the epoch (0: unknown).
+    """Return guests' expected growth, and its time in seconds since the epoch (0: unknown).
 
     :param twice: part of it that is already reserved
     """

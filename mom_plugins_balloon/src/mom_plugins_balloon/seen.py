@@ -93,7 +93,7 @@ def _unsettled(snapshot: Snapshot, pasts: Sequence[Remembered], facts: CycleFact
 
 
 def obstacle(guest: Guest, past: Remembered, promise_unknown: Set[str]) -> str:
-    """Return why a guest must not be shrunk although it can be resized; empty: it may."""
+    """Return why a resizable guest must not be shrunk; empty: it may."""
     pinned = guest.properties.get(PINNED)
     if isinstance(pinned, str) and pinned:
         return pinned
@@ -188,7 +188,6 @@ def guest_memories(snapshot: Snapshot, remembered: Mapping[str, Iterable[object]
 
 
 def _records(record: Any, columns: Mapping[str, Iterable[object]]) -> Iterator[_Record]:
-    """Build a record of each guest from columns by attribute."""
     defaults = record._field_defaults
     return map(record, *[columns[name] if name in columns else repeat(defaults[name]) for name in record._fields])
 

@@ -134,7 +134,7 @@ class Cooperation(NamedTuple):
     def after(
         self, request: SizeRequest | None, size: float | None, now: float, dead_band: float, *, excused: bool
     ) -> tuple[Cooperation, SizeRequest | None]:
-        """Return the record after one more cycle, and the request if it remains valid.
+        """Return the next record, and the request if it remains valid.
 
         :param dead_band: KiB; distance to the target at which a guest has arrived
         :param excused: the guest cannot be resized now

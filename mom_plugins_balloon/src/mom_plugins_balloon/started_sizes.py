@@ -20,7 +20,7 @@ GONE_KEPT: Final = 1000
 
 
 class StartedSizes:
-    """Sizes of this host's guests at their start. If one was not recorded, the ledger's original size counts."""
+    """Sizes of guests at their start. If one was not recorded, the ledger's original size counts."""
 
     def __init__(self, context: PluginContext, file: BalloonFile) -> None:
         self._context, self._file = context, file
@@ -58,7 +58,7 @@ class StartedSizes:
             self._file.change(starts=starts)
 
     def columns(self, guests: Sequence[Guest]) -> dict[str, Sequence[Value]]:
-        """Return the sizes at the start of guests that started with less than their maximum."""
+        """Return the sizes of guests that started with less than their maximum."""
         return {STARTED: [started.size if (started := self.of(guest)) is not None and started.is_below else None for guest in guests]}
 
     def of(self, guest: Guest) -> StartedSize | None:
@@ -76,7 +76,7 @@ class StartedSizes:
         return min(maximum, max(float(started.size), started.size * (maximum / started.maximum)))
 
     def without_mom(self, guest: Guest, before: float) -> float:
-        """Return the size without mom: the original size, and memory plugged in since."""
+        """Return the original size, with memory plugged in since."""
         started, maximum = self.of(guest), guest.number("balloon_max")
         if maximum is None:
             return before
@@ -108,7 +108,7 @@ class StartedSizes:
         return moved
 
     def before_mom(self) -> dict[tuple[str, str], float]:
-        """Return the original sizes in the ledger: KiB by guest id and incarnation."""
+        """Return the ledger's original sizes: KiB by guest id and incarnation."""
         sizes = {(identity, entry.incarnation): as_number(entry.before) for identity, entry in self.changes().items()}
         return {key: size for key, size in sizes.items() if size is not None and size > 0}
 

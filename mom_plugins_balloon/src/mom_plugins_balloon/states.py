@@ -77,7 +77,7 @@ def least_kib(total: float) -> float:
 
 
 def hard_kib(total: float) -> float:
-    """Return the hard watermark of a host of this size."""
+    """Return the hard watermark for this size."""
     return HARD_SHARE * least_kib(total)
 
 
@@ -89,7 +89,7 @@ class HostWanted(NamedTuple):
     hard: float | None = None
 
     def reserve(self, total: float, growth: float = 0.0, room: float = 0.0, stopped_below: float = 0.0) -> Reserve:
-        """Return the watermarks of a host of this size, in KiB.
+        """Return the host's watermarks in KiB.
 
         :param growth: largest recent growth of all guests within the reaction time
         :param room: memory that guests could still take
@@ -120,7 +120,7 @@ class HostWatermarks:
             self.state = self.reserve.state(available, self.state)
 
     def fields(self, growth: float) -> Mapping[str, Value]:
-        """Return the host's fields from the last cycle, with the present growth of its guests."""
+        """Return the host's fields from the last cycle, with its guests' present growth."""
         if self.reserve is None:
             return {}
         watermarks = {f"mem_watermark_{name}": int(kib) for name, kib in self.reserve._asdict().items()}

@@ -1,6 +1,6 @@
-"""Balloon law: computes the size that each guest should have, with the reason.
+"""Balloon law: computes each guest's size, with the reason.
 
-The law is pure: it reads no clock and no file. Read the files in this order: `memory.py` (its input), `need.py` (memory that a guest must
+The law is pure: it reads no clock and no file. Read the files in this order: `memory.py` (input), `need.py` (memory that a guest must
 keep), `want.py` (memory that a guest wants), `offer.py` (memory that a guest can give), `share.py` (the host's decision), `reasons.py`.
 
 Headroom is memory that a guest may use and has not touched. It costs the host nothing. Memory that a guest has used and freed does cost,
@@ -48,7 +48,7 @@ LEAST_ASKED: Final = 64
 
 
 def decide(host: HostMemory, guests: Sequence[GuestMemory], parameters: LawParameters, limits: ShrinkLimits) -> list[SizeSuggestion]:
-    """Return the size that each of these guests should have, in their order."""
+    """Return the suggested size of each guest, in order."""
     left = _left_if_all_grow(host, guests, parameters)
     context = context_of(host, parameters, no_reclaim=left > 0)
     if left <= 0 or left > host.ahead:
@@ -66,7 +66,6 @@ def decide(host: HostMemory, guests: Sequence[GuestMemory], parameters: LawParam
 
 
 def _left_if_all_grow(host: HostMemory, guests: Sequence[GuestMemory], parameters: LawParameters) -> float:
-    """Return the host's memory beyond its high watermark if all guests grew to their maximum."""
     left = host.free + parameters.step / BYTES - host.high
     for guest in guests:
         if left <= 0:
@@ -77,7 +76,7 @@ def _left_if_all_grow(host: HostMemory, guests: Sequence[GuestMemory], parameter
 
 
 def sweep_of(host: HostMemory, guest: GuestMemory, parameters: LawParameters, limits: ShrinkLimits) -> SizeSuggestion:
-    """Return the sweep of a guest that is about to migrate. No target: no sweep.
+    """Return the sweep of a guest before its migration. No target: no sweep.
 
     :param host: `interval` is the time in which the balloon may inflate
     """
@@ -90,7 +89,7 @@ def sweep_of(host: HostMemory, guest: GuestMemory, parameters: LawParameters, li
 
 
 def ahead_of(host: HostMemory, guests: Sequence[GuestMemory], rise: float, parameters: LawParameters) -> float:
-    """Return the KiB to keep available for the expected growth of guests.
+    """Return the KiB to keep available for guests' expected growth.
 
     :param rise: expected growth of all guests together, in KiB
     """

@@ -39,7 +39,7 @@ class LawContext(NamedTuple):
     """Largest inflation for a sweep, hollow memory included."""
 
     def margin_above(self, need: float) -> float:
-        """Return the margin of a guest with this need."""
+        """Return a guest's margin above this need."""
         return self.margin + self.margin_share * need
 
     def worth(self, size: float) -> float:
@@ -71,7 +71,7 @@ def context_of(host: HostMemory, parameters: LawParameters, *, no_reclaim: bool 
 
 
 def margins_below(host: HostMemory, p: LawParameters) -> float:
-    """Return the available memory below which guests give part of their margins.
+    """Return the available memory below which mom takes part of the margins.
 
     With a reservation, this is the high watermark: the memory must be there before the launch.
     """
@@ -79,5 +79,5 @@ def margins_below(host: HostMemory, p: LawParameters) -> float:
 
 
 def headroom_returns(host: HostMemory, parameters: LawParameters) -> bool:
-    """Return whether the host has enough memory to return headroom for bursts."""
+    """Return whether the host can return headroom for bursts."""
     return host.available >= parameters.bursts_above * host.hard

@@ -28,7 +28,7 @@ class Floors(NamedTuple):
 
 
 class Need(NamedTuple):
-    """Need of one guest and its headroom, in KiB."""
+    """Need and headroom of one guest, in KiB."""
 
     need: float
     """Memory in use that the guest could give up only by swapping."""
@@ -50,7 +50,7 @@ class Need(NamedTuple):
 
 
 def need_of(guest: GuestMemory, maximum: float, reported: float, context: LawContext) -> Need:
-    """Return the need of a guest.
+    """Return a guest's need.
 
     :param reported: usable memory according to its statistics
     """
@@ -85,7 +85,7 @@ def need_of(guest: GuestMemory, maximum: float, reported: float, context: LawCon
 
 
 def is_settled(guest: GuestMemory) -> bool:
-    """Return whether the guest's statistics are newer than its last change of size."""
+    """Return whether the statistics are newer than the last change of size."""
     age, changed = guest.statistics.age, guest.target_age
     return changed is None or age is None or age <= changed
 
@@ -108,7 +108,6 @@ def _floors(guest: GuestMemory, margin: float, burst: float | None, context: Law
 
 
 def _usable_soon(guest: GuestMemory, reported: float, to_peak: float, step: float) -> float:
-    """Return the memory that will be usable soon. The forecast does not exceed the guest's peak use."""
     soon = guest.statistics.usable_soon
     if soon is None:
         return reported

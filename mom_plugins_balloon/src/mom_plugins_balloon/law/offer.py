@@ -3,8 +3,7 @@
 A sweep inflates the balloon over unused memory and deflates it at once: the host gets memory that the guest had used and freed. A trim
 makes the guest smaller until the host has room again.
 
-The law uses up each means of `TRIMS` before it turns to the next. Each means defines the memory that a guest could give (`could_give`), its
-cost (`cost`), and the share that the host takes (`taken`). To add a means, write one `TrimMeans` and add it to the list.
+The law uses up each means of `TRIMS` before the next. To add a means, write one `TrimMeans` and add it to the list.
 """
 
 from __future__ import annotations
@@ -142,7 +141,7 @@ class MemoryUse(NamedTuple):
 
 
 class TrimDepths(NamedTuple):
-    """KiB that a guest loses in one cycle by each means and all means before it."""
+    """KiB taken from a guest in one cycle by each means and all means before it."""
 
     empty: float
     cache: float
@@ -151,7 +150,7 @@ class TrimDepths(NamedTuple):
 
 
 def offer_of(guest: GuestMemory, need: Need, size: float, spare: Spare, context: LawContext) -> Offer:
-    """Return the memory that a guest can give, by each means."""
+    """Return the memory that a guest can give."""
     memory = held_memory(guest, need)
     gain, depth = _sweep_of(guest, need, memory, size, spare, context)
     cost = guest.cost if guest.cost is not None and guest.cost > 0 else 1.0
@@ -234,7 +233,6 @@ def swept_keeps(guest: GuestMemory, need: Need, held: float, context: LawContext
 
 
 def _sweepable(guest: GuestMemory, need: Need, freed: float, context: LawContext) -> float:
-    """Return the freed memory that can be swept; 0 while the guest rests."""
     p, age, changed = context.p, guest.statistics.age, guest.target_age
     # Below its hard watermark, the host takes memory from all guests in each cycle. With a rest, no guest would ever be swept.
     rest_seconds = 0.0 if context.below_hard else p.sweep_rest
@@ -250,7 +248,6 @@ def _sweepable(guest: GuestMemory, need: Need, freed: float, context: LawContext
 
 
 def _trims_of(need: Need, unused: float, spare: Spare, context: LawContext) -> TrimDepths | None:
-    """Return the depths of a guest's trims in one cycle; None: not worth a command."""
     part, floors, empty, cache = context.p.shrink_share, need.floors, 0.0, 0.0
     # Below the hard watermark, a guest that waits for its disk gives empty memory, not the page cache that it waits for.
     beyond = min(need.usable - floors.headroom, spare.most if context.below_hard else spare.calm)

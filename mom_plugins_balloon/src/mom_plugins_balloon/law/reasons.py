@@ -1,4 +1,4 @@
-"""Reasons of the law: codes, with sentences for operators that need only the fields of a report."""
+"""Reasons of the law: codes, with sentences for operators. The sentences need only a report's fields."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ PHRASES: Final[Mapping[str, str]] = MappingProxyType(
 
 
 def sentence(code: str, guest: Guest, host: Host) -> str:
-    """Return the reason for a guest's suggested size; empty: unknown code."""
+    """Return the reason for a suggested size; empty: unknown code."""
     reason = next((reason for reason in ReasonCode if reason == code), None)
     return "" if reason is None else reason.sentence.format(ReasonFigures(guest, host))
 
@@ -140,19 +140,19 @@ class ReasonFigures:
 
     @property
     def grows(self) -> str:
-        """Return the growth of a guest that cannot wait."""
+        """Return a guest's urgent growth."""
         if self._change <= 0 and self._low is not None and self._available is not None and self._available < self._low:
             return f", but {self.has}, and below {format_kib(self._low)} guests grow only to their guarantee"
         return ", so it grows at once"
 
     @property
     def eases(self) -> str:
-        """Return the growth of a guest that stalls."""
+        """Return a stalling guest's growth."""
         return ", so it grows" if self._change > 0 else f", but {self.has} and cannot spare any"
 
     @property
     def fills(self) -> str:
-        """Return the growth of a guest that fills headroom with page cache."""
+        """Return growth that page cache fills."""
         return ", so it gets memory that the host can spare" if self._change > 0 else f", but {self.has} and should have {self.high}"
 
 

@@ -51,7 +51,7 @@ class Balance(NamedTuple):
 
 
 Changes: TypeAlias = Mapping[int, SizeChange]
-"""Changes by the guest's index."""
+"""By the guest's index."""
 
 ChangeKind: TypeAlias = Callable[[Sequence[WeighedGuest], Changes, Balance, LawContext], Changes]
 """Function of guests, earlier changes, balance and context. Returns its own changes."""
@@ -93,7 +93,7 @@ def grow_urgently(crowd: Sequence[WeighedGuest], changes: Changes, balance: Bala
 
 
 def relieve(crowd: Sequence[WeighedGuest], changes: Changes, balance: Balance, context: LawContext) -> Changes:
-    """Grow guests that stall, with memory beyond the hard watermark that other guests are not expected to touch."""
+    """Grow stalling guests, with memory beyond the hard watermark that other guests are not expected to touch."""
     host = context.host
     stalling = [candidate for candidate in crowd if candidate.ask.relief]
     untouched = sum([candidate.ask.untouched for candidate in crowd])
@@ -114,7 +114,7 @@ def _grown(crowd: Sequence[WeighedGuest], demands: Sequence[float], supply: floa
 
 
 def refill_cache(crowd: Sequence[WeighedGuest], changes: Changes, balance: Balance, context: LawContext) -> Changes:
-    """Return headroom that guests fill with page cache, if the host has more than its high watermark."""
+    """Return headroom that guests fill with page cache, above the high watermark."""
     supply, total, step = _beyond(balance, context), sum([candidate.ask.cache_refill for candidate in crowd]), context.step
     left, changed = supply, {}
     for candidate in crowd:
@@ -157,7 +157,7 @@ def _in_turn(share: float, demand: float, step: float, left: float) -> float:
 
 
 def sweep(crowd: Sequence[WeighedGuest], changes: Changes, balance: Balance, context: LawContext) -> Changes:
-    """Sweep as few guests as the shortage needs, those with the lowest cost first.
+    """Sweep as few guests as the shortage needs, the cheapest first.
 
     Among equal costs: first guests whose sweep yields more than a trim; then by forecast (no growth, unknown, growth); then the guest that
     freed memory last, because it is the least likely to need it at once. Offers below half of the largest are skipped.
@@ -261,7 +261,7 @@ class SizeSuggestion(NamedTuple):
 
 
 def share_out(guests: Sequence[GuestMemory], asks: Sequence[Ask], context: LawContext, limits: ShrinkLimits) -> list[SizeSuggestion]:
-    """Return the suggested size of each guest, after the gate."""
+    """Return each guest's suggested size, after the gate."""
     crowd, balance = _weighed(guests, asks, context)
     generic = _generic_code(balance, context)
     suggestions = [SizeSuggestion(ask.full or None, ask.code or generic) for ask in asks]
@@ -298,7 +298,7 @@ def _weighed(guests: Sequence[GuestMemory], asks: Sequence[Ask], context: LawCon
 
 
 def _goes_by_forecast(crowd: Sequence[WeighedGuest], lacks: float, context: LawContext) -> bool:
-    """Return whether guests that are expected to use more give nothing, because others can give enough without harm."""
+    """Return whether guests with an expected growth give nothing, because other guests can give enough without harm."""
     host = context.host
     if context.below_hard or not (host.ahead or any(candidate.ask.rises for candidate in crowd)):
         return False

@@ -41,7 +41,7 @@ def no_change(code: ReasonCode | None = None) -> Ask:
 
 
 def ask_of(guest: GuestMemory, context: LawContext, *, spares_rising: bool = False) -> Ask:
-    """Return the ask of a guest.
+    """Return a guest's ask.
 
     :param spares_rising: guests that are expected to use more give nothing
     """
@@ -72,12 +72,12 @@ def ask_of(guest: GuestMemory, context: LawContext, *, spares_rising: bool = Fal
 
 
 def is_rising(guest: GuestMemory, context: LawContext) -> bool:
-    """Return whether the expected growth of a guest is worth a change of its size."""
+    """Return whether a guest's expected growth is worth a change of its size."""
     return guest.rise is not None and guest.rise > 0 and guest.size is not None and guest.rise >= context.worth(guest.size)
 
 
 def ready_memory(guest: GuestMemory, context: LawContext) -> float:
-    """Return the KiB of expected growth that the host still backs, because the guest has freed them."""
+    """Return the part (KiB) of the expected growth that the host still backs, because the guest has freed it."""
     rise, total, unused, reserved = guest.rise, guest.statistics.total, guest.statistics.unused, guest.habits.kernel_reserved
     if not rise or total is None or reserved is None:
         return 0.0
@@ -173,5 +173,4 @@ def _relief(guest: GuestMemory, need: Need, missing: float, context: LawContext)
 
 
 def _size_ahead(guest: GuestMemory, size: float) -> float:
-    """Return the guest's size, or its target if it is asked to shrink."""
     return size if guest.target is None or guest.target >= size else guest.target

@@ -67,7 +67,7 @@ class ProcessWatch:
 
     @property
     def gained(self) -> float:
-        """Memory that the host gained since the first reading."""
+        """Host's gain since the first reading."""
         return 0.0 if self.first is None else self.first - self.resident
 
     def read(self) -> ProcessReading:

@@ -42,7 +42,7 @@ class SweepCost:
     hollow: float = math.inf  #: for hollow memory; the guest's kernel may have to zero it first
 
     def limit(self, kib: float, *, hollow: bool) -> float:
-        """Return the CPU seconds of a slice above which another program is running in the guest."""
+        """Return the CPU seconds of a slice above which another program is running."""
         return limits.FAR_MORE_WORK * kib * _at_most(max(self.backed, self.hollow) if hollow else self.backed) + limits.WORK_SECONDS
 
     def is_doubtful(self, kib: float, gained: float, cpu_seconds: float) -> bool:

@@ -223,7 +223,6 @@ class Sweep:
             raise SweepOver(end)
 
     def _raise_if_used(self, statistics: tuple[float | None, float | None]) -> None:
-        """Raise `SweepOver` if the guest uses memory that the plan counts as usable."""
         _, usable = statistics
         if usable is not None and usable + self.plan.size - self._lowest < self.plan.usable - limits.GROWN_KIB:
             raise SweepOver(SweepEnd.GREW)

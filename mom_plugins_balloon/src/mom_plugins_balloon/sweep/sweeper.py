@@ -68,13 +68,13 @@ class Sweeper:
                 self._note({other: note for other, note in sweeps.items() if other != identity})
 
     def stop(self, identity: str) -> None:
-        """End the sweep of a guest, if there is one, and deflate its balloon."""
+        """End a guest's sweep, if any, and deflate its balloon."""
         with self._lock:
             if (sweep := self._under_way.get(identity)) is not None:
                 sweep.stop()
 
     def stop_all(self, seconds: float = END_SECONDS) -> None:
-        """End all sweeps, and wait until the guests have their headroom back, within the time limit."""
+        """End all sweeps, and wait within the time limit until the guests have their headroom back."""
         until = time.monotonic() + seconds
         with self._lock:
             for sweep in self._under_way.values():

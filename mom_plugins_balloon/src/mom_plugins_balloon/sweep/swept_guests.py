@@ -152,7 +152,7 @@ class SweptGuests:
         return max((outcome.reaction for outcome in self._recent()), default=UNKNOWN_REACTION_SECONDS)
 
     def columns(self, guests: Sequence[Guest], records: Sequence[Remembered], now: float) -> dict[str, Sequence[Value]]:
-        """Return the fields of guests about sweeps."""
+        """Return guests' fields about sweeps."""
         inflating, histories = self.sweeper.inflating(), [record.sweeps for record in records]
         last = [history.shown(now) for history in histories]
         return {
