@@ -118,7 +118,7 @@ def reader(versions: Path) -> Iterator[Reader]:
 
 FIRST_FOUND = {
     "install": "install.html",
-    "uninstall": "install.html#uninstall-and-what-is-put-back",
+    "uninstall": "install.html#uninstall-and-what-is-restored",
     "is it safe": "safety.html",
     "balloon not shrinking": "faq.html#why-is-my-guest-or-its-balloon-not-shrinking",
     "overcommit ratio": "faq.html#how-much-can-i-sell-what-overcommit-ratio-is-safe",
