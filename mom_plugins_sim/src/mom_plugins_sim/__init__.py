@@ -1,4 +1,4 @@
-"""Simulated host with guests for mom, and the demonstration."""
+"""Simulated host with guests, and the demonstration."""
 
 import lazy_loader
 

@@ -109,13 +109,12 @@ class HostSampler:
 
 
 def guest_columns(guests: Sequence[SimulatedGuest | None], time: float) -> Columns:
-    """Return the fields of guests; None: the guest is gone."""
+    """Return guests' fields; None: the guest is gone."""
     rows = zip(*[_GONE if guest is None else _row(guest, time) for guest in guests], strict=True)
     return Columns(dict(zip(_OF_GUESTS, rows, strict=False)))
 
 
 def _row(guest: SimulatedGuest, time: float) -> tuple[Value, ...]:
-    """Return a guest's values in the order of `_OF_GUESTS`."""
     memory, sent, swapped = guest.memory, guest.statistics, guest.swapped
     away, minor, major, lost = swapped.total, memory.minor_faults, swapped.faults, memory.lost_seconds
     old_minor, old_major = guest.reported_faults

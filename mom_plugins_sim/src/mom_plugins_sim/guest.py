@@ -290,7 +290,6 @@ def _reclaim(guest: SimulatedGuestMemory, over: float, back: float, dt: float) -
 
 
 def _swap_touch_rate(guest: SimulatedGuestMemory, time: float) -> float:
-    """Return the KiB/s that programs touch in their guest's swap."""
     workload, held = guest.workload, guest.anon + guest.swapped
     cold = min(workload.cold_at(time), held)
     rare = min(guest.swapped, cold)

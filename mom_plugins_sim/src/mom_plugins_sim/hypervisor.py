@@ -38,7 +38,7 @@ class SimHypervisor:
         """Guests that have requested a cycle since the last one."""
         self._gauge = AvailableGauge()
         self._shrinking: dict[str, float] = {}
-        """Balloon targets of guests that are still shrinking, in KiB."""
+        """Balloon targets in KiB."""
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
@@ -61,7 +61,7 @@ class SimHypervisor:
                 self.world.join(guest)
 
     def standings(self, guests: Sequence[Entity]) -> Mapping[str, GuestState]:
-        """Return the guests' present or requested states, by guest id."""
+        """Return the guests' present or requested states."""
         with self._locked():
             return {guest.id: state for guest in guests if (state := self.world.state_of(guest.id)) is not None}
 
@@ -103,7 +103,7 @@ class SimHypervisor:
             self.world.leave(guest.id)
 
     def news(self) -> str:
-        """Return why a cycle is needed early: the host or a guest is short of memory. Like a real host, it knows only sent statistics."""
+        """Return why a cycle is needed early. Like a real host, it knows only sent statistics."""
         with self._lock:
             self.world.advance_to(self._clock())
             if self.world.away:
@@ -160,12 +160,12 @@ class SimHypervisor:
                 resized.view = (target_kib, max(0.0, usable + target_kib - size), at, figures)
 
     def sweep_balloon(self, guest: Entity, bottom_kib: int) -> int:
-        """Sweep a guest down to that size, and return the host's gain in KiB. Raise `GuestGone`."""
+        """Sweep a guest to that size, and return the host's gain in KiB. Raise `GuestGone`."""
         with self._locked_guest(guest):
             return int(self.world.sweep(guest.id, bottom_kib))
 
     def balloon_sizes(self, guests: Sequence[Entity]) -> Mapping[str, int]:
-        """Return the guests' sizes in KiB, by guest id."""
+        """Return the guests' sizes in KiB."""
         with self._locked():
             present = self.world.guests
             return {guest.id: int(present[guest.id].memory.size) for guest in guests if guest.id in present}
@@ -206,7 +206,7 @@ class SimHypervisor:
         return match
 
     def ksm_read(self) -> Mapping[str, Value]:
-        """Return KSM's files, the scanner's CPU time, and the address space of all guests."""
+        """Return KSM's files, the scanner's CPU time, and all guests' address space."""
         with self._locked():
             shareable = int(sum(guest.memory.maximum for guest in self.world.guests.values()))
             return {**self.world.ksm.read(), "shareable_kib": shareable}
@@ -223,7 +223,7 @@ class SimHypervisor:
             return self._sampler.fields(self.world)
 
     def guest_columns(self, guests: Sequence[Guest]) -> Columns:
-        """Return the fields of these guests; guests that are gone have none."""
+        """Return these guests' fields; gone guests have none."""
         with self._locked():
             world = self.world
             if world.broken:

@@ -21,7 +21,7 @@ GUEST_GRAIN_KIB = 64 * MIB
 """Guests are sold in multiples of this."""
 
 SIZES = (0.5, 0.5, 1.0, 1.0, 1.0, 2.0, 2.0)
-"""Guests' sizes, relative to each other."""
+"""Relative to each other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +94,7 @@ class Scene:
 
 
 def mixture(settings: SimSettings) -> Scene:
-    """Draw the mixture of usual guests for these settings."""
+    """Draw a mixture of usual guests."""
     seed = 1 if settings.seed is None else settings.seed
     host = settings.host_memory // 1024
     source = random.Random(seed)  # noqa: S311  # the simulation must be repeatable
@@ -136,6 +136,5 @@ def draw_identity(source: random.Random) -> str:
 
 
 def _every(share: float, count: int, offset: int = 0) -> frozenset[int]:
-    """Return that share of the numbers below `count`, evenly spread."""
     chosen = round(share * count)
     return frozenset((round((i + 0.5) * count / chosen) + offset) % count for i in range(chosen))

@@ -41,7 +41,7 @@ class Shelf:
         self.host = host
 
     def scene(self, settings: SimSettings) -> Scene:
-        """Return the scene of these settings with the guests on this host. Raise `MomError`."""
+        """Return the scene with the guests on this host. Raise `MomError`."""
         drawn = mixture(settings)
         origin = settings.model_dump(mode="json", include=_DRAWN)
         try:
@@ -56,7 +56,7 @@ class Shelf:
             raise MomError(f"the shelf {self._own} cannot be used: {error.strerror}", hint=hint) from None
 
     def changed_guests(self) -> frozenset[str] | None:
-        """Return the ids of the guests on this host; None: no change since the last call."""
+        """Return the ids of this host's guests; None: no change since the last call."""
         try:
             changed = self._own.stat().st_mtime_ns
             if changed == self._changed:

@@ -80,9 +80,9 @@ class World:
         self.away = False
         self.broken = False
         self.killed = 0
-        """OOM kills in guests that have left."""
+        """In guests that have left."""
         self.lost_seconds = 0.0
-        """Seconds of work lost by guests that have left."""
+        """Of guests that have left."""
         self.stopped: dict[str, SimulatedGuest | GuestScene] = {}
         """Saved guests, and the scenes of guests that were shut down, by id."""
         self._requested: dict[str, GuestState] = {}
@@ -160,7 +160,6 @@ class World:
         guest.swept = 0.0
 
     def _swap(self, traffic: SwapStep, due: float, dt: float) -> None:
-        """Distribute swap traffic and stalls among the guests, and the rest to programs on the host."""
         host = self.host
         waiting = dt * traffic.blocked * WAITING_SHARE
         for guest in self.guests.values():
@@ -184,7 +183,6 @@ class World:
         return [(held_by(guest.memory, self.time), guest.swapped) for guest in guests]
 
     def _change(self, time: float) -> None:
-        """Apply arrivals, departures and faults."""
         while self._coming and self._coming[-1].arrives <= time:
             self.join(self._coming.pop())
         for identity in [identity for identity, guest in self.guests.items() if guest.scene.departs <= time]:
@@ -221,8 +219,7 @@ class World:
         return GuestState.OFF if isinstance(stopped, GuestScene) else GuestState.SAVED
 
     def request_state(self, identity: str, state: GuestState) -> None:
-        """Pause, stop or start a guest when time advances or the guests are listed, so that the order of actions in a cycle does not
-        matter."""
+        """Request a state. It begins when time advances or mom lists the guests: the order of actions in a cycle does not matter."""
         self._requested[identity] = state
 
     def apply_requests(self) -> None:
@@ -274,7 +271,7 @@ class World:
         self.guests[scene.identity] = SimulatedGuest(listed, scene, memory, statistics)
 
     def memories(self) -> Iterator[SimulatedGuestMemory]:
-        """Yield the memory of all present and saved guests."""
+        """Yield the memory of present and saved guests."""
         saved = (guest for guest in self.stopped.values() if isinstance(guest, SimulatedGuest))
         return (guest.memory for guest in (*self.guests.values(), *saved))
 
@@ -301,7 +298,7 @@ class World:
         return swept
 
     def offload(self, identity: str, kib: float, seconds: float) -> float:
-        """Move up to this many KiB of a guest to the host's swap, the coldest first; return the KiB. Raise KeyError."""
+        """Move up to this many KiB to the host's swap, the coldest first; return the KiB. Raise KeyError."""
         swap = self.host.swap
         room = swap.size - self.host.swapped
         offloaded = swap_out(self._held(identity), max(0.0, min(kib, swap.out_rate * seconds, room)))
@@ -310,7 +307,7 @@ class World:
         return offloaded
 
     def recall(self, identity: str, kib: float, seconds: float) -> float:
-        """Swap in up to this many KiB of a guest while there is room; return the KiB. Raise KeyError."""
+        """Swap in up to this many KiB while there is room; return the KiB. Raise KeyError."""
         host = self.host
         room = max(0.0, -host.short) / (1 - host.swap.ratio)
         recalled = self.guests[identity].swapped.swap_in(max(0.0, min(kib, host.swap.in_rate * seconds, room)))

@@ -23,7 +23,7 @@ from mom_plugins_sim.demo.summary import NEXT, Summary, program, size
 from mom_plugins_sim.demo.view import WIDTH, clock, frame
 
 CYCLES_A_LINE = 5
-"""Cycles per printed line, if the output cannot draw bars."""
+"""If the output cannot draw bars."""
 
 
 @contextmanager

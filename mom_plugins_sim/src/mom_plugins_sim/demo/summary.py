@@ -69,7 +69,6 @@ NEXT = (
     ("replay --help", "try policies on the recording"),
     ("here", "show this host as mom sees it"),
 )
-"""Commands to type next, with their purpose."""
 
 
 def program(started: Path, on_path: str | None) -> str:

@@ -1,4 +1,4 @@
-"""Picture of one moment of the demonstration, for a terminal of 80 columns and 24 lines."""
+"""Picture of one moment, for a terminal of 80 columns and 24 lines."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def clock(seconds: float) -> str:
 
 
 def phase(time: float, inflated: float) -> tuple[str, str]:
-    """Return a sentence about the present part of the story, and its style."""
+    """Return a sentence about this part of the story, and its style."""
     if time <= LOAD.begins:
         return "All is calm: memory that guests do not use is free on the host.", "green"
     if LOAD.at(time):

@@ -11,13 +11,13 @@ from mom_plugins_sim.scene import FOREVER, GUEST_GRAIN_KIB, GuestScene, Scene, d
 from mom_plugins_sim.workload import Demand, Trace
 
 NAME: Final = "advised"
-"""Prefix of their names. A pattern in the section `guests` can set their class."""
+"""Prefix of their names, for patterns in the section `guests`."""
 
 
 def with_newcomers(scene: Scene, count: int, memory_kib: float | None, seed: int) -> Scene:
     """Return the scene with `count` more guests. Raise `MomError` if no recorded guest has statistics.
 
-    :param memory_kib: memory of each guest; None: that of the recorded guest
+    :param memory_kib: of each guest; None: as the recorded guest
     :param seed: decides which recorded guest each repeats, and the time shift
     """
     models = [guest for guest in scene.guests if not guest.silent and isinstance(guest.workload.demand, Trace)]

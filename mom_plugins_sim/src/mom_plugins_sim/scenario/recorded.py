@@ -61,7 +61,7 @@ def recording_at(path: Path) -> PastCycles:
 
 
 def scene_of_recording(recording: PastCycles, since: float, until: float) -> Scene:
-    """Return the scene of that time (seconds since the epoch). Raise `MomError` without recorded cycles."""
+    """Return the scene of that time (seconds since the epoch). Raise `MomError` without cycles."""
     recorded_guests: dict[str, _RecordedGuest] = {}
     host_times: list[float] = []
     host_used: list[float] = []
@@ -100,7 +100,7 @@ def scene_of_recording(recording: PastCycles, since: float, until: float) -> Sce
 
 
 def _clock(fields: Mapping[str, Value], time: float) -> float:
-    """Return the host's recorded local time as seconds since 1970; `time` if unknown."""
+    """Return the recorded local time as seconds since 1970; `time` if unknown."""
     year, month, day, hour, minute, second = (fields.get(f"time_{part}") for part in _CLOCK)
     try:
         return datetime.fromisoformat(f"{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z").timestamp()

@@ -1,4 +1,4 @@
-"""Parts of a scenario, as pydantic models. mom checks all of it before it simulates anything."""
+"""Parts of a scenario. mom checks all of it before it simulates anything."""
 
 from __future__ import annotations
 
