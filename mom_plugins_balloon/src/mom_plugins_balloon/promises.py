@@ -261,7 +261,7 @@ class Guarantees:
         return GuestPromise(guest, kib, firm, priority, largest if kib < largest else None)
 
     def _class_promises(self, snapshot: Snapshot) -> tuple[Sequence[_ClassPromise], Set[str]]:
-        """Return the promises by class, in order, and the ids of guests without an answer. If the column is missing, the last answer holds."""
+        """Return the promises by class, and the ids of guests without an answer. If the column is missing, the last answer holds."""
         guests = snapshot.listed
         promises = [*map(_ClassPromise, *map(snapshot.numbers, (GUARANTEE, GUARANTEE_SHARE, PRIORITY)))]
         if self.by_class and guests and not {GUARANTEE, GUARANTEE_SHARE} & snapshot.columns.keys():
