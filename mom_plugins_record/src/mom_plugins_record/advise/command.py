@@ -1,4 +1,4 @@
-"""Verb `mom advise`: sellable memory from learned days, or more guests in a simulated recording."""
+"""Verb `mom advise`: sellable memory from learned days, or guests to add to a simulated recording."""
 
 from __future__ import annotations
 

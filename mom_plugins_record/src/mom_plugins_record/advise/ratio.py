@@ -29,7 +29,7 @@ RISK: Final = 0.01
 CONFIDENCE: Final = 0.95
 
 BOOTSTRAPS: Final = 200
-"""Draws of days. The 5 % quantile is the tenth smallest."""
+"""The 5 % quantile is the tenth smallest."""
 
 MOST_FILLED: Final = 40
 LEAST_FILLED: Final = 8
@@ -37,10 +37,10 @@ FILLED_GUESTS: Final = 1600
 """Bounds of the number of fillings, and guests to draw in total."""
 
 STEP: Final = 0.02
-"""Ratio of the host's memory between two amounts."""
+"""Ratio of the host's memory."""
 
 MOST_SOLD: Final = 10.0
-"""Multiple of the host's memory: the largest amount."""
+"""Multiple of the host's memory."""
 
 HOPELESS: Final = 1.5
 """Multiple of the guests' capacity: mean peak at which filling stops."""
@@ -75,7 +75,7 @@ class SoldAtRisk(NamedTuple):
 
 
 def sold_at_risk(guests: Sequence[PastGuest], capacity: float, *, risk: float = RISK) -> SoldAtRisk | str:
-    """Return the sellable memory of a host, or the reason why it is unknown.
+    """Return a host's sellable memory, or why it is unknown.
 
     :param capacity: KiB for all guests together, QEMU included
     :param risk: for a month, between 0 and 1
@@ -113,7 +113,7 @@ def is_known(used: Sequence[float | None]) -> bool:
 
 
 def needs_on(guest: PastGuest, days: Sequence[int]) -> list[float] | None:
-    """Return the need of a guest in each slot of these days, in KiB; None: too few are known.
+    """Return a guest's need in each slot of these days, in KiB; None: too few are known.
 
     An unknown slot counts as the worst one of its day, and an unknown day as the next one of its kind.
     """
@@ -136,7 +136,7 @@ def works_on(ordinal: int) -> bool:
 
 
 def needed_kib(used: float, sold: float) -> float:
-    """Return the least host memory that a guest with this use needs, in KiB."""
+    """Return the least host memory that this guest needs, in KiB."""
     return min(sold, used + max(RESERVE_KIB, RESERVE_SHARE * used)) + BESIDE_KIB
 
 
@@ -169,7 +169,6 @@ def _kinds(days: Sequence[int]) -> list[list[int]]:
 
 
 def _largest(peaks: Sequence[Sequence[float]], kinds: Sequence[Sequence[int]], risk: float) -> int:
-    """Return the number of steps that can be sold."""
     good, bad = 0, len(peaks) + 1
     while bad - good > 1:
         middle = (good + bad) // 2

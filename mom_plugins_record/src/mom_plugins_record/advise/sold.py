@@ -1,4 +1,4 @@
-"""Sellable memory of hosts from learned days, compared with today, as settings of each platform."""
+"""Sellable memory of hosts from learned days, as settings of each platform."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class PlacementAdvice(NamedTuple):
 
 
 def placement_of(host: str, total_kib: float | None, promisable_kib: float | None, sold_kib: float) -> PlacementAdvice | str:
-    """Return the advice for a host of these sizes, or the reason why there is none."""
+    """Return the advice, or why there is none."""
     if not total_kib or promisable_kib is None:
         missing = "the host's memory (plugin host)" if not total_kib else "the memory that it can promise (plugin balloon)"
         return f"no ratio: {missing} was not recorded"
@@ -67,7 +67,7 @@ PRESENT_DAYS: Final = 2
 
 
 class HostSold(NamedTuple):
-    """Host: its memory, the part for guests, today's sold memory and guests, and the advice. Sizes in KiB."""
+    """Memory, guests and advice of one host. Sizes in KiB."""
 
     host: str
     total: float
@@ -90,7 +90,7 @@ class HostSold(NamedTuple):
 
 
 def sold_on(past: PastDays, risk: float) -> HostSold:
-    """Return how much to sell on the host of these days. Raise `MomError` if its memory is unknown."""
+    """Return how much to sell on this host. Raise `MomError` if its memory is unknown."""
     guests, name = past.guests(), printable(past.host, 253)
     total = past.host_kib
     if total is None:
@@ -114,7 +114,7 @@ def _present_guests(guests: Sequence[PastGuest], today: int) -> Sequence[PastGue
 
 
 def lines_of(host: HostSold, risk: float) -> Iterator[str]:
-    """Yield the result for one host as text."""
+    """Yield one host's result as text."""
     where = f"{host.host}: " if host.host else ""
     today = f"{format_kib(host.today)} are sold to {host.guests} guests today, a ratio of {host.ratio_today:.2f}"
     if host.result is None:
@@ -135,7 +135,7 @@ def percent(share: float) -> str:
 
 
 def rows(host: HostSold) -> Sequence[Sequence[str]]:
-    """Return the settings of each platform: place, name, new value and today's value."""
+    """Return each platform's settings: place, name, new value and today's value."""
     if host.advice is None or host.result is None:
         return ()
     ratio, reserved, today = host.advice.ratio, host.advice.reserved_mib, host.ratio_today

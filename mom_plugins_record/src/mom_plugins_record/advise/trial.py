@@ -21,7 +21,7 @@ class TimeIsOver(Exception):
 
 @dataclass(slots=True)
 class TriedCount:
-    """Number of guests, its runs, and the harm in the last run; empty: none."""
+    """Runs with a number of guests, and the harm in the last run; empty: none."""
 
     count: int
     runs: int = 0
@@ -76,7 +76,6 @@ class CapacitySearch:
         return good
 
     def _runs(self, count: int) -> int:
-        """Return the number of runs: one without new guests, because nothing is random then."""
         return self.seeds if count else 1
 
     def _holds(self, count: int) -> bool:
@@ -109,7 +108,7 @@ CLASSES: Final = "sla"
 class TrialRun:
     """Course of one run: OOM kills and KiB swapped by need, after it has settled.
 
-    `sold`, `total` and `promisable` are the largest memory sold, and the host's memory and promisable part, in KiB.
+    `sold`, `total` and `promisable` are maxima in KiB: memory sold, and the host's memory and promisable part.
     """
 
     killed: float = 0.0
@@ -118,7 +117,6 @@ class TrialRun:
     total: float | None = None
     promisable: float | None = None
     _settled: tuple[float, float] | None = None
-    """OOM kills and swapped KiB when the run settled."""
     _since: dict[str, tuple[str, float, float]] = field(default_factory=dict)
     """By guest: name, time from which losses count, and lost seconds until then."""
     _lost: dict[str, tuple[float, float]] = field(default_factory=dict)

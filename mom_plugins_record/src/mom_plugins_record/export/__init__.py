@@ -1,1 +1,1 @@
-"""Export of a recording as tables for other tools."""
+"""Export of a recording as tables."""

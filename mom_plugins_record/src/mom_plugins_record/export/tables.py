@@ -45,7 +45,7 @@ class Kind(Enum):
 Schema: TypeAlias = Mapping[str, Kind]
 
 Row: TypeAlias = tuple[Value, ...]
-"""Row in the order of columns; None: unknown."""
+"""None: unknown."""
 
 CYCLE: Final[Schema] = {"time": Kind.TIME, "cycle": Kind.WHOLE}
 GUEST: Final[Schema] = {"guest_id": Kind.TEXT, "guest_name": Kind.TEXT}
@@ -144,7 +144,6 @@ class Tables:
         return not self.patterns or any(fnmatch.fnmatchcase(name, pattern) for pattern in self.patterns)
 
     def _about(self, recorded: RecordedCycle, decision: Decision, place: int) -> Row | None:
-        """Return the first columns of a decision; None: the guest is not exported."""
         entity = decision.entity
         unit = next((str(spec.unit) for spec in recorded.session.controls if spec.name == decision.control), None)
         if entity.scope is Scope.HOST:

@@ -226,7 +226,7 @@ class GuestDays:
         self._note_forecast(index, seen.used, residuals)
 
     def interrupt(self) -> None:
-        """Note that the next slot does not follow the last one, after a restart or a jump of the clock."""
+        """Note a gap before the next slot, after a restart or a jump of the clock."""
         self._forecasts.clear()
 
     def _judge(self, index: int, seen: SlotSeen) -> None:
@@ -353,7 +353,6 @@ class GuestDays:
         return [share / whole for share in shares]
 
     def _curve_values(self, index: int) -> Sequence[float]:
-        """Return each curve's value in this slot."""
         place = index % SLOTS
         day, week, last = self.by_day[place], self.by_week[self.calendar.of_week(index)], self.last[place]
         return day, week if not isnan(week) else day, last if not isnan(last) else day

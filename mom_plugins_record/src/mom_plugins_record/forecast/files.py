@@ -59,7 +59,7 @@ class DaysFile(Generic[AnyContent]):
     hint: str
 
     def guest_text(self, content: AnyContent, identity: str) -> str:
-        """Return a guest as JSON; empty: nothing. Raise `OSError` if that is impossible."""
+        """Return a guest as JSON; empty: nothing. Raise `OSError` on failure."""
         kept = self.guest(content, identity)
         return "" if kept is None else StateFile.as_json(kept)
 
@@ -71,7 +71,7 @@ class DaysFile(Generic[AnyContent]):
         return StateFile(path, self.description, self.form, loss=self.loss, sets_aside=False)
 
     def leave(self, folder: Path, days: HostDays) -> None:
-        """Leave learned days for the mom with this state folder, merged with those left before. Raise `MomError`."""
+        """Leave learned days for the mom with this state folder, merged with earlier ones. Raise `MomError`."""
         file, content = self._at(folder / self.learned), self.part(days)
         before = file.look()
         if before is not None and before.calendar.same_as(content.calendar):
@@ -266,7 +266,6 @@ class DaysKeeper:
         return [file._replace(content=self._usable(file.kept)) for file in left]
 
     def _usable(self, kept: _Kept) -> Any:
-        """Return the content of a file; None: unusable, and set aside."""
         content = kept.file.read()
         if content is None or content.calendar.same_as(self._calendar):
             return content
@@ -283,7 +282,6 @@ class DaysKeeper:
                 self._merged[kept.file.path] = version
 
     def _remove_merged(self) -> None:
-        """Remove merged files once the other files are on disk."""
         if any(kept.file.write_error for kept in self._files):
             return
         for kept in self._learned:

@@ -124,8 +124,6 @@ class KnownGuest:
 
 
 class _ExpectedSum(NamedTuple):
-    """Expected use of several guests in a slot, and their largest total use so far, in KiB."""
-
     slot: int
     guests: Sequence[KnownGuest]
     expected: float
@@ -261,7 +259,6 @@ class HostDays:
         return [item.id for item in sorted(self.known.values(), key=self._worth, reverse=True)[:MOST_GUESTS]]
 
     def _worth(self, guest: KnownGuest) -> tuple[bool, float]:
-        """Return the value of a guest's days."""
         past = self.past.guests.get(guest.id)
         return guest.days.slots >= SLOTS or (past is not None and len(past.ordinals) > 1), guest.present_at
 
@@ -340,7 +337,6 @@ class HostDays:
         columns[2][place] = guest.rises = None if guest.pinned else self._rises_in(guest, window)
 
     def _weight(self, guest: KnownGuest, now: SlotExpected) -> float:
-        """Return the weight of a guest's forecast."""
         days, used = guest.days, guest.used
         over = used - now.most - now.margin
         usual = FITS * max(LEAST_SHARE * used, days.error)
@@ -380,7 +376,7 @@ class HostDays:
             self.margin = min(self.margin, sum(forecast.most + forecast.margin - forecast.middle for _, forecast in usable))
 
     def columns(self, guests: Sequence[Guest]) -> Columns | None:
-        """Return the figures of these guests by field, in order; None: there are none."""
+        """Return these guests' figures by field, in order; None: there are none."""
         if not self._ids:
             return None
         slots = self._columns[2]
@@ -444,7 +440,7 @@ GUEST_FIELDS: Final = ("mem_used_expected", "mem_used_expected_soon", "mem_rises
 
 
 def days_of(guest: KnownGuest) -> Days:
-    """Return the learned days of a guest for other plugins."""
+    """Return a guest's learned days for other plugins."""
     days, calendar = guest.days, guest.days.calendar
     monday = next(index for index in range(calendar.week_slots) if calendar.of_week(index) == 0)
     week = range(monday, monday + calendar.week_slots)

@@ -75,7 +75,7 @@ class GuestPast:
         del self.ordinals[count:], self.sold[count:], self.used[PARTS * count :]
 
     def merge(self, other: GuestPast) -> bool:
-        """Add days learned elsewhere that are better known. Return True if that changed anything."""
+        """Add days learned elsewhere that are better known. Return whether anything changed."""
         days = {ordinal: (sold, used) for ordinal, sold, used in self._each()}
         before = dict(days)
         for ordinal, sold, used in other._each():
@@ -113,7 +113,7 @@ class HostPast:
         self.promisable_kib = promisable if is_size(promisable) else self.promisable_kib
 
     def take_in(self, identity: str, name: str, index: int, most: float, sold: float | None) -> None:
-        """Add the maximum use of a guest in a past slot.
+        """Add a guest's maximum use in a past slot.
 
         :param index: from `Calendar.index`
         :param sold: KiB; None: nothing is learned

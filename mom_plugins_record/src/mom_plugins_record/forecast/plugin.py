@@ -89,17 +89,17 @@ class ForecastPlugin:
 
     @hookimpl
     def mom_collect_guests(self, guests: Sequence[Guest]) -> Columns | Mapping[str, Mapping[str, Value]]:
-        """Return the expected use of each guest after the last cycle."""
+        """Return each guest's expected use after the last cycle."""
         return self._days.columns(guests) or {}
 
     @hookimpl
     def mom_collect_host(self) -> Mapping[str, Value]:
-        """Return the expected use of all guests together."""
+        """Return all guests' expected use."""
         return self._days.host_fields()
 
     @hookimpl
     def mom_report(self, report: Report) -> None:
-        """Learn from a cycle, for the forecasts of the next one."""
+        """Learn from a cycle, for the next one's forecasts."""
         self._days.see(report.snapshot)
         hour = self._days.calendar.index(report.snapshot.time) // HOUR_SLOTS
         due, self._written = self._written not in (0, hour), hour

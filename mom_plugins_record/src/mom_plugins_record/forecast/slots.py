@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 SLOTS: Final = 96
-"""Slots of a day: 15 minutes each."""
+"""15 minutes each."""
 
 HOURS: Final = 24
 """Parts of the day for errors."""
@@ -25,7 +25,10 @@ _MONDAY: Final = 3
 
 
 def local_offset(moment: float) -> int:
-    """Return the offset of local time from UTC in seconds at that time (seconds since the epoch)."""
+    """Return local time's offset from UTC in seconds.
+
+    :param moment: seconds since the epoch
+    """
     return time.localtime(moment).tm_gmtoff
 
 

@@ -104,7 +104,7 @@ Place: TypeAlias = NonNegativeInt
 
 
 def checked(kind: type | tuple[type, ...], items: type | tuple[type, ...] = object) -> AfterValidator:
-    """Return a validator for values of a mapping, and for items of lists in it.
+    """Return a validator for a mapping's values, and for items of lists in it.
 
     It stops at the first error. Pydantic would collect a gigabyte of errors for a million values.
     """

@@ -115,7 +115,7 @@ class RecordPlugin:
         return {RecordedPoints: self}
 
     def recorded_points(self, asked: PointsAsked) -> Sequence[RecordedPoint]:
-        """Return points of this recording or its accounts, as `RecordedPoints` describes."""
+        """Return points of this recording or its accounts."""
         from mom_plugins_record.recording.points import points_of
         from mom_plugins_record.report.accounts_file import NAME, read_minutes
 
@@ -176,7 +176,7 @@ class RecordPlugin:
 
     @hookimpl
     def mom_doctor(self, hypervisor: Hypervisor | None) -> Iterable[Finding]:
-        """Report the size of the recording, its place, and the free space."""
+        """Report the recording's size and place, and the free space."""
         from mom_plugins_record.report.accounts_file import NAME
 
         settings = self._settings
@@ -204,7 +204,7 @@ class RecordPlugin:
     def mom_source(
         kind: type, settings: PluginSettings | None, run_directory: Path, state_directory: Path, path: Path | None
     ) -> PastCycles | None:
-        """Return the recording at the path, or that of a mom with these settings."""
+        """Return the recording at the path, or of a mom with these settings."""
         if kind is not PastCycles:
             return None
         from mom_plugins_record.recording.reader import Recording
@@ -215,7 +215,7 @@ class RecordPlugin:
 
 
 def configured_recorder(config: Config) -> RecordPlugin.Settings:
-    """Return this plugin's settings in mom's configuration. Raise `MomError` if it is not enabled."""
+    """Return this plugin's configured settings. Raise `MomError` if it is not enabled."""
     for plugin in config.plugins.values():
         if isinstance(plugin.settings, RecordPlugin.Settings):
             return plugin.settings

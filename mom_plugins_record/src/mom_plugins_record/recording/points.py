@@ -23,7 +23,7 @@ _NICE: Final = 10
 
 
 def points_of(folder: Path, asked: PointsAsked) -> Sequence[RecordedPoint]:
-    """Return the points in the order of time. Raise `MomError`."""
+    """Return the points in order of time. Raise `MomError`."""
     request = json.dumps({"folder": str(folder), "asked": asdict(asked)})
     try:
         process = subprocess.run(  # this module, no shell
@@ -47,7 +47,7 @@ def point_of(record: CycleRead, asked: PointsAsked) -> RecordedPoint:
 
 
 def main() -> None:
-    """Read the request on standard input, and write the points to standard output."""
+    """Answer a request from standard input on standard output."""
     os.nice(_NICE)
     request = json.load(sys.stdin)
     query = PointsAsked(**request["asked"])

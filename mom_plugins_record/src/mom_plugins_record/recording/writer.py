@@ -95,7 +95,7 @@ class RecordingWriter:
         self._cycles = 0
 
     def open(self) -> None:
-        """Create the folder. Raise `RecordingFull` if that fails."""
+        """Create the folder. Raise `RecordingFull` on failure."""
         try:
             self.folder.mkdir(mode=0o750, parents=True, exist_ok=True)
         except OSError as error:

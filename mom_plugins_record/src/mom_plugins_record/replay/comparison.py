@@ -34,7 +34,7 @@ class DecisionDifference:
 
 @dataclass(slots=True)
 class Sum:
-    """Differences of one control of one entity: number of cycles, and the first case."""
+    """Differences of one control of one entity, and the first case."""
 
     entity: str
     control: str
@@ -76,8 +76,7 @@ def compare(
 ) -> Comparison:
     """Evaluate every recorded cycle of that time again, and compare the decisions.
 
-    :param policies: texts by name; None: the recorded ones
-    :raises MomError: there is nothing to evaluate, or no evaluator
+    :param policies: texts by name; None: the recorded ones :raises MomError: there is nothing to evaluate, or no evaluator
     """
     result = Comparison()
     run: _Run | None = None

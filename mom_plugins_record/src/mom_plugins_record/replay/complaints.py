@@ -57,7 +57,7 @@ class Complaints:
 
     def __init__(self) -> None:
         self.controls: dict[str, ControlSpec] = {}
-        """Declared controls by name, for their bounds."""
+        """By name, for their bounds."""
         self.decisions = 0
         self.cases: dict[tuple[Complaint, str, str], ComplaintCount] = {}
         self._swings: dict[tuple[str, str], _Swing] = {}

@@ -25,8 +25,8 @@ class RecordedEngine:
 
     Its plugins are the session's deciding plugins. `left_out` names missing plugins, with reasons; their decisions are not compared.
 
-    :param policies: texts by name instead of the recorded ones
-    :raises MomError: no deciding plugin is installed, or its evaluators refuse the policies
+    :param policies: texts by name instead of the recorded ones :raises MomError: no deciding plugin is installed, or its evaluators refuse
+        the policies
     """
 
     def __init__(self, session: RecordedSession, policies: Mapping[str, str] | None = None) -> None:

@@ -1,4 +1,4 @@
-"""Accounts of mom's gain and cost: sums up each cycle's report by hour. docs/report.md defines every number.
+"""Accounts of mom's gain and cost by hour. docs/report.md defines every number.
 
 A sample of a guest counts for the seconds since its previous sample. Sizes are in KiB.
 """
@@ -58,7 +58,6 @@ class _TrackedGuest:
     hours_gone: int = 0
 
     def begin(self, hour: int) -> None:
-        """Begin the row of the next hour, with an empty class."""
         row = self.row
         self.row = GuestHour(hour, row.id, row.name, incarnation=row.incarnation, properties=row.properties)
 
@@ -242,7 +241,7 @@ def _add_memory(row: HostHour, host: Host, elapsed: float) -> None:
 
 
 _Get = Callable[[str], Any]
-"""Getter for fields of a guest. The engine drops values of a wrong type."""
+"""The engine drops values of a wrong type."""
 
 
 def _add_sizes(guest: _TrackedGuest, total: GuestSums, get: _Get, seconds: float, swap_share: float, gain: float) -> bool:

@@ -1,6 +1,6 @@
 """SQLite file of the accounts: a row for each hour of the host and of each guest, and the host by minutes.
 
-mom writes it every few minutes in one transaction. mom sets a damaged file aside.
+mom writes it every few minutes in one transaction, and sets a damaged file aside.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from mom_plugins_record.report.hours import HOUR, GuestHour, HostHour
 from mom_plugins_record.report.minutes import MINUTE, MinuteRow
 
 NAME: Final = "accounts.sqlite3"
-"""File name, in the folder of the recording."""
+"""In the folder of the recording."""
 
 FORMAT: Final = 3
 """Version of the tables: SQLite's `user_version`."""
@@ -186,7 +186,7 @@ class AccountsFile:
         return False
 
     def set_aside(self, reason: str) -> str:
-        """Rename the damaged file, create a new one, and return a message. Raise `AccountsError` if that fails."""
+        """Rename the damaged file, create a new one, and return a message. Raise `AccountsError` on failure."""
         names = [self.path.with_name(f"{self.path.name}.damaged-{number}") for number in range(1, MOST_SET_ASIDE + 1)]
         try:
             aside = next((name for name in names if not name.exists()), names[-1])
@@ -276,7 +276,10 @@ class AccountsFile:
 
 
 def read_hosts(path: Path, since: float, until: float) -> list[HostHour]:
-    """Return the host's hours in that time (seconds since the epoch), oldest first. Raise `AccountsError`."""
+    """Return the host's hours, oldest first. Raise `AccountsError`.
+
+    :param since: seconds since the epoch
+    """
     return list(_read(path, "host_hours", HostHour, since, until))
 
 

@@ -98,7 +98,7 @@ _ROUNDED: Final = 0.001
 
 
 def find_accounts(path: Path, last: float, *, properties: bool = False) -> AccountedHours:
-    """Return the last seconds of the accounts in the folder of a recording, or its file of accounts. Raise `MomError`.
+    """Return the last seconds of the accounts in a recording's folder, or in a file. Raise `MomError`.
 
     :param properties: fill the guests' properties of the platform
     """
@@ -155,7 +155,6 @@ def _forecast(accounts: Path, since: float, until: float) -> ForecastLine | None
 
 
 def _settings(path: Path | None, config_path: str | None) -> tuple[Path, Price]:
-    """Return the path of the accounts, and the price."""
     try:
         config = load_config(config_path)
     except MomError:

@@ -68,7 +68,7 @@ class AccountsKeeper:
             self._note_write_error(error)
 
     def add(self, report: Report, cpu_seconds: float | None) -> None:
-        """Add a cycle, and write if a write is due. Errors of the file are in `write_error`."""
+        """Add a cycle, and write if a write is due. File errors are in `write_error`."""
         if not self._opened:
             self.open(report.time)
         self._accounts.add(report, cpu_seconds)

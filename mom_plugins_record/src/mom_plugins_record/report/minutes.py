@@ -54,7 +54,7 @@ class Minutes:
                 self._values.setdefault(name, []).append(value)
 
     def take(self) -> Sequence[MinuteRow]:
-        """Return the past minutes since the last call, and the present one so far."""
+        """Return the minutes since the last call, and the present one so far."""
         over, self._over = self._over, []
         return [*over, *self._current()]
 

@@ -69,7 +69,7 @@ def title(summary: ReportSummary) -> str:
 
 
 def span(summary: ReportSummary) -> str:
-    """Return the time of the report."""
+    """Return the report's time span."""
     return f"{format_time(summary.since)[:16]} to {format_time(summary.until)[:16]} UTC"
 
 
@@ -116,7 +116,7 @@ def headline(summary: ReportSummary) -> Iterator[HeadlineFigure]:
 
 
 def sections(summary: ReportSummary) -> Iterator[tuple[str, list[Row]]]:
-    """Yield the sections about all guests and the host: headings, with rows."""
+    """Yield the sections about guests and host: headings, with rows."""
     whole = summary.whole
     yield "Given back to the host", list(_given_back_rows(summary))
     yield "Worth", list(_worth_rows(summary.worth))
@@ -148,7 +148,7 @@ def counted_until(summary: ReportSummary) -> str:
 
 
 def watched_share(summary: ReportSummary) -> str:
-    """Return the share of the time that mom was watching."""
+    """Return the share of time that mom was watching."""
     if not summary.seen_hours:
         return "mom did not run in this time"
     share = 100 * summary.seen_hours / (summary.seen_hours + summary.unknown_hours)
@@ -337,7 +337,7 @@ GROUP_COLUMNS: Final = (
 
 
 def columns_of(summary: ReportSummary) -> Sequence[ReportColumn]:
-    """Return the columns of the table of guests, or of groups."""
+    """Return the columns for guests or groups."""
     if summary.by == "guest":
         return GUEST_COLUMNS
     return (ReportColumn(summary.by, 0, lambda line: printable(line.name, GROUP_WIDTH)), *GROUP_COLUMNS)
