@@ -317,8 +317,8 @@ def _controls(plugins: Mapping[str, LoadedPlugin]) -> str:
 
 
 _GUESTS = """\
-# Whose processes are guests, by their users and the control groups that they are in. Where others are, write a section of your own into a
-# file of /etc/mom/helper.d.
+# Processes that are guests, recognized by user and control group. For guests of other users or groups, add a section to your own file in
+# /etc/mom/helper.d.
 [guests libvirt]
 users = libvirt-qemu qemu oneadmin
 slices = machine.slice machine
@@ -336,7 +336,7 @@ def _helper_declarations(plugins: Mapping[str, LoadedPlugin]) -> str:
         for spec in getattr(plugin, "mom_declare", tuple)():
             if isinstance(spec, ControlSpec) and spec.file:
                 declarations.add(f"{helper_declaration(spec)}\n")
-    note = "# What mom-helper may do for mom: made by docs/generate.py of what mom's plugins declare. mom_helper/README.md has the form.\n"
+    note = "# Rights of mom-helper, written by docs/generate.py from the declarations of mom's plugins. Format: mom_helper/README.md.\n"
     return "\n".join([note, *sorted(declarations), _GUESTS])
 
 

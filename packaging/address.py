@@ -25,7 +25,7 @@ def main(arguments: list[str]) -> int:
         return 0
     (wanted,) = arguments
     if not ADDRESS.fullmatch(wanted):
-        print(f"{wanted!r} is no repository's address: write one such as https://github.com/OWNER/NAME", file=sys.stderr)
+        print(f"{wanted!r} is not the address of a repository: use one such as https://github.com/OWNER/NAME", file=sys.stderr)
         return 2
     texts = {path: moved(text, now, wanted) for path, text in places(now).items()}  # all of them are made before the first is written
     for path, text in texts.items():

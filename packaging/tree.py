@@ -182,7 +182,9 @@ def one_wheel_each(lock: str) -> str:
     for name, digest in SAME_BYTES.items():
         match = re.search(rf"^{name}==\S+(?: ; [^\\\n]+)? \\\n(?:    --hash=\S+(?: \\)?\n)+", lock, re.MULTILINE)
         if match is None or f"--hash=sha256:{digest}" not in match[0]:
-            raise SystemExit(f"requirements.lock has no {name} with the hash in SAME_BYTES: write that of a wheel of its version")
+            raise SystemExit(
+                f"requirements.lock has no {name} with the hash in SAME_BYTES: set SAME_BYTES to the hash of a wheel of the locked version"
+            )
         first = match[0].partition("\n")[0]
         lock = lock.replace(match[0], f"{first}\n    --hash=sha256:{digest}\n")
     return lock
@@ -211,7 +213,7 @@ def _lay_over(source: Path, packages: Path) -> None:
         if place.exists():
             if not filecmp.cmp(path, place, shallow=False):
                 raise SystemExit(
-                    f"{place.relative_to(packages)} is not the same for all of Python {', '.join(PYTHONS)}: one tree cannot fit them"
+                    f"{place.relative_to(packages)} differs between Python {', '.join(PYTHONS)}: one tree cannot have both files"
                 )
             continue
         place.parent.mkdir(parents=True, exist_ok=True)
@@ -330,7 +332,7 @@ def _files(folder: Path) -> Iterator[Path]:
 def _run(*command: str | Path) -> None:
     """Run a program. What it says when it fails is for the person who reads it, who needs no traceback besides."""
     if code := subprocess.run(command, timeout=900, check=False).returncode:
-        raise SystemExit(f"{Path(command[0]).name} {' '.join(map(str, command[1:5]))} … ended with {code}")
+        raise SystemExit(f"{Path(command[0]).name} {' '.join(map(str, command[1:5]))} … ended with exit code {code}")
 
 
 def _run_installed(packages: Path, *arguments: str, **environment: str) -> str:
@@ -339,7 +341,7 @@ def _run_installed(packages: Path, *arguments: str, **environment: str) -> str:
     clean |= {"PYTHONPATH": str(packages), "PYTHONDONTWRITEBYTECODE": "1", "LC_ALL": "C.UTF-8", **environment}
     done = subprocess.run([sys.executable, "-S", *arguments], env=clean, stdout=subprocess.PIPE, text=True, timeout=120, check=False)
     if done.returncode:
-        raise SystemExit(f"{arguments[0]} ended with {done.returncode}")
+        raise SystemExit(f"{arguments[0]} ended with exit code {done.returncode}")
     return done.stdout
 
 

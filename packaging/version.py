@@ -28,7 +28,7 @@ def main(arguments: list[str]) -> int:
         return 0
     (wanted,) = arguments
     if not VERSION.fullmatch(wanted):
-        print(f"{wanted!r} is no version: write three numbers, such as 0.2.0, and rc1 behind them for a candidate", file=sys.stderr)
+        print(f"{wanted!r} is not a version: use three numbers such as 0.2.0, or 0.2.0rc1 for a release candidate", file=sys.stderr)
         return 2
     texts = {path: stamped(path.read_text(encoding="utf-8"), now, wanted) for path in places()}
     changes = ROOT / "CHANGELOG.md"
@@ -69,11 +69,11 @@ def stamped(text: str, now: str, wanted: str) -> str:
 def released(changes: str, wanted: str, today: datetime.date) -> str:
     """Return the changelog (https://keepachangelog.com) with its unreleased part as this release."""
     if f"\n## [{wanted}]" in changes:
-        raise SystemExit(f"CHANGELOG.md has {wanted} already: name a later version, or take its heading out")
+        raise SystemExit(f"CHANGELOG.md already has {wanted}: use a later version, or remove its heading")
     head = "\n## [Unreleased]\n"
     before, found, after = changes.partition(head)
     if not found:
-        raise SystemExit("CHANGELOG.md has no heading `## [Unreleased]`: put it above what is new")
+        raise SystemExit("CHANGELOG.md has no heading `## [Unreleased]`: add it above the new entries")
     links = f"[Unreleased]: {address()}/compare/v{wanted}...main\n[{wanted}]: {address()}/releases/tag/v{wanted}"
     before = re.sub(r"^\[Unreleased\]: .*$", links, before, flags=re.MULTILINE)
     return f"{before}{head}\n## [{wanted}] - {today.isoformat()}\n{after}"

@@ -47,7 +47,7 @@ def distributions(extras: Sequence[str]) -> list[str]:
     offered = _project("mom_core")["optional-dependencies"]
     for extra in extras:
         if extra not in offered:
-            raise SystemExit(f"mom-core has no extra {extra!r}: it has {', '.join(offered)}")
+            raise SystemExit(f"mom-core has no extra {extra!r}: use one of {', '.join(offered)}")
     found: set[str] = set()
     left = ["mom_core", *_own(requirement for extra in extras for requirement in offered[extra])]
     while left:

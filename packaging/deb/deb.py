@@ -150,7 +150,7 @@ def embedded_copyrights(packages: Path) -> str:
             continue
         texts = [path.read_text(encoding="utf-8") for path in sorted(about.rglob("*")) if path.is_file() and LICENCE_FILE.match(path.name)]
         if not texts:
-            raise SystemExit(f"{about.name} has no licence file: write its licence into packaging/deb/copyright by hand")
+            raise SystemExit(f"{about.name} has no licence file: add its licence to packaging/deb/copyright by hand")
         owners = sorted({line.strip(" *#.") for text in texts for line in text.splitlines() if COPYRIGHT_LINE.match(line)})
         modules = (
             (about / "top_level.txt").read_text().split()

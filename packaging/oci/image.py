@@ -116,13 +116,13 @@ def _make_root(variant: Variant, tree: Path, root: Path, epoch: int) -> None:
     command = ["mmdebstrap", *packages, *names, *(f"--customize-hook={hook}" for hook in hooks), SUITE, str(root)]
     environment = os.environ | {"SOURCE_DATE_EPOCH": str(epoch)}
     if code := subprocess.run(command, env=environment, timeout=SECONDS, check=False).returncode:
-        raise SystemExit(f"mmdebstrap ended with {code}: it needs root, and Debian's packages of {SUITE}")
+        raise SystemExit(f"mmdebstrap ended with exit code {code}: it needs root, and access to Debian's packages of {SUITE}")
 
 
 def _quoted(path: Path) -> str:
     """Quote a path for mmdebstrap's hooks, which a shell reads."""
     if not re.fullmatch(r"[\w./+-]+", str(path)):
-        raise SystemExit(f"{path}: make the tree in a folder whose path has letters, digits, '.', '_', '+' and '-' only")
+        raise SystemExit(f"unsuitable path {path}: make the tree in a folder whose path has only letters, digits, '.', '_', '+' and '-'")
     return str(path)
 
 

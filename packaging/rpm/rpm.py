@@ -75,7 +75,7 @@ def main(arguments: list[str]) -> int:
         command = ["rpmbuild", "-bb", "--quiet", "--nodeps", "--target", "x86_64", *options, f"{scratch}/mom.spec"]
         environment = os.environ | {"SOURCE_DATE_EPOCH": str(epoch)}
         if code := subprocess.run(command, env=environment, stdout=sys.stderr, timeout=900, check=False).returncode:
-            raise SystemExit(f"rpmbuild ended with {code}")
+            raise SystemExit(f"rpmbuild ended with exit code {code}")
     print(folder / f"mom-{version}-{revision}.x86_64.rpm")
     return 0
 
