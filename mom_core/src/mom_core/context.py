@@ -42,7 +42,7 @@ class Declarations:
     guest_columns: Sequence[GuestColumn] = ()
 
     def derived(self, snapshot: Snapshot) -> Snapshot:
-        """Add derived fields to a hand-made snapshot, without replacing its own fields."""
+        """Add derived fields to a hand-made snapshot, but keep its own."""
         for derive in self.derivations:
             derived = derive(snapshot)
             rows: Sequence[Mapping[str, Value]]
@@ -61,7 +61,7 @@ class Declarations:
 class PluginContext:
     """Argument of a plugin's constructor. Tests may create one without arguments.
 
-    `wake(reason)` requests a cycle now, from any thread; the engine limits the rate.
+    `wake(reason)` requests a cycle now, from any thread; the rate is limited.
     """
 
     name: str = "plugin"
@@ -101,11 +101,10 @@ class PluginContext:
 
     # `Callable` instead of `type[Service]`: type checkers refuse abstract classes for the latter.
     def service(self, kind: Callable[..., Service]) -> Service | None:
-        """Return the first service of this protocol (`mom_services`), for example `context.service(PolicyTexts)`; None: none is offered.
+        """Return the first service of this protocol, for example `context.service(PolicyTexts)`; None: none is offered.
 
         Any thread may call it, from `mom_setup` on. Do not store the result: a reload may replace it. A service raises `MomError` before
-        its
-        plugin's `mom_setup`.
+        its plugin's `mom_setup`.
         """
         return next(iter(self.services(kind)), None)
 
@@ -114,7 +113,7 @@ class PluginContext:
         return self.offers.get(kind, ())
 
     def state_file(self, name: str, what: str, form: TypeAdapter[Content] | Callable[[Any], Content], **how: Any) -> StateFile[Content]:
-        """Create a state file, with the parameters of `StateFile`. mom reports its faults.
+        """Create a `StateFile`, whose faults mom reports.
 
         :param name: for example `highest.json`
         """

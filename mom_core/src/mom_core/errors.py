@@ -46,11 +46,11 @@ class ConfigError(MomError):
 
 
 class UnitError(MomError, ValueError):
-    """Duration or size without a unit, with an unknown one, or out of range."""
+    """Duration or size with a missing or unknown unit, or out of range."""
 
 
 class PluginError(MomError):
-    """Unusable plugin, with its distribution. `errors` has the errors of several plugins, or only this one."""
+    """Unusable plugin. `errors` has the errors of several plugins, or only this one."""
 
     def __init__(self, message: str, *, plugin: str, distribution: str = "", hint: str = "", errors: Sequence[PluginError] = ()) -> None:
         super().__init__(message, hint=hint)
@@ -65,15 +65,15 @@ class PluginError(MomError):
 
 
 class DeadlineExceeded(MomError):
-    """A plugin exceeded its deadline. mom calls it again after this call has returned."""
+    """A plugin exceeded its deadline."""
 
 
 class StateError(MomError):
-    """A state file cannot be written or used. Without the ledger, mom applies no control."""
+    """Unusable state file. Without the ledger, mom applies no control."""
 
 
 class HypervisorError(MomError):
-    """The hypervisor is unreachable, or a request failed for another reason than those below."""
+    """The hypervisor is unreachable, or a request failed for another reason."""
 
 
 class GuestGone(HypervisorError):
@@ -93,7 +93,7 @@ class NoChangeNeeded(HypervisorError):
 
 
 class NotSupported(Refused):
-    """Not available for this guest or host: no balloon device, no such file, a read-only connection."""
+    """Not available here: no balloon device, no such file, a read-only connection."""
 
 
 class PermissionDenied(HypervisorError):

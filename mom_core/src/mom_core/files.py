@@ -17,7 +17,7 @@ RUN_DIRECTORY = Path("/run/mom")
 
 
 def read_file(path: Path, most: int) -> bytes:
-    """Return the content of a regular file; a pipe or device might never end.
+    """Return the content of a regular file: a device might never end.
 
     :param most: maximum size; a larger file is cut after one more byte
     :raises OSError: also for other kinds of files
@@ -30,7 +30,7 @@ def read_file(path: Path, most: int) -> bytes:
 
 
 def is_there(path: Path) -> bool:
-    """Return whether the path exists. Raise `OSError` if that is unknown: since Python 3.14, `Path.exists` returns False then."""
+    """Return whether the path exists. Raise `OSError` if that is unknown, unlike `Path.exists` since Python 3.14."""
     try:
         path.stat()
     except OSError as error:
@@ -49,7 +49,7 @@ def replace_file(
     replace: bool = True,
     owner: tuple[int, int] | None = None,
 ) -> None:
-    """Replace a file's content atomically; text as UTF-8. On an `OSError`, the old file is untouched.
+    """Replace a file's content atomically. On an `OSError`, the old file is untouched.
 
     :param durable: survive a power failure
     :param replace: False: raise `FileExistsError` if the file exists

@@ -24,12 +24,12 @@ class Hypervisor(Protocol):
     def guests(self) -> Sequence[Guest]:
         """Return the active guests, without fields, in a constant number of calls.
 
-        Raise `HypervisorError` if it is unreachable: then mom changes no guest.
+        Raise `HypervisorError` if unreachable: then mom changes no guest.
         """
 
 
 class NoHypervisor:
-    """Substitute without guests, to manage only the host's own memory."""
+    """Substitute without guests."""
 
     uri = "none"
 
@@ -43,10 +43,10 @@ class BalloonControl(Protocol):
     """Memory balloons, in KiB of guest memory."""
 
     def set_balloon(self, guest: Entity, target_kib: int) -> None:
-        """Request a size, and return before the guest has reached it."""
+        """Request a size; return before the guest has reached it."""
 
     def balloon_sizes(self, guests: Sequence[Entity]) -> Mapping[str, int]:
-        """Return actual sizes by guest id, in one bulk call, without unknown or vanished guests."""
+        """Return actual sizes by guest id, in bulk, without unknown or vanished guests."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,7 @@ class CpuTuneControl(Protocol):
         """Return limits by guest id, in bulk, without unknown or vanished guests."""
 
     def set_cpu_tune(self, guest: Entity, quota_us: int | None = None, period_us: int | None = None, shares: int | None = None) -> None:
-        """Set the given limits together. Raise `NotSupported` with the bounds if out of range."""
+        """Set the given limits together. Raise `NotSupported` with the bounds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +99,7 @@ class IoTuneControl(Protocol):
         """Return limits by guest id, in bulk, without unknown or vanished guests."""
 
     def set_io_tune(self, guest: Entity, disk: str, limits: Mapping[str, int]) -> None:
-        """Set the given limits and keep the others. Raise `NotSupported` for impossible limits."""
+        """Set the given limits and keep the others. Raise `NotSupported`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +127,7 @@ class NetTuneControl(Protocol):
 
 @runtime_checkable
 class KsmControl(Protocol):
-    """Kernel samepage merging of a simulated host, or of a management system that owns the files."""
+    """KSM of a simulated host, or of a management system that owns the files."""
 
     def ksm_read(self) -> Mapping[str, Value]:
         """Return settings and counters by file name in /sys/kernel/mm/ksm, without missing files.
@@ -141,7 +141,7 @@ class KsmControl(Protocol):
 
 @runtime_checkable
 class KsmWriter(Protocol):
-    """Writer of KSM files for an unprivileged mom: a management system with a privileged helper."""
+    """Writer of KSM files for an unprivileged mom."""
 
     def ksm_write(self, knobs: Mapping[str, int]) -> None:
         """Write these settings by file name."""

@@ -1,4 +1,4 @@
-"""Ledger of original values, written before each change, to restore them even after a crash."""
+"""Ledger of original values, written before each change."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Ledger:
 
     @classmethod
     def open(cls, directory: Path, *, look: bool = False) -> Ledger:
-        """Open the ledger, empty if the file is missing or damaged (`file.damage`).
+        """Open the ledger, empty if the file is missing or damaged.
 
         :param look: rename no damaged file, for callers without mom's lock
         :raises StateError: unreadable, or from a later mom
@@ -93,7 +93,7 @@ class Ledger:
         return self._entries
 
     def resolve(self, present: Callable[[LedgerEntry], Value]) -> None:
-        """Resolve entries in doubt from an earlier run, in memory.
+        """Resolve entries in doubt from an earlier run.
 
         :param present: returns the present value; None: unknown, the entry stays in doubt
         """
@@ -105,7 +105,7 @@ class Ledger:
         self._entries = {**self._entries, **ended}
 
     def record(self, entries: Iterable[LedgerEntry]) -> None:
-        """Write these entries durably, before the changes. On a `StateError`, keep nothing.
+        """Write these entries durably. On a `StateError`, keep nothing.
 
         An existing entry keeps its `before`, `time` and owner; its `applied` becomes `earlier`.
         """
@@ -130,8 +130,7 @@ class Ledger:
     def settle(self, outcomes: Iterable[Outcome]) -> None:
         """Note the results of recorded changes.
 
-        Write at once: while in doubt, mom could mistake another process's value for the kernel's rounding. After a disk error, the doubt
-        stays until the next `record`.
+        Write at once: in doubt, mom could mistake another process's value for the kernel's rounding.
         """
         settled, recorded = dict(self._entries), self._recorded
         applied, failed, unchanged, refused = Status.APPLIED, Status.FAILED, Status.UNCHANGED, Status.REFUSED

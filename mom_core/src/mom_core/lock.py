@@ -1,4 +1,4 @@
-"""Lock that only one mom per host can hold. The kernel releases it when the holder dies.
+"""Lock that only one mom per host can hold, until it dies.
 
 Only mom's user may open the file: everyone who can read it could lock it.
 """
@@ -42,7 +42,7 @@ class RunLock:
         self._descriptor: int | None = None
 
     def take(self) -> None:
-        """Take the lock. Raise `MomError` if another process holds it or the folder is unusable."""
+        """Take the lock. Raise `MomError`."""
         began = time.monotonic()
         while (descriptor := self._try()) is None:
             pid, command = _holder(self.path)
@@ -121,7 +121,7 @@ def _without_waiting(path: str, flags: int) -> int:
 
 
 def open_lock(path: Path) -> int:
-    """Open a lock file that only this user can open from now on. Raise `OSError`."""
+    """Open a lock file that only this user can open. Raise `OSError`."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, LOCK_MODE)
     try:
         if stat.S_IMODE(os.fstat(descriptor).st_mode) != LOCK_MODE:
@@ -133,7 +133,7 @@ def open_lock(path: Path) -> int:
 
 
 def locked_by(path: Path, locks: Path = Path("/proc/locks")) -> int:
-    """Return the process with an exclusive lock according to /proc/locks; 0: none, or unknown across containers, on btrfs or overlayfs."""
+    """Return the locking process in /proc/locks; 0: none, or unknown across containers, on btrfs or overlayfs."""
     try:
         status = path.stat()
         lines = locks.read_text(errors="replace").splitlines()

@@ -56,7 +56,7 @@ HOST_ID = "host"
 class Host(Readable):
     """Host in one snapshot: measured `fields`, and `properties` (`name`, `interval` in s).
 
-    `number`, `whole`, `text` and `items` return a field as that type; None: unknown. Example: `host.number("mem_free")`.
+    Read fields by type, None if unknown: `host.number("mem_free")`, `whole`, `text`, `items`.
     """
 
     name: str = HOST_ID
@@ -71,7 +71,7 @@ class Host(Readable):
 
 @dataclass(frozen=True, slots=True)
 class Guest(Readable):
-    """Guest in one snapshot, or as the hypervisor lists it (without fields). Read its fields like a `Host`'s.
+    """Guest in one snapshot, or as the hypervisor lists it (without fields).
 
     `properties` include `name`, `uuid`, and `pid` if known. `blocked` maps a control (or `*`) to the reason why mom cannot set it now:
     `{"balloon_target": "the guest has no balloon device"}`. `incarnation` changes when the guest restarts, which ends its ledger entries.
@@ -90,12 +90,12 @@ class Guest(Readable):
         return Entity(Scope.GUEST, self.id, self.name)
 
     def why_blocked(self, control: str) -> str:
-        """Return why the control cannot be set now; empty: it can."""
+        """Return why the control cannot be set now, if so."""
         return self.blocked.get(control, "") or self.blocked.get("*", "") if self.blocked else ""
 
 
 class GuestTable(Mapping[str, Guest]):
-    """Guests of a snapshot by id, backed by columns. Creates each `Guest` on access. Thread-safe."""
+    """Guests of a snapshot by id, created on access. Thread-safe."""
 
     __slots__ = ("_all_made", "_made", "_places", "columns", "listed")
 
@@ -165,7 +165,7 @@ class Snapshot:
 
     @property
     def listed(self) -> Sequence[Guest]:
-        """Guests in order, possibly without fields. Fast, as it creates no `Guest`."""
+        """Guests in order, possibly without fields. Fast."""
         return self.guests.listed if isinstance(self.guests, GuestTable) else tuple(self.guests.values())
 
     @property
@@ -182,7 +182,7 @@ class Snapshot:
         return guests.columns[name] if name in guests.columns else (None,) * len(guests)
 
     def numbers(self, name: str) -> Sequence[float | None]:
-        """Return a field of all guests in order, as `as_number` does."""
+        """Return a field of all guests, as `as_number` does."""
         values, guests = self.column(name), self.guests
         # Fast path: check the types of the whole column at once.
         types = guests.columns.types(name) if isinstance(guests, GuestTable) and name in guests.columns else set(map(type, values))
@@ -190,7 +190,7 @@ class Snapshot:
 
 
 class Metric(StrEnum):
-    """Type of a host field in monitoring. A counter grows until it restarts. NONE: not exported, meaningful only when read."""
+    """Type of a host field in monitoring. NONE: not exported, meaningful only when read."""
 
     GAUGE = "gauge"
     COUNTER = "counter"
@@ -276,7 +276,7 @@ class DefaultPolicy:
 
 @dataclass(frozen=True, slots=True)
 class GuestColumn:
-    """Column of the guest table, for `mom guests`, `mom top`, the web page and the metrics. Of equal names, the first plugin's counts.
+    """Column of the guest table. Of equal names, the first plugin's counts.
 
     :param name: heading
     :param fields: inputs of the values; no column if no plugin declares any of them
@@ -303,11 +303,11 @@ class GuestColumn:
 
     @property
     def key(self) -> str:
-        """Name of the values: the field, or a name that no field can have."""
+        """The field, or a name that no field can have."""
         return self.fields[0] if self.made is None and len(self.fields) == 1 else f"column.{self.name}"
 
     def value(self, fields: Mapping[str, Value]) -> Value:
-        """Return the value for these fields; None: unknown, or the plugin's function failed."""
+        """Return the value; None: unknown, or the function failed."""
         if self.made is None:
             return next((value for name in self.fields if (value := fields.get(name)) is not None), None)
         try:
@@ -487,25 +487,25 @@ class LedgerEntry(NamedTuple):
     in_doubt: bool = False
 
     def next(self, applied: Value) -> LedgerEntry:
-        """Return the entry before another value is set. `applied` becomes `earlier` if it was ever in force."""
+        """Return the entry before another value is set."""
         earlier = self.earlier if self.applied in self.attempted else self.applied
         return self._replace(applied=applied, earlier=earlier, attempted=_others(self.attempted, applied, earlier), in_doubt=True)
 
     def failed(self, after: Value) -> LedgerEntry:
-        """Return the entry after a failure. `after`: present value; None: unknown."""
+        """Return the entry after a failure. None: value unknown."""
         attempted = (*_others(self.attempted, self.applied), self.applied)[-ATTEMPTS_KEPT:]
         applied = self.applied if after is None else after
         return self._replace(applied=applied, attempted=_others(attempted, after), in_doubt=False)
 
     def succeeded(self, after: Value) -> LedgerEntry:
-        """Return the entry after a success. `after`: value read afterwards; None: unknown."""
+        """Return the entry after a success. None: value unknown."""
         rounded = None if after == self.applied else after
         if self.applied not in self.attempted and rounded == self.found and not self.in_doubt:
             return self
         return self._replace(attempted=_others(self.attempted, self.applied), found=rounded, in_doubt=False)
 
     def resolved(self, present: Value) -> LedgerEntry:
-        """Return the entry without doubt, given the present value; None: not comparable."""
+        """Return the entry without doubt. None: value not comparable."""
         if not self.explains(present):
             return self._replace(in_doubt=False)
         was_not_set = present not in (self.applied, None) and present in (self.found, self.earlier, self.before, *self.attempted)
@@ -520,7 +520,7 @@ class LedgerEntry(NamedTuple):
     def explains(self, found: Value, tolerance: float = 0.0) -> bool:
         """Return whether mom, not another process, may have caused this value.
 
-        While in doubt, the kernel may have rounded `applied`: `found` must be nearer to it than the previous value.
+        In doubt, the kernel may have rounded `applied`: `found` must be nearer to it than the previous value.
         """
         if found is not None and found == self.applied:
             return True  # fast path
@@ -580,7 +580,7 @@ class Condition:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """State of the whole host: present conditions, the worst first, then past ones with severity OK."""
+    """State of the whole host: present conditions, the worst first, then past ones."""
 
     conditions: Sequence[Condition] = ()
 
@@ -621,7 +621,7 @@ class PluginState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class PluginReport:
-    """Health of a plugin: seconds per hook in this cycle, calls and failures since the start, last error."""
+    """Health of a plugin: seconds per hook in this cycle, calls and failures since the start."""
 
     name: str
     state: PluginState
@@ -634,7 +634,7 @@ class PluginReport:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """Record of one cycle, for the recorder, metrics, `mom explain` and the API.
+    """Record of one cycle.
 
     :param decisions: by evaluators, before review
     :param outcomes: after review
@@ -662,7 +662,7 @@ class Report:
     verdict: Verdict | None = None
 
     def differences(self) -> list[tuple[Entity, str, Value, Value]]:
-        """Return entity, control, value decided, and different value on trial (None: none)."""
+        """Return decisions that differ on trial: entity, control, decided, on trial (None: none)."""
         if self.considered is None:
             return []
         decided = {(decision.entity, decision.control): decision.value for decision in self.decisions}
@@ -701,13 +701,13 @@ def shown(value: object, limit: int = 60) -> str:
 
 
 def first_names(names: Sequence[str], most: int = 5) -> str:
-    """Join the first of these untrusted names, and count the others: `a, b and 3 more`."""
+    """Join the first untrusted names, and count the others."""
     shown = ", ".join(printable(name) for name in names[:most])
     return f"{shown} and {len(names) - most} more" if len(names) > most else shown
 
 
 def printable_lines(text: str) -> str:
-    """Escape control characters in an untrusted text, except line ends and tabs."""
+    """Escape control characters, except line ends and tabs."""
     return _escaped(text, "\n\t")
 
 

@@ -22,7 +22,7 @@ MOST_LINKS: Final = 40
 def untrusted(path: Path, look: Look = os.lstat) -> str:
     """Return why another user could control the content of a path; empty: none can. A missing file is untrusted.
 
-    Only root or this user may own and write the path, its parents and all links to it; a parent may have the sticky bit, like /tmp.
+    Only root or this user may own and write the path, its parents and all links to it; a parent may have the sticky bit.
     """
     todo = list(path.absolute().parts[1:])
     at = Path("/")
@@ -50,7 +50,7 @@ def untrusted(path: Path, look: Look = os.lstat) -> str:
 
 
 def refuse_untrusted(directory: Path, setting: str) -> None:
-    """Raise `MomError` if another user could change this folder; `setting` names it."""
+    """Raise `MomError` if another user could change this folder."""
     reason = untrusted(directory)
     if reason:
         hint = f"`chown` and `chmod go-w` it, run mom as its owner, or set {setting}"
@@ -58,7 +58,7 @@ def refuse_untrusted(directory: Path, setting: str) -> None:
 
 
 def advice_when_denied(path: Path, folder: Path) -> str:
-    """Return advice where this user may not access another user's mom files."""
+    """Return advice if this user may not access mom's files."""
     me = user_name(os.geteuid())
     for at in (path, *path.parents):
         try:
@@ -83,7 +83,7 @@ def user_name(uid: int) -> str:
 
 
 def fault(path: Path, status: os.stat_result, *, inside: bool = False) -> str:
-    """Return why another user could change this file or folder, parents aside; empty: none can.
+    """Return why another user could change this path, parents aside.
 
     :param inside: the target or inside it, where a sticky bit does not protect
     """

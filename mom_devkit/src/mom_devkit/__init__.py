@@ -1,4 +1,4 @@
-"""For authors of plugins: a fake hypervisor, engines for tests, the conformance kit, and two commands."""
+"""For authors of plugins: fakes, engines for tests, and the conformance kit."""
 
 import lazy_loader
 

@@ -17,7 +17,7 @@ Kind = TypeVar("Kind")
 def apply_decisions(
     plugin: object, decisions: Sequence[Decision], hypervisor: Hypervisor | None = None, snapshot: Snapshot | None = None
 ) -> list[Outcome]:
-    """Read, write through the plugin, and read again, as the engine does. Return the outcomes in order.
+    """Read, write through the plugin, and read again, as the engine does.
 
     Reviews only bounds; no ledger, no deadline. Raises errors of the plugin.
 
@@ -47,7 +47,7 @@ def apply_decisions(
 
 
 def put_back(plugin: object, entries: Sequence[LedgerEntry], hypervisor: Hypervisor | None = None) -> list[Outcome]:
-    """Restore these ledger entries as at a stop. Return the outcomes in order."""
+    """Restore these ledger entries as at a stop."""
     outcomes = {target_of(outcome.decision): outcome for outcome in _controller(plugin, hypervisor).put_back(entries)}
     return [outcomes[target_of(entry)] for entry in entries]
 

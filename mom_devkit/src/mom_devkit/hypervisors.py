@@ -20,7 +20,7 @@ USUAL_UNITS: Final[Mapping[str, Unit]] = {
 
 @dataclass(slots=True)
 class FakeGuest:
-    """Guest that a test can inspect and change. Sizes in KiB; `fields` are further collected fields."""
+    """Guest that a test can change. Sizes in KiB; `fields`: further collected fields."""
 
     name: str
     id: str = ""

@@ -1,4 +1,4 @@
-"""Waits for another thread or process: a fixed time fails on a busy machine."""
+"""Waits for threads and processes: a fixed time fails on a busy machine."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LONGEST_STEP_SECONDS: Final = 10.0
 
 
 def wait_until(look: Callable[[], Value | None], explain: object = "it did not happen", seconds: float = 120.0) -> Value:
-    """Return the first true value of `look`. Raise `AssertionError` after so many seconds.
+    """Return the first true value of `look`, else raise `AssertionError`.
 
     :param explain: text of the error, or a function that returns it
     """

@@ -1,4 +1,4 @@
-"""`mom plugin check`: the conformance kit for one plugin or all, each in its own process."""
+"""`mom plugin check`: the conformance kit, a process per plugin."""
 
 from __future__ import annotations
 

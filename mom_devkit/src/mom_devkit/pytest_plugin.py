@@ -25,7 +25,7 @@ def mom_host(tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def mom_usual_host(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a shared copy of this host's usual files in /proc and /sys. Copy it before a change."""
+    """Return a shared copy of this host's /proc and /sys. Do not change it."""
     from mom_devkit.hosts import mirror_host
 
     return mirror_host(tmp_path_factory.mktemp("mom-usual-host"))
@@ -33,7 +33,7 @@ def mom_usual_host(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def mom_context(mom_host: Path, tmp_path: Path) -> PluginContext:
-    """Return a plugin's context on `mom_host`, with this test's own folders."""
+    """Return a plugin's context on `mom_host`."""
     from mom_core import PluginContext
 
     return PluginContext(root=mom_host, state_directory=tmp_path / "mom-state", run_directory=tmp_path / "mom-run")
@@ -41,7 +41,7 @@ def mom_context(mom_host: Path, tmp_path: Path) -> PluginContext:
 
 @pytest.fixture
 def mom_open_folder() -> Iterator[Path]:
-    """Yield an empty folder that other users can reach, unlike pytest's."""
+    """Yield an empty folder that other users can reach."""
     import tempfile
 
     with tempfile.TemporaryDirectory(prefix="mom-open-") as path:
@@ -54,8 +54,7 @@ def mom_open_folder() -> Iterator[Path]:
 def mom_power(request: pytest.FixtureRequest) -> Iterator[MomPower]:
     """Run a test twice: with mom as root, and as another user with a real mom-helper.
 
-    Run mom's code inside `with mom_power(declarations):`; mom_kvm's `helper_declaration` makes them. Skipped if this process cannot become
-    another user.
+    Run mom's code inside `with mom_power(declarations):`; mom_kvm's `helper_declaration` makes them. Skipped if impossible.
     """
     from mom_devkit.without_root import MomPower, why_not_another_user
 
@@ -69,7 +68,7 @@ def mom_power(request: pytest.FixtureRequest) -> Iterator[MomPower]:
 
 @pytest.fixture
 def mom_stand_in_guest() -> Iterator[StandInGuest]:
-    """Yield a process in place of a guest's QEMU, of another user and in its own control group. Skipped if impossible."""
+    """Yield a process in place of a guest's QEMU. Skipped if impossible."""
     from mom_devkit.without_root import StandInGuest, why_not_another_user
 
     if reason := why_not_another_user():

@@ -1,4 +1,4 @@
-"""Runs a real engine in a test, with its own clock. Plugin classes need no distribution."""
+"""Runs a real engine in a test, with its own clock."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ NEW_YEAR = 1_767_225_600.0
 class HandClock:
     """Clock that stands still until a test moves `now`, in s.
 
-    Use it as `context.monotonic`, or as an engine's `Clock(clock, clock.wall)`.
+    For `context.monotonic`, or an engine's `Clock(clock, clock.wall)`.
     """
 
     now: float = 0.0
@@ -52,9 +52,9 @@ def config_of(
     stop_timeout: float = 2.0,
     root: Path = Path("/"),
 ) -> Config:
-    """Return a configuration of these plugins, in order, with all state below `directory`. Raise `ConfigError`.
+    """Return a configuration with all state below `directory`. Raise `ConfigError`.
 
-    :param plugins: name and section of an installed plugin, or any name and a plugin's class
+    :param plugins: in order: name and section of an installed plugin, or any name and a plugin's class
     :param settings: sections of the classes by plugin name
     :param guests: the section `guests`, for installed plugins
     :param interval: seconds
@@ -88,12 +88,12 @@ class PluginRun:
     reports: Sequence[Report]
 
     def values(self, guest: str, field: str) -> list[Value]:
-        """Return a guest's field in each cycle; None: unknown, or no such guest."""
+        """Return a guest's field in each cycle; None: unknown."""
         cycles = ({each.name: each.fields for each in report.snapshot.guests.values()} for report in self.reports)
         return [guests.get(guest, {}).get(field) for guests in cycles]
 
     def decided(self, control: str, guest: str | None = None) -> list[Value]:
-        """Return all values decided for a control, of one guest or of all."""
+        """Return all values decided for a control."""
         return _values((decision for report in self.reports for decision in report.decisions), control, guest)
 
     def applied(self, control: str, guest: str | None = None) -> list[Value]:
@@ -107,7 +107,7 @@ class PluginRun:
         return list(dict.fromkeys(f"{problem.source}: {problem.message}" for report in self.reports for problem in report.problems))
 
     def assert_never_below(self, field: str, least: float | str) -> None:
-        """Assert that a field never fell below a number or another field. Unknown values are skipped."""
+        """Assert that a field was never below a number or another field, if known."""
         for number, report in enumerate(self.reports, 1):
             for guest in report.snapshot.guests.values():
                 value, bound = guest.fields.get(field), guest.fields.get(least) if isinstance(least, str) else least

@@ -132,7 +132,7 @@ class LibvirtHelperProcess(HelperProcess):
 
 
 def why_not_another_user() -> str:
-    """Return why this process cannot become another user; empty: it can."""
+    """Return why this process cannot become another user."""
     if os.geteuid() != 0:
         return "only root can become another user"
     closed = next((path for path in (_PROGRAM, *_PROGRAM.parents) if not path.stat().st_mode & stat.S_IXOTH), None)
@@ -141,7 +141,7 @@ def why_not_another_user() -> str:
 
 @contextmanager
 def another_user(name: str = USER) -> Iterator[None]:
-    """Make this process another user, in all threads. It can become root again; its child processes cannot."""
+    """Make this process another user, in all threads. Its child processes cannot become root again."""
     user, groups = pwd.getpwnam(name), os.getgroups()
     os.setgroups([])
     os.setresgid(user.pw_gid, user.pw_gid, 0)
@@ -161,9 +161,9 @@ def _hierarchies() -> Hierarchies:
 
 
 class MomPower:
-    """Power to write to the host: as root, or as another user through a mom-helper.
+    """Power to write to the host: as root, or through a mom-helper.
 
-    A call with declarations returns the context for mom's code. Its files must be in a folder that other users can reach, such as
+    Call it with declarations for the context of mom's code. Its files must be in a folder that other users can reach, such as
     `mom_open_folder`.
     """
 
@@ -196,7 +196,7 @@ class MomPower:
 class StandInGuest:
     """Process in place of a guest's QEMU, of another user and in its own control group.
 
-    `DECLARATION` makes mom-helper treat it as a guest. Raises `OSError` without the right to make control groups.
+    `DECLARATION` makes it a guest for mom-helper. Raises `OSError` without the right to make control groups.
 
     :param command: program that ends when its standard input does
     """

@@ -52,7 +52,7 @@ _FAILED_SECONDS: Final = 0.1
 
 
 def main(verb: str, words: Sequence[str]) -> int:
-    """Run the verb with options from `words`, and return the exit status."""
+    """Run the verb, and return the exit status."""
     defaults = _OPTIONS.get(verb, {})
     options = {**defaults, **dict(zip(words[::2], words[1::2], strict=False))}
     if verb not in _OPTIONS or len(words) % 2 or options.keys() != defaults.keys() or "" in options.values():
@@ -91,7 +91,7 @@ def main(verb: str, words: Sequence[str]) -> int:
 
 
 class OrderLog:
-    """Log on standard error: 20 lines a second and 500 at once. The next line counts skipped ones; no order waits for a reader."""
+    """Log on standard error: 20 lines a second and 500 at once. The next line counts skipped ones."""
 
     def __init__(self) -> None:
         self._allowance, self._left_out, self._errors = Allowance(20, seconds=25), 0, select.poll()
@@ -109,7 +109,7 @@ class OrderLog:
 
 
 def serve(listener: socket.socket, work: OrderServer, most: int = MOST_CONNECTIONS) -> None:
-    """Serve forever. In the child process of a connection, return at its end."""
+    """Serve forever. In a connection's child process, return at its end."""
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel reaps ended children
     new = Allowance(5, seconds=4)
     children: list[int] = []
@@ -140,7 +140,7 @@ def serve(listener: socket.socket, work: OrderServer, most: int = MOST_CONNECTIO
 
 
 def _runs(child: int) -> bool:
-    """Return whether this child runs. After its end, another process may get its id."""
+    """Return whether this child runs. Afterwards, another process may get its id."""
     try:
         os.waitpid(child, os.WNOHANG)
     except ChildProcessError:
@@ -149,7 +149,7 @@ def _runs(child: int) -> bool:
 
 
 def _listener(path: str, group: int) -> socket.socket:
-    """Return systemd's socket, or a new one that only root and the engine's group can reach."""
+    """Return systemd's socket, or a new one for root and the engine's group."""
     if os.environ.get("LISTEN_PID") == str(os.getpid()):
         return socket.socket(fileno=3)  # the first socket from systemd
     with suppress(FileNotFoundError):

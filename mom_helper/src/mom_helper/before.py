@@ -1,6 +1,6 @@
 """Original values of files written through the helper, to restore them after any crash.
 
-Notes, like the values, survive all processes but not a reboot.
+Like the values, notes survive until a reboot.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _TIDY_WRITES: Final = 1000
 
 
 class Before:
-    """Notes with original value, last written value and path of each file: a knob, or a control group's file.
+    """Notes with original value, last written value and path of each file.
 
     If the last write is uncertain, any current value counts as written.
 
@@ -37,7 +37,7 @@ class Before:
         self._folder, self._writes = folder, 0
 
     def write(self, path: str, folder: int | None, value: int, *, allowed: bool) -> int | None:
-        """Note the current value, write a new one, and return the previous one. Raise `OSError`; write nothing without a note.
+        """Write a value after a note of the current one, and return that. Raise `OSError`.
 
         :param folder: descriptor of the control group's folder; None for a knob
         :param allowed: root permits this value; the original value is always permitted
@@ -68,14 +68,14 @@ class Before:
         return previous
 
     def take_over(self, path: str, before: int) -> None:
-        """Note the original value of a knob set by a mom with root, if there is no note. Raise `OSError`."""
+        """Note the original value of a knob set by a mom with root. Raise `OSError`."""
         with opened(path) as file, self._noted(_place(path, None)[1]) as note:
             current = _read(file)
             if not os.fstat(note).st_size and before != current:
                 _write_note(note, before, str(current), path)
 
     def put_back(self, log: Callable[[str], None], *, only_tidy: bool = False) -> tuple[int, int]:
-        """Restore all values that nobody else has changed; return the numbers of restored values and failures.
+        """Restore all values that nobody else has changed; return numbers of successes and failures.
 
         :param only_tidy: only remove notes about vanished groups
         """
@@ -93,7 +93,7 @@ class Before:
 
     @contextmanager
     def _noted(self, key: str) -> Iterator[int]:
-        """Lock a note for this process; at the end, remove it if it is empty."""
+        """Lock a note; remove it at the end if it is empty."""
         path = f"{self._folder}/{key}"
         while True:
             with opened(path, os.O_RDWR | os.O_CREAT) as note:
@@ -108,7 +108,7 @@ class Before:
 
 
 def _place(path: str, folder: int | None) -> tuple[str, str]:
-    """Return the file's name, below the folder's descriptor if any, and the name of its note."""
+    """Return the file's name, and the name of its note."""
     name = path.rpartition("/")[2]
     # The group of a later guest may have the same name, but not the same inode.
     return (path, path.replace("/", "!")) if folder is None else (name, f"{os.fstat(folder).st_ino}!{name}")

@@ -17,7 +17,7 @@ _MOST: Final = (1 << 63) - 1
 
 
 class WritableFile(NamedTuple):
-    """Knob by path, or control groups' file by name, with its bounds or only values."""
+    """Knob by path, or control groups' file by name, with its permitted values."""
 
     name: str
     least: int
@@ -32,7 +32,7 @@ class WritableFile(NamedTuple):
 
 
 class GuestUsers(NamedTuple):
-    """Rule for guests: processes of these user ids, below these control groups (such as `/machine.slice/`)."""
+    """Rule for guests: user ids, and control groups such as `/machine.slice/`."""
 
     users: frozenset[int]
     groups: tuple[str, ...]
@@ -42,7 +42,7 @@ class Declared:
     """All declarations in `*.conf`. `orders` and `reclaim_bytes` are rates per second. `destinations` are URIs of hypervisors for moves,
     each optionally with a space and the migration URI.
 
-    Malformed entries are ignored, and files that others than root can write.
+    Malformed entries are ignored, and files that not only root can write.
     """
 
     def __init__(self, folders: Iterable[str], log: Callable[[str], None]) -> None:
@@ -87,7 +87,7 @@ class Declared:
 
 
 def _is_roots(path: str) -> bool:
-    """Return whether only root can write or replace a file. The path must have no links."""
+    """Return whether only root can write or replace a file. No links."""
     status, above = os.stat(path), os.path.dirname(path)
     sticky = stat.S_ISDIR(status.st_mode) and status.st_mode & stat.S_ISVTX
     return status.st_uid == 0 and (not status.st_mode & 0o022 or bool(sticky)) and (path == above or _is_roots(above))

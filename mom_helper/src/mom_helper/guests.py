@@ -1,4 +1,4 @@
-"""Guests according to the kernel, and their control groups. The helper trusts no statement of the engine."""
+"""Guests according to the kernel. The helper trusts no statement of the engine."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _MOST_KEPT: Final = min(resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 8, 2000
 
 
 class Guests:
-    """Guests of a connection, kept open between orders.
+    """Guests of a connection, kept open.
 
     :param rules: identify guests; None, for a mom that is root itself, accepts any process and its group
     :param mounts: mount points of control groups by hierarchy
@@ -54,7 +54,7 @@ class Guests:
 class Guest:
     """Process of a guest. Raises as `Guests.find`.
 
-    All files are below one descriptor of its folder in /proc. Neither this nor `handle` (a pidfd) ever refers to another process.
+    All files are below one descriptor in /proc. Neither this nor `handle` (a pidfd) ever refers to another process.
     """
 
     def __init__(self, pid: int, started: int | None, rules: Iterable[GuestUsers] | None, mounts: Mapping[str, str]) -> None:
@@ -81,7 +81,7 @@ class Guest:
             os.close(file)
 
     def is_unchanged(self) -> bool:
-        """Return whether the process still runs, with the same user and groups."""
+        """Return whether process, user and groups are the same."""
         same = not self._ended.poll(0) and os.fstat(self.folder).st_uid == self._owner
         return same and os.pread(self._cgroup, MOST_BYTES, 0) == self._first_groups
 
@@ -107,7 +107,7 @@ class Guest:
         return file
 
     def _rule_among(self, rules: Iterable[GuestUsers]) -> GuestUsers:
-        """Return the rule that makes it a guest. All four user ids must match."""
+        """Return its rule. All four user ids must match."""
         users = [int(user) for user in read_at(self.folder, "status").partition(b"\nUid:\t")[2].split(None, 4)[:4]]
         for rule in rules:
             if users and rule.users.issuperset(users) and any(path.startswith(rule.groups) for path in self._groups.values()):
@@ -116,7 +116,7 @@ class Guest:
 
 
 def _paths(content: bytes) -> Mapping[str, str]:
-    """Return the groups of the whole guest by hierarchy, above those that libvirt makes in it."""
+    """Return the groups of the whole guest, above those that libvirt makes in it."""
     paths: dict[str, str] = {}
     for line in filter(None, content.decode(errors="surrogateescape").split("\n")):  # a group's name may contain other line breaks
         _, controllers, path = line.split(":", 2)

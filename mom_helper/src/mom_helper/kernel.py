@@ -38,7 +38,7 @@ def read_at(folder: int, name: str) -> bytes:
 class Allowance:
     """Rate limit that saves up unused amounts of the last seconds.
 
-    In shared memory without a lock: two simultaneous processes may take a little more.
+    Shared memory without a lock: two simultaneous processes may take a little more.
 
     :param rate: amount per second
     :param seconds: maximum to save up, in seconds of the rate
@@ -49,7 +49,7 @@ class Allowance:
         self._shared[0], self._shared[1] = self._most, time.monotonic()
 
     def take(self, amount: float = 1.0) -> bool:
-        """Take this amount, into debt if needed; False: nothing was left."""
+        """Take this amount, into debt if needed; False: none left."""
         now = time.monotonic()
         left: float = min(self._most, self._shared[0] + (now - self._shared[1]) * self._rate)
         if left > 0:

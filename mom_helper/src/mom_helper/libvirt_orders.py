@@ -1,4 +1,4 @@
-"""Orders about libvirt's guests: a UUID, whole numbers, and a device's name or a set of CPUs. No paths, no XML."""
+"""Orders about libvirt's guests. No paths, no XML."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class GuestOrder(NamedTuple):
     values: tuple[int, ...] = ()
 
     def packed(self) -> bytes:
-        """Return the message. Raise `struct.error` if a number has more than 64 bits."""
+        """Return the message. Raise `struct.error` above 64 bits."""
         return _FORM.pack(*self[:5], *self.values, *[NOT_GIVEN] * (8 - len(self.values)))
 
     @classmethod

@@ -31,8 +31,8 @@ MOST_PIECE_KIB: Final = 4 << 10
 class OrderNumber(IntEnum):
     """Orders, with the meaning of `a`, `b`, `c` and `d`, and their answers.
 
-    Process id and start time (in clock ticks since boot) identify a guest; process id and the inode of the folder its control group. They
-    differ even if the kernel uses a process id again.
+    Process id and start time (in clock ticks since boot) identify a guest; process id and the inode of the folder its control group. No
+    reused process id matches.
     """
 
     LIST = 1

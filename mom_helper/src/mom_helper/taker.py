@@ -51,7 +51,7 @@ _PAGE: Final = os.sysconf("SC_PAGE_SIZE")
 
 
 def move_piece(order: Order, guests: Guests) -> tuple[int, int, int]:
-    """Move a piece of memory; return the KiB, whether more is left, and the CPU time in µs. Raise `OSError`."""
+    """Move a piece of memory; return the KiB, whether more is left, and CPU µs. Raise `OSError`."""
     if order.number not in WAYS:
         raise OSError(errno.EINVAL, "there is no such order")
     while not guests.allowance.take(0):
@@ -109,7 +109,7 @@ def _swapped_kib(pagemap: int, first: int, length: int) -> int:
 
 
 def step_back() -> int:
-    """Put this process behind the guests for the CPU, and before them for the OOM killer; return its niceness."""
+    """Put this process behind the guests for the CPU, and first for the OOM killer; return its niceness."""
     nice = os.nice(NICE)
     for name, value in (("autogroup", NICE), ("oom_score_adj", OOM_SCORE)):
         # With autogroups, only the group's niceness counts. mom and the helper have a low OOM score; this process can be restarted.

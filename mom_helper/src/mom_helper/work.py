@@ -1,4 +1,4 @@
-"""Executes orders. It trusts nothing in them: it checks root's declarations and the kernel's view of guests itself."""
+"""Executes orders. It trusts only root's declarations and the kernel."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ class Work:
         attend(connection, self.follow, self.log, parsed)
 
     def follow(self, order: Order, descriptors: list[int]) -> Done:
-        """Execute an order within the rate limit. Raise `OSError` if it fails or is refused."""
+        """Execute an order within the rate limit. Raise `OSError`."""
         while not (self._pieces if order.number in WAYS else self._orders).take():
             time.sleep(PAUSE_SECONDS)
         if order.number not in self._ways or len(descriptors) != (order.number == OrderNumber.CONNECT):
@@ -126,7 +126,7 @@ class Work:
             return Done(descriptors=[os.dup(file)])
 
     def _connect(self, _: Order, file: int) -> Done:
-        """Connect to a socket of QEMU, or to one that libvirt as root made for QEMU's user."""
+        """Connect to a socket of QEMU, or of libvirt (root) for QEMU's user."""
         status = os.fstat(file)
         if not stat.S_ISSOCK(status.st_mode) or not any(status.st_uid in rule.users for rule in self._rules):
             raise OSError(errno.EPERM, "not a socket of a guest's user")
@@ -167,7 +167,7 @@ def attend(
     log: Callable[[str], None],
     orders_in: Callable[[bytes], Sequence[AnyOrder]],
 ) -> None:
-    """Execute the orders of a connection until it ends, or sends an invalid message.
+    """Execute the orders of a connection until its end, or an invalid message.
 
     :param follow: executes an order, or raises `OSError`
     :param orders_in: parses a message, or raises `struct.error`

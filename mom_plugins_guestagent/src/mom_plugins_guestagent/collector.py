@@ -1,6 +1,6 @@
 """Asks all guests in the background, so that no cycle waits for a guest.
 
-One asyncio thread, which asks guests that do not answer less often, with few connections at once.
+One asyncio thread, with few connections at once. It asks silent guests less often.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ _FACTS_PERIODS = 3
 
 @dataclass(frozen=True, slots=True)
 class AgentTarget:
-    """Guest with its addresses in order of preference. A new `incarnation` discards its state."""
+    """Guest with its addresses, preferred first. A new `incarnation` discards its state."""
 
     guest: Entity
     incarnation: str
@@ -185,7 +185,7 @@ class AgentCollector:
         return {identity: followed.state for identity, followed in self._guests.items()}
 
     def fields(self, identities: Sequence[str], of_driver: AbstractSet[str] = frozenset()) -> dict[str, dict[str, Value]]:
-        """Return fresh fields by guest id, for guests in `of_driver` without those that the balloon driver reports."""
+        """Return fresh fields by guest id; for `of_driver`, without those of the balloon driver."""
         now, guests, by_hypervisor = time.monotonic(), self._guests, self._known
         followed = [identity for identity in identities if identity in guests]
         return {
@@ -225,7 +225,7 @@ class AgentCollector:
                 self._guests[identity].due.set()
 
     def _short_seconds(self, identity: str) -> int:
-        """Return for how long to announce a shortage of memory; 0: no announcement."""
+        """Return for how long to announce a shortage; 0: no announcement."""
         period = min(self._asking.period, _LONGEST_SHORT_PERIOD_SECONDS)
         return math.ceil(min(MOST_SHORT_SECONDS, _SHORT_PERIODS * period + self._asking.timeout)) if identity in self._short else 0
 
@@ -302,7 +302,7 @@ class AgentCollector:
                 result.sample, result.by = sample, trial.place.kind
 
     def _rests(self, followed: _Followed, trial: _Trial, now: float) -> bool:
-        """Return whether it is too early to use this way again: its dozen commands are expensive."""
+        """Return whether it is too early for this way: its dozen commands are expensive."""
         if trial.place.kind is not AgentKind.AGENT_HYPERVISOR or trial.answered_at is None or followed.target.guest.id not in self._known:
             return False
         # Use the round that is nearest to the end of the long period.

@@ -1,6 +1,6 @@
 """Drops implausible figures of a guest, and turns counts into rates.
 
-Pure functions. No answer makes them raise; results are finite and not negative.
+Pure. No answer makes it raise; results are finite and not negative.
 """
 
 from __future__ import annotations
@@ -120,7 +120,7 @@ def _lie_of_swap(numbers: Mapping[str, float]) -> str:
 
 
 def _growth(previous: AgentSample, counts: Mapping[str, float], monotonic: float) -> dict[str, float]:
-    """Return rates. A rate is unknown if its count went back, as after a reboot."""
+    """Return rates. Unknown if the count went back, as after a reboot."""
     seconds, before = monotonic - previous.monotonic, previous.counts
     if seconds < _LEAST_SECONDS or any(count < before.get(name, 0) for name, count in counts.items()):
         return {}

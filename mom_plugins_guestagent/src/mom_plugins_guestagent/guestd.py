@@ -126,7 +126,7 @@ _DIFFERENCES = (("swap_usage", "SwapTotal", "SwapFree"), ("minor_fault", "pgfaul
 
 
 def figures(text: str, page_kib: int | None = None) -> dict[str, int | float]:
-    """Return the figures in the content of `FILES`: sizes in KiB, counts since boot, shares in percent.
+    """Return figures from the content of `FILES`: KiB, counts since boot, percent.
 
     :param page_kib: None: computed from the two counts of free memory
     """
@@ -150,7 +150,7 @@ def figures(text: str, page_kib: int | None = None) -> dict[str, int | float]:
 
 
 def _page_kib(free_kib: int | None, free_pages: int | None) -> int | None:
-    """Return the page size, 4 to 64 KiB. The counts are read one after the other, and differ a little."""
+    """Return 4 to 64 KiB. The counts are read one after the other, and differ a little."""
     if not free_kib or not free_pages:
         return None
     return min((4, 8, 16, 32, 64), key=lambda size: abs(size - free_kib / free_pages))
@@ -187,7 +187,7 @@ def _tell(text: str) -> None:
 
 
 class ReportingOrder:
-    """Order of free page reporting, lowered for a while. A file has the original, for restoring after a crash."""
+    """Order of free page reporting, lowered for a while. A file has the original."""
 
     def __init__(self, root: str = "/") -> None:
         self._file = Path(root, REPORTING)
@@ -199,7 +199,7 @@ class ReportingOrder:
         return int(text) if re.fullmatch("[0-9]{1,4}", text, re.ASCII) else None
 
     def lower(self, order: int) -> None:
-        """Report pieces from this order on, if the present one is larger."""
+        """Report pieces from this order on."""
         if not self.put_back():  # else the original order would be lost
             return
         before = self.now()
@@ -218,7 +218,7 @@ class ReportingOrder:
         _wake_reporting()
 
     def put_back(self) -> bool:
-        """Restore the original order, unless the owner has changed it. False: try again."""
+        """Restore the original order, unless changed by the owner. False: try again."""
         if not self._kept.exists():
             return True
         before, _, ours = _read(self._kept).strip().partition(" ")
@@ -236,9 +236,9 @@ class ReportingOrder:
 
 
 def _wake_reporting() -> None:
-    """Make the kernel report free memory now.
+    """Make the kernel report free memory, which starts when a large piece of memory becomes free.
 
-    It starts when a large piece of memory becomes free: read a setting into a large buffer, which allocates and frees such a piece.
+    A read of a setting into a large buffer allocates and frees such a piece.
     """
     with contextlib.suppress(OSError):
         setting = os.open("/proc/sys/kernel/ostype", os.O_RDONLY)
@@ -277,7 +277,7 @@ def unused_since(then: CacheCounts, now: CacheCounts) -> int:
 
 
 class CacheTrim:
-    """Drops long unused page cache in small steps, while no task stalls on memory.
+    """Drops long unused page cache in small steps.
 
     :param unused_seconds: keep cache that was read or used in this time
     """
@@ -311,7 +311,7 @@ class CacheTrim:
         return totals[0] if totals else None
 
     def turn(self, *, short: bool) -> float | None:
-        """Do one step if due, and return the seconds until the next; None: never."""
+        """Do a due step; return the seconds until the next; None: never."""
         if self.why_not:
             return None
         now = self._clock()
@@ -374,7 +374,7 @@ class CacheTrim:
 
 
 class Relief:
-    """Help of this guest for a host short of memory, as far as the owner allows.
+    """Help for a host short of memory, as far as the owner allows.
 
     :param order: smallest order of free memory to report meanwhile; None: unchanged
     :param trim_seconds: drop page cache unused for so long; None: none
@@ -401,7 +401,7 @@ class Relief:
         return self._wanted is not None or self._trim is not None
 
     def begin(self) -> None:
-        """Restore the order from an earlier process, and start the thread that ends help."""
+        """Restore the order from an earlier process, and start the thread."""
         self._order.put_back()
         if self.allowed:
             threading.Thread(target=self._run, name="relief", daemon=True).start()
@@ -429,7 +429,7 @@ class Relief:
         return values
 
     def turn(self) -> float | None:
-        """Do due work, and return the seconds until the next; None: wait for a message."""
+        """Do due work; return the seconds until the next; None: wait for a message."""
         with self._changing:
             if not self._ended:
                 self._settle()
@@ -438,7 +438,7 @@ class Relief:
         return min((wait for wait in (left or late, trim_wait) if wait is not None), default=None)
 
     def _settle(self) -> None:
-        """Lower or restore the order once per shortage: later changes by the owner stay."""
+        """Once per shortage: later changes by the owner stay."""
         short = self.left() > 0
         if short and not self._lowered and self._wanted is not None:
             self._order.lower(self._wanted)
@@ -520,7 +520,7 @@ def converse(guest: GuestFigures, lines: io.BufferedIOBase, send: Callable[[byte
 
 
 class Clients(socketserver.ThreadingTCPServer):
-    """Server of TCP clients at one address, with a thread per client.
+    """Server of TCP clients at one address, a thread each.
 
     :param allowed: networks; empty: any
     :param places: limits clients at all addresses together
@@ -539,13 +539,13 @@ class Clients(socketserver.ThreadingTCPServer):
         super().__init__((address, port), _Client)
 
     def server_bind(self) -> None:
-        """Bind IPv6 alone: another server may use the same port for IPv4."""
+        """Bind IPv6 alone: IPv4 may have another server."""
         if self.address_family == socket.AF_INET6:
             self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         super().server_bind()
 
     def verify_request(self, request: object, client_address: tuple[str, int]) -> bool:
-        """Return whether a client may ask, and take a place for it."""
+        """Return whether a client may ask, with a place for it."""
         address = ipaddress.ip_address(client_address[0].partition("%")[0])
         return (not self._allowed or any(address in network for network in self._allowed)) and self._places.acquire(blocking=False)
 
@@ -582,7 +582,7 @@ class _Client(socketserver.StreamRequestHandler):
 
 
 def serve_channel(guest: GuestFigures, channel: str, root: str = "/") -> NoReturn:
-    """Serve the channel forever, with or without a host. Print changes on stderr."""
+    """Serve the channel forever. Print changes on stderr."""
     status = ""
     while True:
         path = find_port(channel, root)
@@ -605,7 +605,7 @@ def _say(text: str, before: str) -> str:
 
 
 def find_port(channel: str, root: str = "/") -> str:
-    """Return the device of a channel by udev's or the kernel's name."""
+    """Return the device of a channel."""
     if channel.startswith("/"):
         return channel
     named = Path(root, "dev/virtio-ports", channel)

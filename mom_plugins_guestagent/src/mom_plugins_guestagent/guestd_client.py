@@ -31,7 +31,7 @@ _LINE = re.compile(rb"([a-z][a-z0-9_]{0,39}) ?: ?([\x20-\x7e]{0,200})\r?")
 
 
 async def ask(wire: Wire, *questions: str) -> list[dict[str, str]]:
-    """Return the answers to `stats`, `props` or `short SECONDS`. Raise `NoAnswer` and `Misbehaves`."""
+    """Return answers to `stats`, `props` or `short SECONDS`. Raise `NoAnswer` and `Misbehaves`."""
     tokens = [secrets.token_hex(8) for _ in questions]
     # The empty line ends a request that another program may have begun on the channel.
     await wire.send(b"\n" + "".join(f"{question} {token}\n" for question, token in zip(questions, tokens, strict=True)).encode())
@@ -53,7 +53,7 @@ async def ask(wire: Wire, *questions: str) -> list[dict[str, str]]:
 
 
 async def ask_plainly(wire: Wire, question: str) -> dict[str, str]:
-    """Return the answer of a daemon without tokens, which ends with the connection or with silence."""
+    """Return an answer without tokens, which ends with the connection or silence."""
     await wire.send(f"{question}\n".encode())
     values: dict[str, str] = {}
     with suppress(TimeoutError, NoAnswer):

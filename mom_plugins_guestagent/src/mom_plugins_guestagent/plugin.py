@@ -105,7 +105,7 @@ class GuestAgentPlugin:
     def _is_alone(self, guest: Guest) -> bool:
         """Return whether only the agent reports the guest's memory.
 
-        The driver's first statistics may have arrived since the last report, and must not appear with the agent's old figures.
+        Since the last report, the driver's statistics may have begun: they must not appear with the agent's old figures.
         """
         if self._without is None:
             return True

@@ -1,4 +1,4 @@
-"""Client of qemu-guest-agent, through a socket (`RawAgent`) or the hypervisor (`AgentBehindHypervisor`).
+"""Client of qemu-guest-agent, through a socket or the hypervisor.
 
 The protocol: https://www.qemu.org/docs/master/interop/qemu-ga-ref.html
 """
@@ -72,7 +72,7 @@ class RawAgent:
         return Wire(place.address, most_line=MOST_ANSWER_BYTES, most_bytes=_MOST_BYTES, process=place.process)
 
     async def synchronise(self) -> None:
-        """Skip old content of the channel: half a command, or answers to another program."""
+        """Skip half a command, or answers to another program."""
         number = secrets.randbits(40)
         # The sentinel makes the agent discard half a command.
         await self._wire.send(_SENTINEL + _text(("guest-sync-delimited", {"id": number})).encode())
@@ -87,7 +87,7 @@ class RawAgent:
         raise Misbehaves("it does not synchronise")
 
     async def ask(self, *commands: Command, answers: Answers | None = None) -> Answers:
-        """Send all commands at once, and return the answers.
+        """Send all commands at once.
 
         :param answers: filled as they arrive, in case the visit is interrupted
         """
@@ -171,7 +171,7 @@ def _no_number(text: str) -> NoReturn:
 
 
 class AgentWay:
-    """Way to one guest's agent. Remembers the agent's commands and missing files.
+    """Way to one guest's agent.
 
     :param seconds: limit of a visit
     """
@@ -244,7 +244,7 @@ class AgentWay:
         self.disabled = tuple(name for name in FILE_COMMANDS if name not in self._able)
 
     async def _files(self, agent: RawAgent | AgentBehindHypervisor) -> str:
-        """Return the content of all files. Skip files that fail twice in a row until the next facts."""
+        """Return the content of all files. Skip files that fail twice until the next facts."""
         if self._open:
             await agent.ask(*(("guest-file-close", {"handle": handle}) for handle in self._open))
             self._open = []

@@ -23,7 +23,7 @@ OF_AGENTS = frozenset({AgentKind.AGENT_SOCKET, AgentKind.AGENT_HYPERVISOR})
 
 @dataclass(frozen=True, slots=True)
 class AgentAddress:
-    """Path of a unix socket, (address, port), or nothing for a way through the hypervisor."""
+    """Path of a unix socket, (address, port), or nothing through the hypervisor."""
 
     kind: AgentKind
     address: str | tuple[str, int] = ""

@@ -1,4 +1,4 @@
-"""Connection to a possibly malicious peer, with limits on bytes and lines. Callers limit the time."""
+"""Connection to a possibly malicious peer, limited in bytes and lines, not in time."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class NoAnswer(MomError):
 
 
 class RefusedByAgent(MomError):
-    """Refusal by the agent, such as a disabled command or a missing file."""
+    """Refusal by the agent, such as a missing file."""
 
 
 class Misbehaves(MomError):
@@ -73,7 +73,7 @@ class Wire:
     async def _connect_to_process(self, sock: socket.socket, path: str) -> None:
         """Connect to a socket of the guest's process, or of its user.
 
-        A guest that has broken out of QEMU can write any path into its command line, and replace its socket by a link.
+        A guest that has broken out of QEMU can replace the path and the socket.
         """
         file = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
@@ -96,7 +96,7 @@ class Wire:
             raise NoAnswer(f"{self._address}: {error}") from error
 
     async def line(self) -> bytes:
-        """Return the next line. Raise `NoAnswer` at the end, and `Misbehaves` beyond the limits."""
+        """Return the next line. Raise `NoAnswer`, or `Misbehaves` beyond the limits."""
         while True:
             line = self._taken()
             if line is not None:

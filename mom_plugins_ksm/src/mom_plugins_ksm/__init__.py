@@ -1,3 +1,3 @@
-"""Fields, controls and a default policy for KSM, the merging of equal pages by the kernel."""
+"""Fields, controls and a default policy for KSM."""
 
 from mom_plugins_ksm.plugin import KsmPlugin as KsmPlugin

@@ -25,7 +25,7 @@ _ALONE_SECONDS: Final = 86_400.0
 
 
 class AnotherHand:
-    """Values set by mom, and their replacements by another program. Times in monotonic seconds."""
+    """Values set by mom, and their replacements. Times in monotonic seconds."""
 
     def __init__(self, proc: Path) -> None:
         self._proc = proc
@@ -59,12 +59,12 @@ class AnotherHand:
 
     @property
     def why_left(self) -> str:
-        """Why mom does not set the knobs; empty: it sets them."""
+        """Why mom does not set the knobs, if so."""
         if self._until is None:
             return ""
         return f"{self._who} also sets KSM's knobs ({self._what}): mom does not set them for {format_duration(_ALONE_SECONDS)}"
 
 
 def virt_handler_in(proc: Path) -> int:
-    """Return the pid of KubeVirt's virt-handler, or 0. Too slow for each cycle."""
+    """Return the pid of virt-handler, or 0. Too slow for each cycle."""
     return ProcessStat.id_of(VIRT_HANDLER, proc)

@@ -100,7 +100,7 @@ class KsmKnobs:
     def write(self, changes: Sequence[Change]) -> Mapping[Target, HypervisorError]:
         """Set knobs in one call, as a management system expects. Raise `HypervisorError`.
 
-        After a refusal, set each knob alone. Do not repeat an unanswered call: it may still take effect.
+        After a refusal, set each alone. Do not repeat an unanswered call: it may still take effect.
         """
         files = self.ksm_read()
         due: dict[Target, int] = {}
@@ -146,7 +146,7 @@ class KsmKnobs:
         return f"unmerging {sharing} pages needs {needed // 1024} MiB, but {memory}; stop guests first"
 
     def _put_merge_across_nodes_back(self, knob: Mapping[str, int]) -> None:
-        """Restore the knob. If shared pages prevent that, unmerge everything if memory allows, then restore `run`."""
+        """If shared pages prevent that, unmerge everything if memory allows, then restore `run`."""
         try:
             self.ksm_write(knob)
         except HypervisorError as error:
@@ -178,7 +178,7 @@ class KsmKnobs:
                     self.unmerging.remove()
 
     def end_unmerging(self) -> int | None:
-        """Restore `run` after a crash while everything was unmerged, and return it. Raise `MomError`."""
+        """Restore `run` after a crash during unmerging, and return it. Raise `MomError`."""
         former = None if self.unmerging is None else self.unmerging.read()
         if self.unmerging is None or former is None:
             return None
@@ -192,7 +192,7 @@ class KsmKnobs:
 
 
 def _turn(change: Change) -> int:
-    """Return the position of a change: stop KSM first, so that it merges nothing meanwhile; start it last."""
+    """Return the position of a change: stop KSM first, start it last."""
     knob = knob_of(change.control)
     if knob == RUN:
         return 4 if change.value == MERGING else 0

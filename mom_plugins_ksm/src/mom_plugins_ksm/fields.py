@@ -66,7 +66,7 @@ LAW_FIELDS = (
 
 
 def ksm_fields(files: Mapping[str, Value], page_size: int) -> dict[str, Value]:
-    """Return KSM's fields, except those that need two samples.
+    """Return KSM's fields that need one sample.
 
     :param files: values by file name, and `shareable_kib`
     :param page_size: bytes

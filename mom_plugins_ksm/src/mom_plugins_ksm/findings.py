@@ -19,7 +19,7 @@ ONE_OF_TWO = (
 
 
 def knobs_finding(folder: Path, *, present: bool, writes: bool, observes: bool) -> Finding:
-    """Report whether KSM can be set. `present`: `run` is readable. `writes`: mom writes the files itself."""
+    """Report whether KSM can be set. `present`: `run` is readable. `writes`: mom writes itself."""
     if not present:
         cure = "use a kernel built with CONFIG_KSM=y, or remove the plugin ksm from the configuration"
         return Finding(Severity.ERROR, "KSM", f"{folder} is missing or unreadable: this kernel merges no pages", cure)
@@ -30,7 +30,7 @@ def knobs_finding(folder: Path, *, present: bool, writes: bool, observes: bool) 
 
 
 def scanner_findings(values: Mapping[str, Value], proc: Path) -> Iterator[Finding]:
-    """Report other programs that set the speed, and an invisible ksmd."""
+    """Report other programs that set the speed, or an invisible ksmd."""
     mode = values.get("advisor_mode", "none")
     if mode != "none":
         message = f"the kernel's advisor ({mode}) is on and sets pages_to_scan: mom does not set the scan speed"
@@ -47,7 +47,7 @@ def scanner_findings(values: Mapping[str, Value], proc: Path) -> Iterator[Findin
 
 
 def law_findings(declarations: Declarations, *, evaluated: bool) -> Iterator[Finding]:
-    """Report fields that the law reads and no plugin collects. `evaluated`: a plugin evaluates the default policy."""
+    """Report missing fields of the law. `evaluated`: a plugin evaluates the default policy."""
     missing = [name for name in _LAW_READS if (Scope.HOST, name) not in declarations.fields]
     if missing and evaluated:
         message = f"the KSM law reads {', '.join(missing)}, which no enabled plugin collects: it suggests nothing"

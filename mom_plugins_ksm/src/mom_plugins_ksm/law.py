@@ -101,7 +101,7 @@ class KsmSuggestion(NamedTuple):
 
 
 def decide(now: KsmState, memory: KsmMemory, parameters: KsmParameters) -> tuple[KsmSuggestion, KsmMemory]:
-    """Return the suggested values, and the memory for the next cycle."""
+    """Return suggested values, and the memory for the next cycle."""
     p, before = parameters, memory
     short = _is_short(now, memory, p)
     away, memory = _awaited(now, replace(memory, short=short))
@@ -118,13 +118,13 @@ def decide(now: KsmState, memory: KsmMemory, parameters: KsmParameters) -> tuple
 
 
 def start_kib(total: float, p: KsmParameters) -> float:
-    """Return the available memory below which memory is short."""
+    """Return the available KiB below which memory is short."""
     least = min(p.start_least / BYTES, p.start_least_share * total)
     return max(least, min(p.start_share * total, p.start_large / BYTES + p.start_large_share * total))
 
 
 def _is_short(now: KsmState, memory: KsmMemory, p: KsmParameters) -> bool:
-    """Return whether memory is short, or was and is not yet ample without KSM. After a restart, a running KSM means that it was."""
+    """Return whether memory is short, or was and is not yet ample without KSM. After a restart, a running KSM proves that it was."""
     start = start_kib(now.total, p)
     if now.available < start:
         return True

@@ -81,7 +81,7 @@ class KsmPlugin:
 
     @hookimpl
     def mom_declare(self) -> Iterable[Declaration]:
-        """Declare all of KSM. The kernel decides which fields have a value."""
+        """Declare all of KSM; the kernel may lack some fields."""
         policy = files("mom_plugins_ksm").joinpath("ksm.policy").read_text("utf-8")
         return (*FIELDS, *LAW_FIELDS, *CONTROLS, DefaultPolicy("40_ksm", policy))
 
@@ -113,7 +113,7 @@ class KsmPlugin:
 
     @hookimpl
     def mom_problems(self, snapshot: Snapshot) -> Iterable[Problem]:
-        """Write the law's memory, and report why KSM cannot be used."""
+        """Save the law's memory, and report why KSM cannot be used."""
         self._suggested.keep()
         if self._is_foreign:
             return ()
@@ -136,7 +136,7 @@ class KsmPlugin:
 
     @hookimpl
     def mom_write(self, hypervisor: Hypervisor | None, changes: Sequence[Change]) -> Mapping[Target, HypervisorError]:
-        """Set the knobs. After a restore, merged pages stay merged until a guest writes to them."""
+        """Set the knobs. A restore leaves pages merged."""
         errors = self._knobs(hypervisor).write(changes)
         for change in changes:
             knob, value = knob_of(change.control), as_whole(change.value)

@@ -54,7 +54,7 @@ class QemuProcesses:
         self._kib: int | None = None
 
     def address_space_kib(self, now: float) -> int | None:
-        """Return the address space of all (VSZ of ps) in KiB; 0 without any, None: /proc is unreadable."""
+        """Return the KiB of all (VSZ of ps); None: /proc is unreadable."""
         if now >= self._search_at:
             self._search_at = now + _SEARCH_SECONDS
             pids = ProcessStat.ids(self._proc)
@@ -62,7 +62,7 @@ class QemuProcesses:
         return self._kib
 
     def _pages_of(self, pid: int) -> int:
-        """Return the pages of a process with qemu in its name, or named kvm, as on Proxmox; else 0."""
+        """Return the pages of a QEMU process, or kvm, as on Proxmox; else 0."""
         name = read_kernel_file(f"{self._proc}/{pid}/comm")
         if b"qemu" not in name and name != b"kvm\n":
             return 0

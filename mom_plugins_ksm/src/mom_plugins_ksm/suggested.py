@@ -17,7 +17,7 @@ FORM: Final = TypeAdapter(KsmMemory)
 
 
 class KsmSuggestions:
-    """The law over many cycles. The same snapshot counts once."""
+    """The law over many cycles. A snapshot counts once."""
 
     def __init__(self, parameters: KsmParameters, file: StateFile[KsmMemory]) -> None:
         self._parameters = parameters
@@ -58,7 +58,7 @@ class KsmSuggestions:
 
 
 def _taken_up(memory: KsmMemory) -> KsmMemory:
-    """Return the previous mom's memory. An unfinished look starts again, as its length is unknown."""
+    """Begin an unfinished look again, as its length is unknown."""
     return replace(memory, looks=None) if memory.looks else memory
 
 

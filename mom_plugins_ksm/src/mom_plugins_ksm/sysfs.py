@@ -37,7 +37,7 @@ class SysfsKsm:
         self._root = root
 
     def ksm_read(self) -> Mapping[str, Value]:
-        """Return readable knobs and counters by file name, and `ksmd_cpu_seconds` if ksmd is visible."""
+        """Return readable files, and `ksmd_cpu_seconds` if ksmd is visible."""
         files: dict[str, Value] = {}
         for name, pattern in _NUMBERS.items():
             text = read_kernel_file(f"{self.folder}/{name}")
@@ -52,7 +52,7 @@ class SysfsKsm:
         return files
 
     def ksm_write(self, knobs: Mapping[str, int]) -> None:
-        """Write these knobs in order. Raise `NotSupported` for a missing knob, `PermissionDenied`, or `HypervisorError`."""
+        """Write knobs in order. Raise `NotSupported` for a missing knob, or `HypervisorError`."""
         for name, value in knobs.items():
             try:
                 write_file(self.folder / name, f"{value:d}")

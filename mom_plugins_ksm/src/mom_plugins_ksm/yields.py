@@ -13,7 +13,7 @@ _LEAST_BETWEEN = 1.0
 
 
 class CpuUsage:
-    """Share of one CPU that ksmd used over at least a second at constant speed."""
+    """Share of one CPU that ksmd used over at least 1 s at constant speed."""
 
     def __init__(self) -> None:
         self._base: tuple[float, float] | None = None
@@ -24,7 +24,7 @@ class CpuUsage:
         """At the last measurement."""
 
     def percent(self, cpu_seconds: float | None, now: float, pages: Value = None) -> float | None:
-        """Return percent of one CPU; None at the first sample, after a gap, and after a restart of the count.
+        """Return percent of one CPU; None at first, after a gap or a restart.
 
         :param cpu_seconds: present count; None: unknown
         :param now: monotonic seconds
@@ -72,7 +72,7 @@ class Yield:
         self._estimated, self._scans = 0.0, 0
 
     def kib_per_second(self, files: Mapping[str, Value], page_size: int) -> float | None:
-        """Return the KiB saved per CPU second by the last judged scan; None before the first, and after a restart of KSM."""
+        """Return the KiB saved per CPU second by the last judged scan, if any."""
         saved, scans, looked_at = saved_kib(files, page_size), files.get("full_scans"), tracked_kib(files, page_size)
         if saved is None or looked_at is None or not is_count(scans):
             self._mark = self._last = None
@@ -87,7 +87,7 @@ class Yield:
         return self._last
 
     def _spent(self, files: Mapping[str, Value], scans: int, pages: int) -> tuple[str, float]:
-        """Return ksmd's CPU seconds with their source: /proc, else scanned pages, else full scans of all pages."""
+        """Return CPU seconds and their source: /proc, else scanned pages, else full scans."""
         seconds, scanned = files.get("ksmd_cpu_seconds"), files.get("pages_scanned")
         if isinstance(seconds, int | float):
             return ("its account", float(seconds))

@@ -73,7 +73,7 @@ class Config:
     given: Mapping[str, object] = field(default_factory=dict, repr=False, compare=False)
 
     def having(self, hook: str) -> KeysView[str]:
-        """Return the names of plugins with this hook, in file order."""
+        """Return the plugins with this hook, in file order."""
         return {name: plugin for name, plugin in self.plugins.items() if hasattr(plugin.loaded.plugin_class, hook)}.keys()
 
     def with_only(self, names: Collection[str]) -> Config:
@@ -81,7 +81,7 @@ class Config:
         return replace(self, plugins={name: plugin for name, plugin in self.plugins.items() if name in names})
 
     def guest_settings(self, plugin: str) -> Callable[[Guest], GuestSettings]:
-        """Return a thread-safe function from a guest to its settings for this plugin. It never raises.
+        """Return a thread-safe function from a guest to its settings, which never raises.
 
         All matching patterns count, in file order.
         """

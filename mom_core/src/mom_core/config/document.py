@@ -71,7 +71,7 @@ class Document:
         self.unreadable.add(path)
 
     def place(self, path: KeyPath, *, at_key: bool = False) -> Place:
-        """Return the position of a value or key, or of its nearest parent."""
+        """Return the position of a value or key, else of a parent."""
         if not at_key and path in self.values:
             return self.values[path]
         while path:

@@ -28,7 +28,7 @@ _NO_PLUGIN: Final = ("no plugin is enabled", "enable at least one, such as `host
 
 
 def load_config(source: Path | str | Mapping[str, object] | None = None) -> Config:
-    """Read a configuration and import the enabled plugins, without constructing them.
+    """Read a configuration and import the enabled plugins.
 
     :param source: file, or mapping with its content; None: `/etc/mom/mom.yaml`
     :raises ConfigError: all mistakes
@@ -47,12 +47,12 @@ def load_config(source: Path | str | Mapping[str, object] | None = None) -> Conf
 
 
 def read_settings(source: Path, model: type[Model]) -> Model:
-    """Read another YAML file with a pydantic model. Raise `ConfigError`."""
+    """Read another YAML file. Raise `ConfigError`."""
     return settings_in(read_document(source), model, str(source))
 
 
 def settings_in(document: Document, model: type[Model], owner: str) -> Model:
-    """Validate a document with a pydantic model. Raise `ConfigError` with all mistakes."""
+    """Validate a document. Raise `ConfigError` with all mistakes."""
     value = document.value
     settings: Model | None = None
     if isinstance(value, Mapping):
@@ -190,7 +190,7 @@ def _owner(plugin: LoadedPlugin) -> str:
 
 
 def _guests(document: Document, section: object, plugins: Mapping[str, ConfiguredPlugin], *, complete: bool) -> tuple[GuestRule, ...]:
-    """Parse the patterns. Unless `complete`, unknown keys may belong to a plugin that failed to load."""
+    """Unless `complete`, unknown keys may belong to a plugin that failed to load."""
     if section is None:
         return ()
     if not isinstance(section, Mapping):

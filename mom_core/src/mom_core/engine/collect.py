@@ -191,7 +191,7 @@ class Collector:
 
 
 def ask(works: Sequence[tuple[Plugin, Callable[[], object]]], hook: str, problems: list[Problem]) -> list[tuple[Plugin, object]]:
-    """Call a hook of several plugins in parallel; return answers in order. Failures become problems."""
+    """Call a hook of several plugins in parallel. Failures become problems."""
     answers = []
     begun = [(plugin, plugin.worker.begin(hook, work)) for plugin, work in works]
     for plugin, call in begun:
@@ -213,7 +213,7 @@ def _unlisted(source: Source, why: str, cure: str = "") -> Problem:
 
 
 def not_called(plugin: Plugin, hook: str) -> Problem:
-    """Return the problem that a hook cannot be called now."""
+    """Return the problem of a hook that cannot be called."""
     message = "mom calls none of its hooks for now" if plugin.worker.hung else f"{hook} is paused"
     return Problem(Source(plugin.name), f"{message}: {_settled(plugin.worker.why_not(hook))}", severity=Severity.WARNING)
 

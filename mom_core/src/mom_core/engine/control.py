@@ -34,7 +34,7 @@ def apply(
     stopping: threading.Event,
     on_progress: Callable[[], None],
 ) -> tuple[list[Outcome], list[Problem]]:
-    """Save original values in the ledger, then write with all controllers in parallel."""
+    """Save original values, then write with all controllers in parallel."""
     ledger.resolve(lambda entry: present(snapshot, entry, plugins))
     owners = _Owners(decisions, plugins)
     silent = owners.read(decisions)
@@ -172,8 +172,7 @@ def _was_given_back(spec: ControlSpec, noted: LedgerEntry, current: Value) -> bo
 def _next(spec: ControlSpec, noted: LedgerEntry, value: Value, stands: Value) -> LedgerEntry:
     """Return the ledger entry to save before a write.
 
-    mom still owns omitted items that it has set. The original value of an item is its present one if mom has not set the item, or has
-    restored it.
+    mom still owns omitted items that it has set. The original value of an item that mom has not set, or has restored, is its present one.
     """
     entry = noted.next(value)
     if spec.gradual and _is_near(spec, stands, noted.earlier) and not _is_near(spec, stands, noted.applied):

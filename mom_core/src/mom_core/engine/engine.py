@@ -1,4 +1,4 @@
-"""Engine: owns plugins, ledger and lock; runs cycles, reloads and restores."""
+"""Engine: runs cycles, reloads and restores."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ class Engine:
     # --- life -----------------------------------------------------------------------------------------------------------------
 
     def open(self) -> None:
-        """Take the lock, read the ledger, and set up all plugins. On a `MomError`, hold nothing."""
+        """Take the lock, and set up all plugins. On a `MomError`, hold nothing."""
         if self._cycle is not None:
             return
         self._lock.take()
@@ -125,7 +125,7 @@ class Engine:
             LOG.info("took over %d changes of an earlier run", len(ledger.entries))
 
     def close(self, *, put_back: bool = True) -> list[Outcome]:
-        """Restore all changes and release everything, within `stop_timeout`. Failed ledger entries stay."""
+        """Restore all changes and tear down, within `stop_timeout`. Failed ledger entries stay."""
         if self._cycle is None:
             return []
         until = time.monotonic() + self.config.stop_timeout - EXIT_SECONDS
@@ -160,7 +160,7 @@ class Engine:
         self.close()
 
     def run(self) -> None:
-        """Run cycles until `stop` is called in another thread or a signal handler; then restore."""
+        """Run cycles until another thread or a signal handler calls `stop`."""
         self.open()
         self._runs_in = threading.current_thread()
         try:
@@ -190,9 +190,9 @@ class Engine:
         self._thread.start()
 
     def stop(self, *, put_back: bool = True) -> None:
-        """End `run` or `start`, and restore all changes. Safe in signal handlers.
+        """End `run` or `start`, and restore. Safe in signal handlers.
 
-        Return at once during `run`. After `start`, wait for the end; raise the thread's error, or `MomError` if it is late.
+        After `start`, wait for the end; raise the thread's error, or `MomError` if it is late.
 
         :param put_back: False: keep all changes for the next mom
         """
@@ -221,7 +221,7 @@ class Engine:
     # --- work -----------------------------------------------------------------------------------------------------------------
 
     def cycle(self, woken_by: str = "", snapshot: Snapshot | None = None) -> Report:
-        """Run one cycle now, but not during `run` or `start`.
+        """Run one cycle now; not during `run` or `start`.
 
         :param woken_by: reason of an unscheduled cycle
         :param snapshot: None: collect one
@@ -232,7 +232,7 @@ class Engine:
         return self._one(Tick(0.0, 0, woken_by), snapshot)
 
     def wake(self, reason: str) -> None:
-        """Request a cycle now, from any thread. The rate is limited."""
+        """Request a cycle now, from any thread."""
         self._schedule.wake(reason)
 
     def reload(self, config: Config, timeout: float | None = None) -> None:
@@ -255,7 +255,7 @@ class Engine:
                     raise self._reload_result
 
     def request_reload(self, load: Callable[[], Config]) -> None:
-        """Call `load` and reload before the next cycle; log errors. Safe in signal handlers."""
+        """Call `load` and reload before the next cycle. Safe in signal handlers."""
         # A new object each time: a signal during this `load` requests another one.
         self._pending = functools.partial(load)
         self._schedule.wake("reload")
@@ -271,7 +271,7 @@ class Engine:
         return self._opened().plugins.hypervisor
 
     def service(self, kind: Callable[..., Service]) -> Service | None:
-        """Return the first service of this protocol; None: none is offered. Thread-safe while open."""
+        """Return the first service of this protocol, or None. Thread-safe."""
         return next(iter(self._opened().plugins.offers.get(kind, ())), None)
 
     @property
@@ -292,7 +292,7 @@ class Engine:
 
     @property
     def longest_step(self) -> float:
-        """Maximum seconds between calls of `on_progress`, even if plugins hang."""
+        """Maximum seconds between calls of `on_progress`."""
         longest = max((plugin.worker.deadline for plugin in self._opened().plugins.plugins), default=0.0)
         # In observe mode, a restore between two cycles may take as long as a stop.
         return max(longest, self.config.stop_timeout) if self.config.mode == "observe" else longest

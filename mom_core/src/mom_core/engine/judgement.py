@@ -1,7 +1,4 @@
-"""Results of changes and restores, by the same rules for all controls.
-
-Runs in the controller's thread, within its deadline.
-"""
+"""Results of changes and restores. Runs in the controller's thread, within its deadline."""
 
 from __future__ import annotations
 
@@ -56,7 +53,7 @@ class Controller:
     sleep: Callable[[float], None] = time.sleep
 
     def read(self, targets: Iterable[Target]) -> dict[Target, Found]:
-        """Return present values, or why they are unknown. Raise `TypeError` for an invalid answer."""
+        """Return present values, or why they are unknown. Raise `TypeError`."""
         requested = tuple(targets)
         return dict(zip(requested, self._each(requested), strict=True))
 
@@ -143,7 +140,7 @@ class Controller:
     def _present_entries(
         self, entries: Sequence[LedgerEntry], found: Mapping[Target, Found], outcomes: list[Outcome]
     ) -> tuple[list[LedgerEntry], bool]:
-        """Return the entries of the host and of present guests, and whether mom had to wait. Add outcomes for others.
+        """Return the entries of the host and of present guests, and whether mom had to wait.
 
         A second list confirms that a guest is gone: a restarted hypervisor may list only some. Without support for a control, the guest may
         belong to another hypervisor.
@@ -287,7 +284,7 @@ def _moved(spec: ControlSpec, before: Found, now: Found) -> bool:
 
 
 def without_writing(spec: ControlSpec, decision: Decision, found: Found, entry: LedgerEntry | None) -> Outcome | None:
-    """Return the outcome of a decision that needs no write, else None."""
+    """Return the outcome of a decision without a write, or None."""
     if isinstance(found, HypervisorError):
         status = Status.GONE if isinstance(found, GuestGone) else Status.REFUSED if isinstance(found, Refused) else Status.FAILED
         return Outcome(decision, None, None, status, str(found))
@@ -384,8 +381,7 @@ def judged(spec: ControlSpec, entry: LedgerEntry, found: Found) -> Judgement:
 def _late_and_rounded(spec: ControlSpec, entry: LedgerEntry, found: Value) -> bool:
     """Return whether `found` may come from an unanswered command, rounded by the kernel to multiples of a grain.
 
-    The grain is at most the greatest common divisor of all values read. Rounding moves a value by less. 0 proves nothing. Switches do not
-    round.
+    The grain is at most the greatest common divisor of all values read. 0 proves nothing. Switches do not round.
     """
     if spec.choices or spec.gradual or not isinstance(found, int):
         return False
@@ -450,7 +446,7 @@ def _nearer(stands: Value, change: Change) -> bool:
 
 
 def same(spec: ControlSpec, wanted: Value, found: Value) -> bool:
-    """Return whether `found` matches. A list compares only the wanted items; with `absent`, all items."""
+    """Return whether `found` matches. Without `absent`, compare only the wanted items of a list."""
     if spec.key:
         ours, now = items(spec, wanted), items(spec, found)
         pairs = [(ours.get(name, spec.absent), now.get(name, spec.absent)) for name in (ours if spec.absent is None else {**ours, **now})]

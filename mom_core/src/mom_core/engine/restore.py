@@ -1,4 +1,4 @@
-"""Restores original values from the ledger through their plugins."""
+"""Restores original values from the ledger."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def restore(
     sleep: Callable[[float], None] = time.sleep,
     left_behind: Sequence[Plugin] = (),
 ) -> list[Outcome]:
-    """Restore the ledger's original values, all plugins in parallel; remove finished entries.
+    """Restore all plugins' values in parallel; remove finished entries.
 
     :param seconds: time limit; late entries stay
     :param only: keys of entries; None: all
@@ -69,10 +69,7 @@ def _start_restores(
     sleep: Callable[[float], None],
     left_behind: Sequence[Plugin],
 ) -> Iterable[tuple[Plugin, Sequence[LedgerEntry], Call | None]]:
-    """Start the restores; yield None for a plugin that hangs until the end.
-
-    First wait for abandoned calls, which may still change something.
-    """
+    """Start the restores, after abandoned calls; yield None for a plugin that hangs until the end."""
     calls: dict[Plugin, Call | None] = {}
     writers = {plugin: [plugin, *(old for old in left_behind if old.controls.keys() & plugin.controls.keys())] for plugin in shares}
     hung = [*shares]

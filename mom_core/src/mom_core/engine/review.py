@@ -1,4 +1,4 @@
-"""The core's review: drops decisions that are impossible, conflicting or blocked."""
+"""The core's review: drops impossible, conflicting and blocked decisions."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _LARGEST = sys.float_info.max
 class Claims:
     """Evaluators by control: the first in file order that has decided it since the configuration was read.
 
-    Decisions of others are dropped, even if the owner returns none, or two evaluators would alternate. Acts (`mom_act`) are exempt.
+    Decisions of others are dropped, even if the owner returns none: two evaluators would alternate. Acts are exempt.
     """
 
     def __init__(self, order: Sequence[str] = ()) -> None:
@@ -35,7 +35,7 @@ class Claims:
         self._contested: set[tuple[str, str, str]] = set()
 
     def owner_before(self, plugin: str, decision: Decision) -> str:
-        """Return the owner if it precedes this evaluator, else an empty text."""
+        """Return the owner if it precedes this evaluator."""
         if not self._may_clash:
             return ""
         owner = self._owners.get((decision.entity.id, decision.control), "")
@@ -67,7 +67,7 @@ class Claims:
 
 
 class Proposal(NamedTuple):
-    """A plugin's answer to `mom_evaluate`, or to `mom_act` (`acts`)."""
+    """Answer to `mom_evaluate`, or to `mom_act` (`acts`)."""
 
     plugin: str
     items: Iterable[object]
@@ -84,7 +84,7 @@ def review(
 ) -> tuple[list[Decision], list[Revision], list[Problem]]:
     """Return remaining decisions, the core's revisions, and problems.
 
-    The first decision per control and entity in file order remains. Equal decisions do not conflict.
+    The first decision per control and entity remains. Equal decisions do not conflict.
     """
     core = _CoreReview(snapshot, declarations, claims or Claims())
     for proposal in proposals:
@@ -167,7 +167,7 @@ class _CoreReview:
 
 
 def _beside(spec: ControlSpec, first: Value, second: Value) -> tuple[list[Mapping[str, Value]], bool]:
-    """Return items of the second list that the first does not name, and whether the lists contradict each other."""
+    """Return items that only the second list names, and whether the lists contradict each other."""
     if not spec.key or spec.absent is not None:
         return [], True
     named = {str(item.get(spec.key)): item for item in as_items(first) or ()}
@@ -177,7 +177,7 @@ def _beside(spec: ControlSpec, first: Value, second: Value) -> tuple[list[Mappin
 
 
 def check(snapshot: Snapshot, decision: Decision, declarations: Declarations) -> Decision | Revision:
-    """Return the decision if it is valid, else the necessary revision."""
+    """Return the decision, or its necessary revision."""
     spec = declarations.controls.get(decision.control)
     if spec is None:
         return _dropped(decision, "no enabled plugin has this control")
@@ -206,7 +206,7 @@ def _why_not_now(snapshot: Snapshot, decision: Decision, spec: ControlSpec) -> s
 
 
 def bounded(value: Value, spec: ControlSpec) -> tuple[Value, str]:
-    """Return a value within bounds, and the reason for a change. None: impossible."""
+    """Return a value within bounds, and why it changed. None: impossible."""
     if spec.unit is Unit.TEXT:
         if isinstance(value, int) and not isinstance(value, bool):  # in a policy, "0" becomes a number
             return str(value), "number written as text, because the control needs text"
@@ -227,7 +227,7 @@ def bounded(value: Value, spec: ControlSpec) -> tuple[Value, str]:
 
 
 def why_impossible(value: Value, spec: ControlSpec) -> str:
-    """Return why a control cannot have this value; empty: it can."""
+    """Return why a control cannot have this value."""
     if spec.unit is Unit.TEXT:
         fits, expected = isinstance(value, str), "a text"
     elif spec.unit is Unit.LIST:
@@ -248,7 +248,7 @@ def _as(number: float, bound: float) -> float:
 def apply_revisions(
     decisions: Sequence[Decision], revisions: Iterable[object], plugin: str, snapshot: Snapshot, declarations: Declarations
 ) -> tuple[list[Decision], list[Revision], list[Problem]]:
-    """Apply a plugin's valid revisions; return decisions, accepted revisions, and problems."""
+    """Apply valid revisions; return decisions, accepted revisions, and problems."""
     items = [*revisions]
     if not items:
         return [*decisions], [], []
@@ -297,7 +297,6 @@ def _is_drop(item: object, original: Mapping[tuple[str, str], Decision]) -> Type
 
 
 def _in_doubt(item: object, standing: Mapping[tuple[str, str], Decision], plugin: str, declarations: Declarations) -> Decision | None:
-    """Return the decision of an invalid revision if the reviewer owns the control."""
     if not isinstance(item, Revision) or not isinstance(item.before, Decision):
         return None
     return standing.get(_target_key(item.before)) if declarations.control_owners.get(item.before.control) == plugin else None

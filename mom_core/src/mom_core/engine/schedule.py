@@ -1,4 +1,4 @@
-"""Schedule of cycles: on a fixed grid, or at once on request."""
+"""Schedule of cycles."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Clock:
 
 @dataclass(frozen=True, slots=True)
 class Tick:
-    """Due cycle: delay in seconds, cycles skipped before it, and the reason of an unscheduled one."""
+    """Due cycle: delay in seconds, and skipped cycles before it."""
 
     lag: float
     skipped: int
@@ -38,10 +38,7 @@ class Tick:
 
 
 class Schedule:
-    """Cycles at `start + n * interval`; requested cycles do not move this grid.
-
-    A long cycle delays or skips the next ones.
-    """
+    """Cycles at `start + n * interval`; requested cycles do not move this grid. Late cycles are skipped."""
 
     def __init__(self, interval: float) -> None:
         self.interval = interval

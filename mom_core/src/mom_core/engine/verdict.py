@@ -42,7 +42,7 @@ class Said(NamedTuple):
 def judged(reports: Iterable[Said], now: float, time: float) -> Verdict:
     """Return the verdict: conditions joined by name, the worst first.
 
-    Among equals, present conditions precede past ones, and imminent errors precede warnings; then file order decides.
+    Among equals, present conditions precede past ones, and imminent errors precede warnings.
 
     :param now: monotonic seconds
     :param time: seconds since the epoch

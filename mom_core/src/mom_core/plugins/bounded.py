@@ -26,7 +26,7 @@ class CallResult(Generic[T]):
 def attempt(work: Callable[[], T], *, seconds: float, what: str) -> CallResult[T]:
     """Call `work` in its own thread; after `seconds` return `DeadlineExceeded`.
 
-    A late call does not keep the process alive. Ctrl-C is raised in the waiting thread.
+    A late call does not keep the process alive.
 
     :param what: the call, for errors: `importing mom_plugins_host`
     """
@@ -49,7 +49,7 @@ def attempt(work: Callable[[], T], *, seconds: float, what: str) -> CallResult[T
 
 
 def started(thread: threading.Thread) -> threading.Thread:
-    """Start the thread and return it. Raise `OSError` if the system has none left."""
+    """Start the thread and return it. Raise `OSError`."""
     try:
         thread.start()
     except RuntimeError as error:
@@ -62,7 +62,7 @@ _SHORTAGES: Final = frozenset({errno.EAGAIN, errno.EDQUOT, errno.EIO, errno.EMFI
 
 
 def may_pass(error: BaseException | None) -> bool:
-    """Return whether an error is temporary, so that systemd should restart mom."""
+    """Return whether an error is temporary: systemd should restart mom."""
     if isinstance(error, PluginError) and len(error.errors) > 1:
         return all(map(may_pass, error.errors))
     if isinstance(error, DeadlineExceeded | MemoryError) or (isinstance(error, OSError) and error.errno in _SHORTAGES):
@@ -75,7 +75,7 @@ CALLERS: Final = frozenset({"mom_core", "pluggy"})
 
 
 def own_traceback(error: BaseException) -> TracebackType | None:
-    """Return the traceback from the first line of plugin code on."""
+    """Return the traceback from plugin code on."""
     trace = error.__traceback__
     while trace is not None and _package(trace) in CALLERS:
         trace = trace.tb_next
@@ -83,7 +83,7 @@ def own_traceback(error: BaseException) -> TracebackType | None:
 
 
 def place_of(error: BaseException) -> str:
-    """Return file and line of plugin code that raised; empty: unknown."""
+    """Return file and line of plugin code that raised."""
     first = trace = own_traceback(error)
     if first is None:
         return ""

@@ -102,7 +102,7 @@ def absent(extra: str = "all") -> list[str]:
 
 
 def how_to_install(*names: str) -> str:
-    """Return the command that installs distributions of mom; if the origin of mom-core is unknown, a sentence.
+    """Return the command, or a sentence, to install distributions of mom.
 
     It uses a clone, never an index, where anyone could register the names.
     """
@@ -113,12 +113,12 @@ def how_to_install(*names: str) -> str:
 
 
 def pip_install() -> str:
-    """Return the start of a `pip install` command for this interpreter."""
+    """Return the start of a `pip install` command."""
     return f"{shlex.quote(sys.executable)} -m pip install"
 
 
 def _origin(name: str) -> str:
-    """Return the folder or URL of an installation by pip (PEP 610); empty: unknown."""
+    """Return the source of an installation by pip (PEP 610); empty: unknown."""
     try:
         url = str(json.loads(distribution(name).read_text("direct_url.json") or "{}").get("url", ""))
     except (PackageNotFoundError, ValueError, AttributeError):
@@ -127,7 +127,7 @@ def _origin(name: str) -> str:
 
 
 def load_plugins(names: Sequence[str]) -> tuple[dict[str, LoadedPlugin], list[PluginError]]:
-    """Import the named plugins and check their classes. Return valid plugins, and errors."""
+    """Import the named plugins. Return valid plugins, and errors."""
     names = list(dict.fromkeys(names))
     present = installed(GROUP)
     results: dict[str, LoadedPlugin | PluginError] = {}
@@ -166,7 +166,7 @@ class Installed:
 
 
 def installed(group: str) -> Installed:
-    """Return all entries in an entry-point group. Broken metadata affects only its own distribution."""
+    """Return all entries in an entry-point group, despite broken metadata."""
     importlib.invalidate_caches()  # a running daemon reloads: find new distributions too
     entries: dict[str, list[Entry]] = {}
     unreadable: dict[str, str] = {}
@@ -215,7 +215,7 @@ class _ContainedEntryPoint(EntryPoint):
 
 
 def load_entries(entries: Mapping[str, Entry]) -> dict[str, LoadedPlugin | PluginError]:
-    """Import plugins and check their classes; return each plugin or its error."""
+    """Import plugins and check their classes."""
     from stevedore.named import NamedExtensionManager
 
     class EnabledPlugins(NamedExtensionManager):  # type: ignore[type-arg]  # older releases of stevedore are not generic
@@ -326,7 +326,6 @@ def _ask_author(available: AvailablePlugin) -> str:
 
 
 def _again(name: str) -> str:
-    """Return how to reinstall a distribution from its origin, not from an index."""
     place = _origin(name)
     return f"`{pip_install()} --force-reinstall {shlex.quote(place)}`" if place else f"install {name} again from its origin"
 

@@ -1,4 +1,4 @@
-"""Calls plugins: a thread per plugin, a deadline per call, and pauses after failures."""
+"""Calls plugins: a thread per plugin, a deadline per call, pauses after failures."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class _Health:
 
 
 class PluginWorker:
-    """Thread of one plugin, and the record of its calls. Only for the engine's thread.
+    """Thread of one plugin. Only for the engine's thread.
 
     :param deadline: default time limit in s
     :param stopping: set at a stop: end all waits
@@ -98,7 +98,7 @@ class PluginWorker:
         return call.hook if call is not None and call.abandoned and not call.done.is_set() else ""
 
     def why_not(self, hook: str) -> str:
-        """Return why this hook cannot be called now; empty: it can."""
+        """Return why this hook cannot be called now."""
         if self.hung and self._current is not None:
             return f"its call of {self._current.hook} has not returned"
         health = self._health.get(hook)
@@ -110,7 +110,7 @@ class PluginWorker:
     def begin(
         self, hook: str, work: Callable[[], object], deadline: float | None = None, *, always: bool = False, asked: bool = False
     ) -> Call | None:
-        """Start a call in the plugin's thread; None: the plugin is hung or the hook is paused.
+        """Start a call; None: the plugin is hung or the hook is paused.
 
         :param always: ignore the pause
         :param asked: by the operator: ignore the pause, and do not count a failure
@@ -154,7 +154,7 @@ class PluginWorker:
         return CallResult(call.result)
 
     def log_failure(self, hook: str, error: BaseException) -> None:
-        """Log an error with its traceback, unless it equals the last one."""
+        """Log an error with its traceback, unless repeated."""
         text = describe(error)
         if error.__traceback__ is None or self._logged.get(hook) == text:
             return
@@ -165,7 +165,7 @@ class PluginWorker:
         LOG.log(level, "plugin %s: %s failed:\n%s", self.plugin, hook, trace if self._hide is None else self._hide(trace), extra=about)
 
     def call(self, hook: str, work: Callable[[], object], deadline: float | None = None, *, asked: bool = False) -> object:
-        """Begin and finish a call. Raise its error, or `DeadlineExceeded` if it cannot begin."""
+        """Begin and finish a call. Raise its error, or `DeadlineExceeded`."""
         call = self.begin(hook, work, deadline, asked=asked)
         if call is None:
             raise DeadlineExceeded(f"{hook} was not called: {self.why_not(hook)}")
@@ -175,7 +175,7 @@ class PluginWorker:
         return answer.value
 
     def begin_when_free(self, hook: str, work: Callable[[], object]) -> None:
-        """Queue a call until the hung call returns. Only log its errors."""
+        """Queue a call after the hung one. Only log its errors."""
 
         def logged() -> None:
             try:
@@ -186,7 +186,7 @@ class PluginWorker:
         self._queue.put(Call(hook, logged, self.deadline))
 
     def wait_until_free(self, until: float) -> bool:
-        """Return whether an abandoned call has returned by the monotonic time `until`."""
+        """Return whether an abandoned call returned by the monotonic time `until`."""
         current = self._current
         if current is not None and not current.done.wait(max(0.0, until - time.monotonic())):
             return False
@@ -198,7 +198,7 @@ class PluginWorker:
         self._health.clear()
 
     def close(self, until: float) -> bool:
-        """End the thread; return whether it ended by the monotonic time `until`."""
+        """End the thread; return whether it ended by `until` (monotonic)."""
         if self._thread is None:
             return True
         self._queue.put(None)
@@ -206,7 +206,7 @@ class PluginWorker:
         return not self._thread.is_alive()
 
     def report(self) -> PluginReport:
-        """Return the health, and reset the durations for the next cycle."""
+        """Return the health, and reset the durations."""
         now = self._monotonic()
         durations, self._durations = self._durations, {}
         waiting = [health.retry_at - now for health in self._health.values() if health.retry_at > now]
@@ -258,7 +258,7 @@ class PluginWorker:
 
 
 def describe(error: BaseException) -> str:
-    """Describe an exception on one printable line, with its place in plugin code."""
+    """Describe an exception on one line, with its place in plugin code."""
     text = str(error)
     description = printable(f"{type(error).__name__}: {text}" if text else type(error).__name__, 300)
     place = "" if isinstance(error, MomError) else place_of(error)

@@ -1,4 +1,4 @@
-"""Constructs plugins, checks them against the hook specifications, and sets them up."""
+"""Constructs plugins, checks their hooks, and sets them up."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ class Plugin:
         return {spec.name: spec.unit for spec in self.declared_as(FieldSpec) if spec.scope is scope and spec.collected}
 
     def error(self, message: str, hint: str | None = None) -> PluginError:
-        """Return an error that names this plugin. The default hint is to disable it."""
+        """Return an error that names this plugin."""
         loaded = self.configured.loaded
         if hint is None:
             hint = f"remove {self.name} from the configuration, or ask the authors of {loaded.distribution}"
@@ -89,7 +89,7 @@ class Plugin:
 
 
 def materialize(result: object) -> object:
-    """Exhaust a generator within the plugin's deadline, as it runs plugin code."""
+    """Exhaust a generator, which runs plugin code."""
     if isinstance(result, Iterable) and not isinstance(result, (str, bytes, list, tuple, Mapping, Hypervisor)):
         return list(result)
     return result
@@ -107,7 +107,7 @@ class PluginSet:
     hypervisor_owner: Plugin | None
 
     def having(self, hook: str) -> list[Plugin]:
-        """Return the plugins with a hook: `tryfirst` first, then in file order."""
+        """Return the plugins with a hook: `tryfirst`, then file order."""
         named = {plugin.name: plugin for plugin in self.plugins}
         caller = getattr(self.manager.hook, hook, None)  # None: a hook of commands without implementations
         return [] if caller is None else [named[implementation.plugin_name] for implementation in reversed(caller.get_hookimpls())]
@@ -123,7 +123,7 @@ class PluginSet:
 
 
 def close_plugins(plugins: Iterable[Plugin], seconds: float) -> list[str]:
-    """Tear down plugins in parallel, those with a hypervisor last. Return the names of late ones."""
+    """Tear down plugins, those with a hypervisor last. Return the names of late ones."""
     begun, until, every = time.monotonic(), time.monotonic() + seconds, list(plugins)
     _tear_down([plugin for plugin in every if "mom_hypervisor" not in plugin.hooks], begun + USERS_SHARE * seconds)
     _tear_down([plugin for plugin in every if "mom_hypervisor" in plugin.hooks], until)
@@ -131,7 +131,7 @@ def close_plugins(plugins: Iterable[Plugin], seconds: float) -> list[str]:
 
 
 def stop_writing_state(plugins: Iterable[Plugin]) -> None:
-    """Refuse writes of state files: a late one would overwrite a successor's."""
+    """Refuse late writes over a successor's state files."""
     for plugin in plugins:
         for file in plugin.context.state_files:
             file.left = True
@@ -170,7 +170,7 @@ def build_plugins(
     previous: PluginSet | None = None,
     declared: Declarations = NOTHING_DECLARED,
 ) -> Rebuilt:
-    """Construct, check, declare and set up the plugins of a configuration. A `PluginError` changes nothing.
+    """Construct and set up the plugins of a configuration. A `PluginError` changes nothing.
 
     :param template: context with all other values
     :param previous: plugins in use. Those with unchanged class and settings stay, and prepare their reload
@@ -254,12 +254,12 @@ class HookManager(pluggy.PluginManager):
             raise MomError(" ".join(str(error).split()), hint=f"compare its hooks with {self._specs}") from error
 
     def parse_hookimpl_opts(self, plugin: object, name: str) -> pluggy.HookimplOpts | None:
-        """Parse only names of hooks: access to other attributes may run plugin code."""
+        """Parse only hooks: other attributes may run plugin code."""
         return super().parse_hookimpl_opts(plugin, name) if name.startswith("mom_") else None
 
 
 def register(manager: HookManager, instance: object, name: str) -> Hooks:
-    """Register a plugin and return its hooks. Raise `MomError` for an invalid hook."""
+    """Register a plugin. Raise `MomError` for an invalid hook."""
     manager.register(instance, name)
     hooks: dict[str, Callable[[Mapping[str, object]], object]] = {}
     for caller in manager.get_hookcallers(instance) or ():
@@ -324,7 +324,7 @@ def raise_all(errors: list[PluginError]) -> None:
 
 
 def called(plugin: Plugin, hook: str, work: Callable[[], object], what: str, seconds: float) -> object:
-    """Call a plugin at start or reload; raise any failure as a `PluginError`."""
+    """Call a plugin; raise any failure as a `PluginError`."""
     try:
         return plugin.worker.call(hook, work, seconds, asked=True)
     except MomError as error:
@@ -364,7 +364,7 @@ def _declare(plugin: Plugin) -> None:
 
 
 def joined(plugins: Iterable[Plugin], errors: list[PluginError], declared: Declarations = NOTHING_DECLARED) -> Declarations:
-    """Join the declarations of plugins; those in `declared` win. Append conflicts to `errors`."""
+    """Join declarations; those in `declared` win. Append conflicts to `errors`."""
     fields = dict(declared.fields)
     controls = dict(declared.controls)
     owners: dict[str, Plugin] = {}

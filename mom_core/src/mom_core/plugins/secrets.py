@@ -79,7 +79,7 @@ def _names_secret(name: str, value: object) -> bool:
 
 
 def masked(value: Value, name: str = "") -> Value:
-    """Mask a value if its name or shape implies a secret."""
+    """Mask a secret value, by its name or shape."""
     if isinstance(value, str):
         assigned = _ASSIGNED.fullmatch(value)
         if assigned and _names_secret("key", assigned[1]):
@@ -91,7 +91,7 @@ def masked(value: Value, name: str = "") -> Value:
 
 
 def called_items(values: Iterable[Item], name: str) -> Iterator[tuple[str, Item]]:
-    """Yield items with their names: the preceding option's, else the list's."""
+    """Yield items with the preceding option's, else the list's name."""
     option = ""
     for item in values:
         text = item if isinstance(item, str) else ""
@@ -113,7 +113,7 @@ def _leaves(value: object, name: str = "") -> Iterator[tuple[str, object]]:
 
 
 def secrets_in(settings: object) -> Iterator[str]:
-    """Yield all declared secrets, with path and query of secret URLs."""
+    """Yield declared secrets, with path and query of secret URLs."""
     for _, value in _leaves(settings):
         if isinstance(value, Secret | SecretStr | SecretBytes):
             held = value.get_secret_value()
@@ -141,7 +141,7 @@ class SecretMask:
         self.learn(settings)
 
     def learn(self, settings: Iterable[object]) -> None:
-        """Mask these settings' secrets too. Earlier ones may still be valid, and stay masked."""
+        """Mask these secrets too; earlier ones may still be valid."""
         settings = list(settings)
         secrets = {secret for model in settings for secret in secrets_in(model) if len(secret) >= SHORTEST}
         secrets |= {text for model in settings for text in _called_secrets(model) if len(text) >= SHORTEST_CALLED}

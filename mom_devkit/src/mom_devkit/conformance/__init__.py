@@ -1,4 +1,4 @@
-"""Conformance kit: checks of plugins on a host of files, with the real engine."""
+"""Conformance kit: checks of plugins, with the real engine."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ CHECKS: Final[Mapping[str, Check]] = MappingProxyType(
 
 
 def check_plugin(plugin_class: type, *, checks: Sequence[str] = (), **options: Any) -> list[Finding]:
-    """Check a plugin, and return errors and warnings. Nothing real changes.
+    """Check a plugin; return errors and warnings. Nothing real changes.
 
     :param checks: only these
     :param options: attributes of `ConformanceTests`: `name`, `settings`, `host`, `hypervisor`, `values` and `may_touch`
@@ -53,7 +53,7 @@ def check_plugin(plugin_class: type, *, checks: Sequence[str] = (), **options: A
 def examined(
     plugin_class: type, *, name: str = "", host: Mapping[str, str] | Path | None = None, **options: Any
 ) -> Iterator[ExaminedPlugin]:
-    """Yield the plugin with its test host in a temporary folder; see `check_plugin`."""
+    """Yield the plugin with a temporary test host."""
     with tempfile.TemporaryDirectory(prefix="mom-check-") as folder:
         root = Path(folder, "host")
         if isinstance(host, Path):
@@ -68,7 +68,7 @@ def examined(
 
 
 def run_check(subject: ExaminedPlugin, check: str) -> list[Finding]:
-    """Return the findings of one check. A check that fails to run is an error."""
+    """Return the findings of one check, or its failure."""
     findings: list[Finding] = []
     state = behaviour.process_state()
     try:

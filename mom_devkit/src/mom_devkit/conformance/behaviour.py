@@ -79,13 +79,12 @@ def results(subject: ExaminedPlugin) -> Iterator[Finding]:
 
 
 def located(error: BaseException) -> str:
-    """Describe an exception with its file and line in the plugin."""
+    """Describe an exception with its place in the plugin."""
     place = place_of(error)
     return describe(error) + (f" (at {place})" if place else "")
 
 
 def _findings(subject: ExaminedPlugin, life: Life) -> Iterator[Finding]:
-    """Check the hooks of `mom config check` and `mom doctor`."""
     plugin = life.subject
     calls = [("mom_check", {}), *(("mom_doctor", {"hypervisor": each}) for each in (life.engine.hypervisor, None))]
     for hook, arguments in [(hook, arguments) for hook, arguments in calls if hook in plugin.hooks]:
@@ -106,7 +105,6 @@ def _is_sound(finding: Finding) -> bool:
 
 
 def _shown_by_verbs(subject: ExaminedPlugin, life: Life, report: Report) -> Iterator[Finding]:
-    """Check the hooks of `mom status`, `mom explain` and `mom config init`."""
     hooks, loaded = life.subject.hooks, life.subject.configured.loaded
     try:
         if "mom_status" in hooks:
@@ -367,7 +365,7 @@ def _open_files() -> dict[str, str]:
 
 
 def process_state() -> dict[str, object]:
-    """Return the state of the process that no plugin may change."""
+    """Return the process state that no plugin may change."""
     status = Path("/proc/self/status").read_text(encoding="utf-8")  # os.umask() would change it
     signals = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGPIPE, signal.SIGCHLD, signal.SIGALRM, signal.SIGUSR1, signal.SIGUSR2)
     return {

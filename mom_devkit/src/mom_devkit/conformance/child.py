@@ -1,7 +1,7 @@
 """Checks one plugin in its own process, which the plugin may end or block.
 
 `python -m mom_devkit.conformance.child DESCRIPTOR` reads a JSON request: the name of an installed plugin, and options of `check_plugin`. It
-writes a line of JSON at the begin of each check, and one with its findings.
+writes a line of JSON at the begin and end of each check.
 """
 
 from __future__ import annotations

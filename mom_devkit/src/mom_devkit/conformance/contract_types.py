@@ -13,7 +13,7 @@ METRIC: Final = re.compile(r"(?!mom_(?!guest_))[a-zA-Z_:][a-zA-Z0-9_:]*")
 
 
 def why_useless(spec: object) -> str:
-    """Return why mom cannot use a declaration; empty: it can."""
+    """Return why mom cannot use a declaration."""
     if isinstance(spec, DefaultPolicy):
         return ""
     if isinstance(spec, GuestColumn):
@@ -47,7 +47,7 @@ def _why_useless_column(spec: GuestColumn) -> str:
 
 
 def missing_of(kind: object, offer: object) -> str:
-    """Return why a service does not implement its protocol; empty: it does."""
+    """Return why a service does not implement its protocol."""
     if not isinstance(kind, type) or not getattr(kind, "_is_protocol", False):
         return f"{kind!r:.80} is no protocol"
     missing = [name for name in dir(kind) if not name.startswith("_") and not hasattr(offer, name)]

@@ -1,4 +1,4 @@
-"""Plugin under test, in the real engine between two companion plugins."""
+"""Plugin under test, between two companion plugins."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ Spec = TypeVar("Spec", FieldSpec, ControlSpec, DefaultPolicy)
 
 
 class Bench(NamedTuple):
-    """Host of files, a hypervisor if the plugin has none, and the ledger's folder."""
+    """Host of files, hypervisor, and the ledger's folder."""
 
     root: Path
     hypervisor: Hypervisor
@@ -81,7 +81,7 @@ class ExaminedPlugin:
         return Bench(root, FakeHypervisor() if self.hypervisor is None else self.hypervisor(), self.new_folder("life"))
 
     def declared_as(self, kind: type[Spec]) -> list[Spec]:
-        """Return its declarations of one kind. Raise `PluginError`."""
+        """Return declarations of one kind. Raise `PluginError`."""
         return [spec for spec in self.declared if isinstance(spec, kind)]
 
     @property
@@ -107,7 +107,7 @@ class ExaminedPlugin:
         return Finding(Severity.ERROR, self.name, message, cure)
 
     def remark(self, message: str, cure: str = "") -> Finding:
-        """Return a finding to consider, or a check that was impossible."""
+        """Return a finding to consider, or an impossible check."""
         return Finding(Severity.WARNING, self.name, message, cure)
 
 
@@ -165,7 +165,7 @@ def alive(
 def configured(
     subject: ExaminedPlugin, bench: Bench, decisions: list[Decision], mode: str = "enforce", settings: Mapping[str, object] | None = None
 ) -> Config:
-    """Return a configuration of the plugin between its companions: the first decides, the last has all missing fields."""
+    """Return a configuration between companions: the first decides, the last has all missing fields."""
     declared = {(spec.scope, spec.name) for spec in subject.declared_as(FieldSpec) if spec.collected}
     needed = [FieldSpec(name, unit, Scope.GUEST, "of the test host") for name, unit in USUAL_UNITS.items()]
     needed += [FieldSpec(spec.field, spec.unit, spec.scope, "of the test host") for spec in subject.declared_as(ControlSpec)]

@@ -47,7 +47,6 @@ def undo(subject: ExaminedPlugin) -> Iterator[Finding]:
 def _set(
     subject: ExaminedPlugin, life: Life, spec: ControlSpec, entity: Entity, before: Value
 ) -> Generator[Finding, None, Decision | None]:
-    """Set the control to the first accepted value. Return the reviewed decision, if any."""
     refused: dict[str, None] = {}
     ignored = True
     for value in _candidates(subject, spec, before):
