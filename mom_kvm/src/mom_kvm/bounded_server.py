@@ -17,7 +17,6 @@ from mom_core import MomError
 from mom_kvm.sockets import Listener, OccupiedByOurselvesError
 
 _AGAIN_SECONDS: Final = 0.05
-"""Pause before listening or accepting again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +33,7 @@ Door = TypeVar("Door", bound=ServerDoor)
 
 
 class BoundedServer(ABC, Generic[Door]):
-    """Server that runs from `start` to `close`. The subclass serves each client in limited time.
+    """Server from `start` to `close`. The subclass serves each client in limited time.
 
     :param most: number of clients at once; a further client replaces another
     """
@@ -99,14 +98,14 @@ class BoundedServer(ABC, Generic[Door]):
 
     @abstractmethod
     def make_room(self, door: Door, sock: socket.socket | None) -> bool:
-        """Close a connection for a new client. Returns False if none may be closed.
+        """Close a connection for a new client. Return False if none may be closed.
 
         :param sock: None: the client cannot be accepted
         """
 
     @abstractmethod
     async def connect(self, door: Door, sock: socket.socket) -> None:
-        """Start a task that serves the client and closes its non-blocking socket."""
+        """Serve the client in a task that closes its non-blocking socket."""
 
     def takes(self, door: Door) -> bool:
         """Return whether this door accepts one more client."""

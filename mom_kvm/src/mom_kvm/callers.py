@@ -123,7 +123,7 @@ class CallPatience:
             self._given_up.append((self._monotonic(), came_back))
 
     def seconds(self, call_timeout: float) -> float:
-        """Return the timeout of the next call in seconds."""
+        """Return the next call's timeout in seconds."""
         with self._lock:
             self._forget_old()
             patience = math.ldexp(call_timeout, -len(self._given_up))

@@ -93,7 +93,7 @@ class Hierarchies:
         return None if mount is None else f"{self._root / mount.folder.lstrip('/')}"
 
     def folder(self, controller: str, path: str) -> str | None:
-        """Return the folder of a group. None: not reachable.
+        """Return a group's folder. None: not reachable.
 
         :param path: as in /proc/PID/cgroup
         """

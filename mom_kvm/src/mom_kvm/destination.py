@@ -112,7 +112,7 @@ class Destination:
 
     @property
     def is_hypervisor(self) -> bool:
-        """True for a hypervisor's URI, which mom itself can connect to."""
+        """Whether mom itself can connect to this destination."""
         return self.driver == _HYPERVISOR
 
     @property

@@ -12,7 +12,6 @@ from mom_kvm.reporting_hypervisor import ReportingHypervisor
 from mom_kvm.seen_guests import SeenGuest
 
 _WORTH_MENTION_KIB: Final = 64 << 10
-"""Least memory to report."""
 
 _MOSTLY_HUGE: Final = 80.0
 """Percent of a QEMU process's RSS."""
@@ -127,5 +126,5 @@ def count_of(guests: Sequence[object]) -> str:
 
 
 def told(names: Sequence[str], how: str = "") -> str:
-    """Return the number of guests, their state, and some of their names."""
+    """Return guests' number, state, and some names."""
     return f"{count_of(names)}{how}: {first_names(names)}"

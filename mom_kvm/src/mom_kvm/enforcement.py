@@ -30,7 +30,6 @@ GONE_SECONDS: Final = 3600.0
 """A hanging hypervisor lists no guests, and later lists them with mom's values."""
 
 _NAMED: Final = 5
-"""Number of guests' names in a problem."""
 
 _SET: Final = "set"
 _AGREED: Final = "agreed"
@@ -71,7 +70,6 @@ class _Cycle:
     """Guests by control and reason why it cannot be set."""
 
     def lacks(self, key: _Key) -> bool:
-        """Return whether neither settings nor policies ask for this key."""
         return key not in self.keys and key._replace(item="") not in self.unknown
 
 
@@ -99,7 +97,7 @@ class Enforcement:
         self._saved: Set[_Key] | None = None
         """Content of the state file. None: not read yet."""
         self._set: set[_Key] = set()
-        """Keys that are set and not yet restored."""
+        """Not yet restored."""
         self._absent: dict[_Key, float] = {}
         """Guests that are not listed, and since when."""
         self._last_entries: dict[_Key, LedgerEntry] = {}
@@ -230,7 +228,6 @@ class Enforcement:
 
 
 def _by_item(spec: ControlSpec) -> bool:
-    """Return whether items of this list are set separately."""
     return bool(spec.key) and spec.absent is None
 
 

@@ -21,7 +21,7 @@ def stale_seconds(period: float, setting: float | None = None) -> float:
 
 
 def seen_lately(snapshot: Snapshot | None, context: PluginContext, lost: str) -> Snapshot:
-    """Return the last snapshot. Raises `MomError` if it is missing or too old.
+    """Return the last snapshot. Raise `MomError` if it is missing or too old.
 
     :param lost: consequence, such as `nothing can be said`
     """

@@ -59,7 +59,7 @@ class Cgroups:
         self._hierarchies = hierarchies
 
     def folder(self, controller: str, path: str) -> str:
-        """Return the folder of a group. Empty: not reachable."""
+        """Return a group's folder. Empty: not reachable."""
         if ".." in path.split("/"):
             return self._hierarchies.folder(controller, path) or ""
         return (self._unified if controller == Hierarchies.UNIFIED else f"{self._root}/{controller}") + path

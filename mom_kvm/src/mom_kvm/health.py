@@ -65,7 +65,7 @@ def taken_from(guest: Guest) -> float:
 
 
 def need_of(guest: Guest) -> tuple[float | None, str]:
-    """Return the size in KiB below which a guest is harmed, and the reason: guarantee or working set. None: unknown."""
+    """Return the size in KiB below which a guest is harmed, and the reason. None: unknown."""
     guaranteed = guest.number(GUARANTEE)
     size = field_number(guest.fields, "balloon_cur", math.nan)
     used = size - field_number(guest.fields, "mem_usable", math.nan)

@@ -40,7 +40,7 @@ class AvailableGauge:
         self._asked = False
 
     def why(self, available: float, low: float) -> str:
-        """Return why a cycle is needed now, or an empty text."""
+        """Return why a cycle is needed now; empty: it is not."""
         seen = self._seen
         if seen is None or self._asked:
             return ""

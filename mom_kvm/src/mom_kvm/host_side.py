@@ -99,14 +99,14 @@ class HostSide:
         process.cgroups = self._cgroups.own(pid, cgroups_of(f"{self._proc}/{pid}"), self._pids)
 
     def properties(self, uuid: str) -> dict[str, Value]:
-        """Return `pid`, and `cgroups`: the guest's own groups by controller."""
+        """Return `pid`, and the guest's own groups by controller (`cgroups`)."""
         process = self._processes.get(uuid)
         if process is None or not process.pid:
             return {}
         return {"pid": process.pid, "cgroups": process.cgroups} if process.cgroups else {"pid": process.pid}
 
     def fields(self, uuids: Iterable[str]) -> dict[str, dict[str, Value]]:
-        """Return the fields of these guests by UUID."""
+        """Return these guests' fields by UUID."""
         now = self._monotonic()
         rows = {}
         self._opens_until = now + _OPENING_SECONDS

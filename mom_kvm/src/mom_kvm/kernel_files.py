@@ -17,7 +17,6 @@ MOST_BYTES: Final = 64 << 10
 
 _TICKS_PER_SECOND: Final = os.sysconf("SC_CLK_TCK")
 PAGE_KIB: Final = os.sysconf("SC_PAGE_SIZE") >> 10
-"""Page size of the host."""
 
 
 _KERNEL_THREAD: Final = 0x00200000
@@ -63,7 +62,7 @@ def _read_at_once(path: Path | str, most: int = MOST_BYTES) -> bytes:
 
 
 def read_number(path: Path) -> int | None:
-    """Return the whole number in a kernel file. None: other content. Raises `HypervisorError`."""
+    """Return the whole number in a kernel file. None: other content. Raise `HypervisorError`."""
     try:
         match = _NUMBER.fullmatch(_read_at_once(path))
     except OSError as error:
@@ -91,7 +90,7 @@ def write_file(path: Path | str, value: Value, *, wait: bool = True) -> None:
 
 
 class GroupWrite(NamedTuple):
-    """Write to a file of a guest's cgroup: path, text (bytes or `max`), and QEMU's pid."""
+    """Write to a file of a guest's cgroup: text in bytes or `max`, and QEMU's pid."""
 
     path: str
     text: str
@@ -99,7 +98,7 @@ class GroupWrite(NamedTuple):
 
 
 def write_group_files(writes: Sequence[GroupWrite]) -> Sequence[HypervisorError | None]:
-    """Write files of guests' cgroups, directly or through mom-helper. Returns the errors in order; None: written. Newer kernels reclaim
+    """Write files of guests' cgroups, directly or through mom-helper. Return the errors in order; None: written. Newer kernels reclaim
     later."""
     failures = [_failure_to(write) for write in writes]
     refused = [place for place, failure in enumerate(failures) if failure is not None and failure.errno in _REFUSED]
@@ -160,7 +159,7 @@ def why_not_writable(path: Path | str) -> HypervisorError | None:
 
 
 def unwritable_finding(path: Path | str, subject: str, effect: str, *, observes: bool) -> Finding | None:
-    """Return a finding of `mom doctor` if mom cannot write a file.
+    """Return a finding if mom cannot write a file.
 
     :param effect: such as `KSM stays as it is`
     :param observes: then this is no problem yet
@@ -174,7 +173,7 @@ def unwritable_finding(path: Path | str, subject: str, effect: str, *, observes:
 
 
 def open_process_file(process: Path | str, name: str) -> int:
-    """Open a process's file that only its user and root may read, directly or through mom-helper. Raises `OSError`.
+    """Open a process's file that only its user and root may read, directly or through mom-helper. Raise `OSError`.
 
     :param process: its folder in /proc
     """
@@ -197,7 +196,7 @@ def read_process_file(process: Path | str, name: str, most: int = MOST_BYTES) ->
 
 
 def guest_of(process: Path | str) -> tuple[int, int] | None:
-    """Return a process's pid and start time for mom-helper. None: it has ended."""
+    """Return a process's pid and start time for mom-helper. None: ended."""
     match = _PROCESS.fullmatch(str(process))
     stat = ProcessStat.of(process) if match else None
     return None if match is None or stat is None else (int(match[1]), stat.started)

@@ -9,7 +9,7 @@ from mom_core import hookimpl
 
 
 def late_hook(target: str, argument: Literal["", "report"] = "") -> Any:
-    """Return a hook that calls a function or class of another module, which may import `mom_daemon`.
+    """Return a hook that calls another module, which may import `mom_daemon`.
 
     :param target: such as `mom_acme.explanation:AcmeExplainer`
     :param argument: the hook's argument, such as `report`

@@ -137,7 +137,7 @@ class PluginOfGuests(Generic[H]):
 
     @hookimpl
     def mom_problems(self, snapshot: Snapshot) -> Iterable[Problem | Condition]:
-        """Report guests with missing or impossible statistics, or an unreadable description."""
+        """Report missing or impossible statistics, and unreadable descriptions."""
         return self._unreliable(snapshot)
 
     @hookimpl
@@ -214,7 +214,6 @@ class PluginOfGuests(Generic[H]):
             self._watch.follow(report)
 
     def _own(self, hypervisor: Hypervisor) -> H | None:
-        """Return this plugin's hypervisor if mom uses it now."""
         return self._hypervisor if hypervisor is self._hypervisor else None
 
     def _ours(self, hypervisor: Hypervisor) -> H:

@@ -68,7 +68,7 @@ class MergedPages:
 
     @property
     def is_open(self) -> bool:
-        """True if the next `read` opens no file."""
+        """Whether the next `read` opens no file."""
         return self._kept is not None
 
     def read(self) -> Merged | None:

@@ -97,7 +97,7 @@ class Helper:
             self._ask(Order(OrderNumber.SET, a=self._number_of(str(path)), b=int(text)))
 
     def set_groups(self, values: Sequence[GroupValue]) -> Sequence[OSError | None]:
-        """Write files of guests' cgroups. Returns the errors in order; None: written."""
+        """Write files of guests' cgroups. Return the errors in order; None: written."""
         errors: list[OSError | None] = [None] * len(values)
         first = 0
         try:
@@ -120,7 +120,7 @@ class Helper:
             errors[answer.id] = _refusal(answer) if answer.error else None
 
     def open_of_guest(self, pid: int, started: int, name: str) -> int:
-        """Open a file in a guest's folder in /proc. Raises `PermissionError`."""
+        """Open a file in a guest's folder in /proc. Raise `PermissionError`."""
         if name not in orders.PROCESS_FILES:
             raise PermissionError(errno.EPERM, f"mom-helper does not open {name} of guests")
         with self._turn():
@@ -156,7 +156,7 @@ class Helper:
             raise
 
     def put_back(self) -> int:
-        """Restore all original values. Returns the number of failures."""
+        """Restore all original values. Return the number of failures."""
         with self._turn():
             return self._ask(Order(OrderNumber.PUT_BACK))[0].b
 
@@ -228,7 +228,6 @@ class Helper:
         raise OSError(errno.EPROTO, "mom-helper's answer does not match the request")
 
     def _failure(self, error: Exception) -> OSError:
-        """Return the connection's error, and close it."""
         self._close()
         if isinstance(error, BlockingIOError):
             return TimeoutError(errno.ETIMEDOUT, f"mom-helper did not answer within {ANSWER_SECONDS:.0f} s")

@@ -128,7 +128,6 @@ class RunSummary:
     failures: dict[str, int] = field(default_factory=dict)
     """First failures of policies, with the number of cycles."""
     classes: dict[str, ClassSummary] = field(default_factory=dict)
-    """By service class."""
     _last: float | None = None
 
     def add(self, report: Report) -> None:
@@ -169,7 +168,7 @@ class RunSummary:
 
     @staticmethod
     def problems_of_decisions(report: Report) -> list[Problem]:
-        """Return the problems of policies and of plugins that could not decide."""
+        """Return problems of policies, and of plugins that could not decide."""
         return [problem for problem in report.problems if problem.source.line > 0 or problem.message.startswith(_DECIDING)]
 
     @property

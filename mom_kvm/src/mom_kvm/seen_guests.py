@@ -74,7 +74,7 @@ class SeenGuest(ABC):
 
     @property
     def balloon(self) -> bool:
-        """True with a balloon device."""
+        """Whether the guest has a balloon device."""
         return self.description is not None and bool(self.description.balloon)
 
     @property
@@ -84,12 +84,12 @@ class SeenGuest(ABC):
 
     @property
     def without_balloon(self) -> bool:
-        """True if the guest is resized without a balloon."""
+        """Whether the guest is resized without a balloon."""
         return False
 
     @abstractmethod
     def left_alone(self) -> str:
-        """Return why mom may not change the guest in its present state. Empty: it may."""
+        """Return why mom may not change the guest now. Empty: it may."""
 
     def add_record(self, record: Record, wall: float, monotonic: float, stale_after: float | None) -> None:
         """Update fields from a new record, as in `convert`. An empty record only ages them."""
@@ -100,7 +100,7 @@ class SeenGuest(ABC):
 
     @property
     def reports(self) -> bool:
-        """True if mom expects statistics of its balloon driver."""
+        """Whether mom expects statistics of its balloon driver."""
         return self.balloon and self.period > 0
 
     def silence(self, monotonic: float, stale_after: float | None) -> str:
@@ -121,7 +121,7 @@ class SeenGuest(ABC):
 
     @property
     def is_smaller(self) -> bool:
-        """True below the maximum size."""
+        """Whether the guest is below its maximum size."""
         maximum = self.fields.get("balloon_max")
         return self.size is not None and isinstance(maximum, int) and self.size < maximum
 
@@ -173,7 +173,6 @@ class SeenGuests(ABC, Generic[G]):
         self.wake: Callable[[str], None] = lambda reason: None
         """Starts a cycle at once, for a reason."""
         self._looking = threading.Lock()
-        """Held during a look."""
         self._lock = threading.Lock()
         self._seen: dict[str, G] = {}
         """By guest id. Protected by `_lock`."""
@@ -195,7 +194,7 @@ class SeenGuests(ABC, Generic[G]):
 
     @abstractmethod
     def _properties(self, seen: G) -> Mapping[str, Value]:
-        """Return further properties. Called with the lock held."""
+        """Return further properties, with the lock held."""
 
     def usable_memory(self, guest: Entity) -> tuple[float, float] | None:
         """Return the time of the last statistics (seconds since the epoch), and the usable KiB. None: no answer."""
@@ -216,7 +215,7 @@ class SeenGuests(ABC, Generic[G]):
     # --- guests -----------------------------------------------------------------------------------------------------------
 
     def guests(self) -> Sequence[Guest]:
-        """List the active guests. Raises `HypervisorError`."""
+        """List the active guests. Raise `HypervisorError`."""
         with self._looking:
             self._look()
             self._looked = True
@@ -278,7 +277,6 @@ class SeenGuests(ABC, Generic[G]):
             return [seen for guest in guests if (seen := self._seen.get(guest.id)) is not None]
 
     def _look_first(self) -> None:
-        """Look if there was no look yet."""
         if not self._looked:
             self.guests()
 

@@ -17,7 +17,6 @@ LOOK_SECONDS: Final = 1.0
 """How often to check whether a guest needs an early cycle."""
 
 _SIMULATOR: Final = "sim"
-"""Plugin with a simulated hypervisor."""
 
 _RECORDER: Final = "record"
 

@@ -59,7 +59,6 @@ class GrowthRate(NamedTuple):
 
 
 UNKNOWN_RATE = GrowthRate()
-"""Rate before the first sample."""
 
 
 class Reading(NamedTuple):

@@ -129,16 +129,13 @@ class _Watched:
     name: str
     incarnation: str
     seen: WatchedMemory
-    """In the last cycle."""
     expected: WatchedMemory
-    """After that cycle's decisions."""
     asked: bool = False
-    """mom asked for a cycle since the last one."""
     owes: float | None = None
     """Requested smaller size in KiB, until the guest reaches it."""
     reading: Reading | None = None
     news: WatchedMemory | None = None
-    """Reported since the last cycle, and not judged yet."""
+    """Not judged yet."""
     statistics: Statistics | None = None
     unsteady: int = 1
     """Number of new statistics until the size is steady."""
@@ -160,7 +157,6 @@ class _Watched:
         return memory._replace(soon=soon)
 
     def moved(self, size: float | None) -> None:
-        """Note the guest's size."""
         if self.statistics is not None and size != self.statistics.size:
             self.unsteady = 1  # the first statistics may be older than the balloon's move
 
@@ -170,9 +166,9 @@ class GuestWatch:
     """Thread that reads guests' statistics, and calls `wake(why)` when a guest runs low on memory."""
 
     balloons: BalloonStatistics
-    """Its calls end within a limited time."""
+    """Calls end within a limited time."""
     every: float
-    """Seconds."""
+    """s."""
     wake: Callable[[str], None]
     log: logging.Logger
     wall: Callable[[], float] = time.time
@@ -182,7 +178,6 @@ class GuestWatch:
     _pressed: bool = False
     _stopping: threading.Event = field(default_factory=threading.Event)
     _some: threading.Event = field(default_factory=threading.Event)
-    """Set while guests are watched."""
     _thread: threading.Thread | None = None
 
     def start(self) -> None:
