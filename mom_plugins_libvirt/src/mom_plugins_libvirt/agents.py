@@ -18,7 +18,7 @@ _LONGEST_SECONDS = 60
 """Longest timeout requested from libvirtd."""
 
 _SLACK_SECONDS = 1.0
-"""Time for the answer after libvirtd's own timeout."""
+"""Beyond libvirtd's own timeout."""
 
 _MOST_CHANNELS = 32
 _LONGEST_TEXT = 256

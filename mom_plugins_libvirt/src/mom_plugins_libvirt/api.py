@@ -65,7 +65,7 @@ class LibvirtConnection(Protocol):
 
 
 def binding() -> Any:
-    """Return the libvirt module, which then prints no errors to stderr. Raises `HypervisorError` if it is missing."""
+    """Return the libvirt module, which then prints no errors to stderr. Raise `HypervisorError` if it is missing."""
     try:
         import libvirt  # type: ignore[import-untyped]  # the binding has no types; see the protocols above
     except ImportError as error:
@@ -75,7 +75,7 @@ def binding() -> Any:
 
 
 def qemu_binding(doing: str) -> Any:
-    """Return the module libvirt_qemu. Raises `NotSupported` if it is missing."""
+    """Return the module libvirt_qemu. Raise `NotSupported` if it is missing."""
     try:
         return importlib.import_module("libvirt_qemu")
     except ImportError as error:

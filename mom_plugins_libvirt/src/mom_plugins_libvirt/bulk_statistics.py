@@ -26,12 +26,12 @@ class BulkStatistics:
         """Guests of the last call for all guests, and guests started since."""
 
     def started(self, uuid: str) -> None:
-        """Add a guest that has started."""
+        """Add a started guest."""
         if self._listed is not None:
             self._listed.add(uuid)
 
     def read(self, live: OpenConnection, groups: int, uuids: Collection[str] | None) -> Sequence[GuestRecord]:
-        """Return the statistics of all active guests, or of these. Raises libvirt's error."""
+        """Return the statistics of all active guests, or of these. Raise libvirt's error."""
         module = self.module
         nowait = 0 if live.nowait is False else module.VIR_CONNECT_GET_ALL_DOMAINS_STATS_NOWAIT
         try:

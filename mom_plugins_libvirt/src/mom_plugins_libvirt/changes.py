@@ -64,7 +64,7 @@ class OpenedLibvirt(NamedTuple):
 
 
 def opened(module: Any, uri: str, *, readonly: bool, found: bool) -> OpenedLibvirt:
-    """Connect to libvirt. Raises libvirt's error.
+    """Connect to libvirt. Raise libvirt's error.
 
     :param found: mom has found the URI itself, and the helper does not serve it
     """
@@ -147,7 +147,7 @@ class GuestOrders:
         return text
 
     def destinations(self) -> Sequence[str]:
-        """Return the destinations that root declares for migrations."""
+        """Return the migration destinations that root declares."""
         declared: list[str] = []
         while True:
             try:
@@ -236,7 +236,7 @@ class OrderedDomain:
         return self._order(Number.GIVE, kib)
 
     def migrate(self, destination: Destination) -> int:
-        """Migrate the guest. Raises `PermissionDenied` for an undeclared destination."""
+        """Migrate the guest. Raise `PermissionDenied` for an undeclared destination."""
         for number, declared in enumerate(self._helper.destinations()):
             if _destination(declared) == destination:
                 return self._change(Number.MIGRATE, number)
@@ -245,7 +245,7 @@ class OrderedDomain:
         raise PermissionDenied(f"root has not declared the destination {destination}", hint=hint)
 
     def ask_agent(self, command: str, seconds: int) -> str:
-        """Return the agent's answer. Raises `PermissionDenied`."""
+        """Return the agent's answer. Raise `PermissionDenied`."""
         handle = re.search(r'"handle": (\d+)', command)
         form = command if handle is None else command.replace(handle[1], "%d", 1)
         if form not in orders.AGENT_COMMANDS:

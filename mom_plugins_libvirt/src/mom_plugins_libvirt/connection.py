@@ -69,7 +69,6 @@ class Connection:
         self.why_no_changes = self.cure_of_no_changes = ""
         """Why neither mom nor its helper can change guests; empty: one of them can."""
         self.by_helper = False
-        """The helper changes guests."""
         self.opened = 0
         """Number of connections so far."""
         self.on_event: Callable[[GuestEvent], None] | None = None
@@ -104,7 +103,7 @@ class Connection:
         self._closed = False
 
     def start(self) -> None:
-        """Start the event loop. From now on, the connection reconnects by itself."""
+        """Start the event loop. The connection then reconnects by itself."""
         self._loop = self._own_loop = EventLoop(self.module)
         self._loop.start()
 
@@ -119,7 +118,7 @@ class Connection:
                 self._begin_to_open()
 
     def close(self) -> None:
-        """Close the connection and end all threads within half a second, except hanging ones."""
+        """Close the connection and all threads within half a second, except hanging ones."""
         with self._changed:
             self._closed = True
             live, self._live = self._live, None
@@ -135,7 +134,7 @@ class Connection:
             self._own_callers.close(_CLOSE_SECONDS / 3)
 
     def of(self, guests: Set[str]) -> Mapping[str, Record]:
-        """Return the balloon records by guest id."""
+        """Return guests' balloon records."""
         records = self.statistics(self.module.VIR_DOMAIN_STATS_BALLOON, guests) if guests else ()
         return {record.uuid: record.record for record in records}
 

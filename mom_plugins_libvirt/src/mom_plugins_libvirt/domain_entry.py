@@ -47,7 +47,7 @@ class DomainEntry(SeenGuest):
 
     @property
     def resizable(self) -> bool:
-        """True with virtio-mem."""
+        """Whether the guest has virtio-mem."""
         return self.description is not None and self.description.resizable_kib > 0
 
     @property
@@ -67,7 +67,7 @@ class DomainEntry(SeenGuest):
 
     @property
     def is_doubtful(self) -> bool:
-        """True if the size is doubted and QEMU can report it."""
+        """Whether the size is doubted and QEMU can report it."""
         return bool(self.doubted) and self.balloon and not may_come(self.status, self.reason)
 
     def see_size(self, size: int | None) -> None:

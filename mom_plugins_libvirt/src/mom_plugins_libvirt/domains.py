@@ -189,7 +189,7 @@ class Domains(SeenGuests[DomainEntry]):
                 self._log.debug("%s", error)
 
     def read_description(self, entry: DomainEntry) -> None:
-        """Read the guest's description. Raises `HypervisorError`."""
+        """Read the guest's description. Raise `HypervisorError`."""
 
         def read(domain: Domain) -> str:
             entry.job = self._job(domain)
@@ -277,7 +277,7 @@ class Domains(SeenGuests[DomainEntry]):
     # --- one call on one guest ---------------------------------------------------------------------------------------------------
 
     def described(self, guests: Sequence[Entity]) -> list[DomainEntry]:
-        """Return these guests with descriptions, as far as there is time to read them."""
+        """Return these guests with descriptions, if there is time to read them."""
         self._look_first()
         self._describe_asked(self.seen(guests))
         return [entry for entry in self.seen(guests) if entry.description is not None]
@@ -297,7 +297,7 @@ class Domains(SeenGuests[DomainEntry]):
         return entry
 
     def ready_described(self, guest: Entity) -> DomainEntry:
-        """Return the guest for a change, with its description."""
+        """Return the guest and its description for a change."""
         entry = self.ready(guest)
         if entry.description is None:
             self.read_description(entry)
@@ -310,11 +310,11 @@ class Domains(SeenGuests[DomainEntry]):
         return self._seen_guest(guest).start
 
     def ask(self, entry: DomainEntry, doing: str, function: Callable[[Domain], T], number: Hashable = None) -> T:
-        """Return the result of a call on the guest, like `Connection.call`."""
+        """Call the guest, like `Connection.call`."""
         return self.connection.call(doing, entry.id, function, partial(self.note_open_call, entry.id), number)
 
     def note_open_call(self, identity: str, call: Future[Any]) -> None:
-        """Note an unanswered call on a guest."""
+        """Note an unanswered call."""
         with self._lock:
             self._late[identity] = call
 
@@ -338,7 +338,7 @@ class Domains(SeenGuests[DomainEntry]):
         return self.ask(entry, doing, unless_busy, entry.start)
 
     def change_described(self, entry: DomainEntry, doing: str, function: Callable[[Domain, int], T]) -> None:
-        """Change a setting in the guest's description, and read the description again."""
+        """Change a setting in the guest's description, and read it again."""
         entry.describe = True
         self.change(entry, doing, function)
         with suppress(HypervisorError):  # the change succeeded; the next cycle reads it

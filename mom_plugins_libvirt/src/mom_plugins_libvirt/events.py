@@ -1,4 +1,4 @@
-"""Guests' events: which ones mom receives, and which ones start a cycle. Each only marks a guest for the next bulk call."""
+"""Guests' events: the kinds that mom receives, and those that start a cycle. An event only marks a guest for the next bulk call."""
 
 from __future__ import annotations
 

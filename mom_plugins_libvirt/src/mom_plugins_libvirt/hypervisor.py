@@ -71,7 +71,7 @@ class LibvirtHypervisor(Domains):
     # --- balloons ----------------------------------------------------------------------------------------------------------------
 
     def set_balloon(self, guest: Entity, target_kib: int) -> None:
-        """Set the guest's balloon target; returns when QEMU has accepted it. Also grows a guest during a migration."""
+        """Set the balloon target; returns when QEMU has accepted it. Also grows a guest during a migration."""
         entry = self.ready(guest)
         if entry.resizable:  # virtio-mem may have changed the size since the last look
             self.read_description(entry)
@@ -100,7 +100,7 @@ class LibvirtHypervisor(Domains):
             raise HypervisorError(f"{doing}: QEMU says: {printable(answer, 300)}")
 
     def balloon_sizes(self, guests: Sequence[Entity]) -> Mapping[str, int]:
-        """Return the present sizes in KiB by guest id."""
+        """Return present sizes in KiB."""
         self._look_first()
         records = self.of({entry.id for entry in self.seen(guests)})
         return {uuid: size for uuid, record in records.items() if (size := whole(record.get("balloon.current")))}
@@ -110,13 +110,13 @@ class LibvirtHypervisor(Domains):
         return self._size_by_qemu(self.ready(guest))
 
     def of(self, guests: Set[str]) -> Mapping[str, Record]:
-        """Return the present balloon records by guest id."""
+        """Return guests' balloon records."""
         records, end = self.connection.of(guests), self._monotonic() + SIZES_SECONDS
         doubted = [entry for entry in self.seen() if entry.id in records and entry.is_doubtful]
         return {**records, **{entry.id: {**records[entry.id], "balloon.current": self._true_size(entry, end)} for entry in doubted}}
 
     def stats_period(self, guest: Entity) -> int:
-        """Return the statistics period in seconds. 0: off."""
+        """Return the period in seconds. 0: off."""
         entry = self.ready(guest)
         self.read_description(entry)
         if not entry.balloon:
@@ -124,7 +124,7 @@ class LibvirtHypervisor(Domains):
         return entry.period
 
     def set_stats_period(self, guest: Entity, seconds: int) -> None:
-        """Set the statistics period in seconds. 0: off."""
+        """Set the period in seconds. 0: off."""
         entry = self.ready(guest)
         entry.describe = True
         doing = f"setting the statistics period of {guest}"
@@ -138,5 +138,5 @@ class LibvirtHypervisor(Domains):
         return {uuid: channels if self._local else dict.fromkeys(channels, "") for uuid, channels in by_guest.items() if channels}
 
     def agent_command(self, guest: Entity, command: str, timeout_seconds: float) -> str:
-        """Send this JSON text to the guest's agent. May take twice `timeout_seconds`."""
+        """Send JSON to the guest's agent. May take twice `timeout_seconds`."""
         return self._agents.command(guest, command, timeout_seconds)

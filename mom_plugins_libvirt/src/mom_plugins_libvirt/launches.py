@@ -62,7 +62,6 @@ def _uuid(domain: Element) -> str:
 
 
 def _why_none(domain: Element) -> str:
-    """Return why the guest needs no memory of the host."""
     pages = domain.findall("memoryBacking/hugepages/page")
     if domain.find("memoryBacking/hugepages") is None or (pages and all(page.get("nodeset") for page in pages)):
         return ""

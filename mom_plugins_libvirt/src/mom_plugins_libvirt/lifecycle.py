@@ -42,7 +42,7 @@ class LongJobs(SpareConnections):
     """Disk and network limit these jobs."""
 
     def do(self, doing: str, guest: Entity, timeout_seconds: float, function: Callable[[Domain], object], number: Hashable = None) -> None:
-        """Make the call. Raises `GuestBusy` after the timeout, and the call's own errors."""
+        """Make the call. Raise `GuestBusy` after the timeout, and the call's own errors."""
         given_up, over = threading.Event(), threading.Event()
         left: list[Future[Any]] = []
         timer = threading.Timer(timeout_seconds, self._give_up, (doing, guest, number, given_up, over))
@@ -79,7 +79,7 @@ class LongJobs(SpareConnections):
             over.wait(_AGAIN_SECONDS)
 
     def reach(self, destination: Destination, doing: str) -> Any:
-        """Connect to another libvirt. Raises `HypervisorError`."""
+        """Connect to another libvirt. Raise `HypervisorError`."""
         module, uri = self._main.module, without_questions(destination.uri)
         call = self._main.callers.start(lambda: module.open(uri))
         if not Callers.came_back(call, _REACH_SECONDS):
@@ -112,7 +112,7 @@ class GuestLifecycle:
         return self._jobs.close()
 
     def standings(self, guests: Sequence[Entity]) -> Mapping[str, GuestState]:
-        """Return the guests' states, by one call each."""
+        """Return guests' states, by one call each."""
         standings: dict[str, GuestState] = {}
         for guest in guests:
             if self._domains.has_open_call(guest.id):
@@ -132,12 +132,12 @@ class GuestLifecycle:
         self._order(guest, f"resuming {guest}", lambda domain: domain.resume())
 
     def shut_down(self, guest: Entity) -> None:
-        """Shut the guest down by agent or power button. Raises `NotSupported` for a transient guest."""
+        """Shut the guest down by agent or power button. Raise `NotSupported` for a transient guest."""
         doing = f"shutting {guest} down"
         self._order(guest, doing, lambda domain: _only_persistent(domain, doing).shutdown())
 
     def save(self, guest: Entity, timeout_seconds: float) -> None:
-        """Save the guest's memory to a file. Raises like `shut_down`."""
+        """Save the guest's memory to a file. Raise like `shut_down`."""
         doing, number = f"saving {guest}", self._domains.start_of(guest)
         self._jobs.do(doing, guest, timeout_seconds, lambda domain: _only_persistent(domain, doing).managedSave(0), number)
 

@@ -47,7 +47,7 @@ class NovaPlugin:
         return {GuestPlatform: self}
 
     def properties(self, description: GuestDescription) -> Mapping[str, str]:
-        """Return the properties of a nova instance. Empty for other guests."""
+        """Return a nova instance's properties. Empty for other guests."""
         domain = description.domain
         if domain is None:
             return {}

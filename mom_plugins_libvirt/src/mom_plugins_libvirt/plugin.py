@@ -53,7 +53,6 @@ class LibvirtPlugin(PluginOfGuests["LibvirtHypervisor"]):
         self._settings = settings
         self._launches = LibvirtLaunches()
         self._watching: Connection | None = None
-        """Connection of the watch."""
 
     @staticmethod
     @hookimpl

@@ -28,7 +28,7 @@ class SpareConnections:
 
     @contextmanager
     def borrowed(self, doing: str, patience: float, call_timeout: float) -> Iterator[Connection]:
-        """Lend a connection for one call. Raises `GuestBusy` after `patience` seconds, or `HypervisorError`."""
+        """Lend a connection for one call. Raise `GuestBusy` after `patience` seconds, or `HypervisorError`."""
         connection = self._free(doing, patience)
         connection.settings = replace(self._main.settings, call_timeout=call_timeout)
         try:

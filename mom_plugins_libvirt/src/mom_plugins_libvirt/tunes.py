@@ -36,7 +36,7 @@ class GuestTuning:
     # --- CPU time ----------------------------------------------------------------------------------------------------------------
 
     def cpu_tunes(self, guests: Sequence[Entity]) -> Mapping[str, CpuTune]:
-        """Return the CPU limits by guest id."""
+        """Return CPU limits by guest id."""
         now = self._monotonic()
         end = now + _READ_SECONDS
         none_has = bool(self._domains.cpu_untunable) and now - self._untunable_since < _ASK_AGAIN_SECONDS
@@ -84,7 +84,7 @@ class GuestTuning:
     # --- disks -------------------------------------------------------------------------------------------------------------------
 
     def io_tunes(self, guests: Sequence[Entity]) -> Mapping[str, Sequence[DiskTune]]:
-        """Return the disks' limits by guest id. Makes no call."""
+        """Return disks' limits by guest id. Makes no call."""
         return {entry.id: entry.tuning.disks for entry in self._domains.described(guests)}
 
     def set_io_tune(self, guest: Entity, disk: str, limits: Mapping[str, int]) -> None:
@@ -98,7 +98,7 @@ class GuestTuning:
     # --- network -----------------------------------------------------------------------------------------------------------------
 
     def net_tunes(self, guests: Sequence[Entity]) -> Mapping[str, Sequence[NetTune]]:
-        """Return the network interfaces' limits by guest id. Makes no call."""
+        """Return interfaces' limits by guest id. Makes no call."""
         return {entry.id: entry.tuning.interfaces for entry in self._domains.described(guests)}
 
     def set_net_tune(self, guest: Entity, interface: str, inbound: Mapping[str, int], outbound: Mapping[str, int]) -> None:
@@ -120,7 +120,7 @@ class GuestTuning:
     # --- CPUs and NUMA nodes -----------------------------------------------------------------------------------------------------
 
     def cpu_pins(self, guests: Sequence[Entity]) -> Mapping[str, Sequence[AbstractSet[int]]]:
-        """Return the host CPUs of each vCPU by guest id."""
+        """Return each vCPU's host CPUs by guest id."""
         end = self._monotonic() + _READ_SECONDS
         pins_by_guest = {}
         for entry in self._domains.described(guests):
@@ -152,11 +152,11 @@ class GuestTuning:
         self._domains.change(entry, f"pinning vCPU {vcpu} of {guest}", lambda domain, live: domain.pinVcpuFlags(vcpu, chosen, live))
 
     def node_tunes(self, guests: Sequence[Entity]) -> Mapping[str, NodeTune]:
-        """Return the NUMA nodes by guest id. Makes no call."""
+        """Return NUMA nodes by guest id. Makes no call."""
         return {entry.id: entry.tuning.nodes for entry in self._domains.described(guests)}
 
     def set_node_tune(self, guest: Entity, nodes: AbstractSet[int]) -> None:
-        """Allocate new memory on these nodes, only possible in the modes strict and restrictive."""
+        """Allocate new memory on these nodes, only in the modes strict and restrictive."""
         if not nodes:
             raise NotSupported("specify all nodes instead of none: libvirt cannot remove the restriction")
         entry = self._domains.ready(guest)
@@ -166,7 +166,6 @@ class GuestTuning:
 
 
 def _parameters(inbound: Mapping[str, int], outbound: Mapping[str, int]) -> dict[str, int]:
-    """Return the limits by libvirt's names."""
     directions = (("inbound", inbound), ("outbound", outbound))
     return {
         name: limit
