@@ -85,11 +85,11 @@ class Description:
 
     @property
     def balloon_works(self) -> bool:
-        """True if the host can use ballooned memory."""
+        """Whether the host can use ballooned memory."""
         return bool(self.balloon) and not self.pinned
 
     def cycle_questions(self, *, switches: bool = False) -> tuple[Question, ...]:
-        """Return the questions of each cycle.
+        """Return each cycle's questions.
 
         :param switches: also read the balloon device's features
         """
@@ -98,11 +98,11 @@ class Description:
         return (Question("query-status"), Question("query-migrate"), *self.size_questions(), *features)
 
     def size_questions(self) -> tuple[Question, ...]:
-        """Return the questions about size and statistics."""
+        """Return questions about size and statistics."""
         return (Question("query-memory-devices"), *self.balloon_questions())
 
     def balloon_questions(self) -> tuple[Question, ...]:
-        """Return the questions about the balloon."""
+        """Return questions about the balloon."""
         if not self.balloon:
             return ()
         return (
@@ -125,7 +125,7 @@ class Look(NamedTuple):
 
 
 def described(answers: Sequence[Answer]) -> Description:
-    """Return the description from the answers to `DESCRIBING`. Raises `WireError`."""
+    """Return the description from the answers to `DESCRIBING`. Raise `WireError`."""
     name, uuid, memory, devices, cpus, named, unnamed, confidential = answers
     sizes = _mapping(memory)
     dimms, virtio_mem = memory_devices(devices)
@@ -184,7 +184,7 @@ def memory_devices(listed: Answer) -> tuple[int, tuple[VirtioMem, ...]]:
 
 
 def guest_look(description: Description, answers: Sequence[Answer]) -> Look:
-    """Return a guest's state from the answers to `cycle_questions`. Raises `WireError`."""
+    """Return a guest's state from the answers to `cycle_questions`. Raise `WireError`."""
     status, migration, devices, *balloon = answers
     status_word = _mapping(status).get("status")
     if not isinstance(status_word, str):
@@ -200,7 +200,7 @@ def guest_look(description: Description, answers: Sequence[Answer]) -> Look:
 
 
 def size_record(description: Description, answers: Sequence[Answer]) -> Record:
-    """Return a guest's record from the answers to `size_questions`. Raises `WireError`."""
+    """Return a guest's record from the answers to `size_questions`. Raise `WireError`."""
     now, virtio_mem = _with_devices(description, answers[0])
     return _balloon_record(now, answers[1:], virtio_mem)[0]
 

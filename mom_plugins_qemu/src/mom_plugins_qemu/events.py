@@ -30,7 +30,6 @@ _READ_BYTES: Final = 4 << 10
 """A thousand messages at most."""
 
 _LONGEST_BYTES: Final = 64 << 10
-"""Longest event."""
 
 _MOST_COST: Final = 250
 _READ_COST: Final = 5
@@ -44,7 +43,7 @@ _WORTH_A_CYCLE: Final = {
     "WAKEUP": "wakes up", "GUEST_PANICKED": "has crashed", "DEVICE_DELETED": "lost a device",
     "MEMORY_DEVICE_SIZE_CHANGE": "gained or lost memory",
 }  # fmt: skip
-"""QEMU's events that start a cycle, in words."""
+"""In words."""
 
 _RESIZED: Final = "BALLOON_CHANGE"
 

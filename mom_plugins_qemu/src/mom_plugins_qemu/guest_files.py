@@ -43,7 +43,7 @@ class GuestFile(GuestSettings):
     """Service class of the guest."""
 
     def properties(self) -> dict[str, Value]:
-        """Return the guarantee and class as properties."""
+        """Return guarantee and class as properties."""
         properties: dict[str, Value] = {}
         if self.guarantee is not None:
             properties["mem_guarantee"] = str(self.guarantee)
@@ -73,7 +73,7 @@ class GuestFiles:
         self._entries: dict[str, tuple[Stamp, FileDefinition]] = {}
         self._were_valid = False
         self.undefined: FileDefinition | None = None
-        """Definition for guests without a file, while an invalid file may define them."""
+        """For guests without a file, while an invalid file may define them."""
 
     def read(self) -> Mapping[str, FileDefinition]:
         """Return the current definitions, by monitor path. Raises `HypervisorError` if a guest's definition is unknown: an unreadable

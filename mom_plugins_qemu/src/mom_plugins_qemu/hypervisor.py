@@ -60,7 +60,7 @@ class QemuHypervisor(Sampler):
         return seen.proxmox.vmid if resized and seen.proxmox is not None else ""
 
     def resized_by_proxmox(self) -> Mapping[str, str]:
-        """Return the names of the guests that pvestatd resizes, by VMID."""
+        """Return the guests that pvestatd resizes: names by VMID."""
         return {vmid: guest.name for guest in self.seen() if (vmid := self._resized_vmid(guest))}
 
     def _fields_of(self, seen: MonitoredGuest, process: Mapping[str, Value]) -> dict[str, Value]:
@@ -74,7 +74,7 @@ class QemuHypervisor(Sampler):
     # --- balloons ----------------------------------------------------------------------------------------------------------------
 
     def set_balloon(self, guest: Entity, target_kib: int) -> None:
-        """Set the guest's balloon target; returns when QEMU has accepted it. Also grows a guest during a migration."""
+        """Set the balloon target; returns when QEMU has accepted it. Also grows a guest during a migration."""
         monitored, description = self._ready(guest, target_kib)
         sizing = monitored.sizing
         if sizing is None:
@@ -91,7 +91,7 @@ class QemuHypervisor(Sampler):
         self._command(monitored, f"setting the size of {guest}", question)
 
     def balloon_sizes(self, guests: Sequence[Entity]) -> Mapping[str, int]:
-        """Return the present sizes in KiB by guest id."""
+        """Return present sizes in KiB."""
         self._look_first()
         ids = {guest.id for guest in self.seen(guests)}
         sizes = self._sizes(ids)
@@ -105,7 +105,7 @@ class QemuHypervisor(Sampler):
         return {identity: size for identity, record in records if isinstance(size := record.get("balloon.current"), int)}
 
     def of(self, guests: Set[str]) -> Mapping[str, Record]:
-        """Return the balloon records by guest id."""
+        """Return guests' balloon records."""
         sizable = [guest for guest in self.seen() if guest.id in guests and (guest.balloon or guest.sizing is not None)]
         descriptions = {guest.id: guest.description for guest in sizable if guest.description is not None}
         questions = [(guest, prepared(descriptions[guest.id].size_questions())) for guest in sizable if guest.id in descriptions]
@@ -126,7 +126,7 @@ class QemuHypervisor(Sampler):
         return results
 
     def stats_period(self, guest: Entity) -> int:
-        """Return the statistics period in seconds. 0: never."""
+        """Return the period in seconds. 0: never."""
         monitored, address = self._polling_of(guest)
         period = self._command(monitored, f"reading the statistics period of {guest}", Question("qom-get", address))
         if type(period) is not int or period < 0:
@@ -134,7 +134,7 @@ class QemuHypervisor(Sampler):
         return period
 
     def set_stats_period(self, guest: Entity, seconds: int) -> None:
-        """Set the statistics period in seconds. 0: never."""
+        """Set the period in seconds. 0: never."""
         monitored, address = self._polling_of(guest)
         self._command(monitored, f"setting the statistics period of {guest}", Question("qom-set", {**address, "value": seconds}))
 
@@ -147,7 +147,7 @@ class QemuHypervisor(Sampler):
     # --- disks -------------------------------------------------------------------------------------------------------------------
 
     def io_tunes(self, guests: Sequence[Entity]) -> Mapping[str, Sequence[DiskTune]]:
-        """Return the disks' limits by guest id."""
+        """Return disks' limits by guest id."""
         self._look_first()
         questions = [(guest, _DISKS) for guest in self.seen(guests)]
         return self._answers(questions, lambda _, answers: [disk.tune for disk in disks_of(answers[0]).values()])
@@ -184,7 +184,7 @@ class QemuHypervisor(Sampler):
     # --- pausing -----------------------------------------------------------------------------------------------------------------
 
     def standings(self, guests: Sequence[Entity]) -> Mapping[str, GuestState]:
-        """Return the guests' states by id. Raises `GuestBusy` without an answer."""
+        """Return guests' states. Raise `GuestBusy` without an answer."""
         self._look_first()
         if any(guest.failure for guest in self.seen(guests)):  # another client was served, and there may be no next cycle
             self._ask_again()

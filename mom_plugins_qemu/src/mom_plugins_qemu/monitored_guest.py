@@ -21,7 +21,6 @@ LAST_RETRY_SECONDS: Final = 10.0
 """Pauses after a monitor did not answer double up to this. A backup occupies a monitor for minutes."""
 
 PAUSED: Final = "paused"
-"""QEMU's status of a guest with stopped vCPUs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,11 +83,10 @@ class MonitoredGuest(SeenGuest):
     """The balloon device's features. None: not read yet."""
     proxmox: ProxmoxGuest | None = None
     defined: FileDefinition | None = None
-    """The operator's definition."""
     failure: str = ""
     """Why the last visit brought no answer; empty: it brought one."""
     possible_kib: int = 0
-    """Largest possible size at the last check."""
+    """At the last check."""
     turn_at: float = 0.0
     """Monotonic time of the last visit."""
     retry_at: float = 0.0
@@ -96,7 +94,7 @@ class MonitoredGuest(SeenGuest):
 
     @property
     def without_balloon(self) -> bool:
-        """True if virtio-mem resizes the guest."""
+        """Whether virtio-mem resizes the guest."""
         return self.sizing is not None
 
     @property
@@ -152,7 +150,7 @@ class MonitoredGuest(SeenGuest):
         return self.failure or why_left_alone(status, "" if while_migrating else self.migration)
 
     def all_fields(self) -> dict[str, Value]:
-        """Return the fields from the monitor and the definitions."""
+        """Return the fields from monitor and definitions."""
         fields = {**self.fields, **(self.switches or {})}
         if not self.failure:
             fields |= self._current_fields()

@@ -19,7 +19,7 @@ _MOST_MONITORS: Final = 10_000
 
 
 def check_patterns(patterns: Sequence[str]) -> Sequence[str]:
-    """Return the patterns of a setting. Raises `ValueError` for an invalid one."""
+    """Return a setting's patterns. Raise `ValueError` for an invalid one."""
     for pattern in patterns:
         if not pattern.startswith("/") or "\0" in pattern:
             raise ValueError(f"{pattern!r} is not a path that begins with /, such as /run/qemu/*.qmp")
@@ -29,7 +29,7 @@ def check_patterns(patterns: Sequence[str]) -> Sequence[str]:
 
 
 def trusted_users(names: Sequence[str]) -> Set[int]:
-    """Return the ids of trusted users: root, mom's own, and these. Raises `MomError` for an unknown name."""
+    """Return the ids of trusted users: root, mom's own, and these. Raise `MomError` for an unknown name."""
     users = {0, os.geteuid()}
     for name in names:
         try:

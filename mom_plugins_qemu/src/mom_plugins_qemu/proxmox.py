@@ -49,12 +49,12 @@ class GuestDefinition(NamedTuple):
 
     @property
     def is_resized_by_proxmox(self) -> bool:
-        """True if pvestatd moves the balloon every ten seconds towards the node's target usage."""
+        """Whether pvestatd moves the balloon every ten seconds towards the node's target usage."""
         return bool(self.balloon_mib) and self.shares != 0 and (self.memory_mib is None or (self.balloon_mib or 0) < self.memory_mib)
 
     @property
     def keeps_all(self) -> bool:
-        """True with a balloon and no Minimum memory, Proxmox VE's default: all memory is guaranteed."""
+        """Whether all memory is guaranteed, Proxmox VE's default: a balloon and no Minimum memory."""
         return self.balloon_mib is None
 
     @property
@@ -68,7 +68,7 @@ class GuestDefinition(NamedTuple):
         return f"{first}qm set {vmid} --balloon {self.suggested_mib}, then qm set {vmid} --shares 0"
 
     def properties(self) -> dict[str, Value]:
-        """Return the guarantee, class and platform properties."""
+        """Return guarantee, class and platform properties."""
         properties: dict[str, Value] = dict(self.of_platform)
         properties["mem_guarantee"] = f"{self.balloon_mib}MiB" if self.balloon_mib else "100%"
         if self.tags:
@@ -105,7 +105,7 @@ class Options(NamedTuple):
 
 
 def options_in(text: str) -> Options:
-    """Return the options of a definition before its first section. Sections are pending changes and snapshots."""
+    """Return a definition's options before its first section. Sections are pending changes and snapshots."""
     options: dict[str, Option] = {}
     odd = []
     for number, line in enumerate(text.removeprefix("\ufeff").split("\n"), 1):
@@ -198,7 +198,7 @@ class Definitions:
         self._stamped: _Stamped = {}
 
     def read(self, monitors: Iterable[str]) -> dict[str, ProxmoxGuest]:
-        """Return the Proxmox VE guests behind these monitors, by monitor."""
+        """Return Proxmox VE's guests by monitor."""
         # Other platform plugins may return other properties.
         before: _Stamped = {} if self._platforms.have_changed() else self._stamped
         self._stamped = {}

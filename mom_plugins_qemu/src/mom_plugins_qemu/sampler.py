@@ -53,9 +53,7 @@ class QemuHypervisorSettings:
     users: Set[int] = field(default_factory=lambda: trusted_users(()))
     """Ids of trusted users."""
     definitions: Path | None = None
-    """Proxmox VE's folder with guest definitions."""
     guest_files: Path | None = None
-    """Folder with the operator's guest definitions."""
 
 
 class Sampler(SeenGuests[MonitoredGuest]):
@@ -83,14 +81,13 @@ class Sampler(SeenGuests[MonitoredGuest]):
             self._definitions = Definitions(context.root, settings.definitions, PlatformProperties(context))
         self._files = None if settings.guest_files is None else GuestFiles(context.root, settings.guest_files)
         self._defined: Mapping[str, FileDefinition] = {}
-        """The operator's definitions by monitor path."""
+        """By monitor path."""
         self._undefined: FileDefinition | None = None
         self.duplicates: Mapping[str, str] = {}
         """See `GuestIndex`."""
         self.foreign: dict[str, str] = {}
         """Other users' monitors in the last sample: user by path."""
         self.proxmox_resizes = False
-        """pvestatd runs."""
 
     # --- one sample --------------------------------------------------------------------------------------------------------------
 
@@ -158,7 +155,7 @@ class Sampler(SeenGuests[MonitoredGuest]):
         return guest.visit(_DESCRIBING if outdated else guest.cycle_questions)
 
     def _take_round(self, visits: _Visits, attempt: int) -> _Visits:
-        """Return the visits that must follow. Called with the lock held."""
+        """Return the visits that must follow, with the lock held."""
         self._find_listeners(visit for visit, guest in visits if guest is None)
         # Recognize all first: a guest without a UUID gets its id from all monitors of its process.
         recognized = [(visit, self._recognize(visit, guest)) for visit, guest in visits]
@@ -174,7 +171,7 @@ class Sampler(SeenGuests[MonitoredGuest]):
         return following
 
     def _take_visit(self, guest: MonitoredGuest, visit: Visit, *, first: bool, last: bool) -> bool:
-        """Return whether another visit must follow. Called with the lock held."""
+        """Return whether another visit must follow, with the lock held."""
         if visit.failure is not Failure.LEFT:
             guest.turn_at = self._monotonic()
         try:

@@ -84,7 +84,7 @@ class Visit:
         return Conversation(self.questions[1] - len(self._kept), len(self._kept))
 
     def to_send(self) -> bytes:
-        """Return the bytes of these questions."""
+        """Return these questions as bytes."""
         if not self._kept:
             return self.questions[0]
         begin, *questions = self.questions[0].splitlines(keepends=True)
@@ -121,7 +121,6 @@ class _Open:
     greeted: float = 0.0
 
     def close(self, now: float) -> None:
-        """Disconnect."""
         self.sock.close()
         if self.greeted:
             self.visit.stays.append((self.greeted, now))

@@ -67,7 +67,7 @@ class Conversation:
         self._bytes = 0
 
     def feed(self, data: bytes) -> bool:
-        """Add received bytes, and return whether all answers are complete. Raises `WireError`."""
+        """Add received bytes, and return whether all answers are complete. Raise `WireError`."""
         self._bytes += len(data)
         if self._bytes > MOST_BYTES:
             raise WireError(f"it sent more than {MOST_BYTES >> 10} KiB")
@@ -105,7 +105,7 @@ class Conversation:
 
 
 def message(line: bytes) -> Mapping[str, Any]:
-    """Return the message in a line. Raises `WireError`."""
+    """Return the message in a line. Raise `WireError`."""
     try:
         text = line.decode()
         content, end = _DECODER.raw_decode(text)
