@@ -15,7 +15,6 @@ from mom_plugins_kubevirt.node_fields import PROMISE, REQUEST
 SUBJECT: Final = "kubevirt"
 
 _MOST_SHOWN: Final = 5
-"""Number of pods with a finding of their own."""
 
 _CURES: Final = Cures(
     plugin=SUBJECT,
@@ -26,7 +25,7 @@ _CURES: Final = Cures(
 
 
 def examined(hypervisor: KubevirtHypervisor, *, readonly: bool, stats_period: float) -> Iterable[Finding]:
-    """Yield findings about the pods and their guests."""
+    """Yield findings about pods and guests."""
     guests = hypervisor.guests()
     yield Finding(Severity.OK, SUBJECT, f"{len(hypervisor.node.pods)} pods of KubeVirt; {count_of(guests)} active")
     if readonly:
@@ -43,8 +42,8 @@ def examined(hypervisor: KubevirtHypervisor, *, readonly: bool, stats_period: fl
 
 
 def requested_whole(guests: Sequence[tuple[str, Mapping[str, Value]]]) -> Iterable[Finding]:
-    """Yield the guests whose pods request all of their memory, so that mom cannot shrink them. KubeVirt applies
-    `memoryOvercommitPercentage` only to VirtualMachines without `resources.requests.memory`."""
+    """Yield guests that mom cannot shrink, because their pods request all their memory. KubeVirt applies `memoryOvercommitPercentage` only
+    to VirtualMachines without `resources.requests.memory`."""
     whole = []
     for name, fields in guests:
         promised, most = as_number(fields.get(PROMISE)), as_number(fields.get("balloon_max"))

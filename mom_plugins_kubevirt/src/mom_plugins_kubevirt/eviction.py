@@ -15,7 +15,6 @@ from mom_kvm import GroupLimit, read_meminfo
 from mom_plugins_kubevirt.kubelet_config import KubeletConfig
 
 EVICTION: Final = "eviction"
-"""Name of the condition."""
 
 _SOON_KIB: Final = 64 << 10
 """The warning starts so far above the threshold: a fifth of a second of a guest's growth."""

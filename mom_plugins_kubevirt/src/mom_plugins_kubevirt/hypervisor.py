@@ -129,7 +129,7 @@ class KubevirtHypervisor:
             return list(self._libvirts.values())
 
     def pods_of(self, guests: Iterable[Entity]) -> dict[str, LauncherPod]:
-        """Return the guests' pods by guest id."""
+        """Return guests' pods by guest id."""
         with self._lock:
             return {guest.id: held.libvirt.pod for guest in guests if (held := self._held.get(guest.id)) is not None}
 
@@ -141,7 +141,7 @@ class KubevirtHypervisor:
     # --- the guests --------------------------------------------------------------------------------------------------------------
 
     def guests(self) -> Sequence[Guest]:
-        """Return the guests of all pods. Raises `HypervisorError` if no pod's name is known."""
+        """Return all pods' guests. Raise `HypervisorError` if no pod's name is known."""
         with self._looking:
             if self._watcher is None or not self._looked:
                 self.scan()
@@ -236,7 +236,7 @@ class KubevirtHypervisor:
         return None if held is None else self.node.guest_process(held.libvirt.pod.pod_uid, held.own.id)
 
     def fields(self, guests: Sequence[Guest]) -> dict[str, dict[str, Value]]:
-        """Return the guests' fields by guest id. The process's memory comes from the kernel."""
+        """Return guests' fields by guest id. The process's memory comes from the kernel."""
         held_guests = self._held_guests(guest.id for guest in guests)
         with self._lock:  # another plugin may list the guests meanwhile
             of_hosts = self._host_side.fields(held_guests)
@@ -253,19 +253,19 @@ class KubevirtHypervisor:
 
     @property
     def huge_pages(self) -> str:
-        """Mode of the host's transparent huge pages. Empty: unknown."""
+        """Mode of transparent huge pages. Empty: unknown."""
         return self._host_side.huge_pages
 
     def silent(self) -> Mapping[str, str]:
-        """Return messages about guests with overdue statistics, by guest id."""
+        """Return messages about overdue statistics."""
         return self._reports(LibvirtHypervisor.silent)
 
     def impossible(self) -> Mapping[str, Sequence[str]]:
-        """Return the names of impossible fields in the last statistics, by guest id."""
+        """Return names of impossible fields."""
         return self._reports(LibvirtHypervisor.impossible)
 
     def garbled(self) -> Mapping[str, str]:
-        """Return why descriptions are unreadable, by guest id."""
+        """Return why descriptions are unreadable."""
         return self._reports(LibvirtHypervisor.garbled)
 
     def _reports(self, read: Callable[[LibvirtHypervisor], Mapping[str, T]]) -> dict[str, T]:
@@ -304,16 +304,16 @@ class KubevirtHypervisor:
         return held.libvirt.hypervisor, held.own.entity
 
     def set_balloon(self, guest: Entity, target_kib: int) -> None:
-        """Set the guest's balloon target; returns when QEMU has accepted it."""
+        """Set the balloon target; returns when QEMU has accepted it."""
         libvirt, own = self._libvirt_of(guest)
         libvirt.set_balloon(own, target_kib)
 
     def balloon_sizes(self, guests: Sequence[Entity]) -> Mapping[str, int]:
-        """Return the present sizes in KiB by guest id."""
+        """Return present sizes in KiB."""
         return self._from_each([guest.id for guest in guests], lambda libvirt, own: libvirt.balloon_sizes([own]).get(own.id))
 
     def of(self, guests: Set[str]) -> Mapping[str, Record]:
-        """Return the balloon records by guest id."""
+        """Return guests' balloon records."""
         return self._from_each(guests, lambda libvirt, own: libvirt.of({own.id}).get(own.id))
 
     def usable_memory(self, guest: Entity) -> tuple[float, float] | None:
@@ -322,17 +322,17 @@ class KubevirtHypervisor:
         return libvirt.usable_memory(own)
 
     def size_now(self, guest: Entity) -> float | None:
-        """Return the present size in KiB while the balloon moves."""
+        """Return the present size in KiB."""
         libvirt, own = self._libvirt_of(guest)
         return libvirt.size_now(own)
 
     def stats_period(self, guest: Entity) -> int:
-        """Return the statistics period in seconds. 0: never."""
+        """Return the period in seconds. 0: never."""
         libvirt, own = self._libvirt_of(guest)
         return libvirt.stats_period(own)
 
     def set_stats_period(self, guest: Entity, seconds: int) -> None:
-        """Set the statistics period in seconds. 0: never."""
+        """Set the period in seconds. 0: never."""
         libvirt, own = self._libvirt_of(guest)
         libvirt.set_stats_period(own, seconds)
 
@@ -356,7 +356,7 @@ class KubevirtHypervisor:
         return channels_by_guest
 
     def agent_command(self, guest: Entity, command: str, timeout_seconds: float) -> str:
-        """Send this JSON text to the guest's agent through the pod's libvirt."""
+        """Send JSON to the guest's agent through the pod's libvirt."""
         libvirt, own = self._libvirt_of(guest)
         return libvirt.agent_command(own, command, timeout_seconds)
 

@@ -138,7 +138,7 @@ class KubeletDoor:
 
 
 def first_answer(doors: Sequence[KubeletDoor], path: str, seconds: float) -> tuple[KubeletDoor, Mapping[str, Any]]:
-    """Return the first answer and its door. Raises `KubeletError` with all errors."""
+    """Return the first answer and its door. Raise `KubeletError` with all errors."""
     errors: list[KubeletError] = []
     for door in doors:
         try:

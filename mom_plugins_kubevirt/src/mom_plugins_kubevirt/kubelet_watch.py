@@ -55,7 +55,6 @@ class KubeletWatch:
         self._missing: set[str] = set()
         """Requested pods that the kubelet may not know: they cause no further requests."""
         self._expected: frozenset[str] = frozenset()
-        """Pods on the node."""
         self._soon, self._stopping = threading.Event(), threading.Event()
         self._thread: threading.Thread | None = None
 

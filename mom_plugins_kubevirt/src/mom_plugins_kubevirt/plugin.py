@@ -45,7 +45,6 @@ _FILES: Final = 65536
 """mom opens six files for each pod; the usual limit is 1024."""
 
 _MOST_PROBLEMS: Final = 10
-"""Number of unmanageable pods to report in one cycle."""
 
 
 class KubevirtPlugin(PluginOfGuests["KubevirtHypervisor"]):

@@ -86,7 +86,6 @@ class PodLibvirt:
         self.hypervisor = LibvirtHypervisor(self.connection, sampling, means.context)
         self.hypervisor.wake = self._tell
         self.listed: Sequence[Guest] = ()
-        """Guests in the last answer."""
         self.open_call: Future[Sequence[Guest]] | None = None
         self.trouble = ""
         """Why the last answer is missing or unusable."""
@@ -99,7 +98,6 @@ class PodLibvirt:
         self._rest_until, self._rest = float("-inf"), _FIRST_REST_SECONDS
         self._wake = means.context.wake
         self._wakes: list[float] = []
-        """Times of recently started cycles."""
         self._lock = threading.Lock()
 
     def _tell(self, what: str) -> None:
@@ -122,7 +120,7 @@ class PodLibvirt:
 
     @property
     def may_be_asked(self) -> bool:
-        """True without an open call and outside a pause."""
+        """Whether no call is open and no pause lasts."""
         if self.open_call is not None:
             if not self.open_call.done():
                 return False
@@ -131,7 +129,7 @@ class PodLibvirt:
         return time.monotonic() >= self._rest_until
 
     def look(self) -> Sequence[Guest]:
-        """Return the guests. Raises `HypervisorError`, also for an impossible answer."""
+        """Return the guests. Raise `HypervisorError`, also for an impossible answer."""
         self.asked_at = time.monotonic()
         self._refused = ""
         try:
@@ -190,7 +188,7 @@ class PodLibvirt:
         self.hypervisor.unanswered()
 
     def fields(self, guest: Guest) -> Mapping[str, Value]:
-        """Return the guest's fields according to libvirt. Empty: impossible."""
+        """Return libvirt's fields of the guest. Empty: impossible."""
         return {} if self._distrusted else self._claims(guest)
 
     def claimed_kib(self, guest: Guest) -> int:

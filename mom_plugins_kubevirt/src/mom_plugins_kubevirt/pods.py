@@ -150,7 +150,7 @@ class Pods:
 
     @property
     def all_nameless(self) -> bool:
-        """True if no pod's name is known."""
+        """Whether no pod's name is known."""
         return self._unread and bool(self.nameless) and not self.pods
 
     def guest_process(self, pod_uid: str, uuid: str) -> int | None:
@@ -230,7 +230,6 @@ class Pods:
     # --- the node's facts about a pod ----------------------------------------------------------------------------------------------
 
     def _pod_of(self, pid: int) -> tuple[str, str]:
-        """Return the uid of a process's pod, and the path of its cgroup (v2)."""
         for controller, path in sorted(cgroups_of(f"{self._proc}/{pid}").items()):  # v2 first, which has no controller name
             steps = path.split("/")
             for number, step in enumerate(steps):

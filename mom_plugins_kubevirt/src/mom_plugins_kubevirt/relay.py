@@ -38,7 +38,7 @@ class Relay:
 
     @contextmanager
     def to(self, path: str, refuse: Callable[[str], None]) -> Iterator[str]:
-        """Yield the path of a socket that leads to `path`, for one connection. Raises `OSError`.
+        """Yield the path of a socket that leads to `path`, for one connection. Raise `OSError`.
 
         :param refuse: called in the relay's thread when it closes the connection
         """
@@ -126,7 +126,7 @@ class Messages:
     def __init__(self) -> None:
         self._head = b""
         self._left = 0
-        """Missing bytes of the current message."""
+        """Of the current message."""
 
     def error_in(self, data: bytes) -> str:
         """Return why a message in this data must not be read; empty: it may."""

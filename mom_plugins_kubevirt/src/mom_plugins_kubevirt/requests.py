@@ -47,7 +47,7 @@ class PodPromise(NamedTuple):
 
 
 def pods_in(answer: Mapping[str, Any]) -> dict[str, PodRequest]:
-    """Return the pods with a container `compute` in the kubelet's answer, by uid. Malformed ones are absent."""
+    """Return the pods with a container `compute`, by uid, without malformed ones."""
     requests: dict[str, PodRequest] = {}
     for pod in objects_of(answer.get("items"), MOST_PODS):
         uid = member(pod, "metadata", "uid")
