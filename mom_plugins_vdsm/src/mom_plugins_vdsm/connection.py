@@ -84,7 +84,6 @@ class _Session:
     """Ids of requests whose caller no longer waits."""
     answers: int = 0
     given_up: HypervisorError | None = None
-    """Why the session has ended, or will end."""
 
     def send(self, command: str, headers: Mapping[str, str], body: bytes = b"") -> None:
         self.writer.write(StompFrame(command, headers, body).encode())
@@ -137,7 +136,7 @@ class VdsmConnection:
         self._thread.start()
 
     def close(self, patience: float = 0.3) -> None:
-        """End the connection and the thread. Waits `patience` seconds at most."""
+        """End the connection and the thread. Wait `patience` seconds at most."""
         if self._loop is not None and self._thread is not None:
             with suppress(RuntimeError):  # the loop is closed
                 self._loop.call_soon_threadsafe(self._closing.set)
@@ -151,7 +150,7 @@ class VdsmConnection:
         doing: str,
         late: Callable[[Callable[[], bool]], None] | None = None,
     ) -> object:
-        """Return the result of a verb, within `timeout` seconds. Raises `HypervisorError`.
+        """Return the result of a verb, within `timeout` seconds. Raise `HypervisorError`.
 
         After `GuestBusy`, the call may still take effect. `late` then gets a function that returns whether vdsm has answered since.
         """

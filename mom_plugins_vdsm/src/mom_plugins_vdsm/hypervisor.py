@@ -28,7 +28,6 @@ _LOST_SECONDS = 60.0
 """mom may ask about the guest again after an open call of this age, like vdsm's own client."""
 
 _LEAST_PATIENCE_SECONDS = 0.2
-"""Shortest timeout of a call about a guest after others hung."""
 
 _BULK_FOR_OTHERS_SECONDS = 4.0
 """Longest wait of a controller: its deadline is 5 s by default."""
@@ -99,7 +98,7 @@ class VdsmHypervisor:
     # --- the guests --------------------------------------------------------------------------------------------------------------
 
     def guests(self) -> Sequence[Guest]:
-        """List the running guests, by one bulk call. Raises `HypervisorError`."""
+        """List the running guests, by one bulk call. Raise `HypervisorError`."""
         vms = self._vms(self.settings.answer_timeout)
         with self._lock:
             marks = self._state.marks
@@ -108,7 +107,7 @@ class VdsmHypervisor:
         return tuple(_listed(vm, marks.get(vm.id, ""), silent=vm.id in silent) for vm in vms.values())
 
     def fields(self, guests: Sequence[Guest]) -> dict[str, dict[str, Value]]:
-        """Return the guests' fields since the last call of `guests`, by guest id."""
+        """Return guests' fields since the last call of `guests`."""
         now, interval = self.context.monotonic(), self.settings.sample_interval
         with self._lock:
             vms = self._state.vms
@@ -121,7 +120,6 @@ class VdsmHypervisor:
             return tuple(self._state.vms.values())
 
     def _vms(self, timeout: float, needed: Collection[str] | None = None) -> Mapping[str, Vm]:
-        """Return the running guests. Reads again if needed."""
         with _turn(self._sampling, timeout):
             with self._lock:
                 state = self._state
@@ -168,7 +166,7 @@ class VdsmHypervisor:
     # --- balloons ----------------------------------------------------------------------------------------------------------------
 
     def set_balloon(self, guest: Entity, target_kib: int) -> None:
-        """Set the guest's balloon target; returns when vdsm has accepted it. Raises `HypervisorError`."""
+        """Set the balloon target; returns when vdsm has accepted it. Raise `HypervisorError`."""
         vm = self._vm(guest)
         maximum = vm.fields.get("balloon_max")
         check_size(target_kib, maximum if isinstance(maximum, int) else None, str(guest))
@@ -178,14 +176,14 @@ class VdsmHypervisor:
         self._set(guest, "VM.setBalloonTarget", {"target": target_kib}, "setting the balloon")
 
     def balloon_sizes(self, guests: Sequence[Entity]) -> Mapping[str, int]:
-        """Return the sizes in KiB in vdsm's last samples, by guest id."""
+        """Return sizes in KiB from vdsm's last samples."""
         sizes = ((identity, vm.fields.get("balloon_cur")) for identity, vm in self._vms_of(guests).items())
         return {identity: size for identity, size in sizes if isinstance(size, int)}
 
     # --- CPU and I/O -------------------------------------------------------------------------------------------------------------
 
     def cpu_tunes(self, guests: Sequence[Entity]) -> Mapping[str, CpuTune]:
-        """Return the CPU limits by guest id."""
+        """Return CPU limits by guest id."""
         return {identity: vm.cpu for identity, vm in self._vms_of(guests).items()}
 
     def set_cpu_tune(self, guest: Entity, quota_us: int | None = None, period_us: int | None = None, shares: int | None = None) -> None:
@@ -199,7 +197,7 @@ class VdsmHypervisor:
             self._set(guest, "VM.setCpuTunePeriod", {"period": period_us}, "setting the CPU period")
 
     def io_tunes(self, guests: Sequence[Entity]) -> Mapping[str, Sequence[DiskTune]]:
-        """Return the disks' limits by guest id."""
+        """Return disks' limits by guest id."""
         ids = {guest.id for guest in guests}
         with _turn(self._reading_disks, self._for_others):
             with self._lock:
@@ -247,7 +245,7 @@ class VdsmHypervisor:
     # --- KSM ---------------------------------------------------------------------------------------------------------------------
 
     def ksm_write(self, knobs: Mapping[str, int]) -> None:
-        """Write these KSM knobs in this order, by vdsm's privileged helper."""
+        """Write KSM knobs in this order, by vdsm's privileged helper."""
         doing, params = "setting KSM's knobs", {"tuningParams": dict(knobs)}
         # Allow a call with other values: `run` may have to be 1 again while an unmerge takes minutes.
         self._call_once(f"KSM {knobs}", "Host.setKsmTune", params, self.settings.call_timeout, doing, f"{doing}: {_SAME_SILENT}")
@@ -260,7 +258,7 @@ class VdsmHypervisor:
         return {identity: vms[identity] for identity in ids if identity in vms}
 
     def _vm(self, guest: Entity) -> Vm:
-        """Return a guest from the last read, or from vdsm before the first. Raises `GuestGone`."""
+        """Return a guest from the last read, or from vdsm before the first. Raise `GuestGone`."""
         with self._lock:
             vm, read = self._state.vms.get(guest.id), self._state.read
         if vm is None and read is None:  # a caller may know guests from an earlier process
@@ -320,7 +318,7 @@ class VdsmHypervisor:
 
 @contextmanager
 def _turn(lock: threading.Lock, timeout: float) -> Iterator[None]:
-    """Hold the lock. Raises `HypervisorError` after the timeout."""
+    """Hold the lock. Raise `HypervisorError` after the timeout."""
     if not lock.acquire(timeout=timeout):
         raise HypervisorError("vdsm has not yet answered an earlier call about all guests")
     try:

@@ -73,7 +73,10 @@ class Incarnations:
             self._boot_time = kept.boot_time
 
     def follow(self, vms: Collection[Vm]) -> Mapping[str, str]:
-        """Return the marks by guest id. `vms` are all running guests."""
+        """Return the marks by guest id.
+
+        :param vms: all running guests
+        """
         now = self.since_boot()
         self._move_with_the_clock(now)
         runs: dict[str, _GuestRun] = {}

@@ -68,7 +68,7 @@ def request(method: str, params: Mapping[str, object]) -> JsonRpcRequest:
 
 
 def parsed(body: bytes) -> JsonRpcAnswer | Event:
-    """Return the answer or event in a message. Raises `AnswerError` for an invalid message, and for too many values."""
+    """Return the answer or event in a message. Raise `AnswerError` for an invalid message, and for too many values."""
     # Each value except the first follows a comma. Commas in texts count too, but are few.
     values = body.count(b",") + body.count(b"[") + body.count(b"{")
     if values > _MOST_VALUES:

@@ -20,7 +20,6 @@ VDSM_SOCKET = "/run/vdsm/mom-vdsm.sock"
 
 
 _LOOPBACK = "127.0.0.1"
-"""Host of a port without a host."""
 
 
 def _an_address(text: str) -> str:
@@ -74,7 +73,7 @@ class XmlRpcPlugin:
 
     @hookimpl
     def mom_setup(self) -> None:
-        """Listen, if this mom serves. Raises `MomError` if that fails."""
+        """Listen, if this mom serves. Raise `MomError` on failure."""
         if not self._context.serves:
             return
         settings, log = self._settings, self._context.log

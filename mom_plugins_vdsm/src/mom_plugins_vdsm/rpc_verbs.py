@@ -100,7 +100,7 @@ class Verbs:
         return tuple(self._refused.values())
 
     def answer(self, body: bytes, peer: str) -> bytes:
-        """Return the answer to a call, or a fault. Raises nothing; `getStatistics` never faults."""
+        """Return the answer to a call, or a fault. Raise nothing; `getStatistics` never faults."""
         method = "a call"
         try:
             method, params = read_call(body)
@@ -157,7 +157,6 @@ class Verbs:
         return evaluated is None or not evaluated.failure()
 
     def _guests(self) -> list[str]:
-        """Return the manageable guests, like MOM."""
         report = self._report
         guests = report.snapshot.guests.values() if report is not None else ()
         sampled = (Scope.GUEST, "vcpu_count") in self._context.declarations.fields

@@ -70,7 +70,7 @@ class Vm:
 
     @property
     def here(self) -> bool:
-        """True if the guest runs on this host, in any state."""
+        """Whether the guest runs on this host, in any state."""
         return self.status not in _NOT_HERE
 
     def age(self, now: float, sample_interval: float) -> float:

@@ -52,12 +52,11 @@ class FrameReader:
         self._head: StompFrame | None = None
         """Frame whose body is being read."""
         self._searched = 0
-        """Bytes of the buffer without the end."""
         self._line_ends = 0
         """Line ends since the last frame, which are signs of life."""
 
     def feed(self, piece: bytes) -> Iterator[StompFrame]:
-        """Yield the frames that this piece completes. Raises `FrameError` after the last valid one. The caller must exhaust it."""
+        """Yield the frames that this piece completes. Raise `FrameError` after the last valid one. The caller must exhaust it."""
         self._buffer += piece
         while True:
             if self._head is None:

@@ -31,7 +31,7 @@ class TlsFiles:
 
 
 def context_of(files: TlsFiles, protocol: int = ssl.PROTOCOL_TLS_CLIENT) -> ssl.SSLContext:
-    """Return the TLS context from the present files. Raises `HypervisorError` with the invalid file."""
+    """Return the TLS context from the present files. Raise `HypervisorError` with the invalid file."""
     key, _, _ = (_read(path) for path in (files.key, files.certificate, files.ca))
     context = ssl.SSLContext(protocol)
     context.check_hostname = False

@@ -64,7 +64,6 @@ def momd(*, config_file: Path | None, daemonize: bool, pid_file: Path | None, **
 
 
 def _overrides(log: str | None, verbosity: str | None, plot_dir: str | None, **policies: str | None) -> dict[tuple[str, str], str]:
-    """Return the command line as options of the file."""
     options: dict[tuple[str, str], str] = {}
     if any(path is not None for path in policies.values()):
         for option, path in (("policy", policies["rules_file"]), ("policy-dir", policies["policy_dir"])):

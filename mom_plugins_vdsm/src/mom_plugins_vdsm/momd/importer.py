@@ -40,7 +40,7 @@ CONTROLS: Final[Mapping[str, tuple[str, ...]]] = {
     "CpuTune": ("vcpu_quota", "vcpu_period"),
     "IoTune": ("io_tune",),
 }
-"""Controls of each controller. Without the controller, policies that set them had no effect."""
+"""Of each controller. Without the controller, policies that set them had no effect."""
 
 LEVELS: Final[Mapping[str, str]] = {
     **dict.fromkeys(("5", "debug"), "debug"),
@@ -136,14 +136,14 @@ class _Reader:
         return None
 
     def path(self, name: str, section: str = "main") -> str:
-        """Return a path or an empty text. Notes a relative path."""
+        """Return a path or an empty text. Note a relative path."""
         text = self.option(name, section).text
         if text and not text.startswith("/"):
             self.wrong(name, section, "not a path that begins with /")
         return text
 
     def names(self, name: str, section: str, valid: Mapping[str, str], kind: str) -> list[str]:
-        """Return the known names of a list. Notes unknown ones."""
+        """Return the known names of a list. Note unknown ones."""
         option = self.option(name, section)
         names = [part.strip() for part in option.text.replace("\n", ",").split(",") if part.strip()]
         where = f" (line {option.line})" if option.line else ""
@@ -152,15 +152,13 @@ class _Reader:
         return [part for part in names if part in valid]
 
     def note(self, text: str) -> None:
-        """Add a note for the operator."""
         self.imported.notes.append(text)
 
 
 def import_momd(text: str, file: str, overrides: Mapping[tuple[str, str], str] | None = None) -> Momd:
     """Convert an old configuration to mom's.
 
-    :param overrides: the command line, by section and option
-    :raises ConfigError: with all errors
+    :param overrides: the command line, by section and option :raises ConfigError: with all errors
     """
     imported = Imported(
         f"Made by `mom config import` from {file}, a configuration of MOM's old daemon. Comments show the old options. "

@@ -35,7 +35,7 @@ class Ini:
 
 
 def read_ini(text: str, file: str) -> Ini:
-    """Parse an INI file. Raises `ConfigError` with the lines of its errors."""
+    """Parse an INI file. Raise `ConfigError` with the lines of its errors."""
     ini = Ini(file)
     section = name = ""
     options: dict[str, IniOption] = {}
