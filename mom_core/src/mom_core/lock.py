@@ -1,4 +1,4 @@
-"""Lock that only one mom per host can hold, until it dies.
+"""Lock for one mom per host; the kernel releases it when the holder dies.
 
 Only mom's user may open the file: everyone who can read it could lock it.
 """

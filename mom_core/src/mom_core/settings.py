@@ -46,6 +46,7 @@ class FileMustExist:
 
 ExistingFile = Annotated[Path, FileMustExist()]
 """Path of an existing file."""
+"""Path of an existing file."""
 
 
 def descriptions(model: type[BaseModel]) -> dict[str, str]:

@@ -163,7 +163,7 @@ def _hierarchies() -> Hierarchies:
 class MomPower:
     """Power to write to the host: as root, or through a mom-helper.
 
-    Call it with declarations for the context of mom's code. Its files must be in a folder that other users can reach, such as
+    A call with declarations returns the context for mom's code. Its files must be in a folder that other users can reach, such as
     `mom_open_folder`.
     """
 

@@ -277,7 +277,7 @@ def unused_since(then: CacheCounts, now: CacheCounts) -> int:
 
 
 class CacheTrim:
-    """Drops long unused page cache in small steps.
+    """Drops long unused page cache in small steps, while no task stalls on memory.
 
     :param unused_seconds: keep cache that was read or used in this time
     """
@@ -545,7 +545,7 @@ class Clients(socketserver.ThreadingTCPServer):
         super().server_bind()
 
     def verify_request(self, request: object, client_address: tuple[str, int]) -> bool:
-        """Return whether a client may ask, with a place for it."""
+        """Return whether a client may ask, and take a place for it."""
         address = ipaddress.ip_address(client_address[0].partition("%")[0])
         return (not self._allowed or any(address in network for network in self._allowed)) and self._places.acquire(blocking=False)
 

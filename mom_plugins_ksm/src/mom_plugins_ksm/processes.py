@@ -62,7 +62,7 @@ class QemuProcesses:
         return self._kib
 
     def _pages_of(self, pid: int) -> int:
-        """Return the pages of a QEMU process, or kvm, as on Proxmox; else 0."""
+        """Return the pages if the name has qemu, or is kvm, as on Proxmox; else 0."""
         name = read_kernel_file(f"{self._proc}/{pid}/comm")
         if b"qemu" not in name and name != b"kvm\n":
             return 0

@@ -160,7 +160,7 @@ class CycleSteps:
             problems.extend(few([item for item in items if isinstance(item, Problem)], plugin))
             wrong = next((item for item in items if not isinstance(item, Problem | Condition)), None)
             if wrong is not None:
-                problems.append(Problem(Source(plugin), f"{hook} returned a {type(wrong).__name__} instead of a Problem"))
+                problems.append(Problem(Source(plugin), f"{hook} returned {type(wrong).__name__} instead of Problem"))
             with contained(plugin, hook, problems):
                 conditions[plugin] = accepted(plugin, [item for item in items if isinstance(item, Condition)], problems)
         return conditions

@@ -110,7 +110,7 @@ class _CoreReview:
             self.problems.append(item)
             return
         if not isinstance(item, Decision):
-            message = f"{proposal.hook} returned a {type(item).__name__} instead of a Decision"
+            message = f"{proposal.hook} returned {type(item).__name__} instead of Decision"
             self.problems.append(Problem(Source(plugin), message))
             return
         decision = self._checked(item.signed(plugin))
@@ -304,7 +304,7 @@ def _in_doubt(item: object, standing: Mapping[tuple[str, str], Decision], plugin
 
 def _why_senseless(item: object, standing: Mapping[tuple[str, str], Decision]) -> str:
     if not isinstance(item, Revision) or not isinstance(item.before, Decision):
-        return f"it returned a {type(item).__name__} instead of a Revision"
+        return f"it returned {type(item).__name__} instead of Revision"
     key = (item.before.entity.id, item.before.control)
     if standing.get(key) != item.before:
         return f"it revises a decision on {item.before.control} of {item.before.entity} that does not exist"

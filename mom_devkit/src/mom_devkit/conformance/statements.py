@@ -72,7 +72,7 @@ def packaging(subject: ExaminedPlugin) -> Iterator[Finding]:
 
 @cache
 def entry_of(plugin_class: type) -> EntryPoint | None:
-    """Return the entry point of a class. Cached, as slow."""
+    """Return the entry point of a class. Cached: the search reads all metadata."""
     for entry in entry_points(group=GROUP):
         module, _, name = entry.value.partition(":")
         if getattr(sys.modules.get(module.strip()), name.strip(), None) is plugin_class:
