@@ -50,7 +50,6 @@ class Entity(NamedTuple):
 
 HOST_ID = "host"
 """Id of the host. No guest has it."""
-"""Id of the host. No guest has it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -325,7 +324,6 @@ class GuestColumn:
 
 
 Declaration: TypeAlias = FieldSpec | ControlSpec | DefaultPolicy | GuestColumn
-"""Declaration of a plugin (`mom_declare`)."""
 """Declaration of a plugin (`mom_declare`)."""
 
 

@@ -46,7 +46,6 @@ class FileMustExist:
 
 ExistingFile = Annotated[Path, FileMustExist()]
 """Path of an existing file."""
-"""Path of an existing file."""
 
 
 def descriptions(model: type[BaseModel]) -> dict[str, str]:
