@@ -65,7 +65,7 @@ class PluginError(MomError):
 
 
 class DeadlineExceeded(MomError):
-    """A plugin exceeded its deadline."""
+    """A plugin exceeded its deadline. mom calls it again after this call has returned."""
 
 
 class StateError(MomError):
@@ -73,7 +73,7 @@ class StateError(MomError):
 
 
 class HypervisorError(MomError):
-    """The hypervisor is unreachable, or a request failed for another reason."""
+    """The hypervisor is unreachable, or a request failed for another reason than those below."""
 
 
 class GuestGone(HypervisorError):

@@ -150,7 +150,7 @@ def figures(text: str, page_kib: int | None = None) -> dict[str, int | float]:
 
 
 def _page_kib(free_kib: int | None, free_pages: int | None) -> int | None:
-    """Return 4 to 64 KiB. The counts are read one after the other, and differ a little."""
+    """Return the page size, 4 to 64 KiB. The counts are read one after the other, and differ a little."""
     if not free_kib or not free_pages:
         return None
     return min((4, 8, 16, 32, 64), key=lambda size: abs(size - free_kib / free_pages))

@@ -255,7 +255,7 @@ class Engine:
                     raise self._reload_result
 
     def request_reload(self, load: Callable[[], Config]) -> None:
-        """Call `load` and reload before the next cycle. Safe in signal handlers."""
+        """Call `load` and reload before the next cycle; log errors. Safe in signal handlers."""
         # A new object each time: a signal during this `load` requests another one.
         self._pending = functools.partial(load)
         self._schedule.wake("reload")

@@ -38,7 +38,7 @@ class Tick:
 
 
 class Schedule:
-    """Cycles at `start + n * interval`; requested cycles do not move this grid. Late cycles are skipped."""
+    """Cycles at `start + n * interval`; requested cycles do not move this grid. A long cycle delays or skips the next ones."""
 
     def __init__(self, interval: float) -> None:
         self.interval = interval
