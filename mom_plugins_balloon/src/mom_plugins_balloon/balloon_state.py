@@ -1,6 +1,6 @@
 """The plugin's file `balloon.json`: facts for the next mom.
 
-Guests do not survive a reboot of the host, so writes need not survive a power failure.
+Guests do not survive a reboot, so writes need not survive a power failure.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class StartedSize(NamedTuple):
     def must_follow(self, size: float | None, maximum: float | None, age: float | None) -> bool:
         """Return whether the maximum became known, or changed while the guest had all its memory.
 
-        :param age: age of the statistics
+        :param age: of the statistics
         """
         if not maximum or not self.maximum:
             return bool(maximum)

@@ -41,7 +41,7 @@ class BalloonedGuests:
         self.changed_before: Container[tuple[str, str]] = ()
         """Ids and incarnations of guests that an earlier mom resized, or this one before a reload."""
         self.asked_before: dict[str, UnfinishedShrink] = {}
-        """Shrinks that the previous mom asked for, by guest id."""
+        """By guest id."""
         self.earlier: Mapping[str, str] | None = None
         """Incarnations of guests older than mom, by id; None: all guests of the first list."""
         self.promise_unknown: Set[str] = frozenset()

@@ -24,10 +24,10 @@ from mom_plugins_balloon.states import MemoryState
 _OVERSOLD: Final = "the host cannot keep all promises, and the lowest priority loses first"
 
 LONGEST_LINE: Final = 200
-"""Characters of a reason that are shown."""
+"""Characters of a reason."""
 
 _PROMISES: Final = ("balloon_min", "mem_guarantee", "mem_promised", "guest_guarantee")
-"""Fields of promises: the operator's or the management system's, the class's, and the largest."""
+"""Promises of the operator or the management system, of the class, and the largest."""
 
 
 class Sizes(NamedTuple):
@@ -35,7 +35,7 @@ class Sizes(NamedTuple):
 
     memory: GuestMemory
     used: float | None
-    """Need at the time of the statistics."""
+    """At the time of the statistics."""
     started: float | None
     guarantee: float | None
     promised: float | None

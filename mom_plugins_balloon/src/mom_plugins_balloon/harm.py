@@ -14,7 +14,7 @@ KILLED_SECONDS: Final = 600.0
 """s. A kill is reported this long, so that an operator who was woken by an alert still sees it."""
 
 NAMED: Final = 3
-"""Guests named in a message; the others are counted."""
+"""The others are counted."""
 
 COLUMNS: Final = (
     GuestColumn(
@@ -33,7 +33,6 @@ class Kill(NamedTuple):
     programs: int
     shrunk: bool
     host_short: bool
-    """The host had no memory to return."""
     guest: Entity
 
 

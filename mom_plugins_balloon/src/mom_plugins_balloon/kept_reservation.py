@@ -21,7 +21,7 @@ LONGEST_SECONDS: Final = 86400.0
 """s. Reservations are for launches; `host_free` of the plugin balloon keeps memory for longer."""
 
 MOST_RESERVATIONS: Final = 256
-"""Reservations at a time. A management system that requests more has an error."""
+"""A management system that requests more has an error."""
 
 _LONGEST_NAME: Final = 200
 
@@ -42,7 +42,7 @@ class KeptReservation:
     made: _Moment
     deadline: _Moment
     guest: str = ""
-    """Id of the guest that arrived for it."""
+    """Id of the arrived guest."""
     guest_name: str = ""
     incarnation: str = ""
     taken_at: _Moment | None = None

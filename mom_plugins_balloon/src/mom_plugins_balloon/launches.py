@@ -19,7 +19,7 @@ COME_SECONDS: Final = 60.0
 """s. After the wait, mom keeps the memory for a guest that starts slowly."""
 
 MOST_WAITING: Final = 8
-"""Launches that wait at a time. Each occupies one of libvirtd's 20 threads."""
+"""Each occupies one of libvirtd's 20 threads."""
 
 _LOOK_SECONDS: Final = 0.5
 """s. A launch ends if its caller has not polled for this long after the wait."""
@@ -36,7 +36,7 @@ class HostLaunches:
     context: PluginContext
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _waiting: dict[str, float] = field(default_factory=dict)
-    """End of the wait by reservation id."""
+    """By reservation id."""
 
     def begin(self, guest: LaunchedGuest, *, patience: float, who: str = "") -> Launch:
         """Reserve memory for the guest, and return whether it may start."""

@@ -169,7 +169,7 @@ class Usage(NamedTuple):
     statistics: LastStatistics
     kernel: KernelMemory
     growth_rate: float
-    """KiB/s. Largest recent mean growth between two statistics."""
+    """KiB/s. Largest recent mean between two statistics."""
     cache_share: float
     """Ratio of usable memory that is page cache; the recent maximum."""
     peak: Peak
@@ -213,7 +213,6 @@ class ProcessGrowth(NamedTuple):
 
     since: float = -math.inf
     lowest: float = 0.0
-    """Smallest RSS in this time."""
     counted: float = 0.0
 
     def after(self, now: float, before: float, rss: float) -> tuple[ProcessGrowth, float]:

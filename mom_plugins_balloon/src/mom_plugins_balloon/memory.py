@@ -42,7 +42,7 @@ class HostMemory(NamedTuple):
     reaction: float = UNKNOWN_REACTION_SECONDS
     """Seconds until a guest that grows during its sweep has its headroom back."""
     ahead: float = 0.0
-    """To keep available for the expected growth of guests."""
+    """To keep available for guests' expected growth."""
     cycle: int = 0
 
     @property
@@ -57,7 +57,7 @@ class KernelStatistics(NamedTuple):
     usable: float | None = None
     age: float | None = None
     total: float | None = None
-    """Total memory as the kernel counts it."""
+    """As the kernel counts it."""
     unused: float | None = None
     """Free memory without page cache."""
     usable_soon: float | None = None
@@ -161,28 +161,26 @@ class GuestMemory(NamedTuple):
     maximum: float | None = None
     """Largest possible size: the guest's maximum, or less due to the limit of its control group."""
     limited_by_group: bool = False
-    """`maximum` is due to the control group."""
     guarantee: float = 0.0
     """Part of the largest promise that the host can keep."""
     reach: float | None = None
-    """Smallest size that the balloon can reach; None: any."""
+    """None: any size."""
     statistics: KernelStatistics = KernelStatistics()
     process: ProcessMemory = ProcessMemory()
     habits: Habits = Habits()
     sweeps: SweepState = SweepState()
     target: float | None = None
-    """Size that mom requested last."""
+    """Last request."""
     target_age: float | None = None
     on_its_way: bool = False
-    """The guest has not reached `target` yet."""
     largest: float | None = None
     """Largest possible size since the statistics were made."""
     start_rest: float | None = None
     """Time until mom takes memory from a new guest."""
     cost: float | None = None
-    """Cost of reclaim relative to an ordinary guest; None: 1."""
+    """Relative to an ordinary guest; None: 1."""
     rise: float | None = None
-    """Expected growth of its use; 0: none; None: no forecast."""
+    """0: no growth expected; None: no forecast."""
     obstacle: str = ""
     """Why the guest must not shrink, whatever it reports; empty: it may."""
     pause: str = ""

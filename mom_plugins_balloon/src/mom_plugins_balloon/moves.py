@@ -33,10 +33,10 @@ END_SECONDS: Final = 6.0
 """s from the end of a sweep until the guest has its headroom back, with repeated commands."""
 
 BACK_SECONDS: Final = 3.0
-"""s. Shortest wait for a guest to get its memory back."""
+"""s. Shortest wait for a guest's memory."""
 
 AGAIN_SECONDS: Final = 0.5
-"""s. Pause before a sweep is requested again, while other sweeps run."""
+"""s. Pause while other sweeps run."""
 
 SWEPT: Final = "it will be moved: a sweep reclaims memory that it has freed, and then returns its headroom"
 GIVEN_BACK: Final = "it will be moved: mom returns the memory taken from it"
@@ -56,7 +56,7 @@ class _Request:
     begun: bool = False
     answer: str = ""
     later: bool = False
-    """The sweep has to wait for others and may be requested again."""
+    """The sweep waits for others and may be requested again."""
     _over: threading.Event = field(default_factory=threading.Event)
 
     def end(self, answer: str, *, later: bool = False) -> None:

@@ -69,7 +69,6 @@ NEEDED = (
     (Scope.HOST, "mem_really_available"),
     *((Scope.GUEST, name) for name in ("balloon_cur", "balloon_max", "mem_usable", "stats_age")),
 )
-"""Fields that the law requires."""
 
 _DECLARE = "enable plugins that collect these fields: host, and a hypervisor plugin for the guests' fields"
 
@@ -237,7 +236,6 @@ class BalloonPlugin:
     # --- act and review ----------------------------------------------------------------------------------------------------------
 
     def _see(self, snapshot: Snapshot) -> None:
-        """Record a snapshot, in the first hook that gets it."""
         looked = self._looked
         if snapshot is looked:
             return

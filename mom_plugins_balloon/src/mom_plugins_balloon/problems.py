@@ -16,10 +16,10 @@ PROMISES: Final = "promises"
 GROWTH: Final = "growth"
 
 RECLAIM_SECONDS: Final = 30.0
-"""s. A host that is short for longer is full: guests give back memory of a burst within some cycles."""
+"""s. A host that is short for longer is full: memory of a burst returns within some cycles."""
 
 FINDINGS_SHOWN: Final = 10
-"""Guests named by `mom doctor`; the others are counted."""
+"""The others are counted."""
 
 _OVERSOLD: Final = "move guests away, lower their guarantees, or give the host more memory"
 _START_NO_MORE: Final = "start no more guests"
@@ -105,10 +105,8 @@ NAMED_SHARE: Final = 0.1
 """Ratio of the host's memory below which a consumer is not named."""
 
 NAMED: Final = 3
-"""Consumers named."""
 
 CURED: Final = 2
-"""Consumers with a cure."""
 
 _FULL_SWAP: Final = 0.95
 """Ratio. The kernel leaves a few slots of a swap area unused."""

@@ -34,16 +34,15 @@ VOUCHED = "mem_vouched"
 
 PRIORITY = "priority"
 ORDINARY_PRIORITY = 50.0
-"""Priority of a guest without one, on a scale of 0 to 100."""
+"""On a scale of 0 to 100."""
 
 METADATA = "mem_guarantee"
 """Guest property: promise in the guest's definition, as text."""
 
 AT_START: Final = "start"
-"""Promise of the size at the guest's start."""
 
 Guaranteed: TypeAlias = Portion | Literal["start"]
-"""A promise as an operator writes it: a size, a share of the maximum, or `start`."""
+"""As an operator writes it: a size, a share of the maximum, or `start`."""
 
 
 Key = TypeVar("Key", bound=Hashable)
@@ -89,7 +88,7 @@ class GuestPromise(NamedTuple):
     """Part that does not depend on figures that the guest reports itself."""
     priority: float
     beyond: float | None = None
-    """Largest promise, if it exceeds the guest's maximum."""
+    """If it exceeds the guest's maximum."""
     guarantee: int = 0
 
 
@@ -204,7 +203,6 @@ class Guarantees:
 
     context: PluginContext
     of_file: Callable[[Guest], Guaranteed | None]
-    """Returns the promise of the YAML file."""
     host_reserve: Portion
     started: Callable[[Guest, float | None], float | None] = lambda guest, maximum: None
     """Returns the promise `start` in KiB for a guest with this maximum; None: unknown."""

@@ -32,7 +32,6 @@ class GuestArrival(NamedTuple):
     """Start of a guest, if mom knows it."""
 
     came: bool = False
-    """mom has seen the guest come or reboot."""
     started: float | None = None
     """Time of the start, if mom has seen it and the guest has taken no reservation."""
     old_at: float = -math.inf

@@ -23,7 +23,7 @@ from mom_plugins_balloon.parameters import LawParameters, ReservationSettings
 from mom_plugins_balloon.room import Spare, rise_of, room_of, seconds_to_free, spare_of, too_large, too_late
 
 _ENDED: Final = 100
-"""Ended reservations that mom remembers, so that callers learn how they ended."""
+"""Callers learn how these reservations ended."""
 
 TOUCHED_KIB: Final = 16384
 """KiB. A guest that has touched all but this has used its reservation."""
@@ -46,7 +46,7 @@ class HostReservations:
     file: BalloonFile
     limits: Callable[[], ShrinkLimits]
     why_none_gives: Callable[[], str]
-    """Returns why no guest is shrunk, for example because mom only observes; empty: guests are shrunk."""
+    """For example because mom only observes; empty: guests are shrunk."""
     loaded: bool = False
     """`load` was called. Until then, reservations of the previous run are unknown."""
     _followed: bool = False
@@ -258,7 +258,6 @@ class HostReservations:
         return room_of(snapshot, last, spare, host_keeps, reserved_kib=reserved, why=why, rising_kib=rising, rising_until=until), spare
 
     def _end_finished(self) -> None:
-        """End finished reservations, also on disk."""
         now, before = self.context.monotonic(), len(self._kept)
         launches_over = [kept for kept in self._kept.values() if kept.taken_at is None and now >= kept.launch_until]
         self._kept |= {kept.id: kept.before for kept in launches_over if kept.before is not None}

@@ -195,7 +195,6 @@ class Resizer:
         return ""
 
     def _resize(self, hypervisor: BalloonControl, guest: Guest, request: SizeRequest) -> None:
-        """Send a size and record the request, even if its outcome is unknown."""
         self.sweeps.sweeper.take_over(guest.id)
         try:
             hypervisor.set_balloon(guest.entity, request.target)

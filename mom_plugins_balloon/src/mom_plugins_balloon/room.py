@@ -28,7 +28,7 @@ COUNTED_SHARE: Final = 0.5
 """Ratio of a guest's cold memory that counts. The guest may use some of it again."""
 
 OLDEST_SECONDS: Final = 600.0
-"""s. Maximum age of a working set."""
+"""s."""
 
 RETURNING_SHARE: Final = 0.1
 """Ratio of guests' memory in the host's swap that is kept free, for swap-in within a minute."""
@@ -51,7 +51,7 @@ class Spare(NamedTuple):
     cold: float = 0.0
     """Additional gain from cold memory that goes to swap."""
     cold_pace: float = 0.0
-    """KiB/s of `cold`."""
+    """KiB/s."""
     largest: float = 0.0
 
 

@@ -32,11 +32,9 @@ class CycleFacts(NamedTuple):
     holds: Mapping[str, float] | None = None
     """Guarantees in KiB; None: fields of the snapshot count."""
     start_unknown: Set[str] = frozenset()
-    """Guests with the promise `start` whose size at the start is unknown."""
     promise_unknown: Set[str] = frozenset()
     """Guests whose promises are unknown. They may grow, and are not shrunk."""
     moving: Mapping[str, str] = MappingProxyType({})
-    """Why guests keep their size during or before a move."""
     restores: bool = False
     """mom will restore sizes later, so it must know the original sizes."""
 
@@ -110,7 +108,7 @@ class Suggested(NamedTuple):
 
     sizes: Sequence[SizeSuggestion]
     ahead: float = 0.0
-    """KiB to keep available for the expected growth of guests."""
+    """KiB."""
 
 
 def suggestions(

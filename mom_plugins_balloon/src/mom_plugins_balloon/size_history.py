@@ -43,7 +43,7 @@ class GuestHistory:
     since: Since | None = None
     applied: Outcome | None = None
     tried: Outcome | None = None
-    """Last decision on its size that was applied or failed."""
+    """Applied or failed."""
     tried_at: float = 0.0
     obstacle: Value = None
     obstacle_since: float = 0.0

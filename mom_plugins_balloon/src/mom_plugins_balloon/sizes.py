@@ -29,12 +29,12 @@ class SizeRequest:
 
     target: int
     began_at: float
-    """Size at that time."""
+    """Size when mom sent the command."""
     at: float
     """Time of the command."""
     arrived: bool = False
     statistics_made: float | None = None
-    """Time of the statistics for the decision."""
+    """Time of the statistics behind the decision."""
     sweeps: bool = False
     """A sweep whose end was not reported yet."""
     in_doubt: bool = False
@@ -120,16 +120,16 @@ class Cooperation(NamedTuple):
     """Cooperation of a guest with mom's requests. Sizes are KiB, times monotonic seconds."""
 
     owing: float | None = None
-    """Size when it last gave memory; None: it has reached its target."""
+    """Size when the balloon last inflated; None: the guest has reached its target."""
     since: float = 0.0
-    """Time when it first had that size."""
+    """Time since which the guest has that size."""
     gave: bool = False
-    """It gave a part of the requested memory."""
+    """The guest gave a part of the requested memory."""
     aside_for: float = 0.0
-    """Seconds for which it was set aside last; 0: it has cooperated since."""
+    """Length of the last time set aside; 0: the guest has cooperated since."""
     until: float = 0.0
     why_aside: str = ""
-    """Why it is set aside; empty: it is not."""
+    """Empty: it is not set aside."""
 
     def after(
         self, request: SizeRequest | None, size: float | None, now: float, dead_band: float, *, excused: bool

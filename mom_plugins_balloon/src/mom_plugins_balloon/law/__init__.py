@@ -44,7 +44,7 @@ ALL_ASKED_SECONDS: Final = 60.0
 """s in which the law asks every guest for expected growth. Forecasts look 15 minutes ahead."""
 
 LEAST_ASKED: Final = 64
-"""Guests asked in each cycle. Asking thousands would dominate the law's CPU time."""
+"""Asking thousands would dominate the law's CPU time."""
 
 
 def decide(host: HostMemory, guests: Sequence[GuestMemory], parameters: LawParameters, limits: ShrinkLimits) -> list[SizeSuggestion]:

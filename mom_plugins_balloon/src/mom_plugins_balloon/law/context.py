@@ -10,7 +10,7 @@ from mom_plugins_balloon.memory import HostMemory
 from mom_plugins_balloon.parameters import BALLOON_KIB_PER_SECOND, LawParameters
 
 BYTES: Final = 1024
-"""Bytes in a KiB; settings are in bytes."""
+"""Settings are in bytes."""
 
 
 class LawContext(NamedTuple):
@@ -18,7 +18,7 @@ class LawContext(NamedTuple):
 
     host: HostMemory
     p: LawParameters
-    """Parameters as written in the configuration; used for ratios and times."""
+    """As configured; for ratios and times."""
     step: float
     margin: float
     margin_share: float
@@ -30,7 +30,7 @@ class LawContext(NamedTuple):
     growth_rate: float
     below_hard: bool
     takes_margins: bool
-    """The host is so short that guests give part of their margins."""
+    """The host is so short that mom takes part of the margins."""
     sweeps_can_end_late: bool
     """A sweep leaves the guest memory in case it ends late; not below the low watermark."""
     no_reclaim: bool

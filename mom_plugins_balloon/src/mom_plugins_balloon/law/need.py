@@ -31,7 +31,6 @@ class Need(NamedTuple):
     """Need and headroom of one guest, in KiB."""
 
     need: float
-    """Memory in use that the guest could give up only by swapping."""
     usable: float
     """Memory above the need, now or in the next cycles."""
     margin: float

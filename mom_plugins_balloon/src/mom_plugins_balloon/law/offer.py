@@ -22,7 +22,7 @@ class Offer(NamedTuple):
     """Memory that one guest can give by each means, in KiB."""
 
     sweep: float = 0.0
-    """Gain of the host from a sweep."""
+    """Host's gain from a sweep."""
     depth: float = 0.0
     """Inflation of the balloon for that gain, hollow memory included."""
     backed: float = 0.0
@@ -36,7 +36,7 @@ class Offer(NamedTuple):
     burst: float = 0.0
     """Headroom for bursts, and page cache that the guest will read again."""
     cost: float = 1.0
-    """Cost of reclaim relative to an ordinary guest (`reclaim_cost`)."""
+    """Relative to an ordinary guest (`reclaim_cost`)."""
     trims: bool = False
 
     @property

@@ -47,7 +47,7 @@ class Balance(NamedTuple):
     demand: float
     """`lacks`, plus memory that guests are expected to take."""
     ahead: float
-    """Memory to keep available for the expected growth of guests."""
+    """To keep available for guests' expected growth."""
 
 
 Changes: TypeAlias = Mapping[int, SizeChange]

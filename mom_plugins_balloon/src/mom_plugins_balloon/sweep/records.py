@@ -124,7 +124,7 @@ REST_SECONDS: Final = {
 """s until the next sweep. Bursts and CPU shortage last seconds, a stuck balloon much longer."""
 
 SHOWN_SECONDS: Final = 60.0
-"""s. Fields of a guest show its last sweep for this time."""
+"""s."""
 
 MISSED_SECONDS: Final = 600.0
 """s for which mom does not sweep for missed memory: the balloon cannot reach it, or QEMU uses it."""

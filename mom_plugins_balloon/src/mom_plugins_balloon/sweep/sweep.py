@@ -228,7 +228,7 @@ class Sweep:
             raise SweepOver(SweepEnd.GREW)
 
     def _deflate(self) -> str:
-        """Return the error; empty: the balloon deflates. Raises `GuestGone`."""
+        """Return the error; empty: the balloon deflates. Raise `GuestGone`."""
         error = ""
         for seconds in (0.0, *limits.BACK_AGAIN_SECONDS):
             if seconds:
