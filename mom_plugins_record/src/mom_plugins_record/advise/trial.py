@@ -97,7 +97,7 @@ SETTLED_SECONDS: Final = 120.0
 
 
 NAME: Final = "advised"
-"""Prefix of new guests' names. A pattern of the section `guests` sets their class."""
+"""A pattern of the section `guests` sets their class."""
 
 OFFLOADS: Final = "offload_room"
 

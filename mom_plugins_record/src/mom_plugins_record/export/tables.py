@@ -294,7 +294,7 @@ def cell(value: object) -> object:
 FILES: Final[Mapping[str, type[ParquetFile | CsvFile]]] = {"parquet": ParquetFile, "csv": CsvFile}
 
 ROWS: Final = 50_000
-"""Rows of each table in memory: 25 MiB with 60 fields."""
+"""25 MiB with 60 fields."""
 
 
 def export(

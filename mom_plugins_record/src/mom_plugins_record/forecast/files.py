@@ -18,7 +18,7 @@ from mom_plugins_record.forecast.past import HostPast
 from mom_plugins_record.forecast.slots import Calendar
 
 LOOKS_EVERY: Final = 60.0
-"""s between two checks for files of `mom forecast learn`."""
+"""s."""
 
 PATIENCE: Final = 5.0
 """s that a stop waits for the disk. A stopping mom waits less."""

@@ -59,7 +59,7 @@ RISE_SHARE: Final = 0.05
 """KiB, and ratio of a guest's use. Smaller rises do not count."""
 
 USED_FIELDS: Final = ("mem_available", "mem_usable", "balloon_cur")
-"""Fields for the use of a guest: the kernel's total, at most the size, less the usable part."""
+"""The kernel's total, at most the size, less the usable part."""
 
 PINNED: Final = "pinned"
 """Guest property: the host holds the guest's memory anyway, or in a pool such as huge pages."""
@@ -142,9 +142,9 @@ class HostDays:
         self.known: dict[str, KnownGuest] = {}
         self.past = HostPast(calendar=calendar)
         self.margin = 0.0
-        """KiB added to the expected growth of all guests together."""
+        """KiB added to all guests' expected growth."""
         self.usual = 0.0
-        """Usual error of that growth in KiB."""
+        """KiB."""
         self._ids: list[str] = []
         self._columns: list[list[int | float | None]] = [[] for _ in GUEST_FIELDS]
         """Values of guests by field; for a rise, its first slot."""
@@ -183,7 +183,6 @@ class HostDays:
         self._cycles += 1
 
     def _advance(self, snapshot: Snapshot) -> None:
-        """Interrupt all slots after a jump of the clock, or an absence."""
         now, monotonic = snapshot.time, snapshot.monotonic
         clock = now - monotonic
         self._clock, clock_before, before, self._now = clock, self._clock, self._now, (now, monotonic)

@@ -22,7 +22,6 @@ LEARNED: Final = "learned-past.json"
 """Result of `mom forecast learn`."""
 
 PARTS: Final = 48
-"""Half hours of a day."""
 
 MOST_DAYS: Final = 56
 """Eight weeks. Older days say little about the future."""

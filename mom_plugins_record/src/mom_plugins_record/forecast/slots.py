@@ -11,7 +11,6 @@ SLOTS: Final = 96
 """15 minutes each."""
 
 HOURS: Final = 24
-"""Parts of the day for errors."""
 
 HOUR_SLOTS: Final = SLOTS // HOURS
 

@@ -36,7 +36,7 @@ from mom_plugins_record.forecast.plugin import ForecastPlugin
 from mom_plugins_record.forecast.slots import HOURS, SLOTS, Calendar
 
 BARS: Final = 48
-"""Characters of a day: half an hour each fits beside names on 80 columns."""
+"""Half an hour each fits beside names on 80 columns."""
 
 PROGRESS_EVERY: Final = 500
 """Cycles."""
@@ -201,5 +201,4 @@ def _range(values: Sequence[float | None]) -> str:
 
 
 def _axis() -> str:
-    """Return the hours of a day; 24ths of an artificial day."""
     return "".join(f"{hour:<6}" for hour in range(0, HOURS, 3)).rstrip()

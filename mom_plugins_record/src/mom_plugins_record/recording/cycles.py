@@ -35,7 +35,7 @@ FARTHEST: Final = 6e10
 """Seconds since the epoch to the year 3871. Later times cannot be shown as dates."""
 
 _AS_THEY_ARE: Final = ("time", "mode", "duration", "lag", "skipped", "woken_by", "problems", "plugins", "verdict")
-"""Parts of a report that JSON holds unchanged."""
+"""JSON holds these unchanged."""
 
 
 def json_text(value: object) -> bytes:

@@ -45,7 +45,7 @@ SLICE: Final = 1024
 """Bytes to unpack at a time: at most 32 MiB result."""
 
 CHUNK: Final = 1 << 20
-"""Bytes to search for marks at a time."""
+"""Bytes."""
 
 PARAMETERS: Final = zstandard.ZstdCompressionParameters.from_level(1, window_log=22, hash_log=18)
 """A window of 4 MiB covers several similar cycles of 1,000 guests. A hash of 18 bits saves a tenth."""

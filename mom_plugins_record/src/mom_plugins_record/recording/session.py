@@ -20,7 +20,7 @@ LONGEST_HISTORY: Final = 1000
 """Cycles."""
 
 MOST_DECLARED: Final = 4096
-"""Fields or controls of a session. mom's own plugins declare about 200."""
+"""mom's own plugins declare about 200."""
 
 SESSION: Final = b'{"session":'
 

@@ -193,7 +193,6 @@ class RecordingWriter:
         self._forget(older)
 
     def _lock_folder(self) -> None:
-        """Lock the folder until the process ends."""
         # Other users cannot open this file: if they could open it, they could lock it.
         self._lock = os.open(self.folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:

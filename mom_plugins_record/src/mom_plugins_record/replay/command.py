@@ -21,7 +21,7 @@ from mom_plugins_record.replay.complaints import Complaint, Complaints
 from mom_plugins_record.replay.stage import Estimate, estimate
 
 SHOWN: Final = 10
-"""Lines of each list on a screen; `--json` has all."""
+"""`--json` has all."""
 
 FAILURES: Final = ("below-need", "oscillation", "bounds", "difference")
 

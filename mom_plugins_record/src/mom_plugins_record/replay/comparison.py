@@ -60,7 +60,7 @@ class Comparison:
     failures: int = 0
     lost: int = 0
     damage: str = ""
-    """Damage of the recording; empty: none."""
+    """Empty: none."""
     apart: int = 0
     """Recorded decisions of plugins that the replay lacks."""
 

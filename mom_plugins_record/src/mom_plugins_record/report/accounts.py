@@ -219,7 +219,6 @@ class Accounts:
 
 
 def _guests_unknown(report: Report) -> bool:
-    """Return True if the hypervisor did not list its guests."""
     if report.snapshot.guests or report.verdict is None:
         return False
     return any(condition.name == "guests" and not condition.over for condition in report.verdict.conditions)

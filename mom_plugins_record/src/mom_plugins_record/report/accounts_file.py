@@ -48,7 +48,7 @@ HOST_KEPT: Final = 400 * 86_400.0
 """s for which the host's rows are kept. A year is 3 MiB."""
 
 MOST_SET_ASIDE: Final = 3
-"""Damaged files that are kept. The next one replaces the last."""
+"""The next one replaces the last."""
 
 START_ANEW: Final = "move it away; mom then starts new accounts"
 

@@ -18,7 +18,7 @@ HOST: Final = (
 )  # fmt: skip
 
 TOGETHER: Final = ("rss", "cold")
-"""Fields of guests, as sums."""
+"""Guests' fields, as sums."""
 
 
 class MinuteRow(NamedTuple):

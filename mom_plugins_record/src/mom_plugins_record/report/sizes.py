@@ -10,7 +10,7 @@ from statistics import linear_regression, pvariance
 from typing import Final
 
 LEAST_DAYS: Final = 7
-"""Days. In fewer, the rhythm of a week looks like growth."""
+"""In fewer, the rhythm of a week looks like growth."""
 
 FARTHEST_DAYS: Final = 730.0
 """Two years. Some weeks of data do not allow later dates."""
@@ -72,10 +72,10 @@ MARGIN_KIB: Final = 80 * 1024.0
 """KiB. Reserve of a guest above its use, as in the balloon law. With less, guests of 1 GiB had OOM kills."""
 
 STEP_KIB: Final = 256 * 1024.0
-"""KiB. Advised sizes are rounded up to this."""
+"""KiB."""
 
 LEAST_HOURS: Final = 24
-"""Hours of evidence before any advice: work repeats after a day at the earliest."""
+"""Work repeats after a day at the earliest."""
 
 KIB_PER_GIB: Final = float(1 << 20)
 

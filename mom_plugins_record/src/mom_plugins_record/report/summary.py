@@ -21,7 +21,6 @@ Number = TypeVar("Number", int, float)
 KIB_SECONDS_PER_GIB_HOUR: Final = KIB_PER_GIB * 3600
 
 HOURS_A_MONTH: Final = 730.0
-"""A twelfth of a year."""
 
 DAY_HOURS: Final = 24
 
@@ -29,7 +28,7 @@ SHORT: Final = 3 * 86_400.0
 """s. A report of less time has plots by hours instead of days."""
 
 WHOLE_DAY_HOURS: Final = 20
-"""Hours that make a day: a morning alone would look like less need."""
+"""A morning alone would look like less need."""
 
 SEEN_SHARE: Final = 0.5
 """Share of an hour that must be known to count as evidence for the guest's need."""
@@ -271,7 +270,7 @@ class _GuestTotals:
     members: defaultdict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
     known_hours: Counter[str] = field(default_factory=Counter)
     needs: defaultdict[int, float] = field(default_factory=lambda: defaultdict(float))
-    """KiB times seconds that guests needed, by hour."""
+    """KiB times seconds, by hour."""
 
     @classmethod
     def of(cls, rows: Iterable[GuestHour], by: str, tenant: str) -> _GuestTotals:

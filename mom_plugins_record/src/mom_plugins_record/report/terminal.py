@@ -21,7 +21,6 @@ NAME_WIDTH: Final = 32
 FIGURE_WIDTH: Final = 12
 
 GROUP_WIDTH: Final = 24
-"""Characters of a group's name."""
 
 LEAST_GIB_MONTHS: Final = 0.01
 LEAST_HOSTS: Final = 0.1
