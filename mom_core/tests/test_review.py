@@ -76,7 +76,7 @@ def test_invalid_revisions_change_nothing() -> None:
     assert [one.message for one in problems] == [
         "mom_review: it revises a decision on odd of a that does not exist",
         "mom_review: a revision may change only the value of a decision, not its control or entity",
-        "mom_review: it returned a str instead of a Revision",
+        "mom_review: it returned str instead of Revision",
     ]
 
 

@@ -144,7 +144,7 @@ def {}(self):
     ("hook", "answer", "told"),
     [
         ("mom_check", "Finding(Severity.ERROR, 'gears', 'wheels do not fit')", "wheels do not fit"),
-        ("mom_doctor", "[5]", "mom_doctor returned a int instead of Finding"),
+        ("mom_doctor", "[5]", "mom_doctor returned int instead of Finding"),
     ],
 )
 def test_findings_of_a_plugin_and_of_its_nonsense_are_shown(mom, acme, file, hook, answer, told):
@@ -338,7 +338,7 @@ def test_init_leaves_out_what_does_not_fit_or_lacks_another_plugin_with_the_reas
     assert code == 0
     assert "also installed, but not enabled: absent" in out
     assert "SystemExit: 4" in out
-    assert "mom_suggest returned a int instead of Suggestion" in out
+    assert "mom_suggest returned int instead of Suggestion" in out
     assert "mom_suggest returned settings that the plugin rejects" in out
     assert "without lonely: " in out
     assert "nobodys_field" in out
@@ -467,7 +467,7 @@ def test_a_plugin_with_broken_importers_is_remarked_upon_and_the_others_count(mo
     code, out, err = mom("config", "import", "--from", "acme", tmp_path / "old")
     assert code == 0
     assert "acme:" in out
-    assert "mom_importers returned a int instead of Importer" in err
+    assert "mom_importers returned int instead of Importer" in err
 
 
 def test_doctor_names_what_fits_by_now_and_is_not_enabled(mom, acme, file, tmp_path):
@@ -486,4 +486,4 @@ def test_check_warns_of_several_hypervisors(acme, check):
     acme(name="other", body=hypervisor)
     code, out, _ = check("plugins: {acme: {}, other: {}}")
     assert code == 0
-    assert "several plugins provide a hypervisor: acme, other; only the first" in out
+    assert "several plugins provide a hypervisor: acme, other; mom uses the first" in out

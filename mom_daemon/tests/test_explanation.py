@@ -141,7 +141,7 @@ def test_what_a_plugin_fails_to_say_is_unknown_and_the_others_are_heard(caplog: 
     assert sorted(found["unknown"][1:]) == [
         "what the plugin broken knows (SystemError: lame)",
         "what the plugin ends knows (SystemExit: 3)",
-        "what the plugin odd knows (TypeError: mom_explainer returned a int instead of Explainer)",
+        "what the plugin odd knows (TypeError: mom_explainer returned int instead of Explainer)",
         "what the plugin unmakeable knows (ValueError: not today)",
     ]
     assert caplog.text.count("the plugin broken failed to explain a guest") == 1
@@ -206,7 +206,7 @@ def test_review_problems_and_trials_are_told_with_the_units_of_the_plugin() -> N
     problem = Problem(Source("knobs"), "it squeaks", wanted.entity, hint="oil it")
     considered = (replace(wanted, value=4096),)
     found = told(explained(replace(one, revisions=(revision,), outcomes=(), problems=(problem,), considered=considered), knobs=Knobs))
-    assert "review: The review of knobs dropped that: it would hurt." in found
+    assert "review: The review of knobs dropped it: it would hurt." in found
     assert "problems: error from knobs: it squeaks (oil it)." in found
     assert "trial: Policies on trial would set knob to 4,096 KiB, instead of 1,024 KiB." in found
 

@@ -181,7 +181,7 @@ def test_a_mom_whose_socket_tells_of_an_old_cycle_does_not_hang_while_its_status
     said = capsys.readouterr().out
     assert "HANGS" not in said
     assert "cycle 9 ended " in said
-    assert f"says {tmp_path}/run/{STATUS_FILE}" in said
+    assert f"(from {tmp_path}/run/{STATUS_FILE}" in said
 
 
 def test_that_the_guests_are_unknown_is_an_answer_and_not_asked_for_once_more(

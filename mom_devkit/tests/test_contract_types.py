@@ -45,7 +45,7 @@ class Notes(Protocol):
 
 @pytest.mark.parametrize(
     ("kind", "offer", "message"),
-    [(int, 5, "is no protocol"), (Notes, 5, "it has no read, write"), (Notes, type("N", (), {"read": 1, "write": 1}), "")],
+    [(int, 5, "is no protocol"), (Notes, 5, "it lacks read, write"), (Notes, type("N", (), {"read": 1, "write": 1}), "")],
 )
 def test_an_offer_must_have_all_of_its_protocol(kind: object, offer: object, message: str) -> None:
     missing = missing_of(kind, offer)

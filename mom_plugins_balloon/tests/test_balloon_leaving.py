@@ -174,7 +174,7 @@ def test_leaving_guest_is_swept_and_keeps_its_size(bench: Bench) -> None:
     assert bench.hypervisor.size == 2 * GIB
     assert bench.hypervisor.idle < 60 * MIB
     assert bottom >= NEED + 32 * MIB, "it keeps what it uses, and what a sweep leaves"
-    assert said.startswith("gave ")
+    assert said.startswith("reclaimed ")
     assert said.endswith("arrived")
     (decision,) = bench.decided
     assert "it will be moved" in decision.reason
@@ -287,7 +287,7 @@ def test_cycles_continue_during_the_sweep(bench: Bench) -> None:
         bench.cycle()
 
     said = bench.prepared(cycle=cycle)
-    assert said.startswith("gave ")
+    assert said.startswith("reclaimed ")
     assert said.endswith("nothing-more")
     assert [kib for _, kib in bench.hypervisor.commands] == [size - 64 * MIB, size - 192 * MIB, size - 320 * MIB, size]
     assert len(cycles) > 3

@@ -170,15 +170,15 @@ def test_a_guest_is_bound_only_to_where_its_memory_fits_beside_the_reserve() -> 
     assert "more than is available on node 0" in review("numa_nodeset", "0", balloon_cur=10 * GIB)
     assert "more than is available on node 0" in review("numa_nodeset", "0", guest_guarantee=10 * GIB), "what was promised counts"
     assert review("numa_nodeset", "0-1", numa_nodeset="0", balloon_cur=200 * GIB) == "", "wider is always allowed"
-    assert "not known" in review("numa_nodeset", "1", host={})
-    assert "not known" in review("numa_nodeset", "1", balloon_cur=None, numa_memory=None)
+    assert "unknown" in review("numa_nodeset", "1", host={})
+    assert "unknown" in review("numa_nodeset", "1", balloon_cur=None, numa_memory=None)
 
 
 @pytest.mark.parametrize("age", [OLDEST_SECONDS + 1, None])
 def test_where_a_guests_memory_was_long_ago_says_nothing_of_what_it_takes(age: float | None) -> None:
     assert "1.20 GiB more than is available on node 0" in review("numa_nodeset", "0", numa_memory_age=age)
     assert review("numa_nodeset", "1", numa_memory_age=age) == ""
-    assert "not known" not in review("numa_nodeset", "0", numa_memory_age=age, balloon_cur=None), "what it needs is known by it still"
+    assert "unknown" not in review("numa_nodeset", "0", numa_memory_age=age, balloon_cur=None), "what it needs is known by it still"
 
 
 def test_what_guests_bound_in_one_cycle_take_counts_for_those_after_them() -> None:

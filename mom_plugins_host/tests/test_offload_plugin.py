@@ -121,7 +121,7 @@ def test_a_guest_that_some_lists_lack_is_known_when_it_is_there_again_unless_it_
 def test_when_the_host_is_short_cold_memory_goes_of_a_guest_without_balloon_statistics_or_agent() -> None:
     bench = Bench(["vm1"])
     (decision,) = bench.cycle(SHORT, {"vm1": COLD})
-    assert "goes to swap" in decision.reason
+    assert "mom swaps out memory" in decision.reason
     assert bench.hypervisor.moved == [("vm1", decision.value)]
     bench.cycle(SHORT, {"vm1": COLD})
     (fields,) = bench.fields.values()

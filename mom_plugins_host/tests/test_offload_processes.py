@@ -50,7 +50,7 @@ def test_memory_that_is_held_in_place_goes_nowhere(tmp_path: Path, status: str, 
 
 
 def test_a_guest_whose_process_has_ended_is_not_reached(tmp_path: Path) -> None:
-    assert "not known" in way(host_of(tmp_path, V2), cgroups={"": SCOPE}).why_not
+    assert "unknown" in way(host_of(tmp_path, V2), cgroups={"": SCOPE}).why_not
 
 
 def test_what_comes_back_is_counted_by_the_group_and_else_by_the_process(tmp_path: Path) -> None:

@@ -177,7 +177,7 @@ def test_who_asks_while_the_system_gives_no_more_threads_is_asked_to_come_again(
     worker = Worker("mom-test", "tests", 1)
     with monkeypatch.context() as patch:
         patch.setattr(threading.Thread, "start", none_left)
-        with pytest.raises(ProblemError, match="no more threads") as refused:
+        with pytest.raises(ProblemError, match="cannot start more threads") as refused:
             asyncio.run(worker.run(lambda: 1))
     assert refused.value.status == 503
     assert asyncio.run(worker.run(lambda: 1)) == 1

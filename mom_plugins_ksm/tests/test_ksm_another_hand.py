@@ -83,7 +83,7 @@ def test_where_virt_handler_runs_once_is_enough(tmp_path: Path) -> None:
     assert node.cycle() == []
     node.other_sets(100)
     (said,) = node.cycle()
-    assert said.startswith("KubeVirt's virt-handler sets KSM's knobs")
+    assert said.startswith("KubeVirt's virt-handler also sets KSM's knobs")
     assert node.stands("pages_to_scan") == "100"
 
 

@@ -136,7 +136,7 @@ def test_unmerging_first_lets_merging_across_nodes_change_in_the_same_cycle() ->
     assert {outcome.status for outcome in outcomes.values()} == {Status.APPLIED}
 
 
-@pytest.mark.parametrize(("zero_pages", "said", "enough"), [(0, "1000 pages takes 3 MiB", 4001), (500, "1500 pages takes 5 MiB", 6001)])
+@pytest.mark.parametrize(("zero_pages", "said", "enough"), [(0, "1000 pages needs 3 MiB", 4001), (500, "1500 pages needs 5 MiB", 6001)])
 def test_unmerging_is_refused_when_there_is_no_memory_for_it_and_for_empty_pages(zero_pages: int, said: str, enough: int) -> None:
     kernel = Kernel(mergeable=2000, run=1, ksm_zero_pages=zero_pages)
     outcome = decide(kernel, spare_kib=enough - 1, run=2)["run"]

@@ -248,7 +248,7 @@ def test_the_verb_says_what_is_not_known(tmp_path: Path) -> None:
     with pytest.raises(MomError, match="no guests' days"):
         run("show", "-c", config)
     lived(tmp_path, range(1))
-    with pytest.raises(MomError, match="no days of a guest dekstop"):
+    with pytest.raises(MomError, match="no days of guest dekstop"):
         run("show", "dekstop", "-c", config)
     assert "no pattern" in run("show", "desktop", "-c", config)
     mistyped = CliRunner().invoke(forecast, ["show", "--file", str(tmp_path / "nowhere")])

@@ -56,7 +56,7 @@ def test_loss_is_relative_to_the_guests_lifetime() -> None:
         return run
 
     assert trial(0.1).lost == {"a": pytest.approx(0.1)}
-    assert trial(0.1).slowed_down(trial(0.0)) == "a loses 10.0 % of its work, without newcomers 0.0 %"
+    assert trial(0.1).slowed_down(trial(0.0)) == "a loses 10.0 % of its work, without new guests 0.0 %"
 
 
 DAY = """

@@ -99,7 +99,7 @@ def test_nothing_is_left_behind_and_nothing_is_overwritten(recording, tmp_path):
     (tmp_path / "full" / "mine").write_text("mine")
     for output, arguments, message in (
         (tmp_path / "full", (), "is not empty"),
-        (tmp_path / "none", ("--from", "2030-01-01"), f"has no cycle in that time (`mom record show {recording}` says"),
+        (tmp_path / "none", ("--from", "2030-01-01"), f"has no cycle in that time (`mom record show {recording}` shows"),
         (tmp_path / "full" / "mine" / "x", (), "cannot write"),
         (tmp_path / "none", ("--guest", "nobody*"), "no guest recorded in that time is named nobody*"),
     ):

@@ -160,7 +160,7 @@ def test_other_policies_are_compared_and_judged(recording: Path, tmp_path: Path)
     assert "in 65 cycles, first 2026-01-01 00:00:10 (cycle 1)" in " ".join(shown.output.split())
     assert "50_balloon:1:" in shown.output
     assert "decisions below what the guest needs (then): none" in shown.output
-    assert "fails on: below-need\n" in shown.output
+    assert "failed checks: below-need\n" in shown.output
     as_json = json.loads(run(recording, "--policy", other, "--json").output)
     assert as_json["exact"]["now"]["below-need"][0]["count"] > 0
     assert as_json["exact"]["most_different"][0]["example"]["now_from"].startswith("50_balloon:1:")

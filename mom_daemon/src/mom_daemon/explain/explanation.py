@@ -179,7 +179,7 @@ def _reasons(explainer: Explainer, report: Report, guest: Guest, controls: Seque
 
 def _given(by: str, kind: type[Result], value: object) -> Result:
     if not isinstance(value, kind):
-        raise TypeError(f"{by} returned a {type(value).__name__} instead of a {kind.__name__}")
+        raise TypeError(f"{by} returned {type(value).__name__} instead of {kind.__name__}")
     return value
 
 

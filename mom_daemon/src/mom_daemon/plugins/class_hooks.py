@@ -39,7 +39,7 @@ def offered(plugin: LoadedPlugin, hook: str, *, each: type = object, seconds: fl
     offers = made.value or []
     wrong = next((type(offer).__name__ for offer in offers if not isinstance(offer, each)), None)
     if wrong is not None:
-        raise mistake(plugin, f"{hook} returned a {wrong} instead of {each.__name__}")
+        raise mistake(plugin, f"{hook} returned {wrong} instead of {each.__name__}")
     return offers
 
 

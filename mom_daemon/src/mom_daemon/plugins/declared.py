@@ -93,4 +93,4 @@ def sorted_out(hook: str, answer: object) -> tuple[list[Finding], str]:
     """Return a hook's findings and its result's fault, or an empty text."""
     items = answer if isinstance(answer, list | tuple) else [] if answer is None else [answer]
     wrong = next((type(item).__name__ for item in items if not isinstance(item, Finding)), None)
-    return [item for item in items if isinstance(item, Finding)], "" if wrong is None else f"{hook} returned a {wrong} instead of Finding"
+    return [item for item in items if isinstance(item, Finding)], "" if wrong is None else f"{hook} returned {wrong} instead of Finding"
