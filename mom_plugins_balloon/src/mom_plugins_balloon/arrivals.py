@@ -21,7 +21,7 @@ LISTED_BEFORE_SECONDS: Final = 10.0
 
 
 class Arrivals:
-    """Guests of the last list that have arrived for reservations."""
+    """Listed guests that have arrived for reservations."""
 
     def __init__(self, guests: BalloonedGuests, context: PluginContext) -> None:
         self._guests, self._context = guests, context
@@ -30,7 +30,7 @@ class Arrivals:
     def see(
         self, kept: Mapping[str, KeptReservation], snapshot: Snapshot, now: float
     ) -> tuple[Mapping[str, KeptReservation], Sequence[KeptReservation]]:
-        """Return changed reservations by id, and reservations whose guest is gone."""
+        """Return changed reservations by id, and those whose guest is gone."""
         changed: dict[str, KeptReservation] = {}
         ended: list[KeptReservation] = []
         for identity, reservation in kept.items():
@@ -64,7 +64,7 @@ class Arrivals:
         return max(0, size - int(self._held_kib(guest) if now else guest.number("rss") or 0.0))
 
     def expected_kib(self, kept: Mapping[str, KeptReservation]) -> float:
-        """Return the expected use of arrived guests that their reservations include."""
+        """Return the part of guests' expected use that is reserved."""
         takers = [(reservation, self._taker(reservation)) for reservation in kept.values()]
         return sum(min(self.kept_kib(reservation), _usual_rise_kib(guest)) for reservation, guest in takers if guest is not None)
 

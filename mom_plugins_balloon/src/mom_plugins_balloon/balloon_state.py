@@ -34,7 +34,7 @@ class StartedSize(NamedTuple):
         return self.size < self.maximum - SAME_SIZE_KIB
 
     def had(self, kib: float) -> bool:
-        """Return whether this is the guest's size or maximum at its start."""
+        """Return whether the guest started with this size or maximum."""
         return abs(kib - self.size) < SAME_SIZE_KIB or abs(kib - self.maximum) < SAME_SIZE_KIB
 
     def must_follow(self, size: float | None, maximum: float | None, age: float | None) -> bool:
@@ -99,7 +99,7 @@ class BalloonFile:
 
     @property
     def left(self) -> bool:
-        """Whether the file belongs to the plugin after a reload, or to the next mom."""
+        """Whether the plugin after a reload, or the next mom, owns the file."""
         return self._file.left
 
     def leave(self) -> None:
@@ -128,7 +128,7 @@ class BalloonFile:
                 self.write()
 
     def read_again(self) -> None:
-        """Load changes that the plugin before the reload wrote after this one read the file."""
+        """Load changes that the plugin before the reload wrote later."""
         with self._lock, suppress(StateError):
             if self._is_written:
                 self._state = self._file.look() or BalloonState()

@@ -60,11 +60,11 @@ class BalloonedGuests:
         """Times of the last statistics by guest id, in a replay."""
 
     def incarnations(self) -> dict[str, str]:
-        """Return the incarnations of all guests by id, including missing guests."""
+        """Return incarnations by id, including missing guests."""
         return {identity: past.incarnation for identity, past in (self._missing | self._pasts).items()}
 
     def of(self, identity: str) -> Remembered | None:
-        """Return a guest's record, even if the last list lacked the guest."""
+        """Return a guest's record, even if the guest is missing."""
         return self._pasts.get(identity) or self._missing.get(identity)
 
     def put(self, identity: str, past: Remembered) -> None:
@@ -74,7 +74,7 @@ class BalloonedGuests:
                 pasts[identity] = past
 
     def expect(self, identity: str, incarnation: str) -> None:
-        """Expect a guest that is older than this mom, even if the first lists lack it."""
+        """Expect a guest older than this mom, even if the first lists lack it."""
         if incarnation:
             self._missing[identity] = Remembered(incarnation)
 
@@ -133,7 +133,7 @@ class BalloonedGuests:
         return results
 
     def lists(self, guests: Sequence[Guest]) -> bool:
-        """Return whether these are the guests of the last list."""
+        """Return whether the last list had these guests."""
         listed = self._listed  # the engine passes the same guests in several sequences
         return bool(guests) and (guests is listed or (len(guests) == len(listed) and all(map(is_, guests, listed))))
 
@@ -170,7 +170,7 @@ class BalloonedGuests:
                 self._pasts[identity] = past._replace(learned=past.learned.after_absence())
 
     def columns(self, guests: Sequence[Guest], now: float) -> dict[str, Sequence[Value]]:
-        """Return the fields of requests, and of obstacles to shrinking."""
+        """Return the fields of requests and obstacles."""
         # A new guest may report statistics at once, and the law uses them in this cycle.
         pasts = self._met(guests, now)
         requests, states = [past.request for past in pasts], [past.cooperation for past in pasts]
@@ -193,7 +193,7 @@ class BalloonedGuests:
 
     @property
     def described(self) -> DescribedGuests:
-        """The last snapshot with the memory of each guest. Thread-safe."""
+        """Last snapshot with guests' memory. Thread-safe."""
         return self._described or self.describe(CycleFacts(promise_unknown=self.promise_unknown))
 
     def memory_of(self, identity: str) -> GuestMemory | None:
@@ -211,7 +211,7 @@ class BalloonedGuests:
         return described
 
     def boots_again(self, past: Remembered) -> bool:
-        """Return whether a guest has just rebooted, and the host can spare its memory."""
+        """Return whether a guest just rebooted, and the host can spare its memory."""
         return past.arrival is not None and past.arrival.rebooted_at is not None and self._rests(past)
 
     def _rests(self, past: Remembered) -> bool:

@@ -167,7 +167,7 @@ def _since_figures(history: GuestHistory) -> Mapping[str, Value] | None:
 
 
 def host_parts(report: Report) -> Iterator[StatusPart]:
-    """Yield the high watermark, the memory state, and the reserved memory."""
+    """Yield the high watermark, memory state, and reserved memory."""
     host = report.snapshot.host
     high, state, reserved = host.number("mem_watermark_high"), host.text("host_memory_state"), host.number("mem_reserved")
     if high is not None:

@@ -106,7 +106,7 @@ def gate(wanted: int, guest: GuestMemory, limits: ShrinkLimits) -> GateResult:
 
 
 def permitted(target: Value, guest: GuestMemory, limits: ShrinkLimits) -> GateResult:
-    """Like `gate`, for any value of a policy, with the reason in words."""
+    """Like `gate`, for any value, with the reason in words."""
     if type(target) is not int and (isinstance(target, bool) or not isinstance(target, int | float) or not math.isfinite(target)):
         return GateResult(None, reason=f"{target!r:.40} is not a valid size")
     if target <= MINIMUM_KIB:

@@ -54,7 +54,7 @@ class KeptReservation:
 
     @property
     def is_of_launch(self) -> bool:
-        """Whether a launch made it, so that it ends with that guest."""
+        """Whether a launch made it, and it ends with that guest."""
         return bool(self.launch) and self.before is None
 
     @property

@@ -39,7 +39,7 @@ class HostLaunches:
     """By reservation id."""
 
     def begin(self, guest: LaunchedGuest, *, patience: float, who: str = "") -> Launch:
-        """Reserve memory for the guest, and return whether it may start."""
+        """Reserve memory, and return whether the guest may start."""
         if guest.why_none:
             self.context.log.debug("guest %s needs no reservation: %s", printable(guest.name), guest.why_none)
             return Launch(guest, LaunchState.STARTS)

@@ -151,7 +151,7 @@ class Burst(NamedTuple):
     rising: bool = False
 
     def after(self, used: float, made: float, peak: Peak, memory_seconds: float) -> Burst:
-        """Return the record after new statistics, which the peak does not include yet."""
+        """Return the record after new statistics, before the peak includes them."""
         if self.rise is not None and made - self.seen_at > memory_seconds:
             return self._replace(rise=None).after(used, made, peak, memory_seconds)
         baseline = self.baseline
@@ -216,7 +216,7 @@ class ProcessGrowth(NamedTuple):
     counted: float = 0.0
 
     def after(self, now: float, before: float, rss: float) -> tuple[ProcessGrowth, float]:
-        """Return the next record, and the part of the growth that counts."""
+        """Return the next record, and the growth that counts."""
         growth = self if now - self.since <= REACTION_SECONDS else ProcessGrowth(now, before)
         lowest = min(growth.lowest, before)
         counted = max(0.0, rss - lowest - growth.counted)
@@ -238,7 +238,7 @@ class ProcessPast(NamedTuple):
     """Part of the growth between the last two snapshots that counts."""
 
     def after(self, guest: GuestMemory, now: float, usage: Usage, request: SizeRequest | None) -> ProcessPast:
-        """Return the record after one more snapshot, whose statistics `usage` includes."""
+        """Return the record after a snapshot whose statistics `usage` includes."""
         rss, host_swap, said, kernel = guest.process.rss, guest.process.host_swap, guest.statistics, usage.kernel
         if rss is None:
             return self._replace(rss=None, growth_counted=0.0)
@@ -258,7 +258,7 @@ class ProcessPast(NamedTuple):
 
 
 class KeptHeadroom(NamedTuple):
-    """Usable memory that a guest got when it ran out."""
+    """Usable memory of a guest after it ran out."""
 
     usable: float
     at: float
@@ -314,7 +314,7 @@ class LearnedHabits(NamedTuple):
         return self._replace(usage=self.usage._replace(kernel=kernel._replace(reserved=kernel.reserved + kib)))
 
     def after_running_out(self, usable: float, now: float, seconds: float) -> LearnedHabits:
-        """Return the record with the usable memory that the guest gets as it runs out."""
+        """Return the record after the guest ran out."""
         kept = self.kept_headroom
         most = max(usable, kept.usable) if kept is not None and now - kept.at < seconds else usable
         return self._replace(kept_headroom=KeptHeadroom(most, now))

@@ -99,7 +99,7 @@ class KernelStatistics(NamedTuple):
 
 
 class ProcessMemory(NamedTuple):
-    """Memory of the guest's QEMU process, from the host's kernel."""
+    """Memory of the guest's QEMU process."""
 
     rss: float | None = None
     qemu_overhead: float | None = None
@@ -117,7 +117,7 @@ class ProcessMemory(NamedTuple):
 
 
 class Habits(NamedTuple):
-    """Memory use that mom has learned from the guest's past."""
+    """Learned memory use of a guest."""
 
     kernel_reserved: float | None = None
     """Memory that `KernelStatistics.total` does not include."""
@@ -141,7 +141,7 @@ class Habits(NamedTuple):
 
 
 class SweepState(NamedTuple):
-    """Facts that decide whether the guest may be swept, and how deep."""
+    """Whether and how deep the guest may be swept."""
 
     rest: float | None = None
     missed: float | None = None
@@ -164,7 +164,7 @@ class GuestMemory(NamedTuple):
     guarantee: float = 0.0
     """Part of the largest promise that the host can keep."""
     reach: float | None = None
-    """None: any size."""
+    """Smallest size that the balloon can reach; None: any."""
     statistics: KernelStatistics = KernelStatistics()
     process: ProcessMemory = ProcessMemory()
     habits: Habits = Habits()

@@ -87,7 +87,7 @@ class LeavingGuests:
     # --- MovePreparation -----------------------------------------------------------------------------------------------------------------
 
     def prepare(self, guest: Entity, seconds: float) -> str:
-        """Sweep a guest, return its memory, and return the outcome in words."""
+        """Sweep a guest, return its memory, and describe the outcome."""
         if self.context.observes:
             raise MomError("mom only observes")
         until, is_smaller = time.monotonic() + seconds, self._size_before(guest.id) is not None
@@ -117,7 +117,7 @@ class LeavingGuests:
     # --- in each cycle -------------------------------------------------------------------------------------------------------------------
 
     def decisions(self, snapshot: Snapshot, source: Source) -> Iterator[Decision]:
-        """Yield the sizes of guests that are about to be moved or changed."""
+        """Yield sizes for guests before a move or change."""
         with self._lock:
             requests = dict(self._requests)
         self._decided = {}
@@ -194,7 +194,7 @@ class LeavingGuests:
     # --- around each write ---------------------------------------------------------------------------------------------------------------
 
     def moving(self, snapshot: Snapshot) -> Mapping[str, str]:
-        """Return why guests must not shrink during or before a move, by guest id."""
+        """Return why moving guests must not shrink, by guest id."""
         reasons = dict[str, str]()
         if (moves := self.context.service(GuestMoves)) is not None:
             for guest in snapshot.guests.values():
@@ -211,7 +211,7 @@ class LeavingGuests:
         return request if request is not None and request.sweep and target >= (request.size or 0) else None
 
     def sweeps(self, identity: str, target: int) -> bool:
-        """Return whether the guest shrinks to this size for a sweep before a move."""
+        """Return whether the guest shrinks for a sweep before a move."""
         return self._sweep_to(identity, target) is not None
 
     def sweep(self, identity: str, target: int) -> LeavingSweep | None:

@@ -124,7 +124,7 @@ class BalloonPlugin:
 
     @hookimpl
     def mom_declare(self) -> Iterable[Declaration]:
-        """Declare the fields, the control, the default policy, and columns of lists."""
+        """Declare fields, the control, the policy, and columns."""
         policy = files("mom_plugins_balloon").joinpath("balloon.policy").read_text(encoding="utf-8")
         size = replace(TARGET, tolerance=self._guests.tolerance)
         return (*FIELDS, size, DefaultPolicy("50_balloon", policy), *COLUMNS, *harm.COLUMNS)
@@ -146,13 +146,13 @@ class BalloonPlugin:
 
     @hookimpl
     def mom_teardown(self) -> None:
-        """End all sweeps, so that guests get their headroom back now."""
+        """End all sweeps, so that guests get their headroom back."""
         self._sweeps.sweeper.stop_all()
         self._shrinks.note()
         self._file.leave()
 
     def _why_none_gives(self) -> str:
-        """Return why no guest gives memory for a launch; empty: guests do."""
+        """Return why no guest shrinks for a launch; empty: guests shrink."""
         if self._context.observes:
             return "mom only observes"
         return "no enabled plugin has policies" if self._context.service(PolicyTexts) is None else self._why_policies_take_none()
@@ -199,7 +199,7 @@ class BalloonPlugin:
 
     @hookimpl
     def mom_collect_host(self) -> Mapping[str, Value]:
-        """Return the reserved memory now; and promises, watermarks and memory state from the last cycle."""
+        """Return reserved memory now, and the last cycle's other figures."""
         self._reservations.catch_up()
         return {
             **self._guarantees.standing.fields(),
@@ -266,7 +266,7 @@ class BalloonPlugin:
 
     @hookimpl
     def mom_problems(self, snapshot: Snapshot) -> Iterable[Problem | Condition]:
-        """Report broken guarantees, failed reservations, harmed and uncooperative guests, and a host short of memory."""
+        """Report broken guarantees, failed reservations, harmed or uncooperative guests, and a host short of memory."""
         source, standing = Source(self._context.name), self._guarantees.standing
         if self._context.declarations.fields and (lacks := self._lacks()):
             yield Problem(source, lacks, severity=Severity.WARNING, hint=_DECLARE)
@@ -324,7 +324,7 @@ class BalloonPlugin:
 
     @hookimpl
     def mom_doctor(self, hypervisor: Hypervisor | None) -> Iterable[Finding]:
-        """Report guests that can and cannot be resized; on CloudStack, the sizes at their start."""
+        """Report guests that can and cannot be resized."""
         yield from findings(hypervisor, self._guarantees)
         yield from cloudstack.findings(self._context.root, hypervisor, self._guarantees, self._started)
 

@@ -28,7 +28,7 @@ _START_NO_MORE: Final = "start no more guests"
 def conditions(
     snapshot: Snapshot, state: MemoryState, standing: PromisesKept, why_none_gives: Callable[[], str] = str
 ) -> Iterable[Condition]:
-    """Yield conditions of the host: full, short of memory, too little for a burst, oversold."""
+    """Yield conditions: full, short of memory, too little for a burst, oversold."""
     total, available = (snapshot.host.number(name) for name in ("mem_available", "mem_really_available"))
     if total is None or available is None:
         return
@@ -156,7 +156,7 @@ def consumers(snapshot: Snapshot) -> Sequence[Consumer]:
 
 
 class Cause(NamedTuple):
-    """Cause of a shortage: the largest consumers, whether guests are the largest, and a cure for each."""
+    """Largest consumers, whether guests are the largest, and a cure for each."""
 
     text: str
     guests_first: bool

@@ -49,7 +49,7 @@ Key = TypeVar("Key", bound=Hashable)
 
 
 class Promise(NamedTuple):
-    """Memory promised to a guest, or a part of it."""
+    """Promise to a guest, or a part of it."""
 
     kib: float
     priority: float
@@ -199,7 +199,7 @@ class _OwnPromises(NamedTuple):
 
 @dataclass(eq=False)
 class Guarantees:
-    """All promises to guests, from cycle to cycle. Implements `Promises`."""
+    """All promises to guests. Implements `Promises`."""
 
     context: PluginContext
     of_file: Callable[[Guest], Guaranteed | None]
@@ -296,7 +296,7 @@ class Guarantees:
         return {name: [None if kib is None else math.ceil(kib) for kib in column] for name, column in columns.items()}
 
     def written(self, guests: Sequence[Guest]) -> Mapping[str, Sequence[Guaranteed]]:
-        """Return the promises of the YAML file and the metadata as written."""
+        """Return promises of the YAML file and the metadata as written."""
         return {identity: entry.promises for identity, entry in self._own(guests).items() if entry.promises}
 
     def guaranteed_kib(self, guest: Guest) -> float | None:

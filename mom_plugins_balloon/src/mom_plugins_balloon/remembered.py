@@ -93,7 +93,7 @@ class Remembered(NamedTuple):
         return self.arrival is not None and self.arrival.came
 
     def started_after(self, moment: float) -> bool:
-        """Return whether mom saw the guest start after that time, and the guest has taken no reservation."""
+        """Return whether the guest started after that time and has taken no reservation."""
         return self.arrival is not None and self.arrival.started is not None and self.arrival.started > moment
 
     def start_rest(self, seconds: float, now: float) -> float:
@@ -108,7 +108,7 @@ class Remembered(NamedTuple):
         return max(0.0, min(arrival.old_at, reported + seconds) - now)
 
     def gave_by(self, made: float) -> bool:
-        """Return whether a shrink was based on statistics of this time, so that they overstate the guest's spare memory."""
+        """Return whether a shrink used statistics of this time, so that they overstate spare memory."""
         request = self.request
         if request is None or request.statistics_made is None or request.target >= request.began_at:
             return False
@@ -178,7 +178,7 @@ class Remembered(NamedTuple):
         )  # fmt: skip
 
     def without_start(self) -> Remembered:
-        """Return the record of a guest that has taken a reservation, and can take no other."""
+        """Return the record of a guest that can take no other reservation."""
         return self if self.arrival is None else self._replace(arrival=self.arrival._replace(started=None))
 
     def after_sweep(self, outcome: SweepOutcome, now: float) -> Remembered:

@@ -172,7 +172,7 @@ class HostReservations:
             return sum(self._arrivals.kept_kib(kept, now=True) for kept in self._kept.values())
 
     def follow(self) -> Sequence[Reservation]:
-        """Evaluate the last snapshot, and return reservations that lack memory, with the reason in their notes."""
+        """Evaluate the last snapshot. Return reservations that lack memory, with the reason."""
         with self._lock:
             snapshot = self._snapshot = self.guests.snapshot
             self._with_guests = snapshot if snapshot.guests else self._with_guests
@@ -208,7 +208,7 @@ class HostReservations:
                 self.context.log.info("took over %d reservations of an earlier run", len(self._kept))
 
     def catch_up(self) -> None:
-        """In the first cycle, load reservations that the plugin before a reload made after `load`."""
+        """In the first cycle, load reservations made before a reload but after `load`."""
         with self._lock:
             if not self.loaded or self._followed:
                 return
@@ -317,5 +317,5 @@ class HostReservations:
 
 
 def policies_reserve(texts: Iterable[str]) -> bool:
-    """Return whether a policy reads the reserved memory or the law's suggestions."""
+    """Return whether a policy uses reserved memory or the law's suggestions."""
     return any(RESERVED in text or SUGGESTED in text for text in texts)

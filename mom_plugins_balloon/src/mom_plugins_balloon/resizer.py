@@ -95,7 +95,7 @@ class Resizer:
     # --- read ---------------------------------------------------------------------------------------------------------------------
 
     def read(self, hypervisor: Hypervisor, targets: Sequence[Target]) -> Mapping[Target, Value | InTransition]:
-        """Return the sizes of guests. On the way to mom's target, any size counts as mom's."""
+        """Return guests' sizes. On the way to mom's target, any size is mom's."""
         sizes = capable(hypervisor, BalloonControl, "resize guests").balloon_sizes([target.entity for target in targets])
         self.see_at_restore(hypervisor)
         plugged = self.started.plugged(self.guests.snapshot.guests, sizes, self.guests.tolerance)
@@ -116,7 +116,7 @@ class Resizer:
         return InTransition(size) if low - tolerance <= size <= high + tolerance else size
 
     def see_at_restore(self, hypervisor: Hypervisor) -> None:
-        """Record the hypervisor's own fields for `mom restore`. Without them, no guest is shrunk."""
+        """Record the hypervisor's fields for `mom restore`. Without them, no guest is shrunk."""
         if self.guests.snapshot.guests or not isinstance(hypervisor, cloudstack.GuestFields):
             return
         try:
@@ -166,7 +166,7 @@ class Resizer:
         return is_sweep(guest, target) or self.leaving.sweeps(guest.id, target)
 
     def permitting(self, identity: str, target: Value) -> GuestMemory | None:
-        """Return the guest's record for the gate; a moving guest may be swept."""
+        """Return the guest's record for the gate; moving guests may be swept."""
         memory = self.guests.memory_of(identity)
         swept = memory is not None and memory.pause and isinstance(target, int) and self.leaving.sweeps(identity, target)
         return memory._replace(pause="") if memory is not None and swept else memory

@@ -28,7 +28,7 @@ COUNTED_SHARE: Final = 0.5
 """Ratio of a guest's cold memory that counts. The guest may use some of it again."""
 
 OLDEST_SECONDS: Final = 600.0
-"""s."""
+"""s. Maximum age of a working set."""
 
 RETURNING_SHARE: Final = 0.1
 """Ratio of guests' memory in the host's swap that is kept free, for swap-in within a minute."""
@@ -56,7 +56,7 @@ class Spare(NamedTuple):
 
 
 def spare_of(records: BalloonedGuests, law: LawParameters, limits: ShrinkLimits, interval: float = 5.0) -> Spare:
-    """Return the host's gain if all guests give their spare memory."""
+    """Return the host's gain from all guests' spare memory."""
     described = records.described
     snapshot = described.snapshot
     host = host_memory(snapshot, HostWanted(), interval) or HostMemory(0.0, 0.0, 0.0, 0.0)
@@ -203,7 +203,7 @@ def too_large(memory_kib: int, room: Room) -> ReservationRefused:
 
 
 def too_late(memory_kib: int, seconds: float, expected: float | None, room: Room) -> ReservationRefused:
-    """Return the refusal of a reservation whose memory comes after its deadline."""
+    """Return the refusal of a reservation that would be late."""
     when = "at an unknown time" if expected is None else f"in about {expected:.0f} s"
     message = f"cannot reserve {format_kib(memory_kib)}: it would be available {when}, after the deadline in {format_duration(seconds)}"
     return ReservationRefused(message, room=room, hint=f"{format_kib(room.free_kib)} can be reserved now; or set a later deadline")

@@ -17,13 +17,13 @@ from mom_plugins_balloon.started_sizes import StartedSizes
 
 
 class ShrinksUnderWay:
-    """Unfinished shrinks in the file; initially those of the previous mom."""
+    """Unfinished shrinks, initially the previous mom's."""
 
     def __init__(self, context: PluginContext, records: BalloonedGuests, file: BalloonFile) -> None:
         self._context, self._records, self._file = context, records, file
 
     def of_before(self, identity: str) -> SizeRequest | None:
-        """Return the previous mom's last request to a guest that this mom has not seen yet."""
+        """Return the previous mom's last request to an unseen guest."""
         shrink = self._file.state.shrinks.get(identity)
         return None if shrink is None else SizeRequest(shrink.target, shrink.before, 0.0)
 

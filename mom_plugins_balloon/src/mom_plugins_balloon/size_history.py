@@ -30,7 +30,7 @@ class Since(NamedTuple):
 
     @property
     def at_least(self) -> bool:
-        """Whether the guest had this size when mom first saw it."""
+        """Whether the guest had this size at first sight."""
         return self.by in {"maximum", "unknown"}
 
 
@@ -43,7 +43,7 @@ class GuestHistory:
     since: Since | None = None
     applied: Outcome | None = None
     tried: Outcome | None = None
-    """Applied or failed."""
+    """Last decision that was applied or failed."""
     tried_at: float = 0.0
     obstacle: Value = None
     obstacle_since: float = 0.0

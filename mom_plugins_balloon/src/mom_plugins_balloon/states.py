@@ -47,8 +47,8 @@ class MemoryState(StrEnum):
     """State of the host from its available memory."""
 
     HIGH = "high"  #: enough; guests keep their memory
-    SOFT = "soft"  #: guests give unused memory
-    HARD = "hard"  #: guests also give headroom for bursts
+    SOFT = "soft"  #: mom takes unused memory
+    HARD = "hard"  #: mom also takes headroom for bursts
     LOW = "low"  #: no guest grows beyond its guarantee
 
 
@@ -68,7 +68,7 @@ class Reserve(NamedTuple):
 
 
 def least_kib(total: float) -> float:
-    """Return the least memory that a host of this size keeps."""
+    """Return the least memory for a host of this size."""
     least, left = 0.0, total
     for part, share in SCALE:
         least += share * min(left, part)
@@ -113,14 +113,14 @@ class HostWatermarks:
         self.state = MemoryState.HIGH
 
     def see(self, host: Host, growth: float, room: float) -> None:
-        """Record the host in one cycle; for the figures see `HostWanted.reserve`."""
+        """Record a cycle; for the figures see `HostWanted.reserve`."""
         total, available = host.number("mem_available"), host.number("mem_really_available")
         if total is not None and available is not None:
             self.reserve = self.wanted.reserve(total, growth, room, host.number(STOPPED_BELOW) or 0.0)
             self.state = self.reserve.state(available, self.state)
 
     def fields(self, growth: float) -> Mapping[str, Value]:
-        """Return the host's fields from the last cycle, with its guests' present growth."""
+        """Return the last cycle's fields, with present growth."""
         if self.reserve is None:
             return {}
         watermarks = {f"mem_watermark_{name}": int(kib) for name, kib in self.reserve._asdict().items()}

@@ -19,9 +19,9 @@ The law does not oscillate, because
 - there are gaps between the watermarks;
 - a guest that stalled keeps the memory that it got back, and a guest that ran out keeps its headroom for a minute;
 - a guest is swept again only after it has freed more memory;
-- no guest gives and grows at the same amount of usable memory.
+- no guest shrinks and grows at the same amount of usable memory.
 
-Forecasts decide when guests give harmless memory, and which guests. If harmless memory is not enough, the law ignores forecasts.
+Forecasts decide when mom takes harmless memory, and from which guests. If harmless memory is not enough, the law ignores forecasts.
 """
 
 from __future__ import annotations

@@ -43,7 +43,7 @@ class LawContext(NamedTuple):
         return self.margin + self.margin_share * need
 
     def worth(self, size: float) -> float:
-        """Return the smallest amount that is worth taking from a guest of this size."""
+        """Return the smallest amount worth taking at this size."""
         return max(self.sweep_worth, min(self.p.sweep_step_share * size, 0.5 * self.moves))  # large balloons move a smaller share
 
 

@@ -84,7 +84,7 @@ def need_of(guest: GuestMemory, maximum: float, reported: float, context: LawCon
 
 
 def is_settled(guest: GuestMemory) -> bool:
-    """Return whether the statistics are newer than the last change of size."""
+    """Return whether the statistics are newer than the last resize."""
     age, changed = guest.statistics.age, guest.target_age
     return changed is None or age is None or age <= changed
 

@@ -114,7 +114,7 @@ def _grown(crowd: Sequence[WeighedGuest], demands: Sequence[float], supply: floa
 
 
 def refill_cache(crowd: Sequence[WeighedGuest], changes: Changes, balance: Balance, context: LawContext) -> Changes:
-    """Return headroom that guests fill with page cache, above the high watermark."""
+    """Return headroom for page cache, above the high watermark."""
     supply, total, step = _beyond(balance, context), sum([candidate.ask.cache_refill for candidate in crowd]), context.step
     left, changed = supply, {}
     for candidate in crowd:
@@ -128,7 +128,7 @@ def refill_cache(crowd: Sequence[WeighedGuest], changes: Changes, balance: Balan
 
 
 def give_back_memory(crowd: Sequence[WeighedGuest], changes: Changes, balance: Balance, context: LawContext) -> Changes:
-    """Return memory to trimmed guests, while the host has plenty."""
+    """Return memory to trimmed guests, if the host has plenty."""
     host, refilled = context.host, min(_beyond(balance, context), sum([candidate.ask.cache_refill for candidate in crowd]))
     supply = host.free - (balance.urgent + balance.relief + refilled + balance.ahead + context.p.return_above * host.high)
     ratio = _ratio(supply, sum([candidate.ask.give_back for candidate in crowd]))
@@ -182,7 +182,7 @@ def _sweep_order(candidate: WeighedGuest) -> tuple[float, bool, int, float, int]
 
 
 class Taking(NamedTuple):
-    """Memory that one means takes from each donor, in order."""
+    """Memory that one means takes from each donor."""
 
     means: TrimMeans
     share: float

@@ -72,7 +72,7 @@ def ask_of(guest: GuestMemory, context: LawContext, *, spares_rising: bool = Fal
 
 
 def is_rising(guest: GuestMemory, context: LawContext) -> bool:
-    """Return whether a guest's expected growth is worth a change of its size."""
+    """Return whether a guest's expected growth is worth a resize."""
     return guest.rise is not None and guest.rise > 0 and guest.size is not None and guest.rise >= context.worth(guest.size)
 
 

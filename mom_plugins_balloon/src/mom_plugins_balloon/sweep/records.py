@@ -46,7 +46,7 @@ class SweepCost:
         return limits.FAR_MORE_WORK * kib * _at_most(max(self.backed, self.hollow) if hollow else self.backed) + limits.WORK_SECONDS
 
     def is_doubtful(self, kib: float, gained: float, cpu_seconds: float) -> bool:
-        """Return whether another program may have run during a slice."""
+        """Return whether another program may have run."""
         usual = _at_most(self.backed if gained > limits.VAIN_SHARE * kib else self.hollow)
         return cpu_seconds > limits.MORE_WORK * kib * usual + limits.WORK_SECONDS
 
@@ -103,7 +103,7 @@ class SweepOutcome:
 
     @property
     def missed(self) -> float:
-        """Planned memory that the host did not get, unless the guest ended the sweep."""
+        """Planned memory without gain, unless the guest ended the sweep."""
         complete = self.began and self.end in {SweepEnd.ARRIVED, SweepEnd.NOTHING_MORE}
         return self.plan.gain - self.gave if complete and self.gave < limits.GOT_SHARE * self.plan.gain else 0.0
 

@@ -65,7 +65,7 @@ class Sweep:
         self._stopped.set()
 
     def take_over(self) -> None:
-        """End the sweep without deflating, because the guest gets another size. It sends no command after this returns."""
+        """End the sweep without deflating: the guest gets another size. No command follows the return."""
         self._stopped.set()
         locked = self._lock.acquire(timeout=limits.TAKEN_OVER_SECONDS)
         self.taken_over = True

@@ -52,7 +52,7 @@ class Sweeper:
             self._threads = [*(earlier for earlier in self._threads if earlier.is_alive()), thread]
 
     def take_over(self, identity: str) -> bool:
-        """End the sweep of a guest that gets another size. Return whether there was one."""
+        """End a guest's sweep for another size. Return whether there was one."""
         with self._lock:
             sweep = self._under_way.get(identity)
         if sweep is not None:
@@ -60,7 +60,7 @@ class Sweeper:
         return sweep is not None
 
     def settle(self, identity: str) -> None:
-        """Drop the note of a guest whose size is no longer due to a sweep."""
+        """Drop the note of a guest whose sweep no longer sets its size."""
         with self._lock:
             sweep = self._under_way.get(identity)
             sweeps = self._file.state.sweeps
@@ -74,7 +74,7 @@ class Sweeper:
                 sweep.stop()
 
     def stop_all(self, seconds: float = END_SECONDS) -> None:
-        """End all sweeps, and wait within the time limit until the guests have their headroom back."""
+        """End all sweeps, and wait within the time limit for guests' headroom."""
         until = time.monotonic() + seconds
         with self._lock:
             for sweep in self._under_way.values():
@@ -95,7 +95,7 @@ class Sweeper:
         return outcomes
 
     def unfinished(self) -> Mapping[str, UnfinishedSweep]:
-        """Return notes of sweeps that a crash or an error cut off. Their guests may lack headroom."""
+        """Return notes of cut off sweeps. Their guests may lack headroom."""
         with self._lock:
             return {identity: note for identity, note in self._file.state.sweeps.items() if identity not in self._under_way}
 

@@ -66,7 +66,7 @@ class LeavingSweep:
 
 
 def is_sweep(guest: Guest, target: Value) -> bool:
-    """Return whether this size is a sweep suggested by the law, not a size to keep."""
+    """Return whether this size is a sweep of the law, not a lasting size."""
     return guest.fields.get(REASON) == ReasonCode.SWEEP.value and guest.fields.get(SUGGESTED) == target
 
 
