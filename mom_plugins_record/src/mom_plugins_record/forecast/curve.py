@@ -226,7 +226,7 @@ class GuestDays:
         self._note_forecast(index, seen.used, residuals)
 
     def interrupt(self) -> None:
-        """Note a gap before the next slot, after a restart or a jump of the clock."""
+        """Note a gap before the next slot."""
         self._forecasts.clear()
 
     def _judge(self, index: int, seen: SlotSeen) -> None:
@@ -332,7 +332,7 @@ class GuestDays:
         return result
 
     def excess_of(self, index: int) -> float:
-        """Return the usual maximum within this slot, less the average."""
+        """Return the usual maximum in this slot, less the average."""
         excess = self.excess[index % SLOTS]
         return excess if not isnan(excess) else 0.0
 

@@ -30,7 +30,7 @@ class Content(Protocol):
     calendar: Calendar
 
     def merge(self, other: Self, /) -> int:
-        """Add days learned elsewhere. Return the number of changed guests."""
+        """Add learned days. Return the number of changed guests."""
 
 
 AnyContent = TypeVar("AnyContent", bound=Content)

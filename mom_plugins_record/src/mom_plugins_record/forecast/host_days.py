@@ -144,7 +144,7 @@ class HostDays:
         self.margin = 0.0
         """KiB added to all guests' expected growth."""
         self.usual = 0.0
-        """KiB."""
+        """KiB. Usual error of that growth."""
         self._ids: list[str] = []
         self._columns: list[list[int | float | None]] = [[] for _ in GUEST_FIELDS]
         """Values of guests by field; for a rise, its first slot."""
@@ -162,7 +162,7 @@ class HostDays:
         self._sum: _ExpectedSum | None = None
 
     def see(self, snapshot: Snapshot) -> None:
-        """Learn from a cycle: sample some guests, and refresh the figures of others."""
+        """Sample some guests, and refresh the figures of others."""
         self._advance(snapshot)
         self._update_list(snapshot.listed, snapshot.time)
         self.past.see(snapshot.host)
@@ -254,7 +254,7 @@ class HostDays:
                 del self.known[guest.id]
 
     def to_keep(self) -> Sequence[str]:
-        """Return the ids of guests to store: of too many, the most valuable ones."""
+        """Return the ids of guests to store, the most valuable ones."""
         return [item.id for item in sorted(self.known.values(), key=self._worth, reverse=True)[:MOST_GUESTS]]
 
     def _worth(self, guest: KnownGuest) -> tuple[bool, float]:
@@ -262,7 +262,7 @@ class HostDays:
         return guest.days.slots >= SLOTS or (past is not None and len(past.ordinals) > 1), guest.present_at
 
     def merge(self, learned: HostDays) -> int:
-        """Add better known days learned elsewhere. Return the number of changed guests."""
+        """Add better known days. Return the number of changed guests."""
         count = 0
         for identity, guest in learned.known.items():
             own = self.known.get(identity)
@@ -277,14 +277,14 @@ class HostDays:
         return count
 
     def know_of_past(self) -> None:
-        """Add guests that have only past days, so that they are not dropped."""
+        """Add guests that have only past days, to keep these days."""
         for identity, past in self.past.guests.items():
             if identity not in self.known and past.ordinals:
                 last_day = (past.ordinals[-1] - FIRST_DAY) * self.calendar.day_seconds
                 self.known[identity] = KnownGuest(identity, past.name, GuestDays(self.calendar), last_day)
 
     def within_a_slot(self, count: int) -> int:
-        """Return how many of `count` items a cycle must process to process all within a slot."""
+        """Return how many of `count` items each cycle must process."""
         return math.ceil(count / self._per_slot)
 
     def _interrupt(self, guests: Iterable[KnownGuest]) -> None:

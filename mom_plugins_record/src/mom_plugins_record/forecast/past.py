@@ -74,7 +74,7 @@ class GuestPast:
         del self.ordinals[count:], self.sold[count:], self.used[PARTS * count :]
 
     def merge(self, other: GuestPast) -> bool:
-        """Add days learned elsewhere that are better known. Return whether anything changed."""
+        """Add better known days. Return whether anything changed."""
         days = {ordinal: (sold, used) for ordinal, sold, used in self._each()}
         before = dict(days)
         for ordinal, sold, used in other._each():
@@ -127,7 +127,7 @@ class HostPast:
         guest.take_in(FIRST_DAY + day, slot * PARTS // SLOTS, most, sold)
 
     def merge(self, other: HostPast) -> int:
-        """Add days learned elsewhere. Return the number of changed guests."""
+        """Add learned days. Return the number of changed guests."""
         count = 0
         for identity, guest in other.guests.items():
             count += self.guests.setdefault(identity, GuestPast(guest.name)).merge(guest)

@@ -108,7 +108,7 @@ class ForecastPlugin:
 
     @hookimpl
     def mom_check(self) -> Iterable[Finding]:
-        """Report an interval longer than a slot, with which mom cannot learn."""
+        """Report an interval longer than a slot: mom cannot learn."""
         slot, interval = self._days.calendar.slot_seconds, self._context.interval
         if interval > slot:
             text = f"nothing is learned: a slot of the day is {format_duration(slot)}, the interval {format_duration(interval)}"
@@ -131,7 +131,7 @@ class ForecastPlugin:
     def mom_source(
         kind: type, settings: PluginSettings | None, run_directory: Path, state_directory: Path, path: Path | None
     ) -> StoredPast | None:
-        """Return past days of a mom with these settings, or of the file at the path."""
+        """Return a mom's past days, or those in the file at the path."""
         if kind is not PastDays or (path is not None and path.name not in {PAST.name, PAST.learned}):
             return None
         if path is not None:

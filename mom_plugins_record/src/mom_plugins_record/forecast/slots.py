@@ -53,7 +53,7 @@ class Calendar:
         return SLOTS * self.week_days
 
     def same_as(self, other: Calendar) -> bool:
-        """Return True if days and weeks have the same length."""
+        """Return whether days and weeks have the same length."""
         return (self.day_seconds, self.week_days) == (other.day_seconds, other.week_days)
 
     def index(self, moment: float) -> int:

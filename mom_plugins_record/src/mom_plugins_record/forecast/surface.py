@@ -11,7 +11,7 @@ from mom_plugins_record.forecast.host_days import GUEST_FIELDS
 
 
 def forecast_parts(report: Report) -> Iterator[StatusPart]:
-    """Yield the number of guests with a pattern, and their expected growth."""
+    """Yield the guests with a pattern, and their expected growth."""
     host = report.snapshot.host
     count, rise = host.number("guests_forecast"), host.number("host_rise_expected")
     if count:
@@ -23,7 +23,7 @@ class ForecastExplainer(Explainer):
     """Explanation of a guest's usual use now and soon."""
 
     def part(self, about: About) -> ExplanationPart:
-        """Return the explanation; nothing on a host that learns no days."""
+        """Return the explanation; nothing if the host learns no days."""
         if about.report.snapshot.host.number("guests_forecast") is None:
             return ExplanationPart()
         figures = {name: value for name in GUEST_FIELDS if (value := about.number(name)) is not None}

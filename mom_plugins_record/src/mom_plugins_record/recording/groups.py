@@ -144,7 +144,7 @@ class RecordingFile:
             self.cut_off = True
 
     def _only_begun(self, size: int) -> bool:
-        """Return True if the writer could not write a whole mark."""
+        """Return whether the writer could not write a whole mark."""
         self._source.seek(0)
         start = self._source.read(len(MARK) + 8)
         other = re.match(re.escape(_FRAME) + rb"(\d+)\n", start)

@@ -204,7 +204,7 @@ class RecordPlugin:
     def mom_source(
         kind: type, settings: PluginSettings | None, run_directory: Path, state_directory: Path, path: Path | None
     ) -> PastCycles | None:
-        """Return the recording at the path, or of a mom with these settings."""
+        """Return the recording at the path, or a mom's own."""
         if kind is not PastCycles:
             return None
         from mom_plugins_record.recording.reader import Recording

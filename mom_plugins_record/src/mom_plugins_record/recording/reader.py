@@ -37,7 +37,7 @@ class RecordedCycle(PastCycle):
 
 
 def follows(before: RecordedCycle, recorded: RecordedCycle) -> bool:
-    """Return True if no cycle is missing in between, and the same plugins decided both."""
+    """Return whether no cycle is missing in between, and the same plugins decided both."""
     if recorded.gap or recorded.report.number != before.report.number + 1:
         return False
     then, now = before.session.configuration, recorded.session.configuration
@@ -168,7 +168,7 @@ class Recording:
 
 @contextmanager
 def rarely_collected() -> Iterator[None]:
-    """Collect garbage rarely while reading thousands of cycles, which saves a fifth of the time."""
+    """Collect garbage rarely: saves a fifth of the time with thousands of cycles."""
     usual = gc.get_threshold()
     gc.set_threshold(100_000, *usual[1:])
     try:
@@ -214,7 +214,6 @@ def _groups_of(file: RecordingFile, since: float, until: float) -> range:
     """Return the groups with cycles of that time, if no clock has jumped."""
 
     def begins(group: int) -> float:
-        """Return the time of a group's first cycle, or of the next intact group's."""
         heads = (_head(file, item, {}) for item in range(group, file.groups))
         return next((head.report.time for head in heads if head is not None), math.inf)
 
@@ -230,7 +229,7 @@ def _some_of(file: RecordingFile, group: int, step: int) -> Iterator[CycleRead]:
 
 
 def nothing_in(recording: Recording) -> MomError:
-    """Return the error for a recording without a readable cycle."""
+    """Return the error for a recording without readable cycles."""
     if recording.damage:
         return MomError(f"cannot read any cycle of {recording.path}: {recording.damage.summary()}")
     return MomError(

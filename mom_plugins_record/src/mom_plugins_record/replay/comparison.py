@@ -115,7 +115,7 @@ class _Run:
             verdict.controls.update({spec.name: spec for spec in first.session.controls})
 
     def take(self, recorded: RecordedCycle) -> None:
-        """Evaluate the next cycle, and compare it if its history is complete."""
+        """Evaluate a cycle, and compare it if its history is complete."""
         report, engine, result = recorded.report, self.engine, self._result
         if recorded.session is not self.last.session:
             engine.use(recorded.session)

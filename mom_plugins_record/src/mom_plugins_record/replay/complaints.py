@@ -34,7 +34,7 @@ class Complaint(StrEnum):
 
 @dataclass(slots=True)
 class ComplaintCount:
-    """Complaints about one control of a guest or the host: number, first time, and worst case."""
+    """Complaints about one control: number, first time, and worst case."""
 
     complaint: Complaint
     entity: str

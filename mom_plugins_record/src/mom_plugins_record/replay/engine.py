@@ -68,7 +68,7 @@ class RecordedEngine:
             self._texts.set_memory(memory)
 
     def is_compared(self, decision: Decision) -> bool:
-        """Return True if the evaluator of a recorded decision is here."""
+        """Return whether the evaluator of a recorded decision is here."""
         if decision.source.line > 0:  # from a policy
             return self._texts is not None
         return decision.source.name not in self.left_out

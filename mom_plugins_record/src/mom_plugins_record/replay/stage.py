@@ -55,7 +55,7 @@ class InstalledThen:
 
 
 def installed_plugins(configuration: Mapping[str, Value]) -> tuple[dict[str, InstalledThen], dict[str, str]]:
-    """Return the recorded plugins that are installed, in order, and the reasons against the others."""
+    """Return the recorded plugins that are installed, and the reasons against others."""
     recorded = configuration.get("plugins")
     result: dict[str, InstalledThen] = {}
     left_out: dict[str, str] = {}

@@ -180,7 +180,7 @@ class AccountsFile:
                 self._is_checked = True
 
     def is_away(self) -> bool:
-        """Return True if the file was moved away or deleted."""
+        """Return whether the file was moved or deleted."""
         with suppress(OSError):  # the write reports the error
             return not is_there(self.path)
         return False

@@ -94,7 +94,7 @@ def report(
 _MOST_MINUTES: Final = 120
 
 _ROUNDED: Final = 0.001
-"""s."""
+"""s. Precision of stored times."""
 
 
 def find_accounts(path: Path, last: float, *, properties: bool = False) -> AccountedHours:

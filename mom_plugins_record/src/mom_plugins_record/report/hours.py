@@ -209,7 +209,7 @@ class HostHour:
 
 
 def added(total: Record, more: Record) -> Record:
-    """Add a record of the same class to a total, and return the total."""
+    """Add a record to a total, and return it."""
     kind: Any = type(total)
     for name, merge in _merges(kind):
         setattr(total, name, merge(getattr(total, name), getattr(more, name)))

@@ -32,7 +32,7 @@ class MinuteRow(NamedTuple):
 
 
 class Minutes:
-    """Figures of the present minute, and of past ones until `take` returns them. Not thread-safe."""
+    """Figures of the present minute, and of past ones until `take`. Not thread-safe."""
 
     def __init__(self) -> None:
         self._minute = 0

@@ -295,7 +295,7 @@ class _GuestTotals:
 
 
 def total_of(hosts: Iterable[HostHour], total: HostHour | None = None) -> HostHour:
-    """Return the sum of these hours, added to a total."""
+    """Return the sum of these hours and a total."""
     total = total or HostHour(0)
     for row in hosts:
         added(total, row)
@@ -303,7 +303,7 @@ def total_of(hosts: Iterable[HostHour], total: HostHour | None = None) -> HostHo
 
 
 def without(by: str) -> str:
-    """Return the name of the line for guests without a class, or without the property."""
+    """Return the name for guests without this class or property."""
     return f"without a {by}"
 
 

@@ -115,7 +115,7 @@ def headline(summary: ReportSummary) -> Iterator[HeadlineFigure]:
 
 
 def sections(summary: ReportSummary) -> Iterator[tuple[str, list[Row]]]:
-    """Yield the sections about guests and host: headings, with rows."""
+    """Yield sections with headings and rows."""
     whole = summary.whole
     yield "Given back to the host", list(_given_back_rows(summary))
     yield "Worth", list(_worth_rows(summary.worth))
