@@ -85,7 +85,7 @@ FIELDS = (
 
 
 class HostSampler:
-    """Reader of the host's fields that stores the last counters."""
+    """Reader of host fields that keeps the last counters."""
 
     def __init__(self) -> None:
         self._last: tuple[float, float, float] | None = None

@@ -103,7 +103,7 @@ class SimHypervisor:
             self.world.leave(guest.id)
 
     def news(self) -> str:
-        """Return why a cycle is needed early. Like a real host, it knows only sent statistics."""
+        """Return why a cycle is needed early, from sent statistics only."""
         with self._lock:
             self.world.advance_to(self._clock())
             if self.world.away:
@@ -206,7 +206,7 @@ class SimHypervisor:
         return match
 
     def ksm_read(self) -> Mapping[str, Value]:
-        """Return KSM's files, the scanner's CPU time, and all guests' address space."""
+        """Return KSM's files, CPU time, and guests' address space."""
         with self._locked():
             shareable = int(sum(guest.memory.maximum for guest in self.world.guests.values()))
             return {**self.world.ksm.read(), "shareable_kib": shareable}

@@ -73,7 +73,7 @@ class Ksm:
         self.sharing += (most - self.sharing) * (1 - math.exp(-pages / self.candidates / VISITS))
 
     def read(self) -> dict[str, Value]:
-        """Return the files of /sys/kernel/mm/ksm, and the scanner's CPU time."""
+        """Return KSM's files, and the scanner's CPU time."""
         sharing = int(self.sharing)
         scanning = self.visited > 0
         return {

@@ -63,7 +63,7 @@ class SimPlugin:
 
     @hookimpl
     def mom_doctor(self) -> Iterable[Finding]:
-        """Warn that nothing is real, and that service classes need the plugin `sla`."""
+        """Warn that nothing is real, and of a missing plugin `sla`."""
         world = self._settings.scenario or f"{self._settings.guests} guests"
         message = f"a simulated host with simulated guests ({world}): nothing real is managed"
         yield Finding(Severity.WARNING, "simulation", message, "enable a real hypervisor's plugin, such as libvirt, instead of sim")

@@ -48,11 +48,11 @@ class Summary:
 
     @property
     def returned(self) -> float:
-        """Ratio of the reclaimed memory that the guests got back."""
+        """Ratio of reclaimed memory that guests got back."""
         return 1.0 - self.inflated / most if (most := self.managed.reclaimed.most) else 1.0
 
     def lines(self) -> list[str]:
-        """Return the summary in lines of at most 80 columns."""
+        """Return lines of at most 80 columns."""
         return [
             f"{self.guests} guests with {size(self.sold)} on a host of {size(self.host)}; a program took {size(LOAD.peak)} of it.",
             "",

@@ -32,7 +32,7 @@ def clock(seconds: float) -> str:
 
 
 def phase(time: float, inflated: float) -> tuple[str, str]:
-    """Return a sentence about this part of the story, and its style."""
+    """Return a sentence about this phase, and its style."""
     if time <= LOAD.begins:
         return "All is calm: memory that guests do not use is free on the host.", "green"
     if LOAD.at(time):

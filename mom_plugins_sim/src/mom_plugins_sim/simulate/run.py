@@ -38,7 +38,7 @@ def run_scenario(
 
 
 def plugins_of(scenario: Scenario, setup: SimulationSetup) -> Mapping[str, Mapping[str, Value]]:
-    """Return a setup's plugins with their settings. Service classes add the plugin `sla`."""
+    """Return a setup's plugins with settings. Service classes add `sla`."""
     usual = (*SimulationSetup.CONTROLLERS, *([OFFLOADER] if scenario.host.zram else ()))
     plugins = setup.plugins if setup.plugins is not None else {name: {} for name in usual}
     if not scenario.classes and all(group.sold_as is None for group in scenario.guests.values()):
