@@ -105,7 +105,7 @@ class BoundedServer(ABC, Generic[Door]):
 
     @abstractmethod
     async def connect(self, door: Door, sock: socket.socket) -> None:
-        """Serve the client in a task that closes its non-blocking socket."""
+        """Serve the client, and close its non-blocking socket."""
 
     def takes(self, door: Door) -> bool:
         """Return whether this door accepts one more client."""

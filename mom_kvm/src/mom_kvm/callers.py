@@ -90,7 +90,7 @@ class Callers:
 
 
 def make(future: Future[T], function: Callable[[], T]) -> None:
-    """Make a call, and store its result or error in the future."""
+    """Call a function, and store its result or error."""
     if not future.set_running_or_notify_cancel():
         return
     try:

@@ -67,12 +67,12 @@ class Hierarchies:
         self.mounts: Sequence[Mount] = ()
 
     def keep_fresh(self) -> None:
-        """Read the mounts again if the list is older than `BELIEVED_SECONDS`."""
+        """Read mounts older than `BELIEVED_SECONDS` again."""
         if time.monotonic() >= self._until:
             self.refresh()
 
     def refresh(self) -> None:
-        """Read the mounts now. An unreadable file means no mounts."""
+        """Read the mounts now. Unreadable means none."""
         self._until = time.monotonic() + BELIEVED_SECONDS
         try:
             text = (self._root / "proc/self/mountinfo").read_bytes().decode(errors="surrogateescape")

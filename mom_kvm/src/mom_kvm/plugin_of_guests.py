@@ -196,7 +196,7 @@ class PluginOfGuests(Generic[H]):
 
     @hookimpl
     def mom_doctor(self) -> Iterable[Finding]:
-        """Report whether mom reaches the guests, and which features they lack."""
+        """Report whether mom reaches the guests, and missing features."""
         if self._hypervisor is None:
             return []
         try:

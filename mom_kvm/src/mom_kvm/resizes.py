@@ -70,7 +70,7 @@ class Resizes:
             return at_target or now - own.arrived < _SETTLED_SECONDS
 
     def may_tell(self) -> bool:
-        """Return whether a resize by another process may start a cycle now."""
+        """Return whether another process's resize may start a cycle now."""
         with self._lock:
             now = self._monotonic()
             if now - self._told_at < _RESIZED_SECONDS:

@@ -168,7 +168,7 @@ class RunSummary:
 
     @staticmethod
     def problems_of_decisions(report: Report) -> list[Problem]:
-        """Return problems of policies, and of plugins that could not decide."""
+        """Return problems of policies and failed decisions."""
         return [problem for problem in report.problems if problem.source.line > 0 or problem.message.startswith(_DECIDING)]
 
     @property
@@ -198,7 +198,7 @@ class RunSummary:
 
     @staticmethod
     def side_by_side(summaries: Sequence[RunSummary]) -> list[str]:
-        """Return a table as lines, with a column for each run."""
+        """Return a table with a column for each run."""
         columns = [dict(summary.rows()) for summary in summaries]
         widths = [max(len(summary.name), *map(len, column.values())) for summary, column in zip(summaries, columns, strict=True)]
         first = max(map(len, columns[0]))
@@ -215,7 +215,7 @@ class RunSummary:
         ]
 
     def class_rows(self) -> list[tuple[str, ...]]:
-        """Return headings and a row for each service class, or nothing."""
+        """Return headings and rows of service classes, or nothing."""
         seconds = self.seconds or 1.0
         if not self.classes:
             return []

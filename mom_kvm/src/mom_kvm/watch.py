@@ -195,7 +195,7 @@ class GuestWatch:
         thread.join(_JOIN_SECONDS)
 
     def follow(self, report: Report) -> None:
-        """Note a cycle: watch guests below their maximum size, or with a lower target."""
+        """Watch guests below their maximum size, or with a lower target."""
         applied = (outcome.decision for outcome in report.outcomes if outcome.status is Status.APPLIED)
         targets = {decision.entity.id: decision.value for decision in applied if decision.control == GuestField.BALLOON}
         state = report.snapshot.host.fields.get(STATE_FIELD)
