@@ -68,7 +68,7 @@ class _State:
 class VdsmHypervisor:
     """Guests of this host's vdsm: `Hypervisor`, `BalloonControl`, `CpuTuneControl`, `IoTuneControl` and `KsmWriter`. For several threads.
 
-    While a call about a guest is unanswered, mom makes no other call about this guest for a minute: each occupies one of vdsm's eight workers.
+    While a call about a guest is unanswered, mom makes no other call about it for a minute: each call occupies one of vdsm's eight workers.
     """
 
     connection: VdsmConnection
