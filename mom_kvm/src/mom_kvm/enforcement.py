@@ -80,7 +80,7 @@ def _blocked(guest: Guest, control: str) -> str:
 class Enforcement:
     """Decisions for values from settings, and for restoring original values.
 
-    It decides a value in every cycle: the order of plugins resolves conflicts, and mom corrects changes by other processes. It decides
+    Each cycle decides a value: the order of plugins resolves conflicts, and mom corrects changes by other processes. It decides
     nothing while the present value is unknown. Values that another process has set since, or that another evaluator wants, are not
     restored. The ledger forgets guests that are not listed, so this class keeps their entries. A state file holds the keys, because
     settings may change while mom does not run.
