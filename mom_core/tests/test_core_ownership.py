@@ -161,9 +161,9 @@ except MomError as error:
     ("owner", "group", "mode", "said"),
     [
         (0, OTHER, 0o640, "secret"),
-        (0, OTHER, 0o660, "is no secret: its group has access"),
-        (0, OTHER, 0o644, "is no secret: every user has access"),
-        (OTHER, OTHER, 0o640, "is no secret: its group has access"),
+        (0, OTHER, 0o660, "is not secret: its group has access"),
+        (0, OTHER, 0o644, "is not secret: every user has access"),
+        (OTHER, OTHER, 0o640, "is not secret: its group has access"),
         (0, OTHER + 1, 0o640, "cannot be read"),
     ],
 )

@@ -54,7 +54,7 @@ def test_a_guest_that_is_not_there_is_a_no_with_near_names(simulated: Mom) -> No
 
 def test_what_the_verbs_show_comes_from_the_socket_and_says_so(simulated: Mom) -> None:
     status = simulated("status")
-    assert f"says {simulated.directory}/run/mom.sock" in status.stdout
+    assert f"(from {simulated.directory}/run/mom.sock" in status.stdout
     assert "on sim:///" in status.stdout
     assert "changes to undo" in status.stdout
     found = json.loads(simulated("status", "--json").stdout)
@@ -91,7 +91,7 @@ def test_a_mom_that_does_not_answer_is_told_and_the_file_goes_on(simulated: Mom)
     assert "kill -9" not in status.stdout
     assert "Only the last cycle is known: a mom that answers through " in explain.stdout, "the plugin http is enabled"
     assert ", and hangs" in doctor.stdout
-    assert f"says {simulated.directory}/run/status.json" in status.stdout
+    assert f"(from {simulated.directory}/run/status.json" in status.stdout
 
 
 def test_why_and_what_is_wrong_is_told_in_the_words_of_the_policy(simulated: Mom) -> None:

@@ -146,7 +146,7 @@ def test_a_key_of_a_host_and_one_of_nobody_change_nothing_and_that_is_said_plain
     fleet._plain("fleet", "key", str(key))
     assert "cannot be reached" in fleet.refused("status", key=key)
     key.chmod(0o644)
-    assert "is no secret: every user has access" in fleet.refused("status", key=key)
+    assert "is not secret: every user has access" in fleet.refused("status", key=key)
 
 
 def test_a_mom_with_another_hosts_key_says_so_and_goes_on_alone(fleet: FleetWorld) -> None:

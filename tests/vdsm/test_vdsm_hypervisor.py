@@ -177,7 +177,7 @@ def test_entries_that_make_no_sense_are_left_out(vdsm, hypervisor, caplog):
     good = {"vmId": "a", "vmName": "n", "status": "Up", "balloonInfo": {"balloon_cur": "x"}}
     vdsm.fault("Host.getAllVmStats", how="result", result=[7, {"vmId": 5}, good, None])
     assert [guest.id for guest in hypervisor.guests()] == ["a"]
-    assert "3 entries" in caplog.text
+    assert "3 invalid entries" in caplog.text
 
 
 @pytest.mark.parametrize("fault", [{"how": "error", "code": 99}, {"how": "error", "code": -32603}, {"how": "drop"}, {"how": "never"}])
