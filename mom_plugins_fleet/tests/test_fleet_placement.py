@@ -519,7 +519,7 @@ def test_the_plan_is_said_in_words_and_as_json(capsys):
         assert part in said
     assert "No guest would be moved: no host is drained." in shown(planned(three_hosts()), capsys)
     assert json.loads(json.dumps(planned(three_hosts(), ["a"])))["moves"][0]["host"] == "a"
-    assert "Balance of the group g: g0 is to leave a for b." in shown(planned(uneven()), capsys)
+    assert "Balance of the group g: g0 would move from a to b." in shown(planned(uneven()), capsys)
 
 
 def test_what_hosts_tell_prints_nothing_but_text(fleet, capsys):

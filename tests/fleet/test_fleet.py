@@ -41,7 +41,7 @@ def is_empty(fleet: FleetWorld, name: str) -> bool:
 
 
 def _moves_ordered(log: str) -> list[str]:
-    return [line.split(" is to leave ")[0] for line in log.splitlines() if " is to leave " in line]
+    return [line.split(" will move from ")[0] for line in log.splitlines() if " will move from " in line]
 
 
 def test_a_policy_reaches_all_hosts_of_its_group_and_a_wrong_one_harms_none(two: FleetWorld) -> None:
@@ -84,7 +84,7 @@ def test_hosts_drain_one_with_its_coordinator_stopped_and_the_next_one_killed_in
     two.start_coordinator("c2")
     two.until(lambda: "coordinating" in two.log("c2"), "c2 takes over")
     two.fleet("drain", "h5")
-    two.until(lambda: " is to leave " in two.log("c2"), "the first guests are to leave")
+    two.until(lambda: " will move from " in two.log("c2"), "the first guests are to leave")
     two.processes["c1"].send_signal(signal.SIGCONT)
     two.until(lambda: "the lease is lost" in two.log("c1"), "the first one sees that it was replaced")
     assert not _moves_ordered(two.log("c1")), "and decides nothing"

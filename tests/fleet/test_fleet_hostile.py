@@ -64,7 +64,7 @@ def test_a_hostile_server_directs_no_host_and_no_coordinator(fleet: FleetWorld) 
     fleet.until(lambda: {*fleet.status()["unsigned"]} == {"h1", "h2"}, "the operator is told")
     assert "which is not trusted" in fleet.refused("drain", "h1"), "what an operator would build on that is nothing"
     assert sorted(fleet.where("h1")) == before
-    assert " is to leave " not in fleet.log("c1")
+    assert " will move from " not in fleet.log("c1")
     fleet.kill("c1", signal.SIGTERM)  # another test's begins at once
 
 
@@ -83,7 +83,7 @@ def test_a_key_of_an_operator_that_was_revoked_directs_no_host_also_not_by_what_
     fleet.start_coordinator("c3")
     fleet.until(lambda: "coordinating" in fleet.log("c3"), "it works")
     fleet.put(STATES, "h4", HostState(mode="enforce", total=64 << 20, available=64 << 20).packed())
-    fleet.until(lambda: " is to leave h3 " in fleet.log("c3"), "that operator's coordinator orders moves")
+    fleet.until(lambda: " will move from h3 " in fleet.log("c3"), "that operator's coordinator orders moves")
     before = sorted(fleet.where("h3"))
     # The other operator takes over what the first one has left, after a look.
     text = fleet.log("h3")

@@ -366,7 +366,7 @@ class ShadowDecisions:
 
 @dataclass(frozen=True, slots=True)
 class Revision:
-    """Change of a decision by a reviewer. `after` None: dropped."""
+    """Reviewer's change to a decision. If `after` is None, the reviewer dropped the decision."""
 
     before: Decision
     after: Decision | None

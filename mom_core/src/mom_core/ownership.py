@@ -83,9 +83,9 @@ def user_name(uid: int) -> str:
 
 
 def fault(path: Path, status: os.stat_result, *, inside: bool = False) -> str:
-    """Return why another user could change this path, parents aside.
+    """Return why another user could change this path. Empty: none can. The rights of its parents are not checked.
 
-    :param inside: the target or inside it, where a sticky bit does not protect
+    :param inside: the path is the target itself: a sticky bit does not stop other users from adding files to it
     """
     if status.st_uid not in {0, os.geteuid()}:
         return f"{path} belongs to the user {status.st_uid}, who is neither root nor the user of this process"

@@ -90,7 +90,7 @@ class BalloonFile:
 
     @property
     def state(self) -> BalloonState:
-        """Present state; initially that of the previous mom."""
+        """Present state. At first, the state that the previous mom process saved."""
         state = self._state
         if state is None:
             with self._lock:

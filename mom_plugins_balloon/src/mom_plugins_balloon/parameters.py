@@ -134,7 +134,7 @@ class ReservationSettings(StrictModel):
 
 
 class BalloonSettings(PluginSettings):
-    """Safety of guests and memory of the host, for all policies."""
+    """Settings that protect guests and keep host memory available, under all policies."""
 
     law: LawParameters = LawParameters()
     """Parameters of the balloon law."""

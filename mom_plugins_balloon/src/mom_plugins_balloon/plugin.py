@@ -136,7 +136,7 @@ class BalloonPlugin:
 
     @hookimpl
     def mom_setup(self) -> None:
-        """Load reservations and shrinks of the previous mom."""
+        """Load the reservations and shrinks that the previous mom process saved."""
         self._runs = True
         changed = self._guests.changed_before = self._started.before_mom().keys()
         shrinks = self._file.state.shrinks

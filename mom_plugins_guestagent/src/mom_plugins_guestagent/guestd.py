@@ -401,7 +401,7 @@ class Relief:
         return self._wanted is not None or self._trim is not None
 
     def begin(self) -> None:
-        """Restore the order from an earlier process, and start the thread."""
+        """Restore the order of free page reporting if an earlier process changed it, and start the thread."""
         self._order.put_back()
         if self.allowed:
             threading.Thread(target=self._run, name="relief", daemon=True).start()

@@ -25,7 +25,7 @@ def _checked(values: dict[str, Any]) -> dict[str, Any]:
 
 @dataclass(slots=True)
 class KeptNotes:
-    """Notes on one entity. `absent`: monotonic time since when it is unlisted; `size` in bytes."""
+    """Notes on one entity. `absent`: monotonic time when the entity vanished from the list, None while listed; `size` in bytes."""
 
     incarnation: str
     values: Annotated[dict[str, Any], AfterValidator(_checked)]

@@ -61,7 +61,7 @@ class Schedule:
             self._condition.notify_all()
 
     def change(self, interval: float) -> None:
-        """Use another interval, on a grid that starts now."""
+        """Change the interval. The next cycle is due one new interval from now."""
         with self._condition:
             if interval != self.interval:
                 self.interval = interval

@@ -75,7 +75,7 @@ CALLERS: Final = frozenset({"mom_core", "pluggy"})
 
 
 def own_traceback(error: BaseException) -> TracebackType | None:
-    """Return the traceback from plugin code on."""
+    """Return the part of the traceback that begins in plugin code."""
     trace = error.__traceback__
     while trace is not None and _package(trace) in CALLERS:
         trace = trace.tb_next
@@ -83,7 +83,7 @@ def own_traceback(error: BaseException) -> TracebackType | None:
 
 
 def place_of(error: BaseException) -> str:
-    """Return file and line of plugin code that raised."""
+    """Return file and line where plugin code raised the error."""
     first = trace = own_traceback(error)
     if first is None:
         return ""
@@ -96,7 +96,7 @@ def place_of(error: BaseException) -> str:
 
 
 def traceback_of(error: BaseException) -> str:
-    """Format an exception with its traceback through plugin code."""
+    """Format an exception with the part of its traceback that begins in plugin code."""
     return "".join(traceback.format_exception(type(error), error, own_traceback(error))).rstrip()
 
 

@@ -34,7 +34,7 @@ def about_enabled(config: Config) -> Iterator[Finding]:
     if len(hypervisors) > 1:
         names, first = ", ".join(hypervisors), hypervisors[0]
         text = f"several plugins provide a hypervisor: {names}; mom uses the first available one, and sees no guests of the others"
-        yield Finding(Severity.WARNING, "hypervisors", text, f"enable only one of them; now, {first} comes first")
+        yield Finding(Severity.WARNING, "hypervisors", text, f"enable only one of them; at present {first} takes precedence")
     for subject, message, hook in lacking(config):
         yield Finding(Severity.WARNING, subject, message, f"enable a plugin that does: {', '.join(having(hook)) or 'none is installed'}")
     if len(evaluators) > 1:

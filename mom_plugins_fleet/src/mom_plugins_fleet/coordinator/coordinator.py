@@ -214,16 +214,18 @@ class Coordinator:
         present = view.orders.get(host)
         newest, orders = self._given.get(host, (0, Orders()))
         if present is None and newest and newest == self._newest(host):
-            self._log.error("the servers have lost the orders of %s; they are written again", host)
+            self._log.error("the servers have lost the orders for host %s; the coordinator writes them again", host)
             view.orders.records[host] = (newest, orders.model_copy(update={"epoch": self.epoch}))
         elif host in view.orders.damaged:
-            self._log.error("the orders of %s: %s; they are replaced", host, printable(view.orders.damaged[host], 400))
+            why = printable(view.orders.damaged[host], 400)
+            self._log.error("the orders for host %s are invalid (%s); the coordinator replaces them", host, why)
         before = view.ordered(host) or Orders()
         if before.epoch > self.epoch:
             if (await store.read(LEASES, COORDINATOR)).revision != self._revision:
                 self._sure_until = float("-inf")
                 return
-            self._log.error("the orders of %s have epoch %d, which these servers never issued: they are written again", host, before.epoch)
+            text = "the orders for host %s have epoch %d, which these servers never issued; the coordinator writes them again"
+            self._log.error(text, host, before.epoch)
         revision = next_revision(self._newest(host))
         target = self._complete(edit(before), revision)
         if target == present or not self.works:
@@ -244,13 +246,13 @@ class Coordinator:
     def _log_moves(self, host: str, before: Orders, after: Orders, revision: int) -> None:
         for move in after.moves:
             if move.order == revision:
-                self._log.info("guest %s is to leave %s for %s", printable(move.name), host, move.to)
+                self._log.info("guest %s will move from %s to %s", printable(move.name), host, move.to)
         for move in before.moves:
             if after.of(move.guest) is None and move.state is MoveState.DONE:
                 if move.guest in self.view.guests(move.to):
-                    self._log.info("guest %s has come from %s to %s", printable(move.name), host, move.to)
+                    self._log.info("guest %s has moved from %s to %s", printable(move.name), host, move.to)
                 else:
-                    self._log.warning("guest %s has left %s for %s, but does not run there", printable(move.name), host, move.to)
+                    self._log.warning("guest %s has moved from %s to %s, but does not run there", printable(move.name), host, move.to)
 
     @contextmanager
     def _contained(self, subject: str) -> Iterator[None]:

@@ -63,7 +63,7 @@ def planned(view: FleetView, drained: Collection[str] = ()) -> dict[str, Any]:
             balance[group] = choice
         else:
             host, move = choice
-            balance[group] = f"{move.name} is to leave {host} for {move.to}"
+            balance[group] = f"{move.name} would move from {host} to {move.to}"
     moves, stay = leaving(view, targets)
     return {"moves": moves, "stay": stay, "room_kib": room, "closed": closed, "unbounded": unbounded, "balance": balance}
 

@@ -104,7 +104,7 @@ def about(call: ApiCall, view: ReportView, items: Sequence[Item], entity_of: Cal
 
 
 def past_cycles(answers: CycleAnswers, call: ApiCall, values: Callable[[CycleSample], Mapping[str, object] | None]) -> object:
-    """Return past cycles, newest first. `values` adds members; None omits a cycle."""
+    """Return past cycles, newest first. `values` returns a cycle's additional members, or None to omit the cycle."""
     samples = ((sample, values(sample)) for sample in reversed(answers.published.history()))
     items = ({"cycle": one.number, "time": one.time, "duration_seconds": one.duration, **more} for one, more in samples if more is not None)
     return {"items": list(islice(items, call.number(LIMIT)))}

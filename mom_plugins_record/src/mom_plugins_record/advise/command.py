@@ -181,7 +181,7 @@ def _share(risk: str | None) -> float:
 
 def _by_days(risk: float, files: Sequence[Path], config: Path | None, placement: str | None, *, as_json: bool) -> None:
     if placement is not None and len(files) > 1:
-        raise click.UsageError("--placement is for one host: name one file of days")
+        raise click.UsageError("--placement is for one host: give --days only once")
     pasts = [past_days(None, file) for file in files] or [past_days(load_config(config or os.environ.get("MOM_CONFIG")), None)]
     hosts = [sold.sold_on(item, risk) for item in pasts]
     first = hosts[0]

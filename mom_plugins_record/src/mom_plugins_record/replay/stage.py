@@ -88,8 +88,10 @@ SIMULATED: Final = ("balloon", "ksm", "offload", "sla")
 
 @dataclass(frozen=True, slots=True)
 class RecordedStage:
-    """Part of a recording (seconds since the epoch), with plugins, guests' settings and policies as at its beginning. `left_out`: plugins
-    that are not simulated."""
+    """Part of a recording, to be simulated. Times are seconds since the epoch.
+
+    Plugins, settings of guests and policies are those in force when this part began. `left_out`: plugins that are not simulated.
+    """
 
     path: Path
     begins: float

@@ -132,7 +132,7 @@ def _read_spread(values: Iterator[Any]) -> dict[int, float]:
 class AccountsFile:
     """File as mom writes it. Not thread-safe.
 
-    :param run: distinguishes rows of this mom from those of the previous mom
+    :param run: distinguishes rows of this mom process from rows of the previous one
     """
 
     def __init__(self, path: Path, *, keep: float, largest: int, run: int | None = None) -> None:

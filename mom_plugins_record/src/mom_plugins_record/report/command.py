@@ -75,7 +75,7 @@ def report(
     summary = summary_of(account, by, tenant, price)
     if tenant and not summary.whole.guests:
         verb = "is named" if pattern.property == "name" else "matches"
-        raise MomError(f"no guest in that time {verb} {printable(tenant)}", hint="--by guest without --tenant lists all")
+        raise MomError(f"no guest in that time {verb} {printable(tenant)}", hint="use --by guest without --tenant to list all guests")
     if by_property and all(line.name == without(by) for line in summary.lines):
         hint = "`mom guests --json` lists the properties of present guests; older accounts have none"
         raise MomError(f"no guest in that time has the property {by}", hint=hint)

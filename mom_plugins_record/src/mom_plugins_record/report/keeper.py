@@ -51,7 +51,7 @@ class AccountsKeeper:
         self.write_hint = ""
 
     def open(self, now: float) -> None:
-        """Continue the accounts of the previous mom."""
+        """Continue the accounts that the previous mom process wrote."""
         self._opened = True
         try:
             self._open_file()

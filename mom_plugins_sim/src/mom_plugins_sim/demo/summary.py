@@ -21,7 +21,7 @@ def size(kib: float) -> str:
 
 @dataclass(slots=True)
 class Summary:
-    """Sums over the story: sizes in KiB."""
+    """Figures of the whole demonstration. Sizes in KiB."""
 
     managed: RunSummary = field(default_factory=lambda: RunSummary("with mom"))
     alone: RunSummary = field(default_factory=lambda: RunSummary("without"))
