@@ -66,7 +66,7 @@ def test_a_session_ends_with_the_process_that_asked_for_its_key_whoever_gets_its
         os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
         assert keys.session(f"Bearer {token}") is None, "it has ended, though nobody has asked how"
     assert keys.session_for(unused) is None
-    with pytest.raises(ProblemError, match="cannot see the asking process"):
+    with pytest.raises(ProblemError, match="cannot see the process that requests the session"):
         keys.key_for(peer, tied=True)
 
 

@@ -208,7 +208,10 @@ class HostReservations:
                 self.context.log.info("took over %d reservations of an earlier run", len(self._kept))
 
     def catch_up(self) -> None:
-        """In the first cycle, load reservations made before a reload but after `load`."""
+        """Read the file again, once.
+
+        Until a reload takes effect, the replaced plugin may change reservations after this plugin's `load`.
+        """
         with self._lock:
             if not self.loaded or self._followed:
                 return

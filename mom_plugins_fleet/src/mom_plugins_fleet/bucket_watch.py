@@ -45,7 +45,7 @@ class BucketWatcher(Protocol):
         """Receive an entry; `live` if set after the watch began."""
 
     def complete(self) -> None:
-        """Handle the end of the load: other keys are absent."""
+        """Handle the end of the load. Keys without a received entry are not in the bucket."""
 
 
 class WatchBroken(MomError):

@@ -37,7 +37,7 @@ class SysfsKsm:
         self._root = root
 
     def ksm_read(self) -> Mapping[str, Value]:
-        """Return readable files, and `ksmd_cpu_seconds` if ksmd is visible."""
+        """Return the value of each readable file by name, and `ksmd_cpu_seconds` if mom can see ksmd."""
         files: dict[str, Value] = {}
         for name, pattern in _NUMBERS.items():
             text = read_kernel_file(f"{self.folder}/{name}")

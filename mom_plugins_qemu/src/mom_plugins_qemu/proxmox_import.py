@@ -72,9 +72,8 @@ def _guest(
         line, written = options.get(name, Option(0, ""))
         value = read(written) if line else default
         if value is None:
-            problems.append(
-                ConfigProblem(file, line, 1, f"{name}: {printable(written or 'nothing', 40)} is not a whole number up to {most}")
-            )
+            message = f"{name}: {printable(written, 40)} is not a whole number up to {most}" if written else f"{name} has no value"
+            problems.append(ConfigProblem(file, line, 1, message))
         return default if value is None else value
 
     vmid = re.sub(r"\.conf$", "", file.rpartition("/")[2])

@@ -69,7 +69,11 @@ def _idle(memory: SimulatedGuestMemory) -> float:
 
 @dataclass(slots=True)
 class SwappedGuest:
-    """Part of one guest in the host's swap. `faults`: swap-ins in pages; `due`: demand for swap-in in this step."""
+    """Memory of one guest in the host's swap, in KiB by use.
+
+    :param due: memory to swap in in this step
+    :param faults: swapped-in pages since the start
+    """
 
     free: float = 0.0
     cold: float = 0.0
@@ -125,8 +129,8 @@ class SwappedGuest:
     def wait(self, back: float, thrashed: float, device: SwapDevice, queue: float, dt: float) -> float:
         """Count the faults of a step, and return the seconds of work lost.
 
-        :param back: KiB that came back into free memory
-        :param thrashed: KiB that came back without room
+        :param back: KiB swapped in while the host had free memory
+        :param thrashed: KiB swapped in after other pages had to be swapped out
         :param queue: demand for swap-in as a multiple of the device's rate
         """
         pages = (back + thrashed) / PAGE

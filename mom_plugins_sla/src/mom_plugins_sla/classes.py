@@ -75,7 +75,7 @@ class ServiceClass(StrictModel):
             allowed = next(name for name in ALLOWED if name != EvictionField.MAY_MIGRATE and getattr(self, name))
             raise ValueError(
                 f"guarantee is 100%, but {allowed} is true: guests that keep all their memory must not stop for lack of it."
-                " Lower the guarantee, or allow only may_migrate"
+                " Reduce the guarantee, or allow only may_migrate"
             )
         return self
 

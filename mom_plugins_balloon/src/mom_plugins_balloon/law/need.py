@@ -13,7 +13,7 @@ from mom_plugins_balloon.memory import GuestMemory, size_then
 
 
 class Floors(NamedTuple):
-    """Usable memory that a guest keeps, in KiB. Each means of trimming stops at its floor."""
+    """Usable memory that a guest keeps, in KiB. Page cache, margins and headroom each have a floor, at which mom stops taking."""
 
     stall: float
     """With less, the guest has stalled, or its kernel has killed programs. 0: neither."""

@@ -77,7 +77,7 @@ def is_rising(guest: GuestMemory, context: LawContext) -> bool:
 
 
 def ready_memory(guest: GuestMemory, context: LawContext) -> float:
-    """Return the part (KiB) of the expected growth that the host still backs, because the guest has freed it."""
+    """Return how much of the expected growth (KiB) needs no more host memory: the guest has freed memory that the host still backs."""
     rise, total, unused, reserved = guest.rise, guest.statistics.total, guest.statistics.unused, guest.habits.kernel_reserved
     if not rise or total is None or reserved is None:
         return 0.0

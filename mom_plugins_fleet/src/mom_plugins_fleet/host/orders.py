@@ -81,7 +81,7 @@ class HostOrders:
             self._revisions.note(progress)
         except MomError as error:
             self._balanced_at = balanced_at  # no move starts without a record on disk
-            raise LinkError(f"this host's orders: {shown(error)}: no more guests are moved") from None
+            raise LinkError(f"mom moves no more guests, because it cannot accept this host's orders: {shown(error)}") from None
         accepted = {step.guest for step in progress if step.state is MoveState.ACCEPTED}
         self._take({move.guest: move for move in orders.moves if move.guest in accepted})
         record = Progress(moves=progress)

@@ -56,7 +56,7 @@ def enroll_command(
     for name in (*hosts, group):
         named(name)
     if key_file is not None and key_file.exists():
-        raise MomError(f"{key_file} already exists", hint="name a file that does not exist yet")
+        raise MomError(f"{key_file} already exists", hint="give the path of a new file")
     if by_token and not where.access().servers[0].startswith("tls://"):
         raise MomError("a token needs servers with TLS", hint="name them as tls://HOST, or use --new-key")
     for host in hosts:

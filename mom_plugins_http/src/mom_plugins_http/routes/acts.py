@@ -64,7 +64,7 @@ class Words:
         return verbs[falls]
 
     def why(self, outcome: Outcome) -> str:
-        """Return a decision's reason, without the policy's form."""
+        """Return a decision's reason, without the policy expression that decided."""
         decision = outcome.decision
         code, form, _ = decision.reason.partition(": (")
         if form:

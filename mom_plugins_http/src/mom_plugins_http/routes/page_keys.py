@@ -104,7 +104,8 @@ class PageKeys:
         if not call.peer.local or call.peer.keyed:
             raise ProblemError(403, "keys are given through the control socket only", "ask on the host: mom page")
         if not self._socket:
-            raise ProblemError(409, "this mom has no socket for the page", "set `page: true` of the plugin http, and a shorter `socket`")
+            hint = "in the settings of the plugin http, set `page: true` and a shorter path for `socket`"
+            raise ProblemError(409, "this mom has no socket for the page", hint)
         key = self.key_for(call.peer, tied=bool(call.number(_TIED)))
         return {"key": key, "seconds": KEY_SECONDS, "socket": self._socket}
 
@@ -120,7 +121,8 @@ class PageKeys:
         """Return a key with this peer's right. If `tied`, key and session end with the peer's process."""
         started = self._started(peer.process) if tied else None
         if tied and started is None:
-            raise ProblemError(409, "mom cannot see the asking process, whose end would end the session", "mom page --once")
+            message = "mom cannot see the process that requests the session, and so cannot end the session with it"
+            raise ProblemError(409, message, "use `mom page --once`")
         key = PREFIX + secrets.token_urlsafe(24)
         process = None if started is None else (peer.process, started)
         self._keep(self._keys, key, _Granted(peer.right, peer.name, self._clock() + KEY_SECONDS, process))

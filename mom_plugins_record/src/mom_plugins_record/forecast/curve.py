@@ -179,7 +179,7 @@ class GuestDays:
     :param usual: usual difference between a slot and `by_day`
     :param losses: errors of each curve in the last hours
     :param week_losses: errors of each curve in the last week
-    :param wrong: decaying sums: errors of the forecast, of no change, of the average, and slots
+    :param wrong: four decaying sums: errors of the forecast, errors of expecting no change, errors of expecting the average, and slots
     :param lasting: decaying sums for the persistence of errors
     :param margin: addition to the expected maximum
     :param weight: weight of the forecast, 0 to 1

@@ -237,7 +237,7 @@ class DaysKeeper:
             for _ in self._encode(days):
                 pass
         if self._writes and not Callers.came_back(self._writes[-1], PATIENCE):
-            self._context.log.error("learned days are not written: the disk does not respond")
+            self._context.log.error("mom cannot save the learned days, because the disk does not respond")
         self._callers.close(0.0)
 
     def _encode(self, days: HostDays) -> Iterator[None]:

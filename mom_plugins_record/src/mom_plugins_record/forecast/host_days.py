@@ -277,7 +277,7 @@ class HostDays:
         return count
 
     def know_of_past(self) -> None:
-        """Add guests that have only past days, to keep these days."""
+        """Add guests of which only past days are known, so that mom keeps these days."""
         for identity, past in self.past.guests.items():
             if identity not in self.known and past.ordinals:
                 last_day = (past.ordinals[-1] - FIRST_DAY) * self.calendar.day_seconds

@@ -94,7 +94,7 @@ def _unpacked(text: str, length: int) -> HalfCurve:
     curve = HalfCurve.from_bytes(halves)
     # NaN is an unknown size. Infinite or negative sizes were never stored.
     if any(item < 0 or item > LARGEST_KIB for item in curve.whole()):
-        raise ValueError("a size of a curve is invalid")
+        raise ValueError("a curve contains an invalid size")
     return curve
 
 

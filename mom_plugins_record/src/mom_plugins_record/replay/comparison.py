@@ -100,7 +100,7 @@ def _warms_from(recording: Recording, since: float) -> float:
 
 
 class _Run:
-    """Part of a recording without gaps."""
+    """Replay of one part of a recording, in which no cycle is missing."""
 
     def __init__(self, first: RecordedCycle, policies: Mapping[str, str] | None, since: float, result: Comparison) -> None:
         self.last = first

@@ -100,7 +100,7 @@ class AccountsDamaged(AccountsError):
 
     def __init__(self, path: Path, reason: str) -> None:
         self.reason = reason
-        super().__init__(f"{path} is damaged: {reason}", hint=f"{START_ANEW}; or name a copy of it")
+        super().__init__(f"{path} is damaged: {reason}", hint=f"{START_ANEW}; or give the path of a copy")
 
 
 def _columns(kind: Any) -> Mapping[str, tuple[str, str]]:
@@ -367,7 +367,7 @@ def _read(path: Path, table: str, kind: type[Row], since: float, until: float, *
                             break
                 yield row
     except (*_SQL_ERRORS, ValueError) as error:
-        raise _unreadable(path, error, "name the folder of a recording, or its file of accounts") from error
+        raise _unreadable(path, error, "give the path of a recording's folder, or of its file of accounts") from error
 
 
 _Periods = list[tuple[int, int, Mapping[str, str | list[str]]]]
@@ -442,7 +442,7 @@ def _connect(path: Path, *, write: bool = False, checked: bool = True) -> sqlite
         if checked:
             application, version = (connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version"))
             if application != APPLICATION:
-                hint = START_ANEW if write else f"name the folder of a recording, or its file {NAME}"
+                hint = START_ANEW if write else f"give the path of a recording's folder, or of its file {NAME}"
                 raise AccountsError(f"{path} is not a file of accounts", hint=hint)
             if version != FORMAT:
                 hint = START_ANEW if write else "use the version of mom that wrote it"
@@ -461,7 +461,7 @@ def _check_files(path: Path) -> None:
     for item in (path, journal):
         with suppress(OSError):  # the file does not exist, or SQLite reports the error
             if not stat.S_ISREG(item.stat().st_mode):
-                raise AccountsError(f"{item} is not a regular file", hint=f"name the folder of a recording, or its file {NAME}")
+                raise AccountsError(f"{item} is not a regular file", hint=f"give the path of a recording's folder, or of its file {NAME}")
     with suppress(OSError), journal.open("rb") as file:
         if file.seek(0, os.SEEK_END) >= len(_JOURNAL) and file.seek(-len(_JOURNAL), os.SEEK_END) and file.read() == _JOURNAL:
             raise AccountsError(f"{journal} is not mom's: it names another file", hint="find out who put it there, and delete it")

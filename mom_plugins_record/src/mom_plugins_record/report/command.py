@@ -108,7 +108,7 @@ def find_accounts(path: Path, last: float, *, properties: bool = False) -> Accou
     except OSError as error:
         raise MomError(f"cannot read {path}: {error.strerror}", hint="run as root, or as the user that recorded it") from error
     if not exists:
-        hint = "name the folder of a recording, or its file of accounts; the plugin record writes both"
+        hint = "give the path of a recording's folder, or of its file of accounts; the plugin record writes both"
         raise MomError(f"there is no {accounts}", hint=hint)
     remarks = []
     if aside := sorted(item.name for item in accounts.parent.glob(f"{glob.escape(accounts.name)}.damaged-*")):

@@ -59,6 +59,7 @@ class EvictionSettings(PluginSettings):
     def _room_is_more_than_full(self) -> EvictionSettings:
         if self.calm <= self.least:
             raise ValueError(
-                f"calm is {self.calm:g}, but must be above least, {self.least:g}: otherwise mom would stop and resume guests repeatedly"
+                f"`calm` is {self.calm:g}, but must be above `least` ({self.least:g});"
+                " otherwise mom would stop and resume guests repeatedly"
             )
         return self
