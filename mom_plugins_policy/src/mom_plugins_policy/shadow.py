@@ -1,4 +1,4 @@
-"""Policies on trial, evaluated beside those in force and only reported."""
+"""Policies on trial: evaluated in addition to the policies in force, and only reported."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _SHOWN: Final = 5  # errors of one evaluation
 
 
 class Shadow:
-    """Policies of a folder, which replace policies in force by name.
+    """Trial of a folder's policies. In the trial, each one replaces the policy in force with the same name.
 
     :param limits: limits of the policies in force
     """
