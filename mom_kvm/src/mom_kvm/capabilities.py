@@ -21,13 +21,13 @@ class AgentAccess(Protocol):
     """Access to agents inside guests."""
 
     def agent_channels(self, guests: Sequence[Entity]) -> Mapping[str, Mapping[str, str]]:
-        """Return the agent channels by guest id: the name (`org.qemu.guest_agent.0`) and the unix socket's path.
+        """Return the unix socket's path by channel name (`org.qemu.guest_agent.0`), by guest id.
 
         The path is empty if only the hypervisor can connect.
         """
 
     def agent_command(self, guest: Entity, command: str, timeout_seconds: float) -> str:
-        """Send this JSON text to the guest's qemu-guest-agent, and return the JSON answer.
+        """Send JSON text to the guest's qemu-guest-agent, and return its JSON answer.
 
         Raises `GuestBusy` after the timeout, `NotSupported` without an agent, or another `HypervisorError`.
         """

@@ -130,7 +130,6 @@ class Destination:
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: object, handler: object) -> CoreSchema:
-        """Let settings and records contain the text."""
         from pydantic_core import core_schema
 
         written = core_schema.plain_serializer_function_ser_schema(str, return_schema=core_schema.str_schema())
@@ -138,12 +137,11 @@ class Destination:
 
     @classmethod
     def __get_pydantic_json_schema__(cls, schema: object, handler: object) -> dict[str, Any]:
-        """Describe the text for YAML editors."""
         return {"type": "string", "pattern": _PATTERN, "examples": ["qemu+tls://HOST/system"]}
 
 
 def _problem_of_hypervisor(to: Destination) -> str:
-    """Return the first mistake, without the user, which may contain a password."""
+    """Omit the user, which may contain a password."""
     transports = ", ".join(_TRANSPORTS[1:])
     wrong_parameters = [f"{name}={value}" for name, value in to.parameters if value not in _PARAMETERS.get(name, ())]
     checks = (

@@ -77,7 +77,7 @@ def examined(
 
 
 def _could_have(guests: Sequence[NamedFields], reporting_by: str, autodeflate_by: str) -> Iterable[Finding]:
-    """Yield hints about features that are off. Measured in docs/reporting.md."""
+    """Measured in docs/reporting.md."""
     silent = [guest for guest in guests if guest[1].get(GuestField.REPORTING) == 0]
     if silent and reporting_by:
         held_kib = sum(_held_for_nothing(fields) for _, fields in silent)
@@ -113,7 +113,6 @@ def _in_huge_pages(guests: Sequence[NamedFields], mode: str, unmerged_by: str) -
 
 
 def _held_for_nothing(fields: Mapping[str, Value]) -> int:
-    """Return the KiB that QEMU holds and the guest does not use."""
     rss, size, unused = fields.get("rss"), fields.get("balloon_cur"), fields.get("mem_unused")
     if not (isinstance(rss, int) and isinstance(size, int) and isinstance(unused, int)):
         return 0

@@ -80,10 +80,9 @@ def _blocked(guest: Guest, control: str) -> str:
 class Enforcement:
     """Decisions for values from settings, and for restoring original values.
 
-    Each cycle decides a value: the order of plugins resolves conflicts, and mom corrects changes by other processes. It decides
-    nothing while the present value is unknown. Values that another process has set since, or that another evaluator wants, are not
-    restored. The ledger forgets guests that are not listed, so this class keeps their entries. A state file holds the keys, because
-    settings may change while mom does not run.
+    Each cycle decides a value unless the present one is unknown. Values that another process has set since, or that another evaluator
+    wants, are not restored. The ledger forgets guests that are not listed, so this class keeps their entries, and their keys in a state
+    file.
 
     :param hindrance: returns why a guest's control cannot be set, or an empty text
     """
@@ -238,10 +237,7 @@ def _merged(last: LedgerEntry | None, entry: LedgerEntry | None) -> LedgerEntry 
 
 
 def _original_value(spec: ControlSpec, entry: LedgerEntry, now: Value, item: str) -> Value:
-    """Return the original value, for a list the item. None: another process has set the present value, or the item is gone.
-
-    Where an absent item has a meaning, return the whole list.
-    """
+    """None: another process has set the present value, or the item is gone. Where an absent item has a meaning, return the whole list."""
     listed = as_items(now)
     if _by_item(spec):
         original, present = _items_named(spec, entry.before, item), _items_named(spec, now, item)
@@ -266,7 +262,7 @@ def _items_named(spec: ControlSpec, value: Value, name: str) -> list[Mapping[str
 
 
 def _is_in_place(spec: ControlSpec, value: Value, now: Value) -> bool:
-    """Return whether a control has this value. In lists, only common entries count."""
+    """In lists, only common entries count."""
     listed = as_items(now)
     if not spec.key or listed is None:
         return now == value

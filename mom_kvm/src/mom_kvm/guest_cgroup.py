@@ -65,9 +65,7 @@ class Cgroups:
         return (self._unified if controller == Hierarchies.UNIFIED else f"{self._root}/{controller}") + path
 
     def own(self, pid: int, groups: Mapping[str, str], guests: Collection[int] = ()) -> dict[str, str]:
-        """Return the groups that belong to this guest alone.
-
-        A container of a Kubernetes pod belongs to its guest, unless it contains another.
+        """Return the groups that belong to this guest alone, also its pod's container in Kubernetes.
 
         :param guests: process ids of all guests
         """

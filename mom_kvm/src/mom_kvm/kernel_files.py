@@ -129,7 +129,7 @@ def _value_of(write: GroupWrite) -> GroupValue:
 
 
 def _as_of_guest(failure: OSError | None, write: GroupWrite) -> OSError | None:
-    """Return `GuestGone` if another group's process now has the guest's pid."""
+    """Return `GuestGone` if the pid was reused."""
     if failure is None or failure.errno != errno.EPERM:
         return failure
     groups = read_kernel_file(f"/proc/{write.pid}/cgroup").decode(errors="surrogateescape")
@@ -309,11 +309,7 @@ def pid_of(guest: Guest) -> int | None:
 
 
 class ProcessStat(NamedTuple):
-    """Process from /proc/PID/stat.
-
-    `state` is a letter, such as `Z` (zombie). `started` is in clock ticks since boot, and distinguishes processes with the same pid.
-    `processor` is the last CPU.
-    """
+    """Process from /proc/PID/stat. `started` is in clock ticks since boot, and distinguishes processes with the same pid."""
 
     name: str
     state: str
@@ -355,7 +351,7 @@ class ProcessStat(NamedTuple):
 
     @classmethod
     def parse(cls, content: bytes) -> ProcessStat | None:
-        """Parse a stat file. None: malformed.
+        """Parse a stat file; None if malformed.
 
         Fields of proc(5): 2 comm, 3 state, 9 flags, 10 minflt, 12 majflt, 14 utime, 15 stime, 22 starttime, 24 rss, 39 processor.
         """

@@ -54,7 +54,7 @@ class Knob:
 
 
 def helper_declaration(control: ControlSpec) -> str:
-    """Return the lines of /etc/mom/helper.d that let mom-helper write a control's file. Raise `ValueError` without file or bounds."""
+    """Return a control's lines for /etc/mom/helper.d. Raise `ValueError` without file or bounds."""
     if control.scope is Scope.GUEST and control.file:  # the kernel's bounds depend on the guest
         return f"[group {control.file}]\nleast = 0\nmax = yes"
     if not control.file or control.minimum is None or control.maximum is None:

@@ -39,7 +39,7 @@ class DeclaredFile(NamedTuple):
 
 
 class GroupValue(NamedTuple):
-    """Value for a file in a guest's cgroup, in bytes; -1: `max`. `group` is the inode of the group's folder, to detect a reused pid."""
+    """Bytes for a file in a guest's cgroup; -1: `max`. `group` is the folder's inode, to detect a reused pid."""
 
     pid: int
     group: int
@@ -164,7 +164,6 @@ class Helper:
 
     @contextmanager
     def _turn(self) -> Iterator[None]:
-        """Hold the lock for one request."""
         if not self._lock.acquire(timeout=2 * ANSWER_SECONDS):
             raise TimeoutError(errno.ETIMEDOUT, f"mom-helper did not complete earlier requests within {2 * ANSWER_SECONDS:.0f} s")
         try:

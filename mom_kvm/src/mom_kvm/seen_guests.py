@@ -182,7 +182,7 @@ class SeenGuests(ABC, Generic[G]):
 
     @abstractmethod
     def _look(self) -> None:
-        """Fill `_seen`, with `_looking` held. Raises `HypervisorError`."""
+        """Call with `_looking` held. Raises `HypervisorError`."""
 
     @abstractmethod
     def of(self, guests: Set[str]) -> Mapping[str, Record]:
@@ -190,11 +190,11 @@ class SeenGuests(ABC, Generic[G]):
 
     @abstractmethod
     def _obstacle(self, seen: G) -> str:
-        """Return why the guest cannot be changed now, with the lock held."""
+        """Call with the lock held."""
 
     @abstractmethod
     def _properties(self, seen: G) -> Mapping[str, Value]:
-        """Return further properties, with the lock held."""
+        """Call with the lock held."""
 
     def usable_memory(self, guest: Entity) -> tuple[float, float] | None:
         """Return the time of the last statistics (seconds since the epoch), and the usable KiB. None: no answer."""
@@ -206,7 +206,7 @@ class SeenGuests(ABC, Generic[G]):
         return size if isinstance(size, int) else None
 
     def _moved_by(self, seen: G) -> str:
-        """Return why another program moves the balloon, with the lock held."""
+        """Call with the lock held."""
         return ""
 
     def _fields_of(self, seen: G, process: Mapping[str, Value]) -> dict[str, Value]:

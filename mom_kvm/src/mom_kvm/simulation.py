@@ -118,7 +118,6 @@ def _configuration(
 
 @contextmanager
 def _named_as_given(folder: Path) -> Iterator[None]:
-    """Report problems of policies under their original paths."""
     try:
         yield
     except PluginError as error:

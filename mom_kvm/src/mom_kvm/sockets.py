@@ -224,7 +224,6 @@ def _advice(path: Path, error: OSError) -> str:
 
 
 def _free(path: Path) -> None:
-    """Remove a socket that no program serves."""
     try:
         status = path.lstat()
     except FileNotFoundError:

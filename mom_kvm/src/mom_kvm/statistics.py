@@ -64,8 +64,7 @@ UNKNOWN_RATE = GrowthRate()
 class Reading(NamedTuple):
     """State of `convert` between two samples of a guest.
 
-    `looked` is the monotonic time of the last record with a `last-update`, `seen` the time when that value was new, `age_then` its age at
-    that time. `rejected` counts impossible reports.
+    `looked` and `seen` are the monotonic times of the last record and of the last new `last-update`. `age_then` is its age at `seen`.
     """
 
     looked: float | None = None
@@ -160,15 +159,14 @@ def _next_reading(
 
 
 def _age_at_first_sight(age: float, looked_before: float | None, monotonic: float) -> float:
-    """Return the age of new statistics, which are newer than the last record. Only the first statistics depend on the wall clock; those
-    from the future are infinitely old."""
+    """Use the wall clock only for the first statistics; those from the future are infinitely old."""
     if looked_before is not None:
         return min(max(age, 0.0), max(0.0, monotonic - looked_before))
     return max(age, 0.0) if age >= -_CLOCK_SLACK_SECONDS else _NEVER_FRESH
 
 
 def _count_anew(before: Mapping[str, int], after: Mapping[str, int]) -> bool:
-    """Return whether the guest's kernel restarted. One falling counter may be an overflow."""
+    """One falling counter may be an overflow instead of a restart."""
     names = before.keys() & after.keys()
     return any(after[name] < before[name] for name in names) and not any(after[name] > before[name] for name in names)
 
@@ -182,7 +180,7 @@ def _rates(before: Mapping[str, int], after: Mapping[str, int], seconds: int) ->
 
 
 def _memory(record: Record, maximum: int | None, previous: Reading | None) -> tuple[dict[str, Value], tuple[str, ...]]:
-    """Return the memory figures, and the names of impossible ones."""
+    """Return figures, and names of impossible ones."""
     limit = _LARGEST if maximum is None else max(maximum, previous.maximum or 0) if previous else maximum
     values: dict[str, Value] = {}
     lies: tuple[str, ...] = ()

@@ -101,7 +101,7 @@ class Statistics(NamedTuple):
 def usable_soon(before: Statistics, now: Statistics) -> float:
     """Return the KiB that will be usable when mom can act on the guest's next statistics.
 
-    Memory that the balloon moves must not count. With autodeflate, only a balloon that does not move allows a forecast.
+    Memory that the balloon moves does not count. With autodeflate, only a steady balloon allows a forecast.
     """
     seconds = now.updated - before.updated
     if seconds <= 0:
@@ -124,7 +124,7 @@ class BalloonStatistics(Protocol):
 
 @dataclass(slots=True, eq=False)
 class _Watched:
-    """Watched guest, protected by the watch's lock, except `reading`."""
+    """Protected by the watch's lock, except `reading`."""
 
     name: str
     incarnation: str
@@ -143,7 +143,6 @@ class _Watched:
     """Monotonic time and KiB of a forecast below the usable memory."""
 
     def forecast(self, fields: Mapping[str, Value], updated: int, now: float) -> WatchedMemory | None:
-        """Note new statistics; return the guest's memory with a forecast."""
         memory, before = _memory(fields), self.statistics
         self.statistics = self.soon = None
         if memory is None:
@@ -266,7 +265,7 @@ class GuestWatch:
         return max(every, (now - began) / _LARGEST_SHARE)
 
     def _arrived(self, guest: _Watched, size: int) -> bool:
-        """Return, once, whether the guest has reached its smaller size."""
+        """Return True only once."""
         with self._lock:
             if guest.owes is None or size > guest.owes + TAKEN_KIB:
                 return False
@@ -274,7 +273,7 @@ class GuestWatch:
             return True
 
     def _judged(self, guest: _Watched) -> str:
-        """Return why this guest needs a cycle now. During a cycle, which may have older statistics, the guest is judged after it."""
+        """Return why this guest needs a cycle now. A running cycle may have older statistics, so judge after it."""
         with self._lock:
             now = guest.news
             if now is None or guest.asked:

@@ -23,8 +23,7 @@ class Donor:
 class Admission:
     """Whether guests fit, and why. Sizes in KiB.
 
-    `fits` is the number of such guests that fit now, up to 10,000. `donors` would have to give up memory that they do not need, or
-    guarantees.
+    `fits` is at most 10,000. `donors` would give up memory beyond their need, or guarantees.
     """
 
     admitted: bool
@@ -41,7 +40,7 @@ class Admissions(Protocol):
     """Decides whether guests fit. For any thread."""
 
     def admission(self, memory_kib: int, sla_class: str = "", count: int = 1) -> Admission:
-        """Return whether `count` more guests fit without breaking a promise. Reserves nothing.
+        """Return whether `count` more guests fit without breaking a promise.
 
         Raises `MomError` for an unknown class, invalid numbers, and while the host is unknown.
         """

@@ -1,7 +1,4 @@
-"""Services for moves of guests to other hosts.
-
-A mover is one way to move guests: a hypervisor, a cluster's management, or an operator's command.
-"""
+"""Services for moves of guests to other hosts by a hypervisor, a cluster's management, or an operator's command."""
 
 from __future__ import annotations
 

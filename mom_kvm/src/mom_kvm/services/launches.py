@@ -55,9 +55,9 @@ class Launches(Protocol):
 
 
 class LaunchReader(Protocol):
-    """Reads a guest's description before the guest runs. For any thread; does not wait.
+    """Reads a guest's description before it runs. For any thread; does not wait.
 
-    libvirt answers no bulk query during a guest's hook, so callers report each wait.
+    libvirt answers no bulk query during a guest's hook, so callers report waits.
     """
 
     def read(self, description: str, identity: str) -> LaunchedGuest | None:
@@ -68,7 +68,7 @@ class LaunchReader(Protocol):
         """
 
     def launches(self, guest: LaunchedGuest) -> None:
-        """Note that this guest's start waits."""
+        """Record that this guest's start waits."""
 
     def launched(self, guest: LaunchedGuest) -> None:
-        """Note that this guest's start no longer waits."""
+        """Record that this guest's start no longer waits."""

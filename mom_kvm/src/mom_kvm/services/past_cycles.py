@@ -35,7 +35,7 @@ class PastCycles(Protocol):
 class RecordedPoint:
     """Part of a host's time, or a recorded cycle of one guest. Unknown values are absent.
 
-    `time` is its middle. `least`, `mean` and `most` have the host's fields, and sums over all guests as `guests.FIELD`.
+    `time` is its middle. Sums over all guests are `guests.FIELD`.
     """
 
     time: float

@@ -36,10 +36,10 @@ class GuestPlatform(Protocol):
     """Platform that writes into guests' descriptions, such as OpenStack."""
 
     def properties(self, description: GuestDescription) -> Mapping[str, str]:
-        """Return the guest's properties by name, such as `{"flavor": "m1.small"}`. Empty for another platform's guest.
+        """Return properties such as `{"flavor": "m1.small"}`. Empty for another platform's guest. Do not wait.
 
         Operators match them in the section `guests` (`"flavor=m1.*"`), policies read them (`(guest.Prop "flavor" "")`). A name starts with
-        a letter, and contains letters, digits, `_`, `.` and `-`. Invalid or reserved names are dropped. Do not wait.
+        a letter, and contains letters, digits, `_`, `.` and `-`. mom drops other and reserved names.
         """
 
 

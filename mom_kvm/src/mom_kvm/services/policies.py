@@ -76,8 +76,8 @@ class PolicyChange:
 class PolicyTexts(Protocol):
     """An evaluator's policies. For any thread.
 
-    Texts set here override files and defaults of the same name. Changes raise `PolicyConflict` if the version is not `expected_version`
-    (None: any), and `PolicyRefused`. `who` is for the log, such as `xmlrpc, process 812 of user 36`.
+    Texts set here override files and defaults. Changes raise `PolicyRefused`, or `PolicyConflict` for another version than
+    `expected_version` (None: any). `who` is for the log.
     """
 
     def state(self) -> PolicyState:

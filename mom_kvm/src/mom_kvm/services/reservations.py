@@ -29,10 +29,10 @@ class ReservationState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Reservation:
-    """Memory reserved for a launch. Sizes in KiB.
+    """Memory reserved for a launch. Sizes in KiB; `created_at` in seconds since the epoch.
 
-    `name` is a pattern for the guest's name or id; empty: the first new guest that fits. `created_at` is in seconds since the epoch.
-    `kept_kib` falls while `guest` touches its memory. `there_kib` of it is free now; `expected_kib` must still come from guests.
+    `name` is a pattern for the guest's name or id; empty: the first new guest that fits. `kept_kib` falls while `guest` touches its memory.
+    `there_kib` is free now; `expected_kib` must still come from guests.
     """
 
     id: str
@@ -109,8 +109,7 @@ class ReservationRefused(MomError):
 class Reservations(Protocol):
     """Reservations of this host. For any thread.
 
-    A reservation shrinks no guest below its guarantee or need. Calls raise `MomError` before the first cycle, and while the host's memory
-    is unknown.
+    They shrink no guest below its guarantee or need. Calls raise `MomError` while the host's memory is unknown.
     """
 
     def room(self) -> Room:
