@@ -26,8 +26,7 @@ _LONGEST_TEXT = 256
 
 
 def channels_of(devices: ElementTree.Element | None) -> Mapping[str, str]:
-    """Return the agent channels of a running guest's `<devices>`: the name and the path of QEMU's unix socket; empty where no other program
-    can connect."""
+    """Return the path of QEMU's unix socket by agent channel; empty where no other program can connect."""
     channels: dict[str, str] = {}
     for channel in [] if devices is None else devices.findall("channel"):
         target, source = channel.find("target"), channel.find("source")

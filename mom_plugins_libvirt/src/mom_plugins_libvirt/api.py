@@ -83,4 +83,4 @@ def qemu_binding(doing: str) -> Any:
 
 
 def _silent(context: object, error: object) -> None:
-    """Ignore an error, which is also raised as an exception."""
+    """libvirt also raises the error as an exception."""

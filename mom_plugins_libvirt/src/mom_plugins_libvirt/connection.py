@@ -141,8 +141,8 @@ class Connection:
     def statistics(self, groups: int, uuids: Collection[str] | None = None, fallback: int = 0) -> Sequence[GuestRecord]:
         """Return the statistics of all active guests, or of these, within two call timeouts.
 
-        A hanging QEMU blocks the first call. libvirt then treats the guest as busy, so the second attempt returns the others. The last
-        attempt reads only `fallback`: groups that need no answer of guests.
+        A hanging QEMU blocks the first call, but not the second. The last attempt reads only `fallback`: groups that need no answer of
+        guests.
         """
         doing = f"reading the guests from {self.settings.uri}"
         timeout, began = self.settings.call_timeout if uuids is None else self._wait(), self._monotonic()
@@ -170,7 +170,7 @@ class Connection:
         late: Callable[[Future[Any]], None] | None = None,
         number: Hashable = None,
     ) -> T:
-        """Return the result of `function`, which makes one call on the guest's domain, within one call timeout.
+        """Make one call on the guest's domain, within one call timeout.
 
         Raises `HypervisorError`. After `GuestBusy`, the call may still take effect, and `late` receives it.
 
@@ -385,7 +385,7 @@ class Connection:
         self._changed.notify_all()
 
     def _lost(self, connection: object, reason: int, opaque: object) -> None:
-        """Abandon an ended connection. libvirt calls this, so it must not call libvirt."""
+        """libvirt calls this, so it must not call libvirt."""
         with self._changed:
             live = self._live
             if live is not None and live.connection is connection:

@@ -31,11 +31,10 @@ _LONGEST_PROMISE = 100
 
 @dataclass(frozen=True, slots=True)
 class DomainDescription:
-    """Guest's devices and metadata.
+    """Guest's devices and metadata. Sizes in KiB.
 
-    `balloon` is the balloon device's model; empty: none. `stats_period` is in seconds; 0: off. `pinned` is why the host cannot use
-    ballooned memory. `resizable_kib` is the size of all virtio-mem devices. `no_ram_kib` are memory devices such as an NVDIMM. `properties`
-    come from mom's metadata and the platform.
+    `balloon` is its model; empty: none. `stats_period` is in seconds; 0: off. `pinned` is why the host cannot use ballooned memory.
+    `resizable_kib` sums virtio-mem devices, `no_ram_kib` devices such as an NVDIMM.
     """
 
     balloon: str
@@ -89,10 +88,9 @@ def described(xml: str, of_platform: Callable[[ElementTree.Element], Mapping[str
 
 
 class _Builder(ElementTree.TreeBuilder):
-    """Refuses document types, and so entities that expand without limit."""
+    """Refuses document types: their entities can expand without limit."""
 
     def doctype(self, name: str, pubid: str | None, system: str | None) -> None:
-        """Refuse a document type."""
         raise ElementTree.ParseError(f"a document type ({name[:20]}) in a domain")
 
 
@@ -108,7 +106,7 @@ def parsed(xml: str) -> ElementTree.Element | None:
 
 
 def _why_pinned(domain: ElementTree.Element) -> str:
-    """Return why the host gains nothing from this guest's balloon: all of the guest's memory must stay in place."""
+    """Return why the host gains nothing from this guest's balloon."""
     security = domain.find("launchSecurity")
     if security is not None:
         return f"the guest is confidential ({security.get('type', '?'):.12}): the host cannot reclaim its memory"

@@ -1,4 +1,4 @@
-"""Guests' events: the kinds that mom receives, and those that start a cycle. An event only marks a guest for the next bulk call."""
+"""Guests' events. An event only marks a guest for the next bulk call, and some start a cycle."""
 
 from __future__ import annotations
 

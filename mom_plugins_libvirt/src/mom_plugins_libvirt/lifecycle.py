@@ -151,8 +151,7 @@ class GuestLifecycle:
         self._domains.ask(entry, doing, function, entry.start)
 
     def migrate(self, guest: Entity, destination: Destination, timeout_seconds: float) -> None:
-        """Migrate the guest. mom connects to the destination as its own user; mom-libvirt-helper connects as root, to declared
-        destinations.
+        """Migrate as mom's user, or with mom-libvirt-helper as root to declared destinations.
 
         Raises `TimeoutError` if the outcome is unknown.
         """

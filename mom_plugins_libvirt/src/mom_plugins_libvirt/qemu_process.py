@@ -15,8 +15,7 @@ _AS_IN_XML: Final = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': 
 
 
 def pid_of(folder: Path, proc: Path, name: str, uuid: str) -> int | None:
-    """Return the pid of the QEMU process that certainly runs this guest, else None. A file may have another guest's name, so only a process
-    with this UUID counts."""
+    """Return the pid of this guest's QEMU process, else None. Only the UUID counts: a file may have another guest's name."""
     for file_name in dict.fromkeys((name, name.translate(_AS_IN_XML))):
         pid = _pid_in(folder, file_name)
         if pid is not None and _was_started_for(proc, pid, uuid):

@@ -175,5 +175,4 @@ def _parameters(inbound: Mapping[str, int], outbound: Mapping[str, int]) -> dict
 
 
 def _reason(error: HypervisorError) -> str:
-    """Return libvirt's message without the guest's name."""
     return error.message.partition(": ")[2] or error.message
