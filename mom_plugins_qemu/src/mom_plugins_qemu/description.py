@@ -69,8 +69,8 @@ class VirtioMem(NamedTuple):
 class Description:
     """Guest's devices and memory since its start. Sizes in KiB.
 
-    `balloon` is the device's path in QEMU's object tree. `pinned` is why the host cannot use ballooned memory; with `immovable`, it cannot
-    use unplugged memory either. `fixed_kib` is all memory without virtio-mem.
+    `balloon` is a path in QEMU's object tree. `pinned` is why the host cannot use ballooned memory; with `immovable`, nor unplugged memory.
+    `fixed_kib` excludes virtio-mem.
     """
 
     name: str
@@ -206,8 +206,7 @@ def size_record(description: Description, answers: Sequence[Answer]) -> Record:
 
 
 def _with_devices(description: Description, listed: Answer) -> tuple[Description, tuple[VirtioMem, ...]]:
-    """Return the description with the present DIMMs. QEMU sends no event for a new DIMM, and with the old maximum, mom would shrink the
-    guest."""
+    """QEMU sends no event for a new DIMM, and with the old maximum, mom would shrink the guest."""
     dimms, virtio_mem = memory_devices(listed)
     more_kib = (dimms >> 10) - description.dimms_kib
     return replace(description, fixed_kib=description.fixed_kib + more_kib, dimms_kib=dimms >> 10), virtio_mem
@@ -235,7 +234,7 @@ def _balloon_record(
 
 
 def _statistics(answer: Mapping[str, object]) -> dict[str, object]:
-    """Return the balloon statistics by record names. `convert` refuses impossible values."""
+    """`convert` refuses impossible values."""
     statistics = answer.get("stats")
     record: dict[str, object] = {}
     for name, value in statistics.items() if isinstance(statistics, dict) else ():

@@ -76,8 +76,8 @@ class GuestFiles:
         """For guests without a file, while an invalid file may define them."""
 
     def read(self) -> Mapping[str, FileDefinition]:
-        """Return the current definitions, by monitor path. Raises `HypervisorError` if a guest's definition is unknown: an unreadable
-        folder, two files with one monitor, or a file that was never valid."""
+        """Return the definitions by monitor path. Raise `HypervisorError` for an unreadable folder, two files with one monitor, or a file
+        that was never valid."""
         try:
             with os.scandir(self._folder) as entries:
                 named = (entry for entry in entries if entry.name.endswith(_SUFFIX) and not entry.name.startswith(_HIDDEN))

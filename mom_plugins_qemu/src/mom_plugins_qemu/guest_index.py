@@ -24,8 +24,7 @@ class GuestIndex(NamedTuple):
 def index_guests(guests: Collection[MonitoredGuest]) -> GuestIndex:
     """Choose one monitor for each guest, and name the guests.
 
-    If two processes claim an id, the one that QEMU was started with wins, else the older one. A guest that migrated away, or waits for its
-    migration, loses.
+    If two processes claim an id, a given id wins, then the older process. A guest that migrated away, or waits for its migration, loses.
     """
     by_id: dict[str, MonitoredGuest] = {}
     duplicates: dict[str, str] = {}
@@ -56,7 +55,7 @@ def id_by_process(guest: MonitoredGuest, guests: Iterable[MonitoredGuest]) -> st
 
 
 def guess_ids(guests: Collection[MonitoredGuest]) -> None:
-    """Give an id to guests without a UUID whose monitors were occupied since mom's start: their sizes must be restored."""
+    """Assign ids to guests whose monitors have not answered since mom's start: mom needs ids to restore their sizes."""
     for guest in guests:
         silent = guest.failure in {Failure.OCCUPIED, Failure.LATE}
         if guest.guessed or (not guest.id and silent and guest.identity.monitored):

@@ -43,9 +43,9 @@ class VirtioMemSizing:
 
 
 def virtio_mem_sizing(description: Description | None, devices: Sequence[VirtioMem], guest: GuestFile | None) -> VirtioMemSizing | None:
-    """Return how virtio-mem resizes a guest. None: it does not.
+    """Return how virtio-mem resizes a guest; None if a balloon or nothing does.
 
-    A working balloon is better, because virtio-mem needs whole blocks of movable pages. The guest's file must have its memory, because an
+    mom prefers a working balloon, because virtio-mem needs whole blocks of movable pages. The guest's file must state `memory`, because an
     earlier mom may have unplugged some.
     """
     if description is None or description.balloon_works or description.immovable or len(devices) != 1:

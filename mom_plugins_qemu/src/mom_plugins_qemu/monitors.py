@@ -53,8 +53,8 @@ def _why_untrusted_folder(folder: str, users: Set[int]) -> str:
 def find_monitors(root: Path, patterns: Sequence[str], users: Set[int] = frozenset({0}), named: Iterable[str] = ()) -> list[str]:
     """Return the monitors that match these patterns, and the existing ones of `named`.
 
-    Raises `PermissionDenied` for an unreadable folder, or one where untrusted users can create monitors, and `HypervisorError` for one that
-    cannot be listed now.
+    Raises `PermissionDenied` for an unreadable folder, or if untrusted users can create monitors, and `HypervisorError` for temporary
+    errors.
     """
     paths = {path: None for path in named if _is_there(path)}
     for pattern in patterns:
@@ -72,7 +72,7 @@ def find_monitors(root: Path, patterns: Sequence[str], users: Set[int] = frozens
 
 
 def _list(folder: str) -> None:
-    """Raise `HypervisorError` if a folder cannot be listed: `glob` treats it as empty."""
+    """Raise `HypervisorError` on errors: `glob` would return nothing."""
     try:
         os.scandir(folder).close()
     except (FileNotFoundError, NotADirectoryError):
@@ -129,8 +129,8 @@ def _open_files(folder: str) -> Iterator[str]:
 
 
 def _listening_sockets(proc: Path, paths: Set[str]) -> dict[str, str]:
-    """Return the paths of listening sockets by inode, from /proc/net/unix (`NUMBER: REFERENCES PROTOCOL FLAGS TYPE STATE INODE PATH`). Any
-    user can add false lines, because a path may contain line feeds."""
+    """From /proc/net/unix (`NUMBER: REFERENCES PROTOCOL FLAGS TYPE STATE INODE PATH`), by inode. Any user can add false lines, because a
+    path may contain line feeds."""
     try:
         with (proc / "net/unix").open("rb") as file:
             listed = file.read(_SOCKETS_BYTES)  # needs several reads

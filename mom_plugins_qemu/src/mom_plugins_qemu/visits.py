@@ -1,7 +1,7 @@
-"""Visits many monitors at once from one thread: connect, ask all questions, disconnect.
+"""Visits many monitors at once from one thread.
 
 A monitor serves one client at a time, and others wait. So mom sends nothing before QEMU's greeting, and disconnects after a few
-milliseconds. If QEMU is slow, mom keeps the first answers, lets other clients in, and returns for the rest.
+milliseconds. If QEMU is slow, mom returns for the rest.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ def prepared(questions: Sequence[Question]) -> tuple[bytes, int]:
 
 @dataclass(slots=True, eq=False)
 class _Open:
-    """Connected visit. Other clients wait from `greeted` on."""
+    """Other clients wait from `greeted` on."""
 
     visit: Visit
     sock: socket.socket
@@ -127,9 +127,9 @@ class _Open:
 
 
 def visit_all(visits: Iterable[Visit], monotonic: Callable[[], float] = time.monotonic, users: Set[int] | None = None) -> None:
-    """Make these visits in this order, many at a time.
+    """Make these visits. They start in this order, and many run at the same time.
 
-    :param users: ids of users whose processes may be asked
+    :param users: ids of the users whose QEMU processes mom may query; None: all users
     """
     waiting = deque(visits)
     away: list[tuple[Visit, float]] = []
@@ -177,7 +177,7 @@ def visit_all(visits: Iterable[Visit], monotonic: Callable[[], float] = time.mon
 
 
 def _connected(visit: Visit, users: Set[int] | None) -> socket.socket | None:
-    """Return a connection to the expected process. None: the visit has failed; `OCCUPIED`: the backlog is full."""
+    """None: the visit has failed; `OCCUPIED`: the backlog is full."""
     try:
         sock = connect_to_guest(visit.path)
     except (OSError, ValueError) as error:  # ValueError: a zero byte in the path
@@ -208,8 +208,8 @@ _SO_PEERPIDFD: Final = 77
 def _who_listens(sock: socket.socket, peer: PeerCredentials, visit: Visit) -> Failure | None:
     """Return why the peer is not the process that called listen(), or None. Its pid may be reused.
 
-    Before Linux 6.5, there are no pidfds of peers. Then the process must have the same user, or one that root has become, and be older than
-    the socket's file or have the socket open. The file's age depends on the wall clock, so it is not checked for a known listener.
+    Before Linux 6.5, there are no pidfds of peers. Then the process must have the same user, or have been root, and be older than the
+    socket's file or have the socket open. A known listener's file age is not checked, because it depends on the wall clock.
     """
     if not peer.process:  # outside mom's container
         return Failure.UNKNOWN

@@ -1,6 +1,6 @@
 """QEMU's monitor protocol (QMP), with limits for any answer.
 
-A connection with four questions takes 0.05 ms of CPU time, and 1.2 ms with qemu.qmp (benchmarks/qemu).
+Four questions take 0.05 ms of CPU time, and 1.2 ms with qemu.qmp (benchmarks/qemu).
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ class Conversation:
 
     @property
     def _next(self) -> int:
-        """Id of the next answer. 0 is the command that begins each conversation."""
+        """0 is the command that begins each conversation."""
         return len(self.answers) + self._before if self.answers else 0
 
     def _take(self, content: Mapping[str, Any]) -> None:
