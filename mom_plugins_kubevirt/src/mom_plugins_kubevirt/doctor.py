@@ -42,8 +42,8 @@ def examined(hypervisor: KubevirtHypervisor, *, readonly: bool, stats_period: fl
 
 
 def requested_whole(guests: Sequence[tuple[str, Mapping[str, Value]]]) -> Iterable[Finding]:
-    """Yield guests that mom cannot shrink, because their pods request all their memory. KubeVirt applies `memoryOvercommitPercentage` only
-    to VirtualMachines without `resources.requests.memory`."""
+    """Yield guests whose pods request all their memory. KubeVirt applies `memoryOvercommitPercentage` only without
+    `resources.requests.memory`."""
     whole = []
     for name, fields in guests:
         promised, most = as_number(fields.get(PROMISE)), as_number(fields.get("balloon_max"))

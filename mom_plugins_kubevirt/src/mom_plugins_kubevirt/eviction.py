@@ -1,7 +1,7 @@
 """The kubelet's calculation of memory evictions, and the warning before them.
 
 The kubelet counts active page cache as used (pkg/kubelet/eviction/helpers.go, `memoryAvailable`), so it may evict although `MemAvailable`
-is large. It checks the node, and all pods together.
+is large.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class KubeletMemory(NamedTuple):
 
 
 class EvictionRoom(NamedTuple):
-    """Memory in KiB until the kubelet evicts; negative: it evicts. `evicts_below` is the kernel's available memory at which it evicts.
+    """KiB until the kubelet evicts; negative: it evicts. `evicts_below` is the available memory at which it evicts.
 
     With `pods`, `threshold` and `available` are for all pods together.
     """
@@ -54,7 +54,7 @@ class EvictionRoom(NamedTuple):
 def memory_of(root: Path, tops: Iterable[str]) -> KubeletMemory | None:
     """Return the memory according to the kubelet. None: unreadable.
 
-    For all pods, mom uses the smaller result of older kubelets, which also count the kernel's memory as used.
+    Older kubelets also count the kernel's memory of all pods as used; mom uses the smaller result.
 
     :param root: folder that contains /proc
     :param tops: possible mount points of cgroup v2

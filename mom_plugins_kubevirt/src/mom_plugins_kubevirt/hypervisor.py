@@ -1,5 +1,4 @@
-"""The guests of all virt-launcher pods of a node as one hypervisor. A hanging pod's guest stays listed and blocked, and delays no other
-guest."""
+"""The guests of all virt-launcher pods of a node. A hanging pod's guest stays listed and blocked, and delays no other."""
 
 from __future__ import annotations
 
@@ -200,8 +199,7 @@ class KubevirtHypervisor:
             self._held, self._troubles = identified, troubles
 
     def _one_pod_each(self, libvirts: Sequence[PodLibvirt]) -> tuple[dict[str, PodGuest], dict[str, list[str]]]:
-        """Return one pod for each guest, and the pods that claim the same guest, both by guest id. The pod that had the guest before, else
-        the oldest, stays listed."""
+        """If several pods claim a guest, the pod that had it before, else the oldest, stays listed."""
         claims: dict[str, list[PodGuest]] = {}
         for libvirt in libvirts:
             for own in libvirt.listed or self._unreported(libvirt):
@@ -226,7 +224,7 @@ class KubevirtHypervisor:
         return None  # libvirt's count of starts would be another incarnation
 
     def _unreported(self, libvirt: PodLibvirt) -> Sequence[Guest]:
-        """Return the guest of a pod whose libvirt has not answered yet: an earlier mom may have shrunk it."""
+        """Return the guest of a pod without an answer yet: an earlier mom may have shrunk it."""
         uuid = "" if libvirt.lies or not libvirt.trouble else self.node.guest_of(libvirt.pod.pod_uid)
         name = libvirt.pod.name.removeprefix(LAUNCHER).rpartition("-")[0]
         return [Guest(uuid, f"{libvirt.pod.namespace}_{name}", properties={"uuid": uuid, "state": "unknown"})] if uuid else ()
@@ -366,7 +364,7 @@ def _label(pod: LauncherPod) -> str:
 
 
 def _identity(pod: LauncherPod, uuid: str) -> str:
-    """Return a guest's id, the same after each start. Any pod may claim any UUID, so it includes the pod's namespace and name."""
+    """Any pod may claim any UUID, so the id includes the pod's namespace and name."""
     return str(uuids.uuid5(uuids.NAMESPACE_URL, f"kubevirt:{pod.namespace}/{pod.name.rpartition('-')[0]}/{uuid}"))
 
 

@@ -64,8 +64,7 @@ class KubeletConfig:
     """Kubelet's configuration, as far as mom needs it.
 
     Below `hard`, it evicts pods at once; below `soft`, after a while; None: never. `holds_pods`: it also checks all pods together.
-    `certificate` is a path on the node; empty: self-made. `authority` is the signer of its clients. `by` is the source of the
-    configuration.
+    `certificate` is a path on the node; empty: self-made. `authority` signs its clients.
     """
 
     hard: Threshold | None = field(default_factory=lambda: Threshold.parse(_USUAL_HARD))
@@ -200,7 +199,7 @@ def _document(path: Path) -> Mapping[str, Any] | None:
 
 
 def _last(documents: Sequence[Mapping[str, Any]], name: str) -> object:
-    """Return the last document's value. Mappings of thresholds are joined, as in the kubelet."""
+    """Thresholds of all documents are joined, as in the kubelet."""
     latest: object = None
     for document in documents:
         value = document.get(name)

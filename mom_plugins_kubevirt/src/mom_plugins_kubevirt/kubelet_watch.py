@@ -172,7 +172,7 @@ def _host_name(root: Path, process: KubeletProcess) -> str:
 
 
 def _readable(root: Path, path: str) -> Path | None:
-    """Return a readable file below a root. Follows an absolute link below that root."""
+    """Follow an absolute link below the root."""
     file = root / path.lstrip("/")
     try:
         if file.is_symlink():

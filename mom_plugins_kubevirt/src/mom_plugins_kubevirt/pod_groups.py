@@ -23,7 +23,7 @@ _RESIDENT: Final = "rss"
 
 
 class _Reading(NamedTuple):
-    """Container's group, fields, and RSS in KiB of the guest's process at that time."""
+    """RSS is in KiB, of the guest's process."""
 
     group: str
     fields: Mapping[str, Value]

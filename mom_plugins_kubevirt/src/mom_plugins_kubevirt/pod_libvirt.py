@@ -101,7 +101,7 @@ class PodLibvirt:
         self._lock = threading.Lock()
 
     def _tell(self, what: str) -> None:
-        """Start a cycle, from any thread. A pod may not start too many."""
+        """For any thread. A pod may not start too many cycles."""
         now = time.monotonic()
         with self._lock:
             self._wakes = [at for at in self._wakes if now - at < _WAKE_SECONDS]
@@ -111,7 +111,6 @@ class PodLibvirt:
         self._wake(what)
 
     def _refuse(self, why: str) -> None:
-        """Note that the relay has closed the connection."""
         self._refused = why
 
     def _opened(self) -> None:

@@ -1,6 +1,6 @@
 """virt-launcher pods of this node, from /proc.
 
-A pod's uid is in the name of its cgroup, which no container can change. Everything else in a pod is untrusted.
+No container can change its cgroup's name, which contains the pod's uid. All else in a pod is untrusted.
 """
 
 from __future__ import annotations
@@ -176,7 +176,7 @@ class Pods:
         return daemons[first : first + _IN_TURN]
 
     def _still_runs(self, pid: int) -> bool:
-        """Return whether a daemon runs: its pid is not reused, and it is no zombie."""
+        """Return False for a reused pid or a zombie."""
         stat, pod = times_of(f"{self._proc}/{pid}"), self._processes[self._where[pid]].daemons[pid]
         return stat is not None and stat.started == pod.started
 

@@ -1,7 +1,4 @@
-"""Relay between libvirt's client and pods' libvirts that limits messages.
-
-libvirt's client accepts messages of 32 MiB, and expands them 50 times in memory.
-"""
+"""Relay between libvirt's client and pods' libvirts that limits messages: the client expands 32 MiB 50 times in memory."""
 
 from __future__ import annotations
 
