@@ -1,5 +1,4 @@
-"""Connection to vdsm: opened on demand, closed without an answer, and opened again with back-off. An event loop in one thread does
-everything."""
+"""Connection to vdsm: opened on demand, and again with back-off. One thread's event loop does everything."""
 
 from __future__ import annotations
 
@@ -69,8 +68,6 @@ class VdsmConnectionSettings:
 
 @dataclass(slots=True)
 class _Session:
-    """Open socket, and its unanswered requests by id."""
-
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
     frames: FrameReader
@@ -192,7 +189,7 @@ class VdsmConnection:
             raise type(error)(f"{doing}: {error.message}", hint=error.hint) from error
 
     def _overdue(self, session: _Session, identity: str, answers_before: int) -> None:
-        """Note an overdue request. If other answers came, only this call hangs."""
+        """If other answers came, only this call hangs."""
         session.late.add(identity)
         if len(session.late) > _MOST_LATE_CALLS:
             self._give_up(session)
@@ -200,7 +197,7 @@ class VdsmConnection:
             self._ping(session)
 
     def _ping(self, session: _Session) -> None:
-        """Ping vdsm. Without any answer in time, the session ends."""
+        """Without any answer in time, the session ends."""
         ping, before = request("Host.ping2", {}), session.answers
         session.ask(ping)
         session.late.add(ping.id)
@@ -364,7 +361,7 @@ class VdsmConnection:
             answer.set_result(message.error or message.result)
 
     async def _say_farewell(self, session: _Session) -> None:
-        """Disconnect. vdsm confirms, and the client closes the socket."""
+        """vdsm confirms, and the client closes the socket."""
         session.send("DISCONNECT", {"receipt": "end"})
         with suppress(OSError, FrameError):
             async with asyncio.timeout(_FAREWELL_SECONDS):

@@ -48,7 +48,7 @@ class HypervisorSettings:
 
 @dataclass(slots=True)
 class _State:
-    """Results of the last reads, protected by the hypervisor's lock. Mappings are replaced, never changed."""
+    """Protected by the hypervisor's lock. Mappings are replaced, never changed."""
 
     vms: Mapping[str, Vm] = field(default_factory=dict)
     marks: Mapping[str, str] = field(default_factory=dict)
@@ -66,9 +66,9 @@ class _State:
 
 @dataclass(slots=True, eq=False)
 class VdsmHypervisor:
-    """Guests of this host's vdsm: `Hypervisor`, `BalloonControl`, `CpuTuneControl`, `IoTuneControl` and `KsmWriter`. For several threads.
+    """Guests of this host's vdsm: `BalloonControl`, `CpuTuneControl`, `IoTuneControl` and `KsmWriter`. For several threads.
 
-    While a call about a guest is unanswered, mom makes no other call about it for a minute: each call occupies one of vdsm's eight workers.
+    After an unanswered call about a guest, mom makes no other for a minute, because each occupies one of vdsm's eight workers.
     """
 
     connection: VdsmConnection
@@ -258,7 +258,7 @@ class VdsmHypervisor:
         return {identity: vms[identity] for identity in ids if identity in vms}
 
     def _vm(self, guest: Entity) -> Vm:
-        """Return a guest from the last read, or from vdsm before the first. Raise `GuestGone`."""
+        """Raise `GuestGone`. Ask vdsm before the first read."""
         with self._lock:
             vm, read = self._state.vms.get(guest.id), self._state.read
         if vm is None and read is None:  # a caller may know guests from an earlier process
@@ -268,7 +268,7 @@ class VdsmHypervisor:
         return vm
 
     def _bulk(self, method: str, timeout: float, doing: str, *, once: bool = False) -> object:
-        """Make a bulk call. Raises `HypervisorError`, with `once` also while the same call is unanswered."""
+        """Raise `HypervisorError`, with `once` also while the same call is unanswered."""
         try:
             if once:
                 return self._call_once(method, method, {}, timeout, doing, f"{doing}: {_SAME_SILENT}")
@@ -318,7 +318,7 @@ class VdsmHypervisor:
 
 @contextmanager
 def _turn(lock: threading.Lock, timeout: float) -> Iterator[None]:
-    """Hold the lock. Raise `HypervisorError` after the timeout."""
+    """Raise `HypervisorError` after the timeout."""
     if not lock.acquire(timeout=timeout):
         raise HypervisorError("vdsm has not yet answered an earlier call about all guests")
     try:

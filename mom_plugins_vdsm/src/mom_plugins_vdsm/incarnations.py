@@ -23,7 +23,7 @@ _KEPT_SECONDS = 600.0
 
 @dataclass(slots=True)
 class _GuestRun:
-    """Run of a guest: its mark, and its start and last sight in seconds since boot."""
+    """Times in seconds since boot."""
 
     mark: str
     started: float
@@ -114,7 +114,7 @@ class Incarnations:
         return {entry.entity.id: entry for entry in changes if entry.incarnation}
 
     def _mark_in_ledger(self, vm: Vm, changed: LedgerEntry | None) -> str:
-        """Return the guest's mark when mom changed it; empty if it started later. Without a running time, it counts as the same guest."""
+        """Return an empty mark if the guest started later. Without a running time, it is the same guest."""
         if changed is None or (vm.elapsed is not None and self.wall() - vm.elapsed > changed.time + _SLACK_SECONDS):
             return ""
         return changed.incarnation

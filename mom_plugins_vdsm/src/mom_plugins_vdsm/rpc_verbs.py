@@ -126,7 +126,7 @@ class Verbs:
     # --- statistics -----------------------------------------------------------------------------------------------------------------
 
     def _statistics_answer(self) -> bytes:
-        """Return the statistics, encoded once for each report: vdsm asks every few seconds."""
+        """Encode once for each report: vdsm asks every few seconds."""
         with self._marshalling:
             report = self._report
             if self._statistics is None or self._statistics[0] is not report:
@@ -152,7 +152,7 @@ class Verbs:
         return {"host": host, "guests": guests}
 
     def _works(self) -> bool:
-        """Return vdsm's `momStatus`: whether the policies in force work."""
+        """Return vdsm's `momStatus`."""
         evaluated = self._context.service(PolicyTexts)
         return evaluated is None or not evaluated.failure()
 
@@ -216,7 +216,7 @@ class Verbs:
         return False
 
     def refuse_large(self, beginning: bytes, peer: str, most: int) -> bytes:
-        """Answer a call that is too large to read. After an HTTP error, vdsm would consider mom dead for 5 s.
+        """Refuse a large call. After an HTTP error, vdsm would consider mom dead for 5 s.
 
         :param beginning: of the call, with the verb's name
         """
@@ -273,7 +273,7 @@ def _policy(text: object) -> str:
 
 
 def _without_invalid(texts: Mapping[str, str | None], problems: Sequence[PolicyProblem]) -> dict[str, str | None] | None:
-    """Return a text of parameters without invalid lines. None: not possible."""
+    """None: not possible."""
     ((name, text),) = texts.items()
     lines = (text or "").split("\n")
     invalid = {problem.line for problem in problems}

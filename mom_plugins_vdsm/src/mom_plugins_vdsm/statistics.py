@@ -48,8 +48,8 @@ _UNSET_CPU = {"vcpuQuota": NO_LIMIT, "vcpuPeriod": _UNSET_PERIOD_US, "vcpuUserLi
 class Vm:
     """Guest as vdsm last described it.
 
-    `sampled`: vdsm has sampled the guest twice; before, many values are absent. `changed` is the monotonic time when mom first saw vdsm's
-    `sample`, and `age_then` its largest possible age at that time.
+    `sampled`: vdsm has sampled the guest twice; before, many values are absent. `changed` is the monotonic time when mom first saw
+    `sample`, `age_then` its largest possible age then.
     """
 
     id: str
@@ -157,7 +157,7 @@ def _first_seen(sample: object, previous: Vm | None, now: float, sample_interval
 
 
 def _cpu(entry: Mapping[str, object], *, sampled: bool) -> CpuTune:
-    """Return the CPU limits. vdsm omits unset ones."""
+    """vdsm omits unset limits."""
     unset = _UNSET_CPU if sampled else {}
     quota = number(entry.get("vcpuQuota", unset.get("vcpuQuota")), negative=True)
     period, limit = (number(entry.get(key, unset.get(key))) for key in ("vcpuPeriod", "vcpuUserLimit"))
@@ -177,7 +177,7 @@ def _why_blocked(status: str, entry: Mapping[str, object]) -> str:
 
 
 def number(value: object, *, negative: bool = False) -> int | None:
-    """Return vdsm's whole number, which may be text. None: invalid.
+    """Return a whole number from vdsm, which may send it as text or as a float. None: invalid.
 
     :param negative: allow values below 0
     """

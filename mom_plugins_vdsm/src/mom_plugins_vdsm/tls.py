@@ -1,4 +1,4 @@
-"""TLS like vdsm's own clients. Both sides verify the chain against vdsm's CA, but not the host's name: mom connects to localhost."""
+"""TLS like vdsm's own clients: verify the chain against vdsm's CA, but not the host's name, which is localhost."""
 
 from __future__ import annotations
 

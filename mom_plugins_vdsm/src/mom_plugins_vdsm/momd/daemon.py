@@ -118,7 +118,6 @@ class _LogFile(RotatingFileHandler):
     flushOnClose = False  # noqa: N815  # logging's name; a failed flush would leave the file open
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  # logging's name
-        """Raise the error, so that mom's log counts the lost record."""
         raise  # noqa: PLE0704  # called from within the handler's `except`
 
 
@@ -163,7 +162,7 @@ def _pid_in(path: Path) -> int:
 
 @contextmanager
 def _in_background() -> Iterator[Callable[[], None]]:
-    """Continue in a background process. The first process ends with its exit code."""
+    """End the first process with the other's exit code."""
     hear, tell = os.pipe()
     sys.stdout.flush()
     sys.stderr.flush()

@@ -104,8 +104,6 @@ class Momd:
 
 @dataclass(slots=True)
 class _Reader:
-    """Options of a file, the command line and the defaults, and the resulting configuration."""
-
     ini: Ini
     overrides: Mapping[tuple[str, str], str]
     imported: Imported
@@ -123,7 +121,7 @@ class _Reader:
         self.ini.complain(option.line, f"{name}: {printable(option.text or 'nothing', 80)} is {must}", hint)
 
     def number(self, name: str, section: str = "main", *, whole: bool = False, least: float = 0.01, most: float = math.inf) -> float | None:
-        """Return a number; None: invalid, with a problem."""
+        """None: invalid, with a problem."""
         text = self.option(name, section).text
         try:
             value = float(int(text)) if whole else float(text)
@@ -136,14 +134,13 @@ class _Reader:
         return None
 
     def path(self, name: str, section: str = "main") -> str:
-        """Return a path or an empty text. Note a relative path."""
+        """Note a relative path as a problem."""
         text = self.option(name, section).text
         if text and not text.startswith("/"):
             self.wrong(name, section, "not a path that begins with /")
         return text
 
     def names(self, name: str, section: str, valid: Mapping[str, str], kind: str) -> list[str]:
-        """Return the known names of a list. Note unknown ones."""
         option = self.option(name, section)
         names = [part.strip() for part in option.text.replace("\n", ",").split(",") if part.strip()]
         where = f" (line {option.line})" if option.line else ""
@@ -301,7 +298,7 @@ def _rpc(reader: _Reader) -> None:
 
 
 def _mode(reader: _Reader, controllers: Sequence[str]) -> None:
-    """Let mom act if MOM would have acted: with a controller, and a policy, or a client that may set one."""
+    """MOM acts with a controller, and a policy, or a client that may set one."""
     has_clients = "xmlrpc" in reader.imported.plugins
     policy = {"file", "directory"} & reader.imported.plugins["policy"].settings.keys()
     acts = bool(controllers) and bool(policy or has_clients)
