@@ -1,7 +1,6 @@
 """Drop root's rights before a verb reads files of another user's mom.
 
-The process becomes the files' owner for good: an attacker who controls a mom without root could prepare links or a ledger, and must not
-make root act.
+The process becomes the owner for good: an attacker who controls that mom could prepare links or a ledger, and must not make root act.
 """
 
 from __future__ import annotations
@@ -61,7 +60,7 @@ def become_configured_owner(config_path: str | None) -> Owner | None:
 
 
 def folders_of(path: str | Path | None) -> tuple[Path, Path] | None:
-    """Return a configuration's state and run directories, even if it is invalid.
+    """Return the state and run directories, even of an invalid configuration.
 
     None: it is unreadable, or another user could have written it.
     """
@@ -162,7 +161,7 @@ def other_owner(*folders: Path) -> Owner | None:
 
 
 def _owner_on_the_way(paths: Sequence[Path]) -> Owner | None:
-    """Return the first owner except root of paths, parents and links to them."""
+    """Check paths, parents and links to them."""
     groups_by_user: dict[int, int] = {0: 0}
 
     def look(path: str) -> os.stat_result:

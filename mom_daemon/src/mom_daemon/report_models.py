@@ -1,6 +1,6 @@
 """Report of one cycle as a document, for the API, the status file, verbs and views.
 
-Typed dictionaries cost nothing at run time: a large host makes ten thousand per cycle.
+Typed dictionaries cost nothing at run time, unlike ten thousand models per cycle.
 """
 
 from __future__ import annotations

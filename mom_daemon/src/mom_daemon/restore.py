@@ -133,7 +133,7 @@ def _why_not(config: Config, *, look: bool) -> str:
 def set_up(config: Config, entries: Collection[LedgerEntry], template: PluginContext) -> PluginSet:
     """Set up the plugins that own changed controls, even unconfigured ones, with their hypervisors and collectors.
 
-    A plugin whose setup fails is omitted.
+    Omit a plugin whose setup fails.
 
     :raises MomError: nothing can be restored, or a hypervisor's setup fails, as every guest would then count as gone
     """
@@ -158,7 +158,7 @@ def set_up(config: Config, entries: Collection[LedgerEntry], template: PluginCon
 
 
 def _with_those_left_out(config: Config, entries: Collection[LedgerEntry]) -> Config:
-    """Add unconfigured plugins with changes in the ledger, unless another one now has their control."""
+    """Add unconfigured plugins with changes, unless another one now has their control."""
     lost = [entry for entry in entries if entry.plugin not in config.plugins]
     if not lost:
         return config

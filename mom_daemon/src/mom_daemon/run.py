@@ -151,7 +151,7 @@ def _tell_lacks(config: Config) -> None:
 def tell_of_faults() -> None:
     """Print all threads' stacks on faults and on a watchdog's SIGABRT.
 
-    Python would flush a file first, and could wait for the log's thread, so pass the descriptor.
+    Python would flush a file first, and could wait for the log's thread: pass the descriptor.
     """
     with suppress(OSError, ValueError, AttributeError):
         faulthandler.enable(sys.stderr.fileno())
@@ -169,8 +169,7 @@ def _become_whom_it_runs_as(config: Config) -> str:
 def spare_the_garbage_collector() -> None:
     """Collect garbage less often, and skip objects of the start.
 
-    With 10,000 guests, Python's threshold of 700 new objects took up to a third of a cycle; 20,000 takes a twentieth. At most 20 MiB of
-    garbage accumulates.
+    With 10,000 guests, a threshold of 700 new objects took a third of a cycle; 20,000 takes a twentieth, and at most 20 MiB.
     """
     gc.collect()
     gc.freeze()
@@ -178,10 +177,7 @@ def spare_the_garbage_collector() -> None:
 
 
 def share_one_heap() -> None:
-    """Make all threads use one heap, before any other thread starts.
-
-    With 1,000 guests, some MiB would be free in one thread's heap and missing in another.
-    """
+    """Make all threads use one heap, before any other thread starts. With 1,000 guests, this saves some MiB."""
     with suppress(OSError, AttributeError):  # other C libraries have no mallopt
         ctypes.CDLL(None).mallopt(M_ARENA_MAX, 1)
 

@@ -31,7 +31,7 @@ LONGEST_WAIT_SECONDS: Final = 1.0
 class StatusFile:
     """Writer of an engine's status after each cycle.
 
-    If it cannot write, it logs the error once, and updates the old file's modification time, which shows that mom works.
+    If it cannot write, it updates the old file's modification time, which shows that mom works.
     """
 
     def __init__(self, directory: Path, hide: Callable[[str], str] = str) -> None:

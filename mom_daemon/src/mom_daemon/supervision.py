@@ -150,7 +150,7 @@ class RunningConfig(NamedTuple):
 def config_of_running(path: str | Path | None) -> RunningConfig | None:
     """Return the configuration of the mom that runs with this file.
 
-    None: none runs, this user cannot read it, or root asks and another user owns its folders.
+    None: none runs, this user cannot read it, or root asks another user's mom.
     """
     file = DEFAULT_CONFIG if path is None else Path(path)
     try:

@@ -115,7 +115,7 @@ def _left() -> list[str]:
 
 
 def _end(code: int) -> None:
-    """End the process after `ENDING_SECONDS`, even if threads remain. Python itself ends the threads of a pool."""
+    """After `ENDING_SECONDS`, end despite other threads. Python itself ends the threads of a pool."""
     time.sleep(ENDING_SECONDS)
     _tell(f"mom: these threads did not end: {', '.join(_left())}")
     os._exit(code)

@@ -23,7 +23,7 @@ BELOW: Final = 4
 
 
 class TableColumn(NamedTuple):
-    """Column of a table. A narrow terminal omits the highest `rank` first, never rank 0. `prose` may move below its row."""
+    """Column of a table. A narrow terminal omits the highest `rank` first, never 0. `prose` may move below its row."""
 
     heading: str
     rank: int = 0

@@ -1,6 +1,6 @@
-"""Output without control characters, which could make a terminal hide or fake lines, or type commands.
+"""Output without control characters, which could hide or fake lines, or type commands.
 
-Verbs escape them with `printable`; this is the last barrier.
+This is the last barrier after `printable`.
 """
 
 from __future__ import annotations

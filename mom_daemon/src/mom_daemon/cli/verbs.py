@@ -1,6 +1,6 @@
-"""Verbs (subcommands of `mom`), imported when used: mom's own, and the entry points `mom.commands` of others.
+"""Verbs (subcommands of `mom`), imported when used: mom's own, and other packages' entry points `mom.commands`.
 
-The name of an entry point is the verb, after its group and a dot (`policy.set`). Its value is a click command, or a `Verb`.
+An entry point's name is the verb, after its group and a dot (`policy.set`); its value a click command, or a `Verb`.
 """
 
 from __future__ import annotations

@@ -46,7 +46,7 @@ _LABELS: Final = {"trial": "On trial"}
 
 @dataclass(frozen=True, slots=True)
 class _FoundExplanation:
-    """`remarks` concern the source. `steps`: `mom policy explain --live` can trace the decision."""
+    """`steps`: `mom policy explain --live` can trace the decision."""
 
     content: Mapping[str, Any]
     where: str

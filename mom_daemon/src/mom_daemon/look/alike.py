@@ -16,9 +16,9 @@ LONGEST_HINT: Final = 400
 
 @dataclass(frozen=True, slots=True)
 class CommonProblem:
-    """Problem with all guests that have it; safe to print.
+    """Problem with all guests that have it; safe to print. `since` is in seconds since the epoch.
 
-    `about` is empty without an entity. If hints differ, `hint` is that of the first guest. `since` is in seconds since the epoch.
+    `about` is empty without an entity. `hint` is that of the first guest.
     """
 
     severity: Severity

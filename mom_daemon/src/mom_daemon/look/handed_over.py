@@ -1,4 +1,4 @@
-"""Original values of controls that a mom changed as root, so that the helper does not treat mom's values as original."""
+"""Original values of controls that a mom changed as root, for the helper."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""`mom` without arguments: this host at a glance, and the next commands.
-
-It needs no daemon or plugin. It omits unreadable facts and never fails.
-"""
+"""`mom` without arguments: this host at a glance. It needs no daemon or plugin, omits unreadable facts and never fails."""
 
 from __future__ import annotations
 
@@ -43,8 +40,8 @@ WATCH: Final = (("status", "the host and mom's last cycle"), ("guests", "all gue
 class HostSight:
     """Host at a glance; None is unknown.
 
-    `managed` has managers of guests with their paths. `guests` counts QEMU processes. `observes` is the place for `mode: enforce` if the
-    configuration only observes. `unit`: systemd has a unit for mom. `left` counts unrestored changes.
+    `managed` has managers of guests with their paths. `observes` is where to set `mode: enforce`; empty if it is set. `unit`: systemd has a
+    unit for mom. `left` counts unrestored changes.
     """
 
     kvm: bool = False

@@ -112,10 +112,7 @@ def verdict_of(content: ReportDocument) -> Verdict | None:
 
 @dataclass(frozen=True, slots=True)
 class RunningStatus:
-    """Content of a status file or of mom's answer, with its age in seconds.
-
-    `unwritten`: mom completed later cycles, but could not write them.
-    """
+    """Status with its age in seconds. `unwritten`: mom could not write later cycles."""
 
     content: ReportDocument
     pid: int
@@ -185,7 +182,7 @@ def instead(directory: Path) -> str:
 def read_status(directory: Path) -> RunningStatus | None:
     """Return the running mom's status; None if none runs. Raise `MomError` if it is unreadable.
 
-    All processes share CLOCK_MONOTONIC. If mom cannot write the file, it updates the modification time.
+    The file's modification time shows life if mom cannot write the file.
     """
     pid = holder(directory)
     path = directory / STATUS_FILE
