@@ -1,7 +1,4 @@
-"""Policies in force, and atomic run-time changes with rollback.
-
-Run-time changes override files and defaults, also after a reload.
-"""
+"""Policies in force, and atomic run-time changes, which override files and defaults, also after a reload."""
 
 from __future__ import annotations
 
@@ -139,7 +136,6 @@ class ChangingPolicies:
     def _judged(
         self, texts: Mapping[str, str], declared: Declarations, *, to_work: bool = True
     ) -> tuple[Policy | None, Sequence[PolicyProblem]]:
-        """Compile texts. Return compile errors and, with `to_work`, certain failures."""
         try:
             policy = Policy.compile(texts, declared, self._limits)
         except PolicyError as error:
@@ -313,7 +309,7 @@ class ChangingPolicies:
         return (PolicyProblem("", 0, 0, "not-kept", message, "warning", "free space, or repair the disk; mom tries again in each cycle"),)
 
     def _announced(self, made: tuple[PolicyState, Policy | None]) -> PolicyState:
-        """Announce a change. Do not call with the lock held."""
+        """Call without the lock."""
         state, policy = made
         if policy is not None:
             self._changed(policy, state)
@@ -361,7 +357,7 @@ class ChangingPolicies:
     def _change_to(
         self, overlay: Overlay, who: str, event: str, base: Mapping[str, PolicyText] | None = None
     ) -> tuple[PolicyState, Policy | None]:
-        """Compile, write and put in force; or raise `PolicyRefused` and change nothing."""
+        """On `PolicyRefused`, nothing has changed."""
         current = self._current()
         based_on = self._base if base is None else base
         effective = overlay.over(based_on)

@@ -16,7 +16,7 @@ _GONE_SECONDS: Final = 3600.0
 
 
 def _checked(values: dict[str, Any]) -> dict[str, Any]:
-    """Check notes up to the first invalid value; pydantic would collect all errors of a forged file."""
+    """Stop at the first invalid value; pydantic would collect all errors of a forged file."""
     for name, value in values.items():
         if not all(item is None or isinstance(item, bool | int | float | str) for item in (value if isinstance(value, list) else [value])):
             raise ValueError(f"{printable(name)} holds no value that a policy can keep")
@@ -57,8 +57,7 @@ def _size(value: Any) -> int:
 class NoteStore:
     """Notes in memory and in a state file, with a limit on their total size.
 
-    A guest's notes end when the guest restarts with another `incarnation`. They also end an hour after the guest is gone (at once if
-    incarnations are unknown).
+    A guest's notes end when it restarts with another `incarnation`, or an hour after it is gone (at once if incarnations are unknown).
 
     :param context: of the plugin whose folder holds the file; None: keep notes in memory
     :param whose: owner of the notes for messages, such as `policies in Python`

@@ -82,7 +82,7 @@ class PolicyPlugin:
     def __init__(self, settings: Settings, context: PluginContext) -> None:
         self._settings = settings
         self._context = context
-        # A command beside a running mom must not touch mom's file.
+        # A command may run while mom runs, and must not touch mom's file.
         keeps = settings.keep_changes and context.serves
         self._is_in_force = False
         self._not_read: tuple[Problem, ...] = ()
@@ -226,10 +226,7 @@ class PolicyPlugin:
                 yield Problem(Source(self._context.name), printable(message, 400), severity=Severity.WARNING, hint=hint)
 
     def _usable_defaults(self, own: Mapping[str, str], declared: Declarations) -> tuple[dict[str, PolicyText], list[Problem]]:
-        """Return usable default policies, and problems of others.
-
-        A default policy that reads undeclared fields would stop all policies.
-        """
+        """Omit default policies that read undeclared fields: they would stop all policies."""
         usable: dict[str, PolicyText] = {}
         left_out: list[Problem] = []
         for name, text in declared.policies.items():
@@ -274,7 +271,7 @@ class PolicyPlugin:
         self._context.wake("the policies have changed")
 
     def _log_remarks(self, policy: Policy, state: PolicyState) -> None:
-        """Log new errors, and the first new warning with the number of others."""
+        """Log new errors, and only the first new warning."""
         remarks = self._policies.checked(policy)
         old, self._remarked = self._remarked, frozenset(remarks)
         new = [remark for remark in remarks if remark not in old]
@@ -289,7 +286,7 @@ class PolicyPlugin:
 
 
 def _problems(result: Result, snapshot: Snapshot) -> Iterator[Problem]:
-    """Yield an evaluation's problems; only one for a guest with unknown fields."""
+    """Yield only one for a guest with unknown fields."""
     left_out: dict[str, list[Fault]] = {}
     for fault in result.errors:
         if fault.entity is not None and _unknown_fields(fault, snapshot):

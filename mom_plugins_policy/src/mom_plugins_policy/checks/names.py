@@ -53,7 +53,7 @@ def survey(program: Program) -> Names:
 
 
 def _looked_at(names: Names, form: Form, roles: Roles | None, top: bool) -> Iterator[Form]:
-    """Record one form's names; yield its evaluated parts."""
+    """Yield the form's evaluated parts."""
     if form.kind is FormKind.NAME:
         names.read.add(form.name.partition(".")[0])
         return

@@ -1,7 +1,4 @@
-"""Walk over a program: both branches of every `if`, functions at their calls, loops once.
-
-It knows only types and which values are not nil.
-"""
+"""Walk over a program: both branches of every `if`, functions at their calls, loops once. It knows only types and non-nil values."""
 
 from __future__ import annotations
 
@@ -46,7 +43,7 @@ _LARGEST_BITS: Final = 4096  # of a computed integer
 _LONGEST: Final = 4096  # characters of a computed string
 
 _OF_VALUES: Final = frozenset({"type", "possible-nil", "zero-division", "range", "control-bounds", "not-callable"})
-"""Silent in a branch disabled by a constant, which may not fit this host."""
+"""Kinds that are not reported in a branch that a constant disables: the branch may be for another host."""
 
 _OF_NAMES: Final = frozenset({"unknown-field", "undefined-symbol", "unknown-variable", "unknown-function"})
 
@@ -64,13 +61,11 @@ class _Fails(Exception):
 
 
 class _TooFar(Exception):
-    """Program that is too long, deep or dynamic to follow."""
+    """Program that is too long, deep or dynamic."""
 
 
 @dataclass(slots=True)
 class _Together:
-    """`and` or `or` under evaluation, with values tested by earlier arguments."""
-
     form: Form
     word: str
     keys: Keys = NO_KEYS
@@ -255,7 +250,7 @@ class Walk:
         return value
 
     def _branch(self, work: Callable[[], Value], keys: Keys) -> tuple[Value | None, dict[Key, Any]]:
-        """Run `work` knowing these values are not nil. Return its value (None: it fails) and changes, and undo them."""
+        """Run `work` knowing that these values are not nil, and undo its changes. None: it fails."""
         self._now.store.begin()
         self._now.know(keys)
         value = None

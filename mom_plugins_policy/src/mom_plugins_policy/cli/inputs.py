@@ -112,7 +112,7 @@ def policies_for(
 
 
 def _in_force(config: Config) -> Mapping[str, PolicyText] | None:
-    """Return policies of a running mom; None, with a message, without an answer."""
+    """None: no answer; a message says why."""
     from mom_daemon import ask
 
     answer = ask(config, lambda running: running.policies(), otherwise="the files and defaults")

@@ -1,4 +1,4 @@
-"""Survey of a program before compilation: names, functions, calls, and mistakes that reject it.
+"""Survey of a program before compilation: names, functions, calls, and mistakes.
 
 Scope is dynamic: a function sees its callers' names. An inlined function has them as local variables. A separate function (recursive,
 conditional or large) uses shared cells (`Program.shared`).
@@ -145,7 +145,7 @@ def analyse(forms: Sequence[Form]) -> Program:
 
 
 def _with_extensions(program: Program) -> tuple[Sequence[Form], Mapping[str, Word]]:
-    """Return expanded forms, and words without extensions that the program defines."""
+    """Expand forms. The words lack extensions that the program defines."""
     own = {form.items[1].name for form in all_in(program.forms) if len(form.items) > 1 and form.items[0].name in DEFINING}
     if program.callables:
         # A variable of that name may hold a callable, but expansion comes before that is known.
@@ -161,10 +161,7 @@ def _may_be_callable(name: str) -> bool:
 
 @dataclass(slots=True, eq=False)
 class _NamesAround:
-    """Names bound around a form: the first `before` of a list, and outer names.
-
-    The thousands of values of a `let` share one list.
-    """
+    """Names bound around a form. The thousands of values of a `let` share one list."""
 
     places: Mapping[str, int]
     before: int
@@ -183,7 +180,7 @@ _NOTHING_BOUND = _NamesAround({}, 0, None)
 
 
 class _Survey:
-    """Walk over all forms in evaluation order, without recursion."""
+    """Walk over all forms in evaluation order."""
 
     def __init__(self, forms: Sequence[Form], words: Mapping[str, Word], *, everything: bool) -> None:
         self.program = Program(forms, words=words)
@@ -325,7 +322,7 @@ def _choose_inlining(program: Program) -> None:
 
 
 def _callees_first(program: Program) -> list[str]:
-    """Return functions, callees first. A function that closes a cycle becomes separate."""
+    """Make a function separate if it closes a cycle."""
     definitions = program.definitions
     order: list[str] = []
     begun: set[str] = set()
@@ -354,7 +351,7 @@ def _callees(program: Program, name: str) -> Iterator[str]:
 
 
 def _expanded(program: Program, order: Sequence[str], largest: int) -> int:
-    """Make functions above a size separate; return the program's size."""
+    """Make functions above a size separate."""
     definitions = program.definitions
     sites = Counter(program.calls)
     for definition in program.functions():
@@ -375,7 +372,7 @@ def _expanded(program: Program, order: Sequence[str], largest: int) -> int:
 
 
 def _free_with_callees(program: Program, order: Sequence[str], names: Sequence[str]) -> dict[str, int]:
-    """Return, as a bit mask, the names that a function or its callees use from callers' scopes."""
+    """Return names from callers' scopes as bit masks."""
     definitions = program.definitions
     bits = {name: 1 << number for number, name in enumerate(names)}
 

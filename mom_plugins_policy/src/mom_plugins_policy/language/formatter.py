@@ -1,8 +1,8 @@
 """Layout of policies.
 
-Line breaks stay. A line is indented by four columns more than the line that opened its innermost bracket. Each further bracket opened in
-that line adds four more, except `{`. A closing bracket is indented like its opening line. Tokens have one space between them, except after
-`(` and before `)`; a comment has at least two before it. One blank line stays.
+Line breaks and one blank line stay. A line is indented by four columns more than the line of its innermost bracket, plus four for each
+further bracket in that line, except `{`. A closing bracket is indented like its opening line. Tokens have one space between them, except
+after `(` and before `)`; a comment has at least two before it.
 """
 
 from __future__ import annotations

@@ -30,10 +30,9 @@ _CODES = 4  # kept, each some MiB: in force, checked before a change, on trial, 
 
 
 class Result:
-    """Result of one evaluation.
+    """Result of one evaluation, with one Python value per top-level form.
 
-    `values` has one Python value per top-level form. An error outside of loops over `Guests` stops the evaluation. Decisions for guests
-    remain, because their steps were complete; decisions for the host are dropped.
+    An error outside of loops over `Guests` stops the evaluation. Decisions for guests remain, because their steps were complete.
     """
 
     def __init__(self, run: Evaluation, values: list[Any], compiled: Compiled, policy: Policy, stopped: bool) -> None:
@@ -105,7 +104,7 @@ def _written_in(form: Form) -> str:
 
 
 class _Reason(NamedTuple):
-    """Reasons of decisions: suggested reasons, else conditions, else the form's text."""
+    """Suggested reasons, else conditions, else the form's text."""
 
     source: Source
     suggested: Mapping[str, Value]

@@ -25,7 +25,7 @@ class PythonPolicy(NamedTuple):
 
 
 class _SourceOnly(SourceLoader):
-    """Loader of a module by path, without bytecode files."""
+    """Loader without bytecode files."""
 
     def get_filename(self, fullname: str) -> str:
         return fullname

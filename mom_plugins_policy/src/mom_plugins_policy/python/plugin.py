@@ -80,10 +80,10 @@ class PypolicyPlugin:
 
 
 def _evaluate(policy: PythonPolicy, cycle: PolicyCycle, until: float) -> list[Decision | Problem]:
-    """Return decisions and problems. Later policies see the decisions and notes.
+    """Later policies see the decisions and notes.
 
-    An error in a loop over guests repeats the run without that guest. After other errors, the policy decides nothing, because half of its
-    decisions may be worse than none.
+    An error in a loop over guests repeats the run without that guest. After other errors, the policy decides nothing: half of its decisions
+    may be worse than none.
 
     :param until: monotonic time after which a failing guest is no longer left out
     """
@@ -116,7 +116,7 @@ def _evaluate(policy: PythonPolicy, cycle: PolicyCycle, until: float) -> list[De
 
 
 def _blamed(error: BaseException, evaluation: PythonEvaluation) -> Guest | None:
-    """Return the guest of the innermost loop that the exception ended, if any."""
+    """Return the guest of the innermost ended loop."""
     lines = {id(frame): line for frame, line in walk_tb(error.__traceback__)}
     ended = [loop for loop in reversed(evaluation.loops) if loop.place is None or loop.place in lines.items()]
     maybe = [loop for loop in reversed(evaluation.loops) if loop.place and loop.place[0] in lines]  # a `finally` moved to another line

@@ -180,7 +180,7 @@ class Emitter(ABC):
 
     @contextmanager
     def _block(self) -> Iterator[list[Line]]:
-        """Generate a separate, indented block. Its facts stay inside (see `_branch`)."""
+        """Keep the block's facts inside (see `_branch`)."""
         outer = self.lines
         inner: list[Line] = []
         self.lines = inner

@@ -66,7 +66,7 @@ class EntityAccess(Scoping):
         return Expression(read[name][0], stable=True, safe=True)
 
     def _over_guests(self, guest: str, guests: str) -> str:
-        """Return the head of a loop over `Guests`. Call it after generating the body."""
+        """Call after generating the body."""
         read = self._read_of[guest].values()
         if not read:
             return f"for {guest} in {guests}:"

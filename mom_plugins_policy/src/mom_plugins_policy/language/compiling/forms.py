@@ -88,7 +88,7 @@ class Generator(Operations):
         return value
 
     def _apart(self, form: Form) -> Expression:
-        """Compile a form nested too deep for Python as a separate function."""
+        """Compile a form nested too deep for Python."""
         name = self._new("P")
         function = PyFunction(f"def {name}():")
         self.func.inner.append(function)
@@ -113,7 +113,7 @@ class Generator(Operations):
         weight.append(self.weight)
 
     def _counted(self, form: Form, factor: str = "", many: Callable[[], str] | None = None) -> list[int]:
-        """Emit a countdown of steps; return a list to receive their number.
+        """Emit a countdown of steps; the list receives their number.
 
         :param many: returns a statement for its end
         """
@@ -125,7 +125,7 @@ class Generator(Operations):
         return weight
 
     def _watch(self, form: Form) -> None:
-        """Check the time regularly in long code without counted steps."""
+        """Check the time in long code without counted steps."""
         if self.generated > self.next_look:
             self.emit(self.marked(form, self._helper("look")))
             self.next_look = self.generated + SLICE
@@ -305,7 +305,7 @@ class Generator(Operations):
         return self._collected(form, result, type_, outermost=outermost) if result else NIL
 
     def _turns(self, form: Form, over: str, turn: list[int], counting: list[bool] | None) -> tuple[str, list[int]]:
-        """Emit a loop's variable and countdown. `turn` and `counting` are filled later."""
+        """Emit a loop's variable and countdown; fill `turn` and `counting` later."""
         turns, watch = self._new("i"), self._use("turns")
 
         def watched() -> str:
@@ -335,7 +335,7 @@ class Generator(Operations):
         return Expression(result, "list", stable=True, safe=True)
 
     def _contained_step(self, form: Form, over: str, element: Expression, result: str, first: Callable[[], list[str]]) -> str:
-        """Emit a turn of a `with`. An error in it fails only that guest. Return the value's type."""
+        """Emit a turn of `with`, in which an error fails only that guest."""
         self.emit("try:")
         with self._block() as step:
             self.late(first)
@@ -386,7 +386,7 @@ class Generator(Operations):
         return value
 
     def _standing(self, definition: Definition) -> str:
-        """Return a separate function's name in Python; empty if inlined."""
+        """Return an empty name if inlined."""
         if definition.name not in self.program.alone:
             return ""
         name, form = f"F{definition.number}", definition.form

@@ -1,7 +1,7 @@
 """Policy variables in the generated code.
 
-Each variable has a `Slot`, usually a local variable in Python. Bindings of a shared name (`Program.shared`) use one cell, which a binding
-scope saves and restores.
+Each has a `Slot`, usually a local variable in Python. Bindings of a shared name (`Program.shared`) use one cell, which a binding scope
+saves and restores.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ class Scoping(Emitter):
 
     @contextmanager
     def _scoped(self, forms: Sequence[Form], names: Sequence[str]) -> Iterator[Bindings]:
-        """Enter a scope. Its end undoes bindings that separate functions may see."""
+        """Undo bindings at its end, as separate functions may see them."""
         scope = Bindings(self.func)
         shared = self.program.shared
         for name in sorted(shared.intersection((*names, *self._bound_by(forms if shared else ())))):
@@ -132,7 +132,7 @@ class Scoping(Emitter):
                 yield from (binding.name.name for binding in roles.bindings)
 
     def _candidates(self, name: str) -> tuple[list[Slot], bool]:
-        """Return slots that may hold a name, innermost first, and whether the last does."""
+        """Return possible slots, innermost first, and whether the last holds it for certain."""
         result: list[Slot] = []
         for scope in reversed(self.chain):
             slot = scope.slots.get(name)
@@ -145,7 +145,7 @@ class Scoping(Emitter):
         return result, False
 
     def _lookup(self, name: str) -> Expression | None:
-        """Return a variable's value: `U` if perhaps unbound (not `safe`), None if certainly."""
+        """Return `U` if perhaps unbound (not `safe`), None if certainly."""
         if name == "nil":
             return None
         slots, certain = self._candidates(name)
@@ -193,7 +193,6 @@ class Scoping(Emitter):
         return slot
 
     def _bind(self, scope: Bindings, name: str, value: Expression) -> Expression:
-        """Bind a name in a scope, unless bound there; return its value."""
         slot = scope.slots.get(name)
         if slot is None and name not in self.program.shared and name not in self.program.assigned and scope.owner is self.func:
             value = self.spilled(value)

@@ -1,7 +1,6 @@
 """Special forms: words that do not simply evaluate their arguments.
 
-`Roles` says how a form treats its parts. Expansions come first. Any other form needs a method in `compiling/forms.py` and in
-`checks/walk.py`.
+`Roles` says how. A form without expansion needs a method in `compiling/forms.py` and in `checks/walk.py`.
 """
 
 from __future__ import annotations

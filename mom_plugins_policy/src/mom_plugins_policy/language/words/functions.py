@@ -4,8 +4,7 @@ To add a function, add its record here and its rows to the tests. The record dec
 
 - the code: a call of `compute`, whose time must not grow with the values. It raises `TypeError` for the error `type`, `ZeroDivisionError`
   for `zero-division`, `OverflowError` or `ValueError` for `range`, and `MemoryError` for `limit`.
-- `types` in the checks: every possible type of the result. A `strict` function fails on nil.
-- `unit` in the checks.
+- the checks: `unit`, and `types` with every type of the result. A `strict` function fails on nil.
 - the tables of the reference and the editors' grammars (`docs/generate.py`).
 """
 

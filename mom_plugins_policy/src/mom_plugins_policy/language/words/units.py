@@ -83,7 +83,7 @@ def root(args: Sequence[Measured]) -> Dimension:
 
 
 def _scaled(args: Sequence[Measured], sign: int) -> Dimension:
-    """Return a product's (sign 1) or quotient's (sign -1) dimension. A plain number scales or converts."""
+    """Sign 1 is a product, -1 a quotient. A plain number scales or converts."""
     for number in (0, 1):
         (dimension, value), (other, _) = args[number], args[1 - number]
         if dimension == ANY:

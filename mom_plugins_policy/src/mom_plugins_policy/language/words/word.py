@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Word:
-    """Word of the language. `most` is None for any number of arguments.
+    """Word of the language. `most`: None for any number of arguments.
 
-    A policy may define a function named like an `extension`, which replaces it in all policies.
+    A policy's function named like an `extension` replaces it in all policies.
     """
 
     name: str
