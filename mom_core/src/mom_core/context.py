@@ -61,7 +61,7 @@ class Declarations:
 class PluginContext:
     """Argument of a plugin's constructor. Tests may create one without arguments.
 
-    `wake(reason)` requests a cycle now, from any thread; the rate is limited.
+    `wake(reason)` requests a cycle, from any thread; the rate is limited.
     """
 
     name: str = "plugin"
@@ -101,10 +101,10 @@ class PluginContext:
 
     # `Callable` instead of `type[Service]`: type checkers refuse abstract classes for the latter.
     def service(self, kind: Callable[..., Service]) -> Service | None:
-        """Return the first service of this protocol, for example `context.service(PolicyTexts)`; None: none is offered.
+        """Return the first service of this protocol, such as `context.service(PolicyTexts)`; None: none is offered.
 
-        Any thread may call it, from `mom_setup` on. Do not store the result: a reload may replace it. A service raises `MomError` before
-        its plugin's `mom_setup`.
+        For any thread, from `mom_setup` on. Do not store it: a reload may replace it. A service raises `MomError` before its plugin's
+        `mom_setup`.
         """
         return next(iter(self.services(kind)), None)
 

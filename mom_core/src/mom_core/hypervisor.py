@@ -1,6 +1,6 @@
 """Hypervisors, and optional capabilities, which controllers test for with `isinstance`.
 
-Implementations must be thread-safe and limit the time of every call. A vanished guest raises `GuestGone`.
+Implementations must be thread-safe and limit each call's time. A vanished guest raises `GuestGone`.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ class IoTuneControl(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class NetTune:
-    """Bandwidth limits of a guest's network interface, seen from the guest. `name` is the host's.
+    """Bandwidth limits of a guest's interface, seen from the guest. `name` is the host's.
 
     `inbound` and `outbound` map `average` and `peak` to KiB/s and `burst` to KiB; empty: unlimited.
     """
@@ -130,9 +130,9 @@ class KsmControl(Protocol):
     """KSM of a simulated host, or of a management system that owns the files."""
 
     def ksm_read(self) -> Mapping[str, Value]:
-        """Return settings and counters by file name in /sys/kernel/mm/ksm, without missing files.
+        """Return settings and counters by file name in /sys/kernel/mm/ksm.
 
-        If known, add `ksmd_cpu_seconds`, and `shareable_kib`, the guests' memory that KSM may merge.
+        If known, add `ksmd_cpu_seconds`, and `shareable_kib`, guests' memory that KSM may merge.
         """
 
     def ksm_write(self, knobs: Mapping[str, int]) -> None:

@@ -74,7 +74,7 @@ class Ledger:
         return ledger
 
     def _of_this_boot(self, entries: Mapping[Key, LedgerEntry]) -> dict[Key, LedgerEntry]:
-        """Drop the host's entries from before its last boot, which undid them."""
+        """Drop the host's changes that a boot undid."""
         standing: dict[Key, LedgerEntry] = {}
         of_host = (entry.incarnation for entry in entries.values() if entry.entity.scope is Scope.HOST)
         self.boot = self.boot or next(filter(None, of_host), "")
@@ -128,10 +128,7 @@ class Ledger:
         self._recorded = recorded
 
     def settle(self, outcomes: Iterable[Outcome]) -> None:
-        """Note the results of recorded changes.
-
-        Write at once: in doubt, mom could mistake another process's value for the kernel's rounding.
-        """
+        """Note the results of recorded changes at once: mom could mistake another process's value for rounding."""
         settled, recorded = dict(self._entries), self._recorded
         applied, failed, unchanged, refused = Status.APPLIED, Status.FAILED, Status.UNCHANGED, Status.REFUSED
         changed = False
@@ -186,7 +183,7 @@ class Ledger:
         self._entries = self._written = entries
 
     def _as_json(self, entries: Mapping[Key, LedgerEntry]) -> str:
-        """Format all entries. Reuse unchanged texts: 1,000 entries would take 5 ms twice per cycle."""
+        """Reuse unchanged texts: 1,000 entries would take 5 ms twice per cycle."""
         before, self._texts = self._texts, {}
         for key, entry in entries.items():
             cached = before.get(key)

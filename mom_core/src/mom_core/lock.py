@@ -1,7 +1,4 @@
-"""Lock for one mom per host; the kernel releases it when the holder dies.
-
-Only mom's user may open the file: everyone who can read it could lock it.
-"""
+"""Lock for one mom per host; the kernel releases it when the holder dies. Only mom's user may read the file, as readers could lock it."""
 
 from __future__ import annotations
 
@@ -95,7 +92,7 @@ class RunLock:
 
 
 def _make_run_directory(path: Path) -> None:
-    """Create the folder regardless of the umask: groups must reach its sockets."""
+    """Ignore the umask: groups must reach its sockets."""
     with suppress(FileExistsError):
         path.mkdir(parents=True)
         path.chmod(0o755)

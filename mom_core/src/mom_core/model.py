@@ -384,9 +384,9 @@ class Severity(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Fault that did not end the cycle.
+    """Fault that did not end the cycle. `source` is a plugin or a position in a policy.
 
-    `source` is a plugin or a position in a policy. The engine sets `since` (seconds since the epoch) and `cycles`.
+    The engine sets `since` (seconds since the epoch) and `cycles`.
     """
 
     source: Source
@@ -518,9 +518,9 @@ class LedgerEntry(NamedTuple):
         return tuple(value for value in values if value is not None)
 
     def explains(self, found: Value, tolerance: float = 0.0) -> bool:
-        """Return whether mom, not another process, may have caused this value.
+        """Return whether mom may have caused this value.
 
-        In doubt, the kernel may have rounded `applied`: `found` must be nearer to it than the previous value.
+        The kernel may have rounded `applied`: `found` must be nearer to it than the previous value.
         """
         if found is not None and found == self.applied:
             return True  # fast path

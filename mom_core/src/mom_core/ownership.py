@@ -22,7 +22,7 @@ MOST_LINKS: Final = 40
 def untrusted(path: Path, look: Look = os.lstat) -> str:
     """Return why another user could control the content of a path; empty: none can. A missing file is untrusted.
 
-    Only root or this user may own and write the path, its parents and all links to it; a parent may have the sticky bit.
+    Only root or this user may own and write the path, its parents and all links; a parent may have the sticky bit.
     """
     todo = list(path.absolute().parts[1:])
     at = Path("/")
@@ -58,7 +58,7 @@ def refuse_untrusted(directory: Path, setting: str) -> None:
 
 
 def advice_when_denied(path: Path, folder: Path) -> str:
-    """Return advice if this user may not access mom's files."""
+    """Return advice if this user is not allowed to access mom's files."""
     me = user_name(os.geteuid())
     for at in (path, *path.parents):
         try:

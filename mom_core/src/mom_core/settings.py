@@ -49,10 +49,8 @@ ExistingFile = Annotated[Path, FileMustExist()]
 
 
 def descriptions(model: type[BaseModel]) -> dict[str, str]:
-    """Return the description of each setting: the docstring below it, or `Field(description=…)`.
-
-    pydantic's `use_attribute_docstrings` would read the sources of all plugins for each command.
-    """
+    """Return the docstring below each setting, or `Field(description=…)`, without pydantic's `use_attribute_docstrings`, which reads all
+    sources."""
     texts: dict[str, str] = {}
     for kind in reversed(model.__mro__):
         if issubclass(kind, BaseModel) and kind is not BaseModel:

@@ -4,8 +4,8 @@ A state file is one line of JSON:
 
     {"state":"ledger","version":1,"crc32":"0a1b2c3d","content":…}
 
-The checksum covers kind, version and the bytes of the content. Later versions of mom must keep this frame, and increase `version` with each
-change of the content.
+The checksum covers kind, version and the content's bytes. Later versions of mom must keep this frame. Each change of the content increases
+`version`.
 """
 
 from __future__ import annotations
@@ -105,10 +105,7 @@ class StateFile(Generic[Content]):
         return self.path.name.partition(".")[0]
 
     def read(self) -> Content | None:
-        """Return the content; None without a usable file (`damage` says why).
-
-        Raise `StateError` if files or memory are short: try later.
-        """
+        """Return the content; None without a usable file (see `damage`). On `StateError`, try later: files or memory are short."""
         self.damage = self._in_the_way = ""
         try:
             return self.look()

@@ -1,6 +1,6 @@
 """YAML texts as plain values with positions, with limits against malicious files.
 
-Scalars follow the core schema of YAML 1.2: `0123` is 123; `yes`, `1:30` and `2024-01-01` are text.
+Scalars follow YAML 1.2: `0123` is 123; `yes`, `1:30` and `2024-01-01` are text.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ def read_document(path: Path) -> Document:
 
 
 def parse_document(text: str, file: str) -> Document:
-    """Parse a text; `file` is its name in problems."""
+    """Parse a YAML text. Problems show `file` as the text's name."""
     root = _compose(text, file)
     document = Document(file)
     if root is None:

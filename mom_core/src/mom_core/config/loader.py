@@ -103,7 +103,7 @@ def _validated_by_plugin(
     owner: str,
     elsewhere: Mapping[str, str] = MappingProxyType({}),
 ) -> Sequence[Model | BaseException]:
-    """Validate with a plugin's model, whose validators may raise `SystemExit`, or hang."""
+    """Tolerate validators that raise `SystemExit`, or hang."""
     results: list[Model | BaseException] = []
 
     def check() -> None:

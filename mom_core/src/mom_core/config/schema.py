@@ -71,10 +71,7 @@ def setting_names(model: type[BaseModel]) -> list[str]:
 
 
 def validated(model: type[Model], settings: Mapping[str, object]) -> Model:
-    """Validate settings. Raise `ValidationError`, or anything from a plugin's validator.
-
-    Goes through JSON: strict validation of Python objects refuses text for a path.
-    """
+    """Validate settings as JSON: strict Python refuses text for a path. Raise anything from a plugin's validator."""
     return model.model_validate_json(json.dumps(settings, default=_plain_mapping))
 
 

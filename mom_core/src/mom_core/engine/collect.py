@@ -234,7 +234,7 @@ _NO_FIELDS: Final[Mapping[str, Value]] = {}
 
 
 def _joined(answers: Sequence[_PluginColumns], problems: list[Problem]) -> Columns:
-    """Join fields of guests; the first plugin with a value wins."""
+    """Prefer the first plugin with a value."""
     joined: dict[str, Sequence[Value]] = {}
     unknown: dict[str, AbstractSet[int]] = {}
     for plugin, units, columns in answers:
@@ -290,7 +290,7 @@ def _fits(value: object, name: str, unit: Unit | None, plugin: Plugin, scope: Sc
 
 
 def _is_whole(text: str) -> bool:
-    """Return whether a text has no lone surrogate, which files cannot store."""
+    """Files cannot store a lone surrogate."""
     return text.isascii() or _HALF.search(text) is None
 
 

@@ -164,16 +164,13 @@ def _failed(decision: Decision, reason: str) -> Outcome:
 
 
 def _was_given_back(spec: ControlSpec, noted: LedgerEntry, current: Value) -> bool:
-    """Return whether another process set a new original value after a restore."""
     certain = not (spec.key or spec.gradual or noted.attempted or noted.in_doubt or noted.found is not None)
     return certain and noted.applied == noted.before and current is not None and not noted.explains(current, spec.tolerance)
 
 
 def _next(spec: ControlSpec, noted: LedgerEntry, value: Value, stands: Value) -> LedgerEntry:
-    """Return the ledger entry to save before a write.
-
-    mom still owns omitted items that it has set. The original value of an item that mom has not set, or has restored, is its present one.
-    """
+    """mom still owns omitted items that it has set. The original value of an item that mom has not set, or has restored, is its present
+    one."""
     entry = noted.next(value)
     if spec.gradual and _is_near(spec, stands, noted.earlier) and not _is_near(spec, stands, noted.applied):
         # The control reached `applied` and returned by itself, as a balloon does after a sweep.
@@ -197,7 +194,7 @@ def _is_near(spec: ControlSpec, first: Value, second: Value) -> bool:
 
 
 def _noted(spec: ControlSpec, outcome: Outcome, foreign: Collection[Target]) -> Outcome:
-    """Return the outcome for the ledger, without another process's value."""
+    """Omit another process's value."""
     if foreign and target_of(outcome.decision) in foreign:
         return replace(outcome, after=None)
     return replace(outcome, after=named_items(spec, outcome.decision.value, outcome.after)) if spec.key else outcome

@@ -58,7 +58,7 @@ class Engine:
             report = engine.cycle()
 
     :param on_report: called after every cycle, in the engine's thread
-    :param serve: False: open no sockets, for an engine beside a running mom
+    :param serve: False: open no sockets, for an engine that runs while a mom runs on this host
     :param on_progress: called in the engine's thread every few seconds, for a watchdog
     :param declared: fields and controls that replace those of plugins, for a replay
     """
@@ -192,7 +192,7 @@ class Engine:
     def stop(self, *, put_back: bool = True) -> None:
         """End `run` or `start`, and restore. Safe in signal handlers.
 
-        After `start`, wait for the end; raise the thread's error, or `MomError` if it is late.
+        After `start`, raise the thread's error, or `MomError` if it is late.
 
         :param put_back: False: keep all changes for the next mom
         """
@@ -280,7 +280,7 @@ class Engine:
         return self._opened().plugins
 
     def state(self) -> EngineState:
-        """Return the present state, in any thread."""
+        """Return the present state. Callable from any thread."""
         cycle = self._cycle
         ledger = () if self._ledger is None else self._ledger.entries.values()
         state = EngineState("", self.started_at, self.problems(), self.config.file, changes=ledger)
@@ -384,7 +384,7 @@ class Engine:
         LOG.info("the new configuration is in force: mode %s, plugins %s", mode, ", ".join(config.plugins) or "none")
 
     def _restore_leaving(self, old: CycleSteps, new: PluginSet, *, observe: bool) -> None:
-        """Restore controls without an owner, and of guests that a new hypervisor does not list; in observe mode all."""
+        """Restore controls without an owner, and of guests that are no longer listed; in observe mode all."""
         staying = {} if observe else new.declarations.controls
         leaving: set[Key] = {key for key in old.ledger.entries if key[1] not in staying}
         if old.plugins.hypervisor.uri != new.hypervisor.uri:

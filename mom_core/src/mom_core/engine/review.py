@@ -25,7 +25,7 @@ _LARGEST = sys.float_info.max
 class Claims:
     """Evaluators by control: the first in file order that has decided it since the configuration was read.
 
-    Decisions of others are dropped, even if the owner returns none: two evaluators would alternate. Acts are exempt.
+    Others' decisions are dropped, even without one by the owner: two evaluators would alternate. Acts are exempt.
     """
 
     def __init__(self, order: Sequence[str] = ()) -> None:
@@ -82,10 +82,7 @@ class Proposal(NamedTuple):
 def review(
     snapshot: Snapshot, proposals: Iterable[Proposal], declarations: Declarations, claims: Claims | None = None
 ) -> tuple[list[Decision], list[Revision], list[Problem]]:
-    """Return remaining decisions, the core's revisions, and problems.
-
-    The first decision per control and entity remains. Equal decisions do not conflict.
-    """
+    """Return remaining decisions, the core's revisions, and problems. Per control and entity, the first decision remains."""
     core = _CoreReview(snapshot, declarations, claims or Claims())
     for proposal in proposals:
         for item in proposal.items:
@@ -167,7 +164,7 @@ class _CoreReview:
 
 
 def _beside(spec: ControlSpec, first: Value, second: Value) -> tuple[list[Mapping[str, Value]], bool]:
-    """Return items that only the second list names, and whether the lists contradict each other."""
+    """Return the second list's further items, and whether the lists contradict each other."""
     if not spec.key or spec.absent is not None:
         return [], True
     named = {str(item.get(spec.key)): item for item in as_items(first) or ()}

@@ -40,9 +40,7 @@ class Said(NamedTuple):
 
 
 def judged(reports: Iterable[Said], now: float, time: float) -> Verdict:
-    """Return the verdict: conditions joined by name, the worst first.
-
-    Among equals, present conditions precede past ones, and imminent errors precede warnings.
+    """Return conditions joined by name: the worst first, present before past ones, imminent errors before warnings.
 
     :param now: monotonic seconds
     :param time: seconds since the epoch

@@ -102,10 +102,7 @@ def absent(extra: str = "all") -> list[str]:
 
 
 def how_to_install(*names: str) -> str:
-    """Return the command, or a sentence, to install distributions of mom.
-
-    It uses a clone, never an index, where anyone could register the names.
-    """
+    """Return the command, or a sentence, to install distributions of mom: from a clone, because anyone could register names at an index."""
     clone = Path(_origin("mom-core")).parent
     if clone.is_absolute() and (clone / CLONE_CONSTRAINTS).is_file() and all((clone / name.replace("-", "_")).is_dir() for name in names):
         return f"`cd {shlex.quote(str(clone))} && {pip_install()} -c {CLONE_CONSTRAINTS} {' '.join(names)}`"
@@ -118,7 +115,7 @@ def pip_install() -> str:
 
 
 def _origin(name: str) -> str:
-    """Return the source of an installation by pip (PEP 610); empty: unknown."""
+    """Source of a pip installation (PEP 610); empty: unknown."""
     try:
         url = str(json.loads(distribution(name).read_text("direct_url.json") or "{}").get("url", ""))
     except (PackageNotFoundError, ValueError, AttributeError):
@@ -208,7 +205,7 @@ def _requires(candidate: Distribution) -> list[str]:
 
 
 class _ContainedEntryPoint(EntryPoint):
-    """Entry point whose import has a time limit. Each exception is a failure of the plugin."""
+    """Entry point with an import in limited time. Each exception is the plugin's failure."""
 
     def load(self) -> CallResult[object]:
         return attempt(super().load, seconds=IMPORT_SECONDS, what=f"importing {self.value}")
@@ -264,7 +261,7 @@ def _built_for_another_core(entry: Entry) -> PluginError | None:
 
 
 def _examined(available: AvailablePlugin, target: object) -> LoadedPlugin | PluginError:
-    """Return the plugin or its fault, within a time limit: inspection may run its code."""
+    """Limit the time: inspection may run the plugin's code."""
     result = attempt(lambda: _examine(available, target), seconds=IMPORT_SECONDS, what=f"the inspection of {available.target}")
     if result.value is not None:
         return result.value

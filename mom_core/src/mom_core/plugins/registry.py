@@ -221,7 +221,7 @@ def _put_in_force(plugins: Iterable[Plugin], config: Config, declarations: Decla
 
 
 def _update_in_place(context: PluginContext, other: PluginContext) -> None:
-    """Copy what a reload changes: plugins keep their context object."""
+    """Plugins keep their context object at a reload."""
     context.declarations, context.offers, context.interval = other.declarations, other.offers, other.interval
     context.guest_settings, context.configuration = other.guest_settings, other.configuration
 
@@ -468,7 +468,7 @@ def _prepare(commits: list[Callable[[], None]], plugin: Plugin) -> None:
 
 
 def _committed(plugin: Plugin, commit: Callable[[], object]) -> None:
-    """Put a reload in force. It is too late to refuse: log failures."""
+    """Log failures: it is too late to refuse a reload."""
     call = plugin.worker.begin("mom_reload", commit, asked=True)
     error = None if call is None else plugin.worker.finish(call).error
     if call is None:

@@ -72,7 +72,7 @@ def without_secrets(text: str) -> str:
 
 
 def _names_secret(name: str, value: object) -> bool:
-    """Return whether a name implies a secret value, unless it is a path."""
+    """Return False for a path."""
     if not isinstance(value, str) or not value or value.startswith("/") or value.endswith(_FILES_OF_KEYS):
         return False
     return _SECRET_NAME.search(name) is not None
@@ -134,7 +134,7 @@ def _called_secrets(settings: object) -> Iterator[str]:
 
 
 class SecretMask:
-    """Masks known secrets in a text, in any thread."""
+    """Mask for known secrets in a text. Callable from any thread."""
 
     def __init__(self, settings: Iterable[object] = ()) -> None:
         self._secrets: tuple[str, ...] = ()
