@@ -77,7 +77,7 @@ def test_the_cure_for_a_token_that_is_of_no_use_is_a_whole_command(invited: Invi
 def test_plugins_in_one_line_are_not_called_wrong(invited: Invited) -> None:
     text = "interval: 5s\nplugins: {sim: {}, policy: {}}\n"
     invited.config.write_text(text)
-    with pytest.raises(MomError, match="has no plugins, one below the other, beside which `fleet:` could stand"):
+    with pytest.raises(MomError, match="its section `plugins` must list one plugin per line"):
         invited.joins()
     assert (invited.config.read_text(), invited.taken) == (text, 0)
 

@@ -485,7 +485,7 @@ def test_doctor_says_who_answers_and_what_the_others_lack(make, hypervisor, serv
     assert found == [
         (Severity.OK, "2 guests reported figures: 1 by agent-socket, 1 by guestd-channel"),
         (Severity.WARNING, "1 guest without a channel or address: bare"),
-        (Severity.WARNING, "1 guest whose agent may not read files (guest-file-open, -read, -close): careful"),
+        (Severity.WARNING, "1 guest whose agent is not allowed to read files (guest-file-open, -read, -close): careful"),
         (Severity.WARNING, "1 guest whose agent reports no memory figures: foreign"),
         (Severity.WARNING, "1 guest whose agent does not answer: hung (agent-socket: no answer in time)"),
         (Severity.WARNING, "mom rejects figures of 1 guest: liar (mem_unused is larger than its total memory)"),

@@ -66,7 +66,7 @@ def test_everything_of_a_cycle_can_be_read(served: Served) -> None:
     assert [guest["name"] for guest in served.get("/v1/guests")["items"]] == ["vm1", "vm2"]
     assert served.get("/v1/problems?guest=vm1")["items"][0]["hint"] == "mend it"
     assert served.get("/v1/problems?guest=vm2")["items"] == served.get("/v1/problems?guest=host")["items"] == []
-    assert served.get("/v1/problems?guest=vm", 404)["hint"].startswith("did you mean vm1 or vm2?; GET /v1/guests lists all")
+    assert served.get("/v1/problems?guest=vm", 404)["hint"].startswith("did you mean vm1 or vm2?; GET /v1/guests lists all guests")
 
 
 def test_a_problem_of_several_guests_is_told_once(served: Served) -> None:
@@ -196,7 +196,7 @@ def test_a_list_of_guests_can_have_some_fields_only(served: Served) -> None:
 def test_fields_of_guests_that_no_plugin_declares_are_refused_with_near_names(served: Served) -> None:
     refused = served.get("/v1/guests?fields=balloon_cur,baloon_max", 400)
     assert refused["detail"] == "no plugin declares the guest field baloon_max"
-    assert refused["hint"] == "did you mean balloon_max? GET /v1/fields lists all"
+    assert refused["hint"] == "did you mean balloon_max? GET /v1/fields lists all fields"
     refused = served.get(f"/v1/guests?fields=mem_free,{','.join(f'nothing_{number}' for number in range(20))}", 400)
     assert refused["detail"].startswith("no plugin declares the guest fields mem_free, nothing_0, "), "the host's fields are no guest's"
     assert refused["detail"].endswith(" and 16 more")

@@ -280,7 +280,7 @@ def test_who_may_not_read_is_told_what_it_takes(served: Served, monkeypatch: pyt
     wait_until(lambda: feed.lost_at)
     feed.close()
     assert feed.trouble is not None
-    assert "may not do this" in feed.trouble[0]
+    assert "is not allowed to do this" in feed.trouble[0]
 
 
 FULL = {

@@ -245,7 +245,7 @@ def test_disabled_commands_leave_what_there_is_and_the_next_way(make_agents: Mak
     fields = mom.once_known(careful, "guest_os")
     assert "mem_available" not in fields
     found = [finding.message for finding in mom.doctor()]
-    assert any("may not read files" in message and "careful" in message for message in found), found
+    assert any("is not allowed to read files" in message and "careful" in message for message in found), found
     careful.destroy()
 
 

@@ -47,7 +47,7 @@ def apply_decisions(
 
 
 def put_back(plugin: object, entries: Sequence[LedgerEntry], hypervisor: Hypervisor | None = None) -> list[Outcome]:
-    """Restore these ledger entries as at a stop."""
+    """Restore these ledger entries, as mom does when it stops."""
     outcomes = {target_of(outcome.decision): outcome for outcome in _controller(plugin, hypervisor).put_back(entries)}
     return [outcomes[target_of(entry)] for entry in entries]
 

@@ -125,8 +125,8 @@ class ReservationSettings(StrictModel):
     """Settings of reservations for launches."""
 
     host_keeps: Size | None = None
-    """Memory that the host keeps available beside reservations. Unset: half of the least memory for its size (0.4 GiB of 24), or the
-    largest growth of all guests within 3 s. The policy must aim at more."""
+    """Memory that the host keeps available in addition to reservations. Unset: half of the least memory for its size (0.4 GiB of 24), or
+    the largest growth of all guests within 3 s. The policy must aim at more."""
     settle: Annotated[Duration, Field(ge=0, le=3600)] = 60.0
     """Longest time that mom keeps the reservation of an arrived guest, until it has touched all its memory."""
     launches: LaunchSettings = LaunchSettings()

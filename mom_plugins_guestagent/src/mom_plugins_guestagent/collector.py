@@ -313,7 +313,8 @@ class AgentCollector:
         learnt = facts_due and result.answered
         disabled = tuple(name for trial in followed.trials if isinstance(trial.way, AgentWay) for name in trial.way.disabled)
         if disabled and not state.disabled and not result.of_memory:
-            self._log.info("the agent of %s may not run %s: its memory figures stay unknown", followed.target.guest, ", ".join(disabled))
+            text = "the agent of %s is not allowed to run %s: the guest's memory figures stay unknown"
+            self._log.info(text, followed.target.guest, ", ".join(disabled))
         silence = "; ".join(f"{trial.place.kind}: {trial.why}" for trial in followed.trials if trial.why)
         # Do not replace a fresh sample with figures of memory by one without.
         age = time.monotonic() - state.sample.monotonic if state.sample else 0.0

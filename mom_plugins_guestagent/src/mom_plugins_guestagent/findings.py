@@ -20,7 +20,7 @@ _WRONG = {
     "{} without a channel or address: {}": (
         "add a channel to the guests, as mom-plugins-guestagent's README shows, and run an agent in them; or set guestd_address"
     ),
-    "{} whose agent may not read files (guest-file-open, -read, -close): {}": (
+    "{} whose agent is not allowed to read files (guest-file-open, -read, -close): {}": (
         "allow these commands in the guest's qemu-ga configuration, or run mom-guestd there"
     ),
     "{} whose agent reports no memory figures: {}": "run mom-guestd in Linux guests; in other guests, only a balloon driver reports memory",

@@ -222,7 +222,7 @@ class AgentWay:
         return {name: value for name, value in values.items() if value is not None}
 
     async def _figures(self, agent: RawAgent | AgentBehindHypervisor) -> Mapping[str, object]:
-        """Read figures; empty if the agent may not read files."""
+        """Read figures; empty if the agent is not allowed to read files."""
         values: dict[str, object] = dict(figures_in(await self._files(agent) if self._can(*FILE_COMMANDS) else ""))
         if "load_1" not in values and self._can(LOAD_COMMAND):
             (load,) = await agent.ask((LOAD_COMMAND, {}))

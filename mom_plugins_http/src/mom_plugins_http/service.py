@@ -97,7 +97,7 @@ class Service:
     def _listen(self, path: Path, access: LocalAccess) -> Listener:
         """Listen on a socket that belongs to the group that may change; an access control list admits readers.
 
-        If mom may not change the file's group, the list admits both groups.
+        If mom has no permission to change the file's group, the list admits both groups.
         """
         group = access.read if access.change is None else access.change
         second = None if access.read == group else access.read

@@ -49,7 +49,7 @@ class KsmParameters(StrictModel):
     # --- how fast
 
     cpu_share: Annotated[float, Field(gt=0, le=1)] = 0.125
-    """Share of all CPUs for ksmd while memory is short. It runs beside the guests, and locks their memory."""
+    """Share of all CPUs for ksmd while memory is short. ksmd takes CPU time from the guests, and locks their memory."""
     cpu_ceiling: Percent = 70.0
     """Upper limit in percent of one CPU, as in the kernel's advisor."""
     cpu_gentle: Percent = 5.0

@@ -119,5 +119,5 @@ def with_fleet(config: Path, settings: Mapping[str, object]) -> str:
             if parse_document(text, str(config)).value == expected:
                 return text
     raise MomError(
-        f"{config} has no plugins, one below the other, beside which `fleet:` could stand", hint="`mom config init` writes such a file"
+        f"cannot add `fleet:` to {config}: its section `plugins` must list one plugin per line", hint="`mom config init` writes such a file"
     )

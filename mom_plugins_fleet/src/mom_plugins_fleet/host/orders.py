@@ -101,7 +101,7 @@ class HostOrders:
             self._moves = moves
             self._results = {guest: result for guest, result in self._results.items() if guest in moves}
         if has_new:
-            self._wake("fleet: guests are to leave")
+            self._wake("fleet: guests have to move away")
 
     def _step(
         self, move: Move, before: Mapping[tuple[str, int], OrderProgress], member: Member, orders: Orders, removed: Mapping[str, int]

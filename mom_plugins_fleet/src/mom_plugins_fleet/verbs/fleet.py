@@ -146,8 +146,8 @@ def init_command(where: Where, names: tuple[str, ...], replicas: int, store: Pat
 def join_command(where: Where, address: str, token: str, no_restart: bool) -> None:
     """Make this host a member of the fleet whose server is at ADDRESS. `mom fleet enroll --token` prints the TOKEN.
 
-    The token works once. The server's certificate must match it. The command writes this host's key and the fleet's CA certificate beside
-    the configuration, and adds a section `fleet:`. If mom.service uses this configuration and runs, it is restarted.
+    The token works once. The server's certificate must match it. The command writes this host's key and the fleet's CA certificate to
+    the configuration's folder, and adds a section `fleet:`. If mom.service runs with this configuration, the command restarts it.
     """
     from mom_plugins_fleet.host.membership import DEFAULT_CONFIG, join
 

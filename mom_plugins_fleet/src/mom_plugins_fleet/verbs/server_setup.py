@@ -97,7 +97,7 @@ def _is_name(name: str) -> bool:
 
 
 def write_accounts(root: FleetRoot) -> Path:
-    """Write the accounts beside the root key."""
+    """Write the accounts to the root key's folder."""
     path = root.path.with_name(ACCOUNTS)
     replace_file(path, root.server_config(), durable=True, mode=0o644)
     return path

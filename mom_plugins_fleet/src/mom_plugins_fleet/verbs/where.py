@@ -99,7 +99,7 @@ class Where:
 
     @property
     def revisions(self) -> SeenRevisions:
-        """Revisions seen with this key, stored beside it."""
+        """Revisions seen with this key, stored in the key's folder."""
         if self._revisions is None:
             self._revisions = self.revisions_as("fleet-revisions")
         return self._revisions

@@ -65,7 +65,7 @@ _CYCLES_IN_FORCE: Final = 1
 """A pace expires unless the next cycle renews it."""
 
 _LONGEST_SWEEP_SECONDS: Final = 30.0
-"""Longest wait for a sweep of a guest, as the balloon may not sweep. With two minutes, balloons hurt other guests first
+"""Longest wait for a sweep of a guest, because the sweep may never come. With two minutes, balloons hurt other guests first
 (benchmarks/squeeze, mix `cold`)."""
 
 _PATIENT_SWEEP_SECONDS: Final = 300.0

@@ -84,7 +84,7 @@ def guest_of(view: ReportView, name: str) -> Guest:
     try:
         return find_guest(listed_guests(view), name)
     except MomError as error:
-        raise ProblemError(404, error.message, f"{error.hint}; GET /v1/guests lists all, with their ids and names") from None
+        raise ProblemError(404, error.message, f"{error.hint}; GET /v1/guests lists all guests, with their ids and names") from None
 
 
 def listed_guests(view: ReportView) -> Mapping[str, Guest]:
@@ -123,7 +123,7 @@ def queried_fields(call: ApiCall, declarations: Declarations, of: Scope = Scope.
     meant = f"did you mean {', '.join(near)}? " if near else ""
     noun = "field" if len(unknown) == 1 else "fields"
     message = f"no plugin declares the {of} {noun} {first_names(unknown, _SHOWN_UNKNOWN)}"
-    raise ProblemError(400, message, f"{meant}GET /v1/fields lists all")
+    raise ProblemError(400, message, f"{meant}GET /v1/fields lists all fields")
 
 
 _SHOWN_UNKNOWN: Final = 5

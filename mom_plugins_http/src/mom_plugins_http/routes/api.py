@@ -97,7 +97,7 @@ class Api:
         if peer.right >= route.right:
             return peer
         self._note_refusal(peer, f"{route.method} {route.path}")
-        raise ProblemError(403, f"{peer.name} may not do this", self._needed(route.right, local=peer.local))
+        raise ProblemError(403, f"{peer.name} is not allowed to do this", self._needed(route.right, local=peer.local))
 
     def _refuse_other_sites(self, request: Request, route: Route, peer: Peer) -> None:
         headers = request.headers

@@ -36,7 +36,7 @@ from mom_plugins_record.forecast.plugin import ForecastPlugin
 from mom_plugins_record.forecast.slots import HOURS, SLOTS, Calendar
 
 BARS: Final = 48
-"""Half an hour each fits beside names on 80 columns."""
+"""One bar for each half hour: these and the names fit in 80 columns."""
 
 PROGRESS_EVERY: Final = 500
 """Cycles."""

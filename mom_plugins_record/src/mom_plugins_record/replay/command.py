@@ -150,7 +150,7 @@ def _verdict_lines(title: str, verdict: Complaints) -> Iterator[str]:
 
 def _estimate_lines(estimated: Estimate) -> Iterator[str]:
     yield ""
-    yield "Estimated: both simulated from the recorded state; the recording beside them shows the error of the simulator:"
+    yield "Estimated: both simulated from the recorded state; the recorded values show the simulator's error:"
     yield from (f"  not simulated: {name}" for name in estimated.left_out)
     yield from RunSummary.side_by_side((estimated.recorded, estimated.then, estimated.now))
 
