@@ -434,7 +434,7 @@ def test_without_a_kind_the_importer_counts_that_is_assumed_and_else_mom_asks(mo
     (tmp_path / "old").write_text("")
     only_shelf.add_plugin("acme", IMPORTER.format(folder=tmp_path, more=""), before=IMPORT_NAMES)
     for kind, said in (
-        ((), "name the kind of the file, with --from KIND; files of oVirt's MOM need mom-plugins-vdsm: "),
+        ((), "give the kind of the file with --from KIND; files of oVirt's MOM need mom-plugins-vdsm: "),
         (("--from", "momd"), "no installed plugin imports 'momd'; it needs mom-plugins-vdsm: "),
         (("--from", "other"), "no installed plugin imports 'other' (the installed plugins import: acme, what Acme has (acme-acme); "),
     ):

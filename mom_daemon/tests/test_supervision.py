@@ -17,7 +17,7 @@ from mom_daemon.supervision import IN_FORCE, KEEP, RELOAD_SECONDS, Supervision, 
 @pytest.mark.parametrize("content", ["", "[]", "[" * 100_000])
 def test_a_damaged_copy_of_the_configuration_is_said_to_be_damaged(tmp_path: Path, content: str) -> None:
     (tmp_path / IN_FORCE).write_text(content)
-    with pytest.raises(MomError, match=r"is damaged: .*name the configuration with -c"):
+    with pytest.raises(MomError, match=r"is damaged: .*give the path of the configuration with -c"):
         config_as_left(tmp_path)
 
 

@@ -181,7 +181,7 @@ def test_all_are_nameless_only_where_names_cannot_be_read_and_none_is_known(node
         denied.setattr("os.listdir", not_allowed)
         clock.now += 2
         pods.scan()
-    assert pods.why_nameless == (f"{why}mom may not read {node.root}/proc/1/root/var/log/pods", RIGHTS)
+    assert pods.why_nameless == (f"{why}mom has no permission to read {node.root}/proc/1/root/var/log/pods", RIGHTS)
     known = node.pod()
     clock.now += 2
     pods.scan()

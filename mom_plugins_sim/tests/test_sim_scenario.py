@@ -79,7 +79,7 @@ def test_built_in_scenarios_are_overcommitted(name: str) -> None:
         ("memory: 2GiB", "memory: [3GiB, 2GiB]", "the first value must not be larger"),
         ("base: 20%", "base: 120%", "base: must be at most 1"),
         ("base: 20%", "base: many%", "must be a percentage"),
-        ("bursty: {", "leak: {base: 10%, hourly: 1%}, bursty: {", "name one kind of workload, not 2"),
+        ("bursty: {", "leak: {base: 10%, hourly: 1%}, bursty: {", "set one kind of workload, not 2"),
         ("title: Small", "title: Small\nfaults: [{at: 1m, lasts: 1m, what: fire}]", "what: "),
         ("  a: {", "  'a b': {", "is not a group name"),
         (SMALL, "", "must be a mapping"),
@@ -299,7 +299,7 @@ def test_the_command_says_what_is_wrong(tmp_path: Path) -> None:
     assert run("leak", "--compare", "a", "b", "--policy", tmp_path).exit_code == 2
     mistyped = run("sold-month", "--compare", "nothing", "defults")
     assert mistyped.exit_code == 2, "before minutes of the first run are over"
-    assert "unknown policies defults; name a file, a folder, or one of nothing, defaults, no-offload" in mistyped.output
+    assert "unknown policies defults; give the path of a file or folder, or one of nothing, defaults, no-offload" in mistyped.output
     names = [item["name"] for item in json.loads(run("--list", "--json").output)]
     assert all(a < b for a, b in itertools.pairwise(names))
 

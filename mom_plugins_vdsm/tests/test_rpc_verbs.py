@@ -307,7 +307,7 @@ def test_on_a_port_of_the_loopback_nil_is_left_out_and_nothing_can_be_changed(tm
             assert found["guests"] == {"vm1": {"balloon_cur": 1}}
             assert "unknown" not in found["host"]
             for change in CHANGES:
-                with pytest.raises(Fault, match="TCP clients may not call"):
+                with pytest.raises(Fault, match="TCP clients have no permission to call"):
                     change(mom)
             assert mom.getNamedPolicies() == FIRST
         assert policies.state() is before

@@ -30,7 +30,7 @@ MARGIN_SECONDS: Final = 5.0
 RELOAD_SECONDS: Final = 60.0
 """Watchdog period, besides the time to restore values. A reload sets up plugins in sequence, each within 10 s."""
 
-NAME_IT: Final = "name the configuration with -c"
+NAME_IT: Final = "give the path of the configuration with -c"
 
 
 class Supervision:

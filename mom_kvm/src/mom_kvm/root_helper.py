@@ -176,7 +176,7 @@ class Helper:
     def _number_of(self, name: str) -> int:
         declared = self._list()
         if name not in declared:
-            raise PermissionError(errno.EPERM, f"mom-helper may not write it: root has not declared {name}")
+            raise PermissionError(errno.EPERM, f"mom-helper has no permission to write it: root has not declared {name}")
         return declared[name][0]
 
     def _list(self) -> dict[str, tuple[int, DeclaredFile]]:

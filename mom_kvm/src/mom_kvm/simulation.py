@@ -57,7 +57,7 @@ class SimulationSetup:
                 texts |= {file.name.removesuffix(".policy"): file.read_text(encoding="utf-8") for file in files}
             except OSError as error:
                 raise MomError(
-                    f"{path} cannot be read: {error.strerror}", hint="name a policy file, or a folder with *.policy files"
+                    f"{path} cannot be read: {error.strerror}", hint="give the path of a policy file, or of a folder with *.policy files"
                 ) from error
             except UnicodeDecodeError as error:
                 raise MomError(f"{path} is not UTF-8 text: byte {error.start} is invalid", hint="save it as UTF-8") from error
@@ -129,7 +129,7 @@ def _named_as_given(folder: Path) -> Iterator[None]:
 def _must_be_empty(folder: Path) -> Path:
     try:
         if folder.exists() and any(folder.iterdir()):
-            raise MomError(f"{folder} is not empty; it may contain a recording", hint="name another folder, or delete this one")
+            raise MomError(f"{folder} is not empty; it may contain a recording", hint="give the path of another folder, or delete this one")
     except OSError as error:
         raise MomError(f"cannot record in {folder}: {error.strerror}") from error
     return folder

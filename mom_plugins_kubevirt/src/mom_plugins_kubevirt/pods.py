@@ -145,7 +145,7 @@ class Pods:
             return "", ""
         problem = f"the names of {len(self.nameless)} pods with a libvirt are unknown, so mom leaves them alone"
         if self._denied:
-            return f"{problem}: mom may not read {self._logs[0]}", RIGHTS
+            return f"{problem}: mom has no permission to read {self._logs[0]}", RIGHTS
         return f"{problem}: they have no log folder on this node", "set pod_logs to kubelet's podLogsDir"
 
     @property

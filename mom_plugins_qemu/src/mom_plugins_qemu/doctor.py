@@ -36,7 +36,7 @@ def examined(hypervisor: QemuHypervisor, *, readonly: bool, stats_period: float)
     monitored = hypervisor.seen()
     for path, whose in hypervisor.foreign.items():
         text = f"mom does not use {printable(path)}: {whose}, who could impersonate any guest"
-        yield Finding(Severity.WARNING, "monitor", text, "if that user runs QEMU here, name it in `users` of the plugin qemu")
+        yield Finding(Severity.WARNING, "monitor", text, "if that user runs QEMU here, add the user to `users` of the plugin qemu")
     if not guests:
         cure = "start guests with -qmp unix:PATH,server=on,wait=off, and add PATH to `sockets` of the plugin qemu"
         yield Finding(Severity.WARNING, SUBJECT, f"no guest's monitor is found at {hypervisor.uri.removeprefix('qmp:')}", cure)

@@ -24,7 +24,7 @@ def check_patterns(patterns: Sequence[str]) -> Sequence[str]:
         if not pattern.startswith("/") or "\0" in pattern:
             raise ValueError(f"{pattern!r} is not a path that begins with /, such as /run/qemu/*.qmp")
         if "**" in pattern:
-            raise ValueError(f"{pattern!r}: name the folders, because ** would search all of them in each cycle")
+            raise ValueError(f"{pattern!r}: list the folders, because ** would search all of them in each cycle")
     return patterns
 
 

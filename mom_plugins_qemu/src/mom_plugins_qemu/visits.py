@@ -48,7 +48,7 @@ class Failure(StrEnum):
     """Reason why a visit brought no answers."""
 
     ABSENT = "nothing listens on its monitor's socket"
-    DENIED = "mom's user may not connect to its monitor"
+    DENIED = "mom's user has no permission to connect to its monitor"
     OCCUPIED = "its monitor is used by another client, or hangs"
     LATE = "its monitor did not answer in time"
     GARBLED = "its monitor does not speak QMP"

@@ -120,7 +120,7 @@ class Verbs:
             raise TypeError(f"{method} takes {count} parameters, not {len(params)}")
         if self.read_only and method in _CHANGING:
             hint = "listen on a unix socket with suitable permissions, or set changes_over_tcp: true for the plugin xmlrpc"
-            raise PermissionDenied(f"TCP clients may not call {method}, because it changes settings", hint=hint)
+            raise PermissionDenied(f"TCP clients have no permission to call {method}, because it changes settings", hint=hint)
         return verb(peer, *params)
 
     # --- statistics -----------------------------------------------------------------------------------------------------------------

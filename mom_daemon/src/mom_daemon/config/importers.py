@@ -40,7 +40,7 @@ def importer_of(kind: str | None) -> Importer:
     meant = [importer for name, (importer, _) in brought.items() if (importer.assumed if kind is None else name == kind)]
     if len(meant) == 1:
         return meant[0]
-    fault = "name the kind of the file, with --from KIND" if kind is None else f"no installed plugin imports {printable(kind, 60)!r}"
+    fault = "give the kind of the file with --from KIND" if kind is None else f"no installed plugin imports {printable(kind, 60)!r}"
     wanted_kind = "momd" if kind is None else kind
     if wanted_kind in BROUGHT_BY and wanted_kind not in brought:
         whose = "files of oVirt's MOM need" if kind is None else "it needs"
@@ -58,7 +58,9 @@ def texts_of(importer: Importer, named: Sequence[Path]) -> Mapping[str, str]:
     if importer.several:
         paths = [file for path in named for file in (sorted(path.glob(importer.several)) if path.is_dir() else [path])]
         if not paths:
-            raise MomError(f"there is no {importer.several} in {', '.join(map(str, named))}", hint="name the files, or their folder")
+            raise MomError(
+                f"there is no {importer.several} in {', '.join(map(str, named))}", hint="give the paths of the files, or of their folder"
+            )
     elif len(paths) > 1:
-        raise click.UsageError("name one file")
+        raise click.UsageError("give the path of one file only")
     return {str(path): read_foreign(path) for path in paths}

@@ -22,10 +22,10 @@ def file_faults(config: Config) -> Iterator[tuple[KeyPath, str, str]]:
     """Yield settings with an unusable file or folder, fault and cure."""
     for place, path in named_files(config):
         if why := _why_not(path):
-            yield place, why, "create it, or name another file"
+            yield place, why, "create it, or set the path of another file"
     for name in ("state_directory", "run_directory"):
         if why := _why_no_folder(getattr(config, name)):
-            yield (name,), why, "name another folder"
+            yield (name,), why, "set the path of another folder"
 
 
 def named_files(config: Config) -> Iterator[tuple[KeyPath, Path]]:

@@ -109,7 +109,7 @@ def _core(config: Config) -> Iterable[Finding]:
     for directory in (config.state_directory, config.run_directory):
         nearest = next(path for path in (directory, *directory.parents) if may_exist(path))
         if not os.access(nearest, os.R_OK | os.W_OK | os.X_OK):
-            cure = f"{advice_when_denied(nearest, directory)}; or name another folder in the configuration"
+            cure = f"{advice_when_denied(nearest, directory)}; or set another folder in the configuration"
             yield Finding(Severity.ERROR, "files", f"{nearest} is not writable", cure)
     pid = holder(config.run_directory)
     if pid:

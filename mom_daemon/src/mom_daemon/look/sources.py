@@ -73,7 +73,7 @@ def _of_file_in_time(config: Config) -> RunningStatus | None:
 def recording(config: Config | None, path: Path | None) -> PastCycles:
     """Return the recording at a path; without a path, the recording of the configured mom. Raise `MomError`."""
     nothing = "there is no recording: the configuration enables no plugin that records"
-    cure = "add `record: {}` to `plugins`, or name one with --recording"
+    cure = "add `record: {}` to `plugins`, or give the path of a recording with --recording"
     unread = MomError(f"no installed plugin reads {path}", hint="`mom plugin list` shows plugins that you can install")
     return _stored(PastCycles, config, path, MomError(nothing, hint=cure), unread)
 
@@ -81,7 +81,7 @@ def recording(config: Config | None, path: Path | None) -> PastCycles:
 def past_days(config: Config | None, path: Path | None) -> PastDays:
     """Return learned days from a file; without a path, those that the configured mom has stored. Raise `MomError`."""
     nothing = "there are no learned days of guests: the configuration enables no plugin that learns them"
-    cure = "add `forecast: {}` to `plugins`, and let mom learn for two weeks; or name a recording to simulate"
+    cure = "add `forecast: {}` to `plugins`, and let mom learn for two weeks; or give the path of a recording to simulate"
     hint = "such a file is past.json in mom's state folder"
     unread = MomError(f"no installed plugin reads days of guests from {path}", hint=hint)
     return _stored(PastDays, config, path, MomError(nothing, hint=cure), unread)

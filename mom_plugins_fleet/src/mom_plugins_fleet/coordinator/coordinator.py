@@ -159,7 +159,7 @@ class Coordinator:
             raise LinkError(f"the clock here is {off} the newest report (servers' clock): no orders are given", hint=hint)
         if view.members.damaged and not view.members.records:
             host, why = min(view.members.damaged.items())
-            hint = "name the fleet's operators with `mom fleet --operator KEY coordinator`"
+            hint = "list the keys of the fleet's operators with `mom fleet --operator KEY coordinator`"
             raise LinkError(f"no host's entry is valid here; the entry of {host}, for example: {printable(why, 400)}", hint=hint)
 
     async def acquire(self, store: Store) -> bool:

@@ -58,7 +58,7 @@ def enroll_command(
     if key_file is not None and key_file.exists():
         raise MomError(f"{key_file} already exists", hint="give the path of a new file")
     if by_token and not where.access().servers[0].startswith("tls://"):
-        raise MomError("a token needs servers with TLS", hint="name them as tls://HOST, or use --new-key")
+        raise MomError("a token needs servers with TLS", hint="give the servers' addresses as tls://HOST, or use --new-key")
     for host in hosts:
         token = _Enrolment(where, host, group, values_given, key_file, by_token=by_token).run()
         print_prose(f"{host} is in the group {group}." + (f" Copy {key_file} to it." if key_file else ""), 2)

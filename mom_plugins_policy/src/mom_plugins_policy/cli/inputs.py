@@ -105,7 +105,7 @@ def policies_for(
         policies, beside = read_policies(settings.directory, settings.file, limits), settings.wants_defaults
     elif needed and config is not None and not defaults:
         message = f"{config.file} does not enable the plugin policy, so mom uses no policies"
-        raise MomError(message, hint="name a policy file, or use --defaults for the plugins' default policies")
+        raise MomError(message, hint="give the path of a policy file, or use --defaults for the plugins' default policies")
     elif needed:
         beside = True
     return PolicyInputs({**(declarations.policies if beside else {}), **policies.usable().texts}, policies.files, declarations, limits)

@@ -104,7 +104,7 @@ def advise(
     if risk is not None or days:
         raise click.UsageError("--risk and --days are for learned days: leave RECORDING out")
     if sla_class is None:
-        raise click.UsageError("--class is missing: name the service class of the new guests")
+        raise click.UsageError("--class is missing; give the service class of the new guests")
     try:
         limit = parse_duration(time_limit)
         memory_kib = None if memory is None else parse_size(memory) / 1024

@@ -314,7 +314,7 @@ def export(
     recording = Recording(path)
     try:
         if output.exists() and any(output.iterdir()):
-            raise MomError(f"{output} is not empty", hint="name another folder with -o")
+            raise MomError(f"{output} is not empty", hint="give the path of another folder with -o")
         output.absolute().parent.mkdir(parents=True, exist_ok=True)
         folder = Path(tempfile.mkdtemp(prefix=f".{output.name}-", dir=output.absolute().parent))
         try:

@@ -95,7 +95,7 @@ class RecordingFile:
         self._places, size = _groups_in(self._source)
         if not self._places and not self._only_begun(size):
             self.close()
-            raise NoRecording(f"{path} is not a recording of mom", hint="name a file or folder that the plugin record wrote")
+            raise NoRecording(f"{path} is not a recording of mom", hint="give the path of a file or folder that the plugin record wrote")
         self.rubbish = self._places[0] if self._places else 0
         """Bytes before the first group."""
         self._places.append(size)
@@ -183,7 +183,7 @@ def _open(path: Path) -> BinaryIO:
     if stat.S_ISREG(os.fstat(number).st_mode):
         return os.fdopen(number, "rb")
     os.close(number)
-    raise NoRecording(f"{path} is not a regular file", hint=f"name a folder with files *{SUFFIX}, or one such file")
+    raise NoRecording(f"{path} is not a regular file", hint=f"give the path of a folder with files *{SUFFIX}, or of one such file")
 
 
 def _groups_in(source: BinaryIO) -> tuple[list[int], int]:

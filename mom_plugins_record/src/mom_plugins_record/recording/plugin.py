@@ -219,5 +219,5 @@ def configured_recorder(config: Config) -> RecordPlugin.Settings:
     for plugin in config.plugins.values():
         if isinstance(plugin.settings, RecordPlugin.Settings):
             return plugin.settings
-    hint = "add `record: {}` to `plugins`, or name a folder or file"
+    hint = "add `record: {}` to `plugins`, or give the path of a folder or file"
     raise MomError("the configuration does not enable the plugin record, which writes recordings and accounts", hint=hint)

@@ -91,7 +91,9 @@ class Recording:
         except OSError as error:
             raise MomError(f"cannot read {path}: {error.strerror}", hint="run as root, or as the user that recorded it") from error
         if not self.files:
-            raise NoRecording(f"there is no recording in {path}", hint=f"name a folder with files *{SUFFIX}, or one such file")
+            raise NoRecording(
+                f"there is no recording in {path}", hint=f"give the path of a folder with files *{SUFFIX}, or of one such file"
+            )
 
     def cycles(self, since: float = -math.inf, until: float = math.inf) -> Iterator[RecordedCycle]:
         """Yield all cycles of that time (seconds since the epoch), in the order of recording. Raise `MomError`."""
@@ -128,7 +130,9 @@ class Recording:
                 self.damage.note(path, 0, str(error))
         except FileNotFoundError as error:
             if [path] == self.files:
-                raise MomError(f"there is no file {path}", hint=f"name a folder with files *{SUFFIX}, or one such file") from error
+                raise MomError(
+                    f"there is no file {path}", hint=f"give the path of a folder with files *{SUFFIX}, or of one such file"
+                ) from error
             self.damage.cut_off.append(str(path))  # the writer has just deleted it
         except OSError as error:
             raise MomError(f"cannot read {path}: {error.strerror}") from error

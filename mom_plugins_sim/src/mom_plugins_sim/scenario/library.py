@@ -31,7 +31,9 @@ def find_scenario(name: str) -> Path:
         return path
     scenarios = built_in()
     if name not in scenarios:
-        raise NoScenario(f"there is no scenario {printable(name)}", hint=f"there are {', '.join(scenarios)}; or name a file *{SUFFIX}")
+        raise NoScenario(
+            f"there is no scenario {printable(name)}", hint=f"there are {', '.join(scenarios)}; or give the path of a file *{SUFFIX}"
+        )
     return scenarios[name]
 
 

@@ -121,7 +121,7 @@ class Demands(StrictModel):
     def _one(self) -> Demands:
         kinds = [name for name in type(self).model_fields if getattr(self, name) is not None]
         if len(kinds) != 1:
-            raise ValueError(f"name one kind of workload, not {len(kinds)}: constant, bursty, diurnal, leak, batch or trace")
+            raise ValueError(f"set one kind of workload, not {len(kinds)}: constant, bursty, diurnal, leak, batch or trace")
         return self
 
 

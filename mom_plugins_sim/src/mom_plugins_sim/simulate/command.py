@@ -48,7 +48,7 @@ def simulate(
         _list_scenarios(as_json=as_json)
         return
     if name is None:
-        raise click.UsageError("name a scenario; --list shows those that come with mom")
+        raise click.UsageError("give the name of a scenario; --list shows the scenarios that come with mom")
     if compare and policies:
         raise click.UsageError("--compare and --policy cannot be combined")
     path = find_scenario(name)
@@ -87,7 +87,7 @@ def _policy(name: str) -> Path:
     path = Path(name)
     if not path.exists():
         names = ", ".join(SETUPS)
-        raise click.UsageError(f"--compare: unknown policies {printable(name)}; name a file, a folder, or one of {names}")
+        raise click.UsageError(f"--compare: unknown policies {printable(name)}; give the path of a file or folder, or one of {names}")
     return path
 
 

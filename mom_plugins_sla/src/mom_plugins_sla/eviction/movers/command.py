@@ -173,7 +173,7 @@ class CommandMover:
         program = self._command[0]
         _refuse_foreign(program)
         if not os.access(program, os.X_OK):
-            raise MomError(f"{program} is not executable", hint="run `chmod +x` on it, or name another program")
+            raise MomError(f"{program} is not executable", hint="run `chmod +x` on it, or set another program")
         return f"guests are moved by {printable(program, 100)}, which runs as user {user_name(os.geteuid())}"
 
     def _started(self, pid: int) -> int:
