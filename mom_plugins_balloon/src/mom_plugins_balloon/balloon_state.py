@@ -99,7 +99,7 @@ class BalloonFile:
 
     @property
     def left(self) -> bool:
-        """Whether the plugin after a reload, or the next mom, owns the file."""
+        """Whether another plugin object (after a reload) or the next mom process owns the file."""
         return self._file.left
 
     def leave(self) -> None:

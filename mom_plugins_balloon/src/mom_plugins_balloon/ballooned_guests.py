@@ -74,7 +74,7 @@ class BalloonedGuests:
                 pasts[identity] = past
 
     def expect(self, identity: str, incarnation: str) -> None:
-        """Expect a guest older than this mom, even if the first lists lack it."""
+        """Expect a guest that ran before this mom process started, even if the first lists do not contain the guest."""
         if incarnation:
             self._missing[identity] = Remembered(incarnation)
 

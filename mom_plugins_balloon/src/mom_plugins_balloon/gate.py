@@ -22,7 +22,7 @@ class ShrinkLimits:
     reserve_kib: float
     """Memory that a guest keeps above its need."""
     reserve_share: float
-    """The same as a ratio of the need; the larger counts."""
+    """That memory as a ratio of the need; the larger of both counts."""
     stale_after: float
     """Maximum age of statistics in seconds."""
 

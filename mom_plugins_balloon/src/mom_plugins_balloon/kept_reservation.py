@@ -54,7 +54,7 @@ class KeptReservation:
 
     @property
     def is_of_launch(self) -> bool:
-        """Whether a launch made it, and it ends with that guest."""
+        """Whether a launch made the reservation, which then ends with the launched guest."""
         return bool(self.launch) and self.before is None
 
     @property
@@ -63,7 +63,7 @@ class KeptReservation:
         return not self.name, self.memory_kib
 
     def fits(self, guest: Guest | LaunchedGuest, size: float | None, now: float) -> bool:
-        """Return whether a guest of this size may take it."""
+        """Return whether a guest of this size may use the reservation."""
         if self.launch and now < self.launch_until:
             return self.launch in {guest.id, guest.name}
         if self.name:

@@ -57,7 +57,7 @@ class KernelStatistics(NamedTuple):
     usable: float | None = None
     age: float | None = None
     total: float | None = None
-    """As the kernel counts it."""
+    """Total memory that the guest's kernel reports."""
     unused: float | None = None
     """Free memory without page cache."""
     usable_soon: float | None = None
@@ -141,7 +141,7 @@ class Habits(NamedTuple):
 
 
 class SweepState(NamedTuple):
-    """Whether and how deep the guest may be swept."""
+    """Whether mom may sweep the guest, and how much memory a sweep may take."""
 
     rest: float | None = None
     missed: float | None = None

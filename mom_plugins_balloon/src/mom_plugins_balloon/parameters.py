@@ -74,7 +74,7 @@ class LawParameters(StrictModel):
     sweep_step: Annotated[Size, Field(ge=1 << 20)] = 48 << 20
     """Smallest gain that is worth a sweep, which needs two changes of the balloon."""
     sweep_step_share: Annotated[float, Field(ge=0, le=1)] = 0.03
-    """The same as a ratio of the guest's size; the larger counts."""
+    """The smallest gain as a ratio of the guest's size; the larger of both counts."""
     sweep_keeps: Size = 32 << 20
     """Memory that a sweep leaves to a guest above its need and page cache."""
     growth_rate: Size = 320 << 20
@@ -157,7 +157,7 @@ class BalloonSettings(PluginSettings):
     """Memory that a shrunk guest keeps above its need, so that it can start processes."""
 
     reserve_percent: Annotated[float, Field(ge=0, le=100)] = 5.0
-    """The same as a percentage of the guest's need; the larger counts."""
+    """`reserve` as a percentage of the guest's need; the larger of both counts."""
 
     dead_band: Annotated[Size, Field(ge=0)] = 8 << 20
     """Smaller changes are not worth a command: guests' use varies by as much."""

@@ -135,7 +135,7 @@ def returning_kib(snapshot: Snapshot) -> float:
 
 
 def seconds_to_free(wanted_kib: float, spare: Spare, cycle_seconds: float, law: LawParameters) -> float | None:
-    """Return the time that guests need to give this much; None: they do not have it."""
+    """Return the time that guests need to give this much memory; None: they have less."""
     if wanted_kib <= 0:
         return 0.0
     by_balloons = min(wanted_kib, spare.total)

@@ -102,7 +102,7 @@ PATIENCE_SECONDS = 20.0
 """s. A guest without progress for this time does not cooperate. XenServer's squeezed waits as long."""
 
 PATIENCE_AGAIN_SECONDS = 8.0
-"""s. The same for a guest that was set aside before. A working balloon moves GiB in it."""
+"""s. The same limit for a guest that was set aside before. A working balloon moves GiB in this time."""
 
 PROGRESS_KIB = 1024
 PROGRESS_SHARE = 0.02

@@ -45,7 +45,7 @@ _STEP: Final = 50 * 365 * 86_400
 """Longer than any clock error."""
 
 SYNC_SECONDS: Final = 10
-"""Until the next comparison, a server that was offline may admit a removed host."""
+"""s between comparisons of accounts. Until the next one, a server that was offline may admit a removed host."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -246,7 +246,7 @@ class Move(FleetRecord):
     number: int
     """Attempt, from 1."""
     balance: bool = False
-    """Whether it is for balance. The host's entry must allow that."""
+    """Whether the move is for balance. The host's entry must allow such moves."""
     order: int = 0
     """Revision of the first orders with this move; 0: none yet."""
     state: MoveState = MoveState.ORDERED

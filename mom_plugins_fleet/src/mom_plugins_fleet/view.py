@@ -22,7 +22,7 @@ ARRIVES_SECONDS: Final = 120.0
 """Time for a moved guest to appear in the destination's reports: two reports."""
 
 SETTLES_SECONDS: Final = 60.0
-"""Until then, reported available memory may not include an arrived guest. Hosts report at least every 30 s."""
+"""For this time, the reported available memory may not yet count an arrived guest. Hosts report at least every 30 s."""
 
 AGAIN_SECONDS: Final = 1.0
 

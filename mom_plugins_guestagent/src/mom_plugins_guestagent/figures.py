@@ -43,7 +43,7 @@ class AgentSample:
     monotonic: float
     fields: Mapping[str, Value] = field(default_factory=dict)
     counts: Mapping[str, float] = field(default_factory=dict)
-    """Since boot; their growth becomes fields of the next sample."""
+    """Counts since boot. The next sample's fields contain their growth."""
     of_memory: bool = True
     """False: only the load."""
     lies: tuple[str, ...] = ()

@@ -376,8 +376,8 @@ class CacheTrim:
 class Relief:
     """Help for a host short of memory, as far as the owner allows.
 
-    :param order: smallest order of free memory to report meanwhile; None: unchanged
-    :param trim_seconds: drop page cache unused for so long; None: none
+    :param order: smallest order of free memory to report while the host is short; None: unchanged
+    :param trim_seconds: drop page cache that was unused for this time; None: drop none
     """
 
     def __init__(
@@ -545,7 +545,7 @@ class Clients(socketserver.ThreadingTCPServer):
         super().server_bind()
 
     def verify_request(self, request: object, client_address: tuple[str, int]) -> bool:
-        """Return whether a client may ask, and take a place for it."""
+        """Return whether mom-guestd serves this client, and take a place for the client."""
         address = ipaddress.ip_address(client_address[0].partition("%")[0])
         return (not self._allowed or any(address in network for network in self._allowed)) and self._places.acquire(blocking=False)
 

@@ -37,7 +37,7 @@ _MOST_BYTES = 1 << 20
 """Per visit."""
 
 _SENTINEL = b"\xff"
-"""Restarts the stream; no text contains it."""
+"""Byte that restarts the agent's parser. No text contains this byte."""
 
 _MOST_STALE_LINES = 1000
 """From an earlier visit."""
@@ -55,7 +55,7 @@ _MOST_COMMANDS = 1000
 FILE_COMMANDS = ("guest-file-open", "guest-file-read", "guest-file-close")
 SYSTEM_COMMAND = "guest-get-osinfo"
 LOAD_COMMAND, LOADS_FILE = "guest-get-load", "loadavg"
-"""One command instead of the three that a file takes, where the agent knows it."""
+"""Command for load averages. It replaces three file commands if the agent has it."""
 
 
 class RawAgent:

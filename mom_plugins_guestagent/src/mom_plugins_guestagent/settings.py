@@ -35,7 +35,7 @@ class AgentSettings(PluginSettings):
     period: Annotated[Duration, Field(ge=1, le=3600)] = 10.0
     """Time between two visits of each guest, in the background. After failures it grows to 2m."""
     hypervisor_period: Annotated[Duration, Field(ge=1, le=3600)] = 60.0
-    """The same for guests that are asked through the hypervisor and also have balloon statistics: each visit is a dozen commands."""
+    """`period` for guests that are asked through the hypervisor and also have balloon statistics: each visit takes a dozen commands."""
     stale_after: Annotated[Duration, Field(gt=0)] | None = None
     """Age at which figures become unknown. Unset: three periods, or two of `hypervisor_period`, and one timeout."""
     timeout: Annotated[Duration, Field(ge=0.1, le=60)] = 3.0
@@ -68,7 +68,7 @@ class AgentSettings(PluginSettings):
 
 
 class AgentGuestSettings(GuestSettings):
-    """Whether and where to ask single guests."""
+    """Whether to ask a guest's agent, and at which address or socket."""
 
     ask_agent: bool = True
     """Ask this guest."""

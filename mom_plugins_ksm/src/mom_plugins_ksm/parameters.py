@@ -42,7 +42,7 @@ class KsmParameters(StrictModel):
     """Memory that a scan must save per CPU second of ksmd. A CPU costs as much as 8 GiB, and a page stays merged for half an hour: 8 GiB /
     1,800. ksmd scans 1,500 MiB per CPU second."""
     worth_short: Annotated[Size, Field(gt=0)] = 512 << 10
-    """The same while memory is short. Memory is worth more then, as guests or the host would swap."""
+    """`worth` while memory is short. Memory is worth more then, because guests or the host would swap."""
     rest_below: Share = 0.25
     """A rest follows a scan that saved less than this share of `worth`. Slower scans would find as little."""
 
@@ -74,7 +74,7 @@ class KsmParameters(StrictModel):
     grown_least: Size = 64 << 20
     """Growth of all guests that may end a rest."""
     grown_share: Share = 0.02
-    """The same as a share of the memory that guests use. The larger of both counts."""
+    """`grown_least` as a share of the memory that guests use. The larger of both counts."""
     lost_share: Share = 0.10
     """Share of the savings. A larger loss of merged memory may end a rest."""
     rest_least: Annotated[Duration, Field(gt=0)] = 600.0

@@ -58,7 +58,7 @@ ChangeKind: TypeAlias = Callable[[Sequence[WeighedGuest], Changes, Balance, LawC
 
 
 def unbacked_memory(guest: GuestMemory) -> float:
-    """Return the memory that a guest could still take from the host. Other guests give at most this for it."""
+    """Return the memory that a guest could still take from the host. Other guests give at most this amount for this guest."""
     backed, maximum = guest.process.backed, guest.maximum
     return math.inf if backed is None or maximum is None else max(0.0, maximum - backed)
 

@@ -40,7 +40,7 @@ class HostOrders:
         self._balanced_at = float("-inf")
         self.draining = False
         self.balance = False
-        """Whether guests may leave for balance."""
+        """Whether guests may move away for balance."""
 
     def moves(self) -> Mapping[str, Move]:
         """Return accepted, unfinished moves by guest id."""

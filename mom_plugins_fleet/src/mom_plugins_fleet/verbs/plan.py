@@ -1,4 +1,4 @@
-"""`mom fleet plan`: the coordinator's next moves, without doing them."""
+"""`mom fleet plan`: shows the coordinator's next moves, and moves no guest."""
 
 from __future__ import annotations
 

@@ -234,7 +234,7 @@ class CgroupPlugin:
         return errors
 
     def _groups_of(self, hypervisor: Hypervisor, identities: AbstractSet[str]) -> Mapping[str, GuestGroup | None]:
-        """After a crash, mom restores guests before it has collected them."""
+        """Return the guests' control groups. After a crash, mom restores guests before it has collected them."""
         if identities <= self._groups.keys():
             return self._groups
         self._hierarchies.refresh()

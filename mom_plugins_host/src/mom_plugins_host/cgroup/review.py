@@ -30,7 +30,7 @@ _MOST_STEP_KIB: Final = 256 << 10
 usual disk swaps one step in a quarter of a second."""
 
 _STALL_PERCENT: Final = 0.1
-"""A guest that waits longer for memory gets no lower limit; Meta's senpai keeps containers below it."""
+"""A guest that waits longer for memory gets no lower limit; Meta's senpai keeps containers below this percentage."""
 
 _PROTECTED_SHARE: Final = 0.8
 """Of the host's memory. The kernel needs the rest to avoid OOM kills."""

@@ -13,7 +13,7 @@ from mom_kvm import Helper
 _MICROSECONDS = 1_000_000
 
 WINDOW_SECONDS = 1.0
-"""The kernel allows 0.5 to 10 s and reports at most once per window. A guest should get help within it."""
+"""The kernel allows 0.5 to 10 s and reports at most once per window. A guest should get help within one window."""
 
 _CURES = {
     errno.ENOENT: "this kernel has no pressure stall information",

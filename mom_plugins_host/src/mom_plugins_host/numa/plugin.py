@@ -223,5 +223,5 @@ class NumaPlugin:
 
     @hookimpl
     def mom_doctor(self, hypervisor: Hypervisor | None) -> Iterable[Finding]:
-        """Report nodes, guests, and the program that places them."""
+        """Report nodes, guests, and the program that places guests on nodes."""
         return findings(hypervisor, self._context.root)

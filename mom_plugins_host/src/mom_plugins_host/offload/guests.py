@@ -267,7 +267,7 @@ def keep_listed(before: Mapping[str, FollowedGuest], guests: Sequence[Guest]) ->
 
 
 def keep_unlisted(before: Mapping[str, FollowedGuest], listed: Mapping[str, FollowedGuest]) -> dict[str, FollowedGuest]:
-    """Return missing guests that may return. Only an incarnation identifies them."""
+    """Return guests that are missing now and may return. Only the incarnation identifies a returned guest."""
     missing = {identity: before[identity] for identity in before.keys() - listed.keys()}
     for entry in missing.values():
         entry.lists_without += 1

@@ -219,7 +219,7 @@ def _harm(away_kib: float, size_kib: float, average: StallAverage, limit: float,
 
 _TARGET_SHARE: Final = 0.10
 _MOST_TARGET_KIB: Final = 32 << 20
-"""Desired available memory without `mem_watermark_high`: a tenth of the host's memory, at most this."""
+"""Desired available memory without `mem_watermark_high`: a tenth of the host's memory, at most 32 GiB."""
 
 AHEAD: Final = "mem_rise_ahead"
 """Memory that guests will soon allocate, according to the balloon law."""

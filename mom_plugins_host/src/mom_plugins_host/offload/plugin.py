@@ -62,17 +62,17 @@ from mom_plugins_host.offload.requests import ReclaimRequest, ReclaimWorker
 from mom_plugins_host.offload.stores import WriteBudget, net_share, ratio_of, room_of, stores_of
 
 _CYCLES_IN_FORCE: Final = 1
-"""A pace expires unless the next cycle renews it."""
+"""The pace of reclaim expires unless the next cycle renews the pace."""
 
 _LONGEST_SWEEP_SECONDS: Final = 30.0
 """Longest wait for a sweep of a guest, because the sweep may never come. With two minutes, balloons hurt other guests first
 (benchmarks/squeeze, mix `cold`)."""
 
 _PATIENT_SWEEP_SECONDS: Final = 300.0
-"""The same while balloons are far from hurting guests. Sweeps of twelve guests met the need for 100 s (mix `hot`)."""
+"""Longest wait while balloons are far from hurting guests. Sweeps of twelve guests met the need for 100 s (mix `hot`)."""
 
 _URGENT_SWEEP_SECONDS: Final = 10.0
-"""The same when the balloon already takes margins: a sweep takes 3 s. Longer waits used up the host's memory (mix `hot`)."""
+"""Longest wait when the balloon already takes margins: a sweep takes 3 s. Longer waits used up the host's memory (mix `hot`)."""
 
 _MOST_OF_CYCLE: Final = 0.8
 """Share of a cycle for the worker, so that it answers before the next decision."""

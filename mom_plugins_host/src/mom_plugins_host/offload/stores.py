@@ -146,7 +146,7 @@ def _free(store: SwapStore) -> int:
 
 
 def room_of(stores: Sequence[SwapStore], writable_kib: float) -> StoreRoom:
-    """Return the room; the kernel fills stores in order, so an unfit one ends it."""
+    """Return the room in swap. The kernel fills stores in order, so stores after an unfit one do not count."""
     if not stores:
         return StoreRoom(0, "the host has no swap")
     kib, disk = 0, None

@@ -68,7 +68,8 @@ def install_command(platform: str, root: Path, config_path: str | None) -> None:
 @_platform
 @_root
 def remove_command(platform: str, root: Path, config_path: str | None) -> None:
-    """Remove the hook of PLATFORM. mom refuses while guests of Proxmox VE name it, as they would not start without it."""
+    """Remove the hook of PLATFORM. mom refuses while definitions of Proxmox VE guests name the hook, because
+    these guests would not start without it."""
     hook = Hook(Platform(platform), root, Path(), 0.0)
     removed = hook.remove()
     print_prose(f"{hook.path} is removed." if removed else f"There is no {hook.path}.", 2)

@@ -25,7 +25,7 @@ _MARK: Final = "# mom-launch: "
 _LARGEST: Final = 1 << 20
 
 _USUAL_WAIT: Final = 10.0
-"""Seconds, if no enabled plugin sets it."""
+"""s. Longest wait of a launch if no enabled plugin sets the wait."""
 
 _BEYOND_SECONDS: Final = 5
 

@@ -26,11 +26,11 @@ _MODULES_MARK: Final = "<!--modules-->"
 
 
 _COMMENTS: Final = re.compile(r"^ *(?://[^\n]*|/\*\*(?:(?!\*/).)*\*/)\n", re.MULTILINE | re.DOTALL)
-"""Comments are a fifth of the modules' bytes; mom removes them."""
+"""Comments are a fifth of the modules' bytes; mom removes the comments."""
 
 
 class Part(NamedTuple):
-    """File as a browser gets it."""
+    """File that mom sends to a browser."""
 
     body: bytes
     packed: bytes

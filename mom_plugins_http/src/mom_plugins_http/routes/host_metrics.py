@@ -62,7 +62,7 @@ NAMES: Final[Mapping[str, str]] = {
 """Fields with misleading names or a shared metric. In MOM, `mem_available` is the total, and `mem_free` includes cache."""
 
 _UNIT_WORDS: Final = re.compile(r"_(?:kib|kb|mib|mb|bytes|percent|rate|ratio|seconds|secs|millisecs|milliseconds|msecs|ms|usecs|us)$")
-"""The metric's unit replaces it."""
+"""Unit in a field's name. The metric's unit replaces it."""
 
 _RESERVED: Final = re.compile(r"_(?:total|count|sum|bucket|created|info)$")
 

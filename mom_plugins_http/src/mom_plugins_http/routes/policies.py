@@ -96,7 +96,7 @@ class CheckedModel(TypedDict):
     """Errors in changes."""
 
     good: bool
-    """Whether the changes could be made, perhaps with warnings."""
+    """Whether mom would accept the changes, perhaps with warnings."""
     problems: list[PolicyProblem]
     warnings: list[PolicyProblem]
 

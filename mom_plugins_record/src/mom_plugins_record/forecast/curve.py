@@ -30,7 +30,7 @@ WEEK_RATE: Final = 0.4
 """Ratios: share of a new value's difference in an average. About five days, and two or three weeks, count."""
 
 LIMIT: Final = 3.0
-"""Multiple of the usual error; larger errors count as this."""
+"""Multiple of the usual error. A larger error counts as this multiple."""
 
 USUAL_RATE: Final = 1 / 96
 """Ratio. The usual error is an average over about a day."""

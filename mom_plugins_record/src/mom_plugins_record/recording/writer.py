@@ -28,10 +28,10 @@ FILES = 8
 """Files that share the allowed size. mom frees space one file at a time."""
 
 LARGEST_FILE = 128 << 20
-"""Bytes of a file, so that a person can copy and send it."""
+"""Largest file in bytes: a person can still copy and send such a file."""
 
 LONGEST_FILE_SECONDS = 86_400.0
-"""s. A day, so that `keep` is exact to the day."""
+"""s. One file covers at most a day, so that `keep` is exact to the day."""
 
 MOST_FORGOTTEN = 3
 """Files that one new file may delete by age: a clock that is ahead must not delete all."""
