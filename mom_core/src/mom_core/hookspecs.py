@@ -70,7 +70,7 @@ def mom_declare() -> Iterable[Declaration]:  # type: ignore[empty-body]  # a spe
 def mom_services() -> Mapping[type, Any]:  # type: ignore[empty-body]  # a specification has no body
     """Return objects for other plugins, by protocol: `{PolicyTexts: self._texts}`.
 
-    Other plugins get them with `context.service(PolicyTexts)`, in any thread. Called before any plugin is set up; a service raises
+    Other plugins get them with `context.service(PolicyTexts)`, from any thread. Called before any plugin is set up; a service raises
     `MomError` before this plugin's `mom_setup`. mom does not start if an object lacks a member of its protocol.
     """
 
@@ -204,7 +204,7 @@ def mom_read(hypervisor: Hypervisor, targets: Sequence[Target]) -> Mapping[Targe
 
     - `GuestGone`: the guest does not exist any more.
     - `NotSupported`: this control does not exist here.
-    - `Refused`: the kernel or another process has taken control; mom may not set it now.
+    - `Refused`: the kernel or another process has taken control; mom must not set it now.
     - any other `HypervisorError`: the value cannot be read.
 
     If the hook raises one of these, it applies to all targets.

@@ -41,7 +41,7 @@ RESERVED: Final = frozenset({"core", "devkit", "guest", "guests", "mom", "momd",
 @click.command("new")
 @click.argument("name")
 @click.option("--kind", type=click.Choice(list(KINDS)), required=True, help="Kind of the plugin.")
-@click.option("--directory", type=click.Path(file_okay=False, path_type=Path), help="Where to write.  [default: ./mom-NAME]")
+@click.option("--directory", type=click.Path(file_okay=False, path_type=Path), help="Folder to write to.  [default: ./mom-NAME]")
 @as_caller
 def new_command(name: str, kind: str, directory: Path | None) -> None:
     """Begin a new plugin: a working distribution with code, settings, tests, README and checks.

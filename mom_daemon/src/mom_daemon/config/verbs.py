@@ -276,7 +276,7 @@ def init_command(output: str, force: bool, observe: bool | None, root: str) -> N
 
 @config_command.command("import")
 @click.argument("old", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--from", "kind", metavar="KIND", help="Kind of the file OLD. If it is required, mom lists the kinds.")
+@click.option("--from", "kind", metavar="KIND", help="Kind of the file OLD. If this option is missing but required, mom lists the kinds.")
 @click.option("-o", "--output", metavar="FILE", default="-", show_default=True, help="File to write; - is standard output.")
 @click.option("--force", is_flag=True, help="Replace existing files.")
 @_mode_option

@@ -58,7 +58,10 @@ class _FoundExplanation:
 @click.command("explain")
 @click.argument("guest")
 @click.option(
-    "--at", "at", metavar="TIME", help="Explain this time from a recording: 2026-11-20T08:00, 10:32 or 5m ago (UTC unless it names a zone)."
+    "--at",
+    "at",
+    metavar="TIME",
+    help="Explain this time from a recording: 2026-11-20T08:00, 10:32 or 5m ago (UTC, unless it has another zone).",
 )
 @click.option(
     "--recording",

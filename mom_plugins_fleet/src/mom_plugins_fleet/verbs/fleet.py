@@ -53,8 +53,8 @@ from mom_plugins_fleet.verbs.where import LOG, Where
 @click.option(
     "--anew",
     is_flag=True,
-    help="What the servers do not have is gone, and what they have counts though it is older: another operator has removed it, or they were"
-    " set up anew or set back.",
+    help="Accept that the servers lack records, or have outdated ones. Use it if another operator removed records, the servers are new, or"
+    " they were restored from a backup.",
 )
 @click.option(
     "--home",

@@ -14,7 +14,7 @@ if TYPE_CHECKING:  # verbs import late: they must start fast
     from mom_daemon import Looking
 
 
-@click.command("top", short_help="Watch the host, its guests and what mom decides, live.")
+@click.command("top", short_help="Watch the host, its guests and mom's decisions, live.")
 @config_option
 @as_caller
 def top_command(config_path: str | None) -> None:

@@ -46,11 +46,13 @@ from mom_plugins_record.report.sizes import risk_of
     "--days", type=KeptPath(), multiple=True, metavar="FILE", help="Without RECORDING: past.json of this or another host; may be repeated."
 )
 @click.option("--class", "sla_class", metavar="CLASS", help="With RECORDING: service class of the new guests.")
-@click.option("--memory", metavar="SIZE", help="Memory of each new guest, such as 4GiB.  [default: as recorded guests]")
+@click.option("--memory", metavar="SIZE", help="Memory of each new guest, such as 4GiB.  [default: the recorded guests' sizes]")
 @click.option("--most", type=click.IntRange(1, 1000), default=64, show_default=True, help="Largest number of new guests to try.")
 @click.option("--seeds", type=click.IntRange(1, 1000), default=10, show_default=True, help="Simulations of each number of guests.")
 @click.option("--hours", type=FiniteRange(0.01, 24 * 365), help="Hours of the recording to simulate.  [default: all]")
-@click.option("--time", "time_limit", default="5m", show_default=True, metavar="TIME", help="Stop then, with the results so far.")
+@click.option(
+    "--time", "time_limit", default="5m", show_default=True, metavar="TIME", help="Time limit; mom then prints the results so far."
+)
 @click.option("--placement", metavar="FILE", help="Write a script for OpenStack's placement service to FILE; - prints it.")
 @click.option(
     "-c",

@@ -41,7 +41,7 @@ def show_command(recording: Path | None, config_path: str | None, as_json: bool)
 @_RECORDING
 @click.option("--to", multiple=True, required=True, metavar="FORMAT|TIME", help=_TO)
 @click.option(
-    "-o", "--output", type=click.Path(path_type=Path), default="mom-export", show_default=True, metavar="FOLDER", help="Where to."
+    "-o", "--output", type=click.Path(path_type=Path), default="mom-export", show_default=True, metavar="FOLDER", help="Folder to write to."
 )
 @click.option("--guest", "guests", multiple=True, metavar="PATTERN", help="These guests only, such as 'db-*'; may be repeated.")
 @click.option("--from", "since", metavar="TIME", help="Start, such as 2026-11-20T08:00 (UTC, unless it has another zone).")

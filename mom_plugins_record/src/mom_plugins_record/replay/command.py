@@ -37,7 +37,7 @@ _FOLLOWED: Final = "With --policy: also simulate the effects on later cycles."
 @click.option("--policy", "policies", multiple=True, type=_PATH, metavar="FILE|FOLDER", help=_INSTEAD)
 @click.option("--defaults/--no-defaults", default=True, show_default=True, help=_STAY)
 @click.option("--from", "since", metavar="TIME", help="Start, such as 2026-11-20T08:00 (UTC, unless it has another zone).")
-@click.option("--to", "until", metavar="TIME", help="End, as for --from.")
+@click.option("--to", "until", metavar="TIME", help="End, in the format of --from.")
 @click.option("--fail-on", metavar="LIST", help=f"Exit with code 1 for any of these, separated by commas: {', '.join(FAILURES)}.")
 @click.option("--estimate/--no-estimate", "simulated", default=True, show_default=True, help=_FOLLOWED)
 @json_option
