@@ -49,7 +49,7 @@ def test_a_host_that_was_removed_is_not_enrolled_anew_as_what_it_was(fleet: Flee
     other = fleet.folder / "reader.key"
     fleet.new_key(other)
     seen = json.loads(fleet._plain(*fleet.words(other), "--operator", fleet.operator, "status", "--json"))
-    assert (seen["hosts"], seen["unsigned"]) == ([], {"h1": "an operator has removed it"}), "also one who never knew it"
+    assert (seen["hosts"], seen["unsigned"]) == ([], {"h1": "an operator has removed this record"}), "also one who never knew it"
     fleet.hide(ROSTER, "h1")
     (fleet.folder / "h1.key").unlink()
     fleet.enroll("h1")

@@ -103,7 +103,7 @@ class LeavingGuests:
     def _ask(self, guest: Entity, request: _Request) -> _Request:
         with self._lock:
             if guest.id in self._requests:
-                raise MomError("it is being prepared already")
+                raise MomError("the guest's move is being prepared already")
             self._requests[guest.id] = request
         try:
             self.context.wake(f"guest {guest} will be moved")

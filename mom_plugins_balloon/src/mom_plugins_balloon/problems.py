@@ -65,7 +65,7 @@ def promise_problems(standing: PromisesKept, source: Source) -> Iterable[Problem
     for promise in standing.guests.values():
         if promise.beyond is not None:
             message = f"the guest is promised {format_kib(promise.beyond)}, more than its maximum of {format_kib(promise.promised)}"
-            hint = "lower its guarantee, or raise its maximum memory; mom takes nothing from it meanwhile"
+            hint = "lower its guarantee, or raise its maximum memory; until then, mom takes no memory from the guest"
             yield Problem(source, message, promise.guest.entity, Severity.WARNING, hint)
     for guest, error in standing.unclear:
         message = f"the guarantee in the guest's metadata is invalid, so mom takes nothing from it: {error.message}"

@@ -86,7 +86,7 @@ class Bucket(Generic[Kind]):
             else:
                 signed = self.revisions.open(self.kind, self.name, key, data, self.trusted)
                 if signed.revision <= self.removed.get(key, 0):
-                    raise MomError("an operator has removed it")
+                    raise MomError("an operator has removed this record")
                 self.records[key] = signed.revision, signed.record
         except MomError as error:
             self.records.pop(key, None)

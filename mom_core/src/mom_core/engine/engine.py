@@ -138,7 +138,7 @@ class Engine:
                 outcomes = restore(plugins, ledger, seconds, None, self._clock.sleep, self._left_behind)
                 self._log_restored(outcomes)
             for name in plugins.close(max(0.1, until - time.monotonic())):
-                LOG.warning("plugin %s did not end in time; mom goes on without it", name)
+                LOG.warning("plugin %s did not end in time; mom continues without the plugin", name)
         finally:
             self._cycle = None
             self._lock.release()
@@ -378,7 +378,7 @@ class Engine:
         self._restore_leaving(old, rebuilt.plugins, observe=config.mode == "observe")
         self._use(config, rebuilt, old.ledger)
         for name in close_plugins(rebuilt.left_over, 1.0):
-            LOG.warning("plugin %s did not end in time; mom goes on without it", name)
+            LOG.warning("plugin %s did not end in time; mom continues without the plugin", name)
         stop_writing_state(plugin for plugin in rebuilt.left_over if plugin.name in config.plugins)
         self._left_behind += [plugin for plugin in rebuilt.left_over if plugin.worker.hung_in == "mom_write"]
         LOG.info("the new configuration is in force: mode %s, plugins %s", mode, ", ".join(config.plugins) or "none")

@@ -200,7 +200,7 @@ class FleetAgent:
         result.add_done_callback(lambda future: future.cancelled() or future.exception())  # fetch the error even if nobody waits
         await asyncio.wait([result], timeout=APPLY_SECONDS)
         if not result.done():
-            raise MomError(f"applying it takes longer than {APPLY_SECONDS:g} s", hint="mom's disk may hang: see mom's log")
+            raise MomError(f"applying the record takes longer than {APPLY_SECONDS:g} s", hint="mom's disk may hang: see mom's log")
         try:
             result.result()
         except MomError:
