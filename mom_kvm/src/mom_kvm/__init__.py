@@ -1,4 +1,4 @@
-"""Library for plugins on KVM hosts. It is not a plugin itself."""
+"""Library for plugins on KVM hosts, not a plugin."""
 
 import lazy_loader
 

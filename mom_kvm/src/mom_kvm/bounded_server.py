@@ -1,4 +1,4 @@
-"""Base of all plugins' servers: one thread with an event loop."""
+"""Base of all servers: one thread with an event loop."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ Door = TypeVar("Door", bound=ServerDoor)
 
 
 class BoundedServer(ABC, Generic[Door]):
-    """Server from `start` to `close`. The subclass serves each client in limited time.
+    """Server from `start` to `close`. The subclass serves each client.
 
     :param most: number of clients at once; a further client replaces another
     """
@@ -77,14 +77,14 @@ class BoundedServer(ABC, Generic[Door]):
         return thread
 
     def close(self) -> None:
-        """Stop listening, end all connections and the thread."""
+        """Stop listening, end connections and thread."""
         thread, self._thread = self._thread, None
         if thread is not None and self._ending is not None:
             self.call_soon(self._ending.set)
             thread.join()
 
     def call_soon(self, function: Callable[[], object]) -> None:
-        """Call a function in the server's thread, unless the thread has ended. For any thread."""
+        """Call a function in the server's thread, unless it has ended. For any thread."""
         if self._loop is not None:
             with contextlib.suppress(RuntimeError):  # the loop is closed already
                 self._loop.call_soon_threadsafe(function)
@@ -105,10 +105,10 @@ class BoundedServer(ABC, Generic[Door]):
 
     @abstractmethod
     async def connect(self, door: Door, sock: socket.socket) -> None:
-        """Serve the client, and close its non-blocking socket."""
+        """Serve the client; close its non-blocking socket."""
 
     def takes(self, door: Door) -> bool:
-        """Return whether this door accepts one more client."""
+        """Return whether this door accepts another client."""
         return True
 
     def begin(self) -> None:
@@ -175,7 +175,7 @@ class BoundedServer(ABC, Generic[Door]):
 
 
 async def accepted(listener: socket.socket) -> socket.socket:
-    """Return the next connection. A cancellation loses no connection."""
+    """Return the next connection. A cancellation loses none."""
     while True:
         await _readable(listener)
         with contextlib.suppress(BlockingIOError):  # the client disconnected before the accept

@@ -21,7 +21,7 @@ _IMPATIENT_SECONDS = 5.0
 
 
 class Callers:
-    """Pool of daemon threads. A hanging call does not block the end of the process.
+    """Pool of daemon threads. A hanging call does not block the process's end.
 
     :param most: number of threads; None: no limit
     """
@@ -36,7 +36,7 @@ class Callers:
         self._closed = False
 
     def start(self, function: Callable[[], T]) -> Future[T]:
-        """Start a call and return at once. After `close`, no call begins.
+        """Start a call. After `close`, no call begins.
 
         :raises RuntimeError: no thread is free, and none can be started
         """
@@ -59,7 +59,7 @@ class Callers:
         return future
 
     def close(self, patience: float) -> None:
-        """End the threads; those in a call end after it. Waits for `patience` seconds at most."""
+        """End the threads, after their calls. Waits for `patience` seconds at most."""
         with self._wanted:
             self._closed = True
             self._waiting.clear()
@@ -90,7 +90,7 @@ class Callers:
 
 
 def make(future: Future[T], function: Callable[[], T]) -> None:
-    """Call a function, and store its result or error."""
+    """Store a function's result or error."""
     if not future.set_running_or_notify_cancel():
         return
     try:
@@ -117,7 +117,7 @@ class CallPatience:
         """Times of recent timeouts, and whether the call has returned since."""
 
     def given_up(self, came_back: Callable[[], bool] = lambda: False) -> None:
-        """Count a timed-out call, until `came_back` returns True."""
+        """Count a timed-out call until `came_back()`."""
         with self._lock:
             self._forget_old()
             self._given_up.append((self._monotonic(), came_back))

@@ -35,13 +35,13 @@ class AgentAccess(Protocol):
 
 @runtime_checkable
 class CpuPinControl(Protocol):
-    """Pinning of guests' vCPUs to host CPUs."""
+    """Pinning of vCPUs to host CPUs."""
 
     def cpu_pins(self, guests: Sequence[Entity]) -> Mapping[str, Sequence[AbstractSet[int]]]:
-        """Return the host CPUs that each vCPU may run on, by guest id."""
+        """Return each vCPU's host CPUs by guest id."""
 
     def set_cpu_pin(self, guest: Entity, vcpu: int, cpus: AbstractSet[int]) -> None:
-        """Restrict this vCPU (counted from 0) to these CPUs."""
+        """Restrict a vCPU (counted from 0)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ class NodeTune:
 
 @runtime_checkable
 class NodeTuneControl(Protocol):
-    """Choice of the NUMA nodes of guests' memory."""
+    """NUMA nodes of guests' memory."""
 
     def node_tunes(self, guests: Sequence[Entity]) -> Mapping[str, NodeTune]:
         """Return the present nodes by guest id."""
@@ -77,7 +77,7 @@ class LifecycleControl(Protocol):
     """Control of guests' states. Long calls block for `timeout_seconds` at most."""
 
     def standings(self, guests: Sequence[Entity]) -> Mapping[str, GuestState]:
-        """Return the guests' states by id, also of guests that do not run."""
+        """Return states by guest id, also of stopped guests."""
 
     def pause(self, guest: Entity) -> None:
         """Stop the guest's vCPUs. Its memory stays allocated."""
@@ -86,18 +86,18 @@ class LifecycleControl(Protocol):
         """Continue a paused guest."""
 
     def save(self, guest: Entity, timeout_seconds: float) -> None:
-        """Save the guest to disk. Raises `GuestBusy` after the timeout; then the guest continues to run."""
+        """Save the guest to disk. After the timeout (`GuestBusy`), it continues to run."""
 
     def shut_down(self, guest: Entity) -> None:
-        """Request a shutdown from the guest's system. Some guests ignore it."""
+        """Request a shutdown. Some guests ignore it."""
 
     def start(self, guest: Entity, timeout_seconds: float) -> None:
-        """Boot a guest that is off, or continue a saved guest."""
+        """Boot a guest, or continue a saved one."""
 
 
 @runtime_checkable
 class MigrationControl(Protocol):
-    """Live migration of guests to another hypervisor."""
+    """Live migration of guests."""
 
     def migrate(self, guest: Entity, destination: Destination, timeout_seconds: float) -> None:
         """Migrate the running guest, and return once it runs on the destination.
@@ -133,7 +133,7 @@ class SwapStore:
 
 @dataclass(frozen=True, slots=True)
 class Offloaded:
-    """KiB moved, seconds taken, and why less than requested was moved."""
+    """KiB moved, seconds, and why less than requested."""
 
     kib: int
     seconds: float
@@ -142,7 +142,7 @@ class Offloaded:
 
 @runtime_checkable
 class ColdMemoryControl(Protocol):
-    """Hypervisor with its own offload to swap, such as the simulator."""
+    """Hypervisor with its own offload to swap."""
 
     def swap_stores(self) -> Sequence[SwapStore]:
         """Return all active swap areas."""
@@ -154,4 +154,4 @@ class ColdMemoryControl(Protocol):
         """
 
     def recall_memory(self, guest: Entity, kib: int, seconds: float) -> Offloaded:
-        """Read `kib` KiB of the guest's memory back from swap, within `seconds`."""
+        """Read `kib` KiB back from swap, within `seconds`."""

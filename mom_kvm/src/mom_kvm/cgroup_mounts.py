@@ -84,11 +84,11 @@ class Hierarchies:
         self._own = {folder: own for folder, own in self._own.items() if own}
 
     def mount_of(self, controller: str) -> Mount | None:
-        """Return the first mount with this controller."""
+        """Return the controller's first mount."""
         return next((mount for mount in self.mounts if controller in mount.controllers), None)
 
     def top(self, controller: str) -> str | None:
-        """Return the folder of the controller's root group. None: not mounted."""
+        """Return the root group's folder. None: not mounted."""
         mount = self.mount_of(controller)
         return None if mount is None else f"{self._root / mount.folder.lstrip('/')}"
 

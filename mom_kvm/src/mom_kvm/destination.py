@@ -112,7 +112,7 @@ class Destination:
 
     @property
     def is_hypervisor(self) -> bool:
-        """Whether mom itself can connect to this destination."""
+        """Whether mom itself can connect to it."""
         return self.driver == _HYPERVISOR
 
     @property

@@ -1,4 +1,4 @@
-"""Findings of `mom doctor` about guests, common to all hypervisors."""
+"""Findings of `mom doctor` about any hypervisor's guests."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Cures(NamedTuple):
 def examined(
     hypervisor: ReportingHypervisor, listed: Sequence[Guest], guests: Sequence[SeenGuest], cures: Cures, *, acts: bool, stats_period: float
 ) -> Iterable[Finding]:
-    """Yield findings about guests' devices and unreadable descriptions.
+    """Yield findings about devices and unreadable descriptions.
 
     :param listed: all guests
     :param guests: the guests to examine

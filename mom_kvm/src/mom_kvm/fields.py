@@ -1,4 +1,4 @@
-"""Fields of QEMU guests, the same under all hypervisors."""
+"""Fields of QEMU guests under all hypervisors."""
 
 from __future__ import annotations
 
@@ -162,7 +162,7 @@ def named_fields(sources: Mapping[str, str]) -> tuple[FieldSpec, ...]:
 
 
 def host_fields(source: Callable[[str], str]) -> tuple[FieldSpec, ...]:
-    """Return the host's fields about all guests. `source` as in `guest_fields`."""
+    """Return the host's fields. `source` as in `guest_fields`."""
     silent, distrusted = source("balloon.last-update"), source("balloon.*")
     return (
         FieldSpec("guests_silent", Unit.COUNT, Scope.HOST, "guests whose balloon driver does not answer", silent),

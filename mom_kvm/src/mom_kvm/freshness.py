@@ -12,7 +12,7 @@ STALE_SECONDS: Final = 10.0
 
 
 def stale_seconds(period: float, setting: float | None = None) -> float:
-    """Return the age in seconds at which periodic readings are stale.
+    """Return the age at which readings are stale.
 
     :param period: in seconds
     :param setting: the operator's choice

@@ -61,7 +61,7 @@ class GroupLimit(NamedTuple):
 
 
 def levels(folder: str, top: str) -> Iterator[str]:
-    """Yield the folders of a group and its parents."""
+    """Yield the folders of group and parents."""
     for _ in range(_MOST_LEVELS):
         if not folder.startswith(f"{top}/") or len(folder) <= len(top) + 1:
             return
@@ -70,6 +70,6 @@ def levels(folder: str, top: str) -> Iterator[str]:
 
 
 def kib_in(file: str) -> int | None:
-    """Return the size in a group's file in KiB. None: `max`, or unreadable."""
+    """Return a file's size in KiB. None: `max`, or unreadable."""
     text = read_kernel_file(file).strip()
     return int(text) >> 10 if text.isdigit() and len(text) < 20 else None

@@ -30,7 +30,7 @@ class CpuCounters(NamedTuple):
 
 
 def cgroups_of(process: str) -> Mapping[str, str]:
-    """Return the path of the guest's group by controller, above libvirt's subgroups. Empty: ended.
+    """Return the guest's groups by controller, above libvirt's subgroups. Empty: ended.
 
     :param process: its folder in /proc
     """
@@ -85,7 +85,7 @@ class Cgroups:
         ) == {pid}
 
     def limit(self, groups: Mapping[str, str]) -> GroupLimit | None:
-        """Return the tightest memory limit of these groups, shared ones too. None: no visible limit."""
+        """Return the tightest memory limit, also of shared groups. None: no visible limit."""
         path = groups.get(Hierarchies.UNIFIED, "/")
         folder = "" if path == "/" else self.folder(Hierarchies.UNIFIED, path)
         if not folder:
@@ -108,7 +108,7 @@ class Cgroups:
         return CpuCounters(None if used is None else used / 1e9, None)
 
     def huge_kib(self, own: Mapping[str, str]) -> int | None:
-        """Return the group's KiB in transparent huge pages. None: not counted, or no memory controller."""
+        """Return KiB in transparent huge pages. None: not counted, or no memory controller."""
         counts = self._counts(Hierarchies.UNIFIED, own, "memory.stat")
         anonymous, shared = _whole(counts.get(b"anon_thp")), _whole(counts.get(b"shmem_thp"))
         if anonymous is None:

@@ -1,4 +1,4 @@
-"""When a guest is unhealthy, and how much memory it needs (docs/guests.md). Unknown is never zero."""
+"""When a guest is unhealthy, and its need (docs/guests.md). Unknown is never zero."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class HealthLimits:
 
     @classmethod
     def breaks(cls, size_kib: float, promised_kib: float) -> bool:
-        """Return whether a guest of this size has less than promised."""
+        """Return whether this size is less than promised."""
         return size_kib < promised_kib - cls.BROKEN_KIB
 
 
@@ -48,19 +48,19 @@ _PRESSURES: Final = ("guest_psi_memory_some_avg10", "host_psi_memory_some_avg10"
 
 
 def field_number(fields: Mapping[str, Value], name: str, unknown: float = 0.0) -> float:
-    """Return a field as a number, or `unknown`."""
+    """Return a field's number, or `unknown`."""
     number = as_number(fields.get(name))
     return unknown if number is None else float(number)
 
 
 def pages_kib(fields: Mapping[str, Value], name: str, unknown: float = 0.0) -> float:
-    """Convert a host field that counts pages to KiB."""
+    """Convert a field from pages to KiB."""
     product = field_number(fields, name, math.nan) * field_number(fields, "page_size", math.nan)
     return unknown if math.isnan(product) else product
 
 
 def taken_from(guest: Guest) -> float:
-    """Return by how many KiB the guest is below its full size. 0 if unknown."""
+    """Return how many KiB below its full size the guest is. 0 if unknown."""
     return max(0.0, field_number(guest.fields, "balloon_max", math.nan) - field_number(guest.fields, "balloon_cur", math.nan))
 
 

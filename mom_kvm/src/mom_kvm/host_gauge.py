@@ -1,4 +1,4 @@
-"""Decides when a fall in the host's available memory needs a new cycle."""
+"""Decides when falling available memory needs a cycle."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _REARM_SHARE: Final = 0.01
 
 
 class AvailableGauge:
-    """Compares available memory with its value in the last cycle. KiB."""
+    """Compares available KiB with the last cycle's."""
 
     FALL_SHARE: Final = 0.05
     """A fall by this share and by `FALL_KIB` needs a new cycle: 28 cycles between the level and a quarter of it."""
@@ -30,7 +30,7 @@ class AvailableGauge:
 
     @staticmethod
     def usual_low(total_kib: float) -> float:
-        """Return the default level for a host of this size, in KiB."""
+        """Return this host's default level in KiB."""
         return min(LOW_SHARE * total_kib, _LOW_MOST_KIB)
 
     def saw(self, available: float, low: float) -> None:
@@ -40,7 +40,7 @@ class AvailableGauge:
         self._asked = False
 
     def why(self, available: float, low: float) -> str:
-        """Return why a cycle is needed now; empty: it is not."""
+        """Return why a cycle is needed; empty: it is not."""
         seen = self._seen
         if seen is None or self._asked:
             return ""

@@ -1,4 +1,4 @@
-"""The host's view of its guests: counters of QEMU processes and cgroups."""
+"""Counters of guests' QEMU processes and cgroups."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class HostSide:
         self._opens_until = 0.0
 
     def follow(self, guests: Iterable[tuple[str, str, Hashable]]) -> None:
-        """Follow these guests: UUID, name, and a value that differs for each start."""
+        """Follow guests: UUID, name, and a value that differs for each start."""
         now = self._monotonic()
         self._hierarchies.keep_fresh()
         before, self._processes = self._processes, {}
@@ -99,7 +99,7 @@ class HostSide:
         process.cgroups = self._cgroups.own(pid, cgroups_of(f"{self._proc}/{pid}"), self._pids)
 
     def properties(self, uuid: str) -> dict[str, Value]:
-        """Return `pid`, and the guest's own groups by controller (`cgroups`)."""
+        """Return `pid`, and the own groups by controller (`cgroups`)."""
         process = self._processes.get(uuid)
         if process is None or not process.pid:
             return {}

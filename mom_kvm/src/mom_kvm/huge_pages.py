@@ -1,4 +1,4 @@
-"""Transparent huge pages: the host's mode, and guests' shares."""
+"""Transparent huge pages of host and guests."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _LARGEST_KIB: Final = 16 << 20
 
 
 def mode_of(root: Path) -> str:
-    """Return the mode of transparent huge pages: `always`, `madvise` or `never`. Empty: unknown.
+    """Return `always`, `madvise` or `never`. Empty: unknown.
 
     :param root: folder that contains /sys
     """
@@ -51,7 +51,7 @@ class TableWalk:
 
 
 class HugePageWalks:
-    """Walks of page tables in limited time. The process that waits longest is first."""
+    """Walks of page tables in limited time. The longest waiting process is first."""
 
     def __init__(self, monotonic: Callable[[], float]) -> None:
         self._monotonic = monotonic

@@ -18,7 +18,7 @@ PROMISED_NOTHING: Final[Mapping[str, Value]] = MappingProxyType({"mem_guarantee"
 
 
 def capable(hypervisor: Hypervisor, capability: Callable[..., Capability], what: str) -> Capability:
-    """Return the hypervisor if it has this capability, else raise `NotSupported`.
+    """Return the hypervisor, or raise `NotSupported`.
 
     :param what: for the message, such as `resize guests`
     """
@@ -28,7 +28,7 @@ def capable(hypervisor: Hypervisor, capability: Callable[..., Capability], what:
 
 
 def check_size(target_kib: int, maximum_kib: int | None, guest: str) -> None:
-    """Raise `NotSupported` for a size that the guest cannot have."""
+    """Raise `NotSupported` for an impossible size."""
     if isinstance(target_kib, bool) or not isinstance(target_kib, int) or target_kib < 1:
         raise NotSupported(f"{target_kib!r:.40} KiB is not a valid size for {guest}")
     if maximum_kib is not None and target_kib > maximum_kib:
@@ -38,7 +38,7 @@ def check_size(target_kib: int, maximum_kib: int | None, guest: str) -> None:
 def read_together(
     targets: Sequence[Target], readers: Iterable[tuple[Collection[str], Callable[[Sequence[Entity]], Mapping[str, Mapping[str, Value]]]]]
 ) -> dict[Target, Value | HypervisorError]:
-    """Read controls of many entities at once, for `mom_read`.
+    """Read many entities' controls for `mom_read`.
 
     :param readers: names of controls, and a function that returns values by entity id and control
     """
@@ -54,7 +54,7 @@ def read_together(
 
 
 def set_each(changes: Iterable[Change], set_one: Callable[[Change], object]) -> dict[Target, HypervisorError]:
-    """Set the changes one after the other, for `mom_write`.
+    """Set changes in order, for `mom_write`.
 
     :param set_one: raises `HypervisorError`
     """
@@ -68,7 +68,7 @@ def set_each(changes: Iterable[Change], set_one: Callable[[Change], object]) -> 
 
 
 def listed_guests(hypervisor: Hypervisor | None, subject: str) -> Generator[Finding, None, Sequence[Guest] | None]:
-    """Return the guests for `mom doctor`, or None after a finding with the reason."""
+    """Return the guests, or None after a finding."""
     if hypervisor is None:
         yield Finding(Severity.WARNING, subject, "guests were not checked: no hypervisor is reachable")
         return None

@@ -63,7 +63,7 @@ def _read_at_once(path: Path | str, most: int = MOST_BYTES) -> bytes:
 
 
 def read_number(path: Path) -> int | None:
-    """Return the whole number in a kernel file. None: other content. Raise `HypervisorError`."""
+    """Return a whole number. None: other content. Raise `HypervisorError`."""
     try:
         match = _NUMBER.fullmatch(_read_at_once(path))
     except OSError as error:
@@ -72,7 +72,7 @@ def read_number(path: Path) -> int | None:
 
 
 def write_file(path: Path | str, value: Value, *, wait: bool = True) -> None:
-    """Write to an existing kernel file, directly or through mom-helper.
+    """Write an existing file, directly or through mom-helper.
 
     :param wait: wait for the kernel's work, where possible (memory.high of newer kernels)
     :raises HypervisorError: such as `NotSupported` without such a file, or `PermissionDenied`; its `__cause__` is the `OSError`
@@ -149,7 +149,7 @@ def _write(path: Path | str, text: str, *, wait: bool) -> None:
 
 
 def why_not_writable(path: Path | str) -> HypervisorError | None:
-    """Return the error that `write_file` would raise. None: mom or mom-helper may write."""
+    """Return `write_file`'s error. None: mom or mom-helper may write."""
     if os.access(path, os.W_OK):
         return None
     number = errno.EACCES if os.path.exists(path) else errno.ENOENT  # noqa: PTH110  # `path` may be a text
@@ -188,7 +188,7 @@ def open_process_file(process: Path | str, name: str) -> int:
 
 
 def read_process_file(process: Path | str, name: str, most: int = MOST_BYTES) -> bytes:
-    """Return the content of such a file, in one read. Empty: unreadable."""
+    """Return such a file's content, in one read. Empty: unreadable."""
     try:
         with os.fdopen(open_process_file(process, name), "rb", buffering=0) as file:
             return file.read(most)
@@ -197,7 +197,7 @@ def read_process_file(process: Path | str, name: str, most: int = MOST_BYTES) ->
 
 
 def guest_of(process: Path | str) -> tuple[int, int] | None:
-    """Return a process's pid and start time for mom-helper. None: ended."""
+    """Return pid and start time for mom-helper. None: ended."""
     match = _PROCESS.fullmatch(str(process))
     stat = ProcessStat.of(process) if match else None
     return None if match is None or stat is None else (int(match[1]), stat.started)
@@ -223,7 +223,7 @@ def root_cure(path: Path | str = "", number: int | None = errno.EACCES) -> str:
 
 
 def cure_by_lines(declaration: str) -> str:
-    """Return the cure for an undeclared file, with its lines from `helper_declaration`."""
+    """Return an undeclared file's cure. `declaration` is from `helper_declaration`."""
     lines = ", ".join(f"`{line}`" for line in declaration.splitlines())
     return f"to allow it, write the lines {lines} to a file {DECLARATIONS_FOLDER}/NAME.conf as root, then: systemctl restart mom-helper"
 
@@ -251,12 +251,12 @@ def boot_id(proc: Path) -> str:
 
 
 def parse_meminfo(content: bytes) -> dict[str, int]:
-    """Return the lines of /proc/meminfo by name, in KiB or as counts."""
+    """Return the lines by name, in KiB or as counts."""
     return {name.decode(): int(number) for name, number in _MEMORY_LINE.findall(content)}
 
 
 def read_meminfo(root: Path) -> dict[str, int]:
-    """Return the lines of the host's /proc/meminfo by name.
+    """Return the host's /proc/meminfo by name.
 
     Corrects `SwapFree` during a swapoff (mm/swapfile.c, `si_swapinfo`).
     """
@@ -303,7 +303,7 @@ class Pressure(NamedTuple):
 
 
 def pid_of(guest: Guest) -> int | None:
-    """Return the pid of a guest's QEMU process. None: unknown."""
+    """Return QEMU's pid. None: unknown."""
     pid = as_whole(guest.properties.get("pid"))
     return pid if pid is not None and pid > 0 else None
 
@@ -322,7 +322,7 @@ class ProcessStat(NamedTuple):
     resident_kib: int | None
 
     def age(self, proc: Path) -> float | None:
-        """Return the seconds since the process started. None: unknown uptime."""
+        """Return its age in seconds. None: unknown uptime."""
         uptime, *_ = (*read_kernel_file(f"{proc}/uptime").split(), b"")
         try:
             return max(0.0, float(uptime) - self.started / _TICKS_PER_SECOND)
@@ -331,7 +331,7 @@ class ProcessStat(NamedTuple):
 
     @staticmethod
     def ids(proc: Path) -> list[int] | None:
-        """Return all pids in rising order. None: /proc is unreadable."""
+        """Return all pids in rising order. None: unreadable."""
         try:
             names = os.listdir(proc)  # noqa: PTH208  # too slow with a Path for each of thousands
         except OSError:
@@ -346,7 +346,7 @@ class ProcessStat(NamedTuple):
 
     @classmethod
     def of(cls, process: Path | str) -> ProcessStat | None:
-        """Return a process by its folder in /proc. None: no such process."""
+        """Return the process of this folder. None: no such process."""
         return cls.parse(read_kernel_file(f"{process}/stat"))
 
     @classmethod

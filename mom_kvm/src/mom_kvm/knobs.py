@@ -1,4 +1,4 @@
-"""Host controls that are one file or one call, with field, control, restore and doctor."""
+"""Host controls of one file or call, with field, control, restore and doctor."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Knob:
         maximum: float | None = None,
         choices: Sequence[int] = (),
     ) -> Knob:
-        """Return a knob for a kernel file with one whole number.
+        """Return a knob for a file with one whole number.
 
         :param path: below the context's `root`
         """
@@ -76,7 +76,7 @@ class KnobPlugin:
 
     @hookimpl
     def mom_collect_host(self) -> Mapping[str, Value]:
-        """Return the present values, without unreadable ones."""
+        """Return the readable knobs' values."""
         return {name: value for name, value in self._values().items() if not isinstance(value, HypervisorError)}
 
     @hookimpl
@@ -87,13 +87,13 @@ class KnobPlugin:
 
     @hookimpl
     def mom_write(self, changes: Sequence[Change]) -> Mapping[Target, HypervisorError]:
-        """Set the knobs one after the other."""
+        """Set the knobs in order."""
         writers = {knob.control.name: knob.write for knob in self.knobs}
         return set_each(changes, lambda change: writers[change.control](change.value))
 
     @hookimpl
     def mom_doctor(self) -> Iterable[Finding]:
-        """Report each knob's value, or why it has none."""
+        """Report values, or why there are none."""
         for name, value in self._values().items():
             if isinstance(value, HypervisorError):
                 yield Finding(Severity.ERROR, name, value.message, value.hint)

@@ -70,7 +70,7 @@ H = TypeVar("H", bound="ReportingHypervisor")
 
 
 class PluginOfGuests(Generic[H]):
-    """Base of hypervisors' plugins. The subclass sets `_hypervisor` and `_watch` in `mom_setup`."""
+    """Base of hypervisors' plugins. `mom_setup` of the subclass sets `_hypervisor` and `_watch`."""
 
     _garbled_cure = "check it (virsh dumpxml GUEST); mom does not know the guest's guarantee, and does not change its balloon"
 
@@ -118,7 +118,7 @@ class PluginOfGuests(Generic[H]):
 
     @hookimpl
     def mom_collect_guests(self, hypervisor: Hypervisor, guests: Sequence[Guest]) -> Mapping[str, Mapping[str, Value]]:
-        """Return the statistics from the bulk call that listed the guests."""
+        """Return the last bulk call's statistics."""
         own = self._own(hypervisor)
         if own is None:
             return {}
@@ -137,7 +137,7 @@ class PluginOfGuests(Generic[H]):
 
     @hookimpl
     def mom_problems(self, snapshot: Snapshot) -> Iterable[Problem | Condition]:
-        """Report missing or impossible statistics, and unreadable descriptions."""
+        """Report bad statistics and unreadable descriptions."""
         return self._unreliable(snapshot)
 
     @hookimpl
@@ -196,7 +196,7 @@ class PluginOfGuests(Generic[H]):
 
     @hookimpl
     def mom_doctor(self) -> Iterable[Finding]:
-        """Report whether mom reaches the guests, and missing features."""
+        """Report guests' access and missing features."""
         if self._hypervisor is None:
             return []
         try:
@@ -209,7 +209,7 @@ class PluginOfGuests(Generic[H]):
 
     @hookimpl
     def mom_report(self, report: Report) -> None:
-        """Pass the guests' sizes and targets to the watch."""
+        """Pass sizes and targets to the watch."""
         if self._watch is not None:
             self._watch.follow(report)
 

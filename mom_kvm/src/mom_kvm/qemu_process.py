@@ -25,26 +25,26 @@ class Merged(NamedTuple):
 
 
 def times_of(process: str) -> ProcessStat | None:
-    """Return the process's counters. None: ended, or unreadable."""
+    """Return the counters. None: ended, or unreadable."""
     stat = ProcessStat.of(process)
     return None if stat is None or stat.state in {"Z", "X"} else stat
 
 
 def swapped_kib(process: str) -> int | None:
-    """Return the process's KiB in the host's swap. None: unreadable, or shared memory (not in VmSwap)."""
+    """Return KiB in the host's swap. None: unreadable, or shared memory (not in VmSwap)."""
     content = read_kernel_file(f"{process}/status", _STAT_BYTES)
     return None if (_kib(content, b"RssShmem") or 0) >= _SHARED_KIB else _kib(content, b"VmSwap")
 
 
 def huge_kib(process: str) -> int | None:
-    """Return the process's KiB in transparent huge pages. None: unreadable. The kernel walks all page tables."""
+    """Return KiB in transparent huge pages. None: unreadable. The kernel walks all page tables."""
     content = read_process_file(process, "smaps_rollup", _STAT_BYTES)
     own = _kib(content, b"AnonHugePages")
     return None if own is None else own + (_kib(content, b"ShmemPmdMapped") or 0)
 
 
 def largest_kib(process: str, host_kib: int | None) -> int:
-    """Return the memory that the process maps, at most the host's. 0: unreadable."""
+    """Return the mapped memory, at most the host's. 0: unreadable."""
     pages = read_kernel_file(f"{process}/statm", _STAT_BYTES).partition(b" ")[0]
     mapped = int(pages) * PAGE_KIB if pages.isdigit() else 0
     return mapped if host_kib is None else min(mapped, host_kib)

@@ -1,4 +1,4 @@
-"""Hypervisor that reads guests' statistics: protocol for `PluginOfGuests`."""
+"""Protocol for `PluginOfGuests`."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ class ReportingHypervisor(Hypervisor, Protocol):
     """Hypervisor that reads guests' statistics when it lists the guests."""
 
     def fields(self, guests: Sequence[Guest]) -> dict[str, dict[str, Value]]:
-        """Return the guests' fields since the last call of `guests`, by guest id. Unknown guests are absent."""
+        """Return fields since the last call of `guests`, by guest id."""
 
     @property
     def huge_pages(self) -> str:
         """Mode of the host's transparent huge pages: `always`, `madvise` or `never`. Empty: unknown, or guests on another host."""
 
     def silent(self) -> Mapping[str, str]:
-        """Return messages about guests with overdue statistics, by guest id."""
+        """Return messages about overdue statistics, by guest id."""
 
     def impossible(self) -> Mapping[str, Sequence[str]]:
-        """Return the names of impossible fields in the last statistics, by guest id."""
+        """Return impossible fields of the last statistics, by guest id."""
 
     def garbled(self) -> Mapping[str, str]:
-        """Return why descriptions are unreadable, by guest id."""
+        """Return errors of descriptions, by guest id."""
 
     def stats_period(self, guest: Entity) -> int:
         """Return the statistics period in seconds; 0: never. Raises `HypervisorError`."""

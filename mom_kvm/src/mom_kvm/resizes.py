@@ -1,4 +1,4 @@
-"""Distinguishes mom's own resizes of guests from those by other processes."""
+"""Distinguishes mom's own resizes from others."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class Resizes:
             return at_target or now - own.arrived < _SETTLED_SECONDS
 
     def may_tell(self) -> bool:
-        """Return whether another process's resize may start a cycle now."""
+        """Return whether another's resize may start a cycle."""
         with self._lock:
             now = self._monotonic()
             if now - self._told_at < _RESIZED_SECONDS:

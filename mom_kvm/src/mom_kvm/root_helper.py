@@ -97,7 +97,7 @@ class Helper:
             self._ask(Order(OrderNumber.SET, a=self._number_of(str(path)), b=int(text)))
 
     def set_groups(self, values: Sequence[GroupValue]) -> Sequence[OSError | None]:
-        """Write files of guests' cgroups. Return the errors in order; None: written."""
+        """Write cgroups' files. Return the errors in order; None: written."""
         errors: list[OSError | None] = [None] * len(values)
         first = 0
         try:
@@ -120,7 +120,7 @@ class Helper:
             errors[answer.id] = _refusal(answer) if answer.error else None
 
     def open_of_guest(self, pid: int, started: int, name: str) -> int:
-        """Open a file in a guest's folder in /proc. Raise `PermissionError`."""
+        """Open a file in /proc/PID. Raise `PermissionError`."""
         if name not in orders.PROCESS_FILES:
             raise PermissionError(errno.EPERM, f"mom-helper does not open {name} of guests")
         with self._turn():
@@ -128,12 +128,12 @@ class Helper:
             return self._with_descriptor(self._ask(order))
 
     def pressure(self, stall_us: int, window_us: int) -> int:
-        """Return a descriptor of a pressure trigger: `stall_us` of memory stall within `window_us`."""
+        """Return a trigger's descriptor: `stall_us` of memory stall within `window_us`."""
         with self._turn():
             return self._with_descriptor(self._ask(Order(OrderNumber.PRESSURE, a=stall_us, b=window_us)))
 
     def connect(self, path: Path | str) -> socket.socket:
-        """Connect to a guest's socket. The caller must have access to the folder."""
+        """Connect to a guest's socket. The caller needs access to the folder."""
         file = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
             with self._turn():
@@ -142,7 +142,7 @@ class Helper:
             os.close(file)
 
     def taker(self) -> socket.socket:
-        """Connect to a new reclaim worker. `mom_helper.orders` defines its requests."""
+        """Connect to a new reclaim worker (see `mom_helper.orders`)."""
         helper = Helper(self._path)
         try:
             helper._ask(Order(OrderNumber.STEP_BACK))
@@ -156,7 +156,7 @@ class Helper:
             raise
 
     def put_back(self) -> int:
-        """Restore all original values. Return the number of failures."""
+        """Restore all original values; return failures."""
         with self._turn():
             return self._ask(Order(OrderNumber.PUT_BACK))[0].b
 

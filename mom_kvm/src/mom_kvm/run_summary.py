@@ -62,7 +62,7 @@ class ClassSummary:
 
     @property
     def work_done(self) -> float:
-        """Done work as a share of wanted work."""
+        """Done work as a share of wanted."""
         return 1.0 - min(1.0, sum(self.lost.values()) / self.guest_seconds) if self.guest_seconds else 1.0
 
     def as_json(self, seconds: float) -> dict[str, Value]:
@@ -168,16 +168,16 @@ class RunSummary:
 
     @staticmethod
     def problems_of_decisions(report: Report) -> list[Problem]:
-        """Return problems of policies and failed decisions."""
+        """Return policies' problems and failed decisions."""
         return [problem for problem in report.problems if problem.source.line > 0 or problem.message.startswith(_DECIDING)]
 
     @property
     def work_done(self) -> float:
-        """Guests' done work as a share of wanted work."""
+        """Done work as a share of wanted."""
         return 1.0 - min(1.0, self.lost_seconds / self.guest_seconds) if self.guest_seconds else 1.0
 
     def rows(self) -> list[tuple[str, str]]:
-        """Return each figure's name and amount as text."""
+        """Return figures' names and amounts."""
         seconds = self.seconds or 1.0
         return [
             ("unbacked guest memory, on average", gib(self.unbacked.mean)),
@@ -198,7 +198,7 @@ class RunSummary:
 
     @staticmethod
     def side_by_side(summaries: Sequence[RunSummary]) -> list[str]:
-        """Return a table with a column for each run."""
+        """Return a table of several runs."""
         columns = [dict(summary.rows()) for summary in summaries]
         widths = [max(len(summary.name), *map(len, column.values())) for summary, column in zip(summaries, columns, strict=True)]
         first = max(map(len, columns[0]))
@@ -215,7 +215,7 @@ class RunSummary:
         ]
 
     def class_rows(self) -> list[tuple[str, ...]]:
-        """Return headings and rows of service classes, or nothing."""
+        """Return rows of service classes, with headings."""
         seconds = self.seconds or 1.0
         if not self.classes:
             return []
@@ -236,7 +236,7 @@ class RunSummary:
         return [heads, *rows]
 
     def as_json(self) -> dict[str, Value]:
-        """Return the JSON object, in the attributes' units."""
+        """Return JSON in the attributes' units."""
         seconds = self.seconds or 1.0
         return {
             **({"classes": {name: summary.as_json(seconds) for name, summary in self.classes.items()}} if self.classes else {}),

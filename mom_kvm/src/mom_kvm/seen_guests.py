@@ -1,4 +1,4 @@
-"""Guests of one hypervisor at its last look: base for libvirt and QEMU monitors."""
+"""Guests at the last look: base for libvirt and QEMU monitors."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _LEFT_KIB: Final = 1024
 
 
 class Devices(Protocol):
-    """A guest's devices that determine how to resize it."""
+    """Devices that determine a guest's resizing."""
 
     @property
     def balloon(self) -> str:
@@ -79,17 +79,17 @@ class SeenGuest(ABC):
 
     @property
     def pinned(self) -> str:
-        """Why inflating the balloon does not help the host; empty: it helps."""
+        """Why ballooned memory does not help the host. Empty: it helps."""
         return "" if self.description is None or self.without_balloon else self.description.pinned
 
     @property
     def without_balloon(self) -> bool:
-        """Whether the guest is resized without a balloon."""
+        """Whether resizing needs no balloon."""
         return False
 
     @abstractmethod
     def left_alone(self) -> str:
-        """Return why mom may not change the guest now. Empty: it may."""
+        """Return why mom may not change the guest. Empty: it may."""
 
     def add_record(self, record: Record, wall: float, monotonic: float, stale_after: float | None) -> None:
         """Update fields from a new record, as in `convert`. An empty record only ages them."""
@@ -100,7 +100,7 @@ class SeenGuest(ABC):
 
     @property
     def reports(self) -> bool:
-        """Whether mom expects statistics of its balloon driver."""
+        """Whether mom expects balloon statistics."""
         return self.balloon and self.period > 0
 
     def silence(self, monotonic: float, stale_after: float | None) -> str:
@@ -131,22 +131,22 @@ class SeenGuest(ABC):
         return 0
 
     def note_plugging(self, kib: int, monotonic: float) -> None:
-        """Note how many KiB virtio-mem still has to plug or unplug."""
+        """Note KiB that virtio-mem still has to plug or unplug."""
         if kib != self.plugging_kib:
             self.plugging_kib, self.plugging_since = kib, monotonic if kib else None
 
     def why_give_back(self, monotonic: float) -> str:
-        """Return why the guest must get its memory back, such as for virtio-mem."""
+        """Return why the guest must get its memory back."""
         plugs = self.plugging_since is not None and monotonic - self.plugging_since < _PLUGGING_SECONDS and not self.without_balloon
         return "virtio-mem is plugging or unplugging its memory" if plugs else ""
 
     @property
     def least_kib(self) -> int | None:
-        """Smallest size that the balloon can reach, in KiB. None: no limit."""
+        """Balloon's smallest size in KiB. None: no limit."""
         return self.plugged_kib + _LEFT_KIB if self.plugged_kib and self.balloon and not self.without_balloon else None
 
     def balloon_request(self, target_kib: int, maximum_kib: int | None) -> int:
-        """Return the balloon target in KiB for a size. Raises `NotSupported`."""
+        """Return the target in KiB for a size. Raises `NotSupported`."""
         check_size(target_kib, maximum_kib, printable(self.name))
         if self.least_kib is not None and target_kib < self.least_kib:
             least = f"the smallest size that {printable(self.name)} can have with its balloon, {self.least_kib} KiB"
@@ -186,7 +186,7 @@ class SeenGuests(ABC, Generic[G]):
 
     @abstractmethod
     def of(self, guests: Set[str]) -> Mapping[str, Record]:
-        """Return the present balloon records by guest id. Raises `HypervisorError`."""
+        """Return present balloon records by guest id. Raises `HypervisorError`."""
 
     @abstractmethod
     def _obstacle(self, seen: G) -> str:
@@ -201,7 +201,7 @@ class SeenGuests(ABC, Generic[G]):
         return usable_memory(self.of({guest.id}).get(guest.id, {}))
 
     def size_now(self, guest: Entity) -> float | None:
-        """Return the present size in KiB while the balloon moves. Raises `HypervisorError`."""
+        """Return a moving balloon's size in KiB. Raises `HypervisorError`."""
         size = self.of({guest.id}).get(guest.id, {}).get("balloon.current")
         return size if isinstance(size, int) else None
 
@@ -245,7 +245,7 @@ class SeenGuests(ABC, Generic[G]):
         return {GuestField.BALLOON: obstacle} if obstacle else {}
 
     def fields(self, guests: Sequence[Guest]) -> dict[str, dict[str, Value]]:
-        """Return the guests' fields since the last call of `guests`, by guest id."""
+        """Return fields since the last call of `guests`, by guest id."""
         with self._lock:
             present = {guest.id: seen for guest in guests if (seen := self._seen.get(guest.id)) is not None}
             processes = {} if self._host_side is None else self._host_side.fields(present)
@@ -262,11 +262,11 @@ class SeenGuests(ABC, Generic[G]):
         return {seen.id: why for seen in self.seen() if (why := seen.silence(now, self._stale_after))}
 
     def impossible(self) -> Mapping[str, Sequence[str]]:
-        """Return the names of impossible fields, by guest id."""
+        """Return impossible fields, by guest id."""
         return {seen.id: seen.reading.impossible for seen in self.seen() if seen.fresh and seen.reading and seen.reading.impossible}
 
     def garbled(self) -> Mapping[str, str]:
-        """Return why descriptions are unreadable, by guest id."""
+        """Return errors of descriptions, by guest id."""
         return {seen.id: f"{_UNINTELLIGIBLE}: {seen.garbled}" for seen in self.seen() if seen.garbled}
 
     def seen(self, guests: Sequence[Entity] | None = None) -> Sequence[G]:

@@ -1,4 +1,4 @@
-"""Runs a simulated host under a real engine and a simulated clock."""
+"""Runs a simulated host under a real engine."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class SimulatedHost(Protocol):
     """Simulated hypervisor that can ask for early cycles."""
 
     def news(self) -> str:
-        """Return why a cycle is needed now. Empty: no need."""
+        """Return why a cycle is needed. Empty: no need."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class SimulationSetup:
 
     @staticmethod
     def texts_in(paths: Sequence[Path]) -> dict[str, str]:
-        """Return the policies by name, from files and from *.policy in folders. Raises `MomError`."""
+        """Return policies by name, from files and folders' *.policy. Raises `MomError`."""
         texts: dict[str, str] = {}
         for path in paths:
             try:
@@ -69,7 +69,7 @@ class SimulationSetup:
 def run_simulation(
     sim: Mapping[str, Value], setup: SimulationSetup, interval: float, lasts: float, record: Path | None = None
 ) -> Generator[Report, None, None]:
-    """Yield the reports of all cycles; the same arguments produce the same reports. Raises `MomError`.
+    """Yield all reports, reproducibly. Raises `MomError`.
 
     :param interval: simulated seconds
     :param lasts: simulated seconds
@@ -149,7 +149,7 @@ def _memory() -> str | None:
 
 @contextmanager
 def quiet(level: int) -> Iterator[None]:
-    """Drop mom's log messages below this level. Also a decorator."""
+    """Drop log messages below this level. Also a decorator."""
     log = logging.getLogger("mom")
     before = log.level
     log.setLevel(level)

@@ -1,4 +1,4 @@
-"""Listens at a unix socket or TCP port, unless another program serves it."""
+"""Listens at an unused unix socket or TCP port."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class Address:
 
     @property
     def is_local(self) -> bool:
-        """Whether only programs on this host can connect."""
+        """Whether only this host can connect."""
         return bool(self.path) or self.host in {"localhost", "::1"} or self.host.startswith("127.")
 
     def __str__(self) -> str:
@@ -118,7 +118,7 @@ def connect_to_guest(path: str) -> socket.socket:
 
 
 class Listener:
-    """Listening socket. `close` removes its file, unless another program has replaced it."""
+    """Listening socket. `close` removes its file, unless replaced."""
 
     def __init__(self, sock: socket.socket, path: Path | None = None) -> None:
         self.sock = sock

@@ -1,4 +1,4 @@
-"""Converts a guest's statistics to fields. Guests cannot cause errors or impossible values."""
+"""Converts statistics to fields. Guests cannot cause errors or impossible values."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class GrowthRate(NamedTuple):
 
     @property
     def percent(self) -> float | None:
-        """Percent of time, for a counter of seconds."""
+        """Percent, for a counter of seconds."""
         return None if self.per_second is None else round(self.per_second * 100, 2)
 
 
@@ -81,7 +81,7 @@ class Reading(NamedTuple):
     rebooted: float | None = None
 
     def age(self, monotonic: float) -> float | None:
-        """Return the age of the statistics in seconds. None: no statistics yet."""
+        """Return the statistics' age in seconds. None: no statistics yet."""
         return max(0.0, monotonic - self.seen) + self.age_then if self.updated else None
 
 
@@ -133,7 +133,7 @@ def usable_memory(record: Record) -> tuple[int, int] | None:
 
 
 def possible_maximum(maximum: int, size: Value) -> int:
-    """Return the size in KiB with a deflated balloon, at least the present size."""
+    """Return the KiB with a deflated balloon, at least the present size."""
     return max(maximum, size if isinstance(size, int) else 1)
 
 

@@ -64,7 +64,7 @@ class WatchedMemory(NamedTuple):
 
 
 def why_wake(before: WatchedMemory, now: WatchedMemory) -> str:
-    """Return why a guest needs a cycle now, compared with the last cycle. Empty: no need."""
+    """Return why a guest needs a cycle. Empty: no need."""
     if _runs_out(now.usable, now) and not _runs_out(before.usable, before):
         return f"{format_kib(now.usable)} usable of {format_kib(now.size)}"
     if now.soon is not None and _runs_out(now.soon, now) and not _runs_out(before.usable, before):
@@ -119,7 +119,7 @@ class BalloonStatistics(Protocol):
     """Source of balloon drivers' statistics."""
 
     def of(self, guests: Set[str]) -> Mapping[str, Record]:
-        """Return the present balloon records by guest id. Raises `HypervisorError`."""
+        """Return present balloon records by guest id. Raises `HypervisorError`."""
 
 
 @dataclass(slots=True, eq=False)
@@ -162,7 +162,7 @@ class _Watched:
 
 @dataclass(slots=True, eq=False)
 class GuestWatch:
-    """Thread that reads guests' statistics, and calls `wake(why)` when a guest runs low on memory."""
+    """Thread that reads statistics, and calls `wake(why)` when memory runs low."""
 
     balloons: BalloonStatistics
     """Calls end within a limited time."""
@@ -219,7 +219,7 @@ class GuestWatch:
                 self._some.clear()
 
     def forecasts(self, guests: Sequence[Guest]) -> dict[str, int]:
-        """Return the KiB usable soon, by guest id, where less than now."""
+        """Return KiB usable soon by guest id, where less than now."""
         now = self.monotonic()
         with self._lock:
             made = {(uuid, watched.incarnation): watched.soon for uuid, watched in self._watched.items()}

@@ -1,1 +1,1 @@
-"""Services between plugins (`mom_services`), and for verbs: protocols and their records."""
+"""Services between plugins (`mom_services`), and for verbs."""

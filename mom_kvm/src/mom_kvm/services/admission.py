@@ -1,4 +1,4 @@
-"""Service that answers whether another guest fits, for programs that start guests."""
+"""Service that answers whether another guest fits."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Admissions(Protocol):
 
 
 class ClassFiles(Protocol):
-    """Reader of a file of service classes. For any thread; does not wait."""
+    """Reader of service classes. For any thread; does not wait."""
 
     def why_unused(self, path: Path) -> str:
-        """Return why the file's classes are not in force. Empty: they are."""
+        """Return why classes are not in force. Empty: they are."""

@@ -1,4 +1,4 @@
-"""Services for launches of guests: one makes memory available, another reads guests' descriptions."""
+"""Services for launches: make memory available, read descriptions."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Launch:
 
 
 class Launches(Protocol):
-    """Makes memory available before guests start. For any thread; does not wait."""
+    """Makes memory available before starts. For any thread; does not wait."""
 
     def begin(self, guest: LaunchedGuest, *, patience: float, who: str = "") -> Launch:
         """Reserve memory for this guest. If the guest's memory is unknown, it may start.
@@ -51,7 +51,7 @@ class Launches(Protocol):
         """
 
     def look(self, launch: Launch) -> Launch:
-        """Return the launch's present state; repeat while it waits."""
+        """Return the present state; repeat while it waits."""
 
 
 class LaunchReader(Protocol):
@@ -61,7 +61,7 @@ class LaunchReader(Protocol):
     """
 
     def read(self, description: str, identity: str) -> LaunchedGuest | None:
-        """Return the guest of this description. None: invalid, or another platform's.
+        """Return the described guest. None: invalid, or another platform's.
 
         :param description: such as libvirt's domain XML; untrusted
         :param identity: the guest's id if the description lacks it, such as Proxmox VE's number
@@ -71,4 +71,4 @@ class LaunchReader(Protocol):
         """Record that this guest's start waits."""
 
     def launched(self, guest: LaunchedGuest) -> None:
-        """Record that this guest's start no longer waits."""
+        """Record that the start no longer waits."""

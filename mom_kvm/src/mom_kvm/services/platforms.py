@@ -1,4 +1,4 @@
-"""Properties from a guest's platform, such as flavor and project, read from the guest's description."""
+"""Properties from a guest's platform, such as flavor and project."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class GuestDescription:
 
 
 class GuestPlatform(Protocol):
-    """Platform that writes into guests' descriptions, such as OpenStack."""
+    """Platform that writes into guests' descriptions."""
 
     def properties(self, description: GuestDescription) -> Mapping[str, str]:
         """Return properties such as `{"flavor": "m1.small"}`. Empty for another platform's guest. Do not wait.
@@ -44,7 +44,7 @@ class GuestPlatform(Protocol):
 
 
 def platform_properties(guest: Guest) -> dict[str, str | list[str]]:
-    """Return a guest's platform properties and tags."""
+    """Return platform properties and tags."""
     texts: dict[str, str | list[str]] = {}
     for name, value in guest.properties.items():
         if name in _OTHERS:
@@ -57,7 +57,7 @@ def platform_properties(guest: Guest) -> dict[str, str | list[str]]:
 
 
 class PlatformProperties:
-    """Properties from all enabled platforms. The first in YAML order wins. For several threads."""
+    """Properties from all enabled platforms; the first in YAML order wins. For several threads."""
 
     def __init__(self, context: PluginContext) -> None:
         self._context = context
@@ -65,7 +65,7 @@ class PlatformProperties:
         self._asked: Sequence[GuestPlatform] = ()
 
     def have_changed(self) -> bool:
-        """Return whether platforms were enabled or disabled since the last call. For one thread."""
+        """Return whether platforms have changed since the last call. For one thread."""
         before, self._asked = self._asked, self._context.services(GuestPlatform)
         return self._asked != before
 

@@ -1,4 +1,4 @@
-"""Service of an evaluator whose policies can change while mom runs."""
+"""Service of an evaluator with changing policies."""
 
 from __future__ import annotations
 
@@ -84,41 +84,41 @@ class PolicyTexts(Protocol):
         """Return the policies in force."""
 
     def check(self, changes: Mapping[str, str | None], *, replace_all: bool = False) -> Sequence[PolicyProblem]:
-        """Return the problems for which `change` would refuse these texts."""
+        """Return problems for which `change` would refuse."""
 
     def remarks(self, changes: Mapping[str, str | None], *, replace_all: bool = False) -> Sequence[PolicyProblem]:
-        """Return the problems of `check`, certain failures at evaluation, and likely mistakes as warnings."""
+        """Return `check`'s problems, certain failures, and warnings."""
 
     def change(
         self, changes: Mapping[str, str | None], *, who: str, replace_all: bool = False, expected_version: str | None = None
     ) -> PolicyState:
-        """Set these policies, and remove those whose text is None.
+        """Set policies; None removes one.
 
         :param replace_all: remove all others, also files and defaults, until `reset`
         :return: the policies now in force
         """
 
     def reset(self, *, who: str, expected_version: str | None = None) -> PolicyState:
-        """Drop all changes from run time, and read the files again."""
+        """Drop run-time changes; read the files again."""
 
     def history(self) -> Sequence[PolicyChange]:
         """Return the last changes, oldest first."""
 
     def roll_back(self, version: str, *, who: str, expected_version: str | None = None) -> PolicyState:
-        """Restore a version of the history. Raises `MomError` for an unknown version."""
+        """Restore a version. Raises `MomError` for an unknown one."""
 
     def memory(self) -> Value:
-        """Return the policies' notes as JSON, for a recording."""
+        """Return the notes as JSON, for a recording."""
 
     def set_memory(self, memory: Value) -> None:
-        """Replace the policies' notes, for a replay. Raises `MomError` for an invalid value."""
+        """Replace the notes, for a replay. Raises `MomError` for an invalid value."""
 
     def failure(self) -> str:
         """Return why the last evaluation stopped early. Empty: no failure."""
 
 
 def files_refused(plugin: str, error: ConfigError) -> Problem:
-    """Return the problem of a plugin whose policy files were invalid at a reload."""
+    """Return the problem of policy files refused at a reload."""
     message = f"the policy files were refused at the reload: {printable(str(replace(error.problems[0], hint='')), 400)}"
     hint = "the previous policies stay in force; correct the files (`mom config check` lists all errors), then reload mom"
     return Problem(Source(plugin), message, hint=hint)

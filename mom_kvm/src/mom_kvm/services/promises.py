@@ -1,4 +1,4 @@
-"""Guests' guarantees and promises, from one plugin for all of mom."""
+"""Guarantees and promises, from one plugin."""
 
 from __future__ import annotations
 

@@ -116,14 +116,14 @@ class Reservations(Protocol):
         """Return the memory that can be reserved now."""
 
     def reserve(self, memory_kib: int, seconds: float, *, name: str = "", who: str = "") -> Reservation:
-        """Reserve memory for `seconds`. Raises `ReservationRefused` if it is not available.
+        """Reserve memory for `seconds`. Raises `ReservationRefused`.
 
         :param name: pattern for the guest's name or id, such as `db-*`
         :param who: for the log, such as `user root, process 812`
         """
 
     def reservations(self) -> Sequence[Reservation]:
-        """Return the active reservations, oldest first, then the last ended ones."""
+        """Return active reservations, oldest first, then ended ones."""
 
     def release(self, identity: str, *, who: str = "") -> Reservation:
         """End a reservation. Raises `MomError` for an unknown id."""
