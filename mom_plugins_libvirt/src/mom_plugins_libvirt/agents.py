@@ -1,4 +1,4 @@
-"""Agent channels of guests, and commands to qemu-guest-agent through libvirt."""
+"""Agent channels, and commands to qemu-guest-agent through libvirt."""
 
 from __future__ import annotations
 

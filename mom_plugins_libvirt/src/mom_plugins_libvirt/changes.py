@@ -118,7 +118,7 @@ class GuestOrders:
             connection.close()
 
     def give(self, order: GuestOrder) -> str:
-        """Send a request, and return the answer's text."""
+        """Send a request; return the answer."""
         try:
             message = order.packed()
         except struct.error as error:
@@ -147,7 +147,7 @@ class GuestOrders:
         return text
 
     def destinations(self) -> Sequence[str]:
-        """Return the migration destinations that root declares."""
+        """Return migration destinations that root declares."""
         declared: list[str] = []
         while True:
             try:

@@ -277,7 +277,7 @@ class Domains(SeenGuests[DomainEntry]):
     # --- one call on one guest ---------------------------------------------------------------------------------------------------
 
     def described(self, guests: Sequence[Entity]) -> list[DomainEntry]:
-        """Return these guests with descriptions, if there is time to read them."""
+        """Return guests with descriptions, if there is time."""
         self._look_first()
         self._describe_asked(self.seen(guests))
         return [entry for entry in self.seen(guests) if entry.description is not None]
@@ -319,7 +319,7 @@ class Domains(SeenGuests[DomainEntry]):
             self._late[identity] = call
 
     def has_open_call(self, identity: str) -> bool:
-        """Return whether a call on this guest is unanswered."""
+        """Return whether a call is unanswered."""
         call = self._late.get(identity)
         return call is not None and not call.done()
 

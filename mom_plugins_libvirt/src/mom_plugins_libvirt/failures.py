@@ -39,14 +39,14 @@ def kind_of(code: int, system_error: int = 0, *, running: bool | None = None) ->
 
 
 def translated(error: Exception, doing: str, *, running: bool | None = None, hint: str = "") -> HypervisorError:
-    """Return mom's error for an exception of libvirt's binding, with the failed action."""
+    """Return mom's error for libvirt's."""
     code, number = error_numbers(error)
     kind = kind_of(code, number, running=running)
     return kind(f"{doing}: {printable(str(error), 300)}", hint=hint)
 
 
 def error_numbers(error: Exception) -> tuple[int, int]:
-    """Return libvirt's error number and `errno` (or 0) of an exception."""
+    """Return libvirt's error number and `errno` (or 0)."""
     code = getattr(error, "get_error_code", lambda: 0)()
     number = getattr(error, "get_int1", lambda: 0)()
     return code if isinstance(code, int) else 0, number if isinstance(number, int) else 0

@@ -64,7 +64,7 @@ class OpenConnection:
 
 
 def register_events(module: Any, connection: LibvirtConnection, callback: Callable[..., None]) -> Sequence[int]:
-    """Register for all events that this libvirt knows, and return the callbacks' numbers."""
+    """Register for all known events; return the callbacks' numbers."""
     callbacks = []
     for kind, constant in EVENT_KINDS.items():
         number = getattr(module, f"VIR_DOMAIN_EVENT_ID_{constant}", None)  # old bindings lack some events

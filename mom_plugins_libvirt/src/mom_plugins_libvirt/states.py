@@ -1,4 +1,4 @@
-"""libvirt's numbers for guests' states, and states in which mom leaves a guest alone."""
+"""libvirt's numbers for guests' states."""
 
 from __future__ import annotations
 

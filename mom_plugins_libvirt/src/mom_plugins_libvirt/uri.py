@@ -23,7 +23,7 @@ def checked_uri(uri: str) -> str:
 
 
 def is_local(uri: str) -> bool:
-    """Return whether the guests of this URI run on this host."""
+    """Return whether its guests run on this host."""
     parts = urlsplit(uri)
     return not parts.netloc and _transport(parts) != "ext"
 
@@ -37,7 +37,7 @@ def without_questions(uri: str) -> str:
 
 
 def cure_for_transport(uri: str) -> str:
-    """Return a cure if libvirt on another host is unreachable; empty for this host."""
+    """Return a cure for another host's libvirt; empty for this host."""
     parts = urlsplit(uri)
     transport = _transport(parts)
     if not parts.netloc:
