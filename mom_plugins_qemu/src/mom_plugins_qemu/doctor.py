@@ -31,7 +31,7 @@ _LET_READ: Final = "let mom's user read the definitions: usermod -aG www-data mo
 
 
 def examined(hypervisor: QemuHypervisor, *, readonly: bool, stats_period: float) -> Iterable[Finding]:
-    """Yield findings about monitors and guests. Raise `HypervisorError` if mom cannot list them."""
+    """Yield findings about monitors and guests. Raise `HypervisorError`."""
     guests = hypervisor.guests()
     monitored = hypervisor.seen()
     for path, whose in hypervisor.foreign.items():

@@ -1,4 +1,4 @@
-"""Parts of `mom explain` and `mom status`: what resizes a guest, and guests that keep all their memory."""
+"""Parts of `mom explain` and `mom status`: way of resizing, and guests that keep all memory."""
 
 from __future__ import annotations
 

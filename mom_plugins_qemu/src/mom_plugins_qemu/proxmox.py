@@ -1,4 +1,4 @@
-"""Definitions of Proxmox VE guests, and whether pvestatd resizes them. Source: qm.conf(5). mom never writes these files."""
+"""Definitions of Proxmox VE guests. Source: qm.conf(5). mom never writes these files."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class GuestDefinition(NamedTuple):
 
     @property
     def is_resized_by_proxmox(self) -> bool:
-        """Whether pvestatd moves the balloon every ten seconds towards the node's target usage."""
+        """Whether pvestatd moves the balloon towards the node's target usage."""
         return bool(self.balloon_mib) and self.shares != 0 and (self.memory_mib is None or (self.balloon_mib or 0) < self.memory_mib)
 
     @property

@@ -1,4 +1,4 @@
-"""Importer of Proxmox VE's guest files: memory, balloon and tags become guarantees and classes."""
+"""Importer of Proxmox VE's guest files into guarantees and classes."""
 
 from __future__ import annotations
 

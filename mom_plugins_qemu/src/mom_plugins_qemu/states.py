@@ -1,4 +1,4 @@
-"""QEMU's states of a guest, and states in which mom leaves a guest alone."""
+"""QEMU's states of a guest."""
 
 from __future__ import annotations
 
