@@ -87,7 +87,7 @@ class KubeletProcess(NamedTuple):
 
 
 def running(root: Path) -> KubeletProcess:
-    """Return the kubelet's process, which runs as root, in no pod, and in the node's process namespace.
+    """Return the kubelet's process: root's, in no pod, in the node's process namespace.
 
     :param root: folder that contains /proc
     """

@@ -1,4 +1,4 @@
-"""Facts about guests from the node: guarantees, evictions, and guests about to be migrated."""
+"""Guarantees, evictions and migrations of guests, from the node."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Memory limits and pressure of pods' cgroups (v2), read through the pod's folder."""
+"""Memory limits and pressure of pods' cgroups (v2)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One pod's libvirt: the connection, the guest that it lists, and whether mom can trust it."""
+"""One pod's libvirt, its guest, and whether mom can trust it."""
 
 from __future__ import annotations
 
