@@ -116,7 +116,7 @@ class VdsmPlugin:
 
     @hookimpl
     def mom_setup(self) -> None:
-        """Start the connection's thread. The first call connects, because vdsm may be down when mom starts."""
+        """Start the connection's thread. The first call connects, as vdsm may be down."""
         # Late import: commands that only list plugins must be fast.
         from mom_plugins_vdsm.connection import VdsmConnection
         from mom_plugins_vdsm.hypervisor import VdsmHypervisor
@@ -173,7 +173,7 @@ class VdsmPlugin:
 
     @hookimpl
     def mom_collect_guests(self, hypervisor: Hypervisor, guests: Sequence[Guest]) -> Mapping[str, Mapping[str, Value]]:
-        """Return the statistics from the bulk call that listed the guests."""
+        """Return the last bulk call's statistics."""
         own = self._hypervisor
         return {} if own is None or hypervisor is not own else own.fields(guests)
 

@@ -1,4 +1,4 @@
-"""HTTP part of the RPC server: many clients at once, each with limits of time and size."""
+"""HTTP part of the RPC server, with limits of time and size."""
 
 from __future__ import annotations
 

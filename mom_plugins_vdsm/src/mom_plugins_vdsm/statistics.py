@@ -1,4 +1,4 @@
-"""A guest from an entry of vdsm's bulk statistics. Numbers may be text."""
+"""A guest from vdsm's bulk statistics. Numbers may be text."""
 
 from __future__ import annotations
 

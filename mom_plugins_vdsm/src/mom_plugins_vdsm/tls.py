@@ -102,7 +102,7 @@ def refused_handshake(error: OSError, files: TlsFiles, peer: str) -> HypervisorE
 
 
 def not_let_in(files: TlsFiles, peer: str, reason: str) -> HypervisorError:
-    """Return the error for a connection that vdsm closed before its first byte: it rejects mom's certificate."""
+    """Return the error if vdsm closed at once: it rejects mom's certificate."""
     problem = own_certificate_problem(files)
     message = f"{peer} does not accept the certificate {files.certificate}" + (f": {reason}" if reason else "")
     if problem:

@@ -1,4 +1,4 @@
-"""`momd`: the old daemon's command line. mom runs with a configuration made from its flags and INI file."""
+"""`momd`: the old daemon's command line, converted to mom's configuration."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Importer of the old daemon's INI file: options, collectors and controllers become plugins and settings."""
+"""Importer of the old daemon's INI file."""
 
 from __future__ import annotations
 

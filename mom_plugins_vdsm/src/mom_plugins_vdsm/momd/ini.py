@@ -1,4 +1,4 @@
-"""Parser for the old daemon's INI files that keeps each option's line for messages."""
+"""Parser of INI files that keeps options' lines for messages."""
 
 from __future__ import annotations
 
