@@ -1,4 +1,4 @@
-"""Guest figures of every hypervisor, for `mom guests`, `mom top`, the web page and the metrics."""
+"""Guest figures for `mom guests`, `mom top`, the web page and the metrics."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Messages to mom's supervisor, and files in the run directory for `mom restore` and the next mom."""
+"""Messages to mom's supervisor, and files for `mom restore` and the next mom."""
 
 from __future__ import annotations
 

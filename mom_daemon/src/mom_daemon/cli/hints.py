@@ -1,4 +1,4 @@
-"""Add `-c FILE` and mom's path to advised commands in backticks, if needed."""
+"""Add `-c FILE` and mom's path to advised commands."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class _Given:
 
 
 def begin(command: click.Command) -> None:
-    """Store the command of this process; forget any configuration."""
+    """Store this process's command; forget any configuration."""
     _Given.command, _Given.config = command, None
 
 

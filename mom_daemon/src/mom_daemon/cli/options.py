@@ -32,7 +32,7 @@ class FiniteRange(click.FloatRange):
 
 
 class ExistingPath(click.Path):
-    """File or folder that must exist but may be unreadable."""
+    """File or folder that must exist, perhaps unreadable."""
 
     def __init__(self) -> None:
         super().__init__(path_type=Path)
@@ -54,13 +54,13 @@ class KeptPath(ExistingPath):
 
 
 def as_caller(function: Function) -> Function:
-    """Keep root's rights for a verb or group. It must not read mom's folders."""
+    """Keep root's rights for a verb, which must not read mom's folders."""
     function.__dict__[_AS_CALLER] = True
     return function
 
 
 def runs_as_caller(context: click.Context) -> bool:
-    """Return whether a verb, or a group above it, has `as_caller`."""
+    """Return whether a verb or its group has `as_caller`."""
     above: click.Context | None = context
     while above is not None:
         if hasattr(above.command.callback, _AS_CALLER):

@@ -1,4 +1,4 @@
-"""JSON Schema of the configuration file, with the settings of plugins."""
+"""JSON Schema of the configuration file."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mom_core.plugins.discovery import LoadedPlugin
 
 
 def json_schema(plugins: Iterable[LoadedPlugin]) -> JsonObject:
-    """Return the configuration's JSON Schema (2020-12) for these plugins."""
+    """Return the JSON Schema (2020-12) for these plugins."""
     definitions: JsonObject = {}
     core = _schema_of(CoreSettings, "mom", definitions)
     enabled: JsonObject = {}

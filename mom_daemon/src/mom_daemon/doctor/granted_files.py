@@ -1,4 +1,4 @@
-"""Read access for mom's user to root's files in the configuration."""
+"""Read access for mom's user to root's files."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _POLICIES: Final = {".policy", ".py"}
 
 
 def grant(config: Config, user: str) -> Iterator[tuple[Path, str]]:
-    """Give unreadable files to the user's group. Yield each file and closed parent folder, with a reason if unchanged."""
+    """Give unreadable files to the user's group. Yield each path, with a reason if unchanged."""
     try:
         account = pwd.getpwnam(user)
     except KeyError:

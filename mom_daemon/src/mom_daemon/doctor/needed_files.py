@@ -1,4 +1,4 @@
-"""Missing or inaccessible files and folders that settings name."""
+"""Unusable files and folders in settings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Findings of `mom doctor` on patterns of guests that match no guest."""
+"""Findings on patterns that match no guest."""
 
 from __future__ import annotations
 

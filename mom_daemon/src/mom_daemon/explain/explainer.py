@@ -1,4 +1,4 @@
-"""A plugin's part of `mom explain`, made from reports alone. Unknown facts are named, never guessed."""
+"""A plugin's part of `mom explain`. Unknown facts are named, never guessed."""
 
 from __future__ import annotations
 

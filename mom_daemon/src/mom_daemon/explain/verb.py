@@ -1,4 +1,4 @@
-"""`mom explain`: reasons for a guest's size, now or at a recorded time."""
+"""`mom explain`: reasons for a guest's size."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Log records as lines without secrets: text for people, JSON with fields for programs."""
+"""Log records as lines without secrets: text or JSON."""
 
 from __future__ import annotations
 

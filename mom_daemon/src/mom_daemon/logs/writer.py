@@ -1,4 +1,4 @@
-"""Writer thread for log records: no other thread waits for a disk, a pipe or the journal."""
+"""Writer thread, so that no other thread waits for a disk, a pipe or the journal."""
 
 from __future__ import annotations
 

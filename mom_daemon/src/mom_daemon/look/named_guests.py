@@ -1,4 +1,4 @@
-"""Find guests of a cycle by name, and report if the list of guests is unknown."""
+"""Find guests by name."""
 
 from __future__ import annotations
 

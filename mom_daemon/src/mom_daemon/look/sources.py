@@ -1,4 +1,4 @@
-"""Sources of figures for verbs: the running mom, its status file, or a recording."""
+"""Sources of verbs: running mom, status file, or recording."""
 
 from __future__ import annotations
 

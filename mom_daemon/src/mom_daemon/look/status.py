@@ -1,4 +1,4 @@
-"""`mom status` and `mom guests`: the state of the host and its guests, and mom's changes."""
+"""`mom status` and `mom guests`."""
 
 from __future__ import annotations
 

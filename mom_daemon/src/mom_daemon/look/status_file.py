@@ -1,4 +1,4 @@
-"""Status file of a running mom: its report, its age, and whether mom hangs."""
+"""Status file of a running mom."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ LATE_CYCLES: Final = 3
 
 
 def reported(content: ReportDocument) -> Report:
-    """Return a document's report. It lacks decisions without outcome or revision, and most properties."""
+    """Return a document's report, without some decisions and most properties."""
     guests = {}
     for row in content["guests"]["rows"]:
         fields = dict(zip(content["guests"]["columns"], row, strict=True))

@@ -54,7 +54,7 @@ def watch(
     screen: Callable[[Picture | None, tuple[int, int]], Sequence[Line]],
     body_lines: Callable[[tuple[int, int], Picture | None], int],
 ) -> None:
-    """Draw until a key ends it. Raise the source's errors after restoring the terminal.
+    """Draw until a key ends it. Raise the source's errors.
 
     :param screen: returns all lines; the last one is the foot
     """
