@@ -124,10 +124,7 @@ class NoteStore:
         return current
 
     def keep(self, notes: Mapping[str, dict[str, Any]]) -> Sequence[str]:
-        """Replace notes, and write the file.
-
-        Return entities that keep their old notes because of `LARGEST`.
-        """
+        """Replace notes, and write the file. Return entities that keep old notes because of `LARGEST`."""
         refused: list[str] = []
         for identity, values in notes.items():
             before = self._kept.get(identity)

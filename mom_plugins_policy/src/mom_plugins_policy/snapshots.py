@@ -1,4 +1,4 @@
-"""Snapshots as JSON, in the format of `mom_core.testing.snapshot`."""
+"""Snapshots as JSON, as for `mom_core.testing.snapshot`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Policy texts from a file or a folder of `*.policy`. If one file is bad, none is used."""
+"""Policy texts from a file or folder: all, or none if one is bad."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ Say: TypeAlias = Callable[..., None]
 
 
 class DeclaredNames:
-    """Declared fields and controls, and remarks on others. Without declarations, every name is valid."""
+    """Declared fields and controls. Without declarations, every name is valid."""
 
     def __init__(self, declarations: Declarations | None, say: Say) -> None:
         self._everything_goes = declarations is None

@@ -1,4 +1,4 @@
-"""`mom policy check`: mistakes in policies before they go live."""
+"""`mom policy check`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`mom policy defaults` and `snapshot`: examples to read, copy and change."""
+"""`mom policy defaults` and `mom policy snapshot`."""
 
 from __future__ import annotations
 

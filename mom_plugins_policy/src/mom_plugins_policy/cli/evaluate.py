@@ -1,4 +1,4 @@
-"""`mom policy eval`: results of policies or expressions on a snapshot."""
+"""`mom policy eval`."""
 
 from __future__ import annotations
 

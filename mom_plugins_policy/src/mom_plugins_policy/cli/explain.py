@@ -1,4 +1,4 @@
-"""`mom policy explain`: decisions on a guest or the host, with reasons."""
+"""`mom policy explain`."""
 
 from __future__ import annotations
 

@@ -99,7 +99,7 @@ class Program:
                 todo.extend(callee for definition in self.definitions[name] for callee in definition.calls)
 
     def changes(self, form: Form) -> bool:
-        """Return whether a form can assign a variable, set a control or store a note."""
+        """Return whether a form can have effects."""
         if self._changing is None:
             self._changing = self._find_changing()
         return any(self._does(item) or _head(item) in self._changing for item in all_in([form]))

@@ -1,4 +1,4 @@
-"""The operator's policies in Python, from a folder that only root and mom's user can write."""
+"""Policies in Python from a folder that only root and mom's user can write."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ from mom_plugins_policy.language.words.functions import CALLABLES
 
 @dataclass(slots=True, eq=False)
 class Slot:
-    """Variable of one scope: a Python variable, a shared cell, or, if never assigned, an alias."""
+    """Python variable, shared cell, or alias of a never assigned variable."""
 
     name: str
     py: str
