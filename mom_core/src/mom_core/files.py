@@ -49,7 +49,7 @@ def replace_file(
     replace: bool = True,
     owner: tuple[int, int] | None = None,
 ) -> None:
-    """Replace a file's content atomically. On an `OSError`, the old file is untouched.
+    """Replace a file atomically. On an `OSError`, the old file is untouched.
 
     :param durable: survive a power failure
     :param replace: False: raise `FileExistsError` if the file exists

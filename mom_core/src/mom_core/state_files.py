@@ -164,7 +164,7 @@ class StateFile(Generic[Content]):
         self.write_json(lambda: self.as_json(content), durable=durable)
 
     def write_json(self, body: Callable[[], str], *, durable: bool = True) -> None:
-        """Replace the content with one-line JSON from `body`, which may raise `OSError`."""
+        """Replace the content with JSON from `body`, which may raise `OSError`."""
         self._refuse_if_left()
         try:
             framed = self._framed(body())

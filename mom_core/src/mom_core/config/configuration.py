@@ -93,7 +93,7 @@ class Config:
         return _lookup(model, self.guests)
 
     def in_force(self) -> dict[str, Value]:
-        """Return all settings as in YAML, with defaults, secrets masked."""
+        """Return settings as in YAML, with defaults, secrets masked."""
         core = CoreSettings.model_construct(**{name: getattr(self, name) for name in CoreSettings.model_fields})
         settings: dict[str, Value] = dict(written(core))
         settings["plugins"] = {plugin.name: _shown(plugin.settings) for plugin in self.plugins.values()}

@@ -34,7 +34,7 @@ def apply(
     stopping: threading.Event,
     on_progress: Callable[[], None],
 ) -> tuple[list[Outcome], list[Problem]]:
-    """Save original values, then write with all controllers in parallel."""
+    """Save original values, then write in parallel."""
     ledger.resolve(lambda entry: present(snapshot, entry, plugins))
     owners = _Owners(decisions, plugins)
     silent = owners.read(decisions)

@@ -35,7 +35,7 @@ _NOT_SET = frozenset({Status.FAILED, Status.REFUSED})
 
 
 def few(problems: Sequence[Problem], source: str) -> list[Problem]:
-    """Return the first problems, shortened, and a count of the others."""
+    """Return the first problems, shortened, and a count."""
     kept = [
         problem
         if len(problem.message) <= LONGEST >= len(problem.hint)

@@ -24,9 +24,7 @@ class CallResult(Generic[T]):
 
 
 def attempt(work: Callable[[], T], *, seconds: float, what: str) -> CallResult[T]:
-    """Call `work` in its own thread; after `seconds` return `DeadlineExceeded`.
-
-    A late call does not keep the process alive.
+    """Call `work` in its own thread; after `seconds` return `DeadlineExceeded`. A late call does not keep the process alive.
 
     :param what: the call, for errors: `importing mom_plugins_host`
     """
@@ -96,7 +94,7 @@ def place_of(error: BaseException) -> str:
 
 
 def traceback_of(error: BaseException) -> str:
-    """Format an exception with the part of its traceback that begins in plugin code."""
+    """Format an exception, from plugin code on."""
     return "".join(traceback.format_exception(type(error), error, own_traceback(error))).rstrip()
 
 

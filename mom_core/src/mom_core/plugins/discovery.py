@@ -1,7 +1,4 @@
-"""Finds installed plugins, and imports the enabled ones.
-
-Reads metadata each time, as mom may reload after an installation.
-"""
+"""Finds installed plugins, also new ones after a reload, and imports the enabled ones."""
 
 from __future__ import annotations
 

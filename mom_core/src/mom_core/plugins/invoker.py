@@ -186,7 +186,7 @@ class PluginWorker:
         self._queue.put(Call(hook, logged, self.deadline))
 
     def wait_until_free(self, until: float) -> bool:
-        """Return whether an abandoned call returned by the monotonic time `until`."""
+        """Return whether an abandoned call returned by `until` (monotonic)."""
         current = self._current
         if current is not None and not current.done.wait(max(0.0, until - time.monotonic())):
             return False
