@@ -23,7 +23,7 @@ def test_full_host_is_reported_with_cause_and_cure() -> None:
     assert promises.name == "promises", "that goes on while the host is full"
     assert condition.message == "the host is full: 0 KiB of 62.00 GiB available"
     assert condition.why == "guests are promised 70.00 GiB, but this host can promise only 60.00 GiB; guests hold 40.00 GiB"
-    assert "lower their guarantees" in condition.cure
+    assert "reduce their guarantees" in condition.cure
     assert condition.severity is Severity.ERROR
 
 

@@ -286,7 +286,7 @@ def test_who_may_not_read_is_told_what_it_takes(served: Served, monkeypatch: pyt
 FULL = {
     "name": "memory", "severity": "error", "message": "the host is full: 0 KiB of 60.8 GiB available", "plugins": ["balloon"], "since": 0.0,
     "why": "guests are promised 69.9 GiB, but this host can promise only 60.8 GiB", "lasted_seconds": 185.0,
-    "over_seconds": 0.0, "cure": "move guests away, lower their guarantees, or give the host more memory; start no more",
+    "over_seconds": 0.0, "cure": "move guests away, reduce their guarantees, or give the host more memory; start no more",
 }  # fmt: skip
 
 

@@ -269,7 +269,7 @@ def test_the_doctor_says_that_there_is_no_room_to_record(tmp_path: Path) -> None
     (found,) = RecordPlugin(settings, PluginContext(state_directory=tmp_path, serves=False)).mom_doctor(None)
     assert found.severity is Severity.ERROR
     assert "nothing is recorded: only " in found.message
-    assert "free space, or lower the setting reserve" in found.cure
+    assert "free space, or reduce the setting reserve" in found.cure
 
 
 def test_unwritable_accounts_are_a_problem_with_a_hint(tmp_path: Path, reports: list[Report]) -> None:

@@ -40,12 +40,12 @@ async function withoutSocket() {
 
 // Explain why Cockpit gets no answer. Newer versions of Cockpit report "not-found" for every failed connection.
 async function refusal(problem, message) {
-  if (problem === "access-denied" || /permission denied/i.test(message)) return new Refused(403, { detail: "you may not use mom's control socket", hint: `${MORE_RIGHTS}; or ${GROUP}` }, NO_RIGHT);
+  if (problem === "access-denied" || /permission denied/i.test(message)) return new Refused(403, { detail: "you have no permission to use mom's control socket", hint: `${MORE_RIGHTS}; or ${GROUP}` }, NO_RIGHT);
   if (problem === "not-found") return withoutSocket();
   return new Refused(502, { detail: `Cockpit cannot reach mom: ${problem}`, hint: "read mom's log" }, { title: "mom does not answer", command: "journalctl -u mom" });
 }
 
-const NO_RIGHT = { title: "You may not see mom", command: "" };
+const NO_RIGHT = { title: "You have no permission to see mom", command: "" };
 
 // mom's hint names only groups; in Cockpit, administrative access suffices too.
 async function withWayToRights(answer) {

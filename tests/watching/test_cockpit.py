@@ -179,10 +179,10 @@ def test_who_has_no_rights_is_told_how_to_get_some(mom: Start, cockpit: Callable
     """The kernel refuses already, also where two groups may use the socket."""
     shown = cockpit(mom("{read_group: users, change_group: adm}"), OTHER_USER, alone=True)
     told = shown.mom.locator(".empty")
-    expect(told.get_by_role("heading")).to_have_text("You may not see mom")
+    expect(told.get_by_role("heading")).to_have_text("You have no permission to see mom")
     expect(told).to_contain_text("click “Limited access” at the top of Cockpit to turn on administrative access")
     expect(told).to_contain_text("read_group")
-    expect(told).to_contain_text("you may not use mom's control socket")
+    expect(told).to_contain_text("you have no permission to use mom's control socket")
     expect(shown.mom.get_by_role("heading", name="mom on")).to_have_count(0)
 
 

@@ -21,7 +21,7 @@ RECLAIM_SECONDS: Final = 30.0
 FINDINGS_SHOWN: Final = 10
 """The others are counted."""
 
-_OVERSOLD: Final = "move guests away, lower their guarantees, or give the host more memory"
+_OVERSOLD: Final = "move guests away, reduce their guarantees, or give the host more memory"
 _START_NO_MORE: Final = "start no more guests"
 
 

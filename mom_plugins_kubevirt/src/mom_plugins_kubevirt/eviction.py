@@ -23,7 +23,7 @@ _PODS: Final = ("kubepods.slice", "kubepods")
 """Group of all pods, with kubelet's systemd driver and without."""
 
 _CURE: Final = (
-    "move guests away (`virtctl migrate`, or cordon and drain the node), start no more guests, or lower memory.available of the kubelet's"
+    "move guests away (`virtctl migrate`, or cordon and drain the node), start no more guests, or reduce memory.available of the kubelet's"
     " evictionHard and evictionSoft"
 )
 

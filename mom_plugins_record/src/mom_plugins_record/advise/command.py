@@ -228,7 +228,7 @@ def _result_lines(search: CapacitySearch, fits: int | None, sla_class: str, seco
             f" so a risk of at most {100 * risk_of(runs):.0f} % (95 % confidence)"
         ]
     if not search.complete:
-        summary.append("the time ended before all numbers were tried: increase --time, or lower --hours and --seeds")
+        summary.append("the time ended before all numbers were tried: increase --time, or reduce --hours and --seeds")
     return summary, [
         f"  {'more':>5}  {'runs':>4}  harm",
         *(f"  {item.count:>5}  {item.runs:>4}  {item.harm or 'none'}" for item in search.tried),

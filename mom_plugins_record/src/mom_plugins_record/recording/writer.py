@@ -238,7 +238,7 @@ def lack_of_room(folder: Path, reserve: int) -> RecordingFull | None:
         return None
     return RecordingFull(
         f"nothing is recorded: only {format_kib(free / 1024)} are free on the disk of {folder}",
-        hint=f"free space, or lower the setting reserve of {format_kib(reserve / 1024)}",
+        hint=f"free space, or reduce the setting reserve of {format_kib(reserve / 1024)}",
     )
 
 
