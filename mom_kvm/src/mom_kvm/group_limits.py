@@ -70,6 +70,6 @@ def levels(folder: str, top: str) -> Iterator[str]:
 
 
 def kib_in(file: str) -> int | None:
-    """Return a file's size in KiB. None: `max`, or unreadable."""
+    """Return the size in a group's file in KiB. None: `max`, or unreadable."""
     text = read_kernel_file(file).strip()
     return int(text) >> 10 if text.isdigit() and len(text) < 20 else None

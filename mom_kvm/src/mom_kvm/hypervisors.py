@@ -38,7 +38,7 @@ def check_size(target_kib: int, maximum_kib: int | None, guest: str) -> None:
 def read_together(
     targets: Sequence[Target], readers: Iterable[tuple[Collection[str], Callable[[Sequence[Entity]], Mapping[str, Mapping[str, Value]]]]]
 ) -> dict[Target, Value | HypervisorError]:
-    """Read many entities' controls for `mom_read`.
+    """Read several controls for `mom_read`.
 
     :param readers: names of controls, and a function that returns values by entity id and control
     """

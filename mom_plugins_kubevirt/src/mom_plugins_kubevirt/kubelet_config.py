@@ -61,7 +61,7 @@ class Threshold(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class KubeletConfig:
-    """Kubelet's configuration, as far as mom needs it.
+    """Kubelet's configuration, as far as mom needs it. `by` is its source.
 
     Below `hard`, it evicts pods at once; below `soft`, after a while; None: never. `holds_pods`: it also checks all pods together.
     `certificate` is a path on the node; empty: self-made. `authority` signs its clients.
