@@ -55,7 +55,7 @@ def id_by_process(guest: MonitoredGuest, guests: Iterable[MonitoredGuest]) -> st
 
 
 def guess_ids(guests: Collection[MonitoredGuest]) -> None:
-    """Give an id to guests without a UUID whose monitors were occupied since mom's start: their sizes must be restored."""
+    """Assign ids to guests whose monitors have not answered since mom's start: mom needs ids to restore their sizes."""
     for guest in guests:
         silent = guest.failure in {Failure.OCCUPIED, Failure.LATE}
         if guest.guessed or (not guest.id and silent and guest.identity.monitored):
