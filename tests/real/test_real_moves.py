@@ -97,7 +97,7 @@ def test_a_guest_that_has_freed_60_percent_of_its_memory_sends_half_of_what_it_w
     lab.start("stays")  # of a guest that is alone, the host is never emptied
     with another_host(lab.libvirtd) as other:
         for sweep in ("0s", "30s"):  # an emulated guest moves some 100 MiB/s
-            guest = lab.start(f"freed{sweep}", mib=1024, workload=(250, 5, 0, 800)).wait_until_it_works()
+            guest = lab.start(f"freed{sweep}", mib=1024, workload=(200, 5, 0, 800)).wait_until_it_works()
             age = guest.beats[-1].seconds
             found = _moved(lab, tmp_path / sweep, guest, other, sweep=sweep)
             assert found.applied("guest_migrate") == [str(other.destination)]
