@@ -39,7 +39,7 @@ from mom_plugins_policy import Policy, PolicyError
 sys.path.insert(0, str(Path(__file__).parents[2] / "mom_plugins_policy" / "tests"))
 from plain_interpreter import Plain
 
-TARGET_LAW_MS = {1000: 5.0, 10_000: 60.0}
+TARGET_LAW_MS = {1000: 8.0, 10_000: 80.0}
 TARGET_MS = {1000: 10.0}
 TARGET_COMPILE_MS = 30.0
 TARGET_HOSTILE_MS = 100.0
