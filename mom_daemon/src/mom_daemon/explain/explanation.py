@@ -11,7 +11,7 @@ from operator import attrgetter
 from typing import Any, Final, TypeVar
 
 from mom_core import ControlSpec, Declarations, Guest, Problem, Report, Source, Status, Unit, Value, as_number, format_duration, printable
-from mom_core.plugins.bounded import describe
+from mom_core.plugins.bounded import attempt, describe
 from mom_daemon import amount
 from mom_daemon.explain.explainer import About, ExplainedDecision, Explainer, ExplanationPart, Sentence, SentencePlace
 from mom_kvm import platform_properties
@@ -29,14 +29,22 @@ QUOTED_LINES: Final = 4
 LONGEST_REASON: Final = 600
 """Characters of a decision's reason."""
 
+EXPLAINER_SECONDS: Final = 1.0
+"""Explainers only read a report in memory, which takes less than a millisecond. A call that takes longer hangs."""
+
 
 class Explainers:
-    """Explainers of all plugins, for any thread. If one fails, its part is shown as missing."""
+    """Explainers of all plugins, for any thread. If one fails or hangs, its part is shown as missing.
+
+    No explainer is called while an earlier call hangs.
+    """
 
     def __init__(self, made_by: Mapping[str, Callable[[], object]] | None = None) -> None:
         self._made_by: Mapping[str, Callable[[], object]] = {}
         self._explainers: dict[str, Explainer] = {}
         self._broken: dict[tuple[str, str], str] = {}
+        self._called: set[str] = set()
+        """Plugins whose explainer is being called, or hangs."""
         self._lock = threading.Lock()
         self.use(made_by or {})
 
@@ -55,9 +63,10 @@ class Explainers:
         return {spec.name: explainer for explainer in self._explainers.values() for spec in explainer.controls}
 
     def take(self, report: Report) -> None:
-        """Pass a finished cycle to all explainers."""
+        """Pass a finished cycle to explainers that keep facts of it. Each call is a thread."""
+        keeping = {name: explainer for name, explainer in self._explainers.items() if type(explainer).take is not Explainer.take}
         with self._lock:
-            self._answers("take", {name: partial(explainer.take, report) for name, explainer in self._explainers.items()})
+            self._answers("take", {name: partial(explainer.take, report) for name, explainer in keeping.items()})
 
     def explain(
         self,
@@ -111,7 +120,8 @@ class Explainers:
         }
 
     def _suggested(self, report: Report, guest: Guest, controls: Sequence[str]) -> dict[str, str]:
-        calls = {name: partial(_reasons, explainer, report, guest, controls) for name, explainer in self._explainers.items()}
+        suggesting = {name: explainer for name, explainer in self._explainers.items() if type(explainer).reason is not Explainer.reason}
+        calls = {name: partial(_reasons, explainer, report, guest, controls) for name, explainer in suggesting.items()}
         with self._lock:
             reasons = self._answers("reason", calls)
         return {control: text for texts in reversed(reasons.values()) for control, text in texts.items()}
@@ -119,15 +129,26 @@ class Explainers:
     def _answers(self, task: str, calls: Mapping[str, Callable[[], Result]]) -> dict[str, Result]:
         answers: dict[str, Result] = {}
         for name, call in calls.items():
-            try:
-                answers[name] = call()
-            except (Exception, SystemExit) as error:  # a plugin may raise anything
-                if not any(name == broken for broken, _ in self._broken):
-                    LOG.error("the plugin %s failed to explain a guest: %s", name, describe(error), exc_info=error)
-                self._broken[name, task] = describe(error)
-            else:
+            if name in self._called:
+                continue
+            self._called.add(name)
+            result = attempt(partial(self._call, name, call), seconds=EXPLAINER_SECONDS, what="explaining a guest")
+            if isinstance(result.error, OSError):
+                self._called.discard(name)  # no thread could be started, which would do this
+            if result.error is None:
+                answers[name] = result.value  # type: ignore[assignment]  # a call without an error has a value
                 self._broken.pop((name, task), None)
+                continue
+            if not any(name == broken for broken, _ in self._broken):
+                LOG.error("the plugin %s failed to explain a guest: %s", name, describe(result.error), exc_info=result.error)
+            self._broken[name, task] = describe(result.error)
         return answers
+
+    def _call(self, name: str, call: Callable[[], Result]) -> Result:
+        try:
+            return call()
+        finally:
+            self._called.discard(name)
 
 
 def _facts(about: About) -> dict[str, Any]:
