@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from difflib import get_close_matches
-from typing import Final, TypeAlias
+from typing import Final, Protocol
 
 from mom_core import Declarations, Scope, Unit, printable
 from mom_plugins_policy.checks.knowledge import EntityKey, FieldKey, Value
@@ -25,7 +25,11 @@ _LONGEST: Final = 40  # characters of a compared name; time grows faster than qu
 _WHOLE: Final = frozenset({Unit.KIB, Unit.PAGES, Unit.COUNT, Unit.FLAG, Unit.MILLISECONDS, Unit.BYTES})
 
 
-Say: TypeAlias = Callable[..., None]
+class Say(Protocol):
+    """Receiver of remarks on forms."""
+
+    def __call__(self, rule: str, form: Form, message: str, hint: str = "", *, about: object = None) -> None:
+        """Add a remark."""
 
 
 class DeclaredNames:
