@@ -13,7 +13,7 @@ from mom_kvm import Destination, GuestMoves
 from mom_plugins_fleet import FleetPlugin
 from mom_plugins_fleet.host.agent import FleetAgent
 from mom_plugins_fleet.host.orders import HostOrders
-from mom_plugins_fleet.plugin import EMPTY_CYCLES, GUESTS_UNKNOWN, NO_MOVER, STILL_HERE_CYCLES
+from mom_plugins_fleet.plugin import EMPTY_CYCLES, NO_MOVER, STILL_HERE_CYCLES
 from mom_plugins_fleet.records import Move, MoveState
 
 
@@ -73,7 +73,7 @@ class Host:
         decisions = list(self.plugin.mom_act(seen))
         outcomes = [Outcome(one, None, one.value, status) for one in decisions]
         problems = [Problem(Source("sla"), wrong)] if wrong else []
-        verdict = Verdict([Condition(GUESTS_UNKNOWN, "the hypervisor does not answer")] if unlisted else [])
+        verdict = Verdict([Condition("guests", "the hypervisor does not answer")] if unlisted else [])
         self.plugin.mom_report(Report(self.number, 0.0, "enforce", seen, decisions, (), outcomes, problems, (), 0.0, verdict=verdict))
         return decisions
 

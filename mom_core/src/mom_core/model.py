@@ -578,6 +578,10 @@ class Condition:
     over: float = 0.0
 
 
+GUESTS: Final = "guests"
+"""Name of the condition for an unknown list of guests."""
+
+
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """State of the whole host: present conditions, the worst first, then past ones."""
@@ -660,6 +664,12 @@ class Report:
     woken_by: str = ""
     considered: Sequence[Decision] | None = None
     verdict: Verdict | None = None
+
+    @property
+    def guests_unknown(self) -> bool:
+        """True if no guests are listed because their list is unknown. The condition may outlast the failure."""
+        conditions = () if self.verdict is None else self.verdict.conditions
+        return not self.snapshot.guests and any(condition.name == GUESTS and not condition.over for condition in conditions)
 
     def differences(self) -> list[tuple[Entity, str, Value, Value]]:
         """Return decisions that differ on trial: entity, control, decided, on trial (None: none)."""

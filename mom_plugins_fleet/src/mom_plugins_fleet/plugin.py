@@ -44,9 +44,6 @@ if TYPE_CHECKING:
 EMPTY_CYCLES: Final = 3
 """Cycles without guests after which the last guest counts as gone. A failing hypervisor lists none either."""
 
-GUESTS_UNKNOWN: Final = "guests"
-"""The core's condition for an unknown guest list."""
-
 STILL_HERE_CYCLES: Final = 5
 """Cycles without an error after which a guest that is still listed has not moved."""
 
@@ -211,7 +208,7 @@ class FleetPlugin:
     def mom_report(self, report: Report) -> None:
         """Record moves' results, and the host's state."""
         self._report = report
-        self._empty = 0 if report.snapshot.guests or _is_unlisted(report) else self._empty + 1
+        self._empty = 0 if report.snapshot.guests or report.guests_unknown else self._empty + 1
         agent, mover = self.agent, self._context.service(GuestMoves)
         if agent is None:
             return
@@ -251,9 +248,8 @@ class FleetPlugin:
 
     def _is_blind(self, report: Report) -> bool:
         """Return whether a report is old, or the hypervisor listed no guests."""
-        if self._context.monotonic() - report.snapshot.monotonic - report.duration > stale_seconds(self._context.interval):
-            return True
-        return not report.snapshot.guests and _is_unlisted(report)  # the condition may outlast the failure
+        age = self._context.monotonic() - report.snapshot.monotonic - report.duration
+        return age > stale_seconds(self._context.interval) or report.guests_unknown
 
     def state(self) -> HostState | None:
         """Return the host's state; None while guests are unknown."""
@@ -300,11 +296,6 @@ class FleetPlugin:
         if member is None:
             return [Finding(Severity.ERROR, subject, f"the fleet does not know the host {self._host}", "`mom fleet enroll` admits it")]
         return [Finding(Severity.OK, subject, f"the host {self._host} is a member of the group {member.group}")]
-
-
-def _is_unlisted(report: Report) -> bool:
-    conditions = () if report.verdict is None else report.verdict.conditions
-    return any(condition.name == GUESTS_UNKNOWN and not condition.over for condition in conditions)
 
 
 def _result(outcome: Outcome) -> tuple[MoveState, str]:

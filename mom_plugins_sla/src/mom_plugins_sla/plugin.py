@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from mom_core import (
     Declaration,
@@ -33,9 +33,6 @@ from mom_plugins_sla.fairness import Fairness, fairness_of
 from mom_plugins_sla.fields import COLUMNS, FIELDS, fields_of
 from mom_plugins_sla.settings import SlaGuestSettings, SlaSettings
 from mom_plugins_sla.shared_classes import SharedClasses
-
-GUESTS_UNKNOWN: Final = "guests"
-"""The core's condition for an unknown guest list."""
 
 
 class SlaPlugin:
@@ -156,8 +153,7 @@ class SlaPlugin:
     @hookimpl
     def mom_report(self, report: Report) -> None:
         """Keep the snapshot for admission, unless its guests are unknown."""
-        conditions = () if report.verdict is None else report.verdict.conditions
-        if report.snapshot.guests or not any(condition.name == GUESTS_UNKNOWN and not condition.over for condition in conditions):
+        if not report.guests_unknown:
             self._snapshot = report.snapshot
 
     def admission(self, memory_kib: int, sla_class: str = "", count: int = 1) -> Admission:

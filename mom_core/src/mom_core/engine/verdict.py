@@ -9,7 +9,7 @@ from operator import itemgetter
 from typing import Final, NamedTuple
 
 from mom_core.engine.collect import SEE_DOCTOR
-from mom_core.model import Condition, PluginReport, PluginState, Problem, Severity, Source, Verdict, printable
+from mom_core.model import GUESTS, Condition, PluginReport, PluginState, Problem, Severity, Source, Verdict, printable
 
 LOG = logging.getLogger("mom.engine")
 
@@ -155,7 +155,7 @@ def own_conditions(plugins: Iterable[PluginReport], guests_unknown: Problem | No
     """Return the core's own conditions."""
     conditions = [*ledger]
     if guests_unknown is not None:
-        conditions.append(Condition("guests", guests_unknown.message, cure=guests_unknown.hint, after=PATIENCE_SECONDS))
+        conditions.append(Condition(GUESTS, guests_unknown.message, cure=guests_unknown.hint, after=PATIENCE_SECONDS))
     for plugin in plugins:
         if plugin.state is PluginState.SET_ASIDE:
             message = f"the plugin {plugin.name} keeps failing and is set aside, until it is tried again"
