@@ -233,7 +233,7 @@ def test_a_change_that_could_not_be_kept_is_reported_and_kept_in_the_next_cycle(
     it.decided()
     (told,) = it.policies.remarks({})
     assert (told.kind, told.severity) == ("not-kept", "warning")
-    assert told.message.startswith("policy changes would be lost in a restart: the file of policies that were set while mom ran ")
+    assert told.message.startswith("policy changes would be lost in a restart: the file of policies that were set while mom was running ")
     (tmp_path / "state").unlink()
     it.decided()
     assert it.policies.remarks({}) == ()

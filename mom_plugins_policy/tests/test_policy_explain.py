@@ -136,5 +136,5 @@ def test_default_policies_are_not_told_of_where_the_configuration_uses_none(tmp_
     for verb in (("explain", "--guest", "web"), ("eval",), ("check",)):
         done = mom_policy(*verb, "-c", config)
         assert (done.code, done.out) == (1, "")
-        assert f"{config} does not enable the plugin policy, so mom uses no policies (give the path of a policy" in done.err
+        assert f"{config} does not enable the policy plugin, so mom uses no policies (give the path of a policy" in done.err
     assert "50_balloon" in mom_policy("explain", "--guest", "web", "--defaults", "-c", config).out

@@ -127,7 +127,7 @@ def test_a_default_that_reads_what_nobody_collects_is_left_out_and_said_in_each_
     decided, (problem,) = found(it)
     assert decided == {("host", "knob"): 50}
     assert problem.message == "the default policy 10_a is not used: no plugin declares host.load"
-    assert problem.hint == "enable plugins that collect them: the plugin host collects fields of the host"
+    assert problem.hint == "enable plugins that collect them: the host plugin collects fields of the host"
 
 
 # --- what the log says -------------------------------------------------------------------------------------------------------------
@@ -297,7 +297,7 @@ def test_a_guests_trouble_is_a_problem_of_that_guest(tmp_path: Path) -> None:
     assert problem.entity.name == "b"
     assert str(problem.source) == "a:1:44"
     assert (problem.severity, problem.message) == ("warning", "left out by a, because size is unknown")
-    assert problem.hint.startswith("test it with (valid")
+    assert problem.hint.startswith("test the field with (valid")
 
 
 # --- changes -----------------------------------------------------------------------------------------------------------------------

@@ -331,7 +331,7 @@ def test_what_cannot_be_kept_is_said_and_what_was_noted_stays(folder: Folder, va
     text = f"def decide(host, guests):\n    for guest in guests:\n        guest.notes['n'] = 2 if guest.name == 'a' else {value}\n"
     _, problems = folder.decide(text)
     assert [problem.entity.name for problem in problems if problem.entity] == ["b", "c"]
-    said = "its notes are not saved, and the old notes stay: 'n' is not a number, text or list of these"
+    said = "its notes are not saved, and the old notes stay: 'n' is not a number, string or list of these"
     assert {problem.message for problem in problems} == {said}
     text = "def decide(host, guests):\n    return [guest.set('size', guest.notes['n'], because='x') for guest in guests]\n"
     assert folder.decide(text)[0] == {("a", "size"): 2, ("b", "size"): 1, ("c", "size"): 1}

@@ -1,4 +1,4 @@
-"""Policies in force, and atomic run-time changes, which override files and defaults, also after a reload."""
+"""Policies in force, and atomic changes at run time. The changes override files and defaults, even after a reload."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ from mom_plugins_policy.language.policy import Policy, Result
 from mom_plugins_policy.notes import NoteStore
 
 REMEMBERED_CHANGES: Final = 50
-"""Versions share unchanged texts; the largest policies take 50 MiB."""
+"""Number of versions kept. They share unchanged texts; with the largest policies they take 50 MiB."""
 
-_DECIDE_AGAIN: Final = "read the policies in force, and decide again"
+_DECIDE_AGAIN: Final = "read the policies in force, then repeat the change if you still want it"
 
 
 @dataclass(frozen=True, slots=True)
 class Overlay:
-    """Run-time changes; None for a removed policy. `alone`: ignore files and defaults."""
+    """Policies set at run time, keyed by name; None for a removed policy. `alone` ignores files and defaults."""
 
     texts: Mapping[str, PolicyText | None] = field(default_factory=dict)
     alone: bool = False
 
     def over(self, base: Mapping[str, PolicyText]) -> dict[str, PolicyText]:
-        """Return texts in force over `base`, in name order."""
+        """Apply the changes to `base`; return the texts in name order."""
         merged: dict[str, PolicyText | None] = dict(self.texts) if self.alone else {**base, **self.texts}
         return {name: text for name, text in sorted(merged.items()) if text is not None}
 
@@ -62,13 +62,13 @@ class Version:
 
 
 DIFFED_LINES: Final = 2000
-"""Most lines, old and new together, of a diff, which takes 50 ms."""
+"""Maximum of old and new lines together for a full diff, which takes 50 ms."""
 
 SHOWN_LINES: Final = 1000
 
 
 def difference(before: Mapping[str, str], after: Mapping[str, str]) -> str:
-    """Return a unified diff, in name order."""
+    """Return a unified diff of all policies, in name order."""
     lines: list[str] = []
     for name in sorted({*before, *after}):
         old, new = (None if text is None else text.splitlines() for text in (before.get(name), after.get(name)))
@@ -93,9 +93,9 @@ class Read(NamedTuple):
 
 
 class ChangingPolicies:
-    """Policies in force; the evaluator's `PolicyTexts`.
+    """Policies in force. Implements `PolicyTexts` for the evaluator.
 
-    :param kept: file that keeps run-time changes over a restart
+    :param kept: file that keeps run-time changes across restarts
     :param changed: called after a run-time change
     :param refuse_failing: while policies are in force, refuse texts that certainly fail
     """
@@ -126,7 +126,7 @@ class ChangingPolicies:
         self._lock = threading.Lock()
         self._base: Mapping[str, PolicyText] = {}
         self._declared = context.declarations
-        """During a reload the context has newer ones, which mom may still reject."""
+        """During a reload the context has newer declarations, which mom may still reject."""
         self._versions: deque[Version] = deque(maxlen=REMEMBERED_CHANGES)
         self._count = 0
         self._at_load = Overlay()
@@ -145,7 +145,7 @@ class ChangingPolicies:
     # --- files ----------------------------------------------------------------------------------------------------------------------
 
     def load(self) -> None:
-        """Compile everything. Ignore stored changes that no longer fit. Raise `ConfigError`."""
+        """Compile everything. Ignore stored changes that no longer fit. Raise `ConfigError` if a file or default is invalid."""
         with self._lock:
             read = self._read()
             self._base, self._declared = read.texts, read.declared
@@ -157,11 +157,11 @@ class ChangingPolicies:
                 self._take_up(read, kept, at_start)
 
     def check_files(self) -> Policy:
-        """Compile files and defaults. Raise `ConfigError`."""
+        """Compile files and defaults. Raise `ConfigError` if one is invalid."""
         return self._compiled(self._read(), Overlay(), to_work=False)
 
     def prepare(self) -> Callable[[], None]:
-        """Compile the files; return a function that activates them. Both raise `ConfigError`."""
+        """Compile the files; return a function that activates them. Both raise `ConfigError` if a policy is invalid."""
         with self._lock:
             read = self._read()
             overlay = self._overlay
@@ -181,7 +181,7 @@ class ChangingPolicies:
     # --- PolicyTexts ----------------------------------------------------------------------------------------------------------------
 
     def failure(self) -> str:
-        """Return the newest evaluation's fatal error; otherwise empty."""
+        """Return the newest evaluation's fatal error, or an empty string."""
         return printable(str(self.newest.errors[-1]), 400) if self.newest is not None and self.newest.stopped else ""
 
     def state(self) -> PolicyState:
@@ -279,14 +279,14 @@ class ChangingPolicies:
         return self._announced(made)
 
     def keep_first(self) -> None:
-        """Write changes before the first evaluation. Until then mom may reject the reload."""
+        """Write changes just before the first evaluation. Earlier, mom may still reject the reload."""
         if self._kept is None:
             return
         with self._lock:
             on_disk = None
             with contextlib.suppress(StateError):
                 on_disk = self._kept.look() or Overlay()
-            # The plugin replaced by a reload ran until after `load`, and may have changed the file.
+            # The plugin that this reload replaces was running until after `load`, and may have changed the file.
             if on_disk is not None and on_disk != self._at_load and len(self._versions) == 1:
                 self._take_up(Read(self._base, self._declared), on_disk, "changed during a reload")
             self._keep(self._overlay)
@@ -296,7 +296,7 @@ class ChangingPolicies:
         self._closed = True
 
     def keep_again(self) -> None:
-        """Retry a failed write, in each cycle and at the end."""
+        """Retry a failed write, in each cycle and at teardown."""
         if self._kept is None or not self._kept.write_error:  # common case: an evaluation must not wait for the lock
             return
         with self._lock:
@@ -309,7 +309,7 @@ class ChangingPolicies:
         return (PolicyProblem("", 0, 0, "not-kept", message, "warning", "free space, or repair the disk; mom tries again in each cycle"),)
 
     def _announced(self, made: tuple[PolicyState, Policy | None]) -> PolicyState:
-        """Call without the lock."""
+        """Report a change. The caller must not hold the lock."""
         state, policy = made
         if policy is not None:
             self._changed(policy, state)
@@ -357,7 +357,7 @@ class ChangingPolicies:
     def _change_to(
         self, overlay: Overlay, who: str, event: str, base: Mapping[str, PolicyText] | None = None
     ) -> tuple[PolicyState, Policy | None]:
-        """On `PolicyRefused`, nothing has changed."""
+        """Put changes in force. If it raises `PolicyRefused`, nothing has changed."""
         current = self._current()
         based_on = self._base if base is None else base
         effective = overlay.over(based_on)
@@ -388,7 +388,7 @@ class ChangingPolicies:
     # --- on disk --------------------------------------------------------------------------------------------------------------------
 
     def _keep(self, overlay: Overlay) -> None:
-        """Write changes, which are in force even if that fails."""
+        """Write changes to disk. They are in force even if the write fails."""
         if self._kept is None:
             return
         if self._unfit:

@@ -12,7 +12,7 @@ from pydantic import AfterValidator, TypeAdapter
 from mom_core import HOST_ID, MomError, PluginContext, Snapshot, StateError, StateFile, Value, printable
 
 _GONE_SECONDS: Final = 3600.0
-"""An unlisted guest may return from another host."""
+"""Notes of an unlisted guest stay this long, because it may return from another host."""
 
 
 def _checked(values: dict[str, Any]) -> dict[str, Any]:
@@ -25,7 +25,7 @@ def _checked(values: dict[str, Any]) -> dict[str, Any]:
 
 @dataclass(slots=True)
 class KeptNotes:
-    """Notes on one entity. `absent`: monotonic time when the entity vanished from the list, None while listed; `size` in bytes."""
+    """Notes on one entity. `absent` is the monotonic time when the entity vanished from the list, None while listed. `size` is in bytes."""
 
     incarnation: str
     values: Annotated[dict[str, Any], AfterValidator(_checked)]
@@ -57,14 +57,15 @@ def _size(value: Any) -> int:
 class NoteStore:
     """Notes in memory and in a state file, with a limit on their total size.
 
-    A guest's notes end when it restarts with another `incarnation`, or an hour after it is gone (at once if incarnations are unknown).
+    Drops a guest's notes when the guest restarts with another `incarnation`, or an hour after it is gone (at once if its incarnation is
+    unknown).
 
-    :param context: of the plugin whose folder holds the file; None: keep notes in memory
+    :param context: of the plugin whose folder holds the file; None to keep notes in memory
     :param whose: owner of the notes for messages, such as `policies in Python`
     """
 
     LARGEST: ClassVar[int] = 8 << 20
-    """Bytes in JSON: ten notes of 70 bytes on each of 10,000 guests."""
+    """Maximum size as JSON in bytes: ten notes of 70 bytes on each of 10,000 guests."""
 
     def __init__(self, context: PluginContext | None = None, file: str = "notes.json", whose: str = "policies") -> None:
         self._file: StateFile[dict[str, KeptNotes]] | None = None
@@ -83,7 +84,7 @@ class NoteStore:
 
     @staticmethod
     def size_of(name: str, value: Any) -> int:
-        """Return a note's bytes; 0 for None."""
+        """Return a note's size in bytes; 0 for None."""
         return 0 if value is None else _size(name) + _size(value)
 
     @property
@@ -106,7 +107,7 @@ class NoteStore:
         self._unwritten = True
 
     def begin(self, snapshot: Snapshot) -> dict[str, dict[str, Any]]:
-        """Return notes by entity id and name. Drop those of gone or restarted guests."""
+        """Return notes keyed by entity id and name. Drop notes of gone or restarted guests."""
         self._incarnations = {HOST_ID: "", **{guest.id: guest.incarnation for guest in snapshot.listed}}
         current: dict[str, dict[str, Any]] = {}
         for identity, notes in list(self._kept.items()):
@@ -124,7 +125,7 @@ class NoteStore:
         return current
 
     def keep(self, notes: Mapping[str, dict[str, Any]]) -> Sequence[str]:
-        """Replace notes, and write the file. Return entities that keep old notes because of `LARGEST`."""
+        """Replace notes, and write the file. Return entities whose old notes stay because of `LARGEST`."""
         refused: list[str] = []
         for identity, values in notes.items():
             before = self._kept.get(identity)

@@ -63,12 +63,12 @@ class PolicyPlugin:
         defaults: bool | None = None
         """Use the plugins' default policies, except those replaced by name. Unset: yes, unless `file` is set."""
         keep_changes: bool = False
-        """Keep policies that were set while mom ran, for example by vdsm, after a restart or a change of these settings."""
+        """Keep policies that were set while mom was running, for example by vdsm, after a restart or a change of these settings."""
         refuse_failing: bool = True
-        """While mom runs, reject new policies that certainly fail, and keep the current ones. Such policies call a function or set a
+        """While mom is running, reject new policies that certainly fail, and keep the current policies. They call a function or set a
         variable that does not exist. MOM accepts them, and then decides nothing."""
         ignore: list[str] = Field(default_factory=list)
-        """Controls that policies may set without effect. This disables a part of policies that should not be edited."""
+        """Controls that policies may set without effect. This setting disables a part of policies that should not be edited."""
         shadow: Path | None = None
         """A folder of policies on trial. They replace current policies of the same names in a second evaluation, which mom only reports."""
         limits: PolicyLimits = PolicyLimits()
@@ -82,7 +82,7 @@ class PolicyPlugin:
     def __init__(self, settings: Settings, context: PluginContext) -> None:
         self._settings = settings
         self._context = context
-        # A command may run while mom runs, and must not touch mom's file.
+        # A command may run beside mom, and must not touch mom's file.
         keeps = settings.keep_changes and context.serves
         self._is_in_force = False
         self._not_read: tuple[Problem, ...] = ()
@@ -90,7 +90,7 @@ class PolicyPlugin:
         self._remarked: frozenset[PolicyProblem] = frozenset()
         self._notes = NoteStore(context)
         lost = "the policies are those of the files and defaults"
-        kept = context.state_file(_CHANGES, "the file of policies that were set while mom ran", OVERLAY, mode=0o600, loss=lost)
+        kept = context.state_file(_CHANGES, "the file of policies that were set while mom was running", OVERLAY, mode=0o600, loss=lost)
         self._policies = ChangingPolicies(
             context,
             settings.limits,
@@ -173,7 +173,7 @@ class PolicyPlugin:
 
     @hookimpl
     def mom_problems(self) -> Iterable[Condition]:
-        """Report that no policy decides."""
+        """Report if no policy is in use."""
         policy = self._policies.policy
         if policy is not None and policy.program.forms:
             return []
@@ -286,7 +286,7 @@ class PolicyPlugin:
 
 
 def _problems(result: Result, snapshot: Snapshot) -> Iterator[Problem]:
-    """Yield only one for a guest with unknown fields."""
+    """Yield only one problem for a guest with unknown fields."""
     left_out: dict[str, list[Fault]] = {}
     for fault in result.errors:
         if fault.entity is not None and _unknown_fields(fault, snapshot):
@@ -298,7 +298,7 @@ def _problems(result: Result, snapshot: Snapshot) -> Iterator[Problem]:
         fields = list(dict.fromkeys(field for fault in faults for field in _unknown_fields(fault, snapshot)))
         verb = "is" if len(fields) == 1 else "are"
         message = f"left out by {names}, because {', '.join(fields)} {verb} unknown"
-        hint = "test it with (valid …) first; then the policy decides on the rest"
+        hint = "test the field with (valid …) first; then the policy can decide the rest"
         yield Problem(faults[0].source, message, faults[0].entity, Severity.WARNING, hint)
 
 
@@ -313,8 +313,8 @@ def _unknown_fields(fault: Fault, snapshot: Snapshot) -> list[str]:
 _WRITE_SOME: Final = "enable plugins with default policies, such as balloon and ksm, without `defaults: false`; or write your own policies"
 
 _COLLECTORS: Final = {
-    Scope.HOST: "the plugin host collects fields of the host",
-    Scope.GUEST: "the hypervisor's plugin, or one like guestagent, collects fields of guests",
+    Scope.HOST: "the host plugin collects fields of the host",
+    Scope.GUEST: "the hypervisor's plugin, or a plugin such as guestagent, collects fields of guests",
 }
 
 

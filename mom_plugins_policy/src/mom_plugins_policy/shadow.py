@@ -27,7 +27,7 @@ class Shadow:
         self.notes = NoteStore(context, "shadow-notes.json", "policies on trial")
         self._folder = folder
         self._context = context
-        self._limits = limits.model_copy(update={"seconds": limits.seconds / 2})  # the real decisions wait for it
+        self._limits = limits.model_copy(update={"seconds": limits.seconds / 2})  # the real decisions wait for the trial
         self._texts: Mapping[str, str] = {}
         self._policy: Policy | None = None
         self._beside = ""

@@ -17,7 +17,7 @@ from mom_core.testing import snapshot
 from mom_plugins_policy.sources import text_of
 
 LONGEST: Final = 64 << 20
-"""Bytes of a file. 10,000 guests with 60 fields each take a third."""
+"""Maximum size of a file in bytes. 10,000 guests with 60 fields each take a third of it."""
 
 EXAMPLE: Final = Path(__file__).with_name("example.json")
 """Host short of memory: one guest can spare memory, one runs out, one reports nothing."""
@@ -50,7 +50,7 @@ class SampleForm(StrictModel):
 
 
 class SnapshotForm(SampleForm):
-    """Snapshot. Properties belong to `host` and to guests by name; history is oldest first."""
+    """Snapshot as JSON. Properties are keyed by `host` or a guest's name; history is oldest first."""
 
     properties: dict[str, dict[str, FieldValue]] = Field(default_factory=dict)
     history: list[SampleForm] = Field(default_factory=list)
@@ -66,9 +66,9 @@ class SnapshotForm(SampleForm):
             elif "uuid" in properties and name != HOST_ID:
                 uuid = properties["uuid"]
                 if not isinstance(uuid, str) or uuid in ("", HOST_ID):
-                    yield ("properties", name, "uuid"), "must be a text that identifies the guest"
+                    yield ("properties", name, "uuid"), "must be a string that identifies the guest"
                 elif owners.setdefault(uuid, name) != name:
-                    yield ("properties", name, "uuid"), f"is also that of {owners[uuid]}"
+                    yield ("properties", name, "uuid"), f"is also the UUID of {owners[uuid]}"
 
     def made(self) -> Snapshot:
         """Build the snapshot."""
@@ -93,7 +93,7 @@ def _unique(file: str, pairs: Sequence[tuple[str, object]]) -> dict[str, object]
 
 
 def read_form(path: Path) -> SnapshotForm:
-    """Read a JSON file (`-`: standard input). Raise `ConfigError`."""
+    """Read a JSON file (`-`: standard input). Raise `ConfigError` if it is unreadable or invalid."""
     file = "standard input" if str(path) == "-" else str(path)
     text = text_of(path, LONGEST, "a snapshot is a JSON file; `mom policy snapshot --example` prints one")
     try:
@@ -117,12 +117,12 @@ def checked_form(values: object, file: str) -> SnapshotForm:
 
 
 def read_snapshot(path: Path) -> Snapshot:
-    """Read a snapshot from a JSON file. Raise `ConfigError`."""
+    """Read a snapshot from a JSON file. Raise `ConfigError` if it is unreadable or invalid."""
     return read_form(path).made()
 
 
 def as_json(source: Snapshot) -> dict[str, Any]:
-    """Return a snapshot and its history for `read_snapshot`."""
+    """Return a snapshot and its history in the format of `read_snapshot`."""
     made: dict[str, Any] = {"host": dict(source.host.fields), "guests": _fields_of(source.guests.values())}
     made["properties"] = {HOST_ID: dict(source.host.properties), **{guest.name: dict(guest.properties) for guest in source.guests.values()}}
     if source.history:
@@ -138,7 +138,7 @@ def _fields_of(guests: Iterable[Guest]) -> dict[str, dict[str, Value]]:
 
 
 def fields_in(source: Snapshot) -> dict[tuple[Scope, str], Host | Guest]:
-    """Return fields, each with its first entity."""
+    """Return all fields, each with the first entity that has it."""
     result: dict[tuple[Scope, str], Host | Guest] = {}
     entities: list[Host | Guest] = [source.host, *source.guests.values()]
     for entity in entities:

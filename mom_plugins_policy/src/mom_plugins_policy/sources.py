@@ -16,14 +16,14 @@ SINGLE = "50_main_"
 
 @dataclass(slots=True)
 class Texts:
-    """Texts and files by policy name, and problems while reading."""
+    """Texts and files keyed by policy name, and problems found while reading."""
 
     texts: dict[str, str] = field(default_factory=dict)
     files: dict[str, str] = field(default_factory=dict)
     problems: list[ConfigProblem] = field(default_factory=list)
 
     def usable(self) -> Texts:
-        """Return itself. Raise `ConfigError` for any problem."""
+        """Return these texts. Raise `ConfigError` for any problem."""
         if self.problems:
             raise ConfigError(sorted(self.problems))
         return self
@@ -103,7 +103,7 @@ def _read(path: Path, name: str, result: Texts, longest: int) -> None:
 
 
 def text_of(path: Path, longest: int, hint: str) -> str:
-    """Read a file (`-`: standard input). Raise `ConfigError`.
+    """Read a file (`-`: standard input). Raise `ConfigError` if it cannot be read as text.
 
     :param longest: size limit in bytes
     :param hint: expected contents

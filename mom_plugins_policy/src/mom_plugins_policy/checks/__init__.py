@@ -17,13 +17,13 @@ from mom_plugins_policy.language.policy import Code, Policy
 __all__ = ["RULES", "check", "check_policy"]
 
 _last: WeakKeyDictionary[Code, tuple[Declarations | None, list[PolicyProblem]]] = WeakKeyDictionary()
-"""Cache: mom checks a change before it sets it."""
+"""Cached remarks: mom checks a change, and checks the same policies again when they are in force."""
 
 
 def check(texts: Mapping[str, str], declarations: Declarations | None = None, limits: PolicyLimits = DEFAULT_LIMITS) -> list[PolicyProblem]:
     """Return remarks, sorted by name and position.
 
-    :param declarations: of the enabled plugins, whose default policies are part of the program; None: every field and control is valid
+    :param declarations: of the enabled plugins, including their default policies; None accepts every field and control
     """
     beside = {} if declarations is None else declarations.policies
     try:

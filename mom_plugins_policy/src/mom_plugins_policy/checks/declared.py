@@ -44,7 +44,7 @@ class DeclaredNames:
         self.notes_read: list[tuple[Form, str]] = []
 
     def like(self, kind: str, name: str, names: Callable[[], Collection[str]]) -> str:
-        """Suggest a similar name; empty if none."""
+        """Return a hint with a similar name, or an empty string."""
         key = (kind, name)
         if key not in self._suggested and len(self._suggested) < _MOST and len(name) <= _LONGEST:
             # An equal name is bound, but not here.
@@ -54,7 +54,7 @@ class DeclaredNames:
         return self._suggested.get(key, "")
 
     def meant(self, name: str) -> str:
-        """Return a hint for a name without owner or quotes; otherwise empty."""
+        """Return a hint for a name that lacks its owner or quotes, or an empty string."""
         owned = [f"{_OWNERS[scope]}.{name}" for scope in Scope if (scope, name) in self._fields]
         hints = [f"the field is {' or '.join(owned)}"] if owned else []
         if owned or name in self._controls:
@@ -92,7 +92,7 @@ class DeclaredNames:
         self._say("unknown-field", form, f"no plugin declares the {scope} field {printable(name, 60)}", hint)
 
     def method(self, entity: EntityKey | None, method: str, name: str, values: Sequence[Value], places: Sequence[Form]) -> None:
-        """Check a call of a method with a name."""
+        """Check a method call whose argument is a name."""
         place = places[0]
         if method == "GetVar":
             self.notes_read.append((place, name))

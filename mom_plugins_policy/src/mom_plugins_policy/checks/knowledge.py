@@ -1,4 +1,4 @@
-"""Knowledge before evaluation: values, variables, and which values are not nil."""
+"""Facts known before an evaluation: values, variables, and which values are not nil."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ NO_KEYS: Final[Keys] = frozenset()
 
 
 class EntityKey(NamedTuple):
-    """Host, or the guest of a loop, numbered by nesting."""
+    """Host, or guest of a loop. Loops are numbered by nesting."""
 
     scope: Scope
     number: int = 0
@@ -37,10 +37,10 @@ class FieldKey(NamedTuple):
 class Value:
     """Value, as far as known.
 
-    :param doubt: field, or `nil`, because of which it may be nil
-    :param if_true: other values that are not nil if this one is true; `if_false`, `if_there` likewise
-    :param zero: values that it compares with 0
-    :param held: function or method that it holds
+    :param doubt: field (or `nil`) that may make this value nil
+    :param if_true: other values that are not nil if this value is true; `if_false`: if it is false; `if_there`: if it is not nil
+    :param zero: values that this value compares with 0
+    :param held: function or method in this value
     """
 
     types: int
@@ -61,17 +61,17 @@ class Value:
         return self if self.key is None else self.key
 
     def can_be(self, truth: bool) -> bool:
-        """Return whether it can have this truth value."""
+        """Return whether the value can have this truth value."""
         if self.constant is not None:
             return bool(self.constant[0]) is truth
         return not truth if self.types == NIL else truth or bool(self.types & ~(ENTITY | FUNCTION))
 
     def keys(self, truth: bool) -> Keys:
-        """Return values that are not nil if it has this truth value."""
+        """Return values that are not nil if this value has this truth value."""
         return self.if_true | self.existing() if truth else self.if_false
 
     def existing(self) -> Keys:
-        """Return values that are not nil if this one is not."""
+        """Return values that are not nil if this value is not nil."""
         return self.if_there | frozenset((self.identity,)) if self.types & NIL else self.if_there
 
 
@@ -88,7 +88,7 @@ def constant(value: object) -> Value:
 
 
 def either(then: Value, otherwise: Value, if_true: Keys = NO_KEYS, if_false: Keys = NO_KEYS) -> Value:
-    """Return either value. The condition proves `if_true` or `if_false` not nil."""
+    """Combine the values of two branches. The condition proves `if_true` or `if_false` not nil."""
     if then is otherwise or (then.constant is not None and (then.types, then.constant) == (otherwise.types, otherwise.constant)):
         return then
 
@@ -111,7 +111,7 @@ def either(then: Value, otherwise: Value, if_true: Keys = NO_KEYS, if_false: Key
 
 
 def bound(value: Value) -> Value:
-    """Return a variable's value, assumed to be bound."""
+    """Return a variable's value on the assumption that the variable is bound."""
     return replace(value, types=value.types & ~UNBOUND) if value.types & UNBOUND else value
 
 
@@ -120,7 +120,7 @@ Key: TypeAlias = "tuple[str, Hashable] | tuple[str, Hashable, str]"
 
 
 class Knowledge:
-    """Knowledge at one point of a walk."""
+    """Facts known at one point of a walk."""
 
     def __init__(self) -> None:
         self.chain = [0]

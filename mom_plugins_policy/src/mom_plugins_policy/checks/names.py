@@ -17,16 +17,16 @@ _TAKEN = frozenset(name for name, word in WORDS.items() if not word.extension)
 
 @dataclass(slots=True)
 class Names:
-    """Names in policies."""
+    """Names that policies bind, read and call."""
 
     read: set[str] = field(default_factory=set)
     called: set[str] = field(default_factory=set)
     variables: list[tuple[Form, bool]] = field(default_factory=list)
-    """From `defvar` and `let`; True at top level."""
+    """Variables of `defvar` and `let`; True at top level."""
     others: list[Form] = field(default_factory=list)
-    """From `with`, and parameters."""
+    """Variables of `with`, and parameters of functions."""
     functions: list[tuple[Form, bool]] = field(default_factory=list)
-    """From `def`; True at top level."""
+    """Functions of `def`; True at top level."""
     tested: dict[str, set[str]] = field(default_factory=dict)
     libraries: set[str] = field(default_factory=set)
     """Policies that only bind and define names."""

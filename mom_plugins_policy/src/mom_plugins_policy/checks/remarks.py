@@ -24,7 +24,7 @@ _WARNINGS = (
 )  # fmt: skip
 
 RULES: Mapping[str, Severity] = {**dict.fromkeys(_ERRORS, Severity.ERROR), **dict.fromkeys(_WARNINGS, Severity.WARNING)}
-"""Rules, described in `docs/policy-checks.md`. Errors are named after the error in an evaluation."""
+"""Rules, described in `docs/policy-checks.md`. Rules for errors have the names of evaluation errors."""
 
 
 def remark(rule: str, form: Form, message: str, hint: str = "", *, severity: Severity | None = None) -> PolicyProblem:

@@ -1,4 +1,5 @@
-"""Walk over a program: both branches of every `if`, functions at their calls, loops once. It knows only types and non-nil values."""
+"""Walk over a program: both branches of every `if`, functions at their calls, loops once. The walk knows only types, and which values are
+not nil."""
 
 from __future__ import annotations
 
@@ -47,7 +48,7 @@ _OF_VALUES: Final = frozenset({"type", "possible-nil", "zero-division", "range",
 
 _OF_NAMES: Final = frozenset({"unknown-field", "undefined-symbol", "unknown-variable", "unknown-function"})
 
-_ELSEWHERE: Final = "check it together with the policy that defines it, if there is one"
+_ELSEWHERE: Final = "if another policy defines it, check both together"
 _INSTEAD: Final = {
     "true": "write 1", "false": "write 0", "none": "write nil", "else": "`else` may only begin the last clause of cond",
     "kib": "write the number alone: memory is in KiB", "mib": "memory is in KiB: 512 MiB is 524288",
@@ -75,7 +76,7 @@ class _Together:
 class Walk:
     """Walk over a program. Its result is `remarks`.
 
-    :param guarded: host fields that each policy tests for nil
+    :param guarded: host fields that a policy tests for nil, keyed by policy name
     """
 
     def __init__(self, program: Program, declarations: Declarations | None, guarded: Mapping[str, Collection[str]]) -> None:
@@ -250,7 +251,7 @@ class Walk:
         return value
 
     def _branch(self, work: Callable[[], Value], keys: Keys) -> tuple[Value | None, dict[Key, Any]]:
-        """Run `work` knowing that these values are not nil, and undo its changes. None: it fails."""
+        """Run `work` knowing that these values are not nil, and undo its changes. The value is None if it fails."""
         self._now.store.begin()
         self._now.know(keys)
         value = None

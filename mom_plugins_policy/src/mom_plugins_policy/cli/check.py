@@ -28,10 +28,10 @@ from mom_plugins_policy.cli.output import plain, with_excerpt
 def check_command(
     paths: tuple[Path, ...], strict: bool, with_default_policies: bool, as_json: bool, config_path: str | None
 ) -> None:  # fmt: skip
-    """Find mistakes in policies before they go live. Without FILE: in the policies that a running mom would use.
+    """Find mistakes in policies before they go live. Without FILE, check the policies that a running mom would use.
 
-    Errors reject the policies, or are certain failures during evaluation. Warnings are legal but suspicious code. Exit code 1: errors (with
-    --strict: or warnings). Exit code 2: the policies cannot be read.
+    Errors make mom reject the policies, or are certain failures during evaluation. Warnings are legal but suspicious code. Exit code 1:
+    errors (with --strict, also warnings). Exit code 2: the policies cannot be read.
     """
     inputs = policies_for(paths, config_path, defaults=with_default_policies)
     remarks = check(inputs.texts, inputs.declarations, inputs.limits)

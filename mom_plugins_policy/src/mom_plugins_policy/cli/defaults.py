@@ -22,10 +22,9 @@ def defaults_command(name: str | None, as_json: bool, config_path: str | None) -
 
     Your own policy replaces a default policy of the same name:
 
-    \b
-      mom policy defaults 50_balloon > /etc/mom/policy.d/50_balloon.policy
+    \b mom policy defaults 50_balloon > /etc/mom/policy.d/50_balloon.policy
 
-    Often it is enough to set some of its variables, in a policy whose name sorts before it.
+    Often it is enough to set some of its variables in a policy whose name sorts earlier.
     """
     policies = declarations_of(configured(config_path)).policies
     if name is not None and name not in policies:
@@ -52,7 +51,7 @@ def _first_sentence(text: str) -> str:
 @click.option("--example", is_flag=True, help="Print the example that is used where no snapshot is given.")
 @config_option
 def snapshot_command(example: bool, config_path: str | None) -> None:
-    """Print what the configured plugins collect from this host now, as JSON, for --snapshot and for tests of policies.
+    """Print the data that the configured plugins collect from this host now, as JSON, for --snapshot and for tests of policies.
 
     The command takes a second, because rates need two samples. It changes nothing on the host.
     """

@@ -24,7 +24,7 @@ from mom_plugins_policy.language.policy import Result
 from mom_plugins_policy.sources import text_of
 
 EXPRESSION = "~expression"
-"""Sorts after the files, so that it can use their definitions."""
+"""Policy name of an expression. It sorts last, so expressions can use the files' definitions."""
 
 
 @click.command("eval")
@@ -39,12 +39,13 @@ def eval_command(
     paths: tuple[Path, ...], expressions: tuple[str, ...], snapshot_path: Path | None, live: bool, with_default_policies: bool,
     as_json: bool, config_path: str | None,
 ) -> None:  # fmt: skip
-    """Evaluate policies on a snapshot, and print values, decisions and errors. Nothing is changed on the host.
+    """Evaluate policies on a snapshot, and print values, decisions and errors. The command changes nothing on the host.
 
-    A FILE of `-` reads forms from the standard input, which are evaluated like those of -e.
+    If FILE is `-`, the command reads expressions from the standard input, and evaluates them like those of -e.
 
-    Without FILE and -e: the policies that a running mom would use. With --live: the policies in force, if mom runs and enables the plugin
-    http. Exit code 1: the evaluation has errors. Exit code 2: the policies or the snapshot cannot be read.
+    Without FILE and -e, the command evaluates the policies that a running mom would use. With --live, it evaluates the policies in force,
+    if mom is running with the http plugin. Exit code 1: the evaluation has errors. Exit code 2: the policies or the snapshot cannot be
+    read.
     """
     if Path("-") in paths:
         if snapshot_path == Path("-"):

@@ -41,11 +41,11 @@ def explain_command(
     paths: tuple[Path, ...], guest_name: str | None, about_host: bool, snapshot_path: Path | None, live: bool,
     with_default_policies: bool, as_json: bool, config_path: str | None,
 ) -> None:  # fmt: skip
-    """Show the decisions about a guest or the host on a snapshot, with their reasons, or which fields are unknown.
+    """Show the decisions about a guest or the host on a snapshot, with their reasons. Without a decision, show the unknown fields.
 
-    Without FILE: the policies that a running mom would use. With --live: the policies in force, if mom runs and enables the plugin http.
-
-    Exit code 1: the evaluation has errors about it. Exit code 2: the policies or the snapshot cannot be read.
+    Without FILE, the command evaluates the policies that a running mom would use. With --live, it evaluates the policies in force, if mom
+    is running with the http plugin. Exit code 1: the evaluation has errors about the guest or host. Exit code 2: the policies or the
+    snapshot cannot be read.
     """
     if (guest_name is None) == (not about_host):
         raise click.UsageError("use --guest NAME or --host")

@@ -1,4 +1,4 @@
-"""Inputs of most verbs: policies, declarations and a snapshot."""
+"""Inputs of most subcommands: policies, declarations and a snapshot."""
 
 from __future__ import annotations
 
@@ -44,14 +44,14 @@ def snapshot_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options `--snapshot FILE` and `--live`."""
     about = "Read this host through the configured plugins for a second. Nothing on the host is changed."
     live = click.option("--live", is_flag=True, help=about)
-    about = "A snapshot as JSON, - for standard input.  [default: a small example]"
+    about = "A snapshot as JSON; - is standard input.  [default: a small example]"
     file = click.option("--snapshot", "snapshot_path", metavar="FILE", default=None, type=click.Path(path_type=Path), help=about)
     return file(live(function))
 
 
 @dataclass(slots=True)
 class PolicyInputs:
-    """Policies of a verb, with files by name, declarations and limits."""
+    """Policies for a subcommand, with files keyed by policy name, declarations and limits."""
 
     texts: dict[str, str]
     files: dict[str, str]
@@ -59,9 +59,9 @@ class PolicyInputs:
     limits: PolicyLimits
 
     def compiled(self, sample: Snapshot) -> Policy:
-        """Compile to one program. Print mistakes and exit with 2 if any.
+        """Compile the policies to one program. If there are mistakes, print them and exit with 2.
 
-        :param sample: its fields count as declared
+        :param sample: snapshot whose fields count as declared
         """
         try:
             return Policy.compile(self.texts, with_fields_of(sample, self.declarations), self.limits)
@@ -83,7 +83,7 @@ def policies_for(
     """Return policies of files and folders, or of the configuration, or else default policies.
 
     :param defaults: add default policies to files
-    :param needed: False: no policies without files
+    :param needed: False to return no policies without files
     :param live: without files, use the policies in force in a running mom
     :raises MomError: unreadable files, or a configuration without policies
     """
@@ -104,7 +104,7 @@ def policies_for(
         become_owner(*(path for path in (settings.directory, settings.file) if path is not None))
         policies, beside = read_policies(settings.directory, settings.file, limits), settings.wants_defaults
     elif needed and config is not None and not defaults:
-        message = f"{config.file} does not enable the plugin policy, so mom uses no policies"
+        message = f"{config.file} does not enable the policy plugin, so mom uses no policies"
         raise MomError(message, hint="give the path of a policy file, or use --defaults for the plugins' default policies")
     elif needed:
         beside = True
@@ -112,7 +112,7 @@ def policies_for(
 
 
 def _in_force(config: Config) -> Mapping[str, PolicyText] | None:
-    """None: no answer; a message says why."""
+    """Return None if mom does not answer, and print the reason."""
     from mom_daemon import ask
 
     answer = ask(config, lambda running: running.policies(), otherwise="the files and defaults")
@@ -124,7 +124,7 @@ def _in_force(config: Config) -> Mapping[str, PolicyText] | None:
 
 
 def configured(path: str | None) -> Config | None:
-    """Return the named or else the usual configuration, if any."""
+    """Return the configuration at `path`, else the usual configuration; None if it does not exist."""
     from mom_core import load_config
 
     return None if path is None and not USUAL_CONFIG.exists() else load_config(path)

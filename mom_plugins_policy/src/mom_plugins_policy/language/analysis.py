@@ -29,7 +29,7 @@ _INLINE_SIZES = (4000, 400, 80, 15, 0)  # candidate size limits for inlined func
 
 @dataclass(eq=False, slots=True)
 class Definition:
-    """`def` of a function, with its body's effects (without called functions)."""
+    """`def` of a function, with its body's effects (without effects of called functions)."""
 
     form: Form
     name: str
@@ -63,7 +63,7 @@ class Program:
     calls: Counter[str] = field(default_factory=Counter)
     size: int = 0
     roles: dict[int, Roles] = field(default_factory=dict)
-    """Roles of well-formed special forms, by index."""
+    """Roles of well-formed special forms, keyed by form index."""
     words: Mapping[str, Word] = field(default_factory=lambda: WORDS)
     """Words, without extensions that the program defines itself."""
     _changing: set[str] | None = None
@@ -310,7 +310,7 @@ def _choose_inlining(program: Program) -> None:
         total = _expanded(program, order, size)
         if total <= 4 * program.size + 20_000:
             break
-    # A separate function looks up callees with several definitions at each call, so these are separate too.
+    # A separate function looks up callees with several definitions at each call, so these callees are separate too.
     called = {callee for name in program.alone for callee in _callees(program, name)}
     program.alone.update(name for name in program.reached(called) if len(definitions[name]) > 1)
     if not program.alone:
@@ -322,7 +322,7 @@ def _choose_inlining(program: Program) -> None:
 
 
 def _callees_first(program: Program) -> list[str]:
-    """Make a function separate if it closes a cycle."""
+    """Return functions after their callees. Make a function separate if its call closes a cycle."""
     definitions = program.definitions
     order: list[str] = []
     begun: set[str] = set()
@@ -351,7 +351,7 @@ def _callees(program: Program, name: str) -> Iterator[str]:
 
 
 def _expanded(program: Program, order: Sequence[str], largest: int) -> int:
-    """Make functions above a size separate."""
+    """Make functions above a size separate; return the size of the expanded program."""
     definitions = program.definitions
     sites = Counter(program.calls)
     for definition in program.functions():

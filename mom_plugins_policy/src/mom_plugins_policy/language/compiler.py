@@ -4,8 +4,8 @@
 - Each form that can fail starts a new line: a traceback's line number identifies it (`Site`).
 - The code counts steps per loop and call, weighted by the forms in the body.
 - Policy text never becomes code: names are numbered, and values are constants, except small numbers and identifiers.
-- Expressions have no effects, so one can be computed again to explain an error. It needs a temporary variable only before a statement with
-  effects (`Emitter.arguments`).
+- Expressions have no effects, so an expression can be computed again to explain an error. An expression needs a temporary variable only
+  before a statement with effects (`Emitter.arguments`).
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _numbers = count(1)
 class Compiled:
     """Compiled program, with the forms of its lines.
 
-    :param undeclared: fields that no plugin declares. Reading one is an `undefined-symbol` error
+    :param undeclared: fields that no plugin declares. Reading an undeclared field is an `undefined-symbol` error
     """
 
     def __init__(self, program: Program, limits: PolicyLimits, undeclared: frozenset[tuple[Scope, str]]) -> None:

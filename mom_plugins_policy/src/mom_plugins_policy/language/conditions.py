@@ -46,13 +46,13 @@ class RequestCondition:
 
 
 def reason_of(conditions: Sequence[RequestCondition], identity: str, snapshot: Snapshot) -> str:
-    """Return a request's reason, outermost condition first; empty if unconditional."""
+    """Return a request's reason, outermost condition first; an empty string if unconditional."""
     entity = snapshot.host if identity == HOST_ID else snapshot.guests[identity]
     return printable("; ".join(condition.text_for(entity, snapshot.host) for condition in conditions), _LONGEST)
 
 
 def conditions_in(program: Program) -> Mapping[int, Sequence[RequestCondition]]:
-    """Return requests' conditions by form index, outermost first."""
+    """Return requests' conditions keyed by form index, outermost first."""
     return _Outline(program).conditions
 
 

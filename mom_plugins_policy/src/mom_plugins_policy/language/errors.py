@@ -18,7 +18,7 @@ KINDS = frozenset({
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """Error with its position (1-based; 0: unknown).
+    """Error of a policy. `line` and `column` are 1-based; 0 if unknown.
 
     :param entity: guest whose step failed; None outside of loops over `Guests`
     :param values: operands, such as `g.balloon_cur is nil`
@@ -54,7 +54,7 @@ class Fault:
 
 
 class PolicyError(MomError):
-    """Unusable policies, with all faults. `kind` to `message` describe the first."""
+    """Unusable policies, with all faults. `kind` to `message` describe the first fault."""
 
     def __init__(self, faults: Sequence[Fault]) -> None:
         self.faults = tuple(faults)

@@ -2,7 +2,7 @@
 
 Line breaks and one blank line stay. A line is indented by four columns more than the line of its innermost bracket, plus four for each
 further bracket in that line, except `{`. A closing bracket is indented like its opening line. Tokens have one space between them, except
-after `(` and before `)`; a comment has at least two before it.
+after `(` and before `)`; a comment has at least two spaces before it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _SKIPPED: Final = re.compile(r"(#[^\n]*)|[^#]+")
 
 
 def formatted(name: str, text: str) -> str:
-    """Format a text. Raise `PolicyError` if invalid."""
+    """Format a policy's text. Raise `PolicyError` if it is invalid."""
     read(name, text)
     result = "".join(_pieces(text))
     # If the program would change, leave the file unchanged.

@@ -13,7 +13,7 @@ class PolicyLimits(StrictModel):
     """Limits of one evaluation, far above the needs of real policies."""
 
     policies: Annotated[int, Field(ge=1, le=10_000)] = 500
-    """Policies, including plugins'. A host has some dozens."""
+    """Number of policies, including those of plugins. A host has some dozens."""
     text: Annotated[int, Field(ge=1, le=1 << 24)] = 1 << 20
     """Characters in all policies together."""
     forms: Annotated[int, Field(ge=1, le=1_000_000)] = 50_000

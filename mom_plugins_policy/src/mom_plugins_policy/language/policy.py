@@ -46,12 +46,12 @@ class Result:
 
     @property
     def notes(self) -> Mapping[str, Mapping[str, Any]]:
-        """Notes to keep, by entity id and name; nil deletes."""
+        """Notes to keep, keyed by entity id and name; nil deletes a note."""
         return {identity: notes for identity, notes in self.run.noted.items() if identity not in self._lost}
 
     @cached_property
     def decisions(self) -> Sequence[Decision]:
-        """Last request per control and entity, without guests with a failed step."""
+        """Last request per control and entity, without guests whose step failed."""
         run, policy = self.run, self.policy
         result: list[Decision] = []
         reasons: dict[int, _Reason] = {}
@@ -146,7 +146,7 @@ class Code:
 
     @cached_property
     def conditions(self) -> Mapping[int, Sequence[RequestCondition]]:
-        """Conditions of requests, by form index."""
+        """Conditions of requests, keyed by form index."""
         return conditions_in(self.program)
 
     @cached_property
@@ -179,7 +179,7 @@ class Policy:
         compiled = code.without(frozenset())
         self.fields = compiled.fields
         self.undeclared: frozenset[tuple[Scope, str]] = frozenset()
-        """Fields named in the texts that no plugin declares. Reading one is an error."""
+        """Undeclared fields that the texts name. Reading them is an error."""
         if declarations is not None:
             self.undeclared = frozenset(field for field in compiled.fields if field not in declarations.fields)
             if self.undeclared:
@@ -189,33 +189,33 @@ class Policy:
     def compile(cls, texts: Mapping[str, str], declarations: Declarations | None = None, limits: PolicyLimits = DEFAULT_LIMITS) -> Policy:
         """Compile policies in name order as one program. Recent results are cached.
 
-        :param declarations: None: all controls, and all fields in a snapshot or its history, are valid
+        :param declarations: None accepts all controls, and all fields in a snapshot or its history
         :raises PolicyError: with all faults
         """
         for name, text in texts.items():
             for item, role in ((name, "a policy's name"), (text, "a policy")):
                 if not isinstance(item, str):
-                    raise PolicyError([Fault("type", str(name), 0, 0, f"{role} must be a text, not {type(item).__name__}")])
+                    raise PolicyError([Fault("type", str(name), 0, 0, f"{role} must be a string, not {type(item).__name__}")])
         return cls(_code(tuple(sorted(texts.items())), limits), declarations, limits)
 
     @cached_property
     def text_controls(self) -> frozenset[str]:
-        """Controls that take text."""
+        """Controls that take strings."""
         controls = {} if self.declarations is None else self.declarations.controls
         return frozenset(name for name, spec in controls.items() if spec.unit is Unit.TEXT)
 
     def takes(self, control: str) -> tuple[Scope | None, bool]:
-        """Return a control's scope (None: any), and whether its values become integers."""
+        """Return a control's scope (None if any), and whether its values become integers."""
         spec = None if self.declarations is None else self.declarations.controls.get(control)
         return (None, False) if spec is None else (spec.scope, spec.unit.is_whole)
 
     def evaluate(
         self, snapshot: Snapshot, history: Sequence[Snapshot] | None = None, notes: Notes | None = None, room: int = NoteStore.LARGEST
     ) -> Result:
-        """Evaluate. Mistakes of the policy never raise; see `Result.errors`.
+        """Evaluate the policies. Their mistakes raise no exceptions; see `Result.errors`.
 
-        :param history: oldest first; None: the snapshot's own
-        :param room: bytes for more notes
+        :param history: older snapshots, oldest first; None for the snapshot's own history
+        :param room: space for more notes in bytes
         """
         older = snapshot.history if history is None else history
         declared = self.declarations.fields if self.declarations is not None else None

@@ -31,7 +31,7 @@ _MOST_FAULTS = 1000  # reported per evaluation; each takes 20 us and 1 KiB
 
 
 Notes: TypeAlias = Mapping[str, Mapping[str, Any]]
-"""By entity id and name."""
+"""Keyed by entity id and name."""
 
 
 _LONGEST_DEBUG = 2000
@@ -75,7 +75,7 @@ class Evaluation(Budgets):
     """One evaluation. Generated code calls the methods by name.
 
     :param takes_text: names of controls that take text
-    :param room: bytes for more notes
+    :param room: space for more notes in bytes
     """
 
     def __init__(
@@ -206,7 +206,7 @@ class Evaluation(Budgets):
     # --- values ----------------------------------------------------------------------------------------------------------------
 
     def iterate(self, value: Any_) -> Any_:
-        """Return the elements of a `with`."""
+        """Return the elements of a value that `with` loops over."""
         kind = value.__class__
         if kind is Guests:
             return value.members
@@ -332,11 +332,11 @@ class Evaluation(Budgets):
             raise Trouble("unknown-field", f"no plugin declares {'a guest' if scope is Scope.GUEST else 'a host'} field {show(field)}")
 
     def control(self, name: Hashable) -> dict[str, tuple[Host | Guest, Any_, int]]:
-        """Return requests for a control, by entity id."""
+        """Return requests for a control, keyed by entity id."""
         return self._of_name(self.controls, name, "controls")
 
     def variable(self, name: Hashable) -> dict[str, Any_]:
-        """Return `SetVar` notes of one name, by entity id."""
+        """Return `SetVar` notes of one name, keyed by entity id."""
         return self._of_name(self.variables, name, "notes")
 
     def _of_name(self, stored: dict[Hashable, dict[str, Any_]], name: Hashable, kind: str) -> dict[str, Any_]:
@@ -402,7 +402,7 @@ class Evaluation(Budgets):
         self._room -= max(growth, 0)  # shrinking frees nothing: if the guest's step fails, its old notes stay
 
     def recalled(self, name: str) -> dict[str, Any_]:
-        """Return a note's values by entity id, kept current by `do_remember`."""
+        """Return a note's values keyed by entity id. `do_remember` keeps them current."""
         result = {identity: value for identity, notes in self.notes.items() if (value := notes.get(name)) is not None}
         self._recalled[name] = result
         return result

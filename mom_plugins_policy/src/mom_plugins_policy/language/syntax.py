@@ -110,7 +110,7 @@ def _atom(form: Form) -> str:
 def written(forms: Sequence[Form], limit: int = 0) -> str:
     """Return forms as readable text.
 
-    :param limit: longest text, before an ellipsis; 0: no limit
+    :param limit: maximum length before an ellipsis; 0 for no limit
     """
     out: list[str] = []
     length = 0

@@ -29,7 +29,7 @@ UNBOUND: Final = object()
 class Function:
     """Callable in a variable: `abs`, `debug`, or a method.
 
-    :param word: checks the number of arguments; None: `call` does
+    :param word: checks the number of arguments; if None, `call` checks it
     """
 
     name: str
@@ -37,7 +37,7 @@ class Function:
     word: Word | None = None
 
     def __call__(self, *arguments: Any_, site: int = 0) -> Any_:
-        """Call it. `site` is the calling place."""
+        """Call the function. `site` is the call site."""
         if self.word is not None and not self.word.takes(len(arguments)):
             raise Trouble("arity", f"{self.name} takes {self.word.arguments}, not {len(arguments)},")
         return self.call(arguments, site)
@@ -74,7 +74,7 @@ class Record(dict[str, Any_]):
 
 
 def record(value: Any_) -> Record:
-    """Return a hypervisor's limits; empty if none."""
+    """Return a hypervisor's limits, or an empty record."""
     return Record(value) if isinstance(value, Mapping) else Record()
 
 
@@ -121,7 +121,7 @@ def show(value: Any_) -> str:
 
 
 def requested(value: Any_, *, takes_text: bool = False) -> Any_:
-    """Return a request's value: nil, a number, or text if the control takes text."""
+    """Return a request's value: nil, a number, or a string if the control takes strings."""
     kind = value.__class__
     if kind is int or value is None or (takes_text and kind is str):
         return value

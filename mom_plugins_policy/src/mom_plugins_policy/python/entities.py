@@ -33,7 +33,7 @@ class PolicyMistake(Exception):
 
 
 class PolicyCycle(NamedTuple):
-    """Data of one cycle: `notes` by entity id, `decided` by entity id and control."""
+    """Data of one cycle: `notes` keyed by entity id, `decided` keyed by entity id and control."""
 
     snapshot: Snapshot
     history: Sequence[Snapshot]
@@ -49,7 +49,7 @@ _SPARE: Final = 1000  # for hosts with few guests
 class PythonEvaluation:
     """Evaluation of a policy.
 
-    :ivar made: all decisions, each with its fault or an empty text
+    :ivar made: all decisions, each with its fault or an empty string
     :ivar loops: unfinished loops over the guests, oldest first
     """
 
@@ -75,7 +75,7 @@ class Loop:
 
 
 class _ReadableEntity:
-    """Host or guest for a policy. `unknown` names unknown fields that it read."""
+    """Host or guest for a policy. `unknown` contains names of unknown fields that the policy read."""
 
     def __init__(self, entity: mom_core.Host | mom_core.Guest, evaluation: PythonEvaluation) -> None:
         self._entity, self._evaluation = entity, evaluation
@@ -86,7 +86,7 @@ class _ReadableEntity:
         return self._read(field, self._entity.number)
 
     def text(self, field: str) -> str | None:
-        """Return a text field; None while unknown."""
+        """Return a string field; None while unknown."""
         return self._read(field, self._entity.text)
 
     def items(self, field: str) -> Sequence[Mapping[str, Value]] | None:
@@ -114,7 +114,7 @@ class _ReadableEntity:
 
     @property
     def notes(self) -> Notes:
-        """Notes by name, kept across cycles and restarts: numbers, texts, and lists of these.
+        """Notes by name, kept across cycles and restarts: numbers, strings, and lists of these.
 
         All policies share them. A guest's notes end when the guest is gone or restarts.
         """

@@ -80,7 +80,7 @@ class PypolicyPlugin:
 
 
 def _evaluate(policy: PythonPolicy, cycle: PolicyCycle, until: float) -> list[Decision | Problem]:
-    """Later policies see the decisions and notes.
+    """Evaluate a policy. Later policies see its decisions and notes.
 
     An error in a loop over guests repeats the run without that guest. After other errors, the policy decides nothing: half of its decisions
     may be worse than none.
@@ -145,6 +145,6 @@ def _problems(yielded: list[Decision], evaluation: PythonEvaluation) -> Iterator
         except ValidationError as error:
             del evaluation.notes[identity]
             guest, first = evaluation.cycle.snapshot.guests.get(identity), error.errors()[0]
-            which = f"{first['loc'][0]!r:.60} is not a number, text or list of these" if first["loc"] else first["msg"]
+            which = f"{first['loc'][0]!r:.60} is not a number, string or list of these" if first["loc"] else first["msg"]
             message = f"its notes are not saved, and the old notes stay: {which}"
             yield Problem(Source(evaluation.policy.path.name), printable(message, 400), guest.entity if guest else None)

@@ -20,7 +20,7 @@ SMALL = 1 << 63
 """Smaller integers need no size check."""
 
 _LONGEST = 28
-"""Characters of code per form. The default policies need 15. Python needs 170 bytes per character."""
+"""Maximum characters of generated code per form. The default policies need 15. Python needs 170 bytes per character."""
 
 _PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,63}", re.ASCII)
 
@@ -170,7 +170,7 @@ class Emitter(ABC):
         return len(self.sites) - 1
 
     def marked(self, form: Form, text: str, operands: Sequence[Form] = (), values: Sequence[Expression] = ()) -> str:
-        """Put an expression that can fail on its own line."""
+        """Move an expression that can fail to its own line."""
         kept = [(operand, value.text) for operand, value in zip(operands, values, strict=True) if not value.const]
         return f"(#{self.site(form, kept)}\n{text})"
 

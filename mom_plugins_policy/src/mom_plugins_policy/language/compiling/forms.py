@@ -113,9 +113,9 @@ class Generator(Operations):
         weight.append(self.weight)
 
     def _counted(self, form: Form, factor: str = "", many: Callable[[], str] | None = None) -> list[int]:
-        """Emit a countdown of steps; the list receives their number.
+        """Emit a countdown of steps. The caller adds the number of steps to the returned list.
 
-        :param many: returns a statement for its end
+        :param many: returns a statement to emit when the countdown ends
         """
         weight: list[int] = []
         self._use("left")
@@ -305,7 +305,7 @@ class Generator(Operations):
         return self._collected(form, result, type_, outermost=outermost) if result else NIL
 
     def _turns(self, form: Form, over: str, turn: list[int], counting: list[bool] | None) -> tuple[str, list[int]]:
-        """Emit a loop's variable and countdown; fill `turn` and `counting` later."""
+        """Emit a loop's variable and countdown; the caller fills `turn` and `counting` later."""
         turns, watch = self._new("i"), self._use("turns")
 
         def watched() -> str:
@@ -386,7 +386,7 @@ class Generator(Operations):
         return value
 
     def _standing(self, definition: Definition) -> str:
-        """Return an empty name if inlined."""
+        """Generate a separate function; return its name, or an empty string if inlined."""
         if definition.name not in self.program.alone:
             return ""
         name, form = f"F{definition.number}", definition.form

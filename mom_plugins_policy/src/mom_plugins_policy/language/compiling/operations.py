@@ -43,7 +43,7 @@ class Operations(EntityAccess):
         value = Expression(text, type_, size=size)
         if type_ in ("any", "str"):
             self.loose += size
-            # each call of a separate function holds them again
+            # each call of a separate function holds its own values
             checked = size > _GUARDED_TEXT or self.loose > _LOOSE_TEXTS or self.func is not self.run
         else:
             checked = size > _GUARDED_SIZE

@@ -100,7 +100,7 @@ class Scoping(Emitter):
 
     @contextmanager
     def _scoped(self, forms: Sequence[Form], names: Sequence[str]) -> Iterator[Bindings]:
-        """Undo bindings at its end, as separate functions may see them."""
+        """Enter a scope. Undo its bindings at its end, because separate functions may see them."""
         scope = Bindings(self.func)
         shared = self.program.shared
         for name in sorted(shared.intersection((*names, *self._bound_by(forms if shared else ())))):
@@ -132,7 +132,7 @@ class Scoping(Emitter):
                 yield from (binding.name.name for binding in roles.bindings)
 
     def _candidates(self, name: str) -> tuple[list[Slot], bool]:
-        """Return possible slots, innermost first, and whether the last holds it for certain."""
+        """Return possible slots, innermost first, and whether the last slot certainly holds the variable."""
         result: list[Slot] = []
         for scope in reversed(self.chain):
             slot = scope.slots.get(name)
@@ -145,7 +145,7 @@ class Scoping(Emitter):
         return result, False
 
     def _lookup(self, name: str) -> Expression | None:
-        """Return `U` if perhaps unbound (not `safe`), None if certainly."""
+        """Return a variable's value; None if certainly unbound. It is not `safe` if perhaps unbound (`U`)."""
         if name == "nil":
             return None
         slots, certain = self._candidates(name)

@@ -1,6 +1,6 @@
 """Special forms: words that do not simply evaluate their arguments.
 
-`Roles` says how. A form without expansion needs a method in `compiling/forms.py` and in `checks/walk.py`.
+`Roles` says when. A form without expansion needs a method in `compiling/forms.py` and in `checks/walk.py`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from mom_plugins_policy.language.words.word import Word
 
 
 class Role(Enum):
-    """When the program evaluates a part of a form."""
+    """Role of a form's part: when the program evaluates it."""
 
     CONDITION = "condition"
     """Chooses the branch."""
@@ -66,7 +66,7 @@ class FormWord(Word):
     """Returns the roles if the number of parts is valid; None if a part is malformed."""
     shape: str = ""
     flaws: Callable[[Form, Roles | None], Iterable[tuple[Form, str]]] | None = None
-    """Yields mistakes that reject a policy. Other mistakes appear during evaluation."""
+    """Yields mistakes for which mom rejects a policy. Other mistakes appear during evaluation."""
     plain: bool = False
     """Whether all parts are evaluated in order."""
     expansion: Callable[[Form], Form | None] | None = None
@@ -187,7 +187,7 @@ _SETS = "`set` takes a name and a value"
 _FORMS = (
     FormWord(name="if", least=3, most=3, meaning="evaluates the condition, then one branch only", roles=_if,
              named="a condition, a form for true, and a form for false: nil for nothing"),
-    FormWord(name="let", least=2, most=None, meaning="a new scope with names bound one after the other; the value of the last form",
+    FormWord(name="let", least=2, most=None, meaning="binds names one after the other in a new scope; returns the last form's value",
              roles=_let, shape="`let` takes a list of pairs of a name and a value", flaws=_invalid_names),
     FormWord(name="def", least=3, most=3, meaning="defines a function: name, parameters, one body form", roles=_def, shape=_DEFINES,
              flaws=_invalid_parameters),
@@ -196,12 +196,12 @@ _FORMS = (
              shape="`defvar` takes a name and a value", flaws=_invalid_names),
     FormWord(name="set", least=2, most=2, meaning="assigns the nearest binding of a name", roles=_set, shape=_SETS),
     FormWord(name="setq", least=2, most=2, meaning="the same as set", roles=_set, shape=_SETS),
-    FormWord(name="with", least=3, most=3, meaning="evaluates the body once for each element; the list of the values", roles=_with,
+    FormWord(name="with", least=3, most=3, meaning="evaluates the body once for each element; returns the list of the values", roles=_with,
              shape="`with` takes the name of a collection, a name for its elements, and a body"),
-    FormWord(name="eval", least=0, most=None, meaning="one form after the other, as in `{ }`; the value of the last one",
+    FormWord(name="eval", least=0, most=None, meaning="evaluates forms in order, as in `{ }`; returns the last form's value",
              roles=lambda form: in_order(form.items[1:]), plain=True),
     FormWord(name="cond", extension=True, least=1, most=100, roles=lambda form: None, expansion=_cond,
-        meaning="the first clause `(condition form …)` whose condition is true; the last may begin with `else`; nil if none is",
+        meaning="the first clause `(condition form …)` with a true condition; the last may begin with `else`; nil if no condition is true",
         shape="each clause of `cond` is a list of a condition and forms"),
 )  # fmt: skip
 

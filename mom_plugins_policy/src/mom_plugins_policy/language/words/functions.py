@@ -34,7 +34,7 @@ class FunctionWord(Word):
     type: str = "any"
     """Type for the compiler. `number`: that of a numeric argument."""
     strict: int | None = 1
-    """Number of arguments from which nil is an error; None: never."""
+    """Nil is an error with at least this many arguments; None if never."""
     mixing: str = ""
     """Verb for arguments that must have the same unit, such as `are added`."""
     operator: str = ""
@@ -123,11 +123,11 @@ _FUNCTIONS = (
                  types=types.truth, unit=units.unknown),
     FunctionWord(name="valid", least=0, most=None, meaning="whether no argument is nil", compute=_none_missing, strict=None,
                  types=types.truth, unit=units.unknown),
-    FunctionWord(name="sqrt", extension=True, least=1, most=1, meaning="square root, a float; of a negative number it is an error",
+    FunctionWord(name="sqrt", extension=True, least=1, most=1, meaning="square root as a float; an error for a negative number",
                  compute=math.sqrt, type="float", types=types.fraction, unit=units.root),
-    FunctionWord(name="abs", variable=True, least=1, most=1, meaning="absolute value; an integer stays one", compute=abs, type="number",
+    FunctionWord(name="abs", variable=True, least=1, most=1, meaning="absolute value, of the argument's type", compute=abs, type="number",
                  types=types.number, unit=units.same),
-    FunctionWord(name="debug", variable=True, least=1, most=None, meaning="writes its arguments to the debug log; the last of them",
+    FunctionWord(name="debug", variable=True, least=1, most=None, meaning="writes its arguments to the debug log; returns the last one",
                  compute=lambda *values: values[-1], strict=None, types=types.joined, unit=units.unknown),
 )  # fmt: skip
 

@@ -14,7 +14,7 @@ DATA = NIL | NUMBER | STRING | LIST | OTHER
 """Types of fields and properties."""
 ANY = DATA | ENTITY | FUNCTION
 
-# Each function returns the result's types from those of the arguments; 0 if it always fails.
+# Each function computes the result's types from the arguments' types; 0 if the word always fails.
 
 
 def truth(args: Sequence[int]) -> int:

@@ -45,7 +45,7 @@ def dimension_of_unit(unit: Unit) -> Dimension:
 
 
 class Measured(NamedTuple):
-    """Dimension, and value if constant."""
+    """Dimension of a number, and its value if constant."""
 
     dimension: Dimension
     value: object = None
@@ -83,7 +83,7 @@ def root(args: Sequence[Measured]) -> Dimension:
 
 
 def _scaled(args: Sequence[Measured], sign: int) -> Dimension:
-    """Sign 1 is a product, -1 a quotient. A plain number scales or converts."""
+    """Return the dimension of a product (`sign` 1) or a quotient (-1). A plain number scales the other value or converts its unit."""
     for number in (0, 1):
         (dimension, value), (other, _) = args[number], args[1 - number]
         if dimension == ANY:
@@ -135,5 +135,5 @@ def _power(unit: str, power: int) -> str:
 
 
 def conversion(left: Dimension, right: Dimension) -> str:
-    """Return how to convert between two dimensions; empty if unknown."""
+    """Return how to convert between two dimensions, or an empty string if unknown."""
     return _CONVERSIONS.get(frozenset({written(left), written(right)}), "")

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Word:
-    """Word of the language. `most`: None for any number of arguments.
+    """Word of the language. `most` is None if the number of arguments has no upper limit.
 
-    A policy's function named like an `extension` replaces it in all policies.
+    A policy's function replaces an `extension` of the same name in all policies.
     """
 
     name: str
@@ -18,7 +18,7 @@ class Word:
     meaning: str
     extension: bool = False
     named: str = ""
-    """Argument names, if one is easily forgotten."""
+    """Argument names, if an argument is easily forgotten."""
 
     def takes(self, count: int) -> bool:
         """Return whether the word accepts this many arguments."""
