@@ -816,7 +816,7 @@ async def test_a_plugin_that_fails_with_the_groups_policies_leaves_the_host_in_i
     record = Opened(Group(), 4, OPERATOR.public)
     agent = an_agent(apply=fails, remembered=lambda: ("g", record))
     agent.start()
-    wait_until(lambda: "a plugin on this host fails: RecursionError: too deep" in agent.trouble, lambda: agent.trouble)
+    wait_until(lambda: "a plugin on this host failed: RecursionError: too deep" in agent.trouble, lambda: agent.trouble)
     assert agent.runs
     agent.close()
     agent = an_agent(apply=fails)

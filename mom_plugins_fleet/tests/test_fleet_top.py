@@ -49,7 +49,7 @@ def test_hosts_that_suffer_come_first_each_with_how_it_is_in_words():
     notes = [line[shown[3].index("↓note") :].strip() for line in shown[4:10]]
     assert notes[1:] == ["has not reported yet", "", "short of memory (hard)", "drained, empty", "plenty of memory"]
     assert f"not reachable since {time.strftime('%H:%M', time.localtime(time.time() - SILENT_SECONDS - 1))}" in shown[4]
-    assert shown[0].startswith("mom fleet: 6 hosts, 12 guests  no coordinator works")
+    assert shown[0].startswith("mom fleet: 6 hosts, 12 guests  no coordinator is working")
     assert "2 not reachable, 1 short of memory, 7 guests unhealthy" in shown[2]
     assert all(len(line) <= 80 for line in shown)
 
@@ -76,7 +76,7 @@ def test_a_host_that_no_operator_has_signed_or_enrolled_is_named_and_steers_no_t
 
 
 def test_servers_that_are_lost_are_said_where_the_last_picture_stays():
-    shown = lines(fleet(h1=told()), (80, 24), "cannot ask: NATS is not reachable since 2026-01-01 10:00:00")
-    assert shown[2].startswith("NOT REACHED: cannot ask: NATS is not reachable since")
+    shown = lines(fleet(h1=told()), (80, 24), "cannot ask: NATS has not been reachable since 2026-01-01 10:00:00")
+    assert shown[2].startswith("NOT REACHED: cannot ask: NATS has not been reachable since")
     assert shown[4].startswith("h1 ")
     assert "Waiting for the fleet's servers." in str(screen(looking(), None, (80, 24), "waiting for the fleet's servers"))

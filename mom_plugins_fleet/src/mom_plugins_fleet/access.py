@@ -44,19 +44,19 @@ class Access:
             raise MomError(str(error)) from None
 
     def tls(self) -> ssl.SSLContext | None:
-        """Return the TLS context; None without a `tls://` address. Raise `MomError`."""
+        """Return the TLS context; None without a `tls://` address. Raise `MomError` if the CA file cannot be read."""
         if not any(urlsplit(server).scheme == "tls" for server in self.servers):
             return None
         try:
             context = ssl.create_default_context(cafile=None if self.ca is None else str(self.ca))
         except OSError as error:
             raise MomError(f"the certificates {self.ca} cannot be read: {error.strerror}", hint="use a PEM file") from None
-        if self.certificate:  # `FleetClient` compares it
+        if self.certificate:  # `FleetClient` compares the certificate
             context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
         return context
 
     def options(self) -> dict[str, Any]:
-        """Return options for the NATS library. Connections reread the key file."""
+        """Return options for the NATS library. Each connection reads the key file again."""
         first = credentials_of(self.key)
         if first is None:
             return {}
@@ -69,7 +69,7 @@ class Access:
 
 
 def credentials_of(key: Path | NatsCredentials | None) -> NatsCredentials | None:
-    """Read credentials; None without a JWT. Raise `MomError`."""
+    """Read credentials; None without a JWT. Raise `MomError` if the key file cannot be used."""
     if key is None or isinstance(key, NatsCredentials):
         return key
     seeds, jwt = _read_key(key)
@@ -77,7 +77,7 @@ def credentials_of(key: Path | NatsCredentials | None) -> NatsCredentials | None
 
 
 def signing_seed(key: Path) -> str | None:
-    """Read the seed that signs records; None for a host. Raise `MomError`."""
+    """Read the seed that signs records; None for a host. Raise `MomError` if the key file cannot be used."""
     seeds, jwt = _read_key(key)
     return None if jwt and len(seeds) == 1 else seeds[0]
 

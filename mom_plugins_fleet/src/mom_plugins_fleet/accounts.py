@@ -1,6 +1,6 @@
 """NATS accounts of the fleet: JSON Web Tokens signed with its root key (github.com/nats-io/jwt, version 2).
 
-Each host has its own account: servers send a reply to any subject that the client names, even another host's key.
+Each host has its own account. In a common account, a host could name another host's key as the subject for a reply.
 """
 
 from __future__ import annotations
@@ -45,12 +45,12 @@ _STEP: Final = 50 * 365 * 86_400
 """Longer than any clock error."""
 
 SYNC_SECONDS: Final = 10
-"""s between comparisons of accounts. Until the next one, a server that was offline may admit a removed host."""
+"""Seconds between servers' comparisons of accounts. Until the next comparison, a server that was offline may admit a removed host."""
 
 
 @dataclass(frozen=True, slots=True)
 class RootFile:
-    """Root key's file. `revoked`: seconds since the epoch."""
+    """Content of the root key's file. `revoked` maps a key to its revocation, in seconds since the epoch."""
 
     operator: str
     system: str
@@ -92,7 +92,7 @@ class FleetRoot:
         # Servers refuse tokens issued before this time. With the present time, a server whose clock is behind would admit the key.
         more = {"revocations": dict.fromkeys(self._kept.revoked, _LAST)} if self._kept.revoked else {}
         claims = {"limits": _UNLIMITED | _STORAGE, "exports": exports, **more}
-        at = min(_LAST, int(time.time()) + _STEP * len(self._kept.revoked))  # more revocations make the account newer by any clock
+        at = min(_LAST, int(time.time()) + _STEP * len(self._kept.revoked))  # revocations make the account newer by any clock
         return self._account(public(self._fleet), FLEET_ACCOUNT, claims, at)
 
     def host_account(self, account: str, host: str, group: str, revision: int) -> str:
@@ -108,7 +108,8 @@ class FleetRoot:
     def operator(self, key: str, name: str) -> NatsCredentials:
         """Return credentials of an operator or coordinator.
 
-        The connection uses a second key, because servers choose the texts that it signs. The root key derives it and can revoke both.
+        The connection uses a second key, because servers choose the strings that this key signs. It is derived from the root key, which can
+        revoke both keys.
         """
         seed = self._connects(key)
         return NatsCredentials(seed, _jwt(self._fleet, public(pair(seed)), name, _USER))
@@ -117,7 +118,7 @@ class FleetRoot:
         return seed_of(hmac.digest(self._kept.fleet.encode(), b"mom fleet connects\n" + key.encode(), "sha256"))
 
     def revoke(self, key: str) -> None:
-        """Revoke a key here and in `fleet_account`. Raise `MomError`."""
+        """Revoke a key in the file and in `fleet_account`."""
         # Also the signing key: its owner may have made credentials from it.
         revoked = dict.fromkeys((key, public(pair(self._connects(key)))), int(time.time()))
         kept = replace(self._kept, revoked={**self._kept.revoked, **revoked})
@@ -130,7 +131,7 @@ class FleetRoot:
         return NatsCredentials(seed, _jwt(self._system, public(pair(seed)), "mom fleet", _USER))
 
     def ended(self, account: str) -> str:
-        """Return an account's final version, without connections."""
+        """Return an account's final version, which allows no connections."""
         return self._account(account, f"{FLEET_ACCOUNT}-ended", {"limits": {**_OF_A_HOST, "conn": 0}, "revocations": {"*": _LAST}}, _LAST)
 
     def _account(self, account: str, name: str, claims: Mapping[str, Any], at: int | None) -> str:
@@ -154,7 +155,7 @@ def host_credentials(host: str, account_seed: str = "") -> tuple[str, NatsCreden
 
 
 def ticket(account: Any, user: str, host: str, ends: int) -> str:
-    """Return the JWT for an invitation. `ends`: seconds since the epoch."""
+    """Return the JWT for an invitation. It expires at `ends`, in seconds since the epoch."""
     may = {"pub": {"allow": [taken(INVITATIONS, host)]}, "sub": {"allow": [f"{inbox(JOINING)}.>"]}}
     return _jwt(account, user, host, _USER | may, ends - INVITED_SECONDS, ends)
 
@@ -178,7 +179,7 @@ def write_secret(path: Path, data: bytes) -> None:
 
 
 async def give(store: Store, account: str) -> None:
-    """Push an account to the servers. Raise `MomError`."""
+    """Push an account to the servers. Raise `MomError` if they reject it."""
     answer = await store.request(_UPDATE, account.encode(), _ANSWER_SECONDS)
     try:
         result = json.loads(answer)

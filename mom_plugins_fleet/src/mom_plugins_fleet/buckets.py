@@ -15,7 +15,7 @@ from mom_plugins_fleet.subjects import StoredEntry
 
 @dataclass(slots=True)
 class Bucket(Generic[Kind]):
-    """Records by key, with revisions. `trusted` is None for an unsigned bucket.
+    """Records of a bucket, with their revisions. `trusted` is None for an unsigned bucket.
 
     A signed bucket uses the signed revisions, and ignores outdated records.
     """
@@ -25,26 +25,26 @@ class Bucket(Generic[Kind]):
     trusted: frozenset[str] | None = None
     revisions: SeenRevisions = field(default_factory=SeenRevisions)
     removed: Mapping[str, int] = field(default_factory=dict)
-    """Last revision of each removed key. Later revisions count."""
+    """Last revision of each removed key. Later revisions are valid."""
     records: dict[str, tuple[int, Kind]] = field(default_factory=dict)
     damaged: dict[str, str] = field(default_factory=dict)
     set_at: dict[str, float] = field(default_factory=dict)
-    """By the servers' clock."""
+    """Time of each key's last change, by the servers' clock."""
     heard: dict[str, float] = field(default_factory=dict)
     """Monotonic time of each key's last live change."""
     current: bool = False
     completed: Callable[[], None] = lambda: None
     _stored: dict[str, StoredEntry] = field(default_factory=dict)
-    """Kept to verify again when the trusted keys change."""
+    """Entries, kept to verify them again when the trusted keys change."""
     _revisions: dict[str, int] = field(default_factory=dict)
-    """By key since the watch began. A later answer may be older."""
+    """Newest revision of each key since the watch began. A later answer may contain an older revision."""
 
     def begins(self) -> None:
         """Forget the servers' revisions: restored servers count from a lower number."""
         self.current, self._revisions = False, {}
 
     def told(self, key: str, kept: StoredEntry, *, live: bool) -> None:
-        """Receive an entry; `live` if just set."""
+        """Receive an entry. `live`: the entry was just set."""
         if not live and 0 < kept.at < self.set_at.get(key, 0.0):
             self.heard.pop(key, None)  # the servers were restored from a backup; this entry is older
         self.take(key, kept)
@@ -102,7 +102,7 @@ class Bucket(Generic[Kind]):
             self._open(key, kept.revision, kept.data or b"")
 
     def signed(self, key: str) -> str:
-        """Return a signed record; empty if invalid."""
+        """Return a signed record; an empty string if invalid."""
         kept = self._stored.get(key)
         return "" if kept is None or kept.data is None or key not in self.records else kept.data.decode()
 

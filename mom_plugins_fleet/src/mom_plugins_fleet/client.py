@@ -18,19 +18,19 @@ from nats.protocol.parser import AWAITING_CONTROL_LINE, Parser
 from mom_core import printable
 
 LARGEST_MESSAGE: Final = 1 << 20
-"""Bytes. Records are smaller, and nats-server's default limit is the same."""
+"""Limit in bytes. Records are smaller, and nats-server's default limit is the same."""
 
 LARGEST_LINE: Final = 64 << 10
-"""Bytes. The longest protocol line lists all servers of a cluster."""
+"""Limit in bytes. The longest protocol line lists all servers of a cluster."""
 
 SPEAKS_SECONDS: Final = 1.0
-"""A `tls://` server silent for this long waits for TLS (`handshake_first`)."""
+"""A `tls://` server that is silent for this long is waiting for TLS (`handshake_first`)."""
 
 GOODBYE_SECONDS: Final = 1.0
-"""Limit for the TLS close message. A hanging server sends none."""
+"""Time limit for the TLS close message. A server that has hung sends none."""
 
 _NONCE: Final = re.compile(r"[A-Za-z0-9_-]{11,64}")
-"""Only random base 64 texts are signed, which no record is."""
+"""Only random base64 strings are signed. No record is a base64 string."""
 
 _KNOWS_TLS: Final = b'"tls_'
 """Part of a TLS server's first line, such as `"tls_required":true`."""
@@ -44,7 +44,7 @@ _NOT_LET_IN: Final = (
 class FleetClient(Client):
     """NATS client that connects only to the given servers.
 
-    :param certificate: SHA-256 of the servers' certificate; empty: `tls` checks it
+    :param certificate: SHA-256 of the servers' certificate; if empty, `tls` checks the certificate
     """
 
     def __init__(self, tls: ssl.SSLContext | None, certificate: bytes = b"") -> None:
@@ -58,17 +58,17 @@ class FleetClient(Client):
         return self._own.certificate
 
     async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:
-        """Ignore announced servers: a malicious server may announce any."""
+        """Ignore announced servers: a malicious server may announce any address."""
         await super()._process_info({key: value for key, value in info.items() if key != "connect_urls"}, initial_connection)
 
     def _connect_command(self) -> bytes:
         nonce = self._server_info.get("nonce", "")
         if nonce and not (isinstance(nonce, str) and _NONCE.fullmatch(nonce)):
-            raise nats.errors.Error("the server asked for a signature of a text that is not a NATS nonce: refused")
+            raise nats.errors.Error("the server asked for a signature of data that is not a NATS nonce: refused")
         return super()._connect_command()
 
     async def _process_connect_init(self) -> None:
-        """Raise errors that the library expects; others would end its attempts."""
+        """Raise errors that the library expects; other errors would end its attempts to connect."""
         try:
             await super()._process_connect_init()
         except (nats.errors.Error, OSError, TimeoutError) as error:
@@ -88,7 +88,7 @@ class _BoundedParser(Parser):
 
 
 class _Transport(TcpTransport):
-    """Transport that sends nothing before TLS to `tls://` addresses."""
+    """Transport that sends nothing to `tls://` addresses before the TLS handshake."""
 
     def __init__(self, tls: ssl.SSLContext | None, wanted: bytes) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # the library's transport has no types
@@ -137,7 +137,7 @@ class _Transport(TcpTransport):
             raise nats.errors.ProtocolError from None
 
     async def wait_closed(self) -> None:
-        """Hide errors while the connection closes: they would replace its reason."""
+        """Hide errors while the connection closes: they would replace the reason for closing."""
         with suppress(OSError):
             await super().wait_closed()  # type: ignore[no-untyped-call]  # it has no types
 
@@ -146,7 +146,7 @@ class _Transport(TcpTransport):
 
 
 class _TlsProtocol(asyncio.StreamReaderProtocol):
-    """Protocol without half-open connections, which TLS lacks. asyncio would warn."""
+    """Protocol without half-open connections: TLS has none, and asyncio would warn."""
 
     def eof_received(self) -> bool:
         super().eof_received()

@@ -24,13 +24,13 @@ from mom_plugins_fleet.records import FleetRecord, HostName, PublicKey, a_server
 from mom_plugins_fleet.subjects import INVITED_SECONDS
 
 _FIXED: Final = struct.Struct(">I32s35s64s32s")
-"""Token after its checksum: expiry, secret, account, signature, server certificate. The host's name follows."""
+"""Format of a token after its checksum: expiry, secret, account, signature, server certificate. The host's name follows."""
 
 _CHECKSUM_BYTES: Final = 4
 
 _BEGIN: Final = "mom-"
 _NONCE: Final = bytes(nkeys.nacl.bindings.crypto_secretbox_NONCEBYTES)
-"""Constant: a token encrypts only one message."""
+"""A constant nonce is safe, because a token encrypts only one message."""
 
 
 class Invitation(FleetRecord):
@@ -40,14 +40,14 @@ class Invitation(FleetRecord):
     operators: Annotated[tuple[PublicKey, ...], Field(max_length=64), FailFast()]
     servers: Annotated[tuple[Annotated[str, AfterValidator(a_server)], ...], Field(max_length=16), FailFast()]
     ca: str
-    """CA certificates in PEM; empty: the system's."""
+    """CA certificates in PEM; if empty, the system's."""
 
 
 @dataclass(frozen=True, slots=True)
 class Token:
     """Token of a host.
 
-    :param ends: seconds since the epoch
+    :param ends: expiry, in seconds since the epoch
     :param certificate: SHA-256 of the server's certificate
     """
 
@@ -70,7 +70,7 @@ class Token:
 
     @staticmethod
     def parse(text: str) -> Token:
-        """Parse a token. Raise `MomError`."""
+        """Parse a token. Raise `MomError` if it is invalid."""
         try:
             encoded = text.removeprefix(_BEGIN)
             data = base64.b64decode(encoded + "=" * (-len(encoded) % 4), altchars=b"-_", validate=True)
@@ -99,7 +99,7 @@ class Token:
         return bytes(nkeys.nacl.bindings.crypto_secretbox(invitation.packed(), _NONCE, self._key))
 
     def opened(self, data: bytes) -> Invitation:
-        """Decrypt the invitation. Raise `MomError`."""
+        """Decrypt the invitation. Raise `MomError` if it was not made for this token."""
         try:
             return read(Invitation, nkeys.nacl.bindings.crypto_secretbox_open(data, _NONCE, self._key))
         except (nkeys.nacl.exceptions.CryptoError, ValueError):

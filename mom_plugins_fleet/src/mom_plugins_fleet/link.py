@@ -22,17 +22,17 @@ from mom_plugins_fleet.client import FleetClient
 from mom_plugins_fleet.subjects import INVITED_SECONDS, STATES, StoredEntry, buckets, direct, inbox, is_deleted, subject, taken
 
 ANSWER_SECONDS: Final = 5.0
-"""Limit for an answer. The election of a bucket's leader takes 4 s."""
+"""Time limit for an answer. The election of a bucket's leader takes 4 s."""
 
 FIRST_SECONDS: Final = 0.5
 FIRST_ATTEMPTS: Final = 6
-"""Short attempts before a long wait. With one of three servers hanging, all six fail once in 2,000 times."""
+"""Number of short attempts before a long wait. If one of three servers has hung, all six attempts fail once in 2,000 times."""
 
 LOAD_ATTEMPTS: Final = 10
-"""Attempts to load a bucket. NATS chooses the sender at random; it may hang."""
+"""Attempts to load a bucket. NATS chooses the sender at random. This server may have hung."""
 
 LOAD_SECONDS: Final = 50.0
-"""Limit for a load. The states of 10,000 hosts are about 50 MiB."""
+"""Time limit for a load. The states of 10,000 hosts are about 50 MiB."""
 
 CONNECT_SECONDS: Final = 3
 
@@ -46,7 +46,7 @@ WAITING_BYTES: Final = 8 << 20
 """Queue limit for change messages. The library drops more; the next look reads the keys."""
 
 PATIENCE_SECONDS: Final = 60.0
-"""Limit for a command. The records of 10,000 hosts are about 100 MiB."""
+"""Time limit for a command. The records of 10,000 hosts are about 100 MiB."""
 
 _WRONG_REVISION: Final = 10071
 """JetStream's error code for a replaced revision."""
@@ -128,14 +128,14 @@ class Store:
         return await given_up_at_once(self.client.request(question, b"", timeout=ANSWER_SECONDS))
 
     async def put(self, bucket: str, key: str, data: bytes, revision: int | None = None) -> int:
-        """Set a key if it still has this revision (0: no entry; None: any). Return the new revision.
+        """Set a key if it still has this revision (0 if no entry; None if any). Return the new revision.
 
-        Raise `ConflictError`, or a `LinkError` after which the key may be set.
+        Raise `ConflictError` if the revision is another. After any other `LinkError`, the key may have been set.
         """
         return await self._ask(f"set {bucket} {key}", self._publish(subject(bucket, key), data, {}, revision), _UNCERTAIN)
 
     async def remove(self, bucket: str, key: str, revision: int | None = None) -> None:
-        """Remove a key if it still has this revision (None: any). Raise the errors of `put`."""
+        """Remove a key if it still has this revision (None if any). Raise the errors of `put`."""
         removal = self._publish(subject(bucket, key), b"", {"KV-Operation": "DEL"}, revision)
         await self._ask(f"remove {bucket} {key}", removal, _UNCERTAIN)
 
@@ -149,7 +149,7 @@ class Store:
         return await _of_several_attempts(self._clock)
 
     async def _clock(self) -> float:
-        # A new consumer carries the servers' time. The servers delete it when unused.
+        # The answer about a new consumer contains the servers' time. The servers delete unused consumers.
         unused = ConsumerConfig(ack_policy=AckPolicy.NONE, inactive_threshold=1.0, mem_storage=True, num_replicas=1)
         making = self._jetstream.add_consumer(f"KV_{STATES}", unused, timeout=MAKE_SECONDS)
         return (await self._ask("ask for the time", given_up_at_once(making))).created.timestamp()
@@ -168,7 +168,7 @@ class Store:
         await self._ask(f"watch {bucket}", BucketWatch(self.client, self._jetstream, bucket, watcher).run())
 
     async def load(self, bucket: str) -> Mapping[str, StoredEntry]:
-        """Return a bucket's entries by key."""
+        """Return a bucket's keys and entries."""
         return await _of_several_attempts(lambda: self._load(bucket))
 
     async def _load(self, bucket: str) -> Mapping[str, StoredEntry]:
@@ -188,7 +188,7 @@ class Store:
             await asyncio.gather(watching, return_exceptions=True)
 
     async def request(self, name: str, data: bytes, seconds: float) -> bytes:
-        """Return the answer to a request. Raise `LinkError`."""
+        """Return the answer to a request. Raise `LinkError` if there is none."""
         return (await self._ask(f"ask {name}", self.client.request(name, data, timeout=seconds))).data
 
     async def lay_out(self, bucket: str, key: str, data: bytes) -> None:
@@ -203,7 +203,7 @@ class Store:
         await self._jetstream.add_consumer(stream, once)
 
     async def take(self, bucket: str, key: str) -> bytes | None:
-        """Take laid out data; None if taken or expired."""
+        """Take data that `lay_out` stored; None if taken or expired."""
         try:
             request = self.client.request(taken(bucket, key), b'{"batch":1,"no_wait":true}', timeout=ANSWER_SECONDS, old_style=True)
             answer = await self._ask(f"take {bucket} {key}", request)
@@ -233,7 +233,7 @@ class Store:
     async def _ask(self, action: str, answer: Coroutine[Any, Any, Answer], unanswered: str = "") -> Answer:
         """Await the answer. Turn the library's errors into `LinkError`.
 
-        :param unanswered: hint without an answer
+        :param unanswered: hint if there is no answer
         """
         began = time.monotonic()
         try:
@@ -253,7 +253,7 @@ class Store:
             if isinstance(error, TimeoutError) and at < began:
                 raise UnansweredError(f"cannot {action}: the servers did not answer in time", hint=unanswered) from None
             if self.lost_at and not self.connected:
-                why = f"NATS is not reachable since {time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(self.lost_at))}"
+                why = f"NATS has not been reachable since {time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(self.lost_at))}"
             elif not isinstance(error, TimeoutError):
                 why = _text(error)
             elif "permissions violation" in why.lower():
@@ -265,7 +265,7 @@ class Store:
 
 
 async def _of_several_attempts(ask: Callable[[], Awaitable[Answer]]) -> Answer:
-    """Return the first answer: each attempt may meet a hanging server. Raise `LinkError`."""
+    """Return the first answer: each attempt may meet a server that has hung. Raise `LinkError` if all attempts fail."""
     for _ in range(LOAD_ATTEMPTS - 1):
         with suppress(UnansweredError):
             return await ask()
@@ -292,7 +292,7 @@ async def linked(
         store.complaint = time.monotonic(), why
         log.debug("the fleet's servers: %s", why)
         if not client.is_connected:
-            _hang_up(client)  # the library leaves failed sockets open; a hanging server would exhaust the file descriptors
+            _hang_up(client)  # the library leaves failed sockets open; a server that has hung would exhaust the file descriptors
         if waits:
             waits = False
             cannot(f"the fleet's servers cannot be reached: {why}")
@@ -347,7 +347,7 @@ async def _connect(store: Store, servers: Sequence[str], name: str, options: Map
 
 
 def ask(access: Access, name: str, log: logging.Logger, work: Callable[[Store], Awaitable[Answer]], *, patient: bool = False) -> Answer:
-    """Connect, do the work, and disconnect. Raise `MomError`.
+    """Connect, do the work, and disconnect. Raise `MomError` if the servers do not answer.
 
     :param patient: wait for servers that were just started
     """
@@ -363,7 +363,7 @@ def ask(access: Access, name: str, log: logging.Logger, work: Callable[[Store], 
 
 
 async def _end_tasks(client: FleetClient) -> None:
-    """Cancel the library's tasks. A client closed while it reconnects may start new ones."""
+    """Cancel the library's tasks. A client that is closed while it reconnects may start new tasks."""
     for _ in range(3):
         tasks = (client._reconnection_task, client._reading_task, client._ping_interval_task, client._flusher_task)
         running = {task for task in tasks if task is not None and not task.done()}
@@ -375,7 +375,7 @@ async def _end_tasks(client: FleetClient) -> None:
 
 
 def _text(error: Exception) -> str:
-    """Describe an error. The library's timeouts have no text."""
+    """Describe an error. The library's timeouts have no message."""
     return str(error) or ("they did not answer in time" if isinstance(error, TimeoutError) else type(error).__name__)
 
 

@@ -42,10 +42,10 @@ if TYPE_CHECKING:
     from mom_plugins_fleet.host.agent import FleetAgent
 
 EMPTY_CYCLES: Final = 3
-"""Cycles without guests after which the last guest counts as gone. A failing hypervisor lists none either."""
+"""Cycles without guests after which the last guest counts as gone. A failing hypervisor lists no guests either."""
 
 STILL_HERE_CYCLES: Final = 5
-"""Cycles without an error after which a guest that is still listed has not moved."""
+"""A guest that is still listed after this number of cycles without an error has not moved."""
 
 NO_MOVER: Final = "no plugin on the host can move guests"
 LEAVES_NONE: Final = "the host's configuration says leave: false"
@@ -90,10 +90,10 @@ class FleetPlugin:
         """None in commands that only read."""
         self._report: Report | None = None
         self._undecided = False
-        """Whether the agent waits for an answer on a guest."""
+        """Whether the agent is waiting for an answer about a guest."""
         self._empty = 0
         self._begun: dict[str, int] = {}
-        """Cycle of each unfinished move's decision, by guest id."""
+        """Mapping from guest id to the cycle that decided the unfinished move."""
 
     # --- life ------------------------------------------------------------------------------------------------------------------
 
@@ -124,7 +124,7 @@ class FleetPlugin:
         from mom_plugins_fleet.revisions import FILE, FORM, LOSS, WHAT, SeenRevisions
 
         if not re.fullmatch(NAME, self._host):
-            raise MomError(f"the system's host name {printable(self._host)} is not valid in a fleet", hint="set `host` of the plugin fleet")
+            raise MomError(f"the system's host name {printable(self._host)} is not valid in a fleet", hint="set `host` of the fleet plugin")
         settings = self._settings
         self.agent = FleetAgent(
             self._access(),
@@ -178,7 +178,7 @@ class FleetPlugin:
             if guest is None:
                 if snapshot.guests or self._empty >= EMPTY_CYCLES:
                     self._end(agent, identity, MoveState.DONE)
-            elif mover is None:  # an earlier run with another configuration accepted it
+            elif mover is None:  # an earlier run with another configuration accepted the move
                 self._end(agent, identity, MoveState.FAILED, NO_MOVER)
             elif identity in self._begun:
                 self._look_at(guest, snapshot.number, agent, mover)
@@ -224,13 +224,13 @@ class FleetPlugin:
             outcome = outcomes.get(identity)
             if outcome is None:
                 self._end(agent, identity, MoveState.FAILED, dropped.get(identity, "no plugin on the host moved the guest"))
-            elif outcome.status is not Status.APPLIED:  # later cycles see an applied move end
+            elif outcome.status is not Status.APPLIED:  # later cycles notice the end of an applied move
                 self._end(agent, identity, *_result(outcome))
 
     # --- called in the agent's thread ------------------------------------------------------------------------------------------
 
     def accepts(self, move: Move) -> str | None:
-        """Return why a guest stays now; empty: it leaves; None: not known yet."""
+        """Return why a guest stays now; an empty string if it leaves; None if not known yet."""
         if not self._settings.leave:
             return LEAVES_NONE
         mover = self._context.service(GuestMoves)
@@ -282,7 +282,7 @@ class FleetPlugin:
 
         subject = f"fleet {', '.join(map(printable, self._settings.servers))}"
         if not self._settings.operators:
-            cure = "set `operators` of the plugin fleet to the public keys that `mom fleet key` printed"
+            cure = "set `operators` of the fleet plugin to the public keys that `mom fleet key` printed"
             return [Finding(Severity.ERROR, subject, "no operators are set: this host follows no policies or orders of the fleet", cure)]
 
         async def look(store: Store) -> Member | None:

@@ -25,7 +25,7 @@ WRITE_SECONDS: Final = 15.0
 LOOK_SECONDS: Final = 1.0
 
 UNTIL: Final = "mom_fleet_coordinates_until_timestamp_seconds"
-"""A time, because a killed coordinator leaves its file."""
+"""Metric with a time, because a killed coordinator leaves its file behind."""
 
 METRICS_PATH: Final = "/metrics"
 WHY: Final = "__meta_mom_why"
@@ -58,7 +58,7 @@ def _address(view: FleetView, name: str) -> tuple[str, str]:
     if state is None:
         return "it has not reported yet", ""
     if state.metrics_port is None:
-        return "it serves no metrics to other machines: set `tcp` of its plugin http", ""
+        return "it serves no metrics to other machines: set `tcp` of its http plugin", ""
     reached = member.metrics_host or (None if member.address is None else member.address.host)
     if reached is None:
         return "it is enrolled without an address: set one with `mom fleet enroll --metrics-host NAME`", ""
@@ -68,7 +68,7 @@ def _address(view: FleetView, name: str) -> tuple[str, str]:
 def metrics(view: FleetView, works_until: float) -> str:
     """Return a coordinator's metrics as text.
 
-    :param works_until: end of its work unless renewed, in seconds since the epoch; 0: not working
+    :param works_until: end of its lease, in seconds since the epoch; 0 if it is not working
     """
     labels = [entry["labels"] for entry in targets(view)]
     hosts = [{"host": entry["host"], "group": entry["group"]} for entry in labels]

@@ -20,15 +20,15 @@ NAME: Final = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
 """Host name labels, which are also single tokens of NATS subjects."""
 
 FLEET_POLICY: Final = re.compile(r"^[0-9]{2}_fleet_[a-z0-9_]{1,48}\Z")
-"""Policies of the fleet, which never replace a host's own policies."""
+"""Names of the fleet's policies. They never replace a host's own policies."""
 
 CLASSES: Final = "classes.yaml"
 
 LARGEST_RECORD: Final = 768 << 10
-"""Bytes. NATS servers take messages of 1 MiB by default."""
+"""Limit in bytes. NATS servers take messages of 1 MiB by default."""
 
 MOST_TOLD: Final = 400
-"""760 KiB with the longest names and reasons."""
+"""Most guests in a report: 760 KiB with the longest names and reasons."""
 
 MOST_MOVES: Final = 2 * MOST_TOLD
 """Listed guests, and guests on the way."""
@@ -129,24 +129,24 @@ class Member(FleetRecord):
 
     group: GroupName
     address: Destination | None = None
-    """Address of its hypervisor for incoming guests; None: it takes none."""
+    """Address of its hypervisor for incoming guests; None if it takes none."""
     account: str = ""
     """NATS account; empty if the servers need no keys."""
     earlier_accounts: Annotated[tuple[str, ...], Field(max_length=MOST_EARLIER), FailFast()] = ()
     """Accounts that could not be ended yet."""
     metrics_host: Annotated[str, AfterValidator(_a_host)] | None = None
-    """Name or address for Prometheus; None: as in `address`."""
+    """Name or address for Prometheus; None if as in `address`."""
     cordoned: bool = False
     draining: bool = False
     balance: bool = False
     """Whether guests may leave for less full hosts of the group."""
     memory: Kib | None = None
-    """Memory limit for incoming guests, set by the operator. None: use the reported memory."""
+    """Memory limit for incoming guests, set by the operator; None to use the reported memory."""
     by: str = ""
 
     @property
     def accounts(self) -> tuple[str, ...]:
-        """All accounts that may let it connect."""
+        """All accounts with which it may connect."""
         return tuple(filter(None, (*self.earlier_accounts, self.account)))
 
 
@@ -154,12 +154,12 @@ class Group(FleetRecord):
     """Policies of all hosts of a group."""
 
     policies: Mapping[PolicyName, str] = Field(default_factory=dict)
-    """Texts by name; `classes.yaml` holds service classes."""
+    """Mapping from name to text; `classes.yaml` holds service classes."""
     by: str = ""
 
     @property
     def classes(self) -> str:
-        """Service classes as YAML; empty: hosts use their own."""
+        """Service classes as YAML; if empty, hosts use their own."""
         return self.policies.get(CLASSES, "")
 
 
@@ -171,11 +171,11 @@ class HostedGuest(FleetRecord):
     size: Kib | None = None
     maximum: Kib | None = None
     held: Kib | None = None
-    """Its memory on the host, RAM and swap."""
+    """Its memory on the host: RAM and swap."""
     working: Kib | None = None
     guarantee: Kib = 0
     stays: str = ""
-    """Why it cannot move; empty: it can."""
+    """Why it cannot move; empty if it can."""
 
 
 class MoverState(FleetRecord):
@@ -194,7 +194,7 @@ class HostState(FleetRecord):
     total: Kib | None = None
     available: Kib | None = None
     promisable: Kib | None = None
-    """Memory that it can promise; None: unknown, or no plugin balloon."""
+    """Memory that it can promise; None if unknown, or without the balloon plugin."""
     reserved: Kib = 0
     """Available memory reserved for launches."""
     holds_promises: bool = False
@@ -203,24 +203,24 @@ class HostState(FleetRecord):
     problems: Count = 0
     problem: Annotated[str, StringConstraints(max_length=200)] = ""
     unhealthy: Count | None = None
-    """Guests that lack memory, swap, wait for memory, or get less than promised."""
+    """Guests that lack memory, are swapping, are waiting for memory, or get less than promised."""
     guests: Annotated[tuple[HostedGuest, ...], Field(max_length=MOST_TOLD), FailFast()] = ()
     others: Count = 0
     others_promised: Kib = 0
     group_revision: int = 0
-    """Revision of the applied group record; 0: none."""
+    """Revision of the applied group record; 0 if none."""
     refused: str = ""
     classes_unused: str = ""
     mover: MoverState | None = None
-    """None: nothing can move its guests."""
+    """None if nothing can move its guests."""
     metrics_port: Annotated[int, Field(ge=1, le=65535)] | None = None
-    """HTTPS port of its metrics; None: no metrics."""
+    """HTTPS port of its metrics; None if it has no metrics."""
     given_back: Kib | None = None
-    """Average since midnight UTC."""
+    """Average memory given back since midnight UTC."""
     waited: Annotated[float, Field(ge=0, le=1e12)] | None = None
     """Longest wait because of mom, in seconds since midnight UTC."""
     promise_broken: Annotated[float, Field(ge=0, le=1e12)] | None = None
-    """Seconds since midnight UTC."""
+    """Seconds with broken promises since midnight UTC."""
     killed: Count | None = None
     """Processes killed by guest kernels since midnight UTC."""
 
@@ -248,7 +248,7 @@ class Move(FleetRecord):
     balance: bool = False
     """Whether the move is for balance. The host's entry must allow such moves."""
     order: int = 0
-    """Revision of the first orders with this move; 0: none yet."""
+    """Revision of the first orders with this move; 0 if none yet."""
     state: MoveState = MoveState.ORDERED
     """Progress reported by the host; always `ORDERED` in signed orders."""
     error: str = ""
@@ -260,9 +260,9 @@ class Arrival(FleetRecord):
     guest: Annotated[str, StringConstraints(min_length=1, max_length=128)]
     to: HostName
     takes: Kib
-    """0: a failed move for balance."""
+    """Memory that the guest needs; 0 for a failed move for balance."""
     at: Annotated[float, Field(ge=0, lt=1 << 36)]
-    """In seconds since the epoch, by the coordinator's clock."""
+    """Time in seconds since the epoch, by the coordinator's clock."""
 
 
 class Orders(FleetRecord):
@@ -273,7 +273,7 @@ class Orders(FleetRecord):
     entries: Mapping[HostName, str] = Field(default_factory=dict)
     """Signed entries of the destinations, because a coordinator must not name another address."""
     arrivals: Annotated[tuple[Arrival, ...], Field(max_length=MOST_TOLD), FailFast()] = ()
-    """Of the last day, for the coordinator's own use."""
+    """Arrivals of the last day, for the coordinator's own use."""
 
     def of(self, guest: str) -> Move | None:
         """Return this guest's move."""
@@ -301,7 +301,7 @@ class AuthorizedKeys(FleetRecord):
 
     keys: Annotated[tuple[PublicKey, ...], Field(max_length=64), FailFast()] = ()
     removed: Annotated[Mapping[HostName, int], Field(max_length=MOST_REMOVED)] = Field(default_factory=dict)
-    """Removed hosts, with the last revision of their entry, which stays signed."""
+    """Removed hosts, with the last revision of their entry. The entry stays signed."""
     by: str = ""
 
 

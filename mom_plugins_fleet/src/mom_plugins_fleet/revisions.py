@@ -18,7 +18,7 @@ WHAT: Final = "the file of the fleet's revisions that this host has used"
 LOSS: Final = "an outdated record with an operator's signature would be accepted again"
 
 AHEAD_SECONDS: Final = 86_400.0
-"""Otherwise a stolen key could sign the last possible revision."""
+"""Limit for revisions ahead of the clock. Otherwise a stolen key could sign the last possible revision."""
 
 REMOVED: Final = "removed"
 """Digest of a removed record."""
@@ -26,7 +26,7 @@ REMOVED: Final = "removed"
 
 @dataclass(frozen=True, slots=True)
 class RevisionsContent:
-    """File content. `newest` holds revision and digest of each record by signer."""
+    """File content. `newest` maps a record to its signers, and a signer to revision and digest."""
 
     newest: Mapping[str, Mapping[str, tuple[Annotated[int, Field(ge=0)], str]]] = field(default_factory=dict)
     moves: Annotated[tuple[OrderProgress, ...], Field(max_length=MOST_MOVES)] = ()
@@ -37,9 +37,9 @@ FORM: Final = TypeAdapter(RevisionsContent)
 
 
 def off_clock(servers: float) -> str:
-    """Return the local clock's deviation; empty if hosts accept its signatures.
+    """Return the local clock's deviation; an empty string if hosts accept signatures made with this clock.
 
-    :param servers: in seconds since the epoch
+    :param servers: the servers' time, in seconds since the epoch
     """
     ahead = time.time() - servers
     return f"{lasting(abs(ahead))} {'ahead of' if ahead > 0 else 'behind'}" if abs(ahead) > AHEAD_SECONDS else ""
@@ -48,8 +48,8 @@ def off_clock(servers: float) -> str:
 class SeenRevisions:
     """Newest revisions used here. Single-threaded after `load`.
 
-    :param file: None: store nothing
-    :param at_once: for hosts: save each change before its use, and trust revisions recorded with a clock far ahead
+    :param file: None to store nothing
+    :param at_once: for hosts: save each change before it is used, and trust revisions recorded with a clock far ahead
     """
 
     def __init__(self, file: StateFile[RevisionsContent] | None = None, *, at_once: bool = True) -> None:
@@ -57,7 +57,7 @@ class SeenRevisions:
         self._newest: dict[str, Mapping[str, tuple[int, str]]] = {}
         self._moves: tuple[OrderProgress, ...] = ()
         self.orders: Mapping[str, tuple[int, Orders]] = {}
-        """Last argument of `keep_orders`, also of an earlier run."""
+        """Last argument of `keep_orders`, possibly of an earlier run."""
         self._noted: set[str] = set()
 
     def load(self) -> None:
@@ -68,30 +68,32 @@ class SeenRevisions:
 
     @property
     def moves(self) -> Mapping[tuple[str, int], OrderProgress]:
-        """Progress of moves, by guest and `order`."""
+        """Progress of moves, keyed by guest and `order`."""
         return {(step.guest, step.order): step for step in self._moves}
 
     def open(self, kind: type[Kind], bucket: str, key: str, data: bytes, trusted: Collection[str]) -> Opened[Kind]:
-        """Open a record; store its revision before its use.
+        """Open a record; store its revision before the record is used.
 
-        Raise `MomError` if it is unsigned, outdated, far ahead of the clock, different from the known record of its revision, or not
-        storable.
+        Raise `MomError` if the record is unsigned, outdated, far ahead of the clock, different from the known record with its revision, or
+        if the revision cannot be stored.
         """
         record = opened(kind, bucket, key, data, trusted)
         newest, digest = self._known(bucket, key, trusted)
         if record.revision < newest:
             raise MomError(
-                f"its revision {record.revision} is older than {newest}, which was in force here: it is rejected",
-                hint=f"if an operator wants it, change {bucket} {key} again with `mom fleet`; else the servers sent an outdated record",
+                f"the record is rejected: its revision {record.revision} is older than revision {newest}, which was in force here",
+                hint=f"if an operator wants this record, change {bucket} {key} again with `mom fleet`; else the servers sent an outdated one",
             )
         if record.revision == newest and record.digest != digest:
-            was = "it was removed" if digest == REMOVED else f"a different record with its revision {newest} was in force here"
-            raise MomError(f"{was}: it is rejected", hint=f"if an operator wants this record, change {bucket} {key} again with `mom fleet`")
+            was = "it was removed" if digest == REMOVED else f"a different record with revision {newest} was in force here"
+            raise MomError(
+                f"the record is rejected: {was}", hint=f"if an operator wants this record, change {bucket} {key} again with `mom fleet`"
+            )
         ahead = record.revision - time.time()
         if record.revision > newest and ahead > AHEAD_SECONDS:
             far = lasting(ahead) if ahead < 1e10 else "centuries"
             raise MomError(
-                f"its revision is {far} ahead of the clock here: it is rejected",
+                f"the record is rejected: its revision is {far} ahead of the clock here",
                 hint=f"check the clocks here and where the record was signed; then run `mom fleet countersign {record.by}`",
             )
         if record.revision > newest:
@@ -99,15 +101,15 @@ class SeenRevisions:
         return record
 
     def newest(self, bucket: str, key: str, trusted: Collection[str]) -> int:
-        """Return the newest revision used here; 0: none."""
+        """Return the newest revision used here; 0 if none."""
         return self._known(bucket, key, trusted)[0]
 
     def stood(self, bucket: str, key: str, trusted: Collection[str]) -> bool:
-        """Return whether a record existed the last time."""
+        """Return whether a record existed when it was last read."""
         return self._known(bucket, key, trusted)[1] not in ("", REMOVED)
 
     def is_new(self, bucket: str, key: str) -> bool:
-        """Return whether this run saw the record first."""
+        """Return whether this run was the first to see the record."""
         return f"{bucket} {key}" in self._noted
 
     def made(self, bucket: str, key: str) -> None:
@@ -134,7 +136,7 @@ class SeenRevisions:
             raise
 
     def note(self, moves: Collection[OrderProgress]) -> None:
-        """Record moves' progress. Raise `StateError`; then no move may start."""
+        """Record moves' progress. Raise `StateError` if that fails; then no move must start."""
         before = self._moves
         if set(moves) != set(before):
             self._moves = tuple(moves)
@@ -155,7 +157,7 @@ class SeenRevisions:
             self.save()
 
     def save(self) -> None:
-        """Write to disk. Raise `StateError`."""
+        """Write to disk. Raise `StateError` if that fails."""
         if self._file is not None and not self._is_saved:
             moves = [asdict(item) for item in self._moves]
             orders = {

@@ -18,7 +18,7 @@ from mom_core import MomError
 from mom_plugins_fleet.records import LARGEST_RECORD, FleetRecord, Kind, PublicKey, read
 
 LARGEST_HEADER: Final = 400
-"""Bytes of the signature line."""
+"""Maximum length of the signature line in bytes."""
 
 _KEY_BYTES: Final = 35
 """Decoded public key: type, 32 bytes of Ed25519, two bytes of checksum."""
@@ -59,7 +59,7 @@ class Signer:
 
 
 def next_revision(before: int) -> int:
-    """Return a later revision. It follows the clock, so that reinstalled servers accept it."""
+    """Return a revision later than `before`. It follows the clock, so that reinstalled servers accept it."""
     return max(before + 1, int(time.time()))
 
 
@@ -70,14 +70,14 @@ def opened(kind: type[Kind], bucket: str, key: str, data: bytes, trusted: Collec
         raise MomError("it is not signed", hint="an operator signs it with `mom fleet`")
     signature = read(Signature, header)
     if signature.by not in trusted:
-        raise MomError(f"it is signed with the key {signature.by}, which is not trusted", hint="see `operators` of the plugin fleet")
+        raise MomError(f"it is signed with the key {signature.by}, which is not trusted", hint="see `operators` of the fleet plugin")
     if not _fits(signature, _what(bucket, key, signature.revision, record)):
         raise MomError(f"its signature was not made with the key {signature.by}, or not for {bucket} {key}")
     return Opened(read(kind, record), signature.revision, signature.by, hashlib.sha256(record).hexdigest()[:32])
 
 
 def _what(bucket: str, key: str, revision: int, record: bytes) -> bytes:
-    """Return the bytes to sign. Their first byte is never in a text, because servers have clients sign texts."""
+    """Return the bytes to sign. Servers have clients sign strings, and no string contains the first byte."""
     return b"\xff" + json.dumps(["mom fleet", bucket, key, revision]).encode() + b"\n" + record
 
 

@@ -1,7 +1,7 @@
 """JetStream buckets of the fleet, and each client's permissions.
 
-Bucket NAME is stream `KV_NAME`; its key KEY is subject `$KV.NAME.KEY`. A host may access only its own keys. It uses no consumers, because
-their permissions cannot be limited to a key.
+Bucket NAME is stream `KV_NAME`; its key KEY is subject `$KV.NAME.KEY`. A host may access only its own keys. It uses no consumers, because a
+consumer's permissions cannot be limited to a key.
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ COORDINATOR: Final = "coordinator"
 COORDINATORS: Final = "coordinators"
 
 GROUPS_KEPT: Final = 16
-"""Versions of a group's record that the servers keep, for operators."""
+"""Number of versions of a group's record that the servers keep, for operators."""
 
 
 @dataclass(frozen=True, slots=True)
 class StoredEntry:
     """Entry of a bucket.
 
-    :param data: None: removed
-    :param at: when it was set, in seconds since the epoch; 0: unknown
+    :param data: None if the entry was removed
+    :param at: when it was set, in seconds since the epoch; 0 if unknown
     """
 
     revision: int

@@ -22,7 +22,7 @@ ARRIVES_SECONDS: Final = 120.0
 """Time for a moved guest to appear in the destination's reports: two reports."""
 
 SETTLES_SECONDS: Final = 60.0
-"""For this time, the reported available memory may not yet count an arrived guest. Hosts report at least every 30 s."""
+"""During this time, the reported available memory might not yet include an arrived guest. Hosts report at least every 30 s."""
 
 AGAIN_SECONDS: Final = 1.0
 
@@ -41,9 +41,9 @@ class FleetView:
     authorized: Bucket[AuthorizedKeys] = field(default_factory=lambda: Bucket(AuthorizedKeys, AUTHORIZED, frozenset()))
     lease: StoredEntry = field(default_factory=lambda: StoredEntry(0, None))
     left: dict[tuple[str, str], float] = field(default_factory=dict)
-    """Monotonic time since when a guest is known to have left, by host and guest."""
+    """Mapping from (host, guest) to the monotonic time when the guest was first known to have left."""
     _guests_of: dict[str, tuple[HostState, Mapping[str, HostedGuest]]] = field(default_factory=dict)
-    """Cache: guests by id, with the state that lists them."""
+    """Cache of each host's guests, keyed by id, with the state that lists them."""
 
     def __post_init__(self) -> None:
         for bucket in self.buckets:
@@ -70,7 +70,7 @@ class FleetView:
 
     @property
     def newest(self) -> float:
-        """Last write by the servers' clock; 0: never."""
+        """Time of the last write, by the servers' clock; 0 if never."""
         return max((*self.states.set_at.values(), self.lease.at))
 
     @property
@@ -98,7 +98,7 @@ class FleetView:
     async def follow(self, store: Store, trouble: Callable[[str], None]) -> None:
         """Keep the view current until cancelled. Raise `LinkError` if the servers refuse the key.
 
-        :param trouble: called with the reason for an outdated view; "": current
+        :param trouble: called with the reason for an outdated view, and with "" for a current view
         """
         try:
             async with asyncio.TaskGroup() as group:
@@ -148,7 +148,7 @@ class FleetView:
         return self.operators | {*(() if authorized is None else authorized.keys)}
 
     def ordered(self, host: str) -> Orders | None:
-        """Return orders with reported progress."""
+        """Return a host's orders, with the progress that the host reported."""
         orders, progress = self.orders.get(host), self.progress.get(host)
         if orders is None or progress is None:
             return orders
@@ -157,7 +157,7 @@ class FleetView:
         return orders.model_copy(update={"moves": moves})
 
     def all_ordered(self) -> Iterator[tuple[str, Orders]]:
-        """Yield all hosts with orders."""
+        """Yield each host that has orders, and its orders."""
         for host in list(self.orders.records):
             orders = self.ordered(host)
             if orders is not None:
@@ -169,12 +169,12 @@ class FleetView:
         return age is not None and age < SILENT_SECONDS and host in self.members.records and host in self.states.records
 
     def age(self, host: str) -> float | None:
-        """Return seconds since the last report; None: never."""
+        """Return seconds since the last report; None if never."""
         at = self.states.heard.get(host)
         return None if at is None else time.monotonic() - at
 
     def guests(self, host: str) -> Mapping[str, HostedGuest]:
-        """Return reported guests by id."""
+        """Return the guests that a host reports, keyed by id."""
         state, cached = self.states.get(host), self._guests_of.get(host)
         if state is None:
             return {}
@@ -192,14 +192,14 @@ class FleetView:
         return not self._reported_since(move.to, host, move)
 
     def is_settling(self, host: str, move: Move) -> bool:
-        """Return whether available memory may not include a new guest yet."""
+        """Return whether available memory might not include a new guest yet."""
         if move.state is not MoveState.DONE or move.guest not in self.guests(move.to):
             return False
         since = self.left.setdefault((host, move.guest), time.monotonic())
         return self.states.heard.get(move.to, float("-inf")) - since < SETTLES_SECONDS
 
     def is_over(self, host: str, move: Move) -> bool:
-        """Return whether a move is done and `host` reports the guest no longer, or much later again."""
+        """Return whether a move is done and `host` no longer reports the guest, or reports it again much later."""
         if move.state is not MoveState.DONE or self.is_coming(host, move):
             return False
         return move.guest not in self.guests(host) or self._reported_since(host, host, move)

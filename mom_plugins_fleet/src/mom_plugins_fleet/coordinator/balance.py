@@ -50,14 +50,14 @@ def for_balance(view: FleetView, targets: Mapping[str, TargetHost], group: str) 
         if after < high and (best is None or after < best[0]):
             best = after, new_move(guest, needs, target, mover, 1).model_copy(update={"balance": True})
     if best is None:
-        needed = "it must be movable, not moved for a day, fit on another host, and lower the highest load"
+        needed = "a guest must be movable, not moved for a day, fit on another host, and lower the highest load"
         return f"{compared}; no guest of {fullest} qualifies: {needed}"
     move = best[1]
     return (fullest, move) if member.balance else f"{compared}: `mom fleet balance {fullest}` allows the move of {move.name} to {move.to}"
 
 
 def _busy(view: FleetView, group: str) -> str:
-    """Return an obstacle. Ignore moves of lost hosts, which may never end."""
+    """Return an obstacle, or an empty string. Ignore moves of lost hosts: these moves may never end."""
     lost = lost_hosts(view)
     for name, (_, member) in sorted(view.members.records.items()):
         if member.group != group or name in lost:

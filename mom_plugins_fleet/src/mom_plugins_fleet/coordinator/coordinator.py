@@ -1,8 +1,8 @@
 """Coordinator: chooses destinations for guests of drained hosts and, where operators allow it, of full hosts.
 
 The working coordinator holds a lease, a key that it sets repeatedly. After `LEASE_SECONDS` without a change, another coordinator takes the
-lease. It raises the epoch in all orders, to lock out a suspended coordinator. The lease has no time to live, because nats-server 2.9 may
-repeat expired keys after a restart.
+lease. The new coordinator raises the epoch in all orders, to lock out a suspended one. The lease has no time to live, because nats-server
+2.9 may repeat expired keys after a restart.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ LEASE_SECONDS: Final = 10.0
 
 RENEW_SECONDS: Final = LEASE_SECONDS / 3
 SURE_SECONDS: Final = 0.6 * LEASE_SECONDS
-"""Others see a renewal later than its holder."""
+"""Other coordinators see a renewal later than the lease's holder."""
 
 LOOK_SECONDS: Final = 2.0
-"""A move takes at least as long."""
+"""A move takes at least this long."""
 
 BALANCE_SECONDS: Final = 600.0
 """The destination needs minutes to measure a working set."""
 
 BLIND_SECONDS: Final = 2 * LEASE_SECONDS
-"""Limit for work without a current view."""
+"""Time limit for work without a current view."""
 
 
 class Coordinator:
@@ -61,10 +61,10 @@ class Coordinator:
         self.epoch = 0
         self._stuck: dict[str, set[str]] = {}
         self.unmoved: dict[str, str] = {}
-        """Why the last run moved no guest, by group."""
+        """Mapping from group to why the last run moved no guest."""
         self._balanced: dict[str, float] = {}
         self._given: dict[str, tuple[int, Orders]] = dict(self.view.revisions.orders)
-        """Newest orders by member, with revisions. Restored servers have older ones."""
+        """Mapping from member to newest orders and their revision. Restored servers have older orders."""
         self._trouble = ""
         self._failing: set[str] = set()
         self._unsaved = False
@@ -97,7 +97,7 @@ class Coordinator:
             self._unsaved = True
 
     def _remember_orders(self) -> None:
-        """Keep orders that the servers have lost: their guests still need the memory."""
+        """Keep orders that the servers have lost: the ordered guests still need the memory."""
         orders, members = self.view.orders.records, self.view.members
         enrolled = members.records.keys() | members.damaged.keys()
         lost = {host: kept for host, kept in self._given.items() if host in enrolled - orders.keys() and kept[0] == self._newest(host)}
@@ -115,7 +115,7 @@ class Coordinator:
         return time.monotonic() < self._sure_until
 
     async def work(self, store: Store) -> None:
-        """Take a free lease, and work until it is lost. Raise `LinkError`."""
+        """Take a free lease, and work until it is lost. Raise `LinkError` if the servers fail."""
         self.save()
         self._check()
         if not await self.acquire(store):
@@ -163,7 +163,7 @@ class Coordinator:
             raise LinkError(f"no host's entry is valid here; the entry of {host}, for example: {printable(why, 400)}", hint=hint)
 
     async def acquire(self, store: Store) -> bool:
-        """Take the lease if its holder is silent. Return success."""
+        """Take the lease if its holder is silent. Return whether that succeeded."""
         kept = await store.read(LEASES, COORDINATOR)
         if kept.data is not None:
             now = time.monotonic()
@@ -171,7 +171,7 @@ class Coordinator:
                 self._other_lease = kept.revision, now
             if now - self._other_lease[1] < LEASE_SECONDS:
                 if (holder := lease_holder(kept.data)) != self._waits_for:
-                    takes_over = f"this one takes over when the lease is not renewed for {LEASE_SECONDS:g} s"
+                    takes_over = f"this coordinator takes over when the lease is not renewed for {LEASE_SECONDS:g} s"
                     self._log.info("%s coordinates the fleet; %s", printable(holder, 200), takes_over)
                 self._waits_for = holder
                 return False
@@ -252,7 +252,7 @@ class Coordinator:
                 if move.guest in self.view.guests(move.to):
                     self._log.info("guest %s has moved from %s to %s", printable(move.name), host, move.to)
                 else:
-                    self._log.warning("guest %s has moved from %s to %s, but does not run there", printable(move.name), host, move.to)
+                    self._log.warning("guest %s has moved from %s to %s, but is not running there", printable(move.name), host, move.to)
 
     @contextmanager
     def _contained(self, subject: str) -> Iterator[None]:
@@ -272,7 +272,7 @@ class Coordinator:
         """Update the orders of hosts that are drained or have orders."""
         self._remember_orders()
         view = self.view
-        # Include damaged orders: an unauthorized coordinator may have signed them, and their hosts would report that forever.
+        # Include damaged orders: an unauthorized coordinator may have signed them, and their hosts would report the damage forever.
         moving = {host for host, (_, orders) in view.orders.records.items() if orders.moves} | view.orders.damaged.keys()
         concerned = [host for host, (_, member) in view.members.records.items() if member.draining or host in moving]
         targets = places(view) if concerned else {}  # reads all hosts, so only when needed

@@ -1,4 +1,4 @@
-"""Order of guests that leave, and choice of destinations. Sizes in KiB."""
+"""Order in which guests leave, and choice of destinations. Sizes in KiB."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from mom_plugins_fleet.records import MOST_TOLD, HostedGuest
 
 RESERVE_SHARE: Final = 0.10
 RESERVE_MOST_KIB: Final = 16 << 20
-"""Reserve of a destination. A guest may use its memory within a minute; mom reclaims more slowly."""
+"""Memory to keep free on a destination. A guest may fill its memory within a minute; mom reclaims memory more slowly."""
 
 SMALLEST: Final = 100
-"""Smallest guests to list. They fit where the largest do not."""
+"""Number of smallest guests to list. They fit where the largest do not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,11 +24,11 @@ class TargetHost:
 
     :param coming: memory of incoming guests
     :param arriving: source host of each incoming guest
-    :param within: hosts that its mover can reach; empty: any
-    :param limit: memory set by the operator; None: unset
+    :param within: hosts that its mover can reach; empty if any
+    :param limit: memory limit set by the operator; None if unset
     :param arrived: memory of the guests that arrived in the last day
-    :param works: sum of its guests' working sets; None: unknown
-    :param promisable: memory that it can promise; None: all
+    :param works: sum of its guests' working sets; None if unknown
+    :param promisable: memory that it can promise; None if all
     """
 
     name: str
@@ -71,7 +71,7 @@ def rank(places: Iterable[TargetHost], group: str, within: str = "") -> list[Tar
 def choose(
     needs: int, guarantee: int, ranked: Iterable[TargetHost], group: str, avoid: Collection[str] = (), within: str = ""
 ) -> TargetHost | str:
-    """Return the host with the most room that can keep the promise, or the obstacle.
+    """Return the roomiest host that can keep the promise. If there is none, return the obstacle.
 
     :param needs: memory that the guest needs on arrival
     :param avoid: hosts where an attempt failed
@@ -94,7 +94,7 @@ def choose(
 
 
 def listed(guests: Iterable[HostedGuest]) -> tuple[HostedGuest, ...]:
-    """Return the first guests to leave, and the smallest."""
+    """Return the first guests to leave, and the smallest guests."""
     ordered = sorted(guests, key=leaving_order)
     if len(ordered) <= MOST_TOLD:
         return tuple(ordered)
@@ -103,5 +103,5 @@ def listed(guests: Iterable[HostedGuest]) -> tuple[HostedGuest, ...]:
 
 
 def leaving_order(guest: HostedGuest) -> tuple[bool, int, str]:
-    """Sort large guests first, which fit on the fewest hosts; immovable guests last."""
+    """Return a sort key: large guests first, because they fit on the fewest hosts; immovable guests last."""
     return bool(guest.stays), -(guest.maximum or 0), guest.id

@@ -13,19 +13,20 @@ from mom_plugins_fleet.records import MOST_TOLD, Arrival, HostedGuest, HostState
 from mom_plugins_fleet.view import SETTLES_SECONDS, FleetView
 
 AT_ONCE: Final = 2
-"""One live migration fills a 10 Gbit/s link; a second uses its pauses."""
+"""One live migration fills a 10 Gbit/s link; a second one uses the pauses of the first."""
 
 ARRIVING_AT_ONCE: Final = 2
 """mom on the host sees the first guest before the next arrives."""
 
 ATTEMPTS: Final = 3
-"""Then the operator must act."""
+"""Attempts to move a guest. After them, the operator must act."""
 
 BOOKS_SECONDS: Final = 86_400.0
-"""How long a moved guest counts at its destination, unless another host reports it. A malicious host may hide guests."""
+"""How long a moved guest counts at its destination, unless another host reports the guest. A malicious host may hide guests."""
 
 LOST_SECONDS: Final = 900.0
-"""After this silence a host moves no guests: moves end after 600 s by default. Also the limit for accepting an order."""
+"""A host that is silent for this long is no longer moving guests: moves end after 600 s by default. Also the time limit for accepting an
+order."""
 
 OPEN: Final = (MoveState.ORDERED, MoveState.ACCEPTED)
 
@@ -62,7 +63,7 @@ def places(view: FleetView) -> dict[str, TargetHost]:
 
 
 def lost_hosts(view: FleetView) -> Collection[str]:
-    """Return hosts silent for `LOST_SECONDS`."""
+    """Return hosts that are silent for `LOST_SECONDS`."""
     newest = view.newest
     hosts = {*view.members.records, *view.orders.records}
     return {host for host in hosts if newest - view.states.set_at.get(host, 0.0) > LOST_SECONDS}
@@ -78,7 +79,7 @@ def _is_unanswered(move: Move) -> bool:
 
 
 def place_of(view: FleetView, name: str) -> TargetHost | str:
-    """Return a host, without incoming guests, or the obstacle."""
+    """Return a host without its incoming guests, or the obstacle."""
     member, state = view.members.get(name), view.states.get(name)
     if member is None:
         return "it is not in the fleet"
@@ -126,9 +127,9 @@ def _where_guests_are(view: FleetView) -> dict[str, set[str]]:
 
 
 def needs_of(guest: HostedGuest) -> int | None:
-    """Return the memory that a guest needs on arrival; None: unknown.
+    """Return the memory that a guest needs on arrival; None if unknown.
 
-    Host memory or maximum, and at least working set and promise.
+    This is its host memory, or else its maximum, but at least its working set and its promise.
     """
     brings = guest.held if guest.held is not None else guest.maximum or guest.size
     return None if brings is None else max(brings, guest.working or 0, guest.guarantee)
@@ -137,7 +138,7 @@ def needs_of(guest: HostedGuest) -> int | None:
 def expect(targets: dict[str, TargetHost], move: Move, leaves: str, *, reported: int = 0) -> None:
     """Count a guest at its destination.
 
-    :param leaves: source host; empty: none
+    :param leaves: source host that is still sending the guest; otherwise empty
     :param reported: promise that the destination already reports for it
     """
     place = targets.get(move.to)
@@ -169,7 +170,7 @@ def next_orders(
     at_once: int = AT_ONCE,
     arriving_at_once: int = ARRIVING_AT_ONCE,
 ) -> tuple[Orders, dict[str, str]]:
-    """Return a host's orders, and why guests (by name) cannot leave. Moves reserve memory in `targets`."""
+    """Return a host's orders, and a mapping from guest name to why the guest cannot leave. Moves reserve memory in `targets`."""
     member, before = view.members.get(host), view.ordered(host) or Orders()
     over = {move.guest: move for move in before.moves if view.is_over(host, move)}
     open_or_failed = [move for move in before.moves if move.guest not in over]
@@ -223,7 +224,7 @@ def _blocked(view: FleetView, host: str, kept: Mapping[str, Move]) -> Callable[[
 
 
 class _WaysOut:
-    """Destinations for one host's guests, `most` at once to each. Moves reserve memory in `targets`."""
+    """Destinations for one host's guests. Each receives at most `most` guests at once. Moves reserve memory in `targets`."""
 
     def __init__(self, view: FleetView, targets: dict[str, TargetHost], host: str, group: str, mover: MoverState, most: int) -> None:
         self._view = view
@@ -261,7 +262,7 @@ class _WaysOut:
         return move
 
     def _waits_for(self, guest: HostedGuest, needs: int) -> str:
-        """Name the sources of guests that must arrive first; empty if waiting does not help."""
+        """Name the hosts whose guests must arrive first; an empty string if waiting does not help."""
         place = choose(needs, guest.guarantee, self._full, self._group, within=self._mover.within)
         if isinstance(place, str):
             return ""
@@ -269,7 +270,7 @@ class _WaysOut:
 
 
 def new_move(guest: HostedGuest, needs: int, place: TargetHost, mover: MoverState, number: int) -> Move:
-    """Make a move. Even for a mover that chooses the destination, one host can keep all promises."""
+    """Make a move. Even if the mover chooses another destination, at least `place` can keep all promises."""
     return Move(
         guest=guest.id,
         name=guest.name,

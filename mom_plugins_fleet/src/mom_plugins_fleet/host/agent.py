@@ -1,6 +1,6 @@
 """Agent of a host: applies group policies and orders, and reports the host's state.
 
-mom never waits for it: without servers, the host keeps its policies.
+mom never waits for the agent: without servers, the host keeps its policies.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ from mom_plugins_fleet.signatures import Opened
 from mom_plugins_fleet.subjects import AUTHORIZED, COORDINATORS, GROUPS, ORDERS, ROSTER, STATES
 
 RESYNC_SECONDS: Final = 30.0
-"""Reads all records again, in case a message was lost. 10,000 hosts make 1,000 reads/s."""
+"""Time between two reads of all records, in case a message was lost. 10,000 hosts make 1,000 reads/s."""
 
 HEARTBEAT_SECONDS: Final = 30.0
 
 CLOSING_SECONDS: Final = 0.3
-"""Limit for closing the connection: plugins have 0.4 s."""
+"""Time limit for closing the connection: plugins have 0.4 s to stop."""
 
 AGAIN_SECONDS: Final = 10.0
-"""Pause after an error before the servers could be asked."""
+"""Pause after an error that prevented asking the servers."""
 
 APPLY_SECONDS: Final = 30.0
 """The largest policies compile within seconds."""
@@ -48,7 +48,7 @@ _POLL_SECONDS: Final = 0.2
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """Newest group record. `refused`: why it is not applied."""
+    """Newest group record. `refused` says why it is not applied."""
 
     group: str
     revision: int
@@ -59,11 +59,11 @@ class Taken:
 class FleetAgent:
     """Member of a fleet, with a thread. Public methods are thread-safe.
 
-    :param operators: public keys that may direct this host; empty: it only reports
+    :param operators: public keys that may direct this host; if empty, the host only reports
     :param apply: applies a group's record and stores its signed data; raises `MomError`
     :param remembered: returns the previous run's group and record
-    :param state: returns the host's state; None: unknown
-    :param accepts: returns why this host keeps a guest now; empty: it moves; None: not known yet
+    :param state: returns the host's state; None if unknown
+    :param accepts: returns why this host keeps a guest now; an empty string if the guest may leave; None if not known yet
     :param wake: requests a cycle
     """
 
@@ -96,7 +96,7 @@ class FleetAgent:
         self._dirty = asyncio.Event()
         self._callers = Callers("mom fleet applies")
         self._application: Future[None] | None = None
-        """Last application of a record. While it hangs, no other starts."""
+        """Last application of a record. While it hangs, no other application starts."""
         self._ready: Future[None] = Future()
         self._thread = threading.Thread(target=self._run, name="mom fleet", daemon=True)
 
@@ -116,7 +116,7 @@ class FleetAgent:
 
     @property
     def runs(self) -> bool:
-        """Whether the thread runs."""
+        """Whether the thread is running."""
         return self._thread.is_alive()
 
     def finished(self, guest: str, state: MoveState, error: str = "") -> None:
@@ -146,7 +146,7 @@ class FleetAgent:
         resumed = False
         while True:
             try:
-                if not resumed:  # retried: too many open files may make a file unreadable at first
+                if not resumed:  # retry: with too many open files, a file may be unreadable at first
                     self._revisions.load()
                     await self._resume()
                     resumed = True
@@ -192,15 +192,15 @@ class FleetAgent:
             return
 
     async def _put_in_force(self, group: str, opened: Opened[Group], data: bytes | None) -> None:
-        """Apply a record in another thread, within `APPLY_SECONDS`. Raise `MomError`."""
+        """Apply a record in another thread, within `APPLY_SECONDS`. Raise `MomError` if that fails."""
         if self._application is not None and not self._application.done():
-            raise MomError("the previous record is still being applied", hint="mom's disk may hang: see mom's log")
+            raise MomError("the previous record is still being applied", hint="mom's disk may have hung: see mom's log")
         self._application = self._callers.start(lambda: self._apply(group, opened, data))
         result = asyncio.wrap_future(self._application)
-        result.add_done_callback(lambda future: future.cancelled() or future.exception())  # fetch the error even if nobody waits
+        result.add_done_callback(lambda future: future.cancelled() or future.exception())  # fetch the error even if nobody is waiting
         await asyncio.wait([result], timeout=APPLY_SECONDS)
         if not result.done():
-            raise MomError(f"applying the record takes longer than {APPLY_SECONDS:g} s", hint="mom's disk may hang: see mom's log")
+            raise MomError(f"applying the record takes longer than {APPLY_SECONDS:g} s", hint="mom's disk may have hung: see mom's log")
         try:
             result.result()
         except MomError:
@@ -208,7 +208,7 @@ class FleetAgent:
         except Exception as error:  # another plugin's code failed; the host stays in its fleet
             self._log.debug("the group's record cannot be applied", exc_info=True)
             raise MomError(
-                f"a plugin on this host fails: {type(error).__name__}: {error}", hint="report it to the plugin's authors"
+                f"a plugin on this host failed: {type(error).__name__}: {error}", hint="report it to the plugin's authors"
             ) from error
 
     async def follow(self, store: Store) -> None:
@@ -236,7 +236,7 @@ class FleetAgent:
         if not self._operators:
             raise MomError(
                 "the configuration names no operator's key: this host follows no policies or orders of the fleet",
-                hint="set `operators` of the plugin fleet to the public keys that `mom fleet key` printed",
+                hint="set `operators` of the fleet plugin to the public keys that `mom fleet key` printed",
             )
         for bucket, key in ((ROSTER, self._host), (ORDERS, self._host), (AUTHORIZED, COORDINATORS)):
             await listen(bucket, key)
@@ -254,7 +254,7 @@ class FleetAgent:
         self.trouble = trouble
 
     async def follow_group(self, store: Store, group: str) -> None:
-        """Apply the group's record. Raise `LinkError`."""
+        """Apply the group's record. Raise `LinkError` if the servers do not answer."""
         kept = await store.read(GROUPS, group)
         if kept.data is None:
             return  # no record: keep the current policies

@@ -40,10 +40,10 @@ class GroupPolicies:
         self._written: GroupInForce | None = None
 
     def apply(self, group: str, opened: Opened[Group], data: bytes | None) -> None:
-        """Apply a record; store its signed data, if any. Raise `MomError`."""
+        """Apply a record; store its signed data, if any. Raise `MomError` if that fails."""
         policies = self._context.service(PolicyTexts)
         if policies is None:
-            raise MomError("no plugin on this host accepts policies", hint="enable the plugin policy")
+            raise MomError("no plugin on this host accepts policies", hint="enable the policy plugin")
         record, path = opened.record, self._classes
         current = {name: text.text for name, text in policies.state().texts.items() if FLEET_POLICY.match(name)}
         changes = policy_changes(record, current)
@@ -65,12 +65,12 @@ class GroupPolicies:
             self.remember(group, data)
 
     def why_classes_unused(self, record: Group) -> str:
-        """Return why the group's classes are unused; otherwise empty."""
+        """Return why the group's classes are unused; an empty string if they are used."""
         if not record.classes:
             return ""
         readers = self._context.services(ClassFiles)
         reasons = [reader.why_unused(self._classes) for reader in readers]
-        reasons = reasons or [f"no plugin reads them: enable sla, with `classes_file: {self._classes}`"]
+        reasons = reasons or [f"no plugin reads them: enable the sla plugin, with `classes_file: {self._classes}`"]
         return "" if "" in reasons else reasons[0][:400]
 
     def remember(self, group: str, data: bytes) -> None:

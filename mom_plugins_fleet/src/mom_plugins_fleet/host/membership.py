@@ -35,7 +35,7 @@ _MORE_BYTES: Final = 16 << 10
 
 
 def join(config: Path, address: str, token: Token) -> None:
-    """Join a fleet. Write nothing until everything is known. Raise `MomError`."""
+    """Join a fleet. Write nothing until everything is known. Raise `MomError` if the token or a file cannot be used."""
     server = address if "://" in address else f"tls://{address}"
     if not server.startswith("tls://"):
         raise MomError(f"{printable(address)} is not a server address", hint="use the server's host name, such as nats1.example.org")
@@ -48,7 +48,9 @@ def join(config: Path, address: str, token: Token) -> None:
             probe.flush()
             os.fsync(probe.fileno())
     except OSError as error:
-        raise MomError(f"{config.parent} cannot be written: {error.strerror}", hint="run it as root, and check free space") from None
+        raise MomError(
+            f"{config.parent} cannot be written: {error.strerror}", hint="run this command as root, and check the free space"
+        ) from None
     access = Access([server], None, token.credentials, token.certificate)
     try:
         data = ask(access, JOINING, LOG, lambda store: _taken(store, token))
@@ -65,7 +67,7 @@ def join(config: Path, address: str, token: Token) -> None:
         files[config.with_name("fleet-ca.pem")] = (invitation.ca, 0o644)
         named["ca"] = str(config.with_name("fleet-ca.pem"))
     status = config.stat()
-    files[config] = (with_fleet(config, named), status.st_mode & 0o777)  # last, because it names the others
+    files[config] = (with_fleet(config, named), status.st_mode & 0o777)  # last, because the configuration names the other files
     if config == DEFAULT_CONFIG and UNITS.is_dir():
         files = {UNITS / "mom.service.d" / "fleet.conf": (_NETWORK, 0o644), **files}
     path = config
@@ -81,7 +83,7 @@ def join(config: Path, address: str, token: Token) -> None:
 
 
 def _let_read(key: Path, config: Config) -> None:
-    """Make the key readable for a mom that is not root. Raise `OSError`."""
+    """Make the key readable for a mom that does not run as root."""
     reader = other_owner(config.state_directory, config.run_directory)
     if reader is not None:
         os.chown(key, -1, reader.groups[0])
@@ -100,7 +102,7 @@ def _another(token: Token) -> str:
 
 
 def with_fleet(config: Path, settings: Mapping[str, object]) -> str:
-    """Add the plugin fleet's section. Raise `MomError`."""
+    """Add the fleet plugin's section. Raise `MomError` if the configuration does not allow it."""
     load_config(config)  # reports existing errors first
     text = config.read_text("utf-8-sig")
     document, lines = parse_document(text, str(config)), text.splitlines()
@@ -115,7 +117,7 @@ def with_fleet(config: Path, settings: Mapping[str, object]) -> str:
         at = document.keys["plugins",].line
         text = "\n".join([*lines[:at], *own, *lines[at:], ""])
         expected = {**top, "plugins": {**plugins, "fleet": dict(settings)}}
-        with suppress(ConfigError):  # with plugins on one line, the result is no YAML
+        with suppress(ConfigError):  # with plugins on one line, the result is not valid YAML
             if parse_document(text, str(config)).value == expected:
                 return text
     raise MomError(

@@ -16,7 +16,7 @@ from mom_plugins_fleet.revisions import SeenRevisions
 from mom_plugins_fleet.subjects import AUTHORIZED, COORDINATORS, ORDERS, PROGRESS, ROSTER
 
 BALANCE_SECONDS: Final = 300.0
-"""Holds whatever a coordinator orders."""
+"""Least time between two moves for balance, whatever a coordinator orders."""
 
 
 class HostOrders:
@@ -43,7 +43,7 @@ class HostOrders:
         """Whether guests may move away for balance."""
 
     def moves(self) -> Mapping[str, Move]:
-        """Return accepted, unfinished moves by guest id."""
+        """Return accepted, unfinished moves, keyed by guest id."""
         with self._lock:
             return {guest: move for guest, move in self._moves.items() if guest not in self._results}
 
@@ -53,7 +53,7 @@ class HostOrders:
             self._results[guest] = (state, error)
 
     async def read_member(self, store: Store) -> Member | None:
-        """Return this host's entry, if any. Raise `LinkError`."""
+        """Return this host's entry, if any. Raise `LinkError` if it cannot be read or accepted."""
         kept = await store.read(ROSTER, self._host)
         member = None
         if kept.data is not None:
@@ -65,7 +65,7 @@ class HostOrders:
         return member
 
     async def follow(self, store: Store, member: Member) -> None:
-        """Accept or refuse new moves, and write the progress. Raise `LinkError`."""
+        """Accept or refuse new moves, and write the progress. Raise `LinkError` if the orders cannot be read or accepted."""
         kept = await store.read(ORDERS, self._host)
         if kept.data is None:
             return
@@ -85,7 +85,7 @@ class HostOrders:
         accepted = {step.guest for step in progress if step.state is MoveState.ACCEPTED}
         self._take({move.guest: move for move in orders.moves if move.guest in accepted})
         record = Progress(moves=progress)
-        if progress or record != self._written:  # repeated, because servers may have lost it
+        if progress or record != self._written:  # written again, because servers may have lost the progress
             await store.put(PROGRESS, self._host, record.packed())
             self._written = record
 
@@ -106,7 +106,7 @@ class HostOrders:
     def _step(
         self, move: Move, before: Mapping[tuple[str, int], OrderProgress], member: Member, orders: Orders, removed: Mapping[str, int]
     ) -> OrderProgress | None:
-        """Return a move's progress; None: not known yet. A finished move never restarts."""
+        """Return a move's progress; None if not known yet. A finished move never restarts."""
         earlier = before.get((move.guest, move.order))
         if earlier is None:
             why = self._why_not_there(move, member, orders, removed) or self._why_stays(move, member)
@@ -122,7 +122,7 @@ class HostOrders:
         return earlier
 
     def _why_not_there(self, move: Move, member: Member, orders: Orders, removed: Mapping[str, int]) -> str:
-        """Return why no operator allows this destination; otherwise empty."""
+        """Return why no operator allows this destination; an empty string if one does."""
         try:
             entry = self._revisions.open(Member, ROSTER, move.to, orders.entries.get(move.to, "").encode(), self._operators)
         except MomError as error:
@@ -139,7 +139,7 @@ class HostOrders:
         )
 
     def _why_stays(self, move: Move, member: Member) -> str | None:
-        """Return why a guest stays now; empty: it leaves; None: not known yet."""
+        """Return why a guest stays now; an empty string if it leaves; None if not known yet."""
         if member.draining:
             return self._accepts(move)
         if not (member.balance and move.balance):

@@ -1,1 +1,1 @@
-"""Verbs of `mom fleet`."""
+"""Subcommands of `mom fleet`."""

@@ -22,18 +22,18 @@ from mom_plugins_fleet.subjects import GROUPS
 from mom_plugins_fleet.verbs.where import Where
 
 _ATTEMPTS: Final = 20
-"""Other clients may change the same record."""
+"""Number of attempts: other clients may change the same record."""
 
 
 def named(key: str) -> str:
-    """Check a name. Raise `MomError`."""
+    """Check a name. Raise `MomError` if it is invalid."""
     if not re.fullmatch(NAME, key):
         raise MomError(f"{printable(key)} is not a valid name of a host or group", hint="use at most 63 small letters, digits and -")
     return key
 
 
 async def change_group(where: Where, store: Store, group: str, wanted: Callable[[Group], Mapping[str, object]]) -> int:
-    """Change a group's record. Return the new revision. Raise `MomError`."""
+    """Change a group's record. Return the new revision. Raise the errors of `change`."""
 
     def changed(before: Group | None) -> Group:
         group = before or Group()
@@ -45,7 +45,7 @@ async def change_group(where: Where, store: Store, group: str, wanted: Callable[
 async def change(
     where: Where, store: Store, bucket: str, kind: type[Kind], key: str, wanted: Callable[[Kind | None], Kind], agreed: Kind | None = None
 ) -> int:
-    """Change and sign a record. Return the new revision.
+    """Change and sign a record. Return the new revision. Raise `MomError` if that fails, or if the user declines.
 
     :param agreed: record already passed to `agree`
     """
@@ -56,7 +56,7 @@ async def change(
         kept = await store.read(bucket, key)
         before = opened_by(where, bucket, kind, key, kept.data)
         after = wanted(None if before is None else before.record)
-        revisions.save()  # before it is used
+        revisions.save()  # before the record is used
         if after != agreed:
             agree(where, bucket, key, before, after)
         revision = next_revision(revisions.newest(bucket, key, trusted))
@@ -86,11 +86,11 @@ async def standing(where: Where, store: Store, bucket: str, kind: type[Kind], ke
 
 
 def opened_by(where: Where, bucket: str, kind: type[Kind], key: str, data: bytes | None) -> Opened[Kind] | None:
-    """Open a record, if any. Raise `MomError` for an untrusted one and, without --anew, for an outdated or missing one."""
+    """Open a record, if any. Raise `MomError` for an untrusted record and, without --anew, for an outdated or missing record."""
     trusted = where.operators()
     if data is None:
         if where.revisions.stood(bucket, key, trusted) and not where.anew:
-            hint = "use `mom fleet --anew` if another operator removed it or the servers are new; otherwise a server hides it"
+            hint = "use `mom fleet --anew` if another operator removed the record or the servers are new; otherwise a server is hiding it"
             raise MomError(f"{bucket} {key} is missing, but existed when it was last read", hint=hint)
         return None
     newest = where.revisions.newest(bucket, key, trusted)
@@ -121,7 +121,7 @@ def who() -> str:
 
 
 def agree(where: Where, bucket: str, key: str, before: Opened[Kind] | None, after: Kind) -> None:
-    """Show a record to sign; confirm if new here. Raise `MomError` for a no."""
+    """Show a record to sign, and ask for confirmation if it is new here. Raise `MomError` if the user declines."""
     is_new = where.anew or where.revisions.is_new(bucket, key)
     show(f"{bucket} {key}", None if before is None or is_new else before.record, after)
     if before is not None and is_new:
@@ -135,7 +135,7 @@ def show(what: str, before: FleetRecord | None, after: FleetRecord) -> None:
 
 
 def ask_a_person(question: str) -> None:
-    """Confirm at a terminal. Raise `MomError` for a no."""
+    """Ask for confirmation at a terminal. Raise `MomError` if the user declines."""
     if sys.stdin.isatty() and not click.confirm(question, err=True):
         raise MomError("nothing was signed")
 

@@ -65,7 +65,7 @@ from mom_plugins_fleet.verbs.where import LOG, Where
     metavar="DIR",
     help="Folder that `mom fleet init` has made; used without --server.",
 )
-@click.option("-c", "--config", envvar="MOM_CONFIG", metavar="FILE", help="Configuration whose plugin fleet names the servers.")
+@click.option("-c", "--config", envvar="MOM_CONFIG", metavar="FILE", help="Configuration whose fleet plugin names the servers.")
 @click.pass_context
 @as_caller
 def fleet(context: click.Context, /, **options: Any) -> None:
@@ -86,7 +86,7 @@ def top_command(where: Where) -> None:
 
     `mom fleet status` prints the same once.
     """
-    from mom_plugins_fleet.verbs.top import watch_fleet  # other verbs need no screen
+    from mom_plugins_fleet.verbs.top import watch_fleet  # other subcommands need no screen
 
     watch_fleet(where)
 
@@ -119,7 +119,7 @@ def init_command(where: Where, names: tuple[str, ...], replicas: int, store: Pat
         where.look_at_home()
         why = "" if no_start else server_setup.systemd_does(f"enable --now {unit}")
         if no_start or why:
-            print_prose(f"The server does not run yet{': ' if why else ''}{why}", 2)
+            print_prose(f"The server is not running yet{': ' if why else ''}{why}", 2)
             print_prose(f"Next: 1. start the server, as {unit} does: `nats-server -c {where.home}/nats.conf`  2. `mom fleet init`", 2)
             return
 
@@ -133,7 +133,7 @@ def init_command(where: Where, names: tuple[str, ...], replicas: int, store: Pat
     accounts = where.ask(made, patient=bool(names))
     if where.root_file:
         where.give(where.root().fleet_account(), *accounts)
-    print_prose("The fleet's buckets are there." + (f" The servers have the accounts of {len(accounts)} hosts." if accounts else ""), 2)
+    print_prose("The fleet's buckets exist." + (f" The servers have the accounts of {len(accounts)} hosts." if accounts else ""), 2)
     if not accounts:
         print_prose("Next: `mom fleet enroll HOST --group GROUP --token` prints the command with which HOST joins.", 2)
 
@@ -146,8 +146,8 @@ def init_command(where: Where, names: tuple[str, ...], replicas: int, store: Pat
 def join_command(where: Where, address: str, token: str, no_restart: bool) -> None:
     """Make this host a member of the fleet whose server is at ADDRESS. `mom fleet enroll --token` prints the TOKEN.
 
-    The token works once. The server's certificate must match it. The command writes this host's key and the fleet's CA certificate to
-    the configuration's folder, and adds a section `fleet:`. If mom.service runs with this configuration, the command restarts it.
+    The token works once. The server's certificate must match it. The command writes this host's key and the fleet's CA certificate to the
+    configuration's folder, and adds a section `fleet:`. If mom.service is running with this configuration, the command restarts it.
     """
     from mom_plugins_fleet.host.membership import DEFAULT_CONFIG, join
 

@@ -33,7 +33,7 @@ def policy_group() -> None:
 @json_option
 @click.pass_obj
 def policy_show_command(where: Where, group: str, name: str | None, as_json: bool) -> None:
-    """Print the policies of GROUP, or the text of one."""
+    """Print the policies of GROUP, or the text of the policy NAME."""
 
     async def looked(store: Store) -> tuple[int, Group]:
         entry = await standing(where, store, GROUPS, Group, named(group))
@@ -56,14 +56,14 @@ def policy_show_command(where: Where, group: str, name: str | None, as_json: boo
 @click.argument("file", type=click.File("rb"))
 @click.pass_obj
 def policy_set_command(where: Where, group: str, name: str, file: Any) -> None:
-    """Set the policy NAME on all hosts of GROUP to the text in FILE (-: standard input), unless it has errors.
+    """Set the policy NAME on all hosts of GROUP to the text in FILE (`-` is standard input), unless the text has errors.
 
     classes.yaml as NAME sets service classes that take precedence over the hosts' own: a YAML file with `classes:`.
     """
     try:
         text = file.read(1 << 20).decode("utf-8")
     except UnicodeDecodeError as error:
-        raise MomError(f"{printable(file.name, 400)} is no text in UTF-8: byte {error.start}", hint="save it as UTF-8") from None
+        raise MomError(f"{printable(file.name, 400)} is not valid UTF-8: byte {error.start}", hint="save it as UTF-8") from None
     if name == CLASSES:
         _check_classes(text, file.name)
     elif not FLEET_POLICY.match(name):
@@ -93,9 +93,9 @@ def _change(where: Where, group: str, wanted: Callable[[Mapping[str, str]], Mapp
         return {"policies": wanted(before.policies)}
 
     revision = where.ask(lambda store: change_group(where, store, group, changed))
-    print_prose(f"The group {group} is at revision {revision}. `mom fleet status` shows where it is in force.", 2)
+    print_prose(f"The group {group} is at revision {revision}. `mom fleet status` shows where this revision is in force.", 2)
     if is_new:
-        print_prose(f"No host is in the group {group} yet: it is new.", 2)
+        print_prose(f"The group {group} is new: no host is in it yet.", 2)
 
 
 def _there(policies: Mapping[str, str], group: str, name: str) -> str:
@@ -125,7 +125,7 @@ def _check_classes(text: str, file: str) -> None:
         raise ConfigError(document.problems)
     classes = document.value.get("classes") if isinstance(document.value, Mapping) and len(document.value) == 1 else None
     if not isinstance(classes, Mapping) or not classes:
-        raise MomError(f"{printable(file, 400)} has no classes", hint="write them below `classes:`, and nothing else")
+        raise MomError(f"{printable(file, 400)} has no classes", hint="write the classes under `classes:`, and nothing else")
     if not entry_points(group="mom.plugins", name="sla"):
         print_prose("These classes are not checked here, because mom-plugins-sla is not installed: see `mom fleet status`.", 2, err=True)
         return

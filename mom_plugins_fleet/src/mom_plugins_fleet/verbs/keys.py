@@ -1,4 +1,4 @@
-"""Verbs of `mom fleet` for keys of operators and coordinators."""
+"""Subcommands of `mom fleet` for keys of operators and coordinators."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ def revoke_command(where: Where, key: str) -> None:
     root.revoke(key)
     where.give(root.fleet_account())
     accounts = server_setup.write_accounts(root)
-    print_prose(f"The servers now refuse the key. Before their next start, copy {accounts} to all of them. Remove the key from", 2)
-    print_prose("`operators` of all hosts: until then, they accept its signatures.", 2)
+    print_prose(f"The servers now refuse the key. Before their next start, copy {accounts} to all servers. Remove the key from", 2)
+    print_prose("`operators` of all hosts: until then, the hosts accept its signatures.", 2)
 
 
 @click.command("authorize")

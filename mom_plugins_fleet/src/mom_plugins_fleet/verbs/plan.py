@@ -24,7 +24,7 @@ _ALL: Final = 1 << 30
 
 
 _NAMED: Final = 5
-"""Guests named per reason for staying."""
+"""Most guests named per reason for staying."""
 
 
 @click.command("plan")
@@ -71,7 +71,7 @@ def planned(view: FleetView, drained: Collection[str] = ()) -> dict[str, Any]:
 def leaving(view: FleetView, targets: dict[str, TargetHost]) -> tuple[list[dict[str, Any]], list[tuple[str, str, str]]]:
     """Return moves, and (host, guest, reason) of guests that stay.
 
-    No guest name means all guests. Moves reserve memory in `targets`.
+    An empty guest name means all guests. Moves reserve memory in `targets`.
     """
     full = {name: sorted({*place.arriving}) for name, place in targets.items() if len(place.arriving) >= ARRIVING_AT_ONCE}
     moves: list[dict[str, Any]] = []
@@ -116,7 +116,7 @@ def print_plan(plan: Mapping[str, Any]) -> None:
         rows = []
         for move in plan["moves"]:
             mover, waits_for = brief(move["mover"], 40), ", ".join(move["waits_for"])
-            remark = "under way" if move["under_way"] else f"waits for guests of {brief(waits_for, 80)}" if waits_for else ""
+            remark = "in progress" if move["under_way"] else f"waits for guests of {brief(waits_for, 80)}" if waits_for else ""
             to = brief(move["to"], 80) + (f", or as {mover} chooses" if move["chooses"] else "")
             rows.append([brief(move["guest"], 80), brief(move["host"], 80), to, format_kib(move["needs_kib"]), mover, remark])
         print_table(("guest", "from", "to", "needs", TableColumn("mover", 2), TableColumn("remarks", prose=True)), rows)

@@ -25,7 +25,7 @@ _DAY: Final = 86_400.0
 @json_option
 @click.pass_obj
 def status_command(where: Where, as_json: bool) -> None:
-    """Show all hosts: memory, guests, reclaimed memory today, policies and moves."""
+    """Show all hosts: memory, guests, memory reclaimed today, policies and moves."""
 
     view = where.ask(where.view)
     holder = holder_of(view)
@@ -35,7 +35,7 @@ def status_command(where: Where, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({"coordinator": holder or None, "hosts": hosts, "strangers": strangers, "unsigned": unsigned}))
         return
-    print_prose(f"coordinator: {printable(holder) if holder else 'none works now: no guests are moved'}", 2)
+    print_prose(f"coordinator: {printable(holder) if holder else 'none is working: no guests are moved'}", 2)
     if view.lag:
         print_prose(f"no host has reported for {lasting(view.lag)}, according to the clock here: is the clock right?", 2)
     print_hosts(hosts)
@@ -46,7 +46,7 @@ def status_command(where: Where, as_json: bool) -> None:
 
 
 def holder_of(view: FleetView) -> str:
-    """Return the working coordinator's name; empty: none."""
+    """Return the working coordinator's name; an empty string if there is none."""
     if view.lease.data is None or view.lag or view.newest - view.lease.at >= LEASE_SECONDS:
         return ""
     return lease_holder(view.lease.data)
@@ -107,7 +107,7 @@ def print_hosts(hosts: list[dict[str, Any]]) -> None:
     reclaimed = [row["given_back_today_kib"] for row in hosts if row["given_back_today_kib"] is not None]
     if reclaimed:
         total = format_kib(sum(reclaimed))
-        print_prose(f"given back since midnight, UTC, on average: {total} on {len(reclaimed)} of {len(hosts)} hosts", 2)
+        print_prose(f"memory given back since midnight, UTC, on average: {total} on {len(reclaimed)} of {len(hosts)} hosts", 2)
     for row in hosts:
         for line in more_of(row):
             print_prose(f"{brief(row['host'], 80)}{line}", 4)
@@ -136,14 +136,14 @@ def remarks_of(row: Mapping[str, Any]) -> str:
     lost = row["silent"] and row["age_s"]
     at = time.strftime("%H:%M" if lost < _DAY else "%Y-%m-%d %H:%M", time.localtime(time.time() - lost)) if lost else ""
     state = row["memory_state"]
-    draining = "drained, empty" if row["guests"] == 0 else "draining: its guests wait until it reports" if lost else "draining"
+    draining = "drained, empty" if row["guests"] == 0 else "draining: its guests wait until the host reports" if lost else "draining"
     stuck = sum(bool(name) for name, _ in row["stay"])
     draining += f": {stuck} guest{'s' * (stuck > 1)} cannot leave" if stuck else ""
     heard = f"not reachable since {at}" if lost else "has not reported yet" if row["mode"] is None else ""
     notes = ["its report cannot be read" if row["damaged"] else heard]
     notes += [draining if row["draining"] else "cordoned" if row["cordoned"] else "", "balance" if row["balance"] else ""]
     memory = "plenty of memory" if state == "high" else f"short of memory ({state})" if state else ""
-    notes += [f"then: {memory}" if lost and memory else memory]
+    notes += [f"at that time: {memory}" if lost and memory else memory]
     notes += [f"{row['unhealthy']} guests unhealthy" if row["unhealthy"] else "", "" if row["mode"] in (None, "enforce") else row["mode"]]
     notes += [f"{row['problems']} problem{'s' * (row['problems'] > 1)}" if row["problems"] else ""]
     notes += [f"{row['killed_today']} killed" if row["killed_today"] else ""]

@@ -57,7 +57,14 @@ COLUMNS: Final[Sequence[GuestColumnModel]] = [
         ("of", "total_kib", Unit.KIB, 3, None, "the host's total memory"),
         ("back", "given_back_today_kib", Unit.KIB, 5, None, "memory given back since midnight, UTC, on average"),
         ("guests", "guests", Unit.COUNT, 0, None, "number of guests"),
-        ("unhealthy", "unhealthy", Unit.COUNT, 0, 1, "guests that are short of memory, swap, stall, or have less than promised"),
+        (
+            "unhealthy",
+            "unhealthy",
+            Unit.COUNT,
+            0,
+            1,
+            "guests that are short of memory, are swapping or stalling, or have less than promised",
+        ),
         ("killed", "killed_today", Unit.COUNT, 2, 1, "programs killed by guests' kernels since midnight, UTC"),
         ("policies", "policies", Unit.TEXT, 1, None, "whether the group's newest policies are in force"),
         ("heard", "age_s", Unit.SECONDS, 1, SILENT_SECONDS, "time since the host's last report"),
@@ -89,7 +96,7 @@ def picture_of(view: FleetView) -> FleetPicture:
 
 def _note(row: Mapping[str, Any]) -> str:
     remarks = remarks_of({**row, "unhealthy": None, "killed_today": None})
-    moves = f"{len(row['moves'])} guests leave" if row["moves"] else ""
+    moves = f"{len(row['moves'])} guests are leaving" if row["moves"] else ""
     return brief(", ".join(filter(None, (remarks, moves))), 400)
 
 
@@ -188,7 +195,7 @@ def body_lines(size: tuple[int, int], picture: FleetPicture | None = None) -> in
 def screen(look: Looking, picture: FleetPicture | None, size: tuple[int, int], trouble: str) -> list[Line]:
     """Return a screen's lines.
 
-    :param trouble: why the picture is out of date; empty: it is current
+    :param trouble: why the picture is out of date; empty if it is current
     """
     width, lines = size[0], body_lines(size)
     if small := too_small(size):
@@ -211,7 +218,7 @@ def _head(look: Looking, picture: FleetPicture, width: int, trouble: str) -> lis
     first: Line = [
         (f"mom fleet: {len(hosts)} hosts, {sum(row['guests'] or 0 for row in hosts)} guests", "bold"),
         *([("  PAUSED", "bold reverse")] if look.paused else []),
-        (f"  coordinator: {brief(picture.holder, 60)}" if picture.holder else "  no coordinator works", ""),
+        (f"  coordinator: {brief(picture.holder, 60)}" if picture.holder else "  no coordinator is working", ""),
     ]
     damaged = sum(bool(row["damaged"]) for row in hosts)
     counts = [

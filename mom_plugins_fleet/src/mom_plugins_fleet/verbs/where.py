@@ -73,7 +73,7 @@ class Where:
             raise MomError(f"the fleet's servers are unknown: {error.message}", hint="use --server tls://HOST:4222") from None
         plugins = [plugin.settings for plugin in config.plugins.values() if isinstance(plugin.settings, FleetPlugin.Settings)]
         if not plugins:
-            raise MomError("the fleet's servers are unknown: the configuration has no plugin fleet", hint="use --server tls://HOST:4222")
+            raise MomError("the fleet's servers are unknown: the configuration has no fleet plugin", hint="use --server tls://HOST:4222")
         return plugins[0]
 
     def signer(self) -> Signer:
@@ -84,12 +84,12 @@ class Where:
         if seed is None:
             raise MomError(
                 f"{self.key} only connects to the servers, and this command needs an operator's key to sign records",
-                hint="`mom fleet --root FILE key FILE` makes both",
+                hint="`mom fleet --root FILE key FILE` makes both keys",
             )
         return Signer(seed)
 
     def operators(self) -> frozenset[str]:
-        """Return this operator's key and the named ones."""
+        """Return this operator's key and the named operators' keys."""
         seed = None if self.key is None else signing_seed(Path(self.key))
         return self.named_operators() | ({Signer(seed).public} if seed else set())
 
@@ -105,7 +105,7 @@ class Where:
         return self._revisions
 
     def revisions_as(self, name: str) -> SeenRevisions:
-        """Return revisions in this file."""
+        """Return the revisions stored in the file `name`."""
         if self.key is None:
             return SeenRevisions(at_once=False)
         path = Path(self.key)
@@ -126,7 +126,7 @@ class Where:
         return FleetRoot(self.root_file)
 
     def give(self, *accounts: str, take: Sequence[str] = ()) -> None:
-        """Push and end accounts. Raise `MomError`."""
+        """Push accounts, and end those in `take`. Raise `MomError` if a server rejects one."""
         root, access = self.root(), self.access()
 
         async def give_all(store: Store) -> None:
@@ -149,7 +149,7 @@ class Where:
 
 
 def checked_key(key: str) -> str:
-    """Check a public key. Raise `MomError`."""
+    """Check a public key. Raise `MomError` if it is invalid."""
     try:
         return whole_key(key)
     except ValueError as error:
