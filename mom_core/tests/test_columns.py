@@ -45,7 +45,7 @@ def test_a_column_of_numbers_has_none_for_other_values() -> None:
 
 
 def test_columns_of_different_lengths_are_a_mistake() -> None:
-    with pytest.raises(ValueError, match="different lengths"):
+    with pytest.raises(ValueError, match="differ in length"):
         Columns({"rss": [1, 2], "age": [1]})
 
 

@@ -143,7 +143,7 @@ def test_a_programs_mistakes_are_told_by_the_way_to_them(acme):
     told = str(caught.value)
     assert "configuration: interval: 5 has no unit" in told
     assert "configuration: plugins.acme.stepp: there is no such setting (did you mean 'step'?)" in told
-    assert "plugins.acme.step: must be text, a number" in told
+    assert "plugins.acme.step: must be a string, a number" in told
     assert "7" in told
     assert ":0" not in told
     endless: dict[str, object] = {}
@@ -262,7 +262,7 @@ def test_a_misplaced_setting_has_a_hint_where_it_belongs(acme, problems):
         "2:10: plugins.zeta.step: there is no such setting (it is a setting of acme: write it there)",
         "2:22: plugins.zeta.interval: there is no such setting "
         "(a setting of mom: write `interval:` outside `plugins:`, without indentation)",
-        '2:36: plugins.zeta.floor: there is no such setting (a setting for guests: write it below `guests:`, as in `"db-*": {floor: …}`)',
+        '2:36: plugins.zeta.floor: there is no such setting (a setting for guests: write it under `guests:`, as in `"db-*": {floor: …}`)',
         "2:49: plugins.zeta.whatever: there is no such setting (there are: deadline, gain)",
         "2:62: plugins.zeta.inner: there is no such setting (it is a setting of acme: write it there)",
     ]
@@ -270,7 +270,7 @@ def test_a_misplaced_setting_has_a_hint_where_it_belongs(acme, problems):
         "1:1: step: there is no such setting (it is a setting of acme: write it there)",
         "4:3: step is a setting, not a plugin (it is a setting of acme: write it there)",
         "5:3: history is a setting, not a plugin (a setting of mom: write `history:` outside `plugins:`, without indentation)",
-        '6:3: floor is a setting, not a plugin (a setting for guests: write it below `guests:`, as in `"db-*": {floor: …}`)',
+        '6:3: floor is a setting, not a plugin (a setting for guests: write it under `guests:`, as in `"db-*": {floor: …}`)',
     ]
 
 
@@ -280,7 +280,7 @@ def test_all_problems_are_told_at_once_in_the_order_of_the_file(acme, problems):
     )
     assert told == [
         "1:1: intervall: there is no such setting (did you mean 'interval'?)",
-        "2:7: mode: must be enforce or observe, not the text 'enforced' (did you mean 'enforce'?)",
+        "2:7: mode: must be enforce or observe, not the string 'enforced' (did you mean 'enforce'?)",
         "4:16: plugins.acme.step: 5 has no unit (write it like 64MiB; units are B, KiB, MiB, GiB, TiB, PiB, kB, KB, MB, GB, TB, PB)",
         "4:19: plugins.acme.stepp: there is no such setting (did you mean 'step'?)",
         "5:3: plugin 'acne' is not installed (did you mean 'acme'?)",
@@ -298,22 +298,22 @@ def test_all_problems_are_told_at_once_in_the_order_of_the_file(acme, problems):
         ("interval:", "1:10: interval: must be a number with a unit, not nothing (write it like 5s)"),
         ("interval: 1:30", "1:11: interval: '1:30' is not a number with a unit (write it like 5s)"),
         ("mode: true", "1:7: mode: must be enforce or observe, not true"),
-        ("history: ten", "1:10: history: must be a whole number, not the text 'ten'"),
+        ("history: ten", "1:10: history: must be a whole number, not the string 'ten'"),
         ("history: true", "1:10: history: must be a whole number, not true"),
         ("history: 999999999999999999999999999999", "1:10: history: must be at most 1000, not 999999999999999999999999999999"),
         ("root: etc", "1:7: root: must be a path that begins with /"),
-        ("log_level: INFO", "1:12: log_level: must be debug, info, warning or error, not the text 'INFO' (did you mean 'info'?)"),
+        ("log_level: INFO", "1:12: log_level: must be debug, info, warning or error, not the string 'INFO' (did you mean 'info'?)"),
         (
             "plugin-path: [/opt/acme]",
             "1:1: plugin-path: mom finds only installed plugins, not plugins in a folder "
             f"(`{sys.executable} -m pip install -e FOLDER` installs a plugin",
         ),
-        ("acme: {}", "1:1: acme: is a plugin, not a setting of mom (indent it, below `plugins:`)"),
-        ("root: !!python/object/apply:os.system [id]", "1:7: root: the tag !!python/object/apply:os.system is not allowed here"),
+        ("acme: {}", "1:1: acme: is a plugin, not a setting of mom (indent it under `plugins:`)"),
+        ("root: !!python/object/apply:os.system [id]", "1:7: root: the tag !!python/object/apply:os.system is not allowed"),
         ("history: !!int ten", "1:10: history: 'ten' is not a valid int"),
-        ("12: x", '1:1: the key 12 is not text (write it in quotes: "12")'),
-        ("[a]: x", "1:1: a key must be text"),
-        ("? ", "1:2: a key is missing (write it before the colon)"),
+        ("12: x", '1:1: the key 12 is not a string (write it in quotes: "12")'),
+        ("[a]: x", "1:1: a key must be a string"),
+        ("? ", "1:2: a key is missing (write the key before the colon)"),
         ("<<: {mode: observe}", "1:1: merging with << is not supported"),
     ],
 )
@@ -330,11 +330,11 @@ def test_what_is_wrong_has_its_place_and_a_cure(acme, problems, line, told):
         ("period: 5m", "must be at most 1m, not 5m"),
         ("count: null", "must be a whole number, not nothing"),
         ("ratio: .nan", "must be a finite number, not nan"),
-        ("kind: fa", "must be near or far, not the text 'fa' (did you mean 'far'?)"),
-        ("enabled: yes", "must be true or false, not the text 'yes' (write true or false)"),
-        ("path: 5", "must be text, not 5 (write it in quotes)"),
-        ("either: [1]", "must be a whole number, not a list; or it must be text, not a list"),
-        ("names: a", "must be a list, not the text 'a'"),
+        ("kind: fa", "must be near or far, not the string 'fa' (did you mean 'far'?)"),
+        ("enabled: yes", "must be true or false, not the string 'yes' (write true or false)"),
+        ("path: 5", "must be a string, not 5 (write the value in quotes)"),
+        ("either: [1]", "must be a whole number, not a list; or it must be a string, not a list"),
+        ("names: a", "must be a list, not the string 'a'"),
         ("inner: 5", "must be a mapping, not 5"),
     ],
 )
@@ -346,7 +346,7 @@ def test_a_plugins_settings_are_checked_like_moms_own(acme, problems, setting, t
 
 def test_problems_inside_lists_and_mappings_are_told_where_they_are(acme, problems):
     assert problems("plugins:\n  acme:\n    names: [a,\n      5]\n    inner: {dept: 1}\n") == [
-        "4:7: plugins.acme.names[1]: must be text, not 5 (write it in quotes)",
+        "4:7: plugins.acme.names[1]: must be a string, not 5 (write the value in quotes)",
         "5:13: plugins.acme.inner.dept: there is no such setting (did you mean 'depth'?)",
     ]
 
@@ -488,7 +488,7 @@ def test_unknown_and_wrong_guest_settings_are_told(acme, problems):
         "3:12: guests.\"db-*\".shar: there is no such setting for guests in the enabled plugins (did you mean 'share'?)",
         '3:28: guests."db-*".share: must be at least 1, not 0',
         '3:38: guests."db-*".floor: 5 has no unit (write it like 64MiB; units are B, KiB, MiB, GiB, TiB, PiB, kB, KB, MB, GB, TB, PB)',
-        "4:7: guests.vm: the settings for guests must be a mapping (there are: share, floor)",
+        "4:7: guests.vm: the settings for guests must be a mapping (available settings: share, floor)",
     ]
 
 

@@ -58,7 +58,7 @@ def test_a_missing_plugin_of_mom_names_its_distribution(monkeypatch):
 
 def test_a_distribution_of_mom_is_installed_from_where_mom_core_is(tmp_path, monkeypatch):
     monkeypatch.setattr(discovery, "_origin", lambda name: "")
-    assert how_to_install("mom-daemon", "mom-plugins-ksm") == "install mom-daemon, mom-plugins-ksm from where mom-core came from"
+    assert how_to_install("mom-daemon", "mom-plugins-ksm") == "install mom-daemon, mom-plugins-ksm from the same source as mom-core"
     (tmp_path / "a clone/mom_plugins_ksm").mkdir(parents=True)
     (tmp_path / "a clone/mom_core").mkdir()
     (tmp_path / "a clone/packaging").mkdir()

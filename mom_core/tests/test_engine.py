@@ -619,9 +619,9 @@ UNHASHABLE: Any = []
         (sized(lambda d: replace(d, control=["size"])), "the control of a Decision should be str and is list ['size']"),
         (sized(lambda d: replace(d, entity=d.entity._replace(id=[1]))), "the id of a Entity should be str and is list [1]"),
         (sized(lambda d: ShadowDecisions([ODD])), "mom_evaluate: its answer is invalid"),
-        (sized(lambda d: ShadowDecisions(ODD)), "mom_evaluate: its answer is invalid: TypeError"),
+        (sized(lambda d: ShadowDecisions(ODD)), "mom_evaluate: the answer is invalid: TypeError"),
         (sized(lambda d: Problem(Source("x"), "m", ODD)), "the entity of a Problem should be Entity or None and is int 5"),
-        (reporter(lambda snapshot: [Condition("x", "y", severity=UNHASHABLE)]), "mom_problems: its answer is invalid: the severity"),
+        (reporter(lambda snapshot: [Condition("x", "y", severity=UNHASHABLE)]), "mom_problems: the answer is invalid: the severity"),
         (evaluator(lambda snapshot: HalfWay()), "mom_evaluate: ValueError: the rest is away"),
     ],
 )
@@ -889,7 +889,7 @@ def test_a_hung_plugin_does_not_prevent_other_restores(tmp_path: Path, machine: 
     assert (machine.sizes["a"], other.sizes["a"]) == (50, 50)
     came = {outcome.decision.control: (outcome.status, outcome.error) for outcome in engine.close()}
     release.set()
-    assert came == {"weight": (Status.FAILED, "the plugin hangs hangs"), "size": (Status.APPLIED, "")}
+    assert came == {"weight": (Status.FAILED, "the plugin hangs has hung"), "size": (Status.APPLIED, "")}
     assert machine.sizes["a"] == 100
 
 
@@ -970,7 +970,7 @@ def test_changes_of_a_hung_replaced_plugin_stay_in_the_ledger(tmp_path: Path, ma
     assert statuses(engine.cycle()) == {"a": Status.APPLIED}, "by the plugin that took its place"
     (left,) = engine._left_behind
     (outcome,) = engine.close()
-    assert (outcome.status, outcome.error) == (Status.FAILED, "the plugin size hangs")
+    assert (outcome.status, outcome.error) == (Status.FAILED, "the plugin size has hung")
     release.set()
     wait_until(lambda: not left.worker.hung)
     assert machine.sizes["a"] == 50, "what it was told to set before it hung"

@@ -74,7 +74,7 @@ def test_invalid_revisions_change_nothing() -> None:
     decisions, accepted, problems = apply_revisions([decision], stale, "reviewer", SNAPSHOT, declared)
     assert (decisions, accepted) == ([decision], [])
     assert [one.message for one in problems] == [
-        "mom_review: it revises a decision on odd of a that does not exist",
+        "mom_review: it revises a decision that does not exist, on odd of a",
         "mom_review: a revision may change only the value of a decision, not its control or entity",
         "mom_review: it returned str instead of Revision",
     ]

@@ -29,7 +29,7 @@ from mom_daemon.look.status_file import RunningStatus, reported
 from mom_devkit import config_of
 
 WHY = "the guests are unknown: libvirtd is away"
-UNKNOWN = Condition("guests", WHY, cure="check that the hypervisor runs", plugins=("core",))
+UNKNOWN = Condition("guests", WHY, cure="check that the hypervisor is running", plugins=("core",))
 
 
 def document(*conditions: Condition, **guests: dict[str, Any]) -> ReportDocument:
@@ -43,7 +43,7 @@ def test_a_guest_that_is_looked_for_is_unknown_and_not_gone() -> None:
     with pytest.raises(MomError, match=WHY) as raised:
         find_guest(report.snapshot.guests, "web-1", report.verdict)
     assert not isinstance(raised.value, NoSuchGuest)
-    assert raised.value.hint == "check that the hypervisor runs"
+    assert raised.value.hint == "check that the hypervisor is running"
 
 
 @pytest.mark.parametrize(

@@ -127,7 +127,7 @@ def test_what_was_put_back_is_not_said_to_stand_where_the_ledger_could_not_be_wr
     ledger.mkdir()  # refuses to be replaced, as a full disk does
     mom.stop()
     assert mom.knob() == 0
-    assert mom.logged("restored 1 of 1 changes")
+    assert mom.logged("undid 1 of 1 changes")
     assert mom.logged("ended; the ledger lists 1 changes: the next mom takes them over")
     assert not mom.logged("changes stand")
 

@@ -10,9 +10,9 @@ from mom_core.values import Value
 
 
 class Columns(Mapping[str, Sequence[Value]]):
-    """Values of several guests by field name, in the order of the guests; None: unknown. Immutable and thread-safe.
+    """Values of several guests keyed by field name, in the order of the guests; None if unknown. Immutable and thread-safe.
 
-    :param unknown: indices of guests whose collector reported None; other guests lack the field
+    :param unknown: keyed by field name: indices of guests whose collector reported None; other guests lack the field
     """
 
     __slots__ = ("_columns", "_types", "_unknown")
@@ -21,7 +21,7 @@ class Columns(Mapping[str, Sequence[Value]]):
         self._types: dict[str, AbstractSet[type]] = {}
         self._columns: dict[str, Sequence[Value]] = {name: tuple(column) for name, column in columns.items()}
         if len(set(map(len, self.values()))) > 1:
-            raise ValueError("columns are of different lengths: each has a value for each guest")
+            raise ValueError("columns differ in length: each needs a value for each guest")
         self._unknown = {} if unknown is None else {name: places for name, places in unknown.items() if places}
 
     @classmethod
@@ -42,7 +42,7 @@ class Columns(Mapping[str, Sequence[Value]]):
         return len(self._columns)
 
     def unknown(self, name: str) -> Collection[int]:
-        """Return the indices of guests with the field unknown."""
+        """Return the indices of guests whose collector reported the field as unknown."""
         return self._unknown.get(name, ())
 
     def types(self, name: str) -> AbstractSet[type]:
@@ -53,7 +53,7 @@ class Columns(Mapping[str, Sequence[Value]]):
         return types
 
     def with_columns(self, more: Columns) -> Columns:
-        """Add or replace columns of the same guests."""
+        """Return these columns with others of the same guests added or replaced."""
         unknown = {name: places for name, places in self._unknown.items() if name not in more} | more._unknown
         return Columns({**self._columns, **more._columns}, unknown)
 

@@ -25,11 +25,11 @@ Service = TypeVar("Service")
 
 @dataclass(frozen=True, slots=True)
 class Declarations:
-    """Declarations of all enabled plugins; the first in file order wins.
+    """Declarations of all enabled plugins; the first plugin in file order wins.
 
-    :param control_owners: plugin by control
-    :param field_owners: plugin by field
-    :param explainers: factories by plugin
+    :param control_owners: plugins' names, keyed by control
+    :param field_owners: plugins' names, keyed by field
+    :param explainers: factories, keyed by plugin
     """
 
     fields: Mapping[tuple[Scope, str], FieldSpec] = field(default_factory=dict)
@@ -42,7 +42,7 @@ class Declarations:
     guest_columns: Sequence[GuestColumn] = ()
 
     def derived(self, snapshot: Snapshot) -> Snapshot:
-        """Add derived fields to a hand-made snapshot, but keep its own."""
+        """Add derived fields to a hand-made snapshot, but keep the fields that it has."""
         for derive in self.derivations:
             derived = derive(snapshot)
             rows: Sequence[Mapping[str, Value]]
@@ -51,7 +51,7 @@ class Declarations:
                 if isinstance(derived.guests, Columns)
                 else [derived.guests.get(identity, {}) for identity in snapshot.guests]
             )
-            guest_rows = zip(snapshot.guests.items(), rows, strict=False)  # no columns, no rows
+            guest_rows = zip(snapshot.guests.items(), rows, strict=False)  # without columns there are no rows
             guests = {identity: replace(guest, fields={**row, **guest.fields}) for (identity, guest), row in guest_rows} or snapshot.guests
             snapshot = replace(snapshot, host=replace(snapshot.host, fields={**derived.host, **snapshot.host.fields}), guests=guests)
         return snapshot
@@ -72,21 +72,21 @@ class PluginContext:
     run_directory: Path = RUN_DIRECTORY
     """Folder for sockets and files that need not survive a reboot."""
     declarations: Declarations = field(default_factory=Declarations)
-    """Complete from `mom_setup` on. A reload replaces this and the next four."""
+    """Complete from `mom_setup` on. A reload replaces this attribute and the next four."""
     offers: Mapping[Any, Sequence[Any]] = field(default_factory=dict)
-    """Services by protocol, for `service` and `services`."""
+    """Services keyed by protocol, for `service` and `services`."""
     interval: float = 5.0
     guest_settings: Callable[[Guest], GuestSettings] = lambda _: GuestSettings()
     """Returns a guest's settings for this plugin, merged in file order."""
     configuration: Callable[[], Mapping[str, Value]] = dict
-    """Returns all settings as in YAML, secrets masked."""
+    """Returns all settings as in YAML, with masked secrets."""
     serves: bool = True
-    """False for commands that only inspect, such as `mom doctor`: do not listen on sockets."""
+    """False for commands that only inspect, such as `mom doctor`: then do not listen on sockets."""
     engine_state: Callable[[], EngineState] = EngineState
-    """Any thread may call it."""
+    """Returns the engine's state. Any thread may call this."""
     wake: Callable[[str], None] = lambda _: None
     monotonic: Callable[[], float] = time.monotonic
-    """Clock of the engine in seconds, fast in a simulation."""
+    """Clock of the engine in seconds; it runs fast in a simulation."""
     state_files: list[StateFile[Any]] = field(default_factory=list)
 
     @property
@@ -101,10 +101,10 @@ class PluginContext:
 
     # `Callable` instead of `type[Service]`: type checkers refuse abstract classes for the latter.
     def service(self, kind: Callable[..., Service]) -> Service | None:
-        """Return the first service of this protocol, such as `context.service(PolicyTexts)`; None: none is offered.
+        """Return the first service of this protocol, such as `context.service(PolicyTexts)`; None if no plugin offers one.
 
-        For any thread, from `mom_setup` on. Do not store it: a reload may replace it. A service raises `MomError` before its plugin's
-        `mom_setup`.
+        Callable from any thread, from `mom_setup` on. Do not store the service: a reload may replace it. A service raises `MomError` before
+        its plugin's `mom_setup`.
         """
         return next(iter(self.services(kind)), None)
 

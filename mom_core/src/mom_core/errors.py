@@ -24,7 +24,7 @@ class MomError(Exception):
 
 @dataclass(frozen=True, slots=True, order=True)
 class ConfigProblem:
-    """Mistake in a configuration. Positions start at 1; 0: unknown."""
+    """Mistake in a configuration. Positions start at 1; 0 if unknown."""
 
     file: str
     line: int
@@ -50,7 +50,7 @@ class UnitError(MomError, ValueError):
 
 
 class PluginError(MomError):
-    """Unusable plugin. `errors` has the errors of several plugins, or only this one."""
+    """Unusable plugin. `errors` has the errors of several plugins, or only this error."""
 
     def __init__(self, message: str, *, plugin: str, distribution: str = "", hint: str = "", errors: Sequence[PluginError] = ()) -> None:
         super().__init__(message, hint=hint)
@@ -73,7 +73,7 @@ class StateError(MomError):
 
 
 class HypervisorError(MomError):
-    """The hypervisor is unreachable, or a request failed for another reason than those below."""
+    """The hypervisor is unreachable, or a request failed for a reason that no subclass covers."""
 
 
 class GuestGone(HypervisorError):
@@ -85,7 +85,7 @@ class GuestBusy(HypervisorError):
 
 
 class Refused(HypervisorError):
-    """Not allowed at present; nothing was sent."""
+    """The request is not allowed at present; nothing was sent."""
 
 
 class NoChangeNeeded(HypervisorError):

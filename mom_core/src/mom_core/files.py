@@ -17,7 +17,7 @@ RUN_DIRECTORY = Path("/run/mom")
 
 
 def read_file(path: Path, most: int) -> bytes:
-    """Return the content of a regular file: a device might never end.
+    """Return the content of a regular file. Refuse devices, which might never end.
 
     :param most: maximum size; a larger file is cut after one more byte
     :raises OSError: also for other kinds of files
@@ -30,7 +30,7 @@ def read_file(path: Path, most: int) -> bytes:
 
 
 def is_there(path: Path) -> bool:
-    """Return whether the path exists. Raise `OSError` if that is unknown, unlike `Path.exists` since Python 3.14."""
+    """Return whether the path exists. Unlike `Path.exists` since Python 3.14, raise `OSError` if the answer is unknown."""
     try:
         path.stat()
     except OSError as error:
@@ -52,8 +52,8 @@ def replace_file(
     """Replace a file atomically. On an `OSError`, the old file is untouched.
 
     :param durable: survive a power failure
-    :param replace: False: raise `FileExistsError` if the file exists
-    :param owner: user and group id from the creation on; None: this process's
+    :param replace: False to raise `FileExistsError` if the file exists
+    :param owner: user and group id from the creation on; None for those of this process
     """
     descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name[:100]}.", dir=path.parent)
     try:

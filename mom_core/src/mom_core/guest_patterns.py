@@ -14,7 +14,7 @@ from mom_core.errors import MomError
 from mom_core.model import Guest, Value, printable
 
 NAME: Final = "name"
-"""Default property."""
+"""Property of patterns that name no property."""
 
 _PROPERTY: Final = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,62}")
 
@@ -26,7 +26,7 @@ _MAGIC: Final = re.compile(r"[*?\[]")
 
 @dataclass(frozen=True, slots=True)
 class GuestPattern:
-    """Pattern for the whole text of a property, case-sensitive: `*`, `?`, `[abc]`. Any text of a list may match."""
+    """Case-sensitive pattern for the whole value of a property: `*`, `?`, `[abc]`. If the value is a list, any item may match."""
 
     FORM: ClassVar[str] = rf"^([^=]*|{_PROPERTY.pattern}=[\s\S]+)$"
     """Regular expression of valid patterns, for JSON Schema."""
@@ -62,11 +62,11 @@ class GuestPattern:
         return f"{NAME}={escaped}" if "=" in name else escaped
 
     def texts(self, guest: Guest) -> tuple[str, ...]:
-        """Return the texts of the guest's property."""
+        """Return the strings in the guest's property."""
         return _texts(guest.name if self.property == NAME else guest.properties.get(self.property))
 
     def matches(self, guest: Guest) -> bool:
-        """Return whether the guest matches; `GuestPatterns` is faster for many."""
+        """Return whether the guest matches. For many patterns, `GuestPatterns` is faster."""
         return any(fnmatch.fnmatchcase(text, self.pattern) for text in self.texts(guest))
 
 
@@ -77,10 +77,10 @@ def _texts(value: Value) -> tuple[str, ...]:
 
 
 class GuestPatterns:
-    """Several patterns, cached for many guests. Thread-safe. Raises as `GuestPattern.of`."""
+    """Several patterns, cached for many guests. Thread-safe. Raises the errors of `GuestPattern.of`."""
 
     def __init__(self, patterns: Sequence[str]) -> None:
-        # Generated files may name thousands of guests: look up plain texts, and try only patterns in turn.
+        # Generated files may name thousands of guests: look up plain names, and try only real patterns in turn.
         self._exact: dict[tuple[str, str], list[int]] = {}
         self._tried: list[tuple[int, str, Callable[[str], object]]] = []
         properties = {NAME: 0}
@@ -96,7 +96,7 @@ class GuestPatterns:
 
     def matching(self, guest: Guest) -> tuple[int, ...]:
         """Return the indices of matching patterns, in order."""
-        if not self._exact and not self._tried:  # as for most plugins: do not fill the cache
+        if not self._exact and not self._tried:  # most plugins have no patterns: do not fill the cache
             return ()
         if len(self._properties) == 1:
             return self._found(guest.name)

@@ -68,7 +68,7 @@ def mom_declare() -> Iterable[Declaration]:  # type: ignore[empty-body]  # a spe
 
 @hookspec
 def mom_services() -> Mapping[type, Any]:  # type: ignore[empty-body]  # a specification has no body
-    """Return objects for other plugins, by protocol: `{PolicyTexts: self._texts}`.
+    """Return objects for other plugins, keyed by protocol: `{PolicyTexts: self._texts}`.
 
     Other plugins get them with `context.service(PolicyTexts)`, from any thread. Called before any plugin is set up; a service raises
     `MomError` before this plugin's `mom_setup`. mom does not start if an object lacks a member of its protocol.
@@ -107,15 +107,16 @@ def mom_reload() -> Callable[[], None] | None:
 
 @hookspec
 def mom_teardown() -> None:
-    """Close everything, within 0.4 s. Called once, after mom restored its changes, also if `mom_setup` failed.
+    """Close everything, within 0.4 s. Called once, after mom undid its changes; also called if `mom_setup` failed.
 
-    Plugins with a hypervisor come last. A hung plugin gets this call after its other call has returned; a new instance may already run.
+    Plugins with a hypervisor come last. A hung plugin gets this call after its other call has returned; a new instance may already be
+    running.
     """
 
 
 @hookspec(firstresult=True)
 def mom_hypervisor() -> Hypervisor | None:
-    """Return the hypervisor to manage. Called once, after `mom_setup`; the first in file order wins."""
+    """Return the hypervisor to manage. Called once, after `mom_setup`; the first hypervisor in file order wins."""
 
 
 # --- collect: at the start of each cycle, all plugins at once ----------------------------------------------------------------------
@@ -123,12 +124,12 @@ def mom_hypervisor() -> Hypervisor | None:
 
 @hookspec
 def mom_collect_host(hypervisor: Hypervisor) -> Mapping[str, Value]:  # type: ignore[empty-body]  # a specification has no body
-    """Return the host's current fields by name. Omit unknown fields, or set them to None."""
+    """Return the host's current fields, keyed by name. Omit unknown fields, or set them to None."""
 
 
 @hookspec
 def mom_collect_guests(hypervisor: Hypervisor, guests: Sequence[Guest]) -> Mapping[str, Mapping[str, Value]] | Columns:  # type: ignore[empty-body]  # a specification has no body
-    """Return the current fields of all `guests`: by guest id, then by field name.
+    """Return the current fields of all `guests`, keyed by guest id, then by field name.
 
     Omit vanished guests and unknown fields. `Columns` are faster for thousands of guests: a value per guest for each field, None where
     unknown.
@@ -153,8 +154,8 @@ def mom_derive(snapshot: Snapshot, history: Sequence[Snapshot]) -> Derived:  # t
 def mom_evaluate(snapshot: Snapshot, history: Sequence[Snapshot]) -> Iterable[Decision | ShadowDecisions | Problem]:  # type: ignore[empty-body]  # a specification has no body
     """Return decisions, decisions on trial, and problems that prevented a decision.
 
-    A control of an entity belongs to the first evaluator in file order that has decided it since the configuration was read. mom drops
-    other evaluators' decisions on it, even in cycles without one by the owner. Use `mom_act` for occasional acts.
+    A control of an entity belongs to the first evaluator in file order that has decided its value since the configuration was read. mom
+    drops other evaluators' decisions on the control, even in cycles without a decision by the owner. Use `mom_act` for occasional acts.
 
     :param history: snapshots before this one, oldest first, up to the configured number
     """
@@ -165,7 +166,7 @@ def mom_act(snapshot: Snapshot, history: Sequence[Snapshot]) -> Iterable[Decisio
     """Return acts: decisions that are independent of the evaluators.
 
     Examples: migrate a guest, restore its guarantee, set a base value for policies. An act neither claims a control nor respects claims. It
-    yields only to an earlier plugin in file order that decides the same control in the same cycle.
+    yields only to an earlier plugin in file order that sets the same control in the same cycle.
 
     Called after all evaluators.
     """
@@ -176,7 +177,7 @@ def mom_problems(snapshot: Snapshot) -> Iterable[Problem | Condition]:  # type: 
     """Return faults that this plugin detects in this cycle.
 
     A `Problem` is about single guests or this plugin's part of the host. A `Condition` is about the whole host and enters the verdict.
-    Return each in every cycle while it lasts. While a plugin does not answer, its conditions persist.
+    Return each fault in every cycle while it lasts. While a plugin does not answer, its conditions persist.
 
     Called after `mom_act` and before any control is changed.
     """
@@ -186,9 +187,9 @@ def mom_problems(snapshot: Snapshot) -> Iterable[Problem | Condition]:  # type: 
 def mom_review(snapshot: Snapshot, decisions: Sequence[Decision]) -> Iterable[Revision]:  # type: ignore[empty-body]  # a specification has no body
     """Return changes to the decisions, each with a reason. Omit unchanged decisions.
 
-    Reviewers run in file order, each on the previous one's result. The core reviews first: it drops decisions with unknown entities,
-    unknown controls or impossible values, and resolves conflicts by file order. If a list from `mom_act` meets an evaluator's list, only
-    items that both name conflict. At the end the core checks the bounds again.
+    Reviewers run in file order, each on the result of the previous reviewer. The core reviews first: it drops decisions with unknown
+    entities, unknown controls or impossible values, and resolves conflicts by file order. If a list from `mom_act` meets an evaluator's
+    list, only items that occur in both lists conflict. At the end the core checks the bounds again.
     """
 
 
@@ -222,10 +223,10 @@ def mom_write(hypervisor: Hypervisor, changes: Sequence[Change]) -> Mapping[Targ
     - `GuestGone`: the guest does not exist any more.
     - `NoChangeNeeded`: nothing had to be sent; on restore, why the present value stays.
     - any other `HypervisorError`: the change may have failed, for example without an answer.
-    - text: a remark on a successful change.
+    - a string: a remark on a successful change.
 
-    If the hook raises one of these, it applies to all changes. With `change.back`, mom restores the original value: return `NoChangeNeeded`
-    for an act that cannot be undone, such as a finished migration.
+    If the hook raises one of these, it applies to all changes. If `change.back` is true, mom restores the original value: return
+    `NoChangeNeeded` for an act that cannot be undone, such as a finished migration.
     """
 
 

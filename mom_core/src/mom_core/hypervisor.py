@@ -46,14 +46,14 @@ class BalloonControl(Protocol):
         """Request a size; return before the guest has reached it."""
 
     def balloon_sizes(self, guests: Sequence[Entity]) -> Mapping[str, int]:
-        """Return actual sizes by guest id, in bulk, without unknown or vanished guests."""
+        """Return actual sizes keyed by guest id, read in bulk. Omit unknown or vanished guests."""
 
 
 @dataclass(frozen=True, slots=True)
 class CpuTune:
-    """Limits of a guest's CPU time. None: unknown.
+    """Limits of a guest's CPU time; None if unknown.
 
-    :param quota_us: µs of CPU time per `period_us` for each vCPU; -1: unlimited
+    :param quota_us: µs of CPU time per `period_us` for each vCPU; -1 if unlimited
     :param shares: weight against other guests, usually 1024
     :param user_limit_percent: agreed limit, in percent of all host CPUs
     """
@@ -69,7 +69,7 @@ class CpuTuneControl(Protocol):
     """Limits of vCPUs' CPU time."""
 
     def cpu_tunes(self, guests: Sequence[Entity]) -> Mapping[str, CpuTune]:
-        """Return limits by guest id, in bulk, without unknown or vanished guests."""
+        """Return limits keyed by guest id, read in bulk. Omit unknown or vanished guests."""
 
     def set_cpu_tune(self, guest: Entity, quota_us: int | None = None, period_us: int | None = None, shares: int | None = None) -> None:
         """Set the given limits together. Raise `NotSupported` with the bounds."""
@@ -77,9 +77,9 @@ class CpuTuneControl(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class DiskTune:
-    """I/O limits of a guest's disk: `current`, and the agreed `maximum` and `guaranteed` (None: none).
+    """I/O limits of a guest's disk: `current`, and the agreed `maximum` and `guaranteed` limits (None if there are none).
 
-    Each maps known `LIMITS` to bytes or operations per second; 0: unlimited. `path` may be empty.
+    Each maps known `LIMITS` to bytes or operations per second; 0 means unlimited. `path` may be empty.
     """
 
     LIMITS: ClassVar = ("total_bytes_sec", "read_bytes_sec", "write_bytes_sec", "total_iops_sec", "read_iops_sec", "write_iops_sec")
@@ -96,7 +96,7 @@ class IoTuneControl(Protocol):
     """Limits of guests' disk I/O."""
 
     def io_tunes(self, guests: Sequence[Entity]) -> Mapping[str, Sequence[DiskTune]]:
-        """Return limits by guest id, in bulk, without unknown or vanished guests."""
+        """Return limits keyed by guest id, read in bulk. Omit unknown or vanished guests."""
 
     def set_io_tune(self, guest: Entity, disk: str, limits: Mapping[str, int]) -> None:
         """Set the given limits and keep the others. Raise `NotSupported`."""
@@ -104,9 +104,9 @@ class IoTuneControl(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class NetTune:
-    """Bandwidth limits of a guest's interface, seen from the guest. `name` is the host's.
+    """Bandwidth limits of a guest's interface, seen from the guest. `name` is the interface's name on the host.
 
-    `inbound` and `outbound` map `average` and `peak` to KiB/s and `burst` to KiB; empty: unlimited.
+    `inbound` and `outbound` map `average` and `peak` to KiB/s and `burst` to KiB; an empty mapping means unlimited.
     """
 
     name: str
@@ -119,7 +119,7 @@ class NetTuneControl(Protocol):
     """Limits of guests' network bandwidth."""
 
     def net_tunes(self, guests: Sequence[Entity]) -> Mapping[str, Sequence[NetTune]]:
-        """Return limits by guest id, in bulk, without unknown or vanished guests."""
+        """Return limits keyed by guest id, read in bulk. Omit unknown or vanished guests."""
 
     def set_net_tune(self, guest: Entity, interface: str, inbound: Mapping[str, int], outbound: Mapping[str, int]) -> None:
         """Set both directions; an empty mapping removes the limit."""
@@ -130,7 +130,7 @@ class KsmControl(Protocol):
     """KSM of a simulated host, or of a management system that owns the files."""
 
     def ksm_read(self) -> Mapping[str, Value]:
-        """Return settings and counters by file name in /sys/kernel/mm/ksm.
+        """Return settings and counters, keyed by file name in /sys/kernel/mm/ksm.
 
         If known, add `ksmd_cpu_seconds`, and `shareable_kib`, guests' memory that KSM may merge.
         """
@@ -144,4 +144,4 @@ class KsmWriter(Protocol):
     """Writer of KSM files for an unprivileged mom."""
 
     def ksm_write(self, knobs: Mapping[str, int]) -> None:
-        """Write these settings by file name."""
+        """Write these settings, keyed by file name."""

@@ -23,7 +23,7 @@ FILE: Final = "ledger.json"
 BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 
 LARGEST_VALUE: Final = 64 << 10
-"""Characters as JSON: a list with all limits of 200 disks."""
+"""Maximum size of a value, in characters of JSON: enough for all limits of 200 disks."""
 
 Key = tuple[str, str]
 """Entity id and control."""
@@ -34,7 +34,7 @@ class Ledger:
 
     def __init__(self, path: Path, *, look: bool = False) -> None:
         self.boot = ""
-        """Boot id; empty: unknown."""
+        """Boot id of the host; an empty string if unknown."""
         loss = "mom cannot restore the values in it"
         self.file = StateFile(path, "the ledger", _from_json, loss=loss, log=LOG, sets_aside=not look)
         self._entries: dict[Key, LedgerEntry] = {}
@@ -44,10 +44,10 @@ class Ledger:
 
     @classmethod
     def open(cls, directory: Path, *, look: bool = False) -> Ledger:
-        """Open the ledger, empty if the file is missing or damaged.
+        """Open the ledger. It is empty if the file is missing or damaged.
 
-        :param look: rename no damaged file, for callers without mom's lock
-        :raises StateError: unreadable, or from a later mom
+        :param look: do not rename a damaged file, for callers without mom's lock
+        :raises StateError: the file is unreadable, or from a later mom
         """
         ledger = cls(directory / FILE, look=look)
         with suppress(OSError):
@@ -89,13 +89,13 @@ class Ledger:
 
     @property
     def entries(self) -> Mapping[Key, LedgerEntry]:
-        """Entries by entity id and control."""
+        """Entries, keyed by entity id and control."""
         return self._entries
 
     def resolve(self, present: Callable[[LedgerEntry], Value]) -> None:
         """Resolve entries in doubt from an earlier run.
 
-        :param present: returns the present value; None: unknown, the entry stays in doubt
+        :param present: returns the present value, or None if unknown: then the entry stays in doubt
         """
         doubtful = {key: entry for key, entry in self._entries.items() if entry.in_doubt}
         if not doubtful:
@@ -105,7 +105,7 @@ class Ledger:
         self._entries = {**self._entries, **ended}
 
     def record(self, entries: Iterable[LedgerEntry]) -> None:
-        """Write these entries durably. On a `StateError`, keep nothing.
+        """Write these entries durably. If this raises `StateError`, the ledger keeps none of them.
 
         An existing entry keeps its `before`, `time` and owner; its `applied` becomes `earlier`.
         """
@@ -128,7 +128,7 @@ class Ledger:
         self._recorded = recorded
 
     def settle(self, outcomes: Iterable[Outcome]) -> None:
-        """Note the results of recorded changes at once: mom could mistake another process's value for rounding."""
+        """Note the results of recorded changes at once. Later, mom could mistake another process's value for a rounded one."""
         settled, recorded = dict(self._entries), self._recorded
         applied, failed, unchanged, refused = Status.APPLIED, Status.FAILED, Status.UNCHANGED, Status.REFUSED
         changed = False
@@ -183,7 +183,7 @@ class Ledger:
         self._entries = self._written = entries
 
     def _as_json(self, entries: Mapping[Key, LedgerEntry]) -> str:
-        """Reuse unchanged texts: 1,000 entries would take 5 ms twice per cycle."""
+        """Reuse the JSON of unchanged entries: 1,000 entries would take 5 ms twice per cycle."""
         before, self._texts = self._texts, {}
         for key, entry in entries.items():
             cached = before.get(key)
@@ -192,7 +192,7 @@ class Ledger:
 
 
 def changes_left(directory: Path) -> int:
-    """Count the changes of a mom that has ended. Raise `MomError` if unknown."""
+    """Count the changes of a mom that has exited. Raise `MomError` if their number is unknown."""
     ledger = Ledger.open(directory, look=True)
     if ledger.file.damage:
         raise MomError(ledger.file.damage)
@@ -226,7 +226,7 @@ def _from_json(content: Any) -> dict[Key, LedgerEntry]:
 def _entry(record: dict[str, Any]) -> LedgerEntry:
     texts = (record["id"], record["name"], record["control"], record["plugin"], record["incarnation"])
     if not all(type(text) is str for text in texts) or type(record["time"]) not in {int, float}:
-        raise TypeError("an entry contains a value that is neither text nor a number")
+        raise TypeError("an entry contains a value that is neither a string nor a number")
     if type(record["attempted"]) is not list or type(record["in_doubt"]) is not bool:
         raise TypeError("an entry lacks the attempted values")
     entity = Entity(Scope(record["scope"]), record["id"], record["name"])

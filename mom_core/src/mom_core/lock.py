@@ -1,4 +1,7 @@
-"""Lock for one mom per host; the kernel releases it when the holder dies. Only mom's user may read the file, as readers could lock it."""
+"""Lock for one mom per host; the kernel releases it when the holder dies.
+
+Only mom's user may read the file, because readers could lock it.
+"""
 
 from __future__ import annotations
 
@@ -21,10 +24,10 @@ from mom_core.ownership import refuse_untrusted
 LOCK_MODE: Final = 0o600
 
 LOOK_SECONDS: Final = 0.3
-"""Wait for a process that only inspects the lock (`holder`)."""
+"""How long to wait for a process that only inspects the lock (`holder`)."""
 
 RESTORE_SECONDS: Final = 30.0
-"""Wait for a running `mom restore`."""
+"""How long to wait for a running `mom restore`."""
 
 
 class RunLock:
@@ -39,7 +42,7 @@ class RunLock:
         self._descriptor: int | None = None
 
     def take(self) -> None:
-        """Take the lock. Raise `MomError`."""
+        """Take the lock. Raise `MomError` if another process holds it, or if its file cannot be used."""
         began = time.monotonic()
         while (descriptor := self._try()) is None:
             pid, command = _holder(self.path)
@@ -99,7 +102,7 @@ def _make_run_directory(path: Path) -> None:
 
 
 def holder(directory: Path) -> int:
-    """Return the pid of the mom with this run directory; 0: none."""
+    """Return the pid of the mom with this run directory; 0 if there is none."""
     path = directory / "mom.lock"
     try:
         with open(path, "rb", opener=_without_waiting) as lock:
@@ -130,7 +133,9 @@ def open_lock(path: Path) -> int:
 
 
 def locked_by(path: Path, locks: Path = Path("/proc/locks")) -> int:
-    """Return the locking process in /proc/locks; 0: none, or unknown across containers, on btrfs or overlayfs."""
+    """Return the pid of the locking process, from /proc/locks. 0 if there is none, or if it is unknown: across containers, on btrfs or
+    overlayfs.
+    """
     try:
         status = path.stat()
         lines = locks.read_text(errors="replace").splitlines()
@@ -145,7 +150,7 @@ def locked_by(path: Path, locks: Path = Path("/proc/locks")) -> int:
 
 
 def command_of(pid: int) -> str:
-    """Return the command line of a process; empty: unreadable."""
+    """Return the command line of a process; an empty string if it is unreadable."""
     try:
         words = Path(f"/proc/{pid}/cmdline").read_bytes()[:4096].split(b"\0")
     except OSError:

@@ -1,6 +1,6 @@
 """Records of a cycle, from the snapshot to the report. All are frozen.
 
-Numbers are in the unit of their `FieldSpec` or `ControlSpec`. A missing field, or None, is unknown; never 0.
+Numbers are in the unit of their `FieldSpec` or `ControlSpec`. A missing field, or None, means unknown; unknown is never 0.
 """
 
 from __future__ import annotations
@@ -74,7 +74,8 @@ class Guest(Readable):
     """Guest in one snapshot, or as the hypervisor lists it (without fields).
 
     `properties` include `name`, `uuid`, and `pid` if known. `blocked` maps a control (or `*`) to the reason why mom cannot set it now:
-    `{"balloon_target": "the guest has no balloon device"}`. `incarnation` changes when the guest restarts, which ends its ledger entries.
+    `{"balloon_target": "the guest has no balloon device"}`. A restart of the guest changes `incarnation`, and ends the guest's ledger
+    entries.
     """
 
     id: str
@@ -90,12 +91,12 @@ class Guest(Readable):
         return Entity(Scope.GUEST, self.id, self.name)
 
     def why_blocked(self, control: str) -> str:
-        """Return why the control cannot be set now, if so."""
+        """Return why the control cannot be set now; an empty string if it can."""
         return self.blocked.get(control, "") or self.blocked.get("*", "") if self.blocked else ""
 
 
 class GuestTable(Mapping[str, Guest]):
-    """Guests of a snapshot by id, created on access. Thread-safe."""
+    """Guests of a snapshot, keyed by id and created on first access. Thread-safe."""
 
     __slots__ = ("_all_made", "_made", "_places", "columns", "listed")
 
@@ -122,11 +123,11 @@ class GuestTable(Mapping[str, Guest]):
         return len(self._places)
 
     def values(self) -> ValuesView[Guest]:
-        """Return all guests, created together."""
+        """Create all guests at once, and return them."""
         return self._all().values()
 
     def items(self) -> ItemsView[str, Guest]:
-        """Return all ids and guests, created together."""
+        """Create all guests at once, and return them with their ids."""
         return self._all().items()
 
     def _all(self) -> Mapping[str, Guest]:
@@ -142,7 +143,7 @@ class GuestTable(Mapping[str, Guest]):
 
 
 class Derived(NamedTuple):
-    """Fields computed from a snapshot; `guests` by guest id and name, or as columns in order."""
+    """Fields computed from a snapshot; `guests` is keyed by guest id and field name, or holds columns in the guests' order."""
 
     host: Mapping[str, Value] = MappingProxyType({})
     guests: Mapping[str, Mapping[str, Value]] | Columns = MappingProxyType({})
@@ -175,14 +176,14 @@ class Snapshot:
         return guests.columns if isinstance(guests, GuestTable) else Columns.of_rows([guest.fields for guest in guests.values()])
 
     def column(self, name: str) -> Sequence[Value]:
-        """Return a field of all guests in order; None: unknown."""
+        """Return a field of all guests in order; None if unknown."""
         guests = self.guests
         if not isinstance(guests, GuestTable):
             return [guest.fields.get(name) for guest in guests.values()]
         return guests.columns[name] if name in guests.columns else (None,) * len(guests)
 
     def numbers(self, name: str) -> Sequence[float | None]:
-        """Return a field of all guests, as `as_number` does."""
+        """Return a field of all guests, converted by `as_number`."""
         values, guests = self.column(name), self.guests
         # Fast path: check the types of the whole column at once.
         types = guests.columns.types(name) if isinstance(guests, GuestTable) and name in guests.columns else set(map(type, values))
@@ -190,7 +191,7 @@ class Snapshot:
 
 
 class Metric(StrEnum):
-    """Type of a host field in monitoring. NONE: not exported, meaningful only when read."""
+    """Type of a host field in monitoring. A field of type NONE is not exported: it has a meaning only within its cycle."""
 
     GAUGE = "gauge"
     COUNTER = "counter"
@@ -215,7 +216,7 @@ class FieldSpec:
 
     @classmethod
     def reads(cls, name: str, unit: Unit, scope: Scope) -> FieldSpec:
-        """Declare a field of another plugin; unknown without such a plugin."""
+        """Declare a field of another plugin. Without such a plugin, its value is unknown."""
         return cls(name, unit, scope, "collected by another plugin, if it is enabled", collected=False)
 
 
@@ -223,15 +224,16 @@ class FieldSpec:
 class ControlSpec:
     """Declaration of a control: a setting that mom can change.
 
-    :param field: field with the present value. While it is unknown, mom does not set the control, as it could not restore it
-    :param minimum: mom raises smaller values to it. None: unbounded
-    :param maximum: mom lowers larger values to it. None: unbounded
+    :param field: field with the present value. While this value is unknown, mom does not set the control: it could not restore it
+    :param minimum: mom raises smaller values to this one. None if unbounded
+    :param maximum: mom lowers larger values to this one. None if unbounded
     :param choices: allowed values if they are names rather than amounts (0 stop, 1 run, 2 unmerge). The unit flag implies 0 and 1
     :param tolerance: largest difference between numbers that count as equal
     :param key: key of the items of a list, for example `name`. mom judges and restores each item separately
-    :param absent: value of items that are not listed: the list covers all items. Without it, mom leaves later items alone
-    :param gradual: smallest step that counts as movement, for a control that moves slowly. 0: changes at once. 1: an act that takes time,
-        for example a migration. mom takes the value before a decision from the snapshot; the controller decides whether to send a command
+    :param absent: value of items that are not listed, if a list covers all items. Without it, mom leaves alone the items that a list omits
+    :param gradual: smallest step that counts as movement, for a control that moves slowly. 0 for a control that changes at once. 1 for an
+        act that takes time, for example a migration. mom takes the value before a decision from the snapshot; the controller decides
+        whether to send a command
     :param renewed: a decision holds for one cycle; mom writes it in every cycle, even if unchanged
     :param file: path of a host control's only kernel file, or its name in the guest's control group. For an unprivileged mom, mom-helper
         writes it, if a declaration that root installed lists it
@@ -276,20 +278,20 @@ class DefaultPolicy:
 
 @dataclass(frozen=True, slots=True)
 class GuestColumn:
-    """Column of the guest table. Of equal names, the first plugin's counts.
+    """Column of the guest table. Of columns with equal names, the first plugin's counts.
 
     :param name: heading
     :param fields: inputs of the values; no column if no plugin declares any of them
     :param about: description, as a sentence without its full stop
     :param place: position; smaller comes first
-    :param rank: the highest disappears first on narrow screens; 0 stays. None: metric only
-    :param metric: name in base units; empty: no metric
+    :param rank: columns of the highest rank disappear first on narrow screens; rank 0 stays. None if the column is only a metric
+    :param metric: name of its metric, in base units; empty if there is none
     :param mark_from: values from here on are highlighted
-    :param made: computes the value from a guest's fields; without it, the first known field
+    :param made: computes the value from a guest's fields; without it, the value is the first known field
     """
 
     REMARKS: ClassVar[str] = "remarks"
-    """Last column, which joins remarks of several plugins."""
+    """Name of the last column, which joins remarks of several plugins."""
 
     name: str
     fields: tuple[str, ...]
@@ -307,7 +309,7 @@ class GuestColumn:
         return self.fields[0] if self.made is None and len(self.fields) == 1 else f"column.{self.name}"
 
     def value(self, fields: Mapping[str, Value]) -> Value:
-        """Return the value; None: unknown, or the function failed."""
+        """Return the value; None if it is unknown, or if the function failed."""
         if self.made is None:
             return next((value for name in self.fields if (value := fields.get(name)) is not None), None)
         try:
@@ -412,7 +414,7 @@ class Status(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """Result of a decision, with the values before and after. None: unknown."""
+    """Result of a decision, with the values before and after it; None if unknown."""
 
     decision: Decision
     before: Value
@@ -429,13 +431,13 @@ class Target(NamedTuple):
 
 
 class InTransition(NamedTuple):
-    """Value of a gradual control that still moves to mom's setting."""
+    """Value of a gradual control that is still moving to mom's setting."""
 
     value: Value
 
 
 class Change(NamedTuple):
-    """Order to a controller: change a control from `found` (None: unknown) to `value`.
+    """Request to a controller: change a control from `found` (None if unknown) to `value`.
 
     `back` marks a restore; a controller may try harder then.
     """
@@ -462,15 +464,15 @@ ATTEMPTS_KEPT: Final = 8
 
 
 class LedgerEntry(NamedTuple):
-    """Change that mom must be able to restore.
+    """Change that mom must be able to undo.
 
     :param before: value before mom first changed the control
     :param applied: last value set, or about to be set when mom was interrupted
-    :param time: first change, in seconds since the epoch
-    :param incarnation: of the guest at that time, or the host's boot id
-    :param earlier: value that mom set before `applied`, possibly in force after an interruption. None: none
+    :param time: time of the first change, in seconds since the epoch
+    :param incarnation: the guest's incarnation at that time, or the host's boot id
+    :param earlier: value that mom set before `applied`, possibly in force after an interruption. None if there is none
     :param attempted: last values that mom failed to set; without an answer, one may be in force
-    :param found: value after the last change, if the kernel rounded `applied`. None: equal or unknown
+    :param found: value after the last change, if the kernel rounded `applied`. None if it is equal or unknown
     :param in_doubt: mom was interrupted before it noted the result of the last change
     """
 
@@ -492,20 +494,20 @@ class LedgerEntry(NamedTuple):
         return self._replace(applied=applied, earlier=earlier, attempted=_others(self.attempted, applied, earlier), in_doubt=True)
 
     def failed(self, after: Value) -> LedgerEntry:
-        """Return the entry after a failure. None: value unknown."""
+        """Return the entry after a failure. `after` is None if the value is unknown."""
         attempted = (*_others(self.attempted, self.applied), self.applied)[-ATTEMPTS_KEPT:]
         applied = self.applied if after is None else after
         return self._replace(applied=applied, attempted=_others(attempted, after), in_doubt=False)
 
     def succeeded(self, after: Value) -> LedgerEntry:
-        """Return the entry after a success. None: value unknown."""
+        """Return the entry after a success. `after` is None if the value is unknown."""
         rounded = None if after == self.applied else after
         if self.applied not in self.attempted and rounded == self.found and not self.in_doubt:
             return self
         return self._replace(attempted=_others(self.attempted, self.applied), found=rounded, in_doubt=False)
 
     def resolved(self, present: Value) -> LedgerEntry:
-        """Return the entry without doubt. None: value not comparable."""
+        """Return the entry without its doubt. `present` is None if the value cannot be compared."""
         if not self.explains(present):
             return self._replace(in_doubt=False)
         was_not_set = present not in (self.applied, None) and present in (self.found, self.earlier, self.before, *self.attempted)
@@ -543,7 +545,7 @@ def _others(values: Sequence[Value], *excluded: Value) -> tuple[Value, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Line of `mom doctor`: subject, result and cure."""
+    """Line of `mom doctor`: its subject, the result, and advice."""
 
     severity: Severity
     subject: str
@@ -644,7 +646,7 @@ class Report:
     :param outcomes: after review
     :param duration: seconds
     :param lag: delay of the start in s
-    :param skipped: cycles since the start, as an earlier one took too long
+    :param skipped: number of cycles skipped since the start, because an earlier cycle took too long
     :param woken_by: reason of an unscheduled cycle
     :param considered: decisions on trial; None without a trial
     """
@@ -672,7 +674,7 @@ class Report:
         return not self.snapshot.guests and any(condition.name == GUESTS and not condition.over for condition in conditions)
 
     def differences(self) -> list[tuple[Entity, str, Value, Value]]:
-        """Return decisions that differ on trial: entity, control, decided, on trial (None: none)."""
+        """Return decisions that differ on trial: entity, control, decided value, and value on trial; None for no decision."""
         if self.considered is None:
             return []
         decided = {(decision.entity, decision.control): decision.value for decision in self.decisions}
@@ -686,8 +688,8 @@ class EngineState:
     """State of an engine besides its reports.
 
     :param started_at: seconds since the epoch
-    :param file: None: configuration from a program
-    :param distributions: distribution and version by plugin
+    :param file: None if the configuration comes from a program
+    :param distributions: distribution and version, keyed by plugin
     :param changes: ledger entries
     """
 
@@ -700,7 +702,7 @@ class EngineState:
 
 
 def printable(text: str, limit: int = 80) -> str:
-    """Escape control characters in an untrusted text, and cut it."""
+    """Escape control characters in an untrusted string, and cut it to `limit` characters."""
     shown = _escaped(text[: limit + 1], "")  # escape only the part that remains
     return shown if len(shown) <= limit else shown[: limit - 1] + "…"
 

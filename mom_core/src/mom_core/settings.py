@@ -49,8 +49,10 @@ ExistingFile = Annotated[Path, FileMustExist()]
 
 
 def descriptions(model: type[BaseModel]) -> dict[str, str]:
-    """Return the docstring below each setting, or `Field(description=…)`, without pydantic's `use_attribute_docstrings`, which reads all
-    sources."""
+    """Return the docstring below each setting, or `Field(description=…)`.
+
+    pydantic's `use_attribute_docstrings` is not used: it reads all sources.
+    """
     texts: dict[str, str] = {}
     for kind in reversed(model.__mro__):
         if issubclass(kind, BaseModel) and kind is not BaseModel:
@@ -78,7 +80,7 @@ def _describe(schema: dict[str, Any], model: type[BaseModel]) -> None:
 
 
 class StrictModel(BaseModel):
-    """Base of settings, files and requests: frozen and strict. Unknown keys are errors; neither text nor NaN is a number."""
+    """Base of settings, files and requests: frozen and strict. Unknown keys are errors; strings and NaN are not accepted as numbers."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False, json_schema_extra=_describe, defer_build=True)
 

@@ -35,7 +35,7 @@ LARGEST_BYTES: Final = 64 << 20
 MOST_SET_ASIDE: Final = 10
 """Renamed damaged files; the next one replaces the last."""
 
-ADVICE: Final = "read it, correct by hand what depends on it, then delete it; if this happens again, free space or check the disk"
+ADVICE: Final = "read the file, correct by hand whatever depends on it, then delete it; if this happens again, free space or check the disk"
 
 _SHORTAGES: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 """Temporary errors that are no fault of the file."""
@@ -62,9 +62,9 @@ class StateFile(Generic[Content]):
     :param what: for messages: "the file of reservations"
     :param form: strict pydantic `TypeAdapter`, or a function that converts the JSON value and raises if it is invalid
     :param loss: for messages: "all reservations have ended"
-    :param version: of the content; others are not read
-    :param largest: bytes
-    :param sets_aside: a read renames damaged files; False: only a write does
+    :param version: version of the content; other versions are not read
+    :param largest: maximum size in bytes
+    :param sets_aside: a read renames damaged files; if False, only a write does
     """
 
     def __init__(
@@ -82,10 +82,10 @@ class StateFile(Generic[Content]):
     ) -> None:
         self.path = path
         self.damage = ""
-        """Why the file was unusable; empty: it was intact."""
+        """Why the file was unusable; empty if it was intact."""
         self.cure = ""
         self.write_error = ""
-        """Why the content is not on disk; empty: it is."""
+        """Why the content is not on disk; empty if it is."""
         self.left = False
         """Refuse late writes: the file belongs to a successor. Any thread may set it."""
         self._what = what
@@ -105,7 +105,9 @@ class StateFile(Generic[Content]):
         return self.path.name.partition(".")[0]
 
     def read(self) -> Content | None:
-        """Return the content; None without a usable file (see `damage`). On `StateError`, try later: files or memory are short."""
+        """Return the content; None without a usable file (see `damage`). After a `StateError`, try later: file descriptors or memory are
+        short.
+        """
         self.damage = self._in_the_way = ""
         try:
             return self.look()
@@ -178,7 +180,7 @@ class StateFile(Generic[Content]):
 
     @staticmethod
     def as_json(content: object) -> str:
-        """Return the content as one line of JSON. Raise `OSError`."""
+        """Return the content as one line of JSON. Raise `OSError` if JSON cannot express it."""
         try:
             text = _encode(content)
         except (ValueError, TypeError, RecursionError) as error:
@@ -190,7 +192,7 @@ class StateFile(Generic[Content]):
         return whole.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
     def remove(self) -> None:
-        """Remove the file. Raise `StateError`."""
+        """Remove the file. Raise `StateError` if that fails."""
         self._refuse_if_left()
         try:
             self._move_aside()

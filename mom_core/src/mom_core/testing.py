@@ -28,9 +28,9 @@ def snapshot(
 ) -> Snapshot:
     """Build a snapshot.
 
-    :param host: newest fields; None as a value: collected as unknown
-    :param guests: newest fields by guest name
-    :param properties: by guest name, and under `host`; missing `name` and `uuid` are added
+    :param host: newest fields; the value None means collected as unknown
+    :param guests: newest fields, keyed by guest name
+    :param properties: keyed by guest name, and by `host`; missing `name` and `uuid` are added
     :param history: older samples, oldest first, `interval` seconds apart
     """
     properties_by_name = properties or {}

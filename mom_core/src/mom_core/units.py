@@ -32,7 +32,7 @@ class Unit(StrEnum):
 
     @property
     def is_number(self) -> bool:
-        """True except for text and list."""
+        """True except for `text` and `list`."""
         return self not in _NO_NUMBERS
 
     @property
@@ -73,12 +73,12 @@ def _quantity(text: object, units: dict[str, float] | dict[str, int], example: s
 
 
 def parse_duration(text: object) -> float:
-    """Return the seconds of `5s`, `500ms`, `10m`, `2h` or `7d`. Raise `UnitError`, also without a unit, except for 0."""
+    """Return the seconds of `5s`, `500ms`, `10m`, `2h` or `7d`. Raise `UnitError` if it is invalid; only 0 needs no unit."""
     return _quantity(text, _SECONDS, "5s")
 
 
 def parse_size(text: object) -> int:
-    """Return the bytes of `64MiB`, `1.5GiB` or `2GB`. Raise `UnitError`, also without a unit, except for 0."""
+    """Return the bytes of `64MiB`, `1.5GiB` or `2GB`. Raise `UnitError` if it is invalid; only 0 needs no unit."""
     return round(_quantity(text, _BYTES, "64MiB"))
 
 
@@ -94,7 +94,7 @@ class Portion:
 
     @classmethod
     def parse(cls, text: object) -> Portion:
-        """Parse `6GiB` or `75%`. Raise `UnitError`, also above 100%, or without a unit, except for 0."""
+        """Parse `6GiB` or `75%`. Raise `UnitError` if it is invalid or above 100%; only 0 needs no unit."""
         if isinstance(text, cls):
             return text
         if not isinstance(text, str) or not text.strip().endswith("%"):

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, TypeAlias
 
 Value: TypeAlias = "int | float | str | bool | None | Sequence[Value] | Mapping[str, Value]"
-"""Value of a field. None: collected as unknown."""
+"""Value of a field. None means collected as unknown."""
 
 NUMBER_LIMIT: Final = 2.0**63
 """Only uninitialised 64-bit fields reach this."""
@@ -26,7 +26,7 @@ def is_usual_number(value: object) -> bool:
 
 
 def number_wanted(value: object) -> str:
-    """Return words for an error: the expected number."""
+    """Describe the expected number, for an error."""
     return "a number below 2**63" if isinstance(value, int | float) else "a number"
 
 
@@ -41,38 +41,38 @@ def as_number(value: Value) -> float | None:
 
 
 def as_whole(value: Value) -> int | None:
-    """Return a whole number, also for 2.0; None as for `as_number`, or with a fraction."""
+    """Return a whole number, also for 2.0; None as for `as_number`, or for a fraction."""
     number = as_number(value)
     return int(number) if number is not None and number == int(number) else None
 
 
 def as_items(value: Value) -> Sequence[Mapping[str, Value]] | None:
-    """Return the mappings of a list, for example one per disk. None: unknown or no list."""
+    """Return the mappings of a list, for example one per disk. None if unknown or not a list."""
     if not isinstance(value, Sequence) or isinstance(value, str):
         return None
     return [item for item in value if isinstance(item, Mapping)]
 
 
 class Readable:
-    """Base of host and guest: reads fields as one type; None: unknown."""
+    """Base of host and guest: reads a field as one type; None if unknown."""
 
     __slots__ = ()
 
     fields: Mapping[str, Value]
 
     def number(self, name: str) -> float | None:
-        """Return a field as `as_number` does."""
+        """Return a field, converted by `as_number`."""
         return as_number(self.fields.get(name))
 
     def whole(self, name: str) -> int | None:
-        """Return a field as `as_whole` does."""
+        """Return a field, converted by `as_whole`."""
         return as_whole(self.fields.get(name))
 
     def text(self, name: str) -> str | None:
-        """Return a text, possibly empty; None: unknown or no text."""
+        """Return a field as a string, possibly empty; None if unknown or not a string."""
         value = self.fields.get(name)
         return value if isinstance(value, str) else None
 
     def items(self, name: str) -> Sequence[Mapping[str, Value]] | None:
-        """Return a field as `as_items` does."""
+        """Return a field, converted by `as_items`."""
         return as_items(self.fields.get(name))

@@ -41,7 +41,7 @@ class GuestRule:
     settings: Mapping[str, object]
 
     def settings_for(self, model: type[BaseModel]) -> dict[str, object]:
-        """Return the settings that this model has."""
+        """Return the settings that belong to this model."""
         return {key: value for key, value in self.settings.items() if key in model.model_fields}
 
 
@@ -49,9 +49,9 @@ class GuestRule:
 class Config:
     """Valid configuration.
 
-    :param file: None: from a program
-    :param interval: s
-    :param stop_timeout: s
+    :param file: None if the configuration comes from a program
+    :param interval: in seconds
+    :param stop_timeout: in seconds
     :param plugins: in file order
     :param given: content of the file, including secrets
     """
@@ -81,9 +81,9 @@ class Config:
         return replace(self, plugins={name: plugin for name, plugin in self.plugins.items() if name in names})
 
     def guest_settings(self, plugin: str) -> Callable[[Guest], GuestSettings]:
-        """Return a thread-safe function from a guest to its settings, which never raises.
+        """Return a thread-safe function that returns a guest's settings and never raises.
 
-        All matching patterns count, in file order.
+        All patterns that match the guest apply, in file order.
         """
         configured = self.plugins.get(plugin)
         model = configured.loaded.guest_settings_class if configured else None
@@ -93,7 +93,7 @@ class Config:
         return _lookup(model, self.guests)
 
     def in_force(self) -> dict[str, Value]:
-        """Return settings as in YAML, with defaults, secrets masked."""
+        """Return the settings as in YAML, with defaults and with masked secrets."""
         core = CoreSettings.model_construct(**{name: getattr(self, name) for name in CoreSettings.model_fields})
         settings: dict[str, Value] = dict(written(core))
         settings["plugins"] = {plugin.name: _shown(plugin.settings) for plugin in self.plugins.values()}

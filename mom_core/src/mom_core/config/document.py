@@ -1,6 +1,6 @@
-"""YAML texts as plain values with positions, with limits against malicious files.
+"""Parses YAML into plain values with positions; limits protect against malicious files.
 
-Scalars follow YAML 1.2: `0123` is 123; `yes`, `1:30` and `2024-01-01` are text.
+Scalars follow YAML 1.2: `0123` is 123; `yes`, `1:30` and `2024-01-01` are strings.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ from mom_core.model import printable
 from mom_core.ownership import OWN_IT, untrusted
 
 MAX_BYTES: Final = 1 << 20
-"""Thousands of guest patterns need a quarter of it."""
+"""Thousands of guest patterns need a quarter of this size."""
 
 MAX_DEPTH: Final = 50
 
 MAX_NODES: Final = 20_000
-"""Keys and values with aliases expanded: a few aliases can expand to billions."""
+"""Maximum number of keys and values after aliases are expanded: a few aliases can expand to billions."""
 
 KeyPath: TypeAlias = "tuple[str | int, ...]"
 """Keys and list indices from the top to a value."""
 
 
 class Place(NamedTuple):
-    """Line and column from 1; both 0 without a file."""
+    """Line and column, counted from 1; both are 0 without a file."""
 
     line: int
     column: int
@@ -53,7 +53,7 @@ class Document:
     values: dict[KeyPath, Place] = field(default_factory=dict)
     problems: list[ConfigProblem] = field(default_factory=list)
     unreadable: set[KeyPath] = field(default_factory=set)
-    """Values whose other mistakes are not reported."""
+    """Paths of unreadable values; their other mistakes are not reported."""
 
     def complain(self, path: KeyPath, message: str, hint: str = "", *, at_key: bool = False) -> None:
         """Add a problem with a value or its key."""
@@ -71,7 +71,7 @@ class Document:
         self.unreadable.add(path)
 
     def place(self, path: KeyPath, *, at_key: bool = False) -> Place:
-        """Return the position of a value or key, else of a parent."""
+        """Return the position of a value or key, else of its nearest parent."""
         if not at_key and path in self.values:
             return self.values[path]
         while path:
@@ -95,7 +95,7 @@ def dotted(path: Sequence[str | int]) -> str:
 
 
 def read_document(path: Path) -> Document:
-    """Read a file. Raise `ConfigError` only if it is unreadable."""
+    """Read a file. Raise `ConfigError` only if the file is unreadable."""
     file = str(path)
     raw = _read(path)
     try:
@@ -107,7 +107,7 @@ def read_document(path: Path) -> Document:
 
 
 def parse_document(text: str, file: str) -> Document:
-    """Parse a YAML text. Problems show `file` as the text's name."""
+    """Parse a YAML string. Problems show `file` as its name."""
     root = _compose(text, file)
     document = Document(file)
     if root is None:
@@ -126,7 +126,7 @@ def _end_of(text: str) -> Place:
 
 
 def mapping_document(mapping: Mapping[str, object], name: str = "configuration") -> Document:
-    """Wrap a program's values; `name` stands for them in problems."""
+    """Wrap values from a program; problems show `name` in place of a file."""
     document = Document(name)
     document.value = _copy(mapping, (), document)
     return document
@@ -139,14 +139,14 @@ def _copy(value: object, path: KeyPath, document: Document) -> object:
     if isinstance(value, Mapping):
         wrong_keys = [key for key in value if not isinstance(key, str)]
         for key in wrong_keys:
-            document.complain(path, f"the key {key!r:.40} is not text")
+            document.complain(path, f"the key {key!r:.40} is not a string")
         return {key: _copy(inner, (*path, key), document) for key, inner in value.items() if isinstance(key, str)}
     if isinstance(value, list | tuple):
         return [_copy(inner, (*path, number), document) for number, inner in enumerate(value)]
     if isinstance(value, os.PathLike):
         return str(value)
     if value is not None and not isinstance(value, bool | int | float | str):
-        document.give_up(path, f"must be text, a number, a flag, a list or a mapping, not a {type(value).__name__}")
+        document.give_up(path, f"must be a string, a number, a boolean, a list or a mapping, not a {type(value).__name__}")
         return None
     return value
 
@@ -154,7 +154,7 @@ def _copy(value: object, path: KeyPath, document: Document) -> object:
 # --- the file ------------------------------------------------------------------------------------------------------------------
 
 _CURES: Final = {
-    errno.ENOENT: "`mom config init` writes one for this host; `-c FILE` uses another file",
+    errno.ENOENT: "`mom config init` writes a configuration for this host; `-c FILE` uses another file",
     errno.EACCES: "run mom as a user with read access",
     errno.ENOTDIR: "`-c FILE` uses another file",
     errno.EINVAL: "put the configuration in a file",
@@ -201,22 +201,22 @@ for _kind, _pattern, _first in (
 
 _ADVICE: Final = (
     (r"'\\t'", "indent with spaces, not with tabs"),
-    ("'[@`%]'", "text that begins with this character needs quotes"),
+    ("'[@`%]'", "a string that begins with this character needs quotes"),
     (
         "mapping values are not allowed",
-        "put text with a colon in quotes; otherwise check the indentation, and the line above for a missing colon",
+        "put a string with a colon in quotes; otherwise check the indentation, and the line above for a missing colon",
     ),
     ("could not find expected ':'", "write `key: value`, with a space after the colon"),
-    ("expected <block end>", "look at the indentation of this line and the one above"),
-    ("undefined alias|while scanning an alias", "text that begins with * needs quotes"),
-    ("expected alphabetic or numeric", "text that begins with * or & needs quotes"),
+    ("expected <block end>", "look at the indentation of this line and the line above"),
+    ("undefined alias|while scanning an alias", "a string that begins with * needs quotes"),
+    ("expected alphabetic or numeric", "a string that begins with * or & needs quotes"),
     ("unexpected end of stream", "a quote or bracket is opened and not closed"),
     ("expected ',' or", "a bracket is opened and not closed, or a comma is missing"),
 )
 
 
 _INI_SECTION: Final = re.compile(r"^\[[A-Za-z][\w: -]*\][ \t]*$", re.MULTILINE)
-"""Section of oVirt MOM's configuration."""
+"""Section heading in oVirt MOM's configuration."""
 
 
 def _compose(text: str, file: str) -> yaml.Node | None:
@@ -244,7 +244,7 @@ def _compose(text: str, file: str) -> yaml.Node | None:
         raise _refused(file, NOWHERE, f"nested deeper than {MAX_DEPTH} levels") from None
     except yaml.reader.ReaderError as error:
         message = f"the character U+{ord(error.character):04X} is not allowed" if isinstance(error.character, str) else str(error.reason)
-        raise _refused(file, _end_of(text[: error.position]), message, "remove it, or write it as an escape in double quotes") from None
+        raise _refused(file, _end_of(text[: error.position]), message, "remove the character, or escape it in double quotes") from None
     except (ValueError, OverflowError, IndexError):
         # PyYAML fails on out-of-range numbers in escapes and directives.
         place = NOWHERE if loader is None else Place(loader.line + 1, loader.column + 1)
@@ -283,7 +283,7 @@ class _Builder:
         if isinstance(node, yaml.ScalarNode) and node.tag in _SCALARS:
             return self._scalar(node, path)
         tag = printable(node.tag.replace(_TAG, "!!"))
-        self.document.give_up(path, f"the tag {tag} is not allowed here", "remove it; mom reads text, numbers, flags, lists and mappings")
+        self.document.give_up(path, f"the tag {tag} is not allowed", "remove it; mom reads strings, numbers, booleans, lists, mappings")
         return None
 
     def _scalar(self, node: yaml.ScalarNode, path: KeyPath) -> object:
@@ -319,12 +319,12 @@ class _Builder:
     def _key(self, node: yaml.Node, path: KeyPath) -> str | None:
         if isinstance(node, yaml.ScalarNode) and node.tag == f"{_TAG}str" and not re.search("[\ud800-\udfff]", node.value):
             return str(node.value)
-        message, hint, key = "a key must be text", "", None
+        message, hint, key = "a key must be a string", "", None
         if isinstance(node, yaml.ScalarNode) and node.tag in _SCALARS:
             key = re.sub("[\ud800-\udfff]", "?", node.value) or None
             shown = printable(key or "", 40)
-            message = f"the key {shown} is not text" if key else "a key is missing"
-            hint = f'write it in quotes: "{shown}"' if key else "write it before the colon"
+            message = f"the key {shown} is not a string" if key else "a key is missing"
+            hint = f'write it in quotes: "{shown}"' if key else "write the key before the colon"
         self.document.note(_place(node), f"{dotted(path)}: {message}" if path else message, hint)
         return key
 

@@ -22,7 +22,7 @@ from mom_core.plugins.discovery import LoadedPlugin, available_plugins, load_plu
 from mom_core.settings import PluginSettings
 
 CHECK_SECONDS: Final = 10.0
-"""For a plugin's validation of its settings."""
+"""Time limit for a plugin's validation of its settings."""
 
 _NO_PLUGIN: Final = ("no plugin is enabled", "enable at least one, such as `host: {}`; `mom plugin list` shows what is installed")
 
@@ -31,7 +31,7 @@ def load_config(source: Path | str | Mapping[str, object] | None = None) -> Conf
     """Read a configuration and import the enabled plugins.
 
     :param source: file, or mapping with its content; None: `/etc/mom/mom.yaml`
-    :raises ConfigError: all mistakes
+    :raises ConfigError: with all mistakes
     """
     if isinstance(source, Mapping):
         file, document = None, mapping_document(source)
@@ -47,12 +47,12 @@ def load_config(source: Path | str | Mapping[str, object] | None = None) -> Conf
 
 
 def read_settings(source: Path, model: type[Model]) -> Model:
-    """Read another YAML file. Raise `ConfigError`."""
+    """Read settings from another YAML file. Raise `ConfigError` with all mistakes."""
     return settings_in(read_document(source), model, str(source))
 
 
 def settings_in(document: Document, model: type[Model], owner: str) -> Model:
-    """Validate a document. Raise `ConfigError` with all mistakes."""
+    """Return a document's settings, validated. Raise `ConfigError` with all mistakes."""
     value = document.value
     settings: Model | None = None
     if isinstance(value, Mapping):
@@ -67,10 +67,10 @@ def settings_in(document: Document, model: type[Model], owner: str) -> Model:
 def _checked(document: Document, file: str | None, causes: list[PluginError]) -> Config | None:
     top = document.value
     if top is None:
-        document.complain((), "the configuration is empty", "`mom config init` writes one for this host")
+        document.complain((), "the configuration is empty", "`mom config init` writes a configuration for this host")
         return None
     if not isinstance(top, Mapping):
-        document.complain((), "must be a mapping of settings", "write `plugins:`, and below it the plugins, each as `name: {}`")
+        document.complain((), "must be a mapping of settings", "write `plugins:`, and under it the plugins, each as `name: {}`")
         return None
     plugins = _plugins(document, top, causes)
     core = _core(document, top, plugins)
@@ -110,7 +110,7 @@ def _validated_by_plugin(
         for _, settings in candidates:
             try:
                 results.append(validated(model, settings))
-            except BaseException as error:  # noqa: BLE001  # it becomes a problem of the file
+            except BaseException as error:  # noqa: BLE001  # the error becomes a problem of the file
                 results.append(error)
 
     late = attempt(check, seconds=CHECK_SECONDS, what=f"the check of the settings of {owner}").error
@@ -133,7 +133,7 @@ def _core(document: Document, top: Mapping[str, object], plugins: Mapping[str, C
         message, hint = unknown_key(key, names)
         hint = hints.get(key, hint)
         if key in installed:
-            message, hint = "is a plugin, not a setting of mom", "indent it, below `plugins:`"
+            message, hint = "is a plugin, not a setting of mom", "indent it under `plugins:`"
         elif key == "plugin-path":
             message = "mom finds only installed plugins, not plugins in a folder"
             hint = f"`{pip_install()} -e FOLDER` installs a plugin under development"
@@ -148,7 +148,7 @@ def _plugins(document: Document, top: Mapping[str, object], causes: list[PluginE
         document.complain(("plugins",), *_NO_PLUGIN, at_key=True)
         return {}
     if not isinstance(section, Mapping):
-        document.complain(("plugins",), "must be a mapping of plugin names to settings", "write each plugin as `name: {}`")
+        document.complain(("plugins",), "must be a mapping from plugin names to settings", "write each plugin as `name: {}`")
         return {}
     loaded, errors = load_plugins(list(section))
     hints = _hints_of_owners(loaded)
@@ -171,7 +171,7 @@ def _hints_of_owners(loaded: Mapping[str, LoadedPlugin]) -> dict[str, str]:
     of_guests = {name for plugin in loaded.values() if plugin.guest_settings_class for name in setting_names(plugin.guest_settings_class)}
     return {
         **{name: f"a setting of mom: write `{name}:` outside `plugins:`, without indentation" for name in setting_names(CoreSettings)},
-        **{name: f'a setting for guests: write it below `guests:`, as in `"db-*": {{{name}: …}}`' for name in of_guests},
+        **{name: f'a setting for guests: write it under `guests:`, as in `"db-*": {{{name}: …}}`' for name in of_guests},
         **{name: f"it is a setting of {', '.join(plugins)}: write it there" for name, plugins in owners.items()},
     }
 
@@ -195,7 +195,7 @@ def _guests(document: Document, section: object, plugins: Mapping[str, Configure
         return ()
     if not isinstance(section, Mapping):
         hint = 'write each as `"db-*": {…}`, or with a property: `"flavor=m1.*": {…}`'
-        document.complain(("guests",), "must be a mapping of patterns of guests to settings", hint)
+        document.complain(("guests",), "must be a mapping from guest patterns to settings", hint)
         return ()
     models = {name: plugin.loaded.guest_settings_class for name, plugin in plugins.items() if plugin.loaded.guest_settings_class}
     names = list(dict.fromkeys(key for model in models.values() for key in model.model_fields))
@@ -208,7 +208,7 @@ def _guests(document: Document, section: object, plugins: Mapping[str, Configure
             document.complain(path, error.message, error.hint, at_key=True)
         settings = {} if value is None else value
         if not isinstance(settings, Mapping):
-            document.complain(path, "the settings for guests must be a mapping", f"there are: {', '.join(names)}" if names else "")
+            document.complain(path, "the settings for guests must be a mapping", f"available settings: {', '.join(names)}" if names else "")
             continue
         for key in settings:
             if key not in names and complete:

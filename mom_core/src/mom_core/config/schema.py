@@ -53,10 +53,10 @@ class CoreSettings(StrictModel):
     """Lines of text, or a JSON object per line."""
 
     stop_timeout: Annotated[Duration, Field(ge=0.5, le=600)] = 2.0
-    """Time limit of a stop, including the restore. `mom restore` restores the rest."""
+    """Time limit of a stop, including the restore. `mom restore` undoes the remaining changes."""
 
     on_stop: Literal["restore", "keep"] = "restore"
-    """On SIGTERM, `restore` all changes, or `keep` them for the next mom. SIGUSR2 always keeps."""
+    """On SIGTERM, `restore` undoes all changes; `keep` leaves them to the next mom. SIGUSR2 always keeps them."""
 
 
 SECTIONS = ("plugins", "guests")
@@ -66,12 +66,12 @@ Model = TypeVar("Model", bound=BaseModel)
 
 
 def setting_names(model: type[BaseModel]) -> list[str]:
-    """Return the names as in YAML."""
+    """Return the names of the settings as in YAML."""
     return [field.alias or name for name, field in model.model_fields.items()]
 
 
 def validated(model: type[Model], settings: Mapping[str, object]) -> Model:
-    """Validate settings as JSON: strict Python refuses text for a path. Raise anything from a plugin's validator."""
+    """Validate settings as JSON: pydantic's strict Python mode refuses a string for a path. A plugin's validator may raise anything."""
     return model.model_validate_json(json.dumps(settings, default=_plain_mapping))
 
 
@@ -82,7 +82,7 @@ def _plain_mapping(value: object) -> dict[object, object]:
 
 
 def written(settings: BaseModel) -> dict[str, JsonValue]:
-    """Return settings as in YAML, secrets masked."""
+    """Return the settings as in YAML, with masked secrets."""
     try:
         return settings.model_dump(mode="json", warnings=False)
     except Exception:  # noqa: BLE001  # a plugin's own type may not serialize; show the other settings

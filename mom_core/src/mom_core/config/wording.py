@@ -24,7 +24,7 @@ _EXPECTED: Final[Mapping[str, str]] = {
     "int_parsing_size": "a smaller number",
     "float_type": "a number",
     "finite_number": "a finite number",
-    "string_type": "text",
+    "string_type": "a string",
     "bool_type": "true or false",
     "dict_type": "a mapping",
     "mapping_type": "a mapping",
@@ -57,7 +57,7 @@ def complain(
     """Add pydantic's errors as problems.
 
     :param base: path of `value`
-    :param elsewhere: by setting, a hint where it belongs
+    :param elsewhere: keyed by setting: a hint that says where the setting belongs
     """
     groups: dict[tuple[KeyPath, bool], list[tuple[str, str]]] = {}
     for error in errors:
@@ -105,7 +105,7 @@ def is_secret(annotation: object) -> bool:
 
 
 def _walk(value: object, loc: tuple[int | str, ...]) -> KeyPath:
-    """Drop pydantic's names of union members."""
+    """Return the path without pydantic's names of union members."""
     path: KeyPath = ()
     for step in loc:
         inside = step in value if isinstance(value, Mapping) else isinstance(value, list) and isinstance(step, int) and step < len(value)
@@ -116,7 +116,7 @@ def _walk(value: object, loc: tuple[int | str, ...]) -> KeyPath:
 
 
 def _model_at(model: type[BaseModel], loc: tuple[int | str, ...]) -> type[BaseModel] | None:
-    of_container = False  # the step is a key of a mapping of such mappings, or an index of a list of them
+    of_container = False  # the step is a key or an index of a container of models
     for step in loc:
         if of_container:
             of_container = False
@@ -153,7 +153,7 @@ def _wording(error: ErrorDetails, field: FieldInfo | None) -> tuple[str, str]:
         if kind == "bool_type" and value in ("yes", "no", "on", "off"):
             hint = "write true or false"
         elif kind == "string_type" and isinstance(value, int | float):
-            hint = "write it in quotes"
+            hint = "write the value in quotes"
     elif kind in _LIMITS:
         limit, words = _LIMITS[kind]
         message = f"{words} {_in_unit(context[limit], field)}, not {got if secret else _in_unit(value, field)}"
@@ -179,7 +179,7 @@ def _got(value: object) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, str):
-        return f"the text '{printable(value, 40)}'" if value else "an empty text"
+        return f"the string '{printable(value, 40)}'" if value else "an empty string"
     if isinstance(value, int | float):
         return printable(f"{value}", 40)
     if value is None:

@@ -1,4 +1,4 @@
-"""The cycle: `collect` reads, `review` checks, `control` writes, `restore` restores; `engine` joins them."""
+"""The cycle: `collect` reads, `review` checks, `control` writes, `restore` undoes the writes; `engine` runs them all."""
 
 from mom_core.engine.engine import Engine
 from mom_core.engine.schedule import Clock

@@ -23,7 +23,7 @@ _PARTS: Final[Mapping[type, Mapping[str, tuple[type, ...]]]] = {
 
 @contextmanager
 def contained(plugin: str, what: str, problems: list[Problem]) -> Iterator[None]:
-    """Turn exceptions while an answer is read into problems."""
+    """Turn exceptions into problems while mom reads an answer."""
     try:
         yield
     except Exception as error:  # noqa: BLE001  # containment is the purpose
@@ -32,11 +32,11 @@ def contained(plugin: str, what: str, problems: list[Problem]) -> Iterator[None]
 
 def invalid(plugin: str, what: str, why: str) -> Problem:
     """Return the problem of an invalid answer."""
-    return Problem(Source(plugin), f"{what}: its answer is invalid: {why}")
+    return Problem(Source(plugin), f"{what}: the answer is invalid: {why}")
 
 
 def wrong_part(item: object) -> str:
-    """Describe the first attribute with a wrong type; empty: none."""
+    """Describe the first attribute of a wrong type; return an empty string if there is none."""
     try:
         return _wrong_part(item)
     except Exception as error:  # noqa: BLE001  # attributes may run the plugin's code, which may raise anything

@@ -120,7 +120,7 @@ class Collector:
         try:
             return self._listed_guests([*answer.value] if isinstance(answer.value, Iterable) else [answer.value], source, problems)
         except Exception as error:  # noqa: BLE001  # containment, as in `contained`
-            problems.append(_unlisted(source, f"its answer is invalid: {describe(error)}"))
+            problems.append(_unlisted(source, f"the answer is invalid: {describe(error)}"))
             return []
 
     def _listed_guests(self, answer: Sequence[object], source: Source, problems: list[Problem]) -> Sequence[Guest]:
@@ -209,7 +209,7 @@ def ask(works: Sequence[tuple[Plugin, Callable[[], object]]], hook: str, problem
 
 
 def _unlisted(source: Source, why: str, cure: str = "") -> Problem:
-    return Problem(source, f"{GUESTS_UNKNOWN}: {why}", hint=f"{cure or 'check that the hypervisor runs'}; {SEE_DOCTOR}")
+    return Problem(source, f"{GUESTS_UNKNOWN}: {why}", hint=f"{cure or 'check that the hypervisor is running'}; {SEE_DOCTOR}")
 
 
 def not_called(plugin: Plugin, hook: str) -> Problem:
@@ -219,7 +219,7 @@ def not_called(plugin: Plugin, hook: str) -> Problem:
 
 
 def describe_error(error: BaseException) -> str:
-    """Describe mom's own errors with advice, others with type and place."""
+    """Describe mom's own errors with advice, and other errors with type and place."""
     return printable(str(error), 300) if isinstance(error, HypervisorError) else describe(error)
 
 
@@ -234,7 +234,7 @@ _NO_FIELDS: Final[Mapping[str, Value]] = {}
 
 
 def _joined(answers: Sequence[_PluginColumns], problems: list[Problem]) -> Columns:
-    """Prefer the first plugin with a value."""
+    """Join the plugins' columns; the first plugin with a value wins."""
     joined: dict[str, Sequence[Value]] = {}
     unknown: dict[str, AbstractSet[int]] = {}
     for plugin, units, columns in answers:

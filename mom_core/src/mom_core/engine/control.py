@@ -16,11 +16,11 @@ from mom_core.model import ControlSpec, Decision, Entity, LedgerEntry, Outcome, 
 from mom_core.plugins.registry import Plugin, PluginSet
 from mom_core.values import Value
 
-NOT_KEPT: Final = f"not JSON of at most {LARGEST_VALUE >> 10} KiB: the ledger cannot save it, so mom could not restore it"
+NOT_KEPT: Final = f"not JSON of at most {LARGEST_VALUE >> 10} KiB: the ledger cannot save the value, so mom could not restore it"
 
 
 def observe(snapshot: Snapshot, decisions: Sequence[Decision], plugins: PluginSet) -> list[Outcome]:
-    """Return outcomes without any change."""
+    """Return outcomes, but change nothing."""
     return [
         Outcome(decision, before, before, Status.OBSERVED) for decision in decisions for before in [present(snapshot, decision, plugins)]
     ]
@@ -49,7 +49,7 @@ def apply(
     if stopping.is_set():
         return plan.outcomes, owners.problems
     written = owners.write(plan.due)
-    # If mom's write failed, a value that another process set stays that process's value.
+    # If mom's write failed, a value that another process set still counts as that process's.
     failed = plan.foreign and {target_of(outcome.decision) for outcome in written if outcome.status is Status.FAILED} & plan.foreign
     ledger.settle(_noted(owners.specs[outcome.decision.control], outcome, failed) for outcome in written)
     return [*plan.outcomes, *written], owners.problems
@@ -112,7 +112,7 @@ class _Owners:
         if noted is None and current == value:
             return Outcome(decision, value, value, Status.UNCHANGED)
         if uncalled is not None:
-            # Do not note an attempt: the ledger keeps only a few, and must not lose values that the plugin did set.
+            # Do not note an attempt: the ledger keeps only a few attempts, and must not lose values that the plugin did set.
             return _failed(decision, self._message_of(uncalled))
         if noted is not None and noted.applied == value:
             return None
@@ -170,7 +170,8 @@ def _was_given_back(spec: ControlSpec, noted: LedgerEntry, current: Value) -> bo
 
 def _next(spec: ControlSpec, noted: LedgerEntry, value: Value, stands: Value) -> LedgerEntry:
     """mom still owns omitted items that it has set. The original value of an item that mom has not set, or has restored, is its present
-    one."""
+    value.
+    """
     entry = noted.next(value)
     if spec.gradual and _is_near(spec, stands, noted.earlier) and not _is_near(spec, stands, noted.applied):
         # The control reached `applied` and returned by itself, as a balloon does after a sweep.
@@ -194,7 +195,7 @@ def _is_near(spec: ControlSpec, first: Value, second: Value) -> bool:
 
 
 def _noted(spec: ControlSpec, outcome: Outcome, foreign: Collection[Target]) -> Outcome:
-    """Omit another process's value."""
+    """Return the outcome to note, without values of other processes."""
     if foreign and target_of(outcome.decision) in foreign:
         return replace(outcome, after=None)
     return replace(outcome, after=named_items(spec, outcome.decision.value, outcome.after)) if spec.key else outcome

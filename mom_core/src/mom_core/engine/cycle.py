@@ -217,5 +217,5 @@ class CycleSteps:
                 if file.damage:
                     yield Problem(Source(plugin.name), file.damage, severity=Severity.WARNING, hint=file.cure)
                 if file.write_error:
-                    hint = "free space, or repair the disk; until then mom loses these data when it ends"
+                    hint = "free space, or repair the disk; until then, these data are lost when mom exits"
                     yield Problem(Source(plugin.name), file.write_error, severity=Severity.WARNING, hint=hint)

@@ -31,7 +31,7 @@ from mom_core.plugins.registry import NOTHING_DECLARED, Plugin, PluginSet, Rebui
 LOG = logging.getLogger("mom.engine")
 
 TEARDOWN_SECONDS = 0.4
-"""Part of `stop_timeout`."""
+"""Part of `stop_timeout` for the plugins' teardown."""
 
 
 LOGGED = 20
@@ -40,13 +40,13 @@ EXIT_SECONDS = 0.3
 """Part of `stop_timeout` for the exit of the process."""
 
 BROKEN_CYCLES = 3
-"""Consecutive failures of the core itself before it restores all changes and exits."""
+"""Consecutive failures of the core itself before it undoes all changes and exits."""
 
 LISTED_SECONDS = 2.0
-"""Time for a new hypervisor's list of guests during a reload."""
+"""Time limit for a new hypervisor's list of guests during a reload."""
 
 PUT_BACK_AGAIN_SECONDS = 30.0
-"""Between retries of failed restores in observe mode."""
+"""Time between retries of failed restores in observe mode."""
 
 
 class Engine:
@@ -58,7 +58,7 @@ class Engine:
             report = engine.cycle()
 
     :param on_report: called after every cycle, in the engine's thread
-    :param serve: False: open no sockets, for an engine that runs while a mom runs on this host
+    :param serve: False to open no sockets, for an engine beside a running mom
     :param on_progress: called in the engine's thread every few seconds, for a watchdog
     :param declared: fields and controls that replace those of plugins, for a replay
     """
@@ -106,7 +106,7 @@ class Engine:
     # --- life -----------------------------------------------------------------------------------------------------------------
 
     def open(self) -> None:
-        """Take the lock, and set up all plugins. On a `MomError`, hold nothing."""
+        """Take the lock, and set up all plugins. If this raises `MomError`, nothing stays open."""
         if self._cycle is not None:
             return
         self._lock.take()
@@ -125,7 +125,7 @@ class Engine:
             LOG.info("took over %d changes of an earlier run", len(ledger.entries))
 
     def close(self, *, put_back: bool = True) -> list[Outcome]:
-        """Restore all changes and tear down, within `stop_timeout`. Failed ledger entries stay."""
+        """Undo all changes and tear down the plugins, within `stop_timeout`. Ledger entries stay if their restore failed."""
         if self._cycle is None:
             return []
         until = time.monotonic() + self.config.stop_timeout - EXIT_SECONDS
@@ -171,7 +171,7 @@ class Engine:
                     self._one(tick)
                     broken = 0
                 except Exception:
-                    # A bug in the core, as faults of plugins do not arrive here. A late cycle is better than none.
+                    # A bug in the core: faults of plugins do not arrive here. A late cycle is better than none.
                     LOG.exception("cycle %d failed", self.number)
                     broken += 1
                     if broken >= BROKEN_CYCLES:
@@ -181,7 +181,7 @@ class Engine:
             self._runs_in = None
 
     def start(self) -> None:
-        """Run cycles in the engine's own thread. Raise as `open` does."""
+        """Run cycles in the engine's own thread. Raises the errors of `open`."""
         if self._thread is not None:
             raise MomError("this engine is running already", hint="stop it first")
         self._forget_stop()  # only here: a signal may call stop() before `open` or `run`
@@ -190,11 +190,11 @@ class Engine:
         self._thread.start()
 
     def stop(self, *, put_back: bool = True) -> None:
-        """End `run` or `start`, and restore. Safe in signal handlers.
+        """End `run` or `start`, and undo all changes. Safe in signal handlers.
 
-        After `start`, raise the thread's error, or `MomError` if it is late.
+        After `start`, raise the thread's error, or `MomError` if the thread is late.
 
-        :param put_back: False: keep all changes for the next mom
+        :param put_back: False to keep all changes for the next mom
         """
         self._put_back = put_back
         self._stopping.set()
@@ -221,10 +221,10 @@ class Engine:
     # --- work -----------------------------------------------------------------------------------------------------------------
 
     def cycle(self, woken_by: str = "", snapshot: Snapshot | None = None) -> Report:
-        """Run one cycle now; not during `run` or `start`.
+        """Run one cycle now. Do not call this during `run` or `start`.
 
         :param woken_by: reason of an unscheduled cycle
-        :param snapshot: None: collect one
+        :param snapshot: None to collect one
         """
         if self._cycle is None:
             self._forget_stop()
@@ -238,7 +238,7 @@ class Engine:
     def reload(self, config: Config, timeout: float | None = None) -> None:
         """Change the configuration between two cycles. On any error, change nothing.
 
-        :param timeout: seconds to wait for another thread's cycle, then raise `MomError`; None: return at once and log errors
+        :param timeout: seconds to wait for another thread's cycle, then raise `MomError`; None to return at once and log errors
         """
         thread = self._thread if self.is_running else self._runs_in
         if thread is None or thread is threading.current_thread():
@@ -267,7 +267,7 @@ class Engine:
 
     @property
     def hypervisor(self) -> Hypervisor:
-        """Hypervisor in use, while open."""
+        """Hypervisor in use. Raises `MomError` unless the engine is open."""
         return self._opened().plugins.hypervisor
 
     def service(self, kind: Callable[..., Service]) -> Service | None:
@@ -276,7 +276,7 @@ class Engine:
 
     @property
     def plugins(self) -> PluginSet:
-        """Plugins in use, while open."""
+        """Plugins in use. Raises `MomError` unless the engine is open."""
         return self._opened().plugins
 
     def state(self) -> EngineState:
@@ -372,7 +372,7 @@ class Engine:
         fixed = ("state_directory", "run_directory")
         for name in fixed:
             if getattr(config, name) != getattr(self.config, name):
-                raise MomError(f"{name} cannot change while mom runs", hint="restart mom to change it")
+                raise MomError(f"{name} cannot change while mom is running", hint="restart mom to change it")
         mode = config.mode if config.mode == self.config.mode else f"{config.mode} (it was {self.config.mode})"
         rebuilt = self._build(config, old.plugins)
         self._restore_leaving(old, rebuilt.plugins, observe=config.mode == "observe")
@@ -384,7 +384,7 @@ class Engine:
         LOG.info("the new configuration is in force: mode %s, plugins %s", mode, ", ".join(config.plugins) or "none")
 
     def _restore_leaving(self, old: CycleSteps, new: PluginSet, *, observe: bool) -> None:
-        """Restore controls without an owner, and of guests that are no longer listed; in observe mode all."""
+        """Restore controls without an owner, and controls of guests that are no longer listed. In observe mode, restore all."""
         staying = {} if observe else new.declarations.controls
         leaving: set[Key] = {key for key in old.ledger.entries if key[1] not in staying}
         if old.plugins.hypervisor.uri != new.hypervisor.uri:
@@ -411,8 +411,8 @@ class Engine:
                 "%s of %s was not restored: %s %s", decision.control, decision.entity, outcome.status, outcome.error, extra={"mom": about}
             )
         if len(not_back) > LOGGED:
-            LOG.warning("%d more changes were not restored", len(not_back) - LOGGED)
-        LOG.info("restored %d of %d changes", len(outcomes) - len(not_back), len(outcomes))
+            LOG.warning("%d more changes were not undone", len(not_back) - LOGGED)
+        LOG.info("undid %d of %d changes", len(outcomes) - len(not_back), len(outcomes))
 
 
 def _listed(plugins: PluginSet, seconds: float) -> Set[tuple[str, str]]:

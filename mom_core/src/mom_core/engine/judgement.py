@@ -29,10 +29,10 @@ STILL_STANDS: Final = "did not change"
 SOURCE: Final = Source("restore")
 
 WATCH_SECONDS: Final = 0.3
-"""Time to watch an unexplained value of a gradual control: a virtio balloon moves 260 MiB."""
+"""How long mom watches an unexplained value of a gradual control: a virtio balloon moves 260 MiB in this time."""
 
 READS_OF_UNKNOWN: Final = 3
-"""1 s in all: a hypervisor under load answers in that time."""
+"""They take 1 s in all: a hypervisor under load answers within this time."""
 
 POLL_SECONDS: Final = 0.1
 POLLS: Final = 5
@@ -45,7 +45,7 @@ class NotListed(GuestGone):
 
 @dataclass(frozen=True, slots=True)
 class Controller:
-    """Reads and writes one plugin's controls. Raises the plugin's errors."""
+    """Reader and writer of one plugin's controls. Raises the plugin's errors."""
 
     specs: Mapping[str, ControlSpec]
     hooks: Hooks
@@ -53,7 +53,7 @@ class Controller:
     sleep: Callable[[float], None] = time.sleep
 
     def read(self, targets: Iterable[Target]) -> dict[Target, Found]:
-        """Return present values, or why they are unknown. Raise `TypeError`."""
+        """Return present values, or why they are unknown. Raise `TypeError` if the answer is not a mapping."""
         requested = tuple(targets)
         return dict(zip(requested, self._each(requested), strict=True))
 
@@ -81,7 +81,7 @@ class Controller:
         return [NotListed(GONE) if value is None and gone(target) else value for target, value in zip(requested, values, strict=True)]
 
     def _of_their_units(self, requested: Sequence[Target], read_values: list[Found]) -> list[Found]:
-        """Replace impossible values: mom must never restore them."""
+        """Replace impossible values by errors: mom must never restore such values."""
         if all(spec.unit.is_number for spec in self.specs.values()):
             # Fast path for thousands of guests: check all numbers together.
             values = [value.value if type(value) is InTransition else value for value in read_values]
@@ -96,7 +96,10 @@ class Controller:
         return HypervisorError(f"mom_read: {control} {why}") if why else read_value
 
     def apply(self, decisions: Sequence[Decision], found: Mapping[Target, Found]) -> list[Outcome]:
-        """Write, and read again for the outcomes. `found`: values before."""
+        """Write the values, then read them back to learn the outcomes.
+
+        :param found: values before the write
+        """
         changes = [
             Change(target := target_of(decision), decision.value, known(found.get(target)), source=decision.source)
             for decision in decisions
@@ -110,7 +113,7 @@ class Controller:
         return outcomes
 
     def put_back(self, entries: Sequence[LedgerEntry]) -> list[Outcome]:
-        """Restore original values, unless another process has changed them."""
+        """Restore original values, except of controls that another process has changed."""
         outcomes: list[Outcome] = []
         read_values = self.read(map(target_of, entries))
         present, waited = self._present_entries(entries, read_values, outcomes)
@@ -140,10 +143,10 @@ class Controller:
     def _present_entries(
         self, entries: Sequence[LedgerEntry], found: Mapping[Target, Found], outcomes: list[Outcome]
     ) -> tuple[list[LedgerEntry], bool]:
-        """Return present guests' and the host's entries, and whether mom had to wait.
+        """Return the entries of the host and of present guests, and whether mom had to wait.
 
-        A second list confirms that a guest is gone: a restarted hypervisor may list only some. Without support for a control, the guest may
-        belong to another hypervisor.
+        A second list confirms that a guest is gone: a restarted hypervisor may list only some guests. A guest that does not support a
+        control may belong to another hypervisor.
         """
 
         def doubtful(among: Iterable[LedgerEntry]) -> list[LedgerEntry]:
@@ -179,7 +182,7 @@ class Controller:
         return incarnations, ""
 
     def _read_unknown_again(self, entries: Sequence[LedgerEntry], found: Mapping[Target, Found], *, waited: bool) -> dict[Target, Found]:
-        """Read again after a pause: there is no next cycle."""
+        """Read unknown values again after a pause: there is no next cycle."""
         later: dict[Target, Found] = {}
         unknown = [target for target in map(target_of, entries) if _is_unknown(found[target])]
         for look in range(READS_OF_UNKNOWN):
@@ -192,7 +195,7 @@ class Controller:
         return later
 
     def _watch_unexplained(self, entries: Sequence[LedgerEntry], found: Mapping[Target, Found]) -> dict[Target, Found]:
-        """Read again: mom has changed a value that moves towards mom's value."""
+        """Read unexplained values again: mom has changed a value that moves towards mom's setting."""
         doubtful: dict[Target, tuple[LedgerEntry, float]] = {}
         for entry in entries:
             spec, first = self.specs[entry.control], found[target_of(entry)]
@@ -255,7 +258,7 @@ _PLAIN: Final = frozenset({int, float, _NONE})
 
 
 def target_of(about: Decision | LedgerEntry) -> Target:
-    """Return the target."""
+    """Return the target of a decision or entry."""
     return Target(about.entity, about.control)
 
 
@@ -265,7 +268,7 @@ def back(entry: LedgerEntry) -> Decision:
 
 
 def known(found: Found) -> Value:
-    """Return the value read; None: unknown."""
+    """Return the value read; None if unknown."""
     if isinstance(found, InTransition):
         return found.value
     return None if isinstance(found, HypervisorError) else found
@@ -307,7 +310,7 @@ def _rounded_to(spec: ControlSpec, decision: Decision, found: Value, entry: Ledg
 
 
 def change_result(spec: ControlSpec, change: Change, after: Found, answer: Answer) -> tuple[Status, Value, str]:
-    """Return status, value afterwards (None: unknown), and message."""
+    """Return status, value afterwards (None if unknown), and message."""
     stands = known(after)
     if isinstance(answer, NoChangeNeeded):
         return Status.UNCHANGED, change.found, str(answer)
@@ -379,15 +382,16 @@ def judged(spec: ControlSpec, entry: LedgerEntry, found: Found) -> Judgement:
 
 
 def _late_and_rounded(spec: ControlSpec, entry: LedgerEntry, found: Value) -> bool:
-    """Return whether an unanswered command, rounded by the kernel to multiples of a grain, may have set `found`.
+    """Return whether an unanswered command may have set `found`.
 
-    The grain is at most the greatest common divisor of all values read. 0 proves nothing.
+    The kernel rounds values to multiples of a grain. The grain is at most the greatest common divisor of all values read. The value 0
+    proves nothing.
     """
     if spec.choices or spec.gradual or not isinstance(found, int):
         return False
     known_to_have_stood = (entry.before, entry.found, None if entry.applied in entry.attempted else entry.applied)
     read = [value for value in known_to_have_stood if isinstance(value, int) and value > 0]  # -1 means no limit
-    grain = math.gcd(found, *read) if read else found & -found  # else the largest power of two that divides it, like a page size
+    grain = math.gcd(found, *read) if read else found & -found  # else the largest power of two that divides `found`, like a page size
     return any(isinstance(request, int | float) and abs(found - request) < grain for request in entry.attempted)
 
 
@@ -435,7 +439,7 @@ def restore_result(spec: ControlSpec, change: Change, after: Found, answer: Answ
 
 
 def _nearer(stands: Value, change: Change) -> bool:
-    """Return True for values without numbers."""
+    """Return whether a value came nearer to its goal. True for values that are not numbers."""
     goal, before = change.value, change.found
     if not (isinstance(stands, int | float) and isinstance(goal, int | float) and isinstance(before, int | float)):
         return True
@@ -446,7 +450,7 @@ def _nearer(stands: Value, change: Change) -> bool:
 
 
 def same(spec: ControlSpec, wanted: Value, found: Value) -> bool:
-    """Return whether `found` matches. Without `absent`, compare only the wanted items of a list."""
+    """Return whether `found` matches `wanted`. Of a list, compare only the wanted items, unless the control has `absent`."""
     if spec.key:
         ours, now = items(spec, wanted), items(spec, found)
         pairs = [(ours.get(name, spec.absent), now.get(name, spec.absent)) for name in (ours if spec.absent is None else {**ours, **now})]
@@ -457,13 +461,13 @@ def same(spec: ControlSpec, wanted: Value, found: Value) -> bool:
 
 
 def items(spec: ControlSpec, value: Value) -> Items:
-    """Return the valid items of a list by key."""
+    """Return the valid items of a list, keyed by their `spec.key`."""
     listed = value if isinstance(value, Sequence) and not isinstance(value, str) else ()
     return {str(item[spec.key]): item for item in listed if isinstance(item, Mapping) and spec.key in item}
 
 
 def named_items(spec: ControlSpec, value: Value, found: Value) -> Value:
-    """Return the present items that `value` names."""
+    """Return the items of `found` whose keys occur in `value`."""
     if not spec.key or spec.absent is not None or found is None:
         return found
     now = items(spec, found)

@@ -13,13 +13,13 @@ from mom_core.model import Outcome, Problem, Scope, Severity, Source, Status
 LOG = logging.getLogger("mom.engine")
 
 REMEMBERED = 1000
-"""A source may use new words in every cycle."""
+"""Maximum number of problems: a source may use new words in every cycle."""
 
 ROOM_FOR_EACH = 20
 """Additional room per source, so that no source crowds out the others."""
 
 LOGGED = 20
-"""New problems per cycle."""
+"""Maximum number of new problems logged per cycle."""
 
 MOST_OF_ONE = 100
 
@@ -35,7 +35,7 @@ _NOT_SET = frozenset({Status.FAILED, Status.REFUSED})
 
 
 def few(problems: Sequence[Problem], source: str) -> list[Problem]:
-    """Return the first problems, shortened, and a count."""
+    """Return the first problems, shortened, and a problem that counts the others."""
     kept = [
         problem
         if len(problem.message) <= LONGEST >= len(problem.hint)
@@ -63,7 +63,7 @@ class ProblemLog:
 
     def __init__(self) -> None:
         self._standing: dict[tuple[str, str, str], tuple[Problem, int]] = {}
-        """With the last cycle that had each."""
+        """Problems, each with the last cycle that had it."""
         self._of_source: Counter[str] = Counter()
         self._begun: list[Problem] = []
         self.over: list[Problem] = []

@@ -50,7 +50,7 @@ def restore(
             shares.setdefault(owner, []).append(entry)
     for plugin, share, call in _start_restores(plugins, shares, until, sleep, left_behind):
         if call is None:
-            outcomes.extend(_failed(share, f"the plugin {plugin.name} hangs"))
+            outcomes.extend(_failed(share, f"the plugin {plugin.name} has hung"))
             continue
         answer = plugin.worker.finish(call, until=until)
         if answer.error is not None:
@@ -69,7 +69,7 @@ def _start_restores(
     sleep: Callable[[float], None],
     left_behind: Sequence[Plugin],
 ) -> Iterable[tuple[Plugin, Sequence[LedgerEntry], Call | None]]:
-    """Wait for abandoned calls; yield None for a plugin that hangs."""
+    """Start restores once abandoned calls have returned; the call is None for a plugin that has hung."""
     calls: dict[Plugin, Call | None] = {}
     writers = {plugin: [plugin, *(old for old in left_behind if old.controls.keys() & plugin.controls.keys())] for plugin in shares}
     hung = [*shares]
@@ -78,7 +78,7 @@ def _start_restores(
             if all(writer.worker.wait_until_free(0.0) for writer in writers[plugin]):
                 plugin.worker.reset_failures()
                 controller = Controller(plugin.controls, plugin.hooks, plugins.hypervisor, sleep)
-                # Omit entries for controls that the plugin no longer has; they fail.
+                # Omit entries for controls that the plugin no longer has: they count as failed.
                 work = partial(controller.put_back, [entry for entry in shares[plugin] if entry.control in plugin.controls])
                 calls[plugin] = plugin.worker.begin("mom_write", work)
         hung = [plugin for plugin in hung if plugin not in calls]
@@ -99,14 +99,14 @@ def forget(ledger: Ledger, keys: Sequence[Key]) -> None:
 
 
 CYCLES_UNTIL_GONE = 3
-"""Consecutive lists without a guest until it counts as gone: a restarted hypervisor may list only some."""
+"""Consecutive lists without a guest until it counts as gone: a restarted hypervisor may list only some guests."""
 
 
 def forget_gone(ledger: Ledger, snapshot: Snapshot, missing: Mapping[str, int]) -> Mapping[str, int]:
     """Remove the entries of guests that are gone or have restarted.
 
     :param missing: result of the last call
-    :return: consecutive lists without each missing guest
+    :return: number of consecutive lists without a guest, keyed by guest
     """
     of_guests = [entry for entry in ledger.entries.values() if entry.entity.scope is Scope.GUEST]  # a guest may have the host's id
     absent = {entry.entity.id for entry in of_guests if entry.entity.id not in snapshot.guests}

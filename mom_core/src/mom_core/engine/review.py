@@ -16,16 +16,17 @@ from mom_core.values import NUMBER_LIMIT, as_items, number_wanted
 REVIEWER = "core"
 
 _ROOM: Final = 1000
-"""Claims beyond twice the possible number, until those of vanished guests are dropped."""
+"""How far claims may exceed twice the possible number before those of vanished guests are dropped."""
 
 _LARGEST = sys.float_info.max
 """`math.isfinite` raises for larger integers."""
 
 
 class Claims:
-    """Evaluators by control: the first in file order that has decided it since the configuration was read.
+    """Owner of each control: the first evaluator in file order that has decided its value since the configuration was read.
 
-    Others' decisions are dropped, even without one by the owner: two evaluators would alternate. Acts are exempt.
+    Decisions of other evaluators are dropped, even in cycles without a decision by the owner: otherwise evaluators would alternate. Acts
+    are exempt.
     """
 
     def __init__(self, order: Sequence[str] = ()) -> None:
@@ -56,7 +57,7 @@ class Claims:
         self._forget_gone(snapshot)
         for control, winner, loser in contested:
             summary = f"{winner} and {loser} both decide {control}"
-            text = f"{summary}: mom follows {winner}, which comes first below `plugins`; remove these decisions from one of them"
+            text = f"{summary}: mom follows {winner}, which is listed first under `plugins`; remove the decisions from one of them"
             yield Problem(Source("core"), text, severity=Severity.WARNING)
 
     def _forget_gone(self, snapshot: Snapshot) -> None:
@@ -67,7 +68,7 @@ class Claims:
 
 
 class Proposal(NamedTuple):
-    """Answer to `mom_evaluate`, or to `mom_act` (`acts`)."""
+    """Answer to `mom_evaluate`, or to `mom_act` if `acts` is true."""
 
     plugin: str
     items: Iterable[object]
@@ -118,7 +119,7 @@ class _CoreReview:
         if winner is not None:
             self._resolve(key, winner, proposal, decision)
         elif not proposal.acts and (owner := self.claims.owner_before(plugin, decision)):
-            self._drop(decision, f"the plugin {owner} comes before {plugin} and has decided {decision.control} before")
+            self._drop(decision, f"the plugin {owner} is listed before {plugin} and decided {decision.control} in an earlier cycle")
             self.claims.contest(owner, plugin, decision)
         else:
             self.kept[key] = (proposal, decision)
@@ -158,13 +159,13 @@ class _CoreReview:
         if not first.acts:
             self.claims.contest(first.plugin, plugin, decision)
         remaining = replace(decision, value=more) if more else None
-        which = "the other items" if more else "this control too"
-        reason = f"the plugin {first.plugin} comes before {plugin} and decided {which}"
+        which = "the other items" if more else "this control as well"
+        reason = f"the plugin {first.plugin} is listed before {plugin} and decided {which}"
         self.revisions.append(Revision(decision, remaining, reason, REVIEWER))
 
 
 def _beside(spec: ControlSpec, first: Value, second: Value) -> tuple[list[Mapping[str, Value]], bool]:
-    """Return the second list's further items, and whether the lists contradict each other."""
+    """Return the items that only the second list has, and whether the lists contradict each other."""
     if not spec.key or spec.absent is not None:
         return [], True
     named = {str(item.get(spec.key)): item for item in as_items(first) or ()}
@@ -203,11 +204,11 @@ def _why_not_now(snapshot: Snapshot, decision: Decision, spec: ControlSpec) -> s
 
 
 def bounded(value: Value, spec: ControlSpec) -> tuple[Value, str]:
-    """Return a value within bounds, and why it changed. None: impossible."""
+    """Return the value within bounds, and why it changed; None if the value is impossible."""
     if spec.unit is Unit.TEXT:
         if isinstance(value, int) and not isinstance(value, bool):  # in a policy, "0" becomes a number
-            return str(value), "number written as text, because the control needs text"
-        return (value, "") if isinstance(value, str) else (None, f"{shown(value)} is not text")
+            return str(value), "number written as a string, because the control needs a string"
+        return (value, "") if isinstance(value, str) else (None, f"{shown(value)} is not a string")
     if spec.unit is Unit.LIST:
         return (value, "") if _is_list(value) else (None, f"{shown(value)} is not a list of mappings")
     if not isinstance(value, (int, float)) or not -_LARGEST <= value <= _LARGEST:  # a tuple: twice as fast as `int | float`
@@ -304,7 +305,7 @@ def _why_senseless(item: object, standing: Mapping[tuple[str, str], Decision]) -
         return f"it returned {type(item).__name__} instead of Revision"
     key = (item.before.entity.id, item.before.control)
     if standing.get(key) != item.before:
-        return f"it revises a decision on {item.before.control} of {item.before.entity} that does not exist"
+        return f"it revises a decision that does not exist, on {item.before.control} of {item.before.entity}"
     if item.after is not None and (item.after.entity.id, item.after.control) != key:
         return "a revision may change only the value of a decision, not its control or entity"
     return "" if item.reason else f"its revision of {item.before.control} of {item.before.entity} has no reason"

@@ -8,11 +8,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 SHORTEST_GAP_SECONDS = 0.5
-"""Between requested cycles: half of the second within which mom helps a guest under pressure."""
+"""Shortest time between requested cycles: half of the second within which mom helps a guest under pressure."""
 
 
 BEAT_SECONDS = 5.0
-"""Between progress calls during a wait: a fourth of the watchdog in mom's systemd unit."""
+"""Time between progress calls during a wait: a fourth of the watchdog's time limit in mom's systemd unit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class Clock:
 
 @dataclass(frozen=True, slots=True)
 class Tick:
-    """Due cycle: delay in seconds, and skipped cycles before it."""
+    """Due cycle: its delay in seconds, and the number of skipped cycles before it."""
 
     lag: float
     skipped: int
@@ -69,7 +69,7 @@ class Schedule:
                 self._condition.notify_all()
 
     def wait(self, on_progress: Callable[[], None] = lambda: None) -> Tick | None:
-        """Sleep until a cycle is due; None: stopped."""
+        """Sleep until a cycle is due; return None after a stop."""
         with self._condition:
             while not self._stopped.is_set():
                 now = time.monotonic()

@@ -16,13 +16,13 @@ LOG = logging.getLogger("mom.engine")
 CORE: Final = "core"
 
 GAP_SECONDS: Final = 60.0
-"""Without a report, a condition ends: measured values fluctuate around their limit."""
+"""How long a condition lasts without a new report: measured values fluctuate around their limit."""
 
 PAST_SECONDS: Final = 600.0
 """How long an ended condition stays visible."""
 
 PATIENCE_SECONDS: Final = 30.0
-"""For a restarting hypervisor or a slow call to recover."""
+"""Time for a restarting hypervisor or a slow call to recover."""
 
 MOST_CONDITIONS: Final = 20
 
@@ -40,7 +40,7 @@ class Said(NamedTuple):
 
 
 def judged(reports: Iterable[Said], now: float, time: float) -> Verdict:
-    """Return conditions joined by name: the worst first, present before past ones, imminent errors before warnings.
+    """Return conditions joined by name: the worst first, present conditions before past ones, imminent errors before warnings.
 
     :param now: monotonic seconds
     :param time: seconds since the epoch
@@ -95,7 +95,7 @@ class HeldConditions:
     def take(self, reports: Mapping[str, Sequence[Condition] | None], now: float, time: float) -> Verdict:
         """Return the verdict after a cycle.
 
-        :param reports: by plugin, in file order; None: no answer, old conditions persist
+        :param reports: keyed by plugin, in file order; None if a plugin did not answer: its old conditions persist
         :param now: monotonic seconds; `time`: seconds since the epoch
         """
         for key, held in list(self._held.items()):
@@ -142,7 +142,7 @@ def accepted(plugin: str, items: Iterable[Condition], problems: list[Problem]) -
 def _why_useless(item: Condition) -> str:
     texts: tuple[object, ...] = (item.name, item.message, item.why, item.cure)
     if not all(isinstance(text, str) for text in texts) or not item.name or not item.message:
-        return "a condition needs a name and a message, and all of its parts must be text"
+        return "a condition needs a name and a message, and all of its parts must be strings"
     if item.severity not in {Severity.WARNING, Severity.ERROR}:
         return f"the condition {printable(item.name)} is neither a warning nor an error"
     after: object = item.after
@@ -158,11 +158,11 @@ def own_conditions(plugins: Iterable[PluginReport], guests_unknown: Problem | No
         conditions.append(Condition(GUESTS, guests_unknown.message, cure=guests_unknown.hint, after=PATIENCE_SECONDS))
     for plugin in plugins:
         if plugin.state is PluginState.SET_ASIDE:
-            message = f"the plugin {plugin.name} keeps failing and is set aside, until it is tried again"
+            message = f"the plugin {plugin.name} keeps failing, so mom calls it less often"
             conditions.append(Condition(f"plugin {plugin.name}", message, printable(plugin.last_error, LONGEST), SEE_DOCTOR))
         elif plugin.state is PluginState.HUNG:
-            message = f"the plugin {plugin.name} hangs: a call has not returned"
-            cure = "find out what the call waits for; a restart of mom ends it"
+            message = f"the plugin {plugin.name} has hung: a call has not returned"
+            cure = "find out what the call waits for; a restart of mom ends the call"
             conditions.append(
                 Condition(f"plugin {plugin.name}", message, printable(plugin.last_error, LONGEST), cure, after=PATIENCE_SECONDS)
             )

@@ -32,10 +32,10 @@ log = logging.getLogger("mom.discovery")
 GROUP: Final = "mom.plugins"
 
 CLONE_CONSTRAINTS: Final = "packaging/clone.txt"
-"""For `pip install` of mom from a clone."""
+"""Constraints of `pip install` for mom from a clone."""
 
 IMPORT_SECONDS: Final = 20.0
-"""A cold import from a slow disk takes seconds."""
+"""Time limit of an import: a cold one from a slow disk takes seconds."""
 
 MOST_SUGGESTED: Final = 50
 
@@ -99,11 +99,14 @@ def absent(extra: str = "all") -> list[str]:
 
 
 def how_to_install(*names: str) -> str:
-    """Return the command, or a sentence, to install distributions of mom: from a clone, because anyone could register names at an index."""
+    """Return the command, or a sentence, to install distributions of mom.
+
+    They come from a clone: at an index, anyone could register mom's names.
+    """
     clone = Path(_origin("mom-core")).parent
     if clone.is_absolute() and (clone / CLONE_CONSTRAINTS).is_file() and all((clone / name.replace("-", "_")).is_dir() for name in names):
         return f"`cd {shlex.quote(str(clone))} && {pip_install()} -c {CLONE_CONSTRAINTS} {' '.join(names)}`"
-    return f"install {', '.join(names)} from where mom-core came from"
+    return f"install {', '.join(names)} from the same source as mom-core"
 
 
 def pip_install() -> str:
@@ -112,7 +115,7 @@ def pip_install() -> str:
 
 
 def _origin(name: str) -> str:
-    """Source of a pip installation (PEP 610); empty: unknown."""
+    """Return the source of a pip installation (PEP 610); an empty string if unknown."""
     try:
         url = str(json.loads(distribution(name).read_text("direct_url.json") or "{}").get("url", ""))
     except (PackageNotFoundError, ValueError, AttributeError):
@@ -152,7 +155,7 @@ def suggestion(name: str, known: Iterable[str]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Installed:
-    """Entry points and distributions by name, and faults of unreadable distributions."""
+    """Entry points and distributions, keyed by name, and faults of unreadable distributions."""
 
     entries: Mapping[str, list[Entry]]
     distributions: Collection[str]
@@ -202,7 +205,7 @@ def _requires(candidate: Distribution) -> list[str]:
 
 
 class _ContainedEntryPoint(EntryPoint):
-    """Entry point with an import in limited time. Each exception is the plugin's failure."""
+    """Entry point whose import has a time limit. Any exception counts as the plugin's failure."""
 
     def load(self) -> CallResult[object]:
         return attempt(super().load, seconds=IMPORT_SECONDS, what=f"importing {self.value}")
@@ -253,7 +256,7 @@ def _built_for_another_core(entry: Entry) -> PluginError | None:
                 cure = f"upgrade {available.distribution} to a version that was built for this mom-core"
             return _error(available, f"was built for another mom-core: it requires {requirement}, and this is mom-core {__version__}", cure)
     except Exception as error:  # noqa: BLE001  # metadata may be broken in any way; the check of its hooks follows
-        log.debug("what %s requires is not known: %s", entry.available.distribution, describe(error))
+        log.debug("the requirements of %s are unknown: %s", entry.available.distribution, describe(error))
     return None
 
 

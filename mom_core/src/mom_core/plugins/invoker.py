@@ -16,16 +16,16 @@ from mom_core.plugins.bounded import CallResult, place_of, started, traceback_of
 LOG = logging.getLogger("mom.plugins")
 
 FAILURES_BEFORE_SET_ASIDE = 3
-"""Consecutive, per hook."""
+"""Consecutive failures of one hook before mom pauses it."""
 
 FIRST_RETRY_SECONDS = 5.0
-"""About one cycle at the default interval."""
+"""First pause: about one cycle at the default interval."""
 
 LONGEST_RETRY_SECONDS = 60.0
-"""Pauses double up to this."""
+"""Pauses double up to this length."""
 
 LONGEST_TRACEBACK = 10_000
-"""Characters, the last ones."""
+"""In characters; mom logs the last ones."""
 
 _SLICE_SECONDS = 0.05
 """Interval at which a wait checks for a stop."""
@@ -33,7 +33,7 @@ _SLICE_SECONDS = 0.05
 
 @dataclass(slots=True, eq=False)
 class Call:
-    """Call; `result` and `error` are valid once `done` is set."""
+    """Call of a hook; `result` and `error` are valid once `done` is set."""
 
     hook: str
     work: Callable[[], object]
@@ -45,7 +45,7 @@ class Call:
     seconds: float = 0.0
     abandoned: bool = False
     asked: bool = False
-    """By the operator; a failure does not count."""
+    """The operator asked for the call; a failure does not count."""
 
 
 @dataclass(slots=True)
@@ -93,7 +93,7 @@ class PluginWorker:
 
     @property
     def hung_in(self) -> str:
-        """Hook of the abandoned call; empty without one."""
+        """Hook of the abandoned call; an empty string if there is none."""
         call = self._current
         return call.hook if call is not None and call.abandoned and not call.done.is_set() else ""
 
@@ -110,10 +110,10 @@ class PluginWorker:
     def begin(
         self, hook: str, work: Callable[[], object], deadline: float | None = None, *, always: bool = False, asked: bool = False
     ) -> Call | None:
-        """Start a call; None: the plugin is hung or the hook is paused.
+        """Start a call. Return None if the plugin has hung or the hook is paused.
 
         :param always: ignore the pause
-        :param asked: by the operator: ignore the pause, and do not count a failure
+        :param asked: the operator asked for the call: ignore the pause, and do not count a failure
         :raises OSError: the system has no more threads
         """
         if self.hung or (not (always or asked) and self.why_not(hook)):
@@ -154,7 +154,7 @@ class PluginWorker:
         return CallResult(call.result)
 
     def log_failure(self, hook: str, error: BaseException) -> None:
-        """Log an error with its traceback, unless repeated."""
+        """Log an error with its traceback, unless it repeats the last one of this hook."""
         text = describe(error)
         if error.__traceback__ is None or self._logged.get(hook) == text:
             return
@@ -206,7 +206,7 @@ class PluginWorker:
         return not self._thread.is_alive()
 
     def report(self) -> PluginReport:
-        """Return the health, and reset the durations."""
+        """Return the plugin's health, and reset the durations."""
         now = self._monotonic()
         durations, self._durations = self._durations, {}
         waiting = [health.retry_at - now for health in self._health.values() if health.retry_at > now]

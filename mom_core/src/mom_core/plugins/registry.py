@@ -33,15 +33,15 @@ LOG = logging.getLogger("mom.plugins")
 Spec = TypeVar("Spec", FieldSpec, ControlSpec, DefaultPolicy, GuestColumn)
 
 Hooks: TypeAlias = "Mapping[str, Callable[[Mapping[str, object]], object]]"
-"""By name; each takes a mapping of all arguments."""
+"""Hooks keyed by name; each takes a mapping of all arguments."""
 
 NOTHING_DECLARED = Declarations()
 
 LOOKING: Final = PluginContext(serves=False)
-"""For commands that only inspect: no listening sockets, no engine."""
+"""Context of commands that only inspect: no listening sockets, no engine."""
 
 SETUP_SECONDS = 10.0
-"""For a constructor or `mom_setup`: enough for a TLS connection to a slow peer."""
+"""Time limit of a constructor or `mom_setup`: enough for a TLS connection to a slow peer."""
 
 
 USERS_SHARE: Final = 0.75
@@ -50,7 +50,7 @@ USERS_SHARE: Final = 0.75
 
 @dataclass(slots=True, eq=False)
 class Plugin:
-    """Plugin in use: instance, thread, and hooks by name."""
+    """Plugin in use: instance, thread, and hooks keyed by name."""
 
     configured: ConfiguredPlugin
     context: PluginContext
@@ -107,7 +107,7 @@ class PluginSet:
     hypervisor_owner: Plugin | None
 
     def having(self, hook: str) -> list[Plugin]:
-        """Return the plugins with a hook: `tryfirst`, then file order."""
+        """Return the plugins with a hook, ordered by `tryfirst`, then as in the file."""
         named = {plugin.name: plugin for plugin in self.plugins}
         caller = getattr(self.manager.hook, hook, None)  # None: a hook of commands without implementations
         return [] if caller is None else [named[implementation.plugin_name] for implementation in reversed(caller.get_hookimpls())]
@@ -123,7 +123,7 @@ class PluginSet:
 
 
 def close_plugins(plugins: Iterable[Plugin], seconds: float) -> list[str]:
-    """Tear down plugins, those with a hypervisor last. Return the names of late ones."""
+    """Tear down plugins, those with a hypervisor last. Return the names of late plugins."""
     begun, until, every = time.monotonic(), time.monotonic() + seconds, list(plugins)
     _tear_down([plugin for plugin in every if "mom_hypervisor" not in plugin.hooks], begun + USERS_SHARE * seconds)
     _tear_down([plugin for plugin in every if "mom_hypervisor" in plugin.hooks], until)
@@ -144,7 +144,7 @@ def _tear_down(plugins: Iterable[Plugin], until: float) -> None:
         if "mom_teardown" in plugin.hooks:
             work = plugin.work("mom_teardown")
             call = plugin.worker.begin("mom_teardown", work)
-            if call is None:  # it hangs, and may hold sockets and locks that its successor needs
+            if call is None:  # it has hung, and may hold sockets and locks that its successor needs
                 plugin.worker.begin_when_free("mom_teardown", work)
             begun.append((plugin, call))
     for plugin, call in begun:
@@ -170,11 +170,11 @@ def build_plugins(
     previous: PluginSet | None = None,
     declared: Declarations = NOTHING_DECLARED,
 ) -> Rebuilt:
-    """Construct and set up the plugins of a configuration. A `PluginError` changes nothing.
+    """Construct and set up the plugins of a configuration. If this raises `PluginError`, nothing has changed.
 
-    :param template: context with all other values
-    :param previous: plugins in use. Those with unchanged class and settings stay, and prepare their reload
-    :param declared: replace fields and controls of plugins
+    :param template: context with the values that the configuration does not give
+    :param previous: plugins in use. Plugins whose class and settings are unchanged stay, and prepare their reload
+    :param declared: fields and controls that replace those of plugins
     """
     kept = {} if previous is None else {p.name: p for p in previous.plugins if _same(p, config)}
     before = [(plugin.context, copy(plugin.context)) for plugin in kept.values()]
@@ -221,7 +221,7 @@ def _put_in_force(plugins: Iterable[Plugin], config: Config, declarations: Decla
 
 
 def _update_in_place(context: PluginContext, other: PluginContext) -> None:
-    """Plugins keep their context object at a reload."""
+    """Copy new values into a context: plugins keep the object at a reload."""
     context.declarations, context.offers, context.interval = other.declarations, other.offers, other.interval
     context.guest_settings, context.configuration = other.guest_settings, other.configuration
 
@@ -239,7 +239,7 @@ def constructed(config: Config, errors: list[PluginError]) -> Iterator[list[Plug
 
 
 class HookManager(pluggy.PluginManager):
-    """pluggy's manager: checks and orders implementations, which mom calls."""
+    """pluggy's manager: it checks and orders implementations; mom calls them itself."""
 
     def __init__(self, specs: ModuleType = hookspecs) -> None:
         super().__init__(hookspecs.PROJECT)
@@ -329,7 +329,7 @@ def called(plugin: Plugin, hook: str, work: Callable[[], object], what: str, sec
         return plugin.worker.call(hook, work, seconds, asked=True)
     except MomError as error:
         raise plugin.error(f"{what}: {error.message}", error.hint) from error
-    except BaseException as error:  # a plugin may raise anything; the operator needs its name, not a traceback
+    except BaseException as error:  # a plugin may raise anything; the operator needs the plugin's name, not a traceback
         LOG.debug("plugin %s: %s", plugin.name, what, exc_info=error)
         raise plugin.error(f"{what}: {describe(error)}") from error
 
@@ -417,7 +417,7 @@ def _columns(plugins: Iterable[Plugin]) -> list[GuestColumn]:
 
 def _takes(what: str, name: str, owners: dict[str, str], plugin: str) -> bool:
     if name in owners:
-        LOG.warning("plugin %s: its %s %s is ignored: the plugin %s comes first and has the same", plugin, what, name, owners[name])
+        LOG.warning("plugin %s: its %s %s is ignored: the plugin %s, listed first, has the same", plugin, what, name, owners[name])
         return False
     owners[name] = plugin
     return True
@@ -448,7 +448,7 @@ def _derived(plugin: Plugin, snapshot: Snapshot) -> Derived:
 
 
 def explainers_of(plugins: Iterable[LoadedPlugin]) -> Mapping[str, Callable[[], object]]:
-    """Return factories of explainers by plugin."""
+    """Return factories of explainers, keyed by plugin."""
     return {plugin.name: make for plugin in plugins if (make := getattr(plugin.plugin_class, "mom_explainer", None)) is not None}
 
 

@@ -23,10 +23,10 @@ SHORTEST: Final = 4
 
 
 SHORTEST_CALLED: Final = 8
-"""For a value that is masked because of its setting's name."""
+"""Shortest value that is masked because of its setting's name."""
 
 _SHORTEST_PART: Final = 12
-"""For a secret path or query; `/hook` is no secret."""
+"""Shortest path or query of a URL that is masked; `/hook` is no secret."""
 
 _MASKED_NAMES: Final = r"(?:pass(?:word|wd|phrase)?|pwd|secret|token|api[_-]?key|private[_-]?key|authorization|credentials?|cookie)"
 
@@ -65,14 +65,14 @@ _FILES_OF_KEYS: Final = (".pem", ".key", ".crt")
 
 
 def without_secrets(text: str) -> str:
-    """Mask texts that look like secrets."""
+    """Mask the parts of a text that look like secrets."""
     for pattern, instead in _SHAPES:
         text = pattern.sub(instead, text)
     return text
 
 
 def _names_secret(name: str, value: object) -> bool:
-    """Return False for a path."""
+    """Return whether a setting's name marks a secret; False if its value is a path."""
     if not isinstance(value, str) or not value or value.startswith("/") or value.endswith(_FILES_OF_KEYS):
         return False
     return _SECRET_NAME.search(name) is not None
@@ -91,7 +91,7 @@ def masked(value: Value, name: str = "") -> Value:
 
 
 def called_items(values: Iterable[Item], name: str) -> Iterator[tuple[str, Item]]:
-    """Yield items with the preceding option's, else the list's name."""
+    """Yield each item with a name: that of the preceding option, else that of the list."""
     option = ""
     for item in values:
         text = item if isinstance(item, str) else ""
@@ -113,7 +113,7 @@ def _leaves(value: object, name: str = "") -> Iterator[tuple[str, object]]:
 
 
 def secrets_in(settings: object) -> Iterator[str]:
-    """Yield declared secrets, with path and query of secret URLs."""
+    """Yield declared secrets, and the paths and queries of secret URLs."""
     for _, value in _leaves(settings):
         if isinstance(value, Secret | SecretStr | SecretBytes):
             held = value.get_secret_value()
