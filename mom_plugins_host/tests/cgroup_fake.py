@@ -33,6 +33,7 @@ from mom_kvm import GroupWrite, Promises
 from mom_plugins_host.cgroup import CgroupPlugin
 from mom_plugins_host.cgroup.groups import KNOBS
 from mom_plugins_host.cgroup.plugin import CgroupGuestSettings, CgroupSettings
+from mom_plugins_host.credit.control import CREDIT
 
 KIB, MIB = 1, 1 << 10
 PAGE = 4096
@@ -164,6 +165,7 @@ class Bench:
         self.interval = interval
         self.hypervisor = FakeHypervisor([])
         self.own: dict[str, CgroupGuestSettings] = {}
+        self.host = Host()
         self.ledger: dict[tuple[str, str], LedgerEntry] = {}
         nothing = CgroupGuestSettings()
         self.context = PluginContext(
@@ -218,11 +220,11 @@ class Bench:
         """Collect."""
         self.clock += self.interval if seconds is None else seconds
         listed = self.hypervisor.guests()
-        fields = self.plugin.mom_collect_guests(listed)
+        fields = self.plugin.mom_collect_guests(self.hypervisor, listed)
         guests: dict[str, Guest] = {}
         for guest in listed:
             guests[guest.id] = replace(guest, fields={**self.hypervisor.known[guest.name].collected(), **fields.get(guest.id, {})})
-        return Snapshot(Host(), guests, monotonic=self.clock)
+        return Snapshot(self.host, guests, monotonic=self.clock)
 
     def cycle(self, *wanted: tuple[Entity, str, Value], seconds: float | None = None) -> Cycle:
         """One cycle, with decisions of somebody else before the plugin's own."""
@@ -236,11 +238,11 @@ class Bench:
                 decided.pop(key, None)
             else:
                 decided[key] = revision.after
-        outcomes = apply_decisions(self.plugin, [one for one in decided.values() if one.control in KNOBS], self.hypervisor)
+        outcomes = apply_decisions(self.plugin, [one for one in decided.values() if one.control in {*KNOBS, CREDIT}], self.hypervisor)
         for one in outcomes:
             guest, control = one.decision.entity, one.decision.control
             if one.status is Status.APPLIED:
                 entry = LedgerEntry(guest, control, one.before, one.after, "cgroup", 0.0, snapshot.guests[guest.id].incarnation)
                 self.ledger.setdefault((guest.id, control), entry)
-        problems = list(self.plugin.mom_problems())
+        problems = list(self.plugin.mom_problems(snapshot))
         return Cycle(snapshot, decided, problems, revisions, {(one.decision.entity.name, one.decision.control): one for one in outcomes})

@@ -4,6 +4,7 @@ from .capabilities import (
     AgentAccess as AgentAccess,
     ColdMemoryControl as ColdMemoryControl,
     CpuPinControl as CpuPinControl,
+    GrowthControl as GrowthControl,
     LifecycleControl as LifecycleControl,
     MigrationControl as MigrationControl,
     NodeTune as NodeTune,

@@ -6,13 +6,13 @@ mappings.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol, runtime_checkable
 
-from mom_core import Entity
+from mom_core import Entity, HypervisorError
 from mom_kvm.destination import Destination
 
 
@@ -155,3 +155,20 @@ class ColdMemoryControl(Protocol):
 
     def recall_memory(self, guest: Entity, kib: int, seconds: float) -> Offloaded:
         """Read `kib` KiB back from swap, within `seconds`."""
+
+
+@runtime_checkable
+class GrowthControl(Protocol):
+    """Limits of guests' growth: a guest at its limit is slowed down, and no program is killed."""
+
+    def available_kib(self) -> float | None:
+        """Return the host's available memory. None: unknown."""
+
+    def held_kib(self, guests: Collection[str]) -> Mapping[str, int]:
+        """Return the KiB that guests hold, by id. Guests that are gone are missing."""
+
+    def limit_growth(self, limits: Mapping[str, int | None]) -> Mapping[str, HypervisorError]:
+        """Set limits in KiB by guest id, in this order; None lifts one. Return the failures."""
+
+    def watch_growth(self, look: Callable[[], float] | None) -> None:
+        """Call `look` when a guest reaches its limit, and after the seconds that it returns. None: do not call it any more."""

@@ -39,6 +39,7 @@ from mom_kvm import (
     Enforcement,
     GroupLimit,
     GroupWrite,
+    GrowthControl,
     Hierarchies,
     Promises,
     SetValue,
@@ -65,6 +66,8 @@ from mom_plugins_host.cgroup.groups import (
     limit_write,
 )
 from mom_plugins_host.cgroup.review import GroupNeed, HostBounds, need_of, reviewed
+from mom_plugins_host.credit import control as growth
+from mom_plugins_host.credit.groups import KernelGroups
 
 _Limit = Annotated[Size, Field(ge=0, le=1 << 60)] | Literal["max"]
 
@@ -87,6 +90,8 @@ class CgroupSettings(PluginSettings):
 
     protect: bool = False
     """Protect guaranteed memory from reclaim: sets memory.low to the guarantee."""
+    credit: bool = False
+    """While the host is short of memory, limit how fast guests grow, so that together they cannot exhaust it."""
     overhead: Size = 64 << 20
     """Memory of QEMU itself, in addition to the guest's need or guarantee."""
     stale_after: Duration | None = None
@@ -122,33 +127,49 @@ class CgroupPlugin:
         self._hierarchies = Hierarchies(context.root)
         self._enforcement = Enforcement(context, CONTROLS, _hindrance)
         self._groups: dict[str, GuestGroup] = {}
+        self._growth = KernelGroups(context.root, self.write, context.log)
+        self._credit = growth.GrowthCredit(context, self._growth, is_wanted=settings.credit)
 
     # --- declare and collect -----------------------------------------------------------------------------------------------------
 
     @hookimpl
     def mom_declare(self) -> Iterable[Declaration]:
         """Declare memory, swap, limits and protection of groups."""
-        return (*FIELDS, *CONTROLS)
+        return (*FIELDS, *CONTROLS, *growth.DECLARED)
 
     @hookimpl
-    def mom_collect_guests(self, guests: Sequence[Guest]) -> Mapping[str, Mapping[str, Value]]:
+    def mom_teardown(self) -> None:
+        """Lift limits of growth."""
+        self._credit.stop()
+
+    @hookimpl
+    def mom_collect_guests(self, hypervisor: Hypervisor, guests: Sequence[Guest]) -> Mapping[str, Mapping[str, Value]]:
         """Return memory and limits of all guests' groups."""
         self._hierarchies.keep_fresh()
         groups = {guest.id: group_of(guest, self._hierarchies) for guest in guests}
         self._groups = {identity: group for identity, group in groups.items() if group is not None}
-        return {identity: group_fields(group.folder) for identity, group in self._groups.items()}
+        limits = self._credit.begin(hypervisor)
+        fields = {identity: group_fields(group.folder) for identity, group in self._groups.items()}
+        if isinstance(hypervisor, GrowthControl):  # a simulated one
+            fields = {guest.id: {MEMORY_HIGH: NO_LIMIT} for guest in guests}
+        self._growth.groups = {name: group for name, group in self._groups.items() if growth.can_limit(group, fields[name])}
+        self._credit.add_fields(guests, {name: fields[name] for name in self._growth.groups or fields.keys() - self._groups.keys()}, limits)
+        return fields
 
     # --- decide and review -------------------------------------------------------------------------------------------------------
 
     @hookimpl
-    def mom_problems(self) -> Iterable[Problem]:
-        """Report configured controls that mom could not set."""
-        return self._enforcement.problems
+    def mom_problems(self, snapshot: Snapshot) -> Iterable[Problem]:
+        """Report configured controls that mom could not set, and guests that cannot grow. Renew the limits of growth."""
+        self._credit.update(snapshot, lambda guest: self._need_of(guest).promised)
+        yield from self._enforcement.problems
+        yield from self._credit.problems(snapshot)
 
     @hookimpl
     def mom_act(self, snapshot: Snapshot) -> Iterable[Decision]:
         """Decide configured values in every cycle, as systemd resets them when it reloads units."""
-        return self._enforcement.decide(snapshot, {guest.id: self._values_for(guest) for guest in snapshot.guests.values()})
+        yield from self._enforcement.decide(snapshot, {guest.id: self._values_for(guest) for guest in snapshot.guests.values()})
+        yield from self._credit.decisions(snapshot)
 
     def _values_for(self, guest: Guest) -> dict[str, SetValue]:
         settings = self._context.guest_settings(guest)
@@ -192,12 +213,15 @@ class CgroupPlugin:
     def mom_read(self, hypervisor: Hypervisor, targets: Sequence[Target]) -> Mapping[Target, Value | HypervisorError]:
         """Return the values of the controls."""
         groups = self._groups_of(hypervisor, {target.entity.id for target in targets})
-        return {target: self._value_in(target.control, groups[target.entity.id]) for target in targets if target.entity.id in groups}
+        return {target: self._value_in(target, groups[target.entity.id]) for target in targets if target.entity.id in groups}
 
-    def _value_in(self, control: str, group: GuestGroup | None) -> Value | HypervisorError:
+    def _value_in(self, target: Target, group: GuestGroup | None) -> Value | HypervisorError:
+        control, identity = target.control, target.entity.id
+        if control == growth.CREDIT:
+            return self._credit.read(identity, None if group is None else limit_of(MEMORY_HIGH, group.folder))
         if group is None:
             return NotSupported(_NO_GROUP)
-        value = limit_of(control, group.folder)
+        value = NO_LIMIT if control == MEMORY_HIGH and identity in self._credit.limiter.limits() else limit_of(control, group.folder)
         if value is None and not Path(group.folder).is_dir():
             return GuestGone("its control group is gone")
         return NotSupported(f"its control group has no {KNOBS[control][0]}") if value is None else value
@@ -208,6 +232,11 @@ class CgroupPlugin:
         began, count = time.monotonic(), 1
         until = began + self._settings.deadline / 2
         groups = self._groups_of(hypervisor, {change.entity.id for change in changes})
+        on_credit = [change for change in changes if change.control == growth.CREDIT]
+        self._growth.groups = {**self._growth.groups, **{identity: group for identity, group in groups.items() if group is not None}}
+        failures = self._credit.write(on_credit)
+        changes = [change for change in changes if change.control != growth.CREDIT]
+        self._credit.leave({change.entity.id for change in changes if change.control == MEMORY_HIGH})
         writes: dict[Target, GroupWrite] = {}
 
         def prepare(change: Change) -> None:
@@ -216,7 +245,7 @@ class CgroupPlugin:
                 raise NotSupported(_NO_GROUP if group is None else "a limit is a number")
             writes[change.target] = limit_write(change.control, change.value, group)
 
-        errors = set_each(changes, prepare)
+        errors = {**failures, **set_each(changes, prepare)}
         pending = [change for change in changes if change.target in writes]
         while pending:
             now = time.monotonic()

@@ -1,0 +1,176 @@
+"""The part of the plugin `cgroup` that lets guests grow on credit: its fields, control, problems and decisions."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from typing import Final
+
+from mom_core import (
+    Change,
+    ControlSpec,
+    Decision,
+    FieldSpec,
+    Guest,
+    GuestColumn,
+    Hypervisor,
+    HypervisorError,
+    NotSupported,
+    PluginContext,
+    Problem,
+    Scope,
+    Severity,
+    Snapshot,
+    Source,
+    Target,
+    Unit,
+    Value,
+    first_names,
+    format_kib,
+)
+from mom_kvm import GrowthControl
+from mom_plugins_host.cgroup.groups import MEMORY_HIGH, NO_LIMIT, GuestGroup
+from mom_plugins_host.credit.groups import KernelGroups
+from mom_plugins_host.credit.law import ORDINARY_PRIORITY, Borrower
+from mom_plugins_host.credit.limiter import GrowthLimiter
+
+CREDIT: Final = "memory_credit"
+LIMIT: Final = "memory_credit_limit"
+DELAY: Final = "memory_credit_delay"
+
+DECLARED: Final = (
+    FieldSpec(CREDIT, Unit.FLAG, Scope.GUEST, "1: while the host is short of memory, mom limits how fast the guest grows", "memory.high"),
+    FieldSpec(LIMIT, Unit.KIB, Scope.GUEST, "present limit of the guest's control group on credit; absent: no limit now", "memory.high"),
+    FieldSpec(DELAY, Unit.SECONDS, Scope.GUEST, "time in the last cycle in which the limit held the guest back", "memory.events"),
+    FieldSpec.reads("mem_watermark_low", Unit.KIB, Scope.HOST),
+    FieldSpec.reads("mem_watermark_high", Unit.KIB, Scope.HOST),
+    FieldSpec.reads("priority", Unit.COUNT, Scope.GUEST),
+    ControlSpec(CREDIT, Unit.FLAG, Scope.GUEST, "1: limit how fast the guest grows while the host is short of memory", CREDIT),
+    GuestColumn(
+        "held back", (DELAY,), Unit.SECONDS, "time in the last cycle in which it could not grow, as the host had nothing left", 29, 2,
+        "mom_guest_held_back_seconds", mark_from=0.1,
+    ),
+)  # fmt: skip
+
+_HIGH_SHARE: Final = 0.1
+_RESERVE_SHARE: Final = 0.02
+"""Of the host's memory: high and low watermark of a host without the plugin balloon. The lower one is the balloon plugin's, too."""
+
+_PODS: Final = "/kubepods"
+"""Part of the paths of pods' groups. Their limits are kubelet's."""
+
+_TOLD_SECONDS: Final = 0.5
+"""Shorter delays in a cycle are usual while limits follow growth."""
+
+
+def can_limit(group: GuestGroup, fields: Mapping[str, Value]) -> bool:
+    """Return whether mom may limit a group with these fields."""
+    return MEMORY_HIGH in fields and _PODS not in group.folder
+
+
+class GrowthCredit:
+    """Growth on credit of all guests.
+
+    :param is_wanted: the setting `credit`
+    """
+
+    def __init__(self, context: PluginContext, groups: KernelGroups, *, is_wanted: bool) -> None:
+        self._context, self._source, self._is_wanted = context, Source(context.name), is_wanted
+        self.limiter = GrowthLimiter(groups, os.cpu_count() or 1, context.monotonic)
+        self._incarnations: Mapping[str, str] = {}
+        """Of guests in the last cycle."""
+        self._on_credit: dict[str, str] = {}
+        """Incarnations of the guests whose control is 1. Empty: another program has set the guest's limit since."""
+
+    def begin(self, hypervisor: Hypervisor) -> Mapping[str, int]:
+        """Begin a cycle, and return the present limits. The first cycle starts to look between cycles."""
+        if isinstance(hypervisor, GrowthControl):
+            self.limiter.control = hypervisor
+        if self._is_wanted and self._context.serves and not self._incarnations:
+            self.limiter.control.watch_growth(self.limiter.look)
+        return self.limiter.limits()
+
+    def stop(self) -> None:
+        """Lift all limits: without mom, nobody would raise them."""
+        self.limiter.control.watch_growth(None)
+        self.limiter.lift()
+
+    # --- each cycle ---------------------------------------------------------------------------------------------------------------
+
+    def add_fields(self, guests: Iterable[Guest], fields: Mapping[str, dict[str, Value]], limits: Mapping[str, int]) -> None:
+        """Add to the fields of guests' groups. A limit on credit is not the value of the control of `memory.high`.
+
+        :param fields: of guests whose limit is known
+        :param limits: limits on credit from before the groups were read
+        """
+        self._incarnations = {guest.id: guest.incarnation for guest in guests}
+        if not self._is_wanted and not self._on_credit:
+            return
+        before = {(entry.entity.id, entry.incarnation) for entry in self._context.engine_state().changes if entry.control == CREDIT}
+        delays, now = self.limiter.delays(), self.limiter.limits()
+        for name, own in fields.items():
+            key, is_unlimited = (name, self._incarnations[name]), own[MEMORY_HIGH] == NO_LIMIT
+            limit = now.get(name)
+            if self._on_credit.get(name) != key[1]:
+                is_ours = is_unlimited or (key in before and name not in self._on_credit)  # of a mom before this one
+                own[CREDIT] = 0 if is_ours else None
+            elif is_unlimited or limit is not None or name in limits:
+                own |= {CREDIT: 1, LIMIT: limit, DELAY: delays.get(name, 0.0), MEMORY_HIGH: NO_LIMIT}
+                if is_unlimited and limit is not None and name in limits:
+                    self.limiter.forget([name])  # systemd resets limits when it reloads units
+            else:
+                self._on_credit[name] = ""
+
+    def decisions(self, snapshot: Snapshot) -> Iterator[Decision]:
+        """Yield a decision for each guest that is not on credit yet."""
+        for guest in snapshot.guests.values() if self._is_wanted else ():
+            if guest.fields.get(CREDIT) == 0:
+                yield Decision(guest.entity, CREDIT, 1, "the setting `credit`", self._source)
+
+    def update(self, snapshot: Snapshot, promised: Callable[[Guest], int]) -> None:
+        """Set limits by this cycle's figures. `promised` returns KiB, QEMU's own memory included."""
+        host = snapshot.host
+        total, high, low = (host.number(name) for name in ("mem_available", "mem_watermark_high", "mem_watermark_low"))
+        if total is not None:
+            high, low = _HIGH_SHARE * total if high is None else high, _RESERVE_SHARE * total if low is None else low
+        guests = [guest for guest in snapshot.guests.values() if self._on_credit.get(guest.id) == guest.incarnation]
+        terms = {guest.id: Borrower(0, promised(guest), priority=guest.number("priority") or ORDINARY_PRIORITY) for guest in guests}
+        self.limiter.update(terms, high, low or 0.0)
+
+    def problems(self, snapshot: Snapshot) -> Iterator[Problem]:
+        """Yield guests that are held back, and guests that cannot be limited."""
+        available = snapshot.host.number("mem_really_available")
+        left = "" if available is None else f": the host has {format_kib(available)} available"
+        for guest in snapshot.guests.values():
+            if (delay := guest.number(DELAY)) is not None and delay >= _TOLD_SECONDS:
+                hint = "move guests away, or add memory to the host"
+                yield Problem(self._source, f"held back for {delay:.1f} s{left}", guest.entity, Severity.WARNING, hint)
+        without = [guest.name for guest in snapshot.guests.values() if self._is_wanted and guest.fields.get(CREDIT) is None]
+        if without:
+            message = f"mom cannot limit the growth of {first_names(without)}"
+            hint = "each needs its own control group (v2) with the controller memory, outside of pods, whose memory.high is max"
+            yield Problem(self._source, message, None, Severity.WARNING, hint)
+
+    # --- control -------------------------------------------------------------------------------------------------------------------
+
+    def leave(self, names: Collection[str]) -> None:
+        """Take these guests off credit without a write: a policy sets their `memory.high`."""
+        self.limiter.forget(names)
+        self._on_credit |= dict.fromkeys(self._on_credit.keys() & names, "")
+
+    def read(self, name: str, high: int | None) -> int | NotSupported:
+        """Return whether a guest is on credit. `high`: limit of its group. Before the first cycle, a limit tells that it was."""
+        if high is None and isinstance(self.limiter.control, KernelGroups):
+            return NotSupported("its control group has no memory.high")
+        return int(bool(self._on_credit.get(name)) or (not self._incarnations and high not in {None, NO_LIMIT}))
+
+    def write(self, changes: Iterable[Change]) -> Mapping[Target, HypervisorError]:
+        """Put guests on credit, or take them off it. Both begin without a limit."""
+        targets = {change.entity.id: change.target for change in changes}
+        failures = self.limiter.lift(targets)
+        for name in targets.keys() - failures.keys():
+            self._on_credit.pop(name, None)
+        for change in changes:
+            if change.value and change.entity.id not in failures:
+                self._on_credit[change.entity.id] = self._incarnations.get(change.entity.id, "")
+        return {targets[name]: error for name, error in failures.items()}

@@ -1,0 +1,104 @@
+"""Limits of growth in the kernel's control groups (v2): `memory.high`, which slows a guest's processes down and never kills them."""
+
+from __future__ import annotations
+
+import logging
+import os
+import select
+import threading
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+from mom_core import GuestGone, HypervisorError
+from mom_kvm import GroupWrite, kib_in, read_meminfo
+from mom_plugins_host.cgroup.groups import MEMORY_HIGH, NO_LIMIT, GuestGroup, explained, limit_write
+
+_EVENT_BYTES: Final = 4096
+
+_SHORTEST_SECONDS: Final = 0.01
+_PAUSE_FACTOR: Final = 9.0
+"""Of a look's own time: looks take at most a tenth of a CPU. A guest for which nothing is left reaches its limit again and again."""
+
+_FAILED_SECONDS: Final = 1.0
+_JOIN_SECONDS: Final = 0.2
+"""Of the 0.4 s that a plugin has to end."""
+
+
+class KernelGroups:
+    """`GrowthControl` of real guests.
+
+    :param root: holds /proc
+    :param write: writes files of control groups, and returns their errors in order
+    """
+
+    def __init__(self, root: Path, write: Callable[[Sequence[GroupWrite]], Sequence[HypervisorError | None]], log: logging.Logger) -> None:
+        self._root, self._write, self._log = root, write, log
+        self.groups: Mapping[str, GuestGroup] = {}
+        """By guest id; set in each cycle."""
+        self._events = select.epoll()
+        self._files: dict[str, int] = {}
+        """Open `memory.events` of limited guests: `poll` returns those that have changed since they were read."""
+        self._ends = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def available_kib(self) -> int | None:
+        """Return the host's available memory."""
+        return read_meminfo(self._root).get("MemAvailable")
+
+    def held_kib(self, guests: Collection[str]) -> dict[str, int]:
+        """Return memory that guests' groups hold, without guests whose group is gone."""
+        groups = self.groups
+        sizes = {name: kib_in(f"{groups[name].folder}/memory.current") for name in guests if name in groups}
+        return {name: kib for name, kib in sizes.items() if kib is not None}
+
+    def limit_growth(self, limits: Mapping[str, int | None]) -> dict[str, HypervisorError]:
+        """Write the limits in this order; None lifts one. Return the failures."""
+        groups = self.groups
+        present = [name for name in limits if name in groups]
+        writes = [limit_write(MEMORY_HIGH, NO_LIMIT if (kib := limits[name]) is None else kib, groups[name]) for name in present]
+        failures: dict[str, HypervisorError] = {name: GuestGone("its control group is gone") for name in limits if name not in groups}
+        for name, write, error in zip(present, writes, self._write(writes), strict=True):
+            if error is not None:
+                failures[name] = explained(error, write)
+        for name, kib in limits.items():
+            self._follow(name, "" if kib is None or name in failures else groups[name].folder)
+        return failures
+
+    def watch_growth(self, look: Callable[[], float] | None) -> None:
+        """Call `look` in a thread when a guest reaches its limit, and after the seconds that it returns. None: end the thread."""
+        thread, self._thread = self._thread, None
+        self._ends.set()
+        if thread is not None:
+            thread.join(_JOIN_SECONDS)
+        if look is not None:
+            self._ends = threading.Event()
+            self._thread = threading.Thread(target=self._run, args=(look, self._ends), name="growth-credit", daemon=True)
+            self._thread.start()
+
+    def _run(self, look: Callable[[], float], ends: threading.Event) -> None:
+        while not ends.is_set():
+            began = time.monotonic()
+            try:
+                seconds = look()
+            except Exception as error:  # noqa: BLE001  # anything may fail without memory, when limits are most important
+                self._log.warning("the limits of guests' growth are not up to date: %r", error)
+                seconds = _FAILED_SECONDS
+            if not ends.wait(max(_SHORTEST_SECONDS, (time.monotonic() - began) * _PAUSE_FACTOR)):
+                for file, _ in self._events.poll(seconds):
+                    with suppress(OSError):  # the group is gone
+                        os.pread(file, _EVENT_BYTES, 0)
+
+    def _follow(self, name: str, folder: str) -> None:
+        """Watch for the guest's events in this folder; stop if it is empty."""
+        if bool(folder) == (name in self._files):
+            return
+        if folder:
+            with suppress(OSError):  # without events, the next look is later
+                file = self._files[name] = os.open(f"{folder}/memory.events", os.O_RDONLY | os.O_CLOEXEC)
+                os.pread(file, _EVENT_BYTES, 0)
+                self._events.register(file, select.EPOLLPRI)
+        else:
+            os.close(self._files.pop(name))

@@ -1,0 +1,153 @@
+"""Keeps guests' limits up to date: a guest that reaches its limit gets the next part of what the host has left."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from mom_core import HypervisorError
+from mom_kvm import GrowthControl
+from mom_plugins_host.credit.law import Borrower, credit
+
+LOOK_SECONDS: Final = 0.1
+"""Between two looks while limits are set. A guest that reaches its limit causes one at once."""
+
+REST_SECONDS: Final = 1.0
+"""Between two looks while the host has plenty; less if all CPUs could use up the distance to the high watermark before."""
+
+LIFT_SHARE: Final = 0.1
+"""mom lifts the limits this far above the high watermark, not on it: available memory always varies."""
+
+SLACK_SHARE: Final = 0.125
+"""A limit may be this share of its allowance off before mom writes it again. The law shares out less by as much."""
+
+SLACK_KIB: Final = 1 << 10
+"""The kernel counts a group's memory in batches of 256 KiB for each CPU."""
+
+FADES: Final = 0.9
+"""Per cycle: after half a minute of cycles of 5 s, half of a burst counts."""
+
+TAKEN_KIB: Final = 2 << 20
+"""KiB that each CPU can allocate in a second: the kernel clears pages at a measured 1.8 GiB/s."""
+
+
+@dataclass(slots=True)
+class _Line:
+    """A guest's credit line. KiB and seconds.
+
+    `delay` is the time since the last cycle in which the guest was at its limit, and the host had nothing left for it.
+    """
+
+    terms: Borrower
+    held_before: int
+    limit: int | None = None
+    delay: float = 0.0
+
+
+@dataclass(eq=False)
+class GrowthLimiter:
+    """Limits of all guests on credit. Thread-safe.
+
+    :param cpus: number of the host's CPUs
+    """
+
+    control: GrowthControl
+    cpus: int = 1
+    monotonic: Callable[[], float] = time.monotonic
+    _lock: threading.RLock = field(default_factory=threading.RLock)
+    _lines: dict[str, _Line] = field(default_factory=dict)
+    _high: float | None = None
+    _reserve: float = 0.0
+    _is_on: bool = False
+    _looked_at: float = 0.0
+
+    def update(self, terms: Mapping[str, Borrower], high: float | None, reserve: float) -> None:
+        """Begin a cycle, and look.
+
+        :param terms: promise and priority of each guest on credit. Other guests lose their limits
+        :param high: KiB; with less available memory, limits are set. None: unknown
+        :param reserve: KiB for the host itself
+        """
+        with self._lock:
+            self._high, self._reserve = high, reserve
+            self.lift([name for name, line in self._lines.items() if line.limit is not None and name not in terms])
+            held, before = self.control.held_kib(terms.keys()), self._lines
+            self._lines = {name: _next_line(before.get(name), replace(terms[name], held=kib)) for name, kib in held.items()}
+            self.look()
+
+    def limits(self) -> dict[str, int]:
+        """Return all present limits in KiB."""
+        with self._lock:
+            return {name: line.limit for name, line in self._lines.items() if line.limit is not None}
+
+    def delays(self) -> dict[str, float]:
+        """Return how many seconds each guest was held back since the last cycle."""
+        with self._lock:
+            return {name: line.delay for name, line in self._lines.items()}
+
+    def lift(self, names: Collection[str] | None = None) -> Mapping[str, HypervisorError]:
+        """Lift these guests' limits; None: all present limits. Return the failures."""
+        with self._lock:
+            return self._set(dict.fromkeys(self.limits() if names is None else names))
+
+    def forget(self, names: Collection[str]) -> None:
+        """Forget these guests' limits: another program has changed them."""
+        with self._lock:
+            for name in names:
+                self._lines.pop(name, None)
+
+    def look(self) -> float:
+        """Set all limits by what the host has left. Return the seconds until the next look."""
+        with self._lock:
+            now, available = self.monotonic(), self.control.available_kib()
+            passed, self._looked_at = (now - self._looked_at) * self._is_on, now
+            above = 0.0 if self._high is None or available is None else available - self._high
+            if self._high is None or available is None or above >= LIFT_SHARE * self._high * self._is_on:
+                if self._is_on:
+                    self._is_on = bool(self.lift())
+                return max(LOOK_SECONDS, min(REST_SECONDS, above / (TAKEN_KIB * self.cpus)))
+            self._is_on = True
+            self._note_growth()
+            reserve = self._reserve + SLACK_SHARE * max(0.0, available - self._reserve)
+            limits = credit(available, reserve, {name: line.terms for name, line in self._lines.items()})
+            self._set(dict(sorted(self._changed(limits), key=self._is_raised)))
+            for name, line in self._lines.items():
+                if line.limit is not None and line.terms.held >= limits[name] - SLACK_KIB:
+                    line.delay += passed
+            return LOOK_SECONDS
+
+    def _note_growth(self) -> None:
+        for name, held in self.control.held_kib(self._lines.keys()).items():
+            line = self._lines[name]
+            burst = max(line.terms.burst, float(held - line.held_before))
+            if line.limit is not None and held >= line.limit - SLACK_KIB:
+                burst *= 2  # it wants more than it was given
+            line.terms = replace(line.terms, held=held, burst=burst)
+
+    def _changed(self, limits: Mapping[str, int]) -> Iterator[tuple[str, int | None]]:
+        for name, limit in limits.items():
+            line = self._lines[name]
+            if line.limit is None or abs(limit - line.limit) > max(SLACK_KIB, SLACK_SHARE * (limit - line.terms.held)):
+                yield name, limit
+
+    def _is_raised(self, change: tuple[str, int | None]) -> bool:
+        """Lowered limits come first: what they free is what the others get."""
+        before, limit = self._lines[change[0]].limit, change[1]
+        return before is not None and limit is not None and limit > before
+
+    def _set(self, limits: Mapping[str, int | None]) -> Mapping[str, HypervisorError]:
+        failures = self.control.limit_growth(limits) if limits else {}
+        for name, limit in limits.items():
+            line = self._lines.get(name)
+            if line is not None and name not in failures:
+                line.limit = limit
+        return failures
+
+
+def _next_line(before: _Line | None, terms: Borrower) -> _Line:
+    if before is None:
+        return _Line(terms, terms.held)
+    return _Line(replace(terms, burst=before.terms.burst * FADES), terms.held, before.limit)

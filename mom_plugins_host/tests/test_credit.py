@@ -1,0 +1,165 @@
+"""Growth on credit in the plugin `cgroup`: limits follow what the host has left, and go when they must."""
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+import pytest
+from cgroup_fake import MIB, Bench, Cycle
+
+from mom_core import Entity, Host, Status
+from mom_devkit import put_back
+from mom_plugins_host.credit.control import CREDIT, DELAY, LIMIT
+
+TOTAL, HIGH, LOW = 64 << 20, 1000 * MIB, 200 * MIB
+
+MEMORY_HIGH: Final = "cgroup_memory_high"
+
+
+@pytest.fixture
+def on_credit(bench: Bench) -> Iterator[Bench]:
+    """The plugin with `credit: true`, on a host with watermarks."""
+    bench.fresh(credit=True)
+    bench.context.serves = False  # tests look, not a thread
+    bench.host = Host(fields={"mem_available": TOTAL, "mem_watermark_high": HIGH, "mem_watermark_low": LOW})
+    available(bench, 4 * HIGH)
+    yield bench
+    bench.plugin.mom_teardown()
+
+
+def available(bench: Bench, kib: float) -> None:
+    bench.kernel.host("proc/meminfo", f"MemTotal: {TOTAL} kB\nMemAvailable: {int(kib)} kB\nSwapFree: 0 kB\n")
+
+
+def holds(bench: Bench, name: str, kib: float) -> None:
+    (bench.kernel.folder(bench.path(name)) / "memory.current").write_text(str(int(kib) << 10))
+
+
+def limit(bench: Bench, name: str) -> float | None:
+    text = bench.kernel.value(bench.path(name), "memory.high")
+    return None if text == "max" else int(text) >> 10
+
+
+def short(bench: Bench, **guests: float) -> Cycle:
+    """Let guests with so many KiB live until the host is short: 600 MiB are left."""
+    for name, kib in guests.items():
+        bench.add(name, int(kib))
+    bench.cycle()
+    available(bench, 600 * MIB)
+    return bench.cycle()
+
+
+def test_guests_have_no_limits_while_the_host_has_plenty(on_credit: Bench) -> None:
+    on_credit.add("a", 500 * MIB)
+    outcome = on_credit.cycle().outcomes["a", CREDIT]
+    fields = on_credit.cycle().fields("a")
+    assert (outcome.status, outcome.before, outcome.after) == (Status.APPLIED, 0, 1)
+    assert (fields[CREDIT], fields[LIMIT], fields[MEMORY_HIGH], limit(on_credit, "a")) == (1, None, -1, None)
+
+
+def test_limits_share_out_what_a_short_host_has_beyond_its_reserve(on_credit: Bench) -> None:
+    short(on_credit, a=500 * MIB, b=900 * MIB)
+    given = [(limit(on_credit, "a") or 0) - 500 * MIB, (limit(on_credit, "b") or 0) - 900 * MIB]
+    assert given == [175 * MIB, 175 * MIB]  # of 400 MiB less an eighth
+    fields = on_credit.cycle().fields("a")
+    assert (fields[LIMIT], fields[MEMORY_HIGH]) == (675 * MIB, -1)
+
+
+def test_a_guest_that_reaches_its_limit_gets_more_from_what_others_do_not_use(on_credit: Bench) -> None:
+    short(on_credit, a=500 * MIB, b=900 * MIB)
+    holds(on_credit, "a", 675 * MIB)
+    available(on_credit, 425 * MIB)
+    on_credit.plugin._credit.limiter.look()  # as the thread does when the kernel tells it
+    a, b = (limit(on_credit, name) or 0 for name in "ab")
+    assert a - 675 * MIB > 10 * (b - 900 * MIB) > 0
+    assert a - 675 * MIB + b - 900 * MIB <= 225 * MIB
+
+
+def test_limits_are_lifted_once_the_host_has_enough(on_credit: Bench) -> None:
+    short(on_credit, a=500 * MIB)
+    available(on_credit, 1.05 * HIGH)
+    on_credit.cycle()
+    assert limit(on_credit, "a") is not None  # available memory varies
+    available(on_credit, 1.2 * HIGH)
+    on_credit.cycle()
+    assert limit(on_credit, "a") is None
+
+
+@pytest.mark.parametrize("unknown", ["mem_available", "MemAvailable"])
+def test_unknown_memory_of_the_host_lifts_limits(on_credit: Bench, unknown: str) -> None:
+    short(on_credit, a=500 * MIB)
+    if unknown == "MemAvailable":
+        on_credit.kernel.host("proc/meminfo", "MemTotal: 5 kB\n")
+    else:
+        on_credit.host = Host()
+    on_credit.cycle()
+    assert limit(on_credit, "a") is None
+
+
+def test_a_guest_for_which_nothing_is_left_is_reported(on_credit: Bench) -> None:
+    short(on_credit, a=500 * MIB)
+    available(on_credit, LOW)
+    on_credit.host = Host(fields={**on_credit.host.fields, "mem_really_available": LOW})
+    limiter = on_credit.plugin._credit.limiter
+    limiter.monotonic = lambda: on_credit.clock
+    on_credit.cycle()
+    on_credit.clock += 1.2
+    limiter.look()
+    cycle = on_credit.cycle()
+    assert cycle.fields("a")[DELAY] == pytest.approx(6.2)
+    assert [problem.message for problem in cycle.problems] == ["held back for 6.2 s: the host has 200 MiB available"]
+
+
+def test_a_stop_and_a_restore_after_a_crash_lift_limits(on_credit: Bench) -> None:
+    short(on_credit, a=500 * MIB, b=500 * MIB)
+    on_credit.plugin.mom_teardown()
+    assert (limit(on_credit, "a"), limit(on_credit, "b")) == (None, None)
+    short(on_credit)
+    assert limit(on_credit, "a") is not None
+    on_credit.fresh(credit=True)  # after a crash
+    outcomes = put_back(on_credit.plugin, tuple(on_credit.ledger.values()), on_credit.hypervisor)
+    assert [(outcome.before, outcome.after, outcome.status) for outcome in outcomes] == [(1, 0, Status.APPLIED)] * 2
+    assert (limit(on_credit, "a"), limit(on_credit, "b")) == (None, None)
+
+
+def test_the_next_mom_takes_over_what_a_crashed_one_has_limited(on_credit: Bench) -> None:
+    short(on_credit, a=500 * MIB)
+    on_credit.fresh(credit=True)
+    available(on_credit, 4 * HIGH)
+    assert on_credit.cycle().outcomes["a", CREDIT].after == 1
+    assert limit(on_credit, "a") is None
+
+
+def test_a_limit_that_another_program_has_set_stays(on_credit: Bench) -> None:
+    on_credit.add("a", 500 * MIB)
+    on_credit.kernel.put(str(on_credit.kernel.folder(on_credit.path("a")) / "memory.high"), str(700 << 20))
+    available(on_credit, 600 * MIB)
+    cycle = on_credit.cycle()
+    assert (cycle.fields("a")[CREDIT], limit(on_credit, "a")) == (None, 700 * MIB)
+    assert [problem.message for problem in cycle.problems] == ["mom cannot limit the growth of a"]
+
+
+def test_a_policy_that_sets_the_limit_takes_the_guest_off_credit(on_credit: Bench) -> None:
+    short(on_credit, a=1900 * MIB)
+    guest = entity(on_credit, "a")
+    outcome = on_credit.cycle((guest, MEMORY_HIGH, 1950 * MIB)).outcomes["a", MEMORY_HIGH]
+    assert (outcome.before, outcome.after) == (-1, 1950 * MIB)
+    on_credit.cycle()
+    assert limit(on_credit, "a") == 1950 * MIB
+
+
+def test_limits_that_systemd_has_reset_are_set_again(on_credit: Bench) -> None:
+    short(on_credit, a=500 * MIB)
+    on_credit.kernel.put(str(on_credit.kernel.folder(on_credit.path("a")) / "memory.high"), "max")
+    on_credit.cycle()
+    assert limit(on_credit, "a") is not None
+
+
+@pytest.mark.parametrize("group", ["/kubepods.slice/kubepods-pod1.slice/a.scope", ""])
+def test_pods_and_guests_without_a_group_are_named(on_credit: Bench, group: str) -> None:
+    settings: dict[str, Any] = {"group": group} if group else {"controllers": "cpu"}
+    on_credit.add("a", 500 * MIB, **settings)
+    assert [problem.message for problem in on_credit.cycle().problems] == ["mom cannot limit the growth of a"]
+
+
+def entity(bench: Bench, name: str) -> Entity:
+    return next(guest.entity for guest in bench.hypervisor.guests() if guest.name == name)
