@@ -139,7 +139,7 @@ def test_shrink_is_stopped_when_statistics_cease(plugin, hypervisor, seen_by):
     hypervisor.sizes["a"] = 2 * GIB - 50
     ((size, reason),) = stops(plugin, seen_by(hypervisor, now=10, a=STALE))
     assert size == 2 * GIB - 50
-    assert "40 s old; the shrink under way is stopped" in reason
+    assert "40 s old; the shrink in progress is stopped" in reason
     assert stops(plugin, seen_by(hypervisor, now=10, a=STALE | {"stats_age": 1.0})) == []
     assert stops(plugin, seen_by(hypervisor, now=10, a=STALE | {"balloon_target": 2 * GIB})) == [], "it grows"
     ((size, reason),) = stops(plugin, seen_by(hypervisor, now=10, a=STALE | {"stats_age": 1.0, "swap_out": 900}))
@@ -164,7 +164,7 @@ def test_size_of_another_process_is_left_until_the_next_request(loop, hypervisor
     loop.cycle(GIB)
     size = falls_silent(loop, hypervisor)
     (outcome,) = loop.cycle()
-    assert "the shrink under way is stopped" in outcome.decision.reason
+    assert "the shrink in progress is stopped" in outcome.decision.reason
     assert hypervisor.commands[-1] == ("a", size)
 
 

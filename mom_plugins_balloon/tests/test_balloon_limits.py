@@ -19,7 +19,7 @@ def a_guest(**known):
     return memory_of(**{"size": 2 * GIB, "maximum": 2 * GIB, "usable": 2 * GIB - 600 * MIB, "age": 1.0, **known})
 
 
-STOPPED = "the shrink under way is stopped"
+STOPPED = "the shrink in progress is stopped"
 PERMITTED = {
     "a shrink to more than the need is left as it is": (GIB, {}, GIB, ""),
     "one below the need ends at the need and the reserve": (100 * MIB, {}, 664 * MIB, "the guest needs 664 MiB with its reserve"),

@@ -30,7 +30,7 @@ class Arrivals:
     def see(
         self, kept: Mapping[str, KeptReservation], snapshot: Snapshot, now: float
     ) -> tuple[Mapping[str, KeptReservation], Sequence[KeptReservation]]:
-        """Return changed reservations by id, and those whose guest is gone."""
+        """Return changed reservations keyed by id, and reservations whose guest is gone."""
         changed: dict[str, KeptReservation] = {}
         ended: list[KeptReservation] = []
         for identity, reservation in kept.items():
@@ -42,18 +42,18 @@ class Arrivals:
                 vacant = replace(reservation, guest="", guest_name="", incarnation="", taken_at=None)
                 changed[identity] = reservation.before or vacant
                 name = printable(reservation.guest_name)
-                self._context.log.warning("guest %s no longer exists: its reservation %s waits for another guest", name, identity)
+                self._context.log.warning("guest %s no longer exists: its reservation %s is kept for another guest", name, identity)
         lasting = {identity: changed.get(identity, reservation) for identity, reservation in kept.items() if reservation not in ended}
         for reservation, guest in self._matched([*lasting.values()], snapshot, now):
             matched = replace(reservation, guest=guest.id, guest_name=guest.name, incarnation=guest.incarnation, taken_at=now)
             changed[reservation.id] = lasting[reservation.id] = matched
-            self._context.log.info("guest %s takes reservation %s", printable(guest.name), reservation.id)
+            self._context.log.info("guest %s uses reservation %s", printable(guest.name), reservation.id)
         takers = [(entry.guest, snapshot.guests.get(entry.guest) or self._takers.get(entry.guest)) for entry in lasting.values()]
         self._takers = {identity: guest for identity, guest in takers if guest is not None}
         return changed, ended
 
     def kept_kib(self, reservation: KeptReservation, *, now: bool = False) -> int:
-        """Return the part that the guest has not touched.
+        """Return the part of a reservation that its guest has not touched.
 
         :param now: read the RSS now; a booting guest touches gigabytes between two cycles
         """

@@ -1,4 +1,4 @@
-"""The plugin's file `balloon.json`: facts for the next mom.
+"""The plugin's file `balloon.json`: facts for the next mom process.
 
 Guests do not survive a reboot, so writes need not survive a power failure.
 """
@@ -26,7 +26,7 @@ class StartedSize(NamedTuple):
     incarnation: str
     size: Kib
     maximum: Annotated[int, Field(ge=0, lt=1 << 53)]
-    """0: unknown."""
+    """0 if unknown."""
 
     @property
     def is_below(self) -> bool:
@@ -40,7 +40,7 @@ class StartedSize(NamedTuple):
     def must_follow(self, size: float | None, maximum: float | None, age: float | None) -> bool:
         """Return whether the maximum became known, or changed while the guest had all its memory.
 
-        :param age: of the statistics
+        :param age: age of the statistics
         """
         if not maximum or not self.maximum:
             return bool(maximum)
@@ -66,7 +66,7 @@ class UnfinishedSweep(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class BalloonState:
-    """Facts for the next mom, by guest id."""
+    """Facts for the next mom process, keyed by guest id."""
 
     starts: Mapping[str, StartedSize] = field(default_factory=dict)
     shrinks: Mapping[str, UnfinishedShrink] = field(default_factory=dict)
@@ -82,7 +82,7 @@ class BalloonFile:
             "reservations have ended, sizes at the start come from the ledger, and guests whose balloons are still moving count as resized"
             " by another process"
         )
-        self._file = context.state_file("balloon.json", "the file of the plugin balloon", TypeAdapter(BalloonState), loss=loss)
+        self._file = context.state_file("balloon.json", "the file of the balloon plugin", TypeAdapter(BalloonState), loss=loss)
         self._serves = context.serves
         self._lock = threading.RLock()
         self._state: BalloonState | None = None
@@ -103,7 +103,7 @@ class BalloonFile:
         return self._file.left
 
     def leave(self) -> None:
-        """Stop writing."""
+        """Stop writing the file: it has another owner."""
         self._file.left = True
 
     def change(self, **parts: Any) -> None:
@@ -128,7 +128,7 @@ class BalloonFile:
                 self.write()
 
     def read_again(self) -> None:
-        """Load changes that the plugin before the reload wrote later."""
+        """Load changes that the replaced plugin wrote until the reload took effect."""
         with self._lock, suppress(StateError):
             if self._is_written:
                 self._state = self._file.look() or BalloonState()

@@ -1,4 +1,4 @@
-"""Records of all guests by id, including guests missing from the last lists."""
+"""Records of all guests keyed by id, including guests missing from the last lists."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from mom_plugins_balloon.seen import CycleFacts, DescribedGuests, describe, obst
 from mom_plugins_balloon.sizes import SizeRequest
 
 LISTS_UNTIL_GONE: Final = 3
-"""Consecutive lists without a guest after which it is gone: one of several hypervisors may not answer."""
+"""Number of consecutive lists without a guest after which the guest is gone: one of several hypervisors might not answer."""
 
 
 class BalloonedGuests:
     """Records of all guests, and the last snapshot.
 
-    :param dead_band: KiB; distance to the target at which a guest has arrived
+    :param dead_band: KiB; a guest this close to its target has reached it
     :param start_rest: seconds in which mom takes no memory from a new guest
     :param age_of: returns the age of a guest's process in seconds
     """
@@ -36,18 +36,18 @@ class BalloonedGuests:
     ) -> None:
         self.dead_band, self._start_rest, self._age_of = dead_band, start_rest, age_of
         self.tolerance = 2 * dead_band
-        """KiB. A size this near to mom's target is mom's: changes within the dead band are never sent."""
+        """KiB. A size this close to mom's target counts as set by mom, because mom never sends changes within the dead band."""
         self.snapshot = Snapshot()
         self.changed_before: Container[tuple[str, str]] = ()
-        """Ids and incarnations of guests that an earlier mom resized, or this one before a reload."""
+        """Ids and incarnations of guests that mom resized before its restart or reload."""
         self.asked_before: dict[str, UnfinishedShrink] = {}
-        """By guest id."""
+        """Unfinished shrinks from before the restart or reload, keyed by guest id."""
         self.earlier: Mapping[str, str] | None = None
-        """Incarnations of guests older than mom, by id; None: all guests of the first list."""
+        """Incarnations of guests older than mom, keyed by id; None if all guests of the first list are older."""
         self.promise_unknown: Set[str] = frozenset()
         self._had_guests = False
         self._below_hard = False
-        """The host is below its hard watermark, so new guests shrink too."""
+        """Whether the host is below its hard watermark, so that new guests shrink too."""
         self._pasts: dict[str, Remembered] = {}
         """In the order of `_listed`."""
         self._listed: Sequence[Guest] = ()
@@ -55,12 +55,12 @@ class BalloonedGuests:
         """Guests missing from the last lists; only guests with an incarnation, which identifies them later."""
         self._described: DescribedGuests | None = None
         self._replays = replays
-        """mom replays a recording, so requests come from its snapshots."""
+        """Whether mom replays a recording, so that requests come from the recording's snapshots."""
         self._statistics_made: dict[str, float] = {}
-        """Times of the last statistics by guest id, in a replay."""
+        """Times of the last statistics keyed by guest id, in a replay."""
 
     def incarnations(self) -> dict[str, str]:
-        """Return incarnations by id, including missing guests."""
+        """Return incarnations keyed by guest id, including missing guests."""
         return {identity: past.incarnation for identity, past in (self._missing | self._pasts).items()}
 
     def of(self, identity: str) -> Remembered | None:

@@ -48,7 +48,7 @@ class GuestFields(Protocol):
     """Hypervisor with fields of the last listed guests."""
 
     def fields(self, guests: Sequence[Guest]) -> Mapping[str, Mapping[str, Value]]:
-        """Return guests' fields by guest id."""
+        """Return guests' fields keyed by guest id."""
 
 
 def is_here(root: Path) -> bool:

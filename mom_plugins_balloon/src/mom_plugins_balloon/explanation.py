@@ -24,10 +24,10 @@ from mom_plugins_balloon.states import MemoryState
 _OVERSOLD: Final = "the host cannot keep all promises, and the lowest priority loses first"
 
 LONGEST_LINE: Final = 200
-"""Characters of a reason."""
+"""Maximum characters of a reason."""
 
 _PROMISES: Final = ("balloon_min", "mem_guarantee", "mem_promised", "guest_guarantee")
-"""Promises of the operator or the management system, of the class, and the largest."""
+"""Fields of promises: by the operator or the management system, by the class, and the largest."""
 
 
 class Sizes(NamedTuple):
@@ -35,7 +35,7 @@ class Sizes(NamedTuple):
 
     memory: GuestMemory
     used: float | None
-    """At the time of the statistics."""
+    """Memory in use at the time of the statistics."""
     started: float | None
     guarantee: float | None
     promised: float | None
@@ -140,7 +140,7 @@ class BalloonExplainer(Explainer):
 
 
 def _who_promised(guest: Guest, promised: float | None, declared: Declarations) -> str:
-    """Return the source of a promise of this size; empty: no single promise is as large."""
+    """Return the source of a promise of this size, or an empty string if no single promise is as large."""
     specs = (declared.fields.get((Scope.GUEST, name)) for name in _PROMISES if promised and guest.number(name) == promised)
     return next((spec.source for spec in specs if spec is not None), "")
 

@@ -22,13 +22,13 @@ class ShrinkLimits:
     reserve_kib: float
     """Memory that a guest keeps above its need."""
     reserve_share: float
-    """That memory as a ratio of the need; the larger of both counts."""
+    """The same memory as a ratio of the need; the larger of both counts."""
     stale_after: float
     """Maximum age of statistics in seconds."""
 
 
 class Limit(Enum):
-    """Reason against the wanted size. From `PAUSED` on: the guest must not shrink at all now."""
+    """Reason against the wanted size. For `PAUSED` and later members, the guest must not shrink at all now."""
 
     UNSETTLED = "{unsettled}"
     MAXIMUM = "above the guest's maximum of {maximum}"
@@ -46,7 +46,7 @@ class Limit(Enum):
     SWAPS = "the guest swaps {swapping}/s: it lacks memory"
 
     def words(self, guest: GuestMemory, limits: ShrinkLimits) -> str:
-        """Return this limit with the guest's figures."""
+        """Return this limit in words, with the guest's sizes."""
         return self.value.format(
             maximum=format_kib(guest.maximum or 0.0),
             guarantee=format_kib(_guarantee(guest)),
@@ -61,7 +61,7 @@ class Limit(Enum):
 
 
 class GateResult(NamedTuple):
-    """Permitted size in KiB (None: no change), and the limit that the wanted size violates."""
+    """Permitted size in KiB (None for no change), and the limit that the wanted size violates."""
 
     size: int | None
     limit: Limit | None = None
@@ -113,11 +113,11 @@ def permitted(target: Value, guest: GuestMemory, limits: ShrinkLimits) -> GateRe
         return GateResult(None, reason=f"{target:g} KiB is not a valid size for a guest")
     passed = gate(int(target), guest, limits)
     why = "" if passed.limit is None else passed.limit.words(guest, limits)
-    return passed._replace(reason=f"{why}; the shrink under way is stopped" if passed.stops else why)
+    return passed._replace(reason=f"{why}; the shrink in progress is stopped" if passed.stops else why)
 
 
 def never_shrunk(guest: GuestMemory, limits: ShrinkLimits) -> Limit | None:
-    """Return why this guest must not shrink at all now; None: it may."""
+    """Return why this guest must not shrink at all now; None if it may."""
     statistics = guest.statistics
     if guest.obstacle:
         return Limit.HELD
@@ -131,13 +131,13 @@ def never_shrunk(guest: GuestMemory, limits: ShrinkLimits) -> Limit | None:
 
 
 def floor_kib(guest: GuestMemory, limits: ShrinkLimits) -> int | None:
-    """Return need and reserve in KiB. None: the need is unknown."""
+    """Return need and reserve in KiB; None if the need is unknown."""
     need = need_kib(guest)
     return None if need is None else math.ceil(need + max(limits.reserve_kib, limits.reserve_share * need))
 
 
 def need_kib(guest: GuestMemory) -> float | None:
-    """Return the KiB that a guest could give up only by swapping. None: unknown."""
+    """Return the KiB that a guest could give up only by swapping; None if unknown."""
     usable, then = guest.statistics.usable, size_then(guest)
     if usable is None:
         return None
@@ -145,17 +145,17 @@ def need_kib(guest: GuestMemory) -> float | None:
 
 
 def least_kib(guest: GuestMemory, limits: ShrinkLimits) -> int | None:
-    """Return the smallest permitted size in KiB; None: the guest must not shrink."""
+    """Return the smallest permitted size in KiB; None if the guest must not shrink."""
     passed = gate(MINIMUM_KIB + 1, guest, limits)
     return None if passed.stops or passed.size is None or passed.size >= (guest.size or 0.0) else passed.size
 
 
 def most_kib(maximum: float | None, size: float | None, room: float | None, rss: float | None, qemu_overhead: float | None) -> float | None:
-    """Return a guest's largest size in KiB: its maximum, or less due to its control group's limit. None: unknown.
+    """Return a guest's largest size in KiB: its maximum, or less due to its control group's limit. None if unknown.
 
     If guest memory and QEMU's own memory exceed the group's limit, the kernel may kill the guest.
 
-    :param room: KiB that the group can still take; None: no limit
+    :param room: KiB that the group can still take; None if it has no limit
     """
     if maximum is None or size is None or room is None or rss is None:
         return maximum

@@ -14,7 +14,7 @@ KILLED_SECONDS: Final = 600.0
 """s. A kill is reported this long, so that an operator who was woken by an alert still sees it."""
 
 NAMED: Final = 3
-"""The others are counted."""
+"""Maximum number of guests named. The others are counted."""
 
 COLUMNS: Final = (
     GuestColumn(
@@ -74,14 +74,14 @@ class KilledPrograms:
             self._counts = {guest.id: self._counts[guest.id] for guest in snapshot.listed if guest.id in self._counts}
 
     def lately(self) -> Mapping[str, int]:
-        """Return recent kills by guest id."""
+        """Return recent kills keyed by guest id."""
         lately = Counter[str]()
         for kill in self.kills:
             lately[kill.guest.id] += kill.programs
         return lately
 
     def counts(self, guests: Sequence[Guest]) -> Sequence[Value]:
-        """Return these guests' recent kills; None: the guest reports no count."""
+        """Return these guests' recent kills; None if the guest reports no count."""
         lately = self.lately()
         return [lately.get(guest.id, 0 if guest.id in self._reporting else None) for guest in guests]
 

@@ -18,7 +18,7 @@ MOST_KIB: Final = 1 << 40
 
 LEAST_SECONDS: Final = 1.0
 LONGEST_SECONDS: Final = 86400.0
-"""s. Reservations are for launches; `host_free` of the plugin balloon keeps memory for longer."""
+"""s. Reservations are for launches; `host_free` of the balloon plugin keeps memory for longer."""
 
 MOST_RESERVATIONS: Final = 256
 """A management system that requests more has an error."""
@@ -36,7 +36,7 @@ class KeptReservation:
     id: str
     memory_kib: Annotated[int, Field(ge=LEAST_KIB, le=MOST_KIB)]
     name: str
-    """Pattern of a guest's name or id; empty: any guest that fits."""
+    """Pattern of a guest's name or id, or an empty string for any guest that fits."""
     who: str
     created: _Moment
     made: _Moment
@@ -47,10 +47,10 @@ class KeptReservation:
     incarnation: str = ""
     taken_at: _Moment | None = None
     launch: str = ""
-    """Id or name of the only guest that may take it before `launch_until`."""
+    """Id or name of the only guest that may use the reservation before `launch_until`."""
     launch_until: _Moment = 0.0
     before: KeptReservation | None = None
-    """Earlier reservation that the launch took over; None: there was none."""
+    """Earlier reservation that the launch took over; None if there was none."""
 
     @property
     def is_of_launch(self) -> bool:

@@ -16,10 +16,10 @@ from mom_plugins_balloon.parameters import LaunchSettings, WhenShort
 from mom_plugins_balloon.reservations import HostReservations
 
 COME_SECONDS: Final = 60.0
-"""s. After the wait, mom keeps the memory for a guest that starts slowly."""
+"""s. After the wait, mom keeps the memory this long for a guest that starts slowly."""
 
 MOST_WAITING: Final = 8
-"""Each occupies one of libvirtd's 20 threads."""
+"""Maximum number of waiting launches. Each occupies one of libvirtd's 20 threads."""
 
 _LOOK_SECONDS: Final = 0.5
 """s. A launch ends if its caller has not polled for this long after the wait."""
@@ -36,7 +36,7 @@ class HostLaunches:
     context: PluginContext
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _waiting: dict[str, float] = field(default_factory=dict)
-    """By reservation id."""
+    """Ends of the waits, keyed by reservation id."""
 
     def begin(self, guest: LaunchedGuest, *, patience: float, who: str = "") -> Launch:
         """Reserve memory, and return whether the guest may start."""
@@ -73,7 +73,7 @@ class HostLaunches:
         return Launch(guest, LaunchState.STARTS, note="mom only observes: nothing was reserved for it")
 
     def _short(self, launch: Launch, room: Room, who: str) -> Launch:
-        """Decide a launch with too little memory. A guest that starts anyway gets the largest possible part."""
+        """Decide on a launch with too little memory. A guest that starts anyway gets the largest possible part."""
         if self.settings.when_short is WhenShort.REFUSE:
             return self._refuse(launch)
         left, free, gives = max(0.0, launch.until - self.context.monotonic()), room.unreserved_kib, room.can_free_kib

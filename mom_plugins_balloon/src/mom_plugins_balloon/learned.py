@@ -1,4 +1,4 @@
-"""Habits that mom learns from one guest's past. Records are frozen; `after` returns the next one.
+"""Habits that mom learns from one guest's past. Records are frozen; `after` returns the next record.
 
 Sizes are KiB, times monotonic seconds. A peak counts in full for `memory_seconds`. After the same time again, a third is left.
 """
@@ -19,7 +19,7 @@ LATE_SECONDS: Final = 3.0
 """s. Statistics may be this much older than reported: guests send them every 2 s, hypervisors up to 1 s late."""
 
 PROCESS_KIB: Final = 64 * 1024.0
-"""KiB of QEMU itself until mom has learned it: 48 MiB with KVM, more without. Too small costs one useless sweep."""
+"""KiB. Assumed memory of QEMU itself until mom has learned it: 48 MiB with KVM, more without. Too small a value costs one useless sweep."""
 
 VAIN_SHARE: Final = 0.5
 VAIN_KIB: Final = 40 * 1024.0
@@ -38,7 +38,7 @@ KILLED_SHARE: Final = 0.5
 
 BASELINE_SHARE: Final = 0.6
 BURST_SHARE: Final = 0.8
-"""Ratios of the peak. A burst has come again when the use was below the first and rises above the second."""
+"""Ratios of the peak. A burst has come again when the use was below the first ratio and rises above the second."""
 
 BETWEEN_BURSTS_SECONDS: Final = 5.0
 """s. An older peak belongs to another burst."""
@@ -53,7 +53,7 @@ class LastStatistics(NamedTuple):
 
     made: float
     used: float
-    """May include the balloon."""
+    """Used memory, which may include the balloon."""
     total: float
     size: float | None
 
@@ -64,11 +64,11 @@ class KernelMemory(NamedTuple):
     reserved: float | None = None
     """Memory that the total does not include."""
     counts_balloon: bool = False
-    """The total includes the memory in the balloon (Windows, autodeflate)."""
+    """Whether the total includes the memory in the balloon (Windows, autodeflate)."""
     ballooned: float = 0.0
     """Memory in the balloon that the last total included."""
     total: float | None = None
-    """Last total without the balloon; None: the balloon was moving."""
+    """Last total without the balloon; None if the balloon was moving."""
 
     def after(
         self, last: LastStatistics, total: float, size: float | None, size_before: float | None, made: float, request: SizeRequest | None
@@ -303,7 +303,7 @@ class LearnedHabits(NamedTuple):
         return usage._replace(stall_floor=usage.stall_floor.after_kills(usable, lacked, now)) if lacked > 0 else usage
 
     def after_absence(self) -> LearnedHabits:
-        """Return the record after a cycle without guests: growth in that time did not happen at once."""
+        """Return the record after a cycle without guests: growth in that period did not happen at once."""
         return self._replace(process=self.process._replace(rss=None, growth_counted=0.0))
 
     def after_plug(self, kib: float) -> LearnedHabits:
@@ -320,7 +320,7 @@ class LearnedHabits(NamedTuple):
         return self._replace(kept_headroom=KeptHeadroom(most, now))
 
     def after_sweep(self, outcome: SweepOutcome) -> LearnedHabits | None:
-        """Return the record after a sweep of all idle memory with almost no gain: QEMU itself holds it. None in other cases."""
+        """Return the record after a sweep of all idle memory with almost no gain: QEMU itself holds that memory. None in other cases."""
         held, overhead = self.process.held, self.process.qemu_overhead
         if outcome.resident is None or held is None:
             return None
@@ -334,7 +334,7 @@ class LearnedHabits(NamedTuple):
 
 
 def first_learned(guest: GuestMemory, now: float) -> LearnedHabits | None:
-    """Return the record of a guest's first report; None: incomplete statistics."""
+    """Return the record of a guest's first report; None if its statistics are incomplete."""
     rss, size, said = guest.process.rss, guest.size, guest.statistics
     age, total, usable, caches = said.age, said.total, said.usable, said.caches
     if age is None or total is None or usable is None:

@@ -19,8 +19,8 @@ FREED_SECONDS: Final = 60.0
 """s. Memory freed longer ago does not matter: free pages have been reported by then."""
 
 KEPT_SECONDS: Final = 60.0
-"""s. A guest that ran out keeps the memory that it got. If it needs it, it runs out again before: most killed programs restart
-within 30 s."""
+"""s. A guest that ran out keeps the memory that it got for this time. If it needs that memory, it runs out again earlier: most killed
+programs restart within 30 s."""
 
 GROWTH_FACTOR: Final = 2.0
 """Ratio of a guest's fastest growth to its mean between two statistics, 2 s apart (a burst of 700 MiB)."""
@@ -32,7 +32,7 @@ class Learning:
     """Habits of all guests, and their total growth.
 
     :param memory_seconds: a peak counts in full for this time
-    :param growth_rate: KiB/s for guests observed for less than that
+    :param growth_rate: KiB/s for guests observed for less than `memory_seconds`
     """
 
     def __init__(self, memory_seconds: float, growth_rate: float) -> None:
@@ -81,7 +81,7 @@ class Learning:
             self.growth_kib = growth + (self.growth_kib - growth) * math.exp(-passed / self._seconds)
 
     def columns(self, records: Sequence[Remembered]) -> dict[str, Sequence[Value]]:
-        """Return these guests' fields; None: not learned yet."""
+        """Return these guests' fields; None if not learned yet."""
         rows = [
             _NOTHING
             if (learned := record.learned) is None

@@ -33,16 +33,16 @@ class HostMemory(NamedTuple):
     low: float
     """Watermark, at most `hard`: below it, no guest grows beyond its guarantee."""
     reserved: float = 0.0
-    """For launches."""
+    """Memory reserved for launches."""
     cold: float = 0.0
     """Gain from cold memory in the last cycle."""
     interval: float = 5.0
     backs_bursts: bool = False
-    """Headroom for bursts must be available on the host (goal `safe`)."""
+    """Whether headroom for bursts must be available on the host (goal `safe`)."""
     reaction: float = UNKNOWN_REACTION_SECONDS
     """Seconds until a guest that grows during its sweep has its headroom back."""
     ahead: float = 0.0
-    """To keep available for guests' expected growth."""
+    """Memory to keep available for guests' expected growth."""
     cycle: int = 0
 
     @property
@@ -108,7 +108,7 @@ class ProcessMemory(NamedTuple):
     hollow: float | None = None
     """Memory that the host does not back. A balloon mostly gets it first."""
     freed_age: float | None = None
-    """Time since the guest last freed memory; None: not recently."""
+    """Time since the guest last freed memory; None if that was not recently."""
 
     @property
     def backed(self) -> float | None:
@@ -122,7 +122,7 @@ class Habits(NamedTuple):
     kernel_reserved: float | None = None
     """Memory that `KernelStatistics.total` does not include."""
     counts_balloon: float | None = None
-    """1: `KernelStatistics.total` includes the memory in the balloon (Windows, autodeflate)."""
+    """1 if `KernelStatistics.total` includes the memory in the balloon (Windows, autodeflate)."""
     peak: float | None = None
     recent_growth: float = 0.0
     """Growth of its use or RSS since the previous statistics."""
@@ -148,9 +148,9 @@ class SweepState(NamedTuple):
     """Memory that recent sweeps were planned for and did not get."""
     under_way: float | None = None
     reporting: float | None = None
-    """1: free page reporting."""
+    """1 with free page reporting."""
     autodeflate: float | None = None
-    """1: the balloon deflates by itself when the guest's kernel runs out of memory."""
+    """1 if the balloon deflates by itself when the guest's kernel runs out of memory."""
 
 
 class GuestMemory(NamedTuple):
@@ -164,13 +164,13 @@ class GuestMemory(NamedTuple):
     guarantee: float = 0.0
     """Part of the largest promise that the host can keep."""
     reach: float | None = None
-    """Smallest size that the balloon can reach; None: any."""
+    """Smallest size that the balloon can reach; None for any size."""
     statistics: KernelStatistics = KernelStatistics()
     process: ProcessMemory = ProcessMemory()
     habits: Habits = Habits()
     sweeps: SweepState = SweepState()
     target: float | None = None
-    """Last request."""
+    """Last requested size."""
     target_age: float | None = None
     on_its_way: bool = False
     largest: float | None = None
@@ -178,15 +178,15 @@ class GuestMemory(NamedTuple):
     start_rest: float | None = None
     """Time until mom takes memory from a new guest."""
     cost: float | None = None
-    """Relative to an ordinary guest; None: 1."""
+    """Cost of taking memory, relative to an ordinary guest; None for 1."""
     rise: float | None = None
-    """0: no growth expected; None: no forecast."""
+    """Expected growth; None without a forecast."""
     obstacle: str = ""
-    """Why the guest must not shrink, whatever it reports; empty: it may."""
+    """Why the guest must not shrink, whatever it reports; an empty string if it may."""
     pause: str = ""
-    """Why no new shrink may begin now, although a running one continues; empty: one may."""
+    """Why no new shrink may begin now, although a running shrink continues; an empty string if one may."""
     unsettled: str = ""
-    """Why the size must not change at all yet; empty: it may."""
+    """Why the size must not change at all yet; an empty string if it may."""
 
 
 FIELDS: Final[Mapping[str, str]] = {
@@ -202,14 +202,14 @@ FIELDS: Final[Mapping[str, str]] = {
     "size": "balloon_cur", "reach": LEAST, "target": CONTROL, "target_age": "balloon_target_age", "start_rest": START_REST,
     "cost": "reclaim_cost",
 }  # fmt: skip
-"""Fields of a snapshot by attribute. To add a fact, add it to a record and to this table."""
+"""Fields of a snapshot keyed by attribute. To add a fact, add it to a record and to this table."""
 
 
 def size_then(guest: GuestMemory) -> float:
     """Return the guest's size when its statistics were made, or more.
 
-    Hypervisors report sizes up to a second late, so the kernel's total counts. If it includes the balloon or is unknown, the largest size
-    since then counts.
+    Hypervisors report sizes up to a second late, so the kernel's total counts. If the total includes the balloon or is unknown, the largest
+    size since then counts.
     """
     total, reserved = guest.statistics.total, guest.habits.kernel_reserved
     if total is not None and reserved is not None and not guest.habits.counts_balloon:

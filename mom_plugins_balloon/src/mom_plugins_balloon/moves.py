@@ -1,7 +1,7 @@
 """Guests that are about to be moved: mom sweeps them, so that QEMU does not send freed memory, and returns memory that it took.
 
 QEMU sends a swept page as nine bytes. A guest keeps its size when it moves, and the new host may not know its original size, so mom
-restores it before.
+restores that size before.
 
 A plugin that knows of a move sets the field `give_back`. mom then returns the guest's memory, and keeps its size until the field is empty.
 `prepare` waits in its caller's thread while the next cycles decide.
@@ -56,17 +56,17 @@ class _Request:
     begun: bool = False
     answer: str = ""
     later: bool = False
-    """The sweep waits for others and may be requested again."""
+    """Whether the sweep waits for other sweeps, and may be requested again."""
     _over: threading.Event = field(default_factory=threading.Event)
 
     def end(self, answer: str, *, later: bool = False) -> None:
-        """Set the outcome, unless there is one."""
+        """Set the request's outcome, unless it has one."""
         if not self._over.is_set():
             self.answer, self.later = answer, later
             self._over.set()
 
     def wait(self) -> bool:
-        """Return whether the request ends in time."""
+        """Wait; return whether the request ended before its deadline."""
         return self._over.wait(max(0.0, self.until + (END_SECONDS if self.sweep else 0.0) - time.monotonic()))
 
 
@@ -117,7 +117,7 @@ class LeavingGuests:
     # --- in each cycle -------------------------------------------------------------------------------------------------------------------
 
     def decisions(self, snapshot: Snapshot, source: Source) -> Iterator[Decision]:
-        """Yield sizes for guests before a move or change."""
+        """Yield sizes for guests that are about to be moved or changed."""
         with self._lock:
             requests = dict(self._requests)
         self._decided = {}
@@ -177,7 +177,7 @@ class LeavingGuests:
         return host is not None and headroom_returns(host, self.law)
 
     def _size_before(self, identity: str, entries: Mapping[str, LedgerEntry] | None = None) -> int | None:
-        """Return the guest's size before mom shrank it; None: not mom's doing."""
+        """Return the guest's size before mom shrank it; None if mom did not."""
         entry = (self.started.changes() if entries is None else entries).get(identity)
         guest, record = self.records.snapshot.guests.get(identity), self.records.of(identity)
         size = None if guest is None else guest.number("balloon_cur")
@@ -194,7 +194,7 @@ class LeavingGuests:
     # --- around each write ---------------------------------------------------------------------------------------------------------------
 
     def moving(self, snapshot: Snapshot) -> Mapping[str, str]:
-        """Return why moving guests must not shrink, by guest id."""
+        """Return why moving guests must not shrink, keyed by guest id."""
         reasons = dict[str, str]()
         if (moves := self.context.service(GuestMoves)) is not None:
             for guest in snapshot.guests.values():

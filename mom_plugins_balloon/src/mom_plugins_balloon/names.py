@@ -25,17 +25,17 @@ EXPECTED: Final = "mem_used_expected"
 EXPECTED_SOON: Final = "mem_used_expected_soon"
 RISES_IN: Final = "mem_rises_in"
 WEIGHT: Final = "mem_expected_weight"
-"""Fields of a forecasting plugin: expected growth of all guests; and of each guest its usual use, its largest use soon, the seconds until
+"""Fields of a forecasting plugin. Of all guests: the expected growth. Of each guest: its usual use, its largest use soon, the seconds until
 it grows, and the weight of the forecast."""
 
 STOPPED_BELOW: Final = "mem_evicts_below"
-"""Host field: with less available, a platform such as Kubernetes evicts guests. The watermarks are above it."""
+"""Host field: with less available memory, a platform such as Kubernetes evicts guests. The watermarks are above this amount."""
 
 GROUP_ROOM: Final = "host_limit_room"
 """Field: memory that a guest can still take within the limits of its control groups."""
 
 LEAST: Final = "balloon_least"
-"""Field: smallest size that a guest's balloon can reach; unknown: any."""
+"""Field: smallest size that a guest's balloon can reach; unknown if it can reach any."""
 
 GIVE_BACK: Final = "give_back"
 """Field: why mom returns the guest's memory and then keeps its size."""

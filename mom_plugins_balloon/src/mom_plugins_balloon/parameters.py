@@ -19,7 +19,7 @@ SLOW_BALLOON_KIB_PER_SECOND: Final = 450_000.0
 """KiB/s of a slow balloon; limits how long mom waits for a guest."""
 
 UNKNOWN_REACTION_SECONDS: Final = 0.5
-"""s to notice growth during a sweep and return the headroom, until measured. At most 0.45 s without KVM on a busy host
+"""s. Assumed time to notice growth during a sweep and return the headroom, until measured. At most 0.45 s without KVM on a busy host
 (benchmarks/sweeps/bench_collisions.py)."""
 
 
@@ -29,16 +29,16 @@ class LawParameters(StrictModel):
     # --- the host
 
     return_above: Annotated[float, Field(ge=1, le=100)] = 1.5
-    """Times the high watermark: with more available, guests get memory back. The gap prevents a new shortage."""
+    """Times the high watermark: with more available memory, guests get memory back. The gap prevents a new shortage."""
     tight_below: Annotated[float, Field(ge=0, le=1)] = 0.7
-    """Times the high watermark: with less available, mom takes part of guests' margins."""
+    """Times the high watermark: with less available memory, mom takes part of guests' margins."""
     bursts_above: Annotated[float, Field(ge=1, le=100)] = 1.25
-    """Times the hard watermark: with more available, guests get their headroom for bursts back."""
+    """Times the hard watermark: with more available memory, guests get their headroom for bursts back."""
     slack: Annotated[float, Field(ge=0, le=1)] = 0.02
     """Times the high watermark: for a smaller shortage, mom takes no page cache and no margins."""
     rise_share: Annotated[float, Field(ge=0, le=1)] = 1.0
-    """Ratio of the growth that the plugin `forecast` expects. mom makes this much available in advance, without harm to guests. 0: ignore
-    forecasts."""
+    """Ratio of the growth that the `forecast` plugin expects. mom makes this much memory available in advance, without harm to guests. 0
+    ignores forecasts."""
 
     # --- a guest's own memory
 
@@ -60,10 +60,10 @@ class LawParameters(StrictModel):
     exhausted: Ratio = 0.1
     """Times the margin: with less usable memory, a guest needs more than its past shows."""
     grows_share: Annotated[float, Field(ge=0, le=1)] = 0.5
-    """Ratio of the memory taken from a guest: its growth if it needs more than its past shows."""
+    """Ratio of the memory taken from a guest. The guest grows by this much if it needs more than its past shows."""
 
     fills: Annotated[float, Field(ge=0, le=1)] = 0.25
-    """Ratio of usable memory. A guest with more page cache fills new memory with page cache."""
+    """Ratio of usable memory. A guest with more page cache than this fills new memory with page cache."""
 
     # --- how memory moves
 
@@ -94,19 +94,19 @@ class LawParameters(StrictModel):
     """A guest with free page reporting is swept after this time without freed memory. Linux reports every 2 s, and has finished after two
     rounds without any."""
     start_rest: Annotated[Duration, Field(ge=0, le=3600)] = 60.0
-    """mom takes no memory from a new guest for this time after its first statistics, unless the host is below its hard watermark: its use
-    does not show the need of its programs yet. A guest whose process is older is not new."""
+    """mom takes no memory from a new guest for this time after its first statistics, unless the host is below its hard watermark. A new
+    guest's use does not show the need of its programs yet. A guest whose process is older is not new."""
     return_share: Annotated[float, Field(gt=0, le=1)] = 0.10
     """Ratio of a guest's maximum that mom returns in one cycle, or a `step` if that is more. Returns are slower than reclaim, because
     touched memory must be reclaimed again."""
     untouched_share: Annotated[float, Field(ge=0, le=1)] = 0.5
-    """Ratio of returned memory that guests have not touched; it counts as used before stalling guests grow."""
+    """Ratio of returned, untouched memory that counts as used before stalling guests grow."""
     statistics_age: Annotated[Duration, Field(gt=0, le=600)] | None = None
     """mom ignores older statistics. Unset: 1.6 cycles, at least 2 s, because ages are in whole seconds."""
 
 
 class WhenShort(StrEnum):
-    """What happens to a launch whose memory does not become available in time."""
+    """Action for a launch whose memory does not become available in time."""
 
     WARN = "warn"  #: the guest starts, and mom logs the missing memory
     REFUSE = "refuse"  #: the guest does not start, and the caller gets the reason
@@ -116,7 +116,7 @@ class LaunchSettings(StrictModel):
     """Launches: a hypervisor's hook, or another program, asks mom before it starts a guest (`mom hook`)."""
 
     wait: Annotated[Duration, Field(ge=0, le=300)] = 10.0
-    """Longest time that a start waits for its memory. After an increase, run `mom hook install` again."""
+    """Longest delay of a guest's start until its memory is available. After an increase, run `mom hook install` again."""
     when_short: WhenShort = WhenShort.WARN
     """If the memory is not available in time: `warn` starts the guest, `refuse` does not."""
 
@@ -125,8 +125,8 @@ class ReservationSettings(StrictModel):
     """Settings of reservations for launches."""
 
     host_keeps: Size | None = None
-    """Memory that the host keeps available in addition to reservations. Unset: half of the least memory for its size (0.4 GiB of 24), or
-    the largest growth of all guests within 3 s. The policy must aim at more."""
+    """Memory that the host keeps available in addition to reservations. Unset: the larger of half of the least memory for the host's size
+    (0.4 GiB of 24 GiB), and the largest growth of all guests within 3 s. The policy must keep more available."""
     settle: Annotated[Duration, Field(ge=0, le=3600)] = 60.0
     """Longest time that mom keeps the reservation of an arrived guest, until it has touched all its memory."""
     launches: LaunchSettings = LaunchSettings()
@@ -148,7 +148,8 @@ class BalloonSettings(PluginSettings):
     """
 
     goal: StateGoal = StateGoal.BALANCED
-    """`density` (the host keeps the largest recent growth of its guests), `safe` (all memory that guests could take), or `balanced`."""
+    """`density` (the host keeps memory for the largest recent growth of its guests), `safe` (for all memory that guests could take), or
+    `balanced`."""
 
     remember_bursts: Annotated[Duration, Field(gt=0)] = 900.0
     """Time for which a guest's largest use counts in full. After the same time again, a third of the excess counts."""

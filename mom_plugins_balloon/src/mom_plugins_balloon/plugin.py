@@ -1,4 +1,4 @@
-"""Hooks of the plugin `balloon`: suggest, review, set and restore guests' sizes."""
+"""Hooks of the `balloon` plugin: suggest, review, set and restore guests' sizes."""
 
 from __future__ import annotations
 
@@ -152,13 +152,13 @@ class BalloonPlugin:
         self._file.leave()
 
     def _why_none_gives(self) -> str:
-        """Return why no guest shrinks for a launch; empty: guests shrink."""
+        """Return why no guest shrinks for a launch, or an empty string if guests shrink."""
         if self._context.observes:
             return "mom only observes"
         return "no enabled plugin has policies" if self._context.service(PolicyTexts) is None else self._why_policies_take_none()
 
     def _why_policies_take_none(self) -> str:
-        """Return why no policy takes memory from guests; empty: one does."""
+        """Return why no policy takes memory from guests, or an empty string if one does."""
         policies = self._context.service(PolicyTexts)
         if policies is None or policies_reserve(policy.text for policy in policies.state().texts.values()):
             return ""
@@ -283,7 +283,7 @@ class BalloonPlugin:
 
     @hookimpl
     def mom_review(self, snapshot: Snapshot, decisions: Sequence[Decision]) -> Iterable[Revision]:
-        """Check every decision on a size by the gate."""
+        """Check every decision on a size with the gate."""
         self._see(snapshot)
         limits = self._limits()
         sizes = [decision for decision in decisions if decision.control == CONTROL and decision.entity.id in snapshot.guests]

@@ -19,7 +19,7 @@ RECLAIM_SECONDS: Final = 30.0
 """s. A host that is short for longer is full: memory of a burst returns within some cycles."""
 
 FINDINGS_SHOWN: Final = 10
-"""The others are counted."""
+"""Maximum number of findings shown. The others are counted."""
 
 _OVERSOLD: Final = "move guests away, reduce their guarantees, or give the host more memory"
 _START_NO_MORE: Final = "start no more guests"
@@ -48,7 +48,7 @@ def conditions(
         message = f"guests may grow by {format_kib(growth or 0.0)} within 3 s, more than is available"
         yield Condition(GROWTH, message, "" if short else why, cure, Severity.WARNING, after=RECLAIM_SECONDS)
     if oversold:
-        cure = f"{_OVERSOLD}; memory of host_reserve (plugin balloon) cannot be promised to guests"
+        cure = f"{_OVERSOLD}; memory of host_reserve (balloon plugin) cannot be promised to guests"
         yield Condition(PROMISES, oversold, standing.losers(), cure, Severity.WARNING)
 
 
@@ -68,7 +68,7 @@ def promise_problems(standing: PromisesKept, source: Source) -> Iterable[Problem
             hint = "lower its guarantee, or raise its maximum memory; until then, mom takes no memory from the guest"
             yield Problem(source, message, promise.guest.entity, Severity.WARNING, hint)
     for guest, error in standing.unclear:
-        message = f"the guarantee in the guest's metadata is invalid, so mom takes nothing from it: {error.message}"
+        message = f"the guarantee in the guest's metadata is invalid, so mom takes nothing from the guest: {error.message}"
         yield Problem(source, message, guest.entity, Severity.ERROR, f"in the guest's metadata, {error.hint}")
 
 
@@ -115,7 +115,7 @@ MOVE_GUESTS: Final = "move guests away or shut some down"
 
 
 class Consumer(NamedTuple):
-    """Consumer of the host's memory: name, size in KiB, and cure."""
+    """Consumer of the host's memory: name, size in KiB, and advice."""
 
     name: str
     kib: float
@@ -156,7 +156,7 @@ def consumers(snapshot: Snapshot) -> Sequence[Consumer]:
 
 
 class Cause(NamedTuple):
-    """Largest consumers, whether guests are the largest, and a cure for each."""
+    """Largest consumers, whether guests are the largest, and advice on each."""
 
     text: str
     guests_first: bool

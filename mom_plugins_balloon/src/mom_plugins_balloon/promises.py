@@ -17,7 +17,7 @@ from mom_core import Guest, PluginContext, Portion, Scope, Snapshot, UnitError, 
 
 GUARANTEE = "mem_guarantee"
 GUARANTEE_SHARE = "mem_guarantee_share"
-"""Fields of promises by class: KiB, and ratio of the guest's maximum. The larger counts."""
+"""Fields of promises by class: in KiB, and as a ratio of the guest's maximum. The larger promise counts."""
 
 PLATFORMS_GUARANTEE = "balloon_min"
 """Field: promise of the management system in KiB, or that of the YAML file and the metadata."""
@@ -37,7 +37,7 @@ ORDINARY_PRIORITY = 50.0
 """On a scale of 0 to 100."""
 
 METADATA = "mem_guarantee"
-"""Guest property: promise in the guest's definition, as text."""
+"""Guest property: promise in the guest's definition, as a string."""
 
 AT_START: Final = "start"
 
@@ -54,15 +54,16 @@ class Promise(NamedTuple):
     kib: float
     priority: float
     firm: bool = True
-    """Does not depend on figures that the guest reports itself."""
+    """Whether the promise does not depend on figures that the guest reports itself."""
 
 
 def kept(promises: Mapping[Key, Promise], room_kib: float | None) -> dict[Key, int]:
     """Return the guarantee for each promise in KiB.
 
-    If promises exceed the room, those that are not firm shrink first, then the lowest priority; equal ones in proportion.
+    If promises exceed the room, promises that are not firm shrink first, then those of the lowest priority. Equal promises shrink in
+    proportion.
 
-    :param room_kib: None: unknown, every promise holds
+    :param room_kib: if None (unknown), every promise holds
     """
     whole = {identity: math.ceil(promise.kib) for identity, promise in promises.items()}
     excess = 0 if room_kib is None else sum(whole.values()) - max(0, math.floor(room_kib))
@@ -88,7 +89,7 @@ class GuestPromise(NamedTuple):
     """Part that does not depend on figures that the guest reports itself."""
     priority: float
     beyond: float | None = None
-    """If it exceeds the guest's maximum."""
+    """Largest promise if it exceeds the guest's maximum."""
     guarantee: int = 0
 
 
@@ -98,7 +99,7 @@ class PromisesKept:
 
     guests: Mapping[str, GuestPromise] = field(default_factory=dict)
     room: float | None = None
-    """KiB that the host can promise; None: unknown."""
+    """KiB that the host can promise; None if unknown."""
     unclear: Sequence[tuple[Guest, UnitError]] = ()
     unsettled: Set[str] = frozenset()
     """Guests with the promise `start` whose size at the start is unknown. They keep their present size."""
@@ -107,7 +108,7 @@ class PromisesKept:
 
     @cached_property
     def holds(self) -> Mapping[str, int]:
-        """Guarantees in KiB by guest id."""
+        """Guarantees in KiB keyed by guest id."""
         return {identity: promise.guarantee for identity, promise in self.guests.items()}
 
     @cached_property
@@ -117,7 +118,7 @@ class PromisesKept:
         return sorted(losers, key=lambda promise: (promise.priority, promise.guest.name))
 
     def of(self, guest: Guest) -> GuestPromise | None:
-        """Return a guest's promise; None: none, or the guest was restarted since."""
+        """Return a guest's promise; None if it has none, or was restarted since."""
         promise = self.guests.get(guest.id)
         return promise if promise is not None and promise.guest.incarnation == guest.incarnation else None
 
@@ -131,7 +132,7 @@ class PromisesKept:
         return {} if self.room is None else {PROMISED: math.ceil(self.total), "mem_promisable": int(self.room)}
 
     def oversold_by(self) -> str:
-        """Return the message that promises exceed the host; empty: they do not."""
+        """Return the message that promises exceed the host's memory, or an empty string if they do not."""
         if not self.shrunk or self.room is None:
             return ""
         return f"guests are promised {format_kib(self.total)}, but this host can promise only {format_kib(self.room)}"
@@ -169,7 +170,7 @@ _NOTHING: Final = (Portion(size=0), Portion(share=0.0))
 
 
 class _LastKnown:
-    """Last known figures, so that a missing one does not cost other guests their guarantees."""
+    """Last known figures, so that a missing figure does not cost other guests their guarantees."""
 
     def __init__(self) -> None:
         self._kib: dict[tuple[str, str], float] = {}
@@ -205,14 +206,14 @@ class Guarantees:
     of_file: Callable[[Guest], Guaranteed | None]
     host_reserve: Portion
     started: Callable[[Guest, float | None], float | None] = lambda guest, maximum: None
-    """Returns the promise `start` in KiB for a guest with this maximum; None: unknown."""
+    """Returns the promise `start` in KiB for a guest with this maximum; None if unknown."""
     standing: PromisesKept = field(default_factory=PromisesKept)
     _own_cache: tuple[Sequence[Guest], object, Mapping[str, _OwnPromises]] = ((), None, MappingProxyType({}))
     _maxima: _LastKnown = field(default_factory=_LastKnown)
     _vouched: _LastKnown = field(default_factory=_LastKnown)
     _host_kib: float | None = None
     _by_class: dict[str, tuple[str, _ClassPromise]] = field(default_factory=dict)
-    """Last answer of the plugin that promises by class: incarnation and promise by guest id."""
+    """Last answer of the plugin that promises by class: incarnation and promise keyed by guest id."""
 
     @property
     def by_class(self) -> bool:
@@ -272,7 +273,7 @@ class Guarantees:
         return promises, frozenset()
 
     def own(self, guests: Sequence[Guest]) -> Mapping[str, float]:
-        """Return the promises of the YAML file and the metadata in KiB by guest id. 0: no promise; missing: unknown."""
+        """Return the promises of the YAML file and the metadata in KiB keyed by guest id: 0 for no promise, no item if unknown."""
         promised: dict[str, float] = {}
         for identity, entry in self._own(guests).items():
             maximum = self._maxima.of(entry.guest)
@@ -336,7 +337,7 @@ class Guarantees:
 
 @lru_cache(maxsize=1024)
 def _read(text: str) -> tuple[Guaranteed, UnitError | None]:
-    """Return the promise in a guest's metadata. An invalid one counts as all memory, which is safe."""
+    """Return the promise in a guest's metadata. An invalid promise counts as all memory, which is safe."""
     if text.strip() == AT_START:
         return AT_START, None
     try:

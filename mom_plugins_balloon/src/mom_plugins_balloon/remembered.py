@@ -1,4 +1,4 @@
-"""Past of one guest. `remember` returns the next record after each cycle; events return one in between.
+"""Past of one guest. `remember` returns the next record after each cycle; other methods return the next record after an event.
 
 Sizes are KiB, times monotonic seconds.
 """
@@ -25,7 +25,7 @@ from mom_plugins_balloon.sizes import (
 from mom_plugins_balloon.sweep.records import SweepEnd, SweepHistory, SweepOutcome
 
 BOOT_FACTOR: Final = 3.0
-"""Ratio. A guest that mom has seen come stays new this much longer: it may boot for minutes."""
+"""Ratio. A guest whose start mom has seen stays new this much longer: it may boot for minutes."""
 
 
 class GuestArrival(NamedTuple):
@@ -48,7 +48,7 @@ def arrival_of(now: float, age: float | None, start_rest: float, *, came: bool, 
     """Return the arrival of a guest that mom sees for the first time.
 
     :param age: age of its process in seconds
-    :param came: the guest was not there before mom
+    :param came: the guest did not exist before mom
     :param had_guests: mom has seen other guests before
     """
     started = now - (age or 0.0) if came else None
@@ -71,7 +71,7 @@ class Remembered(NamedTuple):
 
     incarnation: str
     arrival: GuestArrival | None = None
-    """None: this mom has not listed the guest yet."""
+    """None if this mom process has not listed the guest yet."""
     request: SizeRequest | None = None
     resized: bool = False
     sizes: SizeHistory = SizeHistory()
@@ -84,7 +84,7 @@ class Remembered(NamedTuple):
 
     @property
     def pending(self) -> int | None:
-        """Target that the guest has not reached; None: it has arrived."""
+        """Target that the guest has not reached; None if it has arrived."""
         return None if self.request is None or self.request.arrived else self.request.target
 
     @property
@@ -97,7 +97,7 @@ class Remembered(NamedTuple):
         return self.arrival is not None and self.arrival.started is not None and self.arrival.started > moment
 
     def start_rest(self, seconds: float, now: float) -> float:
-        """Return the time until mom takes memory from a new guest; 0: it may now.
+        """Return the time until mom takes memory from a new guest; 0 if it may now.
 
         :param seconds: length of this rest
         """
@@ -115,7 +115,7 @@ class Remembered(NamedTuple):
         return abs(made - request.statistics_made) < SAME_STATISTICS_SECONDS
 
     def why_not_send(self, target: int, memory: GuestMemory, now: float, dead_band: float) -> str:
-        """Return why a request for `target` KiB is not worth a command; empty: it is.
+        """Return why a request for `target` KiB is not worth a command, or an empty string if it is.
 
         Growth to the maximum, or towards the guarantee, is always worth a command.
         """
@@ -129,7 +129,7 @@ class Remembered(NamedTuple):
         return "" if worth or heading < memory.guarantee <= target else why
 
     def why_unsettled(self, size: float | None, maximum: float | None, now: float) -> str:
-        """Return why the original size is still unknown; empty: it is known.
+        """Return why the original size is still unknown, or an empty string if it is known.
 
         An earlier mom may have restored sizes, and large balloons take seconds to deflate.
         """
@@ -148,14 +148,14 @@ class Remembered(NamedTuple):
     # --- events ------------------------------------------------------------------------------------------------------------------
 
     def after_request(self, request: SizeRequest) -> Remembered:
-        """Return the record after a request. An unconfirmed one does not replace a request for less."""
+        """Return the record after a request. An unconfirmed request does not replace a request for a smaller size."""
         keeps = request.in_doubt and self.pending is not None and request.target >= self.pending
         return self._replace(resized=True, request=self.request if keeps else request)
 
     def with_recorded_request(self, target: float | None, at: float, statistics_made: float | None) -> Remembered:
         """Return the record with a recorded request.
 
-        :param target: KiB; None: none
+        :param target: KiB; None if no size was requested
         :param statistics_made: time of the statistics for that decision
         """
         request = self.request
@@ -195,7 +195,7 @@ class Remembered(NamedTuple):
 def remember(before: Remembered, seen: Sight, now: float, dead_band: float, start_rest: float) -> Remembered:
     """Return a guest's record after one more cycle, without new habits.
 
-    :param dead_band: KiB; distance to the target at which a guest has arrived
+    :param dead_band: KiB; a guest this close to its target has reached it
     :param start_rest: seconds in which mom takes no memory from a new guest
     """
     size, maximum, arrival, learned = seen.size, seen.maximum, before.arrival, before.learned

@@ -23,16 +23,16 @@ from mom_plugins_balloon.parameters import LawParameters, ReservationSettings
 from mom_plugins_balloon.room import Spare, rise_of, room_of, seconds_to_free, spare_of, too_large, too_late
 
 _ENDED: Final = 100
-"""Callers learn how these reservations ended."""
+"""Number of ended reservations kept, so that callers learn how they ended."""
 
 TOUCHED_KIB: Final = 16384
-"""KiB. A guest that has touched all but this has used its reservation."""
+"""KiB. A guest that has touched all but this much has used its reservation."""
 
 SHORT_SECONDS: Final = 30.0
 """s. Missing memory is reported after this time, because spare memory is not exact while guests shrink."""
 
 AWAY_SECONDS: Final = 600.0
-"""s without guests after which a host has none. Before that, its hypervisor may not answer."""
+"""s without listed guests after which a host has none. Before that, its hypervisor might not answer."""
 
 
 @dataclass(eq=False)
@@ -46,9 +46,9 @@ class HostReservations:
     file: BalloonFile
     limits: Callable[[], ShrinkLimits]
     why_none_gives: Callable[[], str]
-    """For example because mom only observes; empty: guests are shrunk."""
+    """Returns why no guest gives memory, for example because mom only observes; an empty string if guests are shrunk."""
     loaded: bool = False
-    """`load` was called. Until then, reservations of the previous run are unknown."""
+    """Whether `load` was called. Until then, reservations of the previous run are unknown."""
     _followed: bool = False
     _lock: threading.RLock = field(default_factory=threading.RLock)
     _kept: dict[str, KeptReservation] = field(default_factory=dict)
@@ -89,8 +89,8 @@ class HostReservations:
         return made
 
     def keep_for(self, guest: LaunchedGuest, seconds: float, *, part_kib: int, who: str = "") -> Reservation:
-        """Reserve memory for a guest that is about to start. Raises as `reserve` does. A matching reservation is used, and enlarged if
-        necessary.
+        """Reserve memory for a guest that is about to start. Raises the errors of `reserve`. A matching reservation is used, and enlarged
+        if necessary.
 
         :param part_kib: memory in addition to an earlier reservation
         """
@@ -284,7 +284,7 @@ class HostReservations:
         return ended
 
     def _described(self) -> dict[str, Reservation]:
-        """Return active reservations. Available memory counts for the oldest first."""
+        """Return active reservations keyed by id. Available memory counts for the oldest first."""
         if not self._kept:
             return {}
         try:

@@ -50,8 +50,8 @@ def restored_size(had: int, size: float | None, maximum: float | None, memory: G
 
     Raises `Refused` or `NoChangeNeeded` if the guest would shrink and its use is unknown.
 
-    :param size: None: unknown, or being swept
-    :param maximum: without the limit of its control group
+    :param size: None if unknown, or being swept
+    :param maximum: guest's maximum without the limit of its control group
     """
     floor = 0 if memory is None else math.ceil(max(floor_kib(memory, limits) or 0.0, memory.guarantee))
     floor = floor if maximum is None else min(floor, math.floor(maximum))
@@ -95,7 +95,7 @@ class Resizer:
     # --- read ---------------------------------------------------------------------------------------------------------------------
 
     def read(self, hypervisor: Hypervisor, targets: Sequence[Target]) -> Mapping[Target, Value | InTransition]:
-        """Return guests' sizes. On the way to mom's target, any size is mom's."""
+        """Return guests' sizes. While a guest moves to mom's target, any size counts as mom's."""
         sizes = capable(hypervisor, BalloonControl, "resize guests").balloon_sizes([target.entity for target in targets])
         self.see_at_restore(hypervisor)
         plugged = self.started.plugged(self.guests.snapshot.guests, sizes, self.guests.tolerance)
@@ -172,7 +172,7 @@ class Resizer:
         return memory._replace(pause="") if memory is not None and swept else memory
 
     def _ask(self, hypervisor: BalloonControl, change: Change) -> str:
-        """Request a size that passes the gate; another plugin may have revised it since."""
+        """Request a size that passes the gate; another plugin may have revised the size since the review."""
         guest, target, now = self.guests.snapshot.guests.get(change.entity.id), change.value, self.guests.snapshot.monotonic
         memory, past = self.permitting(change.entity.id, target), self.guests.of(change.entity.id)
         if guest is None or memory is None or past is None:

@@ -119,7 +119,7 @@ def counted_kib(guest: Guest) -> float:
 
 
 def gained_kib(kib: float, host: Host, back: float = 0.0) -> float:
-    """Return the host's gain when this much memory goes to swap; 0: unknown.
+    """Return the host's gain when this much memory goes to swap; 0 if unknown.
 
     :param back: KiB that swap in within a cycle; they do not count
     """
@@ -135,7 +135,7 @@ def returning_kib(snapshot: Snapshot) -> float:
 
 
 def seconds_to_free(wanted_kib: float, spare: Spare, cycle_seconds: float, law: LawParameters) -> float | None:
-    """Return the time that guests need to give this much memory; None: they have less."""
+    """Return the time that guests need to give this much memory; None if they have less."""
     if wanted_kib <= 0:
         return 0.0
     by_balloons = min(wanted_kib, spare.total)
@@ -155,8 +155,8 @@ def seconds_to_free(wanted_kib: float, spare: Spare, cycle_seconds: float, law: 
 def room_of(snapshot: Snapshot, last_with_guests: Snapshot, spare: Spare, host_keeps_kib: float | None, **more: Any) -> Room:
     """Return the host's room for reservations.
 
-    :param last_with_guests: guests run on while the hypervisor does not answer
-    :param host_keeps_kib: None: computed from the host's size, or the largest growth of its guests
+    :param last_with_guests: last snapshot with guests, which run on while the hypervisor does not answer
+    :param host_keeps_kib: None for the larger of a value for the host's size, and the largest growth of its guests
     :param more: other fields of `Room`
     """
     host = snapshot.host
@@ -175,9 +175,9 @@ def room_of(snapshot: Snapshot, last_with_guests: Snapshot, spare: Spare, host_k
 
 
 def rise_of(snapshot: Snapshot, twice: float, forecasts: Forecasts | None) -> tuple[int, float]:
-    """Return guests' expected growth, and its time in seconds since the epoch (0: unknown).
+    """Return guests' expected growth, and its time in seconds since the epoch (0 if unknown).
 
-    :param twice: part of it that is already reserved
+    :param twice: part of the growth that is already reserved
     """
     ahead, rise = (snapshot.host.number(name) or 0.0 for name in (AHEAD, RISE))
     times = (

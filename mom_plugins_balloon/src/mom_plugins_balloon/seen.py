@@ -27,16 +27,16 @@ START_UNKNOWN: Final = "its guarantee is its size at the start, which is not kno
 
 
 class CycleFacts(NamedTuple):
-    """Facts of one cycle from other parts of the plugin, by guest id."""
+    """Facts of one cycle from other parts of the plugin, keyed by guest id."""
 
     holds: Mapping[str, float] | None = None
-    """Guarantees in KiB; None: fields of the snapshot count."""
+    """Guarantees in KiB; None to use fields of the snapshot."""
     start_unknown: Set[str] = frozenset()
     promise_unknown: Set[str] = frozenset()
     """Guests whose promises are unknown. They may grow, and are not shrunk."""
     moving: Mapping[str, str] = MappingProxyType({})
     restores: bool = False
-    """mom will restore sizes later, so it must know the original sizes."""
+    """Whether mom will restore sizes later, so that it must know the original sizes."""
 
 
 class DescribedGuests(NamedTuple):
@@ -91,7 +91,7 @@ def _unsettled(snapshot: Snapshot, pasts: Sequence[Remembered], facts: CycleFact
 
 
 def obstacle(guest: Guest, past: Remembered, promise_unknown: Set[str]) -> str:
-    """Return why a resizable guest must not be shrunk; empty: it may."""
+    """Return why a resizable guest must not be shrunk, or an empty string if it may."""
     pinned = guest.properties.get(PINNED)
     if isinstance(pinned, str) and pinned:
         return pinned
@@ -108,7 +108,7 @@ class Suggested(NamedTuple):
 
     sizes: Sequence[SizeSuggestion]
     ahead: float = 0.0
-    """KiB."""
+    """KiB to keep available for expected growth."""
 
 
 def suggestions(
@@ -123,7 +123,7 @@ def suggestions(
     """Return the law's suggestions.
 
     :param interval: seconds between cycles
-    :param guests: None: built from the snapshot alone
+    :param guests: None to build them from the snapshot alone
     """
     host, guests = host_memory(snapshot, wanted, interval), guest_memories(snapshot) if guests is None else guests
     if law.rise_share <= 0:
@@ -135,7 +135,7 @@ def suggestions(
 
 
 def host_memory(snapshot: Snapshot, wanted: HostWanted, interval: float) -> HostMemory | None:
-    """Return the host's memory; None: a required figure is unknown."""
+    """Return the host's memory; None if a required figure is unknown."""
     host = snapshot.host
     total, available = host.number("mem_available"), host.number("mem_really_available")
     high, hard, low = (host.number(name) for name in ("mem_watermark_high", "mem_watermark_hard", "mem_watermark_low"))
@@ -161,7 +161,7 @@ def host_memory(snapshot: Snapshot, wanted: HostWanted, interval: float) -> Host
 def guest_memories(snapshot: Snapshot, remembered: Mapping[str, Iterable[object]] = MappingProxyType({})) -> Sequence[GuestMemory]:
     """Return the memory of all guests, in order.
 
-    :param remembered: columns that the plugin knows itself, by attribute; otherwise fields of the snapshot count
+    :param remembered: columns that the plugin knows itself, keyed by attribute; for others, fields of the snapshot count
     """
     numbers = {name: snapshot.numbers(field) for name, field in FIELDS.items()}
     size, own_maximum, rss = numbers["size"], snapshot.numbers("balloon_max"), numbers["rss"]

@@ -1,4 +1,4 @@
-"""Unfinished shrinks: stored for the next mom, and stopped or undone if they must not continue."""
+"""Unfinished shrinks: stored for the next mom process, and stopped or undone if they must not continue."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from mom_plugins_balloon.started_sizes import StartedSizes
 
 
 class ShrinksUnderWay:
-    """Unfinished shrinks, initially the previous mom's."""
+    """Unfinished shrinks, initially those of the previous mom process."""
 
     def __init__(self, context: PluginContext, records: BalloonedGuests, file: BalloonFile) -> None:
         self._context, self._records, self._file = context, records, file
 
     def of_before(self, identity: str) -> SizeRequest | None:
-        """Return the previous mom's last request to an unseen guest."""
+        """Return the previous mom process's last request to an unseen guest."""
         shrink = self._file.state.shrinks.get(identity)
         return None if shrink is None else SizeRequest(shrink.target, shrink.before, 0.0)
 
@@ -59,7 +59,7 @@ def stopped_shrinks(
 ) -> Iterator[tuple[Guest, GateResult]]:
     """Yield guests that get another size than mom's target, with the size and its reason.
 
-    :param holds: guarantees in KiB by guest id
+    :param holds: guarantees in KiB keyed by guest id
     """
     snapshot, before_mom = records.snapshot, functools.cache(started.before_mom)  # lazy: few cycles need it
     guests, numbers = snapshot.listed, map(snapshot.numbers, (CONTROL, "balloon_cur", "balloon_max"))
@@ -89,4 +89,4 @@ def stopped_shrinks(
             memory = records.memory_of(guest.id)
             limit = None if memory is None else never_shrunk(memory, limits)
             if memory is not None and limit is not None:
-                yield guest, GateResult(math.ceil(size), reason=f"{limit.words(memory, limits)}; the shrink under way is stopped")
+                yield guest, GateResult(math.ceil(size), reason=f"{limit.words(memory, limits)}; the shrink in progress is stopped")

@@ -20,7 +20,7 @@ ARRIVED_KIB = 8192
 class Since(NamedTuple):
     """Time (seconds since the epoch) since which a guest has its size, and who set it.
 
-    `by`: `mom`; `maximum`: all its memory since mom first saw it; `unknown`: another size then; `somebody-else`: not mom's target.
+    `by`: `mom`; `maximum`: all its memory since mom first saw it; `unknown`: another size at that time; `somebody-else`: not mom's target.
     """
 
     time: float
@@ -97,7 +97,7 @@ class GuestHistory:
 
 
 def histories(before: Mapping[str, GuestHistory], report: Report) -> dict[str, GuestHistory]:
-    """Return all histories after one more cycle, by guest id. An empty report forgets no guest: the hypervisor did not answer."""
+    """Return all histories after one more cycle, keyed by guest id. An empty report forgets no guest: the hypervisor did not answer."""
     guests = report.snapshot.guests
     outcomes = {outcome.decision.entity.id: outcome for outcome in report.outcomes if outcome.decision.control == CONTROL}
     kept = {identity: history for identity, history in before.items() if history.missing < LISTS_UNTIL_GONE}

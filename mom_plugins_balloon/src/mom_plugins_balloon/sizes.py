@@ -36,9 +36,9 @@ class SizeRequest:
     statistics_made: float | None = None
     """Time of the statistics behind the decision."""
     sweeps: bool = False
-    """A sweep whose end was not reported yet."""
+    """Whether this is a sweep whose end was not reported yet."""
     in_doubt: bool = False
-    """The command was not answered, and may have taken effect."""
+    """Whether the command was not answered, and may have taken effect."""
 
 
 class BalloonSettling(NamedTuple):
@@ -46,7 +46,7 @@ class BalloonSettling(NamedTuple):
 
     first_seen: float
     reported: float | None = None
-    """Time of the first statistics since; before them, the guest boots."""
+    """Time of the first statistics after the start; until then, the guest boots."""
     maximum: float | None = None
 
     def after(self, now: float, maximum: float | None, age: float | None) -> BalloonSettling:
@@ -85,7 +85,7 @@ class SizeHistory(NamedTuple):
         return SizeHistory(sizes)
 
     def rested_for(self, now: float) -> float:
-        """Return the seconds since the size last changed; 0: no size is known."""
+        """Return the seconds since the size last changed; 0 if no size is known."""
         return now - self.sizes[-1].since if self.sizes else 0.0
 
     def largest_since(self, moment: float) -> float | None:
@@ -112,31 +112,31 @@ at a time."""
 
 FIRST_REST_SECONDS = 60.0
 LAST_REST_SECONDS = 1800.0
-"""s. First and longest time for which mom sets a guest aside. Doubled each time that the guest gives nothing; after a part, it begins
-again."""
+"""s. First and longest time for which mom sets a guest aside. Doubled each time that the guest gives nothing. After the guest gave a part,
+the time begins at the first value again."""
 
 
 class Cooperation(NamedTuple):
     """Cooperation of a guest with mom's requests. Sizes are KiB, times monotonic seconds."""
 
     owing: float | None = None
-    """Size when the balloon last inflated; None: the guest has reached its target."""
+    """Size when the balloon last inflated; None if the guest has reached its target."""
     since: float = 0.0
     """Time since which the guest has that size."""
     gave: bool = False
-    """The guest gave a part of the requested memory."""
+    """Whether the guest gave a part of the requested memory."""
     aside_for: float = 0.0
-    """Length of the last time set aside; 0: the guest has cooperated since."""
+    """Seconds for which the guest was last set aside; 0 if it has cooperated since."""
     until: float = 0.0
     why_aside: str = ""
-    """Empty: it is not set aside."""
+    """Empty if the guest is not set aside."""
 
     def after(
         self, request: SizeRequest | None, size: float | None, now: float, dead_band: float, *, excused: bool
     ) -> tuple[Cooperation, SizeRequest | None]:
         """Return the next record, and the request if it remains valid.
 
-        :param dead_band: KiB; distance to the target at which a guest has arrived
+        :param dead_band: KiB; a guest this close to its target has reached it
         :param excused: the guest cannot be resized now
         """
         state = self._replace(why_aside="") if self.why_aside and now >= self.until else self

@@ -16,11 +16,11 @@ from mom_plugins_balloon.names import CONTROL, STARTED
 from mom_plugins_balloon.sizes import BalloonSettling
 
 GONE_KEPT: Final = 1000
-"""A hypervisor that does not answer may come back."""
+"""Number of gone guests whose sizes are kept: a hypervisor that does not answer may come back."""
 
 
 class StartedSizes:
-    """Sizes of guests at their start. If one was not recorded, the ledger's original size counts."""
+    """Sizes of guests at their start. If a size was not recorded, the ledger's original size counts."""
 
     def __init__(self, context: PluginContext, file: BalloonFile) -> None:
         self._context, self._file = context, file
@@ -62,12 +62,12 @@ class StartedSizes:
         return {STARTED: [started.size if (started := self.of(guest)) is not None and started.is_below else None for guest in guests]}
 
     def of(self, guest: Guest) -> StartedSize | None:
-        """Return the guest's size at its start; None: unknown."""
+        """Return the guest's size at its start; None if unknown."""
         started = self._file.state.starts.get(guest.id)
         return started if started is not None and started.incarnation == guest.incarnation else None
 
     def kib_of(self, guest: Guest, maximum: float | None) -> float | None:
-        """Return the promise `start` in KiB: the same share of the maximum after memory was plugged in. None: unknown."""
+        """Return the promise `start` in KiB: the same share of the maximum after memory was plugged in. None if unknown."""
         started = self.of(guest)
         if started is None:
             return None
@@ -108,10 +108,10 @@ class StartedSizes:
         return moved
 
     def before_mom(self) -> dict[tuple[str, str], float]:
-        """Return the ledger's original sizes: KiB by guest id and incarnation."""
+        """Return the ledger's original sizes: KiB keyed by guest id and incarnation."""
         sizes = {(identity, entry.incarnation): as_number(entry.before) for identity, entry in self.changes().items()}
         return {key: size for key, size in sizes.items() if size is not None and size > 0}
 
     def changes(self) -> dict[str, LedgerEntry]:
-        """Return the ledger's entries by guest id."""
+        """Return the ledger's entries keyed by guest id."""
         return {entry.entity.id: entry for entry in self._context.engine_state().changes if entry.control == CONTROL}

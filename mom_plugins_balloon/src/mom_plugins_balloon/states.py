@@ -20,7 +20,7 @@ LOW_SHARE = 0.25
 """Ratios of the least memory: hard and low watermark."""
 
 GAP = 1.05
-"""Ratio. A state ends when available memory exceeds its watermark by this, because it varies by tens of MiB."""
+"""Ratio. A state ends when available memory exceeds its watermark by this, because available memory varies by tens of MiB."""
 
 
 class StateGoal(StrEnum):
@@ -32,7 +32,7 @@ class StateGoal(StrEnum):
 
 
 GROWTH_FACTOR = {StateGoal.DENSITY: 1.0, StateGoal.BALANCED: 1.5, StateGoal.SAFE: 3.0}
-"""Ratios of the growth until mom has reclaimed memory. The host keeps this much."""
+"""Ratios of the growth until mom has reclaimed memory. The host keeps this much available."""
 
 UNSEEN_SHARE = 0.03
 UNSEEN_MOST_KIB = 10 * GIB
@@ -40,7 +40,7 @@ UNSEEN_MOST_KIB = 10 * GIB
 32 GiB. 10 GiB are thirty guests that fill memory at 320 MiB/s for a second."""
 
 ROOM_SHARE = {StateGoal.DENSITY: 0.0, StateGoal.BALANCED: 0.1, StateGoal.SAFE: 1.0}
-"""Ratios of the memory that guests could still take. The host keeps at least this much."""
+"""Ratios of the memory that guests could still take. The host keeps at least this much available."""
 
 
 class MemoryState(StrEnum):
@@ -60,7 +60,7 @@ class Reserve(NamedTuple):
     low: float
 
     def state(self, available: float, before: MemoryState) -> MemoryState:
-        """Return the state, after the state before."""
+        """Return the state that follows the state `before`."""
         for state, ends in ((MemoryState.LOW, self.low), (MemoryState.HARD, self.hard), (MemoryState.SOFT, self.high)):
             if available < (GAP * ends if list(MemoryState).index(before) >= list(MemoryState).index(state) else ends):
                 return state
@@ -82,7 +82,7 @@ def hard_kib(total: float) -> float:
 
 
 class HostWanted(NamedTuple):
-    """Operator's goal, and high and hard watermark in KiB; None: computed."""
+    """Operator's goal, and high and hard watermark in KiB; None to compute them."""
 
     goal: StateGoal = StateGoal.BALANCED
     high: float | None = None
@@ -93,7 +93,7 @@ class HostWanted(NamedTuple):
 
         :param growth: largest recent growth of all guests within the reaction time
         :param room: memory that guests could still take
-        :param stopped_below: available memory below which a platform evicts guests; the watermarks are above
+        :param stopped_below: available memory below which a platform evicts guests; the watermarks are above this amount
         """
         least = least_kib(total)
         may_grow = max(growth, min(UNSEEN_SHARE * total, UNSEEN_MOST_KIB))

@@ -41,10 +41,10 @@ from mom_plugins_balloon.parameters import BALLOON_KIB_PER_SECOND, LawParameters
 __all__ = ["LawContext", "SizeSuggestion", "ahead_of", "context_of", "decide", "headroom_returns", "level_of", "sweep_of"]
 
 ALL_ASKED_SECONDS: Final = 60.0
-"""s in which the law asks every guest for expected growth. Forecasts look 15 minutes ahead."""
+"""s in which the law asks every guest to give memory for expected growth. Forecasts look 15 minutes ahead."""
 
 LEAST_ASKED: Final = 64
-"""Asking thousands would dominate the law's CPU time."""
+"""Minimum number of guests asked. Asking thousands would dominate the law's CPU time."""
 
 
 def decide(host: HostMemory, guests: Sequence[GuestMemory], parameters: LawParameters, limits: ShrinkLimits) -> list[SizeSuggestion]:
@@ -76,7 +76,7 @@ def _left_if_all_grow(host: HostMemory, guests: Sequence[GuestMemory], parameter
 
 
 def sweep_of(host: HostMemory, guest: GuestMemory, parameters: LawParameters, limits: ShrinkLimits) -> SizeSuggestion:
-    """Return the sweep of a guest before its migration. No target: no sweep.
+    """Return the sweep of a guest before its migration. Without a target, no sweep is needed.
 
     :param host: `interval` is the time in which the balloon may inflate
     """

@@ -30,11 +30,11 @@ class LawContext(NamedTuple):
     growth_rate: float
     below_hard: bool
     takes_margins: bool
-    """The host is so short that mom takes part of the margins."""
+    """Whether the host is so short of memory that mom takes part of the margins."""
     sweeps_can_end_late: bool
-    """A sweep leaves the guest memory in case it ends late; not below the low watermark."""
+    """Whether a sweep leaves memory to the guest in case the sweep ends late. False below the low watermark."""
     no_reclaim: bool
-    """No guest has to give memory, even if all guests grow."""
+    """Whether no guest has to give memory, even if all guests grow."""
     depth: float = math.inf
     """Largest inflation for a sweep, hollow memory included."""
 

@@ -16,7 +16,7 @@ class Floors(NamedTuple):
     """Usable memory that a guest keeps, in KiB. Page cache, margins and headroom each have a floor, at which mom stops taking."""
 
     stall: float
-    """With less, the guest has stalled, or its kernel has killed programs. 0: neither."""
+    """With less, the guest has stalled, or its kernel has killed programs. 0 if neither happened."""
     headroom: float
     """Target headroom: floor for taking page cache."""
     tight: float
@@ -44,7 +44,7 @@ class Need(NamedTuple):
     full: float
     """Size up to which the guest grows at no cost to the host."""
     leaves_empty: bool
-    """The guest leaves headroom empty, so headroom is free. Other guests fill headroom with page cache."""
+    """Whether the guest leaves headroom empty, so that headroom costs the host nothing. Other guests fill headroom with page cache."""
     growing: bool
 
 

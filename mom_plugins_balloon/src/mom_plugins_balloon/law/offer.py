@@ -36,7 +36,7 @@ class Offer(NamedTuple):
     burst: float = 0.0
     """Headroom for bursts, and page cache that the guest will read again."""
     cost: float = 1.0
-    """Relative to an ordinary guest (`reclaim_cost`)."""
+    """Cost of taking memory, relative to an ordinary guest (`reclaim_cost`)."""
     trims: bool = False
 
     @property
@@ -76,9 +76,9 @@ class TrimMeans(NamedTuple):
     lacks: Callable[[Shortage, LawContext], float]
     """Memory that the host still lacks after all earlier means."""
     hurts: bool = True
-    """Guests will miss the memory, so guests with a high cost give less."""
+    """Whether guests will miss the memory, so that guests with a high cost give less."""
     behind_empty: bool = True
-    """A balloon gets this memory only after all empty memory."""
+    """Whether a balloon gets this memory only after all empty memory."""
 
     def cost(self, offer: Offer) -> float:
         """Return the cost of this means for one guest."""
@@ -126,7 +126,7 @@ class Spare(NamedTuple):
     most: float
     """Size above the guarantee, within the balloon's reach."""
     calm: float
-    """`most`, or 0 for a guest that waits for its disk, which gives memory only below the hard watermark."""
+    """`most`, or 0 for a guest that waits for its disk. Such a guest gives memory only below the hard watermark."""
     worth: float
 
 
@@ -173,7 +173,7 @@ def offer_of(guest: GuestMemory, need: Need, size: float, spare: Spare, context:
 
 
 def _sweep_of(guest: GuestMemory, need: Need, memory: MemoryUse, size: float, spare: Spare, context: LawContext) -> tuple[float, float]:
-    """Return the host's gain from a sweep, and the inflation for it; 0: not worth a sweep.
+    """Return the host's gain from a sweep, and the inflation for that gain; 0 if it is not worth a sweep.
 
     Memory that earlier sweeps missed counts only below the low watermark, where sweeps go deeper.
     """

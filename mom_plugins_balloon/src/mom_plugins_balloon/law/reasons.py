@@ -91,7 +91,7 @@ PHRASES: Final[Mapping[str, str]] = MappingProxyType(
 
 
 def sentence(code: str, guest: Guest, host: Host) -> str:
-    """Return the reason for a suggested size; empty: unknown code."""
+    """Return the reason for a suggested size, or an empty string for an unknown code."""
     reason = next((reason for reason in ReasonCode if reason == code), None)
     return "" if reason is None else reason.sentence.format(ReasonFigures(guest, host))
 
@@ -128,7 +128,7 @@ class ReasonFigures:
 
     @property
     def short(self) -> str:
-        """Return that the host lacks memory."""
+        """Describe the host's lack of memory."""
         if self._free < (self._wanted or 0.0):
             text = f"{self.has} and should have {self.high}"
         elif ahead := self._host.number(AHEAD):

@@ -29,11 +29,11 @@ class WeighedGuest(NamedTuple):
 
 
 class SizeChange(NamedTuple):
-    """Change of one guest's size, in KiB. 0: the host has no memory left for it."""
+    """Change of one guest's size, in KiB. 0 if the host has no memory left for the guest."""
 
     amount: float
     code: ReasonCode | None = None
-    """None: the code of the guest's ask."""
+    """None for the code of the guest's ask."""
     gain: float | None = None
 
 
@@ -47,11 +47,11 @@ class Balance(NamedTuple):
     demand: float
     """`lacks`, plus memory that guests are expected to take."""
     ahead: float
-    """To keep available for guests' expected growth."""
+    """Memory to keep available for guests' expected growth."""
 
 
 Changes: TypeAlias = Mapping[int, SizeChange]
-"""By the guest's index."""
+"""Keyed by the guest's index."""
 
 ChangeKind: TypeAlias = Callable[[Sequence[WeighedGuest], Changes, Balance, LawContext], Changes]
 """Function of guests, earlier changes, balance and context. Returns its own changes."""
@@ -82,7 +82,7 @@ def level_of(parts: Sequence[tuple[float, float]], amount: float) -> float:
 
 
 def grow_urgently(crowd: Sequence[WeighedGuest], changes: Changes, balance: Balance, context: LawContext) -> Changes:
-    """Grow guests that cannot wait, down to the host's low watermark; up to their guarantee even below it."""
+    """Grow guests that cannot wait, until the host is at its low watermark. Below it, grow them up to their guarantee."""
     urgent = [candidate for candidate in crowd if candidate.ask.urgent]
     grown = _grown(urgent, [candidate.ask.urgent for candidate in urgent], context.host.available - context.host.low, context.step)
     for place, guest, ask, _ in urgent:
@@ -114,7 +114,7 @@ def _grown(crowd: Sequence[WeighedGuest], demands: Sequence[float], supply: floa
 
 
 def refill_cache(crowd: Sequence[WeighedGuest], changes: Changes, balance: Balance, context: LawContext) -> Changes:
-    """Return headroom for page cache, above the high watermark."""
+    """Give back headroom for page cache while the host is above its high watermark."""
     supply, total, step = _beyond(balance, context), sum([candidate.ask.cache_refill for candidate in crowd]), context.step
     left, changed = supply, {}
     for candidate in crowd:
@@ -128,7 +128,7 @@ def refill_cache(crowd: Sequence[WeighedGuest], changes: Changes, balance: Balan
 
 
 def give_back_memory(crowd: Sequence[WeighedGuest], changes: Changes, balance: Balance, context: LawContext) -> Changes:
-    """Return memory to trimmed guests, if the host has plenty."""
+    """Give memory back to trimmed guests if the host has plenty."""
     host, refilled = context.host, min(_beyond(balance, context), sum([candidate.ask.cache_refill for candidate in crowd]))
     supply = host.free - (balance.urgent + balance.relief + refilled + balance.ahead + context.p.return_above * host.high)
     ratio = _ratio(supply, sum([candidate.ask.give_back for candidate in crowd]))
@@ -160,7 +160,7 @@ def sweep(crowd: Sequence[WeighedGuest], changes: Changes, balance: Balance, con
     """Sweep as few guests as the shortage needs, the cheapest first.
 
     Among equal costs: first guests whose sweep yields more than a trim; then by forecast (no growth, unknown, growth); then the guest that
-    freed memory last, because it is the least likely to need it at once. Offers below half of the largest are skipped.
+    freed memory most recently, because it is the least likely to need that memory at once. Offers below half of the largest are skipped.
     """
     demand = balance.demand - sum([candidate.offer.backed for candidate in crowd if candidate.offer.trims])
     able = [candidate for candidate in crowd if candidate.offer.sweep and candidate.place not in changes]
@@ -228,7 +228,7 @@ def _shortage(crowd: Sequence[WeighedGuest], balance: Balance) -> Shortage:
 
 
 def _takings(donors: Sequence[Offer], shortage: Shortage, context: LawContext) -> Sequence[Taking]:
-    """Return the amounts of each means up to the last one used; empty: no means is used."""
+    """Return the amounts of each means up to the last means used."""
     takings: list[Taking] = []
     for means in TRIMS:
         could_give = [*map(means.could_give, donors)]

@@ -18,9 +18,9 @@ class Ask(NamedTuple):
 
     code: ReasonCode | None = None
     keeps_size: bool = False
-    """The guest keeps its size, whatever the host has."""
+    """Whether the guest keeps its size, however much memory the host has."""
     full: float = 0.0
-    """Size that the guest gets at once, because the growth costs nothing. 0: none."""
+    """Size that the guest gets at once, because the growth costs nothing. 0 if there is none."""
     urgent: float = 0.0
     """Wanted at once."""
     relief: float = 0.0
@@ -89,7 +89,7 @@ def ready_memory(guest: GuestMemory, context: LawContext) -> float:
 
 
 def _headroom_back(guest: GuestMemory, need: Need, size: float, context: LawContext) -> Ask | None:
-    """Return the ask of a guest that lacks headroom; None: it has its headroom."""
+    """Return the ask of a guest that lacks headroom; None if it has its headroom."""
     ahead = _size_ahead(guest, size)
     owes = size - ahead
     if need.full - ahead < context.step:

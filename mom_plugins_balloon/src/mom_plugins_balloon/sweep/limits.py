@@ -40,11 +40,11 @@ GROWN_KIB: Final = 4 * 1024.0
 
 MORE_WORK: Final = 1.4
 FAR_MORE_WORK: Final = 2.0
-"""Ratios of a slice's CPU time to the cheapest slice. Above the first, another program may be running; above the second, one is. On a busy
-host, the balloon's own time varies by half."""
+"""Ratios of a slice's CPU time to the cheapest slice. Above the first, another program may be running; above the second, one certainly is.
+On a busy host, the balloon's own time varies by half."""
 
 DOUBT_SECONDS: Final = 0.1
-"""s. A guest must be idle this long after such a slice. A program that fills memory pauses less."""
+"""s. A guest must be idle this long after a slice above the first ratio. A program that fills memory pauses less."""
 
 WORK_SECONDS: Final = 0.015
 """s of CPU time. Allowance for timers and services in each slice."""
@@ -54,8 +54,8 @@ USUAL_SHARE: Final = 0.75
 
 VAIN_SHARE: Final = 0.25
 VAIN_SLICES: Final = 2
-"""Ratio of a slice, and slices. A slice with a smaller gain is hollow. This many beyond the known hollow memory end the sweep: the guest
-swaps in as much, or QEMU uses more than estimated."""
+"""Ratio of a slice, and number of slices. A slice with a smaller gain is hollow. This many hollow slices beyond the known hollow memory end
+the sweep: the guest swaps in as much, or QEMU uses more than estimated."""
 
 GOT_SHARE: Final = 0.97
 """Ratio of the planned gain that suffices. RSS varies by some MiB."""

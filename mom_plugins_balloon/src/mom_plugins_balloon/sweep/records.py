@@ -36,7 +36,7 @@ class SweepOver(Exception):
 
 @dataclass(frozen=True, slots=True)
 class SweepCost:
-    """CPU seconds per KiB that a guest's balloon needs, from its cheapest slices. Infinite: unknown."""
+    """CPU seconds per KiB that a guest's balloon needs, learned from its cheapest slices. Infinite if unknown."""
 
     backed: float = math.inf  #: for backed memory
     hollow: float = math.inf  #: for hollow memory; the guest's kernel may have to zero it first
@@ -69,9 +69,9 @@ class SweepPlan:
     bottom: int  #: smallest size that the sweep may ask for
     gain: float  #: planned gain of the host
     hollow: float = 0.0  #: guest memory that the host does not back; a balloon often gets it first
-    wait: float  #: s that the sweep may take, in addition to those of a slow balloon
+    wait: float  #: s that the sweep may take, in addition to the time of a slow balloon
     usable: float = 0.0  #: usable memory according to the statistics of the plan
-    measured: float = math.inf  #: time of these statistics, in monotonic seconds; infinite: their age does not matter
+    measured: float = math.inf  #: time of these statistics, in monotonic seconds; infinite if their age does not matter
     within: float = math.inf  #: seconds after which the sweep asks for no smaller size
     cost: SweepCost = SweepCost()
     first_slice: float = limits.FIRST_SLICE_KIB
@@ -91,7 +91,7 @@ class SweepOutcome:
     seconds: float  #: time without headroom
     reaction: float  #: longest time from growth in the guest until it has headroom again
     cost: SweepCost = SweepCost()
-    resident: float | None = None  #: RSS of the guest's process at the end; None: unknown
+    resident: float | None = None  #: RSS of the guest's process at the end; None if unknown
     next_slice: float = limits.FIRST_SLICE_KIB  #: inflation within `SLICE_SECONDS`, from the last slice
     is_back: bool = True  #: the deflate command was sent, or the balloon never inflated
     error: str = ""
@@ -124,15 +124,15 @@ REST_SECONDS: Final = {
 """s until the next sweep. Bursts and CPU shortage last seconds, a stuck balloon much longer."""
 
 SHOWN_SECONDS: Final = 60.0
-"""s."""
+"""s for which mom shows the last sweep."""
 
 MISSED_SECONDS: Final = 600.0
 """s for which mom does not sweep for missed memory: the balloon cannot reach it, or QEMU uses it."""
 
 IN_VAIN_SHARE: Final = 0.25
 IN_VAIN_SECONDS: Final = 120.0
-"""Ratio of the planned gain, and s. A guest whose sweeps yield less for this time rests as long: mom would count on its memory and sweep no
-other guest."""
+"""Ratio of the planned gain, and s. A guest whose sweeps yield less for this time rests for the same time: otherwise mom would count on its
+memory and sweep no other guest."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ class SweptBalloon:
     """Commands and queries for one guest's balloon. All raise `HypervisorError`."""
 
     resize: Callable[[int], None]  #: asks the guest for a size in KiB
-    size: Callable[[], float | None] | None = None  #: returns the guest's size in KiB while its balloon moves; None: unknown
+    size: Callable[[], float | None] | None = None  #: returns the guest's size in KiB while its balloon moves; None if unknown
     #: Returns the time of the last statistics (s since the epoch), and the usable KiB.
     statistics: Callable[[], tuple[float, float] | None] | None = None
 
@@ -40,7 +40,7 @@ class Sweep:
     read_process: Callable[[], ProcessReading | None]
     on_end: Callable[[SweepOutcome], object] | None = None  #: called with the outcome in the sweep's thread, after the sweep
     clock: Callable[[], float] = time.monotonic
-    pause: Callable[[float], object] | None = None  #: waits this many seconds; None: a wait that `stop` ends
+    pause: Callable[[float], object] | None = None  #: waits this many seconds; None for a wait that `stop` ends
     taken_over: bool = field(default=False, init=False)  #: the guest gets another size
     inflates: bool = field(default=False, init=False)  #: the sweep has its turn: it watches the guest or inflates the balloon
 
@@ -57,7 +57,7 @@ class Sweep:
 
     @property
     def unfinished(self) -> UnfinishedSweep:
-        """Note for the next mom, in case this one crashes."""
+        """Note for the next mom process, in case this process crashes."""
         return UnfinishedSweep(self.incarnation, self.plan.bottom, self.plan.size)
 
     def stop(self) -> None:
@@ -65,7 +65,7 @@ class Sweep:
         self._stopped.set()
 
     def take_over(self) -> None:
-        """End the sweep without deflating: the guest gets another size. No command follows the return."""
+        """End the sweep without deflating: the guest gets another size. No command follows after this method returns."""
         self._stopped.set()
         locked = self._lock.acquire(timeout=limits.TAKEN_OVER_SECONDS)
         self.taken_over = True
@@ -228,7 +228,7 @@ class Sweep:
             raise SweepOver(SweepEnd.GREW)
 
     def _deflate(self) -> str:
-        """Return the error; empty: the balloon deflates. Raise `GuestGone`."""
+        """Return the error, or an empty string if the balloon deflates. Raise `GuestGone` for an ended guest."""
         error = ""
         for seconds in (0.0, *limits.BACK_AGAIN_SECONDS):
             if seconds:

@@ -29,11 +29,12 @@ class Sweeper:
         self._threads: list[threading.Thread] = []
         self._outcomes: list[SweepOutcome] = []
         self._most = max(1, (os.cpu_count() or 1) // 2)
-        """Balloons that inflate at a time: each keeps a CPU busy. One reclaims 0.5 GiB/s, more than a burst needs."""
+        """Maximum number of balloons that inflate at the same time: each keeps a CPU busy. One reclaims 0.5 GiB/s, more than a burst needs.
+        """
         self._turns = threading.Semaphore(self._most)
 
     def begin(self, sweep: Sweep) -> None:
-        """Start a sweep in its own thread. Raises `NoChangeNeeded` (it has to wait) and `Refused`."""
+        """Start a sweep in its own thread. Raises `NoChangeNeeded` if the sweep has to wait, and `Refused` if it cannot start."""
         identity = sweep.guest.id
         with self._lock:
             if identity in self._under_way:
@@ -52,7 +53,7 @@ class Sweeper:
             self._threads = [*(earlier for earlier in self._threads if earlier.is_alive()), thread]
 
     def take_over(self, identity: str) -> bool:
-        """End a guest's sweep for another size. Return whether there was one."""
+        """End a guest's sweep, because the guest gets another size. Return whether it was being swept."""
         with self._lock:
             sweep = self._under_way.get(identity)
         if sweep is not None:
@@ -95,7 +96,7 @@ class Sweeper:
         return outcomes
 
     def unfinished(self) -> Mapping[str, UnfinishedSweep]:
-        """Return notes of cut off sweeps. Their guests may lack headroom."""
+        """Return notes of sweeps that were cut off. Their guests may lack headroom."""
         with self._lock:
             return {identity: note for identity, note in self._file.state.sweeps.items() if identity not in self._under_way}
 
@@ -103,7 +104,7 @@ class Sweeper:
         try:
             self._file.write(sweeps=sweeps)
         except StateError as error:
-            self._log.warning("cannot record the sweeps under way: %s", error.message)
+            self._log.warning("cannot record the running sweeps: %s", error.message)
 
     def _perform(self, sweep: Sweep) -> None:
         outcome = sweep.perform(self._turns)

@@ -28,7 +28,7 @@ GAVE, LASTED, ENDED, REST, MISSED = "sweep_gave", "sweep_seconds", "sweep_end", 
 REACTION = "balloon_reaction"
 
 LATELY_SECONDS: Final = 15.0
-"""s. The slowest reaction and the smallest slice of this time count: busy CPUs last seconds."""
+"""s. The slowest reaction and the smallest slice of this period count: busy CPUs last seconds."""
 
 REACTION_SECONDS: Final = 0.35
 """s. Reaction of a hypervisor that performs sweeps itself: the slowest real guest (benchmarks/sweeps/bench_collisions.py)."""
@@ -50,17 +50,17 @@ class GuestStatistics(Protocol):
     """Hypervisor that reports a guest's memory between two cycles. Its methods raise `HypervisorError`."""
 
     def usable_memory(self, guest: Entity) -> tuple[float, float] | None:
-        """Return the time of the last statistics (s since the epoch) and the usable KiB. None: none."""
+        """Return the time of the last statistics (s since the epoch) and the usable KiB; None if there are none."""
 
     def size_now(self, guest: Entity) -> float | None:
-        """Return the guest's size in KiB while its balloon moves. None: unknown."""
+        """Return the guest's size in KiB while its balloon moves; None if unknown."""
 
 
 @dataclass(frozen=True, slots=True)
 class LeavingSweep:
     """Sweep of a guest that is about to migrate."""
 
-    gain: float  #: planned gain in KiB; 0: all
+    gain: float  #: planned gain in KiB; 0 for all memory
     within: float  #: seconds after which the sweep takes no more memory
     on_end: Callable[[SweepOutcome], object]
 
@@ -83,7 +83,7 @@ class SweptGuests:
     ) -> SweepOutcome | None:
         """Sweep a guest of the last snapshot. Raises `HypervisorError`.
 
-        :return: None: the sweep is running in its thread
+        :return: None if the sweep is running in its thread
         """
         if isinstance(hypervisor, SweepControl):
             outcome = self._swept_by(hypervisor, guest, memory, target)
