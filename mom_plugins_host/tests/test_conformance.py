@@ -11,6 +11,7 @@ from mom_plugins_host.cgroup import CgroupPlugin
 from mom_plugins_host.host import HostPlugin
 from mom_plugins_host.numa import NumaPlugin
 from mom_plugins_host.offload import OffloadPlugin
+from mom_plugins_host.oom import OomPlugin
 from mom_plugins_host.qos import QosPlugin
 
 GROUP = f"sys/fs/cgroup{SCOPE}"
@@ -60,10 +61,20 @@ class TestCgroup(ConformanceTests):
         "cgroup_memory_low": (300 << 10, 500 << 10),
         "cgroup_memory_min": (200 << 10, 400 << 10),
         "cgroup_swap_max": (100 << 10, 200 << 10),
+        "memory_credit": (1, 0),
     }
 
     def hypervisor(self) -> Hypervisor:
         return FakeHypervisor([FakeGuest("vm1", properties={"cgroups": {"": SCOPE}})])
+
+
+class TestOom(ConformanceTests):
+    plugin = OomPlugin
+    host = {f"proc/{pid}/oom_score_adj": "0\n" for pid in (1000, 2000)}
+    values = {"oom_score_adj": (500, 1000)}
+
+    def hypervisor(self) -> Hypervisor:
+        return FakeHypervisor([FakeGuest(f"vm{pid}", properties={"pid": pid}) for pid in (1000, 2000)])
 
 
 @pytest.mark.processes  # its worker

@@ -59,6 +59,8 @@ class OrderNumber(IntEnum):
     """Reclaim `a` KiB of guest `c`, `d` from address `b`. The same answer."""
     RECALL = 11
     """Read the swapped part of the same area back."""
+    SCORE = 12
+    """Set `oom_score_adj` of guest `c`, `d` to `a`, 0 to 1000: the kernel kills guests with a higher one first. mom itself restores it."""
 
 
 class Order(NamedTuple):

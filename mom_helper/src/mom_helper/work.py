@@ -26,6 +26,9 @@ _WINDOW_US: Final = range(500_000, 10_000_001)
 _LEAST_STALL_US: Final = 10_000
 _TRIGGERS_PER_SECOND: Final = 1 / 30
 
+_SCORES: Final = range(1001)
+"""Lower ones protect a process from the kernel."""
+
 PAUSE_SECONDS: Final = 0.005
 """Between tries of a client over its rate limit, to keep the CPU free."""
 
@@ -80,6 +83,7 @@ class Work:
         self._ways: dict[int, Callable[..., Done]] = dict.fromkeys(WAYS, lambda order: Done(*move_piece(order, self._guests)))
         self._ways |= {OrderNumber.LIST: self._list, OrderNumber.SET: self._set, OrderNumber.OPEN: self._open}
         self._ways |= {OrderNumber.PRESSURE: self._watch_pressure, OrderNumber.CONNECT: self._connect}
+        self._ways |= {OrderNumber.SCORE: self._score}
         self._ways |= {OrderNumber.PUT_BACK: lambda _: Done(*before.put_back(log)), OrderNumber.STEP_BACK: lambda _: Done(step_back())}
 
     def attend(self, connection: socket.socket) -> None:
@@ -114,6 +118,14 @@ class Work:
     def _open(self, order: Order) -> Done:
         name, folder = numbered(PROCESS_FILES, order.a), self._guests.find(order.c, order.d).folder
         return Done(descriptors=[os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)])
+
+    def _score(self, order: Order) -> Done:
+        if order.a not in _SCORES:
+            raise OSError(errno.ERANGE, "a guest's score is 0 to 1000")
+        with opened("oom_score_adj", os.O_WRONLY, self._guests.find(order.c, order.d).folder) as file:
+            os.write(file, b"%d" % order.a)
+        self.log(f"process {order.c}: oom_score_adj {order.a}")
+        return Done()
 
     def _watch_pressure(self, order: Order) -> Done:
         if order.b not in _WINDOW_US or not _LEAST_STALL_US <= order.a <= order.b:

@@ -127,6 +127,11 @@ class Helper:
             order = Order(OrderNumber.OPEN, a=orders.PROCESS_FILES.index(name), c=pid, d=started)
             return self._with_descriptor(self._ask(order))
 
+    def set_oom_score(self, pid: int, started: int, score: int) -> None:
+        """Set `oom_score_adj` of a guest's process, from 0 to 1000."""
+        with self._turn():
+            self._ask(Order(OrderNumber.SCORE, a=score, c=pid, d=started))
+
     def pressure(self, stall_us: int, window_us: int) -> int:
         """Return a trigger's descriptor: `stall_us` of memory stall within `window_us`."""
         with self._turn():

@@ -92,8 +92,9 @@ class GrowthCredit:
 
     def stop(self) -> None:
         """Lift all limits: without mom, nobody would raise them."""
-        self.limiter.control.watch_growth(None)
         self.limiter.lift()
+        self.limiter.control.watch_growth(None)
+        self.limiter.lift()  # limits that the thread has set meanwhile
 
     # --- each cycle ---------------------------------------------------------------------------------------------------------------
 

@@ -38,11 +38,11 @@ class KernelGroups:
         self._root, self._write, self._log = root, write, log
         self.groups: Mapping[str, GuestGroup] = {}
         """By guest id; set in each cycle."""
-        self._events = select.epoll()
         self._files: dict[str, int] = {}
         """Open `memory.events` of limited guests: `poll` returns those that have changed since they were read."""
-        self._ends = threading.Event()
         self._thread: threading.Thread | None = None
+        self._events: select.epoll
+        self._end: int
 
     def available_kib(self) -> int | None:
         """Return the host's available memory."""
@@ -69,36 +69,42 @@ class KernelGroups:
 
     def watch_growth(self, look: Callable[[], float] | None) -> None:
         """Call `look` in a thread when a guest reaches its limit, and after the seconds that it returns. None: end the thread."""
-        thread, self._thread = self._thread, None
-        self._ends.set()
-        if thread is not None:
-            thread.join(_JOIN_SECONDS)
+        if self._thread is not None:
+            os.eventfd_write(self._end, 1)
+            self._thread.join(_JOIN_SECONDS)
+            if not self._thread.is_alive():  # otherwise it still uses the descriptors, which close with the process
+                os.close(self._end)
+                self._events.close()
+        self._thread = None
         if look is not None:
-            self._ends = threading.Event()
-            self._thread = threading.Thread(target=self._run, args=(look, self._ends), name="growth-credit", daemon=True)
+            self._events, self._end = select.epoll(), os.eventfd(0, os.EFD_CLOEXEC)
+            self._events.register(self._end, select.EPOLLIN)
+            self._thread = threading.Thread(target=self._run, args=(look, self._events, self._end), name="growth-credit", daemon=True)
             self._thread.start()
 
-    def _run(self, look: Callable[[], float], ends: threading.Event) -> None:
-        while not ends.is_set():
+    def _run(self, look: Callable[[], float], events: select.epoll, end: int) -> None:
+        while True:
             began = time.monotonic()
             try:
                 seconds = look()
             except Exception as error:  # noqa: BLE001  # anything may fail without memory, when limits are most important
                 self._log.warning("the limits of guests' growth are not up to date: %r", error)
                 seconds = _FAILED_SECONDS
-            if not ends.wait(max(_SHORTEST_SECONDS, (time.monotonic() - began) * _PAUSE_FACTOR)):
-                for file, _ in self._events.poll(seconds):
-                    with suppress(OSError):  # the group is gone
-                        os.pread(file, _EVENT_BYTES, 0)
+            time.sleep(max(_SHORTEST_SECONDS, (time.monotonic() - began) * _PAUSE_FACTOR))
+            for file, _ in events.poll(seconds):
+                if file == end:
+                    return
+                with suppress(OSError):  # the group is gone
+                    os.pread(file, _EVENT_BYTES, 0)
 
     def _follow(self, name: str, folder: str) -> None:
         """Watch for the guest's events in this folder; stop if it is empty."""
         if bool(folder) == (name in self._files):
             return
-        if folder:
+        if folder and self._thread is not None:
             with suppress(OSError):  # without events, the next look is later
                 file = self._files[name] = os.open(f"{folder}/memory.events", os.O_RDONLY | os.O_CLOEXEC)
                 os.pread(file, _EVENT_BYTES, 0)
                 self._events.register(file, select.EPOLLPRI)
-        else:
+        elif not folder:
             os.close(self._files.pop(name))
