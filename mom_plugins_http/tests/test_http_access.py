@@ -91,7 +91,7 @@ def test_one_group_may_read_another_may_change_and_a_stranger_cannot_even_connec
     assert ask(served.path, [CHANGERS], "PUT", "/v1/policies/60_mine")[0] == 200
     status, text = ask(served.path, [READERS], "PUT", "/v1/policies/60_mine")
     assert status == 403
-    assert "`change_group` of the plugin http" in text
+    assert "`change_group` of the http plugin" in text
     assert "refused to user nobody" in caplog.text
 
 

@@ -412,7 +412,7 @@ def test_who_asks_for_events_counts_at_once_and_no_longer_than_the_stream() -> N
 
     async def ask() -> None:
         asked = [await events.events(call) for _ in range(2)]
-        with pytest.raises(ProblemError, match="2 clients listen already"):
+        with pytest.raises(ProblemError, match="2 clients are already listening"):
             await events.events(call)
         for response in asked:
             await response({"type": "http", "asgi": {"spec_version": "2.3"}}, gone, never)

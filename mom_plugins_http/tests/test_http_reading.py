@@ -131,7 +131,7 @@ def test_no_more_clients_than_a_quarter_listen(serve: Serve) -> None:
     with served.client.stream("GET", "/v1/events") as one, served.client.stream("GET", "/v1/events") as other:
         listening = [stream.iter_lines() for stream in (one, other)]
         assert [next(lines) for lines in listening] == ["retry: 2000"] * 2
-        assert served.get("/v1/events", 503)["hint"] == "raise `clients` of the plugin http"
+        assert served.get("/v1/events", 503)["hint"] == "raise `clients` of the http plugin"
     assert served.client.head("/v1/events").status_code == 200
 
 
@@ -149,7 +149,7 @@ def test_what_does_not_exist_is_not_found(shared: Served, path: str) -> None:
 )
 def test_what_no_enabled_plugin_does_is_refused_with_the_plugin_that_would(served: Served, path: str, plugin: str) -> None:
     served.plugin._context.offers = {}
-    assert served.get(path, 409)["hint"] == f"enable the plugin {plugin} in the configuration"
+    assert served.get(path, 409)["hint"] == f"enable the {plugin} plugin in the configuration"
 
 
 def test_a_method_that_makes_no_sense_is_told_which_do(shared: Served) -> None:

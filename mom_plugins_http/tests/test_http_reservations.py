@@ -82,7 +82,9 @@ def test_the_list_says_what_keeps_memory_from_being_reserved(monkeypatch: pytest
     found: dict[str, Any] = {"items": [], "room": room}
     monkeypatch.setattr(Client, "configured", lambda *_: SimpleNamespace(get=lambda _: found))
     said = CliRunner().invoke(reserve_command, ["list"]).output
-    assert said.startswith("2.00 GiB can be reserved, 2.00 GiB of it immediately; there is memory for more, but it would break a promise")
+    assert said.startswith(
+        "2.00 GiB can be reserved, 2.00 GiB of it immediately; there is memory for more, but reserving more would break a promise"
+    )
     found["room"]["most_kib"] = 5 * GIB
     assert "promise" not in CliRunner().invoke(reserve_command, ["list"]).output
 
@@ -228,7 +230,7 @@ def test_a_service_that_fails_or_answers_nonsense_costs_no_report(
     assert caplog.messages.count("another plugin fails to report its changes") == 1
     for path in ("/v1/reservations", "/v1/admission?memory=1GiB"):
         if do is fails:
-            assert "mom's log says more" in served.get(path, 500)["hint"]
+            assert "see mom's log" in served.get(path, 500)["hint"]
 
 
 def test_a_service_that_does_not_answer_costs_no_report(served: Served, failing: Failing, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -250,9 +250,9 @@ class TestWhateverGoesWrong:
     @pytest.mark.parametrize(
         ("answer", "ends", "why"),
         [
-            (silent, "alive", "mom does not take requests"),
+            (silent, "alive", "mom does not accept requests"),
             (then_silent, "limit", "mom has not decided in time"),
-            (trickles, "limit", "the question to mom took longer than"),
+            (trickles, "limit", "the request to mom took longer than"),
         ],
     )
     def test_the_guest_starts_when_mom_takes_too_long(

@@ -186,7 +186,7 @@ def test_late_cycles_and_lost_connections_are_said() -> None:
 
 
 def test_what_is_wrong_with_the_connection_is_not_cut_off_on_a_narrow_terminal() -> None:
-    said = ("mom did not answer on /run/mom/mom.sock within 5 s", "it hangs, or is stopped; `mom status` shows the last known state")
+    said = ("mom did not answer on /run/mom/mom.sock within 5 s", "it has hung, or is suspended; `mom status` shows the last known state")
     lines = text_of(looking(), picture(Row("1", "web-01")), trouble=said, lost_at=time.monotonic())
     assert "`mom status` shows the last known state" in " ".join(line.strip() for line in lines[2:4])
     assert max(map(len, lines)) <= 80

@@ -25,7 +25,7 @@ def test_it_applies_says_so_and_puts_back_on_sigterm(mom: Mom) -> None:
     assert mom.knob() == 0
     gone = mom("status")
     assert (gone.returncode, gone.stderr) == (1, "")
-    assert "does not run" in gone.stdout
+    assert "is not running" in gone.stdout
 
 
 def test_a_stop_during_a_setup_that_hangs_is_quick(mom: Mom) -> None:

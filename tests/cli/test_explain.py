@@ -83,14 +83,14 @@ def test_a_mom_that_does_not_answer_is_told_and_the_file_goes_on(simulated: Mom)
     finally:
         process.send_signal(signal.SIGCONT)
     assert status.returncode == 1
-    assert "is stopped, and does not answer" in status.stderr
+    assert "is suspended, and does not answer" in status.stderr
     assert "HANGS" in status.stdout
     for said in (status.stdout, status.stderr):
         assert f"kill -CONT {process.pid} resumes it" in said
     assert "mom is stopped: its last cycle ended " in status.stdout
     assert "kill -9" not in status.stdout
     assert "Only the last cycle is known: a mom that answers through " in explain.stdout, "the plugin http is enabled"
-    assert ", and hangs" in doctor.stdout
+    assert ", and has hung" in doctor.stdout
     assert f"(from {simulated.directory}/run/status.json" in status.stdout
 
 
@@ -169,7 +169,7 @@ def test_a_recording_says_why_in_the_words_of_the_running_mom_and_where_it_ends(
     later = simulated("explain", name, "--at", datetime.fromtimestamp(time.time() + 3600, UTC).isoformat())
     assert later.returncode == 0
     assert "Nothing was recorded at" in later.stdout
-    assert "the recording ends with it" in later.stdout
+    assert "the recording ends with this cycle" in later.stdout
     earlier = simulated("explain", name, "--at", "2h ago")
     assert earlier.returncode == 1
     assert "the recording begins at" in earlier.stderr

@@ -65,7 +65,7 @@ def test_a_policy_with_a_mistake_is_refused_with_its_place_and_rolled_back_is_wh
 
 def test_without_a_running_mom_or_its_socket_it_says_what_to_do(mom: Mom) -> None:
     mom.configure("policy: {defaults: false}", "http: {}")
-    assert "start mom with the plugin http enabled" in mom("policy", "list").stderr
+    assert "start mom with the http plugin enabled" in mom("policy", "list").stderr
     mom.configure("policy: {defaults: false}")
     assert "add `http: {}` to `plugins`" in mom("policy", "list").stderr
 
@@ -99,7 +99,7 @@ def test_a_mom_that_is_stopped_is_not_waited_for_and_named_with_what_to_do(runni
     for done in told:
         assert done.returncode == 1
         assert done.stdout == ""
-        assert f"mom (process {process.pid}) is stopped, and does not answer on {running.directory}/run/mom.sock" in done.stderr
+        assert f"mom (process {process.pid}) is suspended, and does not answer on {running.directory}/run/mom.sock" in done.stderr
         assert f"kill -CONT {process.pid} resumes it" in done.stderr
     running.wait_for(lambda: running("policy", "list").returncode == 0)
 

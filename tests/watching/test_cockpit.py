@@ -156,7 +156,7 @@ def test_who_may_change_watches_and_steers(mom: Start, cockpit: Callable[..., Sh
     shown.mom.get_by_label("Name of a new policy").fill("60_cockpit")
     shown.mom.get_by_role("button", name="New policy").click()
     shown.mom.locator("textarea").fill('# żółw: a text that is no ASCII\n(Host.Control "ksm_run" 0)\n')
-    expect(shown.mom.locator("#verdict")).to_have_text(re.compile("it can be saved"))
+    expect(shown.mom.locator("#verdict")).to_have_text(re.compile("the policy can be saved"))
     shown.mom.get_by_role("button", name="Save").click()
     expect(shown.mom.get_by_text("60_cockpit is saved")).to_be_visible()
     with client(daemon) as one:
@@ -196,7 +196,7 @@ def test_no_text_becomes_markup_where_markup_could_do_what_root_may(mom: Start, 
 HOSTILE = {
     "detail": "no",
     "hint": "",
-    "instead": {"title": "mom does not run", "command": "touch @", "button": "Start mom", "press": {"label": "Start mom"}},
+    "instead": {"title": "mom is not running", "command": "touch @", "button": "Start mom", "press": {"label": "Start mom"}},
 }
 """A refusal that offers a button of its own, and what root would run."""
 
@@ -233,7 +233,7 @@ def test_an_answer_that_brings_a_command_is_shown_as_text_without_a_button(cockp
 UNITS = {
     "LoadState=not-found\nActiveState=inactive": ("mom is not installed as a service", "mom run"),
     "LoadState=loaded\nActiveState=active": ("mom runs without the plugin http", "plugins:\n  http: {}"),
-    "LoadState=loaded\nActiveState=failed": ("mom does not run", "journalctl -u mom"),
+    "LoadState=loaded\nActiveState=failed": ("mom is not running", "journalctl -u mom"),
 }
 """What systemd says of mom's unit, what Cockpit's users are told of it, and what to do."""
 

@@ -148,7 +148,7 @@ def test_a_mom_that_goes_and_comes_back_is_told_of(daemon: Start, screen: Screen
     wait_until(lambda: "NOT REACHED" not in screen.text(), screen.text)
     assert mom.process is not None
     mom.process.send_signal(signal.SIGSTOP)
-    screen.shows("NOT REACHED", "is stopped, and does not answer", f"kill -CONT {mom.process.pid}")
+    screen.shows("NOT REACHED", "is suspended, and does not answer", f"kill -CONT {mom.process.pid}")
     mom.process.send_signal(signal.SIGCONT)
     wait_until(lambda: "NOT REACHED" not in screen.text(), screen.text)
 

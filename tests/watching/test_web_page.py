@@ -270,7 +270,7 @@ def test_past_days_and_what_mom_has_brought_today_are_shown_where_they_are_recor
     page.mouse.down()
     page.mouse.move(box["x"] + 700, box["y"] + 50)
     page.mouse.up()
-    back = page.get_by_role("button", name="Back to all of it")
+    back = page.get_by_role("button", name="Back to the whole period")
     expect(back).to_be_visible()
     expect(chart.locator("text").filter(has_text="00").first).to_be_attached()
     chart.press("+")
@@ -291,7 +291,7 @@ def test_past_days_and_what_mom_has_brought_today_are_shown_where_they_are_recor
 def test_without_a_recorder_the_page_says_what_to_enable(shared: Start, visit: Visit) -> None:
     page = visit(shared(), but=REFUSED)
     page.get_by_label("Show").select_option("a week")
-    expect(page.get_by_text("no enabled plugin records; enable the plugin record")).to_be_visible()
+    expect(page.get_by_text("no enabled plugin records; enable the record plugin")).to_be_visible()
     expect(page.locator("polygon").first).to_be_attached()
 
 
@@ -494,13 +494,13 @@ def test_a_policy_is_checked_while_it_is_typed_saved_and_taken_back(mom: Daemon,
     changes = page.locator("details").count()
     editor = new_policy(page, "60_typed")
     editor.fill("# mine\n\n(with Guests guest\n    (+ 1 2)\n")
-    expect(page.locator("#verdict")).to_contain_text("it cannot be saved")
+    expect(page.locator("#verdict")).to_contain_text("the policy cannot be saved")
     expect(page.locator(".gutter .mark")).to_have_text("✗ 3")
     shot(page, "policy-wrong")
     page.locator("ul.plain button").first.click()
     assert editor.evaluate("e => e.value.slice(0, e.selectionStart).split('\\n').length") == 3
     editor.fill("(+ 1 2)\n")
-    expect(page.locator("#verdict")).to_contain_text("it can be saved")
+    expect(page.locator("#verdict")).to_contain_text("the policy can be saved")
     assert text_in_force(mom, "60_typed") is None, "checking changes nothing"
     editor.press("Control+s")
     expect(page.locator("p.notice")).to_contain_text("60_typed is saved")
@@ -520,7 +520,7 @@ def test_what_is_hardly_meant_is_shown_and_keeps_nobody_from_saving(mom: Daemon,
     editor = new_policy(page, "60_warned")
     text = '# mine\n\n(with Guests guest (+ guest.swap_in 1))\n(with Guests guest\n    (guest.GetVar "nobody sets it"))\n'
     editor.fill(text)
-    expect(page.locator("#verdict")).to_contain_text("valid with all other policies: it can be saved; 2 warnings")
+    expect(page.locator("#verdict")).to_contain_text("valid with all other policies: the policy can be saved; 2 warnings")
     expect(page.locator("#verdict")).to_have_class("warn")
     expect(page.locator(".gutter .mark.hint")).to_have_text(["! 3", "! 5"])
     expect(page.locator(".gutter .mark:not(.hint)")).to_have_count(0)
@@ -531,7 +531,7 @@ def test_what_is_hardly_meant_is_shown_and_keeps_nobody_from_saving(mom: Daemon,
     told.nth(1).get_by_role("button").click()
     assert editor.evaluate("e => e.value.slice(0, e.selectionStart).split('\\n').length") == 5
     editor.fill(f"{text}(+ 1\n")
-    expect(page.locator("#verdict")).to_contain_text("1 problem: it cannot be saved")
+    expect(page.locator("#verdict")).to_contain_text("1 problem: the policy cannot be saved")
     editor.fill(text)
     expect(page.locator("#verdict")).to_contain_text("2 warnings")
     editor.press("Control+s")
@@ -569,7 +569,7 @@ def test_through_tcp_it_takes_a_token_and_readers_see_no_dead_buttons(daemon: St
     expect(dialog).to_be_visible()
     page.get_by_label("Key or token").fill("wrong" * 8)
     page.keyboard.press("Enter")
-    expect(dialog).to_contain_text("Check that it is the right one")
+    expect(dialog).to_contain_text("Check that the token is the right one")
     shot(page, "sign-in")
     page.get_by_label("Key or token").fill(tokens["read"])
     page.keyboard.press("Enter")
@@ -793,7 +793,7 @@ def test_through_the_pages_own_socket_one_browser_gets_in_with_a_key_that_works_
     expect(page.locator("footer")).to_contain_text("live")
     other = visit(address, but=REFUSED)
     problem = other.locator("#login-problem")
-    expect(problem).to_contain_text("already used, or expired: get another one on the host: mom page")
+    expect(problem).to_contain_text("already used, or expired: get another key on the host: mom page")
     shot(other, "key")
     other.get_by_label("Key or token").fill(
         subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout.strip().partition("#key=")[2]

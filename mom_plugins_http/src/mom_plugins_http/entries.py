@@ -1,4 +1,4 @@
-"""Verbs for `mom --help`, each imported when used."""
+"""Subcommands in `mom --help`, each imported when used."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from mom_plugins_http.service import Service
 
 _KNOCK_SECONDS: Final = 1.0
-"""The kernel accepts a test connection even if mom hangs."""
+"""The kernel accepts a test connection even if mom has hung."""
 
 
 class HttpPlugin:
@@ -39,7 +39,7 @@ class HttpPlugin:
 
     @hookimpl
     def mom_setup(self) -> None:
-        """Listen, unless a verb only inspects the host. Raise `MomError`."""
+        """Listen, unless a command only inspects the host. Raise `MomError` if that fails."""
         if not self._context.serves:
             return
         from mom_plugins_http.service import Service
@@ -128,7 +128,7 @@ class HttpPlugin:
         elif by_lists and not has_access_lists(self._path.parent):
             yield Finding(Severity.WARNING, subject, OPEN_TO_ALL, OPEN_TO_ALL_FIX)
         elif not errors:
-            yield Finding(Severity.OK, subject, "mom can listen on it")
+            yield Finding(Severity.OK, subject, "mom can listen on this socket")
         yield from self._over_tcp()
         yield from self._hooks()
 
@@ -150,7 +150,7 @@ class HttpPlugin:
             yield Finding(Severity.ERROR, subject, error.message, error.hint)
         else:
             if not errors:
-                yield Finding(Severity.OK, subject, "mom can listen on it; certificate, key and tokens are valid")
+                yield Finding(Severity.OK, subject, "mom can listen on this address; certificate, key and tokens are valid")
 
     def _is_served(self) -> bool:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as knock:

@@ -18,7 +18,7 @@ class GuestChangesModel(TypedDict):
     """Changes in the table of guests."""
 
     rows: list[list[Any]]
-    """New and changed rows; each replaces the row with its id."""
+    """New and changed rows; each replaces the row with the same id."""
     gone: list[str]
     """Ids of guests that no longer exist."""
 
@@ -28,7 +28,7 @@ class OutcomeChangesModel(TypedDict):
     """Changes in the outcomes."""
 
     items: list[OutcomeModel]
-    """New and changed outcomes; each replaces the one with its entity and control."""
+    """New and changed outcomes; each replaces the outcome with the same entity and control."""
     gone: list[tuple[str, str]]
     """Entity's id and control of outcomes that no longer exist."""
 

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from mom_plugins_http.settings import HttpSettings, TcpSettings
 
 _CLOSE_SECONDS: Final = 0.3
-"""All plugins together have 0.4 s."""
+"""All plugins together have 0.4 s to stop."""
 
 _NEWS_SECONDS: Final = 0.5
 """Longest wait of a report for other plugins' news."""
@@ -50,7 +50,7 @@ class Service:
         self._worker = Worker(f"mom-{context.name}-policies", "changes of policies", MOST_JOBS)
         self._check_worker = Worker(f"mom-{context.name}-checks", "checks of policies", MOST_JOBS)
         self._room_worker = Worker(f"mom-{context.name}-room", "requests for memory", MOST_REQUESTS)
-        self._room_reading = Worker(f"mom-{context.name}-look", "questions about memory", MOST_REQUESTS)
+        self._room_reading = Worker(f"mom-{context.name}-look", "queries about memory", MOST_REQUESTS)
         self._record_worker = Worker(f"mom-{context.name}-record", "requests for past days", MOST_ASKED)
         self._news = News(context)
         self._news_callers = Callers(f"mom-{context.name}-news", 1)
@@ -95,7 +95,7 @@ class Service:
         return doors
 
     def _listen(self, path: Path, access: LocalAccess) -> Listener:
-        """Listen on a socket that belongs to the group that may change; an access control list admits readers.
+        """Listen on a socket. It belongs to the group that may change; an access control list admits readers.
 
         If mom has no permission to change the file's group, the list admits both groups.
         """
@@ -116,7 +116,7 @@ class Service:
             return None
 
     def start(self) -> None:
-        """Listen and serve. Raise `MomError`."""
+        """Listen and serve. Raise `MomError` if that fails."""
         self._server.start(self._context.name)
         self._context.log.info(
             "the API is served on %s%s", self._path, f" and on {self._settings.tcp.listen}" if self._settings.tcp else ""
@@ -138,7 +138,7 @@ class Service:
         return () if self._gathering is not None else call.result()
 
     def prepare_tcp(self) -> Callable[[], None] | None:
-        """Read certificate and tokens, and return a function that activates them. Raise `MomError`."""
+        """Read certificate and tokens, and return a function that activates them. Raise `MomError` if they cannot be used."""
         tcp = self._settings.tcp
         if tcp is None:
             return None
@@ -177,7 +177,7 @@ def _no_password() -> str:
 
 
 def tokens_of(tcp: TcpSettings) -> Tokens:
-    """Read the tokens. Raise `MomError`."""
+    """Read the tokens. Raise `MomError` if they cannot be used."""
     files = {Right.READ: tcp.read_token, Right.CHANGE: tcp.change_token}
     tokens = {right: read_token(path) for right, path in files.items() if path is not None}
     if not tokens:
@@ -185,5 +185,5 @@ def tokens_of(tcp: TcpSettings) -> Tokens:
             "no client could use the API through TCP: there is no token", hint="set `read_token` or `change_token`, or leave `tcp` out"
         )
     if len(set(tokens.values())) < len(tokens):
-        raise MomError("read_token and change_token hold the same token", hint="make another one: openssl rand -hex 32")
+        raise MomError("read_token and change_token hold the same token", hint="make another token: openssl rand -hex 32")
     return Tokens(tokens)

@@ -11,7 +11,7 @@ from mom_core import Duration, ExistingFile, PluginSettings, Size, StrictModel
 from mom_kvm import Address
 
 SOCKET: Final = "mom.sock"
-"""Default, in mom's run directory."""
+"""Default name, in mom's run directory."""
 
 
 def _check_path(path: Path) -> Path:
@@ -52,8 +52,8 @@ class TcpSettings(StrictModel):
     """Further names and addresses of this server, without a port, besides the host's name and `listen`."""
 
 
-OPEN_TO_ALL: Final = "every user can connect, as its file system has no access control lists; mom itself rejects users without a right"
-OPEN_TO_ALL_FIX: Final = "set `socket` of the plugin http to a path on tmpfs, or only one group, of which mom's user is a member"
+OPEN_TO_ALL: Final = "every user can connect, because its file system has no access control lists; mom itself rejects users without a right"
+OPEN_TO_ALL_FIX: Final = "set `socket` of the http plugin to a path on tmpfs, or only one group, of which mom's user is a member"
 
 
 class HttpSettings(PluginSettings):
@@ -70,13 +70,13 @@ class HttpSettings(PluginSettings):
     page: bool = True
     """Serve the web page, with its own socket for `mom page`."""
     clients: Annotated[int, Field(ge=8, le=1000)] = 256
-    """Limit of connections. A new one replaces one of the lowest right: one without a whole request, or one of the user who holds most. At
-    most a quarter may listen to events; the same rule applies."""
+    """Limit of connections. A new connection replaces one with the lowest right: one with an incomplete request, or one of the user who
+    holds most. At most a quarter may listen to events; the same rule applies."""
     patience: Annotated[Duration, Field(gt=0, le=60)] = 5.0
     """Longest time for a request to arrive, and for a client to read an answer."""
     largest: Annotated[Size, Field(ge=1024, le=64 << 20)] = 4 << 20
     """Largest body of a request."""
     metrics_guests: Annotated[int, Field(ge=0, le=100_000)] = 10_000
-    """Limit of guests with their own metrics, by name; 0: only sums. A guest has some 15 time series."""
+    """Limit of guests with their own metrics, sorted by name; 0 for only sums. A guest has some 15 time series."""
     metrics_leave_out: list[str] = Field(default_factory=list)
     """Patterns for names of guests without their own metrics, such as `ci-*`."""

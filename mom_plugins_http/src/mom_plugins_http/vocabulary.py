@@ -1,6 +1,6 @@
-"""Constant for routes and verbs. Verbs must start fast, so they import no server."""
+"""Constant for routes and subcommands. Subcommands must start fast, so they import no server."""
 
 from typing import Final
 
 MOST_ITEMS: Final = 1000
-"""Items of a list."""
+"""Most items of a list."""

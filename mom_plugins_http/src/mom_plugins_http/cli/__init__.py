@@ -1,1 +1,1 @@
-"""Verbs, and the client of the control socket."""
+"""Subcommands, and the client of the control socket."""

@@ -17,14 +17,14 @@ from mom_plugins_http.cli.policy_verbs import common_options
 
 @click.command("admit", short_help="Check whether more guests fit on this host.")
 @click.option("--memory", required=True, metavar="SIZE", help="Maximum memory of each guest, such as 8GiB.")
-@click.option("--class", "sla_class", default="", metavar="CLASS", help="Service class.  [default: the plugin sla's default]")
+@click.option("--class", "sla_class", default="", metavar="CLASS", help="Service class.  [default: the sla plugin's default]")
 @click.option("--count", type=click.IntRange(1, 10_000), default=1, show_default=True, help="Number of guests.")
 @common_options
 @as_caller
 def admit_command(memory: str, sla_class: str, count: int, as_json: bool, config_path: str | None) -> None:
     """Check whether more guests fit on this host without breaking a promise, and which guests would have to shrink.
 
-    The running mom needs the plugins sla and http. Reservations for launches count. To keep the memory, use `mom reserve`. Exit code 1 if
+    The running mom needs the sla and http plugins. Reservations for launches count. To keep the memory, use `mom reserve`. Exit code 1 if
     the guests do not fit, or mom cannot say.
     """
     try:

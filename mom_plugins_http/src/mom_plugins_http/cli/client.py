@@ -1,4 +1,4 @@
-"""Client of the control socket. It uses only the standard library, so that verbs start fast."""
+"""Client of the control socket. It uses only the standard library, so that commands start fast."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from mom_kvm import PeerCredentials, PolicyProblem, PolicyRefused, ProcessStat
 
 CONNECT_SECONDS: Final = 5.0
 
-_NO_SOCKET: Final = "start mom with the plugin http enabled; if mom runs without it, systemctl reload mom"
+_NO_SOCKET: Final = "start mom with the http plugin enabled; if mom is running without the plugin, systemctl reload mom"
 
 _AGAIN_SECONDS: Final = 0.02
 
@@ -28,7 +28,7 @@ READ_SECONDS: Final = 10.0
 """Longest silence. mom answers within milliseconds, on a full host within seconds."""
 
 _LARGEST_ANSWER: Final = 256 << 20
-"""Bytes."""
+"""Limit in bytes."""
 
 
 def coded(name: str) -> str:
@@ -83,7 +83,7 @@ class Client:
 
     @classmethod
     def configured(cls, config_path: str | None, seconds: float = ANSWER_SECONDS, reading: float = READ_SECONDS) -> Client:
-        """Return a client of the configured mom. For an invalid configuration, use its default socket if that exists."""
+        """Return a client of the configured mom. If the configuration is invalid, use its default socket, if that exists."""
         from mom_plugins_http.settings import SOCKET, HttpSettings
 
         try:
@@ -98,7 +98,7 @@ class Client:
             if isinstance(plugin.settings, HttpSettings):
                 return cls(plugin.settings.socket or config.run_directory / SOCKET, seconds, reading)
         raise MomError(
-            "the configuration does not enable the plugin http; without it, verbs cannot reach a running mom",
+            "the configuration does not enable the http plugin; without the plugin, commands cannot reach a running mom",
             hint="add `http: {}` to `plugins`, then systemctl reload mom",
         )
 
@@ -110,9 +110,9 @@ class Client:
         """Return an answer as JSON.
 
         :param seen: entity tag of the version to change
-        :raises ApiRefusedError: mom refuses
+        :raises ApiRefusedError: mom refuses the request
         :raises PolicyRefused: mom refuses the policies
-        :raises NotRunning: no mom runs
+        :raises NotRunning: mom is not running
         """
         headers = {"accept": "application/json", **({"if-match": seen} if seen else {})}
         data = None if body is None else json.dumps(body).encode()
@@ -148,13 +148,13 @@ class Client:
 
 
 def no_answer(connection: UnixConnection, seconds: float) -> MomError:
-    """Return the error for a silent but connected mom."""
+    """Return the error for a mom that does not answer on an open connection."""
     if stopped := _stopped(connection):
         return stopped
     pid, process = _peer(connection)
-    who, hint = "", "mom hangs, or the host does"
+    who, hint = "", "mom has hung, or the host has"
     if process is not None:
-        who, hint = f" (process {pid})", f"{hint}: systemd ends a mom that hangs; to do it now, systemctl restart mom"
+        who, hint = f" (process {pid})", f"{hint}: systemd restarts a mom that has hung; to restart it now, systemctl restart mom"
     return MomError(f"mom{who} did not answer on {connection.path} within {seconds:g} s", hint=f"{hint}; {_LAST}")
 
 
@@ -163,7 +163,7 @@ def _stopped(connection: UnixConnection) -> MomError | None:
     if process is None or process.state not in {"T", "t"}:
         return None
     hint = f"kill -CONT {pid} resumes it; {_LAST}"
-    return MomError(f"mom (process {pid}) is stopped, and does not answer on {connection.path}", hint=hint)
+    return MomError(f"mom (process {pid}) is suspended, and does not answer on {connection.path}", hint=hint)
 
 
 _LAST: Final = "`mom status` shows the last known state"

@@ -17,7 +17,7 @@ from mom_plugins_http.launch_hook.installed import Hook, HookState, Platform, lo
 _STATES: Final = {
     HookState.ABSENT: "not installed",
     HookState.CURRENT: "installed",
-    HookState.OTHER: "installed by another version of mom, or for another socket or wait: `mom hook install {}`",
+    HookState.OTHER: "installed by another version of mom, or for another socket or wait time: `mom hook install {}`",
     HookState.IDLE: "installed, but not executable: `mom hook install {}`",
     HookState.FOREIGN: "another program has this name; mom does not change it",
 }
@@ -37,7 +37,7 @@ def hook_command() -> None:
 
     \b
     mom hook install libvirt       for all guests of libvirt
-    mom hook install proxmox       for the guests of Proxmox VE that name it
+    mom hook install proxmox       for guests of Proxmox VE whose configuration names the hook
 
     If mom does not answer, for example because it was removed, guests start as usual.
     """
@@ -48,7 +48,7 @@ def _hook(platform: str, root: Path, config_path: str | None) -> Hook:
     return Hook(Platform(platform), root, client.path, longest_wait(load_config(config_path).in_force()))
 
 
-@hook_command.command("install", short_help="Install the hook, or write it anew.")
+@hook_command.command("install", short_help="Install or update the hook.")
 @_platform
 @_root
 def install_command(platform: str, root: Path, config_path: str | None) -> None:
@@ -59,7 +59,7 @@ def install_command(platform: str, root: Path, config_path: str | None) -> None:
     if hook.platform is Platform.PROXMOX:
         print_prose("For each guest: qm set VMID --hookscript local:snippets/mom-launch", 2)
         print_prose("The storage `local` must accept snippets: pvesm set local --content iso,vztmpl,backup,snippets", 2)
-        print_prose("In a cluster, install it on each node first: a node without it does not start such a guest.", 2)
+        print_prose("In a cluster, install the hook on each node first: a node without the hook does not start such a guest.", 2)
     elif needs_reload:
         print_prose(f"libvirt finds its first hook only on a reload: {reload_line(root)}. Running guests are not affected.", 2)
 

@@ -38,7 +38,7 @@ _OF_GUEST: Final = (
     "balloon_cur", "balloon_target", "mem_usable", "rss", "swap_in", "swap_out", "major_fault", "host_cpu_usage", "host_swap",
     "balloon_reason", "sweep_end", "stats_age",
 )  # fmt: skip
-"""First fields of a guest. Others follow by name if there is room."""
+"""First fields of a guest. Others follow, sorted by name, if there is room."""
 
 _SHOWN_PAST: Final = 20
 
@@ -49,7 +49,7 @@ _SHOWN_PAST: Final = 20
 @common_options
 @as_caller
 def history_command(whose: str, cycles: int, as_json: bool, config_path: str | None) -> None:
-    """Show a guest, or the host, in the last cycles, newest first. mom keeps about an hour; `mom record` keeps more."""
+    """Show a guest, or the host, in the last cycles, newest first. mom keeps about an hour of cycles; `mom record` keeps more."""
     client = Client.configured(config_path, READ_SECONDS)
     path = "/v1/host/history" if whose == HOST_ID else f"/v1/guests/{coded(whose)}/history"
     samples = client.get(f"{path}?limit={cycles}")["items"]
@@ -81,7 +81,7 @@ def history_command(whose: str, cycles: int, as_json: bool, config_path: str | N
 def events_command(outcomes: bool, guest: str | None, follow: bool, as_json: bool, config_path: str | None) -> None:
     """Show the last cycle in one line, or the outcomes of its decisions. With --follow, also show each further cycle and other events.
 
-    Exit code 1 if mom ends, or disconnects a slow reader.
+    Exit code 1 if mom exits, or disconnects a slow reader.
     """
     if guest is not None and not outcomes:
         raise click.UsageError("--guest needs --outcomes")
@@ -103,7 +103,7 @@ def events_command(outcomes: bool, guest: str | None, follow: bool, as_json: boo
                 print_prose(_cycle_line(report) if name in {"report", "cycle"} else _event_line(name, content), 4)
             if not follow:
                 return
-        click.echo("mom: mom has ended the connection (it stops, or is reloaded)", err=True)
+        click.echo("mom: mom has ended the connection (mom is stopping, or was reloaded)", err=True)
     except MomError as error:
         click.echo(f"mom: {error}", err=True)
     finally:

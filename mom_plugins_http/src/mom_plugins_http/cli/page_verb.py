@@ -19,7 +19,7 @@ from mom_plugins_http.cli.policy_verbs import common_options
 
 @click.command("page", short_help="Open the web page in one browser, through ssh.")
 @click.option("--port", type=click.IntRange(1, 65535), default=8132, show_default=True, help="Port that ssh forwards.")
-@click.option("--once", is_flag=True, help="Print the address and end; the session stays valid for 12 hours.")
+@click.option("--once", is_flag=True, help="Print the address and exit; the session stays valid for 12 hours.")
 @common_options
 @as_caller
 def page_command(port: int, once: bool, as_json: bool, config_path: str | None) -> None:
@@ -28,7 +28,7 @@ def page_command(port: int, once: bool, as_json: bool, config_path: str | None) 
     On the workstation, run: ssh -o ExitOnForwardFailure=yes -L 8132:/run/mom/mom-page.sock root@HOST mom page
 
     Other users of the workstation cannot use the port, because mom requires a key. The key in the address works once, within two minutes.
-    The browser then has your rights until this command or mom ends, for at most 12 hours.
+    The browser then has your rights until this command or mom exits, for at most 12 hours.
     """
     answer = Client.configured(config_path).ask("POST", "/v1/page-keys" if once or as_json else "/v1/page-keys?tied=1")
     address = f"http://localhost:{port}/#key={quote(str(answer['key']))}"

@@ -17,11 +17,11 @@ from mom_plugins_http.cli.client import Client, coded
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 _LONGEST_TEXT: Final = 64 << 20
-"""Bytes; the server accepts less."""
+"""Limit in bytes; the server accepts less."""
 
 
 def common_options(function: Function) -> Function:
-    """Add the options of all verbs for a running mom."""
+    """Add the common options of subcommands for a running mom."""
     return config_option(json_option(function))
 
 
@@ -39,7 +39,7 @@ def _change(client: Client, method: str, path: str, body: dict[str, object] | No
     if as_json:
         click.echo(json.dumps(policies))
     else:
-        names = ", ".join(map(printable, policies["names"])) or "there are none"
+        names = ", ".join(map(printable, policies["names"])) or "no policies"
         print_prose(f"The policies are at version {policies['version']}: {names}.", 2)
 
 
@@ -79,10 +79,10 @@ def show_command(name: str, as_json: bool, config_path: str | None) -> None:
 @common_options
 @as_caller
 def set_command(name: str, file: Any, only_check: bool, version: str | None, as_json: bool, config_path: str | None) -> None:
-    """Set the policy NAME of the running mom to the text in FILE (-: standard input), from the next cycle on.
+    """Set the policy NAME of the running mom to the text in FILE (`-` is standard input), from the next cycle on.
 
-    mom first checks it together with all other policies. If there is an error, nothing changes. The text replaces a file or default of the
-    same name until `mom policy reset` or `remove`. With `keep_changes: true` of the plugin policy, it also survives restarts.
+    mom first checks the policy together with all others. If there is an error, nothing changes. The text replaces a file or default of the
+    same name until `mom policy reset` or `remove`. With `keep_changes: true` of the policy plugin, the text also survives restarts.
     """
     try:
         text = file.read(_LONGEST_TEXT).decode("utf-8")
@@ -149,7 +149,7 @@ def rollback_command(to: str | None, version: str | None, as_json: bool, config_
         history = client.get("/v1/policy-history")["items"]
         if len(history) < 2:
             raise MomError("there is no earlier version to restore", hint="`mom policy reset` restores the policies from the files")
-        # A reload makes a version with the same texts: restore the last one that differs.
+        # A reload makes a version with the same texts: restore the last version that differs.
         changes = next((index for index, change in enumerate(history[:-1]) if change["diff"]), 0)
         version, to = version or history[0]["version"], history[changes + 1]["version"]
     _change(client, "POST", "/v1/policy-rollback", {"version": to}, version, as_json)

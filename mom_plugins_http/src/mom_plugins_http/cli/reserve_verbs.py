@@ -24,7 +24,7 @@ _POLL_SECONDS: Final = 1.0
 _MAKE: Final = "memory"
 
 _NO_ANSWER_SECONDS: Final = 20.0
-"""Longest silence for a waiting user; mom may be restarting."""
+"""Longest silence of mom while a user waits; mom may be restarting."""
 
 
 class _ReserveGroup(click.Group):
@@ -170,7 +170,7 @@ def list_command(as_json: bool, config_path: str | None) -> None:
         return
     figures = f"{format_kib(room['free_kib'])} of it immediately"
     if room["most_kib"] < _memory_kib(room):
-        figures += "; there is memory for more, but it would break a promise to guests (`mom admit --memory SIZE` shows which)"
+        figures += "; there is memory for more, but reserving more would break a promise to guests (`mom admit --memory SIZE` shows which)"
     if room["why"]:
         figures += f"; guests release nothing: {printable(room['why'])}"
     if room["rise"]:

@@ -1,4 +1,4 @@
-"""Connection of mom's verbs to the running mom."""
+"""Connection of mom's subcommands to the running mom."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class SocketMom:
-    """mom behind a unix socket."""
+    """Running mom, reached through a unix socket."""
 
     def __init__(self, path: Path) -> None:
         self._client = Client(path, READ_SECONDS)
@@ -33,7 +33,7 @@ class SocketMom:
         return cast("Mapping[str, Any]", self._client.get("/v1/configuration"))
 
     def policies(self) -> Mapping[str, PolicyText]:
-        """Return the policies in force by name."""
+        """Return the policies in force, keyed by name."""
         return {policy["name"]: PolicyText(policy["text"], policy["origin"]) for policy in self._client.get("/v1/policies")["items"]}
 
     def report(self) -> ReportDocument:

@@ -17,7 +17,7 @@ from typing import Final
 from mom_core import Finding, MomError, Severity, UnitError, Value, parse_duration, read_file, replace_file
 
 _FIRST: Final = "#!/bin/sh\n"
-"""The packaged file lacks this line, as packages must not contain programs without the executable bit."""
+"""The packaged file lacks this line, because packages must not contain programs without the executable bit."""
 
 _MARK: Final = "# mom-launch: "
 """A file whose second line starts differently is not mom's."""
@@ -25,7 +25,7 @@ _MARK: Final = "# mom-launch: "
 _LARGEST: Final = 1 << 20
 
 _USUAL_WAIT: Final = 10.0
-"""s. Longest wait of a launch if no enabled plugin sets the wait."""
+"""Longest wait of a launch in seconds, if no enabled plugin sets the wait."""
 
 _BEYOND_SECONDS: Final = 5
 
@@ -61,7 +61,7 @@ class HookState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Hook:
-    """Program of one platform. A start waits at most `wait` seconds."""
+    """Program of one platform. The start of a guest waits at most `wait` seconds."""
 
     platform: Platform
     root: Path
@@ -107,7 +107,7 @@ class Hook:
         return HookState.CURRENT if status.st_mode & stat.S_IXUSR else HookState.IDLE
 
     def install(self) -> bool:
-        """Install or update. Return whether libvirt needs a reload.
+        """Install or update the program. Return whether libvirt needs a reload.
 
         :raises MomError: the host lacks the platform, or the file is not mom's
         """
@@ -131,7 +131,7 @@ class Hook:
         return needs_reload
 
     def remove(self) -> bool:
-        """Remove the program; False if it was absent.
+        """Remove the program. Return False if it was absent.
 
         :raises MomError: the file is not mom's, or guests need it
         """
@@ -167,7 +167,7 @@ class Hook:
         return numbers
 
     def _libvirt_has_hooks(self) -> bool:
-        """libvirt looks for hooks only at its start and reload."""
+        """Return whether libvirt has an executable hook. It looks for hooks only at its start and reload."""
         folder = self.path.parent
         try:
             return any(os.access(path, os.X_OK) for path in (folder.parent / "qemu", *folder.iterdir()))
@@ -176,7 +176,7 @@ class Hook:
 
 
 def longest_wait(in_force: Mapping[str, Value]) -> float:
-    """Return the longest wait of a start, in seconds."""
+    """Return the longest wait before a guest starts, in seconds."""
     plugins = in_force.get("plugins")
     for settings in plugins.values() if isinstance(plugins, Mapping) else ():
         value: object = settings
@@ -197,7 +197,7 @@ def reload_line(root: Path) -> str:
 
 
 def findings(hooks: Iterable[Hook]) -> Iterable[Finding]:
-    """Yield whether each platform asks mom before a start."""
+    """Yield whether each platform asks mom before a guest starts."""
     for hook in hooks:
         if not hook.platform.is_here(hook.root):
             continue
@@ -218,7 +218,7 @@ def findings(hooks: Iterable[Hook]) -> Iterable[Finding]:
             HookState.IDLE: (Severity.WARNING, f"{hook.path} is not executable: {hook.platform} does not ask mom", again),
             HookState.OTHER: (
                 Severity.WARNING,
-                f"{hook.path} was installed by another version of mom, or for another socket or wait",
+                f"{hook.path} was installed by another version of mom, or for another socket or wait time",
                 again,
             ),
         }[state]

@@ -30,7 +30,7 @@ export class Unreached extends TypeError {}
 /** Text of an error. @param {unknown} error */
 export function said(error) {
   if (error instanceof Refused) return [error.message, error.hint].filter(Boolean).join("; ");
-  if (error instanceof Error && error.name === "TimeoutError") return "mom does not answer: it hangs, or this browser has the page open in more than five windows";
+  if (error instanceof Error && error.name === "TimeoutError") return "mom does not answer: it has hung, or this browser has the page open in more than five windows";
   return "mom cannot be reached";
 }
 

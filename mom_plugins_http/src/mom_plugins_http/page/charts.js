@@ -211,14 +211,14 @@ export class Chart {
     return this.layers.map((layer) => `${layer.label} ${this.figure(layer, index)}`).join(", ");
   }
 
-  /** What has happened nearer to this time than to others. @param {number} index */
+  /** Marks that are nearer to this time than to others. @param {number} index */
   marksAt(index) {
     return this.marks.filter((mark) => this.nearest(mark.time) === index);
   }
 
   get width() { return this.svg.clientWidth || WIDTH; }
 
-  /** Where a time is. @param {number} time */
+  /** Horizontal position of a time. @param {number} time */
   along(time) {
     const [from, to] = this.span;
     return MARGIN.left + ((time - from) / Math.max(1e-9, to - from)) * (this.width - MARGIN.left - MARGIN.right);
@@ -228,7 +228,7 @@ export class Chart {
     const { times, layers, width, together, span: [from, to] } = this;
     this.svg.setAttribute("viewBox", `0 0 ${width} ${this.height}`);
     if (times.length < 2) {
-      this.svg.replaceChildren(drawn("text", { x: 20, y: 30 }, this.live ? "Waiting for the second cycle." : "No data for that time."));
+      this.svg.replaceChildren(drawn("text", { x: 20, y: 30 }, this.live ? "Waiting for the second cycle." : "No data for this period."));
       this.legend.replaceChildren();
       return;
     }
@@ -291,7 +291,7 @@ export class Chart {
     return placed.values();
   }
 
-  /** What stands at the cursor, or now. @param {number} index */
+  /** Show the values at the cursor, or now. @param {number} index */
   tell(index) {
     const n = index >= 0 ? index : this.times.length - 1;
     const entries = this.layers.map((layer) => h("li", null, h("i", { class: layer.line ? `dashes ${layer.look}` : layer.look }), `${layer.label}: ${this.figure(layer, n)}`));
@@ -302,7 +302,7 @@ export class Chart {
     this.svg.setAttribute("aria-label", `${this.caption}. ${now ? "Now" : "At last"}: ${this.inWords(this.times.length - 1)}. The arrow keys read out earlier times, + zooms in, - zooms out.`);
   }
 
-  /** Areas on top of each other, in as many parts as there are times without a gap: where no layer is known there is none. @param {Layer[]} layers @param {(n: number) => number} x @param {(value: number) => number} y */
+  /** Stacked areas, interrupted where no layer has a known value. @param {Layer[]} layers @param {(n: number) => number} x @param {(value: number) => number} y */
   areas(layers, x, y) {
     /** @type {(number | null)[]} */
     let base = this.times.map((_, n) => (layers.some((layer) => isNumber(layer.values[n])) ? 0 : null));
@@ -314,7 +314,7 @@ export class Chart {
   }
 }
 
-/** What is between two lines, in as many parts as there are times without a gap. @param {Figure[]} low @param {Figure[]} high @param {(n: number) => number} x @param {(value: number) => number} y @param {string} look */
+/** Area between two lines, interrupted where a value is unknown. @param {Figure[]} low @param {Figure[]} high @param {(n: number) => number} x @param {(value: number) => number} y @param {string} look */
 function band(low, high, x, y, look) {
   return known(low.map((value, n) => isNumber(value) && isNumber(high[n]))).map((run) => {
     /** @param {Figure[]} values */
@@ -323,7 +323,7 @@ function band(low, high, x, y, look) {
   });
 }
 
-/** At most `most` round times of this time zone, with their texts. @param {number} from @param {number} to @param {number} most @returns {[number, string][]} */
+/** At most `most` round times of this time zone, with their labels. @param {number} from @param {number} to @param {number} most @returns {[number, string][]} */
 export function roundTimes(from, to, most) {
   const step = STEPS.find((one) => (to - from) / one <= most) ?? 30 * DAY;
   /** @param {number} time */
@@ -358,7 +358,7 @@ export function rounds(most, thousand, height = 260) {
   return Array.from({ length: Math.floor(most / step) + 1 }, (_, n) => n * step);
 }
 
-/** A path through known values; it is broken where one is unknown. @param {Figure[]} values @param {(n: number) => number} x @param {(value: number) => number} y */
+/** A path through known values; it is broken where a value is unknown. @param {Figure[]} values @param {(n: number) => number} x @param {(value: number) => number} y */
 export function trail(values, x, y) {
   let d = "";
   let on = false;

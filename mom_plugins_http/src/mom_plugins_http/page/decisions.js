@@ -33,7 +33,7 @@ export class DecisionsView {
   }
 
   show() {
-    renewActs(this.body, this.acts.filter(wanted), `Nothing${this.acts.length ? " of that kind" : ""} in the time that mom keeps.`);
+    renewActs(this.body, this.acts.filter(wanted), `Nothing${this.acts.length ? " of that kind" : ""} in the period that mom keeps.`);
   }
 
   /** Changes of policies and reservations are acts, too. */

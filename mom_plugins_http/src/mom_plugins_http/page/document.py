@@ -17,12 +17,12 @@ from mom_plugins_http.server.access import Right
 from mom_plugins_http.server.problems import ProblemError
 
 BEGINS: Final = "page.js"
-"""Imports all other modules."""
+"""Module that imports all others."""
 
 _MEDIA_TYPES: Final = {".js": "text/javascript", ".css": "text/css"}
 
 _MODULES_MARK: Final = "<!--modules-->"
-"""Place of links to all modules, so that a browser loads them at once."""
+"""Place for links to all modules, so that a browser loads them at once."""
 
 
 _COMMENTS: Final = re.compile(r"^ *(?://[^\n]*|/\*\*(?:(?!\*/).)*\*/)\n", re.MULTILINE | re.DOTALL)
@@ -34,7 +34,7 @@ class Part(NamedTuple):
 
     body: bytes
     packed: bytes
-    """For slow ssh connections."""
+    """Compressed body, for slow ssh connections."""
     media_type: str
     tag: str
     """Digest of the body."""
@@ -53,7 +53,7 @@ class WebPage:
 
     @cached_property
     def parts(self) -> dict[str, Part]:
-        """Return modules and style by name."""
+        """Return the JavaScript modules and the style sheet, keyed by file name."""
         names = sorted(file.name for file in files(_HERE).iterdir() if file.name.endswith(tuple(_MEDIA_TYPES)))
         return {name: _part(_text(name).encode(), _MEDIA_TYPES[name[name.rindex(".") :]]) for name in names}
 
@@ -69,7 +69,7 @@ class WebPage:
         return _answer(call, self.document)
 
     async def page_part(self, call: ApiCall) -> Response:
-        """Return a module or the style of the web page."""
+        """Return a module or the style sheet of the web page."""
         name = call.path["part"]
         if (part := self.parts.get(name)) is None:
             raise ProblemError(404, f"the page has no part {printable(name)}", f"it has {', '.join(self.parts)}")

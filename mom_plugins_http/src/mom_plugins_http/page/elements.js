@@ -1,9 +1,9 @@
-// Elements of the document. Texts become text nodes: a name can hold anything and stays a name.
+// Elements of the document. Strings become text nodes, so that a name cannot inject elements.
 
 const UNSEEN = /(?![\n\t])[\p{Cc}\p{Cf}\p{Co}\p{Zl}\p{Zp}]/gu; // invisible characters, and those that change the direction of text
 const READ = ["title", "aria-label", "placeholder"]; // attributes that people read
 
-/** A text as it is drawn: what cannot be seen in it is shown, as on a terminal, so that no name can pose as another one. @param {unknown} text */
+/** A string as it is drawn: invisible characters are shown, as on a terminal, so that no name can pose as another. @param {unknown} text */
 export const seen = (text) => String(text).replace(UNSEEN, (one) => `\\u{${(one.codePointAt(0) ?? 0).toString(16)}}`);
 
 /** @typedef {Node | string | number | null | undefined | false} Child */
@@ -96,7 +96,7 @@ export function renew(parent, ...children) {
   }
 }
 
-/** Whether it has the focus or marked text, which it would lose if it were moved. @param {Node} node */
+/** Whether a node has the focus or selected text. It would lose them if it were moved. @param {Node} node */
 const isHeld = (node) => node.contains(document.activeElement) || getSelection()?.containsNode(node, true);
 
 /** Move preceding siblings behind a child. @param {Element} parent @param {ChildNode | null} at the first of them @param {Node} before the child */
@@ -141,7 +141,7 @@ export function scrolled(label, head, body) {
   return h("div", { class: "scroll", role: "region", "aria-label": label, tabindex: 0 }, h("table", null, head, body));
 }
 
-/** What stands where there is nothing to show: what is so, why, and what to do. @param {string} icon one character @param {string} title @param {string} text @param {...Child} actions */
+/** Notice where there is nothing to show: state, reason, and what to do. @param {string} icon one character @param {string} title @param {string} text @param {...Child} actions */
 export function emptyState(icon, title, text, ...actions) {
   return h("div", { class: "empty", "data-icon": icon }, h("h2", null, title), h("p", null, text), actions);
 }

@@ -78,7 +78,7 @@ export const clock = (seconds) => new Date(seconds * 1000).toLocaleTimeString([]
 /** @param {number} seconds since the epoch */
 export const moment = (seconds) => new Date(seconds * 1000).toLocaleString([], { hour12: false });
 
-/** The same, of today without the day. @param {number} seconds since the epoch */
+/** Day and time, or only the time if it is today. @param {number} seconds since the epoch */
 export const lately = (seconds) => (new Date(seconds * 1000).toDateString() === new Date().toDateString() ? clock(seconds) : moment(seconds));
 
 /** The value of a field or control. @param {unknown} value @param {string} [unit] */
@@ -92,5 +92,5 @@ export function amount(value, unit = "") {
 /** Where a decision or problem comes from. @param {Api.Source} source */
 export const place = (source) => (source.line ? `${source.name}:${source.line}:${source.column}` : source.name);
 
-/** A text as a part of an address; half a surrogate pair is no text that one can hold. @param {string} text */
+/** A string as a part of an address, which cannot contain half a surrogate pair. @param {string} text */
 export const coded = (text) => encodeURIComponent(text.toWellFormed());

@@ -85,7 +85,7 @@ export class GuestView {
       return [h("dt", null, label), h("dd", null, sentence.text)];
     }));
     this.draw();
-    renewActs(this.done, this.acts, "Nothing in the time that mom keeps.", false);
+    renewActs(this.done, this.acts, "Nothing in the period that mom keeps.", false);
     const known = Object.entries(guest.fields).filter(([, value]) => value !== null).sort(([a], [b]) => (a < b ? -1 : 1));
     renew(this.known, known.map(([name, value]) => {
       const spec = fields.get(`guest.${name}`);

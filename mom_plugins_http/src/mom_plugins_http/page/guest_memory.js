@@ -59,7 +59,7 @@ export function memoryParts(fields) {
 }
 
 /**
- * Usual use at that time, from the plugin forecast, with the memory that the kernel does not count: comparable to used memory.
+ * Usual use at that time, from the forecast plugin. It includes memory that the kernel does not count, so it is comparable to used memory.
  * @param {Record<string, any>} fields in KiB
  * @returns {Kib}
  */

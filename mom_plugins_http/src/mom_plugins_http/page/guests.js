@@ -98,7 +98,7 @@ export function entries(guests, by, closed) {
     { id: `group\n${name}`, guest: null, name, guests: those }, ...(closed.has(name) ? [] : those.map(alone))]);
 }
 
-/** The sum over a group in words; `≥` where it is not known of all its guests. @param {Column} column @param {Guest[]} guests */
+/** The sum over a group in words, with `≥` if the value of a guest is unknown. @param {Column} column @param {Guest[]} guests */
 function together(column, guests) {
   if (!SUMMED.includes(column.unit)) return "";
   const values = guests.map((guest) => guest.fields[column.key]);
@@ -109,7 +109,7 @@ function together(column, guests) {
 /** @param {Column} column */
 const widthOf = (column) => Math.max(WIDTHS[column.unit] ?? 5.6, 1.4 + 0.6 * column.name.length);
 
-/** The columns that are wanted, and of the others those for which the window has room, the most important first. @param {Column[]} all */
+/** The requested columns, and those of the others that fit in the window, the most important first. @param {Column[]} all */
 function fitting(all) {
   const rem = parseFloat(getComputedStyle(document.documentElement).fontSize);
   let room = innerWidth / rem - OTHERS - 3;
@@ -209,7 +209,7 @@ export class GuestsView {
     this.above = h("tr", { class: "space", "aria-hidden": "true" }, this.spaces[0]);
     this.below = h("tr", { class: "space", "aria-hidden": "true" }, this.spaces[1]);
     this.body = h("tbody", null, this.above, this.below);
-    const spark = h("th", { scope: "col", title: "its size in the last cycles" }, "Lately");
+    const spark = h("th", { scope: "col", title: "the guest's size in the last cycles" }, "Lately");
     this.table = h("table", { "aria-label": "Guests" }, h("thead", null, h("tr", null, this.heads.slice(0, -1).map((one) => one.element), spark, remarked.element)), this.body);
     this.table.style.minWidth = `${this.columns.reduce((all, one) => all + widthOf(one), OTHERS)}rem`;
     this.box = h("div", { class: "scroll guests", role: "region", "aria-label": "All guests", tabindex: 0, onscroll: () => { list.top = this.box.scrollTop; this.paint(false); },
@@ -262,7 +262,7 @@ export class GuestsView {
     const all = this.mom.guests.length;
     const unlisted = whyUnlisted(this.mom.report);
     renew(this.none, unlisted ? emptyState("!", "The guests are unknown", `${unlisted}. They appear here as soon as the hypervisor lists them. For details:`, h("pre", null, "mom doctor"))
-      : emptyState("i", "There are no guests on this host", "They appear here as they start. If guests run, this shows what mom cannot reach:", h("pre", null, "mom doctor")));
+      : emptyState("i", "There are no guests on this host", "They appear here as they start. If guests are running, this command shows what mom cannot reach:", h("pre", null, "mom doctor")));
     write(this.count, unlisted ? "" : found.length === all ? `${all} guests` : `${found.length} of ${all} guests`);
     this.box.hidden = !all;
     this.none.hidden = all > 0;

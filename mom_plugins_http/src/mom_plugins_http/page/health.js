@@ -23,7 +23,7 @@ export class HealthView {
 
   update() {
     const { report, samples, problems } = this.mom;
-    renew(this.cycle, tile("Version", report.version), tile("Mode", report.mode), tile("Process", report.pid), tile("Runs since", moment(report.started_at)),
+    renew(this.cycle, tile("Version", report.version), tile("Mode", report.mode), tile("Process", report.pid), tile("Running since", moment(report.started_at)),
       tile("Interval", span(report.interval_seconds)), tile("Cycles left out", report.cycle.skipped), tile("Woken by", report.cycle.woken_by || "its interval"));
     this.chart.show(samples.map((one) => one.time), [{ label: "cycle", look: "stroke-0", values: samples.map((one) => one.duration_seconds) }]);
     renew(this.problems, problemItems(problems));

@@ -114,7 +114,7 @@ export class HostView {
   }
 }
 
-/** Programs that were killed since the time before: of today where that is counted, or else of the last 10 min. @param {Point[]} points */
+/** Programs killed since the previous time: from today's count if known, or else from the count of the last 10 min. @param {Point[]} points */
 function killMarks(points) {
   const name = points.some(({ most }) => isNumber(most.killed_today)) ? "killed_today" : "killed_lately";
   return risen(points.map(({ most }) => most[name])).flatMap((count, n) => (count && (name === "killed_today" || count <= points[n].most[name] - points[n - 1].most[name])
@@ -126,7 +126,7 @@ function killMarks(points) {
 /** @param {Api.Recorded} one @returns {Point} */
 const recordedPoint = ({ time, least, mean, most }) => ({ time, least, mean, most });
 
-/** By how much a count has risen from time to time; it begins anew at midnight. @param {(number | null | undefined)[]} counts */
+/** Increase of a count from each time to the next. The count restarts at midnight. @param {(number | null | undefined)[]} counts */
 export const risen = (counts) => counts.map((now, n) => {
   const before = counts[n - 1];
   return isNumber(now) && isNumber(before) ? (now >= before ? now - before : now) : null;
@@ -160,7 +160,7 @@ function sufferers(mom) {
   return found.length || (silent && silent === mom.guests.length) ? rows : [h("li", { class: "good" }, "None."), ...rows];
 }
 
-/** How bad it is that the host lacks memory, as the verdict has it: one scale for all who look. @param {Api.ReportDocument} report */
+/** Severity of the host's lack of memory, as in the verdict: all views use one scale. @param {Api.ReportDocument} report */
 function memoryTone(report) {
   const severity = report.verdict?.conditions.find((one) => one.name === "memory")?.severity;
   return severity === "error" ? "bad" : severity === "warning" ? "warn" : "";
@@ -184,7 +184,7 @@ function tiles(mom) {
   ];
 }
 
-/** How much memory is missing, or is there beyond what should be free. @param {Record<string, any>} known */
+/** Whether less memory is available than should be free, and how much is missing. @param {Record<string, any>} known */
 export function room({ mem_really_available: free, mem_watermark_high: wanted }) {
   if (!isNumber(free) || !isNumber(wanted)) return "";
   return free < wanted ? `${kib(wanted - free)} too little: ${kib(wanted)} should be free` : `enough: ${kib(wanted)} should be free`;
@@ -196,7 +196,7 @@ function killedText({ killed_lately: lately, killed_today: today }) {
   return `${lately || "no"} program${lately === 1 ? "" : "s"} killed in 10 min${today > lately ? `, ${today} today` : ""}`;
 }
 
-/** What goes to swap and comes from there; empty: nothing does. @param {Mom} mom */
+/** Swap traffic in both directions; empty if there is none. @param {Mom} mom */
 function moving(mom) {
   const { swap_in_rate: comes, swap_out_rate: goes } = mom.report.host.fields;
   if (!(comes || goes)) return "";
@@ -206,7 +206,7 @@ function moving(mom) {
   return `${text(comes || 0)} in, ${text(goes || 0)} out`;
 }
 
-/** What the recorder's accounts say, by the definitions of `mom report`. @param {Record<string, any>} known */
+/** Memory given back, from the recorder's accounts, as `mom report` defines it. @param {Record<string, any>} known */
 function givenBack(known) {
   const all = sum([known.given_back_balloon, known.given_back_sweeps, known.given_back_cold, known.given_back_ksm]);
   return tile("Given back", kib(all), `today ${kib(known.given_back_today)} on average`);

@@ -5,7 +5,7 @@ import { sum } from "./figures.js";
 
 const KEPT_SAMPLES = 720;
 const SPARK_CYCLES = 60;
-const MEANWHILE = 10; // cycles that may end during a request for past ones
+const MEANWHILE = 10; // cycles that may end during a request for past cycles
 
 /** Fields of guests beyond the columns; unknown ones are ignored. */
 export const GUEST_FIELDS = "rss?,cold?,suffers?";
@@ -112,7 +112,7 @@ function together(report, name) {
   return at < 0 ? null : sum(report.guests.rows.map((row) => row[at]));
 }
 
-/** Why it is not known which guests there are; empty where it is. @param {Api.ReportDocument} report */
+/** Why the list of guests is unknown; empty if it is known. @param {Api.ReportDocument} report */
 export const whyUnlisted = ({ guests, verdict }) => (!guests.rows.length
   && verdict?.conditions.find((one) => one.name === "guests" && one.plugins.includes("core") && !one.over_seconds)?.message) || "";
 

@@ -125,7 +125,7 @@ export class LaunchesView {
       const found = await get(`v1/admission?memory=${coded(memory)}&count=${coded(count)}${kind && `&class=${coded(kind)}`}`);
       const guests = `${found.count} guest${found.count === 1 ? "" : "s"} of ${kib(found.memory_kib)}`;
       renew(this.verdict, h("p", { class: found.admitted ? "notice" : "notice bad" }, h("strong", null, `${found.admitted ? "✓" : "✗"} ${guests} ${found.admitted ? "fit" : "do not fit"}`),
-        `: ${found.fits} would${found.sla_class && ` in the class ${found.sla_class}`}, each guaranteed ${kib(found.guarantee_kib)}.`),
+        `: ${found.fits} would fit${found.sla_class && ` in the class ${found.sla_class}`}, each guaranteed ${kib(found.guarantee_kib)}.`),
       h("ul", null, found.reasons.map((reason) => h("li", null, reason))),
       found.donors.length > 0 && h("p", null, "Guests that would have to shrink: ", found.donors.map((one) => `${one.guest.name} ${kib(one.kib)} of its ${one.promise ? "promise" : "memory"}`).join(", ")));
     } catch (error) {

@@ -145,7 +145,7 @@ function trouble(error) {
   if (!mom.newest) renew(byId("main"), instead(error));
 }
 
-/** Content before the first report: error and cure. @param {unknown} error */
+/** Content before the first report: error and fix. @param {unknown} error */
 function instead(error) {
   /** @type {import("./api.js").Instead} */
   const { title, command, start } = error instanceof Refused ? error.instead ?? { title: "mom refuses to answer", command: "" }
@@ -179,7 +179,7 @@ function banner() {
   const line = byId("banner");
   const late = newest && mom.heard && (performance.now() - mom.heard) / 1000 > 3 * newest.interval_seconds + 1;
   const text = connection.trouble && newest ? `${connection.trouble}, since ${clock(connection.since)}. Retrying; the data below is older.`
-    : late ? `mom has not finished a cycle since ${clock(newest.cycle.time)}: it hangs, or is stopped.` : "";
+    : late ? `mom has not finished a cycle since ${clock(newest.cycle.time)}: it has hung, or is suspended.` : "";
   write(line, text);
   line.hidden = !text;
   byId("host-verdict").hidden = Boolean(text);
@@ -200,7 +200,7 @@ const tokenField = /** @type {HTMLInputElement} */ (byId("token"));
 function signIn(error, key = "") {
   const had = token();
   keepToken(null);
-  write(byId("login-problem"), key ? `${error.message}: ${error.hint}.` : had ? `${error.message}. Check that it is the right one, and complete.`
+  write(byId("login-problem"), key ? `${error.message}: ${error.hint}.` : had ? `${error.message}. Check that the token is the right one, and complete.`
     : connection.lost ? "The connection was lost, and another user may have its port: the session was forgotten. Get another key on the host: mom page" : "");
   connection.lost = false;
   tokenField.value = "";

@@ -17,7 +17,7 @@ export const drafts = new Map();
 /** @param {Api.PolicyChange} one */
 const tagOf = (one) => `"${one.version}"`;
 
-/** What was typed over one version is typed over another as well: nobody else has changed anything in between. @param {string} over @param {string} now */
+/** Base drafts for the version `over` on `now`: nobody else has changed anything in between. @param {string} over @param {string} now */
 function goOn(over, now) {
   for (const draft of drafts.values()) if (draft.tag === over) draft.tag = now;
 }
@@ -63,8 +63,8 @@ export class PoliciesView {
       event.preventDefault();
       this.begin();
     } }, this.newName, h("button", { type: "submit" }, "New policy"));
-    const reset = this.may && h("button", { type: "button", onclick: () => this.reset() }, "Drop all run-time changes, read the files again");
-    const rights = this.may ? null : h("p", { class: "notice" }, "You may read policies. To change them, you need the group or the token that the plugin http names as ",
+    const reset = this.may && h("button", { type: "button", onclick: () => this.reset() }, "Drop all run-time changes, and read the files again");
+    const rights = this.may ? null : h("p", { class: "notice" }, "You may read policies. To change them, you need the group or the token that the http plugin names as ",
       h("code", null, mom.me?.local ? "change_group" : "change_token"), ".");
     this.pane = h("div", { hidden: true }, this.heading, this.origin, h("div", { class: "editor" }, this.gutter, this.text), this.verdict, this.found, buttons);
     this.element = h("div", null, h("h2", null, "Policies"), rights, this.message, h("div", { class: "editing" }, h("div", null, this.names, fresh), this.pane),
@@ -153,7 +153,7 @@ export class PoliciesView {
       if (number !== this.checking) return; // the text has changed since
       this.mark(content.problems, content.warnings);
     } catch (error) {
-      if (number === this.checking) write(this.verdict, `It could not be checked: ${said(error)}`);
+      if (number === this.checking) write(this.verdict, `The policy could not be checked: ${said(error)}`);
     }
   }
 
@@ -164,7 +164,7 @@ export class PoliciesView {
     const counted = (several, what) => `${several.length} ${what}${several.length > 1 ? "s" : ""}`;
     const hardly = warnings.length ? `; ${counted(warnings, "warning")}` : "";
     this.verdict.className = problems.length ? "bad" : warnings.length ? "warn" : "good";
-    write(this.verdict, problems.length ? `✗ ${counted(problems, "problem")}: it cannot be saved${hardly}` : `✓ valid with all other policies: it can be saved${hardly}`);
+    write(this.verdict, problems.length ? `✗ ${counted(problems, "problem")}: the policy cannot be saved${hardly}` : `✓ valid with all other policies: the policy can be saved${hardly}`);
     this.found.replaceChildren(...this.problems.slice(0, 50).map((one) => h("li", null,
       one.name === this.name && one.line ? h("button", { type: "button", onclick: () => this.go(one.line, one.column) }, `${one.line}:${one.column}`) : `${one.name}:${one.line}:${one.column}`,
       h("span", { class: one.tone }, one.tone === "warn" ? " warning: " : " "), `${one.kind}: ${one.message}`, one.hint && h("span", { class: "faint" }, ` (${one.hint})`))));

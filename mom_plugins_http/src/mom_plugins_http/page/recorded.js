@@ -1,4 +1,4 @@
-// Choice of time: the last cycles from mom, or past days from the plugin record.
+// Choice of time: the last cycles from mom, or past days from the record plugin.
 
 import { get, said } from "./api.js";
 import { Together } from "./charts.js";
@@ -10,7 +10,7 @@ import { coded } from "./figures.js";
 const AGAIN_MS = 300000; // between two requests: as often as the recorder writes
 const POINTS = 700;
 const MINUTE = 60; // seconds: resolution of a host's past days
-const GROUP = 30; // cycles: past days of a guest may have one of so many
+const GROUP = 30; // cycles: past days of a guest may contain one of this many
 
 /** @type {[string, string][]} */
 const SPANS = [["", "the last cycles"], ["3600", "an hour"], ["21600", "6 hours"], ["86400", "a day"], ["604800", "a week"], ["2592000", "30 days"], ["chosen", "from … to …"]];
@@ -19,7 +19,7 @@ const SPANS = [["", "the last cycles"], ["3600", "an hour"], ["21600", "6 hours"
 const chosen = { span: "", from: 0, to: 0 };
 
 export class PastDays extends Together {
-  /** @param {string} guest its id; empty: the host @param {() => void} show redraws @param {() => number} interval seconds from cycle to cycle */
+  /** @param {string} guest its id; empty for the host @param {() => void} show redraws @param {() => number} interval seconds from cycle to cycle */
   constructor(guest, show, interval) {
     super(() => {
       this.asked = -Infinity;
@@ -36,7 +36,7 @@ export class PastDays extends Together {
     this.from = h("input", { type: "datetime-local", onchange: () => this.choose("chosen") });
     this.to = h("input", { type: "datetime-local", onchange: () => this.choose("chosen") });
     this.ends = h("span", { class: "bar", hidden: true }, h("label", null, "from ", this.from), h("label", null, "to ", this.to));
-    this.whole = h("button", { type: "button", hidden: true, onclick: () => this.back(true) }, "Back to all of it");
+    this.whole = h("button", { type: "button", hidden: true, onclick: () => this.back(true) }, "Back to the whole period");
     this.said = h("span", { role: "status", class: "warn" });
     this.element = h("div", { class: "bar" }, h("label", null, "Show ", this.choice), this.ends, this.whole, this.said);
   }
@@ -102,5 +102,5 @@ export class PastDays extends Together {
   }
 }
 
-/** As a field for a time has it. @param {number} time */
+/** A time in the format of an input field. @param {number} time */
 const written = (time) => new Date((time - new Date(time * 1000).getTimezoneOffset() * 60) * 1000).toISOString().slice(0, 16);

@@ -3,7 +3,7 @@
 import { Refused } from "./api.js";
 import { send } from "./connection.js";
 
-const SILENCE_MS = 40000; // without cycles there is a sign of life every 15 s
+const SILENCE_MS = 40000; // without cycles there is a keep-alive every 15 s
 
 /** Wait until the tab is visible. Browsers limit connections to six, so a hidden tab has no stream. */
 export async function shown() {

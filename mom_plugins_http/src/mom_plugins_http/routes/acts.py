@@ -20,7 +20,7 @@ STEP_GAP_SECONDS: Final = 60.0
 """Longest time between two steps of an act, unless cycles are slower."""
 
 LONGEST: Final = 400
-"""Characters of a text."""
+"""Most characters of a text."""
 
 
 @described
@@ -32,22 +32,22 @@ class ActModel(TypedDict):
     since: Time
     """Time of the first step."""
     about: int
-    """Number of guests, or 1 for the host; 0: policies or reservations."""
+    """Number of guests, or 1 for the host; 0 for policies or reservations."""
     first: list[EntityModel]
     """First guests of the act, or the host."""
     who: str
     """Guests in words; otherwise `policies` or `reserved`."""
     text: str
     status: str
-    """Empty for a change of policies or reservations, as is `control`."""
+    """Empty for a change of policies or reservations, like `control`."""
     control: str
     source: SourceModel | None
-    """Source of the decision; null: a change of policies or reservations."""
+    """Source of the decision; null for a change of policies or reservations."""
 
 
 @dataclass(frozen=True, slots=True)
 class Words:
-    """Vocabulary of acts: units, and plugins' explainers by control."""
+    """Vocabulary of acts: units and plugins' explainers, keyed by control."""
 
     units: Mapping[str, str]
     explainers: Mapping[str, Explainer]
@@ -90,7 +90,7 @@ class Act:
 
     @property
     def rises(self) -> bool | None:
-        """Return whether the value rose; None: unchanged, or no number."""
+        """Return whether the value rose; None if unchanged or not a number."""
         return _rises(self.before, self.last.decision.value)
 
 

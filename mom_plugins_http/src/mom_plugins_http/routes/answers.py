@@ -21,7 +21,7 @@ Service = TypeVar("Service")
 Result = TypeVar("Result")
 
 FIELDS: Final = Parameter(
-    "fields", "Only these fields of each guest, separated by commas; 400 for one that no plugin declares, unless it ends with `?`."
+    "fields", "Only these fields of each guest, separated by commas; 400 for a field that no plugin declares, unless it ends with `?`."
 )
 
 
@@ -47,7 +47,7 @@ class CycleAnswers:
         self.published = published
 
     def view(self) -> ReportView:
-        """Return the newest report. Raise `ProblemError` before the first."""
+        """Return the newest report. Raise `ProblemError` before the first report."""
         view = self.published.view
         if view is None:
             raise ProblemError(503, "mom has not finished its first cycle yet", "ask again in a moment", headers={"retry-after": "1"})
@@ -69,18 +69,18 @@ def as_object(value: object) -> Any:
 
 
 def offered(context: PluginContext, kind: Callable[..., Service], lack: str, plugin: str) -> Service:
-    """Return an enabled plugin's service. Raise `ProblemError`.
+    """Return an enabled plugin's service. Raise `ProblemError` if there is none.
 
     :param lack: predicate for the error, such as `has policies`
     """
     service = context.service(kind)
     if service is None:
-        raise ProblemError(409, f"no enabled plugin {lack}", f"enable the plugin {plugin} in the configuration")
+        raise ProblemError(409, f"no enabled plugin {lack}", f"enable the {plugin} plugin in the configuration")
     return service
 
 
 def guest_of(view: ReportView, name: str) -> Guest:
-    """Return the guest with this id or name. Raise `ProblemError`."""
+    """Return the guest with this id or name. Raise `ProblemError` if there is none."""
     try:
         return find_guest(listed_guests(view), name)
     except MomError as error:
@@ -96,7 +96,7 @@ def listed_guests(view: ReportView) -> Mapping[str, Guest]:
 
 
 def about(call: ApiCall, view: ReportView, items: Sequence[Item], entity_of: Callable[[Item], Entity | None]) -> Sequence[Item]:
-    """Return items on the guest or host in the query; without one, all."""
+    """Return the items about the guest or host that the query names; all items if it names none."""
     if (name := call.query.get("guest")) is None:
         return items
     identity = HOST_ID if name == HOST_ID else guest_of(view, str(name)).id
@@ -111,7 +111,7 @@ def past_cycles(answers: CycleAnswers, call: ApiCall, values: Callable[[CycleSam
 
 
 def queried_fields(call: ApiCall, declarations: Declarations, of: Scope = Scope.GUEST) -> tuple[str, ...] | None:
-    """Return the fields in the query (None: all), sorted, so that equal requests share an answer."""
+    """Return the fields in the query (None for all), sorted, so that equal requests share an answer."""
     if "fields" not in call.query:
         return None
     names = [name.strip() for name in str(call.query["fields"]).split(",") if name.strip()]

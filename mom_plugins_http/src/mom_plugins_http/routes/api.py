@@ -31,7 +31,7 @@ class Api:
 
     def __init__(self, context: PluginContext, routes: Sequence[Route], page_keys: PageKeys, settings: HttpSettings) -> None:
         self.tokens: Tokens | None = None
-        """Replaced by a reload."""
+        """Tokens for TCP, replaced by a reload."""
         self._context = context
         self._settings = settings
         tcp = settings.tcp
@@ -39,7 +39,7 @@ class Api:
         self._page_keys = page_keys
         self._unread = HeldBytes()
         self._arriving = {right: HeldBytes(MOST_ARRIVING // 2) for right in (Right.READ, Right.CHANGE)}
-        """By right, so that bodies from readers and strangers leave room for changes."""
+        """Limits keyed by right, so that bodies from readers and strangers leave room for changes."""
         described = Route("GET", "/v1/openapi.json", self.describe, Mapping[str, Any])
         self.routes = [described, *routes, *page_keys.routes()]
         by_path: dict[str, dict[str, Route]] = {}
@@ -74,7 +74,7 @@ class Api:
         except Exception:  # a bug in mom or a plugin: log it, and hide the details from the client
             self._context.log.exception("%s %s failed", route.method, route.path)
             return ProblemError(
-                500, "mom or one of its plugins failed while it answered", "mom's log says more; please report it"
+                500, "mom or one of its plugins failed while answering this request", "see mom's log, and please report the error"
             ).response()
 
     def _in_pieces(self, response: Response, request: Request) -> Response:
@@ -108,14 +108,14 @@ class Api:
         else:
             # The address of the connection is also a valid name: no configuration knows the addresses of pods.
             good = same_site(host, origin, (*self._hosts, reached_at(request.scope)))
-            hint = f"use one of mom's host names: {', '.join(self._hosts)}; add others to `hosts` of the plugin http"
+            hint = f"use one of mom's host names: {', '.join(self._hosts)}; add others to `hosts` of the http plugin"
         if not good:
             what = "this request is for another site, or a page of another site sent it"
             self._note_refusal(peer, what)
             raise ProblemError(403, what, hint)
 
     def _right(self, request: Request, peer: Peer) -> tuple[Right, str]:
-        """Sessions and tokens may change during an event stream."""
+        """Return the sender's right and name. Sessions and tokens may change during an event stream."""
         authorization = request.headers.get("authorization", "")
         if peer.keyed:
             right, who = self._page_keys.session(authorization) or (Right.NOTHING, "")
@@ -126,8 +126,8 @@ class Api:
         return peer.right, peer.name
 
     def _unknown(self, request: Request, peer: Peer) -> ProblemError:
-        """Return the error for a missing or invalid token. The page first tries without one."""
-        noun, hint = "token", "send `Authorization: Bearer TOKEN` with one of the tokens that the plugin http is configured with"
+        """Return the error for a missing or invalid token. The page first tries without a token."""
+        noun, hint = "token", "send `Authorization: Bearer TOKEN` with one of the tokens in the http plugin's settings"
         if peer.keyed:
             noun, hint = "session of the page", "open the address that `mom page` prints on the host"
         sent = "authorization" in request.headers
@@ -140,9 +140,9 @@ class Api:
 
     def _needed(self, right: Right, *, local: bool) -> str:
         if not local:
-            return "it needs the token to change (`change_token`)"
+            return "this request needs the token to change (`change_token`)"
         group = "read_group or change_group" if right is Right.READ else "change_group"
-        return f"root may, and members of the group that `{group}` of the plugin http names; a new member must log in again"
+        return f"root may do this, and members of the group that `{group}` of the http plugin names; a new member must log in again"
 
     # --- what else -------------------------------------------------------------------------------------------------------------------
 

@@ -24,7 +24,7 @@ Body = TypeVar("Body", bound=StrictModel)
 
 
 async def read_body(call: ApiCall, model: type[Body], media_types: str = JSON) -> Body:
-    """Return the body as this model. Raise `ProblemError`."""
+    """Return the body as this model. Raise `ProblemError` if it is invalid."""
     if call.media_type != JSON:
         raise ProblemError(415, f"a body of type {printable(call.media_type) or 'unknown'} is not supported", f"send {media_types}")
     try:
@@ -50,7 +50,7 @@ def _check_members(members: Sequence[tuple[str, object]]) -> None:
 
 
 def text_of(body: bytes) -> str:
-    """Return the body as text. Raise `ProblemError`."""
+    """Return the body as text. Raise `ProblemError` if it is not UTF-8."""
     try:
         return body.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -74,12 +74,12 @@ def _seconds(value: Any) -> Any:
 
 
 Span = Annotated[float, BeforeValidator(_seconds)]
-"""Seconds, or a text with a unit."""
+"""Seconds, or a string with a unit."""
 
 Size = Annotated[
     int, Field(ge=0, le=MOST_KIB), BeforeValidator(lambda value: math.ceil(parse_size(value) / 1024) if isinstance(value, str) else value)
 ]
-"""KiB, or a text with a unit."""
+"""KiB, or a string with a unit."""
 
 
 def span_schema(description: str, **bounds: float) -> WithJsonSchema:

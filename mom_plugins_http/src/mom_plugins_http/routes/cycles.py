@@ -46,7 +46,7 @@ from mom_plugins_http.server.access import Right
 from mom_plugins_http.server.server import Worker
 
 NAMED: Final = 10
-"""Guests named in a problem; `/v1/report` has all."""
+"""Most guests named in a problem; `/v1/report` names all."""
 
 
 SECONDS: Final = Parameter("seconds", "Length of the span, in seconds.", "integer", 60, 366 * 86_400, 86_400)
@@ -58,7 +58,7 @@ OF: Final = Parameter("guest", "Current guest, by id or name: returns its fields
 TOGETHER: Final = Parameter("together", "1: join the same change of several guests for the same reason.", "integer", 0, 1, 0)
 
 MOST_ASKED: Final = 8
-"""Waiting requests. Each reads for seconds, in a separate process."""
+"""Most waiting requests. Each reads for seconds, in a separate process."""
 
 
 class ClientModel(TypedDict):
@@ -100,7 +100,7 @@ class PastHostModel(PastModel):
 
     fields: Mapping[str, Any]
     guests_together: Mapping[str, Any]
-    """Sums over the guests with the field; null: no guest has it."""
+    """Sum of each field over the guests that have it; null if no guest has it."""
 
 
 @described
@@ -109,12 +109,12 @@ class RecordedModel(TypedDict):
 
     time: Time
     seconds: Seconds
-    """Length of the span; 0: one cycle."""
+    """Length of the span; 0 for one cycle."""
     least: Mapping[str, Any]
     """Least values of the host's fields and, as `guests.FIELD`, of sums over guests."""
     mean: Mapping[str, Any]
     most: Mapping[str, Any]
-    guest: Annotated[Mapping[str, Any] | None, Field(description="null: the guest did not exist, or the query names none.")]
+    guest: Annotated[Mapping[str, Any] | None, Field(description="null if the guest did not exist, or the query names no guest.")]
 
 
 class RecentOutcomeModel(OutcomeModel):
@@ -131,14 +131,14 @@ class CommonProblemModel(TypedDict):
     severity: Severity
     source: SourceModel
     about: int
-    """Number of affected guests, or 1 for the host; 0: neither."""
+    """Number of affected guests, or 1 for the host; 0 if neither."""
     first: list[EntityModel]
     """First affected guests, or the host."""
     who: str
     """Affected guests in words."""
     message: str
     hint: str
-    """If hints differ, that of the first guest, with its name."""
+    """If hints differ, the hint for the first guest, with its name."""
     since: Time
     cycles: int
     """Number of cycles with the problem."""
@@ -213,7 +213,7 @@ class CycleRoutes:
         return past_cycles(self._answers, call, values)
 
     async def recorded(self, call: ApiCall) -> Items[RecordedModel]:
-        """List past days that the plugin record keeps, oldest first: the host up to a few minutes ago, or cycles of one guest."""
+        """List past days that the record plugin keeps, oldest first: the host up to a few minutes ago, or cycles of one guest."""
         recorder = offered(self._answers.context, RecordedPoints, "records", "record")
         guest = guest_of(self._answers.view(), str(call.query["guest"])).id if "guest" in call.query else ""
         until = call.number(UNTIL) or time.time()

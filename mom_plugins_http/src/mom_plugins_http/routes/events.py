@@ -26,11 +26,11 @@ BEAT_SECONDS: Final = 15.0
 """Time between keep-alive comments: proxies stay connected, and lost clients are detected."""
 
 Fields = tuple[str, ...] | None
-"""Guest fields for a client; None: all."""
+"""Guest fields for a client; None for all."""
 
 
 MOST_LISTS: Final = 8
-"""Different lists of fields; mom keeps a report for each."""
+"""Most different lists of fields; mom keeps a report for each list."""
 
 
 @dataclass(slots=True)
@@ -85,11 +85,11 @@ class Events:
         return now.whole() if changes is None else _event("cycle", now.number, changes)
 
     def _make_room(self, newcomer: Subscriber) -> None:
-        """If all places are taken, end streams of the user who has most, or raise `ProblemError`."""
+        """If all places are taken, end streams of the user who has most of them, or raise `ProblemError`."""
         later = {"retry-after": "10"}
         listening = self._published.subscribers
         if len(listening) >= self._most and not self._end_some([[each] for each in listening], newcomer):
-            raise ProblemError(503, f"{self._most} clients listen already", "raise `clients` of the plugin http", headers=later)
+            raise ProblemError(503, f"{self._most} clients are already listening", "raise `clients` of the http plugin", headers=later)
         if len((lists := self._lists()) | {newcomer.fields}) > MOST_LISTS:
             by_list = [[each for each in listening if each.fields == fields] for fields in lists]
             if not self._end_some(by_list, newcomer):
@@ -97,7 +97,7 @@ class Events:
                 raise ProblemError(503, f"clients already use {MOST_LISTS} different lists of fields", hint, headers=later)
 
     def _end_some(self, groups: Sequence[Sequence[Subscriber]], newcomer: Subscriber) -> bool:
-        """End all streams of one group; False if the newcomer has no better claim.
+        """End all streams of one group. Return False if the newcomer has no better claim.
 
         A group counts for its user with the fewest streams.
         """
@@ -130,7 +130,7 @@ class Events:
 
 
 class _Stream(StreamingResponse):
-    """`ended` is called when the client is gone, even before the first event."""
+    """Response that calls `ended` when the client is gone, even before the first event."""
 
     def __init__(self, events: AsyncIterator[bytes], headers: Mapping[str, str], ended: Callable[[], object]) -> None:
         super().__init__(events, headers=headers, media_type=MEDIA_TYPE)

@@ -43,9 +43,9 @@ class GuestModel(TypedDict):
     id: str
     name: str
     blocked: Mapping[str, str]
-    """Reasons why mom cannot set a control, by control."""
+    """Mapping from control to why mom cannot set it."""
     columns: Mapping[str, AnyValue]
-    """Figures by the names and in the units of the report's `guest_columns`; null is unknown."""
+    """Figures with the names and units of the report's `guest_columns`; null is unknown."""
     fields: Mapping[str, Any]
 
 
@@ -73,7 +73,7 @@ class GuestHistoriesModel(TypedDict):
     field: str
     times: list[Time]
     guests: Mapping[str, list[Any]]
-    """Values for each of `times`, in the field's unit, by guest id; null is unknown."""
+    """Mapping from guest id to the values at `times`, in the field's unit; null is unknown."""
 
 
 class IdentityModel(TypedDict):
@@ -100,11 +100,11 @@ class ExplanationModel(TypedDict):
     cycle: int
     time: Time
     mode: Mode
-    interval_seconds: Annotated[float | None, Field(description="null: unknown.", json_schema_extra={"x-unit": "s"})]
+    interval_seconds: Annotated[float | None, Field(description="null if unknown.", json_schema_extra={"x-unit": "s"})]
     decisions: list[Mapping[str, Any]]
     """Decisions, each with its reason, the policy's line, revisions and outcome."""
     why_unchanged: str
-    """Why no policy requests another size; empty: a policy does, or the reason is unknown."""
+    """Why no policy requests another size; empty if a policy does, or if the reason is unknown."""
     problems: list[Mapping[str, Any]]
     trial: list[Mapping[str, Any]] | None
     """Decisions that policies on trial would change; null without a trial."""
@@ -130,7 +130,7 @@ class GuestRoutes:
         ]
 
     async def guests(self, call: ApiCall) -> bytes:
-        """List all guests by name."""
+        """List all guests, sorted by name."""
         names = queried_fields(call, self._answers.view().declarations)
 
         def make(view: ReportView) -> Items[GuestModel]:

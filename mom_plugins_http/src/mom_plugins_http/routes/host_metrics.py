@@ -18,7 +18,7 @@ _PREFIX: Final = "mom_host_"
 
 
 class Scale(NamedTuple):
-    """Conversion to a base unit: the name's ending, a factor, and a divisor, as 0.01 is not exact."""
+    """Conversion to a base unit: the name's ending, a factor, and a divisor, because 0.01 is not exact."""
 
     suffix: str
     factor: float = 1
@@ -41,7 +41,7 @@ SCALES: Final[Mapping[Unit, Scale]] = {
     Unit.PER_SECOND: Scale("_per_second"),
     Unit.BYTES_PER_SECOND: Scale("_bytes_per_second"),
 }
-"""Without texts and lists. KSM counters stay in pages, as in the kernel and node_exporter."""
+"""Scales of all units except strings and lists. KSM counters stay in pages, as in the kernel and node_exporter."""
 
 NAMES: Final[Mapping[str, str]] = {
     "anon_pages": "mom_host_memory_anonymous_bytes",
@@ -82,7 +82,7 @@ class HostMetric(NamedTuple):
 
 
 def host_metrics(specs: Iterable[FieldSpec]) -> list[HostMetric]:
-    """Return the fields' metrics. Of equal names, the first counts."""
+    """Return the fields' metrics. If names are equal, the first field counts."""
     metrics: dict[str, HostMetric] = {}
     for spec in specs:
         scale = SCALES.get(spec.unit)

@@ -35,7 +35,7 @@ from mom_plugins_http.server.server import Worker
 Result = TypeVar("Result")
 
 MOST_REQUESTS: Final = 64
-"""Waiting requests. Each examines all guests: milliseconds for a thousand."""
+"""Most waiting requests. Each examines all guests, which takes milliseconds for a thousand."""
 
 
 MEMORY: Final = Parameter("memory", "Maximum memory of each guest, such as 8GiB.")
@@ -84,16 +84,16 @@ class RoomModel(TypedDict):
     can_offload_kib: int
     returning_kib: int
     rising_kib: int
-    """Memory that guests will soon need, according to their daily pattern."""
+    """Memory that guests will soon need in addition, according to their daily pattern."""
     rising_until: float
-    """Time of that rise, in seconds since the epoch; 0: unknown."""
+    """Time of this additional need, in seconds since the epoch; 0 if unknown."""
     rise: str
-    """The rise in words; empty: none."""
+    """The additional need in words; empty if there is none."""
     guaranteed_kib: int
     most_kib: int
     """Largest reservation that memory and promises to guests allow."""
     free_kib: int
-    """Part of it that is free now."""
+    """Part of `most_kib` that is free now."""
     why: str
     """Why guests release no memory; empty if they do."""
 
@@ -103,14 +103,14 @@ class ReservationsModel(TypedDict):
     """Reservations, and memory for further ones."""
 
     room: RoomModel | None
-    """Memory available for reservations; null: unknown."""
+    """Memory available for reservations; null if unknown."""
     items: list[Reservation]
     ended: list[Reservation]
     """Recently ended reservations, newest first."""
 
 
 class LaunchRoutes:
-    """Operations on launches, in separate threads: none waits for a policy to compile."""
+    """Operations on launches, in separate threads: no operation waits for a policy to compile."""
 
     def __init__(self, context: PluginContext, worker: Worker, reading: Worker) -> None:
         self._context = context
@@ -141,7 +141,7 @@ class LaunchRoutes:
         return as_object(await self._reading.run(question, call.peer.user))
 
     async def launch(self, call: ApiCall) -> object:
-        """Make memory available for a guest, and answer when it may start. 409 with `state` `refused`: it must not start."""
+        """Make memory available for a guest, and answer when it may start. Status 409 with `state` `refused`: it must not start."""
         launches = offered(self._context, Launches, "makes room for launches", "balloon")
         readers = self._context.services(LaunchReader)
         guest = await self._launched(call, readers)
@@ -237,7 +237,7 @@ class LaunchRoutes:
         raise ProblemError(404, f"there is no reservation {printable(identity)}", f"there are: {ids or 'none'}")
 
     async def reserve(self, call: ApiCall) -> object:
-        """Reserve memory for a launch; 409 at once, with all figures, if there is too little."""
+        """Reserve memory for a launch; status 409 at once, with all figures, if there is too little."""
         body = await read_body(call, ReservationRequestModel)
         reserve = partial(self._reservations().reserve, body.memory, body.deadline, name=body.name, who=call.peer.name)
         return as_object(await self._run(reserve, body.memory))

@@ -26,7 +26,7 @@ _UNITS: Final = {"_kib": "KiB", "_seconds": "s", "_at": "s"}
 
 
 class ProblemModel(TypedDict):
-    """RFC 9457, with the cure in `hint`."""
+    """Problem of RFC 9457, with the fix in `hint`."""
 
     type: str
     title: str
@@ -72,13 +72,13 @@ def _operation(route: Route, schema: Callable[[object], Schema]) -> Schema:
         for each in route.parameters
     ]
     if route.versioned:
-        text = "The ETag of the policies that the client has seen; `*`: any."
+        text = "The ETag of the policies that the client has seen; `*` for any."
         parameters.append(
             {"name": "If-Match", "in": "header", "required": True, "description": text, "schema": {"type": "string", "minLength": 1}}
         )
     answers: Schema = {
         str(route.status): {"description": "Success.", "content": {route.media_type: {"schema": schema(route.answer)}}},
-        "default": {"description": "Error and cure.", "content": {problems.MEDIA_TYPE: {"schema": schema(ProblemModel)}}},
+        "default": {"description": "Error and how to fix it.", "content": {problems.MEDIA_TYPE: {"schema": schema(ProblemModel)}}},
     }
     run = route.run
     operation: Schema = {"operationId": getattr(run, "__name__", ""), "summary": run.__doc__ or "", "responses": answers}
@@ -102,7 +102,7 @@ class _Generator(GenerateJsonSchema):
 
 @cache
 def _schemas(models: tuple[Any, ...]) -> tuple[Callable[[object], Schema], Schema]:
-    """Return a function from model to schema, and shared components. Cached, as each call grows caches of `typing`."""
+    """Return a function from model to schema, and shared components. Cached, because each call grows caches of `typing`."""
     adapters: list[tuple[int, JsonSchemaMode, TypeAdapter[Any]]] = [(n, "validation", TypeAdapter(model)) for n, model in enumerate(models)]
     schemas, shared = TypeAdapter.json_schemas(adapters, ref_template=_REFERENCE + "{model}", schema_generator=_Generator)
     kinds = shared.get("$defs", {})

@@ -35,7 +35,7 @@ MOST: Final = 64
 PREFIX: Final = "key-"
 """Distinguishes keys from tokens, for the page."""
 
-_TIED: Final = Parameter("tied", "1: the session ends with the asking process.", "integer", 0, 1, 0)
+_TIED: Final = Parameter("tied", "1: the session ends with the requesting process.", "integer", 0, 1, 0)
 
 
 class KeyModel(StrictModel):
@@ -46,10 +46,10 @@ class KeyModel(StrictModel):
 
 @described
 class PageKeyModel(TypedDict):
-    """Key for the page."""
+    """Key that opens the web page."""
 
     key: str
-    """Works once."""
+    """Key, which works once."""
     seconds: Seconds
     """Lifetime."""
     socket: str
@@ -58,17 +58,17 @@ class PageKeyModel(TypedDict):
 
 @described
 class PageSessionModel(TypedDict):
-    """Session of the page."""
+    """Session of a browser with the web page."""
 
     token: str
-    """For the header `Authorization: Bearer`."""
+    """Token for the header `Authorization: Bearer`."""
     seconds: Seconds
     """Lifetime."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Granted:
-    """Right, owner and end (monotonic seconds) of a key or session. It also ends with `process` (id and start time)."""
+    """Right, owner and end (monotonic seconds) of a key or session. The key or session also ends with `process` (id and start time)."""
 
     right: Right
     who: str
@@ -87,7 +87,7 @@ class PageKeys:
         self._proc = proc
         self._socket = socket
         self._clock = clock
-        # By digest, so that lookup times reveal nothing about the secrets of 192 bits.
+        # Keyed by digest, so that lookup times reveal nothing about the secrets of 192 bits.
         self._keys: dict[bytes, _Granted] = {}
         self._sessions: dict[bytes, _Granted] = {}
 
@@ -104,7 +104,7 @@ class PageKeys:
         if not call.peer.local or call.peer.keyed:
             raise ProblemError(403, "keys are given through the control socket only", "ask on the host: mom page")
         if not self._socket:
-            hint = "in the settings of the plugin http, set `page: true` and a shorter path for `socket`"
+            hint = "in the settings of the http plugin, set `page: true` and a shorter path for `socket`"
             raise ProblemError(409, "this mom has no socket for the page", hint)
         key = self.key_for(call.peer, tied=bool(call.number(_TIED)))
         return {"key": key, "seconds": KEY_SECONDS, "socket": self._socket}
@@ -114,14 +114,14 @@ class PageKeys:
         key = (await read_body(call, KeyModel)).key
         token = self.session_for(key) if call.peer.keyed else None
         if token is None:
-            raise ProblemError(401, "this key is unknown, already used, or expired", "get another one on the host: mom page")
+            raise ProblemError(401, "this key is unknown, already used, or expired", "get another key on the host: mom page")
         return {"token": token, "seconds": SESSION_SECONDS}
 
     def key_for(self, peer: Peer, *, tied: bool = False) -> str:
         """Return a key with this peer's right. If `tied`, key and session end with the peer's process."""
         started = self._started(peer.process) if tied else None
         if tied and started is None:
-            message = "mom cannot see the process that requests the session, and so cannot end the session with it"
+            message = "mom cannot see the process that requests the session, and so cannot end the session with that process"
             raise ProblemError(409, message, "use `mom page --once`")
         key = PREFIX + secrets.token_urlsafe(24)
         process = None if started is None else (peer.process, started)
@@ -138,7 +138,7 @@ class PageKeys:
         return token
 
     def session(self, authorization: str) -> tuple[Right, str] | None:
-        """Return right and owner of the session; None without a valid one."""
+        """Return right and owner of the session; None if it is not valid."""
         granted = self._sessions.get(bearer_digest(authorization))
         return None if granted is None or not self._lasts(granted) else (granted.right, granted.who)
 
@@ -148,12 +148,12 @@ class PageKeys:
         return granted.process is None or self._started(granted.process[0]) == granted.process[1]
 
     def _started(self, process: int) -> int | None:
-        """Ids are reused; the start time identifies a process. None if it has ended."""
+        """Return a process's start time, which identifies it, because ids are reused; None if it has exited."""
         stat = ProcessStat.of(f"{self._proc}/{process}") if process > 0 else None
         return None if stat is None or stat.state in {"Z", "X"} else stat.started
 
     def _keep(self, kept: dict[bytes, _Granted], secret: str, granted: _Granted) -> None:
-        """At the limit, drop the oldest of the lowest right, of the user who holds most."""
+        """Store a key or session. At the limit, drop another one of the lowest right: the oldest of the user who holds most."""
         if len(kept) >= MOST:
             for digest in [digest for digest, each in kept.items() if not self._lasts(each)]:
                 del kept[digest]
@@ -161,6 +161,6 @@ class PageKeys:
             shares = Shares(kept.values())
             weakest = min(kept, key=lambda digest: shares.order(kept[digest]))
             if kept[weakest].right > granted.right:
-                raise ProblemError(503, "all sessions of the page are in use", "end one of them: Ctrl-C in its `mom page`")
+                raise ProblemError(503, "all sessions of the page are in use", "end one of the sessions: press Ctrl-C in its `mom page`")
             del kept[weakest]
         kept[token_digest(secret)] = granted

@@ -22,10 +22,10 @@ from mom_plugins_http.server.server import Worker
 Result = TypeVar("Result")
 
 LONGEST_NAME: Final = 128
-"""Characters."""
+"""Most characters of a name."""
 
 MOST_JOBS: Final = 64
-"""Waiting changes, and waiting checks. A compilation takes hundredths of a second, at most seconds."""
+"""Most waiting changes, and most waiting checks. A compilation takes hundredths of a second, at most seconds."""
 
 _AGAIN: Final = "read the present policies, and decide again"
 
@@ -39,7 +39,7 @@ def _named(changes: dict[str, str | None]) -> dict[str, str | None]:
 ChangedTexts = Annotated[
     dict[str, Annotated[str | None, Field(description="The text to set; null removes the policy.")]], AfterValidator(_named)
 ]
-"""Policies to set or remove, by name."""
+"""Policies to set or remove, keyed by name."""
 
 
 class ChangesModel(StrictModel):
@@ -127,7 +127,7 @@ class PolicyRoutes:
         ]
 
     def texts(self) -> PolicyTexts:
-        """Return the evaluator's policies. Raise `ProblemError`."""
+        """Return the evaluator's policies. Raise `ProblemError` if no plugin has policies."""
         return offered(self._context, PolicyTexts, "has policies", "policy")
 
     async def run(self, job: Callable[[PolicyTexts], Result]) -> Result:

@@ -25,7 +25,7 @@ KEPT_CYCLES: Final = 720
 """An hour of cycles of 5 s, some 10 MiB with 100 fields."""
 
 KEPT_GUEST_SAMPLES: Final = 60_000
-"""Of all guests together, some 6 MiB: 60 cycles with 1,000 guests."""
+"""Samples of all guests together, some 6 MiB: 60 cycles with 1,000 guests."""
 
 GUEST_HISTORY: Final = (
     "balloon_cur",
@@ -48,16 +48,16 @@ SUMMED: Final = (*GUEST_HISTORY[:6], "cold")
 KEPT_OUTCOMES: Final = 1000
 
 MOST_COUNTED: Final = 1000
-"""Counters by control; mom has some thirty controls."""
+"""Most counters; mom has some thirty controls."""
 
 OUTCOMES_OF_A_CYCLE: Final = 100
-"""A cycle with a thousand guests must not push out all others."""
+"""Most outcomes of a cycle: one with a thousand guests must not push out all other cycles."""
 
 _WAITING_EVENTS: Final = 16
-"""A slower client is disconnected, and may reconnect."""
+"""Most waiting events. A slower client is disconnected, and may reconnect."""
 
 _WAITING_BYTES: Final = 16 << 20
-"""Waiting bytes, except for a single larger event: four cycles with 10,000 guests."""
+"""Most waiting bytes, except for a single larger event: four cycles with 10,000 guests."""
 
 _KEPT_ANSWERS: Final = 32
 
@@ -67,16 +67,16 @@ class PastGuests:
     """Guests' `GUEST_HISTORY` in a past cycle; NaN is unknown. Fields without values have no column."""
 
     places: Mapping[str, int]
-    """Column index by guest id. Cycles with the same guests share it."""
+    """Mapping from guest id to column index. Cycles with the same guests share the mapping."""
     columns: Mapping[str, array[float]]
 
     def fields(self, guest: str) -> Mapping[str, float | None] | None:
-        """Return a guest's fields; None without this guest."""
+        """Return a guest's fields; None if the cycle lacks this guest."""
         place = self.places.get(guest)
         return None if place is None else {name: self._value(name, place) for name in GUEST_HISTORY}
 
     def field(self, name: str, guest: str) -> float | None:
-        """Return a guest's field; None: unknown."""
+        """Return a guest's field; None if unknown."""
         place = self.places.get(guest)
         return None if place is None else self._value(name, place)
 
@@ -88,7 +88,7 @@ class PastGuests:
 
 
 def past_guests(snapshot: Snapshot, before: PastGuests | None) -> PastGuests:
-    """Return a snapshot's fields. `before` has those of the cycle before."""
+    """Return a snapshot's fields. `before` has the fields of the previous cycle."""
     ids = tuple(snapshot.guests)
     places = before.places if before is not None and tuple(before.places) == ids else {guest: place for place, guest in enumerate(ids)}
     columns = {name: _figures(snapshot.column(name)) for name in GUEST_HISTORY}
@@ -106,7 +106,7 @@ def _figures(values: Sequence[Value]) -> array[float] | None:
 
 @dataclass(frozen=True, slots=True)
 class CycleSample:
-    """Past cycle: the host, guests (None: dropped), and sums over guests."""
+    """Past cycle: the host, guests (None if dropped), and sums over guests."""
 
     number: int
     time: float
@@ -136,7 +136,7 @@ class PastNote:
 
 @dataclass(slots=True)
 class Totals:
-    """Counters since the start, by control, and for outcomes also by status."""
+    """Counters since the start, keyed by control, and for outcomes also by status."""
 
     cycles: int = 0
     seconds: float = 0.0
@@ -156,13 +156,13 @@ class Totals:
 
 
 def _count(counts: Counter[T], names: Sequence[T]) -> None:
-    """Count names, but no new ones beyond the limit: a policy may invent controls in each cycle."""
+    """Count names, but no new names beyond the limit: a policy may invent controls in each cycle."""
     counts.update(names if len(counts) < MOST_COUNTED else [name for name in names if name in counts])
 
 
 @dataclass(frozen=True, slots=True)
 class ReportView:
-    """Report. Only `answers` changes, in the server's thread."""
+    """Report with its answers. Only `answers` changes, in the server's thread."""
 
     report: Report
     declarations: Declarations
@@ -174,7 +174,7 @@ class ReportView:
     answers: dict[object, bytes] = field(default_factory=dict)
 
     def document(self, interval: float, fields: Sequence[str] | None = None) -> ReportDocument:
-        """Return one document with these guest fields; None: all."""
+        """Return one document with these guest fields; None for all."""
         return report_document(self.report, self.declarations, self.state, interval, monotonic=self.monotonic, fields=fields)
 
     def answer(self, key: object, make: Callable[[], bytes]) -> bytes:
@@ -188,7 +188,7 @@ class ReportView:
 
 
 class Subscriber:
-    """Client of the event stream. `fields` are guest fields; None: all."""
+    """Client of the event stream. `fields` are guest fields; None for all."""
 
     def __init__(self, fields: tuple[str, ...] | None, peer: Peer) -> None:
         self.fields = fields
@@ -199,7 +199,7 @@ class Subscriber:
         """Whether the client was too slow, or lost its place."""
 
     def offer(self, event: bytes) -> None:
-        """Add an event, or end the stream if too many wait."""
+        """Add an event, or end the stream if too many events are waiting."""
         if self._events.full() or (self._waiting and self._waiting + len(event) > _WAITING_BYTES):
             self.ended = True
             return
@@ -213,7 +213,7 @@ class Subscriber:
             self._events.put_nowait(b"")
 
     async def next(self, seconds: float) -> bytes | None:
-        """Return the next event; None after this time."""
+        """Return the next event; None if there is none within this time."""
         try:
             event = await asyncio.wait_for(self._events.get(), seconds)
         except TimeoutError:

@@ -20,10 +20,10 @@ from mom_plugins_http.settings import HttpSettings
 from mom_plugins_http.vocabulary import MOST_ITEMS
 
 MOST_ARRIVING: Final = 32 << 20
-"""Bytes of all bodies, half of them reserved for clients that may change."""
+"""Most bytes of all arriving bodies, half of them reserved for clients with the right to change."""
 
 _DRAINED: Final = 16 << 20
-"""Bytes of a refused body to read and drop, so that the client reads the error."""
+"""Most bytes of a refused body to read and drop, so that the client reads the error."""
 
 _DRAIN_SECONDS: Final = 1.0
 
@@ -42,7 +42,7 @@ class Parameter:
     default: int | None = None
 
     def read(self, text: str) -> int | str:
-        """Return the value. Raise `ProblemError`."""
+        """Return the value. Raise `ProblemError` if it is invalid."""
         if self.kind == "string":
             return text
         if re.fullmatch(r"-?[0-9]{1,18}", text) and self.minimum <= int(text) <= self.maximum:
@@ -66,7 +66,7 @@ GUEST: Final = Parameter("guest", "Only items about this guest, by id or name; `
 
 
 class WholeNames:
-    """Middleware that keeps %2F in names apart from path slashes. Servers decode both alike."""
+    """Middleware that distinguishes a slash in a name (%2F) from a slash between path segments. Servers decode both alike."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -124,7 +124,7 @@ class ApiCall:
         too_large = ProblemError(
             413,
             f"the body is larger than {self.settings.largest} bytes",
-            "send less, or raise `largest` of the plugin http",
+            "send less, or raise `largest` of the http plugin",
             headers={"connection": "close"},
         )
         try:
@@ -142,10 +142,10 @@ class ApiCall:
                         self.held.end(self.arriving)
                         raise _too_many()
         except TimeoutError:
-            hint = f"send it within {self.settings.patience:g} s"
+            hint = f"send the body within {self.settings.patience:g} s"
             raise ProblemError(408, "the body did not arrive", hint, headers={"connection": "close"}) from None
         except ClientDisconnect:
-            raise ProblemError(400, "the body ended early", "send all of it") from None
+            raise ProblemError(400, "the body ended early", "send the whole body") from None
         self.held.keep(self.arriving)
         return bytes(self.arriving.body)
 
@@ -166,7 +166,7 @@ class ApiCall:
 
 def _too_many() -> ProblemError:
     headers = {"connection": "close", "retry-after": "1"}
-    return ProblemError(503, "too many large requests wait", "send it again in a moment", headers=headers)
+    return ProblemError(503, "too many large requests are waiting", "send the request again in a moment", headers=headers)
 
 
 Answering = Callable[[ApiCall], Awaitable[object]]
@@ -175,14 +175,14 @@ Answering = Callable[[ApiCall], Awaitable[object]]
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """Operation.
+    """Operation of the API.
 
     :param run: handler; its name is the `operationId`, its docstring the summary
     :param answer: model of a successful answer
-    :param body: models by media type; empty: no body
+    :param body: mapping from media type to model; empty if there is no body
     :param versioned: needs `If-Match` with the version of policies that the client has seen
     :param status: status of a successful answer
-    :param events: models of a stream's events by name
+    :param events: mapping from name to model of a stream's events
     """
 
     method: str
@@ -198,7 +198,7 @@ class Route:
     events: Mapping[str, object] = field(default_factory=dict)
 
     def query(self, text: str) -> dict[str, int | str]:
-        """Return validated parameters. Raise `ProblemError`."""
+        """Return validated parameters. Raise `ProblemError` if one is invalid."""
         try:
             pairs = parse_qsl(text, keep_blank_values=True, max_num_fields=_MOST_PARAMETERS)
         except ValueError:

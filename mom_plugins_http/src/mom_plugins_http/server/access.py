@@ -1,4 +1,4 @@
-"""Rights of clients. The kernel identifies peers of a unix socket, a token TCP clients."""
+"""Rights of clients. The kernel identifies peers of a unix socket; a token identifies TCP clients."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from mom_core import MomError, printable, read_secret, user_name
 from mom_kvm import PeerCredentials
 
 _SO_PEERGROUPS: Final = 59
-"""asm-generic/socket.h, since Linux 4.13: supplementary groups."""
+"""Socket option for supplementary groups, of asm-generic/socket.h since Linux 4.13."""
 
 _GROUP_BYTES: Final = 1024
 """Longest socket option that Python reads: 256 groups. For more, mom asks the user database."""
 
 SHORTEST_TOKEN: Final = 16
-"""Characters; a shorter token can be guessed."""
+"""Least characters of a token; a shorter token can be guessed."""
 
 _LONGEST_TOKEN_FILE: Final = 4096
 
@@ -54,7 +54,7 @@ class Peer:
 
     :param local: connected through a unix socket
     :param keyed: connected through the page's socket
-    :param process: process id; 0: unknown
+    :param process: process id; 0 if unknown
     """
 
     name: str
@@ -82,7 +82,7 @@ def credentials(sock: socket.socket | TransportSocket) -> Credentials:
 
 @dataclass(frozen=True, slots=True)
 class LocalAccess:
-    """Group ids that may read and change through the unix socket. Root and mom's user may do both."""
+    """Ids of the groups that may read and change through the unix socket. Root and mom's user may do both."""
 
     read: int | None = None
     change: int | None = None
@@ -138,19 +138,19 @@ class Tokens:
 
 
 def bearer_digest(authorization: str) -> bytes:
-    """Return the digest of the token in `Authorization`; empty without one."""
+    """Return the digest of the token in `Authorization`; empty without a token."""
     kind, _, token = authorization.partition(" ")
     return token_digest(token.strip()) if kind.lower() == "bearer" else b""
 
 
 def token_digest(token: str) -> bytes:
-    """Return a token's digest, which mom stores instead."""
+    """Return a token's digest, which mom stores instead of the token."""
     return hashlib.sha256(token.encode("utf-8", "surrogateescape")).digest()
 
 
 def read_token(path: Path) -> str:
-    """Return the token in a file that only owner and group can read. Raise `MomError`."""
-    make = f"make one: openssl rand -hex 32 > {path}"
+    """Return the token in a file that only owner and group can read. Raise `MomError` if it cannot be used."""
+    make = f"make a token: openssl rand -hex 32 > {path}"
     token = read_secret(path, "the token", make, group=True, largest=_LONGEST_TOKEN_FILE + 1).decode("ascii", "replace").strip()
     if not SHORTEST_TOKEN <= len(token) <= _LONGEST_TOKEN_FILE or not token.isascii() or not token.isprintable() or " " in token:
         message = f"{path} contains no token: {SHORTEST_TOKEN} or more ASCII characters without spaces"

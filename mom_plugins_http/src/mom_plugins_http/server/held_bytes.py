@@ -9,10 +9,10 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 MOST_BYTES: Final = 64 << 20
-"""Bytes of all bodies together, a few of the largest."""
+"""Most bytes of all bodies together: a few of the largest bodies."""
 
 PIECE: Final = 64 << 10
-"""Bytes sent to a connection at once."""
+"""Most bytes sent to a connection at once."""
 
 
 class Holder(Protocol):
@@ -26,7 +26,7 @@ class Holder(Protocol):
 class HeldBytes:
     """Bodies held for clients, each counted once.
 
-    When a body does not fit, the connections that held theirs longest end.
+    If a body does not fit, the connections whose bodies were held longest are ended.
     """
 
     def __init__(self, most: int = MOST_BYTES) -> None:
@@ -39,7 +39,7 @@ class HeldBytes:
         self._held[holder] = end_connection
 
     def fits(self, holder: Holder) -> bool:
-        """Make room for a new or larger body; False if protected bodies leave none."""
+        """Make room for a new or larger body. Return False if protected bodies leave no room."""
         while self.size > self._most and self._held.keys() - {holder}:
             longest = next((each for each in self._held if each is not holder and each not in self._kept), None)
             if longest is None:
@@ -48,7 +48,7 @@ class HeldBytes:
         return True
 
     def keep(self, holder: Holder) -> None:
-        """Protect a complete request, as its work may have begun."""
+        """Protect a complete request, because its work may have begun."""
         if holder in self._held:
             self._kept.add(holder)
 
@@ -78,7 +78,7 @@ class Sending(Response):
         self._end_connection = end_connection
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Return when the connection has the last piece, or the client is gone."""
+        """Send the response. Return when the connection has the last piece, or the client is gone."""
         self._unread.begin(self, self._end_connection)
         self._unread.fits(self)
         try:

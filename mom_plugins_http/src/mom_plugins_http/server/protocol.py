@@ -19,20 +19,20 @@ from mom_plugins_http.server.access import LocalAccess, Peer, Right, credentials
 from mom_plugins_http.server.problems import MEDIA_TYPE, problem_body
 
 LONGEST_HEAD: Final = 16 << 10
-"""Bytes of request line and headers; clients send some hundreds."""
+"""Most bytes of request line and headers; clients send some hundreds."""
 
 IDLE_SECONDS: Final = 60
 """Longest wait for the next request."""
 
 _QUIET: Final = logging.Logger("connection")
-"""Errors of clients could fill the disk."""
+"""Disabled logger: errors of clients could fill the disk."""
 _QUIET.disabled = True
 
 UNKNOWN_PEER: Final = Peer("unknown", Right.NOTHING, local=False)
 
 
 class _Parser(h11.Connection):
-    """Refuses chunked bodies, as chunks of one byte would block all clients for seconds."""
+    """Parser that refuses chunked bodies: chunks of one byte would block all clients for seconds."""
 
     chunked = False
 
@@ -76,17 +76,17 @@ class HttpConnection(H11Protocol):
         self.app_state = {"peer": peer, "end_connection": transport.abort, "entitle": self.entitle}
 
     def entitle(self, right: Right) -> None:
-        """Note the right that a request has proved. A head alone proves none."""
+        """Record the right that a request has proved. Before that, received headers give the connection no right."""
         self.peer = replace(self.peer, right=max(self.peer.right, right))
 
     @property
     def busy(self) -> bool:
-        """Return whether mom has a request's head but has not finished its answer."""
+        """Return whether mom has a request's headers but has not finished the answer."""
         return self.cycle is not None and not self.cycle.response_complete
 
     @property
     def answering(self) -> bool:
-        """Return whether mom answers a whole request of a peer with any right."""
+        """Return whether mom is answering a complete request of a peer with any right."""
         return self.busy and not self.cycle.more_body and self.peer.right is not Right.NOTHING
 
     def data_received(self, data: bytes) -> None:
@@ -107,9 +107,10 @@ class HttpConnection(H11Protocol):
         if self.conn.our_state not in {h11.IDLE, h11.SEND_RESPONSE}:
             self.transport.close()
             return
-        status, detail, hint = 400, "this is not an HTTP/1.1 request, or its head is too long", f"a head has at most {LONGEST_HEAD} bytes"
+        status, detail = 400, "this is not an HTTP/1.1 request, or its headers are too long"
+        hint = f"request line and headers have at most {LONGEST_HEAD} bytes"
         if isinstance(self.conn, _Parser) and self.conn.chunked:
-            status, detail, hint = 411, "chunked bodies are not supported", "send its length: `Content-Length`"
+            status, detail, hint = 411, "chunked bodies are not supported", "send the body's length: `Content-Length`"
         body = problem_body(status, detail, hint)
         headers = [("content-type", MEDIA_TYPE), ("content-length", str(len(body))), ("connection", "close")]
         for event in (h11.Response(status_code=status, headers=headers), h11.Data(data=body), h11.EndOfMessage()):

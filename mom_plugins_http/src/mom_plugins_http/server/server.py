@@ -29,12 +29,12 @@ from mom_plugins_http.settings import HttpSettings
 Result = TypeVar("Result")
 
 _LOOK_SECONDS: Final = 1.0
-"""A fifth of the default patience."""
+"""A fifth of the default `patience`."""
 
 _REST_SECONDS: Final = 5.0
 
 _HANDSHAKES: Final = 32
-"""TLS handshakes at a time, and at most half of all connections. Further clients are disconnected."""
+"""Most TLS handshakes at a time; they take at most half of all connections. Further clients are disconnected."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,9 +126,9 @@ class Server(BoundedServer[Door]):
         return [each for each in self._state.connections if isinstance(each, HttpConnection)]
 
     def make_room(self, door: Door, sock: socket.socket | None) -> bool:
-        """End a connection of the lowest right: one without a whole request, or one of the user who holds most.
+        """End a connection with the lowest right: one with an incomplete request, or one of the user who holds most.
 
-        Requests without a right never count as whole: strangers cannot block places.
+        Requests without a right always count as incomplete, so that strangers cannot block places.
         """
         open_ones = [each for each in self._connections() if not each.transport.is_closing()]
         shares = Shares(each.peer for each in open_ones)
@@ -178,16 +178,16 @@ class Worker:
 
     @property
     def full(self) -> bool:
-        """Return whether too many jobs wait."""
+        """Return whether too many jobs are waiting."""
         return self._waiting >= self._most
 
     async def run(self, job: Callable[[], Result], user: str = "") -> Result:
-        """Return the job's result, or raise its error. Raise `ProblemError` if too many wait.
+        """Return the job's result, or raise its error. Raise `ProblemError` if too many jobs are waiting.
 
-        :param user: owner of a job that anyone may request. Users take turns, and none has more places than are free
+        :param user: owner of a job that anyone may request. Users take turns, and no user has more places than are free
         """
         if self.full or (user and self._own[user] >= self._most - self._waiting):
-            raise ProblemError(503, f"too many {self._what} wait", "ask again in a moment", headers={"retry-after": "1"})
+            raise ProblemError(503, f"too many {self._what} are waiting", "ask again in a moment", headers={"retry-after": "1"})
         self._waiting += 1
         self._own[user] += 1
         try:

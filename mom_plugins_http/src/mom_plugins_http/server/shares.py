@@ -1,4 +1,4 @@
-"""Fair shares of places: the user who holds most yields."""
+"""Fair shares of places: the user who holds most places yields."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class PlaceHolder(Protocol):
 
 
 class Shares:
-    """Number of each user's places, once all are taken."""
+    """Number of each user's places, once all places are taken."""
 
     def __init__(self, holders: Iterable[PlaceHolder]) -> None:
         self._held = Counter((holder.right, holder.user) for holder in holders)
@@ -32,6 +32,6 @@ class Shares:
         return holder.right, -self._held[holder.right, holder.user]
 
     def yields(self, holder: PlaceHolder, newcomer: PlaceHolder) -> bool:
-        """Return whether a newcomer gets a busy place: its right is higher, or equal, and it would still hold fewer places."""
+        """Return whether a newcomer gets a busy place: its right is higher, or its right is equal and it would still hold fewer places."""
         held, own = (self._held[each.right, each.user] for each in (holder, newcomer))
         return holder.right < newcomer.right or (holder.right == newcomer.right and held > own + 1)

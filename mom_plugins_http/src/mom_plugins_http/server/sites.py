@@ -1,6 +1,6 @@
 """Defence against other sites' pages in a browser, using headers that no page can forge.
 
-mom refuses everything but the listed forms.
+mom refuses all forms of addresses that are not listed.
 """
 
 from __future__ import annotations
@@ -14,10 +14,11 @@ from typing import Any, Final
 from mom_kvm import Address
 
 LOCAL_NAMES: Final = ("localhost", "127.0.0.1", "::1")
-"""For the unix socket behind `ssh -L`. DNS cannot map them to another site."""
+"""Host names for the unix socket behind `ssh -L`. DNS cannot map them to another site."""
 
 TOOL_NAME: Final = "mom"
-"""For `curl --unix-socket … http://mom/`. Refused with a port, as a browser would add one: another machine may have this name."""
+"""Host name for `curl --unix-socket … http://mom/`. mom refuses it with a port, which a browser would add: another machine may have this
+name."""
 
 _HOST: Final = re.compile(r"(?:\[([0-9a-f:.]{2,45})\]|([a-z0-9](?:[a-z0-9.-]{0,252}[a-z0-9])?))(?::([1-9][0-9]{0,4}))?", re.ASCII)
 _LABEL: Final = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?", re.ASCII)
@@ -69,7 +70,8 @@ def same_site(host: str, origin: str | None, names: Collection[str]) -> bool:
 
 
 def same_site_locally(host: str, origin: str | None, fetch_site: str | None, *, opens_page: bool) -> bool:
-    """Return the same for a unix socket. With `ssh -L`, every page in the operator's browser can reach it.
+    """Return whether no other site's page sent a request through a unix socket. With `ssh -L`, every page in the operator's browser can
+    reach the socket.
 
     DNS cannot change the local names. `Origin` reveals pages of another site or port.
 

@@ -1,4 +1,4 @@
-"""Thread that asks a running mom for `mom top`."""
+"""Thread that queries a running mom for `mom top`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mom_plugins_http.cli.client import ApiRefusedError, Client, coded
 from mom_plugins_http.top.picture import HARMS, Drill, Picture, picture_of
 
 ANSWER_SECONDS: Final = 5.0
-"""mom answers within hundredths of a second, unless it hangs."""
+"""mom answers within hundredths of a second, unless it has hung."""
 
 MOST_ACTS: Final = 100
 
@@ -40,7 +40,7 @@ class Feed:
         """Replaced as a whole."""
         self.drill: Drill | None = None
         self.trouble: tuple[str, str] | None = ("waiting for mom", "")
-        """Error and cure; None while mom answers."""
+        """Error and fix; None while mom answers."""
         self.lost_at: float | None = None
         """Monotonic time of the first of consecutive failures; None while mom answers."""
         self.failed: BaseException | None = None
@@ -52,14 +52,14 @@ class Feed:
         self._thread.start()
 
     def close(self) -> None:
-        """End the thread."""
+        """Stop the thread."""
         with self._wake:
             self._ended = True
             self._wake.notify()
         self._thread.join(0.2)
 
     def want(self, guest: str | None) -> None:
-        """Follow this guest in detail; None: no guest."""
+        """Follow this guest in detail; None for no guest."""
         with self._wake:
             if guest != self._guest:
                 self._guest, self.drill = guest, None

@@ -21,7 +21,7 @@ HARMS: Final = ("killed_lately", "suffers")
 """Fields that report harm: programs killed recently, and shortages."""
 
 LONGEST_NOTE: Final = 400
-"""Characters."""
+"""Most characters of a note."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,19 +30,19 @@ class Picture:
 
     report: ReportDocument
     columns: Sequence[GuestColumnModel]
-    """With at least one known figure."""
+    """Columns with at least one known figure."""
     rows: Sequence[Row]
-    """By name."""
+    """Rows, sorted by name."""
     together: Mapping[str, float | None] = field(default_factory=dict)
-    """Sums over all guests of `size` and `max`, in KiB; None: unknown for every guest."""
+    """Sums over all guests of `size` and `max`, in KiB; None if unknown for every guest."""
     problems: Sequence[CommonProblem] = ()
     acts: Sequence[Json] = ()
-    """Newest first."""
+    """Acts, newest first."""
     received: float = field(default_factory=time.monotonic)
 
     @property
     def cycle(self) -> CycleModel:
-        """Return number, time, duration and lag."""
+        """Return the cycle's number, time, duration and lag."""
         return self.report["cycle"]
 
     @property
@@ -58,7 +58,7 @@ class Picture:
 
     @property
     def guests_unknown(self) -> str:
-        """Return why the list of guests is unknown, or an empty text."""
+        """Return why the list of guests is unknown, or an empty string."""
         unknown = guests_unknown(self.rows, verdict_of(self.report))
         return unknown.message if unknown else ""
 
@@ -69,7 +69,7 @@ class Picture:
 
     @property
     def changes(self) -> int:
-        """Count decisions for another value."""
+        """Return the number of decisions for another value."""
         return sum(count for name, count in self.report["outcome_counts"].items() if name != Status.UNCHANGED)
 
     @property
@@ -78,7 +78,7 @@ class Picture:
         return self.report["interval_seconds"]
 
     def late_by(self, now: float) -> float:
-        """Return the seconds since the last cycle; 0 up to three intervals."""
+        """Return the seconds since the last cycle; 0 if at most three intervals."""
         age = now - self.received
         return age if age > 3 * self.interval + 1 else 0.0
 

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from mom_daemon import ConditionModel
 
 WIDE: Final = 110
-"""Columns for words instead of signs."""
+"""Least columns for words instead of signs."""
 
 _HEAD: Final = 5
 """Lines: four on the host, one of headings."""
@@ -43,7 +43,7 @@ _MARKS: Final = {"error": "WRONG: ", "warning": "warning: "}
 _STATUSES: Final = {"failed": "bold red", "refused": "yellow", "gone": "yellow", "observed": "cyan"}
 
 TALL: Final = 40
-"""Lines, to show the last acts above the guests."""
+"""Least lines to show the last acts above the guests."""
 
 _ACTS: Final = 5
 
@@ -88,7 +88,7 @@ def verdict_lines(picture: Picture, width: int) -> list[Line]:
 
 
 def brief_verdict(picture: Picture, width: int, most: int) -> list[Line]:
-    """Return at most `most` lines: conditions, then reason and cure of the worst."""
+    """Return at most `most` lines: conditions, then reason and fix of the worst."""
     standing = [condition for condition in picture.conditions if condition["severity"] != "ok"]
     if not standing:
         return []
@@ -106,7 +106,7 @@ def brief_verdict(picture: Picture, width: int, most: int) -> list[Line]:
 
 
 def _headline(condition: ConditionModel) -> str:
-    """Put the duration first, as a narrow screen cuts off the end."""
+    """Put the duration first, because a narrow screen cuts off the end."""
     headline, _, details = condition["message"].partition(": ")
     ended = f", over for {age(condition['over_seconds'])}" if condition["over_seconds"] else ""
     since = f"{_MARKS.get(condition['severity'], '')}{headline}, for {age(condition['lasted_seconds'])}{ended}"
@@ -142,11 +142,11 @@ def host_lines(picture: Picture | None, look: Looking, feed: Feed, width: int, n
     if (trouble := feed.trouble) is not None:
         lost = f" {now - feed.lost_at:.0f} s" if feed.lost_at is not None else ""
         words = in_lines(f"NOT REACHED{lost}: {'; '.join(filter(None, trouble))}", max(20, width - 1))
-        if len(words) > 1:  # the cure is more important than old pressure figures
+        if len(words) > 1:  # the fix is more important than old pressure figures
             third = [(words.pop(0), "bold red")]
         fourth: Line = [(" ".join(words), "bold red")]
     elif late := picture.late_by(now):
-        fourth = [(f"mom has not finished a cycle for {late:.0f} s: it hangs, or is stopped (mom status says more)", "bold red")]
+        fourth = [(f"mom has not finished a cycle for {late:.0f} s: it has hung, or is suspended (see mom status)", "bold red")]
     else:
         fourth = _health_line(picture)
     return [_mom_line(picture, look, now), _memory_line(picture, width), third, fourth]
@@ -253,7 +253,7 @@ def _text(look: Looking, feed: Feed, picture: Picture, width: int) -> list[Line]
 def _changes(acts: Sequence[Json], width: int) -> list[Line]:
     out = [heading("what mom did, newest first", width)]
     if not acts:
-        return [*out, [("nothing in the time that mom keeps", "dim")]]
+        return [*out, [("nothing in the period that mom keeps", "dim")]]
     return [*out, *(line for act in acts for line in _act(act, width))]
 
 

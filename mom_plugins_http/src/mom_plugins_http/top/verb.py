@@ -10,7 +10,7 @@ import click
 from mom_daemon import as_caller, config_option
 from mom_plugins_http.cli.client import Client
 
-if TYPE_CHECKING:  # verbs import late: they must start fast
+if TYPE_CHECKING:  # commands import late: they must start fast
     from mom_daemon import Looking
 
 
