@@ -400,12 +400,12 @@ def _type(schema: Mapping[str, object]) -> str:
         return " or ".join(_type(alternative) for alternative in alternatives if alternative.get("type") != "null")
     examples = schema.get("examples")
     if isinstance(examples, list) and examples:
-        return {"5s": "duration", "64MiB": "size", "6GiB": "size or share"}.get(examples[0], "text")
+        return {"5s": "duration", "64MiB": "size", "6GiB": "size or share"}.get(examples[0], "string")
     choices = [schema["const"]] if "const" in schema else schema.get("enum")
     if isinstance(choices, list):
         return " or ".join(f"`{choice}`" for choice in choices)
     names = {
-        "string": "text",
+        "string": "string",
         "integer": "whole number",
         "number": "number",
         "boolean": "`true` or `false`",

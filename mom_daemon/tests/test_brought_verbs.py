@@ -104,7 +104,7 @@ def test_a_verb_that_is_not_installed_says_which_distribution_it_comes_with_and_
     code, _, err = mom("paint")
     assert code == 2
     assert "there is no command 'paint' (mom --help lists installed commands; docs/cli.md lists the packages with further commands)" in err
-    assert f"there is no command 'demo' (it needs more of mom: {how_to_install(*absent('demo'))})" in mom("demo")[2]
+    assert f"there is no command 'demo' (it needs other packages of mom: {how_to_install(*absent('demo'))})" in mom("demo")[2]
 
 
 def test_metadata_that_cannot_be_read_harms_no_verb_of_another_distribution(mom, bring, tmp_path):

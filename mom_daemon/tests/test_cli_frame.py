@@ -76,8 +76,8 @@ def test_an_option_that_stands_at_the_wrong_side_of_the_verb_is_told_where_it_be
     monkeypatch.setattr(frame.mom, "verbs", {"many": Verb("mom_test_verb:command", "Many.")})
     code, _, err = mom("many", "one", "-c", "file")
     assert code == 2
-    assert "(write it before the verb: mom many -c … one)\n" in err
-    assert "(write the options of a verb after the verb)\n" in mom("many", "--for", "10m", "one")[2]
+    assert "(write the option before the subcommand: mom many -c … one)\n" in err
+    assert "(write the options of a subcommand after the subcommand)\n" in mom("many", "--for", "10m", "one")[2]
     assert "(" not in mom("many", "one", "--fro", "10m")[2]
 
 

@@ -107,9 +107,9 @@ def test_sentences_of_all_plugins_stand_in_the_order_of_their_places() -> None:
     assert told(found) == [
         "now: seen 1 times.",
         "kind: a kind.",
-        "wanted: The policy 50_knob (line 1, column 1) wants the knob at 1,024 KiB, 1,024 KiB less than it has.",
-        "done: The hypervisor accepted it (knob 1,024 KiB): it had 2,048 KiB, and 1,024 KiB right after.",
-        "next: mom looks at it again every 5s, and sooner when something happens.",
+        "wanted: The policy 50_knob (line 1, column 1) wants the knob at 1,024 KiB, 1,024 KiB less than the guest has.",
+        "done: The hypervisor accepted the change (knob 1,024 KiB): the guest had 2,048 KiB, and 1,024 KiB right after.",
+        "next: mom looks at the guest again every 5s, and sooner when something happens.",
         "unknown: Not known: its knob.",
         "next: the end.",
     ]
@@ -119,7 +119,7 @@ def test_sentences_of_all_plugins_stand_in_the_order_of_their_places() -> None:
 def test_without_plugins_there_is_what_the_core_knows() -> None:
     found = told(explained(report(1024)))
     assert found[0] == "wanted: The policy 50_knob (line 1, column 1) wants knob 1024."
-    assert told(explained(report()))[0] == "wanted: No policy wants to change it in this cycle."
+    assert told(explained(report()))[0] == "wanted: No policy wants to change the guest in this cycle."
     observed = told(explained(report(mode="observe")))
     assert observed[-1] == "next: mom only observes: its decisions change nothing."
 
@@ -229,7 +229,7 @@ def test_the_reason_of_a_policy_is_told_with_its_decision_unless_it_is_the_form(
     one = report(1024)
     for reason, because in (
         ("(< x 3) is true (x is 2)", ", because (< x 3) is true (x is 2)."),
-        ("(g.Control …) in 50_knob:1:1", "than it has."),
+        ("(g.Control …) in 50_knob:1:1", "than the guest has."),
     ):
         decision = replace(one.decisions[0], reason=reason)
         found = explained(replace(one, decisions=(decision,)), knobs=Knobs)
@@ -274,7 +274,7 @@ def test_a_guest_that_is_not_there_gets_near_names() -> None:
     assert find_guest(guests, "db").name == "db"
     twins = {one: Guest(one, "web") for one in ("u1", "u2")}
     assert find_guest(twins, "u2").id == "u2"
-    with pytest.raises(MomError, match=r"2 guests are called web \(name it by its id: u1, u2\)"):
+    with pytest.raises(MomError, match=r"2 guests are called web \(name the guest by its id: u1, u2\)"):
         find_guest(twins, "web")
     for wrong in ("web-3", "WEB"):
         with pytest.raises(MomError) as caught:

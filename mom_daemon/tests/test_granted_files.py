@@ -82,7 +82,7 @@ def test_a_folder_on_the_way_that_is_closed_is_named(capsys: pytest.CaptureFixtu
         (here / "live").chmod(0o700)
         assert run(["config", "grant", "nobody", "-c", str(here / "mom.yaml")]) == 0
         told = " ".join(capsys.readouterr().err.split())
-        assert f"{here}/live: nobody has no search permission (x) on it, and cannot reach {here}/key.pem" in told
+        assert f"{here}/live: nobody has no search permission (x) on this folder, and cannot reach {here}/key.pem" in told
         assert told.count("no search permission") == 1
         assert stat.S_IMODE((here / "live").stat().st_mode) == 0o700
 

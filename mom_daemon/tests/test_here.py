@@ -102,7 +102,7 @@ def test_the_configuration_that_the_environment_names_is_the_one_that_is_looked_
     file.write_text(f"mode: observe\nstate_directory: {tmp_path}/state\nrun_directory: {tmp_path}/run\n")
     assert run(["here"]) == 0
     said = " ".join(capsys.readouterr().out.split())
-    assert f"mom does not run; {file} makes mom observe" in said
+    assert f"mom is not running; {file} makes mom observe" in said
     assert "systemctl" not in said
 
 

@@ -35,7 +35,7 @@ def mom(mom, only_shelf, tmp_path):
 def test_a_way_to_the_running_mom_that_is_broken_is_remarked_upon_and_the_verb_goes_on(mom):
     _, out, err = mom("status")
     assert "mom: plugin 'acme' of acme-acme 1.0: mom_source failed: KeyError: 'token'" in err
-    assert "does not run" in out
+    assert "is not running" in out
 
 
 def test_an_unreadable_status_file_is_no_substitute_for_an_answer(mom, tmp_path):
@@ -109,7 +109,7 @@ def test_a_gap_in_a_recording_is_named_with_both_ends(only_shelf, capsys: pytest
     (tmp_path / "mom.yaml").write_text("plugins: {acme: {}}\n")
     assert frame.run(["explain", "web", "--at", "2001-09-09T01:47:10", "-c", str(tmp_path / "mom.yaml")]) == 0
     said = " ".join(capsys.readouterr().out.split())
-    assert "Nothing was recorded at 2001-09-09 01:47:10 UTC: this is the last cycle before it, 30 s earlier" in said
+    assert "Nothing was recorded at 2001-09-09 01:47:10 UTC: this is the last cycle before that time, 30 s earlier" in said
     assert "the next cycle is from 2001-09-09 01:47:40 UTC." in said
 
 
@@ -155,7 +155,7 @@ def test_a_cycle_that_took_long_is_no_mom_that_hangs(
     assert frame.run(["explain", "web", "-c", str(tmp_path / "mom.yaml")]) == 0
     said = capsys.readouterr().out
     assert "as of cycle 1, 25 s ago" in said
-    assert ("mom hangs: its last cycle ended 1 min 40 s ago" in said) is ("mom hangs" in said) is hangs
+    assert ("mom has hung: its last cycle ended 1 min 40 s ago" in said) is ("mom has hung" in said) is hangs
 
 
 def test_a_mom_of_another_version_that_still_runs_is_not_misread(only_shelf, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -145,9 +145,9 @@ def test_each_fact_has_a_sentence(reports: Sequence[Report], topic: str, text: s
 def test_policy_and_its_outcome_are_quoted() -> None:
     texts = {"50_balloon": '(with Guests guest\n    (guest.Control "balloon_target" 800))\n'}
     found = explained([report(1, 1000 * MIB), report(2, 1000 * MIB, asked(800 * MIB, 1000 * MIB, 900 * MIB))], texts)
-    assert "The policy 50_balloon (line 2, column 5) wants a size of 800 MiB, 200 MiB less than it has." in said(found, "wanted")
-    assert 'There it says: (guest.Control "balloon_target" 800))' in said(found, "wanted")
-    assert "The hypervisor accepted it" in said(found, "done")
+    assert "The policy 50_balloon (line 2, column 5) wants a size of 800 MiB, 200 MiB less than the guest has." in said(found, "wanted")
+    assert 'This line says: (guest.Control "balloon_target" 800))' in said(found, "wanted")
+    assert "The hypervisor accepted the change" in said(found, "done")
     assert "900 MiB right after" in said(found, "done")
     assert said(found, "now").startswith("It has 900 MiB of 1,000 MiB: 100 MiB are taken")
     assert found["memory"]["used_kib"] == 400 * MIB, "the need belongs to the size of the statistics, not to the one after"

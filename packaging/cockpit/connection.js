@@ -35,7 +35,7 @@ async function withoutSocket() {
   }
   const why = /^ActiveState=failed$/m.test(told) ? ". mom has failed: journalctl -u mom shows the reason" : "";
   const start = await mayRun() ? startMom : undefined;
-  return new Refused(502, { detail, hint: `start mom: systemctl start mom${why}` }, { title: "mom does not run", command: "systemctl start mom", start });
+  return new Refused(502, { detail, hint: `start mom: systemctl start mom${why}` }, { title: "mom is not running", command: "systemctl start mom", start });
 }
 
 // Explain why Cockpit gets no answer. Newer versions of Cockpit report "not-found" for every failed connection.

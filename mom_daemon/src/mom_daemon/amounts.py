@@ -8,7 +8,7 @@ from typing import Any
 from mom_core import Unit, format_kib, printable
 
 LIST_SHOWN = 100
-"""Characters of a list; `--json` has all."""
+"""Characters shown of a list; `--json` prints all."""
 
 _LABELS = frozenset({"name", "path"})
 

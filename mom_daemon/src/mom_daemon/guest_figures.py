@@ -1,4 +1,4 @@
-"""Guest figures for `mom guests`, `mom top`, the web page and the metrics."""
+"""Statistics of guests for `mom guests`, `mom top`, the web page and the metrics."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from mom_kvm import HealthLimits, stale_seconds
 
 
 def guest_columns(declarations: Declarations) -> Sequence[GuestColumn]:
-    """Return the usual columns and those of plugins. Remarks share the last one."""
+    """Return the usual columns and those of plugins. All remarks share the last column."""
     declared = {name for scope, name in declarations.fields if scope is Scope.GUEST}
     columns = [column for column in (*declarations.guest_columns, *USUAL) if declared.intersection(column.fields)]
     found: dict[str, GuestColumn] = {}
@@ -53,7 +53,7 @@ _OLD: Final = stale_seconds(5.0)
 USUAL: Final = (
     GuestColumn("size", ("balloon_cur",), Unit.KIB, "its memory at the present balloon size", 20, metric="mom_guest_memory_bytes"),
     GuestColumn("max", ("balloon_max",), Unit.KIB, "its memory with an empty balloon", 21, 1, "mom_guest_memory_maximum_bytes"),
-    GuestColumn("used", ("balloon_cur", "mem_usable"), Unit.KIB, "its size less usable memory", 22, made=_used),
+    GuestColumn("used", ("balloon_cur", "mem_usable"), Unit.KIB, "its size minus its usable memory", 22, made=_used),
     GuestColumn("usable", ("mem_usable",), Unit.KIB, "memory it could free without swapping", 23, 1, "mom_guest_memory_available_bytes"),
     GuestColumn("held", ("rss",), Unit.KIB, "host memory that its process holds", 23, 4, "mom_guest_resident_bytes"),
     GuestColumn("swapped", ("host_swap",), Unit.KIB, "its memory in the host's swap", 23, 5, "mom_guest_host_swap_bytes"),
@@ -70,8 +70,8 @@ USUAL: Final = (
             ("mem_available", Unit.KIB, "mom_guest_memory_total_bytes", "all memory that its kernel manages"),
             ("mem_unused", Unit.KIB, "mom_guest_memory_free_bytes", "memory that it does not use"),
             ("mem_disk_caches", Unit.KIB, "mom_guest_memory_cached_bytes", "its page cache"),
-            ("swap_in", Unit.KIB_PER_SECOND, "mom_guest_swap_in_bytes_per_second", "read back from its own swap"),
-            ("swap_out", Unit.KIB_PER_SECOND, "mom_guest_swap_out_bytes_per_second", "written to its own swap"),
+            ("swap_in", Unit.KIB_PER_SECOND, "mom_guest_swap_in_bytes_per_second", "memory read back from its own swap"),
+            ("swap_out", Unit.KIB_PER_SECOND, "mom_guest_swap_out_bytes_per_second", "memory written to its own swap"),
             ("major_fault", Unit.PER_SECOND, "mom_guest_major_faults_per_second", "page faults in it that needed I/O"),
         )
     ),

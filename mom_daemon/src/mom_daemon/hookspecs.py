@@ -51,8 +51,8 @@ def mom_explainer() -> Explainer | None:
 def mom_suggest(root: Path) -> Suggestion | None:
     """Return initial settings for the host whose files are below `root`, for `mom config init`.
 
-    Change nothing. None: the plugin does not fit this host, or needs a decision of the operator. If several hypervisors fit, the first one
-    by `order` is enabled.
+    Change nothing. Return None if the plugin does not fit this host, or needs a decision of the operator. If several hypervisors fit, the
+    first one in `order` is enabled.
     """
 
 
@@ -65,12 +65,12 @@ def mom_importers() -> Iterable[Importer]:  # type: ignore[empty-body]  # a spec
 def mom_source(
     kind: type, settings: PluginSettings | None, run_directory: Path, state_directory: Path, path: Path | None
 ) -> RunningMom | PastCycles | PastDays | None:
-    """Return a source of reports for verbs, an object of that kind; None: this plugin has none.
+    """Return a source of reports for verbs, an object of this kind; None if this plugin has none.
 
-    Connect and open files at the first question, not here.
+    Connect and open files at the first query, not here.
 
-    :param kind: `mom_daemon.RunningMom`: a connection to a running mom; `mom_kvm.PastCycles`, `mom_kvm.PastDays`: its recording, or its
-        learned days
+    :param kind: `mom_daemon.RunningMom` for a connection to a running mom, `mom_kvm.PastCycles` for its recording, `mom_kvm.PastDays` for
+        its learned days
     :param settings: None without a configuration, or if it does not enable this plugin
     :param path: the recording that the operator names
     """

@@ -13,7 +13,7 @@ SECONDS: Final = 0.5
 """Longest wait for a busy systemd. The next message repeats a lost one."""
 
 FEEDS: Final = 8
-"""Most watchdog messages in a watchdog period, besides one per cycle."""
+"""Maximum number of watchdog messages in a watchdog period, besides one per cycle."""
 
 
 class Notifier:
@@ -28,7 +28,7 @@ class Notifier:
             if environment.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid()):
                 self._watchdog = int(environment.get("WATCHDOG_USEC", "0")) / 1e6
         self.watchdog_seconds = self._watchdog if self._address else 0.0
-        """Period in which systemd expects a message; 0: no watchdog."""
+        """Period in which systemd expects a message; 0 without a watchdog."""
         self._fed = float("-inf")
 
     def __bool__(self) -> bool:

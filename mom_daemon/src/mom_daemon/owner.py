@@ -62,7 +62,7 @@ def become_configured_owner(config_path: str | None) -> Owner | None:
 def folders_of(path: str | Path | None) -> tuple[Path, Path] | None:
     """Return the state and run directories, even of an invalid configuration.
 
-    None: it is unreadable, or another user could have written it.
+    Return None if the file is unreadable, or if another user could have written it.
     """
     file = DEFAULT_CONFIG if path is None else Path(path)
     try:
@@ -92,7 +92,7 @@ def load_as_owner(config_path: str | Path | None) -> Config:
 
 
 def load_to_look(config_path: str | Path | None = None) -> Config:
-    """Load the configuration; for an invalid file, that of its running mom. Raise `ConfigError`."""
+    """Load the configuration. If the file is invalid, return the configuration of the mom that runs with it. Raise `ConfigError`."""
     from mom_core import load_config
 
     try:
@@ -108,7 +108,7 @@ def load_to_look(config_path: str | Path | None = None) -> Config:
 
 
 def warn_of_file(error: ConfigError, instead: str) -> None:
-    """Warn about an unusable configuration. `instead` is a clause about mom's substitute."""
+    """Warn about an unusable configuration. `instead` is a clause about the configuration that mom uses instead."""
     print_prose(f"mom: warning: {printable_lines(str(error.problems[0]))}", 2, err=True)
     print_prose(f"mom: {instead} (`mom config check` shows all errors)", 2, err=True)
 
@@ -116,7 +116,7 @@ def warn_of_file(error: ConfigError, instead: str) -> None:
 def become_owner(*folders: Path, made: Path | None = None) -> Owner | None:
     """Switch to these folders' owner for good; None if this process already is that user. Raise `MomError`.
 
-    :param made: folder that root creates for that user, as /run is empty after a boot
+    :param made: folder that root creates for that user, because /run is empty after a boot
     """
     owner = other_owner(*folders)
     if owner is not None and made is not None:
@@ -149,7 +149,7 @@ def _make(folder: Path, owner: Owner) -> None:
 
 
 def other_owner(*folders: Path) -> Owner | None:
-    """Return the owner of the first folder that is not root's; None without one, or if this process is not root."""
+    """Return the owner of the first folder that is not root's; None if there is none, or if this process is not root."""
     if os.geteuid() != 0:
         return None
     for folder in folders:
@@ -161,7 +161,7 @@ def other_owner(*folders: Path) -> Owner | None:
 
 
 def _owner_on_the_way(paths: Sequence[Path]) -> Owner | None:
-    """Check paths, parents and links to them."""
+    """Return the first other owner of the paths, of their parents, and of links to them."""
     groups_by_user: dict[int, int] = {0: 0}
 
     def look(path: str) -> os.stat_result:

@@ -51,8 +51,8 @@ Seconds = Annotated[float, Field(json_schema_extra={"x-unit": "s"})]
 
 Time = Annotated[float, Field(description="Seconds since the epoch.", json_schema_extra={"x-unit": "s"})]
 
-Kib = Annotated[float | None, Field(description="null: unknown.", json_schema_extra={"x-unit": "KiB"})]
-"""Size; None is unknown."""
+Kib = Annotated[float | None, Field(description="null if unknown.", json_schema_extra={"x-unit": "KiB"})]
+"""Size; None if unknown."""
 
 Mode = Annotated[str, Field(json_schema_extra={"enum": ["enforce", "observe"]})]
 """`enforce`: mom acts; `observe`: it only reports its decisions."""
@@ -95,15 +95,15 @@ class ConditionModel(TypedDict):
     message: str
     """Current state, on one line."""
     why: str
-    """Reason; may be empty, as `cure` may."""
+    """Reason; may be empty, like `cure`."""
     cure: str
     """How to fix it."""
     plugins: list[str]
-    """Plugins that report it."""
+    """Plugins that report the condition."""
     since: Time
     lasted_seconds: Seconds
     over_seconds: Seconds
-    """Time since its last report; 0: present. A cleared condition remains for a minute, with severity ok."""
+    """Time since its last report; 0 if the condition is present. A cleared condition remains for a minute, with severity ok."""
 
 
 @described
@@ -111,9 +111,9 @@ class VerdictModel(TypedDict):
     """State of the host as a whole."""
 
     severity: Severity
-    """Severity of the worst condition; ok without conditions. error: the operator must act."""
+    """Severity of the worst condition; ok without conditions. With error, the operator must act."""
     conditions: list[ConditionModel]
-    """Worst first, cleared ones last."""
+    """The worst condition first, cleared conditions last."""
 
 
 class PluginModel(TypedDict):
@@ -132,7 +132,7 @@ class PluginModel(TypedDict):
 
 @described
 class StandingProblemModel(TypedDict):
-    """Present problem."""
+    """Problem in the present cycle."""
 
     severity: Severity
     source: SourceModel
@@ -196,7 +196,7 @@ class TrialModel(TypedDict):
     decisions: int
     differing: int
     differences: list[DifferenceModel]
-    """The first hundred."""
+    """The first hundred differences."""
 
 
 class ReportedHostModel(TypedDict):
@@ -219,7 +219,7 @@ class GuestTableModel(TypedDict):
 
 @described
 class GuestColumnModel(TypedDict):
-    """Figure of guests, for people."""
+    """Statistic of guests, for people."""
 
     name: str
     """Heading."""
@@ -231,7 +231,7 @@ class GuestColumnModel(TypedDict):
     rank: int
     """A narrow screen omits columns with the highest rank first, never those with rank 0."""
     mark_from: float | None
-    """Least value that is marked; null: none."""
+    """Least value that is marked; null if none is."""
 
 
 @described
@@ -254,9 +254,9 @@ class StatusModel(TypedDict):
     """End of the cycle by the host's CLOCK_MONOTONIC."""
     cycle: CycleModel
     verdict: VerdictModel | None
-    """null: unknown."""
+    """null if unknown."""
     to_put_back: int
-    """Changes that mom would restore if it stopped now."""
+    """Number of changes that mom would undo if it stopped now."""
     plugins: list[PluginModel]
     decisions: int
     outcome_counts: Mapping[str, int]
@@ -274,10 +274,10 @@ class ReportDocument(StatusModel):
     """Units of controls."""
     host: ReportedHostModel
     guest_columns: list[GuestColumnModel]
-    """From left to right."""
+    """Columns from left to right."""
     guests: GuestTableModel
     trial: TrialModel | None
-    """null: no policies are on trial."""
+    """null if no policies are on trial."""
     revisions: list[RevisionModel]
     outcomes: list[OutcomeModel]
 
@@ -320,7 +320,7 @@ def report_document(
 ) -> ReportDocument:
     """Return a report's document with the engine's state.
 
-    :param fields: guest fields to include, besides those of columns; None: all
+    :param fields: guest fields to include, besides those of columns; None for all
     """
     snapshot = report.snapshot
     columns = [column for column in guest_columns(declarations) if column.rank is not None]
@@ -353,7 +353,7 @@ def _guest_table(snapshot: Snapshot, columns: Mapping[str, GuestColumn], fields:
 
 
 def standing_problems(report: Report, state: EngineState) -> Sequence[Problem]:
-    """Return the standing problems, and further ones of the report."""
+    """Return the standing problems, and further problems of the report."""
     if not report.problems:
         return state.problems
     noted = {(problem.source, problem.entity, problem.message) for problem in state.problems}

@@ -41,9 +41,9 @@ UNKNOWN: Final = "The changes of an earlier mom are unknown."
 
 @click.command("restore")
 @config_argument
-@click.option("--dry-run", is_flag=True, help="Only show the changes to restore; works also while mom runs.")
+@click.option("--dry-run", is_flag=True, help="Only show the changes to undo; works also while mom is running.")
 @click.option("--timeout", type=FiniteRange(1, 3600), default=60.0, show_default=True, help="Longest wait, in seconds.")
-@click.option("--if-unclean", is_flag=True, help="Restore only if no mom runs or is about to take over.")
+@click.option("--if-unclean", is_flag=True, help="Restore only if no mom is running, and none is about to take over.")
 @click.option(
     "--as-left",
     metavar="DIR",
@@ -55,10 +55,10 @@ UNKNOWN: Final = "The changes of an earlier mom are unknown."
 def restore_command(config_path: str | None, dry_run: bool, timeout: float, if_unclean: bool, as_left: Path | None, as_json: bool) -> None:
     """Restore the values that an earlier run changed and left: after a crash, a kill -9 or a power failure.
 
-    --if-unclean is for a supervisor that runs this command whenever mom has ended. If mom had completed a cycle, or had orders to keep its
-    changes, they stay for one successor. If the successor ends without a completed cycle, all values are restored.
+    --if-unclean is for a supervisor that runs this command whenever mom has exited. If mom had completed a cycle, or was told to keep its
+    changes, they stay for one successor. If the successor exits without a completed cycle, all values are restored.
 
-    Exit code 1 if a value could not be restored; it stays in the ledger for the next attempt.
+    Exit code 1 if a value could not be restored; the value stays in the ledger for the next attempt.
     """
     if as_left is not None:
         become_owner(as_left)  # the owner of the run directory wrote the files
@@ -135,7 +135,7 @@ def set_up(config: Config, entries: Collection[LedgerEntry], template: PluginCon
 
     Omit a plugin whose setup fails.
 
-    :raises MomError: nothing can be restored, or a hypervisor's setup fails, as every guest would then count as gone
+    :raises MomError: nothing can be restored, or a hypervisor's setup fails: every guest would then count as gone
     """
     config = _with_those_left_out(config, entries)
     controls = {entry.control for entry in entries}
@@ -158,7 +158,7 @@ def set_up(config: Config, entries: Collection[LedgerEntry], template: PluginCon
 
 
 def _with_those_left_out(config: Config, entries: Collection[LedgerEntry]) -> Config:
-    """Add unconfigured plugins with changes, unless another one now has their control."""
+    """Add unconfigured plugins with changes, unless another plugin now has their control."""
     lost = [entry for entry in entries if entry.plugin not in config.plugins]
     if not lost:
         return config
@@ -198,7 +198,7 @@ def _show_entries(config: Config, entries: list[LedgerEntry], as_json: bool) -> 
         unit = _unit(declared, entry.control)
         # The value right after a change is not the current one: a balloon moves for a while.
         then = "" if entry.found is None or entry.found == entry.applied else f" ({amount(entry.found, unit)} right after that)"
-        doubt = " (mom ended before it recorded the result)" if entry.in_doubt else ""
+        doubt = " (mom exited before it recorded the result)" if entry.in_doubt else ""
         applied, before = amount(entry.applied, unit), amount(entry.before, unit)
         print_prose(f"{entry.entity}: {entry.control} was set to {applied} by mom{then}, and would be restored to {before}{doubt}", 2)
 
@@ -216,7 +216,7 @@ def _show_outcomes(outcomes: list[Outcome], declared: Declarations, as_json: boo
         Status.APPLIED: "restored to",
         Status.UNCHANGED: "already has its original value",
         Status.GONE: "gone; nothing to restore, its original value was",
-        Status.LEFT_ALONE: "not restored, as another process has changed it since; its original value was",
+        Status.LEFT_ALONE: "not restored, because another process has changed it since; its original value was",
     }
     for outcome in outcomes:
         decision = outcome.decision

@@ -35,7 +35,7 @@ M_ARENA_MAX: Final = -8
 """Parameter of mallopt(3), from malloc.h."""
 
 MOST_NAMED: Final = 3
-"""Cleared problems in a cycle's log line."""
+"""Maximum number of cleared problems in a cycle's log line."""
 
 
 @click.command("run")
@@ -124,7 +124,7 @@ def _stop_on_signals(engine: Engine, supervision: Supervision) -> Sequence[int]:
 
     def on_stop(number: int, frame: FrameType | None) -> None:
         if stopped_by:
-            return  # the first signal decides: systemd sends SIGTERM after that of ExecStop
+            return  # the first signal decides: systemd sends SIGTERM after the signal of ExecStop
         stopped_by.append(number)
         keep = number == signal.SIGUSR2 or engine.config.on_stop == "keep"
         supervision.stopping(engine.config, keep=keep)
@@ -136,7 +136,7 @@ def _stop_on_signals(engine: Engine, supervision: Supervision) -> Sequence[int]:
 
 
 def _log_end(left: int) -> None:
-    if left:  # this includes restored ones if the ledger could not be written
+    if left:  # this includes restored entries if the ledger could not be written
         restore = with_config("`mom restore`")
         LOG.info("ended; the ledger lists %d changes: the next mom takes them over, or %s restores the original values", left, restore)
     else:
@@ -169,7 +169,7 @@ def _become_whom_it_runs_as(config: Config) -> str:
 def spare_the_garbage_collector() -> None:
     """Collect garbage less often, and skip objects of the start.
 
-    With 10,000 guests, a threshold of 700 new objects took a third of a cycle; 20,000 takes a twentieth, and at most 20 MiB.
+    With 10,000 guests, a threshold of 700 new objects took a third of a cycle; a threshold of 20,000 takes a twentieth, and at most 20 MiB.
     """
     gc.collect()
     gc.freeze()

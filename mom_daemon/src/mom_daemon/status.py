@@ -22,10 +22,10 @@ LOG = logging.getLogger("mom.status")
 STATUS_FILE: Final = "status.json"
 
 LARGEST_STATUS: Final = 128 << 20
-"""Bytes; 10,000 guests take some 30 MiB."""
+"""Maximum size in bytes; 10,000 guests take some 30 MiB."""
 
 LONGEST_WAIT_SECONDS: Final = 1.0
-"""Wait of a cycle for its status file, which a thread finishes."""
+"""How long a cycle waits for its status file; a thread finishes the file."""
 
 
 class StatusFile:
@@ -56,7 +56,7 @@ class StatusFile:
         writing.join(LONGEST_WAIT_SECONDS)
 
     def remove(self) -> None:
-        """Remove the file when mom ends."""
+        """Remove the file when mom exits."""
         self._removed = True
         try:
             self.path.unlink(missing_ok=True)

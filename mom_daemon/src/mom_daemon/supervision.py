@@ -22,13 +22,13 @@ IN_FORCE: Final = "in-force.json"
 """Copy of the configuration in force. The original may have changed when `mom restore` runs."""
 
 KEEP: Final = "keep"
-"""When mom ends, its changes stay for the next mom. `mom restore --if-unclean` removes the file, so it is valid for one successor."""
+"""File that keeps mom's changes for the next mom. `mom restore --if-unclean` removes the file, so that it is valid for one successor."""
 
 MARGIN_SECONDS: Final = 5.0
 """Margin over a plugin's longest call for the watchdog, and over the longest stop for systemd."""
 
 RELOAD_SECONDS: Final = 60.0
-"""Watchdog period, besides the time to restore values. A reload sets up plugins in sequence, each within 10 s."""
+"""Watchdog period of a reload, in addition to the time to restore values. A reload sets up plugins in sequence, each within 10 s."""
 
 NAME_IT: Final = "give the path of the configuration with -c"
 
@@ -123,7 +123,7 @@ def take_keep(directory: Path) -> bool:
 
 
 def config_as_left(directory: Path) -> Config:
-    """Return the last configuration in force. Raise `MomError` without one, or if another user could have written it."""
+    """Return the last configuration in force. Raise `MomError` if there is none, or if another user could have written it."""
     copy = in_force(directory)
     reason = untrusted(copy.path)
     try:
@@ -144,13 +144,13 @@ class RunningConfig(NamedTuple):
     @property
     def words(self) -> str:
         """Return a message for a file that is invalid now."""
-        return f"mom still runs as process {self.pid} with its old configuration, and this verb uses it, too"
+        return f"mom still runs as process {self.pid} with its old configuration, and this command uses the old configuration, too"
 
 
 def config_of_running(path: str | Path | None) -> RunningConfig | None:
     """Return the configuration of the mom that runs with this file.
 
-    None: none runs, this user cannot read it, or root asks another user's mom.
+    Return None if no mom is running, if this user cannot read its files, or if root asks another user's mom.
     """
     file = DEFAULT_CONFIG if path is None else Path(path)
     try:

@@ -115,7 +115,7 @@ def _left() -> list[str]:
 
 
 def _end(code: int) -> None:
-    """After `ENDING_SECONDS`, end despite other threads. Python itself ends the threads of a pool."""
+    """Exit after `ENDING_SECONDS`, despite other threads. Python itself ends the threads of a pool."""
     time.sleep(ENDING_SECONDS)
     _tell(f"mom: these threads did not end: {', '.join(_left())}")
     os._exit(code)
@@ -191,9 +191,9 @@ def _where_it_stands(option: str, context: click.Context) -> str:
     while above is not None:
         if any(option in parameter.opts for parameter in above.command.params):
             verb = context.command_path.removeprefix(f"{above.command_path} ")
-            return f"write it before the verb: {above.command_path} {option} … {verb}"
+            return f"write the option before the subcommand: {above.command_path} {option} … {verb}"
         above = above.parent
-    return "write the options of a verb after the verb" if isinstance(context.command, click.Group) else ""
+    return "write the options of a subcommand after the subcommand" if isinstance(context.command, click.Group) else ""
 
 
 def _tell_error(error: MomError) -> None:

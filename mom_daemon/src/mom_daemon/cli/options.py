@@ -50,11 +50,11 @@ class ExistingPath(click.Path):
 
 
 class KeptPath(ExistingPath):
-    """File of a mom. Root switches to its owner before a verb reads it."""
+    """File of a mom. Root switches to the file's owner before a verb reads it."""
 
 
 def as_caller(function: Function) -> Function:
-    """Keep root's rights for a verb, which must not read mom's folders."""
+    """Keep root's rights for a verb. The verb must not read mom's folders."""
     function.__dict__[_AS_CALLER] = True
     return function
 
@@ -70,7 +70,7 @@ def runs_as_caller(context: click.Context) -> bool:
 
 
 def named_config(context: click.Context) -> str | None:
-    """Return the operator's configuration file; None: the default file."""
+    """Return the operator's configuration file; None for the default file."""
     above: click.Context | None = context
     while above is not None:
         named = above.params.get("config_file") or above.params.get("config_path")

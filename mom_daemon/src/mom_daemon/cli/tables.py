@@ -14,7 +14,7 @@ from mom_daemon.cli.prose import cells, terminal_columns, wrapped
 GAP: Final = 2
 
 PROSE_LEAST: Final = 32
-"""A narrower column of prose moves below its row."""
+"""Least width of a column of prose; a narrower one moves below its row."""
 
 CELL_LEAST: Final = 12
 """Least width of a cut cell."""
@@ -23,7 +23,9 @@ BELOW: Final = 4
 
 
 class TableColumn(NamedTuple):
-    """Column of a table. A narrow terminal omits the highest `rank` first, never 0. `prose` may move below its row."""
+    """Column of a table. A narrow terminal omits columns of the highest `rank` first, never those of rank 0. A column of `prose` may move
+    below its row.
+    """
 
     heading: str
     rank: int = 0
@@ -31,7 +33,7 @@ class TableColumn(NamedTuple):
 
 
 class Layout(NamedTuple):
-    """Widths of shown columns by index; indices of columns below their rows or omitted."""
+    """Widths of shown columns, keyed by index; indices of columns that are below their rows, or omitted."""
 
     widths: dict[int, int]
     below: Sequence[int]

@@ -28,7 +28,7 @@ class SafeStream:
         return len(text)
 
     def write_file(self, text: str) -> None:
-        """Write a file: escaped on a terminal, exact UTF-8 elsewhere."""
+        """Write the content of a file: escaped on a terminal, exact UTF-8 elsewhere."""
         if self._stream.isatty():
             self._stream.write(_shown(text if text.endswith("\n") else f"{text}\n"))
         elif hasattr(self._stream, "buffer"):
@@ -82,7 +82,7 @@ def _shown(text: str) -> str:
 
 
 def print_text(text: str) -> None:
-    """Print a file, unchanged in a pipe."""
+    """Print the content of a file, unchanged in a pipe."""
     if (out := _safe(sys.stdout)) is not None:
         out.write_file(text)
 

@@ -1,6 +1,6 @@
 """Verbs (subcommands of `mom`), imported when used: mom's own, and other packages' entry points `mom.commands`.
 
-An entry point's name is the verb, after its group and a dot (`policy.set`); its value a click command, or a `Verb`.
+An entry point's name is the verb, after its group and a dot (`policy.set`). Its value is a click command, or a `Verb`.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ PLUGINS_VERBS: Final[Mapping[str, str]] = {
     **dict.fromkeys(("admit", "events", "history", "hook", "page", "reserve", "top"), "mom-plugins-http"),
     **{f"policy.{verb}": "mom-plugins-http" for verb in _OF_POLICIES},
 }
-"""For messages about missing verbs."""
+"""Packages of plugins' verbs, for messages about missing verbs."""
 
 HEADINGS: Final = ("Commands", "Look", "Change", "Try", "Account", "Operate", "Write plugins")
 """Headings in help. Verbs of other packages follow."""
@@ -100,12 +100,12 @@ class VerbGroup(click.Group):
         return f"{self.name}."
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """List own verbs, mom's others, then others by name."""
+        """List the group's own verbs, mom's other verbs, then verbs of other packages by name."""
         own = [*self.verbs, *sorted(self.commands)]
         return [*own, *(name for name in self._brought() if name not in own)]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Return the command; own verbs take precedence. Raise `PluginError` if it does not load."""
+        """Return the command; own verbs take precedence. Raise `PluginError` if the command does not load."""
         if cmd_name in self.verbs:
             command = _imported(self.verbs[cmd_name])
         elif cmd_name in self.commands:
@@ -180,7 +180,7 @@ class VerbGroup(click.Group):
         if meant:
             advice = f"did you mean {meant!r}?"
         elif missing := absent(name):  # the verb has the name of one of mom's extras
-            advice = f"it needs more of mom: {how_to_install(*missing)}"
+            advice = f"it needs other packages of mom: {how_to_install(*missing)}"
         else:
             advice = f"{ctx.command_path} --help lists installed commands; docs/cli.md lists the packages with further commands"
         return f"there is no command '{printable(name)}' ({advice})"
@@ -257,7 +257,7 @@ def _load(entries: Sequence[Entry], use: Callable[[Verb | click.Command], Used])
 
 
 def what_it_lacks(error: BaseException) -> tuple[str, str] | None:
-    """Return a message and cure for a missing package of mom, or None."""
+    """Return a message and advice about a missing package of mom, or None."""
     from mom_core.plugins.discovery import how_to_install, own_distributions
 
     name = (error.name or "").partition(".")[0].replace("_", "-") if isinstance(error, ModuleNotFoundError) else ""

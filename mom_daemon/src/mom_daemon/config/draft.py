@@ -33,7 +33,7 @@ SCHEMA_FILE: Final = "mom.schema.json"
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """Configuration text. Plugins are `enabled`, `left_out` with the reason, or `unasked` without suggestions."""
+    """Text of a configuration. Plugins are `enabled`, `left_out` with the reason, or `unasked` without suggestions."""
 
     text: str
     enabled: Mapping[str, Suggestion]
@@ -66,7 +66,7 @@ def draft_config(root: Path, *, observe: bool = True) -> Draft:
         "#   mom doctor         will it work here?    mom run --observe   decide and report, touch nothing",
         "",
         *_core_lines(root, observe=observe),
-        "# The enabled plugins. The order is the order of precedence. Each may also have a `deadline`: how long one call may take (5s).",
+        "# The enabled plugins. The order is the order of precedence. Each plugin may also have a `deadline`: a call's time limit (5s).",
         "plugins:",
         *(line for name in enabled for line in _plugin_lines(installed, name)),
         *_other_lines(installed, missing),
@@ -87,7 +87,7 @@ def _fitting(root: Path, enabled: Mapping[str, ConfiguredPlugin] = MappingProxyT
         installed.suggestions.pop(name, None)
     classes = {name: plugin.loaded.plugin_class for name, plugin in enabled.items()}
     classes |= {name: installed.plugins[name].plugin_class for name in installed.in_order()}
-    # Of several hypervisors, the first: on a vdsm host, libvirt has the same guests but belongs to vdsm.
+    # Take the first of several hypervisors: on a vdsm host, libvirt has the same guests but belongs to vdsm.
     hypervisors = [name for name, plugin_class in classes.items() if hasattr(plugin_class, "mom_hypervisor")]
     for name in hypervisors[1:]:
         installed.suggestions.pop(name, None)
@@ -212,7 +212,7 @@ def _guest_lines(installed: _InstalledPlugins) -> Iterator[str]:
     models = {name: installed.plugins[name].guest_settings_class for name in installed.suggestions}
     lines = [line for model in models.values() if model is not None for line in _settings(model, "#     ", {})]
     yield "# Settings of guests. A pattern matches guests' names, or a property from their platform (flavor=m1.*)."
-    yield "# All patterns that match a guest apply to it; later ones override earlier ones."
+    yield "# All patterns that match a guest apply to it; later patterns override earlier ones."
     yield from _suggested_for_guests(installed)
     if not lines:
         yield "# None of the plugins above has settings of guests."

@@ -34,7 +34,7 @@ class ImportedSection:
 
 @dataclass(slots=True)
 class Imported:
-    """Imported configuration. `notes` list settings that mom lacks. `files` are further texts by path."""
+    """Imported configuration. `notes` list settings that mom lacks. `files` has further files, keyed by path."""
 
     heading: str
     top: ImportedSection = field(default_factory=ImportedSection)
@@ -78,8 +78,8 @@ class Importer:
     """Converter of one kind of configuration, for `mom config import --from KIND`.
 
     :param what: short description of the files
-    :param convert: converts texts by path; raises `ConfigError` with all faults
-    :param several: pattern such as `*.conf`; empty: one file
+    :param convert: converts the files' contents, keyed by path; raises `ConfigError` with all faults
+    :param several: pattern of the files, such as `*.conf`; empty for a single file
     :param assumed: whether this is the default kind
     """
 
@@ -91,7 +91,7 @@ class Importer:
 
 
 LARGEST: Final = 1 << 20
-"""Bytes, a hundred times the usual size."""
+"""Maximum size in bytes, a hundred times the usual size."""
 
 
 def read_foreign(path: Path) -> str:
@@ -105,7 +105,7 @@ def read_foreign(path: Path) -> str:
     except OSError as error:
         raise refused(0, (error.strerror or str(error)).lower()) from error
     if len(raw) > LARGEST:
-        raise refused(0, f"too large: {LARGEST:,} bytes are read", "is this the right file?")
+        raise refused(0, f"too large: mom reads at most {LARGEST:,} bytes", "is this the right file?")
     try:
         return raw.decode("utf-8")
     except UnicodeDecodeError as error:

@@ -15,11 +15,11 @@ from mom_daemon.config.imported import Importer, read_foreign
 from mom_daemon.plugins.class_hooks import offered
 
 BROUGHT_BY: Final[Mapping[str, str]] = {"ksmtuned": "mom-plugins-ksm", "momd": "mom-plugins-vdsm", "proxmox": "mom-plugins-qemu"}
-"""Packages of this project with importers, by kind."""
+"""Packages of this project with importers, keyed by kind."""
 
 
 def installed_importers() -> Mapping[str, tuple[Importer, str]]:
-    """Return importers with their packages, by kind. Warn about broken plugins."""
+    """Return importers with their packages, keyed by kind. Warn about broken plugins."""
     brought: dict[str, tuple[Importer, str]] = {}
     loaded, errors = load_plugins(list(available_plugins()))
     remarks: list[MomError] = list(errors)
@@ -35,7 +35,7 @@ def installed_importers() -> Mapping[str, tuple[Importer, str]]:
 
 
 def importer_of(kind: str | None) -> Importer:
-    """Return an importer; None: the default kind. Raise `click.UsageError`."""
+    """Return the importer of a kind; None means the default kind. Raise `click.UsageError`."""
     brought = installed_importers()
     meant = [importer for name, (importer, _) in brought.items() if (importer.assumed if kind is None else name == kind)]
     if len(meant) == 1:
@@ -53,7 +53,7 @@ def importer_of(kind: str | None) -> Importer:
 
 
 def texts_of(importer: Importer, named: Sequence[Path]) -> Mapping[str, str]:
-    """Return the texts of files by path. Raise `MomError`."""
+    """Return the contents of files, keyed by path. Raise `MomError`."""
     paths = list(named)
     if importer.several:
         paths = [file for path in named for file in (sorted(path.glob(importer.several)) if path.is_dir() else [path])]

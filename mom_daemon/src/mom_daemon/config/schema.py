@@ -26,15 +26,15 @@ def json_schema(plugins: Iterable[LoadedPlugin]) -> JsonObject:
                 guest.setdefault(name, setting)
     sections: JsonObject = {
         "plugins": {
-            "description": "The enabled plugins by name, with their settings. The order is the order of precedence.",
+            "description": "The enabled plugins, keyed by name, with their settings. The order is the order of precedence.",
             "type": "object",
             "minProperties": 1,
             "additionalProperties": False,
             "properties": enabled,
         },
         "guests": {
-            "description": "Settings of single guests, by pattern of the guest's name (`*`, `?`, `[abc]`), or of a property that its "
-            "platform gives it (`flavor=m1.*`). All matching patterns apply; later ones override earlier ones.",
+            "description": "Settings of single guests, by pattern of the guest's name (`*`, `?`, `[abc]`), or of a property that the "
+            "platform gives the guest (`flavor=m1.*`). All matching patterns apply; later patterns override earlier ones.",
             "type": ["object", "null"],
             "propertyNames": {"pattern": GuestPattern.FORM},
             "additionalProperties": {"type": ["object", "null"], "additionalProperties": False, "properties": guest},

@@ -141,7 +141,7 @@ def hand_over_command(folder: Path, config_path: str | None) -> None:
 def show_command(config_path: str | None, of_running: bool, as_json: bool) -> None:
     """Show every setting in force, and the file and line that set it, or `default`. Secrets are masked.
 
-    With --running, exit code 1 if no mom runs or mom does not answer.
+    With --running, exit code 1 if mom is not running or does not answer.
     """
     from mom_core import load_config
     from mom_core.config.document import dotted
@@ -163,7 +163,7 @@ def show_command(config_path: str | None, of_running: bool, as_json: bool) -> No
         rows = [(name, value, origin.replace(f"{config.file}:", "line ")) for name, value, origin in rows]
     print_table(("setting", TableColumn("value", prose=True), "from"), [(name, _shown(value), origin) for name, value, origin in rows])
     if terminal_columns() is not None:
-        print_prose(f"lines are of {config.file}", 2)
+        print_prose(f"line numbers are of {config.file}", 2)
 
 
 def _show_running(config: Config, *, as_json: bool) -> None:
@@ -173,7 +173,9 @@ def _show_running(config: Config, *, as_json: bool) -> None:
 
     answer = ask(config, lambda running: running.configuration())
     if answer is None:
-        why = "no mom runs with this configuration" if running_mom(config) else "no enabled plugin answers questions about the running mom"
+        why = (
+            "mom is not running with this configuration" if running_mom(config) else "no enabled plugin answers queries for the running mom"
+        )
         raise MomError(why, hint="`mom config show`, without --running, shows the settings that mom would use")
     settings, where = answer
     if as_json:
@@ -243,7 +245,7 @@ _mode_option = click.option(
 def init_command(output: str, force: bool, observe: bool | None, root: str) -> None:
     """Write a commented configuration for this host. An existing file stays unchanged without --force.
 
-    mom also writes mom.schema.json beside it, for editors.
+    mom also writes mom.schema.json beside the file, for editors.
     """
     from mom_core.plugins.discovery import how_to_install
     from mom_daemon.config.draft import SCHEMA_FILE, draft_config
@@ -351,7 +353,7 @@ def _write(path: Path, text: str, *, replace: bool) -> None:
         path = path.resolve()  # replace the target of a link, not the link
         if not path.is_file():
             raise MomError(f"{path} is not a regular file, and was not changed", hint="-o names another file")
-        status = path.stat()  # keep its readers
+        status = path.stat()  # keep the file's owner and mode
         mode = stat.S_IMODE(status.st_mode) & ~(stat.S_IWGRP | stat.S_IWOTH)
         owner = (0, status.st_gid) if os.geteuid() == 0 else None
     try:

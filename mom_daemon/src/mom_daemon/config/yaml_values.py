@@ -12,7 +12,7 @@ from mom_core.config.schema import written
 
 
 def default_texts(model: type[BaseModel]) -> dict[str, str]:
-    """Return default settings as YAML, by name."""
+    """Return default settings as YAML, keyed by name."""
     return {name: yaml_value(value) for name, value in written(model.model_construct()).items()}
 
 

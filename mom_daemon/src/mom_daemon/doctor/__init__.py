@@ -1,1 +1,1 @@
-"""`mom doctor`: faults of this host, each with a cure."""
+"""`mom doctor`: faults of this host, each with its fix."""

@@ -21,7 +21,7 @@ _POLICIES: Final = {".policy", ".py"}
 
 
 def grant(config: Config, user: str) -> Iterator[tuple[Path, str]]:
-    """Give unreadable files to the user's group. Yield each path, with a reason if unchanged."""
+    """Give unreadable files to the user's group. Yield each path, with the reason if mom did not change it."""
     try:
         account = pwd.getpwnam(user)
     except KeyError:
@@ -43,7 +43,7 @@ def grant(config: Config, user: str) -> Iterator[tuple[Path, str]]:
         for folder in _closed_above(path, account.pw_uid, groups):
             closed.setdefault(folder, path)
     for folder, path in closed.items():
-        fault = f"{printable(user)} has no search permission (x) on it, and cannot reach {path}"
+        fault = f"{printable(user)} has no search permission (x) on this folder, and cannot reach {path}"
         yield folder, f"{fault}: move that file to /etc/mom, or give mom a copy"
 
 

@@ -13,12 +13,12 @@ SUBJECT = "mom-helper"
 
 
 def helper_findings(plugins: PluginSet) -> Iterator[tuple[str, Finding]]:
-    """Yield findings with their plugin or `core`; none if mom runs as root."""
+    """Yield findings with their plugin or `core`; no findings if mom runs as root."""
     if os.geteuid() == 0:
         return
     helper = Helper.reached()
-    if helper is None:  # each plugin reports the effect itself; under vdsm, there is none
-        text = "mom does not run as root, and mom-helper does not run: changes that need root are not made"
+    if helper is None:  # each plugin reports the effect itself; under vdsm, there is no effect
+        text = "mom does not run as root, and mom-helper is not running: mom makes no changes that need root"
         yield "core", Finding(Severity.OK, SUBJECT, text, root_cure())
         return
     try:

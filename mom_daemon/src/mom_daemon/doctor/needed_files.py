@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
 
 def file_faults(config: Config) -> Iterator[tuple[KeyPath, str, str]]:
-    """Yield settings with an unusable file or folder, fault and cure."""
+    """Yield settings whose file or folder is unusable, with fault and fix."""
     for place, path in named_files(config):
         if why := _why_not(path):
-            yield place, why, "create it, or set the path of another file"
+            yield place, why, "create this file, or set the path of another file"
     for name in ("state_directory", "run_directory"):
         if why := _why_no_folder(getattr(config, name)):
             yield (name,), why, "set the path of another folder"

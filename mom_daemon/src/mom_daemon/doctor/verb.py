@@ -42,7 +42,7 @@ Said: TypeAlias = "tuple[str, Finding]"
 @json_option
 @as_caller  # until the configuration is read; it may be a file of the caller
 def doctor_command(config_path: str | None, as_json: bool) -> None:
-    """Examine this host and print its faults with their cures. Exit code 1 for any fault. Changes nothing."""
+    """Examine this host and print its faults with their fixes. Exit code 1 for any fault. Changes nothing."""
     findings = _examine(config_path)
     _show(findings, as_json)
     if any(finding.severity is Severity.ERROR for _, finding in findings):
@@ -52,7 +52,7 @@ def doctor_command(config_path: str | None, as_json: bool) -> None:
 def _examine(config_path: str | None) -> list[Said]:
     findings: list[Said] = []
     if config_path is None and not DEFAULT_CONFIG.exists():
-        advice = "`mom config init` writes one; until then, mom doctor checks the configuration that this command would write"
+        advice = "`mom config init` writes this file; until then, mom doctor checks the configuration that this command would write"
         findings.append(("core", Finding(Severity.WARNING, "configuration", f"there is no {DEFAULT_CONFIG}", advice)))
         draft = draft_config(Path("/"))
         findings.extend((name, Finding(Severity.OK, "plugin", f"left out: {reason}")) for name, reason in draft.left_out.items())
@@ -98,7 +98,7 @@ def _to_add(config: Config) -> Iterable[Finding]:
     if fits:
         named = ", ".join(f"{name} ({reason})" for name, reason in fits.items())
         cure = "`mom config init -o -` shows their lines for `plugins`; then systemctl reload mom"
-        yield Finding(Severity.OK, "plugins", f"these fit this host, but are not enabled: {named}", cure)
+        yield Finding(Severity.OK, "plugins", f"plugins that fit this host, but are not enabled: {named}", cure)
     yield from about_enabled(config)
 
 
@@ -131,7 +131,7 @@ def _daemon(config: Config, pid: int) -> Iterable[Finding]:
         yield Finding(Severity.WARNING, "daemon", error.message, error.hint)
     else:
         late = status is not None and status.late
-        yield Finding(Severity.ERROR if late else Severity.OK, "daemon", f"mom runs as process {pid}" + (", and hangs" if late else ""))
+        yield Finding(Severity.ERROR if late else Severity.OK, "daemon", f"mom runs as process {pid}" + (", and has hung" if late else ""))
         standing = () if status is None else [condition for condition in status.verdict.conditions if condition.severity is not Severity.OK]
         for condition in standing:
             why = f" ({condition.why})" if condition.why else ""
@@ -140,7 +140,7 @@ def _daemon(config: Config, pid: int) -> Iterable[Finding]:
             yield Finding(condition.severity, "verdict", f"{condition.message}, for {lasting(condition.lasted)}{over}{why}", cure)
     if not _is_watched(pid):
         text = "mom was started without a watchdog: if it hangs or dies, its changes are not undone"
-        yield Finding(Severity.WARNING, "watchdog", text, "start it as a service, or call `mom restore --if-unclean` when it has ended")
+        yield Finding(Severity.WARNING, "watchdog", text, "start it as a service, or call `mom restore --if-unclean` when mom has exited")
 
 
 def _is_watched(pid: int) -> bool:
@@ -154,7 +154,9 @@ def _ledger(config: Config, *, running: bool) -> Iterable[Finding]:
     for path in set_aside_below(config.state_directory):
         if path.name.startswith(f"{LEDGER}."):
             text = f"a ledger was set aside as {path}"
-            yield Finding(Severity.WARNING, "ledger", text, "find mom's changes in it, restore the original values by hand, then delete it")
+            yield Finding(
+                Severity.WARNING, "ledger", text, "find mom's changes in it, restore the original values by hand, then delete the file"
+            )
         else:
             yield Finding(Severity.WARNING, "state", f"a file of state was set aside as {path}", ADVICE)
     try:
@@ -165,8 +167,8 @@ def _ledger(config: Config, *, running: bool) -> Iterable[Finding]:
     if ledger.file.damage:
         yield Finding(Severity.ERROR, "ledger", ledger.file.damage, "find mom's changes in it, and restore the original values by hand")
     if ledger.entries and not running:
-        text = f"{len(ledger.entries)} changes of an earlier run were not restored"
-        yield Finding(Severity.WARNING, "ledger", text, "`mom restore`")
+        text = f"{len(ledger.entries)} changes of an earlier run were not undone"
+        yield Finding(Severity.WARNING, "ledger", text, "`mom restore` undoes them")
 
 
 def _files_of_state(plugins: PluginSet) -> Iterable[Said]:

@@ -14,9 +14,9 @@ from mom_core import ControlSpec, Decision, Declarations, Guest, Outcome, Report
 class SentencePlace(IntEnum):
     """Order of sentences; within one place, that of the plugins."""
 
-    HARM = 0  #: harm to the guest, and the cure
+    HARM = 0  #: harm to the guest, and its fix
     PRESENT = 10  #: the guest's state and need
-    KIND = 20  #: what kind of guest it is
+    KIND = 20  #: kind of guest
     PROMISED = 30
     PAST = 40  #: start and cause of the present state
     HOST = 50
@@ -31,7 +31,7 @@ class SentencePlace(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Sentence:
-    """Sentence below the heading `topic`."""
+    """Sentence under the heading `topic`."""
 
     topic: str
     text: str
@@ -40,7 +40,7 @@ class Sentence:
 
 @dataclass(frozen=True, slots=True)
 class ExplanationPart:
-    """One plugin's sentences, figures by JSON name, and unknown facts as nouns such as `its size`."""
+    """One plugin's sentences, its figures keyed by JSON name, and unknown facts as nouns such as `its size`."""
 
     sentences: Sequence[Sentence] = ()
     figures: Mapping[str, Value] = field(default_factory=dict)
@@ -49,7 +49,7 @@ class ExplanationPart:
 
 @dataclass(frozen=True, slots=True)
 class ExplainedDecision:
-    """Decision. `line` is the policy's text, `why` the law's reason."""
+    """Decision with its reasons: `line` is the policy's text, `why` is the law's reason."""
 
     decision: Decision
     unit: str
@@ -61,7 +61,7 @@ class ExplainedDecision:
 
 @dataclass(frozen=True, slots=True)
 class About:
-    """Guest in one cycle's report, with the decisions on it."""
+    """Guest in one cycle's report, with the decisions on this guest."""
 
     report: Report
     guest: Guest
@@ -87,7 +87,7 @@ class About:
         return f"{self.at(time)}, {lasting(self.report.time - time)} before this cycle" if time < self.report.time else self.at(time)
 
     def at(self, time: float) -> str:
-        """Format a time, with its day if that differs."""
+        """Format a time, with its day if it is not the day of the cycle."""
         then, now = (datetime.fromtimestamp(moment, self.zone).astimezone(self.zone) for moment in (time, self.report.time))
         return then.strftime("%H:%M:%S %Z" if then.date() == now.date() else "%Y-%m-%d %H:%M:%S %Z").strip()
 
@@ -101,7 +101,7 @@ class Explainer:
 
     controls: Sequence[ControlSpec] = ()
     nouns: Mapping[str, str] = MappingProxyType({})
-    """Nouns for controls, such as `a size of`; default: their names."""
+    """Nouns for controls, such as `a size of`. The default is the control's name."""
     verbs: Mapping[str, tuple[str, str]] = MappingProxyType({})
     """Verbs for a rise and a fall, such as `grown` and `shrunk`."""
     phrases: Mapping[str, str] = MappingProxyType({})
@@ -117,5 +117,5 @@ class Explainer:
         return ExplanationPart()
 
     def reason(self, report: Report, guest: Guest, control: str) -> str:
-        """Return its law's reason for a control, or an empty text."""
+        """Return the reason that the plugin's law gives for a control, or an empty string."""
         return ""

@@ -21,22 +21,22 @@ LOG = logging.getLogger("mom.explanation")
 Result = TypeVar("Result")
 
 LONGEST_LINE: Final = 200
-"""Characters of a policy's line."""
+"""Maximum length of a policy's line, in characters."""
 
 QUOTED_LINES: Final = 4
-"""Lines of a form that are joined."""
+"""Maximum number of lines of a form that are joined."""
 
 LONGEST_REASON: Final = 600
-"""Characters of a decision's reason."""
+"""Maximum length of a decision's reason, in characters."""
 
 EXPLAINER_SECONDS: Final = 1.0
-"""Explainers only read a report in memory, which takes less than a millisecond. A call that takes longer hangs."""
+"""Explainers only read a report in memory, which takes less than a millisecond. A call that takes longer than this limit has hung."""
 
 
 class Explainers:
-    """Explainers of all plugins, for any thread. If one fails or hangs, its part is shown as missing.
+    """Explainers of all plugins. Thread-safe. If an explainer fails or hangs, its part is shown as missing.
 
-    No explainer is called while an earlier call hangs.
+    No explainer is called while its earlier call hangs.
     """
 
     def __init__(self, made_by: Mapping[str, Callable[[], object]] | None = None) -> None:
@@ -44,7 +44,7 @@ class Explainers:
         self._explainers: dict[str, Explainer] = {}
         self._broken: dict[tuple[str, str], str] = {}
         self._called: set[str] = set()
-        """Plugins whose explainer is being called, or hangs."""
+        """Plugins whose explainer is being called, or has hung."""
         self._lock = threading.Lock()
         self.use(made_by or {})
 
@@ -59,11 +59,11 @@ class Explainers:
             self._explainers = {name: kept.get(name) or made.get(name) or Explainer() for name in made_by}
 
     def by_control(self) -> Mapping[str, Explainer]:
-        """Return explainers by control name."""
+        """Return explainers, keyed by control name."""
         return {spec.name: explainer for explainer in self._explainers.values() for spec in explainer.controls}
 
     def take(self, report: Report) -> None:
-        """Pass a finished cycle to explainers that keep facts of it. Each call is a thread."""
+        """Pass a finished cycle to explainers that keep facts of it. Each call runs in its own thread."""
         keeping = {name: explainer for name, explainer in self._explainers.items() if type(explainer).take is not Explainer.take}
         with self._lock:
             self._answers("take", {name: partial(explainer.take, report) for name, explainer in keeping.items()})
@@ -77,7 +77,7 @@ class Explainers:
         declarations: Declarations | None = None,
         zone: tzinfo | None = None,
     ) -> dict[str, Any]:
-        """Explain a guest of the last report as JSON. `texts` are policies by name."""
+        """Explain a guest of the last report as JSON. `texts` are policies, keyed by name."""
         declared = declarations or Declarations()
         specs = {spec.name: spec for explainer in self._explainers.values() for spec in explainer.controls} | dict(declared.controls)
         decided = [decision.control for decision in report.decisions if decision.entity.id == guest.id]
@@ -134,7 +134,7 @@ class Explainers:
             self._called.add(name)
             result = attempt(partial(self._call, name, call), seconds=EXPLAINER_SECONDS, what="explaining a guest")
             if isinstance(result.error, OSError):
-                self._called.discard(name)  # no thread could be started, which would do this
+                self._called.discard(name)  # the thread would do this, but no thread could be started
             if result.error is None:
                 answers[name] = result.value  # type: ignore[assignment]  # a call without an error has a value
                 self._broken.pop((name, task), None)
@@ -249,7 +249,7 @@ def _line(source: Source, texts: Mapping[str, str]) -> str:
 def _decided(about: About, specs: Mapping[str, ControlSpec], nouns: Mapping[str, str]) -> Iterator[Sentence]:
     here = SentencePlace.DECIDED
     if not about.wanted:
-        yield Sentence("wanted", "No policy wants to change it in this cycle.", here)
+        yield Sentence("wanted", "No policy wants to change the guest in this cycle.", here)
     for explained in about.wanted:
         decision = explained.decision
         # The reason of a policy without conditions is its form, which is shown below.
@@ -259,7 +259,7 @@ def _decided(about: About, specs: Mapping[str, ControlSpec], nouns: Mapping[str,
         change = _change(explained, about.guest, specs.get(decision.control))
         yield Sentence("wanted", f"{_place(decision.source)} wants {noun} {amount(decision.value, explained.unit)}{change}{reason}.", here)
         if explained.line:
-            yield Sentence("wanted", f"There it says: {explained.line}", here)
+            yield Sentence("wanted", f"This line says: {explained.line}", here)
         yield from _because(explained.why, here)
         for revision in explained.revisions:
             made = "dropped it" if revision.after is None else f"changed it to {amount(revision.after.value, explained.unit)}"
@@ -280,33 +280,33 @@ def _change(explained: ExplainedDecision, guest: Guest, spec: ControlSpec | None
     if present is None or value is None:
         return ""
     if abs(value - present) < 1:
-        return ", which it has"
-    return f", {amount(abs(value - present), explained.unit)} {'more' if value > present else 'less'} than it has"
+        return ", which the guest has"
+    return f", {amount(abs(value - present), explained.unit)} {'more' if value > present else 'less'} than the guest has"
 
 
 def _done(explained: ExplainedDecision) -> str:
     outcome, unit = explained.outcome, explained.unit
     if outcome is None:
-        return "The result is unknown: mom was being stopped, or another decision on it had precedence."
+        return "The result is unknown: mom was being stopped, or another decision on this control had precedence."
     change = f"{outcome.decision.control} {amount(outcome.decision.value, unit)}"
     error = f": {printable(outcome.error, LONGEST_LINE)}" if outcome.error else ""
     if outcome.status is Status.APPLIED:
-        had = f"it had {amount(outcome.before, unit)}, and " if outcome.before is not None else ""
+        had = f"the guest had {amount(outcome.before, unit)}, and " if outcome.before is not None else ""
         after = "the value right after is unknown" if outcome.after is None else f"{amount(outcome.after, unit)} right after"
-        return f"The hypervisor accepted it ({change}): {had}{after}{error and f' ({error[2:]})'}."
+        return f"The hypervisor accepted the change ({change}): {had}{after}{error and f' ({error[2:]})'}."
     texts = {
-        Status.UNCHANGED: f"Nothing was sent ({change}): it has this value already, or nearly{error}.",
+        Status.UNCHANGED: f"Nothing was sent ({change}): the guest has this value already, or nearly{error}.",
         Status.OBSERVED: f"mom only observes: {change} was not sent{error}.",
-        Status.REFUSED: f"mom did not send it ({change}){error}.",
+        Status.REFUSED: f"mom did not send the change ({change}){error}.",
         Status.FAILED: f"The change FAILED ({change}){error}.",
-        Status.GONE: f"The guest was gone when it was sent ({change}).",
+        Status.GONE: f"The guest was gone when mom sent the change ({change}).",
     }
     return texts.get(outcome.status, f"{change}: {outcome.status}{error}.")
 
 
 def _trial(trial: Sequence[tuple[str, Value, Value]] | None, specs: Mapping[str, ControlSpec]) -> Iterator[Sentence]:
     if trial is not None and not trial:
-        yield Sentence("trial", "Policies on trial would decide the same about it.", SentencePlace.TRIAL)
+        yield Sentence("trial", "Policies on trial would decide the same about the guest.", SentencePlace.TRIAL)
     for control, decided, considered in trial or ():
         then, now = ("nothing" if value is None else amount(value, _unit(specs, control)) for value in (considered, decided))
         yield Sentence("trial", f"Policies on trial would set {control} to {then}, instead of {now}.", SentencePlace.TRIAL)
@@ -330,7 +330,7 @@ def _next(about: About) -> Iterator[Sentence]:
     if about.report.mode == "observe":
         yield Sentence("next", "mom only observes: its decisions change nothing.", SentencePlace.NEXT)
     elif about.interval:
-        text = f"mom looks at it again every {format_duration(about.interval)}, and sooner when something happens."
+        text = f"mom looks at the guest again every {format_duration(about.interval)}, and sooner when something happens."
         yield Sentence("next", text, SentencePlace.NEXT + 1)
 
 

@@ -29,24 +29,24 @@ from mom_daemon.owner import load_to_look
 from mom_kvm import PastCycle, PastCycles
 
 LOOKED_BACK_SECONDS: Final = 1800.0
-"""Part of a recording to read before the requested time: some seconds of reading with 1,000 guests."""
+"""How much of a recording to read before the requested time. With 1,000 guests, this takes some seconds."""
 
 GAP_CYCLES: Final = 3
 LEAST_GAP_SECONDS: Final = 10.0
 """Shortest gap in a recording; a cycle may be late."""
 
 WRITTEN_SECONDS: Final = 1e-6
-"""Precision of a written time, which is less than the clock's."""
+"""Precision of a written time; the clock is more precise."""
 
 WIDEST: Final = 100
-"""Columns; longer lines are hard to read."""
+"""Maximum width in columns; longer lines are hard to read."""
 
 _LABELS: Final = {"trial": "On trial"}
 
 
 @dataclass(frozen=True, slots=True)
 class _FoundExplanation:
-    """`steps`: `mom policy explain --live` can trace the decision."""
+    """Explanation with its source. `steps`: `mom policy explain --live` can trace the decision."""
 
     content: Mapping[str, Any]
     where: str
@@ -61,7 +61,7 @@ class _FoundExplanation:
     "--at",
     "at",
     metavar="TIME",
-    help="Explain this time from a recording: 2026-11-20T08:00, 10:32 or 5m ago (UTC, unless it has another zone).",
+    help="Explain the size at this time, from a recording: 2026-11-20T08:00, 10:32 or 5m ago (UTC, unless it has another zone).",
 )
 @click.option(
     "--recording",
@@ -76,7 +76,8 @@ def explain_command(guest: str, at: str | None, path: Path | None, config_path: 
     """Explain the size of GUEST (a name or UUID): its memory, need and guarantee, the policy's decision with its line, the review, the
     outcome, and the next steps.
 
-    The source is the running mom; with --at or --recording, it is a recording. Exit code 1 for an unknown guest, or if no mom runs.
+    With --at or --recording, the source is a recording, otherwise the running mom. Exit code 1 for an unknown guest, or if mom is not
+    running.
     """
     explanation = _recorded(guest, at, path, config_path) if at is not None or path is not None else _now(guest, config_path)
     if as_json:
@@ -104,12 +105,12 @@ def _now(guest: str, config_path: str | None) -> _FoundExplanation:
     status = read_status(config.run_directory)
     if status is None:
         hint = f"start it with {how_to_start(config_path)}; or use --at to read a recording"
-        raise MomError("mom does not run on this host", hint=hint)
+        raise MomError("mom is not running on this host", hint=hint)
     report = reported(status.content)
     explainers = Explainers(explainers_of(plugin.loaded for plugin in config.plugins.values()))
     content = explainers.explain(report, find_guest(report.snapshot.guests, guest, report.verdict))
     running = running_mom(config)
-    how = "with `http: {}` below `plugins`, mom" if running is None else f"a mom that answers through {running.where}"
+    how = "with `http: {}` under `plugins`, mom" if running is None else f"a mom that answers through {running.where}"
     missing = f"Only the last cycle is known: {how} also explains since when and why, with the policy's line."
     if "record" in config.plugins:
         missing += f" The recording has this, too: `mom explain {shlex.quote(printable(guest))} --at '1s ago'`."
@@ -146,7 +147,7 @@ def _plugins(config: Config | None) -> Iterable[LoadedPlugin]:
 
 
 def _cycle_at(recorded: PastCycles, then: float | None, explainers: Explainers) -> tuple[PastCycle, PastCycle | None]:
-    """Return the last cycle before `then` and the next. Explainers get earlier cycles."""
+    """Return the last cycle before `then`, and the next cycle. Pass earlier cycles to the explainers."""
     if then is None:
         last = newest(recorded, 1)
         if not last:
@@ -171,7 +172,7 @@ def _cycle_at(recorded: PastCycles, then: float | None, explainers: Explainers) 
 
 
 def _nothing(recorded: PastCycles) -> MomError:
-    hint = "mom has not finished a cycle since it records, or the whole recording is damaged"
+    hint = "mom has not finished a cycle since it began to record, or the whole recording is damaged"
     return MomError(f"there is no cycle in {recorded.where}", hint=hint)
 
 
@@ -182,8 +183,8 @@ def _gap(cycle: PastCycle, then: float, following: PastCycle | None) -> list[str
     away = then - report.time
     if away <= max(GAP_CYCLES * usual, LEAST_GAP_SECONDS):
         return []
-    end = "the recording ends with it" if following is None else f"the next cycle is from {_shown(following.report.time)}"
-    return [f"Nothing was recorded at {_shown(then)}: this is the last cycle before it, {lasting(away)} earlier, and {end}."]
+    end = "the recording ends with this cycle" if following is None else f"the next cycle is from {_shown(following.report.time)}"
+    return [f"Nothing was recorded at {_shown(then)}: this is the last cycle before that time, {lasting(away)} earlier, and {end}."]
 
 
 def _shown(moment_: float) -> str:

@@ -22,7 +22,7 @@ _PRIORITIES: Final = ((logging.CRITICAL, 2), (logging.ERROR, 3), (logging.WARNIN
 
 
 def fields_of(record: logging.LogRecord) -> dict[str, str]:
-    """Return a record's fields by lower-case name."""
+    """Return a record's fields, keyed by lower-case name."""
     fields: dict[str, str] = {}
     if record.name.startswith(PLUGIN_LOGGER):
         fields["plugin"] = record.name.removeprefix(PLUGIN_LOGGER).partition(".")[0]
@@ -48,9 +48,9 @@ def text_of(record: logging.LogRecord) -> str:
 
 
 class TextFormatter(logging.Formatter):
-    """Line of text.
+    """Formatter for lines of text.
 
-    :param for_journal: for systemd's journal, without the time, with the level before each line (sd-daemon(3))
+    :param for_journal: for systemd's journal: no time, and the level before each line (sd-daemon(3))
     """
 
     def __init__(self, hide: Hide, *, for_journal: bool) -> None:
@@ -59,7 +59,7 @@ class TextFormatter(logging.Formatter):
         self._for_journal = for_journal
 
     def format(self, record: logging.LogRecord) -> str:
-        """Format a record. Indent further lines, so that none looks like a record."""
+        """Format a record. Indent further lines, so that none of them looks like a record."""
         level = f"<{next(priority for level, priority in _PRIORITIES if record.levelno >= level)}>" if self._for_journal else ""
         stamp = "" if self._for_journal else f"{self.formatTime(record)} "
         text = printable_lines(text_of(record)).replace("\n", f"\n{level}    ")
@@ -67,7 +67,7 @@ class TextFormatter(logging.Formatter):
 
 
 class JsonFormatter(logging.Formatter):
-    """JSON object on one line: `time` (ISO 8601, UTC), `level`, `logger`, `message`, and further fields."""
+    """Formatter for JSON objects, one per line: `time` (ISO 8601, UTC), `level`, `logger`, `message`, and further fields."""
 
     def __init__(self, hide: Hide) -> None:
         super().__init__()

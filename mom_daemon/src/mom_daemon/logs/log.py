@@ -17,7 +17,7 @@ LOG: Final = logging.getLogger("mom")
 
 
 class StandardError(logging.StreamHandler):  # type: ignore[type-arg]  # generic in the type of standard error
-    """Standard error; errors reach the writer, which counts lost lines."""
+    """Handler for standard error. Its errors reach the writer, which counts lost lines."""
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  # the name that logging calls
         """Raise the error for the writer."""
@@ -25,7 +25,7 @@ class StandardError(logging.StreamHandler):  # type: ignore[type-arg]  # generic
 
 
 class Log:
-    """Handler of all logging in this process. `handler` replaces standard error, `level` that of the configuration."""
+    """Handler of all logging in this process. `handler` replaces standard error, `level` replaces the configured level."""
 
     def __init__(self, handler: logging.Handler | None = None, level: str | None = None) -> None:
         self.hide = SecretMask()
@@ -62,7 +62,7 @@ class Log:
         self._writer.cycle = cycle
 
     def close(self) -> bool:
-        """Write waiting records within half a second; False if Python cannot exit."""
+        """Write waiting records within half a second; return False if Python cannot exit."""
         logging.getLogger().removeHandler(self._writer)
         LOG.setLevel(self._level_before)  # for a program that embeds mom
         self._writer.close()

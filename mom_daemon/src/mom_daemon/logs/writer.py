@@ -14,7 +14,7 @@ from typing import Final
 from mom_daemon.logs.formats import EXTRA, extra_of, text_of
 
 WAITING: Final = 2000
-"""Records: ten minutes of a busy mom with a hanging disk. Further ones are lost and counted."""
+"""Maximum number of waiting records: ten minutes of a busy mom whose disk has hung. Further records are lost and counted."""
 
 CLOSE_SECONDS: Final = 0.5
 """A stop has two seconds in all."""
@@ -42,7 +42,7 @@ class Writer(QueueHandler):
         return self._thread is not None and self._thread.is_alive()
 
     def prepare(self, record: logging.LogRecord) -> logging.LogRecord:
-        """Format a copy now, as arguments may change later."""
+        """Format a copy now, because arguments may change later."""
         prepared = copy.copy(record)
         prepared.msg, prepared.args, prepared.exc_info, prepared.exc_text = text_of(record), None, None, None
         if cycle := self.cycle():

@@ -1,1 +1,1 @@
-"""`mom here`, `mom status` and `mom guests`, and the sources of their figures."""
+"""`mom here`, `mom status` and `mom guests`, and the sources of their data."""

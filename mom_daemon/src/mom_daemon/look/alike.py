@@ -1,4 +1,4 @@
-"""Problems for people. One of many guests appears once, with their number and first names."""
+"""Problems for people. A problem of many guests appears once, with the number of guests and the first names."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from mom_core import Entity, Problem, Scope, Severity, Source, lasting, printabl
 NAMED: Final = 3
 
 LONGEST_HINT: Final = 400
-"""Characters."""
+"""Maximum length in characters."""
 
 
 @dataclass(frozen=True, slots=True)
 class CommonProblem:
-    """Problem with all guests that have it; safe to print. `since` is in seconds since the epoch.
+    """Problem with all guests that it concerns; safe to print. `since` is in seconds since the epoch.
 
-    `about` is empty without an entity. `hint` is that of the first guest.
+    `about` is empty without an entity. `hint` is the hint for the first guest.
     """
 
     severity: Severity
@@ -31,7 +31,7 @@ class CommonProblem:
 
     @property
     def who(self) -> str:
-        """Name the guest, or count guests with the first names; empty without one."""
+        """Name the guest, or give the number of guests and the first names; empty without a guest."""
         names = [printable(entity.name, 60) for entity in self.about[: NAMED + 1]]
         if len(self.about) < 2:
             return "".join(names)

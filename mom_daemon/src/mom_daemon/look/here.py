@@ -38,10 +38,10 @@ WATCH: Final = (("status", "the host and mom's last cycle"), ("guests", "all gue
 
 @dataclass(frozen=True, slots=True)
 class HostSight:
-    """Host at a glance; None is unknown.
+    """Host at a glance; None means unknown.
 
-    `managed` has managers of guests with their paths. `observes` is where to set `mode: enforce`; empty if it is set. `unit`: systemd has a
-    unit for mom. `left` counts unrestored changes.
+    `managed` has managers of guests with their paths. `observes` is where to set `mode: enforce`; empty if it is set. `unit` is true if
+    systemd has a unit for mom. `left` counts changes that are not undone.
     """
 
     kvm: bool = False
@@ -73,7 +73,7 @@ def here_command() -> None:
     width = max(len(command) for command, _ in steps)
     for command, effect in steps:
         print_prose(f"  {command:<{width}}   {effect}", width + 5)
-    print_prose("\nmom --help lists all verbs.")
+    print_prose("\nmom --help lists all subcommands.")
 
 
 def how_to_start(config_path: str | None, root: Path = Path("/")) -> str:
@@ -156,7 +156,7 @@ def next_steps(sight: HostSight, *, root: bool, demo: bool = True) -> Iterator[t
 
 
 def _lines(sight: HostSight) -> Iterator[tuple[str, str]]:
-    yield "KVM", "/dev/kvm is there" if sight.kvm else "no /dev/kvm: guests, if any, are emulated"
+    yield "KVM", "/dev/kvm exists" if sight.kvm else "no /dev/kvm: guests, if any, are emulated"
     yield from sight.managed
     if sight.guests is not None:
         yield "guests", f"{sight.guests or 'no'} process{'' if sight.guests == 1 else 'es'} of QEMU"
@@ -166,7 +166,7 @@ def _lines(sight: HostSight) -> Iterator[tuple[str, str]]:
     configured = str(sight.file) if sight.configured else f"no {sight.file} yet"
     if sight.observes:
         configured += " makes mom observe: it changes nothing"
-    yield "mom", (f"runs as process {sight.pid}" if sight.pid else "does not run") + f"; {configured}"
+    yield "mom", (f"runs as process {sight.pid}" if sight.pid else "is not running") + f"; {configured}"
 
 
 _UNITS: Final = ("etc/systemd/system", "usr/lib/systemd/system", "lib/systemd/system")

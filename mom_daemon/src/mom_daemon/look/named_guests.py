@@ -19,7 +19,7 @@ def guests_unknown(guests: Sized, verdict: Verdict | None) -> Condition | None:
 
 
 _COMPARED_NAMES: Final = 2000
-"""Takes some 20 ms."""
+"""Comparing so many names takes some 20 ms."""
 
 
 def find_guest(guests: Mapping[str, Guest], wanted: str, verdict: Verdict | None = None) -> Guest:
@@ -35,7 +35,7 @@ def find_guest(guests: Mapping[str, Guest], wanted: str, verdict: Verdict | None
     if found is not None:
         return found
     if named:
-        hint = f"name it by its id: {first_names([guest.id for guest in named])}"
+        hint = f"name the guest by its id: {first_names([guest.id for guest in named])}"
         raise NoSuchGuest(f"{len(named)} guests are called {printable(wanted)}", hint=hint)
     names = [guest.name for guest in guests.values()]
     alike = [name for name in names if wanted and wanted.lower() in name.lower()][:3]

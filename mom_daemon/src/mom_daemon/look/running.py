@@ -1,4 +1,4 @@
-"""Questions to the running mom, which plugins answer (`mom_source`)."""
+"""Queries to the running mom, which plugins answer (`mom_source`)."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ class NoSuchGuest(MomError):
 
 
 class NotRunning(MomError):
-    """No mom runs."""
+    """No mom is running."""
 
 
 class RunningMom(Protocol):
-    """Connection to the running mom. Each call raises `MomError` if mom does not answer, and `NotRunning` if none runs."""
+    """Connection to the running mom. Each call raises `MomError` if mom does not answer, and `NotRunning` if no mom is running."""
 
     @property
     def where(self) -> str:
@@ -31,10 +31,10 @@ class RunningMom(Protocol):
         """Return the newest cycle in the status file's form."""
 
     def explanation(self, guest: str) -> Mapping[str, Any]:
-        """Return the explanation of a guest by id or name."""
+        """Return the explanation of the guest with this id or name."""
 
     def configuration(self) -> Mapping[str, Any]:
         """Return the settings in force, with secrets masked."""
 
     def policies(self) -> Mapping[str, PolicyText]:
-        """Return the policies in force, by name."""
+        """Return the policies in force, keyed by name."""

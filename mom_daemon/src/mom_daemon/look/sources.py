@@ -23,12 +23,12 @@ Kind = TypeVar("Kind")
 
 
 def running_mom(config: Config) -> RunningMom | None:
-    """Return the first connection that a plugin offers. mom need not run."""
+    """Return the first connection that a plugin offers. mom need not be running."""
     return _of_enabled(RunningMom, config)
 
 
 def ask(config: Config, question: Callable[[RunningMom], Found], *, otherwise: str = "") -> tuple[Found, str] | None:
-    """Ask the running mom. Return its answer and address; None without a connection, or if no mom runs.
+    """Ask the running mom. Return its answer and address; None without a connection, or if no mom is running.
 
     :param otherwise: the verb's other source, used with a warning if mom does not answer
     """
@@ -51,7 +51,7 @@ def ask(config: Config, question: Callable[[RunningMom], Found], *, otherwise: s
 
 
 def told(config: Config) -> RunningStatus | None:
-    """Return the running mom's status; None if none runs. Raise `MomError`."""
+    """Return the running mom's status; None if no mom is running. Raise `MomError`."""
     answer = ask(config, lambda running: running.report(), otherwise=instead(config.run_directory))
     if answer is not None:
         content, where = answer
@@ -63,7 +63,7 @@ def told(config: Config) -> RunningStatus | None:
 
 
 def _of_file_in_time(config: Config) -> RunningStatus | None:
-    """Ignore a late file, as a suspended plugin gets no reports."""
+    """Return the file's status; None if the file is late. The plugin that answered may be suspended, without new reports."""
     with suppress(MomError):
         status = read_status(config.run_directory)
         return None if status is None or status.late else status

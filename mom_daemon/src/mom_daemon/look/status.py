@@ -35,8 +35,8 @@ if TYPE_CHECKING:
 def status_command(config_path: str | None, as_json: bool) -> None:
     """Show the state of the host, of mom and its plugins, and mom's last cycle.
 
-    The verdict comes first: faults of the host as a whole, with start, reason and cure. Exit code 1 for the verdict WRONG, and if mom does
-    not run, or hangs. A warning does not change the exit code.
+    The verdict comes first: faults of the host as a whole, with start, reason and fix. Exit code 1 for the verdict WRONG, and if mom is not
+    running, or has hung. A warning does not change the exit code.
     """
     config = load_to_look(config_path)
     status = told(config)
@@ -48,7 +48,7 @@ def status_command(config_path: str | None, as_json: bool) -> None:
         if as_json:
             click.echo(json.dumps({"running": False, "to_put_back": left}))
         else:
-            print_prose(f"mom does not run on this host. Start it with: {how_to_start(config_path)}", 2)
+            print_prose(f"mom is not running on this host. Start it with: {how_to_start(config_path)}", 2)
             if left:
                 later = "the next mom takes them over, or `mom restore` restores the original values"
                 print_prose(f"The ledger lists {left} changes of an earlier mom: {later}", 2)
@@ -70,22 +70,22 @@ def status_command(config_path: str | None, as_json: bool) -> None:
 @config_argument
 @json_option
 def guests_command(config_path: str | None, as_json: bool) -> None:
-    """Show all guests with their memory, from the running mom. If none runs, read the guests now."""
+    """Show all guests with their memory, from the running mom. If mom is not running, read the guests now."""
     config = load_to_look(config_path)
     status = told(config)
     if status is not None:
         content = status.content
         if unknown := guests_unknown(content["guests"]["rows"], verdict_of(content)):
             raise MomError(unknown.message, hint=unknown.cure)
-        late = ", and is late: mom hangs" if status.late else ", and could not be written since" if status.unwritten else ""
+        late = ", and is late: mom has hung" if status.late else ", and could not be written since" if status.unwritten else ""
         origin = f"as of {status.age:.1f} s ago{late}, from {status.where}"
     else:
-        from mom_daemon.look.live import look  # import the engine only if no mom runs
+        from mom_daemon.look.live import look  # import the engine only if no mom is running
 
         content, problems = look(config)
         for unread in problems:
             print_prose(f"mom: {unread.source}: {brief(unread.message, 400)}", 2, err=True)
-        origin = "read now from the host, as mom does not run"
+        origin = "read now from the host, because mom is not running"
     rows = _rows(content)
     for lack in lacking(config):
         if not rows and lack.hook == "mom_hypervisor":
@@ -199,7 +199,7 @@ _STATUS_SECONDS: Final = 5.0
 NOTHING_DONE: Final = frozenset({Status.UNCHANGED, Status.OBSERVED})
 
 SHOWN = 10
-"""Lines of changes and refusals."""
+"""Maximum number of lines with changes and refusals."""
 
 
 def _who(entity: EntityModel) -> str:

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from mom_daemon import DecisionModel, EntityModel, ReportDocument, RevisionModel
 
 LATE_CYCLES: Final = 3
-"""Intervals, plus a second, after which mom hangs."""
+"""Number of intervals after which, plus a second, mom counts as hung."""
 
 
 def reported(content: ReportDocument) -> Report:
@@ -112,7 +112,7 @@ def verdict_of(content: ReportDocument) -> Verdict | None:
 
 @dataclass(frozen=True, slots=True)
 class RunningStatus:
-    """Status with its age in seconds. `unwritten`: mom could not write later cycles."""
+    """Status with its age in seconds. `unwritten` is true if mom could not write later cycles."""
 
     content: ReportDocument
     pid: int
@@ -132,10 +132,10 @@ class RunningStatus:
 
     @property
     def trouble(self) -> Condition | None:
-        """Return why content is old: mom hangs, or cannot write it."""
+        """Return why the content is old: mom has hung, or cannot write the file."""
         if self.late:
             stopped = self._is_stopped
-            how = "is stopped" if stopped else "hangs"
+            how = "is stopped" if stopped else "has hung"
             message = f"mom {how}: its last cycle ended {lasting(self.age)} ago, and the data below is that old"
             cure = f"see its log; if it does not recover: kill -9 {self.pid}, then `mom restore`"
             if stopped:
@@ -168,7 +168,7 @@ def _limit(content: ReportDocument) -> float:
 
 
 def instead(directory: Path) -> str:
-    """Return the status file's path; empty if this user cannot read it."""
+    """Return the status file's path; an empty string if this user cannot read the file."""
     path = directory / STATUS_FILE
     try:
         read_file(path, 0)
@@ -180,9 +180,9 @@ def instead(directory: Path) -> str:
 
 
 def read_status(directory: Path) -> RunningStatus | None:
-    """Return the running mom's status; None if none runs. Raise `MomError` if it is unreadable.
+    """Return the running mom's status; None if no mom is running. Raise `MomError` if the file is unreadable.
 
-    The file's modification time shows life if mom cannot write the file.
+    If mom cannot write the file, its modification time shows that mom works.
     """
     pid = holder(directory)
     path = directory / STATUS_FILE

@@ -10,7 +10,7 @@ from mom_core import Report, Unit, format_kib
 
 @dataclass(frozen=True, slots=True)
 class StatusPart:
-    """Words below a heading of `mom status`. The smallest `place` comes first."""
+    """Words under a heading of `mom status`. The smallest `place` comes first."""
 
     heading: str
     text: str

@@ -44,14 +44,14 @@ def offered(plugin: LoadedPlugin, hook: str, *, each: type = object, seconds: fl
 
 
 def registered(plugin_class: type, name: str) -> HookManager:
-    """Return a manager with a class's hooks. Raise `MomError` for an invalid one."""
+    """Return a manager with a class's hooks. Raise `MomError` for an invalid hook."""
     manager = HookManager(hookspecs)
     manager.register(plugin_class, name)
     return manager
 
 
 def having(hook: str) -> dict[str, LoadedPlugin]:
-    """Return working plugins with this hook, by name."""
+    """Return working plugins with this hook, keyed by name."""
     loaded, _ = load_plugins(list(available_plugins()))
     return {name: plugin for name, plugin in loaded.items() if hasattr(plugin.plugin_class, hook)}
 

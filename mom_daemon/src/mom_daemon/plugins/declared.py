@@ -30,7 +30,7 @@ def declared_by(config: Config, left_out: list[PluginError] | None = None) -> di
 def declarations_of(config: Config | None = None) -> Declarations:
     """Return fields, controls and default policies without setting up plugins.
 
-    :param config: None: all usable plugins with default settings. Of equal declarations, the first counts
+    :param config: None for all usable plugins with default settings. Of equal declarations, the first counts
     """
     errors: list[PluginError] = []
     with constructed(replace(config or everything_installed()[0], state_directory=_EMPTY), errors) as plugins:
@@ -59,7 +59,7 @@ def everything_installed() -> tuple[Config, Mapping[str, MomError]]:
 
 
 class Checked(NamedTuple):
-    """Errors that prevent setup; without any, findings on the configuration."""
+    """Errors that prevent setup; if there are none, findings on the configuration."""
 
     errors: list[PluginError]
     findings: list[tuple[str, Finding]]
@@ -90,7 +90,7 @@ def findings_in(hook: str, answer: object) -> list[Finding]:
 
 
 def sorted_out(hook: str, answer: object) -> tuple[list[Finding], str]:
-    """Return a hook's findings and its result's fault, or an empty text."""
+    """Return the findings among a hook's results, and the fault of another result or an empty string."""
     items = answer if isinstance(answer, list | tuple) else [] if answer is None else [answer]
     wrong = next((type(item).__name__ for item in items if not isinstance(item, Finding)), None)
     return [item for item in items if isinstance(item, Finding)], "" if wrong is None else f"{hook} returned {wrong} instead of Finding"

@@ -39,6 +39,6 @@ def about_enabled(config: Config) -> Iterator[Finding]:
         yield Finding(Severity.WARNING, subject, message, f"enable a plugin that does: {', '.join(having(hook)) or 'none is installed'}")
     if len(evaluators) > 1:
         order = ", then ".join(evaluators)
-        text = f"several plugins decide: {order}; if two of them decide the same control, only the first counts, even if it decides nothing"
+        text = f"several plugins decide: {order}; if two of them set one control, only the first counts, even without a decision"
         cure = "disable plugins that you do not need, or list the one with precedence first in `plugins`"
         yield Finding(Severity.WARNING, "evaluators", text, cure)

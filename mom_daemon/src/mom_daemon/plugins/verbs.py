@@ -127,8 +127,8 @@ def info_command(name: str, as_json: bool) -> None:
         click.echo()
         for paragraph in about["documentation"].split("\n\n"):
             print_prose(paragraph if "\n " in paragraph or "\n-" in paragraph else paragraph.replace("\n", " "))
-    _show_settings(f"settings, below plugins: {plugin.name}:", about["settings"])
-    _show_settings("settings for guests, below guests: PATTERN:", about["guest_settings"])
+    _show_settings(f"settings, under plugins: {plugin.name}:", about["settings"])
+    _show_settings("settings for guests, under guests: PATTERN:", about["guest_settings"])
 
 
 def _about(plugin: LoadedPlugin) -> dict[str, Any]:

@@ -78,7 +78,7 @@ def _left(shown: Sequence[tuple[GuestColumnModel, int]], screen: int) -> int:
 
 
 def sparkline(values: Sequence[float | None], *, others: Sequence[float | None] = ()) -> str:
-    """Draw bars between least and most value. `others` are a line with the same scale."""
+    """Draw bars between the least and the largest value. `others` is another line of the same scale."""
     numbers = [value for value in (*values, *others) if value is not None]
     if not numbers:
         return ""

@@ -45,7 +45,7 @@ class Looking:
     typing: bool = False
     paused: bool = False
     marked: str = ""
-    """Row id; empty: the first row."""
+    """Id of the marked row; empty for the first row."""
     first: int = 0
     """First visible row of the list. `scroll` is for other views."""
     scroll: dict[str, int] = field(default_factory=dict)

@@ -21,7 +21,7 @@ class Row(NamedTuple):
     values: Mapping[str, Any] = MappingProxyType({})
     note: str = ""
     harm: float = 0
-    """0: none."""
+    """0 if there is none."""
 
 
 def chosen(rows: Sequence[Row], pattern: str) -> list[Row]:
@@ -35,7 +35,7 @@ def chosen(rows: Sequence[Row], pattern: str) -> list[Row]:
 
 
 def ordered(rows: Sequence[Row], column: str, *, falling: bool) -> list[Row]:
-    """Sort rows, given by name, by a column; unknown values are last."""
+    """Sort rows, already sorted by name, by a column; unknown values are last."""
     if column == HARM:
         return sorted(rows, key=lambda row: row.harm, reverse=falling)
     values = [(row.values.get(column), row) for row in rows]

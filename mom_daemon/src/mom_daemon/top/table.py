@@ -1,4 +1,4 @@
-"""Lines of a screen with a list or a text. Pure."""
+"""Lines of a screen with a list or a text. All functions are pure."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from mom_daemon.top.rows import HARM, Row
 from mom_daemon.top.terminal import Line, cell, shortened
 
 SMALLEST: Final = (40, 10)
-"""Columns and lines."""
+"""Smallest screen, in columns and lines."""
 
 KEYS: Final = (
     ("↑↓ PgUp PgDn Home End", "move (also j k)"),
@@ -99,7 +99,7 @@ def text_foot(look: Looking, width: int) -> Line:
 
 
 def help_lines(look: Looking, listing: Listing, width: int, why: str = "", more: Sequence[tuple[str, str]] = ()) -> list[Line]:
-    """Return keys and meaning of columns. `why` says what opening a row shows."""
+    """Return the keys, and the meanings of the columns. `why` is what a row shows when it is opened."""
     rows = [(keys, text.format(name=look.name, why=why)) for keys, text in KEYS]
     out: list[Line] = [heading("keys", width)]
     out += [[(cell(keys, 24), "cyan"), (text, "")] for keys, text in (*rows[:-2], *more, *rows[-2:])]
@@ -141,7 +141,7 @@ def in_lines(text: str, width: int, hang: str = "") -> list[str]:
 
 
 def memory_line(total: float | None, available: float | None, style: str, width: int, more: str = "") -> Line:
-    """Return a bar and a text for the available memory (KiB; None: unknown). `more` replaces the share."""
+    """Return a bar and a text for the available memory (KiB; None if unknown). `more` replaces the share."""
     if not total or available is None:
         return [("memory ", ""), ("unknown", "yellow")]
     share = max(0.0, min(1.0, available / total))

@@ -15,7 +15,7 @@ Picture = TypeVar("Picture", bound=Listing)
 Shown_co = TypeVar("Shown_co", bound=Listing, covariant=True)
 
 TICK_SECONDS: Final = 1.0
-"""Longest time between two drawings, as ages change."""
+"""Longest time between two drawings, because ages change."""
 
 
 class Watched(Protocol[Shown_co]):
@@ -26,7 +26,7 @@ class Watched(Protocol[Shown_co]):
 
     @property
     def picture(self) -> Shown_co | None:
-        """Return the newest picture; None before the first."""
+        """Return the newest picture; None before the first picture."""
 
     def start(self) -> None:
         """Start the threads."""
@@ -35,7 +35,7 @@ class Watched(Protocol[Shown_co]):
         """End all threads."""
 
     def want(self, row: str | None, /) -> None:
-        """Follow this row in detail; None: no row."""
+        """Follow this row in detail; None for no row."""
 
 
 def terminal_for(verb: str, instead: str) -> Terminal:
@@ -54,7 +54,7 @@ def watch(
     screen: Callable[[Picture | None, tuple[int, int]], Sequence[Line]],
     body_lines: Callable[[tuple[int, int], Picture | None], int],
 ) -> None:
-    """Draw until a key ends it. Raise the source's errors.
+    """Draw until a key ends the view. Raise the source's errors.
 
     :param screen: returns all lines; the last one is the foot
     """
