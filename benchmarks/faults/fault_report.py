@@ -53,9 +53,9 @@ def summary(results: Sequence[Result]) -> str:
     lines = [
         f"{len(found):,} faults of {len({one['kind'] for one in found})} kinds, {len(broken)} of which broke something"
         + (f" ({', '.join(f'{what}: {count}' for what, count in by.items())})" if by else "")
-        + f": below {percent(bound(len(broken), len(found)))} % with 95 % confidence.",
-        f"All was in order again after {quantile(recoveries, 0.5):.1f} s in half of them, after {quantile(recoveries, 0.99):.1f} s in 99 of"
-        f" 100, and after {max(recoveries):.1f} s in the slowest.",
+        + f": a rate below {percent(bound(len(broken), len(found)))} % with 95 % confidence.",
+        f"Recovery took at most {quantile(recoveries, 0.5):.1f} s after half of the faults, {quantile(recoveries, 0.99):.1f} s after 99 of"
+        f" 100, and {max(recoveries):.1f} s after the slowest.",
     ]
     if len(found) < len(results):
         lines.append(f"{len(results) - len(found)} more could not be tried, as something else was in the way.")
@@ -73,7 +73,7 @@ def table_of(results: Sequence[Result]) -> str:
     if not rows:
         return "Nothing has been measured yet."
     rows.append(["all", *_figures(found)])
-    return table(["what goes wrong", "faults", "broken promises", "in order after, s: half", "99 of 100", "slowest", "may break, %"], rows)
+    return table(["what goes wrong", "faults", "broken promises", "recovery in s: half of the faults", "99 of 100", "slowest", "rate below, %"], rows)
 
 
 def _figures(mine: Sequence[Result]) -> list[str]:

@@ -218,11 +218,11 @@ def report(bursts: Sequence[Burst]) -> str:
             rows.append([name, str(len(group)), f"{gave:.0f}", f"{statistics.median(filled):.2f}", f"{max(filled):.2f}", counts])
     head = ["the burst began", "sweeps", "gave, MiB", "filled in, s", "at worst", "how the sweeps ended"]
     return (
-        f"{len(swept)} sweeps of real guests without swap and without autodeflate, which fill 700 MiB at 320 MiB/s. "
+        f"{len(swept)} sweeps of real guests without swap and without autodeflate, whose bursts fill 700 MiB at 320 MiB/s. "
         f"Programs killed: {sum(burst['killed'] for burst in bursts)}. "
-        f"The slowest burst took {worst:.2f} s, of those left alone {usual:.2f} s. "
-        f"A guest was without its room for {max(burst['seconds'] for burst in begun):.2f} s at most, and gave up to "
-        f"{max(burst['gave'] for burst in begun) / KIB:.0f} MiB in that.\n\n{table(head, rows)}"
+        f"The slowest burst took {worst:.2f} s, and without a sweep {usual:.2f} s. "
+        f"A guest lacked its headroom for at most {max(burst['seconds'] for burst in begun):.2f} s, and gave up to "
+        f"{max(burst['gave'] for burst in begun) / KIB:.0f} MiB in that time.\n\n{table(head, rows)}"
     )
 
 
