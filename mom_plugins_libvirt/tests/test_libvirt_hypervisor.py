@@ -171,7 +171,7 @@ def test_what_was_decided_for_a_guest_is_not_done_to_the_one_that_was_started_in
         lambda: hypervisor.set_stats_period(guest.entity, 7),
         lambda: hypervisor.set_cpu_tune(guest.entity, shares=7),
     ):
-        with pytest.raises(GuestGone, match="the guest has ended, or was started again"):
+        with pytest.raises(GuestGone, match="the guest has stopped, or was started again"):
             change()
     assert (guest.current, guest.period, guest.tuned) == (1 << 20, 2, [])
     hypervisor.guests()

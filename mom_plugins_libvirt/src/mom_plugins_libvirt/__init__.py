@@ -1,4 +1,4 @@
-"""The plugins `libvirt` and `nova`, and a library for plugins with many libvirts."""
+"""The libvirt and nova plugins, and a library for plugins with many libvirt connections."""
 
 import lazy_loader
 

@@ -18,15 +18,15 @@ _LONGEST_SECONDS = 60
 """Longest timeout requested from libvirtd."""
 
 _SLACK_SECONDS = 1.0
-"""Beyond libvirtd's own timeout."""
+"""Time added to libvirtd's own timeout."""
 
 _MOST_CHANNELS = 32
 _LONGEST_TEXT = 256
-"""mom ignores further channels, and paths with more characters."""
+"""mom ignores further channels, and longer names and paths."""
 
 
 def channels_of(devices: ElementTree.Element | None) -> Mapping[str, str]:
-    """Return the path of QEMU's unix socket by agent channel; empty where no other program can connect."""
+    """Return a mapping from agent channel to QEMU's unix socket; an empty path if no other program can connect."""
     channels: dict[str, str] = {}
     for channel in [] if devices is None else devices.findall("channel"):
         target, source = channel.find("target"), channel.find("source")
@@ -40,14 +40,15 @@ def channels_of(devices: ElementTree.Element | None) -> Mapping[str, str]:
 
 
 class AgentCommands(SpareConnections):
-    """Commands to agents, on connections of their own."""
+    """Sender of commands to agents, on connections of its own."""
 
     most = 8
-    """Each waiting call uses one of libvirtd's threads (20 by default)."""
+    """Most calls at once. Each waiting call uses one of libvirtd's threads (20 by default)."""
 
     def command(self, guest: Entity, command: str, timeout_seconds: float) -> str:
-        """Return the agent's JSON answer, within twice the timeout and a second: libvirt counts whole seconds, and first synchronises."""
-        doing = f"asking the agent of {guest}"
+        """Return the agent's JSON answer, within twice the timeout and a second: libvirt counts whole seconds, and first synchronises with
+        the agent."""
+        doing = f"querying the agent of {guest}"
         seconds = min(_LONGEST_SECONDS, max(1, math.ceil(timeout_seconds)))
         qemu = qemu_binding(doing)
 

@@ -45,7 +45,7 @@ class Domain(Protocol):
 
 
 Record = Mapping[str, object]
-"""Statistics of one guest, by the names of `getAllDomainStats`."""
+"""Statistics of one guest, with the names of `getAllDomainStats`."""
 
 EventCallback = Callable[..., None]
 
@@ -65,7 +65,7 @@ class LibvirtConnection(Protocol):
 
 
 def binding() -> Any:
-    """Return the libvirt module, which then prints no errors to stderr. Raise `HypervisorError` if it is missing."""
+    """Return the libvirt module. It then prints no errors to stderr. Raise `HypervisorError` if it is missing."""
     try:
         import libvirt  # type: ignore[import-untyped]  # the binding has no types; see the protocols above
     except ImportError as error:
@@ -83,4 +83,4 @@ def qemu_binding(doing: str) -> Any:
 
 
 def _silent(context: object, error: object) -> None:
-    """libvirt also raises the error as an exception."""
+    """Ignore the error: libvirt also raises it as an exception."""

@@ -12,7 +12,7 @@ from mom_plugins_libvirt.open_connection import GuestRecord, OpenConnection
 
 
 class BulkStatistics:
-    """Statistics from bulk calls, without guests whose start waits for a hook: libvirtd does not answer calls for them.
+    """Statistics from bulk calls, without guests whose start is delayed by a hook: libvirtd does not answer calls for them.
 
     :param module: libvirt's Python binding
     """
@@ -21,9 +21,9 @@ class BulkStatistics:
         self.module = module
         self.blocked_in_start_hook = blocked_in_start_hook
         self.events = 0
-        """Since the last call for all guests."""
+        """Number of events since the last call for all guests."""
         self._listed: set[str] | None = None
-        """Guests of the last call for all guests, and guests started since."""
+        """Guests of the last call for all guests, and guests started since then."""
 
     def started(self, uuid: str) -> None:
         """Add a started guest."""
@@ -31,7 +31,7 @@ class BulkStatistics:
             self._listed.add(uuid)
 
     def read(self, live: OpenConnection, groups: int, uuids: Collection[str] | None) -> Sequence[GuestRecord]:
-        """Return the statistics of all active guests, or of these. Raise libvirt's error."""
+        """Return the statistics of all active guests, or of these. Raise libvirt's error if the call fails."""
         module = self.module
         nowait = 0 if live.nowait is False else module.VIR_CONNECT_GET_ALL_DOMAINS_STATS_NOWAIT
         try:

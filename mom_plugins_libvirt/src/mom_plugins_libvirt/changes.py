@@ -35,14 +35,14 @@ from mom_plugins_libvirt.failures import (
 from mom_plugins_libvirt.uri import is_local
 
 HELPER_SOCKET_VARIABLE: Final = "MOM_LIBVIRT_HELPER_SOCKET"
-"""Environment variable with the path of another socket."""
+"""Environment variable that contains the path of another socket."""
 
-HELPER_CURE: Final = "find out why it does not run: systemctl status mom-libvirt-helper.socket mom-libvirt-helper"
+HELPER_CURE: Final = "find out why it is not running: systemctl status mom-libvirt-helper.socket mom-libvirt-helper"
 
 _START_HELPER: Final = "start it (systemctl enable --now mom-libvirt-helper.socket) and restart mom, or run mom as root"
 
 _READ_ONLY: Final = "the connection to libvirt is read-only"
-_NO_HELPER: Final = "libvirt gives mom read access only, and mom-libvirt-helper does not run"
+_NO_HELPER: Final = "libvirt gives mom read access only, and mom-libvirt-helper is not running"
 
 _CODES: Final = {
     errno.ESRCH: NO_DOMAIN,
@@ -51,11 +51,11 @@ _CODES: Final = {
     errno.ETIMEDOUT: OPERATION_TIMEOUT,
     **dict.fromkeys((errno.EINVAL, errno.ERANGE, errno.EOPNOTSUPP, errno.ENOENT), ARGUMENT_UNSUPPORTED),
 }
-"""From `errno` to libvirt's errors."""
+"""Mapping from `errno` to libvirt's error numbers."""
 
 
 class OpenedLibvirt(NamedTuple):
-    """Connection, the helper that changes guests (None: mom does), and why neither can."""
+    """Connection, the helper that changes guests (None if mom does), and why neither can."""
 
     connection: LibvirtConnection
     helper: GuestOrders | None = None
@@ -64,12 +64,12 @@ class OpenedLibvirt(NamedTuple):
 
 
 def opened(module: Any, uri: str, *, readonly: bool, found: bool) -> OpenedLibvirt:
-    """Connect to libvirt. Raise libvirt's error.
+    """Connect to libvirt. Raise libvirt's error if that fails.
 
-    :param found: mom has found the URI itself, and the helper does not serve it
+    :param found: mom has found the URI itself, and the helper does not serve this URI
     """
     if readonly:
-        return OpenedLibvirt(module.openReadOnly(uri), None, _READ_ONLY, "set readonly to false for the plugin libvirt")
+        return OpenedLibvirt(module.openReadOnly(uri), None, _READ_ONLY, "set readonly to false for the libvirt plugin")
     if not found and (helper := GuestOrders.reached(uri)):
         return OpenedLibvirt(module.openReadOnly(uri), helper)
     try:
@@ -123,7 +123,7 @@ class GuestOrders:
             message = order.packed()
         except struct.error as error:
             raise OrderRefused("a number is out of range", ARGUMENT_UNSUPPORTED) from error
-        if self._connection is not None and self._ended.poll(0):  # between two requests, only the end of the connection is readable
+        if self._connection is not None and self._ended.poll(0):  # between two requests, a readable socket means a closed connection
             self.close()
         try:
             if self._connection is None:
@@ -138,7 +138,7 @@ class GuestOrders:
             raise OrderRefused(f"mom-libvirt-helper cannot be reached at {self._path}: {error.strerror}", NO_CONNECT) from error
         if len(reply) < ORDER.size:
             self.close()
-            raise OrderRefused("mom-libvirt-helper has ended, or libvirt has not answered it in time", OPERATION_TIMEOUT)
+            raise OrderRefused("mom-libvirt-helper has exited, or libvirt has not answered it in time", OPERATION_TIMEOUT)
         answer, text = Answer(*ORDER.unpack(reply[: ORDER.size])), reply[ORDER.size :].decode(errors="replace")
         if answer.error and answer.a:
             raise OrderRefused(text, answer.a, answer.b)
@@ -159,9 +159,9 @@ class GuestOrders:
 
 
 class OrderedDomain:
-    """Guest that the helper changes. Other methods call libvirt.
+    """Guest that the helper changes. Methods that change nothing call libvirt.
 
-    :param start: libvirt's number of the guest's start; None: any start
+    :param start: libvirt's number of the guest's start; None for any start
     """
 
     def __init__(self, domain: Domain, helper: GuestOrders, start: int | None) -> None:
@@ -245,7 +245,7 @@ class OrderedDomain:
         raise PermissionDenied(f"root has not declared the destination {destination}", hint=hint)
 
     def ask_agent(self, command: str, seconds: int) -> str:
-        """Return the agent's answer. Raise `PermissionDenied`."""
+        """Return the agent's answer. Raise `PermissionDenied` if the helper does not send this command."""
         handle = re.search(r'"handle": (\d+)', command)
         form = command if handle is None else command.replace(handle[1], "%d", 1)
         if form not in orders.AGENT_COMMANDS:

@@ -1,7 +1,7 @@
-"""Connection to one libvirtd: opened on demand, abandoned when a call hangs, and opened again with back-off.
+"""Connection to one libvirtd: opened on demand, abandoned when a call hangs, and reopened with back-off.
 
-It serves one call at a time, without keepalive: libvirt's client before 10.3 corrupts its memory if a second thread, or keepalive,
-interrupts a waiting call (CVE-2024-4418).
+The connection serves one call at a time, without keepalive: libvirt's client before 10.3 corrupts its memory if a second thread, or
+keepalive, interrupts a waiting call (CVE-2024-4418).
 """
 
 from __future__ import annotations
@@ -30,29 +30,29 @@ from mom_plugins_libvirt.uri import without_questions
 T = TypeVar("T")
 
 _FIRST_RETRY_SECONDS = 0.25
-"""First pause between attempts to connect; it doubles."""
+"""First pause between attempts to connect; each further pause is twice as long."""
 
 _OPEN_SECONDS = 30.0
 """Timeout of an attempt to connect."""
 
 _FIRST_ATTEMPT, _SECOND_ATTEMPT, _LAST_ATTEMPT = 1.0, 1.6, 2.0
-"""Ends of a bulk call's attempts, in call timeouts since its start."""
+"""When the attempts of a bulk call end, in call timeouts since its start."""
 
 _HOOK_POLL_SECONDS = 0.1
 
-_NO_ANSWER_CURE = "find out why it hangs (journalctl -u libvirtd), or restart it: guests continue to run"
+_NO_ANSWER_CURE = "find out why libvirtd has hung (journalctl -u libvirtd), or restart it: guests continue to run"
 
 _CLOSE_SECONDS = 0.15
-"""For the connection, and for the event loop: a plugin has 0.4 s to end."""
+"""Time to close the connection, and to stop the event loop: a plugin has 0.4 s to stop."""
 
 
 class Connection:
-    """Connection to one libvirtd. For several threads.
+    """Connection to one libvirtd. Thread-safe.
 
     :param module: libvirt's Python binding
-    :param blocked_in_start_hook: returns guests whose start waits for a hook
-    :param callers: shared; `close` does not end them
-    :param patience: shared
+    :param blocked_in_start_hook: returns guests whose start is delayed by a hook
+    :param callers: shared threads, which `close` does not end
+    :param patience: shared call timeouts
     """
 
     def __init__(
@@ -67,12 +67,12 @@ class Connection:
     ) -> None:
         self.settings = settings
         self.why_no_changes = self.cure_of_no_changes = ""
-        """Why neither mom nor its helper can change guests; empty: one of them can."""
+        """Why neither mom nor its helper can change guests; empty if one of them can."""
         self.by_helper = False
         self.opened = 0
         """Number of connections so far."""
         self.on_event: Callable[[GuestEvent], None] | None = None
-        """Called in libvirt's thread: it must not call libvirt. Set it before the connection is used."""
+        """Function called in libvirt's thread, which must not call libvirt. Set it before the connection is used."""
         self.on_return: Callable[[], None] | None = None
         """Called when libvirtd is reachable again, like `on_event`."""
         self.on_open: Callable[[], None] | None = None
@@ -96,7 +96,7 @@ class Connection:
         self._open_calls: list[Future[Any]] = []
         """Timed-out calls that may still run."""
         self._open_fallback: Future[Any] | None = None
-        """The last of them that asked no guest."""
+        """The last such call for groups that need no answer of guests."""
         self._refusal: HypervisorError | None = None
         self._retry_at = 0.0
         self._retry_after = _FIRST_RETRY_SECONDS
@@ -108,7 +108,7 @@ class Connection:
         self._loop.start()
 
     def join(self, loop: EventLoop) -> None:
-        """Receive events through another's event loop. The connection reconnects on `reach`, or with a call."""
+        """Receive events through another connection's event loop. The connection reconnects on `reach`, or with a call."""
         self._loop = loop
 
     def reach(self) -> None:
@@ -118,7 +118,7 @@ class Connection:
                 self._begin_to_open()
 
     def close(self) -> None:
-        """Close the connection and all threads within half a second, except hanging ones."""
+        """Close the connection and all threads within half a second, except threads that hang."""
         with self._changed:
             self._closed = True
             live, self._live = self._live, None
@@ -139,10 +139,10 @@ class Connection:
         return {record.uuid: record.record for record in records}
 
     def statistics(self, groups: int, uuids: Collection[str] | None = None, fallback: int = 0) -> Sequence[GuestRecord]:
-        """Return the statistics of all active guests, or of these, within two call timeouts.
+        """Return the statistics of all active guests, or of `uuids`, within two call timeouts.
 
-        A hanging QEMU blocks the first call, but not the second. The last attempt reads only `fallback`: groups that need no answer of
-        guests.
+        A QEMU that has hung blocks the first call, but not the second. The last attempt reads only `fallback`: groups that need no answer
+        of guests.
         """
         doing = f"reading the guests from {self.settings.uri}"
         timeout, began = self.settings.call_timeout if uuids is None else self._wait(), self._monotonic()
@@ -160,7 +160,7 @@ class Connection:
                 return self._made(ask, doing, began + end * timeout, late, single=uuids is not None, about_all=about_all)
             except GuestBusy as error:
                 busy = error
-        raise HypervisorError(busy.message, hint="if libvirtd works, increase call_timeout of the plugin libvirt") from busy
+        raise HypervisorError(busy.message, hint="if libvirtd works, increase call_timeout of the libvirt plugin") from busy
 
     def call(
         self,
@@ -172,7 +172,7 @@ class Connection:
     ) -> T:
         """Make one call on the guest's domain, within one call timeout.
 
-        Raises `HypervisorError`. After `GuestBusy`, the call may still take effect, and `late` receives it.
+        Raises `HypervisorError` if the call fails. After `GuestBusy`, the call may still take effect, and `late` receives this call.
 
         :param number: libvirt's number of the guest's start; `GuestGone` after another start
         """
@@ -180,7 +180,7 @@ class Connection:
         def ask(live: OpenConnection) -> T:
             domain = live.changeable(uuid, number)
             if number is not None and live.connection.lookupByUUIDString(uuid).ID() != number:
-                raise GuestGone(f"{doing}: the guest has ended, or was started again")
+                raise GuestGone(f"{doing}: the guest has stopped, or was started again")
             try:
                 return function(domain)
             except (self.module.libvirtError, OrderRefused) as error:
@@ -251,7 +251,7 @@ class Connection:
             raise HypervisorError(f"{doing}: the connection to libvirt is lost: {error}") from error
         except HypervisorError:
             raise
-        except Exception as error:  # the binding fails at names that are not UTF-8
+        except Exception as error:  # the binding fails on names that are not UTF-8
             self._give_up(live, "an answer is unreadable")
             raise translated(error, f"{doing}: libvirtd's answer cannot be read") from error
         finally:
@@ -385,7 +385,7 @@ class Connection:
         self._changed.notify_all()
 
     def _lost(self, connection: object, reason: int, opaque: object) -> None:
-        """libvirt calls this, so it must not call libvirt."""
+        """Abandon a lost connection. libvirt calls this method, which must not call libvirt."""
         with self._changed:
             live = self._live
             if live is not None and live.connection is connection:

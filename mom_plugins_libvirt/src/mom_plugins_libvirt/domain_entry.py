@@ -1,4 +1,4 @@
-"""A libvirt guest since its start, from the last look and its description."""
+"""A libvirt guest since its start, from the last bulk call and its description."""
 
 from __future__ import annotations
 
@@ -12,30 +12,30 @@ from mom_plugins_libvirt.states import may_come, why_left_alone
 from mom_plugins_libvirt.tuning_xml import UNTUNED, Tuning
 
 CPU_CONTROLS = ("vcpu_quota", "vcpu_period", "cpu_shares")
-"""By libvirt's names."""
+"""Controls of CPU time, with libvirt's names."""
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
 class DomainEntry(SeenGuest):
-    """Guest since its start. Use it only with the hypervisor's lock."""
+    """Guest since its start. Use an entry only while holding the hypervisor's lock."""
 
     status: int = 0
     reason: int = 0
     job: str = ""
-    """libvirt's job that forbids changes; empty: none."""
+    """libvirt's job that forbids changes; empty if there is none."""
     description: DomainDescription | None = None
     describe: bool = True
-    """The description must be read (again)."""
+    """Whether the description must be read (again)."""
     limits_needed: bool = False
     describe_at: float = float("inf")
     """Monotonic time of the next reading without an event."""
     prompt: bool = False
     doubted: bool | None = None
-    """True after a migration to this host: until the balloon moves, libvirt may report an old size. None: no doubt."""
+    """True after a migration to this host: until the balloon moves, libvirt might report an old size. None if there is no doubt."""
     untunable: str = ""
     """Why CPU time cannot be limited."""
     untunable_since: float = 0.0
-    """Monotonic time."""
+    """Monotonic time of the last failure to read the limits of CPU time."""
     cpu_tune: CpuTune | None = None
     pins: Sequence[Sequence[bool]] | None = None
     """Whether each vCPU may run on each host CPU."""
@@ -52,7 +52,7 @@ class DomainEntry(SeenGuest):
 
     @property
     def plugged_kib(self) -> int:
-        """According to the description."""
+        """KiB of plugged virtio-mem, according to the description."""
         return 0 if self.description is None else self.description.plugged_kib
 
     def fit_sizes(self) -> None:
@@ -67,11 +67,11 @@ class DomainEntry(SeenGuest):
 
     @property
     def is_doubtful(self) -> bool:
-        """Whether the size is doubted and QEMU can report it."""
+        """Whether the size is in doubt, and QEMU can report it."""
         return bool(self.doubted) and self.balloon and not may_come(self.status, self.reason)
 
     def see_size(self, size: int | None) -> None:
-        """Note QEMU's size in KiB. None: unknown."""
+        """Record QEMU's size in KiB; None if unknown."""
         if size is not None and size == self.size:
             self.doubted = False
         elif size is None:

@@ -11,7 +11,7 @@ from mom_plugins_libvirt.agents import channels_of
 from mom_plugins_libvirt.tuning_xml import UNTUNED, Tuning, natural_number, tuning_of
 
 LONGEST_XML = 8 << 20
-"""Characters. libvirt's own limit is 4 MiB."""
+"""Most characters. libvirt's own limit is 4 MiB."""
 
 _KIB = {"b": 1 / 1024, "bytes": 1 / 1024, "KB": 1000 / 1024, "k": 1, "KiB": 1, "MiB": 1 << 10, "M": 1 << 10, "GiB": 1 << 20, "G": 1 << 20}
 
@@ -23,18 +23,18 @@ _MOM_GUEST = "urn:mom:guest:1.0"
 """Namespace of mom's element: `<mom:guest xmlns:mom="urn:mom:guest:1.0" class="gold" guarantee="6GiB"/>`."""
 
 _PROPERTIES: Mapping[str, str] = {"class": "sla_class", "guarantee": "mem_guarantee"}
-"""From the element's attributes to the guest's properties."""
+"""Mapping from the element's attributes to the guest's properties."""
 
 _LONGEST_PROMISE = 100
-"""Characters; longer values are cut, and then invalid."""
+"""Most characters; longer values are cut, and then invalid."""
 
 
 @dataclass(frozen=True, slots=True)
 class DomainDescription:
     """Guest's devices and metadata. Sizes in KiB.
 
-    `balloon` is its model; empty: none. `stats_period` is in seconds; 0: off. `pinned` is why the host cannot use ballooned memory.
-    `resizable_kib` sums virtio-mem devices, `no_ram_kib` devices such as an NVDIMM.
+    `balloon` is its model; empty if there is none. `stats_period` is in seconds; 0 if off. `pinned` is why the host cannot use ballooned
+    memory. `resizable_kib` is the sum of virtio-mem devices, `no_ram_kib` the sum of devices such as an NVDIMM.
     """
 
     balloon: str
@@ -50,10 +50,10 @@ class DomainDescription:
     plugging_kib: int = 0
     """KiB that virtio-mem still has to plug or unplug."""
     plug_limit_kib: int = 0
-    """KiB of the guest with all pluggable memory; 0: nothing is pluggable."""
+    """KiB of the guest with all pluggable memory; 0 if nothing is pluggable."""
     no_ram_kib: int = 0
     vcpus: int = 0
-    """Online vCPUs; 0: unknown."""
+    """Online vCPUs; 0 if unknown."""
 
     @property
     def not_had_kib(self) -> int:
@@ -62,7 +62,7 @@ class DomainDescription:
 
 
 def described(xml: str, of_platform: Callable[[ElementTree.Element], Mapping[str, str]] | None = None) -> DomainDescription | None:
-    """Return the guest of a domain XML. None: invalid."""
+    """Return the guest of a domain XML; None if invalid."""
     domain = parsed(xml)
     if domain is None:
         return None
@@ -88,14 +88,14 @@ def described(xml: str, of_platform: Callable[[ElementTree.Element], Mapping[str
 
 
 class _Builder(ElementTree.TreeBuilder):
-    """Refuses document types: their entities can expand without limit."""
+    """Builder that refuses document types: their entities can expand without limit."""
 
     def doctype(self, name: str, pubid: str | None, system: str | None) -> None:
         raise ElementTree.ParseError(f"a document type ({name[:20]}) in a domain")
 
 
 def parsed(xml: str) -> ElementTree.Element | None:
-    """Return the domain element. None: no domain XML. The text is untrusted."""
+    """Return the domain element of an untrusted string; None if it is not a domain XML."""
     if len(xml) > LONGEST_XML:
         return None
     try:
@@ -133,7 +133,7 @@ def _pinning_devices(devices: ElementTree.Element | None) -> Iterator[str]:
 
 
 def memory_of(domain: ElementTree.Element) -> int:
-    """Return the guest's KiB at its start, normally without the balloon's initial part. 0: unknown."""
+    """Return the guest's KiB at its start, normally without the balloon's initial part; 0 if unknown."""
     memory, devices = _kib(domain.find("memory")), _virtio_mem(domain)
     plugged = sum(min(max(device.current, device.requested or 0), device.size) for device in devices)
     own = max(0, memory - sum(device.size for device in devices) - _no_ram_kib(domain))
@@ -153,7 +153,7 @@ def _promises_of(domain: ElementTree.Element) -> Mapping[str, str]:
 
 
 class _VirtioMem(NamedTuple):
-    """KiB of a device."""
+    """Sizes of a device in KiB."""
 
     size: int
     current: int
@@ -170,7 +170,7 @@ def _virtio_mem(domain: ElementTree.Element) -> Sequence[_VirtioMem]:
 
 
 _NO_RAM: Final = ("nvdimm", "virtio-pmem", "sgx-epc")
-"""Memory devices that libvirt counts as guest memory, and QEMU's balloon does not."""
+"""Return memory devices that libvirt counts as guest memory, and QEMU's balloon does not."""
 
 
 def _no_ram_kib(domain: ElementTree.Element) -> int:

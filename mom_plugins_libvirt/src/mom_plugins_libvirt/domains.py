@@ -28,7 +28,7 @@ T = TypeVar("T")
 
 _DUE_SECONDS = 1.0
 _DUE_PERIODS = 1.5
-"""Statistics are late after so many periods and `_DUE_SECONDS`."""
+"""Statistics are late after this number of periods, plus `_DUE_SECONDS`."""
 
 _DESCRIBE_SECONDS = 0.5
 """Time in a cycle for reading descriptions, about a millisecond each."""
@@ -37,10 +37,10 @@ SIZES_SECONDS = 0.3
 """Time in a cycle for reading doubtful sizes from QEMU."""
 
 _DESCRIBE_AGAIN_SECONDS = 150.0
-"""Descriptions are read again after this to twice this: some changes have no event."""
+"""mom reads descriptions again after this time to twice this time: some changes have no event."""
 
 _RESIZABLE_AGAIN_SECONDS = 10.0
-"""The same with virtio-mem and an inflated balloon: an unplug may wait for the balloon."""
+"""The same for guests with virtio-mem and an inflated balloon: an unplug may wait for the balloon."""
 
 SILENT = "the guest has not answered libvirt's last call"
 
@@ -49,10 +49,10 @@ SILENT = "the guest has not answered libvirt's last call"
 class SamplingSettings:
     """Settings for reading guests.
 
-    :param stale_after: seconds; None: depends on each guest's period
+    :param stale_after: seconds; None if it depends on each guest's period
     :param find: returns the process id for a guest's name and UUID
-    :param most_guests: refuse longer answers
-    :param longest_xml: characters; refuse longer descriptions
+    :param most_guests: limit for guests in an answer; longer answers are refused
+    :param longest_xml: limit in characters; longer descriptions are refused
     :param on_demand_seconds: time for reading missing descriptions
     """
 
@@ -84,7 +84,7 @@ class Domains(SeenGuests[DomainEntry]):
         super().__init__(settings.stale_after, context.monotonic, host_side, context.root / "proc" if self._local else None)
         self._opened = 0
         self._late: dict[str, Future[Any]] = {}
-        """Last timed-out call by guest id."""
+        """Mapping from guest id to the last timed-out call."""
         self._on_demand_seconds = settings.on_demand_seconds
         self._events = EventBook(self._resizes, lambda what: self.wake(what))  # noqa: PLW0108  # `wake` is set later
         connection.on_event = self._events.heard
@@ -99,7 +99,7 @@ class Domains(SeenGuests[DomainEntry]):
         asks_guests |= module.VIR_DOMAIN_STATS_VCPU if self._settings.counts_vcpus else 0
         records = self.connection.statistics(asks_nobody | asks_guests, fallback=asks_nobody)
         if self._settings.most_guests is not None and len(records) > self._settings.most_guests:
-            raise ImpossibleAnswer(f"{len(records)} guests are listed, and mom accepts at most {self._settings.most_guests}")
+            raise ImpossibleAnswer(f"{len(records)} guests are listed, but mom accepts at most {self._settings.most_guests}")
         self._take(records)
         with self._lock:
             due = [entry for entry in self._seen.values() if entry.describe]
@@ -108,7 +108,7 @@ class Domains(SeenGuests[DomainEntry]):
         self._ask_sizes(min(end, self._monotonic() + SIZES_SECONDS))
 
     def unanswered(self) -> None:
-        """Let the statistics age after a look without an answer."""
+        """Let the statistics age after an unanswered bulk call."""
         wall, monotonic = self._settings.wall(), self._monotonic()
         with self._lock:
             for entry in self._seen.values():
@@ -147,7 +147,7 @@ class Domains(SeenGuests[DomainEntry]):
         return None
 
     def _size_by_qemu(self, entry: DomainEntry) -> int | None:
-        statistics = self.ask(entry, f"asking the balloon of {printable(entry.name)}", lambda domain: domain.memoryStats())
+        statistics = self.ask(entry, f"querying the balloon of {printable(entry.name)}", lambda domain: domain.memoryStats())
         size = whole(statistics.get("actual"))
         return None if size is None else size + entry.plugged_kib
 
@@ -163,8 +163,8 @@ class Domains(SeenGuests[DomainEntry]):
             entry.doubted = True
         age = entry.reading.age(monotonic) if entry.reading else None
         prompt = age is not None and age <= _DUE_SECONDS + _DUE_PERIODS * entry.period
-        # Read the description again if statistics started, stopped or are late, a job may have ended, the maximum is new, or, with
-        # pluggable memory, the size.
+        # Read the description again if statistics started, stopped or are late, a job may have ended, or the maximum, or the size of a
+        # guest with pluggable memory, has changed.
         entry.describe |= (
             fresh != entry.fresh
             or (entry.prompt and not prompt)
@@ -189,14 +189,14 @@ class Domains(SeenGuests[DomainEntry]):
                 self._log.debug("%s", error)
 
     def read_description(self, entry: DomainEntry) -> None:
-        """Read the guest's description. Raise `HypervisorError`."""
+        """Read the guest's description. Raise `HypervisorError` if that fails."""
 
         def read(domain: Domain) -> str:
             entry.job = self._job(domain)
             return domain.XMLDesc(0)
 
         with self._lock:
-            entry.describe = False  # before reading, so that a change meanwhile is read again
+            entry.describe = False  # before the reading, so that mom also reads a later change
         try:
             xml = self.ask(entry, f"reading the description of {printable(entry.name)}", read)
         except HypervisorError:
@@ -205,7 +205,9 @@ class Domains(SeenGuests[DomainEntry]):
             raise
         too_long = len(xml) > self._settings.longest_xml
         description = None if too_long else described(xml, self._of_platform)
-        garbled = f"it has more than {self._settings.longest_xml} characters" if too_long else "it is not a domain XML"
+        garbled = (
+            f"the description has more than {self._settings.longest_xml} characters" if too_long else "the description is not a domain XML"
+        )
         with self._lock:
             self._learn(entry, description, garbled if description is None else "")
 
@@ -260,7 +262,7 @@ class Domains(SeenGuests[DomainEntry]):
             described["vcpu_count"] = seen.description.vcpus or None
         if seen.description is not None and seen.description.plug_limit_kib:
             described[PLUG_LIMIT] = seen.description.plug_limit_kib
-        return {**process, **seen.fields, **described}  # libvirt has no `rss` of a guest that arrives or hangs
+        return {**process, **seen.fields, **described}  # libvirt has no `rss` of a guest that is arriving or has hung
 
     def _obstacle(self, seen: DomainEntry) -> str:
         if self.connection.why_no_changes:
@@ -288,7 +290,7 @@ class Domains(SeenGuests[DomainEntry]):
             raise PermissionDenied(self.connection.why_no_changes, hint=self.connection.cure_of_no_changes)
 
     def ready(self, guest: Entity) -> DomainEntry:
-        """Return the guest for a change. Raises `GuestGone`, `GuestBusy` with an open call, or `PermissionDenied`."""
+        """Return the guest for a change. Raises `GuestGone`, `GuestBusy` if a call is open, or `PermissionDenied`."""
         self._look_first()
         self.check_writable()
         entry = self._seen_guest(guest)
@@ -314,7 +316,7 @@ class Domains(SeenGuests[DomainEntry]):
         return self.connection.call(doing, entry.id, function, partial(self.note_open_call, entry.id), number)
 
     def note_open_call(self, identity: str, call: Future[Any]) -> None:
-        """Note an unanswered call."""
+        """Record an unanswered call."""
         with self._lock:
             self._late[identity] = call
 

@@ -7,7 +7,7 @@ import threading
 from typing import Any
 
 _turn = threading.Lock()
-"""libvirt has one event loop for each process."""
+"""Register libvirt's event loop: there is one for each process."""
 
 _POLL_SECONDS = 0.2
 
@@ -34,7 +34,7 @@ class EventLoop:
         self._thread.start()
 
     def stop(self, patience: float = 1.0) -> None:
-        """End the thread. Waits for `patience` seconds at most."""
+        """Stop the thread. Wait for `patience` seconds at most."""
         if self._thread is None:
             return
         self._stopping.set()

@@ -1,4 +1,4 @@
-"""Guests' events. An event only marks a guest for the next bulk call, and some start a cycle."""
+"""Guests' events. An event only marks a guest for the next bulk call. Some events also start a cycle."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ LIFECYCLE = "lifecycle"
 BALLOON = "balloon-change"
 
 STARTED = 2
-"""virDomainEventType."""
+"""Value of virDomainEventType."""
 
 EVENT_KINDS: Mapping[str, str] = {
     LIFECYCLE: "LIFECYCLE",
@@ -27,7 +27,7 @@ EVENT_KINDS: Mapping[str, str] = {
     "tunable": "TUNABLE",
     "metadata-change": "METADATA_CHANGE",
 }
-"""With libvirt's constants without `VIR_DOMAIN_EVENT_ID_`. mom polls if a kind is missing."""
+"""Mapping to libvirt's constants, without `VIR_DOMAIN_EVENT_ID_`. mom polls if a kind is missing."""
 
 _ACTIVE = {2: "started", 3: "suspended", 4: "resumed", 5: "stopped", 6: "shut down", 7: "suspended", 8: "crashed"}
 """virDomainEventType, without kinds that change no running guest."""
@@ -48,14 +48,14 @@ _DETAILS = {
 """virDomainEvent…DetailType of virDomainEventType."""
 
 _WORTH_A_CYCLE = {"device-added": "has a new device", "device-removed": "lost a device", "job-completed": "finished a job"}
-"""Other kinds wait for the next cycle."""
+"""Kinds that start a cycle. Others wait for the next cycle."""
 
 _RESIZED = {BALLOON: "was resized by another process", "memory-size-change": "gained or lost memory"}
-"""Rate limited, because they come each second for a resized guest."""
+"""Rate-limited kinds: these events come each second for a resized guest."""
 
 
 class GuestEvent(NamedTuple):
-    """Event of a guest. `kind` is one of `EVENT_KINDS`; the numbers are libvirt's (0: none)."""
+    """Event of a guest. `kind` is one of `EVENT_KINDS`; the numbers are libvirt's (0 if there is none)."""
 
     kind: str
     uuid: str
@@ -65,7 +65,7 @@ class GuestEvent(NamedTuple):
 
 
 class EventBook:
-    """Events since the last call of `changed`. Starts cycles. For several threads."""
+    """Events since the last call of `changed`. Thread-safe. Starts cycles."""
 
     def __init__(self, resizes: Resizes, tell: Callable[[str], None]) -> None:
         self._lock = threading.Lock()
@@ -74,7 +74,7 @@ class EventBook:
         self._tell = tell
 
     def heard(self, event: GuestEvent) -> None:
-        """Note an event, in libvirt's thread, and start a cycle if needed."""
+        """Record an event, in libvirt's thread, and start a cycle if needed."""
         with self._lock:
             if event.kind != BALLOON:  # each bulk call has the size
                 self._changed.add(event.uuid)

@@ -29,7 +29,7 @@ _DENIED = (errno.EACCES, errno.EPERM)
 def kind_of(code: int, system_error: int = 0, *, running: bool | None = None) -> type[HypervisorError]:
     """Return the kind of mom's error.
 
-    :param running: the guest runs; None: unknown. libvirt's `operation invalid` means a stopped guest or a missing device
+    :param running: whether the guest is running; None if unknown. libvirt's `operation invalid` means a stopped guest or a missing device
     """
     if code == OPERATION_INVALID and running is not None:
         return NotSupported if running else GuestGone
@@ -39,7 +39,7 @@ def kind_of(code: int, system_error: int = 0, *, running: bool | None = None) ->
 
 
 def translated(error: Exception, doing: str, *, running: bool | None = None, hint: str = "") -> HypervisorError:
-    """Return mom's error for libvirt's."""
+    """Return mom's error for libvirt's error."""
     code, number = error_numbers(error)
     kind = kind_of(code, number, running=running)
     return kind(f"{doing}: {printable(str(error), 300)}", hint=hint)
@@ -56,7 +56,7 @@ _START_LIBVIRT: Final = "start libvirt: systemctl start libvirtd, or virtqemud.s
 
 
 def cure_for(code: int, system_error: int = 0, uri: str = "") -> str:
-    """Return a cure for a failed connection; empty: none."""
+    """Return a fix for a failed connection; an empty string if there is none."""
     elsewhere = cure_for_transport(uri)
     if elsewhere:
         return elsewhere

@@ -8,7 +8,7 @@ from mom_core import FieldSpec, Scope, Unit
 from mom_kvm import GuestField, guest_fields, host_fields
 
 PLUG_LIMIT: Final = "mem_plug_limit"
-_PLUG_LIMIT: Final = "largest memory that the guest can have by hotplug, which mom never does; unknown: no hotplug"
+_PLUG_LIMIT: Final = "largest memory that the guest can have by hotplug, which mom never does; unknown without hotplug"
 
 _DESCRIBED: Final = {
     **dict.fromkeys((GuestField.PERIOD, GuestField.REPORTING, GuestField.AUTODEFLATE), "the domain XML"),

@@ -19,9 +19,9 @@ from mom_plugins_libvirt.tunes import GuestTuning
 
 
 class LibvirtHypervisor(Domains):
-    """Guests of one libvirtd, for several threads: `BalloonControl`, `AgentAccess`, `GuestTuning` and `GuestLifecycle`.
+    """Guests of one libvirtd: `BalloonControl`, `AgentAccess`, `GuestTuning` and `GuestLifecycle`. Thread-safe.
 
-    Setters raise `HypervisorError`. After `GuestBusy`, the change may still take effect.
+    Setters raise `HypervisorError` if they fail. After `GuestBusy`, the change may still take effect.
     """
 
     def __init__(self, connection: Connection, settings: SamplingSettings, context: PluginContext) -> None:
@@ -71,9 +71,9 @@ class LibvirtHypervisor(Domains):
     # --- balloons ----------------------------------------------------------------------------------------------------------------
 
     def set_balloon(self, guest: Entity, target_kib: int) -> None:
-        """Set the balloon target; returns when QEMU has accepted it. Also grows a guest during a migration."""
+        """Set the balloon target, and return when QEMU has accepted it. Also grow a guest during a migration."""
         entry = self.ready(guest)
-        if entry.resizable:  # virtio-mem may have changed the size since the last look
+        if entry.resizable:  # virtio-mem may have changed the size since the last bulk call
             self.read_description(entry)
         maximum = entry.fields.get("balloon_max")
         balloon_kib = entry.balloon_request(target_kib, maximum if isinstance(maximum, int) else None)
@@ -116,7 +116,7 @@ class LibvirtHypervisor(Domains):
         return {**records, **{entry.id: {**records[entry.id], "balloon.current": self._true_size(entry, end)} for entry in doubted}}
 
     def stats_period(self, guest: Entity) -> int:
-        """Return the period in seconds. 0: off."""
+        """Return the period in seconds; 0 if off."""
         entry = self.ready(guest)
         self.read_description(entry)
         if not entry.balloon:
@@ -124,7 +124,7 @@ class LibvirtHypervisor(Domains):
         return entry.period
 
     def set_stats_period(self, guest: Entity, seconds: int) -> None:
-        """Set the period in seconds. 0: off."""
+        """Set the period in seconds; 0 turns statistics off."""
         entry = self.ready(guest)
         entry.describe = True
         doing = f"setting the statistics period of {guest}"
@@ -133,10 +133,10 @@ class LibvirtHypervisor(Domains):
     # --- agents inside guests ----------------------------------------------------------------------------------------------------
 
     def agent_channels(self, guests: Sequence[Entity]) -> Mapping[str, Mapping[str, str]]:
-        """Return the agent channels at the last look."""
+        """Return the agent channels in the last description."""
         by_guest = {entry.id: entry.description.channels for entry in self.seen(guests) if entry.description is not None}
         return {uuid: channels if self._local else dict.fromkeys(channels, "") for uuid, channels in by_guest.items() if channels}
 
     def agent_command(self, guest: Entity, command: str, timeout_seconds: float) -> str:
-        """Send JSON to the guest's agent. May take twice `timeout_seconds`."""
+        """Send JSON to the guest's agent. This may take twice `timeout_seconds`."""
         return self._agents.command(guest, command, timeout_seconds)

@@ -28,7 +28,7 @@ class LibvirtLaunches:
         self._blocked_in_start_hook: Counter[str] = Counter()
 
     def blocked_in_start_hook(self) -> Set[str]:
-        """Return the ids of guests whose start waits for a hook."""
+        """Return the ids of guests whose start is delayed by a hook."""
         with self._lock:
             return self._blocked_in_start_hook.keys() | set()
 
@@ -43,12 +43,12 @@ class LibvirtLaunches:
         return LaunchedGuest(name, memory, _uuid(domain), _why_none(domain))
 
     def launches(self, guest: LaunchedGuest) -> None:
-        """Note that the guest's start waits."""
+        """Record that the guest's start is delayed."""
         with self._lock:
             self._blocked_in_start_hook[guest.id] += 1
 
     def launched(self, guest: LaunchedGuest) -> None:
-        """Note that the guest's start no longer waits."""
+        """Record that the guest's start is no longer delayed."""
         with self._lock:
             self._blocked_in_start_hook[guest.id] -= 1
             self._blocked_in_start_hook += Counter()  # drop zero counts

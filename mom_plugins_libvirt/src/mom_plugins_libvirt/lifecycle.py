@@ -1,4 +1,4 @@
-"""Long calls: save, start, migrate. They have connections of their own."""
+"""Long calls: save, start, migrate. These calls have connections of their own."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ class _Unanswered(GuestBusy):
 
 
 class LongJobs(SpareConnections):
-    """Long calls on guests. At mom's end, libvirt aborts a running migration."""
+    """Long calls on guests. When mom exits, libvirt aborts a running migration."""
 
     most = 4
-    """Disk and network limit these jobs."""
+    """Most jobs at once: disk and network limit them."""
 
     def do(self, doing: str, guest: Entity, timeout_seconds: float, function: Callable[[Domain], object], number: Hashable = None) -> None:
         """Make the call. Raise `GuestBusy` after the timeout, and the call's own errors."""
@@ -74,25 +74,25 @@ class LongJobs(SpareConnections):
                 self._main.log.info("%s", error)
             else:
                 return
-            if late:  # the abort hangs; more calls would only block libvirtd
+            if late:  # the abort has hung; more calls would only block libvirtd
                 return
             over.wait(_AGAIN_SECONDS)
 
     def reach(self, destination: Destination, doing: str) -> Any:
-        """Connect to another libvirt. Raise `HypervisorError`."""
+        """Connect to another libvirt. Raise `HypervisorError` if that fails."""
         module, uri = self._main.module, without_questions(destination.uri)
         call = self._main.callers.start(lambda: module.open(uri))
         if not Callers.came_back(call, _REACH_SECONDS):
-            raise HypervisorError(f"{doing}: the destination does not answer within {_REACH_SECONDS:.0f} s")
+            raise HypervisorError(f"{doing}: the destination did not answer within {_REACH_SECONDS:.0f} s")
         try:
             return call.result()
         except module.libvirtError as error:
             raise translated(error, doing) from error
 
     def part_from(self, reached: Any, after: Future[Any] | None) -> None:
-        """Close a connection to another libvirt in a thread, because that may hang.
+        """Close a connection to another libvirt in a thread, because closing may hang.
 
-        :param after: call that still uses it: closing it earlier would crash libvirt's client and lose the guest
+        :param after: call that still uses the connection: closing the connection earlier would crash libvirt's client and lose the guest
         """
         if after is None:
             self._main.callers.start(lambda: _closed(reached))
@@ -112,7 +112,7 @@ class GuestLifecycle:
         return self._jobs.close()
 
     def standings(self, guests: Sequence[Entity]) -> Mapping[str, GuestState]:
-        """Return guests' states, by one call each."""
+        """Return guests' states, with one call for each guest."""
         standings: dict[str, GuestState] = {}
         for guest in guests:
             if self._domains.has_open_call(guest.id):
@@ -165,7 +165,7 @@ class GuestLifecycle:
         def move(domain: Domain) -> object:
             if isinstance(domain, OrderedDomain):
                 return domain.migrate(destination)
-            # Define a persistent guest on the destination, and no longer here: it must not be started twice.
+            # Define a persistent guest on the destination, and no longer here: nobody must start it twice.
             persistent = module.VIR_MIGRATE_PERSIST_DEST | module.VIR_MIGRATE_UNDEFINE_SOURCE if domain.isPersistent() else 0
             return domain.migrate3(reached, parameters, flags | persistent)
 
@@ -189,7 +189,7 @@ def _standing(domain: Domain) -> GuestState:
 def _only_persistent(domain: Domain, doing: str) -> Domain:
     if not domain.isPersistent():
         raise NotSupported(
-            f"{doing}: the guest is transient, so libvirt forgets it when it ends", hint="make it persistent: virsh define FILE"
+            f"{doing}: the guest is transient, so libvirt forgets it when it stops", hint="make the guest persistent: virsh define FILE"
         )
     return domain
 

@@ -1,4 +1,4 @@
-"""The plugin `nova`: properties from nova's metadata in the domain XML (libvirt-driver-domain-metadata)."""
+"""The nova plugin: properties from nova's metadata in the domain XML (libvirt-driver-domain-metadata)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _TEXTS: Final = {
     "user": ("owner/user", ""),
     "user_id": ("owner/user", "uuid"),
 }
-"""Property: element below `<nova:instance>`, and attribute."""
+"""Mapping from property to element under `<nova:instance>`, and attribute."""
 
 _SIGNS: Final = ("var/lib/nova/instances", "etc/nova/nova-compute.conf", "etc/kolla/nova-compute", "etc/nova/nova.conf")
 """Files on hosts with nova-compute: general, Debian and Ubuntu, Kolla."""
@@ -47,7 +47,7 @@ class NovaPlugin:
         return {GuestPlatform: self}
 
     def properties(self, description: GuestDescription) -> Mapping[str, str]:
-        """Return a nova instance's properties. Empty for other guests."""
+        """Return a nova instance's properties; an empty mapping for other guests."""
         domain = description.domain
         if domain is None:
             return {}

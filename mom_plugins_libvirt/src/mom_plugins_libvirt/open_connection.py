@@ -26,11 +26,11 @@ class OpenConnection:
     def __init__(self, connection: LibvirtConnection, callbacks: Sequence[int], helper: GuestOrders | None) -> None:
         self.connection = connection
         self.helper = helper
-        """Changes guests; None: libvirt does."""
+        """Helper that changes guests; None if libvirt does."""
         self.domains: dict[str, Domain] = {}
-        """libvirt's handles by UUID: each look-up is a call."""
+        """libvirt's handles, keyed by UUID: each look-up is a call."""
         self.nowait: bool | None = None
-        """The driver knows the flag not to wait for guests."""
+        """Whether the driver knows the flag not to wait for guests."""
         self.busy = False
         self.given_up = False
         self._callbacks = callbacks
@@ -69,13 +69,13 @@ def register_events(module: Any, connection: LibvirtConnection, callback: Callab
     for kind, constant in EVENT_KINDS.items():
         number = getattr(module, f"VIR_DOMAIN_EVENT_ID_{constant}", None)  # old bindings lack some events
         if number is not None:
-            with suppress(module.libvirtError):  # old daemons lack some; then the next cycles notice changes
+            with suppress(module.libvirtError):  # old daemons lack some events; then the next cycles notice changes
                 callbacks.append(connection.domainEventRegisterAny(None, number, callback, kind))
     return callbacks
 
 
 def is_running(module: Any, domain: Domain) -> bool:
-    """Return whether the guest runs; False if unknown."""
+    """Return whether the guest is running; False if unknown."""
     try:
         return bool(domain.isActive())
     except module.libvirtError:

@@ -1,4 +1,4 @@
-"""The plugin `libvirt`: settings, declarations and hooks."""
+"""The libvirt plugin: settings, declarations and hooks."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from mom_plugins_libvirt import Connection, LibvirtHypervisor
 
 _PATIENT_SHARE = 0.45
-"""Share of the deadline for each of two attempts of a verb."""
+"""Share of the deadline for each of two attempts of a command."""
 
 _SOCKETS = ("run/libvirt/libvirt-sock", "run/libvirt/virtqemud-sock")
 
@@ -37,8 +37,8 @@ class LibvirtPlugin(PluginOfGuests["LibvirtHypervisor"]):
         readonly: bool = False
         """Connect read-only: mom can observe, but change nothing."""
         call_timeout: Annotated[Duration, Field(gt=0, le=60)] = 2.0
-        """Timeout of one call to libvirtd, less than half of `deadline`. Guests whose QEMU hangs delay one cycle by two to three timeouts.
-        """
+        """Timeout of one call to libvirtd, less than half of `deadline`. Guests whose QEMU has hung delay one cycle by two to three
+        timeouts."""
         pid_directory: str = "/run/libvirt/qemu"
         """Folder with libvirt's pid files."""
 
@@ -84,7 +84,7 @@ class LibvirtPlugin(PluginOfGuests["LibvirtHypervisor"]):
 
         root = self._context.root
         find = partial(pid_of, root / self._settings.pid_directory.lstrip("/"), root / "proc")
-        seconds = 0.0 if self._context.serves else _PATIENT_SHARE * self._settings.deadline  # a verb has no next cycle
+        seconds = 0.0 if self._context.serves else _PATIENT_SHARE * self._settings.deadline  # a command has no next cycle
         sampling = SamplingSettings(self._settings.stale_after, find, PlatformProperties(self._context), on_demand_seconds=seconds)
         connection = self._connection(self._settings.readonly, self._context.log)
         hypervisor = LibvirtHypervisor(connection, sampling, self._context)

@@ -1,4 +1,4 @@
-"""Finds a guest's QEMU process by libvirt's pid file."""
+"""Search for a guest's QEMU process through libvirt's pid file."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _AS_IN_XML: Final = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': 
 
 
 def pid_of(folder: Path, proc: Path, name: str, uuid: str) -> int | None:
-    """Return the pid of this guest's QEMU process, else None. Only the UUID counts: a file may have another guest's name."""
+    """Return the pid of this guest's QEMU process, or None. Only the UUID counts: the file may belong to another guest."""
     for file_name in dict.fromkeys((name, name.translate(_AS_IN_XML))):
         pid = _pid_in(folder, file_name)
         if pid is not None and _was_started_for(proc, pid, uuid):

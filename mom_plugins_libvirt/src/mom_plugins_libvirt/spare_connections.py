@@ -14,10 +14,10 @@ from mom_plugins_libvirt.connection import Connection
 
 
 class SpareConnections:
-    """Connections like the main one, opened on demand and kept."""
+    """Connections with the main connection's settings, opened on demand and kept."""
 
     most: int
-    """Number of calls at once."""
+    """Most calls at once."""
 
     def __init__(self, main: Connection) -> None:
         self._main = main
@@ -28,7 +28,8 @@ class SpareConnections:
 
     @contextmanager
     def borrowed(self, doing: str, patience: float, call_timeout: float) -> Iterator[Connection]:
-        """Lend a connection for one call. Raise `GuestBusy` after `patience` seconds, or `HypervisorError`."""
+        """Lend a connection for one call. Raise `GuestBusy` if none is free within `patience` seconds, `HypervisorError` if they are
+        closed."""
         connection = self._free(doing, patience)
         connection.settings = replace(self._main.settings, call_timeout=call_timeout)
         try:

@@ -26,13 +26,13 @@ _MOVED, _STARTING_UP = 2, 11
 """2 is virDomainRunningReason `migrated` and virDomainPausedReason `migration`. 11 is the paused reason `starting up`."""
 
 MOVES_AWAY = "being migrated out"
-"""Job of a guest that migrates and still runs here."""
+"""Job of a guest that is migrating and still running here."""
 
 _JOBS = {
     1: "being started", 2: "being saved", 3: "being restored", 4: "being migrated in", 5: MOVES_AWAY, 6: "being snapshotted",
     7: "being reverted to a snapshot", 8: "being dumped",
 }  # fmt: skip
-"""virDomainJobOperation, without backups, which allow changes."""
+"""virDomainJobOperation, without backups: these allow changes."""
 
 
 def state_name(state: int) -> str:
@@ -41,7 +41,7 @@ def state_name(state: int) -> str:
 
 
 def why_left_alone(state: int, reason: int) -> str:
-    """Return why this state forbids changes; empty: it allows them."""
+    """Return why this state forbids changes; an empty string if it allows them."""
     if state in {NO_STATE, RUNNING, IDLE}:
         why = _RUNNING.get(reason, "") if state == RUNNING else ""
         return f"the guest is {why}" if why else ""
@@ -55,11 +55,11 @@ def may_come(state: int, reason: int) -> bool:
 
 
 def has_come(state: int, reason: int) -> bool:
-    """Return whether a guest migrated here, and was not paused since."""
+    """Return whether a guest migrated here, and was not paused since then."""
     return state == RUNNING and reason == _MOVED
 
 
 def job_name(statistics: Mapping[str, object]) -> str:
-    """Return libvirt's job in `jobStats` that forbids changes; empty: none."""
+    """Return libvirt's job in `jobStats` that forbids changes; an empty string if there is none."""
     operation = statistics.get("operation")
     return _JOBS.get(operation, "") if statistics.get("type") and isinstance(operation, int) else ""

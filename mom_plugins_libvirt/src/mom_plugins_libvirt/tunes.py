@@ -13,7 +13,7 @@ from mom_plugins_libvirt.domains import Domains, whole
 
 NO_QUOTA = -1
 _MOST_QUOTA_US = (1 << 44) - 1
-"""libvirt's bound (src/util/vircgroup.h). Larger quotas are no limit."""
+"""libvirt's limit (src/util/vircgroup.h). Larger quotas are no limit."""
 
 _READ_SECONDS = 0.5
 """Time in a cycle for reading CPU limits, less than a millisecond each."""
@@ -23,7 +23,8 @@ _ASK_AGAIN_SECONDS = 300.0
 
 
 class GuestTuning:
-    """`CpuTuneControl`, `IoTuneControl`, `NetTuneControl`, `CpuPinControl` and `NodeTuneControl`. Setters raise `HypervisorError`."""
+    """`CpuTuneControl`, `IoTuneControl`, `NetTuneControl`, `CpuPinControl` and `NodeTuneControl`. Setters raise `HypervisorError` if they
+    fail."""
 
     def __init__(self, domains: Domains, monotonic: Callable[[], float]) -> None:
         self._domains = domains
@@ -31,12 +32,12 @@ class GuestTuning:
         self._untunable_since = 0.0
         """Monotonic time of the last failure on this host."""
         self._tunable = False
-        """A guest's limits were read."""
+        """Whether a guest's limits were read."""
 
     # --- CPU time ----------------------------------------------------------------------------------------------------------------
 
     def cpu_tunes(self, guests: Sequence[Entity]) -> Mapping[str, CpuTune]:
-        """Return CPU limits by guest id."""
+        """Return CPU limits, keyed by guest id."""
         now = self._monotonic()
         end = now + _READ_SECONDS
         none_has = bool(self._domains.cpu_untunable) and now - self._untunable_since < _ASK_AGAIN_SECONDS
@@ -79,16 +80,16 @@ class GuestTuning:
                 entry, f"setting the CPU limits of {guest}", lambda domain, live: domain.setSchedulerParametersFlags(limits, live)
             )
         finally:
-            entry.cpu_tune = None  # read it again, even after an error
+            entry.cpu_tune = None  # mom reads the limits again, even after an error
 
     # --- disks -------------------------------------------------------------------------------------------------------------------
 
     def io_tunes(self, guests: Sequence[Entity]) -> Mapping[str, Sequence[DiskTune]]:
-        """Return disks' limits by guest id. Makes no call."""
+        """Return disks' limits, keyed by guest id. Make no call."""
         return {entry.id: entry.tuning.disks for entry in self._domains.described(guests)}
 
     def set_io_tune(self, guest: Entity, disk: str, limits: Mapping[str, int]) -> None:
-        """Set these limits of a disk; others stay."""
+        """Set these limits of a disk; other limits stay."""
         entry = self._domains.ready_described(guest)
         # libvirt sets missing limits to 0 if another limit of the same kind is present.
         all_limits = wanted_limits(guest, disk, entry.tuning.disks, limits)
@@ -98,11 +99,11 @@ class GuestTuning:
     # --- network -----------------------------------------------------------------------------------------------------------------
 
     def net_tunes(self, guests: Sequence[Entity]) -> Mapping[str, Sequence[NetTune]]:
-        """Return interfaces' limits by guest id. Makes no call."""
+        """Return interfaces' limits, keyed by guest id. Make no call."""
         return {entry.id: entry.tuning.interfaces for entry in self._domains.described(guests)}
 
     def set_net_tune(self, guest: Entity, interface: str, inbound: Mapping[str, int], outbound: Mapping[str, int]) -> None:
-        """Set both directions of an interface; an empty one means no limit."""
+        """Set both directions of an interface; an empty mapping means no limit."""
         entry = self._domains.ready_described(guest)
         tune = tune_named(guest, "network interface", interface, entry.tuning.interfaces)
         after, before = _parameters(inbound, outbound), _parameters(tune.inbound, tune.outbound)
@@ -120,7 +121,7 @@ class GuestTuning:
     # --- CPUs and NUMA nodes -----------------------------------------------------------------------------------------------------
 
     def cpu_pins(self, guests: Sequence[Entity]) -> Mapping[str, Sequence[AbstractSet[int]]]:
-        """Return each vCPU's host CPUs by guest id."""
+        """Return each vCPU's host CPUs, keyed by guest id."""
         end = self._monotonic() + _READ_SECONDS
         pins_by_guest = {}
         for entry in self._domains.described(guests):
@@ -143,16 +144,16 @@ class GuestTuning:
         entry = self._domains.ready(guest)
         rows = entry.pins or self._read_pins(entry)
         if not 0 <= vcpu < len(rows):
-            raise NotSupported(f"{guest} has no vCPU {vcpu}; it has 0 to {len(rows) - 1}")
+            raise NotSupported(f"{guest} has no vCPU {vcpu}; it has vCPUs 0 to {len(rows) - 1}")
         count = len(rows[vcpu])
         if not cpus or min(cpus) < 0 or max(cpus) >= count:
-            raise NotSupported(f"CPUs {sorted(cpus)[:8]} do not exist on the host; it has 0 to {count - 1}")
+            raise NotSupported(f"CPUs {sorted(cpus)[:8]} do not exist on the host, which has CPUs 0 to {count - 1}")
         chosen = tuple(cpu in cpus for cpu in range(count))
         entry.pins = None
         self._domains.change(entry, f"pinning vCPU {vcpu} of {guest}", lambda domain, live: domain.pinVcpuFlags(vcpu, chosen, live))
 
     def node_tunes(self, guests: Sequence[Entity]) -> Mapping[str, NodeTune]:
-        """Return NUMA nodes by guest id. Makes no call."""
+        """Return NUMA nodes, keyed by guest id. Make no call."""
         return {entry.id: entry.tuning.nodes for entry in self._domains.described(guests)}
 
     def set_node_tune(self, guest: Entity, nodes: AbstractSet[int]) -> None:

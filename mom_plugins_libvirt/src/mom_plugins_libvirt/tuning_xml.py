@@ -16,12 +16,12 @@ _OVIRT_TUNE = "http://ovirt.org/vm/tune/1.0"
 BANDWIDTH = ("average", "peak", "burst", "floor")
 
 _NO_LIMIT_PERCENT = 100.0
-"""MOM's policies treat it as no limit."""
+"""Limit that MOM's policies treat as no limit."""
 
 _REMOVABLE = frozenset({"cdrom", "floppy"})
 
 _LONGEST_NUMBER = 18
-"""Digits."""
+"""Most digits."""
 
 _ANY_NODE = NodeTune("strict", frozenset())
 """libvirt's default."""
@@ -29,7 +29,7 @@ _ANY_NODE = NodeTune("strict", frozenset())
 
 @dataclass(frozen=True, slots=True)
 class Tuning:
-    """Limits of a guest. `user_limit_percent` is of all host CPUs; None: not a number."""
+    """Limits of a guest. `user_limit_percent` is a percentage of all host CPUs; None if not a number."""
 
     user_limit_percent: float | None = _NO_LIMIT_PERCENT
     disks: tuple[DiskTune, ...] = ()
@@ -114,6 +114,6 @@ def _nodes(memory: Element | None) -> NodeTune:
 
 
 def natural_number(text: str | None) -> int | None:
-    """Return the number in this text, or None."""
+    """Return the number in this string, or None."""
     text = (text or "").strip()
     return int(text) if 0 < len(text) <= _LONGEST_NUMBER and text.isascii() and text.isdigit() else None

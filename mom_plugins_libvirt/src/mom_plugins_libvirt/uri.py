@@ -8,7 +8,7 @@ _EXAMPLES = "qemu:///system, or qemu+ssh://root@HOST/system and qemu+tls://HOST/
 
 
 def checked_uri(uri: str) -> str:
-    """Return a valid URI. Raises `ValueError` with the mistake and a cure."""
+    """Return a valid URI. Raise `ValueError` with the mistake and a fix."""
     if not uri.isprintable() or " " in uri or "://" not in uri:
         raise ValueError(f"{uri!r:.80} is not a libvirt URI; write {_EXAMPLES}")
     try:
@@ -23,7 +23,7 @@ def checked_uri(uri: str) -> str:
 
 
 def is_local(uri: str) -> bool:
-    """Return whether its guests run on this host."""
+    """Return whether a URI's guests run on this host."""
     parts = urlsplit(uri)
     return not parts.netloc and _transport(parts) != "ext"
 
@@ -37,7 +37,7 @@ def without_questions(uri: str) -> str:
 
 
 def cure_for_transport(uri: str) -> str:
-    """Return a cure for another host's libvirt; empty for this host."""
+    """Return a fix for another host's libvirt; an empty string for this host."""
     parts = urlsplit(uri)
     transport = _transport(parts)
     if not parts.netloc:
