@@ -18,10 +18,10 @@ from mom_plugins_ksm.fields import is_count
 VIRT_HANDLER: Final = "virt-handler"
 
 _WITHIN_SECONDS: Final = 900.0
-"""Two replacements of mom's values in this time come from a program: virt-handler writes every three minutes, ksmtuned every minute."""
+"""Two replacements of mom's values within this time come from a program: virt-handler writes every three minutes, ksmtuned every minute."""
 
 _ALONE_SECONDS: Final = 86_400.0
-"""Without writes by mom. Afterwards mom detects a running program again within minutes."""
+"""Time without writes by mom. Afterwards mom detects a running program again within minutes."""
 
 
 class AnotherHand:
@@ -35,7 +35,7 @@ class AnotherHand:
         self._who = self._what = ""
 
     def set_by_mom(self, knob: str, value: int | None) -> None:
-        """Note a value set by mom. None: unknown, or restored."""
+        """Record a value set by mom; None if unknown, or restored."""
         if value is None:
             self._set.pop(knob, None)
         elif knob in {RUN, PAGES_TO_SCAN, SLEEP}:
@@ -59,7 +59,7 @@ class AnotherHand:
 
     @property
     def why_left(self) -> str:
-        """Why mom does not set the knobs, if so."""
+        """Why mom does not set the knobs, or an empty string if it does."""
         if self._until is None:
             return ""
         return f"{self._who} also sets KSM's knobs ({self._what}): mom does not set them for {format_duration(_ALONE_SECONDS)}"

@@ -33,7 +33,7 @@ RUN, MERGE_ACROSS_NODES, SLEEP, PAGES_TO_SCAN = "run", "merge_across_nodes", "sl
 STOPPED, MERGING, UNMERGED = 0, 1, 2
 
 _MOST_PAGES = 1_000_000
-"""4 GiB take some seconds of one CPU."""
+"""Scanning 4 GiB takes some seconds of one CPU."""
 
 _MOST_SLEEP_MS = 60_000
 """A longer sleep would be a hidden stop. With 0, ksmd never sleeps and keeps a CPU busy."""
@@ -53,7 +53,7 @@ CONTROLS = (
 
 _BUSY_TRIES = 10
 _BUSY_PAUSE = 0.05
-"""Tries, and seconds between them: after unmerging, the kernel may briefly hold a few shared pages."""
+"""Number of attempts, and seconds between them: after unmerging, the kernel may briefly hold a few shared pages."""
 
 
 UNMERGING: Final = TypeAdapter(Annotated[int, Field(ge=STOPPED, le=UNMERGED)])
@@ -69,9 +69,9 @@ def knob_of(control: str) -> str:
 class KsmKnobs:
     """KSM's knobs during one call.
 
-    :param page_size: bytes
-    :param spare_kib: returns the KiB that unmerging may take (None: unknown); None: the hypervisor checks
-    :param folder: None: the hypervisor has its own
+    :param page_size: in bytes
+    :param spare_kib: returns the KiB that unmerging may take (None if unknown); None if the hypervisor checks that
+    :param folder: None if the hypervisor has its own KSM
     :param unmerging: file with the former `run` while mom unmerges everything
     """
 
@@ -83,7 +83,7 @@ class KsmKnobs:
     unmerging: StateFile[int] | None = None
 
     def read(self, targets: Sequence[Target]) -> Mapping[Target, Value | HypervisorError]:
-        """Return the present values. Raise `HypervisorError`."""
+        """Return the present values. Raise `HypervisorError` if they cannot be read."""
         files = self.ksm_read()
         values: dict[Target, Value | HypervisorError] = {}
         mode = files.get("advisor_mode", "none")
@@ -98,9 +98,9 @@ class KsmKnobs:
         return values
 
     def write(self, changes: Sequence[Change]) -> Mapping[Target, HypervisorError]:
-        """Set knobs in one call, as a management system expects. Raise `HypervisorError`.
+        """Set knobs in one call, as a management system expects. Raise `HypervisorError` if the present values cannot be read.
 
-        After a refusal, set each alone. Do not repeat an unanswered call: it may still take effect.
+        After a refusal, set each knob alone. Do not repeat an unanswered call, because it may still take effect.
         """
         files = self.ksm_read()
         due: dict[Target, int] = {}
@@ -146,7 +146,7 @@ class KsmKnobs:
         return f"unmerging {sharing} pages needs {needed // 1024} MiB, but {memory}; stop guests first"
 
     def _put_merge_across_nodes_back(self, knob: Mapping[str, int]) -> None:
-        """If shared pages prevent that, unmerge everything if memory allows, then restore `run`."""
+        """Restore the knob. If shared pages prevent that, unmerge everything if memory allows, then restore `run`."""
         try:
             self.ksm_write(knob)
         except HypervisorError as error:
@@ -178,7 +178,7 @@ class KsmKnobs:
                     self.unmerging.remove()
 
     def end_unmerging(self) -> int | None:
-        """Restore `run` after a crash during unmerging, and return it. Raise `MomError`."""
+        """Restore `run` after a crash during unmerging, and return it. Raise `MomError` if that fails."""
         former = None if self.unmerging is None else self.unmerging.read()
         if self.unmerging is None or former is None:
             return None

@@ -57,7 +57,7 @@ _SUGGESTED = (
 
 LAW_FIELDS = (
     *(
-        FieldSpec(name, unit, Scope.HOST, f"value that the KSM law suggests for {knob}; unknown: no change", "mom", reason="ksm_reason")
+        FieldSpec(name, unit, Scope.HOST, f"value that the KSM law suggests for {knob}; unknown for no change", "mom", reason="ksm_reason")
         for name, unit, knob in _SUGGESTED
     ),
     FieldSpec("ksm_reason", Unit.TEXT, Scope.HOST, "reason of the KSM law's suggestion, such as look or rest", "mom"),
@@ -68,7 +68,7 @@ LAW_FIELDS = (
 def ksm_fields(files: Mapping[str, Value], page_size: int) -> dict[str, Value]:
     """Return KSM's fields that need one sample.
 
-    :param files: values by file name, and `shareable_kib`
+    :param files: values keyed by file name, and `shareable_kib`
     :param page_size: bytes
     """
     fields = {name: files.get(file) for name, file, unit, _ in FILES if _fits(files.get(file), unit)}
@@ -89,9 +89,9 @@ _BOOK_BYTES = 64
 
 
 def saved_kib(files: Mapping[str, Value], page_size: int) -> int | None:
-    """Return the KiB that KSM saves, minus its own data. None: unknown.
+    """Return the KiB that KSM saves, minus its own data; None if unknown.
 
-    Without general_profit, page counters have the same sum.
+    Without general_profit, the page counters give the same result.
     """
     profit = files.get("general_profit")
     if _is_number(profit):
@@ -103,7 +103,7 @@ def saved_kib(files: Mapping[str, Value], page_size: int) -> int | None:
 
 
 def tracked_kib(files: Mapping[str, Value], page_size: int) -> int | None:
-    """Return the KiB that ksmd has scanned. None: a counter is unknown."""
+    """Return the KiB that ksmd has scanned; None if a counter is unknown."""
     counts = [count for file in _MANAGED if is_count(count := files.get(file))]
     return sum(counts) * page_size // 1024 if len(counts) == len(_MANAGED) else None
 

@@ -1,6 +1,6 @@
 """The KSM law: from the state of the host and its guests to values for KSM's knobs, with the reason.
 
-Pure: its memory is an argument and a result. Sizes are in KiB, times in seconds.
+The law is pure: its memory is an argument and a result. Sizes are in KiB, times in seconds.
 
   when  available < start                     short: up to the CPU limit, even for a small gain
         guests may outgrow the host           gently: memory may get short, and merging takes minutes
@@ -11,8 +11,8 @@ Pure: its memory is an argument and a result. Sizes are in KiB, times in seconds
         rest  nearly no scans; KSM is stopped, which frees its data, if that exceeds the savings by far
         New guests, growth of guests, loss of merged memory, and time end a rest.
 
-It cannot flap: memory stays short until well above start, and savings do not count as available. Unknown values decide nothing.
-`merge_across_nodes` and `use_zero_pages` are the operator's.
+It cannot flap: memory stays short until well above start, and savings do not count as available. With unknown values, the law suggests
+nothing. The operator sets `merge_across_nodes` and `use_zero_pages`.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ STEP_LEAST: Final = 0.2
 """Limits of a correction of the batch per cycle, by ksmd's real CPU time."""
 
 SLEEP_REST_MS: Final = 200
-"""Between batches during a rest: 0.1 % of a CPU. ksmd thus still frees its data of ended guests."""
+"""ms between batches during a rest: 0.1 % of a CPU. ksmd thus still frees its data of ended guests."""
 
 AWAY_SECONDS: Final = 60.0
 """Wait for guests that all vanish at once: libvirtd may restart."""
@@ -47,12 +47,12 @@ class KsmReason(StrEnum):
     AMPLE = "ample"  #: memory is not short
     LOOK = "look"  #: there may be equal pages
     WORK = "work"  #: the last scan was worth its CPU time
-    REST = "rest"  #: the last scan was not worth it
+    REST = "rest"  #: the last scan was not worth its CPU time
     BOOKS = "books"  #: KSM's own data exceeds its savings
 
 
 class KsmState(NamedTuple):
-    """State of KSM, the host and its guests. None: unknown."""
+    """State of KSM, the host and its guests. None if unknown."""
 
     run: int
     total: float
@@ -74,14 +74,14 @@ class KsmState(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class KsmMemory:
-    """Memory of the law between two cycles. None or time 0: not yet."""
+    """Memory of the law between two cycles. None or time 0 if not known yet."""
 
     short: bool | None = None
     looks: bool | None = None  #: True: look or work; False: rest
     begun: int = 0  #: count of full scans when the look began
     until: int = 0  #: count of full scans when it ends
     since: float = 0.0  #: start of the look or rest
-    took: float | None = None  #: length of the look, without the work after it; None: unfinished
+    took: float | None = None  #: length of the look, without the work after it; None if unfinished
     base: float = 0.0  #: savings at `since`
     held: float = 0.0  #: memory that guests used at `since`
     rest: float = 0.0  #: length of the last rest
@@ -92,7 +92,7 @@ class KsmMemory:
 
 
 class KsmSuggestion(NamedTuple):
-    """Suggested values of the knobs. None: no change."""
+    """Suggested values of the knobs; None for no change."""
 
     reason: KsmReason
     run: int | None = None
@@ -101,7 +101,7 @@ class KsmSuggestion(NamedTuple):
 
 
 def decide(now: KsmState, memory: KsmMemory, parameters: KsmParameters) -> tuple[KsmSuggestion, KsmMemory]:
-    """Return suggested values, and the memory for the next cycle."""
+    """Return suggested values, and the law's memory for the next cycle."""
     p, before = parameters, memory
     short = _is_short(now, memory, p)
     away, memory = _awaited(now, replace(memory, short=short))
@@ -124,7 +124,8 @@ def start_kib(total: float, p: KsmParameters) -> float:
 
 
 def _is_short(now: KsmState, memory: KsmMemory, p: KsmParameters) -> bool:
-    """Return whether memory is short, or was and is not yet ample without KSM. After a restart, a running KSM proves that it was."""
+    """Return whether memory is short, or was short and is not yet ample without KSM. After a restart, a running KSM proves that memory was
+    short."""
     start = start_kib(now.total, p)
     if now.available < start:
         return True
@@ -150,7 +151,7 @@ def _merge(now: KsmState, scans: int, memory: KsmMemory, p: KsmParameters, *, be
         memory = _look_begun(now, scans, memory, p)
     if memory.looks and (_is_new(now, memory) or _has_grown(now, memory, p)):
         until = min(scans + p.look_scans, memory.begun + p.look_most)
-        # A guest that starts too late for this look counts as new after it.
+        # A guest that starts too late for this look counts as new after the look.
         looked_at = memory.seen if until < scans + p.look_scans else now.guests
         memory = replace(memory, until=until, held=now.held, seen=looked_at)
     if now.held + p.grown_least / BYTES < memory.held:  # count released memory as growth when guests use it again
@@ -226,7 +227,7 @@ def _scanning(now: KsmState, percent: float, reason: KsmReason, p: KsmParameters
         return KsmSuggestion(reason, _changed(now.run, 1))
     pages = _expected(percent, p)
     if now.pages is not None and now.cpu_usage is not None and now.run == 1 and now.sleep_ms == p.sleep_ms:
-        # Correct once per measurement, as cycles may be faster: otherwise the batch would oscillate.
+        # Correct once per measurement, because cycles may be faster: otherwise the batch would oscillate.
         measured = now.cpu_pages is None or now.cpu_pages == now.pages
         pages = _corrected(percent, now.pages, now.cpu_usage, p) if measured else now.pages
     within = max(p.pages_least, min(p.pages_most, pages))

@@ -22,7 +22,7 @@ REASONS: Final[Mapping[str, str]] = {
 
 
 class KsmExplainer(Explainer):
-    """Explains changes of KSM's knobs."""
+    """Explanation of changes of KSM's knobs."""
 
     controls = CONTROLS
     verbs: Mapping[str, tuple[str, str]] = MappingProxyType(
@@ -36,7 +36,7 @@ class KsmExplainer(Explainer):
 
 
 def ksm_parts(report: Report) -> Iterator[StatusPart]:
-    """Show whether KSM runs, its shared pages, and the reason."""
+    """Show whether KSM is running, its shared pages, and the reason."""
     fields = report.snapshot.host.fields
     run, shared = fields.get("ksm_run"), fields.get("ksm_pages_sharing")
     if run is not None:

@@ -9,7 +9,7 @@ from pydantic import Field
 from mom_core import Duration, Size, StrictModel
 
 BYTES: Final = 1024
-"""Of a KiB: settings are in bytes."""
+"""Bytes of a KiB, because settings are in bytes."""
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Percent = Annotated[float, Field(gt=0, lt=100)]
@@ -23,7 +23,7 @@ class KsmParameters(StrictModel):
     start_share: Share = 0.20
     """Memory is short if less than this share of the host's memory is available. ksmtuned uses a fifth, too."""
     start_least: Size = 2 << 30
-    """Minimum of this threshold: room for one more guest. Limited by `start_least_share`."""
+    """Minimum of the threshold for a shortage: room for one more guest. Limited by `start_least_share`."""
     start_least_share: Share = 0.25
     """Limit of `start_least` as a share of the host's memory, for small hosts."""
     start_large: Size = 32 << 30
@@ -33,14 +33,14 @@ class KsmParameters(StrictModel):
     stop_factor: Annotated[float, Field(ge=1, le=10)] = 1.5
     """Memory is no longer short above the threshold times this factor, even after another launch of the same size."""
     sold_share: Annotated[float, Field(ge=0, le=10)] = 0.80
-    """If guests may use less than this share of the host's memory, it cannot get short, and KSM need not merge in advance. A fifth is for
-    QEMU, the host and its files."""
+    """If guests may use less than this share of the host's memory, memory cannot get short, and KSM need not merge in advance. A fifth is
+    for QEMU, the host and its files."""
 
     # --- worth
 
     worth: Annotated[Size, Field(gt=0)] = 4 << 20
-    """Memory that a scan must save per CPU second of ksmd. A CPU costs as much as 8 GiB, and a page stays merged for half an hour: 8 GiB /
-    1,800. ksmd scans 1,500 MiB per CPU second."""
+    """Memory that a scan must save per CPU second of ksmd. A CPU costs as much as 8 GiB of memory, and a page stays merged for half an
+    hour: 8 GiB / 1,800. ksmd scans 1,500 MiB per CPU second."""
     worth_short: Annotated[Size, Field(gt=0)] = 512 << 10
     """`worth` while memory is short. Memory is worth more then, because guests or the host would swap."""
     rest_below: Share = 0.25
@@ -68,9 +68,9 @@ class KsmParameters(StrictModel):
     look_most: Annotated[int, Field(ge=1, le=1000)] = 9
     """Maximum scans of a look. New or growing guests extend it; guests that always grow must not make it endless."""
     books_most: Size = 16 << 20
-    """KSM is stopped, which frees its own data, if the data exceeds the savings by this: the data for 1 GiB without equal pages."""
+    """mom stops KSM if KSM's own data exceeds the savings by this much: the data for 1 GiB without equal pages. Stopping frees the data."""
     gain_least: Size = 16 << 20
-    """A look has paid if it saved this. Less is noise."""
+    """A look has paid if it saved this much. Less is noise."""
     grown_least: Size = 64 << 20
     """Growth of all guests that may end a rest."""
     grown_share: Share = 0.02
@@ -84,6 +84,6 @@ class KsmParameters(StrictModel):
     rest_ratio: Annotated[float, Field(ge=0, le=1000)] = 9.0
     """Minimum ratio of a rest to the look before: looks take at most a tenth of the time."""
     rest_pause: Share = 0.25
-    """Share of a rest after a look that has not paid, in which growth and loss do not end the rest. After two such looks, new guests do
-    not, either: guests with bursts always grow, and some hosts start a guest each minute. Freeing KSM's data after a look takes 0.4 s for
-    12 GiB."""
+    """Share of a rest after a look that has not paid, in which growth and loss do not end the rest. After two such looks, new guests do not
+    end the rest, either: guests with bursts always grow, and some hosts start a guest each minute. Freeing KSM's data after a look takes
+    0.4 s for 12 GiB."""

@@ -48,7 +48,7 @@ from mom_plugins_ksm.yields import CpuUsage, Yield
 
 
 class KsmPlugin:
-    """Collects and controls the kernel's KSM, or a hypervisor's own (`KsmControl`)."""
+    """Collector and controller of the kernel's KSM, or a hypervisor's own (`KsmControl`)."""
 
     class Settings(PluginSettings):
         """When KSM runs, and the value of its CPU time."""
@@ -65,7 +65,7 @@ class KsmPlugin:
         self._yield = Yield()
         file = context.state_file("law.json", "the state file of the KSM law", FORM, loss="KSM scans again for equal pages")
         self._suggested = KsmSuggestions(settings.law, file)
-        stopped = "KSM may be stopped since mom was interrupted: check /sys/kernel/mm/ksm/run"
+        stopped = "KSM might be stopped, because mom was interrupted: check /sys/kernel/mm/ksm/run"
         self._unmerging = context.state_file("unmerging.json", "the file with KSM's mode before the unmerging", UNMERGING, loss=stopped)
         self._may_be_cut_off = True
         self._is_foreign = self._is_written_by_another = False
@@ -95,7 +95,7 @@ class KsmPlugin:
         self._other.see(values, now)
         if values and not self._is_foreign:
             shareable = self._qemu.address_space_kib(now)
-            # In a container or with hidepid, ksmd is invisible, and then no visible QEMU proves nothing.
+            # In a container or with hidepid, ksmd is invisible. A lack of visible QEMU processes then proves nothing.
             if shareable or "ksmd_cpu_seconds" in values:
                 values = {**values, "shareable_kib": shareable}
         collected = ksm_fields(values, self._page_size)

@@ -8,11 +8,11 @@ from pathlib import Path
 from mom_kvm import ProcessStat, read_kernel_file
 
 _LOOK_AGAIN_AFTER = 60.0
-"""Between searches for an invisible ksmd, as in a container: a large host has thousands of processes."""
+"""s between searches for an invisible ksmd, as in a container: a large host has thousands of processes."""
 
 
 class Ksmd:
-    """The kernel thread.
+    """Kernel thread ksmd.
 
     :param root: folder with /proc
     """
@@ -44,7 +44,7 @@ class QemuProcesses:
     """QEMU processes of this host.
 
     :param root: folder with /proc
-    :param page_size: bytes
+    :param page_size: in bytes
     """
 
     def __init__(self, root: Path, page_size: int) -> None:
@@ -54,7 +54,7 @@ class QemuProcesses:
         self._kib: int | None = None
 
     def address_space_kib(self, now: float) -> int | None:
-        """Return the KiB of all (VSZ of ps); None: /proc is unreadable."""
+        """Return the KiB of all processes (VSZ of ps); None if /proc is unreadable."""
         if now >= self._search_at:
             self._search_at = now + _SEARCH_SECONDS
             pids = ProcessStat.ids(self._proc)
@@ -62,7 +62,7 @@ class QemuProcesses:
         return self._kib
 
     def _pages_of(self, pid: int) -> int:
-        """Return the pages if the name has qemu, or is kvm, as on Proxmox; else 0."""
+        """Return a process's pages if its name contains qemu, or is kvm, as on Proxmox; else 0."""
         name = read_kernel_file(f"{self._proc}/{pid}/comm")
         if b"qemu" not in name and name != b"kvm\n":
             return 0

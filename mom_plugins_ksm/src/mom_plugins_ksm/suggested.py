@@ -17,18 +17,18 @@ FORM: Final = TypeAdapter(KsmMemory)
 
 
 class KsmSuggestions:
-    """The law over many cycles. A snapshot counts once."""
+    """KSM law over many cycles. A snapshot counts once."""
 
     def __init__(self, parameters: KsmParameters, file: StateFile[KsmMemory]) -> None:
         self._parameters = parameters
         self._file = file
         self._before: KsmMemory | None = None
-        """None: not read yet."""
+        """None if not read yet."""
         self._after = self._written = KsmMemory()
         self._at: float | None = None
         self._sizes: Mapping[str, Sequence[float | None]] = {}
         self._unlisted: Mapping[str, float] = {}
-        """Monotonic start of absence by guest."""
+        """Start of absence in monotonic seconds, keyed by guest."""
 
     def of(self, snapshot: Snapshot) -> Mapping[str, Value]:
         """Return suggested values of knobs that should change."""
@@ -38,7 +38,7 @@ class KsmSuggestions:
             self._at, self._before = snapshot.monotonic, self._after
         if snapshot.guests:  # an empty list may mean an unreachable hypervisor
             sizes, now = sizes_in(snapshot, self._sizes), snapshot.monotonic
-            # One of several hypervisors may not answer. Its guests are not new when they return, and have not grown.
+            # One of several hypervisors might not answer. Its guests are not new when they return, and have not grown.
             self._unlisted = {guest: self._unlisted.get(guest, now) for guest in self._sizes.keys() - sizes.keys()}
             expected = [guest for guest, since in self._unlisted.items() if now - since < AWAY_SECONDS]
             self._sizes = {**{guest: self._sizes[guest] for guest in expected}, **sizes}
@@ -58,13 +58,13 @@ class KsmSuggestions:
 
 
 def _taken_up(memory: KsmMemory) -> KsmMemory:
-    """Begin an unfinished look again, as its length is unknown."""
+    """Begin an unfinished look again, because its length is unknown."""
     return replace(memory, looks=None) if memory.looks else memory
 
 
 def sizes_in(snapshot: Snapshot, before: Mapping[str, Sequence[float | None]]) -> Mapping[str, Sequence[float | None]]:
-    """Return `balloon_max`, `rss` and `balloon_cur` of each guest. Unknown values keep the last one: 0 would stop KSM, and later count as
-    growth."""
+    """Return `balloon_max`, `rss` and `balloon_cur` of each guest. For an unknown value, return the last known value: 0 would stop KSM, and
+    later count as growth."""
     columns = [snapshot.numbers(name) for name in ("balloon_max", "rss", "balloon_cur")]
     sizes = dict(zip(snapshot.guests, zip(*columns, strict=True), strict=True))
     if not any(None in column for column in columns):

@@ -37,7 +37,7 @@ class SysfsKsm:
         self._root = root
 
     def ksm_read(self) -> Mapping[str, Value]:
-        """Return the value of each readable file by name, and `ksmd_cpu_seconds` if mom can see ksmd."""
+        """Return the value of each readable file, keyed by name, and `ksmd_cpu_seconds` if mom can see ksmd."""
         files: dict[str, Value] = {}
         for name, pattern in _NUMBERS.items():
             text = read_kernel_file(f"{self.folder}/{name}")
@@ -52,7 +52,7 @@ class SysfsKsm:
         return files
 
     def ksm_write(self, knobs: Mapping[str, int]) -> None:
-        """Write knobs in order. Raise `NotSupported` for a missing knob, or `HypervisorError`."""
+        """Write knobs in order. Raise `NotSupported` for a missing knob, or `HypervisorError` for a failed write."""
         for name, value in knobs.items():
             try:
                 write_file(self.folder / name, f"{value:d}")
@@ -60,14 +60,14 @@ class SysfsKsm:
                 raise _explained(error, name) from error.__cause__
 
     def spare_kib(self) -> int | None:
-        """Return the KiB that unmerging may take. None: unknown."""
+        """Return the KiB that unmerging may take; None if unknown."""
         meminfo = read_meminfo(self._root)
         available, total = meminfo.get("MemAvailable"), meminfo.get("MemTotal")
         return None if available is None or total is None else max(0, available - int(_KEPT_SHARE * total))
 
 
 def _explained(error: HypervisorError, name: str) -> HypervisorError:
-    """Add the meaning in the kernel's mm/ksm.c."""
+    """Add the error's meaning in the kernel's mm/ksm.c."""
     number = error.__cause__.errno if isinstance(error.__cause__, OSError) else None
     if isinstance(error, NotSupported):
         return NotSupported(f"this kernel has no KSM knob {name}")

@@ -21,12 +21,12 @@ class CpuUsage:
         self._speed: Value = None
         self._percent: float | None = None
         self.pages: Value = None
-        """At the last measurement."""
+        """Batch at the last measurement."""
 
     def percent(self, cpu_seconds: float | None, now: float, pages: Value = None) -> float | None:
         """Return percent of one CPU; None at first, after a gap or a restart.
 
-        :param cpu_seconds: present count; None: unknown
+        :param cpu_seconds: present count; None if unknown
         :param now: monotonic seconds
         :param pages: present batch
         """
@@ -64,7 +64,7 @@ class _Mark(NamedTuple):
 
 
 class Yield:
-    """Judges each full scan when it ends, from KSM's counters."""
+    """Worth of full scans, judged from KSM's counters when each scan ends."""
 
     def __init__(self) -> None:
         self._mark: _Mark | None = None
