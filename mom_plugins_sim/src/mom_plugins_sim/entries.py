@@ -1,4 +1,4 @@
-"""Verbs for `mom --help`, imported when they run."""
+"""Subcommands of `mom --help`, imported when they run."""
 
 from typing import Final
 

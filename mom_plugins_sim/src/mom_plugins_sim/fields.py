@@ -36,9 +36,9 @@ _HOST: tuple[tuple[str, Unit, str, Callable[[World], Value]], ...] = (
     ("hugepages_free", Unit.COUNT, "huge pages that are not allocated", lambda world: 0),
     ("psi_memory_some_total", Unit.MICROSECONDS, "time that any task waited for memory", lambda world: int(world.host.some_total_us)),
     ("psi_memory_full_total", Unit.MICROSECONDS, "time that all tasks waited for memory", lambda world: int(world.host.some_total_us / 2)),
-    ("sim_lost", Unit.SECONDS, "work that all guests' programs lost for lack of memory: only a simulation knows",
+    ("sim_lost", Unit.SECONDS, "work that all guests' programs lost for lack of memory: known only in a simulation",
      lambda world: round(world.lost_seconds + sum(memory.lost_seconds for memory in world.memories()), 3)),
-    ("sim_killed", Unit.COUNT, "OOM kills in all guests: only a simulation knows",
+    ("sim_killed", Unit.COUNT, "OOM kills in all guests: known only in a simulation",
      lambda world: world.killed + sum(memory.killed for memory in world.memories())),
 )  # fmt: skip
 
@@ -52,7 +52,7 @@ _COUNTED = (
     *((f"time_{part}", unit, f"local time of the simulated host: {part}") for part, unit in _TIME.items()),
 )
 
-_ONLY = "only a simulation knows"
+_ONLY = "known only in a simulation"
 
 _SIMULATED = (
     ("sim_need", Unit.KIB, f"smallest size that fits the guest's programs: {_ONLY}"),
@@ -109,7 +109,7 @@ class HostSampler:
 
 
 def guest_columns(guests: Sequence[SimulatedGuest | None], time: float) -> Columns:
-    """Return guests' fields; None: the guest is gone."""
+    """Return guests' fields; None stands for a gone guest."""
     rows = zip(*[_GONE if guest is None else _row(guest, time) for guest in guests], strict=True)
     return Columns(dict(zip(_OF_GUESTS, rows, strict=False)))
 

@@ -15,7 +15,7 @@ WINDOWS = (10, 60, 300)
 
 
 class SwapStep(NamedTuple):
-    """Swap traffic of one step: KiB that went `out`, came `back` into free memory, and `thrashed` for lack of it.
+    """Swap traffic of one step: KiB that went `out`, came `back` into free memory, and `thrashed` for lack of free memory.
 
     `queue`: demand for swap-in as a multiple of the device's rate. `blocked`: ratio of time that allocations waited.
     """
@@ -63,7 +63,7 @@ class SimulatedHostMemory:
 
     @property
     def short(self) -> float:
-        """Memory that does not fit, compressed swap included; negative: there is room."""
+        """Memory that does not fit, compressed swap included; negative if there is room."""
         held = self.base + self.other + self.guests + self.reserve
         return held - self.swapped * (1 - self.swap.ratio) - self.total
 

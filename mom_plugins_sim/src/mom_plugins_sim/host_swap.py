@@ -119,7 +119,7 @@ class SwappedGuest:
         self.due = due
 
     def swap_in(self, kib: float) -> float:
-        """Swap in up to this many KiB, the hot first; return the KiB."""
+        """Swap in up to this many KiB, hot memory first; return the KiB swapped in."""
         hot = min(kib, self.hot)
         cold = min(kib - hot, self.cold)
         self.hot -= hot
@@ -140,7 +140,7 @@ class SwappedGuest:
 
 
 def swap_out(guests: Sequence[tuple[Held, SwappedGuest]], kib: float) -> float:
-    """Swap out up to this many KiB, coldest memory first, in proportion to its amount. Return the KiB."""
+    """Swap out up to this many KiB, coldest memory first, in proportion to its amount. Return the KiB swapped out."""
     resident = [tuple(max(0.0, size - out) for size, out in zip(held, swapped.levels, strict=True)) for held, swapped in guests]
     free, cold, hot = (sum(levels[index] for levels in resident) for index in range(3))
     mistaken = min(MISTAKEN_SHARE * kib, hot)

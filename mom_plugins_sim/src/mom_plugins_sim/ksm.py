@@ -17,7 +17,7 @@ Measured: 2.6 to 2.8 us on real guests (docs/ksm-law.md). New pages take less (0
 """
 
 VISITS = 2.0
-"""KSM merges a page at its second visit or later: the first one only stores its checksum."""
+"""KSM merges a page at its second visit or later: the first visit only stores its checksum."""
 
 VOLATILE = 0.03
 """Ratio of duplicate pages that never merge, because guests write to them between two visits."""

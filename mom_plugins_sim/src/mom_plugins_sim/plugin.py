@@ -63,14 +63,14 @@ class SimPlugin:
 
     @hookimpl
     def mom_doctor(self) -> Iterable[Finding]:
-        """Warn that nothing is real, and of a missing plugin `sla`."""
+        """Warn that nothing is real, and about a missing `sla` plugin."""
         world = self._settings.scenario or f"{self._settings.guests} guests"
         message = f"a simulated host with simulated guests ({world}): nothing real is managed"
         yield Finding(Severity.WARNING, "simulation", message, "enable a real hypervisor's plugin, such as libvirt, instead of sim")
         classes = {guest.sold_as for guest in self.hypervisor.world.scene.guests if guest.sold_as is not None}
         if classes and (Scope.GUEST, CLASS) not in self._context.declarations.fields:
             message = f"guests have the classes {', '.join(sorted(classes))}, but no plugin handles classes: these guests have no guarantee"
-            yield Finding(Severity.WARNING, "simulation", printable(message, 200), "enable the plugin sla")
+            yield Finding(Severity.WARNING, "simulation", printable(message, 200), "enable the sla plugin")
 
 
 def scene_of_settings(settings: SimSettings) -> Scene:

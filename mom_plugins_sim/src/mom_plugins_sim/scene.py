@@ -21,16 +21,16 @@ GUEST_GRAIN_KIB = 64 * MIB
 """Guests are sold in multiples of this."""
 
 SIZES = (0.5, 0.5, 1.0, 1.0, 1.0, 2.0, 2.0)
-"""Relative to each other."""
+"""Sizes of guests, relative to each other."""
 
 
 @dataclass(frozen=True, slots=True)
 class GuestScene:
     """Guest with its sizes (KiB), programs and times (seconds since the beginning).
 
-    `cached` is the ratio of its files that it has read before. A `silent` guest sends no statistics. `size` is its first size; None: all of
-    its memory. A `rigid` guest has no balloon device. The balloon of a `refusing` guest does not move. `sold_as` is its service class,
-    `properties` are its platform's.
+    `cached` is the ratio of its files that it has read before. A `silent` guest sends no statistics. `size` is its first size; None for all
+    of its memory. A `rigid` guest has no balloon device. The balloon of a `refusing` guest does not move. `sold_as` is its service class,
+    `properties` come from its platform.
     """
 
     identity: str
@@ -58,7 +58,7 @@ class FaultKind(StrEnum):
     GUEST_HANGS = "guest-hangs"  #: programs, balloon driver and statistics of these guests stop
     STATISTICS_STOP = "statistics-stop"  #: these guests send no statistics
     BALLOON_STUCK = "balloon-stuck"  #: these guests' balloons do not move
-    HYPERVISOR_AWAY = "hypervisor-away"  #: nothing answers
+    HYPERVISOR_AWAY = "hypervisor-away"  #: the hypervisor does not answer
     PLUGIN_RAISES = "plugin-raises"  #: collecting from the simulation fails
 
 
@@ -87,7 +87,7 @@ class Scene:
     loads: Sequence[HostLoad | Trace] = ()
     faults: Sequence[SceneFault] = ()
     base: float | None = None
-    """KiB of the host's own system; None: the usual amount for this size."""
+    """KiB of the host's own system; None for the usual amount."""
     host_zram: float = 0.0
     begins: float = SimulationSetup.BEGINS
     """Local time on the host at the beginning, in seconds since 1970: midnight, as daily workloads expect."""

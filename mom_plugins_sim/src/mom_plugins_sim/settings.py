@@ -44,10 +44,10 @@ class SimSettings(PluginSettings):
     """Compressed swap in the host's memory, instead of swap on a disk."""
 
     sold: Annotated[float, Field(gt=0, le=10)] = 1.5
-    """Memory of all guests together, as a multiple of the host's."""
+    """Memory of all guests together, as a multiple of the host's memory."""
 
     seed: int | None = None
-    """The same seed gives the same host, guests and workloads. Unset: the scenario's, or 1."""
+    """The same seed gives the same host, guests and workloads. Unset: the scenario's seed, or 1."""
 
     statistics_period: Annotated[Duration, Field(gt=0)] = 5.0
     """Time between two statistics of a guest."""

@@ -19,7 +19,7 @@ from mom_plugins_sim.settings import SimSettings
 LOG = logging.getLogger("mom.plugin.sim")
 
 _STOCKED = "stocked"
-"""Marks a host that has had its first guests: guests missing since have migrated."""
+"""Mark of a host that has had its first guests. Guests that are missing since then have migrated."""
 
 _DRAWN = {"guests", "host_memory", "sold", "seed", "statistics_period", "silent", "rigid", "cold"}
 
@@ -41,7 +41,7 @@ class Shelf:
         self.host = host
 
     def scene(self, settings: SimSettings) -> Scene:
-        """Return the scene with the guests on this host. Raise `MomError`."""
+        """Return the scene with the guests on this host. Raise `MomError` if the shelf is unusable."""
         drawn = mixture(settings)
         origin = settings.model_dump(mode="json", include=_DRAWN)
         try:
@@ -56,7 +56,7 @@ class Shelf:
             raise MomError(f"the shelf {self._own} cannot be used: {error.strerror}", hint=hint) from None
 
     def changed_guests(self) -> frozenset[str] | None:
-        """Return the ids of this host's guests; None: no change since the last call."""
+        """Return the ids of this host's guests; None without a change since the last call."""
         try:
             changed = self._own.stat().st_mtime_ns
             if changed == self._changed:
@@ -76,7 +76,7 @@ class Shelf:
                 LOG.error("%s; the guest is ignored", error)
 
     def move(self, identity: str, destination: Destination) -> None:
-        """Move a guest to that host. Raise `NotSupported` (no such host) and `HypervisorError` (it has that id)."""
+        """Move a guest to that host. Raise `NotSupported` for an unknown host, and `HypervisorError` if the host has a guest of this id."""
         name = destination.host
         target = self._folder / name
         if name == self.host or not (target / _STOCKED).exists():

@@ -9,7 +9,7 @@ from mom_plugins_sim.guest import SimulatedGuestMemory
 
 
 class SentFigures(NamedTuple):
-    """Figures that a guest sends, by field. None: unknown, like the first rates."""
+    """Statistics that a guest sends. None if unknown, like the first rates."""
 
     mem_available: int | None = None
     mem_unused: int | None = None
@@ -49,7 +49,8 @@ class SentStatistics:
     _counters: tuple[float, float, float, float] | None = None
 
     def send(self, guest: SimulatedGuestMemory, time: float) -> None:
-        """Send statistics if they are due, even without memory: a real guest sent them during 700 swap-ins a second (docs/simulator.md)."""
+        """Send statistics if they are due, even if the guest lacks memory: a real guest sent them during 700 swap-ins a second
+        (docs/simulator.md)."""
         if time < self.due or self.silent:
             return
         counters = (guest.swap_in, guest.swap_out, guest.major_faults, guest.minor_faults)
@@ -62,7 +63,7 @@ class SentStatistics:
         self.due = max(self.due + self.period, time)
 
     def at_time(self, time: float) -> tuple[SentFigures, float | None]:
-        """Return the figures (`NOTHING`: stale), and their age in seconds (None: not sent yet)."""
+        """Return the statistics (`NOTHING` if stale), and their age in seconds (None if not sent yet)."""
         if self.latest is NOTHING:
             return NOTHING, None
         age = time - self.at
@@ -70,7 +71,7 @@ class SentStatistics:
         return figures, round(age * 1000) / 1000  # a third of the time of round(…, 3)
 
     def silence(self, time: float) -> str:
-        """Return how the driver has been silent for long; empty: it has not."""
+        """Describe a long silence of the driver; return an empty string if there is none."""
         uptime = time - self.since
         if self.latest is NOTHING:
             return "the guest's balloon driver has never answered" if uptime > GRACE_SECONDS else ""

@@ -130,9 +130,9 @@ class Trace:
 class Workload:
     """Work of one guest's programs. Sizes in KiB, rates in KiB/s.
 
-    `demand` is their anonymous memory. They read `files` KiB of files at `read_rate` into the page cache, `hot_cache` of them again and
-    again. `duplicate` is the ratio of the guest's memory with content that other guests also have. Programs touch their memory at
-    `touch_rate`, and `cold` KiB of it only at `COLD_RATE`. At `warms` (s) the cold memory becomes ordinary memory.
+    `demand` is the programs' anonymous memory. Programs read `files` KiB of files at `read_rate` into the page cache, and `hot_cache` KiB
+    of these files again and again. `duplicate` is the ratio of the guest's memory with content that other guests also have. Programs touch
+    `cold` KiB of their memory at `COLD_RATE`, and other memory at `touch_rate`. At `warms` (s) the cold memory becomes ordinary memory.
     """
 
     demand: Demand

@@ -23,12 +23,12 @@ from mom_plugins_sim.demo.summary import NEXT, Summary, program, size
 from mom_plugins_sim.demo.view import WIDTH, clock, frame
 
 CYCLES_A_LINE = 5
-"""If the output cannot draw bars."""
+"""Cycles per line if the output cannot draw bars."""
 
 
 @contextmanager
 def _without_verdicts() -> Iterator[None]:
-    """Suppress verdicts, which do not name one of the two hosts."""
+    """Suppress verdicts, because they do not name one of the two hosts."""
     log = logging.getLogger("mom.engine")
     log.addFilter(_is_no_verdict)
     try:
@@ -42,14 +42,14 @@ def _is_no_verdict(record: logging.LogRecord) -> bool:
 
 
 @click.command()
-@click.option("--seconds", type=FiniteRange(0, 3600), default=20.0, show_default=True, help="Duration; 0: as fast as possible.")
+@click.option("--seconds", type=FiniteRange(0, 3600), default=20.0, show_default=True, help="Duration; 0 runs as fast as possible.")
 @click.option("--seed", type=click.IntRange(0), default=1, show_default=True, help="Seed of the random host.")
 @click.option("--output", type=click.Path(path_type=Path), metavar="FOLDER", help="Folder for the recording.  [default: a new folder]")
 @quiet(logging.ERROR)
 @_without_verdicts()
 @as_caller
 def demo(seconds: float, seed: int, output: Path | None) -> None:
-    """Show mom at work on a simulated host. It touches nothing real.
+    """Show mom at work on a simulated host. The command touches nothing real.
 
     The host is overcommitted and comes under pressure. The same host without mom is shown beside it. mom records the demonstration.
     """

@@ -43,7 +43,7 @@ LOAD: Final = HostLoad(SETTINGS.load / 1024, SETTINGS.load_after, SETTINGS.load_
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """Reports after a cycle: of a mom that acts, and of one that only observes the same host."""
+    """Reports after a cycle: of a mom that acts, and of a mom that only observes the same host."""
 
     number: int
     report: Report

@@ -20,25 +20,26 @@ class NoScenario(MomError, ValueError):
 
 
 def built_in() -> Mapping[str, Path]:
-    """Return the file of each scenario by name."""
+    """Return the scenarios' files keyed by name."""
     return {path.stem: path for path in sorted(FOLDER.glob(f"*{SUFFIX}"))}
 
 
 def find_scenario(name: str) -> Path:
-    """Return the file at that path, or the scenario of that name. Raise `NoScenario`."""
+    """Return a scenario's file by path or name. Raise `NoScenario` for an unknown name."""
     path = Path(name)
     if path.suffix in YAML or "/" in name:
         return path
     scenarios = built_in()
     if name not in scenarios:
         raise NoScenario(
-            f"there is no scenario {printable(name)}", hint=f"there are {', '.join(scenarios)}; or give the path of a file *{SUFFIX}"
+            f"there is no scenario {printable(name)}",
+            hint=f"existing scenarios: {', '.join(scenarios)}; or give the path of a file *{SUFFIX}",
         )
     return scenarios[name]
 
 
 def read_scenario(path: Path) -> Scenario:
-    """Read a scenario. Raise `NoScenario`, or `ConfigError` with all errors and their places."""
+    """Read a scenario. Raise `NoScenario` for a missing file, or `ConfigError` with all errors and their places."""
     if not path.exists():
         raise NoScenario(f"there is no file {path}", hint="`mom simulate --list` shows the scenarios that come with mom")
     return read_settings(path, Scenario)

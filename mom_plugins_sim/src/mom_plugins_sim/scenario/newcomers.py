@@ -17,7 +17,7 @@ NAME: Final = "advised"
 def with_newcomers(scene: Scene, count: int, memory_kib: float | None, seed: int) -> Scene:
     """Return the scene with `count` more guests. Raise `MomError` if no recorded guest has statistics.
 
-    :param memory_kib: of each guest; None: as the recorded guest
+    :param memory_kib: memory of each guest; None for that of the recorded guest
     :param seed: decides which recorded guest each repeats, and the time shift
     """
     models = [guest for guest in scene.guests if not guest.silent and isinstance(guest.workload.demand, Trace)]

@@ -54,14 +54,14 @@ class _RecordedGuest:
 
 
 def recording_at(path: Path) -> PastCycles:
-    """Open a recording with the plugin `record`. Raise `MomError`."""
+    """Open a recording with the `record` plugin. Raise `MomError` if that fails."""
     recorder: Any = load_config({"plugins": {"record": {}}}).plugins["record"].loaded.plugin_class
     recording: PastCycles = recorder.mom_source(PastCycles, None, Path(), Path(), path)
     return recording
 
 
 def scene_of_recording(recording: PastCycles, since: float, until: float) -> Scene:
-    """Return the scene of that time (seconds since the epoch). Raise `MomError` without cycles."""
+    """Return the scene of that period (seconds since the epoch). Raise `MomError` if it has no cycles."""
     recorded_guests: dict[str, _RecordedGuest] = {}
     host_times: list[float] = []
     host_used: list[float] = []
@@ -91,7 +91,7 @@ def scene_of_recording(recording: PastCycles, since: float, until: float) -> Sce
             host_used.append(max(0.0, total - free - held + merged - compressed))
         previous = now
     if begins is None or not total:
-        raise MomError(f"{recording.where} has no cycle in that time", hint="`mom record show` shows the time that it covers")
+        raise MomError(f"{recording.where} has no cycle in that period", hint="`mom record show` shows the period that it covers")
     reserve = min(0.01 * total, 256.0 * 1024)
     loads = [Trace(host_times, [max(0.0, used - reserve) for used in host_used])] if host_times else []
     guests = [_scene(identity, guest, now, min(duplicate, 0.9)) for identity, guest in recorded_guests.items()]

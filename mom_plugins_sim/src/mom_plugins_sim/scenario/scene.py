@@ -29,7 +29,7 @@ OF_GUESTS: Final = frozenset({FaultKind.GUEST_HANGS, FaultKind.STATISTICS_STOP, 
 def scene_of(scenario: Scenario, folder: Path, seed: int | None = None) -> Scene:
     """Draw the scene of a scenario. Raise `MomError` for an invalid trace, or a fault without guests.
 
-    :param folder: of its traces
+    :param folder: folder of its traces
     :param seed: replaces the scenario's own seed
     """
     number = scenario.seed if seed is None else seed
@@ -41,7 +41,9 @@ def scene_of(scenario: Scenario, folder: Path, seed: int | None = None) -> Scene
         of_guests = part.what in OF_GUESTS
         struck = frozenset(guest.identity for guest in guests if of_guests and fnmatch.fnmatchcase(guest.name, part.guests))
         if of_guests and not struck:
-            raise MomError(f"the fault {part.what} concerns guests {part.guests}, but there are none", hint="guests are named GROUP-001")
+            raise MomError(
+                f"the fault {part.what} affects guests {part.guests}, but no guest has such a name", hint="guests are named GROUP-001"
+            )
         faults.append(SceneFault(part.what, part.at, part.lasts, struck))
     host = scenario.host
     return Scene(host.memory / KIB, guests, number, host.swap / KIB, loads, faults, host_zram=host.zram / KIB)

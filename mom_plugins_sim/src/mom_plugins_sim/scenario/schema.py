@@ -1,4 +1,4 @@
-"""Parts of a scenario. mom checks all of it before it simulates anything."""
+"""Parts of a scenario. mom checks the whole scenario before the simulation."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ class ConstantDemand(StrictModel):
     """Programs with constant memory."""
 
     use: Share
-    """Their share."""
+    """Share in use."""
 
 
 class BurstyDemand(StrictModel):
     """Programs with bursts of memory, each guest at its own time."""
 
     base: Share
-    """Their share between bursts."""
+    """Share between bursts."""
     burst: Share
     """Additional share during bursts."""
     period: Annotated[Duration, Field(gt=0)]
@@ -53,9 +53,9 @@ class DiurnalDemand(StrictModel):
     """Programs that follow the time of day."""
 
     low: Share
-    """Their share at night."""
+    """Share at night."""
     high: Share
-    """Their share at the busiest time."""
+    """Share at the busiest time."""
     peak: Annotated[Duration, Field(ge=0, lt=86_400)] = 14 * 3600.0
     """Busiest time, since midnight. The simulation begins at midnight."""
     spread: Annotated[Duration, Field(ge=0, le=43_200)] = 3600.0
@@ -66,7 +66,7 @@ class LeakDemand(StrictModel):
     """Programs that free nothing until they restart."""
 
     base: Share
-    """Their share after a start."""
+    """Share after a start."""
     hourly: Share
     """Growth per hour."""
     limit: Share = 0.9
@@ -131,7 +131,7 @@ class StatisticsPart(StrictModel):
     period: Annotated[Duration, Field(gt=0)] = 2.0
     """Time between two statistics."""
     silent: Share = 0.0
-    """Share of guests that send none."""
+    """Share of guests that send no statistics."""
 
 
 class BalloonPart(StrictModel):
@@ -185,7 +185,7 @@ class GroupPart(StrictModel):
     balloon: BalloonPart = BalloonPart()
     """Balloons of the guests."""
     sold_as: Annotated[str | None, Field(alias="class")] = None
-    """Service class of the plugin sla; unset: none."""
+    """Service class of the `sla` plugin; unset: none."""
     properties: dict[str, str] = Field(default_factory=dict)
     """Properties from the platform, such as `{flavor: m1.small}`."""
     arrives: Duration | tuple[Duration, Duration] = 0.0
@@ -234,7 +234,7 @@ class HostPart(StrictModel):
 
 
 class FaultPart(StrictModel):
-    """Fault."""
+    """Fault of some guests at some time."""
 
     at: Annotated[Duration, Field(ge=0)]
     """Start time."""
@@ -262,9 +262,9 @@ class Scenario(StrictModel):
     host: HostPart
     """The host."""
     guests: dict[str, GroupPart]
-    """Groups of guests by name. The guests of `web` are called web-001, web-002 and so on."""
+    """Groups of guests keyed by name. The guests of `web` are called web-001, web-002 and so on."""
     classes: dict[str, dict[str, JsonValue]] = Field(default_factory=dict)
-    """Additional service classes, as in the settings of the plugin sla."""
+    """Additional service classes, as in the settings of the `sla` plugin."""
     faults: tuple[FaultPart, ...] = ()
     """Faults during the simulation."""
 

@@ -21,7 +21,7 @@ from mom_plugins_sim.simulate.run import SETUPS, run_scenario
 @click.argument("name", metavar="[SCENARIO]", required=False)
 @click.option("--list", "list_them", is_flag=True, help="List the scenarios that come with mom.")
 @click.option("--policy", "policies", multiple=True, type=ExistingPath(), metavar="FILE|FOLDER", help="Policies besides the defaults.")
-@click.option("--compare", nargs=2, metavar="A B", help="Run twice, with A and with B: policies, 'defaults', 'no-offload' or 'nothing'.")
+@click.option("--compare", nargs=2, metavar="A B", help="Compare A and B: policies, 'defaults', 'credit', 'no-offload' or 'nothing'.")
 @click.option("--hours", type=FiniteRange(0.01, 24 * 365), help="Simulated time.  [default: the scenario's]")
 @click.option("--seed", type=int, help="Seed of the random guests.  [default: the scenario's]")
 @click.option(
@@ -40,7 +40,7 @@ def simulate(
     record: Path | None,
     as_json: bool,
 ) -> None:
-    """Run a SCENARIO under the default or other policies, as fast as possible. It touches nothing real.
+    """Run a SCENARIO under the default or other policies, as fast as possible. The command touches nothing real.
 
     SCENARIO is the name of a scenario that comes with mom, or a YAML file. The same seed gives the same results.
     """
