@@ -26,7 +26,7 @@ SWAP_RATE = 200 * MIB
 PAGE = 4
 
 STARVING_SECONDS = 0.15
-"""s. How long a program waits for memory until the OOM killer acts, without free swap.
+"""s. Time that a program waits for memory until the OOM killer acts, without free swap.
 
 Median; the range was 0.09 to 0.49 s (benchmarks/simulator/measure_guests.py killer). While swap has room, the kernel only stalls the
 program: guests of 1 GiB survived 4.8 s.
@@ -36,7 +36,7 @@ RESTART_SECONDS = 30.0
 """s from an OOM kill until the program has restarted and read its data."""
 
 FAULT_SECONDS = 100e-6
-"""s. Wait for a page from a virtual disk on an SSD. Measured: 2.5 s for about 19,000 faults, 130 us each."""
+"""s. Time to read a page from a virtual disk on an SSD. Measured: 2.5 s for about 19,000 faults, 130 us each."""
 
 HUGE_PAGES_FROM = 512 * MIB
 """KiB. Linux has no transparent huge pages with less memory (mm/huge_memory.c, hugepage_init)."""
@@ -50,7 +50,7 @@ MIN_SHARE, HIGH_SHARE = 1 / 1.25, 1.5 / 1.25
 REPORTED_RATE = 64 * MIB
 REPORTED_SHARE = 1 / 32
 """KiB/s, and ratio per second: the larger limits free page reporting. Every 2 s, Linux reports 32 blocks of 4 MiB, or a sixteenth of the
-free ones (page_reporting_cycle)."""
+free blocks (page_reporting_cycle)."""
 
 SMALL_PIECES = 0.07
 """Ratio of 450 MiB that a program had freed and free page reporting did not return (docs/reporting.md)."""
@@ -170,7 +170,7 @@ def new_guest(
 ) -> SimulatedGuestMemory:
     """Return a guest that has been up for a while and has read the ratio `cached` of its files.
 
-    :param size: present size in KiB; None: the balloon is deflated
+    :param size: present size in KiB; None if the balloon is deflated
     """
     kernel, low = kernel_size(maximum), low_watermark(maximum)
     size = maximum if size is None else min(size, maximum)
@@ -269,14 +269,14 @@ def _make_room(guest: SimulatedGuestMemory, growth: float, inflation: float, tim
 def _reclaim(guest: SimulatedGuestMemory, over: float, back: float, dt: float) -> tuple[float, float, float, bool]:
     """Drop cache and swap out until `over` KiB fit, including `back` KiB of swap-in.
 
-    Return the KiB that still do not fit, that swap in, and that swapped out; and whether dropping cache was not enough.
+    Return the KiB that still do not fit, that swap in, and that swap out. Also return whether dropping cache was not enough.
     """
     dropped = min(over, guest.cache)
     guest.cache -= dropped
     over -= dropped
     if over <= 0:
         return over, back, 0.0, False
-    # Programs touch their swapped pages even without room for them, so as much goes out as comes in.
+    # Programs touch their swapped pages even without room for them, so as many pages go out as come in.
     less = min(over, back)
     thrashed = less / 2
     guest.swap_in += thrashed
@@ -298,7 +298,7 @@ def _swap_touch_rate(guest: SimulatedGuestMemory, time: float) -> float:
 
 
 def _kill(guest: SimulatedGuestMemory, time: float) -> None:
-    """Kill all programs, as Linux kills the largest (mm/oom_kill.c)."""
+    """Kill all programs of the guest. Linux kills only the largest (mm/oom_kill.c)."""
     guest.killed += 1
     guest.runs_again = time + RESTART_SECONDS
     guest.anon = guest.swapped = guest.squeezed = guest.starved = 0.0

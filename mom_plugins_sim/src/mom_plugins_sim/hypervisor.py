@@ -19,7 +19,8 @@ _STOPPED = frozenset({GuestState.SAVED, GuestState.OFF})
 
 
 class SimHypervisor:
-    """Simulated hypervisor with balloons, KSM, life cycle, migration and cold memory. Thread-safe.
+    """Simulated hypervisor with balloons, KSM, life cycle, migration and cold memory. Thread-safe. Methods raise `GuestGone` for a gone
+    guest.
 
     :param clock: monotonic seconds; the simulation begins at its first reading
     :param shelf: other hosts that guests can migrate to
@@ -35,10 +36,10 @@ class SimHypervisor:
         self._lock = threading.Lock()
         self._sampler = HostSampler()
         self._woken: set[str] = set()
-        """Guests that have requested a cycle since the last one."""
+        """Guests that have requested a cycle since the last cycle."""
         self._gauge = AvailableGauge()
         self._shrinking: dict[str, float] = {}
-        """Balloon targets in KiB."""
+        """Targets in KiB, keyed by guest id."""
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
@@ -66,19 +67,19 @@ class SimHypervisor:
             return {guest.id: state for guest in guests if (state := self.world.state_of(guest.id)) is not None}
 
     def pause(self, guest: Entity) -> None:
-        """Pause a guest. Raise `GuestGone`."""
+        """Pause a guest."""
         self._request_state(guest, GuestState.PAUSED)
 
     def resume(self, guest: Entity) -> None:
-        """Resume a guest. Raise `GuestGone`."""
+        """Resume a guest."""
         self._request_state(guest, GuestState.RUNNING)
 
     def save(self, guest: Entity, timeout_seconds: float) -> None:
-        """Save a guest at once. Raise `GuestGone`."""
+        """Save a guest at once."""
         self._request_state(guest, GuestState.SAVED)
 
     def shut_down(self, guest: Entity) -> None:
-        """Shut a guest down at once. Raise `GuestGone`."""
+        """Shut a guest down at once."""
         self._request_state(guest, GuestState.OFF)
 
     def start(self, guest: Entity, timeout_seconds: float) -> None:
@@ -95,15 +96,15 @@ class SimHypervisor:
             self.world.request_state(guest.id, state)
 
     def migrate(self, guest: Entity, destination: Destination, timeout_seconds: float) -> None:
-        """Migrate a guest to another host on the shelf. Raise `GuestGone`, and `NotSupported` without such a host."""
+        """Migrate a guest to another host on the shelf. Raise `NotSupported` if that host does not exist."""
         with self._locked_guest(guest):
             if self._shelf is None:
-                raise NotSupported("this simulated host has no other hosts: set `shelf` in the plugin sim")
+                raise NotSupported("there are no other simulated hosts: set `shelf` of the sim plugin")
             self._shelf.move(guest.id, destination)
             self.world.leave(guest.id)
 
     def news(self) -> str:
-        """Return why a cycle is needed early, from sent statistics only."""
+        """Return why a cycle is needed early, from sent statistics only; an empty string if none is needed."""
         with self._lock:
             self.world.advance_to(self._clock())
             if self.world.away:
@@ -143,7 +144,7 @@ class SimHypervisor:
             return [_listed(guest, self.world.time) for guest in self.world.guests.values()]
 
     def set_balloon(self, guest: Entity, target_kib: int) -> None:
-        """Set a balloon target. Raise `GuestGone`, and `NotSupported` without a balloon device or above the maximum."""
+        """Set a balloon target. Raise `NotSupported` without a balloon device or above the maximum."""
         with self._lock:  # `_locked` would take longer than the work, and a cycle may resize every guest
             self._catch_up()
             resized = self._find(guest)
@@ -160,7 +161,7 @@ class SimHypervisor:
                 resized.view = (target_kib, max(0.0, usable + target_kib - size), at, figures)
 
     def sweep_balloon(self, guest: Entity, bottom_kib: int) -> int:
-        """Sweep a guest to that size, and return the host's gain in KiB. Raise `GuestGone`."""
+        """Sweep a guest to that size, and return the host's gain in KiB."""
         with self._locked_guest(guest):
             return int(self.world.sweep(guest.id, bottom_kib))
 
@@ -182,14 +183,14 @@ class SimHypervisor:
             return [SwapStore("/dev/zram0", StoreKind.ZRAM, int(swap.size), free, held, int(host.swapped * swap.ratio))]
 
     def offload_memory(self, guest: Entity, kib: int, seconds: float) -> Offloaded:
-        """Move the guest's coldest memory to the host's swap. Raise `GuestGone`, and `NotSupported` without swap."""
+        """Move the guest's coldest memory to the host's swap. Raise `NotSupported` without swap."""
         with self._locked_guest(guest):
             if not self.world.host.swap.size:
                 raise NotSupported("the simulated host has no swap")
             return self._moved(kib, seconds, self.world.offload(guest.id, kib, seconds), self.world.host.swap.out_rate)
 
     def recall_memory(self, guest: Entity, kib: int, seconds: float) -> Offloaded:
-        """Swap in a guest's memory while there is room. Raise `GuestGone`."""
+        """Swap in a guest's memory while there is room."""
         with self._locked_guest(guest):
             return self._moved(kib, seconds, self.world.recall(guest.id, kib, seconds), self.world.host.swap.in_rate)
 
@@ -212,7 +213,7 @@ class SimHypervisor:
             return {**self.world.ksm.read(), "shareable_kib": shareable}
 
     def ksm_write(self, knobs: Mapping[str, int]) -> None:
-        """Set KSM's knobs. Raise `NotSupported`."""
+        """Set KSM's knobs. Raise `NotSupported` for an unknown knob or an invalid value."""
         with self._locked():
             self.world.ksm.write(knobs)
 

@@ -17,10 +17,10 @@ from mom_plugins_sim.scene import FOREVER, FaultKind, GuestScene, Scene, SceneFa
 from mom_plugins_sim.statistics import SentFigures, SentStatistics
 
 TICK = 1.0
-"""s per step. A balloon moves 0.86 GiB in it, and a program fills 320 MiB."""
+"""s per step. A balloon moves 0.86 GiB per step, and a program fills 320 MiB."""
 
 LONGEST_JUMP = 600.0
-"""s that the world makes up for after a break: a constant load settles within ten minutes."""
+"""Longest break in s that the world makes up for: a constant load settles within ten minutes."""
 
 WAITING_SHARE = 0.5
 """Ratio of the host's swap-out stalls that affect each guest: "full" pressure is about half of "some"."""
@@ -56,7 +56,7 @@ class SimulatedGuest:
     reported_faults: tuple[float, float] = (0.0, 0.0)
     """Minor and major faults up to the last cycle."""
     view: CycleView | None = None
-    """The guest in the last cycle, corrected by later targets; None: no statistics."""
+    """The guest in the last cycle, corrected by later targets; None without statistics."""
     hangs: bool = False
     mute: bool = False
     paused: bool = False
@@ -67,7 +67,7 @@ class SimulatedGuest:
 
 
 class World:
-    """Host, guests and KSM. Only `advance_to` and `step` advance the time.
+    """Host, guests and KSM. Only `advance_to` and `step` advance the time. Methods raise KeyError for an unknown guest.
 
     :param now: the clock at the beginning of the simulation
     """
@@ -80,13 +80,13 @@ class World:
         self.away = False
         self.broken = False
         self.killed = 0
-        """In guests that have left."""
+        """OOM kills in guests that have left."""
         self.lost_seconds = 0.0
-        """Of guests that have left."""
+        """Lost work of guests that have left."""
         self.stopped: dict[str, SimulatedGuest | GuestScene] = {}
-        """Saved guests, and the scenes of guests that were shut down, by id."""
+        """Saved guests, and the scenes of guests that were shut down, keyed by id."""
         self._requested: dict[str, GuestState] = {}
-        """States that guests enter when time advances, by id."""
+        """States that guests enter when time advances, keyed by id."""
         self.ksm = Ksm()
         self._began = now
         self._starts = 1
@@ -201,14 +201,14 @@ class World:
         self._next_change = min((edge for edge in edges if edge > time), default=FOREVER)
 
     def leave(self, identity: str) -> SimulatedGuest:
-        """Remove a guest and return it. Raise KeyError if it does not exist."""
+        """Remove a guest and return it."""
         guest = self.guests.pop(identity)
         self.killed += guest.memory.killed
         self.lost_seconds += guest.memory.lost_seconds
         return guest
 
     def state_of(self, identity: str) -> GuestState | None:
-        """Return a guest's present or requested state; None: no such guest."""
+        """Return a guest's present or requested state; None for an unknown guest."""
         guest, stopped = self.guests.get(identity), self.stopped.get(identity)
         if guest is None and stopped is None:
             return None
@@ -237,7 +237,7 @@ class World:
                 self.guests[identity].paused = state is GuestState.PAUSED
 
     def stop(self, identity: str, *, keep: bool) -> None:
-        """Stop a guest. Raise KeyError.
+        """Stop a guest.
 
         :param keep: save its memory; otherwise it will boot
         """
@@ -278,12 +278,12 @@ class World:
     # --- actions on guests ----------------------------------------------------------------------------------------------------
 
     def resize(self, identity: str, target_kib: int) -> None:
-        """Set a guest's balloon target. Raise KeyError if it does not exist."""
+        """Set a guest's balloon target."""
         memory = self.guests[identity].memory
         memory.target = min(float(target_kib), memory.maximum)
 
     def sweep(self, identity: str, bottom_kib: float) -> float:
-        """Return a guest's freed memory to the host, and return the KiB. Raise KeyError.
+        """Give a guest's freed memory back to the host; return the KiB.
 
         A guest that is about to grow returns nothing, because growth ends a real sweep.
         """
@@ -298,7 +298,7 @@ class World:
         return swept
 
     def offload(self, identity: str, kib: float, seconds: float) -> float:
-        """Move up to this many KiB to the host's swap, the coldest first; return the KiB. Raise KeyError."""
+        """Move up to this many KiB to the host's swap, the coldest first; return the KiB moved."""
         swap = self.host.swap
         room = swap.size - self.host.swapped
         offloaded = swap_out(self._held(identity), max(0.0, min(kib, swap.out_rate * seconds, room)))
@@ -307,7 +307,7 @@ class World:
         return offloaded
 
     def recall(self, identity: str, kib: float, seconds: float) -> float:
-        """Swap in up to this many KiB while there is room; return the KiB. Raise KeyError."""
+        """Swap in up to this many KiB while there is room; return the KiB moved."""
         host = self.host
         room = max(0.0, -host.short) / (1 - host.swap.ratio)
         recalled = self.guests[identity].swapped.swap_in(max(0.0, min(kib, host.swap.in_rate * seconds, room)))
