@@ -6,9 +6,9 @@ from typing import Any, Final
 import pytest
 from cgroup_fake import MIB, Bench, Cycle
 
-from mom_core import Entity, Host, Status
+from mom_core import Host, Status
 from mom_devkit import put_back
-from mom_plugins_host.credit.control import CREDIT, DELAY, LIMIT
+from mom_plugins_host.credit.control import CREDIT, DELAY
 
 TOTAL, HIGH, LOW = 64 << 20, 1000 * MIB, 200 * MIB
 
@@ -53,15 +53,14 @@ def test_guests_have_no_limits_while_the_host_has_plenty(on_credit: Bench) -> No
     outcome = on_credit.cycle().outcomes["a", CREDIT]
     fields = on_credit.cycle().fields("a")
     assert (outcome.status, outcome.before, outcome.after) == (Status.APPLIED, 0, 1)
-    assert (fields[CREDIT], fields[LIMIT], fields[MEMORY_HIGH], limit(on_credit, "a")) == (1, None, -1, None)
+    assert (fields[CREDIT], fields[MEMORY_HIGH], limit(on_credit, "a")) == (1, -1, None)
 
 
 def test_limits_share_out_what_a_short_host_has_beyond_its_reserve(on_credit: Bench) -> None:
     short(on_credit, a=500 * MIB, b=900 * MIB)
     given = [(limit(on_credit, "a") or 0) - 500 * MIB, (limit(on_credit, "b") or 0) - 900 * MIB]
     assert given == [175 * MIB, 175 * MIB]  # of 400 MiB less an eighth
-    fields = on_credit.cycle().fields("a")
-    assert (fields[LIMIT], fields[MEMORY_HIGH]) == (675 * MIB, -1)
+    assert on_credit.cycle().fields("a")[MEMORY_HIGH] == 675 * MIB
 
 
 def test_a_guest_that_reaches_its_limit_gets_more_from_what_others_do_not_use(on_credit: Bench) -> None:
@@ -134,17 +133,22 @@ def test_a_limit_that_another_program_has_set_stays(on_credit: Bench) -> None:
     on_credit.kernel.put(str(on_credit.kernel.folder(on_credit.path("a")) / "memory.high"), str(700 << 20))
     available(on_credit, 600 * MIB)
     cycle = on_credit.cycle()
-    assert (cycle.fields("a")[CREDIT], limit(on_credit, "a")) == (None, 700 * MIB)
+    assert (cycle.fields("a").get(CREDIT), limit(on_credit, "a")) == (None, 700 * MIB)
     assert [problem.message for problem in cycle.problems] == ["mom cannot limit the growth of a"]
 
 
-def test_a_policy_that_sets_the_limit_takes_the_guest_off_credit(on_credit: Bench) -> None:
-    short(on_credit, a=1900 * MIB)
-    guest = entity(on_credit, "a")
-    outcome = on_credit.cycle((guest, MEMORY_HIGH, 1950 * MIB)).outcomes["a", MEMORY_HIGH]
-    assert (outcome.before, outcome.after) == (-1, 1950 * MIB)
-    on_credit.cycle()
-    assert limit(on_credit, "a") == 1950 * MIB
+def test_a_guest_on_credit_gets_no_other_limit(on_credit: Bench) -> None:
+    short(on_credit, a=500 * MIB)
+    guest = next(guest.entity for guest in on_credit.hypervisor.guests())
+    assert on_credit.cycle((guest, MEMORY_HIGH, 900 * MIB)).reasons == ["the guest grows on credit: set memory_credit to 0 first"]
+    on_credit.cycle((guest, CREDIT, 0))
+    assert limit(on_credit, "a") is None
+
+
+def test_a_guest_with_a_limit_of_its_own_is_not_on_credit(on_credit: Bench) -> None:
+    on_credit.set("a", memory_high="700MiB")
+    short(on_credit, a=500 * MIB)
+    assert limit(on_credit, "a") == 700 * MIB
 
 
 def test_limits_that_systemd_has_reset_are_set_again(on_credit: Bench) -> None:
@@ -159,7 +163,3 @@ def test_pods_and_guests_without_a_group_are_named(on_credit: Bench, group: str)
     settings: dict[str, Any] = {"group": group} if group else {"controllers": "cpu"}
     on_credit.add("a", 500 * MIB, **settings)
     assert [problem.message for problem in on_credit.cycle().problems] == ["mom cannot limit the growth of a"]
-
-
-def entity(bench: Bench, name: str) -> Entity:
-    return next(guest.entity for guest in bench.hypervisor.guests() if guest.name == name)

@@ -36,8 +36,8 @@ def _group_sentences(about: About) -> Iterator[str]:
     limits = [words.format(format_kib(kib)) for name, words in _LIMITS.items() if (kib := about.number(name)) is not None and kib > 0]
     if limits:
         yield f"Limits of its control group: {'; '.join(limits)}."
-    if (credit := about.number(control.LIMIT)) is not None:
-        yield f"While the host is short of memory, it may grow to {format_kib(credit)}."
+    if about.number(control.CREDIT) and (high := about.number(groups.MEMORY_HIGH)) is not None and high > 0:
+        yield f"The host is short of memory: for now, it may grow to {format_kib(high)}."
     if delay := about.number(control.DELAY):
         available = about.report.snapshot.host.number("mem_really_available")
         yield f"It was held back for {delay:.1f} s{'' if available is None else f': the host had {format_kib(available)} left'}."

@@ -148,12 +148,15 @@ class CgroupPlugin:
         self._hierarchies.keep_fresh()
         groups = {guest.id: group_of(guest, self._hierarchies) for guest in guests}
         self._groups = {identity: group for identity, group in groups.items() if group is not None}
-        limits = self._credit.begin(hypervisor)
-        fields = {identity: group_fields(group.folder) for identity, group in self._groups.items()}
         if isinstance(hypervisor, GrowthControl):  # a simulated one
-            fields = {guest.id: {MEMORY_HIGH: NO_LIMIT} for guest in guests}
-        self._growth.groups = {name: group for name, group in self._groups.items() if growth.can_limit(group, fields[name])}
-        self._credit.add_fields(guests, {name: fields[name] for name in self._growth.groups or fields.keys() - self._groups.keys()}, limits)
+            fields: dict[str, dict[str, Value]] = {}
+            for identity, kib in hypervisor.held_kib([guest.id for guest in guests]).items():
+                fields[identity] = {CURRENT: kib, MEMORY_HIGH: NO_LIMIT}
+        else:
+            fields = {identity: group_fields(group.folder) for identity, group in self._groups.items()}
+        limitable = {name: own for name, own in fields.items() if growth.can_limit(self._groups.get(name), own)}
+        self._growth.groups = {name: group for name, group in self._groups.items() if name in limitable}
+        self._credit.add_fields(hypervisor, guests, limitable)
         return fields
 
     # --- decide and review -------------------------------------------------------------------------------------------------------
@@ -168,8 +171,9 @@ class CgroupPlugin:
     @hookimpl
     def mom_act(self, snapshot: Snapshot) -> Iterable[Decision]:
         """Decide configured values in every cycle, as systemd resets them when it reloads units."""
-        yield from self._enforcement.decide(snapshot, {guest.id: self._values_for(guest) for guest in snapshot.guests.values()})
-        yield from self._credit.decisions(snapshot)
+        values = {guest.id: self._values_for(guest) for guest in snapshot.guests.values()}
+        yield from self._enforcement.decide(snapshot, values)
+        yield from self._credit.decisions(snapshot, {name for name, own in values.items() if MEMORY_HIGH in own})
 
     def _values_for(self, guest: Guest) -> dict[str, SetValue]:
         settings = self._context.guest_settings(guest)
@@ -192,7 +196,8 @@ class CgroupPlugin:
         self._enforcement.hear(decisions)
         memory = read_meminfo(self._context.root)
         host = HostBounds(memory.get("MemTotal"), memory.get("SwapFree"), self._need_of, self._swap_limits_of)
-        return reviewed(snapshot, decisions, host)
+        yield from self._credit.refused(decisions)
+        yield from reviewed(snapshot, decisions, host)
 
     def _swap_limits_of(self, guest: Guest) -> Sequence[GroupLimit]:
         """Return the tightest swap limit, the tightest above that, and so on.
@@ -216,12 +221,12 @@ class CgroupPlugin:
         return {target: self._value_in(target, groups[target.entity.id]) for target in targets if target.entity.id in groups}
 
     def _value_in(self, target: Target, group: GuestGroup | None) -> Value | HypervisorError:
-        control, identity = target.control, target.entity.id
+        control = target.control
         if control == growth.CREDIT:
-            return self._credit.read(identity, None if group is None else limit_of(MEMORY_HIGH, group.folder))
+            return self._credit.read(target.entity.id, None if group is None else limit_of(MEMORY_HIGH, group.folder))
         if group is None:
             return NotSupported(_NO_GROUP)
-        value = NO_LIMIT if control == MEMORY_HIGH and identity in self._credit.limiter.limits() else limit_of(control, group.folder)
+        value = limit_of(control, group.folder)
         if value is None and not Path(group.folder).is_dir():
             return GuestGone("its control group is gone")
         return NotSupported(f"its control group has no {KNOBS[control][0]}") if value is None else value
@@ -236,7 +241,6 @@ class CgroupPlugin:
         self._growth.groups = {**self._growth.groups, **{identity: group for identity, group in groups.items() if group is not None}}
         failures = self._credit.write(on_credit)
         changes = [change for change in changes if change.control != growth.CREDIT]
-        self._credit.leave({change.entity.id for change in changes if change.control == MEMORY_HIGH})
         writes: dict[Target, GroupWrite] = {}
 
         def prepare(change: Change) -> None:

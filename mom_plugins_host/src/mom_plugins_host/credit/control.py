@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from typing import Final
 
 from mom_core import (
@@ -18,6 +18,7 @@ from mom_core import (
     NotSupported,
     PluginContext,
     Problem,
+    Revision,
     Scope,
     Severity,
     Snapshot,
@@ -29,18 +30,16 @@ from mom_core import (
     format_kib,
 )
 from mom_kvm import GrowthControl
-from mom_plugins_host.cgroup.groups import MEMORY_HIGH, NO_LIMIT, GuestGroup
+from mom_plugins_host.cgroup.groups import CURRENT, MEMORY_HIGH, NO_LIMIT, GuestGroup
 from mom_plugins_host.credit.groups import KernelGroups
 from mom_plugins_host.credit.law import ORDINARY_PRIORITY, Borrower
 from mom_plugins_host.credit.limiter import GrowthLimiter
 
 CREDIT: Final = "memory_credit"
-LIMIT: Final = "memory_credit_limit"
 DELAY: Final = "memory_credit_delay"
 
 DECLARED: Final = (
     FieldSpec(CREDIT, Unit.FLAG, Scope.GUEST, "1: while the host is short of memory, mom limits how fast the guest grows", "memory.high"),
-    FieldSpec(LIMIT, Unit.KIB, Scope.GUEST, "present limit of the guest's control group on credit; absent: no limit now", "memory.high"),
     FieldSpec(DELAY, Unit.SECONDS, Scope.GUEST, "time in the last cycle in which the limit held the guest back", "memory.events"),
     FieldSpec.reads("mem_watermark_low", Unit.KIB, Scope.HOST),
     FieldSpec.reads("mem_watermark_high", Unit.KIB, Scope.HOST),
@@ -63,9 +62,9 @@ _TOLD_SECONDS: Final = 0.5
 """Shorter delays in a cycle are usual while limits follow growth."""
 
 
-def can_limit(group: GuestGroup, fields: Mapping[str, Value]) -> bool:
-    """Return whether mom may limit a group with these fields."""
-    return MEMORY_HIGH in fields and _PODS not in group.folder
+def can_limit(group: GuestGroup | None, fields: Mapping[str, Value]) -> bool:
+    """Return whether mom may limit a guest with this group (None: simulated) and these fields."""
+    return MEMORY_HIGH in fields and (group is None or _PODS not in group.folder)
 
 
 class GrowthCredit:
@@ -80,15 +79,7 @@ class GrowthCredit:
         self._incarnations: Mapping[str, str] = {}
         """Of guests in the last cycle."""
         self._on_credit: dict[str, str] = {}
-        """Incarnations of the guests whose control is 1. Empty: another program has set the guest's limit since."""
-
-    def begin(self, hypervisor: Hypervisor) -> Mapping[str, int]:
-        """Begin a cycle, and return the present limits. The first cycle starts to look between cycles."""
-        if isinstance(hypervisor, GrowthControl):
-            self.limiter.control = hypervisor
-        if self._is_wanted and self._context.serves and not self._incarnations:
-            self.limiter.control.watch_growth(self.limiter.look)
-        return self.limiter.limits()
+        """Incarnations of the guests whose control is 1."""
 
     def stop(self) -> None:
         """Lift all limits: without mom, nobody would raise them."""
@@ -98,34 +89,29 @@ class GrowthCredit:
 
     # --- each cycle ---------------------------------------------------------------------------------------------------------------
 
-    def add_fields(self, guests: Iterable[Guest], fields: Mapping[str, dict[str, Value]], limits: Mapping[str, int]) -> None:
-        """Add to the fields of guests' groups. A limit on credit is not the value of the control of `memory.high`.
-
-        :param fields: of guests whose limit is known
-        :param limits: limits on credit from before the groups were read
-        """
+    def add_fields(self, hypervisor: Hypervisor, guests: Iterable[Guest], fields: Mapping[str, dict[str, Value]]) -> None:
+        """Add to the fields of guests whose limit is known. The first cycle starts to look between cycles."""
+        if isinstance(hypervisor, GrowthControl):
+            self.limiter.control = hypervisor
+        if self._is_wanted and self._context.serves and not self._incarnations:
+            self.limiter.control.watch_growth(self.limiter.look)
         self._incarnations = {guest.id: guest.incarnation for guest in guests}
         if not self._is_wanted and not self._on_credit:
             return
-        before = {(entry.entity.id, entry.incarnation) for entry in self._context.engine_state().changes if entry.control == CREDIT}
-        delays, now = self.limiter.delays(), self.limiter.limits()
+        # A limit of a mom before this one is lifted before the guest is on credit again.
+        ours = {(entry.entity.id, entry.incarnation) for entry in self._context.engine_state().changes if entry.control == CREDIT}
+        delays = self.limiter.delays()
         for name, own in fields.items():
-            key, is_unlimited = (name, self._incarnations[name]), own[MEMORY_HIGH] == NO_LIMIT
-            limit = now.get(name)
-            if self._on_credit.get(name) != key[1]:
-                is_ours = is_unlimited or (key in before and name not in self._on_credit)  # of a mom before this one
-                own[CREDIT] = 0 if is_ours else None
-            elif is_unlimited or limit is not None or name in limits:
-                own |= {CREDIT: 1, LIMIT: limit, DELAY: delays.get(name, 0.0), MEMORY_HIGH: NO_LIMIT}
-                if is_unlimited and limit is not None and name in limits:
-                    self.limiter.forget([name])  # systemd resets limits when it reloads units
-            else:
-                self._on_credit[name] = ""
+            incarnation = self._incarnations[name]
+            if self._on_credit.get(name) == incarnation:
+                own |= {CREDIT: 1, DELAY: delays.get(name, 0.0)}
+            elif own[MEMORY_HIGH] == NO_LIMIT or (name, incarnation) in ours:
+                own[CREDIT] = 0
 
-    def decisions(self, snapshot: Snapshot) -> Iterator[Decision]:
-        """Yield a decision for each guest that is not on credit yet."""
+    def decisions(self, snapshot: Snapshot, limited: Container[str]) -> Iterator[Decision]:
+        """Yield a decision for each guest that is not on credit yet. `limited`: ids of guests whose settings have a limit."""
         for guest in snapshot.guests.values() if self._is_wanted else ():
-            if guest.fields.get(CREDIT) == 0:
+            if guest.fields.get(CREDIT) == 0 and guest.id not in limited:
                 yield Decision(guest.entity, CREDIT, 1, "the setting `credit`", self._source)
 
     def update(self, snapshot: Snapshot, promised: Callable[[Guest], int]) -> None:
@@ -135,8 +121,18 @@ class GrowthCredit:
         if total is not None:
             high, low = _HIGH_SHARE * total if high is None else high, _RESERVE_SHARE * total if low is None else low
         guests = [guest for guest in snapshot.guests.values() if self._on_credit.get(guest.id) == guest.incarnation]
-        terms = {guest.id: Borrower(0, promised(guest), priority=guest.number("priority") or ORDINARY_PRIORITY) for guest in guests}
+        terms = {
+            guest.id: Borrower(int(held), promised(guest), priority=guest.number("priority") or ORDINARY_PRIORITY)
+            for guest in guests
+            if (held := guest.number(CURRENT)) is not None
+        }
         self.limiter.update(terms, high, low or 0.0)
+
+    def refused(self, decisions: Iterable[Decision]) -> Iterator[Revision]:
+        """Refuse other limits of guests on credit."""
+        for decision in decisions:
+            if decision.control == MEMORY_HIGH and decision.entity.id in self._on_credit:
+                yield Revision(decision, None, f"the guest grows on credit: set {CREDIT} to 0 first")
 
     def problems(self, snapshot: Snapshot) -> Iterator[Problem]:
         """Yield guests that are held back, and guests that cannot be limited."""
@@ -153,11 +149,6 @@ class GrowthCredit:
             yield Problem(self._source, message, None, Severity.WARNING, hint)
 
     # --- control -------------------------------------------------------------------------------------------------------------------
-
-    def leave(self, names: Collection[str]) -> None:
-        """Take these guests off credit without a write: a policy sets their `memory.high`."""
-        self.limiter.forget(names)
-        self._on_credit |= dict.fromkeys(self._on_credit.keys() & names, "")
 
     def read(self, name: str, high: int | None) -> int | NotSupported:
         """Return whether a guest is on credit. `high`: limit of its group. Before the first cycle, a limit tells that it was."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -46,6 +46,10 @@ class _Line:
     limit: int | None = None
     delay: float = 0.0
 
+    def is_off(self, limit: int) -> bool:
+        """Return whether the present limit differs enough from this one."""
+        return self.limit is None or abs(limit - self.limit) > max(SLACK_KIB, SLACK_SHARE * (limit - self.terms.held))
+
 
 @dataclass(eq=False)
 class GrowthLimiter:
@@ -65,18 +69,17 @@ class GrowthLimiter:
     _looked_at: float = 0.0
 
     def update(self, terms: Mapping[str, Borrower], high: float | None, reserve: float) -> None:
-        """Begin a cycle, and look.
+        """Begin a cycle, and set all limits anew: systemd resets them when it reloads units.
 
-        :param terms: promise and priority of each guest on credit. Other guests lose their limits
+        :param terms: present size, promise and priority of each guest on credit. Other guests lose their limits
         :param high: KiB; with less available memory, limits are set. None: unknown
         :param reserve: KiB for the host itself
         """
         with self._lock:
             self._high, self._reserve = high, reserve
-            self.lift([name for name, line in self._lines.items() if line.limit is not None and name not in terms])
-            held, before = self.control.held_kib(terms.keys()), self._lines
-            self._lines = {name: _next_line(before.get(name), replace(terms[name], held=kib)) for name, kib in held.items()}
-            self.look()
+            self.lift(self.limits().keys() - terms.keys())
+            self._lines = {name: _next_line(self._lines.get(name), now) for name, now in terms.items()}
+            self.look(renew=True)
 
     def limits(self) -> dict[str, int]:
         """Return all present limits in KiB."""
@@ -93,14 +96,8 @@ class GrowthLimiter:
         with self._lock:
             return self._set(dict.fromkeys(self.limits() if names is None else names))
 
-    def forget(self, names: Collection[str]) -> None:
-        """Forget these guests' limits: another program has changed them."""
-        with self._lock:
-            for name in names:
-                self._lines.pop(name, None)
-
-    def look(self) -> float:
-        """Set all limits by what the host has left. Return the seconds until the next look."""
+    def look(self, *, renew: bool = False) -> float:
+        """Set limits by what the host has left; all of them with `renew`. Return the seconds until the next look."""
         with self._lock:
             now, available = self.monotonic(), self.control.available_kib()
             passed, self._looked_at = (now - self._looked_at) * self._is_on, now
@@ -113,7 +110,8 @@ class GrowthLimiter:
             self._note_growth()
             reserve = self._reserve + SLACK_SHARE * max(0.0, available - self._reserve)
             limits = credit(available, reserve, {name: line.terms for name, line in self._lines.items()})
-            self._set(dict(sorted(self._changed(limits), key=self._is_raised)))
+            changed = limits.items() if renew else [(name, limit) for name, limit in limits.items() if self._lines[name].is_off(limit)]
+            self._set(dict(sorted(changed, key=self._is_raised)))
             for name, line in self._lines.items():
                 if line.limit is not None and line.terms.held >= limits[name] - SLACK_KIB:
                     line.delay += passed
@@ -126,12 +124,6 @@ class GrowthLimiter:
             if line.limit is not None and held >= line.limit - SLACK_KIB:
                 burst *= 2  # it wants more than it was given
             line.terms = replace(line.terms, held=held, burst=burst)
-
-    def _changed(self, limits: Mapping[str, int]) -> Iterator[tuple[str, int | None]]:
-        for name, limit in limits.items():
-            line = self._lines[name]
-            if line.limit is None or abs(limit - line.limit) > max(SLACK_KIB, SLACK_SHARE * (limit - line.terms.held)):
-                yield name, limit
 
     def _is_raised(self, change: tuple[str, int | None]) -> bool:
         """Lowered limits come first: what they free is what the others get."""
@@ -147,7 +139,8 @@ class GrowthLimiter:
         return failures
 
 
-def _next_line(before: _Line | None, terms: Borrower) -> _Line:
+def _next_line(before: _Line | None, now: Borrower) -> _Line:
     if before is None:
-        return _Line(terms, terms.held)
-    return _Line(replace(terms, burst=before.terms.burst * FADES), terms.held, before.limit)
+        return _Line(now, now.held)
+    burst = max(before.terms.burst * FADES, float(now.held - before.held_before))
+    return _Line(replace(now, burst=burst), now.held, before.limit)
