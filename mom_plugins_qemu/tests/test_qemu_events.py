@@ -61,4 +61,4 @@ def test_what_fails_for_want_of_open_files_is_told_and_tried_again(
         wait_until(lambda: told == ["has a monitor now"], "nothing was heard after the failure", 10)
     finally:
         listening.stop()
-    assert caplog.messages == ["listening at monitors failed"]
+    assert caplog.messages == ["listening on monitors failed"]

@@ -178,7 +178,7 @@ def test_a_guest_that_two_files_define_by_two_of_its_monitors_is_left_alone(
     for name in ("a", "b"):
         (folder / f"{name}.yaml").write_text(f"monitor: {host.add(name, uuid=uuid).path}\nguarantee: 700MiB\n")
     (guest,) = hypervisor.guests()
-    said = "two files define it, with the monitors " + " and ".join(str(host.guests[name].path) for name in ("a", "b"))
+    said = "two files define the guest, with the monitors " + " and ".join(str(host.guests[name].path) for name in ("a", "b"))
     assert said[:50] in guest.blocked["*"]
     assert any(said in finding.message for finding in examined(hypervisor, readonly=False, stats_period=1))
     (folder / "b.yaml").unlink()

@@ -139,7 +139,7 @@ def test_monitors_that_another_user_could_have_put_there_are_not_used(host: Fake
     host.add("web")
     with pytest.raises(PermissionDenied, match=r"mom does not use the monitors in .*: .* can be written by everybody") as raised:
         hypervisor.guests()
-    assert "`users` of the plugin qemu" in (raised.value.hint or "")
+    assert "`users` of the qemu plugin" in (raised.value.hint or "")
     host.folder.chmod(0o755)
     assert list(listed(hypervisor)) == ["web"]
 
@@ -197,9 +197,9 @@ def test_a_guest_that_another_user_pretends_to_be_is_not_listed_and_asked_nothin
         """
     with another_process(program) as fake:
         assert list(listed(hypervisor)) == ["web"]
-        assert hypervisor.foreign == {str(path): "it belongs to user 1"}
+        assert hypervisor.foreign == {str(path): "the socket belongs to user 1"}
         (finding,) = (one for one in examined(hypervisor, readonly=False, stats_period=1.0) if one.subject == "monitor")
-        assert finding.message == f"mom does not use {path}: it belongs to user 1, who could impersonate any guest"
+        assert finding.message == f"mom does not use {path}: the socket belongs to user 1, who could impersonate any guest"
         fake.kill()
         assert fake.stdout is not None
         assert b"execute" not in fake.stdout.read()
@@ -363,7 +363,7 @@ def test_a_guest_without_a_uuid_is_listed_while_another_client_holds_its_monitor
         (path,) = host.folder.glob("*.qmp")
         with held_monitor(path):
             (held,) = hypervisor.guests()
-            assert held.blocked == {"*": "its monitor is used by another client, or hangs"}
+            assert held.blocked == {"*": "its monitor is used by another client, or has hung"}
             assert held.properties["pid"] == qemu.pid
         wait_until(lambda: [guest.blocked for guest in hypervisor.guests()] == [{}], "it is not asked again")
         (guest,) = hypervisor.guests()
@@ -376,7 +376,7 @@ def test_a_guest_that_ends_while_its_monitor_is_left_in_peace_is_gone_at_once(ho
         entity = listed(hypervisor)["db"].entity
         (path,) = host.folder.glob("*.qmp")
         with held_monitor(path):
-            assert listed(hypervisor)["db"].blocked == {"*": "its monitor is used by another client, or hangs"}
+            assert listed(hypervisor)["db"].blocked == {"*": "its monitor is used by another client, or has hung"}
         qemu.kill()
         qemu.wait()
         assert path.exists(), "nobody has taken it away"
@@ -462,7 +462,7 @@ def test_a_guest_at_whose_monitor_no_more_clients_may_stand_in_line_is_listed(ho
                 client.connect(path)
         web = listed(hypervisor)["web"]
         assert (web.id, web.properties["pid"]) == (number, qemu.pid)
-        assert web.blocked == {"*": "its monitor is used by another client, or hangs"}
+        assert web.blocked == {"*": "its monitor is used by another client, or has hung"}
 
 
 def test_who_listens_is_found_among_more_sockets_than_the_kernel_tells_at_once(tmp_path: Path) -> None:
@@ -501,7 +501,7 @@ def test_a_guest_that_begins_to_hang_stays_listed_with_nothing_known_of_it(guest
     found = fields(hypervisor)["web"]
     assert not {"balloon_cur", "mem_usable", "balloon_stats_period"} & found.keys()
     web = listed(hypervisor)["web"]
-    assert web.blocked == {"*": "its monitor is used by another client, or hangs"}
+    assert web.blocked == {"*": "its monitor is used by another client, or has hung"}
     with pytest.raises(GuestBusy):
         hypervisor.set_balloon(web.entity, 500 * MIB)
     before = guest.clients
@@ -641,7 +641,7 @@ def test_each_monitor_has_its_turn_and_until_then_no_guest_is_taken_for_gone(
     guests = [host.add(f"guest-{number}") for number in range(5)]
     monkeypatch.setattr(sampler, "visit_all", two_at_most)
     for _ in range(2):
-        with pytest.raises(HypervisorError, match="mom has not asked all monitors yet"):
+        with pytest.raises(HypervisorError, match="mom has not queried all monitors yet"):
             hypervisor.guests()
     assert len(hypervisor.guests()) == 5
     for _ in range(3):

@@ -122,7 +122,7 @@ def test_what_mom_changed_is_explained_and_put_back_after_a_kill_as_soon_as_the_
             pytest.fail("twenty clients may stand in line")
         refused = mom.verb("restore")
         assert refused.returncode == 1, "a guest whose monitor lets nobody stand in line is not gone"
-        assert "its monitor is used by another client, or hangs" in refused.stdout + refused.stderr
+        assert "its monitor is used by another client, or has hung" in refused.stdout + refused.stderr
         assert guest.size_mib == 180
     finally:
         for other in others:

@@ -1,4 +1,4 @@
-"""The plugin `qemu`: guests of QEMU without libvirt, also under Proxmox VE."""
+"""The qemu plugin: guests of QEMU without libvirt, also under Proxmox VE."""
 
 import lazy_loader
 

@@ -28,16 +28,16 @@ DESCRIBING: Final = (
     Question("qom-list", {"path": _ANONYMOUS}),
     Question("qom-get", {"path": "/machine", "property": "confidential-guest-support"}),
 )
-"""Questions about a guest's identity and devices."""
+"""Queries about a guest's identity and devices."""
 
 _GUESTSTATISTICS: Final = "guest-stats"
 POLLING_INTERVAL: Final = "guest-stats-polling-interval"
 
 _SWITCHES: Final = {GuestField.REPORTING: "free-page-reporting", GuestField.AUTODEFLATE: "deflate-on-oom"}
-"""Features of the balloon device: field, and QEMU's property, fixed at the guest's start."""
+"""Features of the balloon device: mapping from field to QEMU's property, which is fixed at the guest's start."""
 
 _PINNING: Final = ("vfio-pci", "vhost-vdpa")
-"""Devices with direct access to guest memory, which QEMU then does not discard."""
+"""Devices with direct access to guest memory. QEMU then does not discard this memory."""
 
 STATISTICS: Final = {
     "stat-total-memory": ("balloon.available", 10),
@@ -49,10 +49,10 @@ STATISTICS: Final = {
     "stat-major-faults": ("balloon.major_fault", 0),
     "stat-minor-faults": ("balloon.minor_fault", 0),
 }
-"""Name in records, and shift from bytes to the record's unit."""
+"""Mapping to the name in records, and the shift from bytes to the record's unit."""
 
 _UNKNOWN: Final = (-1, (1 << 64) - 1)
-"""The driver's values for unknown."""
+"""The driver's values for unknown statistics."""
 
 
 class VirtioMem(NamedTuple):
@@ -89,7 +89,7 @@ class Description:
         return bool(self.balloon) and not self.pinned
 
     def cycle_questions(self, *, switches: bool = False) -> tuple[Question, ...]:
-        """Return each cycle's questions.
+        """Return each cycle's queries.
 
         :param switches: also read the balloon device's features
         """
@@ -98,11 +98,11 @@ class Description:
         return (Question("query-status"), Question("query-migrate"), *self.size_questions(), *features)
 
     def size_questions(self) -> tuple[Question, ...]:
-        """Return questions about size and statistics."""
+        """Return queries about size and statistics."""
         return (Question("query-memory-devices"), *self.balloon_questions())
 
     def balloon_questions(self) -> tuple[Question, ...]:
-        """Return questions about the balloon."""
+        """Return queries about the balloon."""
         if not self.balloon:
             return ()
         return (
@@ -113,7 +113,7 @@ class Description:
 
 
 class Look(NamedTuple):
-    """Guest in one cycle. `period` in seconds. `again`: read the description again."""
+    """Guest in one cycle. `period` is in seconds; `again` requests a new description."""
 
     status: str
     migration: str
@@ -125,7 +125,7 @@ class Look(NamedTuple):
 
 
 def described(answers: Sequence[Answer]) -> Description:
-    """Return the description from the answers to `DESCRIBING`. Raise `WireError`."""
+    """Return the description from the answers to `DESCRIBING`. Raise `WireError` if they are invalid."""
     name, uuid, memory, devices, cpus, named, unnamed, confidential = answers
     sizes = _mapping(memory)
     dimms, virtio_mem = memory_devices(devices)
@@ -184,7 +184,7 @@ def memory_devices(listed: Answer) -> tuple[int, tuple[VirtioMem, ...]]:
 
 
 def guest_look(description: Description, answers: Sequence[Answer]) -> Look:
-    """Return a guest's state from the answers to `cycle_questions`. Raise `WireError`."""
+    """Return a guest's state from the answers to `cycle_questions`. Raise `WireError` if they are invalid."""
     status, migration, devices, *balloon = answers
     status_word = _mapping(status).get("status")
     if not isinstance(status_word, str):
@@ -200,13 +200,13 @@ def guest_look(description: Description, answers: Sequence[Answer]) -> Look:
 
 
 def size_record(description: Description, answers: Sequence[Answer]) -> Record:
-    """Return a guest's record from the answers to `size_questions`. Raise `WireError`."""
+    """Return a guest's record from the answers to `size_questions`. Raise `WireError` if they are invalid."""
     now, virtio_mem = _with_devices(description, answers[0])
     return _balloon_record(now, answers[1:], virtio_mem)[0]
 
 
 def _with_devices(description: Description, listed: Answer) -> tuple[Description, tuple[VirtioMem, ...]]:
-    """QEMU sends no event for a new DIMM, and with the old maximum, mom would shrink the guest."""
+    """Add devices: QEMU sends no event for a new DIMM, and with the old maximum, mom would shrink the guest."""
     dimms, virtio_mem = memory_devices(listed)
     more_kib = (dimms >> 10) - description.dimms_kib
     return replace(description, fixed_kib=description.fixed_kib + more_kib, dimms_kib=dimms >> 10), virtio_mem
@@ -234,7 +234,7 @@ def _balloon_record(
 
 
 def _statistics(answer: Mapping[str, object]) -> dict[str, object]:
-    """`convert` refuses impossible values."""
+    """Return the statistics; `convert` refuses impossible values."""
     statistics = answer.get("stats")
     record: dict[str, object] = {}
     for name, value in statistics.items() if isinstance(statistics, dict) else ():

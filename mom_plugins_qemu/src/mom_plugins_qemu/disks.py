@@ -9,7 +9,7 @@ from mom_core import DiskTune
 from mom_plugins_qemu.wire import Answer, Question, WireError
 
 _NAMES: Final = dict(zip(DiskTune.LIMITS, ("bps", "bps_rd", "bps_wr", "iops", "iops_rd", "iops_wr"), strict=True))
-"""From mom's names of limits to QEMU's."""
+"""Mapping from mom's names of limits to QEMU's."""
 
 _BURSTS: Final = (
     *(f"{name}_max" for name in _NAMES.values()), *(f"{name}_max_length" for name in _NAMES.values()), "iops_size", "group",
@@ -28,7 +28,7 @@ class ThrottledDisk(NamedTuple):
 
 
 def disks_of(answer: Answer) -> dict[str, ThrottledDisk]:
-    """Return the disks from the answer to `query-block`, without removable ones. Raise `WireError`."""
+    """Return the disks from the answer to `query-block`, without removable disks. Raise `WireError` if it is invalid."""
     if not isinstance(answer, list):
         raise WireError("QEMU does not report the disks of the guest")
     disks: dict[str, ThrottledDisk] = {}

@@ -16,7 +16,7 @@ from mom_plugins_qemu.sampler import LIES
 SUBJECT: Final = "qemu"
 
 _SHOWN: Final = 10
-"""Number of guests with a finding of their own."""
+"""Most guests with a finding of their own."""
 
 _CURES: Final = Cures(
     SUBJECT,
@@ -27,25 +27,25 @@ _CURES: Final = Cures(
 )
 
 
-_LET_READ: Final = "let mom's user read the definitions: usermod -aG www-data mom, then systemctl restart mom; else see qm config"
+_LET_READ: Final = "let mom's user read the definitions: usermod -aG www-data mom, then systemctl restart mom; otherwise see qm config"
 
 
 def examined(hypervisor: QemuHypervisor, *, readonly: bool, stats_period: float) -> Iterable[Finding]:
-    """Yield findings about monitors and guests. Raise `HypervisorError`."""
+    """Yield findings about monitors and guests. Raise `HypervisorError` if they cannot be listed."""
     guests = hypervisor.guests()
     monitored = hypervisor.seen()
     for path, whose in hypervisor.foreign.items():
         text = f"mom does not use {printable(path)}: {whose}, who could impersonate any guest"
-        yield Finding(Severity.WARNING, "monitor", text, "if that user runs QEMU here, add the user to `users` of the plugin qemu")
+        yield Finding(Severity.WARNING, "monitor", text, "if that user runs QEMU here, add the user to `users` of the qemu plugin")
     if not guests:
-        cure = "start guests with -qmp unix:PATH,server=on,wait=off, and add PATH to `sockets` of the plugin qemu"
+        cure = "start guests with -qmp unix:PATH,server=on,wait=off, and add PATH to `sockets` of the qemu plugin"
         yield Finding(Severity.WARNING, SUBJECT, f"no guest's monitor is found at {hypervisor.uri.removeprefix('qmp:')}", cure)
         return
     answering = [guest for guest in monitored if not guest.failure]
-    yield Finding(Severity.OK, SUBJECT, f"{count_of(answering)} of {len(guests)} answer at their monitors")
+    yield Finding(Severity.OK, SUBJECT, f"{count_of(answering)} of {len(guests)} answer on their monitors")
     for reason in sorted({guest.failure for guest in monitored if guest.failure}):
         names = [guest.name for guest in monitored if guest.failure == reason]
-        cure = "find the client that uses it (ss -xp), or give mom a separate monitor: a second -qmp that `sockets` matches"
+        cure = "find the client that uses the monitor (ss -xp), or give mom a separate monitor: a second -qmp that `sockets` matches"
         if reason.startswith(LIES):
             cure = "check this QEMU process: the guest may have broken out of it"
         yield Finding(Severity.WARNING, "monitor", f"{told(names, ' left alone')}: {reason}", cure)
@@ -61,7 +61,7 @@ def examined(hypervisor: QemuHypervisor, *, readonly: bool, stats_period: float)
         text = f"{told(unread, ' left alone')}: their definitions are unreadable or invalid, so their guarantees are unknown"
         yield Finding(Severity.WARNING, "Proxmox VE", text, _LET_READ)
     for vmid, name in hypervisor.resized_by_proxmox().items():
-        text = f"pvestatd resizes {printable(name)} ({vmid}) every ten seconds: until that ends, mom does not change its balloon"
+        text = f"pvestatd resizes {printable(name)} ({vmid}) every ten seconds: until this stops, mom does not change the guest's balloon"
         yield Finding(Severity.WARNING, "Proxmox VE", text, cure_of_proxmox(vmid))
     yield from _keeping_all([guest for guest in answering if guest.balloon], hypervisor.fields(guests))
     if readonly:

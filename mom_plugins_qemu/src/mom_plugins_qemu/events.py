@@ -1,4 +1,4 @@
-"""Events from monitors for mom alone, which start cycles."""
+"""Events from monitors that only mom uses. Events start cycles."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _FAILURE_SECONDS: Final = 10.0
 """Pause after an unexpected error."""
 
 _READ_BYTES: Final = 4 << 10
-"""A thousand messages at most."""
+"""Most bytes of a read: a thousand messages at most."""
 
 _LONGEST_BYTES: Final = 64 << 10
 
@@ -36,14 +36,14 @@ _READ_COST: Final = 5
 """Reading budget of a monitor for one second: each message costs 1, each read `_READ_COST`. This is less than 1 % of a CPU."""
 
 _JOIN_SECONDS: Final = 0.15
-"""A plugin has 0.4 s to end."""
+"""A plugin has 0.4 s to stop."""
 
 _WORTH_A_CYCLE: Final = {
     "SHUTDOWN": "is shutting down", "RESET": "was reset", "STOP": "was paused", "RESUME": "was resumed", "SUSPEND": "was suspended",
-    "WAKEUP": "wakes up", "GUEST_PANICKED": "has crashed", "DEVICE_DELETED": "lost a device",
+    "WAKEUP": "has woken up", "GUEST_PANICKED": "has crashed", "DEVICE_DELETED": "lost a device",
     "MEMORY_DEVICE_SIZE_CHANGE": "gained or lost memory",
 }  # fmt: skip
-"""In words."""
+"""Mapping from event to words."""
 
 _RESIZED: Final = "BALLOON_CHANGE"
 
@@ -86,7 +86,7 @@ class EventMonitors:
         self._thread.start()
 
     def stop(self) -> None:
-        """End the thread, and disconnect from all monitors."""
+        """Stop the thread, and disconnect from all monitors."""
         if self._thread is None or self._bell is None:
             return
         self._stopping.set()
@@ -102,8 +102,8 @@ class EventMonitors:
                     end = self.monotonic() + _SEARCH_SECONDS
                     while not self._stopping.is_set() and (left := end - self.monotonic()) > 0:
                         self._listen(self._bell[1], left)
-                except Exception:  # one monitor must not end the thread
-                    self.log.exception("listening at monitors failed")
+                except Exception:  # one monitor must not stop the thread
+                    self.log.exception("listening on monitors failed")
                     self._stopping.wait(_FAILURE_SECONDS)
         finally:
             for line in self._lines.values():
@@ -182,7 +182,7 @@ class EventMonitors:
         if not data:
             line.sock.close()
             del self._lines[path]
-            self.heard(line.process, "has ended, or its monitor was closed")
+            self.heard(line.process, "has stopped, or its monitor was closed")
 
     def _take(self, line: _Line, content: Any) -> None:
         event = content.get("event")

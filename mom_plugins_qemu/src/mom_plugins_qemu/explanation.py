@@ -1,4 +1,4 @@
-"""Parts of `mom explain` and `mom status`: way of resizing, and guests that keep all memory."""
+"""Parts of `mom explain` and `mom status`: how a guest is resized, and guests that keep all memory."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from mom_plugins_qemu.fields import KEEPS_ALL, PLUGGED, PLUGGED_MAXIMUM, SIZED_B
 
 
 class WayExplainer(Explainer):
-    """Explains whether the balloon or virtio-mem resizes a guest."""
+    """Explainer of whether the balloon or virtio-mem resizes a guest."""
 
     def part(self, about: About) -> ExplanationPart:
         """Return nothing for guests without virtio-mem."""
@@ -21,13 +21,13 @@ def _sentences(about: About) -> Iterator[str]:
     way, plugged, most = about.guest.fields.get(SIZED_BY), about.number(PLUGGED), about.number(PLUGGED_MAXIMUM)
     has = "" if plugged is None or most is None else f"; virtio-mem has plugged {format_kib(plugged)} of {format_kib(most)}"
     if way == VIRTIO_MEM:
-        yield f"It is sized by virtio-mem, because a balloon cannot reclaim its memory{has}."
+        yield f"The guest is sized by virtio-mem, because a balloon cannot reclaim its memory{has}."
     elif way is not None:
-        yield f"It is sized by its balloon, which works, and not by virtio-mem{has}."
+        yield f"The guest is sized by its balloon, which works, and not by virtio-mem{has}."
 
 
 def status_parts(report: Report) -> Iterator[StatusPart]:
-    """Yield guests of Proxmox VE without Minimum memory, which keep all memory."""
+    """Yield guests of Proxmox VE without Minimum memory: they keep all memory."""
     names = [guest.name for guest in report.snapshot.guests.values() if guest.text(KEEPS_ALL)]
     if names:
         yield StatusPart(

@@ -46,8 +46,8 @@ VIRTIO_MEM: Final = "virtio-mem"
 
 _SIZED_BY: Final = f"device by which mom sets the guest's size: `balloon` or `{VIRTIO_MEM}`; only for guests with one virtio-mem device"
 _VOUCHED: Final = (
-    "the guest's memory according to its definition; if mom cannot keep all guarantees, those above this value shrink first; unknown: no"
-    " definition"
+    "the guest's memory according to its definition; if mom cannot keep all guarantees, those above this value shrink first; unknown"
+    " without a definition"
 )
 _PLUGGED: Final = "memory plugged by virtio-mem; for guests with one such device"
 

@@ -17,7 +17,7 @@ _HIDDEN: Final = "."
 
 _MOST_FILES: Final = 10_000
 _HOLDS: Final = "this folder contains the guests' definitions"
-_MISSING: Final = f"{_HOLDS}: create it, or remove `guest_files` of the plugin qemu"
+_MISSING: Final = f"{_HOLDS}: create it, or remove `guest_files` of the qemu plugin"
 
 Stamp = tuple[int, int, int, int]
 
@@ -60,9 +60,9 @@ class FileDefinition(NamedTuple):
 
 
 class GuestFiles:
-    """Definitions in a folder; changed files are read again. Not thread-safe.
+    """Definitions in a folder. mom reads changed files again. Not thread-safe.
 
-    An invalid file leaves its guest the last valid definition.
+    If a file is invalid, its guest keeps the last valid definition.
 
     :param root: folder of the host's files
     """
@@ -73,11 +73,11 @@ class GuestFiles:
         self._entries: dict[str, tuple[Stamp, FileDefinition]] = {}
         self._were_valid = False
         self.undefined: FileDefinition | None = None
-        """For guests without a file, while an invalid file may define them."""
+        """Definition for guests without a file, while an invalid file may define them."""
 
     def read(self) -> Mapping[str, FileDefinition]:
-        """Return the definitions by monitor path. Raise `HypervisorError` for an unreadable folder, two files with one monitor, or a file
-        that was never valid."""
+        """Return the definitions, keyed by monitor path. Raise `HypervisorError` for an unreadable folder, two files with one monitor, or a
+        file that was never valid."""
         try:
             with os.scandir(self._folder) as entries:
                 named = (entry for entry in entries if entry.name.endswith(_SUFFIX) and not entry.name.startswith(_HIDDEN))

@@ -1,4 +1,4 @@
-"""Assigns monitors to guests, also without a UUID, or with duplicate UUIDs."""
+"""Assignment of monitors to guests, also to guests without a UUID, or with duplicate UUIDs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mom_plugins_qemu.visits import Failure
 
 
 class GuestIndex(NamedTuple):
-    """Guests by id. `duplicates` are paths of monitors that claim another guest's id, with the reason."""
+    """Guests by id. `duplicates` maps the path of a monitor that claims another guest's id to the reason."""
 
     guests: dict[str, MonitoredGuest]
     duplicates: Mapping[str, str]
@@ -24,7 +24,7 @@ class GuestIndex(NamedTuple):
 def index_guests(guests: Collection[MonitoredGuest]) -> GuestIndex:
     """Choose one monitor for each guest, and name the guests.
 
-    If two processes claim an id, a given id wins, then the older process. A guest that migrated away, or waits for its migration, loses.
+    If two processes claim an id, the process started with this id wins. A guest that migrated away, or is waiting for its migration, loses.
     """
     by_id: dict[str, MonitoredGuest] = {}
     duplicates: dict[str, str] = {}
@@ -48,14 +48,14 @@ def _precedence(guest: MonitoredGuest) -> tuple[bool, bool, bool]:
 
 
 def id_by_process(guest: MonitoredGuest, guests: Iterable[MonitoredGuest]) -> str:
-    """Return the id of a guest without a UUID, the same at all monitors of its process."""
+    """Return the id of a guest without a UUID. All monitors of its process get this id."""
     same = [guest, *(other for other in guests if (other.process, other.started) == (guest.process, guest.started))]
     confirmed = next((other.id for other in same if other.id and not other.guessed), "")
     return confirmed or str(uuids.uuid5(uuids.NAMESPACE_URL, f"qmp:{min(other.path for other in same)}"))
 
 
 def guess_ids(guests: Collection[MonitoredGuest]) -> None:
-    """Assign ids to guests whose monitors have not answered since mom's start: mom needs ids to restore their sizes."""
+    """Assign ids to guests whose monitors have not answered since mom's start: mom needs ids to restore the guests' sizes."""
     for guest in guests:
         silent = guest.failure in {Failure.OCCUPIED, Failure.LATE}
         if guest.guessed or (not guest.id and silent and guest.identity.monitored):
@@ -66,7 +66,7 @@ def guess_ids(guests: Collection[MonitoredGuest]) -> None:
 def assign_definitions(guests: Collection[MonitoredGuest], files: Mapping[str, FileDefinition], undefined: FileDefinition | None) -> None:
     """Give each guest its operator's definition, from any of its monitors.
 
-    :param undefined: for guests without a definition
+    :param undefined: definition for guests without a file
     """
     by_guest: dict[tuple[int, str], FileDefinition] = {}
     for guest in guests:
@@ -74,7 +74,7 @@ def assign_definitions(guests: Collection[MonitoredGuest], files: Mapping[str, F
             defined, key = files[guest.path], (guest.process, guest.id)
             first = by_guest.setdefault(key, defined)
             if first is not defined:
-                wrong = f"two files define it, with the monitors {first.guest.monitor} and {defined.guest.monitor}"
+                wrong = f"two files define the guest, with the monitors {first.guest.monitor} and {defined.guest.monitor}"
                 by_guest[key] = first._replace(wrong=first.wrong or printable(wrong, 300))
     for guest in guests:
         guest.defined = by_guest.get((guest.process, guest.id), files.get(guest.path, undefined))

@@ -23,10 +23,10 @@ _DISKS: Final = prepared((Question("query-block"),))
 
 
 class QemuHypervisor(Sampler):
-    """Guests of QEMU processes with monitors. For several threads.
+    """Guests of QEMU processes with monitors. Thread-safe.
 
     Also implements `BalloonControl`, `IoTuneControl`, `LifecycleControl` (pausing), `AgentAccess` (sockets) and `BalloonStatistics`.
-    Setters raise `HypervisorError`. After `GuestBusy`, the command may still take effect.
+    Setters raise `HypervisorError` if they fail. After `GuestBusy`, the command may still take effect.
     """
 
     # --- the guests --------------------------------------------------------------------------------------------------------------
@@ -52,7 +52,7 @@ class QemuHypervisor(Sampler):
         vmid = self._resized_vmid(seen)
         if not vmid or self._context.observes:  # mom only reports decisions
             return ""
-        return f"pvestatd of Proxmox VE resizes the guest; to stop that: {cure(vmid)}"
+        return f"pvestatd of Proxmox VE resizes the guest; to stop pvestatd: {cure(vmid)}"
 
     def _resized_vmid(self, seen: MonitoredGuest) -> str:
         definition = seen.definition
@@ -60,7 +60,7 @@ class QemuHypervisor(Sampler):
         return seen.proxmox.vmid if resized and seen.proxmox is not None else ""
 
     def resized_by_proxmox(self) -> Mapping[str, str]:
-        """Return the guests that pvestatd resizes: names by VMID."""
+        """Return the guests that pvestatd resizes: a mapping from VMID to name."""
         return {vmid: guest.name for guest in self.seen() if (vmid := self._resized_vmid(guest))}
 
     def _fields_of(self, seen: MonitoredGuest, process: Mapping[str, Value]) -> dict[str, Value]:
@@ -74,7 +74,7 @@ class QemuHypervisor(Sampler):
     # --- balloons ----------------------------------------------------------------------------------------------------------------
 
     def set_balloon(self, guest: Entity, target_kib: int) -> None:
-        """Set the balloon target; returns when QEMU has accepted it. Also grows a guest during a migration."""
+        """Set the balloon target, and return when QEMU has accepted it. Also grow a guest during a migration."""
         monitored, description = self._ready(guest, target_kib)
         sizing = monitored.sizing
         if sizing is None:
@@ -95,7 +95,7 @@ class QemuHypervisor(Sampler):
         self._look_first()
         ids = {guest.id for guest in self.seen(guests)}
         sizes = self._sizes(ids)
-        if ids - sizes.keys():  # another client was served, and a restore at mom's end has no next cycle
+        if ids - sizes.keys():  # another client was served, and a restore before mom exits has no next cycle
             self._ask_again()
             sizes |= self._sizes(ids - sizes.keys())
         return sizes
@@ -126,7 +126,7 @@ class QemuHypervisor(Sampler):
         return results
 
     def stats_period(self, guest: Entity) -> int:
-        """Return the period in seconds. 0: never."""
+        """Return the period in seconds; 0 if off."""
         monitored, address = self._polling_of(guest)
         period = self._command(monitored, f"reading the statistics period of {guest}", Question("qom-get", address))
         if type(period) is not int or period < 0:
@@ -134,7 +134,7 @@ class QemuHypervisor(Sampler):
         return period
 
     def set_stats_period(self, guest: Entity, seconds: int) -> None:
-        """Set the period in seconds. 0: never."""
+        """Set the period in seconds; 0 turns statistics off."""
         monitored, address = self._polling_of(guest)
         self._command(monitored, f"setting the statistics period of {guest}", Question("qom-set", {**address, "value": seconds}))
 
@@ -147,13 +147,13 @@ class QemuHypervisor(Sampler):
     # --- disks -------------------------------------------------------------------------------------------------------------------
 
     def io_tunes(self, guests: Sequence[Entity]) -> Mapping[str, Sequence[DiskTune]]:
-        """Return disks' limits by guest id."""
+        """Return disks' limits, keyed by guest id."""
         self._look_first()
         questions = [(guest, _DISKS) for guest in self.seen(guests)]
         return self._answers(questions, lambda _, answers: [disk.tune for disk in disks_of(answers[0]).values()])
 
     def set_io_tune(self, guest: Entity, disk: str, limits: Mapping[str, int]) -> None:
-        """Set these limits of a disk; others stay."""
+        """Set these limits of a disk; other limits stay."""
         monitored, _ = self._ready(guest)
         disks = self._read(monitored, guest, "reading the limits of the disks", "query-block", disks_of)
         all_limits = wanted_limits(guest, disk, [throttled.tune for throttled in disks.values()], limits)
@@ -168,7 +168,7 @@ class QemuHypervisor(Sampler):
     # --- agents ------------------------------------------------------------------------------------------------------------------
 
     def agent_channels(self, guests: Sequence[Entity]) -> Mapping[str, Mapping[str, str]]:
-        """Return the agent sockets by guest id and channel, without the management system's channel."""
+        """Return the agent sockets, keyed by guest id and channel, without the management system's channel."""
         self._look_first()
         by_guest = ((guest.id, dict(guest.identity.channels)) for guest in self.seen(guests))
         sockets = {
@@ -184,7 +184,7 @@ class QemuHypervisor(Sampler):
     # --- pausing -----------------------------------------------------------------------------------------------------------------
 
     def standings(self, guests: Sequence[Entity]) -> Mapping[str, GuestState]:
-        """Return guests' states. Raise `GuestBusy` without an answer."""
+        """Return guests' states. Raise `GuestBusy` if a guest does not answer."""
         self._look_first()
         if any(guest.failure for guest in self.seen(guests)):  # another client was served, and there may be no next cycle
             self._ask_again()
@@ -214,7 +214,7 @@ class QemuHypervisor(Sampler):
 
     def shut_down(self, guest: Entity) -> None:
         """Raise `NotSupported`: mom could not start the guest again."""
-        hint = "run it under libvirt, or shut it down yourself"
+        hint = "run the guest under libvirt, or shut it down yourself"
         raise NotSupported(f"shutting down {guest}: without libvirt, nothing could start it again", hint=hint)
 
     def start(self, guest: Entity, timeout_seconds: float) -> None:
@@ -236,7 +236,7 @@ class QemuHypervisor(Sampler):
 
     def _ready(self, guest: Entity, size_kib: int | None = None) -> tuple[MonitoredGuest, Description]:
         if self._settings.readonly:
-            raise PermissionDenied("readonly is set: mom changes no guest here", hint="set readonly to false for the plugin qemu")
+            raise PermissionDenied("readonly is set: mom changes no guest here", hint="set readonly to false for the qemu plugin")
         self._look_first()
         if self._seen_guest(guest).failure:
             self._ask_again()

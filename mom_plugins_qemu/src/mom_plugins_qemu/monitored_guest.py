@@ -1,4 +1,4 @@
-"""A guest of QEMU at its monitor's last answer."""
+"""A guest of QEMU, according to its monitor's last answer."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from mom_plugins_qemu.visits import Visit
 
 FIRST_RETRY_SECONDS: Final = 0.5
 LAST_RETRY_SECONDS: Final = 10.0
-"""Pauses after a monitor did not answer double up to this. A backup occupies a monitor for minutes."""
+"""Longest pause after a monitor did not answer; pauses double up to this. A backup occupies a monitor for minutes."""
 
 PAUSED: Final = "paused"
 
@@ -46,7 +46,7 @@ def virtio_mem_sizing(description: Description | None, devices: Sequence[VirtioM
     """Return how virtio-mem resizes a guest; None if a balloon or nothing does.
 
     mom prefers a working balloon, because virtio-mem needs whole blocks of movable pages. The guest's file must state `memory`, because an
-    earlier mom may have unplugged some.
+    earlier mom may have unplugged memory.
     """
     if description is None or description.balloon_works or description.immovable or len(devices) != 1:
         return None
@@ -64,31 +64,31 @@ class MonitoredGuest(SeenGuest):
     path: str
     process: int
     started: int
-    """Start of the process in clock ticks; 0: unknown."""
+    """Start of the process in clock ticks; 0 if unknown."""
     identity: Identity
     guessed: bool = False
-    """The id comes from the process."""
+    """Whether the id comes from the process."""
     own_name: str = ""
-    """QEMU's name."""
+    """QEMU's name of the guest."""
     description: Description | None = None
     described_at: float = 0.0
     cycle_questions: tuple[bytes, int] = (b"", 0)
-    """Prepared questions of each cycle."""
+    """Prepared queries of each cycle."""
     status: str = ""
     migration: str = ""
     polling: int | None = None
-    """Statistics period in seconds; None: unknown."""
+    """Statistics period in seconds; None if unknown."""
     virtio_mem: tuple[VirtioMem, ...] = ()
     switches: Mapping[str, Value] | None = None
-    """The balloon device's features. None: not read yet."""
+    """The balloon device's features; None if not read yet."""
     proxmox: ProxmoxGuest | None = None
     defined: FileDefinition | None = None
     failure: str = ""
-    """Why the last visit brought no answer; empty: it brought one."""
+    """Why the last query failed; empty if it was answered."""
     possible_kib: int = 0
-    """At the last check."""
+    """Unreclaimable memory at the last check."""
     turn_at: float = 0.0
-    """Monotonic time of the last visit."""
+    """Monotonic time of the last query."""
     retry_at: float = 0.0
     retry_after: float = FIRST_RETRY_SECONDS
 
@@ -103,7 +103,7 @@ class MonitoredGuest(SeenGuest):
         return sum(device.size_kib for device in self.virtio_mem)
 
     def visit(self, questions: tuple[bytes, int]) -> Visit:
-        """Return a visit to this guest's process only."""
+        """Return a visit that queries this guest's process only."""
         return Visit(self.path, questions, self.process, self.started)
 
     def left_alone(self) -> str:
@@ -112,7 +112,7 @@ class MonitoredGuest(SeenGuest):
 
     @property
     def sizing(self) -> VirtioMemSizing | None:
-        """How virtio-mem resizes the guest. None: it does not."""
+        """How virtio-mem resizes the guest; None if it does not."""
         return virtio_mem_sizing(self.description, self.virtio_mem, None if self.defined is None else self.defined.guest)
 
     def with_maximum(self, record: Record) -> Record:
@@ -130,14 +130,14 @@ class MonitoredGuest(SeenGuest):
 
     @property
     def definition(self) -> GuestDefinition | None:
-        """Proxmox VE's definition. None: none, or unreadable."""
+        """Proxmox VE's definition; None if missing or unreadable."""
         return None if self.proxmox is None else self.proxmox.definition
 
     def obstacle(self, *, while_paused: bool = False, while_migrating: bool = False) -> str:
-        """Return why mom may not change the guest now; empty: it may.
+        """Return why mom must not change the guest now; an empty string if it may.
 
         :param while_paused: allow a paused guest
-        :param while_migrating: allow a guest that migrates away
+        :param while_migrating: allow a guest that is migrating away
         """
         if self.defined is not None and self.defined.wrong:
             return f"the guest's definition is invalid, so its guarantee is unknown: {self.defined.wrong}"
@@ -163,7 +163,7 @@ class MonitoredGuest(SeenGuest):
                 fields["reclaim_cost"] = definition.reclaim_cost
             if definition.keeps_all and self.balloon:
                 change = definition.how_to_give(self.proxmox.vmid)
-                fields[KEEPS_ALL] = f"it has no Minimum memory, so mom takes none; to change that: {change}"
+                fields[KEEPS_ALL] = f"the guest has no Minimum memory, so mom takes no memory from it; to change that: {change}"
         return fields
 
     def _current_fields(self) -> dict[str, Value]:

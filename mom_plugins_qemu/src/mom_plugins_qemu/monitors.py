@@ -19,7 +19,7 @@ _MOST_MONITORS: Final = 10_000
 
 
 def check_patterns(patterns: Sequence[str]) -> Sequence[str]:
-    """Return a setting's patterns. Raise `ValueError` for an invalid one."""
+    """Return a setting's patterns. Raise `ValueError` for an invalid pattern."""
     for pattern in patterns:
         if not pattern.startswith("/") or "\0" in pattern:
             raise ValueError(f"{pattern!r} is not a path that begins with /, such as /run/qemu/*.qmp")
@@ -36,7 +36,7 @@ def trusted_users(names: Sequence[str]) -> Set[int]:
             users.add(pwd.getpwnam(name).pw_uid)
         except KeyError as error:
             raise MomError(
-                f"there is no user {printable(name)}", hint="`users` of the plugin qemu are the users who run QEMU here"
+                f"there is no user {printable(name)}", hint="`users` of the qemu plugin are the users who run QEMU here"
             ) from error
     return users
 
@@ -51,7 +51,7 @@ def _why_untrusted_folder(folder: str, users: Set[int]) -> str:
 
 
 def find_monitors(root: Path, patterns: Sequence[str], users: Set[int] = frozenset({0}), named: Iterable[str] = ()) -> list[str]:
-    """Return the monitors that match these patterns, and the existing ones of `named`.
+    """Return the monitors that match these patterns, and the existing monitors in `named`.
 
     Raises `PermissionDenied` for an unreadable folder, or if untrusted users can create monitors, and `HypervisorError` for temporary
     errors.
@@ -95,17 +95,17 @@ def _is_there(path: str) -> bool:
 _LET_IN: Final = "give mom's user access to the folder: setfacl -m u:USER:rx {}; or run mom as root"
 
 _OWN_IT: Final = (
-    "another user could create a fake guest there: `chown root` and `chmod go-w` the folder; or add QEMU's user to `users` of the plugin"
-    " qemu"
+    "another user could create a fake guest there: `chown root` and `chmod go-w` the folder; or add QEMU's user to `users` of the qemu"
+    " plugin"
 )
 
 
 def listeners_of(proc: Path, paths: Set[str], users: Set[int]) -> dict[str, int]:
-    """Return these users' processes that listen at unix sockets, by path. Reads the open files of all processes."""
+    """Return a mapping from path to these users' processes that listen on it. This reads the open files of all processes."""
     sockets = {f"socket:[{number}]": path for number, path in _listening_sockets(proc, paths).items()}
     processes: dict[str, int] = {}
     for process in ProcessStat.ids(proc) or () if sockets else ():
-        with suppress(OSError):  # it has ended, or belongs to another user
+        with suppress(OSError):  # the process has exited, or belongs to another user
             if os.stat(f"{proc}/{process}").st_uid in users:  # noqa: PTH116  # pathlib takes four times as long
                 processes |= {sockets.pop(file): process for file in _open_files(f"{proc}/{process}/fd") if file in sockets}
         if not sockets:
@@ -114,7 +114,7 @@ def listeners_of(proc: Path, paths: Set[str], users: Set[int]) -> dict[str, int]
 
 
 def listens(proc: Path, process: int, path: str) -> bool | None:
-    """Return whether a process has the socket open that listens at a path. None: unknown."""
+    """Return whether a process has the socket open that listens on a path; None if unknown."""
     listening = {f"socket:[{number}]" for number in _listening_sockets(proc, {path})}
     try:
         return not listening.isdisjoint(_open_files(f"{proc}/{process}/fd")) if listening else None
@@ -129,8 +129,8 @@ def _open_files(folder: str) -> Iterator[str]:
 
 
 def _listening_sockets(proc: Path, paths: Set[str]) -> dict[str, str]:
-    """From /proc/net/unix (`NUMBER: REFERENCES PROTOCOL FLAGS TYPE STATE INODE PATH`), by inode. Any user can add false lines, because a
-    path may contain line feeds."""
+    """Return a mapping from inode to path, from /proc/net/unix (`NUMBER: REFERENCES PROTOCOL FLAGS TYPE STATE INODE PATH`). Any user can
+    add false lines, because a path may contain line feeds."""
     try:
         with (proc / "net/unix").open("rb") as file:
             listed = file.read(_SOCKETS_BYTES)  # needs several reads
@@ -148,7 +148,7 @@ _LISTENS: Final = "00010000"
 """__SO_ACCEPTCON; accepted connections have the same path."""
 
 _SOCKETS_BYTES: Final = 16 << 20
-"""100 bytes for each unix socket of the host."""
+"""Most bytes to read: 100 for each unix socket of the host."""
 
 
 def _folder(pattern: str) -> str:

@@ -1,4 +1,4 @@
-"""The plugin `qemu`: settings, declarations and hooks."""
+"""The qemu plugin: settings, declarations and hooks."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ class QemuPlugin(PluginOfGuests["QemuHypervisor"]):
 
     @hookimpl
     def mom_setup(self) -> None:
-        """Create the hypervisor, without a visit."""
+        """Create the hypervisor, without a query."""
         # Late import: commands that only list plugins must be fast.
         from mom_plugins_qemu.events import EventMonitors
         from mom_plugins_qemu.hypervisor import QemuHypervisor

@@ -13,7 +13,7 @@ from mom_core import Value
 from mom_kvm import GuestDescription, LaunchedGuest, PlatformProperties, read_kernel_file
 
 SOCKETS: Final = "/run/qemu-server"
-"""Folder of the guests' monitors, `VMID.qmp` each."""
+"""Folder of the guests' monitors, which are named `VMID.qmp`."""
 
 _LARGEST_FILE: Final = 512 << 10
 """Limit of pmxcfs, the file system of /etc/pve."""
@@ -24,10 +24,10 @@ _CLASS_TAG: Final = "class-"
 """The tag `class-gold` assigns the service class gold."""
 
 ORDINARY_SHARES: Final = 1000
-"""Default."""
+"""Proxmox VE's default."""
 
 DEFAULT_MEMORY_MIB: Final = 512
-"""qm.conf(5)."""
+"""Default of qm.conf(5)."""
 
 MOST_SHARES: Final = 50_000
 MOST_MIB: Final = 1 << 34
@@ -37,7 +37,8 @@ _DAEMON_FILE: Final = "run/pvestatd.pid"
 
 
 class GuestDefinition(NamedTuple):
-    """Guest's definition; None: no value. `balloon_mib` is 0 without a balloon device. `shares` is 0 if pvestatd ignores the guest."""
+    """Guest's definition; None if a value is missing. `balloon_mib` is 0 without a balloon device. `shares` is 0 if pvestatd ignores the
+    guest."""
 
     name: str = ""
     memory_mib: int | None = None
@@ -59,11 +60,11 @@ class GuestDefinition(NamedTuple):
 
     @property
     def suggested_mib(self) -> int:
-        """Suggested Minimum memory: a quarter."""
+        """Suggested Minimum memory: a quarter of the guest's memory."""
         return max(1, (DEFAULT_MEMORY_MIB if self.memory_mib is None else self.memory_mib) // 4)
 
     def how_to_give(self, vmid: str) -> str:
-        """Return the commands that let only mom shrink the guest."""
+        """Return the commands after which only mom shrinks the guest."""
         first = "" if self.shares else f"qm set {vmid} --delete shares, then "
         return f"{first}qm set {vmid} --balloon {self.suggested_mib}, then qm set {vmid} --shares 0"
 
@@ -79,7 +80,7 @@ class GuestDefinition(NamedTuple):
 
     @property
     def reclaim_cost(self) -> float | None:
-        """Cost of shrinking the guest, from its shares; 1 is ordinary. None: default shares, or 0."""
+        """Cost of shrinking the guest, from its shares; 1 is ordinary. None for default shares, or 0."""
         return self.shares / ORDINARY_SHARES if self.shares not in {0, ORDINARY_SHARES} else None
 
 
@@ -91,14 +92,14 @@ class ProxmoxGuest(NamedTuple):
 
 
 class Option(NamedTuple):
-    """Option's text and line."""
+    """Option's value and line."""
 
     line: int
     text: str
 
 
 class Options(NamedTuple):
-    """Options of a definition by name, and its invalid lines."""
+    """Options of a definition, keyed by name, and its invalid lines."""
 
     by_name: Mapping[str, Option]
     odd: Sequence[Option]
@@ -120,7 +121,7 @@ def options_in(text: str) -> Options:
 
 
 def parsed(text: str, platforms: PlatformProperties | None = None) -> GuestDefinition | None:
-    """Return the definition in a file. None: invalid."""
+    """Return the definition in a file; None if invalid."""
     options = {name: option.text for name, option in options_in(text).by_name.items()}
     memory = current_mib(options["memory"]) if "memory" in options else None
     balloon = whole(options["balloon"], MOST_MIB) if "balloon" in options else None
@@ -134,12 +135,12 @@ def parsed(text: str, platforms: PlatformProperties | None = None) -> GuestDefin
 
 
 def tags_in(text: str) -> tuple[str, ...]:
-    """Return the tags in an option `tags`."""
+    """Return the tags in the value of the option `tags`."""
     return tuple(tag for tag in re.split(r"[;,\s]+", text)[:100] if tag)
 
 
 def class_of(tags: Sequence[str]) -> str:
-    """Return the service class of the last class tag; empty: none."""
+    """Return the service class of the last class tag; an empty string if there is none."""
     return next((tag.removeprefix(_CLASS_TAG) for tag in reversed(tags) if tag.startswith(_CLASS_TAG)), "")
 
 
@@ -149,7 +150,7 @@ def current_mib(text: str) -> int | None:
 
 
 def whole(text: str, most: int) -> int | None:
-    """Return a number up to `most`. None: invalid."""
+    """Return a number up to `most`; None if invalid."""
     return int(text) if text.isascii() and text.isdigit() and len(text) < 20 and int(text) <= most else None
 
 
@@ -160,7 +161,7 @@ class ProxmoxLaunches:
     """`LaunchReader` for guests of Proxmox VE."""
 
     def read(self, description: str, identity: str) -> LaunchedGuest | None:
-        """Return the guest of a definition. It starts with all its memory."""
+        """Return the guest of a definition. The guest starts with all its memory."""
         if not (identity.isascii() and identity.isdigit()) or description.lstrip().startswith("<"):
             return None
         definition, options = parsed(description), options_in(description).by_name
@@ -179,11 +180,11 @@ class ProxmoxLaunches:
 
 
 _Stamped: TypeAlias = dict[str, tuple[tuple[int, int, int], GuestDefinition | None]]
-"""By VMID, with a stamp of the file."""
+"""Definitions with a stamp of the file, keyed by VMID."""
 
 
 class Definitions:
-    """Definitions of a node's guests; changed files are read again. Not thread-safe.
+    """Definitions of a node's guests. mom reads changed files again. Not thread-safe.
 
     :param root: folder of the host's files
     :param folder: such as /etc/pve/qemu-server
@@ -198,7 +199,7 @@ class Definitions:
         self._stamped: _Stamped = {}
 
     def read(self, monitors: Iterable[str]) -> dict[str, ProxmoxGuest]:
-        """Return Proxmox VE's guests by monitor."""
+        """Return Proxmox VE's guests, keyed by monitor."""
         # Other platform plugins may return other properties.
         before: _Stamped = {} if self._platforms.have_changed() else self._stamped
         self._stamped = {}
@@ -228,6 +229,6 @@ class Definitions:
         return stamped[1]
 
     def daemon_runs(self) -> bool:
-        """Return whether pvestatd runs."""
+        """Return whether pvestatd is running."""
         number = read_kernel_file(self._daemon, 32).strip()
         return number.isdigit() and len(number) < 10 and _DAEMON.encode() in read_kernel_file(f"{self._proc}/{int(number)}/cmdline", 4096)

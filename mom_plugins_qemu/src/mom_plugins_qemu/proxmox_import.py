@@ -24,11 +24,11 @@ from mom_plugins_qemu.proxmox import (
 def import_proxmox(texts: Mapping[str, str]) -> Imported:
     """Convert guest files to mom's section `guests`.
 
-    :param texts: by path
+    :param texts: mapping from path to text
     :raises ConfigError: with all errors of all files
     """
     imported = Imported(
-        "Made by `mom config import --from proxmox`. On the node itself, the plugin qemu also reads the guests' files, and these "
+        "Made by `mom config import --from proxmox`. On the node itself, the qemu plugin also reads the guests' files, and these "
         "guarantees override theirs. On another host, give the guests the same names. "
         "Proxmox VE takes memory from guests while more than 80 % of the host's memory is used; mom's default policy decides according "
         "to the available memory that the kernel reports."
@@ -54,7 +54,7 @@ def import_proxmox(texts: Mapping[str, str]) -> Imported:
         shares_text = ", ".join(f"{name} {share} ({share / ORDINARY_SHARES:g})" for name, share in shares.items())
         imported.notes.append(
             f"shares: {printable(shares_text, 1000)}: in brackets, the cost of taking memory from the guest (reclaim_cost; 1: normal). "
-            "On the node itself, the plugin qemu reads it from the guests' files; on another host, set it in a class of the plugin sla"
+            "On the node itself, the qemu plugin reads it from the guests' files; on another host, set it in a class of the sla plugin"
         )
     return imported
 
@@ -89,7 +89,7 @@ def _guest(
     section = imported.guests.setdefault(pattern, ImportedSection())
     section.why.append(file)
     if "balloon" in options and balloon == 0:
-        promised, reason = memory, f"memory: {memory}, balloon: 0: no balloon, so all of it"
+        promised, reason = memory, f"memory: {memory}, balloon: 0: no balloon, so all memory is guaranteed"
     elif balloon < memory:
         promised, reason = balloon, f"balloon: {balloon}, of memory: {memory}"
     else:

@@ -20,7 +20,7 @@ _STATUS_LINE: Final = re.compile(rb"^(HugetlbPages|VmLck):\s*(\d+) kB", re.MULTI
 
 
 class Identity(NamedTuple):
-    """Guest's name and UUID (empty: unknown), agent channels as (name, socket), and whether QEMU has a monitor."""
+    """Guest's name and UUID (empty if unknown), agent channels as (name, socket), and whether QEMU has a monitor."""
 
     name: str = ""
     uuid: str = ""
@@ -29,7 +29,7 @@ class Identity(NamedTuple):
 
 
 def identity_of(proc: Path, pid: int) -> Identity:
-    """Return the guest that a process runs. Empty: unreadable, or no QEMU."""
+    """Return the guest that a process runs. Its identity is empty if the process is unreadable or not QEMU."""
     return identity_in(read_kernel_file(f"{proc}/{pid}/cmdline", _COMMAND_BYTES)) if pid > 0 else Identity()
 
 
@@ -65,7 +65,7 @@ def identity_in(command: bytes) -> Identity:
 
 
 def _options_of(text: str, first: str) -> dict[str, str]:
-    """Split `web,debug-threads=on`; `,,` is a comma in a value."""
+    """Split a string such as `web,debug-threads=on`; `,,` is a comma in a value."""
     options = {}
     for number, part in enumerate(_parts(text)):
         key, equals, value = part.partition("=")
@@ -81,7 +81,7 @@ def _parts(text: str) -> list[str]:
 
 
 def canonical(text: str) -> str:
-    """Return a UUID in its usual form; empty for other text and for zeros."""
+    """Return a UUID in its usual form; empty for other strings and for zeros."""
     try:
         uuid = UUID(text)
     except ValueError:

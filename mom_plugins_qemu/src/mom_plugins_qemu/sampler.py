@@ -1,4 +1,4 @@
-"""Visits all QEMU monitors in rounds, and keeps the resulting guests."""
+"""Queries to all QEMU monitors in rounds, and the resulting guests."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ from mom_plugins_qemu.visits import Failure, Visit, prepared, visit_all
 from mom_plugins_qemu.wire import Answer, FalseAnswer, Question, Refusal, WireError
 
 _DESCRIBE_AGAIN_SECONDS: Final = 150.0
-"""Descriptions are read again after this to twice this."""
+"""mom reads descriptions again after this time to twice this time."""
 
 _DOUBT_SECONDS: Final = 10.0
-"""Figures that contradict an older description start a new reading."""
+"""Statistics that contradict a description older than this make mom read the description again."""
 
 _MOST_ROUNDS: Final = 3
-"""Rounds in one cycle: description, statistics, and one more if another client was served."""
+"""Most rounds in one cycle: for the description, for statistics, and another if a monitor served another client."""
 
-_SEE_PROCESSES: Final = "run mom as root, where it can see the host's processes; or restart the guest"
+_SEE_PROCESSES: Final = "run mom as root, because root can see the host's processes; or restart the guest"
 
 LIES: Final = "its monitor says that"
 """Prefix of failures for impossible answers."""
@@ -40,12 +40,12 @@ LIES: Final = "its monitor says that"
 _DESCRIBING: Final = prepared(DESCRIBING)
 
 _Visits: TypeAlias = "list[tuple[Visit, MonitoredGuest | None]]"
-"""Visits with the known guest of that monitor; None: unknown."""
+"""Visits with the known guest of that monitor; None if unknown."""
 
 
 @dataclass(frozen=True, slots=True)
 class QemuHypervisorSettings:
-    """Settings of `QemuHypervisor`. `stale_after` in seconds; None: depends on each guest's period."""
+    """Settings of `QemuHypervisor`. `stale_after` is in seconds; None if it depends on each guest's period."""
 
     sockets: Sequence[str] = ()
     stale_after: float | None = None
@@ -57,7 +57,7 @@ class QemuHypervisorSettings:
 
 
 class Sampler(SeenGuests[MonitoredGuest]):
-    """Monitors and the guests behind them. For several threads; one at a time visits monitors, for a second at most."""
+    """Monitors and the guests behind them. Thread-safe: one thread at a time queries monitors, for a second at most."""
 
     def __init__(self, settings: QemuHypervisorSettings, context: PluginContext, wall: Callable[[], float] = time.time) -> None:
         self._proc = context.root / "proc"
@@ -71,11 +71,11 @@ class Sampler(SeenGuests[MonitoredGuest]):
         self._ask_again_at = 0.0
         self._longest_stay = 0.0
         self._search_at: dict[str, float] = {}
-        """Monotonic time of the next search for a full monitor's listener, by path."""
+        """Mapping from the path of a full monitor to the monotonic time of the next search for its listener."""
         self._incomplete: HypervisorError | None = None
         """Why the current sample cannot list all guests."""
         self._visited: set[str] = set()
-        """Existing monitors that were visited at least once."""
+        """Existing monitors that mom has queried at least once."""
         self._definitions: Definitions | None = None
         if settings.definitions is not None:
             self._definitions = Definitions(context.root, settings.definitions, PlatformProperties(context))
@@ -86,13 +86,13 @@ class Sampler(SeenGuests[MonitoredGuest]):
         self.duplicates: Mapping[str, str] = {}
         """See `GuestIndex`."""
         self.foreign: dict[str, str] = {}
-        """Other users' monitors in the last sample: user by path."""
+        """Mapping from path to user, for other users' monitors in the last sample."""
         self.proxmox_resizes = False
 
     # --- one sample --------------------------------------------------------------------------------------------------------------
 
     def _look(self) -> None:
-        """Raise `HypervisorError` for an unknown guest, which must not count as ended."""
+        """Query all monitors. Raise `HypervisorError` for an unknown guest, which must not count as stopped."""
         now = self._monotonic()
         self._incomplete = None
         self.foreign = {}
@@ -109,7 +109,7 @@ class Sampler(SeenGuests[MonitoredGuest]):
             self._index()
 
     def garbled(self) -> Mapping[str, str]:
-        """Return why monitors' answers are invalid or impossible, by guest id."""
+        """Return why monitors' answers are invalid or impossible, keyed by guest id."""
         return {guest.id: guest.failure for guest in self.seen() if guest.failure.startswith((Failure.GARBLED, LIES))}
 
     def _run_rounds(self, due: _Visits, first: int) -> None:
@@ -120,7 +120,7 @@ class Sampler(SeenGuests[MonitoredGuest]):
                     due = self._take_round(due, attempt)
 
     def _ask_again(self) -> None:
-        """Repeat visits: a restore at mom's end has no next cycle."""
+        """Repeat failed queries: a restore before mom exits has no next cycle."""
         with self._looking:
             now = self._monotonic()
             if now < self._ask_again_at:
@@ -155,9 +155,9 @@ class Sampler(SeenGuests[MonitoredGuest]):
         return guest.visit(_DESCRIBING if outdated else guest.cycle_questions)
 
     def _take_round(self, visits: _Visits, attempt: int) -> _Visits:
-        """Call with the lock held."""
+        """Process a round's answers, with the lock held. Return the next round's visits."""
         self._find_listeners(visit for visit, guest in visits if guest is None)
-        # Recognize all first: a guest without a UUID gets its id from all monitors of its process.
+        # Recognize all guests first: a guest without a UUID gets its id from all monitors of its process.
         recognized = [(visit, self._recognize(visit, guest)) for visit, guest in visits]
         now = self._monotonic()
         last = attempt == _MOST_ROUNDS - 1
@@ -171,7 +171,7 @@ class Sampler(SeenGuests[MonitoredGuest]):
         return following
 
     def _take_visit(self, guest: MonitoredGuest, visit: Visit, *, first: bool, last: bool) -> bool:
-        """Return whether another visit must follow; with the lock held."""
+        """Process a visit's answers, with the lock held. Return whether another visit must follow."""
         if visit.failure is not Failure.LEFT:
             guest.turn_at = self._monotonic()
         try:
@@ -221,14 +221,14 @@ class Sampler(SeenGuests[MonitoredGuest]):
             hint = root_cure() if visit.failure is Failure.DENIED else _SEE_PROCESSES
             self._incomplete = PermissionDenied(f"{printable(visit.path)}: {visit.failure}", hint=hint)
         if visit.failure is Failure.LEFT and visit.path not in self._visited:
-            self._incomplete = self._incomplete or HypervisorError("mom has not asked all monitors yet")
+            self._incomplete = self._incomplete or HypervisorError("mom has not queried all monitors yet")
         if visit.failure is Failure.FOREIGN:
             self.foreign[visit.path] = visit.why
         if visit.failure not in {Failure.OCCUPIED, Failure.ABSENT}:
             self._log.debug("%s: %s: %s", visit.path, visit.failure, visit.why)
 
     def _find_listeners(self, visits: Iterable[Visit]) -> None:
-        """Guests behind full monitors must not count as ended."""
+        """Find the processes that listen on full monitors: their guests must not count as stopped."""
         now = self._monotonic()
         self._search_at = {path: at for path, at in self._search_at.items() if now < at}
         full = [visit for visit in visits if visit.failure is Failure.OCCUPIED and not visit.process and visit.path not in self._search_at]
@@ -296,7 +296,7 @@ class Sampler(SeenGuests[MonitoredGuest]):
         too_large = self._why_too_large(guest, guest.fields.get("balloon_max"), guest.size)
         if (too_large or guest.contradicts(look.record)) and now - guest.described_at > _DOUBT_SECONDS:
             self._update(guest, {})
-            guest.reading, guest.description = before, None  # figures are impossible only compared with a fresh description
+            guest.reading, guest.description = before, None  # statistics are impossible only compared with a fresh description
             return
         if too_large:
             raise FalseAnswer(too_large)
@@ -338,7 +338,7 @@ class Sampler(SeenGuests[MonitoredGuest]):
         self._visit([visit])
         if visit.answers is None:
             if visit.failure in {Failure.ABSENT, Failure.STRANGER} and not self._is_alive(guest):
-                raise GuestGone(f"{doing}: the guest has ended")
+                raise GuestGone(f"{doing}: the guest has stopped")
             if visit.failure is Failure.DENIED:
                 raise PermissionDenied(f"{doing}: {visit.failure}", hint=root_cure())
             raise GuestBusy(f"{doing}: {visit.failure}")
@@ -349,7 +349,7 @@ class Sampler(SeenGuests[MonitoredGuest]):
         return answer
 
     def _visit(self, visits: Sequence[Visit]) -> None:
-        """One thread at a time: two connections of mom would wait for each other."""
+        """Make visits, one thread at a time: two connections of mom would wait for each other."""
         if visits:
             with self._visiting:
                 visit_all(visits, self._monotonic, self._settings.users)
@@ -357,7 +357,7 @@ class Sampler(SeenGuests[MonitoredGuest]):
                 self._longest_stay = max(self._longest_stay, longest)
 
     def longest_stay(self) -> float:
-        """Return the longest time at a monitor in seconds since the last call."""
+        """Return for how many seconds mom occupied a monitor at most, since the last call."""
         with self._visiting:
             longest, self._longest_stay = self._longest_stay, 0.0
         return longest

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Final
 
 MOVED_AWAY: Final = "postmigrate"
-"""The guest now runs in another QEMU, perhaps on this host."""
+"""The guest is now running in another QEMU, perhaps on this host."""
 
 COMING: Final = "inmigrate"
-"""The guest waits for another QEMU's memory."""
+"""The guest is waiting for another QEMU's memory."""
 
 _STATES: Final = {
     "running": ("running", ""),
@@ -28,7 +28,7 @@ _STATES: Final = {
     "debug": ("paused", "the guest is paused, by a debugger"),
     "colo": ("paused", "the guest is being mirrored"),
 }
-"""By QEMU's RunState: name for people, and why it forbids changes (empty: it allows them)."""
+"""Mapping from QEMU's RunState to a name for people, and why the state forbids changes (empty if it allows them)."""
 
 _MIGRATING: Final = frozenset(
     {"setup", "active", "pre-switchover", "device", "wait-unplug", "cancelling", "postcopy-active", "postcopy-paused", "postcopy-recover"}
@@ -42,9 +42,9 @@ def state_name(status: str) -> str:
 
 
 def why_left_alone(status: str, migration: str) -> str:
-    """Return why this state forbids changes; empty: it allows them.
+    """Return why this state forbids changes; an empty string if it allows them.
 
-    :param migration: status of the last migration; empty: none
+    :param migration: status of the last migration; empty if there was none
     """
     state = _STATES.get(status)
     if state is None:

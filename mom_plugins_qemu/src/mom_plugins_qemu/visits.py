@@ -1,7 +1,7 @@
-"""Visits many monitors at once from one thread.
+"""Queries to many monitors at once, from one thread.
 
 A monitor serves one client at a time, and others wait. So mom sends nothing before QEMU's greeting, and disconnects after a few
-milliseconds. If QEMU is slow, mom returns for the rest.
+milliseconds. If QEMU is slow, mom reconnects for the other answers.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from mom_plugins_qemu.monitors import listens
 from mom_plugins_qemu.wire import Answer, Conversation, Question, WireError, request
 
 _GREETING_SECONDS: Final = 0.25
-"""Longest wait in the backlog."""
+"""Longest wait in a socket's backlog."""
 
 _STAY_SECONDS: Final = 0.05
-"""Longest stay at a monitor: other clients should wait 100 ms at most."""
+"""Longest time that mom occupies a monitor: other clients should wait 100 ms at most."""
 
 HOLD_SECONDS: Final = 0.4
 """Longest time for all answers of one monitor, from the first connection."""
@@ -36,7 +36,7 @@ _ROUND_SECONDS: Final = 0.9
 """Longest time of a round. The remaining monitors are first in the next cycle."""
 
 _MOST_OPEN: Final = 64
-"""Connections at a time: 744 of 1,000 busy test monitors answered in a round, and 343 with 256 connections (benchmarks/qemu)."""
+"""Most connections at a time: 744 of 1,000 busy test monitors answered in a round, and 343 with 256 connections (benchmarks/qemu)."""
 
 _SWEEP_SECONDS: Final = 0.01
 """Pause between checks for timeouts."""
@@ -45,11 +45,11 @@ _READ_BYTES: Final = 64 << 10
 
 
 class Failure(StrEnum):
-    """Reason why a visit brought no answers."""
+    """Reason why a query was not answered."""
 
     ABSENT = "nothing listens on its monitor's socket"
     DENIED = "mom's user has no permission to connect to its monitor"
-    OCCUPIED = "its monitor is used by another client, or hangs"
+    OCCUPIED = "its monitor is used by another client, or has hung"
     LATE = "its monitor did not answer in time"
     GARBLED = "its monitor does not speak QMP"
     FOREIGN = "another user's process listens on its monitor's socket"
@@ -61,9 +61,9 @@ class Failure(StrEnum):
 
 @dataclass(slots=True, eq=False)
 class Visit:
-    """Visit to a monitor: questions before it, and `answers` or a `failure` after it.
+    """Connection to a monitor, with the queries to send, and then `answers` or a `failure`.
 
-    `expected` is the only process to ask, `started` its start in clock ticks, and `process` the listening process; 0: unknown.
+    `expected` is the only process to query, `started` its start in clock ticks, and `process` the listening process; 0 if unknown.
     """
 
     path: str
@@ -80,18 +80,18 @@ class Visit:
     _kept: list[Answer] = field(default_factory=list)
 
     def conversation(self) -> Conversation:
-        """Return a conversation for the unanswered questions."""
+        """Return a conversation for the unanswered queries."""
         return Conversation(self.questions[1] - len(self._kept), len(self._kept))
 
     def to_send(self) -> bytes:
-        """Return these questions as bytes."""
+        """Return the unanswered queries as bytes."""
         if not self._kept:
             return self.questions[0]
         begin, *questions = self.questions[0].splitlines(keepends=True)
         return b"".join((begin, *questions[len(self._kept) :]))
 
     def keep(self, answers: Sequence[Answer]) -> None:
-        """Keep these answers. The others must come from the same process."""
+        """Keep these answers. The other answers must come from the same process."""
         self._kept += answers
         self.expected = self.process
 
@@ -100,18 +100,18 @@ class Visit:
         self.answers = [*self._kept, *answers]
 
     def fail(self, failure: Failure, why: str = "") -> None:
-        """Note a failure."""
+        """Record a failure."""
         self.failure, self.why = failure, why
 
 
 def prepared(questions: Sequence[Question]) -> tuple[bytes, int]:
-    """Return questions as bytes, with their number, for any number of visits."""
+    """Return queries as bytes, and the number of queries. Any number of visits can use them."""
     return request(questions), len(questions)
 
 
 @dataclass(slots=True, eq=False)
 class _Open:
-    """Other clients wait from `greeted` on."""
+    """Open connection. Other clients wait from `greeted` on."""
 
     visit: Visit
     sock: socket.socket
@@ -127,9 +127,9 @@ class _Open:
 
 
 def visit_all(visits: Iterable[Visit], monotonic: Callable[[], float] = time.monotonic, users: Set[int] | None = None) -> None:
-    """Make these visits. They start in this order, and many run at the same time.
+    """Make these visits. They start in this order, and many are in progress at the same time.
 
-    :param users: ids of the users whose QEMU processes mom may query; None: all users
+    :param users: ids of the users whose QEMU processes mom may query; None for all users
     """
     waiting = deque(visits)
     away: list[tuple[Visit, float]] = []
@@ -177,7 +177,7 @@ def visit_all(visits: Iterable[Visit], monotonic: Callable[[], float] = time.mon
 
 
 def _connected(visit: Visit, users: Set[int] | None) -> socket.socket | None:
-    """None: the visit has failed; `OCCUPIED`: the backlog is full."""
+    """Return a connected socket; None if that failed. `OCCUPIED` means that the backlog is full."""
     try:
         sock = connect_to_guest(visit.path)
     except (OSError, ValueError) as error:  # ValueError: a zero byte in the path
@@ -186,7 +186,7 @@ def _connected(visit: Visit, users: Set[int] | None) -> socket.socket | None:
         return None
     peer = PeerCredentials.of(sock)
     if users is not None and peer.user not in users:
-        visit.fail(Failure.FOREIGN, f"it belongs to user {peer.user}")
+        visit.fail(Failure.FOREIGN, f"the socket belongs to user {peer.user}")
         sock.close()
         return None
     failure = _who_listens(sock, peer, visit)
@@ -202,11 +202,11 @@ def _connected(visit: Visit, users: Set[int] | None) -> socket.socket | None:
 
 
 _SO_PEERPIDFD: Final = 77
-"""Linux 6.5: pidfd of the peer. Python's socket module has no name for it yet."""
+"""Socket option of Linux 6.5: pidfd of the peer. Python's socket module has no name for it yet."""
 
 
 def _who_listens(sock: socket.socket, peer: PeerCredentials, visit: Visit) -> Failure | None:
-    """Return why the peer is not the process that called listen(), or None. Its pid may be reused.
+    """Return why the peer is not the process that called listen(), or None. The pid may be reused.
 
     Before Linux 6.5, there are no pidfds of peers. Then the process must have the same user, or have been root, and be older than the
     socket's file or have the socket open. A known listener's file age is not checked, because it depends on the wall clock.
@@ -221,7 +221,7 @@ def _who_listens(sock: socket.socket, peer: PeerCredentials, visit: Visit) -> Fa
             os.close(handle)
     except OSError as error:
         if error.errno not in {errno.ENOPROTOOPT, errno.EINVAL}:
-            return _CONNECTING.get(error.errno or 0, Failure.STRANGER)  # usually it has ended
+            return _CONNECTING.get(error.errno or 0, Failure.STRANGER)  # usually the process has exited
     else:
         return None if f"\nPid:\t{peer.process}\n".encode() in info else Failure.STRANGER
     try:
@@ -263,21 +263,21 @@ def _over(connected: _Open, monotonic: Callable[[], float]) -> bool:
             return True
         if conversation.feed(data):
             if not connected.greeted:
-                raise WireError("answers came before the questions")
+                raise WireError("answers came before the queries")
             visit.finish(conversation.result())
             return True
         if conversation.greeted and not connected.greeted:
             connected.greeted = monotonic()
             questions = visit.to_send()
             if connected.sock.send(questions) != len(questions):
-                visit.fail(Failure.LATE, "it does not accept the questions")
+                visit.fail(Failure.LATE, "it does not accept the queries")
                 return True
     except WireError as error:
         visit.fail(Failure.GARBLED, str(error))
         return True
     except BlockingIOError:
         return False
-    except OSError as error:  # QEMU has ended, or the previous client closed the monitor
+    except OSError as error:  # QEMU has exited, or the previous client closed the monitor
         visit.fail(Failure.LATE if conversation.greeted else Failure.OCCUPIED, str(error))
         return True
     return False

@@ -1,6 +1,6 @@
 """QEMU's monitor protocol (QMP), with limits for any answer.
 
-Four questions take 0.05 ms of CPU time, and 1.2 ms with qemu.qmp (benchmarks/qemu).
+Four queries take 0.05 ms of CPU time; with the library qemu.qmp they take 1.2 ms (benchmarks/qemu).
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple, NoReturn, TypeAlias
 
 MOST_BYTES: Final = 1 << 20
-"""Limit for one visit: four times the answers of a guest with 256 CPUs and 64 disks."""
+"""Most bytes of one conversation: four times the answers of a guest with 256 CPUs and 64 disks."""
 
 
 class WireError(Exception):
-    """Invalid answer; the text describes it."""
+    """Invalid answer; the message describes the fault."""
 
 
 class FalseAnswer(WireError):
@@ -29,7 +29,7 @@ class Question(NamedTuple):
 
 
 class Refusal(NamedTuple):
-    """QEMU's error: class, such as `DeviceNotFound`, and text."""
+    """QEMU's error: class, such as `DeviceNotFound`, and message."""
 
     kind: str
     text: str
@@ -51,7 +51,7 @@ def request(questions: Sequence[Question]) -> bytes:
 
 
 class Conversation:
-    """Bytes of one visit: a greeting, and one answer for each question.
+    """Bytes of one visit: a greeting, and one answer for each query.
 
     :param before: number of answers in earlier conversations
     """
@@ -67,7 +67,7 @@ class Conversation:
         self._bytes = 0
 
     def feed(self, data: bytes) -> bool:
-        """Add received bytes, and return whether all answers are complete. Raise `WireError`."""
+        """Add received bytes, and return whether all answers are complete. Raise `WireError` if they are invalid."""
         self._bytes += len(data)
         if self._bytes > MOST_BYTES:
             raise WireError(f"it sent more than {MOST_BYTES >> 10} KiB")
@@ -83,7 +83,7 @@ class Conversation:
 
     @property
     def _next(self) -> int:
-        """0 is the command that begins each conversation."""
+        """Number of the next answer; 0 answers the command that begins each conversation."""
         return len(self.answers) + self._before if self.answers else 0
 
     def _take(self, content: Mapping[str, Any]) -> None:
@@ -94,7 +94,7 @@ class Conversation:
         elif "event" in content:
             return
         elif content.get("id") != self._next or type(content["id"]) is not int or len(self.answers) == self._expected:
-            raise WireError("an answer came without a question")
+            raise WireError("an answer came without a query")
         elif "return" in content:
             self.answers.append(content["return"])
         else:
@@ -105,7 +105,7 @@ class Conversation:
 
 
 def message(line: bytes) -> Mapping[str, Any]:
-    """Return the message in a line. Raise `WireError`."""
+    """Return the message in a line. Raise `WireError` if it is invalid."""
     try:
         text = line.decode()
         content, end = _DECODER.raw_decode(text)
