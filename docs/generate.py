@@ -206,8 +206,8 @@ def _api() -> str:
         parts.append(f"### {name}\n\n{_first_sentence(kind.get('description', ''))}\n\n{', '.join(members)}")
     return _page(
         "The API of the control socket",
-        "The plugin `http` answers on a unix socket (`curl --unix-socket /run/mom/mom.sock http://mom/v1/report`), and with TLS. "
-        "Absent fields and null are unknown. A refusal is a [Problem](#problem), with the cure in `hint`.",
+        "The `http` plugin answers on a unix socket (`curl --unix-socket /run/mom/mom.sock http://mom/v1/report`), and with TLS. "
+        "Absent fields and null are unknown. A refusal is a [Problem](#problem), with advice in `hint`.",
         parts,
     )
 
@@ -238,7 +238,7 @@ def _shape(schema: Mapping[str, Any]) -> str:
     if kind == "array":
         return f"list of {_shape(schema['items'])}" if "items" in schema else "list"
     if kind == "object" and isinstance(inner := schema.get("additionalProperties"), Mapping):
-        return f"by name: {_shape(inner)}"
+        return f"mapping from names to {_shape(inner)}"
     unit = f", {schema['x-unit']}" if "x-unit" in schema else ""
     return f"{kind}{unit}"
 
@@ -260,14 +260,14 @@ def _metrics(plugins: Mapping[str, LoadedPlugin]) -> str:
     ]
     of_fields = ("metric", "type", "field", "what it says")
     parts = (
-        "Prometheus needs the setting `tcp` of the plugin `http`. `packaging/prometheus` has scrape settings and alert rules, "
+        "Prometheus needs the setting `tcp` of the `http` plugin. `packaging/prometheus` has scrape settings and alert rules, "
         "`packaging/grafana` a dashboard. An unknown value has no sample: a missing metric is never 0.",
         "## Of mom, and of all guests together\n\n" + _table(("metric", "type", "labels", "what it says"), _own_metrics()),
         "`mom_guests_guaranteed_bytes` sums `mom_guest_guaranteed_bytes` over all guests, also those without their own metrics. "
         "`mom_guests_promised_bytes` is larger only if the host cannot keep all promises.",
         "## Of each guest\n\n"
         "The label `domain` is the guest's name, as in libvirt's exporters. A second guest of the same name has its id after the name. "
-        "`metrics_guests` and `metrics_leave_out` of the plugin `http` select guests.\n\n" + _table(of_fields, guest),
+        "`metrics_guests` and `metrics_leave_out` of the `http` plugin select guests.\n\n" + _table(of_fields, guest),
         "## Of the host\n\n"
         "`mom_host_*` has every number that an enabled plugin declares for the host; [fields.md](fields.md) describes them. A plugin marks "
         "counters with `FieldSpec(…, metric=Metric.COUNTER)`, and excludes fields with `Metric.NONE`.\n\n"
@@ -310,8 +310,8 @@ def _controls(plugins: Mapping[str, LoadedPlugin]) -> str:
     return _page(
         "Controls",
         'Policies set controls: `(Host.Control "ksm_run" 1)`, `(guest.Control "vcpu_pins" "0-3")`. The field has the present value. While '
-        "it is unknown, mom does not set the control. Only plugins and Python policies set controls of unit list; `io_tune` also has "
-        "setters of a guest's disks.",
+        "that value is unknown, mom does not set the control. Only plugins and Python policies set controls whose unit is list; `io_tune` "
+        "also has setters of a guest's disks.",
         [_table(("control", "scope", "unit", "bounds", "plugin", "field", "what it does"), sorted(rows))],
     )
 
@@ -364,7 +364,7 @@ def _settings(plugins: Mapping[str, LoadedPlugin]) -> str:
         for row in _setting_rows(loaded.guest_settings_class)
     ]
     parts.append(
-        "## `guests:`\n\nBelow a pattern of guest names, such as `db-*`, or of a [guest property](guests.md#properties-of-its-platform), "
+        "## `guests:`\n\nWrite these settings under a pattern of guest names, such as `db-*`, or of a [guest property](guests.md#properties-of-its-platform), "
         "such as `flavor=m1.*`. If several patterns match, later ones win.\n\n"
         + _table(("setting", "type", "default", "plugin", "what it does"), guests)
     )
@@ -441,7 +441,7 @@ def _words() -> str:
         ]),
         "## Predefined variables\n\n" + _table(head, [
             ("`Host`", "", "the host"),
-            ("`Guests`", "", "all guests with data, by name"),
+            ("`Guests`", "", "all guests with data, in the order of their names"),
             *((f"`{name}`", _count(word.counted), word.meaning) for name, word in CALLABLES.items()),
         ]),
         "## Methods of `Host` and of guests\n\n" + _table(head, methods),
@@ -640,14 +640,14 @@ def _cli() -> str:
         if point.dist is not None and point.dist.name.startswith("mom-"):
             brought.setdefault(point.dist.name, []).append(f"`mom {point.name.replace('.', ' ')}`")
     rows = [(f"`{distribution}`", ", ".join(names)) for distribution, names in sorted(brought.items())]
-    parts = ["## Packages and their verbs\n\n" + _table(("package", "verbs"), rows)]
+    parts = ["## Packages and their subcommands\n\n" + _table(("package", "subcommands"), rows)]
     commands = [
         (f"`{path}`", summary, " ".join(f"`{name}`" for name in options)) for path, summary, options in _commands(frame.mom, "mom", None)
     ]
     parts.append("## All commands\n\n" + _table(("command", "what it does", "arguments and options"), commands))
     return _page(
         "Command line",
-        "`mom VERB --help` explains each option. Every reading verb has `--json`. Exit codes: 0 success, 1 the answer is no, 2 an "
+        "`mom SUBCOMMAND --help` explains each option. Every reading subcommand has `--json`. Exit codes: 0 success, 1 the answer is no, 2 an "
         "invalid command line or configuration. The configuration is `/etc/mom/mom.yaml` unless `-c FILE` or `$MOM_CONFIG` names another.",
         parts,
     )
