@@ -364,8 +364,8 @@ def _settings(plugins: Mapping[str, LoadedPlugin]) -> str:
         for row in _setting_rows(loaded.guest_settings_class)
     ]
     parts.append(
-        "## `guests:`\n\nWrite these settings under a pattern of guest names, such as `db-*`, or of a [guest property](guests.md#properties-of-its-platform), "
-        "such as `flavor=m1.*`. If several patterns match, later ones win.\n\n"
+        "## `guests:`\n\nWrite these settings under a pattern of guest names, such as `db-*`, or of a "
+        "[guest property](guests.md#properties-of-its-platform), such as `flavor=m1.*`. If several patterns match, later ones win.\n\n"
         + _table(("setting", "type", "default", "plugin", "what it does"), guests)
     )
     return _page(
@@ -647,8 +647,8 @@ def _cli() -> str:
     parts.append("## All commands\n\n" + _table(("command", "what it does", "arguments and options"), commands))
     return _page(
         "Command line",
-        "`mom SUBCOMMAND --help` explains each option. Every reading subcommand has `--json`. Exit codes: 0 success, 1 the answer is no, 2 an "
-        "invalid command line or configuration. The configuration is `/etc/mom/mom.yaml` unless `-c FILE` or `$MOM_CONFIG` names another.",
+        "`mom SUBCOMMAND --help` explains each option. Every reading subcommand has `--json`. Exit codes: 0 success, 1 the answer is no, "
+        "2 an invalid command line or configuration. The configuration is `/etc/mom/mom.yaml` unless `-c FILE` or `$MOM_CONFIG` names another.",
         parts,
     )
 
