@@ -648,7 +648,8 @@ def _cli() -> str:
     return _page(
         "Command line",
         "`mom SUBCOMMAND --help` explains each option. Every reading subcommand has `--json`. Exit codes: 0 success, 1 the answer is no, "
-        "2 an invalid command line or configuration. The configuration is `/etc/mom/mom.yaml` unless `-c FILE` or `$MOM_CONFIG` names another.",
+        "2 an invalid command line or configuration. The configuration is `/etc/mom/mom.yaml` unless `-c FILE` "
+        "or `$MOM_CONFIG` names another.",
         parts,
     )
 
