@@ -6,7 +6,7 @@ from typing import Any, Final
 import pytest
 from cgroup_fake import MIB, Bench, Cycle
 
-from mom_core import Host, Status
+from mom_core import Entity, Host, Status, Value
 from mom_devkit import put_back
 from mom_plugins_host.credit.control import CREDIT, DELAY
 
@@ -39,19 +39,26 @@ def limit(bench: Bench, name: str) -> float | None:
     return None if text == "max" else int(text) >> 10
 
 
+def cycle(bench: Bench, *wanted: tuple[Entity, str, Value]) -> Cycle:
+    """One cycle, and a look after it, as the thread does."""
+    ended = bench.cycle(*wanted)
+    bench.plugin._credit.limiter.look()
+    return ended
+
+
 def short(bench: Bench, **guests: float) -> Cycle:
     """Let guests with so many KiB live until the host is short: 600 MiB are left."""
     for name, kib in guests.items():
         bench.add(name, int(kib))
-    bench.cycle()
+    cycle(bench)
     available(bench, 600 * MIB)
-    return bench.cycle()
+    return cycle(bench)
 
 
 def test_guests_have_no_limits_while_the_host_has_plenty(on_credit: Bench) -> None:
     on_credit.add("a", 500 * MIB)
-    outcome = on_credit.cycle().outcomes["a", CREDIT]
-    fields = on_credit.cycle().fields("a")
+    outcome = cycle(on_credit).outcomes["a", CREDIT]
+    fields = cycle(on_credit).fields("a")
     assert (outcome.status, outcome.before, outcome.after) == (Status.APPLIED, 0, 1)
     assert (fields[CREDIT], fields[MEMORY_HIGH], limit(on_credit, "a")) == (1, -1, None)
 
@@ -60,14 +67,14 @@ def test_limits_share_out_what_a_short_host_has_beyond_its_reserve(on_credit: Be
     short(on_credit, a=500 * MIB, b=900 * MIB)
     given = [(limit(on_credit, "a") or 0) - 500 * MIB, (limit(on_credit, "b") or 0) - 900 * MIB]
     assert given == [175 * MIB, 175 * MIB]  # of 400 MiB less an eighth
-    assert on_credit.cycle().fields("a")[MEMORY_HIGH] == 675 * MIB
+    assert cycle(on_credit).fields("a")[MEMORY_HIGH] == 675 * MIB
 
 
 def test_a_guest_that_reaches_its_limit_gets_more_from_what_others_do_not_use(on_credit: Bench) -> None:
     short(on_credit, a=500 * MIB, b=900 * MIB)
     holds(on_credit, "a", 675 * MIB)
     available(on_credit, 425 * MIB)
-    on_credit.plugin._credit.limiter.look()  # as the thread does when the kernel tells it
+    on_credit.plugin._credit.limiter.look()
     a, b = (limit(on_credit, name) or 0 for name in "ab")
     assert a - 675 * MIB > 10 * (b - 900 * MIB) > 0
     assert a - 675 * MIB + b - 900 * MIB <= 225 * MIB
@@ -76,10 +83,10 @@ def test_a_guest_that_reaches_its_limit_gets_more_from_what_others_do_not_use(on
 def test_limits_are_lifted_once_the_host_has_enough(on_credit: Bench) -> None:
     short(on_credit, a=500 * MIB)
     available(on_credit, 1.05 * HIGH)
-    on_credit.cycle()
+    cycle(on_credit)
     assert limit(on_credit, "a") is not None  # available memory varies
     available(on_credit, 1.2 * HIGH)
-    on_credit.cycle()
+    cycle(on_credit)
     assert limit(on_credit, "a") is None
 
 
@@ -90,7 +97,7 @@ def test_unknown_memory_of_the_host_lifts_limits(on_credit: Bench, unknown: str)
         on_credit.kernel.host("proc/meminfo", "MemTotal: 5 kB\n")
     else:
         on_credit.host = Host()
-    on_credit.cycle()
+    cycle(on_credit)
     assert limit(on_credit, "a") is None
 
 
@@ -100,12 +107,12 @@ def test_a_guest_for_which_nothing_is_left_is_reported(on_credit: Bench) -> None
     on_credit.host = Host(fields={**on_credit.host.fields, "mem_really_available": LOW})
     limiter = on_credit.plugin._credit.limiter
     limiter.monotonic = lambda: on_credit.clock
-    on_credit.cycle()
+    cycle(on_credit)
     on_credit.clock += 1.2
     limiter.look()
-    cycle = on_credit.cycle()
-    assert cycle.fields("a")[DELAY] == pytest.approx(6.2)
-    assert [problem.message for problem in cycle.problems] == ["held back for 6.2 s: the host has 200 MiB available"]
+    ended = cycle(on_credit)
+    assert ended.fields("a")[DELAY] == pytest.approx(6.2)
+    assert [problem.message for problem in ended.problems] == ["held back for 6.2 s: the host has 200 MiB available"]
 
 
 def test_a_stop_and_a_restore_after_a_crash_lift_limits(on_credit: Bench) -> None:
@@ -124,7 +131,7 @@ def test_the_next_mom_takes_over_what_a_crashed_one_has_limited(on_credit: Bench
     short(on_credit, a=500 * MIB)
     on_credit.fresh(credit=True)
     available(on_credit, 4 * HIGH)
-    assert on_credit.cycle().outcomes["a", CREDIT].after == 1
+    assert cycle(on_credit).outcomes["a", CREDIT].after == 1
     assert limit(on_credit, "a") is None
 
 
@@ -132,16 +139,16 @@ def test_a_limit_that_another_program_has_set_stays(on_credit: Bench) -> None:
     on_credit.add("a", 500 * MIB)
     on_credit.kernel.put(str(on_credit.kernel.folder(on_credit.path("a")) / "memory.high"), str(700 << 20))
     available(on_credit, 600 * MIB)
-    cycle = on_credit.cycle()
-    assert (cycle.fields("a").get(CREDIT), limit(on_credit, "a")) == (None, 700 * MIB)
-    assert [problem.message for problem in cycle.problems] == ["mom cannot limit the growth of a"]
+    ended = cycle(on_credit)
+    assert (ended.fields("a").get(CREDIT), limit(on_credit, "a")) == (None, 700 * MIB)
+    assert [problem.message for problem in ended.problems] == ["mom cannot limit the growth of a"]
 
 
 def test_a_guest_on_credit_gets_no_other_limit(on_credit: Bench) -> None:
     short(on_credit, a=500 * MIB)
     guest = next(guest.entity for guest in on_credit.hypervisor.guests())
-    assert on_credit.cycle((guest, MEMORY_HIGH, 900 * MIB)).reasons == ["the guest grows on credit: set memory_credit to 0 first"]
-    on_credit.cycle((guest, CREDIT, 0))
+    assert cycle(on_credit, (guest, MEMORY_HIGH, 900 * MIB)).reasons == ["the guest grows on credit: set memory_credit to 0 first"]
+    cycle(on_credit, (guest, CREDIT, 0))
     assert limit(on_credit, "a") is None
 
 
@@ -154,7 +161,7 @@ def test_a_guest_with_a_limit_of_its_own_is_not_on_credit(on_credit: Bench) -> N
 def test_limits_that_systemd_has_reset_are_set_again(on_credit: Bench) -> None:
     short(on_credit, a=500 * MIB)
     on_credit.kernel.put(str(on_credit.kernel.folder(on_credit.path("a")) / "memory.high"), "max")
-    on_credit.cycle()
+    cycle(on_credit)
     assert limit(on_credit, "a") is not None
 
 
@@ -162,4 +169,4 @@ def test_limits_that_systemd_has_reset_are_set_again(on_credit: Bench) -> None:
 def test_pods_and_guests_without_a_group_are_named(on_credit: Bench, group: str) -> None:
     settings: dict[str, Any] = {"group": group} if group else {"controllers": "cpu"}
     on_credit.add("a", 500 * MIB, **settings)
-    assert [problem.message for problem in on_credit.cycle().problems] == ["mom cannot limit the growth of a"]
+    assert [problem.message for problem in cycle(on_credit).problems] == ["mom cannot limit the growth of a"]

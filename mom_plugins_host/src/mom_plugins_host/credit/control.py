@@ -115,7 +115,7 @@ class GrowthCredit:
                 yield Decision(guest.entity, CREDIT, 1, "the setting `credit`", self._source)
 
     def update(self, snapshot: Snapshot, promised: Callable[[Guest], int]) -> None:
-        """Set limits by this cycle's figures. `promised` returns KiB, QEMU's own memory included."""
+        """Limit by this cycle's figures from now on. `promised` returns KiB, QEMU's own memory included."""
         host = snapshot.host
         total, high, low = (host.number(name) for name in ("mem_available", "mem_watermark_high", "mem_watermark_low"))
         if total is not None:
@@ -126,7 +126,8 @@ class GrowthCredit:
             for guest in guests
             if (held := guest.number(CURRENT)) is not None
         }
-        self.limiter.update(terms, high, low or 0.0)
+        unlimited = {guest.id for guest in guests if guest.number(MEMORY_HIGH) == NO_LIMIT}
+        self.limiter.update(terms, high, low or 0.0, unlimited)
 
     def refused(self, decisions: Iterable[Decision]) -> Iterator[Revision]:
         """Refuse other limits of guests on credit."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Container, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -68,18 +68,21 @@ class GrowthLimiter:
     _is_on: bool = False
     _looked_at: float = 0.0
 
-    def update(self, terms: Mapping[str, Borrower], high: float | None, reserve: float) -> None:
-        """Begin a cycle, and set all limits anew: systemd resets them when it reloads units.
+    def update(self, terms: Mapping[str, Borrower], high: float | None, reserve: float, unlimited: Container[str] = ()) -> None:
+        """Use a cycle's figures from the next look on.
 
-        :param terms: present size, promise and priority of each guest on credit. Other guests lose their limits
+        :param terms: size, promise and priority of each guest on credit. Other guests lose their limits
         :param high: KiB; with less available memory, limits are set. None: unknown
         :param reserve: KiB for the host itself
+        :param unlimited: guests without a limit in this cycle: systemd resets limits when it reloads units
         """
         with self._lock:
             self._high, self._reserve = high, reserve
             self.lift(self.limits().keys() - terms.keys())
-            self._lines = {name: _next_line(self._lines.get(name), now) for name, now in terms.items()}
-            self.look(renew=True)
+            before, self._lines = self._lines, {}
+            for name, now in terms.items():
+                line = self._lines[name] = _next_line(before.get(name), now)
+                line.limit = None if name in unlimited else line.limit
 
     def limits(self) -> dict[str, int]:
         """Return all present limits in KiB."""
@@ -96,8 +99,8 @@ class GrowthLimiter:
         with self._lock:
             return self._set(dict.fromkeys(self.limits() if names is None else names))
 
-    def look(self, *, renew: bool = False) -> float:
-        """Set limits by what the host has left; all of them with `renew`. Return the seconds until the next look."""
+    def look(self) -> float:
+        """Set limits by what the host has left. Return the seconds until the next look."""
         with self._lock:
             now, available = self.monotonic(), self.control.available_kib()
             passed, self._looked_at = (now - self._looked_at) * self._is_on, now
@@ -110,7 +113,7 @@ class GrowthLimiter:
             self._note_growth()
             reserve = self._reserve + SLACK_SHARE * max(0.0, available - self._reserve)
             limits = credit(available, reserve, {name: line.terms for name, line in self._lines.items()})
-            changed = limits.items() if renew else [(name, limit) for name, limit in limits.items() if self._lines[name].is_off(limit)]
+            changed = [(name, limit) for name, limit in limits.items() if self._lines[name].is_off(limit)]
             self._set(dict(sorted(changed, key=self._is_raised)))
             for name, line in self._lines.items():
                 if line.limit is not None and line.terms.held >= limits[name] - SLACK_KIB:
