@@ -89,9 +89,9 @@ def test_no_name_becomes_anything_but_one_plain_argument(name: str) -> None:
     ("arguments", "said"),
     [
         (["qm", "migrate"], "is not an absolute path"),
-        (["/usr/sbin/qm", "--target={host}"], "braces may only form a whole argument"),
-        (["/usr/sbin/qm", "{password}"], "braces may only form a whole argument"),
-        (["/usr/sbin/qm", "{guest}{host}"], "braces may only form a whole argument"),
+        (["/usr/sbin/qm", "--target={host}"], "an argument with braces must be exactly one of"),
+        (["/usr/sbin/qm", "{password}"], "an argument with braces must be exactly one of"),
+        (["/usr/sbin/qm", "{guest}{host}"], "an argument with braces must be exactly one of"),
         ("/usr/sbin/qm migrate", "list"),
         (["/usr/sbin/qm", 7], "string"),
     ],

@@ -40,7 +40,7 @@ class NewGuests:
 
     @classmethod
     def of(cls, count: int, memory_kib: int, class_name: str, classes: Mapping[str, ServiceClass]) -> NewGuests:
-        """Return guests of a class (empty: none). Raise `MomError`."""
+        """Return guests of a class (an empty string for none). Raise `MomError` for invalid values."""
         if not LEAST_KIB <= memory_kib <= MOST_KIB:
             raise UnitError(f"memory of {memory_kib} KiB is out of range (1 MiB to 1 PiB)", hint="write it like 8GiB")
         if not 1 <= count <= MOST_COUNTED:
@@ -70,8 +70,8 @@ class Figures:
 
     :param reserved: promised to launches
     :param returning: promised to stopped guests
-    :param room: memory that the balloon plugin can free at once; None: use `available`
-    :param undescribed: guests with unknown guarantees, which count with all of their memory
+    :param room: memory that the balloon plugin can free at once; None to use `available`
+    :param undescribed: number of guests with unknown guarantees, which count with all of their memory
     """
 
     promisable: float
@@ -91,13 +91,13 @@ def figures_of(snapshot: Snapshot, service: Reservations | None, promises: Promi
     host = snapshot.host
     promisable, available = host.number("mem_promisable"), host.number("mem_really_available")
     if promisable is None or available is None:
-        hint = "wait for the second cycle; enable the plugin balloon and a plugin that reads the host's memory, such as host"
+        hint = "wait for the second cycle; enable the balloon plugin and a plugin that reads the host's memory, such as host"
         raise MomError("the memory that the host can promise is unknown", hint=hint)
     promised = sum([_promised_kib(guest, promises) for guest in snapshot.guests.values()])  # listed guests have no fields
     undescribed = sum([guest.blocked.get("*") == UNDESCRIBED for guest in snapshot.listed])
     # A guest that has claimed its reservation counts with its own promise.
     reserved = sum(reservation.kept_kib for reservation in reservations if reservation.state.lasts and reservation.guest is None)
-    returning = host.number("mem_promised_stopped") or 0.0  # unknown without the plugin eviction, which stops guests
+    returning = host.number("mem_promised_stopped") or 0.0  # unknown without the eviction plugin, which stops guests
     return Figures(promisable, promised, float(reserved), available, room, promises, undescribed, returning)
 
 
@@ -175,12 +175,12 @@ def about_moving(snapshot: Snapshot, moves: GuestMoves) -> str:
     """Describe the memory that moves would free."""
     mover = moves.mover()
     if mover is None:
-        return "moving guests away: no plugin on this host can"
+        return "moving guests away: no plugin on this host can move them"
     movable = [guest for guest in snapshot.guests.values() if not moves.why_stays(guest)]
     held = [rss for guest in movable if (rss := guest.number("rss")) is not None]
     how = "while they run" if mover.abilities.live is True else "perhaps while they are stopped"
     least = "" if len(held) == len(movable) else "at least "
-    chooses = "; it chooses the host itself" if mover.abilities.chooses else ""
+    chooses = "; the mover chooses the host" if mover.abilities.chooses else ""
     return (
         f"moving guests away: {mover.name} can move {len(movable)} of {len(snapshot.guests)} guests, {how},"
         f" with {least}{format_kib(sum(held))}{chooses}; in a fleet, `mom fleet plan --drain` shows where they would go"
@@ -197,7 +197,7 @@ def _spare(snapshot: Snapshot, promises: Promises) -> Iterator[tuple[float, floa
 
 
 def _lesser_promises(snapshot: Snapshot, promises: Promises, new: NewGuests) -> Iterator[tuple[float, float, Entity]]:
-    """Yield priority and promise (KiB) of lower priorities."""
+    """Yield priority and promise (KiB) of guests with a lower priority."""
     for guest in snapshot.guests.values():
         priority = guest.number("priority")
         priority = 50.0 if priority is None else priority

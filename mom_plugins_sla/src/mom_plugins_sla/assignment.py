@@ -10,7 +10,7 @@ from mom_plugins_sla.classes import ServiceClass, safest
 from mom_plugins_sla.settings import class_in
 
 METADATA: Final = "sla_class"
-"""Guest property from its metadata or its management system."""
+"""Guest property: class from the guest's metadata or management system."""
 
 
 class Assigned(NamedTuple):
@@ -24,22 +24,22 @@ class Assigned(NamedTuple):
     def explanation(self) -> str:
         """Source, and the replacement of an unknown class."""
         return (
-            f"{self.source}, which names the class {self.unknown}: it does not exist, and this is the safest class"
+            f"{self.source}, which names the class {self.unknown}: that class does not exist, so mom uses the safest class"
             if self.unknown
             else self.source
         )
 
 
 class ClassAssignment:
-    """Rules. The first match counts: section `guests`, metadata, patterns, default."""
+    """Rules for classes. The first match counts: section `guests`, metadata, patterns, default."""
 
     def __init__(self, classes: Mapping[str, ServiceClass], patterns: Mapping[str, str], default: str | None) -> None:
         self._classes, self._safest = classes, safest(classes)
         self._patterns = GuestPatterns(list(patterns))
         self._by_pattern = [
-            self._existing(name, f"patterns of the plugin sla ({printable(pattern, 60)})") for pattern, name in patterns.items()
+            self._existing(name, f"patterns of the sla plugin ({printable(pattern, 60)})") for pattern, name in patterns.items()
         ]
-        self._default = None if default is None else self._existing(default, "default of the plugin sla")
+        self._default = None if default is None else self._existing(default, "default of the sla plugin")
 
     def of(self, guest: Guest, settings: GuestSettings) -> Assigned | None:
         """Return the guest's class, if any."""
@@ -52,7 +52,7 @@ class ClassAssignment:
         return self._by_pattern[matching[-1]] if matching else self._default
 
     def of_all(self, guests: Sequence[Guest], settings_of: Callable[[Guest], GuestSettings]) -> dict[str, Assigned]:
-        """Return classes by guest id."""
+        """Return classes keyed by guest id."""
         return {guest.id: assigned for guest in guests if (assigned := self.of(guest, settings_of(guest))) is not None}
 
     def _existing(self, name: str, source: str) -> Assigned:

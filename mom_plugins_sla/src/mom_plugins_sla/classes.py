@@ -44,7 +44,7 @@ class ServiceClass(StrictModel):
     """Relative cost of reclaimed memory. mom reclaims half as much from a guest of twice the cost."""
 
     offload: bool = True
-    """Whether cold memory may go to the host's swap, if the plugin offload is enabled."""
+    """Whether cold memory may go to the host's swap, if the `offload` plugin is enabled."""
 
     may_pause: bool = False
     """mom may pause the guest when the host lacks memory. The guest keeps its memory but takes no more."""
@@ -74,7 +74,7 @@ class ServiceClass(StrictModel):
         if self.guarantee.share == 1.0 and (self.may_power_off or self.may_save or self.may_pause):
             allowed = next(name for name in ALLOWED if name != EvictionField.MAY_MIGRATE and getattr(self, name))
             raise ValueError(
-                f"guarantee is 100%, but {allowed} is true: guests that keep all their memory must not stop for lack of it."
+                f"guarantee is 100%, but {allowed} is true: guests that keep all their memory must not stop for lack of memory."
                 " Reduce the guarantee, or allow only may_migrate"
             )
         return self

@@ -1,4 +1,4 @@
-"""Verbs of `mom --help`, imported at first use."""
+"""Subcommands of `mom --help`, imported at first use."""
 
 from typing import Final
 

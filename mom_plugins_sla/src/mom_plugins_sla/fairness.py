@@ -21,20 +21,20 @@ _SIZE, _OBSTACLE = "balloon_target", "balloon_obstacle"
 
 @dataclass(frozen=True, slots=True)
 class Fairness:
-    """Fair shares in KiB by guest id, and the host's lack of memory (None: unknown)."""
+    """Fair shares in KiB keyed by guest id, and the host's lack of memory (None if unknown)."""
 
     shares: Mapping[str, float] = field(default_factory=dict)
     lack: float | None = None
 
 
 KEEPS_SHARE = 0.05
-"""Of the host's memory. Below it, a Linux host begins to swap."""
+"""Ratio of the host's memory. With less available, a Linux host begins to swap."""
 
 
 def fairness_of(snapshot: Snapshot, host_keeps: Portion | None, idle_tax: float, promises: Promises) -> Fairness:
     """Return fair shares. Guests that cannot shrink or have unknown sizes keep their memory and have no share.
 
-    :param host_keeps: memory to keep available; None: the balloon plugin's hard watermark
+    :param host_keeps: memory to keep available; None for the balloon plugin's hard watermark
     """
     host = snapshot.host
     total, available = host.number("mem_available"), host.number("mem_really_available")

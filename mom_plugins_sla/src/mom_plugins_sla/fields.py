@@ -9,8 +9,8 @@ from mom_plugins_sla.classes import ALLOWED, ServiceClass
 
 _CLASS = "the guest's class"
 _SOURCES = "YAML file, metadata, patterns, default"
-_WRONG = "why the classes of classes_file are not in force; empty: they are in force; unknown without classes_file"
-_LACK = "available memory missing to host_keeps in the last cycle"
+_WRONG = "why the classes of classes_file are not in force; empty if they are in force, unknown without classes_file"
+_LACK = "shortage of available memory below host_keeps in the last cycle"
 
 
 def _guest(name: str, unit: Unit, description: str, source: str = _CLASS) -> FieldSpec:
@@ -20,9 +20,9 @@ def _guest(name: str, unit: Unit, description: str, source: str = _CLASS) -> Fie
 FIELDS = (
     _guest("sla_class", Unit.TEXT, "the guest's service class; unknown if it has none", _SOURCES),
     _guest("sla_class_by", Unit.TEXT, "source of sla_class, and why the class is not the configured one", _SOURCES),
-    _guest("mem_guarantee", Unit.KIB, "memory that the class guarantees; for a share: of the guest's maximum in the last cycle"),
+    _guest("mem_guarantee", Unit.KIB, "memory that the class guarantees; a share is of the guest's maximum in the last cycle"),
     _guest("mem_guarantee_share", Unit.RATIO, "mem_guarantee as a share of the guest's maximum, if the class guarantees a share"),
-    _guest("priority", Unit.COUNT, "0 to 100: priority of the guarantee when the host cannot keep all; lower ones are reduced first"),
+    _guest("priority", Unit.COUNT, "0 to 100: priority of the guarantee; if the host cannot keep all, lower priorities are reduced first"),
     _guest("reclaim_cost", Unit.RATIO, "relative cost of reclaiming memory from the guest; 1 is normal"),
     _guest("cpu_share", Unit.COUNT, "the guest's weight when CPUs are short; 100 is normal"),
     _guest("io_share", Unit.RATIO, "share of its disks' agreed limits that the guest may use while disks are short"),

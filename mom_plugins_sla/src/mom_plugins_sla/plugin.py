@@ -79,7 +79,7 @@ class SlaPlugin:
         return {Admissions: self, ClassFiles: self}
 
     def _policies(self) -> Mapping[str, str]:
-        """Return enabled policies. Those for CPUs and disks need the plugin qos."""
+        """Return enabled policies. Policies for CPUs and disks need the qos plugin."""
         switches = {"60_fair_share": self._settings.fair_share, "62_sla_cpu": self._settings.cpu, "72_sla_io": self._settings.io}
         folder = files("mom_plugins_sla")
         texts = {name: folder.joinpath(f"{name[3:]}.policy").read_text("utf-8") for name, is_on in switches.items() if is_on}
@@ -102,15 +102,15 @@ class SlaPlugin:
         return "" if shared is None or not shared.wrong else f"the last valid classes stay in force: {shared.wrong}"
 
     def why_unused(self, path: Path) -> str:
-        """Return why that file's classes are not applied (`ClassFiles`)."""
+        """Return why that file's classes are not applied, or an empty string (`ClassFiles`)."""
         shared = self._shared
         if shared is None or self._settings.classes_file != path:
-            return f"no plugin reads them: the plugin {self._context.name} needs `classes_file: {path}`"
+            return f"no plugin reads them: the {self._context.name} plugin needs `classes_file: {path}`"
         return f"there is no {path}" if shared.absent else self._wrong_file()
 
     @hookimpl
     def mom_collect_guests(self, guests: Sequence[Guest]) -> Mapping[str, Mapping[str, Value]]:
-        """Collect classes and guarantees. All guests have fields: missing ones would mean a failure."""
+        """Collect classes and guarantees. All guests have fields: missing fields would mean a failure."""
         # With these values, the policies for CPUs and disks release a guest that no longer has a class.
         unclassed: dict[str, Value] = {"mem_guarantee_share": None}
         unclassed |= {"cpu_share": ORDINARY} if self._settings.cpu else {}
@@ -172,7 +172,7 @@ class SlaPlugin:
         return [(guest, assigned[guest.id]) for guest in guests if guest.id in assigned and assigned[guest.id].unknown]
 
     def _cure(self) -> str:
-        return f"there are: {', '.join(self._classes)}; define more in the settings of the plugin {self._context.name}"
+        return f"there are: {', '.join(self._classes)}; define more in the settings of the {self._context.name} plugin"
 
     # --- for people -----------------------------------------------------------------------------------------------------------------
 

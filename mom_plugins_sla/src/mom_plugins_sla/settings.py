@@ -15,22 +15,22 @@ class SlaSettings(PluginSettings):
     """Classes, and their assignment to guests."""
 
     classes: dict[ClassName, ServiceClass] = Field(default_factory=dict)
-    """Classes by name, in addition to `platinum`, `gold`, `compute` and `vapor`, or replacing them."""
+    """Classes keyed by name. They extend or replace `platinum`, `gold`, `compute` and `vapor`."""
 
     classes_file: Path | None = None
-    """A file with more classes below its key `classes`. They take precedence over the classes of this section. The file may change at any
+    """A file with more classes under its key `classes`. They take precedence over the classes of this section. The file may change at any
     time, and may be missing. A fleet's file is `/var/lib/mom/fleet/classes.yaml`."""
 
     patterns: dict[str, str] = Field(default_factory=dict)
-    """Classes by pattern, for guests without a class in the section `guests` or in their metadata. The patterns have the same form as in
-    that section. The last match counts."""
+    """Classes keyed by pattern, for guests without a class in the section `guests` or in their metadata. The patterns have the same form as
+    in that section. The last match counts."""
 
     default: str | None = None
     """The class of all other guests. Unset: no class and no guarantee."""
 
     host_keeps: SizeOrShare | None = None
-    """Available memory below which the host counts as short for `fair_share`. Unset: `mem_watermark_hard` of the plugin balloon, at which
-    its policy begins to reclaim memory that guests may miss. Without that plugin: 5 % of the host's memory."""
+    """Available memory below which the host counts as short for `fair_share`. Unset: `mem_watermark_hard` of the `balloon` plugin, at which
+    the balloon policy begins to reclaim memory that guests may miss. Without that plugin: 5 % of the host's memory."""
 
     idle_tax: float = Field(default=0.75, ge=0, lt=1)
     """How much idle memory costs compared to used memory, for `fair_share`. With 0.75, a guest gets a quarter as much idle memory as used
@@ -40,13 +40,13 @@ class SlaSettings(PluginSettings):
     """Limit guests to their fair shares while the host is short of memory, with the policy 60_fair_share."""
 
     cpu: bool = False
-    """Set the CPU shares of guests from their classes, with the policy 62_sla_cpu. It needs the plugin qos."""
+    """Set the CPU shares of guests from their classes, with the policy 62_sla_cpu. It needs the `qos` plugin."""
 
     cpu_ordinary: int = Field(default=100, ge=2, le=262_144)
     """CPU weight of an ordinary guest (`cpu_share` 100) in the host's cgroups: 100 with cgroups v2, 1024 with v1."""
 
     io: bool = False
-    """Limit disks to the I/O shares of their guests while disks are short, with the policy 72_sla_io. It needs the plugin qos."""
+    """Limit disks to the I/O shares of their guests while disks are short, with the policy 72_sla_io. It needs the `qos` plugin."""
 
     @property
     def all_classes(self) -> dict[str, ServiceClass]:

@@ -1,4 +1,4 @@
-"""Classes in a separate file that may change while mom runs."""
+"""Classes in a separate file that may change while mom is running."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ class SharedClasses:
         self._version: tuple[int, ...] | None = None
         self.classes: Mapping[str, ServiceClass] = {}
         self.wrong = ""
-        """Why the current file is not applied, with the line; empty if it is."""
+        """Why the current file is not applied, with the line; empty if the file is applied."""
         self.absent = True
-        """Whether the file is missing. It then has no classes, which is valid."""
+        """Whether the file is missing. A missing file has no classes, which is valid."""
 
     def look(self) -> bool:
         """Read a changed file. Return whether classes changed."""

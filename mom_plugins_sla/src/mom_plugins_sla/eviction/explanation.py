@@ -16,7 +16,7 @@ class EvictionExplainer(Explainer):
         """Return the sentences; none for a guest that stays."""
         texts = []
         if step := about.guest.text(EVICTED):
-            texts.append(f"The host stays full. Step under way or announced: {printable(step, 200)}.")
+            texts.append(f"The host stays full. Step in progress or announced: {printable(step, 200)}.")
         if error := about.guest.text(EVICTION_ERROR):
             texts.append(f"The last step failed: {printable(error, 300)}.")
         return ExplanationPart([Sentence("eviction", text, SentencePlace.NEXT) for text in texts])

@@ -1,4 +1,4 @@
-"""Fields and controls of the plugin eviction."""
+"""Fields and controls of the `eviction` plugin."""
 
 from typing import Final
 
@@ -10,8 +10,8 @@ EVICTED: Final = "guest_eviction"
 EVICTION_ERROR: Final = "guest_eviction_error"
 
 FIELDS = (
-    FieldSpec(EVICTED, _TEXT, _GUEST, "step under way or announced; empty: none", "mom"),
-    FieldSpec(EVICTION_ERROR, _TEXT, _GUEST, "error of the last step; empty: none", "mom"),
+    FieldSpec(EVICTED, _TEXT, _GUEST, "step in progress or announced; empty if there is none", "mom"),
+    FieldSpec(EVICTION_ERROR, _TEXT, _GUEST, "error of the last step; empty if there is none", "mom"),
     FieldSpec("guest_runs_at", _TEXT, _GUEST, "the URI of the guest's hypervisor", "the hypervisor"),
     FieldSpec("guest_paused", _FLAG, _GUEST, "whether the guest's CPUs are paused", "the hypervisor"),
     FieldSpec("guest_saved", _FLAG, _GUEST, "always 0: a saved guest is not listed", "the hypervisor"),

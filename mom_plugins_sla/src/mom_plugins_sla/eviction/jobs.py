@@ -22,7 +22,7 @@ from mom_plugins_sla.eviction.recent_steps import COUNTS_SECONDS, RecentSteps
 from mom_plugins_sla.eviction.steps import Step
 
 AT_ONCE: Final = 4
-"""Steps under way, and abandoned calls of a mover. More would slow each other down."""
+"""Maximum number of steps in progress, and of abandoned calls of a mover. More steps would slow each other down."""
 
 CALL_SECONDS: Final = 30.0
 
@@ -32,10 +32,10 @@ GIVE_UP_SECONDS: Final = 60.0
 LOST_LOOK_SECONDS: Final = 30.0
 
 LATE_SECONDS: Final = 1800.0
-"""A guest that stops this long after its limit still stopped because of mom."""
+"""If a guest stops up to this long after its time limit, mom's step counts as the cause."""
 
 GONE_CYCLES: Final = 3
-"""A hypervisor that just started may list guests late."""
+"""Cycles without a guest until it counts as gone: a hypervisor that just started may list guests late."""
 
 FILE: Final = "jobs.json"
 TITLE: Final = "the file of guests that mom has stopped or is moving"
@@ -60,7 +60,7 @@ class JobState(StrEnum):
     """State of a job."""
 
     PREPARING = "preparing"  #: a move whose mover was not called yet: mom sweeps the guest first
-    BEGUN = "begun"  #: under way, also across a restart of mom
+    BEGUN = "begun"  #: in progress, also across a restart of mom
     DONE = "done"  #: the guest has stopped and can come back
     LOST = "lost"  #: a move past its time limit, with an unknown result
 
@@ -70,11 +70,11 @@ class Job:
     """Step on one guest.
 
     :param time: start, in seconds since the epoch
-    :param needs: KiB of the guest after its return
-    :param promised: in KiB
+    :param needs: KiB that the guest needs after its return
+    :param promised: promised memory in KiB
     :param move: unique id of the move
     :param seconds: time limit
-    :param drained: ordered by an operator's drain
+    :param drained: whether an operator's drain requested the move
     :param reference: result of the mover's `begin`
     :param lost: why the result of a move is unknown
     """
@@ -107,7 +107,7 @@ class Job:
 
     @property
     def activity(self) -> str:
-        """Description of the step under way."""
+        """Description of the step in progress."""
         if not self.is_move:
             return _ACTIVITIES[self.step]
         return f"{'perhaps ' if self.lost else ''}{MOVED} {printable('' if self.destination is None else self.destination.uri, 100)}"
@@ -127,7 +127,7 @@ UNDER_WAY: Final = frozenset({JobState.PREPARING, JobState.BEGUN})
 
 @dataclass(frozen=True, slots=True)
 class _Call:
-    """`kind`: save, ask, resume, prepare, begin, look or cancel."""
+    """Call in a thread. `kind`: save, ask, resume, prepare, begin, look or cancel."""
 
     kind: str
     future: Future[Any]
@@ -208,12 +208,12 @@ class Jobs:
 
     @property
     def calls(self) -> Sequence[Future[Any]]:
-        """Calls under way."""
+        """Running calls."""
         return [call.future for call in self._calls.values()]
 
     @property
     def under_way(self) -> int:
-        """Number of steps under way."""
+        """Number of steps in progress."""
         return sum(bool(self.activity(guest)) for guest in self._jobs)
 
     @property
@@ -228,7 +228,7 @@ class Jobs:
         return any(job.is_move for job in self._jobs.values())
 
     def activity(self, guest: str) -> str:
-        """Return the guest's current step; empty: none."""
+        """Return the guest's current step, or an empty string."""
         job, call = self._jobs.get(guest), self._calls.get(guest)
         if job is None:
             return ""
@@ -247,7 +247,7 @@ class Jobs:
         return self._progress[job.guest].unanswered or self._age(job) >= self.seconds
 
     def may_pause(self, guest: str) -> bool:
-        """Return whether an unanswered pause may still take effect. Uses the wall clock, as another process restores."""
+        """Return whether an unanswered pause may still take effect. Uses the wall clock, because another process restores."""
         job = self._jobs.get(guest)
         if job is None or job.step is not Step.PAUSE or job.state is not JobState.BEGUN:
             return False
@@ -259,7 +259,7 @@ class Jobs:
     # --- beginning -------------------------------------------------------------------------------------------------------------
 
     def stop(self, hypervisor: Hypervisor, job: Job) -> None:
-        """Stop a guest; only a pause is complete on return. Raise `MomError`."""
+        """Stop a guest; only a pause is complete on return. Raise `MomError` if the step cannot begin."""
         if not isinstance(hypervisor, LifecycleControl):
             raise MomError(f"{hypervisor.uri} cannot stop guests")
         control, guest = hypervisor, job.entity
@@ -274,7 +274,7 @@ class Jobs:
             self._wait_for_simulated(hypervisor, job)
 
     def move(self, mover: Mover, job: Job, preparations: Sequence[MovePreparation] = (), seconds: float = 0.0) -> None:
-        """Start a move. Raise `MomError`.
+        """Start a move. Raise `MomError` if it cannot begin.
 
         :param seconds: time limit of the preparations
         """
@@ -321,7 +321,7 @@ class Jobs:
         if job.guest in self._jobs:
             raise MomError(f"the guest is already {self.activity(job.guest) or 'stopped or moved'}")
         if self.under_way >= AT_ONCE:
-            raise MomError(f"{AT_ONCE} steps are already under way")
+            raise MomError(f"{AT_ONCE} steps are already in progress")
         _check(job)
         self._write({**self._jobs, job.guest: job})
         self._progress[job.guest] = _Progress(self._context.monotonic())
@@ -377,7 +377,7 @@ class Jobs:
         """Follow the moves.
 
         :param present: ids of the listed guests
-        :param why_not: why a prepared guest must not move; empty: it may
+        :param why_not: why a prepared guest must not move; an empty string if it may
         """
         self._errors = {guest: error for guest, error in self._errors.items() if guest in present}
         by_name = {mover.name: mover for mover in reversed(movers)}
@@ -436,7 +436,9 @@ class Jobs:
             self._lose(job, f"the mover {printable(job.mover)} no longer exists")
         elif not job.lost and age >= job.seconds + GIVE_UP_SECONDS:
             limit = format_duration(round(job.seconds))
-            self._lose(job, f"the mover {job.mover} has reported no result within {limit}: mom leaves the guest alone until it does")
+            self._lose(
+                job, f"the mover {job.mover} has reported no result within {limit}: mom leaves the guest alone until the mover reports one"
+            )
         elif mover is None or self._is_hanging(mover.name):
             pass
         elif not job.lost and age >= job.seconds and not progress.cancelled:
@@ -534,7 +536,7 @@ class Jobs:
 
 
 def states_of(control: LifecycleControl, guests: Sequence[Entity]) -> Mapping[str, GuestState | GuestBusy]:
-    """Return states by guest id; `GuestBusy` without an answer. Raise other errors."""
+    """Return states keyed by guest id; `GuestBusy` without an answer. Raise other errors."""
     result: dict[str, GuestState | GuestBusy] = {}
     for guest in guests:
         try:
@@ -550,7 +552,7 @@ def _check(job: Job) -> None:
         _JOB.validate_python(_JOB.dump_python(job, mode="json"))
     except ValidationError as error:
         first = error.errors()[0]
-        raise MomError(f"mom cannot record it: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+        raise MomError(f"mom cannot record the step: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
 
 
 def _prepare(preparations: Sequence[MovePreparation], guest: Entity, seconds: float) -> str:

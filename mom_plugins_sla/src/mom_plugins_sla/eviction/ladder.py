@@ -12,7 +12,7 @@ from mom_plugins_sla.eviction.steps import EvictionCandidate, HostPressure, Step
 
 @dataclass(frozen=True, slots=True)
 class Announced:
-    """Step due at `due` (monotonic; `at`: since the epoch), if cycles still decide it."""
+    """Step due at `due` (monotonic) or `at` (since the epoch), if cycles still request it then."""
 
     identity: str
     name: str
@@ -33,7 +33,7 @@ class Announcements:
         return tuple(self._waiting.values())
 
     def waits(self, identity: str, step: Step) -> bool:
-        """Return whether a step is announced."""
+        """Return whether this step of the guest is announced."""
         return (identity, step) in self._waiting
 
     def announce(self, identity: str, name: str, step: Step, now: float, warning: float, time: float = 0.0) -> Announced:
@@ -41,13 +41,13 @@ class Announcements:
         return self._waiting.setdefault((identity, step), Announced(identity, name, step, now + warning, time + warning))
 
     def keep(self, decided: Collection[tuple[str, Step]]) -> list[Announced]:
-        """Cancel and return all other steps."""
+        """Cancel and return all announced steps except `decided`."""
         cancelled = [announced for key, announced in self._waiting.items() if key not in decided]
         self._waiting = {key: announced for key, announced in self._waiting.items() if key in decided}
         return cancelled
 
     def begin(self, identity: str, step: Step) -> None:
-        """Remove the announcement of a starting step."""
+        """Remove the announcement of a step that begins."""
         self._waiting.pop((identity, step), None)
 
 
@@ -55,7 +55,7 @@ class Announcements:
 class Ladder:
     """State of the ladder. Times are monotonic seconds.
 
-    :param calm_since: since when each guest could return
+    :param calm_since: time since which each guest could return
     :param chosen: the next step
     :param returned: need (KiB) and time of recently returned guests
     """
@@ -68,7 +68,7 @@ class Ladder:
     returned: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
     def waits(self, now: float) -> bool:
-        """Return whether the last step may not show its effect yet."""
+        """Return whether the last step is too recent to show its effect."""
         return now - self.last_step < self.settings.apart
 
     def begin(self, now: float) -> None:
@@ -92,11 +92,11 @@ def climb(
     """Set `ladder.chosen` to the step to announce. Return the job of a guest that can return now.
 
     :param stopped: the oldest first
-    :param guests: number of all guests, with stopped and gone ones
+    :param guests: number of all guests, including stopped and gone guests
     :param gone: number of recently stopped guests that cannot return
     :param moved: number of recent moves
-    :param busy: whether a step is under way
-    :param held: resident KiB of recently returned guests by id
+    :param busy: whether a step is in progress
+    :param held: resident KiB of recently returned guests keyed by id
     """
     if busy:
         ladder.last_step = now

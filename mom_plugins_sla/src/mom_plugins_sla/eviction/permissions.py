@@ -32,7 +32,7 @@ class Permissions:
     # --- classes ---------------------------------------------------------------------------------------------------------------
 
     def why_forbidden(self, step: Step, guest: Guest, drains: bool) -> str:
-        """Return why the guest's class forbids a step; otherwise empty."""
+        """Return why the guest's class forbids a step, or an empty string."""
         field = step.allowed_by
         allowed = guest.fields.get(field)
         if allowed is None and not (drains and self._settings.move_unclassed):
@@ -47,7 +47,7 @@ class Permissions:
     # --- movers ----------------------------------------------------------------------------------------------------------------
 
     def movers(self) -> Sequence[Mover]:
-        """Return plugins' movers in YAML order, then mom's own."""
+        """Return plugins' movers in YAML order, then mom's own mover."""
         hypervisor = self.hypervisor
         if hypervisor is not None and isinstance(hypervisor, MigrationControl):
             self._own = self._own or HypervisorMover(hypervisor, self._context.monotonic)
@@ -63,10 +63,10 @@ class Permissions:
                 return mover
         if movers:
             return "; ".join(reasons)
-        return "no plugin moves guests here" if self.hypervisor is None else f"{self.hypervisor.uri} cannot move guests"
+        return "no plugin on this host moves guests" if self.hypervisor is None else f"{self.hypervisor.uri} cannot move guests"
 
     def why_not_there(self, guest: Guest, value: Value | Destination, drains: bool) -> str:
-        """Return why the guest must not move there; otherwise empty."""
+        """Return why the guest must not move there, or an empty string."""
         try:
             destination = Destination.parse(value)
         except MomError as error:
@@ -83,18 +83,18 @@ class Permissions:
         return next(iter(self.movers()), None)
 
     def why_must_stay(self, guest: Guest) -> str:
-        """Return why no mover must move the guest now; otherwise empty."""
+        """Return why no mover must move the guest now, or an empty string."""
         return guest.why_blocked(Step.MIGRATE.control) or self.why_forbidden(Step.MIGRATE, guest, drains=True)
 
     def why_stays(self, guest: Guest) -> str:
-        """Return why a drain cannot move the guest anywhere; otherwise empty."""
+        """Return why a drain cannot move the guest anywhere, or an empty string."""
         if why := self.why_must_stay(guest):
             return why
         mover = self.mover()
         return "no plugin on the host moves guests" if mover is None else _why_not_by(mover, guest)
 
     def progress(self, guest: Guest) -> MoveProgress | None:
-        """Return the progress; None: unknown."""
+        """Return a move's progress; None if unknown."""
         activity = guest.text(EVICTED)
         return None if activity is None else MoveProgress(MOVED in activity, guest.text(EVICTION_ERROR) or "")
 

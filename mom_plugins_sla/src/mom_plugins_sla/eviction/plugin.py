@@ -276,7 +276,7 @@ class EvictionPlugin:
         if now < announced.due:
             return f"announced; it begins in {format_duration(round(announced.due - now))} if it is still necessary then"
         if begun >= AT_ONCE:
-            return f"announced; it waits for {AT_ONCE} other steps under way"
+            return f"announced; it waits for {AT_ONCE} other steps in progress"
         if decision.source == self._source:
             if self._ladder.waits(now):
                 return "announced; it waits for the effect of the last step"
@@ -333,7 +333,7 @@ class EvictionPlugin:
     def mom_write(self, hypervisor: Hypervisor, changes: Sequence[Change]) -> Mapping[Target, HypervisorError]:
         """Start steps; the field guest_eviction shows their progress.
 
-        mom resumes only paused guests at its end, because the host may be full.
+        When mom stops, it resumes only paused guests, because the host may be full.
         """
         errors: dict[Target, HypervisorError] = {}
         for change in changes:
@@ -365,7 +365,7 @@ class EvictionPlugin:
         entity, step = change.entity, STEP_OF[change.control]
         guest = self._snapshot.guests.get(entity.id)
         if guest is None:
-            raise MomError("this cycle's snapshot does not have the guest")
+            raise MomError("this cycle's snapshot does not contain the guest")
         job = Job(entity.id, entity.name[:256], step, time=self._snapshot.time)
         if step is Step.MIGRATE:
             destination = Destination.parse(change.value)

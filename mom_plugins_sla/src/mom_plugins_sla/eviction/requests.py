@@ -1,4 +1,4 @@
-"""Operators' requests to a running mom: empty files, named by guest id."""
+"""Operators' requests to a running mom: empty files, named after guest ids."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ class EvictionSettings(PluginSettings):
     decisions, such as an operator's drain in a fleet."""
 
     full: Annotated[float, Field(gt=0, le=100)] = 10.0
-    """%: the host is full when all its tasks wait for memory for more than this share of ten seconds."""
+    """Percent: the host is full when all its tasks wait for memory for more than this share of ten seconds."""
 
     least: Annotated[float, Field(gt=0, lt=0.5)] = 0.02
     """The host is also full when less than this share of its memory is available."""
@@ -41,16 +41,16 @@ class EvictionSettings(PluginSettings):
 
     destination: Destination | None = None
     """Destination of guests: a libvirt URI with TLS or ssh, such as `qemu+tls://spare/system`. If needed, the network path follows after a
-    space, such as `tcp://10.0.0.2`. With another mover: its name for the host, `host://NAME`, or `anywhere` if it chooses the host. Unset:
-    only the operator of a fleet moves guests."""
+    space, such as `tcp://10.0.0.2`. With another mover: its name for the host, `host://NAME`, or `anywhere` if the mover chooses the host.
+    Unset: only the operator of a fleet moves guests."""
 
     timeout: Annotated[Duration, Field(ge=5, le=7200)] = 600.0
     """Time limit for saving, moving or shutting down one guest. After it, mom cancels the step, and the guest continues to run. A guest
     that still shuts down within the next half hour also comes back."""
 
     sweep: Annotated[Duration, Field(ge=0, le=60)] = 10.0
-    """Time limit for the plugin balloon to sweep a guest before a move, so that freed memory is not sent. 0: move at once. A host with
-    less than `least` available, or in `host_memory_state` low, always moves guests at once."""
+    """Time limit for the `balloon` plugin to sweep a guest before a move, so that freed memory is not sent. 0 moves at once. A host with
+    less than `least` of its memory available, or in `host_memory_state` low, always moves guests at once."""
 
     move_unclassed: bool = False
     """Whether guests without a class may also move when the operator of a fleet drains this host."""

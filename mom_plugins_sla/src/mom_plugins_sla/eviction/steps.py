@@ -46,7 +46,7 @@ STEP_OF: Final[Mapping[str, Step]] = {step.control: step for step in Step}
 
 
 STALL_RATIO: Final = 0.5
-"""Ratio of the setting `full` that suffices for a host already full, or short according to the plugin balloon."""
+"""Ratio of the setting `full` that suffices for a host already full, or short according to the balloon plugin."""
 
 URGENT: Final = "low"
 """`host_memory_state` of a host that cannot wait."""
@@ -57,11 +57,11 @@ HYSTERESIS: Final = 1.5
 
 @dataclass(frozen=True, slots=True)
 class HostPressure:
-    """Memory pressure of the host. None or an empty state: unknown.
+    """Memory pressure of the host. None or an empty state if unknown.
 
     :param full: share of the last ten seconds in which all tasks waited for memory (%)
-    :param state: the plugin balloon's: high, soft, hard or low
-    :param reserved: kept for launches
+    :param state: the balloon plugin's state: high, soft, hard or low
+    :param reserved: memory kept for launches
     """
 
     full: float | None = None
@@ -153,7 +153,7 @@ def warning_of(guest: Guest) -> float:
 
 
 def needs_of(guest: Guest, step: Step, host_swapped: float | None = None) -> float | None:
-    """Return the memory (KiB) that a guest needs on return; None: unknown.
+    """Return the memory (KiB) that a guest needs on return; None if unknown.
 
     A restored guest needs its host memory and swap, a booting guest up to its maximum.
 
@@ -171,7 +171,7 @@ def needs_of(guest: Guest, step: Step, host_swapped: float | None = None) -> flo
 def choose(candidates: Sequence[EvictionCandidate], lacks: float) -> tuple[EvictionCandidate, Step] | None:
     """Return the next guest and its step.
 
-    Order: lowest permitted rung, cheapest class, then the smallest guest that frees what the host `lacks`, or else the largest.
+    Order: lowest permitted rung, cheapest class, then the smallest guest that frees the memory that the host `lacks`, or else the largest.
     """
     for step in Step:
         able = [candidate for candidate in candidates if step in candidate.allowed]
@@ -184,5 +184,5 @@ def choose(candidates: Sequence[EvictionCandidate], lacks: float) -> tuple[Evict
 
 
 def most_stopped(guests: int, share: float) -> int:
-    """Return the most guests to stop at once: at least one, never all."""
+    """Return the maximum number of guests to stop at once: at least one, never all."""
     return 0 if guests < 2 else min(max(1, int(share * guests)), guests - 1)

@@ -50,8 +50,8 @@ def eviction(context: click.Context, config_path: str | None, as_json: bool) -> 
 @click.option("--timeout", type=FiniteRange(1, 7200), default=60.0, show_default=True, help="Seconds to wait at most.")
 @click.pass_obj
 def undo(above: str | None, guest: str, config_path: str | None, timeout: float) -> None:
-    """Resume GUEST (name or id) now, even without room for it. For a guest with a lost move, confirm that the move is over; check its mover
-    first.
+    """Resume GUEST (name or id) now, even without room for the guest. For a guest with a lost move, confirm that the move is over. Check
+    the mover first.
 
     Exit code 1 if the guest does not resume.
     """
@@ -61,9 +61,9 @@ def undo(above: str | None, guest: str, config_path: str | None, timeout: float)
     name = printable(job.name)
     if job.state in UNDER_WAY:
         reason = f"it is {job.activity}" if job.step is not Step.SHUT_DOWN else "mom asked it to shut down, and it still runs"
-        raise MomError(f"guest {name} does not resume: {reason}", hint="try again when that has ended")
+        raise MomError(f"guest {name} does not resume: {reason}", hint="try again when the step has ended")
     if config.mode != "enforce" and not job.lost:
-        raise MomError(f"guest {name} does not resume: mom only observes", hint="set `mode: enforce`, or start it as you usually do")
+        raise MomError(f"guest {name} does not resume: mom only observes", hint="set `mode: enforce`, or start the guest as you usually do")
     request(folder / REQUESTS, job.guest, lambda: all(item.guest != job.guest for item in _jobs(folder)), timeout)
     print_prose(f"The move of guest {name} is over." if job.lost else f"Guest {name} has resumed.", 2)
 
@@ -71,7 +71,7 @@ def undo(above: str | None, guest: str, config_path: str | None, timeout: float)
 def _folder(config: Config) -> Path:
     name = next((name for name, entry in config.plugins.items() if isinstance(entry.settings, EvictionPlugin.Settings)), None)
     if name is None:
-        raise MomError("the configuration does not enable the plugin eviction", hint="add `eviction: {}` to `plugins`")
+        raise MomError("the configuration does not enable the eviction plugin", hint="add `eviction: {}` to `plugins`")
     return config.state_directory / name
 
 
@@ -86,7 +86,9 @@ def _moment(job: Job) -> str:
 def _named(jobs: Sequence[Job], guest: str) -> Job:
     matches = [job for job in jobs if guest == job.guest] or [job for job in jobs if guest == job.name]
     if len(matches) > 1:
-        raise MomError(f"{len(matches)} guests of that name are stopped", hint=f"use an id: {', '.join(job.guest for job in matches)}")
+        raise MomError(
+            f"mom has stopped {len(matches)} guests with this name", hint=f"use an id: {', '.join(job.guest for job in matches)}"
+        )
     if not matches:
         names = ", ".join(printable(job.name) for job in jobs)
         raise MomError(

@@ -27,12 +27,12 @@ from mom_plugins_sla.eviction.movers.reports import DONE, RUNNING, UNKNOWN, fail
 KILL_SECONDS: Final = 20.0
 
 KEPT_OUTPUT: Final = 2000
-"""Bytes at the end of a command's output, for its error."""
+"""Bytes kept from the end of a command's output, for its error."""
 
 KEPT_ENDED: Final = 20
 
 _NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+@:-]{0,127}")
-"""Safe as arguments: no options, no paths, nothing for a shell to expand."""
+"""Names that are safe as arguments: no options, no paths, nothing for a shell to expand."""
 
 _PLACEHOLDERS: Final[Mapping[str, Callable[[MoveJob], str]]] = {
     "{guest}": lambda job: job.guest.name,
@@ -50,7 +50,7 @@ _DESTINATIONS: Final = frozenset({"{host}", "{uri}"})
 
 def _argument(text: str) -> str:
     if ("{" in text or "}" in text) and text not in _PLACEHOLDERS:
-        raise ValueError(f"braces may only form a whole argument, one of {', '.join(_PLACEHOLDERS)}")
+        raise ValueError(f"an argument with braces must be exactly one of {', '.join(_PLACEHOLDERS)}")
     if "\0" in text:
         raise ValueError("an argument must not contain a null character")
     return text
@@ -97,7 +97,7 @@ class CommandMover:
         self._runs: dict[str, _Run] = {}
 
     def why_not(self, destination: Destination) -> str:
-        """Return the obstacle. Without a host placeholder, the command chooses."""
+        """Return the obstacle, or an empty string. Without a host placeholder, the command chooses the host."""
         if self.abilities.chooses is (destination == Destination.ANYWHERE):
             return ""
         reason = "chooses the host: use the destination `anywhere`" if self.abilities.chooses else "needs a host as destination"
@@ -127,7 +127,7 @@ class CommandMover:
         return f"{process.pid} {self._started(process.pid)}"
 
     def look(self, job: MoveJob) -> MoveReport:
-        """Return the result from the exit code; for an earlier mom's program, only whether it runs."""
+        """Return the result from the exit code; for a program of an earlier mom process, only whether it is running."""
         with self._lock:
             run = self._runs.get(job.id)
         if run is not None:
@@ -169,7 +169,7 @@ class CommandMover:
             raise MomError("the setting `command` is missing", hint="set `command: [/PATH/TO/PROGRAM, ARGUMENT, ...]`")
 
     def check(self) -> str:
-        """Raise `MomError` if the program cannot run, or others than root can change it."""
+        """Raise `MomError` if the program cannot run, or users other than root can change it."""
         program = self._command[0]
         _refuse_foreign(program)
         if not os.access(program, os.X_OK):
@@ -219,7 +219,7 @@ def _refuse_foreign(program: str) -> None:
     reason = untrusted(Path(program))
     if reason:
         raise NotSupported(
-            f"mom does not run {program}: {reason}", hint="only root may be able to change it: `chown root` and `chmod go-w`"
+            f"mom does not run {program}: {reason}", hint="only root must be able to change it: `chown root` and `chmod go-w`"
         )
 
 
@@ -231,11 +231,12 @@ class CommandMoverPlugin(MoverPlugin):
 
         command: Arguments = Field(default_factory=list)
         """Absolute path of the program and its arguments, as a list. mom replaces whole arguments: `{guest}` (name), `{id}`, `{host}` (the
-        destination's host), `{uri}` (the whole destination) and `{move}` (unique id of the move). Put a secret into a file, because
-        every user of the host sees arguments. Exit code 0: the guest has moved; any other code: it has not. On SIGTERM the program must
-        cancel the move. If a move ends while mom restarts, it counts as done once the guest is gone. Otherwise the operator must check."""
+        destination's host), `{uri}` (the whole destination) and `{move}` (unique id of the move). Put a secret into a file, because every
+        user of the host sees arguments. Exit code 0 means that the guest has moved; any other code means that it has not. On SIGTERM the
+        program must cancel the move. If a move ends while mom restarts, the move counts as done once the guest is gone. Otherwise the
+        operator must check."""
         live: bool | None = None
-        """Whether the guest runs during the move. Unset: unknown, so only guests that may also be saved are moved."""
+        """Whether the guest runs during the move. Unset: unknown, so mom moves only guests that may also be saved."""
         within: Annotated[str, StringConstraints(max_length=64)] = ""
         """Group of hosts in a fleet: guests move between hosts with the same value. Empty: all hosts."""
 

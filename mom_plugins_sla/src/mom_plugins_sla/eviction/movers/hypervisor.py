@@ -11,7 +11,7 @@ from mom_kvm import Callers, Destination, MigrationControl, MoveJob, MoverAbilit
 from mom_plugins_sla.eviction.movers.reports import DONE, RUNNING, UNKNOWN, failed, why_failed
 
 AFTER_SECONDS: Final = 60.0
-"""A guest of an earlier mom's move that is still here after this time has not moved."""
+"""s after the time limit. A guest that is still here then has not moved, although an earlier mom process began its move."""
 
 
 class HypervisorMover:

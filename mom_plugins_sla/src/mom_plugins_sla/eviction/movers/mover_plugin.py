@@ -28,7 +28,7 @@ class MoverPlugin:
 
     @hookimpl
     def mom_setup(self) -> None:
-        """Check the configuration. Raise `MomError`."""
+        """Check the configuration. Raise `MomError` if it is unusable."""
         self._ready()
 
     @hookimpl

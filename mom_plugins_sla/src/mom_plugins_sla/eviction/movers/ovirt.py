@@ -78,7 +78,7 @@ class OvirtMover:
         self._api.ask("POST", f"{self._machine(job)}/cancelmigration", b"{}", "application/json")
 
     def check(self) -> str:
-        """Return the engine's version. Raise `MomError`."""
+        """Return the engine's version. Raise `MomError` if the engine cannot be used."""
         full = part_of(self._api.ask("GET", "/api"), "product_info", "version").get("full_version")
         return f"the engine accepts mom's login (version {printable(str(full or 'unknown'), 60)})"
 
@@ -101,12 +101,12 @@ class OvirtMoverPlugin(MoverPlugin):
         """Engine and credentials."""
 
         url: WebUrl = "https://localhost/ovirt-engine"
-        """The engine, such as `https://engine.example.org/ovirt-engine`."""
+        """URL of the engine, such as `https://engine.example.org/ovirt-engine`."""
         password: ExistingFile = Path("/etc/mom/ovirt.password")
         """A file with mom's credentials, as `USER@PROFILE:PASSWORD`. Other users must not be able to read it. The user needs the role
         UserVmManager for the guests, or VmOperator and MIGRATE_VM."""
         ca: ExistingFile | None = None
-        """Certificates of the engine's authority, as PEM. Unset: the system's."""
+        """Certificates of the engine's authority, as PEM. Unset: the system's certificates."""
         chooses: bool = True
         """Whether the engine chooses the host. Then destinations are `anywhere`, otherwise `host://` and the host's name or id."""
         within: Annotated[str, StringConstraints(min_length=1, max_length=64)] = "ovirt"

@@ -84,7 +84,7 @@ class ProxmoxMover:
             self._api.ask("DELETE", f"{self._tasks}/{quote(upid, safe='')}")
 
     def check(self) -> str:
-        """Return the API's version. Raise `MomError`."""
+        """Return the API's version. Raise `MomError` if the API cannot be used."""
         version = part_of(self._api.ask("GET", "/api2/json/version"), "data").get("version", "unknown")
         return f"its API accepts mom's token (version {printable(str(version), 40)})"
 
@@ -113,13 +113,13 @@ class ProxmoxMover:
         disks, devices = local.get("local_disks"), local.get("local_resources")
         if disks and not self._local_disks:
             raise NotSupported(
-                f"{self.name}: the guest has local disks on {self._node}", hint="see `local_disks` of the plugin proxmox_mover"
+                f"{self.name}: the guest has local disks on {self._node}", hint="see `local_disks` of the proxmox_mover plugin"
             )
         if devices:
             raise NotSupported(f"{self.name}: the guest uses local devices of {self._node}: {printable(str(devices), 200)}")
 
     def _task_of(self, job: MoveJob) -> str:
-        """Return the only migration task since the start; empty: unknown."""
+        """Return the only migration task since the start, or an empty string."""
         query = urlencode({"typefilter": "qmigrate", "vmid": self._vmid(job), "since": int(job.time), "source": "all"})
         listed = self._api.ask("GET", f"{self._tasks}?{query}").get("data")
         upids = [item.get("upid") for item in listed if isinstance(item, dict)] if isinstance(listed, list) else []
@@ -143,9 +143,9 @@ class ProxmoxMoverPlugin(MoverPlugin):
         """A file with an API token, as `USER@REALM!TOKENID=SECRET`. Other users must not be able to read it. The token needs VM.Migrate and
         VM.Audit."""
         ca: ExistingFile | None = None
-        """Certificates of the server's authority, as PEM: /etc/pve/pve-root-ca.pem. Unset: the system's."""
+        """Certificates of the server's authority, as PEM: /etc/pve/pve-root-ca.pem. Unset: the system's certificates."""
         node: Annotated[str, StringConstraints(pattern=NODE)] | None = None
-        """This node's name. Unset: the system's, up to the first dot."""
+        """This node's name. Unset: the system's name, up to the first dot."""
         local_disks: bool = False
         """Whether to move guests with disks on this node only: copying their disks takes long."""
         within: Annotated[str, StringConstraints(min_length=1, max_length=64)] = "proxmox"

@@ -21,7 +21,7 @@ from mom_core import HypervisorError, MomError, printable, read_secret
 Result = TypeVar("Result")
 
 ANSWER_SECONDS: Final = 15.0
-"""Per request. A mover's call makes two or three."""
+"""s per request. A mover's call makes two or three requests."""
 
 LARGEST_ANSWER: Final = 4 << 20
 
@@ -76,9 +76,9 @@ class ServerApi:
             raise MomError(f"cannot read the certificates {self.ca}: {error.strerror or error}") from None
 
     def ask(self, method: str, path: str, content: bytes = b"", kind: str = "") -> Mapping[str, Any]:
-        """Return the answer's JSON object; empty if it is no object or too large.
+        """Return the answer's JSON object, or an empty object if the answer is no object or too large.
 
-        :param path: below the URL, from validated parts
+        :param path: under the URL, from validated parts
         :param kind: content type
         :raises HypervisorError: nothing has happened
         :raises UnclearAnswerError: the server may have acted
@@ -141,7 +141,7 @@ def _object(content: bytes) -> Mapping[str, Any]:
 
 
 def part_of(answer: Mapping[str, Any], *names: str) -> Mapping[str, Any]:
-    """Return a nested object; empty if missing."""
+    """Return a nested object, or an empty object."""
     for name in names:
         value = answer.get(name)
         answer = value if isinstance(value, dict) else {}
@@ -156,7 +156,7 @@ def _why(answer: Mapping[str, Any]) -> str:
 
 
 def credentials(key: Path, make: str) -> str:
-    """Read credentials. Raise `MomError`, with `make` as hint."""
+    """Read credentials. If they are invalid, raise `MomError` with `make` as hint."""
     text = read_secret(key, "the credentials", make).decode("utf-8", "replace").strip()
     if not text.isascii() or not text.isprintable() or not text:
         raise MomError(f"{key} has no valid credentials", hint=make)
