@@ -274,7 +274,7 @@ def test_doctor_says_how_the_kubelet_is_asked_and_at_what_it_evicts(node: Node) 
     assert "guests have no guarantee" in ill.message
     assert "nodes/pods" in ill.cure
     node.kubelet.behaviour = Behaviour.GARBAGE
-    assert "memory_overcommit_percentage of the plugin kubevirt" in next(iter(node.facts().findings([node.pod]))).cure
+    assert "memory_overcommit_percentage of the kubevirt plugin" in next(iter(node.facts().findings([node.pod]))).cure
 
 
 @pytest.mark.parametrize(
@@ -290,7 +290,7 @@ def test_doctor_says_how_the_kubelet_is_asked_and_at_what_it_evicts(node: Node) 
         ),
         (
             {"balloon_min": GIB, "pod_request_by": ASKING},
-            "mom is asking the kubelet for its pod's request; until it answers, all of its 1.00 GiB are guaranteed.",
+            "mom is asking the kubelet for its pod's request; until then, all of the guest's 1.00 GiB are guaranteed.",
         ),
         ({}, "Its pod's request is unknown, so it has no guarantee; it keeps the memory that it uses."),
     ],

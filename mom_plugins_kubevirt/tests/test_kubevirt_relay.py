@@ -102,7 +102,7 @@ def test_after_its_end_nothing_is_connected(relay: Relay) -> None:
         listener.bind(f"{folder}/s")
         listener.listen()
         relay.stop(SECONDS)
-        with pytest.raises(OSError, match="mom is ending"), relay.to(f"{folder}/s", print):
+        with pytest.raises(OSError, match="mom is stopping"), relay.to(f"{folder}/s", print):
             pass
 
 

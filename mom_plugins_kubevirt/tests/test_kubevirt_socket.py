@@ -97,7 +97,7 @@ def test_a_socket_that_is_itself_a_link_is_refused(node, listen, connects):
 def test_a_socket_of_another_user_than_the_daemons_is_refused(node, listen, connects):
     pod = launcher(node, user=107)
     listen(root_of(node, pod) / pod.socket)
-    with pytest.raises(HypervisorError, match=f"it belongs to user {os.getuid()}, but the daemon runs as 107"):
+    with pytest.raises(HypervisorError, match=f"its socket belongs to user {os.getuid()}, but the daemon runs as 107"):
         connects(pod)
 
 
@@ -115,7 +115,7 @@ def test_a_process_that_has_the_number_of_one_that_ended_is_not_entered(node, li
     listen(root_of(node, pod) / pod.socket)
     stat = node.root / f"proc/{pod.pid}/stat"
     stat.write_text(stat.read_text().replace(str(pod.started), str(pod.started + 1)))
-    with pytest.raises(HypervisorError, match="it has ended"):
+    with pytest.raises(HypervisorError, match="the daemon has exited"):
         connects(pod)
 
 

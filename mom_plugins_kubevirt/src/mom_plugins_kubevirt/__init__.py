@@ -1,4 +1,4 @@
-"""The plugin `kubevirt`: guests of KubeVirt, each under the libvirt of its own pod."""
+"""The kubevirt plugin: guests of KubeVirt, each under the libvirt of its own pod."""
 
 import lazy_loader
 

@@ -21,7 +21,7 @@ _CURES: Final = Cures(
     balloon="remove autoattachMemBalloon: false from their VirtualMachines, and restart them",
     reporting="remove disableFreePageReporting from KubeVirt's virtualMachineOptions, and restart them",
 )
-"""Through KubeVirt's API, because changes in a pod's libvirt are lost with the pod."""
+"""Fixes through KubeVirt's API, because changes in a pod's libvirt are lost with the pod."""
 
 
 def examined(hypervisor: KubevirtHypervisor, *, readonly: bool, stats_period: float) -> Iterable[Finding]:
@@ -32,7 +32,12 @@ def examined(hypervisor: KubevirtHypervisor, *, readonly: bool, stats_period: fl
         yield Finding(Severity.WARNING, SUBJECT, "mom can observe guests, but change nothing", "set readonly to false")
     troubles = hypervisor.troubles()
     for pod, why in islice(troubles.items(), _MOST_SHOWN):
-        yield Finding(Severity.WARNING, SUBJECT, f"pod {printable(pod)}: {why}", "check whether it hangs or ends; mom manages the others")
+        yield Finding(
+            Severity.WARNING,
+            SUBJECT,
+            f"pod {printable(pod)}: {why}",
+            "check whether the pod has hung or is terminating; mom manages the others",
+        )
     if len(troubles) > _MOST_SHOWN:
         yield Finding(Severity.WARNING, SUBJECT, f"mom cannot manage {len(troubles) - _MOST_SHOWN} more pods")
     nameless, cure = hypervisor.node.why_nameless
@@ -55,6 +60,6 @@ def requested_whole(guests: Sequence[tuple[str, Mapping[str, Value]]]) -> Iterab
 
 
 _OVERCOMMIT_CURE: Final = (
-    "set memory.guest instead of resources.requests.memory in their VirtualMachines, and memoryOvercommitPercentage in KubeVirt; takes"
-    " effect at a guest's next start"
+    "set memory.guest instead of resources.requests.memory in their VirtualMachines, and memoryOvercommitPercentage in KubeVirt; this"
+    " takes effect at a guest's next start"
 )

@@ -17,10 +17,10 @@ from mom_plugins_kubevirt.kubelet_config import KubeletConfig
 EVICTION: Final = "eviction"
 
 _SOON_KIB: Final = 64 << 10
-"""The warning starts so far above the threshold: a fifth of a second of a guest's growth."""
+"""Distance above the threshold at which the warning starts: a fifth of a second of a guest's growth."""
 
 _PODS: Final = ("kubepods.slice", "kubepods")
-"""Group of all pods, with kubelet's systemd driver and without."""
+"""Control group of all pods, with kubelet's systemd driver and without it."""
 
 _CURE: Final = (
     "move guests away (`virtctl migrate`, or cordon and drain the node), start no more guests, or reduce memory.available of the kubelet's"
@@ -29,7 +29,7 @@ _CURE: Final = (
 
 
 class KubeletMemory(NamedTuple):
-    """Memory in KiB according to the kubelet, and the kernel's available memory. None: unlimited."""
+    """Memory in KiB according to the kubelet, and the kernel's available memory. None if unlimited."""
 
     total: float
     available: float
@@ -39,7 +39,7 @@ class KubeletMemory(NamedTuple):
 
 
 class EvictionRoom(NamedTuple):
-    """KiB until the kubelet evicts; negative: it evicts. `evicts_below` is the available memory at which it evicts.
+    """KiB until the kubelet evicts; negative if it is evicting. `evicts_below` is the available memory at which it evicts.
 
     With `pods`, `threshold` and `available` are for all pods together.
     """
@@ -52,7 +52,7 @@ class EvictionRoom(NamedTuple):
 
 
 def memory_of(root: Path, tops: Iterable[str]) -> KubeletMemory | None:
-    """Return the memory according to the kubelet. None: unreadable.
+    """Return the memory according to the kubelet; None if unreadable.
 
     Older kubelets also count the kernel's memory of all pods as used; mom uses the smaller result.
 
@@ -79,7 +79,7 @@ def _pods(top: str) -> GroupLimit | None:
 
 
 def room_of(memory: KubeletMemory, config: KubeletConfig) -> EvictionRoom | None:
-    """Return the memory until the kubelet evicts. None: it does not evict for memory."""
+    """Return the memory until the kubelet evicts; None if it does not evict for memory."""
     rooms: list[EvictionRoom] = []
 
     def count(threshold: float, available: float, *, pods: bool) -> None:

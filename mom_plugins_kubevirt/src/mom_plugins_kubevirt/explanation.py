@@ -10,7 +10,7 @@ from mom_plugins_kubevirt.node_fields import ASKING, PROMISE, PROMISED_BY, REQUE
 
 
 class PodExplainer(Explainer):
-    """Explains the pod's request, and the guarantee from it."""
+    """Explainer of the pod's request, and of the guarantee from it."""
 
     def part(self, about: About) -> ExplanationPart:
         """Return nothing for a guest without a pod."""
@@ -22,9 +22,9 @@ def _sentences(about: About) -> Iterator[str]:
         return
     promised, request, by = about.number(PROMISE), about.number(REQUEST), about.guest.text(PROMISED_BY)
     if promised is None or not by:
-        yield "Its pod's request is unknown, so it has no guarantee; it keeps the memory that it uses."
+        yield "Its pod's request is unknown, so the guest has no guarantee; it keeps the memory that it uses."
     elif by == ASKING:
-        yield f"mom is asking the kubelet for its pod's request; until it answers, all of its {format_kib(promised)} are guaranteed."
+        yield f"mom is asking the kubelet for its pod's request; until then, all of the guest's {format_kib(promised)} are guaranteed."
     elif request is None:
         yield f"According to {printable(by, 60)}, {format_kib(promised)} are guaranteed; its pod's request is unknown."
     else:

@@ -1,4 +1,4 @@
-"""The guests of all virt-launcher pods of a node. A hanging pod's guest stays listed and blocked, and delays no other."""
+"""The guests of all virt-launcher pods of a node. If a pod has hung, its guest stays listed and blocked, and delays no other guest."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class PodGuest:
 
 
 class KubevirtHypervisor:
-    """Guests of a node's pods: `Hypervisor`, `BalloonControl` and `AgentAccess`. For several threads.
+    """Guests of a node's pods: `Hypervisor`, `BalloonControl` and `AgentAccess`. Thread-safe.
 
     :param means: shared by the connections
     """
@@ -59,9 +59,9 @@ class KubevirtHypervisor:
         self._scanning = threading.Lock()
         self._lock = threading.Lock()
         self._libvirts: dict[str, PodLibvirt] = {}
-        """By pod uid; replaced with the lock held."""
+        """Libvirts keyed by pod uid; replaced with the lock held."""
         self._held: dict[str, PodGuest] = {}
-        """By guest id; replaced with the lock held."""
+        """Guests keyed by id; replaced with the lock held."""
         self._troubles: dict[str, str] = {}
         self._looked = False
         self._stopping = threading.Event()
@@ -78,7 +78,7 @@ class KubevirtHypervisor:
         self._watcher.start()
 
     def close(self) -> None:
-        """Close all connections within half a second. Hanging ones stay open."""
+        """Close all connections within half a second. Connections that hang stay open."""
         self._stopping.set()
         if self._watcher is not None:
             self._watcher.join(_CLOSE_SECONDS)
@@ -121,14 +121,14 @@ class KubevirtHypervisor:
         for libvirt in gone:
             self._means.callers.start(libvirt.hypervisor.close)
         if gone and self._watcher is not None:
-            self._means.context.wake(f"the pod {gone[0].pod.name} has ended" + (f" (and {len(gone) - 1} more)" if gone[1:] else ""))
+            self._means.context.wake(f"the pod {gone[0].pod.name} has terminated" + (f" (and {len(gone) - 1} more)" if gone[1:] else ""))
 
     def _all(self) -> list[PodLibvirt]:
         with self._lock:
             return list(self._libvirts.values())
 
     def pods_of(self, guests: Iterable[Entity]) -> dict[str, LauncherPod]:
-        """Return guests' pods by guest id."""
+        """Return guests' pods, keyed by guest id."""
         with self._lock:
             return {guest.id: held.libvirt.pod for guest in guests if (held := self._held.get(guest.id)) is not None}
 
@@ -150,7 +150,7 @@ class KubevirtHypervisor:
             libvirts = self._all()
             due = sorted(
                 (libvirt for libvirt in libvirts if libvirt.may_be_asked), key=lambda libvirt: libvirt.asked_at
-            )  # a round may not reach all of them
+            )  # a round might not reach all pods
             unsure = {libvirt for libvirt in due if libvirt.hangs}
             answers, pending = ask_all(self._means.callers, due, PodLibvirt.look, self._means.call_timeout, unsure)
             for libvirt in libvirts:
@@ -199,7 +199,7 @@ class KubevirtHypervisor:
             self._held, self._troubles = identified, troubles
 
     def _one_pod_each(self, libvirts: Sequence[PodLibvirt]) -> tuple[dict[str, PodGuest], dict[str, list[str]]]:
-        """If several pods claim a guest, the pod that had it before, else the oldest, stays listed."""
+        """Return one pod for each guest. If several pods claim a guest, this is the previous pod, or else the oldest."""
         claims: dict[str, list[PodGuest]] = {}
         for libvirt in libvirts:
             for own in libvirt.listed or self._unreported(libvirt):
@@ -224,7 +224,7 @@ class KubevirtHypervisor:
         return None  # libvirt's count of starts would be another incarnation
 
     def _unreported(self, libvirt: PodLibvirt) -> Sequence[Guest]:
-        """Return the guest of a pod without an answer yet: an earlier mom may have shrunk it."""
+        """Return the guest of a pod that has not answered yet: an earlier mom may have shrunk it."""
         uuid = "" if libvirt.lies or not libvirt.trouble else self.node.guest_of(libvirt.pod.pod_uid)
         name = libvirt.pod.name.removeprefix(LAUNCHER).rpartition("-")[0]
         return [Guest(uuid, f"{libvirt.pod.namespace}_{name}", properties={"uuid": uuid, "state": "unknown"})] if uuid else ()
@@ -234,7 +234,7 @@ class KubevirtHypervisor:
         return None if held is None else self.node.guest_process(held.libvirt.pod.pod_uid, held.own.id)
 
     def fields(self, guests: Sequence[Guest]) -> dict[str, dict[str, Value]]:
-        """Return guests' fields by guest id. The process's memory comes from the kernel."""
+        """Return guests' fields, keyed by guest id. The process's memory comes from the kernel."""
         held_guests = self._held_guests(guest.id for guest in guests)
         with self._lock:  # another plugin may list the guests meanwhile
             of_hosts = self._host_side.fields(held_guests)
@@ -251,7 +251,7 @@ class KubevirtHypervisor:
 
     @property
     def huge_pages(self) -> str:
-        """Mode of transparent huge pages. Empty: unknown."""
+        """Mode of transparent huge pages; empty if unknown."""
         return self._host_side.huge_pages
 
     def silent(self) -> Mapping[str, str]:
@@ -271,7 +271,7 @@ class KubevirtHypervisor:
         return {identity: of_guests[own] for identity, (of_guests, own) in reports.items() if own in of_guests}
 
     def seen(self) -> Sequence[SeenGuest]:
-        """Return all guests of the last look."""
+        """Return all guests that were last listed."""
         guests = []
         for held in self._current().values():
             for guest in map(copy.copy, held.libvirt.hypervisor.seen([held.own.entity])):
@@ -295,14 +295,14 @@ class KubevirtHypervisor:
         held = self._held_guests([guest.id]).get(guest.id)
         if held is None:
             if self.troubles():
-                raise GuestBusy(f"{guest}: it may be in a pod that mom cannot manage now")
-            raise GuestGone(f"{guest} has ended")
+                raise GuestBusy(f"{guest} may be in a pod that mom cannot manage now")
+            raise GuestGone(f"{guest} has stopped")
         if held.libvirt.trouble:
             raise GuestBusy(f"{guest}: {held.libvirt.trouble}")
         return held.libvirt.hypervisor, held.own.entity
 
     def set_balloon(self, guest: Entity, target_kib: int) -> None:
-        """Set the balloon target; returns when QEMU has accepted it."""
+        """Set the balloon target, and return when QEMU has accepted it."""
         libvirt, own = self._libvirt_of(guest)
         libvirt.set_balloon(own, target_kib)
 
@@ -325,12 +325,12 @@ class KubevirtHypervisor:
         return libvirt.size_now(own)
 
     def stats_period(self, guest: Entity) -> int:
-        """Return the period in seconds. 0: never."""
+        """Return the period in seconds; 0 if off."""
         libvirt, own = self._libvirt_of(guest)
         return libvirt.stats_period(own)
 
     def set_stats_period(self, guest: Entity, seconds: int) -> None:
-        """Set the period in seconds. 0: never."""
+        """Set the period in seconds; 0 turns statistics off."""
         libvirt, own = self._libvirt_of(guest)
         libvirt.set_stats_period(own, seconds)
 
@@ -364,7 +364,7 @@ def _label(pod: LauncherPod) -> str:
 
 
 def _identity(pod: LauncherPod, uuid: str) -> str:
-    """Any pod may claim any UUID, so the id includes the pod's namespace and name."""
+    """Return the guest's id. Any pod may claim any UUID, so the id includes the pod's namespace and name."""
     return str(uuids.uuid5(uuids.NAMESPACE_URL, f"kubevirt:{pod.namespace}/{pod.name.rpartition('-')[0]}/{uuid}"))
 
 

@@ -29,7 +29,7 @@ _KEPT: Final = frozenset(
         "mergeDefaultEvictionSettings", "enforceNodeAllocatable",
     }
 )  # fmt: skip
-"""Members that mom reads. The parser drops all others."""
+"""Members that mom reads. The parser drops all other members."""
 
 
 _QUANTITY: Final = re.compile(r"\+?([0-9]{1,20}(?:\.[0-9]{0,20})?|\.[0-9]{1,20})([numkMGTPE]|[KMGTPE]i|[eE][+-]?[0-9]{1,2})?")
@@ -42,16 +42,16 @@ _LARGEST_QUANTITY: Final = float(1 << 60)
 
 
 class KubeletError(MomError):
-    """No valid answer from the kubelet."""
+    """Invalid or missing answer of the kubelet."""
 
 
 @dataclass(frozen=True, slots=True)
 class KubeletDoor:
     """One way to reach the kubelet.
 
-    :param trusted: certificate of the node or its signer; None: plain HTTP
-    :param names: required name in the certificate; empty: it is the node's own
-    :param token: file
+    :param trusted: certificate of the node or its signer; None for plain HTTP
+    :param names: required name in the certificate; empty if `trusted` is the node's own certificate
+    :param token: file that contains the token
     :param certificate: file with a client certificate and key
     """
 
@@ -68,10 +68,10 @@ class KubeletDoor:
         return f"port {self.port}{plain}{login}"
 
     def get(self, path: str, seconds: float) -> Mapping[str, Any]:
-        """Return the JSON object at that path, with only the members that mom reads.
+        """Return the JSON object at this path, with only the members that mom reads.
 
-        :param seconds: for the whole answer
-        :raises KubeletError: no valid answer
+        :param seconds: timeout of the whole answer
+        :raises KubeletError: there is no valid answer
         """
         try:
             status, content = self._answer(path, seconds)
@@ -146,7 +146,7 @@ def first_answer(doors: Sequence[KubeletDoor], path: str, seconds: float) -> tup
         except KubeletError as error:
             errors.append(error)
     if not errors:
-        raise KubeletError("mom cannot ask it: mom has no certificate to verify it, and it has no read-only port")
+        raise KubeletError("mom cannot ask the kubelet: mom has no certificate to verify it, and it has no read-only port")
     raise KubeletError("; ".join(error.message for error in errors), hint=next((error.hint for error in errors if error.hint), ""))
 
 
@@ -156,7 +156,7 @@ def _shut(stream: socket.socket) -> None:
 
 
 def _token(path: Path) -> str:
-    """Kubernetes renews the file every hour."""
+    """Read the token, because Kubernetes renews the file every hour."""
     text = read_file(path, _MOST_TOKEN).decode("ascii", "replace").strip()
     if not text.isprintable() or not text.isascii() or " " in text or not text:
         raise ValueError(f"{path} contains no token")
@@ -194,7 +194,7 @@ def objects_of(values: object, most: int) -> Iterator[Mapping[str, Any]]:
 
 
 def quantity_kib(text: object) -> float | None:
-    """Return a Kubernetes quantity such as `100Mi` in KiB (k8s.io/apimachinery, pkg/api/resource). None: invalid or negative."""
+    """Return a Kubernetes quantity such as `100Mi` in KiB (k8s.io/apimachinery, pkg/api/resource); None if invalid or negative."""
     if isinstance(text, int) and not isinstance(text, bool):
         text = str(text)
     match = _QUANTITY.fullmatch(text.strip()) if isinstance(text, str) and len(text) <= 60 else None

@@ -21,19 +21,19 @@ _USUAL_HARD: Final = "100Mi"
 _USUAL_PORT: Final = 10250
 
 _USUAL_FILE: Final = "var/lib/kubelet/config.yaml"
-"""kubeadm's file."""
+"""File that kubeadm writes."""
 
 _MOST_BYTES: Final = 1 << 20
 _MOST_FILES: Final = 64
 
 _PROGRAMS: Final = frozenset({b"kubelet", b"hyperkube"})
-"""k3s runs the kubelet inside its own process, so mom uses its answer or its drop-ins."""
+"""k3s runs the kubelet inside its own process, so mom uses the kubelet's answer or its drop-ins."""
 
 _IN_POD: Final = re.compile(rb"pod[0-9a-f]{8}[-_]?[0-9a-f]{4}[-_]?[0-9a-f]{4}")
 """A pod's uid in a cgroup path. Uids of static pods have no hyphens."""
 
 _DROP_INS: Final = ("var/lib/rancher/rke2/agent/etc/kubelet.conf.d", "var/lib/rancher/k3s/agent/etc/kubelet.conf.d")
-"""Folders of RKE2 (Harvester) and k3s, if no command line names one."""
+"""Folders of RKE2 (Harvester) and k3s, if no command line names a folder."""
 
 
 class Threshold(NamedTuple):
@@ -48,7 +48,7 @@ class Threshold(NamedTuple):
 
     @classmethod
     def parse(cls, text: object) -> Threshold | None:
-        """Parse a threshold such as `100Mi` or `5%`. None: invalid, or switched off by 0 or 100 %."""
+        """Parse a threshold such as `100Mi` or `5%`; None if invalid, or switched off by 0 or 100 %."""
         if isinstance(text, str) and text.strip().endswith("%"):
             try:
                 percent = float(text.strip()[:-1][:20])
@@ -63,8 +63,8 @@ class Threshold(NamedTuple):
 class KubeletConfig:
     """Kubelet's configuration, as far as mom needs it. `by` is its source.
 
-    Below `hard`, it evicts pods at once; below `soft`, after a while; None: never. `holds_pods`: it also checks all pods together.
-    `certificate` is a path on the node; empty: self-made. `authority` signs its clients.
+    Below `hard`, the kubelet evicts pods at once; below `soft`, after a while; None if never. `holds_pods`: it also checks all pods
+    together. `certificate` is a path on the node; empty if self-made. `authority` signs its clients.
     """
 
     hard: Threshold | None = field(default_factory=lambda: Threshold.parse(_USUAL_HARD))
@@ -80,7 +80,7 @@ class KubeletConfig:
 
 
 class KubeletProcess(NamedTuple):
-    """Kubelet's process: the root that it sees, and its flags. Defaults: the node's root, no flags."""
+    """Kubelet's process: the root folder that it sees, and its flags. Defaults: the node's root folder, no flags."""
 
     root: Path
     flags: Mapping[str, str]
@@ -141,7 +141,7 @@ def config_of(root: Path, process: KubeletProcess, answer: Mapping[str, Any] | N
     authority = flags.get("client-ca-file") or _text(documents, "authentication", "x509", "clientCAFile")
     own = member(answer, "kubeletconfig")
     if isinstance(own, Mapping):
-        hard, soft, by = own.get("evictionHard") or {}, own.get("evictionSoft"), "the kubelet"  # empty values are absent
+        hard, soft, by = own.get("evictionHard") or {}, own.get("evictionSoft"), "the kubelet"  # empty values count as absent
         holds = own.get("enforceNodeAllocatable")
     else:
         hard = _flag(flags, "eviction-hard") if "eviction-hard" in flags else _last(documents, "evictionHard")
@@ -199,7 +199,7 @@ def _document(path: Path) -> Mapping[str, Any] | None:
 
 
 def _last(documents: Sequence[Mapping[str, Any]], name: str) -> object:
-    """Thresholds of all documents are joined, as in the kubelet."""
+    """Return the last value. Thresholds of all documents are joined, as in the kubelet."""
     latest: object = None
     for document in documents:
         value = document.get(name)

@@ -26,13 +26,13 @@ _SOONEST_SECONDS: Final = 5.0
 """Shortest pause between two requests."""
 
 _OWN_CERTIFICATES: Final = ("kubelet-server-current.pem", "kubelet.crt")
-"""Signed by the cluster (`serverTLSBootstrap`), or self-made."""
+"""Certificates signed by the cluster (`serverTLSBootstrap`), or self-made."""
 _AUTHORITIES: Final = (f"{ACCOUNT}/ca.crt", "etc/kubernetes/pki/ca.crt")
 
 
 @dataclass(frozen=True, slots=True)
 class KubeletState:
-    """Kubelet's last answers. `door` is the one that worked; `error` is the present error."""
+    """Kubelet's last answers. `door` is the way that worked; `error` is the present error."""
 
     pods: Mapping[str, PodRequest] = field(default_factory=dict)
     config: KubeletConfig = field(default_factory=KubeletConfig)
@@ -41,11 +41,11 @@ class KubeletState:
     hint: str = ""
     asked: bool = False
     asked_for: Collection[str] = frozenset()
-    """Uids of pods on the node at the last request; after a failure, also those since."""
+    """Uids of pods on the node at the last request; after a failure, also of pods found since then."""
 
 
 class KubeletWatch:
-    """Thread that asks the kubelet. Any thread may read `state`. Starts cycles for news."""
+    """Thread that queries the kubelet. Any thread may read `state`. Starts cycles for news."""
 
     def __init__(self, context: PluginContext, settings: KubeletSettings) -> None:
         self._context, self._settings, self._log = context, settings, context.log.getChild("kubelet")
@@ -53,7 +53,7 @@ class KubeletWatch:
         self._config_answer: Mapping[str, Any] | None = None
         self._config_read_at = -_CONFIG_SECONDS
         self._missing: set[str] = set()
-        """Requested pods that the kubelet may not know: they cause no further requests."""
+        """Requested pods that the kubelet might not know: they cause no further requests."""
         self._expected: frozenset[str] = frozenset()
         self._soon, self._stopping = threading.Event(), threading.Event()
         self._thread: threading.Thread | None = None
@@ -68,7 +68,7 @@ class KubeletWatch:
         return bool(self._settings.every) and self._thread is not None and uid not in self.state.asked_for
 
     def stop(self) -> None:
-        """End the thread, unless it waits for an answer."""
+        """Stop the thread, unless it is waiting for an answer."""
         self._stopping.set()
         self._soon.set()
         thread, self._thread = self._thread, None
@@ -76,9 +76,9 @@ class KubeletWatch:
             thread.join(0.1)
 
     def expect(self, uids: Collection[str]) -> None:
-        """Note the pods on the node, and ask soon if one is new."""
+        """Record the pods on the node, and query soon if a pod is new."""
         self._expected = frozenset(uids)
-        self._missing &= self._expected  # the kubelet does not report pods that ended meanwhile
+        self._missing &= self._expected  # the kubelet does not report pods that terminated meanwhile
         new = {uid for uid in uids if uid not in self.state.pods} - self._missing
         if new:
             self._missing |= new
@@ -90,13 +90,13 @@ class KubeletWatch:
             try:
                 self.ask()
             except Exception as error:  # noqa: BLE001  # no answer must end the thread
-                self._log.exception("asking the kubelet failed")
-                self.state = replace(self.state, error=f"asking it failed: {error}", asked=True, asked_for=self._expected)
+                self._log.exception("querying the kubelet failed")
+                self.state = replace(self.state, error=f"querying the kubelet failed: {error}", asked=True, asked_for=self._expected)
             self._stopping.wait(_SOONEST_SECONDS)
             self._soon.wait(max(0.0, (self._settings.every or 3600.0) - _SOONEST_SECONDS))
 
     def ask(self) -> None:
-        """Ask once. A pod without a new answer keeps the last one."""
+        """Query once. A pod without a new answer keeps its last answer."""
         before, process, asked_for = self.state, running(self._context.root), self._expected
         config = config_of(self._context.root, process, self._config_answer)
         if not self._settings.every:
@@ -127,7 +127,7 @@ class KubeletWatch:
         self._config_read_at = now
         try:
             self._config_answer = door.get(CONFIG, self._settings.timeout)
-        except KubeletError as error:  # its files have nearly the same
+        except KubeletError as error:  # the kubelet's files have nearly the same content
             self._log.debug("the kubelet: %s", error)
 
 
@@ -172,7 +172,7 @@ def _host_name(root: Path, process: KubeletProcess) -> str:
 
 
 def _readable(root: Path, path: str) -> Path | None:
-    """Follow an absolute link below the root."""
+    """Return a readable file. Follow an absolute link within the root folder."""
     file = root / path.lstrip("/")
     try:
         if file.is_symlink():

@@ -16,7 +16,7 @@ from mom_plugins_kubevirt.pod_groups import PodGroups
 from mom_plugins_kubevirt.pods import LauncherPod
 from mom_plugins_kubevirt.requests import promise_of, protected_kib, vouched_kib
 
-LEAVES: Final = "it is about to be migrated (its pod is being evicted)"
+LEAVES: Final = "the guest is about to be migrated (its pod is being evicted)"
 
 _STATE: Final = "host_memory_state"
 _SHORT: Final = frozenset({"hard", "low"})
@@ -41,7 +41,7 @@ class NodeFacts:
     def add_to(self, fields: Mapping[str, dict[str, Value]], pods: Mapping[str, LauncherPod]) -> None:
         """Add the node's facts to guests' fields, with `balloon_cur`, `balloon_max` and `vcpu_count` if known."""
         self.kubelet.expect({pod.pod_uid for pod in pods.values()})
-        # Before `state`, otherwise mom would miss an answer in between.
+        # Read before `state`, otherwise mom would miss an answer in between.
         awaited = {pod.pod_uid for pod in pods.values() if self.kubelet.awaits(pod.pod_uid)}
         requests = self.kubelet.state.pods
         self._groups.look(fields, pods)
@@ -79,7 +79,7 @@ class NodeFacts:
     # --- act ---------------------------------------------------------------------------------------------------------------------
 
     def decisions(self, snapshot: Snapshot, source: Source) -> Iterator[Decision]:
-        """Restore guests that are about to be migrated, and that mom on another node has shrunk."""
+        """Restore guests that are about to be migrated, or that mom on another node has shrunk."""
         if GuestField.BALLOON not in self._context.declarations.controls or snapshot.host.text(_STATE) in _SHORT:
             return
         taken_here = {entry.entity.id for entry in self._context.engine_state().changes if entry.control == GuestField.BALLOON}
@@ -96,7 +96,7 @@ class NodeFacts:
 
     @property
     def why_unknown(self) -> str:
-        """Why the kubelet does not report requests. Empty: it does, or mom does not ask."""
+        """Why the kubelet does not report requests; empty if it does, or if mom does not ask."""
         error = self.kubelet.state.error
         return f"the kubelet does not report pods' requests: {printable(error, 400)}" if error else ""
 
@@ -134,6 +134,6 @@ class NodeFacts:
 
 
 _CURE: Final = (
-    "give mom a service account that may get nodes/pods and nodes/configz, or set memory_overcommit_percentage of the plugin kubevirt"
+    "give mom a service account that may get nodes/pods and nodes/configz, or set memory_overcommit_percentage of the kubevirt plugin"
     " to KubeVirt's memoryOvercommitPercentage"
 )

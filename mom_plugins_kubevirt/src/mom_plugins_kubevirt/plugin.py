@@ -1,4 +1,4 @@
-"""The plugin `kubevirt`: settings, declarations and hooks."""
+"""The kubevirt plugin: settings, declarations and hooks."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class KubevirtPlugin(PluginOfGuests["KubevirtHypervisor"]):
         """Timeouts of pods' libvirts, and sources of pods' names and requests."""
 
         call_timeout: Annotated[Duration, Field(gt=0, le=60)] = 1.0
-        """Timeout of one call to a pod's libvirt, less than half of `deadline`. A hanging one delays no other."""
+        """Timeout of one call to a pod's libvirt, less than half of `deadline`. A libvirt that has hung delays no other."""
         readonly: bool = False
         """Only observe guests."""
         pod_logs: str = "/var/log/pods"
@@ -63,8 +63,8 @@ class KubevirtPlugin(PluginOfGuests["KubevirtHypervisor"]):
         kubelet: KubeletSettings = KubeletSettings()
         """Access to the node's kubelet, for pods' requests and eviction thresholds."""
         memory_overcommit_percentage: Annotated[float, Field(ge=10, le=1000)] | None = None
-        """KubeVirt's `memoryOvercommitPercentage`, for pods without a known request. Their guarantee is the guest's memory divided by it:
-        two thirds for 150. Unset: no guarantee, and such guests keep the memory that they use."""
+        """KubeVirt's `memoryOvercommitPercentage`, for pods without a known request. Their guarantee is the guest's memory divided by this
+        percentage: two thirds for 150. Unset: no guarantee, and such guests keep the memory that they use."""
 
         @model_validator(mode="after")
         def _calls_fit_into_the_deadline(self) -> KubevirtPlugin.Settings:
@@ -129,7 +129,7 @@ class KubevirtPlugin(PluginOfGuests["KubevirtHypervisor"]):
 
     @hookimpl
     def mom_collect_guests(self, hypervisor: Hypervisor, guests: Sequence[Guest]) -> Mapping[str, Mapping[str, Value]]:
-        """Return libvirt's fields of the guests, and the node's."""
+        """Return libvirt's and the node's fields of the guests."""
         own, facts = self._own(hypervisor), self._facts
         if own is None or facts is None:
             return {}
@@ -158,7 +158,7 @@ class KubevirtPlugin(PluginOfGuests["KubevirtHypervisor"]):
         yield from self._facts.conditions()
         source = Source(self._context.name)
         if (why := self._facts.why_unknown) and self._settings.memory_overcommit_percentage is None:
-            yield Problem(source, why, None, Severity.WARNING, "`mom doctor` shows how mom guarantees memory meanwhile, and the cure")
+            yield Problem(source, why, None, Severity.WARNING, "`mom doctor` shows how mom guarantees memory meanwhile, and the fix")
         for pod, why in islice(self._hypervisor.troubles().items(), _MOST_PROBLEMS):
             yield Problem(source, f"pod {printable(pod)}: {why}", None, Severity.WARNING, "check the pod; mom manages the others")
         nameless, cure = self._hypervisor.node.why_nameless

@@ -11,7 +11,7 @@ from mom_kvm import GroupLimit, GuestField, Hierarchies, cgroups_of, pressure_in
 from mom_plugins_kubevirt.pods import LauncherPod
 
 _IN_TURN: Final = 50
-"""Pods read in one cycle, a quarter of a millisecond each."""
+"""Most pods read in one cycle, a quarter of a millisecond each."""
 
 _USUAL_FIELD: Final = "host_psi_memory_some_avg10"
 """A guest with this field already has its groups' fields."""
@@ -23,7 +23,7 @@ _RESIDENT: Final = "rss"
 
 
 class _Reading(NamedTuple):
-    """RSS is in KiB, of the guest's process."""
+    """Fields of a pod's groups, and the RSS of the guest's process in KiB."""
 
     group: str
     fields: Mapping[str, Value]
@@ -37,10 +37,10 @@ class PodGroups:
         self._proc = proc
         self._turn = 0
         self._readings: dict[str, _Reading] = {}
-        """By pod uid."""
+        """Readings, keyed by pod uid."""
 
     def look(self, fields: Mapping[str, Mapping[str, Value]], pods: Mapping[str, LauncherPod]) -> None:
-        """Read the groups of some of these pods, new ones first. Both by guest id."""
+        """Read the groups of some of these pods, new pods first. Both mappings are keyed by guest id."""
         due = {
             pods[identity].pod_uid: (pods[identity], as_number(guest_fields.get(_RESIDENT)))
             for identity, guest_fields in fields.items()
@@ -56,7 +56,7 @@ class PodGroups:
             self._readings[uid] = _Reading(group, group_fields(pod, group), resident)
 
     def of(self, pod: LauncherPod, resident: float | None) -> tuple[str, Mapping[str, Value]]:
-        """Return the container's group (empty: unknown), and the fields of its last reading.
+        """Return the container's group (empty if unknown), and the fields of its last reading.
 
         :param resident: RSS in KiB of the guest's process now, to correct the headroom
         """
@@ -71,7 +71,7 @@ _NO_READING: Final = _Reading("", {}, None)
 
 
 def container_group(pod: LauncherPod, proc: Path) -> str:
-    """Return the group of the container with the guest; empty: not found."""
+    """Return the group of the guest's container; empty if not found."""
     if not pod.cgroup:
         return ""
     name = pod.cgroup.rpartition("/")[2]
@@ -80,9 +80,9 @@ def container_group(pod: LauncherPod, proc: Path) -> str:
 
 
 def group_fields(pod: LauncherPod, group: str) -> dict[str, Value]:
-    """Return headroom and pressure of the groups, without unknown ones.
+    """Return headroom and pressure of the groups, without unknown values.
 
-    :param group: the container's group; empty: not found
+    :param group: the container's group; empty if not found
     """
     folder = group or pod.cgroup
     top = f"{folder[: folder.rindex(_TOP)]}{_TOP}" if _TOP in folder else ""

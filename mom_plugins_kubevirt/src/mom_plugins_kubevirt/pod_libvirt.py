@@ -23,21 +23,21 @@ _LONGEST_RETRY_SECONDS: Final = 1.0
 
 _MOST_OPEN_CALLS: Final = 2
 _MOST_OPENING: Final = 1
-"""Threads of mom that a hanging pod can block."""
+"""Most threads of mom that a pod can block."""
 
 _LONGEST_NAME: Final = 63 + 1 + 253
-"""NAMESPACE_NAME: Kubernetes' limits for both."""
+"""NAMESPACE_NAME: the sum of Kubernetes' limits."""
 
 _WHOLE_NAME: Final = 30
 _CUT_NAME: Final = 16
-"""Characters: Kubernetes limits pods' names to 63, so longer guests' names are cut."""
+"""Number of characters: Kubernetes limits pods' names to 63, so longer guests' names are cut."""
 
 _FIRST_REST_SECONDS: Final = 1.0
 _LAST_REST_SECONDS: Final = 60.0
-"""Pauses after invalid answers double up to this."""
+"""Longest pause after invalid answers; pauses double up to this."""
 
 _MOST_EVENTS: Final = 500
-"""Events between two looks. Continuous resizing causes five each second."""
+"""Most events between two queries. Continuous resizing causes five each second."""
 
 _MOST_WAKES: Final = 5
 _WAKE_SECONDS: Final = 10.0
@@ -63,7 +63,7 @@ class Means:
 
 
 class PodLibvirt:
-    """Libvirt in one pod. One thread at a time calls `look`; the round's thread uses everything else."""
+    """Libvirt in one pod. One thread at a time calls `look`; the round's thread calls all other methods."""
 
     def __init__(self, pod: LauncherPod, means: Means) -> None:
         settings = ConnectionSettings(
@@ -90,10 +90,10 @@ class PodLibvirt:
         self.trouble = ""
         """Why the last answer is missing or unusable."""
         self.asked_at = float("-inf")
-        """Monotonic time."""
+        """Monotonic time of the last query."""
         self.hangs = False
         self.lies = False
-        """The last answer was one that a pod's libvirt never sends."""
+        """Whether a pod's libvirt never sends an answer like the last one."""
         self._distrusted = self._refused = ""
         self._rest_until, self._rest = float("-inf"), _FIRST_REST_SECONDS
         self._wake = means.context.wake
@@ -101,7 +101,7 @@ class PodLibvirt:
         self._lock = threading.Lock()
 
     def _tell(self, what: str) -> None:
-        """For any thread. A pod may not start too many cycles."""
+        """Start a cycle; for any thread. A pod must not start too many cycles."""
         now = time.monotonic()
         with self._lock:
             self._wakes = [at for at in self._wakes if now - at < _WAKE_SECONDS]
@@ -119,7 +119,7 @@ class PodLibvirt:
 
     @property
     def may_be_asked(self) -> bool:
-        """Whether no call is open and no pause lasts."""
+        """Whether no call is open and no pause is in progress."""
         if self.open_call is not None:
             if not self.open_call.done():
                 return False
@@ -128,7 +128,7 @@ class PodLibvirt:
         return time.monotonic() >= self._rest_until
 
     def look(self) -> Sequence[Guest]:
-        """Return the guests. Raise `HypervisorError`, also for an impossible answer."""
+        """Return the guests. Raise `HypervisorError` if the answer is missing or impossible."""
         self.asked_at = time.monotonic()
         self._refused = ""
         try:
@@ -159,12 +159,12 @@ class PodLibvirt:
                 self._rest = _FIRST_REST_SECONDS
 
     def judge(self, why: str) -> None:
-        """Distrust all figures for this reason, until the next call. Empty: trust them."""
+        """Distrust all statistics for this reason, until the next call; trust them if `why` is empty."""
         self._distrusted = why
         self.trouble = why or self.trouble
 
     def hung(self, call: Future[Sequence[Guest]] | None) -> None:
-        """Note a timeout."""
+        """Record a timeout."""
         self.open_call, self.hangs = call, True
         self.unanswered("its libvirt does not answer")
         if call is not None and not self.listed:
@@ -176,18 +176,18 @@ class PodLibvirt:
             self._tell(f"the libvirt of pod {self.pod.name} has answered")
 
     def unanswered(self, why: str = "") -> None:
-        """Let the statistics age after a look without an answer."""
+        """Let the statistics age after an unanswered query."""
         self.trouble = why or self.trouble or "its libvirt does not answer"
         self.hypervisor.unanswered()
 
     def not_asked(self) -> None:
         """Let the statistics age after a round without this pod."""
         if self.asked_at == float("-inf"):  # an earlier mom may have shrunk the guest
-            self.trouble = "mom had no time to ask its libvirt yet"
+            self.trouble = "mom had no time to query its libvirt yet"
         self.hypervisor.unanswered()
 
     def fields(self, guest: Guest) -> Mapping[str, Value]:
-        """Return libvirt's fields of the guest. Empty: impossible."""
+        """Return libvirt's fields of the guest; an empty mapping if they are impossible."""
         return {} if self._distrusted else self._claims(guest)
 
     def claimed_kib(self, guest: Guest) -> int:

@@ -1,4 +1,4 @@
-"""Opens a pod's libvirt socket below the pod's root. Links in the pod cannot lead mom elsewhere."""
+"""Opener of a pod's libvirt socket within the pod's root folder. Links in the pod cannot lead mom elsewhere."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from mom_plugins_kubevirt.pods import RIGHTS, LauncherPod
 from mom_plugins_kubevirt.relay import Relay
 
 _SYS_OPENAT2: Final = 437
-"""Linux 5.6; the same number on all architectures."""
+"""System call of Linux 5.6; the same number on all architectures."""
 
 _RESOLVE_NO_MAGICLINKS: Final = 0x02
 _RESOLVE_IN_ROOT: Final = 0x10
-"""linux/openat2.h: refuse magic links such as /proc/PID/fd, and resolve other links below the starting folder."""
+"""Flags of linux/openat2.h: refuse magic links such as /proc/PID/fd, and resolve other links within the starting folder."""
 
 _O_PATH: Final = os.O_PATH | os.O_CLOEXEC
 _STATUS_BYTES: Final = 4096
@@ -32,7 +32,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 @contextmanager
 def reached(proc: Path, pod: LauncherPod, relay: Relay, refuse: Callable[[str], None] = lambda why: None) -> Iterator[str]:
-    """Yield the URI of the pod's libvirt, valid within the block. Raise `HypervisorError`.
+    """Yield the URI of the pod's libvirt, valid within the block. Raise `HypervisorError` if it cannot be reached.
 
     :param refuse: see `Relay.to`
     """
@@ -55,23 +55,23 @@ def _enter(proc: Path, pod: LauncherPod, handles: list[int]) -> int:
     # If the pid is reused, the open folder is empty.
     stat_record = ProcessStat.parse(_read("stat", handles[0]))
     if stat_record is None or stat_record.started != pod.started:
-        raise ProcessLookupError(errno.ESRCH, "it has ended")
+        raise ProcessLookupError(errno.ESRCH, "the daemon has exited")
     user = _user(_read("status", handles[0]))
     handles.append(os.open("root", _O_PATH | os.O_DIRECTORY, dir_fd=handles[0]))
     handles.append(_open_in_root(handles[-1], pod.socket))
     status = os.fstat(handles[-1])
     if not stat.S_ISSOCK(status.st_mode):
-        raise OSError(errno.ENOTSOCK, "it is not a socket")
+        raise OSError(errno.ENOTSOCK, "its path is not a socket")
     if status.st_uid != user:
-        raise OSError(errno.EOWNERDEAD, f"it belongs to user {status.st_uid}, but the daemon runs as {user}")
-    # Connecting needs write access; libvirt reports its lack only as text.
+        raise OSError(errno.EOWNERDEAD, f"its socket belongs to user {status.st_uid}, but the daemon runs as {user}")
+    # Connecting needs write access; libvirt reports a lack of access only as text.
     if not os.access(f"/proc/self/fd/{handles[-1]}", os.W_OK, effective_ids=True):
         raise OSError(errno.EACCES, os.strerror(errno.EACCES))
     return user
 
 
 def _open_in_root(root: int, path: str) -> int:
-    """Never follow a final link. Raise `OSError`."""
+    """Open a path in the root folder. Never follow a final link. Raise `OSError` if that fails."""
     how = struct.pack("QQQ", _O_PATH | os.O_NOFOLLOW, 0, _RESOLVE_IN_ROOT | _RESOLVE_NO_MAGICLINKS)
     handle: int = _libc.syscall(_SYS_OPENAT2, root, os.fsencode(path), how, len(how))
     if handle < 0:
@@ -95,9 +95,9 @@ def _user(status: bytes) -> int:
 
 def _reason(error: OSError, pod: LauncherPod) -> str:
     if error.errno in {errno.ENOENT, errno.ENOTDIR}:
-        return f"it contains no /{pod.socket}"
+        return f"the pod contains no /{pod.socket}"
     if error.errno == errno.ESRCH:
-        return "it has ended"
+        return "the daemon has exited"
     return f"/{pod.socket}: {error.strerror}"
 
 

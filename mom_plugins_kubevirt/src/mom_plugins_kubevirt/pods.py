@@ -1,6 +1,6 @@
 """virt-launcher pods of this node, from /proc.
 
-No container can change its cgroup's name, which contains the pod's uid. All else in a pod is untrusted.
+No container can change its cgroup's name, which contains the pod's uid. Everything else in a pod is untrusted.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ _POD: Final = re.compile(r"pod([0-9a-f]{8}[-_][0-9a-f]{4}[-_][0-9a-f]{4}[-_][0-9
 _UUID: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 _YOUNG_SECONDS: Final = 5.0
-"""Each scan reads younger processes again: they may still execute another program."""
+"""Each scan reads processes younger than this again: they may still execute another program."""
 
 _MOST_LOOKED_AT: Final = 3000
-"""Processes in one scan, 30 ms."""
+"""Most processes in one scan, which take 30 ms."""
 
 _IN_TURN: Final = 20
 """Known daemons that each scan checks."""
@@ -41,7 +41,7 @@ MOST_PODS: Final = 1000
 """Twice a node's limit."""
 
 _MOST_PROCESSES: Final = 16
-"""QEMU processes of one pod."""
+"""Most QEMU processes of one pod."""
 
 _LOGS_AGAIN_SECONDS: Final = 1.0
 """Pause between searches for pods' names."""
@@ -54,37 +54,37 @@ LAUNCHER: Final = "virt-launcher-"
 """Name prefix of KubeVirt's pods with guests."""
 
 _LOG_FOLDER: Final = re.compile(r"([a-z0-9][a-z0-9-]{0,62})_([a-z0-9][a-z0-9.-]{0,252})_([0-9a-f-]{36})")
-"""kubelet's names: NAMESPACE_POD_UID."""
+"""kubelet's names of log folders: NAMESPACE_POD_UID."""
 
 _COMMAND_BYTES: Final = 256 << 10
 _DEEPEST: Final = 3
-"""Folders above a pod's group: kubepods.slice, its QoS class, and one more."""
+"""Most folders above a pod's group: kubepods.slice, its QoS class, and one more."""
 
 
 @dataclass(frozen=True, slots=True)
 class LauncherPod:
-    """virt-launcher pod according to the node. Only the daemon's name is the pod's own claim."""
+    """virt-launcher pod according to the node. Only the daemon's name comes from the pod."""
 
     pid: int
     """Process of the libvirt daemon."""
     started: int
     """Its start in clock ticks since boot."""
     pod_uid: str
-    """With hyphens, from the cgroup's name."""
+    """Pod's uid with hyphens, from the cgroup's name."""
     cgroup: str
-    """The pod's folder (v2), above its containers' groups; empty: not found."""
+    """The pod's folder (v2), above its containers' groups; empty if not found."""
     socket: str
-    """Path in the pod's own root."""
+    """Path in the pod's own root folder."""
     namespace: str = ""
-    """From the name of kubelet's log folder."""
+    """Namespace, from the name of kubelet's log folder."""
     name: str = ""
-    """From the same: `virt-launcher-NAME-…`."""
+    """Name from the same folder: `virt-launcher-NAME-…`."""
 
 
 @dataclass(slots=True)
 class _Processes:
     daemons: dict[int, LauncherPod] = field(default_factory=dict)
-    """libvirt daemons by pid, the oldest first."""
+    """libvirt daemons, keyed by pid, the oldest first."""
     qemus: list[int] = field(default_factory=list)
 
 
@@ -107,20 +107,20 @@ class Pods:
         self._processes: dict[str, _Processes] = {}
         self._turn = 0
         self._where: dict[int, str] = {}
-        """Pod uid by pid."""
+        """Mapping from pid to pod uid."""
         self._names: dict[str, tuple[str, str]] = {}
         self._names_at = float("-inf")
         self.pods: Mapping[str, LauncherPod] = {}
-        """By uid. A scan replaces the mapping if the pods change."""
+        """Pods, keyed by uid. A scan replaces the mapping if the pods change."""
         self._denied = False
-        """Log folders were unreadable for lack of a right."""
+        """Whether log folders were unreadable for lack of a right."""
         self._unread = False
-        """No log folder was readable."""
+        """Whether no log folder was readable."""
         self.nameless: Collection[str] = ()
         """Uids of pods with a libvirt but without a known name."""
 
     def scan(self) -> bool:
-        """Read new processes, forget ended ones, and return whether the pods have changed."""
+        """Read new processes, forget processes that have exited, and return whether the pods have changed."""
         ids = ProcessStat.ids(Path(self._proc))
         if ids is None:
             return False
@@ -140,7 +140,7 @@ class Pods:
 
     @property
     def why_nameless(self) -> tuple[str, str]:
-        """Why pods have no names, and the cure; empty if all have names."""
+        """Why pods have no names, and the fix; empty if all have names."""
         if not self.nameless:
             return "", ""
         problem = f"the names of {len(self.nameless)} pods with a libvirt are unknown, so mom leaves them alone"
@@ -158,7 +158,7 @@ class Pods:
         return next((pid for pid, own_uuid in self._guests_in(pod_uid) if own_uuid == uuid), None)
 
     def guest_of(self, pod_uid: str) -> str:
-        """Return the UUID of the pod's guest from a QEMU command line; empty: none."""
+        """Return the UUID of the pod's guest from a QEMU command line; empty if there is none."""
         return next((uuid for _, uuid in self._guests_in(pod_uid)), "")
 
     def _guests_in(self, pod_uid: str) -> Iterator[tuple[int, str]]:

@@ -1,4 +1,4 @@
-"""Relay between libvirt's client and pods' libvirts that limits messages: the client expands 32 MiB 50 times in memory."""
+"""Relay between libvirt's client and pods' libvirts. It limits messages, because the client expands 32 MiB 50 times in memory."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MOST_BYTES: Final = 256 << 10
 """Longest message. Statistics have about 2 KiB, a description about 20 KiB."""
 
 _BYTES_A_SECOND: Final = 4 << 20
-"""Limit for one pod. Faster data waits."""
+"""Most bytes per second of one pod. Further data waits."""
 
 _CONNECT_SECONDS: Final = 5.0
 _CHUNK_BYTES: Final = 64 << 10
@@ -25,7 +25,7 @@ _HEAD_BYTES: Final = 4
 
 
 class Relay:
-    """Relays data between libvirt's client and pods, in one thread."""
+    """Relay of data between libvirt's client and pods, in one thread."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -35,7 +35,7 @@ class Relay:
 
     @contextmanager
     def to(self, path: str, refuse: Callable[[str], None]) -> Iterator[str]:
-        """Yield the path of a socket that leads to `path`, for one connection. Raise `OSError`.
+        """Yield the path of a socket that leads to `path`, for one connection. Raise `OSError` if the pod cannot be reached.
 
         :param refuse: called in the relay's thread when it closes the connection
         """
@@ -51,7 +51,7 @@ class Relay:
             pod.setblocking(False)
             with tempfile.TemporaryDirectory(prefix="mom-") as folder:
                 listener.bind(f"{folder}/s")
-                door = os.open(f"{folder}/s", os.O_PATH | os.O_CLOEXEC)  # works without the name, too
+                door = os.open(f"{folder}/s", os.O_PATH | os.O_CLOEXEC)  # the socket also works without a name
             listener.listen(1)
             listener.setblocking(False)
             loop = self._running()
@@ -75,7 +75,7 @@ class Relay:
     def _running(self) -> asyncio.AbstractEventLoop:
         with self._lock:
             if self._stopped:
-                raise OSError(errno.ESHUTDOWN, "mom is ending")
+                raise OSError(errno.ESHUTDOWN, "mom is stopping")
             if self._loop is None:
                 self._loop = asyncio.new_event_loop()
                 self._thread = threading.Thread(target=_run, args=(self._loop,), name="kubevirt-relay", daemon=True)
@@ -118,15 +118,15 @@ async def _pass_answers(pod: socket.socket, client: socket.socket, refuse: Calla
 
 
 class Messages:
-    """Finds message boundaries in a pod's data."""
+    """Parser of message boundaries in a pod's data."""
 
     def __init__(self) -> None:
         self._head = b""
         self._left = 0
-        """Of the current message."""
+        """Bytes of the current message."""
 
     def error_in(self, data: bytes) -> str:
-        """Return why a message in this data must not be read; empty: it may."""
+        """Return why a message in this data must not be read; an empty string if it may."""
         at = 0
         while at < len(data):
             if self._left:

@@ -25,7 +25,7 @@ Newer versions have 220 MiB."""
 
 _VCPU_MIB: Final = 8
 _PAGE_TABLE_SHARE: Final = 1 / 512
-"""Of the request."""
+"""Share of the request."""
 
 EVICTED: Final = "descheduler.alpha.kubernetes.io/eviction-in-progress"
 """Annotation of a pod whose guest must move (kubevirt/kubevirt, pkg/virt-controller/watch/drain/evacuation)."""
@@ -47,7 +47,7 @@ class PodPromise(NamedTuple):
 
 
 def pods_in(answer: Mapping[str, Any]) -> dict[str, PodRequest]:
-    """Return the pods with a container `compute`, by uid, without malformed ones."""
+    """Return the pods with a container `compute`, keyed by uid, without malformed pods."""
     requests: dict[str, PodRequest] = {}
     for pod in objects_of(answer.get("items"), MOST_PODS):
         uid = member(pod, "metadata", "uid")
@@ -85,7 +85,7 @@ def promise_by_request(request_kib: float, guest_kib: float | None, vcpus: float
 def protected_kib(pod_group: str, container_group: str = "") -> float | None:
     """Return the memory in KiB that the kernel protects for a pod (kubelet's MemoryQoS).
 
-    :param container_group: folder of the container's cgroup; empty: unknown
+    :param container_group: folder of the container's cgroup; empty if unknown
     """
     for group in (container_group, pod_group):
         limits = [kib for file in ("memory.min", "memory.low") if group and (kib := kib_in(f"{group}/{file}"))]
@@ -95,10 +95,10 @@ def protected_kib(pod_group: str, container_group: str = "") -> float | None:
 
 
 def vouched_kib(request: float | None, pod_group: str, process: str, node_kib: int | None) -> float | None:
-    """Return the most memory in KiB that the node keeps for a pod. None: unknown.
+    """Return the most memory in KiB that the node keeps for a pod; None if unknown.
 
-    Without a request, the OOM score, which a process can only raise, is a limit: 1000 minus the container's thousandths of the node's
-    memory (pkg/kubelet/qos/policy.go).
+    Without a request, mom derives a limit from the OOM score: 1000 minus the container's share of the node's memory in thousandths
+    (pkg/kubelet/qos/policy.go). A process can only raise its score.
 
     :param process: folder in /proc of one of its processes
     """
@@ -118,7 +118,7 @@ def promise_of(
     percentage: float | None,
     size_kib: float | None = None,
 ) -> PodPromise | None:
-    """Return a guest's guarantee, and who reports it. None: unknown.
+    """Return a guest's guarantee, and who reports it; None if unknown.
 
     :param protected: memory that its cgroup protects
     :param percentage: the operator's `memoryOvercommitPercentage`

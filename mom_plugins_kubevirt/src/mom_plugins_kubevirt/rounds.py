@@ -1,4 +1,4 @@
-"""Asks many daemons at once, any of which may hang."""
+"""Queries to many daemons at once. Any of them may hang."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 AT_ONCE: Final = 16
-"""Number of recent open questions; more would only wait for the same CPUs."""
+"""Most recent open queries; more would only wait for the same CPUs."""
 
 _SOON_SECONDS: Final = 0.1
-"""Age of a question that no longer delays the next one."""
+"""Age at which a query no longer delays the next query."""
 
 _QUIET_SECONDS: Final = 0.5
-"""Silence that ends the round after all questions. A healthy daemon answers within some hundred milliseconds."""
+"""Silence that ends the round after all queries. A healthy daemon answers within some hundred milliseconds."""
 
 
 def ask_all(
     callers: Callers, daemons: Iterable[T], ask: Callable[[T], R], patience: float, unsure: Set[T] = frozenset()
 ) -> tuple[dict[T, R | HypervisorError], dict[T, Future[R]]]:
-    """Return the answers or errors, and the open questions.
+    """Return the answers or errors, and the open queries.
 
-    :param patience: seconds in all
+    :param patience: timeout of the round in seconds
     :param unsure: daemons that hung before: the round does not wait for them at its end
     """
     answers: dict[T, R | HypervisorError] = {}
     pending: dict[T, tuple[Future[R], float]] = {}
-    waiting = deque(sorted(daemons, key=lambda daemon: daemon not in unsure))  # these first, so that they can answer meanwhile
+    waiting = deque(sorted(daemons, key=lambda daemon: daemon not in unsure))  # unsure daemons first, so that they can answer meanwhile
     last = time.monotonic()
     end = last + patience
     while True:
