@@ -39,7 +39,7 @@ def test_a_silent_evaluator_keeps_its_claims(host: Host) -> None:
     assert host.cycle([wants("a", 1)]) == {"a": 1}
     assert host.cycle([], [wants("a", 9), wants("b", 9)]) == {"b": 9}
     assert [revision.reason for revision in host.revisions] == [
-        "the plugin first is listed before second and decided knob in an earlier cycle"
+        "the first plugin is listed before second and decided knob in an earlier cycle"
     ]
     assert host.problems == [
         "first and second both decide knob: mom follows first, which is listed first under `plugins`; remove the decisions from one of them"

@@ -574,7 +574,7 @@ def test_without_the_word_of_a_controls_reviewer_it_is_not_applied(cycle: OneCyc
 
     report = cycle(evaluator(want(50)), size=Reviewing)
     assert machine.set_calls == []
-    assert {r.reason for r in report.revisions} == {"the plugin size failed to review this decision"}
+    assert {r.reason for r in report.revisions} == {"the size plugin failed to review this decision"}
 
 
 class Rubbish(Base):
@@ -889,7 +889,7 @@ def test_a_hung_plugin_does_not_prevent_other_restores(tmp_path: Path, machine: 
     assert (machine.sizes["a"], other.sizes["a"]) == (50, 50)
     came = {outcome.decision.control: (outcome.status, outcome.error) for outcome in engine.close()}
     release.set()
-    assert came == {"weight": (Status.FAILED, "the plugin hangs has hung"), "size": (Status.APPLIED, "")}
+    assert came == {"weight": (Status.FAILED, "the hangs plugin has hung"), "size": (Status.APPLIED, "")}
     assert machine.sizes["a"] == 100
 
 
@@ -970,7 +970,7 @@ def test_changes_of_a_hung_replaced_plugin_stay_in_the_ledger(tmp_path: Path, ma
     assert statuses(engine.cycle()) == {"a": Status.APPLIED}, "by the plugin that took its place"
     (left,) = engine._left_behind
     (outcome,) = engine.close()
-    assert (outcome.status, outcome.error) == (Status.FAILED, "the plugin size has hung")
+    assert (outcome.status, outcome.error) == (Status.FAILED, "the size plugin has hung")
     release.set()
     wait_until(lambda: not left.worker.hung)
     assert machine.sizes["a"] == 50, "what it was told to set before it hung"
@@ -1323,8 +1323,8 @@ def test_of_equal_columns_and_metrics_those_of_the_first_plugin_count(
     cold = replace(heat, name="cold")
     with engine_with(tmp_path, machine, ours=having(heat, remarks), theirs=having(replace(heat, metric=""), cold, remarks)) as engine:
         assert [*engine.plugins.declarations.guest_columns] == [heat, remarks, replace(cold, metric=""), remarks]
-    assert "plugin theirs: its column heat is ignored: the plugin ours comes first and has the same" in caplog.text
-    assert "plugin theirs: its metric acme_heat is ignored: the plugin ours comes first and has the same" in caplog.text
+    assert "plugin theirs: its column heat is ignored: the ours plugin, listed first, has the same" in caplog.text
+    assert "plugin theirs: its metric acme_heat is ignored: the ours plugin, listed first, has the same" in caplog.text
 
 
 @pytest.mark.parametrize(("made", "why"), [(lambda fields: 1 // 0, "ZeroDivisionError"), (lambda fields: math.nan, "it returned NaN")])

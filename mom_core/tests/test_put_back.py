@@ -479,5 +479,5 @@ def test_a_lost_control_does_not_prevent_other_restores(tmp_path: Path, monkeypa
     engine = Engine(config_of(tmp_path, {"one": plugin_of(host, wanted)}))
     engine.open()
     outcomes = {one.decision.control: (one.status, one.error) for one in engine.close()}
-    assert outcomes == {SIZE: (Status.APPLIED, ""), LIMITS: (Status.FAILED, "the plugin one no longer has the control limits")}
+    assert outcomes == {SIZE: (Status.APPLIED, ""), LIMITS: (Status.FAILED, "the one plugin no longer has the control limits")}
     assert host.read("a", SIZE) == 1000

@@ -218,7 +218,7 @@ def test_a_plugin_that_is_set_aside_is_said_by_the_core(engine: Engine) -> None:
     assert report.verdict is not None
     (condition,) = report.verdict.conditions
     assert condition.plugins == ("core",)
-    assert "the plugin says keeps failing" in condition.message
+    assert "the says plugin keeps failing" in condition.message
     assert "cannot look" in condition.why
     assert report.verdict.is_bad
 

@@ -142,12 +142,12 @@ def test_what_a_plugin_fails_to_say_is_unknown_and_the_others_are_heard(caplog: 
     assert told(found)[0] == "now: seen 1 times."
     assert found["unknown"][0] == "its knob"
     assert sorted(found["unknown"][1:]) == [
-        "what the plugin broken knows (SystemError: lame)",
-        "what the plugin ends knows (SystemExit: 3)",
-        "what the plugin odd knows (TypeError: mom_explainer returned int instead of Explainer)",
-        "what the plugin unmakeable knows (ValueError: not today)",
+        "what the broken plugin knows (SystemError: lame)",
+        "what the ends plugin knows (SystemExit: 3)",
+        "what the odd plugin knows (TypeError: mom_explainer returned int instead of Explainer)",
+        "what the unmakeable plugin knows (ValueError: not today)",
     ]
-    assert caplog.text.count("the plugin broken failed to explain a guest") == 1
+    assert caplog.text.count("the broken plugin failed to explain a guest") == 1
     broken.repaired = True
     explainers.take(one)
     assert not [fact for fact in explainers.explain(one, one.snapshot.guests["web"])["unknown"] if "broken" in fact]
@@ -176,7 +176,7 @@ def test_a_hanging_explainer_is_left_out_until_its_call_ends(monkeypatch: pytest
         found = explainers.explain(one, one.snapshot.guests["web"])
         assert time.monotonic() - began < 5
         assert "now: seen 1 times." in told(found), "the next explainer is asked"
-        assert "what the plugin slow knows (DeadlineExceeded: explaining a guest did not end within 0.2 s)" in found["unknown"]
+        assert "what the slow plugin knows (DeadlineExceeded: explaining a guest did not end within 0.2 s)" in found["unknown"]
     assert slow.asked == 1, "never twice together"
     slow.wait.set()
     wait_until(lambda: "slow: There after all." in told(explainers.explain(one, one.snapshot.guests["web"])))
@@ -202,7 +202,7 @@ def test_a_hanging_reason_is_left_out_until_its_call_ends(monkeypatch: pytest.Mo
     for _ in range(2):
         found = explainers.explain(one, one.snapshot.guests["web"])
         assert found["why_unchanged"] == ""
-        assert found["unknown"] == ["what the plugin slow knows (DeadlineExceeded: explaining a guest did not end within 0.2 s)"]
+        assert found["unknown"] == ["what the slow plugin knows (DeadlineExceeded: explaining a guest did not end within 0.2 s)"]
     assert slow.asked == 1, "never twice together"
     slow.wait.set()
     wait_until(lambda: explainers.explain(one, one.snapshot.guests["web"])["why_unchanged"] == "there after all")

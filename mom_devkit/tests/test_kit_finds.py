@@ -169,7 +169,7 @@ def refusing(plugin: Knob, changes: Sequence[Change]) -> None:
         ("declarations", {"low": float("nan")}, "finite numbers as bounds"),
         ("declarations", {"unit": "furlongs"}, "Unit and a Scope"),
         ("declarations", {"unit": Unit.TEXT}, "is text and has bounds"),
-        ("declarations", {"mom_declare": free_in_bytes}, "declares the field mem_free in B, and the plugin host in KiB"),
+        ("declarations", {"mom_declare": free_in_bytes}, "declares the field mem_free in B, and the host plugin in KiB"),
         ("results", {"mom_collect_host": lambda self: {"knob": "sixty"}}, "should be a number"),
         ("results", {"mom_report": lambda self: int("disk")}, "ValueError: invalid literal"),
         ("results", {"mom_setup": lambda self: signal.signal(signal.SIGTERM, signal.SIG_IGN)}, "signal only works in main thread"),

@@ -32,7 +32,7 @@ def test_a_host_whose_available_memory_was_never_known_has_no_figure_for_it() ->
     summary = summed([{}, {}])
     rows = dict(summary.rows())
     assert (rows["host memory available, at least"], rows["host memory available, on average"]) == ("unknown", "unknown")
-    assert (rows["in the host's swap, at most"], rows["memory saved by KSM, on average"]) == ("unknown", "unknown")
+    assert (rows["memory in the host's swap, at most"], rows["memory saved by KSM, on average"]) == ("unknown", "unknown")
     assert (rows["memory pressure on the host, at most"], rows["host under pressure for"]) == ("unknown", "0 s")
     said = json.loads(json.dumps(summary.as_json(), allow_nan=False))
     known = ("least_available_kib", "available_kib", "most_swapped_kib", "merged_kib", "most_pressure_percent", "unbacked_kib")

@@ -219,7 +219,7 @@ def test_guests_that_cannot_be_relied_on_are_counted_and_said_in_the_same_words_
         hints += [item.hint for item in problems]
     assert plugin.mom_collect_host(hypervisor) == {"guests_silent": 0, "guests_distrusted": 1}
     assert said[0] == said[1], "a guest that finds another lie each time fills no log"
-    assert hints == [f"its balloon driver is broken or reports false figures: {name}" for name in ("mem_unused", "mem_usable")]
+    assert hints == [f"its balloon driver is broken or reports false values: {name}" for name in ("mem_unused", "mem_usable")]
 
 
 def test_a_guest_whose_description_cannot_be_understood_is_a_problem_and_a_finding_that_name_it(make_plugin, libvirtd):

@@ -108,7 +108,7 @@ def test_of_two_evaluators_the_first_in_the_configuration_has_a_control_that_bot
     assert {name for entity, name in kept if entity in contested} == {by[first]}
     dropped = [one for report in run.reports for one in report.revisions if one.after is None]
     assert {one.before.source.name for one in dropped} == {by[second]}
-    assert all(f"the plugin {first} is listed before {second}" in one.reason for one in dropped)
+    assert all(f"the {first} plugin is listed before {second}" in one.reason for one in dropped)
     said = f"core: {first} and {second} both decide balloon_target: mom follows {first}, which is listed first under `plugins`"
     assert any(problem.startswith(said) for problem in run.problems)
 

@@ -35,7 +35,7 @@ Door = TypeVar("Door", bound=ServerDoor)
 class BoundedServer(ABC, Generic[Door]):
     """Server from `start` to `close`. The subclass serves each client.
 
-    :param most: number of clients at once; a further client replaces another
+    :param most: maximum number of clients at once; a further client replaces another
     """
 
     def __init__(self, doors: Sequence[Door], most: int, log: logging.Logger) -> None:
@@ -84,7 +84,7 @@ class BoundedServer(ABC, Generic[Door]):
             thread.join()
 
     def call_soon(self, function: Callable[[], object]) -> None:
-        """Call a function in the server's thread, unless it has ended. For any thread."""
+        """Call a function in the server's thread, unless this thread has ended. Thread-safe."""
         if self._loop is not None:
             with contextlib.suppress(RuntimeError):  # the loop is closed already
                 self._loop.call_soon_threadsafe(function)
@@ -98,9 +98,9 @@ class BoundedServer(ABC, Generic[Door]):
 
     @abstractmethod
     def make_room(self, door: Door, sock: socket.socket | None) -> bool:
-        """Close a connection for a new client. Return False if none may be closed.
+        """Close a connection for a new client. Return False if no connection may be closed.
 
-        :param sock: None: the client cannot be accepted
+        :param sock: None if the client cannot be accepted
         """
 
     @abstractmethod
@@ -175,7 +175,7 @@ class BoundedServer(ABC, Generic[Door]):
 
 
 async def accepted(listener: socket.socket) -> socket.socket:
-    """Return the next connection. A cancellation loses none."""
+    """Return the next connection. A cancellation loses no connection."""
     while True:
         await _readable(listener)
         with contextlib.suppress(BlockingIOError):  # the client disconnected before the accept

@@ -14,16 +14,16 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 _LEAST_PATIENCE_SECONDS = 0.1
-"""A healthy server answers within a few milliseconds."""
+"""Shortest timeout. A healthy server answers within a few milliseconds."""
 
 _IMPATIENT_SECONDS = 5.0
 """How long a timeout counts."""
 
 
 class Callers:
-    """Pool of daemon threads. A hanging call does not block the process's end.
+    """Pool of daemon threads. A call that hangs does not block the exit of the process.
 
-    :param most: number of threads; None: no limit
+    :param most: maximum number of threads; None for no limit
     """
 
     def __init__(self, name: str, most: int | None = None) -> None:
@@ -100,12 +100,12 @@ def make(future: Future[T], function: Callable[[], T]) -> None:
 
 
 class CallPatience:
-    """Timeout for calls about single guests. For several threads.
+    """Timeout for calls about single guests. Thread-safe.
 
-    Each recent timeout halves it: hanging guests cost a cycle about two timeouts.
+    Each recent timeout halves the next one: guests that hang cost a cycle about two timeouts.
 
     :param lasts: seconds for which a timed-out call counts
-    :param least: seconds
+    :param least: shortest timeout in seconds
     """
 
     def __init__(

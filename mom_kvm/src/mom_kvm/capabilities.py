@@ -21,9 +21,9 @@ class AgentAccess(Protocol):
     """Access to agents inside guests."""
 
     def agent_channels(self, guests: Sequence[Entity]) -> Mapping[str, Mapping[str, str]]:
-        """Return the unix socket's path by channel name (`org.qemu.guest_agent.0`), by guest id.
+        """Return paths of unix sockets, keyed by guest id and channel name (`org.qemu.guest_agent.0`).
 
-        The path is empty if only the hypervisor can connect.
+        A path is empty if only the hypervisor can connect.
         """
 
     def agent_command(self, guest: Entity, command: str, timeout_seconds: float) -> str:
@@ -38,7 +38,7 @@ class CpuPinControl(Protocol):
     """Pinning of vCPUs to host CPUs."""
 
     def cpu_pins(self, guests: Sequence[Entity]) -> Mapping[str, Sequence[AbstractSet[int]]]:
-        """Return each vCPU's host CPUs by guest id."""
+        """Return each vCPU's host CPUs, keyed by guest id."""
 
     def set_cpu_pin(self, guest: Entity, vcpu: int, cpus: AbstractSet[int]) -> None:
         """Restrict a vCPU (counted from 0)."""
@@ -46,7 +46,7 @@ class CpuPinControl(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class NodeTune:
-    """NUMA nodes of a guest's memory; none: any node. `mode` is libvirt's `strict`, `preferred`, `interleave` or `restrictive`."""
+    """NUMA nodes of a guest's memory; no nodes means any node. `mode` is libvirt's `strict`, `preferred`, `interleave` or `restrictive`."""
 
     mode: str
     nodes: AbstractSet[int]
@@ -57,7 +57,7 @@ class NodeTuneControl(Protocol):
     """NUMA nodes of guests' memory."""
 
     def node_tunes(self, guests: Sequence[Entity]) -> Mapping[str, NodeTune]:
-        """Return the present nodes by guest id."""
+        """Return the present nodes, keyed by guest id."""
 
     def set_node_tune(self, guest: Entity, nodes: AbstractSet[int]) -> None:
         """Allocate new memory on these nodes. Raises `NotSupported` if the mode cannot be changed at run time."""
@@ -77,7 +77,7 @@ class LifecycleControl(Protocol):
     """Control of guests' states. Long calls block for `timeout_seconds` at most."""
 
     def standings(self, guests: Sequence[Entity]) -> Mapping[str, GuestState]:
-        """Return states by guest id, also of stopped guests."""
+        """Return states, keyed by guest id, also of stopped guests."""
 
     def pause(self, guest: Entity) -> None:
         """Stop the guest's vCPUs. Its memory stays allocated."""
@@ -102,7 +102,7 @@ class MigrationControl(Protocol):
     def migrate(self, guest: Entity, destination: Destination, timeout_seconds: float) -> None:
         """Migrate the running guest, and return once it runs on the destination.
 
-        After an error it still runs here: `NotSupported` if the migration is impossible, `GuestBusy` after the timeout, or another
+        After an error, the guest still runs here: `NotSupported` if the migration is impossible, `GuestBusy` after the timeout, or another
         `HypervisorError`. After `TimeoutError` the outcome is unknown.
         """
 
@@ -118,7 +118,7 @@ class StoreKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class SwapStore:
-    """Swap area of the host. Sizes in KiB; None: unknown.
+    """Swap area of the host. Sizes in KiB; None if unknown.
 
     `name` is the kernel's, such as `/dev/zram0`. `held_kib` of swapped memory is compressed into `takes_kib` of host memory.
     """
@@ -133,7 +133,7 @@ class SwapStore:
 
 @dataclass(frozen=True, slots=True)
 class Offloaded:
-    """KiB moved, seconds, and why less than requested."""
+    """KiB moved, seconds, and why mom moved less than requested."""
 
     kib: int
     seconds: float
@@ -162,13 +162,13 @@ class GrowthControl(Protocol):
     """Limits of guests' growth: a guest at its limit is slowed down, and no program is killed."""
 
     def available_kib(self) -> float | None:
-        """Return the host's available memory. None: unknown."""
+        """Return the host's available memory in KiB; None if unknown."""
 
     def held_kib(self, guests: Collection[str]) -> Mapping[str, int]:
-        """Return the KiB that guests hold, by id. Guests that are gone are missing."""
+        """Return the KiB that guests hold, keyed by id. Omit vanished guests."""
 
     def limit_growth(self, limits: Mapping[str, int | None]) -> Mapping[str, HypervisorError]:
-        """Set limits in KiB by guest id, in this order; None lifts one. Return the failures."""
+        """Set limits in KiB, keyed by guest id, in this order; None lifts a limit. Return the failures."""
 
     def watch_growth(self, look: Callable[[], float] | None) -> None:
-        """Call `look` when a guest reaches its limit, and after the seconds that it returns. None: do not call it any more."""
+        """Call `look` when a guest reaches its limit, and after the seconds that it returns. None ends these calls."""

@@ -13,10 +13,10 @@ from typing import Final, NamedTuple
 from mom_kvm.kernel_files import read_kernel_file
 
 BELIEVED_SECONDS = 60.0
-"""The list of mounts is long with containers, and cgroups are mounted at boot."""
+"""How long the list of mounts is used. It is long with containers, and cgroups are mounted at boot."""
 
 _MOST_SEARCHED: Final = 20_000
-"""Ten times as many groups as on the largest node."""
+"""Maximum number of groups searched: ten times as many as on the largest node."""
 
 _PROCESSES_BYTES: Final = 256 << 10
 
@@ -72,7 +72,7 @@ class Hierarchies:
             self.refresh()
 
     def refresh(self) -> None:
-        """Read the mounts now. Unreadable means none."""
+        """Read the mounts now. An unreadable list counts as empty."""
         self._until = time.monotonic() + BELIEVED_SECONDS
         try:
             text = (self._root / "proc/self/mountinfo").read_bytes().decode(errors="surrogateescape")
@@ -88,12 +88,12 @@ class Hierarchies:
         return next((mount for mount in self.mounts if controller in mount.controllers), None)
 
     def top(self, controller: str) -> str | None:
-        """Return the root group's folder. None: not mounted."""
+        """Return the root group's folder; None if it is not mounted."""
         mount = self.mount_of(controller)
         return None if mount is None else f"{self._root / mount.folder.lstrip('/')}"
 
     def folder(self, controller: str, path: str) -> str | None:
-        """Return a group's folder. None: not reachable.
+        """Return a group's folder; None if it is not reachable.
 
         :param path: as in /proc/PID/cgroup
         """

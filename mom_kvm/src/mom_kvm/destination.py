@@ -25,13 +25,13 @@ _ANYWHERE: Final = "anywhere"
 _PATHS: Final = ("/system", "/session")
 _SSH: Final = ("ssh", "libssh", "libssh2")
 _TRANSPORTS: Final = ("", "tls", *_SSH, "tcp")
-"""Empty: TLS. `tcp` is unencrypted, and allowed only to this host."""
+"""The empty string means TLS. `tcp` is unencrypted, and allowed only to this host."""
 
 _PARAMETERS: Final = {"mode": ("auto", "direct", "legacy"), "no_tty": ("1",)}
-"""libvirt's daemon, and no prompts by ssh."""
+"""`mode` selects libvirt's daemon; `no_tty` prevents prompts by ssh."""
 
 _LONGEST: Final = 600
-"""Characters: more than twice the longest host name."""
+"""In characters: more than twice the longest host name."""
 
 _HOST: Final = r"(\[(?P<address>[^\]/?#@]*:[^\]/?#@]*)\]|(?P<host>[^/?#@:\[\]]*))(:(?P<port>[1-9][0-9]{0,4}))?"
 _URI: Final = re.compile(
@@ -59,7 +59,7 @@ class Destination:
 
     :param driver: `qemu`, `host` or `anywhere`
     :param path: such as `/system`
-    :param transport: empty: TLS
+    :param transport: empty for TLS
     :param user: login for ssh
     :param host: in lower case; IPv6 without brackets
     :param parameters: sorted
@@ -91,7 +91,7 @@ class Destination:
         if text == _ANYWHERE:
             return cls.ANYWHERE
         if not isinstance(text, str) or len(text) > _LONGEST:
-            raise DestinationError(f"a destination must be a text of at most {_LONGEST} characters", hint=_EXAMPLE)
+            raise DestinationError(f"a destination must be a string of at most {_LONGEST} characters", hint=_EXAMPLE)
         uri, space, way = text.partition(" ")
         parts = _URI.fullmatch(uri) if text.isascii() else None
         if parts is None or (space and not way):

@@ -1,4 +1,4 @@
-"""Limits of disks and network interfaces by device name."""
+"""Limits of disks and network interfaces, found by device name."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ NamedFields: TypeAlias = tuple[str, Mapping[str, Value]]
 
 
 class Cures(NamedTuple):
-    """Cures for missing features of guests; empty: none. `{}` in `statistics` stands for the seconds."""
+    """Fixes for missing features of guests; empty if there is none. `{}` in `statistics` stands for the seconds."""
 
     plugin: str
     balloon: str
@@ -65,19 +65,19 @@ def examined(
         cure = cures.statistics.format(max(1, round(stats_period)))
         yield Finding(Severity.OK, "guest statistics", text, cure and f"to have statistics while mom only observes: {cure}")
     elif off:
-        cure = f"set stats_period for the plugin {cures.plugin}" + (f", or {cures.statistics.format(2)}" if cures.statistics else "")
+        cure = f"set stats_period of the {cures.plugin} plugin" + (f", or {cures.statistics.format(2)}" if cures.statistics else "")
         yield Finding(Severity.WARNING, "guest statistics", f"off for {told(off)}", cure)
     workable = [(guest.name, fields.get(guest.id, {})) for guest in guests if guest.balloon and not (guest.pinned or guest.without_balloon)]
     yield from _could_have(workable, cures.reporting, cures.autodeflate)
     yield from _in_huge_pages([(guest.name, fields.get(guest.id, {})) for guest in guests], hypervisor.huge_pages, cures.unmerged)
     waiting = [guest.name for guest in guests if guest.reports and not guest.fresh]
     if waiting:
-        cure = "load virtio_balloon in them (Windows: the balloon driver and service of virtio-win), unless they are booting or paused"
+        cure = "unless the guests are booting or paused, load virtio_balloon (Windows: the balloon driver and service of virtio-win)"
         yield Finding(Severity.WARNING, "guest statistics", told(waiting, " without an answer"), cure)
 
 
 def _could_have(guests: Sequence[NamedFields], reporting_by: str, autodeflate_by: str) -> Iterable[Finding]:
-    """Measured in docs/reporting.md."""
+    """Yield features that guests could have. docs/reporting.md measures their effects."""
     silent = [guest for guest in guests if guest[1].get(GuestField.REPORTING) == 0]
     if silent and reporting_by:
         held_kib = sum(_held_for_nothing(fields) for _, fields in silent)
@@ -108,7 +108,7 @@ def _in_huge_pages(guests: Sequence[NamedFields], mode: str, unmerged_by: str) -
     if merged_kib >= _WORTH_MENTION_KIB:
         text = f"KSM has merged {merged_kib / 1024:.0f} MiB of guests' memory, and splits each huge page in which it merges a page"
         left_out = f"; for a guest whose speed matters more than saved memory: {unmerged_by}, then restart the guest" if unmerged_by else ""
-        cure = f"to merge only while memory is short: law: {{sold_share: 10}} of the plugin ksm{left_out}"
+        cure = f"to merge only while memory is short, set law: {{sold_share: 10}} of the ksm plugin{left_out}"
         yield Finding(Severity.OK, "huge pages and KSM", text, cure)
 
 

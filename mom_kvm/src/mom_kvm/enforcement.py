@@ -27,7 +27,7 @@ from mom_core import (
 )
 
 GONE_SECONDS: Final = 3600.0
-"""A hanging hypervisor lists no guests, and later lists them with mom's values."""
+"""How long a missing guest is remembered. A hypervisor that hangs lists no guests, and later lists them with mom's values."""
 
 _NAMED: Final = 5
 
@@ -39,7 +39,7 @@ _WHY_UNDONE: Final = {_SET: "no longer set for this guest in the YAML file", _AG
 class _Key(NamedTuple):
     """A guest's control, set by settings (`_SET`) or by a policy (`_AGREED`).
 
-    `item` is a list item (see `_by_item`); empty: the whole control.
+    `item` is a list item (see `_by_item`); empty for the whole control.
     """
 
     guest: str
@@ -53,7 +53,7 @@ _FORM: Final = TypeAdapter(set[_Key])
 
 
 class SetValue(NamedTuple):
-    """Value from settings, and the reason. None: unknown in this cycle, so the control stays unchanged."""
+    """Value from settings, and the reason. The value is None if unknown in this cycle: then the control stays unchanged."""
 
     value: Value
     reason: str = "set for this guest in the YAML file"
@@ -63,11 +63,11 @@ class SetValue(NamedTuple):
 class _Cycle:
     keys: set[_Key] = field(default_factory=set)
     unknown: set[_Key] = field(default_factory=set)
-    """Keys without an item."""
+    """Keys, without an item, whose values are unknown."""
     decisions: dict[tuple[str, str], Decision] = field(default_factory=dict)
-    """By guest id and control."""
+    """Keyed by guest id and control."""
     hindered: dict[tuple[str, str], list[Entity]] = field(default_factory=dict)
-    """Guests by control and reason why it cannot be set."""
+    """Guests, keyed by control and by the reason why it cannot be set."""
 
     def lacks(self, key: _Key) -> bool:
         return key not in self.keys and key._replace(item="") not in self.unknown
@@ -84,7 +84,7 @@ class Enforcement:
     wants, are not restored. The ledger forgets guests that are not listed, so this class keeps their entries, and their keys in a state
     file.
 
-    :param hindrance: returns why a guest's control cannot be set, or an empty text
+    :param hindrance: returns why a guest's control cannot be set, or an empty string
     """
 
     def __init__(self, context: PluginContext, controls: Iterable[ControlSpec], hindrance: Callable[[Guest, str], str] = _blocked) -> None:
@@ -94,16 +94,16 @@ class Enforcement:
         loss = "mom does not restore values whose settings are removed now"
         self._file = context.state_file("enforced.json", f"the file of values that settings of {context.name} have set", _FORM, loss=loss)
         self._saved: Set[_Key] | None = None
-        """Content of the state file. None: not read yet."""
+        """Content of the state file; None if it is not read yet."""
         self._set: set[_Key] = set()
-        """Not yet restored."""
+        """Keys of values that are not restored yet."""
         self._absent: dict[_Key, float] = {}
-        """Guests that are not listed, and since when."""
+        """Keys of guests that are not listed, and since when."""
         self._last_entries: dict[_Key, LedgerEntry] = {}
         self._undoing: dict[_Key, Value] = {}
         """Values being restored."""
         self.problems: Sequence[Problem] = ()
-        """One for each reason."""
+        """One problem for each reason."""
         self._overruled: Set[_Key] = frozenset()
         """Keys in `_undoing` with other decisions."""
 
@@ -237,7 +237,9 @@ def _merged(last: LedgerEntry | None, entry: LedgerEntry | None) -> LedgerEntry 
 
 
 def _original_value(spec: ControlSpec, entry: LedgerEntry, now: Value, item: str) -> Value:
-    """None: another process has set the present value, or the item is gone. Where an absent item has a meaning, return the whole list."""
+    """Return the value to restore. None if another process has set the present value, or if the item is gone. Where an absent item has a
+    meaning, return the whole list.
+    """
     listed = as_items(now)
     if _by_item(spec):
         original, present = _items_named(spec, entry.before, item), _items_named(spec, now, item)
@@ -262,7 +264,7 @@ def _items_named(spec: ControlSpec, value: Value, name: str) -> list[Mapping[str
 
 
 def _is_in_place(spec: ControlSpec, value: Value, now: Value) -> bool:
-    """In lists, only common entries count."""
+    """Return whether `now` has the value. In lists, only common entries count."""
     listed = as_items(now)
     if not spec.key or listed is None:
         return now == value

@@ -45,8 +45,8 @@ MEMORY: Final = (
 """Statistics of the guest's kernel. The first is the upper limit of the others."""
 
 COUNTERS: Final = (
-    ("swap_in", Unit.KIB_PER_SECOND, "read back from the guest's swap", "balloon.swap_in"),
-    ("swap_out", Unit.KIB_PER_SECOND, "written to the guest's swap", "balloon.swap_out"),
+    ("swap_in", Unit.KIB_PER_SECOND, "memory read back from the guest's swap", "balloon.swap_in"),
+    ("swap_out", Unit.KIB_PER_SECOND, "memory written to the guest's swap", "balloon.swap_out"),
     ("major_fault", Unit.PER_SECOND, "page faults in the guest with I/O", "balloon.major_fault"),
     ("minor_fault", Unit.PER_SECOND, "page faults in the guest without I/O", "balloon.minor_fault"),
 )
@@ -58,16 +58,16 @@ _SAID: Final = (
     (
         GuestField.LEAST,
         Unit.KIB,
-        "smallest size that the guest's balloon can reach, because it cannot reclaim memory plugged by virtio-mem; unknown: no limit",
+        "smallest size that the guest's balloon can reach, because it cannot reclaim memory plugged by virtio-mem; unknown without a limit",
         GuestField.LEAST,
     ),
     (
         GuestField.GIVE_BACK,
         Unit.TEXT,
-        "reason why mom must return the guest's memory and then keep its size, such as an imminent migration; unknown: no reason",
+        "reason why mom must return the guest's memory and then keep its size, such as an imminent migration; unknown without a reason",
         GuestField.GIVE_BACK,
     ),
-    ("balloon_rate", Unit.KIB_PER_SECOND, "rate at which the guest's size changes; negative: it shrinks", "balloon.current"),
+    ("balloon_rate", Unit.KIB_PER_SECOND, "rate at which the guest's size changes; negative while it shrinks", "balloon.current"),
     (
         GuestField.REPORTING,
         Unit.FLAG,
@@ -91,18 +91,18 @@ _SAID: Final = (
     ),
     *COUNTERS,
     ("stats_age", Unit.SECONDS, "age of the guest's own statistics", "balloon.last-update"),
-    (GuestField.REBOOT_AGE, Unit.SECONDS, "time since the guest's last reboot; unknown: mom has seen none", "balloon.minor_fault"),
+    (GuestField.REBOOT_AGE, Unit.SECONDS, "time since the guest's last reboot; unknown if mom has seen no reboot", "balloon.minor_fault"),
     ("stats_rejected", Unit.COUNT, "impossible statistics from the guest since mom first saw it", "balloon.*"),
     (GuestField.PERIOD, Unit.SECONDS, "period of the guest's balloon statistics; 0: off", GuestField.PERIOD),
     ("vcpu_count", Unit.COUNT, "virtual CPUs of the guest", "vcpu.current"),
-    ("cpu_usage", Unit.PERCENT, "CPU time of the guest; 100: one host CPU", "cpu.time"),
+    ("cpu_usage", Unit.PERCENT, "CPU time of the guest; 100 is one host CPU", "cpu.time"),
 )
 """Name, unit, description, and source in the guest's record."""
 
 _SEEN: Final = (
     _process("host_minor_faults", Unit.COUNT, "the QEMU process's page faults without I/O since the last sample", "stat"),
     _process("host_major_faults", Unit.COUNT, "the QEMU process's page faults with I/O since the last sample", "stat"),
-    _process("host_cpu_usage", Unit.PERCENT, "CPU time of the QEMU process with all its threads; 100: one host CPU", "stat"),
+    _process("host_cpu_usage", Unit.PERCENT, "CPU time of the QEMU process with all its threads; 100 is one host CPU", "stat"),
     _process("host_swap", Unit.KIB, "memory of the guest that is in the host's swap", "status VmSwap"),
     _process("host_ksm_merged", Unit.KIB, "memory of the guest that KSM has merged", "ksm_stat ksm_merging_pages"),
     _process(
@@ -116,7 +116,7 @@ _SEEN: Final = (
         Unit.KIB,
         Scope.GUEST,
         "memory that the guest's cgroup can still use until its limit, or a parent cgroup's limit, where the kernel kills processes;"
-        " unknown: no limit",
+        " unknown without a limit",
         "memory.max, memory.current and memory.stat inactive_file of the guest's cgroups",
     ),
     FieldSpec(
@@ -128,7 +128,7 @@ _SEEN: Final = (
     ),
     _group(
         "host_cgroup_cpu_usage",
-        "CPU time of the guest's cgroup: QEMU and its helpers; 100: one host CPU",
+        "CPU time of the guest's cgroup: QEMU and its helpers; 100 is one host CPU",
         "cpu.stat usage_usec, or cpuacct.usage",
     ),
     _group(
@@ -156,7 +156,7 @@ def guest_fields(source: Callable[[str], str]) -> tuple[FieldSpec, ...]:
 def named_fields(sources: Mapping[str, str]) -> tuple[FieldSpec, ...]:
     """Return these fields.
 
-    :param sources: by field name
+    :param sources: keyed by field name
     """
     return tuple(FieldSpec(name, unit, Scope.GUEST, text, sources[name]) for name, unit, text, _ in _SAID if name in sources)
 

@@ -33,7 +33,7 @@ class GroupLimit(NamedTuple):
 
     @classmethod
     def of_memory(cls, folder: str, top: str) -> GroupLimit | None:
-        """Return the tightest `memory.max` of a group and its parents. None: no visible limit.
+        """Return the tightest `memory.max` of a group and its parents; None without a visible limit.
 
         Inactive page cache is not usage: the kernel reclaims it first.
 
@@ -70,6 +70,6 @@ def levels(folder: str, top: str) -> Iterator[str]:
 
 
 def kib_in(file: str) -> int | None:
-    """Return the size in a group's file in KiB. None: `max`, or unreadable."""
+    """Return the size in a group's file in KiB; None if it is `max` or unreadable."""
     text = read_kernel_file(file).strip()
     return int(text) >> 10 if text.isdigit() and len(text) < 20 else None

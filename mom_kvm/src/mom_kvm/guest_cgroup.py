@@ -16,21 +16,21 @@ _CGROUP_BYTES = 16 << 10
 _FILE_BYTES = 4096
 
 _IN_POD = re.compile(r"pod[0-9a-f]{8}(?:[-_][0-9a-f]{4}){3}[-_][0-9a-f]{12}(?:\.slice)?/.")
-"""Group of a container in a pod, or below it."""
+"""Group of a container in a pod, or a group below it."""
 
 _MOST_IN_CONTAINER = 64
-"""A container of KubeVirt has about six processes."""
+"""Maximum number of processes in a container. A container of KubeVirt has about six."""
 
 
 class CpuCounters(NamedTuple):
-    """CPU time and throttled time in seconds. None: not counted."""
+    """CPU time and throttled time in seconds; None if not counted."""
 
     used: float | None
     throttled: float | None
 
 
 def cgroups_of(process: str) -> Mapping[str, str]:
-    """Return the guest's groups by controller, above libvirt's subgroups. Empty: ended.
+    """Return the guest's groups above libvirt's subgroups, keyed by controller. Empty if the process has exited.
 
     :param process: its folder in /proc
     """
@@ -59,7 +59,7 @@ class Cgroups:
         self._hierarchies = hierarchies
 
     def folder(self, controller: str, path: str) -> str:
-        """Return a group's folder. Empty: not reachable."""
+        """Return a group's folder; an empty string if it is not reachable."""
         if ".." in path.split("/"):
             return self._hierarchies.folder(controller, path) or ""
         return (self._unified if controller == Hierarchies.UNIFIED else f"{self._root}/{controller}") + path
@@ -85,7 +85,7 @@ class Cgroups:
         ) == {pid}
 
     def limit(self, groups: Mapping[str, str]) -> GroupLimit | None:
-        """Return the tightest memory limit, also of shared groups. None: no visible limit."""
+        """Return the tightest memory limit, also of shared groups; None without a visible limit."""
         path = groups.get(Hierarchies.UNIFIED, "/")
         folder = "" if path == "/" else self.folder(Hierarchies.UNIFIED, path)
         if not folder:
@@ -108,7 +108,7 @@ class Cgroups:
         return CpuCounters(None if used is None else used / 1e9, None)
 
     def huge_kib(self, own: Mapping[str, str]) -> int | None:
-        """Return KiB in transparent huge pages. None: not counted, or no memory controller."""
+        """Return KiB in transparent huge pages; None if not counted, or without a memory controller."""
         counts = self._counts(Hierarchies.UNIFIED, own, "memory.stat")
         anonymous, shared = _whole(counts.get(b"anon_thp")), _whole(counts.get(b"shmem_thp"))
         if anonymous is None:
@@ -123,7 +123,7 @@ class Cgroups:
 
 
 def pressure_in(folder: str) -> dict[str, float]:
-    """Return a group's pressure (avg10) by `RESOURCE_some` and `RESOURCE_full`."""
+    """Return a group's pressure (avg10), keyed by `RESOURCE_some` and `RESOURCE_full`."""
     read = ((resource, Pressure.parse(read_kernel_file(f"{folder}/{resource}.pressure"))) for resource in ("memory", "cpu", "io"))
     return {f"{resource}_{kind}": pressure.avg10 for resource, kinds in read for kind, pressure in kinds.items()}
 

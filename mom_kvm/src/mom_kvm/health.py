@@ -18,19 +18,19 @@ class HealthLimits:
     """Limits beyond which a guest is unhealthy."""
 
     SHORT_KIB: Final = 32 * 1024
-    """Less usable memory is too little. The balloon plugin leaves each guest at least this."""
+    """Least healthy amount of usable memory. The balloon plugin leaves each guest at least this amount."""
 
     SHORT_SHARE: Final = 0.025
-    """The same as a share of the guest's size. The larger limit counts."""
+    """The same limit as a share of the guest's size. The larger limit counts."""
 
     SWAP_IN_KIB: Final = 256.0
-    """KiB/s: 64 pages a second cost a program about 1 % of its time on an SSD. mom never shrinks such a guest."""
+    """In KiB/s: 64 pages a second cost a program about 1 % of its time on an SSD. mom never shrinks a guest above this limit."""
 
     MAJOR_FAULTS: Final = 200.0
-    """Per second. Beyond it, the guest's page cache is too small."""
+    """Per second. Above this limit, the guest's page cache is too small."""
 
     PRESSURE_PERCENT: Final = 10.0
-    """Some tasks wait for memory. systemd-oomd acts at 60 % (all tasks); senpai below 0.1 %."""
+    """Share of time in which some tasks wait for memory. systemd-oomd acts at 60 % (all tasks); senpai below 0.1 %."""
 
     BROKEN_KIB: Final = 1024
     """Tolerance below a promise: balloons move in pages, some in pages of 2 MiB."""
@@ -65,7 +65,7 @@ def taken_from(guest: Guest) -> float:
 
 
 def need_of(guest: Guest) -> tuple[float | None, str]:
-    """Return the size in KiB below which a guest is harmed, and the reason. None: unknown."""
+    """Return the size in KiB below which a guest is harmed, and the reason; None if unknown."""
     guaranteed = guest.number(GUARANTEE)
     size = field_number(guest.fields, "balloon_cur", math.nan)
     used = size - field_number(guest.fields, "mem_usable", math.nan)
@@ -76,7 +76,7 @@ def need_of(guest: Guest) -> tuple[float | None, str]:
 
 
 def unhealthy_reasons(snapshot: Snapshot) -> Sequence[str | None]:
-    """Return the reason for each guest. Empty: healthy. None: unknown."""
+    """Return the reason for each guest: empty if it is healthy, None if unknown."""
     return [_unhealthy_reason(figures) for figures in zip(*map(snapshot.numbers, _TOLD), strict=True)]
 
 

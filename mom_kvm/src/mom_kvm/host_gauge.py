@@ -8,7 +8,7 @@ from mom_core import format_kib
 
 LOW_SHARE: Final = 0.2
 _LOW_MOST_KIB: Final = 32 << 20
-"""Default level: a share of the host's memory, at most 32 GiB."""
+"""Upper limit of the default level, which is a share of the host's memory."""
 
 _REARM_SHARE: Final = 0.01
 """Available memory must recover so far above the level before a new fall counts: it always varies by tens of MiB."""
@@ -18,7 +18,7 @@ class AvailableGauge:
     """Compares available KiB with the last cycle's."""
 
     FALL_SHARE: Final = 0.05
-    """A fall by this share and by `FALL_KIB` needs a new cycle: 28 cycles between the level and a quarter of it."""
+    """A fall by this share and by `FALL_KIB` needs a new cycle: 28 cycles between the level and a quarter of the level."""
     FALL_KIB: Final = 64 << 10
     FALL_BELOW: Final = 2.0
     """Falls count only below this multiple of the level."""
@@ -40,7 +40,7 @@ class AvailableGauge:
         self._asked = False
 
     def why(self, available: float, low: float) -> str:
-        """Return why a cycle is needed; empty: it is not."""
+        """Return why a cycle is needed; empty if it is not."""
         seen = self._seen
         if seen is None or self._asked:
             return ""

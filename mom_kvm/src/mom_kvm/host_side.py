@@ -16,7 +16,7 @@ from mom_kvm.qemu_process import MergedPages, swapped_kib, times_of
 from mom_kvm.statistics import UNKNOWN_RATE, GrowthRate
 
 _IN_TURN = 100
-"""Close looks in each sample: 60 to 90 µs each, a second for ten thousand guests."""
+"""Number of close looks in each sample. Each takes 60 to 90 µs: a second for ten thousand guests."""
 
 _OPENING_SECONDS = 0.5
 """Time in each sample for opening files of root: a thousand requests to mom-helper take seconds."""
@@ -42,7 +42,7 @@ class _Process:
     closely: dict[str, Value] = field(default_factory=dict)
     """Fields of the last close look."""
     fits: int | None = None
-    """KiB below the process's group limits. None: no limit."""
+    """KiB that the process may still use below the limits of its groups; None without a limit."""
     walk: TableWalk = field(default_factory=lambda: TableWalk(""))
     merged: MergedPages = field(default_factory=lambda: MergedPages(""))
 
@@ -52,7 +52,7 @@ class HostSide:
 
     With more than 100 guests, close looks (swap, merged pages, cgroup) take turns.
 
-    :param find: returns the process id for a guest's name and UUID; None: not certain
+    :param find: returns the process id for a guest's name and UUID; None if it is not certain
     :param root: folder that contains /proc and /sys
     """
 
@@ -68,7 +68,7 @@ class HostSide:
         self._monotonic = monotonic
         self._processes: dict[str, _Process] = {}
         self._pids: set[int] = set()
-        """Process ids of guests. 0: unknown."""
+        """Process ids of guests; 0 if unknown."""
         self._turn = 0
         self._opens_until = 0.0
 
@@ -99,14 +99,14 @@ class HostSide:
         process.cgroups = self._cgroups.own(pid, cgroups_of(f"{self._proc}/{pid}"), self._pids)
 
     def properties(self, uuid: str) -> dict[str, Value]:
-        """Return `pid`, and the own groups by controller (`cgroups`)."""
+        """Return `pid`, and the guest's own groups, keyed by controller (`cgroups`)."""
         process = self._processes.get(uuid)
         if process is None or not process.pid:
             return {}
         return {"pid": process.pid, "cgroups": process.cgroups} if process.cgroups else {"pid": process.pid}
 
     def fields(self, uuids: Iterable[str]) -> dict[str, dict[str, Value]]:
-        """Return these guests' fields by UUID."""
+        """Return these guests' fields, keyed by UUID."""
         now = self._monotonic()
         rows = {}
         self._opens_until = now + _OPENING_SECONDS
@@ -141,7 +141,7 @@ class HostSide:
     def _fields_of(self, uuid: str, process: _Process, close: bool, now: float) -> dict[str, Value]:
         folder = f"{self._proc}/{process.pid}"
         times, before = times_of(folder), process.times
-        if times is None or times.started != process.started:  # it has ended, and another process may have its pid
+        if times is None or times.started != process.started:  # the process has exited, and another process may have its pid
             process.merged.close()
             self._processes[uuid] = _Process(process.start, process.name)
             return {}

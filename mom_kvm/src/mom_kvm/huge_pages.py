@@ -20,17 +20,17 @@ _WALKS_SECONDS: Final = 0.02
 """Time for page-table walks in each sample. A GiB takes 3 ms in huge pages, 15 to 40 ms in small pages (benchmarks/hugepages)."""
 
 _WALKS_SHARE: Final = 0.005
-"""Share of one CPU. A thousand guests of 1 GiB take 10 minutes, or an hour in pages of 4 KiB."""
+"""Share of one CPU. Walks of a thousand guests of 1 GiB then take 10 minutes, or an hour in pages of 4 KiB."""
 
 _AGAIN_SECONDS: Final = 60.0
 """Shortest time between two walks of one process."""
 
 _LARGEST_KIB: Final = 16 << 20
-"""This size takes a quarter of a second in pages of 4 KiB, and the cycle waits."""
+"""Largest process that is walked: it takes a quarter of a second in pages of 4 KiB, and the cycle waits."""
 
 
 def mode_of(root: Path) -> str:
-    """Return `always`, `madvise` or `never`. Empty: unknown.
+    """Return `always`, `madvise` or `never`; an empty string if unknown.
 
     :param root: folder that contains /sys
     """
@@ -51,16 +51,16 @@ class TableWalk:
 
 
 class HugePageWalks:
-    """Walks of page tables in limited time. The longest waiting process is first."""
+    """Walks of page tables in limited time. The process that has waited longest is first."""
 
     def __init__(self, monotonic: Callable[[], float]) -> None:
         self._monotonic = monotonic
         self._next = 0.0
 
     def renew(self, walks: Iterable[tuple[TableWalk, int | None]]) -> None:
-        """Walk processes whose figures are old.
+        """Walk processes whose last walk is old.
 
-        :param walks: with the RSS in KiB
+        :param walks: each with the process's RSS in KiB
         """
         now = self._monotonic()
         if now < self._next:

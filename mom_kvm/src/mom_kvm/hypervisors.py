@@ -40,7 +40,7 @@ def read_together(
 ) -> dict[Target, Value | HypervisorError]:
     """Read several controls for `mom_read`.
 
-    :param readers: names of controls, and a function that returns values by entity id and control
+    :param readers: names of controls, and a function that returns values, keyed by entity id and control
     """
     results: dict[Target, Value | HypervisorError] = {}
     for controls, read in readers:
@@ -56,7 +56,7 @@ def read_together(
 def set_each(changes: Iterable[Change], set_one: Callable[[Change], object]) -> dict[Target, HypervisorError]:
     """Set changes in order, for `mom_write`.
 
-    :param set_one: raises `HypervisorError`
+    :param set_one: sets a change, or raises `HypervisorError`
     """
     errors: dict[Target, HypervisorError] = {}
     for change in changes:

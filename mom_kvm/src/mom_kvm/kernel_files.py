@@ -44,9 +44,9 @@ _PRESSURE_LINE: Final = re.compile(
 
 
 def read_kernel_file(path: Path | str, most: int = MOST_BYTES) -> bytes:
-    """Return a file's content, in one read. Empty: unreadable.
+    """Return a file's content, in one read; empty if it is unreadable.
 
-    Not for lists such as /proc/zoneinfo, of which one read returns a part.
+    Do not use it for lists such as /proc/zoneinfo: one read returns only a part.
     """
     try:
         return _read_at_once(path, most)
@@ -63,7 +63,7 @@ def _read_at_once(path: Path | str, most: int = MOST_BYTES) -> bytes:
 
 
 def read_number(path: Path) -> int | None:
-    """Return a whole number. None: other content. Raise `HypervisorError`."""
+    """Return a whole number; None for other content. Raise `HypervisorError`."""
     try:
         match = _NUMBER.fullmatch(_read_at_once(path))
     except OSError as error:
@@ -75,7 +75,7 @@ def write_file(path: Path | str, value: Value, *, wait: bool = True) -> None:
     """Write an existing file, directly or through mom-helper.
 
     :param wait: wait for the kernel's work, where possible (memory.high of newer kernels)
-    :raises HypervisorError: such as `NotSupported` without such a file, or `PermissionDenied`; its `__cause__` is the `OSError`
+    :raises HypervisorError: such as `NotSupported` if there is no such file, or `PermissionDenied`; its `__cause__` is the `OSError`
     """
     text = str(value)
     try:
@@ -99,8 +99,9 @@ class GroupWrite(NamedTuple):
 
 
 def write_group_files(writes: Sequence[GroupWrite]) -> Sequence[HypervisorError | None]:
-    """Write files of guests' cgroups, directly or through mom-helper. Return the errors in order; None: written. Newer kernels reclaim
-    later."""
+    """Write files of guests' cgroups, directly or through mom-helper. Return the errors in order; None if written. Newer kernels reclaim
+    memory later.
+    """
     failures = [_failure_to(write) for write in writes]
     refused = [place for place, failure in enumerate(failures) if failure is not None and failure.errno in _REFUSED]
     helper = Helper.reached() if refused else None
@@ -149,10 +150,10 @@ def _write(path: Path | str, text: str, *, wait: bool) -> None:
 
 
 def why_not_writable(path: Path | str) -> HypervisorError | None:
-    """Return `write_file`'s error. None: mom or mom-helper may write."""
+    """Return the error that `write_file` would raise; None if mom or mom-helper may write."""
     if os.access(path, os.W_OK):
         return None
-    number = errno.EACCES if os.path.exists(path) else errno.ENOENT  # noqa: PTH110  # `path` may be a text
+    number = errno.EACCES if os.path.exists(path) else errno.ENOENT  # noqa: PTH110  # `path` may be a string
     helper = Helper.reached()
     if helper is not None and number == errno.EACCES and _declared(helper, path):
         return None
@@ -163,7 +164,7 @@ def unwritable_finding(path: Path | str, subject: str, effect: str, *, observes:
     """Return a finding if mom cannot write a file.
 
     :param effect: such as `KSM stays as it is`
-    :param observes: then this is no problem yet
+    :param observes: mom only observes, so this is no problem yet
     """
     hindrance = why_not_writable(path)
     if hindrance is None:
@@ -188,7 +189,7 @@ def open_process_file(process: Path | str, name: str) -> int:
 
 
 def read_process_file(process: Path | str, name: str, most: int = MOST_BYTES) -> bytes:
-    """Return such a file's content, in one read. Empty: unreadable."""
+    """Return the content of a file like `open_process_file`, in one read; empty if it is unreadable."""
     try:
         with os.fdopen(open_process_file(process, name), "rb", buffering=0) as file:
             return file.read(most)
@@ -197,16 +198,16 @@ def read_process_file(process: Path | str, name: str, most: int = MOST_BYTES) ->
 
 
 def guest_of(process: Path | str) -> tuple[int, int] | None:
-    """Return pid and start time for mom-helper. None: ended."""
+    """Return pid and start time for mom-helper; None if the process has exited."""
     match = _PROCESS.fullmatch(str(process))
     stat = ProcessStat.of(process) if match else None
     return None if match is None or stat is None else (int(match[1]), stat.started)
 
 
 def root_cure(path: Path | str = "", number: int | None = errno.EACCES) -> str:
-    """Return the cure for a refused access.
+    """Return advice about a refused access.
 
-    :param path: of the file, if a write was refused
+    :param path: the file's path, if a write was refused
     """
     if os.geteuid() == 0:
         return "run mom as root, outside of containers, with /proc and /sys mounted read-write"
@@ -223,7 +224,7 @@ def root_cure(path: Path | str = "", number: int | None = errno.EACCES) -> str:
 
 
 def cure_by_lines(declaration: str) -> str:
-    """Return an undeclared file's cure. `declaration` is from `helper_declaration`."""
+    """Return advice about an undeclared file. `declaration` is from `helper_declaration`."""
     lines = ", ".join(f"`{line}`" for line in declaration.splitlines())
     return f"to allow it, write the lines {lines} to a file {DECLARATIONS_FOLDER}/NAME.conf as root, then: systemctl restart mom-helper"
 
@@ -246,17 +247,17 @@ def _failure_of(error: OSError, path: Path | str, verb: str) -> HypervisorError:
 
 
 def boot_id(proc: Path) -> str:
-    """Return the id of the host's boot. Empty: unreadable."""
+    """Return the id of the host's boot; empty if it is unreadable."""
     return read_kernel_file(proc / "sys/kernel/random/boot_id").decode("ascii", "replace").strip()
 
 
 def parse_meminfo(content: bytes) -> dict[str, int]:
-    """Return the lines by name, in KiB or as counts."""
+    """Return the lines keyed by name, in KiB or as counts."""
     return {name.decode(): int(number) for name, number in _MEMORY_LINE.findall(content)}
 
 
 def read_meminfo(root: Path) -> dict[str, int]:
-    """Return the host's /proc/meminfo by name.
+    """Return the host's /proc/meminfo, keyed by name.
 
     Corrects `SwapFree` during a swapoff (mm/swapfile.c, `si_swapinfo`).
     """
@@ -270,7 +271,7 @@ def read_meminfo(root: Path) -> dict[str, int]:
 
 
 def parse_number_list(text: str) -> frozenset[int] | None:
-    """Return the numbers of a list of CPUs or nodes, such as `0-3,8` or `0-3,^2`. None: malformed."""
+    """Return the numbers of a list of CPUs or nodes, such as `0-3,8` or `0-3,^2`; None if malformed."""
     numbers: set[int] = set()
     for part in text.strip().split(",") if text.strip() else ():
         match = _RANGE.fullmatch(part.strip())
@@ -303,7 +304,7 @@ class Pressure(NamedTuple):
 
 
 def pid_of(guest: Guest) -> int | None:
-    """Return QEMU's pid. None: unknown."""
+    """Return QEMU's pid; None if unknown."""
     pid = as_whole(guest.properties.get("pid"))
     return pid if pid is not None and pid > 0 else None
 
@@ -322,7 +323,7 @@ class ProcessStat(NamedTuple):
     resident_kib: int | None
 
     def age(self, proc: Path) -> float | None:
-        """Return its age in seconds. None: unknown uptime."""
+        """Return the process's age in seconds; None if the uptime is unknown."""
         uptime, *_ = (*read_kernel_file(f"{proc}/uptime").split(), b"")
         try:
             return max(0.0, float(uptime) - self.started / _TICKS_PER_SECOND)
@@ -331,7 +332,7 @@ class ProcessStat(NamedTuple):
 
     @staticmethod
     def ids(proc: Path) -> list[int] | None:
-        """Return all pids in rising order. None: unreadable."""
+        """Return all pids in rising order; None if unreadable."""
         try:
             names = os.listdir(proc)  # noqa: PTH208  # too slow with a Path for each of thousands
         except OSError:
@@ -340,13 +341,13 @@ class ProcessStat(NamedTuple):
 
     @classmethod
     def id_of(cls, name: str, proc: Path) -> int:
-        """Return the lowest pid of a process with this name (at most 15 characters). 0: none."""
+        """Return the lowest pid of a process with this name (at most 15 characters); 0 if there is none."""
         named = (pid for pid in cls.ids(proc) or () if read_kernel_file(f"{proc}/{pid}/comm").rstrip(b"\n") == name.encode())
         return next(named, 0)
 
     @classmethod
     def of(cls, process: Path | str) -> ProcessStat | None:
-        """Return the process of this folder. None: no such process."""
+        """Return the process of this folder; None if there is no such process."""
         return cls.parse(read_kernel_file(f"{process}/stat"))
 
     @classmethod

@@ -15,8 +15,8 @@ from mom_kvm.kernel_files import read_number, write_file
 class Knob:
     """Host control with functions to read and write it. Its field has the same name.
 
-    :param read: None: unknown. Raises `HypervisorError`: `NotSupported` without the control
-    :param write: raises `HypervisorError`
+    :param read: returns None if unknown. Raises `HypervisorError`: `NotSupported` without the control
+    :param write: sets the value, or raises `HypervisorError`
     :param source: such as `/proc/sys/vm/swappiness`
     """
 
@@ -58,7 +58,7 @@ def helper_declaration(control: ControlSpec) -> str:
     if control.scope is Scope.GUEST and control.file:  # the kernel's bounds depend on the guest
         return f"[group {control.file}]\nleast = 0\nmax = yes"
     if not control.file or control.minimum is None or control.maximum is None:
-        raise ValueError(f"{control.name} is no file, or has no bounds")
+        raise ValueError(f"{control.name} has no file, or no bounds")
     bounds = f"least = {control.minimum:.0f}\nmost = {control.maximum:.0f}"
     return f"[knob {control.file}]\n" + (f"values = {' '.join(map(str, control.choices))}" if control.choices else bounds)
 

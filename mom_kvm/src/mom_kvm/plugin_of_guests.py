@@ -46,12 +46,12 @@ if TYPE_CHECKING:
 _LONGEST_PERIOD_SECONDS: Final = 3600
 
 _SWITCHED_PER_CYCLE: Final = 50
-"""Two or three calls for each guest."""
+"""Maximum number of guests whose statistics are switched on in a cycle: two or three calls for each."""
 
 _SHORTEST_WATCH_SECONDS: Final = 0.05
 """Guests send statistics once a second."""
 
-_SILENT_CURE: Final = "check whether the guest hangs; load virtio_balloon in it (Windows: the balloon driver and service of virtio-win)"
+_SILENT_CURE: Final = "check whether the guest has hung; load virtio_balloon (Windows: the balloon driver and service of virtio-win)"
 
 
 def _whole_seconds(seconds: float) -> float:
@@ -72,13 +72,13 @@ H = TypeVar("H", bound="ReportingHypervisor")
 class PluginOfGuests(Generic[H]):
     """Base of hypervisors' plugins. `mom_setup` of the subclass sets `_hypervisor` and `_watch`."""
 
-    _garbled_cure = "check it (virsh dumpxml GUEST); mom does not know the guest's guarantee, and does not change its balloon"
+    _garbled_cure = "check the description (virsh dumpxml GUEST); mom does not know the guest's guarantee, and does not change its balloon"
 
     class Settings(PluginSettings):
         """Settings for guests' statistics."""
 
         stats_period: Annotated[Duration, Field(ge=0, le=_LONGEST_PERIOD_SECONDS), AfterValidator(_whole_seconds)] = 1.0
-        """Balloon statistics period for guests without one; mom restores it at exit. `0s` changes no guest."""
+        """Balloon statistics period for guests without a period; mom restores the original period at exit. `0s` changes no guest."""
         stale_after: Annotated[Duration, Field(gt=0)] | None = None
         """Age at which a guest's statistics count as unknown. Unset: three periods of the guest, at least 10s."""
         watch: Annotated[Duration, Field(ge=0, le=10), AfterValidator(_not_too_often)] = 0.25
@@ -142,7 +142,7 @@ class PluginOfGuests(Generic[H]):
 
     @hookimpl
     def mom_act(self, snapshot: Snapshot) -> Iterable[Decision]:
-        """Switch on statistics of guests that send none."""
+        """Switch on statistics of guests that send no statistics."""
         period = int(self._reporting.stats_period)
         if not period:
             return
@@ -160,7 +160,7 @@ class PluginOfGuests(Generic[H]):
         reports = [(uuid, message, _SILENT_CURE) for uuid, message in self._hypervisor.silent().items()]
         for uuid, names in self._hypervisor.impossible().items():
             # The fields are in the hint: otherwise other impossible fields would be a new problem each time.
-            hint = f"its balloon driver is broken or reports false figures: {', '.join(names)}"
+            hint = f"its balloon driver is broken or reports false values: {', '.join(names)}"
             reports.append((uuid, "the guest reports impossible statistics; mom ignores all its statistics", hint))
         reports += [(uuid, message, self._garbled_cure) for uuid, message in self._hypervisor.garbled().items()]
         for uuid, message, hint in reports:
@@ -196,7 +196,7 @@ class PluginOfGuests(Generic[H]):
 
     @hookimpl
     def mom_doctor(self) -> Iterable[Finding]:
-        """Report guests' access and missing features."""
+        """Report access to guests, and their missing features."""
         if self._hypervisor is None:
             return []
         try:

@@ -11,7 +11,7 @@ from mom_kvm.kernel_files import PAGE_KIB, ProcessStat, open_process_file, read_
 _STAT_BYTES = 4096
 
 _HIGHEST_KEPT_SHARE = 0.5
-"""Share of this process's limit of descriptors."""
+"""Share of this process's limit of descriptors that may stay open."""
 
 _SHARED_KIB = 64 << 10
 """QEMU's own shared memory. With more, the guest's memory is shared (virtiofs, vhost-user: memfd)."""
@@ -25,26 +25,26 @@ class Merged(NamedTuple):
 
 
 def times_of(process: str) -> ProcessStat | None:
-    """Return the counters. None: ended, or unreadable."""
+    """Return the counters; None if the process has exited or is unreadable."""
     stat = ProcessStat.of(process)
     return None if stat is None or stat.state in {"Z", "X"} else stat
 
 
 def swapped_kib(process: str) -> int | None:
-    """Return KiB in the host's swap. None: unreadable, or shared memory (not in VmSwap)."""
+    """Return KiB in the host's swap; None if unreadable, or if memory is shared (not in VmSwap)."""
     content = read_kernel_file(f"{process}/status", _STAT_BYTES)
     return None if (_kib(content, b"RssShmem") or 0) >= _SHARED_KIB else _kib(content, b"VmSwap")
 
 
 def huge_kib(process: str) -> int | None:
-    """Return KiB in transparent huge pages. None: unreadable. The kernel walks all page tables."""
+    """Return KiB in transparent huge pages; None if unreadable. The kernel walks all page tables."""
     content = read_process_file(process, "smaps_rollup", _STAT_BYTES)
     own = _kib(content, b"AnonHugePages")
     return None if own is None else own + (_kib(content, b"ShmemPmdMapped") or 0)
 
 
 def largest_kib(process: str, host_kib: int | None) -> int:
-    """Return the mapped memory, at most the host's. 0: unreadable."""
+    """Return the mapped memory, at most the host's memory; 0 if unreadable."""
     pages = read_kernel_file(f"{process}/statm", _STAT_BYTES).partition(b" ")[0]
     mapped = int(pages) * PAGE_KIB if pages.isdigit() else 0
     return mapped if host_kib is None else min(mapped, host_kib)
@@ -57,7 +57,7 @@ def _kib(content: bytes, name: bytes) -> int | None:
 
 
 class MergedPages:
-    """KSM's figures of a process. The file stays open.
+    """KSM's statistics of a process. Their file stays open.
 
     :param process: its folder in /proc
     """
@@ -72,7 +72,7 @@ class MergedPages:
         return self._kept is not None
 
     def read(self) -> Merged | None:
-        """Return KSM's figures. None: unreadable, ended, or Linux before 5.19."""
+        """Return KSM's statistics; None if the process is unreadable or has exited, or before Linux 5.19."""
         counts = {}
         for line in self._content().splitlines():
             name, _, number = line.rpartition(b" ")

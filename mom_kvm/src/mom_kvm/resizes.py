@@ -32,7 +32,7 @@ class _Resize:
 
 
 class Resizes:
-    """mom's own resizes by guest id. For several threads."""
+    """mom's own resizes, keyed by guest id. Thread-safe."""
 
     def __init__(self, monotonic: Callable[[], float]) -> None:
         self._monotonic = monotonic
@@ -70,7 +70,7 @@ class Resizes:
             return at_target or now - own.arrived < _SETTLED_SECONDS
 
     def may_tell(self) -> bool:
-        """Return whether another's resize may start a cycle."""
+        """Return whether a resize by another process may start a cycle."""
         with self._lock:
             now = self._monotonic()
             if now - self._told_at < _RESIZED_SECONDS:

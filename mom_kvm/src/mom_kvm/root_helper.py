@@ -29,7 +29,7 @@ _MOST_DECLARED: Final = 1000
 
 
 class DeclaredFile(NamedTuple):
-    """File that mom-helper may write: a knob's path, or a name in guests' cgroups. `unlimited`: also `max`."""
+    """File that mom-helper may write: a knob's path, or a name in guests' cgroups. `unlimited` allows `max`, too."""
 
     name: str
     least: int
@@ -39,7 +39,7 @@ class DeclaredFile(NamedTuple):
 
 
 class GroupValue(NamedTuple):
-    """Bytes for a file in a guest's cgroup; -1: `max`. `group` is the folder's inode, to detect a reused pid."""
+    """Bytes for a file in a guest's cgroup; -1 for `max`. `group` is the folder's inode, to detect a reused pid."""
 
     pid: int
     group: int
@@ -48,7 +48,7 @@ class GroupValue(NamedTuple):
 
 
 class Helper:
-    """Connection to mom-helper. For several threads.
+    """Connection to mom-helper. Thread-safe.
 
     Requests raise `OSError`: `ETIMEDOUT`, `ENOTCONN` without a helper (the next request reconnects), `EAGAIN` for too many triggers,
     `ESRCH` if the guest has ended, `EPERM` if root does not allow it.
@@ -64,11 +64,11 @@ class Helper:
         self._ended = select.poll()
         self._id = 0
         self._declared: dict[str, tuple[int, DeclaredFile]] | None = None
-        """Declared files by name, with their number in requests. None: not read yet."""
+        """Declared files by name, with their number in requests; None if not read yet."""
 
     @classmethod
     def reached(cls) -> Self | None:
-        """Return this process's helper. None: mom is root, or no helper runs."""
+        """Return this process's helper; None if mom is root, or if no helper is running."""
         path = os.environ.get(HELPER_SOCKET_VARIABLE, orders.SOCKET)
         if os.geteuid() == 0 or not os.access(path, os.W_OK):
             return None
@@ -97,7 +97,7 @@ class Helper:
             self._ask(Order(OrderNumber.SET, a=self._number_of(str(path)), b=int(text)))
 
     def set_groups(self, values: Sequence[GroupValue]) -> Sequence[OSError | None]:
-        """Write cgroups' files. Return the errors in order; None: written."""
+        """Write cgroups' files. Return the errors in order; None if written."""
         errors: list[OSError | None] = [None] * len(values)
         first = 0
         try:
@@ -120,7 +120,7 @@ class Helper:
             errors[answer.id] = _refusal(answer) if answer.error else None
 
     def open_of_guest(self, pid: int, started: int, name: str) -> int:
-        """Open a file in /proc/PID. Raise `PermissionError`."""
+        """Open a file in /proc/PID. Raise `PermissionError` for a name that mom-helper does not open."""
         if name not in orders.PROCESS_FILES:
             raise PermissionError(errno.EPERM, f"mom-helper does not open {name} of guests")
         with self._turn():
@@ -161,7 +161,7 @@ class Helper:
             raise
 
     def put_back(self) -> int:
-        """Restore all original values; return failures."""
+        """Restore all original values; return the number of failures."""
         with self._turn():
             return self._ask(Order(OrderNumber.PUT_BACK))[0].b
 
@@ -181,7 +181,7 @@ class Helper:
     def _number_of(self, name: str) -> int:
         declared = self._list()
         if name not in declared:
-            raise PermissionError(errno.EPERM, f"mom-helper has no permission to write it: root has not declared {name}")
+            raise PermissionError(errno.EPERM, f"mom-helper has no permission to write {name}: root has not declared it")
         return declared[name][0]
 
     def _list(self) -> dict[str, tuple[int, DeclaredFile]]:
@@ -235,7 +235,7 @@ class Helper:
         self._close()
         if isinstance(error, BlockingIOError):
             return TimeoutError(errno.ETIMEDOUT, f"mom-helper did not answer within {ANSWER_SECONDS:.0f} s")
-        return OSError(errno.ENOTCONN, f"mom-helper has ended: {error}")
+        return OSError(errno.ENOTCONN, f"mom-helper has exited: {error}")
 
     @staticmethod
     def _with_descriptor(answered: tuple[Answer, bytes, list[int]]) -> int:

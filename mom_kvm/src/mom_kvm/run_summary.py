@@ -62,7 +62,7 @@ class ClassSummary:
 
     @property
     def work_done(self) -> float:
-        """Done work as a share of wanted."""
+        """Work done, as a share of the wanted work."""
         return 1.0 - min(1.0, sum(self.lost.values()) / self.guest_seconds) if self.guest_seconds else 1.0
 
     def as_json(self, seconds: float) -> dict[str, Value]:
@@ -80,7 +80,7 @@ class ClassSummary:
 
 @dataclass(slots=True)
 class Figure:
-    """Least, most and mean of a figure, None without known values."""
+    """Least, largest and mean value; None without known values."""
 
     least: float | None = None
     most: float | None = None
@@ -88,7 +88,7 @@ class Figure:
     _seconds: float = 0.0
 
     def add(self, value: float | None, elapsed: float) -> None:
-        """Add a value that lasted `elapsed` seconds. None: unknown."""
+        """Add a value that lasted `elapsed` seconds; None if unknown."""
         if value is not None:
             self.least = value if self.least is None else min(self.least, value)
             self.most = value if self.most is None else max(self.most, value)
@@ -115,7 +115,7 @@ class RunSummary:
     reclaimed: Figure = field(default_factory=Figure)
     """Memory in balloons."""
     unbacked: Figure = field(default_factory=Figure)
-    """Guest memory in balloons, swept, or never touched. Without unknown guests."""
+    """Guest memory in balloons, swept, or never touched. Guests with unknown memory do not count."""
     merged: Figure = field(default_factory=Figure)
     available: Figure = field(default_factory=Figure)
     swapped: Figure = field(default_factory=Figure)
@@ -173,22 +173,22 @@ class RunSummary:
 
     @property
     def work_done(self) -> float:
-        """Done work as a share of wanted."""
+        """Work done, as a share of the wanted work."""
         return 1.0 - min(1.0, self.lost_seconds / self.guest_seconds) if self.guest_seconds else 1.0
 
     def rows(self) -> list[tuple[str, str]]:
-        """Return figures' names and amounts."""
+        """Return rows of names and amounts."""
         seconds = self.seconds or 1.0
         return [
             ("unbacked guest memory, on average", gib(self.unbacked.mean)),
-            ("in balloons, on average", gib(self.reclaimed.mean)),
-            ("in balloons, at most", gib(self.reclaimed.most)),
+            ("memory in balloons, on average", gib(self.reclaimed.mean)),
+            ("memory in balloons, at most", gib(self.reclaimed.most)),
             ("memory saved by KSM, on average", gib(self.merged.mean)),
             ("work done by guests", f"{100 * self.work_done:.2f} %"),
             ("programs killed by guests' kernels", str(self.killed)),
             ("host memory available, at least", gib(self.available.least)),
             ("host memory available, on average", gib(self.available.mean)),
-            ("in the host's swap, at most", gib(self.swapped.most)),
+            ("memory in the host's swap, at most", gib(self.swapped.most)),
             ("memory pressure on the host, at most", "unknown" if self.pressure.most is None else f"{self.pressure.most:.1f} %"),
             ("host under pressure for", f"{self.pressed_seconds:.0f} s"),
             ("changes made, per hour", f"{3600 * self.applied / seconds:.0f}"),
@@ -210,7 +210,7 @@ class RunSummary:
     def failure_lines(self) -> list[str]:
         """Return how policies failed."""
         return [
-            f"{self.name}: a policy failed in {count} of {self.cycles} cycles; its decisions there are lost: {printable(text, 300)}"
+            f"{self.name}: a policy failed in {count} of {self.cycles} cycles, and its decisions were lost: {printable(text, 300)}"
             for text, count in self.failures.items()
         ]
 
@@ -254,7 +254,7 @@ class RunSummary:
 
 
 def gib(kib: float | None) -> str:
-    """Return KiB as text in GiB. None: unknown."""
+    """Format KiB in GiB; None means unknown."""
     return "unknown" if kib is None else f"{kib / (1 << 20):.2f} GiB"
 
 

@@ -25,10 +25,10 @@ _DRIVER_GRACE_SECONDS: Final = 60.0
 
 _DRIVER_SILENT_SECONDS: Final = 30.0
 _DRIVER_SILENT_STALE: Final = 3
-"""The driver is silent after so many seconds, and so many times the stale age."""
+"""The driver counts as silent after so many seconds, and after so many times the stale age."""
 
 _PLUGGING_SECONDS: Final = 60.0
-"""After so long without progress, the driver or memory is missing."""
+"""After so many seconds without progress, the driver or memory is missing."""
 
 _LEFT_KIB: Final = 1024
 """Smallest size: libvirt refuses 0."""
@@ -39,11 +39,11 @@ class Devices(Protocol):
 
     @property
     def balloon(self) -> str:
-        """Model of the balloon device. Empty: none."""
+        """Model of the balloon device; empty if there is none."""
 
     @property
     def pinned(self) -> str:
-        """Why ballooned memory does not help the host. Empty: it helps."""
+        """Why ballooned memory does not help the host; empty if it helps."""
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
@@ -57,13 +57,13 @@ class SeenGuest(ABC):
     since: float
     """Monotonic time since which the guest runs with statistics switched on."""
     state: str = "unknown"
-    """Such as `running`."""
+    """State such as `running`."""
     description: Devices | None = None
-    """None: not read yet, or `garbled`."""
+    """None if it is not read yet, or `garbled`."""
     garbled: str = ""
     """Why the description is unreadable; mom does not wait for the promises."""
     period: int = 0
-    """Statistics period of the balloon driver in seconds. 0: never, or unknown."""
+    """Statistics period of the balloon driver in seconds; 0 for never or unknown."""
     fields: dict[str, Value] = field(default_factory=dict)
     reading: Reading | None = None
     fresh: bool = False
@@ -79,7 +79,7 @@ class SeenGuest(ABC):
 
     @property
     def pinned(self) -> str:
-        """Why ballooned memory does not help the host. Empty: it helps."""
+        """Why ballooned memory does not help the host; empty if it helps."""
         return "" if self.description is None or self.without_balloon else self.description.pinned
 
     @property
@@ -89,10 +89,10 @@ class SeenGuest(ABC):
 
     @abstractmethod
     def left_alone(self) -> str:
-        """Return why mom may not change the guest. Empty: it may."""
+        """Return why mom must not change the guest; empty if it may."""
 
     def add_record(self, record: Record, wall: float, monotonic: float, stale_after: float | None) -> None:
-        """Update fields from a new record, as in `convert`. An empty record only ages them."""
+        """Update fields from a new record, as in `convert`. An empty record only ages the fields."""
         limit = stale_seconds(self.period, stale_after)
         self.fields, self.reading = convert(record, self.reading, wall=wall, monotonic=monotonic, stale_after=limit)
         age = self.reading.age(monotonic)
@@ -104,7 +104,7 @@ class SeenGuest(ABC):
         return self.balloon and self.period > 0
 
     def silence(self, monotonic: float, stale_after: float | None) -> str:
-        """Return a message if statistics are overdue, or an empty text."""
+        """Return a message if statistics are overdue, or an empty string."""
         if self.reading is None or self.fresh or not self.reports or self.left_alone():
             return ""
         age = self.reading.age(monotonic)
@@ -115,7 +115,7 @@ class SeenGuest(ABC):
 
     @property
     def size(self) -> int | None:
-        """Size in KiB. None: unknown."""
+        """Size in KiB; None if unknown."""
         size = self.fields.get("balloon_cur")
         return size if isinstance(size, int) else None
 
@@ -142,7 +142,7 @@ class SeenGuest(ABC):
 
     @property
     def least_kib(self) -> int | None:
-        """Balloon's smallest size in KiB. None: no limit."""
+        """Balloon's smallest size in KiB; None for no limit."""
         return self.plugged_kib + _LEFT_KIB if self.plugged_kib and self.balloon and not self.without_balloon else None
 
     def balloon_request(self, target_kib: int, maximum_kib: int | None) -> int:
@@ -158,10 +158,10 @@ G = TypeVar("G", bound=SeenGuest)
 
 
 class SeenGuests(ABC, Generic[G]):
-    """Guests of a hypervisor. For several threads. Implements `ReportingHypervisor` except `uri` and the statistics periods.
+    """Guests of a hypervisor. Thread-safe. Implements `ReportingHypervisor` except `uri` and the statistics periods.
 
-    :param stale_after: in seconds; None: depends on the guest's period
-    :param host_side: None: guests run on another host
+    :param stale_after: in seconds; None if it depends on the guest's period
+    :param host_side: None if the guests run on another host
     :param proc: this host's /proc, to include the boot in incarnations
     """
 
@@ -175,7 +175,7 @@ class SeenGuests(ABC, Generic[G]):
         self._looking = threading.Lock()
         self._lock = threading.Lock()
         self._seen: dict[str, G] = {}
-        """By guest id. Protected by `_lock`."""
+        """Guests, keyed by id. Protected by `_lock`."""
         self._looked = False
         boot = boot_id(proc) if proc is not None else ""
         self._boot = f"@{boot}" if boot else ""
@@ -186,7 +186,7 @@ class SeenGuests(ABC, Generic[G]):
 
     @abstractmethod
     def of(self, guests: Set[str]) -> Mapping[str, Record]:
-        """Return present balloon records by guest id. Raises `HypervisorError`."""
+        """Return present balloon records, keyed by guest id. Raises `HypervisorError`."""
 
     @abstractmethod
     def _obstacle(self, seen: G) -> str:
@@ -197,11 +197,11 @@ class SeenGuests(ABC, Generic[G]):
         """Call with the lock held."""
 
     def usable_memory(self, guest: Entity) -> tuple[float, float] | None:
-        """Return the time of the last statistics (seconds since the epoch), and the usable KiB. None: no answer."""
+        """Return the time of the last statistics (seconds since the epoch), and the usable KiB; None without an answer."""
         return usable_memory(self.of({guest.id}).get(guest.id, {}))
 
     def size_now(self, guest: Entity) -> float | None:
-        """Return a moving balloon's size in KiB. Raises `HypervisorError`."""
+        """Return the size in KiB, also of a moving balloon. Raises `HypervisorError`."""
         size = self.of({guest.id}).get(guest.id, {}).get("balloon.current")
         return size if isinstance(size, int) else None
 
@@ -245,7 +245,7 @@ class SeenGuests(ABC, Generic[G]):
         return {GuestField.BALLOON: obstacle} if obstacle else {}
 
     def fields(self, guests: Sequence[Guest]) -> dict[str, dict[str, Value]]:
-        """Return fields since the last call of `guests`, by guest id."""
+        """Return fields since the last call of `guests`, keyed by guest id."""
         with self._lock:
             present = {guest.id: seen for guest in guests if (seen := self._seen.get(guest.id)) is not None}
             processes = {} if self._host_side is None else self._host_side.fields(present)
@@ -257,20 +257,20 @@ class SeenGuests(ABC, Generic[G]):
         return "" if self._host_side is None else self._host_side.huge_pages
 
     def silent(self) -> Mapping[str, str]:
-        """Return messages about overdue statistics, by guest id."""
+        """Return messages about overdue statistics, keyed by guest id."""
         now = self._monotonic()
         return {seen.id: why for seen in self.seen() if (why := seen.silence(now, self._stale_after))}
 
     def impossible(self) -> Mapping[str, Sequence[str]]:
-        """Return impossible fields, by guest id."""
+        """Return impossible fields, keyed by guest id."""
         return {seen.id: seen.reading.impossible for seen in self.seen() if seen.fresh and seen.reading and seen.reading.impossible}
 
     def garbled(self) -> Mapping[str, str]:
-        """Return errors of descriptions, by guest id."""
+        """Return errors of descriptions, keyed by guest id."""
         return {seen.id: f"{_UNINTELLIGIBLE}: {seen.garbled}" for seen in self.seen() if seen.garbled}
 
     def seen(self, guests: Sequence[Entity] | None = None) -> Sequence[G]:
-        """Return all guests of the last look, or these."""
+        """Return all guests of the last look, or only `guests`."""
         with self._lock:
             if guests is None:
                 return tuple(self._seen.values())

@@ -28,12 +28,14 @@ class SimulatedHost(Protocol):
     """Simulated hypervisor that can ask for early cycles."""
 
     def news(self) -> str:
-        """Return why a cycle is needed. Empty: no need."""
+        """Return why a cycle is needed; empty if none is needed."""
 
 
 @dataclass(frozen=True, slots=True)
 class SimulationSetup:
-    """Setup to simulate. `policies` are besides the defaults; `texts` replaces all policies. `plugins` are the plugins that control."""
+    """Setup to simulate. `policies` are added to the defaults; `texts` replaces all policies. `plugins` are the plugins that change guests
+    and host.
+    """
 
     BEGINS: ClassVar[float] = 1_767_225_600.0
     """Start of each simulation, in seconds since the epoch: midnight in UTC."""
@@ -49,7 +51,7 @@ class SimulationSetup:
 
     @staticmethod
     def texts_in(paths: Sequence[Path]) -> dict[str, str]:
-        """Return policies by name, from files and folders' *.policy. Raises `MomError`."""
+        """Return policies, keyed by name, from files and folders' *.policy. Raises `MomError`."""
         texts: dict[str, str] = {}
         for path in paths:
             try:
@@ -60,7 +62,7 @@ class SimulationSetup:
                     f"{path} cannot be read: {error.strerror}", hint="give the path of a policy file, or of a folder with *.policy files"
                 ) from error
             except UnicodeDecodeError as error:
-                raise MomError(f"{path} is not UTF-8 text: byte {error.start} is invalid", hint="save it as UTF-8") from error
+                raise MomError(f"{path} is not UTF-8 text: byte {error.start} is invalid", hint="save the file as UTF-8") from error
             if not files:
                 raise MomError(f"there is no *.policy file in {path}")
         return texts
@@ -71,8 +73,8 @@ def run_simulation(
 ) -> Generator[Report, None, None]:
     """Yield all reports, reproducibly. Raises `MomError`.
 
-    :param interval: simulated seconds
-    :param lasts: simulated seconds
+    :param interval: in simulated seconds
+    :param lasts: in simulated seconds
     :param record: empty or missing folder for a recording
     """
     now = 0.0

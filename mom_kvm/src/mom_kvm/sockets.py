@@ -1,4 +1,4 @@
-"""Listens at an unused unix socket or TCP port."""
+"""Listens on an unused unix socket or TCP port."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from asyncio.trsock import TransportSocket
 
 _KNOCK_SECONDS: Final = 1.0
-"""A served socket accepts at once."""
+"""Time limit of a test connection: a served socket accepts at once."""
 
 _BACKLOG: Final = 1024
 
@@ -53,7 +53,7 @@ class Address:
     def parse(cls, text: str, host: str = "") -> Address:
         """Parse `/a/path`, `host:port` or `[::1]:port`. Raises `ValueError`.
 
-        :param host: host for a port alone; empty: the text must have a host
+        :param host: host for a port without a host; empty if the text must have a host
         """
         if text.startswith("/"):
             length = len(os.fsencode(text))
@@ -126,9 +126,9 @@ class Listener:
         self._identity = _identity(path)
 
     def close(self) -> None:
-        """Stop listening. Removes the file first: later, another server may have created one with the same inode."""
+        """Stop listening. Removes the file first: later, another server may have created a file with the same inode."""
         if self._path is not None and self._identity is not None and _identity(self._path) == self._identity:
-            with contextlib.suppress(OSError):  # if it stays, the next server finds that no program serves it
+            with contextlib.suppress(OSError):  # if the file stays, the next server finds that no program serves it
                 self._path.unlink(missing_ok=True)
         self.sock.close()
 
@@ -139,7 +139,7 @@ def listen(
     """Listen without blocking.
 
     :param mode: permissions of a unix socket's file; clients need to write
-    :param second_group: group with the same rights, by an access control list; without ACLs, every user gets them
+    :param second_group: group with the same rights, by an access control list; without ACLs, every user gets these rights
     :param ours: a plugin of this process may serve the port until a reload ends it
     :raises MomError: the address cannot be used
     :raises OccupiedByOurselvesError: try again after the reload

@@ -64,7 +64,8 @@ UNKNOWN_RATE = GrowthRate()
 class Reading(NamedTuple):
     """State of `convert` between two samples of a guest.
 
-    `looked` and `seen` are the monotonic times of the last record and of the last new `last-update`. `age_then` is its age at `seen`.
+    `looked` and `seen` are the monotonic times of the last record and of the last new `last-update`. `age_then` is the age of `last-update`
+    at `seen`.
     """
 
     looked: float | None = None
@@ -81,14 +82,14 @@ class Reading(NamedTuple):
     rebooted: float | None = None
 
     def age(self, monotonic: float) -> float | None:
-        """Return the statistics' age in seconds. None: no statistics yet."""
+        """Return the statistics' age in seconds; None without statistics."""
         return max(0.0, monotonic - self.seen) + self.age_then if self.updated else None
 
 
 def convert(
     record: Record, previous: Reading | None, *, wall: float, monotonic: float, stale_after: float
 ) -> tuple[dict[str, Value], Reading]:
-    """Return the fields of one record, and the next `previous`. One impossible figure makes all figures of its report unknown.
+    """Return the fields of one record, and the next `previous`. One impossible statistic makes all statistics of its report unknown.
 
     :param record: by the names of libvirt's `getAllDomainStats`; may be partial
     :param wall: seconds since the epoch; used only for the first sample, and after a time without an answer
@@ -159,14 +160,14 @@ def _next_reading(
 
 
 def _age_at_first_sight(age: float, looked_before: float | None, monotonic: float) -> float:
-    """Use the wall clock only for the first statistics; those from the future are infinitely old."""
+    """Use the wall clock only for the first statistics; statistics from the future are infinitely old."""
     if looked_before is not None:
         return min(max(age, 0.0), max(0.0, monotonic - looked_before))
     return max(age, 0.0) if age >= -_CLOCK_SLACK_SECONDS else _NEVER_FRESH
 
 
 def _count_anew(before: Mapping[str, int], after: Mapping[str, int]) -> bool:
-    """One falling counter may be an overflow instead of a restart."""
+    """Return whether the counters restarted. If only some counters fall, it may be an overflow."""
     names = before.keys() & after.keys()
     return any(after[name] < before[name] for name in names) and not any(after[name] > before[name] for name in names)
 
@@ -180,7 +181,7 @@ def _rates(before: Mapping[str, int], after: Mapping[str, int], seconds: int) ->
 
 
 def _memory(record: Record, maximum: int | None, previous: Reading | None) -> tuple[dict[str, Value], tuple[str, ...]]:
-    """Return figures, and names of impossible ones."""
+    """Return statistics, and the names of impossible ones."""
     limit = _LARGEST if maximum is None else max(maximum, previous.maximum or 0) if previous else maximum
     values: dict[str, Value] = {}
     lies: tuple[str, ...] = ()

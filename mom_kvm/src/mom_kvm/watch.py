@@ -1,4 +1,4 @@
-"""Watches shrunk guests between two cycles, and starts a cycle when one runs low on memory. Hypervisors send no event for that."""
+"""Watches shrunk guests between two cycles, and starts a cycle when one runs low on memory. Hypervisors send no event for this case."""
 
 from __future__ import annotations
 
@@ -16,15 +16,16 @@ from mom_kvm.statistics import Reading, Record, convert
 
 RUNS_OUT_SHARE = 0.125
 _RUNS_OUT_KIB = 40 << 10
-"""A guest runs out with less usable memory than 40 MiB plus this share of its used memory. The default balloon policy would grow it later.
+"""A guest runs out of memory if it has less usable memory than 40 MiB plus this share of its used memory. The default balloon policy would
+grow it later.
 """
 
 _USED_UP_SHARE = 0.25
 _USED_UP_KIB = 16 << 10
-"""A guest that used this share of its usable memory, and at least 16 MiB, needs a new cycle: five until it runs out."""
+"""A guest that used this share of its usable memory, and at least 16 MiB, needs a new cycle: five cycles until it runs out of memory."""
 
 _FREED_KIB = 128 << 10
-"""Freed guest memory worth a cycle while the host is short. A sweep takes half a second for 0.5 GiB."""
+"""Freed guest memory worth a cycle while the host is short of memory. A sweep takes half a second for 0.5 GiB."""
 
 STATE_FIELD, STATE_HIGH = "host_memory_state", "high"
 
@@ -53,18 +54,18 @@ _JOIN_SECONDS = 0.1
 
 
 class WatchedMemory(NamedTuple):
-    """Memory of a guest: sizes in KiB, swapping in KiB/s, faults per second. None: unknown."""
+    """Memory of a guest: sizes in KiB, swapping in KiB/s, faults per second; None if unknown."""
 
     size: float
     usable: float
     swap_in: float | None = None
     major_fault: float | None = None
     soon: float | None = None
-    """Usable memory soon."""
+    """Usable memory expected soon."""
 
 
 def why_wake(before: WatchedMemory, now: WatchedMemory) -> str:
-    """Return why a guest needs a cycle. Empty: no need."""
+    """Return why a guest needs a cycle; empty if it needs none."""
     if _runs_out(now.usable, now) and not _runs_out(before.usable, before):
         return f"{format_kib(now.usable)} usable of {format_kib(now.size)}"
     if now.soon is not None and _runs_out(now.soon, now) and not _runs_out(before.usable, before):
@@ -80,7 +81,7 @@ def why_wake(before: WatchedMemory, now: WatchedMemory) -> str:
 
 
 def freed_kib(before: WatchedMemory, now: WatchedMemory) -> float:
-    """Return the KiB that a guest has freed since the last cycle, without its balloon's."""
+    """Return the KiB that a guest has freed since the last cycle, without the memory that its balloon gave."""
     return now.usable - before.usable - max(0.0, now.size - before.size)
 
 
@@ -89,7 +90,9 @@ def _runs_out(usable: float, memory: WatchedMemory) -> bool:
 
 
 class Statistics(NamedTuple):
-    """Statistics of a guest, and its size at that time. KiB; `updated` in seconds. `steady`: the guest certainly made them at this size."""
+    """Statistics of a guest, and its size at that time. Sizes in KiB, `updated` in seconds. `steady` is true if the guest certainly had
+    this size.
+    """
 
     updated: int
     usable: float
@@ -119,12 +122,12 @@ class BalloonStatistics(Protocol):
     """Source of balloon drivers' statistics."""
 
     def of(self, guests: Set[str]) -> Mapping[str, Record]:
-        """Return present balloon records by guest id. Raises `HypervisorError`."""
+        """Return present balloon records, keyed by guest id. Raises `HypervisorError`."""
 
 
 @dataclass(slots=True, eq=False)
 class _Watched:
-    """Protected by the watch's lock, except `reading`."""
+    """Watched guest, protected by the watch's lock, except `reading`."""
 
     name: str
     incarnation: str
@@ -135,7 +138,7 @@ class _Watched:
     """Requested smaller size in KiB, until the guest reaches it."""
     reading: Reading | None = None
     news: WatchedMemory | None = None
-    """Not judged yet."""
+    """Memory that is not judged yet."""
     statistics: Statistics | None = None
     unsteady: int = 1
     """Number of new statistics until the size is steady."""
@@ -167,7 +170,7 @@ class GuestWatch:
     balloons: BalloonStatistics
     """Calls end within a limited time."""
     every: float
-    """s."""
+    """Interval in seconds."""
     wake: Callable[[str], None]
     log: logging.Logger
     wall: Callable[[], float] = time.time
@@ -219,7 +222,7 @@ class GuestWatch:
                 self._some.clear()
 
     def forecasts(self, guests: Sequence[Guest]) -> dict[str, int]:
-        """Return KiB usable soon by guest id, where less than now."""
+        """Return the KiB that will be usable soon, keyed by guest id, if less than now."""
         now = self.monotonic()
         with self._lock:
             made = {(uuid, watched.incarnation): watched.soon for uuid, watched in self._watched.items()}
@@ -265,7 +268,7 @@ class GuestWatch:
         return max(every, (now - began) / _LARGEST_SHARE)
 
     def _arrived(self, guest: _Watched, size: int) -> bool:
-        """Return True only once."""
+        """Return whether the guest has reached its smaller size; True only once."""
         with self._lock:
             if guest.owes is None or size > guest.owes + TAKEN_KIB:
                 return False

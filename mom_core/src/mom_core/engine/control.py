@@ -156,7 +156,7 @@ class _Owners:
 
     def _why_silent(self, name: str) -> str:
         messages = (problem.message for problem in reversed(self.problems) if problem.source.name == name)
-        return next(messages, f"the plugin {name} did not report the result")
+        return next(messages, f"the {name} plugin did not report the result")
 
 
 def _failed(decision: Decision, reason: str) -> Outcome:

@@ -194,7 +194,7 @@ class CycleSteps:
             self.on_progress()
             if reviewed is None:
                 # A reviewer protects guests. Without its answer, drop the decisions on its own controls.
-                silent = f"the plugin {plugin.name} failed to review this decision"
+                silent = f"the {plugin.name} plugin failed to review this decision"
                 dropped = [decision for decision in decisions if decision.control in plugin.controls]
                 revisions.extend(Revision(decision, None, silent, "core") for decision in dropped)
                 decisions = [decision for decision in decisions if decision.control not in plugin.controls]

@@ -45,12 +45,12 @@ def restore(
     for entry in entries:
         owner = plugins.owner(entry.control) or named.get(entry.plugin)  # the control may have a new owner
         if owner is None:
-            outcomes.extend(_failed([entry], f"the plugin {entry.plugin} is not enabled"))
+            outcomes.extend(_failed([entry], f"the {entry.plugin} plugin is not enabled"))
         else:
             shares.setdefault(owner, []).append(entry)
     for plugin, share, call in _start_restores(plugins, shares, until, sleep, left_behind):
         if call is None:
-            outcomes.extend(_failed(share, f"the plugin {plugin.name} has hung"))
+            outcomes.extend(_failed(share, f"the {plugin.name} plugin has hung"))
             continue
         answer = plugin.worker.finish(call, until=until)
         if answer.error is not None:
@@ -130,7 +130,7 @@ def _outcomes_of(plugin: Plugin, entries: Sequence[LedgerEntry], answer: object)
     for entry in entries:
         outcome = outcomes.get(target_of(entry))
         if outcome is None:
-            yield from _failed([entry], f"the plugin {plugin.name} no longer has the control {entry.control}")
+            yield from _failed([entry], f"the {plugin.name} plugin no longer has the control {entry.control}")
         else:
             yield _with_advice(entry, outcome)
 

@@ -119,7 +119,7 @@ class _CoreReview:
         if winner is not None:
             self._resolve(key, winner, proposal, decision)
         elif not proposal.acts and (owner := self.claims.owner_before(plugin, decision)):
-            self._drop(decision, f"the plugin {owner} is listed before {plugin} and decided {decision.control} in an earlier cycle")
+            self._drop(decision, f"the {owner} plugin is listed before {plugin} and decided {decision.control} in an earlier cycle")
             self.claims.contest(owner, plugin, decision)
         else:
             self.kept[key] = (proposal, decision)
@@ -160,7 +160,7 @@ class _CoreReview:
             self.claims.contest(first.plugin, plugin, decision)
         remaining = replace(decision, value=more) if more else None
         which = "the other items" if more else "this control as well"
-        reason = f"the plugin {first.plugin} is listed before {plugin} and decided {which}"
+        reason = f"the {first.plugin} plugin is listed before {plugin} and decided {which}"
         self.revisions.append(Revision(decision, remaining, reason, REVIEWER))
 
 

@@ -158,10 +158,10 @@ def own_conditions(plugins: Iterable[PluginReport], guests_unknown: Problem | No
         conditions.append(Condition(GUESTS, guests_unknown.message, cure=guests_unknown.hint, after=PATIENCE_SECONDS))
     for plugin in plugins:
         if plugin.state is PluginState.SET_ASIDE:
-            message = f"the plugin {plugin.name} keeps failing, so mom calls it less often"
+            message = f"the {plugin.name} plugin keeps failing, so mom calls it less often"
             conditions.append(Condition(f"plugin {plugin.name}", message, printable(plugin.last_error, LONGEST), SEE_DOCTOR))
         elif plugin.state is PluginState.HUNG:
-            message = f"the plugin {plugin.name} has hung: a call has not returned"
+            message = f"the {plugin.name} plugin has hung: a call has not returned"
             cure = "find out what the call waits for; a restart of mom ends the call"
             conditions.append(
                 Condition(f"plugin {plugin.name}", message, printable(plugin.last_error, LONGEST), cure, after=PATIENCE_SECONDS)

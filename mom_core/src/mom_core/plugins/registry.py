@@ -417,7 +417,7 @@ def _columns(plugins: Iterable[Plugin]) -> list[GuestColumn]:
 
 def _takes(what: str, name: str, owners: dict[str, str], plugin: str) -> bool:
     if name in owners:
-        LOG.warning("plugin %s: its %s %s is ignored: the plugin %s, listed first, has the same", plugin, what, name, owners[name])
+        LOG.warning("plugin %s: its %s %s is ignored: the %s plugin, listed first, has the same", plugin, what, name, owners[name])
         return False
     owners[name] = plugin
     return True

@@ -91,7 +91,7 @@ class Explainers:
             parts = self._answers("part", {name: partial(_part, explainer, about) for name, explainer in self._explainers.items()})
             broken = {name: error for (name, _), error in self._broken.items()}
         unknown = [fact for part in parts.values() for fact in part.unknown]
-        unknown += [f"what the plugin {name} knows ({printable(error, LONGEST_LINE)})" for name, error in broken.items()]
+        unknown += [f"what the {name} plugin knows ({printable(error, LONGEST_LINE)})" for name, error in broken.items()]
         facts = _facts(about)
         trial = None
         if report.considered is not None:
@@ -140,7 +140,7 @@ class Explainers:
                 self._broken.pop((name, task), None)
                 continue
             if not any(name == broken for broken, _ in self._broken):
-                LOG.error("the plugin %s failed to explain a guest: %s", name, describe(result.error), exc_info=result.error)
+                LOG.error("the %s plugin failed to explain a guest: %s", name, describe(result.error), exc_info=result.error)
             self._broken[name, task] = describe(result.error)
         return answers
 

@@ -162,7 +162,7 @@ def declarations(subject: ExaminedPlugin) -> Iterator[Finding]:
 def _unit_of_others(subject: ExaminedPlugin, field: FieldSpec) -> Iterator[Finding]:
     for plugin, unit in _declared_here().get((field.scope, field.name), ()):
         if plugin != subject.name and unit is not field.unit:
-            message = f"it declares the field {field.name} in {field.unit}, and the plugin {plugin} in {unit}"
+            message = f"it declares the field {field.name} in {field.unit}, and the {plugin} plugin in {unit}"
             yield subject.fault(message, "give it that unit, or another name")
             return
 

@@ -37,7 +37,7 @@ class Admission:
 
 
 class Admissions(Protocol):
-    """Decides whether guests fit. For any thread."""
+    """Decides whether guests fit. Thread-safe."""
 
     def admission(self, memory_kib: int, sla_class: str = "", count: int = 1) -> Admission:
         """Return whether `count` more guests fit without breaking a promise.
@@ -47,7 +47,7 @@ class Admissions(Protocol):
 
 
 class ClassFiles(Protocol):
-    """Reader of service classes. For any thread; does not wait."""
+    """Reader of service classes. Thread-safe; does not wait."""
 
     def why_unused(self, path: Path) -> str:
-        """Return why classes are not in force. Empty: they are."""
+        """Return why classes are not in force; empty if they are."""

@@ -14,9 +14,9 @@ from mom_kvm.destination import Destination
 class MoverAbilities:
     """Abilities of a mover.
 
-    :param live: guests run during the move; None: unknown
-    :param chooses: it accepts `Destination.ANYWHERE`
-    :param within: it moves guests only between hosts with the same text, such as a cluster's name; empty: all hosts
+    :param live: guests run during the move; None if unknown
+    :param chooses: the mover accepts `Destination.ANYWHERE`
+    :param within: the mover moves guests only between hosts with the same string, such as a cluster's name; empty for all hosts
     """
 
     live: bool | None = None
@@ -30,7 +30,7 @@ class MoveStanding(StrEnum):
     RUNNING = "running"
     DONE = "done"  #: the guest has left this host
     FAILED = "failed"  #: ended, and the guest is still on this host
-    UNKNOWN = "unknown"  #: any of these
+    UNKNOWN = "unknown"  #: any of these states
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ class MoveJob:
     :param id: never reused
     :param seconds: timeout
     :param time: start, in seconds since the epoch
-    :param reference: result of the mover's `begin`; empty: none yet, or lost
+    :param reference: result of the mover's `begin`; empty if there is none yet, or if it is lost
     """
 
     guest: Entity
@@ -60,7 +60,7 @@ class MoveJob:
 
 
 class Mover(Protocol):
-    """Way to move guests. For any thread.
+    """Way to move guests. Thread-safe.
 
     `name`, `abilities` and `why_not` return at once. mom abandons other calls after 30 s.
     """
@@ -74,12 +74,14 @@ class Mover(Protocol):
         """Abilities now."""
 
     def why_not(self, destination: Destination) -> str:
-        """Return why it cannot move guests there. Empty: it can."""
+        """Return why the mover cannot move guests there; empty if it can."""
 
     def begin(self, job: MoveJob) -> str:
-        """Start a move once for each `job.id`, and return a reference for `look`, of at most 400 characters, valid after a restart of mom.
+        """Start a move once for each `job.id`, and return a reference for `look`.
 
-        Raises `HypervisorError` only if nothing was started. If that is uncertain, it returns an empty text or raises another error.
+        The reference has at most 400 characters, and stays valid after a restart of mom.
+
+        Raises `HypervisorError` only if nothing was started. If that is uncertain, it returns an empty string or raises another error.
         """
 
     def look(self, job: MoveJob) -> MoveReport:
@@ -123,24 +125,24 @@ class MoveProgress:
 
 
 class GuestMoves(Protocol):
-    """Moves guests to other hosts. For any thread; does not wait."""
+    """Moves guests to other hosts. Thread-safe; does not wait."""
 
     @property
     def control(self) -> str:
-        """Control that moves a guest; its value is a `Destination` as text."""
+        """Control that moves a guest; its value is a `Destination` as a string."""
 
     def mover(self) -> Mover | None:
-        """Return the first mover. None: none, or not known yet."""
+        """Return the first mover; None if there is none, or if it is not known yet."""
 
     def why_stays(self, guest: Guest) -> str:
-        """Return why a drain of the host would not move this guest. Empty: it would."""
+        """Return why a drain of the host would not move this guest; empty if it would."""
 
     def progress(self, guest: Guest) -> MoveProgress | None:
-        """Return the progress according to the guest's fields. None: unknown."""
+        """Return the progress according to the guest's fields; None if unknown."""
 
 
 class HostDrain(Protocol):
-    """Drains ordered by an operator. Such moves need no class that allows them. For any thread; does not wait."""
+    """Drains ordered by an operator. Such moves need no class that allows them. Thread-safe; does not wait."""
 
     def is_ordered(self, decision: Decision) -> bool:
         """Return whether the operator ordered exactly this decision."""

@@ -9,7 +9,7 @@ from typing import Protocol
 
 @dataclass(frozen=True, slots=True)
 class Days:
-    """Learned days of a guest. Sizes in KiB; None: unknown.
+    """Learned days of a guest. Sizes in KiB; None if unknown.
 
     A day has `slots` slots of `slot_seconds` in local time, a week `week_days` days. `expected` and `most` are for each slot of the week.
 
@@ -17,7 +17,7 @@ class Days:
     :param surprise_kib: use above the forecast, 95th percentile
     :param errors_by_hour: `error_kib` for 24 parts of the day
     :param now_error_kib: error of the forecast "stays as now"
-    :param growth: in each slot of a day, in KiB/s
+    :param growth: growth in each slot of a day, in KiB/s
     :param came: last use in each slot of a day
     :param has_pattern: the forecast is better than "stays as now"
     :param weight: weight of the forecast now, 0 to 1
@@ -42,16 +42,16 @@ class Days:
 
 
 class Forecasts(Protocol):
-    """Expected memory use of guests. For any thread; does not wait.
+    """Expected memory use of guests. Thread-safe; does not wait.
 
     Guests without a pattern have no forecast.
     """
 
     def most_expected(self, uuid: str, seconds: float) -> int | None:
-        """Return the most KiB that this guest will use within `seconds`. None: unknown."""
+        """Return the largest use in KiB that is expected of this guest within `seconds`; None if unknown."""
 
     def rise_expected(self, seconds: float) -> int:
-        """Return by how many KiB all guests' use will grow within `seconds`. 0: no growth, or unknown."""
+        """Return the expected growth of all guests' use within `seconds`, in KiB; 0 if unknown."""
 
     def days(self, uuid: str) -> Days | None:
         """Return this guest's learned days."""
@@ -59,8 +59,9 @@ class Forecasts(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class PastGuest:
-    """Past days of a guest. `sold_kib` is its recent maximum size. `days` has the most use in KiB in each part of a day, by the day's
-    ordinal."""
+    """Past days of a guest. `sold_kib` is its recent maximum size. `days` has the largest use in KiB in each part of a day, keyed by the
+    day's ordinal.
+    """
 
     id: str
     name: str
@@ -81,11 +82,11 @@ class PastDays(Protocol):
 
     @property
     def host_kib(self) -> float | None:
-        """Memory of the host. None: unknown."""
+        """Memory of the host; None if unknown."""
 
     @property
     def promisable_kib(self) -> float | None:
-        """Memory that the host can guarantee to guests. None: unknown."""
+        """Memory that the host can guarantee to guests; None if unknown."""
 
     def guests(self) -> Sequence[PastGuest]:
         """Return the guests with at least one known day."""

@@ -20,7 +20,7 @@ class LaunchedGuest:
 class LaunchState(StrEnum):
     """State of a launch."""
 
-    WAITING = "waiting"  #: guests still free memory for it
+    WAITING = "waiting"  #: other guests are still freeing memory for the guest
     STARTS = "starts"  #: the guest may start
     REFUSED = "refused"  #: the guest must not start
 
@@ -41,34 +41,34 @@ class Launch:
 
 
 class Launches(Protocol):
-    """Makes memory available before starts. For any thread; does not wait."""
+    """Makes memory available before starts. Thread-safe; does not wait."""
 
     def begin(self, guest: LaunchedGuest, *, patience: float, who: str = "") -> Launch:
-        """Reserve memory for this guest. If the guest's memory is unknown, it may start.
+        """Reserve memory for this guest. If the guest's memory is unknown, the guest may start.
 
         :param patience: seconds that the caller waits for the decision
         :param who: for the log, such as `user root, process 812`
         """
 
     def look(self, launch: Launch) -> Launch:
-        """Return the present state; repeat while it waits."""
+        """Return the present state; repeat this call while the start is delayed."""
 
 
 class LaunchReader(Protocol):
-    """Reads a guest's description before it runs. For any thread; does not wait.
+    """Reads a guest's description before it runs. Thread-safe; does not wait.
 
-    libvirt answers no bulk query during a guest's hook, so callers report waits.
+    libvirt answers no bulk query during a guest's hook, so callers report delayed starts.
     """
 
     def read(self, description: str, identity: str) -> LaunchedGuest | None:
-        """Return the described guest. None: invalid, or another platform's.
+        """Return the described guest; None if the description is invalid, or of another platform.
 
         :param description: such as libvirt's domain XML; untrusted
         :param identity: the guest's id if the description lacks it, such as Proxmox VE's number
         """
 
     def launches(self, guest: LaunchedGuest) -> None:
-        """Record that this guest's start waits."""
+        """Record that this guest's start is delayed."""
 
     def launched(self, guest: LaunchedGuest) -> None:
-        """Record that the start no longer waits."""
+        """Record that the start is no longer delayed."""

@@ -10,4 +10,4 @@ class HostMetrics(Protocol):
 
     @property
     def metrics_port(self) -> int | None:
-        """TCP port for other machines. None: they cannot connect. For any thread."""
+        """TCP port for other machines. None if they cannot connect. Thread-safe."""

@@ -11,7 +11,7 @@ from mom_core import Report, Value
 
 @dataclass(frozen=True, slots=True)
 class PastCycle:
-    """Recorded report, and the policies' texts by name."""
+    """Recorded report, and the policies' texts, keyed by name."""
 
     report: Report
     policies: Mapping[str, str]
@@ -28,14 +28,14 @@ class PastCycles(Protocol):
         """Yield the cycles between two times (seconds since the epoch), in recorded order."""
 
 
-# --- points of past days, for those that draw them ------------------------------------------------------------------------------------
+# --- points of past days, for programs that draw them ---------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class RecordedPoint:
     """Part of a host's time, or a recorded cycle of one guest. Unknown values are absent.
 
-    `time` is its middle. Sums over all guests are `guests.FIELD`.
+    `time` is the middle of this part. Sums over all guests are `guests.FIELD`.
     """
 
     time: float
@@ -48,7 +48,7 @@ class RecordedPoint:
 
 @dataclass(frozen=True, slots=True)
 class PointsAsked:
-    """Times in seconds since the epoch. `guest` is a guest's id; empty: only the host."""
+    """Requested period, in seconds since the epoch. `guest` is a guest's id; empty for only the host."""
 
     since: float
     until: float

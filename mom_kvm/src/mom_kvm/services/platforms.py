@@ -10,7 +10,7 @@ from xml.etree.ElementTree import Element
 from mom_core import Guest, GuestPattern, PluginContext, printable
 
 _MOST_PROPERTIES: Final = 32
-"""Limit for each guest: a guest's owner may influence them."""
+"""Limit for each guest: a guest's owner may influence the properties."""
 
 _LONGEST_TEXT: Final = 256
 """Names of OpenStack and Kubernetes have up to 255 characters."""
@@ -36,10 +36,10 @@ class GuestPlatform(Protocol):
     """Platform that writes into guests' descriptions."""
 
     def properties(self, description: GuestDescription) -> Mapping[str, str]:
-        """Return properties such as `{"flavor": "m1.small"}`. Empty for another platform's guest. Do not wait.
+        """Return properties such as `{"flavor": "m1.small"}`. Return no properties for another platform's guest. Do not wait.
 
         Operators match them in the section `guests` (`"flavor=m1.*"`), policies read them (`(guest.Prop "flavor" "")`). A name starts with
-        a letter, and contains letters, digits, `_`, `.` and `-`. mom drops other and reserved names.
+        a letter, and contains letters, digits, `_`, `.` and `-`. mom drops other names and reserved names.
         """
 
 
@@ -57,7 +57,7 @@ def platform_properties(guest: Guest) -> dict[str, str | list[str]]:
 
 
 class PlatformProperties:
-    """Properties from all enabled platforms; the first in YAML order wins. For several threads."""
+    """Properties from all enabled platforms; the first platform in YAML order wins. Thread-safe."""
 
     def __init__(self, context: PluginContext) -> None:
         self._context = context
@@ -65,12 +65,12 @@ class PlatformProperties:
         self._asked: Sequence[GuestPlatform] = ()
 
     def have_changed(self) -> bool:
-        """Return whether platforms have changed since the last call. For one thread."""
+        """Return whether platforms have changed since the last call. Call this from one thread only."""
         before, self._asked = self._asked, self._context.services(GuestPlatform)
         return self._asked != before
 
     def of(self, description: GuestDescription) -> dict[str, str]:
-        """Return the properties by name. Raises nothing."""
+        """Return the properties, keyed by name. Never raises."""
         texts: dict[str, str] = {}
         for platform in self._context.services(GuestPlatform):
             try:

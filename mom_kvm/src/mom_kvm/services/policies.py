@@ -11,7 +11,7 @@ from mom_core import ConfigError, MomError, Problem, Source, Value, printable
 
 @dataclass(frozen=True, slots=True, order=True)
 class PolicyProblem:
-    """Mistake in policies. Line and column count from 1; 0: unknown. `severity` is `error` or `warning`."""
+    """Mistake in policies. Line and column count from 1; 0 if unknown. `severity` is `error` or `warning`."""
 
     name: str
     line: int
@@ -31,7 +31,7 @@ class PolicyProblem:
 
 
 class PolicyRefused(MomError):
-    """Invalid policies; the earlier ones stay in force. `problems` has all mistakes."""
+    """Invalid policies; the earlier policies stay in force. `problems` has all mistakes."""
 
     def __init__(self, problems: Sequence[PolicyProblem], *, hint: str = "") -> None:
         self.problems = tuple(problems)
@@ -64,7 +64,7 @@ class PolicyState:
 
 @dataclass(frozen=True, slots=True)
 class PolicyChange:
-    """Change of the policies. `time` in seconds since the epoch. `diff` is a unified diff; empty: unknown."""
+    """Change of the policies. `time` in seconds since the epoch. `diff` is a unified diff; empty if unknown."""
 
     version: str
     time: float
@@ -74,10 +74,10 @@ class PolicyChange:
 
 
 class PolicyTexts(Protocol):
-    """An evaluator's policies. For any thread.
+    """An evaluator's policies. Thread-safe.
 
     Texts set here override files and defaults. Changes raise `PolicyRefused`, or `PolicyConflict` for another version than
-    `expected_version` (None: any). `who` is for the log.
+    `expected_version` (None for any version). `who` is for the log.
     """
 
     def state(self) -> PolicyState:
@@ -87,14 +87,14 @@ class PolicyTexts(Protocol):
         """Return problems for which `change` would refuse."""
 
     def remarks(self, changes: Mapping[str, str | None], *, replace_all: bool = False) -> Sequence[PolicyProblem]:
-        """Return `check`'s problems, certain failures, and warnings."""
+        """Return the problems of `check`, failures that are certain, and warnings."""
 
     def change(
         self, changes: Mapping[str, str | None], *, who: str, replace_all: bool = False, expected_version: str | None = None
     ) -> PolicyState:
-        """Set policies; None removes one.
+        """Set policies; None removes a policy.
 
-        :param replace_all: remove all others, also files and defaults, until `reset`
+        :param replace_all: remove all other policies, also those from files and defaults, until `reset`
         :return: the policies now in force
         """
 
@@ -105,16 +105,16 @@ class PolicyTexts(Protocol):
         """Return the last changes, oldest first."""
 
     def roll_back(self, version: str, *, who: str, expected_version: str | None = None) -> PolicyState:
-        """Restore a version. Raises `MomError` for an unknown one."""
+        """Restore a version. Raises `MomError` for an unknown version."""
 
     def memory(self) -> Value:
-        """Return the notes as JSON, for a recording."""
+        """Return the notes of policies as JSON, for a recording."""
 
     def set_memory(self, memory: Value) -> None:
-        """Replace the notes, for a replay. Raises `MomError` for an invalid value."""
+        """Replace the notes of policies, for a replay. Raises `MomError` for an invalid value."""
 
     def failure(self) -> str:
-        """Return why the last evaluation stopped early. Empty: no failure."""
+        """Return why the last evaluation stopped early; empty without a failure."""
 
 
 def files_refused(plugin: str, error: ConfigError) -> Problem:

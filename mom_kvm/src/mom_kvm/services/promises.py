@@ -11,10 +11,10 @@ class Promises(Protocol):
     """Promises to guests, according to any snapshot. Called for each guest in each cycle, from any thread: do not wait."""
 
     def guaranteed_kib(self, guest: Guest) -> float | None:
-        """Return the guarantee: mom shrinks the guest no further. In KiB; None: no promise, or unknown."""
+        """Return the guarantee in KiB: mom shrinks the guest no further. None without a promise, or if unknown."""
 
     def promised_kib(self, guest: Guest) -> float | None:
-        """Return the largest promise in KiB, even if the host cannot keep it. None: no promise, or unknown."""
+        """Return the largest promise in KiB, even if the host cannot keep it. None without a promise, or if unknown."""
 
 
 class _Unknown:

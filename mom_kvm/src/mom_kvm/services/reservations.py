@@ -14,7 +14,7 @@ from mom_core import Entity, MomError, format_kib
 class ReservationState(StrEnum):
     """State of a reservation. The last three are final."""
 
-    MAKING = "making"  #: guests still free memory for it
+    MAKING = "making"  #: guests are still freeing memory for it
     READY = "ready"  #: the memory is available
     TAKEN = "taken"  #: its guest has started, and has not touched all memory yet
     USED = "used"  #: its guest has all memory
@@ -31,8 +31,8 @@ class ReservationState(StrEnum):
 class Reservation:
     """Memory reserved for a launch. Sizes in KiB; `created_at` in seconds since the epoch.
 
-    `name` is a pattern for the guest's name or id; empty: the first new guest that fits. `kept_kib` falls while `guest` touches its memory.
-    `there_kib` is free now; `expected_kib` must still come from guests.
+    `name` is a pattern for the guest's name or id; empty for the first new guest that fits. `kept_kib` falls while `guest` touches its
+    memory. `there_kib` is free now; `expected_kib` must still come from guests.
     """
 
     id: str
@@ -54,15 +54,15 @@ class Reservation:
 class Room:
     """Memory that could be reserved, and its parts. Sizes in KiB.
 
-    :param available_kib: available without swapping
-    :param host_keeps_kib: part of it for the host itself
-    :param reserved_kib: part of it for reservations
-    :param can_free_kib: guests can free it within their guarantees and needs
+    :param available_kib: memory available without swapping
+    :param host_keeps_kib: part of `available_kib` for the host itself
+    :param reserved_kib: part of `available_kib` for reservations
+    :param can_free_kib: memory that guests can free within their guarantees and needs
     :param why: why guests can free little or nothing
     :param can_offload_kib: further gain from offloading cold memory
-    :param returning_kib: kept for guests' memory that may return from swap
-    :param rising_kib: kept for guests' expected growth
-    :param rising_until: seconds since the epoch; 0: unknown
+    :param returning_kib: memory kept for guests' memory that may return from swap
+    :param rising_kib: memory kept for guests' expected growth
+    :param rising_until: seconds since the epoch; 0 if unknown
     """
 
     available_kib: int
@@ -84,7 +84,7 @@ class Room:
 
     @property
     def most_kib(self) -> int:
-        """Largest possible reservation."""
+        """Largest possible reservation, in KiB."""
         return max(0, self.unreserved_kib + self.can_free_kib + self.can_offload_kib)
 
     @property
@@ -99,7 +99,7 @@ class Room:
 
 
 class ReservationRefused(MomError):
-    """The memory is not available, or not in time. `room` has the possible sizes."""
+    """The memory is not available, or will not be available in time. `room` has the possible sizes."""
 
     def __init__(self, message: str, *, room: Room, hint: str = "") -> None:
         super().__init__(message, hint=hint)
@@ -107,9 +107,9 @@ class ReservationRefused(MomError):
 
 
 class Reservations(Protocol):
-    """Reservations of this host. For any thread.
+    """Reservations of this host. Thread-safe.
 
-    They shrink no guest below its guarantee or need. Calls raise `MomError` while the host's memory is unknown.
+    Reservations shrink no guest below its guarantee or need. Calls raise `MomError` while the host's memory is unknown.
     """
 
     def room(self) -> Room:
