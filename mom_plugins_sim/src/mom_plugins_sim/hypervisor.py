@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Final
@@ -216,6 +216,27 @@ class SimHypervisor:
         """Set KSM's knobs. Raise `NotSupported` for an unknown knob or an invalid value."""
         with self._locked():
             self.world.ksm.write(knobs)
+
+    # `GrowthControl`, without the lock: the world calls `look` under it.
+
+    def available_kib(self) -> float:
+        """Return the host's available memory."""
+        return self.world.host.available
+
+    def held_kib(self, guests: Collection[str]) -> dict[str, int]:
+        """Return memory that present guests hold."""
+        return {identity: int(guest.held) for identity in guests if (guest := self.world.guests.get(identity)) is not None}
+
+    def limit_growth(self, limits: Mapping[str, int | None]) -> dict[str, HypervisorError]:
+        """Set limits. Return guests that are gone."""
+        guests = self.world.guests
+        for identity in limits.keys() & guests.keys():
+            guests[identity].limit = limits[identity]
+        return {identity: GuestGone("the guest no longer exists") for identity in limits.keys() - guests.keys()}
+
+    def watch_growth(self, look: Callable[[], float] | None) -> None:
+        """Call `look` every 0.1 s of the world."""
+        self.world.look = look
 
     def host_fields(self) -> dict[str, Value]:
         """Return the host's fields."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
@@ -18,6 +19,9 @@ from mom_plugins_sim.statistics import SentFigures, SentStatistics
 
 TICK = 1.0
 """s per step. A balloon moves 0.86 GiB per step, and a program fills 320 MiB."""
+
+LOOKS = 10
+"""Looks per step: mom looks every 0.1 s while it limits growth, and sooner when a guest reaches its limit."""
 
 LONGEST_JUMP = 600.0
 """Longest break in s that the world makes up for: a constant load settles within ten minutes."""
@@ -64,6 +68,27 @@ class SimulatedGuest:
     swept: float = 0.0
     """KiB that a sweep has just reclaimed. The guest holds them until time advances, so that the order of actions in a cycle does not
     matter."""
+    limit: int | None = None
+    """KiB beyond which the guest does not grow (`memory.high`); None: no limit."""
+
+    @property
+    def held(self) -> float:
+        """KiB of the host that the guest and its process hold."""
+        return self.memory.touched - self.swapped.total + self.memory.traits.qemu_overhead
+
+    def step(self, time: float, dt: float) -> None:
+        """Advance the guest's memory. At its limit, programs wait for more, and lose that part of the step."""
+        memory, anon, cache = self.memory, self.memory.anon, self.memory.cache
+        most = math.inf if self.limit is None else memory.touched + max(0.0, self.limit - self.held)
+        step_guest(memory, time, dt)
+        missing = memory.touched - most
+        if missing > 1:  # less is a rounding error
+            anon, cache = min(anon, memory.anon), min(cache, memory.cache)
+            share = missing / (memory.anon - anon + memory.cache - cache)
+            memory.anon -= share * (memory.anon - anon)
+            memory.cache -= share * (memory.cache - cache)
+            memory.touched = most
+            memory.lost_seconds += share * dt
 
 
 class World:
@@ -87,6 +112,8 @@ class World:
         """Saved guests, and the scenes of guests that were shut down, keyed by id."""
         self._requested: dict[str, GuestState] = {}
         """States that guests enter when time advances, keyed by id."""
+        self.look: Callable[[], object] | None = None
+        """Limits guests' growth. Called several times per step."""
         self.ksm = Ksm()
         self._began = now
         self._starts = 1
@@ -114,7 +141,12 @@ class World:
         if behind > LONGEST_JUMP:
             self._began += behind - LONGEST_JUMP
         while self.time + TICK <= now - self._began + 1e-9:
-            self.step(TICK)
+            if self.look is None:
+                self.step(TICK)
+                continue
+            for _ in range(LOOKS):
+                self.look()
+                self.step(TICK / LOOKS)
 
     def step(self, dt: float) -> None:
         """Advance everything by `dt` seconds."""
@@ -134,11 +166,11 @@ class World:
             elif not guest.hangs:
                 if swapping:
                     before = held_by(memory, time)
-                    step_guest(memory, time, dt)
+                    guest.step(time, dt)
                     guest.swapped.follow(before, held_by(memory, after), memory, dt)
                     due += guest.swapped.due
                 else:
-                    step_guest(memory, time, dt)
+                    guest.step(time, dt)
                 statistics = guest.statistics
                 if after >= statistics.due and not guest.mute:
                     statistics.send(memory, after)
@@ -242,7 +274,7 @@ class World:
         :param keep: save its memory; otherwise it will boot
         """
         guest = self.guests.pop(identity) if keep else self.leave(identity)
-        guest.swapped, guest.view = SwappedGuest(), None
+        guest.swapped, guest.view, guest.limit = SwappedGuest(), None, None
         self.stopped[identity] = guest if keep else guest.scene
 
     def start(self, identity: str) -> None:

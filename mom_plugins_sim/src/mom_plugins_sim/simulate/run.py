@@ -17,8 +17,10 @@ SETUPS: Final[Mapping[str, SimulationSetup]] = {
     "nothing": SimulationSetup("nothing", acts=False),
     "defaults": SimulationSetup("defaults"),
     "no-offload": SimulationSetup("no-offload", plugins={name: {} for name in SimulationSetup.CONTROLLERS}),
+    "credit": SimulationSetup("credit", plugins={**{name: {} for name in SimulationSetup.CONTROLLERS}, "cgroup": {"credit": True}}),
 }
-"""Names that `--compare` accepts besides policies. `nothing`: mom only observes. `no-offload`: cold memory never goes to swap."""
+"""Names that `--compare` accepts besides policies. `nothing`: mom only observes. `no-offload`: cold memory never goes to swap.
+`credit`: like `no-offload`, and mom limits guests' growth while the host is short of memory."""
 
 
 def run_scenario(
