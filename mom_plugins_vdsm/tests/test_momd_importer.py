@@ -123,7 +123,7 @@ def test_what_no_longer_matters_is_accepted_and_said() -> None:
     imported = import_momd(text, "old.conf").imported
     told = "\n".join(imported.notes)
     for part in (
-        "plot-dir: /plots: enable the plugin record; `mom report --html FILE` then draws plots",
+        "plot-dir: /plots: enable the record plugin; `mom report --html FILE` then draws plots",
         "guest-manager-multi-thread: true",
         "main-loop-interval: 3",
         "controller Baloon (line 5): MOM did not contain it",

@@ -267,8 +267,8 @@ def test_who_changes_policies_is_in_the_log_and_the_history(serving, caplog, mom
         (lambda mom: mom.nothing(), "<class 'Exception'>:method \"nothing\" is not supported"),
         (lambda mom: mom.ping(1), "<class 'TypeError'>:ping takes 0 parameters, not 1"),
         (lambda mom: mom.setNamedPolicy("a"), "takes 2 parameters"),
-        (lambda mom: mom.setNamedPolicy(5, "1"), "name must be a text"),
-        (lambda mom: mom.setNamedPolicy("a", ["(+ 1 2)"]), "a policy must be a text"),
+        (lambda mom: mom.setNamedPolicy(5, "1"), "name must be a string"),
+        (lambda mom: mom.setNamedPolicy("a", ["(+ 1 2)"]), "a policy must be a string"),
         (lambda mom: mom.setVerbosity("loud"), "loud is not a log level"),
     ],
 )
@@ -332,10 +332,10 @@ def test_the_operator_may_allow_changes_over_tcp(tmp_path, free_port, caplog):
     [
         ({"listen": "8080"}, Severity.OK, "change nothing"),
         ({"listen": "8080", "changes_over_tcp": True}, Severity.WARNING, "any account of this host can replace all policies"),
-        ({"listen": "0.0.0.0:8080"}, Severity.WARNING, "any program that reaches it from another host can read"),
+        ({"listen": "0.0.0.0:8080"}, Severity.WARNING, "any program that reaches this address from another host can read"),
         ({"listen": "0.0.0.0:8080", "changes_over_tcp": True}, Severity.WARNING, "from another host can replace all policies"),
         ({"mode": "0666"}, Severity.WARNING, "its mode 0666 lets any account of this host replace all policies"),
-        ({"mode": "0660"}, Severity.OK, "mom can listen on it"),
+        ({"mode": "0660"}, Severity.OK, "mom can listen on this socket"),
         ({"listen": "/nowhere/at/all"}, Severity.ERROR, "the folder /nowhere/at is missing"),
     ],
 )  # fmt: skip

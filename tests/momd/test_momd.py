@@ -164,7 +164,7 @@ def test_the_log_says_too_why_it_did_not_start(place: Place) -> None:
     done = place.run("-c", place.config, "-l", place.log)
     assert done.returncode == 2
     assert f"mom config import {place.config}" in done.stderr
-    assert "CRITICAL mom: momd ends:" in place.log.read_text()
+    assert "CRITICAL mom: momd exits:" in place.log.read_text()
     assert "at most 107 bytes" in place.log.read_text()
     place.config.write_text(good)
     place.socket.write_text("not a socket")

@@ -1,3 +1,3 @@
-"""The plugins `vdsm` and `xmlrpc`, and `momd`, the replacement of MOM's daemon."""
+"""The vdsm and xmlrpc plugins, and `momd`, the replacement of MOM's daemon."""
 
 from mom_plugins_vdsm.plugin import VdsmPlugin as VdsmPlugin

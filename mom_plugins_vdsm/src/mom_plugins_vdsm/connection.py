@@ -1,4 +1,4 @@
-"""Connection to vdsm: opened on demand, and again with back-off. One thread's event loop does everything."""
+"""Connection to vdsm: opened on demand, and reopened with back-off. One thread's event loop does everything."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from mom_plugins_vdsm.stomp import FrameError, FrameReader, StompFrame
 from mom_plugins_vdsm.tls import TlsFiles, context_of, not_let_in, refused_handshake
 
 _RETRY_SECONDS = (1.0, 2.0, 5.0, 15.0)
-"""Pauses after failed attempts in a row; calls fail at once meanwhile. A restart of vdsm takes about ten seconds."""
+"""Pauses after failed attempts in a row. During a pause, calls fail at once. A restart of vdsm takes about ten seconds."""
 
 _OPEN_SECONDS = 10.0
 """Timeout of each step: socket, handshake, CONNECTED."""
 
 _HEART_BEAT_MS = 24_000
-"""Requested from vdsm. mom promises none, because vdsm disconnects a client that is slightly late."""
+"""Heart-beat requested from vdsm. mom promises none, because vdsm disconnects a client that is slightly late."""
 
 _HEART_BEAT_GRACE_SECONDS = 6.0
 """vdsm's own client gives up after 30 s."""
@@ -39,13 +39,13 @@ _MOST_LATE_CALLS = 40
 """Unanswered calls at which mom closes the connection: half of vdsm's queue."""
 
 _FAREWELL_SECONDS = 0.1
-"""Timeout of vdsm's confirmation at the end: a plugin has 0.4 s."""
+"""Timeout of vdsm's confirmation of the disconnect: a plugin has 0.4 s to stop."""
 
 _SLACK_SECONDS = 5.0
-"""After so much longer, a caller considers the connection's thread dead."""
+"""A caller that waits for this much longer than its timeout considers the connection's thread dead."""
 
 _PIECE = 64 << 10
-"""Bytes of one read."""
+"""Most bytes of one read."""
 
 REQUESTS = "jms.topic.vdsm_requests"
 EVENTS = "jms.queue.events"
@@ -53,16 +53,16 @@ EVENTS = "jms.queue.events"
 
 @dataclass(frozen=True, slots=True)
 class VdsmConnectionSettings:
-    """vdsm's address, and TLS files (None: no TLS)."""
+    """vdsm's address, and TLS files (None if vdsm does not use TLS)."""
 
     address: Address
     tls: TlsFiles | None
     largest_answer: int = 64 << 20
-    """Bytes. vdsm needs a few KiB for each guest."""
+    """Limit in bytes. vdsm needs a few KiB for each guest."""
 
     @property
     def peer(self) -> str:
-        """Name in messages."""
+        """vdsm's name in messages."""
         return f"vdsm at {self.address}"
 
 
@@ -72,13 +72,13 @@ class _Session:
     writer: asyncio.StreamWriter
     frames: FrameReader
     destination: str = field(default_factory=lambda: f"mom-{uuid.uuid4()}")
-    """Address for answers, new for each connection, because all its subscribers get them."""
+    """Address for answers, new for each connection, because all its subscribers get the answers."""
     silence_limit: float | None = _OPEN_SECONDS
-    """Seconds after which a silent vdsm is dead; None: vdsm promised no heart-beat."""
+    """Seconds after which a silent vdsm counts as dead; None if vdsm promised no heart-beat."""
     sent: dict[str, asyncio.Future[object]] = field(default_factory=dict)
-    """Each gets the result, or a `HypervisorError`."""
+    """Requests without an answer, keyed by id. Each gets the result, or a `HypervisorError`."""
     late: set[str] = field(default_factory=set)
-    """Ids of requests whose caller no longer waits."""
+    """Ids of requests whose caller is no longer waiting."""
     answers: int = 0
     given_up: HypervisorError | None = None
 
@@ -97,16 +97,16 @@ class _Session:
 
 
 class VdsmConnection:
-    """Connection to one vdsm, for several threads."""
+    """Connection to one vdsm. Thread-safe."""
 
     def __init__(self, settings: VdsmConnectionSettings, log: logging.Logger) -> None:
         self.settings = settings
         self.opened = 0
         """Number of connections so far. After a new one, events may be missing."""
         self.peer_certificate_ends: float | None = None
-        """Seconds since the epoch; None: unknown."""
+        """Expiry of vdsm's certificate, in seconds since the epoch; None if unknown."""
         self.on_event: Callable[[Event], None] | None = None
-        """Called in the connection's thread: it must not call vdsm. Set it before `start`."""
+        """Function called in the connection's thread, which must not call vdsm. Set it before `start`."""
         self._log = log
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
@@ -133,7 +133,7 @@ class VdsmConnection:
         self._thread.start()
 
     def close(self, patience: float = 0.3) -> None:
-        """End the connection and the thread. Wait `patience` seconds at most."""
+        """Close the connection, and stop the thread. Wait `patience` seconds at most."""
         if self._loop is not None and self._thread is not None:
             with suppress(RuntimeError):  # the loop is closed
                 self._loop.call_soon_threadsafe(self._closing.set)
@@ -147,9 +147,9 @@ class VdsmConnection:
         doing: str,
         late: Callable[[Callable[[], bool]], None] | None = None,
     ) -> object:
-        """Return the result of a verb, within `timeout` seconds. Raise `HypervisorError`.
+        """Return the result of a verb, within `timeout` seconds. Raise `HypervisorError` if the call fails.
 
-        After `GuestBusy`, the call may still take effect. `late` then gets a function that returns whether vdsm has answered since.
+        After `GuestBusy`, the call may still take effect. `late` then gets a function that returns whether vdsm has answered since then.
         """
         closed = HypervisorError(f"{doing}: the connection to {self.settings.peer} is closed")
         if self._loop is None or self._closing.is_set():
@@ -189,7 +189,7 @@ class VdsmConnection:
             raise type(error)(f"{doing}: {error.message}", hint=error.hint) from error
 
     def _overdue(self, session: _Session, identity: str, answers_before: int) -> None:
-        """If other answers came, only this call hangs."""
+        """Handle a late answer. If other answers came, only this call hangs."""
         session.late.add(identity)
         if len(session.late) > _MOST_LATE_CALLS:
             self._give_up(session)
@@ -197,7 +197,7 @@ class VdsmConnection:
             self._ping(session)
 
     def _ping(self, session: _Session) -> None:
-        """Without any answer in time, the session ends."""
+        """Ping vdsm, and end the session if no answer comes in time."""
         ping, before = request("Host.ping2", {}), session.answers
         session.ask(ping)
         session.late.add(ping.id)
@@ -258,7 +258,7 @@ class VdsmConnection:
         if session is not None:
             session.given_up = error
             for identity, answer in session.sent.items():
-                if identity not in session.late:  # late requests stay open, because vdsm may still hang in them
+                if identity not in session.late:  # late requests stay open, because they may still occupy vdsm
                     answer.set_result(error)
 
     # --- opening -----------------------------------------------------------------------------------------------------------------
@@ -270,7 +270,7 @@ class VdsmConnection:
             sock = await asyncio.to_thread(socket.create_connection, (settings.address.host, settings.address.port), _OPEN_SECONDS)
         except OSError as error:
             reason = (error.strerror or str(error)).lower()
-            hint = "check whether vdsm runs: systemctl status vdsmd"
+            hint = "check whether vdsm is running: systemctl status vdsmd"
             raise HypervisorError(f"{settings.peer} cannot be reached: {reason}", hint=hint) from error
         try:
             async with asyncio.timeout(_OPEN_SECONDS):
@@ -320,11 +320,11 @@ class VdsmConnection:
         if self._session is not None:
             return HypervisorError(f"{peer} has closed the connection" + (f": {error.strerror}" if error else ""))
         if tls is None:
-            hint = "set tls: true for the plugin vdsm, if vdsm speaks TLS"
+            hint = "set tls: true for the vdsm plugin, if vdsm speaks TLS"
             return HypervisorError(f"{peer} has closed the connection before it sent anything", hint=hint)
         if isinstance(error, ssl.SSLError):
             return refused_handshake(error, tls, peer)
-        return not_let_in(tls, peer, "it has closed the connection and gave no reason")
+        return not_let_in(tls, peer, "vdsm has closed the connection and gave no reason")
 
     def _take(self, session: _Session, frame: StompFrame) -> None:
         if frame.command == "MESSAGE":
@@ -335,7 +335,7 @@ class VdsmConnection:
             text = printable(frame.body[:500].decode("utf-8", "replace").strip() or frame.headers.get("message", ""), 200)
             if self._session is None:
                 raise HypervisorError(f"{self.settings.peer} refuses the connection: {text}")
-            self._log.warning("%s: %s", self.settings.peer, text)  # concerns a frame, never a request
+            self._log.warning("%s: %s", self.settings.peer, text)  # the error concerns a frame, never a request
 
     def _welcome(self, session: _Session, frame: StompFrame) -> None:
         promised = frame.headers.get("heart-beat", "0,0").partition(",")[0]
@@ -356,12 +356,12 @@ class VdsmConnection:
             return
         answer = session.sent.pop(message.id, None)
         session.late.discard(message.id)
-        if answer is not None:  # else another client's, or a repetition
+        if answer is not None:  # otherwise the answer is another client's, or a repetition
             session.answers += 1
             answer.set_result(message.error or message.result)
 
     async def _say_farewell(self, session: _Session) -> None:
-        """vdsm confirms, and the client closes the socket."""
+        """Disconnect: vdsm confirms, and the client closes the socket."""
         session.send("DISCONNECT", {"receipt": "end"})
         with suppress(OSError, FrameError):
             async with asyncio.timeout(_FAREWELL_SECONDS):

@@ -21,7 +21,7 @@ _EXPIRES_SOON_SECONDS = 30 * 86400.0
 def configured(conf: VdsmConf) -> Iterable[Finding]:
     """Yield findings about vdsm's configuration."""
     for problem in conf.problems:
-        yield Finding(Severity.WARNING, "vdsm's configuration", problem, "correct it, or set tls, host and port for the plugin vdsm")
+        yield Finding(Severity.WARNING, "vdsm's configuration", problem, "correct the file, or set tls, host and port for the vdsm plugin")
 
 
 def examined(hypervisor: VdsmHypervisor) -> Iterable[Finding]:
@@ -43,11 +43,16 @@ def examined(hypervisor: VdsmHypervisor) -> Iterable[Finding]:
     if settings.tls is not None:
         problem = own_certificate_problem(settings.tls)
         if problem:
-            yield Finding(Severity.ERROR, "certificate", problem, "renew it from the engine: Installation, Enroll Certificate")
+            yield Finding(Severity.ERROR, "certificate", problem, "renew the certificate from the engine: Installation, Enroll Certificate")
         ends = connection.peer_certificate_ends
         if ends is not None and ends - time.time() < _EXPIRES_SOON_SECONDS:
             day = datetime.fromtimestamp(ends, UTC).date().isoformat()
-            yield Finding(Severity.WARNING, "certificate", f"vdsm's certificate expires on {day}", "renew it from the engine before that")
+            yield Finding(
+                Severity.WARNING,
+                "certificate",
+                f"vdsm's certificate expires on {day}",
+                "renew the certificate from the engine before that day",
+            )
 
 
 def _without(what: str, names: Sequence[str], cure: str) -> Iterable[Finding]:

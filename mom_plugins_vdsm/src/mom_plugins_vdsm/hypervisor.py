@@ -25,12 +25,12 @@ _SILENT = "vdsm has not answered the last call about the guest"
 _SAME_SILENT = "vdsm has not answered the last identical call"
 
 _LOST_SECONDS = 60.0
-"""mom may ask about the guest again after an open call of this age, like vdsm's own client."""
+"""mom may query the guest again after an open call of this age, like vdsm's own client."""
 
 _LEAST_PATIENCE_SECONDS = 0.2
 
 _BULK_FOR_OTHERS_SECONDS = 4.0
-"""Longest wait of a controller: its deadline is 5 s by default."""
+"""Longest wait of a controller: a controller's deadline is 5 s by default."""
 
 _STATUS_EVENT = "|virt|VM_status|"
 
@@ -48,7 +48,7 @@ class HypervisorSettings:
 
 @dataclass(slots=True)
 class _State:
-    """Protected by the hypervisor's lock. Mappings are replaced, never changed."""
+    """Data protected by the hypervisor's lock. Mappings are replaced, never changed."""
 
     vms: Mapping[str, Vm] = field(default_factory=dict)
     marks: Mapping[str, str] = field(default_factory=dict)
@@ -58,17 +58,18 @@ class _State:
     disks: Mapping[str, Sequence[DiskTune]] = field(default_factory=dict)
     disks_read: float | None = None
     disk_changes: int = 0
-    """mom's changes of limits: if newer than `disk_changes_read`, the read limits are outdated."""
+    """Number of mom's changes of limits; if above `disk_changes_read`, the read limits are outdated."""
     disk_changes_read: int = 0
     late: dict[str, tuple[Callable[[], bool], float]] = field(default_factory=dict)
-    """Timed-out calls by guest id (or by call): whether vdsm has answered, and the time."""
+    """Timed-out calls, keyed by guest id or call: whether vdsm has answered, and the time."""
 
 
 @dataclass(slots=True, eq=False)
 class VdsmHypervisor:
-    """Guests of this host's vdsm: `BalloonControl`, `CpuTuneControl`, `IoTuneControl` and `KsmWriter`. For several threads.
+    """Guests of this host's vdsm: `BalloonControl`, `CpuTuneControl`, `IoTuneControl` and `KsmWriter`. Thread-safe.
 
-    After an unanswered call about a guest, mom makes no other for a minute, because each occupies one of vdsm's eight workers.
+    After an unanswered call about a guest, mom makes no other call about this guest for a minute: each call occupies one of vdsm's eight
+    workers.
     """
 
     connection: VdsmConnection
@@ -98,7 +99,7 @@ class VdsmHypervisor:
     # --- the guests --------------------------------------------------------------------------------------------------------------
 
     def guests(self) -> Sequence[Guest]:
-        """List the running guests, by one bulk call. Raise `HypervisorError`."""
+        """List the running guests, by one bulk call. Raise `HypervisorError` if it fails."""
         vms = self._vms(self.settings.answer_timeout)
         with self._lock:
             marks = self._state.marks
@@ -166,7 +167,7 @@ class VdsmHypervisor:
     # --- balloons ----------------------------------------------------------------------------------------------------------------
 
     def set_balloon(self, guest: Entity, target_kib: int) -> None:
-        """Set the balloon target; returns when vdsm has accepted it. Raise `HypervisorError`."""
+        """Set the balloon target, and return when vdsm has accepted it. Raise `HypervisorError` if that fails."""
         vm = self._vm(guest)
         maximum = vm.fields.get("balloon_max")
         check_size(target_kib, maximum if isinstance(maximum, int) else None, str(guest))
@@ -183,7 +184,7 @@ class VdsmHypervisor:
     # --- CPU and I/O -------------------------------------------------------------------------------------------------------------
 
     def cpu_tunes(self, guests: Sequence[Entity]) -> Mapping[str, CpuTune]:
-        """Return CPU limits by guest id."""
+        """Return CPU limits, keyed by guest id."""
         return {identity: vm.cpu for identity, vm in self._vms_of(guests).items()}
 
     def set_cpu_tune(self, guest: Entity, quota_us: int | None = None, period_us: int | None = None, shares: int | None = None) -> None:
@@ -197,7 +198,7 @@ class VdsmHypervisor:
             self._set(guest, "VM.setCpuTunePeriod", {"period": period_us}, "setting the CPU period")
 
     def io_tunes(self, guests: Sequence[Entity]) -> Mapping[str, Sequence[DiskTune]]:
-        """Return disks' limits by guest id."""
+        """Return disks' limits, keyed by guest id."""
         ids = {guest.id for guest in guests}
         with _turn(self._reading_disks, self._for_others):
             with self._lock:
@@ -217,7 +218,7 @@ class VdsmHypervisor:
         with self._lock:
             changes, now = self._state.disk_changes, self.context.monotonic()
             running = [vm.id for vm in self._state.vms.values() if vm.sampled]
-        # vdsm may ask each guest's QEMU: a hanging one would block another worker each time.
+        # vdsm may query each guest's QEMU: one that has hung would block another worker each time.
         answer = self._bulk("Host.getAllVmIoTunePolicies", self._for_others, "reading the disks' limits", once=True)
         if not isinstance(answer, dict):
             raise HypervisorError(f"reading the disks' limits: vdsm's answer is a {type(answer).__name__}")
@@ -229,7 +230,7 @@ class VdsmHypervisor:
             return self._state.disks
 
     def set_io_tune(self, guest: Entity, disk: str, limits: Mapping[str, int]) -> None:
-        """Set these limits of a disk; others stay."""
+        """Set these limits of a disk; other limits stay."""
         self._vm(guest)
         with self._lock:
             recent = self._state.disks.get(guest.id, ()) if self._disks_are_recent() else ()
@@ -258,23 +259,24 @@ class VdsmHypervisor:
         return {identity: vms[identity] for identity in ids if identity in vms}
 
     def _vm(self, guest: Entity) -> Vm:
-        """Raise `GuestGone`. Ask vdsm before the first read."""
+        """Return the guest. Query vdsm before the first read. Raise `GuestGone` if the guest is not there."""
         with self._lock:
             vm, read = self._state.vms.get(guest.id), self._state.read
         if vm is None and read is None:  # a caller may know guests from an earlier process
             vm = self._vms_of([guest]).get(guest.id)
         if vm is None:
-            raise GuestGone(f"{guest} has ended")
+            raise GuestGone(f"{guest} has stopped")
         return vm
 
     def _bulk(self, method: str, timeout: float, doing: str, *, once: bool = False) -> object:
-        """Raise `HypervisorError`, with `once` also while the same call is unanswered."""
+        """Return the answer to a call about all guests. Raise `HypervisorError` if it fails; with `once`, also if the same call is
+        unanswered."""
         try:
             if once:
                 return self._call_once(method, method, {}, timeout, doing, f"{doing}: {_SAME_SILENT}")
             return self.connection.call(method, {}, timeout, doing)
         except GuestBusy as error:  # the call is about no guest
-            raise HypervisorError(error.message, hint="if vdsm works, increase answer_timeout of the plugin vdsm") from error
+            raise HypervisorError(error.message, hint="if vdsm works, increase answer_timeout of the vdsm plugin") from error
 
     def _set(self, guest: Entity, method: str, params: Mapping[str, object], doing: str) -> None:
         try:
@@ -318,7 +320,7 @@ class VdsmHypervisor:
 
 @contextmanager
 def _turn(lock: threading.Lock, timeout: float) -> Iterator[None]:
-    """Raise `HypervisorError` after the timeout."""
+    """Hold the lock. Raise `HypervisorError` after the timeout."""
     if not lock.acquire(timeout=timeout):
         raise HypervisorError("vdsm has not yet answered an earlier call about all guests")
     try:

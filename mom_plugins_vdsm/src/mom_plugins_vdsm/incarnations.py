@@ -44,7 +44,7 @@ FORM: Final = TypeAdapter(KeptIncarnations)
 
 @dataclass(slots=True)
 class Incarnations:
-    """Gives each run of each guest a mark."""
+    """Marks of guests, a new mark for each run of a guest."""
 
     file: StateFile[KeptIncarnations]
     boot: str
@@ -52,13 +52,13 @@ class Incarnations:
     since_boot: Callable[[], float]
     """Returns the seconds since boot."""
     changes: Callable[[], Collection[LedgerEntry]] = tuple
-    """Returns mom's changes that are not restored yet."""
+    """Returns mom's changes that are not undone yet."""
     keep: bool = True
-    """Write the file; commands that only read must not."""
+    """Whether to write the file; commands that only read must not."""
     wall: Callable[[], float] = time.time
     """Wall clock of `changes` and of vdsm's running times."""
     _boot_time: float = field(init=False)
-    """According to the present wall clock."""
+    """Time of the boot, according to the present wall clock."""
     _rebooted: bool = False
     _runs: dict[str, _GuestRun] = field(default_factory=dict)
     _written: bool = True
@@ -73,7 +73,7 @@ class Incarnations:
             self._boot_time = kept.boot_time
 
     def follow(self, vms: Collection[Vm]) -> Mapping[str, str]:
-        """Return the marks by guest id.
+        """Return the marks, keyed by guest id.
 
         :param vms: all running guests
         """
@@ -114,7 +114,7 @@ class Incarnations:
         return {entry.entity.id: entry for entry in changes if entry.incarnation}
 
     def _mark_in_ledger(self, vm: Vm, changed: LedgerEntry | None) -> str:
-        """Return an empty mark if the guest started later. Without a running time, it is the same guest."""
+        """Return an empty mark if the guest started later. Without a running time, the guest counts as the same."""
         if changed is None or (vm.elapsed is not None and self.wall() - vm.elapsed > changed.time + _SLACK_SECONDS):
             return ""
         return changed.incarnation

@@ -1,4 +1,4 @@
-"""vdsm's JSON-RPC 2.0. Each request needs an id: one without ends vdsm's request thread for all clients."""
+"""vdsm's JSON-RPC 2.0. Each request needs an id: a request without an id ends vdsm's request thread for all clients."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ RECOVERING = 99
 _QUEUE_FULL = 1100
 
 _MOST_VALUES = 1_000_000
-"""Enough for thousands of guests. 60 MB of `[],` would need 1.6 GB."""
+"""Most values in a message, enough for thousands of guests. 60 MB of `[],` would need 1.6 GB."""
 
 _KINDS: dict[int, type[HypervisorError]] = {
     _NO_SUCH_VERB: NotSupported,
@@ -31,7 +31,7 @@ _RECOVERING_HINT = "wait: vdsm has just started and is looking for its guests"
 
 
 class AnswerError(ValueError):
-    """Message that is no JSON-RPC."""
+    """Message that is not JSON-RPC."""
 
 
 class JsonRpcRequest(NamedTuple):
@@ -59,7 +59,7 @@ class Event:
 
 
 def request(method: str, params: Mapping[str, object]) -> JsonRpcRequest:
-    """Return a request for a frame of its own: vdsm answers none of several in one frame."""
+    """Return a request for a frame of its own: vdsm answers none of several requests in one frame."""
     identity = str(uuid.uuid4())
     message: dict[str, object] = {"jsonrpc": "2.0", "method": method, "id": identity}
     if params:
@@ -69,7 +69,7 @@ def request(method: str, params: Mapping[str, object]) -> JsonRpcRequest:
 
 def parsed(body: bytes) -> JsonRpcAnswer | Event:
     """Return the answer or event in a message. Raise `AnswerError` for an invalid message, and for too many values."""
-    # Each value except the first follows a comma. Commas in texts count too, but are few.
+    # Each value except the first follows a comma. Commas in strings count too, but are few.
     values = body.count(b",") + body.count(b"[") + body.count(b"{")
     if values > _MOST_VALUES:
         raise AnswerError(f"a message has about {values:,} values; at most {_MOST_VALUES:,} are read")

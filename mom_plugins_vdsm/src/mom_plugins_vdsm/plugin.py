@@ -1,4 +1,4 @@
-"""The plugin `vdsm`: settings, declarations and hooks."""
+"""The vdsm plugin: settings, declarations and hooks."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ _SOURCES = {
     "stats_age": "its last change, and vm_sample_interval: an upper bound",
     "vcpu_count": "vcpuCount",
 }
-"""Fields that guests also have under libvirt, with vdsm's names."""
+"""Fields that guests also have under libvirt, mapped to vdsm's names."""
 
 
 class VdsmPlugin:
@@ -75,7 +75,7 @@ class VdsmPlugin:
         pki_directory: str = "/etc/pki/vdsm"
         """Folder of the next three files."""
         key: str = "keys/vdsmkey.pem"
-        """Private key: vdsm's own. Absolute path, or below `pki_directory`, like the next two."""
+        """Private key: vdsm's own. Absolute path, or path within `pki_directory`, like the next two settings."""
         certificate: str = "certs/vdsmcert.pem"
         """Certificate: vdsm's own."""
         ca: str = "certs/cacert.pem"
@@ -108,7 +108,7 @@ class VdsmPlugin:
         """Declare vdsm's statistics of each guest."""
         return (
             *named_fields({name: f"vdsm {source}" for name, source in _SOURCES.items()}),
-            _field("balloon_min", "the guest's guarantee in the engine; 0: none", "balloonInfo.balloon_min"),
+            _field("balloon_min", "the guest's guarantee in the engine; 0 if none", "balloonInfo.balloon_min"),
             _field("mem_free", "unused memory and page cache", "memoryStats.mem_free"),
         )
 
@@ -116,7 +116,7 @@ class VdsmPlugin:
 
     @hookimpl
     def mom_setup(self) -> None:
-        """Start the connection's thread. The first call connects, as vdsm may be down."""
+        """Start the connection's thread. The first call connects, because vdsm may be down."""
         # Late import: commands that only list plugins must be fast.
         from mom_plugins_vdsm.connection import VdsmConnection
         from mom_plugins_vdsm.hypervisor import VdsmHypervisor
@@ -127,7 +127,7 @@ class VdsmPlugin:
         self._conf = conf = read_vdsm_conf(context.root)
         for problem in conf.problems:
             context.log.warning("%s", problem)
-        loss = "mom treats a guest as newly started, unless the ledger has an entry of it"
+        loss = "mom treats a guest as newly started, unless the ledger has an entry of the guest"
         file = context.state_file("guests.json", "the file of guests' starts", FORM, loss=loss)
         incarnations = Incarnations(file, boot_id(context.root / "proc"), _uptime, lambda: context.engine_state().changes, context.serves)
         connection = VdsmConnection(self._connection_settings(conf), context.log)

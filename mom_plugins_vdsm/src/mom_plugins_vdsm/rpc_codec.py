@@ -1,4 +1,4 @@
-"""XML-RPC: calls read within limits, and answers."""
+"""XML-RPC: parser of calls, with limits, and writer of answers."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from xml.parsers import expat
 from xmlrpc.client import Fault, ResponseError, Unmarshaller
 
 MAX_DEPTH: Final = 32
-"""Nesting of elements. A call with a text has four levels."""
+"""Deepest nesting of elements. A call with a string has four levels."""
 
 _MAX_ELEMENTS: Final = 1000
-"""A call with two texts has nine elements."""
+"""Most elements: a call with two strings has nine."""
 
 _LARGEST: Final = sys.float_info.max
 
@@ -30,12 +30,12 @@ def read_call(body: bytes) -> tuple[str, tuple[object, ...]]:
     """Return the method and its parameters.
 
     :raises RefusedRequestError: document types and entities, or too many levels or elements
-    :raises Exception: anything else that is no XML-RPC call
+    :raises Exception: anything else that is not an XML-RPC call
     """
     parser = expat.ParserCreate()
     parser.buffer_text = True
     target = Unmarshaller(use_builtin_types=True)
-    target.xml("", None)  # no encoding: expat returns text
+    target.xml("", None)  # no encoding: expat returns str
     depth = elements = 0
 
     def refuse(*_: object) -> None:
@@ -109,7 +109,7 @@ def _unknown(value: object) -> bool:
 def write_answer(value: object, *, nil: bool) -> bytes:
     """Return a method's answer.
 
-    :param nil: send unknown values as nil; otherwise omit them from structs, and send empty texts
+    :param nil: send unknown values as nil; otherwise omit them from structs, and send empty strings
     """
     return _response(f"<params>\n<param>\n{_xml(value, nil)}\n</param>\n</params>\n")
 

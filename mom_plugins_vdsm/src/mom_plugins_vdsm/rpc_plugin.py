@@ -1,4 +1,4 @@
-"""The plugin `xmlrpc`: MOM's RPC server for vdsm and MOM's clients."""
+"""The xmlrpc plugin: MOM's RPC server for vdsm and MOM's clients."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def _permissions(text: str) -> str:
 
 
 class XmlRpcPlugin:
-    """Serves MOM's XML-RPC verbs: statistics for all clients, and policies for those that may change them."""
+    """Server of MOM's XML-RPC verbs: statistics for all clients, and policies for clients that may change them."""
 
     class Settings(PluginSettings):
         """Server's address, and limits of clients."""
@@ -48,7 +48,7 @@ class XmlRpcPlugin:
         """Let TCP clients change policies and the log level, too. XML-RPC has no authentication: any user of this host could then replace
         all policies. With a non-loopback address, so could other machines."""
         clients: Annotated[int, Field(ge=1, le=1000)] = 64
-        """Number of clients at once. A further one replaces the client that is sending or receiving for longest."""
+        """Number of clients at once. A further client replaces the client that has been sending or receiving for longest."""
         patience: Annotated[Duration, Field(gt=0, le=60)] = 5.0
         """Timeout of receiving a request, and of sending an answer."""
         largest: Annotated[Size, Field(ge=1024, le=64 << 20)] = 1 << 20
@@ -73,7 +73,7 @@ class XmlRpcPlugin:
 
     @hookimpl
     def mom_setup(self) -> None:
-        """Listen, if this mom serves. Raise `MomError` on failure."""
+        """Listen, unless a command only inspects the host. Raise `MomError` if that fails."""
         if not self._context.serves:
             return
         settings, log = self._settings, self._context.log
@@ -106,14 +106,14 @@ class XmlRpcPlugin:
         """Report a missing socket folder, and who can change policies."""
         path = Path(self._address.path)
         if self._address.path and not path.parent.is_dir():
-            cure = "create it; under oVirt, install and start vdsm"
+            cure = "create the folder; under oVirt, install and start vdsm"
             return [Finding(Severity.ERROR, self._subject, f"the folder {path.parent} is missing", cure)]
         exposed = self._exposed()
         if exposed:
             return exposed
         if not self._address.path:
             return [Finding(Severity.OK, self._subject, "clients can read statistics and policies, but change nothing")]
-        return [Finding(Severity.OK, self._subject, "the socket exists" if path.is_socket() else "mom can listen on it")]
+        return [Finding(Severity.OK, self._subject, "the socket exists" if path.is_socket() else "mom can listen on this socket")]
 
     def _exposed(self) -> list[Finding]:
         address = self._address
@@ -122,7 +122,7 @@ class XmlRpcPlugin:
                 return []
             message = f"its mode {self._settings.mode} lets any account of this host replace all policies"
             return [Finding(Severity.WARNING, self._subject, message, 'write mode: "0600", or "0660" with a dedicated group')]
-        who = "any account of this host" if address.is_local else "any program that reaches it from another host"
+        who = "any account of this host" if address.is_local else "any program that reaches this address from another host"
         if not self._verbs.read_only:
             message = f"{who} can replace all policies: XML-RPC has no authentication"
             cure = "listen on a unix socket, such as /run/mom/rpc.sock, or remove changes_over_tcp"

@@ -18,12 +18,12 @@ from mom_kvm import BoundedServer, Listener, PeerCredentials, ServerDoor
 from mom_plugins_vdsm.rpc_verbs import Verbs
 
 LONGEST_HEAD: Final = 16 << 10
-"""Bytes of request line and headers; vdsm sends about 300."""
+"""Most bytes of request line and headers; vdsm sends about 300."""
 
 _PIECE: Final = 64 << 10
 
 _MOST_AFTER: Final = 1 << 20
-"""Bytes read from a client while it receives its answer: closing earlier would lose the answer."""
+"""Most bytes read from a client while it receives its answer: closing earlier would lose the answer."""
 
 _LENGTH: Final = re.compile("[0-9]{1,9}")
 
@@ -39,9 +39,9 @@ class _RefusedError(Exception):
 class RpcServer(BoundedServer[ServerDoor]):
     """XML-RPC server in a thread.
 
-    :param open_listener: raises `OccupiedByOurselvesError` while a plugin that a reload replaces still listens
-    :param patience: seconds to receive a call, and to send an answer
-    :param largest: bytes of a call
+    :param open_listener: raises `OccupiedByOurselvesError` while the plugin that a reload replaces is still listening
+    :param patience: timeout of receiving a call, and of sending an answer, in seconds
+    :param largest: maximum size of a call in bytes
     """
 
     clients = 0
@@ -83,8 +83,8 @@ class RpcServer(BoundedServer[ServerDoor]):
                 self._waiting.pop(writer, None)
                 writer.transport.abort()
         except (OSError, EOFError):
-            pass  # it disconnected, or took too long
-        except Exception:  # one client's request must not end the server
+            pass  # the client disconnected, or took too long
+        except Exception:  # one client's request must not stop the server
             self.log.exception("a request of %s failed", peer)
         finally:
             self.clients -= 1
@@ -130,7 +130,7 @@ async def _skip(reader: asyncio.StreamReader, length: int) -> None:
 
 
 def _length_of(head: bytes) -> int:
-    """Raise `_RefusedError` for an invalid head."""
+    """Return a body's length. Raise `_RefusedError` for invalid headers."""
     first, _, header_lines = head.decode("latin-1").partition("\r\n")
     words = first.split(" ")
     if len(words) != 3 or not words[2].startswith("HTTP/1."):

@@ -23,16 +23,16 @@ GUEST_FIELDS: Final = (
     "balloon_cur", "balloon_max", "balloon_min", "mem_available", "mem_unused", "swap_in", "swap_out", "major_fault", "minor_fault",
     "swap_total", "swap_usage", "vcpu_quota", "vcpu_period", "vcpu_user_limit", "vcpu_count", "io_tune", "io_tune_current",
 )  # fmt: skip
-"""MOM's guest fields. Clients may read each, so unknown ones are nil instead of absent."""
+"""MOM's guest fields. Clients may read each field, so unknown fields are nil instead of absent."""
 
 LEVELS: Final = ("critical", "error", "warn", "info", "debug")
 """Log levels; MOM's clients may also use their numbers, from 1."""
 
 _ALL_POLICIES: Final = ""
-"""Key for all policies together."""
+"""Key of refusals of all policies together."""
 
 _MOST_REFUSED: Final = 20
-"""Clients can invent names."""
+"""Most refusals to keep: clients can invent names."""
 
 _MOST_LEFT_OUT: Final = 10
 """Attempts to leave out invalid parameters: one error can hide another."""
@@ -43,7 +43,7 @@ _PARAMETER: Final = re.compile(r"\(set \S.*\)|#.*|\s*")
 _POLICY_CALL: Final = re.compile(
     rb"<methodName>\s*(setPolicy|setNamedPolicy)\s*</methodName>(?:\s*<params>\s*<param>\s*<value>\s*<string>([^<]{1,1000})</string>)?"
 )
-"""Start of a call that sets a policy: the verb, and a short first text."""
+"""Start of a call that sets a policy: the verb, and a short first string."""
 
 _ABSENT_IS_0: Final = ("swap_total", "swap_usage")
 """Guest fields that are 0 in MOM, because vdsm does not report them."""
@@ -57,9 +57,9 @@ _UNCHANGED: Final = "the previous policies stay in force"
 
 
 class Verbs:
-    """Answers calls, from any thread.
+    """Answers to calls. Thread-safe.
 
-    :param nil: nil may be sent: on a unix socket, not on TCP
+    :param nil: whether nil may be sent: on a unix socket, not on TCP
     :param read_only: refuse verbs that change something
     """
 
@@ -85,7 +85,7 @@ class Verbs:
             "resetPolicies": (self._reset, 0),
             "setVerbosity": (self._set_verbosity, 1),
         }
-        """With the number of parameters."""
+        """Methods, each with its number of parameters."""
 
     def note(self, report: Report) -> None:
         """Keep the newest report."""
@@ -119,14 +119,14 @@ class Verbs:
         if len(params) != count:
             raise TypeError(f"{method} takes {count} parameters, not {len(params)}")
         if self.read_only and method in _CHANGING:
-            hint = "listen on a unix socket with suitable permissions, or set changes_over_tcp: true for the plugin xmlrpc"
+            hint = "listen on a unix socket with suitable permissions, or set changes_over_tcp: true for the xmlrpc plugin"
             raise PermissionDenied(f"TCP clients have no permission to call {method}, because it changes settings", hint=hint)
         return verb(peer, *params)
 
     # --- statistics -----------------------------------------------------------------------------------------------------------------
 
     def _statistics_answer(self) -> bytes:
-        """Encode once for each report: vdsm asks every few seconds."""
+        """Return the encoded statistics. Encode them once for each report: vdsm asks every few seconds."""
         with self._marshalling:
             report = self._report
             if self._statistics is None or self._statistics[0] is not report:
@@ -171,7 +171,7 @@ class Verbs:
     def _texts(self) -> PolicyTexts:
         policies = self._context.service(PolicyTexts)
         if policies is None:
-            raise MomError("no plugin evaluates policies", hint="enable the plugin policy")
+            raise MomError("no plugin evaluates policies", hint="enable the policy plugin")
         return policies
 
     def _named(self) -> dict[str, str]:
@@ -185,7 +185,7 @@ class Verbs:
 
     def _set_named(self, peer: str, name: object, text: object) -> bool:
         if not isinstance(name, str):
-            raise TypeError("a policy's name must be a text")
+            raise TypeError("a policy's name must be a string")
         return self._changed(peer, "setNamedPolicy", {name: None if text is None else _policy(text)})
 
     def _reset(self, peer: str) -> bool:
@@ -216,12 +216,12 @@ class Verbs:
         return False
 
     def refuse_large(self, beginning: bytes, peer: str, most: int) -> bytes:
-        """Refuse a large call. After an HTTP error, vdsm would consider mom dead for 5 s.
+        """Return the refusal of a large call. After an HTTP error, vdsm would consider mom dead for 5 s.
 
-        :param beginning: of the call, with the verb's name
+        :param beginning: beginning of the call, with the verb's name
         """
         match = _POLICY_CALL.search(beginning)
-        problem = f"the call is larger than {most:,} bytes; make the policy smaller, or raise `largest` of the plugin xmlrpc"
+        problem = f"the call is larger than {most:,} bytes; make the policy smaller, or raise `largest` of the xmlrpc plugin"
         if match is None or self.read_only:
             self._log.warning("%s: a call by %s is refused: %s", self._where, peer, problem)
             return write_fault(problem)
@@ -268,12 +268,12 @@ def _last_set(name: str) -> str:
 
 def _policy(text: object) -> str:
     if not isinstance(text, str):
-        raise TypeError("a policy must be a text")
+        raise TypeError("a policy must be a string")
     return text
 
 
 def _without_invalid(texts: Mapping[str, str | None], problems: Sequence[PolicyProblem]) -> dict[str, str | None] | None:
-    """None: not possible."""
+    """Return the policies without invalid lines; None if that is impossible."""
     ((name, text),) = texts.items()
     lines = (text or "").split("\n")
     invalid = {problem.line for problem in problems}

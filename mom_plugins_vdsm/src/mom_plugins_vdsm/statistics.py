@@ -1,4 +1,4 @@
-"""A guest from vdsm's bulk statistics. Numbers may be text."""
+"""A guest from vdsm's bulk statistics. Numbers may be strings."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _LARGEST = 1 << 62
 UP = "Up"
 PAUSED = "Paused"
 _NOT_HERE = frozenset({"Down", "WaitForLaunch", "Migration Destination", "Restoring state"})
-"""Statuses of guests that do not run here."""
+"""Statuses of guests that are not running here."""
 
 _STATUS_WORDS = {
     "Powering up": "is starting",
@@ -25,30 +25,30 @@ _STATUS_WORDS = {
 """Statuses in which mom must leave the guest alone, in words."""
 
 _MEMORY = {"mem_available": "mem_total", "mem_unused": "mem_unused", "mem_free": "mem_free"}
-"""Fields in KiB, and their names in `memoryStats`."""
+"""Mapping from fields in KiB to names in `memoryStats`."""
 
 _RATES = {"swap_in": "swap_in", "swap_out": "swap_out", "major_fault": "majflt", "minor_fault": "minflt"}
-"""Per second, averaged by vdsm."""
+"""Rates per second, averaged by vdsm."""
 
 _NO_ANSWER = "-1"
 """`monitorResponse` of a guest that does not answer libvirt; vdsm repeats its old statistics."""
 
 _LATEST_SAMPLE = 1.2
-"""Sample intervals until vdsm has sampled again: one late guest delays all."""
+"""Sample intervals until vdsm has sampled again: one late guest delays all guests."""
 
 NO_LIMIT = -1
 _UNSET_PERIOD_US = 100_000
 """libvirt's default; vdsm omits it."""
 
 _UNSET_CPU = {"vcpuQuota": NO_LIMIT, "vcpuPeriod": _UNSET_PERIOD_US, "vcpuUserLimit": 100}
-"""Default: 100 % of the host's CPUs."""
+"""Defaults; `vcpuUserLimit` is 100 % of the host's CPUs."""
 
 
 @dataclass(frozen=True, slots=True)
 class Vm:
-    """Guest as vdsm last described it.
+    """Guest as last described by vdsm.
 
-    `sampled`: vdsm has sampled the guest twice; before, many values are absent. `changed` is the monotonic time when mom first saw
+    `sampled`: vdsm has sampled the guest twice; before that, many values are absent. `changed` is the monotonic time when mom first saw
     `sample`, `age_then` its largest possible age then.
     """
 
@@ -70,7 +70,7 @@ class Vm:
 
     @property
     def here(self) -> bool:
-        """Whether the guest runs on this host, in any state."""
+        """Whether the guest is running on this host, in any state."""
         return self.status not in _NOT_HERE
 
     def age(self, now: float, sample_interval: float) -> float:
@@ -80,11 +80,11 @@ class Vm:
 
 
 def read_vm(entry: Mapping[str, object], previous: Vm | None, now: float, sample_interval: float, *, count_page_cache: bool) -> Vm | None:
-    """Return the guest in an entry of Host.getAllVmStats. None: no guest.
+    """Return the guest in an entry of Host.getAllVmStats; None if it is not a guest.
 
-    :param previous: the same guest at the last look
+    :param previous: the same guest at the last read
     :param now: monotonic time of the read
-    :param sample_interval: vdsm's, in seconds
+    :param sample_interval: vdsm's interval in seconds
     """
     identity, status = entry.get("vmId"), entry.get("status")
     if not isinstance(identity, str) or not identity or not isinstance(status, str):
@@ -157,7 +157,7 @@ def _first_seen(sample: object, previous: Vm | None, now: float, sample_interval
 
 
 def _cpu(entry: Mapping[str, object], *, sampled: bool) -> CpuTune:
-    """vdsm omits unset limits."""
+    """Return the CPU limits. vdsm omits unset limits."""
     unset = _UNSET_CPU if sampled else {}
     quota = number(entry.get("vcpuQuota", unset.get("vcpuQuota")), negative=True)
     period, limit = (number(entry.get(key, unset.get(key))) for key in ("vcpuPeriod", "vcpuUserLimit"))
@@ -177,7 +177,7 @@ def _why_blocked(status: str, entry: Mapping[str, object]) -> str:
 
 
 def number(value: object, *, negative: bool = False) -> int | None:
-    """Return a whole number from vdsm, which may send it as text or as a float. None: invalid.
+    """Return a whole number from vdsm, which may send it as a string or a float; None if invalid.
 
     :param negative: allow values below 0
     """

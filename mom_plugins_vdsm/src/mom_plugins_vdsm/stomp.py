@@ -1,4 +1,4 @@
-"""vdsm's STOMP 1.2 (https://stomp.github.io/stomp-specification-1.2.html): encodes frames, and splits a stream into frames."""
+"""vdsm's STOMP 1.2 (https://stomp.github.io/stomp-specification-1.2.html): encoder of frames, and parser of a stream into frames."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 LARGEST_HEAD = 16 << 10
-"""Bytes of command, headers and preceding line ends. vdsm sends about 200."""
+"""Most bytes of command, headers and preceding line ends. vdsm sends about 200."""
 
 MOST_HEADERS = 64
-"""vdsm sends four."""
+"""vdsm sends four headers."""
 
 _SERVER_COMMANDS = frozenset({"CONNECTED", "MESSAGE", "RECEIPT", "ERROR"})
 
@@ -41,9 +41,9 @@ class StompFrame:
 
 
 class FrameReader:
-    """Splits a stream into frames.
+    """Parser that splits a stream into frames.
 
-    :param largest_body: in bytes
+    :param largest_body: maximum size of a body in bytes
     """
 
     def __init__(self, largest_body: int) -> None:
@@ -56,7 +56,7 @@ class FrameReader:
         """Line ends since the last frame, which are signs of life."""
 
     def feed(self, piece: bytes) -> Iterator[StompFrame]:
-        """Yield the frames that this piece completes. Raise `FrameError` after the last valid one. The caller must exhaust it."""
+        """Yield the frames that this piece completes. Raise `FrameError` after the last valid frame. The caller must read all frames."""
         self._buffer += piece
         while True:
             if self._head is None:
@@ -77,7 +77,7 @@ class FrameReader:
         # The end may start in the searched bytes.
         end = _END_OF_HEAD.search(buffer, max(0, self._searched - 2))
         if self._line_ends + (end.start() if end else len(buffer)) > LARGEST_HEAD:
-            raise FrameError(f"the head of a frame is longer than {LARGEST_HEAD} bytes")
+            raise FrameError(f"the headers of a frame are longer than {LARGEST_HEAD} bytes")
         if end is None:
             self._searched = len(buffer)
             return None
@@ -111,7 +111,7 @@ def _parsed_head(head: bytes, largest_body: int) -> StompFrame:
     try:
         lines = head.decode("utf-8").split("\n")
     except UnicodeDecodeError as error:
-        raise FrameError("the head of a frame is not UTF-8") from error
+        raise FrameError("the headers of a frame are not UTF-8") from error
     command, *header_lines = (line.removesuffix("\r") for line in lines)
     if command not in _SERVER_COMMANDS:
         raise FrameError(f"{command[:20]!r} is not a frame that a server sends")

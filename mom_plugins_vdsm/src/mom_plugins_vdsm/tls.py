@@ -13,9 +13,11 @@ _NOT_YET_VALID, _EXPIRED = 9, 10
 _OTHER_CA = frozenset({2, 7, 18, 19, 20, 21})
 
 _READABLE_HINT = "run mom as user vdsm with group kvm"
-_NAMED_HINT = "the engine creates it when it installs the host; for another file, set the plugin vdsm, or the section [vdsm] of mom.conf"
+_NAMED_HINT = (
+    "the engine creates it when it installs the host; for another file, set the vdsm plugin's settings, or the section [vdsm] of mom.conf"
+)
 _ENROLL_HINT = "let the engine issue new certificates for this host: Installation, Enroll Certificate"
-_NO_TLS_HINT = "set tls: false for the plugin vdsm, if vdsm's own configuration has ssl = false in its section [vars]"
+_NO_TLS_HINT = "set tls: false for the vdsm plugin, if vdsm's own configuration has ssl = false in its section [vars]"
 
 _LARGEST_FILE = 1 << 20
 """A certificate has 2 KiB, large CA bundles some hundred KiB."""
@@ -31,7 +33,7 @@ class TlsFiles:
 
 
 def context_of(files: TlsFiles, protocol: int = ssl.PROTOCOL_TLS_CLIENT) -> ssl.SSLContext:
-    """Return the TLS context from the present files. Raise `HypervisorError` with the invalid file."""
+    """Return the TLS context from the present files. Raise `HypervisorError` for an invalid file."""
     key, _, _ = (_read(path) for path in (files.key, files.certificate, files.ca))
     context = ssl.SSLContext(protocol)
     context.check_hostname = False
@@ -94,7 +96,7 @@ def refused_handshake(error: OSError, files: TlsFiles, peer: str) -> HypervisorE
     reason = error.reason if isinstance(error, ssl.SSLError) and isinstance(error.reason, str) else ""
     if "ALERT" in reason:
         return not_let_in(files, peer, reason.partition("ALERT_")[2].replace("_", " ").lower())
-    if own_certificate_problem(files):  # this explains an end without a reason
+    if own_certificate_problem(files):  # this explains why the connection was closed without a reason
         return not_let_in(files, peer, "")
     if reason in {"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST"}:
         return HypervisorError(f"{peer} does not speak TLS", hint=_NO_TLS_HINT)

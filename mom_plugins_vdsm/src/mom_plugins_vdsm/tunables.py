@@ -12,7 +12,7 @@ def disk_tunes(entry: object) -> tuple[DiskTune, ...]:
     """Return the disks' limits from a guest's entry of Host.getAllVmIoTunePolicies. A disk without a policy has only `current`."""
     if not isinstance(entry, Mapping):
         return ()
-    policies = (as_items(entry.get("policy")) or ())[::-1]  # the first of two for one disk counts
+    policies = (as_items(entry.get("policy")) or ())[::-1]  # of two entries for one disk, the first counts
     by_path = {path: policy for policy in policies if (path := _text(policy, "path"))}
     by_name = {name: policy for policy in policies if (name := _text(policy, "name"))}
     without_path = {_text(policy, "name"): policy for policy in policies if not _text(policy, "path")}
@@ -39,7 +39,7 @@ def _text(item: Mapping[str, object], key: str) -> str:
 
 
 def tunable(disk: DiskTune, limits: Mapping[str, int]) -> dict[str, object]:
-    """Return the entry for VM.setIoTune that sets these limits. vdsm keeps the others."""
+    """Return the entry for VM.setIoTune that sets these limits. vdsm keeps the other limits."""
     entry: dict[str, object] = {"ioTune": {key: limits[key] for key in DiskTune.LIMITS if key in limits}}
     if disk.path:
         entry["path"] = disk.path

@@ -1,4 +1,4 @@
-"""vdsm's own configuration, so that the operator need not repeat it."""
+"""vdsm's own configuration, which the operator then need not repeat."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class VdsmConf:
 
 
 def read_vdsm_conf(root: Path) -> VdsmConf:
-    """Return vdsm's configuration: the main file, then all drop-ins by file name; later ones win."""
+    """Return vdsm's configuration: the main file, then all drop-ins, sorted by file name; later files win."""
     problems: list[str] = []
     parser = configparser.ConfigParser(interpolation=None, strict=False)
     drop_ins = [path for folder in _DROP_INS for path in _configurations(root / folder)]

@@ -26,7 +26,7 @@ _DEFAULT_PID_FILE: Final = Path("/run/momd.pid")
 
 _VDSM_STATE: Final = Path("/var/lib/vdsm/mom")
 _VDSM_RUN: Final = Path("/run/vdsm/mom")
-"""Folders for the user vdsm, who runs the daemon beside vdsm."""
+"""Folders for the user vdsm, as which the daemon runs beside vdsm."""
 
 
 @click.command("momd", context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -34,14 +34,14 @@ _VDSM_RUN: Final = Path("/run/vdsm/mom")
 @click.option("-r", "--rules-file", metavar="FILE", help="The policy; instead of `policy` and `policy-dir` in the configuration.")
 @click.option("-P", "--policy-dir", metavar="DIR", help="The folder of *.policy; instead of `policy-dir` and `policy`.")
 @click.option("-p", "--plot-dir", metavar="DIR", help="Accepted, but without effect: `mom report --html` draws plots.")
-@click.option("-l", "--log", metavar="FILE", help="Log file; stdio: standard error.")
+@click.option("-l", "--log", metavar="FILE", help="Log file; stdio for standard error.")
 @click.option("-v", "--verbose", "verbosity", metavar="LEVEL", help="critical, error, warn, info, debug, or 1 to 5.")
 @click.option("-d", "--daemonize", is_flag=True, help="Run in the background.")
 @click.option("--pid-file", type=click.Path(path_type=Path), help=f"Where to write the process id.  [default with -d: {_DEFAULT_PID_FILE}]")
 def momd(*, config_file: Path | None, daemonize: bool, pid_file: Path | None, **options: str | None) -> None:
-    """Manage this host like MOM's old daemon, with its configuration. `mom config import` converts that for `mom run`.
+    """Manage this host like MOM's old daemon, with its configuration. `mom config import` converts that configuration for `mom run`.
 
-    SIGTERM ends it and restores all settings; SIGHUP reads the configuration and the policies again.
+    SIGTERM stops the daemon, which undoes all its changes; SIGHUP reads the configuration and the policies again.
     """
     overrides = _overrides(**options)
     path = config_file or _DEFAULT_FILE
@@ -102,18 +102,18 @@ def _config(momd: Momd, path: Path) -> Config:
 
 @contextmanager
 def _also_in_the_log(target: LogTarget) -> Iterator[None]:
-    """Log why the daemon ends, unless it logs to standard error."""
+    """Also log the error with which the daemon exits, unless the log is standard error."""
     try:
         yield
     except Exception as error:  # logged and raised again
         if target.file:
             for line in str(error).splitlines():
-                LOG.critical("momd ends: %s", line)
+                LOG.critical("momd exits: %s", line)
         raise
 
 
 class _LogFile(RotatingFileHandler):
-    """Log file without tracebacks on the terminal for a full disk."""
+    """Log file that prints no traceback on the terminal if the disk is full."""
 
     flushOnClose = False  # noqa: N815  # logging's name; a failed flush would leave the file open
 
@@ -162,7 +162,7 @@ def _pid_in(path: Path) -> int:
 
 @contextmanager
 def _in_background() -> Iterator[Callable[[], None]]:
-    """End the first process with the other's exit code."""
+    """Fork a daemon. The first process exits when the daemon is ready or has failed."""
     hear, tell = os.pipe()
     sys.stdout.flush()
     sys.stderr.flush()
@@ -171,12 +171,12 @@ def _in_background() -> Iterator[Callable[[], None]]:
         with os.fdopen(hear, "rb") as pipe:
             verdict = pipe.read()
         if verdict != b"ready":
-            print_prose(f"momd: {verdict.decode(errors='replace') or 'it ended before it was ready; its log says why'}", 2, err=True)
+            print_prose(f"momd: {verdict.decode(errors='replace') or 'the daemon exited before it was ready; see its log'}", 2, err=True)
         os._exit(0 if verdict == b"ready" else 1)
     os.close(hear)
     os.setsid()
     if os.fork():
-        os._exit(0)  # so that the daemon is no session leader, and never gets a terminal
+        os._exit(0)  # so that the daemon is not a session leader, and never gets a terminal
     os.chdir("/")
     os.umask(0o027)
     with open(os.devnull, "r+b") as nothing:  # noqa: PTH123  # only a descriptor is needed

@@ -18,7 +18,7 @@ HYPERVISORS: Final[Mapping[str, str]] = {
     "libvirt": "libvirt",
     **dict.fromkeys(("vdsm", "vdsmxmlrpc", "vdsmxmlrpcbulk", "vdsmjsonrpc", "vdsmjsonrpcbulk", "vdsmrpc", "vdsmjsonrpcclient"), VDSM),
 }
-"""Values of hypervisor-interface. The old ones for vdsm differ only in their protocol."""
+"""Values of hypervisor-interface. The old values for vdsm differ only in their protocol."""
 
 HOST_COLLECTORS: Final[Mapping[str, str]] = {"HostMemory": "host", "HostCpu": "host", "HostTime": "host", "HostKSM": "ksm"}
 
@@ -40,7 +40,7 @@ CONTROLS: Final[Mapping[str, tuple[str, ...]]] = {
     "CpuTune": ("vcpu_quota", "vcpu_period"),
     "IoTune": ("io_tune",),
 }
-"""Of each controller. Without the controller, policies that set them had no effect."""
+"""Controls of each controller. Without the controller, policies that set these controls had no effect."""
 
 LEVELS: Final[Mapping[str, str]] = {
     **dict.fromkeys(("5", "debug"), "debug"),
@@ -65,10 +65,10 @@ DEFAULTS: Final[Mapping[str, Mapping[str, str]]] = {
     "guest": {"collectors": "GuestQemuProc, GuestLibvirt"},
     VDSM: dict.fromkeys(("host", "port", "pki-dir", "key-file", "cert-file", "ca-cert-file", "request-timeout"), ""),
 }
-"""The old daemon's defaults; it never read those of [vdsm]."""
+"""The old daemon's defaults; it never read the options of [vdsm]."""
 
 _VDSM_SETTINGS: Final = {"host": "host", "pki-dir": "pki_directory", "key-file": "key", "cert-file": "certificate", "ca-cert-file": "ca"}
-"""Settings of the plugin vdsm by options of [vdsm], without numbers."""
+"""Mapping from options of [vdsm] to the vdsm plugin's settings, without numbers."""
 
 _ANSWER_SHARE: Final = 0.8
 """Share of the plugin's deadline for `answer_timeout`."""
@@ -78,7 +78,7 @@ _FLAGS: Final = {"true", "false", "yes", "no", "on", "off", "1", "0"}
 
 @dataclass(frozen=True, slots=True)
 class LogTarget:
-    """Old daemon's log: file (empty: standard error), largest size in bytes, number of older files."""
+    """Old daemon's log: file (empty for standard error), largest size in bytes, number of older files."""
 
     file: str = ""
     max_bytes: int = 2 << 20
@@ -121,7 +121,7 @@ class _Reader:
         self.ini.complain(option.line, f"{name}: {printable(option.text or 'nothing', 80)} is {must}", hint)
 
     def number(self, name: str, section: str = "main", *, whole: bool = False, least: float = 0.01, most: float = math.inf) -> float | None:
-        """None: invalid, with a problem."""
+        """Return the option's number; None if invalid, with a problem."""
         text = self.option(name, section).text
         try:
             value = float(int(text)) if whole else float(text)
@@ -134,7 +134,7 @@ class _Reader:
         return None
 
     def path(self, name: str, section: str = "main") -> str:
-        """Note a relative path as a problem."""
+        """Return the option's path. Report a relative path as a problem."""
         text = self.option(name, section).text
         if text and not text.startswith("/"):
             self.wrong(name, section, "not a path that begins with /")
@@ -155,7 +155,7 @@ class _Reader:
 def import_momd(text: str, file: str, overrides: Mapping[tuple[str, str], str] | None = None) -> Momd:
     """Convert an old configuration to mom's.
 
-    :param overrides: the command line, by section and option :raises ConfigError: with all errors
+    :param overrides: the command line's options, keyed by section and option :raises ConfigError: with all errors
     """
     imported = Imported(
         f"Made by `mom config import` from {file}, a configuration of MOM's old daemon. Comments show the old options. "
@@ -184,7 +184,7 @@ def _hypervisor(reader: _Reader) -> str:
     if name in HYPERVISORS:
         return HYPERVISORS[name]
     if name.isidentifier():
-        reader.imported.plugin(name, "MOM did not contain it, so it is the plugin of that name")
+        reader.imported.plugin(name, "MOM did not contain this hypervisor, so mom uses the plugin of that name")
         return name
     reader.wrong("hypervisor-interface", "main", "not a name of a hypervisor", f"use one of {', '.join(HYPERVISORS)}")
     return "libvirt"
@@ -307,14 +307,14 @@ def _mode(reader: _Reader, controllers: Sequence[str]) -> None:
     )
     if not policy:
         until = "until a client sets a policy by XML-RPC, no policy decides" if has_clients else "no policy decides, so mom changes nothing"
-        cure = "set `file` or `directory` of the plugin policy for your own policies, or `defaults: true` for mom's"
+        cure = "set `file` or `directory` of the policy plugin for your own policies, or `defaults: true` for mom's"
         reader.note(f"policy and policy-dir are empty: {until}; {cure}")
 
 
 def _other_options(reader: _Reader) -> None:
     plots, threads = reader.option("plot-dir").text, reader.option("guest-manager-multi-thread").text
     if plots:
-        reader.note(f"plot-dir: {plots}: enable the plugin record; `mom report --html FILE` then draws plots")
+        reader.note(f"plot-dir: {plots}: enable the record plugin; `mom report --html FILE` then draws plots")
     if threads.lower() not in _FLAGS:
         reader.wrong("guest-manager-multi-thread", "main", "neither true nor false")
     elif reader.has("guest-manager-multi-thread"):
@@ -335,7 +335,7 @@ def _other_options(reader: _Reader) -> None:
 def _collector_options(section: str) -> str:
     plugin = {**HOST_COLLECTORS, **GUEST_COLLECTORS}.get(section.partition(":")[2].strip())
     if plugin == "guestagent":
-        return "mom finds agents' channels by itself; see the settings of the plugin guestagent for other places"
+        return "mom finds agents' channels by itself; see the settings of the guestagent plugin for other places"
     return "mom's plugins do not need these options" if plugin else "there is no such collector"
 
 

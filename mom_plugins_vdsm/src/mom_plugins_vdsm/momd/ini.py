@@ -14,7 +14,7 @@ _OPTION: Final = re.compile(r"([^:=]+?)\s*[:=]\s*(.*)")
 
 @dataclass(frozen=True, slots=True)
 class IniOption:
-    """Option's text and line (0: not in a file)."""
+    """Option's value and line (0 if not in a file)."""
 
     text: str
     line: int = 0
@@ -22,7 +22,7 @@ class IniOption:
 
 @dataclass(slots=True)
 class Ini:
-    """Sections with their options by lower-case name, lines of sections, and errors."""
+    """Sections with their options, keyed by lower-case name; lines of sections; and errors."""
 
     file: str
     sections: dict[str, dict[str, IniOption]] = field(default_factory=dict)
@@ -30,7 +30,7 @@ class Ini:
     problems: list[ConfigProblem] = field(default_factory=list)
 
     def complain(self, line: int, message: str, hint: str = "") -> None:
-        """Note an error."""
+        """Record an error."""
         self.problems.append(ConfigProblem(self.file, line, 1 if line else 0, message, hint))
 
 
