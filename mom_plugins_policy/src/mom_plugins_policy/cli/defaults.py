@@ -22,7 +22,8 @@ def defaults_command(name: str | None, as_json: bool, config_path: str | None) -
 
     Your own policy replaces a default policy of the same name:
 
-    \b mom policy defaults 50_balloon > /etc/mom/policy.d/50_balloon.policy
+    \b
+    mom policy defaults 50_balloon > /etc/mom/policy.d/50_balloon.policy
 
     Often it is enough to set some of its variables in a policy whose name sorts earlier.
     """
