@@ -85,7 +85,7 @@ def test_figures_that_contradict_each_other_are_all_dropped_and_the_rest_is_kept
         assert judged.lies, (name, wrong)
         assert not MEMORY & judged.fields.keys(), (name, wrong)
         assert judged.fields["swap_total"] == 200000
-    assert judge(HONEST, 1.0, maximum_kib=999_999).lies == ("it reports more memory than its maximum",)
+    assert judge(HONEST, 1.0, maximum_kib=999_999).lies == ("it reports more memory than the guest's maximum",)
     assert judge({**HONEST, "swap_usage": 200001}, 1.0).lies
     assert judge({**HONEST, "psi_memory_some_avg10": 100.01}, 1.0).lies
     assert judge({**HONEST, "load_5": 1e9}, 1.0).lies

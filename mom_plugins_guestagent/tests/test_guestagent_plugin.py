@@ -233,7 +233,7 @@ def test_a_guest_that_lies_is_not_believed_and_that_is_said_and_counted(make, hy
     (problem,) = plugin.mom_problems(GUEST_A)
     assert problem.entity == guest("a").entity
     assert problem.severity is Severity.WARNING
-    assert "mem_unused is larger than its total memory" in problem.hint
+    assert "mem_unused is larger than the guest's total memory" in problem.hint
     wait_until(lambda: fields_of(plugin, hypervisor, guest("a")).get("guest_agent_untrusted") not in {None, 0, 1})
     agent.files["/proc/meminfo"] = MEMINFO
     fields_once_known(plugin, hypervisor, guest("a"))
@@ -348,7 +348,7 @@ def test_it_is_said_where_nobody_knows_whether_the_host_is_short():
         plugin = GuestAgentPlugin(GuestAgentPlugin.Settings(tell_short=tell_short), PluginContext(declarations=declarations))
         return [one.cure for one in plugin.mom_check()]
 
-    assert cures(read, tell_short=True) == ["enable the plugin balloon"]
+    assert cures(read, tell_short=True) == ["enable the balloon plugin"]
     assert cures(known, tell_short=True) == cures(read, tell_short=False) == []
 
 
@@ -483,12 +483,12 @@ def test_doctor_says_who_answers_and_what_the_others_lack(make, hypervisor, serv
     plugin = make({"private": {"ask_agent": False}}, timeout="2s", deadline="1m")
     found = [(finding.severity, finding.message) for finding in plugin.mom_doctor(hypervisor)]
     assert found == [
-        (Severity.OK, "2 guests reported figures: 1 by agent-socket, 1 by guestd-channel"),
+        (Severity.OK, "2 guests reported statistics: 1 by agent-socket, 1 by guestd-channel"),
         (Severity.WARNING, "1 guest without a channel or address: bare"),
         (Severity.WARNING, "1 guest whose agent is not allowed to read files (guest-file-open, -read, -close): careful"),
-        (Severity.WARNING, "1 guest whose agent reports no memory figures: foreign"),
+        (Severity.WARNING, "1 guest whose agent reports no memory statistics: foreign"),
         (Severity.WARNING, "1 guest whose agent does not answer: hung (agent-socket: no answer in time)"),
-        (Severity.WARNING, "mom rejects figures of 1 guest: liar (mem_unused is larger than its total memory)"),
+        (Severity.WARNING, "mom rejects statistics from 1 guest: liar (mem_unused is larger than the guest's total memory)"),
     ]
 
 

@@ -12,7 +12,7 @@ _WITH_PORT: Final = re.compile(r"(?:\[([^\[\]]+)\]|([^:]+))(?::([0-9]{0,5}))?")
 
 
 def parse_address(text: str) -> tuple[str, int]:
-    """Return address and port of `10.0.0.7`, `10.0.0.7:2187`, `fe80::7` or `[fe80::7]:2187`. Raise `ValueError`."""
+    """Return address and port of `10.0.0.7`, `10.0.0.7:2187`, `fe80::7` or `[fe80::7]:2187`. Raise `ValueError` if invalid."""
     match = _WITH_PORT.fullmatch(text)
     host, port = (match[1] or match[2], int(match[3] or PORT)) if match else (text, PORT)
     try:

@@ -1,6 +1,6 @@
-"""Asks all guests in the background, so that no cycle waits for a guest.
+"""Queries to all guests in the background, so that no cycle waits for a guest.
 
-One asyncio thread, with few connections at once. It asks silent guests less often.
+One asyncio thread uses few connections at once, and queries silent guests less often.
 """
 
 from __future__ import annotations
@@ -33,17 +33,17 @@ T = TypeVar("T")
 
 _SOCKETS_AT_ONCE = 256
 _DOUBTFUL_SOCKETS_AT_ONCE = 64
-"""Sockets to guests that answered last time, and to the others. A process has 1,024 descriptors by default."""
+"""Most sockets to guests that answered last time, and to other guests. A process has 1,024 descriptors by default."""
 
 _CALLS_AT_ONCE = 4
 _DOUBTFUL_CALLS_AT_ONCE = 2
-"""Through the hypervisor: each call holds a thread here and one of libvirtd's twenty."""
+"""Most calls through the hypervisor: each call occupies a thread here and one of libvirtd's twenty."""
 
 _LONGEST_WAIT_SECONDS = 120.0
-"""Limit of the doubling pause of a silent agent: somebody may install one."""
+"""Limit of the doubling pause of a silent agent: somebody may install an agent."""
 
 _SPREAD = 0.1
-"""Variation of guests' periods, to spread the visits."""
+"""Variation of guests' periods, to spread the queries."""
 
 _SHORT_PERIODS = 3
 _LONGEST_SHORT_PERIOD_SECONDS = MOST_SHORT_SECONDS / _SHORT_PERIODS
@@ -68,7 +68,7 @@ class _Trial:
     failures: int = 0
     not_before: float = 0.0
     answered_at: float | None = None
-    """By the loop's clock; None while it fails."""
+    """Time of the last answer by the loop's clock; None while the way fails."""
     why: str = ""
 
 
@@ -83,7 +83,7 @@ class AgentState:
     rounds: int = 0
     failures: int = 0
     untrusted: int = 0
-    """Visits with implausible answers."""
+    """Number of queries with implausible answers."""
     complaint: str = ""
     disabled: tuple[str, ...] = ()
     silence: str = ""
@@ -91,7 +91,7 @@ class AgentState:
 
 @dataclass(slots=True, eq=False)
 class _Followed:
-    """Guest. Belongs to the loop's thread, except `state`."""
+    """Guest with its ways. Only the loop's thread uses it, except `state`."""
 
     target: AgentTarget
     trials: list[_Trial]
@@ -109,7 +109,7 @@ class _RoundResult:
     complaints: list[str] = field(default_factory=list)
     answered: bool = False
     resting: bool = False
-    """A working way was skipped until its long period is over."""
+    """Whether a working way was skipped until its long period is over."""
 
     @property
     def of_memory(self) -> bool:
@@ -117,7 +117,7 @@ class _RoundResult:
 
 
 class AgentCollector:
-    """Collects figures from `start` to `stop`."""
+    """Collector of statistics, from `start` to `stop`."""
 
     def __init__(self, asking: AgentSettings, log: logging.Logger, pass_on: PassOn | None = None) -> None:
         self._asking = asking
@@ -137,7 +137,7 @@ class AgentCollector:
             (True, True): asyncio.Semaphore(_CALLS_AT_ONCE),
             (True, False): asyncio.Semaphore(_DOUBTFUL_CALLS_AT_ONCE),
         }
-        """By (through the hypervisor, answered last time)."""
+        """Limits, keyed by (through the hypervisor, answered last time)."""
         self._stopped = False
 
     def start(self) -> None:
@@ -145,7 +145,7 @@ class AgentCollector:
         self._thread.start()
 
     def stop(self, patience: float) -> None:
-        """Close all connections and end the thread."""
+        """Close all connections, and stop the thread."""
         if self._stopped:
             return
         self._stopped = True
@@ -162,17 +162,17 @@ class AgentCollector:
     # --- from other threads ------------------------------------------------------------------------------------------------------
 
     def follow(self, targets: Sequence[AgentTarget]) -> None:
-        """Ask only these guests from now on."""
+        """Query only these guests from now on."""
         followed = {target.guest.id: target for target in targets}
         if followed != self._targets and not self._stopped:
             self._targets = followed
             self._loop.call_soon_threadsafe(self._follow, followed)
 
     def learn(self, maxima: Mapping[str, int], known: AbstractSet[str], short: AbstractSet[str] = frozenset()) -> None:
-        """Note the hypervisor's view of guests.
+        """Record the hypervisor's view of guests.
 
         :param maxima: largest memory in KiB
-        :param known: guests with fresh balloon statistics; through the hypervisor they are asked only at the long period
+        :param known: guests with fresh balloon statistics; through the hypervisor, mom queries them only at the long period
         :param short: guests to tell that the host is short of memory
         """
         new = short - self._short
@@ -181,11 +181,11 @@ class AgentCollector:
             self._loop.call_soon_threadsafe(self._hurry, new)
 
     def states(self) -> Mapping[str, AgentState]:
-        """Return the states by guest id."""
+        """Return the states, keyed by guest id."""
         return {identity: followed.state for identity, followed in self._guests.items()}
 
     def fields(self, identities: Sequence[str], of_driver: AbstractSet[str] = frozenset()) -> dict[str, dict[str, Value]]:
-        """Return fresh fields by guest id; for `of_driver`, without those of the balloon driver."""
+        """Return fresh fields, keyed by guest id; for `of_driver`, without the balloon driver's fields."""
         now, guests, by_hypervisor = time.monotonic(), self._guests, self._known
         followed = [identity for identity in identities if identity in guests]
         return {
@@ -225,7 +225,7 @@ class AgentCollector:
                 self._guests[identity].due.set()
 
     def _short_seconds(self, identity: str) -> int:
-        """Return for how long to announce a shortage; 0: no announcement."""
+        """Return for how long to announce a shortage; 0 for no announcement."""
         period = min(self._asking.period, _LONGEST_SHORT_PERIOD_SECONDS)
         return math.ceil(min(MOST_SHORT_SECONDS, _SHORT_PERIODS * period + self._asking.timeout)) if identity in self._short else 0
 
@@ -261,7 +261,7 @@ class AgentCollector:
             followed.due.clear()
 
     async def _round(self, followed: _Followed) -> None:
-        """Try the ways in order until figures of memory and due facts arrive."""
+        """Try the ways in order until memory statistics and due facts arrive."""
         state = followed.state
         facts_due = state.facts_at is None or self._loop.time() - state.facts_at >= self._asking.facts_period
         result = _RoundResult()
@@ -279,7 +279,7 @@ class AgentCollector:
             result.resting = True
             return
         try:
-            # Guests that do not answer must not delay the others.
+            # Guests that do not answer must not delay other guests.
             async with self._lanes[trial.place.kind is AgentKind.AGENT_HYPERVISOR, not trial.failures]:
                 answer = await trial.way.visit(figures=not result.of_memory, facts=facts_due)
         except (TimeoutError, NoAnswer, Misbehaves) as error:
@@ -313,10 +313,10 @@ class AgentCollector:
         learnt = facts_due and result.answered
         disabled = tuple(name for trial in followed.trials if isinstance(trial.way, AgentWay) for name in trial.way.disabled)
         if disabled and not state.disabled and not result.of_memory:
-            text = "the agent of %s is not allowed to run %s: the guest's memory figures stay unknown"
+            text = "the agent of %s is not allowed to run %s: the guest's memory statistics stay unknown"
             self._log.info(text, followed.target.guest, ", ".join(disabled))
         silence = "; ".join(f"{trial.place.kind}: {trial.why}" for trial in followed.trials if trial.why)
-        # Do not replace a fresh sample with figures of memory by one without.
+        # Do not replace a fresh sample that has memory statistics by one without them.
         age = time.monotonic() - state.sample.monotonic if state.sample else 0.0
         by_hypervisor = followed.target.guest.id in self._known
         has_memory = (

@@ -8,7 +8,7 @@ REPORTING_ORDER, SHORT_LEFT, TRIMMED = "guest_reporting_order", "guest_short_lef
 
 REPORTING = "balloon_reporting"
 HOST_STATE, PLENTY = "host_memory_state", "high"
-"""Fields of other plugins: of the hypervisor, and of the balloon law, with its value while the host has enough memory."""
+"""Fields of the hypervisor and of the balloon law, and the latter's value while the host has enough memory."""
 
 _MEMINFO, _VMSTAT, _PSI = "the guest's /proc/meminfo", "the guest's /proc/vmstat", "the guest's /proc/pressure/memory"
 
@@ -32,7 +32,7 @@ _LOAD = "load average of the guest over {} min, not divided by the number of CPU
 STATISTICS = frozenset(
     {"mem_available", "mem_unused", "mem_usable", "mem_disk_caches", "swap_in", "swap_out", "major_fault", "minor_fault"}
 )
-"""A balloon driver reports them too. An agent's older values must not appear with the driver's `stats_age`."""
+"""A balloon driver reports these fields, too. An agent's older values must not appear with the driver's `stats_age`."""
 
 FIGURES = (
     _field("mem_available", Unit.KIB, "all memory that the guest's kernel manages", f"{_MEMINFO} MemTotal"),
@@ -60,13 +60,13 @@ FIGURES = (
     _field(SHORT_LEFT, Unit.SECONDS, _SHORT, "mom-guestd"),
     _field(TRIMMED, Unit.KIB, _TRIMMED, "mom-guestd"),
 )
-"""Names without `guest_` are those of an agent's numbers. Counts since boot become rates per second."""
+"""Names without `guest_` are the names of an agent's numbers. Counts since boot become rates per second."""
 
 FIELDS = (
     *FIGURES,
     _field("guest_os", Unit.TEXT, "the guest's operating system, as the guest reports it", "guest-get-osinfo; mom-guestd's props"),
     _field("guest_kernel", Unit.TEXT, "the guest's kernel release, as the guest reports it", "guest-get-osinfo; mom-guestd's props"),
-    _field("guest_agent", Unit.TEXT, "source of the last figures: guestd-channel, guestd-tcp, agent-socket or agent-hypervisor", "mom"),
+    _field("guest_agent", Unit.TEXT, "source of the last statistics: guestd-channel, guestd-tcp, agent-socket or agent-hypervisor", "mom"),
     _field("guest_agent_version", Unit.TEXT, "version of the agent in the guest", "guest-info; mom-guestd's props"),
     _field("guest_agent_age", Unit.SECONDS, "age of the last answer of the guest's agent", "mom"),
     _field("guest_agent_failures", Unit.COUNT, "rounds without an answer of any agent in the guest, since the guest was started", "mom"),

@@ -1,6 +1,6 @@
-"""Drops implausible figures of a guest, and turns counts into rates.
+"""Filter of a guest's implausible statistics, and conversion of counts into rates.
 
-Pure. No answer makes it raise; results are finite and not negative.
+Pure functions. No answer makes them raise; results are finite and not negative.
 """
 
 from __future__ import annotations
@@ -15,49 +15,49 @@ from mom_core import Unit, Value
 from mom_plugins_guestagent.fields import FIGURES
 
 _LARGEST: Final = 1 << 50
-"""KiB (1 EiB): no guest has so much memory or swap."""
+"""Limit in KiB (1 EiB): no guest has that much memory or swap."""
 
 _LARGEST_COUNT: Final = 1 << 62
 _MOST: Final = {Unit.PERCENT: 100.0, Unit.RATIO: 1e6}
-"""By unit. No guest has a million running tasks."""
+"""Limits, keyed by unit. No guest has a million running tasks."""
 
 _MOST_GROWTH: Final = {Unit.KIB_PER_SECOND: 1 << 30, Unit.PER_SECOND: 1e10}
-"""By unit. No machine swaps 1 TiB/s."""
+"""Limits, keyed by unit. No machine swaps 1 TiB/s."""
 
 _GROWTH_OF: Final = {spec.name: _MOST_GROWTH[spec.unit] for spec in FIGURES if spec.unit in _MOST_GROWTH}
 
 _KILLS: Final = "guest_oom_kills"
 _MOST_KILLS: Final = 1000.0
-"""1/s: a kernel searches all tasks before each kill. Kills are added up for weeks, so one impossible jump would last."""
+"""Most kills per second: a kernel searches all tasks before each kill. Kills are added up for weeks, so one impossible jump would last."""
 
 _LEAST_SECONDS: Final = 0.5
-"""For a rate: over a shorter time it is unreliable."""
+"""Shortest time for a rate: over a shorter time, the rate is unreliable."""
 
 _NUMBER: Final = re.compile(r"-?[0-9]{1,18}(?:\.[0-9]{1,6})?")
 
 
 @dataclass(frozen=True, slots=True)
 class AgentSample:
-    """Plausible figures of a guest at one moment."""
+    """Plausible statistics of a guest at one moment."""
 
     monotonic: float
     fields: Mapping[str, Value] = field(default_factory=dict)
     counts: Mapping[str, float] = field(default_factory=dict)
     """Counts since boot. The next sample's fields contain their growth."""
     of_memory: bool = True
-    """False: only the load."""
+    """False if only the load is known."""
     lies: tuple[str, ...] = ()
-    """Faults, without any number or text from the guest."""
+    """Faults, without any number or string from the guest."""
     kills: float | None = None
-    """Last plausible OOM kills; None: never reported."""
+    """Last plausible number of OOM kills; None if never reported."""
 
 
 def judge(said: Mapping[str, object], monotonic: float, previous: AgentSample | None = None, maximum_kib: int | None = None) -> AgentSample:
     """Return the plausible part of an answer.
 
-    :param said: numbers, also as texts; unknown names are ignored
+    :param said: numbers, also as strings; unknown names are ignored
     :param previous: last sample of the same incarnation
-    :param maximum_kib: largest memory according to the hypervisor; None: unknown
+    :param maximum_kib: largest memory according to the hypervisor; None if unknown
     """
     lies: list[str] = []
     numbers: dict[str, float] = {}
@@ -100,7 +100,7 @@ def _number(value: object) -> float | None:
 
 
 def _lie_of_memory(numbers: Mapping[str, float], maximum_kib: int | None) -> str:
-    """Return why these sizes are impossible, if they are."""
+    """Return why these sizes are impossible; an empty string if they are not."""
     sizes = {name: size for name, size in numbers.items() if name.startswith("mem_")}
     total = sizes.get("mem_available", 0)
     if not sizes:
@@ -108,19 +108,19 @@ def _lie_of_memory(numbers: Mapping[str, float], maximum_kib: int | None) -> str
     if not 0 < total < _LARGEST:
         return "it reports no valid total of its memory"
     if maximum_kib is not None and total > maximum_kib:
-        return "it reports more memory than its maximum"
+        return "it reports more memory than the guest's maximum"
     if above := [name for name, size in sizes.items() if size > total]:
-        return f"{above[0]} is larger than its total memory"
+        return f"{above[0]} is larger than the guest's total memory"
     return "mem_unused is larger than mem_free" if sizes.get("mem_free", total) < sizes.get("mem_unused", 0) else ""
 
 
 def _lie_of_swap(numbers: Mapping[str, float]) -> str:
     total = numbers.get("swap_total", 0)
-    return "its swap figures are impossibly large" if total >= _LARGEST or numbers.get("swap_usage", 0) > total else ""
+    return "its swap statistics are impossibly large" if total >= _LARGEST or numbers.get("swap_usage", 0) > total else ""
 
 
 def _growth(previous: AgentSample, counts: Mapping[str, float], monotonic: float) -> dict[str, float]:
-    """Return rates. Unknown if the count went back, as after a reboot."""
+    """Return rates; no rates if a count went back, as after a reboot."""
     seconds, before = monotonic - previous.monotonic, previous.counts
     if seconds < _LEAST_SECONDS or any(count < before.get(name, 0) for name, count in counts.items()):
         return {}

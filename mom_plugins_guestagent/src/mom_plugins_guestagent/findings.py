@@ -13,18 +13,18 @@ from mom_plugins_guestagent.guestd import USUAL_ORDER
 SUBJECT = "guest agents"
 
 NO_ACCESS = Finding(
-    Severity.WARNING, SUBJECT, "no hypervisor gives access to guests' agents", "set guestd_address for the guests, below guests:"
+    Severity.WARNING, SUBJECT, "no hypervisor gives access to guests' agents", "set guestd_address for the guests, under guests:"
 )
 
 _WRONG = {
     "{} without a channel or address: {}": (
-        "add a channel to the guests, as mom-plugins-guestagent's README shows, and run an agent in them; or set guestd_address"
+        "add a channel to the guests, as mom-plugins-guestagent's README shows, and run an agent in the guests; or set guestd_address"
     ),
     "{} whose agent is not allowed to read files (guest-file-open, -read, -close): {}": (
         "allow these commands in the guest's qemu-ga configuration, or run mom-guestd there"
     ),
-    "{} whose agent reports no memory figures: {}": "run mom-guestd in Linux guests; in other guests, only a balloon driver reports memory",
-    "{} whose agent does not answer: {}": "start qemu-guest-agent or mom-guestd in them, unless they are booting or paused",
+    "{} whose agent reports no memory statistics: {}": "run mom-guestd in Linux guests; in other guests, only a balloon driver can",
+    "{} whose agent does not answer: {}": "start qemu-guest-agent or mom-guestd in these guests, unless they are booting or paused",
 }
 
 _WITHOUT, _DISABLED, _SPEECHLESS, _SILENT = _WRONG
@@ -37,7 +37,7 @@ _MAY_BE_TOLD = "{} would help while the host is short of memory, but {} not told
 def examined(
     guests: Sequence[Guest], targets: Sequence[AgentTarget], states: Mapping[str, AgentState], *, tells: bool = False
 ) -> Iterable[Finding]:
-    """Yield findings after each target was asked once. `tells`: mom announces shortages."""
+    """Yield findings after each target was queried once. `tells`: mom announces shortages."""
     reachable = {target.guest.id for target in targets}
     wrong: dict[str, list[Guest]] = {text: [] for text in _WRONG}
     by: list[str] = []
@@ -51,7 +51,7 @@ def examined(
             wrong[_DISABLED if state.disabled else _SILENT if state.sample is None else _SPEECHLESS].append(guest)
     if by:
         how = ", ".join(f"{count} by {kind}" for kind, count in sorted(Counter(by).items()))
-        yield Finding(Severity.OK, SUBJECT, f"{_count(by)} reported figures: {how}")
+        yield Finding(Severity.OK, SUBJECT, f"{_count(by)} reported statistics: {how}")
     for text, named in wrong.items():
         if named:
             silence = next((states[guest.id].silence for guest in named if text == _SILENT and guest.id in states), "")
@@ -61,7 +61,7 @@ def examined(
     liars = [guest for guest in guests if guest.id in reachable and guest.id in states and states[guest.id].complaint]
     if liars:
         yield Finding(
-            Severity.WARNING, SUBJECT, f"mom rejects figures of {_count(liars)}: {_names(liars)} ({states[liars[0].id].complaint})"
+            Severity.WARNING, SUBJECT, f"mom rejects statistics from {_count(liars)}: {_names(liars)} ({states[liars[0].id].complaint})"
         )
 
 
@@ -71,11 +71,11 @@ def _helpers(guests: Sequence[Guest], states: Mapping[str, AgentState], *, tells
     orders = {guest.id: as_number(fields.get(guest.id, {}).get(REPORTING_ORDER)) or 0 for guest in guests}
     unasked = [guest for guest in guests if guest not in able and orders[guest.id] > USUAL_ORDER]
     if unasked:
-        cure = "if their owners agree: mom-guestd --reporting-order --trim there, and tell_short: true for the plugin guestagent"
+        cure = "if their owners agree: mom-guestd --reporting-order --trim there, and tell_short: true for the guestagent plugin"
         yield Finding(Severity.OK, SUBJECT, _COULD_HELP.format(_count(unasked), _names(unasked)), cure)
     if able and not tells:
         message = _MAY_BE_TOLD.format(_count(able), "is" if len(able) == 1 else "are", _names(able))
-        yield Finding(Severity.OK, SUBJECT, message, "set tell_short: true for the plugin guestagent")
+        yield Finding(Severity.OK, SUBJECT, message, "set tell_short: true for the guestagent plugin")
 
 
 def _count(guests: Sequence[object]) -> str:

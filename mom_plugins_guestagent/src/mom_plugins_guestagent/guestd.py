@@ -3,17 +3,17 @@
 
 This file needs only Python 3.7 or later, so you can copy it into any guest. It reads files of /proc and /sys on request, and answers over a
 virtio-serial channel, TCP, or both. It changes nothing, unless the guest's owner allows help for a host that is short of memory
-(--reporting-order, --trim). It restores its changes.
+(--reporting-order, --trim). It undoes its changes.
 
 Requests and answers are lines:
 
     stats           mem_available:N, mem_unused:N, swap_in:N, swap_out:N, major_fault:N, minor_fault:N
     props           kernel, system and CPUs, one name:value a line
-    short N         the host is short of memory for the next N seconds; 0: it is not. The answer has the state of the help
-    stats TOKEN     begin:TOKEN, all figures, end:TOKEN; the same for the other requests
+    short N         the host is short of memory for the next N seconds (0 if it is not). The answer has the state of the help
+    stats TOKEN     begin:TOKEN, all statistics, end:TOKEN; other requests work the same way
 
-Sizes are in KiB, mem_available is all memory that the kernel manages, and counts are since boot. A token marks the begin and end of an
-answer, because a channel may still contain earlier answers.
+Sizes are in KiB, mem_available is all memory that the kernel manages, and counts are since boot. A token marks the beginning and the end of
+an answer, because a channel may still contain earlier answers.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ PLAIN_STATS = ("mem_available", "mem_unused", "swap_in", "swap_out", "major_faul
 """Answer to `stats` without a token, in order: the protocol of oVirt MOM's guest daemon."""
 
 MOST_LINE_BYTES = 256
-"""Longer lines are skipped; a request is shorter than 50."""
+"""Longer lines are skipped; a request is shorter than 50 bytes."""
 
 MOST_CLIENTS = 8
 IDLE_SECONDS = 60.0
@@ -60,13 +60,13 @@ STALL_SECONDS = 10.0
 """TCP clients: maximum number, and seconds without a request or a read of the answer."""
 
 FRESH_SECONDS = 0.1
-"""Between two reads of figures, to limit the CPU time that clients can cause."""
+"""Time between two reads of statistics, to limit the CPU time that clients can cause."""
 
 HANGUP_SECONDS = 0.5
-"""Between checks for the host on the channel: without the host, a read returns at once."""
+"""Time between checks for the host on the channel: without the host, a read returns at once."""
 
 REOPEN_SECONDS = 5.0
-"""Between checks for the channel, which can be plugged in later."""
+"""Time between checks for the channel, which can be plugged in later."""
 
 FILES = ("meminfo", "vmstat", "pressure/memory", "loadavg")
 
@@ -74,13 +74,13 @@ MOST_SHORT_SECONDS = 300
 """Longest effect of a message: if the host vanishes, the guest must not stay changed."""
 
 REPORTING = "sys/module/page_reporting/parameters/page_reporting_order"
-"""Smallest order of free memory (2^order pages) reported to the host. Linux 5.14; -1 without a driver."""
+"""Smallest order of free memory (2^order pages) reported to the host (Linux 5.14); -1 without a driver."""
 
 WAKING_BYTES = (64 << 10) - 1
-"""With a zero byte, a piece of 16 pages. The per-CPU lists hold pieces of up to 8 pages, and huge pages."""
+"""Size of a read buffer: with a zero byte, a piece of 16 pages. The per-CPU lists hold pieces of up to 8 pages, and huge pages."""
 
 KEPT = "run/mom-guestd/reporting-order"
-"""Original order and the order set. A boot resets /run and the order."""
+"""File with the original order and the order set. A boot resets /run and the order."""
 
 RETRY_SECONDS = 10.0
 
@@ -88,7 +88,7 @@ LEAST_ORDER, USUAL_ORDER, MOST_ORDER = 1, 2, 10
 LEAST_TRIM_SECONDS, USUAL_TRIM_SECONDS = 60, 600
 
 RECLAIM = "sys/fs/cgroup/memory.reclaim"
-"""Bytes to reclaim from the root group. Linux 5.19; since 6.11, followed by `swappiness=0`."""
+"""File for the bytes to reclaim from the root group (Linux 5.19); since 6.11, followed by `swappiness=0`."""
 
 TRIM_KIB = 16 << 10
 TRIM_EACH_SECONDS = 1.0
@@ -122,13 +122,13 @@ _SUMS = (
     ("oom_kills", "oom_kill"),
 )
 _DIFFERENCES = (("swap_usage", "SwapTotal", "SwapFree"), ("minor_fault", "pgfault", "pgmajfault"))
-"""Figures, and their parts in meminfo (KiB) and vmstat (counts)."""
+"""Statistics, and their parts in meminfo (KiB) and vmstat (counts)."""
 
 
 def figures(text: str, page_kib: int | None = None) -> dict[str, int | float]:
-    """Return figures from the content of `FILES`: KiB, counts since boot, percent.
+    """Return statistics from the content of `FILES`: KiB, counts since boot, percent.
 
-    :param page_kib: None: computed from the two counts of free memory
+    :param page_kib: page size; None to compute it from the two counts of free memory
     """
     counts = {name: int(number) for name, number in _NUMBER.findall(text)}
     values: dict[str, int | float] = {
@@ -157,7 +157,7 @@ def _page_kib(free_kib: int | None, free_pages: int | None) -> int | None:
 
 
 def properties(root: str = "/") -> dict[str, str]:
-    """Return kernel, system and CPUs as printable texts."""
+    """Return kernel, system and CPUs as printable strings."""
     values = {"guestd": VERSION, "hostname": platform.node(), "kernel": platform.release(), "vcpus": str(os.cpu_count() or "")}
     for name in ("etc/os-release", "usr/lib/os-release"):
         match = re.search(r'^PRETTY_NAME="?([^"\n]*)', _read(Path(root, name)), re.MULTILINE)
@@ -187,7 +187,7 @@ def _tell(text: str) -> None:
 
 
 class ReportingOrder:
-    """Order of free page reporting, lowered for a while. A file has the original."""
+    """Order of free page reporting, lowered for a while. A file has the original order."""
 
     def __init__(self, root: str = "/") -> None:
         self._file = Path(root, REPORTING)
@@ -200,7 +200,7 @@ class ReportingOrder:
 
     def lower(self, order: int) -> None:
         """Report pieces from this order on."""
-        if not self.put_back():  # else the original order would be lost
+        if not self.put_back():  # otherwise the original order would be lost
             return
         before = self.now()
         if before is None or before <= order:
@@ -218,7 +218,7 @@ class ReportingOrder:
         _wake_reporting()
 
     def put_back(self) -> bool:
-        """Restore the original order, unless changed by the owner. False: try again."""
+        """Restore the original order, unless changed by the owner. Return False if mom-guestd must try again."""
         if not self._kept.exists():
             return True
         before, _, ours = _read(self._kept).strip().partition(" ")
@@ -236,7 +236,7 @@ class ReportingOrder:
 
 
 def _wake_reporting() -> None:
-    """Make the kernel report free memory, which starts when a large piece of memory becomes free.
+    """Make the kernel report free memory: reporting starts when a large piece of memory becomes free.
 
     A read of a setting into a large buffer allocates and frees such a piece.
     """
@@ -269,17 +269,17 @@ class CacheCounts:
 
 
 def unused_since(then: CacheCounts, now: CacheCounts) -> int:
-    """Return the KiB of page cache idle since `then`: the smaller of two upper bounds.
+    """Return the KiB of page cache that has been idle since `then`: the smaller of two upper bounds.
 
-    The kernel adds new pages at the head of the idle list, moves used ones to another list, and drops pages from the tail.
+    The kernel adds new pages at the head of the idle list, moves used pages to another list, and drops pages from the tail.
     """
     return max(0, min(now.idle - (now.came - then.came), then.idle - (now.left - then.left)))
 
 
 class CacheTrim:
-    """Drops long unused page cache in small steps, while no task stalls on memory.
+    """Dropping of long unused page cache in small steps, while no task stalls on memory.
 
-    :param unused_seconds: keep cache that was read or used in this time
+    :param unused_seconds: keep cache that was read or used in this period
     """
 
     def __init__(self, root: str, unused_seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
@@ -293,7 +293,7 @@ class CacheTrim:
         self._own_us = self._own_us_before = 0
         self._not_before = 0.0
         self.why_not = self._lacks()
-        """Why page cache is never trimmed; empty: it may be."""
+        """Why page cache is never trimmed; empty if it may be."""
         self.trimmed_kib = 0
 
     def _lacks(self) -> str:
@@ -311,7 +311,7 @@ class CacheTrim:
         return totals[0] if totals else None
 
     def turn(self, *, short: bool) -> float | None:
-        """Do a due step; return the seconds until the next; None: never."""
+        """Do a due step; return the seconds until the next step; None if never."""
         if self.why_not:
             return None
         now = self._clock()
@@ -354,12 +354,12 @@ class CacheTrim:
         return max(TRIM_EACH_SECONDS, (time.thread_time() - spent) / TRIM_CPU_SHARE) if more else TRIM_REST_SECONDS
 
     def _unused(self, now: float, counts: CacheCounts) -> int:
-        """Return the KiB of long unused page cache; 0: unknown."""
+        """Return the KiB of long unused page cache; 0 if unknown."""
         at, then = self._history[0]
         return unused_since(then, counts) if now - at >= self._unused_seconds else 0
 
     def _drop(self, size_kib: int) -> bool:
-        """Drop page cache, and no other memory. False: there is no more."""
+        """Drop page cache, and no other memory. Return False if there is no more."""
         meminfo = dict(_NUMBER.findall(_read(self._proc / "meminfo")))
         # Without swap, the kernel can drop only page cache. With swap, kernels without `swappiness` refuse the request.
         only = "" if meminfo.get("SwapTotal") == "0" else " swappiness=0"
@@ -374,10 +374,10 @@ class CacheTrim:
 
 
 class Relief:
-    """Help for a host short of memory, as far as the owner allows.
+    """Help for a host that is short of memory, as far as the owner allows.
 
-    :param order: smallest order of free memory to report while the host is short; None: unchanged
-    :param trim_seconds: drop page cache that was unused for this time; None: drop none
+    :param order: smallest order of free memory to report while the host is short of memory; None for no change
+    :param trim_seconds: drop page cache that was unused for this time; None to drop none
     """
 
     def __init__(
@@ -407,7 +407,7 @@ class Relief:
             threading.Thread(target=self._run, name="relief", daemon=True).start()
 
     def told(self, seconds: float) -> None:
-        """Note a shortage on the host for so many seconds."""
+        """Record a shortage on the host for this number of seconds."""
         with self._changing:
             if self.allowed and not self._ended:
                 self._until = self._clock() + min(seconds, MOST_SHORT_SECONDS)
@@ -429,7 +429,7 @@ class Relief:
         return values
 
     def turn(self) -> float | None:
-        """Do due work; return the seconds until the next; None: wait for a message."""
+        """Do due work; return the seconds until the next work; None to wait for a message."""
         with self._changing:
             if not self._ended:
                 self._settle()
@@ -438,7 +438,7 @@ class Relief:
         return min((wait for wait in (left or late, trim_wait) if wait is not None), default=None)
 
     def _settle(self) -> None:
-        """Once per shortage: later changes by the owner stay."""
+        """Set or restore the order, once per shortage: later changes by the owner stay."""
         short = self.left() > 0
         if short and not self._lowered and self._wanted is not None:
             self._order.lower(self._wanted)
@@ -452,7 +452,7 @@ class Relief:
             self._told.wait(self.turn())
 
     def end(self) -> None:
-        """Restore everything, and accept no more messages."""
+        """Undo all changes, and accept no more messages."""
         with self._changing:
             self._ended = True
             self._order.put_back()
@@ -471,7 +471,7 @@ class GuestFigures:
         self._lock = threading.Lock()
 
     def answer(self, request: str) -> str:
-        """Return the answer to a request in whole lines."""
+        """Return the answer to a request, in complete lines."""
         request = request.strip()
         if not request:
             return ""
@@ -494,7 +494,7 @@ class GuestFigures:
         return f"begin:{token}\n{lines}end:{token}\n"
 
     def figures(self) -> dict[str, int | float]:
-        """Return the present figures."""
+        """Return the present statistics."""
         with self._lock:
             now = time.monotonic()
             if now - self._read_at >= FRESH_SECONDS:
@@ -522,8 +522,8 @@ def converse(guest: GuestFigures, lines: io.BufferedIOBase, send: Callable[[byte
 class Clients(socketserver.ThreadingTCPServer):
     """Server of TCP clients at one address, a thread each.
 
-    :param allowed: networks; empty: any
-    :param places: limits clients at all addresses together
+    :param allowed: networks; empty if any
+    :param places: limit of clients at all addresses together
     """
 
     allow_reuse_address = True

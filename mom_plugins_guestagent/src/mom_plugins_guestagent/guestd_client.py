@@ -15,12 +15,12 @@ from mom_plugins_guestagent.wire import Misbehaves, NoAnswer, Wire
 
 _MOST_LINE_BYTES = 512
 _MOST_BYTES = 64 << 10
-"""Per visit: thirty lines of thirty bytes, and earlier answers to another program."""
+"""Most bytes per query: thirty lines of thirty bytes, and earlier answers to another program."""
 
 _MOST_LINES = 256
 
 _TOKEN_PATIENCE = 0.4
-"""Part of the time limit until the daemon is asked without a token."""
+"""Part of the time limit after which mom queries the daemon without a token."""
 
 _QUIET_SECONDS = 0.3
 """Silence that ends an answer without an end mark."""
@@ -31,7 +31,7 @@ _LINE = re.compile(rb"([a-z][a-z0-9_]{0,39}) ?: ?([\x20-\x7e]{0,200})\r?")
 
 
 async def ask(wire: Wire, *questions: str) -> list[dict[str, str]]:
-    """Return answers to `stats`, `props` or `short SECONDS`. Raise `NoAnswer` and `Misbehaves`."""
+    """Return answers to `stats`, `props` or `short SECONDS`. Raise `NoAnswer` or `Misbehaves`."""
     tokens = [secrets.token_hex(8) for _ in questions]
     # The empty line ends a request that another program may have begun on the channel.
     await wire.send(b"\n" + "".join(f"{question} {token}\n" for question, token in zip(questions, tokens, strict=True)).encode())
@@ -62,7 +62,7 @@ async def ask_plainly(wire: Wire, question: str) -> dict[str, str]:
                 line = await wire.line()
             _take(line, values)
     if not values:
-        raise NoAnswer("it does not answer a question without a token either")
+        raise NoAnswer("it does not answer a query without a token either")
     return values
 
 
@@ -80,11 +80,11 @@ class GuestdWay:
         self._address, self._process = place.address, place.process
         self._seconds = seconds
         self._short = short
-        """Seconds to announce a shortage of memory; 0: no announcement."""
+        """Seconds to announce a shortage of memory; 0 for no announcement."""
         self._plain = False
 
     async def visit(self, *, figures: bool, facts: bool) -> VisitAnswer:
-        """Visit the guest, always for figures. Raise `NoAnswer`, `Misbehaves`, or `TimeoutError`."""
+        """Query the guest, always for statistics. Raise `NoAnswer`, `Misbehaves`, or `TimeoutError`."""
         async with asyncio.timeout(self._seconds):
             may_be_plain = not isinstance(self._address, str)
             if facts or not self._plain:

@@ -1,4 +1,4 @@
-"""Plugin guestagent: figures from agents."""
+"""The guestagent plugin: statistics from agents."""
 
 from __future__ import annotations
 
@@ -38,16 +38,16 @@ BALLOON, PERIOD = "balloon_target", "balloon_stats_period"
 """Controls of other plugins: the guest's size, and the period of its balloon statistics in seconds."""
 
 _STOP_SECONDS = 0.3
-"""A plugin has 0.4 s to end."""
+"""A plugin has 0.4 s to stop."""
 
 _MOST_PROBLEMS = 20
-"""Per cycle."""
+"""Limit per cycle."""
 
 _DOCTOR_STEP_SECONDS = 0.05
 
 
 class GuestAgentPlugin:
-    """Figures from inside the guests, by qemu-guest-agent and mom-guestd."""
+    """Statistics from inside the guests, by qemu-guest-agent and mom-guestd."""
 
     Settings = AgentSettings
     GuestSettings = AgentGuestSettings
@@ -57,7 +57,8 @@ class GuestAgentPlugin:
         self._context = context
         self._collector: AgentCollector | None = None
         self._without: Mapping[str, tuple[str, bool]] | None = None
-        """Incarnations of guests without balloon statistics in the last report, and whether statistics are expected. None: no report."""
+        """Incarnations of guests without balloon statistics in the last report, and whether statistics are expected; None without a report.
+        """
 
     # --- declare -----------------------------------------------------------------------------------------------------------------
 
@@ -68,13 +69,13 @@ class GuestAgentPlugin:
 
     @hookimpl
     def mom_check(self) -> Iterable[Finding]:
-        """Check that a plugin reports the host's state, if guests are told."""
+        """Check that a plugin reports the host's state, if mom announces shortages to guests."""
         declared = self._context.declarations.fields
         spec = declared.get((Scope.HOST, HOST_STATE))
         if not self._settings.tell_short or not declared or (spec is not None and spec.collected):
             return []
         message = f"mom cannot tell guests that the host is short of memory (tell_short): no plugin reports the host's {HOST_STATE}"
-        return [Finding(Severity.WARNING, "guest agents", message, "enable the plugin balloon")]
+        return [Finding(Severity.WARNING, "guest agents", message, "enable the balloon plugin")]
 
     # --- life --------------------------------------------------------------------------------------------------------------------
 
@@ -96,7 +97,7 @@ class GuestAgentPlugin:
 
     @hookimpl
     def mom_collect_guests(self, hypervisor: Hypervisor, guests: Sequence[Guest]) -> Mapping[str, Mapping[str, Value]]:
-        """Return fresh figures, without waiting for any guest."""
+        """Return fresh statistics, without waiting for any guest."""
         if self._collector is None:
             return {}
         self._collector.follow(self._targets(hypervisor, guests))
@@ -105,7 +106,7 @@ class GuestAgentPlugin:
     def _is_alone(self, guest: Guest) -> bool:
         """Return whether only the agent reports the guest's memory.
 
-        Since the last report, the driver's statistics may have begun: they must not appear with the agent's old figures.
+        Since the last report, the driver's statistics may have begun: they must not appear with the agent's old statistics.
         """
         if self._without is None:
             return True
@@ -114,7 +115,7 @@ class GuestAgentPlugin:
 
     @hookimpl
     def mom_problems(self, snapshot: Snapshot) -> Iterable[Problem]:
-        """Report guests with implausible figures."""
+        """Report guests with implausible statistics."""
         if self._collector is None:
             return
         states = self._collector.states()
@@ -122,12 +123,12 @@ class GuestAgentPlugin:
         for _, guest in zip(range(_MOST_PROBLEMS), unbelieved, strict=False):
             # Put the fault into the hint: a new fault in each cycle must not make a new problem in each cycle.
             hint = f"{states[guest.id].complaint}: check the agent, or find out which program answers in its place"
-            message = "the guest's agent reports impossible figures, which mom ignores"
+            message = "the guest's agent reports impossible statistics, which mom ignores"
             yield Problem(Source(self._context.name), message, guest.entity, Severity.WARNING, hint)
 
     @hookimpl
     def mom_report(self, report: Report) -> None:
-        """Note guests' maxima and fresh statistics, and the host's state."""
+        """Record guests' maxima and fresh statistics, and the host's state."""
         guests = report.snapshot.guests.values()
         ages = {guest.id: guest.number("stats_age") for guest in guests}
         applied = (
@@ -154,14 +155,14 @@ class GuestAgentPlugin:
 
     @hookimpl
     def mom_doctor(self, hypervisor: Hypervisor | None) -> Iterable[Finding]:
-        """Ask each guest once, and report guests without a channel or an answer."""
+        """Query each guest once, and report guests without a channel or an answer."""
         from mom_plugins_guestagent.findings import NO_ACCESS, examined
 
         if self._collector is None or hypervisor is None:
             return []
         try:
             guests = hypervisor.guests()
-        except HypervisorError:  # the plugin of the hypervisor reports it
+        except HypervisorError:  # the hypervisor's plugin reports the error
             return []
         targets = self._targets(hypervisor, guests)
         if guests and not targets and not isinstance(hypervisor, AgentAccess):
@@ -192,7 +193,7 @@ class GuestAgentPlugin:
         return settings if isinstance(settings, AgentGuestSettings) else AgentGuestSettings()
 
     def _places(self, guest: Guest, channels: Mapping[str, str]) -> tuple[AgentAddress, ...]:
-        """Return the addresses of a guest: the cheapest first, the hypervisor last."""
+        """Return the addresses of a guest: the cheapest address first, the hypervisor last."""
         from mom_plugins_guestagent.ways import AgentAddress, AgentKind
 
         settings, mine, process = self._settings, self._guest_settings(guest), pid_of(guest) or 0

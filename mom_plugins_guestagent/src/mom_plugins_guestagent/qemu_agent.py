@@ -34,16 +34,16 @@ MOST_ANSWER_BYTES = 256 << 10
 """The longest real answer, the list of commands, has a few KiB."""
 
 _MOST_BYTES = 1 << 20
-"""Per visit."""
+"""Most bytes per query."""
 
 _SENTINEL = b"\xff"
-"""Byte that restarts the agent's parser. No text contains this byte."""
+"""Byte that restarts the agent's parser. No UTF-8 string contains this byte."""
 
 _MOST_STALE_LINES = 1000
-"""From an earlier visit."""
+"""Most lines from an earlier query."""
 
 _MOST_LEFT_OPEN = 16
-"""Files of earlier visits to close: a guest may claim any number."""
+"""Most files of earlier queries to close: a guest may claim any number."""
 _LARGEST_HANDLE = (1 << 63) - 1
 
 _READ_BYTES = 16 << 10
@@ -59,12 +59,12 @@ LOAD_COMMAND, LOADS_FILE = "guest-get-load", "loadavg"
 
 
 class RawAgent:
-    """Agent on a socket that only this visit uses. Raises `NoAnswer` and `Misbehaves`."""
+    """Agent on a socket that only this query uses. Methods raise `NoAnswer` or `Misbehaves`."""
 
     def __init__(self, wire: Wire) -> None:
         self._wire = wire
         self.left: list[int] = []
-        """Handles of files from an earlier visit, by late answers. The agent refuses wrong numbers."""
+        """Handles of files from an earlier query, according to late answers. The agent refuses wrong numbers."""
 
     @staticmethod
     def wire(place: AgentAddress) -> Wire:
@@ -72,7 +72,7 @@ class RawAgent:
         return Wire(place.address, most_line=MOST_ANSWER_BYTES, most_bytes=_MOST_BYTES, process=place.process)
 
     async def synchronise(self) -> None:
-        """Skip half a command, or answers to another program."""
+        """Skip half a command, and answers to another program."""
         number = secrets.randbits(40)
         # The sentinel makes the agent discard half a command.
         await self._wire.send(_SENTINEL + _text(("guest-sync-delimited", {"id": number})).encode())
@@ -89,14 +89,14 @@ class RawAgent:
     async def ask(self, *commands: Command, answers: Answers | None = None) -> Answers:
         """Send all commands at once.
 
-        :param answers: filled as they arrive, in case the visit is interrupted
+        :param answers: filled as they arrive, in case the query is interrupted
         """
         if self._wire.pending:
             raise Misbehaves("it sends answers without a request")
         await self._wire.send("".join(map(_text, commands)).encode())
         received = [] if answers is None else answers
         for _ in commands:
-            received.append(_answer(await self._wire.line()))  # at once, in case the visit is interrupted
+            received.append(_answer(await self._wire.line()))  # at once, in case the query is interrupted
         return received
 
 
@@ -108,7 +108,7 @@ class AgentBehindHypervisor:
     pass_on: PassOn
     guest: Entity
     seconds: float
-    """Limit of one answer."""
+    """Timeout of one answer."""
     end: float
     """Monotonic time of the last command."""
 
@@ -150,7 +150,7 @@ def _answer(line: bytes) -> Json | RefusedByAgent:
 
 
 def _returned(line: bytes) -> Json:
-    """Return the result in an answer. Raise `RefusedByAgent` or `Misbehaves`."""
+    """Return the result in an answer. Raise `RefusedByAgent` for an error, `Misbehaves` for anything else."""
     try:
         answer = json.loads(line, parse_constant=_no_number)
     except (ValueError, RecursionError) as error:
@@ -164,7 +164,7 @@ def _returned(line: bytes) -> Json:
 
 
 def _no_number(text: str) -> NoReturn:
-    raise ValueError(f"{text} is no JSON")
+    raise ValueError(f"{text} is not JSON")
 
 
 # --- one way ---------------------------------------------------------------------------------------------------------------
@@ -173,7 +173,7 @@ def _no_number(text: str) -> NoReturn:
 class AgentWay:
     """Way to one guest's agent.
 
-    :param seconds: limit of a visit
+    :param seconds: timeout of a query
     """
 
     def __init__(self, place: AgentAddress, seconds: float, guest: Entity, call: Call, pass_on: PassOn | None = None) -> None:
@@ -186,14 +186,14 @@ class AgentWay:
         self._version = ""
         self._missing: set[str] = set()
         self._refused: set[str] = set()
-        """Files that the last visit could not open."""
+        """Files that the last query could not open."""
         self._open: list[int] = []
-        """Handles from an interrupted visit."""
+        """Handles from an interrupted query."""
         self.disabled: tuple[str, ...] = ()
         """Commands for reading files that the agent lacks."""
 
     async def visit(self, *, figures: bool, facts: bool) -> VisitAnswer:
-        """Visit the guest. Raise `NoAnswer`, `Misbehaves`, or `TimeoutError`."""
+        """Query the guest. Raise `NoAnswer`, `Misbehaves`, or `TimeoutError`."""
         if self._place.kind is AgentKind.AGENT_SOCKET:
             async with asyncio.timeout(self._seconds), RawAgent.wire(self._place) as wire:
                 raw = RawAgent(wire)
@@ -206,7 +206,7 @@ class AgentWay:
         return await self.ask(behind, figures=figures, facts=facts)
 
     async def ask(self, agent: RawAgent | AgentBehindHypervisor, *, figures: bool, facts: bool) -> VisitAnswer:
-        """Ask for figures and facts. Raise `NoAnswer` and `Misbehaves`."""
+        """Ask for statistics and facts. Raise `NoAnswer` or `Misbehaves`."""
         facts_of_guest = await self._facts(agent) if facts else None
         return VisitAnswer((await self._figures(agent) or None) if figures else None, facts_of_guest)
 
@@ -222,7 +222,7 @@ class AgentWay:
         return {name: value for name, value in values.items() if value is not None}
 
     async def _figures(self, agent: RawAgent | AgentBehindHypervisor) -> Mapping[str, object]:
-        """Read figures; empty if the agent is not allowed to read files."""
+        """Read statistics; none if the agent is not allowed to read files."""
         values: dict[str, object] = dict(figures_in(await self._files(agent) if self._can(*FILE_COMMANDS) else ""))
         if "load_1" not in values and self._can(LOAD_COMMAND):
             (load,) = await agent.ask((LOAD_COMMAND, {}))
@@ -244,7 +244,7 @@ class AgentWay:
         self.disabled = tuple(name for name in FILE_COMMANDS if name not in self._able)
 
     async def _files(self, agent: RawAgent | AgentBehindHypervisor) -> str:
-        """Return the content of all files. Skip files that fail twice until the next facts."""
+        """Return the content of all files. Skip files that fail twice until mom reads the facts again."""
         if self._open:
             await agent.ask(*(("guest-file-close", {"handle": handle}) for handle in self._open))
             self._open = []
@@ -269,7 +269,7 @@ class AgentWay:
         return "\n".join(_decoded(answer.get("buf-b64")) for answer in answers[::2] if isinstance(answer, Mapping))
 
 
-# --- answers: whatever a guest sends, these do not raise, and results are bounded ---------------------------------------------------
+# --- answers: whatever a guest sends, these functions do not raise, and results are bounded -----------------------------------------
 
 
 def _decoded(encoded: Json) -> str:

@@ -12,7 +12,7 @@ from mom_plugins_guestagent.ways import AgentKind
 
 _STALE_PERIODS: Final = 3
 _STALE_LONG_PERIODS: Final = 2
-"""After so many periods, and long periods, figures are stale: one visit may fail."""
+"""Number of periods, and of long periods, after which statistics are stale: one query may fail."""
 
 
 def _addresses(text: str) -> str:
@@ -30,33 +30,34 @@ _Path = Annotated[str, AfterValidator(_absolute)]
 
 
 class AgentSettings(PluginSettings):
-    """Which agents to ask, how often, and the time limits."""
+    """Which agents to query, how often, and the timeouts."""
 
     period: Annotated[Duration, Field(ge=1, le=3600)] = 10.0
-    """Time between two visits of each guest, in the background. After failures it grows to 2m."""
+    """Time between two queries of each guest, in the background. After failures it grows to 2m."""
     hypervisor_period: Annotated[Duration, Field(ge=1, le=3600)] = 60.0
-    """`period` for guests that are asked through the hypervisor and also have balloon statistics: each visit takes a dozen commands."""
+    """`period` for guests that mom queries through the hypervisor and that also have balloon statistics: each query takes a dozen commands.
+    """
     stale_after: Annotated[Duration, Field(gt=0)] | None = None
-    """Age at which figures become unknown. Unset: three periods, or two of `hypervisor_period`, and one timeout."""
+    """Age at which statistics become unknown. Unset: three periods, or two of `hypervisor_period`, and one timeout."""
     timeout: Annotated[Duration, Field(ge=0.1, le=60)] = 3.0
-    """Time limit of one visit."""
+    """Timeout of one query."""
     facts_period: Annotated[Duration, Field(ge=10, le=86400)] = 300.0
     """Time between two reads of facts that rarely change: versions, and the agent's commands."""
     guestd: bool = True
-    """Ask mom-guestd if a guest has its channel or a `guestd_address`."""
+    """Query mom-guestd if a guest has its channel or a `guestd_address`."""
     qemu_agent: bool = True
-    """Ask qemu-guest-agent if a guest has a channel for it."""
+    """Query qemu-guest-agent if a guest has a channel for it."""
     guestd_channel: str = "org.mom.guestd.0"
     """Name of mom-guestd's channel in the guest's description."""
     agent_channels: list[str] = Field(default_factory=lambda: ["org.qemu.guest_agent.1"])
-    """Names of channels with a qemu-guest-agent for mom alone: mom uses its socket, not libvirt."""
+    """Names of channels with a qemu-guest-agent that only mom uses, through its socket, not through libvirt."""
 
     tell_short: bool = False
     """Tell mom-guestd when the host is short of memory. If the guest's owner allows it, the guest then reports smaller pieces of free
-    memory, and drops page cache that was unused for long."""
+    memory, and drops page cache that was unused for a long time."""
 
     def stale(self, by: AgentKind | None, *, by_hypervisor: bool) -> float:
-        """Return the age in seconds at which figures become stale.
+        """Return the age in seconds at which statistics become stale.
 
         :param by_hypervisor: the hypervisor has fresh statistics of the guest
         """
@@ -71,7 +72,7 @@ class AgentGuestSettings(GuestSettings):
     """Whether to ask a guest's agent, and at which address or socket."""
 
     ask_agent: bool = True
-    """Ask this guest."""
+    """Query this guest's agent."""
     guestd_address: Annotated[str, AfterValidator(_addresses)] | None = None
     """Numeric address of the guest's mom-guestd, with or without a port: `10.0.0.7`, `[fd00::7]:2187`."""
     guestd_socket: _Path | None = None

@@ -1,4 +1,4 @@
-"""Addresses of agents, and results of visits."""
+"""Addresses of agents, and results of queries."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ OF_AGENTS = frozenset({AgentKind.AGENT_SOCKET, AgentKind.AGENT_HYPERVISOR})
 
 @dataclass(frozen=True, slots=True)
 class AgentAddress:
-    """Path of a unix socket, (address, port), or nothing through the hypervisor."""
+    """Path of a unix socket, or (address, port); neither for a way through the hypervisor."""
 
     kind: AgentKind
     address: str | tuple[str, int] = ""
     process: int = 0
-    """Must own a path from the guest's description; 0: an operator's path."""
+    """Process that must own a path from the guest's description; 0 for an operator's path."""
 
 
 @dataclass(frozen=True, slots=True)
 class VisitAnswer:
-    """Result of a visit. None: not requested or not available."""
+    """Result of a query. None if not requested or not available."""
 
     figures: Mapping[str, object] | None = None
     facts: Mapping[str, Value] | None = None

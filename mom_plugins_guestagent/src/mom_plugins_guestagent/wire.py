@@ -17,7 +17,7 @@ _CHUNK_BYTES = 16 << 10
 
 _LEAST_BYTES_EACH = 64
 _SPARE_READS = 256
-"""Pieces of an answer must have 64 bytes on average, or be few: each wakes this process."""
+"""Pieces of an answer must have 64 bytes on average, or be few: each piece wakes this process."""
 
 
 class NoAnswer(MomError):
@@ -36,7 +36,7 @@ class Wire:
     """Stream of lines to and from a guest, as a context manager.
 
     :param address: path of a unix socket, or numeric (address, port)
-    :param process: must own the socket; 0: any
+    :param process: process that must own the socket; 0 if any
     """
 
     def __init__(self, address: str | tuple[str, int], *, most_line: int, most_bytes: int, process: int = 0) -> None:
@@ -83,20 +83,20 @@ class Wire:
             os.close(file)
         server = PeerCredentials.of(sock).process
         if server != self._process and owner != Path(f"/proc/{self._process}").stat().st_uid:
-            raise PermissionError(errno.EPERM, f"process {server} serves it, but does not belong to the guest")
+            raise PermissionError(errno.EPERM, f"process {server} serves the socket, but does not belong to the guest")
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
         self._socket.close()
 
     async def send(self, data: bytes) -> None:
-        """Send all data. Raise `NoAnswer`."""
+        """Send all data. Raise `NoAnswer` if that fails."""
         try:
             await asyncio.get_running_loop().sock_sendall(self._socket, data)
         except OSError as error:
             raise NoAnswer(f"{self._address}: {error}") from error
 
     async def line(self) -> bytes:
-        """Return the next line. Raise `NoAnswer`, or `Misbehaves` beyond the limits."""
+        """Return the next line. Raise `NoAnswer` at the end, or `Misbehaves` beyond the limits."""
         while True:
             line = self._taken()
             if line is not None:
@@ -122,11 +122,11 @@ class Wire:
         return line
 
     async def _more(self) -> bool:
-        """Wait for more; False at the end."""
+        """Wait for more data. Return False at the end."""
         self._reads_left -= 1
         if self._left <= 0 or self._reads_left <= 0:
             raise Misbehaves("its answer is too long")
-        await asyncio.sleep(0)  # a peer that never pauses must not block the loop and its time limits
+        await asyncio.sleep(0)  # a peer that never pauses must not block the loop and its timeouts
         try:
             data = await asyncio.get_running_loop().sock_recv(self._socket, min(_CHUNK_BYTES, self._left))
         except OSError as error:
