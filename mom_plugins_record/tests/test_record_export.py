@@ -99,9 +99,9 @@ def test_nothing_is_left_behind_and_nothing_is_overwritten(recording, tmp_path):
     (tmp_path / "full" / "mine").write_text("mine")
     for output, arguments, message in (
         (tmp_path / "full", (), "is not empty"),
-        (tmp_path / "none", ("--from", "2030-01-01"), f"has no cycle in that time (`mom record show {recording}` shows"),
+        (tmp_path / "none", ("--from", "2030-01-01"), f"has no cycle in that period (`mom record show {recording}` shows"),
         (tmp_path / "full" / "mine" / "x", (), "cannot write"),
-        (tmp_path / "none", ("--guest", "nobody*"), "no guest recorded in that time is named nobody*"),
+        (tmp_path / "none", ("--guest", "nobody*"), "the recording has no guest named nobody* in that period"),
     ):
         done = export(recording, "--to", "csv", "-o", output, *arguments)
         assert isinstance(done.exception, MomError)
@@ -173,5 +173,5 @@ def test_default_recording_follows_the_configuration(recording, tmp_path):
     assert found.exit_code == 0
     assert json.loads(found.stdout)["cycles"] == json.loads(named.stdout)["cycles"] > 0
     config.write_text("plugins: {sim: {}}\n")
-    with pytest.raises(MomError, match="does not enable the plugin record"):
+    with pytest.raises(MomError, match="does not enable the record plugin"):
         CliRunner().invoke(record, ["show", "-c", str(config)], catch_exceptions=False)

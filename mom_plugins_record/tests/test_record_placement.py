@@ -20,8 +20,8 @@ GIB = 1 << 20
     [
         (64 * GIB, 60 * GIB, 90 * GIB, PlacementAdvice("kvm-07", 65_536, 4096, 92_160, 1.5)),
         (64 * GIB, 60.9995 * GIB, 90 * GIB, PlacementAdvice("kvm-07", 65_536, 3073, 92_160, 1.47)),
-        (None, 60 * GIB, 90 * GIB, "no ratio: the host's memory (plugin host) was not recorded"),
-        (64 * GIB, None, 90 * GIB, "no ratio: the memory that it can promise (plugin balloon) was not recorded"),
+        (None, 60 * GIB, 90 * GIB, "no ratio: the host's memory (host plugin) was not recorded"),
+        (64 * GIB, None, 90 * GIB, "no ratio: the memory that it can promise (balloon plugin) was not recorded"),
         (64 * GIB, 0.0, 90 * GIB, "no ratio: the host has no memory for guests"),
         (64 * GIB, 60 * GIB, 0.0, "no ratio: there are no guests"),
     ],

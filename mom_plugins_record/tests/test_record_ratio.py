@@ -183,6 +183,6 @@ class TestWhatIsSaid:
     def test_that_it_is_not_known_and_why(self) -> None:
         host = sold_on(Learned(learned(always(2), days=5)), 0.01)
         assert list(lines_of(host, 0.01)) == [
-            "kvm-07: the amount that can be sold is unknown: 5 days are known for at least half of the guests, and 14 are needed"
+            "kvm-07: the memory that can be sold is unknown: 5 days are known for at least half of the guests, and 14 are needed"
         ]
         assert rows(host) == ()

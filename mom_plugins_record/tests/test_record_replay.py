@@ -177,7 +177,7 @@ def test_a_policy_that_is_wrong_is_refused_with_its_place(recording: Path, tmp_p
 
 def test_a_time_without_cycles_is_said(recording: Path) -> None:
     shown = run(recording, "--from", "2031-01-01")
-    assert "no cycle in that time" in str(shown.exception)
+    assert "no cycle in that period" in str(shown.exception)
     assert "is not a time" in run(recording, "--from", "yesterday").output
     assert run(recording, "--fail-on", "rain").exit_code == 2
 

@@ -174,9 +174,9 @@ def test_a_tenant_may_be_a_project(of_projects: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--tenant", "amce-*"], "no guest in that time is named amce-*"),
-        (["--tenant", "project=amce"], "no guest in that time matches project=amce"),
-        (["--by", "projects"], "no guest in that time has the property projects"),
+        (["--tenant", "amce-*"], "no guest in that period is named amce-*"),
+        (["--tenant", "project=amce"], "no guest in that period matches project=amce"),
+        (["--by", "projects"], "no guest in that period has the property projects"),
         (["--html", "/nowhere/report.html"], "cannot write /nowhere/report.html"),
     ],
 )

@@ -68,7 +68,7 @@ def test_of_several_hosts_as_json(tmp_path: Path) -> None:
     assert "5 days are known" in hosts["new"]["why"]
     alone = asked("--days", short)
     assert alone.exit_code == 1
-    assert "the amount that can be sold is unknown" in alone.output
+    assert "the memory that can be sold is unknown" in alone.output
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Verbs for `mom --help`, imported when they run."""
+"""Subcommands of `mom --help`, imported when they run."""
 
 from typing import Final
 
@@ -9,7 +9,7 @@ REPORT: Final = Verb("mom_plugins_record.report.command:report", "Report the gai
 ADVISE: Final = Verb(
     "mom_plugins_record.advise.command:advise", "Advise how much memory to sell on a host, or how many more guests fit.", "Account"
 )
-REPLAY: Final = Verb("mom_plugins_record.replay.command:replay", "Evaluate a recording again, by its own policies or others.", "Try")
+REPLAY: Final = Verb("mom_plugins_record.replay.command:replay", "Evaluate a recording again, with its own or other policies.", "Try")
 FORECAST: Final = Verb(
     "mom_plugins_record.forecast.verbs:forecast", "Show what guests usually use by time of day, and learn it from recordings.", "Look"
 )

@@ -1,1 +1,1 @@
-"""Verb `mom advise`: how many more guests fit."""
+"""Subcommand `mom advise`: how many more guests fit."""

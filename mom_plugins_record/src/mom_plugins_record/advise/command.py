@@ -1,4 +1,4 @@
-"""Verb `mom advise`: sellable memory from learned days, or guests to add to a simulated recording."""
+"""Subcommand `mom advise`: sellable memory from learned days, or guests to add to a simulated recording."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ from mom_plugins_record.report.sizes import risk_of
 @click.option("--class", "sla_class", metavar="CLASS", help="With RECORDING: service class of the new guests.")
 @click.option("--memory", metavar="SIZE", help="Memory of each new guest, such as 4GiB.  [default: the recorded guests' sizes]")
 @click.option("--most", type=click.IntRange(1, 1000), default=64, show_default=True, help="Largest number of new guests to try.")
-@click.option("--seeds", type=click.IntRange(1, 1000), default=10, show_default=True, help="Simulations of each number of guests.")
+@click.option("--seeds", type=click.IntRange(1, 1000), default=10, show_default=True, help="Simulations for each number of guests.")
 @click.option("--hours", type=FiniteRange(0.01, 24 * 365), help="Hours of the recording to simulate.  [default: all]")
 @click.option(
     "--time", "time_limit", default="5m", show_default=True, metavar="TIME", help="Time limit; mom then prints the results so far."
@@ -78,23 +78,23 @@ def advise(
     config_path: Path | None,
     as_json: bool,
 ) -> None:
-    """Advise how much memory to sell on this host at a stated risk, or how many more guests fit on a recorded one.
+    """Advise how much memory to sell on this host at a stated risk, or how many more guests fit on a recorded host.
 
     \b
-    mom advise --risk 1%                       from days of this host's guests, learned by the plugin forecast
+    mom advise --risk 1%                       from days of this host's guests, learned by the forecast plugin
     mom advise --days a/past.json --days b/past.json    of several hosts, whose files were copied here
     mom advise RECORDING --class gold          by simulation
 
     With learned days: mom fills the host with its guests and with copies of them, day after day. Peaks of days follow Gumbel's distribution
     of extreme values, and a bootstrap over days gives the confidence. The risk is that some guest lacks memory within a month. The answer
-    includes settings of OpenStack, KubeVirt, CloudStack and Proxmox VE. It needs two weeks of learned days, and ignores swap and merged
+    includes settings of OpenStack, KubeVirt, CloudStack and Proxmox VE. mom needs two weeks of learned days, and ignores swap and merged
     pages.
 
     With RECORDING: mom simulates the recorded host with more and more guests, each number several times. The new guests repeat recorded
-    ones at another time. Harm is: more promised than the host has, a broken promise, an OOM kill, or a swapping host. Harm is also: a
-    recorded guest loses 1 % of its work more than without new guests, or a new guest loses 5 %. With the plugin offload in the recording,
-    half of a guest's recorded cold memory goes to swap, which is no harm. Nothing real is touched. Exit code 1 when not even one guest
-    fits.
+    guests at another time. Harm is: more memory promised than the host has, a broken promise, an OOM kill, or a swapping host. Harm is
+    also: a recorded guest loses 1 % of its work more than without new guests, or a new guest loses 5 %. With the offload plugin in the
+    recording, half of a guest's recorded cold memory goes to swap, which is no harm. The command touches nothing real. Exit code 1 if not
+    even one guest fits.
 
     --placement writes a script for the operator of an OpenStack cloud, with the ratio for selling the host's memory. mom does not run it.
     """
@@ -202,7 +202,7 @@ def _by_days(risk: float, files: Sequence[Path], config: Path | None, placement:
 
 def _placement(trials: Trials, host: str, fits: int | None) -> PlacementAdvice | str:
     if fits is None:
-        return "no ratio for placement: the amount that can be sold without harm is unknown"
+        return "no ratio for placement: the memory that can be sold without harm is unknown"
     before = trials.before
     return placement_of(host, before.total, before.promisable, trials.sold[fits])
 

@@ -21,7 +21,7 @@ from typing import Final, NamedTuple
 from mom_kvm import PastGuest
 
 LEAST_DAYS: Final = 14
-"""Days. In fewer, no working day and no weekend has repeated."""
+"""With fewer days, no working day and no weekend has repeated."""
 
 MONTH_DAYS: Final = 30.0
 
@@ -55,10 +55,10 @@ EULER: Final = 0.5772156649015329
 
 RESERVE_KIB: Final = 32 << 10
 RESERVE_SHARE: Final = 0.05
-"""KiB, and ratio of the need: a guest's reserve, as in the plugin balloon."""
+"""KiB, and ratio of the need: a guest's reserve, as in the balloon plugin."""
 
 BESIDE_KIB: Final = 64 << 10
-"""KiB of QEMU's own memory, as the plugin balloon assumes before the first sweep."""
+"""KiB of QEMU's own memory, as the balloon plugin assumes before the first sweep."""
 
 
 class SoldAtRisk(NamedTuple):
@@ -78,7 +78,7 @@ def sold_at_risk(guests: Sequence[PastGuest], capacity: float, *, risk: float = 
     """Return a host's sellable memory, or why it is unknown.
 
     :param capacity: KiB for all guests together, QEMU included
-    :param risk: for a month, between 0 and 1
+    :param risk: risk for a month, between 0 and 1
     """
     if capacity <= 0:
         return "the host has no memory for guests"
@@ -113,9 +113,9 @@ def is_known(used: Sequence[float | None]) -> bool:
 
 
 def needs_on(guest: PastGuest, days: Sequence[int]) -> list[float] | None:
-    """Return a guest's need in each slot of these days, in KiB; None: too few are known.
+    """Return a guest's need in each slot of these days, in KiB; None if too few are known.
 
-    An unknown slot counts as the worst one of its day, and an unknown day as the next one of its kind.
+    An unknown slot counts as the worst slot of its day, and an unknown day as the next day of its kind.
     """
     known_days = {ordinal: used for ordinal in days if is_known(used := guest.days.get(ordinal, ()))}
     if len(known_days) < min(LEAST_DAYS, len(days)) // 2 or not known_days:

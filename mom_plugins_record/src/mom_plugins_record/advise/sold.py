@@ -30,7 +30,7 @@ class PlacementAdvice(NamedTuple):
 def placement_of(host: str, total_kib: float | None, promisable_kib: float | None, sold_kib: float) -> PlacementAdvice | str:
     """Return the advice, or why there is none."""
     if not total_kib or promisable_kib is None:
-        missing = "the host's memory (plugin host)" if not total_kib else "the memory that it can promise (plugin balloon)"
+        missing = "the host's memory (host plugin)" if not total_kib else "the memory that it can promise (balloon plugin)"
         return f"no ratio: {missing} was not recorded"
     total, reserved = int(total_kib / MIB), math.ceil((total_kib - promisable_kib) / MIB)
     sold = int(sold_kib / MIB)
@@ -60,10 +60,10 @@ def script(advice: PlacementAdvice, summary: Sequence[str]) -> str:
 
 
 HOST_RESERVE_SHARE: Final = 0.05
-"""Ratio of a host's memory that it keeps, if unknown: default of the plugin balloon."""
+"""Ratio of a host's memory that it keeps, if unknown: default of the balloon plugin."""
 
 PRESENT_DAYS: Final = 2
-"""Days. A guest without a known day among the last ones is gone."""
+"""Days. A guest without a known day among these last days is gone."""
 
 
 class HostSold(NamedTuple):
@@ -80,7 +80,7 @@ class HostSold(NamedTuple):
 
     @property
     def ratio(self) -> float:
-        """Sellable memory relative to the part for guests, rounded down; 0: unknown."""
+        """Sellable memory relative to the part for guests, rounded down; 0 if unknown."""
         return 0.0 if self.advice is None else self.advice.ratio
 
     @property
@@ -94,7 +94,7 @@ def sold_on(past: PastDays, risk: float) -> HostSold:
     guests, name = past.guests(), printable(past.host, 253)
     total = past.host_kib
     if total is None:
-        raise MomError(f"the memory of {name} was unknown when {past.where} was written", hint="enable the plugin host")
+        raise MomError(f"the memory of {name} was unknown when {past.where} was written", hint="enable the host plugin")
     capacity = past.promisable_kib if past.promisable_kib is not None else (1 - HOST_RESERVE_SHARE) * total
     present = _present_guests(guests, datetime.now(UTC).toordinal())
     today = sum(item.sold_kib for item in present)
@@ -118,7 +118,7 @@ def lines_of(host: HostSold, risk: float) -> Iterator[str]:
     where = f"{host.host}: " if host.host else ""
     today = f"{format_kib(host.today)} are sold to {host.guests} guests today, a ratio of {host.ratio_today:.2f}"
     if host.result is None:
-        yield f"{where}the amount that can be sold is unknown: {host.why}"
+        yield f"{where}the memory that can be sold is unknown: {host.why}"
         return
     result, more = host.result, "" if host.result.complete else " or more"
     yield (
@@ -148,7 +148,7 @@ def rows(host: HostSold) -> Sequence[Sequence[str]]:
 
 
 def settings(host: HostSold) -> Mapping[str, Value]:
-    """Return the settings by platform for JSON."""
+    """Return the settings keyed by platform, for JSON."""
     if host.advice is None:
         return {}
     ratio, reserved = host.advice.ratio, host.advice.reserved_mib

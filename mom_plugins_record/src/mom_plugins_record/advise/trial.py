@@ -21,7 +21,7 @@ class TimeIsOver(Exception):
 
 @dataclass(slots=True)
 class TriedCount:
-    """Runs with a number of guests, and the harm in the last run; empty: none."""
+    """Runs with a number of guests, and the harm in the last run; empty if there was none."""
 
     count: int
     runs: int = 0
@@ -44,7 +44,7 @@ class CapacitySearch:
     complete: bool = False
 
     def largest(self) -> int | None:
-        """Return the number; None: harm without any new guest, or too little time."""
+        """Return the number; None if even no new guest causes harm, or the time is too short."""
         try:
             return self._largest()
         except TimeIsOver:
@@ -93,7 +93,7 @@ WORK, NEWCOMERS_WORK = 0.01, 0.05
 """Share of its work that a recorded guest may lose more than without new guests, and a new guest in total."""
 
 SETTLED_SECONDS: Final = 120.0
-"""s without counting guests' losses: all guests start at once, unlike real ones."""
+"""s in which guests' losses do not count: all guests start at once, unlike real ones."""
 
 
 NAME: Final = "advised"
@@ -106,7 +106,7 @@ CLASSES: Final = "sla"
 
 @dataclass(slots=True)
 class TrialRun:
-    """Course of one run: OOM kills and KiB swapped by need, after it has settled.
+    """Course of one run: OOM kills and KiB swapped by need, after the run has settled.
 
     `sold`, `total` and `promisable` are maxima in KiB: memory sold, and the host's memory and promisable part.
     """
@@ -118,13 +118,13 @@ class TrialRun:
     promisable: float | None = None
     _settled: tuple[float, float] | None = None
     _since: dict[str, tuple[str, float, float]] = field(default_factory=dict)
-    """By guest: name, time from which losses count, and lost seconds until then."""
+    """Keyed by guest: name, time from which losses count, and lost seconds until then."""
     _lost: dict[str, tuple[float, float]] = field(default_factory=dict)
-    """By guest: last time, and lost seconds until then. The guest may leave before the end."""
+    """Keyed by guest: last time, and lost seconds until then. The guest may leave before the end."""
 
     @property
     def remark(self) -> str:
-        """Harm in a run without new guests; empty: none."""
+        """Harm in a run without new guests, or an empty string."""
         if self.killed:
             return f"guests' kernels kill programs {self.killed:.0f} times"
         if self.swapped > SWAPPED_KIB:
@@ -134,7 +134,7 @@ class TrialRun:
 
     @property
     def lost(self) -> dict[str, float]:
-        """Share of its work that each guest lost, by id."""
+        """Share of its work that each guest lost, keyed by id."""
         return {
             identity: (self._lost[identity][1] - lost) / (self._lost[identity][0] - since)
             for identity, (_, since, lost) in self._since.items()
@@ -142,7 +142,7 @@ class TrialRun:
         }
 
     def add(self, report: Report, before: TrialRun | None) -> str:
-        """Evaluate a cycle. Return final harm; empty: none.
+        """Evaluate a cycle. Return harm that ends the run, or an empty string.
 
         :param before: run without new guests, whose harm does not count
         """
@@ -174,7 +174,7 @@ class TrialRun:
         return ""
 
     def slowed_down(self, without: TrialRun) -> str:
-        """Return the guest with the largest loss beyond its limit; empty: none."""
+        """Return the guest with the largest loss beyond its limit, or an empty string."""
         shares, before = self.lost, without.lost
         beyond = {i: share - (before[i] + WORK if i in before else NEWCOMERS_WORK) for i, share in shares.items()}
         worst = max(beyond, key=beyond.__getitem__, default="")
@@ -186,7 +186,7 @@ class TrialRun:
 
 @dataclass(slots=True)
 class Trials:
-    """Runs of a stage with new guests of a class and size (KiB; None: as recorded).
+    """Runs of a stage with new guests of a class and size (KiB; None for recorded sizes).
 
     :param beat: called with the number of guests, the seed, and the finished share; its exception ends the run
     """
@@ -197,10 +197,10 @@ class Trials:
     beat: Callable[[int, int, float], None]
     before: TrialRun = field(default_factory=TrialRun)
     sold: dict[int, float] = field(default_factory=dict)
-    """Least memory sold in a run, in KiB, by number of new guests."""
+    """Least memory sold in a run, in KiB, keyed by number of new guests."""
 
     def harm(self, count: int, seed: int) -> str:
-        """Simulate this number of guests. Return the first harm; empty: none."""
+        """Simulate this number of guests. Return the first harm, or an empty string."""
         sim: dict[str, Value] = {"more": count, "seed": seed} if count else {}
         if count and self.memory_kib is not None:
             sim["more_memory"] = f"{round(self.memory_kib)}KiB"
@@ -220,10 +220,10 @@ class Trials:
 
 
 def stage_of(path: Path, config: Path | None, seconds: float | None) -> RecordedStage:
-    """Return the stage of a recording. Raise `MomError`.
+    """Return the stage of a recording. Raise `MomError` if it is unreadable or too short.
 
     :param config: replaces the recorded configuration
-    :param seconds: length; None: all
+    :param seconds: length; None for all
     """
     recording = Recording(path)
     first = None if seconds is None else next(recording.cycles(), None)

@@ -45,7 +45,7 @@ class Kind(Enum):
 Schema: TypeAlias = Mapping[str, Kind]
 
 Row: TypeAlias = tuple[Value, ...]
-"""None: unknown."""
+"""None if unknown."""
 
 CYCLE: Final[Schema] = {"time": Kind.TIME, "cycle": Kind.WHOLE}
 GUEST: Final[Schema] = {"guest_id": Kind.TEXT, "guest_name": Kind.TEXT}
@@ -98,7 +98,7 @@ class Tables:
 
     @property
     def schemas(self) -> Mapping[str, Schema]:
-        """Columns by table."""
+        """Columns keyed by table."""
         return {
             "host": {**HOST, **self.columns[Scope.HOST]},
             "guests": {**CYCLE, **GUEST, **self.columns[Scope.GUEST]},
@@ -107,7 +107,7 @@ class Tables:
         }
 
     def columns_of(self, recorded: RecordedCycle) -> Mapping[str, Sequence[Sequence[Value]]]:
-        """Return a cycle's rows by table, as columns."""
+        """Return a cycle's rows as columns, keyed by table."""
         session = recorded.session
         if session is not self._session:
             self._session = session
@@ -294,16 +294,16 @@ def cell(value: object) -> object:
 FILES: Final[Mapping[str, type[ParquetFile | CsvFile]]] = {"parquet": ParquetFile, "csv": CsvFile}
 
 ROWS: Final = 50_000
-"""25 MiB with 60 fields."""
+"""Rows in memory: 25 MiB with 60 fields."""
 
 
 def export(
     path: Path, output: Path, kind: str, guests: Sequence[str] = (), since: float = float("-inf"), until: float = float("inf")
 ) -> None:
-    """Write the tables, and print their numbers of rows. Raise `MomError`; then no files remain.
+    """Write the tables, and print their numbers of rows. If it raises `MomError`, no files remain.
 
     :param kind: one of `FILES`
-    :param guests: patterns of names; none: all
+    :param guests: patterns of names; no pattern for all guests
     :param since: seconds since the epoch
     """
     if kind == "parquet" and find_spec("pyarrow") is None:
@@ -357,7 +357,7 @@ def _write(recording: Recording, folder: Path, kind: str, guests: Sequence[str],
         raise nothing_in(recording)
     if guests and not files["guests"].rows:
         named = ", ".join(map(printable, guests))
-        raise MomError(f"no guest recorded in that time is named {named}", hint="omit --guest to export all guests")
+        raise MomError(f"the recording has no guest named {named} in that period", hint="omit --guest to export all guests")
     return {name: table.rows for name, table in files.items()}
 
 

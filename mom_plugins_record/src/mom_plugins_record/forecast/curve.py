@@ -27,7 +27,7 @@ UNKNOWN: Final = math.nan
 
 DAY_RATE: Final = 0.2
 WEEK_RATE: Final = 0.4
-"""Ratios: share of a new value's difference in an average. About five days, and two or three weeks, count."""
+"""Ratios: weight of a new value in an average. About five days, and two or three weeks, count."""
 
 LIMIT: Final = 3.0
 """Multiple of the usual error. A larger error counts as this multiple."""
@@ -56,10 +56,10 @@ PEAK_FALL: Final = 0.1
 
 COVERAGE: Final = 0.95
 QUANTILE_STEP: Final = 0.3
-"""Ratios: share of slots within the maximum, and growth of the margin after an exceeded one, in usual errors."""
+"""Ratios: share of slots within the maximum, and growth of the margin after an exceeded maximum, in usual errors."""
 
 BETTER: Final = 0.9
-"""Ratio of errors to those of no change, or of the average, below which a guest has a pattern."""
+"""Ratio of errors to the errors of expecting no change, or the average. Below it, a guest has a pattern."""
 
 EVIDENCE: Final = 32.0
 """Slots with known errors before a guest can have a pattern: eight hours."""
@@ -168,7 +168,7 @@ class HalfCurve:
 
 @dataclass(slots=True)
 class GuestDays:
-    """Days of a guest. Sizes in KiB; NaN: unknown.
+    """Days of a guest. Sizes in KiB; NaN if unknown.
 
     :param by_day: use in each slot of a day, averaged over days
     :param by_week: use in each slot of a week, averaged over weeks
@@ -212,7 +212,7 @@ class GuestDays:
         """End a slot.
 
         :param index: from `Calendar.index`
-        :param seen: None: unknown use
+        :param seen: None if the use is unknown
         """
         forecasts = self._forecasts
         if forecasts and not 0 < index - forecasts[-1].slot <= HOUR_SLOTS:
@@ -226,7 +226,7 @@ class GuestDays:
         self._note_forecast(index, seen.used, residuals)
 
     def interrupt(self) -> None:
-        """Note a gap before the next slot."""
+        """Record a gap before the next slot."""
         self._forecasts.clear()
 
     def _judge(self, index: int, seen: SlotSeen) -> None:
@@ -302,20 +302,20 @@ class GuestDays:
 
     @property
     def error(self) -> float:
-        """Recent error of forecasts of the next hour; NaN: unknown."""
+        """Recent error of forecasts of the next hour; NaN if unknown."""
         return self.wrong[0] / self.wrong[3] if self.wrong[3] else UNKNOWN
 
     @property
     def now_error(self) -> float:
-        """Recent error of expecting no change; NaN: unknown."""
+        """Recent error of expecting no change; NaN if unknown."""
         return self.wrong[1] / self.wrong[3] if self.wrong[3] else UNKNOWN
 
     def expected(self, index: int) -> float:
-        """Return the usual use in this slot; NaN: unknown."""
+        """Return the usual use in this slot; NaN if unknown."""
         return self._season(index, self._weights())
 
     def ahead(self, index: int, count: int) -> Sequence[SlotExpected]:
-        """Return the expected use in `count` slots from this one on. NaN: unknown."""
+        """Return the expected use in `count` slots from this slot on; NaN if unknown."""
         forecasts = self._forecasts
         if forecasts:
             last, weights = forecasts[-1].slot, forecasts[-1].weights

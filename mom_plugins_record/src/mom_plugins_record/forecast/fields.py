@@ -13,11 +13,11 @@ FIELDS: Final = (
         for name, unit, scope, description in (
             ("mem_used_expected", Unit.KIB, _G, "usual memory use at this time of day and week; unknown without a pattern"),
             ("mem_used_expected_soon", Unit.KIB, _G, "largest expected use soon, with the usual error of the forecast"),
-            ("mem_rises_in", Unit.SECONDS, _G, "time until the guest's use is expected to rise; unknown: no rise is expected soon"),
+            ("mem_rises_in", Unit.SECONDS, _G, "time until the guest's use is expected to rise; unknown if no rise is expected soon"),
             ("mem_expected_weight", Unit.RATIO, _G, "weight of the guest's forecast, 0 to 1: less on a day that differs"),
             ("mem_expected_error", Unit.KIB, _G, "recent error of forecasts of the guest's next hour"),
             ("guests_forecast", Unit.COUNT, _H, "guests with a pattern: their forecast is better than expecting no change"),
-            ("host_rise_expected", Unit.KIB, _H, "expected growth soon of all guests with a pattern together; 0: no rise is expected"),
+            ("host_rise_expected", Unit.KIB, _H, "expected growth soon of all guests with a pattern together; 0 if no rise is expected"),
             ("forecast_error", Unit.KIB, _H, "recent error of forecasts of the next hour, summed over guests"),
             ("forecast_error_unlearned", Unit.KIB, _H, "the same error for forecasts of no change"),
         )

@@ -18,7 +18,7 @@ from mom_plugins_record.forecast.past import HostPast
 from mom_plugins_record.forecast.slots import Calendar
 
 LOOKS_EVERY: Final = 60.0
-"""s."""
+"""s between looks at the files."""
 
 PATIENCE: Final = 5.0
 """s that a stop waits for the disk. A stopping mom waits less."""
@@ -44,7 +44,7 @@ class DaysFile(Generic[AnyContent]):
     :param form: builds the content from JSON
     :param part: the content's part of a host's days
     :param head: everything except the guests
-    :param guest: one guest by id; None: nothing to keep
+    :param guest: returns one guest by id; None if there is nothing to keep
     """
 
     name: str
@@ -59,7 +59,7 @@ class DaysFile(Generic[AnyContent]):
     hint: str
 
     def guest_text(self, content: AnyContent, identity: str) -> str:
-        """Return a guest as JSON; empty: nothing. Raise `OSError` on failure."""
+        """Return a guest as JSON, or an empty string. Raise `OSError` on failure."""
         kept = self.guest(content, identity)
         return "" if kept is None else StateFile.as_json(kept)
 
@@ -71,7 +71,7 @@ class DaysFile(Generic[AnyContent]):
         return StateFile(path, self.description, self.form, loss=self.loss, sets_aside=False)
 
     def leave(self, folder: Path, days: HostDays) -> None:
-        """Leave learned days for the mom with this state folder, merged with earlier ones. Raise `MomError`."""
+        """Leave learned days for the mom with this state folder, merged with earlier days. Raise `MomError` on failure."""
         file, content = self._at(folder / self.learned), self.part(days)
         before = file.look()
         if before is not None and before.calendar.same_as(content.calendar):
@@ -80,9 +80,9 @@ class DaysFile(Generic[AnyContent]):
         file.write_json(lambda: self.text(content, texts))
 
     def at_rest(self, path: Path, calendar: Calendar | None = None) -> AnyContent:
-        """Return the content of this file, or of a folder's files together. Raise `MomError`.
+        """Return the content of this file, or of a folder's files together. Raise `MomError` if it is unreadable.
 
-        :param calendar: ignore days of other calendars; None: of others than the first file's
+        :param calendar: ignore days of other calendars; None for the first file's calendar
         """
         result: AnyContent | None = None
         for file in (path / self.name, path / self.learned) if is_folder(path) else (path,):
@@ -116,7 +116,7 @@ DAYS: Final[DaysFile[HostDays]] = DaysFile(
     head=state.head_of,
     guest=state.kept_guest,
     missing="there are no guests' days",
-    hint="the plugin forecast writes them every hour; `mom forecast learn RECORDING` learns them from a recording",
+    hint="the forecast plugin writes them every hour; `mom forecast learn RECORDING` learns them from a recording",
 )
 
 PAST: Final[DaysFile[HostPast]] = DaysFile(
@@ -129,7 +129,7 @@ PAST: Final[DaysFile[HostPast]] = DaysFile(
     head=HostPast.head,
     guest=HostPast.kept,
     missing="there are no past days of guests",
-    hint="the plugin forecast writes them every hour, and has enough after two weeks; `mom forecast learn RECORDING` learns "
+    hint="the forecast plugin writes them every hour, and has enough after two weeks; `mom forecast learn RECORDING` learns "
     "them from a recording",
 )
 
@@ -137,7 +137,7 @@ KINDS: Final[Sequence[DaysFile[Any]]] = (DAYS, PAST)
 
 
 def days_at(path: Path, calendar: Calendar | None = None) -> Mapping[str, Days]:
-    """Return the learned days of all guests by id. Raise `MomError` if there are none."""
+    """Return the learned days of all guests keyed by id. Raise `MomError` if there are none."""
     guests = DAYS.at_rest(path, calendar).known
     return {identity: days_of(guest) for identity, guest in guests.items() if guest.days.slots}
 
@@ -213,7 +213,7 @@ class DaysKeeper:
             self._take_in(days, left)
             days.forget(time)
         elif self._reads is None:
-            # After a reload, the former plugin may write its files after this one has read them.
+            # After a reload, the former plugin may write its files after this plugin has read them.
             files = [*self._left(self._files)] if is_written else []
             if self._context.monotonic() - self._looked >= LOOKS_EVERY:
                 self._looked = self._context.monotonic()

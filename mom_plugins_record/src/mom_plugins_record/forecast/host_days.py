@@ -27,7 +27,7 @@ from mom_plugins_record.forecast.past import FIRST_DAY, LARGEST_KIB, MOST_GUESTS
 from mom_plugins_record.forecast.slots import HOUR_SLOTS, SLOTS, Calendar
 
 SAMPLES: Final = 30
-"""Samples of each guest in a slot. More add cost, but no knowledge."""
+"""Samples of each guest in a slot. More samples add cost, but no knowledge."""
 
 LEAST_VISITS: Final = 50
 
@@ -69,14 +69,14 @@ PINNED: Final = "pinned"
 class KnownGuest:
     """Guest whose days mom learns.
 
-    :param present_at: last time that it was present, in seconds since the epoch, to a slot
-    :param index: present slot; -1: none
+    :param present_at: last time that the guest was present, in seconds since the epoch, to a slot
+    :param index: present slot; -1 for none
     :param whole: the guest has run for the whole slot
     :param pinned: its use does not change the host's memory
-    :param used: use at the last visit; NaN: unknown
+    :param used: use at the last sample; NaN if unknown
     :param first: slot of the first item of `expected`
     :param weight: weight of its forecast
-    :param middles: expected use from this slot on; empty: no forecast
+    :param middles: expected use from this slot on; empty without a forecast
     :param rises: slot of an expected rise
     """
 
@@ -102,7 +102,7 @@ class KnownGuest:
     rises: int | None = None
 
     def sample(self, used: float, monotonic: float) -> None:
-        """Add its present use to its slot; NaN: unknown."""
+        """Add the present use to the present slot; NaN if unknown."""
         if math.isnan(used):
             self.used = math.nan
             return
@@ -116,7 +116,7 @@ class KnownGuest:
         self.most = max(self.most, used)
 
     def forecast(self, index: int) -> SlotExpected | None:
-        """Return the forecast for a slot; None: no usable forecast."""
+        """Return the forecast for a slot; None if unusable."""
         place = index - self.first
         if self.weight < LEAST_WEIGHT or self.pinned:
             return None
@@ -147,7 +147,7 @@ class HostDays:
         """KiB. Usual error of that growth."""
         self._ids: list[str] = []
         self._columns: list[list[int | float | None]] = [[] for _ in GUEST_FIELDS]
-        """Values of guests by field; for a rise, its first slot."""
+        """Values of guests keyed by field; for a rise, its first slot."""
         self._present: list[KnownGuest] = []
         self._visit = self._refresh = self._cycles = 0
         self._clock: float | None = None
@@ -375,7 +375,7 @@ class HostDays:
             self.margin = min(self.margin, sum(forecast.most + forecast.margin - forecast.middle for _, forecast in usable))
 
     def columns(self, guests: Sequence[Guest]) -> Columns | None:
-        """Return these guests' figures by field, in order; None: there are none."""
+        """Return these guests' figures keyed by field, in order; None if there are none."""
         if not self._ids:
             return None
         slots = self._columns[2]
@@ -457,7 +457,7 @@ def _known(values: Sequence[float] | array[float]) -> tuple[float | None, ...]:
 
 
 def _used(total: float | None, usable: float | None, size: float | None) -> float:
-    """Return the use of a guest in KiB; NaN: unknown or impossible."""
+    """Return the use of a guest in KiB; NaN if unknown or impossible."""
     if total is None or usable is None:
         return math.nan
     used = max(0.0, (total if size is None or total < size else size) - usable)

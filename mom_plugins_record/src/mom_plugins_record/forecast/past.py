@@ -30,7 +30,7 @@ LEVELS: Final = 249
 """Steps of a sold size, rounded up to 0.4 %. Byte 0 is unknown; 1 is no use."""
 
 MOST_GUESTS: Final = 10_000
-"""Guests with stored days. Beyond that, mom forgets those absent for longest."""
+"""Guests with stored days. Beyond that, mom forgets the guests that are absent for longest."""
 
 LARGEST_KIB: Final = 1e12
 
@@ -90,7 +90,7 @@ class GuestPast:
             yield ordinal, sold, self.used[PARTS * place : PARTS * (place + 1)]
 
     def days(self) -> Mapping[int, Sequence[float | None]]:
-        """Return the maximum use in each part of each day, in KiB; None: unknown."""
+        """Return the maximum use in each part of each day, in KiB; None if unknown."""
         return {ordinal: [None if not item else (item - 1) / LEVELS * sold for item in used] for ordinal, sold, used in self._each()}
 
 
@@ -115,7 +115,7 @@ class HostPast:
         """Add a guest's maximum use in a past slot.
 
         :param index: from `Calendar.index`
-        :param sold: KiB; None: nothing is learned
+        :param sold: KiB; None to learn nothing
         """
         day, slot = divmod(index, SLOTS)
         if not is_size(sold) or FIRST_DAY + day > LAST_DAY:  # `date` cannot hold ordinals of short artificial days
@@ -168,7 +168,7 @@ class HostPast:
         }
 
     def kept(self, identity: str) -> Sequence[Any] | None:
-        """Return a guest as lists and numbers; None: nothing is stored."""
+        """Return a guest as lists and numbers; None if nothing is stored."""
         guest = self.guests.get(identity)
         if guest is None:
             return None

@@ -99,7 +99,7 @@ class ForecastPlugin:
 
     @hookimpl
     def mom_report(self, report: Report) -> None:
-        """Learn from a cycle, for the next one's forecasts."""
+        """Learn from a cycle, for the next cycle's forecasts."""
         self._days.see(report.snapshot)
         hour = self._days.calendar.index(report.snapshot.time) // HOUR_SLOTS
         due, self._written = self._written not in (0, hour), hour
@@ -131,7 +131,7 @@ class ForecastPlugin:
     def mom_source(
         kind: type, settings: PluginSettings | None, run_directory: Path, state_directory: Path, path: Path | None
     ) -> StoredPast | None:
-        """Return a mom's past days, or those in the file at the path."""
+        """Return a mom's past days, or the past days in the file at the path."""
         if kind is not PastDays or (path is not None and path.name not in {PAST.name, PAST.learned}):
             return None
         if path is not None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 SLOTS: Final = 96
-"""15 minutes each."""
+"""Slots of a day, 15 minutes each."""
 
 HOURS: Final = 24
 
@@ -71,7 +71,7 @@ class Calendar:
 
 
 def calendar_of(content: Any) -> Calendar:
-    """Return the calendar of stored days. Raise any error for an invalid one."""
+    """Return the calendar of stored days. Raise any error for an invalid calendar."""
     day, week = content["day"], content["week"]
     if not (SHORTEST_DAY <= day <= LONGEST_DAY and isinstance(week, int) and 1 <= week <= LONGEST_WEEK):
         raise ValueError("the length of days or weeks is invalid")

@@ -49,7 +49,7 @@ def days_from(content: Any) -> HostDays:
 
 
 def kept_guest(days_of_host: HostDays, identity: str) -> Sequence[Any] | None:
-    """Return a guest as lists and numbers; None: nothing is learned."""
+    """Return a guest as lists and numbers; None if nothing is learned."""
     guest = days_of_host.known.get(identity)
     if guest is None or not guest.days.slots:
         return None

@@ -37,7 +37,7 @@ def _sentences(about: About) -> Iterator[str]:
         return
     if expected is None or soon is None:
         if weight < LEAST_WEIGHT:
-            yield f"This day differs from those before: its forecast has a weight of {weight:.0%}, and mom does not use it."
+            yield f"This day differs from earlier days: its forecast has a weight of {weight:.0%}, and mom does not use it."
         return
     errors = "" if error is None else f"; the recent error of its one-hour forecasts is {format_kib(error)}"
     yield f"According to earlier days, it usually uses {format_kib(expected)} at this time{errors}."

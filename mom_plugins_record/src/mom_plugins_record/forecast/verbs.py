@@ -1,4 +1,4 @@
-"""Verb `mom forecast`: shows learned days, and learns them from recordings."""
+"""Subcommand `mom forecast`: shows learned days, and learns them from recordings."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ BARS: Final = 48
 """One bar for each half hour: these and the names fit in 80 columns."""
 
 PROGRESS_EVERY: Final = 500
-"""Cycles."""
+"""Cycles between progress reports."""
 
 NOBODY: Final = "No days of guests are known."
 
@@ -58,7 +58,7 @@ def show_command(guest: str | None, file: Path | None, config_path: str | None, 
     """Show guests' patterns, their usual use at this time, and the errors of their forecasts. For one GUEST (name or id), show its day:
     expected use, actual use, and the error.
 
-    Exit code 1 when no days are known, or none of that guest.
+    Exit code 1 if no days are known, or no days of that guest.
     """
     all_days = days_at(file) if file is not None else days_at(*_folder_and_calendar(load_config(config_path)))
     if guest is not None:
@@ -79,10 +79,10 @@ def show_command(guest: str | None, file: Path | None, config_path: str | None, 
 @click.argument("recordings", nargs=-1, required=True, type=ExistingPath())
 @config_option
 def learn_command(recordings: Sequence[Path], config_path: str | None) -> None:
-    """Learn guests' days from RECORDINGS, in the order of their time, so that mom need not observe them first. Forecasts use them, and `mom
-    advise --risk`, which needs two weeks.
+    """Learn guests' days from RECORDINGS, in the order of their time, so that mom need not observe these days first. Forecasts and `mom
+    advise --risk` use them. `mom advise --risk` needs two weeks.
 
-    A running mom merges days of guests that it knows less well within a minute; a stopped mom does so when it starts.
+    Within a minute, a running mom merges the days of guests that it knows less well. A stopped mom merges them when it starts.
     """
     folder, calendar = _folder_and_calendar(load_config(config_path))
     days = HostDays(calendar, calendar.slot_seconds)
@@ -111,7 +111,7 @@ def _folder_and_calendar(config: Config) -> tuple[Path, Calendar]:
     for name, plugin in config.plugins.items():
         if isinstance(plugin.settings, ForecastPlugin.Settings):
             return config.state_directory / name, plugin.settings.calendar
-    raise MomError("the configuration does not enable the plugin forecast", hint="add `forecast: {}` to `plugins`")
+    raise MomError("the configuration does not enable the forecast plugin", hint="add `forecast: {}` to `plugins`")
 
 
 def _find_days(all_days: Mapping[str, Days], name: str) -> Days:
@@ -168,7 +168,7 @@ def _print_guest(days: Days) -> None:
         wrong = f"The recent error of its one-hour forecasts is {format_kib(error)}"
         print_prose(f"{wrong}; of forecasts of no change, {format_kib(now)}.", 2)
     if days.weight < 1:
-        why = "this day differs from those before" if days.weight < LEAST_WEIGHT else "a recent day differed"
+        why = "this day differs from earlier days" if days.weight < LEAST_WEIGHT else "a recent day differed"
         print_prose(f"Its forecast now has a weight of {days.weight:.0%}: {why}.", 2)
 
 

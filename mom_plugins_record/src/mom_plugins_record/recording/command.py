@@ -1,4 +1,4 @@
-"""Verb `mom record`."""
+"""Subcommand `mom record`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _RECORDING = click.argument("recording", required=False, type=KeptPath())
 
 @click.group()
 def record() -> None:
-    """Look at recordings of the plugin `record`."""
+    """Look at recordings of the `record` plugin."""
 
 
 @record.command("show")
@@ -27,7 +27,7 @@ def record() -> None:
 def show_command(recording: Path | None, config_path: str | None, as_json: bool) -> None:
     """Describe a recording: times, guests, size, and damage.
 
-    RECORDING is the folder, or one file of it. Without it, mom's own recording on this host. Exit 1 when cycles are lost.
+    RECORDING is the folder, or one file of it. The default is mom's own recording on this host. Exit code 1 if cycles are lost.
     """
     from mom_plugins_record.recording.contents import contents_of, print_contents
 
@@ -51,7 +51,7 @@ def export_command(
 ) -> None:
     """Write a recording as tables for other tools: host, guests, decisions and outcomes, with units in the columns' names.
 
-    RECORDING is the folder, or one file of it. Without it, mom's own recording on this host. FOLDER must be empty or new.
+    RECORDING is the folder, or one file of it. The default is mom's own recording on this host. FOLDER must be empty or new.
     """
     from mom_plugins_record.export.tables import export
     from mom_plugins_record.recording.times import moment_of

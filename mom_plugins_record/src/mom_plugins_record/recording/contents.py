@@ -38,7 +38,7 @@ class Contents:
 
 
 def contents_of(path: Path) -> Contents:
-    """Read all of a recording. Raise `MomError`."""
+    """Read all of a recording. Raise `MomError` if it is unreadable."""
     recording = Recording(path)
     result = Contents(str(path), len(recording.files), sum(file.stat().st_size for file in recording.files if file.exists()))
     session = None

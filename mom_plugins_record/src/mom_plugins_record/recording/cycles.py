@@ -233,7 +233,7 @@ class _Cycle(_Strict):
 class CycleRead:
     """Cycle as recorded.
 
-    `decisions` include those of reviews and trials, at the end. `columns` are guests' fields by name; None: absent.
+    `decisions` end with those of reviews and trials. `columns` are guests' fields keyed by name; None if absent.
     """
 
     report: Report
@@ -245,7 +245,7 @@ class CycleRead:
 
 
 def read_cycle(text: bytes) -> CycleRead:
-    """Read a line of `cycle_line`. Raise `Corrupt`."""
+    """Read a line of `cycle_line`. Raise `Corrupt` if it is invalid."""
     try:
         content = _Cycle.model_validate_json(text)
         decisions = [Decision(**dict(decision)) for decision in content.decisions]

@@ -45,7 +45,7 @@ SLICE: Final = 1024
 """Bytes to unpack at a time: at most 32 MiB result."""
 
 CHUNK: Final = 1 << 20
-"""Bytes."""
+"""Bytes to read at a time."""
 
 PARAMETERS: Final = zstandard.ZstdCompressionParameters.from_level(1, window_log=22, hash_log=18)
 """A window of 4 MiB covers several similar cycles of 1,000 guests. A hash of 18 bits saves a tenth."""
@@ -83,9 +83,10 @@ def checksum(text: bytes) -> str:
 
 
 class RecordingFile:
-    """Open file of a recording, up to its present end. Raises `OSError`, `NoRecording`, and `MomError` for another version.
+    """File of a recording, open for reading up to its present end. Raises `OSError`, `NoRecording` for another kind of file, and `MomError`
+    for another version.
 
-    `cut_off`: the last group has no end.
+    `cut_off` is true if the last group has no end.
     """
 
     def __init__(self, path: Path) -> None:
@@ -95,7 +96,7 @@ class RecordingFile:
         self._places, size = _groups_in(self._source)
         if not self._places and not self._only_begun(size):
             self.close()
-            raise NoRecording(f"{path} is not a recording of mom", hint="give the path of a file or folder that the plugin record wrote")
+            raise NoRecording(f"{path} is not a recording of mom", hint="give the path of a file or folder that the record plugin wrote")
         self.rubbish = self._places[0] if self._places else 0
         """Bytes before the first group."""
         self._places.append(size)
@@ -115,7 +116,7 @@ class RecordingFile:
         self._source.close()
 
     def lines(self, group: int) -> Iterator[bytes]:
-        """Yield the JSON of a group's lines. Raise `Corrupt` after the last intact one, and `OSError`."""
+        """Yield the JSON of a group's lines. Raise `OSError`, or `Corrupt` after the last intact line of a damaged group."""
         begins, ends = self._places[group : group + 2]
         if ends - begins > LARGEST_GROUP:
             raise Corrupt("a group is too large")
@@ -166,7 +167,7 @@ def _checked_line(line: bytes) -> bytes:
 
 
 def why_too_large(text: bytes) -> str:
-    """Return why a line is too large to write or read; empty: it is not."""
+    """Return why a line is too large to write or read, or an empty string if it is not."""
     if len(text) > LARGEST_LINE:
         return f"is larger than {format_kib(LARGEST_LINE / 1024)}"
     # Each value takes a byte, so a shorter line cannot have too many.

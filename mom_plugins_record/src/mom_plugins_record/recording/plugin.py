@@ -56,7 +56,7 @@ class RecordPlugin:
         """Maximum size of the recording; mom deletes the oldest cycles first."""
 
         reserve: Size = 256 << 20
-        """Free space on the disk. With less, recording pauses."""
+        """Free space on the disk. With less free space, recording pauses."""
 
         accounts_keep: Annotated[Duration, Field(ge=86_400)] = 40 * 86_400.0
         """Maximum age of the accounts for `mom report`. The host's accounts are kept for 400 days."""
@@ -92,7 +92,7 @@ class RecordPlugin:
         """Create the folder, or fail. Only the running mom records: a second writer would delete its old files."""
         if not self._context.serves:
             return
-        # Imported here, because verbs that only ask a running mom must start fast.
+        # Imported here, because commands that only ask a running mom must start fast.
         from mom_plugins_record.report.accounts_file import NAME, AccountsFile
         from mom_plugins_record.report.keeper import AccountsKeeper
 
@@ -204,7 +204,7 @@ class RecordPlugin:
     def mom_source(
         kind: type, settings: PluginSettings | None, run_directory: Path, state_directory: Path, path: Path | None
     ) -> PastCycles | None:
-        """Return the recording at the path, or a mom's own."""
+        """Return the recording at the path, or a mom's own recording."""
         if kind is not PastCycles:
             return None
         from mom_plugins_record.recording.reader import Recording
@@ -220,4 +220,4 @@ def configured_recorder(config: Config) -> RecordPlugin.Settings:
         if isinstance(plugin.settings, RecordPlugin.Settings):
             return plugin.settings
     hint = "add `record: {}` to `plugins`, or give the path of a folder or file"
-    raise MomError("the configuration does not enable the plugin record, which writes recordings and accounts", hint=hint)
+    raise MomError("the configuration does not enable the record plugin, which writes recordings and accounts", hint=hint)

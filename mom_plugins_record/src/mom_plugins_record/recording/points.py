@@ -23,14 +23,14 @@ _NICE: Final = 10
 
 
 def points_of(folder: Path, asked: PointsAsked) -> Sequence[RecordedPoint]:
-    """Return the points in order of time. Raise `MomError`."""
+    """Return the points in order of time. Raise `MomError` if the recording is unreadable or too long."""
     request = json.dumps({"folder": str(folder), "asked": asdict(asked)})
     try:
         process = subprocess.run(  # this module, no shell
             [sys.executable, "-I", "-m", __name__], input=request.encode(), capture_output=True, timeout=SECONDS, check=False
         )
     except subprocess.TimeoutExpired:
-        raise MomError(f"the recording was not read within {SECONDS:g} s", hint="request a shorter time") from None
+        raise MomError(f"the recording was not read within {SECONDS:g} s", hint="request a shorter period") from None
     except OSError as error:
         raise MomError(f"the recording cannot be read: {error.strerror}") from error
     if process.returncode:

@@ -24,7 +24,7 @@ from mom_plugins_record.recording.writer import GROUP, files_of, start_of
 MOST_PLACES: Final = 20
 
 MOST_REMEMBERED: Final = 16 << 20
-"""Fields of guests in memory: ten cycles of 10,000 guests with 160 fields take 2 GiB."""
+"""Maximum number of guests' fields in memory: ten cycles of 10,000 guests with 160 fields take 2 GiB."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +69,7 @@ class Damage:
             self.places.append(f"{path}, byte {at}: {what}")
 
     def summary(self) -> str:
-        """Return the damage in one line; empty: none."""
+        """Return the damage in one line, or an empty string."""
         if not self:
             return ""
         lost = f"{self.cycles} cycles are lost: " if self.cycles else ""
@@ -96,15 +96,15 @@ class Recording:
             )
 
     def cycles(self, since: float = -math.inf, until: float = math.inf) -> Iterator[RecordedCycle]:
-        """Yield all cycles of that time (seconds since the epoch), in the order of recording. Raise `MomError`."""
+        """Yield all cycles of that period (seconds since the epoch), in the order of recording. Raise `MomError` if one is unreadable."""
         self.damage = Damage()
         for path in ending_after(self.files, since):
             yield from self._cycles_of_file(path, since, until)
 
     def sparse(self, since: float, until: float, most: int) -> Iterator[CycleRead]:
-        """Yield about `most` intact cycles of that time, evenly spread.
+        """Yield about `most` intact cycles of that period, evenly spread.
 
-        With more groups than that, only first cycles of groups are read.
+        If the period has more groups than that, only the first cycle of each group is read.
         """
         selected = [(path, _groups_of(file, since, until)) for path in ending_after(self.files, since) for file in _open_readable(path)]
         step = -(-sum(len(groups) for _, groups in selected) * GROUP // max(1, most)) or 1
@@ -172,7 +172,7 @@ class Recording:
 
 @contextmanager
 def rarely_collected() -> Iterator[None]:
-    """Collect garbage rarely: saves a fifth of the time with thousands of cycles."""
+    """Make Python collect garbage rarely. With thousands of cycles, this saves a fifth of the time."""
     usual = gc.get_threshold()
     gc.set_threshold(100_000, *usual[1:])
     try:
@@ -196,7 +196,7 @@ def _open_readable(path: Path) -> Iterator[RecordingFile]:
 
 
 def _heads(file: RecordingFile) -> tuple[Mapping[str, RecordedSession], Sequence[float | None]]:
-    """Return all sessions by checksum, and the times of groups' first cycles, with a last None."""
+    """Return all sessions keyed by checksum, and the times of groups' first cycles, with a last None."""
     sessions: dict[str, RecordedSession] = {}
     times: list[float | None] = []
     for group in range(file.groups):
@@ -215,7 +215,7 @@ def _head(file: RecordingFile, group: int, sessions: dict[str, RecordedSession])
 
 
 def _groups_of(file: RecordingFile, since: float, until: float) -> range:
-    """Return the groups with cycles of that time, if no clock has jumped."""
+    """Return the groups with cycles of that period, if no clock has jumped."""
 
     def begins(group: int) -> float:
         heads = (_head(file, item, {}) for item in range(group, file.groups))
@@ -237,6 +237,6 @@ def nothing_in(recording: Recording) -> MomError:
     if recording.damage:
         return MomError(f"cannot read any cycle of {recording.path}: {recording.damage.summary()}")
     return MomError(
-        f"{recording.path} has no cycle in that time",
-        hint=f"`mom record show {shlex.quote(recording.where)}` shows the time that it covers",
+        f"{recording.path} has no cycle in that period",
+        hint=f"`mom record show {shlex.quote(recording.where)}` shows the period that it covers",
     )

@@ -29,7 +29,7 @@ SESSION: Final = b'{"session":'
 class RecordedSession:
     """Settings and declarations of several cycles.
 
-    `configuration` is for `load_config`, with secrets masked. `policies` are texts by name.
+    `configuration` is for `load_config`, with secrets masked. `policies` are texts keyed by name.
     """
 
     version: str
@@ -81,7 +81,7 @@ def session_line(session: RecordedSession) -> bytes:
 
 
 def read_session(text: bytes) -> RecordedSession:
-    """Read a line of `session_line`. Raise `Corrupt`."""
+    """Read a line of `session_line`. Raise `Corrupt` if it is invalid."""
     try:
         session = _SessionLine.model_validate_json(text).session
     except ValidationError as error:

@@ -109,7 +109,7 @@ class RecordingWriter:
             self._in_group, self._groups = GROUP, 0
 
     def cycle(self, report: Report, memory: Callable[[], Value] | None = None) -> None:
-        """Append a cycle. Raise `RecordingFull`; then the file is unchanged."""
+        """Append a cycle. If it raises `RecordingFull`, the file is unchanged."""
         self._check_space()
         if self._file is None or self._is_long() or self._is_away():
             self._next_file()
@@ -226,7 +226,7 @@ def _close_quietly(file: int) -> None:
 
 
 def lack_of_room(folder: Path, reserve: int) -> RecordingFull | None:
-    """Return an error if fewer than `reserve` bytes are free; None: enough, or unknown."""
+    """Return an error if fewer than `reserve` bytes are free; None if enough are free, or if unknown."""
     if not reserve:
         return None
     try:

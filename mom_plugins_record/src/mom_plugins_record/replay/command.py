@@ -1,4 +1,4 @@
-"""Verb `mom replay`."""
+"""Subcommand `mom replay`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from mom_plugins_record.replay.complaints import Complaint, Complaints
 from mom_plugins_record.replay.stage import Estimate, estimate
 
 SHOWN: Final = 10
-"""`--json` has all."""
+"""Differences shown; `--json` has all."""
 
 FAILURES: Final = ("below-need", "oscillation", "bounds", "difference")
 
@@ -53,7 +53,7 @@ def replay(
 ) -> None:
     """Evaluate a recording again, with its own policies or with others, to compare decisions.
 
-    RECORDING is the folder of the plugin `record`, or one file of it. Nothing real is touched.
+    RECORDING is the folder of the `record` plugin, or one file of it. The command touches nothing real.
     """
     failures = [name.strip() for name in fail_on.split(",")] if fail_on else []
     for name in failures:

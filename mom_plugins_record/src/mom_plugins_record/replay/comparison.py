@@ -20,7 +20,7 @@ SHOWN_PROBLEMS: Final = 10
 
 @dataclass(frozen=True, slots=True)
 class DecisionDifference:
-    """Decision that differs now. None: no decision."""
+    """Decision that differs now; None for no decision."""
 
     time: float
     number: int
@@ -60,7 +60,7 @@ class Comparison:
     failures: int = 0
     lost: int = 0
     damage: str = ""
-    """Empty: none."""
+    """Empty if there is none."""
     apart: int = 0
     """Recorded decisions of plugins that the replay lacks."""
 
@@ -74,9 +74,10 @@ class Comparison:
 def compare(
     recording: Recording, policies: Mapping[str, str] | None = None, since: float = float("-inf"), until: float = float("inf")
 ) -> Comparison:
-    """Evaluate every recorded cycle of that time again, and compare the decisions.
+    """Evaluate every recorded cycle of that period again, and compare the decisions.
 
-    :param policies: texts by name; None: the recorded ones :raises MomError: there is nothing to evaluate, or no evaluator
+    :param policies: texts keyed by name; None for the recorded policies
+    :raises MomError: there is nothing to evaluate, or no evaluator
     """
     result = Comparison()
     run: _Run | None = None
@@ -108,7 +109,7 @@ class _Run:
         self._policies, self._since, self._result = policies, since, result
         self._begins = since - (GROUP + engine.history + 2) * first.session.interval  # so that the first compared cycle has all its history
         self._knows = self._whole = first.report.number == 1
-        """The policies' memory is known; all cycles that they look back at are there."""
+        """Whether the policies' memory is known, and whether all cycles that they look back at are present."""
         self._looked_back = 0
         result.left_out.update(engine.left_out)
         for verdict in (result.then, result.now):

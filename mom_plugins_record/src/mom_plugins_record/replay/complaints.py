@@ -18,7 +18,7 @@ REVERSALS: Final = 4
 """Changes of direction of an oscillation: up, down, up, down. A burst has two."""
 
 WINDOW_SECONDS: Final = 600.0
-"""s. Window of an oscillation. A working law settles in it under constant load."""
+"""s. Window of an oscillation. A working law settles within it under constant load."""
 
 SMALLEST_SWING: Final = 0.02
 """Ratio of a value. Smaller changes are below the dead band of any memory law."""
@@ -57,7 +57,7 @@ class Complaints:
 
     def __init__(self) -> None:
         self.controls: dict[str, ControlSpec] = {}
-        """By name, for their bounds."""
+        """Keyed by name, for their bounds."""
         self.decisions = 0
         self.cases: dict[tuple[Complaint, str, str], ComplaintCount] = {}
         self._swings: dict[tuple[str, str], _Swing] = {}

@@ -25,8 +25,8 @@ class RecordedEngine:
 
     Its plugins are the session's deciding plugins. `left_out` names missing plugins, with reasons; their decisions are not compared.
 
-    :param policies: texts by name instead of the recorded ones :raises MomError: no deciding plugin is installed, or its evaluators refuse
-        the policies
+    :param policies: texts keyed by name, instead of the recorded policies
+    :raises MomError: no deciding plugin is installed, or its evaluators refuse the policies
     """
 
     def __init__(self, session: RecordedSession, policies: Mapping[str, str] | None = None) -> None:
@@ -59,7 +59,7 @@ class RecordedEngine:
 
     @property
     def memory(self) -> Value:
-        """Memory of the policies; None: no evaluator has any."""
+        """Memory of the policies; None if no evaluator has any."""
         return None if self._texts is None else self._texts.memory()
 
     def remember(self, memory: Value) -> None:

@@ -23,7 +23,7 @@ class Estimate:
 
 
 def estimate(recording: Recording, policies: Mapping[str, str], since: float, until: float) -> Estimate:
-    """Simulate that time (seconds since the epoch) twice. Raise `MomError` if it has no cycle."""
+    """Simulate that period (seconds since the epoch) twice. Raise `MomError` if it has no cycle."""
     was = RunSummary("recorded")
 
     def summed() -> Iterator[RecordedCycle]:
@@ -113,7 +113,7 @@ class RecordedStage:
     ) -> RecordedStage:
         """Return the stage of these cycles. Raise `MomError` if there are none.
 
-        :param configuration: replaces the recorded one
+        :param configuration: replaces the recorded configuration
         :param needed: plugins to add
         """
         first, ends = None, 0.0

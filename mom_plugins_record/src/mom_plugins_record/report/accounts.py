@@ -54,7 +54,7 @@ class _TrackedGuest:
     late: bool = False
     limited: bool = False
     now: GivenBackSums | None = None
-    """KiB given back at the last sample; None: unknown."""
+    """KiB given back at the last sample; None if unknown."""
     hours_gone: int = 0
 
     def begin(self, hour: int) -> None:
@@ -64,7 +64,7 @@ class _TrackedGuest:
 
 @dataclass(frozen=True, slots=True)
 class GivenBack:
-    """Memory given back in the last cycle by each means, in KiB. None: unknown."""
+    """Memory given back in the last cycle by each means, in KiB. None if unknown."""
 
     balloon: float | None = None
     sweeps: float | None = None
@@ -75,7 +75,7 @@ class GivenBack:
 class Accounts:
     """Accounts of the present hour, and of past hours until `take` returns them.
 
-    :param touched: sizes touched before mom started, by guest id
+    :param touched: sizes touched before mom started, keyed by guest id
     """
 
     def __init__(self, touched: Mapping[str, Touched] | None = None) -> None:
@@ -97,7 +97,7 @@ class Accounts:
     def add(self, report: Report, cpu_seconds: float | None = None) -> None:
         """Add one cycle.
 
-        :param cpu_seconds: CPU time of mom's process since its start; None: unknown
+        :param cpu_seconds: CPU time of mom's process since its start; None if unknown
         """
         snapshot = report.snapshot
         now = snapshot.monotonic

@@ -30,7 +30,7 @@ from mom_plugins_record.report.hours import HOUR, GuestHour, HostHour
 from mom_plugins_record.report.minutes import MINUTE, MinuteRow
 
 NAME: Final = "accounts.sqlite3"
-"""In the folder of the recording."""
+"""File in the folder of the recording."""
 
 FORMAT: Final = 3
 """Version of the tables: SQLite's `user_version`."""
@@ -48,7 +48,7 @@ HOST_KEPT: Final = 400 * 86_400.0
 """s for which the host's rows are kept. A year is 3 MiB."""
 
 MOST_SET_ASIDE: Final = 3
-"""The next one replaces the last."""
+"""Maximum number of damaged files kept. The next file replaces the last."""
 
 START_ANEW: Final = "move it away; mom then starts new accounts"
 
@@ -141,11 +141,12 @@ class AccountsFile:
         self._run = time.time_ns() if run is None else run
         self._last = 0
         self._written_properties: dict[str, tuple[int, str]] = {}
-        """Properties that this mom has written, by guest, with their first hour."""
+        """Properties that this mom process has written, keyed by guest, with their first hour."""
         self._is_checked = False
 
     def open(self) -> str:
-        """Create the file, or check it. Return the damage of a file that was set aside. Raise `AccountsError` if no file can be used."""
+        """Create or check the file. If it is damaged, rename it, create a new file, and return a message; else return an empty string.
+        Raise `AccountsError` if no file can be used."""
         try:
             if not self.is_away():
                 return self._check_existing()
@@ -197,7 +198,7 @@ class AccountsFile:
         return f"{self.path} was damaged ({printable(reason, 100)}) and was renamed to {aside.name}: mom starts new accounts"
 
     def touched(self, now: float) -> dict[str, Touched]:
-        """Return the largest size of each guest's process in the last two days. Raise `AccountsError`."""
+        """Return the largest size of each guest's process in the last two days. Raise `AccountsError` if they are unreadable."""
         result: dict[str, Touched] = {}
         for row in read_guests(self.path, now - 48 * HOUR, math.inf):
             before = result.get(row.id)
@@ -206,7 +207,7 @@ class AccountsFile:
         return result
 
     def write(self, hours: Iterable[Hour], minutes: Iterable[MinuteRow] = ()) -> None:
-        """Replace these hours, add new minutes, and delete old rows. Raise `AccountsError`.
+        """Replace these hours, add new minutes, and delete old rows. Raise `AccountsError` on failure.
 
         Each write deletes at most one hour by age: a clock that is ahead must not delete everything.
         """
@@ -276,7 +277,7 @@ class AccountsFile:
 
 
 def read_hosts(path: Path, since: float, until: float) -> list[HostHour]:
-    """Return the host's hours, oldest first. Raise `AccountsError`.
+    """Return the host's hours, oldest first. Raise `AccountsError` if they are unreadable.
 
     :param since: seconds since the epoch
     """
@@ -284,7 +285,7 @@ def read_hosts(path: Path, since: float, until: float) -> list[HostHour]:
 
 
 def read_guests(path: Path, since: float, until: float, *, properties: bool = False) -> Iterator[GuestHour]:
-    """Yield the guests' hours, oldest first; perhaps a million. Raise `AccountsError`.
+    """Yield the guests' hours, oldest first; perhaps a million. Raise `AccountsError` if they are unreadable.
 
     :param properties: fill the properties of the platform
     """
@@ -292,7 +293,7 @@ def read_guests(path: Path, since: float, until: float, *, properties: bool = Fa
 
 
 def read_minutes(path: Path, asked: PointsAsked) -> Sequence[RecordedPoint]:
-    """Return the host in that time, in a limited number of parts of whole minutes. Raise `AccountsError`."""
+    """Return points of the host for the requested period. Each point covers whole minutes. Raise `AccountsError` if they are unreadable."""
     first, last = int(asked.since // MINUTE), int(asked.until // MINUTE)
     width = max(1, -(-(last - first + 1) // asked.most))
     query = """SELECT (minute - :first) / :width AS part, json_group_object(series, least), json_group_object(series, mean),

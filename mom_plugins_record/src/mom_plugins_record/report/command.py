@@ -1,4 +1,4 @@
-"""Verb `mom report`: finds the accounts, sums them up, and prints the chosen form."""
+"""Subcommand `mom report`: finds the accounts, sums them up, and prints the chosen form."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from mom_plugins_record.report.terminal import print_report
 
 @click.command()
 @click.argument("path", metavar="[FILE]", required=False, type=KeptPath())
-@click.option("--last", default="30d", show_default=True, metavar="TIME", help="Length of the time until now, such as 7d or 12h.")
+@click.option("--last", default="30d", show_default=True, metavar="TIME", help="Length of the period until now, such as 7d or 12h.")
 @click.option(
     "--by",
     metavar="WHAT",
@@ -53,7 +53,7 @@ def report(
 ) -> None:
     """Report the gain and cost of mom: memory given back by each means and its worth, advised sizes, stalls, and promises.
 
-    FILE is the folder of a recording, or its file of accounts. Without it, mom's own accounts on this host. The report marks unknown
+    FILE is the folder of a recording, or its file of accounts. The default is mom's own accounts on this host. The report marks unknown
     values. docs/report.md defines every number.
     """
     try:
@@ -75,10 +75,10 @@ def report(
     summary = summary_of(account, by, tenant, price)
     if tenant and not summary.whole.guests:
         verb = "is named" if pattern.property == "name" else "matches"
-        raise MomError(f"no guest in that time {verb} {printable(tenant)}", hint="use --by guest without --tenant to list all guests")
+        raise MomError(f"no guest in that period {verb} {printable(tenant)}", hint="use --by guest without --tenant to list all guests")
     if by_property and all(line.name == without(by) for line in summary.lines):
         hint = "`mom guests --json` lists the properties of present guests; older accounts have none"
-        raise MomError(f"no guest in that time has the property {by}", hint=hint)
+        raise MomError(f"no guest in that period has the property {by}", hint=hint)
     if as_json:
         click.echo(json.dumps(document(summary), indent=2))
     elif as_csv:
@@ -98,7 +98,7 @@ _ROUNDED: Final = 0.001
 
 
 def find_accounts(path: Path, last: float, *, properties: bool = False) -> AccountedHours:
-    """Return the last seconds of the accounts in a recording's folder, or in a file. Raise `MomError`.
+    """Return the last `last` seconds of the accounts in a recording's folder, or in a file. Raise `MomError` if there are none.
 
     :param properties: fill the guests' properties of the platform
     """
@@ -108,7 +108,7 @@ def find_accounts(path: Path, last: float, *, properties: bool = False) -> Accou
     except OSError as error:
         raise MomError(f"cannot read {path}: {error.strerror}", hint="run as root, or as the user that recorded it") from error
     if not exists:
-        hint = "give the path of a recording's folder, or of its file of accounts; the plugin record writes both"
+        hint = "give the path of a recording's folder, or of its file of accounts; the record plugin writes both"
         raise MomError(f"there is no {accounts}", hint=hint)
     remarks = []
     if aside := sorted(item.name for item in accounts.parent.glob(f"{glob.escape(accounts.name)}.damaged-*")):

@@ -28,7 +28,7 @@ FIELDS: Final = tuple(
 
 
 def values_of(now: GivenBack | None, today: HostHour) -> Mapping[str, Value]:
-    """Return the fields; unknown ones are None or absent."""
+    """Return the fields; unknown fields are None or absent."""
     values: dict[str, Value] = {
         f"given_back_{name}": None if kib is None else int(kib) for name, kib in (asdict(now) if now else {}).items()
     }

@@ -39,7 +39,7 @@ def upper_edge(number: int) -> float:
 def percentile(spread: Mapping[int, float], share: float) -> float | None:
     """Return the size that was not exceeded for this ratio of the time.
 
-    :param spread: seconds by bin
+    :param spread: seconds keyed by bin
     """
     total = sum(spread.values())
     if total <= 0:
@@ -65,7 +65,7 @@ class SizeSum:
 
     @property
     def average(self) -> float:
-        """Average size; 0: unknown."""
+        """Average size; 0 if unknown."""
         return self.kib_seconds / self.known_seconds if self.known_seconds else 0.0
 
     def add(self, kib: float, seconds: float) -> None:
@@ -96,7 +96,7 @@ class TimeSum:
     known_seconds: float = 0.0
 
     def add(self, percent: float | None, elapsed: float) -> None:
-        """Add a share of the elapsed seconds; None: unknown."""
+        """Add a share of the elapsed seconds; None if unknown."""
         if percent is not None:
             self.seconds += elapsed * percent / 100
             self.known_seconds += elapsed

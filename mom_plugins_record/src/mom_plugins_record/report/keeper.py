@@ -22,7 +22,7 @@ FIRST_AFTER: Final = 60.0
 """s from the start to the first write: new users soon ask for a report."""
 
 MOST_UNWRITTEN: Final = 48
-"""Hours in memory while the disk is full. Beyond that mom drops the oldest."""
+"""Hours in memory while the disk is full. Beyond that, mom drops the oldest hours."""
 
 MOST_UNWRITTEN_MINUTES: Final = 10_000
 """The same for figures of minutes: about a day."""
@@ -45,9 +45,9 @@ class AccountsKeeper:
         self._opened = False
         self._file_opened = False
         self.damage = ""
-        """Last damage of the file; empty: none."""
+        """Last damage of the file; empty if there is none."""
         self.write_error = ""
-        """Why the accounts are not on disk; empty: they are."""
+        """Why the accounts are not on disk; empty if they are."""
         self.write_hint = ""
 
     def open(self, now: float) -> None:

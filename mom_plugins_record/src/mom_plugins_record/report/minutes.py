@@ -32,7 +32,7 @@ class MinuteRow(NamedTuple):
 
 
 class Minutes:
-    """Figures of the present minute, and of past ones until `take`. Not thread-safe."""
+    """Figures of the present minute, and of past minutes until `take`. Not thread-safe."""
 
     def __init__(self) -> None:
         self._minute = 0
@@ -54,7 +54,7 @@ class Minutes:
                 self._values.setdefault(name, []).append(value)
 
     def take(self) -> Sequence[MinuteRow]:
-        """Return the minutes since the last call, and the present one so far."""
+        """Return the minutes since the last call, and the present minute so far."""
         over, self._over = self._over, []
         return [*over, *self._current()]
 

@@ -27,7 +27,7 @@ _SECONDS_A_DAY: Final = 86_400
 
 
 class Curve(NamedTuple):
-    """Line above the areas. None: unknown, a gap."""
+    """Line above the areas, with a gap for None (unknown)."""
 
     label: str
     values: Sequence[float | None]

@@ -10,7 +10,7 @@ from statistics import linear_regression, pvariance
 from typing import Final
 
 LEAST_DAYS: Final = 7
-"""In fewer, the rhythm of a week looks like growth."""
+"""In fewer days, the rhythm of a week looks like growth."""
 
 FARTHEST_DAYS: Final = 730.0
 """Two years. Some weeks of data do not allow later dates."""
@@ -26,7 +26,7 @@ _STUDENT: Final = (
 class Growth:
     """Growth with its 95 % bounds, and the date of a full host (seconds since the epoch).
 
-    None: not within two years, or unknown (`why_unknown`).
+    None if not within two years, or unknown (`why_unknown`).
     """
 
     days: int = 0
@@ -99,7 +99,7 @@ class Fit(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class SizeAdvice:
-    """Sufficient size for a guest; None: unknown.
+    """Sufficient size for a guest; None if unknown.
 
     `risk`: largest share of hours that may need more, with 95 % confidence.
     """
@@ -115,7 +115,7 @@ NO_ADVICE: Final = SizeAdvice()
 
 
 def risk_of(hours: int) -> float:
-    """Return the largest share of hours that may exceed all known ones, with 95 % confidence."""
+    """Return the largest share of hours that may exceed all known hours, with 95 % confidence."""
     return float(1 - (1 - CONFIDENCE) ** (1 / hours))
 
 

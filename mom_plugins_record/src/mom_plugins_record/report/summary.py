@@ -36,7 +36,7 @@ SEEN_SHARE: Final = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Price:
-    """Price of a GiB of memory for a month; None: not set."""
+    """Price of a GiB of memory for a month; None if not set."""
 
     each_gib_month: float | None = None
     currency: str = ""
@@ -115,13 +115,13 @@ class ReportLine:
 
     @property
     def waited_for_mom_percent(self) -> float | None:
-        """Share of the time with known stalls; None: unknown."""
+        """Percentage of the time with known stalls; None if unknown."""
         hours, waited = self.waiting_known_guest_hours, self.waited_for_mom_seconds
         return None if waited is None or not hours else 100 * waited / HOUR / hours
 
     @property
     def promise_kept_percent(self) -> float | None:
-        """Share of the time with a promise; None: no promises."""
+        """Percentage of guests' time with a promise in which the promise was kept; None without promises."""
         promised = self.promise_kept_hours * HOUR + self.promise_broken_seconds
         return 100 * self.promise_kept_hours * HOUR / promised if promised else None
 
@@ -202,7 +202,7 @@ class ReportSummary:
     growth: Growth | None
     days: Sequence[Span]
     hours: Sequence[Span]
-    """Empty for a long time."""
+    """Empty for a long period."""
     remarks: Sequence[str] = ()
     forecast: ForecastLine | None = None
 
@@ -218,7 +218,7 @@ class AccountedHours:
     remarks: Sequence[str] = ()
     forecast: ForecastLine | None = None
     minutes: Sequence[RecordedPoint] = ()
-    """Host by minutes, for a time too short for plots by hours."""
+    """Host by minutes, for a period too short for plots by hours."""
 
 
 def summary_of(account: AccountedHours, by: str = "class", tenant: str = "", price: Price = Price()) -> ReportSummary:
@@ -270,7 +270,7 @@ class _GuestTotals:
     members: defaultdict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
     known_hours: Counter[str] = field(default_factory=Counter)
     needs: defaultdict[int, float] = field(default_factory=lambda: defaultdict(float))
-    """KiB times seconds, by hour."""
+    """KiB times seconds, keyed by hour."""
 
     @classmethod
     def of(cls, rows: Iterable[GuestHour], by: str, tenant: str) -> _GuestTotals:

@@ -81,7 +81,7 @@ class HeadlineFigure(NamedTuple):
 
 
 def headline(summary: ReportSummary) -> Iterator[HeadlineFigure]:
-    """Yield the figures at the top."""
+    """Yield the key figures at the top of the report."""
     whole, host, worth, hours = summary.whole, summary.host, summary.worth, summary.seen_hours
     sold, given_back = whole.sold_parts.sold_gib_hours, whole.given_back.at_least_gib_hours
     if whole.killed is not None:
@@ -149,12 +149,12 @@ def counted_until(summary: ReportSummary) -> str:
 def watched_share(summary: ReportSummary) -> str:
     """Return the share of time that mom was watching."""
     if not summary.seen_hours:
-        return "mom did not run in this time"
+        return "mom was not running in this period"
     share = 100 * summary.seen_hours / (summary.seen_hours + summary.unknown_hours)
     watched = lasting(summary.seen_hours * 3600)
     if share > 99.95:
-        return f"mom ran all of this time, {watched}"
-    return f"mom ran {watched} of this time ({share:.3g} %); the other {lasting(summary.unknown_hours * 3600)} are unknown"
+        return f"mom was running in the whole period, {watched}"
+    return f"mom was running for {watched} of this period ({share:.3g} %); the other {lasting(summary.unknown_hours * 3600)} are unknown"
 
 
 def _given_back_rows(summary: ReportSummary) -> Iterator[Row]:
@@ -184,7 +184,7 @@ def _worth_rows(worth: Worth | None) -> Iterator[Row]:
             f"{worth.money:,.2f}{currency} ({worth.gib_months:,.4g} GiB months, {worth.price_per_gib_month:g} each)",
         )
     else:
-        text = f"{worth.gib_months:,.4g} GiB months; set `price` (plugin record) to see the worth in money"
+        text = f"{worth.gib_months:,.4g} GiB months; set `price` (record plugin) to see the worth in money"
         yield "memory", text if worth.gib_months >= LEAST_GIB_MONTHS else "too little to price yet"
     if worth.hosts is not None and worth.hosts >= LEAST_HOSTS:
         yield "hosts of this size", f"{worth.hosts:.2g}"
