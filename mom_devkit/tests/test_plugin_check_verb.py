@@ -78,7 +78,7 @@ STARTS = "os.environ['ACME'] = '1'; threading.Thread(target=time.sleep, args=(60
 @pytest.mark.parametrize(
     ("body", "before", "messages"),
     [
-        ("os._exit(7)", "", {"results: its process ended with 7"}),
+        ("os._exit(7)", "", {"results: its process exited with code 7"}),
         ("pass", STARTS, {"loading: its import changes the environment (ACME)", "loading: its import starts threads: early"}),
         (
             "pass",

@@ -233,7 +233,7 @@ def test_a_helper_that_ends_while_it_follows_an_order_has_ended_and_the_next_is_
         deaf.listen()
         serving = threading.Thread(target=serve, daemon=True)
         serving.start()
-        with pytest.raises(OSError, match="mom-helper has ended") as ended:
+        with pytest.raises(OSError, match="mom-helper has exited") as ended:
             helper.put_back()
         assert ended.value.errno == errno.ENOTCONN
         assert helper.put_back() == 0

@@ -1,11 +1,11 @@
-"""First policy in Python: shrink idle guests while the host is short, and grow them again when it has enough."""
+"""First policy in Python: shrink idle guests while the host is short of memory, and grow them again when it has enough."""
 
 from collections.abc import Iterable, Iterator
 
 from mom_plugins_policy.python import Decision, Guest, Host, MiB
 
 SHORT = 0.20  # of the host's memory: with less available, guests shrink
-AMPLE = 0.30  # with more, guests grow. Between the two nothing moves, so nothing oscillates
+AMPLE = 0.30  # with more available, guests grow. Between the two, no size changes, so sizes do not oscillate
 STEP = 0.05  # of a guest's size, per cycle
 KEEPS = 256 * MiB  # a guest with less usable memory does not shrink
 

@@ -1,6 +1,6 @@
 """CPU limits like the default policy 60_cpu_limits with `cpu_limits: true`.
 
-`vcpu_user_limit` is in percent of all the host's CPUs. The policy notes the original limit with the guest until it restores it.
+`vcpu_user_limit` is in percent of all the host's CPUs. The policy notes the original limit with the guest until it restores this limit.
 """
 
 from collections.abc import Iterable, Iterator
@@ -34,7 +34,7 @@ def decide(host: Host, guests: Iterable[Guest]) -> Iterator[Decision]:
             if [quota, period] == before:
                 del guest.notes["py_cpu_before"]
             else:
-                yield from limit_cpu(guest, *before, "its agreed CPU time no longer limits it, so the original limit returns")
+                yield from limit_cpu(guest, *before, "its agreed CPU time no longer limits the guest, so the original limit returns")
 
 
 def limit_cpu(guest: Guest, quota: float, period: float, because: str) -> Iterator[Decision]:

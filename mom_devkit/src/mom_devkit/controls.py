@@ -17,11 +17,11 @@ Kind = TypeVar("Kind")
 def apply_decisions(
     plugin: object, decisions: Sequence[Decision], hypervisor: Hypervisor | None = None, snapshot: Snapshot | None = None
 ) -> list[Outcome]:
-    """Read, write through the plugin, and read again, as the engine does.
+    """Read values, write through the plugin, and read the values back, as the engine does.
 
     Reviews only bounds; no ledger, no deadline. Raises errors of the plugin.
 
-    :param snapshot: source of present values of gradual controls; None: read them, too
+    :param snapshot: source of present values of gradual controls; None to read them, too
     """
     controller = _controller(plugin, hypervisor)
     gradual = [] if snapshot is None else [decision for decision in decisions if controller.specs[decision.control].gradual]

@@ -36,7 +36,7 @@ def mirror_host(folder: Path) -> Path:
 
 
 def host_of(folder: Path, files: Mapping[str, str]) -> Path:
-    """Write files by path (`proc/sys/vm/swappiness`) into a folder."""
+    """Write files, keyed by path (`proc/sys/vm/swappiness`), into a folder."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, content in files.items():
         path = folder / name.lstrip("/")

@@ -50,7 +50,7 @@ class FakeHypervisor:
     """Implementation of `Hypervisor`, `BalloonControl`, `CpuTuneControl`, `IoTuneControl`, `NetTuneControl`, `CpuPinControl` and
     `NodeTuneControl`.
 
-    :param guests: default: three of 1 GiB each. `known` has them by name; a guest removed from it is gone
+    :param guests: by default, three guests of 1 GiB each. `known` has the guests, keyed by name; a guest removed from it is gone
     """
 
     uri = "fake:///test"
@@ -59,7 +59,7 @@ class FakeHypervisor:
         fakes = [FakeGuest(f"vm{number}") for number in (1, 2, 3)] if guests is None else guests
         self.known = {fake.name: fake for fake in fakes}
         self.ended: list[FakeGuest] = []
-        """Still listed, but gone before the next call."""
+        """Guests that are still listed, but gone before the next call."""
 
     def guests(self) -> Sequence[Guest]:
         """Return all guests."""
@@ -75,7 +75,7 @@ class FakeHypervisor:
         ]
 
     def guest(self, entity: Entity) -> FakeGuest:
-        """Return a guest. Raise `GuestGone`."""
+        """Return a guest. Raise `GuestGone` if there is no such guest."""
         guest = self.known.get(entity.name)
         if guest is None or guest.id != entity.id:
             raise GuestGone(f"there is no guest {entity.name}")
@@ -170,7 +170,7 @@ class FakePromises:
     """Implementation of `mom_kvm.Promises` with fields: `PluginContext(offers={Promises: (FakePromises("x"),)})`.
 
     :param guaranteed: field with the guarantee in force, in KiB
-    :param promised: field with the whole promise; empty: the same
+    :param promised: field with the whole promise; empty for the same field
     """
 
     def __init__(self, guaranteed: str, promised: str = "") -> None:

@@ -9,7 +9,7 @@ from typing import Final, TypeVar
 Value = TypeVar("Value")
 
 LONGEST_PAUSE_SECONDS: Final = 0.05
-"""Between two looks: each may start a program."""
+"""Longest pause between two looks: each look may start a program."""
 
 LONGEST_STEP_SECONDS: Final = 10.0
 """A virtual machine may pause for minutes while its clock continues: longer steps do not count."""

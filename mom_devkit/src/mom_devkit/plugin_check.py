@@ -17,7 +17,7 @@ from mom_core.plugins.discovery import AvailablePlugin, available_plugins, pip_i
 from mom_daemon import as_caller, brief, json_option, print_prose
 
 CHECK_SECONDS: Final = 180.0
-"""For all checks of one plugin: a plugin that always hangs takes many deadlines."""
+"""Time limit of all checks of one plugin: a plugin that always hangs takes many deadlines."""
 
 
 @click.command("check")
@@ -70,7 +70,7 @@ def _check(request: Mapping[str, object], plugin: AvailablePlugin) -> dict[str, 
             os.close(write)
             try:
                 _, errors = child.communicate(json.dumps(request), timeout=CHECK_SECONDS)
-                ended = "" if child.returncode == 0 else f"its process ended with {child.returncode}"
+                ended = "" if child.returncode == 0 else f"its process exited with code {child.returncode}"
             except subprocess.TimeoutExpired:
                 child.kill()
                 _, errors = child.communicate()

@@ -99,7 +99,7 @@ def write_project(name: str, kind: str, target: Path) -> None:
 
 
 def files_of(name: str, kind: str) -> dict[str, str]:
-    """Return the files of a new distribution by path."""
+    """Return the files of a new distribution, keyed by path."""
     templates = resources.files("mom_devkit").joinpath("templates")
     about = tomllib.loads(templates.joinpath(kind, "about.toml").read_text(encoding="utf-8"))
     package, class_name = _package(name), f"{''.join(word.capitalize() for word in re.split('[-_]', name))}Plugin"
@@ -119,7 +119,7 @@ def files_of(name: str, kind: str) -> dict[str, str]:
 
     def fill(*path: str) -> str:
         text = templates.joinpath(*path).read_text(encoding="utf-8")
-        for word, value in words.items():  # long texts first, as they contain placeholders
+        for word, value in words.items():  # long texts first, because they contain placeholders
             text = text.replace(f"@{word}@", value.strip("\n") + "\n" if "\n" in value else value)
         return text
 

@@ -54,7 +54,7 @@ def mom_open_folder() -> Iterator[Path]:
 def mom_power(request: pytest.FixtureRequest) -> Iterator[MomPower]:
     """Run a test twice: with mom as root, and as another user with a real mom-helper.
 
-    Run mom's code inside `with mom_power(declarations):`; mom_kvm's `helper_declaration` makes them. Skipped if impossible.
+    Run mom's code inside `with mom_power(declarations):`; mom_kvm's `helper_declaration` makes declarations. Skipped if impossible.
     """
     from mom_devkit.without_root import MomPower, why_not_another_user
 

@@ -55,9 +55,9 @@ def config_of(
     """Return a configuration with all state below `directory`. Raise `ConfigError`.
 
     :param plugins: in order: name and section of an installed plugin, or any name and a plugin's class
-    :param settings: sections of the classes by plugin name
+    :param settings: sections of the classes, keyed by plugin name
     :param guests: the section `guests`, for installed plugins
-    :param interval: seconds
+    :param interval: in seconds
     :param root: folder with /proc and /sys
     """
     classes = {name: item for name, item in plugins.items() if isinstance(item, type)}
@@ -88,7 +88,7 @@ class PluginRun:
     reports: Sequence[Report]
 
     def values(self, guest: str, field: str) -> list[Value]:
-        """Return a guest's field in each cycle; None: unknown."""
+        """Return a guest's field in each cycle; None if unknown."""
         cycles = ({each.name: each.fields for each in report.snapshot.guests.values()} for report in self.reports)
         return [guests.get(guest, {}).get(field) for guests in cycles]
 
@@ -133,11 +133,11 @@ def run_plugins(
 ) -> PluginRun:
     """Run some cycles, as fast as possible.
 
-    :param folder: for all state
+    :param folder: folder for all state
     :param plugins: in order: name and section of an installed plugin, or any name and a plugin's class
     :param interval: seconds between cycles, on the run's own clock
     :param guests: the section `guests`
-    :param policies: texts by name, for the plugin `policy`
+    :param policies: texts keyed by name, for the `policy` plugin
     :param between: called before each cycle with its number, from 1
     """
     if policies is not None:

@@ -32,7 +32,7 @@ class HelperProcess:
     """mom-helper of a test.
 
     :param declarations: permitted files and users of guests, as in a file of /etc/mom/helper.d
-    :param groups: plain files in place of control groups (v2); None: the kernel's
+    :param groups: plain files in place of control groups (v2); None for the kernel's groups
     """
 
     _variable = HELPER_SOCKET_VARIABLE
@@ -60,7 +60,7 @@ class HelperProcess:
 
     @property
     def pid(self) -> int:
-        """Return the process id; 0: not running."""
+        """Return the process id; 0 if the helper is not running."""
         return self._process.pid if self._process is not None and self._process.poll() is None else 0
 
     def start(self) -> None:
@@ -198,7 +198,7 @@ class StandInGuest:
 
     `DECLARATION` makes it a guest for mom-helper. Raises `OSError` without the right to make control groups.
 
-    :param command: program that ends when its standard input does
+    :param command: program that exits when its standard input ends
     """
 
     USER: Final = "daemon"

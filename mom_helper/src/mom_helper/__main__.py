@@ -1,11 +1,11 @@
 """`python3 -I -S …/mom_helper serve --user mom`: the program that runs as root.
 
-serve --user NAME    execute orders of user NAME. [--socket PATH] if systemd passes none, [--state FOLDER] for original values,
+serve --user NAME    execute requests of user NAME. [--socket PATH] if systemd passes no socket, [--state FOLDER] for original values,
                      [--declarations FOLDER:FOLDER…] for root's declarations
-serve-libvirt        execute orders of user NAME about guests of the libvirt at [--uri URI]; needs libvirt's Python module.
+serve-libvirt        execute requests of user NAME about guests of the libvirt at [--uri URI]; needs libvirt's Python module.
                      [--socket], [--declarations], [--state] likewise
 put-back             restore original values, without an engine. [--state FOLDER]
-taker                move memory of guests by orders from standard input, a socket; for a mom that is root itself. [--unified FOLDER]
+taker                move memory of guests, by requests from standard input (a socket); for a mom that runs as root. [--unified FOLDER]
                      and [--memory FOLDER]: the folders of control groups as that mom sees them
 """
 
@@ -48,7 +48,7 @@ _MOST_OF_LIBVIRT: Final = 24
 _PR_SET_PDEATHSIG: Final = 1
 
 _FAILED_SECONDS: Final = 0.1
-"""Until other connections free descriptors."""
+"""Pause until other connections free descriptors."""
 
 
 def main(verb: str, words: Sequence[str]) -> int:
@@ -81,17 +81,17 @@ def main(verb: str, words: Sequence[str]) -> int:
             sys.stderr.write(f"libvirt's Python module cannot be loaded: {error}; install python3-libvirt\n")
             return 2
 
-        log(f"orders of user {user.pw_name} about guests of {options['--uri']}: {len(declared.destinations)} declared destinations")
+        log(f"requests of user {user.pw_name} about guests of {options['--uri']}: {len(declared.destinations)} declared destinations")
         guest_work = GuestWork(declared, options["--uri"], options["--state"], log, user.pw_uid)
         serve(_listener(options["--socket"], user.pw_gid), guest_work, _MOST_OF_LIBVIRT)
         return 0
-    log(f"orders of user {user.pw_name}: {len(declared.files)} declared files, {len(declared.rules)} rules for guests")
+    log(f"requests of user {user.pw_name}: {len(declared.files)} declared files, {len(declared.rules)} rules for guests")
     serve(_listener(options["--socket"], user.pw_gid), Work(declared, Before(options["--state"]), log, user.pw_uid))
     return 0
 
 
 class OrderLog:
-    """Log on standard error: 20 lines a second and 500 at once. The next line counts skipped ones."""
+    """Log on standard error: 20 lines a second and 500 at once. The next line counts skipped lines."""
 
     def __init__(self) -> None:
         self._allowance, self._left_out, self._errors = Allowance(20, seconds=25), 0, select.poll()
@@ -104,13 +104,13 @@ class OrderLog:
             return
         more = f" ({self._left_out} more lines were skipped)" if self._left_out else ""
         self._left_out = 0
-        with suppress(OSError):  # a full disk must not stop orders
+        with suppress(OSError):  # a full disk must not stop requests
             os.write(2, text.encode("ascii", "backslashreplace").replace(b"\n", b" ")[:500] + more.encode() + b"\n")
 
 
 def serve(listener: socket.socket, work: OrderServer, most: int = MOST_CONNECTIONS) -> None:
-    """Serve forever. In a connection's child process, return at its end."""
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel reaps ended children
+    """Serve forever. In a connection's child process, return when the connection ends."""
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel reaps children that exit
     new = Allowance(5, seconds=4)
     children: list[int] = []
     gc.collect()
@@ -140,7 +140,7 @@ def serve(listener: socket.socket, work: OrderServer, most: int = MOST_CONNECTIO
 
 
 def _runs(child: int) -> bool:
-    """Return whether this child runs. Afterwards, another process may get its id."""
+    """Return whether this child is running. Afterwards, another process may get the child's id."""
     try:
         os.waitpid(child, os.WNOHANG)
     except ChildProcessError:

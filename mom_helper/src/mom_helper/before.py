@@ -17,7 +17,7 @@ from mom_helper.kernel import FOLDER, opened
 from mom_helper.orders import NO_LIMIT
 
 _LONGEST_WRITE_SECONDS: Final = 0.1
-"""For the reclaim within the write of a new limit. A signal ends it; the limit stays in force (mm/memcontrol.c)."""
+"""Time limit of the reclaim within the write of a new limit. A signal ends the reclaim; the limit stays in force (mm/memcontrol.c)."""
 
 UNCERTAIN: Final = "?"
 
@@ -37,7 +37,7 @@ class Before:
         self._folder, self._writes = folder, 0
 
     def write(self, path: str, folder: int | None, value: int, *, allowed: bool) -> int | None:
-        """Write a value after a note of the current one, and return that. Raise `OSError`.
+        """Note the current value, write a value, and return the noted value. Raise `OSError`.
 
         :param folder: descriptor of the control group's folder; None for a knob
         :param allowed: root permits this value; the original value is always permitted
@@ -54,7 +54,7 @@ class Before:
                 if wrote == UNCERTAIN:
                     _write_note(note, int(original), str(previous), path)
                 return previous
-            # Somebody else set this value: it is the new original.
+            # Somebody else set this value: it is the new original value.
             before = int(original) if wrote in {UNCERTAIN, str(previous)} else previous
             _write_note(note, before, UNCERTAIN, path)
             try:
@@ -93,7 +93,7 @@ class Before:
 
     @contextmanager
     def _noted(self, key: str) -> Iterator[int]:
-        """Lock a note; remove it at the end if it is empty."""
+        """Lock a note; remove the note at the end if it is empty."""
         path = f"{self._folder}/{key}"
         while True:
             with opened(path, os.O_RDWR | os.O_CREAT) as note:

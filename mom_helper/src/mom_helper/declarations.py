@@ -1,4 +1,4 @@
-"""Root's declarations: writable files with bounds, guests' processes, and rates of orders."""
+"""Root's declarations: writable files with bounds, guests' processes, and rates of requests."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from contextlib import suppress
 from typing import Final, NamedTuple
 
 FOLDERS: Final = "/usr/lib/mom/helper.d:/etc/mom/helper.d"
-"""Of mom's packages, and of root. Later files override earlier ones."""
+"""Folders of mom's packages, and of root. Later files override earlier ones."""
 
 _MOST: Final = (1 << 63) - 1
 
@@ -24,7 +24,7 @@ class WritableFile(NamedTuple):
     most: int
     values: Sequence[int]
     unlimited: bool
-    """The file accepts `max`, -1 here."""
+    """The file accepts `max`, which is -1 here."""
 
     def allows(self, value: int) -> bool:
         """Return whether this value may be written."""
@@ -42,7 +42,7 @@ class Declared:
     """All declarations in `*.conf`. `orders` and `reclaim_bytes` are rates per second. `destinations` are URIs of hypervisors for moves,
     each optionally with a space and the migration URI.
 
-    Malformed entries are ignored, and files that not only root can write.
+    Malformed entries are ignored, and files that users other than root can write.
     """
 
     def __init__(self, folders: Iterable[str], log: Callable[[str], None]) -> None:

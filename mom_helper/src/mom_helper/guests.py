@@ -20,14 +20,14 @@ HIERARCHIES: Final = {UNIFIED: f"{_TOP}/unified" if os.path.isdir(f"{_TOP}/unifi
 """Mount points of systemd and OpenRC."""
 
 _MOST_KEPT: Final = min(resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 8, 2000)
-"""Open guests, each with up to five descriptors and 2 KiB."""
+"""Maximum number of open guests, each with up to five descriptors and 2 KiB."""
 
 
 class Guests:
     """Guests of a connection, kept open.
 
     :param rules: identify guests; None, for a mom that is root itself, accepts any process and its group
-    :param mounts: mount points of control groups by hierarchy
+    :param mounts: mount points of control groups, keyed by hierarchy
     :param allowance: bytes of memory that may move
     """
 
@@ -36,10 +36,10 @@ class Guests:
         self._kept: dict[tuple[int, int | None], Guest] = {}
 
     def find(self, pid: int, started: int | None) -> Guest:
-        """Return a running guest with unchanged process, user and groups.
+        """Return a running guest whose process, user and groups are unchanged.
 
-        :param started: start time in clock ticks since boot; None: any process with this id
-        :raises ProcessLookupError: the process has ended, or is another one
+        :param started: start time in clock ticks since boot; None for any process with this id
+        :raises ProcessLookupError: the process has exited, or another process has its id
         :raises PermissionError: the process is no guest
         """
         guest = self._kept.pop((pid, started), None)
@@ -52,9 +52,9 @@ class Guests:
 
 
 class Guest:
-    """Process of a guest. Raises as `Guests.find`.
+    """Process of a guest. Raises the errors of `Guests.find`.
 
-    All files are below one descriptor in /proc. Neither this nor `handle` (a pidfd) ever refers to another process.
+    All files are below one descriptor in /proc. Neither this descriptor nor `handle` (a pidfd) ever refers to another process.
     """
 
     def __init__(self, pid: int, started: int | None, rules: Iterable[GuestUsers] | None, mounts: Mapping[str, str]) -> None:
@@ -72,7 +72,7 @@ class Guest:
         self._first_groups = os.pread(self._cgroup, MOST_BYTES, 0)
         words = read_at(self.folder, "stat").rpartition(b")")[2].split(None, 20)
         if started not in {None, int(words[19])} or not self.is_unchanged():
-            raise ProcessLookupError(errno.ESRCH, "it has ended, or is in another group now")
+            raise ProcessLookupError(errno.ESRCH, "the process has exited, or is in another group now")
         self._groups = _paths(self._first_groups)
         self._below = ("/",) if rules is None else self._rule_among(rules).groups
 
@@ -86,20 +86,20 @@ class Guest:
         return same and os.pread(self._cgroup, MOST_BYTES, 0) == self._first_groups
 
     def group(self, hierarchy: str) -> tuple[int, str]:
-        """Return descriptor and path of its own group. Raise `OSError`."""
+        """Return descriptor and path of the guest's own group. Raise `OSError`."""
         if hierarchy not in self._opened:
             path = self._groups.get(hierarchy, "")
             if (".." in path.split("/") and not self._whatever) or not path.startswith(self._below):
-                raise PermissionError(errno.EPERM, "it has no control group below those declared for guests")
+                raise PermissionError(errno.EPERM, "the process has no control group below those declared for guests")
             # libvirt names groups after their guests; another group must have no other process.
             named = path.endswith(".libvirt-qemu") or (path.rpartition("/")[2].startswith("machine-qemu") and path.endswith(".scope"))
             path = f"{self._mounts[hierarchy]}{path}"
             self._opened[hierarchy] = self._keep(os.open(path, FOLDER)), path, named or self._whatever
             if not self.is_unchanged():
-                raise ProcessLookupError(errno.ESRCH, "it has ended, or is in another group now")
+                raise ProcessLookupError(errno.ESRCH, "the process has exited, or is in another group now")
         folder, path, its_own = self._opened[hierarchy]
         if not its_own and read_at(folder, "cgroup.procs").split() != [b"%d" % self.pid]:
-            raise PermissionError(errno.EPERM, "its control group contains other processes")
+            raise PermissionError(errno.EPERM, "the control group contains other processes")
         return folder, path
 
     def _keep(self, file: int) -> int:
@@ -107,7 +107,7 @@ class Guest:
         return file
 
     def _rule_among(self, rules: Iterable[GuestUsers]) -> GuestUsers:
-        """Return its rule. All four user ids must match."""
+        """Return the rule for this process. All four user ids must match."""
         users = [int(user) for user in read_at(self.folder, "status").partition(b"\nUid:\t")[2].split(None, 4)[:4]]
         for rule in rules:
             if users and rule.users.issuperset(users) and any(path.startswith(rule.groups) for path in self._groups.values()):
@@ -116,7 +116,7 @@ class Guest:
 
 
 def _paths(content: bytes) -> Mapping[str, str]:
-    """Return the groups of the whole guest, above those that libvirt makes in it."""
+    """Return the groups of the whole guest, above the groups that libvirt makes inside."""
     paths: dict[str, str] = {}
     for line in filter(None, content.decode(errors="surrogateescape").split("\n")):  # a group's name may contain other line breaks
         _, controllers, path = line.split(":", 2)

@@ -16,7 +16,7 @@ FOLDER: Final = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 MOST_BYTES: Final = 16 << 10
 
 
-class opened:  # noqa: N801  # used like a function; a generator would need 5 % of an order's time
+class opened:  # noqa: N801  # used like a function; a generator would need 5 % of a request's time
     """Context manager of a descriptor, optionally below a folder's descriptor. Raises `OSError`."""
 
     def __init__(self, name: str, flags: int = os.O_RDONLY, folder: int | None = None) -> None:
@@ -49,7 +49,7 @@ class Allowance:
         self._shared[0], self._shared[1] = self._most, time.monotonic()
 
     def take(self, amount: float = 1.0) -> bool:
-        """Take this amount, into debt if needed; False: none left."""
+        """Take this amount, into debt if needed; return False if nothing is left."""
         now = time.monotonic()
         left: float = min(self._most, self._shared[0] + (now - self._shared[1]) * self._rate)
         if left > 0:

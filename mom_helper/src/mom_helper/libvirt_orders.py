@@ -1,4 +1,4 @@
-"""Orders about libvirt's guests. No paths, no XML."""
+"""Requests about libvirt's guests. No paths, no XML."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ AGENT_COMMANDS: Final = (
     '{"execute": "guest-file-read", "arguments": {"handle": %d, "count": 16384}}',
     '{"execute": "guest-file-close", "arguments": {"handle": %d}}',
 )
-"""Commands for a guest's agent; `%d` is a value of the order."""
+"""Commands for a guest's agent; `%d` is a value of the request."""
 
 _FORM: Final = struct.Struct("<II16sq128s8q")
 
 
 class GuestOrderNumber(IntEnum):
-    """Orders, and the meaning of their `values`."""
+    """Requests, and the meaning of their `values`."""
 
-    LIST = 1  # a number. The answer's text is the declared destination. ENOENT: no such number
+    LIST = 1  # a number. The answer's text is the declared destination. ENOENT if there is no such number
     BALLOON = 2  # KiB
-    GIVE = 3  # KiB, through QEMU's monitor, also during a migration. The answer's text is QEMU's
+    GIVE = 3  # KiB, through QEMU's monitor, also during a migration. The answer's text is QEMU's answer
     PERIOD = 4  # s between libvirt's reads of balloon statistics
     CPU = 5  # CPU_LIMITS
     DISK = 6  # DISK_LIMITS of the disk `what`
@@ -48,14 +48,14 @@ class GuestOrderNumber(IntEnum):
     RESUME = 11
     SHUTDOWN = 12
     SAVE = 13  # to the file that libvirt manages
-    START = 14  # a saved guest, or one that an order has shut down
+    START = 14  # a saved guest, or a guest that a request has shut down
     ABORT = 15  # libvirt's present job of the guest
     MIGRATE = 16  # number of a destination
-    AGENT = 17  # number in AGENT_COMMANDS, its value, and the time limit in s. The answer's text is the agent's
+    AGENT = 17  # number in AGENT_COMMANDS, its value, and the time limit in s. The answer's text is the agent's answer
 
 
 class GuestOrder(NamedTuple):
-    """Order about the guest `uuid`; `start` is libvirt's id of this run. `what` is a device's name, or a bit set of numbers."""
+    """Request about the guest `uuid`; `start` is libvirt's id of this run. `what` is a device's name, or a bit set of numbers."""
 
     number: int
     id: int = 0
@@ -70,7 +70,7 @@ class GuestOrder(NamedTuple):
 
     @classmethod
     def parsed(cls, message: bytes) -> list[Self]:
-        """Return the order in a message. Raise `struct.error`."""
+        """Return the request in a message. Raise `struct.error`."""
         number, identity, uuid, start, what, *values = _FORM.unpack(message)
         return [cls(number, identity, uuid, start, what.rstrip(b"\0"), tuple(values))]
 

@@ -1,4 +1,4 @@
-"""Executes orders about libvirt's guests. Each connection's process ends if libvirt does not answer."""
+"""Executes requests about libvirt's guests. Each connection's process exits if libvirt does not answer."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from mom_helper.libvirt_orders import GuestOrderNumber as Number
 from mom_helper.work import PAUSE_SECONDS, Done, attend, numbered
 
 _LIVE: Final = libvirt.VIR_DOMAIN_AFFECT_LIVE
-_SECONDS: Final = {Number.SAVE: 86400, Number.MIGRATE: 86400, Number.START: 3600, Number.AGENT: 130}  # time limits of orders
+_SECONDS: Final = {Number.SAVE: 86400, Number.MIGRATE: 86400, Number.START: 3600, Number.AGENT: 130}  # time limits of requests
 _REACH_SECONDS: Final = 10  # time limit of a connection to another host's libvirt
 _DEVICE: Final = re.compile(rb"[A-Za-z0-9_.-]{1,32}")
 _KIB: Final = range(1 << 10, 1 << 42)
@@ -33,9 +33,9 @@ _CPU: Final = {"vcpu_quota": range(-1, 1 << 44), "vcpu_period": range(1000, 1000
 
 
 class GuestWork:
-    """Executor of orders from the engine's user.
+    """Executor of requests from the engine's user.
 
-    :param stopped: folder of root, with a file for each guest that an order has shut down
+    :param stopped: folder of root, with a file for each guest that a request has shut down
     """
 
     def __init__(self, declared: Declared, uri: str, stopped: str, log: Callable[[str], None], user: int) -> None:
@@ -64,20 +64,20 @@ class GuestWork:
         }
 
     def attend(self, connection: socket.socket) -> None:
-        """Execute the orders of a connection until it ends."""
+        """Execute the requests of a connection until it ends."""
         signal.signal(signal.SIGALRM, signal.SIG_DFL)  # the default action ends this process, even within a call of libvirt
         fcntl.fcntl(connection, fcntl.F_SETOWN, os.getpid())
         self._peer = connection.fileno()
         attend(connection, self._follow, self.log, GuestOrder.parsed)
 
     def _follow(self, order: GuestOrder, descriptors: Sequence[int]) -> Done:
-        """Raise `OSError` to refuse an order; the answer has errors of libvirt."""
+        """Raise `OSError` to refuse a request; errors of libvirt are in the answer."""
         while not self._orders.take():
             time.sleep(PAUSE_SECONDS)
         if order.number == Number.LIST:
             return Done(text=numbered(self._destinations, order.values[0]).encode())
         if order.number not in self._ways or descriptors:
-            raise OSError(errno.EINVAL, "there is no such order")
+            raise OSError(errno.EINVAL, "there is no such request")
         say = (lambda _: None) if order.number == Number.AGENT else self.log  # do not log: agent commands change nothing
         with self._limited(_SECONDS.get(Number(order.number), 30)):
             try:
@@ -101,7 +101,7 @@ class GuestWork:
         fcntl.fcntl(self._peer, fcntl.F_SETFL, flags | os.O_ASYNC)  # SIGIO, on input or disconnection, ends this process
         try:
             if select.select([self._peer], [], [], 0)[0]:
-                raise OSError(errno.EPROTO, "the client sent the next order before the answer to this one")
+                raise OSError(errno.EPROTO, "the client sent the next request before the answer to this one")
             yield
         finally:
             fcntl.fcntl(self._peer, fcntl.F_SETFL, flags)

@@ -1,4 +1,4 @@
-"""Orders from the engine: whole numbers, and at most one descriptor. No paths, no texts."""
+"""Requests from the engine: whole numbers, and at most one descriptor. No paths, no texts."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ SOCKET: Final = "/run/mom-helper/socket"
 """SOCK_SEQPACKET: a message arrives whole or not at all."""
 
 ORDER: Final = struct.Struct("<IIqqqq")
-"""Text of root's declarations may follow an answer."""
+"""An answer may be followed by text: one of root's declarations."""
 
 MOST_AT_ONCE: Final = 16
-"""`SET` orders in one message: the kernel may reclaim for 0.1 s for each."""
+"""`SET` requests in one message: the kernel may reclaim for 0.1 s for each."""
 
 MOST_TEXT: Final = 4096 + 256
-"""Bytes: a path, and its bounds."""
+"""Maximum size of this text in bytes: a path, and its bounds."""
 
 NO_LIMIT: Final = -1
 """`max` in a file of a control group."""
@@ -25,19 +25,20 @@ PROCESS_FILES: Final = ("smaps_rollup", "maps", "numa_maps", "ksm_stat", "ksm_me
 """Readable by the engine: sizes and addresses, but no content of memory."""
 
 MOST_PIECE_KIB: Final = 4 << 10
-"""Per order. Compressed memory needs 10 ms."""
+"""Maximum per request. With compression, this takes 10 ms."""
 
 
 class OrderNumber(IntEnum):
-    """Orders, with the meaning of `a`, `b`, `c` and `d`, and their answers.
+    """Requests, with the meaning of `a`, `b`, `c` and `d`, and their answers.
 
-    Process id and start time (in clock ticks since boot) identify a guest; process id and the inode of the folder its control group. No
-    reused process id matches.
+    Process id and start time (in clock ticks since boot) identify a guest; process id and the folder's inode identify its control group. A
+    reused process id does not match.
     """
 
     LIST = 1
     """Describe writable file number `a`: minimum, maximum, and as text a knob's path or a control group file's name. A second line has the
-    only values, or `max` if it is valid. ENOENT: no such file."""
+    permitted values, or `max` if it is permitted. ENOENT if there is no such file.
+    """
     SET = 2
     """Write `b` to file number `a`, a knob or a file of control group `c`, `d`."""
     OPEN = 3
@@ -45,7 +46,7 @@ class OrderNumber(IntEnum):
     PRESSURE = 4
     """Return a descriptor that is ready when tasks waited for memory for `a` of `b` µs."""
     CONNECT = 5
-    """Return a connection to a guest's socket, whose file is the order's descriptor."""
+    """Return a connection to a guest's socket, whose file is the request's descriptor."""
     PUT_BACK = 6
     """Restore all original values. Return the numbers of restored values and failures."""
     STEP_BACK = 7
@@ -54,17 +55,19 @@ class OrderNumber(IntEnum):
     """Reclaim `a` KiB from the control group of guest `c`, `d`, in at most `b` µs. Return the reclaimed KiB, whether more is left, and the
     CPU time in µs. ENODATA: the group has too little memory."""
     TAKE_V1 = 9
-    """The same for control groups v1, without an amount: as much as possible in that time."""
+    """Like `TAKE_V2`, for control groups v1: as much as possible in this time, without an amount."""
     TAKE_PROCESS = 10
-    """Reclaim `a` KiB of guest `c`, `d` from address `b`. The same answer."""
+    """Reclaim `a` KiB of guest `c`, `d` from address `b`. The answer is that of `TAKE_V2`."""
     RECALL = 11
-    """Read the swapped part of the same area back."""
+    """Read the swapped part of this area back."""
     SCORE = 12
-    """Set `oom_score_adj` of guest `c`, `d` to `a`, 0 to 1000: the kernel kills guests with a higher one first. mom itself restores it."""
+    """Set `oom_score_adj` of guest `c`, `d` to `a`, 0 to 1000: the kernel kills guests with a higher score first. mom itself restores the
+    score.
+    """
 
 
 class Order(NamedTuple):
-    """Order: its number, an id that the answer repeats, and values."""
+    """Request: its number, an id that the answer repeats, and values."""
 
     number: int
     id: int = 0
@@ -74,11 +77,11 @@ class Order(NamedTuple):
     d: int = 0
 
     def __str__(self) -> str:
-        return f"order {' '.join(map(str, self))}"
+        return f"request {' '.join(map(str, self))}"
 
 
 class Answer(NamedTuple):
-    """Answer: the order's id, an errno (0: success), and values."""
+    """Answer: the request's id, an errno (0 for success), and values."""
 
     id: int
     error: int = 0

@@ -1,11 +1,11 @@
-"""Reclaim worker: makes the kernel swap memory of guests out and in, piece by piece, so that neither mom nor other orders wait.
+"""Reclaim worker: makes the kernel swap memory of guests out and in, piece by piece, so that neither mom nor other requests wait.
 
 mom-helper connects an unprivileged mom with this worker; a mom that is root starts `mom_helper taker` itself. The worker changes no setting
 of the kernel, so a crash leaves no limit behind.
 
 - `TAKE_V2`: write to the group's `memory.reclaim`.
 - `TAKE_V1`: write to the group's `memory.force_empty`: the kernel reclaims until a signal ends the write.
-- `TAKE_PROCESS`: process_madvise(MADV_PAGEOUT), for a guest without a group. It takes hot pages with cold ones.
+- `TAKE_PROCESS`: process_madvise(MADV_PAGEOUT), for a guest without a group. This takes hot pages as well as cold pages.
 - `RECALL`: process_madvise(MADV_WILLNEED) of memory in swap.
 """
 
@@ -26,13 +26,13 @@ from mom_helper.kernel import libc, opened, read_at
 from mom_helper.orders import MOST_PIECE_KIB, Order, OrderNumber
 
 LONGEST_SECONDS: Final = 0.1
-"""Per write. The kernel reclaims at most 1 GiB/s."""
+"""Time limit of a write. The kernel reclaims at most 1 GiB/s."""
 
 LEAST_HELD_KIB: Final = 64 << 10
 """Smaller groups are exempt: even an empty guest needs this much to run."""
 
 NICE: Final = 10
-"""A tenth of the CPU time of a guest's thread on the same CPU."""
+"""Leaves this process a tenth of the CPU time of a guest's thread on the same CPU."""
 
 OOM_SCORE: Final = 900
 """The kernel kills this process before any guest."""
@@ -53,7 +53,7 @@ _PAGE: Final = os.sysconf("SC_PAGE_SIZE")
 def move_piece(order: Order, guests: Guests) -> tuple[int, int, int]:
     """Move a piece of memory; return the KiB, whether more is left, and CPU µs. Raise `OSError`."""
     if order.number not in WAYS:
-        raise OSError(errno.EINVAL, "there is no such order")
+        raise OSError(errno.EINVAL, "there is no such request")
     while not guests.allowance.take(0):
         time.sleep(0.01)
     began = time.process_time()
@@ -72,7 +72,7 @@ def _by_group(order: Order, guest: Guest) -> tuple[int, bool]:
         raise OSError(errno.ENODATA, "the control group has too little memory")
     with opened(written, os.O_WRONLY, folder) as file:
         try:
-            # The timer repeats, as a signal before the write has no effect.
+            # The timer repeats, because a signal before the write has no effect.
             signal.setitimer(signal.ITIMER_REAL, min(max(order.b / 1e6, 0.002), LONGEST_SECONDS), 0.002)
             _call(libc.write, file, content, len(content))  # Python's write would restart after a signal
         except InterruptedError:  # by the timer

@@ -27,16 +27,16 @@ _LEAST_STALL_US: Final = 10_000
 _TRIGGERS_PER_SECOND: Final = 1 / 30
 
 _SCORES: Final = range(1001)
-"""Lower ones protect a process from the kernel."""
+"""Lower scores protect a process from the OOM killer."""
 
 PAUSE_SECONDS: Final = 0.005
-"""Between tries of a client over its rate limit, to keep the CPU free."""
+"""Pause between tries of a client over its rate limit, to keep the CPU free."""
 
 File = TypeVar("File")
 
 
 class Done(NamedTuple):
-    """Result of an order: numbers, text, and descriptors for the engine."""
+    """Result of a request: numbers, text, and descriptors for the engine."""
 
     a: int = 0
     b: int = 0
@@ -51,7 +51,7 @@ class Numbered(Protocol):
 
     @property
     def number(self) -> int:
-        """Return the number of the order's kind."""
+        """Return the number of the request's kind."""
 
     @property
     def id(self) -> int:
@@ -68,11 +68,11 @@ class OrderServer(Protocol):
     log: Callable[[str], None]
 
     def attend(self, connection: socket.socket) -> None:
-        """Execute the orders of a connection until it ends."""
+        """Execute the requests of a connection until it ends."""
 
 
 class Work:
-    """Executor of orders from the engine's user."""
+    """Executor of requests from the engine's user."""
 
     def __init__(self, declared: Declared, before: Before, log: Callable[[str], None], user: int) -> None:
         self._before, self.log, self.user = before, log, user
@@ -87,15 +87,15 @@ class Work:
         self._ways |= {OrderNumber.PUT_BACK: lambda _: Done(*before.put_back(log)), OrderNumber.STEP_BACK: lambda _: Done(step_back())}
 
     def attend(self, connection: socket.socket) -> None:
-        """Execute the orders of a connection until it ends."""
+        """Execute the requests of a connection until it ends."""
         attend(connection, self.follow, self.log, parsed)
 
     def follow(self, order: Order, descriptors: list[int]) -> Done:
-        """Execute an order within the rate limit. Raise `OSError`."""
+        """Wait for the rate limit, and execute a request. Raise `OSError` if it is refused or fails."""
         while not (self._pieces if order.number in WAYS else self._orders).take():
             time.sleep(PAUSE_SECONDS)
         if order.number not in self._ways or len(descriptors) != (order.number == OrderNumber.CONNECT):
-            raise OSError(errno.EINVAL, "there is no such order")
+            raise OSError(errno.EINVAL, "there is no such request")
         return self._ways[order.number](order, *descriptors)
 
     def _list(self, order: Order) -> Done:
@@ -153,7 +153,7 @@ class Work:
 
 
 def numbered(files: Sequence[File], number: int) -> File:
-    """Return the item with this number. Raise `OSError`."""
+    """Return the item with this number. Raise `OSError` if there is none."""
     if not 0 <= number < len(files):
         raise OSError(errno.ENOENT, "there is no item with this number")
     return files[number]
@@ -166,10 +166,10 @@ def peer_of(connection: socket.socket) -> tuple[int, int]:
 
 
 def parsed(message: bytes) -> list[Order]:
-    """Return the orders in a message: one, or several of SET. Raise `struct.error`."""
+    """Return the requests in a message: one, or several of SET. Raise `struct.error`."""
     orders = [Order(*words) for words in ORDER.iter_unpack(message)]
     if not orders or (len(orders) > 1 and any(order.number != OrderNumber.SET for order in orders)):
-        raise struct.error("these are no orders")
+        raise struct.error("these are no requests")
     return orders
 
 
@@ -179,12 +179,12 @@ def attend(
     log: Callable[[str], None],
     orders_in: Callable[[bytes], Sequence[AnyOrder]],
 ) -> None:
-    """Execute the orders of a connection until its end, or an invalid message.
+    """Execute the requests of a connection until its end, or an invalid message.
 
-    :param follow: executes an order, or raises `OSError`
+    :param follow: executes a request, or raises `OSError`
     :param orders_in: parses a message, or raises `struct.error`
     """
-    with suppress(ConnectionError, struct.error):  # the peer has disconnected, or its message is no order
+    with suppress(ConnectionError, struct.error):  # the peer has disconnected, or its message is no request
         while True:
             message, received, _, _ = socket.recv_fds(connection, MOST_AT_ONCE * ORDER.size + 1, 2, socket.MSG_CMSG_CLOEXEC)
             result, answers = Done(), b""

@@ -31,7 +31,7 @@ CHECKS: Final[Mapping[str, Check]] = MappingProxyType(
         "traces": behaviour.traces,
     }
 )
-"""Later ones build on earlier ones. The first line of each docstring states the requirement."""
+"""Later checks build on earlier checks. The first line of each docstring states the requirement."""
 
 
 def check_plugin(plugin_class: type, *, checks: Sequence[str] = (), **options: Any) -> list[Finding]:

@@ -94,7 +94,7 @@ def _findings(subject: ExaminedPlugin, life: Life) -> Iterator[Finding]:
             yield subject.fault(f"{hook} failed: {located(error)}", "report faults of the host or the configuration as a Finding")
         else:
             if any(not _is_sound(finding) for finding in findings):
-                fault = f"{hook} yielded a Finding whose severity is not a Severity, or whose other parts are not texts"
+                fault = f"{hook} yielded a Finding whose severity is not a Severity, or whose other parts are not strings"
             if fault:
                 yield subject.fault(fault, "yield Finding objects")
 
@@ -124,7 +124,7 @@ def _of_status(subject: ExaminedPlugin, parts: Sequence[StatusPart]) -> Iterator
     for part in parts:
         place, *texts = (part.place, part.heading, part.text)
         if not isinstance(place, int) or not all(isinstance(text, str) for text in texts):
-            message = "mom_status yielded a StatusPart whose heading or text is not a text, or whose place is not an integer"
+            message = "mom_status yielded a StatusPart whose heading or text is not a string, or whose place is not an integer"
             yield subject.fault(message, "place, heading, text")
 
 
@@ -138,7 +138,7 @@ def changing_guests(subject: ExaminedPlugin) -> Iterator[Finding]:
         with alive(subject, Bench(subject.new_folder("nothing"), FakeHypervisor([]), subject.new_folder("life"))) as life:
             life.cycle()
     except MomError as error:
-        cure = "raise in the calls that need it: an error in mom_setup keeps the daemon from starting"
+        cure = "raise in the calls that need the missing part: an error in mom_setup keeps the daemon from starting"
         yield subject.remark(f"it keeps mom from starting on an empty host: {error.message}", cure)
     ghost = FakeGuest("ghost")
     with alive(subject, bench) as life:
@@ -182,7 +182,7 @@ def _guests_of(hypervisor: object) -> str:
 
 
 def reload(subject: ExaminedPlugin) -> Iterator[Finding]:
-    """Each new setting takes effect while mom runs; equal ones change nothing."""
+    """Each new setting takes effect while mom is running; equal settings change nothing."""
     bench = subject.new_bench()
     with alive(subject, bench) as life:
         life.cycle()
@@ -197,7 +197,7 @@ def reload(subject: ExaminedPlugin) -> Iterator[Finding]:
                 return
             instances.append(life.subject.instance)
         if instances[0] is instances[1]:
-            yield subject.fault("a reload with other settings kept the old ones", "compare settings by value")
+            yield subject.fault("a reload with other settings kept the old settings", "compare settings by value")
         if instances[1] is not instances[2]:
             yield subject.fault("a reload with equal settings restarts it", "compare settings by value")
         life.cycle()
@@ -291,14 +291,14 @@ def _changes_of_ghost(subject: ExaminedPlugin, tested: Hypervisor) -> Iterator[F
 # --- leaks --------------------------------------------------------------------------------------------------------------
 
 END_SECONDS: Final = 2.0
-"""For a thread to end after mom_teardown."""
+"""Time for a thread to end after mom_teardown."""
 
 SECRET: Final = "conformance-3b1f0c9e"  # noqa: S105  # planted to find leaks
-"""For settings without a secret."""
+"""Secret for settings that have none."""
 
 
 def traces(subject: ExaminedPlugin) -> Iterator[Finding]:
-    """Its threads and files end with it; it changes nothing of the process, and shows no secret of its settings."""
+    """Its threads end and its files are closed with it; it changes no state of the process, and shows no secret of its settings."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         yield from _secrets(subject)  # files opened once per process are no leak

@@ -41,7 +41,7 @@ CONSTRUCTION_SECONDS: Final = 2.0
 """Even on a machine that swaps: a constructor only keeps its arguments."""
 
 DECLARATION_SECONDS: Final = 10.0
-"""As in the daemon."""
+"""Time limit, as in the daemon."""
 
 
 # --- packaging -----------------------------------------------------------------------------------------------------------------
@@ -88,7 +88,7 @@ def entry_name(plugin_class: type) -> str:
 
 
 def _private_imports(text: str) -> Iterator[tuple[int, str, str]]:
-    """Yield forbidden imports: line, name and cure."""
+    """Yield forbidden imports: line, name and advice."""
     public = {"mom_core": {*dir(mom_core), "testing"}, "mom_kvm": {*dir(mom_kvm)}}
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.Import):
@@ -141,7 +141,7 @@ def declarations(subject: ExaminedPlugin) -> Iterator[Finding]:
                 f"it implements {hook}, and declares nothing for it by mom_declare", "mom ignores undeclared fields and controls"
             )
     if "mom_source" in hooks and not isinstance(vars(subject.plugin_class).get("mom_source"), staticmethod):
-        yield subject.fault("mom_source is no static method", "put @staticmethod above @hookimpl: it is called on the class")
+        yield subject.fault("mom_source is no static method", "put @staticmethod above @hookimpl: mom calls it on the class")
     units = {(spec.scope, spec.name): spec.unit for spec in fields if spec.collected}
     for field in fields:
         yield from _named(subject, "field", field)
@@ -163,7 +163,7 @@ def _unit_of_others(subject: ExaminedPlugin, field: FieldSpec) -> Iterator[Findi
     for plugin, unit in _declared_here().get((field.scope, field.name), ()):
         if plugin != subject.name and unit is not field.unit:
             message = f"it declares the field {field.name} in {field.unit}, and the {plugin} plugin in {unit}"
-            yield subject.fault(message, "give it that unit, or another name")
+            yield subject.fault(message, "give the field that unit, or another name")
             return
 
 
@@ -190,7 +190,7 @@ def _constructed(subject: ExaminedPlugin) -> Generator[Finding, None, Any]:
     elif seconds > CONSTRUCTION_SECONDS:
         yield subject.fault(f"its constructor takes {seconds:.1f} s", "do slow work in mom_setup")
     if any(folder.rglob("*")):
-        yield subject.fault("its constructor writes files", "do that in mom_setup")
+        yield subject.fault("its constructor writes files", "write them in mom_setup")
     return result.value
 
 

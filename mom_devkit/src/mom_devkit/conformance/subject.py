@@ -49,7 +49,7 @@ class ExaminedPlugin:
     """Plugin class under test.
 
     :param root: host of files, copied before each use
-    :param values: values to try by control, if bounds are not enough
+    :param values: values to try, keyed by control, if bounds are not enough
     :param may_touch: allows changes of guests of the plugin's own hypervisor
     """
 
@@ -147,9 +147,9 @@ def alive(
 ) -> Iterator[Life]:
     """Set the plugin up, and tear it down at the end. Raise `MomError` if the setup fails.
 
-    :param bench: None: a new one
-    :param put_back: False: leave all changes, as after a crash
-    :param settings: None: the subject's own
+    :param bench: None for a new one
+    :param put_back: False to leave all changes, as after a crash
+    :param settings: None for the subject's own settings
     """
     decisions: list[Decision] = []
     if hasattr(subject.plugin_class, "mom_hypervisor") and not subject.may_touch:

@@ -22,12 +22,12 @@ class ConformanceTests:
             plugin = SwappinessPlugin
             host = {"proc/sys/vm/swappiness": "60\\n"}
 
-    - `plugin_name`: its name in YAML; default: that of its entry point
+    - `plugin_name`: the plugin's name in YAML; default: the name of its entry point
     - `settings`: its section of the configuration, validated as YAML
-    - `host`: files by path, or a folder to copy; default: this host's usual files of /proc and /sys
-    - `values`: values to try by control, if bounds and present value are not enough
+    - `host`: files keyed by path, or a folder to copy; default: this host's usual files of /proc and /sys
+    - `values`: values to try, keyed by control, if bounds and present value are not enough
     - `may_touch`: the plugin may change guests of its own hypervisor, and listen on sockets
-    - `skipped`: reasons by check, for checks that make no sense for this plugin
+    - `skipped`: reasons, keyed by check, for checks that make no sense for this plugin
     """
 
     plugin: ClassVar[type]

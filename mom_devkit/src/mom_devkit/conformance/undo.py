@@ -27,7 +27,7 @@ def undo(subject: ExaminedPlugin) -> Iterator[Finding]:
         with alive(subject, bench) as life:
             entity, before = _present(life.cycle().snapshot, spec)
             if entity is None or before is None:
-                why = "the test host has no guest for it" if entity is None else f"its field {spec.field} is unknown there"
+                why = "the test host has no guest for it" if entity is None else f"its field {spec.field} is unknown on the test host"
                 yield subject.remark(f"{spec.name} was not set: {why}", "give a `host` with its files, or a `hypervisor`")
                 continue
             applied = yield from _set(subject, life, spec, entity, before)
@@ -63,7 +63,7 @@ def _set(
         applied = outcome.decision
         present = applied.value if outcome.after is None else outcome.after
         if outcome.after is None:
-            yield subject.remark(f"{spec.name}: the outcome has no value after the change", "read it back if possible")
+            yield subject.remark(f"{spec.name}: the outcome has no value after the change", "read the value back if possible")
         _, shown = _present(life.cycle().snapshot, spec)
         if shown is not None and not _same(spec, shown, present):
             yield subject.fault(
