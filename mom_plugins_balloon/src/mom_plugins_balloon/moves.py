@@ -1,6 +1,6 @@
 """Guests that are about to be moved: mom sweeps them, so that QEMU does not send freed memory, and returns memory that it took.
 
-QEMU sends a swept page as nine bytes. A guest keeps its size when it moves, and the new host may not know its original size, so mom
+QEMU sends a swept page as nine bytes. A guest keeps its size when it moves, and the new host might not know its original size, so mom
 restores that size before.
 
 A plugin that knows of a move sets the field `give_back`. mom then returns the guest's memory, and keeps its size until the field is empty.

@@ -60,7 +60,7 @@ class NoteStore:
     Drops a guest's notes when the guest restarts with another `incarnation`, or an hour after it is gone (at once if its incarnation is
     unknown).
 
-    :param context: of the plugin whose folder holds the file; None to keep notes in memory
+    :param context: context of the plugin whose folder holds the file; None to keep notes in memory
     :param whose: owner of the notes for messages, such as `policies in Python`
     """
 

@@ -34,7 +34,7 @@ class Shadow:
         self._trouble: Sequence[Problem] = ()
 
     def read(self) -> Callable[[], None]:
-        """Read the folder; return a function that activates it. Raise `ConfigError`."""
+        """Read the folder; return a function that activates it. Raise `ConfigError` if a policy is invalid."""
         policies = read_policies(self._folder, None, self._limits).usable()
 
         def commit() -> None:

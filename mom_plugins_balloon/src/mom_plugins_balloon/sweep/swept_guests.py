@@ -81,7 +81,7 @@ class SweptGuests:
     def begin(
         self, hypervisor: BalloonControl, guest: Guest, past: Remembered, memory: GuestMemory, target: int, leaving: LeavingSweep | None
     ) -> SweepOutcome | None:
-        """Sweep a guest of the last snapshot. Raises `HypervisorError`.
+        """Sweep a guest of the last snapshot. Raises `HypervisorError` if the sweep cannot begin.
 
         :return: None if the sweep is running in its thread
         """

@@ -42,7 +42,7 @@ class PolicyCycle(NamedTuple):
     decided: dict[tuple[str, str], Value]
 
 
-_TIMES: Final = 4  # decisions per control and guest: later ones replace earlier ones
+_TIMES: Final = 4  # decisions per control and guest: later decisions replace earlier decisions
 _SPARE: Final = 1000  # for hosts with few guests
 
 
@@ -114,7 +114,7 @@ class _ReadableEntity:
 
     @property
     def notes(self) -> Notes:
-        """Notes by name, kept across cycles and restarts: numbers, strings, and lists of these.
+        """Notes keyed by name, kept across cycles and restarts: numbers, strings, and lists of these.
 
         All policies share them. A guest's notes end when the guest is gone or restarts.
         """

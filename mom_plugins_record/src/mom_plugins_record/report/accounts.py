@@ -27,7 +27,7 @@ FAULT_SECONDS: Final = 130e-6
 """s. Stall of a major fault, if a guest reports no stalls. Measured with swap on an SSD (docs/simulator.md)."""
 
 LATE_SHARE: Final = 0.05
-"""Stalls as a ratio of time that mark a late burst. senpai and oomd aim at a tenth of it."""
+"""Stalls as a ratio of time that mark a late burst. senpai and oomd aim at a tenth of this ratio."""
 
 EVICTIONS: Final = frozenset({"guest_migrate", "guest_pause", "guest_save", "guest_shutdown"})
 

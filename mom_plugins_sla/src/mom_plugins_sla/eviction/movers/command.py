@@ -238,7 +238,7 @@ class CommandMoverPlugin(MoverPlugin):
         live: bool | None = None
         """Whether the guest runs during the move. Unset: unknown, so mom moves only guests that may also be saved."""
         within: Annotated[str, StringConstraints(max_length=64)] = ""
-        """Group of hosts in a fleet: guests move between hosts with the same value. Empty: all hosts."""
+        """Group of hosts in a fleet: guests move between hosts with the same value. If empty, between all hosts."""
 
     def __init__(self, settings: Settings, context: PluginContext) -> None:
         mover = CommandMover(context.name, settings.command, live=settings.live, within=settings.within, root=context.root)
