@@ -9,6 +9,7 @@ from cgroup_fake import MIB, Bench, Cycle
 from mom_core import Entity, Host, Status, Value
 from mom_devkit import put_back
 from mom_plugins_host.credit.control import CREDIT, DELAY
+from mom_plugins_host.credit.law import Borrower
 
 TOTAL, HIGH, LOW = 64 << 20, 1000 * MIB, 200 * MIB
 
@@ -88,6 +89,28 @@ def test_limits_are_lifted_once_the_host_has_enough(on_credit: Bench) -> None:
     available(on_credit, 1.2 * HIGH)
     cycle(on_credit)
     assert limit(on_credit, "a") is None
+
+
+def test_a_limit_that_is_newer_than_the_cycle_is_lifted(on_credit: Bench) -> None:
+    short(on_credit, a=500 * MIB)
+    on_credit.plugin._credit.limiter.look()
+    (guest,) = on_credit.plugin._credit.limiter.limits()
+    on_credit.plugin._credit.limiter.update({guest: Borrower(500 * MIB)}, HIGH, LOW, {guest})  # the cycle has read memory.high before
+    assert limit(on_credit, "a") is not None
+    available(on_credit, 4 * HIGH)
+    on_credit.plugin._credit.limiter.look()
+    assert limit(on_credit, "a") is None
+
+
+def test_a_guest_that_waits_for_minutes_grows_once_there_is_memory(on_credit: Bench) -> None:
+    short(on_credit, a=500 * MIB)
+    available(on_credit, LOW)
+    holds(on_credit, "a", 600 * MIB)
+    for _ in range(1100):
+        on_credit.plugin._credit.limiter.look()
+    available(on_credit, LOW + 80 * MIB)
+    on_credit.plugin._credit.limiter.look()
+    assert limit(on_credit, "a") == 670 * MIB
 
 
 @pytest.mark.parametrize("unknown", ["mem_available", "MemAvailable"])

@@ -150,8 +150,9 @@ class CgroupPlugin:
         self._groups = {identity: group for identity, group in groups.items() if group is not None}
         if isinstance(hypervisor, GrowthControl):  # a simulated one
             fields: dict[str, dict[str, Value]] = {}
+            limits = self._credit.limiter.limits()
             for identity, kib in hypervisor.held_kib([guest.id for guest in guests]).items():
-                fields[identity] = {CURRENT: kib, MEMORY_HIGH: NO_LIMIT}
+                fields[identity] = {CURRENT: kib, MEMORY_HIGH: limits.get(identity, NO_LIMIT)}
         else:
             fields = {identity: group_fields(group.folder) for identity, group in self._groups.items()}
         limitable = {name: own for name, own in fields.items() if growth.can_limit(self._groups.get(name), own)}

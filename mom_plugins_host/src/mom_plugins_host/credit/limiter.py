@@ -82,7 +82,8 @@ class GrowthLimiter:
             before, self._lines = self._lines, {}
             for name, now in terms.items():
                 line = self._lines[name] = _next_line(before.get(name), now)
-                line.limit = None if name in unlimited else line.limit
+                if line.limit is not None and name in unlimited:
+                    line.limit = 0  # the next look sets or lifts it; it may be newer than this cycle
 
     def limits(self) -> dict[str, int]:
         """Return all present limits in KiB."""
@@ -124,8 +125,8 @@ class GrowthLimiter:
         for name, held in self.control.held_kib(self._lines.keys()).items():
             line = self._lines[name]
             burst = max(line.terms.burst, float(held - line.held_before))
-            if line.limit is not None and held >= line.limit - SLACK_KIB:
-                burst *= 2  # it wants more than it was given
+            if line.limit and held >= line.limit - SLACK_KIB:
+                burst = max(burst, min(2 * burst, self._high or 0.0))  # it wants more than it was given; there is no more than this
             line.terms = replace(line.terms, held=held, burst=burst)
 
     def _is_raised(self, change: tuple[str, int | None]) -> bool:
