@@ -53,7 +53,7 @@ class Columns(Mapping[str, Sequence[Value]]):
         return types
 
     def with_columns(self, more: Columns) -> Columns:
-        """Return these columns with others of the same guests added or replaced."""
+        """Return a copy with columns added or replaced."""
         unknown = {name: places for name, places in self._unknown.items() if name not in more} | more._unknown
         return Columns({**self._columns, **more._columns}, unknown)
 

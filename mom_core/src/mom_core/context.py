@@ -83,7 +83,7 @@ class PluginContext:
     serves: bool = True
     """False for commands that only inspect, such as `mom doctor`: then do not listen on sockets."""
     engine_state: Callable[[], EngineState] = EngineState
-    """Returns the engine's state. Any thread may call this."""
+    """Returns the engine's state, to any thread."""
     wake: Callable[[str], None] = lambda _: None
     monotonic: Callable[[], float] = time.monotonic
     """Clock of the engine in seconds; it runs fast in a simulation."""

@@ -34,7 +34,7 @@ class Ledger:
 
     def __init__(self, path: Path, *, look: bool = False) -> None:
         self.boot = ""
-        """Boot id of the host; an empty string if unknown."""
+        """Boot id; empty if unknown."""
         loss = "mom cannot restore the values in it"
         self.file = StateFile(path, "the ledger", _from_json, loss=loss, log=LOG, sets_aside=not look)
         self._entries: dict[Key, LedgerEntry] = {}
@@ -95,7 +95,7 @@ class Ledger:
     def resolve(self, present: Callable[[LedgerEntry], Value]) -> None:
         """Resolve entries in doubt from an earlier run.
 
-        :param present: returns the present value, or None if unknown: then the entry stays in doubt
+        :param present: returns the present value; None if unknown, then the entry stays in doubt
         """
         doubtful = {key: entry for key, entry in self._entries.items() if entry.in_doubt}
         if not doubtful:
@@ -105,7 +105,7 @@ class Ledger:
         self._entries = {**self._entries, **ended}
 
     def record(self, entries: Iterable[LedgerEntry]) -> None:
-        """Write these entries durably. If this raises `StateError`, the ledger keeps none of them.
+        """Write these entries durably. After a `StateError`, the ledger has none of them.
 
         An existing entry keeps its `before`, `time` and owner; its `applied` becomes `earlier`.
         """

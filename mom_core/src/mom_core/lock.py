@@ -42,7 +42,7 @@ class RunLock:
         self._descriptor: int | None = None
 
     def take(self) -> None:
-        """Take the lock. Raise `MomError` if another process holds it, or if its file cannot be used."""
+        """Take the lock. Raise `MomError` if it is held or unusable."""
         began = time.monotonic()
         while (descriptor := self._try()) is None:
             pid, command = _holder(self.path)
@@ -133,9 +133,7 @@ def open_lock(path: Path) -> int:
 
 
 def locked_by(path: Path, locks: Path = Path("/proc/locks")) -> int:
-    """Return the pid of the locking process, from /proc/locks. 0 if there is none, or if it is unknown: across containers, on btrfs or
-    overlayfs.
-    """
+    """Return the pid of the locking process in /proc/locks. 0 if there is none, or unknown: across containers, on btrfs or overlayfs."""
     try:
         status = path.stat()
         lines = locks.read_text(errors="replace").splitlines()
@@ -150,7 +148,7 @@ def locked_by(path: Path, locks: Path = Path("/proc/locks")) -> int:
 
 
 def command_of(pid: int) -> str:
-    """Return the command line of a process; an empty string if it is unreadable."""
+    """Return the command line of a process; empty if unreadable."""
     try:
         words = Path(f"/proc/{pid}/cmdline").read_bytes()[:4096].split(b"\0")
     except OSError:

@@ -1,6 +1,6 @@
 """Records of a cycle, from the snapshot to the report. All are frozen.
 
-Numbers are in the unit of their `FieldSpec` or `ControlSpec`. A missing field, or None, means unknown; unknown is never 0.
+Numbers are in the unit of their `FieldSpec` or `ControlSpec`. A missing field, or None, means unknown; never 0.
 """
 
 from __future__ import annotations
@@ -191,7 +191,7 @@ class Snapshot:
 
 
 class Metric(StrEnum):
-    """Type of a host field in monitoring. A field of type NONE is not exported: it has a meaning only within its cycle."""
+    """Type of a host field in monitoring. NONE is not exported: its value has a meaning only in its cycle."""
 
     GAUGE = "gauge"
     COUNTER = "counter"
@@ -284,8 +284,8 @@ class GuestColumn:
     :param fields: inputs of the values; no column if no plugin declares any of them
     :param about: description, as a sentence without its full stop
     :param place: position; smaller comes first
-    :param rank: columns of the highest rank disappear first on narrow screens; rank 0 stays. None if the column is only a metric
-    :param metric: name of its metric, in base units; empty if there is none
+    :param rank: the highest ranks disappear first on narrow screens; rank 0 stays. None for a metric without a column
+    :param metric: metric name in base units; empty without a metric
     :param mark_from: values from here on are highlighted
     :param made: computes the value from a guest's fields; without it, the value is the first known field
     """
@@ -494,20 +494,20 @@ class LedgerEntry(NamedTuple):
         return self._replace(applied=applied, earlier=earlier, attempted=_others(self.attempted, applied, earlier), in_doubt=True)
 
     def failed(self, after: Value) -> LedgerEntry:
-        """Return the entry after a failure. `after` is None if the value is unknown."""
+        """Return the entry after a failure. `after` is None if unknown."""
         attempted = (*_others(self.attempted, self.applied), self.applied)[-ATTEMPTS_KEPT:]
         applied = self.applied if after is None else after
         return self._replace(applied=applied, attempted=_others(attempted, after), in_doubt=False)
 
     def succeeded(self, after: Value) -> LedgerEntry:
-        """Return the entry after a success. `after` is None if the value is unknown."""
+        """Return the entry after a success. `after` is None if unknown."""
         rounded = None if after == self.applied else after
         if self.applied not in self.attempted and rounded == self.found and not self.in_doubt:
             return self
         return self._replace(attempted=_others(self.attempted, self.applied), found=rounded, in_doubt=False)
 
     def resolved(self, present: Value) -> LedgerEntry:
-        """Return the entry without its doubt. `present` is None if the value cannot be compared."""
+        """Return the entry without its doubt. `present` is None if not comparable."""
         if not self.explains(present):
             return self._replace(in_doubt=False)
         was_not_set = present not in (self.applied, None) and present in (self.found, self.earlier, self.before, *self.attempted)

@@ -20,7 +20,7 @@ MOST_LINKS: Final = 40
 
 
 def untrusted(path: Path, look: Look = os.lstat) -> str:
-    """Return why another user could control the content of a path; an empty string if none can. A missing file is untrusted.
+    """Return why another user could control the content of a path; empty if none can. A missing file is untrusted.
 
     Only root or this user may own and write the path, its parents and all links; a parent may have the sticky bit.
     """
@@ -83,7 +83,7 @@ def user_name(uid: int) -> str:
 
 
 def fault(path: Path, status: os.stat_result, *, inside: bool = False) -> str:
-    """Return why another user could change this path; an empty string if none can. The rights of its parents are not checked.
+    """Return why another user could change this path; empty if none can. The rights of its parents are not checked.
 
     :param inside: the path is the target itself: a sticky bit does not stop other users from adding files to it
     """

@@ -51,7 +51,7 @@ ExistingFile = Annotated[Path, FileMustExist()]
 def descriptions(model: type[BaseModel]) -> dict[str, str]:
     """Return the docstring below each setting, or `Field(description=…)`.
 
-    pydantic's `use_attribute_docstrings` is not used: it reads all sources.
+    pydantic's `use_attribute_docstrings` would read all sources.
     """
     texts: dict[str, str] = {}
     for kind in reversed(model.__mro__):
@@ -80,7 +80,7 @@ def _describe(schema: dict[str, Any], model: type[BaseModel]) -> None:
 
 
 class StrictModel(BaseModel):
-    """Base of settings, files and requests: frozen and strict. Unknown keys are errors; strings and NaN are not accepted as numbers."""
+    """Base of settings, files and requests: frozen and strict. Unknown keys are errors; strings and NaN are no numbers."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False, json_schema_extra=_describe, defer_build=True)
 

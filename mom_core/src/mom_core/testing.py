@@ -13,7 +13,7 @@ Fields = Mapping[str, Value]
 
 
 class Sample(TypedDict, total=False):
-    """Older sample: fields of the host, and of guests by name."""
+    """Older sample: fields of the host, and of guests, keyed by name."""
 
     host: Fields
     guests: Mapping[str, Fields]

@@ -92,7 +92,7 @@ def load_as_owner(config_path: str | Path | None) -> Config:
 
 
 def load_to_look(config_path: str | Path | None = None) -> Config:
-    """Load the configuration. If the file is invalid, return the configuration of the mom that runs with it. Raise `ConfigError`."""
+    """Load the configuration; if it is invalid, return that of the mom running with this file. Raise `ConfigError`."""
     from mom_core import load_config
 
     try:
@@ -161,7 +161,7 @@ def other_owner(*folders: Path) -> Owner | None:
 
 
 def _owner_on_the_way(paths: Sequence[Path]) -> Owner | None:
-    """Return the first other owner of the paths, of their parents, and of links to them."""
+    """Return the first other owner of paths, parents and links to them."""
     groups_by_user: dict[int, int] = {0: 0}
 
     def look(path: str) -> os.stat_result:

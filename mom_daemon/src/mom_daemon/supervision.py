@@ -150,7 +150,7 @@ class RunningConfig(NamedTuple):
 def config_of_running(path: str | Path | None) -> RunningConfig | None:
     """Return the configuration of the mom that runs with this file.
 
-    Return None if no mom is running, if this user cannot read its files, or if root asks another user's mom.
+    None if no mom is running, if this user cannot read its files, or if root asks another user's mom.
     """
     file = DEFAULT_CONFIG if path is None else Path(path)
     try:

@@ -116,7 +116,7 @@ class Guest:
 
 
 def _paths(content: bytes) -> Mapping[str, str]:
-    """Return the groups of the whole guest, above the groups that libvirt makes inside."""
+    """Return the groups of the whole guest, above those that libvirt makes inside."""
     paths: dict[str, str] = {}
     for line in filter(None, content.decode(errors="surrogateescape").split("\n")):  # a group's name may contain other line breaks
         _, controllers, path = line.split(":", 2)

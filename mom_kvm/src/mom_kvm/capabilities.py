@@ -133,7 +133,7 @@ class SwapStore:
 
 @dataclass(frozen=True, slots=True)
 class Offloaded:
-    """KiB moved, seconds, and why mom moved less than requested."""
+    """KiB moved, seconds, and why less was moved than requested."""
 
     kib: int
     seconds: float

@@ -16,7 +16,7 @@ BELIEVED_SECONDS = 60.0
 """How long the list of mounts is used. It is long with containers, and cgroups are mounted at boot."""
 
 _MOST_SEARCHED: Final = 20_000
-"""Maximum number of groups searched: ten times as many as on the largest node."""
+"""Groups searched, at most: ten times as many as on the largest node."""
 
 _PROCESSES_BYTES: Final = 256 << 10
 

@@ -27,7 +27,7 @@ from mom_core import (
 )
 
 GONE_SECONDS: Final = 3600.0
-"""How long a missing guest is remembered. A hypervisor that hangs lists no guests, and later lists them with mom's values."""
+"""How long missing guests count: a hypervisor that hangs lists no guests, and later lists them with mom's values."""
 
 _NAMED: Final = 5
 
@@ -112,7 +112,7 @@ class Enforcement:
     ) -> Sequence[Decision]:
         """Return the decisions for all guests.
 
-        :param wanted: values of settings by guest id and control
+        :param wanted: values of settings, keyed by guest id and control
         :param agreed: values that policies set as agreed; only restored here
         """
         if self._saved is None:

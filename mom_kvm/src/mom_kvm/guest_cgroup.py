@@ -19,7 +19,7 @@ _IN_POD = re.compile(r"pod[0-9a-f]{8}(?:[-_][0-9a-f]{4}){3}[-_][0-9a-f]{12}(?:\.
 """Group of a container in a pod, or a group below it."""
 
 _MOST_IN_CONTAINER = 64
-"""Maximum number of processes in a container. A container of KubeVirt has about six."""
+"""Maximum number of processes; a container of KubeVirt has about six."""
 
 
 class CpuCounters(NamedTuple):
@@ -59,7 +59,7 @@ class Cgroups:
         self._hierarchies = hierarchies
 
     def folder(self, controller: str, path: str) -> str:
-        """Return a group's folder; an empty string if it is not reachable."""
+        """Return a group's folder; empty if not reachable."""
         if ".." in path.split("/"):
             return self._hierarchies.folder(controller, path) or ""
         return (self._unified if controller == Hierarchies.UNIFIED else f"{self._root}/{controller}") + path

@@ -24,7 +24,7 @@ class HealthLimits:
     """The same limit as a share of the guest's size. The larger limit counts."""
 
     SWAP_IN_KIB: Final = 256.0
-    """In KiB/s: 64 pages a second cost a program about 1 % of its time on an SSD. mom never shrinks a guest above this limit."""
+    """In KiB/s: 64 pages a second cost a program about 1 % of its time on an SSD. mom never shrinks such a guest."""
 
     MAJOR_FAULTS: Final = 200.0
     """Per second. Above this limit, the guest's page cache is too small."""

@@ -8,7 +8,7 @@ from mom_core import format_kib
 
 LOW_SHARE: Final = 0.2
 _LOW_MOST_KIB: Final = 32 << 20
-"""Upper limit of the default level, which is a share of the host's memory."""
+"""Limit of the default level, a share of the host's memory."""
 
 _REARM_SHARE: Final = 0.01
 """Available memory must recover so far above the level before a new fall counts: it always varies by tens of MiB."""

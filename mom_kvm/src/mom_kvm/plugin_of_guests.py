@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 _LONGEST_PERIOD_SECONDS: Final = 3600
 
 _SWITCHED_PER_CYCLE: Final = 50
-"""Maximum number of guests whose statistics are switched on in a cycle: two or three calls for each."""
+"""Guests whose statistics mom switches on in a cycle: two or three calls for each."""
 
 _SHORTEST_WATCH_SECONDS: Final = 0.05
 """Guests send statistics once a second."""

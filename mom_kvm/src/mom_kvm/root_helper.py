@@ -64,7 +64,7 @@ class Helper:
         self._ended = select.poll()
         self._id = 0
         self._declared: dict[str, tuple[int, DeclaredFile]] | None = None
-        """Declared files by name, with their number in requests; None if not read yet."""
+        """Declared files, keyed by name, with their number in requests; None if not read yet."""
 
     @classmethod
     def reached(cls) -> Self | None:
@@ -120,7 +120,7 @@ class Helper:
             errors[answer.id] = _refusal(answer) if answer.error else None
 
     def open_of_guest(self, pid: int, started: int, name: str) -> int:
-        """Open a file in /proc/PID. Raise `PermissionError` for a name that mom-helper does not open."""
+        """Open a file in /proc/PID. Raise `PermissionError` for a name that is not in `PROCESS_FILES`."""
         if name not in orders.PROCESS_FILES:
             raise PermissionError(errno.EPERM, f"mom-helper does not open {name} of guests")
         with self._turn():

@@ -115,7 +115,7 @@ class RunSummary:
     reclaimed: Figure = field(default_factory=Figure)
     """Memory in balloons."""
     unbacked: Figure = field(default_factory=Figure)
-    """Guest memory in balloons, swept, or never touched. Guests with unknown memory do not count."""
+    """Guest memory in balloons, swept, or never touched. Without guests of unknown memory."""
     merged: Figure = field(default_factory=Figure)
     available: Figure = field(default_factory=Figure)
     swapped: Figure = field(default_factory=Figure)

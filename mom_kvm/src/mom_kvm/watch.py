@@ -222,7 +222,7 @@ class GuestWatch:
                 self._some.clear()
 
     def forecasts(self, guests: Sequence[Guest]) -> dict[str, int]:
-        """Return the KiB that will be usable soon, keyed by guest id, if less than now."""
+        """Return the KiB usable soon, keyed by guest id, if less than now."""
         now = self.monotonic()
         with self._lock:
             made = {(uuid, watched.incarnation): watched.soon for uuid, watched in self._watched.items()}

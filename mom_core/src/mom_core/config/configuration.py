@@ -49,7 +49,7 @@ class GuestRule:
 class Config:
     """Valid configuration.
 
-    :param file: None if the configuration comes from a program
+    :param file: None if from a program
     :param interval: in seconds
     :param stop_timeout: in seconds
     :param plugins: in file order

@@ -27,7 +27,7 @@ MAX_BYTES: Final = 1 << 20
 MAX_DEPTH: Final = 50
 
 MAX_NODES: Final = 20_000
-"""Maximum number of keys and values after aliases are expanded: a few aliases can expand to billions."""
+"""Keys and values after aliases are expanded: a few aliases can expand to billions."""
 
 KeyPath: TypeAlias = "tuple[str | int, ...]"
 """Keys and list indices from the top to a value."""

@@ -66,7 +66,7 @@ Model = TypeVar("Model", bound=BaseModel)
 
 
 def setting_names(model: type[BaseModel]) -> list[str]:
-    """Return the names of the settings as in YAML."""
+    """Return the setting names as in YAML."""
     return [field.alias or name for name, field in model.model_fields.items()]
 
 

@@ -57,7 +57,7 @@ def complain(
     """Add pydantic's errors as problems.
 
     :param base: path of `value`
-    :param elsewhere: keyed by setting: a hint that says where the setting belongs
+    :param elsewhere: hints where settings belong, keyed by setting
     """
     groups: dict[tuple[KeyPath, bool], list[tuple[str, str]]] = {}
     for error in errors:

@@ -36,7 +36,7 @@ def invalid(plugin: str, what: str, why: str) -> Problem:
 
 
 def wrong_part(item: object) -> str:
-    """Describe the first attribute of a wrong type; return an empty string if there is none."""
+    """Describe the first attribute of a wrong type; empty if there is none."""
     try:
         return _wrong_part(item)
     except Exception as error:  # noqa: BLE001  # attributes may run the plugin's code, which may raise anything

@@ -195,14 +195,14 @@ def _is_near(spec: ControlSpec, first: Value, second: Value) -> bool:
 
 
 def _noted(spec: ControlSpec, outcome: Outcome, foreign: Collection[Target]) -> Outcome:
-    """Return the outcome to note, without values of other processes."""
+    """Return the outcome without another process's value."""
     if foreign and target_of(outcome.decision) in foreign:
         return replace(outcome, after=None)
     return replace(outcome, after=named_items(spec, outcome.decision.value, outcome.after)) if spec.key else outcome
 
 
 def present(snapshot: Snapshot, about: Decision | LedgerEntry, plugins: PluginSet) -> Value:
-    """Return the present value of a control; None: unknown."""
+    """Return the present value of a control; None if unknown."""
     spec = plugins.declarations.controls.get(about.control)
     if spec is None:
         return None

@@ -67,7 +67,7 @@ class CycleSteps:
         self.claims = Claims([plugin.name for plugin in self.plugins.having("mom_evaluate")])
 
     def run(self, number: int, tick: Tick, skipped: int, recorded: Snapshot | None = None) -> Report:
-        """Run one cycle. `recorded`: snapshot to use; None: collect one."""
+        """Run one cycle. `recorded` is the snapshot to use; None to collect one."""
         began = self.clock.monotonic()
         collected = (recorded, []) if recorded is not None else self.collector.snapshot(number, self.clock.wall(), began)
         snapshot, problems = collected

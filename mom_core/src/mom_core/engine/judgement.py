@@ -29,7 +29,7 @@ STILL_STANDS: Final = "did not change"
 SOURCE: Final = Source("restore")
 
 WATCH_SECONDS: Final = 0.3
-"""How long mom watches an unexplained value of a gradual control: a virtio balloon moves 260 MiB in this time."""
+"""Watch time of an unexplained value of a gradual control: a virtio balloon moves 260 MiB in it."""
 
 READS_OF_UNKNOWN: Final = 3
 """They take 1 s in all: a hypervisor under load answers within this time."""
@@ -81,7 +81,7 @@ class Controller:
         return [NotListed(GONE) if value is None and gone(target) else value for target, value in zip(requested, values, strict=True)]
 
     def _of_their_units(self, requested: Sequence[Target], read_values: list[Found]) -> list[Found]:
-        """Replace impossible values by errors: mom must never restore such values."""
+        """Replace impossible values by errors: mom must never restore them."""
         if all(spec.unit.is_number for spec in self.specs.values()):
             # Fast path for thousands of guests: check all numbers together.
             values = [value.value if type(value) is InTransition else value for value in read_values]
@@ -258,7 +258,7 @@ _PLAIN: Final = frozenset({int, float, _NONE})
 
 
 def target_of(about: Decision | LedgerEntry) -> Target:
-    """Return the target of a decision or entry."""
+    """Return the target."""
     return Target(about.entity, about.control)
 
 
@@ -384,8 +384,7 @@ def judged(spec: ControlSpec, entry: LedgerEntry, found: Found) -> Judgement:
 def _late_and_rounded(spec: ControlSpec, entry: LedgerEntry, found: Value) -> bool:
     """Return whether an unanswered command may have set `found`.
 
-    The kernel rounds values to multiples of a grain. The grain is at most the greatest common divisor of all values read. The value 0
-    proves nothing.
+    The kernel rounds to multiples of a grain: at most the greatest common divisor of all values read. The value 0 proves nothing.
     """
     if spec.choices or spec.gradual or not isinstance(found, int):
         return False
@@ -439,7 +438,7 @@ def restore_result(spec: ControlSpec, change: Change, after: Found, answer: Answ
 
 
 def _nearer(stands: Value, change: Change) -> bool:
-    """Return whether a value came nearer to its goal. True for values that are not numbers."""
+    """Return whether a number came nearer to its goal; True for other values."""
     goal, before = change.value, change.found
     if not (isinstance(stands, int | float) and isinstance(goal, int | float) and isinstance(before, int | float)):
         return True

@@ -19,7 +19,7 @@ ROOM_FOR_EACH = 20
 """Additional room per source, so that no source crowds out the others."""
 
 LOGGED = 20
-"""Maximum number of new problems logged per cycle."""
+"""New problems logged per cycle, at most."""
 
 MOST_OF_ONE = 100
 

@@ -34,7 +34,7 @@ def restore(
     """Restore all plugins' values in parallel; remove finished entries.
 
     :param seconds: time limit; late entries stay
-    :param only: keys of entries; None: all
+    :param only: keys of entries; None for all
     :param left_behind: plugins from before a reload with unfinished calls
     """
     entries = [entry for key, entry in ledger.entries.items() if only is None or key in only]
@@ -78,7 +78,7 @@ def _start_restores(
             if all(writer.worker.wait_until_free(0.0) for writer in writers[plugin]):
                 plugin.worker.reset_failures()
                 controller = Controller(plugin.controls, plugin.hooks, plugins.hypervisor, sleep)
-                # Omit entries for controls that the plugin no longer has: they count as failed.
+                # Omit entries for controls that the plugin no longer has: these fail.
                 work = partial(controller.put_back, [entry for entry in shares[plugin] if entry.control in plugin.controls])
                 calls[plugin] = plugin.worker.begin("mom_write", work)
         hung = [plugin for plugin in hung if plugin not in calls]

@@ -204,7 +204,7 @@ def _why_not_now(snapshot: Snapshot, decision: Decision, spec: ControlSpec) -> s
 
 
 def bounded(value: Value, spec: ControlSpec) -> tuple[Value, str]:
-    """Return the value within bounds, and why it changed; None if the value is impossible."""
+    """Return the value within bounds, and why it changed; None if impossible."""
     if spec.unit is Unit.TEXT:
         if isinstance(value, int) and not isinstance(value, bool):  # in a policy, "0" becomes a number
             return str(value), "number written as a string, because the control needs a string"

@@ -47,7 +47,7 @@ def attempt(work: Callable[[], T], *, seconds: float, what: str) -> CallResult[T
 
 
 def started(thread: threading.Thread) -> threading.Thread:
-    """Start the thread and return it. Raise `OSError` if the system gives no more threads."""
+    """Start the thread and return it. Raise `OSError` if no thread is left."""
     try:
         thread.start()
     except RuntimeError as error:

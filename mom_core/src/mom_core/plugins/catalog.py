@@ -18,6 +18,6 @@ class CatalogEntry(NamedTuple):
 
 @cache
 def catalog() -> Mapping[str, CatalogEntry]:
-    """Return this project's plugins by name."""
+    """Return this project's plugins, keyed by name."""
     text = resources.files("mom_core.plugins").joinpath("catalog.toml").read_text(encoding="utf-8")
     return {name: CatalogEntry(**entry) for name, entry in tomllib.loads(text).items()}

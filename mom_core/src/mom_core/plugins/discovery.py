@@ -75,7 +75,7 @@ class Entry:
 
 
 def available_plugins() -> Mapping[str, tuple[AvailablePlugin, ...]]:
-    """Return all installed plugins by name, sorted; log unreadable distributions."""
+    """Return all installed plugins, keyed and sorted by name; log unreadable distributions."""
     present = installed(GROUP)
     for name, reason in present.unreadable.items():
         log.warning("the plugins of %s are unknown: its entry_points.txt cannot be read: %s", name, reason)
@@ -115,7 +115,7 @@ def pip_install() -> str:
 
 
 def _origin(name: str) -> str:
-    """Return the source of a pip installation (PEP 610); an empty string if unknown."""
+    """Return the source of a pip installation (PEP 610); empty if unknown."""
     try:
         url = str(json.loads(distribution(name).read_text("direct_url.json") or "{}").get("url", ""))
     except (PackageNotFoundError, ValueError, AttributeError):

@@ -93,7 +93,7 @@ class PluginWorker:
 
     @property
     def hung_in(self) -> str:
-        """Hook of the abandoned call; an empty string if there is none."""
+        """Hook of the abandoned call; empty if there is none."""
         call = self._current
         return call.hook if call is not None and call.abandoned and not call.done.is_set() else ""
 
@@ -113,7 +113,7 @@ class PluginWorker:
         """Start a call. Return None if the plugin has hung or the hook is paused.
 
         :param always: ignore the pause
-        :param asked: the operator asked for the call: ignore the pause, and do not count a failure
+        :param asked: the operator asked for it: ignore the pause, and do not count a failure
         :raises OSError: the system has no more threads
         """
         if self.hung or (not (always or asked) and self.why_not(hook)):
@@ -154,7 +154,7 @@ class PluginWorker:
         return CallResult(call.result)
 
     def log_failure(self, hook: str, error: BaseException) -> None:
-        """Log an error with its traceback, unless it repeats the last one of this hook."""
+        """Log an error with its traceback, unless it repeats the last one."""
         text = describe(error)
         if error.__traceback__ is None or self._logged.get(hook) == text:
             return

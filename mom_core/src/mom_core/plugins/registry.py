@@ -172,7 +172,7 @@ def build_plugins(
 ) -> Rebuilt:
     """Construct and set up the plugins of a configuration. If this raises `PluginError`, nothing has changed.
 
-    :param template: context with the values that the configuration does not give
+    :param template: context with the values from outside of the configuration
     :param previous: plugins in use. Plugins whose class and settings are unchanged stay, and prepare their reload
     :param declared: fields and controls that replace those of plugins
     """

@@ -91,7 +91,7 @@ def masked(value: Value, name: str = "") -> Value:
 
 
 def called_items(values: Iterable[Item], name: str) -> Iterator[tuple[str, Item]]:
-    """Yield each item with a name: that of the preceding option, else that of the list."""
+    """Yield each item with the name of the preceding option, else of the list."""
     option = ""
     for item in values:
         text = item if isinstance(item, str) else ""

@@ -32,7 +32,7 @@ def note_config(path: str | None) -> None:
 
 
 def with_config(text: str) -> str:
-    """Complete the commands in a text."""
+    """Complete the commands in `text`."""
     return _COMMAND.sub(_complete, text) if "`mom " in text else text
 
 

@@ -23,9 +23,7 @@ BELOW: Final = 4
 
 
 class TableColumn(NamedTuple):
-    """Column of a table. A narrow terminal omits columns of the highest `rank` first, never those of rank 0. A column of `prose` may move
-    below its row.
-    """
+    """Column of a table. A narrow terminal omits the highest ranks first, never rank 0. Columns of `prose` may move below their row."""
 
     heading: str
     rank: int = 0

@@ -100,7 +100,7 @@ class VerbGroup(click.Group):
         return f"{self.name}."
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """List the group's own verbs, mom's other verbs, then verbs of other packages by name."""
+        """List own verbs, mom's other verbs, then other packages' verbs."""
         own = [*self.verbs, *sorted(self.commands)]
         return [*own, *(name for name in self._brought() if name not in own)]
 

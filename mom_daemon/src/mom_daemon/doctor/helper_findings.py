@@ -13,7 +13,7 @@ SUBJECT = "mom-helper"
 
 
 def helper_findings(plugins: PluginSet) -> Iterator[tuple[str, Finding]]:
-    """Yield findings with their plugin or `core`; no findings if mom runs as root."""
+    """Yield findings with their plugin or `core`, unless mom runs as root."""
     if os.geteuid() == 0:
         return
     helper = Helper.reached()

@@ -11,7 +11,7 @@ from mom_core.plugins.registry import Plugin
 
 DESCRIBED_IN_A_LOOK: Final = 100
 MOST_LOOKS: Final = 30
-"""Maximum number of guests described in one reading, and of readings. Each reading takes half a second."""
+"""Maximum number of guests described in one reading, and of readings of half a second each."""
 
 PATTERNS_SHOWN: Final = 10
 
@@ -34,7 +34,7 @@ def _matched(config: Config, guests: Sequence[Guest]) -> set[int]:
 
 
 def pattern_findings(config: Config, guests: Sequence[Guest]) -> Iterable[Finding]:
-    """Report patterns that match no guest; report nothing if no guest is running."""
+    """Report patterns that match no guest, if any guest is running."""
     matched = _matched(config, guests)
     unmatched = [rule.pattern for number, rule in enumerate(config.guests) if number not in matched] if guests else []
     for pattern in unmatched[:PATTERNS_SHOWN]:

@@ -201,7 +201,7 @@ def _of_plugins(plugins: PluginSet, config: Config) -> Iterable[Said]:
         try:
             guests = guests_of(owner, plugins.hypervisor, config)
         except BaseException as error:  # noqa: BLE001  # doctor reports any error of a plugin
-            if "mom_doctor" not in owner.hooks:  # otherwise the plugin reports it, with the cure
+            if "mom_doctor" not in owner.hooks:  # otherwise the plugin reports the fault, with its fix
                 text = f"{plugins.hypervisor.uri} does not list its guests: {describe(error)}"
                 yield owner.name, Finding(Severity.ERROR, "hypervisor", text, getattr(error, "hint", ""))
         else:

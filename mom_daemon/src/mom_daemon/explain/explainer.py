@@ -49,7 +49,7 @@ class ExplanationPart:
 
 @dataclass(frozen=True, slots=True)
 class ExplainedDecision:
-    """Decision with its reasons: `line` is the policy's text, `why` is the law's reason."""
+    """Decision; `line` is the policy's text, `why` is the law's reason."""
 
     decision: Decision
     unit: str
@@ -87,7 +87,7 @@ class About:
         return f"{self.at(time)}, {lasting(self.report.time - time)} before this cycle" if time < self.report.time else self.at(time)
 
     def at(self, time: float) -> str:
-        """Format a time, with its day if it is not the day of the cycle."""
+        """Format a time, with its day if the cycle's day differs."""
         then, now = (datetime.fromtimestamp(moment, self.zone).astimezone(self.zone) for moment in (time, self.report.time))
         return then.strftime("%H:%M:%S %Z" if then.date() == now.date() else "%Y-%m-%d %H:%M:%S %Z").strip()
 
@@ -117,5 +117,5 @@ class Explainer:
         return ExplanationPart()
 
     def reason(self, report: Report, guest: Guest, control: str) -> str:
-        """Return the reason that the plugin's law gives for a control, or an empty string."""
+        """Return the law's reason for a control, or an empty string."""
         return ""

@@ -21,13 +21,13 @@ LOG = logging.getLogger("mom.explanation")
 Result = TypeVar("Result")
 
 LONGEST_LINE: Final = 200
-"""Maximum length of a policy's line, in characters."""
+"""Longest line of a policy, in characters."""
 
 QUOTED_LINES: Final = 4
-"""Maximum number of lines of a form that are joined."""
+"""Most lines of a form that are joined."""
 
 LONGEST_REASON: Final = 600
-"""Maximum length of a decision's reason, in characters."""
+"""Longest reason of a decision, in characters."""
 
 EXPLAINER_SECONDS: Final = 1.0
 """Explainers only read a report in memory, which takes less than a millisecond. A call that takes longer than this limit has hung."""

@@ -29,7 +29,7 @@ from mom_daemon.owner import load_to_look
 from mom_kvm import PastCycle, PastCycles
 
 LOOKED_BACK_SECONDS: Final = 1800.0
-"""How much of a recording to read before the requested time. With 1,000 guests, this takes some seconds."""
+"""How much of a recording to read before the requested time: with 1,000 guests, some seconds of reading."""
 
 GAP_CYCLES: Final = 3
 LEAST_GAP_SECONDS: Final = 10.0

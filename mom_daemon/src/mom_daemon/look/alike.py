@@ -1,4 +1,4 @@
-"""Problems for people. A problem of many guests appears once, with the number of guests and the first names."""
+"""Problems for people. A problem of many guests appears once, with their number and first names."""
 
 from __future__ import annotations
 

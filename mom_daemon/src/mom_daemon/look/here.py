@@ -40,8 +40,8 @@ WATCH: Final = (("status", "the host and mom's last cycle"), ("guests", "all gue
 class HostSight:
     """Host at a glance; None means unknown.
 
-    `managed` has managers of guests with their paths. `observes` is where to set `mode: enforce`; empty if it is set. `unit` is true if
-    systemd has a unit for mom. `left` counts changes that are not undone.
+    `managed` has managers of guests with their paths. `observes` is where to set `mode: enforce`; empty if it is set. `unit`: whether
+    systemd has a unit for mom. `left` counts changes not undone.
     """
 
     kvm: bool = False

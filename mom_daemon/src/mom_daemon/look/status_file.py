@@ -168,7 +168,7 @@ def _limit(content: ReportDocument) -> float:
 
 
 def instead(directory: Path) -> str:
-    """Return the status file's path; an empty string if this user cannot read the file."""
+    """Return the status file's path; empty if this user cannot read the file."""
     path = directory / STATUS_FILE
     try:
         read_file(path, 0)

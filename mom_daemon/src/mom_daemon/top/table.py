@@ -99,7 +99,7 @@ def text_foot(look: Looking, width: int) -> Line:
 
 
 def help_lines(look: Looking, listing: Listing, width: int, why: str = "", more: Sequence[tuple[str, str]] = ()) -> list[Line]:
-    """Return the keys, and the meanings of the columns. `why` is what a row shows when it is opened."""
+    """Return keys, and the meanings of columns. `why` is what an opened row shows."""
     rows = [(keys, text.format(name=look.name, why=why)) for keys, text in KEYS]
     out: list[Line] = [heading("keys", width)]
     out += [[(cell(keys, 24), "cyan"), (text, "")] for keys, text in (*rows[:-2], *more, *rows[-2:])]

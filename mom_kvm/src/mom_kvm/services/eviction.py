@@ -48,7 +48,7 @@ class MoveJob:
     :param id: never reused
     :param seconds: timeout
     :param time: start, in seconds since the epoch
-    :param reference: result of the mover's `begin`; empty if there is none yet, or if it is lost
+    :param reference: result of the mover's `begin`; empty if there is none yet, or lost
     """
 
     guest: Entity
@@ -132,7 +132,7 @@ class GuestMoves(Protocol):
         """Control that moves a guest; its value is a `Destination` as a string."""
 
     def mover(self) -> Mover | None:
-        """Return the first mover; None if there is none, or if it is not known yet."""
+        """Return the first mover; None if there is none, or not known yet."""
 
     def why_stays(self, guest: Guest) -> str:
         """Return why a drain of the host would not move this guest; empty if it would."""

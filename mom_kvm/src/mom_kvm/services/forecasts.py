@@ -67,6 +67,10 @@ class PastGuest:
     name: str
     sold_kib: float
     days: Mapping[int, Sequence[float | None]]
+    qemu_kib: float = 0.0
+    """Largest measured memory of QEMU itself; 0 if unknown."""
+    vcpus: int = 0
+    """0 if unknown."""
 
 
 class PastDays(Protocol):

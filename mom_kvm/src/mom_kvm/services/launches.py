@@ -20,7 +20,7 @@ class LaunchedGuest:
 class LaunchState(StrEnum):
     """State of a launch."""
 
-    WAITING = "waiting"  #: other guests are still freeing memory for the guest
+    WAITING = "waiting"  #: other guests are still freeing memory for it
     STARTS = "starts"  #: the guest may start
     REFUSED = "refused"  #: the guest must not start
 
