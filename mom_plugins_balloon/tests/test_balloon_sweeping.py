@@ -102,6 +102,14 @@ def test_suggested_sweep_inflates_and_deflates_in_a_single_operation(bench: Benc
     assert 0 < (as_number(bench.plugin.mom_collect_host()["balloon_reaction"]) or 0) < 1
 
 
+@pytest.mark.parametrize(("target", "ends_at"), [(BOTTOM + 100 * MIB, SIZE), (BOTTOM - MIB, BOTTOM - MIB)])
+def test_policy_may_end_a_sweep_earlier_but_a_smaller_size_lasts(bench: Bench, target: int, ends_at: int) -> None:
+    bench.write(target)
+    bench.join()
+    assert bench.hypervisor.commands[-1] == ("a", ends_at)
+    assert min(size for _, size in bench.hypervisor.commands) >= target
+
+
 def test_missed_memory_adds_up_for_ten_minutes(bench: Bench) -> None:
     for missed in (100, 200):
         assert bench.sweep(sweep_gain=100 * MIB)["sweep_missed"][0] == missed * MIB

@@ -3,7 +3,7 @@
 A sweep inflates the balloon over unused memory and deflates it at once: the host gets memory that the guest had used and freed. A trim
 makes the guest smaller until the host has room again.
 
-The law uses up each means of `TRIMS` before the next. To add a means, write one `TrimMeans` and add it to the list.
+The law uses up each means of `TRIMS` before the next. To add a means, add it to the list, and its depth to `TrimDepths` and `Offer`.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ NO_OFFER: Final = Offer()
 
 
 class Shortage(NamedTuple):
-    """Memory that the host lacks, and memory that all guests can give, in KiB."""
+    """Memory that guests want and the host lacks, in KiB."""
 
     demand: float
     """Shortage below the high watermark, plus memory that guests want and are expected to take."""
@@ -62,10 +62,6 @@ class Shortage(NamedTuple):
     """Wanted by guests that run out of memory."""
     relief: float
     """Wanted by guests that stall."""
-    backed: float
-    empty: float
-    cache: float
-    margin: float
 
 
 class TrimMeans(NamedTuple):
@@ -73,8 +69,10 @@ class TrimMeans(NamedTuple):
 
     code: ReasonCode
     could_give: Callable[[Offer], float]
-    lacks: Callable[[Shortage, LawContext], float]
-    """Memory that the host still lacks after all earlier means."""
+    gain: Callable[[Offer], float]
+    """Gain of the host: at most what the guest could give."""
+    wanted: Callable[[Shortage, LawContext], float]
+    """Memory that all means up to this one should give together."""
     hurts: bool = True
     """Whether guests will miss the memory, so that guests with a high cost give less."""
     behind_empty: bool = True
@@ -84,40 +82,43 @@ class TrimMeans(NamedTuple):
         """Return the cost of this means for one guest."""
         return offer.cost if self.hurts else 1.0
 
-    def taken(self, supply: float, shortage: Shortage, context: LawContext) -> float:
+    def taken(self, supply: float, gained: float, shortage: Shortage, context: LawContext) -> float:
         """Return the share of this means that the host takes, from 0 to 1.
 
         :param supply: KiB of all guests by this means
+        :param gained: KiB of all guests by all earlier means
         """
-        lacks, host = self.lacks(shortage, context), context.host
+        lacks, host = self.wanted(shortage, context) - gained, context.host
         worth = max(context.step, context.p.slack * host.high) if self.hurts else 0.0
         if supply <= 0 or lacks <= 0 or lacks < worth or (not self.hurts and shortage.demand < context.step):
             return 0.0
         return 1.0 if self.hurts and host.available < host.low else min(1.0, lacks / supply)
 
 
-def _lacks_beside_empty(shortage: Shortage, _: LawContext) -> float:
-    return shortage.demand - shortage.empty
+def _demand(shortage: Shortage, _: LawContext) -> float:
+    return shortage.demand
 
 
-def _lacks_for_margins(shortage: Shortage, context: LawContext) -> float:
+def _for_margins(shortage: Shortage, context: LawContext) -> float:
     host = context.host
-    supply = host.free + shortage.empty + shortage.cache + host.cold
-    return margins_below(host, context.p) + shortage.urgent + shortage.relief - supply
+    return margins_below(host, context.p) + shortage.urgent + shortage.relief - host.free - host.cold
 
 
-def _lacks_for_bursts(shortage: Shortage, context: LawContext) -> float:
+def _for_bursts(shortage: Shortage, context: LawContext) -> float:
     host = context.host
-    return host.hard + shortage.urgent - (host.available + shortage.empty + host.cold + (shortage.cache + shortage.margin))
+    return host.hard + shortage.urgent - host.available - host.cold
 
+
+_BACKED, _UNBACKED, _CACHE, _MARGIN, _BURST = map(attrgetter, ("backed", "unbacked", "cache", "margin", "burst"))
 
 TRIMS: Final = (
-    TrimMeans(ReasonCode.TRIM_EMPTY, attrgetter("backed"), lambda shortage, _: shortage.demand, hurts=False, behind_empty=False),
-    TrimMeans(ReasonCode.TRIM_EMPTY, attrgetter("unbacked"), lambda short, _: short.demand - short.backed, hurts=False, behind_empty=False),
-    TrimMeans(ReasonCode.TRIM_CACHE, attrgetter("cache"), _lacks_beside_empty, behind_empty=False),
-    TrimMeans(ReasonCode.TRIM_MARGIN, attrgetter("margin"), _lacks_for_margins),
-    TrimMeans(ReasonCode.TRIM_BURST, attrgetter("burst"), _lacks_for_bursts),
+    TrimMeans(ReasonCode.TRIM_EMPTY, _BACKED, _BACKED, _demand, hurts=False, behind_empty=False),
+    TrimMeans(ReasonCode.TRIM_EMPTY, _UNBACKED, lambda offer: offer.empty - offer.backed, _demand, hurts=False, behind_empty=False),
+    TrimMeans(ReasonCode.TRIM_CACHE, _CACHE, _CACHE, _demand, behind_empty=False),
+    TrimMeans(ReasonCode.TRIM_MARGIN, _MARGIN, _MARGIN, _for_margins),
+    TrimMeans(ReasonCode.TRIM_BURST, _BURST, _BURST, _for_bursts),
 )
+"""In the order of their use."""
 
 
 class Spare(NamedTuple):

@@ -196,7 +196,7 @@ def trim(crowd: Sequence[WeighedGuest], changes: Changes, balance: Balance, cont
     If all shares are smaller than a step, the guests with the most spare memory give one step each.
     """
     donors, step = [candidate for candidate in crowd if candidate.offer.trims], context.step
-    takings = _takings([donor.offer for donor in donors], _shortage(crowd, balance), context)
+    takings = _takings([donor.offer for donor in donors], crowd, balance, context)
     if not takings:
         return {}
     last = takings[-1].means
@@ -214,26 +214,16 @@ def trim(crowd: Sequence[WeighedGuest], changes: Changes, balance: Balance, cont
     return changed
 
 
-def _shortage(crowd: Sequence[WeighedGuest], balance: Balance) -> Shortage:
-    offers = [candidate.offer for candidate in crowd if candidate.offer is not NO_OFFER]
-    return Shortage(
-        demand=balance.demand,
-        urgent=balance.urgent,
-        relief=balance.relief,
-        backed=sum([offer.backed for offer in offers]),
-        empty=sum([offer.empty for offer in offers]),
-        cache=sum([offer.cache for offer in offers]),
-        margin=sum([offer.margin for offer in offers]),
-    )
-
-
-def _takings(donors: Sequence[Offer], shortage: Shortage, context: LawContext) -> Sequence[Taking]:
+def _takings(donors: Sequence[Offer], crowd: Sequence[WeighedGuest], balance: Balance, context: LawContext) -> Sequence[Taking]:
     """Return the amounts of each means up to the last means used."""
+    offers = [candidate.offer for candidate in crowd if candidate.offer is not NO_OFFER]
+    shortage, gained = Shortage(balance.demand, balance.urgent, balance.relief), 0.0
     takings: list[Taking] = []
     for means in TRIMS:
         could_give = [*map(means.could_give, donors)]
-        share = means.taken(sum(could_give), shortage, context)
+        share = means.taken(sum(could_give), gained, shortage, context)
         takings.append(Taking(means, share, could_give, [share * kib for kib in could_give]))
+        gained += sum(map(means.gain, offers))
     while takings and not takings[-1].share:
         takings.pop()
     if not takings:

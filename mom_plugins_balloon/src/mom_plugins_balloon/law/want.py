@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from mom_kvm import HealthLimits
+from mom_plugins_balloon.gate import smallest_kib
 from mom_plugins_balloon.law.context import LawContext, headroom_returns
 from mom_plugins_balloon.law.need import Need, is_settled, need_of
 from mom_plugins_balloon.law.offer import NO_OFFER, Offer, Spare, freed_memory, offer_of
@@ -134,16 +135,15 @@ def _settled(guest: GuestMemory, need: Need, size: float, maximum: float, contex
         rss = guest.process.rss
         untouched = context.p.untouched_share * (size - rss) if rss is not None and size > rss else 0.0
     is_new = bool(guest.start_rest) and not context.below_hard and not context.no_reclaim
-    offer = NO_OFFER if is_new else _offer(guest, need, size, maximum, context)
+    offer = NO_OFFER if is_new else _offer(guest, need, size, context)
     code = ReasonCode.STARTED if is_new and code is None else code
     return Ask(code=code, relief=relief, cache_refill=refill, give_back=give_back, untouched=untouched, offer=offer, rises=rises)
 
 
-def _offer(guest: GuestMemory, need: Need, size: float, maximum: float, context: LawContext) -> Offer:
+def _offer(guest: GuestMemory, need: Need, size: float, context: LawContext) -> Offer:
     if context.no_reclaim or guest.obstacle or guest.pause or guest.statistics.swapping > HealthLimits.SWAP_IN_KIB:
         return NO_OFFER
-    promised = guest.guarantee if guest.guarantee < maximum else maximum
-    most = size - (promised if guest.reach is None or guest.reach < promised else guest.reach)
+    most = size - smallest_kib(guest)
     if most <= 0:
         return NO_OFFER
     return offer_of(guest, need, size, Spare(most, 0.0 if _waits_for_disk(guest) else most, context.worth(size)), context)

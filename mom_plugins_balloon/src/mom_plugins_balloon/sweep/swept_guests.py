@@ -66,8 +66,9 @@ class LeavingSweep:
 
 
 def is_sweep(guest: Guest, target: Value) -> bool:
-    """Return whether this size is a sweep of the law, not a lasting size."""
-    return guest.fields.get(REASON) == ReasonCode.SWEEP.value and guest.fields.get(SUGGESTED) == target
+    """Return whether this size is a sweep of the law, not a lasting size. A policy may stop a sweep earlier, but not make it deeper."""
+    suggested = guest.number(SUGGESTED)
+    return guest.fields.get(REASON) == ReasonCode.SWEEP.value and isinstance(target, int | float) and target >= (suggested or math.inf)
 
 
 class SweptGuests:
@@ -111,12 +112,18 @@ class SweptGuests:
 
     def _plan(self, guest: Guest, memory: GuestMemory, target: int, leaving: LeavingSweep | None) -> SweepPlan:
         size = int(memory.size or 0.0)
-        gain = (guest.number(GAIN) if leaving is None else leaving.gain) or float(size - target)
+        gain = (self._gain_at(guest, target) if leaving is None else leaving.gain) or float(size - target)
         first = min([FIRST_SLICE_KIB, *(outcome.next_slice for outcome in self._recent())])
         return SweepPlan(
             size=size, bottom=target, gain=gain, hollow=max(0.0, size - target - gain), wait=self._law.sweep_wait,
             usable=memory.statistics.usable or 0.0, within=math.inf if leaving is None else leaving.within, first_slice=first,
         )  # fmt: skip
+
+    @staticmethod
+    def _gain_at(guest: Guest, target: int) -> float:
+        """Return the planned gain, less what a policy leaves to the guest."""
+        gain, suggested = guest.number(GAIN), guest.number(SUGGESTED)
+        return 0.0 if gain is None or suggested is None else max(0.0, gain - (target - suggested))
 
     def _swept_by(self, hypervisor: SweepControl, guest: Guest, memory: GuestMemory, target: int) -> SweepOutcome:
         resident, gave = guest.number("rss"), hypervisor.sweep_balloon(guest.entity, target)
