@@ -123,7 +123,7 @@ def _urgent(guest: GuestMemory, need: Need, missing: float, unkept: float, conte
 def _settled(guest: GuestMemory, need: Need, size: float, maximum: float, context: LawContext) -> Ask:
     code, relief, refill, give_back, untouched, rises = None, 0.0, 0.0, 0.0, 0.0, is_rising(guest, context)
     if maximum > size:
-        if _stalls(guest, need):
+        if _needs_relief(guest, need):
             code, relief = _relief(guest, need, maximum - size, context)
         elif not need.leaves_empty and need.full - _size_ahead(guest, size) >= context.step:
             code, refill = ReasonCode.CACHE_REFILL, max(0.0, need.full - size)
@@ -157,7 +157,7 @@ def _waits_for_disk(guest: GuestMemory) -> bool:
     return (guest.statistics.major_faults or 0.0) > HealthLimits.MAJOR_FAULTS
 
 
-def _stalls(guest: GuestMemory, need: Need) -> bool:
+def _needs_relief(guest: GuestMemory, need: Need) -> bool:
     return need.usable < need.floors.stall or _swaps_in(guest) or _waits_for_disk(guest)
 
 
