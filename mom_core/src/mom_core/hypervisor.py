@@ -99,7 +99,7 @@ class IoTuneControl(Protocol):
         """Return limits keyed by guest id, read in bulk. Omit unknown or vanished guests."""
 
     def set_io_tune(self, guest: Entity, disk: str, limits: Mapping[str, int]) -> None:
-        """Set the given limits and keep the others. Raise `NotSupported`."""
+        """Set the given limits and keep the others, or raise `NotSupported`."""
 
 
 @dataclass(frozen=True, slots=True)

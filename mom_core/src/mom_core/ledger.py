@@ -166,7 +166,7 @@ class Ledger:
             LOG.error("%s", error)
 
     def forget(self, keys: Iterable[Key]) -> None:
-        """Remove entries that have ended. Raise `StateError`."""
+        """Remove entries that have ended. Raise `StateError` on a disk error."""
         gone = set(keys)
         self._write({key: entry for key, entry in self._entries.items() if key not in gone})
 

@@ -121,7 +121,7 @@ def _without_waiting(path: str, flags: int) -> int:
 
 
 def open_lock(path: Path) -> int:
-    """Open a lock file that only this user can open. Raise `OSError`."""
+    """Open a lock file that only this user can open, or raise `OSError`."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, LOCK_MODE)
     try:
         if stat.S_IMODE(os.fstat(descriptor).st_mode) != LOCK_MODE:

@@ -101,7 +101,7 @@ def fault(path: Path, status: os.stat_result, *, inside: bool = False) -> str:
 
 
 def read_secret(path: Path, what: str, cure: str, *, group: bool = False, largest: int = 65_536) -> bytes:
-    """Read a secret that other users cannot read. Raise `MomError`.
+    """Read a secret that no other user can read, or raise `MomError`.
 
     :param what: content, for errors: "the token"
     :param cure: how to create the secret, for errors

@@ -118,7 +118,7 @@ class StateFile(Generic[Content]):
             return None
 
     def look(self) -> Content | None:
-        """Return the content, or None without a file; change nothing. Raise `LaterVersionError` or `UnreadableError`."""
+        """Return the content, or None without a file; change nothing. Raise `StateError` if the file is unusable."""
         try:
             return self.decoded(read_file(self.path, self._largest))
         except (FileNotFoundError, NotADirectoryError):
@@ -130,7 +130,7 @@ class StateFile(Generic[Content]):
             raise UnreadableError(f"{self._what} {self.path} cannot be read: {error.strerror}", hint=hint) from error
 
     def decoded(self, data: bytes) -> Content:
-        """Return the content of these bytes. Raise `StateError`."""
+        """Return the content of these bytes. Raise `StateError` if they are damaged."""
         if len(data) > self._largest:
             raise self._damaged(f"it is larger than {self._largest} bytes")
         frame = _FRAME.fullmatch(data)

@@ -36,7 +36,7 @@ class Owner(NamedTuple):
 
 
 def become_owner_for(context: click.Context) -> None:
-    """Switch root to the owner of the verb's files, or of the configured mom's folders. Raise `MomError`."""
+    """Switch root to the owner of the verb's files, or of the configured mom's folders, or raise `MomError`."""
     if os.geteuid() != 0 or runs_as_caller(context):
         return
     kept = [path for parameter in context.command.params if isinstance(parameter.type, KeptPath) for path in _paths(context, parameter)]
@@ -55,7 +55,7 @@ def _paths(context: click.Context, parameter: click.Parameter) -> list[Path]:
 
 
 def become_configured_owner(config_path: str | None) -> Owner | None:
-    """Switch root to the owner of the configured folders. Raise `MomError`."""
+    """Switch root to the owner of the configured folders, or raise `MomError`."""
     return become_owner(*(folders_of(config_path) or (STATE_DIRECTORY, RUN_DIRECTORY)))
 
 
@@ -83,7 +83,7 @@ _DIRECTORIES: Final = re.compile(r"^((?:state|run)_directory):[ \t]+[\"']?([^\"'
 
 
 def load_as_owner(config_path: str | Path | None) -> Config:
-    """Load a configuration as the caller, then switch to its folders' owner. Raise `MomError`."""
+    """Load a configuration as the caller, then switch to its folders' owner. Raise `MomError` if either fails."""
     from mom_core import load_config  # takes most of a second on a slow host, and not every verb needs it
 
     config = load_config(config_path)
@@ -92,7 +92,7 @@ def load_as_owner(config_path: str | Path | None) -> Config:
 
 
 def load_to_look(config_path: str | Path | None = None) -> Config:
-    """Load the configuration; if it is invalid, return that of the mom running with this file. Raise `ConfigError`."""
+    """Load the configuration; if it is invalid, return that of the mom running with this file, or raise `ConfigError`."""
     from mom_core import load_config
 
     try:
@@ -114,7 +114,7 @@ def warn_of_file(error: ConfigError, instead: str) -> None:
 
 
 def become_owner(*folders: Path, made: Path | None = None) -> Owner | None:
-    """Switch to these folders' owner for good; None if this process already is that user. Raise `MomError`.
+    """Switch to these folders' owner for good; None if this process already is that user. Raise `MomError` on failure.
 
     :param made: folder that root creates for that user, because /run is empty after a boot
     """

@@ -37,7 +37,7 @@ class HandClock:
 
 
 def plugin_settings(section: Mapping[str, object], name: str, model: type[PluginSettings]) -> PluginSettings:
-    """Validate a plugin's section. Raise `ConfigError`."""
+    """Validate a plugin's section. Raise `ConfigError` if it is invalid."""
     return settings_in(mapping_document(section, f"settings of {name}"), model, f"plugin {name!r}")
 
 
@@ -52,7 +52,7 @@ def config_of(
     stop_timeout: float = 2.0,
     root: Path = Path("/"),
 ) -> Config:
-    """Return a configuration with all state below `directory`. Raise `ConfigError`.
+    """Return a configuration with all state below `directory`, or raise `ConfigError`.
 
     :param plugins: in order: name and section of an installed plugin, or any name and a plugin's class
     :param settings: sections of the classes, keyed by plugin name

@@ -37,7 +37,7 @@ class Before:
         self._folder, self._writes = folder, 0
 
     def write(self, path: str, folder: int | None, value: int, *, allowed: bool) -> int | None:
-        """Note the current value, write a value, and return the noted value. Raise `OSError`.
+        """Note the current value, write a value, and return the noted value. Raise `OSError` on failure.
 
         :param folder: descriptor of the control group's folder; None for a knob
         :param allowed: root permits this value; the original value is always permitted
@@ -68,7 +68,7 @@ class Before:
         return previous
 
     def take_over(self, path: str, before: int) -> None:
-        """Note the original value of a knob set by a mom with root. Raise `OSError`."""
+        """Note the original value of a knob set by a mom with root, or raise `OSError`."""
         with opened(path) as file, self._noted(_place(path, None)[1]) as note:
             current = _read(file)
             if not os.fstat(note).st_size and before != current:

@@ -86,7 +86,7 @@ class Guest:
         return same and os.pread(self._cgroup, MOST_BYTES, 0) == self._first_groups
 
     def group(self, hierarchy: str) -> tuple[int, str]:
-        """Return descriptor and path of the guest's own group. Raise `OSError`."""
+        """Return descriptor and path of the guest's own group, or raise `OSError`."""
         if hierarchy not in self._opened:
             path = self._groups.get(hierarchy, "")
             if (".." in path.split("/") and not self._whatever) or not path.startswith(self._below):

@@ -17,7 +17,7 @@ MOST_BYTES: Final = 16 << 10
 
 
 class opened:  # noqa: N801  # used like a function; a generator would need 5 % of a request's time
-    """Context manager of a descriptor, optionally below a folder's descriptor. Raises `OSError`."""
+    """Context manager of a descriptor, optionally below a folder's descriptor. Raises `OSError` on failure."""
 
     def __init__(self, name: str, flags: int = os.O_RDONLY, folder: int | None = None) -> None:
         self._file = os.open(name, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600, dir_fd=folder)
@@ -30,7 +30,7 @@ class opened:  # noqa: N801  # used like a function; a generator would need 5 % 
 
 
 def read_at(folder: int, name: str) -> bytes:
-    """Return the content, in one read. Raise `OSError`."""
+    """Return the content, in one read, or raise `OSError`."""
     with opened(name, os.O_RDONLY, folder) as file:
         return os.read(file, MOST_BYTES)
 

@@ -51,7 +51,7 @@ _PAGE: Final = os.sysconf("SC_PAGE_SIZE")
 
 
 def move_piece(order: Order, guests: Guests) -> tuple[int, int, int]:
-    """Move a piece of memory; return the KiB, whether more is left, and CPU µs. Raise `OSError`."""
+    """Move a piece of memory; return the KiB, whether more is left, and CPU µs. Raise `OSError` on failure."""
     if order.number not in WAYS:
         raise OSError(errno.EINVAL, "there is no such request")
     while not guests.allowance.take(0):

@@ -11,7 +11,7 @@ Tune = TypeVar("Tune", DiskTune, NetTune)
 
 
 def tune_named(guest: Entity, kind: str, name: str, tunes: Iterable[Tune]) -> Tune:
-    """Return a device's limits. Raise `NotSupported`.
+    """Return a device's limits. Raise `NotSupported` without such a device.
 
     :param kind: for the message, such as `disk`
     """
@@ -23,5 +23,5 @@ def tune_named(guest: Entity, kind: str, name: str, tunes: Iterable[Tune]) -> Tu
 
 
 def wanted_limits(guest: Entity, disk: str, disks: Sequence[DiskTune], limits: Mapping[str, int]) -> dict[str, int]:
-    """Return all limits after a change. Raise `NotSupported`."""
+    """Return all limits after a change, or raise `NotSupported`."""
     return {**tune_named(guest, "disk", disk, disks).current, **limits}

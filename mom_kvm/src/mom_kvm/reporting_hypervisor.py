@@ -30,7 +30,7 @@ class ReportingHypervisor(Hypervisor, Protocol):
         """Return errors of descriptions, keyed by guest id."""
 
     def stats_period(self, guest: Entity) -> int:
-        """Return the statistics period in seconds; 0 for never. Raises `HypervisorError`."""
+        """Return the statistics period in seconds (0 for never), or raise `HypervisorError`."""
 
     def set_stats_period(self, guest: Entity, seconds: int) -> None:
-        """Set the statistics period in seconds; 0 for never. Raises `HypervisorError`."""
+        """Set the statistics period in seconds (0 for never), or raise `HypervisorError`."""

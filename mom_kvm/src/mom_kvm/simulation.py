@@ -51,7 +51,7 @@ class SimulationSetup:
 
     @staticmethod
     def texts_in(paths: Sequence[Path]) -> dict[str, str]:
-        """Return policies, keyed by name, from files and folders' *.policy. Raises `MomError`."""
+        """Return policies, keyed by name, from files and folders' *.policy, or raise `MomError`."""
         texts: dict[str, str] = {}
         for path in paths:
             try:
@@ -71,7 +71,7 @@ class SimulationSetup:
 def run_simulation(
     sim: Mapping[str, Value], setup: SimulationSetup, interval: float, lasts: float, record: Path | None = None
 ) -> Generator[Report, None, None]:
-    """Yield all reports, reproducibly. Raises `MomError`.
+    """Yield all reports, reproducibly. Raises `MomError` if it cannot run.
 
     :param interval: in simulated seconds
     :param lasts: in simulated seconds

@@ -51,7 +51,7 @@ class Address:
 
     @classmethod
     def parse(cls, text: str, host: str = "") -> Address:
-        """Parse `/a/path`, `host:port` or `[::1]:port`. Raises `ValueError`.
+        """Parse `/a/path`, `host:port` or `[::1]:port`. Raises `ValueError` for other text.
 
         :param host: host for a port without a host; empty if the text must have a host
         """
@@ -95,12 +95,12 @@ class PeerCredentials(NamedTuple):
 
     @classmethod
     def of(cls, sock: socket.socket | TransportSocket) -> PeerCredentials:
-        """Return the peer's credentials. Raises `OSError`."""
+        """Return the peer's credentials, or raise `OSError`."""
         return cls(*_CREDENTIALS.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)))
 
 
 def connect_to_guest(path: str) -> socket.socket:
-    """Connect to a guest's unix socket, directly or through mom-helper. Non-blocking. Raises `OSError` or `ValueError`."""
+    """Connect to a guest's unix socket, directly or through mom-helper, or raise `OSError` or `ValueError`. Non-blocking."""
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
     try:
         sock.connect(path)

@@ -122,7 +122,7 @@ class BalloonStatistics(Protocol):
     """Source of balloon drivers' statistics."""
 
     def of(self, guests: Set[str]) -> Mapping[str, Record]:
-        """Return present balloon records, keyed by guest id. Raises `HypervisorError`."""
+        """Return present balloon records, keyed by guest id, or raise `HypervisorError`."""
 
 
 @dataclass(slots=True, eq=False)

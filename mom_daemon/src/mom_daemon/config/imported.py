@@ -95,7 +95,7 @@ LARGEST: Final = 1 << 20
 
 
 def read_foreign(path: Path) -> str:
-    """Read another program's text file. Raise `ConfigError`."""
+    """Read another program's text file, or raise `ConfigError`."""
 
     def refused(line: int, message: str, hint: str = "") -> ConfigError:
         return ConfigError([ConfigProblem(str(path), line, min(line, 1), message, hint)])

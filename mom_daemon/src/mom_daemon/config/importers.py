@@ -53,7 +53,7 @@ def importer_of(kind: str | None) -> Importer:
 
 
 def texts_of(importer: Importer, named: Sequence[Path]) -> Mapping[str, str]:
-    """Return the contents of files, keyed by path. Raise `MomError`."""
+    """Return the contents of files, keyed by path, or raise `MomError`."""
     paths = list(named)
     if importer.several:
         paths = [file for path in named for file in (sorted(path.glob(importer.several)) if path.is_dir() else [path])]

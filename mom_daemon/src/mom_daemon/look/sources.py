@@ -51,7 +51,7 @@ def ask(config: Config, question: Callable[[RunningMom], Found], *, otherwise: s
 
 
 def told(config: Config) -> RunningStatus | None:
-    """Return the running mom's status; None if no mom is running. Raise `MomError`."""
+    """Return the running mom's status; None if no mom is running. Raise `MomError` if unknown."""
     answer = ask(config, lambda running: running.report(), otherwise=instead(config.run_directory))
     if answer is not None:
         content, where = answer
@@ -71,7 +71,7 @@ def _of_file_in_time(config: Config) -> RunningStatus | None:
 
 
 def recording(config: Config | None, path: Path | None) -> PastCycles:
-    """Return the recording at a path; without a path, the recording of the configured mom. Raise `MomError`."""
+    """Return the recording at a path; without a path, the recording of the configured mom. Raise `MomError` without one."""
     nothing = "there is no recording: the configuration enables no plugin that records"
     cure = "add `record: {}` to `plugins`, or give the path of a recording with --recording"
     unread = MomError(f"no installed plugin reads {path}", hint="`mom plugin list` shows plugins that you can install")
@@ -79,7 +79,7 @@ def recording(config: Config | None, path: Path | None) -> PastCycles:
 
 
 def past_days(config: Config | None, path: Path | None) -> PastDays:
-    """Return learned days from a file; without a path, those that the configured mom has stored. Raise `MomError`."""
+    """Return learned days from a file; without a path, those that the configured mom has stored. Raise `MomError` without any."""
     nothing = "there are no learned days of guests: the configuration enables no plugin that learns them"
     cure = "add `forecast: {}` to `plugins`, and let mom learn for two weeks; or give the path of a recording to simulate"
     hint = "such a file is past.json in mom's state folder"
@@ -120,7 +120,7 @@ def _source(
 
 
 def newest(recorded: PastCycles, count: int, *, until: float = math.inf) -> Sequence[PastCycle]:
-    """Return the last `count` cycles, oldest first, without reading all. Raise `MomError`."""
+    """Return the last `count` cycles, oldest first, without reading all. Raise `MomError` if unreadable."""
     end = min(time.time(), until)
     for seconds in (*_BACKWARDS, math.inf):
         cycles = deque(recorded.cycles(end - seconds, until), maxlen=count)

@@ -68,7 +68,7 @@ class ExaminedPlugin:
         return cast("type[PluginSettings]", getattr(self.plugin_class, "Settings", PluginSettings))
 
     def read_settings(self, settings: Mapping[str, object] | None = None) -> PluginSettings:
-        """Validate these settings, or the plugin's own. Raise `ConfigError`."""
+        """Return these settings, or the plugin's own. Raise `ConfigError` if they are invalid."""
         return plugin_settings(self.settings if settings is None else settings, self.name, self.settings_class)
 
     def new_folder(self, purpose: str) -> Path:
@@ -81,17 +81,17 @@ class ExaminedPlugin:
         return Bench(root, FakeHypervisor() if self.hypervisor is None else self.hypervisor(), self.new_folder("life"))
 
     def declared_as(self, kind: type[Spec]) -> list[Spec]:
-        """Return declarations of one kind. Raise `PluginError`."""
+        """Return declarations of one kind, or raise `PluginError`."""
         return [spec for spec in self.declared if isinstance(spec, kind)]
 
     @property
     def declared(self) -> Sequence[object]:
-        """Return its declarations. Raise `PluginError`."""
+        """Return its declarations, or raise `PluginError`."""
         return self._declared_and_offered[0]
 
     @property
     def offered(self) -> Mapping[object, object]:
-        """Return its services. Raise `PluginError`."""
+        """Return its services, or raise `PluginError`."""
         return self._declared_and_offered[1]
 
     @cached_property

@@ -98,7 +98,7 @@ class MovePreparation(Protocol):
     """
 
     def prepare(self, guest: Entity, seconds: float) -> str:
-        """Prepare a guest within `seconds`, and return the result in words. Raises `MomError`."""
+        """Prepare a guest within `seconds`, and return the result in words, or raise `MomError`."""
 
 
 class EvictionField(StrEnum):

@@ -61,7 +61,7 @@ class RecordedPoints(Protocol):
     """Reads this host's recording."""
 
     def recorded_points(self, asked: PointsAsked) -> Sequence[RecordedPoint]:
-        """Return evenly spaced points in order of time. Raises `MomError`.
+        """Return evenly spaced points in order of time. Raises `MomError` if unreadable.
 
         Takes seconds: call it from a thread of its own.
         """

@@ -116,7 +116,7 @@ class Reservations(Protocol):
         """Return the memory that can be reserved now."""
 
     def reserve(self, memory_kib: int, seconds: float, *, name: str = "", who: str = "") -> Reservation:
-        """Reserve memory for `seconds`. Raises `ReservationRefused`.
+        """Reserve memory for `seconds`, or raise `ReservationRefused`.
 
         :param name: pattern for the guest's name or id, such as `db-*`
         :param who: for the log, such as `user root, process 812`
