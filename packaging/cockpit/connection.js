@@ -6,7 +6,7 @@ import { Refused } from "./api.js";
 const { cockpit } = globalThis;
 const SOCKET = cockpit.manifests.mom?.config?.socket ?? "/run/mom/mom.sock";
 const MORE_RIGHTS = "click “Limited access” at the top of Cockpit to turn on administrative access";
-const GROUP = "become a member of the group that `read_group` or `change_group` of mom's plugin http names, and log in again";
+const GROUP = "become a member of the group that `read_group` or `change_group` of mom's http plugin names, and log in again";
 
 const ADMIN = cockpit.permission({ admin: true });
 
@@ -30,8 +30,8 @@ async function withoutSocket() {
   }
   if (/^ActiveState=(active|reloading)$/m.test(told)) {
     const command = "plugins:\n  http: {}\n\n# in /etc/mom/mom.yaml; and then:\nsystemctl reload mom";
-    const hint = "enable the plugin http in mom's configuration; if the plugin uses another socket, set the path in /etc/cockpit/mom.override.json";
-    return new Refused(502, { detail, hint }, { title: "mom runs without the plugin http", command });
+    const hint = "enable the http plugin in mom's configuration; if the plugin uses another socket, set the path in /etc/cockpit/mom.override.json";
+    return new Refused(502, { detail, hint }, { title: "mom runs without the http plugin", command });
   }
   const why = /^ActiveState=failed$/m.test(told) ? ". mom has failed: journalctl -u mom shows the reason" : "";
   const start = await mayRun() ? startMom : undefined;

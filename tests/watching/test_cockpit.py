@@ -232,7 +232,7 @@ def test_an_answer_that_brings_a_command_is_shown_as_text_without_a_button(cockp
 
 UNITS = {
     "LoadState=not-found\nActiveState=inactive": ("mom is not installed as a service", "mom run"),
-    "LoadState=loaded\nActiveState=active": ("mom runs without the plugin http", "plugins:\n  http: {}"),
+    "LoadState=loaded\nActiveState=active": ("mom runs without the http plugin", "plugins:\n  http: {}"),
     "LoadState=loaded\nActiveState=failed": ("mom is not running", "journalctl -u mom"),
 }
 """What systemd says of mom's unit, what Cockpit's users are told of it, and what to do."""
