@@ -1,4 +1,4 @@
-"""Access to the fleet's NATS servers: addresses, certificates and key files."""
+"""Access to the fleet's NATS servers: addresses, certificates and key files. Functions raise `MomError` for unusable files."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Access:
             raise MomError(str(error)) from None
 
     def tls(self) -> ssl.SSLContext | None:
-        """Return the TLS context; None without a `tls://` address. Raise `MomError` if the CA file cannot be read."""
+        """Return the TLS context; None without a `tls://` address."""
         if not any(urlsplit(server).scheme == "tls" for server in self.servers):
             return None
         try:
@@ -69,7 +69,7 @@ class Access:
 
 
 def credentials_of(key: Path | NatsCredentials | None) -> NatsCredentials | None:
-    """Read credentials; None without a JWT. Raise `MomError` if the key file cannot be used."""
+    """Read credentials; None without a JWT."""
     if key is None or isinstance(key, NatsCredentials):
         return key
     seeds, jwt = _read_key(key)
@@ -77,7 +77,7 @@ def credentials_of(key: Path | NatsCredentials | None) -> NatsCredentials | None
 
 
 def signing_seed(key: Path) -> str | None:
-    """Read the seed that signs records; None for a host. Raise `MomError` if the key file cannot be used."""
+    """Read the seed that signs records; None for a host."""
     seeds, jwt = _read_key(key)
     return None if jwt and len(seeds) == 1 else seeds[0]
 

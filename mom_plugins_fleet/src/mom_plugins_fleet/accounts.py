@@ -50,7 +50,7 @@ SYNC_SECONDS: Final = 10
 
 @dataclass(frozen=True, slots=True)
 class RootFile:
-    """Content of the root key's file. `revoked` maps a key to its revocation, in seconds since the epoch."""
+    """Root key's file. `revoked` maps keys to seconds since the epoch."""
 
     operator: str
     system: str
@@ -108,8 +108,8 @@ class FleetRoot:
     def operator(self, key: str, name: str) -> NatsCredentials:
         """Return credentials of an operator or coordinator.
 
-        The connection uses a second key, because servers choose the strings that this key signs. It is derived from the root key, which can
-        revoke both keys.
+        The connection uses a second key, because servers choose the strings that it signs. The root key derives this key and can revoke
+        both.
         """
         seed = self._connects(key)
         return NatsCredentials(seed, _jwt(self._fleet, public(pair(seed)), name, _USER))
@@ -155,7 +155,7 @@ def host_credentials(host: str, account_seed: str = "") -> tuple[str, NatsCreden
 
 
 def ticket(account: Any, user: str, host: str, ends: int) -> str:
-    """Return the JWT for an invitation. It expires at `ends`, in seconds since the epoch."""
+    """Return the JWT for an invitation. `ends` is in seconds since the epoch."""
     may = {"pub": {"allow": [taken(INVITATIONS, host)]}, "sub": {"allow": [f"{inbox(JOINING)}.>"]}}
     return _jwt(account, user, host, _USER | may, ends - INVITED_SECONDS, ends)
 

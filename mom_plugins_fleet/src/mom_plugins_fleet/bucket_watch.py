@@ -25,7 +25,7 @@ PULSE_SECONDS: Final = 2.0
 LOST_SECONDS: Final = 3 * PULSE_SECONDS
 
 MAKE_SECONDS: Final = 2.0
-"""NATS chooses the consumer's server at random. This server may have hung."""
+"""NATS chooses the consumer's server at random; it may have hung."""
 
 LEADER_SECONDS: Final = 0.2
 """Pause between requests for the leader. An election takes seconds."""
@@ -42,7 +42,7 @@ class BucketWatcher(Protocol):
         """Prepare for a load."""
 
     def told(self, key: str, kept: StoredEntry, *, live: bool) -> None:
-        """Receive an entry. `live`: the entry was set after the watch began."""
+        """Receive an entry. `live`: set after the watch began."""
 
     def complete(self) -> None:
         """Handle the end of the load. Keys without a received entry are not in the bucket."""
@@ -66,7 +66,7 @@ class BucketWatch:
         self._broken: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
     async def run(self) -> NoReturn:
-        """Watch until the watch breaks. Raise `WatchBroken` or an error of the library."""
+        """Watch until an error: `WatchBroken`, or an error of the library."""
         stream = f"KV_{self._bucket}"
         self._first_end = self._needed = await self._last(stream)
         inbox = self._client.new_inbox()
@@ -105,7 +105,7 @@ class BucketWatch:
             self._broken.set_result(why)
 
     async def _last(self, stream: str) -> int:
-        """Return the last sequence number; 0 if the stream is empty."""
+        """Return the last sequence number; 0 for an empty stream."""
         ends = time.monotonic() + LOST_SECONDS
         while True:
             info = await given_up_at_once(self._jetstream.stream_info(stream))
@@ -117,7 +117,7 @@ class BucketWatch:
             await asyncio.sleep(LEADER_SECONDS)
 
     async def _complete(self, stream: str) -> None:
-        """Call `complete` after the last entry. Keys that are set during the load move to the end, so the end is read twice."""
+        """Call `complete` after the last entry. Keys set during the load move to the end, so the end is read twice."""
         try:
             await self._wait_for(self._first_end)
             await self._wait_for(await self._last(stream))

@@ -37,14 +37,14 @@ class Bucket(Generic[Kind]):
     _stored: dict[str, StoredEntry] = field(default_factory=dict)
     """Entries, kept to verify them again when the trusted keys change."""
     _revisions: dict[str, int] = field(default_factory=dict)
-    """Newest revision of each key since the watch began. A later answer may contain an older revision."""
+    """Newest revision of each key since the watch began. A later answer may be older."""
 
     def begins(self) -> None:
         """Forget the servers' revisions: restored servers count from a lower number."""
         self.current, self._revisions = False, {}
 
     def told(self, key: str, kept: StoredEntry, *, live: bool) -> None:
-        """Receive an entry. `live`: the entry was just set."""
+        """Receive an entry. `live`: just set."""
         if not live and 0 < kept.at < self.set_at.get(key, 0.0):
             self.heard.pop(key, None)  # the servers were restored from a backup; this entry is older
         self.take(key, kept)
@@ -102,7 +102,7 @@ class Bucket(Generic[Kind]):
             self._open(key, kept.revision, kept.data or b"")
 
     def signed(self, key: str) -> str:
-        """Return a signed record; an empty string if invalid."""
+        """Return a signed record; empty if invalid."""
         kept = self._stored.get(key)
         return "" if kept is None or kept.data is None or key not in self.records else kept.data.decode()
 

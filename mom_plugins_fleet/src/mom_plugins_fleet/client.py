@@ -24,13 +24,13 @@ LARGEST_LINE: Final = 64 << 10
 """Limit in bytes. The longest protocol line lists all servers of a cluster."""
 
 SPEAKS_SECONDS: Final = 1.0
-"""A `tls://` server that is silent for this long is waiting for TLS (`handshake_first`)."""
+"""A `tls://` server silent for this long is waiting for TLS (`handshake_first`)."""
 
 GOODBYE_SECONDS: Final = 1.0
-"""Time limit for the TLS close message. A server that has hung sends none."""
+"""Time limit for the TLS close message. A hung server sends none."""
 
 _NONCE: Final = re.compile(r"[A-Za-z0-9_-]{11,64}")
-"""Only random base64 strings are signed. No record is a base64 string."""
+"""Only random base64 strings are signed, never records."""
 
 _KNOWS_TLS: Final = b'"tls_'
 """Part of a TLS server's first line, such as `"tls_required":true`."""
@@ -68,7 +68,7 @@ class FleetClient(Client):
         return super()._connect_command()
 
     async def _process_connect_init(self) -> None:
-        """Raise errors that the library expects; other errors would end its attempts to connect."""
+        """Raise errors that the library expects; other errors would end its attempts."""
         try:
             await super()._process_connect_init()
         except (nats.errors.Error, OSError, TimeoutError) as error:

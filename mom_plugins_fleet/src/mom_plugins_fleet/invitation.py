@@ -70,7 +70,7 @@ class Token:
 
     @staticmethod
     def parse(text: str) -> Token:
-        """Parse a token. Raise `MomError` if it is invalid."""
+        """Parse a token. Raise `MomError` if invalid."""
         try:
             encoded = text.removeprefix(_BEGIN)
             data = base64.b64decode(encoded + "=" * (-len(encoded) % 4), altchars=b"-_", validate=True)
@@ -99,7 +99,7 @@ class Token:
         return bytes(nkeys.nacl.bindings.crypto_secretbox(invitation.packed(), _NONCE, self._key))
 
     def opened(self, data: bytes) -> Invitation:
-        """Decrypt the invitation. Raise `MomError` if it was not made for this token."""
+        """Decrypt the invitation. Raise `MomError` for another token's invitation."""
         try:
             return read(Invitation, nkeys.nacl.bindings.crypto_secretbox_open(data, _NONCE, self._key))
         except (nkeys.nacl.exceptions.CryptoError, ValueError):

@@ -26,10 +26,10 @@ ANSWER_SECONDS: Final = 5.0
 
 FIRST_SECONDS: Final = 0.5
 FIRST_ATTEMPTS: Final = 6
-"""Number of short attempts before a long wait. If one of three servers has hung, all six attempts fail once in 2,000 times."""
+"""Short attempts before a long wait. If one of three servers has hung, all six fail once in 2,000 times."""
 
 LOAD_ATTEMPTS: Final = 10
-"""Attempts to load a bucket. NATS chooses the sender at random. This server may have hung."""
+"""Attempts to load a bucket. NATS chooses the sender at random; it may have hung."""
 
 LOAD_SECONDS: Final = 50.0
 """Time limit for a load. The states of 10,000 hosts are about 50 MiB."""
@@ -130,7 +130,7 @@ class Store:
     async def put(self, bucket: str, key: str, data: bytes, revision: int | None = None) -> int:
         """Set a key if it still has this revision (0 if no entry; None if any). Return the new revision.
 
-        Raise `ConflictError` if the revision is another. After any other `LinkError`, the key may have been set.
+        Raise `ConflictError` for another revision. After any other `LinkError`, the key may have been set.
         """
         return await self._ask(f"set {bucket} {key}", self._publish(subject(bucket, key), data, {}, revision), _UNCERTAIN)
 
@@ -188,7 +188,7 @@ class Store:
             await asyncio.gather(watching, return_exceptions=True)
 
     async def request(self, name: str, data: bytes, seconds: float) -> bytes:
-        """Return the answer to a request. Raise `LinkError` if there is none."""
+        """Return the answer to a request."""
         return (await self._ask(f"ask {name}", self.client.request(name, data, timeout=seconds))).data
 
     async def lay_out(self, bucket: str, key: str, data: bytes) -> None:
@@ -265,7 +265,7 @@ class Store:
 
 
 async def _of_several_attempts(ask: Callable[[], Awaitable[Answer]]) -> Answer:
-    """Return the first answer: each attempt may meet a server that has hung. Raise `LinkError` if all attempts fail."""
+    """Return the first answer: each attempt may meet a hung server."""
     for _ in range(LOAD_ATTEMPTS - 1):
         with suppress(UnansweredError):
             return await ask()
@@ -347,7 +347,7 @@ async def _connect(store: Store, servers: Sequence[str], name: str, options: Map
 
 
 def ask(access: Access, name: str, log: logging.Logger, work: Callable[[Store], Awaitable[Answer]], *, patient: bool = False) -> Answer:
-    """Connect, do the work, and disconnect. Raise `MomError` if the servers do not answer.
+    """Connect, do the work, and disconnect. Raise `MomError` on failure.
 
     :param patient: wait for servers that were just started
     """

@@ -45,7 +45,7 @@ EMPTY_CYCLES: Final = 3
 """Cycles without guests after which the last guest counts as gone. A failing hypervisor lists no guests either."""
 
 STILL_HERE_CYCLES: Final = 5
-"""A guest that is still listed after this number of cycles without an error has not moved."""
+"""A guest still listed after so many cycles without an error has not moved."""
 
 NO_MOVER: Final = "no plugin on the host can move guests"
 LEAVES_NONE: Final = "the host's configuration says leave: false"
@@ -93,7 +93,7 @@ class FleetPlugin:
         """Whether the agent is waiting for an answer about a guest."""
         self._empty = 0
         self._begun: dict[str, int] = {}
-        """Mapping from guest id to the cycle that decided the unfinished move."""
+        """Cycle that decided each unfinished move, keyed by guest id."""
 
     # --- life ------------------------------------------------------------------------------------------------------------------
 
@@ -230,7 +230,7 @@ class FleetPlugin:
     # --- called in the agent's thread ------------------------------------------------------------------------------------------
 
     def accepts(self, move: Move) -> str | None:
-        """Return why a guest stays now; an empty string if it leaves; None if not known yet."""
+        """Return why a guest stays now; empty if it leaves; None if not known yet."""
         if not self._settings.leave:
             return LEAVES_NONE
         mover = self._context.service(GuestMoves)

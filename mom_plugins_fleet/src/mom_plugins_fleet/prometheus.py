@@ -25,7 +25,7 @@ WRITE_SECONDS: Final = 15.0
 LOOK_SECONDS: Final = 1.0
 
 UNTIL: Final = "mom_fleet_coordinates_until_timestamp_seconds"
-"""Metric with a time, because a killed coordinator leaves its file behind."""
+"""A time, because a killed coordinator leaves its file behind."""
 
 METRICS_PATH: Final = "/metrics"
 WHY: Final = "__meta_mom_why"

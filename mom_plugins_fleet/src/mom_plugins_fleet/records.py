@@ -20,7 +20,7 @@ NAME: Final = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
 """Host name labels, which are also single tokens of NATS subjects."""
 
 FLEET_POLICY: Final = re.compile(r"^[0-9]{2}_fleet_[a-z0-9_]{1,48}\Z")
-"""Names of the fleet's policies. They never replace a host's own policies."""
+"""Names of fleet policies. They never replace a host's own."""
 
 CLASSES: Final = "classes.yaml"
 
@@ -194,7 +194,7 @@ class HostState(FleetRecord):
     total: Kib | None = None
     available: Kib | None = None
     promisable: Kib | None = None
-    """Memory that it can promise; None if unknown, or without the balloon plugin."""
+    """Memory that it can promise; None if unknown, or without balloon plugin."""
     reserved: Kib = 0
     """Available memory reserved for launches."""
     holds_promises: bool = False
@@ -214,7 +214,7 @@ class HostState(FleetRecord):
     mover: MoverState | None = None
     """None if nothing can move its guests."""
     metrics_port: Annotated[int, Field(ge=1, le=65535)] | None = None
-    """HTTPS port of its metrics; None if it has no metrics."""
+    """HTTPS port of its metrics; None if none."""
     given_back: Kib | None = None
     """Average memory given back since midnight UTC."""
     waited: Annotated[float, Field(ge=0, le=1e12)] | None = None

@@ -18,7 +18,7 @@ WHAT: Final = "the file of the fleet's revisions that this host has used"
 LOSS: Final = "an outdated record with an operator's signature would be accepted again"
 
 AHEAD_SECONDS: Final = 86_400.0
-"""Limit for revisions ahead of the clock. Otherwise a stolen key could sign the last possible revision."""
+"""Limit ahead of the clock. Otherwise a stolen key could sign the last possible revision."""
 
 REMOVED: Final = "removed"
 """Digest of a removed record."""
@@ -37,7 +37,7 @@ FORM: Final = TypeAdapter(RevisionsContent)
 
 
 def off_clock(servers: float) -> str:
-    """Return the local clock's deviation; an empty string if hosts accept signatures made with this clock.
+    """Return the local clock's deviation; empty if hosts accept its signatures.
 
     :param servers: the servers' time, in seconds since the epoch
     """
@@ -72,10 +72,10 @@ class SeenRevisions:
         return {(step.guest, step.order): step for step in self._moves}
 
     def open(self, kind: type[Kind], bucket: str, key: str, data: bytes, trusted: Collection[str]) -> Opened[Kind]:
-        """Open a record; store its revision before the record is used.
+        """Open a record; store its revision first.
 
         Raise `MomError` if the record is unsigned, outdated, far ahead of the clock, different from the known record with its revision, or
-        if the revision cannot be stored.
+        not storable.
         """
         record = opened(kind, bucket, key, data, trusted)
         newest, digest = self._known(bucket, key, trusted)
@@ -109,7 +109,7 @@ class SeenRevisions:
         return self._known(bucket, key, trusted)[1] not in ("", REMOVED)
 
     def is_new(self, bucket: str, key: str) -> bool:
-        """Return whether this run was the first to see the record."""
+        """Return whether this run saw a record first."""
         return f"{bucket} {key}" in self._noted
 
     def made(self, bucket: str, key: str) -> None:
@@ -136,7 +136,7 @@ class SeenRevisions:
             raise
 
     def note(self, moves: Collection[OrderProgress]) -> None:
-        """Record moves' progress. Raise `StateError` if that fails; then no move must start."""
+        """Record moves' progress. Raise `StateError` on failure; then no move must start."""
         before = self._moves
         if set(moves) != set(before):
             self._moves = tuple(moves)
@@ -157,7 +157,7 @@ class SeenRevisions:
             self.save()
 
     def save(self) -> None:
-        """Write to disk. Raise `StateError` if that fails."""
+        """Write to disk. Raise `StateError` on failure."""
         if self._file is not None and not self._is_saved:
             moves = [asdict(item) for item in self._moves]
             orders = {

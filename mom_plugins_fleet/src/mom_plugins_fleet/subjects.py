@@ -33,14 +33,14 @@ COORDINATOR: Final = "coordinator"
 COORDINATORS: Final = "coordinators"
 
 GROUPS_KEPT: Final = 16
-"""Number of versions of a group's record that the servers keep, for operators."""
+"""Versions of a group's record kept on the servers, for operators."""
 
 
 @dataclass(frozen=True, slots=True)
 class StoredEntry:
     """Entry of a bucket.
 
-    :param data: None if the entry was removed
+    :param data: None if removed
     :param at: when it was set, in seconds since the epoch; 0 if unknown
     """
 

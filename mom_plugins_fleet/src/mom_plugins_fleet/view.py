@@ -22,7 +22,7 @@ ARRIVES_SECONDS: Final = 120.0
 """Time for a moved guest to appear in the destination's reports: two reports."""
 
 SETTLES_SECONDS: Final = 60.0
-"""During this time, the reported available memory might not yet include an arrived guest. Hosts report at least every 30 s."""
+"""During this time, reported available memory might not yet include an arrived guest. Hosts report at least every 30 s."""
 
 AGAIN_SECONDS: Final = 1.0
 
@@ -41,9 +41,9 @@ class FleetView:
     authorized: Bucket[AuthorizedKeys] = field(default_factory=lambda: Bucket(AuthorizedKeys, AUTHORIZED, frozenset()))
     lease: StoredEntry = field(default_factory=lambda: StoredEntry(0, None))
     left: dict[tuple[str, str], float] = field(default_factory=dict)
-    """Mapping from (host, guest) to the monotonic time when the guest was first known to have left."""
+    """Monotonic time when a guest is first known to have left, keyed by host and guest."""
     _guests_of: dict[str, tuple[HostState, Mapping[str, HostedGuest]]] = field(default_factory=dict)
-    """Cache of each host's guests, keyed by id, with the state that lists them."""
+    """Cache: hosts' guests, keyed by id, with the state that lists them."""
 
     def __post_init__(self) -> None:
         for bucket in self.buckets:
@@ -98,7 +98,7 @@ class FleetView:
     async def follow(self, store: Store, trouble: Callable[[str], None]) -> None:
         """Keep the view current until cancelled. Raise `LinkError` if the servers refuse the key.
 
-        :param trouble: called with the reason for an outdated view, and with "" for a current view
+        :param trouble: called with the reason for an outdated view, or "" for a current view
         """
         try:
             async with asyncio.TaskGroup() as group:
@@ -157,7 +157,7 @@ class FleetView:
         return orders.model_copy(update={"moves": moves})
 
     def all_ordered(self) -> Iterator[tuple[str, Orders]]:
-        """Yield each host that has orders, and its orders."""
+        """Yield hosts that have orders, and their orders."""
         for host in list(self.orders.records):
             orders = self.ordered(host)
             if orders is not None:

@@ -40,7 +40,7 @@ _DOUBTFUL_CALLS_AT_ONCE = 2
 """Most calls through the hypervisor: each call occupies a thread here and one of libvirtd's twenty."""
 
 _LONGEST_WAIT_SECONDS = 120.0
-"""Limit of the doubling pause of a silent agent: somebody may install an agent."""
+"""Limit of a silent agent's doubling pause: somebody may install an agent."""
 
 _SPREAD = 0.1
 """Variation of guests' periods, to spread the queries."""

@@ -8,7 +8,7 @@ REPORTING_ORDER, SHORT_LEFT, TRIMMED = "guest_reporting_order", "guest_short_lef
 
 REPORTING = "balloon_reporting"
 HOST_STATE, PLENTY = "host_memory_state", "high"
-"""Fields of the hypervisor and of the balloon law, and the latter's value while the host has enough memory."""
+"""Field of the balloon law, and its value while the host has enough memory."""
 
 _MEMINFO, _VMSTAT, _PSI = "the guest's /proc/meminfo", "the guest's /proc/vmstat", "the guest's /proc/pressure/memory"
 

@@ -1,4 +1,4 @@
-"""Filter of a guest's implausible statistics, and conversion of counts into rates.
+"""Filter of implausible statistics, and conversion of counts into rates.
 
 Pure functions. No answer makes them raise; results are finite and not negative.
 """
@@ -31,7 +31,7 @@ _MOST_KILLS: Final = 1000.0
 """Most kills per second: a kernel searches all tasks before each kill. Kills are added up for weeks, so one impossible jump would last."""
 
 _LEAST_SECONDS: Final = 0.5
-"""Shortest time for a rate: over a shorter time, the rate is unreliable."""
+"""Shortest time for a reliable rate."""
 
 _NUMBER: Final = re.compile(r"-?[0-9]{1,18}(?:\.[0-9]{1,6})?")
 
@@ -100,7 +100,7 @@ def _number(value: object) -> float | None:
 
 
 def _lie_of_memory(numbers: Mapping[str, float], maximum_kib: int | None) -> str:
-    """Return why these sizes are impossible; an empty string if they are not."""
+    """Return why these sizes are impossible; empty if they are not."""
     sizes = {name: size for name, size in numbers.items() if name.startswith("mem_")}
     total = sizes.get("mem_available", 0)
     if not sizes:

@@ -77,7 +77,7 @@ REPORTING = "sys/module/page_reporting/parameters/page_reporting_order"
 """Smallest order of free memory (2^order pages) reported to the host (Linux 5.14); -1 without a driver."""
 
 WAKING_BYTES = (64 << 10) - 1
-"""Size of a read buffer: with a zero byte, a piece of 16 pages. The per-CPU lists hold pieces of up to 8 pages, and huge pages."""
+"""Buffer size: with a zero byte, a piece of 16 pages. The per-CPU lists hold pieces of up to 8 pages, and huge pages."""
 
 KEPT = "run/mom-guestd/reporting-order"
 """File with the original order and the order set. A boot resets /run and the order."""
@@ -128,7 +128,7 @@ _DIFFERENCES = (("swap_usage", "SwapTotal", "SwapFree"), ("minor_fault", "pgfaul
 def figures(text: str, page_kib: int | None = None) -> dict[str, int | float]:
     """Return statistics from the content of `FILES`: KiB, counts since boot, percent.
 
-    :param page_kib: page size; None to compute it from the two counts of free memory
+    :param page_kib: None to compute it from the two counts of free memory
     """
     counts = {name: int(number) for name, number in _NUMBER.findall(text)}
     values: dict[str, int | float] = {
@@ -218,7 +218,7 @@ class ReportingOrder:
         _wake_reporting()
 
     def put_back(self) -> bool:
-        """Restore the original order, unless changed by the owner. Return False if mom-guestd must try again."""
+        """Restore the original order, unless changed by the owner. Return False to try again."""
         if not self._kept.exists():
             return True
         before, _, ours = _read(self._kept).strip().partition(" ")
@@ -269,7 +269,7 @@ class CacheCounts:
 
 
 def unused_since(then: CacheCounts, now: CacheCounts) -> int:
-    """Return the KiB of page cache that has been idle since `then`: the smaller of two upper bounds.
+    """Return the KiB of page cache idle since `then`: the smaller of two upper bounds.
 
     The kernel adds new pages at the head of the idle list, moves used pages to another list, and drops pages from the tail.
     """
@@ -376,7 +376,7 @@ class CacheTrim:
 class Relief:
     """Help for a host that is short of memory, as far as the owner allows.
 
-    :param order: smallest order of free memory to report while the host is short of memory; None for no change
+    :param order: smallest order of free memory to report meanwhile; None for no change
     :param trim_seconds: drop page cache that was unused for this time; None to drop none
     """
 

@@ -12,7 +12,7 @@ from mom_plugins_guestagent.ways import AgentKind
 
 _STALE_PERIODS: Final = 3
 _STALE_LONG_PERIODS: Final = 2
-"""Number of periods, and of long periods, after which statistics are stale: one query may fail."""
+"""Periods, and long periods, after which statistics are stale: one query may fail."""
 
 
 def _addresses(text: str) -> str:

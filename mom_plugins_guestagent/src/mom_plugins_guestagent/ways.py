@@ -23,12 +23,12 @@ OF_AGENTS = frozenset({AgentKind.AGENT_SOCKET, AgentKind.AGENT_HYPERVISOR})
 
 @dataclass(frozen=True, slots=True)
 class AgentAddress:
-    """Path of a unix socket, or (address, port); neither for a way through the hypervisor."""
+    """Path of a unix socket, or (address, port); neither through the hypervisor."""
 
     kind: AgentKind
     address: str | tuple[str, int] = ""
     process: int = 0
-    """Process that must own a path from the guest's description; 0 for an operator's path."""
+    """Owner of a path from the guest's description; 0 for an operator's path."""
 
 
 @dataclass(frozen=True, slots=True)

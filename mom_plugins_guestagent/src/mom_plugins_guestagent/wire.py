@@ -36,7 +36,7 @@ class Wire:
     """Stream of lines to and from a guest, as a context manager.
 
     :param address: path of a unix socket, or numeric (address, port)
-    :param process: process that must own the socket; 0 if any
+    :param process: owner of the socket; 0 if any
     """
 
     def __init__(self, address: str | tuple[str, int], *, most_line: int, most_bytes: int, process: int = 0) -> None:
@@ -89,7 +89,7 @@ class Wire:
         self._socket.close()
 
     async def send(self, data: bytes) -> None:
-        """Send all data. Raise `NoAnswer` if that fails."""
+        """Send all data. Raise `NoAnswer` on failure."""
         try:
             await asyncio.get_running_loop().sock_sendall(self._socket, data)
         except OSError as error:

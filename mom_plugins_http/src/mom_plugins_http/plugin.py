@@ -39,7 +39,7 @@ class HttpPlugin:
 
     @hookimpl
     def mom_setup(self) -> None:
-        """Listen, unless a command only inspects the host. Raise `MomError` if that fails."""
+        """Listen, unless a command only inspects. Raise `MomError` on failure."""
         if not self._context.serves:
             return
         from mom_plugins_http.service import Service

@@ -95,7 +95,7 @@ class Service:
         return doors
 
     def _listen(self, path: Path, access: LocalAccess) -> Listener:
-        """Listen on a socket. It belongs to the group that may change; an access control list admits readers.
+        """Listen on a socket of the group that may change; an access control list admits readers.
 
         If mom has no permission to change the file's group, the list admits both groups.
         """
@@ -116,7 +116,7 @@ class Service:
             return None
 
     def start(self) -> None:
-        """Listen and serve. Raise `MomError` if that fails."""
+        """Listen and serve. Raise `MomError` on failure."""
         self._server.start(self._context.name)
         self._context.log.info(
             "the API is served on %s%s", self._path, f" and on {self._settings.tcp.listen}" if self._settings.tcp else ""
@@ -138,7 +138,7 @@ class Service:
         return () if self._gathering is not None else call.result()
 
     def prepare_tcp(self) -> Callable[[], None] | None:
-        """Read certificate and tokens, and return a function that activates them. Raise `MomError` if they cannot be used."""
+        """Read certificate and tokens, and return a function that activates them. Raise `MomError` if unusable."""
         tcp = self._settings.tcp
         if tcp is None:
             return None
@@ -177,7 +177,7 @@ def _no_password() -> str:
 
 
 def tokens_of(tcp: TcpSettings) -> Tokens:
-    """Read the tokens. Raise `MomError` if they cannot be used."""
+    """Read the tokens. Raise `MomError` if unusable."""
     files = {Right.READ: tcp.read_token, Right.CHANGE: tcp.change_token}
     tokens = {right: read_token(path) for right, path in files.items() if path is not None}
     if not tokens:

@@ -17,7 +17,7 @@ from mom_plugins_kubevirt.kubelet_config import KubeletConfig
 EVICTION: Final = "eviction"
 
 _SOON_KIB: Final = 64 << 10
-"""Distance above the threshold at which the warning starts: a fifth of a second of a guest's growth."""
+"""The warning starts this far above the threshold: a fifth of a second of a guest's growth."""
 
 _PODS: Final = ("kubepods.slice", "kubepods")
 """Control group of all pods, with kubelet's systemd driver and without it."""

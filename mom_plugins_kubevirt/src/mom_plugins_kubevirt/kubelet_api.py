@@ -50,8 +50,8 @@ class KubeletDoor:
     """One way to reach the kubelet.
 
     :param trusted: certificate of the node or its signer; None for plain HTTP
-    :param names: required name in the certificate; empty if `trusted` is the node's own certificate
-    :param token: file that contains the token
+    :param names: required name in the certificate; empty for the node's own
+    :param token: file with the token
     :param certificate: file with a client certificate and key
     """
 
@@ -71,7 +71,7 @@ class KubeletDoor:
         """Return the JSON object at this path, with only the members that mom reads.
 
         :param seconds: timeout of the whole answer
-        :raises KubeletError: there is no valid answer
+        :raises KubeletError: no valid answer
         """
         try:
             status, content = self._answer(path, seconds)
@@ -156,7 +156,7 @@ def _shut(stream: socket.socket) -> None:
 
 
 def _token(path: Path) -> str:
-    """Read the token, because Kubernetes renews the file every hour."""
+    """Read the token. Kubernetes renews it every hour."""
     text = read_file(path, _MOST_TOKEN).decode("ascii", "replace").strip()
     if not text.isprintable() or not text.isascii() or " " in text or not text:
         raise ValueError(f"{path} contains no token")

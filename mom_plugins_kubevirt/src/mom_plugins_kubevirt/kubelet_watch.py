@@ -41,7 +41,7 @@ class KubeletState:
     hint: str = ""
     asked: bool = False
     asked_for: Collection[str] = frozenset()
-    """Uids of pods on the node at the last request; after a failure, also of pods found since then."""
+    """Uids of pods on the node at the last request; after a failure, also of later pods."""
 
 
 class KubeletWatch:

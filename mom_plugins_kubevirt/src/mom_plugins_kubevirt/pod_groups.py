@@ -23,7 +23,7 @@ _RESIDENT: Final = "rss"
 
 
 class _Reading(NamedTuple):
-    """Fields of a pod's groups, and the RSS of the guest's process in KiB."""
+    """Fields of a pod's groups, and the guest process's RSS in KiB."""
 
     group: str
     fields: Mapping[str, Value]
@@ -40,7 +40,7 @@ class PodGroups:
         """Readings, keyed by pod uid."""
 
     def look(self, fields: Mapping[str, Mapping[str, Value]], pods: Mapping[str, LauncherPod]) -> None:
-        """Read the groups of some of these pods, new pods first. Both mappings are keyed by guest id."""
+        """Read the groups of some of these pods, new pods first. Both are keyed by guest id."""
         due = {
             pods[identity].pod_uid: (pods[identity], as_number(guest_fields.get(_RESIDENT)))
             for identity, guest_fields in fields.items()

@@ -34,7 +34,7 @@ _CUT_NAME: Final = 16
 
 _FIRST_REST_SECONDS: Final = 1.0
 _LAST_REST_SECONDS: Final = 60.0
-"""Longest pause after invalid answers; pauses double up to this."""
+"""Longest pause after invalid answers; pauses double."""
 
 _MOST_EVENTS: Final = 500
 """Most events between two queries. Continuous resizing causes five each second."""
@@ -93,7 +93,7 @@ class PodLibvirt:
         """Monotonic time of the last query."""
         self.hangs = False
         self.lies = False
-        """Whether a pod's libvirt never sends an answer like the last one."""
+        """Whether the last answer was impossible."""
         self._distrusted = self._refused = ""
         self._rest_until, self._rest = float("-inf"), _FIRST_REST_SECONDS
         self._wake = means.context.wake
@@ -187,7 +187,7 @@ class PodLibvirt:
         self.hypervisor.unanswered()
 
     def fields(self, guest: Guest) -> Mapping[str, Value]:
-        """Return libvirt's fields of the guest; an empty mapping if they are impossible."""
+        """Return libvirt's fields of the guest; empty if impossible."""
         return {} if self._distrusted else self._claims(guest)
 
     def claimed_kib(self, guest: Guest) -> int:

@@ -18,7 +18,7 @@ from mom_plugins_kubevirt.pods import RIGHTS, LauncherPod
 from mom_plugins_kubevirt.relay import Relay
 
 _SYS_OPENAT2: Final = 437
-"""System call of Linux 5.6; the same number on all architectures."""
+"""Linux 5.6; the same number on all architectures."""
 
 _RESOLVE_NO_MAGICLINKS: Final = 0x02
 _RESOLVE_IN_ROOT: Final = 0x10
@@ -32,7 +32,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 @contextmanager
 def reached(proc: Path, pod: LauncherPod, relay: Relay, refuse: Callable[[str], None] = lambda why: None) -> Iterator[str]:
-    """Yield the URI of the pod's libvirt, valid within the block. Raise `HypervisorError` if it cannot be reached.
+    """Yield the URI of the pod's libvirt, valid within the block. Raise `HypervisorError` if unreachable.
 
     :param refuse: see `Relay.to`
     """
@@ -71,7 +71,7 @@ def _enter(proc: Path, pod: LauncherPod, handles: list[int]) -> int:
 
 
 def _open_in_root(root: int, path: str) -> int:
-    """Open a path in the root folder. Never follow a final link. Raise `OSError` if that fails."""
+    """Open a path in the root folder. Never follow a final link."""
     how = struct.pack("QQQ", _O_PATH | os.O_NOFOLLOW, 0, _RESOLVE_IN_ROOT | _RESOLVE_NO_MAGICLINKS)
     handle: int = _libc.syscall(_SYS_OPENAT2, root, os.fsencode(path), how, len(how))
     if handle < 0:

@@ -32,7 +32,7 @@ _YOUNG_SECONDS: Final = 5.0
 """Each scan reads processes younger than this again: they may still execute another program."""
 
 _MOST_LOOKED_AT: Final = 3000
-"""Most processes in one scan, which take 30 ms."""
+"""Most processes in one scan: 30 ms."""
 
 _IN_TURN: Final = 20
 """Known daemons that each scan checks."""
@@ -70,7 +70,7 @@ class LauncherPod:
     started: int
     """Its start in clock ticks since boot."""
     pod_uid: str
-    """Pod's uid with hyphens, from the cgroup's name."""
+    """Uid with hyphens, from the cgroup's name."""
     cgroup: str
     """The pod's folder (v2), above its containers' groups; empty if not found."""
     socket: str

@@ -1,4 +1,4 @@
-"""Relay between libvirt's client and pods' libvirts. It limits messages, because the client expands 32 MiB 50 times in memory."""
+"""Relay between libvirt's client and pods' libvirts. It limits messages: the client expands 32 MiB 50 times in memory."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Relay:
 
     @contextmanager
     def to(self, path: str, refuse: Callable[[str], None]) -> Iterator[str]:
-        """Yield the path of a socket that leads to `path`, for one connection. Raise `OSError` if the pod cannot be reached.
+        """Yield the path of a socket that leads to `path`, for one connection. Raise `OSError` if unreachable.
 
         :param refuse: called in the relay's thread when it closes the connection
         """
@@ -123,10 +123,10 @@ class Messages:
     def __init__(self) -> None:
         self._head = b""
         self._left = 0
-        """Bytes of the current message."""
+        """Missing bytes of the current message."""
 
     def error_in(self, data: bytes) -> str:
-        """Return why a message in this data must not be read; an empty string if it may."""
+        """Return why a message in this data must not be read; empty if it may."""
         at = 0
         while at < len(data):
             if self._left:

@@ -97,8 +97,8 @@ def protected_kib(pod_group: str, container_group: str = "") -> float | None:
 def vouched_kib(request: float | None, pod_group: str, process: str, node_kib: int | None) -> float | None:
     """Return the most memory in KiB that the node keeps for a pod; None if unknown.
 
-    Without a request, mom derives a limit from the OOM score: 1000 minus the container's share of the node's memory in thousandths
-    (pkg/kubelet/qos/policy.go). A process can only raise its score.
+    Without a request, the OOM score is a limit: 1000 minus the container's thousandths of the node's memory (pkg/kubelet/qos/policy.go). A
+    process can only raise it.
 
     :param process: folder in /proc of one of its processes
     """

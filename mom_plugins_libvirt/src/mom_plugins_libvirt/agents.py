@@ -26,7 +26,7 @@ _LONGEST_TEXT = 256
 
 
 def channels_of(devices: ElementTree.Element | None) -> Mapping[str, str]:
-    """Return a mapping from agent channel to QEMU's unix socket; an empty path if no other program can connect."""
+    """Return QEMU's unix sockets, keyed by agent channel; empty if no other program can connect."""
     channels: dict[str, str] = {}
     for channel in [] if devices is None else devices.findall("channel"):
         target, source = channel.find("target"), channel.find("source")
@@ -46,8 +46,7 @@ class AgentCommands(SpareConnections):
     """Most calls at once. Each waiting call uses one of libvirtd's threads (20 by default)."""
 
     def command(self, guest: Entity, command: str, timeout_seconds: float) -> str:
-        """Return the agent's JSON answer, within twice the timeout and a second: libvirt counts whole seconds, and first synchronises with
-        the agent."""
+        """Return the agent's JSON answer, within twice the timeout and a second: libvirt counts whole seconds, and first synchronises."""
         doing = f"querying the agent of {guest}"
         seconds = min(_LONGEST_SECONDS, max(1, math.ceil(timeout_seconds)))
         qemu = qemu_binding(doing)

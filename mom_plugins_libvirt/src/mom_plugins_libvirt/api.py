@@ -83,4 +83,4 @@ def qemu_binding(doing: str) -> Any:
 
 
 def _silent(context: object, error: object) -> None:
-    """Ignore the error: libvirt also raises it as an exception."""
+    """Do nothing: libvirt also raises the error."""

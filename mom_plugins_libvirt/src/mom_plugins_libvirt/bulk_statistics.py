@@ -31,7 +31,7 @@ class BulkStatistics:
             self._listed.add(uuid)
 
     def read(self, live: OpenConnection, groups: int, uuids: Collection[str] | None) -> Sequence[GuestRecord]:
-        """Return the statistics of all active guests, or of these. Raise libvirt's error if the call fails."""
+        """Return the statistics of all active guests, or of these. Raise libvirt's error on failure."""
         module = self.module
         nowait = 0 if live.nowait is False else module.VIR_CONNECT_GET_ALL_DOMAINS_STATS_NOWAIT
         try:

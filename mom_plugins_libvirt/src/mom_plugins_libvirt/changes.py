@@ -35,7 +35,7 @@ from mom_plugins_libvirt.failures import (
 from mom_plugins_libvirt.uri import is_local
 
 HELPER_SOCKET_VARIABLE: Final = "MOM_LIBVIRT_HELPER_SOCKET"
-"""Environment variable that contains the path of another socket."""
+"""Environment variable for another socket's path."""
 
 HELPER_CURE: Final = "find out why it is not running: systemctl status mom-libvirt-helper.socket mom-libvirt-helper"
 
@@ -64,9 +64,9 @@ class OpenedLibvirt(NamedTuple):
 
 
 def opened(module: Any, uri: str, *, readonly: bool, found: bool) -> OpenedLibvirt:
-    """Connect to libvirt. Raise libvirt's error if that fails.
+    """Connect to libvirt. Raise libvirt's error on failure.
 
-    :param found: mom has found the URI itself, and the helper does not serve this URI
+    :param found: mom has found the URI itself; the helper does not serve it
     """
     if readonly:
         return OpenedLibvirt(module.openReadOnly(uri), None, _READ_ONLY, "set readonly to false for the libvirt plugin")
@@ -159,7 +159,7 @@ class GuestOrders:
 
 
 class OrderedDomain:
-    """Guest that the helper changes. Methods that change nothing call libvirt.
+    """Guest that the helper changes. Reading methods call libvirt.
 
     :param start: libvirt's number of the guest's start; None for any start
     """
@@ -245,7 +245,7 @@ class OrderedDomain:
         raise PermissionDenied(f"root has not declared the destination {destination}", hint=hint)
 
     def ask_agent(self, command: str, seconds: int) -> str:
-        """Return the agent's answer. Raise `PermissionDenied` if the helper does not send this command."""
+        """Return the agent's answer. Raise `PermissionDenied` for any undeclared command."""
         handle = re.search(r'"handle": (\d+)', command)
         form = command if handle is None else command.replace(handle[1], "%d", 1)
         if form not in orders.AGENT_COMMANDS:

@@ -30,7 +30,7 @@ from mom_plugins_libvirt.uri import without_questions
 T = TypeVar("T")
 
 _FIRST_RETRY_SECONDS = 0.25
-"""First pause between attempts to connect; each further pause is twice as long."""
+"""First pause between attempts to connect; pauses double."""
 
 _OPEN_SECONDS = 30.0
 """Timeout of an attempt to connect."""
@@ -43,7 +43,7 @@ _HOOK_POLL_SECONDS = 0.1
 _NO_ANSWER_CURE = "find out why libvirtd has hung (journalctl -u libvirtd), or restart it: guests continue to run"
 
 _CLOSE_SECONDS = 0.15
-"""Time to close the connection, and to stop the event loop: a plugin has 0.4 s to stop."""
+"""Time to close the connection or the event loop: a plugin has 0.4 s."""
 
 
 class Connection:
@@ -96,7 +96,7 @@ class Connection:
         self._open_calls: list[Future[Any]] = []
         """Timed-out calls that may still run."""
         self._open_fallback: Future[Any] | None = None
-        """The last such call for groups that need no answer of guests."""
+        """The last such call that needs no answer of guests."""
         self._refusal: HypervisorError | None = None
         self._retry_at = 0.0
         self._retry_after = _FIRST_RETRY_SECONDS
@@ -172,7 +172,7 @@ class Connection:
     ) -> T:
         """Make one call on the guest's domain, within one call timeout.
 
-        Raises `HypervisorError` if the call fails. After `GuestBusy`, the call may still take effect, and `late` receives this call.
+        Raises `HypervisorError` on failure. After `GuestBusy`, the call may still take effect, and `late` receives it.
 
         :param number: libvirt's number of the guest's start; `GuestGone` after another start
         """
@@ -385,7 +385,7 @@ class Connection:
         self._changed.notify_all()
 
     def _lost(self, connection: object, reason: int, opaque: object) -> None:
-        """Abandon a lost connection. libvirt calls this method, which must not call libvirt."""
+        """Abandon the connection. libvirt calls this, so it must not call libvirt."""
         with self._changed:
             live = self._live
             if live is not None and live.connection is connection:

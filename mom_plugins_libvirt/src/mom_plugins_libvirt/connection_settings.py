@@ -17,13 +17,13 @@ class ConnectionSettings:
     readonly: bool = False
     call_timeout: float = 2.0
     way: Callable[[], AbstractContextManager[str]] | None = None
-    """Returns the URI for one attempt to connect. Raises `HypervisorError` if there is none."""
+    """Returns the URI for one attempt to connect, or raises `HypervisorError`."""
     longest_retry: float = 15.0
     most_open_calls: int = 10
     """Most calls that mom leaves hanging. Each uses one of libvirtd's threads (20 by default)."""
     most_opening: int = 3
     """Most attempts to connect that may hang at the same time."""
     most_events: int | None = None
-    """Most events between two bulk calls; after more events, mom abandons the connection. None for no limit."""
+    """Most events between two bulk calls; after more, mom abandons the connection. None for no limit."""
     lost_level: int = logging.WARNING
     """Log level for an abandoned connection."""

@@ -20,7 +20,7 @@ _BALLOON_CURE: Final = "add <memballoon model='virtio'/> to their devices (virsh
 
 
 def examined(hypervisor: LibvirtHypervisor, *, stats_period: float) -> Iterable[Finding]:
-    """Yield findings about the connection and its guests. Raise `HypervisorError` if libvirt does not answer."""
+    """Yield findings about the connection and its guests. Raise `HypervisorError` on failure."""
     guests = hypervisor.guests()
     yield Finding(Severity.OK, SUBJECT, f"{hypervisor.uri} answers; {count_of(guests)} active")
     changes = hypervisor.examined_changes()

@@ -17,7 +17,7 @@ CPU_CONTROLS = ("vcpu_quota", "vcpu_period", "cpu_shares")
 
 @dataclass(slots=True, eq=False, kw_only=True)
 class DomainEntry(SeenGuest):
-    """Guest since its start. Use an entry only while holding the hypervisor's lock."""
+    """Guest since its start. Use it only with the hypervisor's lock held."""
 
     status: int = 0
     reason: int = 0
@@ -35,7 +35,7 @@ class DomainEntry(SeenGuest):
     untunable: str = ""
     """Why CPU time cannot be limited."""
     untunable_since: float = 0.0
-    """Monotonic time of the last failure to read the limits of CPU time."""
+    """Monotonic time of that failure."""
     cpu_tune: CpuTune | None = None
     pins: Sequence[Sequence[bool]] | None = None
     """Whether each vCPU may run on each host CPU."""

@@ -34,7 +34,7 @@ class DomainDescription:
     """Guest's devices and metadata. Sizes in KiB.
 
     `balloon` is its model; empty if there is none. `stats_period` is in seconds; 0 if off. `pinned` is why the host cannot use ballooned
-    memory. `resizable_kib` is the sum of virtio-mem devices, `no_ram_kib` the sum of devices such as an NVDIMM.
+    memory. `resizable_kib` is the sum of virtio-mem devices, `no_ram_kib` of devices such as an NVDIMM.
     """
 
     balloon: str
@@ -95,7 +95,7 @@ class _Builder(ElementTree.TreeBuilder):
 
 
 def parsed(xml: str) -> ElementTree.Element | None:
-    """Return the domain element of an untrusted string; None if it is not a domain XML."""
+    """Return the domain element of untrusted text; None if not a domain XML."""
     if len(xml) > LONGEST_XML:
         return None
     try:
@@ -170,7 +170,7 @@ def _virtio_mem(domain: ElementTree.Element) -> Sequence[_VirtioMem]:
 
 
 _NO_RAM: Final = ("nvdimm", "virtio-pmem", "sgx-epc")
-"""Return memory devices that libvirt counts as guest memory, and QEMU's balloon does not."""
+"""Memory devices that libvirt counts as guest memory, and QEMU's balloon does not."""
 
 
 def _no_ram_kib(domain: ElementTree.Element) -> int:

@@ -37,7 +37,7 @@ SIZES_SECONDS = 0.3
 """Time in a cycle for reading doubtful sizes from QEMU."""
 
 _DESCRIBE_AGAIN_SECONDS = 150.0
-"""mom reads descriptions again after this time to twice this time: some changes have no event."""
+"""mom reads descriptions again after one to two times this: some changes have no event."""
 
 _RESIZABLE_AGAIN_SECONDS = 10.0
 """The same for guests with virtio-mem and an inflated balloon: an unplug may wait for the balloon."""
@@ -51,8 +51,8 @@ class SamplingSettings:
 
     :param stale_after: seconds; None if it depends on each guest's period
     :param find: returns the process id for a guest's name and UUID
-    :param most_guests: limit for guests in an answer; longer answers are refused
-    :param longest_xml: limit in characters; longer descriptions are refused
+    :param most_guests: limit of guests in an answer
+    :param longest_xml: limit of a description in characters
     :param on_demand_seconds: time for reading missing descriptions
     """
 
@@ -84,7 +84,7 @@ class Domains(SeenGuests[DomainEntry]):
         super().__init__(settings.stale_after, context.monotonic, host_side, context.root / "proc" if self._local else None)
         self._opened = 0
         self._late: dict[str, Future[Any]] = {}
-        """Mapping from guest id to the last timed-out call."""
+        """Last timed-out call, keyed by guest id."""
         self._on_demand_seconds = settings.on_demand_seconds
         self._events = EventBook(self._resizes, lambda what: self.wake(what))  # noqa: PLW0108  # `wake` is set later
         connection.on_event = self._events.heard
@@ -163,8 +163,8 @@ class Domains(SeenGuests[DomainEntry]):
             entry.doubted = True
         age = entry.reading.age(monotonic) if entry.reading else None
         prompt = age is not None and age <= _DUE_SECONDS + _DUE_PERIODS * entry.period
-        # Read the description again if statistics started, stopped or are late, a job may have ended, or the maximum, or the size of a
-        # guest with pluggable memory, has changed.
+        # Read the description again if statistics started, stopped or are late, a job may have ended, or the maximum, or the size with
+        # pluggable memory, has changed.
         entry.describe |= (
             fresh != entry.fresh
             or (entry.prompt and not prompt)
@@ -189,7 +189,7 @@ class Domains(SeenGuests[DomainEntry]):
                 self._log.debug("%s", error)
 
     def read_description(self, entry: DomainEntry) -> None:
-        """Read the guest's description. Raise `HypervisorError` if that fails."""
+        """Read the guest's description. Raise `HypervisorError` on failure."""
 
         def read(domain: Domain) -> str:
             entry.job = self._job(domain)

@@ -7,7 +7,7 @@ import threading
 from typing import Any
 
 _turn = threading.Lock()
-"""Register libvirt's event loop: there is one for each process."""
+"""libvirt has one event loop for each process."""
 
 _POLL_SECONDS = 0.2
 

@@ -55,7 +55,7 @@ _RESIZED = {BALLOON: "was resized by another process", "memory-size-change": "ga
 
 
 class GuestEvent(NamedTuple):
-    """Event of a guest. `kind` is one of `EVENT_KINDS`; the numbers are libvirt's (0 if there is none)."""
+    """Event of a guest. `kind` is one of `EVENT_KINDS`; the numbers are libvirt's (0 if none)."""
 
     kind: str
     uuid: str

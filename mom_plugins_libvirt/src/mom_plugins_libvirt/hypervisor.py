@@ -21,7 +21,7 @@ from mom_plugins_libvirt.tunes import GuestTuning
 class LibvirtHypervisor(Domains):
     """Guests of one libvirtd: `BalloonControl`, `AgentAccess`, `GuestTuning` and `GuestLifecycle`. Thread-safe.
 
-    Setters raise `HypervisorError` if they fail. After `GuestBusy`, the change may still take effect.
+    Setters raise `HypervisorError` on failure. After `GuestBusy`, the change may still take effect.
     """
 
     def __init__(self, connection: Connection, settings: SamplingSettings, context: PluginContext) -> None:

@@ -79,7 +79,7 @@ class LongJobs(SpareConnections):
             over.wait(_AGAIN_SECONDS)
 
     def reach(self, destination: Destination, doing: str) -> Any:
-        """Connect to another libvirt. Raise `HypervisorError` if that fails."""
+        """Connect to another libvirt. Raise `HypervisorError` on failure."""
         module, uri = self._main.module, without_questions(destination.uri)
         call = self._main.callers.start(lambda: module.open(uri))
         if not Callers.came_back(call, _REACH_SECONDS):

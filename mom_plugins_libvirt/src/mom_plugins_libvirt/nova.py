@@ -22,7 +22,7 @@ _TEXTS: Final = {
     "user": ("owner/user", ""),
     "user_id": ("owner/user", "uuid"),
 }
-"""Mapping from property to element under `<nova:instance>`, and attribute."""
+"""Element under `<nova:instance>`, and attribute, keyed by property."""
 
 _SIGNS: Final = ("var/lib/nova/instances", "etc/nova/nova-compute.conf", "etc/kolla/nova-compute", "etc/nova/nova.conf")
 """Files on hosts with nova-compute: general, Debian and Ubuntu, Kolla."""

@@ -14,7 +14,7 @@ from mom_plugins_libvirt.connection import Connection
 
 
 class SpareConnections:
-    """Connections with the main connection's settings, opened on demand and kept."""
+    """Connections like the main connection, opened on demand and kept."""
 
     most: int
     """Most calls at once."""
@@ -28,8 +28,7 @@ class SpareConnections:
 
     @contextmanager
     def borrowed(self, doing: str, patience: float, call_timeout: float) -> Iterator[Connection]:
-        """Lend a connection for one call. Raise `GuestBusy` if none is free within `patience` seconds, `HypervisorError` if they are
-        closed."""
+        """Lend a connection for one call. Raise `GuestBusy` after `patience` seconds, `HypervisorError` if closed."""
         connection = self._free(doing, patience)
         connection.settings = replace(self._main.settings, call_timeout=call_timeout)
         try:

@@ -41,7 +41,7 @@ def state_name(state: int) -> str:
 
 
 def why_left_alone(state: int, reason: int) -> str:
-    """Return why this state forbids changes; an empty string if it allows them."""
+    """Return why this state forbids changes; empty if it allows them."""
     if state in {NO_STATE, RUNNING, IDLE}:
         why = _RUNNING.get(reason, "") if state == RUNNING else ""
         return f"the guest is {why}" if why else ""
@@ -60,6 +60,6 @@ def has_come(state: int, reason: int) -> bool:
 
 
 def job_name(statistics: Mapping[str, object]) -> str:
-    """Return libvirt's job in `jobStats` that forbids changes; an empty string if there is none."""
+    """Return libvirt's job in `jobStats` that forbids changes; empty if there is none."""
     operation = statistics.get("operation")
     return _JOBS.get(operation, "") if statistics.get("type") and isinstance(operation, int) else ""

@@ -23,8 +23,8 @@ _ASK_AGAIN_SECONDS = 300.0
 
 
 class GuestTuning:
-    """`CpuTuneControl`, `IoTuneControl`, `NetTuneControl`, `CpuPinControl` and `NodeTuneControl`. Setters raise `HypervisorError` if they
-    fail."""
+    """`CpuTuneControl`, `IoTuneControl`, `NetTuneControl`, `CpuPinControl` and `NodeTuneControl`. Setters raise `HypervisorError` on
+    failure."""
 
     def __init__(self, domains: Domains, monotonic: Callable[[], float]) -> None:
         self._domains = domains

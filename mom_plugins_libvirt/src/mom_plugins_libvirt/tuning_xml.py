@@ -16,7 +16,7 @@ _OVIRT_TUNE = "http://ovirt.org/vm/tune/1.0"
 BANDWIDTH = ("average", "peak", "burst", "floor")
 
 _NO_LIMIT_PERCENT = 100.0
-"""Limit that MOM's policies treat as no limit."""
+"""MOM's policies treat this as no limit."""
 
 _REMOVABLE = frozenset({"cdrom", "floppy"})
 

@@ -1,4 +1,4 @@
-"""A guest's devices and statistics from its monitor's answers."""
+"""A guest's devices and statistics from its monitor's answers. Functions raise `WireError` for invalid answers."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ _GUESTSTATISTICS: Final = "guest-stats"
 POLLING_INTERVAL: Final = "guest-stats-polling-interval"
 
 _SWITCHES: Final = {GuestField.REPORTING: "free-page-reporting", GuestField.AUTODEFLATE: "deflate-on-oom"}
-"""Features of the balloon device: mapping from field to QEMU's property, which is fixed at the guest's start."""
+"""QEMU's properties of the balloon device, keyed by field; fixed at the guest's start."""
 
 _PINNING: Final = ("vfio-pci", "vhost-vdpa")
-"""Devices with direct access to guest memory. QEMU then does not discard this memory."""
+"""Devices with direct access to guest memory: QEMU then discards none."""
 
 STATISTICS: Final = {
     "stat-total-memory": ("balloon.available", 10),
@@ -49,7 +49,7 @@ STATISTICS: Final = {
     "stat-major-faults": ("balloon.major_fault", 0),
     "stat-minor-faults": ("balloon.minor_fault", 0),
 }
-"""Mapping to the name in records, and the shift from bytes to the record's unit."""
+"""Names in records, and the shift from bytes to the record's unit."""
 
 _UNKNOWN: Final = (-1, (1 << 64) - 1)
 """The driver's values for unknown statistics."""
@@ -125,7 +125,7 @@ class Look(NamedTuple):
 
 
 def described(answers: Sequence[Answer]) -> Description:
-    """Return the description from the answers to `DESCRIBING`. Raise `WireError` if they are invalid."""
+    """Return the description from the answers to `DESCRIBING`."""
     name, uuid, memory, devices, cpus, named, unnamed, confidential = answers
     sizes = _mapping(memory)
     dimms, virtio_mem = memory_devices(devices)
@@ -184,7 +184,7 @@ def memory_devices(listed: Answer) -> tuple[int, tuple[VirtioMem, ...]]:
 
 
 def guest_look(description: Description, answers: Sequence[Answer]) -> Look:
-    """Return a guest's state from the answers to `cycle_questions`. Raise `WireError` if they are invalid."""
+    """Return a guest's state from the answers to `cycle_questions`."""
     status, migration, devices, *balloon = answers
     status_word = _mapping(status).get("status")
     if not isinstance(status_word, str):
@@ -200,13 +200,13 @@ def guest_look(description: Description, answers: Sequence[Answer]) -> Look:
 
 
 def size_record(description: Description, answers: Sequence[Answer]) -> Record:
-    """Return a guest's record from the answers to `size_questions`. Raise `WireError` if they are invalid."""
+    """Return a guest's record from the answers to `size_questions`."""
     now, virtio_mem = _with_devices(description, answers[0])
     return _balloon_record(now, answers[1:], virtio_mem)[0]
 
 
 def _with_devices(description: Description, listed: Answer) -> tuple[Description, tuple[VirtioMem, ...]]:
-    """Add devices: QEMU sends no event for a new DIMM, and with the old maximum, mom would shrink the guest."""
+    """Add devices: QEMU sends no event for a DIMM, and mom would shrink to the old maximum."""
     dimms, virtio_mem = memory_devices(listed)
     more_kib = (dimms >> 10) - description.dimms_kib
     return replace(description, fixed_kib=description.fixed_kib + more_kib, dimms_kib=dimms >> 10), virtio_mem

@@ -28,7 +28,7 @@ class ThrottledDisk(NamedTuple):
 
 
 def disks_of(answer: Answer) -> dict[str, ThrottledDisk]:
-    """Return the disks from the answer to `query-block`, without removable disks. Raise `WireError` if it is invalid."""
+    """Return the disks from the answer to `query-block`, without removable disks. Raise `WireError` if invalid."""
     if not isinstance(answer, list):
         raise WireError("QEMU does not report the disks of the guest")
     disks: dict[str, ThrottledDisk] = {}

@@ -27,7 +27,7 @@ _FAILURE_SECONDS: Final = 10.0
 """Pause after an unexpected error."""
 
 _READ_BYTES: Final = 4 << 10
-"""Most bytes of a read: a thousand messages at most."""
+"""A thousand messages at most."""
 
 _LONGEST_BYTES: Final = 64 << 10
 

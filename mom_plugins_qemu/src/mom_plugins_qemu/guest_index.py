@@ -1,4 +1,4 @@
-"""Assignment of monitors to guests, also to guests without a UUID, or with duplicate UUIDs."""
+"""Assignment of monitors to guests, also without a UUID or with duplicate UUIDs."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def _precedence(guest: MonitoredGuest) -> tuple[bool, bool, bool]:
 
 
 def id_by_process(guest: MonitoredGuest, guests: Iterable[MonitoredGuest]) -> str:
-    """Return the id of a guest without a UUID. All monitors of its process get this id."""
+    """Return the id of a guest without a UUID, the same for all monitors of its process."""
     same = [guest, *(other for other in guests if (other.process, other.started) == (guest.process, guest.started))]
     confirmed = next((other.id for other in same if other.id and not other.guessed), "")
     return confirmed or str(uuids.uuid5(uuids.NAMESPACE_URL, f"qmp:{min(other.path for other in same)}"))

@@ -26,7 +26,7 @@ class QemuHypervisor(Sampler):
     """Guests of QEMU processes with monitors. Thread-safe.
 
     Also implements `BalloonControl`, `IoTuneControl`, `LifecycleControl` (pausing), `AgentAccess` (sockets) and `BalloonStatistics`.
-    Setters raise `HypervisorError` if they fail. After `GuestBusy`, the command may still take effect.
+    Setters raise `HypervisorError` on failure. After `GuestBusy`, the command may still take effect.
     """
 
     # --- the guests --------------------------------------------------------------------------------------------------------------
@@ -60,7 +60,7 @@ class QemuHypervisor(Sampler):
         return seen.proxmox.vmid if resized and seen.proxmox is not None else ""
 
     def resized_by_proxmox(self) -> Mapping[str, str]:
-        """Return the guests that pvestatd resizes: a mapping from VMID to name."""
+        """Return the names of guests that pvestatd resizes, keyed by VMID."""
         return {vmid: guest.name for guest in self.seen() if (vmid := self._resized_vmid(guest))}
 
     def _fields_of(self, seen: MonitoredGuest, process: Mapping[str, Value]) -> dict[str, Value]:

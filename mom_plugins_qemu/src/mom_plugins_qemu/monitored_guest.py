@@ -18,7 +18,7 @@ from mom_plugins_qemu.visits import Visit
 
 FIRST_RETRY_SECONDS: Final = 0.5
 LAST_RETRY_SECONDS: Final = 10.0
-"""Longest pause after a monitor did not answer; pauses double up to this. A backup occupies a monitor for minutes."""
+"""Longest pause after a monitor did not answer; pauses double. A backup occupies a monitor for minutes."""
 
 PAUSED: Final = "paused"
 
@@ -45,8 +45,8 @@ class VirtioMemSizing:
 def virtio_mem_sizing(description: Description | None, devices: Sequence[VirtioMem], guest: GuestFile | None) -> VirtioMemSizing | None:
     """Return how virtio-mem resizes a guest; None if a balloon or nothing does.
 
-    mom prefers a working balloon, because virtio-mem needs whole blocks of movable pages. The guest's file must state `memory`, because an
-    earlier mom may have unplugged memory.
+    mom prefers a working balloon, because virtio-mem needs whole blocks of movable pages. The guest's file must state `memory`: an earlier
+    mom may have unplugged memory.
     """
     if description is None or description.balloon_works or description.immovable or len(devices) != 1:
         return None
@@ -69,7 +69,7 @@ class MonitoredGuest(SeenGuest):
     guessed: bool = False
     """Whether the id comes from the process."""
     own_name: str = ""
-    """QEMU's name of the guest."""
+    """QEMU's name."""
     description: Description | None = None
     described_at: float = 0.0
     cycle_questions: tuple[bytes, int] = (b"", 0)
@@ -86,7 +86,7 @@ class MonitoredGuest(SeenGuest):
     failure: str = ""
     """Why the last query failed; empty if it was answered."""
     possible_kib: int = 0
-    """Unreclaimable memory at the last check."""
+    """Largest possible size at the last check."""
     turn_at: float = 0.0
     """Monotonic time of the last query."""
     retry_at: float = 0.0
@@ -134,7 +134,7 @@ class MonitoredGuest(SeenGuest):
         return None if self.proxmox is None else self.proxmox.definition
 
     def obstacle(self, *, while_paused: bool = False, while_migrating: bool = False) -> str:
-        """Return why mom must not change the guest now; an empty string if it may.
+        """Return why mom must not change the guest now; empty if it may.
 
         :param while_paused: allow a paused guest
         :param while_migrating: allow a guest that is migrating away

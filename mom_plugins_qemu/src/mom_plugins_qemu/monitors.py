@@ -101,7 +101,7 @@ _OWN_IT: Final = (
 
 
 def listeners_of(proc: Path, paths: Set[str], users: Set[int]) -> dict[str, int]:
-    """Return a mapping from path to these users' processes that listen on it. This reads the open files of all processes."""
+    """Return these users' listening processes, keyed by path. This reads the open files of all processes."""
     sockets = {f"socket:[{number}]": path for number, path in _listening_sockets(proc, paths).items()}
     processes: dict[str, int] = {}
     for process in ProcessStat.ids(proc) or () if sockets else ():
@@ -129,8 +129,8 @@ def _open_files(folder: str) -> Iterator[str]:
 
 
 def _listening_sockets(proc: Path, paths: Set[str]) -> dict[str, str]:
-    """Return a mapping from inode to path, from /proc/net/unix (`NUMBER: REFERENCES PROTOCOL FLAGS TYPE STATE INODE PATH`). Any user can
-    add false lines, because a path may contain line feeds."""
+    """Return paths keyed by inode, from /proc/net/unix (`NUMBER: REFERENCES PROTOCOL FLAGS TYPE STATE INODE PATH`). Any user can add false
+    lines, because a path may contain line feeds."""
     try:
         with (proc / "net/unix").open("rb") as file:
             listed = file.read(_SOCKETS_BYTES)  # needs several reads
@@ -148,7 +148,7 @@ _LISTENS: Final = "00010000"
 """__SO_ACCEPTCON; accepted connections have the same path."""
 
 _SOCKETS_BYTES: Final = 16 << 20
-"""Most bytes to read: 100 for each unix socket of the host."""
+"""100 bytes for each of the host's unix sockets."""
 
 
 def _folder(pattern: str) -> str:

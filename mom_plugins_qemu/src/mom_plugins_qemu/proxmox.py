@@ -37,7 +37,7 @@ _DAEMON_FILE: Final = "run/pvestatd.pid"
 
 
 class GuestDefinition(NamedTuple):
-    """Guest's definition; None if a value is missing. `balloon_mib` is 0 without a balloon device. `shares` is 0 if pvestatd ignores the
+    """Guest's definition; None for missing values. `balloon_mib` is 0 without a balloon device. `shares` is 0 if pvestatd ignores the
     guest."""
 
     name: str = ""
@@ -60,7 +60,7 @@ class GuestDefinition(NamedTuple):
 
     @property
     def suggested_mib(self) -> int:
-        """Suggested Minimum memory: a quarter of the guest's memory."""
+        """Suggested Minimum memory: a quarter of memory."""
         return max(1, (DEFAULT_MEMORY_MIB if self.memory_mib is None else self.memory_mib) // 4)
 
     def how_to_give(self, vmid: str) -> str:
@@ -135,12 +135,12 @@ def parsed(text: str, platforms: PlatformProperties | None = None) -> GuestDefin
 
 
 def tags_in(text: str) -> tuple[str, ...]:
-    """Return the tags in the value of the option `tags`."""
+    """Return the tags in the option `tags`."""
     return tuple(tag for tag in re.split(r"[;,\s]+", text)[:100] if tag)
 
 
 def class_of(tags: Sequence[str]) -> str:
-    """Return the service class of the last class tag; an empty string if there is none."""
+    """Return the service class of the last class tag; empty if there is none."""
     return next((tag.removeprefix(_CLASS_TAG) for tag in reversed(tags) if tag.startswith(_CLASS_TAG)), "")
 
 

@@ -24,7 +24,7 @@ from mom_plugins_qemu.proxmox import (
 def import_proxmox(texts: Mapping[str, str]) -> Imported:
     """Convert guest files to mom's section `guests`.
 
-    :param texts: mapping from path to text
+    :param texts: texts, keyed by path
     :raises ConfigError: with all errors of all files
     """
     imported = Imported(

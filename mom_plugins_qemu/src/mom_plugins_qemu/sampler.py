@@ -27,10 +27,10 @@ _DESCRIBE_AGAIN_SECONDS: Final = 150.0
 """mom reads descriptions again after this time to twice this time."""
 
 _DOUBT_SECONDS: Final = 10.0
-"""Statistics that contradict a description older than this make mom read the description again."""
+"""Statistics that contradict an older description start a new reading."""
 
 _MOST_ROUNDS: Final = 3
-"""Most rounds in one cycle: for the description, for statistics, and another if a monitor served another client."""
+"""Most rounds in one cycle: description, statistics, and another if a monitor served another client."""
 
 _SEE_PROCESSES: Final = "run mom as root, because root can see the host's processes; or restart the guest"
 
@@ -67,11 +67,11 @@ class Sampler(SeenGuests[MonitoredGuest]):
         self._settings, self._context, self._log, self._wall = settings, context, context.log, wall
         self._visiting = threading.Lock()
         self._guests: dict[str, MonitoredGuest] = {}
-        """By monitor path."""
+        """Keyed by monitor path."""
         self._ask_again_at = 0.0
         self._longest_stay = 0.0
         self._search_at: dict[str, float] = {}
-        """Mapping from the path of a full monitor to the monotonic time of the next search for its listener."""
+        """Monotonic time of the next search for a full monitor's listener, keyed by path."""
         self._incomplete: HypervisorError | None = None
         """Why the current sample cannot list all guests."""
         self._visited: set[str] = set()
@@ -81,12 +81,12 @@ class Sampler(SeenGuests[MonitoredGuest]):
             self._definitions = Definitions(context.root, settings.definitions, PlatformProperties(context))
         self._files = None if settings.guest_files is None else GuestFiles(context.root, settings.guest_files)
         self._defined: Mapping[str, FileDefinition] = {}
-        """By monitor path."""
+        """Keyed by monitor path."""
         self._undefined: FileDefinition | None = None
         self.duplicates: Mapping[str, str] = {}
         """See `GuestIndex`."""
         self.foreign: dict[str, str] = {}
-        """Mapping from path to user, for other users' monitors in the last sample."""
+        """Users of foreign monitors in the last sample, keyed by path."""
         self.proxmox_resizes = False
 
     # --- one sample --------------------------------------------------------------------------------------------------------------
@@ -155,7 +155,7 @@ class Sampler(SeenGuests[MonitoredGuest]):
         return guest.visit(_DESCRIBING if outdated else guest.cycle_questions)
 
     def _take_round(self, visits: _Visits, attempt: int) -> _Visits:
-        """Process a round's answers, with the lock held. Return the next round's visits."""
+        """Process answers, with the lock held. Return the next round's visits."""
         self._find_listeners(visit for visit, guest in visits if guest is None)
         # Recognize all guests first: a guest without a UUID gets its id from all monitors of its process.
         recognized = [(visit, self._recognize(visit, guest)) for visit, guest in visits]
@@ -171,7 +171,7 @@ class Sampler(SeenGuests[MonitoredGuest]):
         return following
 
     def _take_visit(self, guest: MonitoredGuest, visit: Visit, *, first: bool, last: bool) -> bool:
-        """Process a visit's answers, with the lock held. Return whether another visit must follow."""
+        """Process answers, with the lock held. Return whether another visit must follow."""
         if visit.failure is not Failure.LEFT:
             guest.turn_at = self._monotonic()
         try:
@@ -228,7 +228,7 @@ class Sampler(SeenGuests[MonitoredGuest]):
             self._log.debug("%s: %s: %s", visit.path, visit.failure, visit.why)
 
     def _find_listeners(self, visits: Iterable[Visit]) -> None:
-        """Find the processes that listen on full monitors: their guests must not count as stopped."""
+        """Find the listeners of full monitors, whose guests must not count as stopped."""
         now = self._monotonic()
         self._search_at = {path: at for path, at in self._search_at.items() if now < at}
         full = [visit for visit in visits if visit.failure is Failure.OCCUPIED and not visit.process and visit.path not in self._search_at]
@@ -357,7 +357,7 @@ class Sampler(SeenGuests[MonitoredGuest]):
                 self._longest_stay = max(self._longest_stay, longest)
 
     def longest_stay(self) -> float:
-        """Return for how many seconds mom occupied a monitor at most, since the last call."""
+        """Return the longest seconds at a monitor since the last call."""
         with self._visiting:
             longest, self._longest_stay = self._longest_stay, 0.0
         return longest

@@ -28,7 +28,7 @@ _STATES: Final = {
     "debug": ("paused", "the guest is paused, by a debugger"),
     "colo": ("paused", "the guest is being mirrored"),
 }
-"""Mapping from QEMU's RunState to a name for people, and why the state forbids changes (empty if it allows them)."""
+"""Mapping from QEMU's RunState to a readable name, and why it forbids changes (empty if not)."""
 
 _MIGRATING: Final = frozenset(
     {"setup", "active", "pre-switchover", "device", "wait-unplug", "cancelling", "postcopy-active", "postcopy-paused", "postcopy-recover"}
@@ -42,9 +42,9 @@ def state_name(status: str) -> str:
 
 
 def why_left_alone(status: str, migration: str) -> str:
-    """Return why this state forbids changes; an empty string if it allows them.
+    """Return why this state forbids changes; empty if it allows them.
 
-    :param migration: status of the last migration; empty if there was none
+    :param migration: status of the last migration; empty if none
     """
     state = _STATES.get(status)
     if state is None:

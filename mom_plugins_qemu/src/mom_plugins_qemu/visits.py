@@ -27,7 +27,7 @@ _GREETING_SECONDS: Final = 0.25
 """Longest wait in a socket's backlog."""
 
 _STAY_SECONDS: Final = 0.05
-"""Longest time that mom occupies a monitor: other clients should wait 100 ms at most."""
+"""Longest time at a monitor: other clients should wait 100 ms at most."""
 
 HOLD_SECONDS: Final = 0.4
 """Longest time for all answers of one monitor, from the first connection."""
@@ -105,7 +105,7 @@ class Visit:
 
 
 def prepared(questions: Sequence[Question]) -> tuple[bytes, int]:
-    """Return queries as bytes, and the number of queries. Any number of visits can use them."""
+    """Return queries as bytes, and their number. Several visits can use them."""
     return request(questions), len(questions)
 
 
@@ -127,7 +127,7 @@ class _Open:
 
 
 def visit_all(visits: Iterable[Visit], monotonic: Callable[[], float] = time.monotonic, users: Set[int] | None = None) -> None:
-    """Make these visits. They start in this order, and many are in progress at the same time.
+    """Make these visits. They start in this order, and many run at once.
 
     :param users: ids of the users whose QEMU processes mom may query; None for all users
     """
@@ -177,7 +177,7 @@ def visit_all(visits: Iterable[Visit], monotonic: Callable[[], float] = time.mon
 
 
 def _connected(visit: Visit, users: Set[int] | None) -> socket.socket | None:
-    """Return a connected socket; None if that failed. `OCCUPIED` means that the backlog is full."""
+    """Return a connected socket, or None. `OCCUPIED`: the backlog is full."""
     try:
         sock = connect_to_guest(visit.path)
     except (OSError, ValueError) as error:  # ValueError: a zero byte in the path

@@ -1,6 +1,6 @@
 """QEMU's monitor protocol (QMP), with limits for any answer.
 
-Four queries take 0.05 ms of CPU time; with the library qemu.qmp they take 1.2 ms (benchmarks/qemu).
+Four queries take 0.05 ms of CPU time; the library qemu.qmp takes 1.2 ms (benchmarks/qemu).
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class Conversation:
         self._bytes = 0
 
     def feed(self, data: bytes) -> bool:
-        """Add received bytes, and return whether all answers are complete. Raise `WireError` if they are invalid."""
+        """Add received bytes, and return whether all answers are complete. Raise `WireError` if invalid."""
         self._bytes += len(data)
         if self._bytes > MOST_BYTES:
             raise WireError(f"it sent more than {MOST_BYTES >> 10} KiB")
@@ -83,7 +83,7 @@ class Conversation:
 
     @property
     def _next(self) -> int:
-        """Number of the next answer; 0 answers the command that begins each conversation."""
+        """Next answer's number; 0 answers the command that begins a conversation."""
         return len(self.answers) + self._before if self.answers else 0
 
     def _take(self, content: Mapping[str, Any]) -> None:
@@ -105,7 +105,7 @@ class Conversation:
 
 
 def message(line: bytes) -> Mapping[str, Any]:
-    """Return the message in a line. Raise `WireError` if it is invalid."""
+    """Return the message in a line. Raise `WireError` if invalid."""
     try:
         text = line.decode()
         content, end = _DECODER.raw_decode(text)

@@ -21,13 +21,13 @@ from mom_plugins_vdsm.stomp import FrameError, FrameReader, StompFrame
 from mom_plugins_vdsm.tls import TlsFiles, context_of, not_let_in, refused_handshake
 
 _RETRY_SECONDS = (1.0, 2.0, 5.0, 15.0)
-"""Pauses after failed attempts in a row. During a pause, calls fail at once. A restart of vdsm takes about ten seconds."""
+"""Pauses after failed attempts in a row, in which calls fail at once. A restart of vdsm takes about ten seconds."""
 
 _OPEN_SECONDS = 10.0
 """Timeout of each step: socket, handshake, CONNECTED."""
 
 _HEART_BEAT_MS = 24_000
-"""Heart-beat requested from vdsm. mom promises none, because vdsm disconnects a client that is slightly late."""
+"""Heart-beat of vdsm. mom promises none, because vdsm disconnects a client that is slightly late."""
 
 _HEART_BEAT_GRACE_SECONDS = 6.0
 """vdsm's own client gives up after 30 s."""
@@ -42,7 +42,7 @@ _FAREWELL_SECONDS = 0.1
 """Timeout of vdsm's confirmation of the disconnect: a plugin has 0.4 s to stop."""
 
 _SLACK_SECONDS = 5.0
-"""A caller that waits for this much longer than its timeout considers the connection's thread dead."""
+"""After its timeout and this, a caller considers the connection's thread dead."""
 
 _PIECE = 64 << 10
 """Most bytes of one read."""
@@ -53,7 +53,7 @@ EVENTS = "jms.queue.events"
 
 @dataclass(frozen=True, slots=True)
 class VdsmConnectionSettings:
-    """vdsm's address, and TLS files (None if vdsm does not use TLS)."""
+    """vdsm's address, and TLS files (None without TLS)."""
 
     address: Address
     tls: TlsFiles | None
@@ -76,7 +76,7 @@ class _Session:
     silence_limit: float | None = _OPEN_SECONDS
     """Seconds after which a silent vdsm counts as dead; None if vdsm promised no heart-beat."""
     sent: dict[str, asyncio.Future[object]] = field(default_factory=dict)
-    """Requests without an answer, keyed by id. Each gets the result, or a `HypervisorError`."""
+    """Open requests, keyed by id. Each gets the result, or a `HypervisorError`."""
     late: set[str] = field(default_factory=set)
     """Ids of requests whose caller is no longer waiting."""
     answers: int = 0
@@ -147,7 +147,7 @@ class VdsmConnection:
         doing: str,
         late: Callable[[Callable[[], bool]], None] | None = None,
     ) -> object:
-        """Return the result of a verb, within `timeout` seconds. Raise `HypervisorError` if the call fails.
+        """Return the result of a verb, within `timeout` seconds. Raise `HypervisorError` on failure.
 
         After `GuestBusy`, the call may still take effect. `late` then gets a function that returns whether vdsm has answered since then.
         """

@@ -68,8 +68,7 @@ class _State:
 class VdsmHypervisor:
     """Guests of this host's vdsm: `BalloonControl`, `CpuTuneControl`, `IoTuneControl` and `KsmWriter`. Thread-safe.
 
-    After an unanswered call about a guest, mom makes no other call about this guest for a minute: each call occupies one of vdsm's eight
-    workers.
+    After an unanswered call about a guest, mom makes no further call about it for a minute: each occupies one of vdsm's eight workers.
     """
 
     connection: VdsmConnection
@@ -99,7 +98,7 @@ class VdsmHypervisor:
     # --- the guests --------------------------------------------------------------------------------------------------------------
 
     def guests(self) -> Sequence[Guest]:
-        """List the running guests, by one bulk call. Raise `HypervisorError` if it fails."""
+        """List the running guests, by one bulk call. Raise `HypervisorError` on failure."""
         vms = self._vms(self.settings.answer_timeout)
         with self._lock:
             marks = self._state.marks
@@ -167,7 +166,7 @@ class VdsmHypervisor:
     # --- balloons ----------------------------------------------------------------------------------------------------------------
 
     def set_balloon(self, guest: Entity, target_kib: int) -> None:
-        """Set the balloon target, and return when vdsm has accepted it. Raise `HypervisorError` if that fails."""
+        """Set the balloon target, and return when vdsm has accepted it. Raise `HypervisorError` on failure."""
         vm = self._vm(guest)
         maximum = vm.fields.get("balloon_max")
         check_size(target_kib, maximum if isinstance(maximum, int) else None, str(guest))
@@ -259,7 +258,7 @@ class VdsmHypervisor:
         return {identity: vms[identity] for identity in ids if identity in vms}
 
     def _vm(self, guest: Entity) -> Vm:
-        """Return the guest. Query vdsm before the first read. Raise `GuestGone` if the guest is not there."""
+        """Return the guest. Query vdsm before the first read. Raise `GuestGone` for an unknown guest."""
         with self._lock:
             vm, read = self._state.vms.get(guest.id), self._state.read
         if vm is None and read is None:  # a caller may know guests from an earlier process
@@ -269,8 +268,7 @@ class VdsmHypervisor:
         return vm
 
     def _bulk(self, method: str, timeout: float, doing: str, *, once: bool = False) -> object:
-        """Return the answer to a call about all guests. Raise `HypervisorError` if it fails; with `once`, also if the same call is
-        unanswered."""
+        """Make a call about all guests. Raise `HypervisorError` on failure; with `once`, also while the same call is unanswered."""
         try:
             if once:
                 return self._call_once(method, method, {}, timeout, doing, f"{doing}: {_SAME_SILENT}")

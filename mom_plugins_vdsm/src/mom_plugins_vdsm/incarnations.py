@@ -44,7 +44,7 @@ FORM: Final = TypeAdapter(KeptIncarnations)
 
 @dataclass(slots=True)
 class Incarnations:
-    """Marks of guests, a new mark for each run of a guest."""
+    """Marks of guests, new for each run."""
 
     file: StateFile[KeptIncarnations]
     boot: str

@@ -1,4 +1,4 @@
-"""vdsm's JSON-RPC 2.0. Each request needs an id: a request without an id ends vdsm's request thread for all clients."""
+"""vdsm's JSON-RPC 2.0. A request without an id ends vdsm's request thread for all clients."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ RECOVERING = 99
 _QUEUE_FULL = 1100
 
 _MOST_VALUES = 1_000_000
-"""Most values in a message, enough for thousands of guests. 60 MB of `[],` would need 1.6 GB."""
+"""Most values, enough for thousands of guests. 60 MB of `[],` would need 1.6 GB."""
 
 _KINDS: dict[int, type[HypervisorError]] = {
     _NO_SUCH_VERB: NotSupported,

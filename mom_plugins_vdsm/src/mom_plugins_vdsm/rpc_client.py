@@ -1,4 +1,4 @@
-"""`mom-rpcclient`: a command that calls one verb of mom's or MOM's RPC server, and prints the answer."""
+"""`mom-rpcclient`: call one verb of mom's or MOM's RPC server, and print the answer."""
 
 from __future__ import annotations
 

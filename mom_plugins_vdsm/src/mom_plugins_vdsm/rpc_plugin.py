@@ -73,7 +73,7 @@ class XmlRpcPlugin:
 
     @hookimpl
     def mom_setup(self) -> None:
-        """Listen, unless a command only inspects the host. Raise `MomError` if that fails."""
+        """Listen, unless a command only inspects. Raise `MomError` on failure."""
         if not self._context.serves:
             return
         settings, log = self._settings, self._context.log

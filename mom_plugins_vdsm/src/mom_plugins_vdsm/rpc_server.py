@@ -40,7 +40,7 @@ class RpcServer(BoundedServer[ServerDoor]):
     """XML-RPC server in a thread.
 
     :param open_listener: raises `OccupiedByOurselvesError` while the plugin that a reload replaces is still listening
-    :param patience: timeout of receiving a call, and of sending an answer, in seconds
+    :param patience: timeout in seconds of receiving a call, and of sending an answer
     :param largest: maximum size of a call in bytes
     """
 

@@ -23,7 +23,7 @@ GUEST_FIELDS: Final = (
     "balloon_cur", "balloon_max", "balloon_min", "mem_available", "mem_unused", "swap_in", "swap_out", "major_fault", "minor_fault",
     "swap_total", "swap_usage", "vcpu_quota", "vcpu_period", "vcpu_user_limit", "vcpu_count", "io_tune", "io_tune_current",
 )  # fmt: skip
-"""MOM's guest fields. Clients may read each field, so unknown fields are nil instead of absent."""
+"""MOM's guest fields. Clients may read each, so unknown fields are nil instead of absent."""
 
 LEVELS: Final = ("critical", "error", "warn", "info", "debug")
 """Log levels; MOM's clients may also use their numbers, from 1."""
@@ -126,7 +126,7 @@ class Verbs:
     # --- statistics -----------------------------------------------------------------------------------------------------------------
 
     def _statistics_answer(self) -> bytes:
-        """Return the encoded statistics. Encode them once for each report: vdsm asks every few seconds."""
+        """Return the statistics, encoded once for each report: vdsm asks every few seconds."""
         with self._marshalling:
             report = self._report
             if self._statistics is None or self._statistics[0] is not report:
@@ -216,9 +216,9 @@ class Verbs:
         return False
 
     def refuse_large(self, beginning: bytes, peer: str, most: int) -> bytes:
-        """Return the refusal of a large call. After an HTTP error, vdsm would consider mom dead for 5 s.
+        """Refuse a large call. After an HTTP error, vdsm would consider mom dead for 5 s.
 
-        :param beginning: beginning of the call, with the verb's name
+        :param beginning: of the call, with the verb's name
         """
         match = _POLICY_CALL.search(beginning)
         problem = f"the call is larger than {most:,} bytes; make the policy smaller, or raise `largest` of the xmlrpc plugin"
@@ -273,7 +273,7 @@ def _policy(text: object) -> str:
 
 
 def _without_invalid(texts: Mapping[str, str | None], problems: Sequence[PolicyProblem]) -> dict[str, str | None] | None:
-    """Return the policies without invalid lines; None if that is impossible."""
+    """Return the policies without invalid lines; None if impossible."""
     ((name, text),) = texts.items()
     lines = (text or "").split("\n")
     invalid = {problem.line for problem in problems}

@@ -80,7 +80,7 @@ class Vm:
 
 
 def read_vm(entry: Mapping[str, object], previous: Vm | None, now: float, sample_interval: float, *, count_page_cache: bool) -> Vm | None:
-    """Return the guest in an entry of Host.getAllVmStats; None if it is not a guest.
+    """Return the guest in an entry of Host.getAllVmStats; None if not a guest.
 
     :param previous: the same guest at the last read
     :param now: monotonic time of the read

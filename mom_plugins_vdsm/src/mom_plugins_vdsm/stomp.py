@@ -43,7 +43,7 @@ class StompFrame:
 class FrameReader:
     """Parser that splits a stream into frames.
 
-    :param largest_body: maximum size of a body in bytes
+    :param largest_body: maximum size in bytes
     """
 
     def __init__(self, largest_body: int) -> None:

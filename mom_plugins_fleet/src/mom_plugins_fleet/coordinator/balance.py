@@ -57,7 +57,7 @@ def for_balance(view: FleetView, targets: Mapping[str, TargetHost], group: str) 
 
 
 def _busy(view: FleetView, group: str) -> str:
-    """Return an obstacle, or an empty string. Ignore moves of lost hosts: these moves may never end."""
+    """Return an obstacle, if any. Ignore moves of lost hosts: these may never end."""
     lost = lost_hosts(view)
     for name, (_, member) in sorted(view.members.records.items()):
         if member.group != group or name in lost:

@@ -61,10 +61,10 @@ class Coordinator:
         self.epoch = 0
         self._stuck: dict[str, set[str]] = {}
         self.unmoved: dict[str, str] = {}
-        """Mapping from group to why the last run moved no guest."""
+        """Why the last run moved no guest, keyed by group."""
         self._balanced: dict[str, float] = {}
         self._given: dict[str, tuple[int, Orders]] = dict(self.view.revisions.orders)
-        """Mapping from member to newest orders and their revision. Restored servers have older orders."""
+        """Newest orders and their revision, keyed by member. Restored servers have older orders."""
         self._trouble = ""
         self._failing: set[str] = set()
         self._unsaved = False
@@ -97,7 +97,7 @@ class Coordinator:
             self._unsaved = True
 
     def _remember_orders(self) -> None:
-        """Keep orders that the servers have lost: the ordered guests still need the memory."""
+        """Keep orders that the servers have lost: ordered guests still need the memory."""
         orders, members = self.view.orders.records, self.view.members
         enrolled = members.records.keys() | members.damaged.keys()
         lost = {host: kept for host, kept in self._given.items() if host in enrolled - orders.keys() and kept[0] == self._newest(host)}
@@ -115,7 +115,7 @@ class Coordinator:
         return time.monotonic() < self._sure_until
 
     async def work(self, store: Store) -> None:
-        """Take a free lease, and work until it is lost. Raise `LinkError` if the servers fail."""
+        """Take a free lease, and work until it is lost. Raise `LinkError` on failure."""
         self.save()
         self._check()
         if not await self.acquire(store):

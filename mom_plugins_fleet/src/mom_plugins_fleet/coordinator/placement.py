@@ -12,7 +12,7 @@ from mom_plugins_fleet.records import MOST_TOLD, HostedGuest
 
 RESERVE_SHARE: Final = 0.10
 RESERVE_MOST_KIB: Final = 16 << 20
-"""Memory to keep free on a destination. A guest may fill its memory within a minute; mom reclaims memory more slowly."""
+"""Memory to keep free on a destination. A guest may fill its memory within a minute; mom reclaims more slowly."""
 
 SMALLEST: Final = 100
 """Number of smallest guests to list. They fit where the largest do not."""
@@ -71,7 +71,7 @@ def rank(places: Iterable[TargetHost], group: str, within: str = "") -> list[Tar
 def choose(
     needs: int, guarantee: int, ranked: Iterable[TargetHost], group: str, avoid: Collection[str] = (), within: str = ""
 ) -> TargetHost | str:
-    """Return the roomiest host that can keep the promise. If there is none, return the obstacle.
+    """Return the roomiest host that can keep the promise, otherwise the obstacle.
 
     :param needs: memory that the guest needs on arrival
     :param avoid: hosts where an attempt failed
@@ -103,5 +103,5 @@ def listed(guests: Iterable[HostedGuest]) -> tuple[HostedGuest, ...]:
 
 
 def leaving_order(guest: HostedGuest) -> tuple[bool, int, str]:
-    """Return a sort key: large guests first, because they fit on the fewest hosts; immovable guests last."""
+    """Return a sort key: immovable guests last, large guests first, because they fit on the fewest hosts."""
     return bool(guest.stays), -(guest.maximum or 0), guest.id

@@ -19,14 +19,13 @@ ARRIVING_AT_ONCE: Final = 2
 """mom on the host sees the first guest before the next arrives."""
 
 ATTEMPTS: Final = 3
-"""Attempts to move a guest. After them, the operator must act."""
+"""Attempts per guest. Then the operator must act."""
 
 BOOKS_SECONDS: Final = 86_400.0
 """How long a moved guest counts at its destination, unless another host reports the guest. A malicious host may hide guests."""
 
 LOST_SECONDS: Final = 900.0
-"""A host that is silent for this long is no longer moving guests: moves end after 600 s by default. Also the time limit for accepting an
-order."""
+"""After this silence, a host is no longer moving guests: moves end after 600 s by default. Also the time limit for accepting an order."""
 
 OPEN: Final = (MoveState.ORDERED, MoveState.ACCEPTED)
 
@@ -129,7 +128,7 @@ def _where_guests_are(view: FleetView) -> dict[str, set[str]]:
 def needs_of(guest: HostedGuest) -> int | None:
     """Return the memory that a guest needs on arrival; None if unknown.
 
-    This is its host memory, or else its maximum, but at least its working set and its promise.
+    Host memory or else the maximum, but at least working set and promise.
     """
     brings = guest.held if guest.held is not None else guest.maximum or guest.size
     return None if brings is None else max(brings, guest.working or 0, guest.guarantee)
@@ -138,7 +137,7 @@ def needs_of(guest: HostedGuest) -> int | None:
 def expect(targets: dict[str, TargetHost], move: Move, leaves: str, *, reported: int = 0) -> None:
     """Count a guest at its destination.
 
-    :param leaves: source host that is still sending the guest; otherwise empty
+    :param leaves: source host while it sends the guest, otherwise empty
     :param reported: promise that the destination already reports for it
     """
     place = targets.get(move.to)
@@ -170,7 +169,7 @@ def next_orders(
     at_once: int = AT_ONCE,
     arriving_at_once: int = ARRIVING_AT_ONCE,
 ) -> tuple[Orders, dict[str, str]]:
-    """Return a host's orders, and a mapping from guest name to why the guest cannot leave. Moves reserve memory in `targets`."""
+    """Return a host's orders, and why guests cannot leave, keyed by guest name. Moves reserve memory in `targets`."""
     member, before = view.members.get(host), view.ordered(host) or Orders()
     over = {move.guest: move for move in before.moves if view.is_over(host, move)}
     open_or_failed = [move for move in before.moves if move.guest not in over]
@@ -262,7 +261,7 @@ class _WaysOut:
         return move
 
     def _waits_for(self, guest: HostedGuest, needs: int) -> str:
-        """Name the hosts whose guests must arrive first; an empty string if waiting does not help."""
+        """Name the hosts whose guests must arrive first; empty if waiting does not help."""
         place = choose(needs, guest.guarantee, self._full, self._group, within=self._mover.within)
         if isinstance(place, str):
             return ""

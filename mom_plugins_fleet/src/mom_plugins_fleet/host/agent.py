@@ -27,12 +27,12 @@ from mom_plugins_fleet.signatures import Opened
 from mom_plugins_fleet.subjects import AUTHORIZED, COORDINATORS, GROUPS, ORDERS, ROSTER, STATES
 
 RESYNC_SECONDS: Final = 30.0
-"""Time between two reads of all records, in case a message was lost. 10,000 hosts make 1,000 reads/s."""
+"""Time between reads of all records, in case a message was lost. 10,000 hosts make 1,000 reads/s."""
 
 HEARTBEAT_SECONDS: Final = 30.0
 
 CLOSING_SECONDS: Final = 0.3
-"""Time limit for closing the connection: plugins have 0.4 s to stop."""
+"""Time limit for closing the connection: plugins have 0.4 s."""
 
 AGAIN_SECONDS: Final = 10.0
 """Pause after an error that prevented asking the servers."""
@@ -63,7 +63,7 @@ class FleetAgent:
     :param apply: applies a group's record and stores its signed data; raises `MomError`
     :param remembered: returns the previous run's group and record
     :param state: returns the host's state; None if unknown
-    :param accepts: returns why this host keeps a guest now; an empty string if the guest may leave; None if not known yet
+    :param accepts: returns why this host keeps a guest now; empty if it does not; None if unknown yet
     :param wake: requests a cycle
     """
 
@@ -192,7 +192,7 @@ class FleetAgent:
             return
 
     async def _put_in_force(self, group: str, opened: Opened[Group], data: bytes | None) -> None:
-        """Apply a record in another thread, within `APPLY_SECONDS`. Raise `MomError` if that fails."""
+        """Apply a record in another thread, within `APPLY_SECONDS`. Raise `MomError` on failure."""
         if self._application is not None and not self._application.done():
             raise MomError("the previous record is still being applied", hint="mom's disk may have hung: see mom's log")
         self._application = self._callers.start(lambda: self._apply(group, opened, data))
@@ -254,7 +254,7 @@ class FleetAgent:
         self.trouble = trouble
 
     async def follow_group(self, store: Store, group: str) -> None:
-        """Apply the group's record. Raise `LinkError` if the servers do not answer."""
+        """Apply the group's record. Raise `LinkError` on failure."""
         kept = await store.read(GROUPS, group)
         if kept.data is None:
             return  # no record: keep the current policies

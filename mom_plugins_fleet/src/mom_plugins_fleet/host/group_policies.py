@@ -40,7 +40,7 @@ class GroupPolicies:
         self._written: GroupInForce | None = None
 
     def apply(self, group: str, opened: Opened[Group], data: bytes | None) -> None:
-        """Apply a record; store its signed data, if any. Raise `MomError` if that fails."""
+        """Apply a record; store its signed data, if any. Raise `MomError` on failure."""
         policies = self._context.service(PolicyTexts)
         if policies is None:
             raise MomError("no plugin on this host accepts policies", hint="enable the policy plugin")
@@ -65,7 +65,7 @@ class GroupPolicies:
             self.remember(group, data)
 
     def why_classes_unused(self, record: Group) -> str:
-        """Return why the group's classes are unused; an empty string if they are used."""
+        """Return why the group's classes are unused; empty if they are used."""
         if not record.classes:
             return ""
         readers = self._context.services(ClassFiles)

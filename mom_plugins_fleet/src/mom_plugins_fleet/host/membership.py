@@ -35,7 +35,7 @@ _MORE_BYTES: Final = 16 << 10
 
 
 def join(config: Path, address: str, token: Token) -> None:
-    """Join a fleet. Write nothing until everything is known. Raise `MomError` if the token or a file cannot be used."""
+    """Join a fleet. Write nothing until everything is known. Raise `MomError` for an unusable token or file."""
     server = address if "://" in address else f"tls://{address}"
     if not server.startswith("tls://"):
         raise MomError(f"{printable(address)} is not a server address", hint="use the server's host name, such as nats1.example.org")
@@ -102,7 +102,7 @@ def _another(token: Token) -> str:
 
 
 def with_fleet(config: Path, settings: Mapping[str, object]) -> str:
-    """Add the fleet plugin's section. Raise `MomError` if the configuration does not allow it."""
+    """Add the fleet plugin's section. Raise `MomError` if that is impossible."""
     load_config(config)  # reports existing errors first
     text = config.read_text("utf-8-sig")
     document, lines = parse_document(text, str(config)), text.splitlines()

@@ -20,7 +20,8 @@ BALANCE_SECONDS: Final = 300.0
 
 
 class HostOrders:
-    """Verified orders of a host. `moves` and `finish` are thread-safe. Parameters as for `FleetAgent`."""
+    """Verified orders of a host. `moves` and `finish` are thread-safe; other methods raise `LinkError` for unusable records. Parameters as
+    for `FleetAgent`."""
 
     def __init__(
         self,
@@ -53,7 +54,7 @@ class HostOrders:
             self._results[guest] = (state, error)
 
     async def read_member(self, store: Store) -> Member | None:
-        """Return this host's entry, if any. Raise `LinkError` if it cannot be read or accepted."""
+        """Return this host's entry, if any."""
         kept = await store.read(ROSTER, self._host)
         member = None
         if kept.data is not None:
@@ -65,7 +66,7 @@ class HostOrders:
         return member
 
     async def follow(self, store: Store, member: Member) -> None:
-        """Accept or refuse new moves, and write the progress. Raise `LinkError` if the orders cannot be read or accepted."""
+        """Accept or refuse new moves, and write the progress."""
         kept = await store.read(ORDERS, self._host)
         if kept.data is None:
             return
@@ -122,7 +123,7 @@ class HostOrders:
         return earlier
 
     def _why_not_there(self, move: Move, member: Member, orders: Orders, removed: Mapping[str, int]) -> str:
-        """Return why no operator allows this destination; an empty string if one does."""
+        """Return why no operator allows this destination; empty if one does."""
         try:
             entry = self._revisions.open(Member, ROSTER, move.to, orders.entries.get(move.to, "").encode(), self._operators)
         except MomError as error:
@@ -139,7 +140,7 @@ class HostOrders:
         )
 
     def _why_stays(self, move: Move, member: Member) -> str | None:
-        """Return why a guest stays now; an empty string if it leaves; None if not known yet."""
+        """Return why a guest stays now; empty if it leaves; None if not known yet."""
         if member.draining:
             return self._accepts(move)
         if not (member.balance and move.balance):

@@ -20,7 +20,7 @@ def host_state(
 ) -> HostState:
     """Return the host's state.
 
-    :param stays: mapping from guest id to why the guest cannot leave
+    :param stays: why guests cannot leave, keyed by guest id
     :param more: fields that the report lacks
     """
     host, all_guests = report.snapshot.host.fields, report.snapshot.guests
@@ -71,8 +71,7 @@ def _guest(guest: Guest, promises: Promises, stays: str, host_swapped: int | Non
 
 
 def _held(fields: Mapping[str, Value], host_swapped: int | None) -> int | None:
-    """Return a guest's memory on the host. If its swap is unknown (shared memory), all of the host's swap counts, up to the guest's
-    maximum."""
+    """Return a guest's memory on the host. Unknown swap (shared memory) counts as the host's swap, up to the guest's maximum."""
     held, swapped, most = (_kib(fields.get(name), 1) for name in ("rss", "host_swap", "balloon_max"))
     if held is not None and swapped is None and host_swapped is not None:
         swapped = host_swapped if most is None else min(host_swapped, max(0, most - held))

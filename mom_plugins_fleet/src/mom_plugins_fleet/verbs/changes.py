@@ -22,11 +22,11 @@ from mom_plugins_fleet.subjects import GROUPS
 from mom_plugins_fleet.verbs.where import Where
 
 _ATTEMPTS: Final = 20
-"""Number of attempts: other clients may change the same record."""
+"""Attempts: other clients may change the same record."""
 
 
 def named(key: str) -> str:
-    """Check a name. Raise `MomError` if it is invalid."""
+    """Check a name. Raise `MomError` if invalid."""
     if not re.fullmatch(NAME, key):
         raise MomError(f"{printable(key)} is not a valid name of a host or group", hint="use at most 63 small letters, digits and -")
     return key
@@ -45,7 +45,7 @@ async def change_group(where: Where, store: Store, group: str, wanted: Callable[
 async def change(
     where: Where, store: Store, bucket: str, kind: type[Kind], key: str, wanted: Callable[[Kind | None], Kind], agreed: Kind | None = None
 ) -> int:
-    """Change and sign a record. Return the new revision. Raise `MomError` if that fails, or if the user declines.
+    """Change and sign a record. Return the new revision. Raise `MomError` on failure or refusal.
 
     :param agreed: record already passed to `agree`
     """
@@ -86,7 +86,7 @@ async def standing(where: Where, store: Store, bucket: str, kind: type[Kind], ke
 
 
 def opened_by(where: Where, bucket: str, kind: type[Kind], key: str, data: bytes | None) -> Opened[Kind] | None:
-    """Open a record, if any. Raise `MomError` for an untrusted record and, without --anew, for an outdated or missing record."""
+    """Open a record, if any. Raise `MomError` for an untrusted and, without --anew, an outdated or missing record."""
     trusted = where.operators()
     if data is None:
         if where.revisions.stood(bucket, key, trusted) and not where.anew:
@@ -121,7 +121,7 @@ def who() -> str:
 
 
 def agree(where: Where, bucket: str, key: str, before: Opened[Kind] | None, after: Kind) -> None:
-    """Show a record to sign, and ask for confirmation if it is new here. Raise `MomError` if the user declines."""
+    """Show a record to sign, and ask for confirmation if new here. Raise `MomError` on refusal."""
     is_new = where.anew or where.revisions.is_new(bucket, key)
     show(f"{bucket} {key}", None if before is None or is_new else before.record, after)
     if before is not None and is_new:
@@ -135,7 +135,7 @@ def show(what: str, before: FleetRecord | None, after: FleetRecord) -> None:
 
 
 def ask_a_person(question: str) -> None:
-    """Ask for confirmation at a terminal. Raise `MomError` if the user declines."""
+    """Ask for confirmation at a terminal. Raise `MomError` on refusal."""
     if sys.stdin.isatty() and not click.confirm(question, err=True):
         raise MomError("nothing was signed")
 

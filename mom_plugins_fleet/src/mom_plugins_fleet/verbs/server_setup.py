@@ -59,9 +59,9 @@ WantedBy=multi-user.target
 
 
 def make_server(home: Path, names: Sequence[str], store: Path) -> None:
-    """Make the first server's missing files. Raise `MomError` if that fails.
+    """Make the first server's missing files. Raise `MomError` on failure.
 
-    :param names: host names of the server, with a port if it is not 4222
+    :param names: host names of the server, with a port unless 4222
     :param store: data folder
     """
     if unnamed := next((name for name in names if not _is_name(name)), None):
@@ -107,7 +107,7 @@ def write_accounts(root: FleetRoot) -> Path:
 def make_operator(path: Path, root: FleetRoot | None) -> str:
     """Make a key. Return the public key.
 
-    :param root: None if the servers use no keys
+    :param root: None for servers without keys
     """
     seed = new_seed(USER)
     key = Signer(seed).public
@@ -150,7 +150,7 @@ def _make_certificate(path: Path, days: int, extensions: Sequence[str], by: Sequ
 
 
 def systemd_does(*commands: str) -> str:
-    """Run systemctl commands. Return the error; an empty string if there is none."""
+    """Run systemctl commands. Return the error; empty if there is none."""
     try:
         for command in commands:
             _run(["systemctl", *command.split()])

@@ -46,7 +46,7 @@ def status_command(where: Where, as_json: bool) -> None:
 
 
 def holder_of(view: FleetView) -> str:
-    """Return the working coordinator's name; an empty string if there is none."""
+    """Return the working coordinator's name; empty if there is none."""
     if view.lease.data is None or view.lag or view.newest - view.lease.at >= LEASE_SECONDS:
         return ""
     return lease_holder(view.lease.data)

@@ -126,7 +126,7 @@ class Where:
         return FleetRoot(self.root_file)
 
     def give(self, *accounts: str, take: Sequence[str] = ()) -> None:
-        """Push accounts, and end those in `take`. Raise `MomError` if a server rejects one."""
+        """Push accounts, and end those in `take`. Raise `MomError` on failure."""
         root, access = self.root(), self.access()
 
         async def give_all(store: Store) -> None:
@@ -149,7 +149,7 @@ class Where:
 
 
 def checked_key(key: str) -> str:
-    """Check a public key. Raise `MomError` if it is invalid."""
+    """Check a public key. Raise `MomError` if invalid."""
     try:
         return whole_key(key)
     except ValueError as error:

@@ -83,7 +83,7 @@ class Client:
 
     @classmethod
     def configured(cls, config_path: str | None, seconds: float = ANSWER_SECONDS, reading: float = READ_SECONDS) -> Client:
-        """Return a client of the configured mom. If the configuration is invalid, use its default socket, if that exists."""
+        """Return a client of the configured mom. If the configuration is invalid, use its default socket, if any."""
         from mom_plugins_http.settings import SOCKET, HttpSettings
 
         try:
@@ -148,7 +148,7 @@ class Client:
 
 
 def no_answer(connection: UnixConnection, seconds: float) -> MomError:
-    """Return the error for a mom that does not answer on an open connection."""
+    """Return the error for a connected mom that does not answer."""
     if stopped := _stopped(connection):
         return stopped
     pid, process = _peer(connection)

@@ -61,7 +61,7 @@ class HookState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Hook:
-    """Program of one platform. The start of a guest waits at most `wait` seconds."""
+    """Program of one platform. A guest's start waits at most `wait` seconds."""
 
     platform: Platform
     root: Path
@@ -167,7 +167,7 @@ class Hook:
         return numbers
 
     def _libvirt_has_hooks(self) -> bool:
-        """Return whether libvirt has an executable hook. It looks for hooks only at its start and reload."""
+        """Return whether libvirt has executable hooks. It looks only at its start and reload."""
         folder = self.path.parent
         try:
             return any(os.access(path, os.X_OK) for path in (folder.parent / "qemu", *folder.iterdir()))

@@ -53,7 +53,7 @@ class WebPage:
 
     @cached_property
     def parts(self) -> dict[str, Part]:
-        """Return the JavaScript modules and the style sheet, keyed by file name."""
+        """Return modules and style sheet, keyed by file name."""
         names = sorted(file.name for file in files(_HERE).iterdir() if file.name.endswith(tuple(_MEDIA_TYPES)))
         return {name: _part(_text(name).encode(), _MEDIA_TYPES[name[name.rindex(".") :]]) for name in names}
 

@@ -20,7 +20,7 @@ STEP_GAP_SECONDS: Final = 60.0
 """Longest time between two steps of an act, unless cycles are slower."""
 
 LONGEST: Final = 400
-"""Most characters of a text."""
+"""Most characters."""
 
 
 @described
@@ -47,7 +47,7 @@ class ActModel(TypedDict):
 
 @dataclass(frozen=True, slots=True)
 class Words:
-    """Vocabulary of acts: units and plugins' explainers, keyed by control."""
+    """Vocabulary of acts: units and explainers, keyed by control."""
 
     units: Mapping[str, str]
     explainers: Mapping[str, Explainer]

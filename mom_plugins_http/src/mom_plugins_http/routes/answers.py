@@ -69,7 +69,7 @@ def as_object(value: object) -> Any:
 
 
 def offered(context: PluginContext, kind: Callable[..., Service], lack: str, plugin: str) -> Service:
-    """Return an enabled plugin's service. Raise `ProblemError` if there is none.
+    """Return an enabled plugin's service. Raise `ProblemError` if missing.
 
     :param lack: predicate for the error, such as `has policies`
     """
@@ -80,7 +80,7 @@ def offered(context: PluginContext, kind: Callable[..., Service], lack: str, plu
 
 
 def guest_of(view: ReportView, name: str) -> Guest:
-    """Return the guest with this id or name. Raise `ProblemError` if there is none."""
+    """Return the guest with this id or name. Raise `ProblemError` if missing."""
     try:
         return find_guest(listed_guests(view), name)
     except MomError as error:
@@ -96,7 +96,7 @@ def listed_guests(view: ReportView) -> Mapping[str, Guest]:
 
 
 def about(call: ApiCall, view: ReportView, items: Sequence[Item], entity_of: Callable[[Item], Entity | None]) -> Sequence[Item]:
-    """Return the items about the guest or host that the query names; all items if it names none."""
+    """Return items about the guest or host in the query; without one, all items."""
     if (name := call.query.get("guest")) is None:
         return items
     identity = HOST_ID if name == HOST_ID else guest_of(view, str(name)).id

@@ -39,7 +39,7 @@ class Api:
         self._page_keys = page_keys
         self._unread = HeldBytes()
         self._arriving = {right: HeldBytes(MOST_ARRIVING // 2) for right in (Right.READ, Right.CHANGE)}
-        """Limits keyed by right, so that bodies from readers and strangers leave room for changes."""
+        """Keyed by right, so that bodies from readers and strangers leave room for changes."""
         described = Route("GET", "/v1/openapi.json", self.describe, Mapping[str, Any])
         self.routes = [described, *routes, *page_keys.routes()]
         by_path: dict[str, dict[str, Route]] = {}

@@ -24,7 +24,7 @@ Body = TypeVar("Body", bound=StrictModel)
 
 
 async def read_body(call: ApiCall, model: type[Body], media_types: str = JSON) -> Body:
-    """Return the body as this model. Raise `ProblemError` if it is invalid."""
+    """Return the body as this model. Raise `ProblemError` if invalid."""
     if call.media_type != JSON:
         raise ProblemError(415, f"a body of type {printable(call.media_type) or 'unknown'} is not supported", f"send {media_types}")
     try:

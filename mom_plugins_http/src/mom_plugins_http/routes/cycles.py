@@ -100,7 +100,7 @@ class PastHostModel(PastModel):
 
     fields: Mapping[str, Any]
     guests_together: Mapping[str, Any]
-    """Sum of each field over the guests that have it; null if no guest has it."""
+    """Sums over the guests with the field; null if no guest has it."""
 
 
 @described

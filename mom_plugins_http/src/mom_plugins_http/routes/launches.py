@@ -35,7 +35,7 @@ from mom_plugins_http.server.server import Worker
 Result = TypeVar("Result")
 
 MOST_REQUESTS: Final = 64
-"""Most waiting requests. Each examines all guests, which takes milliseconds for a thousand."""
+"""Most waiting requests. Each examines all guests: milliseconds for a thousand."""
 
 
 MEMORY: Final = Parameter("memory", "Maximum memory of each guest, such as 8GiB.")

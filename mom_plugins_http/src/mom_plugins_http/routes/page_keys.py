@@ -58,7 +58,7 @@ class PageKeyModel(TypedDict):
 
 @described
 class PageSessionModel(TypedDict):
-    """Session of a browser with the web page."""
+    """Browser's session of the web page."""
 
     token: str
     """Token for the header `Authorization: Bearer`."""
@@ -68,7 +68,7 @@ class PageSessionModel(TypedDict):
 
 @dataclass(frozen=True, slots=True)
 class _Granted:
-    """Right, owner and end (monotonic seconds) of a key or session. The key or session also ends with `process` (id and start time)."""
+    """Right, owner and end (monotonic seconds) of a key or session. It also ends with `process` (id and start time)."""
 
     right: Right
     who: str
@@ -138,7 +138,7 @@ class PageKeys:
         return token
 
     def session(self, authorization: str) -> tuple[Right, str] | None:
-        """Return right and owner of the session; None if it is not valid."""
+        """Return right and owner of the session; None if invalid."""
         granted = self._sessions.get(bearer_digest(authorization))
         return None if granted is None or not self._lasts(granted) else (granted.right, granted.who)
 
@@ -148,12 +148,12 @@ class PageKeys:
         return granted.process is None or self._started(granted.process[0]) == granted.process[1]
 
     def _started(self, process: int) -> int | None:
-        """Return a process's start time, which identifies it, because ids are reused; None if it has exited."""
+        """Return a process's start time, because ids are reused; None if it has exited."""
         stat = ProcessStat.of(f"{self._proc}/{process}") if process > 0 else None
         return None if stat is None or stat.state in {"Z", "X"} else stat.started
 
     def _keep(self, kept: dict[bytes, _Granted], secret: str, granted: _Granted) -> None:
-        """Store a key or session. At the limit, drop another one of the lowest right: the oldest of the user who holds most."""
+        """Store a key or session. At the limit, drop one of the lowest right: the oldest of the user who holds most."""
         if len(kept) >= MOST:
             for digest in [digest for digest, each in kept.items() if not self._lasts(each)]:
                 del kept[digest]

@@ -22,7 +22,7 @@ from mom_plugins_http.server.server import Worker
 Result = TypeVar("Result")
 
 LONGEST_NAME: Final = 128
-"""Most characters of a name."""
+"""Most characters."""
 
 MOST_JOBS: Final = 64
 """Most waiting changes, and most waiting checks. A compilation takes hundredths of a second, at most seconds."""
@@ -127,7 +127,7 @@ class PolicyRoutes:
         ]
 
     def texts(self) -> PolicyTexts:
-        """Return the evaluator's policies. Raise `ProblemError` if no plugin has policies."""
+        """Return the evaluator's policies. Raise `ProblemError` if missing."""
         return offered(self._context, PolicyTexts, "has policies", "policy")
 
     async def run(self, job: Callable[[PolicyTexts], Result]) -> Result:

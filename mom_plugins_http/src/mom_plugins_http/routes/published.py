@@ -51,10 +51,10 @@ MOST_COUNTED: Final = 1000
 """Most counters; mom has some thirty controls."""
 
 OUTCOMES_OF_A_CYCLE: Final = 100
-"""Most outcomes of a cycle: one with a thousand guests must not push out all other cycles."""
+"""Most outcomes of a cycle: a thousand guests must not push out other cycles."""
 
 _WAITING_EVENTS: Final = 16
-"""Most waiting events. A slower client is disconnected, and may reconnect."""
+"""Most waiting events. Slower clients are disconnected, and may reconnect."""
 
 _WAITING_BYTES: Final = 16 << 20
 """Most waiting bytes, except for a single larger event: four cycles with 10,000 guests."""
@@ -67,11 +67,11 @@ class PastGuests:
     """Guests' `GUEST_HISTORY` in a past cycle; NaN is unknown. Fields without values have no column."""
 
     places: Mapping[str, int]
-    """Mapping from guest id to column index. Cycles with the same guests share the mapping."""
+    """Column index, keyed by guest id. Cycles with the same guests share the mapping."""
     columns: Mapping[str, array[float]]
 
     def fields(self, guest: str) -> Mapping[str, float | None] | None:
-        """Return a guest's fields; None if the cycle lacks this guest."""
+        """Return a guest's fields; None without this guest."""
         place = self.places.get(guest)
         return None if place is None else {name: self._value(name, place) for name in GUEST_HISTORY}
 
@@ -162,7 +162,7 @@ def _count(counts: Counter[T], names: Sequence[T]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class ReportView:
-    """Report with its answers. Only `answers` changes, in the server's thread."""
+    """Report. Only `answers` changes, in the server's thread."""
 
     report: Report
     declarations: Declarations
@@ -213,7 +213,7 @@ class Subscriber:
             self._events.put_nowait(b"")
 
     async def next(self, seconds: float) -> bytes | None:
-        """Return the next event; None if there is none within this time."""
+        """Return the next event; None after this time."""
         try:
             event = await asyncio.wait_for(self._events.get(), seconds)
         except TimeoutError:

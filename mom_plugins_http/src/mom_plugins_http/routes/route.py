@@ -20,7 +20,7 @@ from mom_plugins_http.settings import HttpSettings
 from mom_plugins_http.vocabulary import MOST_ITEMS
 
 MOST_ARRIVING: Final = 32 << 20
-"""Most bytes of all arriving bodies, half of them reserved for clients with the right to change."""
+"""Most bytes of all bodies, half reserved for clients with the right to change."""
 
 _DRAINED: Final = 16 << 20
 """Most bytes of a refused body to read and drop, so that the client reads the error."""
@@ -42,7 +42,7 @@ class Parameter:
     default: int | None = None
 
     def read(self, text: str) -> int | str:
-        """Return the value. Raise `ProblemError` if it is invalid."""
+        """Return the value. Raise `ProblemError` if invalid."""
         if self.kind == "string":
             return text
         if re.fullmatch(r"-?[0-9]{1,18}", text) and self.minimum <= int(text) <= self.maximum:
@@ -66,7 +66,7 @@ GUEST: Final = Parameter("guest", "Only items about this guest, by id or name; `
 
 
 class WholeNames:
-    """Middleware that distinguishes a slash in a name (%2F) from a slash between path segments. Servers decode both alike."""
+    """Middleware that distinguishes a slash in a name (%2F) from a path slash. Servers decode both alike."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -179,10 +179,10 @@ class Route:
 
     :param run: handler; its name is the `operationId`, its docstring the summary
     :param answer: model of a successful answer
-    :param body: mapping from media type to model; empty if there is no body
+    :param body: models, keyed by media type; empty if there is no body
     :param versioned: needs `If-Match` with the version of policies that the client has seen
     :param status: status of a successful answer
-    :param events: mapping from name to model of a stream's events
+    :param events: models of a stream's events, keyed by name
     """
 
     method: str
@@ -198,7 +198,7 @@ class Route:
     events: Mapping[str, object] = field(default_factory=dict)
 
     def query(self, text: str) -> dict[str, int | str]:
-        """Return validated parameters. Raise `ProblemError` if one is invalid."""
+        """Return validated parameters. Raise `ProblemError` if invalid."""
         try:
             pairs = parse_qsl(text, keep_blank_values=True, max_num_fields=_MOST_PARAMETERS)
         except ValueError:

@@ -21,13 +21,13 @@ from mom_core import MomError, printable, read_secret, user_name
 from mom_kvm import PeerCredentials
 
 _SO_PEERGROUPS: Final = 59
-"""Socket option for supplementary groups, of asm-generic/socket.h since Linux 4.13."""
+"""Socket option for supplementary groups (asm-generic/socket.h, Linux 4.13)."""
 
 _GROUP_BYTES: Final = 1024
 """Longest socket option that Python reads: 256 groups. For more, mom asks the user database."""
 
 SHORTEST_TOKEN: Final = 16
-"""Least characters of a token; a shorter token can be guessed."""
+"""Least characters; a shorter token can be guessed."""
 
 _LONGEST_TOKEN_FILE: Final = 4096
 
@@ -144,12 +144,12 @@ def bearer_digest(authorization: str) -> bytes:
 
 
 def token_digest(token: str) -> bytes:
-    """Return a token's digest, which mom stores instead of the token."""
+    """Return a token's digest. mom stores only digests."""
     return hashlib.sha256(token.encode("utf-8", "surrogateescape")).digest()
 
 
 def read_token(path: Path) -> str:
-    """Return the token in a file that only owner and group can read. Raise `MomError` if it cannot be used."""
+    """Return the token in a file that only owner and group can read. Raise `MomError` if unusable."""
     make = f"make a token: openssl rand -hex 32 > {path}"
     token = read_secret(path, "the token", make, group=True, largest=_LONGEST_TOKEN_FILE + 1).decode("ascii", "replace").strip()
     if not SHORTEST_TOKEN <= len(token) <= _LONGEST_TOKEN_FILE or not token.isascii() or not token.isprintable() or " " in token:

@@ -76,7 +76,7 @@ class HttpConnection(H11Protocol):
         self.app_state = {"peer": peer, "end_connection": transport.abort, "entitle": self.entitle}
 
     def entitle(self, right: Right) -> None:
-        """Record the right that a request has proved. Before that, received headers give the connection no right."""
+        """Record the right that a request has proved. Headers alone prove no right."""
         self.peer = replace(self.peer, right=max(self.peer.right, right))
 
     @property

@@ -32,6 +32,6 @@ class Shares:
         return holder.right, -self._held[holder.right, holder.user]
 
     def yields(self, holder: PlaceHolder, newcomer: PlaceHolder) -> bool:
-        """Return whether a newcomer gets a busy place: its right is higher, or its right is equal and it would still hold fewer places."""
+        """Return whether a newcomer gets a busy place: its right is higher, or is equal and it would still hold fewer places."""
         held, own = (self._held[each.right, each.user] for each in (holder, newcomer))
         return holder.right < newcomer.right or (holder.right == newcomer.right and held > own + 1)

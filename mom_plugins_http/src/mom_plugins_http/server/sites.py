@@ -1,6 +1,6 @@
 """Defence against other sites' pages in a browser, using headers that no page can forge.
 
-mom refuses all forms of addresses that are not listed.
+mom refuses all unlisted forms.
 """
 
 from __future__ import annotations
@@ -17,8 +17,7 @@ LOCAL_NAMES: Final = ("localhost", "127.0.0.1", "::1")
 """Host names for the unix socket behind `ssh -L`. DNS cannot map them to another site."""
 
 TOOL_NAME: Final = "mom"
-"""Host name for `curl --unix-socket … http://mom/`. mom refuses it with a port, which a browser would add: another machine may have this
-name."""
+"""Host name for `curl --unix-socket … http://mom/`. Refused with a port, which a browser would add: another machine may have this name."""
 
 _HOST: Final = re.compile(r"(?:\[([0-9a-f:.]{2,45})\]|([a-z0-9](?:[a-z0-9.-]{0,252}[a-z0-9])?))(?::([1-9][0-9]{0,4}))?", re.ASCII)
 _LABEL: Final = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?", re.ASCII)
@@ -70,8 +69,7 @@ def same_site(host: str, origin: str | None, names: Collection[str]) -> bool:
 
 
 def same_site_locally(host: str, origin: str | None, fetch_site: str | None, *, opens_page: bool) -> bool:
-    """Return whether no other site's page sent a request through a unix socket. With `ssh -L`, every page in the operator's browser can
-    reach the socket.
+    """Return whether no other site's page sent a request to a unix socket. With `ssh -L`, every page in the operator's browser can.
 
     DNS cannot change the local names. `Origin` reveals pages of another site or port.
 

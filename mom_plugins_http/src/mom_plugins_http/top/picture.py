@@ -21,7 +21,7 @@ HARMS: Final = ("killed_lately", "suffers")
 """Fields that report harm: programs killed recently, and shortages."""
 
 LONGEST_NOTE: Final = 400
-"""Most characters of a note."""
+"""Most characters."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class Picture:
     rows: Sequence[Row]
     """Rows, sorted by name."""
     together: Mapping[str, float | None] = field(default_factory=dict)
-    """Sums over all guests of `size` and `max`, in KiB; None if unknown for every guest."""
+    """Sums of `size` and `max` over all guests, in KiB; None if unknown for all."""
     problems: Sequence[CommonProblem] = ()
     acts: Sequence[Json] = ()
     """Acts, newest first."""
@@ -78,7 +78,7 @@ class Picture:
         return self.report["interval_seconds"]
 
     def late_by(self, now: float) -> float:
-        """Return the seconds since the last cycle; 0 if at most three intervals."""
+        """Return the seconds since the last cycle; 0 within three intervals."""
         age = now - self.received
         return age if age > 3 * self.interval + 1 else 0.0
 

@@ -39,7 +39,7 @@ _VDSM_RUN: Final = Path("/run/vdsm/mom")
 @click.option("-d", "--daemonize", is_flag=True, help="Run in the background.")
 @click.option("--pid-file", type=click.Path(path_type=Path), help=f"Where to write the process id.  [default with -d: {_DEFAULT_PID_FILE}]")
 def momd(*, config_file: Path | None, daemonize: bool, pid_file: Path | None, **options: str | None) -> None:
-    """Manage this host like MOM's old daemon, with its configuration. `mom config import` converts that configuration for `mom run`.
+    """Manage this host like MOM's old daemon, with its configuration. `mom config import` converts it for `mom run`.
 
     SIGTERM stops the daemon, which undoes all its changes; SIGHUP reads the configuration and the policies again.
     """
@@ -102,7 +102,7 @@ def _config(momd: Momd, path: Path) -> Config:
 
 @contextmanager
 def _also_in_the_log(target: LogTarget) -> Iterator[None]:
-    """Also log the error with which the daemon exits, unless the log is standard error."""
+    """Also log the daemon's last error, unless the log is standard error."""
     try:
         yield
     except Exception as error:  # logged and raised again
@@ -162,7 +162,7 @@ def _pid_in(path: Path) -> int:
 
 @contextmanager
 def _in_background() -> Iterator[Callable[[], None]]:
-    """Fork a daemon. The first process exits when the daemon is ready or has failed."""
+    """Fork the daemon. The first process exits when it is ready or has failed."""
     hear, tell = os.pipe()
     sys.stdout.flush()
     sys.stderr.flush()

@@ -40,7 +40,7 @@ CONTROLS: Final[Mapping[str, tuple[str, ...]]] = {
     "CpuTune": ("vcpu_quota", "vcpu_period"),
     "IoTune": ("io_tune",),
 }
-"""Controls of each controller. Without the controller, policies that set these controls had no effect."""
+"""Controls of each controller. Without it, policies that set these had no effect."""
 
 LEVELS: Final[Mapping[str, str]] = {
     **dict.fromkeys(("5", "debug"), "debug"),
@@ -121,7 +121,7 @@ class _Reader:
         self.ini.complain(option.line, f"{name}: {printable(option.text or 'nothing', 80)} is {must}", hint)
 
     def number(self, name: str, section: str = "main", *, whole: bool = False, least: float = 0.01, most: float = math.inf) -> float | None:
-        """Return the option's number; None if invalid, with a problem."""
+        """Return a number; None if invalid, with a problem."""
         text = self.option(name, section).text
         try:
             value = float(int(text)) if whole else float(text)
@@ -134,7 +134,7 @@ class _Reader:
         return None
 
     def path(self, name: str, section: str = "main") -> str:
-        """Return the option's path. Report a relative path as a problem."""
+        """Return a path. Report a relative path as a problem."""
         text = self.option(name, section).text
         if text and not text.startswith("/"):
             self.wrong(name, section, "not a path that begins with /")
