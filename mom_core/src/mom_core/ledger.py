@@ -178,7 +178,7 @@ class Ledger:
             self.file.write_json(lambda: self._as_json(entries), durable=durable)
         except StateError as error:
             raise StateError(
-                error.message, hint="free space or repair the disk; until then mom makes only changes that it can restore"
+                error.message, hint="free space or repair the disk; until then mom makes only changes that it can undo"
             ) from error
         self._entries = self._written = entries
 
