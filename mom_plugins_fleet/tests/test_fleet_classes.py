@@ -48,7 +48,7 @@ def test_a_file_of_classes_is_taken_as_it_stands(tmp_path: Path, monkeypatch: py
         (b"classes: {silver: {}}\nmore: 1", "has no classes"),
         (b"classes: {silver: {}, silver: {}}", "silver"),
         (b"a: [", "classes.yaml:1"),
-        (b"classes: {a\xff: {}}", "no text in UTF-8"),
+        (b"classes: {a\xff: {}}", "is not valid UTF-8"),
     ],
 )
 def test_a_wrong_one_is_refused_before_any_host_has_it(tmp_path: Path, text: bytes, message: str, monkeypatch: pytest.MonkeyPatch) -> None:

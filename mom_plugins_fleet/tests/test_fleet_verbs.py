@@ -171,7 +171,7 @@ def test_of_a_group_that_is_new_it_is_said(servers: Servers, capsys):
         return CliRunner().invoke(fleet, [*at, *words]).stdout
 
     assert "new" not in printed("policy", "set", "g1", "60_fleet_a", str(servers.folder / "a"))
-    assert "No host is in the group kmv yet: it is new." in printed("policy", "set", "kmv", "60_fleet_a", str(servers.folder / "a"))
+    assert "The group kmv is new: no host is in it yet." in printed("policy", "set", "kmv", "60_fleet_a", str(servers.folder / "a"))
     assert "new" not in printed("enroll", "h1", "--group", "g1")
     assert "The group kvn is new: it has no policies yet." in printed("enroll", "h1", "--group", "kvn")
 

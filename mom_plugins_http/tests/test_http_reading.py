@@ -202,7 +202,7 @@ def test_fields_of_guests_that_no_plugin_declares_are_refused_with_near_names(se
     assert refused["detail"].endswith(" and 16 more")
     assert served.get("/v1/guests?fields=%0aballoon%1b", 400)["detail"] == "no plugin declares the guest field balloon\\x1b"
     described = served.get("/v1/openapi.json")["paths"]["/v1/guests"]["get"]["parameters"]
-    assert any("400 for one that no plugin declares" in one["description"] for one in described if one["name"] == "fields")
+    assert any("400 for a field that no plugin declares" in one["description"] for one in described if one["name"] == "fields")
 
 
 def test_what_all_guests_had_in_the_last_cycles_comes_at_once(serve: Serve) -> None:

@@ -264,7 +264,7 @@ def test_a_guest_that_could_not_be_asked_about_yet_is_known_by_its_process(node:
     monkeypatch.setattr(module, "ask_all", slow(0))
     guest = node.guests()[first]
     assert guest.incarnation == known.incarnation
-    assert guest.blocked == {"*": "mom had no time to ask its libvirt yet"}
+    assert guest.blocked == {"*": "mom had no time to query its libvirt yet"}
     monkeypatch.setattr(module, "ask_all", slow(1))
     assert node.guests()[first].blocked == {}
 

@@ -292,7 +292,7 @@ def test_doctor_says_how_the_kubelet_is_asked_and_at_what_it_evicts(node: Node) 
             {"balloon_min": GIB, "pod_request_by": ASKING},
             "mom is asking the kubelet for its pod's request; until then, all of the guest's 1.00 GiB are guaranteed.",
         ),
-        ({}, "Its pod's request is unknown, so it has no guarantee; it keeps the memory that it uses."),
+        ({}, "Its pod's request is unknown, so the guest has no guarantee; it keeps the memory that it uses."),
     ],
 )
 def test_explain_says_what_is_promised_and_who_says_so(fields: dict[str, Value], words: str) -> None:

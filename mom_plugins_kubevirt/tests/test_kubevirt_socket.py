@@ -80,7 +80,7 @@ def test_a_link_that_leads_out_of_the_pod_ends_within_it(node, listen, connects)
     listen(node.root / "outside/libvirt/virtqemud-sock")
     (root_of(node, pod) / "var").mkdir()
     (root_of(node, pod) / "var/run").symlink_to("../../../../outside")
-    with pytest.raises(HypervisorError, match="it contains no /var/run/libvirt/virtqemud-sock"):
+    with pytest.raises(HypervisorError, match="the pod contains no /var/run/libvirt/virtqemud-sock"):
         connects(pod)
 
 
@@ -90,7 +90,7 @@ def test_a_socket_that_is_itself_a_link_is_refused(node, listen, connects):
     path = root_of(node, pod) / pod.socket
     path.parent.mkdir(parents=True)
     path.symlink_to("/real-sock")
-    with pytest.raises(HypervisorError, match="it is not a socket"):
+    with pytest.raises(HypervisorError, match="its path is not a socket"):
         connects(pod)
 
 

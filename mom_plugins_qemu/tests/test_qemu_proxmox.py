@@ -126,9 +126,7 @@ def test_a_platform_gives_properties_by_the_options_and_a_reload_that_brings_it_
 
 def test_a_guest_that_proxmox_resizes_is_left_alone_until_that_has_ended(node: Node) -> None:
     node.add(100, WEB)
-    assert node.guest(100).blocked == {
-        "balloon_target": "pvestatd of Proxmox VE resizes the guest; to stop pvestatd: qm set 100 --shares 0"
-    }
+    assert node.guest(100).blocked == {"balloon_target": "pvestatd of Proxmox VE resizes the guest; to prevent this: qm set 100 --shares 0"}
     said = {finding.subject: finding for finding in node.plugin.mom_doctor()}
     assert said["Proxmox VE"].severity is Severity.WARNING
     assert said["Proxmox VE"].cure == "qm set 100 --shares 0"

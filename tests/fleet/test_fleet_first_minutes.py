@@ -109,7 +109,7 @@ def test_three_hosts_are_a_fleet_by_the_commands_of_the_document(machines: Machi
         name = f"localhost:{port_of(place)}"
         for machine in ("server", *hosts):
             configuration(machines.folder, machine)
-        assert "buckets are there" in machines.types("server", init.replace("nats1.example.org", name))
+        assert "buckets exist" in machines.types("server", init.replace("nats1.example.org", name))
         printed = machines.types("server", enroll)
         pattern = join.replace("nats1.example.org", name).partition("mom-AbC")[0]
         for host, line in zip(hosts, re.findall(rf"^  ({pattern}mom-\S+)$", printed, re.MULTILINE), strict=True):

@@ -223,7 +223,7 @@ def test_a_socket_that_leads_out_of_its_pod_is_not_followed(pods: TestPods) -> N
     with kubevirt_mom(pods) as mom:
         mom.manages(called(well))
         wait_until(lambda: mom.free() == [called(well)], lambda: str(mom.free()), 60)
-        assert "it is not a socket" in mom.hypervisor.troubles()[f"{NAMESPACE}/{thief.pod_name}"]
+        assert "its path is not a socket" in mom.hypervisor.troubles()[f"{NAMESPACE}/{thief.pod_name}"]
 
 
 def test_a_hundred_come_and_vanish_at_once(pods: TestPods) -> None:

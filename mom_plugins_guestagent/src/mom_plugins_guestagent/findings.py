@@ -23,7 +23,7 @@ _WRONG = {
     "{} whose agent is not allowed to read files (guest-file-open, -read, -close): {}": (
         "allow these commands in the guest's qemu-ga configuration, or run mom-guestd there"
     ),
-    "{} whose agent reports no memory statistics: {}": "run mom-guestd in Linux guests; in other guests, only a balloon driver can",
+    "{} whose agent reports no memory statistics: {}": "run mom-guestd in Linux guests; elsewhere, only a balloon driver reports memory",
     "{} whose agent does not answer: {}": "start qemu-guest-agent or mom-guestd in these guests, unless they are booting or paused",
 }
 

@@ -52,7 +52,7 @@ class QemuHypervisor(Sampler):
         vmid = self._resized_vmid(seen)
         if not vmid or self._context.observes:  # mom only reports decisions
             return ""
-        return f"pvestatd of Proxmox VE resizes the guest; to stop pvestatd: {cure(vmid)}"
+        return f"pvestatd of Proxmox VE resizes the guest; to prevent this: {cure(vmid)}"
 
     def _resized_vmid(self, seen: MonitoredGuest) -> str:
         definition = seen.definition
