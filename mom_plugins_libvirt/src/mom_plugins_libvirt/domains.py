@@ -205,9 +205,7 @@ class Domains(SeenGuests[DomainEntry]):
             raise
         too_long = len(xml) > self._settings.longest_xml
         description = None if too_long else described(xml, self._of_platform)
-        garbled = (
-            f"it has more than {self._settings.longest_xml} characters" if too_long else "it is not a domain XML"
-        )
+        garbled = f"it has more than {self._settings.longest_xml} characters" if too_long else "it is not a domain XML"
         with self._lock:
             self._learn(entry, description, garbled if description is None else "")
 
