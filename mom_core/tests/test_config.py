@@ -176,7 +176,7 @@ def test_a_configuration_must_be_a_regular_file(tmp_path, name, words):
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        *((text, "1:1: the configuration is empty (`mom config init` writes one") for text in ("", "# only a comment\n", "~")),
+        *((text, "1:1: the configuration is empty (`mom config init` writes a configuration") for text in ("", "# only a comment\n", "~")),
         *((text, "1:1: must be a mapping of settings (write `plugins:`") for text in ("[host, ksm]", "5")),
         *((text, "no plugin is enabled") for text in ("mode: observe", "plugins: {}")),
         (b"mode: observe\nplugins: \xff\n", "2:10: not UTF-8: byte 0xff (save the file as UTF-8)"),
@@ -194,7 +194,7 @@ def test_what_holds_no_configuration_is_an_error(problems, text, told):
     [
         ("plugins: [1", "1:12", "bracket is opened and not closed"),
         ("plugins:\n\thost: {}", "2:1", "indent with spaces"),
-        ("mode: a: b", "1:8", "text with a colon in quotes"),
+        ("mode: a: b", "1:8", "string with a colon in quotes"),
         ("interval 5s\nplugins:\n  sim: {}", "2:8", "the line above for a missing colon"),
         ("mode: @x", "1:7", "needs quotes"),
         ("mode: 'x\nplugins: {}", "2:12", "which begins in line 1"),

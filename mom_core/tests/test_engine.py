@@ -487,8 +487,14 @@ READ_AS = "mom_read: odd should be a"
         (Unit.COUNT, InTransition(math.nan), 77, Status.FAILED, f"{READ_AS} number below 2**63 and is float nan"),
         (Unit.TEXT, 5, "77", Status.FAILED, f"{READ_AS} text and is int 5"),
         (Unit.LIST, ["x"], [{"name": "x"}], Status.FAILED, f"{READ_AS} list of mappings and is list ['x']"),
-        (Unit.TEXT, LARGE, "5", Status.REFUSED, "its present value is not JSON of at most 64 KiB: the ledger cannot save it"),
-        (Unit.LIST, [], [{"name": object()}], Status.REFUSED, "the new value is not JSON of at most 64 KiB: the ledger cannot save it"),
+        (Unit.TEXT, LARGE, "5", Status.REFUSED, "its present value is not JSON of at most 64 KiB: the ledger cannot save the value"),
+        (
+            Unit.LIST,
+            [],
+            [{"name": object()}],
+            Status.REFUSED,
+            "the new value is not JSON of at most 64 KiB: the ledger cannot save the value",
+        ),
     ],
     ids=range(6),
 )
@@ -618,7 +624,7 @@ UNHASHABLE: Any = []
     [
         (sized(lambda d: replace(d, control=["size"])), "the control of a Decision should be str and is list ['size']"),
         (sized(lambda d: replace(d, entity=d.entity._replace(id=[1]))), "the id of a Entity should be str and is list [1]"),
-        (sized(lambda d: ShadowDecisions([ODD])), "mom_evaluate: its answer is invalid"),
+        (sized(lambda d: ShadowDecisions([ODD])), "mom_evaluate: the answer is invalid"),
         (sized(lambda d: ShadowDecisions(ODD)), "mom_evaluate: the answer is invalid: TypeError"),
         (sized(lambda d: Problem(Source("x"), "m", ODD)), "the entity of a Problem should be Entity or None and is int 5"),
         (reporter(lambda snapshot: [Condition("x", "y", severity=UNHASHABLE)]), "mom_problems: the answer is invalid: the severity"),

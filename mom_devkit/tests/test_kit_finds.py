@@ -176,7 +176,7 @@ def refusing(plugin: Knob, changes: Sequence[Change]) -> None:
         ("results", {"mom_check": lambda self: [5]}, "mom_check returned int instead of Finding"),
         ("results", {"mom_doctor": lambda self: [Finding(*IN_TEXTS)]}, "whose other parts are not strings"),
         ("results", {"mom_status": staticmethod(lambda report: int("disk"))}, "mom_status failed: ValueError: invalid literal"),
-        ("results", {"mom_status": staticmethod(lambda report: [StatusPart(*IN_TEXTS)])}, "whose heading or text is not a text"),
+        ("results", {"mom_status": staticmethod(lambda report: [StatusPart(*IN_TEXTS)])}, "whose heading or text is not a string"),
         ("results", {"mom_suggest": staticmethod(lambda root: 5)}, "mom_suggest returned int instead of Suggestion"),
         ("results", {"mom_explainer": staticmethod(lambda: 5)}, "mom_explainer returned int instead of Explainer"),
         ("results", {"mom_explainer": staticmethod(Mumbles)}, "has no attribute 'place'"),

@@ -119,7 +119,7 @@ def test_a_destination_with_a_part_that_is_not_listed_is_refused(text: object) -
         ("qemu+ssh://h2/system?command=/tmp/evil.sh", "cannot have the parameter 'command=/tmp/evil.sh'"),
         ("qemu+tls://h2/system exec:/tmp/evil.sh", "the migration URI 'exec:/tmp/evil.sh'"),
         ("host://pve2/system", "can contain only a host's name"),
-        (7, "a text of at most 600"),
+        (7, "a string of at most 600"),
     ],
 )
 def test_a_refusal_names_the_wrong_part_and_repeats_no_password(text: object, part: str) -> None:
