@@ -745,7 +745,7 @@ async def test_a_coordinator_knows_after_a_restart_what_was_over_before_it(tmp_p
     second = started()
     await second.view.load(store)
     assert second.view.orderers == {OPERATOR.public}, "the coordinator that was removed is not believed again"
-    assert "older than 2" in second.view.authorized.damaged[COORDINATORS]
+    assert "older than revision 2" in second.view.authorized.damaged[COORDINATORS]
     assert not caplog.records
     (tmp_path / "kept" / "seen.json").unlink()
     (tmp_path / "kept").rmdir()
@@ -778,7 +778,7 @@ async def test_a_coordinator_is_followed_for_as_long_as_it_is_appointed(store, a
     with pytest.raises(LinkError, match="which is not trusted"):
         await told(agent, store, THIEF.signed(ORDERS, "h1", orders, 10))
     await authorized(store, 1, THIEF.public)
-    with pytest.raises(LinkError, match="its revision 1 is older than 2"):
+    with pytest.raises(LinkError, match="its revision 1 is older than revision 2"):
         await told(agent, store, THIEF.signed(ORDERS, "h1", orders, 10))
 
 

@@ -91,7 +91,7 @@ def test_a_host_takes_nothing_that_is_older_than_what_it_has_used_also_after_a_r
     for data, group in ((old, "old"), (old, "old"), (new, "new")):
         assert host.open(Member, ROSTER, "h1", data, {operator.public}).record.group == group
     for later in (host, revisions(tmp_path)):
-        with pytest.raises(MomError, match="its revision 5 is older than 6"):
+        with pytest.raises(MomError, match="its revision 5 is older than revision 6"):
             later.open(Member, ROSTER, "h1", old, {operator.public})
         assert later.open(Member, ROSTER, "h1", new, {operator.public}).record.group == "new"
         assert later.open(Member, ROSTER, "h2", operator.signed(ROSTER, "h2", Member(group="g"), 1), {operator.public})

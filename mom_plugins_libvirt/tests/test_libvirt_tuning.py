@@ -60,10 +60,10 @@ def test_cpu_limits_are_set_in_one_call_and_read_again(hypervisor, guest):
     [
         (lambda h, g: h.set_io_tune(g, "vdz", {}), "no disk vdz; it has vda"),
         (lambda h, g: h.set_net_tune(g, "vnet9", {}, {}), "no network interface vnet9; it has vnet0"),
-        (lambda h, g: h.set_cpu_pin(g, 2, {0}), "no vCPU 2; it has 0 to 1"),
-        (lambda h, g: h.set_cpu_pin(g, 0, {2}), "it has 0 to 1"),
-        (lambda h, g: h.set_cpu_pin(g, 0, set()), "it has 0 to 1"),
-        (lambda h, g: h.set_cpu_pin(g, 0, {-1, 0}), "it has 0 to 1"),
+        (lambda h, g: h.set_cpu_pin(g, 2, {0}), "no vCPU 2; it has vCPUs 0 to 1"),
+        (lambda h, g: h.set_cpu_pin(g, 0, {2}), "has CPUs 0 to 1"),
+        (lambda h, g: h.set_cpu_pin(g, 0, set()), "has CPUs 0 to 1"),
+        (lambda h, g: h.set_cpu_pin(g, 0, {-1, 0}), "has CPUs 0 to 1"),
         (lambda h, g: h.set_node_tune(g, set()), "specify all nodes"),
     ],
 )

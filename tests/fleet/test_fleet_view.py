@@ -128,7 +128,7 @@ async def test_servers_that_are_set_up_anew_and_empty_are_believed_and_what_was_
     await fleet.store.put(ORDERS, "h1", old)
     await fleet.until(lambda: fleet.view.current and fleet.knows("h2") == 2)
     assert fleet.knows("h1") is None
-    await fleet.until(lambda: "older than 6" in fleet.view.orders.damaged.get("h1", ""))
+    await fleet.until(lambda: "older than revision 6" in fleet.view.orders.damaged.get("h1", ""))
     assert fleet.view.orders.get("h1") is None
 
 
