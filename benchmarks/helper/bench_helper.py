@@ -103,12 +103,12 @@ def as_engine(folder: Path, orders: int, fuzz: int, guests: list[tuple[int, int]
 
             began = time.perf_counter()
             for one in guests:
-                os.close(helper.open_of_guest(*one, "smaps_rollup"))
+                os.close(helper.open_of_guest(*one, "smaps"))
             found = {
                 "first": (time.perf_counter() - began) / len(guests) * 1e6,
                 "set": per_order_us(lambda number: helper.set_knob(folder / "knob", str(1 + number % 900)), orders),
                 "groups": per_order_us(lambda number: helper.set_groups(some(number)), orders // _AT_ONCE) / _AT_ONCE,
-                "open": per_order_us(lambda _: os.close(helper.open_of_guest(*guest, "smaps_rollup")), orders),
+                "open": per_order_us(lambda _: os.close(helper.open_of_guest(*guest, "smaps")), orders),
             }
             helper.close()
             if fuzz:

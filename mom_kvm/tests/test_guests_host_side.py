@@ -7,11 +7,13 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from smaps_texts import mapping, ram
 
 from mom_core import Value
 from mom_kvm import Hierarchies, HostSide, cgroups_of, times_of
 from mom_kvm.guest_cgroup import Cgroups, CpuCounters
-from mom_kvm.qemu_process import MergedPages, huge_kib, swapped_kib
+from mom_kvm.page_tables import HeldMemory
+from mom_kvm.qemu_process import MergedPages, swapped_kib
 
 SCOPE = "/machine.slice/machine-qemu\\x2d1\\x2dweb.scope"
 PRESSURE = "some avg10=12.34 avg60=1.00 avg300=0.00 total=99\nfull avg10=5.00 avg60=0.00 avg300=0.00 total=9\n"
@@ -47,7 +49,7 @@ class HostFiles:
         (folder / "ksm_stat").write_text("ksm_merging_pages 256\nksm_process_profit 1048576\n")
         (folder / "cgroup").write_text(f"{group}\n")
         if huge is not None:
-            (folder / "smaps_rollup").write_text(f"7f00-7fff ---p 0 00:00 0  [rollup]\nRss: 9 kB\nAnonHugePages:   {huge} kB\n")
+            (folder / "smaps").write_text(mapping(9, 9, huge=huge))
         (self.root / "pids" / f"{name}.pid").write_text(str(pid))
         self.count(pid, started=started)
         return folder
@@ -78,11 +80,11 @@ class HostFiles:
         return self.side.properties("uuid-of-web")
 
     def in_huge_pages(self, *names: str) -> list[Value]:
-        found = self.side.fields([f"uuid-of-{name}" for name in names])
+        found = self.side.fields(dict.fromkeys(f"uuid-of-{name}" for name in names))
         return [found[f"uuid-of-{name}"].get("host_huge_pages") for name in names]
 
-    def fields(self, name: str = "web") -> dict[str, object]:
-        return dict(self.side.fields([f"uuid-of-{name}"]).get(f"uuid-of-{name}", {}))
+    def fields(self, name: str = "web", maximum: int | None = None) -> dict[str, object]:
+        return dict(self.side.fields({f"uuid-of-{name}": maximum}).get(f"uuid-of-{name}", {}))
 
 
 @pytest.fixture
@@ -188,7 +190,7 @@ def test_of_many_guests_each_has_its_turn_and_faults_are_read_of_all(host: HostF
     for number, name in enumerate(names):
         host.process(1000 + number, name, group="0::/")
     host.follow(*names)
-    uuids = [f"uuid-of-{name}" for name in names]
+    uuids = dict.fromkeys(f"uuid-of-{name}" for name in names)
     assert all("host_swap" in fields for fields in host.side.fields(uuids).values()), "the first look is close for all"
     for number in range(8):
         (host.root / "proc" / str(1000 + number) / "status").write_text("Name:\tqemu\nVmSwap:\t     1 kB\n")
@@ -240,7 +242,7 @@ def test_the_tables_of_a_process_are_seldom_walked_and_those_of_a_large_one_neve
     host.huge_pages()
     for pid, name, huge in ((1, "web", 512), (2, "large", 512), (3, "theirs", None)):
         host.process(pid, name, group="0::/", huge=huge)
-    host.count(2, pages=17 << 18)
+    host.count(2, pages=19 << 18)
     host.follow("web", "large", "theirs")
     assert host.in_huge_pages("web", "large", "theirs") == [512, None, None]
     host.process(1, group="0::/", huge=1024)
@@ -258,11 +260,11 @@ def test_walks_are_bounded_in_time_and_each_guest_has_its_turn(host: HostFiles, 
         host.process(1000 + number, name, group="0::/")
     clock = [0.0]
 
-    def walk(folder: str) -> int:
+    def walk(folder: str) -> HeldMemory:
         clock[0] += 0.015
-        return 512
+        return HeldMemory(512, 512, ())
 
-    monkeypatch.setattr("mom_kvm.huge_pages.huge_kib", walk)
+    monkeypatch.setattr(HeldMemory, "of", walk)
     monkeypatch.setattr("time.perf_counter", lambda: clock[0])
     host.follow(*names)
     known = []
@@ -270,6 +272,18 @@ def test_walks_are_bounded_in_time_and_each_guest_has_its_turn(host: HostFiles, 
         host.now += seconds
         known.append(sum(kib is not None for kib in host.in_huge_pages(*names)))
     assert known == [2, 2, 4, 6], "two in a sample, and none for 6 s"
+
+
+def test_memory_of_qemu_itself_is_measured_without_huge_pages_and_again_when_the_process_has_grown(host: HostFiles) -> None:
+    folder = host.process(4711)
+    (folder / "smaps").write_text(ram(1 << 20, 9000) + mapping(90_000, 30_000))
+    host.follow("web")
+    assert host.fields("web", 1 << 20)["host_qemu_overhead"] == 30_000
+    (folder / "smaps").write_text(ram(1 << 20, 9000) + mapping(90_000, 90_000))
+    host.count(4711, pages=10_000)
+    host.now += 5
+    assert host.fields("web", 1 << 20)["host_qemu_overhead"] == 90_000
+    assert "host_qemu_overhead" not in host.fields("web", 2 << 20), "memory was plugged in since"
 
 
 STAT = b"7 (evil) S 1 2 ) 3) S 1 7 7 0 -1 4194560 12345 0 67 0 150 250 0 0 20 0 5 0 99 1 2\n"
@@ -282,7 +296,7 @@ _CONTENTS = st.one_of(st.binary(max_size=200), st.binary(max_size=60).map(lambda
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(_CONTENTS)
 def test_no_content_raises(tmp_path: Path, content: bytes) -> None:
-    for name in ("cgroup", "cpu.stat", "memory.pressure", "memory.stat", "cpuacct.usage", "stat", "status", "smaps_rollup", "ksm_stat",
+    for name in ("cgroup", "cpu.stat", "memory.pressure", "memory.stat", "cpuacct.usage", "stat", "status", "smaps", "ksm_stat",
                  "ksm_merging_pages"):  # fmt: skip
         (tmp_path / name).write_bytes(content)
     groups = Cgroups(tmp_path, Hierarchies(tmp_path))
@@ -290,7 +304,7 @@ def test_no_content_raises(tmp_path: Path, content: bytes) -> None:
     groups.pressure(own | {"": ""})
     groups.cpu(own | {"": ""})
     groups.huge_kib(own | {"": "", "memory": ""})
-    for read in (times_of, swapped_kib, huge_kib, lambda process: MergedPages(process).read()):
+    for read in (times_of, swapped_kib, HeldMemory.of, lambda process: MergedPages(process).read()):
         read(str(tmp_path))
 
 
@@ -349,7 +363,7 @@ def test_room_that_a_guest_has_used_up_since_the_last_close_look_is_not_told(hos
         host.count(1000 + number, pages=100 << 8)  # of 4 KiB each
     limited(host, "/guests", str(1000 << 20), 400)
     host.follow(*names)
-    uuids = [f"uuid-of-{name}" for name in names]
+    uuids = dict.fromkeys(f"uuid-of-{name}" for name in names)
     assert host.side.fields(uuids)["uuid-of-g0"]["host_limit_room"] == 600 << 10
     host.count(1000, pages=350 << 8)
     host.count(1001, pages=900 << 8)

@@ -122,7 +122,7 @@ def test_a_file_of_a_guests_control_group_is_written(mom_power: MomPower, guest:
     assert file.read_text() == "max\n"
 
 
-@pytest.mark.parametrize("name", ["smaps_rollup", "numa_maps", "ksm_stat"])
+@pytest.mark.parametrize("name", ["smaps", "numa_maps", "ksm_stat"])
 def test_what_only_a_guests_own_user_may_read_of_it_is_read(mom_power: MomPower, guest: StandInGuest, name: str) -> None:
     folder = Path(f"/proc/{guest.pid}")
     if not (folder / name).exists():

@@ -195,7 +195,7 @@ def test_the_doctor_says_how_much_of_guests_is_in_huge_pages(make_plugin, libvir
         (tmp_path / f"run/libvirt/qemu/g{pid}.pid").write_text(str(pid))
         (process / "cmdline").write_text(f"qemu\0-uuid\0{guest.uuid}\0")
         (process / "stat").write_text(f"{pid} (qemu) S 1 7 7 0 -1 4194560 130 0 5 0 100 200 0 0 20 0 5 0 99\n")
-        (process / "smaps_rollup").write_text(f"5500-7fff ---p 00000000 00:00 0 [rollup]\nRss: 9 kB\nAnonHugePages: {huge_kib} kB\n")
+        (process / "smaps").write_text(f"5500-7fff rw-p 00000000 00:00 0 \nRss: 9 kB\nAnonHugePages: {huge_kib} kB\nVmFlags: rd wr \n")
         (process / "ksm_stat").write_text(f"ksm_merging_pages {merged}\n")
     libvirtd.add("elsewhere").statistics = {"balloon.rss": 4 << 20}
     findings = [one for one in make_plugin().mom_doctor() if one.subject.startswith("huge pages")]

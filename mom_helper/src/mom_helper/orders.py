@@ -21,7 +21,7 @@ MOST_TEXT: Final = 4096 + 256
 NO_LIMIT: Final = -1
 """`max` in a file of a control group."""
 
-PROCESS_FILES: Final = ("smaps_rollup", "maps", "numa_maps", "ksm_stat", "ksm_merging_pages")
+PROCESS_FILES: Final = ("smaps", "maps", "numa_maps", "ksm_stat", "ksm_merging_pages")
 """Readable by the engine: sizes and addresses, but no content of memory."""
 
 MOST_PIECE_KIB: Final = 4 << 10

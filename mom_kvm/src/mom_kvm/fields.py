@@ -18,6 +18,7 @@ class GuestField:
     LEAST: Final = "balloon_least"
     GIVE_BACK: Final = "give_back"
     HUGE_PAGES: Final = "host_huge_pages"
+    QEMU_OVERHEAD: Final = "host_qemu_overhead"
     LIMIT_ROOM: Final = "host_limit_room"
     VOUCHED: Final = "mem_vouched"
     REBOOT_AGE: Final = "reboot_age"
@@ -124,7 +125,13 @@ _SEEN: Final = (
         Unit.KIB,
         Scope.GUEST,
         "host memory that the guest's QEMU process holds in transparent huge pages",
-        "memory.stat anon_thp of the guest's cgroup, or /proc/PID/smaps_rollup AnonHugePages of its QEMU process",
+        "memory.stat anon_thp of the guest's cgroup, or /proc/PID/smaps AnonHugePages of its QEMU process",
+    ),
+    _process(
+        GuestField.QEMU_OVERHEAD,
+        Unit.KIB,
+        "host memory and swap of the QEMU process outside of the guest's memory, measured now and then; unknown if it was not measured",
+        "smaps Rss and Swap",
     ),
     _group(
         "host_cgroup_cpu_usage",

@@ -10,8 +10,9 @@ from mom_core import Value
 from mom_kvm.cgroup_mounts import Hierarchies
 from mom_kvm.fields import GuestField
 from mom_kvm.guest_cgroup import Cgroups, cgroups_of
-from mom_kvm.huge_pages import NEVER, HugePageWalks, TableWalk, mode_of
+from mom_kvm.huge_pages import NEVER, mode_of
 from mom_kvm.kernel_files import ProcessStat
+from mom_kvm.page_tables import TableWalk, TableWalks
 from mom_kvm.qemu_process import MergedPages, swapped_kib, times_of
 from mom_kvm.statistics import UNKNOWN_RATE, GrowthRate
 
@@ -42,7 +43,7 @@ class _Process:
     closely: dict[str, Value] = field(default_factory=dict)
     """Fields of the last close look."""
     fits: int | None = None
-    """KiB that the process may still use below the limits of its groups; None without a limit."""
+    """Headroom in KiB below its groups' limits; None without a limit."""
     walk: TableWalk = field(default_factory=lambda: TableWalk(""))
     merged: MergedPages = field(default_factory=lambda: MergedPages(""))
 
@@ -64,7 +65,7 @@ class HostSide:
         self._cgroups = Cgroups(root / "sys/fs/cgroup", self._hierarchies)
         self.huge_pages = ""
         """Mode of transparent huge pages at the last sample, like `mode_of`."""
-        self._walks = HugePageWalks(monotonic)
+        self._walks = TableWalks(monotonic)
         self._monotonic = monotonic
         self._processes: dict[str, _Process] = {}
         self._pids: set[int] = set()
@@ -105,32 +106,37 @@ class HostSide:
             return {}
         return {"pid": process.pid, "cgroups": process.cgroups} if process.cgroups else {"pid": process.pid}
 
-    def fields(self, uuids: Iterable[str]) -> dict[str, dict[str, Value]]:
-        """Return these guests' fields, keyed by UUID."""
+    def fields(self, maxima: Mapping[str, Value]) -> dict[str, dict[str, Value]]:
+        """Return these guests' fields, keyed by UUID.
+
+        :param maxima: the guests' largest memory in KiB, keyed by UUID; None if unknown
+        """
         now = self._monotonic()
         rows = {}
         self._opens_until = now + _OPENING_SECONDS
         close = self._whose_turn()
         self._pids = {process.pid for process in self._processes.values()}
         self.huge_pages = mode_of(self._root)
-        for uuid in uuids:
+        for uuid in maxima:
             process = self._processes.get(uuid)
             if process is not None and process.pid:
                 rows[uuid] = self._fields_of(uuid, process, uuid in close, now)
-        if self._has_huge_pages:
-            self._walk(rows)
+        self._walk(rows, maxima)
         return rows
 
     @property
     def _has_huge_pages(self) -> bool:
         return self.huge_pages not in {NEVER, ""}
 
-    def _walk(self, rows: Mapping[str, dict[str, Value]]) -> None:
-        untold = [(fields, self._processes[uuid]) for uuid, fields in rows.items() if fields and GuestField.HUGE_PAGES not in fields]
-        self._walks.renew((process.walk, process.times.resident_kib if process.times else None) for _, process in untold)
-        for fields, process in untold:
-            if process.walk.kib is not None:
-                fields[GuestField.HUGE_PAGES] = process.walk.kib
+    def _walk(self, rows: Mapping[str, dict[str, Value]], maxima: Mapping[str, Value]) -> None:
+        alive = [(uuid, fields, self._processes[uuid].walk) for uuid, fields in rows.items() if fields]
+        self._walks.renew(walk for _, _, walk in alive)
+        for uuid, fields, walk in alive:
+            if walk.memory is not None:
+                if self._has_huge_pages:
+                    fields.setdefault(GuestField.HUGE_PAGES, walk.memory.huge)
+                if (outside := walk.memory.outside(maxima[uuid])) is not None:
+                    fields[GuestField.QEMU_OVERHEAD] = outside
 
     def _whose_turn(self) -> set[str]:
         uuids = list(self._processes)
@@ -152,7 +158,7 @@ class HostSide:
         fields: dict[str, Value] = {**process.closely, "rss": times.resident_kib}
         if process.fits is not None and times.resident_kib is not None:
             fields[GuestField.LIMIT_ROOM] = max(0, process.fits - times.resident_kib)
-        process.times = times
+        process.times, process.walk.rss = times, times.resident_kib or 0
         if before is not None:
             fields["host_minor_faults"] = max(0, times.minor_faults - before.minor_faults)
             fields["host_major_faults"] = max(0, times.major_faults - before.major_faults)

@@ -189,9 +189,9 @@ def open_process_file(process: Path | str, name: str) -> int:
 
 
 def read_process_file(process: Path | str, name: str, most: int = MOST_BYTES) -> bytes:
-    """Return the content of a file like `open_process_file`, in one read; empty if it is unreadable."""
+    """Return the content of a file like `open_process_file`; empty if it is unreadable."""
     try:
-        with os.fdopen(open_process_file(process, name), "rb", buffering=0) as file:
+        with os.fdopen(open_process_file(process, name), "rb") as file:
             return file.read(most)
     except (OSError, ValueError):  # ValueError: as above
         return b""
@@ -323,7 +323,7 @@ class ProcessStat(NamedTuple):
     resident_kib: int | None
 
     def age(self, proc: Path) -> float | None:
-        """Return the process's age in seconds; None if the uptime is unknown."""
+        """Return its age in seconds; None if the uptime is unknown."""
         uptime, *_ = (*read_kernel_file(f"{proc}/uptime").split(), b"")
         try:
             return max(0.0, float(uptime) - self.started / _TICKS_PER_SECOND)

@@ -6,7 +6,7 @@ import os
 import resource
 from typing import NamedTuple
 
-from mom_kvm.kernel_files import PAGE_KIB, ProcessStat, open_process_file, read_kernel_file, read_process_file
+from mom_kvm.kernel_files import PAGE_KIB, ProcessStat, open_process_file, read_kernel_file
 
 _STAT_BYTES = 4096
 
@@ -34,13 +34,6 @@ def swapped_kib(process: str) -> int | None:
     """Return KiB in the host's swap; None if unreadable, or if memory is shared (not in VmSwap)."""
     content = read_kernel_file(f"{process}/status", _STAT_BYTES)
     return None if (_kib(content, b"RssShmem") or 0) >= _SHARED_KIB else _kib(content, b"VmSwap")
-
-
-def huge_kib(process: str) -> int | None:
-    """Return KiB in transparent huge pages; None if unreadable. The kernel walks all page tables."""
-    content = read_process_file(process, "smaps_rollup", _STAT_BYTES)
-    own = _kib(content, b"AnonHugePages")
-    return None if own is None else own + (_kib(content, b"ShmemPmdMapped") or 0)
 
 
 def largest_kib(process: str, host_kib: int | None) -> int:

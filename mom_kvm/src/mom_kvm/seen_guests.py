@@ -248,7 +248,8 @@ class SeenGuests(ABC, Generic[G]):
         """Return fields since the last call of `guests`, keyed by guest id."""
         with self._lock:
             present = {guest.id: seen for guest in guests if (seen := self._seen.get(guest.id)) is not None}
-            processes = {} if self._host_side is None else self._host_side.fields(present)
+            maxima = {identity: seen.fields.get("balloon_max") for identity, seen in present.items()}
+            processes = {} if self._host_side is None else self._host_side.fields(maxima)
             return {identity: self._fields_of(seen, processes.get(identity, {})) for identity, seen in present.items()}
 
     @property

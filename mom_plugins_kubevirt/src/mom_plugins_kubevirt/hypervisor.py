@@ -1,4 +1,4 @@
-"""The guests of all virt-launcher pods of a node. If a pod has hung, its guest stays listed and blocked, and delays no other guest."""
+"""The guests of all virt-launcher pods of a node. If a pod has hung, its guest stays listed and blocked, and delays no others."""
 
 from __future__ import annotations
 
@@ -199,7 +199,7 @@ class KubevirtHypervisor:
             self._held, self._troubles = identified, troubles
 
     def _one_pod_each(self, libvirts: Sequence[PodLibvirt]) -> tuple[dict[str, PodGuest], dict[str, list[str]]]:
-        """Return one pod for each guest. If several pods claim a guest, this is the previous pod, or else the oldest."""
+        """Return one pod for each guest: of several, the previous pod, or else the oldest."""
         claims: dict[str, list[PodGuest]] = {}
         for libvirt in libvirts:
             for own in libvirt.listed or self._unreported(libvirt):
@@ -236,11 +236,10 @@ class KubevirtHypervisor:
     def fields(self, guests: Sequence[Guest]) -> dict[str, dict[str, Value]]:
         """Return guests' fields, keyed by guest id. The process's memory comes from the kernel."""
         held_guests = self._held_guests(guest.id for guest in guests)
+        of_pods = {identity: held.libvirt.fields(held.own) for identity, held in held_guests.items()}
         with self._lock:  # another plugin may list the guests meanwhile
-            of_hosts = self._host_side.fields(held_guests)
-        return {
-            identity: {**held.libvirt.fields(held.own), "rss": None, **of_hosts.get(identity, {})} for identity, held in held_guests.items()
-        }
+            of_hosts = self._host_side.fields({identity: fields.get("balloon_max") for identity, fields in of_pods.items()})
+        return {identity: {**fields, "rss": None, **of_hosts.get(identity, {})} for identity, fields in of_pods.items()}
 
     def _why_too_large(self, guest: Guest, held: PodGuest, host_kib: int | None) -> str:
         pid, most = pid_of(guest), held.libvirt.claimed_kib(held.own)
@@ -364,7 +363,7 @@ def _label(pod: LauncherPod) -> str:
 
 
 def _identity(pod: LauncherPod, uuid: str) -> str:
-    """Return the guest's id. Any pod may claim any UUID, so the id includes the pod's namespace and name."""
+    """Return the id. Any pod may claim any UUID, so it includes the pod's namespace and name."""
     return str(uuids.uuid5(uuids.NAMESPACE_URL, f"kubevirt:{pod.namespace}/{pod.name.rpartition('-')[0]}/{uuid}"))
 
 

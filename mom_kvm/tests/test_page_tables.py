@@ -1,0 +1,64 @@
+"""Memory of QEMU processes, by their page tables."""
+
+from pathlib import Path
+
+import pytest
+from smaps_texts import mapping, ram
+
+from mom_kvm.page_tables import HeldMemory
+
+MIB = 1024
+CODE_CACHE = mapping(256 * MIB, 90 * MIB, "rd wr ex mr mw me dc ac hg")
+HEAP = mapping(30 * MIB, 20 * MIB, swap=4 * MIB)
+VIDEO = ram(16 * MIB, 2 * MIB)
+OWN = CODE_CACHE + HEAP + VIDEO
+OWN_KIB = (90 + 20 + 4 + 2) * MIB
+
+
+def outside(smaps: str, maximum: int | None) -> int | None:
+    memory = HeldMemory.parse(smaps.encode())
+    assert memory is not None
+    return memory.outside(maximum)
+
+
+@pytest.mark.parametrize(
+    ("guests", "maximum", "known"),
+    [
+        (ram(256 * MIB, 200 * MIB, swap=30 * MIB), 256 * MIB, True),
+        (ram(256 * MIB, 0), 256 * MIB, True),
+        (ram(512 * MIB, 9) + ram(128 * MIB, 9) * 2, 768 * MIB, True),
+        (ram(256 * MIB, 9) + ram(500 * MIB, 9), 256 * MIB, None),
+        (ram(256 * MIB, 9) + ram(4096 * MIB, 900), 356 * MIB, False),
+        (ram(256 * MIB, 9) + ram(256 * MIB, 200 * MIB), 256 * MIB, False),
+        ("", 256 * MIB, False),
+        (ram(256 * MIB, 9), None, False),
+        (ram(256 * MIB, 9), 0, False),
+    ],
+    ids=[
+        "one block", "untouched, or hugetlbfs", "NUMA nodes and a DIMM", "memory of a device", "virtio-mem",
+        "a device as large as the guest", "no such block", "unknown size", "no size",
+    ],
+)  # fmt: skip
+def test_memory_outside_of_the_guests_is_measured(guests: str, maximum: int | None, known: bool | None) -> None:
+    more = 9 if known is None else 0
+    assert outside(OWN + guests, maximum) == (OWN_KIB + more if known is not False else None)
+
+
+def test_memory_in_huge_pages_is_counted_in_all_mappings() -> None:
+    memory = HeldMemory.parse((mapping(9, 9, huge=4) + ram(9, 9, huge=2)).encode())
+    assert memory is not None
+    assert memory.huge == 6
+
+
+def test_of_a_qemu_with_two_nodes_and_a_device_the_rest_is_its_own() -> None:
+    """Mappings of QEMU 7.2 on Linux 6.18: a guest of 256 MiB under emulation, and 500 MiB that are not the guest's."""
+    memory = HeldMemory.parse((Path(__file__).parent / "qemu.smaps").read_bytes())
+    assert memory is not None
+    nodes, own, others = 116_736 + 36_700, 512_000, 4348 + 32_768 + 2048 + 1304 + 20
+    assert (memory.held, memory.huge) == (nodes + own + others, 512_000 + 116_736 + 32_768 + 2048)
+    assert memory.outside(256 * MIB) == own + others
+
+
+@pytest.mark.parametrize("smaps", ["", "5500-7fff ---p 00000000 00:00 0 [rollup]\nRss: 9 kB\nAnonHugePages: 4 kB\n"])
+def test_without_mappings_nothing_is_known(smaps: str) -> None:
+    assert HeldMemory.parse(smaps.encode()) is None
