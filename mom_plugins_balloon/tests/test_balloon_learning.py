@@ -110,6 +110,16 @@ def test_unknown_host_swap_leaves_qemu_overhead(guest: Watched, swap_usage: int 
     assert known["qemu_overhead"] == overhead, "what is small may be what is left of it, and no later sight would say so"
 
 
+def test_measured_qemu_overhead_counts_from_the_first_report(guest: Watched) -> None:
+    known: dict[str, Any] = {"rss": HIDDEN + 700 * MIB}
+    first = guest.says(100 * MIB, **known, host_qemu_overhead=500 * MIB)
+    assert (first["qemu_overhead"], first["mem_used_peak"]) == (500 * MIB, HIDDEN + 200 * MIB)
+    for _ in range(3):
+        later = guest.says(600 * MIB, **known)
+    assert later["qemu_overhead"] == 500 * MIB, "statistics do not correct a measurement"
+    assert guest.says(600 * MIB, **known, host_qemu_overhead=90 * MIB)["qemu_overhead"] == 90 * MIB
+
+
 def test_stalling_guest_gets_a_floor(guest: Watched) -> None:
     guest.says(600 * MIB)
     guest.says(600 * MIB, major_fault=90, mem_unused=10 * MIB)
@@ -233,10 +243,11 @@ def test_growth_rate_has_a_minimum_for_new_guests(guest: Watched) -> None:
     assert known["mem_growth_rate"] < 20 * MIB
 
 
+@pytest.mark.parametrize("measured", [None, PROCESS_KIB], ids=["learned", "measured"])
 @pytest.mark.parametrize(("lowest", "learns"), [(300, True), (800, False)], ids=["all that seemed idle", "a part of it"])
-def test_vain_sweep_of_all_idle_memory_teaches_qemu_overhead(guest: Watched, lowest: int, learns: bool) -> None:
+def test_vain_sweep_of_all_idle_memory_teaches_qemu_overhead(guest: Watched, lowest: int, learns: bool, measured: float | None) -> None:
     for _ in range(3):
-        known = guest.says(100 * MIB, rss=1000 * MIB)
+        known = guest.says(100 * MIB, rss=1000 * MIB, host_qemu_overhead=measured)
     held = HIDDEN + 100 * MIB
     back = TOTAL + HIDDEN
     idle = 1000 * MIB - PROCESS_KIB - held
@@ -250,8 +261,9 @@ def test_vain_sweep_of_all_idle_memory_teaches_qemu_overhead(guest: Watched, low
     memory = guest.records.of("a")
     assert memory is not None
     guest.records.put("a", memory.after_sweep(outcome, guest.now))
-    after = guest.says(100 * MIB, rss=1000 * MIB)
+    after = guest.says(100 * MIB, rss=1000 * MIB, host_qemu_overhead=measured)
     assert (after["qemu_overhead"] == 1000 * MIB - held) is learns
+    assert guest.says(100 * MIB, rss=1000 * MIB, host_qemu_overhead=80 * MIB)["qemu_overhead"] == 80 * MIB
     assert known["qemu_overhead"] == PROCESS_KIB
 
 

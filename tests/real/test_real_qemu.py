@@ -1,5 +1,6 @@
 """The plugin qemu on real guests that no libvirt knows: measured, resized, put back, and no other client kept waiting."""
 
+import re
 import shutil
 import socket
 import time
@@ -8,12 +9,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
+from ballast import available_mib
 from measure_huge_pages import memory_in
 from mom_run import MomRun
 from plain_qemu import PlainHost, ask, plain_host
 from real_guests import not_here
 
-from mom_core import PluginContext, Value
+from mom_core import Engine, PluginContext, Report, Value, load_config
 from mom_devkit import wait_until
 from mom_plugins_qemu.hypervisor import QemuHypervisor
 from mom_plugins_qemu.sampler import QemuHypervisorSettings
@@ -21,6 +23,9 @@ from mom_plugins_qemu.sampler import QemuHypervisorSettings
 pytestmark = pytest.mark.real
 
 KIB_IN_MIB = 1024
+OWN_MIB = 500
+FORMER_MIB = 300
+"""What a guest has used and freed."""
 
 
 @pytest.fixture
@@ -98,6 +103,40 @@ def test_what_a_balloon_leaves_of_a_guest_stays_in_huge_pages_and_the_field_tell
     left, still_huge = kib()
     assert left < held - 100 * KIB_IN_MIB
     assert still_huge / left > 0.9 * huge / held, f"{held} KiB were held, {huge} in huge pages; now {left}, {still_huge}"
+
+
+def test_memory_of_qemu_itself_is_measured_and_not_swept(host: PlainHost) -> None:
+    own = f"memory-backend-ram,id=own,size={OWN_MIB}M,prealloc=on"
+    freed = f"momtest.workload=60,5,0,{FORMER_MIB}"
+    guest = host.start("web", arguments=freed, options=("-m", "768", "-object", own)).wait_until_it_works()
+    hypervisor = plugin_on(host)
+    field = hypervisor.fields(hypervisor.guests())[guest.uuid].get("host_qemu_overhead")
+    smaps = Path(f"/proc/{guest.pid}/smaps").read_text()
+    backed = re.findall(rf"\nSize: +{768 * KIB_IN_MIB} kB\n(?:\w+: +\d+ kB\n)*?Rss: +(\d+) kB", smaps)
+    held = sum(map(int, re.findall(r"\nRss: +(\d+) kB", smaps)))
+    assert field == pytest.approx(held - int(backed[0]), abs=32 * KIB_IN_MIB)
+    assert isinstance(field, int)
+    assert field > OWN_MIB * KIB_IN_MIB
+
+    # Less is available than is wanted, but not so much less that guests get smaller for good.
+    balloon = {"host_free": f"{int(1.15 * available_mib())}MiB", "law": {"start_rest": "0s", "margin": "1GiB"}}
+    plugins = {"host": {}, "qemu": {"sockets": [f"{host.folder}/*.qmp"]}, "balloon": balloon, "policy": {}}
+    folders = {f"{name}_directory": f"{host.folder}/{name}" for name in ("state", "run")}
+    reports: list[Report] = []
+    engine = Engine(load_config({"interval": "1s", "mode": "enforce", "plugins": plugins, **folders}), on_report=reports.append)
+
+    def said(name: str) -> list[float]:
+        rows = (report.snapshot.guests.get(guest.uuid) for report in reports)
+        return [number for row in rows if row is not None and (number := row.number(name)) is not None]
+
+    engine.start()
+    try:
+        wait_until(lambda: said("sweep_gave"), "it was swept", 60)
+        time.sleep(20)
+    finally:
+        engine.stop()
+    assert max(said("sweep_gave")) > 0.5 * FORMER_MIB * KIB_IN_MIB
+    assert max(said("sweep_missed"), default=0.0) < 64 * KIB_IN_MIB, "no sweep was in vain"
 
 
 def test_what_mom_changed_is_explained_and_put_back_after_a_kill_as_soon_as_the_monitor_has_room(host: PlainHost, mom: MomRun) -> None:

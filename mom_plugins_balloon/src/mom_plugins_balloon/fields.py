@@ -3,6 +3,7 @@
 from typing import Final
 
 from mom_core import ControlSpec, FieldSpec, GuestColumn, Scope, Unit
+from mom_kvm import GuestField
 from mom_plugins_balloon import names
 from mom_plugins_balloon.gate import MINIMUM_KIB
 from mom_plugins_balloon.names import CONTROL, KILLED, OBSTACLE, SUFFERS, UNHEALTHY
@@ -31,10 +32,10 @@ _FIELDS: Final = (
     (names.KEPT, _KIB, _G, "usable memory that the guest got after it ran out; unknown if it did not run out in the last minute", _MOM),
     ("mem_cache_share", _RATIO, _G, "recent share of page cache in the guest's usable memory", _MOM),
     ("rss_before", _KIB, _G, "RSS of the guest's process in the previous cycle", _MOM),
-    ("qemu_overhead", _KIB, _G, "QEMU's own part of the process's memory", _MOM),
+    ("qemu_overhead", _KIB, _G, "QEMU's own part of the process's memory: measured, or learned until then", _MOM),
     ("balloon_target_age", _S, _G, "time since mom asked the guest for a size", _MOM),
     ("mem_watermark_high", _KIB, _H, "high watermark: with less available memory, mom takes memory from guests", _MOM),
-    ("mem_watermark_hard", _KIB, _H, "hard watermark: with less available memory, mom also takes guests' margins and headroom", _MOM),
+    ("mem_watermark_hard", _KIB, _H, "hard watermark: with less available memory, mom also takes guests' headroom for bursts", _MOM),
     ("mem_watermark_low", _KIB, _H, "low watermark: with less available memory, no guest grows beyond its guarantee", _MOM),
     ("host_memory_state", _TEXT, _H, "high, soft, hard or low, according to the memory available in the previous cycle", _MOM),
     ("balloon_goal", _TEXT, _H, "density, balanced or safe: the plugin's setting goal", _MOM),
@@ -71,6 +72,7 @@ _READ: Final = (
     ("guest_oom_kills", Unit.COUNT, _G),
     ("reclaim_cost", _RATIO, _G),
     (names.GROUP_ROOM, _KIB, _G),
+    (GuestField.QEMU_OVERHEAD, _KIB, _G),
     (names.LEAST, _KIB, _G),
     (names.GIVE_BACK, _TEXT, _G),
     (VOUCHED, _KIB, _G),

@@ -228,6 +228,8 @@ class ProcessPast(NamedTuple):
 
     rss: float | None = None
     qemu_overhead: float = PROCESS_KIB
+    measured: float | None = None
+    """Last measured `qemu_overhead`. A sweep in vain corrects it until the next measurement."""
     held: float | None = None
     """Memory that the guest used in its last statistics."""
     stored: float = 0.0
@@ -242,7 +244,11 @@ class ProcessPast(NamedTuple):
         rss, host_swap, said, kernel = guest.process.rss, guest.process.host_swap, guest.statistics, usage.kernel
         if rss is None:
             return self._replace(rss=None, growth_counted=0.0)
-        overhead, held, growth, counted = self.qemu_overhead, self.held, self.growth, 0.0
+        overhead, measured, held, growth, counted = self.qemu_overhead, guest.process.measured_overhead, self.held, self.growth, 0.0
+        if measured is None:
+            measured = self.measured
+        elif measured != self.measured:
+            overhead = measured
         if self.rss is not None and rss > self.rss:
             growth, counted = growth.after(now, self.rss, rss)
         stored = rss + (host_swap or 0.0)
@@ -252,9 +258,9 @@ class ProcessPast(NamedTuple):
             # Memory in the host's swap is backed too. If its size is unknown, the process may only seem small. Statistics from before a
             # change may count memory as used that is now in the balloon.
             is_newer = request is None or usage.statistics.made > request.at + CLOCK_SLACK_SECONDS
-            if host_swap is not None and kernel.total is not None and is_newer and stored - held < overhead:
+            if measured is None and host_swap is not None and kernel.total is not None and is_newer and stored - held < overhead:
                 overhead = max(0.0, stored - held)
-        return ProcessPast(rss, overhead, held, stored, max(stored, self.stored_most), growth, counted)
+        return ProcessPast(rss, overhead, measured, held, stored, max(stored, self.stored_most), growth, counted)
 
 
 class KeptHeadroom(NamedTuple):
@@ -335,12 +341,13 @@ class LearnedHabits(NamedTuple):
 
 def first_learned(guest: GuestMemory, now: float) -> LearnedHabits | None:
     """Return the record of a guest's first report; None if its statistics are incomplete."""
-    rss, size, said = guest.process.rss, guest.size, guest.statistics
+    rss, measured, size, said = guest.process.rss, guest.process.measured_overhead, guest.size, guest.statistics
+    overhead = PROCESS_KIB if measured is None else measured
     age, total, usable, caches = said.age, said.total, said.usable, said.caches
     if age is None or total is None or usable is None:
         return None
     made, used = now - age, max(0.0, total - usable)
-    touched = 0.0 if rss is None or caches is None else min(rss - PROCESS_KIB - caches, total)
+    touched = 0.0 if rss is None or caches is None else min(rss - overhead - caches, total)
     ballooned = 0.0 if size is None else max(0.0, total - size)
     # These statistics may date from a sweep by the previous mom. The next ones show how much of the balloon the kernel counts.
     share = said.cache_share(usable, max(0.0, (size or 0.0) - total))
@@ -352,7 +359,7 @@ def first_learned(guest: GuestMemory, now: float) -> LearnedHabits | None:
         peak=Peak(max(0.0, used - ballooned, touched), made),  # the guest has used all memory that the host backs
     )
     stored = (rss or 0.0) + (guest.process.host_swap or 0.0)
-    process = ProcessPast() if rss is None else ProcessPast(rss, stored=stored, stored_most=stored)
+    process = ProcessPast() if rss is None else ProcessPast(rss, overhead, measured, stored=stored, stored_most=stored)
     return LearnedHabits(made, usage, process, size, now, said.kills)
 
 

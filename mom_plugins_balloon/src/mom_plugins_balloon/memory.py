@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
-from mom_kvm import HealthLimits
+from mom_kvm import GuestField, HealthLimits
 from mom_plugins_balloon.names import CONTROL, KEPT, LEAST, START_REST, SWEPT_NOW
 from mom_plugins_balloon.parameters import UNKNOWN_REACTION_SECONDS
 
@@ -104,6 +104,8 @@ class ProcessMemory(NamedTuple):
     rss: float | None = None
     qemu_overhead: float | None = None
     """QEMU's own part of `rss`."""
+    measured_overhead: float | None = None
+    """Last measured `qemu_overhead`."""
     host_swap: float | None = None
     hollow: float | None = None
     """Memory that the host does not back. A balloon mostly gets it first."""
@@ -193,7 +195,8 @@ FIELDS: Final[Mapping[str, str]] = {
     "usable": "mem_usable", "age": "stats_age", "total": "mem_available", "unused": "mem_unused", "usable_soon": "mem_usable_soon",
     "swap_in": "swap_in", "swap_out": "swap_out", "major_faults": "major_fault",
     "caches": "mem_disk_caches", "stalled": "guest_psi_memory_some_avg10", "kills": "guest_oom_kills",
-    "rss": "rss", "qemu_overhead": "qemu_overhead", "host_swap": "host_swap", "hollow": "mem_hollow", "freed_age": "mem_freed_age",
+    "rss": "rss", "qemu_overhead": "qemu_overhead", "measured_overhead": GuestField.QEMU_OVERHEAD,
+    "host_swap": "host_swap", "hollow": "mem_hollow", "freed_age": "mem_freed_age",
     "kernel_reserved": "kernel_reserved", "counts_balloon": "kernel_counts_balloon", "peak": "mem_used_peak",
     "stall_floor": "mem_stall_floor", "kill_floor": "mem_kill_floor", "cache_share": "mem_cache_share", "growth_rate": "mem_growth_rate",
     "burst": "mem_burst", "kept_headroom": KEPT,
