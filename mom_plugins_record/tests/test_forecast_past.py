@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mom_core import MomError, StateFile
+from mom_core import Guest, MomError, StateFile
 from mom_kvm import PastDays
 from mom_plugins_record.forecast.files import StoredPast
 from mom_plugins_record.forecast.past import FILE, LEARNED, MOST_DAYS, PARTS, HostPast, past_from
@@ -89,6 +89,20 @@ def test_future_days_are_dropped_if_they_are_few(few: bool, today: int, left: li
     past = seen((0, GIB), (SLOTS, GIB), (300 * SLOTS, GIB))
     past.forget_after(SECONDS + today * 86_400.0, only_few=few)
     assert [day - FIRST.toordinal() for day in again(past).guests["u1"].days()] == left
+
+
+def test_largest_memory_of_qemu_itself_is_kept() -> None:
+    past = seen((0, GIB))
+    for kib in (90_000, 70_000, None):
+        past.see_process(Guest("u1", "web", {"host_qemu_overhead": kib, "vcpu_count": 4}))
+    past.see_process(Guest("u2", "unknown", {"host_qemu_overhead": 9}))
+    kept = again(past)
+    other = seen((SLOTS, GIB))
+    other.merge(kept)
+    for one in (kept, other):
+        assert (one.guests["u1"].qemu_kib, one.guests["u1"].vcpus) == (90_000, 4)
+    old = {name: value for name, value in past.content().items() if name != "qemu"}
+    assert past_from(json.loads(json.dumps(old))).guests["u1"].qemu_kib == 0
 
 
 def test_forgotten_or_unsized_guests_have_no_past() -> None:

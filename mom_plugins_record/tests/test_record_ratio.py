@@ -138,7 +138,7 @@ class Learned(SimpleNamespace):
     promisable_kib: float | None = 60 * GIB
 
     def __init__(self, guests: Sequence[PastGuest]) -> None:
-        super().__init__(guests=lambda: [PastGuest(f"u{n}", f"g{n}", one.sold_kib, one.days) for n, one in enumerate(guests)])
+        super().__init__(guests=lambda: [replace(one, id=f"u{n}", name=f"g{n}") for n, one in enumerate(guests)])
 
 
 class TestWhatIsSaid:
@@ -157,6 +157,24 @@ class TestWhatIsSaid:
         one = json.loads(json.dumps(as_json([host], 0.01)))["hosts"][0]
         assert one["settings"]["nova"] == {"ram_allocation_ratio": ratio, "reserved_host_memory_mb": 4096}
         assert one["settings"]["kubevirt"] == {"memoryOvercommitPercentage": round(100 * ratio)}
+
+    def test_of_qemus_own_memory_and_what_is_to_be_set(self) -> None:
+        sizes, vcpus = [40, 100, 400], [1, 4, 2]
+        guests = [
+            replace(one, qemu_kib=mib * 1024.0, vcpus=count)
+            for one, mib, count in zip(learned(*[always(2)] * 3), sizes, vcpus, strict=True)
+        ]
+        host = sold_on(Learned([*guests, *learned(always(2))]), 0.01)
+        assumed = 30 + 8 + 32 + 2 * 8
+        pod = 4096 / 512 + 25 + 100 + 25 + 40 + assumed
+        ratio = math.ceil(100 * (pod + 400 - assumed) / pod) / 100
+        assert host.qemu == (3, 100 * 1024, 400 * 1024, ratio, 400 - assumed)
+        assert f"{ratio:.2f}" in {possible for _, name, possible, _ in rows(host) if name == "additionalGuestMemoryOverheadRatio"}
+        assert "QEMU itself holds 100 MiB (median) to 400 MiB beside a guest's memory, as measured for 3 guests" in lines_of(host, 0.01)
+        assert json.loads(json.dumps(as_json([host], 0.01)))["hosts"][0]["qemu"]["reserved_mib"] == 400 - assumed
+        calm = sold_on(Learned([guests[0]]), 0.01).qemu
+        assert calm is not None
+        assert (calm.overhead_ratio, calm.reserved_mib) == (1.0, 0), "less than KubeVirt assumes"
 
     def test_guests_that_are_gone_are_not_sold_today(self) -> None:
         guests = learned(*[always(2)] * 10)

@@ -11,6 +11,7 @@ from typing import Final, NamedTuple
 
 from mom_core import MomError, Value, format_kib, printable
 from mom_kvm import PastDays, PastGuest
+from mom_plugins_record.advise.qemu_memory import QemuMemory, qemu_memory_of
 from mom_plugins_record.advise.ratio import CONFIDENCE, SoldAtRisk, sold_at_risk
 
 MIB = 1024.0
@@ -77,6 +78,7 @@ class HostSold(NamedTuple):
     result: SoldAtRisk | None = None
     why: str = ""
     advice: PlacementAdvice | None = None
+    qemu: QemuMemory | None = None
 
     @property
     def ratio(self) -> float:
@@ -99,7 +101,7 @@ def sold_on(past: PastDays, risk: float) -> HostSold:
     present = _present_guests(guests, datetime.now(UTC).toordinal())
     today = sum(item.sold_kib for item in present)
     result = sold_at_risk(present, capacity, risk=risk)
-    host = HostSold(name, total, capacity, today, len(present))
+    host = HostSold(name, total, capacity, today, len(present), qemu=qemu_memory_of(present))
     if isinstance(result, str):
         return host._replace(why=result)
     advice = placement_of(name, total, capacity, result.sold)
@@ -115,6 +117,13 @@ def _present_guests(guests: Sequence[PastGuest], today: int) -> Sequence[PastGue
 
 def lines_of(host: HostSold, risk: float) -> Iterator[str]:
     """Yield one host's result as text."""
+    yield from _sold_lines(host, risk)
+    if host.qemu is not None:
+        sizes = f"{format_kib(host.qemu.median_kib)} (median) to {format_kib(host.qemu.largest_kib)}"
+        yield f"QEMU itself holds {sizes} beside a guest's memory, as measured for {host.qemu.guests} guests"
+
+
+def _sold_lines(host: HostSold, risk: float) -> Iterator[str]:
     where = f"{host.host}: " if host.host else ""
     today = f"{format_kib(host.today)} are sold to {host.guests} guests today, a ratio of {host.ratio_today:.2f}"
     if host.result is None:
@@ -136,6 +145,10 @@ def percent(share: float) -> str:
 
 def rows(host: HostSold) -> Sequence[Sequence[str]]:
     """Return each platform's settings: place, name, new value and today's value."""
+    return (*_sold_rows(host), *_qemu_rows(host))
+
+
+def _sold_rows(host: HostSold) -> Sequence[Sequence[str]]:
     if host.advice is None or host.result is None:
         return ()
     ratio, reserved, today = host.advice.ratio, host.advice.reserved_mib, host.ratio_today
@@ -144,6 +157,15 @@ def rows(host: HostSold) -> Sequence[Sequence[str]]:
         ("KubeVirt", "memoryOvercommitPercentage", f"{100 * ratio:.0f}", f"{100 * today:.0f}"),
         ("Apache CloudStack", f"mem.overprovisioning.factor, with host.reserved.mem.mb = {reserved}", f"{ratio:.2f}", f"{today:.2f}"),
         ("Proxmox VE", "memory of all guests together", format_kib(host.result.sold), format_kib(host.today)),
+    )
+
+
+def _qemu_rows(host: HostSold) -> Sequence[Sequence[str]]:
+    if host.qemu is None:
+        return ()
+    return (
+        ("KubeVirt, Harvester", "additionalGuestMemoryOverheadRatio", f"{host.qemu.overhead_ratio:.2f}", ""),
+        ("Harvester", "reserved memory of a guest, with a ratio of 1", format_kib(1024.0 * host.qemu.reserved_mib), ""),
     )
 
 
@@ -179,6 +201,7 @@ def as_json(hosts: Sequence[HostSold], risk: float) -> Mapping[str, object]:
                 "days": None if host.result is None else host.result.days,
                 "why": host.why,
                 "settings": settings(host),
+                "qemu": None if host.qemu is None else host.qemu._asdict(),
             }
             for host in hosts
         ],

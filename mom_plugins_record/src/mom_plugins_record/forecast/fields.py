@@ -3,6 +3,7 @@
 from typing import Final
 
 from mom_core import FieldSpec, GuestColumn, Scope, Unit
+from mom_kvm import GuestField
 from mom_plugins_record.forecast.host_days import USED_FIELDS
 
 _H, _G = Scope.HOST, Scope.GUEST
@@ -22,7 +23,8 @@ FIELDS: Final = (
             ("forecast_error_unlearned", Unit.KIB, _H, "the same error for forecasts of no change"),
         )
     ),
-    *(FieldSpec.reads(name, Unit.KIB, _G) for name in USED_FIELDS),
+    *(FieldSpec.reads(name, Unit.KIB, _G) for name in (*USED_FIELDS, GuestField.QEMU_OVERHEAD)),
+    FieldSpec.reads("vcpu_count", Unit.COUNT, _G),
 )
 
 COLUMNS: Final = (

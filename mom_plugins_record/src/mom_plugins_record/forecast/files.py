@@ -155,7 +155,9 @@ class StoredPast:
     def guests(self) -> Sequence[PastGuest]:
         """Return the guests that have days."""
         return [
-            PastGuest(identity, guest.name, guest.sold[-1], guest.days()) for identity, guest in self._past.guests.items() if guest.ordinals
+            PastGuest(identity, guest.name, guest.sold[-1], guest.days(), guest.qemu_kib, guest.vcpus)
+            for identity, guest in self._past.guests.items()
+            if guest.ordinals
         ]
 
 

@@ -305,6 +305,7 @@ class HostDays:
             guest.days.close(guest.index, slot_use)
             if slot_use is not None:
                 self.past.take_in(guest.id, guest.name, guest.index, slot_use.most, listed.number("balloon_max"))
+                self.past.see_process(listed)
         elif started:
             guest.days.interrupt()
         guest.whole = index == guest.index + 1 and not started  # otherwise mom sees only a part of this slot

@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 from datetime import date
 from typing import Any, Final, TypeGuard
 
-from mom_core import Host
+from mom_core import Guest, Host
+from mom_kvm import GuestField
 from mom_plugins_record.forecast.slots import SLOTS, Calendar, calendar_of
 
 FILE: Final = "past.json"
@@ -35,6 +36,7 @@ MOST_GUESTS: Final = 10_000
 LARGEST_KIB: Final = 1e12
 
 LONGEST_NAME: Final = 256
+MOST_VCPUS: Final = 8192
 LAST_DAY: Final = date.max.toordinal()
 FIRST_DAY: Final = date(1970, 1, 1).toordinal()
 
@@ -47,6 +49,16 @@ class GuestPast:
     ordinals: array[int] = field(default_factory=lambda: array("i"))
     sold: array[float] = field(default_factory=lambda: array("f"))
     used: bytearray = field(default_factory=bytearray)
+    qemu_kib: int = 0
+    """Largest measured memory of QEMU itself; 0 if unknown."""
+    vcpus: int = 0
+
+    def see_process(self, qemu_kib: float | None, vcpus: float | None) -> None:
+        """Record QEMU's own memory and the number of vCPUs. Unknown values change nothing."""
+        if is_size(qemu_kib):
+            self.qemu_kib = max(self.qemu_kib, round(qemu_kib))
+        if vcpus is not None and 0 < vcpus <= MOST_VCPUS:
+            self.vcpus = round(vcpus)
 
     def take_in(self, ordinal: int, part: int, most: float, sold: float) -> None:
         """Add the maximum use in a part of a day, in KiB."""
@@ -83,6 +95,7 @@ class GuestPast:
         kept = sorted(days)[-MOST_DAYS:]
         self.ordinals, self.sold = array("i", kept), array("f", [days[ordinal][0] for ordinal in kept])
         self.used = bytearray().join(days[ordinal][1] for ordinal in kept)
+        self.see_process(other.qemu_kib, self.vcpus or other.vcpus)
         return days != before
 
     def _each(self) -> Iterator[tuple[int, float, bytearray]]:
@@ -126,6 +139,11 @@ class HostPast:
         guest.name = name
         guest.take_in(FIRST_DAY + day, slot * PARTS // SLOTS, most, sold)
 
+    def see_process(self, guest: Guest) -> None:
+        """Record QEMU's own memory for a guest with a past."""
+        if (past := self.guests.get(guest.id)) is not None:
+            past.see_process(guest.number(GuestField.QEMU_OVERHEAD), guest.number("vcpu_count"))
+
     def merge(self, other: HostPast) -> int:
         """Add learned days. Return the number of changed guests."""
         count = 0
@@ -165,6 +183,7 @@ class HostPast:
             "host": self.host,
             "host_kib": self.host_kib,
             "promisable_kib": self.promisable_kib,
+            "qemu": {identity[:LONGEST_NAME]: (guest.qemu_kib, guest.vcpus) for identity, guest in self.guests.items() if guest.qemu_kib},
         }
 
     def kept(self, identity: str) -> Sequence[Any] | None:
@@ -182,6 +201,7 @@ def past_from(content: Any) -> HostPast:
     if not isinstance(content["host"], str) or len(content["guests"]) > MOST_GUESTS:
         raise ValueError("the host has no name, or too many guests")
     result = HostPast({}, content["host"][:LONGEST_NAME], total, promisable, calendar_of(content))
+    processes = content.get("qemu", {})
     for identity, name, ordinals, sold, text in content["guests"]:
         if not isinstance(identity, str) or not isinstance(name, str):
             raise TypeError("a guest's record is invalid")
@@ -192,7 +212,8 @@ def past_from(content: Any) -> HostPast:
         if max(used, default=0) > 1 + LEVELS:
             raise ValueError("a part of a day is out of bounds")
         kib = array("f", [_kib(item) for item in sold])
-        result.guests[identity] = GuestPast(name[:LONGEST_NAME], array("i", days), kib, bytearray(used))
+        guest = result.guests[identity] = GuestPast(name[:LONGEST_NAME], array("i", days), kib, bytearray(used))
+        guest.see_process(*map(float, processes.get(identity, (0, 0))))
     return result
 
 
