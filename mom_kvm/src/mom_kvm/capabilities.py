@@ -167,6 +167,9 @@ class GrowthControl(Protocol):
     def held_kib(self, guests: Collection[str]) -> Mapping[str, int]:
         """Return the KiB that guests hold, keyed by id. Omit vanished guests."""
 
+    def slowed(self, guests: Collection[str]) -> Mapping[str, int]:
+        """Return how often a limit has slowed each guest down so far."""
+
     def limit_growth(self, limits: Mapping[str, int | None]) -> Mapping[str, HypervisorError]:
         """Set limits in KiB, keyed by guest id, in this order; None lifts a limit. Return the failures."""
 

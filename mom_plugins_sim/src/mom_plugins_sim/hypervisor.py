@@ -227,6 +227,10 @@ class SimHypervisor:
         """Return memory that present guests hold."""
         return {identity: int(guest.held) for identity in guests if (guest := self.world.guests.get(identity)) is not None}
 
+    def slowed(self, guests: Collection[str]) -> dict[str, int]:
+        """Return the number of steps in which each present guest was at its limit."""
+        return {identity: guest.slowed for identity in guests if (guest := self.world.guests.get(identity)) is not None}
+
     def limit_growth(self, limits: Mapping[str, int | None]) -> dict[str, HypervisorError]:
         """Set limits. Return guests that are gone."""
         guests = self.world.guests

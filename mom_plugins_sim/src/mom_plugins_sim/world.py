@@ -70,6 +70,8 @@ class SimulatedGuest:
     matter."""
     limit: int | None = None
     """KiB beyond which the guest does not grow (`memory.high`); None: no limit."""
+    slowed: int = 0
+    """Steps in which the guest was at its limit."""
 
     @property
     def held(self) -> float:
@@ -83,6 +85,7 @@ class SimulatedGuest:
         step_guest(memory, time, dt)
         missing = memory.touched - most
         if missing > 1:  # less is a rounding error
+            self.slowed += 1
             anon, cache = min(anon, memory.anon), min(cache, memory.cache)
             share = missing / (memory.anon - anon + memory.cache - cache)
             memory.anon -= share * (memory.anon - anon)

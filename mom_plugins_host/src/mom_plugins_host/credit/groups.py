@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import select
 import threading
 import time
@@ -13,10 +14,11 @@ from pathlib import Path
 from typing import Final
 
 from mom_core import GuestGone, HypervisorError
-from mom_kvm import GroupWrite, kib_in, read_meminfo
+from mom_kvm import GroupWrite, kib_in, read_kernel_file, read_meminfo
 from mom_plugins_host.cgroup.groups import MEMORY_HIGH, NO_LIMIT, GuestGroup, explained, limit_write
 
 _EVENT_BYTES: Final = 4096
+_HIGH: Final = re.compile(rb"^high ([0-9]{1,19})$", re.MULTILINE)
 
 _SHORTEST_SECONDS: Final = 0.01
 _PAUSE_FACTOR: Final = 9.0
@@ -53,6 +55,13 @@ class KernelGroups:
         groups = self.groups
         sizes = {name: kib_in(f"{groups[name].folder}/memory.current") for name in guests if name in groups}
         return {name: kib for name, kib in sizes.items() if kib is not None}
+
+    def slowed(self, guests: Collection[str]) -> dict[str, int]:
+        """Return the kernel's counts of charges above the limits."""
+        counts = {
+            name: _HIGH.search(read_kernel_file(f"{self.groups[name].folder}/memory.events")) for name in guests if name in self.groups
+        }
+        return {name: int(count[1]) for name, count in counts.items() if count is not None}
 
     def limit_growth(self, limits: Mapping[str, int | None]) -> dict[str, HypervisorError]:
         """Write the limits in this order; None lifts one. Return the failures."""

@@ -38,13 +38,21 @@ TAKEN_KIB: Final = 2 << 20
 class _Line:
     """A guest's credit line. KiB and seconds.
 
-    `delay` is the time since the last cycle in which the guest was at its limit, and the host had nothing left for it.
+    `slowed` counts how often the limit has slowed the guest down. From then on it `waits`, until it gets more. `delay` is the time in
+    which it waited since the last cycle.
     """
 
     terms: Borrower
     held_before: int
     limit: int | None = None
+    slowed: int = 0
+    waits: bool = False
     delay: float = 0.0
+
+    @property
+    def is_used_up(self) -> bool:
+        """Return whether the guest is at its limit."""
+        return self.limit is not None and self.terms.held >= self.limit - SLACK_KIB
 
     def is_off(self, limit: int) -> bool:
         """Return whether the present limit differs enough from this one."""
@@ -116,18 +124,21 @@ class GrowthLimiter:
             limits = credit(available, reserve, {name: line.terms for name, line in self._lines.items()})
             changed = [(name, limit) for name, limit in limits.items() if self._lines[name].is_off(limit)]
             self._set(dict(sorted(changed, key=self._is_raised)))
-            for name, line in self._lines.items():
-                if line.limit is not None and line.terms.held >= limits[name] - SLACK_KIB:
-                    line.delay += passed
+            for line in self._lines.values():
+                line.waits = line.waits and line.is_used_up
+                line.delay += passed * line.waits
             return LOOK_SECONDS
 
     def _note_growth(self) -> None:
         for name, held in self.control.held_kib(self._lines.keys()).items():
             line = self._lines[name]
-            burst = max(line.terms.burst, float(held - line.held_before))
-            if line.limit and held >= line.limit - SLACK_KIB:
-                burst = max(burst, min(2 * burst, self._high or 0.0))  # it wants more than it was given; there is no more than this
-            line.terms = replace(line.terms, held=held, burst=burst)
+            line.terms = replace(line.terms, held=held, burst=max(line.terms.burst, float(held - line.held_before)))
+        for name, count in self.control.slowed([name for name, line in self._lines.items() if line.is_used_up]).items():
+            line = self._lines[name]
+            if count != line.slowed:
+                line.slowed, line.waits, burst = count, True, line.terms.burst
+                # It wants more than it was given, but no more than the host keeps for bursts.
+                line.terms = replace(line.terms, burst=max(burst, min(2 * burst, self._high or 0.0)))
 
     def _is_raised(self, change: tuple[str, int | None]) -> bool:
         """Lowered limits come first: what they free is what the others get."""
@@ -147,4 +158,4 @@ def _next_line(before: _Line | None, now: Borrower) -> _Line:
     if before is None:
         return _Line(now, now.held)
     burst = max(before.terms.burst * FADES, float(now.held - before.held_before))
-    return _Line(replace(now, burst=burst), now.held, before.limit)
+    return replace(before, terms=replace(now, burst=burst), held_before=now.held, delay=0.0)
