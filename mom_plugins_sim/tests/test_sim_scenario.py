@@ -93,7 +93,7 @@ def test_what_is_wrong_with_a_scenario_is_said_with_its_place(tmp_path: Path, ol
 
 def test_a_fault_that_concerns_nobody_is_refused(tmp_path: Path) -> None:
     path = write(tmp_path, SMALL + 'faults: [{at: 1m, lasts: 1m, what: guest-hangs, guests: "b-*"}]\n')
-    with pytest.raises(MomError, match="there are none"):
+    with pytest.raises(MomError, match="no guest has such a name"):
         scene_of(read_scenario(path), path.parent)
 
 

@@ -580,7 +580,7 @@ def test_a_drain_moves_no_guest_of_which_the_plugin_of_classes_is_silent(tmp_pat
         ("qemu+ssh://h/system?command=/bin/sh", "cannot have the parameter 'command=/bin/sh'"),
         ("qemu+tls://h/system?no_verify=1", "cannot have the parameter 'no_verify=1'"),
         ("", "not the URI"),
-        (1, "a destination must be a text"),
+        (1, "a destination must be a string"),
     ],
 )
 def test_whoever_decides_a_destination_that_runs_programs_gets_no_further(tmp_path: Path, who: str, destination: Value, said: str) -> None:
@@ -748,7 +748,7 @@ def test_what_the_disk_did_not_take_is_said_until_it_is_written(tmp_path: Path) 
 
 def test_a_guest_of_which_no_note_could_be_read_again_is_not_stopped(tmp_path: Path) -> None:
     bench = paused(tmp_path)
-    with pytest.raises(MomError, match="cannot record it: guest: String should have at most 128 characters"):
+    with pytest.raises(MomError, match="cannot record the step: guest: String should have at most 128 characters"):
         bench.plugin.jobs.stop(bench.hypervisor, Job("x" * 129, "long", Step.PAUSE))
     bench.start()
     assert bench.remembered == ["vm1: pause"]
