@@ -12,7 +12,7 @@ from smaps_texts import mapping, ram
 from mom_core import Value
 from mom_kvm import Hierarchies, HostSide, cgroups_of, times_of
 from mom_kvm.guest_cgroup import Cgroups, CpuCounters
-from mom_kvm.page_tables import HeldMemory
+from mom_kvm.page_tables import MappedMemory
 from mom_kvm.qemu_process import MergedPages, swapped_kib
 
 SCOPE = "/machine.slice/machine-qemu\\x2d1\\x2dweb.scope"
@@ -260,11 +260,11 @@ def test_walks_are_bounded_in_time_and_each_guest_has_its_turn(host: HostFiles, 
         host.process(1000 + number, name, group="0::/")
     clock = [0.0]
 
-    def walk(folder: str) -> HeldMemory:
+    def walk(folder: str) -> MappedMemory:
         clock[0] += 0.015
-        return HeldMemory(512, 512, ())
+        return MappedMemory(512, 512, ())
 
-    monkeypatch.setattr(HeldMemory, "of", walk)
+    monkeypatch.setattr(MappedMemory, "of", walk)
     monkeypatch.setattr("time.perf_counter", lambda: clock[0])
     host.follow(*names)
     known = []
@@ -304,7 +304,7 @@ def test_no_content_raises(tmp_path: Path, content: bytes) -> None:
     groups.pressure(own | {"": ""})
     groups.cpu(own | {"": ""})
     groups.huge_kib(own | {"": "", "memory": ""})
-    for read in (times_of, swapped_kib, HeldMemory.of, lambda process: MergedPages(process).read()):
+    for read in (times_of, swapped_kib, MappedMemory.of, lambda process: MergedPages(process).read()):
         read(str(tmp_path))
 
 

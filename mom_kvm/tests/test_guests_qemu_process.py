@@ -11,7 +11,7 @@ import pytest
 
 from mom_devkit.without_root import MomPower, StandInGuest
 from mom_kvm import largest_kib, times_of
-from mom_kvm.page_tables import HeldMemory
+from mom_kvm.page_tables import MappedMemory
 from mom_kvm.qemu_process import Merged, MergedPages, swapped_kib
 
 STAT = "7 (evil) S 1 2 ) 3) S 1 7 7 0 -1 4194560 12345 0 67 0 150 250 0 0 20 0 5 0 99 1 2\n"
@@ -102,8 +102,8 @@ def guest(mom_stand_in_guest: StandInGuest) -> StandInGuest:
 @pytest.mark.processes
 def test_what_the_kernel_tells_its_own_user_and_root_only_is_known(guest: StandInGuest, mom_power: MomPower) -> None:
     folder = f"/proc/{guest.pid}"
-    told = HeldMemory.of(folder), MergedPages(folder).read()
+    told = MappedMemory.of(folder), MergedPages(folder).read()
     with mom_power(guest.DECLARATION):
-        assert (HeldMemory.of(folder), MergedPages(folder).read()) == told
+        assert (MappedMemory.of(folder), MergedPages(folder).read()) == told
     if os.geteuid() == 0:
         assert told[0] is not None

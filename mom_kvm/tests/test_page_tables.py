@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from smaps_texts import mapping, ram
 
-from mom_kvm.page_tables import HeldMemory
+from mom_kvm.page_tables import MappedMemory
 
 MIB = 1024
 CODE_CACHE = mapping(256 * MIB, 90 * MIB, "rd wr ex mr mw me dc ac hg")
@@ -16,7 +16,7 @@ OWN_KIB = (90 + 20 + 4 + 2) * MIB
 
 
 def outside(smaps: str, maximum: int | None) -> int | None:
-    memory = HeldMemory.parse(smaps.encode())
+    memory = MappedMemory.parse(smaps.encode())
     assert memory is not None
     return memory.outside(maximum)
 
@@ -45,14 +45,14 @@ def test_memory_outside_of_the_guests_is_measured(guests: str, maximum: int | No
 
 
 def test_memory_in_huge_pages_is_counted_in_all_mappings() -> None:
-    memory = HeldMemory.parse((mapping(9, 9, huge=4) + ram(9, 9, huge=2)).encode())
+    memory = MappedMemory.parse((mapping(9, 9, huge=4) + ram(9, 9, huge=2)).encode())
     assert memory is not None
     assert memory.huge == 6
 
 
 def test_of_a_qemu_with_two_nodes_and_a_device_the_rest_is_its_own() -> None:
     """Mappings of QEMU 7.2 on Linux 6.18: a guest of 256 MiB under emulation, and 500 MiB that are not the guest's."""
-    memory = HeldMemory.parse((Path(__file__).parent / "qemu.smaps").read_bytes())
+    memory = MappedMemory.parse((Path(__file__).parent / "qemu.smaps").read_bytes())
     assert memory is not None
     nodes, own, others = 116_736 + 36_700, 512_000, 4348 + 32_768 + 2048 + 1304 + 20
     assert (memory.held, memory.huge) == (nodes + own + others, 512_000 + 116_736 + 32_768 + 2048)
@@ -61,4 +61,4 @@ def test_of_a_qemu_with_two_nodes_and_a_device_the_rest_is_its_own() -> None:
 
 @pytest.mark.parametrize("smaps", ["", "5500-7fff ---p 00000000 00:00 0 [rollup]\nRss: 9 kB\nAnonHugePages: 4 kB\n"])
 def test_without_mappings_nothing_is_known(smaps: str) -> None:
-    assert HeldMemory.parse(smaps.encode()) is None
+    assert MappedMemory.parse(smaps.encode()) is None

@@ -12,6 +12,7 @@ import pytest
 
 from mom_core import MomError, format_kib
 from mom_kvm import PastGuest
+from mom_plugins_record.advise.qemu_memory import QemuMemory
 from mom_plugins_record.advise.ratio import SoldAtRisk, month_risk, needed_kib, sold_at_risk
 from mom_plugins_record.advise.sold import as_json, lines_of, rows, sold_on
 
@@ -168,7 +169,7 @@ class TestWhatIsSaid:
         assumed = 30 + 8 + 32 + 2 * 8
         pod = 4096 / 512 + 25 + 100 + 25 + 40 + assumed
         ratio = math.ceil(100 * (pod + 400 - assumed) / pod) / 100
-        assert host.qemu == (3, 100 * 1024, 400 * 1024, ratio, 400 - assumed)
+        assert host.qemu == QemuMemory(3, 100 * 1024, 400 * 1024, ratio, 400 - assumed)
         assert f"{ratio:.2f}" in {possible for _, name, possible, _ in rows(host) if name == "additionalGuestMemoryOverheadRatio"}
         assert "QEMU itself holds 100 MiB (median) to 400 MiB beside a guest's memory, as measured for 3 guests" in lines_of(host, 0.01)
         assert json.loads(json.dumps(as_json([host], 0.01)))["hosts"][0]["qemu"]["reserved_mib"] == 400 - assumed

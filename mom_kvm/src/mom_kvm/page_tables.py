@@ -43,7 +43,7 @@ class RamBlock(NamedTuple):
     held: int
 
 
-class HeldMemory(NamedTuple):
+class MappedMemory(NamedTuple):
     """Memory that a QEMU process holds, in KiB."""
 
     held: int
@@ -53,16 +53,16 @@ class HeldMemory(NamedTuple):
     blocks: Sequence[RamBlock]
 
     @staticmethod
-    def of(process: str) -> HeldMemory | None:
-        """Return a process's memory. None: unreadable. The kernel walks all page tables.
+    def of(process: str) -> MappedMemory | None:
+        """Return a process's memory; None if it is unreadable. The kernel walks all page tables.
 
         :param process: its folder in /proc
         """
         content = read_process_file(process, "smaps", _MOST_BYTES)
-        return HeldMemory.parse(content) if len(content) < _MOST_BYTES else None
+        return MappedMemory.parse(content) if len(content) < _MOST_BYTES else None
 
     @staticmethod
-    def parse(smaps: bytes) -> HeldMemory | None:
+    def parse(smaps: bytes) -> MappedMemory | None:
         """Parse an smaps file; None if it has no mapping (proc_pid_smaps(5))."""
         mappings = held = huge = 0
         blocks: list[RamBlock] = []
@@ -78,10 +78,10 @@ class HeldMemory(NamedTuple):
             if words >= _OF_GUEST and b"ex" not in words:
                 blocks.append(mapping)
             kib = {}
-        return HeldMemory(held, huge, sorted(blocks, reverse=True)) if mappings else None
+        return MappedMemory(held, huge, sorted(blocks, reverse=True)) if mappings else None
 
     def outside(self, maximum: Value) -> int | None:
-        """Return the KiB outside of the guest's memory. None: its RAM blocks are unclear, such as with virtio-mem.
+        """Return the KiB outside of the guest's memory; None if its RAM blocks are unclear, such as with virtio-mem.
 
         The guest's memory is one block, or several: one for each NUMA node or DIMM. Their sizes add up to its largest memory.
 
@@ -110,7 +110,7 @@ class TableWalk:
     folder: str
     rss: int = 0
     """Present RSS in KiB."""
-    memory: HeldMemory | None = None
+    memory: MappedMemory | None = None
     at: float = float("-inf")
     rss_then: int = 0
 
@@ -135,7 +135,7 @@ class TableWalks:
         due = [walk for walk in walks if walk.rss <= _LARGEST_KIB and (walk.has_changed or now - walk.at >= _AGAIN_SECONDS)]
         began, spent = time.perf_counter(), 0.0
         for walk in sorted(due, key=lambda candidate: (not candidate.has_changed, candidate.at)):
-            walk.memory, walk.rss_then, walk.at = HeldMemory.of(walk.folder), walk.rss, now
+            walk.memory, walk.rss_then, walk.at = MappedMemory.of(walk.folder), walk.rss, now
             spent = time.perf_counter() - began
             if spent > _WALKS_SECONDS:
                 break
