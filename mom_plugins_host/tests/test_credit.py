@@ -27,8 +27,8 @@ def on_credit(bench: Bench) -> Iterator[Bench]:
     bench.plugin.mom_teardown()
 
 
-def available(bench: Bench, kib: float) -> None:
-    bench.kernel.host("proc/meminfo", f"MemTotal: {TOTAL} kB\nMemAvailable: {int(kib)} kB\nSwapFree: 0 kB\n")
+def available(bench: Bench, kib: float, swap: int = TOTAL) -> None:
+    bench.kernel.host("proc/meminfo", f"MemTotal: {TOTAL} kB\nMemAvailable: {int(kib)} kB\nSwapFree: {swap} kB\n")
 
 
 def holds(bench: Bench, name: str, kib: float) -> None:
@@ -69,6 +69,28 @@ def test_limits_share_out_what_a_short_host_has_beyond_its_reserve(on_credit: Be
     given = [(limit(on_credit, "a") or 0) - 500 * MIB, (limit(on_credit, "b") or 0) - 900 * MIB]
     assert given == [175 * MIB, 175 * MIB]  # of 400 MiB less an eighth
     assert cycle(on_credit).fields("a")[MEMORY_HIGH] == 675 * MIB
+
+
+def test_without_free_swap_limits_are_lower_as_the_kernel_only_delays_guests_at_their_limit(on_credit: Bench) -> None:
+    short(on_credit, a=500 * MIB)
+    available(on_credit, LOW)
+    on_credit.plugin._credit.limiter.look()
+    assert limit(on_credit, "a") == 500 * MIB
+    available(on_credit, LOW, swap=TOTAL // 200)
+    on_credit.plugin._credit.limiter.look()
+    assert limit(on_credit, "a") == pytest.approx(500 * MIB / 1.2, abs=8)
+
+
+def test_looks_become_frequent_where_all_cpus_could_soon_use_up_what_is_left(on_credit: Bench) -> None:
+    on_credit.add("a", 500 * MIB)
+    cycle(on_credit)
+    limiter = on_credit.plugin._credit.limiter
+    limiter.cpus = 2
+    seconds = []
+    for kib in (LOW + 8192 * MIB, LOW + 1024 * MIB, HIGH + MIB):
+        available(on_credit, kib)
+        seconds.append(limiter.look())
+    assert seconds == pytest.approx([1.0, 0.125, 801 / 8192])
 
 
 def test_a_guest_that_reaches_its_limit_gets_more_from_what_others_do_not_use(on_credit: Bench) -> None:

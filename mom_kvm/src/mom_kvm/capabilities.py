@@ -164,6 +164,9 @@ class GrowthControl(Protocol):
     def available_kib(self) -> float | None:
         """Return the host's available memory in KiB; None if unknown."""
 
+    def slips(self) -> bool:
+        """Return whether guests slowly grow beyond their limits."""
+
     def held_kib(self, guests: Collection[str]) -> Mapping[str, int]:
         """Return the KiB that guests hold, keyed by id. Omit vanished guests."""
 

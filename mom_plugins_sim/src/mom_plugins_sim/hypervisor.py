@@ -223,6 +223,10 @@ class SimHypervisor:
         """Return the host's available memory."""
         return self.world.host.available
 
+    def slips(self) -> bool:
+        """Return False: simulated guests stop at their limits."""
+        return False
+
     def held_kib(self, guests: Collection[str]) -> dict[str, int]:
         """Return memory that present guests hold."""
         return {identity: int(guest.held) for identity in guests if (guest := self.world.guests.get(identity)) is not None}

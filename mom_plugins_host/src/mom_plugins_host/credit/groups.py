@@ -22,7 +22,10 @@ _HIGH: Final = re.compile(rb"^high ([0-9]{1,19})$", re.MULTILINE)
 
 _SHORTEST_SECONDS: Final = 0.01
 _PAUSE_FACTOR: Final = 9.0
-"""Of a look's own time: looks take at most a tenth of a CPU. A guest for which nothing is left reaches its limit again and again."""
+"""Of a look's CPU time: looks take at most a tenth of a CPU. A guest for which nothing is left reaches its limit again and again."""
+
+_SWAP_SHARE: Final = 0.01
+"""Of the host's memory: less free swap does not count."""
 
 _FAILED_SECONDS: Final = 1.0
 _JOIN_SECONDS: Final = 0.2
@@ -49,6 +52,11 @@ class KernelGroups:
     def available_kib(self) -> int | None:
         """Return the host's available memory."""
         return read_meminfo(self._root).get("MemAvailable")
+
+    def slips(self) -> bool:
+        """Return whether guests grow beyond their limits: without free swap, the kernel cannot reclaim their memory."""
+        memory = read_meminfo(self._root)
+        return memory.get("SwapFree", 0) < _SWAP_SHARE * memory.get("MemTotal", 0)
 
     def held_kib(self, guests: Collection[str]) -> dict[str, int]:
         """Return memory that guests' groups hold, without guests whose group is gone."""
@@ -93,14 +101,15 @@ class KernelGroups:
 
     def _run(self, look: Callable[[], float], events: select.epoll, end: int) -> None:
         while True:
-            began = time.monotonic()
+            began = time.thread_time()
             try:
                 seconds = look()
             except Exception as error:  # noqa: BLE001  # anything may fail without memory, when limits are most important
                 self._log.warning("the limits of guests' growth are not up to date: %r", error)
                 seconds = _FAILED_SECONDS
-            time.sleep(max(_SHORTEST_SECONDS, (time.monotonic() - began) * _PAUSE_FACTOR))
-            for file, _ in events.poll(seconds):
+            pause = max(_SHORTEST_SECONDS, (time.thread_time() - began) * _PAUSE_FACTOR)
+            time.sleep(pause)
+            for file, _ in events.poll(max(0.0, seconds - pause)):
                 if file == end:
                     return
                 with suppress(OSError):  # the group is gone

@@ -15,6 +15,12 @@ ORDINARY_PRIORITY: Final = 50.0
 _PRIORITY_BASE: Final = 10.0
 """Added to priorities of 0 to 100: the highest priority gets eleven times the allowance of the lowest, and nobody gets none."""
 
+_SLIP: Final = 0.0125
+"""Share of its limit by which a group grows beyond it unhindered: the kernel leaves out delays of less than 10 ms."""
+
+_STOP: Final = 0.2
+"""The same where the kernel delays a group for as long as it can: 2 s for each 64 pages, from 18 % above the limit on."""
+
 
 @dataclass(frozen=True, slots=True)
 class Borrower:
@@ -24,12 +30,14 @@ class Borrower:
     :param promised: memory that it may always hold, including QEMU's own; 0: no promise
     :param burst: growth that it was seen to make at once
     :param priority: 0 to 100, of its service class
+    :param limit: present one; None: no limit
     """
 
     held: int
     promised: int = 0
     burst: float = 0.0
     priority: float = ORDINARY_PRIORITY
+    limit: int | None = None
 
     @property
     def owed(self) -> int:
@@ -42,16 +50,25 @@ class Borrower:
         return max(self.burst, LEAST_KIB) * (_PRIORITY_BASE + self.priority)
 
 
-def credit(available: float, reserve: float, guests: Mapping[str, Borrower]) -> dict[str, int]:
+def credit(available: float, reserve: float, guests: Mapping[str, Borrower], *, slips: bool = False) -> dict[str, int]:
     """Return the limit of each guest in KiB: memory that it holds, and its allowance.
 
     Promises come first, then likely growth. Together, the allowances do not exceed `available - reserve`, unless more is promised. More
-    available memory lowers no limit.
+    available memory lowers no limit. What a guest holds beyond its limit is no reason to raise it.
 
     :param available: the host's available memory in KiB
     :param reserve: KiB of it for the host itself
+    :param slips: guests grow beyond their limits, because the kernel can reclaim nothing of them and only delays them. Limits are lower then:
+        a little at first, and more below twice the reserve. At the reserve, the kernel's delays are the longest
     """
     owed = sum(guest.owed for guest in guests.values())
     shared = max(0.0, available - reserve - owed)
     total = sum(guest.weight for guest in guests.values())
-    return {name: guest.held + guest.owed + int(shared * (guest.weight / total)) for name, guest in guests.items()}
+    shortage = min(1.0, max(0.0, 2.0 - available / reserve)) if reserve else 0.0
+    slip = _SLIP + (_STOP - _SLIP) * shortage**2 if slips else 0.0
+
+    def limit(guest: Borrower) -> int:
+        base = guest.held if slips or guest.limit is None else min(guest.held, guest.limit)
+        return max(guest.promised, int((base + guest.owed + shared * (guest.weight / total)) / (1.0 + slip)))
+
+    return {name: limit(guest) for name, guest in guests.items()}

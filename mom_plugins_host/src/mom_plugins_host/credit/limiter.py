@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Collection, Container, Mapping
@@ -16,7 +17,10 @@ LOOK_SECONDS: Final = 0.1
 """Between two looks while limits are set. A guest that reaches its limit causes one at once."""
 
 REST_SECONDS: Final = 1.0
-"""Between two looks while the host has plenty; less if all CPUs could use up the distance to the high watermark before."""
+"""Between two looks while the host has plenty; less if all CPUs could use up half of it before."""
+
+SHORTEST_SECONDS: Final = 0.01
+"""Between two looks near the high watermark."""
 
 LIFT_SHARE: Final = 0.1
 """mom lifts the limits this far above the high watermark, not on it: available memory always varies."""
@@ -117,11 +121,13 @@ class GrowthLimiter:
             if self._high is None or available is None or above >= LIFT_SHARE * self._high * self._is_on:
                 if self._is_on:
                     self._is_on = bool(self.lift())
-                return max(LOOK_SECONDS, min(REST_SECONDS, above / (TAKEN_KIB * self.cpus)))
+                left = max(0.0, (available or math.inf) - self._reserve)
+                return max(SHORTEST_SECONDS, min(REST_SECONDS, left / 2 / (TAKEN_KIB * self.cpus)))
             self._is_on = True
             self._note_growth()
             reserve = self._reserve + SLACK_SHARE * max(0.0, available - self._reserve)
-            limits = credit(available, reserve, {name: line.terms for name, line in self._lines.items()})
+            terms = {name: replace(line.terms, limit=line.limit) for name, line in self._lines.items()}
+            limits = credit(available, reserve, terms, slips=self.control.slips())
             changed = [(name, limit) for name, limit in limits.items() if self._lines[name].is_off(limit)]
             self._set(dict(sorted(changed, key=self._is_raised)))
             for line in self._lines.values():
