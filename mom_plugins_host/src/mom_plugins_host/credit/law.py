@@ -58,8 +58,8 @@ def credit(available: float, reserve: float, guests: Mapping[str, Borrower], *, 
 
     :param available: the host's available memory in KiB
     :param reserve: KiB of it for the host itself
-    :param slips: guests grow beyond their limits, because the kernel can reclaim nothing of them and only delays them. Limits are lower then:
-        a little at first, and more below twice the reserve. At the reserve, the kernel's delays are the longest
+    :param slips: guests grow beyond their limits, because the kernel can reclaim nothing of them and only delays them. Limits are lower
+        then: a little at first, and more below twice the reserve. At the reserve, the kernel's delays are the longest
     """
     owed = sum(guest.owed for guest in guests.values())
     shared = max(0.0, available - reserve - owed)
