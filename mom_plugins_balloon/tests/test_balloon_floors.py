@@ -62,3 +62,14 @@ def test_unknown_facts_make_no_memory_ready(unknown: str, unused: float | None) 
     lacking: dict[str, Any] = {unknown: None}
     is_read = unused is None or unknown not in {"size", "maximum", "usable"}
     assert (ready_memory(with_facts(guest, **lacking), context) == 0.0) is is_read
+
+
+@pytest.mark.parametrize(("available", "takes"), [(900 * MIB, False), (300 * MIB, True)], ids=["above the hard watermark", "below"])
+@pytest.mark.parametrize("truthful", [False, True])
+def test_truthful_goal_trims_only_below_the_hard_watermark(*, available: float, takes: bool, truthful: bool) -> None:
+    host = FULL._replace(available=available, keeps_sizes=truthful)
+    guest = memory_of(
+        size=4 * GIB, maximum=4 * GIB, usable=3 * GIB, age=0.2, total=4 * GIB, kernel_reserved=0.0, unused=0.0, cache_share=0.9, peak=GIB
+    )
+    (suggestion,) = decide(host, [guest], LawParameters(), ShrinkLimits(32 * MIB, 0.05, 15.0))
+    assert (suggestion.target is not None) == (takes or not truthful)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -26,9 +26,9 @@ _AS_THEY_ARE: Final = (
 
 @dataclass(slots=True)
 class ClassSummary:
-    """Sums over the guests of a service class: KiB times seconds, seconds, counts.
+    """Sums over the guests of a service class, in KiB times seconds, in seconds, or as counts.
 
-    `known` is assigned memory while the size was known.
+    `sold` is assigned memory. `known` is the part of `sold` from the time in which the guest's size was known.
     """
 
     guests: set[str] = field(default_factory=set)
@@ -116,6 +116,10 @@ class RunSummary:
     """Memory in balloons."""
     unbacked: Figure = field(default_factory=Figure)
     """Guest memory in balloons, swept, or never touched. Without guests of unknown memory."""
+    deficit: float = 0.0
+    """KiB times seconds by which guests had less than their full sizes."""
+    longest_deficit: float = 0.0
+    """Seconds for which one guest had less without a break."""
     merged: Figure = field(default_factory=Figure)
     available: Figure = field(default_factory=Figure)
     swapped: Figure = field(default_factory=Figure)
@@ -129,6 +133,7 @@ class RunSummary:
     """First failures of policies, with the number of cycles."""
     classes: dict[str, ClassSummary] = field(default_factory=dict)
     _last: float | None = None
+    _short_since: dict[str, float] = field(default_factory=dict)
 
     def add(self, report: Report) -> None:
         """Add a cycle."""
@@ -143,7 +148,9 @@ class RunSummary:
         self.lost_seconds = max(self.lost_seconds, field_number(host, "sim_lost"))
         self.killed = max(self.killed, int(field_number(host, "sim_killed")))
         guests = snapshot.guests.values()
-        self.reclaimed.add(sum(kib for guest in guests if (kib := taken_from(guest)) >= NOTICEABLE_KIB), elapsed)
+        taken = {guest.id: kib for guest in guests if (kib := taken_from(guest)) >= NOTICEABLE_KIB}
+        self.reclaimed.add(sum(taken.values()), elapsed)
+        self._add_deficit(taken, snapshot.monotonic, elapsed)
         unbacked = [kib for kib in map(_unbacked, guests) if kib is not None]
         self.unbacked.add(sum(unbacked) if unbacked else None, elapsed)
         merged = pages_kib(host, "ksm_pages_sharing", math.nan)
@@ -166,6 +173,16 @@ class RunSummary:
             if isinstance(name, str):
                 self.classes.setdefault(name, ClassSummary()).add(guest, elapsed)
 
+    def _add_deficit(self, taken: Mapping[str, float], now: float, elapsed: float) -> None:
+        self.deficit += sum(taken.values()) * elapsed
+        self._short_since = {name: self._short_since.get(name, now) for name in taken}
+        self.longest_deficit = max([self.longest_deficit, *(now - since for since in self._short_since.values())])
+
+    @property
+    def deficit_per_hour(self) -> float:
+        """GiB times seconds in each hour of a guest by which it had less than its full size."""
+        return self.deficit / (1 << 20) / (self.guest_seconds / 3600) if self.guest_seconds else 0.0
+
     @staticmethod
     def problems_of_decisions(report: Report) -> list[Problem]:
         """Return policies' problems and failed decisions."""
@@ -183,6 +200,8 @@ class RunSummary:
             ("unbacked guest memory, on average", gib(self.unbacked.mean)),
             ("memory in balloons, on average", gib(self.reclaimed.mean)),
             ("memory in balloons, at most", gib(self.reclaimed.most)),
+            ("deficit of a guest, per hour", f"{self.deficit_per_hour:.0f} GiB·s"),
+            ("longest deficit of a guest", f"{self.longest_deficit:.0f} s"),
             ("memory saved by KSM, on average", gib(self.merged.mean)),
             ("work done by guests", f"{100 * self.work_done:.2f} %"),
             ("programs killed by guests' kernels", str(self.killed)),
@@ -244,6 +263,8 @@ class RunSummary:
             "reclaimed_kib": self.reclaimed.mean,
             "most_reclaimed_kib": self.reclaimed.most,
             "unbacked_kib": self.unbacked.mean,
+            "deficit_gib_seconds_per_guest_hour": self.deficit_per_hour,
+            "longest_deficit_seconds": self.longest_deficit,
             "merged_kib": self.merged.mean,
             "least_available_kib": self.available.least,
             "available_kib": self.available.mean,

@@ -38,7 +38,7 @@ _FIELDS: Final = (
     ("mem_watermark_hard", _KIB, _H, "hard watermark: with less available memory, mom also takes guests' headroom for bursts", _MOM),
     ("mem_watermark_low", _KIB, _H, "low watermark: with less available memory, no guest grows beyond its guarantee", _MOM),
     ("host_memory_state", _TEXT, _H, "high, soft, hard or low, according to the memory available in the previous cycle", _MOM),
-    ("balloon_goal", _TEXT, _H, "density, balanced or safe: the plugin's setting goal", _MOM),
+    ("balloon_goal", _TEXT, _H, "density, balanced, safe or truthful: the plugin's setting goal", _MOM),
     ("mem_growth_peak", _KIB, _H, "largest recent growth of all guests together within 3 s", _MOM),
     (names.AHEAD, _KIB, _H, "memory made available for the expected growth of guests", _MOM),
     (names.SUGGESTED, _KIB, _G, "size that the balloon law suggests; unknown where the guest keeps its size", _MOM),

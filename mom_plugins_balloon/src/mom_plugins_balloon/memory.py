@@ -39,6 +39,8 @@ class HostMemory(NamedTuple):
     interval: float = 5.0
     backs_bursts: bool = False
     """Whether headroom for bursts must be available on the host (goal `safe`)."""
+    keeps_sizes: bool = False
+    """Whether guests keep their full sizes above the hard watermark, and are only swept (goal `truthful`)."""
     reaction: float = UNKNOWN_REACTION_SECONDS
     """Seconds until a guest that grows during its sweep has its headroom back."""
     ahead: float = 0.0

@@ -149,7 +149,8 @@ class BalloonSettings(PluginSettings):
 
     goal: StateGoal = StateGoal.BALANCED
     """`density` (the host keeps memory for the largest recent growth of its guests), `safe` (for all memory that guests could take), or
-    `balanced`."""
+    `balanced`. `truthful` is like `balanced`, but guests keep their full sizes while the host is above its hard watermark: mom only
+    sweeps them."""
 
     remember_bursts: Annotated[Duration, Field(gt=0)] = 900.0
     """Time for which a guest's largest use counts in full. After the same time again, a third of the excess counts."""

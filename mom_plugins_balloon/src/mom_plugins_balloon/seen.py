@@ -152,6 +152,7 @@ def host_memory(snapshot: Snapshot, wanted: HostWanted, interval: float) -> Host
         cold=host.number("offload_net") or 0.0,
         interval=interval,
         backs_bursts=wanted.goal is StateGoal.SAFE,
+        keeps_sizes=wanted.goal is StateGoal.TRUTHFUL,
         cycle=snapshot.number,
     )
     reaction = host.number("balloon_reaction")

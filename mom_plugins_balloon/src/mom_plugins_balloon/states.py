@@ -29,9 +29,10 @@ class StateGoal(StrEnum):
     DENSITY = "density"  #: more guests; the host keeps the largest growth seen so far
     BALANCED = "balanced"  #: between `density` and `safe`
     SAFE = "safe"  #: the host keeps all memory that guests could take
+    TRUTHFUL = "truthful"  #: like `balanced`, but guests keep their full sizes while the host is above its hard watermark
 
 
-GROWTH_FACTOR = {StateGoal.DENSITY: 1.0, StateGoal.BALANCED: 1.5, StateGoal.SAFE: 3.0}
+GROWTH_FACTOR = {StateGoal.DENSITY: 1.0, StateGoal.BALANCED: 1.5, StateGoal.SAFE: 3.0, StateGoal.TRUTHFUL: 1.5}
 """Ratios of the growth until mom has reclaimed memory. The host keeps this much available."""
 
 UNSEEN_SHARE = 0.03
@@ -39,7 +40,7 @@ UNSEEN_MOST_KIB = 10 * GIB
 """Ratio of the host, and KiB: growth to expect before any was observed. Reading data at 150 MiB/s takes 750 MiB in a cycle of 5 s, 2.3 % of
 32 GiB. 10 GiB are thirty guests that fill memory at 320 MiB/s for a second."""
 
-ROOM_SHARE = {StateGoal.DENSITY: 0.0, StateGoal.BALANCED: 0.1, StateGoal.SAFE: 1.0}
+ROOM_SHARE = {StateGoal.DENSITY: 0.0, StateGoal.BALANCED: 0.1, StateGoal.SAFE: 1.0, StateGoal.TRUTHFUL: 0.1}
 """Ratios of the memory that guests could still take. The host keeps at least this much available."""
 
 

@@ -44,7 +44,8 @@ class Need(NamedTuple):
     full: float
     """Size up to which the guest grows at no cost to the host."""
     leaves_empty: bool
-    """Whether the guest leaves headroom empty, so that headroom costs the host nothing. Other guests fill headroom with page cache."""
+    """Whether the guest keeps its full size and is only swept: it leaves headroom empty, so that headroom costs the host nothing, or the
+    goal is `truthful`. Other guests fill headroom with page cache."""
     growing: bool
 
 
@@ -66,6 +67,7 @@ def need_of(guest: GuestMemory, maximum: float, reported: float, context: LawCon
     floors = _floors(guest, margin, None if peak is None or total is None else burst, context)
     cached = guest.habits.cache_share
     leaves_empty = then_is_known and cached is not None and not context.host.backs_bursts and cached <= context.p.fills
+    leaves_empty = leaves_empty or context.host.keeps_sizes
     full = maximum if leaves_empty else min(maximum, need + floors.tight)
     growing = usable + step < reported or guest.habits.recent_growth > step
     return Need(
