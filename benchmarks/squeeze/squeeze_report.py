@@ -162,7 +162,8 @@ def needs_text(known: Sequence[Bound], protocol: Protocol) -> str:
     needs = last.needs
     return (
         f"In the last run under mom, guests held and the host had available {last.capacity:,} MiB together at the beginning, and "
-        f"{protocol.floor:,} had to be left. Programs used {needs.programs:,.0f} at the same time, guests' kernels needed "
+        f"{protocol.floor:,} MiB of these had to remain available. "
+        f"Programs used {needs.programs:,.0f} at the same time, guests' kernels needed "
         f"{needs.kernels:,.0f} more, and QEMU processes {needs.processes:,.0f} besides the guests' memory, less {needs.merged:,.0f} that "
         f"were merged at the end: {last.could:,.0f} could be taken, and {last.taken:,} were. At the end the host had backed another "
         f"{max(0.0, needs.free):,.0f} MiB of guests' memory."

@@ -1229,7 +1229,7 @@ def test_an_error_of_a_reload_is_logged_and_ends_neither_engine_nor_stop(
         engine.stop()
     assert time.monotonic() - began < 30
     assert committed == ["good"]
-    assert "plugin ends: the function that mom_reload returned failed: SystemExit: 5" in caplog.text
+    assert "plugin ends: mom_reload returned a function, and that function failed: SystemExit: 5" in caplog.text
     release.set()
 
 

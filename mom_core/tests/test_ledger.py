@@ -235,7 +235,7 @@ def test_a_ledger_of_a_later_version_is_refused_and_kept(tmp_path: Path) -> None
     path = tmp_path / "ledger.json"
     StateFile(path, "a later ledger", list, version=2).write([])
     text = path.read_text()
-    with pytest.raises(StateError, match="later mom"):
+    with pytest.raises(StateError, match="newer mom"):
         Ledger.open(tmp_path)
     assert path.read_text() == text
 

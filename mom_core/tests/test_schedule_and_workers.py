@@ -82,7 +82,7 @@ def test_a_worker_without_a_thread_recovers(monkeypatch: pytest.MonkeyPatch) -> 
     worker = PluginWorker("x", 60.0)
     with monkeypatch.context() as patch:
         patch.setattr(threading.Thread, "start", none_left)
-        with pytest.raises(OSError, match="gives no more threads"):
+        with pytest.raises(OSError, match="cannot start another thread"):
             worker.call("mom_setup", lambda: 1)
         late = attempt(lambda: 1, seconds=1.0, what="importing x")
     assert isinstance(late.error, OSError)

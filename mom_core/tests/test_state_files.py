@@ -125,7 +125,7 @@ def test_so_many_are_set_aside_and_the_first_ones_stay(tmp_path: Path) -> None:
 def test_a_later_version_is_no_damage_and_is_not_overwritten_either(kept: StateFile[Use], tmp_path: Path) -> None:
     file(tmp_path, version=2).write({"in another": "form"})
     text = kept.path.read_text()
-    with pytest.raises(LaterVersionError, match="was written by a later mom: its version is 2, this mom reads 1"):
+    with pytest.raises(LaterVersionError, match="was written by a newer mom: the file's format is version 2, this mom reads version 1"):
         kept.look()
     assert kept.read() is None
     assert "damaged" not in kept.damage

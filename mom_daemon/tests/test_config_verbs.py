@@ -423,7 +423,7 @@ def test_by_an_imported_file_mom_observes_until_the_operator_says_otherwise(mom,
     assert yaml.safe_load(mom(*verb)[1])["mode"] == "observe"
     code, out, _ = mom(*verb, "-o", new)
     assert code == 0
-    assert f"until you write mode: enforce in it; mom status -c {new} shows" in " ".join(out.split())
+    assert f"until you set mode: enforce in it; mom status -c {new} shows" in " ".join(out.split())
     new.write_text(new.read_text().replace("mode: observe", "mode: enforce"))
     for options, mode in (((), "enforce"), (("--observe",), "observe"), ((), "observe"), (("--enforce",), "enforce")):
         assert mom(*verb, "-o", new, "--force", *options)[0] == 0

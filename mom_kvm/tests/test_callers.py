@@ -73,7 +73,7 @@ def test_closing_waits_for_no_hung_call_and_no_further_call_is_made() -> None:
 
 
 def refuse(thread: threading.Thread) -> None:
-    """As Python says it where the system gives no more threads."""
+    """As Python says it where the system cannot start another thread."""
     raise RuntimeError("can't start new thread")
 
 

@@ -112,7 +112,7 @@ def test_a_key_is_read_with_what_lets_it_in_and_nonsense_is_refused(tmp_path: Pa
     write_secret(tmp_path / "plain.key", credentials.seed.encode())
     assert credentials_of(tmp_path / "plain.key") is None
     assert signing_seed(tmp_path / "plain.key") == credentials.seed
-    with pytest.raises(MomError, match="cannot be made"):
+    with pytest.raises(MomError, match="cannot create the key file"):
         write_secret(tmp_path / "h1.key", b"")
     for number, second in enumerate(("x", "a.b", "a.b.c\nd.e.f", "a.b.\x1b")):
         write_secret(tmp_path / f"{number}.key", f"{credentials.seed}\n{second}".encode())

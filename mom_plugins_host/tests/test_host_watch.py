@@ -166,7 +166,10 @@ class TestTheThread:
         plugin = make(root)
         assert (root / "proc/pressure/memory").read_text() == before
         found = {finding.subject: finding.message for finding in plugin.mom_doctor(None)}["host pressure watch"]
-        assert found == "mom watches memory pressure every 10ms, without a trigger of the kernel: this is not a kernel file"
+        assert (
+            found
+            == "mom watches memory pressure every 10ms, without a trigger of the kernel: the pressure file is not a file of the kernel"
+        )
 
     def test_a_host_that_gets_or_loses_memory_in_the_midst_of_a_cycle_stays_this_one(
         self, root: Path, make: MakePlugin, woken: Woken

@@ -148,7 +148,7 @@ def test_guests_of_a_trace_do_what_was_measured(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [("a,b\n1,2\n", "column seconds or kib is missing"), ("seconds,kib\n1,x\n", "t.csv:2: seconds or kib is not a number"),
-     ("seconds,kib\n5,1\n5,1\n", "t.csv:3: seconds must grow"),
+     ("seconds,kib\n5,1\n5,1\n", "t.csv:3: seconds must be greater"),
      ("seconds,kib\n0,nan\n", "t.csv:2"), ("seconds,kib\n", "the trace is empty"), (None, "cannot read")],
 )  # fmt: skip
 def test_a_trace_that_is_wrong_is_refused_with_its_line(tmp_path: Path, content: str | None, message: str) -> None:

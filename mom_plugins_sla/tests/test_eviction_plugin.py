@@ -905,5 +905,5 @@ def test_a_request_that_nobody_takes_is_taken_back(tmp_path: Path) -> None:
     paused(tmp_path)
     code, text = mom_eviction(tmp_path, "undo", "vm1", "--timeout", "1")
     assert code != 0
-    assert "mom has not accepted the request" in text
+    assert "mom did not accept the request" in text
     assert [*(tmp_path / "eviction" / "undo").iterdir()] == []

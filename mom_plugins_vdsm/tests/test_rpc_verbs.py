@@ -312,7 +312,7 @@ def test_on_a_port_of_the_loopback_nil_is_left_out_and_nothing_can_be_changed(tm
             assert mom.getNamedPolicies() == FIRST
         assert policies.state() is before
     assert "because it changes settings" in caplog.text
-    assert "setPolicy by 127.0.0.1 port" in caplog.text
+    assert "setPolicy from 127.0.0.1 port" in caplog.text
     assert "changes_over_tcp: true" in caplog.text
 
 

@@ -228,7 +228,7 @@ def test_mom_starts_after_a_later_mom_and_leaves_its_files(world: World) -> None
     with world.mom() as engine:
         said = [problem.message for problem in world.cycles(engine).problems]
     for name, text in later.items():
-        assert any(f"{world.state / name} was written by a later mom" in message for message in said), name
+        assert any(f"{world.state / name} was written by a newer mom" in message for message in said), name
         assert (world.state / name).with_name(f"{Path(name).name}.later-1").read_bytes() == text
 
 

@@ -47,7 +47,7 @@ class Ledger:
         """Open the ledger. It is empty if the file is missing or damaged.
 
         :param look: do not rename a damaged file, for callers without mom's lock
-        :raises StateError: the file is unreadable, or from a later mom
+        :raises StateError: the file is unreadable, or a newer mom wrote it
         """
         ledger = cls(directory / FILE, look=look)
         with suppress(OSError):

@@ -55,7 +55,7 @@ Content = TypeVar("Content")
 class StateFile(Generic[Content]):
     """State file. Not thread-safe.
 
-    A damaged file, or one by a later mom, is renamed (`NAME.damaged-1`, `NAME.later-1`, …), never overwritten. The log and `damage` say
+    A damaged file, or a newer mom's, is renamed (`NAME.damaged-1`, `NAME.later-1`, …), never overwritten. The log and `damage` say
     why, and the owner continues without the content.
 
     :param path: its name up to the first dot is the kind
@@ -101,7 +101,7 @@ class StateFile(Generic[Content]):
 
     @property
     def kind(self) -> str:
-        """Kind in the frame."""
+        """Kind of file, as written in its frame."""
         return self.path.name.partition(".")[0]
 
     def read(self) -> Content | None:
@@ -143,7 +143,8 @@ class StateFile(Generic[Content]):
             raise self._damaged(f"it is a file of kind {kind}, not {self.kind}")
         if version > self._version:
             raise LaterVersionError(
-                f"{self._what} {self.path} was written by a later mom: its version is {version}, this mom reads {self._version}",
+                f"{self._what} {self.path} was written by a newer mom: "
+                f"the file's format is version {version}, this mom reads version {self._version}",
                 hint="upgrade mom, and rename the file to its original name",
             )
         if version != self._version:
@@ -251,7 +252,7 @@ class StateFile(Generic[Content]):
 
 
 class LaterVersionError(StateError):
-    """State file of a later mom, not damaged."""
+    """State file is not damaged, but a newer mom wrote it."""
 
 
 class UnreadableError(StateError):

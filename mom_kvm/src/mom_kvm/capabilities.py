@@ -57,7 +57,7 @@ class NodeTuneControl(Protocol):
     """NUMA nodes of guests' memory."""
 
     def node_tunes(self, guests: Sequence[Entity]) -> Mapping[str, NodeTune]:
-        """Return the present nodes, keyed by guest id."""
+        """Return the present NUMA nodes of each guest's memory, keyed by guest id."""
 
     def set_node_tune(self, guest: Entity, nodes: AbstractSet[int]) -> None:
         """Allocate new memory on these nodes. Raises `NotSupported` if the mode cannot be changed at run time."""

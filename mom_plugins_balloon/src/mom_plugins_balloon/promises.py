@@ -297,7 +297,7 @@ class Guarantees:
         return {name: [None if kib is None else math.ceil(kib) for kib in column] for name, column in columns.items()}
 
     def written(self, guests: Sequence[Guest]) -> Mapping[str, Sequence[Guaranteed]]:
-        """Return promises of the YAML file and the metadata as written."""
+        """Return the promises as the YAML file and the metadata state them, keyed by guest id."""
         return {identity: entry.promises for identity, entry in self._own(guests).items() if entry.promises}
 
     def guaranteed_kib(self, guest: Guest) -> float | None:

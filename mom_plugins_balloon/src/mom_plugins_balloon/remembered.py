@@ -93,7 +93,7 @@ class Remembered(NamedTuple):
         return self.arrival is not None and self.arrival.came
 
     def started_after(self, moment: float) -> bool:
-        """Return whether the guest started after that time and has taken no reservation."""
+        """Return whether the guest started after `moment` and no reservation was used for this start."""
         return self.arrival is not None and self.arrival.started is not None and self.arrival.started > moment
 
     def start_rest(self, seconds: float, now: float) -> float:

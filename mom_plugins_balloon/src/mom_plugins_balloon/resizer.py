@@ -166,7 +166,7 @@ class Resizer:
         return is_sweep(guest, target) or self.leaving.sweeps(guest.id, target)
 
     def permitting(self, identity: str, target: Value) -> GuestMemory | None:
-        """Return the guest's record for the gate; moving guests may be swept."""
+        """Return the guest's record for the gate, without `pause` if the size is for a sweep before the guest's move."""
         memory = self.guests.memory_of(identity)
         swept = memory is not None and memory.pause and isinstance(target, int) and self.leaving.sweeps(identity, target)
         return memory._replace(pause="") if memory is not None and swept else memory

@@ -175,7 +175,7 @@ def write_secret(path: Path, data: bytes) -> None:
     try:
         replace_file(path, data + b"\n", durable=True, mode=0o600, replace=False)
     except OSError as error:
-        raise MomError(f"the key {path} cannot be made: {error.strerror}", hint="give the path of a new file") from None
+        raise MomError(f"cannot create the key file {path}: {error.strerror}", hint="give the path of a new file") from None
 
 
 async def give(store: Store, account: str) -> None:

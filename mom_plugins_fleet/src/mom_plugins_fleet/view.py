@@ -113,7 +113,7 @@ class FleetView:
     async def look_often(
         self, store: Store, look: Callable[[Store], Awaitable[None]], seconds: float, trouble: Callable[[str], None]
     ) -> None:
-        """Follow the fleet; call `look` at this interval while the view is current."""
+        """Follow the fleet. Every `seconds`, call `look` if the view is current."""
         following = asyncio.create_task(self.follow(store, trouble))
         try:
             while not following.done():

@@ -157,7 +157,9 @@ class KsmPlugin:
             run = self._knobs(hypervisor).end_unmerging()
             self._may_be_cut_off = False
             if run is not None:
-                self._context.log.warning("restored ksm_run to %d: mom was interrupted while it had all pages unmerged for a moment", run)
+                self._context.log.warning(
+                    "restored ksm_run to %d: mom had told KSM to unmerge all pages for a moment, and was interrupted", run
+                )
 
     mom_importers = late_hook("mom_plugins_ksm.ksmtuned:importers")
 

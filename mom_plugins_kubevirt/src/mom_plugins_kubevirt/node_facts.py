@@ -79,7 +79,7 @@ class NodeFacts:
     # --- act ---------------------------------------------------------------------------------------------------------------------
 
     def decisions(self, snapshot: Snapshot, source: Source) -> Iterator[Decision]:
-        """Restore guests that are about to be migrated, or that mom on another node has shrunk."""
+        """Give guests that are about to be migrated, or that mom on another node shrank, their full size back."""
         if GuestField.BALLOON not in self._context.declarations.controls or snapshot.host.text(_STATE) in _SHORT:
             return
         taken_here = {entry.entity.id for entry in self._context.engine_state().changes if entry.control == GuestField.BALLOON}

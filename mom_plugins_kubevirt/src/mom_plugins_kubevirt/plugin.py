@@ -144,7 +144,7 @@ class KubevirtPlugin(PluginOfGuests["KubevirtHypervisor"]):
 
     @hookimpl
     def mom_act(self, snapshot: Snapshot) -> Iterable[Decision]:
-        """Switch on statistics, and restore guests that are about to be migrated."""
+        """Switch on statistics. Give guests that are about to be migrated their full size back."""
         yield from super().mom_act(snapshot)
         if self._facts is not None:
             yield from self._facts.decisions(snapshot, Source(self._context.name))

@@ -50,7 +50,7 @@ def reached(proc: Path, pod: LauncherPod, relay: Relay, refuse: Callable[[str], 
 
 
 def _enter(proc: Path, pod: LauncherPod, handles: list[int]) -> int:
-    """Return the daemon's user. The last handle is the socket."""
+    """Append handles to `handles`, the last one for the daemon's socket. Return the daemon's user."""
     handles.append(os.open(proc / str(pod.pid), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
     # If the pid is reused, the open folder is empty.
     stat_record = ProcessStat.parse(_read("stat", handles[0]))

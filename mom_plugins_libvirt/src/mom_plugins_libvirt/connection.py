@@ -160,7 +160,7 @@ class Connection:
                 return self._made(ask, doing, began + end * timeout, late, single=uuids is not None, about_all=about_all)
             except GuestBusy as error:
                 busy = error
-        raise HypervisorError(busy.message, hint="if libvirtd works, increase call_timeout of the libvirt plugin") from busy
+        raise HypervisorError(busy.message, hint="if libvirtd answers, but slowly, increase call_timeout of the libvirt plugin") from busy
 
     def call(
         self,

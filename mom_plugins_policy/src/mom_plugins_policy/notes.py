@@ -102,7 +102,7 @@ class NoteStore:
             entities = memory if isinstance(memory, Mapping) else {"": memory}
             self._kept = {str(identity): _ENTITY.validate_python(notes) for identity, notes in entities.items()}
         except ValueError as error:  # includes pydantic's
-            raise MomError(f"invalid notes: {printable(str(error), 200)}", hint="pass a result of `memory`") from error
+            raise MomError(f"invalid notes: {printable(str(error), 200)}", hint="pass a value that `memory` returned") from error
         self._size = sum(kept.size for kept in self._kept.values())
         self._unwritten = True
 

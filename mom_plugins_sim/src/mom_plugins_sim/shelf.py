@@ -53,7 +53,7 @@ class Shelf:
             return replace(drawn, guests=[*self.guests(self._names())])
         except OSError as error:
             hint = "set shelf to a writable folder"
-            raise MomError(f"the shelf {self._own} cannot be used: {error.strerror}", hint=hint) from None
+            raise MomError(f"cannot use {self._own}, this host's folder on the shelf: {error.strerror}", hint=hint) from None
 
     def changed_guests(self) -> frozenset[str] | None:
         """Return the ids of this host's guests; None without a change since the last call."""
@@ -65,7 +65,7 @@ class Shelf:
             self._changed = changed if time.time_ns() - changed > SETTLED_NANOSECONDS else -1
             return frozenset(self._names())
         except OSError as error:
-            raise HypervisorError(f"the shelf {self._own} cannot be read: {error.strerror}") from None
+            raise HypervisorError(f"cannot read {self._own}, this host's folder on the shelf: {error.strerror}") from None
 
     def guests(self, identities: Iterable[str]) -> Iterator[GuestScene]:
         """Read these guests. Log and skip damaged files."""

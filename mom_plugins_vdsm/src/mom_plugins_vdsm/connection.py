@@ -318,13 +318,13 @@ class VdsmConnection:
         if session.given_up is not None:
             return session.given_up
         if self._session is not None:
-            return HypervisorError(f"{peer} has closed the connection" + (f": {error.strerror}" if error else ""))
+            return HypervisorError(f"{peer} closed the connection" + (f": {error.strerror}" if error else ""))
         if tls is None:
             hint = "set tls: true for the vdsm plugin, if vdsm speaks TLS"
-            return HypervisorError(f"{peer} has closed the connection before it sent anything", hint=hint)
+            return HypervisorError(f"{peer} closed the connection without sending anything", hint=hint)
         if isinstance(error, ssl.SSLError):
             return refused_handshake(error, tls, peer)
-        return not_let_in(tls, peer, "vdsm has closed the connection and gave no reason")
+        return not_let_in(tls, peer, "vdsm closed the connection and gave no reason")
 
     def _take(self, session: _Session, frame: StompFrame) -> None:
         if frame.command == "MESSAGE":

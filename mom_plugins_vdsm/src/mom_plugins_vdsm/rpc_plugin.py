@@ -121,7 +121,7 @@ class XmlRpcPlugin:
             if not int(self._settings.mode, 8) & 0o002:
                 return []
             message = f"its mode {self._settings.mode} lets any account of this host replace all policies"
-            return [Finding(Severity.WARNING, self._subject, message, 'write mode: "0600", or "0660" with a dedicated group')]
+            return [Finding(Severity.WARNING, self._subject, message, 'set mode to "0600", or to "0660" with a dedicated group')]
         who = "any account of this host" if address.is_local else "any program that reaches this address from another host"
         if not self._verbs.read_only:
             message = f"{who} can replace all policies: XML-RPC has no authentication"

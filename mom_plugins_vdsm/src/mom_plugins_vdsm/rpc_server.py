@@ -77,7 +77,7 @@ class RpcServer(BoundedServer[ServerDoor]):
             try:
                 await self._send(reader, writer, HTTPStatus.OK, await self._answered(reader, writer, peer))
             except _RefusedError as refused:
-                self.log.warning("a request of %s is refused: %s", peer, printable(str(refused), 200))
+                self.log.warning("refused a request from %s: %s", peer, printable(str(refused), 200))
                 await self._send(reader, writer, refused.status, f"{refused}\n".encode())
             finally:
                 self._waiting.pop(writer, None)

@@ -108,7 +108,7 @@ class Verbs:
                 return self._statistics_answer()
             return write_answer(self._called(method, params, peer), nil=self._nil)
         except Exception as error:  # noqa: BLE001  # the client gets a fault; expat and xmlrpc raise a dozen kinds
-            self._log.warning("%s: %s by %s is refused: %s", self._where, printable(method), peer, printable(str(error), 400))
+            self._log.warning("%s: refused %s from %s: %s", self._where, printable(method), peer, printable(str(error), 400))
             self._log.debug("traceback of the refused call", exc_info=True)
             return write_fault(f"{type(error)}:{printable(str(error), 1000)}")
 
@@ -223,7 +223,7 @@ class Verbs:
         match = _POLICY_CALL.search(beginning)
         problem = f"the call is larger than {most:,} bytes; make the policy smaller, or raise `largest` of the xmlrpc plugin"
         if match is None or self.read_only:
-            self._log.warning("%s: a call by %s is refused: %s", self._where, peer, problem)
+            self._log.warning("%s: refused a call from %s: %s", self._where, peer, problem)
             return write_fault(problem)
         method, name = (part.decode("utf-8", "replace") if part is not None else _ALL_POLICIES for part in match.groups())
         return write_answer(self._refuse(peer, method, name if method == "setNamedPolicy" else _ALL_POLICIES, [problem]), nil=self._nil)

@@ -51,7 +51,7 @@ def started(thread: threading.Thread) -> threading.Thread:
     try:
         thread.start()
     except RuntimeError as error:
-        raise BlockingIOError(errno.EAGAIN, "the system gives no more threads") from error
+        raise BlockingIOError(errno.EAGAIN, "the system cannot start another thread") from error
     return thread
 
 

@@ -475,7 +475,7 @@ def _committed(plugin: Plugin, commit: Callable[[], object]) -> None:
         LOG.error("plugin %s: mom did not call the function that mom_reload returned: %s", plugin.name, plugin.worker.why_not("mom_reload"))
     elif error is not None:
         plugin.worker.log_failure("mom_reload", error)
-        LOG.error("plugin %s: the function that mom_reload returned failed: %s", plugin.name, describe(error))
+        LOG.error("plugin %s: mom_reload returned a function, and that function failed: %s", plugin.name, describe(error))
 
 
 def _services(plugins: Iterable[Plugin]) -> dict[object, tuple[Any, ...]]:

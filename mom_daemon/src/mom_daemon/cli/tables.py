@@ -31,7 +31,7 @@ class TableColumn(NamedTuple):
 
 
 class Layout(NamedTuple):
-    """Widths of shown columns, keyed by index; indices of columns that are below their rows, or omitted."""
+    """Widths of the columns beside each other, keyed by index. Indices of columns that move below their rows, and of omitted columns."""
 
     widths: dict[int, int]
     below: Sequence[int]

@@ -389,7 +389,7 @@ def _tell_what_next(path: Path, draft: Draft, *, observe: bool) -> None:
 
 def _tell_how_to_act(path: Path | str) -> None:
     shows = f"mom status{_naming(path)} shows what it would do"
-    print_prose(f"with this file, mom changes nothing until you write mode: enforce in it; {shows}", 2)
+    print_prose(f"with this file, mom changes nothing until you set mode: enforce in it; {shows}", 2)
 
 
 def _naming(path: Path | str) -> str:

@@ -83,10 +83,10 @@ class TrimMeans(NamedTuple):
         return offer.cost if self.hurts else 1.0
 
     def taken(self, supply: float, gained: float, shortage: Shortage, context: LawContext) -> float:
-        """Return the share of this means that the host takes, from 0 to 1.
+        """Return which share of the supply the host takes by this means, from 0 to 1.
 
-        :param supply: KiB of all guests by this means
-        :param gained: KiB of all guests by all earlier means
+        :param supply: KiB that all guests together could give by this means
+        :param gained: KiB that the host gains from all guests by all earlier means
         """
         lacks, host = self.wanted(shortage, context) - gained, context.host
         worth = max(context.step, context.p.slack * host.high) if self.hurts else 0.0

@@ -82,7 +82,7 @@ def level_of(parts: Sequence[tuple[float, float]], amount: float) -> float:
 
 
 def grow_urgently(crowd: Sequence[WeighedGuest], changes: Changes, balance: Balance, context: LawContext) -> Changes:
-    """Grow guests that cannot wait, until the host is at its low watermark. Below it, grow them up to their guarantee."""
+    """Grow urgent guests from memory above the host's low watermark. Without such memory, still grow guests up to their guarantee."""
     urgent = [candidate for candidate in crowd if candidate.ask.urgent]
     grown = _grown(urgent, [candidate.ask.urgent for candidate in urgent], context.host.available - context.host.low, context.step)
     for place, guest, ask, _ in urgent:

@@ -111,7 +111,7 @@ class Coordinator:
 
     @property
     def works(self) -> bool:
-        """Whether this coordinator surely holds the lease."""
+        """Whether it is certain that this coordinator holds the lease."""
         return time.monotonic() < self._sure_until
 
     async def work(self, store: Store) -> None:

@@ -169,7 +169,7 @@ def next_orders(
     at_once: int = AT_ONCE,
     arriving_at_once: int = ARRIVING_AT_ONCE,
 ) -> tuple[Orders, dict[str, str]]:
-    """Return a host's orders, and why guests cannot leave, keyed by guest name. Moves reserve memory in `targets`."""
+    """Return a host's orders, and why guests cannot leave, keyed by guest name. Each returned move reserves memory in `targets`."""
     member, before = view.members.get(host), view.ordered(host) or Orders()
     over = {move.guest: move for move in before.moves if view.is_over(host, move)}
     open_or_failed = [move for move in before.moves if move.guest not in over]
@@ -223,7 +223,7 @@ def _blocked(view: FleetView, host: str, kept: Mapping[str, Move]) -> Callable[[
 
 
 class _WaysOut:
-    """Destinations for one host's guests. Each receives at most `most` guests at once. Moves reserve memory in `targets`."""
+    """Destinations for one host's guests, each of at most `most` guests at once. Each planned move reserves memory in `targets`."""
 
     def __init__(self, view: FleetView, targets: dict[str, TargetHost], host: str, group: str, mover: MoverState, most: int) -> None:
         self._view = view

@@ -57,13 +57,13 @@ class Taken:
 
 
 class FleetAgent:
-    """Member of a fleet, with a thread. Public methods are thread-safe.
+    """Agent of a host in a fleet. Runs in its own thread; public methods are thread-safe.
 
     :param operators: public keys that may direct this host; if empty, the host only reports
     :param apply: applies a group's record and stores its signed data; raises `MomError`
     :param remembered: returns the previous run's group and record
     :param state: returns the host's state; None if unknown
-    :param accepts: returns why this host keeps a guest now; empty if it does not; None if unknown yet
+    :param accepts: returns why a move's guest must stay now; an empty string if it can leave; None if not known yet
     :param wake: requests a cycle
     """
 

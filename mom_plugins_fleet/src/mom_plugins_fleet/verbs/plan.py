@@ -71,7 +71,7 @@ def planned(view: FleetView, drained: Collection[str] = ()) -> dict[str, Any]:
 def leaving(view: FleetView, targets: dict[str, TargetHost]) -> tuple[list[dict[str, Any]], list[tuple[str, str, str]]]:
     """Return moves, and (host, guest, reason) of guests that stay.
 
-    An empty guest name means all guests. Moves reserve memory in `targets`.
+    An empty guest name means all guests. Each returned move reserves memory in `targets`.
     """
     full = {name: sorted({*place.arriving}) for name, place in targets.items() if len(place.arriving) >= ARRIVING_AT_ONCE}
     moves: list[dict[str, Any]] = []

@@ -85,8 +85,7 @@ def make_server(home: Path, names: Sequence[str], store: Path) -> None:
         replace_file(made, "\n".join(urls), durable=True, mode=0o644)  # last: marks the folder as complete
     except OSError as error:
         raise MomError(
-            f"the fleet's folder {home} cannot be made: {error.strerror}",
-            hint="run this command as root, or use another folder: --home DIR",
+            f"cannot create the fleet's folder {home}: {error.strerror}", hint="run this command as root, or use another folder: --home DIR"
         ) from None
 
 

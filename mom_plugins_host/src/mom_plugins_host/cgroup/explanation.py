@@ -40,4 +40,4 @@ def _group_sentences(about: About) -> Iterator[str]:
         yield f"The host is short of memory: for now, it may grow to {format_kib(high)}."
     if delay := about.number(control.DELAY):
         available = about.report.snapshot.host.number("mem_really_available")
-        yield f"It was held back for {delay:.1f} s{'' if available is None else f': the host had {format_kib(available)} left'}."
+        yield f"Its growth was delayed for {delay:.1f} s{'' if available is None else f': the host had {format_kib(available)} left'}."

@@ -166,7 +166,7 @@ def _raised(guest: Guest, limit: int, host: HostBounds) -> tuple[int, str, str] 
 
 
 def _strands(guest: Guest, swap_max: int, high: float | None) -> str:
-    """Return why `swap_max` must not be set, or an empty text. `high` is memory.high after this cycle."""
+    """Return why `swap_max` must not be set, or an empty string. `high` is the value of memory.high after this cycle."""
     current, standing = guest.number(CURRENT), guest.number(SWAP_MAX)
     lowers = swap_max != NO_LIMIT and standing is not None and not 0 <= standing <= swap_max
     if not lowers or current is None or high is None or high == NO_LIMIT:

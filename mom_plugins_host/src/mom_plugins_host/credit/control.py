@@ -40,13 +40,13 @@ DELAY: Final = "memory_credit_delay"
 
 DECLARED: Final = (
     FieldSpec(CREDIT, Unit.FLAG, Scope.GUEST, "1: while the host is short of memory, mom limits how fast the guest grows", "memory.high"),
-    FieldSpec(DELAY, Unit.SECONDS, Scope.GUEST, "time in the last cycle in which the limit held the guest back", "memory.events"),
+    FieldSpec(DELAY, Unit.SECONDS, Scope.GUEST, "time in the last cycle for which the limit delayed the guest's growth", "memory.events"),
     FieldSpec.reads("mem_watermark_low", Unit.KIB, Scope.HOST),
     FieldSpec.reads("mem_watermark_high", Unit.KIB, Scope.HOST),
     FieldSpec.reads("priority", Unit.COUNT, Scope.GUEST),
     ControlSpec(CREDIT, Unit.FLAG, Scope.GUEST, "1: limit how fast the guest grows while the host is short of memory", CREDIT),
     GuestColumn(
-        "held back", (DELAY,), Unit.SECONDS, "time in the last cycle in which it could not grow, as the host had nothing left", 29, 2,
+        "held back", (DELAY,), Unit.SECONDS, "time in the last cycle in which it could not grow, because the host had nothing left", 29, 2,
         "mom_guest_held_back_seconds", mark_from=0.1,
     ),
 )  # fmt: skip
@@ -136,13 +136,13 @@ class GrowthCredit:
                 yield Revision(decision, None, f"the guest grows on credit: set {CREDIT} to 0 first")
 
     def problems(self, snapshot: Snapshot) -> Iterator[Problem]:
-        """Yield guests that are held back, and guests that cannot be limited."""
+        """Yield guests whose growth was delayed, and guests that cannot be limited."""
         available = snapshot.host.number("mem_really_available")
         left = "" if available is None else f": the host has {format_kib(available)} available"
         for guest in snapshot.guests.values():
             if (delay := guest.number(DELAY)) is not None and delay >= _TOLD_SECONDS:
                 hint = "move guests away, or add memory to the host"
-                yield Problem(self._source, f"held back for {delay:.1f} s{left}", guest.entity, Severity.WARNING, hint)
+                yield Problem(self._source, f"its growth was delayed for {delay:.1f} s{left}", guest.entity, Severity.WARNING, hint)
         without = [guest.name for guest in snapshot.guests.values() if self._is_wanted and guest.fields.get(CREDIT) is None]
         if without:
             message = f"mom cannot limit the growth of {first_names(without)}"

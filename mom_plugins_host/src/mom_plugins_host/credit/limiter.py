@@ -103,7 +103,7 @@ class GrowthLimiter:
             return {name: line.limit for name, line in self._lines.items() if line.limit is not None}
 
     def delays(self) -> dict[str, float]:
-        """Return how many seconds each guest was held back since the last cycle."""
+        """Return for how many seconds each guest's growth was delayed since the last cycle."""
         with self._lock:
             return {name: line.delay for name, line in self._lines.items()}
 

@@ -77,7 +77,7 @@ class CpuLists:
         return kept_by_cpus(read_text(self._zoneinfo))
 
     def why_not(self) -> str:
-        """Return why mom cannot empty the lists, or an empty text."""
+        """Return why mom cannot empty the lists, or an empty string."""
         for name in ("isolated", "nohz_full"):
             try:
                 cpus = (self._cpus / name).read_bytes().decode("ascii", "replace").strip()

@@ -59,8 +59,10 @@ def pressure_finding(fields: Mapping[str, Value]) -> Finding:
     """Return a warning if pressure stall information is unknown."""
     missing = [resource for resource in RESOURCES if fields.get(f"psi_{resource}_some_avg10") is None]
     if not missing:
-        return Finding(Severity.OK, "host pressure (PSI)", "the kernel reports how long tasks wait for memory, CPU and I/O")
-    message = f"the kernel reports no pressure of {', '.join(missing)}: policies see free memory, but not how long tasks wait"
+        return Finding(Severity.OK, "host pressure (PSI)", "the kernel reports pressure stall information for memory, CPU and I/O")
+    message = (
+        f"the kernel reports no pressure stall information for {', '.join(missing)}: policies see free memory, but not how long tasks wait"
+    )
     return Finding(Severity.WARNING, "host pressure (PSI)", message, _PSI_CURE)
 
 

@@ -49,7 +49,9 @@ class StallTrigger:
             try:
                 self._fd = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
                 if os.fstat(self._fd).st_size:
-                    raise OSError(errno.ENOTTY, "this is not a kernel file")  # kernel files have no size; mom writes to no other file
+                    raise OSError(
+                        errno.ENOTTY, "the pressure file is not a file of the kernel"
+                    )  # kernel files have no size; mom writes to no other file
                 os.write(self._fd, b"some %d %d\0" % (stall, window))
             except OSError as error:
                 helper = Helper.reached() if path == _MEMORY and error.errno in _UNPRIVILEGED else None

@@ -73,7 +73,7 @@ def _swap_group(process: str, hierarchies: Hierarchies) -> tuple[str, str]:
 
 
 def why_no_swap(limit: GroupLimit | None) -> str:
-    """Return why a group allows no swap, or an empty text."""
+    """Return why a group allows no swap, or an empty string."""
     if limit is None or limit.room >= LEAST_KIB:
         return ""
     group = printable(limit.name, 60)
@@ -135,7 +135,7 @@ def own_pressure(guest: Guest) -> str:
 
 
 def swept_first(guest: Guest, away_kib: float) -> str:
-    """Return the reason if a sweep must first take freed memory, or an empty text."""
+    """Return the reason if a sweep must first take freed memory, or an empty string."""
     names = ("rss", "qemu_overhead", "kernel_reserved", "mem_available", "mem_unused", "balloon_cur")
     numbers = [guest.number(name) for name in names]
     if guest.fields.get("balloon_obstacle") is not None or any(number is None for number in numbers):
@@ -197,7 +197,7 @@ class FollowedGuest:
         self.way, self.looked = way, now
 
     def hear_class(self, guest: Guest, *, silent: bool) -> None:
-        """Note its class's permission. If the plugin was `silent`, the last one stays valid."""
+        """Store the permission of the guest's class. If the classes' plugin was `silent`, keep the last permission."""
         permission = guest.number(MAY_OFFLOAD)
         if permission is not None or not silent:
             self.may_offload, self.class_heard = permission, True
@@ -215,7 +215,7 @@ class FollowedGuest:
                 self.vain_pause = min(2 * self.vain_pause, LONGEST_PAUSE_SECONDS)
 
     def why_left_out(self, now: float) -> str:
-        """Return why the guest pauses, or an empty text."""
+        """Return why the guest pauses, or an empty string."""
         return f"{self.vain}; tried again in {self.vain_until - now:.0f} s" if now < self.vain_until else ""
 
     def collect(self, root: Path | None, now: float) -> dict[str, Value]:

@@ -175,7 +175,7 @@ class ReclaimWorker:
 
     @property
     def why_stuck(self) -> str:
-        """Reason if requests are long overdue, or an empty text."""
+        """Reason if requests are long overdue, or an empty string."""
         if self._thread is None or not self._thread.is_alive() or time.monotonic() < self._until + _STUCK_SECONDS:
             return ""
         return "the worker that reclaims memory hangs in the kernel: a disk with swap may not answer"

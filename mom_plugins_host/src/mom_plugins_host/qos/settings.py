@@ -32,7 +32,7 @@ _CPU = {QUOTA: (*QUOTA_US, " Âµs, or -1 for no limit"), PERIOD: (*PERIOD_US, " Â
 
 
 def cpu_complaint(control: str, value: Value) -> str:
-    """Return why a CPU control's value is refused, with bounds; empty if valid."""
+    """Return why a CPU control's value is refused, and the allowed range; an empty string if the value is valid."""
     number = as_whole(value)
     least, most, more = _CPU[control]
     if number is not None and (least <= number <= most or (control == QUOTA and number < 0)):
@@ -50,7 +50,7 @@ def check_disk(disk: str, limits: dict[str, int]) -> None:
 
 
 def contradiction(limits: Mapping[str, int | None]) -> str:
-    """Return the reason if both a total and a part are limited, or an empty text."""
+    """Return the reason if both a total and a part are limited, or an empty string."""
     for kind in ("bytes", "iops"):
         if limits.get(f"total_{kind}_sec") and (limits.get(f"read_{kind}_sec") or limits.get(f"write_{kind}_sec")):
             return f"total_{kind}_sec cannot be limited together with read_{kind}_sec or write_{kind}_sec"
@@ -184,7 +184,7 @@ class QosSettings(PluginSettings):
 
 
 class QosGuestSettings(mom_core.GuestSettings):
-    """Limits of a guest. They override agreed limits in the guest's metadata, and need no policy."""
+    """Limits of a guest. They override the limits agreed in the guest's metadata. They apply without a policy."""
 
     cpu_limit: Annotated[Percent, Field(gt=0, le=100)] | None = None
     """CPU time of the guest as a share of all the host's CPUs, such as `25%`; `100%` is no limit."""

@@ -129,7 +129,7 @@ def folded(outcomes: Sequence[PastOutcome], gap: float) -> list[Act]:
 
 
 def joined(single: Sequence[Act], words: Words, gap: float) -> list[list[Act]]:
-    """Group guests' acts that differ only in sizes, within the gap in seconds."""
+    """Group different guests' acts that differ only in sizes and are at most `gap` seconds apart."""
     groups: list[dict[Entity, Act]] = []
     newest: dict[tuple[object, ...], dict[Entity, Act]] = {}
     begins: dict[tuple[object, ...], float] = {}

@@ -86,7 +86,7 @@ class HttpConnection(H11Protocol):
 
     @property
     def answering(self) -> bool:
-        """Return whether mom is answering a complete request of a peer with any right."""
+        """Return whether mom is answering a complete request from a peer that has at least one right."""
         return self.busy and not self.cycle.more_body and self.peer.right is not Right.NOTHING
 
     def data_received(self, data: bytes) -> None:

@@ -315,7 +315,7 @@ class Evaluation(Budgets):
         return self.field(entity, field, default)
 
     def do_statavg(self, entity: Host | Guest, field: Any_) -> float:
-        """Implement `StatAvg`, for a guest since its start."""
+        """Implement `StatAvg`. A guest's average begins at the guest's start."""
         self._declared(entity, field)
         samples: Iterable[Host | Guest] = self._hosts
         if isinstance(entity, Guest):

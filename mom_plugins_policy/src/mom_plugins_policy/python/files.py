@@ -90,6 +90,6 @@ def _loaded(path: Path) -> PythonPolicy:
 
 
 def line_of(error: BaseException, path: Path) -> int:
-    """Return the failing line in a file; 0 for other code."""
+    """Return the number of the line in `path` that raised the error; 0 if no line of this file is involved."""
     lines = [line for frame, line in walk_tb(error.__traceback__) if frame.f_code.co_filename == str(path)]
     return lines[-1] if lines else getattr(error, "lineno", None) or 0

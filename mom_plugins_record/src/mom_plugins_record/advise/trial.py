@@ -134,7 +134,7 @@ class TrialRun:
 
     @property
     def lost(self) -> dict[str, float]:
-        """Share of its work that each guest lost, keyed by id."""
+        """Share of its work that a guest lost, keyed by guest id."""
         return {
             identity: (self._lost[identity][1] - lost) / (self._lost[identity][0] - since)
             for identity, (_, since, lost) in self._since.items()

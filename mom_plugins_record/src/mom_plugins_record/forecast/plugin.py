@@ -83,7 +83,7 @@ class ForecastPlugin:
 
     @hookimpl
     def mom_teardown(self) -> None:
-        """Store the learned days."""
+        """Save what the plugin has learned about guests' daily memory use."""
         if self._keeper is not None:
             self._keeper.close(self._days if self._context.serves and self._written else None)
 

@@ -91,7 +91,7 @@ class EvictionPlugin:
 
     @hookimpl
     def mom_services(self) -> Mapping[type, Any]:
-        """Offer moves, for draining."""
+        """Offer the service that moves guests when a host is drained."""
         return {GuestMoves: self._permissions}
 
     @hookimpl
@@ -386,7 +386,7 @@ class EvictionPlugin:
 
     @hookimpl
     def mom_report(self, report: Report) -> None:
-        """Spare guests their failed and refused steps for some time."""
+        """Do not repeat a guest's failed or refused steps for some time."""
         for outcome in report.outcomes:
             step = STEP_OF.get(outcome.decision.control)
             if step is not None and outcome.status in (Status.FAILED, Status.REFUSED):

@@ -81,7 +81,7 @@ class RecentSteps:
         self._write()
 
     def spare(self, guest: str, steps: Iterable[Step]) -> None:
-        """Spare the guest these steps for some time."""
+        """Do not take these steps with the guest for some time."""
         self._spared = {**self._spared, **dict.fromkeys(((guest, step) for step in steps), self._context.monotonic())}
         self._write()
 

@@ -44,5 +44,5 @@ def request(folder: Path, identity: str, is_done: Callable[[], bool], seconds: f
     except OSError as error:
         raise MomError(f"cannot write a request to {folder}: {error.strerror}", hint="run the command as root") from None
     if accepted:
-        raise MomError(f"the guest has not resumed after {seconds:g} s", hint="see mom's log, and `mom eviction`")
-    raise MomError(f"mom has not accepted the request within {seconds:g} s", hint="is mom running? If not, start the guest yourself")
+        raise MomError(f"the guest did not resume within {seconds:g} s", hint="see mom's log, and `mom eviction`")
+    raise MomError(f"mom did not accept the request within {seconds:g} s", hint="is mom running? If not, start the guest yourself")

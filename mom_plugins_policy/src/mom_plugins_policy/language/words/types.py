@@ -47,7 +47,7 @@ def total(args: Sequence[int]) -> int:
 
 
 def product(args: Sequence[int]) -> int:
-    """Return the types of `*`."""
+    """Return the types of a product. A string or list times an integer is repeated."""
     left, right = args
     repeated = (left if right & INT else 0) | (right if left & INT else 0)
     return number(args) | repeated & (STRING | LIST)

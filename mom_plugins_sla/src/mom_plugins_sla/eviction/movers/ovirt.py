@@ -23,9 +23,9 @@ _MAKE: Final = "write USER@PROFILE:PASSWORD into the file, such as mom@internal:
 
 
 class OvirtMover:
-    """`Mover` on the engine's API.
+    """`Mover` that uses the engine's API.
 
-    `POST /vms/ID/migrate` starts a move, and may return a job with its state. Otherwise the machine's status counts.
+    `POST /vms/ID/migrate` starts a move. If the engine returns a job, the job has the move's state, otherwise the VM's status has it.
 
     :param chooses: whether the engine chooses the host
     """
