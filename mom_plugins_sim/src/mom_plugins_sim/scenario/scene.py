@@ -5,13 +5,12 @@ from __future__ import annotations
 import csv
 import fnmatch
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from mom_core import MomError, Size
+from mom_core import MomError
 from mom_plugins_sim.guest import GuestTraits
-from mom_plugins_sim.scenario.archive import ArchivedMachine, draw_machines
 from mom_plugins_sim.scenario.schema import Demands, GroupPart, Scenario
 from mom_plugins_sim.scene import FOREVER, FaultKind, GuestScene, Scene, SceneFault, draw_identity
 from mom_plugins_sim.workload import Batch, Bursty, Constant, Demand, Diurnal, HostLoad, Leak, Trace, Workload
@@ -52,18 +51,17 @@ def scene_of(scenario: Scenario, folder: Path, seed: int | None = None) -> Scene
 
 def _group(name: str, group: GroupPart, folder: Path, source: random.Random, lasts: float) -> Iterator[GuestScene]:
     trace = _read_trace(folder / group.workload.trace.file) if group.workload.trace is not None else None
-    machines = _machines(group, folder, source, lasts)
     shares = (group.statistics.silent, group.balloon.none, group.balloon.refuses)
     silent, rigid, refusing = (frozenset(source.sample(range(group.count), round(share * group.count))) for share in shares)
     balloon = group.balloon
     traits = GuestTraits(balloon.rate / KIB, group.process / KIB, balloon.reporting, balloon.autodeflate, group.small_pieces)
     for index in range(group.count):
-        machine = machines[index] if machines else None
-        memory = machine.memory if machine else _memory(group.memory, source)
+        least, most = group.memory if isinstance(group.memory, tuple) else (group.memory, group.memory)
+        memory = max(GRAIN, round(source.uniform(least, most) / KIB / GRAIN) * GRAIN)
         first, last = group.arrives if isinstance(group.arrives, tuple) else (group.arrives, group.arrives)
         arrives = source.uniform(first, last)
         identity = draw_identity(source)
-        demand = machine.demand(group.hot) if machine else _demand(group.workload, memory, trace, source, lasts)
+        demand = _demand(group.workload, memory, trace, source, lasts)
         cold, touched = min(group.cold * memory, demand.base), group.touches / KIB
         files, hot = group.files * memory, min(group.hot, group.files) * memory
         workload = Workload(demand, files, group.reads / KIB, hot, group.duplicate, cold, touch_rate=touched, warms=group.warms)
@@ -71,7 +69,7 @@ def _group(name: str, group: GroupPart, folder: Path, source: random.Random, las
         period = group.statistics.period
         yield GuestScene(
             identity,
-            f"{name}-{machine.name if machine else f'{index + 1:03d}'}",
+            f"{name}-{index + 1:03d}",
             memory,
             workload,
             group.swap * memory,
@@ -87,16 +85,6 @@ def _group(name: str, group: GroupPart, folder: Path, source: random.Random, las
             sold_as=group.sold_as,
             properties=group.properties,
         )
-
-
-def _machines(group: GroupPart, folder: Path, source: random.Random, lasts: float) -> Sequence[ArchivedMachine]:
-    part = group.workload.recorded
-    return () if part is None else draw_machines(folder / part.folder, part.day, lasts, part.factor, group.count, source)
-
-
-def _memory(part: Size | tuple[Size, Size] | None, source: random.Random) -> float:
-    least, most = part if isinstance(part, tuple) else (part or 0, part or 0)
-    return max(GRAIN, round(source.uniform(least, most) / KIB / GRAIN) * GRAIN)
 
 
 def _demand(demands: Demands, memory: float, trace: Trace | None, source: random.Random, lasts: float) -> Demand:
@@ -123,7 +111,7 @@ def _demand(demands: Demands, memory: float, trace: Trace | None, source: random
             time += batch.lasts + source.expovariate(1 / batch.every)
         return Batch(batch.base * memory, batch.job * memory, starts, batch.lasts, lasts)
     if trace is None or demands.trace is None:
-        raise MomError("a workload has no kind; use constant, bursty, diurnal, leak, batch, trace or recorded")
+        raise MomError("a workload has no kind; use constant, bursty, diurnal, leak, batch or trace")
     shift = source.uniform(0.0, demands.trace.shift)
     return Trace([time - shift for time in trace.times], [min(value, memory) for value in trace.values])
 
