@@ -124,6 +124,20 @@ def test_workers_run_together_and_each_has_its_own_deadline() -> None:
     release.set()
 
 
+def test_a_worker_without_threads_calls_at_once_and_ignores_deadlines() -> None:
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    worker = PluginWorker("p", 0.0, threaded=False)
+    assert worker.call("h", threading.get_ident) == threading.get_ident()
+    with pytest.raises(ZeroDivisionError):
+        worker.call("h", lambda: 1 / 0)
+    assert worker.report().state is PluginState.FAILING
+    with pytest.raises(KeyboardInterrupt):  # an operator's Ctrl-C is not the plugin's failure
+        worker.call("h", interrupted)
+    assert not worker.hung
+
+
 def test_back_off_grows_and_a_success_forgives() -> None:
     now = 0.0
     worker = PluginWorker("p", 60, monotonic=lambda: now)

@@ -80,7 +80,7 @@ def run_simulation(
     now = 0.0
     with tempfile.TemporaryDirectory(prefix="mom-simulate-", dir=_memory()) as folder, _named_as_given(Path(folder) / "policy.d"):
         config = load_config(_configuration(sim, setup, interval, record, Path(folder)))
-        with Engine(config, Clock(lambda: now, lambda: setup.BEGINS + now)) as engine:
+        with Engine(config, Clock(lambda: now, lambda: setup.BEGINS + now), threaded=False) as engine:
             hypervisor = engine.hypervisor
             if not isinstance(hypervisor, SimulatedHost):
                 raise MomError("the hypervisor of another plugin is in use", hint="remove that plugin: a scenario has its own hypervisor")

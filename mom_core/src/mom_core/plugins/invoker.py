@@ -61,6 +61,7 @@ class PluginWorker:
     :param stopping: set at a stop: end all waits
     :param hide: masks the plugin's secrets
     :param monotonic: clock for pauses; deadlines are in real time
+    :param threaded: False to call in the caller's thread, without deadlines
     """
 
     def __init__(
@@ -70,8 +71,11 @@ class PluginWorker:
         stopping: threading.Event | None = None,
         hide: Callable[[str], str] | None = None,
         monotonic: Callable[[], float] = time.monotonic,
+        *,
+        threaded: bool = True,
     ) -> None:
         self.plugin = plugin
+        self._threaded = threaded
         self._monotonic = monotonic
         self._hide = hide
         self.deadline = deadline
@@ -119,12 +123,15 @@ class PluginWorker:
         if self.hung or (not (always or asked) and self.why_not(hook)):
             return None
         self._reap()
-        if self._thread is None:
+        if self._threaded and self._thread is None:
             self._thread = started(threading.Thread(target=self._serve, name=f"mom-{self.plugin}", daemon=True))
         call = Call(hook, work, self.deadline if deadline is None else deadline, asked=asked)
         self._current = call
         self._calls += 1
-        self._queue.put(call)
+        if self._threaded:
+            self._queue.put(call)
+        else:
+            _run(call, Exception)
         return call
 
     def finish(self, call: Call, *, until: float | None = None) -> CallResult[object]:
@@ -247,14 +254,18 @@ class PluginWorker:
 
     def _serve(self) -> None:
         while (call := self._queue.get()) is not None:
-            began = time.monotonic()
-            try:
-                call.result = call.work()
-            except BaseException as error:  # noqa: BLE001  # containment is the purpose of this thread, even of SystemExit
-                call.error = error
-            call.seconds = time.monotonic() - began
-            call.done.set()
+            _run(call, BaseException)  # containment is the purpose of this thread, even of SystemExit
             del call  # free its arguments, such as older samples, before the next call
+
+
+def _run(call: Call, contained: type[BaseException]) -> None:
+    began = time.monotonic()
+    try:
+        call.result = call.work()
+    except contained as error:
+        call.error = error
+    call.seconds = time.monotonic() - began
+    call.done.set()
 
 
 def describe(error: BaseException) -> str:

@@ -169,16 +169,19 @@ def build_plugins(
     stopping: threading.Event | None = None,
     previous: PluginSet | None = None,
     declared: Declarations = NOTHING_DECLARED,
+    *,
+    threaded: bool = True,
 ) -> Rebuilt:
     """Construct and set up the plugins of a configuration. If this raises `PluginError`, nothing has changed.
 
     :param template: context with the values from outside of the configuration
     :param previous: plugins in use. Plugins whose class and settings are unchanged stay, and prepare their reload
     :param declared: fields and controls that replace those of plugins
+    :param threaded: False to call new plugins in the caller's thread
     """
     kept = {} if previous is None else {p.name: p for p in previous.plugins if _same(p, config)}
     before = [(plugin.context, copy(plugin.context)) for plugin in kept.values()]
-    plugins = [kept.get(name) or _new(configured, config, template, stopping) for name, configured in config.plugins.items()]
+    plugins = [kept.get(name) or _new(configured, config, template, stopping, threaded=threaded) for name, configured in config.plugins.items()]
     fresh = [plugin for plugin in plugins if plugin.name not in kept]
     errors: list[PluginError] = []
     commits: list[Callable[[], None]] = []
@@ -292,7 +295,12 @@ def _same(plugin: Plugin, config: Config) -> bool:
 
 
 def _new(
-    configured: ConfiguredPlugin, config: Config, template: PluginContext = LOOKING, stopping: threading.Event | None = None
+    configured: ConfiguredPlugin,
+    config: Config,
+    template: PluginContext = LOOKING,
+    stopping: threading.Event | None = None,
+    *,
+    threaded: bool = True,
 ) -> Plugin:
     context = replace(
         template,
@@ -303,7 +311,7 @@ def _new(
         state_files=[],
     )
     hide = SecretMask([configured.settings])
-    worker = PluginWorker(configured.name, configured.settings.deadline, stopping, hide, template.monotonic)
+    worker = PluginWorker(configured.name, configured.settings.deadline, stopping, hide, template.monotonic, threaded=threaded)
     return Plugin(configured, context, worker)
 
 
