@@ -56,8 +56,9 @@ class SentStatistics:
         counters = (guest.swap_in, guest.swap_out, guest.major_faults, guest.minor_faults)
         before = self._counters
         rates: tuple[int | None, ...] = (None,) * len(counters)
-        if before is not None and time > self.at:
-            rates = tuple(round((now - then) / (time - self.at)) for now, then in zip(counters, before, strict=True))
+        elapsed = time - self.at
+        if before is not None and elapsed > 0:
+            rates = tuple([round((now - then) / elapsed) for now, then in zip(counters, before, strict=True)])
         self.latest = SentFigures(int(guest.managed), int(guest.free), int(guest.usable), int(guest.cache), *rates)
         self._counters, self.at = counters, time
         self.due = max(self.due + self.period, time)

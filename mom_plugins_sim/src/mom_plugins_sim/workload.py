@@ -120,9 +120,9 @@ class Trace:
 
     def at(self, time: float) -> float:
         """Return the value at or before that time."""
-        length = self.times[-1] - self.times[0]
-        if length > 0:
-            time = self.times[0] + time % length if time > self.times[-1] else time
+        first, last = self.times[0], self.times[-1]
+        if time > last > first:
+            time = first + time % (last - first)
         return self.values[max(0, bisect.bisect_right(self.times, time) - 1)]
 
 

@@ -181,7 +181,8 @@ def build_plugins(
     """
     kept = {} if previous is None else {p.name: p for p in previous.plugins if _same(p, config)}
     before = [(plugin.context, copy(plugin.context)) for plugin in kept.values()]
-    plugins = [kept.get(name) or _new(configured, config, template, stopping, threaded=threaded) for name, configured in config.plugins.items()]
+    new = partial(_new, config=config, template=template, stopping=stopping, threaded=threaded)
+    plugins = [kept.get(name) or new(configured) for name, configured in config.plugins.items()]
     fresh = [plugin for plugin in plugins if plugin.name not in kept]
     errors: list[PluginError] = []
     commits: list[Callable[[], None]] = []
