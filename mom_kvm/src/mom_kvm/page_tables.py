@@ -25,10 +25,12 @@ _CHANGED_KIB: Final = 32 << 10
 """Change of the RSS after which a process is walked first: less than the smallest sweep of the balloon plugin."""
 
 _LARGEST_KIB: Final = 18 << 20
-"""A guest of 16 GiB and QEMU. This size takes a quarter of a second in pages of 4 KiB, or up to 0.7 s, and the cycle waits."""
+"""Largest walked process: a guest of 16 GiB and QEMU. It takes a quarter of a second in pages of 4 KiB, or up to 0.7 s, and the cycle
+waits.
+"""
 
 _MOST_BYTES: Final = 8 << 20
-"""Bytes of smaps: 700 for each mapping. QEMU has a few hundred."""
+"""Maximum bytes of smaps: 700 for each mapping. QEMU has a few hundred mappings."""
 
 _LINE: Final = re.compile(rb"^(?:(Size|Rss|Swap|AnonHugePages|ShmemPmdMapped): +([0-9]{1,15}) kB|VmFlags:(.*))$", re.MULTILINE)
 
@@ -116,19 +118,19 @@ class TableWalk:
 
     @property
     def has_changed(self) -> bool:
-        """Whether the process has grown or shrunk a lot since."""
+        """Whether the process has grown or shrunk a lot since the walk."""
         return abs(self.rss - self.rss_then) >= _CHANGED_KIB
 
 
 class TableWalks:
-    """Walks of page tables in limited time. Of the processes that have changed, the longest waiting one is first."""
+    """Walks of page tables in limited time. Of the processes that have changed, the one that has waited longest is first."""
 
     def __init__(self, monotonic: Callable[[], float]) -> None:
         self._monotonic = monotonic
         self._next = 0.0
 
     def renew(self, walks: Iterable[TableWalk]) -> None:
-        """Walk processes whose figures are old."""
+        """Walk processes whose last walk is old."""
         now = self._monotonic()
         if now < self._next:
             return
