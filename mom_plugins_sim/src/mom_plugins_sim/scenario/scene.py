@@ -9,8 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from mom_core import MomError
+from mom_core import MomError, Size
 from mom_plugins_sim.guest import GuestTraits
+from mom_plugins_sim.scenario.archive import draw_machines
 from mom_plugins_sim.scenario.schema import Demands, GroupPart, Scenario
 from mom_plugins_sim.scene import FOREVER, FaultKind, GuestScene, Scene, SceneFault, draw_identity
 from mom_plugins_sim.workload import Batch, Bursty, Constant, Demand, Diurnal, HostLoad, Leak, Trace, Workload
@@ -51,17 +52,18 @@ def scene_of(scenario: Scenario, folder: Path, seed: int | None = None) -> Scene
 
 def _group(name: str, group: GroupPart, folder: Path, source: random.Random, lasts: float) -> Iterator[GuestScene]:
     trace = _read_trace(folder / group.workload.trace.file) if group.workload.trace is not None else None
+    machines = draw_machines(group, folder, lasts, source)
     shares = (group.statistics.silent, group.balloon.none, group.balloon.refuses)
     silent, rigid, refusing = (frozenset(source.sample(range(group.count), round(share * group.count))) for share in shares)
     balloon = group.balloon
     traits = GuestTraits(balloon.rate / KIB, group.process / KIB, balloon.reporting, balloon.autodeflate, group.small_pieces)
     for index in range(group.count):
-        least, most = group.memory if isinstance(group.memory, tuple) else (group.memory, group.memory)
-        memory = max(GRAIN, round(source.uniform(least, most) / KIB / GRAIN) * GRAIN)
+        machine = machines[index] if machines else None
+        memory = machine.memory if machine else _memory(group.memory, source)
         first, last = group.arrives if isinstance(group.arrives, tuple) else (group.arrives, group.arrives)
         arrives = source.uniform(first, last)
         identity = draw_identity(source)
-        demand = _demand(group.workload, memory, trace, source, lasts)
+        demand = machine.demand if machine else _demand(group.workload, memory, trace, source, lasts)
         cold, touched = min(group.cold * memory, demand.base), group.touches / KIB
         files, hot = group.files * memory, min(group.hot, group.files) * memory
         workload = Workload(demand, files, group.reads / KIB, hot, group.duplicate, cold, touch_rate=touched, warms=group.warms)
@@ -69,7 +71,7 @@ def _group(name: str, group: GroupPart, folder: Path, source: random.Random, las
         period = group.statistics.period
         yield GuestScene(
             identity,
-            f"{name}-{index + 1:03d}",
+            f"{name}-{machine.name if machine else f'{index + 1:03d}'}",
             memory,
             workload,
             group.swap * memory,
@@ -85,6 +87,11 @@ def _group(name: str, group: GroupPart, folder: Path, source: random.Random, las
             sold_as=group.sold_as,
             properties=group.properties,
         )
+
+
+def _memory(part: Size | tuple[Size, Size] | None, source: random.Random) -> float:
+    least, most = part if isinstance(part, tuple) else (part or 0, part or 0)
+    return max(GRAIN, round(source.uniform(least, most) / KIB / GRAIN) * GRAIN)
 
 
 def _demand(demands: Demands, memory: float, trace: Trace | None, source: random.Random, lasts: float) -> Demand:
@@ -111,7 +118,7 @@ def _demand(demands: Demands, memory: float, trace: Trace | None, source: random
             time += batch.lasts + source.expovariate(1 / batch.every)
         return Batch(batch.base * memory, batch.job * memory, starts, batch.lasts, lasts)
     if trace is None or demands.trace is None:
-        raise MomError("a workload has no kind; use constant, bursty, diurnal, leak, batch or trace")
+        raise MomError("a workload has no kind; use constant, bursty, diurnal, leak, batch, trace or recorded")
     shift = source.uniform(0.0, demands.trace.shift)
     return Trace([time - shift for time in trace.times], [min(value, memory) for value in trace.values])
 

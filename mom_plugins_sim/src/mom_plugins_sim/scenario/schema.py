@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import date
 from typing import Annotated
 
 from pydantic import BeforeValidator, Field, JsonValue, model_validator
@@ -101,6 +102,17 @@ class TraceDemand(StrictModel):
     """Largest time shift of a guest, so that guests do not act in step."""
 
 
+class RecordedDemand(StrictModel):
+    """Virtual machines of GWA-T-12, each with its own memory."""
+
+    folder: str
+    """Folder of a month, one CSV file per virtual machine. A relative path starts at the scenario's folder."""
+    day: Annotated[date, Field(strict=False)]
+    """Date (UTC) at whose midnight the simulation begins."""
+    factor: Annotated[float, Field(gt=0, le=100)] = 2.0
+    """Used memory, as a multiple of the recorded active memory."""
+
+
 class Demands(StrictModel):
     """Memory demand of one kind."""
 
@@ -116,12 +128,14 @@ class Demands(StrictModel):
     """Jobs at random times."""
     trace: TraceDemand | None = None
     """Measured demand."""
+    recorded: RecordedDemand | None = None
+    """Recorded virtual machines."""
 
     @model_validator(mode="after")
     def _one(self) -> Demands:
         kinds = [name for name in type(self).model_fields if getattr(self, name) is not None]
         if len(kinds) != 1:
-            raise ValueError(f"set one kind of workload, not {len(kinds)}: constant, bursty, diurnal, leak, batch or trace")
+            raise ValueError(f"set one kind of workload, not {len(kinds)}: constant, bursty, diurnal, leak, batch, trace or recorded")
         return self
 
 
@@ -154,8 +168,8 @@ class GroupPart(StrictModel):
 
     count: Annotated[int, Field(ge=1, le=100_000)] = 1
     """Number of guests."""
-    memory: Size | tuple[Size, Size]
-    """Memory of each guest, or the bounds of a random size."""
+    memory: Size | tuple[Size, Size] | None = None
+    """Memory of each guest, or the bounds of a random size; unset for recorded virtual machines."""
     process: Size = PROCESS_BYTES
     """QEMU's own memory on the host."""
     swap: Share = 0.0
@@ -195,6 +209,8 @@ class GroupPart(StrictModel):
 
     @model_validator(mode="after")
     def _ranges(self) -> GroupPart:
+        if (self.memory is None) != (self.workload.recorded is not None):
+            raise ValueError("set memory, except with the workload `recorded`: its files have the sizes")
         for name, value in (("memory", self.memory), ("arrives", self.arrives)):
             if isinstance(value, tuple) and value[0] > value[1]:
                 raise ValueError(f"{name}: the first value must not be larger than the second")

@@ -1,0 +1,104 @@
+"""Virtual machines of GWA-T-12 (Grid Workloads Archive), one CSV file each."""
+
+from __future__ import annotations
+
+import csv
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, time
+from pathlib import Path
+from typing import Final
+
+from mom_core import MomError
+from mom_plugins_sim.guest import MIB, kernel_size, low_watermark
+from mom_plugins_sim.scenario.schema import GroupPart
+from mom_plugins_sim.workload import Trace
+
+COLUMNS: Final = ("Timestamp [ms]", "Memory capacity provisioned [KB]", "Memory usage [KB]")
+
+MILLISECONDS_FROM: Final = 1e11
+"""The archive's timestamps are seconds, although the column says milliseconds. Larger numbers must be milliseconds."""
+
+SMALLEST: Final = 64 * MIB
+"""KiB. The archive has machines without memory."""
+
+LARGEST: Final = 1e12
+"""Larger sizes (KiB) and times (s) are errors."""
+
+
+@dataclass(frozen=True, slots=True)
+class ArchivedMachine:
+    """Virtual machine with its memory (KiB) and the demand of its programs."""
+
+    name: str
+    memory: float
+    demand: Trace
+
+
+def draw_machines(group: GroupPart, folder: Path, lasts: float, source: random.Random) -> list[ArchivedMachine]:
+    """Draw the group's machines from those that have memory, and rows from the midnight of the day until `lasts` seconds later.
+
+    Return an empty list for another workload. Raise `MomError` for an invalid file, or for too few such machines.
+    """
+    part, machines = group.workload.recorded, list[ArchivedMachine]()
+    if part is None:
+        return machines
+    begins = datetime.combine(part.day, time(), UTC).timestamp()
+    files = sorted((folder / part.folder).glob("*.csv"))
+    for path in source.sample(files, len(files)):
+        machine = _read_machine(path, begins, lasts, part.factor, group.hot)
+        machines += [] if machine is None else [machine]
+        if len(machines) == group.count:
+            return machines
+    raise MomError(
+        f"{folder / part.folder}: {len(machines)} of {len(files)} files *.csv have memory and rows for {lasts:g} s from {part.day} on; "
+        f"{group.count} are needed",
+        hint="give the folder of a month, a day of that month, and a smaller count or time",
+    )
+
+
+def _read_machine(path: Path, begins: float, lasts: float, factor: float, hot: float) -> ArchivedMachine | None:
+    times: list[float] = []
+    sizes: list[float] = []
+    active: list[float] = []
+    for at, size, use in _read_rows(path):
+        if at <= begins:
+            times, sizes, active = [], [], []
+        times.append(at - begins)
+        sizes.append(size)
+        active.append(use)
+        if at >= begins + lasts:
+            break
+    if not times or times[0] > 0 or times[-1] < lasts or max(sizes) < SMALLEST:
+        return None
+    memory = max(sizes) // MIB * MIB
+    # Active memory includes the kernel's, and files in use.
+    besides = kernel_size(memory) + low_watermark(memory) + hot * memory
+    return ArchivedMachine(path.stem, memory, Trace(times, [max(0.0, min(factor * use, memory) - besides) for use in active]))
+
+
+def _read_rows(path: Path) -> Iterator[tuple[float, float, float]]:
+    """Yield time (s), provisioned and active memory (KiB) of each row."""
+    before = -1.0
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            rows = csv.reader(file, delimiter=";")
+            header = [name.strip() for name in next(rows, [])]
+            for name in COLUMNS:
+                if name not in header:
+                    raise MomError(f"{path}:1: the column {name!r} is missing", hint="separate columns with `;`, as GWA-T-12 does")
+            columns = [header.index(name) for name in COLUMNS]
+            for row in rows:
+                try:
+                    at, size, use = (float(row[column]) for column in columns)
+                except (IndexError, ValueError):
+                    raise MomError(f"{path}:{rows.line_num}: the time or memory is not a number", hint="remove the file") from None
+                at = at / 1000 if at >= MILLISECONDS_FROM else at
+                if not (before < at < LARGEST and 0 <= size < LARGEST and 0 <= use < LARGEST):
+                    message = f"{path}:{rows.line_num}: time must grow, and memory must be from 0 to {LARGEST:.0e} KB"
+                    raise MomError(message, hint="remove the file")
+                before = at
+                yield at, size, use
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise MomError(f"cannot read {path}: {error}") from error
