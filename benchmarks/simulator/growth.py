@@ -89,7 +89,7 @@ def on_credit(name: str, **balloon: Value) -> SimulationSetup:
 
 
 def main() -> None:
-    """Print a line per run. `half`: the high watermark is half of the average under the defaults."""
+    """Print a line per run. With `half` and `truthful`, the high watermark is half of the average under the defaults."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--scenario", choices=[*SCENARIOS])
     parser.add_argument("--seeds", type=int, default=3)
@@ -105,9 +105,10 @@ def main() -> None:
             path.write_text(json.dumps({"title": name, "lasts": arguments.lasts, "host": {"memory": memory}, "guests": guests}))
             for seed in range(1, arguments.seeds + 1):
                 usual: dict[str, float] = {}
-                for choice in ("nothing", "defaults", "credit", "half", "density"):
-                    setups = {**SETUPS, "density": on_credit("density", goal="density")}
-                    setup = setups[choice] if choice != "half" else on_credit("half", host_free=f"{usual['high'] / 2:.0f}MiB")
+                for choice in ("nothing", "defaults", "credit", "half", "truthful"):
+                    half = {"host_free": f"{usual['high'] / 2:.0f}MiB"} if usual else {}
+                    setups = {**SETUPS, "half": on_credit("half", **half), "truthful": on_credit("truthful", goal="truthful", **half)}
+                    setup = setups[choice]
                     with patch.object(plugin, "World", WatchedWorld):
                         figures = run(path, setup, seed)
                     usual = figures if choice == "defaults" else usual
