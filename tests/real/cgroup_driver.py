@@ -1,7 +1,7 @@
 """Runs inside a guest whose kernel has cgroups v2 to itself: plugins on real control groups, with processes that stand in for guests; as
 root, and as user mom with mom-helper under its own units.
 
-`cgroup_image` packs it together with what it imports, which it prints when it is run, and imports it there: its plugins are those of a
+`cgroup_image` packs it together with all that it imports, which `imports` prints, and imports it there: its plugins are those of a
 distribution. Each fact that it finds is JSON in a line after `FACT`.
 """
 
@@ -15,30 +15,31 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
-from mom_core import (
-    Decision,
-    Engine,
-    Entity,
-    FieldSpec,
-    Guest,
-    Hypervisor,
-    Outcome,
-    PluginContext,
-    PluginSettings,
-    Report,
-    Scope,
-    Unit,
-    Value,
-    hookimpl,
-    load_config,
+from grouped_processes import (
+    HYPERVISOR,
+    MIB,
+    ROOT,
+    SLOW_SECONDS,
+    Processes,
+    end,
+    entity,
+    fact,
+    group_of,
+    held,
+    log_of,
+    open_groups,
+    stands,
+    start,
+    until,
 )
+
+from mom_core import Decision, Engine, Outcome, PluginContext, PluginSettings, Report, Value, hookimpl, load_config
 from mom_daemon.cli.frame import run
-from mom_devkit import FakeGuest, FakeHypervisor, config_of
+from mom_devkit import config_of
 from mom_devkit.without_root import another_user
 from mom_kvm import GroupWrite, Helper, ProcessStat, open_process_file, write_group_files
 from mom_kvm.kernel_files import read_process_file
@@ -46,17 +47,11 @@ from mom_kvm.root_helper import GroupValue
 from mom_plugins_host.cgroup import CgroupPlugin
 from mom_plugins_host.offload.requests import ReclaimRequest, ReclaimWorker
 
-ROOT = Path("/sys/fs/cgroup")
-MIB = 1 << 10
 COLD_MIB, WARM_MIB = 96, 8
 WEB_MIB, HIGH_MIB = 80, 40
 
 HIGH, LOW, MIN, SWAP_MAX = "cgroup_memory_high", "cgroup_memory_low", "cgroup_memory_min", "cgroup_swap_max"
 
-SLOW_SECONDS = 120.0
-"""For mom to put back what it has set: the processor is emulated, on a host that may be busy."""
-
-HYPERVISOR = FakeHypervisor([])
 WANTED: list[Decision] = []
 
 
@@ -71,27 +66,6 @@ class Decider:
         return tuple(WANTED)
 
 
-class Host:
-    """The hypervisor, and what guests say of themselves."""
-
-    def __init__(self, settings: PluginSettings, context: PluginContext) -> None:
-        pass
-
-    @hookimpl
-    def mom_hypervisor(self) -> Hypervisor:
-        return HYPERVISOR
-
-    @hookimpl
-    def mom_declare(self) -> Sequence[FieldSpec]:
-        names = ("balloon_cur", "balloon_max", "balloon_min", "mem_usable")
-        return [*(FieldSpec(name, Unit.KIB, Scope.GUEST, "") for name in names), FieldSpec("stats_age", Unit.SECONDS, Scope.GUEST, "")]
-
-    @hookimpl
-    def mom_collect_guests(self, guests: Sequence[Guest]) -> Mapping[str, Mapping[str, Value]]:
-        names = {spec.name for spec in self.mom_declare()}
-        return {one.id: {name: value for name, value in one.collected().items() if name in names} for one in HYPERVISOR.known.values()}
-
-
 class Mom:
     """An engine, one cycle at a time."""
 
@@ -102,7 +76,7 @@ class Mom:
     def open(self) -> None:
         """Another process."""
         settings = {"cgroup": {"overhead": "4MiB"}}
-        plugins = {"decider": Decider, "cgroup": CgroupPlugin, "host": Host}
+        plugins = {"decider": Decider, "cgroup": CgroupPlugin, "processes": Processes}
         self.engine = Engine(config_of(self.folder, plugins, settings, interval=1.0, stop_timeout=SLOW_SECONDS))
         self.engine.open()
 
@@ -111,57 +85,16 @@ class Mom:
         return self.engine.cycle()
 
 
-def entity(name: str) -> Entity:
-    return Entity(Scope.GUEST, HYPERVISOR.known[name].id, name)
-
-
-def fact(name: str, value: object) -> None:
-    sys.stdout.write(f"FACT {json.dumps({name: value})}\n")
-    sys.stdout.flush()
-
-
-def group_of(name: str) -> Path:
-    return ROOT / "machine.slice" / f"machine-qemu-{name}.scope"
-
-
 def begin(name: str, cold: int, warm: int, user: str = "root") -> subprocess.Popen[bytes]:
     """A process of that user that holds memory, in a group such as libvirt makes it."""
-    uid = pwd.getpwnam(user).pw_uid
-    leaf = group_of(name) / "libvirt" / "emulator"
-    leaf.mkdir(parents=True)
-    size = cold + warm
-    properties: dict[str, Value] = {"cgroups": {"": f"/machine.slice/{group_of(name).name}"}}
-    known: dict[str, Value] = {"mem_usable": cold * MIB, "stats_age": 0.5}
-    HYPERVISOR.known[name] = FakeGuest(name, balloon_kib=size * MIB, maximum_kib=size * MIB, properties=properties, fields=known)
-
-    def join() -> None:
-        (leaf / "cgroup.procs").write_text(str(os.getpid()))
-        os.setgroups([])
-        os.setresgid(uid, uid, uid)
-        os.setresuid(uid, uid, uid)
-
-    log = Path(f"/tmp/{name}.log")
-    with log.open("wb") as out:
-        command = ["/bin/workload", str(cold), str(warm), "0", "0"]
-        process = subprocess.Popen(command, stdout=out, preexec_fn=join)  # noqa: PLW1509  # nothing else runs here yet
-    until(lambda: "BEAT" in log.read_text(), 600)
-    properties["pid"] = process.pid
+    command = ["/bin/workload", str(cold), str(warm), "0", "0"]
+    process = start(name, command, cold + warm, {"mem_usable": cold * MIB, "stats_age": 0.5}, user)
+    until(lambda: "BEAT" in log_of(name).read_text(), 600)
     return process
 
 
-def until(look: Callable[[], object], seconds: float) -> bool:
-    end = time.monotonic() + seconds
-    while not look():
-        if time.monotonic() > end:
-            return False
-        time.sleep(0.2)
-    return True
-
-
 def prepare() -> None:
-    for folder in (ROOT, ROOT / "machine.slice"):
-        folder.mkdir(exist_ok=True)
-        (folder / "cgroup.subtree_control").write_text("+cpu +io +memory")
+    open_groups()
     subprocess.run(["mkswap", "/dev/ram0"], check=True, stdout=subprocess.DEVNULL)
     subprocess.run(["swapon", "/dev/ram0"], check=True)
 
@@ -186,10 +119,6 @@ def rules() -> list[str]:
 
 def statuses(outcomes: Sequence[Outcome]) -> dict[str, str]:
     return {one.decision.control: f"{one.status} {one.error}".strip() for one in outcomes}
-
-
-def stands(name: str, *files: str) -> dict[str, str]:
-    return {file: (group_of(name) / file).read_text().strip() for file in files}
 
 
 KNOBS = ("memory.high", "memory.low", "memory.min", "memory.swap.max")
@@ -222,12 +151,7 @@ def limits(mom: Mom) -> None:
 
 def gone(mom: Mom, process: subprocess.Popen[bytes]) -> None:
     mom.cycle(("cold", SWAP_MAX, 4 * MIB))
-    process.kill()
-    process.wait()
-    scope = group_of("cold")
-    for folder in (scope / "libvirt/emulator", scope / "libvirt", scope):
-        until(lambda folder=folder: not (folder / "cgroup.procs").read_text(), SLOW_SECONDS)  # type: ignore[misc]  # a lambda's default has no type
-        folder.rmdir()
+    end("cold", process)
     report = mom.cycle(("cold", SWAP_MAX, 8 * MIB))
     fact("gone in a cycle", [[problem.message for problem in report.problems], [one.reason for one in report.revisions]])
     fact("gone at the end", statuses([one for one in mom.engine.close() if one.decision.control == SWAP_MAX]))
@@ -254,17 +178,13 @@ def systemctl(*words: str) -> str:
     return subprocess.run(["systemctl", *words], check=True, capture_output=True, text=True).stdout.strip()
 
 
-def held(name: str) -> int:
-    return int((group_of(name) / "memory.current").read_text())
-
-
 def alone(pid: int) -> None:
     """What user mom may not do by itself."""
     high, process = group_of("web") / "memory.high", Path(f"/proc/{pid}")
     tried = {
         "limit": lambda: os.close(os.open(high, os.O_WRONLY)),
         "trigger": lambda: os.write(os.open("/proc/pressure/memory", os.O_RDWR), b"some 100000 1000000\0"),
-        "process": lambda: os.close(os.open(process / "smaps_rollup", os.O_RDONLY)),
+        "process": lambda: os.close(os.open(process / "smaps", os.O_RDONLY)),
     }
     fact("alone", {what: refusal(work) for what, work in tried.items()})
 
@@ -288,7 +208,7 @@ def helped_limits(folder: Path) -> None:
 
 def restored(folder: Path, helper: Helper) -> None:
     """`mom restore` of what that has left, as root types it."""
-    plugins: Mapping[str, object] = {"decider": {}, "cgroup": {}, "host": {}}
+    plugins: Mapping[str, object] = {"decider": {}, "cgroup": {}, "processes": {}}
     CONFIG.write_text(
         json.dumps({"mode": "enforce", "plugins": plugins, "state_directory": f"{folder}/state", "run_directory": f"{folder}/run"})
     )
@@ -354,8 +274,8 @@ def helped(folder: Path) -> None:
         poller = select.poll()
         poller.register(trigger, select.POLLPRI)
         fact("trigger", [event for _, event in poller.poll(100) if event & select.POLLERR])
-        os.close(open_process_file(f"/proc/{web.pid}", "smaps_rollup"))
-        fact("process file", b"Rss:" in read_process_file(f"/proc/{web.pid}", "smaps_rollup"))
+        os.close(open_process_file(f"/proc/{web.pid}", "smaps"))
+        fact("process file", b"Rss:" in read_process_file(f"/proc/{web.pid}", "smaps"))
         fact("others", [refusal(partial(limit, helper, pid)) for pid in (os.getpid(), stranger.pid)])
         before = held("web")
         fact("taken of its group", taken("v2", 16 * MIB, web.pid, stat.started))
@@ -389,19 +309,15 @@ def main() -> None:
 
 
 def imports() -> None:
-    """The files of all modules that this imports, and that one cycle and `mom restore` need."""
+    """The files of all modules that are imported, and that one cycle, `mom run` and `mom restore` need."""
     folder = Path(tempfile.mkdtemp())
     Mom(folder).engine.close()
     (folder / "mom.yaml").write_text("mode: enforce\nplugins: {cgroup: {}}")
     load_config(folder / "mom.yaml")
-    for name in ("mom_helper.__main__", "mom_daemon.restore", "mom_daemon.verbs"):
+    for name in ("mom_helper.__main__", "mom_daemon.restore", "mom_daemon.run", "mom_daemon.verbs"):
         importlib.import_module(name)
     shutil.rmtree(folder)
     for module in list(sys.modules.values()):
         for file in (getattr(module, "__file__", None), getattr(module, "__cached__", None)):
             if file and Path(file).exists():
                 sys.stdout.write(f"{file}\n")
-
-
-if __name__ == "__main__":
-    imports()

@@ -1,5 +1,5 @@
-"""The tiny guest with cgroups v2 to itself: a systemd with mom-helper's units, the tests' own Python, the plugins and `cgroup_driver`,
-packed behind its initramfs."""
+"""The tiny guest with cgroups v2 to itself: a systemd with mom-helper's units, the tests' own Python, the plugins and the drivers, packed
+behind its initramfs."""
 
 import os
 import shutil
@@ -36,19 +36,24 @@ _EXTRA = """exec > /dev/console 2>&1
 /bin/busybox --install -s /bin
 insmod /lib/brd.ko rd_nr=2 rd_size=262144
 export PYTHONPATH=/bin:{path}
-{python} -S -c 'import cgroup_driver; cgroup_driver.main()' ||
+{python} -S -c '{program}' ||
     {{ systemctl status mom-helper; cat /run/mom-helper.log; echo "FACT {{\\"failed\\": true}}"; }}
 poweroff -f
 """
 
 _DISTRIBUTION = """[mom.plugins]
 decider = cgroup_driver:Decider
-host = cgroup_driver:Host
+processes = grouped_processes:Processes
 cgroup = mom_plugins_host.cgroup:CgroupPlugin
+host = mom_plugins_host.host:HostPlugin
+oom = mom_plugins_host.oom:OomPlugin
 [mom.commands]
 restore = mom_daemon.verbs:RESTORE
+run = mom_daemon.verbs:RUN
 """
-"""What `mom restore` finds there."""
+"""What mom finds there."""
+
+_DRIVERS = ("cgroup_driver", "growth_driver", "grouped_processes")
 
 _SLOW = """[Service]
 StandardError=file:/run/mom-helper.log
@@ -63,17 +68,36 @@ _SECONDS = 1800.0
 """The guest's processor is emulated: importing alone takes a quarter of a minute, and several times that on a host that is slow or busy."""
 
 
-def facts(work: Path) -> Iterator[str]:
-    """Boot it, and give what it prints, line by line. Raises `CannotBuild` with what to install."""
-    plain = build()
-    image = _with_driver(plain, work)
-    command = ["qemu-system-x86_64", "-machine", "pc", "-accel", "tcg,thread=multi", "-smp", "2", "-m", "768", "-nographic", "-no-reboot"]
+def facts(work: Path, program: str, mib: int = 768, seconds: float = _SECONDS) -> Iterator[str]:
+    """Boot it with this memory, run a Python program of the drivers, and yield the lines that it prints.
+
+    :raises CannotBuild: with what to install
+    """
+    image = _with_drivers(build(), work, program)
+    command = [
+        "qemu-system-x86_64",
+        "-machine",
+        "pc",
+        "-accel",
+        "tcg,thread=multi",
+        "-smp",
+        "2",
+        "-m",
+        str(mib),
+        "-nographic",
+        "-no-reboot",
+    ]
     command += ["-kernel", str(image.kernel), "-initrd", str(image.initrd), "-append", COMMAND_LINE + _SYSTEMDS_LINE]
-    process = subprocess.run(["timeout", str(_SECONDS), *command], capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
-    yield from process.stdout.splitlines()
+    command = ["timeout", str(seconds), *command]
+    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        assert process.stdout is not None
+        try:
+            yield from (line.rstrip("\r\n") for line in process.stdout)
+        finally:
+            process.terminate()
 
 
-def _with_driver(plain: GuestImage, work: Path) -> GuestImage:
+def _with_drivers(plain: GuestImage, work: Path, program: str) -> GuestImage:
     if not _SYSTEMD.exists():
         raise CannotBuild("systemd is missing: apt-get install systemd")
     tree = work / "tree"
@@ -83,10 +107,13 @@ def _with_driver(plain: GuestImage, work: Path) -> GuestImage:
         shutil.copy(module, tree / "lib")
     python = Path(sys.base_prefix) / "bin" / f"python{sysconfig.get_python_version()}"
     path = os.pathsep.join(entry for entry in sys.path if entry and Path(entry).is_dir() and Path(entry) != _HERE)
-    command = [sys.executable, str(_HERE / "cgroup_driver.py")]
-    listed = subprocess.run(command, capture_output=True, text=True, check=False)
+    command = [sys.executable, "-c", "import growth_driver, cgroup_driver; cgroup_driver.imports()"]
+    listed = subprocess.run(command, cwd=_HERE, capture_output=True, text=True, check=False)
     if listed.returncode:
-        raise CannotBuild(f"cgroup_driver cannot be imported: {listed.stderr[-500:]}")
+        raise CannotBuild(f"the drivers cannot be imported: {listed.stderr[-500:]}")
+    compiler = ["gcc", "-O2", "-Wall", "-static", "-s", "-o", str(tree / "bin/grow"), str(_HERE / "grow.c")]
+    if shutil.which("gcc") is None or subprocess.run(compiler, check=False).returncode:
+        raise CannotBuild("grow.c cannot be compiled: apt-get install gcc libc6-dev")
     library = Path(sysconfig.get_path("stdlib"))
     files = {python, *map(Path, listed.stdout.splitlines()), *(library / "encodings").glob("*.py"), *_packages()}
     files |= {path for path in _OF_SYSTEMD if path.exists()}
@@ -98,11 +125,11 @@ def _with_driver(plain: GuestImage, work: Path) -> GuestImage:
         target = tree / str(file).lstrip("/")
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(file, target)  # with its time, by which Python knows what was compiled from it
-    for file in (_HERE / "cgroup_driver.py", _RULES):
+    for file in (*(_HERE / f"{name}.py" for name in _DRIVERS), _RULES):
         shutil.copy(file, tree / "bin")
     (tree / "bin/cgroup_driver-0.dist-info").mkdir()
     (tree / "bin/cgroup_driver-0.dist-info/entry_points.txt").write_text(_DISTRIBUTION)
-    (tree / "extra").write_text(_EXTRA.format(path=path, python=python))
+    (tree / "extra").write_text(_EXTRA.format(path=path, python=python, program=program))
     _add_units(tree, python)
     initrd = work / "initrd"
     initrd.write_bytes(plain.initrd.read_bytes() + packed(tree))
@@ -137,7 +164,8 @@ def _packages() -> Iterator[Path]:
     import mom_core
     import mom_daemon
     import mom_helper
+    import mom_kvm
     import mom_plugins_host
 
-    for package in (mom_core, mom_daemon, mom_helper, mom_plugins_host):
+    for package in (mom_core, mom_daemon, mom_helper, mom_kvm, mom_plugins_host):
         yield from Path(str(package.__file__)).parent.rglob("*.py")

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import statistics
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,9 @@ pytestmark = pytest.mark.real
 MIB = 1 << 20
 
 CONTROLLERS = ("cpu", "memory", "blkio")
+
+DRIVERS = "import growth_driver, cgroup_driver; growth_driver.try_out(); cgroup_driver.main()"
+"""Growth first: it needs a machine without swap."""
 
 
 # --- cgroups v2 beside v1, with libvirt --------------------------------------------------------------------------------------------------
@@ -63,7 +67,7 @@ def v2(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     if shutil.which("qemu-system-x86_64") is None:
         not_here("qemu-system-x86_64 is missing")
     try:
-        lines = list(facts(tmp_path_factory.mktemp("v2")))
+        lines = list(facts(tmp_path_factory.mktemp("v2"), DRIVERS, 1024))
     except CannotBuild as error:
         not_here(str(error))
     found: dict[str, Any] = {}
@@ -167,3 +171,29 @@ def test_no_other_process_is_limited(v2: dict[str, Any]) -> None:
 
 def test_a_helper_that_is_stopped_puts_back_what_mom_has_forgotten(v2: dict[str, Any]) -> None:
     assert v2["put back by the helper"] == {**v2["helped stand no more"], "cpu.weight": "100"}
+
+
+# --- growth on credit ----------------------------------------------------------------------------------------------------------------
+
+
+def test_on_credit_guests_that_want_more_than_the_host_has_are_slowed_down_and_none_is_killed(v2: dict[str, Any]) -> None:
+    for run in (v2["with credit 1"], v2["with credit 2"]):
+        assert (run["kills"], run["goes_on"]) == (0, [True] * 6), run
+        assert run["limited_after"] is not None
+        assert statistics.median(run["growth"]) >= 0.05, run
+        assert min(run["growth"]) > 0, run
+    assert v2["without credit"]["limited_after"] is None
+
+
+def test_limits_go_with_mom_and_within_a_second_of_a_restore(v2: dict[str, Any]) -> None:
+    assert v2["end SIGTERM"]["left"] == 0
+    restored = v2["end restore"]
+    assert restored["limits"] == 6
+    assert restored["second"]["free"], restored
+    assert restored["second"]["seconds"] < 5, "emulated"
+
+
+def test_the_kernel_kills_guests_of_the_lowest_class_first(v2: dict[str, Any]) -> None:
+    killed = v2["class"]["killed"]
+    assert killed
+    assert killed[0] == 10
