@@ -74,7 +74,7 @@ class Ledger:
         return ledger
 
     def _of_this_boot(self, entries: Mapping[Key, LedgerEntry]) -> dict[Key, LedgerEntry]:
-        """Drop the host's changes that a boot undid."""
+        # A boot has undone earlier changes of the host.
         standing: dict[Key, LedgerEntry] = {}
         of_host = (entry.incarnation for entry in entries.values() if entry.entity.scope is Scope.HOST)
         self.boot = self.boot or next(filter(None, of_host), "")
@@ -183,7 +183,7 @@ class Ledger:
         self._entries = self._written = entries
 
     def _as_json(self, entries: Mapping[Key, LedgerEntry]) -> str:
-        """Reuse the JSON of unchanged entries: 1,000 entries would take 5 ms twice per cycle."""
+        # Reuse the JSON of unchanged entries: 1,000 entries would take 5 ms twice per cycle.
         before, self._texts = self._texts, {}
         for key, entry in entries.items():
             cached = before.get(key)

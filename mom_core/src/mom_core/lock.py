@@ -95,7 +95,7 @@ class RunLock:
 
 
 def _make_run_directory(path: Path) -> None:
-    """Ignore the umask: groups must reach its sockets."""
+    # Ignore the umask: groups must reach its sockets.
     with suppress(FileExistsError):
         path.mkdir(parents=True)
         path.chmod(0o755)

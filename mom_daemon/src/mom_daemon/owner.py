@@ -161,7 +161,7 @@ def other_owner(*folders: Path) -> Owner | None:
 
 
 def _owner_on_the_way(paths: Sequence[Path]) -> Owner | None:
-    """Return the first other owner of paths, parents and links to them."""
+    # Owners of parents and links count, too.
     groups_by_user: dict[int, int] = {0: 0}
 
     def look(path: str) -> os.stat_result:

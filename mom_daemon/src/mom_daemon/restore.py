@@ -158,7 +158,7 @@ def set_up(config: Config, entries: Collection[LedgerEntry], template: PluginCon
 
 
 def _with_those_left_out(config: Config, entries: Collection[LedgerEntry]) -> Config:
-    """Add unconfigured plugins with changes, unless another plugin now has their control."""
+    # Add unconfigured plugins with changes, unless another plugin now has their control.
     lost = [entry for entry in entries if entry.plugin not in config.plugins]
     if not lost:
         return config

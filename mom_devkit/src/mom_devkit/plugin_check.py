@@ -60,7 +60,7 @@ def check_command(name: str | None, settings: str, host: str | None, may_touch: 
 
 
 def _check(request: Mapping[str, object], plugin: AvailablePlugin) -> dict[str, Any]:
-    """Check a plugin in its own process, which may end or hang."""
+    # The plugin may end its process, or hang.
     findings: list[Mapping[str, str]] = []
     checks, current = 0, ""
     read, write = os.pipe()

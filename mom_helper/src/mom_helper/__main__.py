@@ -140,7 +140,7 @@ def serve(listener: socket.socket, work: OrderServer, most: int = MOST_CONNECTIO
 
 
 def _runs(child: int) -> bool:
-    """Return whether this child is running. Afterwards, another process may get the child's id."""
+    # Once this returns False, another process may get the child's id.
     try:
         os.waitpid(child, os.WNOHANG)
     except ChildProcessError:
@@ -149,7 +149,7 @@ def _runs(child: int) -> bool:
 
 
 def _listener(path: str, group: int) -> socket.socket:
-    """Return systemd's socket, or a new one for root and the engine's group."""
+    # Without systemd's socket, make one for root and the engine's group.
     if os.environ.get("LISTEN_PID") == str(os.getpid()):
         return socket.socket(fileno=3)  # the first socket from systemd
     with suppress(FileNotFoundError):

@@ -93,7 +93,7 @@ class Before:
 
     @contextmanager
     def _noted(self, key: str) -> Iterator[int]:
-        """Lock a note; remove the note at the end if it is empty."""
+        # Lock a note; remove the note at the end if it is empty.
         path = f"{self._folder}/{key}"
         while True:
             with opened(path, os.O_RDWR | os.O_CREAT) as note:
@@ -108,7 +108,7 @@ class Before:
 
 
 def _place(path: str, folder: int | None) -> tuple[str, str]:
-    """Return the file's name, and the name of its note."""
+    # The second name is that of the file's note.
     name = path.rpartition("/")[2]
     # The group of a later guest may have the same name, but not the same inode.
     return (path, path.replace("/", "!")) if folder is None else (name, f"{os.fstat(folder).st_ino}!{name}")
@@ -138,7 +138,7 @@ def _put_one_back(key: str, note: int, *, only_tidy: bool) -> tuple[str, str]:
 
 
 def _read(file: int) -> int | None:
-    """Return the current value; None for a write-only file. Raise `OSError`, EINVAL without a whole number."""
+    # Return None for a write-only file. Raise EINVAL without a whole number.
     text = os.pread(file, 100, 0).strip()
     try:
         return NO_LIMIT if text == b"max" else int(text) if text else None
@@ -147,7 +147,7 @@ def _read(file: int) -> int | None:
 
 
 def _write(file: int, value: int, *, of_group: bool) -> None:
-    """Write in one call, with a time limit for a group's file."""
+    # Write in one call, with a time limit for a group's file.
     limit = _LONGEST_WRITE_SECONDS if of_group else 0
     signal.setitimer(signal.ITIMER_REAL, limit, limit)
     try:
@@ -163,7 +163,7 @@ def _read_note(note: int) -> tuple[str, str, str]:
 
 
 def _write_note(note: int, before: int, wrote: str, path: str) -> None:
-    """Write a note of constant length: no crash leaves half a value."""
+    # With a constant length, no crash leaves half a value.
     content = f"{before:<20} {wrote:<20} {path}".encode(errors="surrogateescape")
     if os.pwrite(note, content, 0) != len(content):
         raise OSError(errno.ENOSPC, "there is no space to save the original value")

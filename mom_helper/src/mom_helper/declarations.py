@@ -87,7 +87,7 @@ class Declared:
 
 
 def _is_roots(path: str) -> bool:
-    """Return whether only root can write or replace a file. The path must have no links."""
+    # Only root may be able to write or replace the file. The path must have no links.
     status, above = os.stat(path), os.path.dirname(path)
     sticky = stat.S_ISDIR(status.st_mode) and status.st_mode & stat.S_ISVTX
     return status.st_uid == 0 and (not status.st_mode & 0o022 or bool(sticky)) and (path == above or _is_roots(above))

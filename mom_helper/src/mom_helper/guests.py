@@ -107,7 +107,7 @@ class Guest:
         return file
 
     def _rule_among(self, rules: Iterable[GuestUsers]) -> GuestUsers:
-        """Return the rule for this process. All four user ids must match."""
+        # All four user ids must match.
         users = [int(user) for user in read_at(self.folder, "status").partition(b"\nUid:\t")[2].split(None, 4)[:4]]
         for rule in rules:
             if users and rule.users.issuperset(users) and any(path.startswith(rule.groups) for path in self._groups.values()):
@@ -116,7 +116,7 @@ class Guest:
 
 
 def _paths(content: bytes) -> Mapping[str, str]:
-    """Return the groups of the whole guest, above those that libvirt makes inside."""
+    # The groups of the whole guest are above those that libvirt makes inside.
     paths: dict[str, str] = {}
     for line in filter(None, content.decode(errors="surrogateescape").split("\n")):  # a group's name may contain other line breaks
         _, controllers, path = line.split(":", 2)

@@ -71,7 +71,7 @@ class GuestWork:
         attend(connection, self._follow, self.log, GuestOrder.parsed)
 
     def _follow(self, order: GuestOrder, descriptors: Sequence[int]) -> Done:
-        """Raise `OSError` to refuse a request; errors of libvirt are in the answer."""
+        # Raise `OSError` to refuse a request; errors of libvirt are in the answer.
         while not self._orders.take():
             time.sleep(PAUSE_SECONDS)
         if order.number == Number.LIST:
@@ -95,7 +95,7 @@ class GuestWork:
 
     @contextmanager
     def _limited(self, seconds: int) -> Iterator[None]:
-        """End this process in time, or at a disconnection, so that libvirt cancels a migration."""
+        # End this process in time, or at a disconnection, so that libvirt cancels a migration.
         flags = fcntl.fcntl(self._peer, fcntl.F_GETFL)
         signal.setitimer(signal.ITIMER_REAL, seconds)
         fcntl.fcntl(self._peer, fcntl.F_SETFL, flags | os.O_ASYNC)  # SIGIO, on input or disconnection, ends this process

@@ -87,7 +87,7 @@ def _by_group(order: Order, guest: Guest) -> tuple[int, bool]:
 
 
 def _by_advice(order: Order, guest: Guest) -> tuple[int, bool]:
-    """Swap an area out or in; return the KiB, and that more may be left."""
+    # The second value means that more may be left.
     first, length = order.b, min(max(order.a, 0), MOST_PIECE_KIB) << 10
     with opened("pagemap", folder=guest.folder) as pagemap:
         before = _swapped_kib(pagemap, first, length)

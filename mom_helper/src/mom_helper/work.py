@@ -138,7 +138,7 @@ class Work:
             return Done(descriptors=[os.dup(file)])
 
     def _connect(self, _: Order, file: int) -> Done:
-        """Connect to a socket of QEMU's user. QEMU listens on it, or libvirt as root."""
+        # The socket belongs to QEMU's user. QEMU listens on it, or libvirt as root.
         status = os.fstat(file)
         if not stat.S_ISSOCK(status.st_mode) or not any(status.st_uid in rule.users for rule in self._rules):
             raise OSError(errno.EPERM, "not a socket of a guest's user")

@@ -141,7 +141,7 @@ class Destination:
 
 
 def _problem_of_hypervisor(to: Destination) -> str:
-    """Omit the user, which may contain a password."""
+    # Omit the user, which may contain a password.
     transports = ", ".join(_TRANSPORTS[1:])
     wrong_parameters = [f"{name}={value}" for name, value in to.parameters if value not in _PARAMETERS.get(name, ())]
     checks = (

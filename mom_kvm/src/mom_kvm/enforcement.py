@@ -237,9 +237,8 @@ def _merged(last: LedgerEntry | None, entry: LedgerEntry | None) -> LedgerEntry 
 
 
 def _original_value(spec: ControlSpec, entry: LedgerEntry, now: Value, item: str) -> Value:
-    """Return the value to restore. None if another process has set the present value, or if the item is gone. Where an absent item has a
-    meaning, return the whole list.
-    """
+    # Return None if another process has set the present value, or if the item is gone. Where an absent item has a meaning, return the
+    # whole list.
     listed = as_items(now)
     if _by_item(spec):
         original, present = _items_named(spec, entry.before, item), _items_named(spec, now, item)
@@ -264,7 +263,7 @@ def _items_named(spec: ControlSpec, value: Value, name: str) -> list[Mapping[str
 
 
 def _is_in_place(spec: ControlSpec, value: Value, now: Value) -> bool:
-    """Return whether `now` has the value. In lists, only common entries count."""
+    # In lists, only common entries count.
     listed = as_items(now)
     if not spec.key or listed is None:
         return now == value

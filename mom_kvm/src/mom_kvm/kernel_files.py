@@ -130,7 +130,7 @@ def _value_of(write: GroupWrite) -> GroupValue:
 
 
 def _as_of_guest(failure: OSError | None, write: GroupWrite) -> OSError | None:
-    """Return `GuestGone` if the pid was reused."""
+    # A reused pid means that the guest is gone.
     if failure is None or failure.errno != errno.EPERM:
         return failure
     groups = read_kernel_file(f"/proc/{write.pid}/cgroup").decode(errors="surrogateescape")

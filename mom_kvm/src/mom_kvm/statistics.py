@@ -160,14 +160,14 @@ def _next_reading(
 
 
 def _age_at_first_sight(age: float, looked_before: float | None, monotonic: float) -> float:
-    """Use the wall clock only for the first statistics; statistics from the future are infinitely old."""
+    # Use the wall clock only for the first statistics; statistics from the future are infinitely old.
     if looked_before is not None:
         return min(max(age, 0.0), max(0.0, monotonic - looked_before))
     return max(age, 0.0) if age >= -_CLOCK_SLACK_SECONDS else _NEVER_FRESH
 
 
 def _count_anew(before: Mapping[str, int], after: Mapping[str, int]) -> bool:
-    """Return whether the counters restarted. If only some counters fall, it may be an overflow."""
+    # If only some counters fall, it may be an overflow.
     names = before.keys() & after.keys()
     return any(after[name] < before[name] for name in names) and not any(after[name] > before[name] for name in names)
 
@@ -181,7 +181,7 @@ def _rates(before: Mapping[str, int], after: Mapping[str, int], seconds: int) ->
 
 
 def _memory(record: Record, maximum: int | None, previous: Reading | None) -> tuple[dict[str, Value], tuple[str, ...]]:
-    """Return statistics, and the names of impossible ones."""
+    # Also return the names of impossible statistics.
     limit = _LARGEST if maximum is None else max(maximum, previous.maximum or 0) if previous else maximum
     values: dict[str, Value] = {}
     lies: tuple[str, ...] = ()

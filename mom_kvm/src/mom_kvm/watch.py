@@ -127,7 +127,7 @@ class BalloonStatistics(Protocol):
 
 @dataclass(slots=True, eq=False)
 class _Watched:
-    """Watched guest, protected by the watch's lock, except `reading`."""
+    # The watch's lock protects all attributes except `reading`.
 
     name: str
     incarnation: str
@@ -268,7 +268,7 @@ class GuestWatch:
         return max(every, (now - began) / _LARGEST_SHARE)
 
     def _arrived(self, guest: _Watched, size: int) -> bool:
-        """Return whether the guest has reached its smaller size; True only once."""
+        # Return True only once for each smaller size.
         with self._lock:
             if guest.owes is None or size > guest.owes + TAKEN_KIB:
                 return False
@@ -276,7 +276,7 @@ class GuestWatch:
             return True
 
     def _judged(self, guest: _Watched) -> str:
-        """Return why this guest needs a cycle now. A running cycle may have older statistics, so judge after it."""
+        # A running cycle may have older statistics, so judge after it.
         with self._lock:
             now = guest.news
             if now is None or guest.asked:

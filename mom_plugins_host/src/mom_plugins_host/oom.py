@@ -108,7 +108,7 @@ class OomPlugin:
         return set_each(changes, write)
 
     def _listed(self, hypervisor: Hypervisor, targets: Iterable[Target]) -> Mapping[str, Guest]:
-        """Return guests by id. After a crash, mom restores guests before it has collected them."""
+        # After a crash, mom restores guests before it has collected them.
         known = self._guests.keys() >= {target.entity.id for target in targets}
         return self._guests if known else {guest.id: guest for guest in hypervisor.guests()}
 

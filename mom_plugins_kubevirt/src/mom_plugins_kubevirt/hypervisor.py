@@ -199,7 +199,7 @@ class KubevirtHypervisor:
             self._held, self._troubles = identified, troubles
 
     def _one_pod_each(self, libvirts: Sequence[PodLibvirt]) -> tuple[dict[str, PodGuest], dict[str, list[str]]]:
-        """Return one pod for each guest: of several, the previous pod, or else the oldest."""
+        # Of several pods, choose the previous pod, or else the oldest.
         claims: dict[str, list[PodGuest]] = {}
         for libvirt in libvirts:
             for own in libvirt.listed or self._unreported(libvirt):
@@ -224,7 +224,7 @@ class KubevirtHypervisor:
         return None  # libvirt's count of starts would be another incarnation
 
     def _unreported(self, libvirt: PodLibvirt) -> Sequence[Guest]:
-        """Return the guest of a pod that has not answered yet: an earlier mom may have shrunk it."""
+        # An earlier mom may have shrunk the guest of a pod that has not answered yet.
         uuid = "" if libvirt.lies or not libvirt.trouble else self.node.guest_of(libvirt.pod.pod_uid)
         name = libvirt.pod.name.removeprefix(LAUNCHER).rpartition("-")[0]
         return [Guest(uuid, f"{libvirt.pod.namespace}_{name}", properties={"uuid": uuid, "state": "unknown"})] if uuid else ()
@@ -363,7 +363,7 @@ def _label(pod: LauncherPod) -> str:
 
 
 def _identity(pod: LauncherPod, uuid: str) -> str:
-    """Return the id. Any pod may claim any UUID, so it includes the pod's namespace and name."""
+    # Any pod may claim any UUID, so the id includes the pod's namespace and name.
     return str(uuids.uuid5(uuids.NAMESPACE_URL, f"kubevirt:{pod.namespace}/{pod.name.rpartition('-')[0]}/{uuid}"))
 
 

@@ -156,7 +156,7 @@ def _shut(stream: socket.socket) -> None:
 
 
 def _token(path: Path) -> str:
-    """Read the token. Kubernetes renews it every hour."""
+    # Kubernetes renews it every hour.
     text = read_file(path, _MOST_TOKEN).decode("ascii", "replace").strip()
     if not text.isprintable() or not text.isascii() or " " in text or not text:
         raise ValueError(f"{path} contains no token")

@@ -199,7 +199,7 @@ def _document(path: Path) -> Mapping[str, Any] | None:
 
 
 def _last(documents: Sequence[Mapping[str, Any]], name: str) -> object:
-    """Return the last value. Thresholds of all documents are joined, as in the kubelet."""
+    # Thresholds of all documents are joined, as in the kubelet.
     latest: object = None
     for document in documents:
         value = document.get(name)

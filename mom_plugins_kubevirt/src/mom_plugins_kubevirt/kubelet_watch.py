@@ -172,7 +172,7 @@ def _host_name(root: Path, process: KubeletProcess) -> str:
 
 
 def _readable(root: Path, path: str) -> Path | None:
-    """Return a readable file. Follow an absolute link within the root folder."""
+    # Follow an absolute link within the root folder.
     file = root / path.lstrip("/")
     try:
         if file.is_symlink():

@@ -101,7 +101,7 @@ class PodLibvirt:
         self._lock = threading.Lock()
 
     def _tell(self, what: str) -> None:
-        """Start a cycle; for any thread. A pod must not start too many cycles."""
+        # Any thread may call this. A pod must not start too many cycles.
         now = time.monotonic()
         with self._lock:
             self._wakes = [at for at in self._wakes if now - at < _WAKE_SECONDS]
@@ -171,7 +171,7 @@ class PodLibvirt:
             call.add_done_callback(self._answered_late)
 
     def _answered_late(self, call: Future[Sequence[Guest]]) -> None:
-        """Start a cycle: a daemon is slow while it starts its guest."""
+        # A daemon is slow while it starts its guest.
         if call.exception() is None and call.result():
             self._tell(f"the libvirt of pod {self.pod.name} has answered")
 

@@ -50,7 +50,7 @@ def reached(proc: Path, pod: LauncherPod, relay: Relay, refuse: Callable[[str], 
 
 
 def _enter(proc: Path, pod: LauncherPod, handles: list[int]) -> int:
-    """Append handles to `handles`, the last one for the daemon's socket. Return the daemon's user."""
+    # The last handle is that of the daemon's socket. Return the daemon's user.
     handles.append(os.open(proc / str(pod.pid), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
     # If the pid is reused, the open folder is empty.
     stat_record = ProcessStat.parse(_read("stat", handles[0]))
@@ -71,7 +71,7 @@ def _enter(proc: Path, pod: LauncherPod, handles: list[int]) -> int:
 
 
 def _open_in_root(root: int, path: str) -> int:
-    """Open a path in the root folder. Never follow a final link."""
+    # Never follow a final link.
     how = struct.pack("QQQ", _O_PATH | os.O_NOFOLLOW, 0, _RESOLVE_IN_ROOT | _RESOLVE_NO_MAGICLINKS)
     handle: int = _libc.syscall(_SYS_OPENAT2, root, os.fsencode(path), how, len(how))
     if handle < 0:

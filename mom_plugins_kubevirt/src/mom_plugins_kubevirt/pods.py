@@ -176,7 +176,7 @@ class Pods:
         return daemons[first : first + _IN_TURN]
 
     def _still_runs(self, pid: int) -> bool:
-        """Return False for a reused pid or a zombie."""
+        # A reused pid or a zombie does not count.
         stat, pod = times_of(f"{self._proc}/{pid}"), self._processes[self._where[pid]].daemons[pid]
         return stat is not None and stat.started == pod.started
 

@@ -385,7 +385,7 @@ class Connection:
         self._changed.notify_all()
 
     def _lost(self, connection: object, reason: int, opaque: object) -> None:
-        """Abandon the connection. libvirt calls this, so it must not call libvirt."""
+        # libvirt calls this, so it must not call libvirt.
         with self._changed:
             live = self._live
             if live is not None and live.connection is connection:

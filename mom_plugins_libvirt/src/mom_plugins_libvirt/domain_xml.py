@@ -88,7 +88,7 @@ def described(xml: str, of_platform: Callable[[ElementTree.Element], Mapping[str
 
 
 class _Builder(ElementTree.TreeBuilder):
-    """Builder that refuses document types: their entities can expand without limit."""
+    # Refuse document types: their entities can expand without limit.
 
     def doctype(self, name: str, pubid: str | None, system: str | None) -> None:
         raise ElementTree.ParseError(f"a document type ({name[:20]}) in a domain")
@@ -106,7 +106,6 @@ def parsed(xml: str) -> ElementTree.Element | None:
 
 
 def _why_pinned(domain: ElementTree.Element) -> str:
-    """Return why the host gains nothing from this guest's balloon."""
     security = domain.find("launchSecurity")
     if security is not None:
         return f"the guest is confidential ({security.get('type', '?'):.12}): the host cannot reclaim its memory"

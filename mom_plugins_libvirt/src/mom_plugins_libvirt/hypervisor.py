@@ -88,7 +88,7 @@ class LibvirtHypervisor(Domains):
             self._give_by_qemu(entry, doing, balloon_kib)
 
     def _give_by_qemu(self, entry: DomainEntry, doing: str, kib: int) -> None:
-        """Use QEMU's monitor: libvirt's call would wait for the migration."""
+        # libvirt's call would wait for the migration.
         qemu = qemu_binding(doing)
         command = json.dumps({"execute": "balloon", "arguments": {"value": kib << 10}})
 

@@ -206,7 +206,7 @@ def size_record(description: Description, answers: Sequence[Answer]) -> Record:
 
 
 def _with_devices(description: Description, listed: Answer) -> tuple[Description, tuple[VirtioMem, ...]]:
-    """Add devices: QEMU sends no event for a DIMM, and mom would shrink to the old maximum."""
+    # QEMU sends no event for a DIMM, and mom would shrink to the old maximum.
     dimms, virtio_mem = memory_devices(listed)
     more_kib = (dimms >> 10) - description.dimms_kib
     return replace(description, fixed_kib=description.fixed_kib + more_kib, dimms_kib=dimms >> 10), virtio_mem
@@ -234,7 +234,7 @@ def _balloon_record(
 
 
 def _statistics(answer: Mapping[str, object]) -> dict[str, object]:
-    """Return the statistics; `convert` refuses impossible values."""
+    # `convert` refuses impossible values.
     statistics = answer.get("stats")
     record: dict[str, object] = {}
     for name, value in statistics.items() if isinstance(statistics, dict) else ():

@@ -72,7 +72,7 @@ def find_monitors(root: Path, patterns: Sequence[str], users: Set[int] = frozens
 
 
 def _list(folder: str) -> None:
-    """Raise `HypervisorError` on errors: `glob` would return nothing."""
+    # Raise `HypervisorError` on errors: `glob` would return nothing.
     try:
         os.scandir(folder).close()
     except (FileNotFoundError, NotADirectoryError):
@@ -129,8 +129,8 @@ def _open_files(folder: str) -> Iterator[str]:
 
 
 def _listening_sockets(proc: Path, paths: Set[str]) -> dict[str, str]:
-    """Return paths keyed by inode, from /proc/net/unix (`NUMBER: REFERENCES PROTOCOL FLAGS TYPE STATE INODE PATH`). Any user can add false
-    lines, because a path may contain line feeds."""
+    # A line is `NUMBER: REFERENCES PROTOCOL FLAGS TYPE STATE INODE PATH`. Any user can add false lines, because a path may contain line
+    # feeds.
     try:
         with (proc / "net/unix").open("rb") as file:
             listed = file.read(_SOCKETS_BYTES)  # needs several reads

@@ -65,7 +65,7 @@ def identity_in(command: bytes) -> Identity:
 
 
 def _options_of(text: str, first: str) -> dict[str, str]:
-    """Split a string such as `web,debug-threads=on`; `,,` is a comma in a value."""
+    # `,,` is a comma in a value.
     options = {}
     for number, part in enumerate(_parts(text)):
         key, equals, value = part.partition("=")

@@ -92,7 +92,7 @@ class Sampler(SeenGuests[MonitoredGuest]):
     # --- one sample --------------------------------------------------------------------------------------------------------------
 
     def _look(self) -> None:
-        """Query all monitors. Raise `HypervisorError` for an unknown guest, which must not count as stopped."""
+        # Raise `HypervisorError` for an unknown guest, which must not count as stopped.
         now = self._monotonic()
         self._incomplete = None
         self.foreign = {}
@@ -120,7 +120,7 @@ class Sampler(SeenGuests[MonitoredGuest]):
                     due = self._take_round(due, attempt)
 
     def _ask_again(self) -> None:
-        """Repeat failed queries: a restore before mom exits has no next cycle."""
+        # Repeat failed queries: a restore before mom exits has no next cycle.
         with self._looking:
             now = self._monotonic()
             if now < self._ask_again_at:
@@ -155,7 +155,7 @@ class Sampler(SeenGuests[MonitoredGuest]):
         return guest.visit(_DESCRIBING if outdated else guest.cycle_questions)
 
     def _take_round(self, visits: _Visits, attempt: int) -> _Visits:
-        """Process answers, with the lock held. Return the next round's visits."""
+        # Call with the lock held. Return the next round's visits.
         self._find_listeners(visit for visit, guest in visits if guest is None)
         # Recognize all guests first: a guest without a UUID gets its id from all monitors of its process.
         recognized = [(visit, self._recognize(visit, guest)) for visit, guest in visits]
@@ -171,7 +171,7 @@ class Sampler(SeenGuests[MonitoredGuest]):
         return following
 
     def _take_visit(self, guest: MonitoredGuest, visit: Visit, *, first: bool, last: bool) -> bool:
-        """Process answers, with the lock held. Return whether another visit must follow."""
+        # Call with the lock held. Return whether another visit must follow.
         if visit.failure is not Failure.LEFT:
             guest.turn_at = self._monotonic()
         try:
@@ -228,7 +228,7 @@ class Sampler(SeenGuests[MonitoredGuest]):
             self._log.debug("%s: %s: %s", visit.path, visit.failure, visit.why)
 
     def _find_listeners(self, visits: Iterable[Visit]) -> None:
-        """Find the listeners of full monitors, whose guests must not count as stopped."""
+        # Find the listeners of full monitors: their guests must not count as stopped.
         now = self._monotonic()
         self._search_at = {path: at for path, at in self._search_at.items() if now < at}
         full = [visit for visit in visits if visit.failure is Failure.OCCUPIED and not visit.process and visit.path not in self._search_at]
@@ -349,7 +349,7 @@ class Sampler(SeenGuests[MonitoredGuest]):
         return answer
 
     def _visit(self, visits: Sequence[Visit]) -> None:
-        """Make visits, one thread at a time: two connections of mom would wait for each other."""
+        # Two connections of mom would wait for each other.
         if visits:
             with self._visiting:
                 visit_all(visits, self._monotonic, self._settings.users)

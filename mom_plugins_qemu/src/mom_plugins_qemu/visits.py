@@ -111,7 +111,7 @@ def prepared(questions: Sequence[Question]) -> tuple[bytes, int]:
 
 @dataclass(slots=True, eq=False)
 class _Open:
-    """Open connection. Other clients wait from `greeted` on."""
+    # Other clients wait from `greeted` on.
 
     visit: Visit
     sock: socket.socket
@@ -177,7 +177,7 @@ def visit_all(visits: Iterable[Visit], monotonic: Callable[[], float] = time.mon
 
 
 def _connected(visit: Visit, users: Set[int] | None) -> socket.socket | None:
-    """Return a connected socket, or None. `OCCUPIED`: the backlog is full."""
+    # `OCCUPIED` means that the backlog is full.
     try:
         sock = connect_to_guest(visit.path)
     except (OSError, ValueError) as error:  # ValueError: a zero byte in the path
@@ -206,11 +206,10 @@ _SO_PEERPIDFD: Final = 77
 
 
 def _who_listens(sock: socket.socket, peer: PeerCredentials, visit: Visit) -> Failure | None:
-    """Return why the peer is not the process that called listen(), or None. The pid may be reused.
-
-    Before Linux 6.5, there are no pidfds of peers. Then the process must have the same user, or have been root, and be older than the
-    socket's file or have the socket open. A known listener's file age is not checked, because it depends on the wall clock.
-    """
+    """Return why the peer is not the process that called listen(), or None."""
+    # The pid may be reused. Before Linux 6.5, there are no pidfds of peers. Then the process must have the same user, or have been root,
+    # and be older than the socket's file or have the socket open. A known listener's file age is not checked, because it depends on the
+    # wall clock.
     if not peer.process:  # outside mom's container
         return Failure.UNKNOWN
     try:

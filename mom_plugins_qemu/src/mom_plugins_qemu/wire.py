@@ -83,7 +83,7 @@ class Conversation:
 
     @property
     def _next(self) -> int:
-        """Next answer's number; 0 answers the command that begins a conversation."""
+        # The answer with number 0 is that of the command that begins a conversation.
         return len(self.answers) + self._before if self.answers else 0
 
     def _take(self, content: Mapping[str, Any]) -> None:

@@ -189,7 +189,7 @@ class VdsmConnection:
             raise type(error)(f"{doing}: {error.message}", hint=error.hint) from error
 
     def _overdue(self, session: _Session, identity: str, answers_before: int) -> None:
-        """Handle a late answer. If other answers came, only this call hangs."""
+        # If other answers came, only this call hangs.
         session.late.add(identity)
         if len(session.late) > _MOST_LATE_CALLS:
             self._give_up(session)
@@ -197,7 +197,7 @@ class VdsmConnection:
             self._ping(session)
 
     def _ping(self, session: _Session) -> None:
-        """Ping vdsm, and end the session if no answer comes in time."""
+        # Without an answer in time, the session ends.
         ping, before = request("Host.ping2", {}), session.answers
         session.ask(ping)
         session.late.add(ping.id)
@@ -361,7 +361,7 @@ class VdsmConnection:
             answer.set_result(message.error or message.result)
 
     async def _say_farewell(self, session: _Session) -> None:
-        """Disconnect: vdsm confirms, and the client closes the socket."""
+        # vdsm confirms, and the client closes the socket.
         session.send("DISCONNECT", {"receipt": "end"})
         with suppress(OSError, FrameError):
             async with asyncio.timeout(_FAREWELL_SECONDS):

@@ -48,7 +48,7 @@ class HypervisorSettings:
 
 @dataclass(slots=True)
 class _State:
-    """Data protected by the hypervisor's lock. Mappings are replaced, never changed."""
+    # The hypervisor's lock protects this data. Mappings are replaced, never changed.
 
     vms: Mapping[str, Vm] = field(default_factory=dict)
     marks: Mapping[str, str] = field(default_factory=dict)
@@ -258,7 +258,7 @@ class VdsmHypervisor:
         return {identity: vms[identity] for identity in ids if identity in vms}
 
     def _vm(self, guest: Entity) -> Vm:
-        """Return the guest. Query vdsm before the first read. Raise `GuestGone` for an unknown guest."""
+        # Query vdsm before the first read.
         with self._lock:
             vm, read = self._state.vms.get(guest.id), self._state.read
         if vm is None and read is None:  # a caller may know guests from an earlier process
@@ -268,7 +268,7 @@ class VdsmHypervisor:
         return vm
 
     def _bulk(self, method: str, timeout: float, doing: str, *, once: bool = False) -> object:
-        """Make a call about all guests. Raise `HypervisorError` on failure; with `once`, also while the same call is unanswered."""
+        # With `once`, raise `HypervisorError` also while the same call is unanswered.
         try:
             if once:
                 return self._call_once(method, method, {}, timeout, doing, f"{doing}: {_SAME_SILENT}")
@@ -318,7 +318,7 @@ class VdsmHypervisor:
 
 @contextmanager
 def _turn(lock: threading.Lock, timeout: float) -> Iterator[None]:
-    """Hold the lock. Raise `HypervisorError` after the timeout."""
+    # Raise `HypervisorError` after the timeout.
     if not lock.acquire(timeout=timeout):
         raise HypervisorError("vdsm has not yet answered an earlier call about all guests")
     try:

@@ -114,7 +114,7 @@ class Incarnations:
         return {entry.entity.id: entry for entry in changes if entry.incarnation}
 
     def _mark_in_ledger(self, vm: Vm, changed: LedgerEntry | None) -> str:
-        """Return an empty mark if the guest started later. Without a running time, the guest counts as the same."""
+        # The mark is empty if the guest started later. Without a running time, the guest counts as the same.
         if changed is None or (vm.elapsed is not None and self.wall() - vm.elapsed > changed.time + _SLACK_SECONDS):
             return ""
         return changed.incarnation

@@ -122,7 +122,7 @@ class RpcServer(BoundedServer[ServerDoor]):
 
 
 async def _skip(reader: asyncio.StreamReader, length: int) -> None:
-    """Drop bytes: a client reads only after it has sent everything."""
+    # A client reads only after it has sent everything.
     while length > 0:
         length -= len(piece := await reader.read(min(length, _PIECE)))
         if not piece:
@@ -130,7 +130,7 @@ async def _skip(reader: asyncio.StreamReader, length: int) -> None:
 
 
 def _length_of(head: bytes) -> int:
-    """Return a body's length. Raise `_RefusedError` for invalid headers."""
+    # Raise `_RefusedError` for invalid headers.
     first, _, header_lines = head.decode("latin-1").partition("\r\n")
     words = first.split(" ")
     if len(words) != 3 or not words[2].startswith("HTTP/1."):

@@ -126,7 +126,7 @@ class Verbs:
     # --- statistics -----------------------------------------------------------------------------------------------------------------
 
     def _statistics_answer(self) -> bytes:
-        """Return the statistics, encoded once for each report: vdsm asks every few seconds."""
+        # Encode the statistics once for each report: vdsm asks every few seconds.
         with self._marshalling:
             report = self._report
             if self._statistics is None or self._statistics[0] is not report:

@@ -157,7 +157,7 @@ def _first_seen(sample: object, previous: Vm | None, now: float, sample_interval
 
 
 def _cpu(entry: Mapping[str, object], *, sampled: bool) -> CpuTune:
-    """Return the CPU limits. vdsm omits unset limits."""
+    # vdsm omits unset limits.
     unset = _UNSET_CPU if sampled else {}
     quota = number(entry.get("vcpuQuota", unset.get("vcpuQuota")), negative=True)
     period, limit = (number(entry.get(key, unset.get(key))) for key in ("vcpuPeriod", "vcpuUserLimit"))

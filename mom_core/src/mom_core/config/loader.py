@@ -103,7 +103,7 @@ def _validated_by_plugin(
     owner: str,
     elsewhere: Mapping[str, str] = MappingProxyType({}),
 ) -> Sequence[Model | BaseException]:
-    """Tolerate validators that raise `SystemExit`, or hang."""
+    # A plugin's validators may raise `SystemExit`, or hang.
     results: list[Model | BaseException] = []
 
     def check() -> None:
@@ -190,7 +190,7 @@ def _owner(plugin: LoadedPlugin) -> str:
 
 
 def _guests(document: Document, section: object, plugins: Mapping[str, ConfiguredPlugin], *, complete: bool) -> tuple[GuestRule, ...]:
-    """Unless `complete`, unknown keys may belong to a plugin that failed to load."""
+    # Unless `complete`, unknown keys may belong to a plugin that failed to load.
     if section is None:
         return ()
     if not isinstance(section, Mapping):

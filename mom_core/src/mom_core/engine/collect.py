@@ -224,7 +224,7 @@ def describe_error(error: BaseException) -> str:
 
 
 def _settled(reason: str) -> str:
-    """Remove seconds, so that the problem is the same in each cycle."""
+    # Without seconds, the problem is the same in each cycle.
     return reason.partition(" and is tried again")[0] or "it is busy"
 
 
@@ -234,7 +234,7 @@ _NO_FIELDS: Final[Mapping[str, Value]] = {}
 
 
 def _joined(answers: Sequence[_PluginColumns], problems: list[Problem]) -> Columns:
-    """Join the plugins' columns; the first plugin with a value wins."""
+    # The first plugin with a value wins.
     joined: dict[str, Sequence[Value]] = {}
     unknown: dict[str, AbstractSet[int]] = {}
     for plugin, units, columns in answers:
@@ -290,7 +290,7 @@ def _fits(value: object, name: str, unit: Unit | None, plugin: Plugin, scope: Sc
 
 
 def _is_whole(text: str) -> bool:
-    """Files cannot store a lone surrogate."""
+    # Files cannot store a lone surrogate.
     return text.isascii() or _HALF.search(text) is None
 
 

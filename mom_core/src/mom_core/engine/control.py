@@ -169,9 +169,8 @@ def _was_given_back(spec: ControlSpec, noted: LedgerEntry, current: Value) -> bo
 
 
 def _next(spec: ControlSpec, noted: LedgerEntry, value: Value, stands: Value) -> LedgerEntry:
-    """mom still owns omitted items that it has set. The original value of an item that mom has not set, or has restored, is its present
-    value.
-    """
+    # mom still owns omitted items that it has set. The original value of an item that mom has not set, or has restored, is its present
+    # value.
     entry = noted.next(value)
     if spec.gradual and _is_near(spec, stands, noted.earlier) and not _is_near(spec, stands, noted.applied):
         # The control reached `applied` and returned by itself, as a balloon does after a sweep.
@@ -195,7 +194,7 @@ def _is_near(spec: ControlSpec, first: Value, second: Value) -> bool:
 
 
 def _noted(spec: ControlSpec, outcome: Outcome, foreign: Collection[Target]) -> Outcome:
-    """Return the outcome without another process's value."""
+    # Leave out another process's value.
     if foreign and target_of(outcome.decision) in foreign:
         return replace(outcome, after=None)
     return replace(outcome, after=named_items(spec, outcome.decision.value, outcome.after)) if spec.key else outcome

@@ -387,7 +387,7 @@ class Engine:
         LOG.info("the new configuration is in force: mode %s, plugins %s", mode, ", ".join(config.plugins) or "none")
 
     def _restore_leaving(self, old: CycleSteps, new: PluginSet, *, observe: bool) -> None:
-        """Restore controls without an owner, and controls of guests that are no longer listed. In observe mode, restore all."""
+        # Restore controls without an owner, and controls of guests that are no longer listed. In observe mode, restore all.
         staying = {} if observe else new.declarations.controls
         leaving: set[Key] = {key for key in old.ledger.entries if key[1] not in staying}
         if old.plugins.hypervisor.uri != new.hypervisor.uri:

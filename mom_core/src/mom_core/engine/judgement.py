@@ -58,7 +58,7 @@ class Controller:
         return dict(zip(requested, self._each(requested), strict=True))
 
     def _each(self, requested: Sequence[Target]) -> Sequence[Found]:
-        """Avoid look-ups: this runs for each resized guest."""
+        # Avoid look-ups: this runs for each resized guest.
         try:
             answer = self.hooks["mom_read"]({"hypervisor": self.hypervisor, "targets": requested}) if requested else {}
         except HypervisorError as error:
@@ -81,7 +81,7 @@ class Controller:
         return [NotListed(GONE) if value is None and gone(target) else value for target, value in zip(requested, values, strict=True)]
 
     def _of_their_units(self, requested: Sequence[Target], read_values: list[Found]) -> list[Found]:
-        """Replace impossible values by errors: mom must never restore them."""
+        # mom must never restore an impossible value.
         if all(spec.unit.is_number for spec in self.specs.values()):
             # Fast path for thousands of guests: check all numbers together.
             values = [value.value if type(value) is InTransition else value for value in read_values]
@@ -143,11 +143,9 @@ class Controller:
     def _present_entries(
         self, entries: Sequence[LedgerEntry], found: Mapping[Target, Found], outcomes: list[Outcome]
     ) -> tuple[list[LedgerEntry], bool]:
-        """Return the entries of the host and of present guests, and whether mom had to wait.
-
-        A second list confirms that a guest is gone: a restarted hypervisor may list only some guests. A guest that does not support a
-        control may belong to another hypervisor.
-        """
+        """Return the entries of the host and of present guests, and whether mom had to wait."""
+        # A second list confirms that a guest is gone: a restarted hypervisor may list only some guests. A guest that does not support a
+        # control may belong to another hypervisor.
 
         def doubtful(among: Iterable[LedgerEntry]) -> list[LedgerEntry]:
             return [entry for entry in among if listed.get(entry.entity.id) != entry.incarnation]
@@ -182,7 +180,7 @@ class Controller:
         return incarnations, ""
 
     def _read_unknown_again(self, entries: Sequence[LedgerEntry], found: Mapping[Target, Found], *, waited: bool) -> dict[Target, Found]:
-        """Read unknown values again after a pause: there is no next cycle."""
+        # There is no next cycle, so read again after a pause.
         later: dict[Target, Found] = {}
         unknown = [target for target in map(target_of, entries) if _is_unknown(found[target])]
         for look in range(READS_OF_UNKNOWN):
@@ -195,7 +193,7 @@ class Controller:
         return later
 
     def _watch_unexplained(self, entries: Sequence[LedgerEntry], found: Mapping[Target, Found]) -> dict[Target, Found]:
-        """Read unexplained values again: mom has changed a value that moves towards mom's setting."""
+        # Read unexplained values again: mom has changed a value that moves towards mom's setting.
         doubtful: dict[Target, tuple[LedgerEntry, float]] = {}
         for entry in entries:
             spec, first = self.specs[entry.control], found[target_of(entry)]
@@ -382,10 +380,8 @@ def judged(spec: ControlSpec, entry: LedgerEntry, found: Found) -> Judgement:
 
 
 def _late_and_rounded(spec: ControlSpec, entry: LedgerEntry, found: Value) -> bool:
-    """Return whether an unanswered command may have set `found`.
-
-    The kernel rounds to multiples of a grain: at most the greatest common divisor of all values read. The value 0 proves nothing.
-    """
+    """Return whether an unanswered command may have set `found`."""
+    # The kernel rounds to multiples of a grain: at most the greatest common divisor of all values read. The value 0 proves nothing.
     if spec.choices or spec.gradual or not isinstance(found, int):
         return False
     known_to_have_stood = (entry.before, entry.found, None if entry.applied in entry.attempted else entry.applied)
@@ -438,7 +434,7 @@ def restore_result(spec: ControlSpec, change: Change, after: Found, answer: Answ
 
 
 def _nearer(stands: Value, change: Change) -> bool:
-    """Return whether a number came nearer to its goal; True for other values."""
+    # Values other than numbers count as nearer.
     goal, before = change.value, change.found
     if not (isinstance(stands, int | float) and isinstance(goal, int | float) and isinstance(before, int | float)):
         return True

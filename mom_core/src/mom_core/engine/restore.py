@@ -69,7 +69,7 @@ def _start_restores(
     sleep: Callable[[float], None],
     left_behind: Sequence[Plugin],
 ) -> Iterable[tuple[Plugin, Sequence[LedgerEntry], Call | None]]:
-    """Start restores once abandoned calls have returned; the call is None for a plugin that has hung."""
+    # A restore starts once the abandoned calls have returned. The call is None for a plugin that has hung.
     calls: dict[Plugin, Call | None] = {}
     writers = {plugin: [plugin, *(old for old in left_behind if old.controls.keys() & plugin.controls.keys())] for plugin in shares}
     hung = [*shares]
@@ -136,7 +136,7 @@ def _outcomes_of(plugin: Plugin, entries: Sequence[LedgerEntry], answer: object)
 
 
 def _with_advice(entry: LedgerEntry, outcome: Outcome) -> Outcome:
-    """After an interruption, "another process has changed it" is only a guess."""
+    # After an interruption, "another process has changed it" is only a guess.
     if outcome.status is not Status.LEFT_ALONE or not entry.in_doubt:
         return outcome
     applied, before = (printable(str(value)) for value in (entry.applied, entry.before))

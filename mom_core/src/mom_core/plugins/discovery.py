@@ -115,7 +115,7 @@ def pip_install() -> str:
 
 
 def _origin(name: str) -> str:
-    """Return the source of a pip installation (PEP 610); empty if unknown."""
+    # pip records the source of an installation (PEP 610).
     try:
         url = str(json.loads(distribution(name).read_text("direct_url.json") or "{}").get("url", ""))
     except (PackageNotFoundError, ValueError, AttributeError):
@@ -205,7 +205,9 @@ def _requires(candidate: Distribution) -> list[str]:
 
 
 class _ContainedEntryPoint(EntryPoint):
-    """Entry point whose import has a time limit. Any exception counts as the plugin's failure."""
+    """Entry point whose import has a time limit."""
+
+    # Any exception counts as the plugin's failure.
 
     def load(self) -> CallResult[object]:
         return attempt(super().load, seconds=IMPORT_SECONDS, what=f"importing {self.value}")
@@ -261,7 +263,7 @@ def _built_for_another_core(entry: Entry) -> PluginError | None:
 
 
 def _examined(available: AvailablePlugin, target: object) -> LoadedPlugin | PluginError:
-    """Limit the time: inspection may run the plugin's code."""
+    # Limit the time: inspection may run the plugin's code.
     result = attempt(lambda: _examine(available, target), seconds=IMPORT_SECONDS, what=f"the inspection of {available.target}")
     if result.value is not None:
         return result.value

@@ -225,7 +225,7 @@ def _put_in_force(plugins: Iterable[Plugin], config: Config, declarations: Decla
 
 
 def _update_in_place(context: PluginContext, other: PluginContext) -> None:
-    """Copy new values into a context: plugins keep the object at a reload."""
+    # Plugins keep the context object at a reload.
     context.declarations, context.offers, context.interval = other.declarations, other.offers, other.interval
     context.guest_settings, context.configuration = other.guest_settings, other.configuration
 
@@ -477,7 +477,7 @@ def _prepare(commits: list[Callable[[], None]], plugin: Plugin) -> None:
 
 
 def _committed(plugin: Plugin, commit: Callable[[], object]) -> None:
-    """Log failures: it is too late to refuse a reload."""
+    # Log failures: it is too late to refuse a reload.
     call = plugin.worker.begin("mom_reload", commit, asked=True)
     error = None if call is None else plugin.worker.finish(call).error
     if call is None:

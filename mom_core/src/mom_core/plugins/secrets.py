@@ -72,7 +72,7 @@ def without_secrets(text: str) -> str:
 
 
 def _names_secret(name: str, value: object) -> bool:
-    """Return whether a setting's name marks a secret; False if its value is a path."""
+    # A path is no secret, whatever its name.
     if not isinstance(value, str) or not value or value.startswith("/") or value.endswith(_FILES_OF_KEYS):
         return False
     return _SECRET_NAME.search(name) is not None

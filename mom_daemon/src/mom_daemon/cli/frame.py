@@ -40,7 +40,7 @@ class _Mom(VerbGroup):
         return ""
 
     def invoke(self, ctx: click.Context) -> object:
-        """Leave a closed pipe to `run`; click would exit with code 1."""
+        # Leave a closed pipe to `run`; click would exit with code 1.
         try:
             return super().invoke(ctx)
         except BrokenPipeError as error:
@@ -115,7 +115,7 @@ def _left() -> list[str]:
 
 
 def _end(code: int) -> None:
-    """Exit after `ENDING_SECONDS`, despite other threads. Python itself ends the threads of a pool."""
+    # Do not wait for other threads. Python itself ends the threads of a pool.
     time.sleep(ENDING_SECONDS)
     _tell(f"mom: these threads did not end: {', '.join(_left())}")
     os._exit(code)

@@ -147,7 +147,7 @@ def _plugins(config: Config | None) -> Iterable[LoadedPlugin]:
 
 
 def _cycle_at(recorded: PastCycles, then: float | None, explainers: Explainers) -> tuple[PastCycle, PastCycle | None]:
-    """Return the last cycle before `then`, and the next cycle. Pass earlier cycles to the explainers."""
+    """Return the last cycle before `then`, and the next cycle."""
     if then is None:
         last = newest(recorded, 1)
         if not last:

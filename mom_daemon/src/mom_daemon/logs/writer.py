@@ -67,7 +67,7 @@ class Writer(QueueHandler):
         super().close()
 
     def _started(self) -> bool:
-        """Start the thread for the first record, and after a fork, which copies no threads."""
+        # After a fork, start the thread again: a fork copies no threads.
         self.queue = self._records = SimpleQueue()
         thread = threading.Thread(target=self._write, args=(self._records,), name="log", daemon=True)
         try:

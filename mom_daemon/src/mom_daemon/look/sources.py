@@ -63,7 +63,7 @@ def told(config: Config) -> RunningStatus | None:
 
 
 def _of_file_in_time(config: Config) -> RunningStatus | None:
-    """Return the file's status, unless it is late. The plugin that answered may be suspended."""
+    # Ignore a late file. The plugin that answered may be suspended.
     with suppress(MomError):
         status = read_status(config.run_directory)
         return None if status is None or status.late else status

@@ -88,7 +88,7 @@ def entry_name(plugin_class: type) -> str:
 
 
 def _private_imports(text: str) -> Iterator[tuple[int, str, str]]:
-    """Yield forbidden imports: line, name and advice."""
+    # Yield line, name and advice.
     public = {"mom_core": {*dir(mom_core), "testing"}, "mom_kvm": {*dir(mom_kvm)}}
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.Import):

@@ -82,7 +82,7 @@ def _set(
 
 
 def _present(snapshot: Snapshot, spec: ControlSpec) -> tuple[Entity | None, Value]:
-    """Return an entity, if possible with a known value, and the value."""
+    # Prefer an entity with a known value.
     if spec.scope is Scope.HOST:
         return snapshot.host.entity, snapshot.host.fields.get(spec.field)
     free = [guest for guest in snapshot.guests.values() if not guest.why_blocked(spec.name)]
@@ -91,7 +91,7 @@ def _present(snapshot: Snapshot, spec: ControlSpec) -> tuple[Entity | None, Valu
 
 
 def _candidates(subject: ExaminedPlugin, spec: ControlSpec, before: Value) -> list[Value]:
-    """Return values near the present one, then the bounds: extreme values could harm a real host."""
+    # Values near the present one come first: extreme values could harm a real host.
     values = subject.values.get(spec.name, spec.choices or None)
     if values is not None:
         return [value for value in values if value != before]

@@ -55,7 +55,7 @@ def _about_guests(guests: Sequence[Guest], folders: Mapping[str, str], *, observ
 
 
 def _about_protection(hierarchies: Hierarchies, guests: Sequence[Guest]) -> Iterable[Finding]:
-    """Yield parent groups that lack protection, which cancels that of their guests."""
+    # A parent group without protection cancels that of its guests.
     paths = [groups.get(Hierarchies.UNIFIED) for guest in guests if isinstance(groups := guest.properties.get("cgroups"), Mapping)]
     parents = dict.fromkeys(path.rpartition("/")[0] for path in paths if isinstance(path, str) and path.count("/") > 1)
     for parent in parents:

@@ -201,10 +201,8 @@ class CgroupPlugin:
         yield from reviewed(snapshot, decisions, host)
 
     def _swap_limits_of(self, guest: Guest) -> Sequence[GroupLimit]:
-        """Return the tightest swap limit, the tightest above that, and so on.
-
-        Limits between them leave more room, as fewer guests share them.
-        """
+        # Return the tightest swap limit, the tightest above that, and so on. Limits between them leave more room, as fewer guests share
+        # them.
         group, top = self._groups.get(guest.id), self._hierarchies.top(Hierarchies.UNIFIED)
         limits: list[GroupLimit] = []
         folder = "" if group is None or top is None else group.folder
@@ -268,7 +266,7 @@ class CgroupPlugin:
         return errors
 
     def _groups_of(self, hypervisor: Hypervisor, identities: AbstractSet[str]) -> Mapping[str, GuestGroup | None]:
-        """Return the guests' control groups. After a crash, mom restores guests before it has collected them."""
+        # After a crash, mom restores guests before it has collected them.
         if identities <= self._groups.keys():
             return self._groups
         self._hierarchies.refresh()

@@ -151,7 +151,7 @@ def _high(guest: Guest, limit: int, host: HostBounds, swap_max: int | None) -> t
 
 
 def _raised(guest: Guest, limit: int, host: HostBounds) -> tuple[int, str, str] | None:
-    """Return a raised limit if the guest cannot shrink to `limit`, as the kernel would delay its allocations."""
+    # The kernel would delay the allocations of a guest that cannot shrink to `limit`.
     current, standing = guest.number(CURRENT), guest.number(MEMORY_HIGH)
     is_known = host.swap_free_kib is not None and all(guest.number(name) is not None for name in (ANON, FILE, SHMEM, LOCKED))
     if not is_known or current is None or standing is None or NO_LIMIT in (limit, standing):
@@ -166,7 +166,8 @@ def _raised(guest: Guest, limit: int, host: HostBounds) -> tuple[int, str, str] 
 
 
 def _strands(guest: Guest, swap_max: int, high: float | None) -> str:
-    """Return why `swap_max` must not be set, or an empty string. `high` is the value of memory.high after this cycle."""
+    """Return why `swap_max` must not be set, or an empty string."""
+    # `high` is the value of memory.high after this cycle.
     current, standing = guest.number(CURRENT), guest.number(SWAP_MAX)
     lowers = swap_max != NO_LIMIT and standing is not None and not 0 <= standing <= swap_max
     if not lowers or current is None or high is None or high == NO_LIMIT:
@@ -198,7 +199,8 @@ def _less_swap(host: HostBounds, guest: Guest, kib: int) -> HostBounds:
 
 
 def _to_swap(guest: Guest, limit: int, value: int) -> int:
-    """Return the KiB to swap until the guest fits the decided `limit`. `value` is this cycle's limit on the way."""
+    """Return the KiB to swap until the guest fits the decided `limit`."""
+    # `value` is this cycle's limit on the way.
     current = guest.number(CURRENT)
     if limit == NO_LIMIT or current is None or value >= current:
         return 0
@@ -206,7 +208,7 @@ def _to_swap(guest: Guest, limit: int, value: int) -> int:
 
 
 def _reclaimable(guest: Guest, swap_kib: int) -> int:
-    """Return the KiB of page cache, and of unlocked memory that fits into free swap."""
+    # Count the KiB of page cache, and of unlocked memory that fits into free swap.
     file, shmem, anon, locked = (guest.number(name) or 0 for name in (FILE, SHMEM, ANON, LOCKED))
     return int(max(0, file - shmem) + min(swap_kib, max(0, anon + shmem - locked)))
 
@@ -225,7 +227,7 @@ class _Protected:
         return int(max(sizes)) if sizes else None
 
     def too_much(self, guest: Guest, limit: int, host: HostBounds) -> str:
-        """Return why memory.min must not be so high; empty if it may."""
+        # The reason is empty if memory.min may be so high.
         now, protects = self._kib.get(guest.id, 0), self._of(guest, limit)
         if protects is None:
             return "the guest's maximum memory is unknown"

@@ -116,7 +116,7 @@ class KernelGroups:
                     os.pread(file, _EVENT_BYTES, 0)
 
     def _follow(self, name: str, folder: str) -> None:
-        """Watch for the guest's events in this folder; stop if it is empty."""
+        # An empty folder ends the watch.
         if bool(folder) == (name in self._files):
             return
         if folder and self._thread is not None:

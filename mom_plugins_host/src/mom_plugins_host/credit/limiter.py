@@ -40,11 +40,10 @@ TAKEN_KIB: Final = 2 << 20
 
 @dataclass(slots=True)
 class _Line:
-    """A guest's credit line. KiB and seconds.
+    """A guest's credit line. KiB and seconds."""
 
-    `slowed` counts how often the limit has slowed the guest down. From then on it `waits`, until it gets more. `delay` is the time in
-    which it waited since the last cycle.
-    """
+    # `slowed` counts how often the limit has slowed the guest down. From then on it `waits`, until it gets more. `delay` is the time in
+    # which it waited since the last cycle.
 
     terms: Borrower
     held_before: int
@@ -55,11 +54,10 @@ class _Line:
 
     @property
     def is_used_up(self) -> bool:
-        """Return whether the guest is at its limit."""
         return self.limit is not None and self.terms.held >= self.limit - SLACK_KIB
 
     def is_off(self, limit: int) -> bool:
-        """Return whether the present limit differs enough from this one."""
+        # Whether the present limit differs enough from `limit`.
         return self.limit is None or abs(limit - self.limit) > max(SLACK_KIB, SLACK_SHARE * (limit - self.terms.held))
 
 
@@ -147,7 +145,7 @@ class GrowthLimiter:
                 line.terms = replace(line.terms, burst=max(burst, min(2 * burst, self._high or 0.0)))
 
     def _is_raised(self, change: tuple[str, int | None]) -> bool:
-        """Lowered limits come first: what they free is what the others get."""
+        # Lowered limits come first: what they free is what the others get.
         before, limit = self._lines[change[0]].limit, change[1]
         return before is not None and limit is not None and limit > before
 

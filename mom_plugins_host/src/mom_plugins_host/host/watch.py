@@ -208,7 +208,7 @@ class HostWatch:
         return self._rest(headroom)
 
     def _rest(self, headroom: float) -> float:
-        """Return the seconds in which all CPUs could allocate this memory (KiB), from `watch` to 1 s."""
+        # In this time, all CPUs together could allocate `headroom` KiB.
         return max(self.settings.watch, min(_LONGEST_REST_SECONDS, headroom / self._most_kib))
 
     def _judge(self, seconds: float) -> None:

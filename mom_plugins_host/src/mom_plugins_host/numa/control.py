@@ -83,7 +83,8 @@ def _cpus_of(item: Mapping[str, Value]) -> frozenset[int]:
 
 
 def _nodeset(decision: Decision, guest: Guest, nodes: _Nodes, used_kib: dict[int, float], promises: Promises) -> tuple[str, str]:
-    """Return the reason to refuse these nodes, and their text. Update `used_kib`, the KiB per node for guests bound in this cycle."""
+    """Return the reason to refuse these nodes, and their text."""
+    # `used_kib` is updated: the KiB per node for guests bound in this cycle.
     nodeset = parse_number_list(str(decision.value))
     if not nodeset:
         return f"{decision.value!r:.60} is not a list of nodes, such as 0 or 0-1", ""

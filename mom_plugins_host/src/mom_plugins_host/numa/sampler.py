@@ -143,7 +143,7 @@ def _sample_fields(
 
 
 def _cpu_shares(vcpus: Sequence[Vcpu], nodes_of: Mapping[int, int], before: GuestSample | None) -> dict[int, float]:
-    """Return each node's share of CPU time since the last sample. Idle vCPUs count equally."""
+    # Idle vCPUs count equally.
     earlier = {vcpu.number: vcpu.seconds for vcpu in before.vcpus} if before is not None else {}
     spent = {vcpu.number: max(0.0, vcpu.seconds - earlier[vcpu.number]) for vcpu in vcpus if vcpu.number in earlier}
     is_busy = sum(spent.values()) > _LEAST_CPU_SECONDS

@@ -84,7 +84,7 @@ _WILL_GROW: Final = "its daily pattern predicts that it will soon use more, perh
 
 @dataclass(frozen=True, slots=True)
 class _Plan:
-    """`paces` in KiB/s; a negative pace returns memory."""
+    # `paces` are in KiB/s; a negative pace returns memory.
 
     paces: Mapping[str, int] = field(default_factory=dict)
     offers: Mapping[str, ColdOffer] = field(default_factory=dict)
@@ -313,10 +313,8 @@ class OffloadPlugin:
         return _PATIENT_SWEEP_SECONDS if need.patient else _LONGEST_SWEEP_SECONDS
 
     def _waits_for_sweep(self, guest: Guest, entry: FollowedGuest, away: float, seconds: float, need: HostNeed) -> str:
-        """Return the reason to wait for the balloon, which takes freed memory at no cost.
-
-        The waited time decays as slowly as it grows. Otherwise mom could wait forever near the threshold of sweeps.
-        """
+        # The balloon takes freed memory at no cost. The waited time decays as slowly as it grows. Otherwise mom could wait forever near the
+        # threshold of sweeps.
         sweeps = (Scope.GUEST, "balloon_target") in self._context.declarations.fields and not guest.why_blocked("balloon_target")
         words = swept_first(guest, away) if sweeps else ""
         waited = seconds if need.lack_kib > 0 or self._settings.ahead else 0.0  # no sweeps unless the host needs memory

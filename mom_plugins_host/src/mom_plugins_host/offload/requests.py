@@ -104,7 +104,7 @@ class _Turn:
         self._seconds = self._rate = 0.0
 
     def move_piece(self, ask: Callable[[Order], Answer], until: float) -> int:
-        """Return CPU time in microseconds. Raise `OSError` if the worker has ended."""
+        # Return CPU time in microseconds. Raise `OSError` if the worker has ended.
         request, began = self.request, time.monotonic()
         order = (
             next(self._walk, None)
@@ -249,7 +249,7 @@ class ReclaimWorker:
 
 
 def _mount_options() -> Iterator[str]:
-    """Yield folders of control groups; a container sees only its own group."""
+    # A container sees only its own control group.
     hierarchies = Hierarchies(Path("/"))
     hierarchies.refresh()
     for option, controller in (("--unified", Hierarchies.UNIFIED), ("--memory", "memory")):

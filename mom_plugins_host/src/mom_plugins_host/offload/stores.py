@@ -60,7 +60,7 @@ def _pool_kib(root: Path, meminfo: dict[str, int]) -> float:
 
 
 def _within_pool(stores: Sequence[SwapStore], pool_kib: float) -> list[SwapStore]:
-    """Limit stores behind zswap to the free part of its pool, which they share."""
+    # Stores behind zswap share the free part of its pool.
     limited: list[SwapStore] = []
     left: float | None = None
     for store in stores:
@@ -98,7 +98,7 @@ def _store(root: Path, name: str, is_file: bool, size: int, used: int, cached: d
 
 
 def _zram(root: Path, name: str, size: int, free: int) -> SwapStore:
-    """`mm_stat` has bytes: content, compressed content, memory, and limit."""
+    # `mm_stat` has bytes: content, compressed content, memory, and limit.
     words = read_kernel_file(root / f"sys/block/{name.removeprefix('/dev/')}/mm_stat").split()
     if len(words) < 4 or not all(word.isdigit() for word in words[:4]):
         return SwapStore(name, StoreKind.ZRAM, size, free)

@@ -158,7 +158,7 @@ _READ_TOGETHER = ((CPU_CONTROLS, _cpu), ((DISKS,), _disks), ((INTERFACES,), _int
 
 
 def _without_paths(disks: Sequence[Item]) -> list[Item]:
-    """Drop the paths, as a new disc in a drive changes no limit."""
+    # A new disc in a drive changes no limit.
     return [{key: value for key, value in disk.items() if key != "path"} for disk in disks]
 
 

@@ -66,7 +66,7 @@ def _is_agreed(maximum: Value) -> bool:
 
 
 def _limited(interface: Mapping[str, Value], limit: NetLimits) -> Mapping[str, Value]:
-    """Keep the interface's floor, which is a promise."""
+    # Keep the interface's floor, which is a promise.
     limited = dict(interface)
     for direction in DIRECTIONS:
         present = interface.get(direction)

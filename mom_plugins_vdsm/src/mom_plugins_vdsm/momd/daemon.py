@@ -102,7 +102,7 @@ def _config(momd: Momd, path: Path) -> Config:
 
 @contextmanager
 def _also_in_the_log(target: LogTarget) -> Iterator[None]:
-    """Also log the daemon's last error, unless the log is standard error."""
+    # Also log the last error, unless the log is standard error.
     try:
         yield
     except Exception as error:  # logged and raised again
@@ -113,7 +113,7 @@ def _also_in_the_log(target: LogTarget) -> Iterator[None]:
 
 
 class _LogFile(RotatingFileHandler):
-    """Log file that prints no traceback on the terminal if the disk is full."""
+    # Print no traceback on the terminal if the disk is full.
 
     flushOnClose = False  # noqa: N815  # logging's name; a failed flush would leave the file open
 
@@ -162,7 +162,7 @@ def _pid_in(path: Path) -> int:
 
 @contextmanager
 def _in_background() -> Iterator[Callable[[], None]]:
-    """Fork the daemon. The first process exits when it is ready or has failed."""
+    # The first process exits when the daemon is ready or has failed.
     hear, tell = os.pipe()
     sys.stdout.flush()
     sys.stderr.flush()

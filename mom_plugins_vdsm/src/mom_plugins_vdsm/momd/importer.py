@@ -121,7 +121,7 @@ class _Reader:
         self.ini.complain(option.line, f"{name}: {printable(option.text or 'nothing', 80)} is {must}", hint)
 
     def number(self, name: str, section: str = "main", *, whole: bool = False, least: float = 0.01, most: float = math.inf) -> float | None:
-        """Return a number; None if invalid, with a problem."""
+        # Report an invalid number as a problem.
         text = self.option(name, section).text
         try:
             value = float(int(text)) if whole else float(text)
@@ -134,7 +134,7 @@ class _Reader:
         return None
 
     def path(self, name: str, section: str = "main") -> str:
-        """Return a path. Report a relative path as a problem."""
+        # Report a relative path as a problem.
         text = self.option(name, section).text
         if text and not text.startswith("/"):
             self.wrong(name, section, "not a path that begins with /")
@@ -298,7 +298,7 @@ def _rpc(reader: _Reader) -> None:
 
 
 def _mode(reader: _Reader, controllers: Sequence[str]) -> None:
-    """MOM acts with a controller, and a policy, or a client that may set one."""
+    # MOM acts with a controller, and a policy, or a client that may set one.
     has_clients = "xmlrpc" in reader.imported.plugins
     policy = {"file", "directory"} & reader.imported.plugins["policy"].settings.keys()
     acts = bool(controllers) and bool(policy or has_clients)
