@@ -309,7 +309,7 @@ class ChangingPolicies:
         return (PolicyProblem("", 0, 0, "not-kept", message, "warning", "free space, or repair the disk; mom tries again in each cycle"),)
 
     def _announced(self, made: tuple[PolicyState, Policy | None]) -> PolicyState:
-        """Report a change. The caller must not hold the lock."""
+        # The caller must not hold the lock.
         state, policy = made
         if policy is not None:
             self._changed(policy, state)
@@ -357,7 +357,7 @@ class ChangingPolicies:
     def _change_to(
         self, overlay: Overlay, who: str, event: str, base: Mapping[str, PolicyText] | None = None
     ) -> tuple[PolicyState, Policy | None]:
-        """Put changes in force. If it raises `PolicyRefused`, nothing has changed."""
+        # If it raises `PolicyRefused`, nothing has changed.
         current = self._current()
         based_on = self._base if base is None else base
         effective = overlay.over(based_on)
@@ -388,7 +388,7 @@ class ChangingPolicies:
     # --- on disk --------------------------------------------------------------------------------------------------------------------
 
     def _keep(self, overlay: Overlay) -> None:
-        """Write changes to disk. They are in force even if the write fails."""
+        # The changes are in force even if the write fails.
         if self._kept is None:
             return
         if self._unfit:

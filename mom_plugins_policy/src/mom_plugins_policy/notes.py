@@ -16,7 +16,7 @@ _GONE_SECONDS: Final = 3600.0
 
 
 def _checked(values: dict[str, Any]) -> dict[str, Any]:
-    """Stop at the first invalid value; pydantic would collect all errors of a forged file."""
+    # Stops at the first invalid value: pydantic would collect all errors of a forged file.
     for name, value in values.items():
         if not all(item is None or isinstance(item, bool | int | float | str) for item in (value if isinstance(value, list) else [value])):
             raise ValueError(f"{printable(name)} holds no value that a policy can keep")

@@ -226,7 +226,7 @@ class PolicyPlugin:
                 yield Problem(Source(self._context.name), printable(message, 400), severity=Severity.WARNING, hint=hint)
 
     def _usable_defaults(self, own: Mapping[str, str], declared: Declarations) -> tuple[dict[str, PolicyText], list[Problem]]:
-        """Omit default policies that read undeclared fields: they would stop all policies."""
+        # A default policy that reads undeclared fields would stop all policies.
         usable: dict[str, PolicyText] = {}
         left_out: list[Problem] = []
         for name, text in declared.policies.items():
@@ -271,7 +271,6 @@ class PolicyPlugin:
         self._context.wake("the policies have changed")
 
     def _log_remarks(self, policy: Policy, state: PolicyState) -> None:
-        """Log new errors, and only the first new warning."""
         remarks = self._policies.checked(policy)
         old, self._remarked = self._remarked, frozenset(remarks)
         new = [remark for remark in remarks if remark not in old]
@@ -286,7 +285,6 @@ class PolicyPlugin:
 
 
 def _problems(result: Result, snapshot: Snapshot) -> Iterator[Problem]:
-    """Yield only one problem for a guest with unknown fields."""
     left_out: dict[str, list[Fault]] = {}
     for fault in result.errors:
         if fault.entity is not None and _unknown_fields(fault, snapshot):

@@ -1,4 +1,4 @@
-"""Policies on trial: evaluated in addition to the policies in force, and only reported."""
+"""Policies on trial, which mom evaluates and only reports."""
 
 from __future__ import annotations
 

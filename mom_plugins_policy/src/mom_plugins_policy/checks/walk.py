@@ -1,5 +1,4 @@
-"""Walk over a program: both branches of every `if`, functions at their calls, loops once. The walk knows only types, and which values are
-not nil."""
+"""Walk over a program: both branches of every `if`, functions at their calls, and loops once."""
 
 from __future__ import annotations
 
@@ -251,7 +250,7 @@ class Walk:
         return value
 
     def _branch(self, work: Callable[[], Value], keys: Keys) -> tuple[Value | None, dict[Key, Any]]:
-        """Run `work` knowing that these values are not nil, and undo its changes. The value is None if it fails."""
+        # `work` may assume that `keys` are not nil. Its changes are undone; its value is None if it fails.
         self._now.store.begin()
         self._now.know(keys)
         value = None

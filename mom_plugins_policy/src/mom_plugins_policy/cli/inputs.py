@@ -112,7 +112,6 @@ def policies_for(
 
 
 def _in_force(config: Config) -> Mapping[str, PolicyText] | None:
-    """Return None if mom does not answer, and print the reason."""
     from mom_daemon import ask
 
     answer = ask(config, lambda running: running.policies(), otherwise="the files and defaults")

@@ -1,7 +1,6 @@
 """Survey of a program before compilation: names, functions, calls, and mistakes.
 
-Scope is dynamic: a function sees its callers' names. An inlined function has them as local variables. A separate function (recursive,
-conditional or large) uses shared cells (`Program.shared`).
+Scope is dynamic: a function sees its callers' names. So a function that is not inlined uses shared cells (`Program.shared`).
 """
 
 from __future__ import annotations
@@ -145,7 +144,7 @@ def analyse(forms: Sequence[Form]) -> Program:
 
 
 def _with_extensions(program: Program) -> tuple[Sequence[Form], Mapping[str, Word]]:
-    """Expand forms. The words lack extensions that the program defines."""
+    # The words lack extensions that the program defines.
     own = {form.items[1].name for form in all_in(program.forms) if len(form.items) > 1 and form.items[0].name in DEFINING}
     if program.callables:
         # A variable of that name may hold a callable, but expansion comes before that is known.
@@ -161,7 +160,7 @@ def _may_be_callable(name: str) -> bool:
 
 @dataclass(slots=True, eq=False)
 class _NamesAround:
-    """Names bound around a form. The thousands of values of a `let` share one list."""
+    # The thousands of values of a `let` share one list.
 
     places: Mapping[str, int]
     before: int
@@ -180,8 +179,6 @@ _NOTHING_BOUND = _NamesAround({}, 0, None)
 
 
 class _Survey:
-    """Walk over all forms in evaluation order."""
-
     def __init__(self, forms: Sequence[Form], words: Mapping[str, Word], *, everything: bool) -> None:
         self.program = Program(forms, words=words)
         self.everything = everything
@@ -322,7 +319,7 @@ def _choose_inlining(program: Program) -> None:
 
 
 def _callees_first(program: Program) -> list[str]:
-    """Return functions after their callees. Make a function separate if its call closes a cycle."""
+    # A function becomes separate if its call closes a cycle.
     definitions = program.definitions
     order: list[str] = []
     begun: set[str] = set()
@@ -351,7 +348,7 @@ def _callees(program: Program, name: str) -> Iterator[str]:
 
 
 def _expanded(program: Program, order: Sequence[str], largest: int) -> int:
-    """Make functions above a size separate; return the size of the expanded program."""
+    # Functions above the size `largest` become separate.
     definitions = program.definitions
     sites = Counter(program.calls)
     for definition in program.functions():

@@ -1,11 +1,8 @@
 """Compiler from forms to Python code: one function per program; policy variables become local variables.
 
-- Functions are inlined where possible (see `analysis`), because dynamic scoping needs the caller's names.
 - Each form that can fail starts a new line: a traceback's line number identifies it (`Site`).
-- The code counts steps per loop and call, weighted by the forms in the body.
 - Policy text never becomes code: names are numbered, and values are constants, except small numbers and identifiers.
-- Expressions have no effects, so an expression can be computed again to explain an error. An expression needs a temporary variable only
-  before a statement with effects (`Emitter.arguments`).
+- Expressions have no effects, so an expression can be computed again to explain an error.
 """
 
 from __future__ import annotations

@@ -80,10 +80,10 @@ class PypolicyPlugin:
 
 
 def _evaluate(policy: PythonPolicy, cycle: PolicyCycle, until: float) -> list[Decision | Problem]:
-    """Evaluate a policy. Later policies see its decisions and notes.
+    """Evaluate a policy.
 
-    An error in a loop over guests repeats the run without that guest. After other errors, the policy decides nothing: half of its decisions
-    may be worse than none.
+    An error in a loop over guests repeats the run without that guest. After other errors, the policy decides nothing: half of its
+    decisions may be worse than none.
 
     :param until: monotonic time after which a failing guest is no longer left out
     """

@@ -68,7 +68,7 @@ class Generator(Operations):
             self._waiting.pop()()
 
     def generate(self, form: Form, *, dropped: bool = False) -> Expression:
-        """Emit a form's statements, and return its value. `dropped`: nothing uses the value."""
+        """Emit a form's statements, and return its value."""
         self.weight += 1
         self.generated += 1
         if self.generated > self.most:
@@ -88,7 +88,7 @@ class Generator(Operations):
         return value
 
     def _apart(self, form: Form) -> Expression:
-        """Compile a form nested too deep for Python."""
+        # The form is nested too deep for Python.
         name = self._new("P")
         function = PyFunction(f"def {name}():")
         self.func.inner.append(function)
@@ -113,10 +113,7 @@ class Generator(Operations):
         weight.append(self.weight)
 
     def _counted(self, form: Form, factor: str = "", many: Callable[[], str] | None = None) -> list[int]:
-        """Emit a countdown of steps. The caller adds the number of steps to the returned list.
-
-        :param many: returns a statement to emit when the countdown ends
-        """
+        # The caller adds the number of steps to the returned list. `many` returns a statement to emit when the countdown ends.
         weight: list[int] = []
         self._use("left")
         self._assign("left", self.run)
@@ -125,7 +122,7 @@ class Generator(Operations):
         return weight
 
     def _watch(self, form: Form) -> None:
-        """Check the time in long code without counted steps."""
+        # Long code may have no counted steps.
         if self.generated > self.next_look:
             self.emit(self.marked(form, self._helper("look")))
             self.next_look = self.generated + SLICE
@@ -305,7 +302,7 @@ class Generator(Operations):
         return self._collected(form, result, type_, outermost=outermost) if result else NIL
 
     def _turns(self, form: Form, over: str, turn: list[int], counting: list[bool] | None) -> tuple[str, list[int]]:
-        """Emit a loop's variable and countdown; the caller fills `turn` and `counting` later."""
+        # The caller fills `turn` and `counting` later.
         turns, watch = self._new("i"), self._use("turns")
 
         def watched() -> str:
@@ -335,7 +332,7 @@ class Generator(Operations):
         return Expression(result, "list", stable=True, safe=True)
 
     def _contained_step(self, form: Form, over: str, element: Expression, result: str, first: Callable[[], list[str]]) -> str:
-        """Emit a turn of `with`, in which an error fails only that guest."""
+        # An error fails only that guest.
         self.emit("try:")
         with self._block() as step:
             self.late(first)
@@ -386,7 +383,7 @@ class Generator(Operations):
         return value
 
     def _standing(self, definition: Definition) -> str:
-        """Generate a separate function; return its name, or an empty string if inlined."""
+        # The name is empty if the function is inlined.
         if definition.name not in self.program.alone:
             return ""
         name, form = f"F{definition.number}", definition.form

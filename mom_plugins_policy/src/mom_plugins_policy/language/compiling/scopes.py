@@ -1,8 +1,4 @@
-"""Policy variables in the generated code.
-
-Each has a `Slot`, usually a local variable in Python. Bindings of a shared name (`Program.shared`) use one cell, which a binding scope
-saves and restores.
-"""
+"""Policy variables in the generated code: each has a `Slot`, usually a local variable in Python."""
 
 from __future__ import annotations
 
@@ -100,7 +96,7 @@ class Scoping(Emitter):
 
     @contextmanager
     def _scoped(self, forms: Sequence[Form], names: Sequence[str]) -> Iterator[Bindings]:
-        """Enter a scope. Undo its bindings at its end, because separate functions may see them."""
+        # Bindings are undone at the end, because separate functions may see them.
         scope = Bindings(self.func)
         shared = self.program.shared
         for name in sorted(shared.intersection((*names, *self._bound_by(forms if shared else ())))):
@@ -132,7 +128,7 @@ class Scoping(Emitter):
                 yield from (binding.name.name for binding in roles.bindings)
 
     def _candidates(self, name: str) -> tuple[list[Slot], bool]:
-        """Return possible slots, innermost first, and whether the last slot certainly holds the variable."""
+        # The innermost slot comes first. The flag says whether the last slot certainly holds the variable.
         result: list[Slot] = []
         for scope in reversed(self.chain):
             slot = scope.slots.get(name)
@@ -145,7 +141,7 @@ class Scoping(Emitter):
         return result, False
 
     def _lookup(self, name: str) -> Expression | None:
-        """Return a variable's value; None if certainly unbound. It is not `safe` if perhaps unbound (`U`)."""
+        # The result is None if certainly unbound, and not `safe` if perhaps unbound (`U`).
         if name == "nil":
             return None
         slots, certain = self._candidates(name)

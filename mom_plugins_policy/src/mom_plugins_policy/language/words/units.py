@@ -83,7 +83,7 @@ def root(args: Sequence[Measured]) -> Dimension:
 
 
 def _scaled(args: Sequence[Measured], sign: int) -> Dimension:
-    """Return the dimension of a product (`sign` 1) or a quotient (-1). A plain number scales the other value or converts its unit."""
+    # `sign` is 1 for a product, -1 for a quotient. A plain number scales the other value or converts its unit.
     for number in (0, 1):
         (dimension, value), (other, _) = args[number], args[1 - number]
         if dimension == ANY:
