@@ -1,4 +1,4 @@
-"""Gate: checks every decision on a guest's size, from any plugin. The law, the review and the write call it."""
+"""Gate: checks every decision on a guest's size, from any plugin."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def gate(wanted: int, guest: GuestMemory, limits: ShrinkLimits) -> GateResult:
 
 
 def _smallest_sizes(guest: GuestMemory) -> tuple[tuple[float | None, Limit], ...]:
-    """Return sizes that no shrink goes below, besides the guarantee. Law and gate use this list: to add a limit, add a line."""
+    # Law and gate use this list: to add a limit, add a line.
     return ((guest.reach, Limit.REACH),)
 
 

@@ -101,5 +101,5 @@ def pattern_of(guest: LaunchedGuest) -> str:
 
 
 def _matches(name: str, pattern: str) -> bool:
-    """Match a name or id. Plain names avoid the cache of `fnmatch` (40 MiB)."""
+    # Plain names avoid the cache of `fnmatch` (40 MiB).
     return fnmatch.fnmatchcase(name, pattern) if glob.has_magic(pattern) else name == pattern

@@ -73,7 +73,7 @@ class HostLaunches:
         return Launch(guest, LaunchState.STARTS, note="mom only observes: nothing was reserved for it")
 
     def _short(self, launch: Launch, room: Room, who: str) -> Launch:
-        """Decide on a launch with too little memory. A guest that starts anyway gets the largest possible part."""
+        # A guest that starts anyway gets the largest possible part.
         if self.settings.when_short is WhenShort.REFUSE:
             return self._refuse(launch)
         left, free, gives = max(0.0, launch.until - self.context.monotonic()), room.unreserved_kib, room.can_free_kib

@@ -364,6 +364,6 @@ def first_learned(guest: GuestMemory, now: float) -> LearnedHabits | None:
 
 
 def _away(request: SizeRequest, size: float) -> float:
-    """Return the memory that a sweep holds, or held at the time of the statistics."""
+    # A sweep holds this memory, or held it when the statistics were made.
     most = request.began_at if request.began_at > request.target else request.target
     return most - size if most > size else 0.0

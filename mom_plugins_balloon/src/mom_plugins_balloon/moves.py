@@ -1,10 +1,7 @@
 """Guests that are about to be moved: mom sweeps them, so that QEMU does not send freed memory, and returns memory that it took.
 
-QEMU sends a swept page as nine bytes. A guest keeps its size when it moves, and the new host might not know its original size, so mom
-restores that size before.
-
-A plugin that knows of a move sets the field `give_back`. mom then returns the guest's memory, and keeps its size until the field is empty.
-`prepare` waits in its caller's thread while the next cycles decide.
+A guest keeps its size when it moves, and the new host might not know its original size, so mom restores that size before. A plugin that
+knows of a move sets the field `give_back`. mom then returns the guest's memory, and keeps its size until the field is empty.
 """
 
 from __future__ import annotations
@@ -47,7 +44,7 @@ DROPPED: Final = "the decision was dropped: `mom explain` says why"
 
 @dataclass(eq=False)
 class _Request:
-    """Request to sweep a guest or to return its memory, with a deadline (`time.monotonic`)."""
+    # `until` is in seconds of `time.monotonic`.
 
     until: float
     sweep: bool
@@ -60,13 +57,12 @@ class _Request:
     _over: threading.Event = field(default_factory=threading.Event)
 
     def end(self, answer: str, *, later: bool = False) -> None:
-        """Set the request's outcome, unless it has one."""
+        # The first outcome stays.
         if not self._over.is_set():
             self.answer, self.later = answer, later
             self._over.set()
 
     def wait(self) -> bool:
-        """Wait; return whether the request ended before its deadline."""
         return self._over.wait(max(0.0, self.until + (END_SECONDS if self.sweep else 0.0) - time.monotonic()))
 
 
@@ -177,7 +173,6 @@ class LeavingGuests:
         return host is not None and headroom_returns(host, self.law)
 
     def _size_before(self, identity: str, entries: Mapping[str, LedgerEntry] | None = None) -> int | None:
-        """Return the guest's size before mom shrank it; None if mom did not."""
         entry = (self.started.changes() if entries is None else entries).get(identity)
         guest, record = self.records.snapshot.guests.get(identity), self.records.of(identity)
         size = None if guest is None else guest.number("balloon_cur")

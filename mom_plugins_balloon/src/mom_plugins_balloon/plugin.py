@@ -152,13 +152,11 @@ class BalloonPlugin:
         self._file.leave()
 
     def _why_none_gives(self) -> str:
-        """Return why no guest shrinks for a launch, or an empty string if guests shrink."""
         if self._context.observes:
             return "mom only observes"
         return "no enabled plugin has policies" if self._context.service(PolicyTexts) is None else self._why_policies_take_none()
 
     def _why_policies_take_none(self) -> str:
-        """Return why no policy takes memory from guests, or an empty string if one does."""
         policies = self._context.service(PolicyTexts)
         if policies is None or policies_reserve(policy.text for policy in policies.state().texts.values()):
             return ""

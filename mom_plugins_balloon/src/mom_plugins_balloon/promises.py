@@ -170,13 +170,13 @@ _NOTHING: Final = (Portion(size=0), Portion(share=0.0))
 
 
 class _LastKnown:
-    """Last known figures, so that a missing figure does not cost other guests their guarantees."""
+    # A missing figure must not cost other guests their guarantees.
 
     def __init__(self) -> None:
         self._kib: dict[tuple[str, str], float] = {}
 
     def see(self, guests: Sequence[Guest], figures: Sequence[float | None]) -> None:
-        """Record the figures. An empty list forgets no guest: the hypervisor did not answer."""
+        # An empty list forgets no guest: the hypervisor did not answer.
         self._kib.update(((guest.id, guest.incarnation), kib) for guest, kib in zip(guests, figures, strict=True) if kib is not None)
         if len(self._kib) > len(guests) > 0:
             for gone in self._kib.keys() - {(guest.id, guest.incarnation) for guest in guests}:
@@ -260,7 +260,7 @@ class Guarantees:
         return GuestPromise(guest, kib, firm, priority, largest if kib < largest else None)
 
     def _class_promises(self, snapshot: Snapshot) -> tuple[Sequence[_ClassPromise], Set[str]]:
-        """Return the promises by class, and the ids of guests without an answer. If the column is missing, the last answer holds."""
+        # Also returns the ids of guests without an answer. If the column is missing, the last answer holds.
         guests = snapshot.listed
         promises = [*map(_ClassPromise, *map(snapshot.numbers, (GUARANTEE, GUARANTEE_SHARE, PRIORITY)))]
         if self.by_class and guests and not {GUARANTEE, GUARANTEE_SHARE} & snapshot.columns.keys():
@@ -337,7 +337,7 @@ class Guarantees:
 
 @lru_cache(maxsize=1024)
 def _read(text: str) -> tuple[Guaranteed, UnitError | None]:
-    """Return the promise in a guest's metadata. An invalid promise counts as all memory, which is safe."""
+    # An invalid promise counts as all memory, which is safe.
     if text.strip() == AT_START:
         return AT_START, None
     try:

@@ -232,7 +232,7 @@ class HostReservations:
 
     @contextlib.contextmanager
     def _in_force(self) -> Iterator[None]:
-        """Hold the lock. Raises `MomError` after a reload has replaced this plugin."""
+        # After a reload has replaced this plugin, this raises `MomError`.
         with self._lock:
             if self.file.left:
                 raise MomError("mom is stopping or reloading its configuration: nothing was changed", hint="ask again in a moment")
@@ -284,7 +284,7 @@ class HostReservations:
         return ended
 
     def _described(self) -> dict[str, Reservation]:
-        """Return active reservations keyed by id. Available memory counts for the oldest first."""
+        # Available memory counts for the oldest reservation first.
         if not self._kept:
             return {}
         try:

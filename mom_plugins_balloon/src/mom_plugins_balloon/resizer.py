@@ -172,7 +172,7 @@ class Resizer:
         return memory._replace(pause="") if memory is not None and swept else memory
 
     def _ask(self, hypervisor: BalloonControl, change: Change) -> str:
-        """Request a size that passes the gate; another plugin may have revised the size since the review."""
+        # Another plugin may have revised the size since the review, so the gate checks it again.
         guest, target, now = self.guests.snapshot.guests.get(change.entity.id), change.value, self.guests.snapshot.monotonic
         memory, past = self.permitting(change.entity.id, target), self.guests.of(change.entity.id)
         if guest is None or memory is None or past is None:

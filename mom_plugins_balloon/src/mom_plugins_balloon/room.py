@@ -77,7 +77,7 @@ def spare_of(records: BalloonedGuests, law: LawParameters, limits: ShrinkLimits,
 
 
 def _spare_kib(guest: Guest, memory: GuestMemory, context: LawContext, limits: ShrinkLimits) -> tuple[float, float]:
-    """Return the host's gain from this guest, and the remainder that is not worth a trim."""
+    # The first result is the host's gain, the second the remainder that is not worth a trim.
     size, usable, need, least = memory.size, memory.statistics.usable, need_kib(memory), least_kib(memory, limits)
     if size is None or usable is None or need is None or least is None or _gives_nothing(guest, memory):
         return 0.0, 0.0
@@ -100,7 +100,7 @@ def _gives_nothing(guest: Guest, memory: GuestMemory) -> bool:
 
 
 def _not_swept(guest: GuestMemory, freed: float, size: float, context: LawContext) -> float:
-    """Return the freed memory that no sweep gets: missed before, or too little for a sweep."""
+    # Earlier sweeps missed this memory, or it is too little for a sweep.
     missed = guest.sweeps.missed or 0.0
     remainder = max(0.0, freed - missed) % context.moves
     return missed + (remainder if remainder < context.worth(size) else 0.0)

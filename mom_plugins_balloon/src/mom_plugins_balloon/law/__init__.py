@@ -3,9 +3,6 @@
 The law is pure: it reads no clock and no file. Read the files in this order: `memory.py` (input), `need.py` (memory that a guest must
 keep), `want.py` (memory that a guest wants), `offer.py` (memory that a guest can give), `share.py` (the host's decision), `reasons.py`.
 
-Headroom is memory that a guest may use and has not touched. It costs the host nothing. Memory that a guest has used and freed does cost,
-because the host still backs it. A sweep takes that memory and leaves the headroom.
-
 The law takes memory in this order:
 
 1. empty memory, by sweeps and trims;

@@ -1,8 +1,4 @@
-"""Need of a guest, and headroom that it should keep.
-
-The need is memory in use that the guest could give up only by swapping. Above it the guest keeps a margin, for allocations before mom's
-next cycle, and headroom for a burst as large as its largest recent one.
-"""
+"""Need of a guest: memory in use that it could give up only by swapping. Above it, the guest keeps a margin, and headroom for a burst."""
 
 from __future__ import annotations
 

@@ -1,9 +1,7 @@
 """Memory that a guest can give by each means, and its cost.
 
-A sweep inflates the balloon over unused memory and deflates it at once: the host gets memory that the guest had used and freed. A trim
-makes the guest smaller until the host has room again.
-
-The law uses up each means of `TRIMS` before the next. To add a means, add it to the list, and its depth to `TrimDepths` and `Offer`.
+A trim makes the guest smaller until the host has room again. The law uses up each means of `TRIMS` before the next. To add a means, add
+it to the list, and its depth to `TrimDepths` and `Offer`.
 """
 
 from __future__ import annotations
@@ -174,10 +172,8 @@ def offer_of(guest: GuestMemory, need: Need, size: float, spare: Spare, context:
 
 
 def _sweep_of(guest: GuestMemory, need: Need, memory: MemoryUse, size: float, spare: Spare, context: LawContext) -> tuple[float, float]:
-    """Return the host's gain from a sweep, and the inflation for that gain; 0 if it is not worth a sweep.
-
-    Memory that earlier sweeps missed counts only below the low watermark, where sweeps go deeper.
-    """
+    # The results are the host's gain and the inflation for that gain. Memory that earlier sweeps missed counts only below the low
+    # watermark, where sweeps go deeper.
     missed = guest.sweeps.missed or 0.0 if context.sweeps_can_end_late else 0.0
     least = spare.worth + missed
     if memory.freed < least or spare.calm < least:

@@ -103,7 +103,7 @@ def relieve(crowd: Sequence[WeighedGuest], changes: Changes, balance: Balance, c
 
 
 def _grown(crowd: Sequence[WeighedGuest], demands: Sequence[float], supply: float, step: float) -> dict[int, SizeChange]:
-    """Share memory among guests with these demands. A large demand does not reduce small ones."""
+    # A large demand does not reduce small ones.
     most = level_of([(kib, kib) for kib in demands], max(0.0, supply)) if demands else 0.0
     changes = {}
     for candidate, demand in zip(crowd, demands, strict=True):
@@ -142,7 +142,7 @@ def give_back_memory(crowd: Sequence[WeighedGuest], changes: Changes, balance: B
 
 
 def _beyond(balance: Balance, context: LawContext) -> float:
-    """Return the host's memory beyond its high watermark and the wants of guests that lack memory."""
+    # The wants of guests that lack memory come before those of other guests.
     return max(0.0, context.host.free - (balance.urgent + context.host.high) - balance.relief)
 
 
@@ -151,7 +151,7 @@ def _ratio(supply: float, demand: float) -> float:
 
 
 def _in_turn(share: float, demand: float, step: float, left: float) -> float:
-    """Return the memory that a guest gets: its share, but at least a step; 0 if too little is left."""
+    # A guest gets at least a step, or 0 if too little is left.
     amount = min(max(share, step), demand, left)
     return amount if amount >= min(demand, step) else 0.0
 
@@ -215,7 +215,6 @@ def trim(crowd: Sequence[WeighedGuest], changes: Changes, balance: Balance, cont
 
 
 def _takings(donors: Sequence[Offer], crowd: Sequence[WeighedGuest], balance: Balance, context: LawContext) -> Sequence[Taking]:
-    """Return the amounts of each means up to the last means used."""
     offers = [candidate.offer for candidate in crowd if candidate.offer is not NO_OFFER]
     shortage, gained = Shortage(balance.demand, balance.urgent, balance.relief), 0.0
     takings: list[Taking] = []
@@ -288,7 +287,7 @@ def _weighed(guests: Sequence[GuestMemory], asks: Sequence[Ask], context: LawCon
 
 
 def _goes_by_forecast(crowd: Sequence[WeighedGuest], lacks: float, context: LawContext) -> bool:
-    """Return whether guests with an expected growth give nothing, because other guests can give enough without harm."""
+    # Guests with an expected growth give nothing if other guests can give enough without harm.
     host = context.host
     if context.below_hard or not (host.ahead or any(candidate.ask.rises for candidate in crowd)):
         return False

@@ -90,7 +90,6 @@ def ready_memory(guest: GuestMemory, context: LawContext) -> float:
 
 
 def _headroom_back(guest: GuestMemory, need: Need, size: float, context: LawContext) -> Ask | None:
-    """Return the ask of a guest that lacks headroom; None if it has its headroom."""
     ahead = _size_ahead(guest, size)
     owes = size - ahead
     if need.full - ahead < context.step:
@@ -105,11 +104,7 @@ def _headroom_back(guest: GuestMemory, need: Need, size: float, context: LawCont
 
 
 def _urgent(guest: GuestMemory, need: Need, missing: float, unkept: float, context: LawContext) -> Ask:
-    """Return the ask of a guest that runs out, or has less than its guarantee.
-
-    :param missing: KiB below its maximum
-    :param unkept: KiB below its guarantee
-    """
+    # `missing` is the memory below the guest's maximum, `unkept` below its guarantee (KiB).
     if missing <= 0:
         return no_change()
     p, margin, usable, peak = context.p, need.margin, need.usable, guest.habits.peak

@@ -1,8 +1,4 @@
-"""One sweep: inflate the balloon slice by slice, watch the guest, and deflate in any case.
-
-A sweep waits for statistics of at most a second, then for its turn, then until the guest is idle. After each slice it waits until the
-balloon rests, and checks the guest's process for other activity. It goes through hollow memory until the host has the planned gain.
-"""
+"""One sweep: inflate the balloon slice by slice, watch the guest, and deflate in any case."""
 
 from __future__ import annotations
 
@@ -187,10 +183,7 @@ class Sweep:
             self.balloon.resize(size)
 
     def _await_arrival(self, before: int, cpu_limit: float) -> None:
-        """Wait until the balloon rests.
-
-        A balloon that waits for CPU looks idle, so the hypervisor's size counts. If it reports none, an idle guest is watched twice.
-        """
+        # A balloon that waits for CPU looks idle, so the hypervisor's size counts. If it reports none, an idle guest is watched twice.
         began = self.clock()
         while True:
             activity, size = self._watch.watch(limits.POLL_SECONDS), None
@@ -228,7 +221,7 @@ class Sweep:
             raise SweepOver(SweepEnd.GREW)
 
     def _deflate(self) -> str:
-        """Return the error, or an empty string if the balloon deflates. Raise `GuestGone` for an ended guest."""
+        # Returns the error, if any. Raises `GuestGone` for an ended guest.
         error = ""
         for seconds in (0.0, *limits.BACK_AGAIN_SECONDS):
             if seconds:

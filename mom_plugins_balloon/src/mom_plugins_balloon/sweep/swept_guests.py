@@ -121,7 +121,7 @@ class SweptGuests:
 
     @staticmethod
     def _gain_at(guest: Guest, target: int) -> float:
-        """Return the planned gain, less what a policy leaves to the guest."""
+        # A policy may leave a part of the planned gain to the guest.
         gain, suggested = guest.number(GAIN), guest.number(SUGGESTED)
         return 0.0 if gain is None or suggested is None else max(0.0, gain - (target - suggested))
 
