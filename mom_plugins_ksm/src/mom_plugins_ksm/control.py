@@ -146,7 +146,7 @@ class KsmKnobs:
         return f"unmerging {sharing} pages needs {needed // 1024} MiB, but {memory}; stop guests first"
 
     def _put_merge_across_nodes_back(self, knob: Mapping[str, int]) -> None:
-        """Restore the knob. If shared pages prevent that, unmerge everything if memory allows, then restore `run`."""
+        # If shared pages prevent that, everything is unmerged if memory allows, and then `run` is restored.
         try:
             self.ksm_write(knob)
         except HypervisorError as error:
@@ -192,7 +192,7 @@ class KsmKnobs:
 
 
 def _turn(change: Change) -> int:
-    """Return the position of a change: stop KSM first, start it last."""
+    # KSM stops before other changes, and starts after them.
     knob = knob_of(change.control)
     if knob == RUN:
         return 4 if change.value == MERGING else 0

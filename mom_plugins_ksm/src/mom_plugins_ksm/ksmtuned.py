@@ -64,7 +64,7 @@ def _values(text: str, file: str, imported: Imported) -> dict[str, int]:
 
 
 def _law(values: dict[str, int]) -> dict[str, str | int | float]:
-    """Convert the parameters. ksmtuned's threshold is the larger of a share and an amount, on hosts of any size."""
+    # ksmtuned's threshold is the larger of a share and an amount, on hosts of any size.
     share = values["KSM_THRES_COEF"] / 100
     return {
         "start_share": share,

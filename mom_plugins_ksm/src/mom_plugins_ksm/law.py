@@ -124,8 +124,7 @@ def start_kib(total: float, p: KsmParameters) -> float:
 
 
 def _is_short(now: KsmState, memory: KsmMemory, p: KsmParameters) -> bool:
-    """Return whether memory is short, or was short and is not yet ample without KSM. After a restart, a running KSM proves that memory was
-    short."""
+    # Memory stays short until it is ample without KSM. After a restart, a running KSM proves that memory was short.
     start = start_kib(now.total, p)
     if now.available < start:
         return True
@@ -144,7 +143,7 @@ def _awaited(now: KsmState, memory: KsmMemory) -> tuple[bool, KsmMemory]:
 
 
 def _merge(now: KsmState, scans: int, memory: KsmMemory, p: KsmParameters, *, begins: bool, short: bool) -> tuple[KsmSuggestion, KsmMemory]:
-    """Look, work or rest. `begins`: memory has just become short."""
+    # `begins`: memory has just become short.
     looks_anew = begins or memory.looks is None or (not memory.looks and _is_rested(now, memory, p))
     # The kernel resets its count of scans when it unmerges everything.
     if looks_anew or (memory.looks and memory.until - scans > p.look_scans):
@@ -184,7 +183,7 @@ def _begun(now: KsmState, memory: KsmMemory) -> KsmMemory:
 
 
 def _rested(now: KsmState, memory: KsmMemory, p: KsmParameters) -> KsmMemory:
-    """Start a rest. Each look that did not pay doubles the rest."""
+    # Each look that did not pay doubles the rest.
     paid = (now.saved or 0.0) - memory.base >= p.gain_least / BYTES
     rest = p.rest_least if paid else min(p.rest_most, max(p.rest_least, 2 * memory.rest))
     return _begun(now, replace(memory, looks=False, rest=rest, paid=paid, wait=max(rest, p.rest_ratio * (memory.took or 0.0))))
@@ -222,7 +221,7 @@ def _resting(now: KsmState, p: KsmParameters) -> KsmSuggestion:
 
 
 def _scanning(now: KsmState, percent: float, reason: KsmReason, p: KsmParameters) -> KsmSuggestion:
-    """Scan with this percentage of a CPU. The kernel's advisor, if on, sets the batch."""
+    # The kernel's advisor, if on, sets the batch.
     if now.advised:
         return KsmSuggestion(reason, _changed(now.run, 1))
     pages = _expected(percent, p)
@@ -235,7 +234,7 @@ def _scanning(now: KsmState, percent: float, reason: KsmReason, p: KsmParameters
 
 
 def _changed(value: float | None, suggested: float) -> int | None:
-    """Return the new value; None if unknown, or changed by less than 1."""
+    # A change by less than 1 does not count.
     return None if value is None or abs(suggested - value) < 1 else int(suggested)
 
 
@@ -246,12 +245,12 @@ def _odds(percent: float) -> float:
 
 
 def _expected(percent: float, p: KsmParameters) -> float:
-    """Return the batch by the usual cost of a page."""
+    # The batch follows from the usual cost of a page.
     return _odds(percent) * 1000 * p.sleep_ms / PAGE_US
 
 
 def _corrected(percent: float, now: float, usage: float, p: KsmParameters) -> float:
-    """Return the batch by ksmd's usage with the present batch."""
+    # The batch follows from ksmd's usage with the present batch.
     factor = _odds(percent) / _odds(usage)
     if abs(factor - 1) < STEP_LEAST:
         return now

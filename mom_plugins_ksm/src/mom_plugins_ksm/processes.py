@@ -62,7 +62,7 @@ class QemuProcesses:
         return self._kib
 
     def _pages_of(self, pid: int) -> int:
-        """Return a process's pages if its name contains qemu, or is kvm, as on Proxmox; else 0."""
+        # QEMU's name is kvm on Proxmox.
         name = read_kernel_file(f"{self._proc}/{pid}/comm")
         if b"qemu" not in name and name != b"kvm\n":
             return 0

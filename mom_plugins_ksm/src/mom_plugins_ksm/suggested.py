@@ -58,7 +58,7 @@ class KsmSuggestions:
 
 
 def _taken_up(memory: KsmMemory) -> KsmMemory:
-    """Begin an unfinished look again, because its length is unknown."""
+    # An unfinished look begins again, because its length is unknown.
     return replace(memory, looks=None) if memory.looks else memory
 
 

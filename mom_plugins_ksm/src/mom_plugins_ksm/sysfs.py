@@ -67,7 +67,7 @@ class SysfsKsm:
 
 
 def _explained(error: HypervisorError, name: str) -> HypervisorError:
-    """Add the error's meaning in the kernel's mm/ksm.c."""
+    # The meanings are from the kernel's mm/ksm.c.
     number = error.__cause__.errno if isinstance(error.__cause__, OSError) else None
     if isinstance(error, NotSupported):
         return NotSupported(f"this kernel has no KSM knob {name}")

@@ -55,7 +55,7 @@ _LONG_SECONDS = 60.0
 
 
 class _Mark(NamedTuple):
-    """Start of a scan. CPU seconds from different sources cannot be compared."""
+    # CPU seconds from different sources cannot be compared.
 
     saved_kib: int
     full_scans: int
@@ -87,7 +87,7 @@ class Yield:
         return self._last
 
     def _spent(self, files: Mapping[str, Value], scans: int, pages: int) -> tuple[str, float]:
-        """Return CPU seconds and their source: /proc, else scanned pages, else full scans."""
+        # The sources are /proc, else scanned pages, else full scans.
         seconds, scanned = files.get("ksmd_cpu_seconds"), files.get("pages_scanned")
         if isinstance(seconds, int | float):
             return ("its account", float(seconds))
