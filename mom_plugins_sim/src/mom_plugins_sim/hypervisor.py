@@ -43,7 +43,6 @@ class SimHypervisor:
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        """Advance to the clock, and hold the lock."""
         with self._lock:
             self._catch_up()
             yield

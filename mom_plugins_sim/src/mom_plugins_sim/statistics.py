@@ -49,8 +49,7 @@ class SentStatistics:
     _counters: tuple[float, float, float, float] | None = None
 
     def send(self, guest: SimulatedGuestMemory, time: float) -> None:
-        """Send statistics if they are due, even if the guest lacks memory: a real guest sent them during 700 swap-ins a second
-        (docs/simulator.md)."""
+        """Send statistics if they are due, even if the guest lacks memory, as real guests do (docs/simulator.md)."""
         if time < self.due or self.silent:
             return
         counters = (guest.swap_in, guest.swap_out, guest.major_faults, guest.minor_faults)

@@ -28,7 +28,7 @@ CYCLES_A_LINE = 5
 
 @contextmanager
 def _without_verdicts() -> Iterator[None]:
-    """Suppress verdicts, because they do not name one of the two hosts."""
+    # Verdicts do not name one of the two hosts.
     log = logging.getLogger("mom.engine")
     log.addFilter(_is_no_verdict)
     try:
