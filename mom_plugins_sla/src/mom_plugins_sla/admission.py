@@ -188,7 +188,7 @@ def about_moving(snapshot: Snapshot, moves: GuestMoves) -> str:
 
 
 def _spare(snapshot: Snapshot, promises: Promises) -> Iterator[tuple[float, float, Entity]]:
-    """Yield each guest's cost, and its memory (KiB) neither used nor guaranteed."""
+    # Each guest has its cost, and its memory (KiB) that is neither used nor guaranteed.
     for guest in snapshot.guests.values():
         size = guest.number("balloon_cur")
         if size is not None and "balloon_target" not in guest.blocked and "*" not in guest.blocked:
@@ -197,7 +197,7 @@ def _spare(snapshot: Snapshot, promises: Promises) -> Iterator[tuple[float, floa
 
 
 def _lesser_promises(snapshot: Snapshot, promises: Promises, new: NewGuests) -> Iterator[tuple[float, float, Entity]]:
-    """Yield priority and promise (KiB) of guests with a lower priority."""
+    # Each guest has its priority and its promise (KiB).
     for guest in snapshot.guests.values():
         priority = guest.number("priority")
         priority = 50.0 if priority is None else priority
@@ -206,7 +206,7 @@ def _lesser_promises(snapshot: Snapshot, promises: Promises, new: NewGuests) -> 
 
 
 def _donors(offers: Iterable[tuple[float, float, Entity]], missing: float, *, promise: bool) -> list[Donor]:
-    """Return donors: lowest cost or priority first, then the largest."""
+    # The lowest cost or priority comes first, then the largest.
     donors: list[Donor] = []
     for _, kib, entity in sorted((offer for offer in offers if offer[1] > 0), key=lambda offer: (offer[0], -offer[1]))[:DONORS_SHOWN]:
         if missing >= 1:

@@ -63,7 +63,7 @@ def used_kib(guest: Guest, size: float) -> float:
 
 
 def _kept_kib(guest: Guest, size: float) -> float:
-    """Return the memory (KiB) that mom never reclaims; the guest's size without statistics."""
+    # mom never reclaims this memory (KiB). Without statistics, it is the guest's size.
     in_use = _in_use_kib(guest, size)
     return size if in_use is None else min(size, in_use + max(KEPT_SHARE * in_use, KEPT_KIB))
 

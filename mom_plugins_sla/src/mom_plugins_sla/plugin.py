@@ -79,7 +79,7 @@ class SlaPlugin:
         return {Admissions: self, ClassFiles: self}
 
     def _policies(self) -> Mapping[str, str]:
-        """Return enabled policies. Policies for CPUs and disks need the qos plugin."""
+        # Policies for CPUs and disks need the qos plugin.
         switches = {"60_fair_share": self._settings.fair_share, "62_sla_cpu": self._settings.cpu, "72_sla_io": self._settings.io}
         folder = files("mom_plugins_sla")
         texts = {name: folder.joinpath(f"{name[3:]}.policy").read_text("utf-8") for name, is_on in switches.items() if is_on}

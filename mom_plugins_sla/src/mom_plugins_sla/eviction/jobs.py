@@ -127,7 +127,7 @@ UNDER_WAY: Final = frozenset({JobState.PREPARING, JobState.BEGUN})
 
 @dataclass(frozen=True, slots=True)
 class _Call:
-    """Call in a thread. `kind`: save, ask, resume, prepare, begin, look or cancel."""
+    # `kind`: save, ask, resume, prepare, begin, look or cancel
 
     kind: str
     future: Future[Any]
@@ -317,7 +317,7 @@ class Jobs:
 
     @contextmanager
     def _recorded(self, job: Job) -> Iterator[None]:
-        """Record a job before its step; forget it if the step cannot begin."""
+        # The record precedes the step, and is forgotten if the step cannot begin.
         if job.guest in self._jobs:
             raise MomError(f"the guest is already {self.activity(job.guest) or 'stopped or moved'}")
         if self.under_way >= AT_ONCE:
@@ -530,7 +530,7 @@ class Jobs:
             self._jobs, self._unwritten = dict(jobs), True
 
     def _write(self, jobs: Mapping[str, Job]) -> None:
-        """Write jobs to disk. On `StateError`, nothing changes."""
+        # A `StateError` changes nothing.
         self._file.write(FORM.dump_python(tuple(jobs.values()), mode="json"))
         self._jobs, self._unwritten = dict(jobs), False
 
@@ -547,7 +547,7 @@ def states_of(control: LifecycleControl, guests: Sequence[Entity]) -> Mapping[st
 
 
 def _check(job: Job) -> None:
-    """Raise `MomError` if the job would make the file unreadable."""
+    # Such a job would make the file unreadable.
     try:
         _JOB.validate_python(_JOB.dump_python(job, mode="json"))
     except ValidationError as error:

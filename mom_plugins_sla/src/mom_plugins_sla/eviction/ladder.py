@@ -150,5 +150,5 @@ def _down(ladder: Ladder, now: float, pressure: HostPressure, stopped: Sequence[
 
 
 def _additional_need(job: Job) -> float:
-    """Return the memory (KiB) needed on return. A paused guest still has its memory."""
+    # The need is in KiB. A paused guest still has its memory.
     return 0.0 if job.step is Step.PAUSE else job.needs

@@ -100,7 +100,7 @@ class Permissions:
 
 
 def _why_not_by(mover: Mover, guest: Guest) -> str:
-    """Return why a mover must not move the guest. Stopping it requires permission to save it."""
+    # Stopping the guest requires permission to save it.
     if mover.abilities.live is True or guest.fields.get(EvictionField.MAY_SAVE) == 1:
         return ""
     return f"the mover {mover.name} may stop the guest during the move, which the guest's class does not allow ({EvictionField.MAY_SAVE})"

@@ -144,7 +144,6 @@ class EvictionPlugin:
         return result
 
     def _follow_mode(self, enforces: bool) -> None:
-        """Cancel all announcements when the mode changes."""
         if enforces != self._enforces:
             for item in self._announcements.keep(()):
                 self._cancelled(item, "mom only observes now")
@@ -201,7 +200,7 @@ class EvictionPlugin:
                 self._context.log.info("guest %s would resume: there is room again", printable(undo.name))
 
     def _check_last_moves(self) -> None:
-        """Follow moves of the last guests: without guests, mom does not call `mom_collect_guests`."""
+        # Without guests, mom does not call `mom_collect_guests`.
         hypervisor = self._permissions.hypervisor
         if self._context.serves and hypervisor is not None and self.jobs.are_moving:
             with suppress(HypervisorError):  # the next cycle retries
@@ -229,7 +228,7 @@ class EvictionPlugin:
         return self._recent.moved + self.jobs.leaving
 
     def _gone(self, snapshot: Snapshot) -> Sequence[str]:
-        """Return stopped guests that the hypervisor lost, unless they run again."""
+        # The hypervisor has lost these stopped guests, and they do not run again.
         return [guest for guest in self._recent.gone if guest not in snapshot.guests and self.jobs.get(guest) is None]
 
     def _warning(self, announcement: Announced, guest: Guest) -> Problem:

@@ -24,7 +24,7 @@ _Time = Annotated[float, Field(ge=0, lt=1 << 36)]
 
 @dataclass(frozen=True, slots=True)
 class _Kept:
-    """File content. Times are in seconds since the epoch."""
+    # Times are in seconds since the epoch.
 
     moves: Annotated[tuple[_Time, ...], FailFast()]
     gone: Annotated[tuple[tuple[str, _Time], ...], FailFast()]

@@ -196,7 +196,7 @@ class _Run:
         self.reader.start()
 
     def _read(self) -> None:
-        """Read all output, so that the command never blocks."""
+        # The command must never block on its output.
         with suppress(OSError, ValueError):
             while self.process.stdout is not None and (part := self.process.stdout.read1(4096)):  # type: ignore[attr-defined]  # buffered
                 self.output = (self.output + part)[-KEPT_OUTPUT:]

@@ -91,7 +91,7 @@ class ProxmoxMover:
     # --- identification of the guest ------------------------------------------------------------------------------------------------------
 
     def _vmid(self, job: MoveJob) -> int:
-        """Return the guest's number. Name and UUID must match."""
+        # Name and UUID must match.
         listed = self._api.ask("GET", self._guests).get("data")
         named = (
             [item for item in listed if isinstance(item, dict) and item.get("name") == job.guest.name] if isinstance(listed, list) else []
@@ -119,7 +119,7 @@ class ProxmoxMover:
             raise NotSupported(f"{self.name}: the guest uses local devices of {self._node}: {printable(str(devices), 200)}")
 
     def _task_of(self, job: MoveJob) -> str:
-        """Return the only migration task since the start, or an empty string."""
+        # The task is empty unless there is exactly one migration since the start.
         query = urlencode({"typefilter": "qmigrate", "vmid": self._vmid(job), "since": int(job.time), "source": "all"})
         listed = self._api.ask("GET", f"{self._tasks}?{query}").get("data")
         upids = [item.get("upid") for item in listed if isinstance(item, dict)] if isinstance(listed, list) else []

@@ -123,7 +123,7 @@ class ServerApi:
 
 
 def _run(work: Coroutine[Any, Any, Result]) -> Result:
-    """Run a coroutine. After a timeout, asyncio.run would wait half a minute for name servers."""
+    # After a timeout, asyncio.run would wait half a minute for name servers.
     loop = asyncio.new_event_loop()
     try:
         return loop.run_until_complete(work)
@@ -149,7 +149,7 @@ def part_of(answer: Mapping[str, Any], *names: str) -> Mapping[str, Any]:
 
 
 def _why(answer: Mapping[str, Any]) -> str:
-    """Return the reason: `message` and `errors` from Proxmox VE, `detail` or `fault` from oVirt."""
+    # Proxmox VE sends `message` and `errors`, oVirt sends `detail` or `fault`.
     parts = [answer.get(name) for name in ("message", "errors", "detail")]
     parts += part_of(answer, "fault").values()
     return printable("; ".join(str(part).strip() for part in parts if part) or "without a reason", 300)
