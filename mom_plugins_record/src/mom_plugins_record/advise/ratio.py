@@ -1,11 +1,10 @@
 """Sellable memory of a host at a stated risk, from learned days of its guests. Pure functions.
 
-Days are drawn for all guests together, to keep common movements such as Monday morning. The host is filled with its guests and with copies
-of some. The largest total need on a day is its peak, and the largest peak of a month counts.
+Days are drawn for all guests together, to keep common movements such as Monday morning. The largest total need on a day is its peak, and
+the largest peak of a month counts.
 
 Peaks follow Gumbel's distribution of extreme values (Coles, An Introduction to Statistical Modeling of Extreme Values, 2001, chapter 3),
-separately for working days and other days. Its infinite tail is on the safe side. The confidence comes from a bootstrap (Efron, Bootstrap
-Methods, 1979) over copies and days.
+separately for working days and other days. The confidence comes from a bootstrap (Efron, Bootstrap Methods, 1979) over copies and days.
 """
 
 from __future__ import annotations
@@ -143,10 +142,7 @@ def needed_kib(used: float, sold: float) -> float:
 def _filled(
     pool: Sequence[tuple[float, Sequence[float]]], days: int, grid: Sequence[float], capacity: float, drawn: random.Random
 ) -> list[list[float]]:
-    """Return the peaks of all days for each amount, relative to the capacity.
-
-    :param pool: sold size of each guest, and its needs in each slot
-    """
+    # Peaks are relative to the capacity. `pool` has each guest's sold size, and its needs in each slot.
     order = drawn.sample(range(len(pool)), len(pool))
     slots = len(pool[0][1]) // days
     load, sold, number = [0.0] * (slots * days), 0.0, 0

@@ -109,7 +109,7 @@ def sold_on(past: PastDays, risk: float) -> HostSold:
 
 
 def _present_guests(guests: Sequence[PastGuest], today: int) -> Sequence[PastGuest]:
-    """Return the guests of the last days, without days from a clock that was ahead."""
+    # A clock that was ahead may have left days in the future.
     days = {day for guest in guests for day in guest.days}
     last = max((day for day in days if day <= today + 1), default=max(days, default=0))
     return [guest for guest in guests if any(last - PRESENT_DAYS < day <= last for day in guest.days)]

@@ -257,7 +257,7 @@ class GuestDays:
                 self.has_pattern = count >= EVIDENCE and mine < bound * min(unchanged, average)
 
     def _weigh(self, error: float, index: int, floor: float) -> None:
-        """Lower the weight at once after a large error, and raise it slowly after small ones."""
+        # The weight falls at once after a large error, and rises slowly after small ones.
         if self.wrong[3] < EVIDENCE:
             return
         of_hour = self.hour_errors[index % SLOTS * HOURS // SLOTS]

@@ -293,10 +293,7 @@ class HostDays:
             guest.days.interrupt()
 
     def _next_slot(self, guest: KnownGuest, place: int, listed: Guest, index: int, covered: float) -> None:
-        """Learn a guest's past slot, and begin the next one.
-
-        :param covered: seconds of the slot that samples must cover
-        """
+        # `covered`: seconds of the slot that samples must cover
         started = guest.incarnation not in ("", listed.incarnation)
         if guest.index >= 0 and guest.whole and not started:
             slot_use = None
@@ -343,7 +340,7 @@ class HostDays:
         return min(days.weight, usual / over) if over > usual else days.weight  # False for unknown use
 
     def _rises_in(self, guest: KnownGuest, window: Sequence[SlotExpected]) -> int | None:
-        """Return the slot of an expected rise. A guest of unknown use counts with its usual use."""
+        # A guest of unknown use counts with its usual use.
         used = window[0].usual if isnan(guest.used) else guest.used
         for place, item in enumerate(window):
             if item.most > used + max(RISE_KIB, RISE_SHARE * used, item.margin):
@@ -458,7 +455,7 @@ def _known(values: Sequence[float] | array[float]) -> tuple[float | None, ...]:
 
 
 def _used(total: float | None, usable: float | None, size: float | None) -> float:
-    """Return the use of a guest in KiB; NaN if unknown or impossible."""
+    # The use is in KiB, and NaN if unknown or impossible.
     if total is None or usable is None:
         return math.nan
     used = max(0.0, (total if size is None or total < size else size) - usable)

@@ -128,7 +128,7 @@ Items: TypeAlias = Annotated[list[Item], _FailFast()]
 
 
 class _Strict(BaseModel):
-    """Model without type conversions: recordings may be malicious."""
+    # Recordings may be malicious, so no type is converted.
 
     model_config = ConfigDict(strict=True)
 

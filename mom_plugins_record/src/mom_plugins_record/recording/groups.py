@@ -145,7 +145,7 @@ class RecordingFile:
             self.cut_off = True
 
     def _only_begun(self, size: int) -> bool:
-        """Return whether the writer could not write a whole mark."""
+        # The writer could not write a whole mark.
         self._source.seek(0)
         start = self._source.read(len(MARK) + 8)
         other = re.match(re.escape(_FRAME) + rb"(\d+)\n", start)
@@ -179,7 +179,7 @@ def why_too_large(text: bytes) -> str:
 
 
 def _open(path: Path) -> BinaryIO:
-    """Open a regular file. Raise `OSError`, and `NoRecording` for other files, such as pipes."""
+    # Other files, such as pipes, raise `NoRecording`.
     number = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # without waiting for the writer of a pipe
     if stat.S_ISREG(os.fstat(number).st_mode):
         return os.fdopen(number, "rb")

@@ -196,7 +196,7 @@ def _open_readable(path: Path) -> Iterator[RecordingFile]:
 
 
 def _heads(file: RecordingFile) -> tuple[Mapping[str, RecordedSession], Sequence[float | None]]:
-    """Return all sessions keyed by checksum, and the times of groups' first cycles, with a last None."""
+    # Sessions are keyed by checksum. The times are those of groups' first cycles, with a last None.
     sessions: dict[str, RecordedSession] = {}
     times: list[float | None] = []
     for group in range(file.groups):
@@ -215,7 +215,7 @@ def _head(file: RecordingFile, group: int, sessions: dict[str, RecordedSession])
 
 
 def _groups_of(file: RecordingFile, since: float, until: float) -> range:
-    """Return the groups with cycles of that period, if no clock has jumped."""
+    # The groups are complete only if no clock has jumped.
 
     def begins(group: int) -> float:
         heads = (_head(file, item, {}) for item in range(group, file.groups))

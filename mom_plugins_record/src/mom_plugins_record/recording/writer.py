@@ -171,7 +171,7 @@ class RecordingWriter:
         return self._size >= largest or self._monotonic() - self._began >= longest
 
     def _is_away(self) -> bool:
-        """Return True if the file was deleted, or the NFS server has lost it."""
+        # An NFS server may have lost the file.
         try:
             return self._file is not None and os.fstat(self._file).st_nlink == 0
         except OSError:

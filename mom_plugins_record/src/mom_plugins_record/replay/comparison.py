@@ -95,13 +95,13 @@ def compare(
 
 
 def _warms_from(recording: Recording, since: float) -> float:
-    """Return the time to begin reading, so that the first compared cycle has all its history."""
+    # The first compared cycle needs all its history.
     first = next(recording.cycles(since), None) if since > -math.inf else None
     return since if first is None else since - (GROUP + first.session.history + 2) * first.session.interval
 
 
 class _Run:
-    """Replay of one part of a recording, in which no cycle is missing."""
+    # No cycle is missing in this part of the recording.
 
     def __init__(self, first: RecordedCycle, policies: Mapping[str, str] | None, since: float, result: Comparison) -> None:
         self.last = first
@@ -116,7 +116,7 @@ class _Run:
             verdict.controls.update({spec.name: spec for spec in first.session.controls})
 
     def take(self, recorded: RecordedCycle) -> None:
-        """Evaluate a cycle, and compare it if its history is complete."""
+        # Cycles without their whole history are not compared.
         report, engine, result = recorded.report, self.engine, self._result
         if recorded.session is not self.last.session:
             engine.use(recorded.session)

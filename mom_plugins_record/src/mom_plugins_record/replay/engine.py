@@ -131,7 +131,7 @@ class RecordedEngine:
 
 
 def _needs_results(plugin_class: type) -> bool:
-    """Return True if the plugin needs results of its actions, which a snapshot lacks."""
+    # A snapshot lacks the results of a plugin's actions.
     asks = [getattr(plugin_class, hook) for hook in _COLLECTING if hasattr(plugin_class, hook)]
     everything = len(asks) == len(_COLLECTING) and all("hypervisor" in inspect.signature(hook).parameters for hook in asks)
     return everything and hasattr(plugin_class, "mom_act")

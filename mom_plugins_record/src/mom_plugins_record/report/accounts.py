@@ -244,11 +244,8 @@ _Get = Callable[[str], Any]
 
 
 def _add_sizes(guest: _TrackedGuest, total: GuestSums, get: _Get, seconds: float, swap_share: float, gain: float) -> bool:
-    """Add a guest's memory by location. Return False if its sizes are unknown.
-
-    :param swap_share: ratio of held memory, for unreported swap
-    :param gain: ratio of cold memory that the host gains; less than 1 with compression in memory
-    """
+    # `swap_share` is a ratio of held memory, for unreported swap. `gain` is the ratio of cold memory that the host gains: less than 1 with
+    # compression in memory.
     row = guest.row
     sold, size, held = get("balloon_max"), get("balloon_cur"), get("rss")
     if sold is None or size is None or held is None:

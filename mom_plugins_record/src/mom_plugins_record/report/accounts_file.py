@@ -104,7 +104,7 @@ class AccountsDamaged(AccountsError):
 
 
 def _columns(kind: Any) -> Mapping[str, tuple[str, str]]:
-    """Return a record's columns: path from the record, and SQL type."""
+    # A column has its path from the record, and its SQL type.
     columns: dict[str, tuple[str, str]] = {}
     for name, hint in _parts(kind):
         if is_dataclass(hint):
@@ -239,7 +239,7 @@ class AccountsFile:
         self._run, self._last = run, last
 
     def _bound(self, connection: sqlite3.Connection, newest: int) -> None:
-        """Delete the oldest day if the file has its maximum size: minutes and guests first, the host's hours last."""
+        # Minutes and guests go first, the host's hours last.
         page_size, pages, free = (
             connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_size", "page_count", "freelist_count")
         )
@@ -325,10 +325,8 @@ def check(path: Path) -> None:
 
 
 def _check_header(path: Path) -> None:
-    """Raise `sqlite3.DatabaseError` for header damage that SQLite takes for a read-only file or a later format.
-
-    Bytes 18, 19 and 44 to 47 in https://www.sqlite.org/fileformat.html.
-    """
+    # SQLite takes this damage for a read-only file or a later format: bytes 18, 19 and 44 to 47 in
+    # https://www.sqlite.org/fileformat.html.
     with path.open("rb") as file:
         header = file.read(48)
     if not header:
@@ -410,13 +408,13 @@ def _put(connection: sqlite3.Connection, table: str, run: int, rows: Sequence[Ho
 
 
 def _delete(connection: sqlite3.Connection, table: str, column: str, oldest: int, most: int = 1) -> None:
-    """Delete rows before `oldest`, but only the first `most` hours or minutes of the table."""
+    # Only the first `most` hours or minutes of the table are deleted.
     query = f"DELETE FROM {table} WHERE {column} < ? AND {column} < (SELECT min({column}) FROM {table}) + ?"  # noqa: S608  # names of this module only
     connection.execute(query, (oldest, most))
 
 
 def _checksum(table: str, row: Sequence[object]) -> int:
-    """Return the CRC-32 of a row. SQLite checks its pages, but not their content."""
+    # SQLite checks its pages, but not their content.
     return zlib.crc32(repr((table, *row)).encode("utf-8", "surrogatepass"))
 
 
@@ -431,7 +429,7 @@ def _sql_value(value: object, sql_type: str) -> object:
 
 
 def _connect(path: Path, *, write: bool = False, checked: bool = True) -> sqlite3.Connection:
-    """Open the file without running SQL stored in it."""
+    # SQL that is stored in the file must not run.
     # Readers open it for writing, too: only a writer can roll back the transaction of a killed mom. SQLite falls back to reading.
     _check_files(path)
     connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True, timeout=WAITS_SECONDS)
@@ -456,8 +454,8 @@ def _connect(path: Path, *, write: bool = False, checked: bool = True) -> sqlite
 
 
 def _check_files(path: Path) -> None:
-    """Raise `AccountsError` for a pipe, which would block SQLite, and for a journal that names another file: SQLite would delete that file
-    (section 4.1 of https://www.sqlite.org/fileformat.html)."""
+    # A pipe would block SQLite. If a journal names another file, SQLite would delete that file (section 4.1 of
+    # https://www.sqlite.org/fileformat.html).
     journal = path.with_name(f"{path.name}-journal")
     for item in (path, journal):
         with suppress(OSError):  # the file does not exist, or SQLite reports the error

@@ -218,7 +218,7 @@ def added(total: Record, more: Record) -> Record:
 
 @lru_cache
 def _merges(kind: Any) -> tuple[tuple[str, Callable[[Any, Any], Any]], ...]:
-    """Return how to merge each field: sums, maxima, or the latest value."""
+    # Fields merge as sums, as maxima, or to the latest value.
     hints = get_type_hints(kind)
 
     def merge(name: str) -> Callable[[Any, Any], Any]:

@@ -409,7 +409,6 @@ def _host_line(host: HostHour) -> HostLine:
 
 
 def _needed_by_day(hours: Sequence[HostHour], needs: Mapping[int, float]) -> list[tuple[float, float]]:
-    """Return the host's largest hourly need of each complete day, in KiB."""
     days: defaultdict[int, list[float]] = defaultdict(list)
     for hour in hours:
         if hour.hour in needs and hour.seconds >= SEEN_SHARE * HOUR and hour.used.known_seconds:
