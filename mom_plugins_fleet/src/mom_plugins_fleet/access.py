@@ -83,7 +83,7 @@ def signing_seed(key: Path) -> str | None:
 
 
 def _read_key(key: Path) -> tuple[list[str], str]:
-    """Return the seeds (signing, connecting) and the JWT."""
+    # The first seed signs records, the second connects.
     make = "`mom fleet key` and `mom fleet enroll` make one"
     seeds = read_secret(key, "the key", make).decode("ascii", "replace").split()
     jwt = seeds.pop() if seeds and _JWT.fullmatch(seeds[-1]) else ""

@@ -105,7 +105,7 @@ class BucketWatch:
             self._broken.set_result(why)
 
     async def _last(self, stream: str) -> int:
-        """Return the last sequence number; 0 for an empty stream."""
+        # The number is 0 for an empty stream.
         ends = time.monotonic() + LOST_SECONDS
         while True:
             info = await given_up_at_once(self._jetstream.stream_info(stream))
@@ -117,7 +117,7 @@ class BucketWatch:
             await asyncio.sleep(LEADER_SECONDS)
 
     async def _complete(self, stream: str) -> None:
-        """Call `complete` after the last entry. Keys set during the load move to the end, so the end is read twice."""
+        # Keys set during the load move to the end, so the end is read twice.
         try:
             await self._wait_for(self._first_end)
             await self._wait_for(await self._last(stream))

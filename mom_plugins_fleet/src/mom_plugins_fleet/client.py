@@ -58,7 +58,7 @@ class FleetClient(Client):
         return self._own.certificate
 
     async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:
-        """Ignore announced servers: a malicious server may announce any address."""
+        # A malicious server may announce any address.
         await super()._process_info({key: value for key, value in info.items() if key != "connect_urls"}, initial_connection)
 
     def _connect_command(self) -> bytes:
@@ -68,7 +68,7 @@ class FleetClient(Client):
         return super()._connect_command()
 
     async def _process_connect_init(self) -> None:
-        """Raise errors that the library expects; other errors would end its attempts."""
+        # Errors that the library does not expect would end its attempts.
         try:
             await super()._process_connect_init()
         except (nats.errors.Error, OSError, TimeoutError) as error:
@@ -88,7 +88,7 @@ class _BoundedParser(Parser):
 
 
 class _Transport(TcpTransport):
-    """Transport that sends nothing to `tls://` addresses before the TLS handshake."""
+    # Nothing goes to `tls://` addresses before the TLS handshake.
 
     def __init__(self, tls: ssl.SSLContext | None, wanted: bytes) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # the library's transport has no types
@@ -137,7 +137,7 @@ class _Transport(TcpTransport):
             raise nats.errors.ProtocolError from None
 
     async def wait_closed(self) -> None:
-        """Hide errors while the connection closes: they would replace the reason for closing."""
+        # Errors while the connection closes would replace the reason for closing.
         with suppress(OSError):
             await super().wait_closed()  # type: ignore[no-untyped-call]  # it has no types
 
@@ -146,7 +146,7 @@ class _Transport(TcpTransport):
 
 
 class _TlsProtocol(asyncio.StreamReaderProtocol):
-    """Protocol without half-open connections: TLS has none, and asyncio would warn."""
+    # TLS has no half-open connections, and asyncio would warn.
 
     def eof_received(self) -> bool:
         super().eof_received()

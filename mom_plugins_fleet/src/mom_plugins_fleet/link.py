@@ -231,10 +231,7 @@ class Store:
                 await self._jetstream.update_stream(info.config, allow_rollup_hdrs=False)
 
     async def _ask(self, action: str, answer: Coroutine[Any, Any, Answer], unanswered: str = "") -> Answer:
-        """Await the answer. Turn the library's errors into `LinkError`.
-
-        :param unanswered: hint if there is no answer
-        """
+        # `unanswered` is a hint if there is no answer.
         began = time.monotonic()
         try:
             return await answer
@@ -265,7 +262,7 @@ class Store:
 
 
 async def _of_several_attempts(ask: Callable[[], Awaitable[Answer]]) -> Answer:
-    """Return the first answer: each attempt may meet a hung server."""
+    # Each attempt may meet a hung server.
     for _ in range(LOAD_ATTEMPTS - 1):
         with suppress(UnansweredError):
             return await ask()
@@ -363,7 +360,7 @@ def ask(access: Access, name: str, log: logging.Logger, work: Callable[[Store], 
 
 
 async def _end_tasks(client: FleetClient) -> None:
-    """Cancel the library's tasks. A client that is closed while it reconnects may start new tasks."""
+    # A client that is closed while it reconnects may start new tasks.
     for _ in range(3):
         tasks = (client._reconnection_task, client._reading_task, client._ping_interval_task, client._flusher_task)
         running = {task for task in tasks if task is not None and not task.done()}
@@ -375,7 +372,7 @@ async def _end_tasks(client: FleetClient) -> None:
 
 
 def _text(error: Exception) -> str:
-    """Describe an error. The library's timeouts have no message."""
+    # The library's timeouts have no message.
     return str(error) or ("they did not answer in time" if isinstance(error, TimeoutError) else type(error).__name__)
 
 

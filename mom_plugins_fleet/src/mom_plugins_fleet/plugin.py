@@ -193,7 +193,6 @@ class FleetPlugin:
                 yield Decision(guest.entity, mover.control, str(move.destination), reason, Source(self._context.name))
 
     def _look_at(self, guest: Guest, number: int, agent: FleetAgent, mover: GuestMoves) -> None:
-        """End a failed move of a guest that is still here."""
         passed = number - self._begun[guest.id]  # the snapshot of the cycle that decided the move is older than the move
         progress = mover.progress(guest)
         if passed < 1 or progress is None or progress.moving or (not progress.error and passed < STILL_HERE_CYCLES):
@@ -247,7 +246,7 @@ class FleetPlugin:
         return "the guest is not here" if guest is None else mover.why_stays(guest)
 
     def _is_blind(self, report: Report) -> bool:
-        """Return whether a report is old, or the hypervisor listed no guests."""
+        # The report is old, or the hypervisor listed no guests.
         age = self._context.monotonic() - report.snapshot.monotonic - report.duration
         return age > stale_seconds(self._context.interval) or report.guests_unknown
 

@@ -77,7 +77,7 @@ def opened(kind: type[Kind], bucket: str, key: str, data: bytes, trusted: Collec
 
 
 def _what(bucket: str, key: str, revision: int, record: bytes) -> bytes:
-    """Return the bytes to sign. Servers have clients sign strings, and no string contains the first byte."""
+    # Servers have clients sign strings, and no string contains the first byte.
     return b"\xff" + json.dumps(["mom fleet", bucket, key, revision]).encode() + b"\n" + record
 
 

@@ -57,7 +57,7 @@ def for_balance(view: FleetView, targets: Mapping[str, TargetHost], group: str) 
 
 
 def _busy(view: FleetView, group: str) -> str:
-    """Return an obstacle, if any. Ignore moves of lost hosts: these may never end."""
+    # Moves of lost hosts may never end, so they do not count.
     lost = lost_hosts(view)
     for name, (_, member) in sorted(view.members.records.items()):
         if member.group != group or name in lost:

@@ -1,8 +1,8 @@
 """Coordinator: chooses destinations for guests of drained hosts and, where operators allow it, of full hosts.
 
 The working coordinator holds a lease, a key that it sets repeatedly. After `LEASE_SECONDS` without a change, another coordinator takes the
-lease. The new coordinator raises the epoch in all orders, to lock out a suspended one. The lease has no time to live, because nats-server
-2.9 may repeat expired keys after a restart.
+lease, and raises the epoch in all orders, to lock out a suspended one. The lease has no time to live, because nats-server 2.9 may repeat
+expired keys after a restart.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ class Coordinator:
             self._unsaved = True
 
     def _remember_orders(self) -> None:
-        """Keep orders that the servers have lost: ordered guests still need the memory."""
+        # Ordered guests still need the memory if the servers have lost the orders.
         orders, members = self.view.orders.records, self.view.members
         enrolled = members.records.keys() | members.damaged.keys()
         lost = {host: kept for host, kept in self._given.items() if host in enrolled - orders.keys() and kept[0] == self._newest(host)}
@@ -237,7 +237,7 @@ class Coordinator:
             self._log_moves(host, before, target, revision)
 
     def _complete(self, orders: Orders, revision: int) -> Orders:
-        """Return the orders to sign: without progress, with the destinations' signed entries."""
+        # Signed orders have no progress, and the destinations' signed entries.
         plain = {"state": MoveState.ORDERED, "error": ""}
         moves = tuple(move.model_copy(update={**plain, "order": move.order or revision}) for move in orders.moves)
         entries = {to: signed for to in sorted({move.to for move in moves}) if (signed := self.view.members.signed(to))}
@@ -256,7 +256,6 @@ class Coordinator:
 
     @contextmanager
     def _contained(self, subject: str) -> Iterator[None]:
-        """Log a failure of one host or group once, and continue."""
         try:
             yield
         except LinkError:  # the servers failed, not this host

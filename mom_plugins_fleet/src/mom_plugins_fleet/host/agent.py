@@ -192,7 +192,7 @@ class FleetAgent:
             return
 
     async def _put_in_force(self, group: str, opened: Opened[Group], data: bytes | None) -> None:
-        """Apply a record in another thread, within `APPLY_SECONDS`. Raise `MomError` on failure."""
+        # Another thread applies the record, within `APPLY_SECONDS`. Failures raise `MomError`.
         if self._application is not None and not self._application.done():
             raise MomError("the previous record is still being applied", hint="mom's disk may have hung: see mom's log")
         self._application = self._callers.start(lambda: self._apply(group, opened, data))

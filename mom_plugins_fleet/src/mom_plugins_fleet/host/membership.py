@@ -83,7 +83,7 @@ def join(config: Path, address: str, token: Token) -> None:
 
 
 def _let_read(key: Path, config: Config) -> None:
-    """Make the key readable for a mom that does not run as root."""
+    # mom may run as another user than root.
     reader = other_owner(config.state_directory, config.run_directory)
     if reader is not None:
         os.chown(key, -1, reader.groups[0])

@@ -107,7 +107,7 @@ class HostOrders:
     def _step(
         self, move: Move, before: Mapping[tuple[str, int], OrderProgress], member: Member, orders: Orders, removed: Mapping[str, int]
     ) -> OrderProgress | None:
-        """Return a move's progress; None if not known yet. A finished move never restarts."""
+        # None means not known yet. A finished move never restarts.
         earlier = before.get((move.guest, move.order))
         if earlier is None:
             why = self._why_not_there(move, member, orders, removed) or self._why_stays(move, member)
@@ -123,7 +123,6 @@ class HostOrders:
         return earlier
 
     def _why_not_there(self, move: Move, member: Member, orders: Orders, removed: Mapping[str, int]) -> str:
-        """Return why no operator allows this destination; empty if one does."""
         try:
             entry = self._revisions.open(Member, ROSTER, move.to, orders.entries.get(move.to, "").encode(), self._operators)
         except MomError as error:
@@ -140,7 +139,7 @@ class HostOrders:
         )
 
     def _why_stays(self, move: Move, member: Member) -> str | None:
-        """Return why a guest stays now; empty if it leaves; None if not known yet."""
+        # None means not known yet.
         if member.draining:
             return self._accepts(move)
         if not (member.balance and move.balance):

@@ -71,7 +71,7 @@ def _guest(guest: Guest, promises: Promises, stays: str, host_swapped: int | Non
 
 
 def _held(fields: Mapping[str, Value], host_swapped: int | None) -> int | None:
-    """Return a guest's memory on the host. Unknown swap (shared memory) counts as the host's swap, up to the guest's maximum."""
+    # Unknown swap (shared memory) counts as the host's swap, up to the guest's maximum.
     held, swapped, most = (_kib(fields.get(name), 1) for name in ("rss", "host_swap", "balloon_max"))
     if held is not None and swapped is None and host_swapped is not None:
         swapped = host_swapped if most is None else min(host_swapped, max(0, most - held))
@@ -90,7 +90,7 @@ def _unhealthy(snapshot: Snapshot) -> int | None:
 
 
 def _promised(guest: Guest, promises: Promises) -> int:
-    """Return the guest's promise; while unknown, all of its memory."""
+    # While the promise is unknown, all of the guest's memory counts.
     promised = _kib(promises.promised_kib(guest), 1) or 0
     if guest.blocked.get("*") != UNDESCRIBED:
         return promised

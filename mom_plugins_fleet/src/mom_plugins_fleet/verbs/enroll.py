@@ -86,7 +86,6 @@ class _Enrolment:
         return await standing(self._where, store, ROSTER, Member, self._host)
 
     def run(self) -> Token | None:
-        """Change entry and account. Return the token, if requested."""
         where, host = self._where, self._host
         agreed = self._change(self._before)
         agree(where, ROSTER, host, self._entry, agreed)

@@ -288,7 +288,7 @@ def balance_command(where: Where, host: str, off: bool) -> None:
 
 
 class _Lines(logging.Formatter):
-    """Log formatter that escapes control characters in host names."""
+    # Host names may contain control characters.
 
     def format(self, record: logging.LogRecord) -> str:
         return printable_lines(super().format(record)).replace("\n", "\n    ")

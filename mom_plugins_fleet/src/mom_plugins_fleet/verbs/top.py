@@ -105,7 +105,7 @@ def _is_short(row: Mapping[str, Any]) -> bool:
 
 
 def _harm(row: Mapping[str, Any]) -> float:
-    """Rank lost hosts first, then unhealthy guests, then memory pressure."""
+    # Lost hosts come first, then unhealthy guests, then memory pressure.
     now = 1e9 * row["silent"] + 100 * (row["unhealthy"] or 0) + 10 * _is_short(row)
     return float(now) + bool(row["refused"]) + bool(row["killed_today"])
 
