@@ -95,10 +95,8 @@ class Service:
         return doors
 
     def _listen(self, path: Path, access: LocalAccess) -> Listener:
-        """Listen on a socket of the group that may change; an access control list admits readers.
-
-        If mom has no permission to change the file's group, the list admits both groups.
-        """
+        # The socket belongs to the group that may change; an access control list admits readers. If mom has no permission to change the
+        # file's group, the list admits both groups.
         group = access.read if access.change is None else access.change
         second = None if access.read == group else access.read
         listener = listen(Address(str(path)), mode=0o600 if group is None else 0o660, group=group, second_group=second)

@@ -28,7 +28,7 @@ _NO_ANSWER_SECONDS: Final = 20.0
 
 
 class _ReserveGroup(click.Group):
-    """Group in which `mom reserve 8GiB` means `mom reserve memory 8GiB`."""
+    # `mom reserve 8GiB` means `mom reserve memory 8GiB`.
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         if args and args[0] not in self.commands and args[0] not in ctx.help_option_names:
@@ -124,7 +124,7 @@ def _release(client: Client, identity: str) -> Any:
 
 @contextmanager
 def _interruptible() -> Iterator[None]:
-    """Treat SIGTERM like Ctrl-C, so that a stopped script leaves no reservation."""
+    # A script that SIGTERM stops must leave no reservation.
 
     def interrupt(number: int, frame: object) -> None:
         raise KeyboardInterrupt

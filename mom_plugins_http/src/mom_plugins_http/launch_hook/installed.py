@@ -167,7 +167,7 @@ class Hook:
         return numbers
 
     def _libvirt_has_hooks(self) -> bool:
-        """Return whether libvirt has executable hooks. It looks only at its start and reload."""
+        # libvirt looks for hooks only at its start and reload.
         folder = self.path.parent
         try:
             return any(os.access(path, os.X_OK) for path in (folder.parent / "qemu", *folder.iterdir()))

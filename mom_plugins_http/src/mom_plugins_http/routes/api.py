@@ -115,7 +115,7 @@ class Api:
             raise ProblemError(403, what, hint)
 
     def _right(self, request: Request, peer: Peer) -> tuple[Right, str]:
-        """Return the sender's right and name. Sessions and tokens may change during an event stream."""
+        # Sessions and tokens may change during an event stream.
         authorization = request.headers.get("authorization", "")
         if peer.keyed:
             right, who = self._page_keys.session(authorization) or (Right.NOTHING, "")
@@ -126,7 +126,7 @@ class Api:
         return peer.right, peer.name
 
     def _unknown(self, request: Request, peer: Peer) -> ProblemError:
-        """Return the error for a missing or invalid token. The page first tries without a token."""
+        # The page first tries without a token.
         noun, hint = "token", "send `Authorization: Bearer TOKEN` with one of the tokens in the http plugin's settings"
         if peer.keyed:
             noun, hint = "session of the page", "open the address that `mom page` prints on the host"
@@ -135,7 +135,7 @@ class Api:
         return ProblemError(401, f"the request has no valid {noun}", hint, headers={"www-authenticate": "Bearer"})
 
     def _note_refusal(self, peer: Peer, why: str, level: int = logging.WARNING) -> None:
-        """Log a refusal without the token. The log limits repeated lines."""
+        # The log never contains the token, and limits repeated lines.
         self._context.log.log(level, "refused to %s: %s", peer.name, why)
 
     def _needed(self, right: Right, *, local: bool) -> str:

@@ -40,7 +40,7 @@ async def read_body(call: ApiCall, model: type[Body], media_types: str = JSON) -
 
 
 def _check_members(members: Sequence[tuple[str, object]]) -> None:
-    """Reject ambiguous duplicates, and too many members: their errors would take a gigabyte."""
+    # Duplicates are ambiguous, and the errors of too many members would take a gigabyte.
     if len(members) > _MOST_MEMBERS:
         raise ProblemError(400, f"an object has {len(members)} members", f"send at most {_MOST_MEMBERS}")
     counts = Counter(name for name, _ in members)

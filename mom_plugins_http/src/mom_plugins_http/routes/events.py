@@ -85,7 +85,7 @@ class Events:
         return now.whole() if changes is None else _event("cycle", now.number, changes)
 
     def _make_room(self, newcomer: Subscriber) -> None:
-        """If all places are taken, end streams of the user who has most of them, or raise `ProblemError`."""
+        # If all places are taken, streams of the user who has most of them end.
         later = {"retry-after": "10"}
         listening = self._published.subscribers
         if len(listening) >= self._most and not self._end_some([[each] for each in listening], newcomer):
@@ -97,10 +97,7 @@ class Events:
                 raise ProblemError(503, f"clients already use {MOST_LISTS} different lists of fields", hint, headers=later)
 
     def _end_some(self, groups: Sequence[Sequence[Subscriber]], newcomer: Subscriber) -> bool:
-        """End all streams of one group. Return False if the newcomer has no better claim.
-
-        A group counts for its user with the fewest streams.
-        """
+        # A group counts for its user with the fewest streams. Returns False if the newcomer has no better claim.
         streams = Shares(each.peer for group in groups for each in group)
         owners = [max((each.peer for each in group), key=streams.order) for group in groups]
         shares = Shares(owners)
@@ -130,7 +127,7 @@ class Events:
 
 
 class _Stream(StreamingResponse):
-    """Response that calls `ended` when the client is gone, even before the first event."""
+    # Calls `ended` when the client is gone, even before the first event.
 
     def __init__(self, events: AsyncIterator[bytes], headers: Mapping[str, str], ended: Callable[[], object]) -> None:
         super().__init__(events, headers=headers, media_type=MEDIA_TYPE)

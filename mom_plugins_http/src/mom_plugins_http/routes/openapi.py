@@ -96,20 +96,20 @@ def _operation(route: Route, schema: Callable[[object], Schema]) -> Schema:
 
 class _Generator(GenerateJsonSchema):
     def field_is_required(self, field: ModelField | DataclassField | TypedDictField, total: bool) -> bool:
-        """Return True for data classes, as answers have all members."""
+        # Answers have all members of a data class.
         return field["type"] == "dataclass-field" or super().field_is_required(field, total)
 
 
 @cache
 def _schemas(models: tuple[Any, ...]) -> tuple[Callable[[object], Schema], Schema]:
-    """Return a function from model to schema, and shared components. Cached, because each call grows caches of `typing`."""
+    # The result is cached, because each call grows caches of `typing`.
     adapters: list[tuple[int, JsonSchemaMode, TypeAdapter[Any]]] = [(n, "validation", TypeAdapter(model)) for n, model in enumerate(models)]
     schemas, shared = TypeAdapter.json_schemas(adapters, ref_template=_REFERENCE + "{model}", schema_generator=_Generator)
     kinds = shared.get("$defs", {})
     choices = {_REFERENCE + name: kind for name, kind in kinds.items() if "enum" in kind}
 
     def tidy(value: Any) -> Any:
-        """Drop titles, which repeat names, and inline enumerations."""
+        # Titles only repeat names.
         if isinstance(value, list):
             return [tidy(item) for item in value]
         if not isinstance(value, dict):

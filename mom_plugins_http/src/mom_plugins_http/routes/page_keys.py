@@ -148,12 +148,12 @@ class PageKeys:
         return granted.process is None or self._started(granted.process[0]) == granted.process[1]
 
     def _started(self, process: int) -> int | None:
-        """Return a process's start time, because ids are reused; None if it has exited."""
+        # Process ids are reused, so the start time identifies the process.
         stat = ProcessStat.of(f"{self._proc}/{process}") if process > 0 else None
         return None if stat is None or stat.state in {"Z", "X"} else stat.started
 
     def _keep(self, kept: dict[bytes, _Granted], secret: str, granted: _Granted) -> None:
-        """Store a key or session. At the limit, drop one of the lowest right: the oldest of the user who holds most."""
+        # At the limit, a key or session of the lowest right is dropped: the oldest of the user who holds most.
         if len(kept) >= MOST:
             for digest in [digest for digest, each in kept.items() if not self._lasts(each)]:
                 del kept[digest]

@@ -156,7 +156,7 @@ class Totals:
 
 
 def _count(counts: Counter[T], names: Sequence[T]) -> None:
-    """Count names, but no new names beyond the limit: a policy may invent controls in each cycle."""
+    # A policy may invent controls in each cycle, so names beyond the limit do not count.
     counts.update(names if len(counts) < MOST_COUNTED else [name for name in names if name in counts])
 
 

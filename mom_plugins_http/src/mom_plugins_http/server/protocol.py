@@ -32,7 +32,7 @@ UNKNOWN_PEER: Final = Peer("unknown", Right.NOTHING, local=False)
 
 
 class _Parser(h11.Connection):
-    """Parser that refuses chunked bodies: chunks of one byte would block all clients for seconds."""
+    # Chunked bodies are refused: chunks of one byte would block all clients for seconds.
 
     chunked = False
 

@@ -114,7 +114,7 @@ class Server(BoundedServer[Door]):
         await super()._listen(door, listener)
 
     def _listen_again(self) -> None:
-        """Rebind sockets whose files were deleted, for example by a cleaner of /run."""
+        # A cleaner of /run, for example, may delete sockets.
         for door, task in list(self._listening.items()):
             if door.path is not None and not os.path.lexists(door.path) and os.access(door.path.parent, os.W_OK):
                 if not task.done():

@@ -106,7 +106,7 @@ def brief_verdict(picture: Picture, width: int, most: int) -> list[Line]:
 
 
 def _headline(condition: ConditionModel) -> str:
-    """Put the duration first, because a narrow screen cuts off the end."""
+    # A narrow screen cuts off the end, so the duration comes first.
     headline, _, details = condition["message"].partition(": ")
     ended = f", over for {age(condition['over_seconds'])}" if condition["over_seconds"] else ""
     since = f"{_MARKS.get(condition['severity'], '')}{headline}, for {age(condition['lasted_seconds'])}{ended}"
