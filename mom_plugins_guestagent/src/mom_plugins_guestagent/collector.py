@@ -91,7 +91,7 @@ class AgentState:
 
 @dataclass(slots=True, eq=False)
 class _Followed:
-    """Guest with its ways. Only the loop's thread uses it, except `state`."""
+    # Only the loop's thread uses this record, except `state`.
 
     target: AgentTarget
     trials: list[_Trial]
@@ -225,7 +225,6 @@ class AgentCollector:
                 self._guests[identity].due.set()
 
     def _short_seconds(self, identity: str) -> int:
-        """Return for how long to announce a shortage; 0 for no announcement."""
         period = min(self._asking.period, _LONGEST_SHORT_PERIOD_SECONDS)
         return math.ceil(min(MOST_SHORT_SECONDS, _SHORT_PERIODS * period + self._asking.timeout)) if identity in self._short else 0
 
@@ -261,7 +260,6 @@ class AgentCollector:
             followed.due.clear()
 
     async def _round(self, followed: _Followed) -> None:
-        """Try the ways in order until memory statistics and due facts arrive."""
         state = followed.state
         facts_due = state.facts_at is None or self._loop.time() - state.facts_at >= self._asking.facts_period
         result = _RoundResult()
@@ -302,7 +300,7 @@ class AgentCollector:
                 result.sample, result.by = sample, trial.place.kind
 
     def _rests(self, followed: _Followed, trial: _Trial, now: float) -> bool:
-        """Return whether it is too early for this way: its dozen commands are expensive."""
+        # A round through the hypervisor takes a dozen commands, which are expensive.
         if trial.place.kind is not AgentKind.AGENT_HYPERVISOR or trial.answered_at is None or followed.target.guest.id not in self._known:
             return False
         # Use the round that is nearest to the end of the long period.

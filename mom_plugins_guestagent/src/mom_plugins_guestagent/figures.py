@@ -100,7 +100,6 @@ def _number(value: object) -> float | None:
 
 
 def _lie_of_memory(numbers: Mapping[str, float], maximum_kib: int | None) -> str:
-    """Return why these sizes are impossible; empty if they are not."""
     sizes = {name: size for name, size in numbers.items() if name.startswith("mem_")}
     total = sizes.get("mem_available", 0)
     if not sizes:
@@ -120,7 +119,7 @@ def _lie_of_swap(numbers: Mapping[str, float]) -> str:
 
 
 def _growth(previous: AgentSample, counts: Mapping[str, float], monotonic: float) -> dict[str, float]:
-    """Return rates; no rates if a count went back, as after a reboot."""
+    # A count that went back, as after a reboot, gives no rates.
     seconds, before = monotonic - previous.monotonic, previous.counts
     if seconds < _LEAST_SECONDS or any(count < before.get(name, 0) for name, count in counts.items()):
         return {}

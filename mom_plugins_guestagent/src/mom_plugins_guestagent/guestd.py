@@ -150,7 +150,7 @@ def figures(text: str, page_kib: int | None = None) -> dict[str, int | float]:
 
 
 def _page_kib(free_kib: int | None, free_pages: int | None) -> int | None:
-    """Return the page size, 4 to 64 KiB. The counts are read one after the other, and differ a little."""
+    # The counts are read one after the other, and differ a little. Pages have 4 to 64 KiB.
     if not free_kib or not free_pages:
         return None
     return min((4, 8, 16, 32, 64), key=lambda size: abs(size - free_kib / free_pages))
@@ -236,10 +236,7 @@ class ReportingOrder:
 
 
 def _wake_reporting() -> None:
-    """Make the kernel report free memory: reporting starts when a large piece of memory becomes free.
-
-    A read of a setting into a large buffer allocates and frees such a piece.
-    """
+    # Reporting starts when a large piece of memory becomes free. A read of a setting into a large buffer allocates and frees one.
     with contextlib.suppress(OSError):
         setting = os.open("/proc/sys/kernel/ostype", os.O_RDONLY)
         try:
@@ -354,12 +351,12 @@ class CacheTrim:
         return max(TRIM_EACH_SECONDS, (time.thread_time() - spent) / TRIM_CPU_SHARE) if more else TRIM_REST_SECONDS
 
     def _unused(self, now: float, counts: CacheCounts) -> int:
-        """Return the KiB of long unused page cache; 0 if unknown."""
+        # The result is in KiB, and 0 if unknown.
         at, then = self._history[0]
         return unused_since(then, counts) if now - at >= self._unused_seconds else 0
 
     def _drop(self, size_kib: int) -> bool:
-        """Drop page cache, and no other memory. Return False if there is no more."""
+        # False means that there is no more page cache.
         meminfo = dict(_NUMBER.findall(_read(self._proc / "meminfo")))
         # Without swap, the kernel can drop only page cache. With swap, kernels without `swappiness` refuse the request.
         only = "" if meminfo.get("SwapTotal") == "0" else " swappiness=0"
@@ -438,7 +435,7 @@ class Relief:
         return min((wait for wait in (left or late, trim_wait) if wait is not None), default=None)
 
     def _settle(self) -> None:
-        """Set or restore the order, once per shortage: later changes by the owner stay."""
+        # The order is set once per shortage: later changes by the owner stay.
         short = self.left() > 0
         if short and not self._lowered and self._wanted is not None:
             self._order.lower(self._wanted)

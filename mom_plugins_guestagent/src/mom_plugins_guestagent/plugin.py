@@ -104,10 +104,7 @@ class GuestAgentPlugin:
         return self._collector.fields([guest.id for guest in guests], {guest.id for guest in guests if not self._is_alone(guest)})
 
     def _is_alone(self, guest: Guest) -> bool:
-        """Return whether only the agent reports the guest's memory.
-
-        Since the last report, the driver's statistics may have begun: they must not appear with the agent's old statistics.
-        """
+        # Since the last report, the driver's statistics may have begun: they must not appear with the agent's old statistics.
         if self._without is None:
             return True
         incarnation, awaited = self._without.get(guest.id, (None, True))
@@ -193,7 +190,7 @@ class GuestAgentPlugin:
         return settings if isinstance(settings, AgentGuestSettings) else AgentGuestSettings()
 
     def _places(self, guest: Guest, channels: Mapping[str, str]) -> tuple[AgentAddress, ...]:
-        """Return the addresses of a guest: the cheapest address first, the hypervisor last."""
+        # The cheapest address comes first, the hypervisor last.
         from mom_plugins_guestagent.ways import AgentAddress, AgentKind
 
         settings, mine, process = self._settings, self._guest_settings(guest), pid_of(guest) or 0

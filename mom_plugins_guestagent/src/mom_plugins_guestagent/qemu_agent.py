@@ -222,7 +222,7 @@ class AgentWay:
         return {name: value for name, value in values.items() if value is not None}
 
     async def _figures(self, agent: RawAgent | AgentBehindHypervisor) -> Mapping[str, object]:
-        """Read statistics; none if the agent is not allowed to read files."""
+        # An agent may not be allowed to read files.
         values: dict[str, object] = dict(figures_in(await self._files(agent) if self._can(*FILE_COMMANDS) else ""))
         if "load_1" not in values and self._can(LOAD_COMMAND):
             (load,) = await agent.ask((LOAD_COMMAND, {}))
@@ -244,7 +244,7 @@ class AgentWay:
         self.disabled = tuple(name for name in FILE_COMMANDS if name not in self._able)
 
     async def _files(self, agent: RawAgent | AgentBehindHypervisor) -> str:
-        """Return the content of all files. Skip files that fail twice until mom reads the facts again."""
+        # Files that fail twice are skipped until mom reads the facts again.
         if self._open:
             await agent.ask(*(("guest-file-close", {"handle": handle}) for handle in self._open))
             self._open = []

@@ -71,10 +71,7 @@ class Wire:
         return sock
 
     async def _connect_to_process(self, sock: socket.socket, path: str) -> None:
-        """Connect to a socket of the guest's process, or of its user.
-
-        A guest that has broken out of QEMU can replace the path and the socket.
-        """
+        # A guest that has broken out of QEMU can replace the path and the socket.
         file = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
             await asyncio.get_running_loop().sock_connect(sock, f"/proc/self/fd/{file}")
