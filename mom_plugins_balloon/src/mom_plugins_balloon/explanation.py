@@ -140,7 +140,6 @@ class BalloonExplainer(Explainer):
 
 
 def _who_promised(guest: Guest, promised: float | None, declared: Declarations) -> str:
-    # The source is empty if no single promise is as large.
     specs = (declared.fields.get((Scope.GUEST, name)) for name in _PROMISES if promised and guest.number(name) == promised)
     return next((spec.source for spec in specs if spec is not None), "")
 

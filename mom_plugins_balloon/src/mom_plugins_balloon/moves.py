@@ -57,7 +57,6 @@ class _Request:
     _over: threading.Event = field(default_factory=threading.Event)
 
     def end(self, answer: str, *, later: bool = False) -> None:
-        # The first outcome stays.
         if not self._over.is_set():
             self.answer, self.later = answer, later
             self._over.set()

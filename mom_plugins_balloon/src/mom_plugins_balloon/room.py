@@ -100,7 +100,6 @@ def _gives_nothing(guest: Guest, memory: GuestMemory) -> bool:
 
 
 def _not_swept(guest: GuestMemory, freed: float, size: float, context: LawContext) -> float:
-    # Earlier sweeps missed this memory, or it is too little for a sweep.
     missed = guest.sweeps.missed or 0.0
     remainder = max(0.0, freed - missed) % context.moves
     return missed + (remainder if remainder < context.worth(size) else 0.0)

@@ -105,7 +105,6 @@ class BucketWatch:
             self._broken.set_result(why)
 
     async def _last(self, stream: str) -> int:
-        # The number is 0 for an empty stream.
         ends = time.monotonic() + LOST_SECONDS
         while True:
             info = await given_up_at_once(self._jetstream.stream_info(stream))

@@ -231,7 +231,6 @@ class Store:
                 await self._jetstream.update_stream(info.config, allow_rollup_hdrs=False)
 
     async def _ask(self, action: str, answer: Coroutine[Any, Any, Answer], unanswered: str = "") -> Answer:
-        # `unanswered` is a hint if there is no answer.
         began = time.monotonic()
         try:
             return await answer

@@ -246,7 +246,6 @@ class FleetPlugin:
         return "the guest is not here" if guest is None else mover.why_stays(guest)
 
     def _is_blind(self, report: Report) -> bool:
-        # The report is old, or the hypervisor listed no guests.
         age = self._context.monotonic() - report.snapshot.monotonic - report.duration
         return age > stale_seconds(self._context.interval) or report.guests_unknown
 

@@ -205,7 +205,6 @@ class FleetView:
         return move.guest not in self.guests(host) or self._reported_since(host, host, move)
 
     def _reported_since(self, reporter: str, host: str, move: Move) -> bool:
-        # The report must come long enough after the guest left.
         since = self.left.setdefault((host, move.guest), time.monotonic())
         return self.is_fresh(reporter) and self.states.heard.get(reporter, float("-inf")) - since > ARRIVES_SECONDS
 

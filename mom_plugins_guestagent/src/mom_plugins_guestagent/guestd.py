@@ -351,12 +351,10 @@ class CacheTrim:
         return max(TRIM_EACH_SECONDS, (time.thread_time() - spent) / TRIM_CPU_SHARE) if more else TRIM_REST_SECONDS
 
     def _unused(self, now: float, counts: CacheCounts) -> int:
-        # The result is in KiB, and 0 if unknown.
         at, then = self._history[0]
         return unused_since(then, counts) if now - at >= self._unused_seconds else 0
 
     def _drop(self, size_kib: int) -> bool:
-        # False means that there is no more page cache.
         meminfo = dict(_NUMBER.findall(_read(self._proc / "meminfo")))
         # Without swap, the kernel can drop only page cache. With swap, kernels without `swappiness` refuse the request.
         only = "" if meminfo.get("SwapTotal") == "0" else " swappiness=0"

@@ -192,7 +192,6 @@ class KsmKnobs:
 
 
 def _turn(change: Change) -> int:
-    # KSM stops before other changes, and starts after them.
     knob = knob_of(change.control)
     if knob == RUN:
         return 4 if change.value == MERGING else 0

@@ -234,7 +234,6 @@ def _scanning(now: KsmState, percent: float, reason: KsmReason, p: KsmParameters
 
 
 def _changed(value: float | None, suggested: float) -> int | None:
-    # A change by less than 1 does not count.
     return None if value is None or abs(suggested - value) < 1 else int(suggested)
 
 

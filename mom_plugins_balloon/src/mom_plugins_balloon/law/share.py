@@ -142,7 +142,6 @@ def give_back_memory(crowd: Sequence[WeighedGuest], changes: Changes, balance: B
 
 
 def _beyond(balance: Balance, context: LawContext) -> float:
-    # The wants of guests that lack memory come before those of other guests.
     return max(0.0, context.host.free - (balance.urgent + context.host.high) - balance.relief)
 
 
@@ -151,7 +150,6 @@ def _ratio(supply: float, demand: float) -> float:
 
 
 def _in_turn(share: float, demand: float, step: float, left: float) -> float:
-    # A guest gets at least a step, or 0 if too little is left.
     amount = min(max(share, step), demand, left)
     return amount if amount >= min(demand, step) else 0.0
 

@@ -237,7 +237,6 @@ class Coordinator:
             self._log_moves(host, before, target, revision)
 
     def _complete(self, orders: Orders, revision: int) -> Orders:
-        # Signed orders have no progress, and the destinations' signed entries.
         plain = {"state": MoveState.ORDERED, "error": ""}
         moves = tuple(move.model_copy(update={**plain, "order": move.order or revision}) for move in orders.moves)
         entries = {to: signed for to in sorted({move.to for move in moves}) if (signed := self.view.members.signed(to))}

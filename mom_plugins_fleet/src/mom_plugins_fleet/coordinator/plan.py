@@ -261,7 +261,6 @@ class _WaysOut:
         return move
 
     def _waits_for(self, guest: HostedGuest, needs: int) -> str:
-        # The names are empty if waiting does not help.
         place = choose(needs, guest.guarantee, self._full, self._group, within=self._mover.within)
         if isinstance(place, str):
             return ""

@@ -348,7 +348,6 @@ def _callees(program: Program, name: str) -> Iterator[str]:
 
 
 def _expanded(program: Program, order: Sequence[str], largest: int) -> int:
-    # Functions above the size `largest` become separate.
     definitions = program.definitions
     sites = Counter(program.calls)
     for definition in program.functions():

@@ -116,7 +116,6 @@ class _Run:
             verdict.controls.update({spec.name: spec for spec in first.session.controls})
 
     def take(self, recorded: RecordedCycle) -> None:
-        # Cycles without their whole history are not compared.
         report, engine, result = recorded.report, self.engine, self._result
         if recorded.session is not self.last.session:
             engine.use(recorded.session)

@@ -218,7 +218,6 @@ def added(total: Record, more: Record) -> Record:
 
 @lru_cache
 def _merges(kind: Any) -> tuple[tuple[str, Callable[[Any, Any], Any]], ...]:
-    # Fields merge as sums, as maxima, or to the latest value.
     hints = get_type_hints(kind)
 
     def merge(name: str) -> Callable[[Any, Any], Any]:

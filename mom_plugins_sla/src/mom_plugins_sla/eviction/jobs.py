@@ -547,7 +547,6 @@ def states_of(control: LifecycleControl, guests: Sequence[Entity]) -> Mapping[st
 
 
 def _check(job: Job) -> None:
-    # Such a job would make the file unreadable.
     try:
         _JOB.validate_python(_JOB.dump_python(job, mode="json"))
     except ValidationError as error:

@@ -119,7 +119,7 @@ class EntityAccess(Scoping):
         return repr(HOST_ID) if entity.type == "host" else f"{entity.text}.id"
 
     def _by_entity(self, kind: str, name: str) -> str | None:
-        # This is ten times as fast as a call per guest. The result is None for too many names.
+        # This is ten times as fast as a call per guest.
         names = self._outermost[kind]
         if name not in names and (len(name) > self.limits.name or len(names) >= self.limits.names // 2):
             return None

@@ -383,7 +383,6 @@ class Generator(Operations):
         return value
 
     def _standing(self, definition: Definition) -> str:
-        # The name is empty if the function is inlined.
         if definition.name not in self.program.alone:
             return ""
         name, form = f"F{definition.number}", definition.form

@@ -119,7 +119,6 @@ class ProxmoxMover:
             raise NotSupported(f"{self.name}: the guest uses local devices of {self._node}: {printable(str(devices), 200)}")
 
     def _task_of(self, job: MoveJob) -> str:
-        # The task is empty unless there is exactly one migration since the start.
         query = urlencode({"typefilter": "qmigrate", "vmid": self._vmid(job), "since": int(job.time), "source": "all"})
         listed = self._api.ask("GET", f"{self._tasks}?{query}").get("data")
         upids = [item.get("upid") for item in listed if isinstance(item, dict)] if isinstance(listed, list) else []
