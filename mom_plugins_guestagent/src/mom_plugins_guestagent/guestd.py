@@ -351,6 +351,7 @@ class CacheTrim:
         return max(TRIM_EACH_SECONDS, (time.thread_time() - spent) / TRIM_CPU_SHARE) if more else TRIM_REST_SECONDS
 
     def _unused(self, now: float, counts: CacheCounts) -> int:
+        # The cache is in KiB.
         at, then = self._history[0]
         return unused_since(then, counts) if now - at >= self._unused_seconds else 0
 

@@ -455,6 +455,7 @@ def _known(values: Sequence[float] | array[float]) -> tuple[float | None, ...]:
 
 
 def _used(total: float | None, usable: float | None, size: float | None) -> float:
+    # The use is in KiB, and NaN if unknown or impossible.
     if total is None or usable is None:
         return math.nan
     used = max(0.0, (total if size is None or total < size else size) - usable)

@@ -409,6 +409,7 @@ def _host_line(host: HostHour) -> HostLine:
 
 
 def _needed_by_day(hours: Sequence[HostHour], needs: Mapping[int, float]) -> list[tuple[float, float]]:
+    # Needs are in KiB.
     days: defaultdict[int, list[float]] = defaultdict(list)
     for hour in hours:
         if hour.hour in needs and hour.seconds >= SEEN_SHARE * HOUR and hour.used.known_seconds:
