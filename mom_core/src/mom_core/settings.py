@@ -49,10 +49,8 @@ ExistingFile = Annotated[Path, FileMustExist()]
 
 
 def descriptions(model: type[BaseModel]) -> dict[str, str]:
-    """Return the docstring below each setting, or `Field(description=…)`.
-
-    pydantic's `use_attribute_docstrings` would read all sources.
-    """
+    """Return the docstring below each setting, or `Field(description=…)`."""
+    # pydantic's `use_attribute_docstrings` would read all sources.
     texts: dict[str, str] = {}
     for kind in reversed(model.__mro__):
         if issubclass(kind, BaseModel) and kind is not BaseModel:

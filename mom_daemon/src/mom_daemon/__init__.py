@@ -1,6 +1,6 @@
 """The program `mom`: its command line, `mom run` and `mom restore`, and commands that inspect the host.
 
-Plugins may use these names. Each is imported at its first use.
+Plugins may use these names.
 """
 
 import lazy_loader

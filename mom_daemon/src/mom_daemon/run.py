@@ -149,10 +149,8 @@ def _tell_lacks(config: Config) -> None:
 
 
 def tell_of_faults() -> None:
-    """Print all threads' stacks on faults and on a watchdog's SIGABRT.
-
-    Python would flush a file first, and could wait for the log's thread: pass the descriptor.
-    """
+    """Print all threads' stacks on faults and on a watchdog's SIGABRT."""
+    # Python would flush a file first, and could wait for the log's thread: pass the descriptor.
     with suppress(OSError, ValueError, AttributeError):
         faulthandler.enable(sys.stderr.fileno())
 
@@ -167,17 +165,17 @@ def _become_whom_it_runs_as(config: Config) -> str:
 
 
 def spare_the_garbage_collector() -> None:
-    """Collect garbage less often, and skip objects of the start.
-
-    With 10,000 guests, a threshold of 700 new objects took a third of a cycle; a threshold of 20,000 takes a twentieth, and at most 20 MiB.
-    """
+    """Collect garbage less often, and skip objects of the start."""
+    # With 10,000 guests, a threshold of 700 new objects took a third of a cycle; a threshold of 20,000 takes a twentieth, and at most 20
+    # MiB.
     gc.collect()
     gc.freeze()
     gc.set_threshold(200_000, 10, 50)
 
 
 def share_one_heap() -> None:
-    """Make all threads use one heap, before any other thread starts. With 1,000 guests, this saves some MiB."""
+    """Make all threads use one heap, before any other thread starts."""
+    # With 1,000 guests, this saves some MiB.
     with suppress(OSError, AttributeError):  # other C libraries have no mallopt
         ctypes.CDLL(None).mallopt(M_ARENA_MAX, 1)
 

@@ -42,7 +42,8 @@ class StatusFile:
         self._writing: threading.Thread | None = None
 
     def write(self, engine: Engine, report: Report) -> None:
-        """Replace the file in a thread, because columns run plugins' code."""
+        """Replace the file."""
+        # Use a thread, because columns run plugins' code.
         if self._writing is not None and self._writing.is_alive():
             self._fail("the status of an earlier cycle is still being written")
             return

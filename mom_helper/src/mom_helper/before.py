@@ -1,7 +1,4 @@
-"""Original values of files written through the helper, to restore them after any crash.
-
-Like the values, notes survive until a reboot.
-"""
+"""Original values of files written through the helper, to restore them after any crash."""
 
 from __future__ import annotations
 

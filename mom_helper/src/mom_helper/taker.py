@@ -2,11 +2,6 @@
 
 mom-helper connects an unprivileged mom with this worker; a mom that is root starts `mom_helper taker` itself. The worker changes no setting
 of the kernel, so a crash leaves no limit behind.
-
-- `TAKE_V2`: write to the group's `memory.reclaim`.
-- `TAKE_V1`: write to the group's `memory.force_empty`: the kernel reclaims until a signal ends the write.
-- `TAKE_PROCESS`: process_madvise(MADV_PAGEOUT), for a guest without a group. This takes hot pages as well as cold pages.
-- `RECALL`: process_madvise(MADV_WILLNEED) of memory in swap.
 """
 
 from __future__ import annotations
@@ -38,12 +33,13 @@ OOM_SCORE: Final = 900
 """The kernel kills this process before any guest."""
 
 _ADVICE: Final = {OrderNumber.TAKE_PROCESS: 21, OrderNumber.RECALL: 3}
-"""MADV_PAGEOUT and MADV_WILLNEED."""
+"""MADV_PAGEOUT, which takes hot pages as well as cold pages, and MADV_WILLNEED."""
 
 _GROUP_FILES: Final = {
     OrderNumber.TAKE_V2: (UNIFIED, "memory.current", "memory.reclaim"),
     OrderNumber.TAKE_V1: ("memory", "memory.usage_in_bytes", "memory.force_empty"),
 }
+"""The kernel reclaims until a signal ends a write to `memory.force_empty`."""
 WAYS: Final = _ADVICE.keys() | _GROUP_FILES.keys()
 _SYS_PROCESS_MADVISE: Final = 440
 _SWAPPED: Final = 1 << 62

@@ -352,10 +352,8 @@ class ProcessStat(NamedTuple):
 
     @classmethod
     def parse(cls, content: bytes) -> ProcessStat | None:
-        """Parse a stat file; None if malformed.
-
-        Fields of proc(5): 2 comm, 3 state, 9 flags, 10 minflt, 12 majflt, 14 utime, 15 stime, 22 starttime, 24 rss, 39 processor.
-        """
+        """Parse a stat file; None if malformed."""
+        # Fields of proc(5): 2 comm, 3 state, 9 flags, 10 minflt, 12 majflt, 14 utime, 15 stime, 22 starttime, 24 rss, 39 processor.
         head, closing, tail = content.rpartition(b")")
         _, opening, name = head.partition(b"(")
         words = tail.split(None, 37)

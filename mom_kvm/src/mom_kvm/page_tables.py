@@ -56,7 +56,7 @@ class MappedMemory(NamedTuple):
 
     @staticmethod
     def of(process: str) -> MappedMemory | None:
-        """Return a process's memory; None if it is unreadable. The kernel walks all page tables.
+        """Return a process's memory; None if it is unreadable.
 
         :param process: its folder in /proc
         """
@@ -85,10 +85,9 @@ class MappedMemory(NamedTuple):
     def outside(self, maximum: Value) -> int | None:
         """Return the KiB outside of the guest's memory; None if its RAM blocks are unclear, such as with virtio-mem.
 
-        The guest's memory is one block, or several: one for each NUMA node or DIMM. Their sizes add up to its largest memory.
-
         :param maximum: the guest's largest memory in KiB
         """
+        # The guest's memory is one block, or several: one for each NUMA node or DIMM. Their sizes add up to its largest memory.
         if not isinstance(maximum, int) or maximum <= 0:
             return None
         rest, guests, others = maximum, list[RamBlock](), list[RamBlock]()

@@ -79,7 +79,7 @@ class SeenGuest(ABC):
 
     @property
     def pinned(self) -> str:
-        """Why ballooned memory does not help the host; empty if it helps."""
+        """Why ballooned memory does not help the host."""
         return "" if self.description is None or self.without_balloon else self.description.pinned
 
     @property
@@ -245,7 +245,7 @@ class SeenGuests(ABC, Generic[G]):
         return {GuestField.BALLOON: obstacle} if obstacle else {}
 
     def fields(self, guests: Sequence[Guest]) -> dict[str, dict[str, Value]]:
-        """Return fields since the last call of `guests`, keyed by guest id."""
+        """Return guests' fields since the last call of `guests`."""
         with self._lock:
             present = {guest.id: seen for guest in guests if (seen := self._seen.get(guest.id)) is not None}
             maxima = {identity: seen.fields.get("balloon_max") for identity, seen in present.items()}
@@ -258,16 +258,16 @@ class SeenGuests(ABC, Generic[G]):
         return "" if self._host_side is None else self._host_side.huge_pages
 
     def silent(self) -> Mapping[str, str]:
-        """Return messages about overdue statistics, keyed by guest id."""
+        """Return messages about overdue statistics."""
         now = self._monotonic()
         return {seen.id: why for seen in self.seen() if (why := seen.silence(now, self._stale_after))}
 
     def impossible(self) -> Mapping[str, Sequence[str]]:
-        """Return impossible fields, keyed by guest id."""
+        """Return impossible fields."""
         return {seen.id: seen.reading.impossible for seen in self.seen() if seen.fresh and seen.reading and seen.reading.impossible}
 
     def garbled(self) -> Mapping[str, str]:
-        """Return errors of descriptions, keyed by guest id."""
+        """Return errors of descriptions."""
         return {seen.id: f"{_UNINTELLIGIBLE}: {seen.garbled}" for seen in self.seen() if seen.garbled}
 
     def seen(self, guests: Sequence[Entity] | None = None) -> Sequence[G]:

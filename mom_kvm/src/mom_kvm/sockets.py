@@ -126,7 +126,8 @@ class Listener:
         self._identity = _identity(path)
 
     def close(self) -> None:
-        """Stop listening. Removes the file first: later, another server may have created a file with the same inode."""
+        """Stop listening."""
+        # Remove the file first: later, another server may have created a file with the same inode.
         if self._path is not None and self._identity is not None and _identity(self._path) == self._identity:
             with contextlib.suppress(OSError):  # if the file stays, the next server finds that no program serves it
                 self._path.unlink(missing_ok=True)

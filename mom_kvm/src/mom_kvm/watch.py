@@ -102,10 +102,8 @@ class Statistics(NamedTuple):
 
 
 def usable_soon(before: Statistics, now: Statistics) -> float:
-    """Return the KiB that will be usable when mom can act on the guest's next statistics.
-
-    Memory that the balloon moves does not count. With autodeflate, only a steady balloon allows a forecast.
-    """
+    """Return the KiB that will be usable when mom can act on the guest's next statistics."""
+    # Memory that the balloon moves does not count. With autodeflate, only a steady balloon allows a forecast.
     seconds = now.updated - before.updated
     if seconds <= 0:
         return now.usable

@@ -234,7 +234,8 @@ class KubevirtHypervisor:
         return None if held is None else self.node.guest_process(held.libvirt.pod.pod_uid, held.own.id)
 
     def fields(self, guests: Sequence[Guest]) -> dict[str, dict[str, Value]]:
-        """Return guests' fields, keyed by guest id. The process's memory comes from the kernel."""
+        """Return guests' fields."""
+        # The process's memory comes from the kernel.
         held_guests = self._held_guests(guest.id for guest in guests)
         of_pods = {identity: held.libvirt.fields(held.own) for identity, held in held_guests.items()}
         with self._lock:  # another plugin may list the guests meanwhile
@@ -301,7 +302,7 @@ class KubevirtHypervisor:
         return held.libvirt.hypervisor, held.own.entity
 
     def set_balloon(self, guest: Entity, target_kib: int) -> None:
-        """Set the balloon target, and return when QEMU has accepted it."""
+        """Set the balloon target."""
         libvirt, own = self._libvirt_of(guest)
         libvirt.set_balloon(own, target_kib)
 
@@ -324,12 +325,12 @@ class KubevirtHypervisor:
         return libvirt.size_now(own)
 
     def stats_period(self, guest: Entity) -> int:
-        """Return the period in seconds; 0 if off."""
+        """Return the statistics period."""
         libvirt, own = self._libvirt_of(guest)
         return libvirt.stats_period(own)
 
     def set_stats_period(self, guest: Entity, seconds: int) -> None:
-        """Set the period in seconds; 0 turns statistics off."""
+        """Set the statistics period."""
         libvirt, own = self._libvirt_of(guest)
         libvirt.set_stats_period(own, seconds)
 
@@ -344,7 +345,8 @@ class KubevirtHypervisor:
     # --- agents inside guests ----------------------------------------------------------------------------------------------------
 
     def agent_channels(self, guests: Sequence[Entity]) -> Mapping[str, Mapping[str, str]]:
-        """Return the agent channels without paths: a path would be inside the pod."""
+        """Return the agent channels without paths."""
+        # A path would be inside the pod.
         channels_by_guest: dict[str, Mapping[str, str]] = {}
         for identity, held in self._held_guests(guest.id for guest in guests).items():
             channels = held.libvirt.hypervisor.agent_channels([held.own.entity]).get(held.own.id, {})

@@ -93,7 +93,8 @@ class KubevirtPlugin(PluginOfGuests["KubevirtHypervisor"]):
 
     @hookimpl
     def mom_setup(self) -> None:
-        """Start the search for pods. Commands that run once search when they list guests."""
+        """Start the search for pods."""
+        # Commands that run once search when they list guests.
         # Late import: commands that only list plugins do not need libvirt.
         from mom_plugins_kubevirt.hypervisor import KubevirtHypervisor
         from mom_plugins_kubevirt.node_facts import NodeFacts

@@ -12,7 +12,7 @@ from mom_plugins_libvirt.open_connection import GuestRecord, OpenConnection
 
 
 class BulkStatistics:
-    """Statistics from bulk calls, without guests whose start is delayed by a hook: libvirtd does not answer calls for them.
+    """Statistics from bulk calls, without guests whose start is delayed by a hook.
 
     :param module: libvirt's Python binding
     """

@@ -141,9 +141,9 @@ class Connection:
     def statistics(self, groups: int, uuids: Collection[str] | None = None, fallback: int = 0) -> Sequence[GuestRecord]:
         """Return the statistics of all active guests, or of `uuids`, within two call timeouts.
 
-        A QEMU that has hung blocks the first call, but not the second. The last attempt reads only `fallback`: groups that need no answer
-        of guests.
+        The last attempt reads only `fallback`: groups that need no answer of guests.
         """
+        # A QEMU that has hung blocks the first call, but not the second.
         doing = f"reading the guests from {self.settings.uri}"
         timeout, began = self.settings.call_timeout if uuids is None else self._wait(), self._monotonic()
         attempts = [(groups, _FIRST_ATTEMPT), (groups, _SECOND_ATTEMPT if fallback else _LAST_ATTEMPT)]

@@ -71,7 +71,7 @@ class LibvirtHypervisor(Domains):
     # --- balloons ----------------------------------------------------------------------------------------------------------------
 
     def set_balloon(self, guest: Entity, target_kib: int) -> None:
-        """Set the balloon target, and return when QEMU has accepted it. Also grow a guest during a migration."""
+        """Set the balloon target. Also grow a guest during a migration."""
         entry = self.ready(guest)
         if entry.resizable:  # virtio-mem may have changed the size since the last bulk call
             self.read_description(entry)
@@ -106,7 +106,8 @@ class LibvirtHypervisor(Domains):
         return {uuid: size for uuid, record in records.items() if (size := whole(record.get("balloon.current")))}
 
     def size_now(self, guest: Entity) -> float | None:
-        """Return QEMU's size: libvirt learns of a moving balloon only once a second."""
+        """Return the present size in KiB."""
+        # QEMU is asked: libvirt learns of a moving balloon only once a second.
         return self._size_by_qemu(self.ready(guest))
 
     def of(self, guests: Set[str]) -> Mapping[str, Record]:
@@ -116,7 +117,7 @@ class LibvirtHypervisor(Domains):
         return {**records, **{entry.id: {**records[entry.id], "balloon.current": self._true_size(entry, end)} for entry in doubted}}
 
     def stats_period(self, guest: Entity) -> int:
-        """Return the period in seconds; 0 if off."""
+        """Return the statistics period."""
         entry = self.ready(guest)
         self.read_description(entry)
         if not entry.balloon:
@@ -124,7 +125,7 @@ class LibvirtHypervisor(Domains):
         return entry.period
 
     def set_stats_period(self, guest: Entity, seconds: int) -> None:
-        """Set the period in seconds; 0 turns statistics off."""
+        """Set the statistics period."""
         entry = self.ready(guest)
         entry.describe = True
         doing = f"setting the statistics period of {guest}"

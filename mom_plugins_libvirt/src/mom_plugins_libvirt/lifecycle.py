@@ -151,10 +151,7 @@ class GuestLifecycle:
         self._domains.ask(entry, doing, function, entry.start)
 
     def migrate(self, guest: Entity, destination: Destination, timeout_seconds: float) -> None:
-        """Migrate as mom's user, or with mom-libvirt-helper as root to declared destinations.
-
-        Raises `TimeoutError` if the outcome is unknown.
-        """
+        """Migrate as mom's user, or with mom-libvirt-helper as root to declared destinations."""
         doing, number = f"moving {guest} to {destination.uri}", self._domains.start_of(guest)
         self._domains.connection.call(doing, guest.id, lambda domain: None, number=number)  # raises `GuestGone` before connecting
         module = self._domains.connection.module

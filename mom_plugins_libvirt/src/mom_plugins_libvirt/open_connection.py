@@ -50,7 +50,8 @@ class OpenConnection:
         return handle
 
     def close(self) -> None:
-        """Close the connection. libvirt keeps it open while a callback or handle exists."""
+        """Close the connection."""
+        # libvirt keeps the connection open while a callback or handle exists.
         for callback in self._callbacks:
             with suppress(Exception):  # no longer needed
                 self.connection.domainEventDeregisterAny(callback)

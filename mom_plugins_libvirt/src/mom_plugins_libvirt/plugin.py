@@ -77,7 +77,8 @@ class LibvirtPlugin(PluginOfGuests["LibvirtHypervisor"]):
 
     @hookimpl
     def mom_setup(self) -> None:
-        """Start libvirt's event loop. The first call connects."""
+        """Start libvirt's event loop."""
+        # The first call connects to libvirt.
         # Late import: commands that only list plugins do not need libvirt.
         from mom_plugins_libvirt import LibvirtHypervisor, SamplingSettings
         from mom_plugins_libvirt.qemu_process import pid_of

@@ -37,7 +37,7 @@ class GuestTuning:
     # --- CPU time ----------------------------------------------------------------------------------------------------------------
 
     def cpu_tunes(self, guests: Sequence[Entity]) -> Mapping[str, CpuTune]:
-        """Return CPU limits, keyed by guest id."""
+        """Return the CPU limits."""
         now = self._monotonic()
         end = now + _READ_SECONDS
         none_has = bool(self._domains.cpu_untunable) and now - self._untunable_since < _ASK_AGAIN_SECONDS
@@ -71,7 +71,7 @@ class GuestTuning:
         return CpuTune(quota, whole(answer.get("vcpu_period")), whole(answer.get("cpu_shares")), entry.tuning.user_limit_percent)
 
     def set_cpu_tune(self, guest: Entity, quota_us: int | None = None, period_us: int | None = None, shares: int | None = None) -> None:
-        """Set these limits in one call. A quota of -1 is no limit."""
+        """Set these limits in one call."""
         values = zip(CPU_CONTROLS, (None if quota_us is None else max(NO_QUOTA, quota_us), period_us, shares), strict=True)
         limits = {name: value for name, value in values if value is not None}
         entry = self._domains.ready(guest)
@@ -85,11 +85,11 @@ class GuestTuning:
     # --- disks -------------------------------------------------------------------------------------------------------------------
 
     def io_tunes(self, guests: Sequence[Entity]) -> Mapping[str, Sequence[DiskTune]]:
-        """Return disks' limits, keyed by guest id. Make no call."""
+        """Return disks' limits, without a call."""
         return {entry.id: entry.tuning.disks for entry in self._domains.described(guests)}
 
     def set_io_tune(self, guest: Entity, disk: str, limits: Mapping[str, int]) -> None:
-        """Set these limits of a disk; other limits stay."""
+        """Set these limits of a disk."""
         entry = self._domains.ready_described(guest)
         # libvirt sets missing limits to 0 if another limit of the same kind is present.
         all_limits = wanted_limits(guest, disk, entry.tuning.disks, limits)
@@ -99,11 +99,11 @@ class GuestTuning:
     # --- network -----------------------------------------------------------------------------------------------------------------
 
     def net_tunes(self, guests: Sequence[Entity]) -> Mapping[str, Sequence[NetTune]]:
-        """Return interfaces' limits, keyed by guest id. Make no call."""
+        """Return interfaces' limits, without a call."""
         return {entry.id: entry.tuning.interfaces for entry in self._domains.described(guests)}
 
     def set_net_tune(self, guest: Entity, interface: str, inbound: Mapping[str, int], outbound: Mapping[str, int]) -> None:
-        """Set both directions of an interface; an empty mapping means no limit."""
+        """Set both directions of an interface."""
         entry = self._domains.ready_described(guest)
         tune = tune_named(guest, "network interface", interface, entry.tuning.interfaces)
         after, before = _parameters(inbound, outbound), _parameters(tune.inbound, tune.outbound)
@@ -121,7 +121,7 @@ class GuestTuning:
     # --- CPUs and NUMA nodes -----------------------------------------------------------------------------------------------------
 
     def cpu_pins(self, guests: Sequence[Entity]) -> Mapping[str, Sequence[AbstractSet[int]]]:
-        """Return each vCPU's host CPUs, keyed by guest id."""
+        """Return each vCPU's host CPUs."""
         end = self._monotonic() + _READ_SECONDS
         pins_by_guest = {}
         for entry in self._domains.described(guests):
@@ -140,7 +140,7 @@ class GuestTuning:
         return pins
 
     def set_cpu_pin(self, guest: Entity, vcpu: int, cpus: AbstractSet[int]) -> None:
-        """Restrict this vCPU (counted from 0) to these CPUs."""
+        """Restrict this vCPU to these CPUs."""
         entry = self._domains.ready(guest)
         rows = entry.pins or self._read_pins(entry)
         if not 0 <= vcpu < len(rows):
@@ -153,7 +153,7 @@ class GuestTuning:
         self._domains.change(entry, f"pinning vCPU {vcpu} of {guest}", lambda domain, live: domain.pinVcpuFlags(vcpu, chosen, live))
 
     def node_tunes(self, guests: Sequence[Entity]) -> Mapping[str, NodeTune]:
-        """Return NUMA nodes, keyed by guest id. Make no call."""
+        """Return NUMA nodes, without a call."""
         return {entry.id: entry.tuning.nodes for entry in self._domains.described(guests)}
 
     def set_node_tune(self, guest: Entity, nodes: AbstractSet[int]) -> None:

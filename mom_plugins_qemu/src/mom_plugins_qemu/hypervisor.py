@@ -74,7 +74,7 @@ class QemuHypervisor(Sampler):
     # --- balloons ----------------------------------------------------------------------------------------------------------------
 
     def set_balloon(self, guest: Entity, target_kib: int) -> None:
-        """Set the balloon target, and return when QEMU has accepted it. Also grow a guest during a migration."""
+        """Set the balloon target. Also grow a guest during a migration."""
         monitored, description = self._ready(guest, target_kib)
         sizing = monitored.sizing
         if sizing is None:
@@ -126,7 +126,7 @@ class QemuHypervisor(Sampler):
         return results
 
     def stats_period(self, guest: Entity) -> int:
-        """Return the period in seconds; 0 if off."""
+        """Return the statistics period."""
         monitored, address = self._polling_of(guest)
         period = self._command(monitored, f"reading the statistics period of {guest}", Question("qom-get", address))
         if type(period) is not int or period < 0:
@@ -134,7 +134,7 @@ class QemuHypervisor(Sampler):
         return period
 
     def set_stats_period(self, guest: Entity, seconds: int) -> None:
-        """Set the period in seconds; 0 turns statistics off."""
+        """Set the statistics period."""
         monitored, address = self._polling_of(guest)
         self._command(monitored, f"setting the statistics period of {guest}", Question("qom-set", {**address, "value": seconds}))
 
@@ -147,13 +147,13 @@ class QemuHypervisor(Sampler):
     # --- disks -------------------------------------------------------------------------------------------------------------------
 
     def io_tunes(self, guests: Sequence[Entity]) -> Mapping[str, Sequence[DiskTune]]:
-        """Return disks' limits, keyed by guest id."""
+        """Return the disks' limits."""
         self._look_first()
         questions = [(guest, _DISKS) for guest in self.seen(guests)]
         return self._answers(questions, lambda _, answers: [disk.tune for disk in disks_of(answers[0]).values()])
 
     def set_io_tune(self, guest: Entity, disk: str, limits: Mapping[str, int]) -> None:
-        """Set these limits of a disk; other limits stay."""
+        """Set these limits of a disk."""
         monitored, _ = self._ready(guest)
         disks = self._read(monitored, guest, "reading the limits of the disks", "query-block", disks_of)
         all_limits = wanted_limits(guest, disk, [throttled.tune for throttled in disks.values()], limits)
@@ -168,7 +168,7 @@ class QemuHypervisor(Sampler):
     # --- agents ------------------------------------------------------------------------------------------------------------------
 
     def agent_channels(self, guests: Sequence[Entity]) -> Mapping[str, Mapping[str, str]]:
-        """Return the agent sockets, keyed by guest id and channel, without the management system's channel."""
+        """Return the agent sockets, without the management system's channel."""
         self._look_first()
         by_guest = ((guest.id, dict(guest.identity.channels)) for guest in self.seen(guests))
         sockets = {

@@ -45,9 +45,9 @@ class VirtioMemSizing:
 def virtio_mem_sizing(description: Description | None, devices: Sequence[VirtioMem], guest: GuestFile | None) -> VirtioMemSizing | None:
     """Return how virtio-mem resizes a guest; None if a balloon or nothing does.
 
-    mom prefers a working balloon, because virtio-mem needs whole blocks of movable pages. The guest's file must state `memory`: an earlier
-    mom may have unplugged memory.
+    The guest's file must state `memory`: an earlier mom may have unplugged memory.
     """
+    # mom prefers a working balloon, because virtio-mem needs whole blocks of movable pages.
     if description is None or description.balloon_works or description.immovable or len(devices) != 1:
         return None
     (device,) = devices

@@ -98,7 +98,7 @@ class VdsmHypervisor:
     # --- the guests --------------------------------------------------------------------------------------------------------------
 
     def guests(self) -> Sequence[Guest]:
-        """List the running guests, by one bulk call. Raise `HypervisorError` on failure."""
+        """List the running guests, by one bulk call."""
         vms = self._vms(self.settings.answer_timeout)
         with self._lock:
             marks = self._state.marks
@@ -107,7 +107,7 @@ class VdsmHypervisor:
         return tuple(_listed(vm, marks.get(vm.id, ""), silent=vm.id in silent) for vm in vms.values())
 
     def fields(self, guests: Sequence[Guest]) -> dict[str, dict[str, Value]]:
-        """Return guests' fields since the last call of `guests`."""
+        """Return guests' fields."""
         now, interval = self.context.monotonic(), self.settings.sample_interval
         with self._lock:
             vms = self._state.vms
@@ -166,7 +166,7 @@ class VdsmHypervisor:
     # --- balloons ----------------------------------------------------------------------------------------------------------------
 
     def set_balloon(self, guest: Entity, target_kib: int) -> None:
-        """Set the balloon target, and return when vdsm has accepted it. Raise `HypervisorError` on failure."""
+        """Set the balloon target."""
         vm = self._vm(guest)
         maximum = vm.fields.get("balloon_max")
         check_size(target_kib, maximum if isinstance(maximum, int) else None, str(guest))
@@ -183,11 +183,12 @@ class VdsmHypervisor:
     # --- CPU and I/O -------------------------------------------------------------------------------------------------------------
 
     def cpu_tunes(self, guests: Sequence[Entity]) -> Mapping[str, CpuTune]:
-        """Return CPU limits, keyed by guest id."""
+        """Return the CPU limits."""
         return {identity: vm.cpu for identity, vm in self._vms_of(guests).items()}
 
     def set_cpu_tune(self, guest: Entity, quota_us: int | None = None, period_us: int | None = None, shares: int | None = None) -> None:
-        """Set the quota, then the period: vdsm has a verb for each."""
+        """Set the quota, then the period."""
+        # vdsm has a verb for each value.
         if shares is not None:
             raise NotSupported("vdsm has no verb for CPU shares")
         self._vm(guest)
@@ -197,7 +198,7 @@ class VdsmHypervisor:
             self._set(guest, "VM.setCpuTunePeriod", {"period": period_us}, "setting the CPU period")
 
     def io_tunes(self, guests: Sequence[Entity]) -> Mapping[str, Sequence[DiskTune]]:
-        """Return disks' limits, keyed by guest id."""
+        """Return the disks' limits."""
         ids = {guest.id for guest in guests}
         with _turn(self._reading_disks, self._for_others):
             with self._lock:
@@ -229,7 +230,7 @@ class VdsmHypervisor:
             return self._state.disks
 
     def set_io_tune(self, guest: Entity, disk: str, limits: Mapping[str, int]) -> None:
-        """Set these limits of a disk; other limits stay."""
+        """Set these limits of a disk."""
         self._vm(guest)
         with self._lock:
             recent = self._state.disks.get(guest.id, ()) if self._disks_are_recent() else ()

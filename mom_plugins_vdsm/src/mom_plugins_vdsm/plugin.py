@@ -116,7 +116,8 @@ class VdsmPlugin:
 
     @hookimpl
     def mom_setup(self) -> None:
-        """Start the connection's thread. The first call connects, because vdsm may be down."""
+        """Start the connection's thread."""
+        # The first call connects, because vdsm may be down.
         # Late import: commands that only list plugins must be fast.
         from mom_plugins_vdsm.connection import VdsmConnection
         from mom_plugins_vdsm.hypervisor import VdsmHypervisor

@@ -86,7 +86,8 @@ class XmlRpcPlugin:
 
     @hookimpl
     def mom_problems(self) -> Iterable[Problem]:
-        """Report clients' policies that are not in force: vdsm tells its engine that they are."""
+        """Report clients' policies that are not in force."""
+        # vdsm tells its engine that these policies are in force.
         for problem, in_force in self._verbs.refused():
             yield Problem(Source(self._context.name), problem, severity=Severity.WARNING, hint=in_force)
 

@@ -25,8 +25,7 @@ _LARGEST = sys.float_info.max
 class Claims:
     """Owner of each control: the first evaluator in file order that has decided its value since the configuration was read.
 
-    Decisions of other evaluators are dropped, even in cycles without a decision by the owner: otherwise evaluators would alternate. Acts
-    are exempt.
+    Decisions of other evaluators are dropped: otherwise evaluators would alternate. Acts are exempt.
     """
 
     def __init__(self, order: Sequence[str] = ()) -> None:

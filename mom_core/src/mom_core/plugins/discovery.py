@@ -99,10 +99,8 @@ def absent(extra: str = "all") -> list[str]:
 
 
 def how_to_install(*names: str) -> str:
-    """Return the command, or a sentence, to install distributions of mom.
-
-    They come from a clone: at an index, anyone could register mom's names.
-    """
+    """Return the command, or a sentence, to install distributions of mom."""
+    # They come from a clone: at an index, anyone could register mom's names.
     clone = Path(_origin("mom-core")).parent
     if clone.is_absolute() and (clone / CLONE_CONSTRAINTS).is_file() and all((clone / name.replace("-", "_")).is_dir() for name in names):
         return f"`cd {shlex.quote(str(clone))} && {pip_install()} -c {CLONE_CONSTRAINTS} {' '.join(names)}`"

@@ -1,7 +1,4 @@
-"""Output without control characters, which could hide or fake lines, or type commands.
-
-This is the last barrier after `printable`.
-"""
+"""Output without control characters, which could hide or fake lines, or type commands."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Explanation of a guest's state, from reports alone. Plugins explain their own parts."""
+"""Explanation of a guest's state, from reports alone."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class Explainers:
         return {spec.name: explainer for explainer in self._explainers.values() for spec in explainer.controls}
 
     def take(self, report: Report) -> None:
-        """Pass a finished cycle to explainers that keep facts of it. Each call runs in its own thread."""
+        """Pass a finished cycle to explainers that keep facts of it."""
         keeping = {name: explainer for name, explainer in self._explainers.items() if type(explainer).take is not Explainer.take}
         with self._lock:
             self._answers("take", {name: partial(explainer.take, report) for name, explainer in keeping.items()})

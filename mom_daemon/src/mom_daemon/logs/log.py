@@ -20,7 +20,7 @@ class StandardError(logging.StreamHandler):  # type: ignore[type-arg]  # generic
     """Handler for standard error. Its errors reach the writer, which counts lost lines."""
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  # the name that logging calls
-        """Raise the present error again, so that it reaches the writer."""
+        """Raise the present error again."""
         raise  # noqa: PLE0704  # called from within the handler's `except`
 
 

@@ -120,7 +120,8 @@ class Terminal:
         self._screen.clearok(True)
 
     def draw(self, lines: Sequence[Line]) -> None:
-        """Show these lines. The last column stays empty, because some terminals wrap after it."""
+        """Show these lines."""
+        # The last column stays empty, because some terminals wrap after it.
         width, height = self.size
         if self._screen.getmaxyx() != (height, width):
             curses.resizeterm(height, width)

@@ -164,14 +164,16 @@ class CgroupPlugin:
 
     @hookimpl
     def mom_problems(self, snapshot: Snapshot) -> Iterable[Problem]:
-        """Report configured controls that mom could not set, and guests that cannot grow. Renew the limits of growth."""
+        """Report controls that mom could not set, and guests that cannot grow."""
+        # This also renews the limits of growth.
         self._credit.update(snapshot, lambda guest: self._need_of(guest).promised)
         yield from self._enforcement.problems
         yield from self._credit.problems(snapshot)
 
     @hookimpl
     def mom_act(self, snapshot: Snapshot) -> Iterable[Decision]:
-        """Decide configured values in every cycle, as systemd resets them when it reloads units."""
+        """Decide configured values in every cycle."""
+        # systemd resets the values when it reloads units.
         values = {guest.id: self._values_for(guest) for guest in snapshot.guests.values()}
         yield from self._enforcement.decide(snapshot, values)
         yield from self._credit.decisions(snapshot, {name for name, own in values.items() if MEMORY_HIGH in own})

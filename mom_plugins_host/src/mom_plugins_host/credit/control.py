@@ -90,7 +90,8 @@ class GrowthCredit:
     # --- each cycle ---------------------------------------------------------------------------------------------------------------
 
     def add_fields(self, hypervisor: Hypervisor, guests: Iterable[Guest], fields: Mapping[str, dict[str, Value]]) -> None:
-        """Add to the fields of guests whose limit is known. The first cycle starts to look between cycles."""
+        """Add to the fields of guests whose limit is known."""
+        # The first cycle starts to look between cycles.
         if isinstance(hypervisor, GrowthControl):
             self.limiter.control = hypervisor
         if self._is_wanted and self._context.serves and not self._incarnations:
@@ -152,13 +153,15 @@ class GrowthCredit:
     # --- control -------------------------------------------------------------------------------------------------------------------
 
     def read(self, name: str, high: int | None) -> int | NotSupported:
-        """Return whether a guest is on credit. `high`: limit of its group. Before the first cycle, a limit tells that it was."""
+        """Return whether a guest is on credit. `high` is the limit of its group."""
+        # Before the first cycle, a limit tells that the guest was on credit.
         if high is None and isinstance(self.limiter.control, KernelGroups):
             return NotSupported("its control group has no memory.high")
         return int(bool(self._on_credit.get(name)) or (not self._incarnations and high not in {None, NO_LIMIT}))
 
     def write(self, changes: Iterable[Change]) -> Mapping[Target, HypervisorError]:
-        """Put guests on credit, or take them off it. Both begin without a limit."""
+        """Put guests on credit, or take them off it."""
+        # Both begin without a limit.
         targets = {change.entity.id: change.target for change in changes}
         failures = self.limiter.lift(targets)
         for name in targets.keys() - failures.keys():

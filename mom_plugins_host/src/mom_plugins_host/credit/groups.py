@@ -59,7 +59,7 @@ class KernelGroups:
         return memory.get("SwapFree", 0) < _SWAP_SHARE * memory.get("MemTotal", 0)
 
     def held_kib(self, guests: Collection[str]) -> dict[str, int]:
-        """Return memory that guests' groups hold, without guests whose group is gone."""
+        """Return memory that guests' groups hold."""
         groups = self.groups
         sizes = {name: kib_in(f"{groups[name].folder}/memory.current") for name in guests if name in groups}
         return {name: kib for name, kib in sizes.items() if kib is not None}
@@ -72,7 +72,7 @@ class KernelGroups:
         return {name: int(count[1]) for name, count in counts.items() if count is not None}
 
     def limit_growth(self, limits: Mapping[str, int | None]) -> dict[str, HypervisorError]:
-        """Write the limits in this order; None lifts one. Return the failures."""
+        """Write the limits in this order. Return the failures."""
         groups = self.groups
         present = [name for name in limits if name in groups]
         writes = [limit_write(MEMORY_HIGH, NO_LIMIT if (kib := limits[name]) is None else kib, groups[name]) for name in present]
@@ -85,7 +85,7 @@ class KernelGroups:
         return failures
 
     def watch_growth(self, look: Callable[[], float] | None) -> None:
-        """Call `look` in a thread when a guest reaches its limit, and after the seconds that it returns. None: end the thread."""
+        """Call `look` in a thread of its own. None ends the thread."""
         if self._thread is not None:
             os.eventfd_write(self._end, 1)
             self._thread.join(_JOIN_SECONDS)

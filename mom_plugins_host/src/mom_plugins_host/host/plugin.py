@@ -38,7 +38,8 @@ class HostPlugin:
 
     @hookimpl
     def mom_declare(self) -> Iterable[FieldSpec]:
-        """Declare all fields; the kernel version decides which have a value."""
+        """Declare all fields."""
+        # The kernel version decides which fields have a value.
         return (*readings.FIELDS, *processes.FIELDS)
 
     @hookimpl
@@ -54,7 +55,8 @@ class HostPlugin:
 
     @hookimpl
     def mom_collect_host(self) -> Mapping[str, Value]:
-        """Return all readable fields. A malformed file loses only its own."""
+        """Return all readable fields."""
+        # A malformed file loses only its own fields.
         root = self._context.root
         meminfo, kept = read_meminfo(root), self._watch.lists.kept()
         self._collected_kib = meminfo.get("MemTotal")

@@ -204,7 +204,8 @@ class NumaPlugin:
 
     @hookimpl
     def mom_read(self, hypervisor: Hypervisor, targets: Sequence[Target]) -> Mapping[Target, Value | InTransition | HypervisorError]:
-        """Return the values. Pins that a killed mom set only in part are in transition."""
+        """Return the present values."""
+        # Pins that a killed mom set only in part are in transition.
         values: dict[Target, Value | InTransition | HypervisorError] = {**control.read(self._context.root, hypervisor, targets)}
         for entry in self._context.engine_state().changes:
             target = Target(entry.entity, entry.control)
@@ -214,7 +215,8 @@ class NumaPlugin:
 
     @hookimpl
     def mom_write(self, hypervisor: Hypervisor, changes: Sequence[Change]) -> Mapping[Target, HypervisorError]:
-        """Write pins, nodes and balancing. Restoring them does not move memory back."""
+        """Write pins, nodes and balancing."""
+        # Restoring the values does not move memory back.
         return control.write(self._context.root, hypervisor, changes)
 
     # --- surface -----------------------------------------------------------------------------------------------------------------

@@ -2,11 +2,8 @@
 
 By Little's law, a page stays in swap on average for T = (memory in swap) / (memory returning per second). Memory untouched for 120 s is
 cold (Lagar-Cavilla et al., Software-Defined Far Memory in Warehouse-Scale Computers, ASPLOS 2019). mom takes more while T is longer than
-that, and limits the guest's stall time, as Meta's senpai does (Weiner et al., TMO, ASPLOS 2022). The pace doubles with each step while
-nothing returns. It halves when half of the reclaimed memory returns, because the kernel then reclaims memory in use. The guest's resident
-memory at that time is its working set.
-
-A guest harmed now gets a short pause, and its memory may come back. A guest harmed over a minute gets a pause that doubles each time.
+that, and limits the guest's stall time, as Meta's senpai does (Weiner et al., TMO, ASPLOS 2022). If half of the reclaimed memory returns,
+the kernel reclaims memory in use: the guest's resident memory is then its working set.
 """
 
 from __future__ import annotations

@@ -45,10 +45,8 @@ def areas_of(process: str) -> Sequence[tuple[int, int]]:
 
 
 def steps_of(areas: Sequence[tuple[int, int]], at: int) -> Iterator[tuple[int, int]]:
-    """Yield each step (address, length in bytes) once, from `at`, which counts steps of all walks.
-
-    Steps are computed, not listed, as a process may reserve terabytes of addresses.
-    """
+    """Yield each step (address, length in bytes) once, from `at`, which counts steps of all walks."""
+    # Steps are computed, not listed, as a process may reserve terabytes of addresses.
     steps = [range(first, last, _STEP) for first, last in areas]
     ends = list(accumulate(map(len, steps)))
     count = ends[-1] if ends else 0

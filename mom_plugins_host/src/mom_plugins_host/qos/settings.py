@@ -70,8 +70,9 @@ def check_bandwidth(interface: str, direction: str, limits: dict[str, int]) -> N
 def quota_and_period(percent: float, host_cpus: float, vcpus: float) -> tuple[int, int]:
     """Return quota and period, in µs, that limit all vCPUs to `percent` of all the host's CPUs.
 
-    A small share needs a longer period, so that the quota is valid. A guest with too few vCPUs to reach its limit gets no quota.
+    A guest with too few vCPUs to reach its limit gets no quota.
     """
+    # A small share needs a longer period, so that the quota is valid.
     share = percent / 100 * host_cpus / vcpus  # of one host CPU, for each vCPU
     if percent >= 100 or share >= 1:
         return NO_QUOTA, USUAL_PERIOD_US
