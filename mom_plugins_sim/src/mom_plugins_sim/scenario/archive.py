@@ -41,14 +41,16 @@ def draw_machines(group: GroupPart, folder: Path, lasts: float, source: random.R
 
     Return an empty list for another workload. Raise `MomError` for an invalid file, or for too few such machines.
     """
-    part, machines = group.workload.recorded, list[ArchivedMachine]()
+    part = group.workload.recorded
     if part is None:
-        return machines
+        return []
     begins = datetime.combine(part.day, time(), UTC).timestamp()
     files = sorted((folder / part.folder).glob("*.csv"))
+    machines: list[ArchivedMachine] = []
     for path in source.sample(files, len(files)):
         machine = _read_machine(path, begins, lasts, part.factor, group.hot)
-        machines += [] if machine is None else [machine]
+        if machine is not None:
+            machines.append(machine)
         if len(machines) == group.count:
             return machines
     raise MomError(
@@ -59,6 +61,7 @@ def draw_machines(group: GroupPart, folder: Path, lasts: float, source: random.R
 
 
 def _read_machine(path: Path, begins: float, lasts: float, factor: float, hot: float) -> ArchivedMachine | None:
+    """Return None if the machine has no memory, or rows for only a part of the time."""
     times: list[float] = []
     sizes: list[float] = []
     active: list[float] = []
@@ -73,7 +76,7 @@ def _read_machine(path: Path, begins: float, lasts: float, factor: float, hot: f
     if not times or times[0] > 0 or times[-1] < lasts or max(sizes) < SMALLEST:
         return None
     memory = max(sizes) // MIB * MIB
-    # Active memory includes the kernel's, and files in use.
+    # The demand of programs is less: active memory includes the kernel's, and hot files.
     besides = kernel_size(memory) + low_watermark(memory) + hot * memory
     return ArchivedMachine(path.stem, memory, Trace(times, [max(0.0, min(factor * use, memory) - besides) for use in active]))
 
