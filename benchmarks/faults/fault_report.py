@@ -73,7 +73,9 @@ def table_of(results: Sequence[Result]) -> str:
     if not rows:
         return "Nothing has been measured yet."
     rows.append(["all", *_figures(found)])
-    return table(["what goes wrong", "faults", "broken promises", "recovery in s: half of the faults", "99 of 100", "slowest", "rate below, %"], rows)
+    return table(
+        ["what goes wrong", "faults", "broken promises", "recovery in s: half of the faults", "99 of 100", "slowest", "rate below, %"], rows
+    )
 
 
 def _figures(mine: Sequence[Result]) -> list[str]:

@@ -174,9 +174,12 @@ def test_files_of_a_guests_process_can_be_read_and_only_these(grouped: RunningHe
 def test_the_kernel_may_be_told_to_kill_a_guest_first_but_not_to_spare_it(grouped: RunningHelper, group: Group) -> None:
     (pid, started), (stranger, other) = group.process(GUEST), group.process(STRANGER)
     score = Path(f"/proc/{pid}/oom_score_adj")
-    for value, error, stands in ((500, 0, "500"), (-1, ERANGE, "500"), (1001, ERANGE, "500"), (0, 0, "0")):
-        told = grouped.ask(lambda client, value=value: client.error(OrderNumber.SCORE, value, 0, pid, started))
-        assert (told, score.read_text().strip()) == (error, stands)
+    wanted = ((500, 0, "500"), (-1, ERANGE, "500"), (1001, ERANGE, "500"), (0, 0, "0"))
+
+    def asked(client: Client) -> list[tuple[int, str]]:
+        return [(client.error(OrderNumber.SCORE, value, 0, pid, started), score.read_text().strip()) for value, _, _ in wanted]
+
+    assert grouped.ask(asked) == [[error, stands] for _, error, stands in wanted]
     assert grouped.ask(lambda client: client.error(OrderNumber.SCORE, 500, 0, stranger, other)) == EPERM
 
 
