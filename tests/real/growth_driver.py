@@ -21,6 +21,7 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 from grouped_processes import HYPERVISOR, MIB, SLOW_SECONDS, end, fact, group_of, open_groups, start, until
@@ -80,6 +81,9 @@ class Grower:
     @property
     def mib(self) -> float:
         return self._number(1) / PAGES_PER_MIB
+
+    def holds(self, mib: float) -> bool:
+        return self.mib >= mib
 
     @property
     def beats(self) -> int:
@@ -441,7 +445,7 @@ def react(rounds: int) -> None:
             guest = guests[number % len(guests)]
             began = time.monotonic()
             guest.want(FIRST_MIB + left / 3)
-            until(lambda guest=guest: guest.mib >= FIRST_MIB + left / 3 - 1, SLOW_SECONDS, 0.005)  # type: ignore[misc]
+            until(partial(guest.holds, FIRST_MIB + left / 3 - 1), SLOW_SECONDS, 0.005)
             growth.append((guest.name, began, time.monotonic()))
             least = min(least, available_mib())
             pauses.append(guest.longest_pause)
