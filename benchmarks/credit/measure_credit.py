@@ -1,6 +1,6 @@
 """Measure growth on credit in an emulated machine: kernel OOM kills, growth of held back guests, delays, and how limits end with mom.
 
-`measure_credit.py [--runs N] [--memory MIB] [--facts FILE]`
+    python benchmarks/credit/measure_credit.py [--runs N] [--memory MIB] [--facts FILE]
 
 It boots the machine of tests/real/test_real_cgroup.py, with control groups v2 and without swap; tests/real/growth_driver.py runs in it. It
 needs what tests/real needs, such as QEMU and gcc, and half an hour for 20 runs of each kind, in which nobody else starts large things.
@@ -72,7 +72,7 @@ def show_delays(reaction: Mapping[str, Any]) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=20, help="runs without credit, and as many with it (default: 20)")
     parser.add_argument("--memory", type=int, default=1536, help="MiB of the machine (default: 1536)")
     parser.add_argument("--facts", type=Path, help="file for all figures")

@@ -75,7 +75,7 @@ def test_what_root_has_not_declared_only_root_sets_and_the_others_are_told_the_l
         outcome = bench.cycle((guest, MEMORY_LOW, 600 * MIB)).outcomes["web", MEMORY_LOW]
     if mom_power.by_helper:
         assert outcome.status is Status.REFUSED
-        assert "root has not declared memory.low" in outcome.error
+        assert "to write memory.low: root has not declared it" in outcome.error
         assert limited.stands() == FREE
     else:
         assert outcome.status is Status.APPLIED

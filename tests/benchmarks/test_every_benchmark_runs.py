@@ -15,6 +15,7 @@ LONGEST_SECONDS = 120.0
 """Each takes a few seconds; machines that run tests are busy."""
 
 SMALL = {
+    "credit/bench_limits.py": "--guests 20 --changing 5 --rounds 3",
     "cycle/bench_cycle.py": "--guests 10 --cycles 2",
     "faults/campaign.py": "report --results {folder}",
     "fleet/bench_fleet.py": "--hosts 2 --guests 3 --seconds 2",
@@ -24,13 +25,15 @@ SMALL = {
     "policy/bench_policy.py": "--guests 10 --rounds 2",
     "qemu/bench_qemu.py": "--guests 20 --hanging 2 --rounds 2",
     "recording/bench_recording.py": "--guests 10 --cycles 5",
+    "simulator/growth.py": "--scenario reporting --seeds 1 --lasts 1m",
+    "simulator/made_up_machines.py": "{folder} --machines 2",
     "squeeze/draw_law.py": "{folder}/law.svg",
     "squeeze/squeeze.py": "report --results {folder}",
     "watching/bench_top.py": "--guests 10 --seconds 1",
 }
 """What runs anywhere, with the options that make it small."""
 
-ON_GUESTS = ("hugepages/measure_huge_pages.py", "ksm/compare_laws.py", "reaction/bench_reaction.py", "reporting/measure_relief.py",
+ON_GUESTS = ("credit/measure_credit.py", "hugepages/measure_huge_pages.py", "ksm/compare_laws.py", "reaction/bench_reaction.py", "reporting/measure_relief.py",
              "reporting/measure_reporting.py", "simulator/compare_real.py", "simulator/measure_guests.py",
              "sweeps/bench_collisions.py")  # fmt: skip
 """What needs real guests and minutes: their parts are tried beside this (test_parts_of_benchmarks.py)."""
