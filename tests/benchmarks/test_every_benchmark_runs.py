@@ -33,8 +33,8 @@ SMALL = {
 }
 """What runs anywhere, with the options that make it small."""
 
-ON_GUESTS = ("credit/measure_credit.py", "hugepages/measure_huge_pages.py", "ksm/compare_laws.py", "reaction/bench_reaction.py", "reporting/measure_relief.py",
-             "reporting/measure_reporting.py", "simulator/compare_real.py", "simulator/measure_guests.py",
+ON_GUESTS = ("credit/measure_credit.py", "hugepages/measure_huge_pages.py", "ksm/compare_laws.py", "reaction/bench_reaction.py",
+             "reporting/measure_relief.py", "reporting/measure_reporting.py", "simulator/compare_real.py", "simulator/measure_guests.py",
              "sweeps/bench_collisions.py")  # fmt: skip
 """What needs real guests and minutes: their parts are tried beside this (test_parts_of_benchmarks.py)."""
 
