@@ -62,8 +62,8 @@ def need_of(guest: GuestMemory, maximum: float, reported: float, context: LawCon
     margin = context.margin_above(need)
     floors = _floors(guest, margin, None if peak is None or total is None else burst, context)
     cached = guest.habits.cache_share
-    leaves_empty = then_is_known and cached is not None and not context.host.backs_bursts and cached <= context.p.fills
-    leaves_empty = leaves_empty or context.host.keeps_sizes
+    fills_nothing = then_is_known and cached is not None and not context.host.backs_bursts and cached <= context.p.fills
+    leaves_empty = fills_nothing or context.host.keeps_sizes
     full = maximum if leaves_empty else min(maximum, need + floors.tight)
     growing = usable + step < reported or guest.habits.recent_growth > step
     return Need(
