@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from mom_core import HypervisorError
-from mom_kvm import GrowthControl
+from mom_kvm import AvailableGauge, GrowthControl
 from mom_plugins_host.credit.law import Borrower, credit
 
 LOOK_SECONDS: Final = 0.1
@@ -33,9 +33,6 @@ SLACK_KIB: Final = 1 << 10
 
 FADES: Final = 0.9
 """Per cycle: after half a minute of cycles of 5 s, half of a burst counts."""
-
-TAKEN_KIB: Final = 2 << 20
-"""KiB that each CPU can allocate in a second: the kernel clears pages at a measured 1.8 GiB/s."""
 
 
 @dataclass(slots=True)
@@ -120,7 +117,7 @@ class GrowthLimiter:
                 if self._is_on:
                     self._is_on = bool(self.lift())
                 left = max(0.0, (available or math.inf) - self._reserve)
-                return max(SHORTEST_SECONDS, min(REST_SECONDS, left / 2 / (TAKEN_KIB * self.cpus)))
+                return max(SHORTEST_SECONDS, min(REST_SECONDS, left / 2 / (AvailableGauge.ALLOCATED_KIB * self.cpus)))
             self._is_on = True
             self._note_growth()
             reserve = self._reserve + SLACK_SHARE * max(0.0, available - self._reserve)

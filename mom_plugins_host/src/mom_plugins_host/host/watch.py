@@ -35,9 +35,6 @@ _AVAILABLE = re.compile(rb"^MemAvailable: +([0-9]{1,18}) kB$", re.MULTILINE)
 _LONGEST_REST_SECONDS = 1.0
 """With plentiful memory. Without a trigger, also the window of stalls."""
 
-_TAKEN_KIB = 2 << 20
-"""KiB that each CPU can allocate in a second: the kernel clears pages at a measured 1.8 GiB/s."""
-
 _JOIN_SECONDS = 0.3
 
 _SHORTEST_WATCH_SECONDS = 0.01
@@ -131,7 +128,7 @@ class HostWatch:
     def __post_init__(self) -> None:
         self._pressure_path = self.context.root / "proc/pressure/memory"
         self._meminfo = self.context.root / "proc/meminfo"
-        self._most_kib = _TAKEN_KIB * (os.cpu_count() or 1)
+        self._most_kib = AvailableGauge.ALLOCATED_KIB * (os.cpu_count() or 1)
         self.lists = CpuLists(self.context.root, self.context.log, self.monotonic)
 
     def start(self) -> None:
