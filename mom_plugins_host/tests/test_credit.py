@@ -1,5 +1,6 @@
 """Growth on credit in the plugin `cgroup`: limits follow what the host has left, and go when they must."""
 
+import threading
 from collections.abc import Iterator
 from typing import Any, Final
 
@@ -218,3 +219,32 @@ def test_pods_and_guests_without_a_group_are_named(on_credit: Bench, group: str)
     settings: dict[str, Any] = {"group": group} if group else {"controllers": "cpu"}
     on_credit.add("a", 500 * MIB, **settings)
     assert [problem.message for problem in cycle(on_credit).problems] == ["mom cannot limit the growth of a"]
+
+
+def test_the_lowest_priority_is_not_taken_for_an_unknown_one(on_credit: Bench) -> None:
+    on_credit.add("low", 500 * MIB, priority=0)
+    on_credit.add("unknown", 500 * MIB)
+    short(on_credit)
+    assert (limit(on_credit, "low") or 0) < (limit(on_credit, "unknown") or 0)
+
+
+def test_an_impossible_limit_of_a_guest_on_credit_is_refused_once(on_credit: Bench) -> None:
+    short(on_credit, a=500 * MIB)
+    guest = next(guest.entity for guest in on_credit.hypervisor.guests())
+    assert cycle(on_credit, (guest, MEMORY_HIGH, 1 * MIB)).reasons == ["the guest grows on credit: set memory_credit to 0 first"]
+
+
+def test_a_host_without_guests_keeps_its_thread(on_credit: Bench) -> None:
+    on_credit.context.serves = True
+    threads = []
+    for _ in range(2):
+        on_credit.cycle()
+        threads.append(next(thread for thread in threading.enumerate() if thread.name == "growth-credit"))
+    assert threads[0] is threads[1]
+
+
+def test_a_restarted_guest_is_put_on_credit_again(on_credit: Bench) -> None:
+    on_credit.add("a", 500 * MIB)
+    cycle(on_credit)
+    on_credit.hypervisor.known["a"].incarnation = "2"
+    assert cycle(on_credit).outcomes["a", CREDIT].after == 1

@@ -199,8 +199,9 @@ class CgroupPlugin:
         self._enforcement.hear(decisions)
         memory = read_meminfo(self._context.root)
         host = HostBounds(memory.get("MemTotal"), memory.get("SwapFree"), self._need_of, self._swap_limits_of)
-        yield from self._credit.refused(decisions)
-        yield from reviewed(snapshot, decisions, host)
+        refused = list(self._credit.refused(decisions))
+        yield from refused
+        yield from reviewed(snapshot, [decision for decision in decisions if all(decision is not item.before for item in refused)], host)
 
     def _swap_limits_of(self, guest: Guest) -> Sequence[GroupLimit]:
         # Return the tightest swap limit, the tightest above that, and so on. Limits between them leave more room, as fewer guests share
@@ -238,9 +239,7 @@ class CgroupPlugin:
         began, count = time.monotonic(), 1
         until = began + self._settings.deadline / 2
         groups = self._groups_of(hypervisor, {change.entity.id for change in changes})
-        on_credit = [change for change in changes if change.control == growth.CREDIT]
-        self._growth.groups = {**self._growth.groups, **{identity: group for identity, group in groups.items() if group is not None}}
-        failures = self._credit.write(on_credit)
+        failures = self._write_credit([change for change in changes if change.control == growth.CREDIT], groups)
         changes = [change for change in changes if change.control != growth.CREDIT]
         writes: dict[Target, GroupWrite] = {}
 
@@ -266,6 +265,13 @@ class CgroupPlugin:
                 if error is not None:
                     errors[target] = explained(error, writes[target])
         return errors
+
+    def _write_credit(self, changes: Sequence[Change], groups: Mapping[str, GuestGroup | None]) -> Mapping[Target, HypervisorError]:
+        if not changes:
+            return {}
+        named = {change.entity.id: groups.get(change.entity.id) for change in changes}
+        self._growth.groups = {**self._growth.groups, **{name: group for name, group in named.items() if group is not None}}
+        return self._credit.write(changes)
 
     def _groups_of(self, hypervisor: Hypervisor, identities: AbstractSet[str]) -> Mapping[str, GuestGroup | None]:
         # After a crash, mom restores guests before it has collected them.

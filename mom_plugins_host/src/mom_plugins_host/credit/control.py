@@ -76,16 +76,15 @@ class GrowthCredit:
     def __init__(self, context: PluginContext, groups: KernelGroups, *, is_wanted: bool) -> None:
         self._context, self._source, self._is_wanted = context, Source(context.name), is_wanted
         self.limiter = GrowthLimiter(groups, os.cpu_count() or 1, context.monotonic)
-        self._incarnations: Mapping[str, str] = {}
-        """Of guests in the last cycle."""
-        self._on_credit: dict[str, str] = {}
-        """Incarnations of the guests whose control is 1."""
+        self._incarnations: Mapping[str, str] | None = None
+        """Of guests in the last cycle; None before the first."""
+        self._on_credit: set[str] = set()
+        """Ids of guests whose control is 1."""
 
     def stop(self) -> None:
         """Lift all limits: without mom, nobody would raise them."""
-        self.limiter.lift()
         self.limiter.control.watch_growth(None)
-        self.limiter.lift()  # limits that the thread has set meanwhile
+        self.limiter.lift()
 
     # --- each cycle ---------------------------------------------------------------------------------------------------------------
 
@@ -94,19 +93,20 @@ class GrowthCredit:
         # The first cycle starts to look between cycles.
         if isinstance(hypervisor, GrowthControl):
             self.limiter.control = hypervisor
-        if self._is_wanted and self._context.serves and not self._incarnations:
+        if self._is_wanted and self._context.serves and self._incarnations is None:
             self.limiter.control.watch_growth(self.limiter.look)
-        self._incarnations = {guest.id: guest.incarnation for guest in guests}
+        before, self._incarnations = self._incarnations or {}, {guest.id: guest.incarnation for guest in guests}
+        # A guest that has restarted has a new group.
+        self._on_credit = {name for name in self._on_credit if name in before and before[name] == self._incarnations.get(name)}
         if not self._is_wanted and not self._on_credit:
             return
         # A limit of a mom before this one is lifted before the guest is on credit again.
         ours = {(entry.entity.id, entry.incarnation) for entry in self._context.engine_state().changes if entry.control == CREDIT}
         delays = self.limiter.delays()
         for name, own in fields.items():
-            incarnation = self._incarnations[name]
-            if self._on_credit.get(name) == incarnation:
+            if name in self._on_credit:
                 own |= {CREDIT: 1, DELAY: delays.get(name, 0.0)}
-            elif own[MEMORY_HIGH] == NO_LIMIT or (name, incarnation) in ours:
+            elif own[MEMORY_HIGH] == NO_LIMIT or (name, self._incarnations[name]) in ours:
                 own[CREDIT] = 0
 
     def decisions(self, snapshot: Snapshot, limited: Container[str]) -> Iterator[Decision]:
@@ -121,12 +121,12 @@ class GrowthCredit:
         total, high, low = (host.number(name) for name in ("mem_available", "mem_watermark_high", "mem_watermark_low"))
         if total is not None:
             high, low = _HIGH_SHARE * total if high is None else high, _RESERVE_SHARE * total if low is None else low
-        guests = [guest for guest in snapshot.guests.values() if self._on_credit.get(guest.id) == guest.incarnation]
-        terms = {
-            guest.id: Borrower(int(held), promised(guest), priority=guest.number("priority") or ORDINARY_PRIORITY)
-            for guest in guests
-            if (held := guest.number(CURRENT)) is not None
-        }
+        guests = [guest for guest in snapshot.guests.values() if guest.id in self._on_credit]
+        terms: dict[str, Borrower] = {}
+        for guest in guests:
+            held, priority = guest.number(CURRENT), guest.number("priority")
+            if held is not None:
+                terms[guest.id] = Borrower(int(held), promised(guest), priority=ORDINARY_PRIORITY if priority is None else priority)
         unlimited = {guest.id for guest in guests if guest.number(MEMORY_HIGH) == NO_LIMIT}
         self.limiter.update(terms, high, low or 0.0, unlimited)
 
@@ -154,19 +154,16 @@ class GrowthCredit:
 
     def read(self, name: str, high: int | None) -> int | NotSupported:
         """Return whether a guest is on credit. `high` is the limit of its group."""
-        # Before the first cycle, a limit tells that the guest was on credit.
+        # Before the first cycle, a limit means that an earlier mom put the guest on credit.
         if high is None and isinstance(self.limiter.control, KernelGroups):
             return NotSupported("its control group has no memory.high")
-        return int(bool(self._on_credit.get(name)) or (not self._incarnations and high not in {None, NO_LIMIT}))
+        return int(name in self._on_credit or (self._incarnations is None and high not in {None, NO_LIMIT}))
 
     def write(self, changes: Iterable[Change]) -> Mapping[Target, HypervisorError]:
         """Put guests on credit, or take them off it."""
         # Both begin without a limit.
         targets = {change.entity.id: change.target for change in changes}
         failures = self.limiter.lift(targets)
-        for name in targets.keys() - failures.keys():
-            self._on_credit.pop(name, None)
-        for change in changes:
-            if change.value and change.entity.id not in failures:
-                self._on_credit[change.entity.id] = self._incarnations.get(change.entity.id, "")
+        self._on_credit -= targets.keys() - failures.keys()
+        self._on_credit |= {change.entity.id for change in changes if change.value and change.entity.id not in failures}
         return {targets[name]: error for name, error in failures.items()}
