@@ -31,8 +31,7 @@ class LawContext(NamedTuple):
     below_hard: bool
     takes_margins: bool
     """Whether the host is so short of memory that mom takes part of the margins."""
-    sweeps_can_end_late: bool
-    """Whether a sweep leaves memory to the guest in case the sweep ends late. False below the low watermark."""
+    below_low: bool
     no_reclaim: bool
     """Whether no guest has to give memory, even if all guests grow."""
     depth: float = math.inf
@@ -64,7 +63,7 @@ def context_of(host: HostMemory, parameters: LawParameters, *, no_reclaim: bool 
         growth_rate=p.growth_rate / BYTES,
         below_hard=host.available < host.hard,
         takes_margins=host.available < margins_below(host, p),
-        sweeps_can_end_late=host.available >= host.low,
+        below_low=host.available < host.low,
         no_reclaim=no_reclaim,
         depth=depth,
     )

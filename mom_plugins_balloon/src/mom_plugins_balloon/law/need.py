@@ -13,6 +13,8 @@ class Floors(NamedTuple):
 
     stall: float
     """With less, the guest has stalled, or its kernel has killed programs. 0 if neither happened."""
+    killed: float
+    """With less, the guest grows at once, because its kernel has killed programs. 0 below the hard watermark: other guests would pay."""
     headroom: float
     """Target headroom: floor for taking page cache."""
     tight: float
@@ -20,7 +22,7 @@ class Floors(NamedTuple):
     margin: float
     """Floor for taking margins: `tight`, or less for a launch."""
     least: float
-    """Floor for taking headroom for bursts: part of the margin, headroom kept after running out, or the floor after kills."""
+    """Floor for taking headroom for bursts: part of the margin, headroom kept after running out, or, above the low watermark, after kills."""
 
 
 class Need(NamedTuple):
@@ -89,14 +91,15 @@ def is_settled(guest: GuestMemory) -> bool:
 
 def _floors(guest: GuestMemory, margin: float, burst: float | None, context: LawContext) -> Floors:
     p, habits = context.p, guest.habits
-    stall, taken = habits.stall_floor or 0.0, burst or 0.0
+    stall, killed, taken = habits.stall_floor or 0.0, habits.kill_floor or 0.0, burst or 0.0
     in_burst = margin + context.margin_share * taken  # margin of the need in a burst
     tight = max(stall, margin if burst is None else burst + p.tight_margin * in_burst)
-    least = max(p.least * margin, habits.kept_headroom or 0.0, habits.kill_floor or 0.0)
+    least = max(p.least * margin, habits.kept_headroom or 0.0, 0.0 if context.below_low else killed)
     # A launch may take more of the margin, but never memory below the stall floor.
     for_launch = min(max(margin, stall), tight)
     return Floors(
         stall=stall,
+        killed=0.0 if context.below_hard else killed,
         headroom=max(p.target_headroom * margin, taken + margin + context.margin_share * taken, stall),
         tight=tight,
         margin=max(tight if context.host.reserved <= 0 else for_launch, least),

@@ -174,7 +174,7 @@ def offer_of(guest: GuestMemory, need: Need, size: float, spare: Spare, context:
 def _sweep_of(guest: GuestMemory, need: Need, memory: MemoryUse, size: float, spare: Spare, context: LawContext) -> tuple[float, float]:
     # The results are the host's gain and the inflation for that gain. Memory that earlier sweeps missed counts only below the low
     # watermark, where sweeps go deeper.
-    missed = guest.sweeps.missed or 0.0 if context.sweeps_can_end_late else 0.0
+    missed = 0.0 if context.below_low else guest.sweeps.missed or 0.0
     least = spare.worth + missed
     if memory.freed < least or spare.calm < least:
         return 0.0, 0.0
@@ -218,7 +218,7 @@ def swept_keeps(guest: GuestMemory, need: Need, held: float, context: LawContext
     """
     uses = held if held > need.need else need.need
     keeps = uses + context.sweep_keeps
-    if not context.sweeps_can_end_late or guest.sweeps.autodeflate:
+    if context.below_low or guest.sweeps.autodeflate:
         return keeps
     rate = context.growth_rate if guest.habits.growth_rate is None else guest.habits.growth_rate
     keeps = max(keeps, uses + rate * context.host.reaction)

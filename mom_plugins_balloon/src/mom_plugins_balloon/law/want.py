@@ -67,7 +67,7 @@ def ask_of(guest: GuestMemory, context: LawContext, *, spares_rising: bool = Fal
     if not settled:
         return no_change(ReasonCode.UNSETTLED)
     promised = guest.guarantee if guest.guarantee < maximum else maximum
-    if need.usable < context.p.runs_out * need.margin or size < promised:
+    if need.usable < max(context.p.runs_out * need.margin, need.floors.killed) or size < promised:
         return _urgent(guest, need, maximum - size, promised - size, context)
     return _settled(guest, need, size, maximum, context)
 
@@ -110,9 +110,15 @@ def _urgent(guest: GuestMemory, need: Need, missing: float, unkept: float, conte
     p, margin, usable, peak = context.p, need.margin, need.usable, guest.habits.peak
     # The guest's past does not show how much it wants.
     is_new = peak is None or guest.statistics.total is None or need.used > peak + context.step or usable < p.exhausted * margin
-    growth = max(p.grows_to * margin - usable, need.burst + margin - usable, p.grows_share * missing if is_new else 0.0, unkept)
-    runs_out = ReasonCode.FORECAST if usable < (guest.statistics.usable or 0.0) else ReasonCode.RUNS_OUT
-    return Ask(ReasonCode.PROMISED if unkept > 0 else runs_out, urgent=min(growth, missing))
+    headroom = max(p.grows_to * margin, need.burst + margin, need.floors.killed) - usable
+    growth = max(headroom, p.grows_share * missing if is_new else 0.0, unkept)
+    if unkept > 0:
+        code = ReasonCode.PROMISED
+    elif usable < (guest.statistics.usable or 0.0):
+        code = ReasonCode.FORECAST
+    else:
+        code = ReasonCode.RUNS_OUT if usable < p.runs_out * margin else ReasonCode.STALL_FLOOR
+    return Ask(code, urgent=min(growth, missing))
 
 
 def _settled(guest: GuestMemory, need: Need, size: float, maximum: float, context: LawContext) -> Ask:
