@@ -18,16 +18,36 @@ GIB = 1024 * MIB
 FULL = HostMemory(100 * MIB, 1300 * MIB, 400 * MIB, 200 * MIB)
 
 
+# With 300 MiB usable; for its kernel, 300 MiB may have been too little before.
+FILLED = {
+    "size": 2 * GIB, "maximum": 4 * GIB, "usable": 300 * MIB, "age": 0.2, "total": 2 * GIB, "kernel_reserved": 0.0, "unused": 10 * MIB,
+    "cache_share": 0.9, "peak": 2 * GIB,
+}  # fmt: skip
+LIMITS = ShrinkLimits(32 * MIB, 0.05, 15.0)
+
+
 @pytest.mark.parametrize(
-    ("killed", "code"), [(None, ReasonCode.TRIM_BURST), (300 * MIB, ReasonCode.CACHE_REFILL)], ids=["it stalled", "programs were killed"]
+    ("available", "killed", "code"),
+    [
+        (300 * MIB, None, ReasonCode.TRIM_BURST),
+        (300 * MIB, 300 * MIB, ReasonCode.CACHE_REFILL),
+        (100 * MIB, 300 * MIB, ReasonCode.TRIM_BURST),
+    ],
+    ids=["it stalled", "programs were killed", "the host is below its low watermark"],
 )
-def test_headroom_without_which_programs_were_killed_is_not_taken(killed: float | None, code: ReasonCode) -> None:
-    guest = memory_of(
-        size=2 * GIB, maximum=4 * GIB, usable=300 * MIB, age=0.2, total=2 * GIB, kernel_reserved=0.0, unused=10 * MIB, cache_share=0.9,
-        peak=2 * GIB, stall_floor=300 * MIB, kill_floor=killed,
-    )  # fmt: skip
-    (suggestion,) = decide(FULL, [guest], LawParameters(), ShrinkLimits(32 * MIB, 0.05, 15.0))
-    assert (suggestion.code, suggestion.target is None) == (code, killed is not None)
+def test_headroom_without_which_programs_were_killed_is_not_taken(available: float, killed: float | None, code: ReasonCode) -> None:
+    guest = memory_of(**FILLED, stall_floor=300 * MIB, kill_floor=killed)
+    (suggestion,) = decide(FULL._replace(available=available), [guest], LawParameters(), LIMITS)
+    assert (suggestion.code, suggestion.target is None) == (code, code is ReasonCode.CACHE_REFILL)
+
+
+@pytest.mark.parametrize(("available", "grows"), [(900 * MIB, True), (300 * MIB, False)], ids=["above the hard watermark", "below"])
+def test_guest_whose_kernel_killed_programs_grows_at_once(available: float, *, grows: bool) -> None:
+    guest, host = memory_of(**FILLED, stall_floor=500 * MIB, kill_floor=500 * MIB), FULL._replace(available=available)
+    assert (ask_of(guest, context_of(host, LawParameters())).urgent >= 200 * MIB) is grows
+    (suggestion,) = decide(host, [guest], LawParameters(), LIMITS)
+    assert suggestion.code is ReasonCode.STALL_FLOOR
+    assert (suggestion.target or 0) >= 2 * GIB + 200 * MIB if grows else suggestion.target is None
 
 
 AMPLE = HostMemory(20 * GIB, 1300 * MIB, 400 * MIB, 200 * MIB)
