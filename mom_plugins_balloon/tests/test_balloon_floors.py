@@ -50,6 +50,22 @@ def test_guest_whose_kernel_killed_programs_grows_at_once(available: float, *, g
     assert (suggestion.target or 0) >= 2 * GIB + 200 * MIB if grows else suggestion.target is None
 
 
+@pytest.mark.parametrize("available", [1200 * MIB, 700 * MIB], ids=["below the high watermark", "where margins are taken"])
+def test_untouched_memory_is_taken_only_with_memory_that_helps_the_host(available: float) -> None:
+    # 400 MiB were never used; 500 MiB are page cache, less than the target headroom.
+    guest = memory_of(
+        size=2 * GIB, maximum=2 * GIB, usable=900 * MIB, age=0.2, total=2 * GIB, kernel_reserved=0.0, unused=400 * MIB, cache_share=0.5,
+        peak=1300 * MIB, rss=1648 * MIB, qemu_overhead=0.0,
+    )  # fmt: skip
+    (suggestion,) = decide(FULL._replace(available=available), [guest], LawParameters(), LIMITS)
+    if available > 0.7 * FULL.high:
+        assert (suggestion.code, suggestion.target) == (ReasonCode.UNTOUCHED, None)
+    else:
+        assert suggestion.code is ReasonCode.TRIM_MARGIN
+        assert suggestion.target is not None
+        assert suggestion.target < 2 * GIB - 300 * MIB
+
+
 AMPLE = HostMemory(20 * GIB, 1300 * MIB, 400 * MIB, 200 * MIB)
 IDLE = memory_of(
     size=2 * GIB, maximum=4 * GIB, usable=GIB, age=0.2, total=2 * GIB, unused=GIB, kernel_reserved=0, rss=2 * GIB, qemu_overhead=0

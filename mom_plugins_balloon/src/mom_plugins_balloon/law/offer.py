@@ -24,9 +24,9 @@ class Offer(NamedTuple):
     depth: float = 0.0
     """Inflation of the balloon for that gain, hollow memory included."""
     backed: float = 0.0
-    """Empty memory that the host backs."""
+    """Empty memory that the host backs, or keeps memory for (goal `safe`)."""
     unbacked: float = 0.0
-    """Empty memory that the host does not back. The host gains nothing from it."""
+    """Other empty memory. The host gains nothing from it, but a balloon reaches page cache only behind it."""
     cache: float = 0.0
     """Page cache beyond the target headroom."""
     margin: float = 0.0
@@ -68,13 +68,11 @@ class TrimMeans(NamedTuple):
     code: ReasonCode
     could_give: Callable[[Offer], float]
     gain: Callable[[Offer], float]
-    """Gain of the host: at most what the guest could give."""
+    """Gain of the host, sweeps included."""
     wanted: Callable[[Shortage, LawContext], float]
     """Memory that all means up to this one should give together."""
     hurts: bool = True
     """Whether guests will miss the memory, so that guests with a high cost give less."""
-    behind_empty: bool = True
-    """Whether a balloon gets this memory only after all empty memory."""
 
     def cost(self, offer: Offer) -> float:
         """Return the cost of this means for one guest."""
@@ -107,12 +105,11 @@ def _for_bursts(shortage: Shortage, context: LawContext) -> float:
     return host.hard + shortage.urgent - host.available - host.cold
 
 
-_BACKED, _UNBACKED, _CACHE, _MARGIN, _BURST = map(attrgetter, ("backed", "unbacked", "cache", "margin", "burst"))
+_BACKED, _EMPTY, _CACHE, _MARGIN, _BURST = map(attrgetter, ("backed", "empty", "cache", "margin", "burst"))
 
 TRIMS: Final = (
-    TrimMeans(ReasonCode.TRIM_EMPTY, _BACKED, _BACKED, _demand, hurts=False, behind_empty=False),
-    TrimMeans(ReasonCode.TRIM_EMPTY, _UNBACKED, lambda offer: offer.empty - offer.backed, _demand, hurts=False, behind_empty=False),
-    TrimMeans(ReasonCode.TRIM_CACHE, _CACHE, _CACHE, _demand, behind_empty=False),
+    TrimMeans(ReasonCode.TRIM_EMPTY, _BACKED, _EMPTY, _demand, hurts=False),
+    TrimMeans(ReasonCode.TRIM_CACHE, _CACHE, _CACHE, _demand),
     TrimMeans(ReasonCode.TRIM_MARGIN, _MARGIN, _MARGIN, _for_margins),
     TrimMeans(ReasonCode.TRIM_BURST, _BURST, _BURST, _for_bursts),
 )
@@ -154,10 +151,12 @@ def offer_of(guest: GuestMemory, need: Need, size: float, spare: Spare, context:
     gain, depth = _sweep_of(guest, need, memory, size, spare, context)
     cost = guest.cost if guest.cost is not None and guest.cost > 0 else 1.0
     # A guest that leaves headroom empty keeps its full size, unless the host is below its hard watermark.
-    trims = _trims_of(need, memory.unused, spare, context) if not need.leaves_empty or context.below_hard else None
+    is_known = need.then_is_known and not context.host.backs_bursts
+    untouched = max(0.0, memory.unused - memory.freed) if is_known else 0.0
+    trims = _trims_of(need, memory.unused, untouched, spare, context) if not need.leaves_empty or context.below_hard else None
     if trims is None:
         return Offer(sweep=gain, depth=depth, cost=cost) if gain else NO_OFFER
-    backed = memory.freed if need.then_is_known and memory.freed < trims.empty else trims.empty
+    backed = memory.freed if is_known and memory.freed < trims.empty else trims.empty
     return Offer(
         sweep=gain,
         depth=depth,
@@ -244,15 +243,20 @@ def _sweepable(guest: GuestMemory, need: Need, freed: float, context: LawContext
     return freed if context.below_hard else freed - (guest.habits.burst or 0.0)
 
 
-def _trims_of(need: Need, unused: float, spare: Spare, context: LawContext) -> TrimDepths | None:
-    part, floors, empty, cache = context.p.shrink_share, need.floors, 0.0, 0.0
+def _trims_of(need: Need, unused: float, untouched: float, spare: Spare, context: LawContext) -> TrimDepths | None:
+    floors, empty = need.floors, 0.0
     # Below the hard watermark, a guest that waits for its disk gives empty memory, not the page cache that it waits for.
     beyond = min(need.usable - floors.headroom, spare.most if context.below_hard else spare.calm)
     if beyond >= spare.worth:
         empty = min(context.moves, beyond, unused - context.sweep_keeps)
         empty = empty if empty >= spare.worth else 0.0
-        cache = max(empty, part * beyond if spare.calm else 0.0)
-    above = min(need.usable - floors.margin, spare.calm)
-    margin = max(cache, part * above if above >= spare.worth else 0.0)
-    burst = min(context.moves, max(margin, part * min(need.usable - floors.least, spare.most)))
+    above, most = min(need.usable - floors.margin, spare.calm), min(need.usable - floors.least, spare.most)
+
+    def partly(memory: float) -> float:
+        return empty + context.p.shrink_share * (memory - empty)
+
+    # A balloon takes untouched memory first, and the host gains nothing from it.
+    cache = partly(beyond) if spare.calm and beyond >= spare.worth and beyond > untouched else empty
+    margin = max(cache, partly(above) if above >= spare.worth else 0.0)
+    burst = min(context.moves, max(margin, partly(most)))
     return TrimDepths(empty, min(cache, burst), min(margin, burst), burst) if burst >= context.step else None

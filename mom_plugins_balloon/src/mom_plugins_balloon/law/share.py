@@ -191,7 +191,8 @@ class Taking(NamedTuple):
 def trim(crowd: Sequence[WeighedGuest], changes: Changes, balance: Balance, context: LawContext) -> Changes:
     """Trim guests by each means of `TRIMS`, until the host has enough.
 
-    If all shares are smaller than a step, the guests with the most spare memory give one step each.
+    If all shares are smaller than a step, the guests with the most spare memory give one step each. A guest that gives more than empty
+    memory also gives its unbacked memory, behind which its balloon reaches the other.
     """
     donors, step = [candidate for candidate in crowd if candidate.offer.trims], context.step
     takings = _takings([donor.offer for donor in donors], crowd, balance, context)
@@ -208,7 +209,8 @@ def trim(crowd: Sequence[WeighedGuest], changes: Changes, balance: Balance, cont
             continue
         loss = amount if amount >= step else step if kib >= step and weighed >= average else 0.0
         left -= loss
-        changed[donor.place] = SizeChange(-loss, last.code)
+        behind = donor.offer.unbacked if loss and last.hurts else 0.0
+        changed[donor.place] = SizeChange(-loss - behind, last.code)
     return changed
 
 
@@ -226,8 +228,6 @@ def _takings(donors: Sequence[Offer], crowd: Sequence[WeighedGuest], balance: Ba
     if not takings:
         return []
     last = takings[-1]
-    if last.means.behind_empty:
-        takings = [taking if taking.means.hurts else taking._replace(amounts=taking.could_give) for taking in takings]
     if last.means.hurts:
         costs = [last.means.cost(offer) for offer in donors]
         level = level_of(list(zip(costs, last.could_give, strict=True)), sum(last.amounts))
@@ -259,7 +259,7 @@ def share_out(guests: Sequence[GuestMemory], asks: Sequence[Ask], context: LawCo
     for candidate in crowd:
         change, size, code = changes.get(candidate.place), candidate.guest.size or 0.0, candidate.ask.code or generic
         if change is None or not change.amount:
-            suggestions[candidate.place] = SizeSuggestion(None, _why_unchanged(candidate, code, balance, context.step))
+            suggestions[candidate.place] = SizeSuggestion(None, _why_unchanged(candidate, code, balance, context))
             continue
         passed = gate(int(size + min(change.amount, growth_left)), candidate.guest, limits).size
         growth_left = max(0.0, growth_left - max(0.0, (passed or 0.0) - size))
@@ -299,11 +299,13 @@ def _generic_code(balance: Balance, context: LawContext) -> ReasonCode:
     return ReasonCode.ENOUGH if context.host.free < context.p.return_above * context.host.high else ReasonCode.PLENTY
 
 
-def _why_unchanged(candidate: WeighedGuest, code: ReasonCode, balance: Balance, step: float) -> ReasonCode:
-    guest, size = candidate.guest, candidate.guest.size or 0.0
-    if balance.lacks >= step and (candidate.offer.trims or candidate.offer.sweep):
+def _why_unchanged(candidate: WeighedGuest, code: ReasonCode, balance: Balance, context: LawContext) -> ReasonCode:
+    guest, offer, size, step = candidate.guest, candidate.offer, candidate.guest.size or 0.0, context.step
+    if balance.lacks >= step and (offer.harmless >= step or (offer.trims and context.takes_margins)):
         return ReasonCode.OTHERS_GIVE
-    is_spared = candidate.offer is not candidate.ask.offer or (candidate.ask.rises and balance.lacks < step)
+    if balance.lacks >= step and offer.unbacked >= step:
+        return ReasonCode.UNTOUCHED
+    is_spared = offer is not candidate.ask.offer or (candidate.ask.rises and balance.lacks < step)
     if balance.demand >= step and candidate.ask.code is None and is_spared:
         return ReasonCode.SPARED
     if code is ReasonCode.NOTHING_TO_GIVE and 0 < guest.guarantee > size - step:
