@@ -14,7 +14,7 @@ class Floors(NamedTuple):
     stall: float
     """With less, the guest has stalled, or its kernel has killed programs. 0 if neither happened."""
     killed: float
-    """With less, the guest grows at once, because its kernel has killed programs. 0 below the hard watermark: other guests would pay."""
+    """With less, the guest's kernel has killed programs, so it grows at once. 0 below the hard watermark: other guests would pay."""
     headroom: float
     """Target headroom: floor for taking page cache."""
     tight: float
@@ -22,7 +22,7 @@ class Floors(NamedTuple):
     margin: float
     """Floor for taking margins: `tight`, or less for a launch."""
     least: float
-    """Floor for taking headroom for bursts: part of the margin, headroom kept after running out, or, above the low watermark, after kills."""
+    """Floor for taking headroom for bursts: part of the margin, or memory kept after the guest ran out or its kernel killed programs."""
 
 
 class Need(NamedTuple):
