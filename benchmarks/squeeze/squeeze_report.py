@@ -260,7 +260,7 @@ def days_table(runs: Sequence[Run]) -> str:
             mine = of(runs, mix, name)
             if mine:
                 taken, ended, kills, late, slowest, p99, work = _figures(mine)
-                deficits = [figure([run[key] for run in mine]) for key in ("deficit", "deficit_longest")]
+                deficits = [figure([run[key] for run in mine], 1) for key in ("deficit", "deficit_longest")]
                 days = mix.partition("-")[2] or "made up"
                 rows.append([days, manager.title, str(len(mine)), kills, work, p99, slowest, late, *deficits, taken, ended])
     return table(heading, rows) if rows else "Nothing has been measured yet."

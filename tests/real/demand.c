@@ -1,19 +1,19 @@
-/* What runs in a guest that is compared with a simulated one, and in those of the squeeze:
- *   demand BEGIN BASE_MIB BURST_MIB PERIOD_S DUTY_PERCENT PHASE_S FILES_MIB READ_KIB_S [GROWTH_MIB_S TOUCHES LEAK_KIB_S LEAK_MIB [COLD_MIB WARM_S [SEED [SLICED]]]]
+/* Program of a guest in the squeeze, and in the comparison with the simulator:
+ *   demand BEGIN BASE_MIB BURST_MIB PERIOD_S DUTY_PERCENT PHASE_S FILES_MIB READ_KIB_S [GROWTH_MIB_S TOUCHES LEAK_KIB_S LEAK_MIB
+ *          [COLD_MIB WARM_S [SEED [SLICED]]]]
  *
- * Holds BASE_MIB, and BURST_MIB more during the first DUTY_PERCENT of every PERIOD_S, counted from BEGIN (seconds since the epoch) less
- * PHASE_S; a burst is filled as fast as it goes. With a variable `day` in the environment, STEP_S,MIB,MIB,... it holds that many MiB more
- * instead of bursts, each for STEP_S, from BEGIN on and then again; a growth that takes longer than a slot counts as a burst. Reads random blocks of the first FILES_MIB of /dev/vda, all of it at the start and
- * READ_KIB_S from then on. Touches 1000 random pages of what it holds in every slot of 100 ms; work is lost when a slot ends late.
- * Killed for lack of memory, it is started again after 30 s.
- * With GROWTH_MIB_S a slot is due, too, while a burst is filled, which takes that much in each second; one word in eight of every page is
- * random then, which a compressed swap feels; TOUCHES pages are touched in a slot; and LEAK_KIB_S are filled and forgotten, up to LEAK_MIB.
- * COLD_MIB are filled at the start; 20 random pages of them are touched in a slot besides, and from WARM_S on (unless 0) they are touched
- * like all the rest. What is cold is the same in all guests with the same SEED (0 where none is given), as in guests of one image, whose
- * host can merge it. SLICED, a burst's memory lies in pieces of 1 MiB between those that are held: it is filled so at the start, and freed.
- * Prints a line per second: seconds since BEGIN, MiB held, seconds of work lost since the start, the last burst's seconds to fill, kills;
- * and since the start: the seconds that it has run, slots in time, bursts filled, KiB of swap in use now, processes that the kernel has
- * killed, and of how many slots the touching took up to how many ms.
+ * Holds BASE_MIB. Holds BURST_MIB more during the first DUTY_PERCENT of every PERIOD_S, counted from BEGIN (seconds since the epoch) less
+ * PHASE_S. With the environment variable `day`, STEP_S,MIB,MIB,..., it holds the next MIB more in each STEP_S from BEGIN on, instead of
+ * bursts, and then begins again. A growth by more than a slot's growth counts as a burst.
+ * Reads the first FILES_MIB of /dev/vda at the start, and random blocks of them at READ_KIB_S. Touches TOUCHES (1000) random pages of its
+ * memory in every slot of 100 ms. A slot that ends late is lost work. If killed for lack of memory, it starts again after 30 s.
+ * GROWTH_MIB_S limits growth. Then a slot is due during growth, too, and every eighth word of memory is random, so that a compressed swap
+ * cannot shrink it much. Without it, growth is as fast as possible. LEAK_KIB_S are filled and never touched again, up to LEAK_MIB.
+ * COLD_MIB are filled at the start. 20 random pages of them are touched in a slot. From WARM_S on (0: never) they are touched like the rest.
+ * Cold memory is the same in all guests with the same SEED (default 0), as in guests of one image; the host can merge it.
+ * SLICED: freed memory lies in pieces of 1 MiB between the pieces of BASE_MIB.
+ * Prints a line per second: seconds since BEGIN, MiB held, seconds of work lost, seconds of the last burst's growth, kills. Then, since
+ * the start: seconds, slots in time, bursts, KiB of swap in use now, OOM kills, and slots by the largest ms of their touches.
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
