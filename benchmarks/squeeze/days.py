@@ -31,18 +31,18 @@ SEED: Final = 2
 """These twelve have about the mean and the joint peak of real ones: 1.1 and 2.4 GiB."""
 
 
-def read_days(folder: Path | None, day: str, memory: Sequence[int]) -> list[list[int]]:
+def read_days(folder: Path | None, day: date, memory: Sequence[int]) -> list[list[int]]:
     """Return the demand (MiB) of guests of these sizes (MiB), for each sample of a day.
 
     A machine's memory becomes the guest's. Raise `MomError` for invalid or too few files.
 
     :param folder: CSV of GWA-T-12, or files *.txt with lines `SECONDS MIB` of guests of 1 GiB, a day in 720 s; `None`: made-up machines
-    :param day: a date in the CSV
+    :param day: the date in the CSV
     """
     if folder is None:
         with tempfile.TemporaryDirectory(prefix="mom-days-") as made_up:
             write_machines(Path(made_up), MADE_UP_MACHINES, SEED)
-            return read_days(Path(made_up), DATE, memory)
+            return read_days(Path(made_up), date.fromisoformat(DATE), memory)
     machines = [_read_short_day(path) for path in sorted(folder.glob("*.txt"))] or _draw(folder, day, len(memory))
     return [
         [round(min(machine.demand.at(sample) / machine.memory, MOST) * mib) for sample in range(0, int(DAY), SAMPLE)]
@@ -50,8 +50,8 @@ def read_days(folder: Path | None, day: str, memory: Sequence[int]) -> list[list
     ]
 
 
-def _draw(folder: Path, day: str, count: int) -> list[ArchivedMachine]:
-    workload = Demands(recorded=RecordedDemand(folder=".", day=date.fromisoformat(day)))
+def _draw(folder: Path, day: date, count: int) -> list[ArchivedMachine]:
+    workload = Demands(recorded=RecordedDemand(folder=".", day=day))
     group = GroupPart(count=count, workload=workload, hot=0.0)
     return draw_machines(group, folder, DAY, random.Random(SEED))  # noqa: S311  # the same machines each time
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 
 import yaml
@@ -106,7 +107,7 @@ class Mix(Part):
         }
         return self.model_copy(update={"guests": guests})
 
-    def with_days(self, folder: Path | None, day: str) -> Mix:
+    def with_days(self, folder: Path | None, day: date) -> Mix:
         """Return the same with recorded days for its guests. See `read_days`."""
         memory = [member.group.memory for member in self.members() if member.group.recorded]
         return self.model_copy(update={"days": read_days(folder, day, memory)})

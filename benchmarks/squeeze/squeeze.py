@@ -26,6 +26,7 @@ import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,8 @@ from mixes import QUICK, Mix, read_mixes  # as above
 sys.path.insert(0, str(REAL))
 
 from guest_image import build  # as above
+
+from mom_core import MomError
 
 SWITCHES = ("fpr", "autodeflate")
 """What balloons do by themselves, for all guests of a run."""
@@ -307,7 +310,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     on_model.add_argument("mixes", nargs="*", choices=[*squeezed(), []])
     for verb in (run, on_model):
         verb.add_argument("--days", type=Path, metavar="FOLDER", help="machines for `days`: CSV of GWA-T-12 (default: made-up machines)")
-        verb.add_argument("--day", default="2013-08-13", help="the day in these files (default: %(default)s)")
+        verb.add_argument("--day", type=date.fromisoformat, default="2013-08-13", help="the day in these files (default: %(default)s)")
         verb.add_argument("--fpr", action="store_true", help="guests report their free pages by themselves; told apart")
         verb.add_argument("--autodeflate", action="store_true", help="balloons give back before guests run out; told apart")
     quick = verbs.add_parser("quick", help="a small squeeze in ten minutes, for a first look on any machine with 6 GiB of memory to spare")
@@ -326,7 +329,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # as ctrl-C does: so that guests and libvirtd end, too
     verb_of = {"run": run_all, "simulate": simulate, "quick": look_quickly, "still": keep_still, "report": report}
-    verb_of[options.verb](options)
+    try:
+        verb_of[options.verb](options)
+    except MomError as error:
+        parser.exit(1, f"{error}\n")
 
 
 if __name__ == "__main__":

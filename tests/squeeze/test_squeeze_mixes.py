@@ -4,6 +4,7 @@ import shutil
 import subprocess
 import time
 from dataclasses import replace
+from datetime import date
 from pathlib import Path
 
 import on_simulator
@@ -91,8 +92,8 @@ def test_recorded_days_are_scaled_to_the_guests(tmp_path: Path) -> None:
     (tmp_path / "short").mkdir()
     (tmp_path / "short/a.txt").write_text("0.5 100\n3.0 200\n720.0 1000\n")
     mix = MIXES["days"]
-    made_up, archived, short = (mix.with_days(folder, DATE) for folder in (None, tmp_path, tmp_path / "short"))
-    assert [member.day for member in made_up.members()] == [member.day for member in mix.with_days(None, "").members()]
+    made_up, archived, short = (mix.with_days(folder, date.fromisoformat(DATE)) for folder in (None, tmp_path, tmp_path / "short"))
+    assert [member.day for member in made_up.members()] == [member.day for member in mix.with_days(None, date.min).members()]
     for days in (made_up.days, archived.days):
         assert {len(day) for day in days} == {288}
         assert max(map(max, days)) > 200, "there are jobs"
@@ -106,6 +107,11 @@ def test_a_host_with_another_swap_is_squeezed_down_to_where_its_kernel_would_beg
     assert MIXES["bursty"].with_zram(4096).protocol.zram == 4096
     assert MIXES["bursty"].with_zram(4096).protocol.floor == 100
     assert MIXES["cold"].with_zram(0).protocol.floor == 500
+
+
+def test_truthful_sizes_are_compared_on_recorded_days_only() -> None:
+    assert "mom-truthful" in compared(MIXES["days"])
+    assert "mom-truthful" not in compared(MIXES["bursty"])
 
 
 def test_offloading_is_compared_on_hosts_with_swap_only() -> None:
