@@ -32,12 +32,17 @@ def main() -> None:
     parser.add_argument("--machines", type=int, default=60)
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
-    source = random.Random(options.seed)  # noqa: S311  # the same day each time
-    options.folder.mkdir(parents=True, exist_ok=True)
+    write_machines(options.folder, options.machines, options.seed)
+
+
+def write_machines(folder: Path, machines: int, seed: int) -> None:
+    """Write a file for each machine."""
+    source = random.Random(seed)  # noqa: S311  # the same day each time
+    folder.mkdir(parents=True, exist_ok=True)
     begins = int(datetime.fromisoformat(f"{DATE}T00:00:00+00:00").astimezone(UTC).timestamp())
-    for number in range(1, options.machines + 1):
+    for number in range(1, machines + 1):
         rows = [";\t".join(HEADER), *made_up_rows(source, begins)]
-        (options.folder / f"{number}.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
+        (folder / f"{number}.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
 
 
 def made_up_rows(source: random.Random, begins: int) -> list[str]:

@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final, Protocol, cast
-from uuid import UUID, uuid5
 
 REAL = Path(__file__).resolve().parents[2] / "tests" / "real"
 sys.path.insert(0, str(REAL))
@@ -96,97 +95,6 @@ class GuestHost(Protocol):
         """End all guests."""
 
 
-class LibvirtHost:
-    """Guests of a libvirtd of their own."""
-
-    def __init__(self, libvirtd: PrivateLibvirtd, image: GuestImage) -> None:
-        self.libvirtd = libvirtd
-        self.pid_folder = libvirtd.pid_folder
-        self._lab = Lab(libvirtd, image)
-        self._connection: Any = None
-        self.identities: UUID | None = None
-        """Of which UUIDs of guests follow, by their names: those of a run that follows another one are the same. None: they are new."""
-
-    @property
-    def uri(self) -> str:
-        """See `GuestHost`."""
-        return self.libvirtd.uri
-
-    @property
-    def plugin(self) -> Mapping[str, object]:
-        """See `GuestHost`."""
-        return {"libvirt": {"uri": self.uri, "pid_directory": str(self.pid_folder)}}
-
-    def start(
-        self, name: str, mib: int, arguments: str, disk: Disk | None = None, *, balloon: Balloon | None = PLAIN, called: str = ""
-    ) -> RealGuest:
-        """See `GuestHost`.
-
-        :param called: libvirt's name of the guest after the tests' prefix, where that is not this one
-        """
-        model, options = "none", ""
-        if balloon is not None:
-            model, switches = "virtio", {"freePageReporting": balloon.reporting, "autodeflate": balloon.autodeflate}
-            options = " ".join(f"{name}='on'" for name, on in switches.items() if on)
-        devices = self._disk(name, disk)
-        return self._lab.start(
-            called or name,
-            mib=mib,
-            period=PERIOD_SECONDS,
-            balloon=model,
-            balloon_options=options,
-            devices=devices,
-            arguments=arguments,
-            identity="" if self.identities is None else str(uuid5(self.identities, name)),
-        )
-
-    def _disk(self, name: str, wanted: Disk | None) -> str:
-        return "" if wanted is None else disk(self._lab, name, wanted.mib, reads_per_second=wanted.reads_per_second)
-
-    def records(self) -> dict[str, Record]:
-        """See `GuestHost`; one question to libvirt, which asks no guest."""
-        import libvirt  # type: ignore[import-untyped]  # it has no types
-
-        flags = libvirt.VIR_CONNECT_GET_ALL_DOMAINS_STATS_NOWAIT
-        found: dict[str, Record] = {}
-        with self._connected() as connection:
-            for domain, record in connection.getAllDomainStats(libvirt.VIR_DOMAIN_STATS_BALLOON, flags):
-                found[domain.name().removeprefix(PREFIX)] = record
-        return found
-
-    def sizes(self) -> dict[str, float]:
-        """See `GuestHost`; libvirt knows them without asking."""
-        found = {}
-        with self._connected() as connection:
-            for domain in connection.listAllDomains():
-                found[domain.name().removeprefix(PREFIX)] = domain.info()[2] / KIB_PER_MIB
-        return found
-
-    @contextmanager
-    def _connected(self) -> Iterator[Any]:
-        """A connection, a new one where the last failed: libvirtd may be away, and may have been restarted."""
-        import libvirt
-
-        try:
-            if self._connection is None:
-                self._connection = libvirt.open(self.uri)
-            yield self._connection
-        except libvirt.libvirtError:
-            self._connection = None
-
-    def pids(self) -> dict[str, int]:
-        """See `GuestHost`."""
-        found = {}
-        for file in self.pid_folder.glob("*.pid"):
-            with suppress(OSError, ValueError):  # the guest may come or go right now
-                found[file.stem.removeprefix(PREFIX)] = int(file.read_text())
-        return found
-
-    def destroy_all(self) -> None:
-        """See `GuestHost`."""
-        self._lab.destroy_all()
-
-
 @dataclass
 class _Monitor:
     """A connection to a monitor that is kept: nothing but the squeeze uses it."""
@@ -218,6 +126,132 @@ class _Monitor:
         return found
 
 
+class Monitors:
+    """Second monitors of guests, for the squeeze. libvirt knows a size up to a second late: QEMU reports changes once a second."""
+
+    def __init__(self) -> None:
+        self._monitors: dict[str, _Monitor] = {}
+
+    def connect(self, name: str, path: Path, mib: int) -> None:
+        """Connect to the monitor of a guest with so much memory. Have its balloon send statistics."""
+        sock = socket.socket(socket.AF_UNIX)
+        sock.settimeout(ANSWER_SECONDS * 20)
+        sock.connect(str(path))
+        monitor = self._monitors[name] = _Monitor(sock, mib * KIB_PER_MIB)
+        monitor.answer(monitor.ask("qmp_capabilities"))
+        monitor.answer(monitor.ask("qom-set", path=BALLOON, property="guest-stats-polling-interval", value=PERIOD_SECONDS))
+        sock.settimeout(ANSWER_SECONDS)
+
+    def records(self) -> dict[str, Record]:
+        """Return what is known of each guest's balloon."""
+        sizes = self._answers("query-balloon")
+        statistics = self._answers("qom-get", path=BALLOON, property="guest-stats")
+        return {name: _record(sizes[name], statistics[name], self._monitors[name].maximum_kib) for name in sizes.keys() & statistics.keys()}
+
+    def sizes(self) -> dict[str, float]:
+        """Return the size of each guest that answers, in MiB."""
+        return {name: balloon["actual"] / (1 << 20) for name, balloon in self._answers("query-balloon").items()}
+
+    def _answers(self, command: str, **arguments: object) -> dict[str, Any]:
+        """Ask all monitors before waiting for the first answer. Return the answers."""
+        numbers, found = {}, {}
+        for name, monitor in self._monitors.items():
+            with suppress(OSError):  # the guest has ended, or hangs
+                numbers[name] = monitor.ask(command, **arguments)
+        for name, number in numbers.items():
+            with suppress(OSError):  # as above
+                answer = self._monitors[name].answer(number)
+                if answer is not None:
+                    found[name] = answer
+        return found
+
+    def close(self) -> None:
+        """Close all connections."""
+        while self._monitors:
+            self._monitors.popitem()[1].sock.close()
+
+
+class LibvirtHost:
+    """Guests of a libvirtd of their own."""
+
+    def __init__(self, libvirtd: PrivateLibvirtd, image: GuestImage, monitors: Monitors | None = None) -> None:
+        self.libvirtd = libvirtd
+        self.pid_folder = libvirtd.pid_folder
+        self._lab = Lab(libvirtd, image)
+        self._connection: Any = None
+        self._monitors = monitors or Monitors()
+
+    @property
+    def uri(self) -> str:
+        """See `GuestHost`."""
+        return self.libvirtd.uri
+
+    @property
+    def plugin(self) -> Mapping[str, object]:
+        """See `GuestHost`."""
+        return {"libvirt": {"uri": self.uri, "pid_directory": str(self.pid_folder)}}
+
+    def start(
+        self, name: str, mib: int, arguments: str, disk: Disk | None = None, *, balloon: Balloon | None = PLAIN, called: str = ""
+    ) -> RealGuest:
+        """See `GuestHost`.
+
+        :param called: libvirt's name of the guest after the tests' prefix, where that is not this one
+        """
+        model, options = "none", ""
+        if balloon is not None:
+            model, switches = "virtio", {"freePageReporting": balloon.reporting, "autodeflate": balloon.autodeflate}
+            options = " ".join(f"{name}='on'" for name, on in switches.items() if on)
+        devices = self._disk(name, disk)
+        second = self.libvirtd.folder / f"{name}.second"
+        guest = self._lab.start(
+            called or name,
+            mib=mib,
+            period=PERIOD_SECONDS,
+            balloon=model,
+            balloon_options=options,
+            devices=devices,
+            arguments=arguments,
+            options=("-qmp", f"unix:{second},server=on,wait=off"),
+        )
+        self._monitors.connect(name, second, mib)
+        return guest
+
+    def _disk(self, name: str, wanted: Disk | None) -> str:
+        return "" if wanted is None else disk(self._lab, name, wanted.mib, reads_per_second=wanted.reads_per_second)
+
+    def records(self) -> dict[str, Record]:
+        """See `GuestHost`; one question to libvirt, which asks no guest."""
+        import libvirt  # type: ignore[import-untyped]  # it has no types
+
+        flags = libvirt.VIR_CONNECT_GET_ALL_DOMAINS_STATS_NOWAIT
+        try:
+            if self._connection is None:
+                self._connection = libvirt.open(self.uri)
+            records = self._connection.getAllDomainStats(libvirt.VIR_DOMAIN_STATS_BALLOON, flags)
+        except libvirt.libvirtError:  # libvirtd may be away, and may have been restarted
+            self._connection = None
+            return {}
+        return {domain.name().removeprefix(PREFIX): record for domain, record in records}
+
+    def sizes(self) -> dict[str, float]:
+        """See `GuestHost`."""
+        return self._monitors.sizes()
+
+    def pids(self) -> dict[str, int]:
+        """See `GuestHost`."""
+        found = {}
+        for file in self.pid_folder.glob("*.pid"):
+            with suppress(OSError, ValueError):  # the guest may come or go right now
+                found[file.stem.removeprefix(PREFIX)] = int(file.read_text())
+        return found
+
+    def destroy_all(self) -> None:
+        """See `GuestHost`."""
+        self._monitors.close()
+        self._lab.destroy_all()
+
+
 class QemuHost:
     """Guests that QEMU is started for by itself. Each has a monitor for mom, and a second one, which is the squeeze's."""
 
@@ -227,7 +261,7 @@ class QemuHost:
         self.pid_folder = folder
         self._host = PlainHost(folder, image)
         self._guests: dict[str, PlainGuest] = {}
-        self._monitors: dict[str, _Monitor] = {}
+        self._monitors = Monitors()
 
     @property
     def plugin(self) -> Mapping[str, object]:
@@ -248,13 +282,7 @@ class QemuHost:
             balloon_options="".join(f",{switch}=on" for switch, on in switches.items() if on),
         )
         self._guests[name] = guest
-        sock = socket.socket(socket.AF_UNIX)
-        sock.settimeout(ANSWER_SECONDS * 20)
-        sock.connect(str(guest.second))
-        monitor = self._monitors[name] = _Monitor(sock, mib * KIB_PER_MIB)
-        monitor.answer(monitor.ask("qmp_capabilities"))
-        monitor.answer(monitor.ask("qom-set", path=BALLOON, property="guest-stats-polling-interval", value=PERIOD_SECONDS))
-        sock.settimeout(ANSWER_SECONDS)
+        self._monitors.connect(name, guest.second, mib)
         return guest
 
     def _drive(self, name: str, wanted: Disk | None) -> list[str]:
@@ -268,26 +296,11 @@ class QemuHost:
 
     def records(self) -> dict[str, Record]:
         """See `GuestHost`."""
-        sizes = self._answers("query-balloon")
-        statistics = self._answers("qom-get", path=BALLOON, property="guest-stats")
-        return {name: _record(sizes[name], statistics[name], self._monitors[name].maximum_kib) for name in sizes.keys() & statistics.keys()}
+        return self._monitors.records()
 
     def sizes(self) -> dict[str, float]:
         """See `GuestHost`."""
-        return {name: told["actual"] / (1 << 20) for name, told in self._answers("query-balloon").items()}
-
-    def _answers(self, command: str, **arguments: object) -> dict[str, Any]:
-        """What all monitors answer that do so: all are asked before the first answer is waited for."""
-        numbers, found = {}, {}
-        for name, monitor in self._monitors.items():
-            with suppress(OSError):  # the guest has ended, or hangs
-                numbers[name] = monitor.ask(command, **arguments)
-        for name, number in numbers.items():
-            with suppress(OSError):  # as above
-                told = self._monitors[name].answer(number)
-                if told is not None:
-                    found[name] = told
-        return found
+        return self._monitors.sizes()
 
     def pids(self) -> dict[str, int]:
         """See `GuestHost`."""
@@ -295,8 +308,7 @@ class QemuHost:
 
     def destroy_all(self) -> None:
         """See `GuestHost`."""
-        for monitor in self._monitors.values():
-            monitor.sock.close()
+        self._monitors.close()
         self._host.destroy_all()
 
 
@@ -325,8 +337,8 @@ class PodsHost:
         self.pid_folder.mkdir()
         self._pods = pods
         self._image = pods.image(image)
-        self._guests: dict[str, RealGuest] = {}
         self._pids: dict[str, int] = {}
+        self._monitors = Monitors()
         self._connections: dict[str, Any] = {}
 
     @property
@@ -340,10 +352,10 @@ class PodsHost:
         pod.wait_until_it_listens()
         (pod.folder / f"{name}.raw").touch()
         os.chown(pod.folder / f"{name}.raw", USER, USER)  # what is to be its disk
-        host = LibvirtHost(_as_libvirtd(pod), self._image)
+        host = LibvirtHost(_as_libvirtd(pod), self._image, self._monitors)
         guest = host.start(name, mib, arguments, disk, balloon=balloon, called=f"squeeze_{name}")
         guest.name = f"{pod.namespace}/{name}"
-        self._guests[name], self._pids[name] = guest, guest.pid
+        self._pids[name] = guest.pid
         (self.pid_folder / f"{name}.pid").write_text(f"{guest.pid}")
         self._connections[name] = pod.connect()
         return guest
@@ -362,7 +374,7 @@ class PodsHost:
 
     def sizes(self) -> dict[str, float]:
         """See `GuestHost`."""
-        return {name: record["balloon.current"] / KIB_PER_MIB for name, record in self.records().items()}
+        return self._monitors.sizes()
 
     def pids(self) -> dict[str, int]:
         """See `GuestHost`."""
@@ -372,6 +384,7 @@ class PodsHost:
         """See `GuestHost`."""
         while self._connections:
             self._connections.popitem()[1].close()
+        self._monitors.close()
         self._pids.clear()
         self._pods.remove_all()
 

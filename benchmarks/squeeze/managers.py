@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,12 +33,10 @@ LEAST_ROOM_MIB = 64.0
 
 @dataclass(frozen=True)
 class Where:
-    """What a manager needs to know: how its guests are started, a folder for what the manager writes, and one for its logs and what must
-    survive it, if that is another."""
+    """What a manager needs to know: how its guests are started, and a folder for what the manager writes."""
 
     host: GuestHost
     folder: Path
-    logs: Path | None = None
 
     @property
     def socket(self) -> Path:
@@ -45,41 +44,16 @@ class Where:
         return self.folder / "mom.sock"
 
 
-def mom_config(where: Where) -> dict[str, object]:
-    """mom as it comes, for these guests: nothing is set that an operator would not have to set."""
-    return {
-        "state_directory": str((where.logs or where.folder) / "state"),
+def mom_command(where: Where, **plugins: object) -> list[str]:
+    """Return the command of mom with these plugins' settings besides its defaults. Write its configuration."""
+    (where.folder / "policy.d").mkdir(exist_ok=True)
+    defaults = {"host": {}, **where.host.plugin, "balloon": {}, "ksm": {}, "policy": {"directory": str(where.folder / "policy.d")}}
+    config = {
+        "state_directory": str(where.folder / "state"),
         "run_directory": str(where.folder / "run"),
         "mode": "enforce",
-        "plugins": {"host": {}, **where.host.plugin, "balloon": {}, "ksm": {}, "policy": {"directory": str(where.folder / "policy.d")}},
+        "plugins": defaults | plugins,
     }
-
-
-def mom_command(where: Where) -> list[str]:
-    """mom as an operator runs it."""
-    return mom_with(where, mom_config(where))
-
-
-def offloading_mom_command(where: Where) -> list[str]:
-    """The same with the plugin that moves cold memory into the host's swap."""
-    config = mom_config(where)
-    plugins = config["plugins"]
-    assert isinstance(plugins, dict)
-    return mom_with(where, {**config, "plugins": {**plugins, "offload": {}}})
-
-
-def asked_mom_command(where: Where) -> list[str]:
-    """The same with its control socket, through which it can be asked what may be taken."""
-    config = mom_config(where)
-    plugins = config["plugins"]
-    assert isinstance(plugins, dict)
-    plugins["http"] = {"socket": str(where.socket)}
-    return mom_with(where, config)
-
-
-def mom_with(where: Where, config: Mapping[str, object]) -> list[str]:
-    """mom with this configuration, which is written."""
-    (where.folder / "policy.d").mkdir(exist_ok=True)
     path = where.folder / "mom.yaml"
     path.write_text(json.dumps(config, indent=1))
     return [str(Path(sys.executable).parent / "mom"), "run", "-c", str(path)]
@@ -108,8 +82,9 @@ MANAGERS = {
         Manager("pve", "Proxmox VE's law", _peer("pve"), by_libvirt=True),
         Manager("ksm", "KSM alone (ksmtuned's law)", _peer("ksm"), by_libvirt=True),
         Manager("mom", "mom", mom_command),
-        Manager("mom-offload", "mom with offload", offloading_mom_command),
-        Manager("mom-asked", "mom, asked before more is taken", asked_mom_command),
+        Manager("mom-truthful", "mom, goal truthful", partial(mom_command, balloon={"goal": "truthful"})),
+        Manager("mom-offload", "mom with offload", partial(mom_command, offload={})),
+        Manager("mom-asked", "mom, asked before more is taken", lambda where: mom_command(where, http={"socket": str(where.socket)})),
     )
 }
 
@@ -204,7 +179,7 @@ def at_work(manager: Manager, where: Where) -> Iterator[Running]:
 
 def started(command: list[str], where: Where) -> subprocess.Popen[bytes]:
     """A program that writes its log where logs belong."""
-    with ((where.logs or where.folder) / "manager.log").open("ab") as log:
+    with (where.folder / "manager.log").open("ab") as log:
         return subprocess.Popen(command, stdout=log, stderr=log)
 
 

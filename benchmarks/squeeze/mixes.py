@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 
 import yaml
+from days import STEP_SECONDS, read_days
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, TypeAdapter, ValidationError
 
 HERE = Path(__file__).resolve().parent
@@ -34,6 +36,7 @@ class Group(Part):
     burst: NonNegativeInt = 0
     period: PositiveInt = 100
     duty: NonNegativeInt = 0
+    recorded: bool = False
     together: bool = False
     growth: PositiveInt = 320
     files: NonNegativeInt = 0
@@ -70,6 +73,13 @@ class Mix(Part):
     why: str
     protocol: Protocol
     guests: Mapping[str, Group]
+    days: Sequence[Sequence[int]] = ()
+    """Days of recorded guests (days.py)."""
+
+    @property
+    def recorded(self) -> bool:
+        """Whether guests follow recorded days."""
+        return any(group.recorded for group in self.guests.values())
 
     @property
     def sold(self) -> int:
@@ -97,25 +107,39 @@ class Mix(Part):
         }
         return self.model_copy(update={"guests": guests})
 
+    def with_days(self, folder: Path | None, day: date) -> Mix:
+        """Return the same with recorded days for its guests. See `read_days`."""
+        memory = [member.group.memory for member in self.members() if member.group.recorded]
+        return self.model_copy(update={"days": read_days(folder, day, memory)})
+
     def _with(self, **changes: float) -> Mix:
         return self.model_copy(update={"protocol": self.protocol.model_copy(update=changes)})
 
     def members(self) -> Iterator[Member]:
         """Each guest."""
+        days = iter(self.days)
         for name, group in self.guests.items():
             for index in range(group.count):
                 phase = 0 if group.together else group.period * index // group.count
-                yield Member(f"{name}-{index + 1:02d}", name, group, phase)
+                yield Member(f"{name}-{index + 1:02d}", name, group, phase, next(days, ()) if group.recorded else ())
 
 
 @dataclass(frozen=True)
 class Member:
-    """One guest: its name, that of its kind, what it does, and how far into its period it is at the beginning (s)."""
+    """One guest: its name, that of its kind, what it does, how far into its period it begins (s), and its recorded day (MiB)."""
 
     name: str
     kind: str
     group: Group
     phase: int
+    day: Sequence[int] = ()
+
+    def arguments(self, begin: int, warms: float = 0.0) -> str:
+        """Return the arguments for its kernel. See `demand`."""
+        words = {"demand": self.demand(begin, warms), "zram": self.group.zram}
+        day = [max(0, mib - self.group.base) for mib in self.day]
+        words["day"] = ",".join(map(str, [STEP_SECONDS, *day])) if day else ""
+        return " ".join(f"momtest.{name}={value}" for name, value in words.items() if value)
 
     def demand(self, begin: int, warms: float = 0.0) -> str:
         """What its program is told (tests/real/demand.c).

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import peers
+from days import STEP_SECONDS
 from guests_told import SLOTS_PER_SECOND
 from merit import WINDOW_SECONDS, Moment, taken_at_work
 from mixes import TOUCHES, Member, Mix
@@ -34,6 +35,7 @@ REFUSES = ("hard", "low")
 
 SETUPS = {
     "mom": SimulationSetup("mom", plugins={"balloon": {}, "ksm": {}}),
+    "mom-truthful": SimulationSetup("mom-truthful", plugins={"balloon": {"goal": "truthful"}, "ksm": {}}),
     "mom-offload": SimulationSetup("mom-offload", plugins={"balloon": {}, "ksm": {}, "offload": {}}),
 }
 
@@ -59,11 +61,12 @@ def _guest(member: Member, folder: Path, lasts: float, warms: float) -> dict[str
     one = member.group
     base = one.base + one.cold
     workload: dict[str, Any] = {"constant": {"use": base / one.memory}}
+    trace = [(step * STEP_SECONDS, max(one.base, mib) * KIB) for step, mib in enumerate([*member.day, *member.day[:1]])]
     if one.leak:
+        trace = [(second, one.base * KIB + min(one.leaks * KIB, one.leak * second)) for second in range(0, int(lasts) + 1, 5)]
+    if trace:
         path = folder / f"{member.name}.csv"
-        seconds = range(0, int(lasts) + 1, 5)
-        grown = [one.base * KIB + min(one.leaks * KIB, one.leak * second) for second in seconds]
-        path.write_text("seconds,kib\n" + "".join(f"{second},{kib}\n" for second, kib in zip(seconds, grown, strict=True)))
+        path.write_text("seconds,kib\n" + "".join(f"{second},{kib}\n" for second, kib in trace))
         workload = {"trace": {"file": path.name}}
     elif one.burst:
         shape = {"base": base / one.memory, "burst": one.burst / one.memory, "duty": one.duty / 100}

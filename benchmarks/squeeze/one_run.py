@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from guest_hosts import PLAIN, REAL, Balloon, Disk, GuestHost, StartedGuest
+from guest_hosts import REAL, Balloon, Disk, GuestHost, StartedGuest
 from guests_told import Listener, Work, work
 from host_swap import HostSwap, compressed_swap, descendants, system_seconds, thread_seconds
 from managers import REFUSED, Manager, Running, Where, at_work
@@ -29,6 +29,7 @@ from ballast import available_mib  # only found from here on
 from steady_host import anonymous_mib, merged_mib, store_mib  # as above
 
 from mom_devkit import wait_until
+from mom_kvm.run_summary import Deficit
 
 NICE = -15
 """Of guests, and of what watches them, so that what else runs here takes little CPU time from them."""
@@ -56,6 +57,9 @@ HARMED_SHARE, HARMED_SECONDS = 0.8, 90.0
 INSIDE_SECONDS = 10
 """Guests are looked into once in so many seconds: it takes 3 ms of CPU time for each."""
 
+SIZES_SECONDS = 0.25
+"""Between two looks at the guests' sizes: a sweep lasts up to two seconds."""
+
 REFUSES = ("hard", "low", REFUSED)
 """What mom says when it wants no more memory to be taken: states of the host, and that a launch would be refused."""
 
@@ -68,6 +72,11 @@ class Squeeze:
     host: GuestHost
     folder: Path
     guests: dict[str, StartedGuest] = field(default_factory=dict)
+    memory: dict[str, float] = field(default_factory=dict)
+    """Full size of each guest, in MiB."""
+    sizes: dict[str, float] = field(default_factory=dict)
+    """Last known size of each guest, in MiB."""
+    deficit: Deficit = field(default_factory=Deficit)
     listeners: dict[str, Listener] = field(default_factory=dict)
     trace: list[Moment] = field(default_factory=list)
     reference: Work | None = None
@@ -79,13 +88,9 @@ class Squeeze:
     warms: float | None = None
     kernel_rate: float = 0.0
 
-    def start(self, when: Callable[[float], int] = int) -> int:
-        """Start all guests, and wait until they work.
-
-        :param when: at which second they are to begin, for the first moment at which they can; both in seconds since the epoch
-        :return: when they have begun
-        """
-        begin = when(time.time() + READY_SECONDS + BOOT_SECONDS * self.mix.count)
+    def start(self) -> None:
+        """Start all guests, and wait until they work."""
+        begin = int(time.time() + READY_SECONDS + BOOT_SECONDS * self.mix.count)
         protocol = self.mix.protocol
         warms = protocol.settle + protocol.reference + BALLAST_SECONDS + protocol.warms if protocol.warms else 0.0
         if warms:
@@ -93,21 +98,15 @@ class Squeeze:
         for member in self.mix.members():
             one = member.group
             disk = Disk(one.files, one.disk) if one.files else None
-            arguments = f"momtest.demand={member.demand(begin, warms)}" + (f" momtest.zram={one.zram}" if one.zram else "")
-            self.add(member.name, one.memory, arguments, disk, balloon=Balloon(one.reporting, one.autodeflate) if one.balloon else None)
+            balloon = Balloon(one.reporting, one.autodeflate) if one.balloon else None
+            guest = self.host.start(member.name, one.memory, member.arguments(begin, warms), disk, balloon=balloon)
+            favour(guest.pid)
+            self.guests[member.name], self.listeners[member.name] = guest, Listener(guest.log)
+            self.memory[member.name] = self.sizes[member.name] = one.memory
             time.sleep(BOOT_SECONDS)
         for name, listener in self.listeners.items():
             wait_until(partial(_heard, listener), f"{name} works", 120)
         self.wait(max(0.0, begin - time.time()))
-        return begin
-
-    def add(self, name: str, mib: int, arguments: str, disk: Disk | None = None, *, balloon: Balloon | None = PLAIN) -> StartedGuest:
-        """Start one guest."""
-        guest = self.host.start(name, mib, arguments, disk, balloon=balloon)
-        favour(guest.pid)
-        self.guests[name] = guest
-        self.listeners[name] = Listener(guest.log)
-        return guest
 
     def wait(self, seconds: float) -> None:
         """Let time pass, and listen."""
@@ -151,11 +150,8 @@ class Squeeze:
             raise RuntimeError(f"guests do {100 * self.unsqueezed:.0f} % of their work unsqueezed: this machine has too few CPUs")
 
     @contextmanager
-    def ramp(self, ramp: float | None = None, steps: Sequence[tuple[float, float]] = ()) -> Iterator[None]:
-        """Take memory from here to the end of the block; on entry the ramp begins.
-
-        :param steps: from when on, by the monotonic clock, no more than so many MiB are taken; without any, there is no such bound
-        """
+    def ramp(self, ramp: float | None = None) -> Iterator[None]:
+        """Take memory from here to the end of the block; on entry the ramp begins."""
         protocol = self.mix.protocol
         self.capacity = protocol.available + self.held()
         self.began = time.monotonic() + BALLAST_SECONDS
@@ -171,8 +167,6 @@ class Squeeze:
             "ramp_mib_s": protocol.ramp if ramp is None else ramp,
             "hold": str(self.hold_file),
         }
-        if steps:
-            plan["ramp_steps"] = [(max(0.0, at - self.began), most) for at, most in steps]
         self.hold_file.unlink(missing_ok=True)
         (self.folder / "plan.json").write_text(json.dumps(plan))
         command = [sys.executable, str(REAL / "steady_host.py"), str(self.folder / "plan.json")]
@@ -191,6 +185,13 @@ class Squeeze:
     def hold_file(self) -> Path:
         """The ramp stands still while this file is there."""
         return self.folder / "hold"
+
+    def watch_sizes(self, until: float) -> None:
+        """Add to the deficit until that moment of the monotonic clock."""
+        while (left := until - time.monotonic()) > 0:
+            self.sizes |= self.host.sizes()
+            self.deficit.add({name: (mib - self.sizes[name]) * 1024 for name, mib in self.memory.items()}, time.monotonic())
+            time.sleep(min(SIZES_SECONDS, left))
 
     def look(self, says: str = "", inside: bool = False) -> Moment:
         """What is so now; kept in the trace.
@@ -214,7 +215,7 @@ class Squeeze:
             work=done.share / self.unsqueezed,
             kills=kills,
             swap=done.swap,
-            sizes=self.host.sizes(),
+            sizes=self.sizes | self.host.sizes(),
             says=says,
             programs=sum(listener.heard[-1].held for listener in self.listeners.values() if listener.heard),
             host_swap=self.swap.held_mib()[0] if self.swap is not None else 0.0,
@@ -295,7 +296,7 @@ def until_something_gives(squeeze: Squeeze, running: Running, told: Callable[[st
     due = squeeze.began
     while True:
         due += 1.0
-        time.sleep(max(0.0, due - time.monotonic()))
+        squeeze.watch_sizes(due)
         # What is in the host's swap cannot be told apart from what a guest does without.
         moment = squeeze.look(running.says, inside=squeeze.swap is None and len(squeeze.trace) % INSIDE_SECONDS == 0)
         if len(squeeze.trace) % 30 == 0:
@@ -367,6 +368,8 @@ def summary(squeeze: Squeeze, ended: str, seconds: float) -> dict[str, Any]:
         "held_before": round(squeeze.capacity - squeeze.mix.protocol.available),
         "held_after": round(squeeze.trace[-1].guests),
         "available_least": round(min(moment.available for moment in squeeze.trace)),
+        "deficit": rounded(squeeze.deficit.per_hour),
+        "deficit_longest": rounded(squeeze.deficit.longest),
         "kills": whole.kills,
         "work_unsqueezed": round(before.share, 4),
         "work": round(whole.share / before.share, 4),

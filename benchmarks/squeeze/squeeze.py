@@ -26,6 +26,7 @@ import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,8 @@ sys.path.insert(0, str(REAL))
 
 from guest_image import build  # as above
 
+from mom_core import MomError
+
 SWITCHES = ("fpr", "autodeflate")
 """What balloons do by themselves, for all guests of a run."""
 
@@ -52,7 +55,7 @@ RUNS = "runs.jsonl"
 QUICK_MANAGERS = ("nothing", "mom-original", "mom")
 """Nobody, who takes too much of everybody, and mom."""
 
-ON_PAGE = ("bursty", "needs", "cold", "mixes", "machine")
+ON_PAGE = ("bursty", "needs", "days", "cold", "mixes", "machine")
 """Parts of the report that stand on docs/squeeze.md. The others are only printed."""
 
 PAUSE_SECONDS = 8.0
@@ -119,15 +122,28 @@ def switches_on(options: argparse.Namespace) -> Mapping[str, Any]:
 
 
 def compared(mix: Mix) -> list[str]:
-    """The managers that are compared when none are named: offloading needs a swap, and one that asks is for what comes after."""
-    return [name for name in MANAGERS if name != "mom-asked" and (mix.protocol.zram or name != "mom-offload")]
+    """Return the managers that are compared when none are named: offloading needs a swap, and truthful sizes show on recorded days."""
+    needed = {"mom-offload": bool(mix.protocol.zram), "mom-truthful": mix.recorded, "mom-asked": False}
+    return [name for name in MANAGERS if needed.get(name, True)]
 
 
 def run_all(options: argparse.Namespace) -> None:
     """What has not been run as often as wished."""
-    mixes = squeezed()
-    chosen = {name: mixes[name] if options.zram is None else mixes[name].with_zram(options.zram) for name in options.mixes or mixes}
+    chosen = chosen_mixes(options)
+    if options.zram is not None:
+        chosen = {name: mix.with_zram(options.zram) for name, mix in chosen.items()}
     squeeze_each(options, chosen, options.managers)
+
+
+def chosen_mixes(options: argparse.Namespace) -> Mapping[str, Mix]:
+    """Return the named mixes, or all, as the options change them. With a folder of recorded days, `days` gets its name, too."""
+    mixes, chosen = squeezed(), {}
+    for name in options.mixes or mixes:
+        mix = mixes[name].with_switches(reporting=options.fpr, autodeflate=options.autodeflate)
+        if mix.recorded:
+            mix = mix.with_days(options.days, options.day)
+        chosen[f"{name}-{options.days.resolve().name}" if mix.recorded and options.days else name] = mix
+    return chosen
 
 
 def squeeze_each(options: argparse.Namespace, mixes: Mapping[str, Mix], managers: Sequence[str]) -> None:
@@ -136,10 +152,9 @@ def squeeze_each(options: argparse.Namespace, mixes: Mapping[str, Mix], managers
         os.nice(one_run.NICE)
         one_run.favour(os.getpid())
     image = build()
-    chosen = {name: mix.with_switches(reporting=options.fpr, autodeflate=options.autodeflate) for name, mix in mixes.items()}
     wished = (
         (name, number, manager)
-        for name, mix in chosen.items()
+        for name, mix in mixes.items()
         for number in range(options.runs)
         for manager in managers or compared(mix)
         if options.on == "libvirt" or not MANAGERS[manager].by_libvirt
@@ -148,7 +163,7 @@ def squeeze_each(options: argparse.Namespace, mixes: Mapping[str, Mix], managers
         apart_by = options.floor, options.on, options.zram, *switched(vars(options))
         if done(kept(options.results), (name, manager, options.deaf, *apart_by), options.label) > number:
             continue
-        mix = chosen[name] if options.floor is None else chosen[name].with_floor(options.floor)
+        mix = mixes[name] if options.floor is None else mixes[name].with_floor(options.floor)
         with locked(options.lock), tempfile.TemporaryDirectory(prefix="mom-squeeze-", dir="/tmp") as folder:
             where = Path(folder) if options.keep is None else options.keep / f"{name}.{manager}.{time.time():.0f}"
             where.mkdir(parents=True, exist_ok=True)
@@ -217,15 +232,14 @@ def simulate(options: argparse.Namespace) -> None:
 
     from mom_kvm import quiet
 
-    mixes = {name: mix.with_switches(reporting=options.fpr, autodeflate=options.autodeflate) for name, mix in squeezed().items()}
-    names = options.mixes or list(mixes)
+    mixes = chosen_mixes(options)
     path = options.results / "simulated.jsonl"
     here = switched(vars(options))
-    found = [one for one in squeeze_report.results_in(path) if one["mix"] not in names or switched(one) != here]
-    for name in names:
-        for manager in compared(mixes[name]):
+    found = [one for one in squeeze_report.results_in(path) if one["mix"] not in mixes or switched(one) != here]
+    for name, mix in mixes.items():
+        for manager in compared(mix):
             with quiet(logging.CRITICAL):
-                result = {"mix": name, **on_simulator.simulated(mixes[name], manager)}
+                result = {"mix": name, **on_simulator.simulated(mix, manager)}
             result |= switches_on(options)
             print(f"{name:<10} {manager:<14} {result['taken']:>7,} MiB  {result['ended']} at {result['seconds']} s", flush=True)
             found.append(result)
@@ -254,6 +268,7 @@ def report(options: argparse.Namespace) -> None:
         "bursty": squeeze_report.main_table(chosen, "bursty", known["bursty"]),
         "needs": squeeze_report.needs_text(known["bursty"], mixes["bursty"].protocol),
         "mixes": squeeze_report.figures_table([*chosen, *told_apart], mixes, known),
+        "days": squeeze_report.days_table(runs),
         "cold": squeeze_report.cold_table([run for run in everything if not run.keys() & {"floor", "on"}], swapping),
         "warming": squeeze_report.warming_text(runs),
         "hosts": squeeze_report.hosts_table([run for run in everything if not run.keys() & {"floor", "zram"}], mixes),
@@ -294,6 +309,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     on_model = verbs.add_parser("simulate", help="on the simulated host")
     on_model.add_argument("mixes", nargs="*", choices=[*squeezed(), []])
     for verb in (run, on_model):
+        verb.add_argument("--days", type=Path, metavar="FOLDER", help="machines for `days`: CSV of GWA-T-12 (default: made-up machines)")
+        verb.add_argument("--day", type=date.fromisoformat, default="2013-08-13", help="the day in these files (default: %(default)s)")
         verb.add_argument("--fpr", action="store_true", help="guests report their free pages by themselves; told apart")
         verb.add_argument("--autodeflate", action="store_true", help="balloons give back before guests run out; told apart")
     quick = verbs.add_parser("quick", help="a small squeeze in ten minutes, for a first look on any machine with 6 GiB of memory to spare")
@@ -312,7 +329,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # as ctrl-C does: so that guests and libvirtd end, too
     verb_of = {"run": run_all, "simulate": simulate, "quick": look_quickly, "still": keep_still, "report": report}
-    verb_of[options.verb](options)
+    try:
+        verb_of[options.verb](options)
+    except MomError as error:
+        parser.exit(1, f"{error}\n")
 
 
 if __name__ == "__main__":

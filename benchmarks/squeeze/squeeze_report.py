@@ -24,7 +24,7 @@ Run = Mapping[str, Any]
 
 COLOURS = {
     "nothing": "#7f7f7f", "mom-original": "#D55E00", "pve": "#CC79A7", "ksm": "#E69F00", "mom": "#0072B2",
-    "mom-offload": "#009E73", "mom-asked": "#56B4E9",
+    "mom-truthful": "#F0E442", "mom-offload": "#009E73", "mom-asked": "#56B4E9",
 }  # fmt: skip
 
 KILLED, LOST, HARMED = "guest workload killed", "guest lost", "guests harmed"
@@ -245,6 +245,24 @@ def cold_table(runs: Sequence[Run], mixes: Mapping[str, Mix]) -> str:
                     figure([run["manager_cpu_percent"] for run in mine], 2) if name != "nothing" else "-",
                 ]
             )
+    return table(heading, rows) if rows else "Nothing has been measured yet."
+
+
+def days_table(runs: Sequence[Run]) -> str:
+    """Return the table of recorded days: kills and work, memory that guests were sold and did not see, and memory taken."""
+    heading = [
+        "days", "manager", "runs", "programs killed", "work", "p99 of a slot, ms", "slowest burst, s", "late bursts",
+        "deficit, GiB·s per guest-hour", "longest deficit, s", "taken at ≥ 95 % of the work, MiB", "ended by",
+    ]  # fmt: skip
+    rows = []
+    for mix in sorted({run["mix"] for run in runs if run["mix"].split("-")[0] == "days"}):
+        for name, manager in MANAGERS.items():
+            mine = of(runs, mix, name)
+            if mine:
+                taken, ended, kills, late, slowest, p99, work = _figures(mine)
+                deficits = [figure([run[key] for run in mine], 1) for key in ("deficit", "deficit_longest")]
+                days = mix.partition("-")[2] or "made up"
+                rows.append([days, manager.title, str(len(mine)), kills, work, p99, slowest, late, *deficits, taken, ended])
     return table(heading, rows) if rows else "Nothing has been measured yet."
 
 

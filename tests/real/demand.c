@@ -1,19 +1,19 @@
-/* What runs in a guest that is compared with a simulated one, and in those of the squeeze:
- *   demand BEGIN BASE_MIB BURST_MIB PERIOD_S DUTY_PERCENT PHASE_S FILES_MIB READ_KIB_S [GROWTH_MIB_S TOUCHES LEAK_KIB_S LEAK_MIB [COLD_MIB WARM_S [SEED [SLICED [LATER_S LATER_PHASE_S]]]]]
+/* Program of a guest in the squeeze, and in the comparison with the simulator:
+ *   demand BEGIN BASE_MIB BURST_MIB PERIOD_S DUTY_PERCENT PHASE_S FILES_MIB READ_KIB_S [GROWTH_MIB_S TOUCHES LEAK_KIB_S LEAK_MIB
+ *          [COLD_MIB WARM_S [SEED [SLICED]]]]
  *
- * Holds BASE_MIB, and BURST_MIB more during the first DUTY_PERCENT of every PERIOD_S, counted from BEGIN (seconds since the epoch) less
- * PHASE_S; a burst is filled as fast as it goes. Reads random blocks of the first FILES_MIB of /dev/vda, all of it at the start and
- * READ_KIB_S from then on. Touches 1000 random pages of what it holds in every slot of 100 ms; work is lost when a slot ends late.
- * Killed for lack of memory, it is started again after 30 s.
- * With GROWTH_MIB_S a slot is due, too, while a burst is filled, which takes that much in each second; one word in eight of every page is
- * random then, which a compressed swap feels; TOUCHES pages are touched in a slot; and LEAK_KIB_S are filled and forgotten, up to LEAK_MIB.
- * COLD_MIB are filled at the start; 20 random pages of them are touched in a slot besides, and from WARM_S on (unless 0) they are touched
- * like all the rest. What is cold is the same in all guests with the same SEED (0 where none is given), as in guests of one image, whose
- * host can merge it. SLICED, a burst's memory lies in pieces of 1 MiB between those that are held: it is filled so at the start, and freed.
- * From LATER_S on, the periods are counted from BEGIN less LATER_PHASE_S instead: bursts come at another time than before.
- * Prints a line per second: seconds since BEGIN, MiB held, seconds of work lost since the start, the last burst's seconds to fill, kills;
- * and since the start: the seconds that it has run, slots in time, bursts filled, KiB of swap in use now, processes that the kernel has
- * killed, and of how many slots the touching took up to how many ms.
+ * Holds BASE_MIB. Holds BURST_MIB more during the first DUTY_PERCENT of every PERIOD_S, counted from BEGIN (seconds since the epoch) less
+ * PHASE_S. With the environment variable `day`, STEP_S,MIB,MIB,..., it holds the next MIB more in each STEP_S from BEGIN on, instead of
+ * bursts, and then begins again. A growth by more than a slot's growth counts as a burst.
+ * Reads the first FILES_MIB of /dev/vda at the start, and random blocks of them at READ_KIB_S. Touches TOUCHES (1000) random pages of its
+ * memory in every slot of 100 ms. A slot that ends late is lost work. If killed for lack of memory, it starts again after 30 s.
+ * GROWTH_MIB_S limits growth. Then a slot is due during growth, too, and every eighth word of memory is random, so that a compressed swap
+ * cannot shrink it much. Without it, growth is as fast as possible. LEAK_KIB_S are filled and never touched again, up to LEAK_MIB.
+ * COLD_MIB are filled at the start. 20 random pages of them are touched in a slot. From WARM_S on (0: never) they are touched like the rest.
+ * Cold memory is the same in all guests with the same SEED (default 0), as in guests of one image; the host can merge it.
+ * SLICED: freed memory lies in pieces of 1 MiB between the pieces of BASE_MIB.
+ * Prints a line per second: seconds since BEGIN, MiB held, seconds of work lost, seconds of the last burst's growth, kills. Then, since
+ * the start: seconds, slots in time, bursts, KiB of swap in use now, OOM kills, and slots by the largest ms of their touches.
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
@@ -26,7 +26,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { PAGE = 4096, MIB = 1 << 20, BLOCK = 65536, TOUCHES = 1000, COLD_TOUCHES = 20, RESTART_SECONDS = 30, EDGES = 28 };
+enum { PAGE = 4096, MIB = 1 << 20, BLOCK = 65536, TOUCHES = 1000, COLD_TOUCHES = 20, RESTART_SECONDS = 30, EDGES = 28, SAMPLES = 1024 };
 
 static const double SLOT = 0.1;
 
@@ -89,19 +89,29 @@ static void tell(const struct Told *told, double since, size_t held) {
     fflush(stdout);
 }
 
+static double step_seconds;
+static size_t day[SAMPLES], samples;
+
+static void read_day(const char *text) {
+    char *at = "";
+    if (text) step_seconds = strtod(text, &at);
+    while (*at == ',' && samples < SAMPLES) day[samples++] = strtoul(at + 1, &at, 10) * MIB;
+}
+
 static void serve(int count, char **arguments, struct Told *told) {
     double begin = atof(arguments[1]), period = atof(arguments[4]), duty = atof(arguments[5]) / 100, phase = atof(arguments[6]);
-    size_t base = strtoul(arguments[2], NULL, 10) * MIB, burst = strtoul(arguments[3], NULL, 10) * MIB, grown = 0;
+    size_t base = strtoul(arguments[2], NULL, 10) * MIB, burst = strtoul(arguments[3], NULL, 10) * MIB, most = burst, grown = 0;
     size_t blocks = strtoul(arguments[7], NULL, 10) * (MIB / BLOCK), reads = strtoul(arguments[8], NULL, 10);
     size_t growth = count > 9 ? strtoul(arguments[9], NULL, 10) * MIB : 0;
     int touches = count > 10 ? atoi(arguments[10]) : TOUCHES;
     double leak = count > 11 ? atof(arguments[11]) * 1024 : 0, leaks = count > 12 ? atof(arguments[12]) * MIB : 0, leaked = 0;
     size_t cold = count > 13 ? strtoul(arguments[13], NULL, 10) * MIB : 0;
     double warms = count > 14 ? atof(arguments[14]) : 0;
-    double later = count > 18 ? atof(arguments[17]) : 0, later_phase = count > 18 ? atof(arguments[18]) : 0;
     if (growth) stride = 64;
     static char buffer[BLOCK];
-    char *held = take(base), *rarely = take(cold), *more = NULL;
+    for (size_t at = 0; at < samples; at++)
+        if (day[at] > most) most = day[at];
+    char *held = take(base), *rarely = take(cold), *more = take(most);
     double from = 0, due_kib = 0, said = -1e9;
     int disk = open("/dev/vda", O_RDONLY);
     if (disk >= 0) posix_fadvise(disk, 0, 0, POSIX_FADV_RANDOM); /* no more than what is asked for is read */
@@ -122,26 +132,24 @@ static void serve(int count, char **arguments, struct Told *told) {
     for (double slot = clock_of(CLOCK_MONOTONIC);; slot += SLOT) {
         double now = clock_of(CLOCK_MONOTONIC), since = clock_of(CLOCK_REALTIME) - begin;
         if (now < slot) usleep((slot - now) * 1e6);
-        double at = since + (later && since >= later ? later_phase : phase);
+        double at = since + phase;
         at -= period * (long)(at / period);
-        int wanted = burst && since >= 0 && at < period * duty;
-        if (wanted && !more) {
-            more = take(burst);
-            from = now;
-        }
-        if (!wanted && more) {
-            munmap(more, burst);
-            more = NULL;
-            grown = 0;
+        size_t wanted = since < 0 ? 0 : samples ? day[(size_t)(since / step_seconds) % samples] : at < period * duty ? burst : 0;
+        if (wanted < grown) {
+            madvise(more + wanted, grown - wanted, MADV_DONTNEED);
+            grown = wanted;
         }
         size_t step = growth ? growth * SLOT : MIB, steps = 0;
-        while (more && grown < burst && (growth ? !steps++ : clock_of(CLOCK_MONOTONIC) < slot + SLOT)) {
-            size_t part = burst - grown < step ? burst - grown : step;
+        if (wanted <= grown) from = 0;
+        else if (!from && wanted >= grown + step) from = now;
+        while (grown < wanted && (growth ? !steps++ : clock_of(CLOCK_MONOTONIC) < slot + SLOT)) {
+            size_t part = wanted - grown < step ? wanted - grown : step;
             fill(more + grown, part);
             grown += part;
-            if (grown == burst) {
+            if (grown == wanted && from) {
                 told->filled = clock_of(CLOCK_MONOTONIC) - from;
                 told->bursts++;
+                from = 0;
             }
         }
         for (double wants = leak * (since > 0 ? since : 0); leaked + MIB <= (wants < leaks ? wants : leaks); leaked += MIB) fill(take(MIB), MIB);
@@ -155,7 +163,7 @@ static void serve(int count, char **arguments, struct Told *told) {
         for (due_kib += reads * SLOT; disk >= 0 && blocks && due_kib >= BLOCK / 1024; due_kib -= BLOCK / 1024)
             if (pread(disk, buffer, BLOCK, (next_random() % blocks) * BLOCK) < 0) break;
         double ended = clock_of(CLOCK_MONOTONIC), late = ended - (slot + SLOT), took = (ended - (now > slot ? now : slot)) * 1e3;
-        int filling = more && grown < burst && !growth, edge = 0;
+        int filling = grown < wanted && !growth, edge = 0;
         while (took > EDGE_MS[edge]) edge++;
         told->took[edge]++;
         told->in_time += late <= 0;
@@ -169,13 +177,14 @@ static void serve(int count, char **arguments, struct Told *told) {
 }
 
 int main(int count, char **arguments) {
-    if (count < 9 || count > 19) {
+    if (count < 9 || count > 17) {
         fprintf(stderr, "demand BEGIN BASE_MIB BURST_MIB PERIOD_S DUTY_PERCENT PHASE_S FILES_MIB READ_KIB_S"
-                        " [GROWTH_MIB_S TOUCHES LEAK_KIB_S LEAK_MIB [COLD_MIB WARM_S [SEED [SLICED [LATER_S LATER_PHASE_S]]]]]\n");
+                        " [GROWTH_MIB_S TOUCHES LEAK_KIB_S LEAK_MIB [COLD_MIB WARM_S [SEED [SLICED]]]]\n");
         return 2;
     }
     struct Told *told = mmap(NULL, sizeof *told, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     if (told == MAP_FAILED) return 1;
+    read_day(getenv("day"));
     told->began = clock_of(CLOCK_MONOTONIC);
     for (;;) {
         pid_t child = fork();

@@ -2,17 +2,14 @@
 
 The plan holds `capacity_mib`, what guests and what is available are together; `begin`, seconds of the monotonic clock; `loads`, of which
 each takes so many `mib` of the capacity `at` so many seconds after that, for so long as it `lasts`; `ramp_mib_s`, which is taken of it in
-each second after that while there is no file `hold`, up to so many MiB from so many seconds on as `ramp_steps` say; `pids` of the guests,
-or `pid_folder`, in which libvirt keeps them; `store`, the file mm_stat of a compressed swap that guests may be in; and `floor_mib`, which
-is left available in any case. Memory is held and let go until available memory and the guests' anonymous memory, less what KSM saves, and
-with what compressed memory takes, are what the plan says, ten times a second; it is locked, where this user may lock it. Ends with its
-standard input; it is the OOM killer's first choice.
+each second after that while there is no file `hold`; `pids` of the guests, or `pid_folder`, in which libvirt keeps them; `store`, the file
+mm_stat of a compressed swap that guests may be in; and `floor_mib`, which is left available in any case. Memory is held and let go until
+available memory and the guests' anonymous memory, less what KSM saves, and with what compressed memory takes, are what the plan says, ten
+times a second; it is locked, where this user may lock it. Ends with its standard input; it is the OOM killer's first choice.
 """
 
 import ctypes
-import itertools
 import json
-import math
 import mmap
 import os
 import select
@@ -45,7 +42,6 @@ class Plan:
     pids: Sequence[int] = ()
     pid_folder: str = ""
     ramp_mib_s: float = 0.0
-    ramp_steps: Sequence[tuple[float, float]] = ((0.0, math.inf),)
     hold: str = ""
     store: str = ""
 
@@ -53,13 +49,7 @@ class Plan:
         """At that moment of the monotonic clock, when the ramp has stood still for so many seconds."""
         since = now - self.begin
         taken = sum(load["mib"] for load in self.loads if load["at"] <= since < load["at"] + load["lasts"])
-        return self.capacity_mib - taken - self._ramped(since - held)
-
-    def _ramped(self, since: float) -> float:
-        taken = 0.0
-        for (begin, most), (end, _) in itertools.pairwise([*self.ramp_steps, (math.inf, 0.0)]):
-            taken = min(most, taken + self.ramp_mib_s * max(0.0, min(since, end) - begin))
-        return taken
+        return self.capacity_mib - taken - self.ramp_mib_s * max(0.0, since - held)
 
     @property
     def guests(self) -> Sequence[int]:

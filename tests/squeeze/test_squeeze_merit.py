@@ -1,7 +1,9 @@
 """What guests print becomes work, latency and bursts; a trace becomes the figure of merit; runs become tables."""
 
+import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -211,6 +213,27 @@ def test_all_managers_have_the_same_figures_with_balloons_that_do_something_by_t
     assert lines[4].startswith("| `bursty` | mom | free page reporting | 1 |")
     assert "| 3 | 1 of 36 |" in lines[4]
     assert lines[5].startswith("| `tiny` | not run yet |")
+
+
+def test_recorded_days_are_compared_by_harm_before_the_memory_taken() -> None:
+    runs = [
+        {**RUN, "mix": mix, "bursts": 9, "deficit": deficit, "deficit_longest": 90.5}
+        for mix, deficit in (("days", 120), ("days-may", 1400))
+    ]
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in squeeze_report.days_table(runs).splitlines()]
+    assert rows[2][:5] == ["made up", "mom", "1", "0", "99.0 %"]
+    assert rows[2][8:11] == ["120.0", "90.5", "9,500"]
+    assert rows[3][0] == "may"
+
+
+def test_the_deficit_counts_guests_that_have_less_than_their_full_size() -> None:
+    host = cast("GuestHost", SimpleNamespace(sizes=lambda: {"a": 512.0}))
+    full = {"a": 1024.0, "silent": 1024.0}
+    squeeze = Squeeze(read_mixes()["days"], host, Path("nowhere"), memory=full, sizes=dict(full))
+    squeeze.watch_sizes(time.monotonic() + 0.3)
+    assert squeeze.deficit.longest >= 0.25
+    assert squeeze.deficit.kib_seconds == pytest.approx(squeeze.deficit.longest * 512 * 1024)
+    assert squeeze.deficit.guest_seconds == pytest.approx(2 * squeeze.deficit.longest)
 
 
 def test_a_document_keeps_what_stands_around_its_tables() -> None:

@@ -4,14 +4,24 @@ import shutil
 import subprocess
 import time
 from dataclasses import replace
+from datetime import date
 from pathlib import Path
 
 import on_simulator
 import pytest
+from made_up_machines import DATE, write_machines
 from mixes import QUICK, Mix, read_mixes
+from real_guests import COMMAND_LINE
 from squeeze import compared, done, main
 
 MIXES = read_mixes()
+
+
+@pytest.fixture
+def program(tmp_path: Path) -> Path:
+    program = tmp_path / "demand"
+    subprocess.run(["gcc", "-O2", "-o", program, Path(__file__).parents[1] / "real/demand.c"], check=True)
+    return program
 
 
 @pytest.mark.parametrize("name", MIXES)
@@ -51,11 +61,9 @@ def test_a_guest_is_told_what_its_program_reads() -> None:
 @pytest.mark.processes
 @pytest.mark.skipif(shutil.which("gcc") is None, reason="gcc is not installed")
 @pytest.mark.parametrize("mix", ["bursty", "leaking", "cold", "alike", "warming"])
-def test_the_guests_program_takes_what_it_is_told(mix: str, tmp_path: Path) -> None:
+def test_the_guests_program_takes_what_it_is_told(mix: str, program: Path) -> None:
     member = next(MIXES[mix].members())
     group = member.group.model_copy(update={"base": 1, "burst": 0, "files": 0, "cold": min(1, member.group.cold)})
-    program = tmp_path / "demand"
-    subprocess.run(["gcc", "-O2", "-o", program, Path(__file__).parents[1] / "real/demand.c"], check=True)
     told = replace(member, group=group).demand(int(time.time())).split(",")
     with subprocess.Popen([program, *told], stdout=subprocess.PIPE, text=True) as process:
         try:
@@ -65,10 +73,45 @@ def test_the_guests_program_takes_what_it_is_told(mix: str, tmp_path: Path) -> N
             process.kill()
 
 
+@pytest.mark.processes
+@pytest.mark.skipif(shutil.which("gcc") is None, reason="gcc is not installed")
+def test_the_guests_program_follows_a_recorded_day(program: Path) -> None:
+    told = [f"{int(time.time())}", "1", "0", "100", "0", "0", "0", "0", "100", "100"]
+    with subprocess.Popen([program, *told], env={"day": "2,40,5"}, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            lines = [process.stdout.readline() for _ in range(5)]
+        finally:
+            process.kill()
+    assert {"held=41", "held=6"} <= {line.split()[2] for line in lines}
+    assert "bursts=1" in lines[-1] or "bursts=2" in lines[-1], "a growth of 35 MiB takes 0.4 s"
+
+
+def test_recorded_days_are_scaled_to_the_guests(tmp_path: Path) -> None:
+    write_machines(tmp_path, 12, 2)
+    (tmp_path / "short").mkdir()
+    (tmp_path / "short/a.txt").write_text("0.5 100\n3.0 200\n720.0 1000\n")
+    mix = MIXES["days"]
+    made_up, archived, short = (mix.with_days(folder, date.fromisoformat(DATE)) for folder in (None, tmp_path, tmp_path / "short"))
+    assert [member.day for member in made_up.members()] == [member.day for member in mix.with_days(None, date.min).members()]
+    for days in (made_up.days, archived.days):
+        assert {len(day) for day in days} == {288}
+        assert max(map(max, days)) > 200, "there are jobs"
+    assert list(short.days[0][:3]) == [100, 100, 200]
+    member = next(made_up.members())
+    assert member.arguments(1000).endswith(f",{max(0, member.day[-1] - 16)}")
+    assert all(len(COMMAND_LINE + member.arguments(10**10)) < 2048 for member in made_up.members()), "the kernel ignores the rest"
+
+
 def test_a_host_with_another_swap_is_squeezed_down_to_where_its_kernel_would_begin_to_swap() -> None:
     assert MIXES["bursty"].with_zram(4096).protocol.zram == 4096
     assert MIXES["bursty"].with_zram(4096).protocol.floor == 100
     assert MIXES["cold"].with_zram(0).protocol.floor == 500
+
+
+def test_truthful_sizes_are_compared_on_recorded_days_only() -> None:
+    assert "mom-truthful" in compared(MIXES["days"])
+    assert "mom-truthful" not in compared(MIXES["bursty"])
 
 
 def test_offloading_is_compared_on_hosts_with_swap_only() -> None:

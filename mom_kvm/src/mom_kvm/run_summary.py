@@ -102,6 +102,34 @@ class Figure:
 
 
 @dataclass(slots=True)
+class Deficit:
+    """Memory that guests have less than their full sizes."""
+
+    kib_seconds: float = 0.0
+    guest_seconds: float = 0.0
+    longest: float = 0.0
+    """Seconds for which one guest had less without a break."""
+    _last: float | None = None
+    _since: dict[str, float] = field(default_factory=dict)
+
+    def add(self, missing: Mapping[str, float], now: float) -> float:
+        """Add what guests miss of their full sizes at that time (s). Return the noticeable sum. All in KiB."""
+        taken = {name: kib for name, kib in missing.items() if kib >= NOTICEABLE_KIB}
+        elapsed = 0.0 if self._last is None else max(0.0, now - self._last)
+        self._last = now
+        self.kib_seconds += sum(taken.values()) * elapsed
+        self.guest_seconds += len(missing) * elapsed
+        self._since = {name: self._since.get(name, now) for name in taken}
+        self.longest = max([self.longest, *(now - since for since in self._since.values())])
+        return sum(taken.values())
+
+    @property
+    def per_hour(self) -> float:
+        """GiB times seconds in each hour of a guest."""
+        return self.kib_seconds / (1 << 20) / (self.guest_seconds / 3600) if self.guest_seconds else 0.0
+
+
+@dataclass(slots=True)
 class RunSummary:
     """Sums over a run: sizes in KiB, times in simulated seconds, shares as ratios."""
 
@@ -116,10 +144,7 @@ class RunSummary:
     """Memory in balloons."""
     unbacked: Figure = field(default_factory=Figure)
     """Guest memory in balloons, swept, or never touched. Without guests of unknown memory."""
-    deficit: float = 0.0
-    """KiB times seconds by which guests had less than their full sizes."""
-    longest_deficit: float = 0.0
-    """Seconds for which one guest had less without a break."""
+    deficit: Deficit = field(default_factory=Deficit)
     merged: Figure = field(default_factory=Figure)
     available: Figure = field(default_factory=Figure)
     swapped: Figure = field(default_factory=Figure)
@@ -133,7 +158,6 @@ class RunSummary:
     """First failures of policies, with the number of cycles."""
     classes: dict[str, ClassSummary] = field(default_factory=dict)
     _last: float | None = None
-    _short_since: dict[str, float] = field(default_factory=dict)
 
     def add(self, report: Report) -> None:
         """Add a cycle."""
@@ -148,9 +172,7 @@ class RunSummary:
         self.lost_seconds = max(self.lost_seconds, field_number(host, "sim_lost"))
         self.killed = max(self.killed, int(field_number(host, "sim_killed")))
         guests = snapshot.guests.values()
-        taken = {guest.id: kib for guest in guests if (kib := taken_from(guest)) >= NOTICEABLE_KIB}
-        self.reclaimed.add(sum(taken.values()), elapsed)
-        self._add_deficit(taken, snapshot.monotonic, elapsed)
+        self.reclaimed.add(self.deficit.add({guest.id: taken_from(guest) for guest in guests}, snapshot.monotonic), elapsed)
         unbacked = [kib for kib in map(_unbacked, guests) if kib is not None]
         self.unbacked.add(sum(unbacked) if unbacked else None, elapsed)
         merged = pages_kib(host, "ksm_pages_sharing", math.nan)
@@ -173,16 +195,6 @@ class RunSummary:
             if isinstance(name, str):
                 self.classes.setdefault(name, ClassSummary()).add(guest, elapsed)
 
-    def _add_deficit(self, taken: Mapping[str, float], now: float, elapsed: float) -> None:
-        self.deficit += sum(taken.values()) * elapsed
-        self._short_since = {name: self._short_since.get(name, now) for name in taken}
-        self.longest_deficit = max([self.longest_deficit, *(now - since for since in self._short_since.values())])
-
-    @property
-    def deficit_per_hour(self) -> float:
-        """GiB times seconds in each hour of a guest by which it had less than its full size."""
-        return self.deficit / (1 << 20) / (self.guest_seconds / 3600) if self.guest_seconds else 0.0
-
     @staticmethod
     def problems_of_decisions(report: Report) -> list[Problem]:
         """Return policies' problems and failed decisions."""
@@ -200,8 +212,8 @@ class RunSummary:
             ("unbacked guest memory, on average", gib(self.unbacked.mean)),
             ("memory in balloons, on average", gib(self.reclaimed.mean)),
             ("memory in balloons, at most", gib(self.reclaimed.most)),
-            ("deficit of a guest, per hour", f"{self.deficit_per_hour:.0f} GiB·s"),
-            ("longest deficit of a guest", f"{self.longest_deficit:.0f} s"),
+            ("deficit of a guest, per hour", f"{self.deficit.per_hour:.0f} GiB·s"),
+            ("longest deficit of a guest", f"{self.deficit.longest:.0f} s"),
             ("memory saved by KSM, on average", gib(self.merged.mean)),
             ("work done by guests", f"{100 * self.work_done:.2f} %"),
             ("programs killed by guests' kernels", str(self.killed)),
@@ -263,8 +275,8 @@ class RunSummary:
             "reclaimed_kib": self.reclaimed.mean,
             "most_reclaimed_kib": self.reclaimed.most,
             "unbacked_kib": self.unbacked.mean,
-            "deficit_gib_seconds_per_guest_hour": self.deficit_per_hour,
-            "longest_deficit_seconds": self.longest_deficit,
+            "deficit_gib_seconds_per_guest_hour": self.deficit.per_hour,
+            "longest_deficit_seconds": self.deficit.longest,
             "merged_kib": self.merged.mean,
             "least_available_kib": self.available.least,
             "available_kib": self.available.mean,
