@@ -6,6 +6,7 @@ import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, TypeAdapter, ValidationError
@@ -48,6 +49,7 @@ class Group(Part):
     autodeflate: bool = False
     sliced: bool = False
     zram: NonNegativeInt = 0
+    role: Literal["", "database", "cache", "build"] = ""
 
 
 class Protocol(Part):
@@ -80,6 +82,11 @@ class Mix(Part):
     def count(self) -> int:
         """How many guests there are."""
         return sum(group.count for group in self.guests.values())
+
+    @property
+    def debian(self) -> bool:
+        """Whether its guests are real Debian systems with real programs."""
+        return any(group.role for group in self.guests.values())
 
     def with_floor(self, floor: int) -> Mix:
         """The same, squeezed until the host has less than so many MiB available."""
