@@ -48,6 +48,7 @@ chroot . systemctl mask serial-getty@ttyS0.service getty@tty1.service apt-daily.
     e2scrub_all.timer e2scrub_reap.service fstrim.timer logrotate.timer
 chroot . pg_ctlcluster 15 main start
 chroot . runuser -u postgres -- pgbench -i -q -s SCALE postgres
+chroot . runuser -u postgres -- psql -q postgres -c 'CREATE EXTENSION pg_prewarm'
 chroot . pg_ctlcluster 15 main stop
 # gzip, as this file unpacks it: an emulated CPU would take seconds for that.
 printf 'MODULES=list\\nCOMPRESS=gzip\\n' > etc/initramfs-tools/conf.d/squeeze

@@ -11,6 +11,7 @@ import re
 import socket
 import subprocess
 import time
+from contextlib import suppress
 from pathlib import Path
 
 PGBENCH_RATE = 10
@@ -20,6 +21,7 @@ STALL_MS = 1000.0
 PGBENCH = f"pgbench -n -M prepared -c 4 -R {PGBENCH_RATE} -T 100000 -P 1 -l -b select-only@4 -b simple-update@1 postgres"
 SETTINGS = "listen_addresses = ''\nsynchronous_commit = off\nshared_buffers = "
 """Commits do not wait for the host's disk."""
+WARM = "SELECT pg_prewarm(oid::regclass) FROM pg_class WHERE relname LIKE 'pgbench_accounts%'"
 SORT = """SET work_mem = '1GB';
 SELECT count(*) FROM (SELECT repeat(md5(i::text), 62) AS line FROM generate_series(1, :rows) AS i ORDER BY line OFFSET 1) AS sorted;
 """
@@ -28,12 +30,12 @@ ROWS_PER_MIB = 512
 
 SLOT = 0.05
 """Seconds between two measured requests to Redis; a request that takes longer is lost work."""
-VALUE = 8192
-"""Bytes of a value in Redis."""
-CHUNK = 1 << 20
-"""Bytes written to Redis at once; bursts grow by this much in each slot."""
+VALUE = 8000
+"""Bytes of a value; it takes 8 KiB in Redis."""
+VALUES_PER_MIB = 128
+"""So many are written at once; bursts grow by this much in each slot."""
 
-XZ_MIB = 3
+XZ_MIB = 6
 """MiB that each build compresses."""
 
 OFFSETS = {"database": 0, "cache": 13, "build": 26}
@@ -51,8 +53,8 @@ class Load:
         self._job: subprocess.Popen[bytes] | None = None
         self._since = 0.0
 
-    def begin(self, jobs: list[tuple[str, str]]) -> None:
-        """Run these shell commands one after the other, and measure each; names precede them."""
+    def begin(self, *jobs: tuple[str, str]) -> None:
+        """Run shell commands one after the other, and measure each; a name precedes each."""
         self._jobs += jobs
 
     @property
@@ -60,15 +62,20 @@ class Load:
         """Whether a job still runs or waits."""
         return bool(self._job or self._jobs)
 
-    def follow(self) -> None:
-        """Record a job that has ended, and start the next one."""
-        if self._job is not None and self._job.poll() is not None:
-            self.latencies.append((self._jobs.pop(0)[0], 1000 * (time.monotonic() - self._since)))
-            self.failed += self._job.returncode != 0
-            self._job = None
-        if self._job is None and self._jobs:
-            self._since = time.monotonic()
-            self._job = subprocess.Popen(["/bin/sh", "-c", self._jobs[0][1]])
+    def follow(self, seconds: float = 1.0) -> None:
+        """Wait; meanwhile start jobs, and record those that end."""
+        end = time.monotonic() + seconds
+        while (left := end - time.monotonic()) > 0:
+            if self._job is None and self._jobs:
+                self._since = time.monotonic()
+                self._job = subprocess.Popen(["/bin/sh", "-c", self._jobs[0][1]])
+            if self._job is None:
+                time.sleep(left)
+                continue
+            with suppress(subprocess.TimeoutExpired):
+                self.failed += self._job.wait(left) != 0
+                self.latencies.append((self._jobs.pop(0)[0], 1000 * (time.monotonic() - self._since)))
+                self._job = None
 
 
 class Database(Load):
@@ -79,6 +86,7 @@ class Database(Load):
         for folder in Path("/etc/postgresql").glob("*/main/conf.d"):
             (folder / "squeeze.conf").write_text(f"{SETTINGS}{base}MB\n")
         subprocess.run(["systemctl", "start", "postgresql"], check=True)
+        subprocess.run(["psql", "-q", "postgres", "-c", WARM], check=True, user="postgres", stdout=subprocess.DEVNULL)
         Path("/tmp/sort.sql").write_text(SORT)
         self._sort = f"runuser -u postgres -- psql -q -v rows={burst * ROWS_PER_MIB} -f /tmp/sort.sql postgres > /dev/null"
         self._pgbench = subprocess.Popen(PGBENCH.split(), cwd="/tmp", user="postgres", group="postgres", stderr=subprocess.PIPE)
@@ -90,9 +98,8 @@ class Database(Load):
 
     def step(self, bursts: bool, begins: bool) -> None:
         """Follow pgbench for a second."""
-        time.sleep(1.0)
         if begins and not self.busy:
-            self.begin([("sort", self._sort)])
+            self.begin(("sort", self._sort))
         self.follow()
         self.failed += self._pgbench.poll() is not None
         for mean in re.findall(rb"lat ([\d.]+) ms", self._progress.read() or b""):
@@ -114,10 +121,8 @@ class Cache(Load):
         subprocess.run(["systemctl", "start", "redis-server"], check=True)
         self._redis, self._extra = (socket.create_connection(("127.0.0.1", 6379)) for _ in range(2))
         self._ask(self._extra, b"SELECT 1\r\n")
-        self._most = burst << 20
-        self._values = (base << 20) // VALUE
-        self._grown = 0
-        for first in range(0, self._values, CHUNK // VALUE):
+        self._values, self._most, self._grown = base * VALUES_PER_MIB, burst * VALUES_PER_MIB, 0
+        for first in range(0, self._values, VALUES_PER_MIB):
             self._fill(self._redis, first)
         self._slot = time.monotonic()
 
@@ -135,14 +140,14 @@ class Cache(Load):
             self.latencies.append(("redis", 1000 * took))
             self.met += number % 2 and took < SLOT
             if bursts and self._grown < self._most:
-                self._fill(self._extra, self._grown // VALUE)
-                self._grown += CHUNK
+                self._fill(self._extra, self._grown)
+                self._grown += VALUES_PER_MIB
         if not bursts and self._grown:
             self._ask(self._extra, b"FLUSHDB ASYNC\r\n")
             self._grown = 0
 
     def _fill(self, redis: socket.socket, first: int) -> None:
-        values = range(first, first + CHUNK // VALUE)
+        values = range(first, first + VALUES_PER_MIB)
         redis.sendall(b"".join(_set(b"key:%d" % value, os.urandom(VALUE)) for value in values))
         answers = b""
         while answers.count(b"\n") < len(values):
@@ -165,7 +170,7 @@ class Build(Load):
     def __init__(self, base: int, burst: int) -> None:
         super().__init__()
         self._build = [
-            ("walk", f"find /usr /var -xdev -type f -exec cat {{}} + | head -c {base}M > /dev/null"),
+            ("walk", f"find /usr /var -xdev -type f -exec cat {{}} + 2> /dev/null | head -c {base}M > /dev/null"),
             ("pack", f"cd /usr && tar -c lib share bin | head -c {burst}M > /dev/shm/tree"),
             ("xz", f"tail -c {XZ_MIB}M /dev/shm/tree | xz -T1 > /dev/shm/tree.xz"),
             ("clean", "rm /dev/shm/tree*"),
@@ -174,11 +179,10 @@ class Build(Load):
 
     def step(self, bursts: bool, begins: bool) -> None:
         """Follow the build for a second."""
-        time.sleep(1.0)
         if begins:
             self._overdue = self.busy
             if not self._overdue:
-                self.begin(self._build)
+                self.begin(*self._build)
         self.follow()
         self._overdue = self._overdue and self.busy
         self.met += 0 if self._overdue else 10
