@@ -151,13 +151,20 @@ class Cache(Load):
         redis.sendall(b"".join(_set(b"key:%d" % value, os.urandom(VALUE)) for value in values))
         answers = b""
         while answers.count(b"\n") < len(values):
-            answers += redis.recv(65536)
+            answers += _received(redis)
 
     def _ask(self, redis: socket.socket, command: bytes) -> None:
         redis.sendall(command)
-        answer = redis.recv(65536)
+        answer = b""
         while not answer.endswith(b"\r\n") or (answer.startswith(b"$") and len(answer) < VALUE):
-            answer += redis.recv(65536)
+            answer += _received(redis)
+
+
+def _received(redis: socket.socket) -> bytes:
+    """Return what Redis answers. Raise `ConnectionError` if it has ended."""
+    if not (answer := redis.recv(65536)):
+        raise ConnectionError("Redis has ended")
+    return answer
 
 
 def _set(key: bytes, value: bytes) -> bytes:
@@ -209,7 +216,11 @@ def main() -> None:
     while True:
         since = time.time() - begin
         before, bursts = bursts, since >= 0 and (since + phase - OFFSETS[role]) % period < period * duty / 100
-        load.step(bursts, bursts and not before)
+        try:
+            load.step(bursts, bursts and not before)
+        except OSError:  # the kernel has killed Redis
+            load.failed += 1
+            time.sleep(1.0)
         memory = fields("/proc/meminfo")
         swap = memory["SwapTotal"] - memory["SwapFree"]
         held = (memory["AnonPages"] + memory["Shmem"] + swap) >> 10

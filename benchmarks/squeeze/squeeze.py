@@ -42,7 +42,7 @@ from mixes import QUICK, Mix, read_mixes  # as above
 
 sys.path.insert(0, str(REAL))
 
-from guest_image import build  # as above
+from guest_image import CannotBuild, build  # as above
 
 SWITCHES = ("fpr", "autodeflate")
 """What balloons do by themselves, for all guests of a run."""
@@ -144,7 +144,7 @@ def squeeze_each(options: argparse.Namespace, mixes: Mapping[str, Mix], managers
         for name, mix in chosen.items()
         for number in range(options.runs)
         for manager in managers or compared(mix)
-        if options.on == "libvirt" or not MANAGERS[manager].by_libvirt
+        if options.on == "libvirt" or not (MANAGERS[manager].by_libvirt or mix.debian)
     )
     for name, number, manager in wished:
         apart_by = options.floor, options.on, options.zram, *switched(vars(options))
@@ -258,7 +258,7 @@ def report(options: argparse.Namespace) -> None:
         "needs": squeeze_report.needs_text(known["bursty"], mixes["bursty"].protocol),
         "mixes": squeeze_report.figures_table([*chosen, *told_apart], mixes, known),
         "cold": squeeze_report.cold_table([run for run in everything if not run.keys() & {"floor", "on"}], swapping),
-        "programs": programs.programs_table([run for run in all_of_them if not run.keys() & {"floor", "on"}]),
+        "programs": programs.programs_table([run for run in all_of_them if not run.keys() & {"floor", "on", "zram"}]),
         "warming": squeeze_report.warming_text(runs),
         "hosts": squeeze_report.hosts_table([run for run in everything if not run.keys() & {"floor", "zram"}], mixes),
         "refusal": squeeze_report.refusal_text([run for run in everything if "floor" in run]),
@@ -316,7 +316,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # as ctrl-C does: so that guests and libvirtd end, too
     verb_of = {"run": run_all, "simulate": simulate, "quick": look_quickly, "still": keep_still, "report": report}
-    verb_of[options.verb](options)
+    try:
+        verb_of[options.verb](options)
+    except CannotBuild as error:
+        parser.exit(1, f"{error}\n")
 
 
 if __name__ == "__main__":
