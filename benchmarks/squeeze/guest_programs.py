@@ -195,6 +195,9 @@ class Build(Load):
         self.met += 0 if self._overdue else 10
 
 
+LOADS: dict[str, type[Database | Cache | Build]] = {"database": Database, "cache": Cache, "build": Build}
+
+
 def fields(path: str) -> dict[str, int]:
     """Return the numbers in a file of /proc by their names."""
     return {name.rstrip(":"): int(value) for name, value, *_ in map(str.split, Path(path).read_text().splitlines())}
@@ -210,7 +213,7 @@ def main() -> None:
         Path("/sys/block/zram0/disksize").write_text(f"{mib}M")
         subprocess.run(["mkswap", "-q", "/dev/zram0"], check=True)
         subprocess.run(["swapon", "/dev/zram0"], check=True)
-    load: Database | Cache | Build = {"database": Database, "cache": Cache, "build": Build}[role](base, burst)
+    load = LOADS[role](base, burst)
     began = time.monotonic()
     bursts = False
     while True:
