@@ -48,7 +48,7 @@ class Load:
     def __init__(self) -> None:
         self.latencies: list[tuple[str, float]] = []
         self.met = 0
-        self.failed = 0
+        self.failed: set[str] = set()
         self._jobs: list[tuple[str, str]] = []
         self._job: subprocess.Popen[bytes] | None = None
         self._since = 0.0
@@ -73,8 +73,10 @@ class Load:
                 time.sleep(left)
                 continue
             with suppress(subprocess.TimeoutExpired):
-                self.failed += self._job.wait(left) != 0
-                self.latencies.append((self._jobs.pop(0)[0], 1000 * (time.monotonic() - self._since)))
+                code = self._job.wait(left)
+                name, _ = self._jobs.pop(0)
+                self.latencies.append((name, 1000 * (time.monotonic() - self._since)))
+                self.failed |= {name} if code else set()
                 self._job = None
 
 
@@ -101,7 +103,7 @@ class Database(Load):
         if begins and not self.busy:
             self.begin(("sort", self._sort))
         self.follow()
-        self.failed += self._pgbench.poll() is not None
+        self.failed |= {"pgbench"} if self._pgbench.poll() is not None else set()
         for mean in re.findall(rb"lat ([\d.]+) ms", self._progress.read() or b""):
             self.met += 10 * (0 < float(mean) < STALL_MS)  # 0: none ended
         for path in Path("/tmp").glob("pgbench_log.*"):
@@ -222,7 +224,7 @@ def main() -> None:
         try:
             load.step(bursts, bursts and not before)
         except OSError:  # the kernel has killed Redis
-            load.failed += 1
+            load.failed.add("redis")
             time.sleep(1.0)
         memory = fields("/proc/meminfo")
         swap = memory["SwapTotal"] - memory["SwapFree"]
@@ -231,7 +233,7 @@ def main() -> None:
             print("PROGRAM", program, ",".join(f"{ms:.1f}" for name, ms in load.latencies if name == program))
         load.latencies.clear()
         print(
-            f"DEMAND {since:.1f} held={held} lost=0.0 filled=0.00 kills={load.failed} ran={time.monotonic() - began:.1f} met={load.met}"
+            f"DEMAND {since:.1f} held={held} lost=0.0 filled=0.00 kills={len(load.failed)} ran={time.monotonic() - began:.1f} met={load.met}"
             f" bursts=0 swap={swap} oom={fields('/proc/vmstat')['oom_kill']} took=",
             flush=True,
         )
