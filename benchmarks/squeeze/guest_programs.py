@@ -233,8 +233,8 @@ def main() -> None:
             print("PROGRAM", program, ",".join(f"{ms:.1f}" for name, ms in load.latencies if name == program))
         load.latencies.clear()
         print(
-            f"DEMAND {since:.1f} held={held} lost=0.0 filled=0.00 kills={len(load.failed)} ran={time.monotonic() - began:.1f} met={load.met}"
-            f" bursts=0 swap={swap} oom={fields('/proc/vmstat')['oom_kill']} took=",
+            f"DEMAND {since:.1f} held={held} lost=0.0 filled=0.00 kills={len(load.failed)} ran={time.monotonic() - began:.1f}"
+            f" met={load.met} bursts=0 swap={swap} oom={fields('/proc/vmstat')['oom_kill']} took=",
             flush=True,
         )
 
