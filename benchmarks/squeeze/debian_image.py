@@ -1,7 +1,4 @@
-"""Build the root disk of a Debian guest with PostgreSQL, Redis and xz, once, by mmdebstrap. It is kept in the cache folder of the tests.
-
-`python benchmarks/squeeze/debian_image.py` builds it ahead of time, as root, and prints its folder.
-"""
+"""Build the root disk of a Debian guest with PostgreSQL, Redis and xz, once, by mmdebstrap. It is kept in the cache folder of the tests."""
 
 from __future__ import annotations
 
@@ -94,7 +91,3 @@ def _run(*command: str) -> None:
     done = subprocess.run(command, capture_output=True, text=True, timeout=BUILD_SECONDS, check=False)
     if done.returncode:
         raise CannotBuild(f"{command[0]} failed; it needs root, and access to Debian's packages:\n{done.stderr[-2000:]}")
-
-
-if __name__ == "__main__":
-    sys.stdout.write(f"{build().kernel.parent}\n")
