@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
@@ -52,6 +53,21 @@ class Balloon:
 
 
 PLAIN: Final = Balloon()
+
+ROOT: Final = " root=/dev/vda rw"
+"""For the kernel of a guest that has a root disk."""
+ROOT_DISK: Final = (
+    "<disk type='file' device='disk'><driver name='qemu' type='qcow2' cache='none'/><source file='{path}'/>"
+    "<target dev='vda' bus='virtio'/></disk>"
+)
+
+
+def overlay(folder: Path, name: str, disk: Path) -> Path:
+    """Create a disk for one guest, on which it changes a root disk that others use, too."""
+    path = folder / f"{name}.qcow2"
+    command = ["qemu-img", "create", "-q", "-f", "qcow2", "-b", str(disk), "-F", "raw", str(path)]
+    subprocess.run(command, check=True, timeout=ANSWER_SECONDS * 100)
+    return path
 
 
 class StartedGuest(Protocol):
@@ -178,6 +194,7 @@ class LibvirtHost:
         self.libvirtd = libvirtd
         self.pid_folder = libvirtd.pid_folder
         self._lab = Lab(libvirtd, image)
+        self._root = image.disk
         self._connection: Any = None
         self._monitors = monitors or Monitors()
 
@@ -211,13 +228,15 @@ class LibvirtHost:
             balloon=model,
             balloon_options=options,
             devices=devices,
-            arguments=arguments,
+            arguments=arguments + (ROOT if self._root else ""),
             options=("-qmp", f"unix:{second},server=on,wait=off"),
         )
         self._monitors.connect(name, second, mib)
         return guest
 
     def _disk(self, name: str, wanted: Disk | None) -> str:
+        if self._root is not None:
+            return ROOT_DISK.format(path=overlay(self.libvirtd.folder, name, self._root))
         return "" if wanted is None else disk(self._lab, name, wanted.mib, reads_per_second=wanted.reads_per_second)
 
     def records(self) -> dict[str, Record]:

@@ -17,6 +17,9 @@ _LINE = re.compile(
     rb"met=(?P<met>\d+) bursts=(?P<bursts>\d+) swap=(?P<swap>-?\d+) oom=(?P<oom>-?\d+) took=(?P<took>[\d.e+:,]*)\r?\n"
 )
 
+_PROGRAM = re.compile(rb"PROGRAM (\w+) ([\d.,]+)\r?\n")
+"""Latencies of a real program (guest_programs.py), in ms."""
+
 
 @dataclass(frozen=True)
 class Told:
@@ -64,6 +67,7 @@ class Listener:
 
     path: Path
     heard: list[Told] = field(default_factory=list)
+    latencies: list[tuple[float, str, float]] = field(default_factory=list)
     _offset: int = 0
     _rest: bytes = b""
 
@@ -77,6 +81,12 @@ class Listener:
         self._offset += len(new)
         whole, newline, self._rest = (self._rest + new).rpartition(b"\n")
         self.heard += lines(whole + newline, now)
+        for program, values in _PROGRAM.findall(whole + newline):
+            self.latencies += [(now, program.decode(), float(ms)) for ms in values.split(b",")]
+
+    def measured(self, begin: float, end: float) -> list[tuple[str, float]]:
+        """Return programs and their latencies (ms) that were read between two moments of the monotonic clock."""
+        return [(program, ms) for at, program, ms in self.latencies if begin < at <= end]
 
     def at(self, time: float) -> Told | None:
         """The last line that had been read at that time."""

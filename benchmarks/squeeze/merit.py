@@ -47,7 +47,8 @@ class Moment:
     squeeze hold; `work` the ratio to the unsqueezed work over the last minute; `swap` what guests have in their own swap; `programs` what
     programs in all guests say that they hold; `host_swap` what is in the host's, before it was compressed; `inside` what guests were then
     looked into, which is not every second; `p99_ms` of a slot and the slowest `burst` (s) are of the last minute, too: unknown in older
-    traces, and where no burst grew."""
+    traces, and where no burst grew; `latencies`
+    the median and p99 (ms) of real programs over the last two minutes."""
 
     time: float
     taken: float
@@ -65,6 +66,7 @@ class Moment:
     host_swap: float = 0.0
     p99_ms: float | None = None
     burst: float | None = None
+    latencies: Mapping[str, Sequence[float]] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
         """Rounded: a trace has a line for each second."""
@@ -72,6 +74,8 @@ class Moment:
         content["sizes"] = {name: round(size) for name, size in self.sizes.items()}
         if not self.inside:
             del content["inside"]
+        if not self.latencies:
+            del content["latencies"]
         return {name: round(value, 3) if isinstance(value, float) else value for name, value in content.items()}
 
     @classmethod

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
+from typing import Literal
 
 import yaml
 from days import STEP_SECONDS, read_days
@@ -51,6 +52,7 @@ class Group(Part):
     autodeflate: bool = False
     sliced: bool = False
     zram: NonNegativeInt = 0
+    role: Literal["", "database", "cache", "build"] = ""
 
 
 class Protocol(Part):
@@ -90,6 +92,11 @@ class Mix(Part):
     def count(self) -> int:
         """How many guests there are."""
         return sum(group.count for group in self.guests.values())
+
+    @property
+    def debian(self) -> bool:
+        """Whether its guests are real Debian systems with real programs."""
+        return any(group.role for group in self.guests.values())
 
     def with_floor(self, floor: int) -> Mix:
         """The same, squeezed until the host has less than so many MiB available."""
@@ -136,7 +143,7 @@ class Member:
 
     def arguments(self, begin: int, warms: float = 0.0) -> str:
         """Return the arguments for its kernel. See `demand`."""
-        words = {"demand": self.demand(begin, warms), "zram": self.group.zram}
+        words = {"demand": self.demand(begin, warms), "zram": self.group.zram, "role": self.group.role}
         day = [max(0, mib - self.group.base) for mib in self.day]
         words["day"] = ",".join(map(str, [STEP_SECONDS, *day])) if day else ""
         return " ".join(f"momtest.{name}={value}" for name, value in words.items() if value)

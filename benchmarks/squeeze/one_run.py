@@ -22,6 +22,8 @@ from managers import REFUSED, Manager, Running, Where, at_work
 from merit import LATE_BURST_SECONDS, WINDOW_SECONDS, WORK_FLOOR, Moment, most_at_work, taken_at_work, taken_unfelt
 from mixes import Mix
 from needs import look_into
+from programs import WINDOW_SECONDS as LATENCY_SECONDS
+from programs import Latencies, latencies, result
 
 sys.path.insert(0, str(REAL))
 
@@ -37,6 +39,9 @@ NICE = -15
 BOOT_SECONDS = 1.5
 READY_SECONDS = 30
 """For each guest, and for all of them: from the first start to the moment at which their periods begin."""
+
+FIRST_WORK_SECONDS = 600
+"""Until a guest works: nine Debian systems on two emulated CPUs take minutes to boot."""
 
 BALLAST_SECONDS = 25.0
 """Until the program that takes memory has brought the host to where the ramp begins."""
@@ -81,6 +86,7 @@ class Squeeze:
     trace: list[Moment] = field(default_factory=list)
     reference: Work | None = None
     unsqueezed: float = 1.0
+    latencies: Latencies = field(default_factory=dict)
     began: float = 0.0
     capacity: float = 0.0
     ballast: subprocess.Popen[bytes] | None = None
@@ -105,7 +111,7 @@ class Squeeze:
             self.memory[member.name] = self.sizes[member.name] = one.memory
             time.sleep(BOOT_SECONDS)
         for name, listener in self.listeners.items():
-            wait_until(partial(_heard, listener), f"{name} works", 120)
+            wait_until(partial(_heard, listener), f"{name} works", FIRST_WORK_SECONDS)
         self.wait(max(0.0, begin - time.time()))
 
     def wait(self, seconds: float) -> None:
@@ -146,6 +152,7 @@ class Squeeze:
         self.reference = self.work(begin, time.monotonic())
         self.kernel_rate = (self.kernel_seconds() - kernel) / (time.monotonic() - begin)
         self.unsqueezed = self.reference.share
+        self.latencies = latencies(self.listeners.values(), begin, time.monotonic())
         if self.unsqueezed < 0.5:
             raise RuntimeError(f"guests do {100 * self.unsqueezed:.0f} % of their work unsqueezed: this machine has too few CPUs")
 
@@ -222,6 +229,7 @@ class Squeeze:
             inside=look_into(self.host.records(), self.host.pids(), self.listeners) if inside else {},
             p99_ms=done.p99_ms,
             burst=max(done.bursts, default=None),
+            latencies=latencies(self.listeners.values(), now - LATENCY_SECONDS, now),
         )
         self.trace.append(moment)
         return moment
@@ -391,6 +399,7 @@ def summary(squeeze: Squeeze, ended: str, seconds: float) -> dict[str, Any]:
         "states": states,
         "strangers": [round(min(m.strangers for m in squeeze.trace)), round(max(m.strangers for m in squeeze.trace))],
         "load": round(os.getloadavg()[1], 1),
+        **result(squeeze.trace, squeeze.latencies, latencies(squeeze.listeners.values(), squeeze.began, now)),
     }
 
 

@@ -32,7 +32,9 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-import one_run  # only found from here on
+import debian_image  # only found from here on
+import one_run  # as above
+import programs  # as above
 import squeeze_report  # as above
 from guest_hosts import HOSTS, REAL, LibvirtHost, by_libvirt  # as above
 from managers import MANAGERS  # as above
@@ -41,7 +43,7 @@ from mixes import QUICK, Mix, read_mixes  # as above
 
 sys.path.insert(0, str(REAL))
 
-from guest_image import build  # as above
+from guest_image import CannotBuild, build  # as above
 
 from mom_core import MomError
 
@@ -55,7 +57,7 @@ RUNS = "runs.jsonl"
 QUICK_MANAGERS = ("nothing", "mom-original", "mom")
 """Nobody, who takes too much of everybody, and mom."""
 
-ON_PAGE = ("bursty", "needs", "days", "cold", "mixes", "machine")
+ON_PAGE = ("bursty", "needs", "days", "programs", "cold", "mixes", "machine")
 """Parts of the report that stand on docs/squeeze.md. The others are only printed."""
 
 PAUSE_SECONDS = 8.0
@@ -151,13 +153,13 @@ def squeeze_each(options: argparse.Namespace, mixes: Mapping[str, Mix], managers
     with suppress(PermissionError):
         os.nice(one_run.NICE)
         one_run.favour(os.getpid())
-    image = build()
+    images = {debian: debian_image.build() if debian else build() for debian in {mix.debian for mix in mixes.values()}}
     wished = (
         (name, number, manager)
         for name, mix in mixes.items()
         for number in range(options.runs)
         for manager in managers or compared(mix)
-        if options.on == "libvirt" or not MANAGERS[manager].by_libvirt
+        if options.on == "libvirt" or not (MANAGERS[manager].by_libvirt or mix.debian)
     )
     for name, number, manager in wished:
         apart_by = options.floor, options.on, options.zram, *switched(vars(options))
@@ -168,7 +170,7 @@ def squeeze_each(options: argparse.Namespace, mixes: Mapping[str, Mix], managers
             where = Path(folder) if options.keep is None else options.keep / f"{name}.{manager}.{time.time():.0f}"
             where.mkdir(parents=True, exist_ok=True)
             try:
-                with HOSTS[options.on](image) as host:
+                with HOSTS[options.on](images[mix.debian]) as host:
                     result, trace = one_run.run(name, mix, MANAGERS[manager], host, where, told, options.deaf)
             except (RuntimeError, AssertionError) as error:
                 told(f"{name}, {manager}: {error}")
@@ -232,7 +234,7 @@ def simulate(options: argparse.Namespace) -> None:
 
     from mom_kvm import quiet
 
-    mixes = chosen_mixes(options)
+    mixes = {name: mix for name, mix in chosen_mixes(options).items() if not mix.debian}
     path = options.results / "simulated.jsonl"
     here = switched(vars(options))
     found = [one for one in squeeze_report.results_in(path) if one["mix"] not in mixes or switched(one) != here]
@@ -258,7 +260,8 @@ def report(options: argparse.Namespace) -> None:
     all_of_them = kept(options.results)
     everything = [run for run in all_of_them if not any(switched(run))]
     simulated = [run for run in squeeze_report.results_in(options.results / "simulated.jsonl") if not any(switched(run))]
-    mixes, swapping = ({name: mix for name, mix in squeezed().items() if bool(mix.protocol.zram) is swaps} for swaps in (False, True))
+    synthetic = {name: mix for name, mix in squeezed().items() if not mix.debian}
+    mixes, swapping = ({name: mix for name, mix in synthetic.items() if bool(mix.protocol.zram) is swaps} for swaps in (False, True))
     runs = [run for run in everything if not run.keys() & {"floor", "on", "zram"}]
     chosen = [run for run in runs if run["mix"] in mixes and (options.label in {"", run["label"]} or run["manager"] != "mom")]
     told_apart = [run for run in all_of_them if any(switched(run)) and not run.keys() & {"floor", "on", "zram"}]
@@ -270,6 +273,7 @@ def report(options: argparse.Namespace) -> None:
         "mixes": squeeze_report.figures_table([*chosen, *told_apart], mixes, known),
         "days": squeeze_report.days_table(runs),
         "cold": squeeze_report.cold_table([run for run in everything if not run.keys() & {"floor", "on"}], swapping),
+        "programs": programs.programs_table([run for run in all_of_them if not run.keys() & {"floor", "on", "zram"}]),
         "warming": squeeze_report.warming_text(runs),
         "hosts": squeeze_report.hosts_table([run for run in everything if not run.keys() & {"floor", "zram"}], mixes),
         "refusal": squeeze_report.refusal_text([run for run in everything if "floor" in run]),
@@ -331,7 +335,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     verb_of = {"run": run_all, "simulate": simulate, "quick": look_quickly, "still": keep_still, "report": report}
     try:
         verb_of[options.verb](options)
-    except MomError as error:
+    except (MomError, CannotBuild) as error:
         parser.exit(1, f"{error}\n")
 
 

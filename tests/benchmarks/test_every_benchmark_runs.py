@@ -38,7 +38,7 @@ ON_GUESTS = ("credit/measure_credit.py", "hugepages/measure_huge_pages.py", "ksm
              "sweeps/bench_collisions.py")  # fmt: skip
 """What needs real guests and minutes: their parts are tried beside this (test_parts_of_benchmarks.py)."""
 
-BY_ANOTHER = ("faults/hold.py", "qemu/stand_in.py", "squeeze/peer_loop.py")
+BY_ANOTHER = ("faults/hold.py", "qemu/stand_in.py", "squeeze/guest_programs.py", "squeeze/peer_loop.py")
 """What only another benchmark starts; the laws in the last have tests (tests/squeeze)."""
 
 

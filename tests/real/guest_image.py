@@ -81,6 +81,8 @@ class GuestImage:
 
     kernel: Path
     initrd: Path
+    disk: Path | None = None
+    """A root disk (raw), on which each guest gets an overlay."""
 
 
 def cache_folder() -> Path:
@@ -118,7 +120,7 @@ def _build_into(cache: Path, made: Path) -> None:
         out = work / "guest"
         out.mkdir()
         packed = next(path for pattern in ("boot/vmlinuz-*", "usr/lib/modules/*/vmlinuz") for path in (work / "kernel").glob(pattern))
-        (out / "kernel").write_bytes(_unpacked(packed.read_bytes()))
+        (out / "kernel").write_bytes(unpacked(packed.read_bytes()))
         _pack_initrd(cache, work, out / "initrd")
         out.rename(made)
 
@@ -195,7 +197,7 @@ def _uncompressed(module: Path) -> Path:
     return plain
 
 
-def _unpacked(kernel: bytes) -> bytes:
+def unpacked(kernel: bytes) -> bytes:
     """The kernel in what boot loaders load, which QEMU starts as well (PVH), and a second earlier than an emulated processor unpacks it;
     what boot loaders load itself, where it is packed in another way than Debian 12 does it, or its loader's version tells nothing.
 

@@ -1,0 +1,46 @@
+"""Latencies of real programs: read from what guests print, compared with a bound, and shown in a table."""
+
+from pathlib import Path
+
+import programs
+from guests_told import Listener
+from merit import Moment
+
+UNSQUEEZED = {"pgbench": [10.0, 50.0], "redis": [2.0, 20.0]}
+
+
+def moment(taken: float, latencies: programs.Latencies, kills: int = 0) -> Moment:
+    return Moment(0.0, taken, 0.0, 0.0, 0.0, 0.0, 1.0, kills, 0.0, {}, latencies=latencies)
+
+
+def test_latencies_are_those_that_guests_print_in_that_time(tmp_path: Path) -> None:
+    listener = Listener(tmp_path / "guest.log")
+    listener.path.write_text("PROGRAM redis 9.0\r\n")
+    listener.listen(1.0)
+    with listener.path.open("a") as file:
+        file.write("PROGRAM redis 1.0,2.0,3.0\r\nPROGRAM sort 4000.5\r\nPROGRAM redis 5")
+    listener.listen(2.0)
+    assert programs.latencies([listener], 1.0, 2.0) == {"redis": [2.0, 3.0], "sort": [4000.5, 4000.5]}
+
+
+def test_nothing_counts_as_taken_while_a_program_is_slow_or_after_a_kill() -> None:
+    trace = [
+        moment(100.0, {"pgbench": [12.0, 100.0], "redis": [2.4, 40.0]}),
+        moment(200.0, {"pgbench": [12.1, 100.0], "redis": [2.4, 40.0]}),
+        moment(300.0, {"pgbench": [12.0, 100.0], "redis": [2.4, 40.1]}),
+        moment(400.0, {"redis": [2.0, 20.0]}),
+        moment(500.0, UNSQUEEZED, kills=1),
+        moment(600.0, UNSQUEEZED),
+    ]
+    assert programs.result(trace, UNSQUEEZED, UNSQUEEZED)["taken_within_bound"] == 100
+    assert programs.result(trace, {}, {}) == {}
+
+
+def test_the_table_shows_what_programs_feel_before_what_was_taken() -> None:
+    figures = {"latencies": {"pgbench": [11.0, 60.0], "redis": [2.0, 21.0], "sort": [4000.0, 5000.0]}, "latencies_unsqueezed": UNSQUEEZED}
+    run = {"mix": "programs", "manager": "mom", "fpr": True, "kills": 0, "ended": "host exhausted", "seconds": 300, "taken": 7000}
+    lines = programs.programs_table([{**run, **figures, "taken_within_bound": 6500}]).splitlines()
+    assert lines[2].startswith("| unsqueezed |  | 1 | 10.0 | 50.0 | 2.0 | 20.0 | - |")
+    assert lines[3].startswith(
+        "| mom | free page reporting | 1 | 11.0 | 60.0 | 2.0 | 21.0 | 4.0 | 5.0 | - | - | 6,500 | 0 | host exhausted"
+    )
