@@ -107,8 +107,12 @@ def _for_bursts(shortage: Shortage, context: LawContext) -> float:
 
 _BACKED, _EMPTY, _CACHE, _MARGIN, _BURST = map(attrgetter, ("backed", "empty", "cache", "margin", "burst"))
 
+TRIM_UNBACKED: Final = TrimMeans(ReasonCode.TRIM_EMPTY, attrgetter("unbacked"), lambda _: 0.0, _for_margins, hurts=False)
+"""While the host is short, guests must not grow into this memory."""
+
 TRIMS: Final = (
     TrimMeans(ReasonCode.TRIM_EMPTY, _BACKED, _EMPTY, _demand, hurts=False),
+    TRIM_UNBACKED,
     TrimMeans(ReasonCode.TRIM_CACHE, _CACHE, _CACHE, _demand),
     TrimMeans(ReasonCode.TRIM_MARGIN, _MARGIN, _MARGIN, _for_margins),
     TrimMeans(ReasonCode.TRIM_BURST, _BURST, _BURST, _for_bursts),

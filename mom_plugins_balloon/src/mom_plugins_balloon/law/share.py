@@ -12,7 +12,7 @@ from typing import Final, NamedTuple, TypeAlias
 
 from mom_plugins_balloon.gate import ShrinkLimits, gate
 from mom_plugins_balloon.law.context import LawContext
-from mom_plugins_balloon.law.offer import NO_OFFER, TRIMS, Offer, Shortage, TrimMeans
+from mom_plugins_balloon.law.offer import NO_OFFER, TRIM_UNBACKED, TRIMS, Offer, Shortage, TrimMeans
 from mom_plugins_balloon.law.reasons import ReasonCode
 from mom_plugins_balloon.law.want import Ask
 from mom_plugins_balloon.memory import GuestMemory
@@ -229,6 +229,7 @@ def _takings(donors: Sequence[Offer], crowd: Sequence[WeighedGuest], balance: Ba
         return []
     last = takings[-1]
     if last.means.hurts:
+        takings = [taking for taking in takings if taking.means is not TRIM_UNBACKED]  # `trim` adds it
         costs = [last.means.cost(offer) for offer in donors]
         level = level_of(list(zip(costs, last.could_give, strict=True)), sum(last.amounts))
         takings[-1] = last._replace(amounts=[kib * min(1.0, level / cost) for cost, kib in zip(costs, last.could_give, strict=True)])
