@@ -154,13 +154,14 @@ def offer_of(guest: GuestMemory, need: Need, size: float, spare: Spare, context:
     memory = held_memory(guest, need)
     gain, depth = _sweep_of(guest, need, memory, size, spare, context)
     cost = guest.cost if guest.cost is not None and guest.cost > 0 else 1.0
-    # A guest that leaves headroom empty keeps its full size, unless the host is below its hard watermark.
+    # With goal `safe`, the host keeps memory for all empty memory, so that it gains from all of it.
     is_known = need.then_is_known and not context.host.backs_bursts
     untouched = max(0.0, memory.unused - memory.freed) if is_known else 0.0
+    # A guest that leaves headroom empty keeps its full size, unless the host is below its hard watermark.
     trims = _trims_of(need, memory.unused, untouched, spare, context) if not need.leaves_empty or context.below_hard else None
     if trims is None:
         return Offer(sweep=gain, depth=depth, cost=cost) if gain else NO_OFFER
-    backed = memory.freed if is_known and memory.freed < trims.empty else trims.empty
+    backed = min(memory.freed, trims.empty) if is_known else trims.empty
     return Offer(
         sweep=gain,
         depth=depth,
@@ -255,7 +256,7 @@ def _trims_of(need: Need, unused: float, untouched: float, spare: Spare, context
         empty = min(context.moves, beyond, unused - context.sweep_keeps)
         empty = empty if empty >= spare.worth else 0.0
     above, most = min(need.usable - floors.margin, spare.calm), min(need.usable - floors.least, spare.most)
-    # A balloon takes untouched memory first, and the host gains nothing from it. Only of the rest, a part is taken.
+    # A balloon takes untouched memory first. A guest gives all of it, and `part` of the rest.
     sure = (1 - part) * min(empty, untouched)
     cache = max(empty, sure + part * beyond if spare.calm and spare.worth <= beyond > untouched else 0.0)
     margin = max(cache, sure + part * above if above >= spare.worth else 0.0)

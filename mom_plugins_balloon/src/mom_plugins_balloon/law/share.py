@@ -207,9 +207,10 @@ def trim(crowd: Sequence[WeighedGuest], changes: Changes, balance: Balance, cont
     for donor, amount, kib, weighed in zip(donors, amounts, could_give, by_cost, strict=True):
         if donor.place in changes:
             continue
-        loss = 0.0 if left <= 0 else amount if amount >= step else step if kib >= step and weighed >= average else 0.0
+        gives = left > 0 and (amount >= step or (kib >= step and weighed >= average))
+        loss = max(amount, step) if gives else 0.0
         left -= loss
-        unbacked = donor.offer.unbacked if last.hurts and (loss or context.takes_margins) else 0.0
+        unbacked = donor.offer.unbacked if last.hurts and (gives or context.takes_margins) else 0.0
         changed[donor.place] = SizeChange(-loss - unbacked, last.code)
     return changed
 
