@@ -5,7 +5,6 @@ from __future__ import annotations
 import fcntl
 import gzip
 import hashlib
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -15,7 +14,7 @@ from guest_hosts import REAL  # puts the tests' folder on the path
 
 sys.path.insert(0, str(REAL))
 
-from guest_image import CannotBuild, GuestImage, cache_folder, unpacked
+from guest_image import CannotBuild, GuestImage, cache_folder, require, unpacked
 
 SUITE = "bookworm"
 PACKAGES = ("systemd-sysv", "udev", "kmod", "linux-image-cloud-amd64", "postgresql", "redis-server", "xz-utils", "python3-minimal")
@@ -71,9 +70,7 @@ def build(cache: Path | None = None) -> GuestImage:
 
 
 def _build_into(cache: Path, made: Path) -> None:
-    for program, package in (("mmdebstrap", "mmdebstrap"), ("mke2fs", "e2fsprogs"), ("qemu-img", "qemu-utils")):
-        if shutil.which(program) is None:
-            raise CannotBuild(f"{program} is missing: apt-get install {package}")
+    require(mmdebstrap="mmdebstrap", mke2fs="e2fsprogs", **{"qemu-img": "qemu-utils"})
     with tempfile.TemporaryDirectory(dir=cache, prefix="building-") as name:
         root, out, hook = Path(name) / "root", Path(name) / "out", Path(name) / "hook"
         out.mkdir()

@@ -47,8 +47,7 @@ class Moment:
     squeeze hold; `work` the ratio to the unsqueezed work over the last minute; `swap` what guests have in their own swap; `programs` what
     programs in all guests say that they hold; `host_swap` what is in the host's, before it was compressed; `inside` what guests were then
     looked into, which is not every second; `p99_ms` of a slot and the slowest `burst` (s) are of the last minute, too: unknown in older
-    traces, and where no burst grew; `latencies`
-    the median and p99 (ms) of real programs over the last two minutes."""
+    traces, and where no burst grew; `latencies` are the median and p99 (ms) of real programs over the last two minutes."""
 
     time: float
     taken: float

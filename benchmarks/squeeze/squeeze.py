@@ -260,7 +260,7 @@ def report(options: argparse.Namespace) -> None:
     all_of_them = kept(options.results)
     everything = [run for run in all_of_them if not any(switched(run))]
     simulated = [run for run in squeeze_report.results_in(options.results / "simulated.jsonl") if not any(switched(run))]
-    synthetic = {name: mix for name, mix in squeezed().items() if not mix.debian}
+    synthetic = {name: mix for name, mix in squeezed().items() if not (mix.debian or mix.recorded)}
     mixes, swapping = ({name: mix for name, mix in synthetic.items() if bool(mix.protocol.zram) is swaps} for swaps in (False, True))
     runs = [run for run in everything if not run.keys() & {"floor", "on", "zram"}]
     chosen = [run for run in runs if run["mix"] in mixes and (options.label in {"", run["label"]} or run["manager"] != "mom")]

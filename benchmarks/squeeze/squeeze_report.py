@@ -6,6 +6,7 @@ import gzip
 import itertools
 import json
 import re
+import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,9 @@ COLOURS = {
     "nothing": "#7f7f7f", "mom-original": "#D55E00", "pve": "#CC79A7", "ksm": "#E69F00", "mom": "#0072B2",
     "mom-truthful": "#F0E442", "mom-offload": "#009E73", "mom-asked": "#56B4E9",
 }  # fmt: skip
+
+LINE_WIDTH = 150
+"""Characters in a line of the page."""
 
 KILLED, LOST, HARMED = "guest workload killed", "guest lost", "guests harmed"
 
@@ -155,19 +159,19 @@ def bounds(results: Path, runs: Sequence[Run], mix: str, protocol: Protocol) -> 
 
 
 def needs_text(known: Sequence[Bound], protocol: Protocol) -> str:
-    """Of what that is made, in the last of these runs."""
+    """Return of what parts that bound is made, in the last of these runs."""
     if not known:
         return "No run under mom has recorded yet what its guests needed."
     last = known[-1]
     needs = last.needs
-    return (
-        f"In the last run under mom, guests held and the host had available {last.capacity:,} MiB together at the beginning, and "
-        f"{protocol.floor:,} MiB of these had to remain available. "
-        f"Programs used {needs.programs:,.0f} at the same time, guests' kernels needed "
-        f"{needs.kernels:,.0f} more, and QEMU processes {needs.processes:,.0f} besides the guests' memory, less {needs.merged:,.0f} that "
-        f"were merged at the end: {last.could:,.0f} could be taken, and {last.taken:,} were. At the end the host had backed another "
-        f"{max(0.0, needs.free):,.0f} MiB of guests' memory."
+    text = (
+        f"At the beginning of the last run under mom, the guests' memory and the host's available memory were {last.capacity:,} MiB "
+        f"together. Of these, {protocol.floor:,} MiB had to remain available. Programs used {needs.programs:,.0f} MiB at the same time, "
+        f"and guests' kernels needed {needs.kernels:,.0f} MiB more. QEMU processes used {needs.processes:,.0f} MiB besides the guests' "
+        f"memory, and KSM had merged {needs.merged:,.0f} MiB. So {last.could:,.0f} MiB could be taken, and {last.taken:,} MiB were. At "
+        f"the end the host had backed another {max(0.0, needs.free):,.0f} MiB of guests' memory."
     )
+    return textwrap.fill(text, LINE_WIDTH)
 
 
 def figures_table(runs: Sequence[Run], mixes: Mapping[str, Mix], known: Mapping[str, Sequence[Bound]]) -> str:

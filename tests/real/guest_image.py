@@ -104,16 +104,15 @@ def build(cache: Path | None = None) -> GuestImage:
     return GuestImage(made / "kernel", made / "initrd")
 
 
-def _build_into(cache: Path, made: Path) -> None:
-    for program, package in (
-        ("busybox", "busybox-static"),
-        ("cpio", "cpio"),
-        ("modinfo", "kmod"),
-        ("gcc", "gcc libc6-dev"),
-        ("dpkg-deb", "dpkg"),
-    ):
+def require(**packages: str) -> None:
+    """Raise `CannotBuild` with the Debian package of the first missing program; packages are keyed by program."""
+    for program, package in packages.items():
         if shutil.which(program) is None:
             raise CannotBuild(f"{program} is missing: apt-get install {package}")
+
+
+def _build_into(cache: Path, made: Path) -> None:
+    require(busybox="busybox-static", cpio="cpio", modinfo="kmod", gcc="gcc libc6-dev", **{"dpkg-deb": "dpkg"})
     with tempfile.TemporaryDirectory(dir=cache, prefix="building-") as name:
         work = Path(name)
         _unpack_kernel(cache, work / "kernel")
